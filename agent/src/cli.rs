@@ -1,0 +1,31 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+/// Least privilege between hosts, enforced by the kernel on WireGuard and exchange-facing interfaces.
+#[derive(Debug, Parser)]
+#[command(name = "bulkhead", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Global {
+    /// Print JSON: one object, or one object a line where the answer is a stream.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Sets this agent's pins, socket and state apart from other agents' on this machine.
+    #[arg(long, global = true, default_value = "default", value_name = "NAME")]
+    pub instance: String,
+}
+
+/// The commands; each has a module of its own.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+}

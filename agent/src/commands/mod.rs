@@ -1,0 +1,9 @@
+//! One module a command.
+
+use crate::cli::{Cli, Command};
+use crate::exit::Answer;
+
+/// Runs the command.
+pub fn dispatch(cli: Cli) -> anyhow::Result<Answer> {
+    match cli.command {}
+}

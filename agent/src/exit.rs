@@ -1,0 +1,29 @@
+//! Exit codes: 0 done, 1 the answer is no, 2 usage (clap's own), 3 the system refused.
+
+use std::process::ExitCode;
+
+/// How a command ended without failing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Done.
+    Yes,
+    /// The answer is no: policy invalid, test failed, verdict deny where asked.
+    No,
+}
+
+/// The caller's mistake (exit 2), where clap could not see it: an unreadable file, a missing flag.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Turns a command's result into the process's exit code, and prints its error.
+pub fn finish(result: anyhow::Result<Answer>) -> ExitCode {
+    match result {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("bulkhead: {error:#}");
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 3 })
+        }
+    }
+}

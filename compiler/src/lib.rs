@@ -1,0 +1,1 @@
+//! Policy and inventory → tables for one node.

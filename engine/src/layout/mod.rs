@@ -1,0 +1,39 @@
+//! Layouts shared by the kernel program, the compiler and the agent.
+//!
+//! Everything here is plain old data: `repr(C)`, no padding, no `bool`, `Option` or Rust
+//! enum, sizes asserted at compile time. Integers are in the CPU's byte order unless a
+//! field says otherwise. A change to any of these is a new [`VERSION`].
+
+mod address;
+mod cell;
+mod event;
+mod flow;
+mod pair;
+mod port;
+mod settings;
+
+pub use address::{Address, BLOCK_SLOTS, Leaf, LpmKey, TRIE_ROOT_BLOCKS, from_ip, to_ip};
+pub use cell::{CELL_ALLOW, CELL_DENY, CELL_NONE, Cell, MAX_EXPIRY_CHAIN, NO_RULE};
+pub use event::{AggregateKey, AggregateValue, EVENT_AUDIT, Event};
+pub use flow::{FlowKey, FlowState, FlowValue, TIMEOUTS, Timeouts};
+pub use pair::{Pair, pair_index};
+pub use port::{PORT_BLOCKS, PortSlot, port_index};
+pub use settings::{
+    DIRECTIONS, Direction, FEATURE_AUDIT, FEATURE_FIXED_CLOCK, FEATURE_IPV6_LPM, INTERFACE_BARE_IP,
+    INTERFACE_ETHERNET, Settings,
+};
+
+/// The layout version. It names the bpffs directory, so that objects of another layout are
+/// never reused silently.
+pub const VERSION: u32 = 1;
+
+/// Counters of packets and bytes, one per rule and CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes at the IP layer and above (no link header).
+    pub bytes: u64,
+}
+const _: () = assert!(size_of::<Counter>() == 16);

@@ -1,0 +1,21 @@
+//! Packet → verdict, with no I/O.
+//!
+//! The same source is built for BPF (by the `ebpf` crate) and for the host (by
+//! `bulkhead eval` and the tests). Everything outside a packet — tables, flows, the
+//! clock, settings — is reached through the [`Environment`] trait.
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
+
+mod decide;
+mod flow;
+pub mod layout;
+#[cfg(any(test, feature = "std"))]
+pub mod memory;
+mod packet;
+pub mod parse;
+mod reason;
+mod tables;
+
+pub use decide::{Action, Outcome, decide};
+pub use packet::Packet;
+pub use reason::Reason;
+pub use tables::{Environment, FlowTable, Promotion, leaf_of};
