@@ -15,7 +15,7 @@ pub mod parse;
 mod reason;
 mod tables;
 
-pub use decide::{Action, Outcome, decide};
+pub use decide::{Outcome, Sides, decide, local_check};
 pub use packet::Packet;
-pub use reason::Reason;
-pub use tables::{Environment, FlowTable, Promotion, leaf_of};
+pub use reason::{Action, REASONS, Reason};
+pub use tables::{Environment, FlowTable, Judgement, judge, leaf_of};

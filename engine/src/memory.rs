@@ -1,9 +1,14 @@
 //! Tables and flows in memory: what the compiler makes, the loader uploads, and
 //! `bulkhead eval` and the tests decide with.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
-use crate::layout::{Address, BLOCK_SLOTS, Cell, Leaf, LpmKey, PORT_BLOCKS, Pair, TRIE_ROOT_BLOCKS};
+use crate::layout::{
+    Address, BLOCK_SLOTS, Cell, FEATURE_IPV6_LPM, FlowKey, FlowValue, INTERFACE_ETHERNET, Leaf, LpmKey,
+    PORT_BLOCKS, Pair, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
+};
+use crate::{Environment, FlowTable, Reason};
 
 /// The compiled tables of one node: everything of one generation that the kernel looks up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,5 +54,110 @@ impl Tables {
             remotes: 1,
             port_classes: 1,
         }
+    }
+}
+
+/// Flows in memory: both tables, unbounded.
+pub type Flows = HashMap<(FlowTable, FlowKey), FlowValue>;
+
+/// Decides over [`Tables`] and [`Flows`] in memory, with a clock that the caller sets.
+#[derive(Clone, Debug)]
+pub struct Memory<'a> {
+    /// The tables.
+    pub tables: &'a Tables,
+    /// The flows.
+    pub flows: RefCell<Flows>,
+    /// The constants that a program would be specialised by.
+    pub settings: Settings,
+    /// Deadlines in ns of the clock `settings.fixed_clock`, by index.
+    pub deadlines: Vec<u64>,
+}
+
+impl<'a> Memory<'a> {
+    /// An environment without flows. The clock is `settings.fixed_clock`, in ns, for flows and
+    /// for expiry alike; [`Tables::deadlines`] are taken to be in the same clock.
+    #[must_use]
+    pub fn new(tables: &'a Tables, settings: Settings) -> Self {
+        let settings = Settings { locals: tables.locals, remotes: tables.remotes, ..settings };
+        Self { tables, flows: RefCell::default(), settings, deadlines: tables.deadlines.clone() }
+    }
+}
+
+fn in_block<T: Copy>(blocks: &[[T; BLOCK_SLOTS]], index: u32) -> Option<T> {
+    blocks.get((index >> 8) as usize).map(|block| block[(index & 0xff) as usize])
+}
+
+/// Whether the first `prefix` bits of two addresses are the same.
+fn shares_prefix(a: &Address, b: &Address, prefix: u32) -> bool {
+    let bits =
+        |words: &Address| words.iter().fold(0u128, |bits, word| bits << 32 | u128::from(u32::from_be(*word)));
+    prefix == 0 || (bits(a) ^ bits(b)) >> (128 - prefix) == 0
+}
+
+impl Environment for Memory<'_> {
+    fn trie(&self, block: u32, slot: u8) -> Option<Leaf> {
+        self.tables.trie.get(block as usize).map(|entries| entries[usize::from(slot)])
+    }
+    fn exact6(&self, address: &Address) -> Option<Leaf> {
+        let entries = &self.tables.exact6;
+        entries.binary_search_by_key(address, |entry| entry.0).ok().map(|found| entries[found].1)
+    }
+    fn prefix6(&self, address: &Address) -> Option<Leaf> {
+        let holds = |(key, _): &&(LpmKey, Leaf)| shares_prefix(&key.address, address, key.prefix);
+        self.tables.prefixes6.iter().filter(holds).max_by_key(|(key, _)| key.prefix).map(|(_, leaf)| *leaf)
+    }
+    fn pair(&self, index: u32) -> Option<Pair> {
+        in_block(&self.tables.pairs, index)
+    }
+    fn port_class(&self, index: u32) -> Option<u32> {
+        in_block(&self.tables.ports, index).map(u32::from)
+    }
+    fn cell(&self, index: u32) -> Option<Cell> {
+        self.tables.cells.get(index as usize).copied()
+    }
+    fn deadline(&self, index: u32) -> Option<u64> {
+        self.deadlines.get(index as usize).copied()
+    }
+    fn flow_time(&self) -> u64 {
+        self.settings.fixed_clock
+    }
+    fn boot_time(&self) -> u64 {
+        self.settings.fixed_clock
+    }
+    fn ethernet(&self) -> bool {
+        self.settings.interface == INTERFACE_ETHERNET
+    }
+    fn has_prefix6(&self) -> bool {
+        self.settings.features & FEATURE_IPV6_LPM != 0
+    }
+    fn locals(&self) -> u32 {
+        self.settings.locals
+    }
+    fn remotes(&self) -> u32 {
+        self.settings.remotes
+    }
+    fn zone(&self) -> u16 {
+        self.settings.zone
+    }
+    fn generation(&self) -> u32 {
+        self.settings.generation
+    }
+    fn timeout(&self, state: u8) -> u16 {
+        self.settings.timeouts.0[usize::from(state) % TIMEOUTS]
+    }
+    fn flow(&self, table: FlowTable, key: &FlowKey) -> Option<FlowValue> {
+        self.flows.borrow().get(&(table, *key)).copied()
+    }
+    fn touch_flow(&self, table: FlowTable, key: &FlowKey, now: u64) {
+        if let Some(flow) = self.flows.borrow_mut().get_mut(&(table, *key)) {
+            flow.last_seen = now;
+        }
+    }
+    fn put_flow(&self, table: FlowTable, key: &FlowKey, value: &FlowValue) -> Result<(), Reason> {
+        self.flows.borrow_mut().insert((table, *key), *value);
+        Ok(())
+    }
+    fn remove_flow(&self, table: FlowTable, key: &FlowKey) {
+        self.flows.borrow_mut().remove(&(table, *key));
     }
 }

@@ -1,6 +1,19 @@
 //! The look-up trait and the walks over the class tables.
 
-use crate::layout::{Address, Cell, Direction, FlowKey, FlowValue, Leaf, Pair, TRIE_ROOT_BLOCKS};
+use crate::Reason;
+use crate::layout::{
+    Address, CELL_ALLOW, CELL_DENY, Cell, Direction, FlowKey, FlowValue, Leaf, MAX_EXPIRY_CHAIN, NO_RULE,
+    Pair, TRIE_ROOT_BLOCKS, pair_index, port_index,
+};
+
+/// Which of the two flow tables. A flood of new flows evicts only unreplied ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FlowTable {
+    /// No reply seen yet.
+    Unreplied,
+    /// A reply was seen.
+    Established,
+}
 
 /// Everything a decision may look at besides the packet. Implemented by the BPF program over
 /// its maps and by [`crate::memory`] over vectors. `None` is a miss, and a miss never passes.
@@ -45,7 +58,111 @@ pub trait Environment {
     /// Writes the time a flow was last seen, through the element's pointer.
     fn touch_flow(&self, table: FlowTable, key: &FlowKey, now: u64);
     /// Inserts or replaces a flow.
-    fn put_flow(&self, table: FlowTable, key: &FlowKey, value: &FlowValue) -> Result<(), ()>;
+    ///
+    /// # Errors
+    /// [`Reason::FlowTableFull`] where the table could not take it.
+    fn put_flow(&self, table: FlowTable, key: &FlowKey, value: &FlowValue) -> Result<(), Reason>;
     /// Removes a flow.
     fn remove_flow(&self, table: FlowTable, key: &FlowKey);
+}
+
+/// The leaf of an address: local class, remote class, own, quarantined. An address that no
+/// table holds has the zero leaf: neither local nor known.
+///
+/// # Errors
+/// [`Reason::LookupFailed`] if the trie names a block that it does not have.
+#[inline(always)]
+pub fn leaf_of(env: &impl Environment, version: u8, address: &Address) -> Result<Leaf, Reason> {
+    if version == 4 { trie_leaf(env, u32::from_be(address[3])) } else { Ok(leaf6(env, address)) }
+}
+
+/// 16-8-8: the root by the upper half, then a block for each byte that tells addresses apart.
+#[inline(always)]
+fn trie_leaf(env: &impl Environment, address: u32) -> Result<Leaf, Reason> {
+    let missing = Reason::LookupFailed;
+    let root = env.trie((address >> 24) & (TRIE_ROOT_BLOCKS - 1), (address >> 16) as u8).ok_or(missing)?;
+    let Some(block) = root.as_block() else {
+        return Ok(root);
+    };
+    let middle = env.trie(block, (address >> 8) as u8).ok_or(missing)?;
+    let Some(block) = middle.as_block() else {
+        return Ok(middle);
+    };
+    env.trie(block, address as u8).ok_or(missing)
+}
+
+#[inline(always)]
+fn leaf6(env: &impl Environment, address: &Address) -> Leaf {
+    match env.exact6(address) {
+        Some(leaf) => leaf,
+        None if env.has_prefix6() => env.prefix6(address).unwrap_or_default(),
+        None => Leaf::default(),
+    }
+}
+
+/// What the policy says of one direction between two classes for one (protocol, port).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// [`Reason::Rule`], [`Reason::NoRule`] or [`Reason::DenyRule`]; or why the tables could not say.
+    pub reason: Reason,
+    /// The rule that decided, or [`NO_RULE`].
+    pub rule: u32,
+    /// The other direction admits something, so a packet that is not allowed may be a reply.
+    pub opposite: bool,
+}
+
+/// Looks up row, port class and cell. `port` is the destination's, in host byte order.
+#[inline(always)]
+pub fn judge(
+    env: &impl Environment,
+    direction: Direction,
+    local: u32,
+    remote: u32,
+    protocol: u8,
+    port: u16,
+) -> Judgement {
+    let mut judgement = Judgement { reason: Reason::LookupFailed, rule: NO_RULE, opposite: false };
+    let Some(pair) = env.pair(pair_index(direction, local, remote, env.locals(), env.remotes())) else {
+        return judgement;
+    };
+    judgement.opposite = pair.opposite();
+    let Some(class) = env.port_class(port_index(protocol, port)) else {
+        return judgement;
+    };
+    let Some(mut cell) = env.cell(pair.row() + class) else {
+        return judgement;
+    };
+    if cell.deadline != 0 {
+        match unexpired(env, cell) {
+            Ok(valid) => cell = valid,
+            Err(reason) => {
+                judgement.reason = reason;
+                return judgement;
+            }
+        }
+    }
+    judgement.rule = cell.rule;
+    judgement.reason = match cell.action {
+        CELL_ALLOW => Reason::Rule,
+        CELL_DENY => Reason::DenyRule,
+        _ => Reason::NoRule,
+    };
+    judgement
+}
+
+/// The first cell of the chain that has not expired: an expired rule is absent.
+#[inline(always)]
+fn unexpired(env: &impl Environment, mut cell: Cell) -> Result<Cell, Reason> {
+    let now = env.boot_time();
+    for _ in 0..MAX_EXPIRY_CHAIN {
+        if cell.deadline == 0 {
+            return Ok(cell);
+        }
+        let deadline = env.deadline(u32::from(cell.deadline)).ok_or(Reason::LookupFailed)?;
+        if now < deadline {
+            return Ok(cell);
+        }
+        cell = env.cell(cell.next).ok_or(Reason::LookupFailed)?;
+    }
+    if cell.deadline == 0 { Ok(cell) } else { Err(Reason::ExpiryChain) }
 }

@@ -22,7 +22,7 @@ pub struct Event {
     /// `EVENT_` bits.
     pub flags: u8,
 }
-const _: () = assert!(size_of::<Event>() == 72);
+const _: () = assert!(size_of::<Event>() == 64);
 
 /// What makes two drops the same for the audit trail. The source's port is left out, so that
 /// retries fall together.

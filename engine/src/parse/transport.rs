@@ -1,0 +1,156 @@
+//! TCP, UDP, SCTP, ICMP and ICMPv6.
+
+use super::{Headers, Role, protocol, tcp};
+use crate::{Packet, Reason};
+
+/// Parses the transport header of `protocol` where `headers.transport` says.
+#[inline(always)]
+pub(super) fn parse(packet: &Packet, protocol: u8, headers: &mut Headers) -> Result<Role, Reason> {
+    let parsed = match protocol {
+        protocol::TCP => parse_tcp(packet, headers),
+        protocol::UDP => parse_udp(packet, headers),
+        protocol::SCTP => parse_sctp(packet, headers),
+        protocol::ICMP if headers.version == 4 => parse_icmp(packet, headers),
+        protocol::ICMPV6 if headers.version == 6 => parse_icmpv6(packet, headers),
+        protocol::ICMP | protocol::ICMPV6 => Err(Reason::IcmpFamily),
+        _ => Ok(Role::Datagram),
+    };
+    match parsed {
+        // A whole header must be in the first fragment (RFC 7112, RFC 1858).
+        Err(Reason::TransportTruncated) if headers.first_fragment != 0 => Err(Reason::FragmentTiny),
+        other => other,
+    }
+}
+
+/// The ports at `offset`, for TCP, UDP and SCTP.
+#[inline(always)]
+pub(crate) fn ports(packet: &Packet, offset: usize) -> Option<(u16, u16)> {
+    Some((packet.be16(offset)?, packet.be16(offset + 2)?))
+}
+
+#[inline(always)]
+fn need(headers: &Headers, bytes: u32) -> Result<usize, Reason> {
+    if headers.transport_length < bytes {
+        return Err(Reason::TransportTruncated);
+    }
+    Ok(headers.transport as usize)
+}
+
+#[inline(always)]
+fn parse_tcp(packet: &Packet, headers: &mut Headers) -> Result<Role, Reason> {
+    let at = need(headers, 20)?;
+    // The last word of the fixed header first: one bounds check then covers all of it.
+    let (Some(_), Some(offset), Some(flags), Some((source, destination))) =
+        (packet.word(at + 16), packet.byte(at + 12), packet.byte(at + 13), ports(packet, at))
+    else {
+        return Err(Reason::TransportTruncated);
+    };
+    headers.source_port = source;
+    headers.destination_port = destination;
+    headers.detail = flags;
+    let length = u32::from(offset >> 4) * 4;
+    if length < 20 {
+        return Err(Reason::TcpHeaderLength);
+    }
+    if length > headers.transport_length {
+        return Err(if headers.first_fragment != 0 { Reason::FragmentTiny } else { Reason::TcpHeaderLength });
+    }
+    match flags & (tcp::SYN | tcp::ACK | tcp::FIN | tcp::RST) {
+        SYN => Ok(Role::Open),
+        SYN_ACK => Ok(Role::Accept),
+        tcp::ACK => Ok(Role::Continue),
+        FIN_ACK | tcp::RST | RST_ACK => Ok(Role::End),
+        // None at all, SYN with FIN or RST, FIN without ACK, FIN with RST.
+        _ => Err(Reason::TcpFlags),
+    }
+}
+const SYN: u8 = tcp::SYN;
+const SYN_ACK: u8 = tcp::SYN | tcp::ACK;
+const FIN_ACK: u8 = tcp::FIN | tcp::ACK;
+const RST_ACK: u8 = tcp::RST | tcp::ACK;
+
+#[inline(always)]
+fn parse_udp(packet: &Packet, headers: &mut Headers) -> Result<Role, Reason> {
+    let at = need(headers, 8)?;
+    let (Some(length), Some((source, destination))) = (packet.be16(at + 4), ports(packet, at)) else {
+        return Err(Reason::TransportTruncated);
+    };
+    headers.source_port = source;
+    headers.destination_port = destination;
+    let fits = u32::from(length) <= headers.transport_length || headers.first_fragment != 0;
+    if length < 8 || !fits {
+        return Err(Reason::UdpLength);
+    }
+    Ok(Role::Datagram)
+}
+
+const SCTP_INIT: u8 = 1;
+const SCTP_INIT_ACK: u8 = 2;
+const SCTP_ABORT: u8 = 6;
+const SCTP_SHUTDOWN: u8 = 7;
+const SCTP_SHUTDOWN_COMPLETE: u8 = 14;
+
+#[inline(always)]
+fn parse_sctp(packet: &Packet, headers: &mut Headers) -> Result<Role, Reason> {
+    let at = need(headers, 16)?;
+    let (Some(kind), Some(length), Some((source, destination))) =
+        (packet.byte(at + 12), packet.be16(at + 14), ports(packet, at))
+    else {
+        return Err(Reason::TransportTruncated);
+    };
+    headers.source_port = source;
+    headers.destination_port = destination;
+    headers.detail = kind;
+    let chunks = headers.transport_length - 12;
+    let length = u32::from(length);
+    if length < 4 || (length > chunks && headers.first_fragment == 0) {
+        return Err(Reason::SctpChunk);
+    }
+    match kind {
+        // INIT, INIT ACK and SHUTDOWN COMPLETE must be alone (RFC 9260 section 6.10), so the
+        // first chunk tells the role of the packet.
+        SCTP_INIT | SCTP_INIT_ACK | SCTP_SHUTDOWN_COMPLETE if length.next_multiple_of(4) < chunks => {
+            Err(Reason::SctpChunk)
+        }
+        SCTP_INIT => Ok(Role::Open),
+        SCTP_INIT_ACK => Ok(Role::Accept),
+        SCTP_ABORT | SCTP_SHUTDOWN | SCTP_SHUTDOWN_COMPLETE => Ok(Role::End),
+        _ => Ok(Role::Continue),
+    }
+}
+
+#[inline(always)]
+fn icmp(packet: &Packet, headers: &mut Headers) -> Result<u8, Reason> {
+    let at = need(headers, 8)?;
+    let (Some(kind), Some(identifier)) = (packet.byte(at), packet.be16(at + 4)) else {
+        return Err(Reason::TransportTruncated);
+    };
+    headers.detail = kind;
+    headers.source_port = identifier;
+    Ok(kind)
+}
+
+#[inline(always)]
+fn parse_icmp(packet: &Packet, headers: &mut Headers) -> Result<Role, Reason> {
+    Ok(match icmp(packet, headers)? {
+        8 => Role::Open,
+        0 => Role::EchoReply,
+        // Destination unreachable, time exceeded, parameter problem. Source quench (4) is
+        // obsolete (RFC 6633) and redirects (5) are not for hosts to follow here.
+        3 | 11 | 12 => Role::Error,
+        _ => Role::OtherIcmp,
+    })
+}
+
+#[inline(always)]
+fn parse_icmpv6(packet: &Packet, headers: &mut Headers) -> Result<Role, Reason> {
+    Ok(match icmp(packet, headers)? {
+        128 => Role::Open,
+        129 => Role::EchoReply,
+        // Destination unreachable, packet too big, time exceeded, parameter problem.
+        1..=4 => Role::Error,
+        // RFC 4861 section 7.1: a hop limit of 255 proves that no router forwarded it.
+        135 | 136 if headers.hop_limit == 255 => Role::NeighbourDiscovery,
+        _ => Role::OtherIcmp,
+    })
+}

@@ -1,0 +1,127 @@
+//! Why a packet passed or was dropped. Numbers are append-only: events and counters on disk
+//! name them.
+
+macro_rules! reasons {
+    ($($number:literal $variant:ident $name:literal $verdict:ident $doc:literal;)*) => {
+        /// The numbered reason of a verdict.
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $(#[doc = $doc] $variant = $number,)*
+        }
+
+        impl Reason {
+            /// Every reason, by number.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The reason of a number.
+            #[must_use]
+            pub fn from_number(number: u8) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// Its stable name, as in events and metrics.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// One sentence for people.
+            #[must_use]
+            pub const fn description(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $doc,)*
+                }
+            }
+
+            /// What happens to a packet for this reason.
+            #[inline(always)]
+            #[must_use]
+            pub const fn action(self) -> Action {
+                match self {
+                    $(Self::$variant => Action::$verdict,)*
+                }
+            }
+        }
+    };
+}
+
+/// What happens to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// It goes on its way.
+    Pass,
+    /// It is dropped.
+    Drop,
+}
+
+reasons! {
+    0 Rule "rule" Pass "An accept rule admits it.";
+    1 Reply "reply" Pass "It is the reply side of a tracked flow that the policy still allows.";
+    2 IcmpError "icmp_error" Pass "It is an ICMP error about a tracked flow that the policy still allows.";
+    3 Arp "arp" Pass "ARP on an Ethernet interface.";
+    4 NeighbourDiscovery "neighbour_discovery" Pass "IPv6 neighbour discovery on an Ethernet interface.";
+
+    16 NoRule "no_rule" Drop "No rule admits it, and it is no reply.";
+    17 DenyRule "deny_rule" Drop "A deny rule names it, and it is no reply.";
+    18 UnknownAddress "unknown_address" Drop "The other end is in neither the inventory nor any rule.";
+    19 NotLocal "not_local" Drop "It is not between this node's addresses or routes and another's.";
+    20 Quarantined "quarantined" Drop "One end is quarantined.";
+    21 NoFlow "no_flow" Drop "It could be a reply, but belongs to no tracked flow.";
+    22 FlowExpired "flow_expired" Drop "It belongs to a flow that was silent for too long.";
+    23 FlowRevoked "flow_revoked" Drop "It belongs to a flow that the policy no longer allows.";
+    24 IcmpType "icmp_type" Drop "An ICMP message that is no echo and no error.";
+    25 IcmpErrorUnrelated "icmp_error_unrelated" Drop "An ICMP error that quotes no tracked flow of its receiver.";
+    26 IcmpErrorMalformed "icmp_error_malformed" Drop "An ICMP error whose quoted packet cannot be parsed.";
+
+    32 LinkTruncated "link_truncated" Drop "The frame ends inside its link header.";
+    33 LinkProtocol "link_protocol" Drop "A link-layer protocol other than IPv4, IPv6 and ARP.";
+    34 VlanDepth "vlan_depth" Drop "More than two VLAN tags.";
+    35 IpVersion "ip_version" Drop "The IP version is neither 4 nor 6, or not what the link header says.";
+    36 IpTruncated "ip_truncated" Drop "The packet ends inside its IP header.";
+    37 IpHeaderLength "ip_header_length" Drop "The IPv4 header length is below 20 bytes or beyond the packet.";
+    38 IpLength "ip_length" Drop "The IP length is shorter than the headers or longer than the packet.";
+    39 IpOption "ip_option" Drop "A malformed IPv4 option.";
+    40 SourceRoute "source_route" Drop "Source routing: LSRR, SSRR, or a routing header with segments left.";
+    41 ExtensionHeader "extension_header" Drop "A malformed or misplaced IPv6 extension header.";
+    42 ExtensionDepth "extension_depth" Drop "More IPv6 extension headers than are walked.";
+    43 NoNextHeader "no_next_header" Drop "IPv6 without an upper layer.";
+    44 Fragment "fragment" Drop "A fragment that follows no remembered first fragment.";
+    45 FragmentTiny "fragment_tiny" Drop "A first fragment that does not hold the whole transport header.";
+    46 FragmentInvalid "fragment_invalid" Drop "A fragment whose offset or length cannot be.";
+    47 TransportTruncated "transport_truncated" Drop "The packet ends inside its transport header.";
+    48 TcpHeaderLength "tcp_header_length" Drop "The TCP header length is below 20 bytes or beyond the packet.";
+    49 TcpFlags "tcp_flags" Drop "TCP flags that no TCP stack sends together.";
+    50 UdpLength "udp_length" Drop "The UDP length is below 8 bytes or beyond the packet.";
+    51 SctpChunk "sctp_chunk" Drop "A malformed first SCTP chunk, or an INIT bundled with others.";
+    52 IcmpFamily "icmp_family" Drop "ICMP over IPv6, or ICMPv6 over IPv4.";
+
+    64 LookupFailed "lookup_failed" Drop "A table look-up that cannot miss did. Please report it.";
+    65 FlowTableFull "flow_table_full" Drop "The kernel could not store the flow.";
+    66 ExpiryChain "expiry_chain" Drop "More expired rules in a row than are walked.";
+}
+
+/// Reasons are below this number: the size of the counters' table for one direction.
+pub const REASONS: u32 = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::{REASONS, Reason};
+
+    #[test]
+    fn numbers_and_names_are_unique_and_fit() {
+        let mut names: Vec<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Reason::ALL.len());
+        for &reason in Reason::ALL {
+            assert!((reason as u32) < REASONS);
+            assert_eq!(Reason::from_number(reason as u8), Some(reason));
+        }
+    }
+}
