@@ -28,4 +28,5 @@ pub struct Global {
 /// The commands; each has a module of its own.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Tunnel(commands::tunnel::Tunnel),
 }

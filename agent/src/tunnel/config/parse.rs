@@ -1,0 +1,238 @@
+//! The file, line by line.
+
+use std::collections::{HashMap, HashSet};
+
+use boringtun::x25519;
+use ipnet::IpNet;
+
+use super::{Config, ConfigError, Interface, Peer, Secret, Table, value};
+
+/// What wg-quick(8) takes when nothing tells it the path's: 1500 less the largest overhead.
+const DEFAULT_MTU: u16 = 1420;
+
+/// Keys of `[Interface]` that wg-quick acts on and we do not.
+const NOT_ACTED_ON: [&str; 6] = ["dns", "preup", "postup", "predown", "postdown", "saveconfig"];
+
+/// Reads `text`; `file` names it in errors.
+///
+/// # Errors
+/// The first line that cannot be used, or what is missing.
+pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
+    let mut reader = Reader { file, ..Reader::default() };
+    for (index, line) in text.lines().enumerate() {
+        reader.line(index + 1, line).map_err(|message| reader.error(index + 1, message))?;
+    }
+    reader.finish()
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Section {
+    #[default]
+    None,
+    Interface,
+    Peer,
+}
+
+/// What has been read so far.
+#[derive(Default)]
+struct Reader<'a> {
+    file: &'a str,
+    section: Section,
+    /// The keys of the current section that may stand there once, with their lines.
+    seen: HashMap<String, usize>,
+    interface_line: Option<usize>,
+    private_key: Option<Secret>,
+    addresses: Vec<IpNet>,
+    listen_port: u16,
+    mtu: Option<u16>,
+    table: Option<Table>,
+    mark: u32,
+    peers: Vec<PartialPeer>,
+    /// Who may use a prefix: the peer's index and the line that said so.
+    allowed: HashMap<IpNet, (usize, usize)>,
+    warnings: Vec<String>,
+}
+
+#[derive(Default)]
+struct PartialPeer {
+    line: usize,
+    key: Option<[u8; 32]>,
+    preshared_key: Option<Secret>,
+    allowed: Vec<IpNet>,
+    endpoint: Option<super::Endpoint>,
+    keepalive: u16,
+}
+
+impl Reader<'_> {
+    fn error(&self, line: usize, message: impl Into<String>) -> ConfigError {
+        ConfigError { file: self.file.to_owned(), line, message: message.into() }
+    }
+
+    fn line(&mut self, number: usize, line: &str) -> Result<(), String> {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if line.is_empty() {
+            return Ok(());
+        }
+        if let Some(section) = line.strip_prefix('[') {
+            return self.section(number, section);
+        }
+        let Some((key, value)) = line.split_once('=') else {
+            // Not the line itself: a private key may stand on it.
+            return Err("is neither a section nor `Key = value`".into());
+        };
+        let (key, value) = (key.trim(), value.trim());
+        let name = key.to_ascii_lowercase();
+        if !matches!(name.as_str(), "address" | "allowedips") && !NOT_ACTED_ON.contains(&name.as_str()) {
+            if let Some(first) = self.seen.insert(name.clone(), number) {
+                return Err(format!("{key} is given twice in this section, first on line {first}; keep one"));
+            }
+        }
+        if value.is_empty() && name != "allowedips" {
+            return Err(format!("{key} has no value; give one or remove the line"));
+        }
+        match self.section {
+            Section::None => Err(format!("{key} stands before any section; put [Interface] above it")),
+            Section::Interface => self.interface(number, key, &name, value),
+            Section::Peer => self.peer(number, key, &name, value),
+        }
+    }
+
+    fn section(&mut self, number: usize, text: &str) -> Result<(), String> {
+        self.seen.clear();
+        match text.to_ascii_lowercase().as_str() {
+            "interface]" => {
+                if let Some(first) = self.interface_line.replace(number) {
+                    return Err(format!("a second [Interface], the first is on line {first}; keep one"));
+                }
+                self.section = Section::Interface;
+            }
+            "peer]" => {
+                self.peers.push(PartialPeer { line: number, ..PartialPeer::default() });
+                self.section = Section::Peer;
+            }
+            _ => return Err(format!("there is no section [{text}; write [Interface] or [Peer]")),
+        }
+        Ok(())
+    }
+
+    fn interface(&mut self, number: usize, key: &str, name: &str, text: &str) -> Result<(), String> {
+        let named = |message: String| format!("{key}: {message}");
+        match name {
+            "privatekey" => {
+                self.private_key = Some(Secret(value::key(text).map_err(|e| format!("{key} {e}"))?));
+            }
+            "address" => self.addresses.extend(value::networks(text).map_err(named)?),
+            "listenport" => self.listen_port = value::port(text).map_err(named)?,
+            "mtu" => self.mtu = Some(value::mtu(text).map_err(named)?),
+            "table" => self.table = Some(value::table(text).map_err(named)?),
+            "fwmark" => self.mark = value::mark(text).map_err(named)?,
+            _ if NOT_ACTED_ON.contains(&name) => {
+                let warning =
+                    format!("{}:{number}: {key} is not acted on; do it outside the tunnel", self.file);
+                self.warnings.push(warning);
+            }
+            _ => {
+                return Err(format!(
+                    "unknown key {key} in [Interface]; it takes PrivateKey, Address, ListenPort, MTU, Table and FwMark"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn peer(&mut self, number: usize, key: &str, name: &str, text: &str) -> Result<(), String> {
+        let named = |message: String| format!("{key}: {message}");
+        let index = self.peers.len() - 1;
+        let peer = &mut self.peers[index];
+        match name {
+            "publickey" => peer.key = Some(value::key(text).map_err(|e| format!("{key} {e}"))?),
+            "presharedkey" => {
+                peer.preshared_key = Some(Secret(value::key(text).map_err(|e| format!("{key} {e}"))?))
+            }
+            "endpoint" => peer.endpoint = Some(value::endpoint(text).map_err(named)?),
+            "persistentkeepalive" => peer.keepalive = value::number_or_off(text, "65535").map_err(named)?,
+            "allowedips" => {
+                for prefix in value::networks(text).map_err(named)? {
+                    let prefix = prefix.trunc();
+                    match self.allowed.insert(prefix, (index, number)) {
+                        None => peer.allowed.push(prefix),
+                        Some((other, _)) if other == index => {}
+                        Some((_, line)) => {
+                            return Err(format!(
+                                "AllowedIPs: {prefix} belongs to another peer already, on line {line}; \
+                                 a prefix has one peer, remove it from one of them"
+                            ));
+                        }
+                    }
+                }
+            }
+            _ => {
+                return Err(format!(
+                    "unknown key {key} in [Peer]; it takes PublicKey, PresharedKey, AllowedIPs, Endpoint and \
+                     PersistentKeepalive"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Config, ConfigError> {
+        let Some(line) = self.interface_line else {
+            return Err(self.error(1, "has no [Interface]; add one with PrivateKey and Address"));
+        };
+        let Some(private_key) = self.private_key.take() else {
+            return Err(self.error(line, "[Interface] has no PrivateKey; `wg genkey` makes one"));
+        };
+        if self.addresses.is_empty() {
+            return Err(self.error(line, "[Interface] has no Address; add this host's overlay address"));
+        }
+        let own = x25519::PublicKey::from(&x25519::StaticSecret::from(private_key.0)).to_bytes();
+        let table = self.table.unwrap_or(Table::Main);
+        let mut keys = HashSet::new();
+        let mut peers = Vec::new();
+        for peer in std::mem::take(&mut self.peers) {
+            let Some(public_key) = peer.key else {
+                return Err(self.error(peer.line, "[Peer] has no PublicKey; add the peer's"));
+            };
+            if public_key == own {
+                return Err(
+                    self.error(peer.line, "this peer's PublicKey is our own; put the other host's there")
+                );
+            }
+            if !keys.insert(public_key) {
+                return Err(self.error(peer.line, "another [Peer] has this PublicKey already; merge the two"));
+            }
+            if table != Table::Off && peer.allowed.iter().any(|prefix| prefix.prefix_len() == 0) {
+                let line = self.allowed_line(&peer);
+                // wg-quick would add policy routing here, so that the tunnel's own packets stay out of it.
+                return Err(self.error(
+                    line,
+                    "AllowedIPs has a default route, which would send the tunnel's own packets into itself; \
+                     set Table = off and add the routes that you want",
+                ));
+            }
+            peers.push(Peer {
+                public_key,
+                preshared_key: peer.preshared_key,
+                allowed: peer.allowed,
+                endpoint: peer.endpoint,
+                keepalive: peer.keepalive,
+                line: peer.line,
+            });
+        }
+        let interface = Interface {
+            private_key,
+            addresses: self.addresses,
+            listen_port: self.listen_port,
+            mtu: self.mtu.unwrap_or(DEFAULT_MTU),
+            table,
+            mark: self.mark,
+        };
+        Ok(Config { interface, peers, warnings: self.warnings })
+    }
+
+    fn allowed_line(&self, peer: &PartialPeer) -> usize {
+        let default = peer.allowed.iter().find(|prefix| prefix.prefix_len() == 0);
+        default.and_then(|prefix| self.allowed.get(prefix)).map_or(peer.line, |&(_, line)| line)
+    }
+}
