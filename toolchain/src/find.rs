@@ -73,7 +73,7 @@ impl std::error::Error for Missing {}
 ///
 /// # Errors
 /// [`Missing`] names every missing part at once.
-pub fn find(system: &impl System) -> Result<Toolchain, Missing> {
+pub fn find(system: &dyn System) -> Result<Toolchain, Missing> {
     match (prebuilt(system).or_else(|| nightly(system)), bpf_linker(system)) {
         (Some(compiler), Some(linker)) => Ok(Toolchain { compiler, linker }),
         (compiler, linker) => Err(Missing { compiler: compiler.is_none(), linker: linker.is_none() }),
@@ -81,7 +81,7 @@ pub fn find(system: &impl System) -> Result<Toolchain, Missing> {
 }
 
 /// The distribution's compiler, if it is recent enough for the workspace and has `core` for [`TARGET`].
-pub fn prebuilt(system: &impl System) -> Option<Compiler> {
+pub fn prebuilt(system: &dyn System) -> Option<Compiler> {
     let verbose = system.output(DISTRIBUTION_RUSTC, &["-vV"])?;
     let release = verbose.lines().find_map(|line| line.strip_prefix("release: "))?;
     if version(release)? < version(env!("CARGO_PKG_RUST_VERSION"))? {
@@ -93,14 +93,14 @@ pub fn prebuilt(system: &impl System) -> Option<Compiler> {
 }
 
 /// rustup's nightly, if it has the source of `core`.
-pub fn nightly(system: &impl System) -> Option<Compiler> {
+pub fn nightly(system: &dyn System) -> Option<Compiler> {
     let sysroot = system.output("rustup", &["run", "nightly", "rustc", "--print", "sysroot"])?;
     let source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
     system.exists(&source).then_some(Compiler::Nightly)
 }
 
 /// A bpf-linker that runs (its shared LLVM is there, too) and is recent enough.
-pub fn bpf_linker(system: &impl System) -> Option<PathBuf> {
+pub fn bpf_linker(system: &dyn System) -> Option<PathBuf> {
     let cargo_home = system
         .variable("CARGO_HOME")
         .map(PathBuf::from)

@@ -1,0 +1,60 @@
+//! `cargo xtask setup`: what building and testing needs, checked and mended.
+//!
+//! Every step names what is missing and how to mend it; nothing else here knows the recipe.
+//! A step is asked again after its mending, so a command that claims success is not believed.
+
+mod machine;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use anyhow::{Result, bail};
+
+use machine::{Host, Machine};
+use steps::{Fix, STEPS};
+
+/// Mends this machine, or says what to run where the rights are missing. Says nothing if all is there.
+pub fn ensure() -> Result<()> {
+    ensure_on(&mut Host)
+}
+
+/// Stops a command that needs root, with the line to run instead.
+pub fn require_root(command: &str) -> Result<()> {
+    if !Host.is_root() {
+        bail!(
+            "`cargo xtask {command}` needs root: it loads BPF programs and makes network namespaces\n\
+             next: sudo env PATH=\"$PATH\" HOME=\"$HOME\" cargo xtask {command}"
+        );
+    }
+    Ok(())
+}
+
+fn ensure_on(machine: &mut impl Machine) -> Result<()> {
+    let lacking: Vec<_> = STEPS.iter().filter_map(|step| step(machine)).collect();
+    if lacking.iter().flat_map(|lack| &lack.fix).any(Fix::needs_root) && !machine.is_root() {
+        let what: Vec<_> = lacking.iter().map(|lack| format!("  - {}", lack.what)).collect();
+        let how: Vec<_> =
+            lacking.iter().flat_map(|lack| &lack.fix).map(|fix| format!("  {}", fix.with_sudo())).collect();
+        bail!(
+            "setup needs root for what this machine lacks:\n{}\nnext: run\n{}",
+            what.join("\n"),
+            how.join("\n")
+        );
+    }
+    for step in STEPS {
+        // Asked again: an earlier step may have mended this one.
+        let Some(lack) = step(machine) else { continue };
+        if lack.fix.is_empty() {
+            bail!("{}", lack.what);
+        }
+        machine.say(&format!("setup: missing: {}", lack.what));
+        for fix in &lack.fix {
+            machine.say(&format!("setup: {fix}"));
+            machine.mend(fix)?;
+        }
+        if let Some(still) = step(machine) {
+            bail!("setup ran the commands above without an error, and still this is missing: {}", still.what);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! The steps: what is missing, and how to mend it.
+
+use std::fmt;
+use std::path::Path;
+
+use bulkhead_toolchain::{LINKER_VERSION, bpf_linker, nightly, prebuilt};
+
+use super::machine::Machine;
+
+/// One command that mends something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fix {
+    pub environment: &'static [(&'static str, &'static str)],
+    pub program: &'static str,
+    pub arguments: Vec<String>,
+    pub rights: Rights,
+}
+
+/// Whose command it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rights {
+    Root,
+    User,
+}
+
+impl Fix {
+    fn new(rights: Rights, program: &'static str, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self { environment: &[], program, arguments, rights }
+    }
+
+    pub(super) fn needs_root(&self) -> bool {
+        self.rights == Rights::Root
+    }
+
+    /// The line for someone who is not root.
+    pub(super) fn with_sudo(&self) -> String {
+        if self.needs_root() { format!("sudo {self}") } else { self.to_string() }
+    }
+}
+
+impl fmt::Display for Fix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in self.environment {
+            write!(f, "{name}={value} ")?;
+        }
+        write!(f, "{} {}", self.program, self.arguments.join(" "))
+    }
+}
+
+/// Something missing. An empty fix means that setup cannot mend it, and `what` says who can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lack {
+    pub what: String,
+    pub fix: Vec<Fix>,
+}
+
+/// All steps, in the order in which they can be mended.
+pub(super) const STEPS: [fn(&dyn Machine) -> Option<Lack>; 3] = [packages, linker, bpf_filesystem];
+
+/// A Debian package and a file that only it brings. Files, not dpkg's database: looking is instant,
+/// and on another distribution the same files prove the same thing.
+type Package = (&'static str, &'static str);
+
+/// What compiling for the host, and the tests, call.
+const EVERYWHERE: [Package; 4] = [
+    ("gcc", "/usr/bin/cc"),
+    ("libc6-dev", "/usr/include/stdlib.h"),
+    ("iproute2", "/usr/sbin/ip"),
+    ("nftables", "/usr/sbin/nft"),
+];
+
+/// The compiler for BPF, from the security archive.
+const COMPILER: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
+
+/// What bpf-linker is built from: its LLVM must not be older than the compiler's.
+const LINKER: [Package; 4] = [
+    ("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config"),
+    ("libpolly-22-dev", "/usr/lib/llvm-22/lib/libPolly.a"),
+    ("zlib1g-dev", "/usr/include/zlib.h"),
+    ("libzstd-dev", "/usr/include/zstd.h"),
+];
+
+fn packages(machine: &dyn Machine) -> Option<Lack> {
+    let absent = |(name, proof): &Package| (!machine.exists(Path::new(proof))).then_some(*name);
+    let mut missing: Vec<&str> = EVERYWHERE.iter().filter_map(absent).collect();
+    if prebuilt(machine).or_else(|| nightly(machine)).is_none() {
+        missing.extend(COMPILER);
+    }
+    if bpf_linker(machine).is_none() {
+        missing.extend(LINKER.iter().filter_map(absent));
+    }
+    if missing.is_empty() {
+        return None;
+    }
+    if !machine.exists(Path::new("/usr/bin/apt-get")) {
+        return Some(Lack {
+            what: format!(
+                "this is no Debian, and setup installs only Debian packages. It lacks what these bring there: {}\n\
+                 next: install them with your distribution's tools; for the BPF program, \
+                 `rustup toolchain install nightly --component rust-src` and `cargo install bpf-linker` do as well",
+                missing.join(", ")
+            ),
+            fix: Vec::new(),
+        });
+    }
+    let mut install =
+        Fix::new(Rights::Root, "apt-get", &["install", "--yes", "--no-install-recommends", "--no-remove"]);
+    install.environment = &[("DEBIAN_FRONTEND", "noninteractive")];
+    install.arguments.extend(missing.iter().map(|&name| name.to_owned()));
+    Some(Lack {
+        what: format!("packages {}", missing.join(", ")),
+        fix: vec![Fix::new(Rights::Root, "apt-get", &["update"]), install],
+    })
+}
+
+fn linker(machine: &dyn Machine) -> Option<Lack> {
+    if bpf_linker(machine).is_some() {
+        return None;
+    }
+    let mut install = Fix::new(
+        Rights::User,
+        "cargo",
+        &["install", "--locked", "--force", "--no-default-features", "--features", "llvm-22"],
+    );
+    install.environment = &[("LLVM_PREFIX", "/usr/lib/llvm-22")];
+    install.arguments.push(format!("bpf-linker@{LINKER_VERSION}"));
+    Some(Lack {
+        what: format!("bpf-linker {LINKER_VERSION} (building it takes about a minute)"),
+        fix: vec![install],
+    })
+}
+
+fn bpf_filesystem(machine: &dyn Machine) -> Option<Lack> {
+    let mounts = machine.read(Path::new("/proc/self/mounts")).unwrap_or_default();
+    let mounted = mounts.lines().any(|line| {
+        let mut fields = line.split(' ').skip(1);
+        fields.next() == Some("/sys/fs/bpf") && fields.next() == Some("bpf")
+    });
+    (!mounted).then(|| Lack {
+        what: "the BPF file system at /sys/fs/bpf, where links and maps are pinned".to_owned(),
+        fix: vec![Fix::new(Rights::Root, "mount", &["-t", "bpf", "bpf", "/sys/fs/bpf"])],
+    })
+}

@@ -1,0 +1,220 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use bulkhead_toolchain::System;
+
+use super::ensure_on;
+use super::machine::Machine;
+use super::steps::Fix;
+
+/// A machine whose commands have the effects that the real ones have.
+struct Fake {
+    root: bool,
+    outputs: BTreeMap<&'static str, &'static str>,
+    files: BTreeSet<&'static str>,
+    mounts: String,
+    /// A package whose installation changes nothing, though apt-get says it went well.
+    hollow: Option<&'static str>,
+    ran: Vec<String>,
+    said: Vec<String>,
+}
+
+const BRINGS: [(&str, &[&str]); 9] = [
+    ("gcc", &["/usr/bin/cc"]),
+    ("libc6-dev", &["/usr/include/stdlib.h"]),
+    ("iproute2", &["/usr/sbin/ip"]),
+    ("nftables", &["/usr/sbin/nft"]),
+    ("libstd-rust-web-dev-bpf", &["/usr/lib/rustlib/bpfel-unknown-none/lib"]),
+    ("llvm-22-dev", &["/usr/lib/llvm-22/bin/llvm-config"]),
+    ("libpolly-22-dev", &["/usr/lib/llvm-22/lib/libPolly.a"]),
+    ("zlib1g-dev", &["/usr/include/zlib.h"]),
+    ("libzstd-dev", &["/usr/include/zstd.h"]),
+];
+
+impl Fake {
+    fn bare() -> Self {
+        Self {
+            root: true,
+            outputs: BTreeMap::new(),
+            files: BTreeSet::from(["/usr/bin/apt-get"]),
+            mounts: "sysfs /sys sysfs rw 0 0\n".to_owned(),
+            hollow: None,
+            ran: Vec::new(),
+            said: Vec::new(),
+        }
+    }
+
+    fn complete() -> Self {
+        let mut machine = Self::bare();
+        ensure_on(&mut machine).unwrap();
+        machine.ran.clear();
+        machine.said.clear();
+        machine
+    }
+
+    fn install(&mut self, package: &str) {
+        if self.hollow == Some(package) {
+            return;
+        }
+        if package == "rustc-web" {
+            self.outputs.insert("/usr/bin/rustc -vV", "release: 1.96.0\n");
+            self.outputs.insert("/usr/bin/rustc --print sysroot", "/usr\n");
+        }
+        let brought = BRINGS.iter().find(|(name, _)| *name == package);
+        self.files.extend(brought.into_iter().flat_map(|(_, files)| *files));
+    }
+}
+
+impl System for Fake {
+    fn output(&self, program: &str, arguments: &[&str]) -> Option<String> {
+        let command = format!("{program} {}", arguments.join(" "));
+        self.outputs.get(command.as_str()).map(|&text| text.to_owned())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.files.contains(path.to_str().unwrap())
+    }
+
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+impl Machine for Fake {
+    fn is_root(&self) -> bool {
+        self.root
+    }
+
+    fn read(&self, path: &Path) -> Option<String> {
+        (path == Path::new("/proc/self/mounts")).then(|| self.mounts.clone())
+    }
+
+    fn mend(&mut self, fix: &Fix) -> Result<()> {
+        self.ran.push(fix.to_string());
+        match fix.program {
+            "apt-get" => {
+                for package in fix.arguments.iter().skip(1) {
+                    self.install(package);
+                }
+            }
+            "cargo" if self.files.contains("/usr/lib/llvm-22/lib/libPolly.a") => {
+                self.outputs.insert("bpf-linker --version", "bpf-linker 0.13.0\n");
+            }
+            "cargo" => bail!("unable to find library -lPolly"),
+            "mount" => self.mounts.push_str("bpf /sys/fs/bpf bpf rw 0 0\n"),
+            other => bail!("no such program: {other}"),
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, line: &str) {
+        self.said.push(line.to_owned());
+    }
+}
+
+#[test]
+fn a_bare_machine_is_mended_in_order() {
+    let mut machine = Fake::bare();
+    ensure_on(&mut machine).unwrap();
+    assert_eq!(
+        machine.ran,
+        [
+            "apt-get update",
+            "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends --no-remove \
+             gcc libc6-dev iproute2 nftables rustc-web libstd-rust-web-dev-bpf \
+             llvm-22-dev libpolly-22-dev zlib1g-dev libzstd-dev",
+            "LLVM_PREFIX=/usr/lib/llvm-22 cargo install --locked --force --no-default-features \
+             --features llvm-22 bpf-linker@0.13.0",
+            "mount -t bpf bpf /sys/fs/bpf",
+        ]
+    );
+}
+
+#[test]
+fn a_complete_machine_is_left_alone_in_silence() {
+    let mut machine = Fake::complete();
+    machine.root = false;
+    ensure_on(&mut machine).unwrap();
+    assert_eq!((machine.ran, machine.said), (vec![], vec![]));
+}
+
+#[test]
+fn only_what_is_missing_is_installed() {
+    let mut machine = Fake::complete();
+    machine.files.remove("/usr/sbin/nft");
+    ensure_on(&mut machine).unwrap();
+    assert_eq!(machine.ran.len(), 2, "{:?}", machine.ran);
+    assert!(machine.ran[1].ends_with("--no-remove nftables"), "{:?}", machine.ran);
+}
+
+#[test]
+fn a_working_linker_needs_no_llvm_to_build_it() {
+    let mut machine = Fake::complete();
+    for (_, files) in BRINGS.iter().filter(|(name, _)| name.contains("llvm") || name.contains("polly")) {
+        files.iter().for_each(|file| _ = machine.files.remove(file));
+    }
+    ensure_on(&mut machine).unwrap();
+    assert_eq!(machine.ran, Vec::<String>::new());
+}
+
+#[test]
+fn rustups_nightly_with_its_source_takes_the_place_of_debians_compiler() {
+    let mut machine = Fake::complete();
+    machine.outputs.remove("/usr/bin/rustc -vV");
+    machine.outputs.insert("rustup run nightly rustc --print sysroot", "/n");
+    machine.files.insert("/n/lib/rustlib/src/rust/library/core");
+    ensure_on(&mut machine).unwrap();
+    assert_eq!(machine.ran, Vec::<String>::new());
+}
+
+#[test]
+fn without_root_nothing_runs_and_every_command_is_named() {
+    let mut machine = Fake::bare();
+    machine.root = false;
+    let message = ensure_on(&mut machine).unwrap_err().to_string();
+    assert_eq!(machine.ran, Vec::<String>::new());
+    for line in [
+        "  sudo apt-get update",
+        "  sudo DEBIAN_FRONTEND=noninteractive apt-get install ",
+        "  LLVM_PREFIX=/usr/lib/llvm-22 cargo install ",
+        "  sudo mount -t bpf bpf /sys/fs/bpf",
+    ] {
+        assert!(message.lines().any(|found| found.starts_with(line)), "no {line:?} in\n{message}");
+    }
+}
+
+#[test]
+fn the_linker_alone_needs_no_root() {
+    let mut machine = Fake::complete();
+    machine.root = false;
+    machine.outputs.remove("bpf-linker --version");
+    ensure_on(&mut machine).unwrap();
+    assert!(machine.ran[0].contains("cargo install"), "{:?}", machine.ran);
+}
+
+#[test]
+fn a_command_that_mends_nothing_is_not_believed() {
+    let mut machine = Fake::bare();
+    machine.hollow = Some("nftables");
+    let message = ensure_on(&mut machine).unwrap_err().to_string();
+    assert!(message.contains("nftables") && !message.contains("gcc"), "{message}");
+    assert!(!machine.ran.iter().any(|command| command.contains("cargo")), "{:?}", machine.ran);
+}
+
+#[test]
+fn a_failing_command_stops_setup() {
+    let mut machine = Fake::bare();
+    machine.hollow = Some("libpolly-22-dev");
+    assert!(ensure_on(&mut machine).is_err());
+    assert!(!machine.ran.iter().any(|command| command.starts_with("mount")), "{:?}", machine.ran);
+}
+
+#[test]
+fn without_apt_the_message_names_the_packages_and_the_other_toolchain() {
+    let mut machine = Fake::bare();
+    machine.files.remove("/usr/bin/apt-get");
+    let message = ensure_on(&mut machine).unwrap_err().to_string();
+    assert!(message.contains("nftables") && message.contains("rust-src"), "{message}");
+    assert_eq!(machine.ran, Vec::<String>::new());
+}

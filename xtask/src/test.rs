@@ -1,0 +1,32 @@
+//! `cargo xtask test`: every test, none skipped.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::process::run_within;
+use crate::{cargo, setup};
+
+/// Bound on compiling everything, on the slowest machine the project knows (two cores).
+const BUILD_LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// Bound on running the tests.
+const TEST_LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// Arguments of `test`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Passed on to `cargo test`: a filter, `-p PACKAGE`, or `-- --nocapture`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    cargo: Vec<String>,
+}
+
+/// Sets the machine up, compiles, runs. The tests on the kernel fail without root, so that is asked first.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    setup::require_root("test")?;
+    setup::ensure()?;
+    // The end-to-end tests start the `bulkhead` binary, which `cargo test` alone does not build.
+    run_within(BUILD_LIMIT, cargo::command().arg("build"))?;
+    run_within(BUILD_LIMIT, cargo::command().args(["test", "--no-run"]))?;
+    run_within(TEST_LIMIT, cargo::command().args(["test", "--no-fail-fast"]).args(&arguments.cargo))
+}
