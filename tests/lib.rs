@@ -1,1 +1,3 @@
-//! End-to-end tests.
+//! End-to-end tests, and the laboratory that they and the demo stand in.
+
+pub mod lab;

@@ -1,5 +1,6 @@
 //! `bulkhead tunnel`: an embedded WireGuard interface, in the foreground until SIGINT or SIGTERM.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use tracing_subscriber::EnvFilter;
@@ -27,7 +28,11 @@ impl Tunnel {
         let filter =
             EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,boringtun=off"));
         // Another subscriber being there already is fine.
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .try_init();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(tunnel::run(&self.config, self.interface.as_deref()))?;
         Ok(Answer::Yes)

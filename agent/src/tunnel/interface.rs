@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use anyhow::Context as _;
 use ipnet::IpNet;
+use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 use rtnetlink::packet_route::route::{RouteProtocol, RouteScope};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use tun_rs::{AsyncDevice, DeviceBuilder};
@@ -44,6 +45,15 @@ async fn build(name: &str, config: &Config, netlink: &Handle) -> anyhow::Result<
 
     let link = LinkUnspec::new_with_index(index).mtu(interface.mtu.into()).txqueuelen(QUEUE_LENGTH);
     netlink.link().set(link.build()).execute().await.with_context(|| format!("set the MTU of {name}"))?;
+    // As the kernel's WireGuard: no link-local address of its own making, and so no solicitations nobody asked for.
+    // A kernel without IPv6 refuses, and then there is nothing to prevent.
+    let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    let link = LinkUnspec::new_with_index(index)
+        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![none]))
+        .build();
+    if let Err(error) = netlink.link().set(link).execute().await {
+        tracing::debug!(%error, "the interface keeps its link-local address");
+    }
     for address in &interface.addresses {
         let request = netlink.address().add(index, address.addr(), address.prefix_len());
         request.execute().await.with_context(|| format!("add address {address} to {name}"))?;

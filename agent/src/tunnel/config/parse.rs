@@ -82,10 +82,10 @@ impl Reader<'_> {
         };
         let (key, value) = (key.trim(), value.trim());
         let name = key.to_ascii_lowercase();
-        if !matches!(name.as_str(), "address" | "allowedips") && !NOT_ACTED_ON.contains(&name.as_str()) {
-            if let Some(first) = self.seen.insert(name.clone(), number) {
-                return Err(format!("{key} is given twice in this section, first on line {first}; keep one"));
-            }
+        let repeats =
+            matches!(name.as_str(), "address" | "allowedips") || NOT_ACTED_ON.contains(&name.as_str());
+        if !repeats && let Some(first) = self.seen.insert(name.clone(), number) {
+            return Err(format!("{key} is given twice in this section, first on line {first}; keep one"));
         }
         if value.is_empty() && name != "allowedips" {
             return Err(format!("{key} has no value; give one or remove the line"));
@@ -147,7 +147,7 @@ impl Reader<'_> {
         match name {
             "publickey" => peer.key = Some(value::key(text).map_err(|e| format!("{key} {e}"))?),
             "presharedkey" => {
-                peer.preshared_key = Some(Secret(value::key(text).map_err(|e| format!("{key} {e}"))?))
+                peer.preshared_key = Some(Secret(value::key(text).map_err(|e| format!("{key} {e}"))?));
             }
             "endpoint" => peer.endpoint = Some(value::endpoint(text).map_err(named)?),
             "persistentkeepalive" => peer.keepalive = value::number_or_off(text, "65535").map_err(named)?,
