@@ -26,7 +26,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     setup::require_root("test")?;
     setup::ensure()?;
     // The end-to-end tests start the `bulkhead` binary, which `cargo test` alone does not build.
-    run_within(BUILD_LIMIT, cargo::command().arg("build"))?;
-    run_within(BUILD_LIMIT, cargo::command().args(["test", "--no-run"]))?;
-    run_within(TEST_LIMIT, cargo::command().args(["test", "--no-fail-fast"]).args(&arguments.cargo))
+    run_within(BUILD_LIMIT, cargo::command().args(["build", "--package", "bulkhead"]))?;
+    let test = |flag: &str| {
+        let mut command = cargo::command();
+        command.args(["test", flag]).args(&arguments.cargo);
+        command
+    };
+    run_within(BUILD_LIMIT, &mut test("--no-run"))?;
+    run_within(TEST_LIMIT, &mut test("--no-fail-fast"))
 }
