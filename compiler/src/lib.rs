@@ -1,1 +1,23 @@
-//! Policy and inventory → tables for one node.
+//! Policy and inventory → tables for one node. Pure: no I/O beyond its arguments.
+//!
+//! [`policy::parse`] and [`inventory::parse`] read files; [`resolve::resolve`] makes the
+//! ordered rules; [`compile::compile`] makes one node's tables; [`reference`] decides the
+//! same rule by rule.
+
+pub mod address;
+mod bits;
+pub mod compile;
+pub mod diagnostic;
+mod dialect;
+pub mod evaluate;
+pub mod interval;
+pub mod inventory;
+mod json;
+pub mod policy;
+pub mod reference;
+pub mod resolve;
+pub mod service;
+pub mod source;
+mod suggest;
+
+pub use dialect::Dialect;

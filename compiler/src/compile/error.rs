@@ -1,0 +1,46 @@
+//! Why a policy that holds cannot be compiled for a node.
+
+/// Why not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// No such node.
+    #[error("the inventory has no node \"{name}\"{}", suggestion.as_ref().map(|s| format!(" ({s})")).unwrap_or_default())]
+    UnknownNode {
+        /// The name asked for.
+        name: String,
+        /// A name that is close.
+        suggestion: Option<String>,
+    },
+    /// A number that the layouts cannot hold.
+    #[error(
+        "{what}: {count} are needed for this node, the tables hold {limit}; use fewer distinct selectors, ports or expiry times"
+    )]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many are needed, at least.
+        count: u64,
+        /// How many there can be.
+        limit: u64,
+    },
+    /// The tables would be too large.
+    #[error("{what} of this node would take more than the memory budget of {budget} bytes: {detail}")]
+    Budget {
+        /// Which table.
+        what: &'static str,
+        /// Its size, worked out.
+        detail: String,
+        /// The budget.
+        budget: u64,
+    },
+    /// Too many expiring rules behind one another.
+    #[error(
+        "{rule}: more than {limit} expiring rules decide one after another for the same packets; remove expired ones"
+    )]
+    ExpiryChain {
+        /// The rule at which it was found.
+        rule: String,
+        /// The limit.
+        limit: u32,
+    },
+}

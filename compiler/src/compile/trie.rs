@@ -1,0 +1,129 @@
+//! Pieces of the address axes → the IPv4 trie and the IPv6 tables.
+
+use std::net::Ipv6Addr;
+
+use bulkhead_engine::layout::{Address, BLOCK_SLOTS, Leaf, LpmKey, TRIE_ROOT_BLOCKS, from_ip};
+
+use super::sweep::Piece;
+use crate::address::prefixes6;
+use crate::interval::Intervals;
+
+/// The 16-8-8 trie of sorted, disjoint pieces. `None` if it would have more than `limit` blocks.
+pub(super) fn trie4(
+    pieces: &[Piece<u32>],
+    leaf: impl Fn(u32) -> Leaf,
+    limit: usize,
+) -> Option<Vec<[Leaf; BLOCK_SLOTS]>> {
+    let mut blocks = vec![[Leaf(0); BLOCK_SLOTS]; TRIE_ROOT_BLOCKS as usize];
+    for piece in pieces {
+        let leaf = leaf(piece.class);
+        if leaf != Leaf(0) {
+            fill(&mut blocks, piece.first, piece.last, leaf);
+        }
+        if blocks.len() > limit {
+            return None;
+        }
+    }
+    Some(blocks)
+}
+
+/// Writes a leaf over `first..=last`, which nothing was written to yet.
+fn fill(blocks: &mut Vec<[Leaf; BLOCK_SLOTS]>, first: u32, last: u32, leaf: Leaf) {
+    for high in first >> 16..=last >> 16 {
+        let from = first.max(high << 16);
+        let to = last.min((high << 16) | 0xffff);
+        let (block, slot) = ((high >> 8) as usize, (high & 0xff) as usize);
+        if to - from == 0xffff {
+            blocks[block][slot] = leaf;
+            continue;
+        }
+        let second = child(blocks, block, slot);
+        for middle in (from >> 8) & 0xff..=(to >> 8) & 0xff {
+            let base = (high << 16) | (middle << 8);
+            let (low, top) = (from.max(base), to.min(base | 0xff));
+            if top - low == 0xff {
+                blocks[second][middle as usize] = leaf;
+            } else {
+                let third = child(blocks, second, middle as usize);
+                blocks[third][(low & 0xff) as usize..=(top & 0xff) as usize].fill(leaf);
+            }
+        }
+    }
+}
+
+/// The block that a slot names; made, all unknown, if it names none.
+fn child(blocks: &mut Vec<[Leaf; BLOCK_SLOTS]>, block: usize, slot: usize) -> usize {
+    match blocks[block][slot].as_block() {
+        Some(child) => child as usize,
+        None => {
+            let index = blocks.len();
+            blocks.push([blocks[block][slot]; BLOCK_SLOTS]);
+            blocks[block][slot] = Leaf::block(index as u32);
+            index
+        }
+    }
+}
+
+/// The IPv6 tables.
+pub(super) struct Tables6 {
+    /// Single addresses, sorted.
+    pub(super) exact: Vec<(Address, Leaf)>,
+    /// Prefixes, sorted by (length, address).
+    pub(super) prefixes: Vec<(LpmKey, Leaf)>,
+}
+
+/// The IPv6 tables of sorted, disjoint pieces of the axis that `sets` were cut from.
+///
+/// Cutting prefixes around every host in them would make hundreds of pieces a host. Instead
+/// each prefix that a set is made of gets one entry, for what no longer prefix and no host in
+/// it takes: a set holds either all of that or nothing of it.
+pub(super) fn tables6<'a>(
+    sets: impl IntoIterator<Item = &'a Intervals<u128>>,
+    pieces: &[Piece<u128>],
+    leaf: impl Fn(u32) -> Leaf,
+) -> Tables6 {
+    let wide = |set: &'a Intervals<u128>| set.as_slice().iter().filter(|(first, last)| first < last);
+    let mut family: Vec<(u128, u8)> = sets
+        .into_iter()
+        .flat_map(|set| wide(set).flat_map(|(first, last)| prefixes6(*first, *last)))
+        .filter(|(_, length)| *length < 128)
+        .collect();
+    family.sort_unstable();
+    family.dedup();
+    let mut tables = Tables6 { exact: Vec::new(), prefixes: Vec::new() };
+    let mut written = vec![false; family.len()];
+    // The prefixes around the piece at hand, the shortest first.
+    let mut around: Vec<usize> = Vec::new();
+    let mut next = 0;
+    for piece in pieces {
+        while next < family.len() && family[next].0 <= piece.first {
+            while around.last().is_some_and(|outer| !holds(family[*outer], family[next].0)) {
+                around.pop();
+            }
+            around.push(next);
+            next += 1;
+        }
+        while around.last().is_some_and(|outer| !holds(family[*outer], piece.first)) {
+            around.pop();
+        }
+        let leaf = leaf(piece.class);
+        if piece.first == piece.last {
+            tables.exact.push((address(piece.first), leaf));
+        } else if let Some(owner) = around.last().filter(|owner| !written[**owner]) {
+            let (first, length) = family[*owner];
+            tables.prefixes.push((LpmKey { prefix: length.into(), address: address(first) }, leaf));
+            written[*owner] = true;
+        }
+    }
+    tables.exact.sort_unstable();
+    tables.prefixes.sort_unstable_by_key(|(key, _)| (key.prefix, key.address));
+    tables
+}
+
+fn holds((first, length): (u128, u8), point: u128) -> bool {
+    length == 0 || (point ^ first) >> (128 - u32::from(length)) == 0
+}
+
+fn address(bits: u128) -> Address {
+    from_ip(Ipv6Addr::from_bits(bits).into())
+}

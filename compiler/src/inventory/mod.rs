@@ -1,0 +1,144 @@
+//! Who exists: nodes and users.
+
+mod parse;
+
+pub use parse::parse;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::address::AddressSet;
+use crate::source::{Source, Span};
+
+/// One inventory file.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    /// The file.
+    pub source: Source,
+    /// Nodes, in the file's order. No two have a name, a key or an address in common.
+    pub nodes: Vec<Node>,
+    /// Users, if the section is there.
+    pub users: Option<Vec<User>>,
+    by_name: HashMap<String, usize>,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// A node, known by its WireGuard public key.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// WireGuard public key.
+    pub key: Option<[u8; 32]>,
+    /// Overlay addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Addresses on networks beneath the overlay.
+    pub underlay: Vec<IpAddr>,
+    /// Approved routes.
+    pub routes: Vec<IpNet>,
+    /// Who it is.
+    pub owner: Owner,
+    /// Posture attributes by name.
+    pub posture: serde_json::Map<String, serde_json::Value>,
+    /// When it ceases to be anybody, ns since the Unix epoch.
+    pub expires: Option<u64>,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// Who a node is: a user's device, or a service by its tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The user's login.
+    User(String),
+    /// The tags, each with its prefix. None at all: the node is nobody's.
+    Tags(Vec<String>),
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Login.
+    pub login: String,
+    /// Roles, as in `autogroup:admin`.
+    pub roles: Vec<String>,
+}
+
+/// Which of the nodes' addresses stand for them: the interface kind decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Network {
+    /// Overlay addresses.
+    #[default]
+    Overlay,
+    /// Underlay addresses.
+    Underlay,
+}
+
+impl Node {
+    /// The addresses that stand for it.
+    #[must_use]
+    pub fn addresses_on(&self, network: Network) -> &[IpAddr] {
+        match network {
+            Network::Overlay => &self.addresses,
+            Network::Underlay => &self.underlay,
+        }
+    }
+
+    /// Its user's login, if it is a user's device.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        match &self.owner {
+            Owner::User(login) => Some(login),
+            Owner::Tags(_) => None,
+        }
+    }
+
+    /// Its tags; none for a user's device.
+    #[must_use]
+    pub fn tags(&self) -> &[String] {
+        match &self.owner {
+            Owner::User(_) => &[],
+            Owner::Tags(tags) => tags,
+        }
+    }
+
+    /// The approved routes as a set.
+    #[must_use]
+    pub fn routed(&self) -> AddressSet {
+        AddressSet::from_prefixes(&self.routes)
+    }
+}
+
+impl Inventory {
+    /// An inventory of nodes that are known to be distinct.
+    #[must_use]
+    pub fn new(source: Source, nodes: Vec<Node>, users: Option<Vec<User>>) -> Self {
+        let by_name = nodes.iter().enumerate().map(|(index, node)| (node.name.clone(), index)).collect();
+        let addresses = nodes.iter().enumerate().flat_map(|(index, node)| {
+            node.addresses.iter().chain(&node.underlay).map(move |address| (*address, index))
+        });
+        let by_address = addresses.collect();
+        Self { source, nodes, users, by_name, by_address }
+    }
+
+    /// The node of a name.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.by_name.get(name).map(|index| &self.nodes[*index])
+    }
+
+    /// The node that holds an address.
+    #[must_use]
+    pub fn holder(&self, address: IpAddr) -> Option<&Node> {
+        self.by_address.get(&address).map(|index| &self.nodes[*index])
+    }
+
+    /// Whether a login is a user's, as far as the inventory tells.
+    #[must_use]
+    pub fn knows_user(&self, login: &str) -> bool {
+        self.users.as_ref().is_some_and(|users| users.iter().any(|user| user.login == login))
+            || self.nodes.iter().any(|node| node.user() == Some(login))
+    }
+}

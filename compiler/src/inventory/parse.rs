@@ -1,0 +1,232 @@
+//! The inventory file.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ipnet::IpNet;
+use jsonc_parser::ast::{Object, Value};
+
+use super::{Inventory, Node, Owner, User};
+use crate::diagnostic::{Diagnostic, Findings};
+use crate::json::{self, Reader};
+use crate::policy::{Selector, expires};
+use crate::source::{Source, Span, Spanned};
+
+/// Reads an inventory file. What is wrong with it goes to `findings`.
+pub fn parse(source: &Source, findings: &mut Findings) -> Option<Inventory> {
+    json::parse(source, findings, "an inventory", |reader, object| {
+        let mut nodes = Vec::new();
+        let mut users = None;
+        for (name, property) in reader.fields(object, "an inventory", &["nodes", "users"]) {
+            let Some(elements) = reader.array(&property.value, name) else { continue };
+            if name == "nodes" {
+                nodes = read_nodes(reader, elements);
+            } else {
+                users = Some(elements.iter().filter_map(|element| user(reader, element)).collect());
+            }
+        }
+        if object.get("nodes").is_none() {
+            reader.error(
+                Span { start: object.range.start, end: object.range.end },
+                "the inventory has no \"nodes\"",
+            );
+        }
+        Inventory::new(reader.source.clone(), nodes, users)
+    })
+}
+
+fn user(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<User> {
+    let object = reader.object(value, "each user")?;
+    let (mut login, mut roles) = (None, Vec::new());
+    for (name, property) in reader.fields(object, "a user", &["login", "roles"]) {
+        match name {
+            "login" => login = reader.string(&property.value, "login"),
+            _ => roles = reader.strings(&property.value, "roles").unwrap_or_default(),
+        }
+    }
+    if object.get("login").is_none() {
+        reader.error(json::span(value), "the user has no \"login\"");
+    }
+    Some(User { login: login?.value, roles: roles.into_iter().map(|role| role.value).collect() })
+}
+
+/// Things that only one node may have, and where the first was seen.
+struct Unique<K>(HashMap<K, (Span, String)>);
+
+impl<K: Hash + Eq> Unique<K> {
+    /// Whether the thing is new; if not, says so at both places.
+    fn claim(&mut self, reader: &mut Reader<'_>, key: K, span: Span, node: &str, what: &str) -> bool {
+        if let Some((first, owner)) = self.0.get(&key) {
+            let whom = if owner == node { format!("{node} twice") } else { format!("{owner} and by {node}") };
+            let error = Diagnostic::error(reader.source, span, format!("{what} is held by {whom}"))
+                .related(reader.source, *first, "first given here")
+                .help("an address or key stands for one identity: remove it from one of them");
+            reader.findings.push(error);
+            return false;
+        }
+        self.0.insert(key, (span, node.to_string()));
+        true
+    }
+}
+
+fn read_nodes(reader: &mut Reader<'_>, elements: &[Value<'_>]) -> Vec<Node> {
+    let mut names = Unique(HashMap::new());
+    let mut keys = Unique(HashMap::new());
+    let mut addresses = Unique(HashMap::new());
+    let mut nodes = Vec::with_capacity(elements.len());
+    for element in elements {
+        let Some(object) = reader.object(element, "each node") else { continue };
+        let span = json::span(element);
+        let Some(raw) = node(reader, object, span) else { continue };
+        let name = raw.name.value;
+        let mut unique = names.claim(reader, name.clone(), raw.name.span, &name, "the name");
+        if let Some(key) = &raw.key {
+            unique &= keys.claim(reader, key.value, key.span, &name, "the key");
+        }
+        for address in raw.addresses.iter().chain(&raw.underlay) {
+            let what = address.value.to_string();
+            unique &= addresses.claim(reader, address.value, address.span, &name, &what);
+        }
+        if unique {
+            let values = |list: Vec<Spanned<IpAddr>>| list.into_iter().map(|address| address.value).collect();
+            nodes.push(Node {
+                name,
+                key: raw.key.map(|key| key.value),
+                addresses: values(raw.addresses),
+                underlay: values(raw.underlay),
+                routes: raw.routes,
+                owner: raw.owner,
+                posture: raw.posture,
+                expires: raw.expires,
+                span,
+            });
+        }
+    }
+    nodes
+}
+
+struct RawNode {
+    name: Spanned<String>,
+    key: Option<Spanned<[u8; 32]>>,
+    addresses: Vec<Spanned<IpAddr>>,
+    underlay: Vec<Spanned<IpAddr>>,
+    routes: Vec<IpNet>,
+    owner: Owner,
+    posture: serde_json::Map<String, serde_json::Value>,
+    expires: Option<u64>,
+}
+
+fn node(reader: &mut Reader<'_>, object: &Object<'_>, span: Span) -> Option<RawNode> {
+    const KNOWN: [&str; 9] =
+        ["name", "key", "addresses", "underlay", "routes", "user", "tags", "posture", "expires"];
+    let (mut name, mut key, mut user, mut tags) = (None, None, None, None);
+    let (mut addresses, mut underlay, mut routes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut posture = serde_json::Map::new();
+    let mut until = None;
+    for (field, property) in reader.fields(object, "a node", &KNOWN) {
+        let value = &property.value;
+        match field {
+            "name" => name = reader.string(value, field),
+            "key" => key = reader.string(value, field).and_then(|text| wireguard_key(reader, &text)),
+            "addresses" => addresses = read_addresses(reader, value, field),
+            "underlay" => underlay = read_addresses(reader, value, field),
+            "routes" => routes = read_routes(reader, value),
+            "user" => user = reader.string(value, field),
+            "tags" => tags = reader.strings(value, field),
+            "posture" => {
+                if let (Some(_), serde_json::Value::Object(map)) =
+                    (reader.object(value, field), json::plain(value))
+                {
+                    posture = map;
+                }
+            }
+            _ => until = expires(reader, value).map(|time| time.value),
+        }
+    }
+    if object.get("name").is_none() {
+        reader.error(span, "the node has no \"name\"");
+    }
+    if object.get("addresses").is_none() {
+        reader.error(span, "the node has no \"addresses\"");
+    }
+    let owner = owner(reader, user, tags);
+    Some(RawNode { name: name?, key, addresses, underlay, routes, owner, posture, expires: until })
+}
+
+/// A tagged node is its tags, whoever set it up; a node with neither is nobody's.
+fn owner(
+    reader: &mut Reader<'_>,
+    user: Option<Spanned<String>>,
+    tags: Option<Vec<Spanned<String>>>,
+) -> Owner {
+    let tags = tags.unwrap_or_default();
+    if let (Some(user), [first, ..]) = (&user, &tags[..]) {
+        let error = Diagnostic::error(reader.source, user.span, "a node has a user or tags, not both")
+            .related(reader.source, first.span, "tagged here")
+            .help("remove \"user\": a tagged node acts as its tags");
+        reader.findings.push(error);
+    }
+    let mut names = Vec::new();
+    for tag in tags {
+        if matches!(Selector::parse(&tag.value), Ok(Selector::Tag(_))) {
+            names.push(tag.value);
+        } else {
+            let error = Diagnostic::error(reader.source, tag.span, format!("\"{}\" is no tag", tag.value));
+            reader.findings.push(error.help("write tag:NAME"));
+        }
+    }
+    match user {
+        Some(user) if names.is_empty() => Owner::User(user.value),
+        _ => Owner::Tags(names),
+    }
+}
+
+fn wireguard_key(reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<Spanned<[u8; 32]>> {
+    let decoded = BASE64_STANDARD.decode(&text.value).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    if decoded.is_none() {
+        let error =
+            Diagnostic::error(reader.source, text.span, format!("\"{}\" is no WireGuard key", text.value));
+        reader
+            .findings
+            .push(error.help("a key is 32 bytes in base64, 44 characters, as `wg pubkey` prints it"));
+    }
+    decoded.map(|key| Spanned::new(key, text.span))
+}
+
+fn read_addresses(reader: &mut Reader<'_>, value: &Value<'_>, what: &str) -> Vec<Spanned<IpAddr>> {
+    let mut addresses = Vec::new();
+    for text in reader.strings(value, what).unwrap_or_default() {
+        match text.value.parse::<IpAddr>() {
+            Ok(address) if address.to_canonical() == address && !address.is_unspecified() => {
+                addresses.push(Spanned::new(address, text.span));
+            }
+            _ => {
+                let message = format!("\"{}\" is no address that a node can have", text.value);
+                let error = Diagnostic::error(reader.source, text.span, message);
+                reader.findings.push(error.help("write one IPv4 or IPv6 address, without a prefix length"));
+            }
+        }
+    }
+    addresses
+}
+
+fn read_routes(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<IpNet> {
+    let mut routes = Vec::new();
+    for text in reader.strings(value, "routes").unwrap_or_default() {
+        match Selector::parse(&text.value) {
+            Ok(Selector::Prefix(net)) => routes.push(net),
+            other => {
+                let help = other.err().and_then(|problem| problem.help);
+                let message = format!("\"{}\" is no route", text.value);
+                let error = Diagnostic::error(reader.source, text.span, message);
+                reader
+                    .findings
+                    .push(error.help(help.unwrap_or("write a prefix, for instance 10.20.0.0/24".into())));
+            }
+        }
+    }
+    routes
+}

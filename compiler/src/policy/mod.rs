@@ -1,0 +1,111 @@
+//! A policy file as written: its sections with their places, nothing resolved yet.
+
+mod parse;
+mod ports;
+mod rules;
+mod target;
+
+pub use parse::parse;
+pub(crate) use rules::expires;
+pub use target::{Autogroup, Selector};
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::interval::Intervals;
+use crate::source::{Source, Span, Spanned};
+
+/// One policy file.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The file.
+    pub source: Source,
+    /// `acls`, if the section is there.
+    pub acls: Option<Vec<Rule>>,
+    /// `grants`, if the section is there.
+    pub grants: Option<Vec<Rule>>,
+    /// `groups`: name and members (users, or other groups).
+    pub groups: Vec<(Spanned<String>, Vec<Spanned<String>>)>,
+    /// `tagOwners`: tag and owners.
+    pub tag_owners: Vec<(Spanned<String>, Vec<Spanned<String>>)>,
+    /// `hosts`: name and prefix.
+    pub hosts: Vec<(Spanned<String>, IpNet)>,
+    /// `tests`.
+    pub tests: Vec<Test>,
+    /// Sections that are Tailscale's and none of ours to enforce.
+    pub not_enforced: Vec<Spanned<String>>,
+}
+
+/// The section a rule stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Section {
+    /// `acls`.
+    Acls,
+    /// `grants`.
+    Grants,
+}
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Admits.
+    Accept,
+    /// Denies.
+    Deny,
+}
+
+/// One line of acls or grants.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The whole object.
+    pub span: Span,
+    /// `name`, ours.
+    pub name: Option<Spanned<String>>,
+    /// `action`; grants accept unless they say otherwise.
+    pub action: Action,
+    /// `src`.
+    pub sources: Vec<Spanned<Selector>>,
+    /// `dst`, each with the services that the rule is about there.
+    pub destinations: Vec<Destination>,
+    /// `expires`, ns since the Unix epoch, ours.
+    pub expires: Option<Spanned<u64>>,
+}
+
+/// One destination of a rule.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Who.
+    pub selector: Spanned<Selector>,
+    /// Protocol (none: the default ones) and ports, each.
+    pub services: Vec<(Option<u8>, Intervals<u16>)>,
+}
+
+/// One entry of `tests`.
+#[derive(Clone, Debug)]
+pub struct Test {
+    /// The whole object.
+    pub span: Span,
+    /// `src`.
+    pub source: Spanned<Selector>,
+    /// `proto`; none means TCP or UDP.
+    pub protocol: Option<u8>,
+    /// `accept`: every one must be admitted.
+    pub accept: Vec<TestTarget>,
+    /// `deny`: none may be admitted.
+    pub deny: Vec<TestTarget>,
+}
+
+/// One destination of a test.
+#[derive(Clone, Debug)]
+pub struct TestTarget {
+    /// Who.
+    pub selector: Spanned<Selector>,
+    /// The port.
+    pub port: u16,
+}
+
+/// A closed address range.
+pub type AddressRange = (IpAddr, IpAddr);

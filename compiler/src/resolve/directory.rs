@@ -1,0 +1,98 @@
+//! The inventory by user, tag and role.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::address::AddressSet;
+use crate::inventory::{Inventory, Network};
+
+/// Indices of an inventory's nodes.
+pub(super) struct Directory<'i> {
+    inventory: &'i Inventory,
+    network: Network,
+    users: BTreeMap<&'i str, Vec<usize>>,
+    tags: HashMap<&'i str, Vec<usize>>,
+    roles: HashMap<&'i str, Vec<&'i str>>,
+}
+
+impl<'i> Directory<'i> {
+    pub(super) fn new(inventory: &'i Inventory, network: Network) -> Self {
+        let mut users: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        let mut tags: HashMap<&str, Vec<usize>> = HashMap::new();
+        let mut roles: HashMap<&str, Vec<&str>> = HashMap::new();
+        for (index, node) in inventory.nodes.iter().enumerate() {
+            if let Some(login) = node.user() {
+                users.entry(login).or_default().push(index);
+            }
+            for tag in node.tags() {
+                tags.entry(tag).or_default().push(index);
+            }
+        }
+        for user in inventory.users.iter().flatten() {
+            users.entry(&user.login).or_default();
+            for role in &user.roles {
+                roles.entry(role).or_default().push(&user.login);
+            }
+        }
+        Self { inventory, network, users, tags, roles }
+    }
+
+    /// Whether the inventory says who the users are, so that a login can be wrong.
+    pub(super) fn lists_users(&self) -> bool {
+        self.inventory.users.is_some()
+    }
+
+    /// Every login, with or without devices, in order.
+    pub(super) fn logins(&self) -> impl Iterator<Item = &'i str> + '_ {
+        self.users.keys().copied()
+    }
+
+    /// Whether a login is known.
+    pub(super) fn knows(&self, login: &str) -> bool {
+        self.users.contains_key(login)
+    }
+
+    /// Logins that hold a role.
+    pub(super) fn holders(&self, role: &str) -> &[&'i str] {
+        self.roles.get(role).map_or(&[], Vec::as_slice)
+    }
+
+    fn addresses<'a>(&'a self, nodes: impl IntoIterator<Item = &'a usize>) -> AddressSet {
+        let nodes = nodes.into_iter().map(|index| &self.inventory.nodes[*index]);
+        AddressSet::from_addresses(nodes.flat_map(|node| node.addresses_on(self.network).iter().copied()))
+    }
+
+    /// Devices of users.
+    pub(super) fn users<'a>(&self, logins: impl IntoIterator<Item = &'a str>) -> AddressSet {
+        self.addresses(logins.into_iter().filter_map(|login| self.users.get(login)).flatten())
+    }
+
+    /// Devices that carry a tag.
+    pub(super) fn tag(&self, tag: &str) -> AddressSet {
+        self.addresses(self.tags.get(tag).into_iter().flatten())
+    }
+
+    /// Devices of any user.
+    pub(super) fn members(&self) -> AddressSet {
+        self.addresses(self.users.values().flatten())
+    }
+
+    /// Devices that carry any tag.
+    pub(super) fn tagged(&self) -> AddressSet {
+        let nodes = self.inventory.nodes.iter().filter(|node| !node.tags().is_empty());
+        AddressSet::from_addresses(nodes.flat_map(|node| node.addresses_on(self.network).iter().copied()))
+    }
+
+    /// Every node's addresses.
+    pub(super) fn everyone(&self) -> AddressSet {
+        let nodes = self.inventory.nodes.iter();
+        AddressSet::from_addresses(nodes.flat_map(|node| node.addresses_on(self.network).iter().copied()))
+    }
+
+    /// Approved routes; `exits` says whether /0 counts. They lead through the overlay only.
+    pub(super) fn routes(&self, exits: bool) -> AddressSet {
+        let nodes = self.inventory.nodes.iter().filter(|_| self.network == Network::Overlay);
+        AddressSet::from_prefixes(
+            nodes.flat_map(|node| &node.routes).filter(|route| exits || route.prefix_len() > 0),
+        )
+    }
+}
