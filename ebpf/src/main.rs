@@ -1,2 +1,24 @@
+//! XDP and TC programs: the engine over real maps.
+//!
+//! Thin: every decision is the engine's. What is here reads the packet's bounds, hands them
+//! over, counts, reports, and turns the outcome into the hook's own verdict.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
+
+mod audit;
+mod maps;
+mod settings;
+mod tc;
+mod xdp;
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    // Unreachable: the engine does not panic, and the verifier would refuse this loop.
+    loop {}
+}
+
+/// The kernel offers some helpers only to GPL-compatible programs.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,10 +1,10 @@
 //! The decision: malformed > quarantine > local check > rules > flow.
 
-use crate::flow::{self, find, record_admitted, record_reply, reply_key};
+use crate::flow::{Found, find, own_key, record_admitted, record_reply, reply_key};
 use crate::layout::{Direction, FlowKey, Leaf, NO_RULE};
 use crate::parse::{self, Carried, Headers, Role, protocol};
 use crate::tables::{Judgement, judge, leaf_of};
-use crate::{Environment, FlowTable, Packet, Reason};
+use crate::{Environment, Packet, Reason};
 
 /// The verdict on one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,16 +47,25 @@ pub fn local_check(direction: Direction, source: Leaf, destination: Leaf) -> Res
     Ok(Sides { local: near.local(), remote: far.remote() })
 }
 
-/// Decides on a packet and records what it does to its flow. `headers` is filled in as far as
-/// the packet could be parsed.
+/// Decides on a packet and records what it does to its flow. The headers are filled in as far
+/// as the packet could be parsed.
 #[inline(always)]
-pub fn decide(
+pub fn decide(env: &impl Environment, packet: &Packet, direction: Direction) -> (Headers, Outcome) {
+    let (headers, parsed) = parse::parse(packet, env.ethernet());
+    let outcome = decide_parsed(env, packet, direction, &headers, parsed);
+    (headers, outcome)
+}
+
+/// [`decide`] for a packet that [`parse::parse`] has seen.
+#[inline(always)]
+pub fn decide_parsed(
     env: &impl Environment,
     packet: &Packet,
     direction: Direction,
-    headers: &mut Headers,
+    headers: &Headers,
+    parsed: Result<Carried, Reason>,
 ) -> Outcome {
-    let role = match parse::parse(packet, env.ethernet(), headers) {
+    let role = match parsed {
         Ok(Carried::Ip(role)) => role,
         Ok(Carried::Arp) => return Outcome::of(Reason::Arp),
         Err(reason) => return Outcome::of(reason),
@@ -90,24 +99,28 @@ fn decide_between(
     sides: Sides,
 ) -> Outcome {
     match role {
-        Role::Error => return Outcome::of(about_flow(env, packet, direction, headers)),
+        Role::Error => return Outcome::of(about_flow(env, packet, headers, direction)),
         Role::OtherIcmp | Role::NeighbourDiscovery => return Outcome::of(Reason::IcmpType),
         Role::Open | Role::Datagram | Role::Accept | Role::Continue | Role::EchoReply | Role::End => {}
     }
     let Sides { local, remote } = sides;
     let judgement = judge(env, direction, local, remote, headers.protocol, headers.destination_port);
     if judgement.reason == Reason::Rule && role != Role::EchoReply {
+        // The busy direction of an established conversation needs no flow.
+        if role == Role::Continue {
+            return Outcome { reason: Reason::Rule, rule: judgement.rule };
+        }
         return match record_admitted(env, headers, role, direction, judgement.rule) {
-            Ok(()) => Outcome { reason: Reason::Rule, rule: judgement.rule },
-            Err(reason) => Outcome::of(reason),
+            reason @ Reason::FlowTableFull => Outcome::of(reason),
+            _ => Outcome { reason: Reason::Rule, rule: judgement.rule },
         };
     }
     if judgement.opposite && role != Role::Open {
-        match reply(env, direction, headers, role, sides) {
-            Ok(rule) => return Outcome { reason: Reason::Reply, rule },
-            // Without a flow the tables' own reason says more.
-            Err(Reason::NoFlow) => {}
-            Err(reason) => return Outcome::of(reason),
+        let mut outcome = Outcome::of(Reason::NoFlow);
+        reply(env, &Case { headers, role, direction, sides }, &mut outcome);
+        // Without a flow the tables' own reason says more.
+        if outcome.reason != Reason::NoFlow {
+            return outcome;
         }
     }
     refused(judgement, role, remote)
@@ -116,32 +129,46 @@ fn decide_between(
 /// The outcome for a packet that neither a rule nor a flow admits.
 #[inline(always)]
 fn refused(judgement: Judgement, role: Role, remote: u32) -> Outcome {
-    let reason = match judgement.reason {
+    match judgement.reason {
         // An echo reply in a direction that a rule admits.
-        Reason::Rule => Reason::NoFlow,
-        Reason::NoRule if remote == 0 => Reason::UnknownAddress,
-        Reason::NoRule if judgement.opposite && role != Role::Open => Reason::NoFlow,
-        other => other,
-    };
-    Outcome { reason, rule: if reason == Reason::DenyRule { judgement.rule } else { NO_RULE } }
+        Reason::Rule => Outcome::of(Reason::NoFlow),
+        Reason::NoRule if remote == 0 => Outcome::of(Reason::UnknownAddress),
+        Reason::NoRule if judgement.opposite && role != Role::Open => Outcome::of(Reason::NoFlow),
+        Reason::DenyRule => Outcome { reason: Reason::DenyRule, rule: judgement.rule },
+        reason => Outcome::of(reason),
+    }
 }
 
-/// Passes a packet as the reply side of a flow that today's policy still allows; returns the
-/// rule that allows it.
-#[inline(always)]
-fn reply(
-    env: &impl Environment,
-    direction: Direction,
-    headers: &Headers,
+/// A packet that no rule admits.
+struct Case<'a> {
+    headers: &'a Headers,
     role: Role,
+    direction: Direction,
     sides: Sides,
-) -> Result<u32, Reason> {
-    let key = reply_key(env, headers, direction);
+}
+
+/// Passes a packet as the reply side of a flow that today's policy still allows; the rule is
+/// the one that allows it.
+#[inline(never)]
+fn reply(env: &impl Environment, case: &Case, outcome: &mut Outcome) {
+    let key = reply_key(env, case.headers, case.direction);
     let now = env.flow_time();
-    let (table, flow) = find(env, &key, now)?;
-    let rule = still_allowed(env, &key, table, flow.generation, direction.opposite(), sides)?;
-    record_reply(env, &key, table, &flow, role, rule, now)?;
-    Ok(rule)
+    let mut found = Found::NOTHING;
+    find(env, &key, now, &mut found);
+    outcome.reason = found.reason;
+    if found.reason != Reason::Reply {
+        return;
+    }
+    match still_allowed(env, &key, &found, case.direction.opposite(), case.sides) {
+        Ok(rule) => {
+            outcome.reason = match record_reply(env, &key, &found, case.role, rule, now) {
+                reason @ Reason::FlowTableFull => reason,
+                _ => Reason::Reply,
+            };
+            outcome.rule = rule;
+        }
+        Err(reason) => outcome.reason = reason,
+    }
 }
 
 /// Judges a flow again by the tuple of its first packet. One that is no longer allowed is removed.
@@ -149,28 +176,26 @@ fn reply(
 fn still_allowed(
     env: &impl Environment,
     key: &FlowKey,
-    table: FlowTable,
-    generation: u32,
+    found: &Found,
     started: Direction,
     sides: Sides,
 ) -> Result<u32, Reason> {
-    let Sides { local, remote } = sides;
-    let judgement = judge(env, started, local, remote, key.protocol, key.responder_port);
+    let judgement = judge(env, started, sides.local, sides.remote, key.protocol, key.responder_port);
     if judgement.reason == Reason::Rule {
         return Ok(judgement.rule);
     }
     // An older program meeting a newer flow judges and does not write.
-    if generation <= env.generation() {
-        env.remove_flow(table, key);
+    if found.flow.generation <= env.generation() {
+        env.remove_flow(found.table, key);
     }
     Err(Reason::FlowRevoked)
 }
 
 /// An ICMP error passes if it quotes a packet of a tracked flow and goes to the end that sent
 /// that packet, whichever router it comes from.
-#[inline(always)]
-fn about_flow(env: &impl Environment, packet: &Packet, direction: Direction, headers: &Headers) -> Reason {
-    match quoted_flow(env, packet, direction, headers) {
+#[inline(never)]
+fn about_flow(env: &impl Environment, packet: &Packet, headers: &Headers, direction: Direction) -> Reason {
+    match quoted_flow(env, packet, headers, direction) {
         Ok(()) => Reason::IcmpError,
         Err(Reason::NoFlow | Reason::FlowExpired) => Reason::IcmpErrorUnrelated,
         Err(reason) => reason,
@@ -181,8 +206,8 @@ fn about_flow(env: &impl Environment, packet: &Packet, direction: Direction, hea
 fn quoted_flow(
     env: &impl Environment,
     packet: &Packet,
-    direction: Direction,
     headers: &Headers,
+    direction: Direction,
 ) -> Result<(), Reason> {
     let mut quote = Headers::default();
     let offset = headers.transport as usize + 8;
@@ -200,7 +225,7 @@ fn quoted_flow(
             quote.destination_port = destination;
         }
         protocol::ICMP | protocol::ICMPV6 => {
-            quote.source_port = packet.be16(at + 4).ok_or(Reason::IcmpErrorMalformed)?;
+            quote.source_port = packet.header::<6>(at).ok_or(Reason::IcmpErrorMalformed)?.be16(4);
         }
         _ => {}
     }
@@ -211,14 +236,17 @@ fn quoted_flow(
     let sent = direction.opposite();
     let sides = ends(env, sent, &quote)?;
     let now = env.flow_time();
-    let own = flow::own_key(env, &quote, sent);
-    let (key, started, (table, flow)) = match find(env, &own, now) {
-        Ok(found) => (own, sent, found),
-        Err(_) => {
-            let key = reply_key(env, &quote, sent);
-            let found = find(env, &key, now)?;
-            (key, direction, found)
-        }
-    };
-    still_allowed(env, &key, table, flow.generation, started, sides).map(|_| ())
+    let mut found = Found::NOTHING;
+    let mut key = own_key(env, &quote, sent);
+    let mut started = sent;
+    find(env, &key, now, &mut found);
+    if found.reason != Reason::Reply {
+        key = reply_key(env, &quote, sent);
+        started = direction;
+        find(env, &key, now, &mut found);
+    }
+    if found.reason != Reason::Reply {
+        return Err(found.reason);
+    }
+    still_allowed(env, &key, &found, started, sides).map(|_| ())
 }

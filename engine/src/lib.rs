@@ -4,6 +4,7 @@
 //! `bulkhead eval` and the tests). Everything outside a packet — tables, flows, the
 //! clock, settings — is reached through the [`Environment`] trait.
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod decide;
 mod flow;
@@ -15,7 +16,7 @@ pub mod parse;
 mod reason;
 mod tables;
 
-pub use decide::{Outcome, Sides, decide, local_check};
+pub use decide::{Outcome, Sides, decide, decide_parsed, local_check};
 pub use packet::Packet;
 pub use reason::{Action, REASONS, Reason};
 pub use tables::{Environment, FlowTable, Judgement, judge, leaf_of};

@@ -15,19 +15,25 @@ pub struct Packet<'a> {
     bytes: PhantomData<&'a [u8]>,
 }
 
-/// Types that any bytes are a value of, without padding.
-///
-/// # Safety
-/// Implementors must be valid for every bit pattern.
-unsafe trait Plain: Copy {}
-// SAFETY: integers and arrays of integers are valid for every bit pattern.
-unsafe impl Plain for u8 {}
-// SAFETY: as above.
-unsafe impl Plain for [u8; 2] {}
-// SAFETY: as above.
-unsafe impl Plain for [u8; 4] {}
-// SAFETY: as above.
-unsafe impl Plain for [u32; 4] {}
+/// Hides from the compiler where a packet ends. It would rewrite `at + N > end` as
+/// `at > end - N` and take that out of a loop, but the verifier forbids arithmetic on the end.
+#[inline(always)]
+fn opaque(end: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    let end = {
+        let copy: usize;
+        // SAFETY: one move between registers. (Without any instruction the kernel would refuse
+        // the line information.)
+        unsafe { core::arch::asm!("{0} = {1}", out(reg) copy, in(reg) end, options(pure, nomem, nostack)) };
+        copy
+    };
+    end
+}
+
+/// Integers: every bit pattern is a value.
+trait Plain: Copy {}
+impl Plain for u16 {}
+impl Plain for u32 {}
 
 impl<'a> Packet<'a> {
     /// A packet that is wholly in memory.
@@ -55,46 +61,73 @@ impl<'a> Packet<'a> {
         self.length as usize
     }
 
+    /// The `N` bytes at `offset`: one check for a whole header.
     #[inline(always)]
-    fn read<T: Plain>(&self, offset: usize) -> Option<T> {
+    #[must_use]
+    pub fn header<const N: usize>(&self, offset: usize) -> Option<Header<'a, N>> {
+        // The verifier learns nothing from a check that covers a single byte.
+        const { assert!(N > 1) };
         if offset > MAX_OFFSET {
             return None;
         }
         let at = self.start + offset;
-        if at + size_of::<T>() > self.end {
+        if at + N > opaque(self.end) {
             return None;
         }
-        // SAFETY: `at..at + size_of::<T>()` was just checked to lie within the readable bytes,
-        // and every bit pattern is a `T`.
-        Some(unsafe { (at as *const T).read_unaligned() })
+        // SAFETY: `at..at + N` was just checked to lie within the readable bytes.
+        Some(Header(unsafe { &*(at as *const [u8; N]) }))
+    }
+
+    /// The byte at `offset`, which is not the packet's first.
+    #[inline(always)]
+    #[must_use]
+    pub fn byte(&self, offset: usize) -> Option<u8> {
+        Some(self.header::<2>(offset.checked_sub(1)?)?.byte(1))
+    }
+}
+
+/// `N` bytes of a packet that are known to be there. Fields are at constant offsets, so that
+/// no bounds check is left.
+#[derive(Clone, Copy)]
+pub struct Header<'a, const N: usize>(&'a [u8; N]);
+
+impl<const N: usize> Header<'_, N> {
+    #[inline(always)]
+    fn field<T: Plain>(self, at: usize) -> T {
+        assert!(at + size_of::<T>() <= N);
+        let field = self.0.as_ptr().wrapping_add(at).cast::<T>();
+        // SAFETY: within the header, as just checked (at compile time, offsets being constants).
+        // BPF loads from packets may be unaligned on every architecture that the kernel lets
+        // them be; the compiler does not know, and would load byte by byte.
+        unsafe { if cfg!(target_arch = "bpf") { field.read() } else { field.read_unaligned() } }
     }
 
     /// One byte.
     #[inline(always)]
     #[must_use]
-    pub fn byte(&self, offset: usize) -> Option<u8> {
-        self.read(offset)
+    pub fn byte(self, at: usize) -> u8 {
+        self.0[at]
     }
 
     /// Two bytes, big-endian.
     #[inline(always)]
     #[must_use]
-    pub fn be16(&self, offset: usize) -> Option<u16> {
-        self.read(offset).map(u16::from_be_bytes)
+    pub fn be16(self, at: usize) -> u16 {
+        u16::from_be(self.field(at))
     }
 
     /// Four bytes as they lie in memory.
     #[inline(always)]
     #[must_use]
-    pub fn word(&self, offset: usize) -> Option<u32> {
-        self.read(offset).map(u32::from_ne_bytes)
+    pub fn word(self, at: usize) -> u32 {
+        self.field(at)
     }
 
     /// Sixteen bytes as four words as they lie in memory.
     #[inline(always)]
     #[must_use]
-    pub fn words(&self, offset: usize) -> Option<[u32; 4]> {
-        self.read(offset)
+    pub fn words(self, at: usize) -> [u32; 4] {
+        [self.word(at), self.word(at + 4), self.word(at + 8), self.word(at + 12)]
     }
 }
 
@@ -103,16 +136,16 @@ mod tests {
     use super::Packet;
 
     #[test]
-    fn reads_end_at_the_last_byte() {
+    fn headers_end_at_the_last_byte() {
         let bytes = [1, 2, 3, 4];
         let packet = Packet::new(&bytes);
+        assert_eq!(packet.header::<4>(0).map(|h| h.word(0).to_ne_bytes()), Some(bytes));
+        assert_eq!(packet.header::<2>(2).map(|h| h.be16(0)), Some(0x0304));
+        assert!(packet.header::<2>(3).is_none());
+        assert!(packet.header::<5>(0).is_none());
+        assert!(packet.header::<2>(usize::MAX).is_none());
         assert_eq!(packet.byte(3), Some(4));
         assert_eq!(packet.byte(4), None);
-        assert_eq!(packet.be16(2), Some(0x0304));
-        assert_eq!(packet.be16(3), None);
-        assert_eq!(packet.word(0).map(u32::to_ne_bytes), Some(bytes));
-        assert_eq!(packet.word(1), None);
-        assert_eq!(packet.words(0), None);
-        assert_eq!(packet.byte(usize::MAX), None);
+        assert_eq!(packet.byte(0), None);
     }
 }

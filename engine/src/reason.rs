@@ -106,6 +106,18 @@ reasons! {
     66 ExpiryChain "expiry_chain" Drop "More expired rules in a row than are walked.";
 }
 
+impl Reason {
+    /// The packet ended where a header was expected: with more of it in linear memory it might parse.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_truncation(self) -> bool {
+        matches!(
+            self,
+            Self::LinkTruncated | Self::IpTruncated | Self::TransportTruncated | Self::FragmentTiny
+        )
+    }
+}
+
 /// Reasons are below this number: the size of the counters' table for one direction.
 pub const REASONS: u32 = 128;
 

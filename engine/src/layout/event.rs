@@ -58,7 +58,5 @@ pub struct AggregateValue {
     pub bytes: u64,
     /// Time of the last, ns since boot.
     pub last: u64,
-    /// Not 0: userspace is about to delete the aggregate; count elsewhere.
-    pub closing: u64,
 }
-const _: () = assert!(size_of::<AggregateValue>() == 32);
+const _: () = assert!(size_of::<AggregateValue>() == 24);

@@ -25,13 +25,13 @@ const fn is_tag(ethertype: u16) -> bool {
 
 #[inline(always)]
 pub(super) fn parse(packet: &Packet) -> Result<Payload, Reason> {
-    let mut ethertype = packet.be16(HEADER - 2).ok_or(Reason::LinkTruncated)?;
+    let mut ethertype = packet.header::<HEADER>(0).ok_or(Reason::LinkTruncated)?.be16(HEADER - 2);
     let mut offset = HEADER;
     if is_tag(ethertype) {
-        ethertype = packet.be16(offset + 2).ok_or(Reason::LinkTruncated)?;
+        ethertype = packet.header::<TAG>(offset).ok_or(Reason::LinkTruncated)?.be16(2);
         offset += TAG;
         if is_tag(ethertype) {
-            ethertype = packet.be16(offset + 2).ok_or(Reason::LinkTruncated)?;
+            ethertype = packet.header::<TAG>(offset).ok_or(Reason::LinkTruncated)?.be16(2);
             offset += TAG;
             if is_tag(ethertype) {
                 return Err(Reason::VlanDepth);

@@ -1,7 +1,8 @@
 //! IPv4 (RFC 791).
 
-use super::Headers;
+use super::{Carried, Headers, transport};
 use crate::layout::Address;
+use crate::packet::Header;
 use crate::{Packet, Reason};
 
 const HEADER: usize = 20;
@@ -21,27 +22,35 @@ const fn mapped(word: u32) -> Address {
     [0, 0, 0xffff_u32.to_be(), word]
 }
 
-/// Parses the header at `offset`; returns the protocol.
+/// Parses the header at `offset` and what it carries.
 #[inline(always)]
-pub(super) fn parse(packet: &Packet, offset: usize, headers: &mut Headers) -> Result<u8, Reason> {
-    let (Some(source), Some(destination)) = (packet.word(offset + 12), packet.word(offset + 16)) else {
-        return Err(Reason::IpTruncated);
+pub(super) fn parse(packet: &Packet, offset: usize) -> (Headers, Result<Carried, Reason>) {
+    let Some(fixed) = packet.header::<HEADER>(offset) else {
+        return (Headers::of_length(packet), Err(Reason::IpTruncated));
     };
-    headers.version = 4;
-    headers.source = mapped(source);
-    headers.destination = mapped(destination);
-    let (Some(first), Some(total), Some(fragment), Some(hop_limit), Some(protocol)) = (
-        packet.byte(offset),
-        packet.be16(offset + 2),
-        packet.be16(offset + 6),
-        packet.byte(offset + 8),
-        packet.byte(offset + 9),
-    ) else {
-        return Err(Reason::IpTruncated);
+    let mut headers = Headers {
+        source: mapped(fixed.word(12)),
+        destination: mapped(fixed.word(16)),
+        protocol: fixed.byte(9),
+        version: 4,
+        hop_limit: fixed.byte(8),
+        ..Headers::of_length(packet)
     };
-    headers.protocol = protocol;
-    headers.hop_limit = hop_limit;
+    let carried = match header(packet, offset, fixed, &mut headers) {
+        Ok(()) => transport::parse(packet, &mut headers).map(Carried::Ip),
+        Err(reason) => Err(reason),
+    };
+    (headers, carried)
+}
 
+#[inline(always)]
+fn header(
+    packet: &Packet,
+    offset: usize,
+    fixed: Header<HEADER>,
+    headers: &mut Headers,
+) -> Result<(), Reason> {
+    let (first, total, fragment) = (fixed.byte(0), fixed.be16(2), fixed.be16(6));
     let header = usize::from(first & 0x0f) * 4;
     if header < HEADER {
         return Err(Reason::IpHeaderLength);
@@ -62,7 +71,7 @@ pub(super) fn parse(packet: &Packet, offset: usize, headers: &mut Headers) -> Re
         fragments(fragment & FRAGMENT_OFFSET, fragment & MORE_FRAGMENTS != 0, transport_length)?;
         headers.first_fragment = 1;
     }
-    Ok(protocol)
+    Ok(())
 }
 
 /// A fragment's offset (units of 8 bytes), whether more follow, and its payload's length.
@@ -74,8 +83,9 @@ pub(super) fn fragments(offset: u16, more: bool, payload: usize) -> Result<(), R
     if offset != 0 { Err(Reason::Fragment) } else { Ok(()) }
 }
 
-/// Walks the options: each must be whole, and none may route.
-#[inline(always)]
+/// Walks the options: each must be whole, and none may route. Out of line, so that the
+/// verifier sees one state afterwards, not one for each way through.
+#[inline(never)]
 fn options(packet: &Packet, start: usize, length: usize) -> Result<(), Reason> {
     let mut at = 0;
     for _ in 0..MAX_OPTIONS {
@@ -105,23 +115,16 @@ fn options(packet: &Packet, start: usize, length: usize) -> Result<(), Reason> {
 /// the transport header's offset. Only what a router may have cut off may be missing.
 #[inline(always)]
 pub(crate) fn quoted(packet: &Packet, offset: usize, quote: &mut Headers) -> Result<(), Reason> {
-    let (Some(source), Some(destination), Some(first), Some(fragment), Some(protocol)) = (
-        packet.word(offset + 12),
-        packet.word(offset + 16),
-        packet.byte(offset),
-        packet.be16(offset + 6),
-        packet.byte(offset + 9),
-    ) else {
-        return Err(Reason::IcmpErrorMalformed);
-    };
+    let fixed = packet.header::<HEADER>(offset).ok_or(Reason::IcmpErrorMalformed)?;
+    let (first, fragment) = (fixed.byte(0), fixed.be16(6));
     let header = usize::from(first & 0x0f) * 4;
     if first >> 4 != 4 || header < HEADER || fragment & FRAGMENT_OFFSET != 0 {
         return Err(Reason::IcmpErrorMalformed);
     }
     quote.version = 4;
-    quote.source = mapped(source);
-    quote.destination = mapped(destination);
-    quote.protocol = protocol;
+    quote.source = mapped(fixed.word(12));
+    quote.destination = mapped(fixed.word(16));
+    quote.protocol = fixed.byte(9);
     quote.transport = (offset + header) as u32;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! IPv6 (RFC 8200), with a bounded walk over its extension headers.
 
-use super::Headers;
+use super::{Carried, Headers, transport};
+use crate::packet::Header;
 use crate::{Packet, Reason};
 
 const HEADER: usize = 40;
@@ -12,77 +13,98 @@ const FRAGMENT: u8 = 44;
 const NO_NEXT_HEADER: u8 = 59;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// Parses the header at `offset`; returns the upper-layer protocol.
+/// Parses the header at `offset` and what it carries.
 #[inline(always)]
-pub(super) fn parse(packet: &Packet, offset: usize, headers: &mut Headers) -> Result<u8, Reason> {
-    let (Some(source), Some(destination)) = (packet.words(offset + 8), packet.words(offset + 24)) else {
-        return Err(Reason::IpTruncated);
+pub(super) fn parse(packet: &Packet, offset: usize) -> (Headers, Result<Carried, Reason>) {
+    let Some(fixed) = packet.header::<HEADER>(offset) else {
+        return (Headers::of_length(packet), Err(Reason::IpTruncated));
     };
-    headers.version = 6;
-    headers.source = source;
-    headers.destination = destination;
-    let (Some(payload), Some(next), Some(hop_limit)) =
-        (packet.be16(offset + 4), packet.byte(offset + 6), packet.byte(offset + 7))
-    else {
-        return Err(Reason::IpTruncated);
+    let mut headers = Headers {
+        source: fixed.words(8),
+        destination: fixed.words(24),
+        protocol: fixed.byte(6),
+        version: 6,
+        hop_limit: fixed.byte(7),
+        ..Headers::of_length(packet)
     };
-    headers.protocol = next;
-    headers.hop_limit = hop_limit;
-    let total = HEADER + usize::from(payload);
+    let carried = match header(packet, offset, fixed, &mut headers) {
+        Ok(()) => transport::parse(packet, &mut headers).map(Carried::Ip),
+        Err(reason) => Err(reason),
+    };
+    (headers, carried)
+}
+
+#[inline(always)]
+fn header(
+    packet: &Packet,
+    offset: usize,
+    fixed: Header<HEADER>,
+    headers: &mut Headers,
+) -> Result<(), Reason> {
+    let total = HEADER + usize::from(fixed.be16(4));
     if total > packet.length() - offset {
         return Err(Reason::IpLength);
     }
     headers.length = total as u32;
-    let mut walk = Walk { offset: offset + HEADER, end: offset + total, first_fragment: false };
-    let protocol = walk.run(packet, next)?;
-    headers.protocol = protocol;
+    let mut walk = Walk::new(offset + HEADER, offset + total, headers.protocol);
+    if is_extension(walk.next) {
+        walk.run(packet)?;
+    }
+    headers.protocol = walk.next;
     headers.transport = walk.offset as u32;
     headers.transport_length = (walk.end - walk.offset) as u32;
     headers.first_fragment = u32::from(walk.first_fragment);
-    Ok(protocol)
+    Ok(())
+}
+
+/// Whether there is anything to walk over, or no upper layer at all.
+#[inline(always)]
+const fn is_extension(next: u8) -> bool {
+    matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS | NO_NEXT_HEADER)
 }
 
 struct Walk {
     offset: usize,
     end: usize,
     first_fragment: bool,
+    /// Number of the header at `offset`; in the end the upper-layer protocol.
+    next: u8,
 }
 
 impl Walk {
     #[inline(always)]
-    fn run(&mut self, packet: &Packet, mut next: u8) -> Result<u8, Reason> {
-        for position in 0..MAX_EXTENSIONS {
-            match next {
+    const fn new(offset: usize, end: usize, next: u8) -> Self {
+        Self { offset, end, first_fragment: false, next }
+    }
+
+    /// Steps over all extension headers. Out of line: see [`super::ipv4`]'s options.
+    #[inline(never)]
+    fn run(&mut self, packet: &Packet) -> Result<(), Reason> {
+        for position in 0..=MAX_EXTENSIONS {
+            match self.next {
                 HOP_BY_HOP if position != 0 => return Err(Reason::ExtensionHeader),
-                HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT => {
-                    next = self.step(packet, next)?;
-                }
                 NO_NEXT_HEADER => return Err(Reason::NoNextHeader),
-                _ => return Ok(next),
+                next if !is_extension(next) => return Ok(()),
+                _ if position == MAX_EXTENSIONS => return Err(Reason::ExtensionDepth),
+                next => self.next = self.step(packet, next)?,
             }
         }
-        match next {
-            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT => Err(Reason::ExtensionDepth),
-            NO_NEXT_HEADER => Err(Reason::NoNextHeader),
-            _ => Ok(next),
-        }
+        Err(Reason::ExtensionDepth)
     }
 
     /// Steps over one extension header; returns the next one's number.
     #[inline(always)]
     fn step(&mut self, packet: &Packet, this: u8) -> Result<u8, Reason> {
-        if self.offset + 8 > self.end {
+        let mut size = 8;
+        if self.offset + size > self.end {
             return Err(Reason::ExtensionHeader);
         }
-        let (Some(next), Some(length)) = (packet.byte(self.offset), packet.byte(self.offset + 1)) else {
-            return Err(Reason::IpTruncated);
-        };
-        let mut size = 8;
+        let fixed = packet.header::<8>(self.offset).ok_or(Reason::IpTruncated)?;
         if this == FRAGMENT {
             if self.first_fragment {
                 return Err(Reason::ExtensionHeader);
             }
-            let field = packet.be16(self.offset + 2).ok_or(Reason::IpTruncated)?;
+            let field = fixed.be16(2);
             // An atomic fragment (offset 0, no more) is a whole packet (RFC 6946).
             if field & 0xfff9 != 0 {
                 let payload = self.end - self.offset - size;
@@ -90,8 +112,8 @@ impl Walk {
                 self.first_fragment = true;
             }
         } else {
-            size += usize::from(length) * 8;
-            if this == ROUTING && packet.byte(self.offset + 3).ok_or(Reason::IpTruncated)? != 0 {
+            size += usize::from(fixed.byte(1)) * 8;
+            if this == ROUTING && fixed.byte(3) != 0 {
                 return Err(Reason::SourceRoute);
             }
         }
@@ -99,30 +121,26 @@ impl Walk {
             return Err(Reason::ExtensionHeader);
         }
         self.offset += size;
-        Ok(next)
+        Ok(fixed.byte(0))
     }
 }
 
-/// Parses the header that an ICMPv6 error quotes at `offset`; fills in addresses, protocol and
-/// the transport header's offset.
+/// Parses the header that an ICMPv6 error quotes at `offset`, up to `end`; fills in addresses,
+/// protocol and the transport header's offset.
 #[inline(always)]
 pub(crate) fn quoted(packet: &Packet, offset: usize, end: usize, quote: &mut Headers) -> Result<(), Reason> {
-    let (Some(source), Some(destination), Some(first), Some(next)) =
-        (packet.words(offset + 8), packet.words(offset + 24), packet.byte(offset), packet.byte(offset + 6))
-    else {
-        return Err(Reason::IcmpErrorMalformed);
-    };
-    if first >> 4 != 6 {
+    let fixed = packet.header::<HEADER>(offset).ok_or(Reason::IcmpErrorMalformed)?;
+    if fixed.byte(0) >> 4 != 6 {
         return Err(Reason::IcmpErrorMalformed);
     }
     quote.version = 6;
-    quote.source = source;
-    quote.destination = destination;
-    let mut walk = Walk { offset: offset + HEADER, end, first_fragment: false };
-    let Ok(protocol) = walk.run(packet, next) else {
+    quote.source = fixed.words(8);
+    quote.destination = fixed.words(24);
+    let mut walk = Walk::new(offset + HEADER, end, fixed.byte(6));
+    if walk.run(packet).is_err() {
         return Err(Reason::IcmpErrorMalformed);
-    };
-    quote.protocol = protocol;
+    }
+    quote.protocol = walk.next;
     quote.transport = walk.offset as u32;
     Ok(())
 }

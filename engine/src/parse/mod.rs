@@ -100,30 +100,35 @@ pub struct Headers {
     pub first_fragment: u32,
 }
 
-/// Parses a packet from its link header (Ethernet) or its IP header.
-///
-/// # Errors
-/// The reason to drop it for. `headers` then holds what could be read.
+/// Parses a packet from its link header (Ethernet) or its IP header: what could be read, and
+/// what it is or the reason to drop it for.
 #[inline(always)]
-pub fn parse(packet: &Packet, is_ethernet: bool, headers: &mut Headers) -> Result<Carried, Reason> {
-    headers.length = packet.length() as u32;
+pub fn parse(packet: &Packet, is_ethernet: bool) -> (Headers, Result<Carried, Reason>) {
     let (offset, expected) = if is_ethernet {
-        match ethernet::parse(packet)? {
-            ethernet::Payload::Arp => return Ok(Carried::Arp),
-            ethernet::Payload::Ip { offset, version } => (offset, version),
+        match ethernet::parse(packet) {
+            Ok(ethernet::Payload::Ip { offset, version }) => (offset, version),
+            Ok(ethernet::Payload::Arp) => return (Headers::of_length(packet), Ok(Carried::Arp)),
+            Err(reason) => return (Headers::of_length(packet), Err(reason)),
         }
     } else {
         (0, 0)
     };
-    let first = packet.byte(offset).ok_or(Reason::IpTruncated)?;
-    let version = first >> 4;
-    if expected != 0 && version != expected {
-        return Err(Reason::IpVersion);
-    }
-    let protocol = match version {
-        4 => ipv4::parse(packet, offset, headers)?,
-        6 => ipv6::parse(packet, offset, headers)?,
-        _ => return Err(Reason::IpVersion),
+    let Some(start) = packet.header::<2>(offset) else {
+        return (Headers::of_length(packet), Err(Reason::IpTruncated));
     };
-    transport::parse(packet, protocol, headers).map(Carried::Ip)
+    let version = start.byte(0) >> 4;
+    match version {
+        _ if expected != 0 && version != expected => (Headers::of_length(packet), Err(Reason::IpVersion)),
+        4 => ipv4::parse(packet, offset),
+        6 => ipv6::parse(packet, offset),
+        _ => (Headers::of_length(packet), Err(Reason::IpVersion)),
+    }
+}
+
+impl Headers {
+    /// Nothing is known but the length.
+    #[inline(always)]
+    fn of_length(packet: &Packet) -> Self {
+        Self { length: packet.length() as u32, ..Self::default() }
+    }
 }

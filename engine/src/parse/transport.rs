@@ -1,12 +1,13 @@
 //! TCP, UDP, SCTP, ICMP and ICMPv6.
 
 use super::{Headers, Role, protocol, tcp};
+use crate::packet::Header;
 use crate::{Packet, Reason};
 
-/// Parses the transport header of `protocol` where `headers.transport` says.
+/// Parses the transport header of `headers.protocol` where `headers.transport` says.
 #[inline(always)]
-pub(super) fn parse(packet: &Packet, protocol: u8, headers: &mut Headers) -> Result<Role, Reason> {
-    let parsed = match protocol {
+pub(super) fn parse(packet: &Packet, headers: &mut Headers) -> Result<Role, Reason> {
+    let parsed = match headers.protocol {
         protocol::TCP => parse_tcp(packet, headers),
         protocol::UDP => parse_udp(packet, headers),
         protocol::SCTP => parse_sctp(packet, headers),
@@ -25,30 +26,37 @@ pub(super) fn parse(packet: &Packet, protocol: u8, headers: &mut Headers) -> Res
 /// The ports at `offset`, for TCP, UDP and SCTP.
 #[inline(always)]
 pub(crate) fn ports(packet: &Packet, offset: usize) -> Option<(u16, u16)> {
-    Some((packet.be16(offset)?, packet.be16(offset + 2)?))
+    let fixed = packet.header::<4>(offset)?;
+    Some((fixed.be16(0), fixed.be16(2)))
+}
+
+/// The first `N` bytes of the transport header.
+#[inline(always)]
+fn fixed<'a, const N: usize>(packet: &Packet<'a>, headers: &Headers) -> Result<Header<'a, N>, Reason> {
+    if (headers.transport_length as usize) < N {
+        return Err(Reason::TransportTruncated);
+    }
+    packet.header(headers.transport as usize).ok_or(Reason::TransportTruncated)
 }
 
 #[inline(always)]
-fn need(headers: &Headers, bytes: u32) -> Result<usize, Reason> {
-    if headers.transport_length < bytes {
-        return Err(Reason::TransportTruncated);
-    }
-    Ok(headers.transport as usize)
+fn set_ports<const N: usize>(fixed: Header<N>, headers: &mut Headers) {
+    headers.source_port = fixed.be16(0);
+    headers.destination_port = fixed.be16(2);
 }
+
+const SYN: u8 = tcp::SYN;
+const SYN_ACK: u8 = tcp::SYN | tcp::ACK;
+const FIN_ACK: u8 = tcp::FIN | tcp::ACK;
+const RST_ACK: u8 = tcp::RST | tcp::ACK;
 
 #[inline(always)]
 fn parse_tcp(packet: &Packet, headers: &mut Headers) -> Result<Role, Reason> {
-    let at = need(headers, 20)?;
-    // The last word of the fixed header first: one bounds check then covers all of it.
-    let (Some(_), Some(offset), Some(flags), Some((source, destination))) =
-        (packet.word(at + 16), packet.byte(at + 12), packet.byte(at + 13), ports(packet, at))
-    else {
-        return Err(Reason::TransportTruncated);
-    };
-    headers.source_port = source;
-    headers.destination_port = destination;
+    let fixed = fixed::<20>(packet, headers)?;
+    set_ports(fixed, headers);
+    let flags = fixed.byte(13);
     headers.detail = flags;
-    let length = u32::from(offset >> 4) * 4;
+    let length = u32::from(fixed.byte(12) >> 4) * 4;
     if length < 20 {
         return Err(Reason::TcpHeaderLength);
     }
@@ -64,26 +72,20 @@ fn parse_tcp(packet: &Packet, headers: &mut Headers) -> Result<Role, Reason> {
         _ => Err(Reason::TcpFlags),
     }
 }
-const SYN: u8 = tcp::SYN;
-const SYN_ACK: u8 = tcp::SYN | tcp::ACK;
-const FIN_ACK: u8 = tcp::FIN | tcp::ACK;
-const RST_ACK: u8 = tcp::RST | tcp::ACK;
 
 #[inline(always)]
 fn parse_udp(packet: &Packet, headers: &mut Headers) -> Result<Role, Reason> {
-    let at = need(headers, 8)?;
-    let (Some(length), Some((source, destination))) = (packet.be16(at + 4), ports(packet, at)) else {
-        return Err(Reason::TransportTruncated);
-    };
-    headers.source_port = source;
-    headers.destination_port = destination;
-    let fits = u32::from(length) <= headers.transport_length || headers.first_fragment != 0;
+    let fixed = fixed::<8>(packet, headers)?;
+    set_ports(fixed, headers);
+    let length = u32::from(fixed.be16(4));
+    let fits = length <= headers.transport_length || headers.first_fragment != 0;
     if length < 8 || !fits {
         return Err(Reason::UdpLength);
     }
     Ok(Role::Datagram)
 }
 
+const SCTP_HEADER: u32 = 12;
 const SCTP_INIT: u8 = 1;
 const SCTP_INIT_ACK: u8 = 2;
 const SCTP_ABORT: u8 = 6;
@@ -92,24 +94,18 @@ const SCTP_SHUTDOWN_COMPLETE: u8 = 14;
 
 #[inline(always)]
 fn parse_sctp(packet: &Packet, headers: &mut Headers) -> Result<Role, Reason> {
-    let at = need(headers, 16)?;
-    let (Some(kind), Some(length), Some((source, destination))) =
-        (packet.byte(at + 12), packet.be16(at + 14), ports(packet, at))
-    else {
-        return Err(Reason::TransportTruncated);
-    };
-    headers.source_port = source;
-    headers.destination_port = destination;
+    let fixed = fixed::<16>(packet, headers)?;
+    set_ports(fixed, headers);
+    let (kind, length) = (fixed.byte(12), u32::from(fixed.be16(14)));
     headers.detail = kind;
-    let chunks = headers.transport_length - 12;
-    let length = u32::from(length);
+    let chunks = headers.transport_length - SCTP_HEADER;
     if length < 4 || (length > chunks && headers.first_fragment == 0) {
         return Err(Reason::SctpChunk);
     }
     match kind {
         // INIT, INIT ACK and SHUTDOWN COMPLETE must be alone (RFC 9260 section 6.10), so the
         // first chunk tells the role of the packet.
-        SCTP_INIT | SCTP_INIT_ACK | SCTP_SHUTDOWN_COMPLETE if length.next_multiple_of(4) < chunks => {
+        SCTP_INIT | SCTP_INIT_ACK | SCTP_SHUTDOWN_COMPLETE if ((length + 3) & !3) < chunks => {
             Err(Reason::SctpChunk)
         }
         SCTP_INIT => Ok(Role::Open),
@@ -119,15 +115,14 @@ fn parse_sctp(packet: &Packet, headers: &mut Headers) -> Result<Role, Reason> {
     }
 }
 
+/// Fills in what ICMP and ICMPv6 share; returns the message's type.
 #[inline(always)]
 fn icmp(packet: &Packet, headers: &mut Headers) -> Result<u8, Reason> {
-    let at = need(headers, 8)?;
-    let (Some(kind), Some(identifier)) = (packet.byte(at), packet.be16(at + 4)) else {
-        return Err(Reason::TransportTruncated);
-    };
-    headers.detail = kind;
-    headers.source_port = identifier;
-    Ok(kind)
+    let fixed = fixed::<8>(packet, headers)?;
+    headers.detail = fixed.byte(0);
+    // An echo's identifier.
+    headers.source_port = fixed.be16(4);
+    Ok(headers.detail)
 }
 
 #[inline(always)]

@@ -1,0 +1,24 @@
+//! Compiles the BPF program and hands it to the crate, so that the installed binary needs no toolchain.
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::path::PathBuf;
+
+use bulkhead_toolchain::{Host, Object, find};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?);
+    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("no CARGO_MANIFEST_DIR")?);
+    let workspace = manifest.parent().ok_or("the agent is not in a workspace")?;
+    for source in ["ebpf", "engine/src", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", workspace.join(source).display());
+    }
+    let target_dir = out.join("target");
+    let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
+    let object = Object { workspace, target_dir: &target_dir, arch: &arch, features: &[] };
+    let toolchain = find(&Host).map_err(|missing| missing.to_string())?;
+    let built = toolchain.compile(&object)?;
+    fs::copy(built, out.join("bulkhead-ebpf"))?;
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! One generation: freshly made tables and a program for each interface, specialised by its
+//! read-only globals.
+
+use std::collections::HashMap;
+use std::fs;
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{HashMap as HashTable, Map, MapData};
+use aya::programs::{SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use bulkhead_engine::layout::{
+    FEATURE_AUDIT, FEATURE_IPV6_LPM, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Settings, Timeouts,
+};
+use bulkhead_engine::memory::Tables;
+
+use super::fill::fill;
+use super::{Capacity, Interface, KernelError, Kind, OBJECT, Pins, STATE_MAPS, TABLE_MAPS};
+
+/// What a generation is made of.
+#[derive(Clone, Debug)]
+pub struct Specification<'a> {
+    /// Its number, from 1.
+    pub number: u32,
+    /// The compiled tables. Deadlines in ns since boot.
+    pub tables: &'a Tables,
+    /// Report what would be dropped, and let it pass.
+    pub audit: bool,
+    /// Time-outs of flows.
+    pub timeouts: Timeouts,
+    /// Sizes of the tables that outlive generations.
+    pub capacity: Capacity,
+    /// A clock for tests, ns; else the kernel's.
+    pub fixed_clock: Option<u64>,
+}
+
+/// A generation whose tables are filled and whose programs the verifier has accepted.
+pub struct Generation {
+    /// Its number.
+    pub number: u32,
+    objects: HashMap<String, Ebpf>,
+}
+
+impl Generation {
+    /// Makes the tables and loads the programs. Nothing is attached. With `pins` the maps are
+    /// pinned, and shared by all interfaces; without, `interfaces` must be one.
+    ///
+    /// # Errors
+    /// If the kernel refuses; what was made is gone again.
+    pub fn build(
+        specification: &Specification,
+        interfaces: &[(Interface, u16)],
+        pins: Option<&Pins>,
+    ) -> Result<Self, KernelError> {
+        assert!(pins.is_some() || interfaces.len() == 1, "unpinned maps cannot be shared");
+        let built = Self::build_objects(specification, interfaces, pins);
+        if built.is_err()
+            && let Some(pins) = pins
+        {
+            pins.remove_generation(specification.number)?;
+        }
+        Ok(Self { number: specification.number, objects: built? })
+    }
+
+    fn build_objects(
+        specification: &Specification,
+        interfaces: &[(Interface, u16)],
+        pins: Option<&Pins>,
+    ) -> Result<HashMap<String, Ebpf>, KernelError> {
+        if let Some(pins) = pins {
+            let path = pins.generation(specification.number);
+            fs::create_dir_all(&path)
+                .map_err(KernelError::refused(format!("{}: creating it", path.display())))?;
+        }
+        let mut objects = HashMap::new();
+        for (interface, zone) in interfaces {
+            let mut object = load_object(specification, interface.kind, *zone, pins)?;
+            if objects.is_empty() {
+                fill_tables(specification.tables, &mut object)?;
+            }
+            load_programs(&mut object, interface.kind)?;
+            objects.insert(interface.name.clone(), object);
+        }
+        Ok(objects)
+    }
+
+    /// A loaded TC program: `tc_ingress` or `tc_egress`.
+    ///
+    /// # Errors
+    /// If the interface has none.
+    pub fn classifier(&mut self, interface: &str, name: &str) -> Result<&mut SchedClassifier, KernelError> {
+        let program = self.object(interface)?.program_mut(name).ok_or_else(|| missing(name))?;
+        program.try_into().map_err(KernelError::refused(format!("program {name}")))
+    }
+
+    /// The loaded XDP program.
+    ///
+    /// # Errors
+    /// If the interface has none.
+    pub fn xdp(&mut self, interface: &str) -> Result<&mut Xdp, KernelError> {
+        let program =
+            self.object(interface)?.program_mut("xdp_ingress").ok_or_else(|| missing("xdp_ingress"))?;
+        program.try_into().map_err(KernelError::refused("program xdp_ingress"))
+    }
+
+    /// A map of the generation or of the state that it shares.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn map_mut(&mut self, name: &str) -> Result<&mut Map, KernelError> {
+        let object = self.objects.values_mut().next().ok_or_else(|| missing(name))?;
+        object.map_mut(name).ok_or_else(|| missing(name))
+    }
+
+    fn object(&mut self, interface: &str) -> Result<&mut Ebpf, KernelError> {
+        self.objects.get_mut(interface).ok_or_else(|| missing(interface))
+    }
+}
+
+fn missing(name: &str) -> KernelError {
+    KernelError::Refused { what: format!("generation: {name}"), source: "not in the BPF object".into() }
+}
+
+fn settings_of(specification: &Specification, kind: Kind, zone: u16) -> Settings {
+    let tables = specification.tables;
+    let mut features = 0;
+    if !tables.prefixes6.is_empty() {
+        features |= FEATURE_IPV6_LPM;
+    }
+    if specification.audit {
+        features |= FEATURE_AUDIT;
+    }
+    if specification.fixed_clock.is_some() {
+        features |= bulkhead_engine::layout::FEATURE_FIXED_CLOCK;
+    }
+    Settings {
+        fixed_clock: specification.fixed_clock.unwrap_or(0),
+        generation: specification.number,
+        features,
+        locals: tables.locals,
+        remotes: tables.remotes,
+        timeouts: specification.timeouts,
+        zone,
+        interface: match kind {
+            Kind::Ethernet => INTERFACE_ETHERNET,
+            Kind::BareIp => INTERFACE_BARE_IP,
+        },
+        reserved: [0; 5],
+    }
+}
+
+/// [`Settings`] as aya takes globals.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Global(Settings);
+// SAFETY: repr(C), no padding (its size is asserted where it is defined), plain integers.
+unsafe impl aya::Pod for Global {}
+
+fn load_object(
+    specification: &Specification,
+    kind: Kind,
+    zone: u16,
+    pins: Option<&Pins>,
+) -> Result<Ebpf, KernelError> {
+    let tables = specification.tables;
+    let capacity = &specification.capacity;
+    let settings = Global(settings_of(specification, kind, zone));
+    let mut loader = EbpfLoader::new();
+    loader.override_global("SETTINGS", &settings, true);
+    // A map has at least one entry; one that is empty is never hit.
+    for (name, entries) in [
+        ("TRIE4", tables.trie.len()),
+        ("EXACT6", tables.exact6.len()),
+        ("PREFIX6", tables.prefixes6.len()),
+        ("PORTS", tables.ports.len()),
+        ("PAIRS", tables.pairs.len()),
+        ("CELLS", tables.cells.len()),
+        ("DEADLINES", tables.deadlines.len()),
+        ("RULE_COUNTERS", tables.rules as usize),
+        ("UNREPLIED", capacity.unreplied as usize),
+        ("ESTABLISHED", capacity.established as usize),
+        ("AGGREGATES_0", capacity.aggregates as usize),
+        ("AGGREGATES_1", capacity.aggregates as usize),
+        ("EVENTS", capacity.event_bytes as usize),
+    ] {
+        let entries =
+            u32::try_from(entries.max(1)).map_err(KernelError::refused(format!("map {name}: its size")))?;
+        loader.map_max_entries(name, entries);
+    }
+    if let Some(pins) = pins {
+        for name in STATE_MAPS {
+            loader.map_pin_path(name, pins.state(name));
+        }
+        let generation = pins.generation(specification.number);
+        for name in TABLE_MAPS {
+            loader.map_pin_path(name, generation.join(name));
+        }
+    }
+    loader.load(OBJECT).map_err(KernelError::refused("loading the BPF object"))
+}
+
+fn fill_tables(tables: &Tables, object: &mut Ebpf) -> Result<(), KernelError> {
+    let map = |name: &'static str| object.map(name).ok_or_else(|| missing(name));
+    fill("TRIE4", map("TRIE4")?, &tables.trie)?;
+    fill("PORTS", map("PORTS")?, &tables.ports)?;
+    fill("PAIRS", map("PAIRS")?, &tables.pairs)?;
+    fill("CELLS", map("CELLS")?, &tables.cells)?;
+    fill("DEADLINES", map("DEADLINES")?, &tables.deadlines)?;
+    let what = || KernelError::refused("filling map EXACT6");
+    let mut exact: HashTable<&mut MapData, [u32; 4], u32> =
+        object.map_mut("EXACT6").ok_or_else(|| missing("EXACT6"))?.try_into().map_err(what())?;
+    for (address, leaf) in &tables.exact6 {
+        exact.insert(address, leaf.0, 0).map_err(what())?;
+    }
+    let what = || KernelError::refused("filling map PREFIX6");
+    let mut prefixes: LpmTrie<&mut MapData, [u32; 4], u32> =
+        object.map_mut("PREFIX6").ok_or_else(|| missing("PREFIX6"))?.try_into().map_err(what())?;
+    for (key, leaf) in &tables.prefixes6 {
+        prefixes.insert(&Key::new(key.prefix, key.address), leaf.0, 0).map_err(what())?;
+    }
+    Ok(())
+}
+
+/// Loads the programs that the interface may need; the verifier's words are kept.
+fn load_programs(object: &mut Ebpf, _kind: Kind) -> Result<(), KernelError> {
+    for (name, program) in object.programs_mut() {
+        let what = format!("loading program {name}");
+        match program {
+            aya::programs::Program::Xdp(program) => program.load(),
+            aya::programs::Program::SchedClassifier(program) => program.load(),
+            _ => continue,
+        }
+        .map_err(KernelError::refused(what))?;
+    }
+    Ok(())
+}

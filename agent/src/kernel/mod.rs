@@ -1,0 +1,91 @@
+//! The kernel side: builds generations, attaches and swaps them, pins everything.
+
+mod attach;
+mod fill;
+mod generation;
+mod interface;
+mod pins;
+mod state;
+mod support;
+
+pub use attach::{Attached, Hook, attach, attached_hooks, detach};
+pub use generation::{Generation, Specification};
+pub use interface::{Interface, Kind};
+pub use pins::{Pins, STATE_MAPS, TABLE_MAPS};
+pub use state::{Capacity, State};
+pub use support::check_support;
+
+/// The BPF object, built with this binary.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bulkhead-ebpf"));
+
+/// Why the kernel side refused. Nothing has been attached or changed by what failed.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The interface is not there.
+    #[error("interface {0}: not found in this network namespace; `ip link` lists what is there")]
+    NoInterface(String),
+    /// The interface's link layer is one that is not parsed.
+    #[error(
+        "interface {name}: its link type {link_type} is neither Ethernet nor bare IP; choose a WireGuard, TUN or Ethernet interface"
+    )]
+    LinkType {
+        /// The interface.
+        name: String,
+        /// `ARPHRD_` number from the kernel.
+        link_type: u16,
+    },
+    /// The process may not use BPF.
+    #[error("no privilege to load BPF programs: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    Privilege,
+    /// The kernel lacks a feature.
+    #[error("this kernel ({release}) lacks {feature}: {needed}")]
+    Feature {
+        /// `uname -r`.
+        release: String,
+        /// What is missing.
+        feature: &'static str,
+        /// Where it can be had.
+        needed: &'static str,
+    },
+    /// The BPF file system is not usable.
+    #[error("{path}: {problem}")]
+    BpfFs {
+        /// The path tried.
+        path: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// Another XDP program is attached.
+    #[error(
+        "interface {0}: another XDP program is attached; remove it (`ip link set dev {0} xdp off`) or use --hook tcx"
+    )]
+    XdpBusy(String),
+    /// Pinned objects are not of this layout.
+    #[error("{path}: a pinned map of another shape ({problem}); run `bulkhead detach` and start again")]
+    PinnedLayout {
+        /// The pin.
+        path: String,
+        /// The difference.
+        problem: String,
+    },
+    /// Any other refusal of the kernel.
+    #[error("{what}: {source}")]
+    Refused {
+        /// What was tried.
+        what: String,
+        /// The kernel's or library's words.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl KernelError {
+    /// A refusal, with what was tried.
+    pub fn refused<E>(what: impl Into<String>) -> impl FnOnce(E) -> Self
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let what = what.into();
+        move |source| Self::Refused { what, source: Box::new(source) }
+    }
+}

@@ -1,0 +1,144 @@
+//! Where things are pinned: one bpffs directory an instance and layout version.
+//!
+//! ```text
+//! <bpffs>/bulkhead/<instance>/v<layout>/state/<MAP>           outlives generations
+//! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/<MAP>  tables of one generation
+//! <bpffs>/bulkhead/<instance>/v<layout>/links/<IFACE>.<HOOK>  the attached programs
+//! ```
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use bulkhead_engine::layout;
+
+use super::{Hook, KernelError};
+
+/// Maps that outlive generations.
+pub const STATE_MAPS: &[&str] = &[
+    "UNREPLIED",
+    "ESTABLISHED",
+    "REASON_COUNTERS",
+    "AGGREGATES_0",
+    "AGGREGATES_1",
+    "AGGREGATE_EPOCH",
+    "EVENTS",
+    "LOST_EVENTS",
+];
+
+/// Maps of one generation.
+pub const TABLE_MAPS: &[&str] =
+    &["TRIE4", "EXACT6", "PREFIX6", "PORTS", "PAIRS", "CELLS", "DEADLINES", "RULE_COUNTERS"];
+
+/// The pins of one instance.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    /// The pins of `instance` below the bpffs directory `base`.
+    #[must_use]
+    pub fn new(base: &Path, instance: &str) -> Self {
+        Self { root: base.join(instance).join(format!("v{}", layout::VERSION)) }
+    }
+
+    /// The directory that holds them.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The pin of a map that outlives generations.
+    #[must_use]
+    pub fn state(&self, map: &str) -> PathBuf {
+        self.root.join("state").join(map)
+    }
+
+    /// The directory of one generation's tables.
+    #[must_use]
+    pub fn generation(&self, number: u32) -> PathBuf {
+        self.root.join(format!("generation-{number}"))
+    }
+
+    /// The pin of the program attached to one hook.
+    #[must_use]
+    pub fn link(&self, interface: &str, hook: Hook) -> PathBuf {
+        self.root.join("links").join(format!("{interface}.{}", hook.name()))
+    }
+
+    /// Makes the directories.
+    ///
+    /// # Errors
+    /// If bpffs refuses.
+    pub fn create(&self) -> Result<(), KernelError> {
+        for directory in ["state", "links"] {
+            let path = self.root.join(directory);
+            fs::create_dir_all(&path)
+                .map_err(KernelError::refused(format!("{}: creating it", path.display())))?;
+        }
+        Ok(())
+    }
+
+    /// The numbers of the generations that are pinned, ascending.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn generations(&self) -> Result<Vec<u32>, KernelError> {
+        let mut numbers: Vec<u32> = self
+            .names("")?
+            .iter()
+            .filter_map(|name| name.strip_prefix("generation-")?.parse().ok())
+            .collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The (interface, hook) pairs that have a pinned link.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn links(&self) -> Result<Vec<(String, Hook)>, KernelError> {
+        let parse = |name: &String| {
+            let (interface, hook) = name.rsplit_once('.')?;
+            Some((interface.to_owned(), Hook::from_name(hook)?))
+        };
+        Ok(self.names("links")?.iter().filter_map(parse).collect())
+    }
+
+    fn names(&self, below: &str) -> Result<Vec<String>, KernelError> {
+        let path = self.root.join(below);
+        match fs::read_dir(&path) {
+            Ok(entries) => {
+                Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(KernelError::refused(format!("{}: reading it", path.display()))(error)),
+        }
+    }
+
+    /// Removes a generation's pins; the kernel frees the tables with their last program.
+    ///
+    /// # Errors
+    /// If bpffs refuses.
+    pub fn remove_generation(&self, number: u32) -> Result<(), KernelError> {
+        remove(&self.generation(number))
+    }
+
+    /// Removes every pin of the instance, of every layout version.
+    ///
+    /// # Errors
+    /// If bpffs refuses.
+    pub fn remove_all(&self) -> Result<(), KernelError> {
+        self.root.parent().map_or(Ok(()), remove)
+    }
+}
+
+fn remove(path: &Path) -> Result<(), KernelError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(KernelError::refused(format!("{}: removing it", path.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,162 @@
+//! State that outlives generations: counters, aggregates, the event ring.
+
+use std::path::Path;
+
+use aya::Pod;
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use bulkhead_engine::layout::{
+    AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, FlowKey, FlowValue,
+};
+use bulkhead_engine::{REASONS, Reason};
+
+use super::{KernelError, Pins};
+
+/// Sizes of the maps that outlive generations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Flows without a reply.
+    pub unreplied: u32,
+    /// Flows with one.
+    pub established: u32,
+    /// Kinds of drops that are counted together.
+    pub aggregates: u32,
+    /// Bytes of the event ring: a power of two times the page size.
+    pub event_bytes: u32,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { unreplied: 65_536, established: 131_072, aggregates: 16_384, event_bytes: 1 << 20 }
+    }
+}
+
+macro_rules! pod {
+    ($($name:ident: $layout:ty),*) => {$(
+        /// A layout type as aya takes map keys and values.
+        #[derive(Clone, Copy, Debug)]
+        #[repr(transparent)]
+        struct $name($layout);
+        // SAFETY: repr(C) of plain integers, sizes asserted where the layout is defined.
+        unsafe impl Pod for $name {}
+    )*};
+}
+pod!(PodKey: AggregateKey, PodValue: AggregateValue, PodCounter: Counter, PodFlowKey: FlowKey, PodFlow: FlowValue);
+
+/// The pinned state of one instance.
+pub struct State {
+    aggregates: [HashMap<MapData, PodKey, PodValue>; 2],
+    epoch: Array<MapData, u32>,
+    reasons: PerCpuArray<MapData, PodCounter>,
+    lost: PerCpuArray<MapData, u64>,
+    flows: [HashMap<MapData, PodFlowKey, PodFlow>; 2],
+}
+
+fn open(path: &Path) -> Result<MapData, KernelError> {
+    MapData::from_pin(path)
+        .map_err(KernelError::refused(format!("{}: opening the pinned map", path.display())))
+}
+
+fn typed<T>(pins: &Pins, name: &str, wrap: fn(MapData) -> Map) -> Result<T, KernelError>
+where
+    T: TryFrom<Map, Error = aya::maps::MapError>,
+{
+    let path = pins.state(name);
+    T::try_from(wrap(open(&path)?)).map_err(KernelError::refused(format!("{}: its type", path.display())))
+}
+
+impl State {
+    /// Opens the pinned maps.
+    ///
+    /// # Errors
+    /// If there are none, or they are of another shape.
+    pub fn open(pins: &Pins) -> Result<Self, KernelError> {
+        Ok(Self {
+            aggregates: [
+                typed(pins, "AGGREGATES_0", Map::HashMap)?,
+                typed(pins, "AGGREGATES_1", Map::HashMap)?,
+            ],
+            epoch: typed(pins, "AGGREGATE_EPOCH", Map::Array)?,
+            reasons: typed(pins, "REASON_COUNTERS", Map::PerCpuArray)?,
+            lost: typed(pins, "LOST_EVENTS", Map::PerCpuArray)?,
+            flows: [typed(pins, "UNREPLIED", Map::LruHashMap)?, typed(pins, "ESTABLISHED", Map::LruHashMap)?],
+        })
+    }
+
+    /// Opens the event ring. There is one reader at a time.
+    ///
+    /// # Errors
+    /// If it is not pinned.
+    pub fn events(pins: &Pins) -> Result<RingBuf<MapData>, KernelError> {
+        typed(pins, "EVENTS", Map::RingBuf)
+    }
+
+    /// Packets and bytes by direction and reason, those above zero. Passes by rule are counted
+    /// by rule instead.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn reasons(&self) -> Result<Vec<(Direction, Reason, Counter)>, KernelError> {
+        let mut counts = Vec::new();
+        for direction in [Direction::Ingress, Direction::Egress] {
+            for &reason in Reason::ALL {
+                let index = direction.index() * REASONS + reason as u32;
+                debug_assert!(index < DIRECTIONS * REASONS);
+                let values =
+                    self.reasons.get(&index, 0).map_err(KernelError::refused("reading reason counters"))?;
+                let sum = values.iter().fold(Counter::default(), |sum, PodCounter(counter)| Counter {
+                    packets: sum.packets + counter.packets,
+                    bytes: sum.bytes + counter.bytes,
+                });
+                if sum.packets != 0 {
+                    counts.push((direction, reason, sum));
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Drops that neither an event nor an aggregate tells of: the ring was full.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn lost_events(&self) -> Result<u64, KernelError> {
+        Ok(self.lost.get(&0, 0).map_err(KernelError::refused("reading the lost-event counter"))?.iter().sum())
+    }
+
+    /// Tracked flows: unreplied and established, expired ones that were not collected included.
+    #[must_use]
+    pub fn flow_counts(&self) -> [usize; 2] {
+        self.flows.each_ref().map(|flows| flows.keys().count())
+    }
+
+    /// Takes all aggregates out of the kernel, exactly: programs are turned to the other table,
+    /// those that still use this one are waited for, then it is emptied.
+    ///
+    /// # Errors
+    /// If the kernel refuses. What was not taken stays for the next call.
+    pub fn take_aggregates(&mut self) -> Result<Vec<(AggregateKey, AggregateValue)>, KernelError> {
+        let what = || KernelError::refused("taking aggregates");
+        let epoch = self.epoch.get(&0, 0).map_err(what())?;
+        self.epoch.set(0, epoch.wrapping_add(1), 0).map_err(what())?;
+        wait_for_programs()?;
+        let full = &mut self.aggregates[(epoch & 1) as usize];
+        let entries = full.iter().collect::<Result<Vec<_>, _>>().map_err(what())?;
+        for (key, _) in &entries {
+            full.remove(key).map_err(what())?;
+        }
+        Ok(entries.into_iter().map(|(PodKey(key), PodValue(value))| (key, value)).collect())
+    }
+}
+
+/// Waits until every BPF program that runs now has ended: they run in RCU read sections, and
+/// the global memory barrier is a grace period (membarrier(2), kernel commit 5b25b13ab08f).
+fn wait_for_programs() -> Result<(), KernelError> {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: no memory is passed.
+    let answer = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(KernelError::refused("membarrier")(std::io::Error::last_os_error()))
+    }
+}

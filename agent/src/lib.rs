@@ -1,0 +1,3 @@
+//! The agent's library: what the `bulkhead` binary, the tests and the benchmarks share.
+
+pub mod kernel;

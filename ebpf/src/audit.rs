@@ -1,0 +1,129 @@
+//! Counts every outcome and reports every drop: in the ring the first of its kind, in an
+//! aggregate the others. Nothing here changes a verdict.
+
+use core::arch::asm;
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use bulkhead_engine::layout::{
+    AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event, FEATURE_AUDIT,
+};
+use bulkhead_engine::parse::Headers;
+use bulkhead_engine::{Action, Outcome, REASONS, Reason};
+
+use crate::maps::{
+    AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, EVENTS, LOST_EVENTS, REASON_COUNTERS, RULE_COUNTERS,
+};
+use crate::settings;
+
+/// Counts and reports an outcome; returns what to do with the packet. The one place where a
+/// verdict is chosen.
+#[inline(always)]
+pub(crate) fn conclude(outcome: Outcome, headers: &Headers, direction: Direction, interface: u32) -> Action {
+    match outcome.reason {
+        Reason::Rule => {
+            count(RULE_COUNTERS.get_ptr_mut(outcome.rule), headers.length);
+            Action::Pass
+        }
+        reason => {
+            count_reason(reason, headers.length, direction);
+            match reason.action() {
+                Action::Pass => Action::Pass,
+                Action::Drop => {
+                    report(outcome, headers, direction, interface);
+                    if is_audit() && reason != Reason::Quarantined { Action::Pass } else { Action::Drop }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn is_audit() -> bool {
+    settings::features() & FEATURE_AUDIT != 0
+}
+
+#[inline(always)]
+fn count_reason(reason: Reason, length: u32, direction: Direction) {
+    count(REASON_COUNTERS.get_ptr_mut(direction.index() * REASONS + reason as u32), length);
+}
+
+#[inline(always)]
+fn count(counter: Option<*mut Counter>, length: u32) {
+    if let Some(counter) = counter {
+        // SAFETY: this CPU's own element; programs do not interrupt each other on a CPU.
+        unsafe {
+            (*counter).packets += 1;
+            (*counter).bytes += u64::from(length);
+        }
+    }
+}
+
+#[inline(always)]
+fn report(outcome: Outcome, headers: &Headers, direction: Direction, interface: u32) {
+    let key = AggregateKey {
+        source: headers.source,
+        destination: headers.destination,
+        interface,
+        rule: outcome.rule,
+        generation: settings::generation(),
+        port: headers.destination_port,
+        protocol: headers.protocol,
+        reason: outcome.reason as u8 | (direction.index() as u8) << 7,
+    };
+    // SAFETY: the helper has no preconditions.
+    let time = unsafe { bpf_ktime_get_boot_ns() };
+    let aggregates = match AGGREGATE_EPOCH.get(0) {
+        Some(epoch) if epoch & 1 != 0 => &AGGREGATES_1,
+        _ => &AGGREGATES_0,
+    };
+    if let Some(value) = aggregates.get_ptr_mut(&key) {
+        add_to(value, headers.length, time);
+        return;
+    }
+    // Another CPU may have been faster, or the table is full: the event tells of this drop anyway.
+    let _ = aggregates.insert(&key, &AggregateValue::default(), u64::from(BPF_NOEXIST));
+    let flags = if is_audit() { EVENT_AUDIT } else { 0 };
+    let event = Event {
+        time,
+        key,
+        length: headers.length,
+        source_port: headers.source_port,
+        detail: headers.detail,
+        flags,
+    };
+    match EVENTS.reserve::<Event>(0) {
+        Some(mut entry) => {
+            entry.write(event);
+            entry.submit(0);
+        }
+        None => {
+            if let Some(lost) = LOST_EVENTS.get_ptr_mut(0) {
+                // SAFETY: this CPU's own element.
+                unsafe { *lost += 1 };
+            }
+        }
+    }
+}
+
+/// Adds a drop to an aggregate.
+#[inline(always)]
+fn add_to(value: *mut AggregateValue, length: u32, time: u64) {
+    // SAFETY: the element stays allocated while this program runs; the counts are only added
+    // to atomically, and of the times any is good.
+    unsafe {
+        atomic_add(&raw mut (*value).packets, 1);
+        atomic_add(&raw mut (*value).bytes, u64::from(length));
+        (&raw mut (*value).last).write_volatile(time);
+    }
+}
+
+/// `core` has no atomic addition for this target; the instruction set has.
+///
+/// # Safety
+/// `word` must point to an aligned word of a map's value.
+#[inline(always)]
+unsafe fn atomic_add(word: *mut u64, amount: u64) {
+    // SAFETY: the caller's.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) word, in(reg) amount) };
+}

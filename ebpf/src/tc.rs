@@ -1,0 +1,62 @@
+//! TC (TCX, clsact): both directions.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use bulkhead_engine::layout::Direction;
+use bulkhead_engine::parse::{Carried, Role, parse};
+use bulkhead_engine::{Action, Environment as _, Packet, decide_parsed};
+
+use crate::audit::conclude;
+use crate::maps::Maps;
+
+/// `TCX_NEXT`, and clsact's `TC_ACT_UNSPEC`: other filters still run.
+const NEXT: i32 = -1;
+
+/// How much of a packet is pulled into linear memory when its headers are not there: more
+/// than the longest headers that are accepted in practice; beyond it, a packet is truncated.
+const PULL: u32 = 512;
+
+#[classifier]
+fn tc_ingress(ctx: TcContext) -> i32 {
+    run(&ctx, Direction::Ingress)
+}
+
+#[classifier]
+fn tc_egress(ctx: TcContext) -> i32 {
+    run(&ctx, Direction::Egress)
+}
+
+#[inline(always)]
+fn packet_of(ctx: &TcContext) -> Packet<'_> {
+    // SAFETY: the context's bounds of the packet's linear part.
+    unsafe { Packet::from_raw(ctx.data(), ctx.data_end(), ctx.len()) }
+}
+
+#[inline(always)]
+fn run(ctx: &TcContext, direction: Direction) -> i32 {
+    let mut packet = packet_of(ctx);
+    let mut is_pulled = false;
+    let (headers, parsed) = loop {
+        let (headers, parsed) = parse(&packet, Maps.ethernet());
+        let wants_more = match parsed {
+            Err(reason) => reason.is_truncation(),
+            Ok(carried) => carried == Carried::Ip(Role::Error),
+        };
+        if is_pulled || !wants_more || ctx.data_end() - ctx.data() >= ctx.len() as usize {
+            break (headers, parsed);
+        }
+        is_pulled = true;
+        // A failure leaves the packet as it was, and it is dropped as truncated.
+        let _ = ctx.pull_data(ctx.len().min(PULL));
+        packet = packet_of(ctx);
+    };
+    let outcome = decide_parsed(&Maps, &packet, direction, &headers, parsed);
+    // SAFETY: the context is the kernel's `__sk_buff`.
+    let interface = unsafe { (*ctx.as_ptr().cast::<__sk_buff>()).ifindex };
+    match conclude(outcome, &headers, direction, interface) {
+        Action::Pass => NEXT,
+        Action::Drop => TC_ACT_SHOT,
+    }
+}

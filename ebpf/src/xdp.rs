@@ -1,0 +1,22 @@
+//! XDP, ingress: native on Ethernet interfaces, generic where asked for.
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use bulkhead_engine::layout::Direction;
+use bulkhead_engine::{Action, Packet, decide};
+
+use crate::audit::conclude;
+use crate::maps::Maps;
+
+#[xdp]
+fn xdp_ingress(ctx: XdpContext) -> u32 {
+    let (start, end) = (ctx.data(), ctx.data_end());
+    // SAFETY: the context's bounds of the packet.
+    let packet = unsafe { Packet::from_raw(start, end, (end - start) as u32) };
+    let (headers, outcome) = decide(&Maps, &packet, Direction::Ingress);
+    match conclude(outcome, &headers, Direction::Ingress, ctx.ingress_ifindex() as u32) {
+        Action::Pass => XDP_PASS,
+        Action::Drop => XDP_DROP,
+    }
+}
