@@ -2,6 +2,7 @@
 
 mod build;
 mod cargo;
+mod demo;
 mod process;
 mod setup;
 mod test;
@@ -24,6 +25,8 @@ enum Command {
     Setup,
     /// Build the agent, optimised, with the BPF program embedded.
     Build(build::Arguments),
+    /// Show the trading firm's policy enforced on real traffic between network namespaces. Needs root.
+    Demo(demo::Arguments),
     /// Run every test, those on the kernel and in network namespaces included. Needs root.
     Test(test::Arguments),
 }
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup => setup::ensure(),
         Command::Build(arguments) => build::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     };
     match result {

@@ -1,0 +1,146 @@
+//! `cargo xtask demo`: the trading firm's policy on real hosts, real tunnels and real sockets.
+//!
+//! Network namespaces stand for the hosts of policies/trading-firm. They are joined by WireGuard, each runs the
+//! agent, and each tries every port of every other, by TCP and UDP. What the sockets saw and which drops were
+//! reported is compared with what the reference evaluator (not the tables) says of the policy.
+
+mod agents;
+mod events;
+mod plan;
+mod report;
+mod stop;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use bulkhead_tests::lab::{self, EchoServers, Lab, Probe};
+
+use crate::cargo::{build_agent, workspace};
+use crate::setup;
+use agents::Agents;
+use events::Seen;
+use plan::{Attempt, Firm, PORTS, Phase};
+use report::Row;
+use stop::Stop;
+
+/// What the demo may take after the build.
+const LIMIT: Duration = Duration::from_secs(55);
+
+/// How long a client waits for its answer. A round trip here takes milliseconds; silence means dropped.
+const PATIENCE: Duration = Duration::from_millis(1200);
+
+/// How long the last drop may take from the kernel to `watch`.
+const EVENT_DELAY: Duration = Duration::from_secs(5);
+
+/// The host that goes on without its agent, so that its targets must drop.
+const DETACHED: &str = "backup-1";
+
+/// Arguments of `demo`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Print the table as JSON on standard output; all else goes to standard error.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Builds, shows, compares. Leaves nothing behind, also when interrupted.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    setup::require_root("demo")?;
+    setup::ensure()?;
+    let agent = build_agent("dev")?;
+    let stop = Stop::new(LIMIT)?;
+    let started = Instant::now();
+    let rows = show(&agent.binary, &stop)?;
+    eprintln!("\nall removed after {:.1} s", started.elapsed().as_secs_f32());
+    if arguments.json {
+        report::print_json(&rows)?;
+    } else {
+        report::print_table(&rows);
+    }
+    let wrong = rows.iter().filter(|row| !row.agrees()).count();
+    ensure!(wrong == 0, "{wrong} of {} attempts differ from the policy; they are marked above", rows.len());
+    Ok(())
+}
+
+/// Everything that makes hosts and removes them again.
+fn show(bulkhead: &Path, stop: &Stop) -> Result<Vec<Row>> {
+    let policy = workspace().join("policies/trading-firm/policy.hujson");
+    let inventory = workspace().join("policies/trading-firm/inventory.json");
+    agents::sweep();
+
+    say("hosts, and WireGuard between them");
+    let mut lab = Lab::new("demo")?;
+    for (name, addresses) in plan::hosts(&inventory)? {
+        lab.add_host(&name, &addresses)?;
+        stop.check()?;
+    }
+    let inventory = write_inventory(&lab, &inventory)?;
+    let firm = Firm::load(&policy, &inventory)?;
+    lab.mesh(bulkhead)?;
+    stop.check()?;
+    let mut servers = Vec::new();
+    for host in lab.hosts() {
+        servers.push(EchoServers::start(&host.namespace, &PORTS, &PORTS)?);
+    }
+    say(&format!("{} hosts; without the agent each reaches every other", lab.hosts().len()));
+
+    let mut agents = Agents::start(&lab, bulkhead, &policy, &inventory, stop)?;
+    say("the agent enforces the policy on every host; these are the drops, as they come");
+    let mut rows = Vec::new();
+    for host in lab.hosts() {
+        rows.extend(attempt_all(&lab, &firm, &agents, &host.name, Phase::Everywhere, stop)?);
+    }
+
+    agents.detach(DETACHED)?;
+    say(&format!("{DETACHED} goes on without its agent; now its targets must drop"));
+    rows.extend(attempt_all(&lab, &firm, &agents, DETACHED, Phase::SourceDetached, stop)?);
+    Ok(rows)
+}
+
+/// One host tries every port of every other, then waits until the drops it must have caused were seen.
+fn attempt_all(
+    lab: &Lab,
+    firm: &Firm,
+    agents: &Agents,
+    from: &str,
+    phase: Phase,
+    stop: &Stop,
+) -> Result<Vec<Row>> {
+    let attempts = firm.attempts(from, phase)?;
+    let probe = |a: &Attempt| Probe { to: SocketAddr::new(a.address, a.port), protocol: a.protocol };
+    let probes: Vec<Probe> = attempts.iter().map(probe).collect();
+    let outcomes = lab::probe_all(&lab.host(from)?.namespace, &probes, PATIENCE)?;
+    stop.check()?;
+
+    let deadline = Instant::now() + EVENT_DELAY;
+    let seen = |attempt: &Attempt| attempt.drop.as_ref().map(|drop| agents.seen(&Seen::of(attempt, drop)));
+    while attempts.iter().any(|attempt| seen(attempt) == Some(false)) && Instant::now() < deadline {
+        stop.check()?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let rows = attempts.into_iter().zip(outcomes);
+    Ok(rows.map(|(attempt, outcome)| Row { reported: seen(&attempt), attempt, outcome, phase }).collect())
+}
+
+/// The shipped inventory with the keys that the lab's hosts have.
+fn write_inventory(lab: &Lab, shipped: &Path) -> Result<PathBuf> {
+    let text = fs::read_to_string(shipped).with_context(|| format!("read {}", shipped.display()))?;
+    let mut inventory = plan::json(&text).with_context(|| format!("{}", shipped.display()))?;
+    let nodes =
+        inventory.get_mut("nodes").and_then(|nodes| nodes.as_array_mut()).context("it has no nodes")?;
+    for node in nodes {
+        let name = node.get("name").and_then(|name| name.as_str()).context("a node has no name")?;
+        let key = lab.host(name)?.keys.public.clone();
+        node["key"] = key.into();
+    }
+    let path = lab.directory().join("inventory.json");
+    fs::write(&path, serde_json::to_vec_pretty(&inventory)?)?;
+    Ok(path)
+}
+
+fn say(text: &str) {
+    eprintln!("\n== {text}");
+}
