@@ -89,40 +89,43 @@ fn show(bulkhead: &Path, stop: &Stop) -> Result<Vec<Row>> {
 
     let mut agents = Agents::start(&lab, bulkhead, &policy, &inventory, stop)?;
     say("the agent enforces the policy on every host; these are the drops, as they come");
-    let mut rows = Vec::new();
-    for host in lab.hosts() {
-        rows.extend(attempt_all(&lab, &firm, &agents, &host.name, Phase::Everywhere, stop)?);
-    }
+    let hosts: Vec<&str> = lab.hosts().iter().map(|host| host.name.as_str()).collect();
+    let mut rows = attempt_all(&lab, &firm, &agents, &hosts, Phase::Everywhere, stop)?;
 
     agents.detach(DETACHED)?;
     say(&format!("{DETACHED} goes on without its agent; now its targets must drop"));
-    rows.extend(attempt_all(&lab, &firm, &agents, DETACHED, Phase::SourceDetached, stop)?);
+    rows.extend(attempt_all(&lab, &firm, &agents, &[DETACHED], Phase::SourceDetached, stop)?);
     Ok(rows)
 }
 
-/// One host tries every port of every other, then waits until the drops it must have caused were seen.
+/// Each of these hosts in turn tries every port of every other; then waits until the drops that must have come of
+/// it were reported.
 fn attempt_all(
     lab: &Lab,
     firm: &Firm,
     agents: &Agents,
-    from: &str,
+    hosts: &[&str],
     phase: Phase,
     stop: &Stop,
 ) -> Result<Vec<Row>> {
-    let attempts = firm.attempts(from, phase)?;
-    let probe = |a: &Attempt| Probe { to: SocketAddr::new(a.address, a.port), protocol: a.protocol };
-    let probes: Vec<Probe> = attempts.iter().map(probe).collect();
-    let outcomes = lab::probe_all(&lab.host(from)?.namespace, &probes, PATIENCE)?;
-    stop.check()?;
-
+    let mut done = Vec::new();
+    for from in hosts {
+        let attempts = firm.attempts(from, phase)?;
+        let probe = |a: &Attempt| Probe { to: SocketAddr::new(a.address, a.port), protocol: a.protocol };
+        let probes: Vec<Probe> = attempts.iter().map(probe).collect();
+        let outcomes = lab::probe_all(&lab.host(from)?.namespace, &probes, PATIENCE)?;
+        done.extend(attempts.into_iter().zip(outcomes));
+        stop.check()?;
+    }
+    let reported =
+        |attempt: &Attempt| attempt.drop.as_ref().map(|drop| agents.seen(&Seen::of(attempt, drop)));
     let deadline = Instant::now() + EVENT_DELAY;
-    let seen = |attempt: &Attempt| attempt.drop.as_ref().map(|drop| agents.seen(&Seen::of(attempt, drop)));
-    while attempts.iter().any(|attempt| seen(attempt) == Some(false)) && Instant::now() < deadline {
+    while done.iter().any(|(attempt, _)| reported(attempt) == Some(false)) && Instant::now() < deadline {
         stop.check()?;
         std::thread::sleep(Duration::from_millis(50));
     }
-    let rows = attempts.into_iter().zip(outcomes);
-    Ok(rows.map(|(attempt, outcome)| Row { reported: seen(&attempt), attempt, outcome, phase }).collect())
+    let row = |(attempt, outcome)| Row { reported: reported(&attempt), attempt, outcome, phase };
+    Ok(done.into_iter().map(row).collect())
 }
 
 /// The shipped inventory with the keys that the lab's hosts have.

@@ -27,10 +27,10 @@ impl Stop {
     /// Fails if it is time to stop.
     pub fn check(&self) -> Result<()> {
         if self.interrupted.load(Ordering::Relaxed) {
-            bail!("interrupted; everything made is being removed");
+            bail!("interrupted; everything made was removed");
         }
         if Instant::now() > self.deadline {
-            bail!("not done after {} s; everything made is being removed", self.limit.as_secs());
+            bail!("not done after {} s; everything made was removed", self.limit.as_secs());
         }
         Ok(())
     }
