@@ -55,7 +55,8 @@ fn functions(data: &[u8]) -> Result<Vec<Function>> {
         if section.kind() == SectionKind::Text {
             let function = Function {
                 section: section.name()?.to_owned(),
-                name: symbol.name()?.to_owned(),
+                // Without the hash, which changes from build to build.
+                name: format!("{:#}", rustc_demangle::demangle(symbol.name()?)),
                 instructions: symbol.size() / INSTRUCTION,
             };
             found.push((index, symbol.address(), function));
@@ -63,4 +64,53 @@ fn functions(data: &[u8]) -> Result<Vec<Function>> {
     }
     found.sort_by_key(|(index, address, _)| (index.0, *address));
     Ok(found.into_iter().map(|(_, _, function)| function).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use object::write::{Object, Symbol, SymbolSection};
+    use object::{Architecture, BinaryFormat, Endianness, SymbolFlags, SymbolScope};
+
+    use super::*;
+
+    /// An object with one function after another in a section of code, and a table in one of data.
+    fn sample() -> Vec<u8> {
+        let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
+        let code = object.add_section(Vec::new(), b"classifier".to_vec(), SectionKind::Text);
+        let data = object.add_section(Vec::new(), b".rodata".to_vec(), SectionKind::ReadOnlyData);
+        for (name, section, kind, size) in [
+            ("second", code, SymbolKind::Text, 24),
+            ("first", code, SymbolKind::Text, 16),
+            ("SETTINGS", data, SymbolKind::Data, 64),
+        ] {
+            let symbol = object.add_symbol(Symbol {
+                name: name.into(),
+                value: 0,
+                size: 0,
+                kind,
+                scope: SymbolScope::Dynamic,
+                weak: false,
+                section: SymbolSection::Section(section),
+                flags: SymbolFlags::None,
+            });
+            object.add_symbol_data(symbol, section, &vec![0; size], 8);
+        }
+        object.write().unwrap()
+    }
+
+    #[test]
+    fn functions_are_counted_in_order_and_data_is_not() {
+        let found = functions(&sample()).unwrap();
+        let expected = [("second", 3), ("first", 2)].map(|(name, instructions)| Function {
+            section: "classifier".to_owned(),
+            name: name.to_owned(),
+            instructions,
+        });
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        assert!(functions(b"#!/bin/sh\n").is_err());
+    }
 }
