@@ -9,7 +9,7 @@ use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event, FEATURE_AUDIT,
 };
 use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{Action, Outcome, REASONS, Reason};
+use bulkhead_engine::{Action, Case, Outcome, REASONS, Reason};
 
 use crate::maps::{
     AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, EVENTS, LOST_EVENTS, REASON_COUNTERS, RULE_COUNTERS,
@@ -17,9 +17,10 @@ use crate::maps::{
 use crate::settings;
 
 /// Counts and reports an outcome; returns what to do with the packet. The one place where a
-/// verdict is chosen.
-#[inline(always)]
-pub(crate) fn conclude(outcome: Outcome, headers: &Headers, direction: Direction, interface: u32) -> Action {
+/// verdict is chosen. Out of line, so that the verifier sees every reason at once.
+#[inline(never)]
+pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Action {
+    let Case { headers, outcome, .. } = case;
     match outcome.reason {
         Reason::Rule => {
             count(RULE_COUNTERS.get_ptr_mut(outcome.rule), headers.length);
@@ -60,7 +61,7 @@ fn count(counter: Option<*mut Counter>, length: u32) {
 }
 
 #[inline(always)]
-fn report(outcome: Outcome, headers: &Headers, direction: Direction, interface: u32) {
+fn report(outcome: &Outcome, headers: &Headers, direction: Direction, interface: u32) {
     let key = AggregateKey {
         source: headers.source,
         destination: headers.destination,

@@ -6,10 +6,10 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use bulkhead_engine::layout::{
-    Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, FEATURE_FIXED_CLOCK,
-    FEATURE_IPV6_LPM, FlowKey, FlowValue, INTERFACE_ETHERNET, Leaf, PORT_BLOCKS, Pair,
+    Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, Direction,
+    FEATURE_FIXED_CLOCK, FEATURE_IPV6_LPM, FlowKey, FlowValue, INTERFACE_ETHERNET, Leaf, PORT_BLOCKS, Pair,
 };
-use bulkhead_engine::{Environment, FlowTable, REASONS, Reason};
+use bulkhead_engine::{Case, Environment, FlowTable, REASONS, Reason};
 
 use crate::settings;
 
@@ -51,6 +51,19 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// One entry: drops that neither an event nor an aggregate tells of.
 #[map]
 pub(crate) static LOST_EVENTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where a packet's case is worked on, for each CPU and direction. Programs of one direction
+/// do not interrupt each other on a CPU. Its contents the verifier does not follow, which
+/// keeps the ways through parser, decision and report from multiplying.
+#[map]
+static CASES: PerCpuArray<Case> = PerCpuArray::with_max_entries(DIRECTIONS, 0);
+
+/// This CPU's case for a packet.
+#[inline(always)]
+pub(crate) fn case(direction: Direction) -> Option<&'static mut Case> {
+    // SAFETY: this CPU's own element, used by one program at a time. All zeros is a valid case.
+    CASES.get_ptr_mut(direction.index()).map(|case| unsafe { &mut *case })
+}
 
 /// The engine's environment over the maps.
 pub(crate) struct Maps;

@@ -5,11 +5,11 @@ use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use bulkhead_engine::layout::Direction;
-use bulkhead_engine::parse::{Carried, Role, parse};
+use bulkhead_engine::parse::{Headers, Role, parse};
 use bulkhead_engine::{Action, Environment as _, Packet, decide_parsed};
 
 use crate::audit::conclude;
-use crate::maps::Maps;
+use crate::maps::{Maps, case};
 
 /// `TCX_NEXT`, and clsact's `TC_ACT_UNSPEC`: other filters still run.
 const NEXT: i32 = -1;
@@ -36,27 +36,32 @@ fn packet_of(ctx: &TcContext) -> Packet<'_> {
 
 #[inline(always)]
 fn run(ctx: &TcContext, direction: Direction) -> i32 {
+    let Some(case) = case(direction) else {
+        return TC_ACT_SHOT;
+    };
     let mut packet = packet_of(ctx);
-    let mut is_pulled = false;
-    let (headers, parsed) = loop {
-        let (headers, parsed) = parse(&packet, Maps.ethernet());
-        let wants_more = match parsed {
-            Err(reason) => reason.is_truncation(),
-            Ok(carried) => carried == Carried::Ip(Role::Error),
-        };
-        if is_pulled || !wants_more || ctx.data_end() - ctx.data() >= ctx.len() as usize {
-            break (headers, parsed);
-        }
-        is_pulled = true;
+    parse(&packet, Maps.ethernet(), &mut case.headers);
+    if wants_more(&case.headers) && ctx.data_end() - ctx.data() < ctx.len() as usize {
         // A failure leaves the packet as it was, and it is dropped as truncated.
         let _ = ctx.pull_data(ctx.len().min(PULL));
         packet = packet_of(ctx);
-    };
-    let outcome = decide_parsed(&Maps, &packet, direction, &headers, parsed);
+        parse(&packet, Maps.ethernet(), &mut case.headers);
+    }
+    decide_parsed(&Maps, &packet, direction, case);
     // SAFETY: the context is the kernel's `__sk_buff`.
     let interface = unsafe { (*ctx.as_ptr().cast::<__sk_buff>()).ifindex };
-    match conclude(outcome, &headers, direction, interface) {
+    match conclude(case, direction, interface) {
         Action::Pass => NEXT,
         Action::Drop => TC_ACT_SHOT,
+    }
+}
+
+/// Whether more of the packet in linear memory might tell more. An ICMP error quotes another
+/// packet behind its own headers.
+#[inline(always)]
+fn wants_more(headers: &Headers) -> bool {
+    match headers.role {
+        Role::Invalid => headers.fault.is_truncation(),
+        role => role == Role::Error,
     }
 }

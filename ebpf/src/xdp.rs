@@ -7,15 +7,18 @@ use bulkhead_engine::layout::Direction;
 use bulkhead_engine::{Action, Packet, decide};
 
 use crate::audit::conclude;
-use crate::maps::Maps;
+use crate::maps::{Maps, case};
 
 #[xdp]
 fn xdp_ingress(ctx: XdpContext) -> u32 {
+    let Some(case) = case(Direction::Ingress) else {
+        return XDP_DROP;
+    };
     let (start, end) = (ctx.data(), ctx.data_end());
     // SAFETY: the context's bounds of the packet.
     let packet = unsafe { Packet::from_raw(start, end, (end - start) as u32) };
-    let (headers, outcome) = decide(&Maps, &packet, Direction::Ingress);
-    match conclude(outcome, &headers, Direction::Ingress, ctx.ingress_ifindex() as u32) {
+    decide(&Maps, &packet, Direction::Ingress, case);
+    match conclude(case, Direction::Ingress, ctx.ingress_ifindex() as u32) {
         Action::Pass => XDP_PASS,
         Action::Drop => XDP_DROP,
     }

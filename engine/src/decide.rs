@@ -2,11 +2,12 @@
 
 use crate::flow::{Found, find, own_key, record_admitted, record_reply, reply_key};
 use crate::layout::{Direction, FlowKey, Leaf, NO_RULE};
-use crate::parse::{self, Carried, Headers, Role, protocol};
+use crate::parse::{self, Headers, Role, protocol};
 use crate::tables::{Judgement, judge, leaf_of};
 use crate::{Environment, Packet, Reason};
 
 /// The verdict on one packet.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Why; it implies the [`crate::Action`].
@@ -22,6 +23,7 @@ impl Outcome {
 }
 
 /// The classes of a packet's two ends, seen from this node.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sides {
     /// This node's end: 1 and up.
@@ -47,36 +49,52 @@ pub fn local_check(direction: Direction, source: Leaf, destination: Leaf) -> Res
     Ok(Sides { local: near.local(), remote: far.remote() })
 }
 
-/// Decides on a packet and records what it does to its flow. The headers are filled in as far
-/// as the packet could be parsed.
-#[inline(always)]
-pub fn decide(env: &impl Environment, packet: &Packet, direction: Direction) -> (Headers, Outcome) {
-    let (headers, parsed) = parse::parse(packet, env.ethernet());
-    let outcome = decide_parsed(env, packet, direction, &headers, parsed);
-    (headers, outcome)
+/// One packet: what was parsed, and what is decided.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Its headers, as far as it could be parsed.
+    pub headers: Headers,
+    /// Of an ICMP error: the headers that it quotes.
+    pub quote: Headers,
+    /// Its ends' classes.
+    pub sides: Sides,
+    /// The verdict.
+    pub outcome: Outcome,
 }
 
-/// [`decide`] for a packet that [`parse::parse`] has seen.
-#[inline(always)]
-pub fn decide_parsed(
-    env: &impl Environment,
-    packet: &Packet,
-    direction: Direction,
-    headers: &Headers,
-    parsed: Result<Carried, Reason>,
-) -> Outcome {
-    let role = match parsed {
-        Ok(Carried::Ip(role)) => role,
-        Ok(Carried::Arp) => return Outcome::of(Reason::Arp),
-        Err(reason) => return Outcome::of(reason),
+impl Case {
+    /// A packet that nothing is known of. Its outcome is a drop.
+    pub const UNKNOWN: Self = Self {
+        headers: Headers::UNKNOWN,
+        quote: Headers::UNKNOWN,
+        sides: Sides { local: 0, remote: 0 },
+        outcome: Outcome::of(Reason::LookupFailed),
     };
-    if role == Role::NeighbourDiscovery && env.ethernet() {
-        return Outcome::of(Reason::NeighbourDiscovery);
-    }
-    match ends(env, direction, headers) {
-        Ok(sides) => decide_between(env, packet, direction, headers, role, sides),
-        Err(reason) => Outcome::of(reason),
-    }
+}
+
+/// Parses a packet, decides on it, and records what it does to its flow.
+#[inline(always)]
+pub fn decide(env: &impl Environment, packet: &Packet, direction: Direction, case: &mut Case) {
+    parse::parse(packet, env.ethernet(), &mut case.headers);
+    decide_parsed(env, packet, direction, case);
+}
+
+/// [`decide`] for a packet whose headers are parsed.
+#[inline(always)]
+pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Direction, case: &mut Case) {
+    case.outcome = match case.headers.role {
+        Role::Invalid => Outcome::of(case.headers.fault),
+        Role::Arp => Outcome::of(Reason::Arp),
+        Role::NeighbourDiscovery if env.ethernet() => Outcome::of(Reason::NeighbourDiscovery),
+        role => match ends(env, direction, &case.headers) {
+            Ok(sides) => {
+                case.sides = sides;
+                decide_between(env, packet, direction, role, case)
+            }
+            Err(reason) => Outcome::of(reason),
+        },
+    };
 }
 
 #[inline(always)]
@@ -94,16 +112,18 @@ fn decide_between(
     env: &impl Environment,
     packet: &Packet,
     direction: Direction,
-    headers: &Headers,
     role: Role,
-    sides: Sides,
+    case: &mut Case,
 ) -> Outcome {
     match role {
-        Role::Error => return Outcome::of(about_flow(env, packet, headers, direction)),
-        Role::OtherIcmp | Role::NeighbourDiscovery => return Outcome::of(Reason::IcmpType),
+        Role::Error => return Outcome::of(about_flow(env, packet, case, direction)),
+        Role::OtherIcmp | Role::NeighbourDiscovery | Role::Invalid | Role::Arp => {
+            return Outcome::of(Reason::IcmpType);
+        }
         Role::Open | Role::Datagram | Role::Accept | Role::Continue | Role::EchoReply | Role::End => {}
     }
-    let Sides { local, remote } = sides;
+    let headers = &case.headers;
+    let Sides { local, remote } = case.sides;
     let judgement = judge(env, direction, local, remote, headers.protocol, headers.destination_port);
     if judgement.reason == Reason::Rule && role != Role::EchoReply {
         // The busy direction of an established conversation needs no flow.
@@ -117,7 +137,7 @@ fn decide_between(
     }
     if judgement.opposite && role != Role::Open {
         let mut outcome = Outcome::of(Reason::NoFlow);
-        reply(env, &Case { headers, role, direction, sides }, &mut outcome);
+        reply(env, case, direction, &mut outcome);
         // Without a flow the tables' own reason says more.
         if outcome.reason != Reason::NoFlow {
             return outcome;
@@ -139,19 +159,11 @@ fn refused(judgement: Judgement, role: Role, remote: u32) -> Outcome {
     }
 }
 
-/// A packet that no rule admits.
-struct Case<'a> {
-    headers: &'a Headers,
-    role: Role,
-    direction: Direction,
-    sides: Sides,
-}
-
 /// Passes a packet as the reply side of a flow that today's policy still allows; the rule is
 /// the one that allows it.
 #[inline(never)]
-fn reply(env: &impl Environment, case: &Case, outcome: &mut Outcome) {
-    let key = reply_key(env, case.headers, case.direction);
+fn reply(env: &impl Environment, case: &Case, direction: Direction, outcome: &mut Outcome) {
+    let key = reply_key(env, &case.headers, direction);
     let now = env.flow_time();
     let mut found = Found::NOTHING;
     find(env, &key, now, &mut found);
@@ -159,9 +171,9 @@ fn reply(env: &impl Environment, case: &Case, outcome: &mut Outcome) {
     if found.reason != Reason::Reply {
         return;
     }
-    match still_allowed(env, &key, &found, case.direction.opposite(), case.sides) {
+    match still_allowed(env, &key, &found, direction.opposite(), case.sides) {
         Ok(rule) => {
-            outcome.reason = match record_reply(env, &key, &found, case.role, rule, now) {
+            outcome.reason = match record_reply(env, &key, &found, case.headers.role, rule, now) {
                 reason @ Reason::FlowTableFull => reason,
                 _ => Reason::Reply,
             };
@@ -194,54 +206,52 @@ fn still_allowed(
 /// An ICMP error passes if it quotes a packet of a tracked flow and goes to the end that sent
 /// that packet, whichever router it comes from.
 #[inline(never)]
-fn about_flow(env: &impl Environment, packet: &Packet, headers: &Headers, direction: Direction) -> Reason {
-    match quoted_flow(env, packet, headers, direction) {
+fn about_flow(env: &impl Environment, packet: &Packet, case: &mut Case, direction: Direction) -> Reason {
+    let Case { headers, quote, .. } = case;
+    match read_quote(packet, headers, quote).and_then(|()| quoted_flow(env, quote, direction)) {
         Ok(()) => Reason::IcmpError,
         Err(Reason::NoFlow | Reason::FlowExpired) => Reason::IcmpErrorUnrelated,
         Err(reason) => reason,
     }
 }
 
-#[inline(always)]
-fn quoted_flow(
-    env: &impl Environment,
-    packet: &Packet,
-    headers: &Headers,
-    direction: Direction,
-) -> Result<(), Reason> {
-    let mut quote = Headers::default();
-    let offset = headers.transport as usize + 8;
+/// Parses the packet that an ICMP error quotes, as carefully as the error itself.
+#[inline(never)]
+fn read_quote(packet: &Packet, headers: &Headers, quote: &mut Headers) -> Result<(), Reason> {
+    let offset = headers.transport + 8;
+    let end = headers.transport + headers.transport_length;
     if headers.version == 4 {
-        parse::quoted4(packet, offset, &mut quote)?;
+        parse::quoted4(packet, offset, quote)?;
     } else {
-        let end = (headers.transport + headers.transport_length) as usize;
-        parse::quoted6(packet, offset, end, &mut quote)?;
+        parse::quoted6(packet, offset, end, quote)?;
     }
-    let at = quote.transport as usize;
-    match quote.protocol {
-        protocol::TCP | protocol::UDP | protocol::SCTP => {
-            let (source, destination) = parse::ports(packet, at).ok_or(Reason::IcmpErrorMalformed)?;
-            quote.source_port = source;
-            quote.destination_port = destination;
-        }
-        protocol::ICMP | protocol::ICMPV6 => {
-            quote.source_port = packet.header::<6>(at).ok_or(Reason::IcmpErrorMalformed)?.be16(4);
-        }
-        _ => {}
+    // Ports, or an echo's identifier, in the 8 bytes that every quote has (RFC 792).
+    let at = quote.transport;
+    if at + 8 > end {
+        return Err(Reason::IcmpErrorMalformed);
     }
-    if quote.source != headers.destination {
-        return Err(Reason::IcmpErrorUnrelated);
-    }
+    let start = packet.header::<8>(at as usize).ok_or(Reason::IcmpErrorMalformed)?;
+    (quote.source_port, quote.destination_port) = match quote.protocol {
+        protocol::TCP | protocol::UDP | protocol::SCTP => (start.be16(0), start.be16(2)),
+        protocol::ICMP | protocol::ICMPV6 => (start.be16(4), 0),
+        _ => (0, 0),
+    };
+    if quote.source == headers.destination { Ok(()) } else { Err(Reason::IcmpErrorUnrelated) }
+}
+
+/// Whether a tracked flow that is still allowed has the quoted packet.
+#[inline(always)]
+fn quoted_flow(env: &impl Environment, quote: &Headers, direction: Direction) -> Result<(), Reason> {
     // The quoted packet went the other way: it started the flow, or was a reply in it.
     let sent = direction.opposite();
-    let sides = ends(env, sent, &quote)?;
+    let sides = ends(env, sent, quote)?;
     let now = env.flow_time();
     let mut found = Found::NOTHING;
-    let mut key = own_key(env, &quote, sent);
+    let mut key = own_key(env, quote, sent);
     let mut started = sent;
     find(env, &key, now, &mut found);
     if found.reason != Reason::Reply {
-        key = reply_key(env, &quote, sent);
+        key = reply_key(env, quote, sent);
         started = direction;
         find(env, &key, now, &mut found);
     }

@@ -16,7 +16,7 @@ pub mod parse;
 mod reason;
 mod tables;
 
-pub use decide::{Outcome, Sides, decide, decide_parsed, local_check};
+pub use decide::{Case, Outcome, Sides, decide, decide_parsed, local_check};
 pub use packet::Packet;
 pub use reason::{Action, REASONS, Reason};
 pub use tables::{Environment, FlowTable, Judgement, judge, leaf_of};

@@ -15,19 +15,28 @@ pub struct Packet<'a> {
     bytes: PhantomData<&'a [u8]>,
 }
 
-/// Hides from the compiler where a packet ends. It would rewrite `at + N > end` as
-/// `at > end - N` and take that out of a loop, but the verifier forbids arithmetic on the end.
+/// Hides from the compiler what it knows of a value. It would rewrite `at + N > end` as
+/// `at > end - N` and take that out of a loop, where the verifier forbids arithmetic on the
+/// end; and it would add an offset to the start before the offset is checked.
 #[inline(always)]
-fn opaque(end: usize) -> usize {
+fn opaque(value: usize) -> usize {
     #[cfg(target_arch = "bpf")]
-    let end = {
+    let value = {
         let copy: usize;
         // SAFETY: one move between registers. (Without any instruction the kernel would refuse
         // the line information.)
-        unsafe { core::arch::asm!("{0} = {1}", out(reg) copy, in(reg) end, options(pure, nomem, nostack)) };
+        unsafe { core::arch::asm!("{0} = {1}", out(reg) copy, in(reg) value, options(pure, nomem, nostack)) };
         copy
     };
-    end
+    value
+}
+
+/// Reads a field back from memory. In BPF the memory is a map's, so that the verifier knows
+/// nothing of the value and sees every round of a loop as the same.
+#[inline(always)]
+pub(crate) fn recall<T: Copy>(field: &T) -> T {
+    // SAFETY: a reference is valid to read.
+    unsafe { core::ptr::read_volatile(field) }
 }
 
 /// Integers: every bit pattern is a value.
@@ -70,7 +79,7 @@ impl<'a> Packet<'a> {
         if offset > MAX_OFFSET {
             return None;
         }
-        let at = self.start + offset;
+        let at = self.start + opaque(offset);
         if at + N > opaque(self.end) {
             return None;
         }

@@ -10,7 +10,6 @@ use crate::{Packet, Reason};
 
 pub(crate) use ipv4::quoted as quoted4;
 pub(crate) use ipv6::quoted as quoted6;
-pub(crate) use transport::ports;
 
 /// IP protocol numbers (IANA).
 pub mod protocol {
@@ -38,9 +37,15 @@ pub mod tcp {
     pub const ACK: u8 = 0x10;
 }
 
-/// What a packet's transport header makes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a packet's headers make of it.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
+    /// Nothing: it could not be parsed. See [`Headers::fault`].
+    #[default]
+    Invalid,
+    /// ARP.
+    Arp,
     /// It opens a flow, and is never a reply: TCP SYN, SCTP INIT, an echo request.
     Open,
     /// It opens a flow or belongs to one: a UDP datagram, a packet of another protocol.
@@ -61,74 +66,95 @@ pub enum Role {
     OtherIcmp,
 }
 
-/// What the link layer carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carried {
-    /// An IP packet; its [`Headers`] are filled in.
-    Ip(Role),
-    /// ARP.
-    Arp,
-}
-
-/// The parts of a packet that the decision needs. While parsing fails it holds what was read
+/// The parts of a packet that the decision needs. Where parsing fails it holds what was read
 /// until then, for the event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headers {
     /// Source address.
     pub source: Address,
     /// Destination address.
     pub destination: Address,
-    /// Source port, host byte order; the identifier of an echo.
-    pub source_port: u16,
-    /// Destination port, host byte order; 0 for protocols without ports.
-    pub destination_port: u16,
-    /// IP protocol number.
-    pub protocol: u8,
-    /// 4 or 6; 0 if not known yet.
-    pub version: u8,
-    /// TCP flags; ICMP type.
-    pub detail: u8,
-    /// TTL or hop limit.
-    pub hop_limit: u8,
     /// Length at the IP layer and above, bytes.
     pub length: u32,
     /// Offset of the transport header in the packet.
     pub transport: u32,
     /// Length of the transport header and payload, bytes, as the IP header says.
     pub transport_length: u32,
+    /// Source port, host byte order; the identifier of an echo.
+    pub source_port: u16,
+    /// Destination port, host byte order; 0 for protocols without ports.
+    pub destination_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// 4 or 6; 0 if not known.
+    pub version: u8,
+    /// TCP flags; type of the first SCTP chunk; ICMP type.
+    pub detail: u8,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
     /// 1: a first fragment, the datagram goes on in others.
-    pub first_fragment: u32,
+    pub first_fragment: u8,
+    /// What the packet is.
+    pub role: Role,
+    /// Why it is invalid, if it is.
+    pub fault: Reason,
+    /// Zero.
+    pub reserved: u8,
 }
 
-/// Parses a packet from its link header (Ethernet) or its IP header: what could be read, and
-/// what it is or the reason to drop it for.
+impl Headers {
+    /// Nothing is known yet.
+    pub const UNKNOWN: Self = Self {
+        source: [0; 4],
+        destination: [0; 4],
+        length: 0,
+        transport: 0,
+        transport_length: 0,
+        source_port: 0,
+        destination_port: 0,
+        protocol: 0,
+        version: 0,
+        detail: 0,
+        hop_limit: 0,
+        first_fragment: 0,
+        role: Role::Invalid,
+        fault: Reason::IpTruncated,
+        reserved: 0,
+    };
+}
+
+/// Parses a packet from its link header (Ethernet) or its IP header.
+///
+/// Out of line and through memory: in BPF `headers` is a map's value, whose contents the
+/// verifier does not follow. It would otherwise verify the decision once for every way
+/// through the parser.
+#[inline(never)]
+pub fn parse(packet: &Packet, is_ethernet: bool, headers: &mut Headers) {
+    *headers = Headers { length: packet.length() as u32, ..Headers::UNKNOWN };
+    match parse_link(packet, is_ethernet, headers) {
+        Ok(role) => headers.role = role,
+        Err(reason) => headers.fault = reason,
+    }
+}
+
 #[inline(always)]
-pub fn parse(packet: &Packet, is_ethernet: bool) -> (Headers, Result<Carried, Reason>) {
+fn parse_link(packet: &Packet, is_ethernet: bool, headers: &mut Headers) -> Result<Role, Reason> {
     let (offset, expected) = if is_ethernet {
-        match ethernet::parse(packet) {
-            Ok(ethernet::Payload::Ip { offset, version }) => (offset, version),
-            Ok(ethernet::Payload::Arp) => return (Headers::of_length(packet), Ok(Carried::Arp)),
-            Err(reason) => return (Headers::of_length(packet), Err(reason)),
+        match ethernet::parse(packet)? {
+            ethernet::Payload::Ip { offset, version } => (offset, version),
+            ethernet::Payload::Arp => return Ok(Role::Arp),
         }
     } else {
         (0, 0)
     };
-    let Some(start) = packet.header::<2>(offset) else {
-        return (Headers::of_length(packet), Err(Reason::IpTruncated));
-    };
+    let start = packet.header::<2>(offset).ok_or(Reason::IpTruncated)?;
     let version = start.byte(0) >> 4;
     match version {
-        _ if expected != 0 && version != expected => (Headers::of_length(packet), Err(Reason::IpVersion)),
-        4 => ipv4::parse(packet, offset),
-        6 => ipv6::parse(packet, offset),
-        _ => (Headers::of_length(packet), Err(Reason::IpVersion)),
+        _ if expected != 0 && version != expected => return Err(Reason::IpVersion),
+        4 => ipv4::parse(packet, offset, headers)?,
+        6 => ipv6::parse(packet, offset, headers)?,
+        _ => return Err(Reason::IpVersion),
     }
-}
-
-impl Headers {
-    /// Nothing is known but the length.
-    #[inline(always)]
-    fn of_length(packet: &Packet) -> Self {
-        Self { length: packet.length() as u32, ..Self::default() }
-    }
+    transport::parse(packet, headers)
 }

@@ -23,13 +23,6 @@ pub(super) fn parse(packet: &Packet, headers: &mut Headers) -> Result<Role, Reas
     }
 }
 
-/// The ports at `offset`, for TCP, UDP and SCTP.
-#[inline(always)]
-pub(crate) fn ports(packet: &Packet, offset: usize) -> Option<(u16, u16)> {
-    let fixed = packet.header::<4>(offset)?;
-    Some((fixed.be16(0), fixed.be16(2)))
-}
-
 /// The first `N` bytes of the transport header.
 #[inline(always)]
 fn fixed<'a, const N: usize>(packet: &Packet<'a>, headers: &Headers) -> Result<Header<'a, N>, Reason> {
