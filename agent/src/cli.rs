@@ -23,10 +23,17 @@ pub struct Global {
     /// Sets this agent's pins, socket and state apart from other agents' on this machine.
     #[arg(long, global = true, default_value = "default", value_name = "NAME")]
     pub instance: String,
+    /// The policy's language: bulkhead, or tailscale (refuses our extensions).
+    #[arg(long, global = true, default_value = "bulkhead", value_name = "NAME")]
+    pub dialect: bulkhead_compiler::Dialect,
 }
 
 /// The commands; each has a module of its own.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Check(commands::check::Check),
+    Explain(commands::explain::Explain),
+    Eval(commands::eval::Eval),
+    Compile(commands::compile::Compile),
     Tunnel(commands::tunnel::Tunnel),
 }

@@ -2,7 +2,9 @@
 
 mod cli;
 mod commands;
+mod diagnostics;
 mod exit;
+mod input;
 mod tunnel;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ pub mod compile;
 pub mod diagnostic;
 mod dialect;
 pub mod evaluate;
+pub mod explain;
 pub mod interval;
 pub mod inventory;
 mod json;
@@ -19,5 +20,7 @@ pub mod resolve;
 pub mod service;
 pub mod source;
 mod suggest;
+mod sweep;
+pub mod verify;
 
 pub use dialect::Dialect;

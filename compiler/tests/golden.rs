@@ -3,6 +3,8 @@
 //! The data is no part of the project. `BULKHEAD_GOLDEN` names its directory; otherwise
 //! `../shared/golden` beside the workspace is tried.
 
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -4,7 +4,6 @@ mod error;
 mod node;
 mod ports;
 mod rows;
-mod sweep;
 mod trie;
 
 pub use error::CompileError;
@@ -18,10 +17,10 @@ use crate::bits::Bits;
 use crate::inventory::{Inventory, Node};
 use crate::resolve::{Ruleset, SelectorId};
 use crate::suggest;
+use crate::sweep::Sweep;
 use node::Sides;
 use ports::PortClasses;
 use rows::{Lane, Rows};
-use sweep::Sweep;
 
 /// What may be used.
 #[derive(Clone, Copy, Debug)]

@@ -4,9 +4,9 @@ use bulkhead_engine::layout::{BLOCK_SLOTS, PORT_BLOCKS};
 
 use super::bounded;
 use super::error::CompileError;
-use super::sweep::Sweep;
 use crate::interval::Intervals;
 use crate::resolve::{Ruleset, ServiceId};
+use crate::sweep::Sweep;
 
 /// The port classes of the services that matter to a node.
 pub(super) struct PortClasses {

@@ -4,9 +4,9 @@ use std::net::Ipv6Addr;
 
 use bulkhead_engine::layout::{Address, BLOCK_SLOTS, Leaf, LpmKey, TRIE_ROOT_BLOCKS, from_ip};
 
-use super::sweep::Piece;
 use crate::address::prefixes6;
 use crate::interval::Intervals;
+use crate::sweep::Piece;
 
 /// The 16-8-8 trie of sorted, disjoint pieces. `None` if it would have more than `limit` blocks.
 pub(super) fn trie4(

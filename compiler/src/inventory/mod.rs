@@ -1,7 +1,9 @@
 //! Who exists: nodes and users.
 
+mod imagined;
 mod parse;
 
+pub use imagined::imagined;
 pub use parse::parse;
 
 use std::collections::HashMap;

@@ -61,7 +61,7 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
         match name {
             "acls" => policy.acls = rules::list(reader, value, "acls", |r, v| rules::acl(r, v, dialect)),
             "grants" => {
-                policy.grants = rules::list(reader, value, "grants", |r, v| rules::grant(r, v, dialect))
+                policy.grants = rules::list(reader, value, "grants", |r, v| rules::grant(r, v, dialect));
             }
             "tests" => {
                 policy.tests = rules::list(reader, value, "tests", |r, v| rules::test(r, v, dialect))

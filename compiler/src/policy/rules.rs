@@ -74,7 +74,7 @@ fn parts(
             // Tailscale's first names for src and dst, still accepted.
             "src" | "users" if parts.sources.is_none() => parts.sources = reader.strings(value, name),
             "dst" | "ports" if parts.destinations.is_none() => {
-                parts.destinations = reader.strings(value, name)
+                parts.destinations = reader.strings(value, name);
             }
             "src" | "users" | "dst" | "ports" => {
                 let both = if matches!(name, "src" | "users") { "src and users" } else { "dst and ports" };

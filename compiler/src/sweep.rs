@@ -6,9 +6,9 @@ use crate::bits::Bits;
 use crate::interval::{Intervals, Point};
 
 /// The classes found so far, over any number of axes. Class 0 is 'in no set'.
-pub(super) struct Sweep {
+pub(crate) struct Sweep {
     /// The members of each class.
-    pub(super) classes: Vec<Bits>,
+    pub(crate) classes: Vec<Bits>,
     /// Signature → a class of that signature.
     known: HashMap<u64, u32>,
     /// The next class of the same signature; 0 ends the chain.
@@ -19,10 +19,10 @@ pub(super) struct Sweep {
 
 /// Points `first..=last` are in one class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece<T> {
-    pub(super) first: T,
-    pub(super) last: T,
-    pub(super) class: u32,
+pub(crate) struct Piece<T> {
+    pub(crate) first: T,
+    pub(crate) last: T,
+    pub(crate) class: u32,
 }
 
 /// A set's share of the signature: splitmix64. A signature only narrows the search, classes
@@ -36,7 +36,7 @@ fn share(set: usize) -> u64 {
 
 impl Sweep {
     /// For sets numbered below `bound`.
-    pub(super) fn new(bound: usize) -> Self {
+    pub(crate) fn new(bound: usize) -> Self {
         let empty = Bits::new(bound);
         Self {
             classes: vec![empty.clone()],
@@ -49,7 +49,7 @@ impl Sweep {
 
     /// Cuts one axis at every boundary of the numbered sets. Pieces come in order; points in
     /// no set are in no piece.
-    pub(super) fn axis<'a, T: Point + 'a>(
+    pub(crate) fn axis<'a, T: Point + 'a>(
         &mut self,
         sets: impl IntoIterator<Item = (usize, &'a Intervals<T>)>,
     ) -> Vec<Piece<T>> {

@@ -1,0 +1,100 @@
+//! `bulkhead compile`: the effective rules and table sizes of one node.
+
+use bulkhead_compiler::compile::{Limits, Program, compile};
+use bulkhead_compiler::policy::Action;
+use bulkhead_compiler::resolve::{Rule, Ruleset};
+
+use crate::cli::Global;
+use crate::exit::{Answer, Usage};
+use crate::input::{self, Files};
+
+/// Compiles one node's tables and prints which rules matter to it and how large the tables are.
+#[derive(Debug, clap::Args)]
+pub struct Compile {
+    #[command(flatten)]
+    files: Files,
+    /// The node.
+    #[arg(long, value_name = "NAME")]
+    node: String,
+}
+
+impl Compile {
+    pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
+        let Some((ruleset, inventory)) = input::load_valid(&self.files, global.dialect, global.json)? else {
+            return Ok(Answer::No);
+        };
+        let program = compile(&ruleset, &inventory, &self.node, Limits::default())
+            .map_err(|error| Usage(error.to_string()))?;
+        let mut rules: Vec<&Rule> = program.rules.iter().map(|index| &ruleset.rules[*index]).collect();
+        rules.sort_by_key(|rule| rule.number);
+        if global.json {
+            let rules: Vec<_> = rules.iter().map(|rule| rule_json(rule, &ruleset)).collect();
+            println!(
+                "{}",
+                serde_json::json!({ "node": self.node, "rules": rules, "tables": sizes(&program) })
+            );
+            return Ok(Answer::Yes);
+        }
+        println!("{} of {} rules matter to {}:", rules.len(), ruleset.rules.len(), self.node);
+        for rule in rules {
+            println!("  {}", rule_text(rule, &ruleset));
+        }
+        println!("tables:");
+        if let serde_json::Value::Object(sizes) = sizes(&program) {
+            sizes.iter().for_each(|(name, size)| println!("  {name}: {size}"));
+        }
+        Ok(Answer::Yes)
+    }
+}
+
+/// Numbers of entries, and the bytes of all of them.
+fn sizes(program: &Program) -> serde_json::Value {
+    let tables = &program.tables;
+    let bytes = size_of_val(&tables.trie[..])
+        + size_of_val(&tables.exact6[..])
+        + size_of_val(&tables.prefixes6[..])
+        + size_of_val(&tables.ports[..])
+        + size_of_val(&tables.pairs[..])
+        + size_of_val(&tables.cells[..]);
+    serde_json::json!({
+        "trie_blocks": tables.trie.len(), "ipv6_addresses": tables.exact6.len(),
+        "ipv6_prefixes": tables.prefixes6.len(), "local_classes": tables.locals,
+        "remote_classes": tables.remotes, "port_classes": tables.port_classes, "rows": program.rows,
+        "cells": tables.cells.len(), "deadlines": tables.deadlines.len() - 1, "bytes": bytes,
+    })
+}
+
+fn action(rule: &Rule) -> &'static str {
+    match rule.action {
+        Action::Accept => "accept",
+        Action::Deny => "deny",
+    }
+}
+
+fn sides(rule: &Rule, ruleset: &Ruleset) -> (Vec<String>, Vec<String>) {
+    let mut sources: Vec<String> = Vec::new();
+    let mut destinations: Vec<String> = Vec::new();
+    for block in &rule.blocks {
+        sources.extend(block.sources.iter().map(|id| ruleset.selector(*id).label.clone()));
+        destinations.extend(
+            block.destinations.iter().map(|(id, service)| {
+                format!("{} {}", ruleset.selector(*id).label, ruleset.service(*service))
+            }),
+        );
+    }
+    (sources, destinations)
+}
+
+fn rule_text(rule: &Rule, ruleset: &Ruleset) -> String {
+    let (sources, destinations) = sides(rule, ruleset);
+    let place = rule.location.as_ref().map(|location| format!("  ({location})")).unwrap_or_default();
+    format!("{} {}: {} -> {}{place}", rule.title(), action(rule), sources.join(", "), destinations.join(", "))
+}
+
+fn rule_json(rule: &Rule, ruleset: &Ruleset) -> serde_json::Value {
+    let (sources, destinations) = sides(rule, ruleset);
+    serde_json::json!({
+        "number": rule.number, "name": rule.name, "action": action(rule), "section": rule.section,
+        "sources": sources, "destinations": destinations, "expires": rule.expires, "location": rule.location,
+    })
+}

@@ -1,0 +1,89 @@
+//! Loading a policy and an inventory, as every command does it.
+
+use std::path::{Path, PathBuf};
+
+use bulkhead_compiler::diagnostic::Findings;
+use bulkhead_compiler::inventory::{self, Inventory, Network};
+use bulkhead_compiler::policy::{self, Policy};
+use bulkhead_compiler::resolve::{Ruleset, resolve};
+use bulkhead_compiler::source::Source;
+use bulkhead_compiler::{Dialect, inventory::imagined};
+
+use crate::diagnostics;
+use crate::exit::Usage;
+
+/// Where the policy and the inventory are.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Files {
+    /// The policy.
+    #[arg(long, value_name = "FILE", default_value = "/etc/bulkhead/policy.hujson")]
+    pub policy: PathBuf,
+    /// The inventory.
+    #[arg(long, value_name = "FILE", default_value = "/etc/bulkhead/inventory.json")]
+    pub inventory: PathBuf,
+}
+
+/// A policy over an inventory, and what was found wrong with either.
+pub struct Loaded {
+    /// The files, for excerpts.
+    pub sources: Vec<Source>,
+    /// The policy as written.
+    pub policy: Option<Policy>,
+    /// The inventory; an imagined one if none was named.
+    pub inventory: Option<Inventory>,
+    /// The rules.
+    pub ruleset: Option<Ruleset>,
+    /// What was found.
+    pub findings: Findings,
+}
+
+fn read(path: &Path) -> Result<Source, Usage> {
+    let text = std::fs::read(path)
+        .map_err(|error| Usage(format!("cannot read {}: {error}; name an existing file", path.display())))?;
+    let text = String::from_utf8(text)
+        .map_err(|error| Usage(format!("{} is not UTF-8 text: {error}", path.display())))?;
+    Ok(Source::new(&path.display().to_string(), &text))
+}
+
+/// Loads both files. What is wrong in them is among the findings; only a file that cannot be
+/// read at all is an error here.
+pub fn load(policy: &Path, inventory: Option<&Path>, dialect: Dialect) -> Result<Loaded, Usage> {
+    let mut findings = Findings::default();
+    let policy_source = read(policy)?;
+    let inventory_source = inventory.map(read).transpose()?;
+    let policy = policy::parse(&policy_source, dialect, &mut findings);
+    let inventory = match &inventory_source {
+        Some(source) => inventory::parse(source, &mut findings),
+        None => policy.as_ref().map(imagined),
+    };
+    let ruleset = policy
+        .as_ref()
+        .zip(inventory.as_ref())
+        .map(|(policy, inventory)| resolve(policy, inventory, dialect, Network::Overlay, &mut findings));
+    findings.sort();
+    let sources = std::iter::once(policy_source).chain(inventory_source).collect();
+    Ok(Loaded { sources, policy, inventory, ruleset, findings })
+}
+
+/// Loads both files for a command that needs them whole. `None` if there is an error in them,
+/// which has been printed then.
+pub fn load_valid(
+    files: &Files,
+    dialect: Dialect,
+    json: bool,
+) -> Result<Option<(Ruleset, Inventory)>, Usage> {
+    let loaded = load(&files.policy, Some(&files.inventory), dialect)?;
+    match (loaded.ruleset, loaded.inventory) {
+        (Some(ruleset), Some(inventory)) if !loaded.findings.has_errors() => Ok(Some((ruleset, inventory))),
+        _ => {
+            diagnostics::print(&loaded.findings, &loaded.sources, json);
+            Ok(None)
+        }
+    }
+}
+
+/// The present time, ns since the Unix epoch.
+pub fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.ok().and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(u64::MAX)
+}

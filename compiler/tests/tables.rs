@@ -1,0 +1,266 @@
+//! For random policies and inventories, every probe: compiled tables = reference evaluator.
+
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use bulkhead_compiler::compile::{Limits, compile};
+use bulkhead_compiler::diagnostic::Findings;
+use bulkhead_compiler::evaluate::{environment, evaluate};
+use bulkhead_compiler::inventory::{self, Inventory, Network};
+use bulkhead_compiler::reference::{self, Probe, Verdict};
+use bulkhead_compiler::resolve::{Ruleset, resolve};
+use bulkhead_compiler::source::Source;
+use bulkhead_compiler::{Dialect, policy};
+use bulkhead_engine::Reason;
+use bulkhead_engine::layout::Direction;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+const SOURCES: [&str; 17] = [
+    "*",
+    "tag:*",
+    "tag:a",
+    "tag:b",
+    "tag:c",
+    "group:g",
+    "u1@x.y",
+    "u2@x.y",
+    "autogroup:member",
+    "autogroup:tagged",
+    "autogroup:danger-all",
+    "autogroup:admin",
+    "10.1.0.0/16",
+    "host",
+    "100.64.0.2",
+    "fd7a:115c:a1e0::/48",
+    "fd7a:115c:a1e0::3",
+];
+const DESTINATIONS: [&str; 16] = [
+    "*",
+    "tag:*",
+    "tag:a",
+    "tag:b",
+    "tag:c",
+    "group:g",
+    "u1@x.y",
+    "autogroup:member",
+    "autogroup:tagged",
+    "autogroup:internet",
+    "10.1.0.0/16",
+    "host",
+    "100.64.0.2",
+    "fd7a:115c:a1e0::/48",
+    "[fd7a:115c:a1e0::3]",
+    "2001:db8::/32",
+];
+const PORTS: [&str; 7] = ["*", "22", "80-443", "443", "1-65535", "22,8080", "0-79"];
+const PROTOCOLS: [&str; 7] = ["", "tcp", "udp", "sctp", "icmp", "ipv6-icmp", "47"];
+const TIMES: [u64; 3] = [0, 100, 200];
+
+/// Seconds since the epoch as RFC 3339, below 1000.
+fn time(seconds: u64) -> String {
+    format!("1970-01-01T00:{:02}:{:02}Z", seconds / 60, seconds % 60)
+}
+
+fn expires() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![3 => Just(None), 1 => select(vec![50u64, 100, 150, 250]).prop_map(Some)]
+}
+
+fn acl() -> impl Strategy<Value = String> {
+    let parts = (
+        prop::bool::weighted(0.7),
+        subsequence(SOURCES.to_vec(), 1..3),
+        subsequence(DESTINATIONS.to_vec(), 1..3),
+        select(PORTS.to_vec()),
+        select(PROTOCOLS.to_vec()),
+        expires(),
+        prop::bool::weighted(0.1),
+    );
+    parts.prop_map(|(accept, sources, destinations, ports, protocol, expires, own)| {
+        // Protocols without ports take only *.
+        let ports = if matches!(protocol, "icmp" | "ipv6-icmp" | "47") { "*" } else { ports };
+        let (sources, destinations) = if own {
+            (vec!["autogroup:member", "group:g"], vec!["autogroup:self"])
+        } else {
+            (sources, destinations)
+        };
+        let sources: Vec<_> = sources.iter().map(|source| format!("{source:?}")).collect();
+        let destinations: Vec<_> = destinations.iter().map(|to| format!("\"{to}:{ports}\"")).collect();
+        let mut rule = format!(
+            "{{\"action\": \"{}\", \"src\": [{}], \"dst\": [{}]",
+            if accept { "accept" } else { "deny" },
+            sources.join(","),
+            destinations.join(",")
+        );
+        if !protocol.is_empty() {
+            write!(rule, ", \"proto\": \"{protocol}\"").unwrap();
+        }
+        if let Some(seconds) = expires {
+            write!(rule, ", \"expires\": \"{}\"", time(seconds)).unwrap();
+        }
+        rule + "}"
+    })
+}
+
+fn grant() -> impl Strategy<Value = String> {
+    let ip = select(vec!["*", "22", "tcp:80-443", "udp:53", "icmp:*", "sctp:*"]);
+    (subsequence(SOURCES.to_vec(), 1..3), subsequence(DESTINATIONS.to_vec(), 1..3), ip).prop_map(
+        |(sources, destinations, ip)| {
+            format!("{{\"src\": {sources:?}, \"dst\": {destinations:?}, \"ip\": [\"{ip}\"]}}")
+        },
+    )
+}
+
+fn policy_text() -> impl Strategy<Value = String> {
+    (prop::collection::vec(acl(), 0..6), prop::collection::vec(grant(), 0..3)).prop_map(|(acls, grants)| {
+        format!(
+            r#"{{"acls": [{}], "grants": [{}],
+               "groups": {{"group:g": ["u1@x.y", "u3@x.y"]}},
+               "hosts": {{"host": "192.168.7.0/24"}},
+               "tagOwners": {{"tag:a": [], "tag:b": [], "tag:c": []}}}}"#,
+            acls.join(",\n"),
+            grants.join(",\n")
+        )
+    })
+}
+
+fn node(index: usize) -> impl Strategy<Value = String> {
+    let owner = prop_oneof![
+        select(vec!["u1@x.y", "u2@x.y", "u3@x.y"]).prop_map(|user| format!("\"user\": \"{user}\"")),
+        subsequence(vec!["tag:a", "tag:b", "tag:c"], 0..3).prop_map(|tags| format!("\"tags\": {tags:?}")),
+    ];
+    let routes = prop_oneof![
+        4 => Just("[]".to_string()),
+        1 => subsequence(
+            vec!["10.1.0.0/16", "10.1.2.0/24", "2001:db8:1::/48", "100.64.0.0/30", "0.0.0.0/0", "::/0"], 1..3
+        ).prop_map(|routes| format!("{routes:?}")),
+    ];
+    (owner, routes, expires()).prop_map(move |(owner, routes, expires)| {
+        let expires =
+            expires.map(|seconds| format!(", \"expires\": \"{}\"", time(seconds))).unwrap_or_default();
+        format!(
+            "{{\"name\": \"n{index}\", \"addresses\": [\"100.64.0.{index}\", \"fd7a:115c:a1e0::{index}\"], \
+             {owner}, \"routes\": {routes}{expires}}}"
+        )
+    })
+}
+
+fn inventory_text() -> impl Strategy<Value = String> {
+    (node(1), node(2), node(3), node(4)).prop_map(|(a, b, c, d)| {
+        format!(
+            r#"{{"nodes": [{a}, {b}, {c}, {d}],
+               "users": [{{"login": "u1@x.y", "roles": ["admin"]}}, {{"login": "u2@x.y"}}, {{"login": "u3@x.y"}}]}}"#
+        )
+    })
+}
+
+fn load(policy_text: &str, inventory_text: &str) -> (Ruleset, Inventory) {
+    let mut findings = Findings::default();
+    let inventory = inventory::parse(&Source::new("inventory", inventory_text), &mut findings).unwrap();
+    let policy =
+        policy::parse(&Source::new("policy", policy_text), Dialect::Bulkhead, &mut findings).unwrap();
+    let ruleset = resolve(&policy, &inventory, Dialect::Bulkhead, Network::Overlay, &mut findings);
+    assert!(!findings.has_errors(), "{findings}\n{policy_text}");
+    (ruleset, inventory)
+}
+
+fn addresses() -> Vec<IpAddr> {
+    let v4 = ["100.64.0.1", "100.64.0.2", "100.64.0.3", "100.64.0.4", "100.64.0.9", "10.1.0.0", "10.1.2.7"];
+    let more =
+        ["10.1.255.255", "10.2.0.0", "192.168.7.1", "192.168.8.0", "8.8.8.8", "0.0.0.0", "255.255.255.255"];
+    let v6 = ["fd7a:115c:a1e0::1", "fd7a:115c:a1e0::2", "fd7a:115c:a1e0::3", "fd7a:115c:a1e0::4", "::"];
+    let rest = ["fd7a:115c:a1e0::9", "2001:db8::1", "2001:db8:1::1", "2001:db8:2::", "2600::1", "fe80::1"];
+    let all = v4.into_iter().chain(more).chain(v6).chain(rest);
+    all.map(|address| address.parse().unwrap()).collect()
+}
+
+/// The reason that the tables give for the reference's verdict.
+fn reason(verdict: Verdict) -> Reason {
+    match verdict {
+        Verdict::Allow(_) => Reason::Rule,
+        Verdict::Deny(_) => Reason::DenyRule,
+        Verdict::NoRule => Reason::NoRule,
+        Verdict::Unknown => Reason::UnknownAddress,
+        Verdict::NotLocal => Reason::NotLocal,
+    }
+}
+
+/// Whether the remote end is one that some rule's selector names, which makes it known to the tables.
+fn named(ruleset: &Ruleset, probe: &Probe) -> bool {
+    ruleset
+        .selectors
+        .iter()
+        .any(|selector| selector.set.contains(probe.source) || selector.set.contains(probe.destination))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn tables_agree_with_the_reference(policy in policy_text(), inventory in inventory_text()) {
+        let (ruleset, inventory) = load(&policy, &inventory);
+        let addresses = addresses();
+        for node in &inventory.nodes {
+            let program = compile(&ruleset, &inventory, &node.name, Limits::default()).unwrap();
+            for now in TIMES.map(|seconds| seconds * 1_000_000_000) {
+                let environment = environment(&program.tables, now);
+                for source in &addresses {
+                    for destination in addresses.iter().filter(|to| to.is_ipv4() == source.is_ipv4()) {
+                        for (protocol, port) in [
+                            (6, 22), (6, 80), (6, 443), (6, 0), (6, 65535), (17, 53), (17, 8080), (132, 22),
+                            (1, 0), (58, 0), (47, 0),
+                        ] {
+                            for direction in [Direction::Ingress, Direction::Egress] {
+                                let probe = Probe { source: *source, destination: *destination, protocol, port };
+                                let wanted =
+                                    reference::judge(&ruleset, &inventory, node, direction, &probe, now);
+                                let found = evaluate(&environment, direction, &probe);
+                                let rule = found.rule.map(|rule| program.rules[rule as usize]);
+                                let mut reason = reason(wanted);
+                                if reason == Reason::UnknownAddress && named(&ruleset, &probe) {
+                                    // Named by a rule about something else: known, and no rule.
+                                    prop_assert!(matches!(found.reason, Reason::NoRule | Reason::UnknownAddress));
+                                    reason = found.reason;
+                                }
+                                prop_assert_eq!(
+                                    (found.reason, rule), (reason, wanted.rule()),
+                                    "{} {:?} {:?} at {}", node.name, direction, probe, now
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Replies are looked for wherever the other direction admits something at any time.
+    #[test]
+    fn opposite_is_set_where_the_other_direction_admits(policy in policy_text(), inventory in inventory_text()) {
+        let (ruleset, inventory) = load(&policy, &inventory);
+        let addresses = addresses();
+        for node in &inventory.nodes {
+            let program = compile(&ruleset, &inventory, &node.name, Limits::default()).unwrap();
+            let environment = environment(&program.tables, 0);
+            for source in node.addresses.iter() {
+                for other in addresses.iter().filter(|to| to.is_ipv4() == source.is_ipv4()) {
+                    let probe = Probe { source: *source, destination: *other, protocol: 6, port: 22 };
+                    if !evaluate(&environment, Direction::Egress, &probe).reason.eq(&Reason::Rule) {
+                        continue;
+                    }
+                    let version = if source.is_ipv4() { 4 } else { 6 };
+                    let leaf = |address: &IpAddr| {
+                        let address = bulkhead_engine::layout::from_ip(*address);
+                        bulkhead_engine::leaf_of(&environment, version, &address).unwrap()
+                    };
+                    let reply = bulkhead_engine::judge(
+                        &environment, Direction::Ingress, leaf(source).local(), leaf(other).remote(), 6, 50000,
+                    );
+                    prop_assert!(reply.opposite);
+                }
+            }
+        }
+    }
+}
