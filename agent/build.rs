@@ -11,13 +11,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?);
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("no CARGO_MANIFEST_DIR")?);
     let workspace = manifest.parent().ok_or("the agent is not in a workspace")?;
-    for source in ["ebpf", "engine/src", "Cargo.lock"] {
+    for source in ["ebpf", "engine/src", "engine/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
     let target_dir = out.join("target");
     let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
     let object = Object { workspace, target_dir: &target_dir, arch: &arch, features: &[] };
-    let toolchain = find(&Host).map_err(|missing| missing.to_string())?;
+    let toolchain = match find(&Host) {
+        Ok(toolchain) => toolchain,
+        Err(missing) => {
+            // Cargo takes one line at a time, and fails the build for it.
+            missing.to_string().lines().for_each(|line| println!("cargo::error={line}"));
+            return Ok(());
+        }
+    };
     let built = toolchain.compile(&object)?;
     fs::copy(built, out.join("bulkhead-ebpf"))?;
     Ok(())
