@@ -1,8 +1,9 @@
 //! `bulkhead tunnel`: a userspace WireGuard interface, for hosts whose kernel has none.
 //!
-//! boringtun's own device was tried first. It answers a handshake that fails (a stranger's key, a wrong
-//! pre-shared key) with silence, listens on a random port before it has a key, and keeps its control socket in
-//! a directory that network namespaces share, so that two `wg0` collide. So we drive its `Tunn` ourselves.
+//! boringtun's own device was measured first: as fast, and it dies as cleanly. But it says nothing of a handshake
+//! that fails (a stranger's key, another pre-shared key), listens on a random port before it has a key, and keeps
+//! its control socket where network namespaces share it: a second `wg0` takes the first one's away. So we drive
+//! its `Tunn` ourselves.
 
 mod config;
 mod crypt;

@@ -109,14 +109,26 @@ impl Agent {
         )
     }
 
-    /// Waits until it answers, which it does only once it enforces.
+    /// Whether it runs and its programs are attached; `status` answers without an agent, too.
+    fn enforces(&self) -> Result<bool> {
+        let output = self.command(&["--json", "status"])?;
+        if !output.status.success() {
+            return Ok(false);
+        }
+        let status: serde_json::Value =
+            serde_json::from_slice(&output.stdout).context("read `bulkhead status`")?;
+        let attached = status["links"].as_array().is_some_and(|links| !links.is_empty());
+        Ok(attached && !status["agent"].is_null())
+    }
+
+    /// Waits until it enforces.
     fn wait(&mut self, deadline: Instant, stop: &Stop) -> Result<()> {
         loop {
             stop.check()?;
             if let Some(status) = self.run.ended()? {
                 bail!("the agent of {} ended ({status}):\n{}", self.host, self.run.log());
             }
-            if self.command(&["status"])?.status.success() {
+            if self.enforces()? {
                 return Ok(());
             }
             ensure!(
