@@ -35,5 +35,9 @@ pub enum Command {
     Explain(commands::explain::Explain),
     Eval(commands::eval::Eval),
     Compile(commands::compile::Compile),
+    Run(commands::run::Run),
+    Status(commands::status::Status),
+    Watch(commands::watch::Watch),
+    Detach(commands::detach::Detach),
     Tunnel(commands::tunnel::Tunnel),
 }

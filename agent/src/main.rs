@@ -1,10 +1,14 @@
 //! The `bulkhead` binary.
 
 mod cli;
+mod client;
 mod commands;
+mod daemon;
 mod diagnostics;
 mod exit;
 mod input;
+mod paths;
+mod report;
 mod tunnel;
 
 use std::process::ExitCode;

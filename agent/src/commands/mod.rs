@@ -2,9 +2,13 @@
 
 pub mod check;
 pub mod compile;
+pub mod detach;
 pub mod eval;
 pub mod explain;
+pub mod run;
+pub mod status;
 pub mod tunnel;
+pub mod watch;
 
 use crate::cli::{Cli, Command};
 use crate::exit::Answer;
@@ -16,6 +20,10 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Answer> {
         Command::Explain(command) => command.run(&cli.global),
         Command::Eval(command) => command.run(&cli.global),
         Command::Compile(command) => command.run(&cli.global),
+        Command::Run(command) => command.run(&cli.global),
+        Command::Status(command) => command.run(&cli.global),
+        Command::Watch(command) => command.run(&cli.global),
+        Command::Detach(command) => command.run(&cli.global),
         Command::Tunnel(command) => command.run(),
     }
 }

@@ -1,0 +1,39 @@
+//! `bulkhead detach`: ends enforcement.
+
+use hyper::Method;
+
+use crate::cli::Global;
+use crate::client;
+use crate::exit::Answer;
+use crate::paths::Paths;
+
+/// Detaches every program of the instance and removes its tables, agent running or not.
+#[derive(Debug, clap::Args)]
+pub struct Detach {}
+
+impl Detach {
+    pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
+        let paths = Paths::of(&global.instance)?;
+        let by_agent = client::block_on(async {
+            match client::ask(&paths.socket, Method::POST, "/detach").await? {
+                Some(response) => Ok(Some(client::read::<Vec<(String, String)>>(response).await?)),
+                None => Ok(None),
+            }
+        })?;
+        let links = match by_agent {
+            Some(links) => links,
+            None => {
+                let links = bulkhead::kernel::detach(&paths.pins)?;
+                links.into_iter().map(|(interface, hook)| (interface, hook.name().to_owned())).collect()
+            }
+        };
+        if global.json {
+            println!("{}", serde_json::json!({ "detached": links }));
+        } else if links.is_empty() {
+            println!("nothing was attached");
+        } else {
+            links.iter().for_each(|(interface, hook)| println!("detached {interface} {hook}"));
+        }
+        Ok(Answer::Yes)
+    }
+}

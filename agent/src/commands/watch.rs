@@ -1,0 +1,56 @@
+//! `bulkhead watch`: drops as they come.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use http_body_util::BodyExt as _;
+use hyper::Method;
+
+use crate::cli::Global;
+use crate::client;
+use crate::exit::Answer;
+use crate::paths::Paths;
+use crate::report::DropReport;
+
+/// Prints drops as they come: the first of a kind at once, its repetitions in one line a second.
+#[derive(Debug, clap::Args)]
+pub struct Watch {}
+
+impl Watch {
+    pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
+        let paths = Paths::of(&global.instance)?;
+        client::block_on(async {
+            let response = client::ask(&paths.socket, Method::GET, "/events").await?.with_context(|| {
+                format!("no agent listens at {}; start one with `bulkhead run`", paths.socket.display())
+            })?;
+            let mut body = response.into_body();
+            let mut rest = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.context("the agent ended")?;
+                rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = rest.drain(..=end).collect();
+                    if !show(&line, global.json)? {
+                        return Ok(Answer::Yes);
+                    }
+                }
+            }
+            Ok(Answer::Yes)
+        })
+    }
+}
+
+/// Prints one line; false if nobody reads any more.
+fn show(line: &[u8], json: bool) -> anyhow::Result<bool> {
+    let text = match serde_json::from_slice::<DropReport>(line) {
+        _ if json => String::from_utf8_lossy(line).trim_end().to_owned(),
+        Ok(report) => report.to_string(),
+        // This reader was too slow; the journal has what it missed.
+        Err(_) => String::from_utf8_lossy(line).trim_end().to_owned(),
+    };
+    let mut out = std::io::stdout();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).context("printing"),
+    }
+}

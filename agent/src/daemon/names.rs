@@ -1,0 +1,130 @@
+//! What numbers in events mean: addresses, interfaces and rules of one generation.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use bulkhead_compiler::inventory::Inventory;
+use bulkhead_compiler::resolve::Ruleset;
+use bulkhead_engine::Reason;
+use bulkhead_engine::layout::{AggregateKey, Event, NO_RULE, to_ip};
+use ipnet::IpNet;
+
+use super::clock::BootClock;
+use crate::report::{DropReport, protocol_name};
+
+/// A rule, for events and status.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RuleName {
+    /// Its number in the policy, from 1.
+    pub number: u32,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its position.
+    pub position: Option<String>,
+}
+
+/// Names of one generation.
+#[derive(Clone, Debug)]
+pub struct Names {
+    hosts: HashMap<IpAddr, String>,
+    routes: Vec<(IpNet, String)>,
+    interfaces: HashMap<u32, String>,
+    rules: Vec<RuleName>,
+    audit: bool,
+}
+
+impl Names {
+    /// Names for a generation whose cells number `rules` (indices into the ruleset).
+    #[must_use]
+    pub fn new(
+        ruleset: &Ruleset,
+        rules: &[usize],
+        inventory: &Inventory,
+        interfaces: HashMap<u32, String>,
+        audit: bool,
+    ) -> Self {
+        let hosts = inventory
+            .nodes
+            .iter()
+            .flat_map(|node| node.addresses.iter().chain(&node.underlay).map(|ip| (*ip, node.name.clone())))
+            .collect();
+        let mut routes: Vec<_> = inventory
+            .nodes
+            .iter()
+            .flat_map(|node| node.routes.iter().map(|route| (*route, node.name.clone())))
+            .collect();
+        routes.sort_by_key(|(route, _)| std::cmp::Reverse(route.prefix_len()));
+        let rule_name = |index: &usize| {
+            let rule = &ruleset.rules[*index];
+            RuleName {
+                number: rule.number,
+                name: rule.name.clone(),
+                position: rule.location.as_ref().map(ToString::to_string),
+            }
+        };
+        Self { hosts, routes, interfaces, rules: rules.iter().map(rule_name).collect(), audit }
+    }
+
+    /// A rule by the number that the kernel reports.
+    #[must_use]
+    pub fn rule(&self, number: u32) -> Option<&RuleName> {
+        self.rules.get(number as usize)
+    }
+
+    /// Who has an address: a node, or the node that routes to it.
+    #[must_use]
+    pub fn host(&self, address: IpAddr) -> Option<String> {
+        let routed = || {
+            let (route, node) = self.routes.iter().find(|(route, _)| route.contains(&address))?;
+            Some(format!("{node} (route {route})"))
+        };
+        self.hosts.get(&address).cloned().or_else(routed)
+    }
+
+    /// The report of a ring event.
+    #[must_use]
+    pub fn event(&self, event: &Event, clock: &BootClock) -> DropReport {
+        let report = self.report(&event.key, event.time, 1, u64::from(event.length), clock);
+        DropReport { source_port: event.source_port, ..report }
+    }
+
+    /// The report of an aggregate.
+    #[must_use]
+    pub fn report(
+        &self,
+        key: &AggregateKey,
+        time: u64,
+        count: u64,
+        bytes: u64,
+        clock: &BootClock,
+    ) -> DropReport {
+        let address = |words| Some(to_ip(words)).filter(|ip: &IpAddr| !ip.is_unspecified());
+        let (source, destination) = (address(&key.source), address(&key.destination));
+        let rule = if key.rule == NO_RULE { None } else { self.rule(key.rule) };
+        let reason = Reason::from_number(key.reason & 0x7f);
+        DropReport {
+            time: clock.rfc3339(time),
+            direction: if key.reason & 0x80 == 0 { "ingress" } else { "egress" }.to_owned(),
+            source,
+            source_name: source.and_then(|ip| self.host(ip)),
+            source_port: 0,
+            destination,
+            destination_name: destination.and_then(|ip| self.host(ip)),
+            port: key.port,
+            protocol: protocol_name(key.protocol),
+            reason: reason.map_or_else(|| (key.reason & 0x7f).to_string(), |reason| reason.name().to_owned()),
+            rule: rule.map(|rule| rule.number),
+            rule_name: rule.and_then(|rule| rule.name.clone()),
+            position: rule.and_then(|rule| rule.position.clone()),
+            interface: self
+                .interfaces
+                .get(&key.interface)
+                .cloned()
+                .unwrap_or_else(|| format!("if{}", key.interface)),
+            count,
+            bytes,
+            generation: key.generation,
+            audit: self.audit,
+        }
+    }
+}

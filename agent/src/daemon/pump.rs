@@ -1,0 +1,134 @@
+//! From the kernel's ring and aggregates to reports: the journal and whoever watches.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use aya::maps::{MapData, RingBuf};
+use bulkhead::kernel::{Pins, State};
+use bulkhead_engine::layout::Event;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::broadcast;
+
+use super::clock::BootClock;
+use super::journal::Journal;
+use super::names::Names;
+use crate::report::DropReport;
+
+/// How often aggregates are taken out of the kernel.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many reports a slow watcher may lag behind before it loses some.
+const BACKLOG: usize = 4096;
+
+/// What the pump has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Pumped {
+    /// Drops told of by ring events.
+    pub events: u64,
+    /// Drops told of by aggregates.
+    pub aggregated: u64,
+    /// Reports in the journal.
+    pub written: u64,
+    /// Reports that the journal could not take.
+    pub unwritten: u64,
+}
+
+/// Shared between the pump and the socket.
+pub struct Shared {
+    /// Reports, to whoever watches.
+    pub reports: broadcast::Sender<DropReport>,
+    /// Names of the running generation.
+    pub names: Mutex<Arc<Names>>,
+    /// Counts.
+    pub pumped: Mutex<Pumped>,
+}
+
+impl Shared {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(names: Names) -> Self {
+        Self {
+            reports: broadcast::channel(BACKLOG).0,
+            names: Mutex::new(Arc::new(names)),
+            pumped: Mutex::default(),
+        }
+    }
+
+    fn names(&self) -> Arc<Names> {
+        self.names.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    fn publish(&self, reports: Vec<DropReport>, journal: &mut Journal, events: u64, aggregated: u64) {
+        journal.append(&reports);
+        for report in reports {
+            // Nobody watching is fine.
+            let _ = self.reports.send(report);
+        }
+        let mut pumped = self.pumped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        pumped.events += events;
+        pumped.aggregated += aggregated;
+        pumped.written = journal.written;
+        pumped.unwritten = journal.failed;
+    }
+}
+
+/// Pumps until the ring cannot be read any more.
+pub async fn run(pins: &Pins, mut journal: Journal, shared: Arc<Shared>) -> anyhow::Result<()> {
+    let ring = State::events(pins)?;
+    // SAFETY: a ring keeps its descriptor, and owns it until it is dropped.
+    let mut ring = unsafe { AsyncFd::register(ring) }.context("watching the event ring")?;
+    let mut state = State::open(pins)?;
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            ready = ring.readable_mut() => {
+                let mut ready = ready.context("waiting for the event ring")?;
+                let names = shared.names();
+                let reports = drain(ready.get_inner_mut(), &names);
+                ready.clear_ready();
+                let count = reports.len() as u64;
+                shared.publish(reports, &mut journal, count, 0);
+            }
+            _ = ticks.tick() => {
+                let names = shared.names();
+                let (reports, count) = aggregates(&mut state, &names)?;
+                shared.publish(reports, &mut journal, 0, count);
+            }
+        }
+    }
+}
+
+/// Everything that the ring holds now.
+fn drain(ring: &mut RingBuf<MapData>, names: &Names) -> Vec<DropReport> {
+    let clock = BootClock::now();
+    let mut reports = Vec::new();
+    while let Some(item) = ring.next() {
+        match read_event(&item) {
+            Some(event) => reports.push(names.event(&event, &clock)),
+            None => tracing::error!(bytes = item.len(), "an event of another layout in the ring"),
+        }
+    }
+    reports
+}
+
+fn read_event(bytes: &[u8]) -> Option<Event> {
+    if bytes.len() != size_of::<Event>() {
+        return None;
+    }
+    // SAFETY: as many bytes as an event has, every bit pattern of which is one.
+    Some(unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() })
+}
+
+/// What was dropped since the ring told of the first of each kind.
+fn aggregates(state: &mut State, names: &Names) -> anyhow::Result<(Vec<DropReport>, u64)> {
+    let clock = BootClock::now();
+    let taken = state.take_aggregates()?;
+    let counted = taken.into_iter().filter(|(_, value)| value.packets != 0);
+    let reports: Vec<_> = counted
+        .map(|(key, value)| names.report(&key, value.last, value.packets, value.bytes, &clock))
+        .collect();
+    let count = reports.iter().map(|report| report.count).sum();
+    Ok((reports, count))
+}
