@@ -181,7 +181,8 @@ fn proto(reader: &mut Reader<'_>, text: Option<&Spanned<String>>, dialect: Diale
     }
 }
 
-/// One entry of acls.
+/// One entry of acls. What is wrong with it is said; the rest of it still comes back, so that
+/// resolving it can find more.
 pub(super) fn acl(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Option<Rule> {
     const KNOWN: [&str; 7] = ["action", "src", "dst", "proto", "users", "ports", "srcPosture"];
     let parts = parts(reader, object, "a rule of acls", &KNOWN, dialect)?;
@@ -192,14 +193,21 @@ pub(super) fn acl(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect
     let sources = required(reader, object, parts.sources, src, "the rule");
     let destinations = required(reader, object, parts.destinations, dst, "the rule");
     let protocol = proto(reader, parts.protocol.as_ref(), dialect);
-    let sources = selectors(reader, &sources?, dialect);
-    let destinations = destinations?
+    let sources = selectors(reader, &sources.unwrap_or_default(), dialect);
+    let destinations = destinations
+        .unwrap_or_default()
         .iter()
         .filter_map(|word| acl_destination(reader, word, protocol.flatten(), dialect))
         .collect();
     let span = object_span(object);
-    protocol?;
-    Some(Rule { span, name: parts.name, action: action?, sources, destinations, expires: parts.expires })
+    Some(Rule {
+        span,
+        name: parts.name,
+        action: action.unwrap_or(Action::Deny),
+        sources,
+        destinations,
+        expires: parts.expires,
+    })
 }
 
 /// The refusal of a destination's ports, in Tailscale's words in its dialect.
@@ -251,14 +259,21 @@ pub(super) fn grant(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Diale
         return None;
     }
     let ip = required(reader, object, parts.ip, "ip", "the grant");
-    let sources = selectors(reader, &sources?, dialect);
-    let targets = selectors(reader, &destinations?, dialect);
-    let ip = ip?;
+    let sources = selectors(reader, &sources.unwrap_or_default(), dialect);
+    let targets = selectors(reader, &destinations.unwrap_or_default(), dialect);
+    let ip = ip.unwrap_or_default();
     let services: Vec<Service> = ip.iter().filter_map(|word| service(reader, word, dialect)).collect();
     let destinations =
         targets.into_iter().map(|selector| Destination { selector, services: services.clone() }).collect();
     let span = object_span(object);
-    Some(Rule { span, name: parts.name, action: action?, sources, destinations, expires: parts.expires })
+    Some(Rule {
+        span,
+        name: parts.name,
+        action: action.unwrap_or(Action::Deny),
+        sources,
+        destinations,
+        expires: parts.expires,
+    })
 }
 
 fn service(reader: &mut Reader<'_>, word: &Spanned<String>, dialect: Dialect) -> Option<Service> {

@@ -110,6 +110,13 @@ impl Selector {
             Some(("tag" | "group", true)) => {
                 return Err(Malformed::new(format!("\"{word}\" has no name after the colon")));
             }
+            Some(("tag" | "group", _))
+                if word.matches(':').count() > 1 || word.contains(char::is_whitespace) =>
+            {
+                return Err(Malformed::new(format!(
+                    "\"{word}\" is no name: it has a colon or a space in it"
+                )));
+            }
             Some(("tag", _)) => return Ok(Self::Tag(word.into())),
             Some(("group", _)) => return Ok(Self::Group(word.into())),
             Some(("autogroup", _)) => {
@@ -220,6 +227,8 @@ mod tests {
             "",
             " a",
             "tag:",
+            "tag:a:b",
+            "group:a b",
             "group:",
             "autogroup:memer",
             "10.0.0.1/8",
