@@ -14,10 +14,11 @@ pub struct Detach {}
 impl Detach {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let paths = Paths::of(&global.instance)?;
+        // An agent that ends while it is asked leaves its pins, like one that does not run.
         let by_agent = client::block_on(async {
-            match client::ask(&paths.socket, Method::POST, "/detach").await? {
-                Some(response) => Ok(Some(client::read::<Vec<(String, String)>>(response).await?)),
-                None => Ok(None),
+            match client::ask(&paths.socket, Method::POST, "/detach").await {
+                Ok(Some(response)) => Ok(client::read::<Vec<(String, String)>>(response).await.ok()),
+                _ => Ok(None),
             }
         })?;
         let links = match by_agent {

@@ -69,6 +69,7 @@ pub fn attach(
     ingress: &[Hook],
     pins: &Pins,
 ) -> Result<Attached, KernelError> {
+    pins.create_links(&interface.name)?;
     let ingress = attach_ingress(generation, interface, ingress, pins)?;
     attach_one(generation, interface, Hook::TcxEgress, pins)?;
     Ok(Attached {

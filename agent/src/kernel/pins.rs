@@ -3,7 +3,7 @@
 //! ```text
 //! <bpffs>/bulkhead/<instance>/v<layout>/state/<MAP>           outlives generations
 //! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/<MAP>  tables of one generation
-//! <bpffs>/bulkhead/<instance>/v<layout>/links/<IFACE>.<HOOK>  the attached programs
+//! <bpffs>/bulkhead/<instance>/v<layout>/links/<IFACE>/<HOOK>  the attached programs
 //! ```
 
 use std::fs;
@@ -64,7 +64,21 @@ impl Pins {
     /// The pin of the program attached to one hook.
     #[must_use]
     pub fn link(&self, interface: &str, hook: Hook) -> PathBuf {
-        self.root.join("links").join(format!("{interface}.{}", hook.name()))
+        self.link_directory(interface).join(hook.name())
+    }
+
+    /// bpffs refuses names with a dot, interfaces' names never have a colon.
+    fn link_directory(&self, interface: &str) -> PathBuf {
+        self.root.join("links").join(interface.replace('.', ":"))
+    }
+
+    /// Makes the directory of an interface's links.
+    ///
+    /// # Errors
+    /// If bpffs refuses.
+    pub fn create_links(&self, interface: &str) -> Result<(), KernelError> {
+        let path = self.link_directory(interface);
+        fs::create_dir_all(&path).map_err(KernelError::refused(format!("{}: creating it", path.display())))
     }
 
     /// Makes the directories.
@@ -99,11 +113,13 @@ impl Pins {
     /// # Errors
     /// If the directory cannot be read.
     pub fn links(&self) -> Result<Vec<(String, Hook)>, KernelError> {
-        let parse = |name: &String| {
-            let (interface, hook) = name.rsplit_once('.')?;
-            Some((interface.to_owned(), Hook::from_name(hook)?))
-        };
-        Ok(self.names("links")?.iter().filter_map(parse).collect())
+        let mut links = Vec::new();
+        for directory in self.names("links")? {
+            let hooks = self.names(&format!("links/{directory}"))?;
+            let interface = directory.replace(':', ".");
+            links.extend(hooks.iter().filter_map(|hook| Some((interface.clone(), Hook::from_name(hook)?))));
+        }
+        Ok(links)
     }
 
     fn names(&self, below: &str) -> Result<Vec<String>, KernelError> {
@@ -140,5 +156,24 @@ fn remove(path: &Path) -> Result<(), KernelError> {
             Err(KernelError::refused(format!("{}: removing it", path.display()))(error))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Hook, Pins};
+
+    #[test]
+    fn link_names_have_no_dot_and_come_back() {
+        let base = std::env::temp_dir().join(format!("bulkhead-pins-{}", std::process::id()));
+        let pins = Pins::new(&base, "x");
+        pins.create_links("eth0.100").unwrap();
+        let link = pins.link("eth0.100", Hook::TcxEgress);
+        assert!(!link.strip_prefix(Path::new(&base)).unwrap().to_str().unwrap().contains('.'));
+        std::fs::write(&link, "").unwrap();
+        assert_eq!(pins.links().unwrap(), [("eth0.100".to_owned(), Hook::TcxEgress)]);
+        std::fs::remove_dir_all(base).unwrap();
     }
 }
