@@ -157,10 +157,16 @@ impl Environment for Maps {
     }
 
     #[inline(always)]
-    fn flow(&self, table: FlowTable, key: &FlowKey) -> Option<FlowValue> {
+    fn flow(&self, table: FlowTable, key: &FlowKey, flow: &mut FlowValue) -> bool {
         // SAFETY: copied at once. An LRU map may reuse the element meanwhile: a torn copy can
         // only be of another tracked flow's times and state, and the key was matched before.
-        unsafe { Self::flows(table).get(key) }.copied()
+        match unsafe { Self::flows(table).get(key) } {
+            Some(found) => {
+                *flow = *found;
+                true
+            }
+            None => false,
+        }
     }
     #[inline(always)]
     fn touch_flow(&self, table: FlowTable, key: &FlowKey, now: u64) {

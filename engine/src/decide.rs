@@ -57,6 +57,8 @@ pub struct Case {
     pub headers: Headers,
     /// Of an ICMP error: the headers that it quotes.
     pub quote: Headers,
+    /// The flow that was looked up last.
+    pub(crate) found: Found,
     /// Its ends' classes.
     pub sides: Sides,
     /// The verdict.
@@ -68,6 +70,7 @@ impl Case {
     pub const UNKNOWN: Self = Self {
         headers: Headers::UNKNOWN,
         quote: Headers::UNKNOWN,
+        found: Found::NOTHING,
         sides: Sides { local: 0, remote: 0 },
         outcome: Outcome::of(Reason::LookupFailed),
     };
@@ -130,7 +133,7 @@ fn decide_between(
         if role == Role::Continue {
             return Outcome { reason: Reason::Rule, rule: judgement.rule };
         }
-        return match record_admitted(env, headers, role, direction, judgement.rule) {
+        return match record_admitted(env, headers, &mut case.found, direction, judgement.rule) {
             reason @ Reason::FlowTableFull => Outcome::of(reason),
             _ => Outcome { reason: Reason::Rule, rule: judgement.rule },
         };
@@ -162,18 +165,18 @@ fn refused(judgement: Judgement, role: Role, remote: u32) -> Outcome {
 /// Passes a packet as the reply side of a flow that today's policy still allows; the rule is
 /// the one that allows it.
 #[inline(never)]
-fn reply(env: &impl Environment, case: &Case, direction: Direction, outcome: &mut Outcome) {
+fn reply(env: &impl Environment, case: &mut Case, direction: Direction, outcome: &mut Outcome) {
     let key = reply_key(env, &case.headers, direction);
     let now = env.flow_time();
-    let mut found = Found::NOTHING;
-    find(env, &key, now, &mut found);
+    let found = &mut case.found;
+    find(env, &key, now, found);
     outcome.reason = found.reason;
-    if found.reason != Reason::Reply {
+    if !found.is_some() {
         return;
     }
-    match still_allowed(env, &key, &found, direction.opposite(), case.sides) {
+    match still_allowed(env, &key, found, direction.opposite(), case.sides) {
         Ok(rule) => {
-            outcome.reason = match record_reply(env, &key, &found, case.headers.role, rule, now) {
+            outcome.reason = match record_reply(env, &key, found, case.headers.role, rule, now) {
                 reason @ Reason::FlowTableFull => reason,
                 _ => Reason::Reply,
             };
@@ -207,8 +210,8 @@ fn still_allowed(
 /// that packet, whichever router it comes from.
 #[inline(never)]
 fn about_flow(env: &impl Environment, packet: &Packet, case: &mut Case, direction: Direction) -> Reason {
-    let Case { headers, quote, .. } = case;
-    match read_quote(packet, headers, quote).and_then(|()| quoted_flow(env, quote, direction)) {
+    let Case { headers, quote, found, .. } = case;
+    match read_quote(packet, headers, quote).and_then(|()| quoted_flow(env, quote, found, direction)) {
         Ok(()) => Reason::IcmpError,
         Err(Reason::NoFlow | Reason::FlowExpired) => Reason::IcmpErrorUnrelated,
         Err(reason) => reason,
@@ -241,22 +244,26 @@ fn read_quote(packet: &Packet, headers: &Headers, quote: &mut Headers) -> Result
 
 /// Whether a tracked flow that is still allowed has the quoted packet.
 #[inline(always)]
-fn quoted_flow(env: &impl Environment, quote: &Headers, direction: Direction) -> Result<(), Reason> {
+fn quoted_flow(
+    env: &impl Environment,
+    quote: &Headers,
+    found: &mut Found,
+    direction: Direction,
+) -> Result<(), Reason> {
     // The quoted packet went the other way: it started the flow, or was a reply in it.
     let sent = direction.opposite();
     let sides = ends(env, sent, quote)?;
     let now = env.flow_time();
-    let mut found = Found::NOTHING;
     let mut key = own_key(env, quote, sent);
     let mut started = sent;
-    find(env, &key, now, &mut found);
-    if found.reason != Reason::Reply {
+    find(env, &key, now, found);
+    if !found.is_some() {
         key = reply_key(env, quote, sent);
         started = direction;
-        find(env, &key, now, &mut found);
+        find(env, &key, now, found);
     }
-    if found.reason != Reason::Reply {
+    if !found.is_some() {
         return Err(found.reason);
     }
-    still_allowed(env, &key, &found, started, sides).map(|_| ())
+    still_allowed(env, &key, found, started, sides).map(|_| ())
 }

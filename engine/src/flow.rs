@@ -42,41 +42,46 @@ pub(crate) fn reply_key(env: &impl Environment, headers: &Headers, direction: Di
 }
 
 /// A flow, or why there is none.
-#[derive(Clone, Copy)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
+    /// Its value, copied. Meaningful if found.
+    pub(crate) flow: FlowValue,
     /// The table that holds it.
     pub(crate) table: FlowTable,
-    /// Its value, copied.
-    pub(crate) flow: FlowValue,
     /// [`Reason::Reply`] if found, [`Reason::NoFlow`] or [`Reason::FlowExpired`].
     pub(crate) reason: Reason,
+    pub(crate) reserved: [u8; 6],
 }
 
 impl Found {
     pub(crate) const NOTHING: Self = Self {
-        table: FlowTable::Unreplied,
         flow: FlowValue { created: 0, last_seen: 0, generation: 0, rule: 0, state: 0, reserved: [0; 7] },
+        table: FlowTable::Unreplied,
         reason: Reason::NoFlow,
+        reserved: [0; 6],
     };
+
+    pub(crate) fn is_some(&self) -> bool {
+        self.reason == Reason::Reply
+    }
 }
 
 /// Looks a flow up in both tables; expired ones are no flows.
 #[inline(never)]
 pub(crate) fn find(env: &impl Environment, key: &FlowKey, now: u64, found: &mut Found) {
     found.reason = Reason::NoFlow;
-    if let Some(flow) = env.flow(FlowTable::Established, key) {
-        if !is_expired(env, &flow, now) {
-            *found = Found { table: FlowTable::Established, flow, reason: Reason::Reply };
+    found.table = FlowTable::Established;
+    if env.flow(FlowTable::Established, key, &mut found.flow) {
+        if !is_expired(env, &found.flow, now) {
+            found.reason = Reason::Reply;
             return;
         }
         found.reason = Reason::FlowExpired;
     }
-    if let Some(flow) = env.flow(FlowTable::Unreplied, key) {
-        if !is_expired(env, &flow, now) {
-            *found = Found { table: FlowTable::Unreplied, flow, reason: Reason::Reply };
-            return;
-        }
-        found.reason = Reason::FlowExpired;
+    found.table = FlowTable::Unreplied;
+    if env.flow(FlowTable::Unreplied, key, &mut found.flow) {
+        found.reason = if is_expired(env, &found.flow, now) { Reason::FlowExpired } else { Reason::Reply };
     }
 }
 
@@ -93,10 +98,11 @@ fn is_expired(env: &impl Environment, flow: &FlowValue, now: u64) -> bool {
 pub(crate) fn record_admitted(
     env: &impl Environment,
     headers: &Headers,
-    role: Role,
+    found: &mut Found,
     direction: Direction,
     rule: u32,
 ) -> Reason {
+    let role = headers.role;
     // An accept passes by a rule where rules admit both directions, but its flow must outlive
     // the rule that admits replies.
     let key = if role == Role::Accept {
@@ -105,34 +111,41 @@ pub(crate) fn record_admitted(
         own_key(env, headers, direction)
     };
     let now = env.flow_time();
-    let mut found = Found::NOTHING;
-    find(env, &key, now, &mut found);
-    let exists = found.reason == Reason::Reply;
+    find(env, &key, now, found);
+    let exists = found.is_some();
+    let is_established = exists && found.table == FlowTable::Established;
     let next = match role {
-        Role::Open | Role::Datagram if !exists => FlowValue {
-            created: now,
-            last_seen: now,
-            generation: env.generation(),
-            rule,
-            state: first_state(key.protocol) as u8,
-            reserved: [0; 7],
-        },
-        Role::Accept if exists && found.table == FlowTable::Unreplied => {
-            return establish(env, &key, &found, found.flow.rule, now);
+        Role::Open | Role::Datagram if !exists => first(env, &key, rule, now),
+        Role::Accept if exists && !is_established => {
+            return establish(env, &key, found, found.flow.rule, now);
         }
-        Role::End if exists && found.table == FlowTable::Established => {
+        Role::End if is_established => {
             FlowValue { last_seen: now, state: closing_state(key.protocol) as u8, ..found.flow }
         }
         _ => {
             if exists {
-                touch(env, &found, &key, now);
+                touch(env, found, &key, now);
             }
             return Reason::Rule;
         }
     };
-    match env.put_flow(found.table, &key, &next) {
+    let table = if is_established { FlowTable::Established } else { FlowTable::Unreplied };
+    match env.put_flow(table, &key, &next) {
         Ok(()) => Reason::Rule,
         Err(reason) => reason,
+    }
+}
+
+/// A flow that its first packet just started.
+#[inline(always)]
+fn first(env: &impl Environment, key: &FlowKey, rule: u32, now: u64) -> FlowValue {
+    FlowValue {
+        created: now,
+        last_seen: now,
+        generation: env.generation(),
+        rule,
+        state: first_state(key.protocol) as u8,
+        reserved: [0; 7],
     }
 }
 

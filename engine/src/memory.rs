@@ -145,8 +145,14 @@ impl Environment for Memory<'_> {
     fn timeout(&self, state: u8) -> u16 {
         self.settings.timeouts.0[usize::from(state) % TIMEOUTS]
     }
-    fn flow(&self, table: FlowTable, key: &FlowKey) -> Option<FlowValue> {
-        self.flows.borrow().get(&(table, *key)).copied()
+    fn flow(&self, table: FlowTable, key: &FlowKey, flow: &mut FlowValue) -> bool {
+        match self.flows.borrow().get(&(table, *key)) {
+            Some(found) => {
+                *flow = *found;
+                true
+            }
+            None => false,
+        }
     }
     fn touch_flow(&self, table: FlowTable, key: &FlowKey, now: u64) {
         if let Some(flow) = self.flows.borrow_mut().get_mut(&(table, *key)) {

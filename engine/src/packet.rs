@@ -39,6 +39,24 @@ pub(crate) fn recall<T: Copy>(field: &T) -> T {
     unsafe { core::ptr::read_volatile(field) }
 }
 
+/// Types that all zeros are a value of.
+///
+/// # Safety
+/// All zeros must be a valid value; the alignment must be 8 and the size a multiple of it.
+pub(crate) unsafe trait Zeroable {}
+
+/// Fills a value with zeros, word by word: BPF has no memset, and the compiler's replacement
+/// for it goes byte by byte.
+#[inline(always)]
+pub(crate) fn clear<T: Zeroable>(value: &mut T) {
+    const { assert!(align_of::<T>() == 8 && size_of::<T>().is_multiple_of(8)) };
+    let words = core::ptr::from_mut(value).cast::<u64>();
+    for index in 0..size_of::<T>() / 8 {
+        // SAFETY: within the value, whose alignment was checked; zeros are valid by the trait.
+        unsafe { words.add(index).write_volatile(0) };
+    }
+}
+
 /// Integers: every bit pattern is a value.
 trait Plain: Copy {}
 impl Plain for u16 {}

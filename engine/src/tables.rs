@@ -7,6 +7,7 @@ use crate::layout::{
 };
 
 /// Which of the two flow tables. A flood of new flows evicts only unreplied ones.
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FlowTable {
     /// No reply seen yet.
@@ -53,8 +54,8 @@ pub trait Environment {
     /// Seconds of silence after which a flow in this [`crate::layout::FlowState`] is over.
     fn timeout(&self, state: u8) -> u16;
 
-    /// A flow of one of the two tables, copied.
-    fn flow(&self, table: FlowTable, key: &FlowKey) -> Option<FlowValue>;
+    /// Copies a flow of one of the two tables; false if it has none.
+    fn flow(&self, table: FlowTable, key: &FlowKey, flow: &mut FlowValue) -> bool;
     /// Writes the time a flow was last seen, through the element's pointer.
     fn touch_flow(&self, table: FlowTable, key: &FlowKey, now: u64);
     /// Inserts or replaces a flow.

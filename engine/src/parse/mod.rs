@@ -6,6 +6,7 @@ mod ipv6;
 mod transport;
 
 use crate::layout::Address;
+use crate::packet::{Zeroable, clear};
 use crate::{Packet, Reason};
 
 pub(crate) use ipv4::quoted as quoted4;
@@ -68,7 +69,7 @@ pub enum Role {
 
 /// The parts of a packet that the decision needs. Where parsing fails it holds what was read
 /// until then, for the event.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headers {
     /// Source address.
@@ -103,6 +104,9 @@ pub struct Headers {
     pub reserved: u8,
 }
 
+// SAFETY: integers, and enums whose first variant is 0. 56 bytes, aligned to 8.
+unsafe impl Zeroable for Headers {}
+
 impl Headers {
     /// Nothing is known yet.
     pub const UNKNOWN: Self = Self {
@@ -131,7 +135,9 @@ impl Headers {
 /// through the parser.
 #[inline(never)]
 pub fn parse(packet: &Packet, is_ethernet: bool, headers: &mut Headers) {
-    *headers = Headers { length: packet.length() as u32, ..Headers::UNKNOWN };
+    clear(headers);
+    headers.fault = Reason::LookupFailed;
+    headers.length = packet.length() as u32;
     match parse_link(packet, is_ethernet, headers) {
         Ok(role) => headers.role = role,
         Err(reason) => headers.fault = reason,
