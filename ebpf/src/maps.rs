@@ -7,7 +7,8 @@ use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use bulkhead_engine::layout::{
     Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, Direction,
-    FEATURE_FIXED_CLOCK, FEATURE_IPV6_LPM, FlowKey, FlowValue, INTERFACE_ETHERNET, Leaf, PORT_BLOCKS, Pair,
+    FEATURE_FIXED_CLOCK, FEATURE_IPV6_LPM, FlowKey, FlowValue, FragmentKey, FragmentValue,
+    INTERFACE_ETHERNET, Leaf, PORT_BLOCKS, Pair,
 };
 use bulkhead_engine::{Case, Environment, FlowTable, REASONS, Reason};
 
@@ -36,6 +37,8 @@ pub(crate) static RULE_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_en
 static UNREPLIED: LruHashMap<FlowKey, FlowValue> = LruHashMap::with_max_entries(1, 0);
 #[map]
 static ESTABLISHED: LruHashMap<FlowKey, FlowValue> = LruHashMap::with_max_entries(1, 0);
+#[map]
+static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue> = LruHashMap::with_max_entries(4096, 0);
 #[map]
 pub(crate) static REASON_COUNTERS: PerCpuArray<Counter> =
     PerCpuArray::with_max_entries(DIRECTIONS * REASONS, 0);
@@ -183,5 +186,25 @@ impl Environment for Maps {
     fn remove_flow(&self, table: FlowTable, key: &FlowKey) {
         // A flow that is gone already is what was wanted.
         let _ = Self::flows(table).remove(key);
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey, value: &mut FragmentValue) -> bool {
+        // SAFETY: as for flows.
+        match unsafe { FRAGMENTS.get(key) } {
+            Some(found) => {
+                *value = *found;
+                true
+            }
+            None => false,
+        }
+    }
+    #[inline(always)]
+    fn put_fragment(&self, key: &FragmentKey, value: &FragmentValue) -> Result<(), Reason> {
+        FRAGMENTS.insert(key, value, u64::from(BPF_ANY)).map_err(|_| Reason::FragmentTableFull)
+    }
+    #[inline(always)]
+    fn remove_fragment(&self, key: &FragmentKey) {
+        let _ = FRAGMENTS.remove(key);
     }
 }

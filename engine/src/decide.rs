@@ -1,10 +1,11 @@
 //! The decision: malformed > quarantine > local check > rules > flow.
 
 use crate::flow::{Found, find, own_key, record_admitted, record_reply, reply_key};
+use crate::fragment::{decide_later, remember_first};
 use crate::layout::{Direction, FlowKey, Leaf, NO_RULE};
 use crate::parse::{self, Headers, Role, protocol};
 use crate::tables::{Judgement, judge, leaf_of};
-use crate::{Environment, Packet, Reason};
+use crate::{Action, Environment, Packet, Reason};
 
 /// The verdict on one packet.
 #[repr(C)]
@@ -86,18 +87,25 @@ pub fn decide(env: &impl Environment, packet: &Packet, direction: Direction, cas
 /// [`decide`] for a packet whose headers are parsed.
 #[inline(always)]
 pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Direction, case: &mut Case) {
-    case.outcome = match case.headers.role {
+    let role = case.headers.role;
+    case.outcome = match role {
         Role::Invalid => Outcome::of(case.headers.fault),
         Role::Arp => Outcome::of(Reason::Arp),
         Role::NeighbourDiscovery if env.ethernet() => Outcome::of(Reason::NeighbourDiscovery),
-        role => match ends(env, direction, &case.headers) {
+        _ => match ends(env, direction, &case.headers) {
             Ok(sides) => {
                 case.sides = sides;
+                if role == Role::LaterFragment {
+                    return decide_later(env, case, direction);
+                }
                 decide_between(env, packet, direction, role, case)
             }
             Err(reason) => Outcome::of(reason),
         },
     };
+    if case.headers.first_fragment != 0 && case.outcome.reason.action() == Action::Pass {
+        remember_first(env, case, direction);
+    }
 }
 
 #[inline(always)]
@@ -120,7 +128,7 @@ fn decide_between(
 ) -> Outcome {
     match role {
         Role::Error => return Outcome::of(about_flow(env, packet, case, direction)),
-        Role::OtherIcmp | Role::NeighbourDiscovery | Role::Invalid | Role::Arp => {
+        Role::OtherIcmp | Role::NeighbourDiscovery | Role::LaterFragment | Role::Invalid | Role::Arp => {
             return Outcome::of(Reason::IcmpType);
         }
         Role::Open | Role::Datagram | Role::Accept | Role::Continue | Role::EchoReply | Role::End => {}

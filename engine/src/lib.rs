@@ -8,6 +8,7 @@
 
 mod decide;
 mod flow;
+mod fragment;
 pub mod layout;
 #[cfg(any(test, feature = "std"))]
 pub mod memory;

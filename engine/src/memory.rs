@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use crate::layout::{
-    Address, BLOCK_SLOTS, Cell, FEATURE_IPV6_LPM, FlowKey, FlowValue, INTERFACE_ETHERNET, Leaf, LpmKey,
-    PORT_BLOCKS, Pair, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
+    Address, BLOCK_SLOTS, Cell, FEATURE_IPV6_LPM, FlowKey, FlowValue, FragmentKey, FragmentValue,
+    INTERFACE_ETHERNET, Leaf, LpmKey, PORT_BLOCKS, Pair, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
 };
 use crate::{Environment, FlowTable, Reason};
 
@@ -67,6 +67,8 @@ pub struct Memory<'a> {
     pub tables: &'a Tables,
     /// The flows.
     pub flows: RefCell<Flows>,
+    /// Datagrams in fragments.
+    pub fragments: RefCell<HashMap<FragmentKey, FragmentValue>>,
     /// The constants that a program would be specialised by.
     pub settings: Settings,
     /// Deadlines in ns of the clock `settings.fixed_clock`, by index.
@@ -79,7 +81,13 @@ impl<'a> Memory<'a> {
     #[must_use]
     pub fn new(tables: &'a Tables, settings: Settings) -> Self {
         let settings = Settings { locals: tables.locals, remotes: tables.remotes, ..settings };
-        Self { tables, flows: RefCell::default(), settings, deadlines: tables.deadlines.clone() }
+        Self {
+            tables,
+            flows: RefCell::default(),
+            fragments: RefCell::default(),
+            settings,
+            deadlines: tables.deadlines.clone(),
+        }
     }
 }
 
@@ -165,5 +173,21 @@ impl Environment for Memory<'_> {
     }
     fn remove_flow(&self, table: FlowTable, key: &FlowKey) {
         self.flows.borrow_mut().remove(&(table, *key));
+    }
+    fn fragment(&self, key: &FragmentKey, value: &mut FragmentValue) -> bool {
+        match self.fragments.borrow().get(key) {
+            Some(found) => {
+                *value = *found;
+                true
+            }
+            None => false,
+        }
+    }
+    fn put_fragment(&self, key: &FragmentKey, value: &FragmentValue) -> Result<(), Reason> {
+        self.fragments.borrow_mut().insert(*key, *value);
+        Ok(())
+    }
+    fn remove_fragment(&self, key: &FragmentKey) {
+        self.fragments.borrow_mut().remove(key);
     }
 }

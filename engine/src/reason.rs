@@ -66,6 +66,7 @@ reasons! {
     2 IcmpError "icmp_error" Pass "It is an ICMP error about a tracked flow that the policy still allows.";
     3 Arp "arp" Pass "ARP on an Ethernet interface.";
     4 NeighbourDiscovery "neighbour_discovery" Pass "IPv6 neighbour discovery on an Ethernet interface.";
+    5 Fragment "fragment" Pass "It continues a datagram whose first fragment passed.";
 
     16 NoRule "no_rule" Drop "No rule admits it, and it is no reply.";
     17 DenyRule "deny_rule" Drop "A deny rule names it, and it is no reply.";
@@ -91,7 +92,7 @@ reasons! {
     41 ExtensionHeader "extension_header" Drop "A malformed or misplaced IPv6 extension header.";
     42 ExtensionDepth "extension_depth" Drop "More IPv6 extension headers than are walked.";
     43 NoNextHeader "no_next_header" Drop "IPv6 without an upper layer.";
-    44 Fragment "fragment" Drop "A fragment that follows no remembered first fragment.";
+    44 FragmentOrphan "fragment_orphan" Drop "A fragment that follows no remembered first fragment.";
     45 FragmentTiny "fragment_tiny" Drop "A first fragment that does not hold the whole transport header.";
     46 FragmentInvalid "fragment_invalid" Drop "A fragment whose offset or length cannot be.";
     47 TransportTruncated "transport_truncated" Drop "The packet ends inside its transport header.";
@@ -100,10 +101,13 @@ reasons! {
     50 UdpLength "udp_length" Drop "The UDP length is below 8 bytes or beyond the packet.";
     51 SctpChunk "sctp_chunk" Drop "A malformed first SCTP chunk, or an INIT bundled with others.";
     52 IcmpFamily "icmp_family" Drop "ICMP over IPv6, or ICMPv6 over IPv4.";
+    53 FragmentOverlap "fragment_overlap" Drop "A fragment that overlaps the one before it.";
+    54 FragmentOrder "fragment_order" Drop "A fragment that leaves a gap behind the one before it.";
 
     64 LookupFailed "lookup_failed" Drop "A table look-up that cannot miss did. Please report it.";
     65 FlowTableFull "flow_table_full" Drop "The kernel could not store the flow.";
     66 ExpiryChain "expiry_chain" Drop "More expired rules in a row than are walked.";
+    67 FragmentTableFull "fragment_table_full" Drop "The kernel could not remember the first fragment.";
 }
 
 impl Reason {

@@ -2,8 +2,8 @@
 
 use crate::Reason;
 use crate::layout::{
-    Address, CELL_ALLOW, CELL_DENY, Cell, Direction, FlowKey, FlowValue, Leaf, MAX_EXPIRY_CHAIN, NO_RULE,
-    Pair, TRIE_ROOT_BLOCKS, pair_index, port_index,
+    Address, CELL_ALLOW, CELL_DENY, Cell, Direction, FlowKey, FlowValue, FragmentKey, FragmentValue, Leaf,
+    MAX_EXPIRY_CHAIN, NO_RULE, Pair, TRIE_ROOT_BLOCKS, pair_index, port_index,
 };
 
 /// Which of the two flow tables. A flood of new flows evicts only unreplied ones.
@@ -65,6 +65,16 @@ pub trait Environment {
     fn put_flow(&self, table: FlowTable, key: &FlowKey, value: &FlowValue) -> Result<(), Reason>;
     /// Removes a flow.
     fn remove_flow(&self, table: FlowTable, key: &FlowKey);
+
+    /// Copies what is remembered of a fragmented datagram; false if nothing is.
+    fn fragment(&self, key: &FragmentKey, value: &mut FragmentValue) -> bool;
+    /// Remembers a fragmented datagram.
+    ///
+    /// # Errors
+    /// [`Reason::FragmentTableFull`] where the table could not take it.
+    fn put_fragment(&self, key: &FragmentKey, value: &FragmentValue) -> Result<(), Reason>;
+    /// Forgets a fragmented datagram.
+    fn remove_fragment(&self, key: &FragmentKey);
 }
 
 /// The leaf of an address: local class, remote class, own, quarantined. An address that no

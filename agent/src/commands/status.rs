@@ -45,7 +45,7 @@ fn print(status: &Answered) {
         }
         None if status.links.is_empty() => println!("instance {}: nothing is enforced", status.instance),
         None => {
-            println!("instance {}: enforced without an agent; start one with `bulkhead run`", status.instance)
+            println!("instance {}: enforced without an agent; start one with `bulkhead run`", status.instance);
         }
     }
     status.links.iter().for_each(|(interface, hook)| println!("attached: {interface} {hook}"));

@@ -18,6 +18,7 @@ use super::{Hook, KernelError};
 pub const STATE_MAPS: &[&str] = &[
     "UNREPLIED",
     "ESTABLISHED",
+    "FRAGMENTS",
     "REASON_COUNTERS",
     "AGGREGATES_0",
     "AGGREGATES_1",

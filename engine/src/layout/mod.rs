@@ -8,6 +8,7 @@ mod address;
 mod cell;
 mod event;
 mod flow;
+mod fragment;
 mod pair;
 mod port;
 mod settings;
@@ -16,6 +17,7 @@ pub use address::{Address, BLOCK_SLOTS, Leaf, LpmKey, TRIE_ROOT_BLOCKS, from_ip,
 pub use cell::{CELL_ALLOW, CELL_DENY, CELL_NONE, Cell, MAX_EXPIRY_CHAIN, NO_RULE};
 pub use event::{AggregateKey, AggregateValue, EVENT_AUDIT, Event};
 pub use flow::{FlowKey, FlowState, FlowValue, TIMEOUTS, Timeouts};
+pub use fragment::{FRAGMENT_TIMEOUT, FragmentKey, FragmentValue};
 pub use pair::{Pair, pair_index};
 pub use port::{PORT_BLOCKS, PortSlot, port_index};
 pub use settings::{

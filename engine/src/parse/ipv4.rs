@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791).
 
-use super::Headers;
+use super::{Headers, set_fragment};
 use crate::layout::Address;
 use crate::packet::recall;
 use crate::{Packet, Reason};
@@ -50,19 +50,10 @@ pub(super) fn parse(packet: &Packet, offset: usize, headers: &mut Headers) -> Re
     headers.transport_length = transport_length as u32;
 
     if fragment & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0 {
-        fragments(fragment & FRAGMENT_OFFSET, fragment & MORE_FRAGMENTS != 0, transport_length as u32)?;
-        headers.first_fragment = 1;
+        let id = u32::from(fixed.be16(4));
+        set_fragment(headers, id, fragment & FRAGMENT_OFFSET, fragment & MORE_FRAGMENTS != 0)?;
     }
     Ok(())
-}
-
-/// A fragment's offset (units of 8 bytes), whether more follow, and its payload's length.
-#[inline(always)]
-pub(super) fn fragments(offset: u16, more: bool, payload: u32) -> Result<(), Reason> {
-    if more && payload & 7 != 0 || payload == 0 || u32::from(offset) * 8 + payload > 0xffff {
-        return Err(Reason::FragmentInvalid);
-    }
-    if offset != 0 { Err(Reason::Fragment) } else { Ok(()) }
 }
 
 /// Walks the options from `headers.transport` to `end`: each must be whole, and none may

@@ -1,6 +1,6 @@
 //! IPv6 (RFC 8200), with a bounded walk over its extension headers.
 
-use super::Headers;
+use super::{Headers, set_fragment};
 use crate::packet::recall;
 use crate::{Packet, Reason};
 
@@ -48,6 +48,8 @@ fn walk(packet: &Packet, headers: &mut Headers) -> Result<(), Reason> {
     for position in 0..=MAX_EXTENSIONS {
         match recall(&headers.protocol) {
             HOP_BY_HOP if position != 0 => return Err(Reason::ExtensionHeader),
+            // What follows the header of a later fragment is in the middle of the datagram.
+            _ if recall(&headers.fragment_offset) != 0 => return Ok(()),
             NO_NEXT_HEADER => return Err(Reason::NoNextHeader),
             next if !is_extension(next) => return Ok(()),
             _ if position == MAX_EXTENSIONS => return Err(Reason::ExtensionDepth),
@@ -70,11 +72,11 @@ fn step(packet: &Packet, headers: &mut Headers, this: u8) -> Result<(), Reason> 
         if recall(&headers.first_fragment) != 0 {
             return Err(Reason::ExtensionHeader);
         }
+        headers.transport_length = length - size;
         let field = fixed.be16(2);
         // An atomic fragment (offset 0, no more) is a whole packet (RFC 6946).
         if field & 0xfff9 != 0 {
-            super::ipv4::fragments(field >> 3, field & 1 != 0, length - size)?;
-            headers.first_fragment = 1;
+            set_fragment(headers, fixed.word(4), field >> 3, field & 1 != 0)?;
         }
     } else {
         size += u32::from(fixed.byte(1)) * 8;
@@ -106,5 +108,9 @@ pub(crate) fn quoted(packet: &Packet, offset: u32, end: u32, quote: &mut Headers
     quote.transport = offset + HEADER as u32;
     quote.transport_length = end - quote.transport;
     quote.first_fragment = 0;
-    walk(packet, quote).map_err(|_| Reason::IcmpErrorMalformed)
+    quote.fragment_offset = 0;
+    match walk(packet, quote) {
+        Ok(()) if quote.fragment_offset == 0 => Ok(()),
+        _ => Err(Reason::IcmpErrorMalformed),
+    }
 }

@@ -61,6 +61,8 @@ pub enum Role {
     End,
     /// An ICMP error: about a flow that its payload quotes.
     Error,
+    /// A fragment behind the first: it has no transport header.
+    LaterFragment,
     /// IPv6 neighbour solicitation or advertisement.
     NeighbourDiscovery,
     /// Any other ICMP message.
@@ -100,11 +102,19 @@ pub struct Headers {
     pub role: Role,
     /// Why it is invalid, if it is.
     pub fault: Reason,
+    /// 1: a fragment that others follow.
+    pub more_fragments: u8,
+    /// Identification of a fragmented datagram.
+    pub fragment_id: u32,
+    /// Of a fragment: its offset in the datagram, bytes.
+    pub fragment_offset: u32,
+    /// Of a fragment: where it ends in the datagram, bytes.
+    pub fragment_end: u32,
     /// Zero.
-    pub reserved: u8,
+    pub reserved: u32,
 }
 
-// SAFETY: integers, and enums whose first variant is 0. 56 bytes, aligned to 8.
+// SAFETY: integers, and enums whose first variant is 0. 72 bytes, aligned to 8.
 unsafe impl Zeroable for Headers {}
 
 impl Headers {
@@ -123,7 +133,11 @@ impl Headers {
         hop_limit: 0,
         first_fragment: 0,
         role: Role::Invalid,
-        fault: Reason::IpTruncated,
+        fault: Reason::LookupFailed,
+        more_fragments: 0,
+        fragment_id: 0,
+        fragment_offset: 0,
+        fragment_end: 0,
         reserved: 0,
     };
 }
@@ -162,5 +176,26 @@ fn parse_link(packet: &Packet, is_ethernet: bool, headers: &mut Headers) -> Resu
         6 => ipv6::parse(packet, offset, headers)?,
         _ => return Err(Reason::IpVersion),
     }
+    if headers.fragment_offset != 0 {
+        return Ok(Role::LaterFragment);
+    }
     transport::parse(packet, headers)
+}
+
+/// Takes a fragment's field: the offset in units of 8 bytes, and whether more follow. What the
+/// packet has of the datagram is `transport_length`.
+#[inline(always)]
+fn set_fragment(headers: &mut Headers, id: u32, offset: u16, more: bool) -> Result<(), Reason> {
+    let (offset, payload) = (u32::from(offset) * 8, headers.transport_length);
+    // All but the last are a multiple of 8 bytes, and none reaches beyond the longest packet
+    // (RFC 791 section 3.2, RFC 8200 section 4.5).
+    if more && payload & 7 != 0 || payload == 0 || offset + payload > 0xffff {
+        return Err(Reason::FragmentInvalid);
+    }
+    headers.fragment_id = id;
+    headers.fragment_offset = offset;
+    headers.fragment_end = offset + payload;
+    headers.more_fragments = u8::from(more);
+    headers.first_fragment = u8::from(offset == 0);
+    Ok(())
 }
