@@ -5,14 +5,12 @@ use core::arch::asm;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use bulkhead_engine::layout::{
-    AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event, FEATURE_AUDIT,
-};
+use bulkhead_engine::layout::{AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event};
 use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{Action, Case, Outcome, REASONS, Reason};
+use bulkhead_engine::{Action, Case, Environment as _, Outcome, REASONS, Reason};
 
 use crate::maps::{
-    AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, EVENTS, LOST_EVENTS, REASON_COUNTERS, RULE_COUNTERS,
+    AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, EVENTS, LOST_EVENTS, Maps, REASON_COUNTERS, RULE_COUNTERS,
 };
 use crate::settings;
 
@@ -32,16 +30,11 @@ pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Act
                 Action::Pass => Action::Pass,
                 Action::Drop => {
                     report(outcome, headers, direction, interface);
-                    if is_audit() && reason != Reason::Quarantined { Action::Pass } else { Action::Drop }
+                    if Maps.audit() && reason != Reason::Quarantined { Action::Pass } else { Action::Drop }
                 }
             }
         }
     }
-}
-
-#[inline(always)]
-fn is_audit() -> bool {
-    settings::features() & FEATURE_AUDIT != 0
 }
 
 #[inline(always)]
@@ -84,7 +77,7 @@ fn report(outcome: &Outcome, headers: &Headers, direction: Direction, interface:
     }
     // Another CPU may have been faster, or the table is full: the event tells of this drop anyway.
     let _ = aggregates.insert(&key, &AggregateValue::default(), u64::from(BPF_NOEXIST));
-    let flags = if is_audit() { EVENT_AUDIT } else { 0 };
+    let flags = if Maps.audit() { EVENT_AUDIT } else { 0 };
     let event = Event {
         time,
         key,

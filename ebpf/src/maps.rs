@@ -6,7 +6,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use bulkhead_engine::layout::{
-    Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, Direction,
+    Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, Direction, FEATURE_AUDIT,
     FEATURE_FIXED_CLOCK, FEATURE_IPV6_LPM, FlowKey, FlowValue, FragmentKey, FragmentValue,
     INTERFACE_ETHERNET, Leaf, PORT_BLOCKS, Pair,
 };
@@ -133,6 +133,10 @@ impl Environment for Maps {
     #[inline(always)]
     fn ethernet(&self) -> bool {
         settings::interface() == INTERFACE_ETHERNET
+    }
+    #[inline(always)]
+    fn audit(&self) -> bool {
+        settings::features() & FEATURE_AUDIT != 0
     }
     #[inline(always)]
     fn has_prefix6(&self) -> bool {

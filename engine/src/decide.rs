@@ -2,7 +2,7 @@
 
 use crate::flow::{Found, find, own_key, record_admitted, record_reply, reply_key};
 use crate::fragment::{decide_later, remember_first};
-use crate::layout::{Direction, FlowKey, Leaf, NO_RULE};
+use crate::layout::{Direction, FLOW_AUDIT, FlowKey, Leaf, NO_RULE};
 use crate::parse::{self, Headers, Role, protocol};
 use crate::tables::{Judgement, judge, leaf_of};
 use crate::{Action, Environment, Packet, Reason};
@@ -103,9 +103,19 @@ pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Directi
             Err(reason) => Outcome::of(reason),
         },
     };
+    if env.audit() && is_policy(case.outcome.reason) && matches!(role, Role::Open | Role::Datagram) {
+        // It passes: its replies are no drops of their own. What is reported stays.
+        let _ = record_admitted(env, &case.headers, &mut case.found, direction, NO_RULE);
+    }
     if case.headers.first_fragment != 0 && case.outcome.reason.action() == Action::Pass {
         remember_first(env, case, direction);
     }
+}
+
+/// Whether a packet was well formed and only the policy speaks against it.
+#[inline(always)]
+const fn is_policy(reason: Reason) -> bool {
+    matches!(reason, Reason::NoRule | Reason::DenyRule | Reason::UnknownAddress | Reason::NoFlow)
 }
 
 #[inline(always)]
@@ -146,7 +156,7 @@ fn decide_between(
             _ => Outcome { reason: Reason::Rule, rule: judgement.rule },
         };
     }
-    if judgement.opposite && role != Role::Open {
+    if (judgement.opposite || env.audit()) && role != Role::Open {
         let mut outcome = Outcome::of(Reason::NoFlow);
         reply(env, case, direction, &mut outcome);
         // Without a flow the tables' own reason says more.
@@ -182,7 +192,7 @@ fn reply(env: &impl Environment, case: &mut Case, direction: Direction, outcome:
     if !found.is_some() {
         return;
     }
-    match still_allowed(env, &key, found, direction.opposite(), case.sides) {
+    match still_allowed(env, &key, direction.opposite(), case.sides) {
         Ok(rule) => {
             outcome.reason = match record_reply(env, &key, found, case.headers.role, rule, now) {
                 reason @ Reason::FlowTableFull => reason,
@@ -190,28 +200,38 @@ fn reply(env: &impl Environment, case: &mut Case, direction: Direction, outcome:
             };
             outcome.rule = rule;
         }
-        Err(reason) => outcome.reason = reason,
+        Err(_) if env.audit() && found.flow.flags & FLOW_AUDIT != 0 => {
+            outcome.reason = match record_reply(env, &key, found, case.headers.role, NO_RULE, now) {
+                reason @ Reason::FlowTableFull => reason,
+                _ => Reason::AuditReply,
+            };
+        }
+        Err(reason) => {
+            remove_revoked(env, &key, found);
+            outcome.reason = reason;
+        }
     }
 }
 
-/// Judges a flow again by the tuple of its first packet. One that is no longer allowed is removed.
+/// Judges a flow again by the tuple of its first packet; returns the rule that allows it.
 #[inline(always)]
 fn still_allowed(
     env: &impl Environment,
     key: &FlowKey,
-    found: &Found,
     started: Direction,
     sides: Sides,
 ) -> Result<u32, Reason> {
     let judgement = judge(env, started, sides.local, sides.remote, key.protocol, key.responder_port);
-    if judgement.reason == Reason::Rule {
-        return Ok(judgement.rule);
-    }
-    // An older program meeting a newer flow judges and does not write.
+    if judgement.reason == Reason::Rule { Ok(judgement.rule) } else { Err(Reason::FlowRevoked) }
+}
+
+/// Removes a flow that is no longer allowed. An older program meeting a newer flow judges and
+/// does not write.
+#[inline(always)]
+fn remove_revoked(env: &impl Environment, key: &FlowKey, found: &Found) {
     if found.flow.generation <= env.generation() {
         env.remove_flow(found.table, key);
     }
-    Err(Reason::FlowRevoked)
 }
 
 /// An ICMP error passes if it quotes a packet of a tracked flow and goes to the end that sent
@@ -273,5 +293,5 @@ fn quoted_flow(
     if !found.is_some() {
         return Err(found.reason);
     }
-    still_allowed(env, &key, found, started, sides).map(|_| ())
+    still_allowed(env, &key, started, sides).map(|_| ())
 }

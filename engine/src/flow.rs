@@ -3,7 +3,7 @@
 //! What works on flows is kept out of line: the packets of a busy direction never come here,
 //! and each function has a BPF stack frame of its own.
 
-use crate::layout::{Direction, FlowKey, FlowState, FlowValue};
+use crate::layout::{Direction, FLOW_AUDIT, FlowKey, FlowState, FlowValue, NO_RULE};
 use crate::parse::{Headers, Role, protocol};
 use crate::{Environment, FlowTable, Reason};
 
@@ -56,7 +56,15 @@ pub(crate) struct Found {
 
 impl Found {
     pub(crate) const NOTHING: Self = Self {
-        flow: FlowValue { created: 0, last_seen: 0, generation: 0, rule: 0, state: 0, reserved: [0; 7] },
+        flow: FlowValue {
+            created: 0,
+            last_seen: 0,
+            generation: 0,
+            rule: 0,
+            state: 0,
+            flags: 0,
+            reserved: [0; 6],
+        },
         table: FlowTable::Unreplied,
         reason: Reason::NoFlow,
         reserved: [0; 6],
@@ -92,7 +100,7 @@ fn is_expired(env: &impl Environment, flow: &FlowValue, now: u64) -> bool {
     now.saturating_sub(flow.last_seen) > timeout
 }
 
-/// Records a packet that `rule` just admitted. Returns [`Reason::Rule`], or
+/// Records a packet that `rule` just admitted, or that audit mode lets pass ([`NO_RULE`]). Returns [`Reason::Rule`], or
 /// [`Reason::FlowTableFull`] if its flow could not be stored: without it no reply would pass.
 #[inline(never)]
 pub(crate) fn record_admitted(
@@ -122,6 +130,10 @@ pub(crate) fn record_admitted(
         Role::End if is_established => {
             FlowValue { last_seen: now, state: closing_state(key.protocol) as u8, ..found.flow }
         }
+        // A rule admits now what audit mode once let pass.
+        Role::Open | Role::Datagram if rule != NO_RULE && found.flow.flags & FLOW_AUDIT != 0 => {
+            FlowValue { last_seen: now, generation: env.generation(), rule, flags: 0, ..found.flow }
+        }
         _ => {
             if exists {
                 touch(env, found, &key, now);
@@ -145,7 +157,8 @@ fn first(env: &impl Environment, key: &FlowKey, rule: u32, now: u64) -> FlowValu
         generation: env.generation(),
         rule,
         state: first_state(key.protocol) as u8,
-        reserved: [0; 7],
+        flags: if rule == NO_RULE { FLOW_AUDIT } else { 0 },
+        reserved: [0; 6],
     }
 }
 

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use crate::layout::{
-    Address, BLOCK_SLOTS, Cell, FEATURE_IPV6_LPM, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    INTERFACE_ETHERNET, Leaf, LpmKey, PORT_BLOCKS, Pair, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
+    Address, BLOCK_SLOTS, Cell, FEATURE_AUDIT, FEATURE_IPV6_LPM, FlowKey, FlowValue, FragmentKey,
+    FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey, PORT_BLOCKS, Pair, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
 };
 use crate::{Environment, FlowTable, Reason};
 
@@ -134,6 +134,9 @@ impl Environment for Memory<'_> {
     }
     fn ethernet(&self) -> bool {
         self.settings.interface == INTERFACE_ETHERNET
+    }
+    fn audit(&self) -> bool {
+        self.settings.features & FEATURE_AUDIT != 0
     }
     fn has_prefix6(&self) -> bool {
         self.settings.features & FEATURE_IPV6_LPM != 0

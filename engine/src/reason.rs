@@ -67,6 +67,7 @@ reasons! {
     3 Arp "arp" Pass "ARP on an Ethernet interface.";
     4 NeighbourDiscovery "neighbour_discovery" Pass "IPv6 neighbour discovery on an Ethernet interface.";
     5 Fragment "fragment" Pass "It continues a datagram whose first fragment passed.";
+    6 AuditReply "audit_reply" Pass "It is the reply side of a flow that audit mode let pass.";
 
     16 NoRule "no_rule" Drop "No rule admits it, and it is no reply.";
     17 DenyRule "deny_rule" Drop "A deny rule names it, and it is no reply.";

@@ -41,6 +41,8 @@ pub trait Environment {
 
     /// The interface hands over Ethernet frames, not bare IP packets.
     fn ethernet(&self) -> bool;
+    /// Audit mode: what would be dropped passes.
+    fn audit(&self) -> bool;
     /// The policy has IPv6 prefixes.
     fn has_prefix6(&self) -> bool;
     /// Number of local classes.

@@ -43,10 +43,15 @@ pub struct FlowValue {
     pub rule: u32,
     /// A [`FlowState`].
     pub state: u8,
+    /// `FLOW_` bits.
+    pub flags: u8,
     /// Zero.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 6],
 }
 const _: () = assert!(size_of::<FlowValue>() == 32);
+
+/// Flag of a flow: no rule admitted it, audit mode let it pass.
+pub const FLOW_AUDIT: u8 = 1;
 
 /// States of a flow; each has its timeout.
 #[repr(u8)]
