@@ -167,3 +167,37 @@ fn deep_nesting_is_refused() {
     let deep = format!("{{\"acls\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(errors(&deep, INVENTORY)[0].contains("not valid HuJSON"));
 }
+
+#[test]
+fn what_two_nodes_claim_is_shown_at_both_places() {
+    let policy = format!("{{\"acls\": [], {OWNERS}}}");
+    let key = "3rRgWctVJdi9D2mcB2GqQ/DGIlNqhzt0DT7beAa39Fo=";
+    let inventory = format!(
+        r#"{{"nodes": [
+{{"name": "a", "key": "{key}", "addresses": ["fd7a:0::1"]}},
+{{"name": "b", "key": "{key}", "addresses": ["fd7a::1", "10.0.0.1"]}},
+{{"addresses": ["10.0.0.2", "10.0.0.2"], "name": "a"}}, // a comment
+]}}"#
+    );
+    assert_eq!(
+        errors(&policy, &inventory),
+        [
+            "i:3:22: the key is held by a and by b (an address or key stands for one identity: remove it from one of them)",
+            "i:3:84: fd7a::1 is held by a and by b (an address or key stands for one identity: remove it from one of them)",
+            "i:4:28: 10.0.0.2 is held by a twice (an address or key stands for one identity: remove it from one of them)",
+            "i:4:49: the name is held by two nodes named a (an address or key stands for one identity: remove it from one of them)",
+        ]
+    );
+}
+
+#[test]
+fn errors_before_a_syntax_error_in_a_long_list_are_said_too() {
+    let policy = format!("{{\"acls\": [], {OWNERS}}}");
+    let found = errors(&policy, "{\"nodes\": [{\"name\": \"a\", \"addresses\": [\"x\"]},\n {\"name\": }]}");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("i:1:40: \"x\" is no address"), "{found:?}");
+    assert_eq!(found[1], "i:2:11: not valid HuJSON: expected a value, this is \"}\"");
+    // A second list of nodes is refused, not added.
+    let twice = r#"{"nodes": [{"name": "a", "addresses": []}], "nodes": [{"name": "b", "addresses": []}]}"#;
+    assert_eq!(errors(&policy, twice), ["i:1:45: \"nodes\" is given twice"]);
+}

@@ -1,41 +1,41 @@
 //! The inventory file.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ipnet::IpNet;
-use jsonc_parser::ast::{Object, Value};
 
-use super::{Inventory, Node, Owner, User};
+use super::{Inventory, Node, Owner, User, distinct};
 use crate::diagnostic::{Diagnostic, Findings};
-use crate::json::{self, Reader};
+use crate::json::{self, Object, Reader, Value};
 use crate::policy::{Selector, expires};
-use crate::source::{Source, Span, Spanned};
+use crate::source::{Source, Spanned};
 
 /// Reads an inventory file. What is wrong with it goes to `findings`.
 pub fn parse(source: &Source, findings: &mut Findings) -> Option<Inventory> {
-    json::parse(source, findings, "an inventory", |reader, object| {
-        let mut nodes = Vec::new();
-        let mut users = None;
-        for (name, property) in reader.fields(object, "an inventory", &["nodes", "users"]) {
-            let Some(elements) = reader.array(&property.value, name) else { continue };
-            if name == "nodes" {
-                nodes = read_nodes(reader, elements);
-            } else {
-                users = Some(elements.iter().filter_map(|element| user(reader, element)).collect());
+    let mut nodes = Vec::new();
+    let each = |reader: &mut Reader<'_>, _: &str, element: &Value<'_>| {
+        if let Some(object) = reader.object(element, "each node") {
+            nodes.extend(node(reader, object));
+        }
+    };
+    let users =
+        json::parse_streamed(source, findings, "an inventory", &["nodes"], each, |reader, object| {
+            let mut users = None;
+            for (name, property) in reader.fields(object, "an inventory", &["nodes", "users"]) {
+                let Some(elements) = reader.array(&property.value, name) else { continue };
+                if name == "users" {
+                    users = Some(elements.iter().filter_map(|element| user(reader, element)).collect());
+                }
             }
-        }
-        if object.get("nodes").is_none() {
-            reader.error(
-                Span { start: object.range.start, end: object.range.end },
-                "the inventory has no \"nodes\"",
-            );
-        }
-        Inventory::new(reader.source.clone(), nodes, users)
-    })
+            if object.get("nodes").is_none() {
+                reader.error(object.span, "the inventory has no \"nodes\"");
+            }
+            users
+        })?;
+    let inventory = Inventory::new(source.clone(), nodes, users);
+    Some(distinct::check(inventory, findings))
 }
 
 fn user(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<User> {
@@ -48,78 +48,12 @@ fn user(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<User> {
         }
     }
     if object.get("login").is_none() {
-        reader.error(json::span(value), "the user has no \"login\"");
+        reader.error(value.span, "the user has no \"login\"");
     }
     Some(User { login: login?.value, roles: roles.into_iter().map(|role| role.value).collect() })
 }
 
-/// Things that only one node may have, and where the first was seen.
-struct Unique<K>(HashMap<K, (Span, String)>);
-
-impl<K: Hash + Eq> Unique<K> {
-    /// Whether the thing is new; if not, says so at both places.
-    fn claim(&mut self, reader: &mut Reader<'_>, key: K, span: Span, node: &str, what: &str) -> bool {
-        if let Some((first, owner)) = self.0.get(&key) {
-            let whom = if owner == node { format!("{node} twice") } else { format!("{owner} and by {node}") };
-            let error = Diagnostic::error(reader.source, span, format!("{what} is held by {whom}"))
-                .related(reader.source, *first, "first given here")
-                .help("an address or key stands for one identity: remove it from one of them");
-            reader.findings.push(error);
-            return false;
-        }
-        self.0.insert(key, (span, node.to_string()));
-        true
-    }
-}
-
-fn read_nodes(reader: &mut Reader<'_>, elements: &[Value<'_>]) -> Vec<Node> {
-    let mut names = Unique(HashMap::new());
-    let mut keys = Unique(HashMap::new());
-    let mut addresses = Unique(HashMap::new());
-    let mut nodes = Vec::with_capacity(elements.len());
-    for element in elements {
-        let Some(object) = reader.object(element, "each node") else { continue };
-        let span = json::span(element);
-        let Some(raw) = node(reader, object, span) else { continue };
-        let name = raw.name.value;
-        let mut unique = names.claim(reader, name.clone(), raw.name.span, &name, "the name");
-        if let Some(key) = &raw.key {
-            unique &= keys.claim(reader, key.value, key.span, &name, "the key");
-        }
-        for address in raw.addresses.iter().chain(&raw.underlay) {
-            let what = address.value.to_string();
-            unique &= addresses.claim(reader, address.value, address.span, &name, &what);
-        }
-        if unique {
-            let values = |list: Vec<Spanned<IpAddr>>| list.into_iter().map(|address| address.value).collect();
-            nodes.push(Node {
-                name,
-                key: raw.key.map(|key| key.value),
-                addresses: values(raw.addresses),
-                underlay: values(raw.underlay),
-                routes: raw.routes,
-                owner: raw.owner,
-                posture: raw.posture,
-                expires: raw.expires,
-                span,
-            });
-        }
-    }
-    nodes
-}
-
-struct RawNode {
-    name: Spanned<String>,
-    key: Option<Spanned<[u8; 32]>>,
-    addresses: Vec<Spanned<IpAddr>>,
-    underlay: Vec<Spanned<IpAddr>>,
-    routes: Vec<IpNet>,
-    owner: Owner,
-    posture: serde_json::Map<String, serde_json::Value>,
-    expires: Option<u64>,
-}
-
-fn node(reader: &mut Reader<'_>, object: &Object<'_>, span: Span) -> Option<RawNode> {
+fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
     const KNOWN: [&str; 9] =
         ["name", "key", "addresses", "underlay", "routes", "user", "tags", "posture", "expires"];
     let (mut name, mut key, mut user, mut tags) = (None, None, None, None);
@@ -147,13 +81,14 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>, span: Span) -> Option<RawN
         }
     }
     if object.get("name").is_none() {
-        reader.error(span, "the node has no \"name\"");
+        reader.error(object.span, "the node has no \"name\"");
     }
     if object.get("addresses").is_none() {
-        reader.error(span, "the node has no \"addresses\"");
+        reader.error(object.span, "the node has no \"addresses\"");
     }
     let owner = owner(reader, user, tags);
-    Some(RawNode { name: name?, key, addresses, underlay, routes, owner, posture, expires: until })
+    let name = name?.value;
+    Some(Node { name, key, addresses, underlay, routes, owner, posture, expires: until, span: object.span })
 }
 
 /// A tagged node is its tags, whoever set it up; a node with neither is nobody's.
@@ -184,7 +119,7 @@ fn owner(
     }
 }
 
-fn wireguard_key(reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<Spanned<[u8; 32]>> {
+fn wireguard_key(reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<[u8; 32]> {
     let decoded = BASE64_STANDARD.decode(&text.value).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
     if decoded.is_none() {
         let error =
@@ -193,15 +128,15 @@ fn wireguard_key(reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<Span
             .findings
             .push(error.help("a key is 32 bytes in base64, 44 characters, as `wg pubkey` prints it"));
     }
-    decoded.map(|key| Spanned::new(key, text.span))
+    decoded
 }
 
-fn read_addresses(reader: &mut Reader<'_>, value: &Value<'_>, what: &str) -> Vec<Spanned<IpAddr>> {
+fn read_addresses(reader: &mut Reader<'_>, value: &Value<'_>, what: &str) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     for text in reader.strings(value, what).unwrap_or_default() {
         match text.value.parse::<IpAddr>() {
             Ok(address) if address.to_canonical() == address && !address.is_unspecified() => {
-                addresses.push(Spanned::new(address, text.span));
+                addresses.push(address);
             }
             _ => {
                 let message = format!("\"{}\" is no address that a node can have", text.value);

@@ -1,13 +1,11 @@
 //! The sections of a policy file.
 
-use jsonc_parser::ast::{Object, Value};
-
 use super::rules;
 use super::target::prefix;
 use super::{Policy, Selector};
 use crate::Dialect;
 use crate::diagnostic::{Diagnostic, Findings};
-use crate::json::{self, Reader, name_span};
+use crate::json::{self, Object, Reader, Value};
 use crate::source::{Source, Spanned};
 
 /// A section that is Tailscale's and not ours to enforce, and the shape it must have.
@@ -72,12 +70,12 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
             "hosts" => policy.hosts = hosts(reader, value),
             unsupported if UNSUPPORTED.contains(&unsupported) => {
                 let message = format!("\"{unsupported}\" is not supported: leaving it out could admit more");
-                reader.error(name_span(property), message);
+                reader.error(property.span, message);
             }
             other => {
                 let shape = NOT_ENFORCED.iter().find(|(name, _)| *name == other).map(|(_, shape)| *shape);
                 shape_check(reader, other, value, shape);
-                policy.not_enforced.push(Spanned::new(other.to_string(), name_span(property)));
+                policy.not_enforced.push(Spanned::new(other.to_string(), property.span));
             }
         }
     }
@@ -104,7 +102,7 @@ fn members(
     let Some(object) = reader.object(value, section) else { return Vec::new() };
     let mut all = Vec::new();
     for (name, property) in reader.entries(object) {
-        let span = name_span(property);
+        let span = property.span;
         let bare = name.strip_prefix(prefix);
         if bare.is_none_or(|bare| bare.is_empty() || bare == "*") {
             let error =
@@ -125,7 +123,7 @@ fn hosts(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<(Spanned<String>, ip
     let Some(object) = reader.object(value, "hosts") else { return Vec::new() };
     let mut all = Vec::new();
     for (name, property) in reader.entries(object) {
-        let span = name_span(property);
+        let span = property.span;
         if !matches!(Selector::parse(name), Ok(Selector::Host(_))) {
             let help = "a host's name must not look like an address, a login or a tag: or group: name";
             let error = Diagnostic::error(reader.source, span, format!("\"{name}\" is no name for a host"));

@@ -1,6 +1,5 @@
 //! Entries of acls, grants and tests.
 
-use jsonc_parser::ast::{Object, ObjectProp, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -9,7 +8,7 @@ use super::{Action, Destination, Rule, Selector, Test, TestTarget, ports};
 use crate::Dialect;
 use crate::diagnostic::Diagnostic;
 use crate::interval::Intervals;
-use crate::json::{Reader, name_span};
+use crate::json::{Kind, Member, Object, Reader, Value};
 use crate::source::{Span, Spanned};
 
 type Service = (Option<u8>, Intervals<u16>);
@@ -34,10 +33,6 @@ pub(super) fn list<T>(
 
 fn complain(reader: &mut Reader<'_>, span: Span, problem: Malformed) {
     reader.findings.push(Diagnostic::error(reader.source, span, problem.message).maybe_help(problem.help));
-}
-
-fn object_span(object: &Object<'_>) -> Span {
-    Span { start: object.range.start, end: object.range.end }
 }
 
 /// What acls and grants have in common.
@@ -78,7 +73,7 @@ fn parts(
             }
             "src" | "users" | "dst" | "ports" => {
                 let both = if matches!(name, "src" | "users") { "src and users" } else { "dst and ports" };
-                reader.error(name_span(property), format!("{both} are the same field: give one"));
+                reader.error(property.span, format!("{both} are the same field: give one"));
             }
             "proto" => parts.protocol = reader.string(value, "proto"),
             "ip" => parts.ip = reader.strings(value, "ip"),
@@ -92,12 +87,11 @@ fn parts(
 
 /// A field that narrows a rule and that is not supported: dropping it would admit more.
 /// An empty one narrows nothing.
-fn unsupported(reader: &mut Reader<'_>, name: &str, property: &ObjectProp<'_>) -> bool {
-    if matches!(&property.value, Value::Array(array) if array.elements.is_empty()) {
+fn unsupported(reader: &mut Reader<'_>, name: &str, property: &Member<'_>) -> bool {
+    if matches!(&property.value.kind, Kind::Array(elements) if elements.is_empty()) {
         return true;
     }
-    reader
-        .error(name_span(property), format!("\"{name}\" is not supported: leaving it out could admit more"));
+    reader.error(property.span, format!("\"{name}\" is not supported: leaving it out could admit more"));
     false
 }
 
@@ -147,7 +141,7 @@ fn required<T>(
 ) -> Option<T> {
     // A field of the wrong type was complained about already.
     if field.is_none() && object.get(name).is_none() {
-        reader.error(object_span(object), format!("{what} has no \"{name}\""));
+        reader.error(object.span, format!("{what} has no \"{name}\""));
     }
     field
 }
@@ -199,7 +193,7 @@ pub(super) fn acl(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect
         .iter()
         .filter_map(|word| acl_destination(reader, word, protocol.flatten(), dialect))
         .collect();
-    let span = object_span(object);
+    let span = object.span;
     Some(Rule {
         span,
         name: parts.name,
@@ -265,7 +259,7 @@ pub(super) fn grant(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Diale
     let services: Vec<Service> = ip.iter().filter_map(|word| service(reader, word, dialect)).collect();
     let destinations =
         targets.into_iter().map(|selector| Destination { selector, services: services.clone() }).collect();
-    let span = object_span(object);
+    let span = object.span;
     Some(Rule {
         span,
         name: parts.name,
@@ -304,7 +298,7 @@ pub(super) fn test(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialec
     let source = required(reader, object, source, "src", "the test")?;
     let source = selector(reader, &source.value, source.span, dialect);
     let protocol = proto(reader, protocol.as_ref(), dialect)?;
-    let span = object_span(object);
+    let span = object.span;
     if accept.is_empty() && deny.is_empty() {
         let warning = Diagnostic::warning(reader.source, span, "the test tests nothing: no accept, no deny");
         reader.findings.push(warning);
