@@ -26,6 +26,9 @@ pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Act
         }
         reason => {
             count_reason(reason, headers.length, direction);
+            if reason == Reason::DenyRule {
+                count(RULE_COUNTERS.get_ptr_mut(outcome.rule), headers.length);
+            }
             match reason.action() {
                 Action::Pass => Action::Pass,
                 Action::Drop => {

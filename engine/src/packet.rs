@@ -88,6 +88,14 @@ impl<'a> Packet<'a> {
         self.length as usize
     }
 
+    /// Whether what follows `offset` is longer than any packet on a wire: the stack has merged
+    /// packets, and their length field says 0 (BIG TCP, kernel commit 09f3d1a3a52c).
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn is_merged(&self, offset: usize) -> bool {
+        self.length() - offset > 0xffff
+    }
+
     /// The `N` bytes at `offset`: one check for a whole header.
     #[inline(always)]
     #[must_use]

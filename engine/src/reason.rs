@@ -104,6 +104,7 @@ reasons! {
     52 IcmpFamily "icmp_family" Drop "ICMP over IPv6, or ICMPv6 over IPv4.";
     53 FragmentOverlap "fragment_overlap" Drop "A fragment that overlaps the one before it.";
     54 FragmentOrder "fragment_order" Drop "A fragment that leaves a gap behind the one before it.";
+    55 MappedAddress "mapped_address" Drop "IPv6 with an IPv4-mapped address, which belongs on no wire.";
 
     64 LookupFailed "lookup_failed" Drop "A table look-up that cannot miss did. Please report it.";
     65 FlowTableFull "flow_table_full" Drop "The kernel could not store the flow.";

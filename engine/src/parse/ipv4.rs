@@ -36,7 +36,10 @@ pub(super) fn parse(packet: &Packet, offset: usize, headers: &mut Headers) -> Re
     if header < HEADER {
         return Err(Reason::IpHeaderLength);
     }
-    let total = usize::from(total);
+    let total = match usize::from(total) {
+        0 if packet.is_merged(offset) => packet.length() - offset,
+        total => total,
+    };
     if total < header || total > packet.length() - offset {
         return Err(Reason::IpLength);
     }

@@ -1,6 +1,7 @@
 //! IPv6 (RFC 8200), with a bounded walk over its extension headers.
 
 use super::{Headers, set_fragment};
+use crate::layout::Address;
 use crate::packet::recall;
 use crate::{Packet, Reason};
 
@@ -22,7 +23,14 @@ pub(super) fn parse(packet: &Packet, offset: usize, headers: &mut Headers) -> Re
     headers.destination = fixed.words(24);
     headers.protocol = fixed.byte(6);
     headers.hop_limit = fixed.byte(7);
-    let total = HEADER + usize::from(fixed.be16(4));
+    // Tables and flows hold IPv4 addresses in this form (RFC 4942 section 2.2: drop them).
+    if is_mapped(&headers.source) || is_mapped(&headers.destination) {
+        return Err(Reason::MappedAddress);
+    }
+    let total = match usize::from(fixed.be16(4)) {
+        0 if packet.is_merged(offset) => packet.length() - offset,
+        payload => HEADER + payload,
+    };
     if total > packet.length() - offset {
         return Err(Reason::IpLength);
     }
@@ -33,6 +41,12 @@ pub(super) fn parse(packet: &Packet, offset: usize, headers: &mut Headers) -> Re
         walk(packet, headers)?;
     }
     Ok(())
+}
+
+/// Whether an address is an IPv4 address in IPv6's form (RFC 4291 section 2.5.5.2).
+#[inline(always)]
+const fn is_mapped(address: &Address) -> bool {
+    address[0] | address[1] == 0 && address[2] == 0xffff_u32.to_be()
 }
 
 /// Whether there is anything to walk over, or no upper layer at all.

@@ -3,6 +3,8 @@
 mod ethernet;
 mod ipv4;
 mod ipv6;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use crate::layout::Address;
