@@ -55,6 +55,11 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 pub(crate) static LOST_EVENTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// One entry: ns that the fixed clock of tests has gone on since it was set. Other programs
+/// do not look here: the verifier removes it.
+#[map]
+static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Where a packet's case is worked on, for each CPU and direction. Programs of one direction
 /// do not interrupt each other on a CPU. Its contents the verifier does not follow, which
 /// keeps the ways through parser, decision and report from multiplying.
@@ -66,6 +71,12 @@ static CASES: PerCpuArray<Case> = PerCpuArray::with_max_entries(DIRECTIONS, 0);
 pub(crate) fn case(direction: Direction) -> Option<&'static mut Case> {
     // SAFETY: this CPU's own element, used by one program at a time. All zeros is a valid case.
     CASES.get_ptr_mut(direction.index()).map(|case| unsafe { &mut *case })
+}
+
+/// The clock of tests.
+#[inline(always)]
+fn fixed_clock() -> u64 {
+    settings::fixed_clock() + CLOCK.get(0).copied().unwrap_or(0)
 }
 
 /// The engine's environment over the maps.
@@ -116,7 +127,7 @@ impl Environment for Maps {
     #[inline(always)]
     fn flow_time(&self) -> u64 {
         if settings::features() & FEATURE_FIXED_CLOCK != 0 {
-            return settings::fixed_clock();
+            return fixed_clock();
         }
         // SAFETY: the helper has no preconditions.
         unsafe { bpf_ktime_get_coarse_ns() }
@@ -124,7 +135,7 @@ impl Environment for Maps {
     #[inline(always)]
     fn boot_time(&self) -> u64 {
         if settings::features() & FEATURE_FIXED_CLOCK != 0 {
-            return settings::fixed_clock();
+            return fixed_clock();
         }
         // SAFETY: the helper has no preconditions.
         unsafe { bpf_ktime_get_boot_ns() }
