@@ -244,6 +244,41 @@ fn an_expired_rule_is_absent_and_so_is_a_node() {
 }
 
 #[test]
+fn a_deny_of_everybody_stops_addresses_that_nobody_knows() {
+    let rule =
+        |action, src, dst| format!(r#"{{"action": "{action}", "src": ["{src}"], "dst": ["{dst}:22"]}}"#);
+    let inventory =
+        r#"{"nodes": [{"name": "n1", "addresses": ["100.64.0.1", "fd7a::1"], "tags": ["tag:a"]}]}"#;
+    let at = |first: String, second: String, source: &str, destination: &str, direction| {
+        let policy = format!(r#"{{"acls": [{first}, {second}], "tagOwners": {{"tag:a": []}}}}"#);
+        let (ruleset, inventory) = load(&policy, inventory);
+        let program = compile(&ruleset, &inventory, "n1", Limits::default()).unwrap();
+        let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+        let probe = Probe { source, destination, protocol: 6, port: 22 };
+        let found = evaluate(&environment(&program.tables, 0), direction, &probe);
+        let node = inventory.node("n1").unwrap();
+        assert_eq!(reason(reference::judge(&ruleset, &inventory, node, direction, &probe, 0)), found.reason);
+        (found.reason, found.rule.map(|rule| program.rules[rule as usize]))
+    };
+    let (ingress, egress) = (Direction::Ingress, Direction::Egress);
+    for (stranger, prefix, own) in
+        [("10.9.9.9", "10.0.0.0/8", "100.64.0.1"), ("2001:db8::9", "2001:db8::/32", "fd7a::1")]
+    {
+        let admit = rule("accept", prefix, "tag:a");
+        let deny = rule("deny", "*", "tag:a");
+        assert_eq!(at(deny.clone(), admit.clone(), stranger, own, ingress), (Reason::DenyRule, Some(0)));
+        assert_eq!(at(admit, deny, stranger, own, ingress), (Reason::Rule, Some(0)));
+        let admit = rule("accept", "tag:a", prefix);
+        let deny = rule("deny", "tag:a", "*");
+        assert_eq!(at(deny.clone(), admit.clone(), own, stranger, egress), (Reason::DenyRule, Some(0)));
+        assert_eq!(at(admit, deny, own, stranger, egress), (Reason::Rule, Some(0)));
+        // To admit everybody is to admit whom the inventory knows.
+        let all = rule("accept", "*", "*");
+        assert_eq!(at(all.clone(), all, stranger, own, ingress), (Reason::UnknownAddress, None));
+    }
+}
+
+#[test]
 fn more_expiring_rules_than_the_kernel_walks_are_refused() {
     let chain = |length: u64| {
         let rules: Vec<_> = (1..=length).map(|end| ("accept", Some(end))).collect();

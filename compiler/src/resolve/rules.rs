@@ -13,11 +13,28 @@ use crate::service::Service;
 use crate::source::{Span, Spanned};
 use crate::suggest;
 
-/// Which side of a rule a selector stands on; `*` means different things.
+/// Which side of a rule a selector stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Side {
     Source,
     Destination,
+}
+
+/// Where a selector stands: `*` means different things on the two sides, and in a deny.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    side: Side,
+    action: Action,
+}
+
+impl Place {
+    fn source(action: Action) -> Self {
+        Self { side: Side::Source, action }
+    }
+
+    fn destination(action: Action) -> Self {
+        Self { side: Side::Destination, action }
+    }
 }
 
 /// A selector that means nothing: why, and what to do.
@@ -34,7 +51,7 @@ struct Resolver<'a> {
     groups: HashMap<&'a str, Vec<&'a str>>,
     hosts: HashMap<&'a str, ipnet::IpNet>,
     tags: HashMap<&'a str, Span>,
-    known: HashMap<(Selector, Side), Result<SelectorId, Unresolved>>,
+    known: HashMap<(Selector, Option<Place>), Result<SelectorId, Unresolved>>,
     selectors: Vec<Selected>,
     services: Vec<Service>,
     known_services: HashMap<Service, ServiceId>,
@@ -156,8 +173,9 @@ impl Resolver<'_> {
             "neither acls nor grants: everything is allowed, as Tailscale does",
         );
         self.findings.push(warning);
-        let mut select = |side| self.select(&Selector::Any, side).into_iter().collect::<Vec<_>>();
-        let (sources, destinations) = (select(Side::Source), select(Side::Destination));
+        let mut select = |place| self.select(&Selector::Any, place).into_iter().collect::<Vec<_>>();
+        let (sources, destinations) =
+            (select(Place::source(Action::Accept)), select(Place::destination(Action::Accept)));
         let service = self.service(Service::new(None, crate::interval::Intervals::all(), false));
         let destinations = destinations.into_iter().map(|id| (id, service)).collect();
         Rule {
@@ -177,10 +195,10 @@ impl Resolver<'_> {
         };
         let mut blocks = Vec::new();
         let sources: Vec<_> =
-            rule.sources.iter().filter_map(|source| self.used(source, Side::Source)).collect();
+            rule.sources.iter().filter_map(|source| self.used(source, Place::source(rule.action))).collect();
         let mut destinations = Vec::new();
         for destination in rule.destinations.iter().filter(|destination| !own(destination)) {
-            if let Some(id) = self.used(&destination.selector, Side::Destination) {
+            if let Some(id) = self.used(&destination.selector, Place::destination(rule.action)) {
                 destinations.extend(self.services(destination, rule.action).map(|service| (id, service)));
             }
         }
@@ -192,7 +210,9 @@ impl Resolver<'_> {
             let services: Vec<_> =
                 own.iter().flat_map(|own| self.services(own, rule.action).collect::<Vec<_>>()).collect();
             for login in self.own_users(rule) {
-                let Ok(user) = self.select(&Selector::User(login), Side::Source) else { continue };
+                let Ok(user) = self.select(&Selector::User(login), Place::source(rule.action)) else {
+                    continue;
+                };
                 let destinations = services.iter().map(|service| (user, *service)).collect();
                 blocks.push(Block { sources: vec![user], destinations });
             }
@@ -254,8 +274,8 @@ impl Resolver<'_> {
     }
 
     /// A selector at its place in a rule: an unknown one is an error there, an empty one a warning.
-    fn used(&mut self, selector: &Spanned<Selector>, side: Side) -> Option<SelectorId> {
-        match self.select(&selector.value, side) {
+    fn used(&mut self, selector: &Spanned<Selector>, place: Place) -> Option<SelectorId> {
+        match self.select(&selector.value, place) {
             Ok(id) => {
                 if self.selectors[id.0 as usize].set.is_empty() {
                     let message = format!("{} matches nobody in the inventory", selector.value);
@@ -265,7 +285,7 @@ impl Resolver<'_> {
             }
             Err(mut unresolved) => {
                 if self.dialect == Dialect::Tailscale && unresolved.message.contains("not found") {
-                    let before = match side {
+                    let before = match place.side {
                         Side::Source => "src=".to_string(),
                         Side::Destination => format!("dst=\"{}\": ", selector.value),
                     };
@@ -277,35 +297,28 @@ impl Resolver<'_> {
         }
     }
 
-    fn select(&mut self, selector: &Selector, side: Side) -> Result<SelectorId, Unresolved> {
-        let key = (selector.clone(), side);
+    fn select(&mut self, selector: &Selector, place: Place) -> Result<SelectorId, Unresolved> {
+        // Only these mean different things in different places.
+        let placed = matches!(selector, Selector::Any | Selector::Autogroup(_));
+        let key = (selector.clone(), placed.then_some(place));
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }
-        // Only these mean different things on the two sides.
-        let other = match side {
-            Side::Source => Side::Destination,
-            Side::Destination => Side::Source,
-        };
-        let sided = matches!(selector, Selector::Any | Selector::Autogroup(_));
-        let result = match self.known.get(&(selector.clone(), other)) {
-            Some(known) if !sided => known.clone(),
-            _ => self.set(selector, side).map(|set| {
-                self.selectors.push(Selected { label: selector.to_string(), set });
-                SelectorId(self.selectors.len() as u32 - 1)
-            }),
-        };
+        let result = self.set(selector, place).map(|set| {
+            self.selectors.push(Selected { label: selector.to_string(), set });
+            SelectorId(self.selectors.len() as u32 - 1)
+        });
         self.known.insert(key, result.clone());
         result
     }
 
-    fn set(&self, selector: &Selector, side: Side) -> Result<AddressSet, Unresolved> {
+    fn set(&self, selector: &Selector, place: Place) -> Result<AddressSet, Unresolved> {
         let not_found = |kind: &str, name: &str, help: Option<String>| Unresolved {
             message: format!("{kind} not found: \"{name}\""),
             help,
         };
         Ok(match selector {
-            Selector::Any => self.everyone(side),
+            Selector::Any => self.everyone(place),
             Selector::AnyTag => self.directory.tagged(),
             Selector::Tag(name) => {
                 if !self.tags.contains_key(name.as_str()) {
@@ -327,7 +340,7 @@ impl Resolver<'_> {
                 Some(unresolved) => return Err(unresolved),
                 None => self.directory.users([login.as_str()]),
             },
-            Selector::Autogroup(autogroup) => self.autogroup(*autogroup, side)?,
+            Selector::Autogroup(autogroup) => self.autogroup(*autogroup, place.side)?,
             Selector::Prefix(net) => AddressSet::from_prefixes([net]),
             Selector::Host(name) => match self.hosts.get(name.as_str()) {
                 Some(net) => AddressSet::from_prefixes([net]),
@@ -349,18 +362,19 @@ impl Resolver<'_> {
         known.or_else(|| Some("name its address in hosts".into()))
     }
 
-    /// `*`. In our dialect whoever the inventory knows, and what they route; a route to
-    /// everything (an exit node) makes nobody a source.
-    fn everyone(&self, side: Side) -> AddressSet {
-        match (self.dialect, side) {
-            (Dialect::Bulkhead, Side::Source) => {
+    /// `*`. To admit, in our dialect: whoever the inventory knows, and what they route; a route
+    /// to everything (an exit node) makes nobody a source. To deny: every address, so that no
+    /// later rule about a prefix admits past it somebody whom the inventory does not know.
+    fn everyone(&self, Place { side, action }: Place) -> AddressSet {
+        match (self.dialect, side, action) {
+            (_, _, Action::Deny) | (Dialect::Tailscale, Side::Destination, _) => AddressSet::all(),
+            (Dialect::Bulkhead, Side::Source, _) => {
                 self.directory.everyone().union(&self.directory.routes(false))
             }
-            (Dialect::Bulkhead, Side::Destination) => {
+            (Dialect::Bulkhead, Side::Destination, _) => {
                 self.directory.everyone().union(&self.directory.routes(true))
             }
-            (Dialect::Tailscale, Side::Source) => tailscale_ranges().union(&self.directory.routes(false)),
-            (Dialect::Tailscale, Side::Destination) => AddressSet::all(),
+            (Dialect::Tailscale, Side::Source, _) => tailscale_ranges().union(&self.directory.routes(false)),
         }
     }
 
@@ -381,11 +395,11 @@ impl Resolver<'_> {
     }
 
     fn test(&mut self, test: &policy::Test) -> Option<Test> {
-        let source = self.used(&test.source, Side::Source);
+        let source = self.used(&test.source, Place::source(Action::Accept));
         let mut targets = Vec::new();
         for (admitted, list) in [(true, &test.accept), (false, &test.deny)] {
             for target in list {
-                if let Some(destination) = self.used(&target.selector, Side::Destination) {
+                if let Some(destination) = self.used(&target.selector, Place::destination(Action::Accept)) {
                     let location = Location::new(&self.policy.source, target.selector.span);
                     targets.push(TestTarget { destination, port: target.port, admitted, location });
                 }
