@@ -1,3 +1,4 @@
-//! End-to-end tests, and the laboratory that they and the demo stand in.
+//! End-to-end tests, the laboratory that they and the demo stand in, and packets to test with.
 
 pub mod lab;
+pub mod packets;

@@ -1,0 +1,230 @@
+//! An endless, reproducible sequence of packets for one world.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+
+use bulkhead_compiler::evaluate::{environment, evaluate};
+use bulkhead_compiler::reference::Probe;
+use bulkhead_engine::Reason;
+use bulkhead_engine::layout::Direction;
+use bulkhead_engine::memory::Memory;
+use bulkhead_engine::parse::protocol;
+use fastrand::Rng;
+
+use super::build::{Ip, ethernet, ethertype, icmp, icmp_protocol};
+use super::conversation::error;
+use super::damage::{adorn, corrupt, split};
+use super::{Conversation, World};
+
+/// Conversations that go on at the same time.
+const LIVE: usize = 24;
+/// Tries to find a tuple that the tables admit.
+const TRIES: usize = 40;
+
+const PORTS: [u16; 10] = [22, 22, 80, 443, 443, 8080, 53, 9100, 0, 65_535];
+const PROTOCOLS: [u8; 8] = [6, 6, 6, 17, 17, 132, 1, 47];
+
+/// An IPv4 address as IPv6 sockets write it; on the wire it has no business.
+const MAPPED: IpAddr = IpAddr::V6(Ipv4Addr::new(100, 64, 0, 2).to_ipv6_mapped());
+
+/// A packet as an interface hands it over, and which way it goes.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Seen from the node.
+    pub direction: Direction,
+    /// From the link header on, if the interface has one.
+    pub bytes: Vec<u8>,
+}
+
+/// Makes packets.
+pub struct Generator<'a> {
+    rng: Rng,
+    world: &'a World,
+    environment: Memory<'a>,
+    is_ethernet: bool,
+    live: Vec<(Conversation, u32)>,
+    /// Fragments that are still to be sent.
+    fragments: VecDeque<(Direction, Ip)>,
+}
+
+impl<'a> Generator<'a> {
+    /// Packets for a world; the same seed makes the same ones.
+    #[must_use]
+    pub fn new(world: &'a World, seed: u64, is_ethernet: bool) -> Self {
+        let environment = environment(&world.program.tables, 0);
+        let (live, fragments) = Default::default();
+        Self { rng: Rng::with_seed(seed), world, environment, is_ethernet, live, fragments }
+    }
+
+    /// The next packet.
+    pub fn next_frame(&mut self) -> Frame {
+        if self.live.len() < LIVE || self.rng.u8(..32) == 0 {
+            let conversation = self.open();
+            let slot = self.rng.usize(..LIVE);
+            match self.live.get_mut(slot) {
+                Some(old) => *old = (conversation, 0),
+                None => self.live.push((conversation, 0)),
+            }
+        }
+        let (direction, packet) = self.packet();
+        let mut bytes = packet.bytes();
+        if self.rng.u8(..8) == 0 {
+            corrupt(&mut self.rng, &mut bytes);
+        }
+        if self.is_ethernet {
+            bytes = self.frame(&bytes);
+            if self.rng.u8(..32) == 0 {
+                corrupt(&mut self.rng, &mut bytes);
+            }
+        }
+        Frame { direction, bytes }
+    }
+
+    fn packet(&mut self) -> (Direction, Ip) {
+        if self.rng.u8(..3) != 0
+            && let Some(fragment) = self.fragments.pop_front()
+        {
+            return fragment;
+        }
+        let (direction, mut packet) = match self.rng.u8(..20) {
+            0 => self.stray(),
+            1 | 2 => self.error(),
+            _ => self.talk(),
+        };
+        if self.rng.u8(..6) == 0 {
+            adorn(&mut self.rng, &mut packet);
+        }
+        if self.rng.u8(..24) == 0 {
+            let parts = split(&mut self.rng, &packet);
+            self.fragments.extend(parts.into_iter().map(|part| (direction, part)));
+        }
+        (direction, packet)
+    }
+
+    fn address(&mut self) -> IpAddr {
+        self.world.addresses[self.rng.usize(..self.world.addresses.len())]
+    }
+
+    /// Another address of the same family.
+    fn address_like(&mut self, other: IpAddr) -> IpAddr {
+        loop {
+            let address = self.address();
+            if address.is_ipv4() == other.is_ipv4() {
+                return address;
+            }
+        }
+    }
+
+    /// Some tuple; mostly one that the tables admit.
+    fn tuple(&mut self) -> Conversation {
+        let direction = if self.rng.bool() { Direction::Ingress } else { Direction::Egress };
+        let local = if self.rng.u8(..16) == 0 {
+            self.address()
+        } else {
+            self.world.locals[self.rng.usize(..self.world.locals.len())]
+        };
+        let remote = self.address_like(local);
+        let (initiator, responder) = match direction {
+            Direction::Ingress => (remote, local),
+            Direction::Egress => (local, remote),
+        };
+        let mut protocol = PROTOCOLS[self.rng.usize(..PROTOCOLS.len())];
+        let mut ports = (self.rng.u16(32_768..), PORTS[self.rng.usize(..PORTS.len())]);
+        if protocol == protocol::ICMP {
+            protocol = icmp_protocol(initiator.is_ipv4());
+            ports.1 = 0;
+        }
+        Conversation { initiator, responder, ports, protocol, direction }
+    }
+
+    fn open(&mut self) -> Conversation {
+        let mut conversation = self.tuple();
+        for _ in 0..if self.rng.u8(..5) == 0 { 0 } else { TRIES } {
+            let probe = Probe {
+                source: conversation.initiator,
+                destination: conversation.responder,
+                protocol: conversation.protocol,
+                port: conversation.ports.1,
+            };
+            if evaluate(&self.environment, conversation.direction, &probe).reason == Reason::Rule {
+                break;
+            }
+            conversation = self.tuple();
+        }
+        conversation
+    }
+
+    fn talk(&mut self) -> (Direction, Ip) {
+        let index = self.rng.usize(..self.live.len());
+        let (conversation, step) = &mut self.live[index];
+        let forward = if *step == 0 { self.rng.u8(..8) != 0 } else { self.rng.bool() };
+        let mut packet = conversation.packet(&mut self.rng, forward, *step);
+        let mut direction = conversation.direction(forward);
+        *step += 1;
+        match self.rng.u8(..64) {
+            // The wrong way round, or somebody else's.
+            0 => direction = direction.opposite(),
+            1 => packet.source = self.address_like(packet.destination),
+            2 if packet.source.is_ipv6() => packet.source = MAPPED,
+            _ => {}
+        }
+        (direction, packet)
+    }
+
+    /// An ICMP error about a conversation, or about nothing.
+    fn error(&mut self) -> (Direction, Ip) {
+        let index = self.rng.usize(..self.live.len());
+        let (conversation, _) = self.live[index];
+        let forward = self.rng.bool();
+        let sender = if forward { conversation.initiator } else { conversation.responder };
+        let other = if forward { conversation.responder } else { conversation.initiator };
+        let router = if self.rng.bool() { other } else { self.address_like(sender) };
+        let packet = if self.rng.u8(..8) == 0 {
+            let garbage: Vec<u8> = (0..self.rng.usize(..64)).map(|_| self.rng.u8(..)).collect();
+            error(&mut self.rng, router, sender, &garbage)
+        } else {
+            conversation.error_about(&mut self.rng, forward, router)
+        };
+        (conversation.direction(!forward), packet)
+    }
+
+    /// Something else: neighbour discovery, other ICMP, any protocol.
+    fn stray(&mut self) -> (Direction, Ip) {
+        let mut conversation = self.tuple();
+        let v4 = conversation.initiator.is_ipv4();
+        let direction = conversation.direction;
+        let kind = match self.rng.u8(..4) {
+            0 => {
+                conversation.protocol = self.rng.u8(..);
+                return (direction, conversation.packet(&mut self.rng, true, 0));
+            }
+            1 => 133 + self.rng.u8(..5),
+            _ => self.rng.u8(..),
+        };
+        let message = icmp(kind, 0, [0; 4], &[0; 16]);
+        // ICMP of the other family as well, now and then.
+        let number = icmp_protocol(v4 != (self.rng.u8(..8) == 0));
+        let (source, destination) = (conversation.initiator, conversation.responder);
+        let mut packet = Ip::new(source, destination, number, message);
+        packet.hop_limit = if self.rng.bool() { 255 } else { 64 };
+        (direction, packet)
+    }
+
+    /// An Ethernet frame around a packet: with tags, and now and then of another EtherType.
+    fn frame(&mut self, packet: &[u8]) -> Vec<u8> {
+        let count = match self.rng.u8(..12) {
+            0 => 1,
+            1 => 2,
+            2 => 3,
+            _ => 0,
+        };
+        let tags: Vec<u16> = (0..count).map(|_| [0x8100, 0x88a8, 0x9100][self.rng.usize(..3)]).collect();
+        let ethertype = match self.rng.u8(..32) {
+            0 => 0x0806,
+            1 => [0x88cc, 0x8809, 0x8863, 0x0800, 0x86dd][self.rng.usize(..5)],
+            2 => self.rng.u16(..),
+            _ => ethertype(packet),
+        };
+        ethernet(&tags, ethertype, packet)
+    }
+}

@@ -1,0 +1,205 @@
+//! A random small policy and inventory, and one node's tables.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use bulkhead_compiler::compile::{Limits, Program, compile};
+use bulkhead_compiler::diagnostic::Findings;
+use bulkhead_compiler::inventory::{self, Inventory, Network};
+use bulkhead_compiler::resolve::{Ruleset, resolve};
+use bulkhead_compiler::source::Source;
+use bulkhead_compiler::{Dialect, policy};
+use bulkhead_engine::layout::Leaf;
+use fastrand::Rng;
+
+const ENDS: [&str; 13] = [
+    "*",
+    "tag:*",
+    "tag:a",
+    "tag:b",
+    "tag:c",
+    "group:g",
+    "u1@x.y",
+    "autogroup:member",
+    "autogroup:tagged",
+    "10.1.0.0/16",
+    "host",
+    "100.64.0.2",
+    "fd7a:115c:a1e0::/48",
+];
+const PORTS: [&str; 6] = ["*", "22", "80-443", "443", "22,8080", "1-65535"];
+const PROTOCOLS: [&str; 7] = ["", "", "tcp", "udp", "sctp", "icmp", "47"];
+const ROUTES: [&str; 5] = ["10.1.0.0/16", "10.1.2.0/24", "2001:db8:1::/48", "0.0.0.0/0", "::/0"];
+/// Seconds, on the clock of the tests.
+const ENDINGS: [u64; 4] = [50, 100, 150, 250];
+
+/// Addresses in and around every world.
+const ADDRESSES: [&str; 20] = [
+    "100.64.0.1",
+    "100.64.0.2",
+    "100.64.0.3",
+    "100.64.0.4",
+    "100.64.0.9",
+    "10.1.0.0",
+    "10.1.2.7",
+    "10.2.0.0",
+    "192.168.7.1",
+    "8.8.8.8",
+    "255.255.255.255",
+    "fd7a:115c:a1e0::1",
+    "fd7a:115c:a1e0::2",
+    "fd7a:115c:a1e0::3",
+    "fd7a:115c:a1e0::4",
+    "fd7a:115c:a1e0::9",
+    "2001:db8:1::1",
+    "2001:db8:2::1",
+    "fe80::1",
+    "::",
+];
+
+/// A policy, an inventory and what one node makes of them.
+#[derive(Debug)]
+pub struct World {
+    /// The policy's text.
+    pub policy: String,
+    /// The inventory's text.
+    pub inventory_text: String,
+    /// The rules in order.
+    pub ruleset: Ruleset,
+    /// Who exists.
+    pub inventory: Inventory,
+    /// The node that the tables are for.
+    pub node: String,
+    /// Its tables; deadlines are ns from 0.
+    pub program: Program,
+    /// Addresses worth a packet.
+    pub addresses: Vec<IpAddr>,
+    /// Those of them that are the node's own or in its routes.
+    pub locals: Vec<IpAddr>,
+}
+
+impl World {
+    /// The world of a seed.
+    ///
+    /// # Panics
+    /// If the texts are not valid, or cannot be compiled: both are bugs.
+    #[must_use]
+    pub fn random(rng: &mut Rng) -> Self {
+        let (policy_text, inventory_text) = (policy_text(rng), inventory_text(rng));
+        let node = format!("n{}", rng.u8(1..=4));
+        Self::new(policy_text, inventory_text, &node)
+    }
+
+    /// The world of these texts.
+    ///
+    /// # Panics
+    /// If they are not valid, or cannot be compiled.
+    #[must_use]
+    pub fn new(policy_text: String, inventory_text: String, node: &str) -> Self {
+        let mut findings = Findings::default();
+        let inventory = inventory::parse(&Source::new("inventory", &inventory_text), &mut findings);
+        let policy = policy::parse(&Source::new("policy", &policy_text), Dialect::Bulkhead, &mut findings);
+        let Some((inventory, policy)) = inventory.zip(policy) else {
+            panic!("{findings}\n{policy_text}\n{inventory_text}");
+        };
+        let ruleset = resolve(&policy, &inventory, Dialect::Bulkhead, Network::Overlay, &mut findings);
+        assert!(!findings.has_errors(), "{findings}\n{policy_text}\n{inventory_text}");
+        let program = compile(&ruleset, &inventory, node, Limits::default())
+            .unwrap_or_else(|error| panic!("{error}\n{policy_text}\n{inventory_text}"));
+        let addresses: Vec<IpAddr> = ADDRESSES.iter().filter_map(|address| address.parse().ok()).collect();
+        let mut locals = addresses.clone();
+        let held = inventory.node(node);
+        locals.retain(|address| {
+            held.is_some_and(|node| {
+                node.addresses.contains(address) || node.routes.iter().any(|route| route.contains(address))
+            })
+        });
+        let node = node.to_owned();
+        Self { policy: policy_text, inventory_text, ruleset, inventory, node, program, addresses, locals }
+    }
+
+    /// Cuts one address off, as `quarantine` does: by a store into the running tables.
+    pub fn quarantine(&mut self, rng: &mut Rng) {
+        let tables = &mut self.program.tables;
+        if rng.bool() && !tables.exact6.is_empty() {
+            let index = rng.usize(..tables.exact6.len());
+            tables.exact6[index].1 = tables.exact6[index].1.with_quarantine(true);
+            return;
+        }
+        // Some single address that has a leaf of its own, if there is one.
+        let slots = tables.trie.iter_mut().skip(256).flatten();
+        let mut leaves: Vec<&mut Leaf> =
+            slots.filter(|leaf| leaf.as_block().is_none() && leaf.0 != 0).take(64).collect();
+        if let Some(leaf) = rng.choice(&mut leaves) {
+            **leaf = leaf.with_quarantine(true);
+        }
+    }
+}
+
+fn one_of<'a>(rng: &mut Rng, choices: &[&'a str]) -> &'a str {
+    choices[rng.usize(..choices.len())]
+}
+
+/// RFC 3339 of some second from the epoch.
+fn ending(rng: &mut Rng) -> String {
+    let seconds = ENDINGS[rng.usize(..ENDINGS.len())];
+    format!("1970-01-01T00:{:02}:{:02}Z", seconds / 60, seconds % 60)
+}
+
+fn list(rng: &mut Rng, port: Option<&str>) -> String {
+    let mut items = Vec::new();
+    for _ in 0..rng.usize(1..3) {
+        let item = one_of(rng, &ENDS);
+        items.push(match port {
+            Some(port) if item.contains("::/") => format!("\"[fd7a:115c:a1e0::3]:{port}\""),
+            Some(port) => format!("\"{item}:{port}\""),
+            None => format!("\"{item}\""),
+        });
+    }
+    items.join(", ")
+}
+
+fn policy_text(rng: &mut Rng) -> String {
+    let mut text = String::from("{\"acls\": [\n");
+    for _ in 0..rng.usize(1..8) {
+        let protocol = one_of(rng, &PROTOCOLS);
+        let port = if matches!(protocol, "icmp" | "47") { "*" } else { one_of(rng, &PORTS) };
+        let action = if rng.u8(..10) < 7 { "accept" } else { "deny" };
+        let (from, to) = (list(rng, None), list(rng, Some(port)));
+        let _ = write!(text, "{{\"action\": \"{action}\", \"src\": [{from}], \"dst\": [{to}]");
+        if !protocol.is_empty() {
+            let _ = write!(text, ", \"proto\": \"{protocol}\"");
+        }
+        if rng.u8(..4) == 0 {
+            let _ = write!(text, ", \"expires\": \"{}\"", ending(rng));
+        }
+        text.push_str("},\n");
+    }
+    text.push_str("], \"grants\": [\n");
+    for _ in 0..rng.usize(..3) {
+        let ip = one_of(rng, &["*", "22", "tcp:80-443", "udp:53", "icmp:*", "sctp:*"]);
+        let (from, to) = (one_of(rng, &ENDS), one_of(rng, &ENDS));
+        let _ = writeln!(text, "{{\"src\": [\"{from}\"], \"dst\": [\"{to}\"], \"ip\": [\"{ip}\"]}},");
+    }
+    text + r#"], "groups": {"group:g": ["u1@x.y", "u3@x.y"]}, "hosts": {"host": "192.168.7.0/24"},
+        "tagOwners": {"tag:a": [], "tag:b": [], "tag:c": []}}"#
+}
+
+fn inventory_text(rng: &mut Rng) -> String {
+    let mut text = String::from("{\"nodes\": [\n");
+    for index in 1..=4 {
+        let owner = match rng.u8(..3) {
+            0 => format!("\"user\": \"u{}@x.y\"", rng.u8(1..=3)),
+            _ => format!("\"tags\": [\"{}\"]", one_of(rng, &["tag:a", "tag:b", "tag:c"])),
+        };
+        let route = if rng.u8(..4) == 0 { format!("\"{}\"", one_of(rng, &ROUTES)) } else { String::new() };
+        let expires =
+            if rng.u8(..5) == 0 { format!(", \"expires\": \"{}\"", ending(rng)) } else { String::new() };
+        let _ = writeln!(
+            text,
+            "{{\"name\": \"n{index}\", \"addresses\": [\"100.64.0.{index}\", \"fd7a:115c:a1e0::{index}\"], \
+             {owner}, \"routes\": [{route}]{expires}}},"
+        );
+    }
+    text + r#"], "users": [{"login": "u1@x.y", "roles": ["admin"]}, {"login": "u2@x.y"}, {"login": "u3@x.y"}]}"#
+}

@@ -1,0 +1,241 @@
+//! The programs in the kernel against the same engine on the host: packets of a
+//! structure-aware generator over random policies, run through both in the same order, with
+//! the same clock. Everything is compared: verdict, reason, rule, headers, the flow found,
+//! counters, events, aggregates.
+//!
+//! `BULKHEAD_PACKETS=10000000 cargo test --release -p bulkhead-tests --test differential` runs
+//! more; `BULKHEAD_SEED` repeats a failure (the seed is in its message).
+
+mod kernel;
+
+use bulkhead::kernel::Kind;
+use bulkhead_compiler::reference::{self, Probe, Verdict};
+use bulkhead_engine::layout::Direction;
+use bulkhead_engine::memory::Memory;
+use bulkhead_engine::{Case, Packet, Reason, decide};
+use bulkhead_tests::packets::build::hex;
+use bulkhead_tests::packets::{Frame, Generator, World};
+use fastrand::Rng;
+use kernel::ledger::Ledger;
+use kernel::{Kernel, Program, SHORTEST, ample, blank_case};
+
+/// Packets that one generation is given.
+const PACKETS_A_WORLD: u64 = 12_500;
+/// Packets between two steps of the clock, and two looks at the ring.
+const BATCH: u64 = 400;
+const MILLISECOND: u64 = 1_000_000;
+
+fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(value) => value.parse().unwrap_or_else(|_| panic!("{name}={value}: not a number")),
+        Err(_) => default,
+    }
+}
+
+/// Both sides, and where they are.
+struct Pair<'a> {
+    kernel: Kernel,
+    memory: Memory<'a>,
+    /// The host's case of each direction; parts of the packet before stay in it, as in the kernel.
+    cases: [Case; 2],
+    ledger: Ledger,
+    name: String,
+}
+
+impl<'a> Pair<'a> {
+    fn new(world: &'a World, kind: Kind, audit: bool, name: String) -> Self {
+        let tables = &world.program.tables;
+        let kernel = Kernel::new(tables, kind, audit, ample());
+        let memory = kernel.memory(tables);
+        let ledger = Ledger::new(tables.rules, audit);
+        Self { kernel, memory, cases: [blank_case(); 2], ledger, name }
+    }
+
+    fn set_clock(&mut self, now: u64) {
+        self.kernel.set_clock(now);
+        self.memory.settings.fixed_clock = now;
+    }
+
+    /// Runs a packet through both; returns the reason.
+    fn compare(&mut self, program: Program, bytes: &[u8]) -> Reason {
+        let direction = program.direction();
+        let case = &mut self.cases[direction.index() as usize];
+        decide(&self.memory, &Packet::new(bytes), direction, case);
+        let action = self.kernel.run(program, bytes);
+        let found = self.kernel.case(direction);
+        let reason = case.outcome.reason;
+        assert!(
+            found == *case && action == self.kernel.action(reason),
+            "{}, {program:?}, clock {} ns\npacket {}\nkernel {action:?} {found:#?}\nhost   {case:#?}",
+            self.name,
+            self.memory.settings.fixed_clock,
+            hex(bytes),
+        );
+        self.ledger.enter(case, direction);
+        reason
+    }
+}
+
+/// The program that a packet is given to, one of two at ingress; none if the kernel would
+/// refuse to run it.
+fn program_of(rng: &mut Rng, direction: Direction, packet: &[u8]) -> Option<Program> {
+    let mut programs = Program::ALL;
+    rng.shuffle(&mut programs);
+    programs.into_iter().find(|program| program.direction() == direction && program.takes(packet))
+}
+
+/// How often each reason was met, all told.
+struct Tally([u64; bulkhead_engine::REASONS as usize]);
+
+impl Tally {
+    fn add(&mut self, reason: Reason) {
+        self.0[reason as usize] += 1;
+    }
+
+    /// Prints the counts. A long enough run must have met what needs a state to be reached.
+    fn check(&self) {
+        for reason in Reason::ALL {
+            println!("{:>9} {}", self.0[*reason as usize], reason.name());
+        }
+        let rare = [
+            Reason::Reply,
+            Reason::IcmpError,
+            Reason::Fragment,
+            Reason::AuditReply,
+            Reason::DenyRule,
+            Reason::Quarantined,
+            Reason::FlowExpired,
+            Reason::FlowRevoked,
+            Reason::FragmentOverlap,
+            Reason::FragmentOrder,
+        ];
+        if self.0.iter().sum::<u64>() >= 100_000 {
+            rare.iter().for_each(|reason| assert_ne!(self.0[*reason as usize], 0, "never {reason:?}"));
+        }
+    }
+}
+
+#[test]
+fn the_kernel_decides_as_the_engine_does() {
+    let packets = setting("BULKHEAD_PACKETS", 500_000);
+    let first_seed = setting("BULKHEAD_SEED", 1);
+    let mut tally = Tally([0; _]);
+    let mut done = 0;
+    for seed in first_seed.. {
+        for kind in [Kind::BareIp, Kind::Ethernet] {
+            let count = PACKETS_A_WORLD.min(packets - done);
+            if count == 0 {
+                println!("{done} packets, no difference");
+                return tally.check();
+            }
+            run_world(seed, kind, count, &mut tally);
+            done += count;
+        }
+    }
+}
+
+fn run_world(seed: u64, kind: Kind, count: u64, tally: &mut Tally) {
+    let mut rng = Rng::with_seed(seed);
+    let mut world = World::random(&mut rng);
+    if rng.u8(..4) == 0 {
+        world.quarantine(&mut rng);
+    }
+    let audit = rng.u8(..4) == 0;
+    let mut pair = Pair::new(&world, kind, audit, format!("BULKHEAD_SEED={seed}, {kind:?}, audit {audit}"));
+    let mut generator = Generator::new(&world, rng.u64(..), kind == Kind::Ethernet);
+    let mut now = 1000 * MILLISECOND;
+    for index in 0..count {
+        if index % BATCH == 0 {
+            // Less than a flow's time is written in, more than some time-outs.
+            now += [1, 300, 1000, 2500, 6000, 20_000][rng.usize(..6)] * MILLISECOND;
+            pair.set_clock(now);
+            pair.ledger.check_events(&mut pair.kernel);
+        }
+        let (program, bytes) = loop {
+            let Frame { direction, bytes } = generator.next_frame();
+            if let Some(program) = program_of(&mut rng, direction, &bytes) {
+                break (program, bytes);
+            }
+        };
+        tally.add(pair.compare(program, &bytes));
+    }
+    pair.ledger.check(&mut pair.kernel);
+}
+
+/// Packets cut at every byte, with their lengths left as they were.
+#[test]
+fn every_truncation_is_decided_alike() {
+    let world = World::random(&mut Rng::with_seed(3));
+    for kind in [Kind::BareIp, Kind::Ethernet] {
+        let mut pair = Pair::new(&world, kind, false, format!("truncation, {kind:?}"));
+        let mut generator = Generator::new(&world, 5, kind == Kind::Ethernet);
+        for _ in 0..64 {
+            let Frame { direction, bytes } = generator.next_frame();
+            for length in SHORTEST..=bytes.len() {
+                let cut = &bytes[..length];
+                let programs = Program::ALL.into_iter();
+                for program in programs.filter(|it| it.direction() == direction && it.takes(cut)) {
+                    pair.compare(program, cut);
+                }
+            }
+            pair.ledger.check_events(&mut pair.kernel);
+        }
+        pair.ledger.check(&mut pair.kernel);
+    }
+}
+
+/// First packets, without flows: compiled tables and the whole decision = rule by rule.
+#[test]
+fn first_packets_are_decided_as_the_rules_read() {
+    for seed in 0..60 {
+        let world = World::random(&mut Rng::with_seed(seed));
+        let mut rng = Rng::with_seed(seed);
+        for _ in 0..2000 {
+            compare_with_reference(&world, &mut rng, seed);
+        }
+    }
+}
+
+fn compare_with_reference(world: &World, rng: &mut Rng, seed: u64) {
+    use bulkhead_tests::packets::build::{Ip, echo, icmp_protocol, sctp, tcp, udp};
+    let mut address = || world.addresses[rng.usize(..world.addresses.len())];
+    let (source, mut destination) = (address(), address());
+    while destination.is_ipv4() != source.is_ipv4() {
+        destination = address();
+    }
+    let port = [22, 80, 443, 8080, 53, 0, 65_535][rng.usize(..7)];
+    let ports = (50_000, port);
+    let (protocol, payload) = match rng.u8(..5) {
+        0 => (6, tcp(ports, 2, &[])),
+        1 => (17, udp(ports, &[])),
+        2 => (132, sctp(ports, 1, &[0; 16])),
+        3 => (icmp_protocol(source.is_ipv4()), echo(source.is_ipv4(), false, 9)),
+        _ => (47, vec![0; 4]),
+    };
+    let packet = Ip::new(source, destination, protocol, payload).bytes();
+    let direction = if rng.bool() { Direction::Ingress } else { Direction::Egress };
+    let now = [0, 60, 120, 300][rng.usize(..4)] * 1_000 * MILLISECOND;
+    let probe = Probe { source, destination, protocol, port };
+    let node = world.inventory.node(&world.node).expect("the world's node");
+    let wanted = reference::judge(&world.ruleset, &world.inventory, node, direction, &probe, now);
+    let environment = bulkhead_compiler::evaluate::environment(&world.program.tables, now);
+    let mut case = Case::UNKNOWN;
+    decide(&environment, &Packet::new(&packet), direction, &mut case);
+    let expected: &[Reason] = match wanted {
+        Verdict::Allow(_) => &[Reason::Rule],
+        Verdict::Deny(_) => &[Reason::DenyRule],
+        // What could be a reply is refused as one.
+        Verdict::NoRule => &[Reason::NoRule, Reason::NoFlow],
+        // Known to the tables if some rule about other things names it.
+        Verdict::Unknown => &[Reason::UnknownAddress, Reason::NoRule, Reason::NoFlow],
+        Verdict::NotLocal => &[Reason::NotLocal],
+    };
+    let rule = world.program.rules.get(case.outcome.rule as usize).copied();
+    assert!(
+        expected.contains(&case.outcome.reason) && rule == wanted.rule(),
+        "seed {seed}: {direction:?} {probe:?} at {now}: {wanted:?}, decided {:?}\n{}\n{}",
+        case.outcome,
+        world.policy,
+        world.inventory_text,
+    );
+}

@@ -1,0 +1,247 @@
+//! The kernel's side of the packet tests: one generation that is attached to nothing, run by
+//! BPF_PROG_TEST_RUN, with everything that it leaves behind open to look at.
+#![allow(dead_code, reason = "each test uses a part")]
+
+pub mod ledger;
+pub mod sys;
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use aya::maps::{HashMap, Map, RingBuf};
+use aya::programs::{TestRun as _, TestRunOptions};
+use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Specification};
+use bulkhead_engine::layout::{
+    AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
+    FEATURE_IPV6_LPM, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Settings, TIMEOUTS, Timeouts,
+};
+use bulkhead_engine::memory::{Memory, Tables};
+use bulkhead_engine::{Action, Case, REASONS, Reason};
+
+/// The smallest packet that BPF_PROG_TEST_RUN takes: what it holds for an Ethernet header.
+pub const SHORTEST: usize = 14;
+/// The longest: a page less head- and tailroom, rounded down.
+pub const LONGEST: usize = 3000;
+/// The interface that programs see under test: the loopback device.
+pub const INTERFACE: u32 = 1;
+/// The number of the generation under test.
+pub const GENERATION: u32 = 7;
+/// The zone of the interface under test.
+pub const ZONE: u16 = 3;
+/// Short ones, all different, so that a wrong one shows.
+pub const SHORT_TIMEOUTS: Timeouts = {
+    let mut timeouts = [0; TIMEOUTS];
+    let mut state = 0;
+    while state < TIMEOUTS {
+        timeouts[state] = 4 + 3 * state as u16;
+        state += 1;
+    }
+    Timeouts(timeouts)
+};
+
+/// One of the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Program {
+    XdpIngress,
+    TcIngress,
+    TcEgress,
+}
+
+impl Program {
+    pub const ALL: [Self; 3] = [Self::XdpIngress, Self::TcIngress, Self::TcEgress];
+
+    pub fn direction(self) -> Direction {
+        match self {
+            Self::XdpIngress | Self::TcIngress => Direction::Ingress,
+            Self::TcEgress => Direction::Egress,
+        }
+    }
+
+    /// Whether BPF_PROG_TEST_RUN takes a packet for this program. It gives a classifier no IP
+    /// packet without a whole fixed header, told by where the EtherType of a frame is.
+    pub fn takes(self, packet: &[u8]) -> bool {
+        let shortest = match (self, packet.get(12..14)) {
+            (Self::TcIngress | Self::TcEgress, Some([0x08, 0x00])) => 14 + 20,
+            (Self::TcIngress | Self::TcEgress, Some([0x86, 0xdd])) => 14 + 40,
+            _ => SHORTEST,
+        };
+        (shortest..=LONGEST).contains(&packet.len())
+    }
+}
+
+/// Keeps this thread on one CPU, whose number it returns: per-CPU maps are read there, and
+/// packets follow each other without migration.
+pub fn stay_on_this_cpu() -> usize {
+    let cpu = rustix::thread::sched_getcpu();
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    rustix::thread::sched_setaffinity(None, &set).expect("pinning the thread to its CPU");
+    cpu
+}
+
+/// Sizes that nothing in a test exceeds.
+pub fn ample() -> Capacity {
+    Capacity { unreplied: 32_768, established: 32_768, aggregates: 16_384, event_bytes: 1 << 20 }
+}
+
+/// A generation under test.
+pub struct Kernel {
+    generation: Generation,
+    /// Of the interface.
+    kind: Kind,
+    cases: OwnedFd,
+    reasons: OwnedFd,
+    rules: OwnedFd,
+    rule_count: u32,
+    audit: bool,
+    cpus: usize,
+    cpu: usize,
+}
+
+impl Kernel {
+    /// Builds the generation. The calling thread must stay on its CPU.
+    pub fn new(tables: &Tables, kind: Kind, audit: bool, capacity: Capacity) -> Self {
+        let cpu = stay_on_this_cpu();
+        let interface = Interface { name: "lo".to_owned(), index: INTERFACE, kind };
+        let timeouts = SHORT_TIMEOUTS;
+        let fixed_clock = Some(0);
+        let specification =
+            Specification { number: GENERATION, tables, audit, timeouts, capacity, fixed_clock };
+        let mut generation = Generation::build(&specification, &[(interface, ZONE)], None)
+            .unwrap_or_else(|error| panic!("these tests need root and a kernel with BPF: {error}"));
+        let mut own = |name| own_fd(generation.map_mut(name).expect("a map of the object"));
+        let [cases, reasons, rules] = ["CASES", "REASON_COUNTERS", "RULE_COUNTERS"].map(&mut own);
+        let cpus = aya::util::nr_cpus().expect("the number of CPUs");
+        Self { generation, kind, cases, reasons, rules, rule_count: tables.rules, audit, cpus, cpu }
+    }
+
+    /// The engine's environment for the same settings, on the host.
+    pub fn memory<'a>(&self, tables: &'a Tables) -> Memory<'a> {
+        let lpm = if tables.prefixes6.is_empty() { 0 } else { FEATURE_IPV6_LPM };
+        let audit = if self.audit { FEATURE_AUDIT } else { 0 };
+        let interface = match self.kind {
+            Kind::Ethernet => INTERFACE_ETHERNET,
+            Kind::BareIp => INTERFACE_BARE_IP,
+        };
+        let settings = Settings {
+            fixed_clock: 0,
+            generation: GENERATION,
+            features: lpm | audit | FEATURE_FIXED_CLOCK,
+            locals: tables.locals,
+            remotes: tables.remotes,
+            timeouts: SHORT_TIMEOUTS,
+            zone: ZONE,
+            interface,
+            reserved: [0; 5],
+        };
+        Memory::new(tables, settings)
+    }
+
+    /// Sets the clock, ns.
+    pub fn set_clock(&mut self, now: u64) {
+        let map = self.generation.map_mut("CLOCK").expect("a map of the object");
+        let mut clock = aya::maps::Array::<_, u64>::try_from(map).expect("an array");
+        clock.set(0, now, 0).expect("setting the clock");
+    }
+
+    /// What a program must do for a reason: audit mode lets all pass but the quarantined.
+    pub fn action(&self, reason: Reason) -> Action {
+        if self.audit && reason != Reason::Quarantined { Action::Pass } else { reason.action() }
+    }
+
+    /// Runs a program on a packet: what becomes of it.
+    pub fn run(&mut self, program: Program, packet: &[u8]) -> Action {
+        const XDP_DROP: u32 = 1;
+        const XDP_PASS: u32 = 2;
+        const TC_SHOT: u32 = 2;
+        const TCX_NEXT: u32 = u32::MAX;
+        let options = TestRunOptions { data_in: Some(packet), ..TestRunOptions::default() };
+        let result = match program {
+            Program::XdpIngress => self.generation.xdp("lo").expect("XDP").test_run(options),
+            Program::TcIngress => {
+                self.generation.classifier("lo", "tc_ingress").expect("TC").test_run(options)
+            }
+            Program::TcEgress => self.generation.classifier("lo", "tc_egress").expect("TC").test_run(options),
+        };
+        let value = result.unwrap_or_else(|error| panic!("{program:?}, {} bytes: {error}", packet.len()));
+        match (program, value.return_value) {
+            (Program::XdpIngress, XDP_PASS) => Action::Pass,
+            (Program::XdpIngress, XDP_DROP) => Action::Drop,
+            (Program::TcIngress | Program::TcEgress, TCX_NEXT) => Action::Pass,
+            (Program::TcIngress | Program::TcEgress, TC_SHOT) => Action::Drop,
+            (_, other) => panic!("{program:?} returned {other}"),
+        }
+    }
+
+    /// What the last packet of a direction was made of and why it was decided so.
+    pub fn case(&self, direction: Direction) -> Case {
+        self.own_value(&self.cases, direction.index())
+    }
+
+    /// The counters of this CPU by direction and reason: index `direction × REASONS + reason`.
+    pub fn reasons(&self) -> Vec<Counter> {
+        (0..DIRECTIONS * REASONS).map(|index| self.own_value(&self.reasons, index)).collect()
+    }
+
+    /// The counters of this CPU by rule.
+    pub fn rules(&self) -> Vec<Counter> {
+        (0..self.rule_count).map(|index| self.own_value(&self.rules, index)).collect()
+    }
+
+    /// This CPU's value in a per-CPU array.
+    fn own_value<T: sys::Layout>(&self, map: &OwnedFd, index: u32) -> T {
+        let stride = size_of::<T>().next_multiple_of(8);
+        let mut values = vec![0; stride * self.cpus];
+        sys::lookup(map, &index.to_ne_bytes(), &mut values);
+        sys::read(&values[stride * self.cpu..][..size_of::<T>()])
+    }
+
+    /// Takes the events out of the ring.
+    pub fn events(&mut self) -> Vec<Event> {
+        let map = self.generation.map_mut("EVENTS").expect("a map of the object");
+        let mut ring = RingBuf::try_from(map).expect("a ring");
+        let mut events = Vec::new();
+        while let Some(item) = ring.next() {
+            events.push(sys::read(&item));
+        }
+        events
+    }
+
+    /// The aggregates in use.
+    pub fn aggregates(&mut self) -> Vec<(AggregateKey, AggregateValue)> {
+        let table = self.aggregate_table();
+        let entries = table.iter().map(|entry| entry.expect("an aggregate"));
+        entries.map(|(key, value)| (sys::read(&key), sys::read(&value))).collect()
+    }
+
+    /// Empties the aggregates: the next drop of every kind makes an event again.
+    pub fn forget_aggregates(&mut self) {
+        let mut table = self.aggregate_table();
+        let keys: Vec<_> = table.keys().map(|key| key.expect("a key")).collect();
+        keys.iter().for_each(|key| table.remove(key).expect("removing an aggregate"));
+    }
+
+    fn aggregate_table(&mut self) -> HashMap<&mut aya::maps::MapData, AggregateKeyBytes, AggregateBytes> {
+        let map = self.generation.map_mut("AGGREGATES_0").expect("a map of the object");
+        HashMap::try_from(map).expect("a hash map")
+    }
+
+    /// Drops that nothing else tells of.
+    pub fn lost(&mut self) -> u64 {
+        let map = self.generation.map_mut("LOST_EVENTS").expect("a map of the object");
+        let lost = aya::maps::PerCpuArray::<_, u64>::try_from(map).expect("a per-CPU array");
+        lost.get(&0, 0).expect("the lost-event counter").iter().sum()
+    }
+}
+
+type AggregateKeyBytes = [u8; size_of::<AggregateKey>()];
+type AggregateBytes = [u8; size_of::<AggregateValue>()];
+
+fn own_fd(map: &Map) -> OwnedFd {
+    let (Map::PerCpuArray(data) | Map::Array(data)) = map else { panic!("neither array nor per-CPU array") };
+    data.fd().as_fd().try_clone_to_owned().expect("another descriptor")
+}
+
+/// A host's case before the first packet: as the kernel's, all zeros.
+pub fn blank_case() -> Case {
+    sys::read(&[0; size_of::<Case>()])
+}
