@@ -38,6 +38,11 @@ pub enum Command {
     Run(commands::run::Run),
     Status(commands::status::Status),
     Watch(commands::watch::Watch),
+    Apply(commands::apply::Apply),
+    Confirm(commands::apply::Confirm),
+    Rollback(commands::apply::Rollback),
+    Quarantine(commands::quarantine::Quarantine),
+    Release(commands::quarantine::Release),
     Detach(commands::detach::Detach),
     Tunnel(commands::tunnel::Tunnel),
 }

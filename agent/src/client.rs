@@ -4,17 +4,29 @@ use std::io;
 use std::path::Path;
 
 use anyhow::Context as _;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+
+use crate::exit::Usage;
+use crate::paths::Paths;
 
 /// Asks the agent; `None` if none is running.
 ///
 /// # Errors
 /// If the agent refuses, or its answer breaks off.
 pub async fn ask(socket: &Path, method: Method, path: &str) -> anyhow::Result<Option<Response<Incoming>>> {
+    send(socket, method, path, Bytes::new()).await
+}
+
+async fn send(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> anyhow::Result<Option<Response<Incoming>>> {
     let stream = match UnixStream::connect(socket).await {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
@@ -25,13 +37,21 @@ pub async fn ask(socket: &Path, method: Method, path: &str) -> anyhow::Result<Op
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("talking to the agent")?;
     tokio::spawn(connection);
-    let request =
-        Request::builder().method(method).uri(path).header("host", "agent").body(Empty::<Bytes>::new())?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "agent")
+        .header("content-type", "application/json")
+        .body(Full::new(body))?;
     let response = sender.send_request(request).await.context("asking the agent")?;
     if response.status() != StatusCode::OK {
         let status = response.status();
         let words = response.into_body().collect().await.context("reading the agent's refusal")?.to_bytes();
-        anyhow::bail!("the agent refused ({status}): {}", String::from_utf8_lossy(&words));
+        let words = String::from_utf8_lossy(&words);
+        if status == StatusCode::BAD_REQUEST {
+            return Err(Usage(words.into_owned()).into());
+        }
+        anyhow::bail!("the agent refused ({status}): {words}");
     }
     Ok(Some(response))
 }
@@ -43,6 +63,24 @@ pub async fn ask(socket: &Path, method: Method, path: &str) -> anyhow::Result<Op
 pub async fn read<T: serde::de::DeserializeOwned>(response: Response<Incoming>) -> anyhow::Result<T> {
     let bytes = response.into_body().collect().await.context("reading the agent's answer")?.to_bytes();
     serde_json::from_slice(&bytes).context("the agent's answer is not understood; is it of another version?")
+}
+
+/// Sends a command to the agent, which must be running, and reads its answer.
+///
+/// # Errors
+/// If none runs, it refuses, or its answer is not what it should be.
+pub fn command<T: serde::de::DeserializeOwned>(
+    paths: &Paths,
+    path: &str,
+    request: &impl serde::Serialize,
+) -> anyhow::Result<T> {
+    let body = Bytes::from(serde_json::to_vec(request)?);
+    block_on(async {
+        let response = send(&paths.socket, Method::POST, path, body).await?.with_context(|| {
+            format!("no agent listens at {}; start one with `bulkhead run`", paths.socket.display())
+        })?;
+        read(response).await
+    })
 }
 
 /// A runtime for one command.

@@ -37,7 +37,8 @@ pub struct Loaded {
     pub findings: Findings,
 }
 
-fn read(path: &Path) -> Result<Source, Usage> {
+/// Reads a file.
+pub fn read(path: &Path) -> Result<Source, Usage> {
     let text = std::fs::read(path)
         .map_err(|error| Usage(format!("cannot read {}: {error}; name an existing file", path.display())))?;
     let text = String::from_utf8(text)
@@ -48,9 +49,12 @@ fn read(path: &Path) -> Result<Source, Usage> {
 /// Loads both files. What is wrong in them is among the findings; only a file that cannot be
 /// read at all is an error here.
 pub fn load(policy: &Path, inventory: Option<&Path>, dialect: Dialect) -> Result<Loaded, Usage> {
+    Ok(load_sources(read(policy)?, inventory.map(read).transpose()?, dialect))
+}
+
+/// [`load`] for files that have been read.
+pub fn load_sources(policy_source: Source, inventory_source: Option<Source>, dialect: Dialect) -> Loaded {
     let mut findings = Findings::default();
-    let policy_source = read(policy)?;
-    let inventory_source = inventory.map(read).transpose()?;
     let policy = policy::parse(&policy_source, dialect, &mut findings);
     let inventory = match &inventory_source {
         Some(source) => inventory::parse(source, &mut findings),
@@ -62,7 +66,7 @@ pub fn load(policy: &Path, inventory: Option<&Path>, dialect: Dialect) -> Result
         .map(|(policy, inventory)| resolve(policy, inventory, dialect, Network::Overlay, &mut findings));
     findings.sort();
     let sources = std::iter::once(policy_source).chain(inventory_source).collect();
-    Ok(Loaded { sources, policy, inventory, ruleset, findings })
+    Loaded { sources, policy, inventory, ruleset, findings }
 }
 
 /// Loads both files for a command that needs them whole. `None` if there is an error in them,

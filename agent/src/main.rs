@@ -3,8 +3,10 @@
 mod cli;
 mod client;
 mod commands;
+mod config;
 mod daemon;
 mod diagnostics;
+mod duration;
 mod exit;
 mod input;
 mod paths;

@@ -19,9 +19,16 @@ pub struct Paths {
     pub state: PathBuf,
     /// Links and maps.
     pub pins: Pins,
+    is_default: bool,
 }
 
 impl Paths {
+    /// Whether the instance is the one that is alone on its machine.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.is_default
+    }
+
     /// The places of an instance.
     ///
     /// # Errors
@@ -37,6 +44,7 @@ impl Paths {
             if instance == DEFAULT_INSTANCE { PathBuf::from(base) } else { Path::new(base).join(instance) }
         };
         Ok(Self {
+            is_default: instance == DEFAULT_INSTANCE,
             socket: below("/run/bulkhead").join("agent.sock"),
             state: below("/var/lib/bulkhead"),
             pins: Pins::new(&Path::new(BPFFS).join("bulkhead"), instance),

@@ -1,10 +1,12 @@
 //! One module a command.
 
+pub mod apply;
 pub mod check;
 pub mod compile;
 pub mod detach;
 pub mod eval;
 pub mod explain;
+pub mod quarantine;
 pub mod run;
 pub mod status;
 pub mod tunnel;
@@ -23,6 +25,11 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Answer> {
         Command::Run(command) => command.run(&cli.global),
         Command::Status(command) => command.run(&cli.global),
         Command::Watch(command) => command.run(&cli.global),
+        Command::Apply(command) => command.run(&cli.global),
+        Command::Confirm(command) => command.run(&cli.global),
+        Command::Rollback(command) => command.run(&cli.global),
+        Command::Quarantine(command) => command.run(&cli.global),
+        Command::Release(command) => command.run(&cli.global),
         Command::Detach(command) => command.run(&cli.global),
         Command::Tunnel(command) => command.run(),
     }

@@ -1,49 +1,38 @@
 //! `bulkhead run`: the agent in the foreground.
 
-use bulkhead_compiler::compile::{Limits, compile};
+use std::path::PathBuf;
 
 use crate::cli::Global;
-use crate::daemon::{self, Plan};
+use crate::config::{Config, HookChoice, Managed, Mode};
+use crate::daemon::{self, Setup, Target};
 use crate::exit::{Answer, Usage};
-use crate::input::{self, Files};
 use crate::paths::Paths;
 
 /// Enforces a policy on interfaces, and tells of every drop. Enforcement goes on when the
-/// agent ends; `bulkhead detach` ends it.
+/// agent ends; `bulkhead detach` ends it. Flags override the configuration file.
 #[derive(Debug, clap::Args)]
 pub struct Run {
-    #[command(flatten)]
-    files: Files,
+    /// The configuration. The default instance reads /etc/bulkhead/agent.toml if it is there.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The policy [default: /etc/bulkhead/policy.hujson].
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// The inventory [default: /etc/bulkhead/inventory.json].
+    #[arg(long, value_name = "FILE")]
+    inventory: Option<PathBuf>,
     /// The node that this host is.
     #[arg(long, value_name = "NAME")]
-    node: String,
-    /// An interface to enforce on; may be repeated.
-    #[arg(long = "interface", value_name = "IFACE", required = true)]
+    node: Option<String>,
+    /// An interface to enforce on; may be repeated. These take the place of the configuration's.
+    #[arg(long = "interface", value_name = "IFACE")]
     interfaces: Vec<String>,
-    /// What happens to packets that the policy does not admit.
-    #[arg(long, value_enum, default_value_t = Mode::Enforce)]
-    mode: Mode,
-    /// Where packets are seen at ingress on WireGuard and TUN interfaces.
-    #[arg(long, value_enum, default_value_t = HookChoice::Tcx)]
-    hook: HookChoice,
-}
-
-/// What happens to packets that the policy does not admit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Mode {
-    /// They are dropped.
-    Enforce,
-    /// They are reported and pass.
-    Audit,
-}
-
-/// Where packets are seen at ingress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum HookChoice {
-    /// TCX.
-    Tcx,
-    /// Generic XDP.
-    Xdp,
+    /// What happens to packets that the policy does not admit [default: enforce].
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+    /// Where packets are seen at ingress on WireGuard and TUN interfaces [default: tcx].
+    #[arg(long, value_enum)]
+    hook: Option<HookChoice>,
 }
 
 impl Run {
@@ -55,24 +44,39 @@ impl Run {
                 tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
             )
             .init();
-        let Some((ruleset, inventory)) = input::load_valid(&self.files, global.dialect, global.json)? else {
-            return Ok(Answer::No);
-        };
-        let program = compile(&ruleset, &inventory, &self.node, Limits::default())
-            .map_err(|error| Usage(error.to_string()))?;
-        daemon::run(Plan {
-            instance: global.instance.clone(),
-            paths: Paths::of(&global.instance)?,
-            node: self.node,
-            policy: self.files.policy.display().to_string(),
-            inventory_file: self.files.inventory.display().to_string(),
-            inventory,
-            ruleset,
-            program,
-            interfaces: self.interfaces,
-            xdp: self.hook == HookChoice::Xdp,
-            audit: self.mode == Mode::Audit,
+        daemon::run(self.setup(global)?, global.json)
+    }
+
+    fn setup(self, global: &Global) -> Result<Setup, Usage> {
+        let paths = Paths::of(&global.instance)?;
+        // Two instances on the same interfaces would be in each other's way.
+        let mut config = Config::read(self.config.as_deref(), paths.is_default())?;
+        if let Some(policy) = self.policy {
+            config.policy = policy;
+        }
+        if let Some(inventory) = self.inventory {
+            config.inventory = inventory;
+        }
+        if let Some(mode) = self.mode {
+            config.mode = mode;
+        }
+        if !self.interfaces.is_empty() {
+            let hook = self.hook.unwrap_or_default();
+            config.interfaces = self.interfaces.iter().map(|name| Managed::new(name, hook)).collect();
+        } else if let Some(hook) = self.hook {
+            config.interfaces.iter_mut().for_each(|managed| managed.hook = hook);
+        }
+        let node = self.node.or_else(|| config.node.clone()).ok_or_else(|| {
+            Usage("which node is this host? Name it by --node, or as `node` in agent.toml".to_owned())
         })?;
-        Ok(Answer::Yes)
+        if config.interfaces.is_empty() {
+            return Err(Usage(
+                "on which interfaces? Name them by --interface, or as [[interface]] in agent.toml; \
+                 `ip link` lists what is there"
+                    .to_owned(),
+            ));
+        }
+        let target = Target { node, dialect: global.dialect, table_memory: config.table_memory };
+        Ok(Setup { instance: global.instance.clone(), paths, target, config })
     }
 }

@@ -23,7 +23,7 @@ impl Status {
         })?;
         let status = match answered {
             Some(status) => status,
-            None => Answered::read(&global.instance, &paths.pins, None)?,
+            None => Answered::read(&global.instance, &paths, None)?,
         };
         if global.json {
             println!("{}", serde_json::to_string(&status)?);
@@ -38,17 +38,37 @@ fn print(status: &Answered) {
     match &status.agent {
         Some(agent) => {
             println!(
-                "instance {}: node {}, {} mode, generation {}, {} rules from {}",
-                status.instance, agent.node, agent.mode, agent.generation, agent.rules, agent.policy
+                "instance {}: {}, node {}, {} mode, generation {}, {} rules from {}",
+                status.instance,
+                status.state,
+                agent.node,
+                agent.mode.name(),
+                agent.generation,
+                agent.rules,
+                agent.policy
             );
             println!("agent: process {}", agent.pid);
+            if let Some(seconds) = agent.confirm_within {
+                println!("waits for `bulkhead confirm`: {seconds} s until the previous policy returns");
+            }
         }
         None if status.links.is_empty() => println!("instance {}: nothing is enforced", status.instance),
-        None => {
-            println!("instance {}: enforced without an agent; start one with `bulkhead run`", status.instance);
-        }
+        None => println!(
+            "instance {}: {} without an agent; start one with `bulkhead run`",
+            status.instance, status.state
+        ),
     }
-    status.links.iter().for_each(|(interface, hook)| println!("attached: {interface} {hook}"));
+    status.problems.iter().for_each(|problem| println!("problem: {problem}"));
+    for link in status.links.iter().filter(|link| link.index != 0) {
+        let generation = link.generation.map_or("unknown".to_owned(), |number| number.to_string());
+        println!("attached: {} {}, generation {generation}", link.interface, link.hook.name());
+    }
+    for quarantined in &status.quarantined {
+        let entry = &quarantined.entry;
+        let until = quarantined.until_time.as_ref().map(|time| format!(" until {time}")).unwrap_or_default();
+        let reason = entry.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        println!("quarantined: {} since {}{until}{reason}", entry.title(), quarantined.since_time);
+    }
     println!("flows: {} established, {} unreplied", status.established_flows, status.unreplied_flows);
     if let Some(agent) = &status.agent {
         let events = agent.events;
@@ -56,6 +76,11 @@ fn print(status: &Answered) {
             "drops told of: {} by events, {} by summaries, {} not at all; {} reports on disk, {} not written",
             events.events, events.aggregated, status.lost_events, events.written, events.unwritten
         );
+        for count in &agent.rule_counters {
+            let title = count.rule.name.clone().unwrap_or_else(|| format!("rule {}", count.rule.number));
+            let place = count.rule.position.as_deref().unwrap_or("");
+            println!("  {title:<31} {:>12} packets {:>15} bytes  {place}", count.packets, count.bytes);
+        }
     }
     for count in &status.reasons {
         println!(

@@ -13,25 +13,21 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bulkhead::kernel::Pins;
+use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 
-use super::pump::Shared;
+use super::enforcer::Enforcer;
 use super::status::{Agent, Status};
+use super::{cutoff, enforcer};
+use crate::exit::Usage;
 use crate::report::DropReport;
 
 /// What the socket answers from.
 pub struct Api {
-    /// The instance.
-    pub instance: String,
-    /// Its pins.
-    pub pins: Pins,
-    /// What does not change while the agent runs; its events are filled in.
-    pub agent: Agent,
-    /// Reports and counts.
-    pub shared: Arc<Shared>,
+    /// Makes changes, and knows what runs.
+    pub enforcer: Arc<Enforcer>,
     /// Told to detach.
     pub detach: mpsc::Sender<()>,
 }
@@ -58,32 +54,74 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> io::Result<()> {
         .route("/status", get(status))
         .route("/events", get(events))
         .route("/detach", post(detach))
+        .route("/apply", post(apply))
+        .route("/confirm", post(confirm))
+        .route("/rollback", post(rollback))
+        .route("/quarantine", post(quarantine))
+        .route("/release", post(release))
         .with_state(api);
     axum::serve(listener, router).await
 }
 
-async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
-    let events = *api.shared.pumped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let agent = Agent { events, ..api.agent.clone() };
-    match Status::read(&api.instance, &api.pins, Some(agent)) {
-        Ok(status) => Json(status).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+/// Works on a thread that may block, and answers in JSON: 400 for what the caller named wrongly,
+/// 500 for what the system refused.
+async fn blocking<T: Serialize + Send + 'static>(
+    api: Arc<Api>,
+    work: impl FnOnce(&Enforcer) -> anyhow::Result<T> + Send + 'static,
+) -> Response {
+    let enforcer = api.enforcer.clone();
+    let done = tokio::task::spawn_blocking(move || work(&enforcer)).await;
+    match done.map_err(anyhow::Error::from).flatten() {
+        Ok(answer) => Json(answer).into_response(),
+        Err(error) => {
+            let code =
+                if error.is::<Usage>() { StatusCode::BAD_REQUEST } else { StatusCode::INTERNAL_SERVER_ERROR };
+            (code, format!("{error:#}")).into_response()
+        }
     }
 }
 
+async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
+    blocking(api, |enforcer| {
+        let events = *enforcer.shared.pumped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let agent = Agent::of(enforcer, events)?;
+        Status::read(&enforcer.setup.instance, &enforcer.setup.paths, Some(agent))
+    })
+    .await
+}
+
 async fn detach(Extract(api): Extract<Arc<Api>>) -> Response {
-    let links = match bulkhead::kernel::detach(&api.pins) {
-        Ok(links) => links,
-        Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    };
-    // The agent ends after this answer; if it ends already, so much the better.
-    let _ = api.detach.try_send(());
-    Json(links).into_response()
+    let answer = blocking(api.clone(), |enforcer| enforcer.detach()).await;
+    if answer.status() == StatusCode::OK {
+        // The agent ends after this answer; if it ends already, so much the better.
+        let _ = api.detach.try_send(());
+    }
+    answer
+}
+
+async fn apply(Extract(api): Extract<Arc<Api>>, Json(request): Json<enforcer::Request>) -> Response {
+    blocking(api, move |enforcer| enforcer.apply(&request)).await
+}
+
+async fn confirm(Extract(api): Extract<Arc<Api>>) -> Response {
+    blocking(api, Enforcer::confirm).await
+}
+
+async fn rollback(Extract(api): Extract<Arc<Api>>) -> Response {
+    blocking(api, Enforcer::rollback).await
+}
+
+async fn quarantine(Extract(api): Extract<Arc<Api>>, Json(request): Json<cutoff::Request>) -> Response {
+    blocking(api, move |enforcer| enforcer.quarantine(&request)).await
+}
+
+async fn release(Extract(api): Extract<Arc<Api>>, Json(subject): Json<String>) -> Response {
+    blocking(api, move |enforcer| enforcer.release(&subject)).await
 }
 
 /// Reports as they come, one JSON object a line.
 async fn events(Extract(api): Extract<Arc<Api>>) -> Response {
-    let receiver = api.shared.reports.subscribe();
+    let receiver = api.enforcer.shared.reports.subscribe();
     Body::from_stream(futures_util::stream::unfold(receiver, next_line)).into_response()
 }
 

@@ -19,11 +19,33 @@ fn read(clock: libc::clockid_t) -> i128 {
     i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
 }
 
+/// A smaller difference than this is the time between two readings, not a change.
+const STEP: i128 = 1_000_000;
+
 impl BootClock {
     /// Reads both clocks.
     #[must_use]
     pub fn now() -> Self {
-        Self { booted: read(libc::CLOCK_REALTIME) - read(libc::CLOCK_BOOTTIME) }
+        // The reading least disturbed by whatever else the machine does counts.
+        let readings = (0..3).map(|_| {
+            let before = read(libc::CLOCK_BOOTTIME);
+            let wall = read(libc::CLOCK_REALTIME);
+            let after = read(libc::CLOCK_BOOTTIME);
+            (after - before, wall - (before + after) / 2)
+        });
+        Self { booted: readings.min().map_or(0, |(_, booted)| booted) }
+    }
+
+    /// Whether the wall clock was set between two readings. Slewing changes both clocks alike.
+    #[must_use]
+    pub fn was_set(&self, later: &Self) -> bool {
+        (self.booted - later.booted).abs() > STEP
+    }
+
+    /// Seconds by which the wall clock was set forward between two readings.
+    #[must_use]
+    pub fn seconds_until(&self, later: &Self) -> f64 {
+        (later.booted - self.booted) as f64 / 1e9
     }
 
     /// A time in ns since boot, as RFC 3339 in UTC with milliseconds.
@@ -43,9 +65,41 @@ impl BootClock {
     }
 }
 
+/// Nanoseconds since boot.
+#[must_use]
+pub fn boot_time() -> u64 {
+    u64::try_from(read(libc::CLOCK_BOOTTIME)).unwrap_or(0)
+}
+
+/// Nanoseconds since the Unix epoch.
+#[must_use]
+pub fn wall_time() -> u64 {
+    u64::try_from(read(libc::CLOCK_REALTIME)).unwrap_or(0)
+}
+
+/// Which boot this is.
+#[must_use]
+pub fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::BootClock;
+
+    #[test]
+    fn setting_the_wall_clock_is_noticed_and_reading_it_is_not() {
+        let clock = BootClock::now();
+        assert!(!clock.was_set(&BootClock::now()));
+        for by in [-3_600_000_000_000, 2_000_000] {
+            let later = BootClock { booted: clock.booted + by };
+            assert!(clock.was_set(&later));
+            // The same moment by the wall clock, later or earlier since boot.
+            let deadline = u64::try_from(clock.booted).unwrap() + 10_000_000_000_000;
+            assert_eq!(i128::from(later.deadline(deadline)), i128::from(clock.deadline(deadline)) - by);
+        }
+    }
 
     #[test]
     fn clocks_convert() {

@@ -1,121 +1,86 @@
-//! The agent: builds a generation, attaches it, and tells of its drops.
+//! The agent: enforces, tells of drops, and changes what is enforced when asked to.
 
 mod api;
 mod clock;
+mod counters;
+pub mod cutoff;
+pub mod enforcer;
+mod inputs;
 mod journal;
+mod live;
 mod names;
 mod pump;
+pub mod quarantine;
+mod setup;
+mod start;
 pub mod status;
+mod store;
+mod upkeep;
 
-use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead::kernel::{
-    Attached, Capacity, Generation, Hook, Interface, Kind, Pins, Specification, attach, attached_hooks,
-    check_support,
-};
-use bulkhead_compiler::compile::Program;
-use bulkhead_compiler::inventory::Inventory;
-use bulkhead_compiler::resolve::Ruleset;
-use bulkhead_engine::layout::{FlowState, TIMEOUTS, Timeouts};
+use bulkhead::kernel::{Attached, Interface, check_pinned_state, check_support};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::api::Api;
-use self::clock::BootClock;
+use self::enforcer::Enforcer;
+pub use self::inputs::Target;
+use self::inputs::{Files, Inputs};
 use self::journal::Journal;
-use self::names::Names;
-use self::pump::Shared;
-use self::status::Agent;
-use crate::paths::{BPFFS, Paths};
+pub use self::setup::Setup;
+use self::upkeep::Upkeep;
+use crate::diagnostics;
+use crate::exit::Answer;
+use crate::paths::BPFFS;
 
-/// What to enforce, and where.
-pub struct Plan {
-    /// The instance.
-    pub instance: String,
-    /// Its places.
-    pub paths: Paths,
-    /// The node.
-    pub node: String,
-    /// The policy's file.
-    pub policy: String,
-    /// The inventory's file.
-    pub inventory_file: String,
-    /// Who exists.
-    pub inventory: Inventory,
-    /// The rules.
-    pub ruleset: Ruleset,
-    /// The node's tables.
-    pub program: Program,
-    /// Interface names.
-    pub interfaces: Vec<String>,
-    /// Generic XDP at ingress on bare-IP interfaces, not TCX.
-    pub xdp: bool,
-    /// Report, and let pass.
-    pub audit: bool,
-}
-
-/// Seconds of silence that end a flow. TCP's is two hours and a bit (RFC 5382 REQ-5 asks for
-/// no less), since idle order sessions must live; UDP's are RFC 4787's and conntrack's.
-fn timeouts() -> Timeouts {
-    let mut seconds = [30; TIMEOUTS];
-    for (state, timeout) in [
-        (FlowState::TcpSyn, 60),
-        (FlowState::TcpEstablished, 43_200),
-        (FlowState::TcpClosing, 30),
-        (FlowState::UdpUnreplied, 60),
-        (FlowState::UdpReplied, 300),
-        (FlowState::Echo, 30),
-        (FlowState::SctpInit, 60),
-        (FlowState::SctpEstablished, 43_200),
-        (FlowState::SctpClosing, 30),
-    ] {
-        seconds[state as usize] = timeout;
-    }
-    Timeouts(seconds)
-}
-
-/// Zones without configuration: overlays share one, Ethernet interfaces another.
-fn zone(kind: Kind) -> u16 {
-    match kind {
-        Kind::BareIp => 1,
-        Kind::Ethernet => 2,
-    }
-}
-
-fn ingress_hooks(kind: Kind, xdp: bool) -> &'static [Hook] {
-    match (kind, xdp) {
-        (Kind::BareIp, false) => &[Hook::TcxIngress],
-        (Kind::BareIp, true) => &[Hook::XdpGeneric],
-        (Kind::Ethernet, _) => &[Hook::XdpNative, Hook::XdpGeneric],
-    }
-}
-
-/// Runs the agent until a signal or `detach`. Enforcement goes on after a signal.
+/// Runs the agent until a signal or `detach`. Enforcement goes on after a signal. The answer is
+/// no if the files do not hold.
 ///
 /// # Errors
 /// If the system refuses; then nothing has been attached or changed.
-pub fn run(plan: Plan) -> anyhow::Result<()> {
-    let interfaces: Vec<(Interface, u16)> = plan
-        .interfaces
-        .iter()
-        .map(|name| Interface::find(name).map(|interface| (interface.clone(), zone(interface.kind))))
-        .collect::<Result<_, _>>()?;
+pub fn run(setup: Setup, json: bool) -> anyhow::Result<Answer> {
+    let (policy, inventory) = setup.files();
+    let files = Files::read(&policy, &inventory)?;
+    let inputs = match Inputs::compile(files, setup.config.mode, &setup.target) {
+        Ok(inputs) => inputs,
+        Err(refused) => {
+            return match enforcer::refuse(&refused) {
+                Some(usage) => Err(usage.into()),
+                None => {
+                    diagnostics::print(&refused.findings, &refused.sources, json);
+                    Ok(Answer::No)
+                }
+            };
+        }
+    };
+    for managed in &setup.config.interfaces {
+        Interface::find(&managed.name)?;
+    }
     check_support(Path::new(BPFFS))?;
-    std::fs::create_dir_all(&plan.paths.state)
-        .with_context(|| format!("{}: creating the state directory", plan.paths.state.display()))?;
-    let _lock = lock(&plan.paths.state, &plan.instance)?;
-    let listener_runtime = tokio::runtime::Builder::new_multi_thread()
+    let state = &setup.paths.state;
+    // Policies say who trusts whom; nobody else needs to read them.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state)
+        .with_context(|| format!("{}: creating the state directory", state.display()))?;
+    let _lock = lock(state, &setup.instance)?;
+    check_pinned_state(&setup.paths.pins, &setup.config.capacity)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("starting the agent's threads")?;
-    let (number, attached) = enforce(&plan, &interfaces)?;
-    listener_runtime.block_on(serve(&plan, number, attached))
+    let enforcer = Enforcer::start(setup, inputs)?;
+    runtime.block_on(serve(Arc::new(enforcer)))?;
+    Ok(Answer::Yes)
 }
 
 /// One agent an instance. The file keeps the process number of the one that holds it.
@@ -149,103 +114,67 @@ fn lock(state: &Path, instance: &str) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Builds the next generation and puts it on every hook.
-fn enforce(plan: &Plan, interfaces: &[(Interface, u16)]) -> anyhow::Result<(u32, Vec<Attached>)> {
-    let pins = &plan.paths.pins;
-    pins.create()?;
-    let number = pins.generations()?.last().map_or(1, |last| last + 1);
-    let clock = BootClock::now();
-    let mut tables = plan.program.tables.clone();
-    tables.deadlines.iter_mut().skip(1).for_each(|deadline| *deadline = clock.deadline(*deadline));
-    let specification = Specification {
-        number,
-        tables: &tables,
-        audit: plan.audit,
-        timeouts: timeouts(),
-        capacity: Capacity::default(),
-        fixed_clock: None,
-    };
-    let before = attached_hooks(pins)?;
-    let mut generation = Generation::build(&specification, interfaces, Some(pins))?;
-    let attached: Result<Vec<_>, _> = interfaces
-        .iter()
-        .map(|(interface, _)| {
-            attach(&mut generation, interface, ingress_hooks(interface.kind, plan.xdp), pins)
-        })
-        .collect();
-    match attached {
-        Ok(attached) => {
-            retire(pins, number);
-            Ok((number, attached))
-        }
-        Err(error) => {
-            undo(pins, &before, number);
-            Err(error.into())
-        }
-    }
-}
-
-/// Frees the generations before `number`.
-fn retire(pins: &Pins, number: u32) {
-    let old = pins.generations().unwrap_or_default().into_iter().filter(|other| *other != number);
-    for other in old {
-        if let Err(error) = pins.remove_generation(other) {
-            tracing::warn!("generation {other} stays in memory: {error}");
-        }
-    }
-}
-
-/// Takes back what an attach that failed half-way has attached. Hooks that were enforced
-/// before stay so, by whichever generation they have.
-fn undo(pins: &Pins, before: &[(String, Hook)], number: u32) {
-    let now = attached_hooks(pins).unwrap_or_default();
-    for (interface, hook) in now.iter().filter(|link| !before.contains(link)) {
-        let _ = std::fs::remove_file(pins.link(interface, *hook));
-    }
-    let _ = if before.is_empty() { pins.remove_all() } else { pins.remove_generation(number) };
-}
-
-async fn serve(plan: &Plan, number: u32, attached: Vec<Attached>) -> anyhow::Result<()> {
-    let by_index: HashMap<u32, String> = attached.iter().map(|a| (a.index, a.interface.clone())).collect();
-    let names = Names::new(&plan.ruleset, &plan.program.rules, &plan.inventory, by_index, plan.audit);
-    let shared = Arc::new(Shared::new(names));
+async fn serve(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
+    let paths = enforcer.setup.paths.clone();
     let (detach, mut detached) = mpsc::channel(1);
-    let listener = api::listen(&plan.paths.socket)?;
-    for Attached { interface, index, hooks } in &attached {
-        let hooks: Vec<_> = hooks.iter().map(|hook| hook.name()).collect();
-        tracing::info!(%interface, index, hooks = hooks.join(", "), generation = number, "enforcing");
-    }
-    let api = Api {
-        instance: plan.instance.clone(),
-        pins: plan.paths.pins.clone(),
-        agent: Agent {
-            pid: std::process::id(),
-            node: plan.node.clone(),
-            policy: plan.policy.clone(),
-            inventory: plan.inventory_file.clone(),
-            mode: if plan.audit { "audit" } else { "enforce" }.to_owned(),
-            generation: number,
-            rules: plan.program.rules.len(),
-            interfaces: attached,
-            events: pump::Pumped::default(),
-        },
-        shared: shared.clone(),
-        detach,
-    };
+    let listener = api::listen(&paths.socket)?;
+    tell_attached(&enforcer);
+    let shared = enforcer.shared.clone();
+    let api = Arc::new(Api { enforcer: enforcer.clone(), detach });
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+    let instance = &enforcer.setup.instance;
     tokio::select! {
-        ended = pump::run(&plan.paths.pins, Journal::open(&plan.paths.state), shared) => ended?,
-        ended = api::serve(listener, Arc::new(api)) => ended.context("serving the socket")?,
+        ended = pump::run(&paths.pins, Journal::open(&paths.state), shared) => ended?,
+        ended = api::serve(listener, api) => ended.context("serving the socket")?,
+        ended = reload_on_hangup(enforcer.clone()) => ended?,
+        ended = keep_up(enforcer.clone()) => ended?,
         _ = detached.recv() => {
             // Lets the answer leave.
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
             tracing::info!("detached");
         }
-        _ = terminate.recv() => still_enforced(&plan.instance),
-        _ = interrupt.recv() => still_enforced(&plan.instance),
+        _ = terminate.recv() => still_enforced(instance),
+        _ = interrupt.recv() => still_enforced(instance),
     }
-    let _ = std::fs::remove_file(&plan.paths.socket);
+    let _ = std::fs::remove_file(&paths.socket);
+    Ok(())
+}
+
+fn tell_attached(enforcer: &Enforcer) {
+    let live = enforcer.live();
+    for Attached { interface, index, hooks } in &live.attached {
+        let hooks: Vec<_> = hooks.iter().map(|hook| hook.name()).collect();
+        let mode = live.built.mode.name();
+        tracing::info!(%interface, index, hooks = hooks.join(", "), generation = live.built.number, mode, "enforcing");
+    }
+}
+
+async fn keep_up(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
+    let mut upkeep = Upkeep::default();
+    loop {
+        tokio::time::sleep(upkeep::INTERVAL).await;
+        let enforcer = enforcer.clone();
+        let work = move || {
+            upkeep.run(&enforcer);
+            upkeep
+        };
+        upkeep = tokio::task::spawn_blocking(work).await.context("the agent's upkeep")?;
+    }
+}
+
+/// SIGHUP is `apply` of the files that `run` names.
+async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
+    while hangup.recv().await.is_some() {
+        let enforcer = enforcer.clone();
+        let apply = move || enforcer.apply(&enforcer::Request::default());
+        match tokio::task::spawn_blocking(apply).await.context("applying on SIGHUP")? {
+            Ok(done) if done.applied => tracing::info!(generation = done.generation, "applied on SIGHUP"),
+            Ok(refused) => tracing::error!("SIGHUP changes nothing: the files do not hold\n{}", refused.text),
+            Err(error) => tracing::error!("SIGHUP changes nothing: {error:#}"),
+        }
+    }
     Ok(())
 }
 

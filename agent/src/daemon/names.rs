@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bulkhead_compiler::inventory::Inventory;
-use bulkhead_compiler::resolve::Ruleset;
 use bulkhead_engine::Reason;
 use bulkhead_engine::layout::{AggregateKey, Event, NO_RULE, to_ip};
 use ipnet::IpNet;
 
 use super::clock::BootClock;
+use super::inputs::Inputs;
+use crate::config::Mode;
 use crate::report::{DropReport, protocol_name};
 
 /// A rule, for events and status.
@@ -28,21 +29,17 @@ pub struct RuleName {
 pub struct Names {
     hosts: HashMap<IpAddr, String>,
     routes: Vec<(IpNet, String)>,
-    interfaces: HashMap<u32, String>,
+    interfaces: Arc<Mutex<HashMap<u32, String>>>,
     rules: Vec<RuleName>,
     audit: bool,
 }
 
 impl Names {
-    /// Names for a generation whose cells number `rules` (indices into the ruleset).
+    /// Names of what a generation was made from. Interfaces are known by all indices that they
+    /// have had, which all generations share.
     #[must_use]
-    pub fn new(
-        ruleset: &Ruleset,
-        rules: &[usize],
-        inventory: &Inventory,
-        interfaces: HashMap<u32, String>,
-        audit: bool,
-    ) -> Self {
+    pub fn new(inputs: &Inputs, interfaces: Arc<Mutex<HashMap<u32, String>>>) -> Self {
+        let Inputs { ruleset, inventory, program, .. } = inputs;
         let hosts = inventory
             .nodes
             .iter()
@@ -62,7 +59,25 @@ impl Names {
                 position: rule.location.as_ref().map(ToString::to_string),
             }
         };
-        Self { hosts, routes, interfaces, rules: rules.iter().map(rule_name).collect(), audit }
+        Self {
+            hosts,
+            routes,
+            interfaces,
+            rules: program.rules.iter().map(rule_name).collect(),
+            audit: inputs.mode == Mode::Audit,
+        }
+    }
+
+    /// The rules by the numbers that the kernel reports.
+    #[must_use]
+    pub fn rules(&self) -> &[RuleName] {
+        &self.rules
+    }
+
+    /// Names of a generation that nothing is known of but whether it was in audit mode.
+    #[must_use]
+    pub fn unknown(interfaces: Arc<Mutex<HashMap<u32, String>>>, audit: bool) -> Self {
+        Self { hosts: HashMap::new(), routes: Vec::new(), interfaces, rules: Vec::new(), audit }
     }
 
     /// A rule by the number that the kernel reports.
@@ -118,6 +133,8 @@ impl Names {
             position: rule.and_then(|rule| rule.position.clone()),
             interface: self
                 .interfaces
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
                 .get(&key.interface)
                 .cloned()
                 .unwrap_or_else(|| format!("if{}", key.interface)),

@@ -1,18 +1,21 @@
 //! From the kernel's ring and aggregates to reports: the journal and whoever watches.
 
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
 use bulkhead::kernel::{Pins, State};
-use bulkhead_engine::layout::Event;
+use bulkhead_engine::layout::{EVENT_AUDIT, Event};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::broadcast;
 
 use super::clock::BootClock;
+use super::inputs::{Inputs, Target};
 use super::journal::Journal;
 use super::names::Names;
+use super::store::Store;
 use crate::report::DropReport;
 
 /// How often aggregates are taken out of the kernel.
@@ -20,6 +23,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many reports a slow watcher may lag behind before it loses some.
 const BACKLOG: usize = 4096;
+
+/// Generations whose names are kept: events of those before are long read.
+const GENERATIONS: usize = 4;
 
 /// What the pump has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -38,25 +44,58 @@ pub struct Pumped {
 pub struct Shared {
     /// Reports, to whoever watches.
     pub reports: broadcast::Sender<DropReport>,
-    /// Names of the running generation.
-    pub names: Mutex<Arc<Names>>,
+    /// Interfaces by all indices that they have had.
+    pub indices: Arc<Mutex<HashMap<u32, String>>>,
     /// Counts.
     pub pumped: Mutex<Pumped>,
+    names: Mutex<BTreeMap<u32, Arc<Names>>>,
+    store: Store,
+    target: Target,
 }
 
 impl Shared {
-    /// Nothing yet.
+    /// Nothing yet. `store` has what generations before this agent's were made from.
     #[must_use]
-    pub fn new(names: Names) -> Self {
+    pub fn new(store: Store, target: Target, indices: Arc<Mutex<HashMap<u32, String>>>) -> Self {
         Self {
             reports: broadcast::channel(BACKLOG).0,
-            names: Mutex::new(Arc::new(names)),
+            indices,
             pumped: Mutex::default(),
+            names: Mutex::default(),
+            store,
+            target,
         }
     }
 
-    fn names(&self) -> Arc<Names> {
-        self.names.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    /// Adds a generation's names, before a packet can meet it.
+    pub fn add(&self, generation: u32, names: Arc<Names>) {
+        let mut known = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(generation, names);
+        while known.len() > GENERATIONS {
+            known.pop_first();
+        }
+    }
+
+    /// The names of the generation that decided. One that ran before this agent started is
+    /// compiled again from what was kept of it.
+    fn names(&self, generation: u32, audit: bool) -> Arc<Names> {
+        let known = self.names.lock().unwrap_or_else(PoisonError::into_inner).get(&generation).cloned();
+        known.unwrap_or_else(|| {
+            let indices = self.indices.clone();
+            let compiled = self
+                .store
+                .kept(generation)
+                .and_then(|(files, made)| Inputs::compile(files, made.mode, &self.target).ok())
+                // Another node's or compiler's tables would number rules otherwise.
+                .filter(|inputs| inputs.fingerprints == self.store.fingerprints(generation));
+            let names = match compiled {
+                Some(inputs) => Names::new(&inputs, indices),
+                None => Names::unknown(indices, audit),
+            };
+            let names = Arc::new(names);
+            self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(generation, names.clone());
+            names
+        })
     }
 
     fn publish(&self, reports: Vec<DropReport>, journal: &mut Journal, events: u64, aggregated: u64) {
@@ -65,7 +104,7 @@ impl Shared {
             // Nobody watching is fine.
             let _ = self.reports.send(report);
         }
-        let mut pumped = self.pumped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut pumped = self.pumped.lock().unwrap_or_else(PoisonError::into_inner);
         pumped.events += events;
         pumped.aggregated += aggregated;
         pumped.written = journal.written;
@@ -85,15 +124,13 @@ pub async fn run(pins: &Pins, mut journal: Journal, shared: Arc<Shared>) -> anyh
         tokio::select! {
             ready = ring.readable_mut() => {
                 let mut ready = ready.context("waiting for the event ring")?;
-                let names = shared.names();
-                let reports = drain(ready.get_inner_mut(), &names);
+                let reports = drain(ready.get_inner_mut(), &shared);
                 ready.clear_ready();
                 let count = reports.len() as u64;
                 shared.publish(reports, &mut journal, count, 0);
             }
             _ = ticks.tick() => {
-                let names = shared.names();
-                let (reports, count) = aggregates(&mut state, &names)?;
+                let (reports, count) = aggregates(&mut state, &shared)?;
                 shared.publish(reports, &mut journal, 0, count);
             }
         }
@@ -101,12 +138,15 @@ pub async fn run(pins: &Pins, mut journal: Journal, shared: Arc<Shared>) -> anyh
 }
 
 /// Everything that the ring holds now.
-fn drain(ring: &mut RingBuf<MapData>, names: &Names) -> Vec<DropReport> {
+fn drain(ring: &mut RingBuf<MapData>, shared: &Shared) -> Vec<DropReport> {
     let clock = BootClock::now();
     let mut reports = Vec::new();
     while let Some(item) = ring.next() {
         match read_event(&item) {
-            Some(event) => reports.push(names.event(&event, &clock)),
+            Some(event) => {
+                let names = shared.names(event.key.generation, event.flags & EVENT_AUDIT != 0);
+                reports.push(names.event(&event, &clock));
+            }
             None => tracing::error!(bytes = item.len(), "an event of another layout in the ring"),
         }
     }
@@ -122,12 +162,15 @@ fn read_event(bytes: &[u8]) -> Option<Event> {
 }
 
 /// What was dropped since the ring told of the first of each kind.
-fn aggregates(state: &mut State, names: &Names) -> anyhow::Result<(Vec<DropReport>, u64)> {
+fn aggregates(state: &mut State, shared: &Shared) -> anyhow::Result<(Vec<DropReport>, u64)> {
     let clock = BootClock::now();
     let taken = state.take_aggregates()?;
     let counted = taken.into_iter().filter(|(_, value)| value.packets != 0);
     let reports: Vec<_> = counted
-        .map(|(key, value)| names.report(&key, value.last, value.packets, value.bytes, &clock))
+        .map(|(key, value)| {
+            let names = shared.names(key.generation, false);
+            names.report(&key, value.last, value.packets, value.bytes, &clock)
+        })
         .collect();
     let count = reports.iter().map(|report| report.count).sum();
     Ok((reports, count))

@@ -1,9 +1,19 @@
 //! What `bulkhead status` tells.
 
-use bulkhead::kernel::{Attached, KernelError, Pins, State};
+use std::collections::BTreeSet;
+
+use bulkhead::kernel::{Attached, KernelError, RunningLink, State, running};
 use serde::{Deserialize, Serialize};
 
+use super::clock::BootClock;
+use super::counters::RuleCount;
+use super::enforcer::Enforcer;
 use super::pump::Pumped;
+use super::quarantine::{self, Entry, List};
+use super::start;
+use super::store::Store;
+use crate::config::Mode;
+use crate::paths::Paths;
 
 /// One reason's counters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,13 +39,19 @@ pub struct Agent {
     pub policy: String,
     /// The inventory file.
     pub inventory: String,
-    /// `enforce` or `audit`.
-    pub mode: String,
+    /// Enforce or audit.
+    pub mode: Mode,
     /// The enforced generation.
     pub generation: u32,
+    /// The one that `rollback` returns to.
+    pub previous: Option<u32>,
+    /// Seconds left to confirm the enforced generation.
+    pub confirm_within: Option<u64>,
     /// Rules that matter to the node.
     pub rules: usize,
-    /// Interfaces and hooks.
+    /// Their counters, over all generations that had them.
+    pub rule_counters: Vec<RuleCount>,
+    /// Interfaces and hooks. One that is gone has index 0.
     pub interfaces: Vec<Attached>,
     /// Events and the journal.
     pub events: Pumped,
@@ -46,12 +62,19 @@ pub struct Agent {
 pub struct Status {
     /// The instance.
     pub instance: String,
+    /// `enforced`; `mixed` while hooks run different generations; `degraded` if a managed
+    /// interface is not enforced; `detached` if nothing is attached.
+    pub state: String,
+    /// Why it is mixed or degraded.
+    pub problems: Vec<String>,
     /// The agent, if it runs. Enforcement does not need it.
     pub agent: Option<Agent>,
-    /// Pinned links: what is enforced, agent or not.
-    pub links: Vec<(String, String)>,
+    /// Pinned links and what they run: what is enforced, agent or not.
+    pub links: Vec<RunningLink>,
     /// Generations whose tables are in the kernel.
     pub generations: Vec<u32>,
+    /// Who is cut off.
+    pub quarantined: Vec<Quarantined>,
     /// Packets by reason.
     pub reasons: Vec<ReasonCount>,
     /// Drops that no event and no aggregate tells of.
@@ -62,40 +85,155 @@ pub struct Status {
     pub established_flows: usize,
 }
 
-impl Status {
-    /// Reads what the kernel tells.
+/// One entry of the quarantine, its times for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// The entry.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// Since when, RFC 3339.
+    pub since_time: String,
+    /// Until when, RFC 3339.
+    pub until_time: Option<String>,
+}
+
+impl From<Entry> for Quarantined {
+    fn from(entry: Entry) -> Self {
+        let clock = BootClock::now();
+        let text = |time| clock.rfc3339(clock.deadline(time));
+        Self { since_time: text(entry.since), until_time: entry.until.map(text), entry }
+    }
+}
+
+impl Agent {
+    /// What the agent tells of itself.
     ///
     /// # Errors
-    /// If the pins cannot be read.
-    pub fn read(instance: &str, pins: &Pins, agent: Option<Agent>) -> Result<Self, KernelError> {
-        let links = pins.links()?.into_iter().map(|(interface, hook)| (interface, hook.name().to_owned()));
+    /// If the kernel's counters cannot be read.
+    pub fn of(enforcer: &Enforcer, events: Pumped) -> anyhow::Result<Self> {
+        let live = enforcer.live();
+        let kept = enforcer.store.kept(live.record.enforced).map(|(files, _)| files.paths());
+        let (policy, inventory) = kept.unwrap_or_else(|| enforcer.setup.files());
+        Ok(Self {
+            pid: std::process::id(),
+            node: enforcer.setup.target.node.clone(),
+            policy: policy.display().to_string(),
+            inventory: inventory.display().to_string(),
+            mode: live.built.mode,
+            generation: live.built.number,
+            previous: live.record.previous,
+            confirm_within: live.record.pending.as_ref().map(|pending| start::seconds_left(pending.until)),
+            rules: live.built.fingerprints.len(),
+            rule_counters: live.built.counts(enforcer.pins(), &live.folded)?,
+            interfaces: live.attached.clone(),
+            events,
+        })
+    }
+}
+
+/// What is wrong with the links.
+fn judge(links: &[RunningLink], agent: Option<&Agent>, half_way: bool) -> (&'static str, Vec<String>) {
+    if links.is_empty() {
+        return ("detached", Vec::new());
+    }
+    let mut problems = Vec::new();
+    let alive = || links.iter().filter(|link| link.index != 0);
+    let generations: BTreeSet<_> = alive().map(|link| link.generation).collect();
+    let mixed = generations.len() > 1;
+    if mixed {
+        let each: Vec<_> = alive()
+            .map(|link| {
+                let generation = link.generation.map_or("unknown".to_owned(), |number| number.to_string());
+                format!("{} {} runs {generation}", link.interface, link.hook.name())
+            })
+            .collect();
+        problems.push(format!("hooks run different generations: {}", each.join(", ")));
+    } else if half_way {
+        problems.push("a change stopped half-way; the next start of the agent completes it".to_owned());
+    }
+    let gone: BTreeSet<&str> =
+        links.iter().filter(|link| link.index == 0).map(|link| link.interface.as_str()).collect();
+    let known = agent.iter().flat_map(|agent| &agent.interfaces).filter(|known| known.index == 0);
+    let gone: BTreeSet<&str> = gone.into_iter().chain(known.map(|known| known.interface.as_str())).collect();
+    for interface in &gone {
+        problems.push(format!("interface {interface} is gone; whatever comes under that name is not enforced until the agent attaches to it"));
+    }
+    let state = match (mixed || half_way, gone.is_empty()) {
+        (true, _) => "mixed",
+        (false, false) => "degraded",
+        (false, true) => "enforced",
+    };
+    (state, problems)
+}
+
+impl Status {
+    /// Reads what the kernel and the state directory tell.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn read(instance: &str, paths: &Paths, agent: Option<Agent>) -> anyhow::Result<Self> {
+        let pins = &paths.pins;
+        let store = Store::new(&paths.state);
+        let links = running(pins)?;
+        let half_way = store.record()?.target.is_some();
+        let (state, problems) = judge(&links, agent.as_ref(), half_way);
+        let quarantined: List = store.load(quarantine::FILE)?.unwrap_or_default();
         let mut status = Self {
             instance: instance.to_owned(),
+            state: state.to_owned(),
+            problems,
             agent,
-            links: links.collect(),
+            links,
             generations: pins.generations()?,
+            quarantined: quarantined.0.into_iter().map(Into::into).collect(),
             reasons: Vec::new(),
             lost_events: 0,
             unreplied_flows: 0,
             established_flows: 0,
         };
-        if !pins.state("EVENTS").exists() {
-            return Ok(status);
+        if pins.state("EVENTS").exists() {
+            status.count(&State::open(pins)?)?;
         }
-        let state = State::open(pins)?;
-        let count = |(direction, reason, counter): (
-            bulkhead_engine::layout::Direction,
-            bulkhead_engine::Reason,
-            bulkhead_engine::layout::Counter,
-        )| ReasonCount {
-            direction: direction.name().to_owned(),
-            reason: reason.name().to_owned(),
-            packets: counter.packets,
-            bytes: counter.bytes,
-        };
-        status.reasons = state.reasons()?.into_iter().map(count).collect();
-        status.lost_events = state.lost_events()?;
-        [status.unreplied_flows, status.established_flows] = state.flow_counts();
         Ok(status)
+    }
+
+    fn count(&mut self, state: &State) -> Result<(), KernelError> {
+        let reasons = state.reasons()?.into_iter();
+        self.reasons = reasons
+            .map(|(direction, reason, counter)| ReasonCount {
+                direction: direction.name().to_owned(),
+                reason: reason.name().to_owned(),
+                packets: counter.packets,
+                bytes: counter.bytes,
+            })
+            .collect();
+        self.lost_events = state.lost_events()?;
+        [self.unreplied_flows, self.established_flows] = state.flow_counts();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead::kernel::{Hook, RunningLink};
+
+    use super::judge;
+
+    #[test]
+    fn a_status_names_what_is_wrong() {
+        let link = |interface: &str, index, generation| RunningLink {
+            interface: interface.to_owned(),
+            hook: Hook::TcxEgress,
+            index,
+            generation,
+        };
+        assert_eq!(judge(&[], None, false).0, "detached");
+        let whole = [link("a", 1, Some(3)), link("b", 2, Some(3))];
+        assert_eq!(judge(&whole, None, false), ("enforced", Vec::new()));
+        assert_eq!(judge(&whole, None, true).0, "mixed");
+        let (state, problems) = judge(&[link("a", 1, Some(3)), link("b", 2, Some(4))], None, false);
+        assert!(state == "mixed" && problems[0].contains("a tcx-egress runs 3, b tcx-egress runs 4"));
+        let (state, problems) = judge(&[link("a", 1, Some(3)), link("b", 0, Some(2))], None, false);
+        assert!(state == "degraded" && problems[0].contains("interface b is gone"), "{problems:?}");
     }
 }

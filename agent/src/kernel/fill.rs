@@ -1,4 +1,4 @@
-//! Fills array maps as memory. The only place that writes a map behind the kernel's back.
+//! Fills array maps as memory, before a program reads them.
 
 use std::os::fd::AsFd as _;
 
@@ -53,7 +53,8 @@ fn check(name: &str, data: &MapData, size: usize, count: usize) -> Result<(), Ke
     if info.value_size() as usize != size || (info.max_entries() as usize) < count {
         let problem =
             format!("{} values of {} bytes, need {count} of {size}", info.max_entries(), info.value_size());
-        return Err(KernelError::PinnedLayout { path: name.to_owned(), problem });
+        let advice = "this is a defect of the agent, please report it".to_owned();
+        return Err(KernelError::PinnedLayout { path: name.to_owned(), problem, advice });
     }
     Ok(())
 }

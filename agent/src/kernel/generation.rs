@@ -14,6 +14,7 @@ use bulkhead_engine::layout::{
 use bulkhead_engine::memory::Tables;
 
 use super::fill::fill;
+use super::shape::{self, check_pinned_state};
 use super::{Capacity, Interface, KernelError, Kind, OBJECT, Pins, STATE_MAPS, TABLE_MAPS};
 
 /// What a generation is made of.
@@ -67,6 +68,7 @@ impl Generation {
         pins: Option<&Pins>,
     ) -> Result<HashMap<String, Ebpf>, KernelError> {
         if let Some(pins) = pins {
+            check_pinned_state(pins, &specification.capacity)?;
             let path = pins.generation(specification.number);
             fs::create_dir_all(&path)
                 .map_err(KernelError::refused(format!("{}: creating it", path.display())))?;
@@ -166,24 +168,24 @@ fn load_object(
     let settings = Global(settings_of(specification, kind, zone));
     let mut loader = EbpfLoader::new();
     loader.override_global("SETTINGS", &settings, true);
+    // An address in the midst of a wide leaf needs two blocks to be told apart from it.
+    let spare = capacity.spare_addresses as usize;
     // A map has at least one entry; one that is empty is never hit.
     for (name, entries) in [
-        ("TRIE4", tables.trie.len()),
-        ("EXACT6", tables.exact6.len()),
+        ("TRIE4", tables.trie.len() + 2 * spare),
+        ("EXACT6", tables.exact6.len() + spare),
         ("PREFIX6", tables.prefixes6.len()),
         ("PORTS", tables.ports.len()),
         ("PAIRS", tables.pairs.len()),
         ("CELLS", tables.cells.len()),
         ("DEADLINES", tables.deadlines.len()),
         ("RULE_COUNTERS", tables.rules as usize),
-        ("UNREPLIED", capacity.unreplied as usize),
-        ("ESTABLISHED", capacity.established as usize),
-        ("AGGREGATES_0", capacity.aggregates as usize),
-        ("AGGREGATES_1", capacity.aggregates as usize),
-        ("EVENTS", capacity.event_bytes as usize),
     ] {
         let entries =
             u32::try_from(entries.max(1)).map_err(KernelError::refused(format!("map {name}: its size")))?;
+        loader.map_max_entries(name, entries);
+    }
+    for (name, entries) in shape::sizes(capacity) {
         loader.map_max_entries(name, entries);
     }
     if let Some(pins) = pins {

@@ -4,7 +4,11 @@ mod attach;
 mod fill;
 mod generation;
 mod interface;
+mod mapped;
 mod pins;
+mod quarantine;
+mod running;
+mod shape;
 mod state;
 mod support;
 
@@ -12,7 +16,10 @@ pub use attach::{Attached, Hook, attach, attached_hooks, detach};
 pub use generation::{Generation, Specification};
 pub use interface::{Interface, Kind};
 pub use pins::{Pins, STATE_MAPS, TABLE_MAPS};
-pub use state::{Capacity, State};
+pub use quarantine::{AddressTables, Blocks, QuarantineError, quarantine_tables, set_quarantine};
+pub use running::{RunningLink, running};
+pub use shape::check_pinned_state;
+pub use state::{Capacity, State, rewrite_deadlines, rule_counters, wait_for_programs};
 pub use support::check_support;
 
 /// The BPF object, built with this binary.
@@ -61,12 +68,14 @@ pub enum KernelError {
     )]
     XdpBusy(String),
     /// Pinned objects are not of this layout.
-    #[error("{path}: a pinned map of another shape ({problem}); run `bulkhead detach` and start again")]
+    #[error("{path}: a pinned map of another shape: {problem}; next: {advice}")]
     PinnedLayout {
         /// The pin.
         path: String,
         /// The difference.
         problem: String,
+        /// What to do.
+        advice: String,
     },
     /// Any other refusal of the kernel.
     #[error("{what}: {source}")]

@@ -9,6 +9,7 @@ use bulkhead_engine::layout::{
 };
 use bulkhead_engine::{REASONS, Reason};
 
+use super::mapped::Mapped;
 use super::{KernelError, Pins};
 
 /// Sizes of the maps that outlive generations.
@@ -22,11 +23,20 @@ pub struct Capacity {
     pub aggregates: u32,
     /// Bytes of the event ring: a power of two times the page size.
     pub event_bytes: u32,
+    /// Addresses that can be quarantined in a generation that runs, beyond those that have
+    /// an entry of their own.
+    pub spare_addresses: u32,
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { unreplied: 65_536, established: 131_072, aggregates: 16_384, event_bytes: 1 << 20 }
+        Self {
+            unreplied: 65_536,
+            established: 131_072,
+            aggregates: 16_384,
+            event_bytes: 1 << 20,
+            spare_addresses: 64,
+        }
     }
 }
 
@@ -150,7 +160,10 @@ impl State {
 
 /// Waits until every BPF program that runs now has ended: they run in RCU read sections, and
 /// the global memory barrier is a grace period (membarrier(2), kernel commit 5b25b13ab08f).
-fn wait_for_programs() -> Result<(), KernelError> {
+///
+/// # Errors
+/// If the kernel has no membarrier.
+pub fn wait_for_programs() -> Result<(), KernelError> {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // SAFETY: no memory is passed.
     let answer = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
@@ -159,4 +172,42 @@ fn wait_for_programs() -> Result<(), KernelError> {
     } else {
         Err(KernelError::refused("membarrier")(std::io::Error::last_os_error()))
     }
+}
+
+/// Packets and bytes by rule of one generation, all CPUs together.
+///
+/// # Errors
+/// If its tables are not pinned.
+pub fn rule_counters(pins: &Pins, generation: u32, rules: usize) -> Result<Vec<Counter>, KernelError> {
+    let path = pins.generation(generation).join("RULE_COUNTERS");
+    let map: PerCpuArray<MapData, PodCounter> = Map::PerCpuArray(open(&path)?)
+        .try_into()
+        .map_err(KernelError::refused(format!("{}: its type", path.display())))?;
+    let mut counters = Vec::with_capacity(rules);
+    for index in 0..u32::try_from(rules).unwrap_or(u32::MAX).min(map.len()) {
+        let values = map.get(&index, 0).map_err(KernelError::refused("reading rule counters"))?;
+        counters.push(values.iter().fold(Counter::default(), |sum, PodCounter(counter)| Counter {
+            packets: sum.packets + counter.packets,
+            bytes: sum.bytes + counter.bytes,
+        }));
+    }
+    Ok(counters)
+}
+
+/// Writes the deadlines of a generation that runs, in ns since boot, from index 1 on.
+///
+/// # Errors
+/// If its tables are not pinned, or hold fewer.
+pub fn rewrite_deadlines(pins: &Pins, generation: u32, deadlines: &[u64]) -> Result<(), KernelError> {
+    if deadlines.len() <= 1 {
+        return Ok(());
+    }
+    let path = pins.generation(generation).join("DEADLINES");
+    let what = || KernelError::refused(format!("{}: writing deadlines", path.display()));
+    let map = open(&path)?;
+    let mut memory = Mapped::new(&map, size_of_val(deadlines)).map_err(what())?;
+    for (index, deadline) in deadlines.iter().enumerate().skip(1) {
+        memory.store_u64(index, *deadline);
+    }
+    Ok(())
 }

@@ -1,0 +1,59 @@
+//! How long a flow may be silent, by state.
+
+use bulkhead_engine::layout::{FlowState, TIMEOUTS, Timeouts};
+use serde::Deserialize;
+use toml::Spanned;
+
+/// The `[timeouts]` table: seconds by state.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Section {
+    tcp_syn: Option<Spanned<i64>>,
+    tcp_established: Option<Spanned<i64>>,
+    tcp_closing: Option<Spanned<i64>>,
+    udp_unreplied: Option<Spanned<i64>>,
+    udp_replied: Option<Spanned<i64>>,
+    echo: Option<Spanned<i64>>,
+    sctp_init: Option<Spanned<i64>>,
+    sctp_established: Option<Spanned<i64>>,
+    sctp_closing: Option<Spanned<i64>>,
+}
+
+impl Section {
+    /// What the file says, by name and state.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&'static str, FlowState, &Spanned<i64>)> {
+        [
+            ("tcp_syn", FlowState::TcpSyn, &self.tcp_syn),
+            ("tcp_established", FlowState::TcpEstablished, &self.tcp_established),
+            ("tcp_closing", FlowState::TcpClosing, &self.tcp_closing),
+            ("udp_unreplied", FlowState::UdpUnreplied, &self.udp_unreplied),
+            ("udp_replied", FlowState::UdpReplied, &self.udp_replied),
+            ("echo", FlowState::Echo, &self.echo),
+            ("sctp_init", FlowState::SctpInit, &self.sctp_init),
+            ("sctp_established", FlowState::SctpEstablished, &self.sctp_established),
+            ("sctp_closing", FlowState::SctpClosing, &self.sctp_closing),
+        ]
+        .into_iter()
+        .filter_map(|(name, state, value)| value.as_ref().map(|value| (name, state, value)))
+    }
+}
+
+/// TCP's is twelve hours (RFC 5382 REQ-5 asks for no less than two hours and four minutes),
+/// since idle order sessions must live; UDP's are RFC 4787's and conntrack's.
+pub(super) fn defaults() -> Timeouts {
+    let mut seconds = [30; TIMEOUTS];
+    for (state, timeout) in [
+        (FlowState::TcpSyn, 60),
+        (FlowState::TcpEstablished, 43_200),
+        (FlowState::TcpClosing, 30),
+        (FlowState::UdpUnreplied, 60),
+        (FlowState::UdpReplied, 300),
+        (FlowState::Echo, 30),
+        (FlowState::SctpInit, 60),
+        (FlowState::SctpEstablished, 43_200),
+        (FlowState::SctpClosing, 30),
+    ] {
+        seconds[state as usize] = timeout;
+    }
+    Timeouts(seconds)
+}

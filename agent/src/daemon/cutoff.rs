@@ -1,0 +1,148 @@
+//! Quarantine and release: on disk first, then in the generation that runs. One that is being
+//! built gets the whole list when it is swapped in.
+
+use std::net::IpAddr;
+
+use bulkhead::kernel::QuarantineError;
+use serde::{Deserialize, Serialize};
+
+use super::clock::wall_time;
+use super::enforcer::{Enforcer, Live};
+use super::quarantine::{self, Entry, find};
+
+/// What `quarantine` asks for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// A node, its key or an address.
+    pub subject: String,
+    /// Seconds; none: until released.
+    pub seconds: Option<u64>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// Whether it was done; else `notes` says why not.
+    pub done: bool,
+    /// The entries that are new or gone.
+    pub entries: Vec<Entry>,
+    /// What else the operator should know.
+    pub notes: Vec<String>,
+}
+
+impl Answer {
+    fn no(note: String) -> Self {
+        Self { done: false, entries: Vec::new(), notes: vec![note] }
+    }
+}
+
+impl Enforcer {
+    /// Cuts an identity off from the next packet on.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn quarantine(&self, request: &Request) -> anyhow::Result<Answer> {
+        let mut live = self.live();
+        let entry = match find(&request.subject, &live.built.inventory) {
+            Ok(entry) => entry,
+            Err(note) => return Ok(Answer::no(note)),
+        };
+        let since = wall_time();
+        let until =
+            request.seconds.map(|seconds| since.saturating_add(seconds.saturating_mul(1_000_000_000)));
+        let entry = Entry { since, until, reason: request.reason.clone(), ..entry };
+        let mut notes = self.notes_on(&live, &entry);
+        live.quarantined.add(entry.clone());
+        // An intruder is cut off even if the disk refuses; only a restart would not know.
+        if let Err(error) = self.store.save(quarantine::FILE, &live.quarantined) {
+            notes.push(format!("in force, but not on disk, so it ends with the next restart: {error:#}"));
+        }
+        // Hooks that run another generation get it by a common new one.
+        let full = set(&mut live, entry.addresses.iter().copied(), true)? || live.mixed;
+        drop(live);
+        if full {
+            let built = self.rebuild()?;
+            notes.push(format!(
+                "the running tables had no room for it: generation {} was built for it",
+                built.generation
+            ));
+        }
+        tracing::warn!(subject = %request.subject, reason = request.reason, "quarantined {}", entry.title());
+        Ok(Answer { done: true, entries: vec![entry], notes })
+    }
+
+    fn notes_on(&self, live: &Live, entry: &Entry) -> Vec<String> {
+        let mut notes = Vec::new();
+        let Some(node) = entry.node.as_deref().and_then(|name| live.built.inventory.node(name)) else {
+            return notes;
+        };
+        if node.name == self.setup.target.node {
+            notes.push("this is the agent's own node: nothing passes on its managed interfaces".to_owned());
+        }
+        if !node.routes.is_empty() {
+            let routes: Vec<_> = node.routes.iter().map(ToString::to_string).collect();
+            notes.push(format!("hosts behind its routes ({}) are not cut off", routes.join(", ")));
+        }
+        notes
+    }
+
+    /// Ends a quarantine.
+    ///
+    /// # Errors
+    /// If disk or kernel refuses; on disk it is as before then.
+    pub fn release(&self, subject: &str) -> anyhow::Result<Answer> {
+        let mut live = self.live();
+        let mut list = live.quarantined.clone();
+        let entries = list.remove(subject);
+        if entries.is_empty() {
+            return Ok(Answer::no(format!("'{subject}' is not quarantined; `bulkhead status` lists who is")));
+        }
+        self.store.save(quarantine::FILE, &list)?;
+        live.quarantined = list;
+        self.uncut(&mut live, &entries)?;
+        Ok(Answer { done: true, entries, notes: Vec::new() })
+    }
+
+    /// Ends every quarantine whose time is over.
+    ///
+    /// # Errors
+    /// As [`Self::release`].
+    pub fn release_ended(&self) -> anyhow::Result<()> {
+        let mut live = self.live();
+        let mut list = live.quarantined.clone();
+        let entries = list.remove_ended(wall_time());
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.store.save(quarantine::FILE, &list)?;
+        live.quarantined = list;
+        self.uncut(&mut live, &entries)
+    }
+
+    fn uncut(&self, live: &mut Live, entries: &[Entry]) -> anyhow::Result<()> {
+        let still = live.quarantined.addresses();
+        let free = entries.iter().flat_map(|entry| entry.addresses.iter().copied());
+        let free: Vec<IpAddr> = free.filter(|address| !still.contains(address)).collect();
+        set(live, free, false)?;
+        entries.iter().for_each(|entry| tracing::warn!("released {}", entry.title()));
+        Ok(())
+    }
+}
+
+/// Writes to the generation that runs; true if it has no room for one of the addresses.
+fn set(
+    live: &mut Live,
+    addresses: impl IntoIterator<Item = IpAddr>,
+    on: bool,
+) -> Result<bool, QuarantineError> {
+    let mut full = false;
+    for address in addresses {
+        match live.built.set_quarantine(address, on) {
+            Err(QuarantineError::Full) => full = true,
+            done => done?,
+        }
+    }
+    Ok(full)
+}

@@ -1,0 +1,402 @@
+//! Changes of what is enforced: the start, apply, confirm, rollback.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bulkhead::kernel::{Attached, Hook, Pins, attached_hooks};
+use serde::{Deserialize, Serialize};
+
+use super::clock::{boot_id, boot_time};
+use super::counters::{self, Folded};
+use super::inputs::{Files, Inputs, Refused};
+use super::live::{Built, retire, undo_new_links};
+use super::pump::Shared;
+use super::quarantine::{self, List};
+use super::setup::Setup;
+use super::start;
+use super::store::{Pending, Record, Store};
+use crate::config::Mode;
+use crate::exit::Usage;
+
+/// What `apply` asks for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Request {
+    /// The policy; none: the one that `run` names.
+    pub policy: Option<PathBuf>,
+    /// The inventory; none: the one that `run` names.
+    pub inventory: Option<PathBuf>,
+    /// Enforce or audit; none: as now.
+    pub mode: Option<Mode>,
+    /// Seconds to confirm within; none: it stays.
+    pub confirm: Option<u64>,
+}
+
+/// What came of a change.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Applied {
+    /// Whether it is in force.
+    pub applied: bool,
+    /// The generation that is enforced now.
+    pub generation: u32,
+    /// `enforce` or `audit`.
+    pub mode: Mode,
+    /// Rules that matter to the node.
+    pub rules: usize,
+    /// Seconds left to confirm.
+    pub confirm_within: Option<u64>,
+    /// What is wrong with the files, one object each.
+    pub findings: Vec<serde_json::Value>,
+    /// The same for people.
+    pub text: String,
+}
+
+/// What runs now. Held only for moments: no compiling, no loading.
+pub struct Live {
+    /// The generation.
+    pub built: Built,
+    /// Interfaces and hooks; an interface that is gone has index 0 and no hooks.
+    pub attached: Vec<Attached>,
+    /// The journal.
+    pub record: Record,
+    /// Who is cut off.
+    pub quarantined: List,
+    /// Counters of earlier generations.
+    pub folded: Folded,
+    /// A change of several hooks stopped half-way.
+    pub mixed: bool,
+    /// Enforcement was ended by command.
+    pub detached: bool,
+}
+
+/// Makes every change of what is enforced.
+pub struct Enforcer {
+    /// What `run` was told.
+    pub setup: Setup,
+    /// The state directory.
+    pub store: Store,
+    /// Names, for the event pump.
+    pub shared: Arc<Shared>,
+    /// One change at a time; held while the next generation is compiled and built.
+    changing: Mutex<()>,
+    live: Mutex<Live>,
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Enforcer {
+    /// Takes the enforcement up, or over from an agent that is gone.
+    ///
+    /// # Errors
+    /// If the system refuses; what was enforced before still is.
+    pub fn start(setup: Setup, inputs: Inputs) -> anyhow::Result<Self> {
+        let store = Store::new(&setup.paths.state);
+        let pins = setup.paths.pins.clone();
+        pins.create()?;
+        let indices: Arc<Mutex<HashMap<u32, String>>> = Arc::default();
+        let start::Plan { inputs, mut record, mut quarantined } = start::plan(&setup, &store, inputs)?;
+        quarantined.follow(&inputs.inventory);
+        let number = next_number(&pins, &store, &record)?;
+        start::tell(store.keep(number, &inputs));
+        let before = attached_hooks(&pins)?;
+        let mut built = Built::new(&setup, number, inputs, &quarantined, &indices).inspect_err(|_| {
+            if before.is_empty() {
+                // Nothing was attached, and nothing stays behind.
+                let _ = pins.remove_all();
+            }
+        })?;
+        record.target = Some(number);
+        start::tell(store.write_record(&record));
+        let attached = match built.attach(&pins) {
+            Ok(attached) => attached,
+            Err(error) => {
+                undo_new_links(&pins, &before);
+                if before.is_empty() {
+                    let _ = pins.remove_all();
+                    record.target = None;
+                    start::tell(store.write_record(&record));
+                }
+                return Err(error);
+            }
+        };
+        record.enforced = number;
+        record.target = None;
+        start::tell(store.write_record(&record));
+        start::tell(store.save(quarantine::FILE, &quarantined));
+        let shared = Arc::new(Shared::new(store.clone(), setup.target.clone(), indices.clone()));
+        let mut live = Live {
+            folded: store.load(counters::FILE)?.unwrap_or_default(),
+            built,
+            attached,
+            record,
+            quarantined,
+            mixed: false,
+            detached: false,
+        };
+        shared.add(number, live.built.names.clone());
+        note_indices(&indices, &live.attached);
+        retire(&pins, &store, &mut live.folded, &live.built);
+        store.forget_others(&kept(&live.record));
+        Ok(Self { setup, store, shared, changing: Mutex::default(), live: Mutex::new(live) })
+    }
+
+    /// What runs now.
+    pub fn live(&self) -> MutexGuard<'_, Live> {
+        held(&self.live)
+    }
+
+    /// The pins.
+    #[must_use]
+    pub fn pins(&self) -> &Pins {
+        &self.setup.paths.pins
+    }
+
+    /// Reads the files anew and enforces them. What is wrong with them is an answer, and
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// A file that cannot be read ([`Usage`]), or a refusal of the system; nothing has changed then.
+    pub fn apply(&self, request: &Request) -> anyhow::Result<Applied> {
+        let _one = held(&self.changing);
+        let (policy, inventory) = self.setup.files();
+        let named = request.policy.is_none() && request.inventory.is_none();
+        let policy = request.policy.clone().unwrap_or(policy);
+        let inventory = request.inventory.clone().unwrap_or(inventory);
+        let files = Files::read(&policy, &inventory)?;
+        let mode = request.mode.unwrap_or_else(|| self.live().built.mode);
+        let inputs = match Inputs::compile(files.clone(), mode, &self.setup.target) {
+            Ok(inputs) => inputs,
+            Err(refused) => return Ok(self.refusal(&refused)),
+        };
+        // A restart goes on with this until what `run` names changes again.
+        let seen = if named { files } else { self.named_files().unwrap_or(files) };
+        self.store.write_seen(&seen, self.setup.config.mode)?;
+        let pending = request.confirm.map(|seconds| Pending {
+            until: boot_time().saturating_add(Duration::from_secs(seconds).as_nanos() as u64),
+            boot: boot_id(),
+        });
+        self.change(inputs, |record, number| {
+            // While a change waits for its confirmation the one before it is what to return to.
+            let previous = if record.pending.is_some() { record.previous } else { Some(record.enforced) };
+            Record { enforced: number, previous, target: None, pending }
+        })
+    }
+
+    fn named_files(&self) -> Option<Files> {
+        let (policy, inventory) = self.setup.files();
+        Files::read(&policy, &inventory).ok()
+    }
+
+    /// Keeps the generation that waits for it; false if none does.
+    ///
+    /// # Errors
+    /// If the disk refuses; it still waits then.
+    pub fn confirm(&self) -> anyhow::Result<bool> {
+        let mut live = self.live();
+        if live.record.pending.is_none() {
+            return Ok(false);
+        }
+        let record = Record { pending: None, ..live.record.clone() };
+        self.store.write_record(&record)?;
+        live.record = record;
+        Ok(true)
+    }
+
+    /// Returns to the previous generation, which becomes a new one of the same files; `None` if
+    /// there is none.
+    ///
+    /// # Errors
+    /// If the system refuses; nothing has changed then.
+    pub fn rollback(&self) -> anyhow::Result<Option<Applied>> {
+        let _one = held(&self.changing);
+        self.roll_back()
+    }
+
+    /// Rolls back if a confirmation was due. A change that is being made is not waited for.
+    ///
+    /// # Errors
+    /// As [`Self::rollback`].
+    pub fn roll_back_unconfirmed(&self) -> anyhow::Result<Option<Applied>> {
+        let Ok(_one) = self.changing.try_lock() else { return Ok(None) };
+        let due = self.live().record.pending.as_ref().is_some_and(start::is_over);
+        if due { self.roll_back() } else { Ok(None) }
+    }
+
+    fn roll_back(&self) -> anyhow::Result<Option<Applied>> {
+        let Some(previous) = self.live().record.previous else { return Ok(None) };
+        let (files, made) = self
+            .store
+            .kept(previous)
+            .with_context(|| format!("what generation {previous} was made from is not kept any more"))?;
+        let inputs = Inputs::compile(files, made.mode, &self.setup.target).map_err(|refused| {
+            anyhow::anyhow!("generation {previous} does not hold any more:\n{}", refused.text())
+        })?;
+        self.change(inputs, |record, number| Record {
+            enforced: number,
+            previous: Some(record.enforced),
+            target: None,
+            pending: None,
+        })
+        .map(Some)
+    }
+
+    /// Builds the same generation again: with room for quarantine, or for an interface of
+    /// another kind.
+    ///
+    /// # Errors
+    /// If the system refuses; nothing has changed then.
+    pub fn rebuild(&self) -> anyhow::Result<Applied> {
+        let _one = held(&self.changing);
+        let number = self.live().record.enforced;
+        let (files, made) =
+            self.store.kept(number).context("what the generation is made from is not kept")?;
+        let inputs = Inputs::compile(files, made.mode, &self.setup.target)
+            .map_err(|refused| anyhow::anyhow!("{}", refused.text()))?;
+        self.change(inputs, |record, number| Record { enforced: number, target: None, ..record.clone() })
+    }
+
+    /// Ends enforcement: detaches every hook and removes every pin. Who is quarantined is kept.
+    ///
+    /// # Errors
+    /// If a pin cannot be removed.
+    pub fn detach(&self) -> anyhow::Result<Vec<(String, Hook)>> {
+        // No change may attach again meanwhile, nor upkeep afterwards.
+        let _one = held(&self.changing);
+        let mut live = self.live();
+        let links = bulkhead::kernel::detach(self.pins())?;
+        live.detached = true;
+        Ok(links)
+    }
+
+    fn refusal(&self, refused: &Refused) -> Applied {
+        let live = self.live();
+        Applied {
+            applied: false,
+            generation: live.built.number,
+            mode: live.built.mode,
+            rules: live.built.fingerprints.len(),
+            confirm_within: None,
+            findings: refused.findings.0.iter().map(|finding| serde_json::json!(finding)).collect(),
+            text: refused.text(),
+        }
+    }
+
+    /// Builds the next generation and swaps it in. The caller holds `changing`.
+    fn change(&self, inputs: Inputs, after: impl FnOnce(&Record, u32) -> Record) -> anyhow::Result<Applied> {
+        let pins = self.pins();
+        let (number, quarantined) = {
+            let live = self.live();
+            anyhow::ensure!(!live.detached, "the agent has detached and is ending");
+            let mut quarantined = live.quarantined.clone();
+            quarantined.follow(&inputs.inventory);
+            (next_number(pins, &self.store, &live.record)?, quarantined)
+        };
+        self.store.keep(number, &inputs)?;
+        let indices = self.shared.indices.clone();
+        let built = Built::new(&self.setup, number, inputs, &quarantined, &indices)?;
+        self.swap(built, quarantined, after)
+    }
+
+    /// One link update a hook. The target is on disk before the first and off it after the last.
+    fn swap(
+        &self,
+        mut built: Built,
+        baked: List,
+        after: impl FnOnce(&Record, u32) -> Record,
+    ) -> anyhow::Result<Applied> {
+        let pins = self.pins();
+        let mut live = self.live();
+        let number = built.number;
+        let give_up = |error: anyhow::Error| {
+            let _ = pins.remove_generation(number);
+            Err(error)
+        };
+        // Whoever was cut off or released while it was built.
+        let mut quarantined = live.quarantined.clone();
+        quarantined.follow(&built.inventory);
+        let (wanted, has) = (quarantined.addresses(), baked.addresses());
+        for (addresses, on) in [(wanted.difference(&has), true), (has.difference(&wanted), false)] {
+            for address in addresses {
+                if let Err(error) = built.set_quarantine(*address, on) {
+                    return give_up(anyhow::Error::new(error).context(format!("quarantine of {address}")));
+                }
+            }
+        }
+        let record = after(&live.record, number);
+        let journal = Record {
+            target: Some(number),
+            enforced: live.record.enforced,
+            previous: record.previous,
+            pending: record.pending.clone(),
+        };
+        if let Err(error) = self.store.write_record(&journal) {
+            return give_up(error);
+        }
+        self.shared.add(number, built.names.clone());
+        let before = attached_hooks(pins)?;
+        let attached = match built.attach(pins) {
+            Ok(attached) => attached,
+            Err(error) => {
+                // Back to the program that the other hooks still run.
+                live.mixed = live.built.attach(pins).is_err();
+                if !live.mixed {
+                    undo_new_links(pins, &before);
+                    start::tell(self.store.write_record(&live.record));
+                    return give_up(error);
+                }
+                return Err(error.context("some hooks run the new generation, others the old one"));
+            }
+        };
+        start::tell(self.store.write_record(&record));
+        let gone =
+            live.attached.iter().filter(|old| attached.iter().all(|new| new.interface != old.interface));
+        let gone: Vec<_> = gone.map(|old| Attached { index: 0, hooks: Vec::new(), ..old.clone() }).collect();
+        note_indices(&self.shared.indices, &attached);
+        let old = std::mem::replace(&mut live.built, built);
+        live.attached = attached.into_iter().chain(gone).collect();
+        live.record = record;
+        live.quarantined = quarantined;
+        live.mixed = false;
+        let Live { folded, built, .. } = &mut *live;
+        retire(pins, &self.store, folded, built);
+        drop(old);
+        self.store.forget_others(&kept(&live.record));
+        Ok(Applied {
+            applied: true,
+            generation: number,
+            mode: live.built.mode,
+            rules: live.built.fingerprints.len(),
+            confirm_within: live.record.pending.as_ref().map(|pending| start::seconds_left(pending.until)),
+            findings: Vec::new(),
+            text: String::new(),
+        })
+    }
+}
+
+/// Numbers only go up, also over restarts of the machine, which remove the pins.
+fn next_number(pins: &Pins, store: &Store, record: &Record) -> anyhow::Result<u32> {
+    let pinned = pins.generations()?.last().copied().unwrap_or(0);
+    let highest = [pinned, store.highest(), record.enforced, record.target.unwrap_or(0)];
+    highest.into_iter().max().unwrap_or(0).checked_add(1).context("generation numbers are used up")
+}
+
+/// The generations whose files are kept: what runs, what to return to, and the ones just
+/// before, whose last events may not have been read yet.
+fn kept(record: &Record) -> Vec<u32> {
+    let recent = record.enforced.saturating_sub(3)..=record.enforced;
+    recent.chain(record.previous).collect()
+}
+
+fn note_indices(indices: &Mutex<HashMap<u32, String>>, attached: &[Attached]) {
+    held(indices).extend(attached.iter().map(|a| (a.index, a.interface.clone())));
+}
+
+/// A refusal of files at the start, as the command's error or answer.
+pub fn refuse(refused: &Refused) -> Option<Usage> {
+    let words = || refused.findings.0.last().map(|finding| finding.message.clone()).unwrap_or_default();
+    refused.unknown_node.then(|| Usage(words()))
+}

@@ -1,0 +1,55 @@
+use bulkhead_compiler::Dialect;
+use bulkhead_compiler::source::Source;
+
+use super::{Files, Inputs, Target};
+use crate::config::Mode;
+
+const INVENTORY: &str = r#"{"nodes": [
+    {"name": "a", "addresses": ["100.64.0.1"], "tags": ["tag:a"]},
+    {"name": "b", "addresses": ["100.64.0.2"], "tags": ["tag:b"]}]}"#;
+
+fn compile(acls: &str, node: &str) -> Result<Inputs, super::Refused> {
+    let policy = format!(r#"{{"tagOwners": {{"tag:a": [], "tag:b": []}}, "acls": [{acls}]}}"#);
+    let files = Files { policy: Source::new("p", &policy), inventory: Source::new("i", INVENTORY) };
+    let target = Target { node: node.to_owned(), dialect: Dialect::Bulkhead, table_memory: 256 << 20 };
+    Inputs::compile(files, Mode::Enforce, &target)
+}
+
+const ONE: &str = r#"{"action": "accept", "src": ["tag:a"], "dst": ["tag:b:80"]}"#;
+const TWO: &str = r#"{"action": "accept", "src": ["tag:a"], "dst": ["tag:b:81"]}"#;
+const NAMED: &str = r#"{"name": "web", "action": "accept", "src": ["tag:a"], "dst": ["tag:b:80"]}"#;
+
+#[test]
+fn a_rule_keeps_its_fingerprint_when_its_number_changes() {
+    let before = compile(&format!("{ONE}, {TWO}"), "b").unwrap();
+    let after = compile(&format!("{TWO}, {NAMED}"), "b").unwrap();
+    let print = |inputs: &Inputs, number: u32| {
+        let found = inputs.program.rules.iter().position(|rule| inputs.ruleset.rules[*rule].number == number);
+        inputs.fingerprints[found.unwrap()].clone()
+    };
+    assert_eq!(print(&before, 1), print(&after, 2));
+    assert_eq!(print(&before, 2), print(&after, 1));
+    assert_ne!(print(&before, 1), print(&before, 2));
+}
+
+#[test]
+fn twins_have_fingerprints_of_their_own() {
+    // Both are needed: the second decides where the first has expired.
+    let expiring =
+        r#"{"action": "accept", "src": ["tag:a"], "dst": ["tag:b:80"], "expires": "2099-01-01T00:00:00Z"}"#;
+    let inputs = compile(&format!("{expiring}, {expiring}, {ONE}"), "b").unwrap();
+    let mut prints = inputs.fingerprints.clone();
+    prints.sort();
+    prints.dedup();
+    assert_eq!(prints.len(), inputs.program.rules.len());
+}
+
+#[test]
+fn what_does_not_hold_is_told() {
+    let refused =
+        compile(r#"{"action": "accept", "src": ["tag:c"], "dst": ["tag:b:80"]}"#, "b").err().unwrap();
+    assert!(refused.findings.has_errors() && refused.text().contains("tag:c"), "{}", refused.text());
+    assert!(!refused.unknown_node);
+    let refused = compile(ONE, "nobody").err().unwrap();
+    assert!(refused.unknown_node && refused.text().contains("nobody"), "{}", refused.text());
+}

@@ -1,0 +1,224 @@
+//! Who is quarantined. The list is the truth; the kernel's tables follow it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bulkhead_compiler::inventory::{Inventory, Node};
+use serde::{Deserialize, Serialize};
+
+/// The list's file in the state directory.
+pub const FILE: &str = "quarantine.json";
+
+/// One identity that is cut off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What was asked for: a node's name, a key or an address.
+    pub subject: String,
+    /// The node meant, by name.
+    pub node: Option<String>,
+    /// The node meant, by its WireGuard public key.
+    pub key: Option<String>,
+    /// Its addresses when it was last known.
+    pub addresses: Vec<IpAddr>,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// Since when, ns since the Unix epoch.
+    pub since: u64,
+    /// Until when, ns since the Unix epoch; none: until it is released.
+    pub until: Option<u64>,
+}
+
+/// Everyone who is cut off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct List(pub Vec<Entry>);
+
+fn key_of(node: &Node) -> Option<String> {
+    node.key.map(|key| STANDARD.encode(key))
+}
+
+fn all_addresses(node: &Node) -> Vec<IpAddr> {
+    node.addresses.iter().chain(&node.underlay).copied().collect()
+}
+
+/// Who is meant: a node by name, key or one of its addresses (then all of them are meant), or
+/// an address that nobody has.
+///
+/// # Errors
+/// Nobody is.
+pub fn find(subject: &str, inventory: &Inventory) -> Result<Entry, String> {
+    let entry = |node: Option<&Node>, addresses| Entry {
+        subject: subject.to_owned(),
+        node: node.map(|node| node.name.clone()),
+        key: node.and_then(key_of),
+        addresses,
+        reason: None,
+        since: 0,
+        until: None,
+    };
+    let by_key = || inventory.nodes.iter().find(|node| key_of(node).as_deref() == Some(subject));
+    let address = subject.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+    let node = inventory
+        .node(subject)
+        .or_else(by_key)
+        .or_else(|| address.and_then(|address| inventory.holder(address)));
+    match (node, address) {
+        (Some(node), _) => {
+            let addresses = all_addresses(node);
+            if addresses.is_empty() {
+                return Err(format!("node {} has no address that could be cut off", node.name));
+            }
+            Ok(entry(Some(node), addresses))
+        }
+        (None, Some(address)) if address.is_unspecified() => {
+            Err(format!("{subject} is nobody's address; name a node, its key or one address"))
+        }
+        (None, Some(address)) => Ok(entry(None, vec![address])),
+        (None, None) => Err(format!(
+            "'{subject}' is neither a node nor a key of the inventory, nor an address; \
+             `bulkhead status` and the inventory have the names"
+        )),
+    }
+}
+
+impl List {
+    /// Adds an entry, in place of an earlier one about the same identity.
+    pub fn add(&mut self, entry: Entry) {
+        self.0.retain(|other| !other.is_about_same(&entry));
+        self.0.push(entry);
+    }
+
+    /// Takes out every entry that a name, key or address means.
+    pub fn remove(&mut self, subject: &str) -> Vec<Entry> {
+        let address = subject.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+        let meant = |entry: &Entry| {
+            entry.subject == subject
+                || entry.node.as_deref() == Some(subject)
+                || entry.key.as_deref() == Some(subject)
+                || address.is_some_and(|address| entry.addresses.contains(&address))
+        };
+        self.take(meant)
+    }
+
+    /// Takes out every entry that is over.
+    pub fn remove_ended(&mut self, now: u64) -> Vec<Entry> {
+        self.take(|entry| entry.until.is_some_and(|until| until <= now))
+    }
+
+    fn take(&mut self, meant: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let (out, stay) = std::mem::take(&mut self.0).into_iter().partition(meant);
+        self.0 = stay;
+        out
+    }
+
+    /// Follows the identities: a node that an inventory knows is cut off at the addresses that
+    /// it has there, one that it no longer knows at those it had.
+    pub fn follow(&mut self, inventory: &Inventory) {
+        for entry in &mut self.0 {
+            let by_key = entry
+                .key
+                .as_ref()
+                .map(|key| inventory.nodes.iter().find(|node| key_of(node).as_ref() == Some(key)));
+            let by_name = || entry.node.as_deref().and_then(|name| inventory.node(name));
+            if let Some(node) = by_key.unwrap_or_else(by_name) {
+                entry.addresses = all_addresses(node);
+                entry.node = Some(node.name.clone());
+            }
+        }
+    }
+
+    /// Every address that is cut off.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.0.iter().flat_map(|entry| entry.addresses.iter().copied()).collect()
+    }
+}
+
+impl Entry {
+    fn is_about_same(&self, other: &Self) -> bool {
+        match (&self.key, &other.key) {
+            (Some(one), Some(other)) => one == other,
+            _ => match (&self.node, &other.node) {
+                (Some(one), Some(other)) => one == other,
+                (None, None) => self.addresses == other.addresses,
+                _ => false,
+            },
+        }
+    }
+
+    /// The identity, for people.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let addresses: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
+        match &self.node {
+            Some(node) => format!("{node} ({})", addresses.join(", ")),
+            None => addresses.join(", "),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_compiler::diagnostic::Findings;
+    use bulkhead_compiler::inventory::{self, Inventory};
+    use bulkhead_compiler::source::Source;
+
+    use super::{Entry, List, find};
+
+    const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE=";
+
+    fn inventory(nodes: &str) -> Inventory {
+        let mut findings = Findings::default();
+        let text = format!(r#"{{"nodes": [{nodes}]}}"#);
+        inventory::parse(&Source::new("i", &text), &mut findings).unwrap_or_else(|| panic!("{findings}"))
+    }
+
+    fn engine(addresses: &str) -> String {
+        format!(
+            r#"{{"name": "engine", "key": "{KEY}", "addresses": [{addresses}], "underlay": ["203.0.113.7"], "tags": ["tag:e"]}}"#
+        )
+    }
+
+    #[test]
+    fn any_name_of_an_identity_means_all_its_addresses() {
+        let inventory = inventory(&engine(r#""100.64.0.1", "fd7a::1""#));
+        for subject in ["engine", KEY, "100.64.0.1", "fd7a::1", "203.0.113.7", "::ffff:100.64.0.1"] {
+            let entry = find(subject, &inventory).unwrap();
+            assert_eq!(entry.addresses.len(), 3, "{subject}");
+            assert_eq!(entry.key.as_deref(), Some(KEY));
+        }
+        assert_eq!(find("198.51.100.1", &inventory).unwrap().addresses.len(), 1);
+        assert!(find("engin", &inventory).unwrap_err().contains("neither a node"));
+        assert!(find("0.0.0.0", &inventory).is_err());
+    }
+
+    #[test]
+    fn an_identity_is_followed_to_its_new_addresses() {
+        let before = inventory(&engine(r#""100.64.0.1""#));
+        let mut list = List(vec![find("engine", &before).unwrap()]);
+        list.follow(&inventory(&engine(r#""100.64.0.9""#)));
+        assert_eq!(list.addresses().len(), 2);
+        assert!(list.addresses().contains(&"100.64.0.9".parse().unwrap()));
+        // Out of the inventory it stays cut off where it was, and a new bearer of its name is another.
+        list.follow(&inventory(r#"{"name": "engine", "addresses": ["100.64.0.3"], "tags": ["tag:e"]}"#));
+        assert!(list.addresses().contains(&"100.64.0.9".parse().unwrap()));
+        assert!(!list.addresses().contains(&"100.64.0.3".parse().unwrap()));
+    }
+
+    #[test]
+    fn entries_end_and_are_replaced() {
+        let inventory = inventory(&engine(r#""100.64.0.1""#));
+        let entry = |until| Entry { until, ..find("engine", &inventory).unwrap() };
+        let mut list = List::default();
+        list.add(entry(None));
+        list.add(Entry { subject: KEY.into(), ..entry(Some(5)) });
+        assert_eq!(list.0.len(), 1, "one identity, one entry");
+        assert!(list.remove_ended(4).is_empty());
+        assert_eq!(list.remove_ended(5).len(), 1);
+        list.add(entry(None));
+        assert!(list.remove("other").is_empty());
+        assert_eq!(list.remove("203.0.113.7").len(), 1);
+    }
+}

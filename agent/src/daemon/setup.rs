@@ -1,0 +1,28 @@
+//! What `run` was told.
+
+use std::path::PathBuf;
+
+use super::inputs::Target;
+use crate::config::Config;
+use crate::paths::Paths;
+
+/// What to enforce, where, and with which sizes.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The instance.
+    pub instance: String,
+    /// Its places.
+    pub paths: Paths,
+    /// For whom.
+    pub target: Target,
+    /// The configuration, flags applied.
+    pub config: Config,
+}
+
+impl Setup {
+    /// The files that `run` names.
+    #[must_use]
+    pub fn files(&self) -> (PathBuf, PathBuf) {
+        (self.config.policy.clone(), self.config.inventory.clone())
+    }
+}

@@ -1,0 +1,229 @@
+//! What must outlive the agent: which generation is meant to run, what it was made from, and
+//! who is quarantined. One file at a time is replaced whole.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use bulkhead_compiler::source::Source;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::inputs::{Files, Inputs};
+use crate::config::Mode;
+
+/// A deadline to confirm by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Nanoseconds since boot: setting the wall clock must not move it.
+    pub until: u64,
+    /// The boot meant. After another one the deadline is over.
+    pub boot: String,
+}
+
+/// The journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The generation that is enforced.
+    pub enforced: u32,
+    /// The one to return to by `rollback`.
+    pub previous: Option<u32>,
+    /// The one that hooks were being given when this was written. It is completed or undone by
+    /// the next start.
+    pub target: Option<u32>,
+    /// Without a `confirm` until then the previous generation returns.
+    pub pending: Option<Pending>,
+}
+
+/// What a generation was made from, besides its files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// The policy's path.
+    pub policy: PathBuf,
+    /// The inventory's path.
+    pub inventory: PathBuf,
+    /// Enforce or audit.
+    pub mode: Mode,
+    /// Fingerprints of the rules that cells name.
+    pub fingerprints: Vec<String>,
+}
+
+/// The state directory.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// A state directory.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    fn generation(&self, number: u32) -> PathBuf {
+        self.root.join(format!("generation-{number}"))
+    }
+
+    /// The journal; that of a new agent if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read or understood.
+    pub fn record(&self) -> anyhow::Result<Record> {
+        Ok(self.load("generations.json")?.unwrap_or_default())
+    }
+
+    /// Writes the journal.
+    ///
+    /// # Errors
+    /// If the disk refuses; then it is as before.
+    pub fn write_record(&self, record: &Record) -> anyhow::Result<()> {
+        self.save("generations.json", record)
+    }
+
+    /// A JSON file; `None` if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be read or understood.
+    pub fn load<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Option<T>> {
+        let path = self.root.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(|| {
+                format!("{}: not what an agent wrote; move it away and start again", path.display())
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("{}: reading", path.display())),
+        }
+    }
+
+    /// Replaces a JSON file, and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// If the disk refuses; then the file is as before.
+    pub fn save<T: Serialize>(&self, name: &str, value: &T) -> anyhow::Result<()> {
+        let path = self.root.join(name);
+        let write = || -> io::Result<()> {
+            replace(&path, &serde_json::to_vec_pretty(value)?)?;
+            File::open(&self.root)?.sync_all()
+        };
+        write().with_context(|| format!("{}: writing", path.display()))
+    }
+
+    /// Keeps what a generation is made from.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn keep(&self, number: u32, inputs: &Inputs) -> anyhow::Result<()> {
+        let directory = self.generation(number);
+        let (policy, inventory) = inputs.files.paths();
+        let made = Made { policy, inventory, mode: inputs.mode, fingerprints: inputs.fingerprints.clone() };
+        let write = || -> io::Result<()> {
+            fs::create_dir_all(&directory)?;
+            replace(&directory.join("policy"), inputs.files.policy.text().as_bytes())?;
+            replace(&directory.join("inventory"), inputs.files.inventory.text().as_bytes())?;
+            // Last: a generation without it is not whole.
+            replace(&directory.join("made.json"), &serde_json::to_vec_pretty(&made)?)?;
+            File::open(&directory)?.sync_all()
+        };
+        write().with_context(|| format!("{}: keeping what the generation is made from", directory.display()))
+    }
+
+    /// What a generation was made from; `None` if that was not kept whole.
+    #[must_use]
+    pub fn kept(&self, number: u32) -> Option<(Files, Made)> {
+        let directory = self.generation(number);
+        let made: Made = serde_json::from_slice(&fs::read(directory.join("made.json")).ok()?).ok()?;
+        let source = |file: &str, path: &Path| {
+            let text = fs::read_to_string(directory.join(file)).ok()?;
+            Some(Source::new(&path.display().to_string(), &text))
+        };
+        let policy = source("policy", &made.policy)?;
+        let inventory = source("inventory", &made.inventory)?;
+        Some((Files { policy, inventory }, made))
+    }
+
+    /// The fingerprints of a generation's rules, as they were kept.
+    #[must_use]
+    pub fn fingerprints(&self, number: u32) -> Vec<String> {
+        self.kept(number).map(|(_, made)| made.fingerprints).unwrap_or_default()
+    }
+
+    /// Forgets what other generations than these were made from.
+    pub fn forget_others(&self, keep: &[u32]) {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("generation-")?.parse().ok());
+            if number.is_some_and(|number| !keep.contains(&number)) {
+                // What stays is forgotten next time.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// The highest number that any generation kept here has.
+    #[must_use]
+    pub fn highest(&self) -> u32 {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let numbers =
+            entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("generation-")?.parse().ok());
+        numbers.max().unwrap_or(0)
+    }
+
+    /// What `run` was told, as it was when it was last read: its files and mode.
+    #[must_use]
+    pub fn seen(&self) -> Option<(Files, Mode)> {
+        let source =
+            |file: &str| fs::read_to_string(self.root.join(file)).ok().map(|text| Source::new(file, &text));
+        let files = Files { policy: source("seen-policy")?, inventory: source("seen-inventory")? };
+        Some((files, self.load("seen-mode.json").ok()??))
+    }
+
+    /// Notes what `run` was told.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn write_seen(&self, files: &Files, mode: Mode) -> anyhow::Result<()> {
+        let write = || -> io::Result<()> {
+            replace(&self.root.join("seen-policy"), files.policy.text().as_bytes())?;
+            replace(&self.root.join("seen-inventory"), files.inventory.text().as_bytes())
+        };
+        write().with_context(|| format!("{}: noting what was read", self.root.display()))?;
+        self.save("seen-mode.json", &mode)
+    }
+}
+
+/// Writes beside the file, then renames.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Record, Store};
+
+    #[test]
+    fn a_broken_journal_is_said_and_a_missing_one_is_new() {
+        let root = std::env::temp_dir().join(format!("bulkhead-store-{}", std::process::id()));
+        std::fs::create_dir_all(&root).unwrap();
+        let store = Store::new(&root);
+        assert_eq!(store.record().unwrap(), Record::default());
+        let record = Record { enforced: 7, previous: Some(6), target: Some(8), pending: None };
+        store.write_record(&record).unwrap();
+        assert_eq!(store.record().unwrap(), record);
+        std::fs::write(root.join("generations.json"), "{").unwrap();
+        let error = format!("{:#}", store.record().unwrap_err());
+        assert!(error.contains("generations.json") && error.contains("move it away"), "{error}");
+        std::fs::create_dir_all(root.join("generation-41")).unwrap();
+        std::fs::create_dir_all(root.join("generation-9")).unwrap();
+        assert_eq!(store.highest(), 41);
+        store.forget_others(&[9]);
+        assert_eq!((store.highest(), store.kept(9).is_none()), (9, true));
+        std::fs::remove_dir_all(root).unwrap();
+    }
+}

@@ -1,0 +1,44 @@
+//! An array map as memory that programs may be reading.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use aya::maps::MapData;
+use memmap2::{MmapMut, MmapOptions};
+
+/// The memory of an array map that was made with `BPF_F_MMAPABLE`.
+pub(super) struct Mapped(MmapMut);
+
+impl Mapped {
+    /// Maps the first `bytes` bytes.
+    pub(super) fn new(map: &MapData, bytes: usize) -> io::Result<Self> {
+        // SAFETY: the kernel keeps the map's pages; programs and others that have mapped it
+        // touch whole words only, as this does.
+        unsafe { MmapOptions::new().len(bytes).map_mut(&map.fd().as_fd()) }.map(Self)
+    }
+
+    /// Word `index`. Panics beyond the end, as a slice does.
+    pub(super) fn load_u32(&self, index: usize) -> u32 {
+        assert!((index + 1) * 4 <= self.0.len(), "word {index} of a map of {} bytes", self.0.len());
+        // SAFETY: within the mapping, which starts at a page.
+        unsafe { AtomicU32::from_ptr(self.0.as_ptr().cast_mut().cast::<u32>().add(index)) }
+            .load(Ordering::Acquire)
+    }
+
+    /// Writes word `index`; whoever reads it sees all earlier writes.
+    pub(super) fn store_u32(&mut self, index: usize, value: u32) {
+        assert!((index + 1) * 4 <= self.0.len(), "word {index} of a map of {} bytes", self.0.len());
+        // SAFETY: as above.
+        unsafe { AtomicU32::from_ptr(self.0.as_mut_ptr().cast::<u32>().add(index)) }
+            .store(value, Ordering::Release);
+    }
+
+    /// Writes double word `index`.
+    pub(super) fn store_u64(&mut self, index: usize, value: u64) {
+        assert!((index + 1) * 8 <= self.0.len(), "double word {index} of a map of {} bytes", self.0.len());
+        // SAFETY: as above.
+        unsafe { AtomicU64::from_ptr(self.0.as_mut_ptr().cast::<u64>().add(index)) }
+            .store(value, Ordering::Release);
+    }
+}

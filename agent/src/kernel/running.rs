@@ -1,0 +1,124 @@
+//! What the hooks really run, asked of the kernel: it answers without an agent too.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::path::Path;
+
+use aya::maps::MapInfo;
+use aya::programs::loaded_programs;
+
+use super::{Hook, KernelError, Pins};
+
+/// One pinned link.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RunningLink {
+    /// The interface's name when it was attached.
+    pub interface: String,
+    /// The hook.
+    pub hook: Hook,
+    /// The interface's index; 0 if it is gone, and with it the enforcement.
+    pub index: u32,
+    /// The generation whose tables the program reads; none if its pins are gone.
+    pub generation: Option<u32>,
+}
+
+/// Every pinned link, and what it runs.
+///
+/// # Errors
+/// If the pins cannot be read.
+pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
+    let links = pins.links()?;
+    if links.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut generation_of = HashMap::new();
+    for number in pins.generations()? {
+        // One that was just being built or freed has no such map.
+        if let Ok(info) = MapInfo::from_pin(pins.generation(number).join("TRIE4")) {
+            generation_of.insert(info.id(), number);
+        }
+    }
+    let mut programs: HashMap<u32, Option<u32>> = HashMap::new();
+    let mut seen = Vec::new();
+    for (interface, hook) in links {
+        let (program, index) = link_info(&pins.link(&interface, hook))?;
+        programs.insert(program, None);
+        seen.push((interface, hook, index, program));
+    }
+    for info in loaded_programs().flatten() {
+        if let Some(generation) = programs.get_mut(&info.id()) {
+            let maps = info.map_ids().ok().flatten().unwrap_or_default();
+            *generation = maps.iter().find_map(|map| generation_of.get(map).copied());
+        }
+    }
+    let link = |(interface, hook, index, program)| RunningLink {
+        interface,
+        hook,
+        index,
+        generation: programs.get(&program).copied().flatten(),
+    };
+    Ok(seen.into_iter().map(link).collect())
+}
+
+/// `struct bpf_link_info` as far as it is needed: its union starts with the interface's index
+/// for TCX and XDP links alike (linux/bpf.h).
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    index: u32,
+    rest: [u32; 11],
+}
+
+/// The part of `union bpf_attr` that `BPF_OBJ_GET` uses.
+#[repr(C)]
+struct GetPinned {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// The part of `union bpf_attr` that `BPF_OBJ_GET_INFO_BY_FD` uses.
+#[repr(C)]
+struct GetInfo {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+
+/// The program's number and the interface's index of a pinned link. aya tells only the first.
+fn link_info(pin: &Path) -> Result<(u32, u32), KernelError> {
+    let what = format!("{}: asking what it runs", pin.display());
+    let failed = || KernelError::refused(what.clone())(std::io::Error::last_os_error());
+    let path =
+        CString::new(pin.as_os_str().as_encoded_bytes()).map_err(KernelError::refused(what.clone()))?;
+    let get = GetPinned { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    // SAFETY: a NUL-terminated path, in an attribute of the size that is given.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET, &raw const get, size_of::<GetPinned>()) };
+    let fd = i32::try_from(fd).unwrap_or(-1);
+    if fd < 0 {
+        return Err(failed());
+    }
+    // SAFETY: just opened, and nobody else's.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut info = LinkInfo::default();
+    let mut get = GetInfo {
+        fd: fd.as_raw_fd().cast_unsigned(),
+        length: size_of::<LinkInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which lives on.
+    let done =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut get, size_of::<GetInfo>()) };
+    if done < 0 {
+        return Err(failed());
+    }
+    Ok((info.program, info.index))
+}
