@@ -7,12 +7,14 @@ pub mod sys;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use aya::maps::{HashMap, Map, RingBuf};
+use aya::Pod;
+use aya::maps::{HashMap, Map, MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
 use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Specification};
 use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
-    FEATURE_IPV6_LPM, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Settings, TIMEOUTS, Timeouts,
+    FEATURE_IPV6_LPM, FlowKey, FlowValue, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Settings, TIMEOUTS,
+    Timeouts,
 };
 use bulkhead_engine::memory::{Memory, Tables};
 use bulkhead_engine::{Action, Case, REASONS, Reason};
@@ -80,7 +82,14 @@ pub fn stay_on_this_cpu() -> usize {
 
 /// Sizes that nothing in a test exceeds.
 pub fn ample() -> Capacity {
-    Capacity { unreplied: 32_768, established: 32_768, aggregates: 16_384, event_bytes: 1 << 20 }
+    let flows = 32_768;
+    Capacity {
+        unreplied: flows,
+        established: flows,
+        aggregates: 16_384,
+        event_bytes: 1 << 20,
+        ..Capacity::default()
+    }
 }
 
 /// A generation under test.
@@ -215,12 +224,20 @@ impl Kernel {
 
     /// Empties the aggregates: the next drop of every kind makes an event again.
     pub fn forget_aggregates(&mut self) {
-        let mut table = self.aggregate_table();
-        let keys: Vec<_> = table.keys().map(|key| key.expect("a key")).collect();
-        keys.iter().for_each(|key| table.remove(key).expect("removing an aggregate"));
+        clear(self.aggregate_table());
     }
 
-    fn aggregate_table(&mut self) -> HashMap<&mut aya::maps::MapData, AggregateKeyBytes, AggregateBytes> {
+    /// Empties the tables of flows.
+    pub fn forget_flows(&mut self) {
+        for name in ["UNREPLIED", "ESTABLISHED"] {
+            let map = self.generation.map_mut(name).expect("a map of the object");
+            let flows: HashMap<_, [u8; size_of::<FlowKey>()], [u8; size_of::<FlowValue>()]> =
+                HashMap::try_from(map).expect("a hash map");
+            clear(flows);
+        }
+    }
+
+    fn aggregate_table(&mut self) -> HashMap<&mut MapData, AggregateKeyBytes, AggregateBytes> {
         let map = self.generation.map_mut("AGGREGATES_0").expect("a map of the object");
         HashMap::try_from(map).expect("a hash map")
     }
@@ -231,6 +248,11 @@ impl Kernel {
         let lost = aya::maps::PerCpuArray::<_, u64>::try_from(map).expect("a per-CPU array");
         lost.get(&0, 0).expect("the lost-event counter").iter().sum()
     }
+}
+
+fn clear<K: Pod, V: Pod>(mut table: HashMap<&mut MapData, K, V>) {
+    let keys: Vec<_> = table.keys().map(|key| key.expect("a key")).collect();
+    keys.iter().for_each(|key| table.remove(key).expect("removing an entry"));
 }
 
 type AggregateKeyBytes = [u8; size_of::<AggregateKey>()];

@@ -1,0 +1,55 @@
+//! Every reason, on every program and kind of interface that can give it: packets built by
+//! hand, run by BPF_PROG_TEST_RUN. Verdict, reason, rule and event must be the expected ones,
+//! and of all counters exactly the expected one may move, by one.
+
+#[path = "../kernel/mod.rs"]
+mod kernel;
+
+mod accounts;
+mod broken;
+mod scenes;
+mod steps;
+mod world;
+
+use std::collections::BTreeSet;
+
+use bulkhead::kernel::Kind;
+use bulkhead_engine::Reason;
+
+use kernel::Program;
+use steps::Stage;
+
+/// Reasons that no packet can bring about here, and why.
+const UNREACHABLE: [(Reason, &str); 2] = [
+    (Reason::FlowTableFull, "an LRU map makes room by evicting; only a failing kernel refuses an entry"),
+    (Reason::FragmentTableFull, "the same"),
+];
+
+/// Every (program, kind of interface).
+pub fn hooks() -> impl Iterator<Item = (Program, Kind)> {
+    let kinds = [Kind::BareIp, Kind::Ethernet];
+    Program::ALL.into_iter().flat_map(move |program| kinds.map(|kind| (program, kind)))
+}
+
+#[test]
+fn every_reason_on_every_hook() {
+    let mut reached = BTreeSet::new();
+    let compiled = world::program();
+    for kind in [Kind::BareIp, Kind::Ethernet] {
+        for audit in [false, true] {
+            let mut stage = Stage::new(&compiled, kind, audit);
+            for program in Program::ALL {
+                for v4 in [true, false] {
+                    let place = world::Place::new(program.direction(), v4);
+                    for scene in scenes::all(&place, audit) {
+                        reached.extend(stage.play(program, &place, &scene));
+                    }
+                }
+            }
+        }
+    }
+    reached.extend(broken::play());
+    let known: BTreeSet<Reason> = UNREACHABLE.iter().map(|(reason, _)| *reason).collect();
+    let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !reached.contains(reason)).collect();
+    assert_eq!(missing, known.iter().collect::<Vec<_>>(), "reasons that no scene ends with");
+}

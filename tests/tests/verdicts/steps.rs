@@ -1,0 +1,211 @@
+//! Plays a scene step by step and looks at everything after each.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bulkhead::kernel::Kind;
+use bulkhead_compiler::compile::Program as Compiled;
+use bulkhead_engine::layout::{
+    Address, AggregateKey, Counter, Direction, EVENT_AUDIT, Event, NO_RULE, from_ip,
+};
+use bulkhead_engine::{Action, Case, REASONS, Reason};
+use bulkhead_tests::packets::build::{Ip, ethernet, ethertype, hex};
+
+use crate::kernel::{GENERATION, INTERFACE, Kernel, Program, ample};
+use crate::world::Place;
+
+/// The bytes of a step.
+pub enum Bytes {
+    /// A packet; on Ethernet with a plain header before it.
+    Packet(Vec<u8>),
+    /// A frame as it is, for Ethernet only.
+    Frame(Vec<u8>),
+}
+
+/// One packet and what must become of it.
+pub struct Step {
+    /// It goes the other way than the packet under test.
+    pub back: bool,
+    /// When, in seconds since the scene's first packet.
+    pub after: u64,
+    pub bytes: Bytes,
+    pub reason: Reason,
+    /// The policy's rule that the outcome names.
+    pub rule: u32,
+}
+
+/// Some steps; the last is the packet under test.
+pub struct Scene {
+    pub name: &'static str,
+    /// Seconds of the clock at its start; else some time after the scene before.
+    pub start: Option<u64>,
+    pub steps: Vec<Step>,
+}
+
+impl Step {
+    /// A packet the way of the test.
+    pub fn forth(packet: &Ip, reason: Reason) -> Self {
+        Self::raw(packet.bytes(), reason)
+    }
+
+    /// A packet the other way.
+    pub fn back(packet: &Ip, reason: Reason) -> Self {
+        Self { back: true, ..Self::forth(packet, reason) }
+    }
+
+    /// A packet of these bytes.
+    pub fn raw(bytes: Vec<u8>, reason: Reason) -> Self {
+        Self { back: false, after: 0, bytes: Bytes::Packet(bytes), reason, rule: NO_RULE }
+    }
+
+    /// A frame of these bytes.
+    pub fn frame(bytes: Vec<u8>, reason: Reason) -> Self {
+        Self { bytes: Bytes::Frame(bytes), ..Self::raw(Vec::new(), reason) }
+    }
+
+    pub fn rule(self, rule: u32) -> Self {
+        Self { rule, ..self }
+    }
+
+    pub fn after(self, after: u64) -> Self {
+        Self { after, ..self }
+    }
+}
+
+/// A generation, and the clock that goes on from scene to scene.
+pub struct Stage {
+    kernel: Kernel,
+    kind: Kind,
+    audit: bool,
+    clock: u64,
+    /// The policy's rules by their number in the tables.
+    rules: Vec<usize>,
+}
+
+impl Stage {
+    pub fn new(compiled: &Compiled, kind: Kind, audit: bool) -> Self {
+        let kernel = Kernel::new(&compiled.tables, kind, audit, ample());
+        Self { kernel, kind, audit, clock: 0, rules: compiled.rules.clone() }
+    }
+
+    /// The number that the tables have for a rule of the policy.
+    fn number(&self, rule: u32) -> u32 {
+        let position = self.rules.iter().position(|number| *number == rule as usize);
+        position.map_or(NO_RULE, |position| position as u32)
+    }
+
+    /// Plays a scene with its last packet on a program; returns the last reason, unless this
+    /// kind of interface has no such packets.
+    pub fn play(&mut self, program: Program, place: &Place, scene: &Scene) -> Option<Reason> {
+        let is_frame = |step: &Step| matches!(step.bytes, Bytes::Frame(_));
+        if self.kind == Kind::BareIp && scene.steps.iter().any(is_frame) {
+            return None;
+        }
+        let last = scene.steps.last()?;
+        if !program.takes(&self.bytes(last)) {
+            // Of what BPF_PROG_TEST_RUN refuses to give to a classifier, XDP gets all.
+            assert_ne!(program, Program::XdpIngress, "{}", scene.name);
+            return None;
+        }
+        self.kernel.forget_flows();
+        self.clock = scene.start.unwrap_or((self.clock + 1000).max(1000));
+        let start = self.clock;
+        for (index, step) in scene.steps.iter().enumerate() {
+            self.clock = start + step.after;
+            self.kernel.set_clock(self.clock * 1_000_000_000);
+            let program = match (step.back, program.direction()) {
+                (false, _) => program,
+                (true, Direction::Ingress) => Program::TcEgress,
+                (true, Direction::Egress) => Program::TcIngress,
+            };
+            let name = format!("{}, step {index}, {program:?}, {:?}, v4 {}", scene.name, self.kind, place.v4);
+            self.take(step, program, &name);
+        }
+        Some(last.reason)
+    }
+
+    fn bytes(&self, step: &Step) -> Vec<u8> {
+        match (&step.bytes, self.kind) {
+            (Bytes::Frame(frame), _) => frame.clone(),
+            (Bytes::Packet(packet), Kind::BareIp) => packet.clone(),
+            (Bytes::Packet(packet), Kind::Ethernet) => ethernet(&[], ethertype(packet), packet),
+        }
+    }
+
+    fn take(&mut self, step: &Step, program: Program, name: &str) {
+        let bytes = self.bytes(step);
+        let name = &format!("{name}\n{}", hex(&bytes));
+        let direction = program.direction();
+        let (reasons, rules) = (self.kernel.reasons(), self.kernel.rules());
+        let before = boot_time();
+        let action = self.kernel.run(program, &bytes);
+        let case = self.kernel.case(direction);
+        assert_eq!((case.outcome.reason, case.outcome.rule), (step.reason, self.number(step.rule)), "{name}");
+        assert_eq!(action, self.kernel.action(step.reason), "{name}");
+
+        let index = (direction.index() * REASONS) as usize + step.reason as usize;
+        let reason = (step.reason != Reason::Rule).then_some(index);
+        let rule =
+            matches!(step.reason, Reason::Rule | Reason::DenyRule).then_some(self.number(step.rule) as usize);
+        check_deltas(&reasons, &self.kernel.reasons(), reason, case.headers.length, name);
+        check_deltas(&rules, &self.kernel.rules(), rule, case.headers.length, name);
+
+        let events = self.kernel.events();
+        if step.reason.action() == Action::Pass {
+            assert_eq!(events, [], "{name}");
+        } else {
+            let [event] = events[..] else { panic!("{} events\n{name}", events.len()) };
+            self.check_event(event, &case, direction, &bytes, name);
+            assert!((before..=boot_time()).contains(&Duration::from_nanos(event.time)), "{name}");
+        }
+        self.kernel.forget_aggregates();
+        assert_eq!(self.kernel.lost(), 0);
+    }
+
+    /// The event against the packet's own bytes, and what cannot be read from them against the case.
+    fn check_event(&self, event: Event, case: &Case, direction: Direction, bytes: &[u8], name: &str) {
+        let headers = &case.headers;
+        let (source, destination) = addresses(bytes, self.kind, case);
+        let key = AggregateKey {
+            source,
+            destination,
+            interface: INTERFACE,
+            rule: case.outcome.rule,
+            generation: GENERATION,
+            port: headers.destination_port,
+            protocol: headers.protocol,
+            reason: case.outcome.reason as u8 | (direction.index() as u8) << 7,
+        };
+        assert_eq!(event.key, key, "{name}");
+        let told = (event.length, event.source_port, event.detail, event.flags);
+        let flags = if self.audit { EVENT_AUDIT } else { 0 };
+        assert_eq!(told, (headers.length, headers.source_port, headers.detail, flags), "{name}");
+    }
+}
+
+/// The addresses of a packet, read where they lie; zeros if it was not parsed that far.
+fn addresses(bytes: &[u8], kind: Kind, case: &Case) -> (Address, Address) {
+    let packet = &bytes[if kind == Kind::Ethernet { 14 } else { 0 }..];
+    let v4 = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&packet[at..at + 4]).expect("4 bytes"));
+    let v6 = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).expect("16 bytes"));
+    match case.headers.version {
+        4 => (from_ip(v4(12)), from_ip(v4(16))),
+        6 => (from_ip(v6(8)), from_ip(v6(24))),
+        _ => Default::default(),
+    }
+}
+
+/// Of all counters the one at `moved` went up by one packet, and no other.
+fn check_deltas(before: &[Counter], after: &[Counter], moved: Option<usize>, length: u32, name: &str) {
+    for (index, (before, after)) in before.iter().zip(after).enumerate() {
+        let delta = (after.packets - before.packets, after.bytes - before.bytes);
+        let due = if moved == Some(index) { (1, u64::from(length)) } else { (0, 0) };
+        assert_eq!(delta, due, "counter {index}, {name}");
+    }
+}
+
+/// `CLOCK_BOOTTIME`.
+fn boot_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
