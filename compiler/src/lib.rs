@@ -19,6 +19,7 @@ pub mod reference;
 pub mod resolve;
 pub mod service;
 pub mod source;
+mod space;
 mod suggest;
 mod sweep;
 pub mod verify;

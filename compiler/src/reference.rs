@@ -54,11 +54,14 @@ impl Verdict {
     }
 }
 
-/// Whether a rule is about a probe, whatever the time.
+/// Whether a rule is about a probe, whatever the time. `router` is the node at whose ingress it
+/// is judged, an index into the inventory's nodes: what another router carries is not about it.
+/// Without one the question is the policy's, wherever it is enforced.
 #[must_use]
-pub fn matches(ruleset: &Ruleset, rule: &Rule, probe: &Probe) -> bool {
+pub fn matches(ruleset: &Ruleset, rule: &Rule, probe: &Probe, router: Option<u32>) -> bool {
     rule.blocks.iter().any(|block| {
-        block.sources.iter().any(|id| ruleset.selector(*id).set.contains(probe.source))
+        (block.via.is_none() || router.is_none() || block.via == router)
+            && block.sources.iter().any(|id| ruleset.selector(*id).set.contains(probe.source))
             && block.destinations.iter().any(|(id, service)| {
                 ruleset.selector(*id).set.contains(probe.destination)
                     && ruleset.service(*service).matches(probe.protocol, probe.port)
@@ -66,13 +69,25 @@ pub fn matches(ruleset: &Ruleset, rule: &Rule, probe: &Probe) -> bool {
     })
 }
 
+/// The first of some rules about a probe at a time (ns since the Unix epoch): its index. They
+/// are [`Ruleset::rules`] or one of [`Ruleset::assumed`].
+#[must_use]
+pub fn first_of(
+    ruleset: &Ruleset,
+    rules: &[Rule],
+    probe: &Probe,
+    router: Option<u32>,
+    now: u64,
+) -> Option<usize> {
+    rules
+        .iter()
+        .position(|rule| rule.expires.is_none_or(|end| now < end) && matches(ruleset, rule, probe, router))
+}
+
 /// The first rule about a probe at a time (ns since the Unix epoch): its index.
 #[must_use]
 pub fn first(ruleset: &Ruleset, probe: &Probe, now: u64) -> Option<usize> {
-    ruleset
-        .rules
-        .iter()
-        .position(|rule| rule.expires.is_none_or(|end| now < end) && matches(ruleset, rule, probe))
+    first_of(ruleset, &ruleset.rules, probe, None, now)
 }
 
 /// What the policy says of a probe, wherever it is enforced.
@@ -120,7 +135,8 @@ pub fn judge(
     }
     let ends = [node.expires, expiry(ruleset, inventory, remote)];
     let gone = ends.into_iter().flatten().any(|end| now >= end);
-    match first(ruleset, probe, now).filter(|_| !gone) {
+    let router = inventory.index(&node.name).filter(|_| direction == Direction::Ingress);
+    match first_of(ruleset, &ruleset.rules, probe, router, now).filter(|_| !gone) {
         Some(index) if ruleset.rules[index].action == Action::Accept => Verdict::Allow(index),
         Some(index) => Verdict::Deny(index),
         None if is_known(ruleset, inventory, remote) => Verdict::NoRule,

@@ -1,15 +1,15 @@
 //! The tests section: every entry for every source × destination pair.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use crate::bits::Bits;
+use crate::Dialect;
 use crate::diagnostic::{Diagnostic, Findings, Related, Severity};
 use crate::inventory::Inventory;
+use crate::policy::Action;
 use crate::reference::{self, Probe};
-use crate::resolve::{Ruleset, SelectorId, Test, TestTarget};
-use crate::service::{TCP, UDP};
-use crate::sweep::Sweep;
+use crate::resolve::{Rule, Ruleset, SelectorId, Test, TestTarget};
+use crate::service::{ICMP, ICMPV6, TCP, UDP};
+use crate::space::{Class, Space};
 
 /// How a run of the tests section went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,49 +20,13 @@ pub struct Tally {
     pub failed: usize,
 }
 
-/// Addresses that the same selectors hold: two of them, so that a class of several nodes can
-/// be tried against itself.
-struct Class {
-    members: Bits,
-    v4: bool,
-    addresses: Vec<IpAddr>,
-}
-
-/// The space of addresses in classes: all of a class are treated alike by every rule, so one
-/// pair of each two classes proves the rest.
-struct Space(Vec<Class>);
-
-impl Space {
-    fn new(ruleset: &Ruleset) -> Self {
-        let mut sweep = Sweep::new(ruleset.selectors.len());
-        let selectors = ruleset.selectors.iter().enumerate();
-        let pieces4 = sweep.axis(selectors.clone().map(|(index, selector)| (index, &selector.set.v4)));
-        let pieces6 = sweep.axis(selectors.map(|(index, selector)| (index, &selector.set.v6)));
-        let ends4 = pieces4.iter().map(|piece| {
-            let address = |bits| IpAddr::V4(Ipv4Addr::from_bits(bits));
-            (piece.class, address(piece.first), address(piece.last))
-        });
-        let ends6 = pieces6.iter().map(|piece| {
-            let address = |bits| IpAddr::V6(Ipv6Addr::from_bits(bits));
-            (piece.class, address(piece.first), address(piece.last))
-        });
-        let mut classes: HashMap<(u32, bool), (IpAddr, IpAddr)> = HashMap::new();
-        for (class, first, last) in ends4.chain(ends6) {
-            classes.entry((class, first.is_ipv4())).or_insert((first, last)).1 = last;
-        }
-        let mut all: Vec<_> = classes.into_iter().collect();
-        all.sort_unstable();
-        let class = |((class, v4), (first, last)): ((u32, bool), (IpAddr, IpAddr))| Class {
-            members: sweep.classes[class as usize].clone(),
-            v4,
-            addresses: if first == last { vec![first] } else { vec![first, last] },
-        };
-        Self(all.into_iter().map(class).collect())
-    }
-
-    fn of(&self, selector: SelectorId) -> impl Iterator<Item = &Class> {
-        self.0.iter().filter(move |class| class.members.contains(selector.0 as usize))
-    }
+/// What a test found: a packet that shows that it fails, if there is one, and the rule that
+/// decides about that packet.
+enum Outcome {
+    Holds,
+    Fails(Probe, Option<usize>),
+    /// Tailscale's tests fail if either side is nobody.
+    Nobody(SelectorId),
 }
 
 /// Runs the tests section at a time (ns since the Unix epoch). Failures go to `findings`,
@@ -76,41 +40,112 @@ pub fn run(ruleset: &Ruleset, inventory: &Inventory, now: u64, findings: &mut Fi
     for test in &ruleset.tests {
         for target in &test.targets {
             tally.tested += 1;
-            if let Some((probe, decided)) = counterexample(ruleset, inventory, &space, test, target, now) {
-                tally.failed += 1;
-                findings.push(failure(ruleset, inventory, target, &probe, decided));
-            }
+            let judge = Judge { ruleset, space: &space, test, now };
+            let outcome = match ruleset.dialect {
+                Dialect::Bulkhead => judge.every_pair(inventory, target),
+                Dialect::Tailscale => judge.as_tailscale_does(target),
+            };
+            let failure = match outcome {
+                Outcome::Holds => continue,
+                Outcome::Fails(probe, decided) => {
+                    failure(inventory, target, &probe, decided.map(|index| &judge.rules()[index]))
+                }
+                Outcome::Nobody(selector) => {
+                    let nobody = &ruleset.selector(selector).label;
+                    let message = format!("test failed: {nobody} resolved to no IP addresses");
+                    Diagnostic {
+                        location: Some(target.location.clone()),
+                        ..Diagnostic::global(Severity::Error, message)
+                    }
+                }
+            };
+            tally.failed += 1;
+            findings.push(match ruleset.dialect {
+                Dialect::Bulkhead => failure,
+                Dialect::Tailscale => {
+                    Diagnostic { message: format!("test(s) failed: {}", failure.message), ..failure }
+                }
+            });
         }
     }
     tally
 }
 
-/// A packet that the policy treats otherwise than the test wants, and the rule that decides.
-fn counterexample(
-    ruleset: &Ruleset,
-    inventory: &Inventory,
-    space: &Space,
-    test: &Test,
-    target: &TestTarget,
+/// One test over the classes of addresses.
+struct Judge<'a> {
+    ruleset: &'a Ruleset,
+    space: &'a Space,
+    test: &'a Test,
     now: u64,
-) -> Option<(Probe, Option<usize>)> {
-    let protocols = test.protocol.map_or(vec![TCP, UDP], |protocol| vec![protocol]);
-    for from in space.of(test.source) {
-        for to in space.of(target.destination).filter(|to| to.v4 == from.v4) {
-            let Some((source, destination)) = pair(inventory, from, to) else { continue };
-            let probes: Vec<Probe> = protocols
-                .iter()
-                .map(|protocol| Probe { source, destination, protocol: *protocol, port: target.port })
-                .collect();
-            // Without a protocol, either TCP or UDP is access.
-            let admitted = probes.iter().find(|probe| reference::admitted(ruleset, probe, now));
-            if admitted.is_some() != target.admitted {
-                let probe = admitted.or(probes.first())?;
-                return Some((*probe, reference::first(ruleset, probe, now)));
+}
+
+impl Judge<'_> {
+    /// The rules that the test is about.
+    fn rules(&self) -> &[Rule] {
+        self.test.assumed.map_or(&self.ruleset.rules, |index| &self.ruleset.assumed[index])
+    }
+
+    /// The rule that decides, and whether it admits.
+    fn decide(&self, probe: &Probe, router: Option<u32>) -> (Option<usize>, bool) {
+        let decided = reference::first_of(self.ruleset, self.rules(), probe, router, self.now);
+        (decided, decided.is_some_and(|index| self.rules()[index].action == Action::Accept))
+    }
+
+    /// Ours: what must be admitted is so for every pair, and what must be denied for none.
+    fn every_pair(&self, inventory: &Inventory, target: &TestTarget) -> Outcome {
+        let protocols = self.test.protocol.map_or(vec![TCP, UDP], |protocol| vec![protocol]);
+        for from in self.space.of(self.test.source) {
+            for to in self.space.of(target.destination).filter(|to| to.v4 == from.v4) {
+                let Some((source, destination)) = pair(inventory, from, to) else { continue };
+                let probe = |protocol| Probe { source, destination, protocol, port: target.port };
+                let mut probes = protocols.iter().map(|protocol| probe(*protocol));
+                // Without a protocol, either TCP or UDP is access.
+                let admitted = probes.find(|probe| self.decide(probe, None).1);
+                if admitted.is_some() != target.admitted {
+                    let probe = admitted.unwrap_or_else(|| probe(protocols[0]));
+                    return Outcome::Fails(probe, self.decide(&probe, None).0);
+                }
             }
         }
+        Outcome::Holds
     }
-    None
+
+    /// Tailscale's: access is that every source address reaches some destination address, over
+    /// any of the protocols of a rule without one. Grants with `via` do not count.
+    fn as_tailscale_does(&self, target: &TestTarget) -> Outcome {
+        const NO_ROUTER: Option<u32> = Some(u32::MAX);
+        let protocols = self.test.protocol.map_or(vec![TCP, UDP, ICMP, ICMPV6], |protocol| vec![protocol]);
+        for side in [self.test.source, target.destination] {
+            if self.space.of(side).next().is_none() {
+                return Outcome::Nobody(side);
+            }
+        }
+        let mut reaching = None;
+        for from in self.space.of(self.test.source) {
+            let source = from.addresses[0];
+            let probes = self.space.of(target.destination).flat_map(|to| {
+                let destination = to.addresses[0];
+                protocols.iter().map(move |protocol| Probe {
+                    source,
+                    destination,
+                    protocol: *protocol,
+                    port: target.port,
+                })
+            });
+            let probes: Vec<Probe> = probes.collect();
+            match probes.iter().find(|probe| self.decide(probe, NO_ROUTER).1) {
+                Some(probe) => reaching = Some(*probe),
+                None if target.admitted => {
+                    return Outcome::Fails(probes[0], self.decide(&probes[0], NO_ROUTER).0);
+                }
+                None => return Outcome::Holds,
+            }
+        }
+        match reaching.filter(|_| !target.admitted) {
+            Some(probe) => Outcome::Fails(probe, self.decide(&probe, NO_ROUTER).0),
+            None => Outcome::Holds,
+        }
+    }
 }
 
 /// Addresses of two classes that are not one node's: a node does not talk to itself.
@@ -122,13 +157,7 @@ fn pair(inventory: &Inventory, from: &Class, to: &Class) -> Option<(IpAddr, IpAd
     })
 }
 
-fn failure(
-    ruleset: &Ruleset,
-    inventory: &Inventory,
-    target: &TestTarget,
-    probe: &Probe,
-    decided: Option<usize>,
-) -> Diagnostic {
+fn failure(inventory: &Inventory, target: &TestTarget, probe: &Probe, rule: Option<&Rule>) -> Diagnostic {
     let who = |address: IpAddr| match inventory.holder(address) {
         Some(node) => format!("{} ({address})", node.name),
         None => address.to_string(),
@@ -144,7 +173,6 @@ fn failure(
     );
     let mut diagnostic = Diagnostic::global(Severity::Error, message);
     diagnostic.location = Some(target.location.clone());
-    let rule = decided.map(|index| &ruleset.rules[index]);
     match rule.and_then(|rule| rule.location.clone().map(|location| (rule, location))) {
         Some((rule, location)) => {
             diagnostic.related.push(Related { message: format!("{} decides", rule.title()), location });

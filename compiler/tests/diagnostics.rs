@@ -53,7 +53,7 @@ fn every_mistake_is_found_at_once_at_its_place() {
             r#"p:2:64: port range "70000": invalid first integer: 70000 is above 65535"#,
             r#"p:3:14: unknown action "acept" (an action is accept or deny)"#,
             r#"p:3:31: user not found: "bob@example.com" (add the user to the inventory's users)"#,
-            r#"p:3:59: "grup:b" is no selector (a selector is *, tag:…, group:…, autogroup:…, a user's login, an address, a prefix, or a name from hosts)"#,
+            r#"p:3:59: "grup:b" is no selector (a selector is *, tag:…, group:…, autogroup:…, ipset:…, a user's login, an address, a prefix, or a name from hosts)"#,
             r#"p:3:73: unknown field "prot" in a rule of acls (did you mean "proto"?)"#,
             r#"p:5:26: group not found: "group:none" (owners of a tag are logins, groups, autogroups and other tags)"#,
             r#"p:5:55: unknown field "grous" in a policy (did you mean "groups"?)"#,
@@ -76,15 +76,6 @@ fn names_that_resolve_to_nothing_are_errors_with_suggestions() {
     );
     assert_eq!(one("autogroup:self"), [r#"p:2:30: "autogroup:self" not valid on the src side of a rule"#]);
     assert_eq!(one("tag:a"), [""; 0]);
-}
-
-#[test]
-fn what_narrows_a_rule_and_is_not_supported_is_refused() {
-    let rule = r#"{"action": "accept", "src": ["tag:a"], "dst": ["tag:b:22"], "srcPosture": ["posture:x"]}"#;
-    assert_eq!(
-        rule_errors(rule),
-        [r#"p:2:61: "srcPosture" is not supported: leaving it out could admit more"#]
-    );
 }
 
 #[test]

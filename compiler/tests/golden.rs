@@ -16,7 +16,7 @@ use bulkhead_compiler::inventory::{self, Inventory, Network, Node};
 use bulkhead_compiler::reference::{self, Probe};
 use bulkhead_compiler::resolve::{Ruleset, resolve};
 use bulkhead_compiler::source::Source;
-use bulkhead_compiler::{Dialect, policy};
+use bulkhead_compiler::{Dialect, policy, verify};
 use bulkhead_engine::Action;
 use bulkhead_engine::layout::Direction;
 use ipnet::IpNet;
@@ -185,10 +185,11 @@ fn run(case: &Case) -> Result<u64, String> {
         (None, true) => return Err(format!("refused: {findings}")),
         (None, false) => {}
     }
-    if case.expect.tests_pass.is_some() {
-        return Err("its tests section is not compared".into());
-    }
     let ruleset = ruleset.ok_or("no policy")?;
+    if let Some(pass) = case.expect.tests_pass {
+        let tally = verify::run(&ruleset, &inventory, 0, &mut findings);
+        return if (tally.failed == 0) == pass { Ok(0) } else { Err(format!("its tests: {findings}")) };
+    }
     let empty = BTreeMap::new();
     compare(&ruleset, &inventory, case.expect.nodes.as_ref().unwrap_or(&empty))
 }

@@ -60,6 +60,7 @@ pub fn compile(
         name: name.into(),
         suggestion: suggest::did_you_mean(name, inventory.nodes.iter().map(|node| node.name.as_str())),
     })?;
+    let router = inventory.index(name);
     let sides = Sides::new(ruleset, inventory, node);
     let sets = sides.sets(ruleset);
     let mut sweep = Sweep::new(sets.len());
@@ -68,7 +69,9 @@ pub fn compile(
     let classes = Classes::new(&sides, &sweep)?;
 
     let mut rules = Rules::default();
-    let lanes = Direction::ALL_LANES.map(|direction| lanes(ruleset, &sides, &classes, direction, &mut rules));
+    let lanes = Direction::ALL_LANES
+        .map(|direction| lanes(ruleset, &sides, &classes, (direction, router), &mut rules));
+
     let used = lanes.iter().flatten().flatten().flat_map(|lane| lane.services.iter().copied());
     let ports = PortClasses::new(ruleset, used)?;
     let mut rows = Rows::new(ports.count as usize, limits.bytes);
@@ -206,7 +209,7 @@ fn lanes<'r>(
     ruleset: &'r Ruleset,
     sides: &Sides,
     classes: &Classes,
-    direction: Direction,
+    (direction, router): (Direction, Option<u32>),
     rules: &mut Rules,
 ) -> Vec<Vec<Path<'r>>> {
     let position: HashMap<SelectorId, usize> =
@@ -216,6 +219,7 @@ fn lanes<'r>(
         for block in &rule.blocks {
             let touched = |id: &SelectorId| sides.touches[id.0 as usize];
             let relevant = match direction {
+                Direction::Ingress if block.via.is_some() && block.via != router => false,
                 Direction::Ingress => block.destinations.iter().any(|(id, _)| touched(id)),
                 Direction::Egress => block.sources.iter().any(touched),
             };

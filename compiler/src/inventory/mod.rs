@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::address::AddressSet;
+use crate::policy::posture::Attributes;
 use crate::source::{Source, Span};
 
 /// One inventory file.
@@ -45,7 +46,7 @@ pub struct Node {
     /// Who it is.
     pub owner: Owner,
     /// Posture attributes by name.
-    pub posture: serde_json::Map<String, serde_json::Value>,
+    pub posture: Attributes,
     /// When it ceases to be anybody, ns since the Unix epoch.
     pub expires: Option<u64>,
     /// Where it is written.
@@ -55,7 +56,7 @@ pub struct Node {
 /// Who a node is: a user's device, or a service by its tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// The user's login.
+    /// The user's login, in small letters.
     User(String),
     /// The tags, each with its prefix. None at all: the node is nobody's.
     Tags(Vec<String>),
@@ -64,7 +65,7 @@ pub enum Owner {
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Login.
+    /// Login, in small letters.
     pub login: String,
     /// Roles, as in `autogroup:admin`.
     pub roles: Vec<String>,
@@ -132,9 +133,15 @@ impl Inventory {
     /// The node of a name.
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Node> {
+        self.index(name).map(|index| &self.nodes[index as usize])
+    }
+
+    /// The index of the node of a name.
+    #[must_use]
+    pub fn index(&self, name: &str) -> Option<u32> {
         let found =
             self.by_name.binary_search_by(|index| self.nodes[*index as usize].name.as_str().cmp(name));
-        found.ok().map(|at| &self.nodes[self.by_name[at] as usize])
+        found.ok().map(|at| self.by_name[at])
     }
 
     /// The node that holds an address.

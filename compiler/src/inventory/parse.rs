@@ -9,7 +9,8 @@ use ipnet::IpNet;
 use super::{Inventory, Node, Owner, User, distinct};
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::json::{self, Object, Reader, Value};
-use crate::policy::{Selector, expires};
+use crate::policy::posture::Attributes;
+use crate::policy::{Selector, attributes, expires};
 use crate::source::{Source, Spanned};
 
 /// Reads an inventory file. What is wrong with it goes to `findings`.
@@ -50,7 +51,10 @@ fn user(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<User> {
     if object.get("login").is_none() {
         reader.error(value.span, "the user has no \"login\"");
     }
-    Some(User { login: login?.value, roles: roles.into_iter().map(|role| role.value).collect() })
+    Some(User {
+        login: login?.value.to_lowercase(),
+        roles: roles.into_iter().map(|role| role.value).collect(),
+    })
 }
 
 fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
@@ -58,7 +62,7 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
         ["name", "key", "addresses", "underlay", "routes", "user", "tags", "posture", "expires"];
     let (mut name, mut key, mut user, mut tags) = (None, None, None, None);
     let (mut addresses, mut underlay, mut routes) = (Vec::new(), Vec::new(), Vec::new());
-    let mut posture = serde_json::Map::new();
+    let mut posture = Attributes::new();
     let mut until = None;
     for (field, property) in reader.fields(object, "a node", &KNOWN) {
         let value = &property.value;
@@ -70,13 +74,7 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
             "routes" => routes = read_routes(reader, value),
             "user" => user = reader.string(value, field),
             "tags" => tags = reader.strings(value, field),
-            "posture" => {
-                if let (Some(_), serde_json::Value::Object(map)) =
-                    (reader.object(value, field), json::plain(value))
-                {
-                    posture = map;
-                }
-            }
+            "posture" => posture = attributes(reader, value, field).unwrap_or_default(),
             _ => until = expires(reader, value).map(|time| time.value),
         }
     }
@@ -114,7 +112,7 @@ fn owner(
         }
     }
     match user {
-        Some(user) if names.is_empty() => Owner::User(user.value),
+        Some(user) if names.is_empty() => Owner::User(user.value.to_lowercase()),
         _ => Owner::Tags(names),
     }
 }

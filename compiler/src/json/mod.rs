@@ -51,9 +51,9 @@ pub struct Member<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// The value of a name.
+    /// The value of a name, in capitals or not.
     pub fn get(&self, name: &str) -> Option<&Value<'a>> {
-        self.members.iter().find(|member| member.name == name).map(|member| &member.value)
+        self.members.iter().find(|member| member.name.eq_ignore_ascii_case(name)).map(|member| &member.value)
     }
 }
 
@@ -78,7 +78,7 @@ pub fn parse_streamed<T>(
     mut element: impl FnMut(&mut Reader<'_>, &str, &Value<'_>),
     read: impl FnOnce(&mut Reader<'_>, &Object<'_>) -> T,
 ) -> Option<T> {
-    let mut reader = Reader { source, findings };
+    let mut reader = Reader { source, findings, any_case: false };
     match top(&mut reader, what, streamed, &mut element) {
         Ok(object) => object.map(|object| read(&mut reader, &object)),
         Err(Syntax { span, message }) => {
@@ -147,6 +147,8 @@ pub struct Reader<'s> {
     pub source: &'s Source,
     /// What was found wrong so far.
     pub findings: &'s mut Findings,
+    /// Whether the names of fields may be in capitals, as Tailscale takes them.
+    pub any_case: bool,
 }
 
 impl Reader<'_> {
@@ -155,30 +157,45 @@ impl Reader<'_> {
         self.findings.push(Diagnostic::error(self.source, span, message));
     }
 
-    /// The fields of an object, each once. Fields that are none of `known`, and repeated
-    /// ones, are errors and left out.
-    pub fn fields<'v, 'a>(
+    /// The fields of an object, each once, by their known names. Fields that are none of
+    /// `known`, and repeated ones, are errors and left out.
+    pub fn fields<'v, 'a, 'k>(
         &mut self,
         object: &'v Object<'a>,
         what: &str,
-        known: &[&str],
-    ) -> Vec<(&'v str, &'v Member<'a>)> {
-        let mut fields = self.entries(object);
-        fields.retain(|(name, property)| {
-            let found = known.contains(name);
-            if !found {
-                let error = Diagnostic::error(
-                    self.source,
-                    property.span,
-                    format!("unknown field \"{name}\" in {what}"),
-                );
-                let help = suggest::did_you_mean(name, known.iter().copied())
-                    .unwrap_or_else(|| format!("{what} has {}", known.join(", ")));
-                self.findings.push(error.help(help));
+        known: &[&'k str],
+    ) -> Vec<(&'k str, &'v Member<'a>)> {
+        let mut fields: Vec<(&'k str, &'v Member<'a>)> = Vec::with_capacity(object.members.len());
+        for member in &object.members {
+            let same = |field: &&&str| {
+                **field == member.name || (self.any_case && field.eq_ignore_ascii_case(&member.name))
+            };
+            let Some(name) = known.iter().find(same) else {
+                self.unknown(member, what, known);
+                continue;
+            };
+            match fields.iter().find(|(given, _)| given == name) {
+                Some((_, first)) => self.twice(member, first.span),
+                None => fields.push((name, member)),
             }
-            found
-        });
+        }
         fields
+    }
+
+    fn unknown(&mut self, member: &Member<'_>, what: &str, known: &[&str]) {
+        let name = &*member.name;
+        let help = suggest::did_you_mean(name, known.iter().copied())
+            .unwrap_or_else(|| format!("{what} has {}", known.join(", ")));
+        let error =
+            Diagnostic::error(self.source, member.span, format!("unknown field \"{name}\" in {what}"));
+        self.findings.push(error.help(help));
+    }
+
+    fn twice(&mut self, member: &Member<'_>, first: Span) {
+        let error =
+            Diagnostic::error(self.source, member.span, format!("\"{}\" is given twice", member.name))
+                .related(self.source, first, "first given here");
+        self.findings.push(error);
     }
 
     /// The entries of an object used as a map. Repeated keys are errors and left out.
@@ -197,12 +214,7 @@ impl Reader<'_> {
             };
             match first {
                 None => entries.push((name, property)),
-                Some(first) => {
-                    let error =
-                        Diagnostic::error(self.source, property.span, format!("\"{name}\" is given twice"))
-                            .related(self.source, first, "first given here");
-                    self.findings.push(error);
-                }
+                Some(first) => self.twice(property, first),
             }
         }
         entries

@@ -1,10 +1,15 @@
 //! A policy file as written: its sections with their places, nothing resolved yet.
 
+mod definitions;
+pub mod ipset;
 mod parse;
 mod ports;
+pub mod posture;
 mod rules;
 mod target;
+mod test;
 
+pub(crate) use definitions::attributes;
 pub use parse::parse;
 pub(crate) use rules::expires;
 pub use target::{Autogroup, Selector};
@@ -15,6 +20,8 @@ use ipnet::IpNet;
 
 use crate::interval::Intervals;
 use crate::source::{Source, Span, Spanned};
+use ipset::Step;
+use posture::{Assertion, Attributes};
 
 /// One policy file.
 #[derive(Clone, Debug)]
@@ -31,6 +38,12 @@ pub struct Policy {
     pub tag_owners: Vec<(Spanned<String>, Vec<Spanned<String>>)>,
     /// `hosts`: name and prefix.
     pub hosts: Vec<(Spanned<String>, IpNet)>,
+    /// `ipsets`: name and steps, in order.
+    pub ipsets: Vec<(Spanned<String>, Vec<Spanned<Step>>)>,
+    /// `postures`: name and assertions, all of which must hold.
+    pub postures: Vec<(Spanned<String>, Vec<Assertion>)>,
+    /// `defaultSrcPosture`: for rules that name no posture.
+    pub default_posture: Vec<Spanned<String>>,
     /// `tests`.
     pub tests: Vec<Test>,
     /// Sections that are Tailscale's and none of ours to enforce.
@@ -62,6 +75,8 @@ pub enum Action {
 pub struct Rule {
     /// The whole object.
     pub span: Span,
+    /// The section it stands in.
+    pub section: Section,
     /// `name`, ours.
     pub name: Option<Spanned<String>>,
     /// `action`; grants accept unless they say otherwise.
@@ -70,6 +85,10 @@ pub struct Rule {
     pub sources: Vec<Spanned<Selector>>,
     /// `dst`, each with the services that the rule is about there.
     pub destinations: Vec<Destination>,
+    /// `srcPosture`: the source must be a device that meets one of these.
+    pub posture: Vec<Spanned<String>>,
+    /// `via`: tags of the routers that carry it.
+    pub via: Vec<Spanned<String>>,
     /// `expires`, ns since the Unix epoch, ours.
     pub expires: Option<Spanned<u64>>,
 }
@@ -90,6 +109,8 @@ pub struct Test {
     pub span: Span,
     /// `src`.
     pub source: Spanned<Selector>,
+    /// `srcPostureAttrs`: what the source's device is assumed to be.
+    pub attributes: Option<Attributes>,
     /// `proto`; none means TCP or UDP.
     pub protocol: Option<u8>,
     /// `accept`: every one must be admitted.

@@ -3,12 +3,13 @@
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::definitions::complain;
 use super::target::Malformed;
-use super::{Action, Destination, Rule, Selector, Test, TestTarget, ports};
+use super::{Action, Autogroup, Destination, Rule, Section, Selector, ports};
 use crate::Dialect;
 use crate::diagnostic::Diagnostic;
 use crate::interval::Intervals;
-use crate::json::{Kind, Member, Object, Reader, Value};
+use crate::json::{Kind, Object, Reader, Value};
 use crate::source::{Span, Spanned};
 
 type Service = (Option<u8>, Intervals<u16>);
@@ -31,10 +32,6 @@ pub(super) fn list<T>(
     Some(all)
 }
 
-fn complain(reader: &mut Reader<'_>, span: Span, problem: Malformed) {
-    reader.findings.push(Diagnostic::error(reader.source, span, problem.message).maybe_help(problem.help));
-}
-
 /// What acls and grants have in common.
 #[derive(Default)]
 struct Parts {
@@ -44,7 +41,9 @@ struct Parts {
     destinations: Option<Vec<Spanned<String>>>,
     protocol: Option<Spanned<String>>,
     ip: Option<Vec<Spanned<String>>>,
-    app: bool,
+    app: Option<Vec<Spanned<String>>>,
+    posture: Vec<Spanned<String>>,
+    via: Vec<Spanned<String>>,
     expires: Option<Spanned<u64>>,
 }
 
@@ -77,22 +76,27 @@ fn parts(
             }
             "proto" => parts.protocol = reader.string(value, "proto"),
             "ip" => parts.ip = reader.strings(value, "ip"),
-            "app" => parts.app = reader.object(value, "app").is_some(),
-            "expires" => parts.expires = expires(reader, value),
-            _ => whole &= unsupported(reader, name, property),
+            "app" => {
+                if let Some(object) = reader.object(value, name) {
+                    let names = object.members.iter();
+                    let names = names.map(|member| Spanned::new(member.name.to_string(), member.span));
+                    parts.app = Some(names.collect());
+                }
+            }
+            "srcPosture" => whole &= narrowing(reader.strings(value, name), &mut parts.posture),
+            "via" if matches!(value.kind, Kind::Null) => {}
+            "via" => whole &= narrowing(reader.strings(value, name), &mut parts.via),
+            _ => parts.expires = expires(reader, value),
         }
     }
     whole.then_some(parts)
 }
 
-/// A field that narrows a rule and that is not supported: dropping it would admit more.
-/// An empty one narrows nothing.
-fn unsupported(reader: &mut Reader<'_>, name: &str, property: &Member<'_>) -> bool {
-    if matches!(&property.value.kind, Kind::Array(elements) if elements.is_empty()) {
-        return true;
-    }
-    reader.error(property.span, format!("\"{name}\" is not supported: leaving it out could admit more"));
-    false
+/// A field that narrows a rule: one that cannot be read leaves no rule, not a wider one.
+fn narrowing(read: Option<Vec<Spanned<String>>>, into: &mut Vec<Spanned<String>>) -> bool {
+    let whole = read.is_some();
+    into.extend(read.unwrap_or_default());
+    whole
 }
 
 /// A time as RFC 3339, in ns since the Unix epoch.
@@ -118,7 +122,12 @@ fn selectors(reader: &mut Reader<'_>, words: &[Spanned<String>], dialect: Dialec
     words.iter().filter_map(|word| selector(reader, &word.value, word.span, dialect)).collect()
 }
 
-fn selector(reader: &mut Reader<'_>, word: &str, span: Span, dialect: Dialect) -> Option<Spanned<Selector>> {
+pub(super) fn selector(
+    reader: &mut Reader<'_>,
+    word: &str,
+    span: Span,
+    dialect: Dialect,
+) -> Option<Spanned<Selector>> {
     match Selector::parse(word) {
         Ok(Selector::AnyTag) if dialect == Dialect::Tailscale => {
             complain(reader, span, Malformed::new("tag not found: \"tag:*\""));
@@ -132,7 +141,7 @@ fn selector(reader: &mut Reader<'_>, word: &str, span: Span, dialect: Dialect) -
     }
 }
 
-fn required<T>(
+pub(super) fn required<T>(
     reader: &mut Reader<'_>,
     object: &Object<'_>,
     field: Option<T>,
@@ -164,7 +173,11 @@ fn action(reader: &mut Reader<'_>, action: Option<&Spanned<String>>, dialect: Di
     }
 }
 
-fn proto(reader: &mut Reader<'_>, text: Option<&Spanned<String>>, dialect: Dialect) -> Option<Option<u8>> {
+pub(super) fn proto(
+    reader: &mut Reader<'_>,
+    text: Option<&Spanned<String>>,
+    dialect: Dialect,
+) -> Option<Option<u8>> {
     let Some(text) = text.filter(|text| !text.value.is_empty()) else { return Some(None) };
     match ports::protocol(&text.value, dialect == Dialect::Bulkhead) {
         Ok(number) => Some(Some(number)),
@@ -193,15 +206,39 @@ pub(super) fn acl(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect
         .iter()
         .filter_map(|word| acl_destination(reader, word, protocol.flatten(), dialect))
         .collect();
+    unconditional(reader, action, &parts.posture, &parts.via);
     let span = object.span;
     Some(Rule {
         span,
+        section: Section::Acls,
         name: parts.name,
         action: action.unwrap_or(Action::Deny),
         sources,
         destinations,
+        posture: parts.posture,
+        via: parts.via,
         expires: parts.expires,
     })
+}
+
+/// A deny binds every device, however it is reached: one that held only for devices of a
+/// posture would be escaped by not reporting it.
+fn unconditional(
+    reader: &mut Reader<'_>,
+    action: Option<Action>,
+    posture: &[Spanned<String>],
+    via: &[Spanned<String>],
+) {
+    if action != Some(Action::Deny) {
+        return;
+    }
+    for (field, word) in [("srcPosture", posture.first()), ("via", via.first())] {
+        if let Some(word) = word {
+            let problem = Malformed::new(format!("a deny has no {field}"))
+                .help("put an accept with it before a deny without it");
+            complain(reader, word.span, problem);
+        }
+    }
 }
 
 /// The refusal of a destination's ports, in Tailscale's words in its dialect.
@@ -249,25 +286,73 @@ pub(super) fn grant(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Diale
     };
     let sources = required(reader, object, parts.sources, "src", "the grant");
     let destinations = required(reader, object, parts.destinations, "dst", "the grant");
-    if parts.ip.is_none() && parts.app {
-        return None;
+    let some_app = parts.app.as_ref().is_some_and(|app| !app.is_empty());
+    for capability in parts.app.iter().flatten() {
+        capability_name(reader, capability);
     }
-    let ip = required(reader, object, parts.ip, "ip", "the grant");
+    match &parts.ip {
+        // App capabilities are not ours to enforce.
+        None if some_app => return None,
+        Some(ip) if !ip.is_empty() || some_app => {}
+        _ => {
+            let problem = Malformed::new("ip and app can not both be empty")
+                .help("write \"ip\": [\"*\"] for every port");
+            complain(reader, object.span, problem);
+        }
+    }
+    let ip = parts.ip;
     let sources = selectors(reader, &sources.unwrap_or_default(), dialect);
     let targets = selectors(reader, &destinations.unwrap_or_default(), dialect);
+    for target in &targets {
+        grant_target(reader, target, some_app, dialect);
+    }
+    for tag in parts.via.iter().filter(|tag| !matches!(Selector::parse(&tag.value), Ok(Selector::Tag(_)))) {
+        complain(reader, tag.span, Malformed::new("via can only be a tag").help("write tag:NAME"));
+    }
     let ip = ip.unwrap_or_default();
     let services: Vec<Service> = ip.iter().filter_map(|word| service(reader, word, dialect)).collect();
     let destinations =
         targets.into_iter().map(|selector| Destination { selector, services: services.clone() }).collect();
+    unconditional(reader, action, &parts.posture, &parts.via);
     let span = object.span;
     Some(Rule {
         span,
+        section: Section::Grants,
         name: parts.name,
         action: action.unwrap_or(Action::Deny),
         sources,
         destinations,
+        posture: parts.posture,
+        via: parts.via,
         expires: parts.expires,
     })
+}
+
+/// What only grants refuse.
+fn grant_target(reader: &mut Reader<'_>, target: &Spanned<Selector>, app: bool, dialect: Dialect) {
+    match &target.value {
+        Selector::Autogroup(Autogroup::Internet) if app => {
+            reader.error(target.span, "cannot use app grants with autogroup:internet");
+        }
+        Selector::Prefix(net) if net.prefix_len() == 0 && dialect == Dialect::Tailscale => {
+            let message =
+                format!("dst \"{net}\": to allow all IP addresses, use \"*\" or \"autogroup:internet\"");
+            reader.error(target.span, message);
+        }
+        _ => {}
+    }
+}
+
+/// A capability is DOMAIN/PATH; of tailscale.com's own only some may be granted.
+fn capability_name(reader: &mut Reader<'_>, name: &Spanned<String>) {
+    const GRANTABLE: [&str; 6] = ["drive", "relay", "webui", "kubernetes", "tsidp", "secrets"];
+    let own = name.value.strip_prefix("tailscale.com/");
+    if name.value.contains("://") {
+        reader.error(name.span, "capability name must have the form {domain}/{path}");
+    } else if own.is_some_and(|path| !GRANTABLE.iter().any(|known| path.strip_prefix("cap/") == Some(known)))
+    {
+        reader.error(name.span, "capability name must not be in the tailscale.com domain");
+    }
 }
 
 fn service(reader: &mut Reader<'_>, word: &Spanned<String>, dialect: Dialect) -> Option<Service> {
@@ -278,52 +363,4 @@ fn service(reader: &mut Reader<'_>, word: &Spanned<String>, dialect: Dialect) ->
             None
         }
     }
-}
-
-/// One entry of tests.
-pub(super) fn test(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Option<Test> {
-    const KNOWN: [&str; 7] = ["src", "user", "proto", "accept", "allow", "deny", "srcPostureAttrs"];
-    let (mut source, mut protocol, mut accept, mut deny) = (None, None, Vec::new(), Vec::new());
-    let mut whole = true;
-    for (name, property) in reader.fields(object, "a test", &KNOWN) {
-        let value = &property.value;
-        match name {
-            "src" | "user" => source = reader.string(value, name),
-            "proto" => protocol = reader.string(value, name),
-            "accept" | "allow" => accept = targets(reader, value, name, dialect),
-            "deny" => deny = targets(reader, value, name, dialect),
-            _ => whole &= unsupported(reader, name, property),
-        }
-    }
-    let source = required(reader, object, source, "src", "the test")?;
-    let source = selector(reader, &source.value, source.span, dialect);
-    let protocol = proto(reader, protocol.as_ref(), dialect)?;
-    let span = object.span;
-    if accept.is_empty() && deny.is_empty() {
-        let warning = Diagnostic::warning(reader.source, span, "the test tests nothing: no accept, no deny");
-        reader.findings.push(warning);
-    }
-    if !whole {
-        return None;
-    }
-    Some(Test { span, source: source?, protocol, accept, deny })
-}
-
-fn targets(reader: &mut Reader<'_>, value: &Value<'_>, name: &str, dialect: Dialect) -> Vec<TestTarget> {
-    let Some(words) = reader.strings(value, name) else { return Vec::new() };
-    let mut all = Vec::new();
-    for word in words {
-        match ports::split(&word.value).and_then(|(text, port)| Ok((text, ports::parse(port)?))) {
-            Ok((text, set)) => match set.as_slice() {
-                [(first, last)] if first == last => {
-                    if let Some(selector) = selector(reader, text, word.span, dialect) {
-                        all.push(TestTarget { selector, port: *first });
-                    }
-                }
-                _ => reader.error(word.span, format!("\"{}\": a test names one port", word.value)),
-            },
-            Err(problem) => complain(reader, word.span, problem),
-        }
-    }
-    all
 }

@@ -18,8 +18,12 @@ pub enum Selector {
     Tag(String),
     /// `group:NAME`, with its prefix.
     Group(String),
-    /// `NAME@DOMAIN`
+    /// `NAME@DOMAIN`, in small letters.
     User(String),
+    /// `user:*@DOMAIN`: every user of a domain; the domain in small letters.
+    Domain(String),
+    /// `ipset:NAME`, with its prefix.
+    IpSet(String),
     /// `autogroup:NAME`
     Autogroup(Autogroup),
     /// An address or prefix.
@@ -107,10 +111,19 @@ impl Selector {
             _ => {}
         }
         match word.split_once(':').map(|(kind, rest)| (kind, rest.is_empty())) {
-            Some(("tag" | "group", true)) => {
+            Some(("user", _)) => {
+                let domain = word
+                    .strip_prefix("user:*@")
+                    .filter(|domain| !domain.is_empty() && !domain.contains(['@', '*']));
+                return domain.map(|domain| Self::Domain(domain.to_lowercase())).ok_or_else(|| {
+                    Malformed::new(format!("\"{word}\" is no set of users"))
+                        .help("write user:*@DOMAIN for everybody of a domain, or a login by itself")
+                });
+            }
+            Some(("tag" | "group" | "ipset", true)) => {
                 return Err(Malformed::new(format!("\"{word}\" has no name after the colon")));
             }
-            Some(("tag" | "group", _))
+            Some(("tag" | "group" | "ipset", _))
                 if word.matches(':').count() > 1 || word.contains(char::is_whitespace) =>
             {
                 return Err(Malformed::new(format!(
@@ -118,6 +131,7 @@ impl Selector {
                 )));
             }
             Some(("tag", _)) => return Ok(Self::Tag(word.into())),
+            Some(("ipset", _)) => return Ok(Self::IpSet(word.into())),
             Some(("group", _)) => return Ok(Self::Group(word.into())),
             Some(("autogroup", _)) => {
                 let known = AUTOGROUPS.iter().find(|(name, _)| *name == word);
@@ -129,14 +143,14 @@ impl Selector {
             _ => {}
         }
         if word.contains('@') {
-            return Ok(Self::User(word.into()));
+            return Ok(Self::User(word.to_lowercase()));
         }
         if let Some(prefix) = prefix(word)? {
             return Ok(Self::Prefix(prefix));
         }
         if word.contains([':', '/', '[', ']', '*']) {
             return Err(Malformed::new(format!("\"{word}\" is no selector")).help(
-                "a selector is *, tag:…, group:…, autogroup:…, a user's login, an address, a prefix, or a name from hosts",
+                "a selector is *, tag:…, group:…, autogroup:…, ipset:…, a user's login, an address, a prefix, or a name from hosts",
             ));
         }
         Ok(Self::Host(word.into()))
@@ -186,7 +200,10 @@ impl fmt::Display for Selector {
         match self {
             Self::Any => f.write_str("*"),
             Self::AnyTag => f.write_str("tag:*"),
-            Self::Tag(name) | Self::Group(name) | Self::User(name) | Self::Host(name) => f.write_str(name),
+            Self::Tag(name) | Self::Group(name) | Self::User(name) | Self::Host(name) | Self::IpSet(name) => {
+                f.write_str(name)
+            }
+            Self::Domain(domain) => write!(f, "user:*@{domain}"),
             Self::Autogroup(autogroup) => f.write_str(autogroup.name()),
             Self::Prefix(net) if net.prefix_len() == net.max_prefix_len() => write!(f, "{}", net.addr()),
             Self::Prefix(net) => write!(f, "{net}"),
@@ -205,6 +222,8 @@ mod tests {
             "tag:*",
             "tag:a",
             "group:a",
+            "ipset:a",
+            "user:*@b.c",
             "a@b.c",
             "autogroup:self",
             "autogroup:member",
@@ -230,6 +249,10 @@ mod tests {
             "tag:a:b",
             "group:a b",
             "group:",
+            "ipset:",
+            "user:a@b.c",
+            "user:*@",
+            "user:*",
             "autogroup:memer",
             "10.0.0.1/8",
             "10.0.0.0/33",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::address::AddressSet;
-use crate::inventory::{Inventory, Network};
+use crate::inventory::{Inventory, Network, Node};
 
 /// Indices of an inventory's nodes.
 pub(super) struct Directory<'i> {
@@ -64,6 +64,25 @@ impl<'i> Directory<'i> {
     /// Devices of users.
     pub(super) fn users<'a>(&self, logins: impl IntoIterator<Item = &'a str>) -> AddressSet {
         self.addresses(logins.into_iter().filter_map(|login| self.users.get(login)).flatten())
+    }
+
+    /// Every login of a domain, in order.
+    pub(super) fn domain(&self, domain: &str) -> Vec<&'i str> {
+        let of = |login: &&str| login.rsplit_once('@').is_some_and(|(_, end)| end == domain);
+        self.logins().filter(of).collect()
+    }
+
+    /// Devices of which `holds` is true.
+    pub(super) fn devices(&self, holds: impl Fn(&Node) -> bool) -> AddressSet {
+        let nodes = self.inventory.nodes.iter().filter(|node| holds(node));
+        AddressSet::from_addresses(nodes.flat_map(|node| node.addresses_on(self.network).iter().copied()))
+    }
+
+    /// Routers that carry one of some tags: their indices among the inventory's nodes.
+    pub(super) fn routers(&self, tags: &[&str]) -> Vec<u32> {
+        let carries = |node: &Node| node.tags().iter().any(|tag| tags.contains(&tag.as_str()));
+        let nodes = (0..).zip(&self.inventory.nodes);
+        nodes.filter(|(_, node)| carries(node) && !node.routes.is_empty()).map(|(index, _)| index).collect()
     }
 
     /// Devices that carry a tag.

@@ -2,7 +2,9 @@
 
 mod directory;
 mod names;
+mod postures;
 mod rules;
+mod sets;
 
 use serde::Serialize;
 
@@ -32,8 +34,13 @@ pub struct Ruleset {
     pub services: Vec<Service>,
     /// The tests section, resolved.
     pub tests: Vec<Test>,
+    /// The rules again, as they are if every source's device has the attributes that a test
+    /// assumes: [`Test::assumed`] says which.
+    pub assumed: Vec<Vec<Rule>>,
     /// Which addresses stand for nodes.
     pub network: Network,
+    /// The language that the policy is written in.
+    pub dialect: Dialect,
 }
 
 /// A selector and whom it means.
@@ -71,6 +78,9 @@ pub struct Block {
     pub sources: Vec<SelectorId>,
     /// Destinations, each with its service.
     pub destinations: Vec<(SelectorId, ServiceId)>,
+    /// The router that carries it, an index into the inventory's nodes: it alone admits it, as
+    /// far as the destination's end is concerned.
+    pub via: Option<u32>,
 }
 
 /// One entry of the tests section.
@@ -80,6 +90,8 @@ pub struct Test {
     pub location: Location,
     /// Who.
     pub source: SelectorId,
+    /// The rules that it is about: an index into [`Ruleset::assumed`]; none means the policy's own.
+    pub assumed: Option<usize>,
     /// Protocol; none means TCP or UDP.
     pub protocol: Option<u8>,
     /// To whom and which port, whether it must be admitted, and where that stands.

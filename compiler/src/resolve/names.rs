@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::inventory::Inventory;
+use crate::policy::ipset::Target;
 use crate::policy::{Policy, Selector};
 use crate::source::Spanned;
 use crate::suggest;
@@ -23,11 +24,16 @@ pub(super) fn check(policy: &Policy, inventory: &Inventory, findings: &mut Findi
         }
     }
     cycles(policy, findings);
+    ipsets(policy, findings);
     carried(inventory, &tags, findings);
 }
 
 fn group_member(policy: &Policy, group: &str, member: &Spanned<String>, findings: &mut Findings) {
-    if !matches!(Selector::parse(&member.value), Ok(Selector::User(_))) {
+    if member.value.starts_with("group:") {
+        let message = format!("groups[\"{group}\"]: \"{}\": group members cannot be recursive", member.value);
+        findings
+            .push(Diagnostic::error(&policy.source, member.span, message).help("name its members here too"));
+    } else if !matches!(Selector::parse(&member.value), Ok(Selector::User(_))) {
         let message = format!("\"{}\" cannot be a member of {group}", member.value);
         let error = Diagnostic::error(&policy.source, member.span, message);
         findings.push(error.help("members of a group are users' logins, NAME@DOMAIN"));
@@ -68,19 +74,63 @@ fn cycles(policy: &Policy, findings: &mut Findings) {
         })
         .collect();
     for (tag, _) in &policy.tag_owners {
-        let mut seen = HashSet::new();
-        let mut open = owners[tag.value.as_str()].clone();
-        while let Some(name) = open.pop() {
-            if name == tag.value {
-                let message = format!("circular reference: \"{name}\" is among its own owners' owners");
-                findings.push(Diagnostic::error(&policy.source, tag.span, message));
-                break;
-            }
-            if seen.insert(name) {
-                open.extend(owners.get(name).into_iter().flatten());
-            }
+        if reaches(tag.value.as_str(), &owners) {
+            let name = &tag.value;
+            let message = format!("circular reference: \"{name}\" is among its own owners' owners");
+            findings.push(Diagnostic::error(&policy.source, tag.span, message));
         }
     }
+}
+
+/// IP sets must be made of what exists, and not of themselves.
+fn ipsets(policy: &Policy, findings: &mut Findings) {
+    let hosts: HashSet<&str> = policy.hosts.iter().map(|(name, _)| name.value.as_str()).collect();
+    let sets: HashMap<&str, Vec<&str>> = policy
+        .ipsets
+        .iter()
+        .map(|(name, steps)| {
+            let parts = steps.iter().filter_map(|step| match &step.value.target {
+                Target::Set(part) => Some(part.as_str()),
+                _ => None,
+            });
+            (name.value.as_str(), parts.collect())
+        })
+        .collect();
+    for (name, steps) in &policy.ipsets {
+        for step in steps {
+            let (kind, wrong, help) = match &step.value.target {
+                Target::Host(host) if !hosts.contains(host.as_str()) => {
+                    ("host", host, suggest::did_you_mean(host, hosts.iter().copied()))
+                }
+                Target::Set(set) if !sets.contains_key(set.as_str()) => {
+                    ("ipset", set, suggest::did_you_mean(set, sets.keys().copied()))
+                }
+                _ => continue,
+            };
+            let error =
+                Diagnostic::error(&policy.source, step.span, format!("{kind} not found: \"{wrong}\""));
+            findings.push(error.maybe_help(help));
+        }
+        if reaches(name.value.as_str(), &sets) {
+            let message = format!("circular reference: \"{}\" is made of itself", name.value);
+            findings.push(Diagnostic::error(&policy.source, name.span, message));
+        }
+    }
+}
+
+/// Whether a name is among what it names, or what those name, and so on.
+fn reaches(name: &str, parts: &HashMap<&str, Vec<&str>>) -> bool {
+    let mut seen = HashSet::new();
+    let mut open: Vec<&str> = parts.get(name).into_iter().flatten().copied().collect();
+    while let Some(next) = open.pop() {
+        if next == name {
+            return true;
+        }
+        if seen.insert(next) {
+            open.extend(parts.get(next).into_iter().flatten());
+        }
+    }
+    false
 }
 
 /// Tags that a node carries and the policy does not know.

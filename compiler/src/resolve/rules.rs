@@ -2,60 +2,40 @@
 
 use std::collections::HashMap;
 
-use super::directory::Directory;
+use super::postures::{FilterId, Postures};
+use super::sets::{Place, Sets, Side, Unresolved};
 use super::{Block, Rule, Ruleset, Selected, SelectorId, ServiceId, Test, TestTarget};
 use crate::Dialect;
 use crate::address::AddressSet;
 use crate::diagnostic::{Diagnostic, Findings, Location};
 use crate::inventory::{Inventory, Network};
+use crate::policy::posture::Attributes;
 use crate::policy::{self, Action, Autogroup, Policy, Section, Selector};
 use crate::service::Service;
 use crate::source::{Span, Spanned};
-use crate::suggest;
-
-/// Which side of a rule a selector stands on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Side {
-    Source,
-    Destination,
-}
-
-/// Where a selector stands: `*` means different things on the two sides, and in a deny.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Place {
-    side: Side,
-    action: Action,
-}
-
-impl Place {
-    fn source(action: Action) -> Self {
-        Self { side: Side::Source, action }
-    }
-
-    fn destination(action: Action) -> Self {
-        Self { side: Side::Destination, action }
-    }
-}
-
-/// A selector that means nothing: why, and what to do.
-#[derive(Clone)]
-struct Unresolved {
-    message: String,
-    help: Option<String>,
-}
 
 struct Resolver<'a> {
     policy: &'a Policy,
-    directory: Directory<'a>,
-    dialect: Dialect,
-    groups: HashMap<&'a str, Vec<&'a str>>,
-    hosts: HashMap<&'a str, ipnet::IpNet>,
-    tags: HashMap<&'a str, Span>,
-    known: HashMap<(Selector, Option<Place>), Result<SelectorId, Unresolved>>,
+    sets: Sets<'a>,
+    postures: Postures<'a>,
+    inventory: &'a Inventory,
+    known: HashMap<Key, Result<SelectorId, Unresolved>>,
     selectors: Vec<Selected>,
     services: Vec<Service>,
     known_services: HashMap<Service, ServiceId>,
     findings: &'a mut Findings,
+}
+
+/// What tells one resolved selector from another.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    selector: Selector,
+    /// For those that mean different things in different places.
+    place: Option<Place>,
+    /// Cut down to devices of a posture.
+    filter: Option<FilterId>,
+    /// Cut down to what a router routes: its index among the inventory's nodes.
+    via: Option<u32>,
 }
 
 pub(super) fn resolve(
@@ -65,16 +45,11 @@ pub(super) fn resolve(
     network: Network,
     findings: &mut Findings,
 ) -> Ruleset {
-    let members = policy.groups.iter().map(|(name, members)| {
-        (name.value.as_str(), members.iter().map(|member| member.value.as_str()).collect())
-    });
     let mut resolver = Resolver {
         policy,
-        directory: Directory::new(inventory, network),
-        dialect,
-        groups: members.collect(),
-        hosts: policy.hosts.iter().map(|(name, net)| (name.value.as_str(), *net)).collect(),
-        tags: policy.tag_owners.iter().map(|(name, _)| (name.value.as_str(), name.span)).collect(),
+        sets: Sets::new(policy, inventory, dialect, network),
+        postures: Postures::new(policy, dialect),
+        inventory,
         known: HashMap::new(),
         selectors: Vec::new(),
         services: Vec::new(),
@@ -82,29 +57,23 @@ pub(super) fn resolve(
         findings,
     };
     resolver.group_members();
-    let rules = resolver.rules();
-    let tests = policy.tests.iter().filter_map(|test| resolver.test(test)).collect();
-    Ruleset { rules, selectors: resolver.selectors, services: resolver.services, tests, network }
-}
-
-/// Tailscale's ranges for `*` as a source: 100.64.0.0/10 without the part that ChromeOS
-/// uses, and its IPv6 range.
-fn tailscale_ranges() -> AddressSet {
-    let nets = |texts: &[&str]| {
-        let nets: Vec<ipnet::IpNet> = texts.iter().filter_map(|text| text.parse().ok()).collect();
-        AddressSet::from_prefixes(&nets)
-    };
-    nets(&["100.64.0.0/10", "fd7a:115c:a1e0::/48"]).minus(&nets(&["100.115.92.0/23"]))
-}
-
-/// What `autogroup:internet` means: everything that is not private, shared or link-local.
-fn internet() -> AddressSet {
-    let nets = |texts: &[&str]| {
-        let nets: Vec<ipnet::IpNet> = texts.iter().filter_map(|text| text.parse().ok()).collect();
-        AddressSet::from_prefixes(&nets)
-    };
-    let private = ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"];
-    nets(&["0.0.0.0/0", "2000::/3"]).minus(&nets(&private))
+    resolver.default_posture();
+    let rules = resolver.rules(None);
+    let mut assumed: Vec<(Attributes, Vec<Rule>)> = Vec::new();
+    let mut tests = Vec::new();
+    for test in &policy.tests {
+        let assumption = test.attributes.as_ref().map(|attributes| {
+            let known = assumed.iter().position(|(known, _)| known == attributes);
+            known.unwrap_or_else(|| {
+                assumed.push((attributes.clone(), resolver.rules(Some(attributes))));
+                assumed.len() - 1
+            })
+        });
+        tests.extend(resolver.test(test, assumption));
+    }
+    let assumed = assumed.into_iter().map(|(_, rules)| rules).collect();
+    let (selectors, services) = (resolver.selectors, resolver.services);
+    Ruleset { rules, selectors, services, tests, assumed, network, dialect }
 }
 
 impl Resolver<'_> {
@@ -112,19 +81,20 @@ impl Resolver<'_> {
     fn group_members(&mut self) {
         let policy = self.policy;
         for member in policy.groups.iter().flat_map(|(_, members)| members) {
-            if let Some(unresolved) = self.unknown_user(&member.value) {
+            if let Some(unresolved) = self.sets.unknown_user(&member.value) {
                 self.complain(member.span, unresolved);
             }
         }
     }
 
-    fn unknown_user(&self, login: &str) -> Option<Unresolved> {
-        let checked = self.dialect == Dialect::Bulkhead && self.directory.lists_users();
-        (checked && login.contains('@') && !self.directory.knows(login)).then(|| Unresolved {
-            message: format!("user not found: \"{login}\""),
-            help: suggest::did_you_mean(login, self.directory.logins())
-                .or_else(|| Some("add the user to the inventory's users".into())),
-        })
+    /// Postures that every rule without its own asks for must exist.
+    fn default_posture(&mut self) {
+        let policy = self.policy;
+        for name in &policy.default_posture {
+            if let Some(unresolved) = self.postures.unknown(&name.value) {
+                self.complain(name.span, unresolved);
+            }
+        }
     }
 
     fn complain(&mut self, span: Span, unresolved: Unresolved) {
@@ -132,10 +102,11 @@ impl Resolver<'_> {
         self.findings.push(error.maybe_help(unresolved.help));
     }
 
-    fn rules(&mut self) -> Vec<Rule> {
+    /// The rules; `assumed` says what every source's device is taken to be, for a test.
+    fn rules(&mut self, assumed: Option<&Attributes>) -> Vec<Rule> {
         let policy = self.policy;
         let absent = policy.acls.is_none() && policy.grants.is_none();
-        if absent && self.dialect == Dialect::Tailscale {
+        if absent && self.sets.dialect == Dialect::Tailscale {
             return vec![self.allow_all()];
         }
         if absent {
@@ -151,7 +122,7 @@ impl Resolver<'_> {
         let mut rules = Vec::new();
         for (section, rule) in acls.chain(grants) {
             let number = rules.len() as u32 + 1;
-            let blocks = self.blocks(rule);
+            let blocks = self.blocks(rule, assumed);
             rules.push(Rule {
                 number,
                 section,
@@ -173,7 +144,7 @@ impl Resolver<'_> {
             "neither acls nor grants: everything is allowed, as Tailscale does",
         );
         self.findings.push(warning);
-        let mut select = |place| self.select(&Selector::Any, place).into_iter().collect::<Vec<_>>();
+        let mut select = |place| self.select(&Selector::Any, place, None).into_iter().collect::<Vec<_>>();
         let (sources, destinations) =
             (select(Place::source(Action::Accept)), select(Place::destination(Action::Accept)));
         let service = self.service(Service::new(None, crate::interval::Intervals::all(), false));
@@ -185,39 +156,113 @@ impl Resolver<'_> {
             name: None,
             location: None,
             expires: None,
-            blocks: vec![Block { sources, destinations }],
+            blocks: vec![Block { sources, destinations, via: None }],
         }
     }
 
-    fn blocks(&mut self, rule: &policy::Rule) -> Vec<Block> {
+    fn blocks(&mut self, rule: &policy::Rule, assumed: Option<&Attributes>) -> Vec<Block> {
         let own = |destination: &&policy::Destination| {
             destination.selector.value == Selector::Autogroup(Autogroup::OwnDevices)
         };
+        let Ok(filter) = self.filter(rule, assumed) else { return Vec::new() };
         let mut blocks = Vec::new();
+        let place = Place::source(rule.action);
         let sources: Vec<_> =
-            rule.sources.iter().filter_map(|source| self.used(source, Place::source(rule.action))).collect();
-        let mut destinations = Vec::new();
-        for destination in rule.destinations.iter().filter(|destination| !own(destination)) {
-            if let Some(id) = self.used(&destination.selector, Place::destination(rule.action)) {
-                destinations.extend(self.services(destination, rule.action).map(|service| (id, service)));
+            rule.sources.iter().filter_map(|source| self.used(source, place, filter)).collect();
+        if rule.via.is_empty() {
+            let mut destinations = Vec::new();
+            for destination in rule.destinations.iter().filter(|destination| !own(destination)) {
+                if let Some(id) = self.used(&destination.selector, Place::destination(rule.action), None) {
+                    destinations.extend(self.services(destination, rule.action).map(|service| (id, service)));
+                }
             }
-        }
-        if !sources.is_empty() && !destinations.is_empty() {
-            blocks.push(Block { sources, destinations });
+            blocks.push(Block { sources, destinations, via: None });
+        } else {
+            self.routed(rule, &sources, &mut blocks);
         }
         let own: Vec<_> = rule.destinations.iter().filter(own).collect();
         if !own.is_empty() {
             let services: Vec<_> =
                 own.iter().flat_map(|own| self.services(own, rule.action).collect::<Vec<_>>()).collect();
             for login in self.own_users(rule) {
-                let Ok(user) = self.select(&Selector::User(login), Place::source(rule.action)) else {
+                let user = Selector::User(login);
+                let (Ok(from), Ok(to)) = (self.select(&user, place, filter), self.select(&user, place, None))
+                else {
                     continue;
                 };
-                let destinations = services.iter().map(|service| (user, *service)).collect();
-                blocks.push(Block { sources: vec![user], destinations });
+                let destinations = services.iter().map(|service| (to, *service)).collect();
+                blocks.push(Block { sources: vec![from], destinations, via: None });
             }
         }
+        blocks.retain(|block| !block.sources.is_empty() && !block.destinations.is_empty());
         blocks
+    }
+
+    /// The posture that the sources of a rule must have. An unknown one leaves no rule.
+    fn filter(&mut self, rule: &policy::Rule, assumed: Option<&Attributes>) -> Result<Option<FilterId>, ()> {
+        let wanted = match (rule.action, &rule.posture[..]) {
+            (Action::Deny, _) => return Ok(None),
+            (Action::Accept, []) => &self.policy.default_posture,
+            (Action::Accept, _) => &rule.posture,
+        };
+        let unknown: Vec<_> =
+            wanted.iter().filter_map(|name| Some((name.span, self.postures.unknown(&name.value)?))).collect();
+        if unknown.is_empty() {
+            return Ok(self.postures.filter(wanted, assumed, &self.sets.directory));
+        }
+        unknown.into_iter().for_each(|(span, unresolved)| self.complain(span, unresolved));
+        Err(())
+    }
+
+    /// A grant with `via`: one block for each router, of what that router routes.
+    fn routed(&mut self, rule: &policy::Rule, sources: &[SelectorId], blocks: &mut Vec<Block>) {
+        for tag in &rule.via {
+            if let Err(mut unresolved) = self.sets.tag(&tag.value) {
+                unresolved.message = format!("tag \"{}\" not found", tag.value);
+                self.complain(tag.span, unresolved);
+            }
+        }
+        let tags: Vec<&str> = rule.via.iter().map(|tag| tag.value.as_str()).collect();
+        for destination in &rule.destinations {
+            // An unknown name is an error here as everywhere.
+            self.used(&destination.selector, Place::destination(rule.action), None);
+            if !by_address(&destination.selector.value) {
+                let message = format!(
+                    "{}: via is about routed addresses only: nothing is admitted",
+                    destination.selector.value
+                );
+                let warning = Diagnostic::warning(&self.policy.source, destination.selector.span, message);
+                self.findings.push(warning.help("name a prefix, a host, an IP set or autogroup:internet"));
+            }
+        }
+        for router in self.sets.directory.routers(&tags) {
+            let mut destinations = Vec::new();
+            for destination in rule.destinations.iter().filter(|to| by_address(&to.selector.value)) {
+                if let Some(id) = self.through(&destination.selector.value, router) {
+                    destinations.extend(self.services(destination, rule.action).map(|service| (id, service)));
+                }
+            }
+            blocks.push(Block { sources: sources.to_vec(), destinations, via: Some(router) });
+        }
+    }
+
+    /// What a router routes of a destination; `None` if nothing.
+    fn through(&mut self, selector: &Selector, router: u32) -> Option<SelectorId> {
+        let key = Key { selector: selector.clone(), place: None, filter: None, via: Some(router) };
+        if let Some(known) = self.known.get(&key) {
+            return known.clone().ok();
+        }
+        let node = &self.inventory.nodes[router as usize];
+        let exit = *selector == Selector::Autogroup(Autogroup::Internet);
+        let routes = node.routes.iter().filter(|route| (route.prefix_len() == 0) == exit);
+        let routes = AddressSet::from_prefixes(routes);
+        let set = self.sets.set(selector, Place::destination(Action::Accept)).ok()?.intersection(&routes);
+        if set.is_empty() {
+            return None;
+        }
+        let id = self.push(format!("{selector} via {}", node.name), set);
+        self.known.insert(key, Ok(id));
+        Some(id)
     }
 
     /// The users whose devices a rule to `autogroup:self` joins.
@@ -225,31 +270,30 @@ impl Resolver<'_> {
         let mut logins = Vec::new();
         for source in &rule.sources {
             match &source.value {
+                Selector::Any if rule.section == Section::Grants => self.no_own_devices(source),
                 Selector::Any | Selector::Autogroup(Autogroup::Member) => {
-                    logins.extend(self.directory.logins().map(str::to_string));
+                    logins.extend(self.sets.directory.logins().map(str::to_string));
                 }
                 Selector::User(login) => logins.push(login.clone()),
-                Selector::Group(group) => {
-                    let members = self.groups.get(group.as_str()).into_iter().flatten();
-                    logins.extend(members.map(|login| login.to_string()));
+                Selector::Group(group) => logins.extend_from_slice(self.sets.members(group)),
+                Selector::Domain(domain) => {
+                    logins.extend(self.sets.directory.domain(domain).into_iter().map(str::to_string));
                 }
                 Selector::Autogroup(Autogroup::Role(role)) => {
-                    logins.extend(self.directory.holders(role).iter().map(|login| login.to_string()));
+                    logins.extend(self.sets.directory.holders(role).iter().map(|login| login.to_string()));
                 }
-                _ => {
-                    let message =
-                        "autogroup:self can only be used with users, groups, or supported autogroups";
-                    let help = "give tagged devices and addresses a rule of their own";
-                    self.complain(
-                        source.span,
-                        Unresolved { message: message.into(), help: Some(help.into()) },
-                    );
-                }
+                _ => self.no_own_devices(source),
             }
         }
         logins.sort_unstable();
         logins.dedup();
         logins
+    }
+
+    fn no_own_devices(&mut self, source: &Spanned<Selector>) {
+        let message = "autogroup:self can only be used with users, groups, or supported autogroups".into();
+        let help = Some("give tagged devices and addresses a rule of their own".into());
+        self.complain(source.span, Unresolved { message, help });
     }
 
     fn services<'s>(
@@ -274,17 +318,21 @@ impl Resolver<'_> {
     }
 
     /// A selector at its place in a rule: an unknown one is an error there, an empty one a warning.
-    fn used(&mut self, selector: &Spanned<Selector>, place: Place) -> Option<SelectorId> {
-        match self.select(&selector.value, place) {
+    fn used(
+        &mut self,
+        selector: &Spanned<Selector>,
+        place: Place,
+        filter: Option<FilterId>,
+    ) -> Option<SelectorId> {
+        match self.select(&selector.value, place, filter) {
             Ok(id) => {
                 if self.selectors[id.0 as usize].set.is_empty() {
-                    let message = format!("{} matches nobody in the inventory", selector.value);
-                    self.findings.push(Diagnostic::warning(&self.policy.source, selector.span, message));
+                    self.empty(selector, place, filter);
                 }
                 Some(id)
             }
             Err(mut unresolved) => {
-                if self.dialect == Dialect::Tailscale && unresolved.message.contains("not found") {
+                if self.sets.dialect == Dialect::Tailscale && unresolved.message.contains("not found") {
                     let before = match place.side {
                         Side::Source => "src=".to_string(),
                         Side::Destination => format!("dst=\"{}\": ", selector.value),
@@ -297,115 +345,70 @@ impl Resolver<'_> {
         }
     }
 
-    fn select(&mut self, selector: &Selector, place: Place) -> Result<SelectorId, Unresolved> {
-        // Only these mean different things in different places.
+    fn empty(&mut self, selector: &Spanned<Selector>, place: Place, filter: Option<FilterId>) {
+        let message = match filter {
+            // What a test assumes is nobody's fault.
+            Some(filter) if self.postures.is_assumed(filter) => return,
+            Some(filter) if self.sets.set(&selector.value, place).is_ok_and(|set| !set.is_empty()) => {
+                format!("no device of {} meets {}", selector.value, self.postures.label(filter))
+            }
+            _ => format!("{} matches nobody in the inventory", selector.value),
+        };
+        self.findings.push(Diagnostic::warning(&self.policy.source, selector.span, message));
+    }
+
+    fn select(
+        &mut self,
+        selector: &Selector,
+        place: Place,
+        filter: Option<FilterId>,
+    ) -> Result<SelectorId, Unresolved> {
         let placed = matches!(selector, Selector::Any | Selector::Autogroup(_));
-        let key = (selector.clone(), placed.then_some(place));
+        let key = Key { selector: selector.clone(), place: placed.then_some(place), filter, via: None };
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }
-        let result = self.set(selector, place).map(|set| {
-            self.selectors.push(Selected { label: selector.to_string(), set });
-            SelectorId(self.selectors.len() as u32 - 1)
+        let result = self.sets.set(selector, place).map(|set| match filter {
+            None => self.push(selector.to_string(), set),
+            Some(filter) => {
+                let label = format!("{selector} ({})", self.postures.label(filter));
+                self.push(label, self.postures.narrow(filter, &set))
+            }
         });
         self.known.insert(key, result.clone());
         result
     }
 
-    fn set(&self, selector: &Selector, place: Place) -> Result<AddressSet, Unresolved> {
-        let not_found = |kind: &str, name: &str, help: Option<String>| Unresolved {
-            message: format!("{kind} not found: \"{name}\""),
-            help,
-        };
-        Ok(match selector {
-            Selector::Any => self.everyone(place),
-            Selector::AnyTag => self.directory.tagged(),
-            Selector::Tag(name) => {
-                if !self.tags.contains_key(name.as_str()) {
-                    let help = suggest::did_you_mean(name, self.tags.keys().copied())
-                        .unwrap_or_else(|| "name its owners in tagOwners".into());
-                    return Err(not_found("tag", name, Some(help)));
-                }
-                self.directory.tag(name)
-            }
-            Selector::Group(name) => match self.groups.get(name.as_str()) {
-                Some(members) => self.directory.users(members.iter().copied()),
-                None => {
-                    let help = suggest::did_you_mean(name, self.groups.keys().copied())
-                        .unwrap_or_else(|| "name its members in groups".into());
-                    return Err(not_found("group", name, Some(help)));
-                }
-            },
-            Selector::User(login) => match self.unknown_user(login) {
-                Some(unresolved) => return Err(unresolved),
-                None => self.directory.users([login.as_str()]),
-            },
-            Selector::Autogroup(autogroup) => self.autogroup(*autogroup, place.side)?,
-            Selector::Prefix(net) => AddressSet::from_prefixes([net]),
-            Selector::Host(name) => match self.hosts.get(name.as_str()) {
-                Some(net) => AddressSet::from_prefixes([net]),
-                None => return Err(not_found("host", name, self.host_help(name))),
-            },
-        })
+    fn push(&mut self, label: String, set: AddressSet) -> SelectorId {
+        self.selectors.push(Selected { label, set });
+        SelectorId(self.selectors.len() as u32 - 1)
     }
 
-    fn host_help(&self, name: &str) -> Option<String> {
-        let tag = format!("tag:{name}");
-        let group = format!("group:{name}");
-        if self.tags.contains_key(tag.as_str()) {
-            return Some(format!("did you mean \"{tag}\"?"));
-        }
-        if self.groups.contains_key(group.as_str()) {
-            return Some(format!("did you mean \"{group}\"?"));
-        }
-        let known = suggest::did_you_mean(name, self.hosts.keys().copied());
-        known.or_else(|| Some("name its address in hosts".into()))
-    }
-
-    /// `*`. To admit, in our dialect: whoever the inventory knows, and what they route; a route
-    /// to everything (an exit node) makes nobody a source. To deny: every address, so that no
-    /// later rule about a prefix admits past it somebody whom the inventory does not know.
-    fn everyone(&self, Place { side, action }: Place) -> AddressSet {
-        match (self.dialect, side, action) {
-            (_, _, Action::Deny) | (Dialect::Tailscale, Side::Destination, _) => AddressSet::all(),
-            (Dialect::Bulkhead, Side::Source, _) => {
-                self.directory.everyone().union(&self.directory.routes(false))
-            }
-            (Dialect::Bulkhead, Side::Destination, _) => {
-                self.directory.everyone().union(&self.directory.routes(true))
-            }
-            (Dialect::Tailscale, Side::Source, _) => tailscale_ranges().union(&self.directory.routes(false)),
-        }
-    }
-
-    fn autogroup(&self, autogroup: Autogroup, side: Side) -> Result<AddressSet, Unresolved> {
-        let refused = |side: &str| Unresolved {
-            message: format!("\"{}\" not valid on the {side} side of a rule", autogroup.name()),
-            help: None,
-        };
-        Ok(match (autogroup, side) {
-            (Autogroup::Member, _) => self.directory.members(),
-            (Autogroup::Tagged, _) => self.directory.tagged(),
-            (Autogroup::Role(role), _) => self.directory.users(self.directory.holders(role).iter().copied()),
-            (Autogroup::Internet, Side::Destination) => internet(),
-            (Autogroup::DangerAll, Side::Source) => AddressSet::all(),
-            (Autogroup::OwnDevices | Autogroup::Internet, Side::Source) => return Err(refused("src")),
-            (Autogroup::OwnDevices | Autogroup::DangerAll, Side::Destination) => return Err(refused("dst")),
-        })
-    }
-
-    fn test(&mut self, test: &policy::Test) -> Option<Test> {
-        let source = self.used(&test.source, Place::source(Action::Accept));
+    fn test(&mut self, test: &policy::Test, assumed: Option<usize>) -> Option<Test> {
+        let source = self.used(&test.source, Place::source(Action::Accept), None);
         let mut targets = Vec::new();
         for (admitted, list) in [(true, &test.accept), (false, &test.deny)] {
             for target in list {
-                if let Some(destination) = self.used(&target.selector, Place::destination(Action::Accept)) {
+                if let Some(destination) =
+                    self.used(&target.selector, Place::destination(Action::Accept), None)
+                {
                     let location = Location::new(&self.policy.source, target.selector.span);
                     targets.push(TestTarget { destination, port: target.port, admitted, location });
                 }
             }
         }
         let location = Location::new(&self.policy.source, test.span);
-        Some(Test { location, source: source?, protocol: test.protocol, targets })
+        Some(Test { location, source: source?, assumed, protocol: test.protocol, targets })
     }
+}
+
+/// Whether a destination is one that routers route, whoever holds it.
+fn by_address(selector: &Selector) -> bool {
+    matches!(
+        selector,
+        Selector::Prefix(_)
+            | Selector::Host(_)
+            | Selector::IpSet(_)
+            | Selector::Autogroup(Autogroup::Internet)
+    )
 }

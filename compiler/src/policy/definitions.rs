@@ -1,0 +1,122 @@
+//! Sections that give names to things: groups, tagOwners, hosts, ipsets, postures.
+
+use super::Selector;
+use super::ipset::Step;
+use super::posture::{Assertion, Attributes};
+use super::target::{Malformed, prefix};
+use crate::diagnostic::Diagnostic;
+use crate::json::{self, Kind, Reader, Value};
+use crate::source::{Span, Spanned};
+
+/// A name and what it stands for.
+type Named<T> = Vec<(Spanned<String>, Vec<T>)>;
+
+pub(super) fn complain(reader: &mut Reader<'_>, span: Span, problem: Malformed) {
+    reader.findings.push(Diagnostic::error(reader.source, span, problem.message).maybe_help(problem.help));
+}
+
+/// A map from names with a prefix to lists of strings.
+pub(super) fn members(
+    reader: &mut Reader<'_>,
+    value: &Value<'_>,
+    section: &str,
+    prefix: &str,
+) -> Named<Spanned<String>> {
+    let Some(object) = reader.object(value, section) else { return Vec::new() };
+    let mut all = Vec::new();
+    for (name, property) in reader.entries(object) {
+        let bare = name.strip_prefix(prefix);
+        if bare.is_none_or(|bare| bare.is_empty() || bare == "*") {
+            let problem = Malformed::new(format!("\"{name}\" is no name for {section}"))
+                .help(format!("names in {section} are {prefix}NAME"));
+            complain(reader, property.span, problem);
+            continue;
+        }
+        if prefix == "tag:" && !bare.is_some_and(|bare| bare.starts_with(|c: char| c.is_ascii_alphabetic())) {
+            let message = format!("tagOwners[\"{name}\"]: tag names must start with a letter, after 'tag:'");
+            reader.error(property.span, message);
+            continue;
+        }
+        if let Some(list) = reader.strings(&property.value, &format!("\"{name}\"")) {
+            all.push((Spanned::new(name.to_string(), property.span), list));
+        }
+    }
+    all
+}
+
+pub(super) fn hosts(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<(Spanned<String>, ipnet::IpNet)> {
+    let Some(object) = reader.object(value, "hosts") else { return Vec::new() };
+    let mut all = Vec::new();
+    for (name, property) in reader.entries(object) {
+        if !matches!(Selector::parse(name), Ok(Selector::Host(_))) {
+            let problem = Malformed::new(format!("\"{name}\" is no name for a host"))
+                .help("a host's name must not look like an address, a login or a tag: or group: name");
+            complain(reader, property.span, problem);
+            continue;
+        }
+        let Some(text) = reader.string(&property.value, &format!("\"{name}\"")) else { continue };
+        match prefix(&text.value) {
+            Ok(Some(net)) => all.push((Spanned::new(name.to_string(), property.span), net)),
+            Ok(None) => {
+                let problem = Malformed::new(format!("\"{}\" is no address and no prefix", text.value))
+                    .help("write, for instance, 10.1.2.3 or 10.0.0.0/8");
+                complain(reader, text.span, problem);
+            }
+            Err(problem) => complain(reader, text.span, problem),
+        }
+    }
+    all
+}
+
+pub(super) fn ipsets(reader: &mut Reader<'_>, value: &Value<'_>) -> Named<Spanned<Step>> {
+    let lists = members(reader, value, "ipsets", "ipset:");
+    let step = |reader: &mut Reader<'_>, text: Spanned<String>| match Step::parse(&text.value) {
+        Ok(step) => Some(Spanned::new(step, text.span)),
+        Err(problem) => {
+            complain(reader, text.span, problem);
+            None
+        }
+    };
+    lists
+        .into_iter()
+        .map(|(name, list)| (name, list.into_iter().filter_map(|text| step(reader, text)).collect()))
+        .collect()
+}
+
+/// A posture with an assertion that cannot be read is left out: a rule that names it is then
+/// refused, never widened.
+pub(super) fn postures(reader: &mut Reader<'_>, value: &Value<'_>) -> Named<Assertion> {
+    let mut all = Vec::new();
+    for (name, list) in members(reader, value, "postures", "posture:") {
+        if list.is_empty() {
+            reader
+                .error(name.span, format!("\"{}\" asserts nothing: every device would meet it", name.value));
+        }
+        let mut assertions = Vec::new();
+        for text in list {
+            match Assertion::parse(&text.value) {
+                Ok(assertion) => assertions.push(assertion),
+                Err(problem) => complain(reader, text.span, problem),
+            }
+        }
+        all.push((name, assertions));
+    }
+    all
+}
+
+/// A device's attributes: each a string, a number, or true or false.
+pub(crate) fn attributes(reader: &mut Reader<'_>, value: &Value<'_>, what: &str) -> Option<Attributes> {
+    let object = reader.object(value, what)?;
+    let mut all = Attributes::new();
+    for (name, property) in reader.entries(object) {
+        if matches!(property.value.kind, Kind::String(_) | Kind::Number(_) | Kind::Boolean(_)) {
+            all.insert(name.to_string(), json::plain(&property.value));
+        } else {
+            reader.error(
+                property.value.span,
+                format!("the attribute \"{name}\" must be a string, a number, true or false"),
+            );
+        }
+    }
+    Some(all)
+}
