@@ -89,7 +89,7 @@ pub fn decide(env: &impl Environment, packet: &Packet, direction: Direction, cas
 pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Direction, case: &mut Case) {
     let role = case.headers.role;
     case.outcome = match role {
-        Role::Invalid => Outcome::of(case.headers.fault),
+        Role::Invalid => Outcome::of(fault_of(env, &case.headers)),
         Role::Arp => Outcome::of(Reason::Arp),
         Role::NeighbourDiscovery if env.ethernet() => Outcome::of(Reason::NeighbourDiscovery),
         _ => match ends(env, direction, &case.headers) {
@@ -118,14 +118,32 @@ const fn is_policy(reason: Reason) -> bool {
     matches!(reason, Reason::NoRule | Reason::DenyRule | Reason::UnknownAddress | Reason::NoFlow)
 }
 
+/// Why a packet is invalid. In audit mode such a packet passes, but not from or to whoever is
+/// cut off: a quarantined host would otherwise talk by packets that are refused here and
+/// accepted by the stack.
+#[inline(always)]
+fn fault_of(env: &impl Environment, headers: &Headers) -> Reason {
+    if env.audit() && headers.version != 0 && leaves(env, headers) == Err(Reason::Quarantined) {
+        return Reason::Quarantined;
+    }
+    headers.fault
+}
+
 #[inline(always)]
 fn ends(env: &impl Environment, direction: Direction, headers: &Headers) -> Result<Sides, Reason> {
+    let (source, destination) = leaves(env, headers)?;
+    local_check(direction, source, destination)
+}
+
+/// The leaves of source and destination, neither of them quarantined.
+#[inline(always)]
+fn leaves(env: &impl Environment, headers: &Headers) -> Result<(Leaf, Leaf), Reason> {
     let source = leaf_of(env, headers.version, &headers.source)?;
     let destination = leaf_of(env, headers.version, &headers.destination)?;
     if source.quarantined() || destination.quarantined() {
         return Err(Reason::Quarantined);
     }
-    local_check(direction, source, destination)
+    Ok((source, destination))
 }
 
 #[inline(always)]
@@ -194,14 +212,14 @@ fn reply(env: &impl Environment, case: &mut Case, direction: Direction, outcome:
     }
     match still_allowed(env, &key, direction.opposite(), case.sides) {
         Ok(rule) => {
-            outcome.reason = match record_reply(env, &key, found, case.headers.role, rule, now) {
+            outcome.reason = match record_reply(env, &key, found, &case.headers, rule, now) {
                 reason @ Reason::FlowTableFull => reason,
                 _ => Reason::Reply,
             };
             outcome.rule = rule;
         }
         Err(_) if env.audit() && found.flow.flags & FLOW_AUDIT != 0 => {
-            outcome.reason = match record_reply(env, &key, found, case.headers.role, NO_RULE, now) {
+            outcome.reason = match record_reply(env, &key, found, &case.headers, NO_RULE, now) {
                 reason @ Reason::FlowTableFull => reason,
                 _ => Reason::AuditReply,
             };
@@ -264,7 +282,10 @@ fn read_quote(packet: &Packet, headers: &Headers, quote: &mut Headers) -> Result
     let start = packet.header::<8>(at as usize).ok_or(Reason::IcmpErrorMalformed)?;
     (quote.source_port, quote.destination_port) = match quote.protocol {
         protocol::TCP | protocol::UDP | protocol::SCTP => (start.be16(0), start.be16(2)),
-        protocol::ICMP | protocol::ICMPV6 => (start.be16(4), 0),
+        // Of ICMP only echoes have flows.
+        protocol::ICMP if matches!(start.byte(0), 0 | 8) => (start.be16(4), 0),
+        protocol::ICMPV6 if matches!(start.byte(0), 128 | 129) => (start.be16(4), 0),
+        protocol::ICMP | protocol::ICMPV6 => return Err(Reason::IcmpErrorUnrelated),
         _ => (0, 0),
     };
     if quote.source == headers.destination { Ok(()) } else { Err(Reason::IcmpErrorUnrelated) }

@@ -3,8 +3,10 @@
 //! What works on flows is kept out of line: the packets of a busy direction never come here,
 //! and each function has a BPF stack frame of its own.
 
-use crate::layout::{Direction, FLOW_AUDIT, FlowKey, FlowState, FlowValue, NO_RULE};
-use crate::parse::{Headers, Role, protocol};
+use crate::layout::{
+    Direction, FLOW_AUDIT, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowState, FlowValue, NO_RULE,
+};
+use crate::parse::{Headers, Role, protocol, tcp};
 use crate::{Environment, FlowTable, Reason};
 
 /// A flow's time is written at most once in this many ns: time-outs are in seconds, and a
@@ -121,19 +123,34 @@ pub(crate) fn record_admitted(
     let now = env.flow_time();
     find(env, &key, now, found);
     let exists = found.is_some();
+    // An older program, still on another hook during a swap, judges and does not write.
+    if exists && found.flow.generation > env.generation() {
+        return Reason::Rule;
+    }
     let is_established = exists && found.table == FlowTable::Established;
     let next = match role {
         Role::Open | Role::Datagram if !exists => first(env, &key, rule, now),
         Role::Accept if exists && !is_established => {
             return establish(env, &key, found, found.flow.rule, now);
         }
-        Role::End if is_established => {
-            FlowValue { last_seen: now, state: closing_state(key.protocol) as u8, ..found.flow }
+        Role::End if is_established => FlowValue {
+            last_seen: now,
+            state: closing_state(key.protocol) as u8,
+            flags: found.flow.flags | fin(headers, FLOW_FIN_INITIATOR),
+            ..found.flow
+        },
+        // The initiator's port is used again.
+        Role::Open if is_established && found.flow.flags & FINISHED != 0 => {
+            FlowValue { last_seen: now, flags: found.flow.flags & !FINISHED, ..found.flow }
         }
         // A rule admits now what audit mode once let pass.
-        Role::Open | Role::Datagram if rule != NO_RULE && found.flow.flags & FLOW_AUDIT != 0 => {
-            FlowValue { last_seen: now, generation: env.generation(), rule, flags: 0, ..found.flow }
-        }
+        Role::Open | Role::Datagram if rule != NO_RULE && found.flow.flags & FLOW_AUDIT != 0 => FlowValue {
+            last_seen: now,
+            generation: env.generation(),
+            rule,
+            flags: found.flow.flags & !FLOW_AUDIT,
+            ..found.flow
+        },
         _ => {
             if exists {
                 touch(env, found, &key, now);
@@ -169,28 +186,35 @@ pub(crate) fn record_reply(
     env: &impl Environment,
     key: &FlowKey,
     found: &Found,
-    role: Role,
+    headers: &Headers,
     rule: u32,
     now: u64,
 ) -> Reason {
-    // An older program, still on another hook during a swap, judges and does not write.
+    let role = headers.role;
+    // As above: an older program does not write.
     if found.flow.generation > env.generation() {
         return Reason::Reply;
     }
     if found.table == FlowTable::Unreplied {
-        if role == Role::Accept || !has_states(key.protocol) {
+        // An accept may have passed by an older program, which did not write: what follows it
+        // does as well. An echo stays here, or pings with ever new identifiers would evict
+        // conversations.
+        if matches!(role, Role::Accept | Role::Continue | Role::Datagram) {
             return establish(env, key, found, rule, now);
         }
         touch(env, found, key, now);
         return Reason::Reply;
     }
-    let closing = closing_state(key.protocol) as u8;
-    let state = if role == Role::End { closing } else { replied_state(key.protocol) as u8 };
-    if found.flow.state == state && found.flow.generation == env.generation() {
+    // One RST or FIN, which may be forged, is taken back by the next segment. After a FIN from
+    // both sides what follows is the last acknowledgement: the flow ends.
+    let flags = found.flow.flags | fin(headers, FLOW_FIN_RESPONDER);
+    let ends = role == Role::End || is_finished(flags);
+    let state = if ends { closing_state(key.protocol) } else { replied_state(key.protocol) } as u8;
+    if (found.flow.state, found.flow.flags) == (state, flags) && found.flow.generation == env.generation() {
         touch(env, found, key, now);
         return Reason::Reply;
     }
-    let next = FlowValue { last_seen: now, generation: env.generation(), rule, state, ..found.flow };
+    let next = FlowValue { last_seen: now, generation: env.generation(), rule, state, flags, ..found.flow };
     match env.put_flow(FlowTable::Established, key, &next) {
         Ok(()) => Reason::Reply,
         Err(reason) => reason,
@@ -226,9 +250,18 @@ const fn is_icmp(protocol: u8) -> bool {
     protocol == protocol::ICMP || protocol == protocol::ICMPV6
 }
 
+const FINISHED: u8 = FLOW_FIN_INITIATOR | FLOW_FIN_RESPONDER;
+
+/// Whether both sides sent a FIN.
 #[inline(always)]
-const fn has_states(protocol: u8) -> bool {
-    protocol == protocol::TCP || protocol == protocol::SCTP
+const fn is_finished(flags: u8) -> bool {
+    flags & FINISHED == FINISHED
+}
+
+/// The flag of whoever sent the segment, if it is a FIN.
+#[inline(always)]
+fn fin(headers: &Headers, flag: u8) -> u8 {
+    if headers.protocol == protocol::TCP && headers.detail & tcp::FIN != 0 { flag } else { 0 }
 }
 
 /// The state of a flow that its first packet just started.

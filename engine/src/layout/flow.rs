@@ -52,6 +52,10 @@ const _: () = assert!(size_of::<FlowValue>() == 32);
 
 /// Flag of a flow: no rule admitted it, audit mode let it pass.
 pub const FLOW_AUDIT: u8 = 1;
+/// Flag of a flow: its initiator sent a TCP FIN.
+pub const FLOW_FIN_INITIATOR: u8 = 1 << 1;
+/// Flag of a flow: its responder sent a TCP FIN.
+pub const FLOW_FIN_RESPONDER: u8 = 1 << 2;
 
 /// States of a flow; each has its timeout.
 #[repr(u8)]

@@ -16,7 +16,9 @@ mod settings;
 pub use address::{Address, BLOCK_SLOTS, Leaf, LpmKey, TRIE_ROOT_BLOCKS, from_ip, to_ip};
 pub use cell::{CELL_ALLOW, CELL_DENY, CELL_NONE, Cell, MAX_EXPIRY_CHAIN, NO_RULE};
 pub use event::{AggregateKey, AggregateValue, EVENT_AUDIT, Event};
-pub use flow::{FLOW_AUDIT, FlowKey, FlowState, FlowValue, TIMEOUTS, Timeouts};
+pub use flow::{
+    FLOW_AUDIT, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowState, FlowValue, TIMEOUTS, Timeouts,
+};
 pub use fragment::{FRAGMENT_TIMEOUT, FragmentKey, FragmentValue};
 pub use pair::{Pair, pair_index};
 pub use port::{PORT_BLOCKS, PortSlot, port_index};

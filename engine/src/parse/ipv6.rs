@@ -120,7 +120,8 @@ pub(crate) fn quoted(packet: &Packet, offset: u32, end: u32, quote: &mut Headers
     quote.destination = fixed.words(24);
     quote.protocol = fixed.byte(6);
     quote.transport = offset + HEADER as u32;
-    quote.transport_length = end - quote.transport;
+    // A router may have cut the quote anywhere, also within a fragment's multiple of 8 bytes.
+    quote.transport_length = (end - quote.transport) & !7;
     quote.first_fragment = 0;
     quote.fragment_offset = 0;
     match walk(packet, quote) {

@@ -138,7 +138,8 @@ fn parse_icmpv6(packet: &Packet, headers: &mut Headers) -> Result<Role, Reason> 
         // Destination unreachable, packet too big, time exceeded, parameter problem.
         1..=4 => Role::Error,
         // RFC 4861 section 7.1: a hop limit of 255 proves that no router forwarded it.
-        135 | 136 if headers.hop_limit == 255 => Role::NeighbourDiscovery,
+        // RFC 6980 section 5: in fragments it is to be ignored.
+        135 | 136 if headers.hop_limit == 255 && headers.first_fragment == 0 => Role::NeighbourDiscovery,
         _ => Role::OtherIcmp,
     })
 }

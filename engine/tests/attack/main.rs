@@ -1,0 +1,12 @@
+//! What an intruder or a careless operator would try, packet by packet, against the engine
+//! over tables made by hand.
+
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
+mod ends;
+mod flows;
+mod fragments;
+mod generations;
+mod icmp;
+mod packets;
+mod world;
