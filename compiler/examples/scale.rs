@@ -1,5 +1,5 @@
 //! The workload that sizes are stated for: `scale [NODES] [RULES]`, deterministic. Prints how long
-//! parsing, resolving and compiling for one node take.
+//! parsing, resolving and compiling for one node take, and the search for unreachable rules.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -7,6 +7,7 @@ use std::time::Instant;
 use bulkhead_compiler::compile::{Limits, compile};
 use bulkhead_compiler::diagnostic::Findings;
 use bulkhead_compiler::inventory::{self, Network};
+use bulkhead_compiler::reach;
 use bulkhead_compiler::resolve::resolve;
 use bulkhead_compiler::source::Source;
 use bulkhead_compiler::{Dialect, policy};
@@ -127,6 +128,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tables.exact6.len(),
         tables.prefixes6.len(),
     );
+    let mut findings = Findings::default();
+    let reach = timed("reachability (not in the total)", || reach::check(&ruleset, 0, &mut findings));
+    println!("{reach:?}");
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     if let Some(peak) = status.lines().find(|line| line.starts_with("VmHWM")) {
         println!("{peak}");

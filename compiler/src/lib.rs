@@ -7,6 +7,7 @@
 pub mod address;
 mod bits;
 pub mod compile;
+mod decide;
 pub mod diagnostic;
 mod dialect;
 pub mod evaluate;
@@ -15,6 +16,7 @@ pub mod interval;
 pub mod inventory;
 mod json;
 pub mod policy;
+pub mod reach;
 pub mod reference;
 pub mod resolve;
 pub mod service;

@@ -1,16 +1,18 @@
-//! `bulkhead check`: parse, resolve, run the tests section.
+//! `bulkhead check`: parse, resolve, run the tests section, look for rules that never decide.
 
 use std::path::PathBuf;
 
 use bulkhead_compiler::Dialect;
 use bulkhead_compiler::diagnostic::Severity;
+use bulkhead_compiler::reach::{self, Reach};
 use bulkhead_compiler::verify;
 
 use crate::cli::Global;
 use crate::exit::Answer;
 use crate::{diagnostics, input};
 
-/// Checks a policy: names, rules, and its own tests. Exits with 1 on any error.
+/// Checks a policy: names, rules, its own tests, and rules that can never decide. Exits with 1
+/// on any error.
 #[derive(Debug, clap::Args)]
 pub struct Check {
     /// The policy.
@@ -24,11 +26,12 @@ pub struct Check {
 impl Check {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let mut loaded = input::load(&self.policy, self.inventory.as_deref(), global.dialect)?;
-        let mut tally = verify::Tally::default();
+        let (mut tally, mut reach) = (verify::Tally::default(), Reach::default());
         if let (Some(ruleset), Some(inventory), false) =
             (&loaded.ruleset, &loaded.inventory, loaded.findings.has_errors())
         {
             tally = verify::run(ruleset, inventory, input::now(), &mut loaded.findings);
+            reach = reach::check(ruleset, input::now(), &mut loaded.findings);
             loaded.findings.sort();
         }
         let errors = loaded.findings.count(Severity::Error);
@@ -49,6 +52,7 @@ impl Check {
                     "valid": errors == 0, "dialect": dialect, "errors": errors, "warnings": warnings,
                     "rules": rules, "nodes": nodes, "imagined_inventory": self.inventory.is_none(),
                     "tests": tally.tested, "tests_failed": tally.failed,
+                    "unreachable": reach.unreachable, "reachability_not_proved": reach.undecided,
                     "not_enforced": not_enforced, "findings": loaded.findings.0,
                 })
             );
@@ -64,7 +68,23 @@ impl Check {
                 verify::Tally { tested, failed: 0 } => println!("tests: {tested} hold"),
                 verify::Tally { tested, failed } => println!("tests: {failed} of {tested} fail"),
             }
+            println!("{}", reachability(reach));
         }
         Ok(if errors == 0 { Answer::Yes } else { Answer::No })
+    }
+}
+
+fn reachability(reach: Reach) -> String {
+    match reach {
+        Reach { rules: 0, .. } => "reachability: no rule is about anybody".into(),
+        Reach { rules, unreachable: 0, undecided: 0 } => {
+            format!("reachability: each of {rules} rules decides something")
+        }
+        Reach { rules, unreachable, undecided: 0 } => {
+            format!("reachability: {unreachable} of {rules} rules never decide")
+        }
+        Reach { rules, unreachable, undecided } => format!(
+            "reachability: {unreachable} of {rules} rules never decide, {undecided} were not searched to the end"
+        ),
     }
 }

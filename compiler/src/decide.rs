@@ -1,0 +1,110 @@
+//! Decisions for whole classes at once: what a ruleset does between two classes of addresses,
+//! for every class of ports.
+
+use crate::bits::Bits;
+use crate::policy::Action;
+use crate::resolve::{Block, Ruleset};
+use crate::sweep::Sweep;
+
+/// The (protocol, port) space in classes: all of a class are treated alike by every service of
+/// some rulesets. Class 0 is in no service.
+pub(crate) struct Ports {
+    /// Points of each class, as ranges on the axis of `port_index`.
+    pub(crate) ranges: Vec<Vec<(u32, u32)>>,
+    /// For each ruleset, for each of its services, its classes.
+    of: Vec<Vec<Vec<u32>>>,
+}
+
+impl Ports {
+    pub(crate) fn new(rulesets: &[&Ruleset]) -> Self {
+        let points: Vec<_> =
+            rulesets.iter().flat_map(|ruleset| &ruleset.services).map(|service| service.points()).collect();
+        let mut sweep = Sweep::new(points.len());
+        let pieces = sweep.axis(points.iter().enumerate());
+        let mut ranges = vec![Vec::new(); sweep.classes.len()];
+        for piece in pieces {
+            ranges[piece.class as usize].push((piece.first, piece.last));
+        }
+        let mut services = vec![Vec::new(); points.len()];
+        for (class, members) in sweep.classes.iter().enumerate() {
+            members.iter().for_each(|service| services[service].push(class as u32));
+        }
+        let mut services = services.into_iter();
+        let of = rulesets.iter().map(|ruleset| services.by_ref().take(ruleset.services.len()).collect());
+        Self { of: of.collect(), ranges }
+    }
+
+    /// How many classes there are.
+    pub(crate) fn count(&self) -> usize {
+        self.ranges.len()
+    }
+}
+
+/// One ruleset over its classes of ports.
+pub(crate) struct Decider<'a> {
+    pub(crate) ruleset: &'a Ruleset,
+    ports: &'a Ports,
+    index: usize,
+}
+
+/// A rule's block whose sources hold a class.
+pub(crate) type Candidate<'a> = (u32, &'a Block);
+
+impl<'a> Decider<'a> {
+    /// The ruleset that is number `index` of those that `ports` was made of.
+    pub(crate) fn new(ruleset: &'a Ruleset, ports: &'a Ports, index: usize) -> Self {
+        Self { ruleset, ports, index }
+    }
+
+    /// The blocks, in order, whose sources hold a class; `members` are its selectors.
+    pub(crate) fn from(&self, members: &Bits) -> Vec<Candidate<'a>> {
+        let holds = |block: &&Block| block.sources.iter().any(|id| members.contains(id.0 as usize));
+        let rules = (0..).zip(&self.ruleset.rules);
+        rules.flat_map(|(index, rule)| rule.blocks.iter().filter(holds).map(move |b| (index, b))).collect()
+    }
+
+    /// The rule that decides in each class of ports, from blocks whose sources match to a class
+    /// of destinations, at a time. `router` as in [`crate::reference::matches`].
+    pub(crate) fn to(
+        &self,
+        candidates: &[Candidate<'a>],
+        members: &Bits,
+        router: Option<u32>,
+        now: u64,
+    ) -> Vec<Option<u32>> {
+        let mut decided = vec![None; self.ports.count()];
+        for (index, block) in candidates {
+            let absent = self.ruleset.rules[*index as usize].expires.is_some_and(|end| now >= end);
+            if absent || (block.via.is_some() && router.is_some() && block.via != router) {
+                continue;
+            }
+            for (_, service) in block.destinations.iter().filter(|(id, _)| members.contains(id.0 as usize)) {
+                for port in &self.ports.of[self.index][service.0 as usize] {
+                    decided[*port as usize].get_or_insert(*index);
+                }
+            }
+        }
+        decided
+    }
+
+    /// The classes of ports that a block is about at a class of destinations.
+    pub(crate) fn ports_of(&self, block: &'a Block, members: &Bits) -> impl Iterator<Item = usize> {
+        let services = block.destinations.iter().filter(|(id, _)| members.contains(id.0 as usize));
+        services.flat_map(|(_, id)| &self.ports.of[self.index][id.0 as usize]).map(|port| *port as usize)
+    }
+
+    /// Whether a rule admits.
+    pub(crate) fn admits(&self, rule: Option<u32>) -> bool {
+        rule.is_some_and(|index| self.ruleset.rules[index as usize].action == Action::Accept)
+    }
+}
+
+/// A time and every later one at which a rule of these rulesets expires: between two of them
+/// nothing changes.
+pub(crate) fn times(rulesets: &[&Ruleset], now: u64) -> Vec<u64> {
+    let ends = rulesets.iter().flat_map(|ruleset| &ruleset.rules).filter_map(|rule| rule.expires);
+    let mut times: Vec<u64> = ends.filter(|end| *end > now).chain([now]).collect();
+    times.sort_unstable();
+    times.dedup();
+    times
+}

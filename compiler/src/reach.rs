@@ -1,0 +1,158 @@
+//! Rules that can never decide anything, because earlier ones always do.
+
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+
+use crate::decide::{Candidate, Decider, Ports, times};
+use crate::diagnostic::{Diagnostic, Findings, Related, Severity};
+use crate::policy::Action;
+use crate::resolve::{Rule, Ruleset};
+use crate::space::Space;
+
+/// How far the search went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Rules that were looked at: those that are about anybody.
+    pub rules: usize,
+    /// Rules that never decide.
+    pub unreachable: usize,
+    /// Rules for which the search was given up, because there was too much to search.
+    pub undecided: usize,
+}
+
+/// Pairs of address classes to look at before giving up: seconds, not hours.
+const WORK: usize = 20_000_000;
+
+/// Looks for rules that never decide, from a time (ns since the Unix epoch) on. Each is a
+/// warning that names the rules that decide in its place.
+///
+/// The search is over classes, so it is exact: a rule is said to be unreachable only if each
+/// packet that it is about is decided by an earlier one, at all times.
+pub fn check(ruleset: &Ruleset, now: u64, findings: &mut Findings) -> Reach {
+    let ports = Ports::new(&[ruleset]);
+    let mut search = Search {
+        decider: Decider::new(ruleset, &ports, 0),
+        space: Space::new(ruleset),
+        times: times(&[ruleset], now),
+        decides: vec![false; ruleset.rules.len()],
+        from: HashMap::new(),
+        work: 0,
+    };
+    let mut reach = Reach::default();
+    for (index, rule) in ruleset.rules.iter().enumerate() {
+        if rule.blocks.is_empty() {
+            continue;
+        }
+        reach.rules += 1;
+        if rule.expires.is_some_and(|end| end <= now) {
+            reach.unreachable += 1;
+            findings.push(warning(rule, format!("{} has expired: it is absent", rule.title())));
+            continue;
+        }
+        match search.instead_of(index) {
+            Found::Decides => {}
+            Found::TooMuch => reach.undecided += 1,
+            Found::Never(others) => {
+                reach.unreachable += 1;
+                findings.push(shadowed(ruleset, rule, &others));
+            }
+        }
+    }
+    reach
+}
+
+enum Found {
+    Decides,
+    /// These decide in its place; none, if there is no packet that it is about.
+    Never(BTreeSet<u32>),
+    TooMuch,
+}
+
+struct Search<'a> {
+    decider: Decider<'a>,
+    space: Space,
+    times: Vec<u64>,
+    /// Rules that were seen to decide something.
+    decides: Vec<bool>,
+    /// Blocks whose sources hold a class, by the class's index.
+    from: HashMap<usize, Vec<Candidate<'a>>>,
+    work: usize,
+}
+
+impl Search<'_> {
+    fn instead_of(&mut self, index: usize) -> Found {
+        let mut others = BTreeSet::new();
+        let rule = &self.decider.ruleset.rules[index];
+        let classes = &self.space.0;
+        for block in &rule.blocks {
+            let holds = |class: usize, id: u32| classes[class].members.contains(id as usize);
+            let sources = (0..classes.len()).filter(|c| block.sources.iter().any(|id| holds(*c, id.0)));
+            let targets = |v4: bool| {
+                let of = move |c: &usize| {
+                    classes[*c].v4 == v4 && block.destinations.iter().any(|(id, _)| holds(*c, id.0))
+                };
+                (0..classes.len()).filter(of).collect::<Vec<usize>>()
+            };
+            let targets = [targets(false), targets(true)];
+            for from in sources {
+                let candidates =
+                    self.from.entry(from).or_insert_with(|| self.decider.from(&classes[from].members));
+                for to in &targets[usize::from(classes[from].v4)] {
+                    for now in self.times.iter().filter(|now| rule.expires.is_none_or(|end| **now < end)) {
+                        if self.decides[index] {
+                            return Found::Decides;
+                        }
+                        self.work += 1;
+                        if self.work > WORK {
+                            return Found::TooMuch;
+                        }
+                        let router = block.via.or(Some(u32::MAX));
+                        let decided = self.decider.to(candidates, &classes[*to].members, router, *now);
+                        for other in decided.iter().flatten() {
+                            self.decides[*other as usize] = true;
+                        }
+                        let mine = self.decider.ports_of(block, &classes[*to].members);
+                        others.extend(mine.filter_map(|port| decided[port]));
+                    }
+                }
+            }
+        }
+        if self.decides[index] {
+            return Found::Decides;
+        }
+        Found::Never(others)
+    }
+}
+
+fn warning(rule: &Rule, message: String) -> Diagnostic {
+    Diagnostic { location: rule.location.clone(), ..Diagnostic::global(Severity::Warning, message) }
+}
+
+fn shadowed(ruleset: &Ruleset, rule: &Rule, others: &BTreeSet<u32>) -> Diagnostic {
+    let others: Vec<&Rule> = others.iter().map(|index| &ruleset.rules[*index as usize]).collect();
+    if others.is_empty() {
+        let message =
+            format!("{} is about no packet: its two sides have no address family in common", rule.title());
+        return warning(rule, message);
+    }
+    let names: Vec<String> = others.iter().map(|other| other.title()).collect();
+    let same = others.iter().all(|other| other.action == rule.action);
+    let verb = match (same, others.len()) {
+        (true, 1) => "already decides the same for",
+        (true, _) => "already decide the same for",
+        (false, 1) => "decides otherwise for",
+        (false, _) => "decide otherwise for",
+    };
+    let help = match (same, rule.action) {
+        (true, _) => "remove it",
+        (false, Action::Deny) => "it denies nothing: put it first, or remove it",
+        (false, Action::Accept) => "it admits nothing: put it first, or remove it",
+    };
+    let message =
+        format!("{} is unreachable: {} {verb} everything that it is about", rule.title(), names.join(", "));
+    let related = others.iter().filter_map(|other| {
+        let location = other.location.clone()?;
+        Some(Related { message: format!("{} decides", other.title()), location })
+    });
+    Diagnostic { help: Some(help.into()), related: related.collect(), ..warning(rule, message) }
+}
