@@ -133,7 +133,7 @@ pub(crate) fn record_admitted(
         Role::Accept if exists && !is_established => {
             return establish(env, &key, found, found.flow.rule, now);
         }
-        Role::End if is_established => FlowValue {
+        Role::End if exists => FlowValue {
             last_seen: now,
             state: closing_state(key.protocol) as u8,
             flags: found.flow.flags | fin(headers, FLOW_FIN_INITIATOR),
@@ -195,27 +195,22 @@ pub(crate) fn record_reply(
     if found.flow.generation > env.generation() {
         return Reason::Reply;
     }
-    if found.table == FlowTable::Unreplied {
-        // An accept may have passed by an older program, which did not write: what follows it
-        // does as well. An echo stays here, or pings with ever new identifiers would evict
-        // conversations.
-        if matches!(role, Role::Accept | Role::Continue | Role::Datagram) {
-            return establish(env, key, found, rule, now);
-        }
-        touch(env, found, key, now);
-        return Reason::Reply;
-    }
     // One RST or FIN, which may be forged, is taken back by the next segment. After a FIN from
     // both sides what follows is the last acknowledgement: the flow ends.
     let flags = found.flow.flags | fin(headers, FLOW_FIN_RESPONDER);
     let ends = role == Role::End || is_finished(flags);
+    // An accept alone, which a flood of openings brings about, completes no conversation: it
+    // gets its long time among the unreplied. Nor does an echo.
+    if found.table == FlowTable::Unreplied && matches!(role, Role::Continue | Role::Datagram) && !ends {
+        return establish(env, key, found, rule, now);
+    }
     let state = if ends { closing_state(key.protocol) } else { replied_state(key.protocol) } as u8;
     if (found.flow.state, found.flow.flags) == (state, flags) && found.flow.generation == env.generation() {
         touch(env, found, key, now);
         return Reason::Reply;
     }
     let next = FlowValue { last_seen: now, generation: env.generation(), rule, state, flags, ..found.flow };
-    match env.put_flow(FlowTable::Established, key, &next) {
+    match env.put_flow(found.table, key, &next) {
         Ok(()) => Reason::Reply,
         Err(reason) => reason,
     }

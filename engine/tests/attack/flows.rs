@@ -13,6 +13,7 @@ fn connect(node: &Node) {
     assert_eq!(node.receive(tcp(CLIENT, SERVER, SYN)), Reason::Rule);
     assert_eq!(node.send(tcp(SERVER, CLIENT, SYN_ACK)), Reason::Reply);
     assert_eq!(node.receive(tcp(CLIENT, SERVER, ACK)), Reason::Rule);
+    assert_eq!(node.send(tcp(SERVER, CLIENT, ACK)), Reason::Reply);
 }
 
 #[test]
@@ -155,6 +156,27 @@ fn pings_evict_no_conversation() {
         assert_eq!(node.send(echo_reply(OWN, PEER, id)), Reason::Reply);
     }
     assert_eq!(node.flows(FlowTable::Established), 1);
+}
+
+#[test]
+fn accepts_alone_evict_no_conversation_and_may_idle() {
+    let tables = tables(&[inward(TCP, 443)]);
+    let mut node = Node::new(&tables);
+    connect(&node);
+    for port in 0..1000 {
+        assert_eq!(node.receive(tcp((PEER, port), SERVER, SYN)), Reason::Rule);
+        assert_eq!(node.send(tcp(SERVER, (PEER, port), SYN_ACK)), Reason::Reply);
+    }
+    assert_eq!(node.flows(FlowTable::Established), 1);
+    node.wait(7000);
+    assert_eq!(node.send(tcp(SERVER, (PEER, 7), ACK)), Reason::Reply);
+    assert_eq!(node.flows(FlowTable::Established), 2);
+    // One whose answer and end are one segment is over as any other.
+    assert_eq!(node.send(tcp(SERVER, (PEER, 8), FIN_ACK)), Reason::Reply);
+    assert_eq!(node.receive(tcp((PEER, 8), SERVER, FIN_ACK)), Reason::Rule);
+    assert_eq!(node.send(tcp(SERVER, (PEER, 8), ACK)), Reason::Reply);
+    node.wait(31);
+    assert_eq!(node.send(tcp(SERVER, (PEER, 8), ACK)), Reason::FlowExpired);
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn what_is_revoked_is_cut_both_ways_at_the_next_packet() {
     node.swap(&new, 11);
     assert_eq!(node.receive(tcp(CLIENT, SERVER, ACK)), Reason::NoRule);
     assert_eq!(node.send(tcp(SERVER, CLIENT, ACK)), Reason::FlowRevoked);
-    assert_eq!(node.flows(FlowTable::Established), 0);
+    assert_eq!((node.flows(FlowTable::Established), node.flows(FlowTable::Unreplied)), (0, 0));
     // It does not come back with the rule: the connection is gone.
     node.swap(&old, 12);
     assert_eq!(node.send(tcp(SERVER, CLIENT, ACK)), Reason::NoFlow);
