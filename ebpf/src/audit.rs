@@ -15,27 +15,31 @@ use crate::maps::{
 use crate::settings;
 
 /// Counts and reports an outcome; returns what to do with the packet. The one place where a
-/// verdict is chosen. Out of line, so that the verifier sees every reason at once.
-#[inline(never)]
+/// verdict is chosen. What a rule admits is counted in line, the rest is not.
+#[inline(always)]
 pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Action {
-    let Case { headers, outcome, .. } = case;
-    match outcome.reason {
+    match case.outcome.reason {
         Reason::Rule => {
-            count(RULE_COUNTERS.get_ptr_mut(outcome.rule), headers.length);
+            count(RULE_COUNTERS.get_ptr_mut(case.outcome.rule), case.headers.length);
             Action::Pass
         }
-        reason => {
-            count_reason(reason, headers.length, direction);
-            if reason == Reason::DenyRule {
-                count(RULE_COUNTERS.get_ptr_mut(outcome.rule), headers.length);
-            }
-            match reason.action() {
-                Action::Pass => Action::Pass,
-                Action::Drop => {
-                    report(outcome, headers, direction, interface);
-                    if Maps.audit() && reason != Reason::Quarantined { Action::Pass } else { Action::Drop }
-                }
-            }
+        _ => conclude_others(case, direction, interface),
+    }
+}
+
+#[inline(never)]
+fn conclude_others(case: &Case, direction: Direction, interface: u32) -> Action {
+    let Case { headers, outcome, .. } = case;
+    let reason = outcome.reason;
+    count_reason(reason, headers.length, direction);
+    if reason == Reason::DenyRule {
+        count(RULE_COUNTERS.get_ptr_mut(outcome.rule), headers.length);
+    }
+    match reason.action() {
+        Action::Pass => Action::Pass,
+        Action::Drop => {
+            report(outcome, headers, direction, interface);
+            if Maps.audit() && reason != Reason::Quarantined { Action::Pass } else { Action::Drop }
         }
     }
 }

@@ -45,7 +45,7 @@ fn run(ctx: &TcContext, direction: Direction) -> i32 {
         // A failure leaves the packet as it was, and it is dropped as truncated.
         let _ = ctx.pull_data(ctx.len().min(PULL));
         packet = packet_of(ctx);
-        parse(&packet, Maps.ethernet(), &mut case.headers);
+        parse_again(&packet, &mut case.headers);
     }
     decide_parsed(&Maps, &packet, direction, case);
     // SAFETY: the context is the kernel's `__sk_buff`.
@@ -64,4 +64,10 @@ fn wants_more(headers: &Headers) -> bool {
         Role::Invalid => headers.fault.is_truncation(),
         role => role == Role::Error,
     }
+}
+
+/// The parser once more, out of line: it is rare, and the verifier need not see it twice.
+#[inline(never)]
+fn parse_again(packet: &Packet, headers: &mut Headers) {
+    parse(packet, Maps.ethernet(), headers);
 }

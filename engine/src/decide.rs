@@ -3,6 +3,7 @@
 use crate::flow::{Found, find, own_key, record_admitted, record_reply, reply_key};
 use crate::fragment::{decide_later, remember_first};
 use crate::layout::{Direction, FLOW_AUDIT, FlowKey, Leaf, NO_RULE};
+use crate::packet::recall;
 use crate::parse::{self, Headers, Role, protocol};
 use crate::tables::{Judgement, judge, leaf_of};
 use crate::{Action, Environment, Packet, Reason};
@@ -87,7 +88,7 @@ pub fn decide(env: &impl Environment, packet: &Packet, direction: Direction, cas
 /// [`decide`] for a packet whose headers are parsed.
 #[inline(always)]
 pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Direction, case: &mut Case) {
-    let role = case.headers.role;
+    let role = recall(&case.headers.role);
     case.outcome = match role {
         Role::Invalid => Outcome::of(fault_of(env, &case.headers)),
         Role::Arp => Outcome::of(Reason::Arp),
@@ -107,7 +108,7 @@ pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Directi
         // It passes: its replies are no drops of their own. What is reported stays.
         let _ = record_admitted(env, &case.headers, &mut case.found, direction, NO_RULE);
     }
-    if case.headers.first_fragment != 0 && case.outcome.reason.action() == Action::Pass {
+    if recall(&case.headers.first_fragment) != 0 && case.outcome.reason.action() == Action::Pass {
         remember_first(env, case, direction);
     }
 }
@@ -138,8 +139,9 @@ fn ends(env: &impl Environment, direction: Direction, headers: &Headers) -> Resu
 /// The leaves of source and destination, neither of them quarantined.
 #[inline(always)]
 fn leaves(env: &impl Environment, headers: &Headers) -> Result<(Leaf, Leaf), Reason> {
-    let source = leaf_of(env, headers.version, &headers.source)?;
-    let destination = leaf_of(env, headers.version, &headers.destination)?;
+    let version = recall(&headers.version);
+    let source = leaf_of(env, version, &headers.source)?;
+    let destination = leaf_of(env, version, &headers.destination)?;
     if source.quarantined() || destination.quarantined() {
         return Err(Reason::Quarantined);
     }
@@ -163,7 +165,8 @@ fn decide_between(
     }
     let headers = &case.headers;
     let Sides { local, remote } = case.sides;
-    let judgement = judge(env, direction, local, remote, headers.protocol, headers.destination_port);
+    let (protocol, port) = (recall(&headers.protocol), recall(&headers.destination_port));
+    let judgement = judge(env, direction, local, remote, protocol, port);
     if judgement.reason == Reason::Rule && role != Role::EchoReply {
         // The busy direction of an established conversation needs no flow.
         if role == Role::Continue {
