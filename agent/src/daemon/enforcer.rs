@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead::kernel::{Attached, Hook, Pins, attached_hooks};
+use bulkhead::kernel::{Attached, Hook, Pins, attached_hooks, detach_others};
 use serde::{Deserialize, Serialize};
 
 use super::clock::{boot_id, boot_time};
@@ -139,6 +139,10 @@ impl Enforcer {
         };
         shared.add(number, live.built.names.clone());
         note_indices(&indices, &live.attached);
+        let managed: Vec<&str> = setup.config.interfaces.iter().map(|managed| &*managed.name).collect();
+        for (interface, hook) in detach_others(&pins, &managed)? {
+            tracing::warn!(interface, hook = hook.name(), "is not managed any more: detached");
+        }
         retire(&pins, &store, &mut live.folded, &live.built);
         store.forget_others(&kept(&live.record));
         Ok(Self { setup, store, shared, changing: Mutex::default(), live: Mutex::new(live) })

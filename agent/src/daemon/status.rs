@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bulkhead::kernel::{Attached, KernelError, RunningLink, State, running};
+use bulkhead::kernel::{Attached, KernelError, RunningLink, STATE_MAPS, State, running};
 use serde::{Deserialize, Serialize};
 
 use super::clock::BootClock;
@@ -191,7 +191,8 @@ impl Status {
             unreplied_flows: 0,
             established_flows: 0,
         };
-        if pins.state("EVENTS").exists() {
+        // Maps that are just being made are not counted yet.
+        if STATE_MAPS.iter().all(|map| pins.state(map).exists()) {
             status.count(&State::open(pins)?)?;
         }
         Ok(status)

@@ -72,6 +72,12 @@ pub fn attach(
     pins.create_links(&interface.name)?;
     let ingress = attach_ingress(generation, interface, ingress, pins)?;
     attach_one(generation, interface, Hook::TcxEgress, pins)?;
+    // Hooks that a former configuration or an interface of another kind used, now that others enforce.
+    for (name, hook) in pins.links()? {
+        if name == interface.name && hook != ingress && hook != Hook::TcxEgress {
+            unpin(&pins.link(&name, hook))?;
+        }
+    }
     Ok(Attached {
         interface: interface.name.clone(),
         index: interface.index,
@@ -98,6 +104,23 @@ fn attach_ingress(
     Err(refused.unwrap_or_else(|| KernelError::NoInterface(interface.name.clone())))
 }
 
+/// Detaches from every interface that is not among `managed`; which ones.
+///
+/// # Errors
+/// If a pin cannot be removed.
+pub fn detach_others(pins: &Pins, managed: &[&str]) -> Result<Vec<(String, Hook)>, KernelError> {
+    let mut others = pins.links()?;
+    others.retain(|(interface, _)| !managed.contains(&interface.as_str()));
+    for (interface, hook) in &others {
+        unpin(&pins.link(interface, *hook))?;
+    }
+    Ok(others)
+}
+
+fn unpin(pin: &Path) -> Result<(), KernelError> {
+    fs::remove_file(pin).map_err(KernelError::refused(format!("{}: removing the link", pin.display())))
+}
+
 fn attach_one(
     generation: &mut Generation,
     interface: &Interface,
@@ -110,8 +133,7 @@ fn attach_one(
             return Ok(());
         }
         // The interface went and came back under its name: the link holds nothing any more.
-        fs::remove_file(&pin)
-            .map_err(KernelError::refused(format!("{}: removing a dead link", pin.display())))?;
+        unpin(&pin)?;
     }
     let link = create(generation, interface, hook)?;
     link.pin(&pin).map_err(KernelError::refused(format!("{}: pinning", pin.display())))?;

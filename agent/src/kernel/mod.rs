@@ -12,7 +12,7 @@ mod shape;
 mod state;
 mod support;
 
-pub use attach::{Attached, Hook, attach, attached_hooks, detach};
+pub use attach::{Attached, Hook, attach, attached_hooks, detach, detach_others};
 pub use generation::{Generation, Specification};
 pub use interface::{Interface, Kind};
 pub use pins::{Pins, STATE_MAPS, TABLE_MAPS};

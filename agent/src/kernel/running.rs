@@ -42,7 +42,7 @@ pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
     let mut programs: HashMap<u32, Option<u32>> = HashMap::new();
     let mut seen = Vec::new();
     for (interface, hook) in links {
-        let (program, index) = link_info(&pins.link(&interface, hook))?;
+        let Some((program, index)) = link_info(&pins.link(&interface, hook))? else { continue };
         programs.insert(program, None);
         seen.push((interface, hook, index, program));
     }
@@ -93,8 +93,9 @@ struct GetInfo {
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 
-/// The program's number and the interface's index of a pinned link. aya tells only the first.
-fn link_info(pin: &Path) -> Result<(u32, u32), KernelError> {
+/// The program's number and the interface's index of a pinned link, if it still is there. aya
+/// tells only the first.
+fn link_info(pin: &Path) -> Result<Option<(u32, u32)>, KernelError> {
     let what = format!("{}: asking what it runs", pin.display());
     let failed = || KernelError::refused(what.clone())(std::io::Error::last_os_error());
     let path =
@@ -104,7 +105,8 @@ fn link_info(pin: &Path) -> Result<(u32, u32), KernelError> {
     let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET, &raw const get, size_of::<GetPinned>()) };
     let fd = i32::try_from(fd).unwrap_or(-1);
     if fd < 0 {
-        return Err(failed());
+        let error = failed();
+        return if pin.exists() { Err(error) } else { Ok(None) };
     }
     // SAFETY: just opened, and nobody else's.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -120,5 +122,5 @@ fn link_info(pin: &Path) -> Result<(u32, u32), KernelError> {
     if done < 0 {
         return Err(failed());
     }
-    Ok((info.program, info.index))
+    Ok(Some((info.program, info.index)))
 }

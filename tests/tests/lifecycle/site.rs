@@ -1,0 +1,259 @@
+//! Three hosts, an agent on one of them, and what its operator types.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use bulkhead_tests::lab::{self, Lab, Namespace, Process};
+use serde_json::Value;
+
+/// What one command may take.
+const LIMIT: Duration = Duration::from_secs(20);
+/// How long bytes may take that are to arrive: TCP may have to send them again.
+const ARRIVES: Duration = Duration::from_secs(5);
+/// How long bytes are waited for that must not arrive; TCP has sent them again twice by then.
+const SILENCE: Duration = Duration::from_millis(700);
+
+/// Lets the client use port 8080 of the server.
+pub const WEB: &str =
+    r#"{"name": "web", "action": "accept", "src": ["tag:client"], "dst": ["tag:server:8080"]}"#;
+/// Lets the client use port 8081 of the server.
+pub const OTHER: &str =
+    r#"{"name": "other", "action": "accept", "src": ["tag:client"], "dst": ["tag:server:8081"]}"#;
+
+/// Where the agent enforces.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// The Ethernet interface.
+    Ethernet,
+    /// The WireGuard tunnel.
+    Tunnel,
+}
+
+/// The hosts `server`, which has the agent, `client` and `stranger`.
+pub struct Site {
+    agent: Option<Process>,
+    instance: String,
+    bulkhead: PathBuf,
+    over: Over,
+    pub lab: Lab,
+}
+
+impl Site {
+    /// Hosts, configuration and a policy of these acls; no agent yet.
+    pub fn new(label: &str, over: Over, acls: &[&str]) -> Self {
+        let bulkhead = lab::bulkhead().unwrap();
+        let mut lab = Lab::new(label).unwrap();
+        for (last, name) in (1..).zip(["server", "client", "stranger"]) {
+            lab.add_host(name, &[IpAddr::from([100, 64, 0, last])]).unwrap();
+        }
+        if over == Over::Tunnel {
+            lab.mesh(&bulkhead).unwrap();
+        }
+        let instance = format!("lc-{}-{label}", std::process::id());
+        let site = Self { agent: None, instance, bulkhead, over, lab };
+        let nodes: Vec<String> = ["server", "client", "stranger"]
+            .map(|name| {
+                let address = site.address(name);
+                format!(r#"{{"name": "{name}", "addresses": ["{address}"], "tags": ["tag:{name}"]}}"#)
+            })
+            .to_vec();
+        site.write("inventory.json", &format!(r#"{{"nodes": [{}]}}"#, nodes.join(",")));
+        site.write("agent.toml", &site.configuration("server", site.interface()));
+        site.write_policy(acls);
+        site
+    }
+
+    /// An `agent.toml`.
+    pub fn configuration(&self, node: &str, interface: &str) -> String {
+        format!(
+            "node = \"{node}\"\npolicy = \"policy.hujson\"\ninventory = \"inventory.json\"\n\
+             [[interface]]\nname = \"{interface}\"\n"
+        )
+    }
+
+    pub fn interface(&self) -> &'static str {
+        match self.over {
+            Over::Ethernet => "eth0",
+            Over::Tunnel => lab::INTERFACE,
+        }
+    }
+
+    /// The address that the policy knows a host by.
+    pub fn address(&self, name: &str) -> IpAddr {
+        let host = self.lab.host(name).unwrap();
+        match self.over {
+            Over::Ethernet => host.underlay.into(),
+            Over::Tunnel => host.overlay[0],
+        }
+    }
+
+    pub fn namespace(&self, name: &str) -> &Namespace {
+        &self.lab.host(name).unwrap().namespace
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.lab.directory().join(name).display().to_string()
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.lab.directory().join(name), text).unwrap();
+    }
+
+    pub fn write_policy(&self, acls: &[&str]) {
+        self.write("policy.hujson", &policy(acls));
+    }
+
+    /// Any command, in the server's network.
+    pub fn bulkhead(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(&self.bulkhead);
+        command.args(["--instance", &self.instance]).args(words);
+        self.namespace("server").prepare(&mut command).unwrap();
+        lab::run_within(&mut command, LIMIT).unwrap()
+    }
+
+    /// A command that must succeed.
+    pub fn done(&self, words: &[&str]) {
+        let output = self.bulkhead(words);
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {output:?}");
+    }
+
+    pub fn status(&self) -> Value {
+        let output = self.bulkhead(&["status", "--json"]);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Starts the agent and waits until it answers.
+    pub fn start(&mut self) {
+        let mut command = Command::new(&self.bulkhead);
+        let config = self.path("agent.toml");
+        command.args(["--instance", &self.instance, "run", "--config", &config]);
+        let log = self.lab.directory().join("agent.log");
+        let agent = Process::spawn(self.namespace("server"), &mut command, &log).unwrap();
+        let pid = agent.pid();
+        self.agent = Some(agent);
+        self.wait_for("the agent answers", |status| status["agent"]["pid"] == pid);
+    }
+
+    /// Ends the agent as nothing else can.
+    pub fn kill(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        agent.signal(libc::SIGKILL);
+        agent.wait(LIMIT).unwrap();
+    }
+
+    /// Sends the agent a signal.
+    pub fn signal(&self, signal: i32) {
+        self.agent.as_ref().unwrap().signal(signal);
+    }
+
+    pub fn wait_for(&mut self, what: &str, holds: impl Fn(&Value) -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let status = self.status();
+            if holds(&status) {
+                return;
+            }
+            let log = self.agent.as_ref().map(Process::log).unwrap_or_default();
+            assert!(Instant::now() < deadline, "not so: {what}; {status}\nthe agent said:\n{log}");
+            if let Some(agent) = &mut self.agent {
+                assert_eq!(agent.ended().unwrap(), None, "the agent ended:\n{log}");
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// A connection from a host to a port of the server.
+    pub fn connect(&self, from: &str, port: u16) -> Connection {
+        let at = SocketAddr::new(self.address("server"), port);
+        let listener = self.namespace("server").run(|| TcpListener::bind(at)).unwrap().unwrap();
+        let client = self.namespace(from).run(|| TcpStream::connect_timeout(&at, ARRIVES)).unwrap().unwrap();
+        let (server, _) = listener.accept().unwrap();
+        Connection { client, server }
+    }
+
+    /// Whether a new connection can be made.
+    pub fn connects(&self, from: &str, port: u16) -> bool {
+        self.connects_within(from, port, ARRIVES)
+    }
+
+    /// Whether a new connection is met with silence.
+    pub fn is_denied(&self, from: &str, port: u16) -> bool {
+        !self.connects_within(from, port, SILENCE)
+    }
+
+    fn connects_within(&self, from: &str, port: u16, limit: Duration) -> bool {
+        let at = SocketAddr::new(self.address("server"), port);
+        let _listener = self.namespace("server").run(|| TcpListener::bind(at)).unwrap().unwrap();
+        self.namespace(from).run(|| TcpStream::connect_timeout(&at, limit)).unwrap().is_ok()
+    }
+}
+
+/// A policy file's text.
+pub fn policy(acls: &[&str]) -> String {
+    format!(
+        r#"{{"tagOwners": {{"tag:server": [], "tag:client": [], "tag:stranger": []}}, "acls": [{}]}}"#,
+        acls.join(",")
+    )
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(agent) = &self.agent
+        {
+            eprintln!("the agent said:\n{}", agent.log());
+        }
+        drop(self.agent.take());
+        let mut detach = Command::new(&self.bulkhead);
+        detach.args(["--instance", &self.instance, "detach"]);
+        if let Err(error) = lab::run_within(&mut detach, LIMIT) {
+            eprintln!("detach: {error:#}");
+        }
+        for base in ["/run/bulkhead", "/var/lib/bulkhead"] {
+            // What was never made is fine.
+            let _ = std::fs::remove_dir_all(format!("{base}/{}", self.instance));
+        }
+    }
+}
+
+/// Both ends of a TCP connection.
+pub struct Connection {
+    client: TcpStream,
+    server: TcpStream,
+}
+
+impl Connection {
+    /// Sends both ways, and says which of them arrives: to the server, to the client.
+    fn sent(&mut self, limit: Duration) -> [bool; 2] {
+        [(&self.client, &self.server), (&self.server, &self.client)].map(|(mut from, mut to)| {
+            to.set_read_timeout(Some(limit)).unwrap();
+            from.write_all(b"?").unwrap();
+            to.read_exact(&mut [0]).is_ok()
+        })
+    }
+
+    #[track_caller]
+    pub fn goes_on(&mut self) {
+        assert_eq!(self.sent(ARRIVES), [true, true], "a connection that should go on");
+    }
+
+    #[track_caller]
+    pub fn is_cut(&mut self) {
+        assert_eq!(self.sent(SILENCE), [false, false], "a connection that should be cut");
+    }
+
+    /// What was sent in vain arrives after all.
+    #[track_caller]
+    pub fn is_restored(&mut self) {
+        for end in [&self.server, &self.client] {
+            let mut end = end;
+            end.set_read_timeout(Some(ARRIVES)).unwrap();
+            end.read_exact(&mut [0]).unwrap();
+        }
+        self.goes_on();
+    }
+}
