@@ -213,24 +213,25 @@ fn reply(env: &impl Environment, case: &mut Case, direction: Direction, outcome:
     if !found.is_some() {
         return;
     }
-    match still_allowed(env, &key, direction.opposite(), case.sides) {
-        Ok(rule) => {
-            outcome.reason = match record_reply(env, &key, found, &case.headers, rule, now) {
-                reason @ Reason::FlowTableFull => reason,
-                _ => Reason::Reply,
-            };
-            outcome.rule = rule;
-        }
-        Err(_) if env.audit() && found.flow.flags & FLOW_AUDIT != 0 => {
-            outcome.reason = match record_reply(env, &key, found, &case.headers, NO_RULE, now) {
-                reason @ Reason::FlowTableFull => reason,
-                _ => Reason::AuditReply,
-            };
-        }
-        Err(reason) => {
-            remove_revoked(env, &key, found);
-            outcome.reason = reason;
-        }
+    let allowed = still_allowed(env, &key, direction.opposite(), case.sides);
+    if let Err(reason) = allowed
+        && !env.audit()
+    {
+        remove_revoked(env, &key, found);
+        outcome.reason = reason;
+        return;
+    }
+    // In audit mode what is revoked goes on, so that its flow is there when a policy that
+    // admits it is enforced again.
+    let rule = allowed.unwrap_or(found.flow.rule);
+    if record_reply(env, &key, found, &case.headers, rule, now) == Reason::FlowTableFull {
+        outcome.reason = Reason::FlowTableFull;
+        return;
+    }
+    match allowed {
+        Ok(rule) => *outcome = Outcome { reason: Reason::Reply, rule },
+        Err(_) if found.flow.flags & FLOW_AUDIT != 0 => outcome.reason = Reason::AuditReply,
+        Err(reason) => outcome.reason = reason,
     }
 }
 

@@ -76,6 +76,19 @@ fn an_exit_node_lets_out_what_rules_admit_and_back_in_only_replies() {
 }
 
 #[test]
+fn two_ends_behind_the_same_gateway_are_judged_and_not_taken_for_its_own() {
+    let within = Rule { local: 2, remote: 3, ..inward(UDP, 53) };
+    let tables = tables(&[within]);
+    let node = Node::new(&tables);
+    let mut second = tables.clone();
+    set_leaf(&mut second, "10.20.0.6", Leaf::new(2, 3, false));
+    // Two gateways may have one route: the other's packets come from within it.
+    assert_eq!(Node::new(&second).receive(udp((ROUTED, 1), ("10.20.0.6", 53))), Reason::Rule);
+    assert_eq!(Node::new(&second).receive(udp((ROUTED, 1), ("10.20.0.6", 54))), Reason::NoRule);
+    assert_eq!(node.receive(udp((ROUTED, 1), ("10.20.0.6", 53))), Reason::NotLocal);
+}
+
+#[test]
 fn a_rule_for_unknown_addresses_reaches_no_known_one() {
     let anybody = Rule { remote: 0, ..inward(TCP, 443) };
     let tables = tables(&[anybody]);

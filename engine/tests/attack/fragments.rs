@@ -29,6 +29,20 @@ fn a_datagram_passes_in_order_and_ends() {
 }
 
 #[test]
+fn a_first_fragment_that_comes_again_starts_its_datagram_again() {
+    let tables = tables(&[inward(UDP, 53)]);
+    let node = Node::new(&tables);
+    let [first, second, last] = three(53, 1);
+    // The rest of the older datagram was lost; its identification is used again.
+    assert_eq!(node.receive(&first), Reason::Rule);
+    assert_eq!(node.receive(&second), Reason::Fragment);
+    for packet in [&first, &second, &last] {
+        assert!(passes(node.receive(packet)));
+    }
+    assert_eq!(node.datagrams().len(), 0);
+}
+
+#[test]
 fn nothing_of_a_denied_datagram_passes() {
     let tables = tables(&[inward(UDP, 53)]);
     let node = Node::new(&tables);

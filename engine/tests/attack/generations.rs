@@ -80,6 +80,29 @@ fn what_audit_mode_tracked_is_no_pass_once_enforced() {
 }
 
 #[test]
+fn what_audit_mode_would_cut_is_there_when_the_policy_returns() {
+    let (open, closed) = (tables(&[inward(TCP, 443)]), tables(&[inward(TCP, 80)]));
+    let mut node = Node::new(&open);
+    assert_eq!(node.receive(tcp(CLIENT, SERVER, SYN)), Reason::Rule);
+    assert_eq!(node.send(tcp(SERVER, CLIENT, SYN_ACK)), Reason::Reply);
+    assert_eq!(node.send(tcp(SERVER, CLIENT, ACK)), Reason::Reply);
+    node.swap(&closed, 11);
+    node.audit(true);
+    for _ in 0..3 {
+        assert_eq!(node.receive(tcp(CLIENT, SERVER, ACK)), Reason::NoRule);
+        assert_eq!(node.send(tcp(SERVER, CLIENT, ACK)), Reason::FlowRevoked, "reported");
+        node.wait(5000);
+    }
+    node.audit(false);
+    node.swap(&open, 12);
+    assert_eq!(node.send(tcp(SERVER, CLIENT, ACK)), Reason::Reply);
+    // Enforced, it is cut for good.
+    node.swap(&closed, 13);
+    assert_eq!(node.send(tcp(SERVER, CLIENT, ACK)), Reason::FlowRevoked);
+    assert_eq!((node.flows(FlowTable::Established), node.flows(FlowTable::Unreplied)), (0, 0));
+}
+
+#[test]
 fn quarantine_holds_in_audit_mode_for_packets_that_cannot_be_parsed() {
     let mut tables = tables(&[inward(TCP, 443), inward(UDP, 53), outward(UDP, 53)]);
     quarantine(&mut tables, PEER);
