@@ -111,7 +111,9 @@ impl Enforcer {
         })?;
         record.target = Some(number);
         start::tell(store.write_record(&record));
-        let attached = match built.attach(&pins) {
+        let is_first = before.is_empty();
+        let seeded = if is_first { built.seed(&pins) } else { Ok(0) };
+        let attached = match seeded.and_then(|_| built.attach(&pins)) {
             Ok(attached) => attached,
             Err(error) => {
                 undo_new_links(&pins, &before);
@@ -123,6 +125,15 @@ impl Enforcer {
                 return Err(error);
             }
         };
+        if is_first {
+            // Again, for connections that were opened since the first time.
+            match built.seed(&pins) {
+                Ok(connections) => {
+                    tracing::info!(connections, "open connections go on where the policy admits them")
+                }
+                Err(error) => tracing::warn!("connections opened in the last moment may be cut: {error:#}"),
+            }
+        }
         record.enforced = number;
         record.target = None;
         start::tell(store.write_record(&record));

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context as _;
 use bulkhead::kernel::{
     AddressTables, Attached, Generation, Hook, Interface, Pins, QuarantineError, Specification, attach,
-    attached_hooks, quarantine_tables, rewrite_deadlines, rule_counters, wait_for_programs,
+    attached_hooks, connections, flow_clock, quarantine_tables, rewrite_deadlines, rule_counters, seed,
+    wait_for_programs,
 };
 use bulkhead_compiler::inventory::Inventory;
 
@@ -97,6 +98,19 @@ impl Built {
             fingerprints: inputs.fingerprints,
             names: Arc::new(names),
         })
+    }
+
+    /// Records the host's open TCP connections as flows, so that a first attach cuts none that
+    /// the policy admits. Returns how many there are.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn seed(&self, pins: &Pins) -> anyhow::Result<usize> {
+        let mut zones: Vec<u16> =
+            self.interfaces.iter().map(|(found, managed)| managed.zone(found.kind)).collect();
+        zones.sort_unstable();
+        zones.dedup();
+        Ok(seed(pins, &connections()?, &zones, flow_clock())?)
     }
 
     /// Puts the programs on every hook.

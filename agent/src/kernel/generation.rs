@@ -79,7 +79,9 @@ impl Generation {
             if objects.is_empty() {
                 fill_tables(specification.tables, &mut object)?;
             }
-            load_programs(&mut object, interface.kind)?;
+            // Ethernet frames are seen by XDP at ingress, always.
+            let without = (pins.is_some() && interface.kind == Kind::Ethernet).then_some("tc_ingress");
+            load_programs(&mut object, without)?;
             objects.insert(interface.name.clone(), object);
         }
         Ok(objects)
@@ -222,9 +224,9 @@ fn fill_tables(tables: &Tables, object: &mut Ebpf) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// Loads the programs that the interface may need; the verifier's words are kept.
-fn load_programs(object: &mut Ebpf, _kind: Kind) -> Result<(), KernelError> {
-    for (name, program) in object.programs_mut() {
+/// Loads the programs, but for one that is never attached; the verifier's words are kept.
+fn load_programs(object: &mut Ebpf, without: Option<&str>) -> Result<(), KernelError> {
+    for (name, program) in object.programs_mut().filter(|(name, _)| Some(*name) != without) {
         let what = format!("loading program {name}");
         match program {
             aya::programs::Program::Xdp(program) => program.load(),

@@ -58,7 +58,8 @@ fn dump(family: u8, socket_id: SocketId, found: &mut Vec<Connection>) -> std::io
         let (answer, _) = socket.recv_from_full()?;
         let mut rest = &answer[..];
         while !rest.is_empty() {
-            let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(std::io::Error::other)?;
+            let message =
+                NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(std::io::Error::other)?;
             match message.payload {
                 NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
                     found.push(connection(&response.header.socket_id));

@@ -45,7 +45,7 @@ macro_rules! pod {
         /// A layout type as aya takes map keys and values.
         #[derive(Clone, Copy, Debug)]
         #[repr(transparent)]
-        struct $name($layout);
+        pub(super) struct $name(pub(super) $layout);
         // SAFETY: repr(C) of plain integers, sizes asserted where the layout is defined.
         unsafe impl Pod for $name {}
     )*};
