@@ -1,5 +1,6 @@
 //! The agent's life: killed, started again, told to enforce something else, told to cut someone
 //! off. What is enforced must follow exactly, and never by way of a gap.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod load;
 mod site;
@@ -29,6 +30,20 @@ fn enforcement_goes_on_without_the_agent_and_is_taken_over_without_a_gap() {
     assert_eq!((counts.unanswered, counts.denied_through), (0, 0), "{counts:?}");
     let status = site.status();
     assert_eq!(status["generations"].as_array().unwrap().len(), 1, "old tables are freed: {status}");
+}
+
+#[test]
+fn a_first_attach_cuts_only_what_the_policy_does_not_admit() {
+    for over in [Over::Ethernet, Over::Tunnel] {
+        let mut site = Site::new("first", over, &[WEB]);
+        let mut admitted = site.connect("client", 8080);
+        let mut other = site.connect("client", 8081);
+        admitted.goes_on();
+        other.goes_on();
+        site.start();
+        admitted.goes_on();
+        other.is_cut();
+    }
 }
 
 #[test]
