@@ -12,10 +12,10 @@ use bulkhead_compiler::resolve::resolve;
 use bulkhead_compiler::source::Source;
 use bulkhead_compiler::{Dialect, policy};
 
-/// Distinct selectors, 1,000 at most: tags, groups, networks, and `*` on each side.
+/// Distinct selectors, 1,000 at most: tags, groups, networks, and `*` on each side of accepts and denies.
 const TAGS: u64 = 700;
 const GROUPS: u64 = 200;
-const NETWORKS: u64 = 98;
+const NETWORKS: u64 = 96;
 const USERS: u64 = 2000;
 
 /// splitmix64.

@@ -45,6 +45,8 @@ pub(crate) struct Decider<'a> {
     pub(crate) ruleset: &'a Ruleset,
     ports: &'a Ports,
     index: usize,
+    /// For each selector, the blocks that it is a source of: rule and block.
+    sources: Vec<Vec<(u32, u32)>>,
 }
 
 /// A rule's block whose sources hold a class.
@@ -53,14 +55,24 @@ pub(crate) type Candidate<'a> = (u32, &'a Block);
 impl<'a> Decider<'a> {
     /// The ruleset that is number `index` of those that `ports` was made of.
     pub(crate) fn new(ruleset: &'a Ruleset, ports: &'a Ports, index: usize) -> Self {
-        Self { ruleset, ports, index }
+        let mut sources = vec![Vec::new(); ruleset.selectors.len()];
+        for (rule, blocks) in (0..).zip(ruleset.rules.iter().map(|rule| &rule.blocks)) {
+            for (number, block) in (0..).zip(blocks) {
+                block.sources.iter().for_each(|id| sources[id.0 as usize].push((rule, number)));
+            }
+        }
+        Self { ruleset, ports, index, sources }
     }
 
     /// The blocks, in order, whose sources hold a class; `members` are its selectors.
     pub(crate) fn from(&self, members: &Bits) -> Vec<Candidate<'a>> {
-        let holds = |block: &&Block| block.sources.iter().any(|id| members.contains(id.0 as usize));
-        let rules = (0..).zip(&self.ruleset.rules);
-        rules.flat_map(|(index, rule)| rule.blocks.iter().filter(holds).map(move |b| (index, b))).collect()
+        let mut blocks: Vec<(u32, u32)> =
+            members.iter().flat_map(|selector| &self.sources[selector]).copied().collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        let block =
+            |(rule, number): (u32, u32)| (rule, &self.ruleset.rules[rule as usize].blocks[number as usize]);
+        blocks.into_iter().map(block).collect()
     }
 
     /// The rule that decides in each class of ports, from blocks whose sources match to a class

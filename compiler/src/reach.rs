@@ -83,21 +83,13 @@ impl Search<'_> {
     fn instead_of(&mut self, index: usize) -> Found {
         let mut others = BTreeSet::new();
         let rule = &self.decider.ruleset.rules[index];
-        let classes = &self.space.0;
+        let classes = &self.space.classes;
         for block in &rule.blocks {
-            let holds = |class: usize, id: u32| classes[class].members.contains(id as usize);
-            let sources = (0..classes.len()).filter(|c| block.sources.iter().any(|id| holds(*c, id.0)));
-            let targets = |v4: bool| {
-                let of = move |c: &usize| {
-                    classes[*c].v4 == v4 && block.destinations.iter().any(|(id, _)| holds(*c, id.0))
-                };
-                (0..classes.len()).filter(of).collect::<Vec<usize>>()
-            };
-            let targets = [targets(false), targets(true)];
-            for from in sources {
-                let candidates =
-                    self.from.entry(from).or_insert_with(|| self.decider.from(&classes[from].members));
-                for to in &targets[usize::from(classes[from].v4)] {
+            for from in block.sources.iter().flat_map(|id| self.space.indices(*id)) {
+                let source = &classes[from];
+                let candidates = self.from.entry(from).or_insert_with(|| self.decider.from(&source.members));
+                let targets = block.destinations.iter().flat_map(|(id, _)| self.space.indices(*id));
+                for to in targets.filter(|to| classes[*to].v4 == source.v4) {
                     for now in self.times.iter().filter(|now| rule.expires.is_none_or(|end| **now < end)) {
                         if self.decides[index] {
                             return Found::Decides;
@@ -107,11 +99,11 @@ impl Search<'_> {
                             return Found::TooMuch;
                         }
                         let router = block.via.or(Some(u32::MAX));
-                        let decided = self.decider.to(candidates, &classes[*to].members, router, *now);
+                        let decided = self.decider.to(candidates, &classes[to].members, router, *now);
                         for other in decided.iter().flatten() {
                             self.decides[*other as usize] = true;
                         }
-                        let mine = self.decider.ports_of(block, &classes[*to].members);
+                        let mine = self.decider.ports_of(block, &classes[to].members);
                         others.extend(mine.filter_map(|port| decided[port]));
                     }
                 }

@@ -7,17 +7,22 @@ use crate::bits::Bits;
 use crate::resolve::{Ruleset, SelectorId};
 use crate::sweep::Sweep;
 
-/// Addresses that the same selectors hold: two of them, so that a class of several nodes can
-/// be tried against itself.
+/// Addresses that the same selectors hold.
 pub(crate) struct Class {
     pub(crate) members: Bits,
     pub(crate) v4: bool,
+    /// The ends of its ranges: every node's address in it is one, for a node that no range
+    /// around it holds, so that a class can be tried against itself.
     pub(crate) addresses: Vec<IpAddr>,
 }
 
 /// The space of addresses in classes: all of a class are treated alike by every rule, so one
 /// pair of each two classes proves the rest.
-pub(crate) struct Space(pub(crate) Vec<Class>);
+pub(crate) struct Space {
+    pub(crate) classes: Vec<Class>,
+    /// For each selector, the classes in it.
+    of: Vec<Vec<u32>>,
+}
 
 impl Space {
     pub(crate) fn new(ruleset: &Ruleset) -> Self {
@@ -25,29 +30,37 @@ impl Space {
         let selectors = ruleset.selectors.iter().enumerate();
         let pieces4 = sweep.axis(selectors.clone().map(|(index, selector)| (index, &selector.set.v4)));
         let pieces6 = sweep.axis(selectors.map(|(index, selector)| (index, &selector.set.v6)));
-        let ends4 = pieces4.iter().map(|piece| {
-            let address = |bits| IpAddr::V4(Ipv4Addr::from_bits(bits));
-            (piece.class, address(piece.first), address(piece.last))
-        });
-        let ends6 = pieces6.iter().map(|piece| {
-            let address = |bits| IpAddr::V6(Ipv6Addr::from_bits(bits));
-            (piece.class, address(piece.first), address(piece.last))
-        });
-        let mut classes: HashMap<(u32, bool), (IpAddr, IpAddr)> = HashMap::new();
-        for (class, first, last) in ends4.chain(ends6) {
-            classes.entry((class, first.is_ipv4())).or_insert((first, last)).1 = last;
+        let v4 = |bits| IpAddr::V4(Ipv4Addr::from_bits(bits));
+        let v6 = |bits| IpAddr::V6(Ipv6Addr::from_bits(bits));
+        let ends4 = pieces4.iter().map(|piece| (piece.class, v4(piece.first), v4(piece.last)));
+        let ends6 = pieces6.iter().map(|piece| (piece.class, v6(piece.first), v6(piece.last)));
+        let mut known: HashMap<(u32, bool), usize> = HashMap::new();
+        let mut classes: Vec<Class> = Vec::new();
+        for (number, first, last) in ends4.chain(ends6) {
+            let index = *known.entry((number, first.is_ipv4())).or_insert_with(|| {
+                let members = sweep.classes[number as usize].clone();
+                classes.push(Class { members, v4: first.is_ipv4(), addresses: Vec::new() });
+                classes.len() - 1
+            });
+            classes[index].addresses.push(first);
+            if last != first {
+                classes[index].addresses.push(last);
+            }
         }
-        let mut all: Vec<_> = classes.into_iter().collect();
-        all.sort_unstable();
-        let class = |((class, v4), (first, last)): ((u32, bool), (IpAddr, IpAddr))| Class {
-            members: sweep.classes[class as usize].clone(),
-            v4,
-            addresses: if first == last { vec![first] } else { vec![first, last] },
-        };
-        Self(all.into_iter().map(class).collect())
+        let mut of = vec![Vec::new(); ruleset.selectors.len()];
+        for (index, class) in (0..).zip(&classes) {
+            class.members.iter().for_each(|selector| of[selector].push(index));
+        }
+        Self { classes, of }
     }
 
+    /// The indices of the classes in a selector.
+    pub(crate) fn indices(&self, selector: SelectorId) -> impl Iterator<Item = usize> {
+        self.of[selector.0 as usize].iter().map(|index| *index as usize)
+    }
+
+    /// The classes in a selector.
     pub(crate) fn of(&self, selector: SelectorId) -> impl Iterator<Item = &Class> {
-        self.0.iter().filter(move |class| class.members.contains(selector.0 as usize))
+        self.indices(selector).map(|index| &self.classes[index])
     }
 }

@@ -192,3 +192,19 @@ fn errors_before_a_syntax_error_in_a_long_list_are_said_too() {
     let twice = r#"{"nodes": [{"name": "a", "addresses": []}], "nodes": [{"name": "b", "addresses": []}]}"#;
     assert_eq!(errors(&policy, twice), ["i:1:45: \"nodes\" is given twice"]);
 }
+
+#[test]
+fn a_test_is_tried_between_all_nodes_of_a_class() {
+    // The first and the last address of the class are one node's.
+    let inventory = r#"{"nodes": [
+      {"name": "x", "addresses": ["100.64.0.1", "100.64.0.9"], "tags": ["tag:a"]},
+      {"name": "y", "addresses": ["100.64.0.5"], "tags": ["tag:a"]}]}"#;
+    let policy = format!(
+        "{{\"acls\": [{{\"action\": \"accept\", \"src\": [\"tag:a\"], \"dst\": [\"tag:a:22\"]}}], {OWNERS},
+          \"tests\": [{{\"src\": \"tag:a\", \"deny\": [\"tag:a:22\"]}}]}}"
+    );
+    assert_eq!(
+        errors(&policy, inventory),
+        ["p:2:47: test failed: x (100.64.0.1) to y (100.64.0.5):22/tcp must be denied and is admitted"]
+    );
+}
