@@ -8,6 +8,7 @@ mod daemon;
 mod diagnostics;
 mod duration;
 mod exit;
+mod guard;
 mod input;
 mod paths;
 mod report;
@@ -19,5 +20,10 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
+    if !matches!(cli.command, cli::Command::Run(_) | cli::Command::Tunnel(_)) {
+        // `bulkhead status | head` ends quietly.
+        // SAFETY: no other thread runs yet.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
     exit::finish(commands::dispatch(cli))
 }

@@ -54,8 +54,10 @@ fn print(status: &Answered) {
         }
         None if status.links.is_empty() => println!("instance {}: nothing is enforced", status.instance),
         None => println!(
-            "instance {}: {} without an agent; start one with `bulkhead run`",
-            status.instance, status.state
+            "instance {}: {}, {} mode, without an agent; start one with `bulkhead run`",
+            status.instance,
+            status.state,
+            status.mode.map_or("unknown", |mode| mode.name())
         ),
     }
     status.problems.iter().for_each(|problem| println!("problem: {problem}"));

@@ -85,7 +85,9 @@ async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
     blocking(api, |enforcer| {
         let events = *enforcer.shared.pumped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let agent = Agent::of(enforcer, events)?;
-        Status::read(&enforcer.setup.instance, &enforcer.setup.paths, Some(agent))
+        let status = Status::read(&enforcer.setup.instance, &enforcer.setup.paths, Some(agent))?;
+        // What is in force, even if the disk refused it.
+        Ok(status.with_quarantined(&enforcer.live().quarantined))
     })
     .await
 }

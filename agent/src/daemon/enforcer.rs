@@ -20,6 +20,7 @@ use super::start;
 use super::store::{Pending, Record, Store};
 use crate::config::Mode;
 use crate::exit::Usage;
+use crate::guard;
 
 /// What `apply` asks for.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -129,7 +130,7 @@ impl Enforcer {
             // Again, for connections that were opened since the first time.
             match built.seed(&pins) {
                 Ok(connections) => {
-                    tracing::info!(connections, "open connections go on where the policy admits them")
+                    tracing::info!(connections, "open connections go on where the policy admits them");
                 }
                 Err(error) => tracing::warn!("connections opened in the last moment may be cut: {error:#}"),
             }
@@ -140,7 +141,7 @@ impl Enforcer {
         start::tell(store.save(quarantine::FILE, &quarantined));
         let shared = Arc::new(Shared::new(store.clone(), setup.target.clone(), indices.clone()));
         let mut live = Live {
-            folded: store.load(counters::FILE)?.unwrap_or_default(),
+            folded: store.load(counters::FILE).unwrap_or_else(start::told).unwrap_or_default(),
             built,
             attached,
             record,
@@ -151,7 +152,7 @@ impl Enforcer {
         shared.add(number, live.built.names.clone());
         note_indices(&indices, &live.attached);
         let managed: Vec<&str> = setup.config.interfaces.iter().map(|managed| &*managed.name).collect();
-        for (interface, hook) in detach_others(&pins, &managed)? {
+        for (interface, hook) in detach_others(&pins, &managed).unwrap_or_else(start::told) {
             tracing::warn!(interface, hook = hook.name(), "is not managed any more: detached");
         }
         retire(&pins, &store, &mut live.folded, &live.built);
@@ -187,9 +188,7 @@ impl Enforcer {
             Ok(inputs) => inputs,
             Err(refused) => return Ok(self.refusal(&refused)),
         };
-        // A restart goes on with this until what `run` names changes again.
         let seen = if named { files } else { self.named_files().unwrap_or(files) };
-        self.store.write_seen(&seen, self.setup.config.mode)?;
         let pending = request.confirm.map(|seconds| Pending {
             until: boot_time().saturating_add(Duration::from_secs(seconds).as_nanos() as u64),
             boot: boot_id(),
@@ -197,7 +196,9 @@ impl Enforcer {
         self.change(inputs, |record, number| {
             // While a change waits for its confirmation the one before it is what to return to.
             let previous = if record.pending.is_some() { record.previous } else { Some(record.enforced) };
-            Record { enforced: number, previous, target: None, pending }
+            // A restart goes on with this until what `run` names changes again.
+            self.store.write_seen(&seen, self.setup.config.mode)?;
+            Ok(Record { enforced: number, previous, target: None, pending })
         })
     }
 
@@ -250,11 +251,9 @@ impl Enforcer {
         let inputs = Inputs::compile(files, made.mode, &self.setup.target).map_err(|refused| {
             anyhow::anyhow!("generation {previous} does not hold any more:\n{}", refused.text())
         })?;
-        self.change(inputs, |record, number| Record {
-            enforced: number,
-            previous: Some(record.enforced),
-            target: None,
-            pending: None,
+        self.change(inputs, |record, number| {
+            let previous = Some(record.enforced);
+            Ok(Record { enforced: number, previous, target: None, pending: None })
         })
         .map(Some)
     }
@@ -271,7 +270,7 @@ impl Enforcer {
             self.store.kept(number).context("what the generation is made from is not kept")?;
         let inputs = Inputs::compile(files, made.mode, &self.setup.target)
             .map_err(|refused| anyhow::anyhow!("{}", refused.text()))?;
-        self.change(inputs, |record, number| Record { enforced: number, target: None, ..record.clone() })
+        self.change(inputs, |record, number| Ok(Record { enforced: number, target: None, ..record.clone() }))
     }
 
     /// Ends enforcement: detaches every hook and removes every pin. Who is quarantined is kept.
@@ -282,6 +281,10 @@ impl Enforcer {
         // No change may attach again meanwhile, nor upkeep afterwards.
         let _one = held(&self.changing);
         let mut live = self.live();
+        // The guard first: without programs it would drop everything.
+        if self.setup.config.guard {
+            guard::remove(&self.setup.instance)?;
+        }
         let links = bulkhead::kernel::detach(self.pins())?;
         live.detached = true;
         Ok(links)
@@ -301,7 +304,11 @@ impl Enforcer {
     }
 
     /// Builds the next generation and swaps it in. The caller holds `changing`.
-    fn change(&self, inputs: Inputs, after: impl FnOnce(&Record, u32) -> Record) -> anyhow::Result<Applied> {
+    fn change(
+        &self,
+        inputs: Inputs,
+        after: impl FnOnce(&Record, u32) -> anyhow::Result<Record>,
+    ) -> anyhow::Result<Applied> {
         let pins = self.pins();
         let (number, quarantined) = {
             let live = self.live();
@@ -321,7 +328,7 @@ impl Enforcer {
         &self,
         mut built: Built,
         baked: List,
-        after: impl FnOnce(&Record, u32) -> Record,
+        after: impl FnOnce(&Record, u32) -> anyhow::Result<Record>,
     ) -> anyhow::Result<Applied> {
         let pins = self.pins();
         let mut live = self.live();
@@ -341,7 +348,11 @@ impl Enforcer {
                 }
             }
         }
-        let record = after(&live.record, number);
+        let before = attached_hooks(pins)?;
+        let record = match after(&live.record, number) {
+            Ok(record) => record,
+            Err(error) => return give_up(error),
+        };
         let journal = Record {
             target: Some(number),
             enforced: live.record.enforced,
@@ -352,7 +363,6 @@ impl Enforcer {
             return give_up(error);
         }
         self.shared.add(number, built.names.clone());
-        let before = attached_hooks(pins)?;
         let attached = match built.attach(pins) {
             Ok(attached) => attached,
             Err(error) => {

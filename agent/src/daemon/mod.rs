@@ -38,6 +38,7 @@ pub use self::setup::Setup;
 use self::upkeep::Upkeep;
 use crate::diagnostics;
 use crate::exit::Answer;
+use crate::guard;
 use crate::paths::BPFFS;
 
 /// Runs the agent until a signal or `detach`. Enforcement goes on after a signal. The answer is
@@ -64,6 +65,9 @@ pub fn run(setup: Setup, json: bool) -> anyhow::Result<Answer> {
         Interface::find(&managed.name)?;
     }
     check_support(Path::new(BPFFS))?;
+    if setup.config.guard {
+        guard::check()?;
+    }
     let state = &setup.paths.state;
     // Policies say who trusts whom; nobody else needs to read them.
     std::fs::DirBuilder::new()
@@ -153,7 +157,7 @@ fn tell_attached(enforcer: &Enforcer) {
 async fn keep_up(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
     let mut upkeep = Upkeep::default();
     loop {
-        tokio::time::sleep(upkeep::INTERVAL).await;
+        tokio::time::sleep(upkeep.interval()).await;
         let enforcer = enforcer.clone();
         let work = move || {
             upkeep.run(&enforcer);

@@ -125,6 +125,12 @@ pub fn tell(written: anyhow::Result<()>) {
     }
 }
 
+/// Says what failed, and goes on without.
+pub fn told<T: Default>(error: impl Into<anyhow::Error>) -> T {
+    tracing::error!("{:#}", error.into());
+    T::default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Choice, Pending, Record, boot_id, boot_time, choose};

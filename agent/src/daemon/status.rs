@@ -65,6 +65,8 @@ pub struct Status {
     /// `enforced`; `mixed` while hooks run different generations; `degraded` if a managed
     /// interface is not enforced; `detached` if nothing is attached.
     pub state: String,
+    /// Enforce or audit, if anything is attached.
+    pub mode: Option<Mode>,
     /// Why it is mixed or degraded.
     pub problems: Vec<String>,
     /// The agent, if it runs. Enforcement does not need it.
@@ -175,12 +177,15 @@ impl Status {
         let pins = &paths.pins;
         let store = Store::new(&paths.state);
         let links = running(pins)?;
-        let half_way = store.record()?.target.is_some();
+        let record = store.record()?;
+        let half_way = record.target.is_some();
+        let made = store.kept(record.enforced).filter(|_| !links.is_empty());
         let (state, problems) = judge(&links, agent.as_ref(), half_way);
         let quarantined: List = store.load(quarantine::FILE)?.unwrap_or_default();
         let mut status = Self {
             instance: instance.to_owned(),
             state: state.to_owned(),
+            mode: made.map(|(_, made)| made.mode),
             problems,
             agent,
             links,
@@ -196,6 +201,13 @@ impl Status {
             status.count(&State::open(pins)?)?;
         }
         Ok(status)
+    }
+
+    /// With another list of who is cut off.
+    #[must_use]
+    pub fn with_quarantined(mut self, list: &List) -> Self {
+        self.quarantined = list.0.iter().cloned().map(Into::into).collect();
+        self
     }
 
     fn count(&mut self, state: &State) -> Result<(), KernelError> {

@@ -6,20 +6,33 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bulkhead::kernel::{Attached, Interface, KernelError};
+use bulkhead_compiler::inventory::Node;
 
 use super::clock::BootClock;
 use super::enforcer::Enforcer;
+use crate::guard::Guard;
 
 /// How often. An interface that comes back is without a program for so long.
-pub const INTERVAL: Duration = Duration::from_millis(200);
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long to wait after a failure: what is tried again may be a whole generation.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
 /// What failed last time, so that the same failure is told once.
 #[derive(Default)]
 pub struct Upkeep {
     told: BTreeSet<String>,
+    /// What the guard in place was made for: a generation, and the interfaces' indices.
+    guarded: Option<(u32, Vec<u32>)>,
 }
 
 impl Upkeep {
+    /// How long to wait before the next run.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        if self.told.is_empty() { INTERVAL } else { AFTER_FAILURE }
+    }
+
     /// Does what is due. What fails is told, and tried again next time.
     pub fn run(&mut self, enforcer: &Enforcer) {
         if enforcer.live().detached {
@@ -36,6 +49,7 @@ impl Upkeep {
         check("completing a change that stopped half-way", complete(enforcer));
         check("following the wall clock", follow_clock(enforcer));
         check("watching interfaces", watch_interfaces(enforcer));
+        check("keeping the guard", keep_guard(enforcer, &mut self.guarded));
         failed.difference(&self.told).for_each(|failure| tracing::error!("{failure}; trying again"));
         self.told = failed;
     }
@@ -120,6 +134,33 @@ fn attach_again(enforcer: &Enforcer, known: &Attached, now: &Interface) -> anyho
             );
         }
     }
+    Ok(())
+}
+
+/// Puts the guard in place, and again when interfaces or the inventory have changed.
+fn keep_guard(enforcer: &Enforcer, guarded: &mut Option<(u32, Vec<u32>)>) -> anyhow::Result<()> {
+    if !enforcer.setup.config.guard {
+        return Ok(());
+    }
+    let live = enforcer.live();
+    let now = (live.built.number, live.attached.iter().map(|attached| attached.index).collect());
+    if guarded.as_ref() == Some(&now) {
+        return Ok(());
+    }
+    let node = &enforcer.setup.target.node;
+    let (own, others): (Vec<_>, Vec<_>) =
+        live.built.inventory.nodes.iter().partition(|other| other.name == *node);
+    let addresses = |nodes: Vec<&Node>| nodes.into_iter().flat_map(|node| node.addresses.clone()).collect();
+    let guard = Guard {
+        managed: enforcer.setup.config.interfaces.iter().map(|managed| managed.name.clone()).collect(),
+        attached: now.1.iter().copied().filter(|index| *index != 0).collect(),
+        own: addresses(own),
+        others: addresses(others),
+    };
+    // Held until the guard is in place: `detach` must not remove it before.
+    guard.install(&enforcer.setup.instance)?;
+    drop(live);
+    *guarded = Some(now);
     Ok(())
 }
 

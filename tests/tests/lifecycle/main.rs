@@ -19,6 +19,7 @@ fn enforcement_goes_on_without_the_agent_and_is_taken_over_without_a_gap() {
     std::thread::sleep(Duration::from_millis(300));
     site.kill();
     assert_eq!(site.status()["state"], "enforced");
+    assert_eq!(site.status()["mode"], "enforce");
     assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
     assert!(site.is_denied("stranger", 8080));
     site.start();
@@ -192,18 +193,43 @@ fn what_is_not_confirmed_goes_back_whatever_becomes_of_the_agent() {
 fn an_interface_that_comes_back_is_enforced_again() {
     let mut site = Site::new("back", Over::Ethernet, &[WEB]);
     site.start();
-    let address = site.address("server");
     site.namespace("server").ip("link del eth0").unwrap();
     site.wait_for("degraded", |status| status["state"] == "degraded");
-    // The switch lost its end of the cable, too.
-    let core = format!("{}{}-back-core", lab::PREFIX, std::process::id());
-    site.namespace("server").ip(&format!("link add eth0 type veth peer name again netns {core}")).unwrap();
-    lab::ip(&format!("-n {core} link set again master br0 up")).unwrap();
-    site.namespace("server").ip(&format!("addr add {address}/24 dev eth0")).unwrap();
-    site.namespace("server").ip("link set eth0 up").unwrap();
+    site.replace_interface();
     site.wait_for("enforced", |status| status["state"] == "enforced");
     assert!(site.connects("client", 8080));
     assert!(site.is_denied("client", 8081) && site.is_denied("stranger", 8080));
+}
+
+#[test]
+fn the_guard_holds_where_no_program_is() {
+    let mut site = Site::new("guard", Over::Ethernet, &[WEB]);
+    site.start();
+    let address = site.address("server");
+    let server = |words: &str| site.namespace("server").ip(words).unwrap();
+    let client = |words: &str| site.namespace("client").ip(words).unwrap();
+
+    // To the node's address, but past the interface that is enforced on.
+    server(&format!("link add side type veth peer name side netns {}", site.namespace("client").name()));
+    server("link set side up");
+    client("link set side up");
+    std::thread::sleep(Duration::from_millis(500));
+    client(&format!("route add {address}/32 dev side"));
+    assert!(site.is_denied("client", 8080), "by another interface");
+    client(&format!("route del {address}/32 dev side"));
+    assert!(site.connects("client", 8080));
+
+    // The interface comes back under its name, and nobody is there to attach a program.
+    site.kill();
+    site.replace_interface();
+    assert!(site.is_denied("client", 8080), "without a program");
+    site.start();
+    site.wait_for("enforced", |status| status["state"] == "enforced");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(site.connects("client", 8080));
+    assert!(site.is_denied("stranger", 8080));
+    site.done(&["detach"]);
+    assert!(site.connects("stranger", 8080), "the guard is gone with the programs");
 }
 
 #[test]

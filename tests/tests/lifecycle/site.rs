@@ -106,6 +106,20 @@ impl Site {
         self.write("policy.hujson", &policy(acls));
     }
 
+    /// The server's Ethernet interface goes, if it is still there, and comes back under its name.
+    pub fn replace_interface(&self) {
+        let server = self.namespace("server");
+        let address = self.address("server");
+        // It may be gone already.
+        let _ = server.ip("link del eth0");
+        // The switch lost its end of the cable, too.
+        let core = format!("{}core", server.name().strip_suffix("server").unwrap());
+        server.ip(&format!("link add eth0 type veth peer name again netns {core}")).unwrap();
+        lab::ip(&format!("-n {core} link set again master br0 up")).unwrap();
+        server.ip(&format!("addr add {address}/24 dev eth0")).unwrap();
+        server.ip("link set eth0 up").unwrap();
+    }
+
     /// Any command, in the server's network.
     pub fn bulkhead(&self, words: &[&str]) -> Output {
         let mut command = Command::new(&self.bulkhead);
