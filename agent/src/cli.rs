@@ -35,6 +35,7 @@ pub enum Command {
     Explain(commands::explain::Explain),
     Eval(commands::eval::Eval),
     Compile(commands::compile::Compile),
+    Diff(commands::diff::Diff),
     Run(commands::run::Run),
     Status(commands::status::Status),
     Watch(commands::watch::Watch),

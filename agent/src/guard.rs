@@ -83,10 +83,18 @@ impl Guard {
     /// # Errors
     /// If nftables refuses; then the guard is as it was.
     pub fn install(&self, instance: &str) -> anyhow::Result<()> {
-        nft(&self.script(instance)).context(
-            "installing the nftables guard; install the nftables package, or run without it by --guard off",
-        )
+        nft(&self.script(instance)).context("installing the nftables guard")
     }
+}
+
+/// Whether nftables can be had here at all.
+///
+/// # Errors
+/// If not; what to do about it.
+pub fn check() -> anyhow::Result<()> {
+    nft("list tables\n").context(
+        "the nftables guard is not possible here; install the nftables package, or run without it by --guard off",
+    )
 }
 
 /// Removes an instance's guard, if there is one.
@@ -125,7 +133,9 @@ mod tests {
             others: ["100.64.0.2".parse().unwrap()].into(),
         };
         let script = guard.script("x");
-        assert!(script.starts_with("table inet bulkhead-x {}\ndelete table inet bulkhead-x\ntable inet bulkhead-x {\n"));
+        assert!(script.starts_with(
+            "table inet bulkhead-x {}\ndelete table inet bulkhead-x\ntable inet bulkhead-x {\n"
+        ));
         for part in ["{ \"wg0\" }", "{ 7 }", "{ 100.64.0.1 }", "{ fd7a::1 }", "{ 100.64.0.2 }"] {
             assert!(script.contains(part), "{part} in {script}");
         }

@@ -5,6 +5,7 @@ use hyper::Method;
 use crate::cli::Global;
 use crate::client;
 use crate::exit::Answer;
+use crate::guard;
 use crate::paths::Paths;
 
 /// Detaches every program of the instance and removes its tables, agent running or not.
@@ -24,6 +25,10 @@ impl Detach {
         let links = match by_agent {
             Some(links) => links,
             None => {
+                // The guard first: without programs it would drop everything. Without nftables there is none.
+                if let Err(error) = guard::remove(&global.instance) {
+                    eprintln!("bulkhead: {error:#}");
+                }
                 let links = bulkhead::kernel::detach(&paths.pins)?;
                 links.into_iter().map(|(interface, hook)| (interface, hook.name().to_owned())).collect()
             }

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod check;
 pub mod compile;
 pub mod detach;
+pub mod diff;
 pub mod eval;
 pub mod explain;
 pub mod quarantine;
@@ -22,6 +23,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Answer> {
         Command::Explain(command) => command.run(&cli.global),
         Command::Eval(command) => command.run(&cli.global),
         Command::Compile(command) => command.run(&cli.global),
+        Command::Diff(command) => command.run(&cli.global),
         Command::Run(command) => command.run(&cli.global),
         Command::Status(command) => command.run(&cli.global),
         Command::Watch(command) => command.run(&cli.global),

@@ -33,6 +33,17 @@ pub struct Run {
     /// Where packets are seen at ingress on WireGuard and TUN interfaces [default: tcx].
     #[arg(long, value_enum)]
     hook: Option<HookChoice>,
+    /// The nftables guard drops what the programs cannot see: packets on a managed interface
+    /// that came back without a program, and overlay addresses on other interfaces [default: on].
+    #[arg(long, value_enum)]
+    guard: Option<Switch>,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 impl Run {
@@ -75,6 +86,9 @@ impl Run {
                  `ip link` lists what is there"
                     .to_owned(),
             ));
+        }
+        if let Some(guard) = self.guard {
+            config.guard = guard == Switch::On;
         }
         let target = Target { node, dialect: global.dialect, table_memory: config.table_memory };
         Ok(Setup { instance: global.instance.clone(), paths, target, config })

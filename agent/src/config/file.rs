@@ -18,6 +18,7 @@ struct File {
     policy: Option<PathBuf>,
     inventory: Option<PathBuf>,
     mode: Option<Mode>,
+    guard: Option<bool>,
     interface: Vec<Interface>,
     flows: Flows,
     timeouts: timeouts::Section,
@@ -71,7 +72,12 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     })?;
     let number =
         |name: &str, value: &Spanned<i64>, bounds: RangeInclusive<i64>| bounded(&source, name, value, bounds);
-    let mut config = Config { node: file.node, mode: file.mode.unwrap_or_default(), ..Config::default() };
+    let mut config = Config {
+        node: file.node,
+        mode: file.mode.unwrap_or_default(),
+        guard: file.guard.unwrap_or(true),
+        ..Config::default()
+    };
     let beside = |file: PathBuf| path.parent().unwrap_or(Path::new("")).join(file);
     if let Some(policy) = file.policy {
         config.policy = beside(policy);

@@ -109,6 +109,8 @@ pub struct Config {
     pub capacity: Capacity,
     /// Bytes that one generation's tables may take.
     pub table_memory: u64,
+    /// Keep the nftables guard.
+    pub guard: bool,
 }
 
 impl Default for Config {
@@ -122,6 +124,7 @@ impl Default for Config {
             timeouts: timeouts::defaults(),
             capacity: Capacity::default(),
             table_memory: 256 << 20,
+            guard: true,
         }
     }
 }

@@ -44,6 +44,14 @@ fn check_kernel() -> Result<(), KernelError> {
     if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)) {
         return Err(lacks("TCX links", "Linux 6.6 or newer is needed"));
     }
+    // There, from 6.18 on, two programs may be at work on one CPU at a time (kernel commit
+    // 3253cb49cbad), and a packet's case is one CPU's own: see decision 6.
+    if std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|flag| flag.trim() == "1") {
+        return Err(lacks(
+            "exclusive use of a CPU by a BPF program",
+            "a kernel without PREEMPT_RT is needed",
+        ));
+    }
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         return Err(lacks("BTF", "a kernel built with CONFIG_DEBUG_INFO_BTF is needed"));
     }

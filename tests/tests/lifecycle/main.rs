@@ -7,7 +7,6 @@ mod site;
 
 use std::time::Duration;
 
-use bulkhead_tests::lab;
 use load::Load;
 use site::{OTHER, Over, Site, WEB, policy};
 
@@ -222,6 +221,8 @@ fn the_guard_holds_where_no_program_is() {
     // The interface comes back under its name, and nobody is there to attach a program.
     site.kill();
     site.replace_interface();
+    // It has another hardware address now.
+    site.namespace("client").ip("neigh flush all").unwrap();
     assert!(site.is_denied("client", 8080), "without a program");
     site.start();
     site.wait_for("enforced", |status| status["state"] == "enforced");

@@ -1,0 +1,189 @@
+//! `bulkhead diff`: exactly which flows a change adds and removes.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use bulkhead_compiler::diff::{Difference, Flows, Side, diff};
+use bulkhead_compiler::inventory::Inventory;
+use bulkhead_compiler::resolve::Ruleset;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::cli::Global;
+use crate::exit::{Answer, Usage};
+use crate::{diagnostics, input};
+
+/// Shows exactly which flows a change of policy, of inventory, or of both adds and removes, by
+/// identity and port.
+///
+/// A flow is there if every host that enforces lets it pass. A node does not talk to itself:
+/// where a node is on both sides of a line, what is meant is the others.
+#[derive(Debug, clap::Args)]
+pub struct Diff {
+    /// The policy as it is.
+    #[arg(value_name = "OLD")]
+    old: PathBuf,
+    /// The policy as it would be.
+    #[arg(value_name = "NEW")]
+    new: PathBuf,
+    /// The inventory. Without one, each tag and each user of a policy is imagined to have one node.
+    #[arg(long, value_name = "FILE")]
+    inventory: Option<PathBuf>,
+    /// The inventory as it would be, if it changes too.
+    #[arg(long, value_name = "FILE", requires = "inventory")]
+    inventory_new: Option<PathBuf>,
+    /// Print Markdown, for a pull request.
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
+    /// Exit with 1 if anything is admitted that was not before.
+    #[arg(long)]
+    fail_on_widening: bool,
+}
+
+impl Diff {
+    pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
+        let inventory = self.inventory.as_deref();
+        let old = load(&self.old, inventory, global)?;
+        let new = load(&self.new, self.inventory_new.as_deref().or(inventory), global)?;
+        let (Some((old, old_inventory)), Some((new, new_inventory))) = (old, new) else {
+            return Ok(Answer::No);
+        };
+        let difference = diff(
+            Side { ruleset: &old, inventory: &old_inventory },
+            Side { ruleset: &new, inventory: &new_inventory },
+            input::now(),
+        );
+        let widened = !difference.added.is_empty();
+        if global.json {
+            println!(
+                "{}",
+                serde_json::json!({
+                    "widened": widened, "added": difference.added, "removed": difference.removed,
+                    "imagined_inventory": inventory.is_none(),
+                })
+            );
+        } else if self.markdown {
+            print!("{}", markdown(&difference));
+        } else {
+            print!("{}", text(&difference));
+        }
+        Ok(if widened && self.fail_on_widening { Answer::No } else { Answer::Yes })
+    }
+}
+
+/// One side; `None` if there is an error in it, which has been printed then.
+fn load(
+    policy: &Path,
+    inventory: Option<&Path>,
+    global: &Global,
+) -> Result<Option<(Ruleset, Inventory)>, Usage> {
+    let loaded = input::load(policy, inventory, global.dialect)?;
+    match (loaded.ruleset, loaded.inventory) {
+        (Some(ruleset), Some(inventory)) if !loaded.findings.has_errors() => Ok(Some((ruleset, inventory))),
+        _ => {
+            diagnostics::print(&loaded.findings, &loaded.sources, global.json);
+            Ok(None)
+        }
+    }
+}
+
+/// Names, cut where a line would be endless.
+fn names(list: &[String]) -> String {
+    const MOST: usize = 8;
+    let mut text = list.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+    if list.len() > MOST {
+        let _ = write!(text, " and {} more", list.len() - MOST);
+    }
+    text
+}
+
+/// Family and time, where they matter.
+fn conditions(flows: &Flows) -> Vec<String> {
+    let time = |word: &str, nanoseconds: Option<u64>| {
+        let at = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds?.into()).ok()?;
+        Some(format!("{word} {}", at.format(&Rfc3339).ok()?))
+    };
+    let family =
+        flows.family.map(|family| if family == "ipv4" { "IPv4 only" } else { "IPv6 only" }.to_string());
+    family.into_iter().chain(time("from", flows.from)).chain(time("until", flows.until)).collect()
+}
+
+fn text(difference: &Difference) -> String {
+    let mut text = String::new();
+    for (sign, list) in [('+', &difference.added), ('-', &difference.removed)] {
+        for flows in list {
+            let conditions = conditions(flows);
+            let conditions =
+                if conditions.is_empty() { String::new() } else { format!("  ({})", conditions.join(", ")) };
+            let _ = writeln!(
+                text,
+                "{sign} {} -> {}  {}{conditions}",
+                names(&flows.sources),
+                names(&flows.destinations),
+                flows.services.join(" ")
+            );
+        }
+    }
+    let _ = match (difference.added.is_empty(), difference.removed.is_empty()) {
+        (true, true) => writeln!(text, "nothing is added, nothing is removed"),
+        (true, false) => writeln!(text, "nothing is added"),
+        (false, true) => writeln!(text, "nothing is removed"),
+        (false, false) => Ok(()),
+    };
+    text
+}
+
+fn markdown(difference: &Difference) -> String {
+    let mut text = String::new();
+    for (title, list) in [("Added", &difference.added), ("Removed", &difference.removed)] {
+        if list.is_empty() {
+            let _ = writeln!(text, "**{title}:** nothing\n");
+            continue;
+        }
+        let _ = writeln!(text, "**{title}**\n\n| from | to | services | when |\n|---|---|---|---|");
+        for flows in list {
+            let cell = |text: String| text.replace('|', "\\|");
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {} |",
+                cell(names(&flows.sources)),
+                cell(names(&flows.destinations)),
+                flows.services.join(" "),
+                conditions(flows).join(", ")
+            );
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flows(sources: usize, from: Option<u64>) -> Flows {
+        Flows {
+            sources: (0..sources).map(|number| format!("n{number}")).collect(),
+            destinations: vec!["web|1".into()],
+            services: vec!["tcp:80".into(), "icmp".into()],
+            family: Some("ipv4"),
+            from,
+            until: None,
+        }
+    }
+
+    #[test]
+    fn a_difference_in_words() {
+        let difference = Difference { added: vec![flows(10, Some(0))], removed: Vec::new() };
+        assert_eq!(
+            text(&difference),
+            "+ n0, n1, n2, n3, n4, n5, n6, n7 and 2 more -> web|1  tcp:80 icmp  (IPv4 only, from 1970-01-01T00:00:00Z)\nnothing is removed\n"
+        );
+        assert_eq!(text(&Difference::default()), "nothing is added, nothing is removed\n");
+        assert!(
+            markdown(&difference)
+                .contains("| web\\|1 | tcp:80 icmp | IPv4 only, from 1970-01-01T00:00:00Z |")
+        );
+        assert!(markdown(&difference).ends_with("**Removed:** nothing\n\n"));
+    }
+}
