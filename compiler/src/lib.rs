@@ -10,6 +10,7 @@ pub mod compile;
 mod decide;
 pub mod diagnostic;
 mod dialect;
+pub mod diff;
 pub mod evaluate;
 pub mod explain;
 pub mod interval;

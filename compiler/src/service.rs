@@ -140,6 +140,36 @@ impl fmt::Display for Service {
     }
 }
 
+/// Points of the port-class table's axis in words: protocols with their ports, such as
+/// `tcp:80,443`, then protocols without ports.
+#[must_use]
+pub fn words(points: &Intervals<u32>) -> Vec<String> {
+    let mut words = Vec::new();
+    for protocol in [TCP, UDP, SCTP] {
+        let all = Intervals::new(vec![(port_index(protocol, 0), port_index(protocol, u16::MAX))]);
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for (first, last) in points.intersection(&all).as_slice() {
+            match ranges.last_mut() {
+                Some((_, end)) if *end + 1 == *first => *end = *last,
+                _ => ranges.push((*first, *last)),
+            }
+        }
+        let port = |point: u32| (point - port_index(protocol, 0)) as u16;
+        let ranges = ranges.into_iter().map(|(first, last)| match (port(first), port(last)) {
+            (0, u16::MAX) => "*".to_string(),
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        });
+        let ranges: Vec<String> = ranges.collect();
+        if !ranges.is_empty() {
+            words.push(format!("{}:{}", name_of(protocol), ranges.join(",")));
+        }
+    }
+    let portless = (0..=u8::MAX).filter(|protocol| !has_ports(*protocol));
+    words.extend(portless.filter(|protocol| points.contains(port_index(*protocol, 0))).map(name_of));
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,198 @@
+//! Everybody who can be an end of a flow before or after a change, in groups that both
+//! policies treat alike.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::Side;
+use crate::address::AddressSet;
+use crate::bits::Bits;
+use crate::inventory::Node;
+use crate::sweep::{Piece, Sweep};
+
+/// An address as one side of the change sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Spot {
+    /// Class of addresses.
+    pub(super) class: u32,
+    /// At whose ingress a packet to it is judged: the node that holds it or the routers that
+    /// route it, as indices into the inventory's nodes, `u32::MAX` for one that no `via` names.
+    pub(super) gates: Vec<u32>,
+    /// Whether there is a node that holds or routes it, and so enforces for it.
+    pub(super) enforced: bool,
+}
+
+/// Ends that are treated alike on both sides.
+pub(super) struct Group {
+    pub(super) v4: bool,
+    pub(super) spots: [Option<Spot>; 2],
+    /// Names of nodes, or ranges of addresses that are nobody's, each with the node's identity.
+    pub(super) members: Vec<(String, Option<usize>)>,
+}
+
+/// All groups, and the selectors of each class on each side.
+pub(super) struct Universe {
+    pub(super) groups: Vec<Group>,
+    pub(super) members: Vec<[Bits; 2]>,
+}
+
+/// A node before and after.
+type Pair<'a> = [Option<(u32, &'a Node)>; 2];
+
+/// Nodes before and after, by WireGuard key, else by name where no two keys contradict it.
+fn identities<'a>(sides: &[Side<'a>; 2]) -> Vec<Pair<'a>> {
+    let [old, new] = sides.map(|side| side.inventory);
+    let by_key: HashMap<[u8; 32], u32> =
+        (0..).zip(&new.nodes).filter_map(|(index, node)| Some((node.key?, index))).collect();
+    let mut taken = HashSet::new();
+    let mut pairs: Vec<Pair<'a>> = Vec::new();
+    for (index, node) in (0..).zip(&old.nodes) {
+        let same_key = node.key.and_then(|key| by_key.get(&key).copied());
+        let same_name = new.index(&node.name).filter(|other| {
+            let other = new.nodes[*other as usize].key;
+            node.key.is_none() || other.is_none()
+        });
+        let partner = same_key.or(same_name).filter(|other| taken.insert(*other));
+        pairs.push([Some((index, node)), partner.map(|other| (other, &new.nodes[other as usize]))]);
+    }
+    let rest = (0..).zip(&new.nodes).filter(|(index, _)| !taken.contains(index));
+    pairs.extend(rest.map(|(index, node)| [None, Some((index, node))]));
+    pairs
+}
+
+impl Universe {
+    pub(super) fn new(sides: &[Side<'_>; 2], now: u64) -> Self {
+        let alive = |node: &Node| node.expires.is_none_or(|end| now < end);
+        // Sets: the selectors of both sides, then what each side holds, then what each router of
+        // each side routes.
+        let mut sets: Vec<AddressSet> = Vec::new();
+        let mut starts = [0; 2];
+        for (start, side) in starts.iter_mut().zip(sides) {
+            *start = sets.len();
+            sets.extend(side.ruleset.selectors.iter().map(|selector| selector.set.clone()));
+        }
+        let held = sets.len();
+        for side in sides {
+            let nodes = side.inventory.nodes.iter();
+            let network = side.ruleset.network;
+            sets.push(AddressSet::from_addresses(nodes.flat_map(|n| n.addresses_on(network)).copied()));
+        }
+        let mut routers: Vec<(usize, u32, bool)> = Vec::new();
+        let first_router = sets.len();
+        for (number, side) in sides.iter().enumerate() {
+            for (index, node) in (0..).zip(&side.inventory.nodes).filter(|(_, node)| !node.routes.is_empty())
+            {
+                routers.push((number, index, alive(node)));
+                // One that is gone takes with it what it routed, but not the internet.
+                let routes = node.routes.iter().filter(|route| alive(node) || route.prefix_len() > 0);
+                sets.push(AddressSet::from_prefixes(routes));
+            }
+        }
+        let mut sweep = Sweep::new(sets.len());
+        let pieces4 = sweep.axis(sets.iter().map(|set| &set.v4).enumerate());
+        let pieces6 = sweep.axis(sets.iter().map(|set| &set.v6).enumerate());
+        let members = sweep.classes.iter().map(|class| {
+            [0, 1].map(|side: usize| {
+                let mut bits = Bits::new(sides[side].ruleset.selectors.len());
+                let end = starts[side] + sides[side].ruleset.selectors.len();
+                class
+                    .iter()
+                    .filter(|set| (starts[side]..end).contains(set))
+                    .for_each(|set| bits.insert(set - starts[side]));
+                bits
+            })
+        });
+        let members = members.collect();
+        let via = sides.map(|side| {
+            let blocks = side.ruleset.rules.iter().flat_map(|rule| &rule.blocks);
+            blocks.filter_map(|block| block.via).collect::<HashSet<u32>>()
+        });
+        let gate = |side: usize, node: u32| if via[side].contains(&node) { node } else { u32::MAX };
+        // Where an address that no node holds is judged; `None` if it is gone with its routers.
+        let outside = |side: usize, class: u32| {
+            let sets = sweep.classes[class as usize].iter().filter(|set| *set >= first_router);
+            let of = sets.map(|set| routers[set - first_router]).filter(|(of, _, _)| *of == side);
+            let (mut gates, mut gone) = (Vec::new(), false);
+            for (_, index, alive) in of {
+                gone |= !alive;
+                gates.extend(alive.then(|| gate(side, index)));
+            }
+            gates.sort_unstable();
+            gates.dedup();
+            let enforced = !gates.is_empty();
+            (enforced || !gone).then_some(Spot { class, gates, enforced })
+        };
+        let mut groups: BTreeMap<(bool, [Option<Spot>; 2]), Vec<(String, Option<usize>)>> = BTreeMap::new();
+        let class_of = |address: IpAddr| match address {
+            IpAddr::V4(v4) => find(&pieces4, v4.to_bits()),
+            IpAddr::V6(v6) => find(&pieces6, v6.to_bits()),
+        };
+        for (identity, pair) in identities(sides).into_iter().enumerate() {
+            for v4 in [true, false] {
+                let addresses = [0, 1].map(|side: usize| {
+                    let node = pair[side].filter(|(_, node)| alive(node));
+                    let all =
+                        node.map_or(&[][..], |(_, node)| node.addresses_on(sides[side].ruleset.network));
+                    all.iter().copied().filter(|address| address.is_ipv4() == v4).collect::<Vec<_>>()
+                });
+                let several = addresses.iter().any(|list| list.len() > 1);
+                for ends in matched(&addresses) {
+                    let spots = [0, 1].map(|side: usize| {
+                        let (index, _) = pair[side]?;
+                        let class = class_of(ends[side]?)?;
+                        Some(Spot { class, gates: vec![gate(side, index)], enforced: true })
+                    });
+                    let name = pair[1].or(pair[0]).map_or("", |(_, node)| &node.name);
+                    let label = match ends[1].or(ends[0]) {
+                        Some(address) if several => format!("{name} ({address})"),
+                        _ => name.to_string(),
+                    };
+                    groups.entry((v4, spots)).or_default().push((label, Some(identity)));
+                }
+            }
+        }
+        let mut nobodys = |v4: bool, class: u32, label: String| {
+            let spots = [0, 1].map(|side: usize| {
+                let held = sweep.classes[class as usize].contains(held + side);
+                if held { None } else { outside(side, class) }
+            });
+            if spots.iter().any(Option::is_some) {
+                groups.entry((v4, spots)).or_default().push((label, None));
+            }
+        };
+        for piece in &pieces4 {
+            let (first, last) = (Ipv4Addr::from_bits(piece.first), Ipv4Addr::from_bits(piece.last));
+            nobodys(true, piece.class, range(first, last));
+        }
+        for piece in &pieces6 {
+            let (first, last) = (Ipv6Addr::from_bits(piece.first), Ipv6Addr::from_bits(piece.last));
+            nobodys(false, piece.class, range(first, last));
+        }
+        let groups = groups.into_iter().map(|((v4, spots), members)| Group { v4, spots, members });
+        Self { groups: groups.collect(), members }
+    }
+}
+
+fn range<T: PartialEq + std::fmt::Display>(first: T, last: T) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
+}
+
+fn find<T: Ord + Copy>(pieces: &[Piece<T>], point: T) -> Option<u32> {
+    let after = pieces.partition_point(|piece| piece.first <= point);
+    let piece = pieces[..after].last().filter(|piece| point <= piece.last)?;
+    Some(piece.class)
+}
+
+/// A node's addresses before and after: what stayed with itself, the rest in order.
+fn matched(addresses: &[Vec<IpAddr>; 2]) -> Vec<[Option<IpAddr>; 2]> {
+    let [old, new] = addresses;
+    let mut pairs: Vec<_> = old.iter().filter(|a| new.contains(a)).map(|a| [Some(*a), Some(*a)]).collect();
+    let mut old = old.iter().filter(|a| !new.contains(a)).copied();
+    let mut new = new.iter().filter(|a| !addresses[0].contains(a)).copied();
+    loop {
+        match [old.next(), new.next()] {
+            [None, None] => return pairs,
+            pair => pairs.push(pair),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! What a change adds and removes: exactly what brute force finds.
+
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use bulkhead_compiler::diff::{Difference, Flows, Side, diff};
+use bulkhead_compiler::inventory::{Inventory, Node};
+use bulkhead_compiler::policy::Action;
+use bulkhead_compiler::reference::{self, Probe};
+use bulkhead_compiler::resolve::Ruleset;
+use bulkhead_compiler::service;
+use common::{addresses, inventory_text, load, policy_text, time};
+use proptest::prelude::*;
+
+const PORTS: [(u8, u16); 12] = [
+    (6, 22),
+    (6, 79),
+    (6, 80),
+    (6, 443),
+    (6, 0),
+    (6, 65535),
+    (17, 53),
+    (17, 8080),
+    (132, 22),
+    (1, 0),
+    (58, 0),
+    (47, 0),
+];
+const SECOND: u64 = 1_000_000_000;
+
+/// A loaded side of a change.
+type Loaded = (Ruleset, Inventory);
+
+fn compare(old: &Loaded, new: &Loaded, now: u64) -> Difference {
+    let old = Side { ruleset: &old.0, inventory: &old.1 };
+    diff(old, Side { ruleset: &new.0, inventory: &new.1 }, now)
+}
+
+/// Whether a flow is there, as the reference evaluator has it: by the router on its way, if the
+/// destination is no node's. `None` stands for the way in where no `via` names a router.
+fn ways((ruleset, inventory): &Loaded, probe: &Probe, now: u64) -> BTreeSet<Option<String>> {
+    let admits = |router| {
+        let first = reference::first_of(ruleset, &ruleset.rules, probe, router, now);
+        first.is_some_and(|rule| ruleset.rules[rule].action == Action::Accept)
+    };
+    let named: BTreeSet<u32> =
+        ruleset.rules.iter().flat_map(|rule| &rule.blocks).filter_map(|block| block.via).collect();
+    let alive = |node: &Node| node.expires.is_none_or(|end| now < end);
+    // The nodes that enforce for an address; `None` if it is gone with all of them.
+    let hosts = |address: IpAddr| -> Option<Vec<u32>> {
+        if let Some(node) = inventory.holder(address) {
+            return alive(node).then(|| vec![inventory.index(&node.name).unwrap()]);
+        }
+        let routes = |node: &&Node| node.routes.iter().any(|route| route.contains(&address));
+        let narrow =
+            |node: &&Node| node.routes.iter().any(|route| route.prefix_len() > 0 && route.contains(&address));
+        let living: Vec<&Node> = inventory.nodes.iter().filter(routes).filter(|node| alive(node)).collect();
+        let gone = living.is_empty() && inventory.nodes.iter().any(|node| narrow(&node));
+        (!gone).then(|| living.iter().map(|node| inventory.index(&node.name).unwrap()).collect())
+    };
+    let (Some(from), Some(to)) = (hosts(probe.source), hosts(probe.destination)) else {
+        return BTreeSet::new();
+    };
+    if !from.is_empty() && !admits(None) {
+        return BTreeSet::new();
+    }
+    if to.is_empty() {
+        return if from.is_empty() { BTreeSet::new() } else { BTreeSet::from([None]) };
+    }
+    let behind = inventory.holder(probe.destination).is_none();
+    let apart = behind && to.iter().any(|router| named.contains(router));
+    let admitted = to.into_iter().filter(|router| admits(Some(*router)));
+    let name = |router: u32| match named.contains(&router) {
+        _ if !apart => None,
+        true => Some(inventory.nodes[router as usize].name.clone()),
+        false => Some("another router".into()),
+    };
+    admitted.map(name).collect()
+}
+
+fn is_in(labels: &[String], name: Option<&str>, address: IpAddr, way: Option<&str>) -> bool {
+    labels.iter().any(|label| {
+        let (label, via) = label.split_once(" via ").map_or((&label[..], None), |(l, v)| (l, Some(v)));
+        if via != way {
+            return false;
+        }
+        if name.is_some() {
+            return name == Some(label);
+        }
+        let (first, last) = label.split_once('-').unwrap_or((label, label));
+        let ends: (Result<IpAddr, _>, Result<IpAddr, _>) = (first.parse(), last.parse());
+        matches!(ends, (Ok(first), Ok(last)) if first.is_ipv4() == address.is_ipv4() && first <= address && address <= last)
+    })
+}
+
+fn says(flows: &[Flows], loaded: [&Loaded; 2], probe: &Probe, way: Option<&str>, now: u64) -> bool {
+    // The addresses of nodes are the same before and after, in these tests.
+    let name = |address| loaded[0].1.holder(address).map(|node| node.name.clone());
+    let (source, destination) = (name(probe.source), name(probe.destination));
+    flows.iter().any(|flow| {
+        let family = if probe.source.is_ipv4() { "ipv4" } else { "ipv6" };
+        flow.family.is_none_or(|only| only == family)
+            && flow.from.is_none_or(|from| from <= now)
+            && flow.until.is_none_or(|until| now < until)
+            && is_in(&flow.sources, source.as_deref(), probe.source, None)
+            && is_in(&flow.destinations, destination.as_deref(), probe.destination, way)
+            && flow.services.iter().any(|word| speaks_of(word, probe))
+    })
+}
+
+fn speaks_of(word: &str, probe: &Probe) -> bool {
+    let Some((protocol, ports)) = word.split_once(':') else {
+        return word == service::name_of(probe.protocol);
+    };
+    protocol == service::name_of(probe.protocol)
+        && ports.split(',').any(|range| match range.split_once('-') {
+            _ if range == "*" => true,
+            Some((first, last)) => (first.parse().unwrap()..=last.parse().unwrap()).contains(&probe.port),
+            None => range.parse() == Ok(probe.port),
+        })
+}
+
+fn simple(acls: &str, routers: &str) -> Loaded {
+    let policy = format!("{{{acls}, \"tagOwners\": {{\"tag:a\": [], \"tag:b\": [], \"tag:r\": []}}}}");
+    let inventory = format!(
+        r#"{{"nodes": [
+        {{"name": "n1", "addresses": ["100.64.0.1", "fd7a::1"], "tags": ["tag:a"]}},
+        {{"name": "n2", "addresses": ["100.64.0.2", "fd7a::2"], "tags": ["tag:b"]}},
+        {{"name": "n3", "addresses": ["100.64.0.3"], "tags": ["tag:b"]}} {routers}]}}"#
+    );
+    load(&policy, &inventory)
+}
+
+fn text(flows: &[Flows]) -> Vec<String> {
+    let words = |list: &[String]| list.join("+");
+    flows
+        .iter()
+        .map(|flow| {
+            let family = flow.family.unwrap_or("");
+            format!(
+                "{} > {} {} {family}",
+                words(&flow.sources),
+                words(&flow.destinations),
+                words(&flow.services)
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn one_port_more_and_one_less() {
+    let old = simple(
+        r#""acls": [{"action": "accept", "src": ["tag:a"], "dst": ["tag:b:22,80"], "proto": "tcp"}]"#,
+        "",
+    );
+    let new = simple(
+        r#""acls": [{"action": "accept", "src": ["tag:a"], "dst": ["tag:b:22,81"], "proto": "tcp"}]"#,
+        "",
+    );
+    let difference = compare(&old, &new, 0);
+    assert_eq!(text(&difference.added), ["n1 > n2 tcp:81 ipv6", "n1 > n2+n3 tcp:81 ipv4"]);
+    assert_eq!(text(&difference.removed), ["n1 > n2 tcp:80 ipv6", "n1 > n2+n3 tcp:80 ipv4"]);
+    assert_eq!(compare(&old, &old, 0), Difference::default());
+}
+
+#[test]
+fn the_order_of_rules_and_their_end_make_a_difference() {
+    let accept = r#"{"action": "accept", "src": ["n1"], "dst": ["n2:22"], "proto": "tcp"}"#
+        .replace("n1", "100.64.0.1")
+        .replace("n2", "100.64.0.2");
+    let deny = accept.replace("accept", "deny");
+    let of = |rules: &str| simple(&format!("\"acls\": [{rules}]"), "");
+    let (first, last) = (of(&format!("{deny}, {accept}")), of(&format!("{accept}, {deny}")));
+    assert_eq!(text(&compare(&first, &last, 0).added), ["n1 > n2 tcp:22 ipv4"]);
+    let ending = accept.replace("\"proto\"", &format!("\"expires\": \"{}\", \"proto\"", time(100)));
+    let removed = compare(&of(&accept), &of(&ending), 0).removed;
+    assert_eq!((removed[0].from, removed[0].until), (Some(100 * SECOND), None));
+    assert_eq!(compare(&of(&accept), &of(&ending), 0).added, []);
+    let added = compare(&of(""), &of(&ending), 50 * SECOND).added;
+    assert_eq!((added[0].from, added[0].until), (None, Some(100 * SECOND)));
+}
+
+#[test]
+fn identities_are_keys() {
+    let of = |key: char, address: &str| {
+        let node = format!(
+            r#", {{"name": "n4", "key": "{}=", "addresses": ["{address}"], "tags": ["tag:a"]}}"#,
+            key.to_string().repeat(42) + "A"
+        );
+        simple(
+            r#""acls": [{"action": "accept", "src": ["100.64.0.0/24"], "dst": ["100.64.0.2:22"], "proto": "tcp"}]"#,
+            &node,
+        )
+    };
+    // The same key at another address that the same rules hold: nothing changed for n4.
+    let moved = compare(&of('A', "100.64.0.8"), &of('A', "100.64.0.9"), 0);
+    assert!(!text(&moved.added).iter().any(|flow| flow.starts_with("n4")), "{moved:?}");
+    // Another key is another identity, whatever its name.
+    let replaced = compare(&of('A', "100.64.0.8"), &of('B', "100.64.0.8"), 0);
+    assert_eq!(text(&replaced.added), ["n4 > n2 tcp:22 ipv4"]);
+    assert_eq!(text(&replaced.removed), ["n4 > n2 tcp:22 ipv4"]);
+}
+
+#[test]
+fn another_router_on_the_way_is_a_change() {
+    let routers = r#", {"name": "r1", "addresses": ["100.64.0.5"], "tags": ["tag:a"], "routes": ["10.1.0.0/24"]},
+        {"name": "r2", "addresses": ["100.64.0.6"], "tags": ["tag:r"], "routes": ["10.1.0.0/24"]}"#;
+    let of = |via: &str| {
+        simple(
+            &format!(
+                r#""grants": [{{"src": ["tag:b"], "dst": ["10.1.0.0/24"], "ip": ["tcp:443"], "via": ["{via}"]}}]"#
+            ),
+            routers,
+        )
+    };
+    let difference = compare(&of("tag:a"), &of("tag:r"), 0);
+    assert_eq!(text(&difference.added), ["n2+n3 > 10.1.0.0-10.1.0.255 via r2 tcp:443 ipv4"]);
+    assert_eq!(text(&difference.removed), ["n2+n3 > 10.1.0.0-10.1.0.255 via r1 tcp:443 ipv4"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_is_what_brute_force_finds(
+        policies in (policy_text(), policy_text()), inventories in (inventory_text(), inventory_text()),
+        same in prop::bool::ANY,
+    ) {
+        let old = load(&policies.0, &inventories.0);
+        let new = load(&policies.1, if same { &inventories.0 } else { &inventories.1 });
+        // What `compare` says of a time later than its own, it says of rules, not of nodes.
+        for now in [0, 120] .map(|seconds| seconds * SECOND) {
+            let difference = compare(&old, &new, now);
+            for source in addresses() {
+                for destination in addresses().into_iter().filter(|to| to.is_ipv4() == source.is_ipv4()) {
+                    let holder = |address| old.1.holder(address).map(|node| node.name.clone());
+                    if source == destination || (holder(source).is_some() && holder(source) == holder(destination)) {
+                        continue;
+                    }
+                    let own = if source.is_ipv4() { 58 } else { 1 };
+                    for (protocol, port) in PORTS.into_iter().filter(|(protocol, _)| *protocol != own) {
+                        let probe = Probe { source, destination, protocol, port };
+                        let (before, after) = (ways(&old, &probe, now), ways(&new, &probe, now));
+                        for way in before.union(&after) {
+                            let way_name = way.as_deref();
+                            let added = says(&difference.added, [&old, &new], &probe, way_name, now);
+                            let removed = says(&difference.removed, [&old, &new], &probe, way_name, now);
+                            prop_assert_eq!(
+                                (added, removed),
+                                (!before.contains(way), !after.contains(way)),
+                                "{:?} {:?} at {}: {:?}\n{}\n{}", probe, way, now, difference, policies.0, policies.1
+                            );
+                        }
+                        if before == after {
+                            let silent = !says(&difference.added, [&old, &new], &probe, None, now)
+                                && !says(&difference.removed, [&old, &new], &probe, None, now);
+                            prop_assert!(silent, "{:?} at {}: {:?}", probe, now, difference);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
