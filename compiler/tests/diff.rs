@@ -37,7 +37,7 @@ type Loaded = (Ruleset, Inventory);
 
 fn compare(old: &Loaded, new: &Loaded, now: u64) -> Difference {
     let old = Side { ruleset: &old.0, inventory: &old.1 };
-    diff(old, Side { ruleset: &new.0, inventory: &new.1 }, now)
+    diff(old, Side { ruleset: &new.0, inventory: &new.1 }, now).unwrap()
 }
 
 /// Whether a flow is there, as the reference evaluator has it: by the router on its way, if the

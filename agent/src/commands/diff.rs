@@ -52,7 +52,8 @@ impl Diff {
             Side { ruleset: &old, inventory: &old_inventory },
             Side { ruleset: &new, inventory: &new_inventory },
             input::now(),
-        );
+        )
+        .map_err(|error| Usage(error.to_string()))?;
         let widened = !difference.added.is_empty();
         if global.json {
             println!(

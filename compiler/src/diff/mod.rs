@@ -53,6 +53,19 @@ pub struct Difference {
     pub removed: Vec<Flows>,
 }
 
+/// Two policies that tell too many apart to compare each with each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the policies tell {groups} groups of identities apart: more than {MOST} pairs to compare; use fewer distinct combinations of tags, or compare parts of the inventory"
+)]
+pub struct TooLarge {
+    /// How many groups there are.
+    pub groups: usize,
+}
+
+/// Pairs of groups that are compared at most: minutes, not days.
+const MOST: usize = 100_000_000;
+
 /// A piece of time in which no rule of either side ends.
 type Span = (Option<u64>, Option<u64>);
 
@@ -63,11 +76,17 @@ type Lane = (Vec<String>, Vec<String>);
 type Found = BTreeMap<(bool, Vec<String>, Span), [Vec<Lane>; 2]>;
 
 /// Compares two policies over their inventories from a time on (ns since the Unix epoch).
-#[must_use]
-pub fn diff(old: Side<'_>, new: Side<'_>, now: u64) -> Difference {
+///
+/// # Errors
+/// The policies tell more identities apart than can be compared in reasonable time.
+pub fn diff(old: Side<'_>, new: Side<'_>, now: u64) -> Result<Difference, TooLarge> {
     let sides = [old, new];
     let rulesets = sides.map(|side| side.ruleset);
     let universe = Universe::new(&sides, now);
+    let groups = universe.groups.len();
+    if groups.saturating_mul(groups) > MOST {
+        return Err(TooLarge { groups });
+    }
     let ports = Ports::new(&rulesets);
     let deciders = [Decider::new(rulesets[0], &ports, 0), Decider::new(rulesets[1], &ports, 1)];
     let times = times(&rulesets, now);
@@ -94,7 +113,7 @@ pub fn diff(old: Side<'_>, new: Side<'_>, now: u64) -> Difference {
             }
         }
     }
-    collect(found)
+    Ok(collect(found))
 }
 
 /// The names on both sides; none if all that is there is a node and itself.

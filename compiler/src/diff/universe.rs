@@ -22,12 +22,17 @@ pub(super) struct Spot {
     pub(super) enforced: bool,
 }
 
+/// What the members of a group have in common: whether IPv4, and the spots on both sides.
+type Alike = (bool, [Option<Spot>; 2]);
+
+/// A node's name, or a range of addresses that are nobody's, and the node's identity.
+pub(super) type Member = (String, Option<usize>);
+
 /// Ends that are treated alike on both sides.
 pub(super) struct Group {
     pub(super) v4: bool,
     pub(super) spots: [Option<Spot>; 2],
-    /// Names of nodes, or ranges of addresses that are nobody's, each with the node's identity.
-    pub(super) members: Vec<(String, Option<usize>)>,
+    pub(super) members: Vec<Member>,
 }
 
 /// All groups, and the selectors of each class on each side.
@@ -122,7 +127,7 @@ impl Universe {
             let enforced = !gates.is_empty();
             (enforced || !gone).then_some(Spot { class, gates, enforced })
         };
-        let mut groups: BTreeMap<(bool, [Option<Spot>; 2]), Vec<(String, Option<usize>)>> = BTreeMap::new();
+        let mut groups: BTreeMap<Alike, Vec<Member>> = BTreeMap::new();
         let class_of = |address: IpAddr| match address {
             IpAddr::V4(v4) => find(&pieces4, v4.to_bits()),
             IpAddr::V6(v6) => find(&pieces6, v6.to_bits()),

@@ -1,0 +1,45 @@
+//! The policies that ship hold: no error, no warning, every test of theirs, no rule in vain.
+
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
+use std::path::Path;
+
+use bulkhead_compiler::compile::{Limits, compile};
+use bulkhead_compiler::diagnostic::Findings;
+use bulkhead_compiler::inventory::{self, Network};
+use bulkhead_compiler::reach;
+use bulkhead_compiler::resolve::resolve;
+use bulkhead_compiler::source::Source;
+use bulkhead_compiler::{Dialect, policy, verify};
+
+/// Before the end of whatever expires in them.
+const NOW: u64 = 1_780_000_000_000_000_000;
+
+#[test]
+fn the_policies_that_ship_hold() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
+    let mut names: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["bank", "payments", "retail-edge", "trading-firm"]);
+    for name in names {
+        let read = |file: &str| {
+            let text = std::fs::read_to_string(folder.join(&name).join(file)).unwrap();
+            Source::new(&format!("{name}/{file}"), &text)
+        };
+        let mut findings = Findings::default();
+        let policy = policy::parse(&read("policy.hujson"), Dialect::Bulkhead, &mut findings).unwrap();
+        let inventory = inventory::parse(&read("inventory.json"), &mut findings).unwrap();
+        let ruleset = resolve(&policy, &inventory, Dialect::Bulkhead, Network::Overlay, &mut findings);
+        let tally = verify::run(&ruleset, &inventory, NOW, &mut findings);
+        let reach = reach::check(&ruleset, NOW, &mut findings);
+        assert!(findings.0.is_empty(), "{findings}");
+        assert!(tally.tested >= 20 && tally.failed == 0, "{name}: {tally:?}");
+        assert_eq!((reach.unreachable, reach.undecided), (0, 0), "{name}");
+        for node in &inventory.nodes {
+            compile(&ruleset, &inventory, &node.name, Limits::default()).unwrap();
+        }
+    }
+}
