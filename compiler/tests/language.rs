@@ -362,3 +362,17 @@ fn names_that_cannot_be_are_refused() {
             .contains("no posture assertion")
     );
 }
+
+#[test]
+fn what_is_not_supported_yet_is_refused() {
+    for section in ["venues", "boundaries"] {
+        let found = errors(&format!("\"acls\": [], \"{section}\": {{}}"), OURS);
+        assert_eq!(
+            found,
+            [format!(
+                "\"{section}\" is not supported yet: leaving it out would admit more than the file says"
+            )]
+        );
+        assert!(errors(&format!("\"acls\": [], \"{section}\": {{}}"), THEIRS)[0].contains("unknown field"));
+    }
+}

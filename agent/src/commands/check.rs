@@ -68,7 +68,9 @@ impl Check {
                 verify::Tally { tested, failed: 0 } => println!("tests: {tested} hold"),
                 verify::Tally { tested, failed } => println!("tests: {failed} of {tested} fail"),
             }
-            println!("{}", reachability(reach));
+            if errors == tally.failed {
+                println!("{}", reachability(reach));
+            }
         }
         Ok(if errors == 0 { Answer::Yes } else { Answer::No })
     }

@@ -74,7 +74,16 @@ impl Universe {
         let mut starts = [0; 2];
         for (start, side) in starts.iter_mut().zip(sides) {
             *start = sets.len();
-            sets.extend(side.ruleset.selectors.iter().map(|selector| selector.set.clone()));
+            // What only tests name cuts nothing.
+            let blocks = side.ruleset.rules.iter().flat_map(|rule| &rule.blocks);
+            let named: HashSet<u32> = blocks
+                .flat_map(|block| block.sources.iter().chain(block.destinations.iter().map(|(id, _)| id)))
+                .map(|id| id.0)
+                .collect();
+            sets.extend((0..).zip(&side.ruleset.selectors).map(|(id, selector)| match named.contains(&id) {
+                true => selector.set.clone(),
+                false => AddressSet::default(),
+            }));
         }
         let held = sets.len();
         for side in sides {

@@ -164,7 +164,10 @@ impl Resolver<'_> {
         let own = |destination: &&policy::Destination| {
             destination.selector.value == Selector::Autogroup(Autogroup::OwnDevices)
         };
-        let Ok(filter) = self.filter(rule, assumed) else { return Vec::new() };
+        let (filter, known) = match self.filter(rule, assumed) {
+            Ok(filter) => (filter, true),
+            Err(()) => (None, false),
+        };
         let mut blocks = Vec::new();
         let place = Place::source(rule.action);
         let sources: Vec<_> =
@@ -194,7 +197,8 @@ impl Resolver<'_> {
                 blocks.push(Block { sources: vec![from], destinations, via: None });
             }
         }
-        blocks.retain(|block| !block.sources.is_empty() && !block.destinations.is_empty());
+        // The other words of a rule are looked up all the same: their errors are said at once.
+        blocks.retain(|block| known && !block.sources.is_empty() && !block.destinations.is_empty());
         blocks
     }
 
