@@ -1,5 +1,6 @@
 //! The decision: malformed > quarantine > local check > rules > flow.
 
+use crate::case::{Case, Outcome, Sides};
 use crate::flow::{Found, find, own_key, record_admitted, record_reply, reply_key};
 use crate::fragment::{decide_later, remember_first};
 use crate::layout::{Direction, FLOW_AUDIT, FlowKey, Leaf, NO_RULE};
@@ -7,32 +8,6 @@ use crate::packet::recall;
 use crate::parse::{self, Headers, Role, protocol};
 use crate::tables::{Judgement, judge, leaf_of};
 use crate::{Action, Environment, Packet, Reason};
-
-/// The verdict on one packet.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Why; it implies the [`crate::Action`].
-    pub reason: Reason,
-    /// The rule that decided, or [`NO_RULE`]. Of a reply, the rule that admitted its flow.
-    pub rule: u32,
-}
-
-impl Outcome {
-    const fn of(reason: Reason) -> Self {
-        Self { reason, rule: NO_RULE }
-    }
-}
-
-/// The classes of a packet's two ends, seen from this node.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sides {
-    /// This node's end: 1 and up.
-    pub local: u32,
-    /// The other end: 0 is 'unknown'.
-    pub remote: u32,
-}
 
 /// Which end is this node's: the destination of what comes in, the source of what goes out.
 /// The other end must not be the node's own.
@@ -49,33 +24,6 @@ pub fn local_check(direction: Direction, source: Leaf, destination: Leaf) -> Res
         return Err(Reason::NotLocal);
     }
     Ok(Sides { local: near.local(), remote: far.remote() })
-}
-
-/// One packet: what was parsed, and what is decided.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Case {
-    /// Its headers, as far as it could be parsed.
-    pub headers: Headers,
-    /// Of an ICMP error: the headers that it quotes.
-    pub quote: Headers,
-    /// The flow that was looked up last.
-    pub(crate) found: Found,
-    /// Its ends' classes.
-    pub sides: Sides,
-    /// The verdict.
-    pub outcome: Outcome,
-}
-
-impl Case {
-    /// A packet that nothing is known of. Its outcome is a drop.
-    pub const UNKNOWN: Self = Self {
-        headers: Headers::UNKNOWN,
-        quote: Headers::UNKNOWN,
-        found: Found::NOTHING,
-        sides: Sides { local: 0, remote: 0 },
-        outcome: Outcome::of(Reason::LookupFailed),
-    };
 }
 
 /// Parses a packet, decides on it, and records what it does to its flow.

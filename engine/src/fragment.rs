@@ -1,6 +1,6 @@
 //! Fragments: the first is judged and remembered, the others pass strictly in order.
 
-use crate::decide::{Case, Outcome, Sides};
+use crate::case::{Case, Outcome, Sides};
 use crate::layout::{Direction, FRAGMENT_TIMEOUT, FragmentKey, FragmentValue, NO_RULE};
 use crate::parse::Headers;
 use crate::tables::judge;

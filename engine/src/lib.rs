@@ -6,6 +6,7 @@
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod case;
 mod decide;
 mod flow;
 mod fragment;
@@ -17,7 +18,8 @@ pub mod parse;
 mod reason;
 mod tables;
 
-pub use decide::{Case, Outcome, Sides, decide, decide_parsed, local_check};
+pub use case::{Case, Outcome, Sides};
+pub use decide::{decide, decide_parsed, local_check};
 pub use packet::Packet;
 pub use reason::{Action, REASONS, Reason};
 pub use tables::{Environment, FlowTable, Judgement, judge, leaf_of};

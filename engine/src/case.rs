@@ -1,0 +1,59 @@
+//! One packet's way from its headers to its verdict, as it is worked on.
+
+use crate::Reason;
+use crate::flow::Found;
+use crate::layout::NO_RULE;
+use crate::parse::Headers;
+
+/// The verdict on one packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Why; it implies the [`crate::Action`].
+    pub reason: Reason,
+    /// The rule that decided, or [`NO_RULE`]. Of a reply, the rule that admitted its flow.
+    pub rule: u32,
+}
+
+impl Outcome {
+    pub(crate) const fn of(reason: Reason) -> Self {
+        Self { reason, rule: NO_RULE }
+    }
+}
+
+/// The classes of a packet's two ends, seen from this node.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sides {
+    /// This node's end: 1 and up.
+    pub local: u32,
+    /// The other end: 0 is 'unknown'.
+    pub remote: u32,
+}
+
+/// One packet: what was parsed, and what is decided.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Its headers, as far as it could be parsed.
+    pub headers: Headers,
+    /// Of an ICMP error: the headers that it quotes.
+    pub quote: Headers,
+    /// The flow that was looked up last.
+    pub(crate) found: Found,
+    /// Its ends' classes.
+    pub sides: Sides,
+    /// The verdict.
+    pub outcome: Outcome,
+}
+
+impl Case {
+    /// A packet that nothing is known of. Its outcome is a drop.
+    pub const UNKNOWN: Self = Self {
+        headers: Headers::UNKNOWN,
+        quote: Headers::UNKNOWN,
+        found: Found::NOTHING,
+        sides: Sides { local: 0, remote: 0 },
+        outcome: Outcome::of(Reason::LookupFailed),
+    };
+}
