@@ -16,7 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let target_dir = out.join("target");
     let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
-    let object = Object { workspace, target_dir: &target_dir, arch: &arch, features: &[] };
+    let features: &[&str] = if env::var_os("CARGO_FEATURE_BPF_LOG").is_some() { &["log"] } else { &[] };
+    let object = Object { workspace, target_dir: &target_dir, arch: &arch, features };
     let toolchain = match find(&Host) {
         Ok(toolchain) => toolchain,
         Err(missing) => {

@@ -27,6 +27,21 @@ pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Act
     }
 }
 
+/// For debugging: says what every packet met. Compiled out unless the `log` feature asks for it.
+#[cfg(feature = "log")]
+pub(crate) fn log(ctx: &impl aya_ebpf::EbpfContext, case: &Case, direction: Direction) {
+    aya_log_ebpf::debug!(
+        ctx,
+        "direction {} protocol {} ports {} {} reason {} rule {}",
+        direction.index(),
+        case.headers.protocol,
+        case.headers.source_port,
+        case.headers.destination_port,
+        case.outcome.reason as u8,
+        case.outcome.rule
+    );
+}
+
 #[inline(never)]
 fn conclude_others(case: &Case, direction: Direction, interface: u32) -> Action {
     let Case { headers, outcome, .. } = case;

@@ -50,6 +50,8 @@ fn run(ctx: &TcContext, direction: Direction) -> i32 {
     decide_parsed(&Maps, &packet, direction, case);
     // SAFETY: the context is the kernel's `__sk_buff`.
     let interface = unsafe { (*ctx.as_ptr().cast::<__sk_buff>()).ifindex };
+    #[cfg(feature = "log")]
+    crate::audit::log(ctx, case, direction);
     match conclude(case, direction, interface) {
         Action::Pass => NEXT,
         Action::Drop => TC_ACT_SHOT,

@@ -18,6 +18,8 @@ fn xdp_ingress(ctx: XdpContext) -> u32 {
     // SAFETY: the context's bounds of the packet.
     let packet = unsafe { Packet::from_raw(start, end, (end - start) as u32) };
     decide(&Maps, &packet, Direction::Ingress, case);
+    #[cfg(feature = "log")]
+    crate::audit::log(&ctx, case, Direction::Ingress);
     match conclude(case, Direction::Ingress, ctx.ingress_ifindex() as u32) {
         Action::Pass => XDP_PASS,
         Action::Drop => XDP_DROP,

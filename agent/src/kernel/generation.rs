@@ -235,5 +235,21 @@ fn load_programs(object: &mut Ebpf, without: Option<&str>) -> Result<(), KernelE
         }
         .map_err(KernelError::refused(what))?;
     }
+    #[cfg(feature = "bpf-log")]
+    start_log(object)?;
+    Ok(())
+}
+
+/// Passes on what the programs say, for as long as the process lives.
+#[cfg(feature = "bpf-log")]
+fn start_log(object: &mut Ebpf) -> Result<(), KernelError> {
+    let mut logger = aya_log::EbpfLogger::init(object)
+        .map_err(KernelError::refused("listening to the programs' messages"))?;
+    std::thread::spawn(move || {
+        loop {
+            logger.flush();
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    });
     Ok(())
 }
