@@ -32,7 +32,7 @@ pub fn environment(tables: &Tables, now: u64) -> Memory<'_> {
         timeouts: Timeouts([u16::MAX; TIMEOUTS]),
         zone: 0,
         interface: INTERFACE_BARE_IP,
-        reserved: [0; 5],
+        ..Settings::UNSET
     };
     Memory::new(tables, settings)
 }

@@ -5,12 +5,16 @@ use core::arch::asm;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use bulkhead_engine::layout::{AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event};
+use bulkhead_engine::layout::{
+    AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event, FEATURE_SHADOW, KIND_SHADOW,
+    LOST_BUDGET, LOST_RING, LOST_SHADOW, shadow_index,
+};
 use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{Action, Case, Environment as _, Outcome, REASONS, Reason};
+use bulkhead_engine::{Action, Case, Environment as _, Packet, REASONS, Reason, decide_parsed};
 
 use crate::maps::{
-    AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, EVENTS, LOST_EVENTS, Maps, REASON_COUNTERS, RULE_COUNTERS,
+    AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, BUDGET, EVENTS, LOST_EVENTS, MAPS, REASON_COUNTERS,
+    RULE_COUNTERS, SHADOW, SHADOW_COUNTERS, shadow_case,
 };
 use crate::settings;
 
@@ -18,6 +22,7 @@ use crate::settings;
 /// verdict is chosen. What a rule admits is counted in line, the rest is not.
 #[inline(always)]
 pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Action {
+    compare(case, direction, interface);
     match case.outcome.reason {
         Reason::Rule => {
             count(RULE_COUNTERS.get_ptr_mut(case.outcome.rule), case.headers.length);
@@ -53,8 +58,9 @@ fn conclude_others(case: &Case, direction: Direction, interface: u32) -> Action 
     match reason.action() {
         Action::Pass => Action::Pass,
         Action::Drop => {
-            report(outcome, headers, direction, interface);
-            if Maps.audit() && reason != Reason::Quarantined { Action::Pass } else { Action::Drop }
+            let key = case.drop_key(direction, interface, settings::generation());
+            report(&key, headers, [LOST_RING, LOST_BUDGET]);
+            if MAPS.audit() && reason != Reason::Quarantined { Action::Pass } else { Action::Drop }
         }
     }
 }
@@ -75,34 +81,53 @@ fn count(counter: Option<*mut Counter>, length: u32) {
     }
 }
 
+/// Whether this CPU may report once more in this second.
 #[inline(always)]
-fn report(outcome: &Outcome, headers: &Headers, direction: Direction, interface: u32) {
-    let key = AggregateKey {
-        source: headers.source,
-        destination: headers.destination,
-        interface,
-        rule: outcome.rule,
-        generation: settings::generation(),
-        port: headers.destination_port,
-        protocol: headers.protocol,
-        reason: outcome.reason as u8 | (direction.index() as u8) << 7,
+fn within_budget() -> bool {
+    let budget = u64::from(settings::event_budget());
+    let Some(spent) = BUDGET.get_ptr_mut(0) else {
+        return false;
     };
+    let second = MAPS.flow_time() / 1_000_000_000;
+    // SAFETY: this CPU's own element.
+    let [when, reports] = unsafe { &mut *spent };
+    if *when != second {
+        (*when, *reports) = (second, 0);
+    }
+    *reports += 1;
+    *reports <= budget
+}
+
+#[inline(always)]
+fn lose(kind: u32) {
+    if let Some(lost) = LOST_EVENTS.get_ptr_mut(kind) {
+        // SAFETY: this CPU's own element.
+        unsafe { *lost += 1 };
+    }
+}
+
+/// Reports a drop, or a difference of the shadow. What is not reported is counted as lost.
+#[inline(always)]
+fn report(key: &AggregateKey, headers: &Headers, [lost_ring, lost_budget]: [u32; 2]) {
+    if !within_budget() {
+        return lose(lost_budget);
+    }
     // SAFETY: the helper has no preconditions.
     let time = unsafe { bpf_ktime_get_boot_ns() };
     let aggregates = match AGGREGATE_EPOCH.get(0) {
         Some(epoch) if epoch & 1 != 0 => &AGGREGATES_1,
         _ => &AGGREGATES_0,
     };
-    if let Some(value) = aggregates.get_ptr_mut(&key) {
+    if let Some(value) = aggregates.get_ptr_mut(key) {
         add_to(value, headers.length, time);
         return;
     }
     // Another CPU may have been faster, or the table is full: the event tells of this drop anyway.
-    let _ = aggregates.insert(&key, &AggregateValue::default(), u64::from(BPF_NOEXIST));
-    let flags = if Maps.audit() { EVENT_AUDIT } else { 0 };
+    let _ = aggregates.insert(key, &AggregateValue::default(), u64::from(BPF_NOEXIST));
+    let flags = if MAPS.audit() { EVENT_AUDIT } else { 0 };
     let event = Event {
         time,
-        key,
+        key: *key,
         length: headers.length,
         source_port: headers.source_port,
         detail: headers.detail,
@@ -113,13 +138,46 @@ fn report(outcome: &Outcome, headers: &Headers, direction: Direction, interface:
             entry.write(event);
             entry.submit(0);
         }
-        None => {
-            if let Some(lost) = LOST_EVENTS.get_ptr_mut(0) {
-                // SAFETY: this CPU's own element.
-                unsafe { *lost += 1 };
-            }
-        }
+        None => lose(lost_ring),
     }
+}
+
+/// Lets the observing generation decide on a packet before the enforced one does, so that both
+/// see the same flows.
+#[inline(always)]
+pub(crate) fn observe(packet: &Packet, case: &Case, direction: Direction) {
+    if settings::features() & FEATURE_SHADOW == 0 {
+        return;
+    }
+    let Some(shadow) = shadow_case(direction) else {
+        return;
+    };
+    shadow.headers = case.headers;
+    decide_parsed(&SHADOW, packet, direction, shadow);
+}
+
+/// Counts and reports a packet that the observing generation decides otherwise. A quarantine is
+/// of no policy.
+#[inline(always)]
+fn compare(case: &Case, direction: Direction, interface: u32) {
+    if settings::features() & FEATURE_SHADOW == 0 || case.outcome.reason == Reason::Quarantined {
+        return;
+    }
+    let Some(shadow) = shadow_case(direction) else {
+        return;
+    };
+    let would_pass = shadow.outcome.reason.action() == Action::Pass;
+    if would_pass == (case.outcome.reason.action() == Action::Pass) {
+        return;
+    }
+    count(SHADOW_COUNTERS.get_ptr_mut(shadow_index(direction, would_pass)), case.headers.length);
+    let key = AggregateKey {
+        other_rule: case.outcome.rule,
+        other_reason: case.outcome.reason as u8,
+        kind: KIND_SHADOW,
+        ..shadow.drop_key(direction, interface, settings::shadow_generation())
+    };
+    report(&key, &case.headers, [LOST_SHADOW; 2]);
 }
 
 /// Adds a drop to an aggregate.

@@ -1,16 +1,19 @@
 //! The maps, and the engine's environment over them.
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_F_MMAPABLE};
+use core::arch::asm;
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use bulkhead_engine::layout::{
     Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, Direction, FEATURE_AUDIT,
-    FEATURE_FIXED_CLOCK, FEATURE_IPV6_LPM, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    INTERFACE_ETHERNET, Leaf, PORT_BLOCKS, Pair,
+    FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FlowKey,
+    FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, PORT_BLOCKS, Pair, Rate,
+    RateLimit,
 };
-use bulkhead_engine::{Case, Environment, FlowTable, REASONS, Reason};
+use bulkhead_engine::{Case, Environment, FlowTable, REASONS, RateState, Reason};
 
 use crate::settings;
 
@@ -30,7 +33,30 @@ static CELLS: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static DEADLINES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
+static LIMITS: Array<RateLimit> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static LIMIT_STATES: Array<u64> = Array::with_max_entries(2, 0);
+#[map]
 pub(crate) static RULE_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(1, 0);
+
+// Tables of a generation that only observes; one entry each where there is none.
+#[map]
+static SHADOW_TRIE4: Array<[u32; BLOCK_SLOTS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static SHADOW_EXACT6: HashMap<Address, u32> = HashMap::with_max_entries(1, 0);
+#[map]
+static SHADOW_PREFIX6: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);
+#[map]
+static SHADOW_PORTS: Array<[u16; BLOCK_SLOTS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static SHADOW_PAIRS: Array<[u32; BLOCK_SLOTS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static SHADOW_CELLS: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static SHADOW_DEADLINES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Packets that the shadow decides otherwise, see `layout::shadow_index`.
+#[map]
+pub(crate) static SHADOW_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(DIRECTIONS * 2, 0);
 
 // State that outlives generations.
 #[map]
@@ -39,6 +65,9 @@ static UNREPLIED: LruHashMap<FlowKey, FlowValue> = LruHashMap::with_max_entries(
 static ESTABLISHED: LruHashMap<FlowKey, FlowValue> = LruHashMap::with_max_entries(1, 0);
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue> = LruHashMap::with_max_entries(4096, 0);
+/// When each sender may begin its next flow.
+#[map]
+static INITIATORS: LruHashMap<Address, u64> = LruHashMap::with_max_entries(65_536, 0);
 #[map]
 pub(crate) static REASON_COUNTERS: PerCpuArray<Counter> =
     PerCpuArray::with_max_entries(DIRECTIONS * REASONS, 0);
@@ -51,26 +80,62 @@ pub(crate) static AGGREGATES_1: HashMap<AggregateKey, AggregateValue> = HashMap:
 pub(crate) static AGGREGATE_EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
-/// One entry: drops that neither an event nor an aggregate tells of.
+/// What neither an event nor an aggregate tells of, by kind of loss.
 #[map]
-pub(crate) static LOST_EVENTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static LOST_EVENTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(LOSSES, 0);
+/// One entry: the second that this CPU reports in, and its reports in it.
+#[map]
+pub(crate) static BUDGET: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 
 /// One entry: ns that the fixed clock of tests has gone on since it was set. Other programs
 /// do not look here: the verifier removes it.
 #[map]
 static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Where a packet's case is worked on, for each CPU and direction. Programs of one direction
-/// do not interrupt each other on a CPU. Its contents the verifier does not follow, which
-/// keeps the ways through parser, decision and report from multiplying.
+/// Where a packet's case is worked on, for each CPU and direction, and behind those where the
+/// shadow works on it. Programs of one direction do not interrupt each other on a CPU. Its
+/// contents the verifier does not follow, which keeps the ways through parser, decision and
+/// report from multiplying.
 #[map]
-static CASES: PerCpuArray<Case> = PerCpuArray::with_max_entries(DIRECTIONS, 0);
+static CASES: PerCpuArray<Case> = PerCpuArray::with_max_entries(2 * DIRECTIONS, 0);
 
 /// This CPU's case for a packet.
 #[inline(always)]
 pub(crate) fn case(direction: Direction) -> Option<&'static mut Case> {
+    own_case(direction.index())
+}
+
+/// This CPU's case for the shadow's view of a packet.
+#[inline(always)]
+pub(crate) fn shadow_case(direction: Direction) -> Option<&'static mut Case> {
+    own_case(DIRECTIONS + direction.index())
+}
+
+#[inline(always)]
+fn own_case(index: u32) -> Option<&'static mut Case> {
     // SAFETY: this CPU's own element, used by one program at a time. All zeros is a valid case.
-    CASES.get_ptr_mut(direction.index()).map(|case| unsafe { &mut *case })
+    CASES.get_ptr_mut(index).map(|case| unsafe { &mut *case })
+}
+
+/// A word that CPUs share.
+struct Word(*mut u64);
+
+impl RateState for Word {
+    #[inline(always)]
+    fn load(&self) -> u64 {
+        // SAFETY: an aligned word of a map's value.
+        unsafe { self.0.read_volatile() }
+    }
+    #[inline(always)]
+    fn compare_exchange(&self, old: u64, new: u64) -> u64 {
+        let found;
+        // SAFETY: an aligned word of a map's value. `core` has no compare-exchange for this
+        // target; the instruction set has (it compares with and returns in r0).
+        unsafe {
+            asm!("r0 = cmpxchg_64({0} + 0, r0, {1})", in(reg) self.0, in(reg) new, inout("r0") old => found);
+        }
+        found
+    }
 }
 
 /// The clock of tests.
@@ -79,10 +144,21 @@ fn fixed_clock() -> u64 {
     settings::fixed_clock() + CLOCK.get(0).copied().unwrap_or(0)
 }
 
-/// The engine's environment over the maps.
-pub(crate) struct Maps;
+/// The engine's environment over the maps: of the generation that is enforced, or of the one
+/// that only observes. That one reads the flows of the other, and writes nothing.
+pub(crate) struct View<const SHADOW: bool>;
 
-impl Maps {
+/// The enforced generation.
+pub(crate) const MAPS: View<false> = View;
+/// The observing one.
+pub(crate) const SHADOW: View<true> = View;
+
+impl<const SHADOW: bool> View<SHADOW> {
+    #[inline(always)]
+    fn features() -> u32 {
+        if SHADOW { settings::shadow_features() } else { settings::features() }
+    }
+
     #[inline(always)]
     fn flows(table: FlowTable) -> &'static LruHashMap<FlowKey, FlowValue> {
         match table {
@@ -92,36 +168,60 @@ impl Maps {
     }
 }
 
-impl Environment for Maps {
+impl<const SHADOW: bool> Environment for View<SHADOW> {
     #[inline(always)]
     fn trie(&self, block: u32, slot: u8) -> Option<Leaf> {
-        TRIE4.get(block).map(|entries| Leaf(entries[usize::from(slot)]))
+        (if SHADOW { &SHADOW_TRIE4 } else { &TRIE4 })
+            .get(block)
+            .map(|entries| Leaf(entries[usize::from(slot)]))
     }
     #[inline(always)]
     fn exact6(&self, address: &Address) -> Option<Leaf> {
         // SAFETY: the value is one aligned word, written whole; elements of a generation's
         // tables are not reused while its program runs.
-        unsafe { EXACT6.get(address) }.map(|leaf| Leaf(*leaf))
+        unsafe { (if SHADOW { &SHADOW_EXACT6 } else { &EXACT6 }).get(address) }.map(|leaf| Leaf(*leaf))
     }
     #[inline(always)]
     fn prefix6(&self, address: &Address) -> Option<Leaf> {
-        PREFIX6.get(Key::new(128, *address)).map(|leaf| Leaf(*leaf))
+        (if SHADOW { &SHADOW_PREFIX6 } else { &PREFIX6 }).get(Key::new(128, *address)).map(|leaf| Leaf(*leaf))
     }
     #[inline(always)]
     fn pair(&self, index: u32) -> Option<Pair> {
-        PAIRS.get(index >> 8).map(|entries| Pair(entries[index as usize % BLOCK_SLOTS]))
+        (if SHADOW { &SHADOW_PAIRS } else { &PAIRS })
+            .get(index >> 8)
+            .map(|entries| Pair(entries[index as usize % BLOCK_SLOTS]))
     }
     #[inline(always)]
     fn port_class(&self, index: u32) -> Option<u32> {
-        PORTS.get(index >> 8).map(|entries| u32::from(entries[index as usize % BLOCK_SLOTS]))
+        (if SHADOW { &SHADOW_PORTS } else { &PORTS })
+            .get(index >> 8)
+            .map(|entries| u32::from(entries[index as usize % BLOCK_SLOTS]))
     }
     #[inline(always)]
     fn cell(&self, index: u32) -> Option<Cell> {
-        CELLS.get(index).copied()
+        (if SHADOW { &SHADOW_CELLS } else { &CELLS }).get(index).copied()
     }
     #[inline(always)]
     fn deadline(&self, index: u32) -> Option<u64> {
-        DEADLINES.get(index).copied()
+        (if SHADOW { &SHADOW_DEADLINES } else { &DEADLINES }).get(index).copied()
+    }
+
+    #[inline(always)]
+    fn limit(&self, index: u32) -> Option<RateLimit> {
+        LIMITS.get(index).copied()
+    }
+    #[inline(always)]
+    fn limit_state(&self, index: u32) -> Option<impl RateState> {
+        LIMIT_STATES.get_ptr_mut(index).map(Word)
+    }
+    #[inline(always)]
+    fn initiator_state(&self, address: &Address) -> Option<impl RateState> {
+        if let Some(word) = INITIATORS.get_ptr_mut(address) {
+            return Some(Word(word));
+        }
+        // Another CPU may have been faster.
+        let _ = INITIATORS.insert(address, &0, u64::from(BPF_NOEXIST));
+        INITIATORS.get_ptr_mut(address).map(Word)
     }
 
     #[inline(always)]
@@ -147,19 +247,41 @@ impl Environment for Maps {
     }
     #[inline(always)]
     fn audit(&self) -> bool {
-        settings::features() & FEATURE_AUDIT != 0
+        !SHADOW && Self::features() & FEATURE_AUDIT != 0
     }
     #[inline(always)]
     fn has_prefix6(&self) -> bool {
-        settings::features() & FEATURE_IPV6_LPM != 0
+        Self::features() & FEATURE_IPV6_LPM != 0
+    }
+    // Rates are used up by what is enforced only.
+    #[inline(always)]
+    fn has_limits(&self) -> bool {
+        !SHADOW && Self::features() & FEATURE_LIMITS != 0
+    }
+    #[inline(always)]
+    fn has_exemptions(&self) -> bool {
+        Self::features() & FEATURE_EXEMPT != 0
+    }
+    #[inline(always)]
+    fn has_groups(&self) -> bool {
+        Self::features() & FEATURE_GROUPS != 0
+    }
+    #[inline(always)]
+    fn link(&self) -> u8 {
+        settings::link()
+    }
+    #[inline(always)]
+    fn new_flows(&self) -> Rate {
+        let interval = if SHADOW { 0 } else { settings::new_flow_interval() };
+        Rate { interval, tolerance: settings::new_flow_tolerance() }
     }
     #[inline(always)]
     fn locals(&self) -> u32 {
-        settings::locals()
+        if SHADOW { settings::shadow_locals() } else { settings::locals() }
     }
     #[inline(always)]
     fn remotes(&self) -> u32 {
-        settings::remotes()
+        if SHADOW { settings::shadow_remotes() } else { settings::remotes() }
     }
     #[inline(always)]
     fn zone(&self) -> u16 {
@@ -167,7 +289,7 @@ impl Environment for Maps {
     }
     #[inline(always)]
     fn generation(&self) -> u32 {
-        settings::generation()
+        if SHADOW { settings::shadow_generation() } else { settings::generation() }
     }
     #[inline(always)]
     fn timeout(&self, state: u8) -> u16 {
@@ -175,32 +297,40 @@ impl Environment for Maps {
     }
 
     #[inline(always)]
-    fn flow(&self, table: FlowTable, key: &FlowKey, flow: &mut FlowValue) -> bool {
+    fn flow(
+        &self,
+        table: FlowTable,
+        key: &FlowKey,
+        flow: &mut FlowValue,
+        seen: impl FnOnce(&FlowValue) -> Option<u64>,
+    ) -> bool {
+        let Some(found) = Self::flows(table).get_ptr_mut(key) else {
+            return false;
+        };
         // SAFETY: copied at once. An LRU map may reuse the element meanwhile: a torn copy can
         // only be of another tracked flow's times and state, and the key was matched before.
-        match unsafe { Self::flows(table).get(key) } {
-            Some(found) => {
-                *flow = *found;
-                true
-            }
-            None => false,
-        }
-    }
-    #[inline(always)]
-    fn touch_flow(&self, table: FlowTable, key: &FlowKey, now: u64) {
-        if let Some(flow) = Self::flows(table).get_ptr_mut(key) {
+        *flow = unsafe { found.read() };
+        if let Some(now) = seen(flow)
+            && !SHADOW
+        {
             // SAFETY: one aligned word; at worst it freshens a flow that took the element over.
-            unsafe { core::ptr::addr_of_mut!((*flow).last_seen).write_volatile(now) };
+            unsafe { core::ptr::addr_of_mut!((*found).last_seen).write_volatile(now) };
         }
+        true
     }
     #[inline(always)]
     fn put_flow(&self, table: FlowTable, key: &FlowKey, value: &FlowValue) -> Result<(), Reason> {
+        if SHADOW {
+            return Ok(());
+        }
         Self::flows(table).insert(key, value, u64::from(BPF_ANY)).map_err(|_| Reason::FlowTableFull)
     }
     #[inline(always)]
     fn remove_flow(&self, table: FlowTable, key: &FlowKey) {
-        // A flow that is gone already is what was wanted.
-        let _ = Self::flows(table).remove(key);
+        if !SHADOW {
+            // A flow that is gone already is what was wanted.
+            let _ = Self::flows(table).remove(key);
+        }
     }
 
     #[inline(always)]
@@ -216,10 +346,15 @@ impl Environment for Maps {
     }
     #[inline(always)]
     fn put_fragment(&self, key: &FragmentKey, value: &FragmentValue) -> Result<(), Reason> {
+        if SHADOW {
+            return Ok(());
+        }
         FRAGMENTS.insert(key, value, u64::from(BPF_ANY)).map_err(|_| Reason::FragmentTableFull)
     }
     #[inline(always)]
     fn remove_fragment(&self, key: &FragmentKey) {
-        let _ = FRAGMENTS.remove(key);
+        if !SHADOW {
+            let _ = FRAGMENTS.remove(key);
+        }
     }
 }

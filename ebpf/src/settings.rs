@@ -3,36 +3,46 @@
 
 use core::ptr::{addr_of, read_volatile};
 
-use bulkhead_engine::layout::{Settings, TIMEOUTS, Timeouts};
+use bulkhead_engine::layout::{Settings, TIMEOUTS};
 
 /// Replaced by the loader. The initial values are never used: the loader refuses to leave them.
 #[unsafe(no_mangle)]
-static SETTINGS: Settings = Settings {
-    fixed_clock: 0,
-    generation: 0,
-    features: 0,
-    locals: 0,
-    remotes: 0,
-    timeouts: Timeouts([0; TIMEOUTS]),
-    zone: 0,
-    interface: 0,
-    reserved: [0; 5],
-};
+static SETTINGS: Settings = Settings::UNSET;
+
+/// Of the generation that only observes: number, features and classes. Unset where there is none.
+#[unsafe(no_mangle)]
+static SHADOW_SETTINGS: Settings = Settings::UNSET;
 
 macro_rules! setting {
-    ($($field:ident: $type:ty),*) => {
+    ($($name:ident: $type:ty = $($field:ident).+;)*) => {
         $(
             #[inline(always)]
-            pub(crate) fn $field() -> $type {
+            pub(crate) fn $name() -> $type {
                 // SAFETY: the field of a static; volatile, since the loader changes it behind
                 // the compiler's back.
-                unsafe { read_volatile(addr_of!(SETTINGS.$field)) }
+                unsafe { read_volatile(addr_of!($($field).+)) }
             }
         )*
     };
 }
 
-setting!(fixed_clock: u64, generation: u32, features: u32, locals: u32, remotes: u32, zone: u16, interface: u8);
+setting! {
+    fixed_clock: u64 = SETTINGS.fixed_clock;
+    new_flow_interval: u64 = SETTINGS.new_flows.interval;
+    new_flow_tolerance: u64 = SETTINGS.new_flows.tolerance;
+    generation: u32 = SETTINGS.generation;
+    features: u32 = SETTINGS.features;
+    locals: u32 = SETTINGS.locals;
+    remotes: u32 = SETTINGS.remotes;
+    event_budget: u32 = SETTINGS.event_budget;
+    zone: u16 = SETTINGS.zone;
+    interface: u8 = SETTINGS.interface;
+    link: u8 = SETTINGS.link;
+    shadow_generation: u32 = SHADOW_SETTINGS.generation;
+    shadow_features: u32 = SHADOW_SETTINGS.features;
+    shadow_locals: u32 = SHADOW_SETTINGS.locals;
+    shadow_remotes: u32 = SHADOW_SETTINGS.remotes;
+}
 
 /// The time-out of a flow's state, seconds.
 #[inline(always)]

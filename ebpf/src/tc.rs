@@ -8,8 +8,8 @@ use bulkhead_engine::layout::Direction;
 use bulkhead_engine::parse::{Headers, Role, parse};
 use bulkhead_engine::{Action, Environment as _, Packet, decide_parsed};
 
-use crate::audit::conclude;
-use crate::maps::{Maps, case};
+use crate::audit::{conclude, observe};
+use crate::maps::{MAPS, case};
 
 /// `TCX_NEXT`, and clsact's `TC_ACT_UNSPEC`: other filters still run.
 const NEXT: i32 = -1;
@@ -31,7 +31,9 @@ fn tc_egress(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn packet_of(ctx: &TcContext) -> Packet<'_> {
     // SAFETY: the context's bounds of the packet's linear part.
-    unsafe { Packet::from_raw(ctx.data(), ctx.data_end(), ctx.len()) }
+    let packet = unsafe { Packet::from_raw(ctx.data(), ctx.data_end(), ctx.len()) };
+    // SAFETY: the context is the kernel's `__sk_buff`.
+    packet.merged_from(unsafe { (*ctx.as_ptr().cast::<__sk_buff>()).gso_size })
 }
 
 #[inline(always)]
@@ -40,14 +42,15 @@ fn run(ctx: &TcContext, direction: Direction) -> i32 {
         return TC_ACT_SHOT;
     };
     let mut packet = packet_of(ctx);
-    parse(&packet, Maps.ethernet(), &mut case.headers);
+    parse(&packet, MAPS.ethernet(), &mut case.headers);
     if wants_more(&case.headers) && ctx.data_end() - ctx.data() < ctx.len() as usize {
         // A failure leaves the packet as it was, and it is dropped as truncated.
         let _ = ctx.pull_data(ctx.len().min(PULL));
         packet = packet_of(ctx);
         parse_again(&packet, &mut case.headers);
     }
-    decide_parsed(&Maps, &packet, direction, case);
+    observe(&packet, case, direction);
+    decide_parsed(&MAPS, &packet, direction, case);
     // SAFETY: the context is the kernel's `__sk_buff`.
     let interface = unsafe { (*ctx.as_ptr().cast::<__sk_buff>()).ifindex };
     #[cfg(feature = "log")]
@@ -71,5 +74,5 @@ fn wants_more(headers: &Headers) -> bool {
 /// The parser once more, out of line: it is rare, and the verifier need not see it twice.
 #[inline(never)]
 fn parse_again(packet: &Packet, headers: &mut Headers) {
-    parse(packet, Maps.ethernet(), headers);
+    parse(packet, MAPS.ethernet(), headers);
 }

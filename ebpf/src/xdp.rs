@@ -4,10 +4,11 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use bulkhead_engine::layout::Direction;
-use bulkhead_engine::{Action, Packet, decide};
+use bulkhead_engine::parse::parse;
+use bulkhead_engine::{Action, Environment as _, Packet, decide_parsed};
 
-use crate::audit::conclude;
-use crate::maps::{Maps, case};
+use crate::audit::{conclude, observe};
+use crate::maps::{MAPS, case};
 
 #[xdp]
 fn xdp_ingress(ctx: XdpContext) -> u32 {
@@ -17,7 +18,9 @@ fn xdp_ingress(ctx: XdpContext) -> u32 {
     let (start, end) = (ctx.data(), ctx.data_end());
     // SAFETY: the context's bounds of the packet.
     let packet = unsafe { Packet::from_raw(start, end, (end - start) as u32) };
-    decide(&Maps, &packet, Direction::Ingress, case);
+    parse(&packet, MAPS.ethernet(), &mut case.headers);
+    observe(&packet, case, Direction::Ingress);
+    decide_parsed(&MAPS, &packet, Direction::Ingress, case);
     #[cfg(feature = "log")]
     crate::audit::log(&ctx, case, Direction::Ingress);
     match conclude(case, Direction::Ingress, ctx.ingress_ifindex() as u32) {

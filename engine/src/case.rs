@@ -2,7 +2,7 @@
 
 use crate::Reason;
 use crate::flow::Found;
-use crate::layout::NO_RULE;
+use crate::layout::{AggregateKey, Direction, KIND_DROP, NO_RULE};
 use crate::parse::Headers;
 
 /// The verdict on one packet.
@@ -29,6 +29,10 @@ pub struct Sides {
     pub local: u32,
     /// The other end: 0 is 'unknown'.
     pub remote: u32,
+    /// 1: one end is quarantined, and only a management exemption may let the packet pass.
+    pub quarantined: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// One packet: what was parsed, and what is decided.
@@ -53,7 +57,27 @@ impl Case {
         headers: Headers::UNKNOWN,
         quote: Headers::UNKNOWN,
         found: Found::NOTHING,
-        sides: Sides { local: 0, remote: 0 },
+        sides: Sides { local: 0, remote: 0, quarantined: 0, reserved: 0 },
         outcome: Outcome::of(Reason::LookupFailed),
     };
+
+    /// What makes this drop the same as others for the audit trail.
+    #[inline(always)]
+    #[must_use]
+    pub fn drop_key(&self, direction: Direction, interface: u32, generation: u32) -> AggregateKey {
+        AggregateKey {
+            source: self.headers.source,
+            destination: self.headers.destination,
+            interface,
+            rule: self.outcome.rule,
+            generation,
+            port: self.headers.destination_port,
+            protocol: self.headers.protocol,
+            reason: self.outcome.reason as u8 | (direction.index() as u8) << 7,
+            other_rule: NO_RULE,
+            other_reason: 0,
+            kind: KIND_DROP,
+            reserved: [0; 2],
+        }
+    }
 }

@@ -4,9 +4,11 @@ use crate::case::{Case, Outcome, Sides};
 use crate::flow::{Found, find, own_key, record_admitted, record_reply, reply_key};
 use crate::fragment::{decide_later, remember_first};
 use crate::layout::{Direction, FLOW_AUDIT, FlowKey, Leaf, NO_RULE};
+use crate::link;
+use crate::membership::{is_membership, membership};
 use crate::packet::recall;
 use crate::parse::{self, Headers, Role, protocol};
-use crate::tables::{Judgement, judge, leaf_of};
+use crate::tables::{Judgement, judge, leaf_of, take_packets};
 use crate::{Action, Environment, Packet, Reason};
 
 /// Which end is this node's: the destination of what comes in, the source of what goes out.
@@ -23,7 +25,7 @@ pub fn local_check(direction: Direction, source: Leaf, destination: Leaf) -> Res
     if near.local() == 0 || far.own() {
         return Err(Reason::NotLocal);
     }
-    Ok(Sides { local: near.local(), remote: far.remote() })
+    Ok(Sides { local: near.local(), remote: far.remote(), quarantined: 0, reserved: 0 })
 }
 
 /// Parses a packet, decides on it, and records what it does to its flow.
@@ -40,7 +42,14 @@ pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Directi
     case.outcome = match role {
         Role::Invalid => Outcome::of(fault_of(env, &case.headers)),
         Role::Arp => Outcome::of(Reason::Arp),
+        Role::Link => Outcome::of(link::frame(env, &case.headers)),
         Role::NeighbourDiscovery if env.ethernet() => Outcome::of(Reason::NeighbourDiscovery),
+        _ if is_membership(env, &case.headers) => {
+            Outcome::of(unless_cut_off(env, packet, case, direction, membership))
+        }
+        _ if env.link() != 0 && env.ethernet() && link::passes(env, &case.headers) => {
+            Outcome::of(unless_cut_off(env, packet, case, direction, |_, _, _, _| Reason::Link))
+        }
         _ => match ends(env, direction, &case.headers) {
             Ok(sides) => {
                 case.sides = sides;
@@ -54,7 +63,7 @@ pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Directi
     };
     if env.audit() && is_policy(case.outcome.reason) && matches!(role, Role::Open | Role::Datagram) {
         // It passes: its replies are no drops of their own. What is reported stays.
-        let _ = record_admitted(env, &case.headers, &mut case.found, direction, NO_RULE);
+        let _ = record_admitted(env, &case.headers, &mut case.found, direction, (NO_RULE, 0));
     }
     if recall(&case.headers.first_fragment) != 0 && case.outcome.reason.action() == Action::Pass {
         remember_first(env, case, direction);
@@ -64,7 +73,17 @@ pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Directi
 /// Whether a packet was well formed and only the policy speaks against it.
 #[inline(always)]
 const fn is_policy(reason: Reason) -> bool {
-    matches!(reason, Reason::NoRule | Reason::DenyRule | Reason::UnknownAddress | Reason::NoFlow)
+    matches!(
+        reason,
+        Reason::NoRule
+            | Reason::DenyRule
+            | Reason::VenueGuard
+            | Reason::UnknownAddress
+            | Reason::NoFlow
+            | Reason::PacketRate
+            | Reason::NewFlowRate
+            | Reason::InitiatorRate
+    )
 }
 
 /// Why a packet is invalid. In audit mode such a packet passes, but not from or to whoever is
@@ -78,10 +97,37 @@ fn fault_of(env: &impl Environment, headers: &Headers) -> Reason {
     headers.fault
 }
 
+/// The classes of both ends. Where there are management exemptions, a quarantined end is marked
+/// and not yet a reason to drop.
 #[inline(always)]
 fn ends(env: &impl Environment, direction: Direction, headers: &Headers) -> Result<Sides, Reason> {
-    let (source, destination) = leaves(env, headers)?;
-    local_check(direction, source, destination)
+    let version = recall(&headers.version);
+    let source = leaf_of(env, version, &headers.source)?;
+    let destination = leaf_of(env, version, &headers.destination)?;
+    let cut_off = source.quarantined() || destination.quarantined();
+    if cut_off && !env.has_exemptions() {
+        return Err(Reason::Quarantined);
+    }
+    match local_check(direction, source, destination) {
+        Ok(sides) => Ok(Sides { quarantined: u32::from(cut_off), ..sides }),
+        Err(_) if cut_off => Err(Reason::Quarantined),
+        Err(reason) => Err(reason),
+    }
+}
+
+/// What is not between two classes, and passes or not by `decide`, does not if an end is quarantined.
+#[inline(always)]
+fn unless_cut_off<E: Environment>(
+    env: &E,
+    packet: &Packet,
+    case: &mut Case,
+    direction: Direction,
+    decide: impl FnOnce(&E, &Packet, &mut Headers, Direction) -> Reason,
+) -> Reason {
+    match leaves(env, &case.headers) {
+        Ok(_) => decide(env, packet, &mut case.headers, direction),
+        Err(reason) => reason,
+    }
 }
 
 /// The leaves of source and destination, neither of them quarantined.
@@ -104,34 +150,50 @@ fn decide_between(
     role: Role,
     case: &mut Case,
 ) -> Outcome {
+    let quarantined = env.has_exemptions() && case.sides.quarantined != 0;
     match role {
+        _ if quarantined && !may_be_exempt(role) => return Outcome::of(Reason::Quarantined),
         Role::Error => return Outcome::of(about_flow(env, packet, case, direction)),
-        Role::OtherIcmp | Role::NeighbourDiscovery | Role::LaterFragment | Role::Invalid | Role::Arp => {
-            return Outcome::of(Reason::IcmpType);
-        }
+        Role::OtherIcmp
+        | Role::NeighbourDiscovery
+        | Role::LaterFragment
+        | Role::Invalid
+        | Role::Arp
+        | Role::Link => return Outcome::of(Reason::IcmpType),
         Role::Open | Role::Datagram | Role::Accept | Role::Continue | Role::EchoReply | Role::End => {}
     }
     let headers = &case.headers;
-    let Sides { local, remote } = case.sides;
+    let Sides { local, remote, .. } = case.sides;
     let (protocol, port) = (recall(&headers.protocol), recall(&headers.destination_port));
     let judgement = judge(env, direction, local, remote, protocol, port);
-    if judgement.reason == Reason::Rule && role != Role::EchoReply {
+    if judgement.reason == Reason::Rule && role != Role::EchoReply && (!quarantined || judgement.exempt()) {
+        if env.has_limits()
+            && judgement.limit != 0
+            && !take_packets(env, judgement.limit, segments(packet, headers))
+        {
+            return Outcome { reason: Reason::PacketRate, rule: judgement.rule };
+        }
         // The busy direction of an established conversation needs no flow.
-        if role == Role::Continue {
+        if role == Role::Continue || judgement.one_way() {
             return Outcome { reason: Reason::Rule, rule: judgement.rule };
         }
-        return match record_admitted(env, headers, &mut case.found, direction, judgement.rule) {
-            reason @ Reason::FlowTableFull => Outcome::of(reason),
-            _ => Outcome { reason: Reason::Rule, rule: judgement.rule },
-        };
+        let admitted = (judgement.rule, judgement.limit);
+        let reason = record_admitted(env, headers, &mut case.found, direction, admitted);
+        return Outcome { reason, rule: judgement.rule };
     }
     if (judgement.opposite || env.audit()) && role != Role::Open {
         let mut outcome = Outcome::of(Reason::NoFlow);
         reply(env, case, direction, &mut outcome);
+        if quarantined && outcome.reason.action() == Action::Drop {
+            return Outcome::of(Reason::Quarantined);
+        }
         // Without a flow the tables' own reason says more.
         if outcome.reason != Reason::NoFlow {
             return outcome;
         }
+    }
+    if quarantined {
+        return Outcome::of(Reason::Quarantined);
     }
     refused(judgement, role, remote)
 }
@@ -144,9 +206,29 @@ fn refused(judgement: Judgement, role: Role, remote: u32) -> Outcome {
         Reason::Rule => Outcome::of(Reason::NoFlow),
         Reason::NoRule if remote == 0 => Outcome::of(Reason::UnknownAddress),
         Reason::NoRule if judgement.opposite && role != Role::Open => Outcome::of(Reason::NoFlow),
-        Reason::DenyRule => Outcome { reason: Reason::DenyRule, rule: judgement.rule },
+        reason @ (Reason::DenyRule | Reason::VenueGuard) => Outcome { reason, rule: judgement.rule },
         reason => Outcome::of(reason),
     }
+}
+
+/// Roles that a management exemption may let pass to or from who is quarantined.
+#[inline(always)]
+const fn may_be_exempt(role: Role) -> bool {
+    matches!(role, Role::Open | Role::Datagram | Role::Accept | Role::Continue | Role::EchoReply | Role::End)
+}
+
+/// How many packets on the wire a packet is: a merged one as many as its segments.
+#[inline(always)]
+fn segments(packet: &Packet, headers: &Headers) -> u32 {
+    let header = match headers.protocol {
+        protocol::TCP => {
+            let start = packet.header::<20>(headers.transport as usize);
+            start.map_or(20, |start| u32::from(start.byte(12) >> 4) * 4)
+        }
+        protocol::UDP => 8,
+        _ => 0,
+    };
+    packet.segments(headers.transport_length.saturating_sub(header))
 }
 
 /// Passes a packet as the reply side of a flow that today's policy still allows; the rule is
@@ -156,12 +238,17 @@ fn reply(env: &impl Environment, case: &mut Case, direction: Direction, outcome:
     let key = reply_key(env, &case.headers, direction);
     let now = env.flow_time();
     let found = &mut case.found;
-    find(env, &key, now, found);
+    find(env, &key, now, true, found);
     outcome.reason = found.reason;
     if !found.is_some() {
         return;
     }
     let allowed = still_allowed(env, &key, direction.opposite(), case.sides);
+    // What is cut off for now keeps its flow, for when it is released.
+    if allowed.is_err() && env.has_exemptions() && case.sides.quarantined != 0 {
+        outcome.reason = Reason::Quarantined;
+        return;
+    }
     if let Err(reason) = allowed
         && !env.audit()
     {
@@ -192,7 +279,8 @@ fn still_allowed(
     sides: Sides,
 ) -> Result<u32, Reason> {
     let judgement = judge(env, started, sides.local, sides.remote, key.protocol, key.responder_port);
-    if judgement.reason == Reason::Rule { Ok(judgement.rule) } else { Err(Reason::FlowRevoked) }
+    let exempt = !env.has_exemptions() || sides.quarantined == 0 || judgement.exempt();
+    if judgement.reason == Reason::Rule && exempt { Ok(judgement.rule) } else { Err(Reason::FlowRevoked) }
 }
 
 /// Removes a flow that is no longer allowed. An older program meeting a newer flow judges and
@@ -257,11 +345,11 @@ fn quoted_flow(
     let now = env.flow_time();
     let mut key = own_key(env, quote, sent);
     let mut started = sent;
-    find(env, &key, now, found);
+    find(env, &key, now, false, found);
     if !found.is_some() {
         key = reply_key(env, quote, sent);
         started = direction;
-        find(env, &key, now, found);
+        find(env, &key, now, false, found);
     }
     if !found.is_some() {
         return Err(found.reason);

@@ -7,6 +7,7 @@ use crate::layout::{
     Direction, FLOW_AUDIT, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowState, FlowValue, NO_RULE,
 };
 use crate::parse::{Headers, Role, protocol, tcp};
+use crate::rate::take;
 use crate::{Environment, FlowTable, Reason};
 
 /// A flow's time is written at most once in this many ns: time-outs are in seconds, and a
@@ -77,12 +78,18 @@ impl Found {
     }
 }
 
-/// Looks a flow up in both tables; expired ones are no flows.
+/// Looks a flow up in both tables; expired ones are no flows. One of this generation or an
+/// older one was then last seen `now`, if `seen`: the same look-up writes the time.
 #[inline(never)]
-pub(crate) fn find(env: &impl Environment, key: &FlowKey, now: u64, found: &mut Found) {
+pub(crate) fn find(env: &impl Environment, key: &FlowKey, now: u64, seen: bool, found: &mut Found) {
+    let touch = |flow: &FlowValue| {
+        let due = now.saturating_sub(flow.last_seen) >= TOUCH_INTERVAL;
+        let ours = flow.generation <= env.generation();
+        (seen && due && ours && !is_expired(env, flow, now)).then_some(now)
+    };
     found.reason = Reason::NoFlow;
     found.table = FlowTable::Established;
-    if env.flow(FlowTable::Established, key, &mut found.flow) {
+    if env.flow(FlowTable::Established, key, &mut found.flow, touch) {
         if !is_expired(env, &found.flow, now) {
             found.reason = Reason::Reply;
             return;
@@ -90,7 +97,7 @@ pub(crate) fn find(env: &impl Environment, key: &FlowKey, now: u64, found: &mut 
         found.reason = Reason::FlowExpired;
     }
     found.table = FlowTable::Unreplied;
-    if env.flow(FlowTable::Unreplied, key, &mut found.flow) {
+    if env.flow(FlowTable::Unreplied, key, &mut found.flow, touch) {
         found.reason = if is_expired(env, &found.flow, now) { Reason::FlowExpired } else { Reason::Reply };
     }
 }
@@ -102,15 +109,16 @@ fn is_expired(env: &impl Environment, flow: &FlowValue, now: u64) -> bool {
     now.saturating_sub(flow.last_seen) > timeout
 }
 
-/// Records a packet that `rule` just admitted, or that audit mode lets pass ([`NO_RULE`]). Returns [`Reason::Rule`], or
-/// [`Reason::FlowTableFull`] if its flow could not be stored: without it no reply would pass.
+/// Records a packet that `rule` just admitted, or that audit mode lets pass ([`NO_RULE`]).
+/// Returns [`Reason::Rule`]; or [`Reason::FlowTableFull`] if its flow could not be stored,
+/// without which no reply would pass; or the rate that lets no flow begin now.
 #[inline(never)]
 pub(crate) fn record_admitted(
     env: &impl Environment,
     headers: &Headers,
     found: &mut Found,
     direction: Direction,
-    rule: u32,
+    (rule, limit): (u32, u16),
 ) -> Reason {
     let role = headers.role;
     // An accept passes by a rule where rules admit both directions, but its flow must outlive
@@ -121,7 +129,7 @@ pub(crate) fn record_admitted(
         own_key(env, headers, direction)
     };
     let now = env.flow_time();
-    find(env, &key, now, found);
+    find(env, &key, now, true, found);
     let exists = found.is_some();
     // An older program, still on another hook during a swap, judges and does not write.
     if exists && found.flow.generation > env.generation() {
@@ -129,7 +137,13 @@ pub(crate) fn record_admitted(
     }
     let is_established = exists && found.table == FlowTable::Established;
     let next = match role {
-        Role::Open | Role::Datagram if !exists => first(env, &key, rule, now),
+        Role::Open | Role::Datagram if !exists => {
+            let reason = may_begin(env, &key, rule, limit);
+            if reason != Reason::Rule {
+                return reason;
+            }
+            first(env, &key, rule, now)
+        }
         Role::Accept if exists && !is_established => {
             return establish(env, &key, found, found.flow.rule, now);
         }
@@ -151,18 +165,37 @@ pub(crate) fn record_admitted(
             flags: found.flow.flags & !FLOW_AUDIT,
             ..found.flow
         },
-        _ => {
-            if exists {
-                touch(env, found, &key, now);
-            }
-            return Reason::Rule;
-        }
+        _ => return Reason::Rule,
     };
     let table = if is_established { FlowTable::Established } else { FlowTable::Unreplied };
     match env.put_flow(table, &key, &next) {
         Ok(()) => Reason::Rule,
         Err(reason) => reason,
     }
+}
+
+/// Whether the rates of the rule and of who begins it let a flow begin. What others send here
+/// is bounded by sender, so that none can push the rest out of the tables; this host is not.
+#[inline(always)]
+fn may_begin(env: &impl Environment, key: &FlowKey, rule: u32, limit: u16) -> Reason {
+    if rule == NO_RULE {
+        return Reason::Rule;
+    }
+    let rate = env.new_flows();
+    if rate.interval != 0 && key.direction == Direction::Ingress.index() as u8 {
+        match env.initiator_state(&key.initiator) {
+            Some(state) if take(&state, rate, env.boot_time(), 1) => {}
+            _ => return Reason::InitiatorRate,
+        }
+    }
+    if env.has_limits() && limit != 0 {
+        let rate = env.limit(u32::from(limit)).map(|limit| limit.new_flows);
+        match (rate, env.limit_state(u32::from(limit) * 2 + 1)) {
+            (Some(rate), Some(state)) if take(&state, rate, env.boot_time(), 1) => {}
+            _ => return Reason::NewFlowRate,
+        }
+    }
+    Reason::Rule
 }
 
 /// A flow that its first packet just started.
@@ -206,7 +239,6 @@ pub(crate) fn record_reply(
     }
     let state = if ends { closing_state(key.protocol) } else { replied_state(key.protocol) } as u8;
     if (found.flow.state, found.flow.flags) == (state, flags) && found.flow.generation == env.generation() {
-        touch(env, found, key, now);
         return Reason::Reply;
     }
     let next = FlowValue { last_seen: now, generation: env.generation(), rule, state, flags, ..found.flow };
@@ -231,13 +263,6 @@ fn establish(env: &impl Environment, key: &FlowKey, found: &Found, rule: u32, no
     }
     env.remove_flow(FlowTable::Unreplied, key);
     Reason::Reply
-}
-
-#[inline(always)]
-fn touch(env: &impl Environment, found: &Found, key: &FlowKey, now: u64) {
-    if now.saturating_sub(found.flow.last_seen) >= TOUCH_INTERVAL {
-        env.touch_flow(found.table, key, now);
-    }
 }
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 use crate::case::{Case, Outcome, Sides};
 use crate::layout::{Direction, FRAGMENT_TIMEOUT, FragmentKey, FragmentValue, NO_RULE};
 use crate::parse::Headers;
-use crate::tables::judge;
+use crate::tables::{judge, take_packets};
 use crate::{Action, Environment, Reason};
 
 #[inline(always)]
@@ -45,6 +45,11 @@ pub(crate) fn remember_first(env: &impl Environment, case: &mut Case, direction:
 /// Decides on a fragment behind the first.
 #[inline(never)]
 pub(crate) fn decide_later(env: &impl Environment, case: &mut Case, direction: Direction) {
+    // Of fragments no exemption is remembered.
+    if env.has_exemptions() && case.sides.quarantined != 0 {
+        case.outcome = Outcome { reason: Reason::Quarantined, rule: NO_RULE };
+        return;
+    }
     let Case { headers, outcome, sides, .. } = case;
     let key = key_of(env, headers, direction);
     let mut value = FragmentValue {
@@ -64,7 +69,7 @@ pub(crate) fn decide_later(env: &impl Environment, case: &mut Case, direction: D
     if now.saturating_sub(value.last_seen) > FRAGMENT_TIMEOUT * 1_000_000_000 {
         return;
     }
-    outcome.reason = continued(env, headers, &mut value, *sides);
+    outcome.reason = continued(env, headers, &mut value, (*sides, direction));
     if outcome.reason.action() == Action::Drop {
         return;
     }
@@ -82,7 +87,12 @@ pub(crate) fn decide_later(env: &impl Environment, case: &mut Case, direction: D
 
 /// Whether the fragment is the one that may pass next, and today's policy still admits the datagram.
 #[inline(always)]
-fn continued(env: &impl Environment, headers: &Headers, value: &mut FragmentValue, sides: Sides) -> Reason {
+fn continued(
+    env: &impl Environment,
+    headers: &Headers,
+    value: &mut FragmentValue,
+    (sides, direction): (Sides, Direction),
+) -> Reason {
     if headers.fragment_offset < value.next {
         return Reason::FragmentOverlap;
     }
@@ -94,7 +104,17 @@ fn continued(env: &impl Environment, headers: &Headers, value: &mut FragmentValu
     if judgement.reason != Reason::Rule {
         return Reason::FlowRevoked;
     }
+    // A merged packet is no fragment: it is one unit.
+    if env.has_limits() && judged_here(value, direction) && !take_packets(env, judgement.limit, 1) {
+        return Reason::PacketRate;
+    }
     value.generation = env.generation();
     value.rule = judgement.rule;
     Reason::Fragment
+}
+
+/// Whether the datagram goes the way that its rule admits: of a reply, no rate is taken.
+#[inline(always)]
+const fn judged_here(value: &FragmentValue, direction: Direction) -> bool {
+    value.judged as u32 == direction.index()
 }

@@ -11,15 +11,19 @@ mod decide;
 mod flow;
 mod fragment;
 pub mod layout;
+mod link;
+mod membership;
 #[cfg(any(test, feature = "std"))]
 pub mod memory;
 mod packet;
 pub mod parse;
+mod rate;
 mod reason;
 mod tables;
 
 pub use case::{Case, Outcome, Sides};
 pub use decide::{decide, decide_parsed, local_check};
 pub use packet::Packet;
+pub use rate::RateState;
 pub use reason::{Action, REASONS, Reason};
 pub use tables::{Environment, FlowTable, Judgement, judge, leaf_of};

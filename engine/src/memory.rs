@@ -1,14 +1,16 @@
 //! Tables and flows in memory: what the compiler makes, the loader uploads, and
 //! `bulkhead eval` and the tests decide with.
 
-use std::cell::RefCell;
+use std::cell::{Cell as Shared, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use crate::layout::{
-    Address, BLOCK_SLOTS, Cell, FEATURE_AUDIT, FEATURE_IPV6_LPM, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey, PORT_BLOCKS, Pair, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
+    Address, BLOCK_SLOTS, CELL_EXEMPT, Cell, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_GROUPS, FEATURE_IPV6_LPM,
+    FEATURE_LIMITS, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey,
+    PORT_BLOCKS, Pair, Rate, RateLimit, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
 };
-use crate::{Environment, FlowTable, Reason};
+use crate::{Environment, FlowTable, RateState, Reason};
 
 /// The compiled tables of one node: everything of one generation that the kernel looks up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,10 @@ pub struct Tables {
     pub cells: Vec<Cell>,
     /// Deadlines in ns since the Unix epoch. Entry 0 is unused. The agent converts them to boot time.
     pub deadlines: Vec<u64>,
+    /// Rate limits that cells name. Entry 0 is unused.
+    pub limits: Vec<RateLimit>,
+    /// Some addresses are multicast groups of feeds.
+    pub groups: bool,
     /// Number of rules: cells name 0 to this number − 1.
     pub rules: u32,
     /// Local classes: 1 to this number.
@@ -49,6 +55,8 @@ impl Tables {
             pairs: vec![[Pair(0); BLOCK_SLOTS]],
             cells: vec![Cell::NONE],
             deadlines: vec![0],
+            limits: vec![RateLimit::default()],
+            groups: false,
             rules: 0,
             locals: 1,
             remotes: 1,
@@ -67,12 +75,29 @@ pub struct Memory<'a> {
     pub tables: &'a Tables,
     /// The flows.
     pub flows: RefCell<Flows>,
+    /// The words of the rate limits, see [`Environment::limit_state`].
+    pub limit_states: Vec<Rc<Shared<u64>>>,
+    /// The words of the rates at which addresses begin flows.
+    pub initiators: RefCell<HashMap<Address, Rc<Shared<u64>>>>,
     /// Datagrams in fragments.
     pub fragments: RefCell<HashMap<FragmentKey, FragmentValue>>,
     /// The constants that a program would be specialised by.
     pub settings: Settings,
     /// Deadlines in ns of the clock `settings.fixed_clock`, by index.
     pub deadlines: Vec<u64>,
+}
+
+impl Tables {
+    /// The `FEATURE_` bits of what the tables use.
+    #[must_use]
+    pub fn features(&self) -> u32 {
+        let has = |flag: u8| self.cells.iter().any(|cell| cell.flags & flag != 0);
+        let feature = |bit: u32, used: bool| if used { bit } else { 0 };
+        feature(FEATURE_IPV6_LPM, !self.prefixes6.is_empty())
+            | feature(FEATURE_LIMITS, self.limits.len() > 1)
+            | feature(FEATURE_EXEMPT, has(CELL_EXEMPT))
+            | feature(FEATURE_GROUPS, self.groups)
+    }
 }
 
 impl<'a> Memory<'a> {
@@ -84,10 +109,25 @@ impl<'a> Memory<'a> {
         Self {
             tables,
             flows: RefCell::default(),
+            limit_states: (0..2 * tables.limits.len()).map(|_| Rc::default()).collect(),
+            initiators: RefCell::default(),
             fragments: RefCell::default(),
             settings,
             deadlines: tables.deadlines.clone(),
         }
+    }
+}
+
+impl RateState for Rc<Shared<u64>> {
+    fn load(&self) -> u64 {
+        self.get()
+    }
+    fn compare_exchange(&self, old: u64, new: u64) -> u64 {
+        let found = self.get();
+        if found == old {
+            self.set(new);
+        }
+        found
     }
 }
 
@@ -126,6 +166,15 @@ impl Environment for Memory<'_> {
     fn deadline(&self, index: u32) -> Option<u64> {
         self.deadlines.get(index as usize).copied()
     }
+    fn limit(&self, index: u32) -> Option<RateLimit> {
+        self.tables.limits.get(index as usize).copied()
+    }
+    fn limit_state(&self, index: u32) -> Option<impl RateState> {
+        self.limit_states.get(index as usize).cloned()
+    }
+    fn initiator_state(&self, address: &Address) -> Option<impl RateState> {
+        Some(Rc::clone(self.initiators.borrow_mut().entry(*address).or_default()))
+    }
     fn flow_time(&self) -> u64 {
         self.settings.fixed_clock
     }
@@ -140,6 +189,21 @@ impl Environment for Memory<'_> {
     }
     fn has_prefix6(&self) -> bool {
         self.settings.features & FEATURE_IPV6_LPM != 0
+    }
+    fn has_limits(&self) -> bool {
+        self.settings.features & FEATURE_LIMITS != 0
+    }
+    fn has_exemptions(&self) -> bool {
+        self.settings.features & FEATURE_EXEMPT != 0
+    }
+    fn has_groups(&self) -> bool {
+        self.settings.features & FEATURE_GROUPS != 0
+    }
+    fn link(&self) -> u8 {
+        self.settings.link
+    }
+    fn new_flows(&self) -> Rate {
+        self.settings.new_flows
     }
     fn locals(&self) -> u32 {
         self.settings.locals
@@ -156,18 +220,20 @@ impl Environment for Memory<'_> {
     fn timeout(&self, state: u8) -> u16 {
         self.settings.timeouts.0[usize::from(state) % TIMEOUTS]
     }
-    fn flow(&self, table: FlowTable, key: &FlowKey, flow: &mut FlowValue) -> bool {
-        match self.flows.borrow().get(&(table, *key)) {
+    fn flow(
+        &self,
+        table: FlowTable,
+        key: &FlowKey,
+        flow: &mut FlowValue,
+        seen: impl FnOnce(&FlowValue) -> Option<u64>,
+    ) -> bool {
+        match self.flows.borrow_mut().get_mut(&(table, *key)) {
             Some(found) => {
                 *flow = *found;
+                found.last_seen = seen(flow).unwrap_or(found.last_seen);
                 true
             }
             None => false,
-        }
-    }
-    fn touch_flow(&self, table: FlowTable, key: &FlowKey, now: u64) {
-        if let Some(flow) = self.flows.borrow_mut().get_mut(&(table, *key)) {
-            flow.last_seen = now;
         }
     }
     fn put_flow(&self, table: FlowTable, key: &FlowKey, value: &FlowValue) -> Result<(), Reason> {

@@ -12,6 +12,8 @@ pub struct Packet<'a> {
     end: usize,
     /// Bytes on the wire from `start`; more than are linear if the packet is merged or paged.
     length: u32,
+    /// Payload of each segment of a merged packet; 0: it is not merged.
+    segment: u32,
     bytes: PhantomData<&'a [u8]>,
 }
 
@@ -67,7 +69,7 @@ impl<'a> Packet<'a> {
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         let start = bytes.as_ptr() as usize;
-        Self { start, end: start + bytes.len(), length: bytes.len() as u32, bytes: PhantomData }
+        Self { start, end: start + bytes.len(), length: bytes.len() as u32, segment: 0, bytes: PhantomData }
     }
 
     /// A packet whose bytes from `start` to `end` (addresses) are readable, and which has
@@ -78,7 +80,25 @@ impl<'a> Packet<'a> {
     #[inline(always)]
     #[must_use]
     pub unsafe fn from_raw(start: usize, end: usize, length: u32) -> Self {
-        Self { start, end, length, bytes: PhantomData }
+        Self { start, end, length, segment: 0, bytes: PhantomData }
+    }
+
+    /// The same packet, merged from segments of `size` bytes of payload (the kernel's
+    /// `gso_size`; 0: it is not merged).
+    #[inline(always)]
+    #[must_use]
+    pub fn merged_from(self, size: u32) -> Self {
+        Self { segment: size, ..self }
+    }
+
+    /// How many packets on the wire a payload of `payload` bytes is.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn segments(&self, payload: u32) -> u32 {
+        match self.segment {
+            0 => 1,
+            size => payload.div_ceil(size).max(1),
+        }
     }
 
     /// Bytes on the wire.

@@ -68,6 +68,8 @@ reasons! {
     4 NeighbourDiscovery "neighbour_discovery" Pass "IPv6 neighbour discovery on an Ethernet interface.";
     5 Fragment "fragment" Pass "It continues a datagram whose first fragment passed.";
     6 AuditReply "audit_reply" Pass "It is the reply side of a flow that audit mode let pass.";
+    7 Link "link" Pass "A link protocol that the configuration names.";
+    8 Membership "membership" Pass "A membership report for, or a query about, multicast groups of a venue's feeds.";
 
     16 NoRule "no_rule" Drop "No rule admits it, and it is no reply.";
     17 DenyRule "deny_rule" Drop "A deny rule names it, and it is no reply.";
@@ -81,8 +83,14 @@ reasons! {
     25 IcmpErrorUnrelated "icmp_error_unrelated" Drop "An ICMP error that quotes no tracked flow of its receiver.";
     26 IcmpErrorMalformed "icmp_error_malformed" Drop "An ICMP error whose quoted packet cannot be parsed.";
 
+    27 VenueGuard "venue_guard" Drop "It is between a venue and this side, and in none of the venue's lanes.";
+    28 PacketRate "packet_rate" Drop "Its rule's packet rate is used up.";
+    29 NewFlowRate "new_flow_rate" Drop "The rate at which its rule lets flows begin is used up.";
+    30 InitiatorRate "initiator_rate" Drop "Its sender begins flows faster than any one may.";
+    31 MembershipGroup "membership_group" Drop "A membership report for a group of no feed.";
+
     32 LinkTruncated "link_truncated" Drop "The frame ends inside its link header.";
-    33 LinkProtocol "link_protocol" Drop "A link-layer protocol other than IPv4, IPv6 and ARP.";
+    33 LinkProtocol "link_protocol" Drop "A link-layer protocol other than IPv4, IPv6, ARP and those that the configuration names.";
     34 VlanDepth "vlan_depth" Drop "More than two VLAN tags.";
     35 IpVersion "ip_version" Drop "The IP version is neither 4 nor 6, or not what the link header says.";
     36 IpTruncated "ip_truncated" Drop "The packet ends inside its IP header.";

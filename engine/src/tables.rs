@@ -1,10 +1,12 @@
 //! The look-up trait and the walks over the class tables.
 
-use crate::Reason;
 use crate::layout::{
-    Address, CELL_ALLOW, CELL_DENY, Cell, Direction, FlowKey, FlowValue, FragmentKey, FragmentValue, Leaf,
-    MAX_EXPIRY_CHAIN, NO_RULE, Pair, TRIE_ROOT_BLOCKS, pair_index, port_index,
+    Address, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, FlowKey,
+    FlowValue, FragmentKey, FragmentValue, Leaf, MAX_EXPIRY_CHAIN, NO_RULE, Pair, Rate, RateLimit,
+    TRIE_ROOT_BLOCKS, pair_index, port_index,
 };
+use crate::rate::take;
+use crate::{RateState, Reason};
 
 /// Which of the two flow tables. A flood of new flows evicts only unreplied ones.
 #[repr(u8)]
@@ -33,6 +35,12 @@ pub trait Environment {
     fn cell(&self, index: u32) -> Option<Cell>;
     /// A deadline in ns of [`Self::boot_time`].
     fn deadline(&self, index: u32) -> Option<u64>;
+    /// A rate limit.
+    fn limit(&self, index: u32) -> Option<RateLimit>;
+    /// The word of a rate limit: of its packets at twice its index, of its new flows at one more.
+    fn limit_state(&self, index: u32) -> Option<impl RateState>;
+    /// The word of the rate at which one address begins flows, made if it is not there.
+    fn initiator_state(&self, address: &Address) -> Option<impl RateState>;
 
     /// Time for flows: monotonic, coarse, ns.
     fn flow_time(&self) -> u64;
@@ -45,6 +53,16 @@ pub trait Environment {
     fn audit(&self) -> bool;
     /// The policy has IPv6 prefixes.
     fn has_prefix6(&self) -> bool;
+    /// Some cell has a rate limit.
+    fn has_limits(&self) -> bool;
+    /// Some cell is a management exemption.
+    fn has_exemptions(&self) -> bool;
+    /// Some addresses are multicast groups of feeds.
+    fn has_groups(&self) -> bool;
+    /// The link protocols that pass: `LINK_` bits.
+    fn link(&self) -> u8;
+    /// The rate at which one address may begin flows.
+    fn new_flows(&self) -> Rate;
     /// Number of local classes.
     fn locals(&self) -> u32;
     /// Number of remote classes.
@@ -56,10 +74,15 @@ pub trait Environment {
     /// Seconds of silence after which a flow in this [`crate::layout::FlowState`] is over.
     fn timeout(&self, state: u8) -> u16;
 
-    /// Copies a flow of one of the two tables; false if it has none.
-    fn flow(&self, table: FlowTable, key: &FlowKey, flow: &mut FlowValue) -> bool;
-    /// Writes the time a flow was last seen, through the element's pointer.
-    fn touch_flow(&self, table: FlowTable, key: &FlowKey, now: u64);
+    /// Copies a flow of one of the two tables; false if it has none. If `seen` says so of the
+    /// copy, the flow was last seen now: the time is written through the element's pointer.
+    fn flow(
+        &self,
+        table: FlowTable,
+        key: &FlowKey,
+        flow: &mut FlowValue,
+        seen: impl FnOnce(&FlowValue) -> Option<u64>,
+    ) -> bool;
     /// Inserts or replaces a flow.
     ///
     /// # Errors
@@ -116,12 +139,33 @@ fn leaf6(env: &impl Environment, address: &Address) -> Leaf {
 /// What the policy says of one direction between two classes for one (protocol, port).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// [`Reason::Rule`], [`Reason::NoRule`] or [`Reason::DenyRule`]; or why the tables could not say.
+    /// [`Reason::Rule`], [`Reason::NoRule`], [`Reason::DenyRule`] or [`Reason::VenueGuard`]; or
+    /// why the tables could not say.
     pub reason: Reason,
+    /// The deciding cell's flags.
+    pub flags: u8,
+    /// The rule's rate limit; 0: none.
+    pub limit: u16,
     /// The rule that decided, or [`NO_RULE`].
     pub rule: u32,
     /// The other direction admits something, so a packet that is not allowed may be a reply.
     pub opposite: bool,
+}
+
+impl Judgement {
+    /// What passes starts no flow.
+    #[inline(always)]
+    #[must_use]
+    pub const fn one_way(self) -> bool {
+        self.flags & CELL_ONE_WAY != 0
+    }
+
+    /// A management exemption admits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn exempt(self) -> bool {
+        matches!(self.reason, Reason::Rule) && self.flags & CELL_EXEMPT != 0
+    }
 }
 
 /// Looks up row, port class and cell. `port` is the destination's, in host byte order.
@@ -134,7 +178,8 @@ pub fn judge(
     protocol: u8,
     port: u16,
 ) -> Judgement {
-    let mut judgement = Judgement { reason: Reason::LookupFailed, rule: NO_RULE, opposite: false };
+    let mut judgement =
+        Judgement { reason: Reason::LookupFailed, flags: 0, limit: 0, rule: NO_RULE, opposite: false };
     let Some(pair) = env.pair(pair_index(direction, local, remote, env.locals(), env.remotes())) else {
         return judgement;
     };
@@ -155,9 +200,12 @@ pub fn judge(
         }
     }
     judgement.rule = cell.rule;
+    judgement.flags = cell.flags;
+    judgement.limit = cell.limit;
     judgement.reason = match cell.action {
         CELL_ALLOW => Reason::Rule,
         CELL_DENY => Reason::DenyRule,
+        CELL_GUARD => Reason::VenueGuard,
         _ => Reason::NoRule,
     };
     judgement
@@ -178,4 +226,17 @@ fn unexpired(env: &impl Environment, mut cell: Cell) -> Result<Cell, Reason> {
         cell = env.cell(cell.next).ok_or(Reason::LookupFailed)?;
     }
     if cell.deadline == 0 { Ok(cell) } else { Err(Reason::ExpiryChain) }
+}
+
+/// Takes packets of a rule's rate; true where it has none.
+#[inline(always)]
+pub(crate) fn take_packets(env: &impl Environment, limit: u16, units: u32) -> bool {
+    if limit == 0 {
+        return true;
+    }
+    let (Some(rates), Some(state)) = (env.limit(u32::from(limit)), env.limit_state(u32::from(limit) * 2))
+    else {
+        return false;
+    };
+    take(&state, rates.packets, env.boot_time(), u64::from(units))
 }

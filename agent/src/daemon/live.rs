@@ -67,12 +67,9 @@ impl Built {
         let addresses: Vec<_> = quarantined.addresses().into_iter().collect();
         quarantine_tables(&mut tables, &addresses)?;
         let specification = Specification {
-            number,
-            tables: &tables,
             audit: inputs.mode == Mode::Audit,
-            timeouts: setup.config.timeouts,
             capacity: setup.config.capacity,
-            fixed_clock: None,
+            ..Specification::new(number, &tables, setup.config.timeouts)
         };
         let zones: Vec<_> =
             interfaces.iter().map(|(found, managed)| (found.clone(), managed.zone(found.kind))).collect();

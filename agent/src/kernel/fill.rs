@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use aya::maps::{Map, MapData};
-use bulkhead_engine::layout::{BLOCK_SLOTS, Cell, Leaf, Pair};
+use bulkhead_engine::layout::{BLOCK_SLOTS, Cell, Leaf, Pair, RateLimit};
 use memmap2::MmapOptions;
 
 use super::KernelError;
@@ -22,6 +22,8 @@ unsafe impl Value for [Pair; BLOCK_SLOTS] {}
 unsafe impl Value for [u16; BLOCK_SLOTS] {}
 // SAFETY: repr(C), 16 bytes without padding.
 unsafe impl Value for Cell {}
+// SAFETY: repr(C), 32 bytes without padding.
+unsafe impl Value for RateLimit {}
 // SAFETY: one word.
 unsafe impl Value for u64 {}
 

@@ -9,7 +9,7 @@ use aya::maps::{HashMap as HashTable, Map, MapData};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bulkhead_engine::layout::{
-    FEATURE_AUDIT, FEATURE_IPV6_LPM, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Settings, Timeouts,
+    FEATURE_AUDIT, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Rate, Settings, Timeouts,
 };
 use bulkhead_engine::memory::Tables;
 
@@ -30,8 +30,29 @@ pub struct Specification<'a> {
     pub timeouts: Timeouts,
     /// Sizes of the tables that outlive generations.
     pub capacity: Capacity,
+    /// How many flows one sender may begin.
+    pub new_flows: Rate,
+    /// Drops that one CPU reports in a second.
+    pub event_budget: u32,
     /// A clock for tests, ns; else the kernel's.
     pub fixed_clock: Option<u64>,
+}
+
+impl<'a> Specification<'a> {
+    /// A generation that enforces `tables`, with default sizes, no rate and nothing else.
+    #[must_use]
+    pub fn new(number: u32, tables: &'a Tables, timeouts: Timeouts) -> Self {
+        Self {
+            number,
+            tables,
+            audit: false,
+            timeouts,
+            capacity: Capacity::default(),
+            new_flows: Rate::default(),
+            event_budget: u32::MAX,
+            fixed_clock: None,
+        }
+    }
 }
 
 /// A generation whose tables are filled and whose programs the verifier has accepted.
@@ -126,10 +147,7 @@ fn missing(name: &str) -> KernelError {
 
 fn settings_of(specification: &Specification, kind: Kind, zone: u16) -> Settings {
     let tables = specification.tables;
-    let mut features = 0;
-    if !tables.prefixes6.is_empty() {
-        features |= FEATURE_IPV6_LPM;
-    }
+    let mut features = tables.features();
     if specification.audit {
         features |= FEATURE_AUDIT;
     }
@@ -143,12 +161,14 @@ fn settings_of(specification: &Specification, kind: Kind, zone: u16) -> Settings
         locals: tables.locals,
         remotes: tables.remotes,
         timeouts: specification.timeouts,
+        new_flows: specification.new_flows,
+        event_budget: specification.event_budget,
         zone,
         interface: match kind {
             Kind::Ethernet => INTERFACE_ETHERNET,
             Kind::BareIp => INTERFACE_BARE_IP,
         },
-        reserved: [0; 5],
+        ..Settings::UNSET
     }
 }
 
@@ -181,6 +201,8 @@ fn load_object(
         ("PAIRS", tables.pairs.len()),
         ("CELLS", tables.cells.len()),
         ("DEADLINES", tables.deadlines.len()),
+        ("LIMITS", tables.limits.len()),
+        ("LIMIT_STATES", 2 * tables.limits.len()),
         ("RULE_COUNTERS", tables.rules as usize),
     ] {
         let entries =
@@ -209,6 +231,7 @@ fn fill_tables(tables: &Tables, object: &mut Ebpf) -> Result<(), KernelError> {
     fill("PAIRS", map("PAIRS")?, &tables.pairs)?;
     fill("CELLS", map("CELLS")?, &tables.cells)?;
     fill("DEADLINES", map("DEADLINES")?, &tables.deadlines)?;
+    fill("LIMITS", map("LIMITS")?, &tables.limits)?;
     let what = || KernelError::refused("filling map EXACT6");
     let mut exact: HashTable<&mut MapData, [u32; 4], u32> =
         object.map_mut("EXACT6").ok_or_else(|| missing("EXACT6"))?.try_into().map_err(what())?;

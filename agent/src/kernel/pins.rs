@@ -25,11 +25,13 @@ pub const STATE_MAPS: &[&str] = &[
     "AGGREGATE_EPOCH",
     "EVENTS",
     "LOST_EVENTS",
+    "INITIATORS",
+    "BUDGET",
 ];
 
 /// Maps of one generation.
 pub const TABLE_MAPS: &[&str] =
-    &["TRIE4", "EXACT6", "PREFIX6", "PORTS", "PAIRS", "CELLS", "DEADLINES", "RULE_COUNTERS"];
+    &["TRIE4", "EXACT6", "PREFIX6", "PORTS", "PAIRS", "CELLS", "DEADLINES", "LIMITS", "LIMIT_STATES", "RULE_COUNTERS"];
 
 /// The pins of one instance.
 #[derive(Clone, Debug)]

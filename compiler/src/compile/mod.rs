@@ -10,7 +10,7 @@ pub use error::CompileError;
 
 use std::collections::HashMap;
 
-use bulkhead_engine::layout::{BLOCK_SLOTS, Direction, Leaf, Pair, pair_index};
+use bulkhead_engine::layout::{BLOCK_SLOTS, Direction, Leaf, Pair, RateLimit, pair_index};
 use bulkhead_engine::memory::Tables;
 
 use crate::bits::Bits;
@@ -102,6 +102,8 @@ pub fn compile(
         pairs,
         cells,
         deadlines,
+        limits: vec![RateLimit::default()],
+        groups: false,
         rules: rules.used.len() as u32,
         locals: locals.max(1),
         remotes,

@@ -6,6 +6,13 @@ pub const CELL_NONE: u8 = 0;
 pub const CELL_ALLOW: u8 = 1;
 /// A deny rule decides.
 pub const CELL_DENY: u8 = 2;
+/// A venue's guard decides: the packet is between its addresses and this side, and in none of its lanes.
+pub const CELL_GUARD: u8 = 3;
+
+/// Flag of a cell: what it admits is one-way and starts no flow; no reply will pass.
+pub const CELL_ONE_WAY: u8 = 1;
+/// Flag of a cell: a management exemption, which quarantine does not touch.
+pub const CELL_EXEMPT: u8 = 1 << 1;
 
 /// The rule number of a cell that no rule decides.
 pub const NO_RULE: u32 = u32::MAX;
@@ -24,23 +31,25 @@ pub struct Cell {
     pub next: u32,
     /// Index into the table of deadlines (boot time, ns); 0: the cell does not expire.
     pub deadline: u16,
-    /// Index into the table of rate limits; 0: none.
+    /// Index into the table of rate limits ([`super::RateLimit`]); 0: none.
     pub limit: u16,
-    /// [`CELL_NONE`], [`CELL_ALLOW`] or [`CELL_DENY`].
+    /// [`CELL_NONE`], [`CELL_ALLOW`], [`CELL_DENY`] or [`CELL_GUARD`].
     pub action: u8,
+    /// `CELL_` flags.
+    pub flags: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
 }
 const _: () = assert!(size_of::<Cell>() == 16);
 
 impl Cell {
     /// The default cell: no rule, deny.
     pub const NONE: Self =
-        Self { rule: NO_RULE, next: 0, deadline: 0, limit: 0, action: CELL_NONE, reserved: [0; 3] };
+        Self { rule: NO_RULE, next: 0, deadline: 0, limit: 0, action: CELL_NONE, flags: 0, reserved: [0; 2] };
 
     /// A cell that `rule` decides with `action`, without expiry or limit.
     #[must_use]
     pub const fn new(rule: u32, action: u8) -> Self {
-        Self { rule, next: 0, deadline: 0, limit: 0, action, reserved: [0; 3] }
+        Self { rule, next: 0, deadline: 0, limit: 0, action, flags: 0, reserved: [0; 2] }
     }
 }

@@ -5,6 +5,29 @@ use super::Address;
 /// Flag of an event: audit mode, the packet passed.
 pub const EVENT_AUDIT: u8 = 1;
 
+/// Kind of a report: a packet was dropped, or in audit mode would have been.
+pub const KIND_DROP: u8 = 0;
+/// Kind of a report: the shadow generation decides otherwise than the enforced one. Generation, rule
+/// and reason are the shadow's, `other_rule` and `other_reason` the enforced one's.
+pub const KIND_SHADOW: u8 = 1;
+
+/// Number of drops that neither an event nor an aggregate tells of: the ring was full.
+pub const LOST_RING: u32 = 0;
+/// Number of drops that neither tells of: the CPU's budget for this second was used up.
+pub const LOST_BUDGET: u32 = 1;
+/// Number of differences of the shadow that neither tells of.
+pub const LOST_SHADOW: u32 = 2;
+/// Kinds of loss.
+pub const LOSSES: u32 = 3;
+
+/// Index of the counter of packets that the shadow generation decides otherwise: those that it
+/// would drop, or those that it would let pass.
+#[inline(always)]
+#[must_use]
+pub const fn shadow_index(direction: super::Direction, would_pass: bool) -> u32 {
+    direction.index() * 2 + would_pass as u32
+}
+
 /// One event in the ring: the first drop of an aggregate.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +45,7 @@ pub struct Event {
     /// `EVENT_` bits.
     pub flags: u8,
 }
-const _: () = assert!(size_of::<Event>() == 64);
+const _: () = assert!(size_of::<Event>() == 72);
 
 /// What makes two drops the same for the audit trail. The source's port is left out, so that
 /// retries fall together.
@@ -45,8 +68,16 @@ pub struct AggregateKey {
     pub protocol: u8,
     /// A [`crate::Reason`] in bits 0..=6, the direction in bit 7.
     pub reason: u8,
+    /// Of a difference: the rule that the enforced generation decided by; else [`super::NO_RULE`].
+    pub other_rule: u32,
+    /// Of a difference: the enforced generation's [`crate::Reason`]; else 0.
+    pub other_reason: u8,
+    /// [`KIND_DROP`] or [`KIND_SHADOW`].
+    pub kind: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
 }
-const _: () = assert!(size_of::<AggregateKey>() == 48);
+const _: () = assert!(size_of::<AggregateKey>() == 56);
 
 /// Drops of one key since its first, which the ring reported itself.
 #[repr(C)]

@@ -9,27 +9,35 @@ mod cell;
 mod event;
 mod flow;
 mod fragment;
+mod limit;
 mod pair;
 mod port;
 mod settings;
 
 pub use address::{Address, BLOCK_SLOTS, Leaf, LpmKey, TRIE_ROOT_BLOCKS, from_ip, to_ip};
-pub use cell::{CELL_ALLOW, CELL_DENY, CELL_NONE, Cell, MAX_EXPIRY_CHAIN, NO_RULE};
-pub use event::{AggregateKey, AggregateValue, EVENT_AUDIT, Event};
+pub use cell::{
+    CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_NONE, CELL_ONE_WAY, Cell, MAX_EXPIRY_CHAIN, NO_RULE,
+};
+pub use event::{
+    AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_DROP, KIND_SHADOW, LOSSES, LOST_BUDGET, LOST_RING,
+    LOST_SHADOW, shadow_index,
+};
 pub use flow::{
     FLOW_AUDIT, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowState, FlowValue, TIMEOUTS, Timeouts,
 };
 pub use fragment::{FRAGMENT_TIMEOUT, FragmentKey, FragmentValue};
+pub use limit::{Rate, RateLimit};
 pub use pair::{Pair, pair_index};
 pub use port::{PORT_BLOCKS, PortSlot, port_index};
 pub use settings::{
-    DIRECTIONS, Direction, FEATURE_AUDIT, FEATURE_FIXED_CLOCK, FEATURE_IPV6_LPM, INTERFACE_BARE_IP,
-    INTERFACE_ETHERNET, Settings,
+    DIRECTIONS, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS,
+    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LINK_BFD,
+    LINK_DHCP, LINK_IGMP, LINK_LACP, LINK_LLDP, LINK_PTP, Settings,
 };
 
 /// The layout version. It names the bpffs directory, so that objects of another layout are
 /// never reused silently.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Counters of packets and bytes, one per rule and CPU.
 #[repr(C)]

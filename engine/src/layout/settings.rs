@@ -1,6 +1,6 @@
 //! What a program is specialised by: its read-only globals.
 
-use super::Timeouts;
+use super::{Rate, TIMEOUTS, Timeouts};
 
 /// The interface hands over Ethernet frames.
 pub const INTERFACE_ETHERNET: u8 = 0;
@@ -13,6 +13,27 @@ pub const FEATURE_IPV6_LPM: u32 = 1;
 pub const FEATURE_AUDIT: u32 = 1 << 1;
 /// The clock is a setting, for tests.
 pub const FEATURE_FIXED_CLOCK: u32 = 1 << 2;
+/// Some cell has a rate limit.
+pub const FEATURE_LIMITS: u32 = 1 << 3;
+/// A second generation observes, and where it decides otherwise that is reported.
+pub const FEATURE_SHADOW: u32 = 1 << 4;
+/// Some cell is a management exemption, which quarantine does not touch.
+pub const FEATURE_EXEMPT: u32 = 1 << 5;
+/// The policy has multicast groups: membership reports for them pass.
+pub const FEATURE_GROUPS: u32 = 1 << 6;
+
+/// Link protocol: LACP and marker, EtherType 0x8809 (IEEE 802.1AX).
+pub const LINK_LACP: u8 = 1;
+/// Link protocol: LLDP, EtherType 0x88cc (IEEE 802.1AB).
+pub const LINK_LLDP: u8 = 1 << 1;
+/// Link protocol: PTP, EtherType 0x88f7, and UDP 319 and 320 to its groups (IEEE 1588).
+pub const LINK_PTP: u8 = 1 << 2;
+/// Link protocol: DHCP, UDP 67 and 68 (RFC 2131), and DHCPv6, UDP 546 and 547 (RFC 8415).
+pub const LINK_DHCP: u8 = 1 << 3;
+/// Link protocol: single-hop BFD, UDP 3784 and 3785 with a TTL of 255 (RFC 5881).
+pub const LINK_BFD: u8 = 1 << 4;
+/// Link protocol: IGMP (RFC 3376) and MLD (RFC 3810), for any group.
+pub const LINK_IGMP: u8 = 1 << 5;
 
 /// Number of directions.
 pub const DIRECTIONS: u32 = 2;
@@ -64,6 +85,8 @@ impl Direction {
 pub struct Settings {
     /// The fixed clock, boot-time ns. Used with [`FEATURE_FIXED_CLOCK`].
     pub fixed_clock: u64,
+    /// How many flows one address may begin; an interval of 0: any number.
+    pub new_flows: Rate,
     /// Number of the generation, from 1.
     pub generation: u32,
     /// `FEATURE_` bits.
@@ -74,11 +97,30 @@ pub struct Settings {
     pub remotes: u32,
     /// How long a flow may be silent, by state.
     pub timeouts: Timeouts,
+    /// Drops that one CPU reports in a second; what is beyond is counted only.
+    pub event_budget: u32,
     /// The interfaces that share flows have one zone; a configured number, never an interface index.
     pub zone: u16,
     /// [`INTERFACE_ETHERNET`] or [`INTERFACE_BARE_IP`].
     pub interface: u8,
-    /// Zero.
-    pub reserved: [u8; 5],
+    /// `LINK_` bits: the link protocols that pass.
+    pub link: u8,
 }
-const _: () = assert!(size_of::<Settings>() == 64);
+const _: () = assert!(size_of::<Settings>() == 80);
+
+impl Settings {
+    /// All zeros: no generation, no feature, every flow over at once.
+    pub const UNSET: Self = Self {
+        fixed_clock: 0,
+        new_flows: Rate { interval: 0, tolerance: 0 },
+        generation: 0,
+        features: 0,
+        locals: 0,
+        remotes: 0,
+        timeouts: Timeouts([0; TIMEOUTS]),
+        event_budget: 0,
+        zone: 0,
+        interface: 0,
+        link: 0,
+    };
+}

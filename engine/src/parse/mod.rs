@@ -18,6 +18,8 @@ pub(crate) use ipv6::quoted as quoted6;
 pub mod protocol {
     /// ICMP, RFC 792.
     pub const ICMP: u8 = 1;
+    /// IGMP, RFC 3376.
+    pub const IGMP: u8 = 2;
     /// TCP, RFC 9293.
     pub const TCP: u8 = 6;
     /// UDP, RFC 768.
@@ -49,6 +51,8 @@ pub enum Role {
     Invalid,
     /// ARP.
     Arp,
+    /// A link protocol other than IP and ARP: its `LINK_` bit is the headers' detail.
+    Link,
     /// It opens a flow, and is never a reply: TCP SYN, SCTP INIT, an echo request.
     Open,
     /// It opens a flow or belongs to one: a UDP datagram, a packet of another protocol.
@@ -166,6 +170,10 @@ fn parse_link(packet: &Packet, is_ethernet: bool, headers: &mut Headers) -> Resu
         match ethernet::parse(packet)? {
             ethernet::Payload::Ip { offset, version } => (offset, version),
             ethernet::Payload::Arp => return Ok(Role::Arp),
+            ethernet::Payload::Link(link) => {
+                headers.detail = link;
+                return Ok(Role::Link);
+            }
         }
     } else {
         (0, 0)

@@ -160,7 +160,7 @@ impl<'a> Node<'a> {
                 timeouts: Timeouts(timeouts),
                 zone: 1,
                 interface: INTERFACE_BARE_IP,
-                reserved: [0; 5],
+                ..Settings::UNSET
             },
         ))
     }

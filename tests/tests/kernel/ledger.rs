@@ -63,16 +63,7 @@ impl Ledger {
             return;
         }
         self.drops += 1;
-        let key = AggregateKey {
-            source: headers.source,
-            destination: headers.destination,
-            interface: INTERFACE,
-            rule: outcome.rule,
-            generation: GENERATION,
-            port: headers.destination_port,
-            protocol: headers.protocol,
-            reason: outcome.reason as u8 | (direction.index() as u8) << 7,
-        };
+        let key: AggregateKey = case.drop_key(direction, INTERFACE, GENERATION);
         match self.aggregates.get_mut(&key) {
             Some(aggregate) => add(aggregate, headers.length),
             None => {

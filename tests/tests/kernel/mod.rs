@@ -13,7 +13,7 @@ use aya::programs::{TestRun as _, TestRunOptions};
 use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Specification};
 use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
-    FEATURE_IPV6_LPM, FlowKey, FlowValue, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Settings, TIMEOUTS,
+    FlowKey, FlowValue, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Settings, TIMEOUTS,
     Timeouts,
 };
 use bulkhead_engine::memory::{Memory, Tables};
@@ -111,10 +111,12 @@ impl Kernel {
     pub fn new(tables: &Tables, kind: Kind, audit: bool, capacity: Capacity) -> Self {
         let cpu = stay_on_this_cpu();
         let interface = Interface { name: "lo".to_owned(), index: INTERFACE, kind };
-        let timeouts = SHORT_TIMEOUTS;
-        let fixed_clock = Some(0);
-        let specification =
-            Specification { number: GENERATION, tables, audit, timeouts, capacity, fixed_clock };
+        let specification = Specification {
+            audit,
+            capacity,
+            fixed_clock: Some(0),
+            ..Specification::new(GENERATION, tables, SHORT_TIMEOUTS)
+        };
         let mut generation = Generation::build(&specification, &[(interface, ZONE)], None)
             .unwrap_or_else(|error| panic!("these tests need root and a kernel with BPF: {error}"));
         let mut own = |name| own_fd(generation.map_mut(name).expect("a map of the object"));
@@ -125,7 +127,6 @@ impl Kernel {
 
     /// The engine's environment for the same settings, on the host.
     pub fn memory<'a>(&self, tables: &'a Tables) -> Memory<'a> {
-        let lpm = if tables.prefixes6.is_empty() { 0 } else { FEATURE_IPV6_LPM };
         let audit = if self.audit { FEATURE_AUDIT } else { 0 };
         let interface = match self.kind {
             Kind::Ethernet => INTERFACE_ETHERNET,
@@ -134,13 +135,13 @@ impl Kernel {
         let settings = Settings {
             fixed_clock: 0,
             generation: GENERATION,
-            features: lpm | audit | FEATURE_FIXED_CLOCK,
+            features: tables.features() | audit | FEATURE_FIXED_CLOCK,
             locals: tables.locals,
             remotes: tables.remotes,
             timeouts: SHORT_TIMEOUTS,
             zone: ZONE,
             interface,
-            reserved: [0; 5],
+            ..Settings::UNSET
         };
         Memory::new(tables, settings)
     }

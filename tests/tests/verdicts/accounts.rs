@@ -121,12 +121,9 @@ fn the_account_is_exact_while_many_drop_and_one_reads() {
     let tables = world::program().tables;
     let capacity = Capacity { aggregates: 64, event_bytes: 4096, ..ample() };
     let specification = Specification {
-        number: GENERATION,
-        tables: &tables,
-        audit: false,
-        timeouts: SHORT_TIMEOUTS,
         capacity,
         fixed_clock: Some(0),
+        ..Specification::new(GENERATION, &tables, SHORT_TIMEOUTS)
     };
     let interface = Interface { name: "lo".to_owned(), index: INTERFACE, kind: Kind::BareIp };
     let mut generation =

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bulkhead::kernel::Kind;
 use bulkhead_compiler::compile::Program as Compiled;
 use bulkhead_engine::layout::{
-    Address, AggregateKey, Counter, Direction, EVENT_AUDIT, Event, NO_RULE, from_ip,
+    Address, AggregateKey, Counter, Direction, EVENT_AUDIT, Event, KIND_DROP, NO_RULE, from_ip,
 };
 use bulkhead_engine::{Action, Case, REASONS, Reason};
 use bulkhead_tests::packets::build::{Ip, ethernet, ethertype, hex};
@@ -175,6 +175,10 @@ impl Stage {
             port: headers.destination_port,
             protocol: headers.protocol,
             reason: case.outcome.reason as u8 | (direction.index() as u8) << 7,
+            other_rule: NO_RULE,
+            other_reason: 0,
+            kind: KIND_DROP,
+            reserved: [0; 2],
         };
         assert_eq!(event.key, key, "{name}");
         let told = (event.length, event.source_port, event.detail, event.flags);
