@@ -1,0 +1,202 @@
+//! bpf(2) for maps and programs that are written here.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Hook;
+
+const MAP_CREATE: libc::c_int = 0;
+const MAP_LOOKUP: libc::c_int = 1;
+const MAP_UPDATE: libc::c_int = 2;
+const PROG_LOAD: libc::c_int = 5;
+const PROG_TEST_RUN: libc::c_int = 10;
+
+/// Map types of linux/bpf.h.
+pub const ARRAY: u32 = 2;
+/// Programs to go on with.
+pub const PROG_ARRAY: u32 = 3;
+/// Hash that evicts what was not used lately.
+pub const LRU_HASH: u32 = 9;
+/// Longest prefix match.
+pub const LPM_TRIE: u32 = 11;
+
+const SCHED_CLS: u32 = 3;
+const XDP: u32 = 6;
+/// `expected_attach_type` of XDP programs: a tail call wants the same on both sides.
+const ATTACH_XDP: u32 = 37;
+const NO_PREALLOC: u32 = 1;
+const LIVE_FRAMES: u32 = 1 << 1;
+
+/// Calls bpf(2) with a part of `union bpf_attr`.
+fn call<T>(command: libc::c_int, attribute: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: callers pass attributes of the kernel's layout whose pointers are valid.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attribute), size_of::<T>()) };
+    if answer >= 0 { Ok(answer) } else { Err(io::Error::last_os_error()) }
+}
+
+fn owned(fd: libc::c_long) -> OwnedFd {
+    // SAFETY: bpf(2) has just returned it as a new descriptor.
+    unsafe { OwnedFd::from_raw_fd(fd as i32) }
+}
+
+/// Makes a map of a type with keys and values of these sizes, in bytes.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn create(kind: u32, key: u32, value: u32, entries: u32) -> Result<OwnedFd> {
+    let flags = if kind == LPM_TRIE { NO_PREALLOC } else { 0 };
+    let mut attribute = [kind, key, value, entries, flags, 0];
+    let fd = call(MAP_CREATE, &mut attribute)
+        .with_context(|| format!("make a map of type {kind} with {entries} entries"))?;
+    Ok(owned(fd))
+}
+
+/// Writes an element. `key` and `value` must have the map's sizes.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn update(map: &OwnedFd, key: &[u8], value: &[u8]) -> Result<()> {
+    let mut attribute = [map.as_raw_fd() as u64, key.as_ptr() as u64, value.as_ptr() as u64, 0];
+    call(MAP_UPDATE, &mut attribute).context("write an element of a map")?;
+    Ok(())
+}
+
+/// Whether a map has a key; its value goes to `value`. Both must have the map's sizes.
+pub fn has(map: &OwnedFd, key: &[u8], value: &mut [u8]) -> bool {
+    let mut attribute = [map.as_raw_fd() as u64, key.as_ptr() as u64, value.as_mut_ptr() as u64, 0];
+    call(MAP_LOOKUP, &mut attribute).is_ok()
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_LOAD` uses.
+#[repr(C)]
+struct Load {
+    kind: u32,
+    count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    attach_type: u32,
+}
+
+/// Loads a program.
+///
+/// # Errors
+/// What the verifier said.
+pub fn load(hook: Hook, instructions: &[u64]) -> Result<OwnedFd> {
+    let mut log = vec![0; 1 << 16];
+    let (kind, attach_type) = match hook {
+        Hook::Tc => (SCHED_CLS, 0),
+        Hook::Xdp => (XDP, ATTACH_XDP),
+    };
+    let mut attribute = Load {
+        kind,
+        count: instructions.len() as u32,
+        instructions: instructions.as_ptr() as u64,
+        license: c"Dual MIT/GPL".as_ptr() as u64,
+        log_level: 1,
+        log_size: log.len() as u32,
+        log: log.as_mut_ptr() as u64,
+        kernel_version: 0,
+        flags: 0,
+        name: [0; 16],
+        interface: 0,
+        attach_type,
+    };
+    match call(PROG_LOAD, &mut attribute) {
+        Ok(fd) => Ok(owned(fd)),
+        Err(error) => {
+            bail!("load a program: {error}\n{}", String::from_utf8_lossy(&log).trim_end_matches('\0'))
+        }
+    }
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_TEST_RUN` uses.
+#[repr(C)]
+struct Run {
+    program: u32,
+    returned: u32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context: [u64; 3],
+    flags: u32,
+    cpu: u32,
+    batch: u32,
+    padding: u32,
+}
+
+/// What runs of a program took.
+#[derive(Clone, Copy, Debug)]
+pub struct Ran {
+    /// What the last one returned.
+    pub returned: i32,
+    /// CPU time of this thread, ns a run. The kernel's own figure is in whole ns.
+    pub nanoseconds: f64,
+}
+
+fn test_run(program: BorrowedFd, packet: &[u8], repeat: u32, flags: u32) -> Result<i32> {
+    let mut attribute = Run {
+        program: program.as_raw_fd() as u32,
+        returned: 0,
+        size_in: packet.len() as u32,
+        size_out: 0,
+        data_in: packet.as_ptr() as u64,
+        data_out: 0,
+        repeat,
+        duration: 0,
+        context: [0; 3],
+        flags,
+        cpu: 0,
+        batch: 0,
+        padding: 0,
+    };
+    loop {
+        match call(PROG_TEST_RUN, &mut attribute) {
+            Ok(_) => return Ok(attribute.returned as i32),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).context("run a program"),
+        }
+    }
+}
+
+/// Runs a program on a packet, which it may change for the runs after.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn run(program: BorrowedFd, packet: &[u8], repeat: u32) -> Result<Ran> {
+    let start = thread_time();
+    let returned = test_run(program, packet, repeat, 0)?;
+    let time = thread_time().saturating_sub(start);
+    Ok(Ran { returned, nanoseconds: time.as_nanos() as f64 / f64::from(repeat) })
+}
+
+/// Runs an XDP program on frames that go where it says (`BPF_F_TEST_XDP_LIVE_FRAMES`), in this
+/// thread's network namespace.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn send(program: BorrowedFd, frame: &[u8], count: u32) -> Result<()> {
+    test_run(program, frame, count, LIVE_FRAMES).map(drop)
+}
+
+/// CPU time that this thread has used.
+#[must_use]
+pub fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
