@@ -1,9 +1,12 @@
 //! Decisions for whole classes at once: what a ruleset does between two classes of addresses,
 //! for every class of ports.
 
+use bulkhead_engine::layout::port_index;
+
 use crate::bits::Bits;
 use crate::policy::Action;
 use crate::resolve::{Block, Ruleset};
+use crate::service::{ICMP, ICMPV6, SCTP, TCP, UDP};
 use crate::sweep::Sweep;
 
 /// The (protocol, port) space in classes: all of a class are treated alike by every service of
@@ -34,9 +37,32 @@ impl Ports {
         Self { of: of.collect(), ranges }
     }
 
+    /// Protocol and port of a packet of a class in one of the families, which have an ICMP each.
+    pub(crate) fn packet(&self, class: usize, v4: bool) -> Option<(u8, u16)> {
+        let other = if v4 { ICMPV6 } else { ICMP };
+        let points = self.ranges[class].iter().map(|(first, _)| packet(*first));
+        points.into_iter().find(|(protocol, _)| *protocol != other)
+    }
+
+    /// How many (protocol, port) a class has in one of the families.
+    pub(crate) fn size(&self, class: usize, v4: bool) -> u128 {
+        let other = port_index(if v4 { ICMPV6 } else { ICMP }, 0);
+        let ranges = self.ranges[class].iter().filter(|range| **range != (other, other));
+        ranges.map(|(first, last)| u128::from(last - first) + 1).sum()
+    }
+
     /// How many classes there are.
     pub(crate) fn count(&self) -> usize {
         self.ranges.len()
+    }
+}
+
+/// The protocol and the port of a point of the axis of [`port_index`].
+fn packet(point: u32) -> (u8, u16) {
+    let ported = [TCP, UDP, SCTP].into_iter().find(|protocol| point >> 16 == port_index(*protocol, 0) >> 16);
+    match ported {
+        Some(protocol) => (protocol, point as u16),
+        None => (point as u8, 0),
     }
 }
 

@@ -74,7 +74,7 @@ pub fn explain(ruleset: &Ruleset, inventory: &Inventory, probe: &Probe, now: u64
                 node: node.name.clone(),
                 direction: direction.name(),
                 allowed: verdict.allows(),
-                reason: reason(verdict),
+                reason: reason(ruleset, verdict),
             }
         })
         .collect();
@@ -97,9 +97,10 @@ fn hosts_of(inventory: &Inventory, address: IpAddr) -> impl Iterator<Item = &Nod
     holder.into_iter().chain(routers)
 }
 
-fn reason(verdict: Verdict) -> &'static str {
+fn reason(ruleset: &Ruleset, verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Allow(_) => "rule",
+        Verdict::Deny(rule) if ruleset.rules[rule].is_guard() => "venue_guard",
         Verdict::Deny(_) => "deny_rule",
         Verdict::NoRule => "no_rule",
         Verdict::Unknown => "unknown_address",

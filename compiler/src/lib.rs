@@ -7,6 +7,7 @@
 pub mod address;
 mod bits;
 pub mod compile;
+mod crossing;
 mod decide;
 pub mod diagnostic;
 mod dialect;

@@ -103,7 +103,10 @@ fn expiry(ruleset: &Ruleset, inventory: &Inventory, address: IpAddr) -> Option<u
     if let Some(node) = inventory.nodes.iter().find(holds) {
         return node.expires;
     }
-    let routes = |node: &&Node| node.routes.iter().any(|net| net.prefix_len() > 0 && net.contains(&address));
+    let network = ruleset.network;
+    let routes = |node: &&Node| {
+        node.routes_on(network).iter().any(|net| net.prefix_len() > 0 && net.contains(&address))
+    };
     let ends: Vec<Option<u64>> = inventory.nodes.iter().filter(routes).map(|node| node.expires).collect();
     if ends.contains(&None) { None } else { ends.into_iter().flatten().max() }
 }
@@ -111,7 +114,10 @@ fn expiry(ruleset: &Ruleset, inventory: &Inventory, address: IpAddr) -> Option<u
 fn is_known(ruleset: &Ruleset, inventory: &Inventory, address: IpAddr) -> bool {
     inventory.nodes.iter().any(|node| {
         node.addresses_on(ruleset.network).contains(&address)
-            || node.routes.iter().any(|net| net.prefix_len() > 0 && net.contains(&address))
+            || node
+                .routes_on(ruleset.network)
+                .iter()
+                .any(|net| net.prefix_len() > 0 && net.contains(&address))
     })
 }
 
@@ -130,7 +136,8 @@ pub fn judge(
         Direction::Egress => (probe.source, probe.destination),
     };
     let own = AddressSet::from_addresses(node.addresses_on(ruleset.network).iter().copied());
-    if own.contains(remote) || !own.union(&node.routed()).contains(local) {
+    let own = own.union(&ruleset.groups_of(node));
+    if own.contains(remote) || !own.union(&node.routed(ruleset.network)).contains(local) {
         return Verdict::NotLocal;
     }
     let ends = [node.expires, expiry(ruleset, inventory, remote)];

@@ -103,6 +103,13 @@ impl Service {
         }
     }
 
+    /// Every protocol, on every port.
+    #[must_use]
+    pub fn everything() -> Self {
+        let portless = (0..=u8::MAX).filter(|protocol| !has_ports(*protocol)).collect();
+        Self { ported: vec![TCP, UDP, SCTP], ports: Intervals::all(), portless }
+    }
+
     /// Whether a packet of `protocol` to `port` is meant. Protocols without ports ignore `port`.
     #[must_use]
     pub fn matches(&self, protocol: u8, port: u16) -> bool {
@@ -124,6 +131,9 @@ impl Service {
 
 impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::everything() {
+            return f.write_str("*");
+        }
         let ports = self.ports.as_slice().iter().map(|(first, last)| match (first, last) {
             (0, &u16::MAX) => "*".to_string(),
             (first, last) if first == last => first.to_string(),
@@ -201,7 +211,10 @@ mod tests {
         for protocol in [None, Some(TCP), Some(SCTP), Some(ICMP), Some(47)] {
             for deny in [false, true] {
                 for ports in [all(), one(0), one(65535), Intervals::new(vec![(22, 22), (80, 443)])] {
-                    let service = Service::new(protocol, ports, deny);
+                    let service = match protocol {
+                        Some(6) if deny => Service::everything(),
+                        _ => Service::new(protocol, ports, deny),
+                    };
                     let points = service.points();
                     for protocol in 0..=255 {
                         for port in [0, 1, 22, 23, 80, 443, 444, 65535] {

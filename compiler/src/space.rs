@@ -14,6 +14,8 @@ pub(crate) struct Class {
     /// The ends of its ranges: every node's address in it is one, for a node that no range
     /// around it holds, so that a class can be tried against itself.
     pub(crate) addresses: Vec<IpAddr>,
+    /// How many addresses are in it.
+    pub(crate) size: u128,
 }
 
 /// The space of addresses in classes: all of a class are treated alike by every rule, so one
@@ -32,16 +34,21 @@ impl Space {
         let pieces6 = sweep.axis(selectors.map(|(index, selector)| (index, &selector.set.v6)));
         let v4 = |bits| IpAddr::V4(Ipv4Addr::from_bits(bits));
         let v6 = |bits| IpAddr::V6(Ipv6Addr::from_bits(bits));
-        let ends4 = pieces4.iter().map(|piece| (piece.class, v4(piece.first), v4(piece.last)));
-        let ends6 = pieces6.iter().map(|piece| (piece.class, v6(piece.first), v6(piece.last)));
+        let ends4 = pieces4.iter().map(|piece| {
+            (piece.class, v4(piece.first), v4(piece.last), u128::from(piece.last - piece.first) + 1)
+        });
+        let ends6 = pieces6.iter().map(|piece| {
+            (piece.class, v6(piece.first), v6(piece.last), (piece.last - piece.first).saturating_add(1))
+        });
         let mut known: HashMap<(u32, bool), usize> = HashMap::new();
         let mut classes: Vec<Class> = Vec::new();
-        for (number, first, last) in ends4.chain(ends6) {
+        for (number, first, last, size) in ends4.chain(ends6) {
             let index = *known.entry((number, first.is_ipv4())).or_insert_with(|| {
                 let members = sweep.classes[number as usize].clone();
-                classes.push(Class { members, v4: first.is_ipv4(), addresses: Vec::new() });
+                classes.push(Class { members, v4: first.is_ipv4(), addresses: Vec::new(), size: 0 });
                 classes.len() - 1
             });
+            classes[index].size = classes[index].size.saturating_add(size);
             classes[index].addresses.push(first);
             if last != first {
                 classes[index].addresses.push(last);

@@ -1,6 +1,7 @@
 //! Rules → the verdict tables of one node.
 
 mod error;
+mod limits;
 mod node;
 mod ports;
 mod rows;
@@ -10,12 +11,16 @@ pub use error::CompileError;
 
 use std::collections::HashMap;
 
-use bulkhead_engine::layout::{BLOCK_SLOTS, Direction, Leaf, Pair, RateLimit, pair_index};
+use bulkhead_engine::layout::{
+    BLOCK_SLOTS, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction,
+    FEATURE_EXEMPT, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, Leaf, Pair, pair_index,
+};
 use bulkhead_engine::memory::Tables;
 
 use crate::bits::Bits;
 use crate::inventory::{Inventory, Node};
-use crate::resolve::{Ruleset, SelectorId};
+use crate::policy::Action;
+use crate::resolve::{Rule, Ruleset, SelectorId};
 use crate::suggest;
 use crate::sweep::Sweep;
 use node::Sides;
@@ -44,9 +49,25 @@ pub struct Program {
     pub rules: Vec<usize>,
     /// Distinct rows of cells.
     pub rows: usize,
+    /// Whether the node receives multicast groups: they are local and own.
+    pub groups: bool,
 }
 
-/// Compiles the tables of one node.
+impl Program {
+    /// What the tables use, as `FEATURE_` bits of [`bulkhead_engine::layout::Settings`]: of
+    /// `IPV6_LPM`, `LIMITS`, `EXEMPT` and `GROUPS`.
+    #[must_use]
+    pub fn features(&self) -> u32 {
+        let exempt = self.tables.cells.iter().any(|cell| cell.flags & CELL_EXEMPT != 0);
+        let feature = |on: bool, bit: u32| if on { bit } else { 0 };
+        feature(!self.tables.prefixes6.is_empty(), FEATURE_IPV6_LPM)
+            | feature(self.tables.limits.len() > 1, FEATURE_LIMITS)
+            | feature(exempt, FEATURE_EXEMPT)
+            | feature(self.groups, FEATURE_GROUPS)
+    }
+}
+
+/// Compiles the tables of one node, on the network that the rules were resolved for.
 ///
 /// # Errors
 /// The node does not exist, or its tables cannot be held by the layouts or the limits.
@@ -68,13 +89,14 @@ pub fn compile(
     let pieces6 = sweep.axis(sets.iter().map(|set| &set.v6).enumerate());
     let classes = Classes::new(&sides, &sweep)?;
 
-    let mut rules = Rules::default();
+    let mut rules = Rules::new();
     let lanes = Direction::ALL_LANES
         .map(|direction| lanes(ruleset, &sides, &classes, (direction, router), &mut rules));
 
     let used = lanes.iter().flatten().flatten().flat_map(|lane| lane.services.iter().copied());
     let ports = PortClasses::new(ruleset, used)?;
     let mut rows = Rows::new(ports.count as usize, limits.bytes);
+    rules.limits.check()?;
     let matrix = matrix(&lanes, &sides, &classes, &ports, &mut rows, node, limits)?;
     let (merged, remotes) = merge(&matrix, &classes)?;
 
@@ -102,14 +124,15 @@ pub fn compile(
         pairs,
         cells,
         deadlines,
-        limits: vec![RateLimit::default()],
+        limits: rules.limits.table,
         groups: false,
         rules: rules.used.len() as u32,
         locals: locals.max(1),
         remotes,
         port_classes: ports.count,
     };
-    Ok(Program { tables, rules: rules.used, rows: row_count })
+    let groups = !ruleset.groups_of(node).is_empty();
+    Ok(Program { tables, rules: rules.used, rows: row_count, groups })
 }
 
 /// Both directions, in the order of their indices.
@@ -182,28 +205,40 @@ fn bounded(what: &'static str, count: usize, limit: usize) -> Result<(), Compile
 }
 
 /// The node's rules, numbered from 0 as they are first needed.
-#[derive(Default)]
 struct Rules {
     used: Vec<usize>,
-    number: HashMap<usize, u32>,
+    cells: HashMap<usize, Cell>,
+    limits: limits::Table,
 }
 
 impl Rules {
-    fn number(&mut self, rule: usize) -> u32 {
-        *self.number.entry(rule).or_insert_with(|| {
-            self.used.push(rule);
-            self.used.len() as u32 - 1
+    fn new() -> Self {
+        Self { used: Vec::new(), cells: HashMap::new(), limits: limits::Table::new() }
+    }
+
+    /// The cell that a rule decides by, without its expiry.
+    fn cell(&mut self, index: usize, rule: &Rule) -> Cell {
+        *self.cells.entry(index).or_insert_with(|| {
+            self.used.push(index);
+            let action = match rule.action {
+                Action::Accept => CELL_ALLOW,
+                Action::Deny if rule.is_guard() => CELL_GUARD,
+                Action::Deny => CELL_DENY,
+            };
+            let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+            let flags = flag(rule.one_way, CELL_ONE_WAY) | flag(rule.is_exempt(), CELL_EXEMPT);
+            let limit = self.limits.add(rule.rates);
+            Cell { flags, limit, ..Cell::new(self.used.len() as u32 - 1, action) }
         })
     }
 }
 
 /// What a rule lets a local class do with the remote selectors that it names.
 struct Path<'r> {
-    rule: u32,
-    index: usize,
+    cell: Cell,
     services: Vec<crate::resolve::ServiceId>,
     remote: Vec<SelectorId>,
-    source: &'r crate::resolve::Rule,
+    source: &'r Rule,
 }
 
 /// For each local class, the paths of one direction in the order of their rules.
@@ -231,8 +266,7 @@ fn lanes<'r>(
             for (members, paths) in classes.locals.iter().zip(&mut all) {
                 let here = |id: &SelectorId| position.get(id).is_some_and(|set| members.contains(*set));
                 let mut path = |services: Vec<_>, remote: Vec<_>| {
-                    let rule_number = rules.number(index);
-                    paths.push(Path { rule: rule_number, index, services, remote, source: rule });
+                    paths.push(Path { cell: rules.cell(index, rule), services, remote, source: rule });
                 };
                 match direction {
                     Direction::Ingress => {
@@ -293,9 +327,8 @@ fn matrix(
             let lanes: Vec<Lane> = paths
                 .iter()
                 .map(|path| Lane {
-                    rule: path.rule,
-                    number: path.index as u32 + 1,
-                    action: path.source.action,
+                    number: path.source.number,
+                    cell: path.cell,
                     expires: path.source.expires,
                     ports: ports.of(&path.services),
                 })

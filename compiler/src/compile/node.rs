@@ -10,7 +10,7 @@ use crate::resolve::{Ruleset, SelectorId};
 /// The sets that a node's addresses are classified by, numbered: first those of the local
 /// side, then those of the remote side, then 'own'.
 pub(super) struct Sides {
-    /// The node's own addresses.
+    /// The node's own addresses, and the multicast groups that it receives.
     pub(super) own: AddressSet,
     /// Own addresses and approved routes.
     pub(super) local: AddressSet,
@@ -29,7 +29,8 @@ pub(super) struct Sides {
 impl Sides {
     pub(super) fn new(ruleset: &Ruleset, inventory: &Inventory, node: &Node) -> Self {
         let own = AddressSet::from_addresses(node.addresses_on(ruleset.network).iter().copied());
-        let local = own.union(&node.routed());
+        let own = own.union(&ruleset.groups_of(node));
+        let local = own.union(&node.routed(ruleset.network));
         let touches: Vec<bool> =
             ruleset.selectors.iter().map(|selector| selector.set.intersects(&local)).collect();
         let mut near = Bits::new(touches.len());
@@ -90,7 +91,8 @@ fn known(inventory: &Inventory, ruleset: &Ruleset) -> AddressSet {
     let addresses = AddressSet::from_addresses(
         nodes.clone().flat_map(|node| node.addresses_on(ruleset.network)).copied(),
     );
-    let routes = nodes.flat_map(|node| &node.routes).filter(|route| route.prefix_len() > 0);
+    let routes =
+        nodes.flat_map(|node| node.routes_on(ruleset.network)).filter(|route| route.prefix_len() > 0);
     addresses.union(&AddressSet::from_prefixes(routes))
 }
 
@@ -107,8 +109,8 @@ fn expiring(inventory: &Inventory, ruleset: &Ruleset) -> Vec<(u64, AddressSet)> 
         return Vec::new();
     }
     let routes = |nodes: &mut dyn Iterator<Item = &Node>| {
-        let routes: Vec<_> =
-            nodes.flat_map(|node| node.routes.iter().filter(|r| r.prefix_len() > 0).copied()).collect();
+        let routes = nodes.flat_map(|node| node.routes_on(ruleset.network));
+        let routes: Vec<_> = routes.filter(|route| route.prefix_len() > 0).copied().collect();
         AddressSet::from_prefixes(&routes)
     };
     let held = |nodes: &mut dyn Iterator<Item = &Node>| {

@@ -2,19 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bulkhead_engine::layout::{CELL_ALLOW, CELL_DENY, Cell, MAX_EXPIRY_CHAIN};
+use bulkhead_engine::layout::{CELL_ALLOW, CELL_ONE_WAY, Cell, MAX_EXPIRY_CHAIN};
 
 use super::error::CompileError;
 use crate::bits::Bits;
-use crate::policy::Action;
 
 /// A rule's services between one local class and the remote selectors that it names.
 pub(super) struct Lane {
-    /// Index into the node's rules.
-    pub(super) rule: u32,
     /// The rule's number in the policy.
     pub(super) number: u32,
-    pub(super) action: Action,
+    /// Its cell, without its expiry.
+    pub(super) cell: Cell,
     pub(super) expires: Option<u64>,
     /// The port classes it decides.
     pub(super) ports: Vec<u32>,
@@ -29,7 +27,7 @@ pub(super) struct Rows {
     /// Cells that decide after another's expiry. Their indices count from 0 until [`Self::finish`].
     later: Vec<Cell>,
     known_later: HashMap<Cell, u32>,
-    /// Whether a cell of `later` admits, itself or through the ones after it.
+    /// Whether a cell of `later` starts flows, itself or through the ones after it.
     later_admits: Vec<bool>,
     admits: Vec<bool>,
     deadlines: Vec<u64>,
@@ -110,11 +108,7 @@ impl Rows {
     }
 
     fn cell(&mut self, lane: &Lane, deadline: Option<u64>, after: Cell) -> Result<Cell, CompileError> {
-        let action = match lane.action {
-            Action::Accept => CELL_ALLOW,
-            Action::Deny => CELL_DENY,
-        };
-        let cell = Cell::new(lane.rule, action);
+        let cell = lane.cell;
         let Some(deadline) = deadline else { return Ok(cell) };
         let deadline = self.deadline(deadline)?;
         Ok(Cell { deadline, next: self.later(after), ..cell })
@@ -145,8 +139,10 @@ impl Rows {
         index
     }
 
+    /// Whether it starts flows, now or after an expiry: what is one-way has no reply.
     fn reaches_allow(&self, cell: &Cell) -> bool {
-        cell.action == CELL_ALLOW || (cell.deadline != 0 && self.later_admits[cell.next as usize])
+        (cell.action == CELL_ALLOW && cell.flags & CELL_ONE_WAY == 0)
+            || (cell.deadline != 0 && self.later_admits[cell.next as usize])
     }
 
     fn intern(&mut self, cells: Vec<Cell>) -> Result<u32, CompileError> {
@@ -165,7 +161,7 @@ impl Rows {
         Ok(row)
     }
 
-    /// Whether a row admits anything, now or after an expiry.
+    /// Whether a row admits anything that has replies, now or after an expiry.
     pub(super) fn admits(&self, row: u32) -> bool {
         self.admits[row as usize]
     }

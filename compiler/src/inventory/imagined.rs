@@ -19,7 +19,9 @@ pub fn imagined(policy: &Policy) -> Inventory {
         let targets = test.accept.iter().chain(&test.deny).map(|target| &target.selector);
         std::iter::once(&test.source).chain(targets)
     });
-    let named = in_rules.chain(in_tests).filter_map(|selector| match &selector.value {
+    let in_venues = policy.venues.iter().flat_map(|venue| venue.feeds.iter().chain(&venue.sessions));
+    let in_venues = in_venues.flat_map(|lane| &lane.ours);
+    let named = in_rules.chain(in_tests).chain(in_venues).filter_map(|selector| match &selector.value {
         Selector::User(login) => Some(login.clone()),
         _ => None,
     });

@@ -91,6 +91,15 @@ impl Node {
         }
     }
 
+    /// The approved routes there: they lead through the overlay only.
+    #[must_use]
+    pub fn routes_on(&self, network: Network) -> &[IpNet] {
+        match network {
+            Network::Overlay => &self.routes,
+            Network::Underlay => &[],
+        }
+    }
+
     /// Its user's login, if it is a user's device.
     #[must_use]
     pub fn user(&self) -> Option<&str> {
@@ -109,10 +118,10 @@ impl Node {
         }
     }
 
-    /// The approved routes as a set.
+    /// The approved routes there as a set.
     #[must_use]
-    pub fn routed(&self) -> AddressSet {
-        AddressSet::from_prefixes(&self.routes)
+    pub fn routed(&self, network: Network) -> AddressSet {
+        AddressSet::from_prefixes(self.routes_on(network))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A policy file as written: its sections with their places, nothing resolved yet.
 
+mod boundaries;
 mod definitions;
 pub mod ipset;
 mod parse;
@@ -8,6 +9,7 @@ pub mod posture;
 mod rules;
 mod target;
 mod test;
+mod venues;
 
 pub(crate) use definitions::attributes;
 pub use parse::parse;
@@ -46,14 +48,32 @@ pub struct Policy {
     pub default_posture: Vec<Spanned<String>>,
     /// `tests`.
     pub tests: Vec<Test>,
+    /// `venues`, ours.
+    pub venues: Vec<Venue>,
+    /// `boundaries`, ours.
+    pub boundaries: Vec<Boundary>,
     /// Sections that are Tailscale's and none of ours to enforce.
     pub not_enforced: Vec<Spanned<String>>,
+}
+
+impl Policy {
+    /// How many rules acls and grants hold.
+    #[must_use]
+    pub fn rules(&self) -> u32 {
+        self.acls.iter().chain(&self.grants).map(|rules| rules.len() as u32).sum()
+    }
 }
 
 /// The section a rule stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Section {
+    /// The agent's configuration: management access.
+    Management,
+    /// The agent's configuration: WireGuard's own transport.
+    WireGuard,
+    /// `venues`: a lane or a guard.
+    Venues,
     /// `acls`.
     Acls,
     /// `grants`.
@@ -91,6 +111,77 @@ pub struct Rule {
     pub via: Vec<Spanned<String>>,
     /// `expires`, ns since the Unix epoch, ours.
     pub expires: Option<Spanned<u64>>,
+    /// `maxPacketsPerSecond` and `maxNewPerSecond`, ours.
+    pub rates: Rates,
+}
+
+/// What a rule or a lane admits a second at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
+pub struct Rates {
+    /// `maxPacketsPerSecond`; 1 to 10^9.
+    #[serde(rename = "maxPacketsPerSecond", skip_serializing_if = "Option::is_none")]
+    pub packets: Option<u32>,
+    /// `maxNewPerSecond`: flows that begin; 1 to 10^9.
+    #[serde(rename = "maxNewPerSecond", skip_serializing_if = "Option::is_none")]
+    pub new_flows: Option<u32>,
+}
+
+/// One entry of `venues`: an exchange's addresses, and what may pass between them and us.
+#[derive(Clone, Debug)]
+pub struct Venue {
+    /// `venue:NAME`.
+    pub name: Spanned<String>,
+    /// `addresses`.
+    pub addresses: Vec<Spanned<IpNet>>,
+    /// `feeds`: lanes that the venue's side opens.
+    pub feeds: Vec<Lane>,
+    /// `sessions`: lanes that our side opens.
+    pub sessions: Vec<Lane>,
+}
+
+/// A feed or a session.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    /// The whole object.
+    pub span: Span,
+    /// `name`.
+    pub name: Option<Spanned<String>>,
+    /// The venue's end: a feed's `from`, a session's `to`.
+    pub theirs: Vec<Spanned<IpNet>>,
+    /// Our end: a feed's `to`, a session's `from`.
+    pub ours: Vec<Spanned<Selector>>,
+    /// A feed's multicast `groups`: the destination in place of our addresses.
+    pub groups: Vec<Spanned<IpNet>>,
+    /// `proto` and `ports`.
+    pub service: (u8, Intervals<u16>),
+    /// `oneWay`: it starts no flow and admits no reply.
+    pub one_way: bool,
+    /// `expires`, ns since the Unix epoch.
+    pub expires: Option<Spanned<u64>>,
+    /// `maxPacketsPerSecond` and `maxNewPerSecond`.
+    pub rates: Rates,
+}
+
+/// One entry of `boundaries`: sides that nothing crosses between, whatever the rules say.
+#[derive(Clone, Debug)]
+pub struct Boundary {
+    /// The whole object.
+    pub span: Span,
+    /// `name`.
+    pub name: Spanned<String>,
+    /// `between`: two sides or more.
+    pub sides: Vec<Vec<Spanned<Selector>>>,
+    /// `only`: what rules may admit across it all the same.
+    pub only: Vec<Exception>,
+}
+
+/// One entry of a boundary's `only`.
+#[derive(Clone, Debug)]
+pub struct Exception {
+    /// `src`.
+    pub sources: Vec<Spanned<Selector>>,
+    /// `dst`, each with its services.
+    pub destinations: Vec<Destination>,
 }
 
 /// One destination of a rule.

@@ -1,7 +1,7 @@
 //! The sections of a policy file.
 
 use super::definitions::{hosts, ipsets, members, postures};
-use super::{Policy, rules, test};
+use super::{Policy, boundaries, rules, test, venues};
 use crate::Dialect;
 use crate::diagnostic::Findings;
 use crate::json::{self, Object, Reader, Value};
@@ -31,9 +31,8 @@ const NOT_ENFORCED: [(&str, Shape); 9] = [
 const SECTIONS: [&str; 9] =
     ["acls", "grants", "groups", "tagOwners", "hosts", "ipsets", "postures", "defaultSrcPosture", "tests"];
 
-/// Sections that are ours and not built yet. Leaving one out would admit more than the file
-/// says, so a file that has one is refused.
-const NOT_YET: [&str; 2] = ["venues", "boundaries"];
+/// Sections that are ours.
+const OURS: [&str; 2] = ["venues", "boundaries"];
 
 /// Reads a policy file. What is wrong with it goes to `findings`; a policy comes back whenever
 /// the text is an object, so that resolving it can find more.
@@ -56,14 +55,13 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
         postures: Vec::new(),
         default_posture: Vec::new(),
         tests: Vec::new(),
+        venues: Vec::new(),
+        boundaries: Vec::new(),
         not_enforced: Vec::new(),
     };
-    let not_yet: &[&str] = if dialect == Dialect::Bulkhead { &NOT_YET } else { &[] };
-    let known: Vec<&str> = SECTIONS
-        .into_iter()
-        .chain(NOT_ENFORCED.map(|(name, _)| name))
-        .chain(not_yet.iter().copied())
-        .collect();
+    let ours: &[&str] = if dialect == Dialect::Bulkhead { &OURS } else { &[] };
+    let known: Vec<&str> =
+        SECTIONS.into_iter().chain(NOT_ENFORCED.map(|(name, _)| name)).chain(ours.iter().copied()).collect();
     for (name, property) in reader.fields(object, "a policy", &known) {
         let value = &property.value;
         match name {
@@ -78,14 +76,8 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
             "groups" => policy.groups = members(reader, value, "groups", "group:"),
             "tagOwners" => policy.tag_owners = members(reader, value, "tagOwners", "tag:"),
             "hosts" => policy.hosts = hosts(reader, value),
-            _ if not_yet.contains(&name) => {
-                reader.error(
-                    property.span,
-                    format!(
-                        "\"{name}\" is not supported yet: leaving it out would admit more than the file says"
-                    ),
-                );
-            }
+            "venues" => policy.venues = venues::venues(reader, value),
+            "boundaries" => policy.boundaries = boundaries::boundaries(reader, value, dialect),
             "ipsets" => policy.ipsets = ipsets(reader, value),
             "postures" => policy.postures = postures(reader, value),
             "defaultSrcPosture" => policy.default_posture = reader.strings(value, name).unwrap_or_default(),

@@ -5,7 +5,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::definitions::complain;
 use super::target::Malformed;
-use super::{Action, Autogroup, Destination, Rule, Section, Selector, ports};
+use super::{Action, Autogroup, Destination, Rates, Rule, Section, Selector, ports};
 use crate::Dialect;
 use crate::diagnostic::Diagnostic;
 use crate::interval::Intervals;
@@ -45,6 +45,34 @@ struct Parts {
     posture: Vec<Spanned<String>>,
     via: Vec<Spanned<String>>,
     expires: Option<Spanned<u64>>,
+    rates: Rates,
+    /// Where a rate is given.
+    limited: Option<Span>,
+}
+
+impl Parts {
+    /// The rule. What could not be read leaves a deny, which is said and never used.
+    fn rule(
+        self,
+        span: Span,
+        section: Section,
+        action: Option<Action>,
+        sources: Vec<Spanned<Selector>>,
+        destinations: Vec<Destination>,
+    ) -> Rule {
+        Rule {
+            span,
+            section,
+            name: self.name,
+            action: action.unwrap_or(Action::Deny),
+            sources,
+            destinations,
+            posture: self.posture,
+            via: self.via,
+            expires: self.expires,
+            rates: self.rates,
+        }
+    }
 }
 
 /// Reads the fields of a rule. `None` if one of them makes the rule mean something else than
@@ -56,7 +84,8 @@ fn parts(
     known: &[&str],
     dialect: Dialect,
 ) -> Option<Parts> {
-    let ours: &[&str] = if dialect == Dialect::Bulkhead { &["name", "expires"] } else { &[] };
+    const OURS: [&str; 4] = ["name", "expires", "maxPacketsPerSecond", "maxNewPerSecond"];
+    let ours: &[&str] = if dialect == Dialect::Bulkhead { &OURS } else { &[] };
     let known: Vec<&str> = known.iter().chain(ours).copied().collect();
     let mut parts = Parts::default();
     let mut whole = true;
@@ -86,6 +115,14 @@ fn parts(
             "srcPosture" => whole &= narrowing(reader.strings(value, name), &mut parts.posture),
             "via" if matches!(value.kind, Kind::Null) => {}
             "via" => whole &= narrowing(reader.strings(value, name), &mut parts.via),
+            "maxPacketsPerSecond" => {
+                parts.rates.packets = rate(reader, value, name);
+                parts.limited = Some(property.span);
+            }
+            "maxNewPerSecond" => {
+                parts.rates.new_flows = rate(reader, value, name);
+                parts.limited = Some(property.span);
+            }
             _ => parts.expires = expires(reader, value),
         }
     }
@@ -93,10 +130,25 @@ fn parts(
 }
 
 /// A field that narrows a rule: one that cannot be read leaves no rule, not a wider one.
-fn narrowing(read: Option<Vec<Spanned<String>>>, into: &mut Vec<Spanned<String>>) -> bool {
+pub(super) fn narrowing(read: Option<Vec<Spanned<String>>>, into: &mut Vec<Spanned<String>>) -> bool {
     let whole = read.is_some();
     into.extend(read.unwrap_or_default());
     whole
+}
+
+/// How many a second: the tables count in whole nanoseconds between two.
+pub(super) fn rate(reader: &mut Reader<'_>, value: &Value<'_>, what: &str) -> Option<u32> {
+    const MOST: u32 = 1_000_000_000;
+    let number = match &value.kind {
+        Kind::Number(digits) => digits.parse().ok().filter(|number| (1..=MOST).contains(number)),
+        _ => None,
+    };
+    if number.is_none() {
+        let problem = Malformed::new(format!("{what} must be a whole number from 1 to {MOST}"))
+            .help("leave it out for no limit");
+        complain(reader, value.span, problem);
+    }
+    number
 }
 
 /// A time as RFC 3339, in ns since the Unix epoch.
@@ -118,7 +170,11 @@ pub(crate) fn expires(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Span
     }
 }
 
-fn selectors(reader: &mut Reader<'_>, words: &[Spanned<String>], dialect: Dialect) -> Vec<Spanned<Selector>> {
+pub(super) fn selectors(
+    reader: &mut Reader<'_>,
+    words: &[Spanned<String>],
+    dialect: Dialect,
+) -> Vec<Spanned<Selector>> {
     words.iter().filter_map(|word| selector(reader, &word.value, word.span, dialect)).collect()
 }
 
@@ -192,13 +248,13 @@ pub(super) fn proto(
 /// resolving it can find more.
 pub(super) fn acl(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Option<Rule> {
     const KNOWN: [&str; 7] = ["action", "src", "dst", "proto", "users", "ports", "srcPosture"];
-    let parts = parts(reader, object, "a rule of acls", &KNOWN, dialect)?;
+    let mut parts = parts(reader, object, "a rule of acls", &KNOWN, dialect)?;
     required(reader, object, parts.action.as_ref(), "action", "the rule");
     let action = action(reader, parts.action.as_ref(), dialect);
     let legacy = object.get("users").is_some() || object.get("ports").is_some();
     let (src, dst) = if legacy { ("users", "ports") } else { ("src", "dst") };
-    let sources = required(reader, object, parts.sources, src, "the rule");
-    let destinations = required(reader, object, parts.destinations, dst, "the rule");
+    let sources = required(reader, object, parts.sources.take(), src, "the rule");
+    let destinations = required(reader, object, parts.destinations.take(), dst, "the rule");
     let protocol = proto(reader, parts.protocol.as_ref(), dialect);
     let sources = selectors(reader, &sources.unwrap_or_default(), dialect);
     let destinations = destinations
@@ -206,38 +262,25 @@ pub(super) fn acl(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect
         .iter()
         .filter_map(|word| acl_destination(reader, word, protocol.flatten(), dialect))
         .collect();
-    unconditional(reader, action, &parts.posture, &parts.via);
-    let span = object.span;
-    Some(Rule {
-        span,
-        section: Section::Acls,
-        name: parts.name,
-        action: action.unwrap_or(Action::Deny),
-        sources,
-        destinations,
-        posture: parts.posture,
-        via: parts.via,
-        expires: parts.expires,
-    })
+    unconditional(reader, action, &parts);
+    Some(parts.rule(object.span, Section::Acls, action, sources, destinations))
 }
 
 /// A deny binds every device, however it is reached: one that held only for devices of a
 /// posture would be escaped by not reporting it.
-fn unconditional(
-    reader: &mut Reader<'_>,
-    action: Option<Action>,
-    posture: &[Spanned<String>],
-    via: &[Spanned<String>],
-) {
+fn unconditional(reader: &mut Reader<'_>, action: Option<Action>, parts: &Parts) {
     if action != Some(Action::Deny) {
         return;
     }
-    for (field, word) in [("srcPosture", posture.first()), ("via", via.first())] {
+    for (field, word) in [("srcPosture", parts.posture.first()), ("via", parts.via.first())] {
         if let Some(word) = word {
             let problem = Malformed::new(format!("a deny has no {field}"))
                 .help("put an accept with it before a deny without it");
             complain(reader, word.span, problem);
         }
+    }
+    if let Some(span) = parts.limited {
+        reader.error(span, "a deny has no rate: it admits nothing");
     }
 }
 
@@ -249,7 +292,7 @@ fn target_problem(mut problem: Malformed, word: &str, dialect: Dialect) -> Malfo
     problem
 }
 
-fn acl_destination(
+pub(super) fn acl_destination(
     reader: &mut Reader<'_>,
     word: &Spanned<String>,
     protocol: Option<u8>,
@@ -279,13 +322,13 @@ pub(super) fn grant(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Diale
     const KNOWN: [&str; 6] = ["src", "dst", "ip", "app", "srcPosture", "via"];
     let ours: &[&str] = if dialect == Dialect::Bulkhead { &["action"] } else { &[] };
     let known: Vec<&str> = KNOWN.iter().chain(ours).copied().collect();
-    let parts = parts(reader, object, "a grant", &known, dialect)?;
+    let mut parts = parts(reader, object, "a grant", &known, dialect)?;
     let action = match &parts.action {
         None => Some(Action::Accept),
         Some(_) => action(reader, parts.action.as_ref(), dialect),
     };
-    let sources = required(reader, object, parts.sources, "src", "the grant");
-    let destinations = required(reader, object, parts.destinations, "dst", "the grant");
+    let sources = required(reader, object, parts.sources.take(), "src", "the grant");
+    let destinations = required(reader, object, parts.destinations.take(), "dst", "the grant");
     let some_app = parts.app.as_ref().is_some_and(|app| !app.is_empty());
     for capability in parts.app.iter().flatten() {
         capability_name(reader, capability);
@@ -300,7 +343,7 @@ pub(super) fn grant(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Diale
             complain(reader, object.span, problem);
         }
     }
-    let ip = parts.ip;
+    let ip = parts.ip.take();
     let sources = selectors(reader, &sources.unwrap_or_default(), dialect);
     let targets = selectors(reader, &destinations.unwrap_or_default(), dialect);
     for target in &targets {
@@ -313,19 +356,8 @@ pub(super) fn grant(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Diale
     let services: Vec<Service> = ip.iter().filter_map(|word| service(reader, word, dialect)).collect();
     let destinations =
         targets.into_iter().map(|selector| Destination { selector, services: services.clone() }).collect();
-    unconditional(reader, action, &parts.posture, &parts.via);
-    let span = object.span;
-    Some(Rule {
-        span,
-        section: Section::Grants,
-        name: parts.name,
-        action: action.unwrap_or(Action::Deny),
-        sources,
-        destinations,
-        posture: parts.posture,
-        via: parts.via,
-        expires: parts.expires,
-    })
+    unconditional(reader, action, &parts);
+    Some(parts.rule(object.span, Section::Grants, action, sources, destinations))
 }
 
 /// What only grants refuse.

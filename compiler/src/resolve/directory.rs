@@ -107,11 +107,22 @@ impl<'i> Directory<'i> {
         AddressSet::from_addresses(nodes.flat_map(|node| node.addresses_on(self.network).iter().copied()))
     }
 
+    /// Which addresses stand for nodes here.
+    pub(super) fn network(&self) -> Network {
+        self.network
+    }
+
+    /// Every address that is a node's, on either network.
+    pub(super) fn own(&self) -> AddressSet {
+        let nodes = self.inventory.nodes.iter();
+        AddressSet::from_addresses(
+            nodes.flat_map(|node| node.addresses.iter().chain(&node.underlay)).copied(),
+        )
+    }
+
     /// Approved routes; `exits` says whether /0 counts. They lead through the overlay only.
     pub(super) fn routes(&self, exits: bool) -> AddressSet {
-        let nodes = self.inventory.nodes.iter().filter(|_| self.network == Network::Overlay);
-        AddressSet::from_prefixes(
-            nodes.flat_map(|node| &node.routes).filter(|route| exits || route.prefix_len() > 0),
-        )
+        let routes = self.inventory.nodes.iter().flat_map(|node| node.routes_on(self.network));
+        AddressSet::from_prefixes(routes.filter(|route| exits || route.prefix_len() > 0))
     }
 }

@@ -1,19 +1,31 @@
 //! Policy and inventory → the ordered rules, with selectors as address sets.
 
+mod boundaries;
 mod directory;
+mod exemptions;
 mod names;
+mod overlap;
 mod postures;
+mod resolver;
 mod rules;
 mod sets;
+mod tests;
+mod venues;
+mod via;
+
+pub use exemptions::{Exemptions, Management, WireGuard};
 
 use serde::Serialize;
 
 use crate::Dialect;
 use crate::address::AddressSet;
+use crate::crossing;
 use crate::diagnostic::{Findings, Location};
-use crate::inventory::{Inventory, Network};
-use crate::policy::{Action, Policy, Section};
+use crate::inventory::{Inventory, Network, Node};
+use crate::policy::posture::Attributes;
+use crate::policy::{Action, Policy, Rates, Section};
 use crate::service::Service;
+use resolver::Resolver;
 
 /// Index of a selector in its [`Ruleset`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -26,7 +38,8 @@ pub struct ServiceId(pub u32);
 /// A policy over an inventory: rules in the order in which they are tried, then deny.
 #[derive(Clone, Debug)]
 pub struct Ruleset {
-    /// Rules; all acls in file order, then all grants.
+    /// Rules: the agent's exemptions, if there are any; each venue's lanes and its guard; all acls
+    /// in file order; all grants.
     pub rules: Vec<Rule>,
     /// The distinct selectors that rules name.
     pub selectors: Vec<Selected>,
@@ -37,6 +50,12 @@ pub struct Ruleset {
     /// The rules again, as they are if every source's device has the attributes that a test
     /// assumes: [`Test::assumed`] says which.
     pub assumed: Vec<Vec<Rule>>,
+    /// The venues.
+    pub venues: Vec<Venue>,
+    /// The boundaries.
+    pub boundaries: Vec<Boundary>,
+    /// Who receives which multicast groups.
+    pub receivers: Vec<Receivers>,
     /// Which addresses stand for nodes.
     pub network: Network,
     /// The language that the policy is written in.
@@ -55,7 +74,8 @@ pub struct Selected {
 /// One rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Its number, from 1.
+    /// Its number: acls and grants count from 1 in their order, then come the lanes and guards of
+    /// venues, then the agent's exemptions. The same on both networks.
     pub number: u32,
     /// The section it stands in.
     pub section: Section,
@@ -67,8 +87,47 @@ pub struct Rule {
     pub location: Option<Location>,
     /// From when on it is absent, ns since the Unix epoch.
     pub expires: Option<u64>,
+    /// What it admits a second at most.
+    pub rates: Rates,
+    /// What it admits starts no flow, and no reply passes.
+    pub one_way: bool,
+    /// The venue that it is a lane or the guard of: an index into [`Ruleset::venues`].
+    pub venue: Option<u32>,
     /// It matches if one of these does.
     pub blocks: Vec<Block>,
+}
+
+/// A venue: its addresses without those that are nodes' own, and the groups of its feeds.
+#[derive(Clone, Debug)]
+pub struct Venue {
+    /// `venue:NAME`.
+    pub name: String,
+    /// Where it stands.
+    pub location: Location,
+    /// What its guard guards.
+    pub addresses: SelectorId,
+}
+
+/// A boundary: nothing crosses between its sides but what `only` names.
+#[derive(Clone, Debug)]
+pub struct Boundary {
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub location: Location,
+    /// Who is on each side.
+    pub sides: Vec<Vec<SelectorId>>,
+    /// What rules may admit all the same.
+    pub only: Vec<Block>,
+}
+
+/// Nodes that receive multicast groups: there the groups are local, and own.
+#[derive(Clone, Debug)]
+pub struct Receivers {
+    /// The groups.
+    pub groups: AddressSet,
+    /// The nodes, by their addresses.
+    pub nodes: AddressSet,
 }
 
 /// Any of the sources to any of the destinations.
@@ -123,6 +182,15 @@ impl Ruleset {
     pub fn service(&self, id: ServiceId) -> &Service {
         &self.services[id.0 as usize]
     }
+
+    /// The multicast groups that a node receives.
+    #[must_use]
+    pub fn groups_of(&self, node: &Node) -> AddressSet {
+        let addresses = node.addresses_on(self.network);
+        let receives = |receivers: &&Receivers| addresses.iter().any(|a| receivers.nodes.contains(*a));
+        let groups = self.receivers.iter().filter(receives);
+        groups.fold(AddressSet::default(), |all, receivers| all.union(&receivers.groups))
+    }
 }
 
 impl Rule {
@@ -131,10 +199,24 @@ impl Rule {
     pub fn title(&self) -> String {
         self.name.clone().unwrap_or_else(|| format!("rule {}", self.number))
     }
+
+    /// Whether it is a venue's guard: a deny of whatever is in none of its lanes.
+    #[must_use]
+    pub fn is_guard(&self) -> bool {
+        self.venue.is_some() && self.action == Action::Deny
+    }
+
+    /// Whether it is a management exemption, which quarantine does not touch.
+    #[must_use]
+    pub fn is_exempt(&self) -> bool {
+        self.section == Section::Management
+    }
 }
 
 /// Resolves a policy over an inventory. Everything that does not resolve goes to `findings`;
 /// the rules are good for use only if there is no error among them.
+///
+/// On [`Network::Underlay`] the result holds the venues' section only.
 #[must_use]
 pub fn resolve(
     policy: &Policy,
@@ -143,6 +225,59 @@ pub fn resolve(
     network: Network,
     findings: &mut Findings,
 ) -> Ruleset {
+    resolve_with(policy, inventory, dialect, network, &Exemptions::default(), findings)
+}
+
+/// [`resolve`], with what one node's agent exempts.
+#[must_use]
+pub fn resolve_with(
+    policy: &Policy,
+    inventory: &Inventory,
+    dialect: Dialect,
+    network: Network,
+    exemptions: &Exemptions,
+    findings: &mut Findings,
+) -> Ruleset {
     names::check(policy, inventory, findings);
-    rules::resolve(policy, inventory, dialect, network, findings)
+    let mut resolver = Resolver::new(policy, inventory, dialect, network, findings);
+    resolver.group_members();
+    resolver.default_posture();
+    let venues = resolver.venues();
+    let mut ruleset = Ruleset {
+        rules: Vec::new(),
+        selectors: Vec::new(),
+        services: Vec::new(),
+        tests: Vec::new(),
+        assumed: Vec::new(),
+        venues: venues.venues,
+        boundaries: Vec::new(),
+        receivers: venues.receivers,
+        network,
+        dialect,
+    };
+    let mut boundaries = Vec::new();
+    if network == Network::Overlay {
+        ruleset.rules = resolver.rules(None);
+        boundaries = resolver.boundaries();
+        let mut assumed: Vec<(Attributes, Vec<Rule>)> = Vec::new();
+        for test in &policy.tests {
+            let assumption = test.attributes.as_ref().map(|attributes| {
+                let known = assumed.iter().position(|(known, _)| known == attributes);
+                known.unwrap_or_else(|| {
+                    let rules = venues.rules.iter().cloned().chain(resolver.rules(Some(attributes)));
+                    assumed.push((attributes.clone(), rules.collect()));
+                    assumed.len() - 1
+                })
+            });
+            ruleset.tests.extend(resolver.test(test, assumption));
+        }
+        ruleset.assumed = assumed.into_iter().map(|(_, rules)| rules).collect();
+    }
+    ruleset.rules.splice(0..0, venues.rules);
+    let exempt = resolver.exempt(exemptions, &ruleset);
+    (ruleset.selectors, ruleset.services) = (resolver.selectors, resolver.services);
+    ruleset.boundaries = boundaries;
+    crossing::check(&ruleset, inventory, findings);
+    ruleset.rules.splice(0..0, exempt);
+    ruleset
 }

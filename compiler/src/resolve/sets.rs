@@ -116,7 +116,7 @@ impl<'a> Sets<'a> {
         }
     }
 
-    fn target(&self, target: &Target) -> Option<AddressSet> {
+    pub(super) fn target(&self, target: &Target) -> Option<AddressSet> {
         match target {
             Target::Range(first, last) => Some(AddressSet::from_ranges([(*first, *last)])),
             Target::Host(name) => self.hosts.get(name.as_str()).map(|net| AddressSet::from_prefixes([net])),

@@ -1,0 +1,134 @@
+//! What the agent's configuration lets through on one node, whatever the policy says.
+
+use ipnet::IpNet;
+
+use super::resolver::Resolver;
+use super::{Block, Rule, Ruleset, SelectorId};
+use crate::address::AddressSet;
+use crate::diagnostic::{Diagnostic, Location, Related, Severity};
+use crate::interval::Intervals;
+use crate::inventory::Network;
+use crate::policy::{Action, Rates, Section};
+use crate::service::{Service, TCP, UDP};
+
+/// What one node lets through before its policy is asked: from its agent.toml, for
+/// [`super::resolve_with`]. Neither may touch a venue's addresses: that is an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exemptions {
+    /// The node, by its name in the inventory. Without such a node there is nothing to exempt.
+    pub node: String,
+    /// Management access, tried before everything else, on both networks. Its cells carry
+    /// `CELL_EXEMPT`.
+    pub management: Vec<Management>,
+    /// WireGuard's own transport, on [`crate::inventory::Network::Underlay`] only, tried before
+    /// the venues.
+    pub wireguard: Vec<WireGuard>,
+}
+
+/// Who may always open TCP connections to the node's own addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Management {
+    /// From where.
+    pub sources: Vec<IpNet>,
+    /// To which TCP ports.
+    pub ports: Vec<u16>,
+    /// Where it is configured, for findings.
+    pub location: Option<Location>,
+}
+
+/// A WireGuard interface whose packets travel over exchange interfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireGuard {
+    /// The UDP port on which this node listens: peers may begin.
+    pub port: u16,
+    /// The peers' own addresses, outside the tunnel.
+    pub peers: Vec<IpNet>,
+    /// The UDP ports on which the peers listen: this node may begin. Empty: the same as `port`.
+    pub peer_ports: Vec<u16>,
+    /// Where it is configured, for findings.
+    pub location: Option<Location>,
+}
+
+impl Resolver<'_> {
+    /// The rules of exemptions, in the order in which they are tried: before all others.
+    pub(super) fn exempt(&mut self, exemptions: &Exemptions, ruleset: &Ruleset) -> Vec<Rule> {
+        let inventory = self.inventory;
+        let network = self.sets.directory.network();
+        let Some(node) = inventory.node(&exemptions.node) else { return Vec::new() };
+        let own = AddressSet::from_addresses(node.addresses_on(network).iter().copied());
+        let own = self.push(node.name.clone(), own);
+        let venues = self.policy.venues.iter().map(|venue| venue.feeds.len() + venue.sessions.len() + 1);
+        let mut number = self.policy.rules() + venues.sum::<usize>() as u32;
+        let mut all = Vec::new();
+        let mut rule = |section, name: String, location: &Option<Location>, blocks| {
+            number += 1;
+            all.push(Rule {
+                number,
+                section,
+                action: Action::Accept,
+                name: Some(name),
+                location: location.clone(),
+                expires: None,
+                rates: Rates::default(),
+                one_way: false,
+                venue: None,
+                blocks,
+            });
+        };
+        for (index, exemption) in (1..).zip(&exemptions.management) {
+            let name = format!("management exemption {index}");
+            self.no_venue(&name, &exemption.sources, &exemption.location, ruleset);
+            let sources = self.prefixes(&exemption.sources);
+            let service = self.service_on(TCP, &exemption.ports);
+            let block = Block { sources, destinations: vec![(own, service)], via: None };
+            rule(Section::Management, name, &exemption.location, vec![block]);
+        }
+        for (index, transport) in (1..).zip(&exemptions.wireguard) {
+            let name = format!("wireguard transport {index}");
+            self.no_venue(&name, &transport.peers, &transport.location, ruleset);
+            let peers = self.prefixes(&transport.peers);
+            let theirs =
+                if transport.peer_ports.is_empty() { &[transport.port][..] } else { &transport.peer_ports };
+            let (inward, outward) = (self.service_on(UDP, &[transport.port]), self.service_on(UDP, theirs));
+            let destinations = peers.iter().map(|peer| (*peer, outward)).collect();
+            let blocks = vec![
+                Block { sources: peers, destinations: vec![(own, inward)], via: None },
+                Block { sources: vec![own], destinations, via: None },
+            ];
+            // The numbers are the same on both networks.
+            let blocks = if network == Network::Underlay { blocks } else { Vec::new() };
+            rule(Section::WireGuard, name, &transport.location, blocks);
+        }
+        all
+    }
+
+    fn prefixes(&mut self, nets: &[IpNet]) -> Vec<SelectorId> {
+        nets.iter().map(|net| self.push(net.to_string(), AddressSet::from_prefixes([net]))).collect()
+    }
+
+    fn service_on(&mut self, protocol: u8, ports: &[u16]) -> super::ServiceId {
+        let ports = Intervals::new(ports.iter().map(|port| (*port, *port)).collect());
+        self.service(Service::new(Some(protocol), ports, false))
+    }
+
+    /// An exemption is tried before the guard: one that holds a venue's address would undo it.
+    fn no_venue(&mut self, what: &str, nets: &[IpNet], location: &Option<Location>, ruleset: &Ruleset) {
+        for net in nets {
+            let set = AddressSet::from_prefixes([net]);
+            for venue in &ruleset.venues {
+                if !self.selectors[venue.addresses.0 as usize].set.intersects(&set) {
+                    continue;
+                }
+                let message = format!("{what}: \"{net}\" overlaps {}", venue.name);
+                let related =
+                    Related { message: format!("{} is here", venue.name), location: venue.location.clone() };
+                self.findings.push(Diagnostic {
+                    location: location.clone(),
+                    help: Some("what passes between a venue and this side is its feeds and sessions, without exception".into()),
+                    related: vec![related],
+                    ..Diagnostic::global(Severity::Error, message)
+                });
+            }
+        }
+    }
+}

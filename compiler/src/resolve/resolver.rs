@@ -1,0 +1,180 @@
+//! What resolving keeps: every selector becomes an address set, each distinct one once.
+
+use std::collections::HashMap;
+
+use super::postures::{FilterId, Postures};
+use super::sets::{Place, Sets, Side, Unresolved};
+use super::{Selected, SelectorId, ServiceId};
+use crate::Dialect;
+use crate::address::AddressSet;
+use crate::diagnostic::{Diagnostic, Findings};
+use crate::inventory::{Inventory, Network};
+use crate::policy::{self, Action, Policy, Selector};
+use crate::service::Service;
+use crate::source::{Span, Spanned};
+
+pub(super) struct Resolver<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) sets: Sets<'a>,
+    pub(super) postures: Postures<'a>,
+    pub(super) inventory: &'a Inventory,
+    pub(super) known: HashMap<Key, Result<SelectorId, Unresolved>>,
+    pub(super) selectors: Vec<Selected>,
+    pub(super) services: Vec<Service>,
+    pub(super) known_services: HashMap<Service, ServiceId>,
+    pub(super) findings: &'a mut Findings,
+}
+
+/// What tells one resolved selector from another.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) selector: Selector,
+    /// For those that mean different things in different places.
+    pub(super) place: Option<Place>,
+    /// Cut down to devices of a posture.
+    pub(super) filter: Option<FilterId>,
+    /// Cut down to what a router routes: its index among the inventory's nodes.
+    pub(super) via: Option<u32>,
+}
+
+impl<'a> Resolver<'a> {
+    pub(super) fn new(
+        policy: &'a Policy,
+        inventory: &'a Inventory,
+        dialect: Dialect,
+        network: Network,
+        findings: &'a mut Findings,
+    ) -> Self {
+        Self {
+            policy,
+            sets: Sets::new(policy, inventory, dialect, network),
+            postures: Postures::new(policy, dialect),
+            inventory,
+            known: HashMap::new(),
+            selectors: Vec::new(),
+            services: Vec::new(),
+            known_services: HashMap::new(),
+            findings,
+        }
+    }
+
+    /// A login that the inventory's list of users does not have is a mistake, in our dialect.
+    pub(super) fn group_members(&mut self) {
+        let policy = self.policy;
+        for member in policy.groups.iter().flat_map(|(_, members)| members) {
+            if let Some(unresolved) = self.sets.unknown_user(&member.value) {
+                self.complain(member.span, unresolved);
+            }
+        }
+    }
+
+    /// Postures that every rule without its own asks for must exist.
+    pub(super) fn default_posture(&mut self) {
+        let policy = self.policy;
+        for name in &policy.default_posture {
+            if let Some(unresolved) = self.postures.unknown(&name.value) {
+                self.complain(name.span, unresolved);
+            }
+        }
+    }
+
+    pub(super) fn complain(&mut self, span: Span, unresolved: Unresolved) {
+        let error = Diagnostic::error(&self.policy.source, span, unresolved.message);
+        self.findings.push(error.maybe_help(unresolved.help));
+    }
+
+    pub(super) fn services<'s>(
+        &'s mut self,
+        destination: &'s policy::Destination,
+        action: Action,
+    ) -> impl Iterator<Item = ServiceId> + 's {
+        let services = destination.services.iter();
+        services.map(move |(protocol, ports)| {
+            self.service(Service::new(*protocol, ports.clone(), action == Action::Deny))
+        })
+    }
+
+    pub(super) fn service(&mut self, service: Service) -> ServiceId {
+        if let Some(id) = self.known_services.get(&service) {
+            return *id;
+        }
+        let id = ServiceId(self.services.len() as u32);
+        self.services.push(service.clone());
+        self.known_services.insert(service, id);
+        id
+    }
+
+    /// A selector at its place in a rule: an unknown one is an error there, an empty one a warning.
+    pub(super) fn used(
+        &mut self,
+        selector: &Spanned<Selector>,
+        place: Place,
+        filter: Option<FilterId>,
+    ) -> Option<SelectorId> {
+        match self.select(&selector.value, place, filter) {
+            Ok(id) => {
+                if self.selectors[id.0 as usize].set.is_empty() {
+                    self.empty(selector, place, filter);
+                }
+                Some(id)
+            }
+            Err(mut unresolved) => {
+                if self.sets.dialect == Dialect::Tailscale && unresolved.message.contains("not found") {
+                    let before = match place.side {
+                        Side::Source => "src=".to_string(),
+                        Side::Destination => format!("dst=\"{}\": ", selector.value),
+                    };
+                    unresolved.message.insert_str(0, &before);
+                }
+                self.complain(selector.span, unresolved);
+                None
+            }
+        }
+    }
+
+    pub(super) fn empty(&mut self, selector: &Spanned<Selector>, place: Place, filter: Option<FilterId>) {
+        let message = match filter {
+            // What a test assumes is nobody's fault.
+            Some(filter) if self.postures.is_assumed(filter) => return,
+            Some(filter) if self.sets.set(&selector.value, place).is_ok_and(|set| !set.is_empty()) => {
+                format!("no device of {} meets {}", selector.value, self.postures.label(filter))
+            }
+            _ if self.sets.directory.network() == Network::Underlay => {
+                let message = format!("no node of {} has an underlay address", selector.value);
+                let warning = Diagnostic::warning(&self.policy.source, selector.span, message);
+                let help = "on exchange interfaces this lane leads nowhere: list the node's addresses there as \"underlay\"";
+                self.findings.push(warning.help(help));
+                return;
+            }
+            _ => format!("{} matches nobody in the inventory", selector.value),
+        };
+        self.findings.push(Diagnostic::warning(&self.policy.source, selector.span, message));
+    }
+
+    pub(super) fn select(
+        &mut self,
+        selector: &Selector,
+        place: Place,
+        filter: Option<FilterId>,
+    ) -> Result<SelectorId, Unresolved> {
+        let placed = matches!(selector, Selector::Any | Selector::Autogroup(_));
+        let key = Key { selector: selector.clone(), place: placed.then_some(place), filter, via: None };
+        if let Some(known) = self.known.get(&key) {
+            return known.clone();
+        }
+        let result = self.sets.set(selector, place).map(|set| match filter {
+            None => self.push(selector.to_string(), set),
+            Some(filter) => {
+                let label = format!("{selector} ({})", self.postures.label(filter));
+                self.push(label, self.postures.narrow(filter, &set))
+            }
+        });
+        self.known.insert(key, result.clone());
+        result
+    }
+
+    pub(super) fn push(&mut self, label: String, set: AddressSet) -> SelectorId {
+        self.selectors.push(Selected { label, set });
+        SelectorId(self.selectors.len() as u32 - 1)
+    }
+}

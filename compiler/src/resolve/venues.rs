@@ -1,0 +1,158 @@
+//! Venues → rules: each one's lanes, then its guard.
+
+use super::overlap::Guarded;
+use super::resolver::Resolver;
+use super::sets::Place;
+use super::{Block, Receivers, Rule, SelectorId, ServiceId, Venue};
+use crate::address::AddressSet;
+use crate::diagnostic::{Diagnostic, Location};
+use crate::interval::Intervals;
+use crate::policy::{self, Action, Rates, Section};
+use crate::service::Service;
+use crate::source::Spanned;
+
+/// What the venues section becomes.
+#[derive(Default)]
+pub(super) struct Venues {
+    pub(super) venues: Vec<Venue>,
+    pub(super) rules: Vec<Rule>,
+    pub(super) receivers: Vec<Receivers>,
+}
+
+impl Resolver<'_> {
+    /// The venues' rules, in the order in which they are tried. Overlaps are found on the way.
+    pub(super) fn venues(&mut self) -> Venues {
+        let policy = self.policy;
+        let mut all = Venues::default();
+        if policy.venues.is_empty() {
+            return all;
+        }
+        let own = self.sets.directory.own();
+        let guarded: Vec<Guarded<'_>> = policy.venues.iter().map(|venue| Guarded::new(venue, &own)).collect();
+        self.overlaps(&guarded);
+        let everything = self.service(Service::everything());
+        let mut number = policy.rules();
+        for (index, guarded) in (0..).zip(&guarded) {
+            let venue = guarded.venue;
+            let lanes = venue.feeds.iter().map(|lane| ("feed", lane));
+            let lanes = lanes.chain(venue.sessions.iter().map(|lane| ("session", lane)));
+            let mut counted = [("feed", 0), ("session", 0)];
+            for (kind, lane) in lanes {
+                let count = &mut counted[usize::from(kind == "session")].1;
+                *count += 1;
+                let name = match &lane.name {
+                    Some(name) => name.value.clone(),
+                    None => format!("{} {kind} {count}", venue.name.value),
+                };
+                number += 1;
+                let (blocks, receivers) = self.lane(lane, guarded, kind == "feed");
+                all.receivers.extend(receivers);
+                all.rules.push(Rule {
+                    number,
+                    section: Section::Venues,
+                    action: Action::Accept,
+                    name: Some(name),
+                    location: Some(Location::new(&policy.source, lane.span)),
+                    expires: lane.expires.as_ref().map(|time| time.value),
+                    rates: lane.rates,
+                    one_way: lane.one_way,
+                    venue: Some(index),
+                    blocks,
+                });
+            }
+            number += 1;
+            let everybody = self.push("every address".into(), whoever(&guarded.set));
+            let addresses = self.push(venue.name.value.clone(), guarded.set.clone());
+            let location = Location::new(&policy.source, venue.name.span);
+            all.rules.push(guard(number, index, venue, &location, (everybody, addresses, everything)));
+            all.venues.push(Venue { name: venue.name.value.clone(), location, addresses });
+        }
+        all
+    }
+
+    fn lane(
+        &mut self,
+        lane: &policy::Lane,
+        guarded: &Guarded<'_>,
+        feed: bool,
+    ) -> (Vec<Block>, Option<Receivers>) {
+        let (protocol, ports) = &lane.service;
+        let service = self.service(Service::new(Some(*protocol), ports.clone(), false));
+        let theirs: Vec<SelectorId> =
+            lane.theirs.iter().filter_map(|net| self.theirs(net, guarded)).collect();
+        let place = if feed { Place::destination(Action::Accept) } else { Place::source(Action::Accept) };
+        let ours: Vec<SelectorId> =
+            lane.ours.iter().filter_map(|selector| self.used(selector, place, None)).collect();
+        let to = |ids: Vec<SelectorId>| ids.into_iter().map(|id| (id, service)).collect::<Vec<_>>();
+        let (sources, destinations, receivers) = match (feed, &lane.groups[..]) {
+            (false, _) => (ours, to(theirs), None),
+            (true, []) => (theirs, to(ours), None),
+            (true, groups) => {
+                let ids = groups.iter().map(|group| {
+                    self.push(group.value.to_string(), AddressSet::from_prefixes([&group.value]))
+                });
+                let ids: Vec<SelectorId> = ids.collect();
+                let nodes = ours.iter().map(|id| &self.selectors[id.0 as usize].set);
+                let nodes = nodes.fold(AddressSet::default(), |all, set| all.union(set));
+                let groups = AddressSet::from_prefixes(groups.iter().map(|group| &group.value));
+                let receivers = (!nodes.is_empty()).then_some(Receivers { groups, nodes });
+                (theirs, to(ids), receivers)
+            }
+        };
+        if sources.is_empty() || destinations.is_empty() {
+            return (Vec::new(), None);
+        }
+        (vec![Block { sources, destinations, via: None }], receivers)
+    }
+
+    /// The venue's end of a lane, which lies within the venue. What of it is a node's own is not
+    /// the venue.
+    fn theirs(&mut self, net: &Spanned<ipnet::IpNet>, guarded: &Guarded<'_>) -> Option<SelectorId> {
+        let set = AddressSet::from_prefixes([&net.value]);
+        let declared = AddressSet::from_prefixes(guarded.venue.addresses.iter().map(|net| &net.value));
+        if !set.minus(&declared).is_empty() {
+            let message = format!("\"{}\" is not within {}'s addresses", net.value, guarded.venue.name.value);
+            let error = Diagnostic::error(&self.policy.source, net.span, message)
+                .help("a lane leads to the venue's own addresses only: add it to them, or leave it out");
+            let error = match guarded.venue.addresses.first() {
+                Some(first) => error.related(&self.policy.source, first.span, "its addresses are here"),
+                None => error,
+            };
+            self.findings.push(error);
+            return None;
+        }
+        Some(self.push(net.value.to_string(), set.intersection(&guarded.set)))
+    }
+}
+
+/// Every address that could talk to one of a set: of the families that the set has.
+fn whoever(set: &AddressSet) -> AddressSet {
+    let AddressSet { v4, v6 } = AddressSet::all();
+    AddressSet {
+        v4: if set.v4.is_empty() { Intervals::default() } else { v4 },
+        v6: if set.v6.is_empty() { Intervals::default() } else { v6 },
+    }
+}
+
+/// Nothing passes between a venue and anybody but its lanes, which stand before this.
+fn guard(
+    number: u32,
+    index: u32,
+    venue: &policy::Venue,
+    location: &Location,
+    (everybody, addresses, everything): (SelectorId, SelectorId, ServiceId),
+) -> Rule {
+    let block = |from, to| Block { sources: vec![from], destinations: vec![(to, everything)], via: None };
+    Rule {
+        number,
+        section: Section::Venues,
+        action: Action::Deny,
+        name: Some(format!("{} guard", venue.name.value)),
+        location: Some(location.clone()),
+        expires: None,
+        rates: Rates::default(),
+        one_way: false,
+        venue: Some(index),
+        blocks: vec![block(everybody, addresses), block(addresses, everybody)],
+    }
+}
