@@ -44,6 +44,25 @@ pub struct DropReport {
     pub generation: u32,
     /// Audit mode: it would have been dropped, and passed.
     pub audit: bool,
+    /// Of a staged candidate that decides otherwise: what the enforced policy did. Reason, rule
+    /// and generation are then the candidate's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforced: Option<Enforced>,
+}
+
+/// What the enforced policy decided where a staged candidate would not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enforced {
+    /// The reason's name.
+    pub reason: String,
+    /// Whether the packet passed.
+    pub passed: bool,
+    /// Number of the rule that decided.
+    pub rule: Option<u32>,
+    /// Its name, if it has one.
+    pub rule_name: Option<String>,
+    /// Its position in the policy.
+    pub position: Option<String>,
 }
 
 /// The name of an IP protocol number, where it has a usual one.
@@ -67,9 +86,27 @@ fn end(name: Option<&str>, address: Option<IpAddr>) -> String {
     }
 }
 
+fn write_rule(
+    f: &mut fmt::Formatter<'_>,
+    rule: Option<u32>,
+    name: Option<&str>,
+    position: Option<&str>,
+) -> fmt::Result {
+    let (Some(rule), Some(position)) = (rule, position) else { return Ok(()) };
+    match name {
+        Some(name) => write!(f, " by {name} at {position}"),
+        None => write!(f, " by rule {rule} at {position}"),
+    }
+}
+
 impl fmt::Display for DropReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = if self.audit { "would drop" } else { "drop" };
+        let verb = match &self.enforced {
+            Some(enforced) if enforced.passed => "staged would drop",
+            Some(_) => "staged would pass",
+            None if self.audit => "would drop",
+            None => "drop",
+        };
         write!(
             f,
             "{} {verb} {} {} → {} {}/{} {} on {}",
@@ -82,12 +119,10 @@ impl fmt::Display for DropReport {
             self.reason,
             self.interface,
         )?;
-        if let (Some(rule), Some(position)) = (self.rule, &self.position) {
-            write!(
-                f,
-                " by {} at {position}",
-                self.rule_name.clone().unwrap_or_else(|| format!("rule {rule}"))
-            )?;
+        write_rule(f, self.rule, self.rule_name.as_deref(), self.position.as_deref())?;
+        if let Some(enforced) = &self.enforced {
+            write!(f, "; {} now, {}", if enforced.passed { "passed" } else { "dropped" }, enforced.reason)?;
+            write_rule(f, enforced.rule, enforced.rule_name.as_deref(), enforced.position.as_deref())?;
         }
         if self.count > 1 {
             write!(f, " ×{}", self.count)?;

@@ -132,6 +132,7 @@ fn report(key: &AggregateKey, headers: &Headers, [lost_ring, lost_budget]: [u32;
         source_port: headers.source_port,
         detail: headers.detail,
         flags,
+        reserved: 0,
     };
     match EVENTS.reserve::<Event>(0) {
         Some(mut entry) => {
@@ -173,6 +174,7 @@ fn compare(case: &Case, direction: Direction, interface: u32) {
     count(SHADOW_COUNTERS.get_ptr_mut(shadow_index(direction, would_pass)), case.headers.length);
     let key = AggregateKey {
         other_rule: case.outcome.rule,
+        other_generation: settings::generation(),
         other_reason: case.outcome.reason as u8,
         kind: KIND_SHADOW,
         ..shadow.drop_key(direction, interface, settings::shadow_generation())

@@ -75,6 +75,7 @@ impl Case {
             protocol: self.headers.protocol,
             reason: self.outcome.reason as u8 | (direction.index() as u8) << 7,
             other_rule: NO_RULE,
+            other_generation: 0,
             other_reason: 0,
             kind: KIND_DROP,
             reserved: [0; 2],

@@ -37,7 +37,7 @@ pub struct Confirm {}
 pub struct Rollback {}
 
 /// The agent's directory is another one.
-fn absolute(path: &Path) -> Result<PathBuf, Usage> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Usage> {
     std::path::absolute(path).map_err(|error| Usage(format!("{}: {error}", path.display())))
 }
 
@@ -54,7 +54,7 @@ impl Apply {
     }
 }
 
-fn show(answer: &Applied, json: bool) -> Answer {
+pub(super) fn show(answer: &Applied, json: bool) -> Answer {
     if json {
         println!("{}", serde_json::json!(answer));
     } else if answer.applied {

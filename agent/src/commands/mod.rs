@@ -9,6 +9,7 @@ pub mod eval;
 pub mod explain;
 pub mod quarantine;
 pub mod run;
+pub mod stage;
 pub mod status;
 pub mod tunnel;
 pub mod watch;
@@ -30,6 +31,9 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Answer> {
         Command::Apply(command) => command.run(&cli.global),
         Command::Confirm(command) => command.run(&cli.global),
         Command::Rollback(command) => command.run(&cli.global),
+        Command::Stage(command) => command.run(&cli.global),
+        Command::Unstage(command) => command.run(&cli.global),
+        Command::Promote(command) => command.run(&cli.global),
         Command::Quarantine(command) => command.run(&cli.global),
         Command::Release(command) => command.run(&cli.global),
         Command::Detach(command) => command.run(&cli.global),

@@ -75,9 +75,22 @@ fn print(status: &Answered) {
     if let Some(agent) = &status.agent {
         let events = agent.events;
         println!(
-            "drops told of: {} by events, {} by summaries, {} not at all; {} reports on disk, {} not written",
-            events.events, events.aggregated, status.lost_events, events.written, events.unwritten
+            "drops told of: {} by events, {} by summaries, {} not at all ({} beyond the event budget); \
+             {} reports on disk, {} not written",
+            events.events,
+            events.aggregated,
+            status.lost.ring + status.lost.budget,
+            status.lost.budget,
+            events.written,
+            events.unwritten
         );
+        if let Some(shadow) = &agent.shadow {
+            println!(
+                "staged: {} (generation {}) would drop {} packets that passed, and pass {} that were dropped; \
+                 {} differences not told of",
+                shadow.policy, shadow.generation, shadow.would_drop, shadow.would_pass, status.lost.shadow
+            );
+        }
         for count in &agent.rule_counters {
             let title = count.rule.name.clone().unwrap_or_else(|| format!("rule {}", count.rule.number));
             let place = count.rule.position.as_deref().unwrap_or("");

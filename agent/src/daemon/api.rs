@@ -57,6 +57,9 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> io::Result<()> {
         .route("/apply", post(apply))
         .route("/confirm", post(confirm))
         .route("/rollback", post(rollback))
+        .route("/stage", post(stage))
+        .route("/unstage", post(unstage))
+        .route("/promote", post(promote))
         .route("/quarantine", post(quarantine))
         .route("/release", post(release))
         .with_state(api);
@@ -111,6 +114,21 @@ async fn confirm(Extract(api): Extract<Arc<Api>>) -> Response {
 
 async fn rollback(Extract(api): Extract<Arc<Api>>) -> Response {
     blocking(api, Enforcer::rollback).await
+}
+
+async fn stage(Extract(api): Extract<Arc<Api>>, Json(request): Json<enforcer::Request>) -> Response {
+    blocking(api, move |enforcer| enforcer.stage(&request)).await
+}
+
+async fn unstage(Extract(api): Extract<Arc<Api>>) -> Response {
+    blocking(api, Enforcer::unstage).await
+}
+
+async fn promote(
+    Extract(api): Extract<Arc<Api>>,
+    Json(confirmation): Json<enforcer::Confirmation>,
+) -> Response {
+    blocking(api, move |enforcer| enforcer.promote(&confirmation)).await
 }
 
 async fn quarantine(Extract(api): Extract<Arc<Api>>, Json(request): Json<cutoff::Request>) -> Response {

@@ -35,6 +35,24 @@ pub struct Request {
     pub confirm: Option<u64>,
 }
 
+/// Whether a change is to be confirmed.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Confirmation {
+    /// Seconds to confirm within; none: it stays.
+    pub within: Option<u64>,
+}
+
+impl Confirmation {
+    /// The deadline, from now.
+    #[must_use]
+    pub fn pending(&self) -> Option<Pending> {
+        self.within.map(|seconds| Pending {
+            until: boot_time().saturating_add(Duration::from_secs(seconds).as_nanos() as u64),
+            boot: boot_id(),
+        })
+    }
+}
+
 /// What came of a change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Applied {
@@ -104,12 +122,14 @@ impl Enforcer {
         let number = next_number(&pins, &store, &record)?;
         start::tell(store.keep(number, &inputs));
         let before = attached_hooks(&pins)?;
-        let mut built = Built::new(&setup, number, inputs, &quarantined, &indices).inspect_err(|_| {
-            if before.is_empty() {
-                // Nothing was attached, and nothing stays behind.
-                let _ = pins.remove_all();
-            }
-        })?;
+        let shadow = start::candidate(&setup, &store, &mut record);
+        let mut built =
+            Built::new(&setup, number, inputs, shadow, &quarantined, &indices).inspect_err(|_| {
+                if before.is_empty() {
+                    // Nothing was attached, and nothing stays behind.
+                    let _ = pins.remove_all();
+                }
+            })?;
         record.target = Some(number);
         start::tell(store.write_record(&record));
         let is_first = before.is_empty();
@@ -149,7 +169,7 @@ impl Enforcer {
             mixed: false,
             detached: false,
         };
-        shared.add(number, live.built.names.clone());
+        add_names(&shared, &live.built);
         note_indices(&indices, &live.attached);
         let managed: Vec<&str> = setup.config.interfaces.iter().map(|managed| &*managed.name).collect();
         for (interface, hook) in detach_others(&pins, &managed).unwrap_or_else(start::told) {
@@ -189,16 +209,14 @@ impl Enforcer {
             Err(refused) => return Ok(self.refusal(&refused)),
         };
         let seen = if named { files } else { self.named_files().unwrap_or(files) };
-        let pending = request.confirm.map(|seconds| Pending {
-            until: boot_time().saturating_add(Duration::from_secs(seconds).as_nanos() as u64),
-            boot: boot_id(),
-        });
-        self.change(inputs, |record, number| {
+        let pending = Confirmation { within: request.confirm }.pending();
+        let shadow = self.live().record.shadow;
+        self.change(inputs, shadow, |record, number| {
             // While a change waits for its confirmation the one before it is what to return to.
             let previous = if record.pending.is_some() { record.previous } else { Some(record.enforced) };
             // A restart goes on with this until what `run` names changes again.
             self.store.write_seen(&seen, self.setup.config.mode)?;
-            Ok(Record { enforced: number, previous, target: None, pending })
+            Ok(Record { enforced: number, previous, target: None, pending, shadow })
         })
     }
 
@@ -243,17 +261,12 @@ impl Enforcer {
     }
 
     fn roll_back(&self) -> anyhow::Result<Option<Applied>> {
-        let Some(previous) = self.live().record.previous else { return Ok(None) };
-        let (files, made) = self
-            .store
-            .kept(previous)
-            .with_context(|| format!("what generation {previous} was made from is not kept any more"))?;
-        let inputs = Inputs::compile(files, made.mode, &self.setup.target).map_err(|refused| {
-            anyhow::anyhow!("generation {previous} does not hold any more:\n{}", refused.text())
-        })?;
-        self.change(inputs, |record, number| {
+        let Record { previous, shadow, .. } = self.live().record.clone();
+        let Some(previous) = previous else { return Ok(None) };
+        let inputs = self.kept(previous)?;
+        self.change(inputs, shadow, |record, number| {
             let previous = Some(record.enforced);
-            Ok(Record { enforced: number, previous, target: None, pending: None })
+            Ok(Record { enforced: number, previous, target: None, pending: None, shadow })
         })
         .map(Some)
     }
@@ -265,12 +278,11 @@ impl Enforcer {
     /// If the system refuses; nothing has changed then.
     pub fn rebuild(&self) -> anyhow::Result<Applied> {
         let _one = held(&self.changing);
-        let number = self.live().record.enforced;
-        let (files, made) =
-            self.store.kept(number).context("what the generation is made from is not kept")?;
-        let inputs = Inputs::compile(files, made.mode, &self.setup.target)
-            .map_err(|refused| anyhow::anyhow!("{}", refused.text()))?;
-        self.change(inputs, |record, number| Ok(Record { enforced: number, target: None, ..record.clone() }))
+        let Record { enforced, shadow, .. } = self.live().record.clone();
+        let inputs = self.kept(enforced)?;
+        self.change(inputs, shadow, |record, number| {
+            Ok(Record { enforced: number, target: None, ..record.clone() })
+        })
     }
 
     /// Ends enforcement: detaches every hook and removes every pin. Who is quarantined is kept.
@@ -290,7 +302,17 @@ impl Enforcer {
         Ok(links)
     }
 
-    fn refusal(&self, refused: &Refused) -> Applied {
+    /// Waits until no other change is made, and keeps others from being made.
+    pub(super) fn one_change(&self) -> MutexGuard<'_, ()> {
+        held(&self.changing)
+    }
+
+    /// The number of the next generation.
+    pub(super) fn next_number(&self) -> anyhow::Result<u32> {
+        next_number(self.pins(), &self.store, &self.live().record)
+    }
+
+    pub(super) fn refusal(&self, refused: &Refused) -> Applied {
         let live = self.live();
         Applied {
             applied: false,
@@ -303,10 +325,12 @@ impl Enforcer {
         }
     }
 
-    /// Builds the next generation and swaps it in. The caller holds `changing`.
-    fn change(
+    /// Builds the next generation, with a candidate as its shadow or none, and swaps it in. The
+    /// caller holds `changing`.
+    pub(super) fn change(
         &self,
         inputs: Inputs,
+        shadow: Option<u32>,
         after: impl FnOnce(&Record, u32) -> anyhow::Result<Record>,
     ) -> anyhow::Result<Applied> {
         let pins = self.pins();
@@ -319,7 +343,8 @@ impl Enforcer {
         };
         self.store.keep(number, &inputs)?;
         let indices = self.shared.indices.clone();
-        let built = Built::new(&self.setup, number, inputs, &quarantined, &indices)?;
+        let shadow = shadow.map(|shadow| Ok::<_, anyhow::Error>((shadow, self.kept(shadow)?))).transpose()?;
+        let built = Built::new(&self.setup, number, inputs, shadow, &quarantined, &indices)?;
         self.swap(built, quarantined, after)
     }
 
@@ -350,19 +375,14 @@ impl Enforcer {
         }
         let before = attached_hooks(pins)?;
         let record = match after(&live.record, number) {
-            Ok(record) => record,
+            Ok(record) => Record { shadow: built.shadow.as_ref().map(|shadow| shadow.number), ..record },
             Err(error) => return give_up(error),
         };
-        let journal = Record {
-            target: Some(number),
-            enforced: live.record.enforced,
-            previous: record.previous,
-            pending: record.pending.clone(),
-        };
+        let journal = Record { target: Some(number), enforced: live.record.enforced, ..record.clone() };
         if let Err(error) = self.store.write_record(&journal) {
             return give_up(error);
         }
-        self.shared.add(number, built.names.clone());
+        add_names(&self.shared, &built);
         let attached = match built.attach(pins) {
             Ok(attached) => attached,
             Err(error) => {
@@ -413,7 +433,15 @@ fn next_number(pins: &Pins, store: &Store, record: &Record) -> anyhow::Result<u3
 /// before, whose last events may not have been read yet.
 fn kept(record: &Record) -> Vec<u32> {
     let recent = record.enforced.saturating_sub(3)..=record.enforced;
-    recent.chain(record.previous).collect()
+    recent.chain(record.previous).chain(record.shadow).collect()
+}
+
+/// Makes what a generation and its shadow report readable, before a packet can meet them.
+fn add_names(shared: &Shared, built: &Built) {
+    if let Some(shadow) = &built.shadow {
+        shared.add(shadow.number, shadow.names.clone());
+    }
+    shared.add(built.number, built.names.clone());
 }
 
 fn note_indices(indices: &Mutex<HashMap<u32, String>>, attached: &[Attached]) {

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use bulkhead::kernel::{
-    AddressTables, Attached, Generation, Hook, Interface, Pins, QuarantineError, Specification, attach,
-    attached_hooks, connections, flow_clock, quarantine_tables, rewrite_deadlines, rule_counters, seed,
-    wait_for_programs,
+    AddressTables, Attached, Generation, Hook, Interface, Pins, QuarantineError, Shadow, Specification,
+    attach, attached_hooks, connections, flow_clock, quarantine_tables, rewrite_deadlines, rule_counters,
+    seed, wait_for_programs,
 };
 use bulkhead_compiler::inventory::Inventory;
+use bulkhead_engine::memory::Tables;
 
 use super::clock::BootClock;
 use super::counters::{self, Folded, RuleCount};
@@ -17,6 +18,7 @@ use super::inputs::Inputs;
 use super::names::Names;
 use super::quarantine::List;
 use super::setup::Setup;
+use super::shadow::Observing;
 use super::store::Store;
 use crate::config::{Managed, Mode};
 
@@ -38,6 +40,8 @@ pub struct Built {
     pub fingerprints: Vec<String>,
     /// What its numbers mean.
     pub names: Arc<Names>,
+    /// The candidate that observes beside it.
+    pub shadow: Option<Observing>,
 }
 
 impl Built {
@@ -49,6 +53,7 @@ impl Built {
         setup: &Setup,
         number: u32,
         inputs: Inputs,
+        shadow: Option<(u32, Inputs)>,
         quarantined: &List,
         indices: &Arc<Mutex<HashMap<u32, String>>>,
     ) -> anyhow::Result<Self> {
@@ -61,14 +66,20 @@ impl Built {
         anyhow::ensure!(!interfaces.is_empty(), "none of the managed interfaces is there");
         let names = Names::new(&inputs, indices.clone());
         let mut tables = inputs.program.tables;
-        let deadlines = tables.deadlines.clone();
         let clock = BootClock::now();
-        tables.deadlines.iter_mut().skip(1).for_each(|deadline| *deadline = clock.deadline(*deadline));
+        let deadlines = on_boot_clock(&mut tables, &clock);
+        let mut shadow = shadow.map(|(number, inputs)| {
+            let names = Arc::new(Names::new(&inputs, indices.clone()));
+            let mut tables = inputs.program.tables;
+            let deadlines = on_boot_clock(&mut tables, &clock);
+            (Observing { number, deadlines, names }, tables)
+        });
         let addresses: Vec<_> = quarantined.addresses().into_iter().collect();
         quarantine_tables(&mut tables, &addresses)?;
         let specification = Specification {
             audit: inputs.mode == Mode::Audit,
             capacity: setup.config.capacity,
+            shadow: shadow.as_ref().map(|(shadow, tables)| Shadow { number: shadow.number, tables }),
             ..Specification::new(number, &tables, setup.config.timeouts)
         };
         let zones: Vec<_> =
@@ -94,6 +105,7 @@ impl Built {
             inventory: inputs.inventory,
             fingerprints: inputs.fingerprints,
             names: Arc::new(names),
+            shadow: shadow.take().map(|(shadow, _)| shadow),
         })
     }
 
@@ -151,7 +163,12 @@ impl Built {
             return Ok(None);
         }
         let deadlines: Vec<u64> = self.deadlines.iter().map(|deadline| now.deadline(*deadline)).collect();
-        rewrite_deadlines(pins, self.number, &deadlines)?;
+        rewrite_deadlines(pins, self.number, &deadlines, false)?;
+        if let Some(shadow) = &self.shadow {
+            let deadlines: Vec<u64> =
+                shadow.deadlines.iter().map(|deadline| now.deadline(*deadline)).collect();
+            rewrite_deadlines(pins, self.number, &deadlines, true)?;
+        }
         let by = self.clock.seconds_until(&now);
         self.clock = now;
         Ok(Some(by))
@@ -164,6 +181,13 @@ impl Built {
     pub fn counts(&self, pins: &Pins, folded: &Folded) -> anyhow::Result<Vec<RuleCount>> {
         folded.read(pins, self.number, &self.fingerprints, self.names.rules())
     }
+}
+
+/// Turns the tables' deadlines from ns since the Unix epoch into ns since boot; returns them as they were.
+fn on_boot_clock(tables: &mut Tables, clock: &BootClock) -> Vec<u64> {
+    let deadlines = tables.deadlines.clone();
+    tables.deadlines.iter_mut().skip(1).for_each(|deadline| *deadline = clock.deadline(*deadline));
+    deadlines
 }
 
 /// Folds the counters of every generation but `running` and frees their tables. Only for

@@ -12,6 +12,7 @@ mod names;
 mod pump;
 pub mod quarantine;
 mod setup;
+pub mod shadow;
 mod start;
 pub mod status;
 mod store;

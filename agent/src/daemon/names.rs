@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bulkhead_engine::Reason;
 use bulkhead_engine::layout::{AggregateKey, Event, NO_RULE, to_ip};
+use bulkhead_engine::{Action, Reason};
 use ipnet::IpNet;
 
 use super::clock::BootClock;
 use super::inputs::Inputs;
 use crate::config::Mode;
-use crate::report::{DropReport, protocol_name};
+use crate::report::{DropReport, Enforced, protocol_name};
 
 /// A rule, for events and status.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -142,6 +142,21 @@ impl Names {
             bytes,
             generation: key.generation,
             audit: self.audit,
+            enforced: None,
+        }
+    }
+
+    /// What the enforced generation, whose names these are, did where its shadow would not.
+    #[must_use]
+    pub fn enforced(&self, key: &AggregateKey) -> Enforced {
+        let rule = if key.other_rule == NO_RULE { None } else { self.rule(key.other_rule) };
+        let reason = Reason::from_number(key.other_reason);
+        Enforced {
+            reason: reason.map_or_else(|| key.other_reason.to_string(), |reason| reason.name().to_owned()),
+            passed: reason.is_some_and(|reason| reason.action() == Action::Pass),
+            rule: rule.map(|rule| rule.number),
+            rule_name: rule.and_then(|rule| rule.name.clone()),
+            position: rule.and_then(|rule| rule.position.clone()),
         }
     }
 }

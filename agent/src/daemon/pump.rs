@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
 use bulkhead::kernel::{Pins, State};
-use bulkhead_engine::layout::{EVENT_AUDIT, Event};
+use bulkhead_engine::layout::{AggregateKey, EVENT_AUDIT, Event, KIND_SHADOW};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::broadcast;
 
@@ -25,7 +25,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const BACKLOG: usize = 4096;
 
 /// Generations whose names are kept: events of those before are long read.
-const GENERATIONS: usize = 4;
+const GENERATIONS: usize = 8;
 
 /// What the pump has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -98,6 +98,17 @@ impl Shared {
         })
     }
 
+    /// The report of a candidate's difference, with what the enforced generation did.
+    fn compared(&self, key: &AggregateKey, audit: bool, report: DropReport) -> DropReport {
+        match key.kind {
+            KIND_SHADOW => {
+                let enforced = self.names(key.other_generation, audit).enforced(key);
+                DropReport { enforced: Some(enforced), ..report }
+            }
+            _ => report,
+        }
+    }
+
     fn publish(&self, reports: Vec<DropReport>, journal: &mut Journal, events: u64, aggregated: u64) {
         journal.append(&reports);
         for report in reports {
@@ -126,7 +137,7 @@ pub async fn run(pins: &Pins, mut journal: Journal, shared: Arc<Shared>) -> anyh
                 let mut ready = ready.context("waiting for the event ring")?;
                 let reports = drain(ready.get_inner_mut(), &shared);
                 ready.clear_ready();
-                let count = reports.len() as u64;
+                let count = reports.iter().filter(|report| report.enforced.is_none()).count() as u64;
                 shared.publish(reports, &mut journal, count, 0);
             }
             _ = ticks.tick() => {
@@ -144,8 +155,9 @@ fn drain(ring: &mut RingBuf<MapData>, shared: &Shared) -> Vec<DropReport> {
     while let Some(item) = ring.next() {
         match read_event(&item) {
             Some(event) => {
-                let names = shared.names(event.key.generation, event.flags & EVENT_AUDIT != 0);
-                reports.push(names.event(&event, &clock));
+                let audit = event.flags & EVENT_AUDIT != 0;
+                let names = shared.names(event.key.generation, audit);
+                reports.push(shared.compared(&event.key, audit, names.event(&event, &clock)));
             }
             None => tracing::error!(bytes = item.len(), "an event of another layout in the ring"),
         }
@@ -169,9 +181,11 @@ fn aggregates(state: &mut State, shared: &Shared) -> anyhow::Result<(Vec<DropRep
     let reports: Vec<_> = counted
         .map(|(key, value)| {
             let names = shared.names(key.generation, false);
-            names.report(&key, value.last, value.packets, value.bytes, &clock)
+            let report = names.report(&key, value.last, value.packets, value.bytes, &clock);
+            shared.compared(&key, false, report)
         })
         .collect();
-    let count = reports.iter().map(|report| report.count).sum();
+    let drops = reports.iter().filter(|report| report.enforced.is_none());
+    let count = drops.map(|report| report.count).sum();
     Ok((reports, count))
 }

@@ -19,6 +19,27 @@ pub struct Plan {
     pub quarantined: List,
 }
 
+/// The candidate that observed, if it still holds.
+pub fn candidate(setup: &Setup, store: &Store, record: &mut Record) -> Option<(u32, Inputs)> {
+    let number = record.shadow?;
+    let Some((files, made)) = store.kept(number) else {
+        tracing::warn!("the staged candidate is not kept any more and does not observe");
+        record.shadow = None;
+        return None;
+    };
+    match Inputs::compile(files, made.mode, &setup.target) {
+        Ok(inputs) => Some((number, inputs)),
+        Err(refused) => {
+            tracing::warn!(
+                "the staged candidate does not hold any more and does not observe\n{}",
+                refused.text()
+            );
+            record.shadow = None;
+            None
+        }
+    }
+}
+
 /// Which files the start goes on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Choice {
@@ -136,7 +157,7 @@ mod tests {
     use super::{Choice, Pending, Record, boot_id, boot_time, choose};
 
     fn record(pending: Option<Pending>) -> Record {
-        Record { enforced: 5, previous: Some(4), target: None, pending }
+        Record { enforced: 5, previous: Some(4), target: None, pending, shadow: None }
     }
 
     fn due_in(nanoseconds: i64, boot: String) -> Option<Pending> {

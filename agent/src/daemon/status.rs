@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bulkhead::kernel::{Attached, KernelError, RunningLink, STATE_MAPS, State, running};
+use bulkhead::kernel::{Attached, KernelError, Losses, RunningLink, STATE_MAPS, State, running};
 use serde::{Deserialize, Serialize};
 
 use super::clock::BootClock;
@@ -10,6 +10,7 @@ use super::counters::RuleCount;
 use super::enforcer::Enforcer;
 use super::pump::Pumped;
 use super::quarantine::{self, Entry, List};
+use super::shadow::Observed;
 use super::start;
 use super::store::Store;
 use crate::config::Mode;
@@ -55,6 +56,8 @@ pub struct Agent {
     pub interfaces: Vec<Attached>,
     /// Events and the journal.
     pub events: Pumped,
+    /// The staged candidate, and what it would have decided otherwise.
+    pub shadow: Option<Observed>,
 }
 
 /// The whole answer.
@@ -79,8 +82,8 @@ pub struct Status {
     pub quarantined: Vec<Quarantined>,
     /// Packets by reason.
     pub reasons: Vec<ReasonCount>,
-    /// Drops that no event and no aggregate tells of.
-    pub lost_events: u64,
+    /// What no event and no summary tells of.
+    pub lost: Losses,
     /// Flows without a reply.
     pub unreplied_flows: usize,
     /// Flows with one.
@@ -129,6 +132,7 @@ impl Agent {
             rule_counters: live.built.counts(enforcer.pins(), &live.folded)?,
             interfaces: live.attached.clone(),
             events,
+            shadow: enforcer.observed(&live.built)?,
         })
     }
 }
@@ -192,7 +196,7 @@ impl Status {
             generations: pins.generations()?,
             quarantined: quarantined.0.into_iter().map(Into::into).collect(),
             reasons: Vec::new(),
-            lost_events: 0,
+            lost: Losses::default(),
             unreplied_flows: 0,
             established_flows: 0,
         };
@@ -220,7 +224,7 @@ impl Status {
                 bytes: counter.bytes,
             })
             .collect();
-        self.lost_events = state.lost_events()?;
+        self.lost = state.losses()?;
         [self.unreplied_flows, self.established_flows] = state.flow_counts();
         Ok(())
     }

@@ -34,6 +34,9 @@ pub struct Record {
     pub target: Option<u32>,
     /// Without a `confirm` until then the previous generation returns.
     pub pending: Option<Pending>,
+    /// The candidate that observes.
+    #[serde(default)]
+    pub shadow: Option<u32>,
 }
 
 /// What a generation was made from, besides its files.
@@ -213,7 +216,8 @@ mod tests {
         std::fs::create_dir_all(&root).unwrap();
         let store = Store::new(&root);
         assert_eq!(store.record().unwrap(), Record::default());
-        let record = Record { enforced: 7, previous: Some(6), target: Some(8), pending: None };
+        let record =
+            Record { enforced: 7, previous: Some(6), target: Some(8), pending: None, shadow: Some(3) };
         store.write_record(&record).unwrap();
         assert_eq!(store.record().unwrap(), record);
         std::fs::write(root.join("generations.json"), "{").unwrap();

@@ -9,13 +9,22 @@ use aya::maps::{HashMap as HashTable, Map, MapData};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bulkhead_engine::layout::{
-    FEATURE_AUDIT, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Rate, Settings, Timeouts,
+    FEATURE_AUDIT, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Rate, Settings, Timeouts,
 };
 use bulkhead_engine::memory::Tables;
 
 use super::fill::fill;
 use super::shape::{self, check_pinned_state};
-use super::{Capacity, Interface, KernelError, Kind, OBJECT, Pins, STATE_MAPS, TABLE_MAPS};
+use super::{Capacity, Interface, KernelError, Kind, OBJECT, Pins, SHADOW_MAPS, STATE_MAPS, TABLE_MAPS};
+
+/// A generation that only observes: what it decides otherwise is counted and reported.
+#[derive(Clone, Copy, Debug)]
+pub struct Shadow<'a> {
+    /// Its number, as in reports.
+    pub number: u32,
+    /// Its compiled tables. Deadlines in ns since boot.
+    pub tables: &'a Tables,
+}
 
 /// What a generation is made of.
 #[derive(Clone, Debug)]
@@ -24,6 +33,8 @@ pub struct Specification<'a> {
     pub number: u32,
     /// The compiled tables. Deadlines in ns since boot.
     pub tables: &'a Tables,
+    /// A second generation that only observes.
+    pub shadow: Option<Shadow<'a>>,
     /// Report what would be dropped, and let it pass.
     pub audit: bool,
     /// Time-outs of flows.
@@ -45,6 +56,7 @@ impl<'a> Specification<'a> {
         Self {
             number,
             tables,
+            shadow: None,
             audit: false,
             timeouts,
             capacity: Capacity::default(),
@@ -98,7 +110,10 @@ impl Generation {
         for (interface, zone) in interfaces {
             let mut object = load_object(specification, interface.kind, *zone, pins)?;
             if objects.is_empty() {
-                fill_tables(specification.tables, &mut object)?;
+                fill_tables(specification.tables, &ENFORCED, &mut object)?;
+                if let Some(shadow) = specification.shadow {
+                    fill_tables(shadow.tables, &OBSERVED, &mut object)?;
+                }
             }
             // Ethernet frames are seen by XDP at ingress, always.
             let without = (pins.is_some() && interface.kind == Kind::Ethernet).then_some("tc_ingress");
@@ -151,6 +166,9 @@ fn settings_of(specification: &Specification, kind: Kind, zone: u16) -> Settings
     if specification.audit {
         features |= FEATURE_AUDIT;
     }
+    if specification.shadow.is_some() {
+        features |= FEATURE_SHADOW;
+    }
     if specification.fixed_clock.is_some() {
         features |= bulkhead_engine::layout::FEATURE_FIXED_CLOCK;
     }
@@ -172,6 +190,17 @@ fn settings_of(specification: &Specification, kind: Kind, zone: u16) -> Settings
     }
 }
 
+/// What the program knows of the generation that only observes.
+fn shadow_settings_of(specification: &Specification) -> Settings {
+    specification.shadow.map_or(Settings::UNSET, |Shadow { number, tables }| Settings {
+        generation: number,
+        features: tables.features(),
+        locals: tables.locals,
+        remotes: tables.remotes,
+        ..Settings::UNSET
+    })
+}
+
 /// [`Settings`] as aya takes globals.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -189,13 +218,23 @@ fn load_object(
     let capacity = &specification.capacity;
     let settings = Global(settings_of(specification, kind, zone));
     let mut loader = EbpfLoader::new();
+    let shadow_settings = Global(shadow_settings_of(specification));
     loader.override_global("SETTINGS", &settings, true);
+    loader.override_global("SHADOW_SETTINGS", &shadow_settings, true);
     // An address in the midst of a wide leaf needs two blocks to be told apart from it.
     let spare = capacity.spare_addresses as usize;
+    let shadow = specification.shadow.map(|shadow| shadow.tables);
     // A map has at least one entry; one that is empty is never hit.
     for (name, entries) in [
         ("TRIE4", tables.trie.len() + 2 * spare),
         ("EXACT6", tables.exact6.len() + spare),
+        ("SHADOW_TRIE4", shadow.map_or(0, |tables| tables.trie.len())),
+        ("SHADOW_EXACT6", shadow.map_or(0, |tables| tables.exact6.len())),
+        ("SHADOW_PREFIX6", shadow.map_or(0, |tables| tables.prefixes6.len())),
+        ("SHADOW_PORTS", shadow.map_or(0, |tables| tables.ports.len())),
+        ("SHADOW_PAIRS", shadow.map_or(0, |tables| tables.pairs.len())),
+        ("SHADOW_CELLS", shadow.map_or(0, |tables| tables.cells.len())),
+        ("SHADOW_DEADLINES", shadow.map_or(0, |tables| tables.deadlines.len())),
         ("PREFIX6", tables.prefixes6.len()),
         ("PORTS", tables.ports.len()),
         ("PAIRS", tables.pairs.len()),
@@ -217,30 +256,68 @@ fn load_object(
             loader.map_pin_path(name, pins.state(name));
         }
         let generation = pins.generation(specification.number);
-        for name in TABLE_MAPS {
+        let observed: &[&str] = if specification.shadow.is_some() { SHADOW_MAPS } else { &[] };
+        for name in TABLE_MAPS.iter().chain(observed) {
             loader.map_pin_path(name, generation.join(name));
         }
     }
     loader.load(OBJECT).map_err(KernelError::refused("loading the BPF object"))
 }
 
-fn fill_tables(tables: &Tables, object: &mut Ebpf) -> Result<(), KernelError> {
+/// Names of the maps that one set of tables lies in.
+struct TableNames {
+    trie: &'static str,
+    exact6: &'static str,
+    prefix6: &'static str,
+    ports: &'static str,
+    pairs: &'static str,
+    cells: &'static str,
+    deadlines: &'static str,
+    limits: Option<&'static str>,
+}
+
+const ENFORCED: TableNames = TableNames {
+    trie: "TRIE4",
+    exact6: "EXACT6",
+    prefix6: "PREFIX6",
+    ports: "PORTS",
+    pairs: "PAIRS",
+    cells: "CELLS",
+    deadlines: "DEADLINES",
+    limits: Some("LIMITS"),
+};
+
+/// What only observes takes nothing of a rate.
+const OBSERVED: TableNames = TableNames {
+    trie: "SHADOW_TRIE4",
+    exact6: "SHADOW_EXACT6",
+    prefix6: "SHADOW_PREFIX6",
+    ports: "SHADOW_PORTS",
+    pairs: "SHADOW_PAIRS",
+    cells: "SHADOW_CELLS",
+    deadlines: "SHADOW_DEADLINES",
+    limits: None,
+};
+
+fn fill_tables(tables: &Tables, names: &TableNames, object: &mut Ebpf) -> Result<(), KernelError> {
     let map = |name: &'static str| object.map(name).ok_or_else(|| missing(name));
-    fill("TRIE4", map("TRIE4")?, &tables.trie)?;
-    fill("PORTS", map("PORTS")?, &tables.ports)?;
-    fill("PAIRS", map("PAIRS")?, &tables.pairs)?;
-    fill("CELLS", map("CELLS")?, &tables.cells)?;
-    fill("DEADLINES", map("DEADLINES")?, &tables.deadlines)?;
-    fill("LIMITS", map("LIMITS")?, &tables.limits)?;
-    let what = || KernelError::refused("filling map EXACT6");
+    fill(names.trie, map(names.trie)?, &tables.trie)?;
+    fill(names.ports, map(names.ports)?, &tables.ports)?;
+    fill(names.pairs, map(names.pairs)?, &tables.pairs)?;
+    fill(names.cells, map(names.cells)?, &tables.cells)?;
+    fill(names.deadlines, map(names.deadlines)?, &tables.deadlines)?;
+    if let Some(limits) = names.limits {
+        fill(limits, map(limits)?, &tables.limits)?;
+    }
+    let what = || KernelError::refused(format!("filling map {}", names.exact6));
     let mut exact: HashTable<&mut MapData, [u32; 4], u32> =
-        object.map_mut("EXACT6").ok_or_else(|| missing("EXACT6"))?.try_into().map_err(what())?;
+        object.map_mut(names.exact6).ok_or_else(|| missing(names.exact6))?.try_into().map_err(what())?;
     for (address, leaf) in &tables.exact6 {
         exact.insert(address, leaf.0, 0).map_err(what())?;
     }
-    let what = || KernelError::refused("filling map PREFIX6");
+    let what = || KernelError::refused(format!("filling map {}", names.prefix6));
     let mut prefixes: LpmTrie<&mut MapData, [u32; 4], u32> =
-        object.map_mut("PREFIX6").ok_or_else(|| missing("PREFIX6"))?.try_into().map_err(what())?;
+        object.map_mut(names.prefix6).ok_or_else(|| missing(names.prefix6))?.try_into().map_err(what())?;
     for (key, leaf) in &tables.prefixes6 {
         prefixes.insert(&Key::new(key.prefix, key.address), leaf.0, 0).map_err(what())?;
     }

@@ -14,14 +14,16 @@ mod state;
 mod support;
 
 pub use attach::{Attached, Hook, attach, attached_hooks, detach, detach_others};
-pub use generation::{Generation, Specification};
+pub use generation::{Generation, Shadow, Specification};
 pub use interface::{Interface, Kind};
-pub use pins::{Pins, STATE_MAPS, TABLE_MAPS};
+pub use pins::{Pins, SHADOW_MAPS, STATE_MAPS, TABLE_MAPS};
 pub use quarantine::{AddressTables, Blocks, QuarantineError, quarantine_tables, set_quarantine};
 pub use running::{RunningLink, running};
 pub use seed::{Connection, connections, flow_clock, seed};
 pub use shape::check_pinned_state;
-pub use state::{Capacity, State, rewrite_deadlines, rule_counters, wait_for_programs};
+pub use state::{
+    Capacity, Losses, State, rewrite_deadlines, rule_counters, shadow_counters, wait_for_programs,
+};
 pub use support::check_support;
 
 /// The BPF object, built with this binary.

@@ -30,8 +30,30 @@ pub const STATE_MAPS: &[&str] = &[
 ];
 
 /// Maps of one generation.
-pub const TABLE_MAPS: &[&str] =
-    &["TRIE4", "EXACT6", "PREFIX6", "PORTS", "PAIRS", "CELLS", "DEADLINES", "LIMITS", "LIMIT_STATES", "RULE_COUNTERS"];
+pub const TABLE_MAPS: &[&str] = &[
+    "TRIE4",
+    "EXACT6",
+    "PREFIX6",
+    "PORTS",
+    "PAIRS",
+    "CELLS",
+    "DEADLINES",
+    "LIMITS",
+    "LIMIT_STATES",
+    "RULE_COUNTERS",
+];
+
+/// Maps of a generation that only observes, beside those of the one that is enforced.
+pub const SHADOW_MAPS: &[&str] = &[
+    "SHADOW_TRIE4",
+    "SHADOW_EXACT6",
+    "SHADOW_PREFIX6",
+    "SHADOW_PORTS",
+    "SHADOW_PAIRS",
+    "SHADOW_CELLS",
+    "SHADOW_DEADLINES",
+    "SHADOW_COUNTERS",
+];
 
 /// The pins of one instance.
 #[derive(Clone, Debug)]

@@ -5,7 +5,8 @@ use std::path::Path;
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use bulkhead_engine::layout::{
-    AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, FlowKey, FlowValue,
+    AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, FlowKey, FlowValue, LOST_BUDGET, LOST_RING,
+    LOST_SHADOW, shadow_index,
 };
 use bulkhead_engine::{REASONS, Reason};
 
@@ -51,6 +52,17 @@ macro_rules! pod {
     )*};
 }
 pod!(PodKey: AggregateKey, PodValue: AggregateValue, PodCounter: Counter, PodFlowKey: FlowKey, PodFlow: FlowValue);
+
+/// What neither an event nor an aggregate tells of, by why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Losses {
+    /// Drops: the ring was full.
+    pub ring: u64,
+    /// Drops: a CPU's budget for the second was used up.
+    pub budget: u64,
+    /// Differences of the shadow, for either.
+    pub shadow: u64,
+}
 
 /// The pinned state of one instance.
 pub struct State {
@@ -125,12 +137,17 @@ impl State {
         Ok(counts)
     }
 
-    /// Drops that neither an event nor an aggregate tells of: the ring was full.
+    /// What neither an event nor an aggregate tells of.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn lost_events(&self) -> Result<u64, KernelError> {
-        Ok(self.lost.get(&0, 0).map_err(KernelError::refused("reading the lost-event counter"))?.iter().sum())
+    pub fn losses(&self) -> Result<Losses, KernelError> {
+        let count = |kind: u32| -> Result<u64, KernelError> {
+            let counts =
+                self.lost.get(&kind, 0).map_err(KernelError::refused("reading the loss counters"))?;
+            Ok(counts.iter().sum())
+        };
+        Ok(Losses { ring: count(LOST_RING)?, budget: count(LOST_BUDGET)?, shadow: count(LOST_SHADOW)? })
     }
 
     /// Tracked flows: unreplied and established, expired ones that were not collected included.
@@ -194,15 +211,47 @@ pub fn rule_counters(pins: &Pins, generation: u32, rules: usize) -> Result<Vec<C
     Ok(counters)
 }
 
-/// Writes the deadlines of a generation that runs, in ns since boot, from index 1 on.
+/// Packets that the shadow of a generation decided otherwise: those that it would drop, and
+/// those that it would let pass, both directions together.
+///
+/// # Errors
+/// If it has none, or the kernel refuses.
+pub fn shadow_counters(pins: &Pins, generation: u32) -> Result<[Counter; 2], KernelError> {
+    let path = pins.generation(generation).join("SHADOW_COUNTERS");
+    let map: PerCpuArray<MapData, PodCounter> = Map::PerCpuArray(open(&path)?)
+        .try_into()
+        .map_err(KernelError::refused(format!("{}: its type", path.display())))?;
+    let mut counters = [Counter::default(); 2];
+    for direction in [Direction::Ingress, Direction::Egress] {
+        for would_pass in [false, true] {
+            let values = map.get(&shadow_index(direction, would_pass), 0);
+            let values = values.map_err(KernelError::refused("reading the shadow's counters"))?;
+            let sum = &mut counters[usize::from(would_pass)];
+            for PodCounter(counter) in values.iter() {
+                sum.packets += counter.packets;
+                sum.bytes += counter.bytes;
+            }
+        }
+    }
+    Ok(counters)
+}
+
+/// Writes the deadlines of a generation that runs, in ns since boot, from index 1 on; of its
+/// shadow if `of_shadow`.
 ///
 /// # Errors
 /// If its tables are not pinned, or hold fewer.
-pub fn rewrite_deadlines(pins: &Pins, generation: u32, deadlines: &[u64]) -> Result<(), KernelError> {
+pub fn rewrite_deadlines(
+    pins: &Pins,
+    generation: u32,
+    deadlines: &[u64],
+    of_shadow: bool,
+) -> Result<(), KernelError> {
     if deadlines.len() <= 1 {
         return Ok(());
     }
-    let path = pins.generation(generation).join("DEADLINES");
+    let name = if of_shadow { "SHADOW_DEADLINES" } else { "DEADLINES" };
+    let path = pins.generation(generation).join(name);
     let what = || KernelError::refused(format!("{}: writing deadlines", path.display()));
     let map = open(&path)?;
     let mut memory = Mapped::new(&map, size_of_val(deadlines)).map_err(what())?;

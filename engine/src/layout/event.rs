@@ -8,7 +8,7 @@ pub const EVENT_AUDIT: u8 = 1;
 /// Kind of a report: a packet was dropped, or in audit mode would have been.
 pub const KIND_DROP: u8 = 0;
 /// Kind of a report: the shadow generation decides otherwise than the enforced one. Generation, rule
-/// and reason are the shadow's, `other_rule` and `other_reason` the enforced one's.
+/// and reason are the shadow's, the `other_` ones the enforced one's.
 pub const KIND_SHADOW: u8 = 1;
 
 /// Number of drops that neither an event nor an aggregate tells of: the ring was full.
@@ -44,8 +44,10 @@ pub struct Event {
     pub detail: u8,
     /// `EVENT_` bits.
     pub flags: u8,
+    /// Zero.
+    pub reserved: u32,
 }
-const _: () = assert!(size_of::<Event>() == 72);
+const _: () = assert!(size_of::<Event>() == 80);
 
 /// What makes two drops the same for the audit trail. The source's port is left out, so that
 /// retries fall together.
@@ -70,6 +72,8 @@ pub struct AggregateKey {
     pub reason: u8,
     /// Of a difference: the rule that the enforced generation decided by; else [`super::NO_RULE`].
     pub other_rule: u32,
+    /// Of a difference: the enforced generation; else 0.
+    pub other_generation: u32,
     /// Of a difference: the enforced generation's [`crate::Reason`]; else 0.
     pub other_reason: u8,
     /// [`KIND_DROP`] or [`KIND_SHADOW`].
@@ -77,7 +81,7 @@ pub struct AggregateKey {
     /// Zero.
     pub reserved: [u8; 2],
 }
-const _: () = assert!(size_of::<AggregateKey>() == 56);
+const _: () = assert!(size_of::<AggregateKey>() == 60);
 
 /// Drops of one key since its first, which the ring reported itself.
 #[repr(C)]

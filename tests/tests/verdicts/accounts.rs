@@ -167,7 +167,7 @@ fn the_account_is_exact_while_many_drop_and_one_reads() {
     let reasons = reader.state.reasons().expect("counters");
     let counted: Vec<_> = reasons.iter().map(|(_, reason, counter)| (*reason, counter.packets)).collect();
     assert_eq!(counted, [(Reason::NoRule, drops)]);
-    let lost = reader.state.lost_events().expect("the lost-event counter");
+    let lost = reader.state.losses().expect("the loss counters").ring;
     let Reader { events, aggregated, .. } = reader;
     println!("{drops} drops: {events} events, {aggregated} aggregated, {lost} lost");
     assert_eq!(events + aggregated + lost, drops);

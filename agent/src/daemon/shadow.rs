@@ -1,0 +1,126 @@
+//! A candidate that only observes: staged beside what is enforced, promoted or taken away.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use bulkhead::kernel::shadow_counters;
+use serde::{Deserialize, Serialize};
+
+use super::enforcer::{Applied, Confirmation, Enforcer, Request};
+use super::inputs::{Files, Inputs};
+use super::live::Built;
+use super::names::Names;
+use super::store::Record;
+
+/// A generation's shadow, as the kernel has it.
+pub struct Observing {
+    /// Its number.
+    pub number: u32,
+    /// Deadlines, ns since the Unix epoch.
+    pub deadlines: Vec<u64>,
+    /// What its numbers mean.
+    pub names: Arc<Names>,
+}
+
+/// What the shadow has decided otherwise, as in status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Its number, as in reports.
+    pub generation: u32,
+    /// The policy's file.
+    pub policy: String,
+    /// The inventory's file.
+    pub inventory: String,
+    /// Packets that it would drop and that passed, since the enforced generation was put in force.
+    pub would_drop: u64,
+    /// Packets that it would let pass and that were dropped.
+    pub would_pass: u64,
+}
+
+impl Enforcer {
+    /// Compiles a candidate and lets it observe beside what is enforced. Files that do not hold
+    /// change nothing.
+    ///
+    /// # Errors
+    /// As [`Enforcer::apply`].
+    pub fn stage(&self, request: &Request) -> anyhow::Result<Applied> {
+        let _one = self.one_change();
+        let (policy, inventory) = self.setup.files();
+        let policy = request.policy.clone().unwrap_or(policy);
+        let inventory = request.inventory.clone().unwrap_or(inventory);
+        let files = Files::read(&policy, &inventory)?;
+        let mode = self.live().built.mode;
+        let candidate = match Inputs::compile(files, mode, &self.setup.target) {
+            Ok(inputs) => inputs,
+            Err(refused) => return Ok(self.refusal(&refused)),
+        };
+        let number = self.next_number()?;
+        self.store.keep(number, &candidate)?;
+        self.enforce_with(Some(number))
+    }
+
+    /// Takes the candidate away; `None` if there is none.
+    ///
+    /// # Errors
+    /// If the system refuses; it observes on then.
+    pub fn unstage(&self) -> anyhow::Result<Option<Applied>> {
+        let _one = self.one_change();
+        if self.live().record.shadow.is_none() {
+            return Ok(None);
+        }
+        self.enforce_with(None).map(Some)
+    }
+
+    /// Enforces the candidate, as it was staged; `None` if there is none.
+    ///
+    /// # Errors
+    /// If the system refuses; nothing has changed then.
+    pub fn promote(&self, confirmation: &Confirmation) -> anyhow::Result<Option<Applied>> {
+        let _one = self.one_change();
+        let Some(number) = self.live().record.shadow else { return Ok(None) };
+        let candidate = self.kept(number)?;
+        let pending = confirmation.pending();
+        self.change(candidate, None, |record, number| {
+            let previous = if record.pending.is_some() { record.previous } else { Some(record.enforced) };
+            Ok(Record { enforced: number, previous, target: None, pending, shadow: None })
+        })
+        .map(Some)
+    }
+
+    /// Builds what is enforced again, with another shadow. The caller holds the one change.
+    fn enforce_with(&self, shadow: Option<u32>) -> anyhow::Result<Applied> {
+        let enforced = self.kept(self.live().record.enforced)?;
+        self.change(enforced, shadow, |record, number| {
+            Ok(Record { enforced: number, target: None, ..record.clone() })
+        })
+    }
+
+    /// What a generation was made from, compiled again.
+    pub(super) fn kept(&self, number: u32) -> anyhow::Result<Inputs> {
+        let (files, made) = self
+            .store
+            .kept(number)
+            .with_context(|| format!("what generation {number} was made from is not kept any more"))?;
+        Inputs::compile(files, made.mode, &self.setup.target).map_err(|refused| {
+            anyhow::anyhow!("generation {number} does not hold any more:\n{}", refused.text())
+        })
+    }
+
+    /// What the shadow has decided otherwise; `None` if there is none.
+    ///
+    /// # Errors
+    /// If the kernel's counters cannot be read.
+    pub fn observed(&self, built: &Built) -> anyhow::Result<Option<Observed>> {
+        let Some(shadow) = &built.shadow else { return Ok(None) };
+        let [would_drop, would_pass] = shadow_counters(self.pins(), built.number)?;
+        let (policy, inventory) =
+            self.store.kept(shadow.number).map(|(files, _)| files.paths()).unwrap_or_default();
+        Ok(Some(Observed {
+            generation: shadow.number,
+            policy: policy.display().to_string(),
+            inventory: inventory.display().to_string(),
+            would_drop: would_drop.packets,
+            would_pass: would_pass.packets,
+        }))
+    }
+}
