@@ -8,17 +8,19 @@ use std::net::IpAddr;
 
 use bulkhead_compiler::compile::{CompileError, Limits, compile};
 use bulkhead_compiler::evaluate::{environment, evaluate};
-use bulkhead_compiler::inventory::Inventory;
+use bulkhead_compiler::inventory::{Inventory, Network};
+use bulkhead_compiler::policy::Rates;
 use bulkhead_compiler::reference::{self, Probe, Verdict};
 use bulkhead_compiler::resolve::Ruleset;
 use bulkhead_engine::Reason;
-use bulkhead_engine::layout::Direction;
-use common::{TIMES, addresses, inventory_text, load, policy_text, time};
+use bulkhead_engine::layout::{CELL_ALLOW, CELL_ONE_WAY, Direction, Rate};
+use common::{TIMES, addresses, inventory_text, load, load_on, policy_text, time};
 use proptest::prelude::*;
 
 /// The reason that the tables give for the reference's verdict.
-fn reason(verdict: Verdict) -> Reason {
+fn reason(ruleset: &Ruleset, verdict: Verdict) -> Reason {
     match verdict {
+        Verdict::Deny(rule) if ruleset.rules[rule].is_guard() => Reason::VenueGuard,
         Verdict::Allow(_) => Reason::Rule,
         Verdict::Deny(_) => Reason::DenyRule,
         Verdict::NoRule => Reason::NoRule,
@@ -97,7 +99,10 @@ fn a_deny_of_everybody_stops_addresses_that_nobody_knows() {
         let probe = Probe { source, destination, protocol: 6, port: 22 };
         let found = evaluate(&environment(&program.tables, 0), direction, &probe);
         let node = inventory.node("n1").unwrap();
-        assert_eq!(reason(reference::judge(&ruleset, &inventory, node, direction, &probe, 0)), found.reason);
+        assert_eq!(
+            reason(&ruleset, reference::judge(&ruleset, &inventory, node, direction, &probe, 0)),
+            found.reason
+        );
         (found.reason, found.rule.map(|rule| program.rules[rule as usize]))
     };
     let (ingress, egress) = (Direction::Ingress, Direction::Egress);
@@ -143,8 +148,11 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: ProptestConfig::default().cases / 8, ..ProptestConfig::default() })]
 
     #[test]
-    fn tables_agree_with_the_reference(policy in policy_text(), inventory in inventory_text()) {
-        let (ruleset, inventory) = load(&policy, &inventory);
+    fn tables_agree_with_the_reference(
+        policy in policy_text(), inventory in inventory_text(),
+        network in prop_oneof![2 => Just(Network::Overlay), 1 => Just(Network::Underlay)],
+    ) {
+        let (ruleset, inventory) = load_on(&policy, &inventory, network);
         let addresses = addresses();
         for node in &inventory.nodes {
             let program = compile(&ruleset, &inventory, &node.name, Limits::default()).unwrap();
@@ -162,7 +170,7 @@ proptest! {
                                     reference::judge(&ruleset, &inventory, node, direction, &probe, now);
                                 let found = evaluate(&environment, direction, &probe);
                                 let rule = found.rule.map(|rule| program.rules[rule as usize]);
-                                let mut reason = reason(wanted);
+                                let mut reason = reason(&ruleset, wanted);
                                 if reason == Reason::UnknownAddress && named(&ruleset, &probe) {
                                     // Named by a rule about something else: known, and no rule.
                                     prop_assert!(matches!(found.reason, Reason::NoRule | Reason::UnknownAddress));
@@ -180,6 +188,26 @@ proptest! {
         }
     }
 
+    /// Whatever a rule limits is limited wherever it decides, and nothing else; what is one-way is so.
+    #[test]
+    fn limits_and_flags_follow_the_rules(policy in policy_text(), inventory in inventory_text()) {
+        let (ruleset, inventory) = load(&policy, &inventory);
+        for node in &inventory.nodes {
+            let program = compile(&ruleset, &inventory, &node.name, Limits::default()).unwrap();
+            for cell in program.tables.cells.iter().filter(|cell| cell.action == CELL_ALLOW) {
+                let rule = &ruleset.rules[program.rules[cell.rule as usize]];
+                prop_assert_eq!(cell.flags & CELL_ONE_WAY != 0, rule.one_way);
+                prop_assert_eq!(cell.limit != 0, rule.rates != Rates::default());
+                let limit = program.tables.limits[usize::from(cell.limit)];
+                for (rate, Rate { interval, .. }) in
+                    [(rule.rates.packets, limit.packets), (rule.rates.new_flows, limit.new_flows)]
+                {
+                    prop_assert_eq!(interval, rate.map_or(0, |rate| 1_000_000_000_u64.div_ceil(rate.into())));
+                }
+            }
+        }
+    }
+
     /// Replies are looked for wherever the other direction admits something at any time.
     #[test]
     fn opposite_is_set_where_the_other_direction_admits(policy in policy_text(), inventory in inventory_text()) {
@@ -191,7 +219,9 @@ proptest! {
             for source in node.addresses.iter() {
                 for other in addresses.iter().filter(|to| to.is_ipv4() == source.is_ipv4()) {
                     let probe = Probe { source: *source, destination: *other, protocol: 6, port: 22 };
-                    if !evaluate(&environment, Direction::Egress, &probe).reason.eq(&Reason::Rule) {
+                    let found = evaluate(&environment, Direction::Egress, &probe);
+                    let one_way = found.rule.is_some_and(|rule| ruleset.rules[program.rules[rule as usize]].one_way);
+                    if found.reason != Reason::Rule || one_way {
                         continue;
                     }
                     let version = if source.is_ipv4() { 4 } else { 6 };

@@ -76,8 +76,9 @@ pub fn acl() -> impl Strategy<Value = String> {
         expires(),
         prop::bool::weighted(0.1),
         posture(),
+        rates(),
     );
-    parts.prop_map(|(accept, sources, destinations, ports, protocol, expires, own, posture)| {
+    parts.prop_map(|(accept, sources, destinations, ports, protocol, expires, own, posture, rates)| {
         // Protocols without ports take only *.
         let ports = if matches!(protocol, "icmp" | "ipv6-icmp" | "47") { "*" } else { ports };
         let (sources, destinations) = if own {
@@ -101,9 +102,69 @@ pub fn acl() -> impl Strategy<Value = String> {
         }
         if accept {
             rule += &posture;
+            rule += &rates;
         }
         rule + "}"
     })
+}
+
+pub fn rates() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => Just(String::new()),
+        1 => select(vec![1u32, 7, 500_000]).prop_map(|rate| format!(", \"maxNewPerSecond\": {rate}")),
+        1 => select(vec![1u32, 7, 500_000]).prop_map(|rate| format!(", \"maxPacketsPerSecond\": {rate}")),
+    ]
+}
+
+/// A lane of the venue that holds 198.51.100.0/24 and 2001:db9::/48.
+pub fn lane(feed: bool) -> impl Strategy<Value = String> {
+    let theirs = vec!["198.51.100.10", "198.51.100.16/28", "198.51.100.0/24", "2001:db9::/64", "2001:db9::1"];
+    let ours = vec![
+        "*",
+        "tag:a",
+        "tag:b",
+        "u1@x.y",
+        "autogroup:member",
+        "100.64.0.2",
+        "10.1.0.0/16",
+        "fd7a:115c:a1e0::3",
+    ];
+    let service = select(vec![
+        r#""proto": "tcp", "ports": "443""#,
+        r#""proto": "tcp", "ports": "22,80-443""#,
+        r#""proto": "udp", "ports": "53", "oneWay": true"#,
+        r#""proto": "udp", "ports": "1-9999""#,
+        r#""proto": "icmp""#,
+        r#""ports": "53", "groups": ["233.54.12.0/24"]"#,
+        r#""ports": "53-8080", "groups": ["233.54.12.1", "ff35::/32"]"#,
+    ]);
+    let parts = (subsequence(theirs, 1..3), subsequence(ours, 1..3), service, expires(), rates());
+    parts.prop_map(move |(theirs, ours, service, expires, rates)| {
+        let service = match service {
+            _ if feed => service,
+            _ if service.contains("groups") || service.contains("oneWay") => {
+                r#""proto": "udp", "ports": "53""#
+            }
+            _ => service,
+        };
+        let (from, to) = if feed { (theirs, ours) } else { (ours, theirs) };
+        let expires =
+            expires.map(|seconds| format!(", \"expires\": \"{}\"", time(seconds))).unwrap_or_default();
+        format!("{{\"from\": {from:?}, \"to\": {to:?}, {service}{expires}{rates}}}")
+    })
+}
+
+pub fn venues() -> impl Strategy<Value = String> {
+    let some = (prop::collection::vec(lane(true), 0..3), prop::collection::vec(lane(false), 0..2));
+    let some = some.prop_map(|(feeds, sessions)| {
+        format!(
+            r#""venues": {{"venue:x": {{"addresses": ["198.51.100.0/24", "2001:db9::/48"], "feeds": [{}], "sessions": [{}]}},
+                          "venue:y": {{"addresses": ["203.0.113.0/28"]}}}},"#,
+            feeds.join(",\n"),
+            sessions.join(",\n")
+        )
+    });
+    prop_oneof![1 => Just(String::new()), 1 => some]
 }
 
 pub fn posture() -> impl Strategy<Value = String> {
@@ -125,12 +186,16 @@ pub fn grant() -> impl Strategy<Value = String> {
 }
 
 pub fn policy_text() -> impl Strategy<Value = String> {
-    let parts =
-        (prop::collection::vec(acl(), 0..6), prop::collection::vec(grant(), 0..3), prop::bool::weighted(0.2));
-    parts.prop_map(|(acls, grants, default)| {
+    let parts = (
+        prop::collection::vec(acl(), 0..6),
+        prop::collection::vec(grant(), 0..3),
+        prop::bool::weighted(0.2),
+        venues(),
+    );
+    parts.prop_map(|(acls, grants, default, venues)| {
         let default = if default { r#""defaultSrcPosture": ["posture:kept"],"# } else { "" };
         format!(
-            r#"{{"acls": [{}], "grants": [{}], {default}
+            r#"{{"acls": [{}], "grants": [{}], {default} {venues}
                "postures": {{"posture:new": ["node:os == 'linux'", "node:osVersion >= '6.1'"],
                              "posture:kept": ["custom:kept NOT IN [false]"]}},
                "ipsets": {{"ipset:s": ["10.1.0.0/16", "remove 10.1.2.0/24", "host:host", "fd7a:115c:a1e0::/64", "remove fd7a:115c:a1e0::2"]}},
@@ -160,12 +225,17 @@ pub fn node(index: usize) -> impl Strategy<Value = String> {
         r#"{"node:os": "linux", "node:osVersion": "5.10", "custom:kept": true}"#,
         r#"{"custom:kept": false}"#,
     ]);
-    (owner, routes, expires(), posture).prop_map(move |(owner, routes, expires, posture)| {
+    let underlay = prop_oneof![
+        1 => Just("[]".to_string()),
+        3 => Just(format!("[\"203.0.113.{index}\"]")),
+        1 => Just(format!("[\"192.0.2.{index}\", \"198.51.100.1{index}\", \"2001:db9::{index}\"]")),
+    ];
+    (owner, routes, expires(), posture, underlay).prop_map(move |(owner, routes, expires, posture, underlay)| {
         let expires =
             expires.map(|seconds| format!(", \"expires\": \"{}\"", time(seconds))).unwrap_or_default();
         format!(
             "{{\"name\": \"n{index}\", \"addresses\": [\"100.64.0.{index}\", \"fd7a:115c:a1e0::{index}\"], \
-             {owner}, \"routes\": {routes}, \"posture\": {posture}{expires}}}"
+             \"underlay\": {underlay}, {owner}, \"routes\": {routes}, \"posture\": {posture}{expires}}}"
         )
     })
 }
@@ -180,11 +250,15 @@ pub fn inventory_text() -> impl Strategy<Value = String> {
 }
 
 pub fn load(policy_text: &str, inventory_text: &str) -> (Ruleset, Inventory) {
+    load_on(policy_text, inventory_text, Network::Overlay)
+}
+
+pub fn load_on(policy_text: &str, inventory_text: &str, network: Network) -> (Ruleset, Inventory) {
     let mut findings = Findings::default();
     let inventory = inventory::parse(&Source::new("inventory", inventory_text), &mut findings).unwrap();
     let policy =
         policy::parse(&Source::new("policy", policy_text), Dialect::Bulkhead, &mut findings).unwrap();
-    let ruleset = resolve(&policy, &inventory, Dialect::Bulkhead, Network::Overlay, &mut findings);
+    let ruleset = resolve(&policy, &inventory, Dialect::Bulkhead, network, &mut findings);
     assert!(!findings.has_errors(), "{findings}\n{policy_text}");
     (ruleset, inventory)
 }
@@ -195,6 +269,17 @@ pub fn addresses() -> Vec<IpAddr> {
         ["10.1.255.255", "10.2.0.0", "192.168.7.1", "192.168.8.0", "8.8.8.8", "0.0.0.0", "255.255.255.255"];
     let v6 = ["fd7a:115c:a1e0::1", "fd7a:115c:a1e0::2", "fd7a:115c:a1e0::3", "fd7a:115c:a1e0::4", "::"];
     let rest = ["fd7a:115c:a1e0::9", "2001:db8::1", "2001:db8:1::1", "2001:db8:2::", "2600::1", "fe80::1"];
-    let all = v4.into_iter().chain(more).chain(v6).chain(rest);
+    let venue =
+        ["198.51.100.10", "198.51.100.12", "198.51.100.20", "198.51.100.255", "203.0.113.1", "203.0.113.9"];
+    let venue6 = [
+        "2001:db9::1",
+        "2001:db9::77",
+        "2001:db9:0:1::",
+        "192.0.2.3",
+        "233.54.12.1",
+        "233.54.12.2",
+        "ff35::1",
+    ];
+    let all = v4.into_iter().chain(more).chain(v6).chain(rest).chain(venue).chain(venue6);
     all.map(|address| address.parse().unwrap()).collect()
 }
