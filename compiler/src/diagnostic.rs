@@ -1,5 +1,6 @@
 //! What is wrong with a file, where, and what to do about it.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -129,14 +130,30 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// The findings of one run. All of them are collected; nothing stops at the first.
+/// The findings of one run. All of them are collected; nothing stops at the first. Of each
+/// severity only the first [`Findings::MOST`] are kept: nobody mends more at once, and a file
+/// of nothing but mistakes must not fill the memory.
 #[derive(Clone, Debug, Default)]
-pub struct Findings(pub Vec<Diagnostic>);
+pub struct Findings(pub Vec<Diagnostic>, [usize; 3]);
 
 impl Findings {
+    /// How many of a severity are kept.
+    pub const MOST: usize = 1000;
+
     /// Adds one.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.0.push(diagnostic);
+        let severity = diagnostic.severity;
+        let count = &mut self.1[severity as usize];
+        *count += 1;
+        match (*count).cmp(&(Self::MOST + 1)) {
+            Ordering::Less => self.0.push(diagnostic),
+            Ordering::Equal => {
+                let message = format!("there are more than {} findings like these", Self::MOST);
+                let more = Diagnostic::global(severity, message);
+                self.0.push(more.help("mend what is shown and check again"));
+            }
+            Ordering::Greater => {}
+        }
     }
 
     /// Whether any is an error.
@@ -171,3 +188,25 @@ impl fmt::Display for Findings {
     }
 }
 impl std::error::Error for Findings {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_found_behind_any_number_of_warnings() {
+        let mut findings = Findings::default();
+        for _ in 0..3 * Findings::MOST {
+            findings.push(Diagnostic::global(Severity::Warning, "w"));
+        }
+        assert!(!findings.has_errors());
+        findings.push(Diagnostic::global(Severity::Error, "e"));
+        assert!(findings.has_errors());
+        for _ in 0..3 * Findings::MOST {
+            findings.push(Diagnostic::global(Severity::Error, "e"));
+        }
+        assert_eq!(findings.count(Severity::Warning), Findings::MOST + 1);
+        assert_eq!(findings.count(Severity::Error), Findings::MOST + 1);
+        assert!(findings.0.iter().any(|finding| finding.message.contains("more than 1000")));
+    }
+}

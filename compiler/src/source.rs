@@ -43,6 +43,16 @@ pub struct Source {
     text: Arc<str>,
     /// Byte at which each line starts.
     lines: Arc<[usize]>,
+    /// Characters before each [`MARK`]th byte: a place in a file of one line is found as fast as any.
+    marks: Arc<[usize]>,
+}
+
+/// Bytes between two marks.
+const MARK: usize = 256;
+
+/// Characters that begin in some bytes of a text.
+fn characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| (**byte as i8) >= -0x40).count()
 }
 
 impl Source {
@@ -51,7 +61,13 @@ impl Source {
     pub fn new(name: &str, text: &str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { name: name.into(), text: text.into(), lines }
+        let mark = |before: &mut usize, block: &[u8]| {
+            let mark = *before;
+            *before += characters(block);
+            Some(mark)
+        };
+        let marks = text.as_bytes().chunks(MARK).scan(0, mark).collect();
+        Self { name: name.into(), text: text.into(), lines, marks }
     }
 
     /// The name it was loaded under.
@@ -71,8 +87,15 @@ impl Source {
     pub fn position(&self, byte: usize) -> Position {
         let line = self.lines.partition_point(|start| *start <= byte).max(1);
         let start = self.lines[line - 1];
-        let column = self.text.get(start..byte).map_or(0, |before| before.chars().count()) + 1;
+        let column = self.before(byte.min(self.text.len())).saturating_sub(self.before(start)) + 1;
         Position { line, column }
+    }
+
+    /// Characters that begin before a byte.
+    fn before(&self, byte: usize) -> usize {
+        let mark = (byte / MARK).min(self.marks.len().saturating_sub(1));
+        let known = self.marks.get(mark).copied().unwrap_or(0);
+        known + characters(&self.text.as_bytes()[mark * MARK..byte])
     }
 
     /// A line's text without its end, counting from 1; empty beyond the file.
@@ -97,6 +120,24 @@ mod tests {
         assert_eq!(source.line(2), "  é x");
         assert_eq!(source.line(3), "last");
         assert_eq!(source.line(4), "");
+    }
+
+    #[test]
+    fn positions_are_the_same_far_into_a_long_line() {
+        let text = "é\u{1f600}x".repeat(4000) + "\n" + &"ab".repeat(6000);
+        let source = Source::new("f", &text);
+        let mut place = Position { line: 1, column: 1 };
+        for (at, character) in text.char_indices() {
+            assert_eq!(source.position(at), place, "byte {at}");
+            place.column += 1;
+            if character == '\n' {
+                place = Position { line: place.line + 1, column: 1 };
+            }
+        }
+        assert_eq!(source.position(text.len()), place);
+        assert_eq!(source.position(text.len() + 9), place);
+        assert_eq!(Source::new("f", "").position(0), Position { line: 1, column: 1 });
+        assert_eq!(Source::new("f", &"x".repeat(MARK)).position(MARK).column, MARK + 1);
     }
 
     #[test]

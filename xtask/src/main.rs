@@ -3,6 +3,7 @@
 mod build;
 mod cargo;
 mod demo;
+mod fuzz;
 mod process;
 mod setup;
 mod test;
@@ -29,6 +30,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run every test, those on the kernel and in network namespaces included. Needs root.
     Test(test::Arguments),
+    /// Run libFuzzer on the packet parser, the policy and the inventory.
+    Fuzz(fuzz::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Build(arguments) => build::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

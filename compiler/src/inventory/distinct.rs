@@ -1,6 +1,6 @@
 //! Names, keys and addresses that two nodes claim.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -10,11 +10,20 @@ use crate::diagnostic::{Diagnostic, Findings};
 use crate::json::{self, Kind, Value};
 use crate::source::{Source, Span};
 
+/// Of one node, claims that are told each with its place: finding it reads the node again.
+const TOLD: usize = 16;
+
 /// Nodes that claim what an earlier one has are errors and left out.
 pub(super) fn check(inventory: Inventory, findings: &mut Findings) -> Inventory {
-    let mut refused = HashSet::new();
+    // Each with how often that was told.
+    let mut refused = HashMap::new();
     let nodes = &inventory.nodes;
     let mut twice = |first: u32, second: u32, what: &str, written: &str| {
+        let told = refused.entry(second).or_insert(0);
+        *told += 1;
+        if *told > TOLD {
+            return;
+        }
         let (owner, claimant) = (&nodes[first as usize], &nodes[second as usize]);
         let whom = if first == second {
             format!("{} twice", owner.name)
@@ -35,7 +44,6 @@ pub(super) fn check(inventory: Inventory, findings: &mut Findings) -> Inventory 
                 .related(source, place(owner, 0), "first given here")
                 .help("an address or key stands for one identity: remove it from one of them"),
         );
-        refused.insert(second);
     };
     for pair in inventory.by_name.windows(2) {
         let name = &nodes[pair[0] as usize].name;
@@ -56,7 +64,7 @@ pub(super) fn check(inventory: Inventory, findings: &mut Findings) -> Inventory 
     if refused.is_empty() {
         return inventory;
     }
-    let kept = (0..).zip(inventory.nodes).filter(|(index, _)| !refused.contains(index));
+    let kept = (0..).zip(inventory.nodes).filter(|(index, _)| !refused.contains_key(index));
     Inventory::new(inventory.source, kept.map(|(_, node)| node).collect(), inventory.users)
 }
 

@@ -11,11 +11,16 @@ mod tests;
 use anyhow::{Result, bail};
 
 use machine::{Host, Machine};
-use steps::{Fix, STEPS};
+use steps::{FUZZ_STEPS, Fix, STEPS, Step};
 
 /// Mends this machine, or says what to run where the rights are missing. Says nothing if all is there.
 pub fn ensure() -> Result<()> {
     ensure_on(&mut Host)
+}
+
+/// The same for fuzzing, which needs no BPF.
+pub fn ensure_fuzzing() -> Result<()> {
+    ensure_steps(&mut Host, &FUZZ_STEPS)
 }
 
 /// Stops a command that needs root, with the line to run instead.
@@ -30,7 +35,11 @@ pub fn require_root(command: &str) -> Result<()> {
 }
 
 fn ensure_on(machine: &mut impl Machine) -> Result<()> {
-    let lacking: Vec<_> = STEPS.iter().filter_map(|step| step(machine)).collect();
+    ensure_steps(machine, &STEPS)
+}
+
+fn ensure_steps(machine: &mut impl Machine, steps: &[Step]) -> Result<()> {
+    let lacking: Vec<_> = steps.iter().filter_map(|step| step(machine)).collect();
     if lacking.iter().flat_map(|lack| &lack.fix).any(Fix::needs_root) && !machine.is_root() {
         let what: Vec<_> = lacking.iter().map(|lack| format!("  - {}", lack.what)).collect();
         let how: Vec<_> =
@@ -41,7 +50,7 @@ fn ensure_on(machine: &mut impl Machine) -> Result<()> {
             how.join("\n")
         );
     }
-    for step in STEPS {
+    for step in steps {
         // Asked again: an earlier step may have mended this one.
         let Some(lack) = step(machine) else { continue };
         if lack.fix.is_empty() {

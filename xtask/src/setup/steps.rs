@@ -55,8 +55,14 @@ pub(super) struct Lack {
     pub fix: Vec<Fix>,
 }
 
+/// Asks for one thing.
+pub(super) type Step = fn(&dyn Machine) -> Option<Lack>;
+
 /// All steps, in the order in which they can be mended.
-pub(super) const STEPS: [fn(&dyn Machine) -> Option<Lack>; 3] = [packages, linker, bpf_filesystem];
+pub(super) const STEPS: [Step; 3] = [packages, linker, bpf_filesystem];
+
+/// What `cargo xtask fuzz` needs.
+pub(super) const FUZZ_STEPS: [Step; 2] = [cxx, cargo_fuzz];
 
 /// A Debian package and a file that only it brings. Files, not dpkg's database: looking is instant,
 /// and on another distribution the same files prove the same thing.
@@ -141,4 +147,22 @@ fn bpf_filesystem(machine: &dyn Machine) -> Option<Lack> {
         what: "the BPF file system at /sys/fs/bpf, where links and maps are pinned".to_owned(),
         fix: vec![Fix::new(Rights::Root, "mount", &["-t", "bpf", "bpf", "/sys/fs/bpf"])],
     })
+}
+
+/// libFuzzer is C++, and is compiled with the targets.
+fn cxx(machine: &dyn Machine) -> Option<Lack> {
+    if machine.exists(Path::new("/usr/bin/c++")) {
+        return None;
+    }
+    let install = Fix::new(Rights::Root, "apt-get", &["install", "--yes", "--no-install-recommends", "g++"]);
+    let fix = if machine.exists(Path::new("/usr/bin/apt-get")) { vec![install] } else { Vec::new() };
+    Some(Lack { what: "a C++ compiler at /usr/bin/c++ (Debian: g++)".to_owned(), fix })
+}
+
+fn cargo_fuzz(machine: &dyn Machine) -> Option<Lack> {
+    if machine.output("cargo", &["fuzz", "--version"]).is_some() {
+        return None;
+    }
+    let install = Fix::new(Rights::User, "cargo", &["install", "--locked", "cargo-fuzz"]);
+    Some(Lack { what: "cargo-fuzz (building it takes about a minute)".to_owned(), fix: vec![install] })
 }
