@@ -50,17 +50,30 @@ fn ways((ruleset, inventory): &Loaded, probe: &Probe, now: u64) -> BTreeSet<Opti
     let named: BTreeSet<u32> =
         ruleset.rules.iter().flat_map(|rule| &rule.blocks).filter_map(|block| block.via).collect();
     let alive = |node: &Node| node.expires.is_none_or(|end| now < end);
-    // The nodes that enforce for an address; `None` if it is gone with all of them.
-    let hosts = |address: IpAddr| -> Option<Vec<u32>> {
-        if let Some(node) = inventory.holder(address) {
-            return alive(node).then(|| vec![inventory.index(&node.name).unwrap()]);
+    let held = |address: IpAddr| inventory.nodes.iter().position(|node| node.addresses.contains(&address));
+    // The nodes that ever enforce for an address: its holder, else routers and receivers.
+    let all_hosts = |address: IpAddr| -> Vec<(usize, bool)> {
+        let receives = |node: &Node| ruleset.groups_of(node).contains(address);
+        let routes = |node: &Node| node.routes.iter().any(|route| route.contains(&address));
+        match held(address) {
+            Some(index) => vec![(index, false)],
+            None => {
+                let nodes = inventory.nodes.iter().enumerate();
+                nodes.filter(|(_, n)| routes(n) || receives(n)).map(|(i, n)| (i, receives(n))).collect()
+            }
         }
-        let routes = |node: &&Node| node.routes.iter().any(|route| route.contains(&address));
-        let narrow =
-            |node: &&Node| node.routes.iter().any(|route| route.prefix_len() > 0 && route.contains(&address));
-        let living: Vec<&Node> = inventory.nodes.iter().filter(routes).filter(|node| alive(node)).collect();
-        let gone = living.is_empty() && inventory.nodes.iter().any(|node| narrow(&node));
-        (!gone).then(|| living.iter().map(|node| inventory.index(&node.name).unwrap()).collect())
+    };
+    // Those at the time; `None` if it is gone with all of them.
+    let hosts = |address: IpAddr| -> Option<Vec<(usize, bool)>> {
+        let all = all_hosts(address);
+        let living: Vec<_> = all.iter().filter(|(node, _)| alive(&inventory.nodes[*node])).copied().collect();
+        let narrow = |(node, receives): &(usize, bool)| {
+            let mut routes = inventory.nodes[*node].routes.iter();
+            *receives
+                || held(address).is_some()
+                || routes.any(|route| route.prefix_len() > 0 && route.contains(&address))
+        };
+        (!living.is_empty() || !all.iter().any(narrow)).then_some(living)
     };
     let (Some(from), Some(to)) = (hosts(probe.source), hosts(probe.destination)) else {
         return BTreeSet::new();
@@ -71,12 +84,14 @@ fn ways((ruleset, inventory): &Loaded, probe: &Probe, now: u64) -> BTreeSet<Opti
     if to.is_empty() {
         return if from.is_empty() { BTreeSet::new() } else { BTreeSet::from([None]) };
     }
-    let behind = inventory.holder(probe.destination).is_none();
-    let apart = behind && to.iter().any(|router| named.contains(router));
-    let admitted = to.into_iter().filter(|router| admits(Some(*router)));
-    let name = |router: u32| match named.contains(&router) {
+    let apart = held(probe.destination).is_none()
+        && all_hosts(probe.destination)
+            .iter()
+            .any(|(router, receives)| *receives || named.contains(&(*router as u32)));
+    let admitted = to.into_iter().filter(|(router, _)| admits(Some(*router as u32)));
+    let name = |(router, receives): (usize, bool)| match receives || named.contains(&(router as u32)) {
         _ if !apart => None,
-        true => Some(inventory.nodes[router as usize].name.clone()),
+        true => Some(inventory.nodes[router].name.clone()),
         false => Some("another router".into()),
     };
     admitted.map(name).collect()
@@ -84,7 +99,8 @@ fn ways((ruleset, inventory): &Loaded, probe: &Probe, now: u64) -> BTreeSet<Opti
 
 fn is_in(labels: &[String], name: Option<&str>, address: IpAddr, way: Option<&str>) -> bool {
     labels.iter().any(|label| {
-        let (label, via) = label.split_once(" via ").map_or((&label[..], None), |(l, v)| (l, Some(v)));
+        let split = label.split_once(" via ").or(label.split_once(" at "));
+        let (label, via) = split.map_or((&label[..], None), |(l, v)| (l, Some(v)));
         if via != way {
             return false;
         }
@@ -99,7 +115,10 @@ fn is_in(labels: &[String], name: Option<&str>, address: IpAddr, way: Option<&st
 
 fn says(flows: &[Flows], loaded: [&Loaded; 2], probe: &Probe, way: Option<&str>, now: u64) -> bool {
     // The addresses of nodes are the same before and after, in these tests.
-    let name = |address| loaded[0].1.holder(address).map(|node| node.name.clone());
+    let name = |address| {
+        let node = loaded[0].1.nodes.iter().find(|node| node.addresses.contains(&address));
+        node.map(|node| node.name.clone())
+    };
     let (source, destination) = (name(probe.source), name(probe.destination));
     flows.iter().any(|flow| {
         let family = if probe.source.is_ipv4() { "ipv4" } else { "ipv6" };
@@ -232,12 +251,12 @@ proptest! {
     ) {
         let old = load(&policies.0, &inventories.0);
         let new = load(&policies.1, if same { &inventories.0 } else { &inventories.1 });
-        // What `compare` says of a time later than its own, it says of rules, not of nodes.
-        for now in [0, 120] .map(|seconds| seconds * SECOND) {
-            let difference = compare(&old, &new, now);
+        let difference = compare(&old, &new, 0);
+        for now in [0, 99, 120, 250].map(|seconds| seconds * SECOND) {
             for source in addresses() {
                 for destination in addresses().into_iter().filter(|to| to.is_ipv4() == source.is_ipv4()) {
-                    let holder = |address| old.1.holder(address).map(|node| node.name.clone());
+                    let overlay = |address, node: &&Node| node.addresses.contains(&address);
+                    let holder = |address| old.1.nodes.iter().find(|n| overlay(address, n)).map(|n| n.name.clone());
                     if source == destination || (holder(source).is_some() && holder(source) == holder(destination)) {
                         continue;
                     }

@@ -1,18 +1,22 @@
 //! Exactly which flows a change of policy, of inventory, or of both adds and removes.
 
+mod changes;
+mod compare;
 mod universe;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::bits::Bits;
-use crate::decide::{Candidate, Decider, Ports, times};
+use crate::decide::{Decider, Ports, times};
 use crate::interval::Intervals;
 use crate::inventory::Inventory;
 use crate::resolve::Ruleset;
+use crate::resolve::SelectorId;
 use crate::service;
-use universe::{Group, Spot, Universe};
+use changes::Changes;
+use compare::Comparison;
+use universe::{Group, Universe};
 
 /// One side of a change.
 #[derive(Clone, Copy)]
@@ -51,12 +55,16 @@ pub struct Difference {
     pub added: Vec<Flows>,
     /// What was admitted before it and is not any more.
     pub removed: Vec<Flows>,
+    /// Venues, of either side, between which and anybody something is added.
+    pub widened_venues: BTreeSet<String>,
+    /// Boundaries, of either side, that something added crosses.
+    pub widened_boundaries: BTreeSet<String>,
 }
 
 /// Two policies that tell too many apart to compare each with each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the policies tell {groups} groups of identities apart: more than {MOST} pairs to compare; use fewer distinct combinations of tags, or compare parts of the inventory"
+    "the policies tell {groups} groups of identities apart and the change is about most of them: more than {MOST} pairs to compare; make the change in parts, or compare parts of the inventory"
 )]
 pub struct TooLarge {
     /// How many groups there are.
@@ -64,7 +72,7 @@ pub struct TooLarge {
 }
 
 /// Pairs of groups that are compared at most: minutes, not days.
-const MOST: usize = 100_000_000;
+const MOST: u64 = 100_000_000;
 
 /// A piece of time in which no rule of either side ends.
 type Span = (Option<u64>, Option<u64>);
@@ -83,37 +91,82 @@ pub fn diff(old: Side<'_>, new: Side<'_>, now: u64) -> Result<Difference, TooLar
     let sides = [old, new];
     let rulesets = sides.map(|side| side.ruleset);
     let universe = Universe::new(&sides, now);
-    let groups = universe.groups.len();
-    if groups.saturating_mul(groups) > MOST {
-        return Err(TooLarge { groups });
-    }
     let ports = Ports::new(&rulesets);
     let deciders = [Decider::new(rulesets[0], &ports, 0), Decider::new(rulesets[1], &ports, 1)];
+    let changes = Changes::new(&sides, &universe);
+    if changes.pairs() > MOST {
+        return Err(TooLarge { groups: universe.groups.len() });
+    }
     let times = times(&rulesets, now);
     let mut found = Found::new();
-    for from in &universe.groups {
+    let mut widened = Widened::default();
+    for (index, from) in universe.groups.iter().enumerate() {
+        let targets = changes.targets(index);
+        if targets.is_empty() {
+            continue;
+        }
         let candidates = [0, 1].map(|side: usize| {
             let spot = from.spots[side].as_ref();
             spot.map_or(Vec::new(), |spot| deciders[side].from(&universe.members[spot.class as usize][side]))
         });
-        for to in universe.groups.iter().filter(|to| to.v4 == from.v4) {
-            let Some((sources, destinations)) = names(from, to) else { continue };
+        for to in targets.into_iter().map(|to| &universe.groups[to]).filter(|to| to.v4 == from.v4) {
             let comparison = Comparison { sides: &sides, deciders: &deciders, universe: &universe, from, to };
-            for (gate, spans) in comparison.changes(&candidates, &times, ports.count()) {
-                let destinations: Vec<String> = match gate {
-                    Some(router) => destinations.iter().map(|name| format!("{name} via {router}")).collect(),
+            let changes = comparison.changes(&candidates, &times, ports.count());
+            if changes.is_empty() {
+                continue;
+            }
+            let Some((sources, destinations)) = names(from, to) else { continue };
+            for (way, spans) in changes {
+                let destinations: Vec<String> = match way {
+                    Some(way) => destinations.iter().map(|name| format!("{name} {way}")).collect(),
                     None => destinations.clone(),
                 };
                 for (added, classes, span) in spans {
                     if let Some(services) = services(&ports, &classes, from.v4) {
                         let lanes = found.entry((added, services, span)).or_default();
                         lanes[usize::from(from.v4)].push((sources.clone(), destinations.clone()));
+                        if added {
+                            widened.add(&rulesets, &universe, from, to);
+                        }
                     }
                 }
             }
         }
     }
-    Ok(collect(found))
+    let difference = collect(found);
+    Ok(Difference { widened_venues: widened.venues, widened_boundaries: widened.boundaries, ..difference })
+}
+
+/// The venues and boundaries that something added is about.
+#[derive(Default)]
+struct Widened {
+    venues: BTreeSet<String>,
+    boundaries: BTreeSet<String>,
+}
+
+impl Widened {
+    fn add(&mut self, rulesets: &[&Ruleset; 2], universe: &Universe, from: &Group, to: &Group) {
+        for (side, ruleset) in rulesets.iter().enumerate() {
+            let in_any = |group: &Group, ids: &[SelectorId]| {
+                let members =
+                    group.spots[side].as_ref().map(|spot| &universe.members[spot.class as usize][side]);
+                members.is_some_and(|members| ids.iter().any(|id| members.contains(id.0 as usize)))
+            };
+            for venue in &ruleset.venues {
+                if in_any(from, &[venue.addresses]) || in_any(to, &[venue.addresses]) {
+                    self.venues.insert(venue.name.clone());
+                }
+            }
+            for boundary in &ruleset.boundaries {
+                let side_of = |group| boundary.sides.iter().position(|ids| in_any(group, ids));
+                if let (Some(here), Some(there)) = (side_of(from), side_of(to))
+                    && here != there
+                {
+                    self.boundaries.insert(boundary.name.clone());
+                }
+            }
+        }
+    }
 }
 
 /// The names on both sides; none if all that is there is a node and itself.
@@ -127,112 +180,6 @@ fn names(from: &Group, to: &Group) -> Option<(Vec<String>, Vec<String>)> {
     });
     let names = |group: &Group| group.members.iter().map(|(name, _)| name.clone()).collect();
     other.then(|| (names(from), names(to)))
-}
-
-/// Two groups, over both sides.
-struct Comparison<'a> {
-    sides: &'a [Side<'a>; 2],
-    deciders: &'a [Decider<'a>; 2],
-    universe: &'a Universe,
-    from: &'a Group,
-    to: &'a Group,
-}
-
-/// Classes of ports that were added (or removed) between two groups in a piece of time.
-type Changed = (bool, Vec<usize>, Span);
-
-impl Comparison<'_> {
-    /// What changed, for each router that is a way of its own.
-    fn changes(
-        &self,
-        candidates: &[Vec<Candidate<'_>>; 2],
-        times: &[u64],
-        ports: usize,
-    ) -> Vec<(Option<String>, Vec<Changed>)> {
-        let mut by_gate: BTreeMap<Option<String>, Vec<[Bits; 2]>> = BTreeMap::new();
-        for (segment, now) in times.iter().enumerate() {
-            for side in [0, 1] {
-                for (gate, admitted) in self.admitted(side, &candidates[side], *now, ports) {
-                    let all = by_gate
-                        .entry(gate)
-                        .or_insert_with(|| vec![[Bits::new(ports), Bits::new(ports)]; times.len()]);
-                    all[segment][side] = admitted;
-                }
-            }
-        }
-        let all = by_gate.into_iter();
-        all.map(|(gate, segments)| (gate, spans(&segments, times, ports)))
-            .filter(|(_, c)| !c.is_empty())
-            .collect()
-    }
-
-    /// What one side admits, by the way in: `None` unless a `via` tells routers apart.
-    fn admitted(
-        &self,
-        side: usize,
-        candidates: &[Candidate<'_>],
-        now: u64,
-        ports: usize,
-    ) -> HashMap<Option<String>, Bits> {
-        let (Some(from), Some(to)) = (&self.from.spots[side], &self.to.spots[side]) else {
-            return HashMap::new();
-        };
-        let decider = &self.deciders[side];
-        let members = &self.universe.members[to.class as usize][side];
-        let decide = |router| {
-            let decided = decider.to(candidates, members, router, now);
-            let mut bits = Bits::new(ports);
-            let admitted = decided.iter().enumerate().filter(|(_, rule)| decider.admits(**rule));
-            admitted.for_each(|(port, _)| bits.insert(port));
-            bits
-        };
-        let at_source = from.enforced.then(|| decide(None));
-        if !to.enforced {
-            return at_source.map(|bits| (None, bits)).into_iter().collect();
-        }
-        let gates = to.gates.iter().map(|gate| {
-            let mut bits = decide(Some(*gate));
-            if let Some(at_source) = &at_source {
-                (0..ports).filter(|port| !at_source.contains(*port)).for_each(|port| bits.remove(port));
-            }
-            (self.way(side, to, *gate), bits)
-        });
-        gates.collect()
-    }
-
-    /// The router's name, if the end is behind one that some `via` names.
-    fn way(&self, side: usize, to: &Spot, gate: u32) -> Option<String> {
-        let behind = self.to.members.first().is_some_and(|(_, identity)| identity.is_none());
-        let named = behind && to.gates.iter().any(|gate| *gate != u32::MAX);
-        named.then(|| match self.sides[side].inventory.nodes.get(gate as usize) {
-            Some(node) => node.name.clone(),
-            None => "another router".into(),
-        })
-    }
-}
-
-/// What changed in each piece of time; pieces that follow one another with the same change
-/// become one.
-fn spans(segments: &[[Bits; 2]], times: &[u64], ports: usize) -> Vec<Changed> {
-    let mut all: Vec<Changed> = Vec::new();
-    for added in [true, false] {
-        let mut open: Option<(Vec<usize>, usize)> = None;
-        for segment in 0..=segments.len() {
-            let changed: Vec<usize> = segments.get(segment).map_or(Vec::new(), |[old, new]| {
-                let (before, after) = if added { (old, new) } else { (new, old) };
-                (0..ports).filter(|port| after.contains(*port) && !before.contains(*port)).collect()
-            });
-            if open.as_ref().is_some_and(|(classes, _)| *classes == changed) {
-                continue;
-            }
-            if let Some((classes, start)) = open.take() {
-                let from = (start > 0).then(|| times[start]);
-                all.push((added, classes, (from, times.get(segment).copied())));
-            }
-            open = (!changed.is_empty()).then_some((changed, segment));
-        }
-    }
-    all
 }
 
 /// Classes of ports in words; none if no packet of the family is among them: each family has

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 use super::Side;
 use crate::address::AddressSet;
 use crate::bits::Bits;
@@ -15,11 +17,37 @@ use crate::sweep::{Piece, Sweep};
 pub(super) struct Spot {
     /// Class of addresses.
     pub(super) class: u32,
-    /// At whose ingress a packet to it is judged: the node that holds it or the routers that
-    /// route it, as indices into the inventory's nodes, `u32::MAX` for one that no `via` names.
-    pub(super) gates: Vec<u32>,
-    /// Whether there is a node that holds or routes it, and so enforces for it.
-    pub(super) enforced: bool,
+    /// At whose ingress a packet to it is judged: the node that holds it, the routers that route
+    /// it or the receivers of the group that it is. None: nobody enforces for it.
+    pub(super) gates: Vec<Gate>,
+}
+
+/// A node at whose ingress packets are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Gate {
+    /// Its index among the inventory's nodes; `u32::MAX` for one that nothing tells from others.
+    pub(super) node: u32,
+    /// When it is gone, ns since the Unix epoch.
+    pub(super) end: Option<u64>,
+    /// Whether what it leads to is gone with the last such gate. Not so the internet behind an exit.
+    pub(super) narrow: bool,
+    /// It receives a multicast group.
+    pub(super) receives: bool,
+}
+
+impl Gate {
+    fn is_open(&self, now: u64) -> bool {
+        self.end.is_none_or(|end| now < end)
+    }
+}
+
+impl Spot {
+    /// The gates at a time; `None` if the address is gone with all of them.
+    pub(super) fn gates(&self, now: u64) -> Option<impl Iterator<Item = Gate>> {
+        let open = self.gates.iter().any(|gate| gate.is_open(now));
+        let gone = !open && self.gates.iter().any(|gate| gate.narrow);
+        (!gone).then(|| self.gates.iter().filter(move |gate| gate.is_open(now)).copied())
+    }
 }
 
 /// What the members of a group have in common: whether IPv4, and the spots on both sides.
@@ -76,10 +104,12 @@ impl Universe {
             *start = sets.len();
             // What only tests name cuts nothing.
             let blocks = side.ruleset.rules.iter().flat_map(|rule| &rule.blocks);
-            let named: HashSet<u32> = blocks
-                .flat_map(|block| block.sources.iter().chain(block.destinations.iter().map(|(id, _)| id)))
-                .map(|id| id.0)
-                .collect();
+            let in_rules = blocks
+                .flat_map(|block| block.sources.iter().chain(block.destinations.iter().map(|(id, _)| id)));
+            let venues = side.ruleset.venues.iter().map(|venue| &venue.addresses);
+            let boundaries = side.ruleset.boundaries.iter();
+            let sides = boundaries.flat_map(|boundary| boundary.sides.iter().flatten());
+            let named: HashSet<u32> = in_rules.chain(venues).chain(sides).map(|id| id.0).collect();
             sets.extend((0..).zip(&side.ruleset.selectors).map(|(id, selector)| match named.contains(&id) {
                 true => selector.set.clone(),
                 false => AddressSet::default(),
@@ -91,15 +121,23 @@ impl Universe {
             let network = side.ruleset.network;
             sets.push(AddressSet::from_addresses(nodes.flat_map(|n| n.addresses_on(network)).copied()));
         }
-        let mut routers: Vec<(usize, u32, bool)> = Vec::new();
+        let mut routers: Vec<(usize, Gate)> = Vec::new();
         let first_router = sets.len();
         for (number, side) in sides.iter().enumerate() {
-            for (index, node) in (0..).zip(&side.inventory.nodes).filter(|(_, node)| !node.routes.is_empty())
-            {
-                routers.push((number, index, alive(node)));
-                // One that is gone takes with it what it routed, but not the internet.
-                let routes = node.routes.iter().filter(|route| alive(node) || route.prefix_len() > 0);
-                sets.push(AddressSet::from_prefixes(routes));
+            for (index, node) in (0..).zip(&side.inventory.nodes) {
+                let mut add = |set: AddressSet, narrow, receives| {
+                    if !set.is_empty() {
+                        routers.push((number, Gate { node: index, end: node.expires, narrow, receives }));
+                        sets.push(set);
+                    }
+                };
+                let (narrow, exits): (Vec<IpNet>, Vec<IpNet>) =
+                    node.routes_on(side.ruleset.network).iter().partition(|route| route.prefix_len() > 0);
+                add(AddressSet::from_prefixes(&narrow), true, false);
+                add(AddressSet::from_prefixes(&exits), false, false);
+                if !side.ruleset.receivers.is_empty() {
+                    add(side.ruleset.groups_of(node), true, true);
+                }
             }
         }
         let mut sweep = Sweep::new(sets.len());
@@ -121,20 +159,21 @@ impl Universe {
             let blocks = side.ruleset.rules.iter().flat_map(|rule| &rule.blocks);
             blocks.filter_map(|block| block.via).collect::<HashSet<u32>>()
         });
-        let gate = |side: usize, node: u32| if via[side].contains(&node) { node } else { u32::MAX };
+        // A node's index only where it makes a difference.
+        let gate = |side: usize, gate: Gate| match gate.receives || via[side].contains(&gate.node) {
+            true => gate,
+            false => Gate { node: u32::MAX, ..gate },
+        };
         // Where an address that no node holds is judged; `None` if it is gone with its routers.
         let outside = |side: usize, class: u32| {
             let sets = sweep.classes[class as usize].iter().filter(|set| *set >= first_router);
-            let of = sets.map(|set| routers[set - first_router]).filter(|(of, _, _)| *of == side);
-            let (mut gates, mut gone) = (Vec::new(), false);
-            for (_, index, alive) in of {
-                gone |= !alive;
-                gates.extend(alive.then(|| gate(side, index)));
-            }
+            let of = sets.map(|set| routers[set - first_router]).filter(|(of, _)| *of == side);
+            let mut gates: Vec<Gate> = of.map(|(_, found)| gate(side, found)).collect();
             gates.sort_unstable();
             gates.dedup();
-            let enforced = !gates.is_empty();
-            (enforced || !gone).then_some(Spot { class, gates, enforced })
+            let spot = Spot { class, gates };
+            let there = spot.gates(now).is_some();
+            there.then_some(spot)
         };
         let mut groups: BTreeMap<Alike, Vec<Member>> = BTreeMap::new();
         let class_of = |address: IpAddr| match address {
@@ -154,7 +193,9 @@ impl Universe {
                     let spots = [0, 1].map(|side: usize| {
                         let (index, _) = pair[side]?;
                         let class = class_of(ends[side]?)?;
-                        Some(Spot { class, gates: vec![gate(side, index)], enforced: true })
+                        let end = pair[side].and_then(|(_, node)| node.expires);
+                        let own = Gate { node: index, end, narrow: true, receives: false };
+                        Some(Spot { class, gates: vec![gate(side, own)] })
                     });
                     let name = pair[1].or(pair[0]).map_or("", |(_, node)| &node.name);
                     let label = match ends[1].or(ends[0]) {
