@@ -47,6 +47,7 @@ pub enum Command {
     Promote(commands::stage::Promote),
     Quarantine(commands::quarantine::Quarantine),
     Release(commands::quarantine::Release),
+    Attach(commands::attach::Attach),
     Detach(commands::detach::Detach),
     Tunnel(commands::tunnel::Tunnel),
 }

@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub mod apply;
+pub mod attach;
 pub mod check;
 pub mod compile;
 pub mod detach;
@@ -36,6 +37,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Answer> {
         Command::Promote(command) => command.run(&cli.global),
         Command::Quarantine(command) => command.run(&cli.global),
         Command::Release(command) => command.run(&cli.global),
+        Command::Attach(command) => command.run(&cli.global),
         Command::Detach(command) => command.run(&cli.global),
         Command::Tunnel(command) => command.run(),
     }

@@ -32,6 +32,8 @@ struct Interface {
     name: Spanned<String>,
     zone: Option<Spanned<i64>>,
     hook: Option<HookChoice>,
+    #[serde(default)]
+    optional: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -128,6 +130,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
             name,
             zone: zone.map(|zone| zone as u16),
             hook: interface.hook.unwrap_or_default(),
+            is_optional: interface.optional,
         });
     }
     Ok(config)

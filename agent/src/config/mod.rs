@@ -61,13 +61,15 @@ pub struct Managed {
     pub zone: Option<u16>,
     /// Where packets are seen at ingress.
     pub hook: HookChoice,
+    /// It need not be there when the agent starts.
+    pub is_optional: bool,
 }
 
 impl Managed {
     /// An interface with defaults.
     #[must_use]
     pub fn new(name: &str, hook: HookChoice) -> Self {
-        Self { name: name.to_owned(), zone: None, hook }
+        Self { name: name.to_owned(), zone: None, hook, is_optional: false }
     }
 
     /// Its zone.

@@ -62,6 +62,7 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> io::Result<()> {
         .route("/promote", post(promote))
         .route("/quarantine", post(quarantine))
         .route("/release", post(release))
+        .route("/attach", post(attach))
         .with_state(api);
     axum::serve(listener, router).await
 }
@@ -137,6 +138,10 @@ async fn quarantine(Extract(api): Extract<Arc<Api>>, Json(request): Json<cutoff:
 
 async fn release(Extract(api): Extract<Arc<Api>>, Json(subject): Json<String>) -> Response {
     blocking(api, move |enforcer| enforcer.release(&subject)).await
+}
+
+async fn attach(Extract(api): Extract<Arc<Api>>, Json(interface): Json<String>) -> Response {
+    blocking(api, move |enforcer| enforcer.attach(&interface)).await
 }
 
 /// Reports as they come, one JSON object a line.

@@ -6,18 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead::kernel::{Attached, Hook, Pins, attached_hooks, detach_others};
+use bulkhead::kernel::{Attached, Hook, Migration, Pins, attached_hooks, detach_others};
 use serde::{Deserialize, Serialize};
 
 use super::clock::{boot_id, boot_time};
 use super::counters::{self, Folded};
 use super::inputs::{Files, Inputs, Refused};
+use super::interfaces::absent;
 use super::live::{Built, retire, undo_new_links};
 use super::pump::Shared;
 use super::quarantine::{self, List};
 use super::setup::Setup;
 use super::start;
 use super::store::{Pending, Record, Store};
+use super::takeover;
 use crate::config::Mode;
 use crate::exit::Usage;
 use crate::guard;
@@ -100,6 +102,10 @@ pub struct Enforcer {
     pub shared: Arc<Shared>,
     /// One change at a time; held while the next generation is compiled and built.
     changing: Mutex<()>,
+    /// One look at the interfaces at a time.
+    pub(super) watching: Mutex<()>,
+    /// What the guard in place was made for: a generation, and the interfaces' indices.
+    pub(super) guarded: Mutex<Option<(u32, Vec<u32>)>>,
     live: Mutex<Live>,
 }
 
@@ -121,10 +127,13 @@ impl Enforcer {
         quarantined.follow(&inputs.inventory);
         let number = next_number(&pins, &store, &record)?;
         start::tell(store.keep(number, &inputs));
-        let before = attached_hooks(&pins)?;
+        let migration = Migration::plan(&pins, &setup.config.capacity, number)?;
+        let before = migration.links()?;
+        migration.prepare()?;
+        let staged = setup.with_pins(migration.staged());
         let shadow = start::candidate(&setup, &store, &mut record);
         let mut built =
-            Built::new(&setup, number, inputs, shadow, &quarantined, &indices).inspect_err(|_| {
+            Built::new(&staged, number, inputs, shadow, &quarantined, &indices).inspect_err(|_| {
                 if before.is_empty() {
                     // Nothing was attached, and nothing stays behind.
                     let _ = pins.remove_all();
@@ -132,9 +141,7 @@ impl Enforcer {
             })?;
         record.target = Some(number);
         start::tell(store.write_record(&record));
-        let is_first = before.is_empty();
-        let seeded = if is_first { built.seed(&pins) } else { Ok(0) };
-        let attached = match seeded.and_then(|_| built.attach(&pins)) {
+        let attached = match takeover::attach(&migration, &mut built, before.is_empty()) {
             Ok(attached) => attached,
             Err(error) => {
                 undo_new_links(&pins, &before);
@@ -146,15 +153,6 @@ impl Enforcer {
                 return Err(error);
             }
         };
-        if is_first {
-            // Again, for connections that were opened since the first time.
-            match built.seed(&pins) {
-                Ok(connections) => {
-                    tracing::info!(connections, "open connections go on where the policy admits them");
-                }
-                Err(error) => tracing::warn!("connections opened in the last moment may be cut: {error:#}"),
-            }
-        }
         record.enforced = number;
         record.target = None;
         start::tell(store.write_record(&record));
@@ -175,9 +173,20 @@ impl Enforcer {
         for (interface, hook) in detach_others(&pins, &managed).unwrap_or_else(start::told) {
             tracing::warn!(interface, hook = hook.name(), "is not managed any more: detached");
         }
+        *shared.leftover.lock().unwrap_or_else(PoisonError::into_inner) =
+            takeover::finish(migration, &store, &mut live.folded, &live.built)?;
         retire(&pins, &store, &mut live.folded, &live.built);
         store.forget_others(&kept(&live.record));
-        Ok(Self { setup, store, shared, changing: Mutex::default(), live: Mutex::new(live) })
+        live.attached.extend(absent(&setup, &live.attached));
+        Ok(Self {
+            setup,
+            store,
+            shared,
+            changing: Mutex::default(),
+            watching: Mutex::default(),
+            guarded: Mutex::default(),
+            live: Mutex::new(live),
+        })
     }
 
     /// What runs now.

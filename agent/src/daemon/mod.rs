@@ -6,6 +6,7 @@ mod counters;
 pub mod cutoff;
 pub mod enforcer;
 mod inputs;
+pub mod interfaces;
 mod journal;
 mod live;
 mod names;
@@ -16,6 +17,7 @@ pub mod shadow;
 mod start;
 pub mod status;
 mod store;
+mod takeover;
 mod upkeep;
 
 use std::fs::{File, TryLockError};
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead::kernel::{Attached, Interface, check_pinned_state, check_support};
+use bulkhead::kernel::{Attached, Interface, check_support};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -62,7 +64,7 @@ pub fn run(setup: Setup, json: bool) -> anyhow::Result<Answer> {
             };
         }
     };
-    for managed in &setup.config.interfaces {
+    for managed in setup.config.interfaces.iter().filter(|managed| !managed.is_optional) {
         Interface::find(&managed.name)?;
     }
     check_support(Path::new(BPFFS))?;
@@ -77,7 +79,7 @@ pub fn run(setup: Setup, json: bool) -> anyhow::Result<Answer> {
         .create(state)
         .with_context(|| format!("{}: creating the state directory", state.display()))?;
     let _lock = lock(state, &setup.instance)?;
-    check_pinned_state(&setup.paths.pins, &setup.config.capacity)?;
+    interfaces::wait_for_one(&setup, &inputs.inventory)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
-use bulkhead::kernel::{Pins, State};
-use bulkhead_engine::layout::{AggregateKey, EVENT_AUDIT, Event, KIND_SHADOW};
+use bulkhead::kernel::{Leftover, Pins, State};
+use bulkhead_engine::layout::{AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_SHADOW};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::broadcast;
 
@@ -48,6 +48,8 @@ pub struct Shared {
     pub indices: Arc<Mutex<HashMap<u32, String>>>,
     /// Counts.
     pub pumped: Mutex<Pumped>,
+    /// What tables that were replaced still held.
+    pub leftover: Mutex<Leftover>,
     names: Mutex<BTreeMap<u32, Arc<Names>>>,
     store: Store,
     target: Target,
@@ -61,6 +63,7 @@ impl Shared {
             reports: broadcast::channel(BACKLOG).0,
             indices,
             pumped: Mutex::default(),
+            leftover: Mutex::default(),
             names: Mutex::default(),
             store,
             target,
@@ -129,6 +132,7 @@ pub async fn run(pins: &Pins, mut journal: Journal, shared: Arc<Shared>) -> anyh
     // SAFETY: a ring keeps its descriptor, and owns it until it is dropped.
     let mut ring = unsafe { AsyncFd::register(ring) }.context("watching the event ring")?;
     let mut state = State::open(pins)?;
+    publish_leftover(&shared, &mut journal);
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -137,7 +141,7 @@ pub async fn run(pins: &Pins, mut journal: Journal, shared: Arc<Shared>) -> anyh
                 let mut ready = ready.context("waiting for the event ring")?;
                 let reports = drain(ready.get_inner_mut(), &shared);
                 ready.clear_ready();
-                let count = reports.iter().filter(|report| report.enforced.is_none()).count() as u64;
+                let count = drops(&reports);
                 shared.publish(reports, &mut journal, count, 0);
             }
             _ = ticks.tick() => {
@@ -146,6 +150,22 @@ pub async fn run(pins: &Pins, mut journal: Journal, shared: Arc<Shared>) -> anyh
             }
         }
     }
+}
+
+/// How many of these are no differences of a shadow.
+fn drops(reports: &[DropReport]) -> u64 {
+    reports.iter().filter(|report| report.enforced.is_none()).count() as u64
+}
+
+fn publish_leftover(shared: &Shared, journal: &mut Journal) {
+    let leftover = std::mem::take(&mut *shared.leftover.lock().unwrap_or_else(PoisonError::into_inner));
+    for mut ring in leftover.events {
+        let reports = drain(&mut ring, shared);
+        let count = drops(&reports);
+        shared.publish(reports, journal, count, 0);
+    }
+    let (reports, count) = summaries(leftover.aggregates, shared);
+    shared.publish(reports, journal, 0, count);
 }
 
 /// Everything that the ring holds now.
@@ -175,8 +195,11 @@ fn read_event(bytes: &[u8]) -> Option<Event> {
 
 /// What was dropped since the ring told of the first of each kind.
 fn aggregates(state: &mut State, shared: &Shared) -> anyhow::Result<(Vec<DropReport>, u64)> {
+    Ok(summaries(state.take_aggregates()?, shared))
+}
+
+fn summaries(taken: Vec<(AggregateKey, AggregateValue)>, shared: &Shared) -> (Vec<DropReport>, u64) {
     let clock = BootClock::now();
-    let taken = state.take_aggregates()?;
     let counted = taken.into_iter().filter(|(_, value)| value.packets != 0);
     let reports: Vec<_> = counted
         .map(|(key, value)| {
@@ -187,5 +210,5 @@ fn aggregates(state: &mut State, shared: &Shared) -> anyhow::Result<(Vec<DropRep
         .collect();
     let drops = reports.iter().filter(|report| report.enforced.is_none());
     let count = drops.map(|report| report.count).sum();
-    Ok((reports, count))
+    (reports, count)
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use bulkhead::kernel::Pins;
+
 use super::inputs::Target;
 use crate::config::Config;
 use crate::paths::Paths;
@@ -24,5 +26,13 @@ impl Setup {
     #[must_use]
     pub fn files(&self) -> (PathBuf, PathBuf) {
         (self.config.policy.clone(), self.config.inventory.clone())
+    }
+
+    /// The same with other pins.
+    #[must_use]
+    pub fn with_pins(&self, pins: Pins) -> Self {
+        let mut setup = self.clone();
+        setup.paths.pins = pins;
+        setup
     }
 }

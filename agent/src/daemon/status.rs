@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bulkhead::kernel::{Attached, KernelError, Losses, RunningLink, STATE_MAPS, State, running};
+use bulkhead_engine::layout::VERSION;
 use serde::{Deserialize, Serialize};
 
 use super::clock::BootClock;
@@ -162,7 +163,12 @@ fn judge(links: &[RunningLink], agent: Option<&Agent>, half_way: bool) -> (&'sta
     let known = agent.iter().flat_map(|agent| &agent.interfaces).filter(|known| known.index == 0);
     let gone: BTreeSet<&str> = gone.into_iter().chain(known.map(|known| known.interface.as_str())).collect();
     for interface in &gone {
-        problems.push(format!("interface {interface} is gone; whatever comes under that name is not enforced until the agent attaches to it"));
+        problems.push(format!("interface {interface} is not there; whatever comes under that name is not enforced until the agent attaches to it"));
+    }
+    let layouts: BTreeSet<u32> =
+        links.iter().map(|link| link.layout).filter(|layout| *layout != VERSION).collect();
+    for layout in layouts {
+        problems.push(format!("an agent of layout {layout} attached the programs; its flows and counters are not shown until `bulkhead run` takes them over"));
     }
     let state = match (mixed || half_way, gone.is_empty()) {
         (true, _) => "mixed",
@@ -225,7 +231,7 @@ impl Status {
             })
             .collect();
         self.lost = state.losses()?;
-        [self.unreplied_flows, self.established_flows] = state.flow_counts();
+        [self.unreplied_flows, self.established_flows] = state.flow_counts()?;
         Ok(())
     }
 }
@@ -235,6 +241,7 @@ mod tests {
     use bulkhead::kernel::{Hook, RunningLink};
 
     use super::judge;
+    use bulkhead_engine::layout::VERSION;
 
     #[test]
     fn a_status_names_what_is_wrong() {
@@ -243,6 +250,7 @@ mod tests {
             hook: Hook::TcxEgress,
             index,
             generation,
+            layout: VERSION,
         };
         assert_eq!(judge(&[], None, false).0, "detached");
         let whole = [link("a", 1, Some(3)), link("b", 2, Some(3))];
@@ -251,6 +259,9 @@ mod tests {
         let (state, problems) = judge(&[link("a", 1, Some(3)), link("b", 2, Some(4))], None, false);
         assert!(state == "mixed" && problems[0].contains("a tcx-egress runs 3, b tcx-egress runs 4"));
         let (state, problems) = judge(&[link("a", 1, Some(3)), link("b", 0, Some(2))], None, false);
-        assert!(state == "degraded" && problems[0].contains("interface b is gone"), "{problems:?}");
+        assert!(state == "degraded" && problems[0].contains("interface b is not there"), "{problems:?}");
+        let foreign = RunningLink { layout: VERSION + 1, ..link("a", 1, Some(3)) };
+        let (state, problems) = judge(&[foreign], None, false);
+        assert!(state == "enforced" && problems[0].contains("takes them over"), "{problems:?}");
     }
 }

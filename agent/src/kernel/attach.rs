@@ -254,7 +254,10 @@ pub fn attached_hooks(pins: &Pins) -> Result<Vec<(String, Hook)>, KernelError> {
 /// # Errors
 /// If a pin cannot be removed.
 pub fn detach(pins: &Pins) -> Result<Vec<(String, Hook)>, KernelError> {
-    let links = pins.links()?;
+    let mut links = pins.links()?;
+    for other in pins.others()? {
+        links.extend(other.links()?);
+    }
     pins.remove_all()?;
     Ok(links)
 }

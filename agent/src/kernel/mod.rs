@@ -1,10 +1,12 @@
 //! The kernel side: builds generations, attaches and swaps them, pins everything.
 
 mod attach;
+mod batch;
 mod fill;
 mod generation;
 mod interface;
 mod mapped;
+mod migrate;
 mod pins;
 mod quarantine;
 mod running;
@@ -16,6 +18,7 @@ mod support;
 pub use attach::{Attached, Hook, attach, attached_hooks, detach, detach_others};
 pub use generation::{Generation, Shadow, Specification};
 pub use interface::{Interface, Kind};
+pub use migrate::{Leftover, Migration};
 pub use pins::{Pins, SHADOW_MAPS, STATE_MAPS, TABLE_MAPS};
 pub use quarantine::{AddressTables, Blocks, QuarantineError, quarantine_tables, set_quarantine};
 pub use running::{RunningLink, running};
@@ -80,6 +83,18 @@ pub enum KernelError {
         problem: String,
         /// What to do.
         advice: String,
+    },
+    /// An agent of another layout has attached to a hook that this one does not know.
+    #[error(
+        "interface {interface}: an agent of layout {version} has attached to {hook}, which this one does not know; what it enforces stays: run that agent, or `bulkhead detach`, which ends enforcement, before this one"
+    )]
+    OtherLayout {
+        /// The other layout's version.
+        version: u32,
+        /// The interface.
+        interface: String,
+        /// The hook's name.
+        hook: String,
     },
     /// Any other refusal of the kernel.
     #[error("{what}: {source}")]

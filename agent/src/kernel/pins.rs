@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <bpffs>/bulkhead/<instance>/v<layout>/state/<MAP>           outlives generations
+//! <bpffs>/bulkhead/<instance>/v<layout>/state-<N>/<MAP>       takes its place, once generation N runs
 //! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/<MAP>  tables of one generation
 //! <bpffs>/bulkhead/<instance>/v<layout>/links/<IFACE>/<HOOK>  the attached programs
 //! ```
@@ -59,13 +60,46 @@ pub const SHADOW_MAPS: &[&str] = &[
 #[derive(Clone, Debug)]
 pub struct Pins {
     root: PathBuf,
+    version: u32,
+    staged: Vec<(&'static str, PathBuf)>,
 }
 
 impl Pins {
     /// The pins of `instance` below the bpffs directory `base`.
     #[must_use]
     pub fn new(base: &Path, instance: &str) -> Self {
-        Self { root: base.join(instance).join(format!("v{}", layout::VERSION)) }
+        Self::of_version(&base.join(instance), layout::VERSION)
+    }
+
+    fn of_version(instance: &Path, version: u32) -> Self {
+        Self { root: instance.join(format!("v{version}")), version, staged: Vec::new() }
+    }
+
+    /// The pins of the same instance that agents of other layouts made.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn others(&self) -> Result<Vec<Self>, KernelError> {
+        let Some(instance) = self.root.parent() else { return Ok(Vec::new()) };
+        let mut versions: Vec<u32> = names(instance)?
+            .iter()
+            .filter_map(|name| name.strip_prefix('v')?.parse().ok())
+            .filter(|version| *version != self.version)
+            .collect();
+        versions.sort_unstable();
+        Ok(versions.into_iter().map(|version| Self::of_version(instance, version)).collect())
+    }
+
+    /// The layout version.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The same pins, but for maps that have not their place yet.
+    #[must_use]
+    pub(super) fn with_staged(&self, staged: Vec<(&'static str, PathBuf)>) -> Self {
+        Self { staged, ..self.clone() }
     }
 
     /// The directory that holds them.
@@ -77,7 +111,23 @@ impl Pins {
     /// The pin of a map that outlives generations.
     #[must_use]
     pub fn state(&self, map: &str) -> PathBuf {
-        self.root.join("state").join(map)
+        let staged = self.staged.iter().find(|(name, _)| *name == map);
+        staged.map_or_else(|| self.root.join("state").join(map), |(_, path)| path.clone())
+    }
+
+    /// The directory of maps that take the place of those in `state` once a generation runs.
+    pub(super) fn next_state(&self, generation: u32) -> PathBuf {
+        self.root.join(format!("state-{generation}"))
+    }
+
+    /// Every directory of maps that outlive generations, the one in place first.
+    pub(super) fn states(&self) -> Result<Vec<PathBuf>, KernelError> {
+        let mut states: Vec<_> = names(&self.root)?
+            .into_iter()
+            .filter(|name| name == "state" || name.starts_with("state-"))
+            .collect();
+        states.sort_unstable();
+        Ok(states.into_iter().map(|name| self.root.join(name)).collect())
     }
 
     /// The directory of one generation's tables.
@@ -124,8 +174,7 @@ impl Pins {
     /// # Errors
     /// If the directory cannot be read.
     pub fn generations(&self) -> Result<Vec<u32>, KernelError> {
-        let mut numbers: Vec<u32> = self
-            .names("")?
+        let mut numbers: Vec<u32> = names(&self.root)?
             .iter()
             .filter_map(|name| name.strip_prefix("generation-")?.parse().ok())
             .collect();
@@ -138,24 +187,20 @@ impl Pins {
     /// # Errors
     /// If the directory cannot be read.
     pub fn links(&self) -> Result<Vec<(String, Hook)>, KernelError> {
-        let mut links = Vec::new();
-        for directory in self.names("links")? {
-            let hooks = self.names(&format!("links/{directory}"))?;
-            let interface = directory.replace(':', ".");
-            links.extend(hooks.iter().filter_map(|hook| Some((interface.clone(), Hook::from_name(hook)?))));
-        }
-        Ok(links)
+        let named = self.named_links()?.into_iter();
+        Ok(named.filter_map(|(interface, hook)| Some((interface, Hook::from_name(&hook)?))).collect())
     }
 
-    fn names(&self, below: &str) -> Result<Vec<String>, KernelError> {
-        let path = self.root.join(below);
-        match fs::read_dir(&path) {
-            Ok(entries) => {
-                Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(KernelError::refused(format!("{}: reading it", path.display()))(error)),
+    /// The same with the hooks' names, which another layout's agent may have more of.
+    pub(super) fn named_links(&self) -> Result<Vec<(String, String)>, KernelError> {
+        let mut links = Vec::new();
+        let root = self.root.join("links");
+        for directory in names(&root)? {
+            let interface = directory.replace(':', ".");
+            let hooks = names(&root.join(directory))?;
+            links.extend(hooks.into_iter().map(|hook| (interface.clone(), hook)));
         }
+        Ok(links)
     }
 
     /// Removes a generation's pins; the kernel frees the tables with their last program.
@@ -164,6 +209,14 @@ impl Pins {
     /// If bpffs refuses.
     pub fn remove_generation(&self, number: u32) -> Result<(), KernelError> {
         remove(&self.generation(number))
+    }
+
+    /// Removes every pin of this layout version.
+    ///
+    /// # Errors
+    /// If bpffs refuses.
+    pub(super) fn remove_version(&self) -> Result<(), KernelError> {
+        remove(&self.root)
     }
 
     /// Removes every pin of the instance, of every layout version.
@@ -175,7 +228,17 @@ impl Pins {
     }
 }
 
-fn remove(path: &Path) -> Result<(), KernelError> {
+fn names(path: &Path) -> Result<Vec<String>, KernelError> {
+    match fs::read_dir(path) {
+        Ok(entries) => {
+            Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(KernelError::refused(format!("{}: reading it", path.display()))(error)),
+    }
+}
+
+pub(super) fn remove(path: &Path) -> Result<(), KernelError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(KernelError::refused(format!("{}: removing it", path.display()))(error))
@@ -189,6 +252,25 @@ mod tests {
     use std::path::Path;
 
     use super::{Hook, Pins};
+
+    #[test]
+    fn pins_of_other_layouts_are_found_and_told_apart() {
+        let base = std::env::temp_dir().join(format!("bulkhead-layouts-{}", std::process::id()));
+        let pins = Pins::new(&base, "x");
+        assert!(pins.others().unwrap().is_empty(), "nothing is there yet");
+        pins.create().unwrap();
+        for other in ["v90", "v9", "w8", "v", "v7x"] {
+            std::fs::create_dir_all(base.join("x").join(other)).unwrap();
+        }
+        let versions: Vec<_> = pins.others().unwrap().iter().map(Pins::version).collect();
+        assert_eq!(versions, [9, 90]);
+        let staged = pins.with_staged(vec![("EVENTS", pins.next_state(5).join("EVENTS"))]);
+        assert_ne!(staged.state("EVENTS"), pins.state("EVENTS"));
+        assert_eq!(staged.state("FRAGMENTS"), pins.state("FRAGMENTS"));
+        std::fs::create_dir_all(pins.next_state(5)).unwrap();
+        assert_eq!(pins.states().unwrap(), [pins.root().join("state"), pins.root().join("state-5")]);
+        std::fs::remove_dir_all(base).unwrap();
+    }
 
     #[test]
     fn link_names_have_no_dot_and_come_back() {

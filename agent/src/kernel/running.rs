@@ -21,30 +21,34 @@ pub struct RunningLink {
     pub index: u32,
     /// The generation whose tables the program reads; none if its pins are gone.
     pub generation: Option<u32>,
+    /// The layout version of the agent that pinned it.
+    pub layout: u32,
 }
 
-/// Every pinned link, and what it runs.
+/// Every pinned link, of every layout, and what it runs.
 ///
 /// # Errors
 /// If the pins cannot be read.
 pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
-    let links = pins.links()?;
-    if links.is_empty() {
-        return Ok(Vec::new());
-    }
     let mut generation_of = HashMap::new();
-    for number in pins.generations()? {
-        // One that was just being built or freed has no such map.
-        if let Ok(info) = MapInfo::from_pin(pins.generation(number).join("TRIE4")) {
-            generation_of.insert(info.id(), number);
-        }
-    }
     let mut programs: HashMap<u32, Option<u32>> = HashMap::new();
     let mut seen = Vec::new();
-    for (interface, hook) in links {
-        let Some((program, index)) = link_info(&pins.link(&interface, hook))? else { continue };
-        programs.insert(program, None);
-        seen.push((interface, hook, index, program));
+    let others = pins.others()?;
+    for pins in [pins].into_iter().chain(&others) {
+        for number in pins.generations()? {
+            // One that was just being built or freed has no such map.
+            if let Ok(info) = MapInfo::from_pin(pins.generation(number).join("TRIE4")) {
+                generation_of.insert(info.id(), number);
+            }
+        }
+        for (interface, hook) in pins.links()? {
+            let Some((program, index)) = link_info(&pins.link(&interface, hook))? else { continue };
+            programs.insert(program, None);
+            seen.push((interface, hook, index, program, pins.version()));
+        }
+    }
+    if seen.is_empty() {
+        return Ok(Vec::new());
     }
     for info in loaded_programs().flatten() {
         if let Some(generation) = programs.get_mut(&info.id()) {
@@ -52,11 +56,12 @@ pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
             *generation = maps.iter().find_map(|map| generation_of.get(map).copied());
         }
     }
-    let link = |(interface, hook, index, program)| RunningLink {
+    let link = |(interface, hook, index, program, layout)| RunningLink {
         interface,
         hook,
         index,
         generation: programs.get(&program).copied().flatten(),
+        layout,
     };
     Ok(seen.into_iter().map(link).collect())
 }

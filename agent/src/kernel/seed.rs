@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use aya::maps::{HashMap, Map, MapData};
 use bulkhead_engine::layout::{Direction, FlowKey, FlowState, FlowValue, NO_RULE, from_ip};
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
@@ -11,7 +10,7 @@ use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, Stat
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr as NetlinkAddress};
 
-use super::state::{PodFlow, PodFlowKey};
+use super::state::{PodFlow, PodFlowKey, flow_table};
 use super::{KernelError, Pins};
 
 /// One of the host's TCP connections: local and remote end.
@@ -104,9 +103,7 @@ fn key(initiator: SocketAddr, responder: SocketAddr, direction: Direction, zone:
 /// If the kernel refuses.
 pub fn seed(pins: &Pins, connections: &[Connection], zones: &[u16], now: u64) -> Result<usize, KernelError> {
     let what = || KernelError::refused("recording this host's connections");
-    let map = MapData::from_pin(pins.state("ESTABLISHED")).map_err(what())?;
-    let mut flows: HashMap<MapData, PodFlowKey, PodFlow> =
-        HashMap::try_from(Map::LruHashMap(map)).map_err(what())?;
+    let mut flows = flow_table(&pins.state("ESTABLISHED"))?;
     let flow = FlowValue {
         created: now,
         last_seen: now,

@@ -1,6 +1,7 @@
 //! Pinned maps are taken over only if they have the shape that this agent would give them.
 
 use std::io::ErrorKind;
+use std::path::Path;
 
 use aya::maps::{MapError, MapInfo};
 use aya::sys::SyscallError;
@@ -19,57 +20,66 @@ pub(super) fn sizes(capacity: &Capacity) -> [(&'static str, u32); 5] {
     ]
 }
 
-/// What of `agent.toml` sets a map's size.
-fn setting(map: &str) -> Option<&'static str> {
-    Some(match map {
-        "UNREPLIED" => "[flows] unreplied",
-        "ESTABLISHED" => "[flows] established",
-        "AGGREGATES_0" | "AGGREGATES_1" => "[events] aggregates",
-        "EVENTS" => "[events] ring_bytes",
-        _ => return None,
-    })
+/// The shapes that this agent gives to maps which outlive generations.
+pub(super) struct Shapes {
+    object: Object,
+    capacity: Capacity,
+}
+
+/// How a pinned map compares with what this agent would make.
+pub(super) struct Shape {
+    /// The kernel's number of the map.
+    pub(super) id: u32,
+    /// Its type, key and value are of the same kind.
+    pub(super) is_kind: bool,
+    /// It has as many entries.
+    pub(super) is_size: bool,
+}
+
+impl Shapes {
+    /// Reads them from the BPF object and the configuration.
+    pub(super) fn read(capacity: &Capacity) -> Result<Self, KernelError> {
+        let object = Object::parse(OBJECT).map_err(KernelError::refused("reading the BPF object"))?;
+        Ok(Self { object, capacity: *capacity })
+    }
+
+    /// The shape of a pinned map; `None` if nothing is pinned there.
+    pub(super) fn of(&self, name: &str, path: &Path) -> Result<Option<Shape>, KernelError> {
+        let info = match MapInfo::from_pin(path) {
+            Ok(info) => info,
+            Err(MapError::SyscallError(SyscallError { io_error, .. }))
+                if io_error.kind() == ErrorKind::NotFound =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(KernelError::refused(format!("{}: its shape", path.display()))(error)),
+        };
+        let Some(map) = self.object.maps.get(name) else { return Ok(None) };
+        let entries = sizes(&self.capacity).into_iter().find(|(sized, _)| *sized == name);
+        let entries = entries.map_or(map.max_entries(), |(_, entries)| entries);
+        let kind = info.map_type().map(|kind| kind as u32).unwrap_or(u32::MAX);
+        // Rings have neither keys nor values.
+        let is_kind =
+            (kind, info.key_size(), info.value_size()) == (map.map_type(), map.key_size(), map.value_size());
+        Ok(Some(Shape { id: info.id(), is_kind, is_size: info.max_entries() == entries }))
+    }
 }
 
 /// Checks every pinned map that outlives generations. aya itself takes over whatever is pinned.
 ///
 /// # Errors
-/// [`KernelError::PinnedLayout`] names the map and what to do.
+/// [`KernelError::PinnedLayout`] names the map. The agent's start brings others to this shape.
 pub fn check_pinned_state(pins: &Pins, capacity: &Capacity) -> Result<(), KernelError> {
-    let object = Object::parse(OBJECT).map_err(KernelError::refused("reading the BPF object"))?;
+    let shapes = Shapes::read(capacity)?;
     for name in STATE_MAPS {
         let path = pins.state(name);
-        let info = match MapInfo::from_pin(&path) {
-            Ok(info) => info,
-            Err(MapError::SyscallError(SyscallError { io_error, .. }))
-                if io_error.kind() == ErrorKind::NotFound =>
-            {
-                continue;
-            }
-            Err(error) => return Err(KernelError::refused(format!("{}: its shape", path.display()))(error)),
-        };
-        let Some(map) = object.maps.get(*name) else { continue };
-        let entries = sizes(capacity).into_iter().find(|(sized, _)| sized == name);
-        let entries = entries.map_or(map.max_entries(), |(_, entries)| entries);
-        let refuse = |problem: String, advice: String| KernelError::PinnedLayout {
-            path: path.display().to_string(),
-            problem,
-            advice,
-        };
-        let detach = "`bulkhead detach`, which ends enforcement and forgets flows, and `bulkhead run`";
-        let kind = info.map_type().map(|kind| kind as u32).unwrap_or(u32::MAX);
-        let shape = (kind, info.key_size(), info.value_size());
-        // Rings have neither keys nor values.
-        if shape != (map.map_type(), map.key_size(), map.value_size()) {
-            return Err(refuse("its type, key or value is of another kind".to_owned(), detach.to_owned()));
-        }
-        if info.max_entries() != entries {
-            let keep = setting(name).map(|setting| {
-                format!("{setting} = {} in agent.toml to go on with it, or ", info.max_entries())
+        if let Some(shape) = shapes.of(name, &path)?.filter(|shape| !(shape.is_kind && shape.is_size)) {
+            let what = if shape.is_kind { "size" } else { "type, key or value" };
+            return Err(KernelError::PinnedLayout {
+                path: path.display().to_string(),
+                problem: format!("its {what} is another"),
+                advice: "start the agent again, which brings it to this shape".to_owned(),
             });
-            return Err(refuse(
-                format!("it has a size of {}, and {entries} is configured", info.max_entries()),
-                format!("{}{detach} for the new size", keep.unwrap_or_default()),
-            ));
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use bulkhead_engine::layout::{
 use bulkhead_engine::{REASONS, Reason};
 
 use super::mapped::Mapped;
-use super::{KernelError, Pins};
+use super::{KernelError, Pins, batch};
 
 /// Sizes of the maps that outlive generations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,12 +70,26 @@ pub struct State {
     epoch: Array<MapData, u32>,
     reasons: PerCpuArray<MapData, PodCounter>,
     lost: PerCpuArray<MapData, u64>,
-    flows: [HashMap<MapData, PodFlowKey, PodFlow>; 2],
+    flows: [MapData; 2],
 }
 
 fn open(path: &Path) -> Result<MapData, KernelError> {
     MapData::from_pin(path)
         .map_err(KernelError::refused(format!("{}: opening the pinned map", path.display())))
+}
+
+/// A pinned table of flows.
+pub(super) fn flow_table(path: &Path) -> Result<HashMap<MapData, PodFlowKey, PodFlow>, KernelError> {
+    Map::LruHashMap(open(path)?)
+        .try_into()
+        .map_err(KernelError::refused(format!("{}: its type", path.display())))
+}
+
+/// A pinned ring of events.
+pub(super) fn ring(path: &Path) -> Result<RingBuf<MapData>, KernelError> {
+    Map::RingBuf(open(path)?)
+        .try_into()
+        .map_err(KernelError::refused(format!("{}: its type", path.display())))
 }
 
 fn typed<T>(pins: &Pins, name: &str, wrap: fn(MapData) -> Map) -> Result<T, KernelError>
@@ -100,7 +114,7 @@ impl State {
             epoch: typed(pins, "AGGREGATE_EPOCH", Map::Array)?,
             reasons: typed(pins, "REASON_COUNTERS", Map::PerCpuArray)?,
             lost: typed(pins, "LOST_EVENTS", Map::PerCpuArray)?,
-            flows: [typed(pins, "UNREPLIED", Map::LruHashMap)?, typed(pins, "ESTABLISHED", Map::LruHashMap)?],
+            flows: [open(&pins.state("UNREPLIED"))?, open(&pins.state("ESTABLISHED"))?],
         })
     }
 
@@ -109,7 +123,7 @@ impl State {
     /// # Errors
     /// If it is not pinned.
     pub fn events(pins: &Pins) -> Result<RingBuf<MapData>, KernelError> {
-        typed(pins, "EVENTS", Map::RingBuf)
+        ring(&pins.state("EVENTS"))
     }
 
     /// Packets and bytes by direction and reason, those above zero. Passes by rule are counted
@@ -151,9 +165,15 @@ impl State {
     }
 
     /// Tracked flows: unreplied and established, expired ones that were not collected included.
-    #[must_use]
-    pub fn flow_counts(&self) -> [usize; 2] {
-        self.flows.each_ref().map(|flows| flows.keys().count())
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn flow_counts(&self) -> Result<[usize; 2], KernelError> {
+        let mut counts = [0; 2];
+        for (flows, count) in self.flows.iter().zip(&mut counts) {
+            batch::read(flows, |PodFlowKey(_), PodFlow(_)| *count += 1)?;
+        }
+        Ok(counts)
     }
 
     /// Takes all aggregates out of the kernel, exactly: programs are turned to the other table,

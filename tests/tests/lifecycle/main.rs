@@ -2,7 +2,9 @@
 //! off. What is enforced must follow exactly, and never by way of a gap.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod coming;
 mod load;
+mod migrate;
 mod site;
 
 use std::time::Duration;
@@ -297,14 +299,6 @@ fn bad_inputs_have_their_exit_codes_and_leave_nothing_attached() {
     let before = site.status();
     let (answer, said) = run(&site, &[]);
     assert!(answer == Some(3) && said.contains("already"), "{said}");
-    assert_eq!(site.status()["links"], before["links"]);
-    // Maps of another size are not taken over.
-    site.kill();
-    site.write("other.toml", &(site.configuration("server", "eth0") + "[flows]\nestablished = 4096\n"));
-    let output = site.bulkhead(&["run", "--config", &site.path("other.toml")]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(3) && said.contains("ESTABLISHED"), "{said}");
-    assert!(said.contains("[flows] established = 131072"), "the next step: {said}");
     assert_eq!(site.status()["links"], before["links"]);
     site.done(&["detach"]);
     assert_eq!(site.status()["state"], "detached");

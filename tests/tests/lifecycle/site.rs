@@ -140,8 +140,24 @@ impl Site {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// The directory of its pins, of all layouts.
+    pub fn pins(&self) -> PathBuf {
+        PathBuf::from("/sys/fs/bpf/bulkhead").join(&self.instance)
+    }
+
+    /// What the agent has said.
+    pub fn log(&self) -> String {
+        self.agent.as_ref().map(Process::log).unwrap_or_default()
+    }
+
     /// Starts the agent and waits until it answers.
     pub fn start(&mut self) {
+        let pid = self.launch();
+        self.wait_for("the agent answers", |status| status["agent"]["pid"] == pid);
+    }
+
+    /// Starts the agent; its process number.
+    pub fn launch(&mut self) -> u32 {
         let mut command = Command::new(&self.bulkhead);
         let config = self.path("agent.toml");
         command.args(["--instance", &self.instance, "run", "--config", &config]);
@@ -149,7 +165,7 @@ impl Site {
         let agent = Process::spawn(self.namespace("server"), &mut command, &log).unwrap();
         let pid = agent.pid();
         self.agent = Some(agent);
-        self.wait_for("the agent answers", |status| status["agent"]["pid"] == pid);
+        pid
     }
 
     /// Ends the agent as nothing else can.
@@ -171,7 +187,7 @@ impl Site {
             if holds(&status) {
                 return;
             }
-            let log = self.agent.as_ref().map(Process::log).unwrap_or_default();
+            let log = self.log();
             assert!(Instant::now() < deadline, "not so: {what}; {status}\nthe agent said:\n{log}");
             if let Some(agent) = &mut self.agent {
                 assert_eq!(agent.ended().unwrap(), None, "the agent ended:\n{log}");

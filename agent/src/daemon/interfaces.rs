@@ -1,0 +1,193 @@
+//! Interfaces come, go and come back; the guard holds what no program sees meanwhile.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bulkhead::kernel::{Attached, Interface, KernelError};
+use bulkhead_compiler::inventory::{Inventory, Node};
+use serde::{Deserialize, Serialize};
+
+use super::enforcer::Enforcer;
+use super::setup::Setup;
+use crate::exit::Usage;
+use crate::guard::Guard;
+
+/// How often an agent without any interface looks whether one has come.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// What came of `attach`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// What is attached, if the interface is enforced.
+    pub attached: Option<Attached>,
+    /// The generation that is enforced.
+    pub generation: u32,
+}
+
+/// Waits until one of the managed interfaces is there. The guard keeps the others' names closed.
+///
+/// # Errors
+/// If an interface that must be there is not, or the guard is refused.
+pub fn wait_for_one(setup: &Setup, inventory: &Inventory) -> anyhow::Result<()> {
+    let managed = &setup.config.interfaces;
+    for must in managed.iter().filter(|managed| !managed.is_optional) {
+        Interface::find(&must.name)?;
+    }
+    let mut is_told = false;
+    loop {
+        for managed in managed {
+            match Interface::find(&managed.name) {
+                Ok(_) => return Ok(()),
+                Err(KernelError::NoInterface(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !is_told {
+            if setup.config.guard {
+                guard(setup, inventory, &[]).install(&setup.instance)?;
+            }
+            let names: Vec<&str> = managed.iter().map(|managed| &*managed.name).collect();
+            tracing::warn!("waiting for an interface: {}", names.join(", "));
+            is_told = true;
+        }
+        std::thread::sleep(INTERVAL);
+    }
+}
+
+fn guard(setup: &Setup, inventory: &Inventory, attached: &[u32]) -> Guard {
+    let (own, others): (Vec<_>, Vec<_>) =
+        inventory.nodes.iter().partition(|other| other.name == setup.target.node);
+    let addresses = |nodes: Vec<&Node>| nodes.into_iter().flat_map(|node| node.addresses.clone()).collect();
+    Guard {
+        managed: setup.config.interfaces.iter().map(|managed| managed.name.clone()).collect(),
+        attached: attached.iter().copied().filter(|index| *index != 0).collect(),
+        own: addresses(own),
+        others: addresses(others),
+    }
+}
+
+/// Managed interfaces that are not there, as `attached` has them.
+pub fn absent(setup: &Setup, attached: &[Attached]) -> Vec<Attached> {
+    let is_absent = |name: &str| attached.iter().all(|there| there.interface != name);
+    let absent = setup.config.interfaces.iter().filter(|managed| is_absent(&managed.name));
+    absent.map(|managed| Attached { interface: managed.name.clone(), index: 0, hooks: Vec::new() }).collect()
+}
+
+impl Enforcer {
+    /// Enforces on an interface now, if it is there; upkeep would do so a moment later.
+    ///
+    /// # Errors
+    /// [`Usage`] if it is none that the agent manages; else what the system refused.
+    pub fn attach(&self, interface: &str) -> anyhow::Result<Answer> {
+        let managed = &self.setup.config.interfaces;
+        if managed.iter().all(|managed| managed.name != interface) {
+            let names: Vec<&str> = managed.iter().map(|managed| &*managed.name).collect();
+            return Err(Usage(format!(
+                "interface {interface} is none of the agent's ({}); add it to agent.toml as [[interface]] \
+                 and start the agent again",
+                names.join(", ")
+            ))
+            .into());
+        }
+        anyhow::ensure!(!self.live().detached, "the agent has detached and is ending");
+        self.watch_interfaces()?;
+        // Until the guard knows the interface it lets nothing pass there.
+        self.keep_guard()?;
+        let live = self.live();
+        let attached = live.attached.iter().find(|there| there.interface == interface && there.index != 0);
+        Ok(Answer { attached: attached.cloned(), generation: live.built.number })
+    }
+
+    /// Attaches to every managed interface that is not under the index it was attached under.
+    ///
+    /// # Errors
+    /// The last interface that is there and not enforced.
+    pub fn watch_interfaces(&self) -> anyhow::Result<()> {
+        let _one = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        let attached = self.live().attached.clone();
+        let mut failure = None;
+        for known in attached {
+            let now = match Interface::find(&known.interface) {
+                Ok(interface) => interface,
+                Err(KernelError::NoInterface(_)) => {
+                    if known.index != 0 {
+                        tracing::warn!(
+                            interface = known.interface,
+                            "is gone; what it carried is gone with it"
+                        );
+                        self.replace(&known, Attached { index: 0, hooks: Vec::new(), ..known.clone() });
+                    }
+                    continue;
+                }
+                Err(error) => {
+                    failure = Some(error.into());
+                    continue;
+                }
+            };
+            if now.index != known.index
+                && let Err(error) = self.attach_again(&known, &now)
+            {
+                failure = Some(error.context(format!("interface {} is there and not enforced", now.name)));
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn attach_again(&self, known: &Attached, now: &Interface) -> anyhow::Result<()> {
+        let attached = {
+            let mut live = self.live();
+            if live.detached {
+                return Ok(());
+            }
+            live.built.attach_again(now, self.pins())
+        };
+        match attached {
+            Ok(attached) => {
+                tracing::warn!(interface = now.name, index = now.index, "is there, and enforced");
+                let mut indices = self.shared.indices.lock().unwrap_or_else(PoisonError::into_inner);
+                indices.insert(now.index, now.name.clone());
+                drop(indices);
+                self.replace(known, attached);
+            }
+            // It is of another kind now, or was not there when the generation was built.
+            Err(_) => {
+                let built = self.rebuild().context("building a program for it")?;
+                tracing::warn!(
+                    interface = now.name,
+                    generation = built.generation,
+                    "is there, and enforced by a new generation"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the guard in place, and again when interfaces or the inventory have changed.
+    ///
+    /// # Errors
+    /// If nftables refuses.
+    pub fn keep_guard(&self) -> anyhow::Result<()> {
+        if !self.setup.config.guard {
+            return Ok(());
+        }
+        let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = self.live();
+        let now = (live.built.number, live.attached.iter().map(|attached| attached.index).collect());
+        if live.detached || guarded.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        // `live` is held until the guard is in place: `detach` must not remove it before.
+        guard(&self.setup, &live.built.inventory, &now.1).install(&self.setup.instance)?;
+        drop(live);
+        *guarded = Some(now);
+        Ok(())
+    }
+
+    fn replace(&self, known: &Attached, now: Attached) {
+        let mut live = self.live();
+        if let Some(place) = live.attached.iter_mut().find(|attached| *attached == known) {
+            *place = now;
+        }
+    }
+}

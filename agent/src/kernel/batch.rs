@@ -1,0 +1,75 @@
+//! Reads a hash map whole. Key after key would start over whenever a program has removed the last one read.
+
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
+use aya::Pod;
+use aya::maps::MapData;
+
+use super::KernelError;
+
+/// `BPF_MAP_LOOKUP_BATCH` of `enum bpf_cmd`, from Linux 5.6 on.
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+/// Entries asked for at a time; more than any bucket has.
+const BATCH: usize = 4096;
+
+/// The part of `union bpf_attr` that the batch commands use.
+#[repr(C)]
+struct Batch {
+    from: u64,
+    to: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// Hands all entries of a hash map to `take`. Entries that come or go meanwhile may be missing; none comes twice.
+///
+/// # Errors
+/// If the kernel refuses, or keys and values are of another size.
+pub(super) fn read<K: Pod, V: Pod>(map: &MapData, mut take: impl FnMut(K, V)) -> Result<(), KernelError> {
+    let failed = |error: io::Error| KernelError::refused("reading a table")(error);
+    let info = map.info().map_err(KernelError::refused("reading a table"))?;
+    if (info.key_size() as usize, info.value_size() as usize) != (size_of::<K>(), size_of::<V>()) {
+        return Err(failed(io::Error::other("keys or values of another size")));
+    }
+    let mut keys: Vec<K> = Vec::with_capacity(BATCH);
+    let mut values: Vec<V> = Vec::with_capacity(BATCH);
+    // Of hash maps the place is a bucket's number.
+    let (mut place, mut next) = (0u32, 0u32);
+    let mut is_first = true;
+    loop {
+        let mut batch = Batch {
+            from: if is_first { 0 } else { (&raw const place) as u64 },
+            to: (&raw mut next) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: BATCH as u32,
+            map: map.fd().as_fd().as_raw_fd().cast_unsigned(),
+            element_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: the kernel writes at most `count` keys and values, whose sizes were checked, and one place.
+        let done =
+            unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_BATCH, &raw mut batch, size_of::<Batch>()) };
+        let error = (done < 0).then(io::Error::last_os_error);
+        let is_last = error.as_ref().is_some_and(|error| error.raw_os_error() == Some(libc::ENOENT));
+        if let Some(error) = error.filter(|_| !is_last) {
+            return Err(failed(error));
+        }
+        let count = (batch.count as usize).min(BATCH);
+        // SAFETY: the kernel has written so many of both, and any bytes are a `Pod`.
+        unsafe {
+            keys.set_len(count);
+            values.set_len(count);
+        }
+        keys.drain(..).zip(values.drain(..)).for_each(|(key, value)| take(key, value));
+        if is_last {
+            return Ok(());
+        }
+        (place, is_first) = (next, false);
+    }
+}

@@ -1,0 +1,73 @@
+//! Interfaces that come up after the agent: `attach`, and an agent that waits for its only one.
+
+use std::time::{Duration, Instant};
+
+use crate::site::{Over, Site, WEB};
+
+/// Runs `bulkhead attach`; its exit code and what it said.
+fn attach(site: &Site, more: &[&str]) -> (Option<i32>, String) {
+    let output = site.bulkhead(&[&["attach"], more].concat());
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn attach_returns_once_the_interface_is_enforced() {
+    let mut site = Site::new("attach", Over::Ethernet, &[WEB]);
+    let config = site.configuration("server", "eth0") + "[[interface]]\nname = \"eth1\"\noptional = true\n";
+    site.write("agent.toml", &config);
+    let (code, said) = attach(&site, &["eth0"]);
+    assert!(code == Some(3) && said.contains("start one with `bulkhead run`"), "{said}");
+    site.start();
+    let (code, said) = attach(&site, &["eth0"]);
+    assert!(code == Some(0) && said.contains("tcx-egress"), "{said}");
+    let (code, said) = attach(&site, &["eth9", "--wait"]);
+    assert!(code == Some(2) && said.contains("none of the agent's (eth0, eth1)"), "{said}");
+    let (code, said) = attach(&site, &["eth1"]);
+    assert!(code == Some(3) && said.contains("interface eth1 is not there"), "{said}");
+    let started = Instant::now();
+    let (code, said) = attach(&site, &["eth1", "--wait=1"]);
+    assert!(code == Some(3) && said.contains("not enforced after 1 s"), "{said}");
+    assert!(started.elapsed() >= Duration::from_secs(1));
+
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| attach(&site, &["eth1", "--wait=15"]));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!waiting.is_finished());
+        let server = site.namespace("server");
+        server.ip("link add eth1 type veth peer name eth2").unwrap();
+        let (code, said) = waiting.join().unwrap();
+        assert!(code == Some(0) && said.starts_with("eth1 (index "), "{said}");
+        // Nobody has brought it up yet.
+        assert!(!server.ip("-brief link show up").unwrap().contains("eth1@"));
+    });
+    let status = site.status();
+    let links = status["links"].as_array().unwrap().clone();
+    let hooks = links.iter().filter(|link| link["interface"] == "eth1" && link["index"] != 0);
+    assert_eq!(hooks.count(), 2, "{status}");
+    assert_eq!(status["state"], "enforced", "{status}");
+}
+
+#[test]
+fn an_agent_waits_for_its_only_interface() {
+    let mut site = Site::new("waits", Over::Ethernet, &[WEB]);
+    site.write("agent.toml", &(site.configuration("server", "eth0") + "optional = true\n"));
+    site.namespace("server").ip("link del eth0").unwrap();
+    site.launch();
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !site.log().contains("waiting for an interface: eth0") {
+        assert!(Instant::now() < deadline, "{}", site.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // The guard keeps the name closed before the agent has seen the interface.
+    site.signal(libc::SIGSTOP);
+    site.replace_interface();
+    site.namespace("client").ip("neigh flush all").unwrap();
+    site.namespace("stranger").ip("neigh flush all").unwrap();
+    assert!(site.is_denied("client", 8080) && site.is_denied("stranger", 8080));
+    site.signal(libc::SIGCONT);
+    let (code, said) = attach(&site, &["eth0", "--wait=15"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(site.connects("client", 8080));
+    assert!(site.is_denied("stranger", 8080));
+}

@@ -1,0 +1,228 @@
+//! An agent of another layout, or with tables of other sizes, is taken over from without a gap.
+//! Pins of another layout are made by giving a dead agent's directory another version.
+
+use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bulkhead_engine::layout::VERSION;
+
+use crate::load::Load;
+use crate::site::{Over, Site, WEB};
+
+/// A layout whose flows this agent knows.
+const KNOWN: u32 = VERSION - 1;
+/// One that no agent has yet.
+const UNKNOWN: u32 = VERSION + 7;
+
+/// The pins of a layout.
+fn pins(site: &Site, version: u32) -> PathBuf {
+    site.pins().join(format!("v{version}"))
+}
+
+fn rename(site: &Site, from: u32, to: u32) {
+    fs::rename(pins(site, from), pins(site, to)).unwrap();
+}
+
+fn versions(site: &Site) -> Vec<String> {
+    let entries = fs::read_dir(site.pins()).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn is_whole(site: &Site) {
+    let status = site.status();
+    assert_eq!((&status["state"], &status["problems"]), (&"enforced".into(), &serde_json::json!([])));
+    assert_eq!(status["generations"].as_array().unwrap().len(), 1, "{status}");
+    assert_eq!(versions(site), [format!("v{VERSION}")]);
+    let states = fs::read_dir(pins(site, VERSION)).unwrap().flatten();
+    let states = states.filter(|entry| entry.file_name().to_string_lossy().starts_with("state"));
+    assert_eq!(states.count(), 1);
+}
+
+/// A question over UDP that has not been answered yet: only a tracked flow lets the answer pass.
+struct Asked {
+    client: UdpSocket,
+    server: UdpSocket,
+}
+
+impl Asked {
+    fn new(site: &Site) -> Self {
+        let at = SocketAddr::new(site.address("server"), 8080);
+        let any = SocketAddr::from(([0, 0, 0, 0], 0));
+        let server = site.namespace("server").run(|| UdpSocket::bind(at)).unwrap().unwrap();
+        let client = site.namespace("client").run(|| UdpSocket::bind(any)).unwrap().unwrap();
+        client.send_to(b"?", at).unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let (_, from) = server.recv_from(&mut [0; 4]).unwrap();
+        server.connect(from).unwrap();
+        Self { client, server }
+    }
+
+    fn is_answered(&self) -> bool {
+        self.client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        // Egress says no by a lost packet or, on some hooks, by an error.
+        let _ = self.server.send(b"!");
+        self.client.recv(&mut [0; 4]).is_ok()
+    }
+}
+
+#[test]
+fn another_layout_is_taken_over_without_a_gap() {
+    for over in [Over::Ethernet, Over::Tunnel] {
+        let mut site = Site::new("layout", over, &[WEB]);
+        site.start();
+        let mut connection = site.connect("client", 8080);
+        connection.goes_on();
+        let asked = Asked::new(&site);
+        let packets = |site: &Site| site.status()["agent"]["rule_counters"][0]["packets"].as_u64().unwrap();
+        let before = packets(&site);
+        site.kill();
+        rename(&site, VERSION, KNOWN);
+        let status = site.status();
+        assert_eq!(status["state"], "enforced", "{status}");
+        assert!(status["problems"][0].as_str().unwrap().contains("layout"), "{status}");
+        connection.goes_on();
+        assert!(site.is_denied("client", 8081), "without an agent");
+
+        site.start();
+        is_whole(&site);
+        assert!(packets(&site) >= before, "counters follow the rule");
+        assert!(asked.is_answered(), "its flow is known");
+        connection.goes_on();
+        assert!(site.connects("client", 8080));
+        assert!(site.is_denied("client", 8081) && site.is_denied("stranger", 8080));
+    }
+}
+
+#[test]
+fn no_packet_is_lost_or_let_through_while_another_layout_is_taken_over() {
+    let mut site = Site::new("gapless", Over::Ethernet, &[WEB]);
+    site.start();
+    let load = Load::start(&site, 8080, 8081);
+    std::thread::sleep(Duration::from_millis(300));
+    for to in [KNOWN, KNOWN, KNOWN] {
+        site.kill();
+        rename(&site, VERSION, to);
+        std::thread::sleep(Duration::from_millis(100));
+        site.start();
+        is_whole(&site);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let counts = load.stop();
+    assert!(counts.sent > 200, "{counts:?}");
+    assert_eq!((counts.unanswered, counts.denied_through), (0, 0), "{counts:?}");
+}
+
+#[test]
+fn flows_of_a_layout_that_is_not_known_are_not_used_and_connections_go_on() {
+    let mut site = Site::new("unknown", Over::Ethernet, &[WEB]);
+    site.start();
+    let mut connection = site.connect("client", 8080);
+    let asked = Asked::new(&site);
+    site.kill();
+    rename(&site, VERSION, UNKNOWN);
+    let load = Load::start(&site, 8082, 8081);
+    site.start();
+    is_whole(&site);
+    assert!(site.log().contains("of a layout that this agent does not know"), "{}", site.log());
+    assert!(!asked.is_answered(), "a flow of which nothing is known");
+    connection.goes_on();
+    assert!(site.is_denied("stranger", 8080));
+    assert_eq!(load.stop().denied_through, 0);
+
+    // A hook that this agent does not know could be neither taken over nor replaced.
+    site.kill();
+    rename(&site, VERSION, UNKNOWN);
+    let links = pins(&site, UNKNOWN).join("links/eth0");
+    fs::rename(links.join("tcx-egress"), links.join("netkit-peer")).unwrap();
+    let output = site.bulkhead(&["run", "--config", &site.path("agent.toml")]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(3) && said.contains("netkit-peer"), "{said}");
+    connection.goes_on();
+    assert!(site.is_denied("stranger", 8080), "what was enforced still is");
+    fs::rename(links.join("netkit-peer"), links.join("tcx-egress")).unwrap();
+    site.start();
+    is_whole(&site);
+    connection.goes_on();
+}
+
+#[test]
+fn tables_of_another_size_take_the_flows_along() {
+    let mut site = Site::new("size", Over::Ethernet, &[WEB]);
+    site.start();
+    let mut connection = site.connect("client", 8080);
+    let flows =
+        "[flows]\nunreplied = 2048\nestablished = 4096\n[events]\nring_bytes = 65536\naggregates = 128\n";
+    for more in [flows, ""] {
+        let asked = Asked::new(&site);
+        assert!(site.is_denied("stranger", 8080));
+        let reports = |site: &Site| {
+            let events = site.status()["agent"]["events"].clone();
+            events["events"].as_u64().unwrap() + events["aggregated"].as_u64().unwrap()
+        };
+        site.kill();
+        // Told of by the old ring, which nobody reads any more.
+        assert!(site.is_denied("client", 8081));
+        site.write("agent.toml", &(site.configuration("server", "eth0") + more));
+        site.start();
+        is_whole(&site);
+        assert!(site.log().contains("takes the flows along"), "{}", site.log());
+        assert!(asked.is_answered(), "its flow was taken along");
+        connection.goes_on();
+        assert!(reports(&site) > 0, "drops while no agent ran are told of");
+        assert!(site.is_denied("stranger", 8080));
+        site.done(&["apply"]);
+        is_whole(&site);
+        connection.goes_on();
+    }
+}
+
+#[test]
+fn a_takeover_that_was_cut_short_is_completed() {
+    let mut site = Site::new("cut", Over::Ethernet, &[WEB]);
+    site.start();
+    let mut connection = site.connect("client", 8080);
+    let load = Load::start(&site, 8080, 8081);
+    let is_taken_over = |site: &mut Site, connection: &mut crate::site::Connection| {
+        site.start();
+        is_whole(site);
+        connection.goes_on();
+        assert!(site.is_denied("stranger", 8080));
+    };
+
+    // One link here, one still there, and tables in both.
+    site.kill();
+    rename(&site, VERSION, KNOWN);
+    let (old, new) = (pins(&site, KNOWN), pins(&site, VERSION));
+    fs::create_dir_all(new.join("links/eth0")).unwrap();
+    fs::create_dir_all(new.join("state")).unwrap();
+    fs::rename(old.join("links/eth0/tcx-egress"), new.join("links/eth0/tcx-egress")).unwrap();
+    fs::rename(old.join("state/UNREPLIED"), new.join("state/UNREPLIED")).unwrap();
+    assert_eq!(site.status()["links"].as_array().unwrap().len(), 2);
+    is_taken_over(&mut site, &mut connection);
+
+    // Tables whose place is still held by the ones before them.
+    site.kill();
+    let new = pins(&site, VERSION);
+    fs::create_dir_all(new.join("state-7")).unwrap();
+    fs::rename(new.join("state/ESTABLISHED"), new.join("state-7/ESTABLISHED")).unwrap();
+    is_taken_over(&mut site, &mut connection);
+
+    // Wherever it happens to be.
+    let small = site.configuration("server", "eth0") + "[flows]\nestablished = 4096\n";
+    for (round, delay) in (0..).zip([30u64, 60, 90, 120, 150, 180, 220, 260]) {
+        site.kill();
+        rename(&site, VERSION, KNOWN);
+        let config = if round % 2 == 0 { small.clone() } else { site.configuration("server", "eth0") };
+        site.write("agent.toml", &config);
+        site.launch();
+        std::thread::sleep(Duration::from_millis(delay));
+        site.kill();
+        assert!(site.is_denied("stranger", 8080));
+        is_taken_over(&mut site, &mut connection);
+    }
+    let counts = load.stop();
+    assert_eq!(counts.denied_through, 0, "{counts:?}");
+    assert_eq!(counts.unanswered, 0, "{counts:?}");
+}
