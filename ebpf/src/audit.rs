@@ -6,17 +6,17 @@ use core::arch::asm;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use bulkhead_engine::layout::{
-    AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event, FEATURE_SHADOW, KIND_SHADOW,
-    LOST_BUDGET, LOST_RING, LOST_SHADOW, shadow_index,
+    AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event, LOST_BUDGET, LOST_RING,
 };
 use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{Action, Case, Environment as _, Packet, REASONS, Reason, decide_parsed};
+use bulkhead_engine::{Action, Case, Environment as _, REASONS, Reason};
 
 use crate::maps::{
     AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, BUDGET, EVENTS, LOST_EVENTS, MAPS, REASON_COUNTERS,
-    RULE_COUNTERS, SHADOW, SHADOW_COUNTERS, shadow_case,
+    RULE_COUNTERS,
 };
 use crate::settings;
+use crate::shadow::compare;
 
 /// Counts and reports an outcome; returns what to do with the packet. The one place where a
 /// verdict is chosen. What a rule admits is counted in line, the rest is not.
@@ -71,7 +71,7 @@ fn count_reason(reason: Reason, length: u32, direction: Direction) {
 }
 
 #[inline(always)]
-fn count(counter: Option<*mut Counter>, length: u32) {
+pub(crate) fn count(counter: Option<*mut Counter>, length: u32) {
     if let Some(counter) = counter {
         // SAFETY: this CPU's own element; programs do not interrupt each other on a CPU.
         unsafe {
@@ -108,7 +108,7 @@ fn lose(kind: u32) {
 
 /// Reports a drop, or a difference of the shadow. What is not reported is counted as lost.
 #[inline(always)]
-fn report(key: &AggregateKey, headers: &Headers, [lost_ring, lost_budget]: [u32; 2]) {
+pub(crate) fn report(key: &AggregateKey, headers: &Headers, [lost_ring, lost_budget]: [u32; 2]) {
     if !within_budget() {
         return lose(lost_budget);
     }
@@ -141,45 +141,6 @@ fn report(key: &AggregateKey, headers: &Headers, [lost_ring, lost_budget]: [u32;
         }
         None => lose(lost_ring),
     }
-}
-
-/// Lets the observing generation decide on a packet before the enforced one does, so that both
-/// see the same flows.
-#[inline(always)]
-pub(crate) fn observe(packet: &Packet, case: &Case, direction: Direction) {
-    if settings::features() & FEATURE_SHADOW == 0 {
-        return;
-    }
-    let Some(shadow) = shadow_case(direction) else {
-        return;
-    };
-    shadow.headers = case.headers;
-    decide_parsed(&SHADOW, packet, direction, shadow);
-}
-
-/// Counts and reports a packet that the observing generation decides otherwise. A quarantine is
-/// of no policy.
-#[inline(always)]
-fn compare(case: &Case, direction: Direction, interface: u32) {
-    if settings::features() & FEATURE_SHADOW == 0 || case.outcome.reason == Reason::Quarantined {
-        return;
-    }
-    let Some(shadow) = shadow_case(direction) else {
-        return;
-    };
-    let would_pass = shadow.outcome.reason.action() == Action::Pass;
-    if would_pass == (case.outcome.reason.action() == Action::Pass) {
-        return;
-    }
-    count(SHADOW_COUNTERS.get_ptr_mut(shadow_index(direction, would_pass)), case.headers.length);
-    let key = AggregateKey {
-        other_rule: case.outcome.rule,
-        other_generation: settings::generation(),
-        other_reason: case.outcome.reason as u8,
-        kind: KIND_SHADOW,
-        ..shadow.drop_key(direction, interface, settings::shadow_generation())
-    };
-    report(&key, &case.headers, [LOST_SHADOW; 2]);
 }
 
 /// Adds a drop to an aggregate.

@@ -9,6 +9,7 @@
 mod audit;
 mod maps;
 mod settings;
+mod shadow;
 mod tc;
 mod xdp;
 

@@ -253,7 +253,7 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     fn has_prefix6(&self) -> bool {
         Self::features() & FEATURE_IPV6_LPM != 0
     }
-    // Rates are used up by what is enforced only.
+    // Rates are used up by what is enforced only; membership and link protocols are of no policy.
     #[inline(always)]
     fn has_limits(&self) -> bool {
         !SHADOW && Self::features() & FEATURE_LIMITS != 0
@@ -264,11 +264,11 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     }
     #[inline(always)]
     fn has_groups(&self) -> bool {
-        Self::features() & FEATURE_GROUPS != 0
+        !SHADOW && Self::features() & FEATURE_GROUPS != 0
     }
     #[inline(always)]
     fn link(&self) -> u8 {
-        settings::link()
+        if SHADOW { 0 } else { settings::link() }
     }
     #[inline(always)]
     fn new_flows(&self) -> Rate {

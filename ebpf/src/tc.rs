@@ -6,9 +6,9 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use bulkhead_engine::layout::Direction;
 use bulkhead_engine::parse::{Headers, Role, parse};
-use bulkhead_engine::{Action, Environment as _, Packet, decide_parsed};
+use bulkhead_engine::{Action, Case, Environment as _, Packet, decide_parsed};
 
-use crate::audit::{conclude, observe};
+use crate::audit::conclude;
 use crate::maps::{MAPS, case};
 
 /// `TCX_NEXT`, and clsact's `TC_ACT_UNSPEC`: other filters still run.
@@ -36,20 +36,27 @@ fn packet_of(ctx: &TcContext) -> Packet<'_> {
     packet.merged_from(unsafe { (*ctx.as_ptr().cast::<__sk_buff>()).gso_size })
 }
 
+/// Parses a packet into its case.
+#[inline(always)]
+pub(crate) fn parse_packet<'a>(ctx: &'a TcContext, case: &mut Case) -> Packet<'a> {
+    let packet = packet_of(ctx);
+    parse(&packet, MAPS.ethernet(), &mut case.headers);
+    if wants_more(&case.headers) && ctx.data_end() - ctx.data() < ctx.len() as usize {
+        // A failure leaves the packet as it was, and it is dropped as truncated.
+        let _ = ctx.pull_data(ctx.len().min(PULL));
+        let packet = packet_of(ctx);
+        parse_again(&packet, &mut case.headers);
+        return packet;
+    }
+    packet
+}
+
 #[inline(always)]
 fn run(ctx: &TcContext, direction: Direction) -> i32 {
     let Some(case) = case(direction) else {
         return TC_ACT_SHOT;
     };
-    let mut packet = packet_of(ctx);
-    parse(&packet, MAPS.ethernet(), &mut case.headers);
-    if wants_more(&case.headers) && ctx.data_end() - ctx.data() < ctx.len() as usize {
-        // A failure leaves the packet as it was, and it is dropped as truncated.
-        let _ = ctx.pull_data(ctx.len().min(PULL));
-        packet = packet_of(ctx);
-        parse_again(&packet, &mut case.headers);
-    }
-    observe(&packet, case, direction);
+    let packet = parse_packet(ctx, case);
     decide_parsed(&MAPS, &packet, direction, case);
     // SAFETY: the context is the kernel's `__sk_buff`.
     let interface = unsafe { (*ctx.as_ptr().cast::<__sk_buff>()).ifindex };

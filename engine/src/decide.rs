@@ -44,11 +44,12 @@ pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Directi
         Role::Arp => Outcome::of(Reason::Arp),
         Role::Link => Outcome::of(link::frame(env, &case.headers)),
         Role::NeighbourDiscovery if env.ethernet() => Outcome::of(Reason::NeighbourDiscovery),
-        _ if is_membership(env, &case.headers) => {
-            Outcome::of(unless_cut_off(env, packet, case, direction, membership))
-        }
+        _ if is_membership(env, &case.headers) => match leaves(env, &case.headers) {
+            Ok(_) => return membership(env, packet, case, direction),
+            Err(reason) => Outcome::of(reason),
+        },
         _ if env.link() != 0 && env.ethernet() && link::passes(env, &case.headers) => {
-            Outcome::of(unless_cut_off(env, packet, case, direction, |_, _, _, _| Reason::Link))
+            Outcome::of(leaves(env, &case.headers).map_or_else(|reason| reason, |_| Reason::Link))
         }
         _ => match ends(env, direction, &case.headers) {
             Ok(sides) => {
@@ -112,21 +113,6 @@ fn ends(env: &impl Environment, direction: Direction, headers: &Headers) -> Resu
         Ok(sides) => Ok(Sides { quarantined: u32::from(cut_off), ..sides }),
         Err(_) if cut_off => Err(Reason::Quarantined),
         Err(reason) => Err(reason),
-    }
-}
-
-/// What is not between two classes, and passes or not by `decide`, does not if an end is quarantined.
-#[inline(always)]
-fn unless_cut_off<E: Environment>(
-    env: &E,
-    packet: &Packet,
-    case: &mut Case,
-    direction: Direction,
-    decide: impl FnOnce(&E, &Packet, &mut Headers, Direction) -> Reason,
-) -> Reason {
-    match leaves(env, &case.headers) {
-        Ok(_) => decide(env, packet, &mut case.headers, direction),
-        Err(reason) => reason,
     }
 }
 

@@ -173,7 +173,7 @@ fn update(
 ) -> Result<bool, KernelError> {
     let updated = match hook {
         Hook::TcxIngress | Hook::TcxEgress => {
-            let program = generation.classifier(&interface.name, program_name(hook))?;
+            let program = generation.classifier(&interface.name, generation.on_hook(program_name(hook)))?;
             let link = link.try_into().map_err(refused_at::<LinkError>(interface, hook))?;
             program
                 .attach_to_link(link)
@@ -181,7 +181,7 @@ fn update(
                 .map(|link| drop(FdLink::try_from(link)))
         }
         Hook::XdpNative | Hook::XdpGeneric => {
-            let program = generation.xdp(&interface.name)?;
+            let program = generation.xdp(&interface.name, generation.on_hook(program_name(hook)))?;
             let link = link.try_into().map_err(refused_at::<LinkError>(interface, hook))?;
             program
                 .attach_to_link(link)
@@ -199,7 +199,7 @@ fn update(
 fn create(generation: &mut Generation, interface: &Interface, hook: Hook) -> Result<FdLink, KernelError> {
     match hook {
         Hook::TcxIngress | Hook::TcxEgress => {
-            let program = generation.classifier(&interface.name, program_name(hook))?;
+            let program = generation.classifier(&interface.name, generation.on_hook(program_name(hook)))?;
             let direction =
                 if hook == Hook::TcxIngress { TcAttachType::Ingress } else { TcAttachType::Egress };
             let options = TcAttachOptions::TcxOrder(LinkOrder::first());
@@ -211,7 +211,7 @@ fn create(generation: &mut Generation, interface: &Interface, hook: Hook) -> Res
         }
         Hook::XdpNative | Hook::XdpGeneric => {
             let mode = if hook == Hook::XdpNative { XdpMode::Driver } else { XdpMode::Skb };
-            let program = generation.xdp(&interface.name)?;
+            let program = generation.xdp(&interface.name, generation.on_hook(program_name(hook)))?;
             let id = match program.attach_to_if_index(interface.index, mode) {
                 Ok(id) => id,
                 Err(error) if is_busy(&error) => return Err(KernelError::XdpBusy(interface.name.clone())),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{HashMap as HashTable, Map, MapData};
+use aya::maps::{HashMap as HashTable, Map, MapData, ProgramArray};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bulkhead_engine::layout::{
@@ -15,7 +15,9 @@ use bulkhead_engine::memory::Tables;
 
 use super::fill::fill;
 use super::shape::{self, check_pinned_state};
-use super::{Capacity, Interface, KernelError, Kind, OBJECT, Pins, SHADOW_MAPS, STATE_MAPS, TABLE_MAPS};
+use super::{
+    CHAIN_MAPS, Capacity, Interface, KernelError, Kind, OBJECT, Pins, SHADOW_MAPS, STATE_MAPS, TABLE_MAPS,
+};
 
 /// A generation that only observes: what it decides otherwise is counted and reported.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +73,8 @@ impl<'a> Specification<'a> {
 pub struct Generation {
     /// Its number.
     pub number: u32,
+    /// A candidate observes.
+    observed: bool,
     objects: HashMap<String, Ebpf>,
 }
 
@@ -92,7 +96,7 @@ impl Generation {
         {
             pins.remove_generation(specification.number)?;
         }
-        Ok(Self { number: specification.number, objects: built? })
+        Ok(Self { number: specification.number, observed: specification.shadow.is_some(), objects: built? })
     }
 
     fn build_objects(
@@ -107,8 +111,9 @@ impl Generation {
                 .map_err(KernelError::refused(format!("{}: creating it", path.display())))?;
         }
         let mut objects = HashMap::new();
-        for (interface, zone) in interfaces {
-            let mut object = load_object(specification, interface.kind, *zone, pins)?;
+        for (position, (interface, zone)) in interfaces.iter().enumerate() {
+            let mut object =
+                load_object(specification, interface.kind, *zone, pins.map(|pins| (pins, position)))?;
             if objects.is_empty() {
                 fill_tables(specification.tables, &ENFORCED, &mut object)?;
                 if let Some(shadow) = specification.shadow {
@@ -116,14 +121,31 @@ impl Generation {
                 }
             }
             // Ethernet frames are seen by XDP at ingress, always.
-            let without = (pins.is_some() && interface.kind == Kind::Ethernet).then_some("tc_ingress");
-            load_programs(&mut object, without)?;
+            let by_xdp = pins.is_some() && interface.kind == Kind::Ethernet;
+            load_programs(&mut object, |program| {
+                !(by_xdp && program.is_tc_ingress() || program.observes() && specification.shadow.is_none())
+            })?;
+            if specification.shadow.is_some() {
+                chain(&mut object)?;
+            }
             objects.insert(interface.name.clone(), object);
         }
         Ok(objects)
     }
 
-    /// A loaded TC program: `tc_ingress` or `tc_egress`.
+    /// The name of the program that a hook gets in the place of `enforced`: the observing one, which
+    /// goes on with it, while a candidate is staged.
+    #[must_use]
+    pub fn on_hook(&self, enforced: &'static str) -> &'static str {
+        match enforced {
+            "xdp_ingress" if self.observed => "xdp_observe",
+            "tc_ingress" if self.observed => "tc_observe_in",
+            "tc_egress" if self.observed => "tc_observe_out",
+            other => other,
+        }
+    }
+
+    /// A loaded TC program: `tc_ingress` or `tc_egress`, or one that observes before it.
     ///
     /// # Errors
     /// If the interface has none.
@@ -132,14 +154,13 @@ impl Generation {
         program.try_into().map_err(KernelError::refused(format!("program {name}")))
     }
 
-    /// The loaded XDP program.
+    /// A loaded XDP program: `xdp_ingress`, or one that observes before it.
     ///
     /// # Errors
     /// If the interface has none.
-    pub fn xdp(&mut self, interface: &str) -> Result<&mut Xdp, KernelError> {
-        let program =
-            self.object(interface)?.program_mut("xdp_ingress").ok_or_else(|| missing("xdp_ingress"))?;
-        program.try_into().map_err(KernelError::refused("program xdp_ingress"))
+    pub fn xdp(&mut self, interface: &str, name: &str) -> Result<&mut Xdp, KernelError> {
+        let program = self.object(interface)?.program_mut(name).ok_or_else(|| missing(name))?;
+        program.try_into().map_err(KernelError::refused(format!("program {name}")))
     }
 
     /// A map of the generation or of the state that it shares.
@@ -149,6 +170,16 @@ impl Generation {
     pub fn map_mut(&mut self, name: &str) -> Result<&mut Map, KernelError> {
         let object = self.objects.values_mut().next().ok_or_else(|| missing(name))?;
         object.map_mut(name).ok_or_else(|| missing(name))
+    }
+
+    /// How many instructions the verifier followed, by program.
+    #[must_use]
+    pub fn verified(&self) -> Vec<(String, u32)> {
+        let programs = self.objects.values().flat_map(Ebpf::programs);
+        let counted = programs.filter_map(|(name, program)| {
+            Some((name.to_owned(), program.info().ok()?.verified_instruction_count()?))
+        });
+        counted.collect()
     }
 
     fn object(&mut self, interface: &str) -> Result<&mut Ebpf, KernelError> {
@@ -212,7 +243,7 @@ fn load_object(
     specification: &Specification,
     kind: Kind,
     zone: u16,
-    pins: Option<&Pins>,
+    pins: Option<(&Pins, usize)>,
 ) -> Result<Ebpf, KernelError> {
     let tables = specification.tables;
     let capacity = &specification.capacity;
@@ -251,7 +282,7 @@ fn load_object(
     for (name, entries) in shape::sizes(capacity) {
         loader.map_max_entries(name, entries);
     }
-    if let Some(pins) = pins {
+    if let Some((pins, position)) = pins {
         for name in STATE_MAPS {
             loader.map_pin_path(name, pins.state(name));
         }
@@ -259,6 +290,9 @@ fn load_object(
         let observed: &[&str] = if specification.shadow.is_some() { SHADOW_MAPS } else { &[] };
         for name in TABLE_MAPS.iter().chain(observed) {
             loader.map_pin_path(name, generation.join(name));
+        }
+        for name in CHAIN_MAPS.iter().filter(|_| specification.shadow.is_some()) {
+            loader.map_pin_path(name, pins.chain(specification.number, name, position));
         }
     }
     loader.load(OBJECT).map_err(KernelError::refused("loading the BPF object"))
@@ -324,9 +358,74 @@ fn fill_tables(tables: &Tables, names: &TableNames, object: &mut Ebpf) -> Result
     Ok(())
 }
 
-/// Loads the programs, but for one that is never attached; the verifier's words are kept.
-fn load_programs(object: &mut Ebpf, without: Option<&str>) -> Result<(), KernelError> {
-    for (name, program) in object.programs_mut().filter(|(name, _)| Some(*name) != without) {
+/// The programs of the object, by what they are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    XdpIngress,
+    TcIngress,
+    TcEgress,
+    XdpObserve,
+    TcObserveIn,
+    TcObserveOut,
+}
+
+impl Program {
+    const ALL: [Self; 6] = [
+        Self::XdpIngress,
+        Self::TcIngress,
+        Self::TcEgress,
+        Self::XdpObserve,
+        Self::TcObserveIn,
+        Self::TcObserveOut,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::XdpIngress => "xdp_ingress",
+            Self::TcIngress => "tc_ingress",
+            Self::TcEgress => "tc_egress",
+            Self::XdpObserve => "xdp_observe",
+            Self::TcObserveIn => "tc_observe_in",
+            Self::TcObserveOut => "tc_observe_out",
+        }
+    }
+
+    fn is_tc_ingress(self) -> bool {
+        matches!(self, Self::TcIngress | Self::TcObserveIn)
+    }
+
+    fn observes(self) -> bool {
+        matches!(self, Self::XdpObserve | Self::TcObserveIn | Self::TcObserveOut)
+    }
+}
+
+/// Lets the observing programs go on with the enforced ones.
+fn chain(object: &mut Ebpf) -> Result<(), KernelError> {
+    for (map, index, program) in [
+        ("XDP_ENFORCED", 0, "xdp_ingress"),
+        ("TC_ENFORCED", 0, "tc_ingress"),
+        ("TC_ENFORCED", 1, "tc_egress"),
+    ] {
+        let what = || KernelError::refused(format!("chaining program {program}"));
+        let Some(Ok(fd)) = object
+            .program(program)
+            .map(|program| program.fd().and_then(|fd| fd.try_clone().map_err(Into::into)))
+        else {
+            // One that is never attached on this kind of interface.
+            continue;
+        };
+        let mut enforced: ProgramArray<&mut MapData> =
+            object.map_mut(map).ok_or_else(|| missing(map))?.try_into().map_err(what())?;
+        enforced.set(index, &fd, 0).map_err(what())?;
+    }
+    Ok(())
+}
+
+/// Loads the programs that are wanted; the verifier's words are kept.
+fn load_programs(object: &mut Ebpf, wanted: impl Fn(Program) -> bool) -> Result<(), KernelError> {
+    let wanted: Vec<&str> =
+        Program::ALL.into_iter().filter(|program| wanted(*program)).map(Program::name).collect();
+    for (name, program) in object.programs_mut().filter(|(name, _)| wanted.contains(name)) {
         let what = format!("loading program {name}");
         match program {
             aya::programs::Program::Xdp(program) => program.load(),

@@ -19,7 +19,7 @@ pub use attach::{Attached, Hook, attach, attached_hooks, detach, detach_others};
 pub use generation::{Generation, Shadow, Specification};
 pub use interface::{Interface, Kind};
 pub use migrate::{Leftover, Migration};
-pub use pins::{Pins, SHADOW_MAPS, STATE_MAPS, TABLE_MAPS};
+pub use pins::{CHAIN_MAPS, Pins, SHADOW_MAPS, STATE_MAPS, TABLE_MAPS};
 pub use quarantine::{AddressTables, Blocks, QuarantineError, quarantine_tables, set_quarantine};
 pub use running::{RunningLink, running};
 pub use seed::{Connection, connections, flow_clock, seed};

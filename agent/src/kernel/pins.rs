@@ -56,6 +56,10 @@ pub const SHADOW_MAPS: &[&str] = &[
     "SHADOW_COUNTERS",
 ];
 
+/// Maps of one interface's programs while a candidate observes: how its programs reach the enforced
+/// ones. Pinned, since the kernel empties such a map when the last process lets go of it.
+pub const CHAIN_MAPS: &[&str] = &["XDP_ENFORCED", "TC_ENFORCED"];
+
 /// The pins of one instance.
 #[derive(Clone, Debug)]
 pub struct Pins {
@@ -134,6 +138,13 @@ impl Pins {
     #[must_use]
     pub fn generation(&self, number: u32) -> PathBuf {
         self.root.join(format!("generation-{number}"))
+    }
+
+    /// The pin of a map that one interface's programs of a generation have for themselves; `position`
+    /// is the interface's among the generation's.
+    #[must_use]
+    pub fn chain(&self, number: u32, map: &str, position: usize) -> PathBuf {
+        self.generation(number).join(format!("{map}-{position}"))
     }
 
     /// The pin of the program attached to one hook.

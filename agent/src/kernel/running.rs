@@ -36,9 +36,12 @@ pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
     let others = pins.others()?;
     for pins in [pins].into_iter().chain(&others) {
         for number in pins.generations()? {
-            // One that was just being built or freed has no such map.
-            if let Ok(info) = MapInfo::from_pin(pins.generation(number).join("TRIE4")) {
-                generation_of.insert(info.id(), number);
+            // One that was just being built or freed has no such map. While a candidate observes, it is
+            // its program that the hook names.
+            for map in ["TRIE4", "SHADOW_TRIE4"] {
+                if let Ok(info) = MapInfo::from_pin(pins.generation(number).join(map)) {
+                    generation_of.insert(info.id(), number);
+                }
             }
         }
         for (interface, hook) in pins.links()? {

@@ -166,7 +166,7 @@ impl Kernel {
         const TCX_NEXT: u32 = u32::MAX;
         let options = TestRunOptions { data_in: Some(packet), ..TestRunOptions::default() };
         let result = match program {
-            Program::XdpIngress => self.generation.xdp("lo").expect("XDP").test_run(options),
+            Program::XdpIngress => self.generation.xdp("lo", "xdp_ingress").expect("XDP").test_run(options),
             Program::TcIngress => {
                 self.generation.classifier("lo", "tc_ingress").expect("TC").test_run(options)
             }

@@ -1,0 +1,73 @@
+//! Loads every specialisation of the programs and prints how many instructions the verifier
+//! followed for it, of the million that it allows. Needs root. Run by `cargo xtask build --stats`.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use bulkhead::kernel::{Generation, Interface, Kind, Shadow, Specification};
+
+use bulkhead_engine::layout::{CELL_EXEMPT, Leaf, LpmKey, Rate, RateLimit, TIMEOUTS, Timeouts};
+use bulkhead_engine::memory::Tables;
+
+/// What a policy uses.
+#[derive(Clone, Copy)]
+struct Uses {
+    name: &'static str,
+    everything: bool,
+    shadow: bool,
+    audit: bool,
+}
+
+const USES: [Uses; 5] = [
+    Uses { name: "plain", everything: false, shadow: false, audit: false },
+    Uses { name: "audit", everything: false, shadow: false, audit: true },
+    Uses { name: "everything", everything: true, shadow: false, audit: false },
+    Uses { name: "everything, audit", everything: true, shadow: false, audit: true },
+    Uses { name: "everything, shadow", everything: true, shadow: true, audit: false },
+];
+
+fn tables(everything: bool) -> Tables {
+    let mut tables = Tables::deny_all();
+    if everything {
+        tables.prefixes6.push((LpmKey { prefix: 64, address: [1, 0, 0, 0] }, Leaf::default()));
+        tables.limits.push(RateLimit::default());
+        tables.cells[0].flags = CELL_EXEMPT;
+        tables.groups = true;
+    }
+    tables
+}
+
+fn main() -> ExitCode {
+    let mut refused = false;
+    println!("{:<10} {:<20} {:<12} {:>12} {:>8}", "interface", "uses", "program", "verified", "ms");
+    for kind in [Kind::BareIp, Kind::Ethernet] {
+        for uses in USES {
+            let tables = tables(uses.everything);
+            let specification = Specification {
+                audit: uses.audit,
+                shadow: uses.shadow.then_some(Shadow { number: 2, tables: &tables }),
+                new_flows: Rate { interval: u64::from(uses.everything) * 1_000_000, tolerance: 1 },
+                ..Specification::new(1, &tables, Timeouts([60; TIMEOUTS]))
+            };
+            let interface = Interface { name: "lo".to_owned(), index: 1, kind };
+            let name = match kind {
+                Kind::BareIp => "bare IP",
+                Kind::Ethernet => "Ethernet",
+            };
+            let started = Instant::now();
+            match Generation::build(&specification, &[(interface, 0)], None) {
+                Ok(generation) => {
+                    let ms = started.elapsed().as_millis();
+                    for (program, verified) in generation.verified() {
+                        println!("{name:<10} {:<20} {program:<12} {verified:>12} {ms:>8}", uses.name);
+                    }
+                }
+                Err(error) => {
+                    refused = true;
+                    println!("{name:<10} {:<20} refused: {error}", uses.name);
+                }
+            }
+        }
+    }
+    if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

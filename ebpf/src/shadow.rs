@@ -1,0 +1,96 @@
+//! A generation that only observes: it decides first, on the flows as they are before the packet,
+//! and then the enforced program runs. It lies in programs of its own, which are on the hooks only
+//! while a candidate is staged: the enforced ones carry nothing of it, and the verifier sees each
+//! alone. Where the enforced program cannot be reached, the packet is dropped.
+
+use aya_ebpf::bindings::TC_ACT_SHOT;
+use aya_ebpf::bindings::xdp_action::XDP_DROP;
+use aya_ebpf::macros::{classifier, map, xdp};
+use aya_ebpf::maps::ProgramArray;
+use aya_ebpf::programs::{TcContext, XdpContext};
+use bulkhead_engine::layout::{
+    AggregateKey, DIRECTIONS, Direction, FEATURE_SHADOW, KIND_SHADOW, LOST_SHADOW, shadow_index,
+};
+use bulkhead_engine::{Action, Case, Reason, decide_parsed};
+
+use crate::audit::{count, report};
+use crate::maps::{SHADOW, SHADOW_COUNTERS, shadow_case};
+use crate::settings;
+
+/// The enforced program of this interface's XDP hook.
+#[map]
+static XDP_ENFORCED: ProgramArray = ProgramArray::with_max_entries(1, 0);
+/// The enforced programs of its TC hooks, by direction.
+#[map]
+static TC_ENFORCED: ProgramArray = ProgramArray::with_max_entries(DIRECTIONS, 0);
+
+#[xdp]
+fn xdp_observe(ctx: XdpContext) -> u32 {
+    if let Some(case) = shadow_case(Direction::Ingress) {
+        let packet = crate::xdp::parse_packet(&ctx, case);
+        decide_parsed(&SHADOW, &packet, Direction::Ingress, case);
+    }
+    // SAFETY: nothing here needs to be dropped.
+    unsafe { XDP_ENFORCED.tail_call(&ctx, 0) };
+    XDP_DROP
+}
+
+#[classifier]
+fn tc_observe_in(ctx: TcContext) -> i32 {
+    observe(&ctx, Direction::Ingress)
+}
+
+#[classifier]
+fn tc_observe_out(ctx: TcContext) -> i32 {
+    observe(&ctx, Direction::Egress)
+}
+
+#[inline(always)]
+fn observe(ctx: &TcContext, direction: Direction) -> i32 {
+    if let Some(case) = shadow_case(direction) {
+        let packet = crate::tc::parse_packet(ctx, case);
+        decide_parsed(&SHADOW, &packet, direction, case);
+    }
+    // SAFETY: nothing here needs to be dropped.
+    unsafe { TC_ENFORCED.tail_call(ctx, direction.index()) };
+    TC_ACT_SHOT
+}
+
+/// Counts and reports a packet that the observing generation decided otherwise.
+#[inline(always)]
+pub(crate) fn compare(case: &Case, direction: Direction, interface: u32) {
+    if settings::features() & FEATURE_SHADOW == 0 || !is_of_policy(case.outcome.reason) {
+        return;
+    }
+    let Some(shadow) = shadow_case(direction) else {
+        return;
+    };
+    let would_pass = shadow.outcome.reason.action() == Action::Pass;
+    if would_pass == (case.outcome.reason.action() == Action::Pass) {
+        return;
+    }
+    count(SHADOW_COUNTERS.get_ptr_mut(shadow_index(direction, would_pass)), case.headers.length);
+    let key = AggregateKey {
+        other_rule: case.outcome.rule,
+        other_generation: settings::generation(),
+        other_reason: case.outcome.reason as u8,
+        kind: KIND_SHADOW,
+        ..shadow.drop_key(direction, interface, settings::shadow_generation())
+    };
+    report(&key, &case.headers, [LOST_SHADOW; 2]);
+}
+
+/// Whether the policy had a say: a quarantine, a rate and a link protocol are not its.
+#[inline(always)]
+const fn is_of_policy(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::Quarantined
+            | Reason::Link
+            | Reason::Membership
+            | Reason::MembershipGroup
+            | Reason::PacketRate
+            | Reason::NewFlowRate
+            | Reason::InitiatorRate
+    )
+}
