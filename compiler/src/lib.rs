@@ -18,6 +18,7 @@ pub mod interval;
 pub mod inventory;
 mod json;
 pub mod policy;
+pub mod proof;
 pub mod reach;
 pub mod reference;
 pub mod resolve;

@@ -13,7 +13,7 @@ use bulkhead_compiler::policy::Action;
 use bulkhead_compiler::reference::{self, Probe};
 use bulkhead_compiler::resolve::Ruleset;
 use bulkhead_compiler::service;
-use common::{addresses, inventory_text, load, policy_text, time};
+use common::{addresses, changed_policy_text, inventory_text, load, policy_text, time};
 use proptest::prelude::*;
 
 const PORTS: [(u8, u16); 12] = [
@@ -246,7 +246,8 @@ proptest! {
 
     #[test]
     fn it_is_what_brute_force_finds(
-        policies in (policy_text(), policy_text()), inventories in (inventory_text(), inventory_text()),
+        policies in prop_oneof![2 => (policy_text(), policy_text()), 3 => changed_policy_text()],
+        inventories in (inventory_text(), inventory_text()),
         same in prop::bool::ANY,
     ) {
         let old = load(&policies.0, &inventories.0);

@@ -192,20 +192,45 @@ pub fn policy_text() -> impl Strategy<Value = String> {
         prop::bool::weighted(0.2),
         venues(),
     );
-    parts.prop_map(|(acls, grants, default, venues)| {
-        let default = if default { r#""defaultSrcPosture": ["posture:kept"],"# } else { "" };
-        format!(
-            r#"{{"acls": [{}], "grants": [{}], {default} {venues}
-               "postures": {{"posture:new": ["node:os == 'linux'", "node:osVersion >= '6.1'"],
-                             "posture:kept": ["custom:kept NOT IN [false]"]}},
-               "ipsets": {{"ipset:s": ["10.1.0.0/16", "remove 10.1.2.0/24", "host:host", "fd7a:115c:a1e0::/64", "remove fd7a:115c:a1e0::2"]}},
-               "groups": {{"group:g": ["u1@x.y", "u3@x.y"]}},
-               "hosts": {{"host": "192.168.7.0/24"}},
-               "tagOwners": {{"tag:a": [], "tag:b": [], "tag:c": []}}}}"#,
-            acls.join(",\n"),
-            grants.join(",\n")
-        )
+    parts.prop_map(|(acls, grants, default, venues)| policy_of(&acls, &grants, default, &venues))
+}
+
+/// A policy, and the same with a rule more, a rule less, or two rules in another order.
+pub fn changed_policy_text() -> impl Strategy<Value = (String, String)> {
+    let parts = (
+        prop::collection::vec(acl(), 2..7),
+        prop::collection::vec(grant(), 0..3),
+        venues(),
+        0..4_usize,
+        any::<prop::sample::Index>(),
+        acl(),
+    );
+    parts.prop_map(|(acls, grants, venues, change, at, more)| {
+        let mut new = acls.clone();
+        let at = at.index(acls.len());
+        match change {
+            0 => new.insert(at, more),
+            1 => drop(new.remove(at)),
+            2 => new.swap(at, (at + 1) % acls.len()),
+            _ => {}
+        }
+        (policy_of(&acls, &grants, false, &venues), policy_of(&new, &grants, false, &venues))
     })
+}
+
+fn policy_of(acls: &[String], grants: &[String], default: bool, venues: &str) -> String {
+    let default = if default { r#""defaultSrcPosture": ["posture:kept"],"# } else { "" };
+    format!(
+        r#"{{"acls": [{}], "grants": [{}], {default} {venues}
+           "postures": {{"posture:new": ["node:os == 'linux'", "node:osVersion >= '6.1'"],
+                         "posture:kept": ["custom:kept NOT IN [false]"]}},
+           "ipsets": {{"ipset:s": ["10.1.0.0/16", "remove 10.1.2.0/24", "host:host", "fd7a:115c:a1e0::/64", "remove fd7a:115c:a1e0::2"]}},
+           "groups": {{"group:g": ["u1@x.y", "u3@x.y"]}},
+           "hosts": {{"host": "192.168.7.0/24"}},
+           "tagOwners": {{"tag:a": [], "tag:b": [], "tag:c": []}}}}"#,
+        acls.join(",\n"),
+        grants.join(",\n")
+    )
 }
 
 pub fn node(index: usize) -> impl Strategy<Value = String> {
