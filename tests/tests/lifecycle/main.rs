@@ -5,6 +5,7 @@
 mod coming;
 mod load;
 mod migrate;
+mod shadow;
 mod site;
 
 use std::time::Duration;

@@ -81,6 +81,11 @@ impl Site {
         }
     }
 
+    /// The agent's instance.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
     /// The address that the policy knows a host by.
     pub fn address(&self, name: &str) -> IpAddr {
         let host = self.lab.host(name).unwrap();

@@ -1,0 +1,93 @@
+//! A staged candidate: it sees every packet, says what it would decide otherwise, and changes nothing.
+
+use serde_json::Value;
+
+use crate::site::{OTHER, Over, Site, WEB, policy};
+
+/// What the journal says of differences to and from a port of the server.
+fn differences(site: &Site, port: u16) -> Vec<Value> {
+    let state = format!("/var/lib/bulkhead/{}/events.jsonl", site.instance());
+    let text = std::fs::read_to_string(state).unwrap_or_default();
+    let reports = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    reports.filter(|report| report["enforced"].is_object() && report["port"] == port).collect()
+}
+
+#[test]
+fn a_staged_candidate_observes_and_is_promoted() {
+    for over in [Over::Ethernet, Over::Tunnel] {
+        let mut site = Site::new("shadow", over, &[WEB]);
+        site.start();
+        let mut web = site.connect("client", 8080);
+        web.goes_on();
+        // The candidate admits 8081 in the place of 8080.
+        site.write("candidate.hujson", &policy(&[OTHER]));
+        site.done(&["stage", &site.path("candidate.hujson")]);
+        let staged = site.status()["agent"]["shadow"].clone();
+        assert_eq!((&staged["would_drop"], &staged["would_pass"]), (&0.into(), &0.into()), "{staged}");
+
+        // Nothing changes but what is told: of the open connection's segments and replies, of new ones.
+        web.goes_on();
+        assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
+        assert!(site.is_denied("stranger", 8080), "denied by both: no difference");
+        site.wait_for("the differences are counted", |status| {
+            let shadow = &status["agent"]["shadow"];
+            shadow["would_drop"].as_u64() > Some(3) && shadow["would_pass"].as_u64() > Some(0)
+        });
+        let generation = site.status()["agent"]["generation"].clone();
+        site.wait_for("both are reported", |_| true);
+        let dropped = differences(&site, 8080);
+        let first = dropped.first().unwrap();
+        assert_eq!(first["enforced"]["passed"], true, "{first}");
+        assert_eq!(first["enforced"]["rule_name"], "web");
+        assert_eq!(first["generation"], staged["generation"]);
+        assert!(first["generation"] != generation);
+        assert_eq!(first["source_name"], "client");
+        assert!(dropped.iter().all(|report| report["source_name"] != "stranger"));
+        let passed = differences(&site, 8081);
+        assert_eq!(passed[0]["enforced"]["passed"], false);
+        assert_eq!((&passed[0]["reason"], &passed[0]["rule_name"]), (&"rule".into(), &"other".into()));
+        // No difference is taken for a drop: what was dropped has been told of exactly.
+        let status = site.status();
+        let drops = status["reasons"].as_array().unwrap().iter();
+        let drops = drops.filter(|count| !["reply", "arp", "icmp_error"].contains(&count["reason"].as_str().unwrap()));
+        let drops: u64 = drops.map(|count| count["packets"].as_u64().unwrap()).sum();
+        site.wait_for("every drop is told of", |status| {
+            let events = &status["agent"]["events"];
+            events["events"].as_u64().unwrap() + events["aggregated"].as_u64().unwrap() >= drops
+        });
+        let events = site.status()["agent"]["events"].clone();
+        assert_eq!(events["events"].as_u64().unwrap() + events["aggregated"].as_u64().unwrap(), drops, "{status}");
+
+        // It outlives an apply and the agent.
+        site.done(&["apply"]);
+        site.kill();
+        site.start();
+        assert_eq!(site.status()["agent"]["shadow"]["generation"], staged["generation"]);
+        assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
+
+        site.done(&["promote"]);
+        assert!(site.status()["agent"]["shadow"].is_null());
+        web.is_cut();
+        assert!(site.is_denied("client", 8080) && site.connects("client", 8081));
+        assert_eq!(site.bulkhead(&["promote"]).status.code(), Some(1), "nothing is staged");
+        site.done(&["rollback"]);
+        assert!(site.connects("client", 8080));
+        site.done(&["stage", &site.path("candidate.hujson")]);
+        site.done(&["unstage"]);
+        assert!(site.status()["agent"]["shadow"].is_null());
+        assert_eq!(site.bulkhead(&["unstage"]).status.code(), Some(1));
+        assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
+    }
+}
+
+#[test]
+fn a_candidate_that_does_not_hold_is_not_staged() {
+    let mut site = Site::new("nostage", Over::Ethernet, &[WEB]);
+    site.start();
+    let before = site.status()["agent"]["generation"].clone();
+    site.write("candidate.hujson", "{\"acls\": [{\"action\": \"accept\", \"src\": [\"tag:nobody\"]}]}");
+    let output = site.bulkhead(&["stage", &site.path("candidate.hujson")]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(site.status()["agent"]["generation"], before);
+    assert_eq!(site.bulkhead(&["stage", "/nowhere"]).status.code(), Some(2));
+}
