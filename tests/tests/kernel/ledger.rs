@@ -19,7 +19,7 @@ pub struct Told {
 
 impl From<Event> for Told {
     fn from(event: Event) -> Self {
-        let Event { time: _, key, length, source_port, detail, flags } = event;
+        let Event { time: _, key, length, source_port, detail, flags, reserved: _ } = event;
         Self { key, length, source_port, detail, flags }
     }
 }
