@@ -13,6 +13,7 @@ const MAP_LOOKUP: libc::c_int = 1;
 const MAP_UPDATE: libc::c_int = 2;
 const PROG_LOAD: libc::c_int = 5;
 const PROG_TEST_RUN: libc::c_int = 10;
+const LINK_CREATE: libc::c_int = 28;
 
 /// Map types of linux/bpf.h.
 pub const ARRAY: u32 = 2;
@@ -27,6 +28,11 @@ const SCHED_CLS: u32 = 3;
 const XDP: u32 = 6;
 /// `expected_attach_type` of XDP programs: a tail call wants the same on both sides.
 const ATTACH_XDP: u32 = 37;
+/// `attach_type` of a classifier at TCX.
+const ATTACH_TCX_INGRESS: u32 = 46;
+const ATTACH_TCX_EGRESS: u32 = 47;
+/// The driver runs the program, or the attachment is refused.
+const DRIVER_MODE: u32 = 1 << 2;
 const NO_PREALLOC: u32 = 1;
 const LIVE_FRAMES: u32 = 1 << 1;
 
@@ -190,6 +196,44 @@ pub fn run(program: BorrowedFd, packet: &[u8], repeat: u32) -> Result<Ran> {
 /// If the kernel refuses.
 pub fn send(program: BorrowedFd, frame: &[u8], count: u32) -> Result<()> {
     test_run(program, frame, count, LIVE_FRAMES).map(drop)
+}
+
+/// The part of `union bpf_attr` that `BPF_LINK_CREATE` uses, without what TCX could be told of its place.
+#[repr(C)]
+struct Link {
+    program: u32,
+    interface: u32,
+    attach_type: u32,
+    flags: u32,
+    place: [u64; 2],
+}
+
+/// Where on an interface a program can be put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// XDP, by the driver.
+    Xdp,
+    /// TCX, ingress.
+    TcxIngress,
+    /// TCX, egress.
+    TcxEgress,
+}
+
+/// Puts a program on an interface of this thread's network namespace. Closing the link takes it off.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn attach(place: Place, program: BorrowedFd, interface: u32) -> Result<OwnedFd> {
+    let (attach_type, flags) = match place {
+        Place::Xdp => (ATTACH_XDP, DRIVER_MODE),
+        Place::TcxIngress => (ATTACH_TCX_INGRESS, 0),
+        Place::TcxEgress => (ATTACH_TCX_EGRESS, 0),
+    };
+    let program = program.as_raw_fd() as u32;
+    let mut attribute = Link { program, interface, attach_type, flags, place: [0; 2] };
+    call(LINK_CREATE, &mut attribute)
+        .map(owned)
+        .with_context(|| format!("attach a program to interface {interface}"))
 }
 
 /// CPU time that this thread has used.

@@ -142,7 +142,10 @@ impl Driver {
     /// If the kernel refuses, the packet is too short, or the tail call failed.
     pub fn run(&self, packet: &[u8], repeat: u32) -> Result<Ran> {
         let ran = bpf::run(self.program.as_fd(), packet, repeat)?;
-        ensure!(ran.returned != self.hook.failed(), "the driver's packet is too short, or its tail call failed");
+        ensure!(
+            ran.returned != self.hook.failed(),
+            "the driver's packet is too short, or its tail call failed"
+        );
         Ok(ran)
     }
 

@@ -13,7 +13,7 @@ mod driver;
 mod programs;
 
 pub use driver::{Addresses, Driver, Order, Parts, Then, Write};
-pub use programs::{KEY, Misses, keyed, lpm_pair, nothing};
+pub use programs::{KEY, Misses, dropping, keyed, lpm_pair, nothing};
 
 /// `TCX_NEXT`: what a classifier returns that passes a packet on.
 pub const NEXT: i32 = -1;

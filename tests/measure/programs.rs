@@ -25,6 +25,16 @@ pub fn nothing(hook: Hook) -> Result<OwnedFd> {
     bpf::load(hook, &code.finish())
 }
 
+/// Drops at once.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn dropping(hook: Hook) -> Result<OwnedFd> {
+    let mut code = Code::default();
+    code.answer(hook.drop());
+    bpf::load(hook, &code.finish())
+}
+
 /// A program that counts its look-ups that found nothing.
 pub struct Misses {
     program: OwnedFd,
@@ -111,7 +121,12 @@ pub fn keyed(hook: Hook, link: i16, map: Option<OwnedFd>) -> Result<Misses> {
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn lpm_pair(hook: Hook, link: i16, addresses: impl ExactSizeIterator<Item = IpAddr>, port: u16) -> Result<Misses> {
+pub fn lpm_pair(
+    hook: Hook,
+    link: i16,
+    addresses: impl ExactSizeIterator<Item = IpAddr>,
+    port: u16,
+) -> Result<Misses> {
     const IDENTITIES: u32 = 16;
     const FIRST: u32 = 256;
     let cache = bpf::create(LPM_TRIE, 24, 24, addresses.len() as u32)?;
@@ -141,8 +156,7 @@ pub fn lpm_pair(hook: Hook, link: i16, addresses: impl ExactSizeIterator<Item = 
     }
     let misses = bpf::create(ARRAY, 4, 8, 1)?;
     // Offsets behind the link header: source, its length in words, protocol, destination port.
-    let (source, words, protocol, port) =
-        if v4 { (12, 1, 9, 22) } else { (8, 4, 6, 42) };
+    let (source, words, protocol, port) = if v4 { (12, 1, 9, 22) } else { (8, 4, 6, 42) };
     let (mut code, failed) = begin(hook, link);
     let miss = code.label();
     // The policy key's last four bytes, while r2 is the packet; at -4.

@@ -1,5 +1,6 @@
 //! The project's own commands. Each has a module of its own.
 
+mod bench;
 mod build;
 mod cargo;
 mod demo;
@@ -24,6 +25,9 @@ struct Cli {
 enum Command {
     /// Make this machine able to build and test everything; silent when nothing is missing.
     Setup,
+    /// Measure Bulkhead beside what one would use instead. Needs root.
+    #[command(disable_help_flag = true)]
+    Bench(bench::Arguments),
     /// Build the agent, optimised, with the BPF program embedded.
     Build(build::Arguments),
     /// Show the trading firm's policy enforced on real traffic between network namespaces. Needs root.
@@ -37,6 +41,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup => setup::ensure(),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),

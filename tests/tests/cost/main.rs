@@ -26,9 +26,7 @@ use aya::programs::{TestRun as _, TestRunOptions};
 use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Specification};
 use bulkhead_engine::layout::{Direction, TIMEOUTS, Timeouts};
 use bulkhead_engine::{REASONS, Reason};
-use bulkhead_tests::measure::{
-    Addresses, Driver, Hook, KEY, NEXT, Order, Then, Write, bpf, keyed, nothing,
-};
+use bulkhead_tests::measure::{Addresses, Driver, Hook, KEY, NEXT, Order, Then, Write, bpf, keyed, nothing};
 use bulkhead_tests::packets::World;
 use bulkhead_tests::packets::build::{Ip, tcp};
 
@@ -150,8 +148,14 @@ fn measure(name: &str, addresses: Addresses) -> f64 {
     let look_up = keyed(Hook::Tc, 0, Some(flows)).expect("a program");
     let before = passed(&mut generation);
     let drive = |next, offset| {
-        let write =
-            Write { addresses, order: Order::Random, offset, length: KEY as i32, parts: None, checksum: None };
+        let write = Write {
+            addresses,
+            order: Order::Random,
+            offset,
+            length: KEY as i32,
+            parts: None,
+            checksum: None,
+        };
         Driver::new(Hook::Tc, Then::Program(next), write, &segment).expect("a driver")
     };
     let mut driver = |program: &str, offset| {

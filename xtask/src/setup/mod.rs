@@ -11,11 +11,17 @@ mod tests;
 use anyhow::{Result, bail};
 
 use machine::{Host, Machine};
-use steps::{FUZZ_STEPS, Fix, STEPS, Step};
+use steps::{BENCH_STEPS, FUZZ_STEPS, Fix, STEPS, Step};
 
 /// Mends this machine, or says what to run where the rights are missing. Says nothing if all is there.
 pub fn ensure() -> Result<()> {
     ensure_on(&mut Host)
+}
+
+/// The same, and what `bench` compares Bulkhead with.
+pub fn ensure_bench() -> Result<()> {
+    ensure()?;
+    ensure_steps(&mut Host, &BENCH_STEPS)
 }
 
 /// The same for fuzzing, which needs no BPF.

@@ -61,6 +61,9 @@ pub(super) type Step = fn(&dyn Machine) -> Option<Lack>;
 /// All steps, in the order in which they can be mended.
 pub(super) const STEPS: [Step; 3] = [packages, linker, bpf_filesystem];
 
+/// What `bench` needs on top.
+pub(super) const BENCH_STEPS: [Step; 1] = [compared];
+
 /// What `cargo xtask fuzz` needs.
 pub(super) const FUZZ_STEPS: [Step; 2] = [cxx, cargo_fuzz];
 
@@ -87,6 +90,16 @@ const LINKER: [Package; 4] = [
     ("libzstd-dev", "/usr/include/zstd.h"),
 ];
 
+/// What Bulkhead is compared with.
+const COMPARED: [Package; 3] =
+    [("xdp-tools", "/usr/sbin/xdp-filter"), ("iptables", "/usr/sbin/iptables"), ("ipset", "/usr/sbin/ipset")];
+
+fn compared(machine: &dyn Machine) -> Option<Lack> {
+    let absent = COMPARED.iter().filter(|(_, proof)| !machine.exists(Path::new(proof)));
+    let missing: Vec<&str> = absent.map(|(name, _)| *name).collect();
+    (!missing.is_empty()).then(|| install(machine, &missing, ""))
+}
+
 fn packages(machine: &dyn Machine) -> Option<Lack> {
     let absent = |(name, proof): &Package| (!machine.exists(Path::new(proof))).then_some(*name);
     let mut missing: Vec<&str> = EVERYWHERE.iter().filter_map(absent).collect();
@@ -96,28 +109,31 @@ fn packages(machine: &dyn Machine) -> Option<Lack> {
     if bpf_linker(machine).is_none() {
         missing.extend(LINKER.iter().filter_map(absent));
     }
-    if missing.is_empty() {
-        return None;
-    }
+    let otherwise = "; for the BPF program, \
+                     `rustup toolchain install nightly --component rust-src` and `cargo install bpf-linker` do as well";
+    (!missing.is_empty()).then(|| install(machine, &missing, otherwise))
+}
+
+/// Debian packages that are missing; `otherwise` says what does as well on another distribution.
+fn install(machine: &dyn Machine, missing: &[&str], otherwise: &str) -> Lack {
     if !machine.exists(Path::new("/usr/bin/apt-get")) {
-        return Some(Lack {
+        return Lack {
             what: format!(
                 "this is no Debian, and setup installs only Debian packages. It lacks what these bring there: {}\n\
-                 next: install them with your distribution's tools; for the BPF program, \
-                 `rustup toolchain install nightly --component rust-src` and `cargo install bpf-linker` do as well",
+                 next: install them with your distribution's tools{otherwise}",
                 missing.join(", ")
             ),
             fix: Vec::new(),
-        });
+        };
     }
     let mut install =
         Fix::new(Rights::Root, "apt-get", &["install", "--yes", "--no-install-recommends", "--no-remove"]);
     install.environment = &[("DEBIAN_FRONTEND", "noninteractive")];
     install.arguments.extend(missing.iter().map(|&name| name.to_owned()));
-    Some(Lack {
+    Lack {
         what: format!("packages {}", missing.join(", ")),
         fix: vec![Fix::new(Rights::Root, "apt-get", &["update"]), install],
-    })
+    }
 }
 
 fn linker(machine: &dyn Machine) -> Option<Lack> {

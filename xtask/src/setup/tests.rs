@@ -4,9 +4,9 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use bulkhead_toolchain::System;
 
-use super::ensure_on;
 use super::machine::Machine;
-use super::steps::Fix;
+use super::steps::{BENCH_STEPS, Fix};
+use super::{ensure_on, ensure_steps};
 
 /// A machine whose commands have the effects that the real ones have.
 struct Fake {
@@ -20,11 +20,14 @@ struct Fake {
     said: Vec<String>,
 }
 
-const BRINGS: [(&str, &[&str]); 9] = [
+const BRINGS: [(&str, &[&str]); 12] = [
     ("gcc", &["/usr/bin/cc"]),
     ("libc6-dev", &["/usr/include/stdlib.h"]),
     ("iproute2", &["/usr/sbin/ip"]),
     ("nftables", &["/usr/sbin/nft"]),
+    ("xdp-tools", &["/usr/sbin/xdp-filter"]),
+    ("iptables", &["/usr/sbin/iptables"]),
+    ("ipset", &["/usr/sbin/ipset"]),
     ("libstd-rust-web-dev-bpf", &["/usr/lib/rustlib/bpfel-unknown-none/lib"]),
     ("llvm-22-dev", &["/usr/lib/llvm-22/bin/llvm-config"]),
     ("libpolly-22-dev", &["/usr/lib/llvm-22/lib/libPolly.a"]),
@@ -216,5 +219,16 @@ fn without_apt_the_message_names_the_packages_and_the_other_toolchain() {
     machine.files.remove("/usr/bin/apt-get");
     let message = ensure_on(&mut machine).unwrap_err().to_string();
     assert!(message.contains("nftables") && message.contains("rust-src"), "{message}");
+    assert_eq!(machine.ran, Vec::<String>::new());
+}
+
+#[test]
+fn what_bench_compares_with_is_installed_for_bench_only() {
+    let mut machine = Fake::complete();
+    assert!(!machine.files.contains("/usr/sbin/ipset"));
+    ensure_steps(&mut machine, &BENCH_STEPS).unwrap();
+    assert!(machine.ran[1].ends_with("--no-remove xdp-tools iptables ipset"), "{:?}", machine.ran);
+    machine.ran.clear();
+    ensure_steps(&mut machine, &BENCH_STEPS).unwrap();
     assert_eq!(machine.ran, Vec::<String>::new());
 }

@@ -1,0 +1,330 @@
+//! A generation that is attached to nothing, its flows, and what its counters say.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::maps::{HashMap, Map, MapData, RingBuf};
+use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Specification, TABLE_MAPS};
+use bulkhead_engine::layout::{AggregateKey, AggregateValue, Direction, TIMEOUTS, Timeouts};
+use bulkhead_engine::memory::Tables;
+use bulkhead_engine::{REASONS, Reason};
+use bulkhead_tests::measure::{Addresses, Driver, Hook, Order, Then, Write, bpf};
+use bulkhead_tests::packets::build::{Ip, Ports, ethernet, ethertype, tcp, udp};
+
+use crate::world::Family;
+
+/// Time-outs that no run reaches.
+pub const LONG: Timeouts = Timeouts([3600; TIMEOUTS]);
+
+/// TCP flags.
+pub const SYN: u8 = 0x02;
+/// TCP flag.
+pub const ACK: u8 = 0x10;
+
+/// Who sends a packet of a conversation between a node and one of many others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// One of the others.
+    Peer,
+    /// The node.
+    Node,
+}
+
+/// What a packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carries {
+    /// A TCP segment with these flags.
+    Tcp(u8),
+    /// A datagram.
+    Udp,
+}
+
+/// Bytes of a link header: Ethernet's where XDP runs, none where TC runs.
+#[must_use]
+pub const fn link_header(hook: Hook) -> i16 {
+    match hook {
+        Hook::Tc => 0,
+        Hook::Xdp => 14,
+    }
+}
+
+/// Kinds of packets between the node and others.
+#[derive(Clone, Copy, Debug)]
+pub struct Traffic {
+    /// Where they are seen, and so whether they have a link header.
+    pub hook: Hook,
+    /// IP version.
+    pub family: Family,
+    /// The others.
+    pub addresses: Addresses,
+}
+
+impl Traffic {
+    /// A packet to or from the first of the others. `ports` are the other's and the node's.
+    #[must_use]
+    pub fn packet(&self, from: From, carries: Carries, ports: Ports) -> Vec<u8> {
+        let (peer, node) = (self.family.address(&self.addresses, 0), self.family.node());
+        let (source, destination, ports) = match from {
+            From::Peer => (peer, node, ports),
+            From::Node => (node, peer, (ports.1, ports.0)),
+        };
+        let ip = match carries {
+            Carries::Tcp(flags) => Ip::new(source, destination, 6, tcp(ports, flags, &[])),
+            // As long as the TCP segment, so that one program reads both.
+            Carries::Udp => Ip::new(source, destination, 17, udp(ports, &[0; 12])),
+        };
+        self.framed(&ip.bytes())
+    }
+
+    /// With the link header that the hook has.
+    #[must_use]
+    pub fn framed(&self, ip: &[u8]) -> Vec<u8> {
+        match self.hook {
+            Hook::Tc => ip.to_vec(),
+            Hook::Xdp => ethernet(&[], ethertype(ip), ip),
+        }
+    }
+
+    /// What a driver writes into such a packet.
+    #[must_use]
+    pub fn write(&self, from: From, order: Order) -> Write {
+        let offset = match (self.family, from) {
+            (Family::V4, From::Peer) => 12,
+            (Family::V4, From::Node) => 16,
+            (Family::V6, From::Peer) => 20,
+            (Family::V6, From::Node) => 36,
+        };
+        let link = link_header(self.hook);
+        let length = i32::from(link) + 40;
+        Write { addresses: self.addresses, order, offset: link + offset, length, parts: None, checksum: None }
+    }
+}
+
+/// A generation under test and its counters.
+pub struct Stage {
+    generation: Generation,
+    reasons: OwnedFd,
+    rules: OwnedFd,
+    rule_count: u32,
+    cpus: usize,
+}
+
+/// The interface that the programs are specialised for, which they are never attached to.
+const INTERFACE: &str = "lo";
+
+impl Stage {
+    /// Builds a generation for packets of a hook: bare IP for TC, Ethernet for XDP. So many
+    /// flows fit; at most `event_budget` drops a second are reported.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn new(hook: Hook, tables: &Tables, flows: u32, event_budget: u32) -> Result<Self> {
+        let kind = match hook {
+            Hook::Tc => Kind::BareIp,
+            Hook::Xdp => Kind::Ethernet,
+        };
+        Self::of_kind(kind, tables, flows, event_budget)
+    }
+
+    /// Builds a generation for Ethernet frames at every hook.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn for_frames(tables: &Tables, event_budget: u32) -> Result<Self> {
+        Self::of_kind(Kind::Ethernet, tables, Capacity::default().established, event_budget)
+    }
+
+    /// Builds a generation for an interface of a kind.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn of_kind(kind: Kind, tables: &Tables, flows: u32, event_budget: u32) -> Result<Self> {
+        let interface = Interface { name: INTERFACE.to_owned(), index: 1, kind };
+        let specification = Specification {
+            // Openings come all at once here.
+            capacity: Capacity { unreplied: 2 * flows, established: flows, ..Capacity::default() },
+            event_budget,
+            ..Specification::new(1, tables, LONG)
+        };
+        let mut generation = Generation::build(&specification, &[(interface, 0)], None)?;
+        let reasons = descriptor(&mut generation, "REASON_COUNTERS")?;
+        let rules = descriptor(&mut generation, "RULE_COUNTERS")?;
+        let cpus = aya::util::nr_cpus().map_err(|(what, error)| anyhow::Error::new(error).context(what))?;
+        Ok(Self { generation, reasons, rules, rule_count: tables.rules, cpus })
+    }
+
+    /// A driver in front of a program: `ingress` by the hook's, `egress` by TC's.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn driver(&mut self, traffic: &Traffic, write: Write, packet: &[u8], direction: Direction) -> Result<Driver> {
+        let (hook, next) = match direction {
+            Direction::Ingress => (traffic.hook, self.ingress(traffic.hook)?),
+            Direction::Egress => (Hook::Tc, self.egress()?),
+        };
+        Driver::new(hook, Then::Program(next.as_fd()), write, packet)
+    }
+
+    /// The program for ingress.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn ingress(&mut self, hook: Hook) -> Result<OwnedFd> {
+        let program = match hook {
+            Hook::Xdp => self.generation.xdp(INTERFACE)?.fd()?,
+            Hook::Tc => self.generation.classifier(INTERFACE, "tc_ingress")?.fd()?,
+        };
+        Ok(program.as_fd().try_clone_to_owned()?)
+    }
+
+    /// The program for egress, TC's.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn egress(&mut self) -> Result<OwnedFd> {
+        let program = self.generation.classifier(INTERFACE, "tc_egress")?.fd()?;
+        Ok(program.as_fd().try_clone_to_owned()?)
+    }
+
+    /// Sends one packet by each of the others, in order, through a program.
+    fn by_all(&mut self, traffic: &Traffic, from: From, carries: Carries, ports: Ports) -> Result<()> {
+        let packet = traffic.packet(from, carries, ports);
+        let direction = if from == From::Peer { Direction::Ingress } else { Direction::Egress };
+        let driver = self.driver(traffic, traffic.write(from, Order::Sequential), &packet, direction)?;
+        driver.run(&packet, traffic.addresses.count)?;
+        Ok(())
+    }
+
+    /// Opens and completes a TCP conversation with each of the others. `ports` are theirs and the
+    /// node's.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn establish_tcp(&mut self, traffic: &Traffic, opener: From, ports: Ports) -> Result<()> {
+        let other = if opener == From::Peer { From::Node } else { From::Peer };
+        self.by_all(traffic, opener, Carries::Tcp(SYN), ports)?;
+        self.by_all(traffic, other, Carries::Tcp(SYN | ACK), ports)?;
+        // Completed by a segment of who was asked.
+        self.by_all(traffic, other, Carries::Tcp(ACK), ports)
+    }
+
+    /// Exchanges a datagram with each of the others.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn establish_udp(&mut self, traffic: &Traffic, ports: Ports) -> Result<()> {
+        self.by_all(traffic, From::Peer, Carries::Udp, ports)?;
+        self.by_all(traffic, From::Node, Carries::Udp, ports)
+    }
+
+    /// Packets that were decided so far for a reason.
+    #[must_use]
+    pub fn count(&self, reason: Reason, direction: Direction) -> u64 {
+        if reason == Reason::Rule {
+            return (0..self.rule_count).map(|rule| self.sum(&self.rules, rule)).sum();
+        }
+        self.sum(&self.reasons, direction.index() * REASONS + reason as u32)
+    }
+
+    /// MiB of kernel memory of the generation's own maps.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn table_memory(&mut self) -> Result<f64> {
+        self.memory(TABLE_MAPS)
+    }
+
+    /// MiB of kernel memory of some maps.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn memory(&mut self, names: &[&str]) -> Result<f64> {
+        let mut bytes = 0;
+        for name in names {
+            bytes += memory_of(&descriptor(&mut self.generation, name)?)?;
+        }
+        Ok(bytes as f64 / f64::from(1 << 20))
+    }
+
+    /// The event ring.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn events(&mut self) -> Result<RingBuf<MapData>> {
+        let data = MapData::from_fd(descriptor(&mut self.generation, "EVENTS")?)?;
+        Ok(RingBuf::try_from(Map::RingBuf(data))?)
+    }
+
+    /// Drops that aggregates hold.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn aggregated(&mut self) -> Result<u64> {
+        const WORD: usize = size_of::<u64>();
+        let mut sum = 0;
+        for name in ["AGGREGATES_0", "AGGREGATES_1"] {
+            let data = MapData::from_fd(descriptor(&mut self.generation, name)?)?;
+            let map = HashMap::<
+                _,
+                [u64; size_of::<AggregateKey>() / WORD],
+                [u64; size_of::<AggregateValue>() / WORD],
+            >::try_from(Map::HashMap(data))?;
+            for entry in map.iter() {
+                // Packets come first.
+                sum += entry?.1[0];
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Drops that neither an event nor an aggregate tells of: `LOST_` kinds.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn lost(&mut self, kind: u32) -> Result<u64> {
+        let map = descriptor(&mut self.generation, "LOST_EVENTS")?;
+        let mut values = vec![0; 8 * self.cpus];
+        ensure!(bpf::has(&map, &kind.to_ne_bytes(), &mut values), "there is no counter {kind} of lost events");
+        Ok(values.as_chunks().0.iter().map(|cpu| u64::from_ne_bytes(*cpu)).sum())
+    }
+
+    /// Packets of one counter, all CPUs together.
+    fn sum(&self, map: &OwnedFd, index: u32) -> u64 {
+        // Packets and bytes, for each CPU.
+        let mut values = vec![0; 16 * self.cpus];
+        bpf::has(map, &index.to_ne_bytes(), &mut values);
+        values.chunks_exact(16).map(|cpu| u64::from_ne_bytes(cpu[..8].try_into().unwrap_or_default())).sum()
+    }
+}
+
+/// A descriptor of a map of a generation.
+fn descriptor(generation: &mut Generation, name: &str) -> Result<OwnedFd> {
+    let data = match generation.map_mut(name)? {
+        Map::PerCpuArray(data)
+        | Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::RingBuf(data) => data,
+        _ => bail!("map {name} is of a type that is not read here"),
+    };
+    data.fd().as_fd().try_clone_to_owned().context("share a map")
+}
+
+/// Bytes of kernel memory that a map holds.
+fn memory_of(map: &OwnedFd) -> Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+    line.and_then(|bytes| bytes.trim().parse().ok()).context("fdinfo does not tell the map's memory")
+}
+
+/// Stays on one CPU from here on, so that per-CPU state and caches are its own.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn stay_on(cpu: usize) -> Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    ensure!(cpu < rustix::thread::CpuSet::MAX_CPU, "there is no CPU {cpu}");
+    set.set(cpu);
+    rustix::thread::sched_setaffinity(None, &set).context("stay on one CPU")
+}
