@@ -125,13 +125,13 @@ pub fn compile(
         cells,
         deadlines,
         limits: rules.limits.table,
-        groups: false,
+        groups: !ruleset.groups_of(node).is_empty(),
         rules: rules.used.len() as u32,
         locals: locals.max(1),
         remotes,
         port_classes: ports.count,
     };
-    let groups = !ruleset.groups_of(node).is_empty();
+    let groups = tables.groups;
     Ok(Program { tables, rules: rules.used, rows: row_count, groups })
 }
 
