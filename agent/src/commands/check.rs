@@ -1,18 +1,24 @@
-//! `bulkhead check`: parse, resolve, run the tests section, look for rules that never decide.
+//! `bulkhead check`: parse, resolve, run the tests section, prove venues and boundaries, look for
+//! rules that never decide.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use bulkhead_compiler::Dialect;
 use bulkhead_compiler::diagnostic::Severity;
+use bulkhead_compiler::inventory::Network;
+use bulkhead_compiler::proof::{self, Proof, Proofs};
 use bulkhead_compiler::reach::{self, Reach};
+use bulkhead_compiler::resolve::resolve;
 use bulkhead_compiler::verify;
 
 use crate::cli::Global;
 use crate::exit::Answer;
+use crate::input::Loaded;
 use crate::{diagnostics, input};
 
-/// Checks a policy: names, rules, its own tests, and rules that can never decide. Exits with 1
-/// on any error.
+/// Checks a policy: names, rules, its own tests, and rules that can never decide. Proves that each
+/// venue admits exactly its lanes and that nothing crosses a boundary. Exits with 1 on any error.
 #[derive(Debug, clap::Args)]
 pub struct Check {
     /// The policy.
@@ -26,14 +32,8 @@ pub struct Check {
 impl Check {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let mut loaded = input::load(&self.policy, self.inventory.as_deref(), global.dialect)?;
-        let (mut tally, mut reach) = (verify::Tally::default(), Reach::default());
-        if let (Some(ruleset), Some(inventory), false) =
-            (&loaded.ruleset, &loaded.inventory, loaded.findings.has_errors())
-        {
-            tally = verify::run(ruleset, inventory, input::now(), &mut loaded.findings);
-            reach = reach::check(ruleset, input::now(), &mut loaded.findings);
-            loaded.findings.sort();
-        }
+        let answers = Answers::of(&mut loaded, global.dialect);
+        let Answers { tally, reach, proofs, underlay, proof_time, .. } = &answers;
         let errors = loaded.findings.count(Severity::Error);
         let warnings = loaded.findings.count(Severity::Warning);
         let rules = loaded.ruleset.as_ref().map_or(0, |ruleset| ruleset.rules.len());
@@ -53,6 +53,8 @@ impl Check {
                     "rules": rules, "nodes": nodes, "imagined_inventory": self.inventory.is_none(),
                     "tests": tally.tested, "tests_failed": tally.failed,
                     "unreachable": reach.unreachable, "reachability_not_proved": reach.undecided,
+                    "venues": proofs.venues, "venues_underlay": underlay.venues, "boundaries": proofs.boundaries,
+                    "proof_seconds": proof_time,
                     "not_enforced": not_enforced, "findings": loaded.findings.0,
                 })
             );
@@ -63,17 +65,95 @@ impl Check {
             }
             let imagined = if self.inventory.is_none() { " imagined" } else { "" };
             println!("{rules} rules over {nodes}{imagined} nodes, {errors} errors, {warnings} warnings");
-            match tally {
+            match *tally {
                 verify::Tally { tested: 0, .. } => println!("tests: none run"),
                 verify::Tally { tested, failed: 0 } => println!("tests: {tested} hold"),
                 verify::Tally { tested, failed } => println!("tests: {failed} of {tested} fail"),
             }
-            if errors == tally.failed {
-                println!("{}", reachability(reach));
+            answers.print_proofs();
+            if answers.ran {
+                println!("{}", reachability(*reach));
             }
         }
         Ok(if errors == 0 { Answer::Yes } else { Answer::No })
     }
+}
+
+/// What was found out beyond the files' own errors.
+#[derive(Default)]
+struct Answers {
+    /// Whether there was anything to ask: the files have no error of their own.
+    ran: bool,
+    tally: verify::Tally,
+    reach: Reach,
+    /// On the overlay.
+    proofs: Proofs,
+    /// On exchange interfaces.
+    underlay: Proofs,
+    /// How long the proofs and the search for unreachable rules took, in seconds.
+    proof_time: f64,
+}
+
+impl Answers {
+    fn of(loaded: &mut Loaded, dialect: Dialect) -> Self {
+        let mut answers = Self::default();
+        let (Some(policy), Some(inventory), Some(ruleset)) =
+            (&loaded.policy, &loaded.inventory, &loaded.ruleset)
+        else {
+            return answers;
+        };
+        let on_exchanges = inventory.nodes.iter().any(|node| !node.underlay.is_empty());
+        let underlay = (on_exchanges && !policy.venues.is_empty())
+            .then(|| resolve(policy, inventory, dialect, Network::Underlay, &mut loaded.findings));
+        if !loaded.findings.has_errors() {
+            let (now, start) = (input::now(), Instant::now());
+            answers.ran = true;
+            answers.tally = verify::run(ruleset, inventory, now, &mut loaded.findings);
+            answers.proofs = proof::prove(ruleset, inventory, now, &mut loaded.findings);
+            if let Some(underlay) = &underlay {
+                answers.underlay = proof::prove(underlay, inventory, now, &mut loaded.findings);
+            }
+            answers.reach = reach::check(ruleset, now, &mut loaded.findings);
+            answers.proof_time = start.elapsed().as_secs_f64();
+        }
+        loaded.findings.sort();
+        answers
+    }
+
+    fn print_proofs(&self) {
+        let line = |proof: &Proof, what: &str, place: &str| {
+            if proof.holds {
+                println!("{}: {what}{place}, proven", proof.name);
+            } else {
+                println!("{}: not proven{place}", proof.name);
+            }
+        };
+        for (proofs, place) in [(&self.proofs, ""), (&self.underlay, " on exchange interfaces")] {
+            for proof in &proofs.venues {
+                let lanes = plural(proof.lanes as u128, "lane");
+                let admitted = combinations(proof.admitted);
+                line(proof, &format!("{lanes}, {admitted} admitted and nothing else"), place);
+            }
+            for proof in &proofs.boundaries {
+                let what = match proof.admitted {
+                    0 => "nothing crosses".to_string(),
+                    admitted => {
+                        let exceptions = plural(proof.lanes as u128, "exception");
+                        format!("nothing crosses but {} of {exceptions}", combinations(admitted))
+                    }
+                };
+                line(proof, &what, place);
+            }
+        }
+    }
+}
+
+fn combinations(count: u128) -> String {
+    plural(count, "combination") + " of address, port and direction"
+}
+
+fn plural(count: u128, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 fn reachability(reach: Reach) -> String {

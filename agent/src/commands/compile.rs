@@ -4,15 +4,15 @@ use bulkhead_compiler::compile::{Limits, Program, compile};
 use bulkhead_compiler::policy::Action;
 use bulkhead_compiler::resolve::{Rule, Ruleset};
 
+use super::network::On;
 use crate::cli::Global;
 use crate::exit::{Answer, Usage};
-use crate::input::{self, Files};
 
 /// Compiles one node's tables and prints which rules matter to it and how large the tables are.
 #[derive(Debug, clap::Args)]
 pub struct Compile {
     #[command(flatten)]
-    files: Files,
+    on: On,
     /// The node.
     #[arg(long, value_name = "NAME")]
     node: String,
@@ -20,7 +20,7 @@ pub struct Compile {
 
 impl Compile {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let Some((ruleset, inventory)) = input::load_valid(&self.files, global.dialect, global.json)? else {
+        let Some((ruleset, inventory)) = self.on.load(global.dialect, global.json)? else {
             return Ok(Answer::No);
         };
         let program = compile(&ruleset, &inventory, &self.node, Limits::default())
@@ -60,7 +60,8 @@ fn sizes(program: &Program) -> serde_json::Value {
         "trie_blocks": tables.trie.len(), "ipv6_addresses": tables.exact6.len(),
         "ipv6_prefixes": tables.prefixes6.len(), "local_classes": tables.locals,
         "remote_classes": tables.remotes, "port_classes": tables.port_classes, "rows": program.rows,
-        "cells": tables.cells.len(), "deadlines": tables.deadlines.len() - 1, "bytes": bytes,
+        "cells": tables.cells.len(), "deadlines": tables.deadlines.len() - 1,
+        "rate_limits": tables.limits.len() - 1, "bytes": bytes,
     })
 }
 
@@ -88,7 +89,17 @@ fn sides(rule: &Rule, ruleset: &Ruleset) -> (Vec<String>, Vec<String>) {
 fn rule_text(rule: &Rule, ruleset: &Ruleset) -> String {
     let (sources, destinations) = sides(rule, ruleset);
     let place = rule.location.as_ref().map(|location| format!("  ({location})")).unwrap_or_default();
-    format!("{} {}: {} -> {}{place}", rule.title(), action(rule), sources.join(", "), destinations.join(", "))
+    let conditions = conditions(rule);
+    let (sources, destinations) = (sources.join(", "), destinations.join(", "));
+    format!("{} {}: {sources} -> {destinations}{conditions}{place}", rule.title(), action(rule))
+}
+
+/// What limits a rule besides whom it is about.
+fn conditions(rule: &Rule) -> String {
+    let packets = rule.rates.packets.map(|rate| format!(", {rate} packets a second"));
+    let flows = rule.rates.new_flows.map(|rate| format!(", {rate} new flows a second"));
+    let one_way = rule.one_way.then(|| ", one-way".to_string());
+    packets.into_iter().chain(flows).chain(one_way).collect()
 }
 
 fn rule_json(rule: &Rule, ruleset: &Ruleset) -> serde_json::Value {
@@ -96,5 +107,6 @@ fn rule_json(rule: &Rule, ruleset: &Ruleset) -> serde_json::Value {
     serde_json::json!({
         "number": rule.number, "name": rule.name, "action": action(rule), "section": rule.section,
         "sources": sources, "destinations": destinations, "expires": rule.expires, "location": rule.location,
+        "rates": rule.rates, "one_way": rule.one_way,
     })
 }

@@ -35,9 +35,10 @@ pub struct Diff {
     /// Print Markdown, for a pull request.
     #[arg(long, conflicts_with = "json")]
     markdown: bool,
-    /// Exit with 1 if anything is admitted that was not before.
-    #[arg(long)]
-    fail_on_widening: bool,
+    /// Exit with 1 if anything is admitted that was not before: anything at all, or between the named
+    /// venue and anybody, or across the named boundary.
+    #[arg(long, value_name = "VENUE|BOUNDARY", num_args = 0..=1, require_equals = true)]
+    fail_on_widening: Option<Option<String>>,
 }
 
 impl Diff {
@@ -55,11 +56,21 @@ impl Diff {
         )
         .map_err(|error| Usage(error.to_string()))?;
         let widened = !difference.added.is_empty();
+        let fails = match &self.fail_on_widening {
+            None => false,
+            Some(None) => widened,
+            Some(Some(name)) => {
+                known(name, [&old, &new])?;
+                difference.widened_venues.contains(name) || difference.widened_boundaries.contains(name)
+            }
+        };
         if global.json {
             println!(
                 "{}",
                 serde_json::json!({
                     "widened": widened, "added": difference.added, "removed": difference.removed,
+                    "widened_venues": difference.widened_venues,
+                    "widened_boundaries": difference.widened_boundaries,
                     "imagined_inventory": inventory.is_none(),
                 })
             );
@@ -68,8 +79,25 @@ impl Diff {
         } else {
             print!("{}", text(&difference));
         }
-        Ok(if widened && self.fail_on_widening { Answer::No } else { Answer::Yes })
+        Ok(if fails { Answer::No } else { Answer::Yes })
     }
+}
+
+/// A name that is neither side's venue nor boundary would never fail: a mistake.
+fn known(name: &str, rulesets: [&Ruleset; 2]) -> Result<(), Usage> {
+    let venues = rulesets.iter().flat_map(|ruleset| ruleset.venues.iter().map(|venue| &venue.name));
+    let boundaries = rulesets.iter().flat_map(|ruleset| ruleset.boundaries.iter().map(|b| &b.name));
+    let mut names: Vec<&str> = venues.chain(boundaries).map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.contains(&name) {
+        return Ok(());
+    }
+    let list = if names.is_empty() { "none".into() } else { names.join(", ") };
+    let message = format!(
+        "--fail-on-widening={name}: neither policy has a venue or a boundary of that name; they have: {list}"
+    );
+    Err(Usage(message))
 }
 
 /// One side; `None` if there is an error in it, which has been printed then.
@@ -125,6 +153,9 @@ fn text(difference: &Difference) -> String {
             );
         }
     }
+    for line in widened(difference) {
+        let _ = writeln!(text, "{line}");
+    }
     let _ = match (difference.added.is_empty(), difference.removed.is_empty()) {
         (true, true) => writeln!(text, "nothing is added, nothing is removed"),
         (true, false) => writeln!(text, "nothing is added"),
@@ -132,6 +163,13 @@ fn text(difference: &Difference) -> String {
         (false, false) => Ok(()),
     };
     text
+}
+
+/// What the additions are about that should be seen at once.
+fn widened(difference: &Difference) -> Vec<String> {
+    let venues = difference.widened_venues.iter().map(|name| format!("widened: {name}"));
+    let boundaries = difference.widened_boundaries.iter().map(|name| format!("widened: boundary {name}"));
+    venues.chain(boundaries).collect()
 }
 
 fn markdown(difference: &Difference) -> String {
@@ -155,6 +193,9 @@ fn markdown(difference: &Difference) -> String {
         }
         text.push('\n');
     }
+    for line in widened(difference) {
+        let _ = writeln!(text, "**{line}**\n");
+    }
     text
 }
 
@@ -175,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_difference_in_words() {
-        let difference = Difference { added: vec![flows(10, Some(0))], removed: Vec::new() };
+        let difference = Difference { added: vec![flows(10, Some(0))], ..Difference::default() };
         assert_eq!(
             text(&difference),
             "+ n0, n1, n2, n3, n4, n5, n6, n7 and 2 more -> web|1  tcp:80 icmp  (IPv4 only, from 1970-01-01T00:00:00Z)\nnothing is removed\n"

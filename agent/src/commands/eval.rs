@@ -13,9 +13,10 @@ use bulkhead_engine::memory::Memory;
 use bulkhead_engine::{Action, Reason};
 use serde::Deserialize;
 
+use super::network::On;
 use crate::cli::Global;
 use crate::exit::{Answer, Usage};
-use crate::input::{self, Files};
+use crate::input;
 
 /// Reads one JSON probe a line on standard input, writes one verdict a line. Exits with 1 if a
 /// line is no probe.
@@ -25,7 +26,7 @@ use crate::input::{self, Files};
 #[derive(Debug, clap::Args)]
 pub struct Eval {
     #[command(flatten)]
-    files: Files,
+    on: On,
     /// The node whose tables decide.
     #[arg(long, value_name = "NAME")]
     node: String,
@@ -115,7 +116,7 @@ fn answer(evaluation: Evaluation, program: &Program, ruleset: &Ruleset) -> serde
 
 impl Eval {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let Some((ruleset, inventory)) = input::load_valid(&self.files, global.dialect, global.json)? else {
+        let Some((ruleset, inventory)) = self.on.load(global.dialect, global.json)? else {
             return Ok(Answer::No);
         };
         let program = compile(&ruleset, &inventory, &self.node, Limits::default())

@@ -3,21 +3,22 @@
 use std::net::IpAddr;
 
 use bulkhead_compiler::explain::{Explanation, explain};
-use bulkhead_compiler::inventory::Inventory;
+use bulkhead_compiler::inventory::{Inventory, Network};
 use bulkhead_compiler::policy::Action;
 use bulkhead_compiler::reference::Probe;
 use bulkhead_compiler::service;
 
+use super::network::On;
 use crate::cli::Global;
 use crate::exit::{Answer, Usage};
-use crate::input::{self, Files};
+use crate::input;
 
 /// Tells what happens to a conversation, on both hosts, and because of which line of the policy.
 /// Exits with 1 if it is denied.
 #[derive(Debug, clap::Args)]
 pub struct Explain {
     #[command(flatten)]
-    files: Files,
+    on: On,
     /// Who starts: a node's name or an address.
     #[arg(long, value_name = "NODE|ADDRESS")]
     from: String,
@@ -46,9 +47,13 @@ fn target(text: &str) -> Result<(&str, u16, u8), Usage> {
 }
 
 /// The addresses that a name or an address stands for.
-fn addresses(inventory: &Inventory, who: &str) -> Result<Vec<IpAddr>, Usage> {
+fn addresses(inventory: &Inventory, network: Network, who: &str) -> Result<Vec<IpAddr>, Usage> {
     if let Some(node) = inventory.node(who) {
-        return Ok(node.addresses.clone());
+        let addresses = node.addresses_on(network);
+        if addresses.is_empty() {
+            return Err(Usage(format!("{who} has no underlay address: list them in the inventory")));
+        }
+        return Ok(addresses.to_vec());
     }
     let bare = who.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(who);
     match bare.parse() {
@@ -63,10 +68,13 @@ fn addresses(inventory: &Inventory, who: &str) -> Result<Vec<IpAddr>, Usage> {
 impl Explain {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let (to, port, protocol) = target(&self.to)?;
-        let Some((ruleset, inventory)) = input::load_valid(&self.files, global.dialect, global.json)? else {
+        let Some((ruleset, inventory)) = self.on.load(global.dialect, global.json)? else {
             return Ok(Answer::No);
         };
-        let (from, to) = (addresses(&inventory, &self.from)?, addresses(&inventory, to)?);
+        let (from, to) = (
+            addresses(&inventory, ruleset.network, &self.from)?,
+            addresses(&inventory, ruleset.network, to)?,
+        );
         let now = input::now();
         let pairs = from.iter().flat_map(|source| to.iter().map(move |destination| (*source, *destination)));
         let explanations: Vec<Explanation> = pairs

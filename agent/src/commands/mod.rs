@@ -8,6 +8,7 @@ pub mod detach;
 pub mod diff;
 pub mod eval;
 pub mod explain;
+mod network;
 pub mod quarantine;
 pub mod run;
 pub mod stage;
