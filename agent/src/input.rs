@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bulkhead_compiler::diagnostic::Findings;
 use bulkhead_compiler::inventory::{self, Inventory, Network};
 use bulkhead_compiler::policy::{self, Policy};
-use bulkhead_compiler::resolve::{Ruleset, resolve};
+use bulkhead_compiler::resolve::{Exemptions, Ruleset, resolve_with};
 use bulkhead_compiler::source::Source;
 use bulkhead_compiler::{Dialect, inventory::imagined};
 
@@ -54,16 +54,26 @@ pub fn load(policy: &Path, inventory: Option<&Path>, dialect: Dialect) -> Result
 
 /// [`load`] for files that have been read.
 pub fn load_sources(policy_source: Source, inventory_source: Option<Source>, dialect: Dialect) -> Loaded {
+    load_for(policy_source, inventory_source, dialect, &Exemptions::default())
+}
+
+/// [`load_sources`] for one node, with what its agent exempts.
+pub fn load_for(
+    policy_source: Source,
+    inventory_source: Option<Source>,
+    dialect: Dialect,
+    exemptions: &Exemptions,
+) -> Loaded {
     let mut findings = Findings::default();
     let policy = policy::parse(&policy_source, dialect, &mut findings);
     let inventory = match &inventory_source {
         Some(source) => inventory::parse(source, &mut findings),
         None => policy.as_ref().map(imagined),
     };
-    let ruleset = policy
-        .as_ref()
-        .zip(inventory.as_ref())
-        .map(|(policy, inventory)| resolve(policy, inventory, dialect, Network::Overlay, &mut findings));
+    let both = policy.as_ref().zip(inventory.as_ref());
+    let ruleset = both.map(|(policy, inventory)| {
+        resolve_with(policy, inventory, dialect, Network::Overlay, exemptions, &mut findings)
+    });
     findings.sort();
     let sources = std::iter::once(policy_source).chain(inventory_source).collect();
     Loaded { sources, policy, inventory, ruleset, findings }

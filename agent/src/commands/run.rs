@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use bulkhead_compiler::resolve::Exemptions;
+
 use crate::cli::Global;
 use crate::config::{Config, HookChoice, Managed, Mode};
 use crate::daemon::{self, Setup, Target};
@@ -90,7 +92,18 @@ impl Run {
         if let Some(guard) = self.guard {
             config.guard = guard == Switch::On;
         }
-        let target = Target { node, dialect: global.dialect, table_memory: config.table_memory };
+        let exemptions = Exemptions {
+            node: node.clone(),
+            management: config.management.clone(),
+            wireguard: config.wireguard.clone(),
+        };
+        let target = Target {
+            node,
+            dialect: global.dialect,
+            table_memory: config.table_memory,
+            has_exchange: config.has_exchange(),
+            exemptions,
+        };
         Ok(Setup { instance: global.instance.clone(), paths, target, config })
     }
 }

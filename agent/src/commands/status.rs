@@ -65,6 +65,17 @@ fn print(status: &Answered) {
         let generation = link.generation.map_or("unknown".to_owned(), |number| number.to_string());
         println!("attached: {} {}, generation {generation}", link.interface, link.hook.name());
     }
+    if let Some(agent) = &status.agent {
+        for exchange in &agent.exchange {
+            let link: Vec<_> = exchange.link.iter().map(|link| link.name()).collect();
+            let link = if link.is_empty() { "none".to_owned() } else { link.join(", ") };
+            println!(
+                "exchange interface: {}, venues' lanes alone; link protocols: {link}",
+                exchange.interface
+            );
+        }
+        agent.exemptions.iter().for_each(|exemption| println!("exempt: {exemption}"));
+    }
     for quarantined in &status.quarantined {
         let entry = &quarantined.entry;
         let until = quarantined.until_time.as_ref().map(|time| format!(" until {time}")).unwrap_or_default();

@@ -1,14 +1,19 @@
 //! The file's text → [`Config`], with the line of whatever is wrong.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use bulkhead_compiler::source::Source;
+use bulkhead::kernel::Kind;
+use bulkhead_compiler::diagnostic::Location;
+use bulkhead_compiler::resolve;
+use bulkhead_compiler::source::{Source, Span};
+use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, HookChoice, Managed, Mode, timeouts};
+use super::{Config, HookChoice, Link, Managed, Mode, Role, per_second, timeouts};
 use crate::exit::Usage;
 
 #[derive(Debug, Default, Deserialize)]
@@ -20,6 +25,7 @@ struct File {
     mode: Option<Mode>,
     guard: Option<bool>,
     interface: Vec<Interface>,
+    management: Vec<Management>,
     flows: Flows,
     timeouts: timeouts::Section,
     events: Events,
@@ -34,6 +40,27 @@ struct Interface {
     hook: Option<HookChoice>,
     #[serde(default)]
     optional: bool,
+    role: Option<Role>,
+    link: Option<Spanned<Vec<Link>>>,
+    wireguard: Option<Spanned<WireGuard>>,
+}
+
+/// WireGuard's transport on an exchange interface.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireGuard {
+    port: Spanned<i64>,
+    peers: Vec<Spanned<String>>,
+    #[serde(default)]
+    peer_ports: Vec<Spanned<i64>>,
+}
+
+/// Who may always reach this node.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Management {
+    from: Spanned<Vec<Spanned<String>>>,
+    ports: Vec<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -48,6 +75,7 @@ struct Flows {
 struct Events {
     ring_bytes: Option<Spanned<i64>>,
     aggregates: Option<Spanned<i64>>,
+    budget: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -55,6 +83,7 @@ struct Events {
 struct Limits {
     table_memory_mib: Option<Spanned<i64>>,
     spare_addresses: Option<Spanned<i64>>,
+    new_flows_per_second: Option<Spanned<i64>>,
 }
 
 /// Flow tables: an LRU map hands out its elements in batches, so tiny ones evict what they just took.
@@ -65,6 +94,10 @@ const TIMEOUT: RangeInclusive<i64> = 1..=65_535;
 const ZONE: RangeInclusive<i64> = 1..=65_535;
 const TABLE_MIB: RangeInclusive<i64> = 1..=65_536;
 const SPARES: RangeInclusive<i64> = 0..=65_536;
+/// 0: any number.
+const NEW_FLOWS: RangeInclusive<i64> = 0..=10_000_000;
+const BUDGET: RangeInclusive<i64> = 1..=10_000_000;
+const PORT: RangeInclusive<i64> = 1..=65_535;
 
 /// Parses and checks a file. Relative paths in it start at its directory.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
@@ -108,9 +141,25 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     for (name, state, value) in file.timeouts.entries() {
         config.timeouts.0[state as usize] = number(name, value, TIMEOUT)? as u16;
     }
+    if let Some(flows) = &file.limits.new_flows_per_second {
+        config.new_flows = per_second(number("new_flows_per_second", flows, NEW_FLOWS)?);
+    }
+    if let Some(budget) = &file.events.budget {
+        config.event_budget = number("budget", budget, BUDGET)?;
+    }
+    for management in &file.management {
+        let span = management.from.span();
+        config.management.push(resolve::Management {
+            sources: prefixes(&source, management.from.get_ref())?,
+            ports: ports(&source, &management.ports)?,
+            location: Some(Location::new(&source, Span { start: span.start, end: span.end })),
+        });
+    }
     let mut seen = HashSet::new();
+    let mut starts = Vec::new();
     for interface in file.interface {
         let start = interface.name.span().start;
+        starts.push(start);
         let name = interface.name.into_inner();
         // IFNAMSIZ holds 15 bytes and the end.
         if name.is_empty() || name.len() > 15 || name.contains(['/', ' ', ':']) {
@@ -126,14 +175,81 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
             return Err(at(&source, start, &format!("interface {name} is there twice; remove one of them")));
         }
         let zone = interface.zone.map(|zone| number("zone", &zone, ZONE)).transpose()?;
+        let role = interface.role.unwrap_or_default();
+        let exchange_only = [
+            ("link", interface.link.as_ref().map(Spanned::span)),
+            ("wireguard", interface.wireguard.as_ref().map(Spanned::span)),
+        ];
+        for (key, span) in exchange_only.into_iter().filter(|_| role == Role::Overlay) {
+            if let Some(span) = span {
+                return Err(at(
+                    &source,
+                    span.start,
+                    &format!(
+                        "{key}: only on interfaces with role = \"exchange\"; remove it, or add the role"
+                    ),
+                ));
+            }
+        }
+        if let Some(wireguard) = interface.wireguard {
+            let span = wireguard.span();
+            let wireguard = wireguard.into_inner();
+            config.wireguard.push(resolve::WireGuard {
+                port: number("port", &wireguard.port, PORT)? as u16,
+                peers: prefixes(&source, &wireguard.peers)?,
+                peer_ports: ports(&source, &wireguard.peer_ports)?,
+                location: Some(Location::new(&source, Span { start: span.start, end: span.end })),
+            });
+        }
         config.interfaces.push(Managed {
             name,
             zone: zone.map(|zone| zone as u16),
             hook: interface.hook.unwrap_or_default(),
             is_optional: interface.optional,
+            role,
+            link: interface.link.map(Spanned::into_inner).unwrap_or_default(),
         });
     }
+    if let Some((index, zone)) = shared_zone(&config.interfaces) {
+        let message = format!(
+            "zone {zone} is an exchange interface's and an overlay's, so that a peer of one could answer \
+             for the other; give {} another",
+            config.interfaces[index].name
+        );
+        return Err(at(&source, starts[index], &message));
+    }
     Ok(config)
+}
+
+/// The first exchange interface whose zone an overlay has, too.
+fn shared_zone(interfaces: &[Managed]) -> Option<(usize, u16)> {
+    let zones = |managed: &Managed| [Kind::BareIp, Kind::Ethernet].map(|kind| managed.zone(kind));
+    let overlay = interfaces.iter().filter(|managed| managed.role == Role::Overlay);
+    let overlay: HashSet<u16> = overlay.flat_map(zones).collect();
+    let mut exchange = interfaces.iter().enumerate().filter(|(_, managed)| managed.role == Role::Exchange);
+    exchange.find_map(|(index, managed)| {
+        let [zone, _] = zones(managed);
+        overlay.contains(&zone).then_some((index, zone))
+    })
+}
+
+fn prefixes(source: &Source, texts: &[Spanned<String>]) -> Result<Vec<IpNet>, Usage> {
+    let parse = |text: &Spanned<String>| {
+        let written = text.get_ref();
+        let address = || written.parse::<IpAddr>().ok().map(IpNet::from);
+        written.parse::<IpNet>().ok().or_else(address).map(|prefix| prefix.trunc()).ok_or_else(|| {
+            at(
+                source,
+                text.span().start,
+                &format!("'{written}' is neither an address nor a prefix such as 203.0.113.0/24"),
+            )
+        })
+    };
+    texts.iter().map(parse).collect()
+}
+
+fn ports(source: &Source, ports: &[Spanned<i64>]) -> Result<Vec<u16>, Usage> {
+    ports.iter().map(|port| Ok(bounded(source, "port", port, PORT)? as u16)).collect()
 }
 
 fn at(source: &Source, byte: usize, message: &str) -> Usage {

@@ -9,12 +9,18 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use bulkhead::kernel::{Capacity, Hook, Kind};
-use bulkhead_engine::layout::Timeouts;
+use bulkhead_compiler::resolve::{Management, WireGuard};
+use bulkhead_engine::layout::{
+    LINK_BFD, LINK_DHCP, LINK_IGMP, LINK_LACP, LINK_LLDP, LINK_PTP, Rate, Timeouts,
+};
 
 use crate::exit::Usage;
 
 /// Where an agent's configuration is, unless `--config` names another.
 pub const DEFAULT: &str = "/etc/bulkhead/agent.toml";
+
+/// The zone of exchange interfaces, unless they name another.
+const EXCHANGE_ZONE: u16 = 3;
 
 /// What happens to packets that the policy does not admit.
 #[derive(
@@ -51,33 +57,102 @@ pub enum HookChoice {
     Xdp,
 }
 
+/// Whose packets an interface carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Identities', by the policy's rules.
+    #[default]
+    Overlay,
+    /// Venues', by their feeds and sessions alone, and the link protocols that are named.
+    Exchange,
+}
+
+/// A protocol that an exchange interface's link may need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Link {
+    /// Link aggregation.
+    Lacp,
+    /// Neighbours' names.
+    Lldp,
+    /// Time.
+    Ptp,
+    /// The interface's own address.
+    Dhcp,
+    /// Liveness of the next hop.
+    Bfd,
+    /// Membership in any multicast group.
+    Igmp,
+}
+
+impl Link {
+    /// Its name, as in agent.toml.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lacp => "lacp",
+            Self::Lldp => "lldp",
+            Self::Ptp => "ptp",
+            Self::Dhcp => "dhcp",
+            Self::Bfd => "bfd",
+            Self::Igmp => "igmp",
+        }
+    }
+
+    /// Its bit in [`bulkhead_engine::layout::Settings`].
+    #[must_use]
+    pub const fn bit(self) -> u8 {
+        match self {
+            Self::Lacp => LINK_LACP,
+            Self::Lldp => LINK_LLDP,
+            Self::Ptp => LINK_PTP,
+            Self::Dhcp => LINK_DHCP,
+            Self::Bfd => LINK_BFD,
+            Self::Igmp => LINK_IGMP,
+        }
+    }
+}
+
 /// One interface to enforce on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Managed {
     /// Its name.
     pub name: String,
     /// The interfaces that share flows have one zone. By default overlays share one, Ethernet
-    /// interfaces another.
+    /// interfaces another, exchange interfaces a third.
     pub zone: Option<u16>,
     /// Where packets are seen at ingress.
     pub hook: HookChoice,
     /// It need not be there when the agent starts.
     pub is_optional: bool,
+    /// Whose packets it carries.
+    pub role: Role,
+    /// Link protocols that pass, on exchange interfaces.
+    pub link: Vec<Link>,
 }
 
 impl Managed {
     /// An interface with defaults.
     #[must_use]
     pub fn new(name: &str, hook: HookChoice) -> Self {
-        Self { name: name.to_owned(), zone: None, hook, is_optional: false }
+        Self {
+            name: name.to_owned(),
+            zone: None,
+            hook,
+            is_optional: false,
+            role: Role::default(),
+            link: Vec::new(),
+        }
     }
 
     /// Its zone.
     #[must_use]
     pub fn zone(&self, kind: Kind) -> u16 {
-        self.zone.unwrap_or(match kind {
-            Kind::BareIp => 1,
-            Kind::Ethernet => 2,
+        self.zone.unwrap_or(match (self.role, kind) {
+            (Role::Exchange, _) => EXCHANGE_ZONE,
+            (Role::Overlay, Kind::BareIp) => 1,
+            (Role::Overlay, Kind::Ethernet) => 2,
         })
     }
 
@@ -113,6 +188,20 @@ pub struct Config {
     pub table_memory: u64,
     /// Keep the nftables guard.
     pub guard: bool,
+    /// How many flows one sender may begin.
+    pub new_flows: Rate,
+    /// Drops that one CPU reports in a second.
+    pub event_budget: u32,
+    /// Who may always reach this node, whatever the policy says.
+    pub management: Vec<Management>,
+    /// WireGuard's own transport on exchange interfaces.
+    pub wireguard: Vec<WireGuard>,
+}
+
+/// So many flows a second, and a burst of as many.
+fn per_second(flows: u32) -> Rate {
+    const SECOND: u64 = 1_000_000_000;
+    if flows == 0 { Rate::default() } else { Rate { interval: SECOND / u64::from(flows), tolerance: SECOND } }
 }
 
 impl Default for Config {
@@ -127,11 +216,21 @@ impl Default for Config {
             capacity: Capacity::default(),
             table_memory: 256 << 20,
             guard: true,
+            new_flows: per_second(1000),
+            event_budget: 10_000,
+            management: Vec::new(),
+            wireguard: Vec::new(),
         }
     }
 }
 
 impl Config {
+    /// Whether any interface carries venues' packets.
+    #[must_use]
+    pub fn has_exchange(&self) -> bool {
+        self.interfaces.iter().any(|managed| managed.role == Role::Exchange)
+    }
+
     /// Reads the file that `named` names; else the default one, if `fall_back` and it is there;
     /// else there are only defaults.
     ///

@@ -1,8 +1,9 @@
 use std::path::Path;
 
-use bulkhead_engine::layout::FlowState;
+use bulkhead::kernel::Kind;
+use bulkhead_engine::layout::{FlowState, Rate};
 
-use super::{Config, HookChoice, Mode, file};
+use super::{Config, HookChoice, Link, Mode, Role, file};
 
 fn parse(text: &str) -> Result<Config, String> {
     file::parse(Path::new("/etc/bulkhead/agent.toml"), text).map_err(|error| error.to_string())
@@ -28,6 +29,13 @@ fn every_setting_arrives() {
         hook = "xdp"
         [[interface]]
         name = "eth0.100"
+        role = "exchange"
+        optional = true
+        link = ["lacp", "bfd"]
+        wireguard = { port = 51820, peers = ["203.0.113.9", "2001:db8::/32"], peer_ports = [51821] }
+        [[management]]
+        from = ["100.64.0.9/32"]
+        ports = [22, 2222]
         [flows]
         unreplied = 2048
         established = 4096
@@ -37,7 +45,9 @@ fn every_setting_arrives() {
         [events]
         ring_bytes = 8192
         aggregates = 128
+        budget = 7
         [limits]
+        new_flows_per_second = 250
         table_memory_mib = 64
         spare_addresses = 0
         "#,
@@ -50,6 +60,20 @@ fn every_setting_arrives() {
     assert_eq!(config.interfaces.len(), 2);
     assert_eq!((config.interfaces[0].zone, config.interfaces[0].hook), (Some(7), HookChoice::Xdp));
     assert_eq!((config.interfaces[1].zone, config.interfaces[1].hook), (None, HookChoice::Tcx));
+    let exchange = &config.interfaces[1];
+    assert_eq!(
+        (exchange.role, exchange.is_optional, &*exchange.link),
+        (Role::Exchange, true, &[Link::Lacp, Link::Bfd][..])
+    );
+    assert_ne!(exchange.zone(Kind::Ethernet), config.interfaces[0].zone(Kind::BareIp));
+    let wireguard = &config.wireguard[0];
+    assert_eq!((wireguard.port, wireguard.peers.len(), &*wireguard.peer_ports), (51820, 2, &[51821][..]));
+    assert_eq!(
+        (config.management[0].sources[0].to_string(), config.management[0].ports.len()),
+        ("100.64.0.9/32".to_owned(), 2)
+    );
+    assert_eq!(config.new_flows, Rate { interval: 4_000_000, tolerance: 1_000_000_000 });
+    assert_eq!(config.event_budget, 7);
     let capacity = config.capacity;
     assert_eq!((capacity.unreplied, capacity.established), (2048, 4096));
     assert_eq!((capacity.event_bytes, capacity.aggregates, capacity.spare_addresses), (8192, 128, 0));
@@ -74,10 +98,35 @@ fn what_is_wrong_has_its_place() {
         ("[[interface]]\nname = \"a\"\nzone = 0", "3:8", "not between 1 and 65535"),
         ("[[interface]]\nname = \"a b\"", "2:8", "no interface can have that name"),
         ("[[interface]]\nname = \"a\"\n[[interface]]\nname = \"a\"", "4:8", "twice"),
+        ("[[interface]]\nname = \"a\"\nlink = [\"lldp\"]", "3:8", "only on interfaces with role"),
+        (
+            "[[interface]]\nname = \"a\"\nrole = \"exchange\"\nlink = [\"stp\"]",
+            "4:9",
+            "unknown variant `stp`",
+        ),
+        (
+            "[[interface]]\nname = \"a\"\nrole = \"exchange\"\nwireguard = { port = 1, peers = [\"x\"] }",
+            "4:33",
+            "neither an address nor a prefix",
+        ),
+        (
+            "[[interface]]\nname = \"a\"\nrole = \"exchange\"\nzone = 1\n[[interface]]\nname = \"b\"",
+            "2:8",
+            "zone 1 is an exchange interface's and an overlay's",
+        ),
+        ("[[management]]\nfrom = [\"10.0.0.1\"]\nports = [0]", "3:10", "not between 1 and 65535"),
+        ("[limits]\nnew_flows_per_second = -1", "2:24", "not between 0 and"),
+        ("[events]\nbudget = 0", "2:10", "not between 1 and"),
         ("node = ", "1:8", ""),
     ] {
         let error = parse(text).unwrap_err();
         let start = format!("/etc/bulkhead/agent.toml:{place}: ");
         assert!(error.starts_with(&start) && error.contains(words), "{text:?} gives {error}");
     }
+}
+
+#[test]
+fn a_rate_may_be_none() {
+    assert_eq!(parse("[limits]\nnew_flows_per_second = 0").unwrap().new_flows, Rate::default());
+    assert_eq!(Config::default().new_flows.interval, 1_000_000, "a thousand a second, unless it is set");
 }

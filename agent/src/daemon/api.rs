@@ -20,6 +20,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::enforcer::Enforcer;
 use super::status::{Agent, Status};
+use super::venues::unmanaged;
 use super::{cutoff, enforcer};
 use crate::exit::Usage;
 use crate::report::DropReport;
@@ -90,6 +91,12 @@ async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
         let events = *enforcer.shared.pumped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let agent = Agent::of(enforcer, events)?;
         let status = Status::read(&enforcer.setup.instance, &enforcer.setup.paths, Some(agent))?;
+        let (venues, indices) = {
+            let live = enforcer.live();
+            let indices: Vec<u32> = live.attached.iter().map(|attached| attached.index).collect();
+            (live.built.venues.clone(), indices)
+        };
+        let status = status.with_problems(unmanaged(&venues, &indices)?);
         // What is in force, even if the disk refused it.
         Ok(status.with_quarantined(&enforcer.live().quarantined))
     })

@@ -69,14 +69,14 @@ impl Folded {
         let mut by_number: HashMap<u32, RuleCount> = HashMap::new();
         for ((fingerprint, rule), counter) in fingerprints.iter().zip(rules).zip(counters) {
             let (packets, bytes) = self.rules.get(fingerprint).copied().unwrap_or_default();
-            by_number.insert(
-                rule.number,
-                RuleCount {
-                    rule: rule.clone(),
-                    packets: packets + counter.packets,
-                    bytes: bytes + counter.bytes,
-                },
-            );
+            // A venue's lane may be in both sets of tables, the overlay's and the exchange interfaces'.
+            let count = by_number.entry(rule.number).or_insert_with(|| RuleCount {
+                rule: rule.clone(),
+                packets: 0,
+                bytes: 0,
+            });
+            count.packets += packets + counter.packets;
+            count.bytes += bytes + counter.bytes;
         }
         let mut counts: Vec<_> = by_number.into_values().collect();
         counts.sort_by_key(|count| count.rule.number);

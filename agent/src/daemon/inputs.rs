@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use bulkhead_compiler::Dialect;
 use bulkhead_compiler::compile::{Limits, Program, compile};
 use bulkhead_compiler::diagnostic::{Diagnostic, Findings, Severity};
-use bulkhead_compiler::inventory::Inventory;
-use bulkhead_compiler::policy::Action;
-use bulkhead_compiler::resolve::{Rule, Ruleset};
+use bulkhead_compiler::inventory::{Inventory, Network};
+use bulkhead_compiler::policy::{Action, Policy};
+use bulkhead_compiler::resolve::{Exemptions, Rule, Ruleset, resolve_with};
 use bulkhead_compiler::source::Source;
+use bulkhead_engine::layout::NO_RULE;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::Mode;
 use crate::exit::Usage;
+use crate::input::Loaded;
 use crate::{diagnostics, input};
 
 /// For whom, and in which language.
@@ -24,6 +26,10 @@ pub struct Target {
     pub dialect: Dialect,
     /// Bytes that the tables may take.
     pub table_memory: u64,
+    /// Whether it has exchange interfaces, which need tables of their own.
+    pub has_exchange: bool,
+    /// What its agent lets through, whatever the policy says.
+    pub exemptions: Exemptions,
 }
 
 /// Files as they were read.
@@ -69,8 +75,18 @@ pub struct Inputs {
     pub inventory: Inventory,
     /// The node's tables.
     pub program: Program,
+    /// What exchange interfaces enforce. Its cells number rules after those of `program`.
+    pub exchange: Option<Exchange>,
     /// The fingerprint of each rule that cells name.
     pub fingerprints: Vec<String>,
+}
+
+/// Rules and tables of exchange interfaces: venues' lanes alone.
+pub struct Exchange {
+    /// The rules.
+    pub ruleset: Ruleset,
+    /// The node's tables.
+    pub program: Program,
 }
 
 /// Files that do not hold.
@@ -98,32 +114,85 @@ impl Inputs {
     /// # Errors
     /// What is wrong in them.
     pub fn compile(files: Files, mode: Mode, target: &Target) -> Result<Self, Refused> {
-        let loaded = input::load_sources(files.policy.clone(), Some(files.inventory.clone()), target.dialect);
-        let (Some(ruleset), Some(inventory), false) =
-            (loaded.ruleset, loaded.inventory, loaded.findings.has_errors())
+        let Loaded { sources, policy, inventory, ruleset, mut findings } = input::load_for(
+            files.policy.clone(),
+            Some(files.inventory.clone()),
+            target.dialect,
+            &target.exemptions,
+        );
+        let (Some(policy), Some(inventory), Some(ruleset), false) =
+            (policy, inventory, ruleset, findings.has_errors())
         else {
-            return Err(Refused { findings: loaded.findings, sources: loaded.sources, unknown_node: false });
+            return Err(Refused { findings, sources, unknown_node: false });
         };
+        let unknown_node = inventory.node(&target.node).is_none();
         let limits = Limits { bytes: target.table_memory };
-        match compile(&ruleset, &inventory, &target.node, limits) {
-            Ok(program) => {
-                let fingerprints = fingerprints(&ruleset, &program.rules);
-                Ok(Self { files, mode, ruleset, inventory, program, fingerprints })
-            }
-            Err(error) => {
-                let mut findings = loaded.findings;
-                findings.push(Diagnostic::global(Severity::Error, error.to_string()));
-                let unknown_node = inventory.node(&target.node).is_none();
-                Err(Refused { findings, sources: loaded.sources, unknown_node })
-            }
+        let compiled = compile(&ruleset, &inventory, &target.node, limits)
+            .map_err(|error| findings.push(Diagnostic::global(Severity::Error, error.to_string())))
+            .and_then(|program| {
+                let exchange = target
+                    .has_exchange
+                    .then(|| Exchange::compile(&policy, &inventory, target, &mut findings));
+                Ok((program, exchange.transpose()?))
+            });
+        let Ok((mut program, mut exchange)) = compiled else {
+            return Err(Refused { findings, sources, unknown_node });
+        };
+        let mut fingerprints = fingerprints(&ruleset, &program.rules, "");
+        if let Some(exchange) = &mut exchange {
+            fingerprints.extend(self::fingerprints(&exchange.ruleset, &exchange.program.rules, "exchange\n"));
+            number_after(&mut program, &mut exchange.program);
         }
+        Ok(Self { files, mode, ruleset, inventory, program, exchange, fingerprints })
     }
+}
+
+impl Exchange {
+    /// Compiles the venues' lanes. What is wrong goes to `findings`.
+    fn compile(
+        policy: &Policy,
+        inventory: &Inventory,
+        target: &Target,
+        findings: &mut Findings,
+    ) -> Result<Self, ()> {
+        let mut own = Findings::default();
+        let ruleset =
+            resolve_with(policy, inventory, target.dialect, Network::Underlay, &target.exemptions, &mut own);
+        // Most was found on the overlay already.
+        own.0.retain(|finding| !findings.0.contains(finding));
+        let has_errors = own.has_errors();
+        findings.0.extend(own.0);
+        if has_errors {
+            return Err(());
+        }
+        let mut refuse = |words: String| findings.push(Diagnostic::global(Severity::Error, words));
+        if inventory.node(&target.node).is_some_and(|node| node.underlay.is_empty()) {
+            refuse(format!(
+                "node {} has exchange interfaces and no `underlay` address in the inventory: nothing could pass there",
+                target.node
+            ));
+            return Err(());
+        }
+        let limits = Limits { bytes: target.table_memory };
+        let program = compile(&ruleset, inventory, &target.node, limits)
+            .map_err(|error| refuse(format!("exchange interfaces: {error}")))?;
+        Ok(Self { ruleset, program })
+    }
+}
+
+/// Numbers the rules of two sets of tables through, so that they share counters and names.
+fn number_after(first: &mut Program, second: &mut Program) {
+    let offset = first.rules.len() as u32;
+    let numbered = second.tables.cells.iter_mut().filter(|cell| cell.rule != NO_RULE);
+    numbered.for_each(|cell| cell.rule += offset);
+    let all = offset + second.rules.len() as u32;
+    (first.tables.rules, second.tables.rules) = (all, all);
 }
 
 /// What makes a rule of two policies the same, whatever its number and place: action, sources,
 /// destinations and services as written after expansion. Rules that are alike in all of these
 /// are told apart by their order.
-fn fingerprints(ruleset: &Ruleset, rules: &[usize]) -> Vec<String> {
+fn fingerprints(ruleset: &Ruleset, rules: &[usize], of: &str) -> Vec<String> {
     let mut texts: Vec<(usize, String)> = rules.iter().map(|rule| (*rule, text(ruleset, *rule))).collect();
     let mut seen = std::collections::HashMap::<String, u32>::new();
     // Cells number rules as they are first needed; what tells twins apart must not depend on that.
@@ -133,7 +202,7 @@ fn fingerprints(ruleset: &Ruleset, rules: &[usize]) -> Vec<String> {
         .map(|(rule, text)| {
             let twin = seen.entry(text.clone()).or_default();
             *twin += 1;
-            let digest = Sha256::digest(format!("{text}\n{twin}"));
+            let digest = Sha256::digest(format!("{of}{text}\n{twin}"));
             (rule, digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
         })
         .collect();

@@ -1,4 +1,5 @@
 use bulkhead_compiler::Dialect;
+use bulkhead_compiler::resolve::Exemptions;
 use bulkhead_compiler::source::Source;
 
 use super::{Files, Inputs, Target};
@@ -11,7 +12,13 @@ const INVENTORY: &str = r#"{"nodes": [
 fn compile(acls: &str, node: &str) -> Result<Inputs, super::Refused> {
     let policy = format!(r#"{{"tagOwners": {{"tag:a": [], "tag:b": []}}, "acls": [{acls}]}}"#);
     let files = Files { policy: Source::new("p", &policy), inventory: Source::new("i", INVENTORY) };
-    let target = Target { node: node.to_owned(), dialect: Dialect::Bulkhead, table_memory: 256 << 20 };
+    let target = Target {
+        node: node.to_owned(),
+        dialect: Dialect::Bulkhead,
+        table_memory: 256 << 20,
+        has_exchange: false,
+        exemptions: Exemptions::default(),
+    };
     Inputs::compile(files, Mode::Enforce, &target)
 }
 

@@ -1,14 +1,16 @@
 //! The generation that runs, and the one move that replaces it.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use bulkhead::kernel::{
-    AddressTables, Attached, Generation, Hook, Interface, Pins, QuarantineError, Shadow, Specification,
+    AddressTables, Attached, Generation, Hook, Interface, Kind, Pins, QuarantineError, Shadow, Specification,
     attach, attached_hooks, connections, flow_clock, quarantine_tables, rewrite_deadlines, rule_counters,
     seed, wait_for_programs,
 };
+use bulkhead_compiler::compile::Program;
 use bulkhead_compiler::inventory::Inventory;
 use bulkhead_engine::memory::Tables;
 
@@ -20,28 +22,85 @@ use super::quarantine::List;
 use super::setup::Setup;
 use super::shadow::Observing;
 use super::store::Store;
-use crate::config::{Managed, Mode};
+use super::venues::{self, Venue};
+use crate::config::{Managed, Mode, Role};
 
 /// A generation in the kernel: whole, accepted by the verifier, attached or not yet.
 pub struct Built {
     /// Its number.
     pub number: u32,
-    generation: Generation,
-    tables: AddressTables,
-    /// Deadlines, ns since the Unix epoch.
-    deadlines: Vec<u64>,
+    sets: Vec<TableSet>,
     clock: BootClock,
-    interfaces: Vec<(Interface, Managed)>,
     /// Enforce or audit.
     pub mode: Mode,
     /// Who existed when it was made.
     pub inventory: Inventory,
+    /// What must not be reachable past the interfaces.
+    pub venues: Vec<Venue>,
     /// Its rules' fingerprints.
     pub fingerprints: Vec<String>,
     /// What its numbers mean.
     pub names: Arc<Names>,
     /// The candidate that observes beside it.
     pub shadow: Option<Observing>,
+}
+
+/// The tables of one role, and the programs of its interfaces.
+struct TableSet {
+    pins: Pins,
+    generation: Generation,
+    tables: AddressTables,
+    /// Deadlines, ns since the Unix epoch.
+    deadlines: Vec<u64>,
+    /// The shadow's.
+    shadow_deadlines: Vec<u64>,
+    interfaces: Vec<(Interface, Managed)>,
+}
+
+/// What all sets of a generation have in common.
+struct Common<'a> {
+    setup: &'a Setup,
+    number: u32,
+    mode: Mode,
+    quarantined: Vec<IpAddr>,
+    clock: &'a BootClock,
+}
+
+impl TableSet {
+    fn new(
+        common: &Common,
+        pins: Pins,
+        program: Program,
+        shadow: Option<(u32, Program)>,
+        interfaces: Vec<(Interface, Managed)>,
+    ) -> anyhow::Result<Self> {
+        let Common { setup, number, .. } = *common;
+        let mut tables = tables_of(program);
+        let deadlines = on_boot_clock(&mut tables, common.clock);
+        let mut shadow = shadow.map(|(number, program)| (number, tables_of(program)));
+        let shadow_deadlines =
+            shadow.as_mut().map(|(_, tables)| on_boot_clock(tables, common.clock)).unwrap_or_default();
+        quarantine_tables(&mut tables, &common.quarantined)?;
+        let link = |managed: &Managed| managed.link.iter().fold(0, |bits, link| bits | link.bit());
+        let specification = Specification {
+            audit: common.mode == Mode::Audit,
+            capacity: setup.config.capacity,
+            shadow: shadow.as_ref().map(|(number, tables)| Shadow { number: *number, tables }),
+            new_flows: setup.config.new_flows,
+            event_budget: setup.config.event_budget,
+            links: interfaces.iter().map(|(found, managed)| (found.name.clone(), link(managed))).collect(),
+            ..Specification::new(number, &tables, setup.config.timeouts)
+        };
+        let zones: Vec<_> =
+            interfaces.iter().map(|(found, managed)| (found.clone(), managed.zone(found.kind))).collect();
+        let generation = Generation::build(&specification, &zones, Some(&pins))?;
+        let tables = AddressTables::open(&pins, number, tables.trie.len())?;
+        Ok(Self { pins, generation, tables, deadlines, shadow_deadlines, interfaces })
+    }
+}
+
+fn tables_of(program: Program) -> Tables {
+    Tables { groups: program.groups, ..program.tables }
 }
 
 impl Built {
@@ -57,55 +116,77 @@ impl Built {
         quarantined: &List,
         indices: &Arc<Mutex<HashMap<u32, String>>>,
     ) -> anyhow::Result<Self> {
-        let interfaces: Vec<(Interface, Managed)> = setup
-            .config
-            .interfaces
-            .iter()
-            .filter_map(|managed| Interface::find(&managed.name).ok().map(|found| (found, managed.clone())))
-            .collect();
-        anyhow::ensure!(!interfaces.is_empty(), "none of the managed interfaces is there");
-        let names = Names::new(&inputs, indices.clone());
-        let mut tables = inputs.program.tables;
-        let clock = BootClock::now();
-        let deadlines = on_boot_clock(&mut tables, &clock);
-        let mut shadow = shadow.map(|(number, inputs)| {
-            let names = Arc::new(Names::new(&inputs, indices.clone()));
-            let mut tables = inputs.program.tables;
-            let deadlines = on_boot_clock(&mut tables, &clock);
-            (Observing { number, deadlines, names }, tables)
-        });
-        let addresses: Vec<_> = quarantined.addresses().into_iter().collect();
-        quarantine_tables(&mut tables, &addresses)?;
-        let specification = Specification {
-            audit: inputs.mode == Mode::Audit,
-            capacity: setup.config.capacity,
-            shadow: shadow.as_ref().map(|(shadow, tables)| Shadow { number: shadow.number, tables }),
-            ..Specification::new(number, &tables, setup.config.timeouts)
-        };
-        let zones: Vec<_> =
-            interfaces.iter().map(|(found, managed)| (found.clone(), managed.zone(found.kind))).collect();
         let pins = &setup.paths.pins;
-        let generation = Generation::build(&specification, &zones, Some(pins))?;
-        let address_tables = match AddressTables::open(pins, number, tables.trie.len()) {
-            Ok(opened) => opened,
-            Err(error) => {
-                // The first error is the one to tell.
-                let _ = pins.remove_generation(number);
-                return Err(error.into());
-            }
+        let built = Self::build(setup, number, inputs, shadow, quarantined, indices);
+        if built.is_err() {
+            // The first error is the one to tell.
+            let _ = pins.remove_generation(number);
+        }
+        built
+    }
+
+    fn build(
+        setup: &Setup,
+        number: u32,
+        inputs: Inputs,
+        shadow: Option<(u32, Inputs)>,
+        quarantined: &List,
+        indices: &Arc<Mutex<HashMap<u32, String>>>,
+    ) -> anyhow::Result<Self> {
+        let managed = setup.config.interfaces.iter();
+        let there = managed
+            .filter_map(|managed| Interface::find(&managed.name).ok().map(|found| (found, managed.clone())));
+        let (exchange, overlay): (Vec<_>, Vec<_>) =
+            there.partition(|(_, managed)| managed.role == Role::Exchange);
+        anyhow::ensure!(
+            !(overlay.is_empty() && exchange.is_empty()),
+            "none of the managed interfaces is there"
+        );
+        if let Some((bare, _)) = exchange.iter().find(|(found, _)| found.kind != Kind::Ethernet) {
+            anyhow::bail!(
+                "interface {}: role = \"exchange\" is for Ethernet interfaces; remove it from agent.toml",
+                bare.name
+            );
+        }
+        let names = Arc::new(Names::new(&inputs, indices.clone()));
+        let observing = shadow.as_ref().map(|(number, inputs)| Observing {
+            number: *number,
+            names: Arc::new(Names::new(inputs, indices.clone())),
+        });
+        let (shadow_overlay, shadow_exchange) = shadow
+            .map(|(number, inputs)| {
+                ((number, inputs.program), inputs.exchange.map(|exchange| (number, exchange.program)))
+            })
+            .unzip();
+        let clock = BootClock::now();
+        let common = Common {
+            setup,
+            number,
+            mode: inputs.mode,
+            quarantined: quarantined.addresses().into_iter().collect(),
+            clock: &clock,
         };
+        let venues = venues::of(&inputs.ruleset);
+        let pins = &setup.paths.pins;
+        let mut sets = Vec::new();
+        if !overlay.is_empty() {
+            sets.push(TableSet::new(&common, pins.clone(), inputs.program, shadow_overlay, overlay)?);
+        }
+        if !exchange.is_empty() {
+            let program = inputs.exchange.context("exchange interfaces have no tables")?.program;
+            let shadow = shadow_exchange.flatten();
+            sets.push(TableSet::new(&common, pins.exchange(), program, shadow, exchange)?);
+        }
         Ok(Self {
             number,
-            generation,
-            tables: address_tables,
-            deadlines,
+            sets,
             clock,
-            interfaces,
             mode: inputs.mode,
             inventory: inputs.inventory,
+            venues,
             fingerprints: inputs.fingerprints,
-            names: Arc::new(names),
-            shadow: shadow.take().map(|(shadow, _)| shadow),
+            names,
+            shadow: observing,
         })
     }
 
@@ -115,8 +196,8 @@ impl Built {
     /// # Errors
     /// If the kernel refuses.
     pub fn seed(&self, pins: &Pins) -> anyhow::Result<usize> {
-        let mut zones: Vec<u16> =
-            self.interfaces.iter().map(|(found, managed)| managed.zone(found.kind)).collect();
+        let interfaces = self.sets.iter().flat_map(|set| &set.interfaces);
+        let mut zones: Vec<u16> = interfaces.map(|(found, managed)| managed.zone(found.kind)).collect();
         zones.sort_unstable();
         zones.dedup();
         Ok(seed(pins, &connections()?, &zones, flow_clock())?)
@@ -128,8 +209,11 @@ impl Built {
     /// If one refuses. Those before it have the new program.
     pub fn attach(&mut self, pins: &Pins) -> anyhow::Result<Vec<Attached>> {
         let mut attached = Vec::new();
-        for (interface, managed) in &self.interfaces {
-            attached.push(attach(&mut self.generation, interface, managed.ingress(interface.kind), pins)?);
+        for set in &mut self.sets {
+            for (interface, managed) in &set.interfaces {
+                let ingress = managed.ingress(interface.kind);
+                attached.push(attach(&mut set.generation, interface, ingress, pins)?);
+            }
         }
         Ok(attached)
     }
@@ -139,35 +223,42 @@ impl Built {
     /// # Errors
     /// If there is no program for it, or the hook refuses.
     pub fn attach_again(&mut self, interface: &Interface, pins: &Pins) -> anyhow::Result<Attached> {
-        let known = self.interfaces.iter_mut().find(|(known, _)| known.name == interface.name);
-        let (known, managed) =
-            known.filter(|(known, _)| known.kind == interface.kind).context("it needs another program")?;
-        *known = interface.clone();
-        Ok(attach(&mut self.generation, interface, managed.ingress(interface.kind), pins)?)
+        let is_same = |known: &Interface| known.name == interface.name && known.kind == interface.kind;
+        for set in &mut self.sets {
+            if let Some((known, managed)) = set.interfaces.iter_mut().find(|(known, _)| is_same(known)) {
+                *known = interface.clone();
+                return Ok(attach(&mut set.generation, interface, managed.ingress(interface.kind), pins)?);
+            }
+        }
+        anyhow::bail!("it needs another program")
     }
 
     /// Cuts an address off, or takes that back.
     ///
     /// # Errors
     /// See [`AddressTables::set`].
-    pub fn set_quarantine(&mut self, address: std::net::IpAddr, on: bool) -> Result<(), QuarantineError> {
-        self.tables.set(address, on)
+    pub fn set_quarantine(&mut self, address: IpAddr, on: bool) -> Result<(), QuarantineError> {
+        let mut done = Ok(());
+        // A set without room left must not keep the others from it.
+        for set in &mut self.sets {
+            done = done.and(set.tables.set(address, on));
+        }
+        done
     }
 
     /// Writes the deadlines anew if the wall clock was set; by how many seconds.
     ///
     /// # Errors
     /// If the kernel refuses; the next call tries again.
-    pub fn follow_clock(&mut self, pins: &Pins, now: BootClock) -> anyhow::Result<Option<f64>> {
+    pub fn follow_clock(&mut self, now: BootClock) -> anyhow::Result<Option<f64>> {
         if !self.clock.was_set(&now) {
             return Ok(None);
         }
-        let deadlines: Vec<u64> = self.deadlines.iter().map(|deadline| now.deadline(*deadline)).collect();
-        rewrite_deadlines(pins, self.number, &deadlines, false)?;
-        if let Some(shadow) = &self.shadow {
-            let deadlines: Vec<u64> =
-                shadow.deadlines.iter().map(|deadline| now.deadline(*deadline)).collect();
-            rewrite_deadlines(pins, self.number, &deadlines, true)?;
+        for set in &self.sets {
+            for (deadlines, is_shadow) in [(&set.deadlines, false), (&set.shadow_deadlines, true)] {
+                let deadlines: Vec<u64> = deadlines.iter().map(|deadline| now.deadline(*deadline)).collect();
+                rewrite_deadlines(&set.pins, self.number, &deadlines, is_shadow)?;
+            }
         }
         let by = self.clock.seconds_until(&now);
         self.clock = now;

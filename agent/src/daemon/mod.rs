@@ -19,6 +19,7 @@ pub mod status;
 mod store;
 mod takeover;
 mod upkeep;
+mod venues;
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};

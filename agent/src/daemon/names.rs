@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bulkhead_compiler::resolve::Ruleset;
 use bulkhead_engine::layout::{AggregateKey, Event, NO_RULE, to_ip};
 use bulkhead_engine::{Action, Reason};
 use ipnet::IpNet;
@@ -39,7 +40,7 @@ impl Names {
     /// have had, which all generations share.
     #[must_use]
     pub fn new(inputs: &Inputs, interfaces: Arc<Mutex<HashMap<u32, String>>>) -> Self {
-        let Inputs { ruleset, inventory, program, .. } = inputs;
+        let Inputs { ruleset, inventory, program, exchange, .. } = inputs;
         let hosts = inventory
             .nodes
             .iter()
@@ -51,21 +52,21 @@ impl Names {
             .flat_map(|node| node.routes.iter().map(|route| (*route, node.name.clone())))
             .collect();
         routes.sort_by_key(|(route, _)| std::cmp::Reverse(route.prefix_len()));
-        let rule_name = |index: &usize| {
-            let rule = &ruleset.rules[*index];
-            RuleName {
-                number: rule.number,
-                name: rule.name.clone(),
-                position: rule.location.as_ref().map(ToString::to_string),
-            }
+        let rule_names = |ruleset: &Ruleset, rules: &[usize]| -> Vec<RuleName> {
+            let rules = rules.iter().map(|index| &ruleset.rules[*index]);
+            rules
+                .map(|rule| RuleName {
+                    number: rule.number,
+                    name: rule.name.clone(),
+                    position: rule.location.as_ref().map(ToString::to_string),
+                })
+                .collect()
         };
-        Self {
-            hosts,
-            routes,
-            interfaces,
-            rules: program.rules.iter().map(rule_name).collect(),
-            audit: inputs.mode == Mode::Audit,
+        let mut rules = rule_names(ruleset, &program.rules);
+        if let Some(exchange) = exchange {
+            rules.extend(rule_names(&exchange.ruleset, &exchange.program.rules));
         }
+        Self { hosts, routes, interfaces, rules, audit: inputs.mode == Mode::Audit }
     }
 
     /// The rules by the numbers that the kernel reports.

@@ -16,8 +16,6 @@ use super::store::Record;
 pub struct Observing {
     /// Its number.
     pub number: u32,
-    /// Deadlines, ns since the Unix epoch.
-    pub deadlines: Vec<u64>,
     /// What its numbers mean.
     pub names: Arc<Names>,
 }

@@ -14,7 +14,7 @@ use super::quarantine::{self, Entry, List};
 use super::shadow::Observed;
 use super::start;
 use super::store::Store;
-use crate::config::Mode;
+use crate::config::{Config, Link, Mode, Role};
 use crate::paths::Paths;
 
 /// One reason's counters.
@@ -55,10 +55,43 @@ pub struct Agent {
     pub rule_counters: Vec<RuleCount>,
     /// Interfaces and hooks. One that is gone has index 0.
     pub interfaces: Vec<Attached>,
+    /// Interfaces that carry venues' packets, and the link protocols that pass there.
+    pub exchange: Vec<ExchangeInterface>,
+    /// What passes whatever the policy says.
+    pub exemptions: Vec<String>,
     /// Events and the journal.
     pub events: Pumped,
     /// The staged candidate, and what it would have decided otherwise.
     pub shadow: Option<Observed>,
+}
+
+/// An interface with role = "exchange".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExchangeInterface {
+    /// Its name.
+    pub interface: String,
+    /// Link protocols that pass.
+    pub link: Vec<Link>,
+}
+
+/// The exemptions of agent.toml, for people.
+fn exemptions(config: &Config) -> Vec<String> {
+    let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
+    let management = config.management.iter().map(|exempt| {
+        format!(
+            "management: TCP {} from {}",
+            list(&mut exempt.ports.iter().map(ToString::to_string)),
+            list(&mut exempt.sources.iter().map(ToString::to_string))
+        )
+    });
+    let wireguard = config.wireguard.iter().map(|exempt| {
+        format!(
+            "WireGuard on exchange interfaces: UDP {} with {}",
+            exempt.port,
+            list(&mut exempt.peers.iter().map(ToString::to_string))
+        )
+    });
+    management.chain(wireguard).collect()
 }
 
 /// The whole answer.
@@ -132,6 +165,18 @@ impl Agent {
             rules: live.built.fingerprints.len(),
             rule_counters: live.built.counts(enforcer.pins(), &live.folded)?,
             interfaces: live.attached.clone(),
+            exchange: enforcer
+                .setup
+                .config
+                .interfaces
+                .iter()
+                .filter(|managed| managed.role == Role::Exchange)
+                .map(|managed| ExchangeInterface {
+                    interface: managed.name.clone(),
+                    link: managed.link.clone(),
+                })
+                .collect(),
+            exemptions: exemptions(&enforcer.setup.config),
             events,
             shadow: enforcer.observed(&live.built)?,
         })
@@ -211,6 +256,16 @@ impl Status {
             status.count(&State::open(pins)?)?;
         }
         Ok(status)
+    }
+
+    /// With what makes it degraded though every hook is enforced.
+    #[must_use]
+    pub fn with_problems(mut self, problems: Vec<String>) -> Self {
+        if !problems.is_empty() && self.state == "enforced" {
+            self.state = "degraded".to_owned();
+        }
+        self.problems.extend(problems);
+        self
     }
 
     /// With another list of who is cut off.

@@ -65,7 +65,7 @@ fn complete(enforcer: &Enforcer) -> anyhow::Result<()> {
 }
 
 fn follow_clock(enforcer: &Enforcer) -> anyhow::Result<()> {
-    let by = enforcer.live().built.follow_clock(enforcer.pins(), BootClock::now())?;
+    let by = enforcer.live().built.follow_clock(BootClock::now())?;
     if let Some(seconds) = by {
         tracing::warn!(seconds, "the wall clock was set; expiry times follow it");
     }

@@ -47,6 +47,8 @@ pub struct Specification<'a> {
     pub new_flows: Rate,
     /// Drops that one CPU reports in a second.
     pub event_budget: u32,
+    /// `LINK_` bits by interface: the link protocols that pass there.
+    pub links: HashMap<String, u8>,
     /// A clock for tests, ns; else the kernel's.
     pub fixed_clock: Option<u64>,
 }
@@ -64,6 +66,7 @@ impl<'a> Specification<'a> {
             capacity: Capacity::default(),
             new_flows: Rate::default(),
             event_budget: u32::MAX,
+            links: HashMap::new(),
             fixed_clock: None,
         }
     }
@@ -112,8 +115,7 @@ impl Generation {
         }
         let mut objects = HashMap::new();
         for (position, (interface, zone)) in interfaces.iter().enumerate() {
-            let mut object =
-                load_object(specification, interface.kind, *zone, pins.map(|pins| (pins, position)))?;
+            let mut object = load_object(specification, interface, *zone, pins.map(|pins| (pins, position)))?;
             if objects.is_empty() {
                 fill_tables(specification.tables, &ENFORCED, &mut object)?;
                 if let Some(shadow) = specification.shadow {
@@ -191,7 +193,7 @@ fn missing(name: &str) -> KernelError {
     KernelError::Refused { what: format!("generation: {name}"), source: "not in the BPF object".into() }
 }
 
-fn settings_of(specification: &Specification, kind: Kind, zone: u16) -> Settings {
+fn settings_of(specification: &Specification, interface: &Interface, zone: u16) -> Settings {
     let tables = specification.tables;
     let mut features = tables.features();
     if specification.audit {
@@ -213,11 +215,11 @@ fn settings_of(specification: &Specification, kind: Kind, zone: u16) -> Settings
         new_flows: specification.new_flows,
         event_budget: specification.event_budget,
         zone,
-        interface: match kind {
+        interface: match interface.kind {
             Kind::Ethernet => INTERFACE_ETHERNET,
             Kind::BareIp => INTERFACE_BARE_IP,
         },
-        ..Settings::UNSET
+        link: specification.links.get(&interface.name).copied().unwrap_or(0),
     }
 }
 
@@ -241,13 +243,13 @@ unsafe impl aya::Pod for Global {}
 
 fn load_object(
     specification: &Specification,
-    kind: Kind,
+    interface: &Interface,
     zone: u16,
     pins: Option<(&Pins, usize)>,
 ) -> Result<Ebpf, KernelError> {
     let tables = specification.tables;
     let capacity = &specification.capacity;
-    let settings = Global(settings_of(specification, kind, zone));
+    let settings = Global(settings_of(specification, interface, zone));
     let mut loader = EbpfLoader::new();
     let shadow_settings = Global(shadow_settings_of(specification));
     loader.override_global("SETTINGS", &settings, true);
@@ -286,10 +288,9 @@ fn load_object(
         for name in STATE_MAPS {
             loader.map_pin_path(name, pins.state(name));
         }
-        let generation = pins.generation(specification.number);
         let observed: &[&str] = if specification.shadow.is_some() { SHADOW_MAPS } else { &[] };
         for name in TABLE_MAPS.iter().chain(observed) {
-            loader.map_pin_path(name, generation.join(name));
+            loader.map_pin_path(name, pins.table(specification.number, name));
         }
         for name in CHAIN_MAPS.iter().filter(|_| specification.shadow.is_some()) {
             loader.map_pin_path(name, pins.chain(specification.number, name, position));

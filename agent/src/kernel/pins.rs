@@ -4,6 +4,7 @@
 //! <bpffs>/bulkhead/<instance>/v<layout>/state/<MAP>           outlives generations
 //! <bpffs>/bulkhead/<instance>/v<layout>/state-<N>/<MAP>       takes its place, once generation N runs
 //! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/<MAP>  tables of one generation
+//! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/exchange/<MAP>  those of exchange interfaces
 //! <bpffs>/bulkhead/<instance>/v<layout>/links/<IFACE>/<HOOK>  the attached programs
 //! ```
 
@@ -66,7 +67,11 @@ pub struct Pins {
     root: PathBuf,
     version: u32,
     staged: Vec<(&'static str, PathBuf)>,
+    tables: &'static str,
 }
+
+/// Maps that all sets of tables of a generation share.
+const SHARED_MAPS: &[&str] = &["RULE_COUNTERS", "SHADOW_COUNTERS"];
 
 impl Pins {
     /// The pins of `instance` below the bpffs directory `base`.
@@ -76,7 +81,7 @@ impl Pins {
     }
 
     fn of_version(instance: &Path, version: u32) -> Self {
-        Self { root: instance.join(format!("v{version}")), version, staged: Vec::new() }
+        Self { root: instance.join(format!("v{version}")), version, staged: Vec::new(), tables: "" }
     }
 
     /// The pins of the same instance that agents of other layouts made.
@@ -134,10 +139,24 @@ impl Pins {
         Ok(states.into_iter().map(|name| self.root.join(name)).collect())
     }
 
+    /// The same pins, but for the tables, which are those of exchange interfaces.
+    #[must_use]
+    pub fn exchange(&self) -> Self {
+        Self { tables: "exchange", ..self.clone() }
+    }
+
     /// The directory of one generation's tables.
     #[must_use]
     pub fn generation(&self, number: u32) -> PathBuf {
-        self.root.join(format!("generation-{number}"))
+        self.root.join(format!("generation-{number}")).join(self.tables)
+    }
+
+    /// The pin of a map of one generation.
+    #[must_use]
+    pub fn table(&self, number: u32, map: &str) -> PathBuf {
+        let is_shared = SHARED_MAPS.contains(&map);
+        let directory = self.root.join(format!("generation-{number}"));
+        if is_shared { directory.join(map) } else { self.generation(number).join(map) }
     }
 
     /// The pin of a map that one interface's programs of a generation have for themselves; `position`

@@ -38,8 +38,10 @@ pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
         for number in pins.generations()? {
             // One that was just being built or freed has no such map. While a candidate observes, it is
             // its program that the hook names.
-            for map in ["TRIE4", "SHADOW_TRIE4"] {
-                if let Ok(info) = MapInfo::from_pin(pins.generation(number).join(map)) {
+            let exchange = pins.exchange();
+            let tables = [pins, &exchange].into_iter();
+            for path in tables.flat_map(|pins| ["TRIE4", "SHADOW_TRIE4"].map(|map| pins.table(number, map))) {
+                if let Ok(info) = MapInfo::from_pin(path) {
                     generation_of.insert(info.id(), number);
                 }
             }

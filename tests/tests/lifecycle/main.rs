@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod coming;
+mod exchange;
+mod frames;
 mod load;
 mod migrate;
 mod shadow;

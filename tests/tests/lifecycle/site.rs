@@ -44,9 +44,17 @@ pub struct Site {
 impl Site {
     /// Hosts, configuration and a policy of these acls; no agent yet.
     pub fn new(label: &str, over: Over, acls: &[&str]) -> Self {
+        Self::with_hosts(label, over, acls, &[])
+    }
+
+    /// The same with further hosts, which are no nodes.
+    pub fn with_hosts(label: &str, over: Over, acls: &[&str], more: &[&str]) -> Self {
         let bulkhead = lab::bulkhead().unwrap();
         let mut lab = Lab::new(label).unwrap();
         for (last, name) in (1..).zip(["server", "client", "stranger"]) {
+            lab.add_host(name, &[IpAddr::from([100, 64, 0, last])]).unwrap();
+        }
+        for (last, name) in (64..).zip(more) {
             lab.add_host(name, &[IpAddr::from([100, 64, 0, last])]).unwrap();
         }
         if over == Over::Tunnel {
@@ -93,6 +101,11 @@ impl Site {
             Over::Ethernet => host.underlay.into(),
             Over::Tunnel => host.overlay[0],
         }
+    }
+
+    /// The address that a host has on the switch.
+    pub fn underlay(&self, name: &str) -> IpAddr {
+        self.lab.host(name).unwrap().underlay.into()
     }
 
     pub fn namespace(&self, name: &str) -> &Namespace {
@@ -221,8 +234,17 @@ impl Site {
     }
 
     fn connects_within(&self, from: &str, port: u16, limit: Duration) -> bool {
-        let at = SocketAddr::new(self.address("server"), port);
-        let _listener = self.namespace("server").run(|| TcpListener::bind(at)).unwrap().unwrap();
+        self.reaches(from, "server", SocketAddr::new(self.address("server"), port), limit)
+    }
+
+    /// Whether a new connection to a listener at an address of another host can be made on the switch.
+    pub fn reaches_underlay(&self, from: &str, to: &str, port: u16) -> bool {
+        // One that must be made is tried again by TCP after a second.
+        self.reaches(from, to, SocketAddr::new(self.underlay(to), port), Duration::from_millis(1500))
+    }
+
+    fn reaches(&self, from: &str, to: &str, at: SocketAddr, limit: Duration) -> bool {
+        let _listener = self.namespace(to).run(|| TcpListener::bind(at)).unwrap().unwrap();
         self.namespace(from).run(|| TcpStream::connect_timeout(&at, limit)).unwrap().is_ok()
     }
 }
@@ -286,7 +308,8 @@ impl Connection {
     pub fn is_restored(&mut self) {
         for end in [&self.server, &self.client] {
             let mut end = end;
-            end.set_read_timeout(Some(ARRIVES)).unwrap();
+            // TCP waits for as long again as it has waited already.
+            end.set_read_timeout(Some(LIMIT)).unwrap();
             end.read_exact(&mut [0]).unwrap();
         }
         self.goes_on();
