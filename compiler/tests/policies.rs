@@ -7,6 +7,7 @@ use std::path::Path;
 use bulkhead_compiler::compile::{Limits, compile};
 use bulkhead_compiler::diagnostic::Findings;
 use bulkhead_compiler::inventory::{self, Network};
+use bulkhead_compiler::proof::{Proofs, prove};
 use bulkhead_compiler::reach;
 use bulkhead_compiler::resolve::resolve;
 use bulkhead_compiler::source::Source;
@@ -34,11 +35,26 @@ fn the_policies_that_ship_hold() {
         let inventory = inventory::parse(&read("inventory.json"), &mut findings).unwrap();
         let ruleset = resolve(&policy, &inventory, Dialect::Bulkhead, Network::Overlay, &mut findings);
         let tally = verify::run(&ruleset, &inventory, NOW, &mut findings);
+        let proofs = prove(&ruleset, &inventory, NOW, &mut findings);
+        let Proofs { venues, boundaries } = &proofs;
+        let expected = match &name[..] {
+            "trading-firm" => (1, 0),
+            "payments" => (0, 2),
+            _ => (0, 0),
+        };
+        assert_eq!((venues.len(), boundaries.len()), expected, "{name}");
+        assert!(venues.iter().chain(boundaries).all(|proof| proof.holds && proof.admitted > 0), "{proofs:?}");
         let reach = reach::check(&ruleset, NOW, &mut findings);
         assert!(findings.0.is_empty(), "{findings}");
         assert!(tally.tested >= 20 && tally.failed == 0, "{name}: {tally:?}");
         assert_eq!((reach.unreachable, reach.undecided), (0, 0), "{name}");
+        // On exchange interfaces the same lanes hold between the nodes' addresses there.
+        let on_exchanges = resolve(&policy, &inventory, Dialect::Bulkhead, Network::Underlay, &mut findings);
+        let there = prove(&on_exchanges, &inventory, NOW, &mut findings);
+        assert_eq!(&there.venues, venues, "{name}");
+        assert!(findings.0.is_empty(), "{findings}");
         for node in &inventory.nodes {
+            compile(&on_exchanges, &inventory, &node.name, Limits::default()).unwrap();
             compile(&ruleset, &inventory, &node.name, Limits::default()).unwrap();
         }
     }

@@ -36,7 +36,7 @@ impl Check {
         let Answers { tally, reach, proofs, underlay, proof_time, .. } = &answers;
         let errors = loaded.findings.count(Severity::Error);
         let warnings = loaded.findings.count(Severity::Warning);
-        let rules = loaded.ruleset.as_ref().map_or(0, |ruleset| ruleset.rules.len());
+        let rules = loaded.policy.as_ref().map_or(0, |policy| policy.rules());
         let nodes = loaded.inventory.as_ref().map_or(0, |inventory| inventory.nodes.len());
         let not_enforced: Vec<&str> = loaded
             .policy
@@ -72,7 +72,8 @@ impl Check {
             }
             answers.print_proofs();
             if answers.ran {
-                println!("{}", reachability(*reach));
+                let lanes = proofs.venues.iter().any(|venue| venue.lanes > 0);
+                println!("{}", reachability(*reach, if lanes { "rules and lanes" } else { "rules" }));
             }
         }
         Ok(if errors == 0 { Answer::Yes } else { Answer::No })
@@ -156,17 +157,17 @@ fn plural(count: u128, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-fn reachability(reach: Reach) -> String {
+fn reachability(reach: Reach, what: &str) -> String {
     match reach {
         Reach { rules: 0, .. } => "reachability: no rule is about anybody".into(),
         Reach { rules, unreachable: 0, undecided: 0 } => {
-            format!("reachability: each of {rules} rules decides something")
+            format!("reachability: each of {rules} {what} decides something")
         }
         Reach { rules, unreachable, undecided: 0 } => {
-            format!("reachability: {unreachable} of {rules} rules never decide")
+            format!("reachability: {unreachable} of {rules} {what} never decide")
         }
         Reach { rules, unreachable, undecided } => format!(
-            "reachability: {unreachable} of {rules} rules never decide, {undecided} were not searched to the end"
+            "reachability: {unreachable} of {rules} {what} never decide, {undecided} were not searched to the end"
         ),
     }
 }

@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 
-use bulkhead_compiler::explain::{Explanation, explain};
+use bulkhead_compiler::explain::{Deciding, Earlier, End, Explanation, Why, explain};
 use bulkhead_compiler::inventory::{Inventory, Network};
 use bulkhead_compiler::policy::Action;
 use bulkhead_compiler::reference::Probe;
 use bulkhead_compiler::service;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::network::On;
 use crate::cli::Global;
@@ -96,23 +98,19 @@ impl Explain {
     }
 }
 
+/// How many rules before the deciding one are shown: those that came nearest.
+const NEAREST: usize = 8;
+
 fn show(explanation: &Explanation) {
     let verdict = if explanation.allowed { "allow" } else { "deny" };
     println!("{} -> {}: {verdict}", explanation.source, explanation.destination);
+    println!("  from {}", who(&explanation.from));
+    println!("  to {}", who(&explanation.to));
     match &explanation.rule {
-        Some(rule) => {
-            let action = if rule.action == Action::Accept { "accept" } else { "deny" };
-            let name = rule.name.as_ref().map(|name| format!(" \"{name}\"")).unwrap_or_default();
-            println!(
-                "  rule {}{name}: {action} {} -> {} {}",
-                rule.number, rule.source, rule.destination, rule.service
-            );
-            if let Some(location) = &rule.location {
-                println!("    at {location}");
-            }
-        }
+        Some(rule) => show_rule(rule),
         None => println!("  no rule is about it: the default is deny"),
     }
+    show_earlier(&explanation.earlier, explanation.rule.is_some());
     for host in &explanation.hosts {
         let verdict = if host.allowed { "allow" } else { "deny" };
         println!("  on {} ({}): {verdict}, {}", host.node, host.direction, host.reason);
@@ -120,6 +118,99 @@ fn show(explanation: &Explanation) {
     if explanation.hosts.is_empty() {
         println!("  neither end is a node of the inventory: nobody enforces here");
     }
+}
+
+fn show_rule(rule: &Deciding) {
+    let action = if rule.action == Action::Accept { "accept" } else { "deny" };
+    let name = rule.name.as_ref().map(|name| format!(" \"{name}\"")).unwrap_or_default();
+    println!(
+        "  rule {}{name}: {action} {} -> {} {}",
+        rule.number, rule.source, rule.destination, rule.service
+    );
+    if let Some(location) = &rule.location {
+        println!("    at {location}");
+    }
+    if let Some(rate) = rule.rates.packets {
+        println!("    at most {rate} packets a second");
+    }
+    if let Some(rate) = rule.rates.new_flows {
+        println!("    at most {rate} new flows a second");
+    }
+    if rule.one_way {
+        println!("    one-way: no reply passes");
+    }
+    if let Some((end, next)) = rule.until {
+        let next = next.map_or("no rule is about it".into(), |number| format!("rule {number} decides"));
+        println!("    until {}; then {next}", time(end));
+    }
+}
+
+fn show_earlier(earlier: &[Earlier], decided: bool) {
+    let mut nearest: Vec<&Earlier> = earlier.iter().collect();
+    if nearest.len() > NEAREST {
+        nearest.sort_by_key(|rule| distance(&rule.why));
+        nearest.truncate(NEAREST);
+        nearest.sort_by_key(|rule| earlier.iter().position(|other| other.number == rule.number));
+    }
+    if !nearest.is_empty() {
+        println!("  {}", if decided { "tried before it:" } else { "tried:" });
+    }
+    for rule in &nearest {
+        let place = rule.location.as_ref().map(|location| format!(" at {location}")).unwrap_or_default();
+        println!("    {}{place}: {}", rule.title, because(&rule.why));
+    }
+    if earlier.len() > nearest.len() {
+        println!("    and {} more, which are about other ends", earlier.len() - nearest.len());
+    }
+}
+
+/// How far a rule is from matching, for which ones to show.
+fn distance(why: &Why) -> u8 {
+    match why {
+        Why::Expired(_) => 0,
+        Why::Posture(_) => 1,
+        Why::Service(_) => 2,
+        Why::Destination => 3,
+        Why::Source => 4,
+        Why::Ends => 5,
+    }
+}
+
+fn because(why: &Why) -> String {
+    match why {
+        Why::Expired(end) => format!("ended at {}", time(*end)),
+        Why::Service(services) => format!("is about {services} there"),
+        Why::Posture(postures) => format!("the source does not meet {postures}"),
+        Why::Destination => "leads elsewhere".into(),
+        Why::Source => "comes from elsewhere".into(),
+        Why::Ends => "is about neither end".into(),
+    }
+}
+
+/// Who an end is, as rules see it.
+fn who(end: &End) -> String {
+    let name = match (end.held, &end.nodes[..]) {
+        (true, [name, ..]) => name.clone(),
+        (_, []) => match &end.venue {
+            Some(venue) => return format!("an address of {venue}"),
+            None => "no node of the inventory".into(),
+        },
+        (false, nodes) => format!("behind {}", nodes.join(", ")),
+    };
+    let mut parts = vec![name];
+    parts.extend(end.venue.iter().map(|venue| format!("an address of {venue}")));
+    parts.extend(end.user.clone());
+    parts.extend(end.tags.iter().cloned());
+    parts.extend(end.posture.iter().map(|(name, value)| format!("{name} {value}")));
+    if let Some(at) = end.expires {
+        parts.push(format!("{} {}", if end.expired { "expired at" } else { "until" }, time(at)));
+    }
+    parts.join(", ")
+}
+
+fn time(nanoseconds: u64) -> String {
+    let at = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds.into()).ok();
+    at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| nanoseconds.to_string())
 }
 
 #[cfg(test)]

@@ -69,6 +69,17 @@ pub struct Selected {
     pub label: String,
     /// The addresses.
     pub set: AddressSet,
+    /// If it was cut down to devices of some postures: which, and what it was cut from.
+    pub narrowed: Option<Narrowed>,
+}
+
+/// What a selector was before a posture cut it down.
+#[derive(Clone, Debug)]
+pub struct Narrowed {
+    /// The postures, any of which would do.
+    pub postures: String,
+    /// Whom the selector means by itself.
+    pub from: AddressSet,
 }
 
 /// One rule.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::postures::{FilterId, Postures};
 use super::sets::{Place, Sets, Side, Unresolved};
-use super::{Selected, SelectorId, ServiceId};
+use super::{Narrowed, Selected, SelectorId, ServiceId};
 use crate::Dialect;
 use crate::address::AddressSet;
 use crate::diagnostic::{Diagnostic, Findings};
@@ -165,8 +165,10 @@ impl<'a> Resolver<'a> {
         let result = self.sets.set(selector, place).map(|set| match filter {
             None => self.push(selector.to_string(), set),
             Some(filter) => {
-                let label = format!("{selector} ({})", self.postures.label(filter));
-                self.push(label, self.postures.narrow(filter, &set))
+                let postures = self.postures.label(filter).to_string();
+                let id = self.push(format!("{selector} ({postures})"), self.postures.narrow(filter, &set));
+                self.selectors[id.0 as usize].narrowed = Some(Narrowed { postures, from: set });
+                id
             }
         });
         self.known.insert(key, result.clone());
@@ -174,7 +176,7 @@ impl<'a> Resolver<'a> {
     }
 
     pub(super) fn push(&mut self, label: String, set: AddressSet) -> SelectorId {
-        self.selectors.push(Selected { label, set });
+        self.selectors.push(Selected { label, set, narrowed: None });
         SelectorId(self.selectors.len() as u32 - 1)
     }
 }
