@@ -36,6 +36,7 @@ pub enum Command {
     Eval(commands::eval::Eval),
     Compile(commands::compile::Compile),
     Diff(commands::diff::Diff),
+    Inventory(commands::inventory::Inventory),
     Run(commands::run::Run),
     Status(commands::status::Status),
     Watch(commands::watch::Watch),

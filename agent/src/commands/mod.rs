@@ -9,6 +9,7 @@ pub mod diff;
 pub mod eval;
 pub mod explain;
 mod network;
+pub mod inventory;
 pub mod quarantine;
 pub mod run;
 pub mod stage;
@@ -27,6 +28,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<Answer> {
         Command::Eval(command) => command.run(&cli.global),
         Command::Compile(command) => command.run(&cli.global),
         Command::Diff(command) => command.run(&cli.global),
+        Command::Inventory(command) => command.run(&cli.global),
         Command::Run(command) => command.run(&cli.global),
         Command::Status(command) => command.run(&cli.global),
         Command::Watch(command) => command.run(&cli.global),

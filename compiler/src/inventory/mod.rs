@@ -2,6 +2,7 @@
 
 mod distinct;
 mod imagined;
+pub mod import;
 mod parse;
 
 pub use imagined::imagined;

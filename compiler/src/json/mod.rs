@@ -57,6 +57,22 @@ impl<'a> Object<'a> {
     }
 }
 
+/// Parses one file of any JSON. A syntax error is a finding.
+pub fn value<'s>(source: &'s Source, findings: &mut Findings) -> Option<Value<'s>> {
+    let whole = || {
+        let mut parser = Parser::new(source.text())?;
+        let value = parser.value()?;
+        if parser.at_end() { Ok(value) } else { Err(parser.wrong("the end of the file")) }
+    };
+    match whole() {
+        Ok(value) => Some(value),
+        Err(Syntax { span, message }) => {
+            findings.push(Diagnostic::error(source, span, format!("not valid JSON: {message}")));
+            None
+        }
+    }
+}
+
 /// Parses one file and hands its top-level object to `read`. A syntax error, or anything but
 /// an object, is a finding, and `read` is not called.
 pub fn parse<T>(

@@ -1,0 +1,100 @@
+//! `headscale nodes list -o json` (`headscale.v1.Node`, 0.23 and later): every node.
+
+use super::{Import, Listed, Lister, moment, object};
+use crate::diagnostic::{Diagnostic, Findings, Severity};
+use crate::inventory::Owner;
+use crate::json::{self, Kind, Object};
+use crate::policy::posture::Attributes;
+use crate::source::{Source, Span};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Reads the list. What is wrong with it goes to `findings`.
+pub fn headscale(source: &Source, findings: &mut Findings) -> Option<Import> {
+    let value = json::value(source, findings)?;
+    let mut lister = Lister { source, findings };
+    let Kind::Array(nodes) = &value.kind else {
+        let help = "import what `headscale nodes list -o json` prints";
+        lister.error(Span::default(), "this is no list of nodes".into(), help);
+        return None;
+    };
+    let mut import = Import::default();
+    // Empty fields are left out, and before 0.26 routes were not listed with the nodes.
+    let fields = ["approved_routes", "available_routes", "subnet_routes"];
+    let tells =
+        |value| object(value).is_some_and(|listed| fields.iter().any(|name| listed.get(name).is_some()));
+    let routes_known = nodes.iter().any(tells);
+    for value in nodes {
+        let Some(listed) = object(value) else {
+            lister.error(
+                value.span,
+                "a node is an object".into(),
+                "import what headscale printed, unchanged",
+            );
+            continue;
+        };
+        let Some(mut node) = node(&mut lister, listed) else { continue };
+        if routes_known {
+            node.routes = Some(lister.parsed(listed, "approved_routes").unwrap_or_default());
+        }
+        if let Some(Owner::User(login)) = &node.owner {
+            import.logins.push(login.clone());
+        }
+        import.nodes.push(node);
+    }
+    if !routes_known {
+        let message = "no node has routes here: those of the inventory that is merged are kept";
+        let note = Diagnostic::global(Severity::Note, message);
+        findings
+            .push(note.help("headscale before 0.26 lists no routes with its nodes; give \"routes\" by hand"));
+    }
+    Some(import)
+}
+
+fn node(lister: &mut Lister<'_>, listed: &Object<'_>) -> Option<Listed> {
+    let Some(name) = lister.text(listed, "given_name").or_else(|| lister.text(listed, "name")) else {
+        lister.error(listed.span, "a node without a name".into(), "name it with `headscale nodes rename`");
+        return None;
+    };
+    // Those of policies before 0.28 were apart from those forced on it.
+    let tags = lister.tags(listed, &["tags", "forced_tags", "valid_tags"]);
+    let owner = if tags.is_empty() {
+        let user = listed.get("user").and_then(object);
+        let login =
+            user.and_then(|user| lister.text(user, "email").or_else(|| login(lister.text(user, "name")?)));
+        if login.is_none() {
+            let message = format!("{name} has neither tags nor a user");
+            lister.error(listed.span, message, "tag it, or assign it to a user");
+        }
+        Owner::User(login?.to_lowercase())
+    } else {
+        Owner::Tags(tags)
+    };
+    Some(Listed {
+        key: lister.key(listed, "node_key"),
+        addresses: lister.parsed(listed, "ip_addresses"),
+        routes: None,
+        owner: Some(owner),
+        posture: Attributes::new(),
+        expires: Some(expiry(listed)),
+        name,
+    })
+}
+
+/// A user without an address is written with an @ at the end, as in headscale's policies.
+fn login(name: String) -> Option<String> {
+    Some(if name.contains('@') { name } else { name + "@" })
+}
+
+/// A protobuf timestamp, or RFC 3339 from the API.
+fn expiry(listed: &Object<'_>) -> Option<u64> {
+    match &listed.get("expiry")?.kind {
+        Kind::String(text) => moment(text),
+        Kind::Object(time) => {
+            let Kind::Number(seconds) = &time.get("seconds")?.kind else { return None };
+            // Before the epoch is Go's zero time: never.
+            seconds.parse::<u64>().ok().filter(|seconds| *seconds > 0)?.checked_mul(SECOND)
+        }
+        _ => None,
+    }
+}
