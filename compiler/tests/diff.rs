@@ -286,3 +286,62 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn venues_and_boundaries_that_are_widened_are_named() {
+    let of = |acls: &str, port: &str, to: &str, more: &str| {
+        let sections = format!(
+            r#""acls": [{acls}], {more}
+            "venues": {{"venue:x": {{"addresses": ["198.51.100.0/24"],
+                "feeds": [{{"from": ["198.51.100.10"], "to": ["tag:a"], "groups": ["233.54.12.1"], "ports": "53"}}],
+                "sessions": [{{"from": ["{to}"], "to": ["198.51.100.20"], "proto": "tcp", "ports": "{port}"}}]}}}}"#
+        );
+        simple(&sections, "")
+    };
+    let boundary = r#""boundaries": [{"name": "b", "between": [["tag:a"], ["tag:b"]],
+        "only": [{"src": ["tag:a"], "dst": ["tag:b:22-23"], "proto": "tcp"}]}],"#;
+    let accept = |ports: &str| {
+        format!(r#"{{"action": "accept", "src": ["tag:a"], "dst": ["tag:b:{ports}"], "proto": "tcp"}}"#)
+    };
+    let names = |old: &Loaded, new: &Loaded| {
+        let found = compare(old, new, 0);
+        let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(" ");
+        (list(&found.widened_venues), list(&found.widened_boundaries))
+    };
+    let old = of(&accept("22"), "443", "tag:a", boundary);
+    // A port more in a session, another identity in one, a rule that crosses within `only`.
+    assert_eq!(
+        names(&old, &of(&accept("22"), "443-444", "tag:a", boundary)),
+        ("venue:x".into(), String::new())
+    );
+    assert_eq!(names(&old, &of(&accept("22"), "443", "tag:b", boundary)), ("venue:x".into(), String::new()));
+    assert_eq!(names(&old, &of(&accept("22-23"), "443", "tag:a", boundary)), (String::new(), "b".into()));
+    // Less is not more, and what was a boundary is still one to who compares.
+    assert_eq!(names(&old, &of("", "443", "tag:a", boundary)), (String::new(), String::new()));
+    assert_eq!(names(&old, &of(&accept("*"), "443", "tag:a", "")), (String::new(), "b".into()));
+    let found = compare(&simple("\"acls\": []", ""), &of("", "443", "tag:b", ""), 0);
+    assert_eq!(
+        text(&found.added),
+        ["198.51.100.10 > 233.54.12.1 at n1 udp:53 ipv4", "n2+n3 > 198.51.100.20 tcp:443 ipv4"]
+    );
+}
+
+#[test]
+fn a_node_that_ends_later_adds_the_time_between() {
+    let of = |end: &str| {
+        let node = format!(r#", {{"name": "n4", "addresses": ["100.64.0.4"], "tags": ["tag:a"]{end}}}"#);
+        simple(
+            r#""acls": [{"action": "accept", "src": ["tag:a"], "dst": ["tag:b:22"], "proto": "tcp"}]"#,
+            &node,
+        )
+    };
+    let ending = |seconds| of(&format!(r#", "expires": "{}""#, time(seconds)));
+    let longer = compare(&ending(100), &ending(200), 0);
+    assert_eq!(text(&longer.added), ["n4 > n2+n3 tcp:22 ipv4"]);
+    assert_eq!((longer.added[0].from, longer.added[0].until), (Some(100 * SECOND), Some(200 * SECOND)));
+    assert_eq!(longer.removed, []);
+    let shorter = compare(&of(""), &ending(200), 0);
+    assert_eq!((shorter.removed[0].from, shorter.removed[0].until), (Some(200 * SECOND), None));
+    // Gone before and after: nothing to say of it.
+    assert_eq!(compare(&ending(100), &ending(200), 300 * SECOND), Difference::default());
+}
