@@ -11,7 +11,7 @@ use bulkhead_engine::memory::Memory;
 use bulkhead_engine::parse::protocol;
 use fastrand::Rng;
 
-use super::build::{Ip, ethernet, ethertype, icmp, icmp_protocol};
+use super::build::{Ip, ethernet, ethertype, icmp, icmp_protocol, udp};
 use super::conversation::error;
 use super::damage::{adorn, corrupt, split};
 use super::{Conversation, World};
@@ -193,7 +193,9 @@ impl<'a> Generator<'a> {
         let mut conversation = self.tuple();
         let v4 = conversation.initiator.is_ipv4();
         let direction = conversation.direction;
-        let kind = match self.rng.u8(..4) {
+        let kind = match self.rng.u8(..6) {
+            4 => return (direction, self.report(v4)),
+            5 => return (direction, self.link_datagram(&conversation)),
             0 => {
                 conversation.protocol = self.rng.u8(..);
                 return (direction, conversation.packet(&mut self.rng, true, 0));
@@ -210,6 +212,66 @@ impl<'a> Generator<'a> {
         (direction, packet)
     }
 
+    /// A membership report of some groups, some of them of feeds; or a query, or something like it.
+    fn report(&mut self, v4: bool) -> Ip {
+        let mut groups: Vec<IpAddr> = Vec::new();
+        for _ in 0..self.rng.usize(..4) {
+            groups.push(match (self.rng.u8(..4), v4) {
+                (0, true) => [224, 0, 0, self.rng.u8(..)].into(),
+                (0, false) => [0xff02, 0, 0, 0, 0, 1, 0xff00, self.rng.u16(..)].into(),
+                (1, true) => self.rng.u32(..).to_be_bytes().into(),
+                (1, false) => self.rng.u128(..).to_be_bytes().into(),
+                (_, true) => [233, 54, 12, 7].into(),
+                (_, false) => [0xff3e, 0x30, 0x2001, 0xdb8, 0, 0, 0, 7].into(),
+            });
+        }
+        let kinds: [u8; 5] = if v4 { [0x22, 0x22, 0x16, 0x17, 0x11] } else { [143, 143, 131, 132, 130] };
+        let kind = kinds[self.rng.usize(..kinds.len())];
+        let octets = |group: &IpAddr| match group {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        let many = kind == kinds[0];
+        let records: Vec<u8> = if many {
+            groups.iter().flat_map(|group| [&[4, 0, 0, 0][..], &octets(group)].concat()).collect()
+        } else {
+            groups.iter().take(1).flat_map(octets).collect()
+        };
+        let count = groups.len() as u8 + u8::from(self.rng.u8(..16) == 0);
+        let rest = if many {
+            vec![0, 0, 0, count]
+        } else if v4 {
+            Vec::new()
+        } else {
+            vec![0; 4]
+        };
+        let payload = [&[kind, 0, 0, 0][..], &rest, &records].concat();
+        let source = self.address_like(if v4 { [0; 4].into() } else { [0; 16].into() });
+        let destination: IpAddr =
+            if v4 { [224, 0, 0, 22].into() } else { [0xff02, 0, 0, 0, 0, 0, 0, 0x16].into() };
+        let mut packet =
+            Ip::new(source, destination, if v4 { protocol::IGMP } else { protocol::ICMPV6 }, payload);
+        packet.hop_limit = if self.rng.u8(..8) == 0 { 64 } else { 1 };
+        packet
+    }
+
+    /// A datagram between ports of link protocols.
+    fn link_datagram(&mut self, conversation: &Conversation) -> Ip {
+        let port = [67, 68, 546, 547, 3784, 3785, 319, 320];
+        let ports = (port[self.rng.usize(..8)], port[self.rng.usize(..8)]);
+        let mut destination = conversation.responder;
+        if self.rng.bool() {
+            destination = if destination.is_ipv4() {
+                [224, 0, 1, 129].into()
+            } else {
+                [0xff0e, 0, 0, 0, 0, 0, 0, 0x181].into()
+            };
+        }
+        let mut packet = Ip::new(conversation.initiator, destination, protocol::UDP, udp(ports, b"link"));
+        packet.hop_limit = [1, 64, 255][self.rng.usize(..3)];
+        packet
+    }
+
     /// An Ethernet frame around a packet: with tags, and now and then of another EtherType.
     fn frame(&mut self, packet: &[u8]) -> Vec<u8> {
         let count = match self.rng.u8(..12) {
@@ -221,7 +283,7 @@ impl<'a> Generator<'a> {
         let tags: Vec<u16> = (0..count).map(|_| [0x8100, 0x88a8, 0x9100][self.rng.usize(..3)]).collect();
         let ethertype = match self.rng.u8(..32) {
             0 => 0x0806,
-            1 => [0x88cc, 0x8809, 0x8863, 0x0800, 0x86dd][self.rng.usize(..5)],
+            1 => [0x88cc, 0x8809, 0x88f7, 0x8863, 0x0800, 0x86dd][self.rng.usize(..6)],
             2 => self.rng.u16(..),
             _ => ethertype(packet),
         };

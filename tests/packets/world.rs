@@ -34,7 +34,7 @@ const ROUTES: [&str; 5] = ["10.1.0.0/16", "10.1.2.0/24", "2001:db8:1::/48", "0.0
 const ENDINGS: [u64; 4] = [50, 100, 150, 250];
 
 /// Addresses in and around every world.
-const ADDRESSES: [&str; 20] = [
+const ADDRESSES: [&str; 27] = [
     "100.64.0.1",
     "100.64.0.2",
     "100.64.0.3",
@@ -55,7 +55,23 @@ const ADDRESSES: [&str; 20] = [
     "2001:db8:2::1",
     "fe80::1",
     "::",
+    "198.51.100.10",
+    "198.51.100.20",
+    "198.51.100.77",
+    "233.54.12.7",
+    "2001:db8:7::10",
+    "2001:db8:7::77",
+    "ff3e:30:2001:db8::7",
 ];
+
+/// A venue, some feeds of which are for the nodes of one tag.
+const VENUE: &str = r#""venues": {"venue:x": {
+    "addresses": ["198.51.100.0/24", "2001:db8:7::/64"],
+    "feeds": [
+        {"from": ["198.51.100.10", "2001:db8:7::10"], "to": ["tag:a"], "proto": "tcp", "ports": "80-443", "maxNewPerSecond": 2},
+        {"from": ["198.51.100.10", "2001:db8:7::10"], "to": ["tag:b"], "proto": "udp", "ports": "53", "oneWay": true, "maxPacketsPerSecond": 50},
+        {"from": ["198.51.100.0/24", "2001:db8:7::/64"], "to": ["tag:a", "tag:b"], "groups": ["233.54.12.0/24", "ff3e:30:2001:db8::/96"], "proto": "udp", "ports": "53,443"}],
+    "sessions": [{"from": ["tag:b", "tag:c"], "to": ["198.51.100.20", "198.51.100.77", "2001:db8:7::77"], "proto": "tcp", "ports": "443"}]}},"#;
 
 /// A policy, an inventory and what one node makes of them.
 #[derive(Debug)]
@@ -160,7 +176,8 @@ fn list(rng: &mut Rng, port: Option<&str>) -> String {
 }
 
 fn policy_text(rng: &mut Rng) -> String {
-    let mut text = String::from("{\"acls\": [\n");
+    let venue = if rng.u8(..3) == 0 { VENUE } else { "" };
+    let mut text = format!("{{{venue}\"acls\": [\n");
     for _ in 0..rng.usize(1..8) {
         let protocol = one_of(rng, &PROTOCOLS);
         let port = if matches!(protocol, "icmp" | "47") { "*" } else { one_of(rng, &PORTS) };
@@ -172,6 +189,12 @@ fn policy_text(rng: &mut Rng) -> String {
         }
         if rng.u8(..4) == 0 {
             let _ = write!(text, ", \"expires\": \"{}\"", ending(rng));
+        }
+        if action == "accept" && rng.u8(..4) == 0 {
+            let _ = write!(text, ", \"maxPacketsPerSecond\": {}", [1, 20, 500][rng.usize(..3)]);
+        }
+        if action == "accept" && rng.u8(..4) == 0 {
+            let _ = write!(text, ", \"maxNewPerSecond\": {}", rng.u8(1..4));
         }
         text.push_str("},\n");
     }

@@ -10,7 +10,7 @@ mod kernel;
 
 use bulkhead::kernel::Kind;
 use bulkhead_compiler::reference::{self, Probe, Verdict};
-use bulkhead_engine::layout::Direction;
+use bulkhead_engine::layout::{Direction, Rate};
 use bulkhead_engine::memory::Memory;
 use bulkhead_engine::{Case, Packet, Reason, decide};
 use bulkhead_tests::packets::build::hex;
@@ -44,8 +44,12 @@ struct Pair<'a> {
 
 impl<'a> Pair<'a> {
     fn new(world: &'a World, kind: Kind, audit: bool, name: String) -> Self {
+        Self::of(Kernel::new(&world.program.tables, kind, audit, ample()), world, name)
+    }
+
+    fn of(kernel: Kernel, world: &'a World, name: String) -> Self {
         let tables = &world.program.tables;
-        let kernel = Kernel::new(tables, kind, audit, ample());
+        let audit = kernel.audit;
         let memory = kernel.memory(tables);
         let ledger = Ledger::new(tables.rules, audit);
         Self { kernel, memory, cases: [blank_case(); 2], ledger, name }
@@ -134,6 +138,13 @@ fn the_kernel_decides_as_the_engine_does() {
     }
 }
 
+/// How fast senders may begin flows, and the link protocols that pass.
+fn limits(rng: &mut Rng, kind: Kind) -> (Rate, u8) {
+    let rate = Rate { interval: 30 * MILLISECOND, tolerance: 300 * MILLISECOND };
+    let link = if kind == Kind::Ethernet { rng.u8(..64) & rng.u8(..) } else { 0 };
+    (if rng.bool() { rate } else { Rate::default() }, link)
+}
+
 fn run_world(seed: u64, kind: Kind, count: u64, tally: &mut Tally) {
     let mut rng = Rng::with_seed(seed);
     let mut world = World::random(&mut rng);
@@ -141,7 +152,9 @@ fn run_world(seed: u64, kind: Kind, count: u64, tally: &mut Tally) {
         world.quarantine(&mut rng);
     }
     let audit = rng.u8(..4) == 0;
-    let mut pair = Pair::new(&world, kind, audit, format!("BULKHEAD_SEED={seed}, {kind:?}, audit {audit}"));
+    let (new_flows, link) = limits(&mut rng, kind);
+    let kernel = Kernel::with(&world.program.tables, kind, audit, ample(), new_flows, link);
+    let mut pair = Pair::of(kernel, &world, format!("BULKHEAD_SEED={seed}, {kind:?}, audit {audit}"));
     let mut generator = Generator::new(&world, rng.u64(..), kind == Kind::Ethernet);
     let mut now = 1000 * MILLISECOND;
     for index in 0..count {
@@ -223,7 +236,7 @@ fn compare_with_reference(world: &World, rng: &mut Rng, seed: u64) {
     decide(&environment, &Packet::new(&packet), direction, &mut case);
     let expected: &[Reason] = match wanted {
         Verdict::Allow(_) => &[Reason::Rule],
-        Verdict::Deny(_) => &[Reason::DenyRule],
+        Verdict::Deny(_) => &[Reason::DenyRule, Reason::VenueGuard],
         // What could be a reply is refused as one.
         Verdict::NoRule => &[Reason::NoRule, Reason::NoFlow],
         // Known to the tables if some rule about other things names it.

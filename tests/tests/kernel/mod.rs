@@ -13,8 +13,7 @@ use aya::programs::{TestRun as _, TestRunOptions};
 use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Specification};
 use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
-    FlowKey, FlowValue, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Settings, TIMEOUTS,
-    Timeouts,
+    FlowKey, FlowValue, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Rate, Settings, TIMEOUTS, Timeouts,
 };
 use bulkhead_engine::memory::{Memory, Tables};
 use bulkhead_engine::{Action, Case, REASONS, Reason};
@@ -101,7 +100,9 @@ pub struct Kernel {
     reasons: OwnedFd,
     rules: OwnedFd,
     rule_count: u32,
-    audit: bool,
+    pub audit: bool,
+    new_flows: Rate,
+    link: u8,
     cpus: usize,
     cpu: usize,
 }
@@ -109,12 +110,26 @@ pub struct Kernel {
 impl Kernel {
     /// Builds the generation. The calling thread must stay on its CPU.
     pub fn new(tables: &Tables, kind: Kind, audit: bool, capacity: Capacity) -> Self {
+        Self::with(tables, kind, audit, capacity, Rate::default(), 0)
+    }
+
+    /// With a rate at which senders may begin flows, and `LINK_` bits.
+    pub fn with(
+        tables: &Tables,
+        kind: Kind,
+        audit: bool,
+        capacity: Capacity,
+        new_flows: Rate,
+        link: u8,
+    ) -> Self {
         let cpu = stay_on_this_cpu();
         let interface = Interface { name: "lo".to_owned(), index: INTERFACE, kind };
         let specification = Specification {
             audit,
             capacity,
             fixed_clock: Some(0),
+            new_flows,
+            links: [("lo".to_owned(), link)].into(),
             ..Specification::new(GENERATION, tables, SHORT_TIMEOUTS)
         };
         let mut generation = Generation::build(&specification, &[(interface, ZONE)], None)
@@ -122,7 +137,19 @@ impl Kernel {
         let mut own = |name| own_fd(generation.map_mut(name).expect("a map of the object"));
         let [cases, reasons, rules] = ["CASES", "REASON_COUNTERS", "RULE_COUNTERS"].map(&mut own);
         let cpus = aya::util::nr_cpus().expect("the number of CPUs");
-        Self { generation, kind, cases, reasons, rules, rule_count: tables.rules, audit, cpus, cpu }
+        Self {
+            generation,
+            kind,
+            cases,
+            reasons,
+            rules,
+            rule_count: tables.rules,
+            audit,
+            new_flows,
+            link,
+            cpus,
+            cpu,
+        }
     }
 
     /// The engine's environment for the same settings, on the host.
@@ -139,6 +166,8 @@ impl Kernel {
             locals: tables.locals,
             remotes: tables.remotes,
             timeouts: SHORT_TIMEOUTS,
+            new_flows: self.new_flows,
+            link: self.link,
             zone: ZONE,
             interface,
             ..Settings::UNSET

@@ -49,14 +49,19 @@ fn a_staged_candidate_observes_and_is_promoted() {
         // No difference is taken for a drop: what was dropped has been told of exactly.
         let status = site.status();
         let drops = status["reasons"].as_array().unwrap().iter();
-        let drops = drops.filter(|count| !["reply", "arp", "icmp_error"].contains(&count["reason"].as_str().unwrap()));
+        let drops = drops
+            .filter(|count| !["reply", "arp", "icmp_error"].contains(&count["reason"].as_str().unwrap()));
         let drops: u64 = drops.map(|count| count["packets"].as_u64().unwrap()).sum();
         site.wait_for("every drop is told of", |status| {
             let events = &status["agent"]["events"];
             events["events"].as_u64().unwrap() + events["aggregated"].as_u64().unwrap() >= drops
         });
         let events = site.status()["agent"]["events"].clone();
-        assert_eq!(events["events"].as_u64().unwrap() + events["aggregated"].as_u64().unwrap(), drops, "{status}");
+        assert_eq!(
+            events["events"].as_u64().unwrap() + events["aggregated"].as_u64().unwrap(),
+            drops,
+            "{status}"
+        );
 
         // It outlives an apply and the agent.
         site.done(&["apply"]);

@@ -9,6 +9,7 @@ mod accounts;
 mod broken;
 mod scenes;
 mod steps;
+mod venues;
 mod world;
 
 use std::collections::BTreeSet;
@@ -49,6 +50,7 @@ fn every_reason_on_every_hook() {
         }
     }
     reached.extend(broken::play());
+    reached.extend(venues::play());
     let known: BTreeSet<Reason> = UNREACHABLE.iter().map(|(reason, _)| *reason).collect();
     let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !reached.contains(reason)).collect();
     assert_eq!(missing, known.iter().collect::<Vec<_>>(), "reasons that no scene ends with");

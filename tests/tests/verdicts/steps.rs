@@ -6,7 +6,7 @@ use std::time::Duration;
 use bulkhead::kernel::Kind;
 use bulkhead_compiler::compile::Program as Compiled;
 use bulkhead_engine::layout::{
-    Address, AggregateKey, Counter, Direction, EVENT_AUDIT, Event, KIND_DROP, NO_RULE, from_ip,
+    Address, AggregateKey, Counter, Direction, EVENT_AUDIT, Event, KIND_DROP, NO_RULE, Rate, from_ip,
 };
 use bulkhead_engine::{Action, Case, REASONS, Reason};
 use bulkhead_tests::packets::build::{Ip, ethernet, ethertype, hex};
@@ -84,7 +84,12 @@ pub struct Stage {
 
 impl Stage {
     pub fn new(compiled: &Compiled, kind: Kind, audit: bool) -> Self {
-        let kernel = Kernel::new(&compiled.tables, kind, audit, ample());
+        Self::with(compiled, kind, audit, Rate::default(), 0)
+    }
+
+    /// With a rate at which senders may begin flows, and `LINK_` bits.
+    pub fn with(compiled: &Compiled, kind: Kind, audit: bool, new_flows: Rate, link: u8) -> Self {
+        let kernel = Kernel::with(&compiled.tables, kind, audit, ample(), new_flows, link);
         Self { kernel, kind, audit, clock: 0, rules: compiled.rules.clone() }
     }
 
