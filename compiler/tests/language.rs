@@ -357,6 +357,15 @@ fn names_that_cannot_be_are_refused() {
         of(r#"{"acls": [], "postures": {"posture:a": []}}"#),
         ["\"posture:a\" asserts nothing: every device would meet it"]
     );
+    // The other form, with what to tell whoever fails.
+    let object = |inside: &str| of(&format!(r#"{{"acls": [], "postures": {{"posture:a": {{{inside}}}}}}}"#));
+    assert_eq!(
+        object(r#""assertions": ["node:os == 'linux'"], "onFailure": {"message": "update"}"#),
+        [""; 0]
+    );
+    assert_eq!(object(r#""onFailure": {"message": "update"}"#), ["\"posture:a\" has no \"assertions\""]);
+    assert_eq!(object(r#""assertions": []"#), ["\"posture:a\" asserts nothing: every device would meet it"]);
+    assert!(object(r#""assertion": ["node:os == 'linux'"]"#)[0].contains("unknown field \"assertion\""));
     assert!(
         of(r#"{"acls": [], "postures": {"posture:a": ["node:os ~ 'x'"]}}"#)[0]
             .contains("no posture assertion")

@@ -3,6 +3,7 @@
 use super::Selector;
 use super::ipset::Step;
 use super::posture::{Assertion, Attributes};
+use super::rules::required;
 use super::target::{Malformed, prefix};
 use crate::diagnostic::Diagnostic;
 use crate::json::{self, Kind, Reader, Value};
@@ -22,6 +23,17 @@ pub(super) fn members(
     section: &str,
     prefix: &str,
 ) -> Named<Spanned<String>> {
+    named(reader, value, section, prefix, |reader, name, value| reader.strings(value, &format!("\"{name}\"")))
+}
+
+/// A map from names with a prefix to lists, each read by `read`.
+fn named(
+    reader: &mut Reader<'_>,
+    value: &Value<'_>,
+    section: &str,
+    prefix: &str,
+    read: impl Fn(&mut Reader<'_>, &str, &Value<'_>) -> Option<Vec<Spanned<String>>>,
+) -> Named<Spanned<String>> {
     let Some(object) = reader.object(value, section) else { return Vec::new() };
     let mut all = Vec::new();
     for (name, property) in reader.entries(object) {
@@ -37,7 +49,7 @@ pub(super) fn members(
             reader.error(property.span, message);
             continue;
         }
-        if let Some(list) = reader.strings(&property.value, &format!("\"{name}\"")) {
+        if let Some(list) = read(reader, name, &property.value) {
             all.push((Spanned::new(name.to_string(), property.span), list));
         }
     }
@@ -83,11 +95,28 @@ pub(super) fn ipsets(reader: &mut Reader<'_>, value: &Value<'_>) -> Named<Spanne
         .collect()
 }
 
+/// A posture's assertions: a list, or an object that also says what to tell whoever fails, which
+/// is not ours to do.
+fn posture(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<Vec<Spanned<String>>> {
+    if !matches!(value.kind, Kind::Object(_)) {
+        return reader.strings(value, &format!("\"{name}\""));
+    }
+    let object = reader.object(value, name)?;
+    let mut assertions = None;
+    for (field, property) in reader.fields(object, "a posture", &["assertions", "onFailure"]) {
+        match field {
+            "assertions" => assertions = reader.strings(&property.value, field),
+            _ => drop(reader.object(&property.value, field).map(|_| ())),
+        }
+    }
+    required(reader, object, assertions, "assertions", &format!("\"{name}\""))
+}
+
 /// A posture with an assertion that cannot be read is left out: a rule that names it is then
 /// refused, never widened.
 pub(super) fn postures(reader: &mut Reader<'_>, value: &Value<'_>) -> Named<Assertion> {
     let mut all = Vec::new();
-    for (name, list) in members(reader, value, "postures", "posture:") {
+    for (name, list) in named(reader, value, "postures", "posture:", posture) {
         if list.is_empty() {
             reader
                 .error(name.span, format!("\"{}\" asserts nothing: every device would meet it", name.value));
