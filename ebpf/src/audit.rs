@@ -19,13 +19,17 @@ use crate::settings;
 use crate::shadow::compare;
 
 /// Counts and reports an outcome; returns what to do with the packet. The one place where a
-/// verdict is chosen. What a rule admits is counted in line, the rest is not.
+/// verdict is chosen. What a rule admits and its replies are counted in line, the rest is not.
 #[inline(always)]
 pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Action {
     compare(case, direction, interface);
     match case.outcome.reason {
         Reason::Rule => {
             count(RULE_COUNTERS.get_ptr_mut(case.outcome.rule), case.headers.length);
+            Action::Pass
+        }
+        Reason::Reply => {
+            count_reason(Reason::Reply, case.headers.length, direction);
             Action::Pass
         }
         _ => conclude_others(case, direction, interface),

@@ -1,7 +1,7 @@
 //! The decision: malformed > quarantine > local check > rules > flow.
 
 use crate::case::{Case, Outcome, Sides};
-use crate::flow::{Found, find, own_key, record_admitted, record_reply, reply_key};
+use crate::flow::{Found, find, look_up, own_key, record_admitted, record_reply, reply_key};
 use crate::fragment::{decide_later, remember_first};
 use crate::layout::{Direction, FLOW_AUDIT, FlowKey, Leaf, NO_RULE};
 use crate::link;
@@ -224,7 +224,7 @@ fn reply(env: &impl Environment, case: &mut Case, direction: Direction, outcome:
     let key = reply_key(env, &case.headers, direction);
     let now = env.flow_time();
     let found = &mut case.found;
-    find(env, &key, now, true, found);
+    look_up(env, &key, now, true, found);
     outcome.reason = found.reason;
     if !found.is_some() {
         return;

@@ -78,10 +78,16 @@ impl Found {
     }
 }
 
-/// Looks a flow up in both tables; expired ones are no flows. One of this generation or an
-/// older one was then last seen `now`, if `seen`: the same look-up writes the time.
+/// [`look_up`] out of line, for what is rare.
 #[inline(never)]
 pub(crate) fn find(env: &impl Environment, key: &FlowKey, now: u64, seen: bool, found: &mut Found) {
+    look_up(env, key, now, seen, found);
+}
+
+/// Looks a flow up in both tables; expired ones are no flows. One of this generation or an
+/// older one was then last seen `now`, if `seen`: the same look-up writes the time.
+#[inline(always)]
+pub(crate) fn look_up(env: &impl Environment, key: &FlowKey, now: u64, seen: bool, found: &mut Found) {
     let touch = |flow: &FlowValue| {
         let due = now.saturating_sub(flow.last_seen) >= TOUCH_INTERVAL;
         let ours = flow.generation <= env.generation();
@@ -129,7 +135,7 @@ pub(crate) fn record_admitted(
         own_key(env, headers, direction)
     };
     let now = env.flow_time();
-    find(env, &key, now, true, found);
+    look_up(env, &key, now, true, found);
     let exists = found.is_some();
     // An older program, still on another hook during a swap, judges and does not write.
     if exists && found.flow.generation > env.generation() {
@@ -213,9 +219,28 @@ fn first(env: &impl Environment, key: &FlowKey, rule: u32, now: u64) -> FlowValu
 }
 
 /// Records a packet that passes as a reply of a flow, which `rule` of this generation allows.
-/// Returns a passing reason, or [`Reason::FlowTableFull`].
-#[inline(never)]
+/// Returns a passing reason, or [`Reason::FlowTableFull`]. In line is what the replies of a
+/// conversation that goes on take: nothing changes but the time, which is written already.
+#[inline(always)]
 pub(crate) fn record_reply(
+    env: &impl Environment,
+    key: &FlowKey,
+    found: &Found,
+    headers: &Headers,
+    rule: u32,
+    now: u64,
+) -> Reason {
+    let flow = &found.flow;
+    let goes_on = found.table == FlowTable::Established
+        && flow.generation == env.generation()
+        && flow.state == replied_state(key.protocol) as u8
+        && flow.flags & FINISHED == 0
+        && matches!(headers.role, Role::Continue | Role::Datagram);
+    if goes_on { Reason::Reply } else { record_change(env, key, found, headers, rule, now) }
+}
+
+#[inline(never)]
+fn record_change(
     env: &impl Environment,
     key: &FlowKey,
     found: &Found,
