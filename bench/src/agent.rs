@@ -50,11 +50,15 @@ impl Files {
         Ok(())
     }
 
-    fn policy(&self) -> PathBuf {
+    /// The policy's path.
+    #[must_use]
+    pub fn policy(&self) -> PathBuf {
         self.directory.join("policy.hujson")
     }
 
-    fn inventory(&self) -> PathBuf {
+    /// The inventory's path.
+    #[must_use]
+    pub fn inventory(&self) -> PathBuf {
         self.directory.join("inventory.json")
     }
 }

@@ -159,6 +159,9 @@ pub struct Report {
     pub missing: Vec<(String, String)>,
     /// Seconds that each group took.
     pub seconds: Vec<(String, f64)>,
+    /// Figures to be compared.
+    #[serde(skip)]
+    wanted: Vec<(String, String)>,
 }
 
 impl Report {
@@ -168,8 +171,8 @@ impl Report {
     /// An empty one.
     #[must_use]
     pub fn new(machine: Machine, started: String, quick: bool) -> Self {
-        let (figures, missing, seconds) = Default::default();
-        Self { version: Self::VERSION, machine, started, quick, figures, missing, seconds }
+        let (figures, missing, seconds, wanted) = Default::default();
+        Self { version: Self::VERSION, machine, started, quick, figures, missing, seconds, wanted }
     }
 
     /// The figure of that id.
@@ -178,14 +181,21 @@ impl Report {
         self.figures.iter().find(|figure| figure.id == id)
     }
 
-    /// Adds a figure, and its ratios to figures that are there.
-    pub fn add(&mut self, mut figure: Figure, baselines: &[&str]) {
-        for id in baselines {
-            if let Some(ratio) = self.figure(id).map(|base| Ratio::paired(&figure.rounds, &base.rounds)) {
-                figure.compared.push(((*id).to_owned(), ratio));
+    /// Adds a figure, to be compared with others. They may come later.
+    pub fn add(&mut self, figure: Figure, baselines: &[&str]) {
+        let wanted = baselines.iter().filter(|id| **id != figure.id);
+        self.wanted.extend(wanted.map(|id| (figure.id.clone(), (*id).to_owned())));
+        self.figures.push(figure);
+    }
+
+    /// Works out the ratios that were wanted; of figures that are not there, none.
+    pub fn compare(&mut self) {
+        for (id, over) in std::mem::take(&mut self.wanted) {
+            let Some(ratio) = self.ratio(&id, &over) else { continue };
+            if let Some(figure) = self.figures.iter_mut().find(|figure| figure.id == id) {
+                figure.compared.push((over, ratio));
             }
         }
-        self.figures.push(figure);
     }
 
     /// Round by round, one figure over another. None if one is not there.

@@ -171,7 +171,7 @@ impl Stage {
     /// If the kernel refuses.
     pub fn ingress(&mut self, hook: Hook) -> Result<OwnedFd> {
         let program = match hook {
-            Hook::Xdp => self.generation.xdp(INTERFACE)?.fd()?,
+            Hook::Xdp => self.generation.xdp(INTERFACE, "xdp_ingress")?.fd()?,
             Hook::Tc => self.generation.classifier(INTERFACE, "tc_ingress")?.fd()?,
         };
         Ok(program.as_fd().try_clone_to_owned()?)
@@ -260,13 +260,14 @@ impl Stage {
     /// # Errors
     /// If the kernel refuses.
     pub fn aggregated(&mut self) -> Result<u64> {
+        const HALF: usize = size_of::<u32>();
         const WORD: usize = size_of::<u64>();
         let mut sum = 0;
         for name in ["AGGREGATES_0", "AGGREGATES_1"] {
             let data = MapData::from_fd(descriptor(&mut self.generation, name)?)?;
             let map = HashMap::<
                 _,
-                [u64; size_of::<AggregateKey>() / WORD],
+                [u32; size_of::<AggregateKey>() / HALF],
                 [u64; size_of::<AggregateValue>() / WORD],
             >::try_from(Map::HashMap(data))?;
             for entry in map.iter() {

@@ -1,11 +1,15 @@
 //! From files to tables: time and memory against nodes and rules.
 
 use std::fs;
-use std::time::Instant;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::Effort;
+use crate::agent::Files;
 use crate::figure::{Figure, Report, Unit};
 use crate::workload;
 use crate::world::{Texts, table_bytes};
@@ -37,11 +41,12 @@ pub fn run(effort: &Effort, report: &mut Report) -> Result<()> {
         if (nodes, rules) == SIZES[SIZES.len() - 1] {
             report.add(Figure::new("compile/full", &title, Unit::Milliseconds, times), &[]);
         }
-        let (peak, tables) = peak_of(|| texts.compile_for(NODE))?;
+        let tables = texts.compile_for(NODE)?;
+        let peak = peak_of(&effort.bulkhead, texts)?;
         let tables = mebibytes(table_bytes(&tables.tables));
         let title = format!("the tables of one node: {nodes} nodes and {rules} rules");
         report.add(Figure::new(format!("compile/tables/{nodes}x{rules}"), title, Unit::Mebibytes, vec![tables]), &[]);
-        let title = format!("memory that compiling takes on top: {nodes} nodes and {rules} rules");
+        let title = format!("memory of `bulkhead compile` at its peak: {nodes} nodes and {rules} rules");
         report.add(Figure::new(format!("compile/memory/{nodes}x{rules}"), title, Unit::Mebibytes, vec![peak]), &[]);
     }
     report.miss("compile/add", "one identity added to running tables: the compiler has no such operation yet");
@@ -52,19 +57,26 @@ fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// MiB by which this process grew at most while it did the work.
-fn peak_of<T>(work: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
-    // Resets the peak (proc(5), clear_refs).
-    fs::write("/proc/self/clear_refs", "5").context("reset the peak of this process's memory")?;
-    let before = status("VmRSS")?;
-    let done = work()?;
-    Ok(((status("VmHWM")? - before).max(0.0), done))
-}
-
-/// A line of /proc/self/status, MiB.
-fn status(name: &str) -> Result<f64> {
-    let text = fs::read_to_string("/proc/self/status")?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<f64>().ok());
-    Ok(kib.with_context(|| format!("/proc/self/status has no {name}"))? / 1024.0)
+/// MiB that `bulkhead compile` takes at its peak.
+fn peak_of(bulkhead: &Path, texts: &Texts) -> Result<f64> {
+    let files = Files::new("compile", texts)?;
+    let mut command = Command::new(bulkhead);
+    command.args(["compile", "--node", NODE]).arg("--policy").arg(files.policy());
+    command.arg("--inventory").arg(files.inventory()).stdout(Stdio::null());
+    let mut child = command.spawn().with_context(|| format!("start {}", bulkhead.display()))?;
+    // Its own peak, which only rises; what wait4 tells includes this process's, from before exec.
+    let path = format!("/proc/{}/status", child.id());
+    let mut peak = 0.0;
+    loop {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        if let Some(kib) = line.and_then(|line| line.trim().split(' ').next()?.parse::<f64>().ok()) {
+            peak = kib / 1024.0;
+        }
+        if let Some(status) = child.try_wait()? {
+            ensure!(status.success(), "`bulkhead compile` failed ({status})");
+            return Ok(peak);
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
 }

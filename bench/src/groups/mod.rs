@@ -119,6 +119,7 @@ impl Group {
             Self::Scale => scale::run(effort, report),
         }
         .with_context(|| format!("group {}", self.name()))?;
+        report.compare();
         report.seconds.push((self.name(), start.elapsed().as_secs_f64()));
         Ok(())
     }

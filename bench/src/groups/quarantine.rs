@@ -81,7 +81,12 @@ fn time_to_cut(state: &State, cut: impl FnOnce() -> Result<()> + Send) -> Result
             if counted(state, Reason::Quarantined)? > before {
                 break start.elapsed();
             }
-            ensure!(start.elapsed() < LIMIT, "no packet was cut within {} s", LIMIT.as_secs());
+            ensure!(
+                start.elapsed() < LIMIT,
+                "no packet was cut within {} s; the counters: {:?}",
+                LIMIT.as_secs(),
+                state.reasons()?
+            );
             thread::yield_now();
         };
         cutting.join().map_err(|_| anyhow::anyhow!("the cutting thread panicked"))??;

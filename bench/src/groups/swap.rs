@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use bulkhead::kernel::{Capacity, Generation, Hook as Place, Interface, Pins, Specification, State, attach, detach};
+use bulkhead::kernel::{Generation, Hook as Place, Interface, Pins, Specification, State, attach, detach};
 use bulkhead_engine::Reason;
 use bulkhead_engine::memory::Tables;
 use bulkhead_tests::lab::{Namespace, PREFIX};
@@ -30,6 +30,8 @@ use crate::world::{Family, Rules, SERVICE, Texts};
 const IDENTITIES: u32 = 100_000;
 /// The CPU that sends.
 const CPU: usize = 1;
+/// A number that no generation in force has.
+const SPARE: u32 = 1 << 20;
 /// Before and after a swap, so that both generations decide some packets.
 const AROUND: Duration = Duration::from_millis(30);
 
@@ -67,7 +69,9 @@ fn by_kernel(effort: &Effort, texts: &[Texts; 2], known: Addresses, report: &mut
     enforced.enforce(&wire, 1, &tables[0])?;
     let state = State::open(&enforced.pins)?;
     let streams = streams(&wire, known)?;
-    let (mut whole, mut links) = (Vec::new(), Vec::new());
+    let few = Addresses { count: 10, ..known };
+    let few = Texts::new(Family::V4, &few, Rules::Inward).compile()?.tables;
+    let (mut whole, mut links, mut programs) = (Vec::new(), Vec::new(), Vec::new());
     let stop = AtomicBool::new(false);
     let rounds = effort.pick(5, 21);
     thread::scope(|scope| -> Result<()> {
@@ -81,6 +85,10 @@ fn by_kernel(effort: &Effort, texts: &[Texts; 2], known: Addresses, report: &mut
                 links.push(linked.as_secs_f64() * 1e3);
                 thread::sleep(AROUND);
                 enforced.pins.remove_generation(number - 1)?;
+                let start = Instant::now();
+                drop(enforced.build(&wire, SPARE, &few)?);
+                programs.push(start.elapsed().as_secs_f64() * 1e3);
+                enforced.pins.remove_generation(SPARE)?;
             }
             Ok(())
         };
@@ -98,6 +106,8 @@ fn by_kernel(effort: &Effort, texts: &[Texts; 2], known: Addresses, report: &mut
     report.add(figure, &[]);
     let title = "from compiled tables of 100,000 identities to enforced";
     report.add(Figure::new("swap/generation", title, Unit::Milliseconds, whole), &[]);
+    let title = "the same of 10 identities, without the links: programs loaded and verified";
+    report.add(Figure::new("swap/programs", title, Unit::Milliseconds, programs), &["swap/generation"]);
     let title = "of that, the update of the links (XDP and TCX)";
     report.add(Figure::new("swap/links", title, Unit::Milliseconds, links), &["swap/generation"]);
     Ok(())
@@ -109,16 +119,19 @@ struct Enforced {
 }
 
 impl Enforced {
+    fn build(&self, wire: &Wire, number: u32, tables: &Tables) -> Result<Generation> {
+        wire.receiver.run(|| -> Result<Generation> {
+            let interface = Interface::find(RECEIVER)?;
+            let specification = Specification { event_budget: 0, ..Specification::new(number, tables, LONG) };
+            Ok(Generation::build(&specification, &[(interface, 1)], Some(&self.pins))?)
+        })?
+    }
+
     /// What the links took.
     fn enforce(&self, wire: &Wire, number: u32, tables: &Tables) -> Result<Duration> {
+        let mut generation = self.build(wire, number, tables)?;
         wire.receiver.run(|| -> Result<Duration> {
             let interface = Interface::find(RECEIVER)?;
-            let specification = Specification {
-                capacity: Capacity::default(),
-                event_budget: 0,
-                ..Specification::new(number, tables, LONG)
-            };
-            let mut generation = Generation::build(&specification, &[(interface.clone(), 1)], Some(&self.pins))?;
             let start = Instant::now();
             attach(&mut generation, &interface, &[Place::XdpNative], &self.pins)?;
             Ok(start.elapsed())
