@@ -35,7 +35,7 @@ impl Resolver<'_> {
             Block { sources, destinations, via: None }
         });
         let only = only.collect();
-        let location = Location::new(&self.policy.source, boundary.span);
+        let location = Location::new(&self.policy.source, boundary.name.span);
         Boundary { name: boundary.name.value.clone(), location, sides, only }
     }
 
