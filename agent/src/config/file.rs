@@ -75,7 +75,6 @@ struct Flows {
 struct Events {
     ring_bytes: Option<Spanned<i64>>,
     aggregates: Option<Spanned<i64>>,
-    budget: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -84,6 +83,7 @@ struct Limits {
     table_memory_mib: Option<Spanned<i64>>,
     spare_addresses: Option<Spanned<i64>>,
     new_flows_per_second: Option<Spanned<i64>>,
+    event_budget: Option<Spanned<i64>>,
 }
 
 /// Flow tables: an LRU map hands out its elements in batches, so tiny ones evict what they just took.
@@ -144,8 +144,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     if let Some(flows) = &file.limits.new_flows_per_second {
         config.new_flows = per_second(number("new_flows_per_second", flows, NEW_FLOWS)?);
     }
-    if let Some(budget) = &file.events.budget {
-        config.event_budget = number("budget", budget, BUDGET)?;
+    if let Some(budget) = &file.limits.event_budget {
+        config.event_budget = number("event_budget", budget, BUDGET)?;
     }
     for management in &file.management {
         let span = management.from.span();

@@ -45,8 +45,8 @@ fn every_setting_arrives() {
         [events]
         ring_bytes = 8192
         aggregates = 128
-        budget = 7
         [limits]
+        event_budget = 7
         new_flows_per_second = 250
         table_memory_mib = 64
         spare_addresses = 0
@@ -106,7 +106,7 @@ fn what_is_wrong_has_its_place() {
         ),
         (
             "[[interface]]\nname = \"a\"\nrole = \"exchange\"\nwireguard = { port = 1, peers = [\"x\"] }",
-            "4:33",
+            "4:34",
             "neither an address nor a prefix",
         ),
         (
@@ -116,7 +116,7 @@ fn what_is_wrong_has_its_place() {
         ),
         ("[[management]]\nfrom = [\"10.0.0.1\"]\nports = [0]", "3:10", "not between 1 and 65535"),
         ("[limits]\nnew_flows_per_second = -1", "2:24", "not between 0 and"),
-        ("[events]\nbudget = 0", "2:10", "not between 1 and"),
+        ("[limits]\nevent_budget = 0", "2:16", "not between 1 and"),
         ("node = ", "1:8", ""),
     ] {
         let error = parse(text).unwrap_err();

@@ -152,6 +152,10 @@ async fn serve(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
 fn tell_attached(enforcer: &Enforcer) {
     let live = enforcer.live();
     for Attached { interface, index, hooks } in &live.attached {
+        if *index == 0 {
+            tracing::warn!(%interface, "is not there; it is enforced when it comes");
+            continue;
+        }
         let hooks: Vec<_> = hooks.iter().map(|hook| hook.name()).collect();
         let mode = live.built.mode.name();
         tracing::info!(%interface, index, hooks = hooks.join(", "), generation = live.built.number, mode, "enforcing");

@@ -1,6 +1,6 @@
 //! What numbers in events mean: addresses, interfaces and rules of one generation.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -73,6 +73,12 @@ impl Names {
     #[must_use]
     pub fn rules(&self) -> &[RuleName] {
         &self.rules
+    }
+
+    /// How many rules of the policy these are: one may be in both sets of tables.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.rules.iter().map(|rule| rule.number).collect::<HashSet<_>>().len()
     }
 
     /// Names of a generation that nothing is known of but whether it was in audit mode.

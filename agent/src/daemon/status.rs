@@ -162,7 +162,7 @@ impl Agent {
             generation: live.built.number,
             previous: live.record.previous,
             confirm_within: live.record.pending.as_ref().map(|pending| start::seconds_left(pending.until)),
-            rules: live.built.fingerprints.len(),
+            rules: live.built.names.count(),
             rule_counters: live.built.counts(enforcer.pins(), &live.folded)?,
             interfaces: live.attached.clone(),
             exchange: enforcer

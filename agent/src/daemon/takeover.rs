@@ -40,8 +40,10 @@ fn tell(migration: &Migration) {
     for version in migration.versions() {
         tracing::warn!(version, "taking over what an agent of another layout enforces");
     }
-    for path in migration.unreadable() {
-        tracing::warn!("{}: of a layout that this agent does not know, not taken over", path.display());
+    let unreadable = migration.unreadable();
+    if !unreadable.is_empty() {
+        let tables = unreadable.join(", ");
+        tracing::warn!("of a layout that this agent does not know, and begun anew: {tables}");
     }
     if migration.loses_flows() {
         tracing::warn!("tracked flows are not known: the host's open TCP connections are taken instead");

@@ -1,40 +1,39 @@
 //! Venues that can be reached past the managed interfaces: there nothing keeps their lanes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Context as _;
 use bulkhead_compiler::address::AddressSet;
-use bulkhead_compiler::resolve::Ruleset;
-use futures_util::StreamExt as _;
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use bulkhead_compiler::resolve::{self, Ruleset};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use ipnet::IpNet;
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use crate::client;
 
-/// The ends of each range of a venue's addresses: where routes are asked for.
+/// A venue's name and addresses.
 #[derive(Clone, Debug)]
 pub struct Venue {
-    /// `venue:NAME`.
-    pub name: String,
-    ends: Vec<IpAddr>,
+    name: String,
+    addresses: AddressSet,
 }
 
 /// The venues of a policy.
 #[must_use]
 pub fn of(ruleset: &Ruleset) -> Vec<Venue> {
     let venues = ruleset.venues.iter();
-    venues
-        .map(|venue| Venue { name: venue.name.clone(), ends: ends(&ruleset.selector(venue.addresses).set) })
-        .collect()
+    let addresses = |venue: &resolve::Venue| ruleset.selector(venue.addresses).set.clone();
+    venues.map(|venue| Venue { name: venue.name.clone(), addresses: addresses(venue) }).collect()
 }
 
-fn ends(set: &AddressSet) -> Vec<IpAddr> {
+/// The ends of each range: where a route of them all could begin or end to hold.
+fn ends(set: &AddressSet) -> impl Iterator<Item = IpAddr> {
     let v4 = set.v4.as_slice().iter().flat_map(|(first, last)| [*first, *last]);
     let v6 = set.v6.as_slice().iter().flat_map(|(first, last)| [*first, *last]);
     let v4 = v4.map(|bits| IpAddr::from(Ipv4Addr::from_bits(bits)));
-    let ends: BTreeSet<IpAddr> = v4.chain(v6.map(|bits| Ipv6Addr::from_bits(bits).into())).collect();
-    ends.into_iter().collect()
+    v4.chain(v6.map(|bits| Ipv6Addr::from_bits(bits).into()))
 }
 
 /// What is wrong: each venue that the host would reach through another interface than those of
@@ -49,28 +48,53 @@ pub fn unmanaged(venues: &[Venue], managed: &[u32]) -> anyhow::Result<Vec<String
     client::block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection().context("asking for routes")?;
         let connection = tokio::spawn(connection);
+        let routes = destinations(&handle).await.context("listing routes")?;
         let mut problems = Vec::new();
-        for venue in venues {
-            let mut past: HashMap<u32, IpAddr> = HashMap::new();
-            for end in &venue.ends {
-                if let Some(index) = interface_to(&handle, *end).await
+        for Venue { name, addresses } in venues {
+            // A route to a part of the venue counts where that part begins and ends.
+            let parts = routes.iter().map(|route| route.intersection(addresses));
+            let parts: BTreeSet<IpAddr> =
+                parts.flat_map(|part| ends(&part).collect::<Vec<_>>()).chain(ends(addresses)).collect();
+            let mut past: BTreeMap<u32, IpAddr> = BTreeMap::new();
+            for address in parts {
+                if let Some(index) = interface_to(&handle, address).await
                     && !managed.contains(&index)
                 {
-                    past.entry(index).or_insert(*end);
+                    past.entry(index).or_insert(address);
                 }
             }
             for (index, address) in past {
-                let name = name_of(index);
                 problems.push(format!(
-                    "{} is reachable ({address}) through interface {name}, which is not managed; add it to \
+                    "{name} is reachable ({address}) through interface {}, which is not managed; add it to \
                      agent.toml as [[interface]] with role = \"exchange\", or remove the route",
-                    venue.name
+                    name_of(index)
                 ));
             }
         }
         connection.abort();
         Ok(problems)
     })
+}
+
+/// The destinations of all routes, in every table, but for those to everywhere.
+async fn destinations(handle: &Handle) -> Result<Vec<AddressSet>, rtnetlink::Error> {
+    let mut destinations = Vec::new();
+    let all: [RouteMessage; 2] =
+        [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
+    for question in all {
+        let mut routes = Box::pin(handle.route().get(question).execute());
+        while let Some(route) = routes.try_next().await? {
+            let address = route.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Destination(RouteAddress::Inet(v4)) => Some(IpAddr::from(*v4)),
+                RouteAttribute::Destination(RouteAddress::Inet6(v6)) => Some(IpAddr::from(*v6)),
+                _ => None,
+            });
+            let length = route.header.destination_prefix_length;
+            let prefix = address.and_then(|address| IpNet::new(address, length).ok());
+            destinations.extend(prefix.map(|prefix| AddressSet::from_prefixes([&prefix])));
+        }
+    }
+    Ok(destinations)
 }
 
 /// Where a packet to an address would leave; none if nowhere, or if it is the host's own.

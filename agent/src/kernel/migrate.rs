@@ -49,7 +49,7 @@ pub struct Migration {
     others: Vec<Pins>,
     moves: Vec<Move>,
     adopted: Vec<(&'static str, PathBuf)>,
-    unreadable: Vec<PathBuf>,
+    unreadable: Vec<&'static str>,
 }
 
 /// What the old tables still held of drops.
@@ -114,7 +114,9 @@ impl Migration {
         let place = self.pins.state(map);
         let is_occupied = found.iter().any(|found| found.path == place);
         let (known, unknown): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| found.is_known);
-        self.unreadable.extend(unknown.into_iter().map(|found| found.path));
+        if !unknown.is_empty() {
+            self.unreadable.push(map);
+        }
         match &known[..] {
             [one] if one.fits && one.path == place => {}
             // Whatever is in its place can be taken away only when nobody uses it any more.
@@ -143,12 +145,12 @@ impl Migration {
     /// Whether flows were tracked in a way that this agent does not know.
     #[must_use]
     pub fn loses_flows(&self) -> bool {
-        self.unreadable.iter().any(|path| FLOW_MAPS.iter().any(|map| path.ends_with(map)))
+        self.unreadable.iter().any(|map| FLOW_MAPS.contains(map))
     }
 
-    /// Tables that are not taken over, for the log.
+    /// Tables that are not taken over, by name.
     #[must_use]
-    pub fn unreadable(&self) -> &[PathBuf] {
+    pub fn unreadable(&self) -> &[&'static str] {
         &self.unreadable
     }
 

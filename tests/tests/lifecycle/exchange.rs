@@ -29,7 +29,7 @@ fn exchange_site(label: &str) -> Site {
             r#"{{"tagOwners": {{"tag:server": [], "tag:client": [], "tag:stranger": []}},
                 "acls": [{WEB}],
                 "venues": {{"venue:a": {{
-                    "addresses": ["{feed}", "{other}"],
+                    "addresses": ["{feed}", "{other}", "198.51.100.0/24"],
                     "feeds": [
                         {{"from": ["{feed}"], "to": ["tag:server"], "proto": "tcp", "ports": "9090"}},
                         {{"from": ["{feed}"], "to": ["tag:server"], "proto": "udp", "ports": "9091",
@@ -91,7 +91,10 @@ fn an_exchange_interface_passes_its_lanes_and_nothing_else() {
             counters.iter().filter(|rule| rule["name"].as_str().is_some_and(|name| name.contains(part)));
         named.map(|rule| rule["packets"].as_u64().unwrap()).sum()
     };
-    assert!(packets("venue:a") > 0 && packets("web") > 0 && packets("wireguard transport") > 0, "{counters:?}");
+    assert!(
+        packets("venue:a") > 0 && packets("web") > 0 && packets("wireguard transport") > 0,
+        "{counters:?}"
+    );
 
     // Management passes, also for who is cut off; nothing else of them does.
     assert!(site.reaches_underlay("stranger", "server", 22));
@@ -112,10 +115,18 @@ fn an_exchange_interface_passes_its_lanes_and_nothing_else() {
     server.ip(&format!("route add {}/32 dev side", site.underlay("other"))).unwrap();
     let status = site.status();
     assert_eq!(status["state"], "degraded", "{status}");
+    assert_eq!(status["problems"].as_array().unwrap().len(), 1, "{status}");
     let problem = status["problems"][0].as_str().unwrap();
     assert!(problem.contains("venue:a is reachable") && problem.contains("interface side"), "{problem}");
     server.ip(&format!("route del {}/32 dev side", site.underlay("other"))).unwrap();
     assert_eq!(site.status()["state"], "enforced");
+    for route in ["198.51.100.20/32", "198.51.100.0/24", "198.0.0.0/8", "default"] {
+        server.ip(&format!("route add {route} dev side")).unwrap();
+        assert_eq!(site.status()["state"], "degraded", "{route}");
+        server.ip(&format!("route del {route} dev side")).unwrap();
+    }
+    server.ip("route add 198.51.101.0/24 dev side").unwrap();
+    assert_eq!(site.status()["state"], "enforced", "another network's route");
 }
 
 #[test]

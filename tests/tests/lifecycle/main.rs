@@ -5,6 +5,7 @@
 mod coming;
 mod exchange;
 mod frames;
+mod limits;
 mod load;
 mod migrate;
 mod shadow;

@@ -125,7 +125,12 @@ fn flows_of_a_layout_that_is_not_known_are_not_used_and_connections_go_on() {
     let load = Load::start(&site, 8082, 8081);
     site.start();
     is_whole(&site);
-    assert!(site.log().contains("of a layout that this agent does not know"), "{}", site.log());
+    assert!(
+        site.log()
+            .contains("of a layout that this agent does not know, and begun anew: UNREPLIED, ESTABLISHED"),
+        "{}",
+        site.log()
+    );
     assert!(!asked.is_answered(), "a flow of which nothing is known");
     connection.goes_on();
     assert!(site.is_denied("stranger", 8080));

@@ -11,6 +11,8 @@ use serde_json::Value;
 
 /// What one command may take.
 const LIMIT: Duration = Duration::from_secs(20);
+/// What a state may take to come about. Programs are verified meanwhile.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long bytes may take that are to arrive: TCP may have to send them again.
 const ARRIVES: Duration = Duration::from_secs(5);
 /// How long bytes are waited for that must not arrive; TCP has sent them again twice by then.
@@ -199,7 +201,7 @@ impl Site {
     }
 
     pub fn wait_for(&mut self, what: &str, holds: impl Fn(&Value) -> bool) {
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let status = self.status();
             if holds(&status) {
