@@ -80,6 +80,7 @@ impl TableSet {
         let mut shadow = shadow.map(|(number, program)| (number, tables_of(program)));
         let shadow_deadlines =
             shadow.as_mut().map(|(_, tables)| on_boot_clock(tables, common.clock)).unwrap_or_default();
+        refuse_rates_at_xdp(&tables, &interfaces)?;
         quarantine_tables(&mut tables, &common.quarantined)?;
         let link = |managed: &Managed| managed.link.iter().fold(0, |bits, link| bits | link.bit());
         let specification = Specification {
@@ -96,6 +97,21 @@ impl TableSet {
         let generation = Generation::build(&specification, &zones, Some(&pins))?;
         let tables = AddressTables::open(&pins, number, tables.trie.len())?;
         Ok(Self { pins, generation, tables, deadlines, shadow_deadlines, interfaces })
+    }
+}
+
+/// Generic XDP sees merged packets as one and not of how many, so that no packet rate would hold.
+fn refuse_rates_at_xdp(tables: &Tables, interfaces: &[(Interface, Managed)]) -> anyhow::Result<()> {
+    let at_xdp = |(found, managed): &&(Interface, Managed)| {
+        found.kind == Kind::BareIp && managed.ingress(found.kind).contains(&Hook::XdpGeneric)
+    };
+    match interfaces.iter().find(at_xdp) {
+        Some((found, _)) if tables.limits.iter().any(|limit| limit.packets.interval != 0) => anyhow::bail!(
+            "interface {}: the policy has packet rates, which cannot hold at hook xdp, where merged packets \
+             count as one; use hook = \"tcx\" (the default)",
+            found.name
+        ),
+        _ => Ok(()),
     }
 }
 
