@@ -1,5 +1,6 @@
 //! Rules → the verdict tables of one node.
 
+mod added;
 mod error;
 mod limits;
 mod node;
@@ -7,6 +8,7 @@ mod ports;
 mod rows;
 mod trie;
 
+pub use added::{added, store};
 pub use error::CompileError;
 
 use std::collections::HashMap;

@@ -71,6 +71,17 @@ pub struct Selected {
     pub set: AddressSet,
     /// If it was cut down to devices of some postures: which, and what it was cut from.
     pub narrowed: Option<Narrowed>,
+    /// What makes an address one of it.
+    pub by: By,
+}
+
+/// What makes an address one of a selector's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Who holds it: owner, tags, role. It is a node's address.
+    Identity,
+    /// The address itself.
+    Address,
 }
 
 /// What a selector was before a posture cut it down.

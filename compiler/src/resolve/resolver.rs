@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use super::postures::{FilterId, Postures};
 use super::sets::{Place, Sets, Side, Unresolved};
-use super::{Narrowed, Selected, SelectorId, ServiceId};
+use super::{By, Narrowed, Selected, SelectorId, ServiceId};
 use crate::Dialect;
 use crate::address::AddressSet;
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::inventory::{Inventory, Network};
-use crate::policy::{self, Action, Policy, Selector};
+use crate::policy::{self, Action, Autogroup, Policy, Selector};
 use crate::service::Service;
 use crate::source::{Span, Spanned};
 
@@ -162,12 +162,18 @@ impl<'a> Resolver<'a> {
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }
+        let by = self.by(selector, place);
         let result = self.sets.set(selector, place).map(|set| match filter {
-            None => self.push(selector.to_string(), set),
+            None => {
+                let id = self.push(selector.to_string(), set);
+                self.selectors[id.0 as usize].by = by;
+                id
+            }
             Some(filter) => {
                 let postures = self.postures.label(filter).to_string();
                 let id = self.push(format!("{selector} ({postures})"), self.postures.narrow(filter, &set));
-                self.selectors[id.0 as usize].narrowed = Some(Narrowed { postures, from: set });
+                let selected = &mut self.selectors[id.0 as usize];
+                (selected.narrowed, selected.by) = (Some(Narrowed { postures, from: set }), by);
                 id
             }
         });
@@ -175,8 +181,23 @@ impl<'a> Resolver<'a> {
         result
     }
 
+    /// A star admits nodes because the inventory knows them, but in Tailscale's dialect by range.
+    fn by(&self, selector: &Selector, place: Place) -> By {
+        match selector {
+            Selector::Any if place.action == Action::Accept && self.sets.dialect == Dialect::Bulkhead => {
+                By::Identity
+            }
+            Selector::Any
+            | Selector::Prefix(_)
+            | Selector::Host(_)
+            | Selector::IpSet(_)
+            | Selector::Autogroup(Autogroup::Internet | Autogroup::DangerAll) => By::Address,
+            _ => By::Identity,
+        }
+    }
+
     pub(super) fn push(&mut self, label: String, set: AddressSet) -> SelectorId {
-        self.selectors.push(Selected { label, set, narrowed: None });
+        self.selectors.push(Selected { label, set, narrowed: None, by: By::Address });
         SelectorId(self.selectors.len() as u32 - 1)
     }
 }
