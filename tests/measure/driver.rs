@@ -10,38 +10,47 @@ use super::Hook;
 use super::bpf::{self, ARRAY, PROG_ARRAY, Ran};
 use super::code::{Code, Operation, REDIRECT, Size, TAIL_CALL};
 
-/// Numbered addresses: the `index`th is `first` + (`index` × `stride` mod `network`). `stride` is
-/// odd and `network` a power of two, so all differ. Of an IPv6 address they are the last four
-/// bytes.
+/// Numbered addresses, all of them different. Of an IPv6 address they are the last four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
     /// In host byte order.
     pub first: u32,
     /// How many there are.
     pub count: u32,
-    /// From one to the next.
-    pub stride: u32,
-    /// Size of the network less 1.
-    pub mask: u32,
+    /// Bits of the network that they are scattered over as by a random choice; 0: side by side.
+    pub scattered: u32,
 }
+
+/// Odd, so that multiplying by it permutes the numbers of so many bits.
+const FACTOR: u32 = 0x9e37_79b1;
 
 impl Addresses {
     /// Side by side.
     #[must_use]
     pub const fn dense(first: Ipv4Addr, count: u32) -> Self {
-        Self { first: first.to_bits(), count, stride: 1, mask: u32::MAX }
+        Self { first: first.to_bits(), count, scattered: 0 }
     }
 
-    /// Scattered over a network of a size that is a power of two, as by a random choice.
+    /// Scattered over a network of so many bits (at least 2), as by a random choice.
     #[must_use]
-    pub const fn scattered(first: Ipv4Addr, network: u32, count: u32) -> Self {
-        Self { first: first.to_bits(), count, stride: 0x9e37_79b1, mask: network - 1 }
+    pub const fn scattered(first: Ipv4Addr, bits: u32, count: u32) -> Self {
+        Self { first: first.to_bits(), count, scattered: bits }
+    }
+
+    const fn mask(&self) -> u32 {
+        u32::MAX >> (32 - self.scattered)
     }
 
     /// The address of an index, as a number.
     #[must_use]
     pub const fn number(&self, index: u32) -> u32 {
-        self.first.wrapping_add(index.wrapping_mul(self.stride) & self.mask)
+        if self.scattered == 0 {
+            return self.first.wrapping_add(index);
+        }
+        // Each step permutes the network's numbers.
+        let mut number = index.wrapping_mul(FACTOR) & self.mask();
+        number ^= number >> (self.scattered / 2);
+        self.first.wrapping_add(number.wrapping_mul(FACTOR) & self.mask())
     }
 
     /// The address of an index.
@@ -212,8 +221,16 @@ fn instructions(
         code.number(Operation::Multiply, 1, addresses.count as i32);
         code.number(Operation::ShiftRight, 1, 32);
     }
-    code.number_32(Operation::Multiply, 1, addresses.stride);
-    code.number_32(Operation::And, 1, addresses.mask);
+    if addresses.scattered != 0 {
+        // As in `Addresses::number`.
+        code.number_32(Operation::Multiply, 1, FACTOR);
+        code.number_32(Operation::And, 1, addresses.mask());
+        code.with(Operation::Move, 2, 1);
+        code.number(Operation::ShiftRight, 2, (addresses.scattered / 2) as i32);
+        code.with(Operation::Xor, 1, 2);
+        code.number_32(Operation::Multiply, 1, FACTOR);
+        code.number_32(Operation::And, 1, addresses.mask());
+    }
     code.number_32(Operation::Add, 1, addresses.first);
     let (start, end) = hook.bounds();
     code.load(Size::Four, 2, 6, start);
@@ -269,4 +286,31 @@ fn instructions(
     code.place(failed);
     code.answer(hook.failed());
     code.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::net::Ipv4Addr;
+
+    use super::Addresses;
+
+    #[test]
+    fn scattered_addresses_differ_and_stay_in_their_network() {
+        for bits in [2, 10, 17] {
+            let all = Addresses::scattered(Ipv4Addr::new(100, 64, 0, 0), bits, 1 << bits);
+            let found: HashSet<u32> = (0..all.count).map(|index| all.number(index) - all.first).collect();
+            assert_eq!(found.len(), 1 << bits);
+            assert!(found.iter().all(|number| number >> bits == 0));
+        }
+    }
+
+    #[test]
+    fn scattered_addresses_fill_blocks_as_a_random_choice_does() {
+        // 2^16 of 2^24 addresses, in blocks of 256: 1 - 1/e of the 2^16 blocks are expected.
+        let some = Addresses::scattered(Ipv4Addr::new(64, 0, 0, 0), 24, 1 << 16);
+        let blocks: HashSet<u32> = (0..some.count).map(|index| some.number(index) >> 8).collect();
+        let part = blocks.len() as f64 / f64::from(1 << 16);
+        assert!((part - 0.632).abs() < 0.05, "{part}");
+    }
 }

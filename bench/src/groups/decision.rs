@@ -51,8 +51,8 @@ impl Placement {
     pub const fn addresses(self, count: u32) -> Addresses {
         match self {
             Self::Dense => Addresses::dense(BLOCK, count),
-            Self::Scattered => Addresses::scattered(BLOCK, 1 << 22, count),
-            Self::Everywhere => Addresses::scattered(Ipv4Addr::new(128, 0, 0, 0), 1 << 30, count),
+            Self::Scattered => Addresses::scattered(BLOCK, 22, count),
+            Self::Everywhere => Addresses::scattered(Ipv4Addr::new(128, 0, 0, 0), 30, count),
         }
     }
 

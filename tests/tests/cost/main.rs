@@ -33,7 +33,7 @@ use bulkhead_tests::packets::build::{Ip, tcp};
 /// The addresses: next to each other, or all over 100.64.0.0/10.
 const ADDRESSES: u32 = 1 << 17;
 const NETWORK: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 0);
-const NETWORK_SIZE: u32 = 1 << 22;
+const NETWORK_BITS: u32 = 22;
 const ROUNDS: usize = 15;
 /// Runs of each program in a round.
 const REPEAT: u32 = 200_000;
@@ -118,7 +118,7 @@ fn passed(generation: &mut Generation) -> [u64; 2] {
 fn the_forward_path_costs_at_most_three_tenths_of_a_look_up() {
     let places = [
         ("next to each other", Addresses::dense(NETWORK, ADDRESSES), 0.3),
-        ("scattered", Addresses::scattered(NETWORK, NETWORK_SIZE, ADDRESSES), 1.0),
+        ("scattered", Addresses::scattered(NETWORK, NETWORK_BITS, ADDRESSES), 1.0),
     ];
     for (name, addresses, bound) in places {
         let ratio = measure(name, addresses);
