@@ -19,6 +19,9 @@ use super::{Capacity, Hook, KernelError, Pins, STATE_MAPS, batch, state};
 /// The tables of flows.
 const FLOW_MAPS: [&str; 2] = ["UNREPLIED", "ESTABLISHED"];
 
+/// Tables whose contents go into one of another size.
+const CARRIED: [&str; 5] = ["UNREPLIED", "ESTABLISHED", "EVENTS", "AGGREGATES_0", "AGGREGATES_1"];
+
 /// Tables whose keys and values mean the same in another layout as in this one. What is not
 /// here is never read.
 const SAME: &[(u32, &[&str])] =
@@ -122,11 +125,16 @@ impl Migration {
             // Whatever is in its place can be taken away only when nobody uses it any more.
             [one] if one.fits && !is_occupied => self.adopted.push((map, one.path.clone())),
             [] if !is_occupied => {}
-            _ => self.moves.push(Move {
-                map,
-                from: known.into_iter().map(|found| found.path).collect(),
-                to: self.pins.next_state(generation).join(map),
-            }),
+            _ => {
+                if !CARRIED.contains(&map) && !self.unreadable.contains(&map) {
+                    self.unreadable.push(map);
+                }
+                self.moves.push(Move {
+                    map,
+                    from: known.into_iter().map(|found| found.path).collect(),
+                    to: self.pins.next_state(generation).join(map),
+                });
+            }
         }
     }
 

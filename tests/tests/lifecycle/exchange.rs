@@ -34,7 +34,7 @@ fn exchange_site(label: &str) -> Site {
                         {{"from": ["{feed}"], "to": ["tag:server"], "proto": "tcp", "ports": "9090"}},
                         {{"from": ["{feed}"], "to": ["tag:server"], "proto": "udp", "ports": "9091",
                           "maxPacketsPerSecond": {PACKETS_PER_SECOND}}}],
-                    "sessions": []}}}}}}"#
+                    "sessions": [{{"from": ["tag:server"], "to": ["{other}"], "proto": "tcp", "ports": "443"}}]}}}}}}"#
         ),
     );
     site.write("agent.toml", &configuration(&site, ""));
@@ -66,6 +66,8 @@ fn an_exchange_interface_passes_its_lanes_and_nothing_else() {
     assert!(!site.reaches_underlay("server", "feed", 9090), "out to the venue");
     assert!(!site.reaches_underlay("server", "feed", 443), "out to the venue");
     assert!(!site.reaches_underlay("server", "other", 9090), "out to the venue");
+    assert!(site.reaches_underlay("server", "other", 443), "the session");
+    assert!(!site.reaches_underlay("other", "server", 443), "the session's other way");
     assert!(!site.reaches_underlay("client", "server", 8080), "a rule of the overlay");
     assert!(!site.reaches_underlay("client", "server", 9090), "no venue's address");
 
