@@ -39,6 +39,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut command = bench("run");
     // Files are named from where one stands.
     command.current_dir(std::env::current_dir()?).arg("--manifest-path");
-    command.arg(cargo::workspace().join("Cargo.toml")).args(["--quiet", "--", "--bulkhead"]).arg(agent.binary).args(&arguments.bench);
+    command
+        .arg(cargo::workspace().join("Cargo.toml"))
+        .args(["--quiet", "--", "--bulkhead"])
+        .arg(agent.binary)
+        .args(&arguments.bench);
     run_within(RUN_LIMIT, &mut command)
 }

@@ -19,7 +19,7 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::ops::Range;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::PerCpuArray;
 use aya::programs::{TestRun as _, TestRunOptions};
@@ -126,6 +126,13 @@ fn the_forward_path_costs_at_most_three_tenths_of_a_look_up() {
     }
 }
 
+/// A driver of packets like this one, whose address is at `offset`.
+fn drive(next: BorrowedFd, addresses: Addresses, offset: i16, packet: &[u8]) -> Driver {
+    let length = KEY as i32;
+    let write = Write { addresses, order: Order::Random, offset, length, parts: None, checksum: None };
+    Driver::new(Hook::Tc, Then::Program(next), write, packet).expect("a driver")
+}
+
 fn measure(name: &str, addresses: Addresses) -> f64 {
     let world = world(addresses);
     let tables = &world.program.tables;
@@ -147,25 +154,15 @@ fn measure(name: &str, addresses: Addresses) -> f64 {
     let copy = keyed(Hook::Tc, 0, None).expect("a program");
     let look_up = keyed(Hook::Tc, 0, Some(flows)).expect("a program");
     let before = passed(&mut generation);
-    let drive = |next, offset| {
-        let write = Write {
-            addresses,
-            order: Order::Random,
-            offset,
-            length: KEY as i32,
-            parts: None,
-            checksum: None,
-        };
-        Driver::new(Hook::Tc, Then::Program(next), write, &segment).expect("a driver")
-    };
+    let drive = |next: &dyn AsFd, offset| drive(next.as_fd(), addresses, offset, &segment);
     let mut driver = |program: &str, offset| {
         let program = generation.classifier("lo", program).expect("a program");
-        drive(program.fd().expect("loaded").as_fd(), offset)
+        drive(program.fd().expect("loaded"), offset)
     };
     let drivers = [
-        drive(nothing.as_fd(), 12),
-        drive(copy.as_fd(), 12),
-        drive(look_up.as_fd(), 12),
+        drive(&nothing, 12),
+        drive(&copy, 12),
+        drive(&look_up, 12),
         driver("tc_ingress", 12),
         driver("tc_egress", 16),
     ];
