@@ -89,7 +89,17 @@ impl Agent {
     pub fn start(bulkhead: &Path, namespace: &Namespace, interface: &str, files: Files) -> Result<Self> {
         let instance = format!("{PREFIX}{}-{}", std::process::id(), namespace.label());
         let mut command = Command::new(bulkhead);
-        command.args(["--instance", &instance, "run", "--guard", "off", "--node", NODE, "--interface", interface]);
+        command.args([
+            "--instance",
+            &instance,
+            "run",
+            "--guard",
+            "off",
+            "--node",
+            NODE,
+            "--interface",
+            interface,
+        ]);
         command.arg("--policy").arg(files.policy()).arg("--inventory").arg(files.inventory());
         let log = files.directory.join("run.log");
         let process = Process::spawn(namespace, &mut command, &log)?;
@@ -157,6 +167,7 @@ impl Drop for Agent {
 /// If the kernel refuses.
 pub fn counted(state: &State, reason: Reason) -> Result<u64> {
     let counts = state.reasons()?;
-    let mine = counts.iter().filter(|(direction, found, _)| *direction == Direction::Ingress && *found == reason);
+    let mine =
+        counts.iter().filter(|(direction, found, _)| *direction == Direction::Ingress && *found == reason);
     Ok(mine.map(|(_, _, counter)| counter.packets).sum())
 }

@@ -104,7 +104,8 @@ impl Figure {
             note: None,
         };
         if figure.rounds.len() > 1 && (summary.spread() > MAX_SPREAD || summary.spread().is_nan()) {
-            figure.doubt(format!("the middle half of its runs spreads over {:.0} %", 100.0 * summary.spread()));
+            figure
+                .doubt(format!("the middle half of its runs spreads over {:.0} %", 100.0 * summary.spread()));
         }
         figure
     }

@@ -31,20 +31,36 @@ pub fn page(report: &Report) -> Option<String> {
         number(PACKETS)
     );
     let rows = [
-        ("inventory to send, a change, as text", format!("{} MiB", number(inventory)), format!("{} GiB", number(inventory * HOSTS / 1024.0))),
+        (
+            "inventory to send, a change, as text",
+            format!("{} MiB", number(inventory)),
+            format!("{} GiB", number(inventory * HOSTS / 1024.0)),
+        ),
         (
             "the same as a mean rate over the day",
             format!("{} kB/s", number(inventory * 1048.576 * CHANGES / SECONDS_A_DAY)),
             format!("{} MB/s", number(inventory * 1.048_576 * CHANGES * HOSTS / SECONDS_A_DAY)),
         ),
-        ("CPU for a change: compile and load", format!("{} s", number(change)), format!("{} core-hours", number(change * HOSTS / 3600.0))),
+        (
+            "CPU for a change: compile and load",
+            format!("{} s", number(change)),
+            format!("{} core-hours", number(change * HOSTS / 3600.0)),
+        ),
         (
             "the same as a part of one core, over the day",
             format!("{} %", number(100.0 * change * CHANGES / SECONDS_A_DAY)),
             format!("{} cores", number(change * CHANGES * HOSTS / SECONDS_A_DAY)),
         ),
-        ("memory of the tables (two generations during a change)", format!("{} MiB", number(2.0 * memory)), format!("{} TiB", number(2.0 * memory * HOSTS / f64::from(1 << 20)))),
-        ("memory of 131,072 flows", format!("{} MiB", number(flows)), format!("{} TiB", number(flows * HOSTS / f64::from(1 << 20)))),
+        (
+            "memory of the tables (two generations during a change)",
+            format!("{} MiB", number(2.0 * memory)),
+            format!("{} TiB", number(2.0 * memory * HOSTS / f64::from(1 << 20))),
+        ),
+        (
+            "memory of 131,072 flows",
+            format!("{} MiB", number(flows)),
+            format!("{} TiB", number(flows * HOSTS / f64::from(1 << 20))),
+        ),
         (
             "CPU of the verdicts",
             format!("{} % of a core", number(forward * PACKETS / 1e7)),

@@ -166,20 +166,25 @@ pub const REQUIREMENTS: &[Requirement] = &[
         AtMost,
         1.2,
     ),
-    row("tunnel TCP throughput with, over without", Over("tunnel/tcp/with", "tunnel/tcp/without"), AtLeast, 0.95),
-    row("tunnel UDP throughput with, over without", Over("tunnel/udp/with", "tunnel/udp/without"), AtLeast, 0.95),
+    row(
+        "tunnel TCP throughput with, over without",
+        Over("tunnel/tcp/with", "tunnel/tcp/without"),
+        AtLeast,
+        0.95,
+    ),
+    row(
+        "tunnel UDP throughput with, over without",
+        Over("tunnel/udp/with", "tunnel/udp/without"),
+        AtLeast,
+        0.95,
+    ),
     row(
         "table memory, 1,000,000 IPv4 identities within one /10 (MiB)",
         Value("scale/memory/scattered/1000000"),
         AtMost,
         64.0,
     ),
-    row(
-        "the same spread at random over IPv4 (MiB)",
-        Value("scale/memory/everywhere/1000000"),
-        AtMost,
-        128.0,
-    ),
+    row("the same spread at random over IPv4 (MiB)", Value("scale/memory/everywhere/1000000"), AtMost, 128.0),
     row(
         "its forward allow, over one LRU look-up",
         Over("decision/tc/ipv4/1000000-everywhere/forward", "decision/tc/ipv4/1000000-everywhere/lru"),
@@ -235,7 +240,8 @@ pub fn outcomes(report: &Report) -> Vec<Outcome> {
 /// Whether all hold that the groups should have measured; of no groups, all.
 #[must_use]
 pub fn hold(outcomes: &[Outcome], groups: &[Group]) -> bool {
-    let asked = |outcome: &&Outcome| groups.is_empty() || groups.iter().any(|group| outcome.group == group.name());
+    let asked =
+        |outcome: &&Outcome| groups.is_empty() || groups.iter().any(|group| outcome.group == group.name());
     outcomes.iter().filter(asked).all(|outcome| outcome.met() == Some(true))
 }
 

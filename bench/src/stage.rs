@@ -157,7 +157,13 @@ impl Stage {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn driver(&mut self, traffic: &Traffic, write: Write, packet: &[u8], direction: Direction) -> Result<Driver> {
+    pub fn driver(
+        &mut self,
+        traffic: &Traffic,
+        write: Write,
+        packet: &[u8],
+        direction: Direction,
+    ) -> Result<Driver> {
         let (hook, next) = match direction {
             Direction::Ingress => (traffic.hook, self.ingress(traffic.hook)?),
             Direction::Egress => (Hook::Tc, self.egress()?),
@@ -285,7 +291,10 @@ impl Stage {
     pub fn lost(&mut self, kind: u32) -> Result<u64> {
         let map = descriptor(&mut self.generation, "LOST_EVENTS")?;
         let mut values = vec![0; 8 * self.cpus];
-        ensure!(bpf::has(&map, &kind.to_ne_bytes(), &mut values), "there is no counter {kind} of lost events");
+        ensure!(
+            bpf::has(&map, &kind.to_ne_bytes(), &mut values),
+            "there is no counter {kind} of lost events"
+        );
         Ok(values.as_chunks().0.iter().map(|cpu| u64::from_ne_bytes(*cpu)).sum())
     }
 

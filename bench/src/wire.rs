@@ -131,7 +131,11 @@ impl Wire {
         fs::write(&path, input)?;
         // By nsenter: `ip netns exec` would hide the BPF file system.
         let mut command = Command::new("sh");
-        command.args(["-c", "net=$1; input=$2; shift 2; exec nsenter --net=\"$net\" -- \"$@\" <\"$input\"", "sh"]);
+        command.args([
+            "-c",
+            "net=$1; input=$2; shift 2; exec nsenter --net=\"$net\" -- \"$@\" <\"$input\"",
+            "sh",
+        ]);
         command.arg(self.receiver.path()).arg(&path).args(words);
         let output = run_within(&mut command, SETUP_LIMIT);
         fs::remove_file(&path)?;

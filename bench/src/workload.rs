@@ -29,11 +29,13 @@ fn inventory(random: &mut fastrand::Rng, nodes: u64) -> String {
         let owner = if random.u8(..5) == 0 {
             format!("\"user\": \"u{}@example.com\"", random.u64(..USERS))
         } else {
-            let tags: Vec<_> = (0..random.u64(1..4)).map(|_| format!("\"tag:t{}\"", random.u64(..TAGS))).collect();
+            let tags: Vec<_> =
+                (0..random.u64(1..4)).map(|_| format!("\"tag:t{}\"", random.u64(..TAGS))).collect();
             format!("\"tags\": [{}]", tags.join(", "))
         };
         let comma = if index + 1 == nodes { "" } else { "," };
-        let _ = writeln!(text, "{{\"name\": \"n{index}\", \"addresses\": [\"{v4}\", \"{v6}\"], {owner}}}{comma}");
+        let _ =
+            writeln!(text, "{{\"name\": \"n{index}\", \"addresses\": [\"{v4}\", \"{v6}\"], {owner}}}{comma}");
     }
     text + "]}"
 }

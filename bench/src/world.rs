@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bulkhead_compiler::compile::{Limits, Program, compile};
 use bulkhead_compiler::diagnostic::Findings;
-use bulkhead_compiler::inventory::{self, Network};
-use bulkhead_compiler::resolve::resolve;
+use bulkhead_compiler::inventory::{self, Inventory, Network};
+use bulkhead_compiler::policy::Policy;
+use bulkhead_compiler::resolve::{Ruleset, resolve};
 use bulkhead_compiler::source::Source;
 use bulkhead_compiler::{Dialect, policy};
 use bulkhead_tests::measure::Addresses;
@@ -64,8 +65,8 @@ pub const NODE: &str = "node";
 /// A network without nodes.
 pub const NETWORK: Addresses = Addresses::dense(Ipv4Addr::new(64, 0, 0, 0), 1 << 29);
 
-/// Memory that tables may take here: more than the agent's default, so that growth shows.
-const TABLE_BYTES: u64 = 8 << 30;
+/// More memory for tables than the agent's default, so that growth shows.
+pub const LIMITS: Limits = Limits { bytes: 8 << 30 };
 
 /// What the rules say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -122,14 +123,31 @@ impl Texts {
     /// # Errors
     /// What is wrong with them.
     pub fn compile_for(&self, node: &str) -> Result<Program> {
+        let (inventory, policy) = self.read()?;
+        compile(&resolved(&inventory, &policy)?, &inventory, node, LIMITS).context("compile")
+    }
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn read(&self) -> Result<(Inventory, Policy)> {
         let mut findings = Findings::default();
         let inventory = inventory::parse(&Source::new("inventory", &self.inventory), &mut findings);
         let policy = policy::parse(&Source::new("policy", &self.policy), Dialect::Bulkhead, &mut findings);
-        let Some((inventory, policy)) = inventory.zip(policy) else { bail!("{findings}") };
-        let ruleset = resolve(&policy, &inventory, Dialect::Bulkhead, Network::Overlay, &mut findings);
-        ensure!(!findings.has_errors(), "{findings}");
-        compile(&ruleset, &inventory, node, Limits { bytes: TABLE_BYTES }).context("compile")
+        inventory.zip(policy).with_context(|| findings.to_string())
     }
+}
+
+/// The rules in order.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn resolved(inventory: &Inventory, policy: &Policy) -> Result<Ruleset> {
+    let mut findings = Findings::default();
+    let ruleset = resolve(policy, inventory, Dialect::Bulkhead, Network::Overlay, &mut findings);
+    ensure!(!findings.has_errors(), "{findings}");
+    Ok(ruleset)
 }
 
 fn policy_text(rules: Rules) -> String {
@@ -138,7 +156,10 @@ fn policy_text(rules: Rules) -> String {
         let _ = write!(owners, ", \"tag:t{tag}\": []");
     }
     let mut accept = |source: &str, target: &str, port: u32| {
-        let _ = writeln!(acls, "{{\"action\": \"accept\", \"src\": [\"{source}\"], \"dst\": [\"{target}:{port}\"]}},");
+        let _ = writeln!(
+            acls,
+            "{{\"action\": \"accept\", \"src\": [\"{source}\"], \"dst\": [\"{target}:{port}\"]}},"
+        );
     };
     match rules {
         Rules::Inward | Rules::BothWays => {
@@ -161,7 +182,8 @@ fn policy_text(rules: Rules) -> String {
             }
             let last = count.min(TAGS);
             for rule in 0..last {
-                let tags: Vec<_> = (rule..TAGS).step_by(last as usize).map(|tag| format!("tag:t{tag}")).collect();
+                let tags: Vec<_> =
+                    (rule..TAGS).step_by(last as usize).map(|tag| format!("tag:t{tag}")).collect();
                 accept(&tags.join("\", \""), "tag:server", SERVICE.into());
             }
         }

@@ -5,17 +5,19 @@
 //! time with the driver less that of the driver in front of an empty program; of the look-up,
 //! less that of the driver in front of a program that only makes the key.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd as _;
 use std::rc::Rc;
-use std::cell::RefCell;
 
 use anyhow::Result;
 use bulkhead::kernel::quarantine_tables;
 use bulkhead_engine::Reason;
 use bulkhead_engine::layout::Direction;
 use bulkhead_engine::memory::Tables;
-use bulkhead_tests::measure::{Addresses, Driver, Hook, KEY, Misses, Order, Parts, Then, bpf, keyed, lpm_pair, nothing};
+use bulkhead_tests::measure::{
+    Addresses, Driver, Hook, KEY, Misses, Order, Parts, Then, bpf, keyed, lpm_pair, nothing,
+};
 use bulkhead_tests::packets::build::{Extension, Ip, udp};
 
 use super::Effort;
@@ -256,7 +258,12 @@ fn assemble(
         key[changing..changing + 4].copy_from_slice(&addresses.number(index).to_be_bytes());
         bpf::update(&flows, &key, &[1; 32])?;
     }
-    let mut baseline = |name: &str, title: &str, program: std::os::fd::BorrowedFd, witness, less: Option<&str>| -> Result<()> {
+    let mut baseline = |name: &str,
+                        title: &str,
+                        program: std::os::fd::BorrowedFd,
+                        witness,
+                        less: Option<&str>|
+     -> Result<()> {
         contenders.push(Contender {
             id: id(name),
             title: title.to_owned(),
@@ -283,18 +290,29 @@ fn assemble(
         let witness = Witness::Found(Rc::clone(&lpm));
         baseline("lpm", "address LPM, then policy LPM", lpm.as_fd(), witness, Some("empty"))?;
     }
-    drop(baseline);
 
     let tables = Texts::new(family, &addresses, Rules::Inward).compile()?.tables;
     let paths = Paths { traffic, prefix: &prefix };
     let inward = paths.stage(&tables, count)?;
-    contenders.push(paths.contender("forward", "TCP, admitted by a rule", &inward, segment.clone(), &[Reason::Rule])?);
+    contenders.push(paths.contender(
+        "forward",
+        "TCP, admitted by a rule",
+        &inward,
+        segment.clone(),
+        &[Reason::Rule],
+    )?);
     if placement != Placement::Dense {
         return Ok(());
     }
     inward.borrow_mut().establish_udp(&traffic, (EPHEMERAL, SERVICE))?;
     let datagram = traffic.packet(From::Peer, Carries::Udp, (EPHEMERAL, SERVICE));
-    contenders.push(paths.contender("udp", "UDP, admitted by a rule; its flow is touched", &inward, datagram, &[Reason::Rule])?);
+    contenders.push(paths.contender(
+        "udp",
+        "UDP, admitted by a rule; its flow is touched",
+        &inward,
+        datagram,
+        &[Reason::Rule],
+    )?);
     let closed = traffic.packet(From::Peer, Carries::Tcp(ACK), (EPHEMERAL, CLOSED));
     contenders.push(paths.contender(
         "deny",
@@ -311,10 +329,22 @@ fn assemble(
     both.borrow_mut().establish_tcp(&traffic, From::Node, (ASKED, EPHEMERAL))?;
     let reply = traffic.packet(From::Peer, Carries::Tcp(ACK), (ASKED, EPHEMERAL));
     contenders.push(paths.contender("reply", "the reply side of a flow", &both, reply, &[Reason::Reply])?);
-    contenders.push(paths.contender("miss", "no rule, and no flow either", &both, closed, &[Reason::NoFlow])?);
+    contenders.push(paths.contender(
+        "miss",
+        "no rule, and no flow either",
+        &both,
+        closed,
+        &[Reason::NoFlow],
+    )?);
 
     let quarantined = paths.stage(&cut_off(tables, &all)?, count)?;
-    contenders.push(paths.contender("quarantined", "the sender is cut off", &quarantined, segment, &[Reason::Quarantined])?);
+    contenders.push(paths.contender(
+        "quarantined",
+        "the sender is cut off",
+        &quarantined,
+        segment,
+        &[Reason::Quarantined],
+    )?);
     Ok(())
 }
 
@@ -405,6 +435,14 @@ impl Paths<'_> {
         };
         let packet = traffic.framed(&ip.bytes());
         let reasons = &[Reason::Rule, Reason::Fragment];
-        self.writing("fragment", "a fragment of two, in order; UDP", stage, packet, reasons, traffic, Some(parts))
+        self.writing(
+            "fragment",
+            "a fragment of two, in order; UDP",
+            stage,
+            packet,
+            reasons,
+            traffic,
+            Some(parts),
+        )
     }
 }

@@ -64,13 +64,18 @@ pub fn run(effort: &Effort, report: &mut Report) -> Result<()> {
         Ok(())
     };
     contend("drop/xdp_drop", "a program that drops at once", &bare, known, None)?;
-    contend("drop/unknown", "Bulkhead, senders in no table", &bulkhead, strangers, Some(Reason::UnknownAddress))?;
+    contend(
+        "drop/unknown",
+        "Bulkhead, senders in no table",
+        &bulkhead,
+        strangers,
+        Some(Reason::UnknownAddress),
+    )?;
     contend("drop/known", "Bulkhead, known senders without a rule", &bulkhead, known, Some(Reason::NoRule))?;
     let filter = xdp_filter(&sender, report)?;
     if let Some(filter) = &filter {
         contend("drop/xdp-filter", "xdp-filter, denying IPv4 and UDP", &filter.wire, known, None)?;
     }
-    drop(contend);
 
     let (rounds, count) = effort.pick((9, 200_000), (25, 2_000_000));
     let measured = sender.run(|| -> Result<()> {
@@ -128,7 +133,8 @@ fn xdp_filter(sender: &Namespace, report: &mut Report) -> Result<Option<Filter>>
         return Ok(None);
     }
     let wire = Wire::new(sender, "drop-xf")?;
-    let load = [XDP_FILTER, "load", "--mode", "native", "--policy", "deny", "--features", "ipv4,udp", RECEIVER];
+    let load =
+        [XDP_FILTER, "load", "--mode", "native", "--policy", "deny", "--features", "ipv4,udp", RECEIVER];
     match wire.command(&load, "") {
         Ok(_) => Ok(Some(Filter { wire })),
         Err(error) => {

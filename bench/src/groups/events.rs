@@ -94,7 +94,8 @@ impl Flood {
                 self.events
             ));
         report.add(figure, &["events/cost/0"]);
-        let title = format!("part of the drops that no event and no aggregate tells of, at most {name} reports");
+        let title =
+            format!("part of the drops that no event and no aggregate tells of, at most {name} reports");
         let part = 1.0 - told as f64 / dropped as f64;
         report.add(Figure::new(format!("events/lost/{name}"), title, Unit::Count, vec![part]), &[]);
         Ok(())

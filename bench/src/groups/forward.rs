@@ -167,8 +167,7 @@ fn install(filter: Filter, wire: &Wire, traffic: &Traffic) -> Result<Option<(Sta
             let elements = elements(&format!(",tcp:{SERVICE}"), "add known ", "\n");
             let create = "create known hash:ip,port hashsize 131072 maxelem 262144\n";
             wire.command(&["ipset", "restore"], &format!("{create}{elements}"))?;
-            let append =
-                "iptables -t raw -A PREROUTING -m set --match-set known src,dst -j ACCEPT && iptables -t raw -P PREROUTING DROP";
+            let append = "iptables -t raw -A PREROUTING -m set --match-set known src,dst -j ACCEPT && iptables -t raw -P PREROUTING DROP";
             wire.command(&["sh", "-c", append], "")?;
         }
     }
@@ -218,8 +217,9 @@ fn conclude(contenders: Vec<Contender>, report: &mut Report) -> Result<()> {
     for contender in contenders {
         let through = contender.wire.through()?;
         let (name, title) = (contender.filter.name(), contender.filter.title());
-        let figure = Figure::new(format!("forward/{name}"), &title, Unit::Nanoseconds, contender.times.clone())
-            .proved("the chain at the end", contender.sent, through);
+        let figure =
+            Figure::new(format!("forward/{name}"), &title, Unit::Nanoseconds, contender.times.clone())
+                .proved("the chain at the end", contender.sent, through);
         let unreliable = figure.unreliable.clone();
         report.add(figure, &["forward/none"]);
         if contender.filter != Filter::None {

@@ -60,7 +60,8 @@ impl Group {
     /// Its name, as it is asked for.
     #[must_use]
     pub fn name(self) -> String {
-        clap::ValueEnum::to_possible_value(&self).map_or_else(String::new, |value| value.get_name().to_owned())
+        clap::ValueEnum::to_possible_value(&self)
+            .map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
     /// What it measures and how, for the page.
@@ -97,7 +98,9 @@ impl Group {
                 "Every drop is of a kind of its own, which is the worst there is; the agent's reader empties the ring \
                  between bursts. Drops = events + aggregates + counted losses."
             }
-            Self::Scale => "Growth with identities, rules and flows. Memory is what the kernel says that the maps hold.",
+            Self::Scale => {
+                "Growth with identities, rules and flows. Memory is what the kernel says that the maps hold."
+            }
         }
     }
 

@@ -67,7 +67,10 @@ pub fn run(effort: &Effort, report: &mut Report) -> Result<()> {
     report.add(Figure::new("quarantine/store", title, Unit::Microseconds, stores).noted(note), &[]);
     let title = "from typing `bulkhead quarantine` to the first packet cut, at 100,000 identities";
     let note = "with the start of the command, and the list stored on disk first";
-    report.add(Figure::new("quarantine/command", title, Unit::Microseconds, commands).noted(note), &["quarantine/store"]);
+    report.add(
+        Figure::new("quarantine/command", title, Unit::Microseconds, commands).noted(note),
+        &["quarantine/store"],
+    );
     Ok(())
 }
 

@@ -24,8 +24,11 @@ const EPHEMERAL: u16 = 50_000;
 /// If the system refuses.
 pub fn run(effort: &Effort, report: &mut Report) -> Result<()> {
     stay_on(0)?;
-    let identities: &[u32] =
-        if effort.quick { &[1000, 100_000, 1_000_000] } else { &[1000, 10_000, 100_000, 1_000_000, 4_000_000] };
+    let identities: &[u32] = if effort.quick {
+        &[1000, 100_000, 1_000_000]
+    } else {
+        &[1000, 10_000, 100_000, 1_000_000, 4_000_000]
+    };
     for (family, placement) in [
         (Family::V4, Placement::Dense),
         (Family::V4, Placement::Scattered),
@@ -40,8 +43,11 @@ pub fn run(effort: &Effort, report: &mut Report) -> Result<()> {
     for rules in [10, 100, 1000, 10_000] {
         by_rules(effort, rules, report)?;
     }
-    let flows: &[u32] =
-        if effort.quick { &[10_000, 131_072, 1_000_000] } else { &[10_000, 131_072, 1_000_000, 4_000_000, 16_000_000] };
+    let flows: &[u32] = if effort.quick {
+        &[10_000, 131_072, 1_000_000]
+    } else {
+        &[10_000, 131_072, 1_000_000, 4_000_000, 16_000_000]
+    };
     for count in flows {
         by_flows(effort, *count, report)?;
     }
@@ -91,13 +97,21 @@ fn by_identities(
     let times = cost(effort, &traffic, &mut stage, &packet)?;
     let mut add = |what: &str, title: &str, unit, rounds| {
         let title = format!("{title}, {count} identities, {}", placement.words());
-        report.add(Figure::new(format!("scale/{what}/{name}/{count}"), title, unit, rounds), &[&format!("scale/{what}/{name}/1000")]);
+        report.add(
+            Figure::new(format!("scale/{what}/{name}/{count}"), title, unit, rounds),
+            &[&format!("scale/{what}/{name}/1000")],
+        );
     };
     add("forward", "TCP, admitted by a rule", Unit::Nanoseconds, times);
     add("memory", "the tables of one generation in the kernel", Unit::Mebibytes, vec![stage.table_memory()?]);
     add("compile", "reading and compiling", Unit::Milliseconds, vec![compiled]);
     add("load", "from tables to a loaded generation", Unit::Milliseconds, vec![loaded]);
-    add("inventory", "the inventory's text", Unit::Mebibytes, vec![texts.inventory.len() as f64 / f64::from(1 << 20)]);
+    add(
+        "inventory",
+        "the inventory's text",
+        Unit::Mebibytes,
+        vec![texts.inventory.len() as f64 / f64::from(1 << 20)],
+    );
     Ok(())
 }
 
@@ -113,7 +127,10 @@ fn by_rules(effort: &Effort, rules: u32, report: &mut Report) -> Result<()> {
     let times = cost(effort, &traffic, &mut stage, &packet)?;
     let mut add = |what: &str, title: &str, unit, rounds| {
         let title = format!("{title}, {rules} rules, 100,000 identities");
-        report.add(Figure::new(format!("scale/{what}/rules/{rules}"), title, unit, rounds), &[&format!("scale/{what}/rules/10")]);
+        report.add(
+            Figure::new(format!("scale/{what}/rules/{rules}"), title, unit, rounds),
+            &[&format!("scale/{what}/rules/10")],
+        );
     };
     add("forward", "TCP, admitted by a rule", Unit::Nanoseconds, times);
     add("memory", "the tables of one generation in the kernel", Unit::Mebibytes, vec![stage.table_memory()?]);
@@ -134,8 +151,11 @@ fn by_flows(effort: &Effort, count: u32, report: &mut Report) -> Result<()> {
     let times = cost(effort, &traffic, &mut stage, &packet)?;
     let replies = stage.count(Reason::Reply, Direction::Ingress) - before;
     let title = format!("the reply side of one of {count} flows");
-    let figure = Figure::new(format!("scale/reply/flows/{count}"), title, Unit::Nanoseconds, times)
-        .proved("the program's counter of replies", runs(effort), replies);
+    let figure = Figure::new(format!("scale/reply/flows/{count}"), title, Unit::Nanoseconds, times).proved(
+        "the program's counter of replies",
+        runs(effort),
+        replies,
+    );
     report.add(figure, &["scale/reply/flows/10000"]);
     let title = format!("the table of {count} established flows");
     let memory = stage.memory(&["ESTABLISHED"])?;

@@ -86,7 +86,8 @@ pub fn run(effort: &Effort, report: &mut Report) -> Result<()> {
     for round in 0..=rounds {
         for turn in 0..2 {
             let with = (round + turn) % 2;
-            let _links: Vec<OwnedFd> = if with == 1 { enforce(&mut stages, [client, server])? } else { Vec::new() };
+            let _links: Vec<OwnedFd> =
+                if with == 1 { enforce(&mut stages, [client, server])? } else { Vec::new() };
             let before = passed(&stages)?;
             let cpu = cpu_time(&pids)?;
             let (bytes, time) = tcp(client, server, length)?;
@@ -115,9 +116,11 @@ fn conclude(series: [Series; 2], through: u64, report: &mut Report) {
     for (series, with) in series.into_iter().zip([false, true]) {
         let (name, words) = if with { ("with", "Bulkhead on both ends") } else { ("without", "no filter") };
         let mut add = |what: &str, title: &str, unit, rounds| {
-            let mut figure = Figure::new(format!("tunnel/{what}/{name}"), format!("{title}, {words}"), unit, rounds);
+            let mut figure =
+                Figure::new(format!("tunnel/{what}/{name}"), format!("{title}, {words}"), unit, rounds);
             if with {
-                figure = figure.noted(format!("{through} packets were admitted by the programs, in all rounds"));
+                figure =
+                    figure.noted(format!("{through} packets were admitted by the programs, in all rounds"));
             }
             report.add(figure, &[&format!("tunnel/{what}/without")]);
         };

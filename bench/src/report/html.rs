@@ -58,7 +58,8 @@ pub fn page(report: &Report) -> Result<String> {
     }
     html.push_str("</table>");
     for group in <Group as clap::ValueEnum>::value_variants() {
-        let figures: Vec<&Figure> = report.figures.iter().filter(|figure| figure.group() == group.name()).collect();
+        let figures: Vec<&Figure> =
+            report.figures.iter().filter(|figure| figure.group() == group.name()).collect();
         if figures.is_empty() {
             continue;
         }
@@ -76,7 +77,9 @@ pub fn page(report: &Report) -> Result<String> {
 }
 
 fn rows(figures: &[&Figure], html: &mut String) {
-    html.push_str("<details><summary>all figures</summary><table><tr><th>figure<th>what<th>median<th><th>ratios</tr>");
+    html.push_str(
+        "<details><summary>all figures</summary><table><tr><th>figure<th>what<th>median<th><th>ratios</tr>",
+    );
     for figure in figures {
         let mut what = escaped(&figure.title);
         for (note, class) in [(&figure.note, ""), (&figure.unreliable, "doubt")] {
@@ -126,7 +129,14 @@ fn lines(report: &Report, prefix: &str, names: &[&str]) -> Vec<Line> {
     names.iter().map(line).filter(|line| !line.points.is_empty()).collect()
 }
 
-fn growth(report: &Report, title: &str, x: &str, y: &str, prefix: &str, names: &[&str]) -> Result<Option<String>> {
+fn growth(
+    report: &Report,
+    title: &str,
+    x: &str,
+    y: &str,
+    prefix: &str,
+    names: &[&str],
+) -> Result<Option<String>> {
     let lines = lines(report, prefix, names);
     if lines.is_empty() { Ok(None) } else { plot::growth(title, x, y, &lines).map(Some) }
 }

@@ -30,7 +30,8 @@ pub fn page(report: &Report) -> String {
     machine(report, &mut text);
     table(&outcomes(report), &mut text);
     for group in <Group as clap::ValueEnum>::value_variants() {
-        let figures: Vec<&Figure> = report.figures.iter().filter(|figure| figure.group() == group.name()).collect();
+        let figures: Vec<&Figure> =
+            report.figures.iter().filter(|figure| figure.group() == group.name()).collect();
         if !figures.is_empty() {
             section(*group, &figures, &mut text);
         }
@@ -63,7 +64,12 @@ fn machine(report: &Report, text: &mut String) {
         ("mitigations", machine.mitigations.join("; ")),
         (
             "time",
-            report.seconds.iter().map(|(group, seconds)| format!("{group} {seconds:.0} s")).collect::<Vec<_>>().join(", "),
+            report
+                .seconds
+                .iter()
+                .map(|(group, seconds)| format!("{group} {seconds:.0} s"))
+                .collect::<Vec<_>>()
+                .join(", "),
         ),
     ];
     for (name, value) in rows {
@@ -109,7 +115,8 @@ fn section(group: Group, figures: &[&Figure], text: &mut String) {
         );
     }
     text.push('\n');
-    let proofs: Vec<_> = figures.iter().filter_map(|figure| Some((&figure.id, figure.proof.as_ref()?))).collect();
+    let proofs: Vec<_> =
+        figures.iter().filter_map(|figure| Some((&figure.id, figure.proof.as_ref()?))).collect();
     if let Some((_, least)) = proofs.iter().min_by(|(_, left), (_, right)| {
         let part = |proof: &crate::figure::Proof| proof.counted as f64 / proof.sent as f64;
         part(left).total_cmp(&part(right))

@@ -83,9 +83,14 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits_that_matter() {
-        for (value, text) in
-            [(0.1234, "0.123"), (1.234, "1.23"), (12.34, "12.3"), (123.4, "123"), (1_234_567.0, "1,234,567"), (0.0, "0")]
-        {
+        for (value, text) in [
+            (0.1234, "0.123"),
+            (1.234, "1.23"),
+            (12.34, "12.3"),
+            (123.4, "123"),
+            (1_234_567.0, "1,234,567"),
+            (0.0, "0"),
+        ] {
             assert_eq!(number(value), text);
         }
         assert_eq!(number(f64::NAN), "–");

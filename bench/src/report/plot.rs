@@ -1,9 +1,9 @@
 //! Plots as SVG.
 
 use anyhow::{Result, anyhow};
-use plotters::prelude::*;
-use plotters::coord::types::RangedCoordf64;
 use plotters::coord::combinators::LogCoord;
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
 
 /// Size of a plot, pixels.
 const SIZE: (u32, u32) = (760, 420);
@@ -33,7 +33,8 @@ fn failed(error: impl std::fmt::Display) -> anyhow::Error {
 
 /// The smallest and the largest, with some air on a logarithmic scale.
 fn range(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
-    let (low, high) = values.fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
+    let (low, high) =
+        values.fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
     if low.is_finite() && high > 0.0 { low / 1.5..high * 1.5 } else { 1.0..10.0 }
 }
 
@@ -52,7 +53,10 @@ pub fn growth(title: &str, x: &str, y: &str, lines: &[Line]) -> Result<String> {
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(70)
-            .build_cartesian_2d(range(points().map(|point| point.0)).log_scale(), range(points().map(|point| point.1)).log_scale())
+            .build_cartesian_2d(
+                range(points().map(|point| point.0)).log_scale(),
+                range(points().map(|point| point.1)).log_scale(),
+            )
             .map_err(failed)?;
         chart
             .configure_mesh()
@@ -65,7 +69,9 @@ pub fn growth(title: &str, x: &str, y: &str, lines: &[Line]) -> Result<String> {
             .map_err(failed)?;
         for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
             chart
-                .draw_series(LineSeries::new(line.points.iter().copied(), colour.stroke_width(2)).point_size(3))
+                .draw_series(
+                    LineSeries::new(line.points.iter().copied(), colour.stroke_width(2)).point_size(3),
+                )
                 .map_err(failed)?
                 .label(&line.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
@@ -124,7 +130,8 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> Result<String> {
         for (index, (bar, colour)) in bars.iter().zip(COLOURS.iter().cycle()).enumerate() {
             // The first on top.
             let bottom = count - index as f64 - 1.0;
-            let rectangle = Rectangle::new([(0.0, bottom + 0.18), (bar.value, bottom + 0.82)], colour.mix(0.75).filled());
+            let rectangle =
+                Rectangle::new([(0.0, bottom + 0.18), (bar.value, bottom + 0.82)], colour.mix(0.75).filled());
             let middle = PathElement::new(
                 [(bar.middle.0, bottom + 0.5), (bar.middle.1, bottom + 0.5)],
                 BLACK.stroke_width(2),

@@ -14,7 +14,12 @@ pub fn print(report: &Report) {
             println!("\n{group}");
         }
         let id = figure.id.strip_prefix(group).unwrap_or(&figure.id).trim_start_matches('/');
-        println!("  {id:42} {:>18} {:7} {}", quantity(figure.summary.median, figure.unit), spread(figure), ratios(figure).join(", "));
+        println!(
+            "  {id:42} {:>18} {:7} {}",
+            quantity(figure.summary.median, figure.unit),
+            spread(figure),
+            ratios(figure).join(", ")
+        );
         if let Some(note) = &figure.note {
             println!("  {:42} {note}", "");
         }
@@ -52,6 +57,12 @@ pub fn print_outcomes(outcomes: &[Outcome]) {
     println!("\n{:90} {:>24} {:>8}  verdict", "requirement", "measured", "bound");
     for outcome in outcomes {
         let doubt = if outcome.unreliable.is_some() { ", unreliable" } else { "" };
-        println!("{:90} {:>24} {:>8}  {}{doubt}", outcome.what, measured(outcome), bound(outcome), outcome.verdict());
+        println!(
+            "{:90} {:>24} {:>8}  {}{doubt}",
+            outcome.what,
+            measured(outcome),
+            bound(outcome),
+            outcome.verdict()
+        );
     }
 }
