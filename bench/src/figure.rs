@@ -160,6 +160,8 @@ pub struct Report {
     pub missing: Vec<(String, String)>,
     /// Seconds that each group took.
     pub seconds: Vec<(String, f64)>,
+    /// The part of the time in which the hypervisor let the CPUs wait, by group.
+    pub stolen: Vec<(String, f64)>,
     /// Figures to be compared.
     #[serde(skip)]
     wanted: Vec<(String, String)>,
@@ -172,8 +174,8 @@ impl Report {
     /// An empty one.
     #[must_use]
     pub fn new(machine: Machine, started: String, quick: bool) -> Self {
-        let (figures, missing, seconds, wanted) = Default::default();
-        Self { version: Self::VERSION, machine, started, quick, figures, missing, seconds, wanted }
+        let (figures, missing, seconds, stolen, wanted) = Default::default();
+        Self { version: Self::VERSION, machine, started, quick, figures, missing, seconds, stolen, wanted }
     }
 
     /// The figure of that id.

@@ -35,6 +35,39 @@ fn field(text: &str, name: &str) -> Option<String> {
     Some(line.split_once([':', '='])?.1.trim().trim_matches('"').to_owned())
 }
 
+/// CPU time so far: what the hypervisor gave to others, and all but idleness. In ticks.
+#[derive(Clone, Copy, Debug)]
+pub struct Stolen {
+    stolen: u64,
+    busy: u64,
+}
+
+impl Stolen {
+    /// Until now; nothing where the kernel does not tell.
+    #[must_use]
+    pub fn now() -> Self {
+        let text = read("/proc/stat");
+        let fields: Vec<u64> = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .filter_map(|field| field.parse().ok())
+            .collect();
+        // user, nice, system, idle, iowait, irq, softirq, steal (proc(5)).
+        let field = |index: usize| fields.get(index).copied().unwrap_or(0);
+        let busy = [0, 1, 2, 5, 6, 7].into_iter().map(field).sum();
+        Self { stolen: field(7), busy }
+    }
+
+    /// The part since an earlier moment.
+    #[must_use]
+    pub fn part_since(self, before: Self) -> f64 {
+        let busy = (self.busy - before.busy).max(1);
+        (self.stolen - before.stolen) as f64 / busy as f64
+    }
+}
+
 impl Machine {
     /// Asks this machine. What it does not tell is empty.
     #[must_use]

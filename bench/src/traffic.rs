@@ -10,11 +10,11 @@ use bulkhead_tests::measure::Driver;
 
 use crate::stage::stay_on;
 
-/// Frames of one burst of each kind.
-const BURST: u32 = 64;
-
-/// Between two bursts: the CPU is also needed by what is measured.
-const PAUSE: Duration = Duration::from_micros(200);
+/// Frames of one burst of each kind, some 50 ms. Between bursts the kernel takes the frames'
+/// memory down, some 20 ms in which no packet comes: so bursts are long.
+pub const BURST: u32 = 1 << 16;
+/// Frames of a burst that takes more than a second, for what must not meet such a pause.
+pub const LONG_BURST: u32 = 1 << 21;
 
 /// A kind of packets.
 pub struct Stream {
@@ -40,7 +40,7 @@ impl Stream {
     }
 }
 
-/// Sends bursts of every stream in turn until it is told to stop.
+/// Sends bursts of so many frames of every stream in turn until it is told to stop.
 pub struct Flood<'scope> {
     thread: ScopedJoinHandle<'scope, Result<()>>,
     stop: &'scope AtomicBool,
@@ -53,6 +53,7 @@ impl<'scope> Flood<'scope> {
         sender: &'scope Namespace,
         cpu: usize,
         streams: &'scope [Stream],
+        burst: u32,
         stop: &'scope AtomicBool,
     ) -> Self {
         stop.store(false, Ordering::Release);
@@ -60,10 +61,9 @@ impl<'scope> Flood<'scope> {
             stay_on(cpu)?;
             while !stop.load(Ordering::Acquire) {
                 for stream in streams {
-                    stream.driver.send(&stream.frame, BURST)?;
-                    stream.sent.fetch_add(BURST.into(), Ordering::AcqRel);
+                    stream.driver.send(&stream.frame, burst)?;
+                    stream.sent.fetch_add(burst.into(), Ordering::AcqRel);
                 }
-                thread::sleep(PAUSE);
             }
             Ok(())
         };

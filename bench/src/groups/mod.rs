@@ -15,6 +15,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 use crate::figure::Report;
+use crate::machine::Stolen;
 
 /// What is measured together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -109,7 +110,7 @@ impl Group {
     /// # Errors
     /// If the system refuses.
     pub fn run(self, effort: &Effort, report: &mut Report) -> Result<()> {
-        let start = Instant::now();
+        let (start, stolen) = (Instant::now(), Stolen::now());
         match self {
             Self::Decision => decision::run(effort, report),
             Self::Drop => drop::run(effort, report),
@@ -123,6 +124,7 @@ impl Group {
         }
         .with_context(|| format!("group {}", self.name()))?;
         report.compare();
+        report.stolen.push((self.name(), Stolen::now().part_since(stolen)));
         report.seconds.push((self.name(), start.elapsed().as_secs_f64()));
         Ok(())
     }

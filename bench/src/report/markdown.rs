@@ -62,20 +62,17 @@ fn machine(report: &Report, text: &mut String) {
         ("kernel", machine.kernel.clone()),
         ("system", machine.system.clone()),
         ("mitigations", machine.mitigations.join("; ")),
-        (
-            "time",
-            report
-                .seconds
-                .iter()
-                .map(|(group, seconds)| format!("{group} {seconds:.0} s"))
-                .collect::<Vec<_>>()
-                .join(", "),
-        ),
+        ("time", each(&report.seconds, |seconds| format!("{seconds:.0} s"))),
+        ("stolen by the hypervisor", each(&report.stolen, |part| format!("{:.0} %", 100.0 * part))),
     ];
     for (name, value) in rows {
         let _ = writeln!(text, "| {name} | {value} |");
     }
     text.push('\n');
+}
+
+fn each(groups: &[(String, f64)], show: impl Fn(f64) -> String) -> String {
+    groups.iter().map(|(group, value)| format!("{group} {}", show(*value))).collect::<Vec<_>>().join(", ")
 }
 
 fn table(outcomes: &[Outcome], text: &mut String) {
