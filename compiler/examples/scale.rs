@@ -4,11 +4,12 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use bulkhead_compiler::compile::{Limits, compile};
+use bulkhead_compiler::compile::{Limits, added, compile};
 use bulkhead_compiler::diagnostic::Findings;
-use bulkhead_compiler::inventory::{self, Network};
+use bulkhead_compiler::diff::{Side, diff};
+use bulkhead_compiler::inventory::{self, Network, Node};
 use bulkhead_compiler::reach;
-use bulkhead_compiler::resolve::resolve;
+use bulkhead_compiler::resolve::{Ruleset, resolve};
 use bulkhead_compiler::source::Source;
 use bulkhead_compiler::{Dialect, policy};
 
@@ -86,8 +87,26 @@ fn policy_text(random: &mut Random, rules: u64) -> String {
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = work();
-    println!("{what}: {:.3} s", start.elapsed().as_secs_f64());
+    println!("{what}: {:.4} s", start.elapsed().as_secs_f64());
     result
+}
+
+/// How long comparing takes with a policy of one rule more.
+fn changes(
+    policy_text: &str,
+    inventory: &inventory::Inventory,
+    old: &Ruleset,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let more = "{\"acls\": [\n{\"action\": \"accept\", \"src\": [\"tag:t1\"], \"dst\": [\"tag:t2:65001\"]},";
+    let text = policy_text.replacen("{\"acls\": [", more, 1);
+    let mut findings = Findings::default();
+    let policy = policy::parse(&Source::new("new policy", &text), Dialect::Bulkhead, &mut findings);
+    let policy = policy.ok_or("unreadable")?;
+    let new = resolve(&policy, inventory, Dialect::Bulkhead, Network::Overlay, &mut findings);
+    let sides = [old, &new].map(|ruleset| Side { ruleset, inventory });
+    let found = timed("diff of one rule more (not in the total)", || diff(sides[0], sides[1], 0))?;
+    println!("added: {} lines, removed: {}", found.added.len(), found.removed.len());
+    Ok(())
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -115,6 +134,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("selectors: {}", ruleset.selectors.len());
     let program = timed("compile", || compile(&ruleset, &inventory, "n0", Limits::default()))?;
     println!("total: {:.3} s", start.elapsed().as_secs_f64());
+    let twin = inventory.nodes.get(1).ok_or("two nodes are needed")?;
+    let addresses = vec!["100.127.255.254".parse()?, "fd7a:115c:a1e0::647f:fffe".parse()?];
+    let new = Node { name: "one more".into(), addresses, ..twin.clone() };
+    let stores =
+        timed("one identity added (not in the total)", || added(&ruleset, &inventory, &program.tables, &new));
+    println!("stores: {}", stores.map_or("compile anew".into(), |stores| stores.len().to_string()));
     let tables = &program.tables;
     println!(
         "rules {} rows {} cells {} locals {} remotes {} port classes {} trie blocks {} exact6 {} prefixes6 {}",
@@ -131,6 +156,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut findings = Findings::default();
     let reach = timed("reachability (not in the total)", || reach::check(&ruleset, 0, &mut findings));
     println!("{reach:?}");
+    changes(&policy_text, &inventory, &ruleset)?;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     if let Some(peak) = status.lines().find(|line| line.starts_with("VmHWM")) {
         println!("{peak}");

@@ -35,6 +35,7 @@ pub fn added(
     if !new.routes.is_empty() || inventory.index(&new.name).is_some() {
         return None;
     }
+    let routers: Vec<&Node> = inventory.nodes.iter().filter(|node| !node.routes.is_empty()).collect();
     for address in claimed {
         // What a venue or somebody's route holds would be the node's from now on.
         let guarded = |id| ruleset.selector(id).set.contains(*address);
@@ -53,7 +54,7 @@ pub fn added(
     for twin in same {
         let stores = addresses.iter().map(|address| {
             let own = twin.addresses_on(ruleset.network).iter();
-            let mut own = own.copied().filter(|other| !routed(inventory, *other));
+            let mut own = own.copied().filter(|other| !routed(&routers, *other));
             let other = own.find(|other| alike(ruleset, *address, *other))?;
             let version = if other.is_ipv4() { 4 } else { 6 };
             let leaf = leaf_of(&environment, version, &from_ip(other)).ok()?;
@@ -67,9 +68,9 @@ pub fn added(
 }
 
 /// Whether somebody routes an address, whoever holds it. The internet behind an exit is no route.
-fn routed(inventory: &Inventory, address: IpAddr) -> bool {
-    let routes = |node: &Node| node.routes.iter().any(|net| net.prefix_len() > 0 && net.contains(&address));
-    inventory.nodes.iter().any(routes)
+fn routed(routers: &[&Node], address: IpAddr) -> bool {
+    let routes = |node: &&Node| node.routes.iter().any(|net| net.prefix_len() > 0 && net.contains(&address));
+    routers.iter().any(routes)
 }
 
 /// Whether two nodes are the same to everything but addresses. One that routes is more than that.
