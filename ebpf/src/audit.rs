@@ -19,17 +19,13 @@ use crate::settings;
 use crate::shadow::compare;
 
 /// Counts and reports an outcome; returns what to do with the packet. The one place where a
-/// verdict is chosen. What a rule admits and its replies are counted in line, the rest is not.
+/// verdict is chosen. Out of line is only what tells of a drop.
 #[inline(always)]
 pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Action {
     compare(case, direction, interface);
     match case.outcome.reason {
         Reason::Rule => {
             count(RULE_COUNTERS.get_ptr_mut(case.outcome.rule), case.headers.length);
-            Action::Pass
-        }
-        Reason::Reply => {
-            count_reason(Reason::Reply, case.headers.length, direction);
             Action::Pass
         }
         _ => conclude_others(case, direction, interface),
@@ -51,19 +47,19 @@ pub(crate) fn log(ctx: &impl aya_ebpf::EbpfContext, case: &Case, direction: Dire
     );
 }
 
-#[inline(never)]
+#[inline(always)]
 fn conclude_others(case: &Case, direction: Direction, interface: u32) -> Action {
     let Case { headers, outcome, .. } = case;
     let reason = outcome.reason;
     count_reason(reason, headers.length, direction);
-    if reason == Reason::DenyRule {
+    if matches!(reason, Reason::DenyRule | Reason::VenueGuard) {
         count(RULE_COUNTERS.get_ptr_mut(outcome.rule), headers.length);
     }
     match reason.action() {
         Action::Pass => Action::Pass,
         Action::Drop => {
-            let key = case.drop_key(direction, interface, settings::generation());
-            report(&key, headers, [LOST_RING, LOST_BUDGET]);
+            let key = || case.drop_key(direction, interface, settings::generation());
+            report(key, headers, [LOST_RING, LOST_BUDGET]);
             if MAPS.audit() && reason != Reason::Quarantined { Action::Pass } else { Action::Drop }
         }
     }
@@ -89,6 +85,9 @@ pub(crate) fn count(counter: Option<*mut Counter>, length: u32) {
 #[inline(always)]
 fn within_budget() -> bool {
     let budget = u64::from(settings::event_budget());
+    if budget == 0 {
+        return false;
+    }
     let Some(spent) = BUDGET.get_ptr_mut(0) else {
         return false;
     };
@@ -112,10 +111,16 @@ fn lose(kind: u32) {
 
 /// Reports a drop, or a difference of the shadow. What is not reported is counted as lost.
 #[inline(always)]
-pub(crate) fn report(key: &AggregateKey, headers: &Headers, [lost_ring, lost_budget]: [u32; 2]) {
-    if !within_budget() {
-        return lose(lost_budget);
-    }
+pub(crate) fn report(
+    key: impl FnOnce() -> AggregateKey,
+    headers: &Headers,
+    [lost_ring, lost_budget]: [u32; 2],
+) {
+    if within_budget() { tell(&key(), headers, lost_ring) } else { lose(lost_budget) }
+}
+
+#[inline(never)]
+fn tell(key: &AggregateKey, headers: &Headers, lost_ring: u32) {
     // SAFETY: the helper has no preconditions.
     let time = unsafe { bpf_ktime_get_boot_ns() };
     let aggregates = match AGGREGATE_EPOCH.get(0) {

@@ -70,14 +70,14 @@ pub(crate) fn compare(case: &Case, direction: Direction, interface: u32) {
         return;
     }
     count(SHADOW_COUNTERS.get_ptr_mut(shadow_index(direction, would_pass)), case.headers.length);
-    let key = AggregateKey {
+    let key = || AggregateKey {
         other_rule: case.outcome.rule,
         other_generation: settings::generation(),
         other_reason: case.outcome.reason as u8,
         kind: KIND_SHADOW,
         ..shadow.drop_key(direction, interface, settings::shadow_generation())
     };
-    report(&key, &case.headers, [LOST_SHADOW; 2]);
+    report(key, &case.headers, [LOST_SHADOW; 2]);
 }
 
 /// Whether the policy had a say: a quarantine, a rate and a link protocol are not its.

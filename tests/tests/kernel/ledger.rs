@@ -52,7 +52,7 @@ impl Ledger {
     pub fn enter(&mut self, case: &Case, direction: Direction) {
         let Case { headers, outcome, .. } = case;
         // What a rule decides is counted for it, and passes for nothing else.
-        if matches!(outcome.reason, Reason::Rule | Reason::DenyRule) {
+        if matches!(outcome.reason, Reason::Rule | Reason::DenyRule | Reason::VenueGuard) {
             add(&mut self.rules[outcome.rule as usize], headers.length);
         }
         if outcome.reason != Reason::Rule {

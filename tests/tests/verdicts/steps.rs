@@ -150,8 +150,8 @@ impl Stage {
 
         let index = (direction.index() * REASONS) as usize + step.reason as usize;
         let reason = (step.reason != Reason::Rule).then_some(index);
-        let rule =
-            matches!(step.reason, Reason::Rule | Reason::DenyRule).then_some(self.number(step.rule) as usize);
+        let rule = matches!(step.reason, Reason::Rule | Reason::DenyRule | Reason::VenueGuard)
+            .then_some(self.number(step.rule) as usize);
         check_deltas(&reasons, &self.kernel.reasons(), reason, case.headers.length, name);
         check_deltas(&rules, &self.kernel.rules(), rule, case.headers.length, name);
 
