@@ -9,6 +9,7 @@ mod figure;
 mod fleet;
 mod groups;
 mod machine;
+mod placement;
 mod report;
 mod requirements;
 mod stage;

@@ -22,11 +22,10 @@ use bulkhead_tests::packets::build::{Extension, Ip, udp};
 
 use super::Effort;
 use crate::figure::{Figure, Report, Unit};
+use crate::placement::Placement;
 use crate::stage::{ACK, Carries, From, Stage, Traffic, link_header};
 use crate::world::{ASKED, CLOSED, Family, Rules, SERVICE, Texts};
 
-/// The others' addresses: next to each other, as an operator hands them out.
-const BLOCK: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 0);
 /// Addresses that nobody has.
 const STRANGERS: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 0);
 /// A port of whoever asks.
@@ -35,66 +34,6 @@ const EPHEMERAL: u16 = 50_000;
 pub const USUAL: u32 = 131_072;
 /// The largest.
 pub const LARGEST: u32 = 1_000_000;
-
-/// Where the others' addresses are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// Side by side.
-    Dense,
-    /// By a random choice out of 100.64.0.0/10, as Tailscale does.
-    Scattered,
-    /// By a random choice out of 128.0.0.0/2.
-    Everywhere,
-}
-
-impl Placement {
-    /// So many addresses.
-    #[must_use]
-    pub const fn addresses(self, count: u32) -> Addresses {
-        match self {
-            Self::Dense => Addresses::dense(BLOCK, count),
-            Self::Scattered => Addresses::scattered(BLOCK, 22, count),
-            Self::Everywhere => Addresses::scattered(Ipv4Addr::new(128, 0, 0, 0), 30, count),
-        }
-    }
-
-    /// As in figures' ids.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Dense => "dense",
-            Self::Scattered => "scattered",
-            Self::Everywhere => "everywhere",
-        }
-    }
-
-    /// In words.
-    #[must_use]
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Dense => "side by side",
-            Self::Scattered => "at random within a /10",
-            Self::Everywhere => "at random over a quarter of IPv4",
-        }
-    }
-
-    /// How many addresses there are.
-    #[must_use]
-    pub const fn holds(self) -> u32 {
-        match self {
-            Self::Dense | Self::Everywhere => 1 << 24,
-            Self::Scattered => 1 << 22,
-        }
-    }
-
-    const fn suffix(self) -> &'static str {
-        match self {
-            Self::Dense => "",
-            Self::Scattered => "-scattered",
-            Self::Everywhere => "-everywhere",
-        }
-    }
-}
 
 /// Who tells that packets came, and for what they were decided.
 enum Witness {

@@ -11,8 +11,8 @@ use bulkhead_engine::layout::Direction;
 use bulkhead_tests::measure::{Addresses, Driver, Hook, Order, Then, nothing};
 
 use super::Effort;
-use super::decision::Placement;
 use crate::figure::{Figure, Report, Unit};
+use crate::placement::Placement;
 use crate::stage::{ACK, Carries, From, Stage, Traffic, stay_on};
 use crate::world::{ASKED, Family, NETWORK, Rules, SERVICE, Texts};
 
