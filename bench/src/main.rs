@@ -16,6 +16,7 @@ mod stage;
 mod stats;
 mod traffic;
 mod wire;
+#[path = "../../compiler/examples/scale/workload.rs"]
 mod workload;
 mod world;
 

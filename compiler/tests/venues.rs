@@ -165,12 +165,12 @@ fn groups_are_received_where_the_feed_leads_and_sent_to_nowhere() {
     let out = probe("203.0.113.7", "233.54.12.9", 17, 26401);
     assert_eq!(judged(&loaded, "engine-1", egress, &out).0, Reason::NotLocal);
     let program = compile(ruleset, inventory, "engine-1", Limits::default()).unwrap();
-    assert!(program.features() & FEATURE_GROUPS != 0);
+    assert!(program.tables.features() & FEATURE_GROUPS != 0);
     let environment = environment(&program.tables, 0);
     let leaf = |address: &str| leaf_of(&environment, 4, &from_ip(address.parse().unwrap())).unwrap();
     assert!(leaf("233.54.12.0").own() && leaf("233.54.12.255").own() && !leaf("233.54.13.0").own());
     let gateway = compile(ruleset, inventory, "gateway-1", Limits::default()).unwrap();
-    assert_eq!(gateway.features() & FEATURE_GROUPS, 0);
+    assert_eq!(gateway.tables.features() & FEATURE_GROUPS, 0);
 }
 
 fn cell(program: &Program, ruleset: &Ruleset, title: &str) -> bulkhead_engine::layout::Cell {
@@ -193,7 +193,7 @@ fn limits_and_flags_are_in_the_cells() {
     assert_eq!(cell(&program, &ruleset, "venue:x feed 1").flags, 0);
     assert_eq!(cell(&program, &ruleset, "venue:x feed 2").flags, CELL_ONE_WAY);
     assert_eq!(cell(&program, &ruleset, "incremental").flags, CELL_ONE_WAY);
-    assert_eq!(program.features(), FEATURE_LIMITS | FEATURE_GROUPS);
+    assert_eq!(program.tables.features(), FEATURE_LIMITS | FEATURE_GROUPS);
     assert_eq!(program.tables.limits.len(), 3);
 }
 
@@ -382,7 +382,7 @@ fn what_the_agent_exempts_comes_first_and_touches_no_venue() {
         assert_eq!((begins == Reason::Rule, answers == Reason::Rule), (wanted, wanted));
         let program = compile(&loaded.0, &loaded.1, "gateway-1", Limits::default()).unwrap();
         assert_eq!(cell(&program, &loaded.0, "management exemption 1").flags, CELL_EXEMPT);
-        assert!(program.features() & FEATURE_EXEMPT != 0);
+        assert!(program.tables.features() & FEATURE_EXEMPT != 0);
         let numbers: Vec<u32> = loaded.0.rules.iter().map(|rule| rule.number).collect();
         assert_eq!(numbers[..3], [7, 8, 2]);
     }

@@ -23,12 +23,26 @@ use crate::shadow::compare;
 #[inline(always)]
 pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Action {
     compare(case, direction, interface);
-    match case.outcome.reason {
+    let Case { headers, outcome, .. } = case;
+    let reason = outcome.reason;
+    let count_rule = || count(RULE_COUNTERS.get_ptr_mut(outcome.rule), headers.length);
+    match reason {
+        // Counted for its rule alone.
         Reason::Rule => {
-            count(RULE_COUNTERS.get_ptr_mut(case.outcome.rule), case.headers.length);
-            Action::Pass
+            count_rule();
+            return Action::Pass;
         }
-        _ => conclude_others(case, direction, interface),
+        Reason::DenyRule | Reason::VenueGuard => count_rule(),
+        _ => {}
+    }
+    count_reason(reason, headers.length, direction);
+    match reason.action() {
+        Action::Pass => Action::Pass,
+        Action::Drop => {
+            let key = || case.drop_key(direction, interface, settings::generation());
+            report(key, headers, [LOST_RING, LOST_BUDGET]);
+            if MAPS.audit() && reason != Reason::Quarantined { Action::Pass } else { Action::Drop }
+        }
     }
 }
 
@@ -45,24 +59,6 @@ pub(crate) fn log(ctx: &impl aya_ebpf::EbpfContext, case: &Case, direction: Dire
         case.outcome.reason as u8,
         case.outcome.rule
     );
-}
-
-#[inline(always)]
-fn conclude_others(case: &Case, direction: Direction, interface: u32) -> Action {
-    let Case { headers, outcome, .. } = case;
-    let reason = outcome.reason;
-    count_reason(reason, headers.length, direction);
-    if matches!(reason, Reason::DenyRule | Reason::VenueGuard) {
-        count(RULE_COUNTERS.get_ptr_mut(outcome.rule), headers.length);
-    }
-    match reason.action() {
-        Action::Pass => Action::Pass,
-        Action::Drop => {
-            let key = || case.drop_key(direction, interface, settings::generation());
-            report(key, headers, [LOST_RING, LOST_BUDGET]);
-            if MAPS.audit() && reason != Reason::Quarantined { Action::Pass } else { Action::Drop }
-        }
-    }
 }
 
 #[inline(always)]

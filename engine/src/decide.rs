@@ -8,7 +8,7 @@ use crate::link;
 use crate::membership::{is_membership, membership};
 use crate::packet::recall;
 use crate::parse::{self, Headers, Role, protocol};
-use crate::tables::{Judgement, judge, leaf_of, take_packets};
+use crate::tables::{Counted, Judgement, judge, leaf_of, take_limit};
 use crate::{Action, Environment, Packet, Reason};
 
 /// Which end is this node's: the destination of what comes in, the source of what goes out.
@@ -102,9 +102,7 @@ fn fault_of(env: &impl Environment, headers: &Headers) -> Reason {
 /// and not yet a reason to drop.
 #[inline(always)]
 fn ends(env: &impl Environment, direction: Direction, headers: &Headers) -> Result<Sides, Reason> {
-    let version = recall(&headers.version);
-    let source = leaf_of(env, version, &headers.source)?;
-    let destination = leaf_of(env, version, &headers.destination)?;
+    let (source, destination) = both_leaves(env, headers)?;
     let cut_off = source.quarantined() || destination.quarantined();
     if cut_off && !env.has_exemptions() {
         return Err(Reason::Quarantined);
@@ -119,13 +117,18 @@ fn ends(env: &impl Environment, direction: Direction, headers: &Headers) -> Resu
 /// The leaves of source and destination, neither of them quarantined.
 #[inline(always)]
 fn leaves(env: &impl Environment, headers: &Headers) -> Result<(Leaf, Leaf), Reason> {
-    let version = recall(&headers.version);
-    let source = leaf_of(env, version, &headers.source)?;
-    let destination = leaf_of(env, version, &headers.destination)?;
+    let (source, destination) = both_leaves(env, headers)?;
     if source.quarantined() || destination.quarantined() {
         return Err(Reason::Quarantined);
     }
     Ok((source, destination))
+}
+
+/// The leaves of source and destination.
+#[inline(always)]
+fn both_leaves(env: &impl Environment, headers: &Headers) -> Result<(Leaf, Leaf), Reason> {
+    let version = recall(&headers.version);
+    Ok((leaf_of(env, version, &headers.source)?, leaf_of(env, version, &headers.destination)?))
 }
 
 #[inline(always)]
@@ -153,9 +156,7 @@ fn decide_between(
     let (protocol, port) = (recall(&headers.protocol), recall(&headers.destination_port));
     let judgement = judge(env, direction, local, remote, protocol, port);
     if judgement.reason == Reason::Rule && role != Role::EchoReply && (!quarantined || judgement.exempt()) {
-        if env.has_limits()
-            && judgement.limit != 0
-            && !take_packets(env, judgement.limit, segments(packet, headers))
+        if env.has_limits() && !take_limit(env, judgement.limit, Counted::Packets, segments(packet, headers))
         {
             return Outcome { reason: Reason::PacketRate, rule: judgement.rule };
         }

@@ -8,6 +8,7 @@ use crate::layout::{
 };
 use crate::parse::{Headers, Role, protocol, tcp};
 use crate::rate::take;
+use crate::tables::{Counted, take_limit};
 use crate::{Environment, FlowTable, Reason};
 
 /// A flow's time is written at most once in this many ns: time-outs are in seconds, and a
@@ -194,12 +195,8 @@ fn may_begin(env: &impl Environment, key: &FlowKey, rule: u32, limit: u16) -> Re
             _ => return Reason::InitiatorRate,
         }
     }
-    if env.has_limits() && limit != 0 {
-        let rate = env.limit(u32::from(limit)).map(|limit| limit.new_flows);
-        match (rate, env.limit_state(u32::from(limit) * 2 + 1)) {
-            (Some(rate), Some(state)) if take(&state, rate, env.boot_time(), 1) => {}
-            _ => return Reason::NewFlowRate,
-        }
+    if env.has_limits() && !take_limit(env, limit, Counted::NewFlows, 1) {
+        return Reason::NewFlowRate;
     }
     Reason::Rule
 }

@@ -3,7 +3,7 @@
 use crate::case::{Case, Outcome, Sides};
 use crate::layout::{Direction, FRAGMENT_TIMEOUT, FragmentKey, FragmentValue, NO_RULE};
 use crate::parse::Headers;
-use crate::tables::{judge, take_packets};
+use crate::tables::{Counted, judge, take_limit};
 use crate::{Action, Environment, Reason};
 
 #[inline(always)]
@@ -105,7 +105,10 @@ fn continued(
         return Reason::FlowRevoked;
     }
     // A merged packet is no fragment: it is one unit.
-    if env.has_limits() && judged_here(value, direction) && !take_packets(env, judgement.limit, 1) {
+    if env.has_limits()
+        && judged_here(value, direction)
+        && !take_limit(env, judgement.limit, Counted::Packets, 1)
+    {
         return Reason::PacketRate;
     }
     value.generation = env.generation();

@@ -228,15 +228,28 @@ fn unexpired(env: &impl Environment, mut cell: Cell) -> Result<Cell, Reason> {
     if cell.deadline == 0 { Ok(cell) } else { Err(Reason::ExpiryChain) }
 }
 
-/// Takes packets of a rule's rate; true where it has none.
+/// What a rate limit counts.
+#[derive(Clone, Copy)]
+pub(crate) enum Counted {
+    /// Packets that the rule admits.
+    Packets,
+    /// Flows that it lets begin.
+    NewFlows,
+}
+
+/// Takes units of a rule's rate; true where it has none.
 #[inline(always)]
-pub(crate) fn take_packets(env: &impl Environment, limit: u16, units: u32) -> bool {
+pub(crate) fn take_limit(env: &impl Environment, limit: u16, counted: Counted, units: u32) -> bool {
     if limit == 0 {
         return true;
     }
-    let (Some(rates), Some(state)) = (env.limit(u32::from(limit)), env.limit_state(u32::from(limit) * 2))
-    else {
+    let index = u32::from(limit);
+    let (Some(limit), Some(state)) = (env.limit(index), env.limit_state(index * 2 + counted as u32)) else {
         return false;
     };
-    take(&state, rates.packets, env.boot_time(), u64::from(units))
+    let rate = match counted {
+        Counted::Packets => limit.packets,
+        Counted::NewFlows => limit.new_flows,
+    };
+    take(&state, rate, env.boot_time(), u64::from(units))
 }

@@ -207,11 +207,8 @@ impl Enforcer {
     /// A file that cannot be read ([`Usage`]), or a refusal of the system; nothing has changed then.
     pub fn apply(&self, request: &Request) -> anyhow::Result<Applied> {
         let _one = held(&self.changing);
-        let (policy, inventory) = self.setup.files();
         let named = request.policy.is_none() && request.inventory.is_none();
-        let policy = request.policy.clone().unwrap_or(policy);
-        let inventory = request.inventory.clone().unwrap_or(inventory);
-        let files = Files::read(&policy, &inventory)?;
+        let files = self.requested(request)?;
         let mode = request.mode.unwrap_or_else(|| self.live().built.mode);
         let inputs = match Inputs::compile(files.clone(), mode, &self.setup.target) {
             Ok(inputs) => inputs,
@@ -221,12 +218,17 @@ impl Enforcer {
         let pending = Confirmation { within: request.confirm }.pending();
         let shadow = self.live().record.shadow;
         self.change(inputs, shadow, |record, number| {
-            // While a change waits for its confirmation the one before it is what to return to.
-            let previous = if record.pending.is_some() { record.previous } else { Some(record.enforced) };
             // A restart goes on with this until what `run` names changes again.
             self.store.write_seen(&seen, self.setup.config.mode)?;
-            Ok(Record { enforced: number, previous, target: None, pending, shadow })
+            Ok(record.succeeded_by(number, pending))
         })
+    }
+
+    /// The files that a request means: those that it names, else those that `run` names.
+    pub(super) fn requested(&self, request: &Request) -> Result<Files, Usage> {
+        let (policy, inventory) = self.setup.files();
+        let policy = request.policy.as_ref().unwrap_or(&policy);
+        Files::read(policy, request.inventory.as_ref().unwrap_or(&inventory))
     }
 
     fn named_files(&self) -> Option<Files> {
@@ -287,11 +289,8 @@ impl Enforcer {
     /// If the system refuses; nothing has changed then.
     pub fn rebuild(&self) -> anyhow::Result<Applied> {
         let _one = held(&self.changing);
-        let Record { enforced, shadow, .. } = self.live().record.clone();
-        let inputs = self.kept(enforced)?;
-        self.change(inputs, shadow, |record, number| {
-            Ok(Record { enforced: number, target: None, ..record.clone() })
-        })
+        let shadow = self.live().record.shadow;
+        self.enforce_with(shadow)
     }
 
     /// Ends enforcement: detaches every hook and removes every pin. Who is quarantined is kept.

@@ -75,9 +75,9 @@ impl TableSet {
         interfaces: Vec<(Interface, Managed)>,
     ) -> anyhow::Result<Self> {
         let Common { setup, number, .. } = *common;
-        let mut tables = tables_of(program);
+        let mut tables = program.tables;
         let deadlines = on_boot_clock(&mut tables, common.clock);
-        let mut shadow = shadow.map(|(number, program)| (number, tables_of(program)));
+        let mut shadow = shadow.map(|(number, program)| (number, program.tables));
         let shadow_deadlines =
             shadow.as_mut().map(|(_, tables)| on_boot_clock(tables, common.clock)).unwrap_or_default();
         refuse_rates_at_xdp(&tables, &interfaces)?;
@@ -113,10 +113,6 @@ fn refuse_rates_at_xdp(tables: &Tables, interfaces: &[(Interface, Managed)]) -> 
         ),
         _ => Ok(()),
     }
-}
-
-fn tables_of(program: Program) -> Tables {
-    Tables { groups: program.groups, ..program.tables }
 }
 
 impl Built {

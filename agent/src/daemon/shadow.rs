@@ -7,10 +7,9 @@ use bulkhead::kernel::shadow_counters;
 use serde::{Deserialize, Serialize};
 
 use super::enforcer::{Applied, Confirmation, Enforcer, Request};
-use super::inputs::{Files, Inputs};
+use super::inputs::Inputs;
 use super::live::Built;
 use super::names::Names;
-use super::store::Record;
 
 /// A generation's shadow, as the kernel has it.
 pub struct Observing {
@@ -43,10 +42,7 @@ impl Enforcer {
     /// As [`Enforcer::apply`].
     pub fn stage(&self, request: &Request) -> anyhow::Result<Applied> {
         let _one = self.one_change();
-        let (policy, inventory) = self.setup.files();
-        let policy = request.policy.clone().unwrap_or(policy);
-        let inventory = request.inventory.clone().unwrap_or(inventory);
-        let files = Files::read(&policy, &inventory)?;
+        let files = self.requested(request)?;
         let mode = self.live().built.mode;
         let candidate = match Inputs::compile(files, mode, &self.setup.target) {
             Ok(inputs) => inputs,
@@ -78,19 +74,13 @@ impl Enforcer {
         let Some(number) = self.live().record.shadow else { return Ok(None) };
         let candidate = self.kept(number)?;
         let pending = confirmation.pending();
-        self.change(candidate, None, |record, number| {
-            let previous = if record.pending.is_some() { record.previous } else { Some(record.enforced) };
-            Ok(Record { enforced: number, previous, target: None, pending, shadow: None })
-        })
-        .map(Some)
+        self.change(candidate, None, |record, number| Ok(record.succeeded_by(number, pending))).map(Some)
     }
 
-    /// Builds what is enforced again, with another shadow. The caller holds the one change.
-    fn enforce_with(&self, shadow: Option<u32>) -> anyhow::Result<Applied> {
+    /// Builds what is enforced again, with this shadow or none. The caller holds the one change.
+    pub(super) fn enforce_with(&self, shadow: Option<u32>) -> anyhow::Result<Applied> {
         let enforced = self.kept(self.live().record.enforced)?;
-        self.change(enforced, shadow, |record, number| {
-            Ok(Record { enforced: number, target: None, ..record.clone() })
-        })
+        self.change(enforced, shadow, |record, number| Ok(record.rebuilt_as(number)))
     }
 
     /// What a generation was made from, compiled again.

@@ -39,6 +39,22 @@ pub struct Record {
     pub shadow: Option<u32>,
 }
 
+impl Record {
+    /// The journal once `number` is enforced in the place of this one's. While a change waits for its
+    /// confirmation the one before it is what to return to. The shadow is whatever is built with it.
+    #[must_use]
+    pub fn succeeded_by(&self, number: u32, pending: Option<Pending>) -> Self {
+        let previous = if self.pending.is_some() { self.previous } else { Some(self.enforced) };
+        Self { enforced: number, previous, target: None, pending, shadow: self.shadow }
+    }
+
+    /// The journal once the same files are enforced as `number`.
+    #[must_use]
+    pub fn rebuilt_as(&self, number: u32) -> Self {
+        Self { enforced: number, target: None, ..self.clone() }
+    }
+}
+
 /// What a generation was made from, besides its files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {

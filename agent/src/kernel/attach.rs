@@ -10,6 +10,7 @@ use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, ProgramError, TcAttachType, XdpMode};
 use aya::sys::SyscallError;
 
+use super::programs::Program;
 use super::{Generation, Interface, KernelError, Pins};
 
 /// Where a program is attached.
@@ -173,7 +174,7 @@ fn update(
 ) -> Result<bool, KernelError> {
     let updated = match hook {
         Hook::TcxIngress | Hook::TcxEgress => {
-            let program = generation.classifier(&interface.name, generation.on_hook(program_name(hook)))?;
+            let program = generation.classifier(&interface.name, generation.on_hook(program_of(hook)))?;
             let link = link.try_into().map_err(refused_at::<LinkError>(interface, hook))?;
             program
                 .attach_to_link(link)
@@ -181,7 +182,7 @@ fn update(
                 .map(|link| drop(FdLink::try_from(link)))
         }
         Hook::XdpNative | Hook::XdpGeneric => {
-            let program = generation.xdp(&interface.name, generation.on_hook(program_name(hook)))?;
+            let program = generation.xdp(&interface.name, generation.on_hook(program_of(hook)))?;
             let link = link.try_into().map_err(refused_at::<LinkError>(interface, hook))?;
             program
                 .attach_to_link(link)
@@ -199,7 +200,7 @@ fn update(
 fn create(generation: &mut Generation, interface: &Interface, hook: Hook) -> Result<FdLink, KernelError> {
     match hook {
         Hook::TcxIngress | Hook::TcxEgress => {
-            let program = generation.classifier(&interface.name, generation.on_hook(program_name(hook)))?;
+            let program = generation.classifier(&interface.name, generation.on_hook(program_of(hook)))?;
             let direction =
                 if hook == Hook::TcxIngress { TcAttachType::Ingress } else { TcAttachType::Egress };
             let options = TcAttachOptions::TcxOrder(LinkOrder::first());
@@ -211,7 +212,7 @@ fn create(generation: &mut Generation, interface: &Interface, hook: Hook) -> Res
         }
         Hook::XdpNative | Hook::XdpGeneric => {
             let mode = if hook == Hook::XdpNative { XdpMode::Driver } else { XdpMode::Skb };
-            let program = generation.xdp(&interface.name, generation.on_hook(program_name(hook)))?;
+            let program = generation.xdp(&interface.name, generation.on_hook(program_of(hook)))?;
             let id = match program.attach_to_if_index(interface.index, mode) {
                 Ok(id) => id,
                 Err(error) if is_busy(&error) => return Err(KernelError::XdpBusy(interface.name.clone())),
@@ -233,11 +234,11 @@ fn is_busy(error: &ProgramError) -> bool {
     matches!(error, ProgramError::SyscallError(SyscallError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EBUSY))
 }
 
-const fn program_name(hook: Hook) -> &'static str {
+const fn program_of(hook: Hook) -> Program {
     match hook {
-        Hook::TcxIngress => "tc_ingress",
-        Hook::TcxEgress => "tc_egress",
-        Hook::XdpNative | Hook::XdpGeneric => "xdp_ingress",
+        Hook::TcxIngress => Program::TcIngress,
+        Hook::TcxEgress => Program::TcEgress,
+        Hook::XdpNative | Hook::XdpGeneric => Program::XdpIngress,
     }
 }
 

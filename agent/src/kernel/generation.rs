@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 use std::fs;
 
-use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{HashMap as HashTable, Map, MapData, ProgramArray};
+use aya::maps::Map;
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bulkhead_engine::layout::{
@@ -13,8 +12,9 @@ use bulkhead_engine::layout::{
 };
 use bulkhead_engine::memory::Tables;
 
-use super::fill::fill;
+use super::programs::{Program, chain, load};
 use super::shape::{self, check_pinned_state};
+use super::tables::{self, ENFORCED, OBSERVED, fill_tables};
 use super::{
     CHAIN_MAPS, Capacity, Interface, KernelError, Kind, OBJECT, Pins, SHADOW_MAPS, STATE_MAPS, TABLE_MAPS,
 };
@@ -124,27 +124,25 @@ impl Generation {
             }
             // Ethernet frames are seen by XDP at ingress, always.
             let by_xdp = pins.is_some() && interface.kind == Kind::Ethernet;
-            load_programs(&mut object, |program| {
-                !(by_xdp && program.is_tc_ingress() || program.observes() && specification.shadow.is_none())
-            })?;
-            if specification.shadow.is_some() {
-                chain(&mut object)?;
+            let without = by_xdp.then_some(Program::TcIngress);
+            for enforced in Program::ENFORCED.into_iter().filter(|program| Some(*program) != without) {
+                load(&mut object, enforced)?;
+                if specification.shadow.is_some() {
+                    load(&mut object, enforced.observer())?;
+                    chain(&mut object, enforced)?;
+                }
             }
+            #[cfg(feature = "bpf-log")]
+            super::programs::start_log(&mut object)?;
             objects.insert(interface.name.clone(), object);
         }
         Ok(objects)
     }
 
-    /// The name of the program that a hook gets in the place of `enforced`: the observing one, which
-    /// goes on with it, while a candidate is staged.
-    #[must_use]
-    pub fn on_hook(&self, enforced: &'static str) -> &'static str {
-        match enforced {
-            "xdp_ingress" if self.observed => "xdp_observe",
-            "tc_ingress" if self.observed => "tc_observe_in",
-            "tc_egress" if self.observed => "tc_observe_out",
-            other => other,
-        }
+    /// The name of the program that a hook gets for an enforced one: while a candidate is staged the
+    /// observing one, which goes on with it.
+    pub(super) fn on_hook(&self, enforced: Program) -> &'static str {
+        if self.observed { enforced.observer().name() } else { enforced.name() }
     }
 
     /// A loaded TC program: `tc_ingress` or `tc_egress`, or one that observes before it.
@@ -189,7 +187,7 @@ impl Generation {
     }
 }
 
-fn missing(name: &str) -> KernelError {
+pub(super) fn missing(name: &str) -> KernelError {
     KernelError::Refused { what: format!("generation: {name}"), source: "not in the BPF object".into() }
 }
 
@@ -247,36 +245,26 @@ fn load_object(
     zone: u16,
     pins: Option<(&Pins, usize)>,
 ) -> Result<Ebpf, KernelError> {
-    let tables = specification.tables;
     let capacity = &specification.capacity;
     let settings = Global(settings_of(specification, interface, zone));
     let mut loader = EbpfLoader::new();
     let shadow_settings = Global(shadow_settings_of(specification));
     loader.override_global("SETTINGS", &settings, true);
     loader.override_global("SHADOW_SETTINGS", &shadow_settings, true);
-    // An address in the midst of a wide leaf needs two blocks to be told apart from it.
-    let spare = capacity.spare_addresses as usize;
-    let shadow = specification.shadow.map(|shadow| shadow.tables);
-    // A map has at least one entry; one that is empty is never hit.
-    for (name, entries) in [
-        ("TRIE4", tables.trie.len() + 2 * spare),
-        ("EXACT6", tables.exact6.len() + spare),
-        ("SHADOW_TRIE4", shadow.map_or(0, |tables| tables.trie.len())),
-        ("SHADOW_EXACT6", shadow.map_or(0, |tables| tables.exact6.len())),
-        ("SHADOW_PREFIX6", shadow.map_or(0, |tables| tables.prefixes6.len())),
-        ("SHADOW_PORTS", shadow.map_or(0, |tables| tables.ports.len())),
-        ("SHADOW_PAIRS", shadow.map_or(0, |tables| tables.pairs.len())),
-        ("SHADOW_CELLS", shadow.map_or(0, |tables| tables.cells.len())),
-        ("SHADOW_DEADLINES", shadow.map_or(0, |tables| tables.deadlines.len())),
-        ("PREFIX6", tables.prefixes6.len()),
-        ("PORTS", tables.ports.len()),
-        ("PAIRS", tables.pairs.len()),
-        ("CELLS", tables.cells.len()),
-        ("DEADLINES", tables.deadlines.len()),
-        ("LIMITS", tables.limits.len()),
-        ("LIMIT_STATES", 2 * tables.limits.len()),
-        ("RULE_COUNTERS", tables.rules as usize),
-    ] {
+    let mut sizes = tables::sizes(specification.tables, &ENFORCED);
+    for (name, entries) in &mut sizes {
+        // An address in the midst of a wide leaf needs two blocks to be told apart from it.
+        *entries += match *name {
+            "TRIE4" => 2 * capacity.spare_addresses as usize,
+            "EXACT6" => capacity.spare_addresses as usize,
+            _ => 0,
+        };
+    }
+    if let Some(shadow) = specification.shadow {
+        sizes.extend(tables::sizes(shadow.tables, &OBSERVED));
+    }
+    for (name, entries) in sizes {
+        // A map has at least one entry; one that is empty is never hit.
         let entries =
             u32::try_from(entries.max(1)).map_err(KernelError::refused(format!("map {name}: its size")))?;
         loader.map_max_entries(name, entries);
@@ -297,159 +285,4 @@ fn load_object(
         }
     }
     loader.load(OBJECT).map_err(KernelError::refused("loading the BPF object"))
-}
-
-/// Names of the maps that one set of tables lies in.
-struct TableNames {
-    trie: &'static str,
-    exact6: &'static str,
-    prefix6: &'static str,
-    ports: &'static str,
-    pairs: &'static str,
-    cells: &'static str,
-    deadlines: &'static str,
-    limits: Option<&'static str>,
-}
-
-const ENFORCED: TableNames = TableNames {
-    trie: "TRIE4",
-    exact6: "EXACT6",
-    prefix6: "PREFIX6",
-    ports: "PORTS",
-    pairs: "PAIRS",
-    cells: "CELLS",
-    deadlines: "DEADLINES",
-    limits: Some("LIMITS"),
-};
-
-/// What only observes takes nothing of a rate.
-const OBSERVED: TableNames = TableNames {
-    trie: "SHADOW_TRIE4",
-    exact6: "SHADOW_EXACT6",
-    prefix6: "SHADOW_PREFIX6",
-    ports: "SHADOW_PORTS",
-    pairs: "SHADOW_PAIRS",
-    cells: "SHADOW_CELLS",
-    deadlines: "SHADOW_DEADLINES",
-    limits: None,
-};
-
-fn fill_tables(tables: &Tables, names: &TableNames, object: &mut Ebpf) -> Result<(), KernelError> {
-    let map = |name: &'static str| object.map(name).ok_or_else(|| missing(name));
-    fill(names.trie, map(names.trie)?, &tables.trie)?;
-    fill(names.ports, map(names.ports)?, &tables.ports)?;
-    fill(names.pairs, map(names.pairs)?, &tables.pairs)?;
-    fill(names.cells, map(names.cells)?, &tables.cells)?;
-    fill(names.deadlines, map(names.deadlines)?, &tables.deadlines)?;
-    if let Some(limits) = names.limits {
-        fill(limits, map(limits)?, &tables.limits)?;
-    }
-    let what = || KernelError::refused(format!("filling map {}", names.exact6));
-    let mut exact: HashTable<&mut MapData, [u32; 4], u32> =
-        object.map_mut(names.exact6).ok_or_else(|| missing(names.exact6))?.try_into().map_err(what())?;
-    for (address, leaf) in &tables.exact6 {
-        exact.insert(address, leaf.0, 0).map_err(what())?;
-    }
-    let what = || KernelError::refused(format!("filling map {}", names.prefix6));
-    let mut prefixes: LpmTrie<&mut MapData, [u32; 4], u32> =
-        object.map_mut(names.prefix6).ok_or_else(|| missing(names.prefix6))?.try_into().map_err(what())?;
-    for (key, leaf) in &tables.prefixes6 {
-        prefixes.insert(&Key::new(key.prefix, key.address), leaf.0, 0).map_err(what())?;
-    }
-    Ok(())
-}
-
-/// The programs of the object, by what they are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Program {
-    XdpIngress,
-    TcIngress,
-    TcEgress,
-    XdpObserve,
-    TcObserveIn,
-    TcObserveOut,
-}
-
-impl Program {
-    const ALL: [Self; 6] = [
-        Self::XdpIngress,
-        Self::TcIngress,
-        Self::TcEgress,
-        Self::XdpObserve,
-        Self::TcObserveIn,
-        Self::TcObserveOut,
-    ];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::XdpIngress => "xdp_ingress",
-            Self::TcIngress => "tc_ingress",
-            Self::TcEgress => "tc_egress",
-            Self::XdpObserve => "xdp_observe",
-            Self::TcObserveIn => "tc_observe_in",
-            Self::TcObserveOut => "tc_observe_out",
-        }
-    }
-
-    fn is_tc_ingress(self) -> bool {
-        matches!(self, Self::TcIngress | Self::TcObserveIn)
-    }
-
-    fn observes(self) -> bool {
-        matches!(self, Self::XdpObserve | Self::TcObserveIn | Self::TcObserveOut)
-    }
-}
-
-/// Lets the observing programs go on with the enforced ones.
-fn chain(object: &mut Ebpf) -> Result<(), KernelError> {
-    for (map, index, program) in [
-        ("XDP_ENFORCED", 0, "xdp_ingress"),
-        ("TC_ENFORCED", 0, "tc_ingress"),
-        ("TC_ENFORCED", 1, "tc_egress"),
-    ] {
-        let what = || KernelError::refused(format!("chaining program {program}"));
-        let Some(Ok(fd)) = object
-            .program(program)
-            .map(|program| program.fd().and_then(|fd| fd.try_clone().map_err(Into::into)))
-        else {
-            // One that is never attached on this kind of interface.
-            continue;
-        };
-        let mut enforced: ProgramArray<&mut MapData> =
-            object.map_mut(map).ok_or_else(|| missing(map))?.try_into().map_err(what())?;
-        enforced.set(index, &fd, 0).map_err(what())?;
-    }
-    Ok(())
-}
-
-/// Loads the programs that are wanted; the verifier's words are kept.
-fn load_programs(object: &mut Ebpf, wanted: impl Fn(Program) -> bool) -> Result<(), KernelError> {
-    let wanted: Vec<&str> =
-        Program::ALL.into_iter().filter(|program| wanted(*program)).map(Program::name).collect();
-    for (name, program) in object.programs_mut().filter(|(name, _)| wanted.contains(name)) {
-        let what = format!("loading program {name}");
-        match program {
-            aya::programs::Program::Xdp(program) => program.load(),
-            aya::programs::Program::SchedClassifier(program) => program.load(),
-            _ => continue,
-        }
-        .map_err(KernelError::refused(what))?;
-    }
-    #[cfg(feature = "bpf-log")]
-    start_log(object)?;
-    Ok(())
-}
-
-/// Passes on what the programs say, for as long as the process lives.
-#[cfg(feature = "bpf-log")]
-fn start_log(object: &mut Ebpf) -> Result<(), KernelError> {
-    let mut logger = aya_log::EbpfLogger::init(object)
-        .map_err(KernelError::refused("listening to the programs' messages"))?;
-    std::thread::spawn(move || {
-        loop {
-            logger.flush();
-            std::thread::sleep(std::time::Duration::from_millis(100));
-        }
-    });
-    Ok(())
 }

@@ -8,12 +8,14 @@ mod interface;
 mod mapped;
 mod migrate;
 mod pins;
+mod programs;
 mod quarantine;
 mod running;
 mod seed;
 mod shape;
 mod state;
 mod support;
+mod tables;
 
 pub use attach::{Attached, Hook, attach, attached_hooks, detach, detach_others};
 pub use generation::{Generation, Shadow, Specification};

@@ -27,7 +27,13 @@ const NODE: &str = "n0";
 /// # Errors
 /// If a policy does not compile.
 pub fn run(effort: &Effort, report: &mut Report) -> Result<()> {
-    let worlds: Vec<Texts> = SIZES.iter().map(|(nodes, rules)| workload::texts(*nodes, *rules)).collect();
+    let worlds: Vec<Texts> = SIZES
+        .iter()
+        .map(|(nodes, rules)| {
+            let (inventory, policy) = workload::texts(*nodes, *rules);
+            Texts { policy, inventory }
+        })
+        .collect();
     let rounds = effort.pick(3, 9);
     let mut times = vec![Vec::new(); SIZES.len()];
     for _ in 0..rounds {

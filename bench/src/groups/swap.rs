@@ -98,13 +98,11 @@ fn by_kernel(effort: &Effort, texts: &[Texts; 2], known: Addresses, report: &mut
         flood.stop()?;
         swapped
     })?;
-    let [sent, strange] = [streams[0].sent(), streams[1].sent()];
-    let (through, dropped) = (wire.through()?, counted(&state, Reason::UnknownAddress)?);
-    let wrong = sent.abs_diff(through) + strange.abs_diff(dropped);
+    let account = Account::of(&streams, &wire, &state)?;
     let title = "packets lost or decided wrongly during all swaps";
-    let figure = Figure::new("swap/wrong", title, Unit::Count, vec![wrong as f64])
-        .proved("the chain at the end, and the counter of strangers", sent + strange, through + dropped)
-        .noted(format!("of {} packets over {rounds} swaps", sent + strange));
+    let figure = account
+        .proves(Figure::new("swap/wrong", title, Unit::Count, vec![account.wrong as f64]))
+        .noted(format!("of {} packets over {rounds} swaps", account.sent));
     report.add(figure, &[]);
     let title = "from compiled tables of 100,000 identities to enforced";
     report.add(Figure::new("swap/generation", title, Unit::Milliseconds, whole), &[]);
@@ -113,6 +111,26 @@ fn by_kernel(effort: &Effort, texts: &[Texts; 2], known: Addresses, report: &mut
     let title = "of that, the update of the links (XDP and TCX)";
     report.add(Figure::new("swap/links", title, Unit::Milliseconds, links), &["swap/generation"]);
     Ok(())
+}
+
+/// What became of the packets that were sent during the swaps.
+struct Account {
+    sent: u64,
+    counted: u64,
+    wrong: u64,
+}
+
+impl Account {
+    fn of(streams: &[Stream; 2], wire: &Wire, state: &State) -> Result<Self> {
+        let [sent, strange] = [streams[0].sent(), streams[1].sent()];
+        let (through, dropped) = (wire.through()?, counted(state, Reason::UnknownAddress)?);
+        let wrong = sent.abs_diff(through) + strange.abs_diff(dropped);
+        Ok(Self { sent: sent + strange, counted: through + dropped, wrong })
+    }
+
+    fn proves(&self, figure: Figure) -> Figure {
+        figure.proved("the chain at the end, and the counter of strangers", self.sent, self.counted)
+    }
 }
 
 /// What is pinned; detached when dropped.
@@ -176,13 +194,11 @@ fn by_agent(effort: &Effort, texts: &[Texts; 2], known: Addresses, report: &mut 
         flood.stop()?;
         swapped
     })?;
-    let [sent, strange] = [streams[0].sent(), streams[1].sent()];
-    let (through, dropped) = (wire.through()?, counted(&state, Reason::UnknownAddress)?);
-    let wrong = sent.abs_diff(through) + strange.abs_diff(dropped);
+    let account = Account::of(&streams, &wire, &state)?;
     let title = "`bulkhead apply` at 100,000 identities: reading, checking, compiling, storing and enforcing";
-    let figure = Figure::new("swap/apply", title, Unit::Milliseconds, times)
-        .proved("the chain at the end, and the counter of strangers", sent + strange, through + dropped)
-        .noted(format!("{wrong} of {} packets lost or decided wrongly", sent + strange));
+    let figure = account
+        .proves(Figure::new("swap/apply", title, Unit::Milliseconds, times))
+        .noted(format!("{} of {} packets lost or decided wrongly", account.wrong, account.sent));
     report.add(figure, &["swap/generation"]);
     Ok(())
 }

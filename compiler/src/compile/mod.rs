@@ -14,8 +14,8 @@ pub use error::CompileError;
 use std::collections::HashMap;
 
 use bulkhead_engine::layout::{
-    BLOCK_SLOTS, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction,
-    FEATURE_EXEMPT, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, Leaf, Pair, pair_index,
+    BLOCK_SLOTS, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, Leaf, Pair,
+    pair_index,
 };
 use bulkhead_engine::memory::Tables;
 
@@ -51,22 +51,6 @@ pub struct Program {
     pub rules: Vec<usize>,
     /// Distinct rows of cells.
     pub rows: usize,
-    /// Whether the node receives multicast groups: they are local and own.
-    pub groups: bool,
-}
-
-impl Program {
-    /// What the tables use, as `FEATURE_` bits of [`bulkhead_engine::layout::Settings`]: of
-    /// `IPV6_LPM`, `LIMITS`, `EXEMPT` and `GROUPS`.
-    #[must_use]
-    pub fn features(&self) -> u32 {
-        let exempt = self.tables.cells.iter().any(|cell| cell.flags & CELL_EXEMPT != 0);
-        let feature = |on: bool, bit: u32| if on { bit } else { 0 };
-        feature(!self.tables.prefixes6.is_empty(), FEATURE_IPV6_LPM)
-            | feature(self.tables.limits.len() > 1, FEATURE_LIMITS)
-            | feature(exempt, FEATURE_EXEMPT)
-            | feature(self.groups, FEATURE_GROUPS)
-    }
 }
 
 /// Compiles the tables of one node, on the network that the rules were resolved for.
@@ -133,8 +117,7 @@ pub fn compile(
         remotes,
         port_classes: ports.count,
     };
-    let groups = tables.groups;
-    Ok(Program { tables, rules: rules.used, rows: row_count, groups })
+    Ok(Program { tables, rules: rules.used, rows: row_count })
 }
 
 /// Both directions, in the order of their indices.

@@ -1,0 +1,90 @@
+//! The programs of the object, and the way from those that observe to those that enforce.
+
+use aya::Ebpf;
+use aya::maps::{MapData, ProgramArray};
+
+use super::KernelError;
+use super::generation::missing;
+
+/// The programs, by what they are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    XdpIngress,
+    TcIngress,
+    TcEgress,
+    XdpObserve,
+    TcObserveIn,
+    TcObserveOut,
+}
+
+impl Program {
+    /// Those that enforce.
+    pub(super) const ENFORCED: [Self; 3] = [Self::XdpIngress, Self::TcIngress, Self::TcEgress];
+
+    /// Its name in the object.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::XdpIngress => "xdp_ingress",
+            Self::TcIngress => "tc_ingress",
+            Self::TcEgress => "tc_egress",
+            Self::XdpObserve => "xdp_observe",
+            Self::TcObserveIn => "tc_observe_in",
+            Self::TcObserveOut => "tc_observe_out",
+        }
+    }
+
+    /// The one that observes before it.
+    pub(super) const fn observer(self) -> Self {
+        match self {
+            Self::XdpIngress | Self::XdpObserve => Self::XdpObserve,
+            Self::TcIngress | Self::TcObserveIn => Self::TcObserveIn,
+            Self::TcEgress | Self::TcObserveOut => Self::TcObserveOut,
+        }
+    }
+
+    /// The map and the index by which its observer goes on with it.
+    const fn link(self) -> (&'static str, u32) {
+        match self {
+            Self::XdpIngress | Self::XdpObserve => ("XDP_ENFORCED", 0),
+            Self::TcIngress | Self::TcObserveIn => ("TC_ENFORCED", 0),
+            Self::TcEgress | Self::TcObserveOut => ("TC_ENFORCED", 1),
+        }
+    }
+}
+
+/// Loads a program; the verifier's words are kept.
+pub(super) fn load(object: &mut Ebpf, program: Program) -> Result<(), KernelError> {
+    let name = program.name();
+    match object.program_mut(name).ok_or_else(|| missing(name))? {
+        aya::programs::Program::Xdp(program) => program.load(),
+        aya::programs::Program::SchedClassifier(program) => program.load(),
+        _ => return Err(missing(name)),
+    }
+    .map_err(KernelError::refused(format!("loading program {name}")))
+}
+
+/// Lets the observer of a loaded program go on with it.
+pub(super) fn chain(object: &mut Ebpf, enforced: Program) -> Result<(), KernelError> {
+    let (name, (map, index)) = (enforced.name(), enforced.link());
+    let what = || format!("chaining program {name}");
+    let program = object.program(name).ok_or_else(|| missing(name))?;
+    let fd = program.fd().map_err(KernelError::refused(what()))?;
+    let fd = fd.try_clone().map_err(KernelError::refused(what()))?;
+    let mut next: ProgramArray<&mut MapData> =
+        object.map_mut(map).ok_or_else(|| missing(map))?.try_into().map_err(KernelError::refused(what()))?;
+    next.set(index, &fd, 0).map_err(KernelError::refused(what()))
+}
+
+/// Passes on what the programs say, for as long as the process lives.
+#[cfg(feature = "bpf-log")]
+pub(super) fn start_log(object: &mut Ebpf) -> Result<(), KernelError> {
+    let mut logger = aya_log::EbpfLogger::init(object)
+        .map_err(KernelError::refused("listening to the programs' messages"))?;
+    std::thread::spawn(move || {
+        loop {
+            logger.flush();
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    });
+    Ok(())
+}

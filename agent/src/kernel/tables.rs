@@ -1,0 +1,101 @@
+//! One set of compiled tables in its maps: what they are called, how large they are, filling them.
+
+use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{HashMap as HashTable, MapData};
+use bulkhead_engine::memory::Tables;
+
+use super::KernelError;
+use super::fill::fill;
+use super::generation::missing;
+
+/// Names of the maps that one set of tables lies in.
+pub(super) struct TableNames {
+    trie: &'static str,
+    exact6: &'static str,
+    prefix6: &'static str,
+    ports: &'static str,
+    pairs: &'static str,
+    cells: &'static str,
+    deadlines: &'static str,
+    enforcing: Option<Enforcing>,
+}
+
+/// Maps that only enforced tables have: what observes counts no rule and takes nothing of a rate.
+struct Enforcing {
+    limits: &'static str,
+    limit_states: &'static str,
+    rule_counters: &'static str,
+}
+
+/// Of the enforced generation.
+pub(super) const ENFORCED: TableNames = TableNames {
+    trie: "TRIE4",
+    exact6: "EXACT6",
+    prefix6: "PREFIX6",
+    ports: "PORTS",
+    pairs: "PAIRS",
+    cells: "CELLS",
+    deadlines: "DEADLINES",
+    enforcing: Some(Enforcing {
+        limits: "LIMITS",
+        limit_states: "LIMIT_STATES",
+        rule_counters: "RULE_COUNTERS",
+    }),
+};
+
+/// Of a generation that only observes.
+pub(super) const OBSERVED: TableNames = TableNames {
+    trie: "SHADOW_TRIE4",
+    exact6: "SHADOW_EXACT6",
+    prefix6: "SHADOW_PREFIX6",
+    ports: "SHADOW_PORTS",
+    pairs: "SHADOW_PAIRS",
+    cells: "SHADOW_CELLS",
+    deadlines: "SHADOW_DEADLINES",
+    enforcing: None,
+};
+
+/// The entries that each map needs.
+pub(super) fn sizes(tables: &Tables, names: &TableNames) -> Vec<(&'static str, usize)> {
+    let mut sizes = vec![
+        (names.trie, tables.trie.len()),
+        (names.exact6, tables.exact6.len()),
+        (names.prefix6, tables.prefixes6.len()),
+        (names.ports, tables.ports.len()),
+        (names.pairs, tables.pairs.len()),
+        (names.cells, tables.cells.len()),
+        (names.deadlines, tables.deadlines.len()),
+    ];
+    if let Some(Enforcing { limits, limit_states, rule_counters }) = names.enforcing {
+        sizes.push((limits, tables.limits.len()));
+        sizes.push((limit_states, 2 * tables.limits.len()));
+        sizes.push((rule_counters, tables.rules as usize));
+    }
+    sizes
+}
+
+pub(super) fn fill_tables(tables: &Tables, names: &TableNames, object: &mut Ebpf) -> Result<(), KernelError> {
+    let map = |name: &'static str| object.map(name).ok_or_else(|| missing(name));
+    fill(names.trie, map(names.trie)?, &tables.trie)?;
+    fill(names.ports, map(names.ports)?, &tables.ports)?;
+    fill(names.pairs, map(names.pairs)?, &tables.pairs)?;
+    fill(names.cells, map(names.cells)?, &tables.cells)?;
+    fill(names.deadlines, map(names.deadlines)?, &tables.deadlines)?;
+    if let Some(Enforcing { limits, .. }) = names.enforcing {
+        fill(limits, map(limits)?, &tables.limits)?;
+    }
+    let what = || KernelError::refused(format!("filling map {}", names.exact6));
+    let mut exact: HashTable<&mut MapData, [u32; 4], u32> =
+        object.map_mut(names.exact6).ok_or_else(|| missing(names.exact6))?.try_into().map_err(what())?;
+    for (address, leaf) in &tables.exact6 {
+        exact.insert(address, leaf.0, 0).map_err(what())?;
+    }
+    let what = || KernelError::refused(format!("filling map {}", names.prefix6));
+    let mut prefixes: LpmTrie<&mut MapData, [u32; 4], u32> =
+        object.map_mut(names.prefix6).ok_or_else(|| missing(names.prefix6))?.try_into().map_err(what())?;
+    for (key, leaf) in &tables.prefixes6 {
+        prefixes.insert(&Key::new(key.prefix, key.address), leaf.0, 0).map_err(what())?;
+    }
+    Ok(())
+}
