@@ -156,7 +156,9 @@ fn decide_between(
     let (protocol, port) = (recall(&headers.protocol), recall(&headers.destination_port));
     let judgement = judge(env, direction, local, remote, protocol, port);
     if judgement.reason == Reason::Rule && role != Role::EchoReply && (!quarantined || judgement.exempt()) {
-        if env.has_limits() && !take_limit(env, judgement.limit, Counted::Packets, segments(packet, headers))
+        if env.has_limits()
+            && judgement.limit != 0
+            && !take_limit(env, judgement.limit, Counted::Packets, segments(packet, headers))
         {
             return Outcome { reason: Reason::PacketRate, rule: judgement.rule };
         }
@@ -332,11 +334,11 @@ fn quoted_flow(
     let now = env.flow_time();
     let mut key = own_key(env, quote, sent);
     let mut started = sent;
-    find(env, &key, now, false, found);
+    find(env, &key, now, found);
     if !found.is_some() {
         key = reply_key(env, quote, sent);
         started = direction;
-        find(env, &key, now, false, found);
+        find(env, &key, now, found);
     }
     if !found.is_some() {
         return Err(found.reason);

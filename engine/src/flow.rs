@@ -79,10 +79,10 @@ impl Found {
     }
 }
 
-/// [`look_up`] out of line, for what is rare.
+/// [`look_up`] out of line, for what is rare and is no packet of the flow.
 #[inline(never)]
-pub(crate) fn find(env: &impl Environment, key: &FlowKey, now: u64, seen: bool, found: &mut Found) {
-    look_up(env, key, now, seen, found);
+pub(crate) fn find(env: &impl Environment, key: &FlowKey, now: u64, found: &mut Found) {
+    look_up(env, key, now, false, found);
 }
 
 /// Looks a flow up in both tables; expired ones are no flows. One of this generation or an
