@@ -174,7 +174,7 @@ impl Enforcer {
             tracing::warn!(interface, hook = hook.name(), "is not managed any more: detached");
         }
         *shared.leftover.lock().unwrap_or_else(PoisonError::into_inner) =
-            takeover::finish(migration, &store, &mut live.folded, &live.built)?;
+            takeover::finish(migration, &store, &mut live.folded, &mut live.built)?;
         retire(&pins, &store, &mut live.folded, &live.built);
         store.forget_others(&kept(&live.record));
         live.attached.extend(absent(&setup, &live.attached));

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use bulkhead::kernel::{
-    AddressTables, Attached, Generation, Hook, Interface, Kind, Pins, QuarantineError, Shadow, Specification,
-    attach, attached_hooks, connections, flow_clock, quarantine_tables, rewrite_deadlines, rule_counters,
-    seed, wait_for_programs,
+    AddressTables, Attached, Generation, Hook, Importer, Interface, Kind, Pins, QuarantineError, Shadow,
+    Specification, attach, attached_hooks, connections, flow_clock, quarantine_tables, rewrite_deadlines,
+    rule_counters, seed, wait_for_programs,
 };
 use bulkhead_compiler::compile::Program;
 use bulkhead_compiler::inventory::Inventory;
@@ -207,12 +207,26 @@ impl Built {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn seed(&self, pins: &Pins) -> anyhow::Result<usize> {
+    pub fn seed(&mut self) -> anyhow::Result<usize> {
         let interfaces = self.sets.iter().flat_map(|set| &set.interfaces);
         let mut zones: Vec<u16> = interfaces.map(|(found, managed)| managed.zone(found.kind)).collect();
         zones.sort_unstable();
         zones.dedup();
-        Ok(seed(pins, &connections()?, &zones, flow_clock())?)
+        let connections = connections()?;
+        let refused = seed(&mut self.importer()?, &connections, &zones, flow_clock())?;
+        if refused != 0 {
+            tracing::warn!(refused, "the table of flows is too small for this host's connections");
+        }
+        Ok(connections.len())
+    }
+
+    /// The program that stores flows.
+    ///
+    /// # Errors
+    /// If the verifier refuses it.
+    pub fn importer(&mut self) -> anyhow::Result<Importer<'_>> {
+        let set = self.sets.first_mut().context("a generation without tables")?;
+        Ok(set.generation.importer()?)
     }
 
     /// Puts the programs on every hook.

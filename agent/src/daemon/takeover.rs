@@ -16,17 +16,17 @@ pub fn attach(migration: &Migration, built: &mut Built, is_first: bool) -> anyho
     tell(migration);
     let must_seed = is_first || migration.loses_flows();
     if must_seed {
-        built.seed(&staged)?;
+        built.seed()?;
     }
-    let flows = migration.copy_flows()?;
     if migration.is_resized() {
-        tracing::warn!(flows, "tables have another size: the new one takes the flows along");
+        let [flows, refused] = migration.copy_flows(&mut built.importer()?)?;
+        tracing::warn!(flows, refused, "another table of flows: the new one takes them along");
     }
     migration.take_links()?;
     let attached = built.attach(&staged)?;
     if must_seed {
         // Again, for connections that were opened since the first time.
-        match built.seed(&staged) {
+        match built.seed() {
             Ok(connections) => {
                 tracing::info!(connections, "open connections go on where the policy admits them");
             }
@@ -59,7 +59,7 @@ pub fn finish(
     migration: Migration,
     store: &Store,
     folded: &mut Folded,
-    running: &Built,
+    running: &mut Built,
 ) -> anyhow::Result<Leftover> {
     if !migration.is_needed() {
         return Ok(Leftover::default());
@@ -69,5 +69,5 @@ pub fn finish(
     for other in migration.others() {
         retire(other, store, folded, running);
     }
-    Ok(migration.finish()?)
+    Ok(migration.finish(&mut running.importer()?)?)
 }

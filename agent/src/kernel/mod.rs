@@ -3,7 +3,9 @@
 mod attach;
 mod batch;
 mod fill;
+mod flows;
 mod generation;
+mod hashed;
 mod interface;
 mod mapped;
 mod migrate;
@@ -18,6 +20,7 @@ mod support;
 mod tables;
 
 pub use attach::{Attached, Hook, attach, attached_hooks, detach, detach_others};
+pub use flows::{FlowTable, Importer};
 pub use generation::{Generation, Shadow, Specification};
 pub use interface::{Interface, Kind};
 pub use migrate::{Leftover, Migration};
