@@ -110,11 +110,12 @@ pub(crate) fn report(
     headers: &Headers,
     [lost_ring, lost_budget]: [u32; 2],
 ) {
-    if within_budget() { tell(&key(), headers, lost_ring) } else { lose(lost_budget) }
+    if within_budget() { tell(key, headers, lost_ring) } else { lose(lost_budget) }
 }
 
 #[inline(never)]
-fn tell(key: &AggregateKey, headers: &Headers, lost_ring: u32) {
+fn tell(key: impl FnOnce() -> AggregateKey, headers: &Headers, lost_ring: u32) {
+    let key = &key();
     // SAFETY: the helper has no preconditions.
     let time = unsafe { bpf_ktime_get_boot_ns() };
     let aggregates = match AGGREGATE_EPOCH.get(0) {

@@ -1,8 +1,8 @@
 //! The table of flows: buckets of eight slots, one cache line a slot.
 //!
 //! A key's hash names its home, one slot of one bucket, and a second bucket. A flow lies in its
-//! home if that was free, else elsewhere in the home's bucket, else in the second one; the home
-//! remembers where. So a look-up reads one line, and as many more as there are flows of the same
+//! home if that was free, else in whichever of the two buckets had more room; the home remembers
+//! where. So a look-up reads one line, and as many more as there are flows of the same
 //! home elsewhere. Writers claim a slot by its head; readers take no lock.
 //!
 //! A new flow takes the place of none, an expired one, or an unreplied one. A conversation that
@@ -51,8 +51,19 @@ pub struct Search {
     count: Word,
     /// Zero.
     reserved: Word,
+    /// Free slots of the first and of the second bucket.
+    free: [Free; 2],
 }
-const _: () = assert!(size_of::<Search>() == 64);
+const _: () = assert!(size_of::<Search>() == 112);
+
+/// Free slots of one bucket: how many, and the first of them with its head.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct Free {
+    count: Word,
+    member: Word,
+    head: Word,
+}
 
 /// What became of a flow that was to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,10 +102,12 @@ impl Hash {
     const fn first(self, mask: u32) -> u32 {
         (self.0 >> 32) as u32 & mask
     }
-    /// Never the first.
+    /// Never the first. It follows from the home alone: what the home remembers of it is of one
+    /// bucket.
     #[inline(always)]
     const fn second(self, mask: u32) -> u32 {
-        ((self.0 >> 32) as u32 ^ ((self.0 >> 8) as u32 | 1)) & mask
+        let home = self.first(mask) << 3 | self.way();
+        (self.first(mask) ^ (home.wrapping_mul(0x9e37_79b1) >> 13 | 1)) & mask
     }
     /// The home's place in the first bucket.
     #[inline(always)]
@@ -295,6 +308,8 @@ fn choose(buckets: &impl Buckets, both: Both, search: &Search, key: &FlowKey, ha
     let end = other_end(key.words());
     search.rank.store(NO_CHOICE << RANK_SHIFT);
     search.lead.store(0);
+    search.free[0].count.store(0);
+    search.free[1].count.store(0);
     for index in 0..CHOICES {
         // From the home on.
         let member = (hash.way() + index) & (BUCKET_SLOTS - 1) | index & BUCKET_SLOTS;
@@ -305,9 +320,12 @@ fn choose(buckets: &impl Buckets, both: Both, search: &Search, key: &FlowKey, ha
         }
         let last_seen = slot.last_seen();
         if !head.is_occupied() || buckets.is_expired(head.state(), last_seen) {
-            search.member.store(u64::from(member));
-            search.head.store(head.bits());
-            return Stored::Done;
+            let free = if index < BUCKET_SLOTS { &search.free[0] } else { &search.free[1] };
+            found_free(free, member, head);
+            if index == 0 {
+                break;
+            }
+            continue;
         }
         let of = other_end(slot.words());
         let rank = match (is_live(head), of == end) {
@@ -324,10 +342,35 @@ fn choose(buckets: &impl Buckets, both: Both, search: &Search, key: &FlowKey, ha
         }
         count_in(search, of);
     }
+    if search.free[0].count.load() | search.free[1].count.load() != 0 {
+        take_free(search);
+        return Stored::Done;
+    }
     if search.rank.load() >> RANK_SHIFT >= OWN_LIVE {
         crowd_out(both, search);
     }
     if search.rank.load() >> RANK_SHIFT == NO_CHOICE { Stored::Refused } else { Stored::Evicted }
+}
+
+/// Notes a free slot.
+#[inline(always)]
+fn found_free(free: &Free, member: u32, head: Head) {
+    let before = free.count.load();
+    if before == 0 {
+        free.member.store(u64::from(member));
+        free.head.store(head.bits());
+    }
+    free.count.store(before + 1);
+}
+
+/// Chooses the free slot nearest to home in the bucket with more of them, which keeps buckets from
+/// filling up while others are empty. There is one.
+#[inline(always)]
+fn take_free(search: &Search) {
+    let [first, second] = &search.free;
+    let free = if second.count.load() > first.count.load() { second } else { first };
+    search.member.store(free.member.load());
+    search.head.store(free.head.load());
 }
 
 /// Whether a flow is a conversation that lives, which is not given up for any other.
