@@ -226,7 +226,7 @@ fn segments(packet: &Packet, headers: &Headers) -> u32 {
 fn reply(env: &impl Environment, case: &mut Case, direction: Direction, outcome: &mut Outcome) {
     let Case { headers, found, sides, .. } = case;
     let now = env.flow_time();
-    found.key = reply_key(env, headers, direction);
+    found.key.set(reply_key(env, headers, direction));
     look_up(env, now, true, found);
     outcome.reason = found.reason;
     if !found.is_some() {
@@ -333,11 +333,11 @@ fn quoted_flow(
     let sent = direction.opposite();
     let sides = ends(env, sent, quote)?;
     let now = env.flow_time();
-    found.key = own_key(env, quote, sent);
+    found.key.set(own_key(env, quote, sent));
     let mut started = sent;
     find(env, now, found);
     if !found.is_some() {
-        found.key = reply_key(env, quote, sent);
+        found.key.set(reply_key(env, quote, sent));
         started = direction;
         find(env, now, found);
     }

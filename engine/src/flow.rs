@@ -130,11 +130,11 @@ pub(crate) fn record_admitted(
     let role = headers.role;
     // An accept passes by a rule where rules admit both directions, but its flow must outlive
     // the rule that admits replies.
-    found.key = if role == Role::Accept {
+    found.key.set(if role == Role::Accept {
         reply_key(env, headers, direction)
     } else {
         own_key(env, headers, direction)
-    };
+    });
     let now = env.flow_time();
     look_up(env, now, true, found);
     let exists = found.is_some();

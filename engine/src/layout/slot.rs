@@ -63,6 +63,21 @@ const VERSION: u64 = 1 << 32;
 const READS: u32 = 4;
 
 impl FlowKey {
+    /// Writes it by whole words. What is written in parts and read as a whole right after would
+    /// wait until all parts have left the processor's store buffer.
+    #[inline(always)]
+    pub(crate) fn set(&mut self, key: Self) {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let ([a, b, c, d], [e, f, g, h]) = (key.initiator, key.responder);
+        let ports = u32::from(key.initiator_port) | u32::from(key.responder_port) << 16;
+        let rest = u32::from(key.zone) | u32::from(key.protocol) << 16 | u32::from(key.direction) << 24;
+        let words = [pair(a, b), pair(c, d), pair(e, f), pair(g, h), pair(ports, rest)];
+        for (index, word) in words.into_iter().enumerate() {
+            // SAFETY: five aligned words without padding, of which any bits are a key.
+            unsafe { core::ptr::from_mut(self).cast::<u64>().add(index).write_volatile(word) };
+        }
+    }
+
     /// One of its words, as it lies in memory.
     #[inline(always)]
     fn word(&self, index: usize) -> u64 {
