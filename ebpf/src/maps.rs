@@ -175,34 +175,54 @@ impl Buckets for Flows {
         SEARCH.get(0)
     }
     #[inline(always)]
+    fn displaced(&self, key: &FlowKey) -> u32 {
+        flow_displaced(key)
+    }
+    #[inline(always)]
     fn is_expired(&self, state: u8, last_seen: u64) -> bool {
         self.now.saturating_sub(last_seen) > u64::from(settings::timeout(state)) * 1_000_000_000
     }
 }
 
-const FLOW_STORED: u32 = 0;
-const FLOW_REFUSED: u32 = 1;
-
-/// Stores a flow, or removes it if there is no value. A global function: the verifier looks at it once, by itself, and not again at
-/// every call. It knows the arguments as memory that may not be there.
+/// One attempt at storing a flow, or at removing it if there is no value: a [`Stored`], or how
+/// many there are of those. A global function: the verifier looks at it once, by itself, and not
+/// again at every call. It knows the arguments as memory that may not be there.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn flow_put(key: *const FlowKey, value: *const FlowValue) -> u32 {
     // SAFETY: the verifier makes sure that what is not null can be read.
     let (Some(key), value) = (unsafe { (key.as_ref(), value.as_ref()) }) else {
-        return FLOW_REFUSED;
+        return Stored::Refused as u32;
     };
-    match flow_table::put(&Flows { now: MAPS.flow_time() }, key, value) {
-        Stored::Done => FLOW_STORED,
-        Stored::Evicted => {
-            if let Some(evicted) = EVICTED.get_ptr_mut(0) {
-                // SAFETY: this CPU's own element.
-                unsafe { *evicted += 1 };
-            }
-            FLOW_STORED
-        }
-        Stored::Refused => FLOW_REFUSED,
+    match flow_table::attempt(&Flows { now: MAPS.flow_time() }, key, value) {
+        Some(stored) => stored as u32,
+        None => FASTER,
     }
+}
+
+/// Another writer was faster.
+const FASTER: u32 = 3;
+
+/// Where a flow lies that is not at home. Global as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_displaced(key: *const FlowKey) -> u32 {
+    // SAFETY: as above.
+    match unsafe { key.as_ref() } {
+        Some(key) => flow_table::displaced(&Flows { now: 0 }, key),
+        None => flow_table::NOWHERE,
+    }
+}
+
+/// Stores a flow, or removes it.
+#[inline(always)]
+fn put(key: &FlowKey, value: *const FlowValue) -> Stored {
+    flow_table::put(|| match flow_put(key, value) {
+        done if done == Stored::Done as u32 => Some(Stored::Done),
+        evicted if evicted == Stored::Evicted as u32 => Some(Stored::Evicted),
+        FASTER => None,
+        _ => Some(Stored::Refused),
+    })
 }
 
 impl<const SHADOW: bool> Environment for View<SHADOW> {
@@ -345,13 +365,25 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     }
     #[inline(always)]
     fn put_flow(&self, key: &FlowKey, value: &FlowValue) -> Result<(), Reason> {
-        if SHADOW || flow_put(key, value) == FLOW_STORED { Ok(()) } else { Err(Reason::FlowTableFull) }
+        if SHADOW {
+            return Ok(());
+        }
+        match put(key, value) {
+            Stored::Done => Ok(()),
+            Stored::Evicted => {
+                if let Some(evicted) = EVICTED.get_ptr_mut(0) {
+                    // SAFETY: this CPU's own element.
+                    unsafe { *evicted += 1 };
+                }
+                Ok(())
+            }
+            Stored::Refused => Err(Reason::FlowTableFull),
+        }
     }
     #[inline(always)]
     fn remove_flow(&self, key: &FlowKey) {
         if !SHADOW {
-            // A flow that is gone already is what was wanted.
-            flow_put(key, core::ptr::null());
+            put(key, core::ptr::null());
         }
     }
 

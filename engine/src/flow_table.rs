@@ -31,6 +31,8 @@ pub trait Buckets {
     fn is_expired(&self, state: u8, last_seen: u64) -> bool;
     /// What this CPU's search is kept in.
     fn search(&self) -> Option<&Search>;
+    /// [`displaced`], which a program may keep out of line.
+    fn displaced(&self, key: &FlowKey) -> u32;
 }
 
 /// How far a search has come. In memory, so that the verifier takes what is found for any: it
@@ -156,17 +158,14 @@ pub fn get(
     };
     let mut found = slot(first, hash.way());
     if !found.read(key, flow) {
-        let members = found.head().members();
-        if members == 0 {
+        if found.head().members() == 0 {
             return false;
         }
-        let (Some(both), Some(search)) = (Both::of(buckets, hash), buckets.search()) else {
+        let at = buckets.displaced(key);
+        let Some(bucket) = buckets.bucket(at / BUCKET_SLOTS) else {
             return false;
         };
-        if !elsewhere(both, search, key, members) {
-            return false;
-        }
-        found = both.slot(search.member.load() as u32);
+        found = slot(bucket, at);
         if !found.read(key, flow) {
             return false;
         }
@@ -175,6 +174,25 @@ pub fn get(
         found.touch(now);
     }
     true
+}
+
+/// No slot.
+pub const NOWHERE: u32 = u32::MAX;
+
+/// Where a flow lies that is not at home: its bucket's index times eight, and its place in it;
+/// [`NOWHERE`] if it is not there.
+#[inline(always)]
+pub fn displaced(buckets: &impl Buckets, key: &FlowKey) -> u32 {
+    let hash = Hash::of(key.words(), buckets.seed());
+    let (Some(both), Some(search)) = (Both::of(buckets, hash), buckets.search()) else {
+        return NOWHERE;
+    };
+    if !elsewhere(both, search, key, both.slot(hash.way()).head().members()) {
+        return NOWHERE;
+    }
+    let member = search.member.load() as u32;
+    let (mask, way) = (buckets.mask(), member & (BUCKET_SLOTS - 1));
+    (if member < BUCKET_SLOTS { hash.first(mask) } else { hash.second(mask) }) * BUCKET_SLOTS + way
 }
 
 /// Looks for a key among the slots that its home has elsewhere; the search then knows which it is.
@@ -222,20 +240,22 @@ fn tell_home(buckets: &impl Buckets, hash: Hash, member: u32, is_there: bool) {
 
 /// Stores a flow, or what is known of it now; or, if that is nothing, removes it. A flow that is to
 /// be removed and that others write to each time stays: it is judged again anyway.
+///
+/// `attempt` is [`attempt`], which a program may keep out of line.
 #[inline(always)]
-pub fn put(buckets: &impl Buckets, key: &FlowKey, flow: Option<&FlowValue>) -> Stored {
-    let hash = Hash::of(key.words(), buckets.seed());
+pub fn put(mut attempt: impl FnMut() -> Option<Stored>) -> Stored {
     for _ in 0..ATTEMPTS {
-        if let Some(stored) = attempt(buckets, key, hash, flow) {
+        if let Some(stored) = attempt() {
             return stored;
         }
     }
     Stored::Refused
 }
 
-/// `None`: another writer was faster.
+/// Stores or removes a flow; `None`: another writer was faster.
 #[inline(always)]
-fn attempt(buckets: &impl Buckets, key: &FlowKey, hash: Hash, flow: Option<&FlowValue>) -> Option<Stored> {
+pub fn attempt(buckets: &impl Buckets, key: &FlowKey, flow: Option<&FlowValue>) -> Option<Stored> {
+    let hash = Hash::of(key.words(), buckets.seed());
     let (Some(both), Some(search)) = (Both::of(buckets, hash), buckets.search()) else {
         return Some(Stored::Refused);
     };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bulkhead_engine::flow_table::{Buckets, Search, Stored, get, put};
+use bulkhead_engine::flow_table::{Buckets, Search, Stored, attempt, displaced, get, put};
 use bulkhead_engine::layout::{FLOW_ESTABLISHED, FlowBucket, FlowKey, FlowState, FlowValue};
 use proptest::prelude::*;
 
@@ -55,6 +55,9 @@ impl Buckets for Cpu<'_> {
     fn search(&self) -> Option<&Search> {
         Some(&self.search)
     }
+    fn displaced(&self, key: &FlowKey) -> u32 {
+        displaced(self, key)
+    }
 }
 
 impl Cpu<'_> {
@@ -64,7 +67,11 @@ impl Cpu<'_> {
     }
 
     fn put(&self, key: &FlowKey, flow: FlowValue) -> Stored {
-        put(self, key, Some(&flow))
+        put(|| attempt(self, key, Some(&flow)))
+    }
+
+    fn remove(&self, key: &FlowKey) {
+        put(|| attempt(self, key, None));
     }
 }
 
@@ -110,7 +117,7 @@ proptest! {
                     model.insert(key, flow);
                 }
                 None => {
-                    put(&cpu, &key, None);
+                    cpu.remove(&key);
                     model.remove(&key);
                 }
             }
@@ -139,7 +146,7 @@ proptest! {
             if stays {
                 cpu.put(&key, if is_live { live(now) } else { pending(now) });
             } else {
-                put(&cpu, &key, None);
+                cpu.remove(&key);
                 prop_assert_eq!(cpu.find(&key), None);
             }
             for (key, flow) in table.flows() {
@@ -230,7 +237,7 @@ fn writers_and_readers_on_many_cpus_see_whole_flows_of_their_own_key() {
                     let key = key((random >> 40) as u32 % 5, (random >> 50) as u32 % 12);
                     match random >> 60 {
                         0..4 => _ = on.put(&key, of(&key, random >> 33)),
-                        4 => _ = put(&on, &key, None),
+                        4 => on.remove(&key),
                         _ => {
                             if let Some(flow) = on.find(&key) {
                                 assert_eq!(flow, of(&key, flow.last_seen >> 32), "{key:?}");
@@ -248,7 +255,7 @@ fn writers_and_readers_on_many_cpus_see_whole_flows_of_their_own_key() {
     for (key, flow) in table.flows() {
         assert_eq!(flow, of(&key, flow.last_seen >> 32));
         assert!(cpu.find(&key).is_some(), "{key:?}");
-        put(&cpu, &key, None);
+        cpu.remove(&key);
     }
     assert_eq!(table.flows(), []);
     for number in 0..32 {

@@ -13,7 +13,7 @@ use aya::programs::{TestRun as _, TestRunOptions};
 use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Specification};
 use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
-    INTERFACE_BARE_IP, INTERFACE_ETHERNET, Rate, Settings, TIMEOUTS, Timeouts,
+    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Rate, Settings, TIMEOUTS, Timeouts,
 };
 use bulkhead_engine::memory::{Memory, Tables};
 use bulkhead_engine::{Action, Case, REASONS, Reason};
@@ -248,6 +248,17 @@ impl Kernel {
     /// Empties the aggregates: the next drop of every kind makes an event again.
     pub fn forget_aggregates(&mut self) {
         clear(self.aggregate_table());
+    }
+
+    /// Stores flows as the agent does; how many found no place.
+    pub fn import(&mut self, flows: impl IntoIterator<Item = FlowRecord>) -> usize {
+        self.generation.importer().expect("the importing program").store(flows).expect("storing flows")
+    }
+
+    /// Every flow in the table.
+    pub fn flows(&self) -> Vec<FlowRecord> {
+        let table = self.generation.flows().expect("the table of flows");
+        table.flows().map(|(key, flow)| FlowRecord { key, flow }).collect()
     }
 
     /// Empties the table of flows.
