@@ -83,21 +83,20 @@ pub enum Stored {
 struct Hash(u64);
 
 impl Hash {
-    /// A multiplicative hash, keyed. The buckets' numbers are taken from the upper bits, which
-    /// depend on all others.
+    /// A keyed hash: two lanes of a multiply and a shift a word, which the processor works on at
+    /// once, and the finish of MurmurHash3 (public domain), after which every bit depends on all.
     #[inline(always)]
     fn of(words: KeyWords, seed: u64) -> Self {
-        const A: u64 = 0x9e37_79b9_7f4a_7c15;
-        const B: u64 = 0xd6e8_feb8_6659_fd93;
+        const A: u64 = 0xff51_afd7_ed55_8ccd;
+        const B: u64 = 0xc4ce_b9fe_1a85_ec53;
+        const fn mix(word: u64, by: u64) -> u64 {
+            let mixed = (word ^ word >> 32).wrapping_mul(by);
+            mixed ^ mixed >> 29
+        }
         let [a, b, c, d, e] = words;
-        // Two lanes, which the processor works on at once.
-        let mut left = (a ^ seed).wrapping_mul(A);
-        left = (left ^ left >> 32 ^ c).wrapping_mul(B);
-        let mut right = (b ^ seed.rotate_left(32)).wrapping_mul(B);
-        right = (right ^ right >> 32 ^ d).wrapping_mul(A);
-        let mut mixed = (left ^ left >> 32 ^ right.rotate_left(21) ^ e).wrapping_mul(A);
-        mixed = (mixed ^ mixed >> 32).wrapping_mul(B);
-        Self(mixed)
+        let left = mix(mix(a ^ seed, A) ^ c, B);
+        let right = mix(mix(b ^ seed.rotate_left(32), B) ^ d, A);
+        Self(mix(mix(left ^ right.rotate_left(21) ^ e, A), B))
     }
 
     #[inline(always)]
