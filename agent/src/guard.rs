@@ -17,7 +17,7 @@ use anyhow::Context as _;
 pub struct Guard {
     /// Names of the managed interfaces.
     pub managed: BTreeSet<String>,
-    /// Indices of those that have programs attached.
+    /// Indices of those whose packets may pass: they have programs attached, or get them now.
     pub attached: BTreeSet<u32>,
     /// The node's own overlay addresses: on other interfaces nothing may be sent to them.
     pub own: BTreeSet<IpAddr>,
@@ -95,6 +95,12 @@ pub fn check() -> anyhow::Result<()> {
     nft("list tables\n").context(
         "the nftables guard is not possible here; install the nftables package, or run without it by --guard off",
     )
+}
+
+/// Whether an instance has a guard.
+#[must_use]
+pub fn is_there(instance: &str) -> bool {
+    nft(&format!("list table {}\n", table(instance))).is_ok()
 }
 
 /// Removes an instance's guard, if there is one.

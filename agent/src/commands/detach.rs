@@ -4,6 +4,7 @@ use hyper::Method;
 
 use crate::cli::Global;
 use crate::client;
+use crate::daemon::lock;
 use crate::exit::Answer;
 use crate::guard;
 use crate::paths::Paths;
@@ -25,6 +26,8 @@ impl Detach {
         let links = match by_agent {
             Some(links) => links,
             None => {
+                // One that only starts, or waits for its first interface, would attach afterwards.
+                let _lock = lock::take(&paths.state)?;
                 // The guard first: without programs it would drop everything. Without nftables there is none.
                 if let Err(error) = guard::remove(&global.instance) {
                     eprintln!("bulkhead: {error:#}");

@@ -4,6 +4,7 @@ use hyper::Method;
 
 use crate::cli::Global;
 use crate::client;
+use crate::daemon::lock;
 use crate::daemon::status::Status as Answered;
 use crate::exit::Answer;
 use crate::paths::Paths;
@@ -23,7 +24,13 @@ impl Status {
         })?;
         let status = match answered {
             Some(status) => status,
-            None => Answered::read(&global.instance, &paths, None)?,
+            None => {
+                let mut status = Answered::read(&global.instance, &paths, None)?;
+                status.problems.extend(lock::holder(&paths.state).map(|process| {
+                    format!("agent: process {process} starts or waits for its first interface")
+                }));
+                status
+            }
         };
         if global.json {
             println!("{}", serde_json::to_string(&status)?);
@@ -86,12 +93,13 @@ fn print(status: &Answered) {
     if let Some(agent) = &status.agent {
         let events = agent.events;
         println!(
-            "drops told of: {} by events, {} by summaries, {} not at all ({} beyond the event budget); \
-             {} reports on disk, {} not written",
+            "drops told of: {} by events, {} by summaries, {} not at all ({} beyond the event budget, {} by \
+             another layout's agent); {} reports on disk, {} not written",
             events.events,
             events.aggregated,
-            status.lost.ring + status.lost.budget,
+            status.lost.ring + status.lost.budget + status.counted.counting.unread,
             status.lost.budget,
+            status.counted.counting.unread,
             events.written,
             events.unwritten
         );
@@ -107,6 +115,16 @@ fn print(status: &Answered) {
             let place = count.rule.position.as_deref().unwrap_or("");
             println!("  {title:<31} {:>12} packets {:>15} bytes  {place}", count.packets, count.bytes);
         }
+    }
+    let counted = &status.counted;
+    if let Some(since) = counted.since_time.as_ref().filter(|_| !status.links.is_empty()) {
+        let anew = counted.counting.anew.join(", ");
+        let why = if anew.is_empty() {
+            String::new()
+        } else {
+            format!(", when another layout was taken over whose {anew} are not known")
+        };
+        println!("counted by reason since {since}{why}:");
     }
     for count in &status.reasons {
         println!(

@@ -8,12 +8,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{MapData, RingBuf};
-use bulkhead_engine::layout::{AggregateKey, AggregateValue};
+use aya::maps::MapData;
 
+use super::leftover::{Leftover, Unknown};
 use super::pins::remove;
 use super::shape::Shapes;
-use super::state::{PodFlow, PodFlowKey, PodKey, PodValue};
+use super::state::{PodFlow, PodFlowKey};
 use super::{Capacity, Hook, KernelError, Pins, STATE_MAPS, batch, state};
 
 /// The tables of flows.
@@ -24,8 +24,25 @@ const CARRIED: [&str; 5] = ["UNREPLIED", "ESTABLISHED", "EVENTS", "AGGREGATES_0"
 
 /// Tables whose keys and values mean the same in another layout as in this one. What is not
 /// here is never read.
-const SAME: &[(u32, &[&str])] =
-    &[(1, &["UNREPLIED", "ESTABLISHED", "FRAGMENTS"]), (2, &["UNREPLIED", "ESTABLISHED", "FRAGMENTS"])];
+const SAME: &[(u32, &[&str])] = &[
+    (1, &["UNREPLIED", "ESTABLISHED", "FRAGMENTS", "REASON_COUNTERS"]),
+    (
+        2,
+        &[
+            "UNREPLIED",
+            "ESTABLISHED",
+            "FRAGMENTS",
+            "REASON_COUNTERS",
+            "AGGREGATES_0",
+            "AGGREGATES_1",
+            "AGGREGATE_EPOCH",
+            "EVENTS",
+            "LOST_EVENTS",
+            "INITIATORS",
+            "BUDGET",
+        ],
+    ),
+];
 
 /// A table that cannot stay what it is.
 #[derive(Debug)]
@@ -38,6 +55,7 @@ struct Move {
 /// A table that some agent has left.
 struct Found {
     path: PathBuf,
+    version: u32,
     id: u32,
     /// It is of this agent's layout, sizes apart.
     is_known: bool,
@@ -53,15 +71,7 @@ pub struct Migration {
     moves: Vec<Move>,
     adopted: Vec<(&'static str, PathBuf)>,
     unreadable: Vec<&'static str>,
-}
-
-/// What the old tables still held of drops.
-#[derive(Default)]
-pub struct Leftover {
-    /// Events that nobody has read.
-    pub events: Vec<RingBuf<MapData>>,
-    /// Drops that were counted together.
-    pub aggregates: Vec<(AggregateKey, AggregateValue)>,
+    unknown: Vec<Unknown>,
 }
 
 impl Migration {
@@ -86,6 +96,7 @@ impl Migration {
             moves: Vec::new(),
             adopted: Vec::new(),
             unreadable: Vec::new(),
+            unknown: Vec::new(),
         };
         for map in STATE_MAPS {
             let found = plan.find(map, &shapes)?;
@@ -106,7 +117,8 @@ impl Migration {
                 let Some(shape) = shapes.of(map, &path)? else { continue };
                 if found.iter().all(|other| other.id != shape.id) {
                     let is_known = is_same && shape.is_kind;
-                    found.push(Found { path, id: shape.id, is_known, fits: is_known && shape.is_size });
+                    let (version, fits) = (pins.version(), is_known && shape.is_size);
+                    found.push(Found { path, version, id: shape.id, is_known, fits });
                 }
             }
         }
@@ -120,6 +132,8 @@ impl Migration {
         if !unknown.is_empty() {
             self.unreadable.push(map);
         }
+        let unknown = unknown.into_iter().map(|Found { path, version, .. }| Unknown { map, path, version });
+        self.unknown.extend(unknown);
         match &known[..] {
             [one] if one.fits && one.path == place => {}
             // Whatever is in its place can be taken away only when nobody uses it any more.
@@ -251,19 +265,9 @@ impl Migration {
         self.copy_flows()?;
         let mut leftover = Leftover::default();
         for Move { map, from, .. } in &self.moves {
-            for path in from {
-                match *map {
-                    "EVENTS" => leftover.events.push(state::ring(path)?),
-                    "AGGREGATES_0" | "AGGREGATES_1" => {
-                        let data = MapData::from_pin(path).map_err(refused("opening it", path))?;
-                        batch::read(&data, |PodKey(key), PodValue(value)| {
-                            leftover.aggregates.push((key, value));
-                        })?;
-                    }
-                    _ => {}
-                }
-            }
+            from.iter().try_for_each(|path| leftover.take(map, path))?;
         }
+        self.unknown.iter().try_for_each(|unknown| leftover.count(unknown))?;
         for planned in &self.moves {
             let place = self.pins.state(planned.map);
             fs::rename(&planned.to, &place).map_err(refused("giving it its place", &planned.to))?;

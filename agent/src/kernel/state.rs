@@ -92,6 +92,13 @@ pub(super) fn ring(path: &Path) -> Result<RingBuf<MapData>, KernelError> {
         .map_err(KernelError::refused(format!("{}: its type", path.display())))
 }
 
+/// What a pinned table of losses counts as lost by a full ring.
+pub(super) fn lost(path: &Path) -> Result<u64, KernelError> {
+    let what = || KernelError::refused(format!("{}: reading it", path.display()));
+    let lost: PerCpuArray<MapData, u64> = Map::PerCpuArray(open(path)?).try_into().map_err(what())?;
+    Ok(lost.get(&LOST_RING, 0).map_err(what())?.iter().sum())
+}
+
 fn typed<T>(pins: &Pins, name: &str, wrap: fn(MapData) -> Map) -> Result<T, KernelError>
 where
     T: TryFrom<Map, Error = aya::maps::MapError>,

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::frames::{self, LLDP};
-use crate::load::Load;
+use crate::site::load::Load;
 use crate::site::{Over, Site, WEB};
 
 const PACKETS_PER_SECOND: u64 = 2000;

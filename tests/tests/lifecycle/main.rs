@@ -2,18 +2,20 @@
 //! off. What is enforced must follow exactly, and never by way of a gap.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "../site/mod.rs"]
+mod site;
+
 mod coming;
 mod exchange;
 mod frames;
 mod limits;
-mod load;
 mod migrate;
 mod shadow;
-mod site;
+mod starting;
 
 use std::time::Duration;
 
-use load::Load;
+use site::load::Load;
 use site::{OTHER, Over, Site, WEB, policy};
 
 #[test]

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bulkhead_engine::layout::VERSION;
 
-use crate::load::Load;
+use crate::site::account::{drops, number};
+use crate::site::load::Load;
 use crate::site::{Over, Site, WEB};
 
 /// A layout whose flows this agent knows.
@@ -93,6 +94,59 @@ fn another_layout_is_taken_over_without_a_gap() {
         assert!(site.connects("client", 8080));
         assert!(site.is_denied("client", 8081) && site.is_denied("stranger", 8080));
     }
+}
+
+/// One datagram to each of these ports, which nobody may reach: a kind of drop of its own, thrice.
+fn refused(site: &Site, ports: std::ops::Range<u16>) {
+    let any = SocketAddr::from(([0, 0, 0, 0], 0));
+    let socket = site.namespace("stranger").run(|| UdpSocket::bind(any)).unwrap().unwrap();
+    for _ in 0..3 {
+        for port in ports.clone() {
+            socket.send_to(b"?", SocketAddr::new(site.address("server"), port)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn totals_go_on_over_another_layout_and_what_is_lost_is_counted() {
+    let mut site = Site::new("totals", Over::Ethernet, &[WEB]);
+    let small = site.configuration("server", "eth0") + "[events]\nring_bytes = 4096\naggregates = 64\n";
+    site.write("agent.toml", &small);
+    site.start();
+    refused(&site, 2000..2010);
+    let before = site.wait_for_balance();
+    assert!(drops(&before) >= 30 && before["counted"]["since_time"].is_string(), "{before}");
+
+    // Nobody reads these: 10 events and 20 drops counted together.
+    site.kill();
+    refused(&site, 3000..3010);
+    let unread = drops(&site.status()) - drops(&before);
+    assert!(unread >= 30);
+    rename(&site, VERSION, KNOWN);
+    site.start();
+    is_whole(&site);
+    let after = site.wait_for_balance();
+    assert!(drops(&after) >= drops(&before) + unread, "totals go on: {before}, then {after}");
+    assert!(number(&after["counted"]["unread"]) >= 30, "{after}");
+    assert_eq!(after["counted"]["since"], before["counted"]["since"]);
+    assert!(site.log().contains("lost with another layout's tables: "), "{}", site.log());
+
+    // Whatever is of a layout that is not known begins anew, and that is said.
+    site.kill();
+    refused(&site, 4000..4010);
+    rename(&site, VERSION, UNKNOWN);
+    site.start();
+    is_whole(&site);
+    assert!(site.log().contains("events that nobody had read"), "{}", site.log());
+    let anew = site.status();
+    assert!(drops(&anew) < drops(&after), "{anew}");
+    assert_eq!(anew["counted"]["anew"], serde_json::json!(["REASON_COUNTERS", "LOST_EVENTS"]));
+    assert!(anew["counted"]["since"].as_u64() > after["counted"]["since"].as_u64(), "{anew}");
+    let shown = String::from_utf8(site.bulkhead(&["status"]).stdout).unwrap();
+    assert!(
+        shown.contains("another layout was taken over whose REASON_COUNTERS, LOST_EVENTS are"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -1,4 +1,8 @@
 //! Three hosts, an agent on one of them, and what its operator types.
+#![allow(dead_code, reason = "each test uses a part")]
+
+pub mod account;
+pub mod load;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -6,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use bulkhead_engine::layout::VERSION;
 use bulkhead_tests::lab::{self, Lab, Namespace, Process};
 use serde_json::Value;
 
@@ -165,6 +170,11 @@ impl Site {
         PathBuf::from("/sys/fs/bpf/bulkhead").join(&self.instance)
     }
 
+    /// The pin of the program on an interface's hook.
+    pub fn link(&self, interface: &str, hook: &str) -> PathBuf {
+        self.pins().join(format!("v{VERSION}/links/{interface}/{hook}"))
+    }
+
     /// What the agent has said.
     pub fn log(&self) -> String {
         self.agent.as_ref().map(Process::log).unwrap_or_default()
@@ -193,6 +203,16 @@ impl Site {
         let mut agent = self.agent.take().unwrap();
         agent.signal(libc::SIGKILL);
         agent.wait(LIMIT).unwrap();
+    }
+
+    /// Whether the agent has ended, within a moment.
+    pub fn has_ended(&mut self) -> bool {
+        let agent = self.agent.as_mut().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while agent.ended().unwrap().is_none() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        agent.ended().unwrap().is_some()
     }
 
     /// Sends the agent a signal.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_tests::lab::EchoServers;
 
-use crate::site::Site;
+use super::Site;
 
 /// Between two requests: 200 a second.
 const PAUSE: Duration = Duration::from_millis(5);
