@@ -5,7 +5,7 @@ pub mod account;
 pub mod load;
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -45,6 +45,8 @@ pub struct Site {
     instance: String,
     bulkhead: PathBuf,
     over: Over,
+    /// Everybody has an IPv6 address, too.
+    is_dual: bool,
     pub lab: Lab,
 }
 
@@ -56,25 +58,38 @@ impl Site {
 
     /// The same with further hosts, which are no nodes.
     pub fn with_hosts(label: &str, over: Over, acls: &[&str], more: &[&str]) -> Self {
+        Self::made(label, over, acls, more, false)
+    }
+
+    /// The same with an IPv6 address for everybody.
+    pub fn dual(label: &str, over: Over, acls: &[&str], more: &[&str]) -> Self {
+        Self::made(label, over, acls, more, true)
+    }
+
+    fn made(label: &str, over: Over, acls: &[&str], more: &[&str], is_dual: bool) -> Self {
         let bulkhead = lab::bulkhead().unwrap();
         let mut lab = Lab::new(label).unwrap();
-        for (last, name) in (1..).zip(["server", "client", "stranger"]) {
-            lab.add_host(name, &[IpAddr::from([100, 64, 0, last])]).unwrap();
-        }
-        for (last, name) in (64..).zip(more) {
-            lab.add_host(name, &[IpAddr::from([100, 64, 0, last])]).unwrap();
+        let nodes = ["server", "client", "stranger"];
+        for (last, name) in (1..).zip(nodes).chain((64..).zip(more.iter().copied())) {
+            let v6 = is_dual.then_some([0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, last].into());
+            let overlay = [IpAddr::from([100, 64, 0, last as u8])].into_iter().chain(v6);
+            let host = lab.add_host(name, &overlay.collect::<Vec<_>>()).unwrap();
+            if is_dual {
+                let address = underlay6(host.underlay);
+                host.namespace.ip(&format!("addr add {address}/64 dev eth0 nodad")).unwrap();
+            }
         }
         if over == Over::Tunnel {
             lab.mesh(&bulkhead).unwrap();
         }
         let instance = format!("lc-{}-{label}", std::process::id());
-        let site = Self { agent: None, instance, bulkhead, over, lab };
-        let nodes: Vec<String> = ["server", "client", "stranger"]
-            .map(|name| {
-                let address = site.address(name);
-                format!(r#"{{"name": "{name}", "addresses": ["{address}"], "tags": ["tag:{name}"]}}"#)
-            })
-            .to_vec();
+        let site = Self { agent: None, instance, bulkhead, over, is_dual, lab };
+        let nodes = nodes.map(|name| {
+            let addresses: Vec<_> =
+                site.addresses(name).iter().map(|address| format!("\"{address}\"")).collect();
+            let addresses = addresses.join(", ");
+            format!(r#"{{"name": "{name}", "addresses": [{addresses}], "tags": ["tag:{name}"]}}"#)
+        });
         site.write("inventory.json", &format!(r#"{{"nodes": [{}]}}"#, nodes.join(",")));
         site.write("agent.toml", &site.configuration("server", site.interface()));
         site.write_policy(acls);
@@ -103,10 +118,18 @@ impl Site {
 
     /// The address that the policy knows a host by.
     pub fn address(&self, name: &str) -> IpAddr {
+        self.addresses(name)[0]
+    }
+
+    /// All such addresses: an IPv4 one, and an IPv6 one if the site has them.
+    pub fn addresses(&self, name: &str) -> Vec<IpAddr> {
         let host = self.lab.host(name).unwrap();
         match self.over {
-            Over::Ethernet => host.underlay.into(),
-            Over::Tunnel => host.overlay[0],
+            Over::Ethernet => {
+                let v6 = self.is_dual.then(|| underlay6(host.underlay).into());
+                [host.underlay.into()].into_iter().chain(v6).collect()
+            }
+            Over::Tunnel => host.overlay.clone(),
         }
     }
 
@@ -269,6 +292,11 @@ impl Site {
         let _listener = self.namespace(to).run(|| TcpListener::bind(at)).unwrap().unwrap();
         self.namespace(from).run(|| TcpStream::connect_timeout(&at, limit)).unwrap().is_ok()
     }
+}
+
+/// The IPv6 address of whoever has this one on the switch.
+fn underlay6(v4: Ipv4Addr) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(v4.octets()[3]))
 }
 
 /// A policy file's text.

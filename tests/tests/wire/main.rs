@@ -1,0 +1,10 @@
+//! What only a real path shows: packets that are too long for it, datagrams in fragments, readers
+//! that do not read, packets that no test run takes, programs that are not reached.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+#[path = "../site/mod.rs"]
+mod site;
+
+mod fragments;
+mod path_mtu;
+mod raw;
