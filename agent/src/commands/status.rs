@@ -93,16 +93,22 @@ fn print(status: &Answered) {
     if let Some(agent) = &status.agent {
         let events = agent.events;
         println!(
-            "drops told of: {} by events, {} by summaries, {} not at all ({} beyond the event budget, {} by \
-             another layout's agent); {} reports on disk, {} not written",
+            "drops told of: {} by events, {} by summaries, {} not at all ({} beyond the event budget); \
+             {} reports on disk, {} not written",
             events.events,
             events.aggregated,
-            status.lost.ring + status.lost.budget + status.counted.counting.unread,
+            status.lost.ring + status.lost.budget,
             status.lost.budget,
-            status.counted.counting.unread,
             events.written,
             events.unwritten
         );
+        if events.unwritten_drops != 0 {
+            println!("not on disk: {} drops, which the reports not written tell of", events.unwritten_drops);
+        }
+        let unread = status.counted.counting.unread;
+        if unread != 0 {
+            println!("not told of, besides: {unread} drops whose reports another layout's agent had left");
+        }
         if let Some(shadow) = &agent.shadow {
             println!(
                 "staged: {} (generation {}) would drop {} packets that passed, and pass {} that were dropped; \
@@ -117,14 +123,9 @@ fn print(status: &Answered) {
         }
     }
     let counted = &status.counted;
-    if let Some(since) = counted.since_time.as_ref().filter(|_| !status.links.is_empty()) {
+    if let (Some(since), false) = (&counted.since_time, counted.counting.anew.is_empty()) {
         let anew = counted.counting.anew.join(", ");
-        let why = if anew.is_empty() {
-            String::new()
-        } else {
-            format!(", when another layout was taken over whose {anew} are not known")
-        };
-        println!("counted by reason since {since}{why}:");
+        println!("counted since {since}, when another layout was taken over whose {anew} are not known:");
     }
     for count in &status.reasons {
         println!(

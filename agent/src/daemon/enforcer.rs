@@ -85,6 +85,8 @@ pub struct Live {
     pub record: Record,
     /// Who is cut off.
     pub quarantined: List,
+    /// The disk has refused that list.
+    pub must_save: bool,
     /// Counters of earlier generations.
     pub folded: Folded,
     /// A change of several hooks stopped half-way.

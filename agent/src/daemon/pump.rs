@@ -38,6 +38,8 @@ pub struct Pumped {
     pub written: u64,
     /// Reports that the journal could not take.
     pub unwritten: u64,
+    /// Drops that those tell of.
+    pub unwritten_drops: u64,
 }
 
 /// Shared between the pump and the socket.
@@ -123,6 +125,7 @@ impl Shared {
         pumped.aggregated += aggregated;
         pumped.written = journal.written;
         pumped.unwritten = journal.failed;
+        pumped.unwritten_drops = journal.failed_drops;
     }
 }
 

@@ -80,6 +80,7 @@ impl Enforcer {
             attached,
             record,
             quarantined,
+            must_save: false,
             mixed: false,
             detached: false,
         };

@@ -6,5 +6,6 @@
 mod site;
 
 mod fragments;
+mod full;
 mod path_mtu;
 mod raw;
