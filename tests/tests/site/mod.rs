@@ -193,9 +193,14 @@ impl Site {
         PathBuf::from("/sys/fs/bpf/bulkhead").join(&self.instance)
     }
 
+    /// The directory of its pins, of this layout.
+    pub fn layout(&self) -> PathBuf {
+        self.pins().join(format!("v{VERSION}"))
+    }
+
     /// The pin of the program on an interface's hook.
     pub fn link(&self, interface: &str, hook: &str) -> PathBuf {
-        self.pins().join(format!("v{VERSION}/links/{interface}/{hook}"))
+        self.layout().join("links").join(interface).join(hook)
     }
 
     /// What the agent has said.
@@ -341,6 +346,11 @@ impl Connection {
             from.write_all(b"?").unwrap();
             to.read_exact(&mut [0]).is_ok()
         })
+    }
+
+    /// Whether what is sent arrives: at the server, at the client.
+    pub fn arrives(&mut self) -> [bool; 2] {
+        self.sent(SILENCE)
     }
 
     #[track_caller]

@@ -7,6 +7,7 @@ mod kernel;
 
 mod accounts;
 mod broken;
+mod refusing;
 mod scenes;
 mod steps;
 mod venues;
@@ -21,10 +22,8 @@ use kernel::Program;
 use steps::Stage;
 
 /// Reasons that no packet can bring about here, and why.
-const UNREACHABLE: [(Reason, &str); 2] = [
-    (Reason::FlowTableFull, "an LRU map makes room by evicting; only a failing kernel refuses an entry"),
-    (Reason::FragmentTableFull, "the same"),
-];
+const UNREACHABLE: [(Reason, &str); 1] =
+    [(Reason::FlowTableFull, "an LRU map makes room by evicting; only a failing kernel refuses an entry")];
 
 /// Every (program, kind of interface).
 pub fn hooks() -> impl Iterator<Item = (Program, Kind)> {
@@ -50,6 +49,7 @@ fn every_reason_on_every_hook() {
         }
     }
     reached.extend(broken::play());
+    reached.extend(refusing::play());
     reached.extend(venues::play());
     let known: BTreeSet<Reason> = UNREACHABLE.iter().map(|(reason, _)| *reason).collect();
     let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !reached.contains(reason)).collect();

@@ -5,7 +5,12 @@
 #[path = "../site/mod.rs"]
 mod site;
 
+#[path = "../kernel/mod.rs"]
+mod kernel;
+
 mod fragments;
 mod full;
 mod path_mtu;
 mod raw;
+mod refused;
+mod tun;
