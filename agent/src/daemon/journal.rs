@@ -38,8 +38,8 @@ impl Journal {
         self.size = self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |data| data.len());
     }
 
-    /// Appends reports.
-    pub fn append(&mut self, reports: &[DropReport]) {
+    /// Appends a report.
+    pub fn append(&mut self, report: &DropReport) {
         if self.size > MAX_BYTES {
             // If it cannot be put aside, it grows on: evidence goes before tidiness.
             let _ = std::fs::rename(&self.path, self.path.with_extension("jsonl.1"));
@@ -47,15 +47,13 @@ impl Journal {
         } else if self.file.is_none() {
             self.reopen();
         }
-        for report in reports {
-            if self.write(report) {
-                self.written += 1;
-                continue;
-            }
-            self.failed += 1;
-            if report.enforced.is_none() {
-                self.failed_drops += report.count;
-            }
+        if self.write(report) {
+            self.written += 1;
+            return;
+        }
+        self.failed += 1;
+        if report.enforced.is_none() {
+            self.failed_drops += report.count;
         }
     }
 

@@ -184,21 +184,26 @@ impl State {
     }
 
     /// Takes all aggregates out of the kernel, exactly: programs are turned to the other table,
-    /// those that still use this one are waited for, then it is emptied.
+    /// those that still use this one are waited for, then it is emptied. Each is removed once `take`
+    /// is done with it: what somebody who is killed has not told of is still there.
     ///
     /// # Errors
     /// If the kernel refuses. What was not taken stays for the next call.
-    pub fn take_aggregates(&mut self) -> Result<Vec<(AggregateKey, AggregateValue)>, KernelError> {
+    pub fn take_aggregates(
+        &mut self,
+        mut take: impl FnMut(AggregateKey, AggregateValue),
+    ) -> Result<(), KernelError> {
         let what = || KernelError::refused("taking aggregates");
         let epoch = self.epoch.get(&0, 0).map_err(what())?;
         self.epoch.set(0, epoch.wrapping_add(1), 0).map_err(what())?;
         wait_for_programs()?;
         let full = &mut self.aggregates[(epoch & 1) as usize];
         let entries = full.iter().collect::<Result<Vec<_>, _>>().map_err(what())?;
-        for (key, _) in &entries {
-            full.remove(key).map_err(what())?;
+        for (key, PodValue(value)) in entries {
+            take(key.0, value);
+            full.remove(&key).map_err(what())?;
         }
-        Ok(entries.into_iter().map(|(PodKey(key), PodValue(value))| (key, value)).collect())
+        Ok(())
     }
 }
 

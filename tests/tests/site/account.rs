@@ -1,5 +1,7 @@
 //! The account of drops: what is counted by reason, and what tells of it.
 
+use std::path::{Path, PathBuf};
+
 use bulkhead_engine::{Action, Reason};
 use serde_json::Value;
 
@@ -33,34 +35,27 @@ pub fn told(status: &Value) -> u64 {
     number(&events["events"]) + number(&events["aggregated"])
 }
 
-impl Site {
-    /// The reports on disk. Every line must be whole.
-    pub fn journal(&self) -> Vec<Value> {
-        let path = format!("/var/lib/bulkhead/{}/events.jsonl", self.instance());
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let read = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        text.lines().map(read).collect()
-    }
+/// The reports in a journal, but for a line that is just being written.
+pub fn reports(journal: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(journal).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
 
-    /// Drops that the journal tells of.
-    pub fn journalled(&self) -> u64 {
-        let reports = self.journal();
-        let drops = reports.iter().filter(|report| report["enforced"].is_null());
-        drops.map(|report| number(&report["count"])).sum()
+/// Drops that a journal tells of.
+pub fn told_in(journal: &Path) -> u64 {
+    let reports = reports(journal).into_iter().filter(|report| report["enforced"].is_null());
+    reports.map(|report| number(&report["count"])).sum()
+}
+
+impl Site {
+    /// The file of the reports on disk.
+    pub fn journal_file(&self) -> PathBuf {
+        Path::new("/var/lib/bulkhead").join(self.instance()).join("events.jsonl")
     }
 
     /// Waits until drops by reason = those that the agents' journal tells of + counted losses.
     pub fn wait_for_balance(&mut self) -> Value {
-        let instance = self.instance().to_owned();
-        let path = format!("/var/lib/bulkhead/{instance}/events.jsonl");
-        self.wait_for("the account is balanced", |status| {
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            let reports = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let told: u64 = reports.map(|report| number(&report["count"])).sum();
-            drops(status) == told + lost(status)
-        });
-        let status = self.status();
-        assert_eq!(drops(&status), self.journalled() + lost(&status), "{status}");
-        status
+        let journal = self.journal_file();
+        self.wait_for("the account is balanced", |status| drops(status) == told_in(&journal) + lost(status))
     }
 }

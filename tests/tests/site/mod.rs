@@ -248,12 +248,13 @@ impl Site {
         self.agent.as_ref().unwrap().signal(signal);
     }
 
-    pub fn wait_for(&mut self, what: &str, holds: impl Fn(&Value) -> bool) {
+    /// Waits for a state; the status in which it was there.
+    pub fn wait_for(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let status = self.status();
             if holds(&status) {
-                return;
+                return status;
             }
             let log = self.log();
             assert!(Instant::now() < deadline, "not so: {what}; {status}\nthe agent said:\n{log}");

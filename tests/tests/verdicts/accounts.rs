@@ -167,7 +167,7 @@ impl Reader {
         while self.ring.next().is_some() {
             self.events += 1;
         }
-        let taken = self.state.take_aggregates().expect("aggregates");
-        self.aggregated += taken.iter().map(|(_, value)| value.packets).sum::<u64>();
+        let aggregated = &mut self.aggregated;
+        self.state.take_aggregates(|_, value| *aggregated += value.packets).expect("aggregates");
     }
 }
