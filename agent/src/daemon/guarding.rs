@@ -2,6 +2,7 @@
 //! anything says that it is enforced, and whenever interfaces or the inventory change.
 
 use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use bulkhead::kernel::Attached;
 use bulkhead_compiler::inventory::{Inventory, Node};
@@ -11,13 +12,29 @@ use super::live::Built;
 use super::setup::Setup;
 use crate::guard::{self, Guard};
 
+/// How often to look whether the guard still is there: reloading a firewall may flush every table.
+const LOOK: Duration = Duration::from_secs(3);
+
 /// What the guard in place was made for.
 #[derive(Default)]
 pub struct Guarded {
     /// A generation, and the interfaces' indices.
     made_for: Option<(u32, Vec<u32>)>,
+    /// When it was last looked after.
+    looked: Option<Instant>,
     /// Why it is not what it should be.
     problem: Option<String>,
+}
+
+impl Guarded {
+    /// Whether somebody else has removed it, as far as it is time to look.
+    fn is_gone(&mut self, instance: &str) -> bool {
+        if self.made_for.is_none() || self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+            return false;
+        }
+        self.looked = Some(Instant::now());
+        !guard::is_there(instance)
+    }
 }
 
 /// The guard for an inventory, and for the interfaces whose packets may pass.
@@ -66,10 +83,10 @@ pub fn install(setup: &Setup, built: &Built, attached: &[Attached]) -> Guarded {
     }
     let indices: Vec<u32> = attached.iter().map(|attached| attached.index).collect();
     match guard_of(setup, &built.inventory, &indices).install(&setup.instance) {
-        Ok(()) => Guarded { made_for: Some((built.number, indices)), problem: None },
+        Ok(()) => Guarded { made_for: Some((built.number, indices)), ..Guarded::default() },
         Err(error) => {
             tracing::error!("{error:#}; trying again");
-            Guarded { made_for: None, problem: Some(format!("{error:#}")) }
+            Guarded { problem: Some(format!("{error:#}")), ..Guarded::default() }
         }
     }
 }
@@ -85,7 +102,8 @@ fn remove_earlier(setup: &Setup) {
 }
 
 impl Enforcer {
-    /// Puts the guard in place, and again when interfaces or the inventory have changed.
+    /// Puts the guard in place, and again when interfaces or the inventory have changed or somebody
+    /// else has removed it.
     ///
     /// # Errors
     /// If nftables refuses.
@@ -94,18 +112,20 @@ impl Enforcer {
             return Ok(());
         }
         let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_gone = guarded.is_gone(&self.setup.instance);
         let live = self.live();
         let now = (live.built.number, live.attached.iter().map(|attached| attached.index).collect());
-        if live.detached || guarded.made_for.as_ref() == Some(&now) {
+        if live.detached || guarded.made_for.as_ref() == Some(&now) && !is_gone {
             return Ok(());
+        }
+        if is_gone {
+            tracing::warn!("somebody has removed the guard: it is put in place again");
         }
         // `live` is held until the guard is in place: `detach` must not remove it before.
         let installed = guard_of(&self.setup, &live.built.inventory, &now.1).install(&self.setup.instance);
         drop(live);
         guarded.problem = installed.as_ref().err().map(|error| format!("{error:#}"));
-        if installed.is_ok() {
-            guarded.made_for = Some(now);
-        }
+        guarded.made_for = installed.is_ok().then_some(now);
         installed
     }
 

@@ -101,6 +101,18 @@ fn a_guard_that_is_there_closes_an_interface_until_it_has_a_program() {
     site.wait_for("enforced", |status| status["agent"].is_object() && status["state"] == "enforced");
     assert!(site.connects("client", 8080), "opened once it is enforced, before anybody is told so");
 
+    // A firewall that is reloaded flushes what is not its own.
+    let mut flush = Command::new("nft");
+    site.namespace("server").prepare(flush.args(["flush", "ruleset"])).unwrap();
+    assert!(lab::run_within(&mut flush, Duration::from_secs(5)).unwrap().status.success());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !has_guard(&site) {
+        assert!(Instant::now() < deadline, "the guard does not come back");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(site.log().contains("somebody has removed the guard"), "{}", site.log());
+    assert!(site.connects("client", 8080));
+
     // One that is turned off is taken away: nobody keeps its set any more.
     site.kill();
     assert!(has_guard(&site));
