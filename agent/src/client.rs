@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use http_body_util::{BodyExt as _, Full};
@@ -19,6 +20,25 @@ use crate::paths::Paths;
 /// If the agent refuses, or its answer breaks off.
 pub async fn ask(socket: &Path, method: Method, path: &str) -> anyhow::Result<Option<Response<Incoming>>> {
     send(socket, method, path, Bytes::new()).await
+}
+
+/// Asks the agent and reads its answer; `None` if none is running, or it is silent for `limit`.
+///
+/// # Errors
+/// If the agent refuses, or its answer breaks off.
+pub async fn ask_within<T: serde::de::DeserializeOwned>(
+    limit: Duration,
+    socket: &Path,
+    method: Method,
+    path: &str,
+) -> anyhow::Result<Option<T>> {
+    let answer = async {
+        match ask(socket, method, path).await? {
+            Some(response) => Ok(Some(read(response).await?)),
+            None => Ok(None),
+        }
+    };
+    tokio::time::timeout(limit, answer).await.unwrap_or(Ok(None))
 }
 
 async fn send(

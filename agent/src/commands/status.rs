@@ -1,5 +1,7 @@
 //! `bulkhead status`: what is enforced, and what it has done.
 
+use std::time::Duration;
+
 use hyper::Method;
 
 use crate::cli::Global;
@@ -9,6 +11,9 @@ use crate::daemon::status::Status as Answered;
 use crate::exit::Answer;
 use crate::paths::Paths;
 
+/// How long an agent is waited for; what is enforced can be read without it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Shows what is enforced where, counters by reason, and whether the agent runs.
 #[derive(Debug, clap::Args)]
 pub struct Status {}
@@ -16,18 +21,15 @@ pub struct Status {}
 impl Status {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let paths = Paths::of(&global.instance)?;
-        let answered = client::block_on(async {
-            match client::ask(&paths.socket, Method::GET, "/status").await? {
-                Some(response) => Ok(Some(client::read::<Answered>(response).await?)),
-                None => Ok(None),
-            }
-        })?;
-        let status = match answered {
+        let ask = client::ask_within(PATIENCE, &paths.socket, Method::GET, "/status");
+        let status = match client::block_on(ask)? {
             Some(status) => status,
             None => {
                 let mut status = Answered::read(&global.instance, &paths, None)?;
                 status.problems.extend(lock::holder(&paths.state).map(|process| {
-                    format!("agent: process {process} starts or waits for its first interface")
+                    format!(
+                        "agent: process {process} does not answer: it starts, waits for its first interface, or hangs"
+                    )
                 }));
                 status
             }

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-/// What an agent may take to end.
-const ENDS: Duration = Duration::from_secs(10);
+/// What an agent may take to end, asked nicely. What it leaves at any moment the next one understands.
+const ENDS: Duration = Duration::from_secs(2);
+
+/// What the kernel may take to end it.
+const IS_KILLED: Duration = Duration::from_secs(10);
 
 /// Between two looks at whether it has.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -80,8 +83,7 @@ pub fn take(state: &Path) -> anyhow::Result<Option<File>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("{}: opening", path.display())),
     };
-    let deadline = Instant::now() + ENDS;
-    let mut told = None;
+    let started = Instant::now();
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(Some(file)),
@@ -90,24 +92,22 @@ pub fn take(state: &Path) -> anyhow::Result<Option<File>> {
                 return Err(error).with_context(|| format!("{}: locking", path.display()));
             }
         }
-        if let Some(pid) = holder(state)
-            && told != Some(pid)
-        {
-            end(pid);
-            told = Some(pid);
+        let pid = holder(state);
+        if let Some(pid) = pid {
+            end(pid, if started.elapsed() < ENDS { libc::SIGTERM } else { libc::SIGKILL });
         }
         anyhow::ensure!(
-            Instant::now() < deadline,
+            started.elapsed() < IS_KILLED,
             "an agent ({}) neither answers nor ends; end it, then try again",
-            told.map_or("unknown process".to_owned(), |pid| format!("process {pid}"))
+            pid.map_or("unknown process".to_owned(), |pid| format!("process {pid}"))
         );
         std::thread::sleep(INTERVAL);
     }
 }
 
-fn end(pid: u32) {
+fn end(pid: u32, signal: libc::c_int) {
     // SAFETY: no memory is passed. The process has the agent's lock file open.
-    unsafe { libc::kill(pid.cast_signed(), libc::SIGTERM) };
+    unsafe { libc::kill(pid.cast_signed(), signal) };
 }
 
 #[cfg(test)]

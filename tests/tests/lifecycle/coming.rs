@@ -84,7 +84,7 @@ fn detach_ends_an_agent_that_waits_for_its_interface() {
         std::thread::sleep(Duration::from_millis(50));
     }
     let problems = site.status()["problems"].to_string();
-    assert!(problems.contains(&format!("process {pid} starts or waits")), "{problems}");
+    assert!(problems.contains(&format!("process {pid} does not answer: it starts, waits")), "{problems}");
     site.done(&["detach"]);
     assert!(site.has_ended(), "it would attach later");
     site.replace_interface();
@@ -107,4 +107,19 @@ fn detach_ends_an_agent_that_waits_for_its_interface() {
         assert_eq!(site.status()["state"], "detached", "after {delay} ms");
         assert!(site.connects("stranger", 8080), "after {delay} ms");
     }
+}
+
+#[test]
+fn an_agent_that_hangs_is_told_of_and_detached_without() {
+    let mut site = Site::new("hangs", Over::Ethernet, &[WEB]);
+    site.start();
+    site.signal(libc::SIGSTOP);
+    let status = site.status();
+    assert_eq!(status["state"], "enforced", "{status}");
+    assert!(status["problems"][0].as_str().unwrap().contains("does not answer"), "{status}");
+    assert!(site.connects("client", 8080) && site.is_denied("stranger", 8080));
+    site.done(&["detach"]);
+    assert!(site.has_ended());
+    assert!(site.connects("stranger", 8080), "nothing filters, and the guard is gone");
+    assert_eq!(site.status()["problems"], serde_json::json!([]));
 }
