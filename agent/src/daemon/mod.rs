@@ -87,12 +87,13 @@ pub fn run(setup: Setup, json: bool) -> anyhow::Result<Answer> {
         .enable_all()
         .build()
         .context("starting the agent's threads")?;
-    let enforcer = Enforcer::start(setup, inputs)?;
-    runtime.block_on(serve(Arc::new(enforcer)))?;
+    let mut journal = Journal::open(&setup.paths.state);
+    let enforcer = Enforcer::start(setup, inputs, &mut journal)?;
+    runtime.block_on(serve(Arc::new(enforcer), journal))?;
     Ok(Answer::Yes)
 }
 
-async fn serve(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
+async fn serve(enforcer: Arc<Enforcer>, journal: Journal) -> anyhow::Result<()> {
     let paths = enforcer.setup.paths.clone();
     let (detach, mut detached) = mpsc::channel(1);
     let listener = api::listen(&paths.socket)?;
@@ -103,7 +104,7 @@ async fn serve(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let instance = &enforcer.setup.instance;
     tokio::select! {
-        ended = pump::run(&paths.pins, Journal::open(&paths.state), shared) => ended?,
+        ended = pump::run(&paths.pins, journal, shared) => ended?,
         ended = api::serve(listener, api) => ended.context("serving the socket")?,
         ended = reload_on_hangup(enforcer.clone()) => ended?,
         ended = keep_up(enforcer.clone()) => ended?,

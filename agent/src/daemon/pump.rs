@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
-use bulkhead::kernel::{Leftover, Pins, State};
+use bulkhead::kernel::{KernelError, Leftover, Pins, State};
 use bulkhead_engine::layout::{AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_SHADOW};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::broadcast;
@@ -50,8 +50,6 @@ pub struct Shared {
     pub indices: Arc<Mutex<HashMap<u32, String>>>,
     /// Counts.
     pub pumped: Mutex<Pumped>,
-    /// What tables that were replaced still held.
-    pub leftover: Mutex<Leftover>,
     names: Mutex<BTreeMap<u32, Arc<Names>>>,
     store: Store,
     target: Target,
@@ -65,7 +63,6 @@ impl Shared {
             reports: broadcast::channel(BACKLOG).0,
             indices,
             pumped: Mutex::default(),
-            leftover: Mutex::default(),
             names: Mutex::default(),
             store,
             target,
@@ -139,7 +136,6 @@ pub async fn run(pins: &Pins, mut journal: Journal, shared: Arc<Shared>) -> anyh
     // SAFETY: a ring keeps its descriptor, and owns it until it is dropped.
     let mut ring = unsafe { AsyncFd::register(ring) }.context("watching the event ring")?;
     let mut state = State::open(pins)?;
-    publish_leftover(&shared, &mut journal);
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -157,13 +153,18 @@ pub async fn run(pins: &Pins, mut journal: Journal, shared: Arc<Shared>) -> anyh
     }
 }
 
-fn publish_leftover(shared: &Shared, journal: &mut Journal) {
-    let leftover = std::mem::take(&mut *shared.leftover.lock().unwrap_or_else(PoisonError::into_inner));
-    leftover.events.into_iter().for_each(|mut ring| drain(&mut ring, shared, journal));
+/// Tells of what tables that are replaced still hold.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn tell_leftover(
+    mut leftover: Leftover,
+    shared: &Shared,
+    journal: &mut Journal,
+) -> Result<(), KernelError> {
+    leftover.events.iter_mut().for_each(|ring| drain(ring, shared, journal));
     let clock = BootClock::now();
-    for (key, value) in &leftover.aggregates {
-        summarise(key, value, &clock, shared, journal);
-    }
+    leftover.take_aggregates(|key, value| summarise(&key, &value, &clock, shared, journal))
 }
 
 /// Tells of everything that the ring holds now. An event leaves the ring once it is written: an agent

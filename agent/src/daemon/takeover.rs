@@ -1,9 +1,9 @@
 //! From whatever enforces when the agent starts to its own first generation, without a gap.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use bulkhead::kernel::{Attached, Hook, Leftover, Migration, detach_others, wait_for_programs};
+use bulkhead::kernel::{Attached, Hook, Migration, detach_others, wait_for_programs};
 
 use super::counters::{self, Folded};
 use super::counting::Counting;
@@ -11,8 +11,9 @@ use super::enforcer::{Enforcer, Live, add_names, kept, next_number, note_indices
 use super::guarding;
 use super::inputs::Inputs;
 use super::interfaces::absent;
+use super::journal::Journal;
 use super::live::{Built, retire, undo_new_links};
-use super::pump::Shared;
+use super::pump::{self, Shared};
 use super::quarantine;
 use super::setup::Setup;
 use super::start;
@@ -27,7 +28,7 @@ impl Enforcer {
     ///
     /// # Errors
     /// If the system refuses; what was enforced before still is.
-    pub fn start(setup: Setup, inputs: Inputs) -> anyhow::Result<Self> {
+    pub fn start(setup: Setup, inputs: Inputs, journal: &mut Journal) -> anyhow::Result<Self> {
         let store = Store::new(&setup.paths.state);
         let pins = setup.paths.pins.clone();
         pins.create()?;
@@ -90,8 +91,12 @@ impl Enforcer {
         for (interface, hook) in detach_others(&pins, &managed).unwrap_or_else(start::told) {
             tracing::warn!(interface, hook = hook.name(), "is not managed any more: detached");
         }
-        *shared.leftover.lock().unwrap_or_else(PoisonError::into_inner) =
+        if migration.is_needed() {
+            // A packet may still be under way in an old program.
+            wait_for_programs()?;
+            tell_leftover(&migration, &store, &shared, journal)?;
             finish(migration, &store, &mut live.folded, &live.built)?;
+        }
         retire(&pins, &store, &mut live.folded, &live.built);
         store.forget_others(&kept(&live.record));
         live.attached.extend(absent(&setup, &live.attached));
@@ -180,27 +185,25 @@ fn tell(migration: &Migration) {
     }
 }
 
-/// Removes what the earlier agent had, once every hook runs the new generation. What its tables
-/// still tell of drops is given back; what of it cannot be read is counted.
+/// Tells of the drops that the earlier agent's tables still hold, and counts what of it cannot be read.
+fn tell_leftover(
+    migration: &Migration,
+    store: &Store,
+    shared: &Shared,
+    journal: &mut Journal,
+) -> anyhow::Result<()> {
+    let leftover = migration.leftover()?;
+    Counting::take_over(store, migration.unreadable(), leftover.unread);
+    Ok(pump::tell_leftover(leftover, shared, journal)?)
+}
+
+/// Removes what the earlier agent had, once every hook runs the new generation.
 ///
 /// # Errors
 /// If the kernel refuses; the next start does the rest.
-fn finish(
-    migration: Migration,
-    store: &Store,
-    folded: &mut Folded,
-    running: &Built,
-) -> anyhow::Result<Leftover> {
-    if !migration.is_needed() {
-        return Ok(Leftover::default());
-    }
-    // A packet may still be under way in an old program.
-    wait_for_programs()?;
+fn finish(migration: Migration, store: &Store, folded: &mut Folded, running: &Built) -> anyhow::Result<()> {
     for other in migration.others() {
         retire(other, store, folded, running);
     }
-    let unreadable = migration.unreadable().to_vec();
-    let leftover = migration.finish()?;
-    Counting::take_over(store, &unreadable, leftover.unread);
-    Ok(leftover)
+    Ok(migration.finish()?)
 }

@@ -1,25 +1,24 @@
-//! What tables that are replaced still told of drops: read where their layout is known, else counted.
+//! What tables that are replaced still tell of drops: read where their layout is known, else counted.
 
 use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, RingBuf};
 use bulkhead_engine::layout::{AggregateKey, AggregateValue};
 
-use super::state::{self, PodKey, PodValue};
+use super::state::{self, Aggregates};
 use super::{KernelError, batch};
 
 /// Layouts whose aggregates have other keys, and values that mean the same as this one's; and whose
 /// losses are those of the ring alone.
 const ALIKE: &[u32] = &[1];
 
-/// What the old tables still held of drops.
+/// What the old tables still hold of drops.
 #[derive(Default)]
 pub struct Leftover {
     /// Events that nobody has read.
     pub events: Vec<RingBuf<MapData>>,
-    /// Drops that were counted together.
-    pub aggregates: Vec<(AggregateKey, AggregateValue)>,
-    /// What could not be read.
+    aggregates: Vec<Aggregates>,
+    /// What cannot be read.
     pub unread: Unread,
 }
 
@@ -47,14 +46,22 @@ pub(super) struct Unknown {
 }
 
 impl Leftover {
-    /// Takes what a table of this layout holds.
-    pub(super) fn take(&mut self, map: &str, path: &Path) -> Result<(), KernelError> {
+    /// Takes all drops that were counted together out of the tables, each once `take` is done with it.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn take_aggregates(
+        &mut self,
+        mut take: impl FnMut(AggregateKey, AggregateValue),
+    ) -> Result<(), KernelError> {
+        self.aggregates.iter_mut().try_for_each(|table| state::empty(table, &mut take))
+    }
+
+    /// Adds a table of this layout.
+    pub(super) fn add(&mut self, map: &str, path: &Path) -> Result<(), KernelError> {
         match map {
             "EVENTS" => self.events.push(state::ring(path)?),
-            "AGGREGATES_0" | "AGGREGATES_1" => {
-                let aggregates = &mut self.aggregates;
-                batch::read(&open(path)?, |PodKey(key), PodValue(value)| aggregates.push((key, value)))?;
-            }
+            "AGGREGATES_0" | "AGGREGATES_1" => self.aggregates.push(state::aggregates(path)?),
             _ => {}
         }
         Ok(())

@@ -256,18 +256,26 @@ impl Migration {
         Ok(copied)
     }
 
+    /// What the old tables still tell of drops. Only when no packet is under way in an old program.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn leftover(&self) -> Result<Leftover, KernelError> {
+        let mut leftover = Leftover::default();
+        for Move { map, from, .. } in &self.moves {
+            from.iter().try_for_each(|path| leftover.add(map, path))?;
+        }
+        self.unknown.iter().try_for_each(|unknown| leftover.count(unknown))?;
+        Ok(leftover)
+    }
+
     /// Puts the tables in their places and removes the old ones. Only when every hook runs the
     /// new generation, and no packet is under way in an old program.
     ///
     /// # Errors
     /// If the kernel refuses; the next start does the rest.
-    pub fn finish(self) -> Result<Leftover, KernelError> {
+    pub fn finish(self) -> Result<(), KernelError> {
         self.copy_flows()?;
-        let mut leftover = Leftover::default();
-        for Move { map, from, .. } in &self.moves {
-            from.iter().try_for_each(|path| leftover.take(map, path))?;
-        }
-        self.unknown.iter().try_for_each(|unknown| leftover.count(unknown))?;
         for planned in &self.moves {
             let place = self.pins.state(planned.map);
             fs::rename(&planned.to, &place).map_err(refused("giving it its place", &planned.to))?;
@@ -277,8 +285,7 @@ impl Migration {
                 remove(&directory)?;
             }
         }
-        self.others.iter().try_for_each(Pins::remove_version)?;
-        Ok(leftover)
+        self.others.iter().try_for_each(Pins::remove_version)
     }
 }
 
