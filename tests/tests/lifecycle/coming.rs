@@ -1,5 +1,7 @@
 //! Interfaces that come up after the agent: `attach`, and an agent that waits for its only one.
 
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::site::{Over, Site, WEB};
@@ -122,4 +124,19 @@ fn an_agent_that_hangs_is_told_of_and_detached_without() {
     assert!(site.has_ended());
     assert!(site.connects("stranger", 8080), "nothing filters, and the guard is gone");
     assert_eq!(site.status()["problems"], serde_json::json!([]));
+}
+
+#[test]
+fn a_command_outlives_an_agent_that_hangs_up() {
+    const TIMES: usize = 25;
+    let site = Site::new("hangup", Over::Ethernet, &[WEB]);
+    let socket = PathBuf::from("/run/bulkhead").join(site.instance()).join("agent.sock");
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
+    let hang_up = std::thread::spawn(move || (0..2 * TIMES).for_each(|_| drop(listener.accept().unwrap())));
+    for _ in 0..TIMES {
+        assert_eq!(site.status()["state"], "detached");
+        site.done(&["detach"]);
+    }
+    hang_up.join().unwrap();
 }
