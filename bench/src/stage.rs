@@ -131,7 +131,7 @@ impl Stage {
     /// # Errors
     /// If the kernel refuses.
     pub fn for_frames(tables: &Tables, event_budget: u32) -> Result<Self> {
-        Self::of_kind(Kind::Ethernet, tables, Capacity::default().established, event_budget)
+        Self::of_kind(Kind::Ethernet, tables, Capacity::default().flows, event_budget)
     }
 
     /// Builds a generation for an interface of a kind.
@@ -142,7 +142,7 @@ impl Stage {
         let interface = Interface { name: INTERFACE.to_owned(), index: 1, kind };
         let specification = Specification {
             // Openings come all at once here.
-            capacity: Capacity { unreplied: 2 * flows, established: flows, ..Capacity::default() },
+            capacity: Capacity { flows, ..Capacity::default() },
             event_budget,
             ..Specification::new(1, tables, LONG)
         };

@@ -1,15 +1,13 @@
 //! Counts every outcome and reports every drop: in the ring the first of its kind, in an
 //! aggregate the others. Nothing here changes a verdict.
 
-use core::arch::asm;
-
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event, LOST_BUDGET, LOST_RING,
 };
 use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{Action, Case, Environment as _, REASONS, Reason};
+use bulkhead_engine::{Action, Case, Environment as _, REASONS, Reason, Word};
 
 use crate::maps::{
     AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, BUDGET, EVENTS, LOST_EVENTS, MAPS, REASON_COUNTERS,
@@ -112,11 +110,12 @@ pub(crate) fn report(
     headers: &Headers,
     [lost_ring, lost_budget]: [u32; 2],
 ) {
-    if within_budget() { tell(&key(), headers, lost_ring) } else { lose(lost_budget) }
+    if within_budget() { tell(key, headers, lost_ring) } else { lose(lost_budget) }
 }
 
 #[inline(never)]
-fn tell(key: &AggregateKey, headers: &Headers, lost_ring: u32) {
+fn tell(key: impl FnOnce() -> AggregateKey, headers: &Headers, lost_ring: u32) {
+    let key = &key();
     // SAFETY: the helper has no preconditions.
     let time = unsafe { bpf_ktime_get_boot_ns() };
     let aggregates = match AGGREGATE_EPOCH.get(0) {
@@ -154,18 +153,8 @@ fn add_to(value: *mut AggregateValue, length: u32, time: u64) {
     // SAFETY: the element stays allocated while this program runs; the counts are only added
     // to atomically, and of the times any is good.
     unsafe {
-        atomic_add(&raw mut (*value).packets, 1);
-        atomic_add(&raw mut (*value).bytes, u64::from(length));
+        Word::at(&raw mut (*value).packets).add(1);
+        Word::at(&raw mut (*value).bytes).add(u64::from(length));
         (&raw mut (*value).last).write_volatile(time);
     }
-}
-
-/// `core` has no atomic addition for this target; the instruction set has.
-///
-/// # Safety
-/// `word` must point to an aligned word of a map's value.
-#[inline(always)]
-unsafe fn atomic_add(word: *mut u64, amount: u64) {
-    // SAFETY: the caller's.
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) word, in(reg) amount) };
 }

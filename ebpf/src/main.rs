@@ -7,6 +7,7 @@
 #![feature(asm_experimental_arch)]
 
 mod audit;
+mod import;
 mod maps;
 mod settings;
 mod shadow;

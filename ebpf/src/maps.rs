@@ -1,19 +1,18 @@
 //! The maps, and the engine's environment over them.
 
-use core::arch::asm;
-
 use aya_ebpf::bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use bulkhead_engine::flow_table::{self, Buckets, Search, Stored};
 use bulkhead_engine::layout::{
     Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, Direction, FEATURE_AUDIT,
-    FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FlowKey,
-    FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, PORT_BLOCKS, Pair, Rate,
-    RateLimit,
+    FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FlowBucket,
+    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, PORT_BLOCKS, Pair,
+    Rate, RateLimit,
 };
-use bulkhead_engine::{Case, Environment, FlowTable, REASONS, RateState, Reason};
+use bulkhead_engine::{Case, Environment, REASONS, RateState, Reason, Word};
 
 use crate::settings;
 
@@ -59,10 +58,17 @@ static SHADOW_DEADLINES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE)
 pub(crate) static SHADOW_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(DIRECTIONS * 2, 0);
 
 // State that outlives generations.
+/// The table of flows, and a bucket that holds its seed. Mapped arrays begin at a page, so that
+/// each slot is one cache line.
 #[map]
-static UNREPLIED: LruHashMap<FlowKey, FlowValue> = LruHashMap::with_max_entries(1, 0);
+static FLOWS: Array<FlowBucket> = Array::with_max_entries(3, BPF_F_MMAPABLE);
+/// One entry: how far this CPU's search of the table has come. Programs do not interrupt each
+/// other on a CPU.
 #[map]
-static ESTABLISHED: LruHashMap<FlowKey, FlowValue> = LruHashMap::with_max_entries(1, 0);
+static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);
+/// One entry: flows that had not expired and made room for another.
+#[map]
+static EVICTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue> = LruHashMap::with_max_entries(4096, 0);
 /// When each sender may begin its next flow.
@@ -117,25 +123,11 @@ fn own_case(index: u32) -> Option<&'static mut Case> {
     CASES.get_ptr_mut(index).map(|case| unsafe { &mut *case })
 }
 
-/// A word that CPUs share.
-struct Word(*mut u64);
-
-impl RateState for Word {
-    #[inline(always)]
-    fn load(&self) -> u64 {
-        // SAFETY: an aligned word of a map's value.
-        unsafe { self.0.read_volatile() }
-    }
-    #[inline(always)]
-    fn compare_exchange(&self, old: u64, new: u64) -> u64 {
-        let found;
-        // SAFETY: an aligned word of a map's value. `core` has no compare-exchange for this
-        // target; the instruction set has (it compares with and returns in r0).
-        unsafe {
-            asm!("r0 = cmpxchg_64({0} + 0, r0, {1})", in(reg) self.0, in(reg) new, inout("r0") old => found);
-        }
-        found
-    }
+/// A map's value as a word that CPUs share.
+#[inline(always)]
+fn word(value: Option<*mut u64>) -> Option<&'static Word> {
+    // SAFETY: an aligned word of a map's value, which is accessed as a whole only.
+    value.map(|value| unsafe { Word::at(value) })
 }
 
 /// The clock of tests.
@@ -158,14 +150,79 @@ impl<const SHADOW: bool> View<SHADOW> {
     fn features() -> u32 {
         if SHADOW { settings::shadow_features() } else { settings::features() }
     }
+}
 
+/// The table of flows at one moment of the flow clock.
+struct Flows {
+    now: u64,
+}
+
+impl Buckets for Flows {
     #[inline(always)]
-    fn flows(table: FlowTable) -> &'static LruHashMap<FlowKey, FlowValue> {
-        match table {
-            FlowTable::Unreplied => &UNREPLIED,
-            FlowTable::Established => &ESTABLISHED,
-        }
+    fn bucket(&self, index: u32) -> Option<&FlowBucket> {
+        FLOWS.get(index)
     }
+    #[inline(always)]
+    fn mask(&self) -> u32 {
+        settings::flow_mask()
+    }
+    #[inline(always)]
+    fn seed(&self) -> u64 {
+        FLOWS.get(settings::flow_mask() + 1).map_or(0, FlowBucket::seed)
+    }
+    #[inline(always)]
+    fn search(&self) -> Option<&Search> {
+        SEARCH.get(0)
+    }
+    #[inline(always)]
+    fn displaced(&self, key: &FlowKey) -> u32 {
+        flow_displaced(key)
+    }
+    #[inline(always)]
+    fn is_expired(&self, state: u8, last_seen: u64) -> bool {
+        self.now.saturating_sub(last_seen) > u64::from(settings::timeout(state)) * 1_000_000_000
+    }
+}
+
+/// One attempt at storing a flow, or at removing it if there is no value: a [`Stored`], or how
+/// many there are of those. A global function: the verifier looks at it once, by itself, and not
+/// again at every call. It knows the arguments as memory that may not be there.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_put(key: *const FlowKey, value: *const FlowValue) -> u32 {
+    // SAFETY: the verifier makes sure that what is not null can be read.
+    let (Some(key), value) = (unsafe { (key.as_ref(), value.as_ref()) }) else {
+        return Stored::Refused as u32;
+    };
+    match flow_table::attempt(&Flows { now: MAPS.flow_time() }, key, value) {
+        Some(stored) => stored as u32,
+        None => FASTER,
+    }
+}
+
+/// Another writer was faster.
+const FASTER: u32 = 3;
+
+/// Where a flow lies that is not at home. Global as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_displaced(key: *const FlowKey) -> u32 {
+    // SAFETY: as above.
+    match unsafe { key.as_ref() } {
+        Some(key) => flow_table::displaced(&Flows { now: 0 }, key),
+        None => flow_table::NOWHERE,
+    }
+}
+
+/// Stores a flow, or removes it.
+#[inline(always)]
+fn put(key: &FlowKey, value: *const FlowValue) -> Stored {
+    flow_table::put(|| match flow_put(key, value) {
+        done if done == Stored::Done as u32 => Some(Stored::Done),
+        evicted if evicted == Stored::Evicted as u32 => Some(Stored::Evicted),
+        FASTER => None,
+        _ => Some(Stored::Refused),
+    })
 }
 
 impl<const SHADOW: bool> Environment for View<SHADOW> {
@@ -212,16 +269,16 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     }
     #[inline(always)]
     fn limit_state(&self, index: u32) -> Option<impl RateState> {
-        LIMIT_STATES.get_ptr_mut(index).map(Word)
+        word(LIMIT_STATES.get_ptr_mut(index))
     }
     #[inline(always)]
     fn initiator_state(&self, address: &Address) -> Option<impl RateState> {
-        if let Some(word) = INITIATORS.get_ptr_mut(address) {
-            return Some(Word(word));
+        if let Some(word) = word(INITIATORS.get_ptr_mut(address)) {
+            return Some(word);
         }
         // Another CPU may have been faster.
         let _ = INITIATORS.insert(address, &0, u64::from(BPF_NOEXIST));
-        INITIATORS.get_ptr_mut(address).map(Word)
+        word(INITIATORS.get_ptr_mut(address))
     }
 
     #[inline(always)]
@@ -299,37 +356,34 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     #[inline(always)]
     fn flow(
         &self,
-        table: FlowTable,
         key: &FlowKey,
         flow: &mut FlowValue,
         seen: impl FnOnce(&FlowValue) -> Option<u64>,
     ) -> bool {
-        let Some(found) = Self::flows(table).get_ptr_mut(key) else {
-            return false;
-        };
-        // SAFETY: copied at once. An LRU map may reuse the element meanwhile: a torn copy can
-        // only be of another tracked flow's times and state, and the key was matched before.
-        *flow = unsafe { found.read() };
-        if let Some(now) = seen(flow)
-            && !SHADOW
-        {
-            // SAFETY: one aligned word; at worst it freshens a flow that took the element over.
-            unsafe { core::ptr::addr_of_mut!((*found).last_seen).write_volatile(now) };
-        }
-        true
+        // Whether it is expired is the caller's question.
+        flow_table::get(&Flows { now: 0 }, key, flow, |flow| if SHADOW { None } else { seen(flow) })
     }
     #[inline(always)]
-    fn put_flow(&self, table: FlowTable, key: &FlowKey, value: &FlowValue) -> Result<(), Reason> {
+    fn put_flow(&self, key: &FlowKey, value: &FlowValue) -> Result<(), Reason> {
         if SHADOW {
             return Ok(());
         }
-        Self::flows(table).insert(key, value, u64::from(BPF_ANY)).map_err(|_| Reason::FlowTableFull)
+        match put(key, value) {
+            Stored::Done => Ok(()),
+            Stored::Evicted => {
+                if let Some(evicted) = EVICTED.get_ptr_mut(0) {
+                    // SAFETY: this CPU's own element.
+                    unsafe { *evicted += 1 };
+                }
+                Ok(())
+            }
+            Stored::Refused => Err(Reason::FlowTableFull),
+        }
     }
     #[inline(always)]
-    fn remove_flow(&self, table: FlowTable, key: &FlowKey) {
+    fn remove_flow(&self, key: &FlowKey) {
         if !SHADOW {
-            // A flow that is gone already is what was wanted.
-            let _ = Self::flows(table).remove(key);
+            put(key, core::ptr::null());
         }
     }
 

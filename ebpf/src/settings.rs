@@ -35,6 +35,7 @@ setting! {
     locals: u32 = SETTINGS.locals;
     remotes: u32 = SETTINGS.remotes;
     event_budget: u32 = SETTINGS.event_budget;
+    flow_mask: u32 = SETTINGS.flow_mask;
     zone: u16 = SETTINGS.zone;
     interface: u8 = SETTINGS.interface;
     link: u8 = SETTINGS.link;

@@ -224,37 +224,38 @@ fn segments(packet: &Packet, headers: &Headers) -> u32 {
 /// the one that allows it.
 #[inline(never)]
 fn reply(env: &impl Environment, case: &mut Case, direction: Direction, outcome: &mut Outcome) {
-    let key = reply_key(env, &case.headers, direction);
+    let Case { headers, found, sides, .. } = case;
     let now = env.flow_time();
-    let found = &mut case.found;
-    look_up(env, &key, now, true, found);
+    found.key.set(reply_key(env, headers, direction));
+    look_up(env, now, true, found);
     outcome.reason = found.reason;
     if !found.is_some() {
         return;
     }
-    let allowed = still_allowed(env, &key, direction.opposite(), case.sides);
+    let flags = found.flow.flags;
+    let allowed = still_allowed(env, &found.key, direction.opposite(), *sides);
     // What is cut off for now keeps its flow, for when it is released.
-    if allowed.is_err() && env.has_exemptions() && case.sides.quarantined != 0 {
+    if allowed.is_err() && env.has_exemptions() && sides.quarantined != 0 {
         outcome.reason = Reason::Quarantined;
         return;
     }
     if let Err(reason) = allowed
         && !env.audit()
     {
-        remove_revoked(env, &key, found);
+        remove_revoked(env, found);
         outcome.reason = reason;
         return;
     }
     // In audit mode what is revoked goes on, so that its flow is there when a policy that
     // admits it is enforced again.
     let rule = allowed.unwrap_or(found.flow.rule);
-    if record_reply(env, &key, found, &case.headers, rule, now) == Reason::FlowTableFull {
+    if record_reply(env, found, headers, rule, now) == Reason::FlowTableFull {
         outcome.reason = Reason::FlowTableFull;
         return;
     }
     match allowed {
         Ok(rule) => *outcome = Outcome { reason: Reason::Reply, rule },
-        Err(_) if found.flow.flags & FLOW_AUDIT != 0 => outcome.reason = Reason::AuditReply,
+        Err(_) if flags & FLOW_AUDIT != 0 => outcome.reason = Reason::AuditReply,
         Err(reason) => outcome.reason = reason,
     }
 }
@@ -275,9 +276,9 @@ fn still_allowed(
 /// Removes a flow that is no longer allowed. An older program meeting a newer flow judges and
 /// does not write.
 #[inline(always)]
-fn remove_revoked(env: &impl Environment, key: &FlowKey, found: &Found) {
+fn remove_revoked(env: &impl Environment, found: &Found) {
     if found.flow.generation <= env.generation() {
-        env.remove_flow(found.table, key);
+        env.remove_flow(&found.key);
     }
 }
 
@@ -332,16 +333,16 @@ fn quoted_flow(
     let sent = direction.opposite();
     let sides = ends(env, sent, quote)?;
     let now = env.flow_time();
-    let mut key = own_key(env, quote, sent);
+    found.key.set(own_key(env, quote, sent));
     let mut started = sent;
-    find(env, &key, now, found);
+    find(env, now, found);
     if !found.is_some() {
-        key = reply_key(env, quote, sent);
+        found.key.set(reply_key(env, quote, sent));
         started = direction;
-        find(env, &key, now, found);
+        find(env, now, found);
     }
     if !found.is_some() {
         return Err(found.reason);
     }
-    still_allowed(env, &key, started, sides).map(|_| ())
+    still_allowed(env, &found.key, started, sides).map(|_| ())
 }

@@ -4,12 +4,13 @@
 //! and each function has a BPF stack frame of its own.
 
 use crate::layout::{
-    Direction, FLOW_AUDIT, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowState, FlowValue, NO_RULE,
+    Direction, FLOW_AUDIT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowState,
+    FlowValue, NO_RULE,
 };
 use crate::parse::{Headers, Role, protocol, tcp};
 use crate::rate::take;
 use crate::tables::{Counted, take_limit};
-use crate::{Environment, FlowTable, Reason};
+use crate::{Environment, Reason};
 
 /// A flow's time is written at most once in this many ns: time-outs are in seconds, and a
 /// write dirties a cache line that other CPUs read.
@@ -45,68 +46,67 @@ pub(crate) fn reply_key(env: &impl Environment, headers: &Headers, direction: Di
     }
 }
 
-/// A flow, or why there is none.
+/// A flow that was looked up, or why there is none. In memory of a map, like all of a case: stack
+/// is scarce, and the verifier follows what is on it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Its value, copied. Meaningful if found.
+    /// Its key.
+    pub(crate) key: FlowKey,
+    /// Its value: as it was found, then as it is to be stored. Meaningful if found.
     pub(crate) flow: FlowValue,
-    /// The table that holds it.
-    pub(crate) table: FlowTable,
     /// [`Reason::Reply`] if found, [`Reason::NoFlow`] or [`Reason::FlowExpired`].
     pub(crate) reason: Reason,
-    pub(crate) reserved: [u8; 6],
+    pub(crate) reserved: [u8; 7],
 }
 
 impl Found {
     pub(crate) const NOTHING: Self = Self {
-        flow: FlowValue {
-            created: 0,
-            last_seen: 0,
-            generation: 0,
-            rule: 0,
-            state: 0,
-            flags: 0,
-            reserved: [0; 6],
+        key: FlowKey {
+            initiator: [0; 4],
+            responder: [0; 4],
+            initiator_port: 0,
+            responder_port: 0,
+            zone: 0,
+            protocol: 0,
+            direction: 0,
         },
-        table: FlowTable::Unreplied,
+        flow: FlowValue::NONE,
         reason: Reason::NoFlow,
-        reserved: [0; 6],
+        reserved: [0; 7],
     };
 
     pub(crate) fn is_some(&self) -> bool {
         self.reason == Reason::Reply
     }
+
+    /// The flow is a completed conversation. Meaningful if found.
+    #[inline(always)]
+    pub(crate) fn is_established(&self) -> bool {
+        self.flow.flags & FLOW_ESTABLISHED != 0
+    }
 }
 
 /// [`look_up`] out of line, for what is rare and is no packet of the flow.
 #[inline(never)]
-pub(crate) fn find(env: &impl Environment, key: &FlowKey, now: u64, found: &mut Found) {
-    look_up(env, key, now, false, found);
+pub(crate) fn find(env: &impl Environment, now: u64, found: &mut Found) {
+    look_up(env, now, false, found);
 }
 
-/// Looks a flow up in both tables; expired ones are no flows. One of this generation or an
+/// Looks a flow up; an expired one is no flow. One of this generation or an
 /// older one was then last seen `now`, if `seen`: the same look-up writes the time.
 #[inline(always)]
-pub(crate) fn look_up(env: &impl Environment, key: &FlowKey, now: u64, seen: bool, found: &mut Found) {
+pub(crate) fn look_up(env: &impl Environment, now: u64, seen: bool, found: &mut Found) {
     let touch = |flow: &FlowValue| {
         let due = now.saturating_sub(flow.last_seen) >= TOUCH_INTERVAL;
         let ours = flow.generation <= env.generation();
         (seen && due && ours && !is_expired(env, flow, now)).then_some(now)
     };
-    found.reason = Reason::NoFlow;
-    found.table = FlowTable::Established;
-    if env.flow(FlowTable::Established, key, &mut found.flow, touch) {
-        if !is_expired(env, &found.flow, now) {
-            found.reason = Reason::Reply;
-            return;
-        }
-        found.reason = Reason::FlowExpired;
-    }
-    found.table = FlowTable::Unreplied;
-    if env.flow(FlowTable::Unreplied, key, &mut found.flow, touch) {
-        found.reason = if is_expired(env, &found.flow, now) { Reason::FlowExpired } else { Reason::Reply };
-    }
+    found.reason = match env.flow(&found.key, &mut found.flow, touch) {
+        false => Reason::NoFlow,
+        true if is_expired(env, &found.flow, now) => Reason::FlowExpired,
+        true => Reason::Reply,
+    };
 }
 
 /// Whether the flow's last packet was too long ago.
@@ -130,52 +130,49 @@ pub(crate) fn record_admitted(
     let role = headers.role;
     // An accept passes by a rule where rules admit both directions, but its flow must outlive
     // the rule that admits replies.
-    let key = if role == Role::Accept {
+    found.key.set(if role == Role::Accept {
         reply_key(env, headers, direction)
     } else {
         own_key(env, headers, direction)
-    };
+    });
     let now = env.flow_time();
-    look_up(env, &key, now, true, found);
+    look_up(env, now, true, found);
     let exists = found.is_some();
     // An older program, still on another hook during a swap, judges and does not write.
     if exists && found.flow.generation > env.generation() {
         return Reason::Rule;
     }
-    let is_established = exists && found.table == FlowTable::Established;
-    let next = match role {
+    let is_established = exists && found.is_established();
+    let flow = &mut found.flow;
+    match role {
         Role::Open | Role::Datagram if !exists => {
-            let reason = may_begin(env, &key, rule, limit);
+            let reason = may_begin(env, &found.key, rule, limit);
             if reason != Reason::Rule {
                 return reason;
             }
-            first(env, &key, rule, now)
+            *flow = first(env, found.key.protocol, rule);
         }
         Role::Accept if exists && !is_established => {
-            return establish(env, &key, found, found.flow.rule, now);
+            flow.generation = env.generation();
+            flow.state = replied_state(found.key.protocol) as u8;
+            flow.flags |= FLOW_ESTABLISHED;
         }
-        Role::End if exists => FlowValue {
-            last_seen: now,
-            state: closing_state(key.protocol) as u8,
-            flags: found.flow.flags | fin(headers, FLOW_FIN_INITIATOR),
-            ..found.flow
-        },
+        Role::End if exists => {
+            flow.state = closing_state(found.key.protocol) as u8;
+            flow.flags |= fin(headers, FLOW_FIN_INITIATOR);
+        }
         // The initiator's port is used again.
-        Role::Open if is_established && found.flow.flags & FINISHED != 0 => {
-            FlowValue { last_seen: now, flags: found.flow.flags & !FINISHED, ..found.flow }
-        }
+        Role::Open if is_established && flow.flags & FINISHED != 0 => flow.flags &= !FINISHED,
         // A rule admits now what audit mode once let pass.
-        Role::Open | Role::Datagram if rule != NO_RULE && found.flow.flags & FLOW_AUDIT != 0 => FlowValue {
-            last_seen: now,
-            generation: env.generation(),
-            rule,
-            flags: found.flow.flags & !FLOW_AUDIT,
-            ..found.flow
-        },
+        Role::Open | Role::Datagram if rule != NO_RULE && flow.flags & FLOW_AUDIT != 0 => {
+            flow.generation = env.generation();
+            flow.rule = rule;
+            flow.flags &= !FLOW_AUDIT;
+        }
         _ => return Reason::Rule,
-    };
-    let table = if is_established { FlowTable::Established } else { FlowTable::Unreplied };
-    match env.put_flow(table, &key, &next) {
+    }
+    flow.last_seen = now;
+    match env.put_flow(&found.key, flow) {
         Ok(()) => Reason::Rule,
         Err(reason) => reason,
     }
@@ -203,15 +200,13 @@ fn may_begin(env: &impl Environment, key: &FlowKey, rule: u32, limit: u16) -> Re
 
 /// A flow that its first packet just started.
 #[inline(always)]
-fn first(env: &impl Environment, key: &FlowKey, rule: u32, now: u64) -> FlowValue {
+fn first(env: &impl Environment, protocol: u8, rule: u32) -> FlowValue {
     FlowValue {
-        created: now,
-        last_seen: now,
         generation: env.generation(),
         rule,
-        state: first_state(key.protocol) as u8,
+        state: first_state(protocol) as u8,
         flags: if rule == NO_RULE { FLOW_AUDIT } else { 0 },
-        reserved: [0; 6],
+        ..FlowValue::NONE
     }
 }
 
@@ -221,26 +216,24 @@ fn first(env: &impl Environment, key: &FlowKey, rule: u32, now: u64) -> FlowValu
 #[inline(always)]
 pub(crate) fn record_reply(
     env: &impl Environment,
-    key: &FlowKey,
-    found: &Found,
+    found: &mut Found,
     headers: &Headers,
     rule: u32,
     now: u64,
 ) -> Reason {
     let flow = &found.flow;
-    let goes_on = found.table == FlowTable::Established
+    let goes_on = found.is_established()
         && flow.generation == env.generation()
-        && flow.state == replied_state(key.protocol) as u8
+        && flow.state == replied_state(found.key.protocol) as u8
         && flow.flags & FINISHED == 0
         && matches!(headers.role, Role::Continue | Role::Datagram);
-    if goes_on { Reason::Reply } else { record_change(env, key, found, headers, rule, now) }
+    if goes_on { Reason::Reply } else { record_change(env, found, headers, rule, now) }
 }
 
-#[inline(never)]
+#[inline(always)]
 fn record_change(
     env: &impl Environment,
-    key: &FlowKey,
-    found: &Found,
+    found: &mut Found,
     headers: &Headers,
     rule: u32,
     now: u64,
@@ -250,41 +243,27 @@ fn record_change(
     if found.flow.generation > env.generation() {
         return Reason::Reply;
     }
+    let (protocol, flow) = (found.key.protocol, &mut found.flow);
+    let before = (flow.state, flow.flags, flow.generation);
     // One RST or FIN, which may be forged, is taken back by the next segment. After a FIN from
     // both sides what follows is the last acknowledgement: the flow ends.
-    let flags = found.flow.flags | fin(headers, FLOW_FIN_RESPONDER);
-    let ends = role == Role::End || is_finished(flags);
+    flow.flags |= fin(headers, FLOW_FIN_RESPONDER);
+    let ends = role == Role::End || is_finished(flow.flags);
     // An accept alone, which a flood of openings brings about, completes no conversation: it
-    // gets its long time among the unreplied. Nor does an echo.
-    if found.table == FlowTable::Unreplied && matches!(role, Role::Continue | Role::Datagram) && !ends {
-        return establish(env, key, found, rule, now);
+    // gets its long time, and may still be pushed out. Nor does an echo.
+    if matches!(role, Role::Continue | Role::Datagram) && !ends {
+        flow.flags |= FLOW_ESTABLISHED;
     }
-    let state = if ends { closing_state(key.protocol) } else { replied_state(key.protocol) } as u8;
-    if (found.flow.state, found.flow.flags) == (state, flags) && found.flow.generation == env.generation() {
+    flow.state = if ends { closing_state(protocol) } else { replied_state(protocol) } as u8;
+    flow.generation = env.generation();
+    if (flow.state, flow.flags, flow.generation) == before {
         return Reason::Reply;
     }
-    let next = FlowValue { last_seen: now, generation: env.generation(), rule, state, flags, ..found.flow };
-    match env.put_flow(found.table, key, &next) {
+    (flow.rule, flow.last_seen) = (rule, now);
+    match env.put_flow(&found.key, flow) {
         Ok(()) => Reason::Reply,
         Err(reason) => reason,
     }
-}
-
-/// Moves a flow to the established table.
-#[inline(never)]
-fn establish(env: &impl Environment, key: &FlowKey, found: &Found, rule: u32, now: u64) -> Reason {
-    let established = FlowValue {
-        last_seen: now,
-        generation: env.generation(),
-        rule,
-        state: replied_state(key.protocol) as u8,
-        ..found.flow
-    };
-    if let Err(reason) = env.put_flow(FlowTable::Established, key, &established) {
-        return reason;
-    }
-    env.remove_flow(FlowTable::Unreplied, key);
-    Reason::Reply
 }
 
 #[inline(always)]

@@ -9,6 +9,7 @@
 mod case;
 mod decide;
 mod flow;
+pub mod flow_table;
 mod fragment;
 pub mod layout;
 mod link;
@@ -20,10 +21,12 @@ pub mod parse;
 mod rate;
 mod reason;
 mod tables;
+mod word;
 
 pub use case::{Case, Outcome, Sides};
 pub use decide::{decide, decide_parsed, local_check};
 pub use packet::Packet;
 pub use rate::RateState;
 pub use reason::{Action, REASONS, Reason};
-pub use tables::{Environment, FlowTable, Judgement, judge, leaf_of};
+pub use tables::{Environment, Judgement, judge, leaf_of};
+pub use word::Word;

@@ -10,7 +10,7 @@ use crate::layout::{
     FEATURE_LIMITS, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey,
     PORT_BLOCKS, Pair, Rate, RateLimit, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
 };
-use crate::{Environment, FlowTable, RateState, Reason};
+use crate::{Environment, RateState, Reason};
 
 /// The compiled tables of one node: everything of one generation that the kernel looks up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +65,8 @@ impl Tables {
     }
 }
 
-/// Flows in memory: both tables, unbounded.
-pub type Flows = HashMap<(FlowTable, FlowKey), FlowValue>;
+/// Flows in memory, unbounded.
+pub type Flows = HashMap<FlowKey, FlowValue>;
 
 /// Decides over [`Tables`] and [`Flows`] in memory, with a clock that the caller sets.
 #[derive(Clone, Debug)]
@@ -222,12 +222,11 @@ impl Environment for Memory<'_> {
     }
     fn flow(
         &self,
-        table: FlowTable,
         key: &FlowKey,
         flow: &mut FlowValue,
         seen: impl FnOnce(&FlowValue) -> Option<u64>,
     ) -> bool {
-        match self.flows.borrow_mut().get_mut(&(table, *key)) {
+        match self.flows.borrow_mut().get_mut(key) {
             Some(found) => {
                 *flow = *found;
                 found.last_seen = seen(flow).unwrap_or(found.last_seen);
@@ -236,12 +235,12 @@ impl Environment for Memory<'_> {
             None => false,
         }
     }
-    fn put_flow(&self, table: FlowTable, key: &FlowKey, value: &FlowValue) -> Result<(), Reason> {
-        self.flows.borrow_mut().insert((table, *key), *value);
+    fn put_flow(&self, key: &FlowKey, value: &FlowValue) -> Result<(), Reason> {
+        self.flows.borrow_mut().insert(*key, *value);
         Ok(())
     }
-    fn remove_flow(&self, table: FlowTable, key: &FlowKey) {
-        self.flows.borrow_mut().remove(&(table, *key));
+    fn remove_flow(&self, key: &FlowKey) {
+        self.flows.borrow_mut().remove(key);
     }
     fn fragment(&self, key: &FragmentKey, value: &mut FragmentValue) -> bool {
         match self.fragments.borrow().get(key) {

@@ -10,6 +10,17 @@ pub trait RateState {
     fn compare_exchange(&self, old: u64, new: u64) -> u64;
 }
 
+impl RateState for &crate::Word {
+    #[inline(always)]
+    fn load(&self) -> u64 {
+        crate::Word::load(self)
+    }
+    #[inline(always)]
+    fn compare_exchange(&self, old: u64, new: u64) -> u64 {
+        crate::Word::compare_exchange(self, old, new)
+    }
+}
+
 /// Tries before a packet is dropped: each failed one means that another CPU's packet passed.
 const ATTEMPTS: usize = 8;
 

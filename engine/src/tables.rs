@@ -8,16 +8,6 @@ use crate::layout::{
 use crate::rate::take;
 use crate::{RateState, Reason};
 
-/// Which of the two flow tables. A flood of new flows evicts only unreplied ones.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FlowTable {
-    /// No reply seen yet.
-    Unreplied,
-    /// A reply was seen.
-    Established,
-}
-
 /// Everything a decision may look at besides the packet. Implemented by the BPF program over
 /// its maps and by [`crate::memory`] over vectors. `None` is a miss, and a miss never passes.
 pub trait Environment {
@@ -74,22 +64,17 @@ pub trait Environment {
     /// Seconds of silence after which a flow in this [`crate::layout::FlowState`] is over.
     fn timeout(&self, state: u8) -> u16;
 
-    /// Copies a flow of one of the two tables; false if it has none. If `seen` says so of the
-    /// copy, the flow was last seen now: the time is written through the element's pointer.
-    fn flow(
-        &self,
-        table: FlowTable,
-        key: &FlowKey,
-        flow: &mut FlowValue,
-        seen: impl FnOnce(&FlowValue) -> Option<u64>,
-    ) -> bool;
+    /// Copies a flow; false if there is none. If `seen` says so of the copy, the flow was last
+    /// seen now: the time is written where the flow lies.
+    fn flow(&self, key: &FlowKey, flow: &mut FlowValue, seen: impl FnOnce(&FlowValue) -> Option<u64>)
+    -> bool;
     /// Inserts or replaces a flow.
     ///
     /// # Errors
     /// [`Reason::FlowTableFull`] where the table could not take it.
-    fn put_flow(&self, table: FlowTable, key: &FlowKey, value: &FlowValue) -> Result<(), Reason>;
+    fn put_flow(&self, key: &FlowKey, value: &FlowValue) -> Result<(), Reason>;
     /// Removes a flow.
-    fn remove_flow(&self, table: FlowTable, key: &FlowKey);
+    fn remove_flow(&self, key: &FlowKey);
 
     /// Copies what is remembered of a fragmented datagram; false if nothing is.
     fn fragment(&self, key: &FragmentKey, value: &mut FragmentValue) -> bool;

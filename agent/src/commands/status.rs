@@ -91,7 +91,10 @@ fn print(status: &Answered) {
         let reason = entry.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         println!("quarantined: {} since {}{until}{reason}", entry.title(), quarantined.since_time);
     }
-    println!("flows: {} established, {} unreplied", status.established_flows, status.unreplied_flows);
+    println!(
+        "flows: {} established, {} unreplied, {} evicted",
+        status.established_flows, status.unreplied_flows, status.evicted_flows
+    );
     if let Some(agent) = &status.agent {
         let events = agent.events;
         println!(

@@ -66,8 +66,7 @@ struct Management {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Flows {
-    unreplied: Option<Spanned<i64>>,
-    established: Option<Spanned<i64>>,
+    capacity: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -86,7 +85,7 @@ struct Limits {
     event_budget: Option<Spanned<i64>>,
 }
 
-/// Flow tables: an LRU map hands out its elements in batches, so tiny ones evict what they just took.
+/// Flows: each takes 128 bytes, since half of the table is kept free.
 const FLOWS: RangeInclusive<i64> = 1024..=16_777_216;
 const AGGREGATES: RangeInclusive<i64> = 64..=1_048_576;
 const RING_BYTES: RangeInclusive<i64> = 4096..=1_073_741_824;
@@ -122,8 +121,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     }
     let capacity = &mut config.capacity;
     for (name, value, bounds, to) in [
-        ("unreplied", &file.flows.unreplied, FLOWS, &mut capacity.unreplied),
-        ("established", &file.flows.established, FLOWS, &mut capacity.established),
+        ("capacity", &file.flows.capacity, FLOWS, &mut capacity.flows),
         ("aggregates", &file.events.aggregates, AGGREGATES, &mut capacity.aggregates),
         ("ring_bytes", &file.events.ring_bytes, RING_BYTES, &mut capacity.event_bytes),
         ("spare_addresses", &file.limits.spare_addresses, SPARES, &mut capacity.spare_addresses),

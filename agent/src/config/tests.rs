@@ -37,8 +37,7 @@ fn every_setting_arrives() {
         from = ["100.64.0.9/32"]
         ports = [22, 2222]
         [flows]
-        unreplied = 2048
-        established = 4096
+        capacity = 4096
         [timeouts]
         tcp_established = 65535
         sctp_closing = 1
@@ -75,7 +74,7 @@ fn every_setting_arrives() {
     assert_eq!(config.new_flows, Rate { interval: 4_000_000, tolerance: 1_000_000_000 });
     assert_eq!(config.event_budget, 7);
     let capacity = config.capacity;
-    assert_eq!((capacity.unreplied, capacity.established), (2048, 4096));
+    assert_eq!((capacity.flows, capacity.flow_buckets()), (4096, 1024));
     assert_eq!((capacity.event_bytes, capacity.aggregates, capacity.spare_addresses), (8192, 128, 0));
     assert_eq!(config.timeouts.0[FlowState::TcpEstablished as usize], 65535);
     assert_eq!(config.timeouts.0[FlowState::SctpClosing as usize], 1);
@@ -88,8 +87,8 @@ fn what_is_wrong_has_its_place() {
     for (text, place, words) in [
         ("nodes = \"a\"", "1:1", "unknown field `nodes`"),
         ("\nmode = \"off\"", "2:8", "unknown variant `off`"),
-        ("[flows]\nunreplied = 1023", "2:13", "not between 1024 and"),
-        ("[flows]\nunreplied = -1", "2:13", "not between 1024 and"),
+        ("[flows]\ncapacity = 1023", "2:12", "not between 1024 and"),
+        ("[flows]\ncapacity = -1", "2:12", "not between 1024 and"),
         ("[events]\nring_bytes = 5000", "2:14", "not a power of two"),
         ("[timeouts]\necho = 0", "2:8", "not between 1 and 65535"),
         ("[timeouts]\necho = 65536", "2:8", "not between 1 and 65535"),

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use bulkhead::kernel::{
-    AddressTables, Attached, Generation, Hook, Interface, Kind, Pins, QuarantineError, Shadow, Specification,
-    attach, attached_hooks, connections, flow_clock, quarantine_tables, rewrite_deadlines, rule_counters,
-    seed, wait_for_programs,
+    AddressTables, Attached, Generation, Hook, Importer, Interface, Kind, Pins, QuarantineError, Shadow,
+    Specification, attach, attached_hooks, connections, flow_clock, quarantine_tables, rewrite_deadlines,
+    rule_counters, seed, wait_for_programs,
 };
 use bulkhead_compiler::compile::Program;
 use bulkhead_compiler::inventory::Inventory;
@@ -221,9 +221,23 @@ impl Built {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn seed(&self, pins: &Pins, zones: &BTreeSet<u16>) -> anyhow::Result<usize> {
+    pub fn seed(&mut self, zones: &BTreeSet<u16>) -> anyhow::Result<usize> {
         let zones: Vec<u16> = zones.iter().copied().collect();
-        Ok(seed(pins, &connections()?, &zones, flow_clock())?)
+        let connections = connections()?;
+        let refused = seed(&mut self.importer()?, &connections, &zones, flow_clock())?;
+        if refused != 0 {
+            tracing::warn!(refused, "the table of flows is too small for this host's connections");
+        }
+        Ok(connections.len())
+    }
+
+    /// The program that stores flows.
+    ///
+    /// # Errors
+    /// If the verifier refuses it.
+    pub fn importer(&mut self) -> anyhow::Result<Importer<'_>> {
+        let set = self.sets.first_mut().context("a generation without tables")?;
+        Ok(set.generation.importer()?)
     }
 
     /// Puts the programs on every hook.

@@ -125,6 +125,8 @@ pub struct Status {
     pub unreplied_flows: usize,
     /// Flows with one.
     pub established_flows: usize,
+    /// Flows that made room for others before they had expired.
+    pub evicted_flows: u64,
 }
 
 /// Since when totals count, for people.
@@ -265,6 +267,7 @@ impl Status {
             lost: Losses::default(),
             unreplied_flows: 0,
             established_flows: 0,
+            evicted_flows: 0,
         };
         // Maps that are just being made are not counted yet.
         if STATE_MAPS.iter().all(|map| pins.state(map).exists()) {
@@ -301,7 +304,8 @@ impl Status {
             })
             .collect();
         self.lost = state.losses()?;
-        [self.unreplied_flows, self.established_flows] = state.flow_counts()?;
+        [self.unreplied_flows, self.established_flows] = state.flow_counts();
+        self.evicted_flows = state.evicted()?;
         Ok(())
     }
 }

@@ -95,7 +95,7 @@ impl Enforcer {
             // A packet may still be under way in an old program.
             wait_for_programs()?;
             tell_leftover(&migration, &store, &shared, journal)?;
-            finish(migration, &store, &mut live.folded, &live.built)?;
+            finish(migration, &store, &mut live.folded, &mut live.built)?;
         }
         retire(&pins, &store, &mut live.folded, &live.built);
         store.forget_others(&kept(&live.record));
@@ -145,11 +145,11 @@ fn attach(
     let staged = migration.staged();
     tell(migration);
     if !new_zones.is_empty() {
-        built.seed(&staged, new_zones)?;
+        built.seed(new_zones)?;
     }
-    let flows = migration.copy_flows()?;
     if migration.is_resized() {
-        tracing::warn!(flows, "tables have another size: the new one takes the flows along");
+        let [flows, refused] = migration.copy_flows(&mut built.importer()?)?;
+        tracing::warn!(flows, refused, "another table of flows: the new one takes them along");
     }
     let is_first_guard = guarding::install_first(setup, built)?;
     let attached = migration.take_links().map_err(Into::into).and_then(|()| built.attach(&staged));
@@ -161,7 +161,7 @@ fn attach(
     })?;
     if !new_zones.is_empty() {
         // Again, for connections that were opened since the first time.
-        match built.seed(&staged, new_zones) {
+        match built.seed(new_zones) {
             Ok(connections) => {
                 tracing::info!(connections, "open connections go on where the policy admits them");
             }
@@ -201,9 +201,14 @@ fn tell_leftover(
 ///
 /// # Errors
 /// If the kernel refuses; the next start does the rest.
-fn finish(migration: Migration, store: &Store, folded: &mut Folded, running: &Built) -> anyhow::Result<()> {
+fn finish(
+    migration: Migration,
+    store: &Store,
+    folded: &mut Folded,
+    running: &mut Built,
+) -> anyhow::Result<()> {
     for other in migration.others() {
         retire(other, store, folded, running);
     }
-    Ok(migration.finish()?)
+    Ok(migration.finish(&mut running.importer()?)?)
 }

@@ -12,11 +12,12 @@ use bulkhead_engine::layout::{
 };
 use bulkhead_engine::memory::Tables;
 
-use super::programs::{Program, chain, load};
+use super::programs::{FLOW_IMPORT, Program, chain, load};
 use super::shape::{self, check_pinned_state};
 use super::tables::{self, ENFORCED, OBSERVED, fill_tables};
 use super::{
-    CHAIN_MAPS, Capacity, Interface, KernelError, Kind, OBJECT, Pins, SHADOW_MAPS, STATE_MAPS, TABLE_MAPS,
+    CHAIN_MAPS, Capacity, FlowTable, Importer, Interface, KernelError, Kind, OBJECT, Pins, SHADOW_MAPS,
+    STATE_MAPS, TABLE_MAPS,
 };
 
 /// A generation that only observes: what it decides otherwise is counted and reported.
@@ -117,6 +118,7 @@ impl Generation {
         for (position, (interface, zone)) in interfaces.iter().enumerate() {
             let mut object = load_object(specification, interface, *zone, pins.map(|pins| (pins, position)))?;
             if objects.is_empty() {
+                flow_table(&object)?.give_seed()?;
                 fill_tables(specification.tables, &ENFORCED, &mut object)?;
                 if let Some(shadow) = specification.shadow {
                     fill_tables(shadow.tables, &OBSERVED, &mut object)?;
@@ -126,9 +128,9 @@ impl Generation {
             let by_xdp = pins.is_some() && interface.kind == Kind::Ethernet;
             let without = by_xdp.then_some(Program::TcIngress);
             for enforced in Program::ENFORCED.into_iter().filter(|program| Some(*program) != without) {
-                load(&mut object, enforced)?;
+                load(&mut object, enforced.name())?;
                 if specification.shadow.is_some() {
-                    load(&mut object, enforced.observer())?;
+                    load(&mut object, enforced.observer().name())?;
                     chain(&mut object, enforced)?;
                 }
             }
@@ -163,6 +165,29 @@ impl Generation {
         program.try_into().map_err(KernelError::refused(format!("program {name}")))
     }
 
+    /// The program that stores flows in the table that its programs use.
+    ///
+    /// # Errors
+    /// If the verifier refuses it.
+    pub fn importer(&mut self) -> Result<Importer<'_>, KernelError> {
+        let name = FLOW_IMPORT;
+        let object = self.objects.values_mut().next().ok_or_else(|| missing(name))?;
+        let program = object.program(name).ok_or_else(|| missing(name))?;
+        if program.fd().is_err() {
+            load(object, name)?;
+        }
+        let program = object.program_mut(name).ok_or_else(|| missing(name))?;
+        Ok(Importer(program.try_into().map_err(KernelError::refused(format!("program {name}")))?))
+    }
+
+    /// The table of flows that its programs use.
+    ///
+    /// # Errors
+    /// If it cannot be mapped.
+    pub fn flows(&self) -> Result<FlowTable, KernelError> {
+        flow_table(self.objects.values().next().ok_or_else(|| missing("FLOWS"))?)
+    }
+
     /// A map of the generation or of the state that it shares.
     ///
     /// # Errors
@@ -191,6 +216,13 @@ pub(super) fn missing(name: &str) -> KernelError {
     KernelError::Refused { what: format!("generation: {name}"), source: "not in the BPF object".into() }
 }
 
+fn flow_table(object: &Ebpf) -> Result<FlowTable, KernelError> {
+    match object.map("FLOWS") {
+        Some(Map::Array(data)) => FlowTable::map(data),
+        _ => Err(missing("FLOWS")),
+    }
+}
+
 fn settings_of(specification: &Specification, interface: &Interface, zone: u16) -> Settings {
     let tables = specification.tables;
     let mut features = tables.features();
@@ -212,6 +244,8 @@ fn settings_of(specification: &Specification, interface: &Interface, zone: u16) 
         timeouts: specification.timeouts,
         new_flows: specification.new_flows,
         event_budget: specification.event_budget,
+        flow_mask: specification.capacity.flow_buckets() - 1,
+        reserved: 0,
         zone,
         interface: match interface.kind {
             Kind::Ethernet => INTERFACE_ETHERNET,

@@ -9,28 +9,26 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapData;
+use bulkhead_engine::layout::FlowRecord;
 
 use super::leftover::{Leftover, Unknown};
 use super::pins::remove;
 use super::shape::Shapes;
-use super::state::{PodFlow, PodFlowKey};
-use super::{Capacity, Hook, KernelError, Pins, STATE_MAPS, batch, state};
+use super::{Capacity, FlowTable, Hook, Importer, KernelError, Pins, STATE_MAPS, hashed};
 
-/// The tables of flows.
-const FLOW_MAPS: [&str; 2] = ["UNREPLIED", "ESTABLISHED"];
+/// The table of flows.
+const FLOWS: &str = "FLOWS";
 
 /// Tables whose contents go into one of another size.
-const CARRIED: [&str; 5] = ["UNREPLIED", "ESTABLISHED", "EVENTS", "AGGREGATES_0", "AGGREGATES_1"];
+const CARRIED: [&str; 4] = [FLOWS, "EVENTS", "AGGREGATES_0", "AGGREGATES_1"];
 
 /// Tables whose keys and values mean the same in another layout as in this one. What is not
 /// here is never read.
 const SAME: &[(u32, &[&str])] = &[
-    (1, &["UNREPLIED", "ESTABLISHED", "FRAGMENTS", "REASON_COUNTERS"]),
+    (1, &["FRAGMENTS", "REASON_COUNTERS"]),
     (
         2,
         &[
-            "UNREPLIED",
-            "ESTABLISHED",
             "FRAGMENTS",
             "REASON_COUNTERS",
             "AGGREGATES_0",
@@ -49,7 +47,15 @@ const SAME: &[(u32, &[&str])] = &[
 struct Move {
     map: &'static str,
     from: Vec<PathBuf>,
+    /// Flows in the hash tables of layouts 1 and 2.
+    hashed: Vec<PathBuf>,
     to: PathBuf,
+}
+
+impl Move {
+    fn has_flows(&self) -> bool {
+        self.map == FLOWS && !(self.from.is_empty() && self.hashed.is_empty())
+    }
 }
 
 /// A table that some agent has left.
@@ -72,6 +78,8 @@ pub struct Migration {
     adopted: Vec<(&'static str, PathBuf)>,
     unreadable: Vec<&'static str>,
     unknown: Vec<Unknown>,
+    /// Flows were tracked in a way that is not known.
+    loses_flows: bool,
 }
 
 impl Migration {
@@ -97,10 +105,12 @@ impl Migration {
             adopted: Vec::new(),
             unreadable: Vec::new(),
             unknown: Vec::new(),
+            loses_flows: false,
         };
         for map in STATE_MAPS {
             let found = plan.find(map, &shapes)?;
-            plan.decide(map, found, generation);
+            let hashed = if *map == FLOWS { plan.hashed()? } else { Vec::new() };
+            plan.decide(map, found, hashed, generation);
         }
         Ok(plan)
     }
@@ -125,7 +135,26 @@ impl Migration {
         Ok(found)
     }
 
-    fn decide(&mut self, map: &'static str, found: Vec<Found>, generation: u32) {
+    /// Tables of flows of layouts that had them in hash tables.
+    fn hashed(&mut self) -> Result<Vec<PathBuf>, KernelError> {
+        let mut found = Vec::new();
+        for pins in &self.others {
+            for directory in pins.states()? {
+                for path in
+                    hashed::MAPS.map(|map| directory.join(map)).into_iter().filter(|path| path.exists())
+                {
+                    if hashed::VERSIONS.contains(&pins.version()) && hashed::is_table(&path)? {
+                        found.push(path);
+                    } else {
+                        self.loses_flows = true;
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn decide(&mut self, map: &'static str, found: Vec<Found>, hashed: Vec<PathBuf>, generation: u32) {
         let place = self.pins.state(map);
         let is_occupied = found.iter().any(|found| found.path == place);
         let (known, unknown): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| found.is_known);
@@ -135,10 +164,12 @@ impl Migration {
         let unknown = unknown.into_iter().map(|Found { path, version, .. }| Unknown { map, path, version });
         self.unknown.extend(unknown);
         match &known[..] {
-            [one] if one.fits && one.path == place => {}
+            [one] if one.fits && one.path == place && hashed.is_empty() => {}
             // Whatever is in its place can be taken away only when nobody uses it any more.
-            [one] if one.fits && !is_occupied => self.adopted.push((map, one.path.clone())),
-            [] if !is_occupied => {}
+            [one] if one.fits && !is_occupied && hashed.is_empty() => {
+                self.adopted.push((map, one.path.clone()));
+            }
+            [] if !is_occupied && hashed.is_empty() => {}
             _ => {
                 if !CARRIED.contains(&map) && !self.unreadable.contains(&map) {
                     self.unreadable.push(map);
@@ -146,6 +177,7 @@ impl Migration {
                 self.moves.push(Move {
                     map,
                     from: known.into_iter().map(|found| found.path).collect(),
+                    hashed,
                     to: self.pins.next_state(generation).join(map),
                 });
             }
@@ -161,13 +193,13 @@ impl Migration {
     /// Whether flows are copied.
     #[must_use]
     pub fn is_resized(&self) -> bool {
-        self.moves.iter().any(|planned| FLOW_MAPS.contains(&planned.map) && !planned.from.is_empty())
+        self.moves.iter().any(Move::has_flows)
     }
 
     /// Whether flows were tracked in a way that this agent does not know.
     #[must_use]
     pub fn loses_flows(&self) -> bool {
-        self.unreadable.iter().any(|map| FLOW_MAPS.contains(map))
+        self.loses_flows || self.unreadable.contains(&FLOWS)
     }
 
     /// Tables that are not taken over, by name.
@@ -240,20 +272,26 @@ impl Migration {
         Ok(())
     }
 
-    /// Copies flows into the tables to come; where both have one, the later seen stays. Called
+    /// Copies flows into the table to come; where both have one, the later seen stays. Called
     /// once before the hooks change, and once after for those that began in between. How many
-    /// there were.
+    /// there were, and how many of them found no place.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn copy_flows(&self) -> Result<usize, KernelError> {
-        let mut copied = 0;
-        for planned in self.moves.iter().filter(|planned| FLOW_MAPS.contains(&planned.map)) {
+    pub fn copy_flows(&self, importer: &mut Importer) -> Result<[usize; 2], KernelError> {
+        let mut flows = Vec::new();
+        for planned in self.moves.iter().filter(|planned| planned.has_flows()) {
             for from in &planned.from {
-                copied += copy(from, &planned.to)?;
+                flows.extend(FlowTable::open(from)?.flows().map(|(key, flow)| FlowRecord { key, flow }));
+            }
+            for from in &planned.hashed {
+                hashed::read(from, |record| flows.push(record))?;
             }
         }
-        Ok(copied)
+        // A smaller table keeps those that were seen last.
+        flows.sort_by_key(|record| std::cmp::Reverse(record.flow.last_seen));
+        let count = flows.len();
+        Ok([count, importer.store(flows)?])
     }
 
     /// What the old tables still tell of drops. Only when no packet is under way in an old program.
@@ -274,8 +312,8 @@ impl Migration {
     ///
     /// # Errors
     /// If the kernel refuses; the next start does the rest.
-    pub fn finish(self) -> Result<(), KernelError> {
-        self.copy_flows()?;
+    pub fn finish(self, importer: &mut Importer) -> Result<(), KernelError> {
+        self.copy_flows(importer)?;
         for planned in &self.moves {
             let place = self.pins.state(planned.map);
             fs::rename(&planned.to, &place).map_err(refused("giving it its place", &planned.to))?;
@@ -294,20 +332,4 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     KernelError::refused(format!("{}: {what}", path.display()))
-}
-
-fn copy(from: &Path, to: &Path) -> Result<usize, KernelError> {
-    let source = MapData::from_pin(from).map_err(refused("opening it", from))?;
-    let mut flows: Vec<(PodFlowKey, PodFlow)> = Vec::new();
-    batch::read(&source, |key, flow| flows.push((key, flow)))?;
-    // A smaller table keeps those that were seen last.
-    flows.sort_by_key(|(_, PodFlow(flow))| flow.last_seen);
-    let mut target = state::flow_table(to)?;
-    for (key, flow) in &flows {
-        let is_older = target.get(key, 0).is_ok_and(|PodFlow(there)| there.last_seen >= flow.0.last_seen);
-        if !is_older {
-            target.insert(key, flow, 0).map_err(refused("copying flows to it", to))?;
-        }
-    }
-    Ok(flows.len())
 }

@@ -3,7 +3,9 @@
 mod attach;
 mod batch;
 mod fill;
+mod flows;
 mod generation;
+mod hashed;
 mod interface;
 mod leftover;
 mod mapped;
@@ -19,6 +21,7 @@ mod support;
 mod tables;
 
 pub use attach::{Attached, Hook, attach, attached_hooks, detach, detach_others};
+pub use flows::{FlowTable, Importer};
 pub use generation::{Generation, Shadow, Specification};
 pub use interface::{Interface, Kind};
 pub use leftover::{Leftover, Unread};

@@ -18,8 +18,8 @@ use super::{Hook, KernelError};
 
 /// Maps that outlive generations.
 pub const STATE_MAPS: &[&str] = &[
-    "UNREPLIED",
-    "ESTABLISHED",
+    "FLOWS",
+    "EVICTED",
     "FRAGMENTS",
     "REASON_COUNTERS",
     "AGGREGATES_0",

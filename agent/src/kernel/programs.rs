@@ -52,9 +52,11 @@ impl Program {
     }
 }
 
+/// The program that stores flows, which is attached to nothing.
+pub(super) const FLOW_IMPORT: &str = "flow_import";
+
 /// Loads a program; the verifier's words are kept.
-pub(super) fn load(object: &mut Ebpf, program: Program) -> Result<(), KernelError> {
-    let name = program.name();
+pub(super) fn load(object: &mut Ebpf, name: &str) -> Result<(), KernelError> {
     match object.program_mut(name).ok_or_else(|| missing(name))? {
         aya::programs::Program::Xdp(program) => program.load(),
         aya::programs::Program::SchedClassifier(program) => program.load(),

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use bulkhead_engine::layout::{Direction, FlowKey, FlowState, FlowValue, NO_RULE, from_ip};
+use bulkhead_engine::layout::{
+    Direction, FLOW_ESTABLISHED, FlowKey, FlowRecord, FlowState, FlowValue, NO_RULE, RECORD_NEW, from_ip,
+};
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
@@ -10,8 +12,7 @@ use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, Stat
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr as NetlinkAddress};
 
-use super::state::{PodFlow, PodFlowKey, flow_table};
-use super::{KernelError, Pins};
+use super::{Importer, KernelError};
 
 /// One of the host's TCP connections: local and remote end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,34 +96,37 @@ fn key(initiator: SocketAddr, responder: SocketAddr, direction: Direction, zone:
     }
 }
 
-/// Records connections as established flows. Who started a connection is not known, so both
-/// ways are recorded: a reply is judged by the policy again, and the flow that it does not
-/// allow admits nothing. `now` is the flow clock's. Returns how many connections there were.
+/// Records connections as established flows, where they are not tracked yet. Who started a
+/// connection is not known, so both ways are recorded: a reply is judged by the policy again, and
+/// the flow that it does not allow admits nothing. `now` is the flow clock's. Returns how many
+/// flows found no place.
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn seed(pins: &Pins, connections: &[Connection], zones: &[u16], now: u64) -> Result<usize, KernelError> {
-    let what = || KernelError::refused("recording this host's connections");
-    let mut flows = flow_table(&pins.state("ESTABLISHED"))?;
+pub fn seed(
+    importer: &mut Importer,
+    connections: &[Connection],
+    zones: &[u16],
+    now: u64,
+) -> Result<usize, KernelError> {
     let flow = FlowValue {
-        created: now,
         last_seen: now,
         generation: 0,
         rule: NO_RULE,
         state: FlowState::TcpEstablished as u8,
-        flags: 0,
-        reserved: [0; 6],
+        flags: FLOW_ESTABLISHED,
+        reserved: [RECORD_NEW, 0, 0, 0, 0, 0],
     };
-    for connection in connections {
-        for zone in zones {
-            let inward = key(connection.remote, connection.local, Direction::Ingress, *zone);
-            let outward = key(connection.local, connection.remote, Direction::Egress, *zone);
-            for key in [inward, outward] {
-                flows.insert(PodFlowKey(key), PodFlow(flow), 0).map_err(what())?;
-            }
-        }
-    }
-    Ok(connections.len())
+    let both_ways = |connection: &Connection, zone: u16| {
+        [
+            key(connection.remote, connection.local, Direction::Ingress, zone),
+            key(connection.local, connection.remote, Direction::Egress, zone),
+        ]
+    };
+    let keys = connections
+        .iter()
+        .flat_map(|connection| zones.iter().flat_map(move |zone| both_ways(connection, *zone)));
+    importer.store(keys.map(|key| FlowRecord { key, flow }))
 }
 
 /// The flow clock now: coarse monotonic time, ns.

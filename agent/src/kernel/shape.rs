@@ -10,10 +10,10 @@ use aya_obj::Object;
 use super::{Capacity, KernelError, OBJECT, Pins, STATE_MAPS};
 
 /// The sizes that the configuration gives to maps which outlive generations.
-pub(super) fn sizes(capacity: &Capacity) -> [(&'static str, u32); 5] {
+pub(super) fn sizes(capacity: &Capacity) -> [(&'static str, u32); 4] {
     [
-        ("UNREPLIED", capacity.unreplied),
-        ("ESTABLISHED", capacity.established),
+        // And the one behind them, with the seed.
+        ("FLOWS", capacity.flow_buckets() + 1),
         ("AGGREGATES_0", capacity.aggregates),
         ("AGGREGATES_1", capacity.aggregates),
         ("EVENTS", capacity.event_bytes),

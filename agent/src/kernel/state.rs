@@ -5,21 +5,19 @@ use std::path::Path;
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use bulkhead_engine::layout::{
-    AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, FlowKey, FlowValue, LOST_BUDGET, LOST_RING,
-    LOST_SHADOW, shadow_index,
+    AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, LOST_BUDGET, LOST_RING, LOST_SHADOW,
+    shadow_index,
 };
 use bulkhead_engine::{REASONS, Reason};
 
 use super::mapped::Mapped;
-use super::{KernelError, Pins, batch};
+use super::{FlowTable, KernelError, Pins};
 
 /// Sizes of the maps that outlive generations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Flows without a reply.
-    pub unreplied: u32,
-    /// Flows with one.
-    pub established: u32,
+    /// Flows that are tracked at a time.
+    pub flows: u32,
     /// Kinds of drops that are counted together.
     pub aggregates: u32,
     /// Bytes of the event ring: a power of two times the page size.
@@ -31,13 +29,7 @@ pub struct Capacity {
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self {
-            unreplied: 65_536,
-            established: 131_072,
-            aggregates: 16_384,
-            event_bytes: 1 << 20,
-            spare_addresses: 64,
-        }
+        Self { flows: 131_072, aggregates: 16_384, event_bytes: 1 << 20, spare_addresses: 64 }
     }
 }
 
@@ -51,7 +43,7 @@ macro_rules! pod {
         unsafe impl Pod for $name {}
     )*};
 }
-pod!(PodKey: AggregateKey, PodValue: AggregateValue, PodCounter: Counter, PodFlowKey: FlowKey, PodFlow: FlowValue);
+pod!(PodKey: AggregateKey, PodValue: AggregateValue, PodCounter: Counter);
 
 /// What neither an event nor an aggregate tells of, by why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -73,19 +65,13 @@ pub struct State {
     epoch: Array<MapData, u32>,
     reasons: PerCpuArray<MapData, PodCounter>,
     lost: PerCpuArray<MapData, u64>,
-    flows: [MapData; 2],
+    flows: FlowTable,
+    evicted: PerCpuArray<MapData, u64>,
 }
 
 fn open(path: &Path) -> Result<MapData, KernelError> {
     MapData::from_pin(path)
         .map_err(KernelError::refused(format!("{}: opening the pinned map", path.display())))
-}
-
-/// A pinned table of flows.
-pub(super) fn flow_table(path: &Path) -> Result<HashMap<MapData, PodFlowKey, PodFlow>, KernelError> {
-    Map::LruHashMap(open(path)?)
-        .try_into()
-        .map_err(KernelError::refused(format!("{}: its type", path.display())))
 }
 
 /// A pinned ring of events.
@@ -146,7 +132,8 @@ impl State {
             epoch: typed(pins, "AGGREGATE_EPOCH", Map::Array)?,
             reasons: typed(pins, "REASON_COUNTERS", Map::PerCpuArray)?,
             lost: typed(pins, "LOST_EVENTS", Map::PerCpuArray)?,
-            flows: [open(&pins.state("UNREPLIED"))?, open(&pins.state("ESTABLISHED"))?],
+            flows: FlowTable::open(&pins.state("FLOWS"))?,
+            evicted: typed(pins, "EVICTED", Map::PerCpuArray)?,
         })
     }
 
@@ -197,15 +184,18 @@ impl State {
     }
 
     /// Tracked flows: unreplied and established, expired ones that were not collected included.
+    #[must_use]
+    pub fn flow_counts(&self) -> [usize; 2] {
+        self.flows.count()
+    }
+
+    /// Flows that made room for others before they had expired.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn flow_counts(&self) -> Result<[usize; 2], KernelError> {
-        let mut counts = [0; 2];
-        for (flows, count) in self.flows.iter().zip(&mut counts) {
-            batch::read(flows, |PodFlowKey(_), PodFlow(_)| *count += 1)?;
-        }
-        Ok(counts)
+    pub fn evicted(&self) -> Result<u64, KernelError> {
+        let counts = self.evicted.get(&0, 0).map_err(KernelError::refused("reading evictions"))?;
+        Ok(counts.iter().sum())
     }
 
     /// Takes all aggregates out of the kernel, exactly: programs are turned to the other table,

@@ -158,7 +158,7 @@ fn by_flows(effort: &Effort, count: u32, report: &mut Report) -> Result<()> {
     );
     report.add(figure, &["scale/reply/flows/10000"]);
     let title = format!("the table of {count} established flows");
-    let memory = stage.memory(&["ESTABLISHED"])?;
+    let memory = stage.memory(&["FLOWS"])?;
     report.add(Figure::new(format!("scale/memory/flows/{count}"), title, Unit::Mebibytes, vec![memory]), &[]);
     Ok(())
 }

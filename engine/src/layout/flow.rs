@@ -8,7 +8,7 @@ use super::Address;
 /// a reply, by its tuple reversed and the opposite direction. So a flow that an overlay peer
 /// started is never continued by an exchange, and one that was started inward is never
 /// confused with one that was started outward.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// Who started the flow.
@@ -32,10 +32,8 @@ const _: () = assert!(size_of::<FlowKey>() == 40);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowValue {
-    /// When it was created, ns of the flow clock.
-    pub created: u64,
-    /// When its last packet was seen, ns of the flow clock. The only field written through a
-    /// pointer: an LRU map may hand the element to another key meanwhile.
+    /// When its last packet was seen, ns of the flow clock. The only field that is written
+    /// without claiming the flow's slot: at worst it freshens a flow that has taken it over.
     pub last_seen: u64,
     /// The generation that last admitted it.
     pub generation: u32,
@@ -48,7 +46,45 @@ pub struct FlowValue {
     /// Zero.
     pub reserved: [u8; 6],
 }
-const _: () = assert!(size_of::<FlowValue>() == 32);
+const _: () = assert!(size_of::<FlowValue>() == 24);
+
+impl FlowValue {
+    /// Nothing is known.
+    pub const NONE: Self =
+        Self { last_seen: 0, generation: 0, rule: 0, state: 0, flags: 0, reserved: [0; 6] };
+}
+
+/// A flow that the agent hands over to be stored.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowRecord {
+    /// Its key.
+    pub key: FlowKey,
+    /// What is known of it; `reserved[0]` may be [`RECORD_NEW`].
+    pub flow: FlowValue,
+}
+const _: () = assert!(size_of::<FlowRecord>() == 64);
+
+/// Of a record: it is stored only where there is no such flow.
+pub const RECORD_NEW: u8 = 1;
+
+/// Answer to a record: it is stored.
+pub const IMPORT_STORED: u32 = 0;
+/// Answer to a record: the flow that is there is newer.
+pub const IMPORT_KEPT: u32 = 1;
+/// Answer to a record: there is no place for it.
+pub const IMPORT_REFUSED: u32 = 2;
+/// Answer to what is no record.
+pub const IMPORT_MALFORMED: u32 = 3;
+
+impl FlowRecord {
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: repr(C) integers without padding: 40 and 24 bytes, both multiples of 8.
+        unsafe { core::slice::from_raw_parts(core::ptr::from_ref(self).cast(), size_of::<Self>()) }
+    }
+}
 
 /// Flag of a flow: no rule admitted it, audit mode let it pass.
 pub const FLOW_AUDIT: u8 = 1;
@@ -56,6 +92,8 @@ pub const FLOW_AUDIT: u8 = 1;
 pub const FLOW_FIN_INITIATOR: u8 = 1 << 1;
 /// Flag of a flow: its responder sent a TCP FIN.
 pub const FLOW_FIN_RESPONDER: u8 = 1 << 2;
+/// Flag of a flow: it is a completed conversation, which no new flow of another's may push out.
+pub const FLOW_ESTABLISHED: u8 = 1 << 3;
 
 /// States of a flow; each has its timeout.
 #[repr(u8)]

@@ -13,6 +13,7 @@ mod limit;
 mod pair;
 mod port;
 mod settings;
+mod slot;
 
 pub use address::{Address, BLOCK_SLOTS, Leaf, LpmKey, TRIE_ROOT_BLOCKS, from_ip, to_ip};
 pub use cell::{
@@ -23,7 +24,8 @@ pub use event::{
     LOST_SHADOW, shadow_index,
 };
 pub use flow::{
-    FLOW_AUDIT, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowState, FlowValue, TIMEOUTS, Timeouts,
+    FLOW_AUDIT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowRecord, FlowState,
+    FlowValue, IMPORT_KEPT, IMPORT_MALFORMED, IMPORT_REFUSED, IMPORT_STORED, RECORD_NEW, TIMEOUTS, Timeouts,
 };
 pub use fragment::{FRAGMENT_TIMEOUT, FragmentKey, FragmentValue};
 pub use limit::{Rate, RateLimit};
@@ -34,10 +36,12 @@ pub use settings::{
     FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LINK_BFD,
     LINK_DHCP, LINK_IGMP, LINK_LACP, LINK_LLDP, LINK_PTP, Settings,
 };
+pub use slot::{BUCKET_SLOTS, FlowBucket, FlowSlot};
+pub(crate) use slot::{Head, KeyWords};
 
 /// The layout version. It names the bpffs directory, so that objects of another layout are
 /// never reused silently.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Counters of packets and bytes, one per rule and CPU.
 #[repr(C)]

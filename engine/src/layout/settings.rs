@@ -99,6 +99,10 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Drops that one CPU reports in a second; what is beyond is counted only.
     pub event_budget: u32,
+    /// The highest bucket of the table of flows: one less than a power of two.
+    pub flow_mask: u32,
+    /// Zero.
+    pub reserved: u32,
     /// The interfaces that share flows have one zone; a configured number, never an interface index.
     pub zone: u16,
     /// [`INTERFACE_ETHERNET`] or [`INTERFACE_BARE_IP`].
@@ -106,7 +110,7 @@ pub struct Settings {
     /// `LINK_` bits: the link protocols that pass.
     pub link: u8,
 }
-const _: () = assert!(size_of::<Settings>() == 80);
+const _: () = assert!(size_of::<Settings>() == 88);
 
 impl Settings {
     /// All zeros: no generation, no feature, every flow over at once.
@@ -119,6 +123,8 @@ impl Settings {
         remotes: 0,
         timeouts: Timeouts([0; TIMEOUTS]),
         event_budget: 0,
+        flow_mask: 0,
+        reserved: 0,
         zone: 0,
         interface: 0,
         link: 0,

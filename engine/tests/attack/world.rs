@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use bulkhead_engine::layout::{
-    BLOCK_SLOTS, CELL_ALLOW, CELL_DENY, Cell, Direction, FEATURE_AUDIT, FlowState, FragmentKey,
-    INTERFACE_BARE_IP, INTERFACE_ETHERNET, Leaf, Pair, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS, Timeouts,
-    from_ip, pair_index, port_index,
+    BLOCK_SLOTS, CELL_ALLOW, CELL_DENY, Cell, Direction, FEATURE_AUDIT, FLOW_ESTABLISHED, FlowState,
+    FragmentKey, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Leaf, Pair, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
+    Timeouts, from_ip, pair_index, port_index,
 };
 use bulkhead_engine::memory::{Memory, Tables};
-use bulkhead_engine::{Action, Case, FlowTable, Outcome, Packet, Reason, decide};
+use bulkhead_engine::{Action, Case, Outcome, Packet, Reason, decide};
 
 pub const SECOND: u64 = 1_000_000_000;
 pub const TCP: u8 = 6;
@@ -200,9 +200,11 @@ impl<'a> Node<'a> {
         self.outcome(Direction::Egress, packet.as_ref()).reason
     }
 
-    /// How many flows a table holds, expired ones included.
-    pub fn flows(&self, table: FlowTable) -> usize {
-        self.0.flows.borrow().keys().filter(|(of, _)| *of == table).count()
+    /// Flows, expired ones included: those that are completed conversations, and the others.
+    pub fn flows(&self) -> (usize, usize) {
+        let flows = self.0.flows.borrow();
+        let established = flows.values().filter(|flow| flow.flags & FLOW_ESTABLISHED != 0).count();
+        (established, flows.len() - established)
     }
 
     /// The datagrams in fragments that are remembered.

@@ -138,7 +138,7 @@ fn measure(name: &str, addresses: Addresses) -> f64 {
     let tables = &world.program.tables;
     let interface = Interface { name: "lo".to_owned(), index: 1, kind: Kind::BareIp };
     let specification = Specification {
-        capacity: Capacity { established: ADDRESSES, ..Capacity::default() },
+        capacity: Capacity { flows: ADDRESSES, ..Capacity::default() },
         ..Specification::new(1, tables, Timeouts([3600; TIMEOUTS]))
     };
     let mut generation = Generation::build(&specification, &[(interface, 0)], None).expect("root, and BPF");

@@ -14,7 +14,7 @@ use aya::programs::{TestRun as _, TestRunOptions};
 use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Pins, Specification, check_support};
 use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
-    FlowKey, FlowValue, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Rate, Settings, TIMEOUTS, Timeouts,
+    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Rate, Settings, TIMEOUTS, Timeouts,
 };
 use bulkhead_engine::memory::{Memory, Tables};
 use bulkhead_engine::{Action, Case, REASONS, Reason};
@@ -82,14 +82,7 @@ pub fn stay_on_this_cpu() -> usize {
 
 /// Sizes that nothing in a test exceeds.
 pub fn ample() -> Capacity {
-    let flows = 32_768;
-    Capacity {
-        unreplied: flows,
-        established: flows,
-        aggregates: 16_384,
-        event_bytes: 1 << 20,
-        ..Capacity::default()
-    }
+    Capacity { flows: 65_536, aggregates: 16_384, event_bytes: 1 << 20, ..Capacity::default() }
 }
 
 /// Pins that are gone when the test is, however it ends.
@@ -289,14 +282,20 @@ impl Kernel {
         clear(self.aggregate_table());
     }
 
-    /// Empties the tables of flows.
+    /// Stores flows as the agent does; how many found no place.
+    pub fn import(&mut self, flows: impl IntoIterator<Item = FlowRecord>) -> usize {
+        self.generation.importer().expect("the importing program").store(flows).expect("storing flows")
+    }
+
+    /// Every flow in the table.
+    pub fn flows(&self) -> Vec<FlowRecord> {
+        let table = self.generation.flows().expect("the table of flows");
+        table.flows().map(|(key, flow)| FlowRecord { key, flow }).collect()
+    }
+
+    /// Empties the table of flows.
     pub fn forget_flows(&mut self) {
-        for name in ["UNREPLIED", "ESTABLISHED"] {
-            let map = self.generation.map_mut(name).expect("a map of the object");
-            let flows: HashMap<_, [u8; size_of::<FlowKey>()], [u8; size_of::<FlowValue>()]> =
-                HashMap::try_from(map).expect("a hash map");
-            clear(flows);
-        }
+        self.generation.flows().expect("the table of flows").clear();
     }
 
     fn aggregate_table(&mut self) -> HashMap<&mut MapData, AggregateKeyBytes, AggregateBytes> {

@@ -1,0 +1,33 @@
+//! Stores flows that the agent hands over: those of an earlier table, and the host's own
+//! connections. Attached to nothing; the agent runs it, one flow a run.
+
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use bulkhead_engine::Environment as _;
+use bulkhead_engine::layout::{
+    FlowRecord, FlowValue, IMPORT_KEPT, IMPORT_MALFORMED, IMPORT_REFUSED, IMPORT_STORED, RECORD_NEW,
+};
+
+use crate::maps::MAPS;
+
+#[classifier]
+fn flow_import(ctx: TcContext) -> i32 {
+    let (start, end) = (ctx.data(), ctx.data_end());
+    if start + size_of::<FlowRecord>() > end {
+        return IMPORT_MALFORMED as i32;
+    }
+    // SAFETY: the record was just checked to lie within the packet, and any bytes are one. BPF
+    // loads from packets may be unaligned.
+    let record = unsafe { (start as *const FlowRecord).read() };
+    let mut there = FlowValue::NONE;
+    let is_there = MAPS.flow(&record.key, &mut there, |_| None);
+    let FlowRecord { key, mut flow } = record;
+    if is_there && (flow.reserved[0] == RECORD_NEW || there.last_seen >= flow.last_seen) {
+        return IMPORT_KEPT as i32;
+    }
+    flow.reserved[0] = 0;
+    match MAPS.put_flow(&key, &flow) {
+        Ok(()) => IMPORT_STORED as i32,
+        Err(_) => IMPORT_REFUSED as i32,
+    }
+}

@@ -1,0 +1,446 @@
+//! The table of flows: buckets of eight slots, one cache line a slot.
+//!
+//! A key's hash names its home, one slot of one bucket, and a second bucket. A flow lies in its
+//! home if that was free, else in whichever of the two buckets had more room; the home remembers
+//! where. So a look-up reads one line, and as many more as there are flows of the same
+//! home elsewhere. Writers claim a slot by its head; readers take no lock.
+//!
+//! A new flow takes the place of none, an expired one, or an unreplied one. A conversation that
+//! lives makes room only for its own other end, or if that end fills more than half of all the
+//! places that the new flow could have; else the new flow is refused.
+
+use crate::Word;
+use crate::layout::{BUCKET_SLOTS, FLOW_ESTABLISHED, FlowBucket, FlowKey, FlowSlot, FlowState, FlowValue};
+use crate::layout::{Head, KeyWords};
+
+/// How often a writer begins anew because another one was faster.
+const ATTEMPTS: u32 = 3;
+
+/// Slots that a flow can lie in.
+const CHOICES: u32 = 2 * BUCKET_SLOTS;
+
+/// Where the buckets are.
+pub trait Buckets {
+    /// A bucket.
+    fn bucket(&self, index: u32) -> Option<&FlowBucket>;
+    /// The highest bucket's index: one less than a power of two, at least 1.
+    fn mask(&self) -> u32;
+    /// What nobody outside knows: keys that collide cannot be chosen.
+    fn seed(&self) -> u64;
+    /// Whether a flow in this state, last seen then, is over.
+    fn is_expired(&self, state: u8, last_seen: u64) -> bool;
+    /// What this CPU's search is kept in.
+    fn search(&self) -> Option<&Search>;
+    /// [`displaced`], which a program may keep out of line.
+    fn displaced(&self, key: &FlowKey) -> u32;
+}
+
+/// How far a search has come. In memory, so that the verifier takes what is found for any: it
+/// would else follow what comes after once for each slot.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Search {
+    /// What the home calls the slot: below 8 in the first bucket, else in the second.
+    member: Word,
+    /// The head that it was chosen by.
+    head: Word,
+    /// Of the best choice: how willingly it is given up, and when it was last seen.
+    rank: Word,
+    /// The end that may have more than half of the places, and by how much it leads.
+    crowd: [Word; 2],
+    lead: Word,
+    /// Its places.
+    count: Word,
+    /// Zero.
+    reserved: Word,
+    /// Free slots of the first and of the second bucket.
+    free: [Free; 2],
+}
+const _: () = assert!(size_of::<Search>() == 112);
+
+/// Free slots of one bucket: how many, and the first of them with its head.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct Free {
+    count: Word,
+    member: Word,
+    head: Word,
+}
+
+/// What became of a flow that was to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is there.
+    Done,
+    /// It is there, and a flow that had not expired is gone for it.
+    Evicted,
+    /// There is no place for it, or others wrote to it each time.
+    Refused,
+}
+
+/// Where a key belongs.
+#[derive(Clone, Copy)]
+struct Hash(u64);
+
+impl Hash {
+    /// A multiplicative hash, keyed. The buckets' numbers are taken from the upper bits, which
+    /// depend on all others.
+    #[inline(always)]
+    fn of(words: KeyWords, seed: u64) -> Self {
+        const A: u64 = 0x9e37_79b9_7f4a_7c15;
+        const B: u64 = 0xd6e8_feb8_6659_fd93;
+        let [a, b, c, d, e] = words;
+        // Two lanes, which the processor works on at once.
+        let mut left = (a ^ seed).wrapping_mul(A);
+        left = (left ^ left >> 32 ^ c).wrapping_mul(B);
+        let mut right = (b ^ seed.rotate_left(32)).wrapping_mul(B);
+        right = (right ^ right >> 32 ^ d).wrapping_mul(A);
+        let mut mixed = (left ^ left >> 32 ^ right.rotate_left(21) ^ e).wrapping_mul(A);
+        mixed = (mixed ^ mixed >> 32).wrapping_mul(B);
+        Self(mixed)
+    }
+
+    #[inline(always)]
+    const fn first(self, mask: u32) -> u32 {
+        (self.0 >> 32) as u32 & mask
+    }
+    /// Never the first. It follows from the home alone: what the home remembers of it is of one
+    /// bucket.
+    #[inline(always)]
+    const fn second(self, mask: u32) -> u32 {
+        let home = self.first(mask) << 3 | self.way();
+        (self.first(mask) ^ (home.wrapping_mul(0x9e37_79b1) >> 13 | 1)) & mask
+    }
+    /// The home's place in the first bucket.
+    #[inline(always)]
+    const fn way(self) -> u32 {
+        (self.0 >> 29) as u32 & (BUCKET_SLOTS - 1)
+    }
+}
+
+/// The two buckets of a key.
+#[derive(Clone, Copy)]
+struct Both<'a> {
+    first: &'a FlowBucket,
+    second: &'a FlowBucket,
+}
+
+impl<'a> Both<'a> {
+    #[inline(always)]
+    fn of(buckets: &'a impl Buckets, hash: Hash) -> Option<Self> {
+        let mask = buckets.mask();
+        Some(Self { first: buckets.bucket(hash.first(mask))?, second: buckets.bucket(hash.second(mask))? })
+    }
+
+    #[inline(always)]
+    fn slot(self, member: u32) -> &'a FlowSlot {
+        slot(if member < BUCKET_SLOTS { self.first } else { self.second }, member)
+    }
+}
+
+#[inline(always)]
+fn slot(bucket: &FlowBucket, way: u32) -> &FlowSlot {
+    &bucket.slots[(way & (BUCKET_SLOTS - 1)) as usize]
+}
+
+/// Copies the flow of a key; false if there is none. If `seen` says so of the copy, it was last
+/// seen now.
+#[inline(always)]
+pub fn get(
+    buckets: &impl Buckets,
+    key: &FlowKey,
+    flow: &mut FlowValue,
+    seen: impl FnOnce(&FlowValue) -> Option<u64>,
+) -> bool {
+    let hash = Hash::of(key.words(), buckets.seed());
+    let Some(first) = buckets.bucket(hash.first(buckets.mask())) else {
+        return false;
+    };
+    let mut found = slot(first, hash.way());
+    if !found.read(key, flow) {
+        if found.head().members() == 0 {
+            return false;
+        }
+        let at = buckets.displaced(key);
+        let Some(bucket) = buckets.bucket(at / BUCKET_SLOTS) else {
+            return false;
+        };
+        found = slot(bucket, at);
+        if !found.read(key, flow) {
+            return false;
+        }
+    }
+    if let Some(now) = seen(flow) {
+        found.touch(now);
+    }
+    true
+}
+
+/// No slot.
+pub const NOWHERE: u32 = u32::MAX;
+
+/// Where a flow lies that is not at home: its bucket's index times eight, and its place in it;
+/// [`NOWHERE`] if it is not there.
+#[inline(always)]
+pub fn displaced(buckets: &impl Buckets, key: &FlowKey) -> u32 {
+    let hash = Hash::of(key.words(), buckets.seed());
+    let (Some(both), Some(search)) = (Both::of(buckets, hash), buckets.search()) else {
+        return NOWHERE;
+    };
+    if !elsewhere(both, search, key, both.slot(hash.way()).head().members()) {
+        return NOWHERE;
+    }
+    let member = search.member.load() as u32;
+    let (mask, way) = (buckets.mask(), member & (BUCKET_SLOTS - 1));
+    (if member < BUCKET_SLOTS { hash.first(mask) } else { hash.second(mask) }) * BUCKET_SLOTS + way
+}
+
+/// Looks for a key among the slots that its home has elsewhere; the search then knows which it is.
+#[inline(always)]
+fn elsewhere(both: Both, search: &Search, key: &FlowKey, members: u32) -> bool {
+    search.member.store(u64::from(CHOICES));
+    for member in 0..CHOICES {
+        if members >> member & 1 != 0 && both.slot(member).has(key) {
+            search.member.store(u64::from(member));
+            break;
+        }
+    }
+    search.member.load() < u64::from(CHOICES)
+}
+
+/// Looks for a key; the search then knows its slot, and the head that it has with this key.
+#[inline(always)]
+fn find(both: Both, search: &Search, key: &FlowKey, hash: Hash) -> bool {
+    let home = both.slot(hash.way());
+    search.member.store(u64::from(hash.way()));
+    if !(home.head().is_occupied() && home.has(key)) {
+        let members = home.head().members();
+        if members == 0 || !elsewhere(both, search, key, members) {
+            return false;
+        }
+    }
+    let slot = both.slot(search.member.load() as u32);
+    let head = slot.head();
+    search.head.store(head.bits());
+    head.is_occupied() && slot.has(key)
+}
+
+/// Lets the home of a key know, or forget, where its flow lies.
+#[inline(always)]
+fn tell_home(buckets: &impl Buckets, hash: Hash, member: u32, is_there: bool) {
+    // At home there is nothing to remember.
+    if member == hash.way() {
+        return;
+    }
+    if let Some(bucket) = buckets.bucket(hash.first(buckets.mask())) {
+        let home = slot(bucket, hash.way());
+        if is_there { home.add_member(member) } else { home.remove_member(member) }
+    }
+}
+
+/// Stores a flow, or what is known of it now; or, if that is nothing, removes it. A flow that is to
+/// be removed and that others write to each time stays: it is judged again anyway.
+///
+/// `attempt` is [`attempt`], which a program may keep out of line.
+#[inline(always)]
+pub fn put(mut attempt: impl FnMut() -> Option<Stored>) -> Stored {
+    for _ in 0..ATTEMPTS {
+        if let Some(stored) = attempt() {
+            return stored;
+        }
+    }
+    Stored::Refused
+}
+
+/// Stores or removes a flow; `None`: another writer was faster.
+#[inline(always)]
+pub fn attempt(buckets: &impl Buckets, key: &FlowKey, flow: Option<&FlowValue>) -> Option<Stored> {
+    let hash = Hash::of(key.words(), buckets.seed());
+    let (Some(both), Some(search)) = (Both::of(buckets, hash), buckets.search()) else {
+        return Some(Stored::Refused);
+    };
+    let stored = if find(both, search, key, hash) {
+        Stored::Done
+    } else if flow.is_some() {
+        choose(buckets, both, search, key, hash)
+    } else {
+        return Some(Stored::Done);
+    };
+    if stored == Stored::Refused {
+        return Some(Stored::Refused);
+    }
+    let (member, head) = (search.member.load() as u32, Head::of(search.head.load()));
+    let slot = both.slot(member);
+    // If the claim succeeds nobody has written since the head was read.
+    if !slot.claim(head) {
+        return None;
+    }
+    let is_ours = head.is_occupied() && slot.has(key);
+    if !is_ours {
+        if head.is_occupied() {
+            leave(buckets, slot, member, hash);
+        }
+        slot.write_key(key);
+    }
+    if !is_ours || flow.is_none() {
+        tell_home(buckets, hash, member, flow.is_some());
+    }
+    slot.release(head, flow);
+    Some(stored)
+}
+
+/// The flow in a claimed slot makes room: its home forgets it. `hash` and `member` are of the
+/// flow that comes.
+#[inline(always)]
+fn leave(buckets: &impl Buckets, slot: &FlowSlot, member: u32, hash: Hash) {
+    let mask = buckets.mask();
+    let here = if member < BUCKET_SLOTS { hash.first(mask) } else { hash.second(mask) };
+    let old = Hash::of(slot.words(), buckets.seed());
+    let way = member & (BUCKET_SLOTS - 1);
+    let member = if old.first(mask) == here { way } else { way + BUCKET_SLOTS };
+    tell_home(buckets, old, member, false);
+}
+
+/// The end that is not this host's, of a key's words: whoever began what comes in, whom what goes
+/// out is for.
+#[inline(always)]
+const fn other_end(words: KeyWords) -> [u64; 2] {
+    let [a, b, c, d, e] = words;
+    // The direction is the uppermost byte.
+    if e >> 56 == 0 { [a, b] } else { [c, d] }
+}
+
+/// An unreplied or ending flow, whose end is the new one's.
+const OWN_PENDING: u64 = 0;
+/// One of another end.
+const PENDING: u64 = 1;
+/// A live conversation with the new flow's end.
+const OWN_LIVE: u64 = 2;
+/// None.
+const NO_CHOICE: u64 = 3;
+
+const RANK_SHIFT: u32 = 62;
+
+/// Chooses a slot for a new flow, and says what storing it there comes to; the search knows which
+/// it is and what its head was.
+#[inline(always)]
+fn choose(buckets: &impl Buckets, both: Both, search: &Search, key: &FlowKey, hash: Hash) -> Stored {
+    let end = other_end(key.words());
+    search.rank.store(NO_CHOICE << RANK_SHIFT);
+    search.lead.store(0);
+    search.free[0].count.store(0);
+    search.free[1].count.store(0);
+    for index in 0..CHOICES {
+        // From the home on.
+        let member = (hash.way() + index) & (BUCKET_SLOTS - 1) | index & BUCKET_SLOTS;
+        let slot = both.slot(member);
+        let head = slot.head();
+        if head.is_claimed() {
+            continue;
+        }
+        let last_seen = slot.last_seen();
+        if !head.is_occupied() || buckets.is_expired(head.state(), last_seen) {
+            let free = if index < BUCKET_SLOTS { &search.free[0] } else { &search.free[1] };
+            found_free(free, member, head);
+            if index == 0 {
+                break;
+            }
+            continue;
+        }
+        let of = other_end(slot.words());
+        let rank = match (is_live(head), of == end) {
+            (false, true) => OWN_PENDING,
+            (false, false) => PENDING,
+            (true, true) => OWN_LIVE,
+            (true, false) => NO_CHOICE,
+        };
+        let rank = rank << RANK_SHIFT | last_seen & !(3 << RANK_SHIFT);
+        if rank < search.rank.load() {
+            search.rank.store(rank);
+            search.member.store(u64::from(member));
+            search.head.store(head.bits());
+        }
+        count_in(search, of);
+    }
+    if search.free[0].count.load() | search.free[1].count.load() != 0 {
+        take_free(search);
+        return Stored::Done;
+    }
+    if search.rank.load() >> RANK_SHIFT >= OWN_LIVE {
+        crowd_out(both, search);
+    }
+    if search.rank.load() >> RANK_SHIFT == NO_CHOICE { Stored::Refused } else { Stored::Evicted }
+}
+
+/// Notes a free slot.
+#[inline(always)]
+fn found_free(free: &Free, member: u32, head: Head) {
+    let before = free.count.load();
+    if before == 0 {
+        free.member.store(u64::from(member));
+        free.head.store(head.bits());
+    }
+    free.count.store(before + 1);
+}
+
+/// Chooses the free slot nearest to home in the bucket with more of them, which keeps buckets from
+/// filling up while others are empty. There is one.
+#[inline(always)]
+fn take_free(search: &Search) {
+    let [first, second] = &search.free;
+    let free = if second.count.load() > first.count.load() { second } else { first };
+    search.member.store(free.member.load());
+    search.head.store(free.head.load());
+}
+
+/// Whether a flow is a conversation that lives, which is not given up for any other.
+#[inline(always)]
+const fn is_live(head: Head) -> bool {
+    head.flags() & FLOW_ESTABLISHED != 0
+        && head.state() != FlowState::TcpClosing as u8
+        && head.state() != FlowState::SctpClosing as u8
+}
+
+/// The vote of one place: whoever has more than half of them leads at the end (Boyer and Moore).
+#[inline(always)]
+fn count_in(search: &Search, end: [u64; 2]) {
+    let lead = search.lead.load();
+    let lead = if lead == 0 {
+        search.crowd[0].store(end[0]);
+        search.crowd[1].store(end[1]);
+        1
+    } else if end == [search.crowd[0].load(), search.crowd[1].load()] {
+        lead + 1
+    } else {
+        lead - 1
+    };
+    search.lead.store(lead);
+}
+
+/// If one end has more than half of both buckets, the choice is whichever of its flows was silent
+/// longest.
+#[inline(always)]
+fn crowd_out(both: Both, search: &Search) {
+    let crowd = [search.crowd[0].load(), search.crowd[1].load()];
+    let is_of_crowd = |slot: &FlowSlot| slot.head().is_occupied() && other_end(slot.words()) == crowd;
+    search.count.store(0);
+    for member in 0..CHOICES {
+        if is_of_crowd(both.slot(member)) {
+            search.count.store(search.count.load() + 1);
+        }
+    }
+    if search.count.load() <= u64::from(CHOICES / 2) {
+        return;
+    }
+    search.rank.store(NO_CHOICE << RANK_SHIFT);
+    for member in 0..CHOICES {
+        let slot = both.slot(member);
+        let head = slot.head();
+        let rank = OWN_LIVE << RANK_SHIFT | slot.last_seen() & !(3 << RANK_SHIFT);
+        if !head.is_claimed() && is_of_crowd(slot) && rank < search.rank.load() {
+            search.rank.store(rank);
+            search.member.store(u64::from(member));
+            search.head.store(head.bits());
+        }
+    }
+}
