@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod coming;
+mod endurance;
 mod exchange;
 mod frames;
 mod limits;

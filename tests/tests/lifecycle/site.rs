@@ -54,10 +54,10 @@ impl Site {
         let bulkhead = lab::bulkhead().unwrap();
         let mut lab = Lab::new(label).unwrap();
         for (last, name) in (1..).zip(["server", "client", "stranger"]) {
-            lab.add_host(name, &[IpAddr::from([100, 64, 0, last])]).unwrap();
+            lab.add_host(name, &overlay(last)).unwrap();
         }
         for (last, name) in (64..).zip(more) {
-            lab.add_host(name, &[IpAddr::from([100, 64, 0, last])]).unwrap();
+            lab.add_host(name, &overlay(last)).unwrap();
         }
         if over == Over::Tunnel {
             lab.mesh(&bulkhead).unwrap();
@@ -165,6 +165,12 @@ impl Site {
         PathBuf::from("/sys/fs/bpf/bulkhead").join(&self.instance)
     }
 
+    /// Files that the agent has open: maps, programs and links among them.
+    pub fn open_files(&self) -> usize {
+        let pid = self.agent.as_ref().unwrap().pid();
+        std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+    }
+
     /// What the agent has said.
     pub fn log(&self) -> String {
         self.agent.as_ref().map(Process::log).unwrap_or_default()
@@ -251,10 +257,16 @@ impl Site {
     }
 }
 
+/// A host's addresses on the tunnel.
+fn overlay(last: u8) -> [IpAddr; 2] {
+    [[100, 64, 0, last].into(), [0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, u16::from(last)].into()]
+}
+
 /// A policy file's text.
 pub fn policy(acls: &[&str]) -> String {
     format!(
-        r#"{{"tagOwners": {{"tag:server": [], "tag:client": [], "tag:stranger": []}}, "acls": [{}]}}"#,
+        r#"{{"tagOwners": {{"tag:server": [], "tag:client": [], "tag:second": [], "tag:stranger": [], "tag:other": []}},
+            "acls": [{}]}}"#,
         acls.join(",")
     )
 }
