@@ -56,6 +56,13 @@ async fn send(
     Ok(Some(response))
 }
 
+/// Whether it was because the agent ended before it had answered: just now, or earlier, and a
+/// process that it was starting still had its socket open.
+#[must_use]
+pub fn broke_off(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<hyper::Error>().is_some_and(|error| !error.is_parse() && !error.is_user())
+}
+
 /// The whole answer.
 ///
 /// # Errors

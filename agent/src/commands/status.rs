@@ -20,10 +20,12 @@ impl Status {
                 Some(response) => Ok(Some(client::read::<Answered>(response).await?)),
                 None => Ok(None),
             }
-        })?;
+        });
         let status = match answered {
-            Some(status) => status,
-            None => Answered::read(&global.instance, &paths, None)?,
+            Ok(Some(status)) => status,
+            Ok(None) => Answered::read(&global.instance, &paths, None)?,
+            Err(error) if client::broke_off(&error) => Answered::read(&global.instance, &paths, None)?,
+            Err(error) => return Err(error),
         };
         if global.json {
             println!("{}", serde_json::to_string(&status)?);

@@ -9,6 +9,7 @@ mod frames;
 mod limits;
 mod load;
 mod migrate;
+mod remains;
 mod shadow;
 mod site;
 
