@@ -1,9 +1,8 @@
 //! Clients that ask all the while: some whose every request must be answered, some who must not be heard.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -37,9 +36,18 @@ pub struct Counts {
     pub silent: usize,
 }
 
-/// The clients at work.
+/// Tells clients to stop when dropped.
+struct Asking(Arc<AtomicBool>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The clients at work, for as long as it is there.
 pub struct Load {
-    stop: Arc<AtomicBool>,
+    asking: Asking,
     threads: Vec<JoinHandle<anyhow::Result<()>>>,
     streams: Vec<(Stream, Arc<Tally>)>,
     heard: Heard,
@@ -58,9 +66,8 @@ impl Load {
         let streams: Vec<_> = streams.iter().map(|stream| (stream.clone(), Arc::new(Tally::new()))).collect();
         let mut by_host: BTreeMap<&str, Vec<Client>> = BTreeMap::new();
         for (stream, tally) in &streams {
-            let (stream, tally, stop) = (stream.clone(), tally.clone(), stop.clone());
-            let client = Client { stream, tally, pause, stop };
-            by_host.entry(lab.host(&client.stream.from)?.name.as_str()).or_default().push(client);
+            let client = Client { stream: stream.clone(), tally: tally.clone(), pause, stop: stop.clone() };
+            by_host.entry(&stream.from).or_default().push(client);
         }
         let mut threads = Vec::new();
         for (name, clients) in by_host {
@@ -74,7 +81,7 @@ impl Load {
                 Ok(())
             }));
         }
-        Ok(Self { stop, threads, streams, heard, _servers: servers })
+        Ok(Self { asking: Asking(stop), threads, streams, heard, _servers: servers })
     }
 
     /// Ends it, and waits a while for the last answers.
@@ -82,7 +89,7 @@ impl Load {
     /// # Errors
     /// A client could not be started, or the receivers' counts cannot be had.
     pub fn stop(self) -> anyhow::Result<Counts> {
-        self.stop.store(true, Ordering::Relaxed);
+        drop(self.asking);
         for thread in self.threads {
             thread.join().map_err(|_| anyhow!("a thread of clients panicked"))??;
         }
@@ -130,7 +137,7 @@ fn failures(streams: &[(Stream, Arc<Tally>)], heard: &[u64]) -> Vec<String> {
         let Stream { from, at, talk, .. } = stream;
         let name = format!("{from} → {at} {talk:?}");
         if stream.admitted {
-            let told = tally.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let told = tally.failures.lock().unwrap_or_else(PoisonError::into_inner);
             failures.extend(told.iter().map(|failure| format!("{name}, {failure}")));
         } else {
             let through = heard.next().copied().unwrap_or(0);

@@ -17,6 +17,7 @@ const SETTLED: u64 = 10;
 fn swaps_lose_nothing_and_let_nothing_through() {
     let swaps = setting("BULKHEAD_SWAPS", 20);
     let seed = setting("BULKHEAD_SEED", 1);
+    println!("BULKHEAD_SWAPS={swaps} BULKHEAD_SEED={seed}");
     let mut rng = Rng::with_seed(seed);
     let mut ground = Ground::new("swaps");
     let load = ground.start();
