@@ -264,11 +264,9 @@ fn overlay(last: u8) -> [IpAddr; 2] {
 
 /// A policy file's text.
 pub fn policy(acls: &[&str]) -> String {
-    format!(
-        r#"{{"tagOwners": {{"tag:server": [], "tag:client": [], "tag:second": [], "tag:stranger": [], "tag:other": []}},
-            "acls": [{}]}}"#,
-        acls.join(",")
-    )
+    let tags = ["server", "client", "second", "stranger", "other"];
+    let owners = tags.map(|tag| format!("\"tag:{tag}\": []")).join(", ");
+    format!(r#"{{"tagOwners": {{{owners}}}, "acls": [{}]}}"#, acls.join(","))
 }
 
 impl Drop for Site {
