@@ -14,14 +14,20 @@ const ENDS: Duration = Duration::from_secs(2);
 /// What the kernel may take to end it.
 const IS_KILLED: Duration = Duration::from_secs(10);
 
-/// Between two looks at whether it has.
-const INTERVAL: Duration = Duration::from_millis(50);
+/// What a dead agent's lock may outlive it.
+const AFTERLIFE: Duration = Duration::from_secs(5);
+
+/// Between two looks at whether it is free.
+const INTERVAL: Duration = Duration::from_millis(20);
 
 fn place(state: &Path) -> PathBuf {
     state.join("agent.lock")
 }
 
 /// Takes the lock for an agent. The file keeps the process number of the one that holds it.
+///
+/// A process that a killed agent was just starting has all that was open in the agent until it
+/// runs its own program, so the lock of one that is dead is waited for.
 ///
 /// # Errors
 /// If another agent has it.
@@ -34,21 +40,29 @@ pub fn hold(state: &Path, instance: &str) -> anyhow::Result<File> {
         .truncate(false)
         .open(&path)
         .with_context(|| format!("{}: opening", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => anyhow::bail!(
-            "instance {instance} is run by process {} already; stop it first, or choose another --instance",
-            written(&mut file)
-        ),
-        Err(TryLockError::Error(error)) => {
-            return Err(error).with_context(|| format!("{}: locking", path.display()));
-        }
+    let deadline = Instant::now() + AFTERLIFE;
+    while !locked(&file, &path)? {
+        let pid = written(&mut file);
+        anyhow::ensure!(
+            !Path::new("/proc").join(&pid).exists() && Instant::now() < deadline,
+            "instance {instance} is run by process {pid} already; stop it first, or choose another --instance"
+        );
+        std::thread::sleep(INTERVAL);
     }
     file.set_len(0)
         .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .with_context(|| format!("{}: writing", path.display()))?;
     Ok(file)
+}
+
+/// Tries the lock.
+fn locked(file: &File, path: &Path) -> anyhow::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("{}: locking", path.display())),
+    }
 }
 
 /// The process that the file names.
@@ -84,14 +98,7 @@ pub fn take(state: &Path) -> anyhow::Result<Option<File>> {
         Err(error) => return Err(error).with_context(|| format!("{}: opening", path.display())),
     };
     let started = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("{}: locking", path.display()));
-            }
-        }
+    while !locked(&file, &path)? {
         let pid = holder(state);
         if let Some(pid) = pid {
             end(pid, if started.elapsed() < ENDS { libc::SIGTERM } else { libc::SIGKILL });
@@ -103,6 +110,7 @@ pub fn take(state: &Path) -> anyhow::Result<Option<File>> {
         );
         std::thread::sleep(INTERVAL);
     }
+    Ok(Some(file))
 }
 
 fn end(pid: u32, signal: libc::c_int) {

@@ -2,6 +2,7 @@
 
 mod attach;
 mod batch;
+mod defaults;
 mod fill;
 mod flows;
 mod generation;
@@ -21,6 +22,7 @@ mod support;
 mod tables;
 
 pub use attach::{Attached, Hook, attach, attached_hooks, detach, detach_others};
+pub use defaults::{DEFAULT_NEW_FLOWS, default_timeouts, per_second};
 pub use flows::{FlowTable, Importer};
 pub use generation::{Generation, Shadow, Specification};
 pub use interface::{Interface, Kind};

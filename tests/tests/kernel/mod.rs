@@ -143,6 +143,7 @@ pub struct Kernel {
     rule_count: u32,
     pub audit: bool,
     new_flows: Rate,
+    timeouts: Timeouts,
     link: u8,
     cpus: usize,
     cpu: usize,
@@ -163,14 +164,22 @@ impl Kernel {
         new_flows: Rate,
         link: u8,
     ) -> Self {
-        let cpu = stay_on_this_cpu();
-        let interface = Interface { name: "lo".to_owned(), index: INTERFACE, kind };
         let specification = Specification {
             audit,
             new_flows,
             links: [("lo".to_owned(), link)].into(),
             ..specification(tables, capacity)
         };
+        Self::of(specification, kind)
+    }
+
+    /// What a specification makes, with a clock that stands still at 0.
+    pub fn of(specification: Specification, kind: Kind) -> Self {
+        let cpu = stay_on_this_cpu();
+        let interface = Interface { name: "lo".to_owned(), index: INTERFACE, kind };
+        let specification = Specification { fixed_clock: Some(0), ..specification };
+        let Specification { tables, audit, new_flows, timeouts, .. } = specification;
+        let link = specification.links.get("lo").copied().unwrap_or(0);
         let mut generation = Generation::build(&specification, &[(interface, ZONE)], None)
             .unwrap_or_else(|error| panic!("these tests need root and a kernel with BPF: {error}"));
         let mut own = |name| own_fd(generation.map_mut(name).expect("a map of the object"));
@@ -185,6 +194,7 @@ impl Kernel {
             rule_count: tables.rules,
             audit,
             new_flows,
+            timeouts,
             link,
             cpus,
             cpu,
@@ -197,6 +207,7 @@ impl Kernel {
         memory.settings.features |= if self.audit { FEATURE_AUDIT } else { 0 };
         memory.settings.new_flows = self.new_flows;
         memory.settings.link = self.link;
+        memory.settings.timeouts = self.timeouts;
         memory
     }
 

@@ -71,9 +71,7 @@ impl Site {
         let mut lab = Lab::new(label).unwrap();
         let nodes = ["server", "client", "stranger"];
         for (last, name) in (1..).zip(nodes).chain((64..).zip(more.iter().copied())) {
-            let v6 = is_dual.then_some([0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, last].into());
-            let overlay = [IpAddr::from([100, 64, 0, last as u8])].into_iter().chain(v6);
-            let host = lab.add_host(name, &overlay.collect::<Vec<_>>()).unwrap();
+            let host = lab.add_host(name, &overlay(last)).unwrap();
             if is_dual {
                 let address = underlay6(host.underlay);
                 host.namespace.ip(&format!("addr add {address}/64 dev eth0 nodad")).unwrap();
@@ -129,7 +127,7 @@ impl Site {
                 let v6 = self.is_dual.then(|| underlay6(host.underlay).into());
                 [host.underlay.into()].into_iter().chain(v6).collect()
             }
-            Over::Tunnel => host.overlay.clone(),
+            Over::Tunnel => host.overlay[..=usize::from(self.is_dual)].to_vec(),
         }
     }
 
@@ -201,6 +199,12 @@ impl Site {
     /// The pin of the program on an interface's hook.
     pub fn link(&self, interface: &str, hook: &str) -> PathBuf {
         self.layout().join("links").join(interface).join(hook)
+    }
+
+    /// Files that the agent has open: maps, programs and links among them.
+    pub fn open_files(&self) -> usize {
+        let pid = self.agent.as_ref().unwrap().pid();
+        std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
     }
 
     /// What the agent has said.
@@ -305,12 +309,16 @@ fn underlay6(v4: Ipv4Addr) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(v4.octets()[3]))
 }
 
+/// A host's addresses on the tunnel.
+fn overlay(last: u8) -> [IpAddr; 2] {
+    [[100, 64, 0, last].into(), [0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, u16::from(last)].into()]
+}
+
 /// A policy file's text.
 pub fn policy(acls: &[&str]) -> String {
-    format!(
-        r#"{{"tagOwners": {{"tag:server": [], "tag:client": [], "tag:stranger": []}}, "acls": [{}]}}"#,
-        acls.join(",")
-    )
+    let tags = ["server", "client", "second", "stranger", "other"];
+    let owners = tags.map(|tag| format!("\"tag:{tag}\": []")).join(", ");
+    format!(r#"{{"tagOwners": {{{owners}}}, "acls": [{}]}}"#, acls.join(","))
 }
 
 impl Drop for Site {
