@@ -214,6 +214,33 @@ extern "C" fn flow_displaced(key: *const FlowKey) -> u32 {
     }
 }
 
+/// [`bulkhead_engine::admit`] for what is enforced; `direction` is its index. Global as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_admit(case: *mut Case, direction: u32, rule: u32, limit: u32) -> u32 {
+    // SAFETY: as above; the case is this CPU's own.
+    if let Some(case) = unsafe { case.as_mut() } {
+        bulkhead_engine::admit(&MAPS, case, direction_of(direction), (rule, limit as u16));
+    }
+    0
+}
+
+/// [`bulkhead_engine::reply`], likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_reply(case: *mut Case, direction: u32) -> u32 {
+    // SAFETY: as above.
+    if let Some(case) = unsafe { case.as_mut() } {
+        bulkhead_engine::reply(&MAPS, case, direction_of(direction));
+    }
+    0
+}
+
+#[inline(always)]
+const fn direction_of(index: u32) -> Direction {
+    if index == Direction::Ingress.index() { Direction::Ingress } else { Direction::Egress }
+}
+
 /// Stores a flow, or removes it.
 #[inline(always)]
 fn put(key: &FlowKey, value: *const FlowValue) -> Stored {
@@ -384,6 +411,26 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     fn remove_flow(&self, key: &FlowKey) {
         if !SHADOW {
             put(key, core::ptr::null());
+        }
+    }
+
+    #[inline(always)]
+    fn admit(&self, case: &mut Case, direction: Direction, rule: u32, limit: u16) {
+        if SHADOW {
+            bulkhead_engine::admit(self, case, direction, (rule, limit));
+        } else {
+            // What a null pointer, which this is not, would leave: no pass.
+            case.outcome = Case::UNKNOWN.outcome;
+            flow_admit(case, direction.index(), rule, u32::from(limit));
+        }
+    }
+    #[inline(always)]
+    fn reply(&self, case: &mut Case, direction: Direction) {
+        if SHADOW {
+            bulkhead_engine::reply(self, case, direction);
+        } else {
+            case.outcome = Case::UNKNOWN.outcome;
+            flow_reply(case, direction.index());
         }
     }
 

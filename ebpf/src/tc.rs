@@ -36,19 +36,17 @@ fn packet_of(ctx: &TcContext) -> Packet<'_> {
     packet.merged_from(unsafe { (*ctx.as_ptr().cast::<__sk_buff>()).gso_size })
 }
 
-/// Parses a packet into its case.
+/// Parses a packet into its case. Its bounds are read once more at the end, so that the verifier
+/// need not tell packets that were pulled from those that were not.
 #[inline(always)]
 pub(crate) fn parse_packet<'a>(ctx: &'a TcContext, case: &mut Case) -> Packet<'a> {
-    let packet = packet_of(ctx);
-    parse(&packet, MAPS.ethernet(), &mut case.headers);
+    parse(&packet_of(ctx), MAPS.ethernet(), &mut case.headers);
     if wants_more(&case.headers) && ctx.data_end() - ctx.data() < ctx.len() as usize {
         // A failure leaves the packet as it was, and it is dropped as truncated.
         let _ = ctx.pull_data(ctx.len().min(PULL));
-        let packet = packet_of(ctx);
-        parse_again(&packet, &mut case.headers);
-        return packet;
+        parse_again(&packet_of(ctx), &mut case.headers);
     }
-    packet
+    packet_of(ctx)
 }
 
 #[inline(always)]

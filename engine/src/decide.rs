@@ -1,7 +1,7 @@
 //! The decision: malformed > quarantine > local check > rules > flow.
 
 use crate::case::{Case, Outcome, Sides};
-use crate::flow::{Found, find, look_up, own_key, record_admitted, record_reply, reply_key};
+use crate::flow::{Found, find, look_up, own_key, record_reply, reply_key};
 use crate::fragment::{decide_later, remember_first};
 use crate::layout::{Direction, FLOW_AUDIT, FlowKey, Leaf, NO_RULE};
 use crate::link;
@@ -64,7 +64,9 @@ pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Directi
     };
     if env.audit() && is_policy(case.outcome.reason) && matches!(role, Role::Open | Role::Datagram) {
         // It passes: its replies are no drops of their own. What is reported stays.
-        let _ = record_admitted(env, &case.headers, &mut case.found, direction, (NO_RULE, 0));
+        let reported = case.outcome;
+        env.admit(case, direction, NO_RULE, 0);
+        case.outcome = reported;
     }
     if recall(&case.headers.first_fragment) != 0 && case.outcome.reason.action() == Action::Pass {
         remember_first(env, case, direction);
@@ -166,13 +168,12 @@ fn decide_between(
         if role == Role::Continue || judgement.one_way() {
             return Outcome { reason: Reason::Rule, rule: judgement.rule };
         }
-        let admitted = (judgement.rule, judgement.limit);
-        let reason = record_admitted(env, headers, &mut case.found, direction, admitted);
-        return Outcome { reason, rule: judgement.rule };
+        env.admit(case, direction, judgement.rule, judgement.limit);
+        return recall(&case.outcome);
     }
     if (judgement.opposite || env.audit()) && role != Role::Open {
-        let mut outcome = Outcome::of(Reason::NoFlow);
-        reply(env, case, direction, &mut outcome);
+        env.reply(case, direction);
+        let outcome = recall(&case.outcome);
         if quarantined && outcome.reason.action() == Action::Drop {
             return Outcome::of(Reason::Quarantined);
         }
@@ -221,10 +222,11 @@ fn segments(packet: &Packet, headers: &Headers) -> u32 {
 }
 
 /// Passes a packet as the reply side of a flow that today's policy still allows; the rule is
-/// the one that allows it.
-#[inline(never)]
-fn reply(env: &impl Environment, case: &mut Case, direction: Direction, outcome: &mut Outcome) {
-    let Case { headers, found, sides, .. } = case;
+/// the one that allows it. The outcome is left in the case.
+#[inline(always)]
+pub fn reply(env: &impl Environment, case: &mut Case, direction: Direction) {
+    let Case { headers, found, sides, outcome, .. } = case;
+    *outcome = Outcome::of(Reason::NoFlow);
     let now = env.flow_time();
     found.key.set(reply_key(env, headers, direction));
     look_up(env, now, true, found);

@@ -10,7 +10,7 @@ use crate::layout::{
 use crate::parse::{Headers, Role, protocol, tcp};
 use crate::rate::take;
 use crate::tables::{Counted, take_limit};
-use crate::{Environment, Reason};
+use crate::{Case, Environment, Outcome, Reason};
 
 /// A flow's time is written at most once in this many ns: time-outs are in seconds, and a
 /// write dirties a cache line that other CPUs read.
@@ -116,11 +116,17 @@ fn is_expired(env: &impl Environment, flow: &FlowValue, now: u64) -> bool {
     now.saturating_sub(flow.last_seen) > timeout
 }
 
-/// Records a packet that `rule` just admitted, or that audit mode lets pass ([`NO_RULE`]).
-/// Returns [`Reason::Rule`]; or [`Reason::FlowTableFull`] if its flow could not be stored,
-/// without which no reply would pass; or the rate that lets no flow begin now.
-#[inline(never)]
-pub(crate) fn record_admitted(
+/// Records a packet that `rule` just admitted, or that audit mode lets pass ([`NO_RULE`]). The
+/// outcome, left in the case, is [`Reason::Rule`]; or [`Reason::FlowTableFull`] if its flow could
+/// not be stored, without which no reply would pass; or the rate that lets no flow begin now.
+#[inline(always)]
+pub fn admit(env: &impl Environment, case: &mut Case, direction: Direction, (rule, limit): (u32, u16)) {
+    let Case { headers, found, outcome, .. } = case;
+    *outcome = Outcome { reason: record(env, headers, found, direction, (rule, limit)), rule };
+}
+
+#[inline(always)]
+fn record(
     env: &impl Environment,
     headers: &Headers,
     found: &mut Found,

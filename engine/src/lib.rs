@@ -24,7 +24,8 @@ mod tables;
 mod word;
 
 pub use case::{Case, Outcome, Sides};
-pub use decide::{decide, decide_parsed, local_check};
+pub use decide::{decide, decide_parsed, local_check, reply};
+pub use flow::admit;
 pub use packet::Packet;
 pub use rate::RateState;
 pub use reason::{Action, REASONS, Reason};

@@ -1,12 +1,14 @@
 //! The look-up trait and the walks over the class tables.
 
+use crate::decide::reply;
+use crate::flow::admit;
 use crate::layout::{
     Address, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, FlowKey,
     FlowValue, FragmentKey, FragmentValue, Leaf, MAX_EXPIRY_CHAIN, NO_RULE, Pair, Rate, RateLimit,
     TRIE_ROOT_BLOCKS, pair_index, port_index,
 };
 use crate::rate::take;
-use crate::{RateState, Reason};
+use crate::{Case, RateState, Reason};
 
 /// Everything a decision may look at besides the packet. Implemented by the BPF program over
 /// its maps and by [`crate::memory`] over vectors. `None` is a miss, and a miss never passes.
@@ -75,6 +77,23 @@ pub trait Environment {
     fn put_flow(&self, key: &FlowKey, value: &FlowValue) -> Result<(), Reason>;
     /// Removes a flow.
     fn remove_flow(&self, key: &FlowKey);
+
+    /// [`crate::flow::admit`], which a program may keep out of the verifier's way.
+    #[inline(never)]
+    fn admit(&self, case: &mut Case, direction: Direction, rule: u32, limit: u16)
+    where
+        Self: Sized,
+    {
+        admit(self, case, direction, (rule, limit));
+    }
+    /// [`crate::reply`], likewise.
+    #[inline(never)]
+    fn reply(&self, case: &mut Case, direction: Direction)
+    where
+        Self: Sized,
+    {
+        reply(self, case, direction);
+    }
 
     /// Copies what is remembered of a fragmented datagram; false if nothing is.
     fn fragment(&self, key: &FragmentKey, value: &mut FragmentValue) -> bool;

@@ -127,12 +127,12 @@ impl Generation {
             // Ethernet frames are seen by XDP at ingress, always.
             let by_xdp = pins.is_some() && interface.kind == Kind::Ethernet;
             let without = by_xdp.then_some(Program::TcIngress);
-            for enforced in Program::ENFORCED.into_iter().filter(|program| Some(*program) != without) {
-                load(&mut object, enforced.name())?;
-                if specification.shadow.is_some() {
-                    load(&mut object, enforced.observer().name())?;
-                    chain(&mut object, enforced)?;
-                }
+            let enforced = Program::ENFORCED.into_iter().filter(|program| Some(*program) != without);
+            let observed = enforced.clone().filter(|_| specification.shadow.is_some());
+            let observers = observed.clone().map(Program::observer);
+            load(&mut object, &enforced.chain(observers).map(Program::name).collect::<Vec<_>>())?;
+            for enforced in observed {
+                chain(&mut object, enforced)?;
             }
             #[cfg(feature = "bpf-log")]
             super::programs::start_log(&mut object)?;
@@ -174,7 +174,7 @@ impl Generation {
         let object = self.objects.values_mut().next().ok_or_else(|| missing(name))?;
         let program = object.program(name).ok_or_else(|| missing(name))?;
         if program.fd().is_err() {
-            load(object, name)?;
+            load(object, &[name])?;
         }
         let program = object.program_mut(name).ok_or_else(|| missing(name))?;
         Ok(Importer(program.try_into().map_err(KernelError::refused(format!("program {name}")))?))

@@ -55,9 +55,27 @@ impl Program {
 /// The program that stores flows, which is attached to nothing.
 pub(super) const FLOW_IMPORT: &str = "flow_import";
 
-/// Loads a program; the verifier's words are kept.
-pub(super) fn load(object: &mut Ebpf, name: &str) -> Result<(), KernelError> {
-    match object.program_mut(name).ok_or_else(|| missing(name))? {
+/// Loads programs, each on a thread of its own: what takes time is the verifier. Its words are kept.
+pub(super) fn load(object: &mut Ebpf, names: &[&'static str]) -> Result<(), KernelError> {
+    let wanted = |name: &str| names.iter().find(|wanted| **wanted == name).copied();
+    let programs: Vec<_> =
+        object.programs_mut().filter_map(|(name, program)| Some((wanted(name)?, program))).collect();
+    if programs.len() != names.len() {
+        return Err(missing(&names.join(", ")));
+    }
+    std::thread::scope(|scope| {
+        let loads: Vec<_> = programs
+            .into_iter()
+            .map(|(name, program)| (name, scope.spawn(move || load_one(name, program))))
+            .collect();
+        let joined = loads.into_iter().map(|(name, load)| load.join().unwrap_or_else(|_| Err(missing(name))));
+        // All of them end before the first error is told.
+        joined.collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+fn load_one(name: &str, program: &mut aya::programs::Program) -> Result<(), KernelError> {
+    match program {
         aya::programs::Program::Xdp(program) => program.load(),
         aya::programs::Program::SchedClassifier(program) => program.load(),
         _ => return Err(missing(name)),
