@@ -4,3 +4,7 @@
 pub mod lab;
 pub mod measure;
 pub mod packets;
+
+mod setting;
+
+pub use setting::setting;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use http_body_util::{BodyExt as _, Full};
@@ -21,12 +22,61 @@ pub async fn ask(socket: &Path, method: Method, path: &str) -> anyhow::Result<Op
     send(socket, method, path, Bytes::new()).await
 }
 
+/// Asks the agent and reads its answer; `None` if none is running, it is silent for `limit`, or it ends
+/// before it has answered.
+///
+/// # Errors
+/// If the agent refuses, or its answer breaks off.
+pub async fn ask_within<T: serde::de::DeserializeOwned>(
+    limit: Duration,
+    socket: &Path,
+    method: Method,
+    path: &str,
+) -> anyhow::Result<Option<T>> {
+    let answer = async {
+        match ask(socket, method, path).await? {
+            Some(response) => Ok(Some(read(response).await?)),
+            None => Ok(None),
+        }
+    };
+    match tokio::time::timeout(limit, answer).await {
+        Ok(Err(error)) if !broke_off(&error) => Err(error),
+        Ok(answer) => Ok(answer.unwrap_or_default()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Whether it was because the agent ended before it had answered: just now, or earlier, and a
+/// process that it was starting still had its socket open.
+fn broke_off(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<hyper::Error>().is_some_and(|error| !error.is_parse() && !error.is_user())
+}
+
+/// While it lives, a socket that the agent has closed is an error and does not end the command, as a
+/// closed standard output does.
+struct BrokenPipes(libc::sighandler_t);
+
+impl BrokenPipes {
+    fn are_errors() -> Self {
+        // SAFETY: no handler of ours is replaced.
+        Self(unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) })
+    }
+}
+
+impl Drop for BrokenPipes {
+    fn drop(&mut self) {
+        // SAFETY: what was there before.
+        unsafe { libc::signal(libc::SIGPIPE, self.0) };
+    }
+}
+
 async fn send(
     socket: &Path,
     method: Method,
     path: &str,
     body: Bytes,
 ) -> anyhow::Result<Option<Response<Incoming>>> {
+    let _broken = BrokenPipes::are_errors();
     let stream = match UnixStream::connect(socket).await {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {

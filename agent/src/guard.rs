@@ -17,7 +17,7 @@ use anyhow::Context as _;
 pub struct Guard {
     /// Names of the managed interfaces.
     pub managed: BTreeSet<String>,
-    /// Indices of those that have programs attached.
+    /// Indices of those whose packets may pass: they have programs attached, or get them now.
     pub attached: BTreeSet<u32>,
     /// The node's own overlay addresses: on other interfaces nothing may be sent to them.
     pub own: BTreeSet<IpAddr>,
@@ -83,7 +83,7 @@ impl Guard {
     /// # Errors
     /// If nftables refuses; then the guard is as it was.
     pub fn install(&self, instance: &str) -> anyhow::Result<()> {
-        nft(&self.script(instance)).context("installing the nftables guard")
+        nft(&self.script(instance)).context("installing the nftables guard").map(drop)
     }
 }
 
@@ -92,9 +92,18 @@ impl Guard {
 /// # Errors
 /// If not; what to do about it.
 pub fn check() -> anyhow::Result<()> {
-    nft("list tables\n").context(
+    let tables = nft("list tables\n").context(
         "the nftables guard is not possible here; install the nftables package, or run without it by --guard off",
-    )
+    );
+    tables.map(drop)
+}
+
+/// Whether an instance has a guard.
+#[must_use]
+pub fn is_there(instance: &str) -> bool {
+    // Names alone: listing the table itself would list every address.
+    let line = format!("table {}", table(instance));
+    nft("list tables inet\n").is_ok_and(|tables| tables.lines().any(|table| table == line))
 }
 
 /// Removes an instance's guard, if there is one.
@@ -103,21 +112,24 @@ pub fn check() -> anyhow::Result<()> {
 /// If nftables refuses.
 pub fn remove(instance: &str) -> anyhow::Result<()> {
     let table = table(instance);
-    nft(&format!("table {table} {{}}\ndelete table {table}\n")).context("removing the nftables guard")
+    nft(&format!("table {table} {{}}\ndelete table {table}\n"))
+        .context("removing the nftables guard")
+        .map(drop)
 }
 
-fn nft(script: &str) -> anyhow::Result<()> {
+/// Runs a script; what it printed.
+fn nft(script: &str) -> anyhow::Result<String> {
     let mut child = Command::new("nft")
         .args(["-f", "-"])
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .context("nft cannot be started")?;
     child.stdin.take().context("nft has no input")?.write_all(script.as_bytes()).context("writing to nft")?;
     let output = child.wait_with_output().context("waiting for nft")?;
     anyhow::ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]

@@ -6,10 +6,13 @@
 
 mod binary;
 mod bounded;
+mod heard;
 mod keys;
+mod load;
 mod namespace;
 mod probe;
 mod process;
+mod stream;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,9 +26,11 @@ use anyhow::{Context as _, bail, ensure};
 pub use binary::bulkhead;
 pub use bounded::{ip, run_within};
 pub use keys::Keys;
+pub use load::{Counts, Load};
 pub use namespace::{Namespace, PREFIX, alive, sweep};
 pub use probe::{EchoServers, Outcome, Probe, Protocol, probe, probe_all};
 pub use process::Process;
+pub use stream::{Stream, Talk};
 
 /// Every tunnel's UDP port on the underlay.
 pub const WIREGUARD_PORT: u16 = 51820;

@@ -149,7 +149,8 @@ fn check(answer: &[u8]) -> io::Result<()> {
     if answer == QUESTION { Ok(()) } else { Err(io::Error::other("the answer is not what was sent")) }
 }
 
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
+/// A runtime on this thread.
+pub(super) fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 

@@ -3,8 +3,8 @@
 //! the same clock. Everything is compared: verdict, reason, rule, headers, the flow found,
 //! counters, events, aggregates.
 //!
-//! `BULKHEAD_PACKETS=10000000 cargo test --release -p bulkhead-tests --test differential` runs
-//! more; `BULKHEAD_SEED` repeats a failure (the seed is in its message).
+//! `cargo xtask prove differential` runs 10 million, or `BULKHEAD_PACKETS`; `BULKHEAD_SEED`
+//! repeats a failure (the seed is in its message).
 
 mod kernel;
 
@@ -15,6 +15,7 @@ use bulkhead_engine::memory::Memory;
 use bulkhead_engine::{Case, Packet, Reason, decide};
 use bulkhead_tests::packets::build::hex;
 use bulkhead_tests::packets::{Frame, Generator, World};
+use bulkhead_tests::setting;
 use fastrand::Rng;
 use kernel::ledger::Ledger;
 use kernel::{Kernel, Program, SHORTEST, ample, blank_case};
@@ -24,13 +25,6 @@ const PACKETS_A_WORLD: u64 = 12_500;
 /// Packets between two steps of the clock, and two looks at the ring.
 const BATCH: u64 = 400;
 const MILLISECOND: u64 = 1_000_000;
-
-fn setting(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(value) => value.parse().unwrap_or_else(|_| panic!("{name}={value}: not a number")),
-        Err(_) => default,
-    }
-}
 
 /// Both sides, and where they are.
 struct Pair<'a> {

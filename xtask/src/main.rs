@@ -6,6 +6,7 @@ mod cargo;
 mod demo;
 mod fuzz;
 mod process;
+mod prove;
 mod setup;
 mod test;
 
@@ -34,6 +35,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run every test, those on the kernel and in network namespaces included. Needs root.
     Test(test::Arguments),
+    /// Prove what takes long: swaps and kills under traffic, floods of flows, packets by the million. Needs root.
+    Prove(prove::Arguments),
     /// Run libFuzzer on the packet parser, the policy and the inventory.
     Fuzz(fuzz::Arguments),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Build(arguments) => build::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Prove(arguments) => prove::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match result {

@@ -1,12 +1,18 @@
 //! `bulkhead detach`: ends enforcement.
 
+use std::time::Duration;
+
 use hyper::Method;
 
 use crate::cli::Global;
 use crate::client;
+use crate::daemon::lock;
 use crate::exit::Answer;
 use crate::guard;
 use crate::paths::Paths;
+
+/// How long an agent is waited for before it is ended instead.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Detaches every program of the instance and removes its tables, agent running or not.
 #[derive(Debug, clap::Args)]
@@ -16,15 +22,15 @@ impl Detach {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let paths = Paths::of(&global.instance)?;
         // An agent that ends while it is asked leaves its pins, like one that does not run.
-        let by_agent = client::block_on(async {
-            match client::ask(&paths.socket, Method::POST, "/detach").await {
-                Ok(Some(response)) => Ok(client::read::<Vec<(String, String)>>(response).await.ok()),
-                _ => Ok(None),
-            }
-        })?;
+        let ask = client::ask_within(PATIENCE, &paths.socket, Method::POST, "/detach");
+        let by_agent: Option<Vec<(String, String)>> =
+            client::block_on(async { Ok(ask.await.unwrap_or_default()) })?;
         let links = match by_agent {
             Some(links) => links,
             None => {
+                // One that only starts, or waits for its first interface, would attach afterwards; one
+                // that hangs is no reason to stay locked out.
+                let _lock = lock::take(&paths.state)?;
                 // The guard first: without programs it would drop everything. Without nftables there is none.
                 if let Err(error) = guard::remove(&global.instance) {
                     eprintln!("bulkhead: {error:#}");

@@ -1,12 +1,18 @@
 //! `bulkhead status`: what is enforced, and what it has done.
 
+use std::time::Duration;
+
 use hyper::Method;
 
 use crate::cli::Global;
 use crate::client;
+use crate::daemon::lock;
 use crate::daemon::status::Status as Answered;
 use crate::exit::Answer;
 use crate::paths::Paths;
+
+/// How long an agent is waited for; what is enforced can be read without it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Shows what is enforced where, counters by reason, and whether the agent runs.
 #[derive(Debug, clap::Args)]
@@ -15,15 +21,18 @@ pub struct Status {}
 impl Status {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let paths = Paths::of(&global.instance)?;
-        let answered = client::block_on(async {
-            match client::ask(&paths.socket, Method::GET, "/status").await? {
-                Some(response) => Ok(Some(client::read::<Answered>(response).await?)),
-                None => Ok(None),
-            }
-        })?;
-        let status = match answered {
+        let ask = client::ask_within(PATIENCE, &paths.socket, Method::GET, "/status");
+        let status = match client::block_on(ask)? {
             Some(status) => status,
-            None => Answered::read(&global.instance, &paths, None)?,
+            None => {
+                let mut status = Answered::read(&global.instance, &paths, None)?;
+                status.problems.extend(lock::holder(&paths.state).map(|process| {
+                    format!(
+                        "agent: process {process} does not answer: it starts, waits for its first interface, or hangs"
+                    )
+                }));
+                status
+            }
         };
         if global.json {
             println!("{}", serde_json::to_string(&status)?);
@@ -98,6 +107,13 @@ fn print(status: &Answered) {
             events.written,
             events.unwritten
         );
+        if events.unwritten_drops != 0 {
+            println!("not on disk: {} drops, which the reports not written tell of", events.unwritten_drops);
+        }
+        let unread = status.counted.counting.unread;
+        if unread != 0 {
+            println!("not told of, besides: {unread} drops whose reports another layout's agent had left");
+        }
         if let Some(shadow) = &agent.shadow {
             println!(
                 "staged: {} (generation {}) would drop {} packets that passed, and pass {} that were dropped; \
@@ -110,6 +126,11 @@ fn print(status: &Answered) {
             let place = count.rule.position.as_deref().unwrap_or("");
             println!("  {title:<31} {:>12} packets {:>15} bytes  {place}", count.packets, count.bytes);
         }
+    }
+    let counted = &status.counted;
+    if let (Some(since), false) = (&counted.since_time, counted.counting.anew.is_empty()) {
+        let anew = counted.counting.anew.join(", ");
+        println!("counted since {since}, when another layout was taken over whose {anew} are not known:");
     }
     for count in &status.reasons {
         println!(

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use bulkhead::kernel::Kind;
+use bulkhead::kernel::{Kind, per_second};
 use bulkhead_compiler::diagnostic::Location;
 use bulkhead_compiler::resolve;
 use bulkhead_compiler::source::{Source, Span};
@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, HookChoice, Link, Managed, Mode, Role, per_second, timeouts};
+use super::{Config, HookChoice, Link, Managed, Mode, Role, timeouts};
 use crate::exit::Usage;
 
 #[derive(Debug, Default, Deserialize)]

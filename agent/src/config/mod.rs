@@ -8,7 +8,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use bulkhead::kernel::{Capacity, Hook, Kind};
+use bulkhead::kernel::{Capacity, DEFAULT_NEW_FLOWS, Hook, Kind, default_timeouts, per_second};
 use bulkhead_compiler::resolve::{Management, WireGuard};
 use bulkhead_engine::layout::{
     LINK_BFD, LINK_DHCP, LINK_IGMP, LINK_LACP, LINK_LLDP, LINK_PTP, Rate, Timeouts,
@@ -198,12 +198,6 @@ pub struct Config {
     pub wireguard: Vec<WireGuard>,
 }
 
-/// So many flows a second, and a burst of as many.
-fn per_second(flows: u32) -> Rate {
-    const SECOND: u64 = 1_000_000_000;
-    if flows == 0 { Rate::default() } else { Rate { interval: SECOND / u64::from(flows), tolerance: SECOND } }
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -212,11 +206,11 @@ impl Default for Config {
             inventory: "/etc/bulkhead/inventory.json".into(),
             mode: Mode::default(),
             interfaces: Vec::new(),
-            timeouts: timeouts::defaults(),
+            timeouts: default_timeouts(),
             capacity: Capacity::default(),
             table_memory: 256 << 20,
             guard: true,
-            new_flows: per_second(1000),
+            new_flows: per_second(DEFAULT_NEW_FLOWS),
             event_budget: 10_000,
             management: Vec::new(),
             wireguard: Vec::new(),

@@ -1,6 +1,6 @@
 //! How long a flow may be silent, by state.
 
-use bulkhead_engine::layout::{FlowState, TIMEOUTS, Timeouts};
+use bulkhead_engine::layout::FlowState;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -36,24 +36,4 @@ impl Section {
         .into_iter()
         .filter_map(|(name, state, value)| value.as_ref().map(|value| (name, state, value)))
     }
-}
-
-/// TCP's is twelve hours (RFC 5382 REQ-5 asks for no less than two hours and four minutes),
-/// since idle order sessions must live; UDP's are RFC 4787's and conntrack's.
-pub(super) fn defaults() -> Timeouts {
-    let mut seconds = [30; TIMEOUTS];
-    for (state, timeout) in [
-        (FlowState::TcpSyn, 60),
-        (FlowState::TcpEstablished, 43_200),
-        (FlowState::TcpClosing, 30),
-        (FlowState::UdpUnreplied, 60),
-        (FlowState::UdpReplied, 300),
-        (FlowState::Echo, 30),
-        (FlowState::SctpInit, 60),
-        (FlowState::SctpEstablished, 43_200),
-        (FlowState::SctpClosing, 30),
-    ] {
-        seconds[state as usize] = timeout;
-    }
-    Timeouts(seconds)
 }

@@ -97,6 +97,7 @@ async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
             (live.built.venues.clone(), indices)
         };
         let status = status.with_problems(unmanaged(&venues, &indices)?);
+        let status = status.with_problems(enforcer.guard_problem().into_iter().collect());
         // What is in force, even if the disk refused it.
         Ok(status.with_quarantined(&enforcer.live().quarantined))
     })

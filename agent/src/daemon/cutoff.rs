@@ -56,8 +56,11 @@ impl Enforcer {
         let mut notes = self.notes_on(&live, &entry);
         live.quarantined.add(entry.clone());
         // An intruder is cut off even if the disk refuses; only a restart would not know.
-        if let Err(error) = self.store.save(quarantine::FILE, &live.quarantined) {
-            notes.push(format!("in force, but not on disk, so it ends with the next restart: {error:#}"));
+        live.must_save = true;
+        if let Err(error) = self.save_quarantined(&mut live) {
+            notes.push(format!(
+                "in force, but not on disk, so it ends with a restart unless the disk takes it by then: {error:#}"
+            ));
         }
         // Hooks that run another generation get it by a common new one.
         let full = set(&mut live, entry.addresses.iter().copied(), true)? || live.mixed;
@@ -71,6 +74,23 @@ impl Enforcer {
         }
         tracing::warn!(subject = %request.subject, reason = request.reason, "quarantined {}", entry.title());
         Ok(Answer { done: true, entries: vec![entry], notes })
+    }
+
+    /// Writes who is cut off, if that is not on disk.
+    fn save_quarantined(&self, live: &mut Live) -> anyhow::Result<()> {
+        if live.must_save {
+            self.store.save(quarantine::FILE, &live.quarantined)?;
+            live.must_save = false;
+        }
+        Ok(())
+    }
+
+    /// What the disk has refused, once more.
+    ///
+    /// # Errors
+    /// If it still does.
+    pub fn save_refused(&self) -> anyhow::Result<()> {
+        self.save_quarantined(&mut self.live())
     }
 
     fn notes_on(&self, live: &Live, entry: &Entry) -> Vec<String> {
@@ -101,6 +121,7 @@ impl Enforcer {
         }
         self.store.save(quarantine::FILE, &list)?;
         live.quarantined = list;
+        live.must_save = false;
         self.uncut(&mut live, &entries)?;
         Ok(Answer { done: true, entries, notes: Vec::new() })
     }
@@ -118,6 +139,7 @@ impl Enforcer {
         }
         self.store.save(quarantine::FILE, &list)?;
         live.quarantined = list;
+        live.must_save = false;
         self.uncut(&mut live, &entries)
     }
 

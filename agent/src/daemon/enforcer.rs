@@ -1,4 +1,5 @@
-//! Changes of what is enforced: the start, apply, confirm, rollback.
+//! Changes of what is enforced: apply, confirm, rollback, detach. The first generation of an agent is
+//! attached in `takeover`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -6,16 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead::kernel::{Attached, Hook, Migration, Pins, attached_hooks, detach_others};
+use bulkhead::kernel::{Attached, Hook, Pins, attached_hooks};
 use serde::{Deserialize, Serialize};
 
 use super::clock::{boot_id, boot_time};
-use super::counters::{self, Folded};
+use super::counters::Folded;
+use super::guarding::Guarded;
 use super::inputs::{Files, Inputs, Refused};
-use super::interfaces::absent;
 use super::live::{Built, retire, undo_new_links};
 use super::pump::Shared;
-use super::quarantine::{self, List};
+use super::quarantine::List;
 use super::setup::Setup;
 use super::start;
 use super::store::{Pending, Record, Store};
@@ -84,6 +85,8 @@ pub struct Live {
     pub record: Record,
     /// Who is cut off.
     pub quarantined: List,
+    /// The disk has refused that list.
+    pub must_save: bool,
     /// Counters of earlier generations.
     pub folded: Folded,
     /// A change of several hooks stopped half-way.
@@ -101,12 +104,12 @@ pub struct Enforcer {
     /// Names, for the event pump.
     pub shared: Arc<Shared>,
     /// One change at a time; held while the next generation is compiled and built.
-    changing: Mutex<()>,
+    pub(super) changing: Mutex<()>,
     /// One look at the interfaces at a time.
     pub(super) watching: Mutex<()>,
-    /// What the guard in place was made for: a generation, and the interfaces' indices.
-    pub(super) guarded: Mutex<Option<(u32, Vec<u32>)>>,
-    live: Mutex<Live>,
+    /// The guard in place.
+    pub(super) guarded: Mutex<Guarded>,
+    pub(super) live: Mutex<Live>,
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -114,81 +117,6 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Enforcer {
-    /// Takes the enforcement up, or over from an agent that is gone.
-    ///
-    /// # Errors
-    /// If the system refuses; what was enforced before still is.
-    pub fn start(setup: Setup, inputs: Inputs) -> anyhow::Result<Self> {
-        let store = Store::new(&setup.paths.state);
-        let pins = setup.paths.pins.clone();
-        pins.create()?;
-        let indices: Arc<Mutex<HashMap<u32, String>>> = Arc::default();
-        let start::Plan { inputs, mut record, mut quarantined } = start::plan(&setup, &store, inputs)?;
-        quarantined.follow(&inputs.inventory);
-        let number = next_number(&pins, &store, &record)?;
-        start::tell(store.keep(number, &inputs));
-        let migration = Migration::plan(&pins, &setup.config.capacity, number)?;
-        let before = migration.links()?;
-        migration.prepare()?;
-        let staged = setup.with_pins(migration.staged());
-        let shadow = start::candidate(&setup, &store, &mut record);
-        let mut built =
-            Built::new(&staged, number, inputs, shadow, &quarantined, &indices).inspect_err(|_| {
-                if before.is_empty() {
-                    // Nothing was attached, and nothing stays behind.
-                    let _ = pins.remove_all();
-                }
-            })?;
-        record.target = Some(number);
-        start::tell(store.write_record(&record));
-        let attached = match takeover::attach(&migration, &mut built, before.is_empty()) {
-            Ok(attached) => attached,
-            Err(error) => {
-                undo_new_links(&pins, &before);
-                if before.is_empty() {
-                    let _ = pins.remove_all();
-                    record.target = None;
-                    start::tell(store.write_record(&record));
-                }
-                return Err(error);
-            }
-        };
-        record.enforced = number;
-        record.target = None;
-        start::tell(store.write_record(&record));
-        start::tell(store.save(quarantine::FILE, &quarantined));
-        let shared = Arc::new(Shared::new(store.clone(), setup.target.clone(), indices.clone()));
-        let mut live = Live {
-            folded: store.load(counters::FILE).unwrap_or_else(start::told).unwrap_or_default(),
-            built,
-            attached,
-            record,
-            quarantined,
-            mixed: false,
-            detached: false,
-        };
-        add_names(&shared, &live.built);
-        note_indices(&indices, &live.attached);
-        let managed: Vec<&str> = setup.config.interfaces.iter().map(|managed| &*managed.name).collect();
-        for (interface, hook) in detach_others(&pins, &managed).unwrap_or_else(start::told) {
-            tracing::warn!(interface, hook = hook.name(), "is not managed any more: detached");
-        }
-        *shared.leftover.lock().unwrap_or_else(PoisonError::into_inner) =
-            takeover::finish(migration, &store, &mut live.folded, &mut live.built)?;
-        retire(&pins, &store, &mut live.folded, &live.built);
-        store.forget_others(&kept(&live.record));
-        live.attached.extend(absent(&setup, &live.attached));
-        Ok(Self {
-            setup,
-            store,
-            shared,
-            changing: Mutex::default(),
-            watching: Mutex::default(),
-            guarded: Mutex::default(),
-            live: Mutex::new(live),
-        })
-    }
-
     /// What runs now.
     pub fn live(&self) -> MutexGuard<'_, Live> {
         held(&self.live)
@@ -353,7 +281,10 @@ impl Enforcer {
         let indices = self.shared.indices.clone();
         let shadow = shadow.map(|shadow| Ok::<_, anyhow::Error>((shadow, self.kept(shadow)?))).transpose()?;
         let built = Built::new(&self.setup, number, inputs, shadow, &quarantined, &indices)?;
-        self.swap(built, quarantined, after)
+        let applied = self.swap(built, quarantined, after)?;
+        // Before anybody is told that it is enforced. A refusal is in the status, and tried again.
+        self.keep_guard().unwrap_or_else(start::told);
+        Ok(applied)
     }
 
     /// One link update a hook. The target is on disk before the first and off it after the last.
@@ -409,6 +340,9 @@ impl Enforcer {
             live.attached.iter().filter(|old| attached.iter().all(|new| new.interface != old.interface));
         let gone: Vec<_> = gone.map(|old| Attached { index: 0, hooks: Vec::new(), ..old.clone() }).collect();
         note_indices(&self.shared.indices, &attached);
+        if built.zones() != live.built.zones() {
+            start::tell(self.store.save(takeover::ZONES, &built.zones()));
+        }
         let old = std::mem::replace(&mut live.built, built);
         live.attached = attached.into_iter().chain(gone).collect();
         live.record = record;
@@ -431,7 +365,7 @@ impl Enforcer {
 }
 
 /// Numbers only go up, also over restarts of the machine, which remove the pins.
-fn next_number(pins: &Pins, store: &Store, record: &Record) -> anyhow::Result<u32> {
+pub(super) fn next_number(pins: &Pins, store: &Store, record: &Record) -> anyhow::Result<u32> {
     let pinned = pins.generations()?.last().copied().unwrap_or(0);
     let highest = [pinned, store.highest(), record.enforced, record.target.unwrap_or(0)];
     highest.into_iter().max().unwrap_or(0).checked_add(1).context("generation numbers are used up")
@@ -439,20 +373,20 @@ fn next_number(pins: &Pins, store: &Store, record: &Record) -> anyhow::Result<u3
 
 /// The generations whose files are kept: what runs, what to return to, and the ones just
 /// before, whose last events may not have been read yet.
-fn kept(record: &Record) -> Vec<u32> {
+pub(super) fn kept(record: &Record) -> Vec<u32> {
     let recent = record.enforced.saturating_sub(3)..=record.enforced;
     recent.chain(record.previous).chain(record.shadow).collect()
 }
 
 /// Makes what a generation and its shadow report readable, before a packet can meet them.
-fn add_names(shared: &Shared, built: &Built) {
+pub(super) fn add_names(shared: &Shared, built: &Built) {
     if let Some(shadow) = &built.shadow {
         shared.add(shadow.number, shadow.names.clone());
     }
     shared.add(built.number, built.names.clone());
 }
 
-fn note_indices(indices: &Mutex<HashMap<u32, String>>, attached: &[Attached]) {
+pub(super) fn note_indices(indices: &Mutex<HashMap<u32, String>>, attached: &[Attached]) {
     held(indices).extend(attached.iter().map(|a| (a.index, a.interface.clone())));
 }
 

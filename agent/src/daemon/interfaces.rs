@@ -1,17 +1,17 @@
-//! Interfaces come, go and come back; the guard holds what no program sees meanwhile.
+//! Interfaces come, go and come back. The guard holds what no program sees meanwhile.
 
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bulkhead::kernel::{Attached, Interface, KernelError};
-use bulkhead_compiler::inventory::{Inventory, Node};
+use bulkhead_compiler::inventory::Inventory;
 use serde::{Deserialize, Serialize};
 
 use super::enforcer::Enforcer;
+use super::guarding;
 use super::setup::Setup;
 use crate::exit::Usage;
-use crate::guard::Guard;
 
 /// How often an agent without any interface looks whether one has come.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -44,26 +44,12 @@ pub fn wait_for_one(setup: &Setup, inventory: &Inventory) -> anyhow::Result<()> 
             }
         }
         if !is_told {
-            if setup.config.guard {
-                guard(setup, inventory, &[]).install(&setup.instance)?;
-            }
+            guarding::close(setup, inventory)?;
             let names: Vec<&str> = managed.iter().map(|managed| &*managed.name).collect();
             tracing::warn!("waiting for an interface: {}", names.join(", "));
             is_told = true;
         }
         std::thread::sleep(INTERVAL);
-    }
-}
-
-fn guard(setup: &Setup, inventory: &Inventory, attached: &[u32]) -> Guard {
-    let (own, others): (Vec<_>, Vec<_>) =
-        inventory.nodes.iter().partition(|other| other.name == setup.target.node);
-    let addresses = |nodes: Vec<&Node>| nodes.into_iter().flat_map(|node| node.addresses.clone()).collect();
-    Guard {
-        managed: setup.config.interfaces.iter().map(|managed| managed.name.clone()).collect(),
-        attached: attached.iter().copied().filter(|index| *index != 0).collect(),
-        own: addresses(own),
-        others: addresses(others),
     }
 }
 
@@ -160,27 +146,6 @@ impl Enforcer {
                 );
             }
         }
-        Ok(())
-    }
-
-    /// Puts the guard in place, and again when interfaces or the inventory have changed.
-    ///
-    /// # Errors
-    /// If nftables refuses.
-    pub fn keep_guard(&self) -> anyhow::Result<()> {
-        if !self.setup.config.guard {
-            return Ok(());
-        }
-        let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
-        let live = self.live();
-        let now = (live.built.number, live.attached.iter().map(|attached| attached.index).collect());
-        if live.detached || guarded.as_ref() == Some(&now) {
-            return Ok(());
-        }
-        // `live` is held until the guard is in place: `detach` must not remove it before.
-        guard(&self.setup, &live.built.inventory, &now.1).install(&self.setup.instance)?;
-        drop(live);
-        *guarded = Some(now);
         Ok(())
     }
 

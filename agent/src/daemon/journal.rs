@@ -1,7 +1,7 @@
 //! Drop events on disk: one JSON object a line, in two files that take turns.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::report::DropReport;
@@ -18,6 +18,8 @@ pub struct Journal {
     pub written: u64,
     /// Reports that could not be written.
     pub failed: u64,
+    /// Drops that those tell of.
+    pub failed_drops: u64,
 }
 
 impl Journal {
@@ -25,18 +27,19 @@ impl Journal {
     #[must_use]
     pub fn open(state: &Path) -> Self {
         let path = state.join("events.jsonl");
-        let mut journal = Self { path, file: None, size: 0, written: 0, failed: 0 };
+        let mut journal = Self { path, file: None, size: 0, written: 0, failed: 0, failed_drops: 0 };
         journal.reopen();
         journal
     }
 
     fn reopen(&mut self) {
-        self.file = OpenOptions::new().create(true).append(true).open(&self.path).ok();
+        let opened = OpenOptions::new().create(true).read(true).append(true).open(&self.path);
+        self.file = opened.and_then(|mut file| complete(&mut file).map(|()| file)).ok();
         self.size = self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |data| data.len());
     }
 
-    /// Appends reports.
-    pub fn append(&mut self, reports: &[DropReport]) {
+    /// Appends a report.
+    pub fn append(&mut self, report: &DropReport) {
         if self.size > MAX_BYTES {
             // If it cannot be put aside, it grows on: evidence goes before tidiness.
             let _ = std::fs::rename(&self.path, self.path.with_extension("jsonl.1"));
@@ -44,8 +47,13 @@ impl Journal {
         } else if self.file.is_none() {
             self.reopen();
         }
-        for report in reports {
-            if self.write(report) { self.written += 1 } else { self.failed += 1 }
+        if self.write(report) {
+            self.written += 1;
+            return;
+        }
+        self.failed += 1;
+        if report.enforced.is_none() {
+            self.failed_drops += report.count;
         }
     }
 
@@ -54,8 +62,42 @@ impl Journal {
             return false;
         };
         line.push(b'\n');
-        let done = file.write_all(&line).is_ok();
-        self.size += line.len() as u64;
-        done
+        if file.write_all(&line).is_ok() {
+            self.size += line.len() as u64;
+            return true;
+        }
+        // A disk that fills up takes the beginning of a line. The next one must not continue it.
+        if file.set_len(self.size).is_err() {
+            self.file = None;
+        }
+        false
+    }
+}
+
+/// Ends the last line, if a machine that lost its power has left the beginning of one.
+fn complete(file: &mut File) -> io::Result<()> {
+    let mut last = [b'\n'];
+    if file.seek(SeekFrom::End(0))? != 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Journal;
+
+    #[test]
+    fn a_line_that_was_cut_short_is_not_continued() {
+        let state = std::env::temp_dir().join(format!("bulkhead-journal-{}", std::process::id()));
+        std::fs::create_dir_all(&state).unwrap();
+        let text = || std::fs::read_to_string(state.join("events.jsonl")).unwrap();
+        for (found, then) in [("", ""), ("{}\n", "{}\n"), ("{}\n{\"time", "{}\n{\"time\n")] {
+            std::fs::write(state.join("events.jsonl"), found).unwrap();
+            let journal = Journal::open(&state);
+            assert_eq!((text().as_str(), journal.size), (then, then.len() as u64));
+        }
+        std::fs::remove_dir_all(state).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! The generation that runs, and the one move that replaces it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
@@ -202,16 +202,27 @@ impl Built {
         })
     }
 
-    /// Records the host's open TCP connections as flows, so that a first attach cuts none that
-    /// the policy admits. Returns how many there are.
+    fn interfaces(&self) -> impl Iterator<Item = &(Interface, Managed)> {
+        self.sets.iter().flat_map(|set| &set.interfaces)
+    }
+
+    /// The indices of its interfaces.
+    pub fn indices(&self) -> Vec<u32> {
+        self.interfaces().map(|(found, _)| found.index).collect()
+    }
+
+    /// The zones that the connections of its interfaces are tracked in.
+    pub fn zones(&self) -> BTreeMap<String, u16> {
+        self.interfaces().map(|(found, managed)| (found.name.clone(), managed.zone(found.kind))).collect()
+    }
+
+    /// Records the host's open TCP connections as flows of these zones, so that a first attach
+    /// cuts none that the policy admits. Returns how many there are.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn seed(&mut self) -> anyhow::Result<usize> {
-        let interfaces = self.sets.iter().flat_map(|set| &set.interfaces);
-        let mut zones: Vec<u16> = interfaces.map(|(found, managed)| managed.zone(found.kind)).collect();
-        zones.sort_unstable();
-        zones.dedup();
+    pub fn seed(&mut self, zones: &BTreeSet<u16>) -> anyhow::Result<usize> {
+        let zones: Vec<u16> = zones.iter().copied().collect();
         let connections = connections()?;
         let refused = seed(&mut self.importer()?, &connections, &zones, flow_clock())?;
         if refused != 0 {

@@ -3,12 +3,15 @@
 mod api;
 mod clock;
 mod counters;
+mod counting;
 pub mod cutoff;
 pub mod enforcer;
+mod guarding;
 mod inputs;
 pub mod interfaces;
 mod journal;
 mod live;
+pub mod lock;
 mod names;
 mod pump;
 pub mod quarantine;
@@ -21,8 +24,6 @@ mod takeover;
 mod upkeep;
 mod venues;
 
-use std::fs::{File, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -79,50 +80,20 @@ pub fn run(setup: Setup, json: bool) -> anyhow::Result<Answer> {
         .mode(0o700)
         .create(state)
         .with_context(|| format!("{}: creating the state directory", state.display()))?;
-    let _lock = lock(state, &setup.instance)?;
+    let _lock = lock::hold(state, &setup.instance)?;
     interfaces::wait_for_one(&setup, &inputs.inventory)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("starting the agent's threads")?;
-    let enforcer = Enforcer::start(setup, inputs)?;
-    runtime.block_on(serve(Arc::new(enforcer)))?;
+    let mut journal = Journal::open(&setup.paths.state);
+    let enforcer = Enforcer::start(setup, inputs, &mut journal)?;
+    runtime.block_on(serve(Arc::new(enforcer), journal))?;
     Ok(Answer::Yes)
 }
 
-/// One agent an instance. The file keeps the process number of the one that holds it.
-fn lock(state: &Path, instance: &str) -> anyhow::Result<File> {
-    let path = state.join("agent.lock");
-    let mut file = File::options()
-        .create(true)
-        .read(true)
-        .write(true)
-        .truncate(false)
-        .open(&path)
-        .with_context(|| format!("{}: opening", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            anyhow::bail!(
-                "instance {instance} is run by process {} already; stop it first, or choose another --instance",
-                pid.trim()
-            );
-        }
-        Err(TryLockError::Error(error)) => {
-            return Err(error).with_context(|| format!("{}: locking", path.display()));
-        }
-    }
-    file.set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .with_context(|| format!("{}: writing", path.display()))?;
-    Ok(file)
-}
-
-async fn serve(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
+async fn serve(enforcer: Arc<Enforcer>, journal: Journal) -> anyhow::Result<()> {
     let paths = enforcer.setup.paths.clone();
     let (detach, mut detached) = mpsc::channel(1);
     let listener = api::listen(&paths.socket)?;
@@ -133,7 +104,7 @@ async fn serve(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let instance = &enforcer.setup.instance;
     tokio::select! {
-        ended = pump::run(&paths.pins, Journal::open(&paths.state), shared) => ended?,
+        ended = pump::run(&paths.pins, journal, shared) => ended?,
         ended = api::serve(listener, api) => ended.context("serving the socket")?,
         ended = reload_on_hangup(enforcer.clone()) => ended?,
         ended = keep_up(enforcer.clone()) => ended?,

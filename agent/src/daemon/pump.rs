@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
-use bulkhead::kernel::{Leftover, Pins, State};
+use bulkhead::kernel::{KernelError, Leftover, Pins, State};
 use bulkhead_engine::layout::{AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_SHADOW};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::broadcast;
@@ -38,6 +38,8 @@ pub struct Pumped {
     pub written: u64,
     /// Reports that the journal could not take.
     pub unwritten: u64,
+    /// Drops that those tell of.
+    pub unwritten_drops: u64,
 }
 
 /// Shared between the pump and the socket.
@@ -48,8 +50,6 @@ pub struct Shared {
     pub indices: Arc<Mutex<HashMap<u32, String>>>,
     /// Counts.
     pub pumped: Mutex<Pumped>,
-    /// What tables that were replaced still held.
-    pub leftover: Mutex<Leftover>,
     names: Mutex<BTreeMap<u32, Arc<Names>>>,
     store: Store,
     target: Target,
@@ -63,7 +63,6 @@ impl Shared {
             reports: broadcast::channel(BACKLOG).0,
             indices,
             pumped: Mutex::default(),
-            leftover: Mutex::default(),
             names: Mutex::default(),
             store,
             target,
@@ -112,17 +111,22 @@ impl Shared {
         }
     }
 
-    fn publish(&self, reports: Vec<DropReport>, journal: &mut Journal, events: u64, aggregated: u64) {
-        journal.append(&reports);
-        for report in reports {
-            // Nobody watching is fine.
-            let _ = self.reports.send(report);
-        }
+    /// Writes a report, and counts the drops that it tells of as told by events or by aggregates. A
+    /// difference of a shadow is no drop.
+    fn write(&self, report: &DropReport, journal: &mut Journal, count: fn(&mut Pumped) -> &mut u64) {
+        journal.append(report);
         let mut pumped = self.pumped.lock().unwrap_or_else(PoisonError::into_inner);
-        pumped.events += events;
-        pumped.aggregated += aggregated;
+        if report.enforced.is_none() {
+            *count(&mut pumped) += report.count;
+        }
         pumped.written = journal.written;
         pumped.unwritten = journal.failed;
+        pumped.unwritten_drops = journal.failed_drops;
+    }
+
+    fn send(&self, report: DropReport) {
+        // Nobody watching is fine.
+        let _ = self.reports.send(report);
     }
 }
 
@@ -132,57 +136,53 @@ pub async fn run(pins: &Pins, mut journal: Journal, shared: Arc<Shared>) -> anyh
     // SAFETY: a ring keeps its descriptor, and owns it until it is dropped.
     let mut ring = unsafe { AsyncFd::register(ring) }.context("watching the event ring")?;
     let mut state = State::open(pins)?;
-    publish_leftover(&shared, &mut journal);
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             ready = ring.readable_mut() => {
                 let mut ready = ready.context("waiting for the event ring")?;
-                let reports = drain(ready.get_inner_mut(), &shared);
+                drain(ready.get_inner_mut(), &shared, &mut journal);
                 ready.clear_ready();
-                let count = drops(&reports);
-                shared.publish(reports, &mut journal, count, 0);
             }
             _ = ticks.tick() => {
-                let (reports, count) = aggregates(&mut state, &shared)?;
-                shared.publish(reports, &mut journal, 0, count);
+                let clock = BootClock::now();
+                state.take_aggregates(|key, value| summarise(&key, &value, &clock, &shared, &mut journal))?;
             }
         }
     }
 }
 
-/// How many of these are no differences of a shadow.
-fn drops(reports: &[DropReport]) -> u64 {
-    reports.iter().filter(|report| report.enforced.is_none()).count() as u64
-}
-
-fn publish_leftover(shared: &Shared, journal: &mut Journal) {
-    let leftover = std::mem::take(&mut *shared.leftover.lock().unwrap_or_else(PoisonError::into_inner));
-    for mut ring in leftover.events {
-        let reports = drain(&mut ring, shared);
-        let count = drops(&reports);
-        shared.publish(reports, journal, count, 0);
-    }
-    let (reports, count) = summaries(leftover.aggregates, shared);
-    shared.publish(reports, journal, 0, count);
-}
-
-/// Everything that the ring holds now.
-fn drain(ring: &mut RingBuf<MapData>, shared: &Shared) -> Vec<DropReport> {
+/// Tells of what tables that are replaced still hold.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn tell_leftover(
+    mut leftover: Leftover,
+    shared: &Shared,
+    journal: &mut Journal,
+) -> Result<(), KernelError> {
+    leftover.events.iter_mut().for_each(|ring| drain(ring, shared, journal));
     let clock = BootClock::now();
-    let mut reports = Vec::new();
+    leftover.take_aggregates(|key, value| summarise(&key, &value, &clock, shared, journal))
+}
+
+/// Tells of everything that the ring holds now. An event leaves the ring once it is written: an agent
+/// that is killed in between loses none.
+fn drain(ring: &mut RingBuf<MapData>, shared: &Shared, journal: &mut Journal) {
+    let clock = BootClock::now();
     while let Some(item) = ring.next() {
-        match read_event(&item) {
-            Some(event) => {
-                let audit = event.flags & EVENT_AUDIT != 0;
-                let names = shared.names(event.key.generation, audit);
-                reports.push(shared.compared(&event.key, audit, names.event(&event, &clock)));
-            }
-            None => tracing::error!(bytes = item.len(), "an event of another layout in the ring"),
-        }
+        let Some(event) = read_event(&item) else {
+            tracing::error!(bytes = item.len(), "an event of another layout in the ring");
+            continue;
+        };
+        let audit = event.flags & EVENT_AUDIT != 0;
+        let names = shared.names(event.key.generation, audit);
+        let report = shared.compared(&event.key, audit, names.event(&event, &clock));
+        shared.write(&report, journal, |pumped| &mut pumped.events);
+        drop(item);
+        shared.send(report);
     }
-    reports
 }
 
 fn read_event(bytes: &[u8]) -> Option<Event> {
@@ -193,22 +193,20 @@ fn read_event(bytes: &[u8]) -> Option<Event> {
     Some(unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() })
 }
 
-/// What was dropped since the ring told of the first of each kind.
-fn aggregates(state: &mut State, shared: &Shared) -> anyhow::Result<(Vec<DropReport>, u64)> {
-    Ok(summaries(state.take_aggregates()?, shared))
-}
-
-fn summaries(taken: Vec<(AggregateKey, AggregateValue)>, shared: &Shared) -> (Vec<DropReport>, u64) {
-    let clock = BootClock::now();
-    let counted = taken.into_iter().filter(|(_, value)| value.packets != 0);
-    let reports: Vec<_> = counted
-        .map(|(key, value)| {
-            let names = shared.names(key.generation, false);
-            let report = names.report(&key, value.last, value.packets, value.bytes, &clock);
-            shared.compared(&key, false, report)
-        })
-        .collect();
-    let drops = reports.iter().filter(|report| report.enforced.is_none());
-    let count = drops.map(|report| report.count).sum();
-    (reports, count)
+/// Tells of what was dropped since the ring told of the first of a kind.
+fn summarise(
+    key: &AggregateKey,
+    value: &AggregateValue,
+    clock: &BootClock,
+    shared: &Shared,
+    journal: &mut Journal,
+) {
+    if value.packets == 0 {
+        return;
+    }
+    let names = shared.names(key.generation, false);
+    let report = names.report(key, value.last, value.packets, value.bytes, clock);
+    let report = shared.compared(key, false, report);
+    shared.write(&report, journal, |pumped| &mut pumped.aggregated);
+    shared.send(report);
 }

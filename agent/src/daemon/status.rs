@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::BootClock;
 use super::counters::RuleCount;
+use super::counting::Counting;
 use super::enforcer::Enforcer;
 use super::pump::Pumped;
 use super::quarantine::{self, Entry, List};
@@ -114,6 +115,8 @@ pub struct Status {
     pub generations: Vec<u32>,
     /// Who is cut off.
     pub quarantined: Vec<Quarantined>,
+    /// Since when packets by reason and losses are counted.
+    pub counted: Counted,
     /// Packets by reason.
     pub reasons: Vec<ReasonCount>,
     /// What no event and no summary tells of.
@@ -124,6 +127,16 @@ pub struct Status {
     pub established_flows: usize,
     /// Flows that made room for others before they had expired.
     pub evicted_flows: u64,
+}
+
+/// Since when totals count, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// What was noted.
+    #[serde(flatten)]
+    pub counting: Counting,
+    /// Since when, RFC 3339.
+    pub since_time: Option<String>,
 }
 
 /// One entry of the quarantine, its times for people.
@@ -239,6 +252,7 @@ impl Status {
         let made = store.kept(record.enforced).filter(|_| !links.is_empty());
         let (state, problems) = judge(&links, agent.as_ref(), half_way);
         let quarantined: List = store.load(quarantine::FILE)?.unwrap_or_default();
+        let counting = Counting::read(&store);
         let mut status = Self {
             instance: instance.to_owned(),
             state: state.to_owned(),
@@ -248,6 +262,7 @@ impl Status {
             links,
             generations: pins.generations()?,
             quarantined: quarantined.0.into_iter().map(Into::into).collect(),
+            counted: Counted { since_time: counting.since(), counting },
             reasons: Vec::new(),
             lost: Losses::default(),
             unreplied_flows: 0,

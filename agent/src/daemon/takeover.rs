@@ -1,32 +1,167 @@
 //! From whatever enforces when the agent starts to its own first generation, without a gap.
 
-use bulkhead::kernel::{Attached, Leftover, Migration, wait_for_programs};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
 
-use super::counters::Folded;
-use super::live::{Built, retire};
+use bulkhead::kernel::{Attached, Hook, Migration, detach_others, wait_for_programs};
+
+use super::counters::{self, Folded};
+use super::counting::Counting;
+use super::enforcer::{Enforcer, Live, add_names, kept, next_number, note_indices};
+use super::guarding;
+use super::inputs::Inputs;
+use super::interfaces::absent;
+use super::journal::Journal;
+use super::live::{Built, retire, undo_new_links};
+use super::pump::{self, Shared};
+use super::quarantine;
+use super::setup::Setup;
+use super::start;
 use super::store::Store;
+use crate::guard;
 
-/// Puts the generation on every hook, with the flows that are known. At a first attach, and where
-/// another layout tracked them in a way that is not known, those are the host's open connections.
+/// The file in the state directory of the zones that interfaces' connections are tracked in.
+pub const ZONES: &str = "zones.json";
+
+impl Enforcer {
+    /// Takes the enforcement up, or over from an agent that is gone.
+    ///
+    /// # Errors
+    /// If the system refuses; what was enforced before still is.
+    pub fn start(setup: Setup, inputs: Inputs, journal: &mut Journal) -> anyhow::Result<Self> {
+        let store = Store::new(&setup.paths.state);
+        let pins = setup.paths.pins.clone();
+        pins.create()?;
+        let indices: Arc<Mutex<HashMap<u32, String>>> = Arc::default();
+        let start::Plan { inputs, mut record, mut quarantined } = start::plan(&setup, &store, inputs)?;
+        quarantined.follow(&inputs.inventory);
+        let number = next_number(&pins, &store, &record)?;
+        start::tell(store.keep(number, &inputs));
+        let migration = Migration::plan(&pins, &setup.config.capacity, number)?;
+        let before = migration.links()?;
+        migration.prepare()?;
+        let staged = setup.with_pins(migration.staged());
+        let shadow = start::candidate(&setup, &store, &mut record);
+        let mut built =
+            Built::new(&staged, number, inputs, shadow, &quarantined, &indices).inspect_err(|_| {
+                if before.is_empty() {
+                    // Nothing was attached, and nothing stays behind.
+                    let _ = pins.remove_all();
+                }
+            })?;
+        record.target = Some(number);
+        start::tell(store.write_record(&record));
+        let new_zones = new_zones(&store, &built, &before, &migration);
+        let attached = match attach(&setup, &migration, &mut built, &new_zones) {
+            Ok(attached) => attached,
+            Err(error) => {
+                undo_new_links(&pins, &before);
+                if before.is_empty() {
+                    let _ = pins.remove_all();
+                    record.target = None;
+                    start::tell(store.write_record(&record));
+                }
+                return Err(error);
+            }
+        };
+        if before.is_empty() {
+            Counting::begin(&store);
+        }
+        // What is detached below must be closed by then.
+        let guarded = guarding::install(&setup, &built, &attached);
+        record.enforced = number;
+        record.target = None;
+        start::tell(store.write_record(&record));
+        start::tell(store.save(ZONES, &built.zones()));
+        start::tell(store.save(quarantine::FILE, &quarantined));
+        let shared = Arc::new(Shared::new(store.clone(), setup.target.clone(), indices.clone()));
+        let mut live = Live {
+            folded: store.load(counters::FILE).unwrap_or_else(start::told).unwrap_or_default(),
+            built,
+            attached,
+            record,
+            quarantined,
+            must_save: false,
+            mixed: false,
+            detached: false,
+        };
+        add_names(&shared, &live.built);
+        note_indices(&indices, &live.attached);
+        let managed: Vec<&str> = setup.config.interfaces.iter().map(|managed| &*managed.name).collect();
+        for (interface, hook) in detach_others(&pins, &managed).unwrap_or_else(start::told) {
+            tracing::warn!(interface, hook = hook.name(), "is not managed any more: detached");
+        }
+        if migration.is_needed() {
+            // A packet may still be under way in an old program.
+            wait_for_programs()?;
+            tell_leftover(&migration, &store, &shared, journal)?;
+            finish(migration, &store, &mut live.folded, &mut live.built)?;
+        }
+        retire(&pins, &store, &mut live.folded, &live.built);
+        store.forget_others(&kept(&live.record));
+        live.attached.extend(absent(&setup, &live.attached));
+        Ok(Self {
+            setup,
+            store,
+            shared,
+            changing: Mutex::default(),
+            watching: Mutex::default(),
+            guarded: Mutex::new(guarded),
+            live: Mutex::new(live),
+        })
+    }
+}
+
+/// The zones in which connections have not been tracked until now: of interfaces that no program
+/// was attached to, or whose zone was another, and all where another layout tracked them in a way
+/// that is not known.
+fn new_zones(
+    store: &Store,
+    built: &Built,
+    before: &[(String, Hook)],
+    migration: &Migration,
+) -> BTreeSet<u16> {
+    let known: BTreeMap<String, u16> = store.load(ZONES).unwrap_or_else(start::told).unwrap_or_default();
+    let is_known = |name: &String, zone: &u16| {
+        !migration.loses_flows()
+            && before.iter().any(|(interface, _)| interface == name)
+            && known.get(name) == Some(zone)
+    };
+    let zones = built.zones().into_iter();
+    zones.filter(|(name, zone)| !is_known(name, zone)).map(|(_, zone)| zone).collect()
+}
+
+/// Puts the generation on every hook, with the flows that are known; in new zones those are the
+/// host's open connections. The guard is there before the first hook changes.
 ///
 /// # Errors
-/// If a hook refuses. What enforced before still does, or the new generation.
-pub fn attach(migration: &Migration, built: &mut Built, is_first: bool) -> anyhow::Result<Vec<Attached>> {
+/// If nftables or a hook refuses. What enforced before still does, or the new generation.
+fn attach(
+    setup: &Setup,
+    migration: &Migration,
+    built: &mut Built,
+    new_zones: &BTreeSet<u16>,
+) -> anyhow::Result<Vec<Attached>> {
     let staged = migration.staged();
     tell(migration);
-    let must_seed = is_first || migration.loses_flows();
-    if must_seed {
-        built.seed()?;
+    if !new_zones.is_empty() {
+        built.seed(new_zones)?;
     }
     if migration.is_resized() {
         let [flows, refused] = migration.copy_flows(&mut built.importer()?)?;
         tracing::warn!(flows, refused, "another table of flows: the new one takes them along");
     }
-    migration.take_links()?;
-    let attached = built.attach(&staged)?;
-    if must_seed {
+    let is_first_guard = guarding::install_first(setup, built)?;
+    let attached = migration.take_links().map_err(Into::into).and_then(|()| built.attach(&staged));
+    let attached = attached.inspect_err(|_| {
+        // Where nothing is enforced it would be in the way. An error here follows one that is told.
+        if is_first_guard {
+            let _ = guard::remove(&setup.instance);
+        }
+    })?;
+    if !new_zones.is_empty() {
         // Again, for connections that were opened since the first time.
-        match built.seed() {
+        match built.seed(new_zones) {
             Ok(connections) => {
                 tracing::info!(connections, "open connections go on where the policy admits them");
             }
@@ -50,22 +185,28 @@ fn tell(migration: &Migration) {
     }
 }
 
-/// Removes what the earlier agent had, once every hook runs the new generation. What its tables
-/// still tell of drops is given back.
+/// Tells of the drops that the earlier agent's tables still hold, and counts what of it cannot be read.
+fn tell_leftover(
+    migration: &Migration,
+    store: &Store,
+    shared: &Shared,
+    journal: &mut Journal,
+) -> anyhow::Result<()> {
+    let leftover = migration.leftover()?;
+    Counting::take_over(store, migration.unreadable(), leftover.unread);
+    Ok(pump::tell_leftover(leftover, shared, journal)?)
+}
+
+/// Removes what the earlier agent had, once every hook runs the new generation.
 ///
 /// # Errors
 /// If the kernel refuses; the next start does the rest.
-pub fn finish(
+fn finish(
     migration: Migration,
     store: &Store,
     folded: &mut Folded,
     running: &mut Built,
-) -> anyhow::Result<Leftover> {
-    if !migration.is_needed() {
-        return Ok(Leftover::default());
-    }
-    // A packet may still be under way in an old program.
-    wait_for_programs()?;
+) -> anyhow::Result<()> {
     for other in migration.others() {
         retire(other, store, folded, running);
     }

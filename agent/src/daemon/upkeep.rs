@@ -38,6 +38,7 @@ impl Upkeep {
             }
         };
         check("ending a quarantine", enforcer.release_ended());
+        check("writing who is quarantined", enforcer.save_refused());
         check("returning to what was confirmed", unconfirmed(enforcer));
         check("completing a change that stopped half-way", complete(enforcer));
         check("following the wall clock", follow_clock(enforcer));

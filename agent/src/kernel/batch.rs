@@ -31,13 +31,31 @@ struct Batch {
 /// # Errors
 /// If the kernel refuses, or keys and values are of another size.
 pub(super) fn read<K: Pod, V: Pod>(map: &MapData, mut take: impl FnMut(K, V)) -> Result<(), KernelError> {
-    let failed = |error: io::Error| KernelError::refused("reading a table")(error);
     let info = map.info().map_err(KernelError::refused("reading a table"))?;
     if (info.key_size() as usize, info.value_size() as usize) != (size_of::<K>(), size_of::<V>()) {
         return Err(failed(io::Error::other("keys or values of another size")));
     }
-    let mut keys: Vec<K> = Vec::with_capacity(BATCH);
-    let mut values: Vec<V> = Vec::with_capacity(BATCH);
+    read_bytes(map, |key, value| {
+        // SAFETY: as many bytes as the types have, and any bytes are a `Pod`.
+        take(unsafe { key.as_ptr().cast::<K>().read_unaligned() }, unsafe {
+            value.as_ptr().cast::<V>().read_unaligned()
+        });
+    })
+}
+
+fn failed(error: io::Error) -> KernelError {
+    KernelError::refused("reading a table")(error)
+}
+
+/// The same, whatever keys and values are: as bytes.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(super) fn read_bytes(map: &MapData, mut take: impl FnMut(&[u8], &[u8])) -> Result<(), KernelError> {
+    let info = map.info().map_err(KernelError::refused("reading a table"))?;
+    let (key, value) = (info.key_size() as usize, info.value_size() as usize);
+    let mut keys = vec![0u8; BATCH * key];
+    let mut values = vec![0u8; BATCH * value];
     // Of hash maps the place is a bucket's number.
     let (mut place, mut next) = (0u32, 0u32);
     let mut is_first = true;
@@ -52,7 +70,7 @@ pub(super) fn read<K: Pod, V: Pod>(map: &MapData, mut take: impl FnMut(K, V)) ->
             element_flags: 0,
             flags: 0,
         };
-        // SAFETY: the kernel writes at most `count` keys and values, whose sizes were checked, and one place.
+        // SAFETY: the kernel writes at most `count` keys and values of these sizes, and one place.
         let done =
             unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_BATCH, &raw mut batch, size_of::<Batch>()) };
         let error = (done < 0).then(io::Error::last_os_error);
@@ -60,13 +78,8 @@ pub(super) fn read<K: Pod, V: Pod>(map: &MapData, mut take: impl FnMut(K, V)) ->
         if let Some(error) = error.filter(|_| !is_last) {
             return Err(failed(error));
         }
-        let count = (batch.count as usize).min(BATCH);
-        // SAFETY: the kernel has written so many of both, and any bytes are a `Pod`.
-        unsafe {
-            keys.set_len(count);
-            values.set_len(count);
-        }
-        keys.drain(..).zip(values.drain(..)).for_each(|(key, value)| take(key, value));
+        let entries = keys.chunks_exact(key).zip(values.chunks_exact(value));
+        entries.take(batch.count as usize).for_each(|(key, value)| take(key, value));
         if is_last {
             return Ok(());
         }

@@ -8,13 +8,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{MapData, RingBuf};
-use bulkhead_engine::layout::{AggregateKey, AggregateValue, FlowRecord};
+use aya::maps::MapData;
+use bulkhead_engine::layout::FlowRecord;
 
+use super::leftover::{Leftover, Unknown};
 use super::pins::remove;
 use super::shape::Shapes;
-use super::state::{PodKey, PodValue};
-use super::{Capacity, FlowTable, Hook, Importer, KernelError, Pins, STATE_MAPS, batch, hashed, state};
+use super::{Capacity, FlowTable, Hook, Importer, KernelError, Pins, STATE_MAPS, hashed};
 
 /// The table of flows.
 const FLOWS: &str = "FLOWS";
@@ -24,7 +24,23 @@ const CARRIED: [&str; 4] = [FLOWS, "EVENTS", "AGGREGATES_0", "AGGREGATES_1"];
 
 /// Tables whose keys and values mean the same in another layout as in this one. What is not
 /// here is never read.
-const SAME: &[(u32, &[&str])] = &[(1, &["FRAGMENTS"]), (2, &["FRAGMENTS"])];
+const SAME: &[(u32, &[&str])] = &[
+    (1, &["FRAGMENTS", "REASON_COUNTERS"]),
+    (
+        2,
+        &[
+            "FRAGMENTS",
+            "REASON_COUNTERS",
+            "AGGREGATES_0",
+            "AGGREGATES_1",
+            "AGGREGATE_EPOCH",
+            "EVENTS",
+            "LOST_EVENTS",
+            "INITIATORS",
+            "BUDGET",
+        ],
+    ),
+];
 
 /// A table that cannot stay what it is.
 #[derive(Debug)]
@@ -45,6 +61,7 @@ impl Move {
 /// A table that some agent has left.
 struct Found {
     path: PathBuf,
+    version: u32,
     id: u32,
     /// It is of this agent's layout, sizes apart.
     is_known: bool,
@@ -60,17 +77,9 @@ pub struct Migration {
     moves: Vec<Move>,
     adopted: Vec<(&'static str, PathBuf)>,
     unreadable: Vec<&'static str>,
+    unknown: Vec<Unknown>,
     /// Flows were tracked in a way that is not known.
     loses_flows: bool,
-}
-
-/// What the old tables still held of drops.
-#[derive(Default)]
-pub struct Leftover {
-    /// Events that nobody has read.
-    pub events: Vec<RingBuf<MapData>>,
-    /// Drops that were counted together.
-    pub aggregates: Vec<(AggregateKey, AggregateValue)>,
 }
 
 impl Migration {
@@ -95,6 +104,7 @@ impl Migration {
             moves: Vec::new(),
             adopted: Vec::new(),
             unreadable: Vec::new(),
+            unknown: Vec::new(),
             loses_flows: false,
         };
         for map in STATE_MAPS {
@@ -117,7 +127,8 @@ impl Migration {
                 let Some(shape) = shapes.of(map, &path)? else { continue };
                 if found.iter().all(|other| other.id != shape.id) {
                     let is_known = is_same && shape.is_kind;
-                    found.push(Found { path, id: shape.id, is_known, fits: is_known && shape.is_size });
+                    let (version, fits) = (pins.version(), is_known && shape.is_size);
+                    found.push(Found { path, version, id: shape.id, is_known, fits });
                 }
             }
         }
@@ -150,6 +161,8 @@ impl Migration {
         if !unknown.is_empty() {
             self.unreadable.push(map);
         }
+        let unknown = unknown.into_iter().map(|Found { path, version, .. }| Unknown { map, path, version });
+        self.unknown.extend(unknown);
         match &known[..] {
             [one] if one.fits && one.path == place && hashed.is_empty() => {}
             // Whatever is in its place can be taken away only when nobody uses it any more.
@@ -281,28 +294,26 @@ impl Migration {
         Ok([count, importer.store(flows)?])
     }
 
+    /// What the old tables still tell of drops. Only when no packet is under way in an old program.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn leftover(&self) -> Result<Leftover, KernelError> {
+        let mut leftover = Leftover::default();
+        for Move { map, from, .. } in &self.moves {
+            from.iter().try_for_each(|path| leftover.add(map, path))?;
+        }
+        self.unknown.iter().try_for_each(|unknown| leftover.count(unknown))?;
+        Ok(leftover)
+    }
+
     /// Puts the tables in their places and removes the old ones. Only when every hook runs the
     /// new generation, and no packet is under way in an old program.
     ///
     /// # Errors
     /// If the kernel refuses; the next start does the rest.
-    pub fn finish(self, importer: &mut Importer) -> Result<Leftover, KernelError> {
+    pub fn finish(self, importer: &mut Importer) -> Result<(), KernelError> {
         self.copy_flows(importer)?;
-        let mut leftover = Leftover::default();
-        for Move { map, from, .. } in &self.moves {
-            for path in from {
-                match *map {
-                    "EVENTS" => leftover.events.push(state::ring(path)?),
-                    "AGGREGATES_0" | "AGGREGATES_1" => {
-                        let data = MapData::from_pin(path).map_err(refused("opening it", path))?;
-                        batch::read(&data, |PodKey(key), PodValue(value)| {
-                            leftover.aggregates.push((key, value));
-                        })?;
-                    }
-                    _ => {}
-                }
-            }
-        }
         for planned in &self.moves {
             let place = self.pins.state(planned.map);
             fs::rename(&planned.to, &place).map_err(refused("giving it its place", &planned.to))?;
@@ -312,8 +323,7 @@ impl Migration {
                 remove(&directory)?;
             }
         }
-        self.others.iter().try_for_each(Pins::remove_version)?;
-        Ok(leftover)
+        self.others.iter().try_for_each(Pins::remove_version)
     }
 }
 

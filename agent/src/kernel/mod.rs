@@ -2,11 +2,13 @@
 
 mod attach;
 mod batch;
+mod defaults;
 mod fill;
 mod flows;
 mod generation;
 mod hashed;
 mod interface;
+mod leftover;
 mod mapped;
 mod migrate;
 mod pins;
@@ -20,10 +22,12 @@ mod support;
 mod tables;
 
 pub use attach::{Attached, Hook, attach, attached_hooks, detach, detach_others};
+pub use defaults::{DEFAULT_NEW_FLOWS, default_timeouts, per_second};
 pub use flows::{FlowTable, Importer};
 pub use generation::{Generation, Shadow, Specification};
 pub use interface::{Interface, Kind};
-pub use migrate::{Leftover, Migration};
+pub use leftover::{Leftover, Unread};
+pub use migrate::Migration;
 pub use pins::{CHAIN_MAPS, Pins, SHADOW_MAPS, STATE_MAPS, TABLE_MAPS};
 pub use quarantine::{AddressTables, Blocks, QuarantineError, quarantine_tables, set_quarantine};
 pub use running::{RunningLink, running};

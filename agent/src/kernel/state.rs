@@ -56,9 +56,12 @@ pub struct Losses {
     pub shadow: u64,
 }
 
+/// A table of drops that are counted together.
+pub(super) type Aggregates = HashMap<MapData, PodKey, PodValue>;
+
 /// The pinned state of one instance.
 pub struct State {
-    aggregates: [HashMap<MapData, PodKey, PodValue>; 2],
+    aggregates: [Aggregates; 2],
     epoch: Array<MapData, u32>,
     reasons: PerCpuArray<MapData, PodCounter>,
     lost: PerCpuArray<MapData, u64>,
@@ -76,6 +79,35 @@ pub(super) fn ring(path: &Path) -> Result<RingBuf<MapData>, KernelError> {
     Map::RingBuf(open(path)?)
         .try_into()
         .map_err(KernelError::refused(format!("{}: its type", path.display())))
+}
+
+/// A pinned table of aggregates.
+pub(super) fn aggregates(path: &Path) -> Result<Aggregates, KernelError> {
+    Map::HashMap(open(path)?)
+        .try_into()
+        .map_err(KernelError::refused(format!("{}: its type", path.display())))
+}
+
+/// Empties a table of aggregates that no program adds to any more. Each is removed once `take` is done
+/// with it: what somebody who is killed has not told of is still there.
+pub(super) fn empty(
+    table: &mut Aggregates,
+    mut take: impl FnMut(AggregateKey, AggregateValue),
+) -> Result<(), KernelError> {
+    let what = || KernelError::refused("taking aggregates");
+    let entries = table.iter().collect::<Result<Vec<_>, _>>().map_err(what())?;
+    for (key, PodValue(value)) in entries {
+        take(key.0, value);
+        table.remove(&key).map_err(what())?;
+    }
+    Ok(())
+}
+
+/// What a pinned table of losses counts as lost by a full ring.
+pub(super) fn lost(path: &Path) -> Result<u64, KernelError> {
+    let what = || KernelError::refused(format!("{}: reading it", path.display()));
+    let lost: PerCpuArray<MapData, u64> = Map::PerCpuArray(open(path)?).try_into().map_err(what())?;
+    Ok(lost.get(&LOST_RING, 0).map_err(what())?.iter().sum())
 }
 
 fn typed<T>(pins: &Pins, name: &str, wrap: fn(MapData) -> Map) -> Result<T, KernelError>
@@ -171,17 +203,15 @@ impl State {
     ///
     /// # Errors
     /// If the kernel refuses. What was not taken stays for the next call.
-    pub fn take_aggregates(&mut self) -> Result<Vec<(AggregateKey, AggregateValue)>, KernelError> {
+    pub fn take_aggregates(
+        &mut self,
+        take: impl FnMut(AggregateKey, AggregateValue),
+    ) -> Result<(), KernelError> {
         let what = || KernelError::refused("taking aggregates");
         let epoch = self.epoch.get(&0, 0).map_err(what())?;
         self.epoch.set(0, epoch.wrapping_add(1), 0).map_err(what())?;
         wait_for_programs()?;
-        let full = &mut self.aggregates[(epoch & 1) as usize];
-        let entries = full.iter().collect::<Result<Vec<_>, _>>().map_err(what())?;
-        for (key, _) in &entries {
-            full.remove(key).map_err(what())?;
-        }
-        Ok(entries.into_iter().map(|(PodKey(key), PodValue(value))| (key, value)).collect())
+        empty(&mut self.aggregates[(epoch & 1) as usize], take)
     }
 }
 

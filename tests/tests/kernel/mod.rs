@@ -6,11 +6,12 @@ pub mod ledger;
 pub mod sys;
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use aya::Pod;
 use aya::maps::{HashMap, Map, MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Specification};
+use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Pins, Specification, check_support};
 use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
     FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Rate, Settings, TIMEOUTS, Timeouts,
@@ -84,6 +85,53 @@ pub fn ample() -> Capacity {
     Capacity { flows: 65_536, aggregates: 16_384, event_bytes: 1 << 20, ..Capacity::default() }
 }
 
+/// Pins that are gone when the test is, however it ends.
+pub struct Pinned(pub Pins, PathBuf);
+
+impl Pinned {
+    /// Pins in a directory of the test's own.
+    pub fn new(label: &str) -> Self {
+        let base = PathBuf::from("/sys/fs/bpf/bulkhead-tests");
+        check_support(Path::new("/sys/fs/bpf")).expect("root and bpffs");
+        let pins = Pins::new(&base, &format!("{label}-{}", std::process::id()));
+        pins.create().expect("pins");
+        Self(pins, base)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = self.0.remove_all();
+        // Another test's pins may be beside them.
+        let _ = std::fs::remove_dir(&self.1);
+    }
+}
+
+/// What a generation under test is made of.
+pub fn specification(tables: &Tables, capacity: Capacity) -> Specification<'_> {
+    Specification { capacity, fixed_clock: Some(0), ..Specification::new(GENERATION, tables, SHORT_TIMEOUTS) }
+}
+
+/// The engine's environment for it, on the host.
+pub fn environment(tables: &Tables, kind: Kind) -> Memory<'_> {
+    let interface = match kind {
+        Kind::Ethernet => INTERFACE_ETHERNET,
+        Kind::BareIp => INTERFACE_BARE_IP,
+    };
+    let settings = Settings {
+        fixed_clock: 0,
+        generation: GENERATION,
+        features: tables.features() | FEATURE_FIXED_CLOCK,
+        locals: tables.locals,
+        remotes: tables.remotes,
+        timeouts: SHORT_TIMEOUTS,
+        zone: ZONE,
+        interface,
+        ..Settings::UNSET
+    };
+    Memory::new(tables, settings)
+}
+
 /// A generation under test.
 pub struct Kernel {
     generation: Generation,
@@ -95,6 +143,7 @@ pub struct Kernel {
     rule_count: u32,
     pub audit: bool,
     new_flows: Rate,
+    timeouts: Timeouts,
     link: u8,
     cpus: usize,
     cpu: usize,
@@ -115,16 +164,22 @@ impl Kernel {
         new_flows: Rate,
         link: u8,
     ) -> Self {
-        let cpu = stay_on_this_cpu();
-        let interface = Interface { name: "lo".to_owned(), index: INTERFACE, kind };
         let specification = Specification {
             audit,
-            capacity,
-            fixed_clock: Some(0),
             new_flows,
             links: [("lo".to_owned(), link)].into(),
-            ..Specification::new(GENERATION, tables, SHORT_TIMEOUTS)
+            ..specification(tables, capacity)
         };
+        Self::of(specification, kind)
+    }
+
+    /// What a specification makes, with a clock that stands still at 0.
+    pub fn of(specification: Specification, kind: Kind) -> Self {
+        let cpu = stay_on_this_cpu();
+        let interface = Interface { name: "lo".to_owned(), index: INTERFACE, kind };
+        let specification = Specification { fixed_clock: Some(0), ..specification };
+        let Specification { tables, audit, new_flows, timeouts, .. } = specification;
+        let link = specification.links.get("lo").copied().unwrap_or(0);
         let mut generation = Generation::build(&specification, &[(interface, ZONE)], None)
             .unwrap_or_else(|error| panic!("these tests need root and a kernel with BPF: {error}"));
         let mut own = |name| own_fd(generation.map_mut(name).expect("a map of the object"));
@@ -139,6 +194,7 @@ impl Kernel {
             rule_count: tables.rules,
             audit,
             new_flows,
+            timeouts,
             link,
             cpus,
             cpu,
@@ -147,25 +203,12 @@ impl Kernel {
 
     /// The engine's environment for the same settings, on the host.
     pub fn memory<'a>(&self, tables: &'a Tables) -> Memory<'a> {
-        let audit = if self.audit { FEATURE_AUDIT } else { 0 };
-        let interface = match self.kind {
-            Kind::Ethernet => INTERFACE_ETHERNET,
-            Kind::BareIp => INTERFACE_BARE_IP,
-        };
-        let settings = Settings {
-            fixed_clock: 0,
-            generation: GENERATION,
-            features: tables.features() | audit | FEATURE_FIXED_CLOCK,
-            locals: tables.locals,
-            remotes: tables.remotes,
-            timeouts: SHORT_TIMEOUTS,
-            new_flows: self.new_flows,
-            link: self.link,
-            zone: ZONE,
-            interface,
-            ..Settings::UNSET
-        };
-        Memory::new(tables, settings)
+        let mut memory = environment(tables, self.kind);
+        memory.settings.features |= if self.audit { FEATURE_AUDIT } else { 0 };
+        memory.settings.new_flows = self.new_flows;
+        memory.settings.link = self.link;
+        memory.settings.timeouts = self.timeouts;
+        memory
     }
 
     /// Sets the clock, ns.

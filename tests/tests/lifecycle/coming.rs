@@ -1,5 +1,7 @@
 //! Interfaces that come up after the agent: `attach`, and an agent that waits for its only one.
 
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::site::{Over, Site, WEB};
@@ -70,4 +72,71 @@ fn an_agent_waits_for_its_only_interface() {
     assert_eq!(code, Some(0), "{said}");
     assert!(site.connects("client", 8080));
     assert!(site.is_denied("stranger", 8080));
+}
+
+#[test]
+fn detach_ends_an_agent_that_waits_for_its_interface() {
+    let mut site = Site::new("endwait", Over::Ethernet, &[WEB]);
+    site.write("agent.toml", &(site.configuration("server", "eth0") + "optional = true\n"));
+    site.namespace("server").ip("link del eth0").unwrap();
+    let pid = site.launch();
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !site.log().contains("waiting for an interface: eth0") {
+        assert!(Instant::now() < deadline, "{}", site.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let problems = site.status()["problems"].to_string();
+    assert!(problems.contains(&format!("process {pid} does not answer: it starts, waits")), "{problems}");
+    site.done(&["detach"]);
+    assert!(site.has_ended(), "it would attach later");
+    site.replace_interface();
+    site.namespace("stranger").ip("neigh flush all").unwrap();
+    assert!(site.connects("stranger", 8080), "nothing filters, and the guard is gone");
+    std::thread::sleep(Duration::from_millis(500));
+    let status = site.status();
+    assert_eq!((&status["state"], &status["problems"]), (&"detached".into(), &serde_json::json!([])));
+
+    // One that is just starting: nothing of it stays, whenever that is.
+    for delay in [0, 20, 60, 150, 400, 900] {
+        let pid = format!("{}\n", site.launch());
+        let lock = format!("/var/lib/bulkhead/{}/agent.lock", site.instance());
+        while std::fs::read_to_string(&lock).unwrap() != pid {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(delay));
+        site.done(&["detach"]);
+        assert!(site.has_ended(), "after {delay} ms");
+        assert_eq!(site.status()["state"], "detached", "after {delay} ms");
+        assert!(site.connects("stranger", 8080), "after {delay} ms");
+    }
+}
+
+#[test]
+fn an_agent_that_hangs_is_told_of_and_detached_without() {
+    let mut site = Site::new("hangs", Over::Ethernet, &[WEB]);
+    site.start();
+    site.signal(libc::SIGSTOP);
+    let status = site.status();
+    assert_eq!(status["state"], "enforced", "{status}");
+    assert!(status["problems"][0].as_str().unwrap().contains("does not answer"), "{status}");
+    assert!(site.connects("client", 8080) && site.is_denied("stranger", 8080));
+    site.done(&["detach"]);
+    assert!(site.has_ended());
+    assert!(site.connects("stranger", 8080), "nothing filters, and the guard is gone");
+    assert_eq!(site.status()["problems"], serde_json::json!([]));
+}
+
+#[test]
+fn a_command_outlives_an_agent_that_hangs_up() {
+    const TIMES: usize = 25;
+    let site = Site::new("hangup", Over::Ethernet, &[WEB]);
+    let socket = PathBuf::from("/run/bulkhead").join(site.instance()).join("agent.sock");
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
+    let hang_up = std::thread::spawn(move || (0..2 * TIMES).for_each(|_| drop(listener.accept().unwrap())));
+    for _ in 0..TIMES {
+        assert_eq!(site.status()["state"], "detached");
+        site.done(&["detach"]);
+    }
+    hang_up.join().unwrap();
 }

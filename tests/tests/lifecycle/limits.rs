@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use bulkhead_engine::{Action, Reason};
-
+use crate::site::account::{drops, lost, number, told};
 use crate::site::{Over, Site, WEB};
 
 const STRANGER: &str =
@@ -64,12 +63,6 @@ fn one_sender_begins_flows_at_its_rate_and_nobody_else_pays() {
     assert_eq!(all, 200, "0 is any number");
 }
 
-/// Whether packets counted under a reason were dropped: ARP, for one, is counted and passes.
-fn is_drop(name: &serde_json::Value) -> bool {
-    let reason = Reason::ALL.iter().find(|reason| name == reason.name()).unwrap();
-    reason.action() == Action::Drop
-}
-
 #[test]
 fn reports_have_a_budget_and_the_account_stays_exact() {
     let mut site = Site::new("budget", Over::Ethernet, &[WEB]);
@@ -81,17 +74,8 @@ fn reports_have_a_budget_and_the_account_stays_exact() {
     for port in 2000..2500 {
         socket.send_to(b"?", SocketAddr::new(site.address("server"), port)).unwrap();
     }
-    let number = |value: &serde_json::Value| value.as_u64().unwrap();
     site.wait_for("every drop is accounted for", |status| {
-        let reasons = status["reasons"].as_array().unwrap().iter();
-        let drops: u64 = reasons
-            .filter(|reason| is_drop(&reason["reason"]))
-            .map(|reason| number(&reason["packets"]))
-            .sum();
-        let events = &status["agent"]["events"];
-        let told = number(&events["events"]) + number(&events["aggregated"]);
-        let lost = &status["lost"];
-        drops >= 500 && told + number(&lost["ring"]) + number(&lost["budget"]) == drops
+        drops(status) >= 500 && told(status) + lost(status) == drops(status)
     });
     let status = site.status();
     assert!(number(&status["lost"]["budget"]) > 300, "{status}");

@@ -1,18 +1,17 @@
 //! Drops counted by reason = events + aggregates + counted losses, whatever is full, and from
 //! several CPUs at once.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Pins, Specification, State, check_support};
+use bulkhead::kernel::{Capacity, Generation, Interface, Kind, State};
 use bulkhead_engine::layout::{Direction, Event};
 use bulkhead_engine::{Action, REASONS, Reason};
 use bulkhead_tests::packets::build::{Ip, tcp};
 
 use crate::hooks;
-use crate::kernel::{GENERATION, INTERFACE, Kernel, Program, SHORT_TIMEOUTS, ZONE, ample};
+use crate::kernel::{INTERFACE, Kernel, Pinned, Program, ZONE, ample, specification};
 use crate::world::{self, Place};
 
 /// A SYN that no rule admits, of a kind of its own by its port.
@@ -94,17 +93,6 @@ fn a_full_ring_and_full_aggregates_lose_and_count() {
     }
 }
 
-/// Pins that are gone when the test is, however it ends.
-struct Pinned(Pins, PathBuf);
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        let _ = self.0.remove_all();
-        // Another test's pins may be beside them.
-        let _ = std::fs::remove_dir(&self.1);
-    }
-}
-
 /// Several threads drop packets of shared kinds and of their own, while the agent's reader
 /// empties the ring, which is too small, and takes the aggregates.
 #[test]
@@ -112,19 +100,11 @@ fn the_account_is_exact_while_many_drop_and_one_reads() {
     const THREADS: u16 = 4;
     const ROUNDS: u16 = 300;
     const REPEAT: u32 = 40;
-    let base = PathBuf::from("/sys/fs/bpf/bulkhead-tests");
-    check_support(Path::new("/sys/fs/bpf")).expect("root and bpffs");
-    let pins = Pins::new(&base, &format!("accounts-{}", std::process::id()));
-    let pinned = Pinned(pins, base);
+    let pinned = Pinned::new("accounts");
     let pins = &pinned.0;
-    pins.create().expect("pins");
     let tables = world::program().tables;
     let capacity = Capacity { aggregates: 64, event_bytes: 4096, ..ample() };
-    let specification = Specification {
-        capacity,
-        fixed_clock: Some(0),
-        ..Specification::new(GENERATION, &tables, SHORT_TIMEOUTS)
-    };
+    let specification = specification(&tables, capacity);
     let interface = Interface { name: "lo".to_owned(), index: INTERFACE, kind: Kind::BareIp };
     let mut generation =
         Generation::build(&specification, &[(interface, ZONE)], Some(pins)).expect("a generation");
@@ -187,7 +167,7 @@ impl Reader {
         while self.ring.next().is_some() {
             self.events += 1;
         }
-        let taken = self.state.take_aggregates().expect("aggregates");
-        self.aggregated += taken.iter().map(|(_, value)| value.packets).sum::<u64>();
+        let aggregated = &mut self.aggregated;
+        self.state.take_aggregates(|_, value| *aggregated += value.packets).expect("aggregates");
     }
 }

@@ -1,11 +1,16 @@
 //! Three hosts, an agent on one of them, and what its operator types.
+#![allow(dead_code, reason = "each test uses a part")]
+
+pub mod account;
+pub mod load;
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use bulkhead_engine::layout::VERSION;
 use bulkhead_tests::lab::{self, Lab, Namespace, Process};
 use serde_json::Value;
 
@@ -40,6 +45,8 @@ pub struct Site {
     instance: String,
     bulkhead: PathBuf,
     over: Over,
+    /// Everybody has an IPv6 address, too.
+    is_dual: bool,
     pub lab: Lab,
 }
 
@@ -51,25 +58,36 @@ impl Site {
 
     /// The same with further hosts, which are no nodes.
     pub fn with_hosts(label: &str, over: Over, acls: &[&str], more: &[&str]) -> Self {
+        Self::made(label, over, acls, more, false)
+    }
+
+    /// The same with an IPv6 address for everybody.
+    pub fn dual(label: &str, over: Over, acls: &[&str], more: &[&str]) -> Self {
+        Self::made(label, over, acls, more, true)
+    }
+
+    fn made(label: &str, over: Over, acls: &[&str], more: &[&str], is_dual: bool) -> Self {
         let bulkhead = lab::bulkhead().unwrap();
         let mut lab = Lab::new(label).unwrap();
-        for (last, name) in (1..).zip(["server", "client", "stranger"]) {
-            lab.add_host(name, &[IpAddr::from([100, 64, 0, last])]).unwrap();
-        }
-        for (last, name) in (64..).zip(more) {
-            lab.add_host(name, &[IpAddr::from([100, 64, 0, last])]).unwrap();
+        let nodes = ["server", "client", "stranger"];
+        for (last, name) in (1..).zip(nodes).chain((64..).zip(more.iter().copied())) {
+            let host = lab.add_host(name, &overlay(last)).unwrap();
+            if is_dual {
+                let address = underlay6(host.underlay);
+                host.namespace.ip(&format!("addr add {address}/64 dev eth0 nodad")).unwrap();
+            }
         }
         if over == Over::Tunnel {
             lab.mesh(&bulkhead).unwrap();
         }
         let instance = format!("lc-{}-{label}", std::process::id());
-        let site = Self { agent: None, instance, bulkhead, over, lab };
-        let nodes: Vec<String> = ["server", "client", "stranger"]
-            .map(|name| {
-                let address = site.address(name);
-                format!(r#"{{"name": "{name}", "addresses": ["{address}"], "tags": ["tag:{name}"]}}"#)
-            })
-            .to_vec();
+        let site = Self { agent: None, instance, bulkhead, over, is_dual, lab };
+        let nodes = nodes.map(|name| {
+            let addresses: Vec<_> =
+                site.addresses(name).iter().map(|address| format!("\"{address}\"")).collect();
+            let addresses = addresses.join(", ");
+            format!(r#"{{"name": "{name}", "addresses": [{addresses}], "tags": ["tag:{name}"]}}"#)
+        });
         site.write("inventory.json", &format!(r#"{{"nodes": [{}]}}"#, nodes.join(",")));
         site.write("agent.toml", &site.configuration("server", site.interface()));
         site.write_policy(acls);
@@ -98,10 +116,18 @@ impl Site {
 
     /// The address that the policy knows a host by.
     pub fn address(&self, name: &str) -> IpAddr {
+        self.addresses(name)[0]
+    }
+
+    /// All such addresses: an IPv4 one, and an IPv6 one if the site has them.
+    pub fn addresses(&self, name: &str) -> Vec<IpAddr> {
         let host = self.lab.host(name).unwrap();
         match self.over {
-            Over::Ethernet => host.underlay.into(),
-            Over::Tunnel => host.overlay[0],
+            Over::Ethernet => {
+                let v6 = self.is_dual.then(|| underlay6(host.underlay).into());
+                [host.underlay.into()].into_iter().chain(v6).collect()
+            }
+            Over::Tunnel => host.overlay[..=usize::from(self.is_dual)].to_vec(),
         }
     }
 
@@ -165,6 +191,22 @@ impl Site {
         PathBuf::from("/sys/fs/bpf/bulkhead").join(&self.instance)
     }
 
+    /// The directory of its pins, of this layout.
+    pub fn layout(&self) -> PathBuf {
+        self.pins().join(format!("v{VERSION}"))
+    }
+
+    /// The pin of the program on an interface's hook.
+    pub fn link(&self, interface: &str, hook: &str) -> PathBuf {
+        self.layout().join("links").join(interface).join(hook)
+    }
+
+    /// Files that the agent has open: maps, programs and links among them.
+    pub fn open_files(&self) -> usize {
+        let pid = self.agent.as_ref().unwrap().pid();
+        std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+    }
+
     /// What the agent has said.
     pub fn log(&self) -> String {
         self.agent.as_ref().map(Process::log).unwrap_or_default()
@@ -195,17 +237,28 @@ impl Site {
         agent.wait(LIMIT).unwrap();
     }
 
+    /// Whether the agent has ended, within a moment.
+    pub fn has_ended(&mut self) -> bool {
+        let agent = self.agent.as_mut().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while agent.ended().unwrap().is_none() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        agent.ended().unwrap().is_some()
+    }
+
     /// Sends the agent a signal.
     pub fn signal(&self, signal: i32) {
         self.agent.as_ref().unwrap().signal(signal);
     }
 
-    pub fn wait_for(&mut self, what: &str, holds: impl Fn(&Value) -> bool) {
+    /// Waits for a state; the status in which it was there.
+    pub fn wait_for(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let status = self.status();
             if holds(&status) {
-                return;
+                return status;
             }
             let log = self.log();
             assert!(Instant::now() < deadline, "not so: {what}; {status}\nthe agent said:\n{log}");
@@ -251,12 +304,21 @@ impl Site {
     }
 }
 
+/// The IPv6 address of whoever has this one on the switch.
+fn underlay6(v4: Ipv4Addr) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(v4.octets()[3]))
+}
+
+/// A host's addresses on the tunnel.
+fn overlay(last: u8) -> [IpAddr; 2] {
+    [[100, 64, 0, last].into(), [0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, u16::from(last)].into()]
+}
+
 /// A policy file's text.
 pub fn policy(acls: &[&str]) -> String {
-    format!(
-        r#"{{"tagOwners": {{"tag:server": [], "tag:client": [], "tag:stranger": []}}, "acls": [{}]}}"#,
-        acls.join(",")
-    )
+    let tags = ["server", "client", "second", "stranger", "other"];
+    let owners = tags.map(|tag| format!("\"tag:{tag}\": []")).join(", ");
+    format!(r#"{{"tagOwners": {{{owners}}}, "acls": [{}]}}"#, acls.join(","))
 }
 
 impl Drop for Site {
@@ -293,6 +355,11 @@ impl Connection {
             from.write_all(b"?").unwrap();
             to.read_exact(&mut [0]).is_ok()
         })
+    }
+
+    /// Whether what is sent arrives: at the server, at the client.
+    pub fn arrives(&mut self) -> [bool; 2] {
+        self.sent(SILENCE)
     }
 
     #[track_caller]

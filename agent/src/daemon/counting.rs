@@ -1,0 +1,67 @@
+//! Since when the kernel's counters count: totals that begin anew are never taken for small ones.
+
+use bulkhead::kernel::Unread;
+use serde::{Deserialize, Serialize};
+
+use super::clock::{BootClock, wall_time};
+use super::start;
+use super::store::Store;
+
+/// The file in the state directory.
+const FILE: &str = "counting.json";
+
+/// Tables of totals, by reason and of losses. The latter complete the former.
+const TOTALS: [&str; 2] = ["REASON_COUNTERS", "LOST_EVENTS"];
+
+/// Since when the totals in status count, and what they lack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counting {
+    /// Since when, ns since the Unix epoch; 0: not known.
+    pub since: u64,
+    /// Totals that began anew then, by the name of their table, because another layout's were not known.
+    pub anew: Vec<String>,
+    /// Drops that are counted by reason and that only another layout's tables told of, or lost.
+    pub unread: u64,
+}
+
+impl Counting {
+    /// As it was noted.
+    pub fn read(store: &Store) -> Self {
+        store.load(FILE).unwrap_or_else(start::told).unwrap_or_default()
+    }
+
+    /// Since when, RFC 3339.
+    #[must_use]
+    pub fn since(&self) -> Option<String> {
+        let clock = BootClock::now();
+        (self.since != 0).then(|| clock.rfc3339(clock.deadline(self.since)))
+    }
+
+    /// Notes that nothing was enforced before.
+    pub fn begin(store: &Store) {
+        start::tell(store.save(FILE, &Self { since: wall_time(), ..Self::default() }));
+    }
+
+    /// Notes what a takeover has lost, and says so.
+    pub fn take_over(store: &Store, unreadable: &[&str], unread: Unread) {
+        let Unread { events, kinds, aggregated, is_at_least, lost } = unread;
+        let drops = events + aggregated;
+        if events + kinds != 0 {
+            let at_least = if is_at_least { "at least " } else { "" };
+            tracing::warn!(
+                "lost with another layout's tables: {events} events that nobody had read, and summaries of {kinds} \
+                 kinds of drops; {at_least}{drops} drops are in no report"
+            );
+        }
+        let counted = Self::read(store);
+        let next = if unreadable.contains(&TOTALS[0]) {
+            let anew = TOTALS.iter().filter(|total| unreadable.contains(*total)).map(ToString::to_string);
+            Self { since: wall_time(), anew: anew.collect(), unread: 0 }
+        } else {
+            Self { unread: counted.unread + drops + lost, ..counted.clone() }
+        };
+        if next != counted {
+            start::tell(store.save(FILE, &next));
+        }
+    }
+}

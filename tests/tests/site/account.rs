@@ -1,0 +1,61 @@
+//! The account of drops: what is counted by reason, and what tells of it.
+
+use std::path::{Path, PathBuf};
+
+use bulkhead_engine::{Action, Reason};
+use serde_json::Value;
+
+use super::Site;
+
+/// A number in a status or a report.
+pub fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value}: no number"))
+}
+
+/// Packets counted under a reason, both directions together.
+pub fn packets(status: &Value, reason: Reason) -> u64 {
+    let counts = status["reasons"].as_array().unwrap().iter();
+    counts.filter(|count| count["reason"] == reason.name()).map(|count| number(&count["packets"])).sum()
+}
+
+/// Drops counted by reason. ARP, for one, is counted and passes.
+pub fn drops(status: &Value) -> u64 {
+    let dropping = Reason::ALL.iter().filter(|reason| reason.action() == Action::Drop);
+    dropping.map(|reason| packets(status, *reason)).sum()
+}
+
+/// Drops that are counted as told of by nothing.
+pub fn lost(status: &Value) -> u64 {
+    number(&status["lost"]["ring"]) + number(&status["lost"]["budget"]) + number(&status["counted"]["unread"])
+}
+
+/// Drops that the agent has told of since it started.
+pub fn told(status: &Value) -> u64 {
+    let events = &status["agent"]["events"];
+    number(&events["events"]) + number(&events["aggregated"])
+}
+
+/// The reports in a journal, but for a line that is just being written.
+pub fn reports(journal: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(journal).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// Drops that a journal tells of.
+pub fn told_in(journal: &Path) -> u64 {
+    let reports = reports(journal).into_iter().filter(|report| report["enforced"].is_null());
+    reports.map(|report| number(&report["count"])).sum()
+}
+
+impl Site {
+    /// The file of the reports on disk.
+    pub fn journal_file(&self) -> PathBuf {
+        Path::new("/var/lib/bulkhead").join(self.instance()).join("events.jsonl")
+    }
+
+    /// Waits until drops by reason = those that the agents' journal tells of + counted losses.
+    pub fn wait_for_balance(&mut self) -> Value {
+        let journal = self.journal_file();
+        self.wait_for("the account is balanced", |status| drops(status) == told_in(&journal) + lost(status))
+    }
+}

@@ -1,0 +1,85 @@
+//! `cargo xtask prove`: the long forms of tests that are short in `cargo xtask test`.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::process::run_within;
+use crate::{cargo, setup};
+
+/// Bound on compiling, on the slowest machine the project knows (two cores).
+const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// Bound on one proof.
+const RUN_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
+
+/// Arguments of `prove`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What to prove; all, one after the other, if none is named. Sizes are in the environment:
+    /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_FLOWS, BULKHEAD_PACKETS; BULKHEAD_SEED repeats a failure.
+    proofs: Vec<Proof>,
+}
+
+/// What is proven.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Proof {
+    /// 1,000 swaps of the generation under traffic.
+    Swaps,
+    /// 200 times the agent is killed, most within a change.
+    Kills,
+    /// 10 million new flows beside 10,000 idle conversations.
+    Flows,
+    /// 10 million packets, in the kernel as on the host.
+    Differential,
+}
+
+impl Proof {
+    const ALL: [Self; 4] = [Self::Swaps, Self::Kills, Self::Flows, Self::Differential];
+
+    /// The test binary, and the filter of its tests.
+    fn test(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Swaps => ("lifecycle", "endurance::swaps"),
+            Self::Kills => ("lifecycle", "endurance::kills"),
+            Self::Flows => ("flows", ""),
+            Self::Differential => ("differential", "the_kernel_decides_as_the_engine_does"),
+        }
+    }
+
+    /// Sizes, unless the environment has others.
+    fn sizes(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Swaps => &[("BULKHEAD_SWAPS", "1000"), ("BULKHEAD_PAUSE", "20")],
+            Self::Kills => &[("BULKHEAD_KILLS", "200"), ("BULKHEAD_PAUSE", "20")],
+            Self::Flows => &[("BULKHEAD_FLOWS", "10000000"), ("BULKHEAD_IDLE", "10000")],
+            Self::Differential => &[("BULKHEAD_PACKETS", "10000000")],
+        }
+    }
+}
+
+/// Sets the machine up, builds agent and tests as they ship, proves.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    setup::require_root("prove")?;
+    setup::ensure()?;
+    // The end-to-end tests start the `bulkhead` binary, which `cargo test` alone does not build.
+    run_within(BUILD_LIMIT, cargo::command().args(["build", "--release", "--package", "bulkhead"]))?;
+    let proofs = if arguments.proofs.is_empty() { &Proof::ALL[..] } else { &arguments.proofs };
+    for proof in proofs {
+        let (test, filter) = proof.test();
+        let command = || {
+            let mut command = cargo::command();
+            command.args(["test", "--release", "--package", "bulkhead-tests", "--test", test]);
+            command
+        };
+        run_within(BUILD_LIMIT, command().arg("--no-run"))?;
+        let mut command = command();
+        for (name, size) in proof.sizes().iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
+            command.env(name, size);
+        }
+        // One after the other, so that each has the machine.
+        command.args(["--", filter, "--nocapture", "--test-threads=1"]);
+        run_within(RUN_LIMIT, &mut command).with_context(|| format!("{proof:?} is not proven"))?;
+    }
+    Ok(())
+}
