@@ -44,6 +44,18 @@ pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Act
     }
 }
 
+/// Counts and reports the drop of a packet whose enforced program could not be reached.
+#[inline(always)]
+pub(crate) fn undecided(case: Option<&'static mut Case>, direction: Direction, interface: u32) {
+    let Some(case) = case else {
+        return;
+    };
+    case.outcome = Case::UNKNOWN.outcome;
+    count_reason(case.outcome.reason, case.headers.length, direction);
+    let key = || case.drop_key(direction, interface, settings::generation());
+    report(key, &case.headers, [LOST_RING, LOST_BUDGET]);
+}
+
 /// For debugging: says what every packet met. Compiled out unless the `log` feature asks for it.
 #[cfg(feature = "log")]
 pub(crate) fn log(ctx: &impl aya_ebpf::EbpfContext, case: &Case, direction: Direction) {

@@ -3,8 +3,9 @@
 //! while a candidate is staged: the enforced ones carry nothing of it, and the verifier sees each
 //! alone. Where the enforced program cannot be reached, the packet is dropped.
 
-use aya_ebpf::bindings::TC_ACT_SHOT;
+use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::xdp_action::XDP_DROP;
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::{TcContext, XdpContext};
@@ -13,7 +14,7 @@ use bulkhead_engine::layout::{
 };
 use bulkhead_engine::{Action, Case, Reason, decide_parsed};
 
-use crate::audit::{count, report};
+use crate::audit::{count, report, undecided};
 use crate::maps::{SHADOW, SHADOW_COUNTERS, shadow_case};
 use crate::settings;
 
@@ -32,6 +33,7 @@ fn xdp_observe(ctx: XdpContext) -> u32 {
     }
     // SAFETY: nothing here needs to be dropped.
     unsafe { XDP_ENFORCED.tail_call(&ctx, 0) };
+    undecided(shadow_case(Direction::Ingress), Direction::Ingress, ctx.ingress_ifindex() as u32);
     XDP_DROP
 }
 
@@ -53,6 +55,9 @@ fn observe(ctx: &TcContext, direction: Direction) -> i32 {
     }
     // SAFETY: nothing here needs to be dropped.
     unsafe { TC_ENFORCED.tail_call(ctx, direction.index()) };
+    // SAFETY: the context is the kernel's `__sk_buff`.
+    let interface = unsafe { (*ctx.as_ptr().cast::<__sk_buff>()).ifindex };
+    undecided(shadow_case(direction), direction, interface);
     TC_ACT_SHOT
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Map, MapData, ProgramArray};
 
+use crate::site::account::drops;
 use crate::site::{OTHER, Over, Site, WEB, policy};
 
 /// The tables through which an interface's observing programs go on with the enforced ones.
@@ -41,6 +42,11 @@ fn a_packet_whose_enforced_program_is_not_reached_is_dropped() {
         assert!(site.is_denied("stranger", 8080));
         assert_eq!(empty(tc) == 0, over == Over::Tunnel);
         assert_eq!(connection.arrives(), [false, false], "in and out");
+
+        // Whatever is dropped is counted.
+        let before = drops(&site.status());
+        assert!(site.is_denied("client", 8080));
+        assert!(drops(&site.status()) > before, "a drop that nothing counts");
 
         // The next generation has tables of its own.
         site.done(&["apply"]);
