@@ -4,9 +4,9 @@
 //! over, counts, reports, and turns the outcome into the hook's own verdict.
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
 
 mod audit;
+mod flows;
 mod import;
 mod maps;
 mod settings;

@@ -5,16 +5,15 @@ use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_n
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
-use bulkhead_engine::flow_table::{self, Buckets, Search, Stored};
 use bulkhead_engine::layout::{
     Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, Direction, FEATURE_AUDIT,
-    FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FlowBucket,
-    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, PORT_BLOCKS, Pair,
-    Rate, RateLimit,
+    FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FlowKey,
+    FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, PORT_BLOCKS, Pair, Rate,
+    RateLimit,
 };
 use bulkhead_engine::{Case, Environment, REASONS, RateState, Reason, Word};
 
-use crate::settings;
+use crate::{flows, settings};
 
 // Tables of one generation. The loader sets their sizes.
 #[map]
@@ -58,17 +57,6 @@ static SHADOW_DEADLINES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE)
 pub(crate) static SHADOW_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(DIRECTIONS * 2, 0);
 
 // State that outlives generations.
-/// The table of flows, and a bucket that holds its seed. Mapped arrays begin at a page, so that
-/// each slot is one cache line.
-#[map]
-static FLOWS: Array<FlowBucket> = Array::with_max_entries(3, BPF_F_MMAPABLE);
-/// One entry: how far this CPU's search of the table has come. Programs do not interrupt each
-/// other on a CPU.
-#[map]
-static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);
-/// One entry: flows that had not expired and made room for another.
-#[map]
-static EVICTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue> = LruHashMap::with_max_entries(4096, 0);
 /// When each sender may begin its next flow.
@@ -150,106 +138,6 @@ impl<const SHADOW: bool> View<SHADOW> {
     fn features() -> u32 {
         if SHADOW { settings::shadow_features() } else { settings::features() }
     }
-}
-
-/// The table of flows at one moment of the flow clock.
-struct Flows {
-    now: u64,
-}
-
-impl Buckets for Flows {
-    #[inline(always)]
-    fn bucket(&self, index: u32) -> Option<&FlowBucket> {
-        FLOWS.get(index)
-    }
-    #[inline(always)]
-    fn mask(&self) -> u32 {
-        settings::flow_mask()
-    }
-    #[inline(always)]
-    fn seed(&self) -> u64 {
-        FLOWS.get(settings::flow_mask() + 1).map_or(0, FlowBucket::seed)
-    }
-    #[inline(always)]
-    fn search(&self) -> Option<&Search> {
-        SEARCH.get(0)
-    }
-    #[inline(always)]
-    fn displaced(&self, key: &FlowKey) -> u32 {
-        flow_displaced(key)
-    }
-    #[inline(always)]
-    fn is_expired(&self, state: u8, last_seen: u64) -> bool {
-        self.now.saturating_sub(last_seen) > u64::from(settings::timeout(state)) * 1_000_000_000
-    }
-}
-
-/// One attempt at storing a flow, or at removing it if there is no value: a [`Stored`], or how
-/// many there are of those. A global function: the verifier looks at it once, by itself, and not
-/// again at every call. It knows the arguments as memory that may not be there.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn flow_put(key: *const FlowKey, value: *const FlowValue) -> u32 {
-    // SAFETY: the verifier makes sure that what is not null can be read.
-    let (Some(key), value) = (unsafe { (key.as_ref(), value.as_ref()) }) else {
-        return Stored::Refused as u32;
-    };
-    match flow_table::attempt(&Flows { now: MAPS.flow_time() }, key, value) {
-        Some(stored) => stored as u32,
-        None => FASTER,
-    }
-}
-
-/// Another writer was faster.
-const FASTER: u32 = 3;
-
-/// Where a flow lies that is not at home. Global as above.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn flow_displaced(key: *const FlowKey) -> u32 {
-    // SAFETY: as above.
-    match unsafe { key.as_ref() } {
-        Some(key) => flow_table::displaced(&Flows { now: 0 }, key),
-        None => flow_table::NOWHERE,
-    }
-}
-
-/// [`bulkhead_engine::admit`] for what is enforced; `direction` is its index. Global as above.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn flow_admit(case: *mut Case, direction: u32, rule: u32, limit: u32) -> u32 {
-    // SAFETY: as above; the case is this CPU's own.
-    if let Some(case) = unsafe { case.as_mut() } {
-        bulkhead_engine::admit(&MAPS, case, direction_of(direction), (rule, limit as u16));
-    }
-    0
-}
-
-/// [`bulkhead_engine::reply`], likewise.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn flow_reply(case: *mut Case, direction: u32) -> u32 {
-    // SAFETY: as above.
-    if let Some(case) = unsafe { case.as_mut() } {
-        bulkhead_engine::reply(&MAPS, case, direction_of(direction));
-    }
-    0
-}
-
-#[inline(always)]
-const fn direction_of(index: u32) -> Direction {
-    if index == Direction::Ingress.index() { Direction::Ingress } else { Direction::Egress }
-}
-
-/// Stores a flow, or removes it.
-#[inline(always)]
-fn put(key: &FlowKey, value: *const FlowValue) -> Stored {
-    flow_table::put(|| match flow_put(key, value) {
-        done if done == Stored::Done as u32 => Some(Stored::Done),
-        evicted if evicted == Stored::Evicted as u32 => Some(Stored::Evicted),
-        FASTER => None,
-        _ => Some(Stored::Refused),
-    })
 }
 
 impl<const SHADOW: bool> Environment for View<SHADOW> {
@@ -387,30 +275,16 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
         flow: &mut FlowValue,
         seen: impl FnOnce(&FlowValue) -> Option<u64>,
     ) -> bool {
-        // Whether it is expired is the caller's question.
-        flow_table::get(&Flows { now: 0 }, key, flow, |flow| if SHADOW { None } else { seen(flow) })
+        flows::get(key, flow, |flow| if SHADOW { None } else { seen(flow) })
     }
     #[inline(always)]
     fn put_flow(&self, key: &FlowKey, value: &FlowValue) -> Result<(), Reason> {
-        if SHADOW {
-            return Ok(());
-        }
-        match put(key, value) {
-            Stored::Done => Ok(()),
-            Stored::Evicted => {
-                if let Some(evicted) = EVICTED.get_ptr_mut(0) {
-                    // SAFETY: this CPU's own element.
-                    unsafe { *evicted += 1 };
-                }
-                Ok(())
-            }
-            Stored::Refused => Err(Reason::FlowTableFull),
-        }
+        if SHADOW { Ok(()) } else { flows::put(key, value) }
     }
     #[inline(always)]
     fn remove_flow(&self, key: &FlowKey) {
         if !SHADOW {
-            put(key, core::ptr::null());
+            flows::remove(key);
         }
     }
 
@@ -419,9 +293,7 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
         if SHADOW {
             bulkhead_engine::admit(self, case, direction, (rule, limit));
         } else {
-            // What a null pointer, which this is not, would leave: no pass.
-            case.outcome = Case::UNKNOWN.outcome;
-            flow_admit(case, direction.index(), rule, u32::from(limit));
+            flows::admit(case, direction, rule, limit);
         }
     }
     #[inline(always)]
@@ -429,8 +301,7 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
         if SHADOW {
             bulkhead_engine::reply(self, case, direction);
         } else {
-            case.outcome = Case::UNKNOWN.outcome;
-            flow_reply(case, direction.index());
+            flows::reply(case, direction);
         }
     }
 

@@ -1,0 +1,165 @@
+//! The table of flows, and what works on it out of the verifier's way.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, PerCpuArray};
+use bulkhead_engine::flow_table::{self, Buckets, Search, Stored};
+use bulkhead_engine::layout::{Direction, FlowBucket, FlowKey, FlowValue};
+use bulkhead_engine::{Case, Environment as _, Reason};
+
+use crate::maps::MAPS;
+use crate::settings;
+
+/// The table of flows, and a bucket that holds its seed. Mapped arrays begin at a page, so that
+/// each slot is one cache line.
+#[map]
+static FLOWS: Array<FlowBucket> = Array::with_max_entries(3, BPF_F_MMAPABLE);
+/// One entry: how far this CPU's search of the table has come. Programs do not interrupt each
+/// other on a CPU.
+#[map]
+static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);
+/// One entry: flows that had not expired and made room for another.
+#[map]
+static EVICTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// The table of flows at one moment of the flow clock.
+struct Flows {
+    now: u64,
+}
+
+impl Buckets for Flows {
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<&FlowBucket> {
+        FLOWS.get(index)
+    }
+    #[inline(always)]
+    fn mask(&self) -> u32 {
+        settings::flow_mask()
+    }
+    #[inline(always)]
+    fn seed(&self) -> u64 {
+        FLOWS.get(settings::flow_mask() + 1).map_or(0, FlowBucket::seed)
+    }
+    #[inline(always)]
+    fn search(&self) -> Option<&Search> {
+        SEARCH.get(0)
+    }
+    #[inline(always)]
+    fn displaced(&self, key: &FlowKey) -> u32 {
+        flow_displaced(key)
+    }
+    #[inline(always)]
+    fn is_expired(&self, state: u8, last_seen: u64) -> bool {
+        self.now.saturating_sub(last_seen) > u64::from(settings::timeout(state)) * 1_000_000_000
+    }
+}
+
+/// One attempt at storing a flow, or at removing it if there is no value: a [`Stored`], or how
+/// many there are of those. A global function: the verifier looks at it once, by itself, and not
+/// again at every call. It knows the arguments as memory that may not be there.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_put(key: *const FlowKey, value: *const FlowValue) -> u32 {
+    // SAFETY: the verifier makes sure that what is not null can be read.
+    let (Some(key), value) = (unsafe { (key.as_ref(), value.as_ref()) }) else {
+        return Stored::Refused as u32;
+    };
+    match flow_table::attempt(&Flows { now: MAPS.flow_time() }, key, value) {
+        Some(stored) => stored as u32,
+        None => FASTER,
+    }
+}
+
+/// Another writer was faster.
+const FASTER: u32 = 3;
+
+/// Where a flow lies that is not at home. Global as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_displaced(key: *const FlowKey) -> u32 {
+    // SAFETY: as above.
+    match unsafe { key.as_ref() } {
+        Some(key) => flow_table::displaced(&Flows { now: 0 }, key),
+        None => flow_table::NOWHERE,
+    }
+}
+
+/// [`bulkhead_engine::admit`] for what is enforced; `direction` is its index. Global as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_admit(case: *mut Case, direction: u32, rule: u32, limit: u32) -> u32 {
+    // SAFETY: as above; the case is this CPU's own.
+    if let Some(case) = unsafe { case.as_mut() } {
+        bulkhead_engine::admit(&MAPS, case, direction_of(direction), (rule, limit as u16));
+    }
+    0
+}
+
+/// [`bulkhead_engine::reply`], likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_reply(case: *mut Case, direction: u32) -> u32 {
+    // SAFETY: as above.
+    if let Some(case) = unsafe { case.as_mut() } {
+        bulkhead_engine::reply(&MAPS, case, direction_of(direction));
+    }
+    0
+}
+
+#[inline(always)]
+const fn direction_of(index: u32) -> Direction {
+    if index == Direction::Ingress.index() { Direction::Ingress } else { Direction::Egress }
+}
+
+/// Copies a flow, see [`flow_table::get`]. Whether it is expired is the caller's question.
+#[inline(always)]
+pub(crate) fn get(key: &FlowKey, flow: &mut FlowValue, seen: impl FnOnce(&FlowValue) -> Option<u64>) -> bool {
+    flow_table::get(&Flows { now: 0 }, key, flow, seen)
+}
+
+/// Stores a flow; one that was pushed out for it is counted.
+#[inline(always)]
+pub(crate) fn put(key: &FlowKey, value: &FlowValue) -> Result<(), Reason> {
+    match store(key, value) {
+        Stored::Done => Ok(()),
+        Stored::Evicted => {
+            if let Some(evicted) = EVICTED.get_ptr_mut(0) {
+                // SAFETY: this CPU's own element.
+                unsafe { *evicted += 1 };
+            }
+            Ok(())
+        }
+        Stored::Refused => Err(Reason::FlowTableFull),
+    }
+}
+
+/// Removes a flow. One that is gone already is what was wanted.
+#[inline(always)]
+pub(crate) fn remove(key: &FlowKey) {
+    store(key, core::ptr::null());
+}
+
+#[inline(always)]
+fn store(key: &FlowKey, value: *const FlowValue) -> Stored {
+    flow_table::put(|| match flow_put(key, value) {
+        done if done == Stored::Done as u32 => Some(Stored::Done),
+        evicted if evicted == Stored::Evicted as u32 => Some(Stored::Evicted),
+        FASTER => None,
+        _ => Some(Stored::Refused),
+    })
+}
+
+/// [`bulkhead_engine::admit`] for what is enforced.
+#[inline(always)]
+pub(crate) fn admit(case: &mut Case, direction: Direction, rule: u32, limit: u16) {
+    // What a null pointer, which this is not, would leave: no pass.
+    case.outcome = Case::UNKNOWN.outcome;
+    flow_admit(case, direction.index(), rule, u32::from(limit));
+}
+
+/// [`bulkhead_engine::reply`] for what is enforced.
+#[inline(always)]
+pub(crate) fn reply(case: &mut Case, direction: Direction) {
+    case.outcome = Case::UNKNOWN.outcome;
+    flow_reply(case, direction.index());
+}
