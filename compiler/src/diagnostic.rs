@@ -156,6 +156,14 @@ impl Findings {
         }
     }
 
+    /// Puts words before each error that was added after the first `known` findings.
+    pub(crate) fn prefix_errors(&mut self, known: usize, words: &str) {
+        let added = self.0.iter_mut().skip(known);
+        for error in added.filter(|finding| finding.severity == Severity::Error) {
+            error.message.insert_str(0, words);
+        }
+    }
+
     /// Whether any is an error.
     #[must_use]
     pub fn has_errors(&self) -> bool {

@@ -15,6 +15,7 @@ pub(crate) use definitions::attributes;
 pub use parse::parse;
 pub(crate) use rules::expires;
 pub use target::{Autogroup, Selector};
+pub(crate) use test::{FAILED, ONE_HOST};
 
 use std::net::IpAddr;
 

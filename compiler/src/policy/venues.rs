@@ -184,7 +184,7 @@ fn service(
         }
     };
     let portless = number.is_some_and(|number| !crate::service::has_ports(number));
-    let set = match text.as_ref().map(|text| (text.span, ports::parse(&text.value))) {
+    let set = match text.as_ref().map(|text| (text.span, ports::parse(&text.value, Dialect::Bulkhead))) {
         Some((span, Ok(set))) => match ports::portless(number, &set) {
             Ok(()) => Some(set),
             Err(problem) => {
