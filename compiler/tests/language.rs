@@ -379,3 +379,90 @@ fn our_sections_are_unknown_to_tailscale() {
         assert!(errors(&format!("\"acls\": [], {section}"), THEIRS)[0].contains("unknown field"));
     }
 }
+
+#[test]
+fn what_the_editor_notes_is_no_field_and_null_is_nothing() {
+    let rule = |more: &str| {
+        format!(r##""acls": [{{"#note": "x", "action": "accept", "src": ["*"], "dst": ["*:*"]{more}}}]"##)
+    };
+    for dialect in [OURS, THEIRS] {
+        assert_eq!(errors(&rule(""), dialect), [""; 0]);
+    }
+    // Null is absent to Tailscale, and a mistake here; what has to be there is missing either way.
+    assert_eq!(errors(&rule(r#", "proto": null, "srcPosture": null"#), THEIRS), [""; 0]);
+    assert_eq!(errors(&rule(r#", "proto": null"#), OURS), ["proto must be a string, this is null"]);
+    let nobody = r#""acls": [{"action": null, "src": ["*"], "dst": ["*:*"]}]"#;
+    assert!(errors(nobody, THEIRS).contains(&"the rule has no \"action\"".to_string()));
+    assert!(errors(nobody, OURS).len() == 2);
+}
+
+#[test]
+fn grants_of_capabilities_are_checked_and_admit_nothing() {
+    let grant = |src: &str, dst: &str| {
+        format!(
+            r#""grants": [{{"src": ["{src}"], "dst": ["{dst}"], "app": {{"example.com/cap/x": [{{}}]}}}}]"#
+        )
+    };
+    for (src, dst, wanted) in [
+        ("tag:none", "*", "tag not found: \"tag:none\""),
+        ("autogroup:self", "*", "\"autogroup:self\" not valid on the src side of a rule"),
+        (
+            "tag:web",
+            "autogroup:self",
+            "autogroup:self can only be used with users, groups, or supported autogroups",
+        ),
+        ("*", "autogroup:internet", "cannot use app grants with autogroup:internet"),
+    ] {
+        for dialect in [OURS, THEIRS] {
+            let found = errors(&grant(src, dst), dialect);
+            assert!(found.iter().any(|error| error.ends_with(wanted)), "{src} {dst}: {found:?}");
+        }
+    }
+    assert!(errors(&grant("*", "0.0.0.0/0"), THEIRS)[0].contains("to allow all IP addresses"));
+    let fine = grant("alice@example.com", "tag:web");
+    assert_eq!(errors(&fine, OURS), [""; 0]);
+    assert!(!ingress(&fine, OURS, "web", "100.64.0.1", "100.64.0.4", 443));
+}
+
+#[test]
+fn whatever_is_wrong_with_a_test_is_a_failed_test_to_tailscale() {
+    let with = |test: &str| {
+        format!(
+            r#""acls": [{{"action": "accept", "src": ["tag:web"], "dst": ["legacy:80"]}}], "tests": [{test}]"#
+        )
+    };
+    for test in [
+        r#"{"src": "tag:none", "accept": ["legacy:80"]}"#,
+        r#"{"src": "", "accept": ["legacy:80"]}"#,
+        r#"{"accept": ["legacy:80"]}"#,
+        r#"{"src": "tag:web", "accept": ["group:none:80"]}"#,
+        r#"{"src": "tag:web", "accept": ["autogroup:self:80"]}"#,
+        r#"{"src": "tag:web", "accept": ["nowhere:80"]}"#,
+        // A host's name that stands for a network.
+        r#"{"src": "tag:web", "accept": ["legacy:80"]}"#,
+    ] {
+        let found = errors(&with(test), THEIRS);
+        assert!(
+            !found.is_empty() && found.iter().all(|error| error.starts_with("test(s) failed: ")),
+            "{test}: {found:?}"
+        );
+    }
+    assert_eq!(errors(&with(r#"{"src": "tag:web", "accept": ["legacy:80"]}"#), OURS), [""; 0]);
+}
+
+#[test]
+fn a_rules_ports_bind_its_echo_in_tailscales_tests() {
+    let of = |proto: &str, port: u16| {
+        let ports = if proto.is_empty() { "80" } else { "*" };
+        errors(
+            &format!(
+                r#""acls": [{{"action": "accept", "src": ["tag:web"], "dst": ["100.64.0.5:{ports}"]{proto}}}],
+                "tests": [{{"src": "100.64.0.4", "accept": ["100.64.0.5:{port}"]}}]"#
+            ),
+            THEIRS,
+        )
+    };
+    assert_eq!(of("", 80), [""; 0]);
+    assert_eq!(of("", 443).len(), 1);
+    assert_eq!(of(r#", "proto": "icmp""#, 443), [""; 0]);
+}

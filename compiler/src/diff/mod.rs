@@ -242,8 +242,15 @@ fn collect(found: Found) -> Difference {
             merge(by_target)
         });
         let mut push = |(destinations, sources): Lane, family| {
-            let flows =
-                |terms| Flows { sources, destinations, services: services.clone(), family, from, until, terms };
+            let flows = |terms| Flows {
+                sources,
+                destinations,
+                services: services.clone(),
+                family,
+                from,
+                until,
+                terms,
+            };
             match change {
                 Change::Added(terms) => difference.added.push(flows(terms)),
                 Change::Removed(terms) => difference.removed.push(flows(terms)),

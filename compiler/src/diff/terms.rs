@@ -114,6 +114,9 @@ mod tests {
         }
         assert!(!limited.widen(limited) && !terms(Some(1), Some(1), true).widen(limited));
         assert!(!limited.widen(Terms::default()));
-        assert_eq!(terms(None, Some(3), false).and(terms(Some(4), Some(9), true)), terms(Some(4), Some(3), true));
+        assert_eq!(
+            terms(None, Some(3), false).and(terms(Some(4), Some(9), true)),
+            terms(Some(4), Some(3), true)
+        );
     }
 }

@@ -51,9 +51,10 @@ pub struct Member<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// The value of a name, in capitals or not.
+    /// The value of a name, in capitals or not, if it is not null.
     pub fn get(&self, name: &str) -> Option<&Value<'a>> {
-        self.members.iter().find(|member| member.name.eq_ignore_ascii_case(name)).map(|member| &member.value)
+        let named = self.members.iter().find(|member| member.name.eq_ignore_ascii_case(name));
+        named.map(|member| &member.value).filter(|value| !matches!(value.kind, Kind::Null))
     }
 }
 
@@ -94,7 +95,7 @@ pub fn parse_streamed<T>(
     mut element: impl FnMut(&mut Reader<'_>, &str, &Value<'_>),
     read: impl FnOnce(&mut Reader<'_>, &Object<'_>) -> T,
 ) -> Option<T> {
-    let mut reader = Reader { source, findings, any_case: false };
+    let mut reader = Reader { source, findings, any_case: false, null_is_absent: false };
     match top(&mut reader, what, streamed, &mut element) {
         Ok(object) => object.map(|object| read(&mut reader, &object)),
         Err(Syntax { span, message }) => {
@@ -165,6 +166,8 @@ pub struct Reader<'s> {
     pub findings: &'s mut Findings,
     /// Whether the names of fields may be in capitals, as Tailscale takes them.
     pub any_case: bool,
+    /// Whether a field that is null is one that is not there, as in Tailscale's language.
+    pub null_is_absent: bool,
 }
 
 impl Reader<'_> {
@@ -174,7 +177,7 @@ impl Reader<'_> {
     }
 
     /// The fields of an object, each once, by their known names. Fields that are none of
-    /// `known`, and repeated ones, are errors and left out.
+    /// `known`, and repeated ones, are errors and left out; a policy's `#…` are only left out.
     pub fn fields<'v, 'a, 'k>(
         &mut self,
         object: &'v Object<'a>,
@@ -183,6 +186,13 @@ impl Reader<'_> {
     ) -> Vec<(&'k str, &'v Member<'a>)> {
         let mut fields: Vec<(&'k str, &'v Member<'a>)> = Vec::with_capacity(object.members.len());
         for member in &object.members {
+            // What Tailscale's editor notes beside the fields of a policy.
+            if self.any_case && member.name.starts_with('#') {
+                continue;
+            }
+            if self.null_is_absent && matches!(member.value.kind, Kind::Null) {
+                continue;
+            }
             let same = |field: &&&str| {
                 **field == member.name || (self.any_case && field.eq_ignore_ascii_case(&member.name))
             };

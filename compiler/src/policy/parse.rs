@@ -39,6 +39,7 @@ const OURS: [&str; 2] = ["venues", "boundaries"];
 pub fn parse(source: &Source, dialect: Dialect, findings: &mut Findings) -> Option<Policy> {
     json::parse(source, findings, "a policy", |reader, object| {
         reader.any_case = true;
+        reader.null_is_absent = dialect == Dialect::Tailscale;
         policy(reader, object, dialect)
     })
 }

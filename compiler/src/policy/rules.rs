@@ -299,7 +299,8 @@ pub(super) fn acl_destination(
     dialect: Dialect,
 ) -> Option<Destination> {
     let parsed = ports::split(&word.value).and_then(|(selector, text)| {
-        let set = ports::parse(text, dialect).map_err(|problem| target_problem(problem, &word.value, dialect))?;
+        let set =
+            ports::parse(text, dialect).map_err(|problem| target_problem(problem, &word.value, dialect))?;
         ports::portless(protocol, &set)?;
         Ok((selector, set))
     });
