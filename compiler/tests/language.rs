@@ -353,6 +353,14 @@ fn names_that_cannot_be_are_refused() {
         of(r#"{"acls": [], "tagOwners": {"tag:1a": []}}"#),
         ["tagOwners[\"tag:1a\"]: tag names must start with a letter, after 'tag:'"]
     );
+    // A Cyrillic letter, and what only one dialect has.
+    let letters =
+        |tag: &str| format!("tagOwners[\"{tag}\"]: tag names can only contain numbers, letters, or dashes");
+    assert_eq!(of("{\"acls\": [], \"tagOwners\": {\"tag:\u{440}rod\": []}}"), [letters("tag:\u{440}rod")]);
+    assert_eq!(of(r#"{"acls": [], "tagOwners": {"tag:a_b.c-1": []}}"#), [""; 0]);
+    assert_eq!(of(r#"{"acls": [], "tagOwners": {"tag:a b": []}}"#), [letters("tag:a b")]);
+    let (_, _, findings) = load(r#"{"acls": [], "tagOwners": {"tag:a_b": []}}"#, THEIRS);
+    assert!(findings.to_string().contains(&letters("tag:a_b")), "{findings}");
     assert_eq!(
         of(r#"{"acls": [], "postures": {"posture:a": []}}"#),
         ["\"posture:a\" asserts nothing: every device would meet it"]
@@ -465,4 +473,38 @@ fn a_rules_ports_bind_its_echo_in_tailscales_tests() {
     assert_eq!(of("", 80), [""; 0]);
     assert_eq!(of("", 443).len(), 1);
     assert_eq!(of(r#", "proto": "icmp""#, 443), [""; 0]);
+}
+
+#[test]
+fn what_looks_like_another_name_is_seen() {
+    let found = |text: &str| {
+        let (_, _, findings) = load(&format!("{{\"acls\": [], {text}}}"), OURS);
+        findings.0.iter().map(|finding| (finding.severity, finding.message.clone())).collect::<Vec<_>>()
+    };
+    for text in [
+        "\"groups\": {\"group:\u{430}dmins\": []}",
+        "\"hosts\": {\"\u{430}dmins\": \"10.0.0.1\"}",
+        "\"ipsets\": {\"ipset:\u{430}dmins\": []}",
+        "\"boundaries\": [{\"name\": \"\u{430}dmins\", \"between\": [[\"10.0.0.1\"], [\"10.0.0.2\"]]}]",
+    ] {
+        let warned = found(text);
+        assert!(
+            matches!(&warned[..], [(Severity::Warning, said)] if said.ends_with("characters that are not ASCII: U+0430")),
+            "{text}: {warned:?}"
+        );
+    }
+    // What is not seen at all is refused, in names and in values, and escaped where it is told.
+    for text in [
+        "\"groups\": {\"group:a\u{202e}b\": []}",
+        "\"groups\": {\"group:a\": [\"alice\\u200b@example.com\"]}",
+        "\"hosts\": {\"a\\u001b[2Jb\": \"10.0.0.1\"}",
+        "\"\\u001b[2J\": 1",
+    ] {
+        let refused = found(text);
+        assert_eq!(refused[0].0, Severity::Error, "{text}: {refused:?}");
+        assert!(
+            refused.iter().all(|(_, said)| said.chars().all(|c| !c.is_control() && c != '\u{202e}')),
+            "{refused:?}"
+        );
+    }
 }

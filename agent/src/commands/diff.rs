@@ -196,7 +196,11 @@ fn text(difference: &Difference) -> String {
 /// Limits that are counted more than once after the change.
 fn apart(difference: &Difference) -> impl Iterator<Item = String> {
     difference.apart.iter().map(|Apart { rule, terms: limit, now }| {
-        format!("wider: {} of {rule} is counted by each of {} now", terms(*limit).join(" and "), now.join(", "))
+        format!(
+            "wider: {} of {rule} is counted by each of {} now",
+            terms(*limit).join(" and "),
+            now.join(", ")
+        )
     })
 }
 
@@ -215,7 +219,8 @@ fn markdown(difference: &Difference) -> String {
             let _ = writeln!(text, "**{title}:** nothing\n");
             continue;
         }
-        let _ = writeln!(text, "**{title}**\n\n| from | to | services | when and how much |\n|---|---|---|---|");
+        let _ =
+            writeln!(text, "**{title}**\n\n| from | to | services | when and how much |\n|---|---|---|---|");
         for (_, flows, before) in list {
             let cell = |text: String| text.replace('|', "\\|");
             let _ = writeln!(
@@ -271,7 +276,8 @@ mod tests {
     #[test]
     fn changed_terms_in_words() {
         let limited = Terms { packets: Some(1000), new_flows: Some(10), one_way: false };
-        let raised = Flows { family: None, terms: Terms { packets: Some(2000), ..limited }, ..flows(1, None) };
+        let raised =
+            Flows { family: None, terms: Terms { packets: Some(2000), ..limited }, ..flows(1, None) };
         let ended = Flows { family: None, ..flows(1, None) };
         let changed = |flows: &Flows| Changed { flows: flows.clone(), before: limited, widened: true };
         let apart = vec![Apart { rule: "feed".into(), terms: limited, now: vec!["a".into(), "b".into()] }];

@@ -5,7 +5,7 @@ mod parser;
 use std::borrow::Cow;
 
 use crate::diagnostic::{Diagnostic, Findings};
-use crate::source::{Source, Span, Spanned};
+use crate::source::{Source, Span, Spanned, is_unseen};
 use crate::suggest;
 use parser::{Parser, Syntax};
 
@@ -122,7 +122,11 @@ fn top<'s>(
         let span = parser.members(|parser, name, span| {
             let first = members.iter().all(|member| member.name != name);
             let value = if first && parser.at_list() && streamed.contains(&&*name) {
-                let span = parser.elements(|value| element(reader, &name, &value))?;
+                let kept = parser.kept();
+                let span = parser.elements(|parser, value| {
+                    element(reader, &name, &value);
+                    parser.forget(kept);
+                })?;
                 Value { span, kind: Kind::Array(Vec::new()) }
             } else {
                 parser.value()?
@@ -239,6 +243,7 @@ impl Reader<'_> {
                 (span != property.span).then_some(span)
             };
             match first {
+                None if !self.seen(name, property.span) => {}
                 None => entries.push((name, property)),
                 Some(first) => self.twice(property, first),
             }
@@ -250,10 +255,20 @@ impl Reader<'_> {
         self.error(value.span, format!("{what} must be {wanted}, this is {}", kind(value)));
     }
 
+    /// Refuses characters that are not seen: what is read must be what people see.
+    fn seen(&mut self, text: &str, span: Span) -> bool {
+        let Some(character) = text.chars().find(|character| is_unseen(*character)) else { return true };
+        let message = format!("U+{:04X} cannot be seen: no name or text has it", u32::from(character));
+        self.error(span, message);
+        false
+    }
+
     /// A string.
     pub fn string(&mut self, value: &Value<'_>, what: &str) -> Option<Spanned<String>> {
         match &value.kind {
-            Kind::String(text) => Some(Spanned::new(text.to_string(), value.span)),
+            Kind::String(text) => {
+                self.seen(text, value.span).then(|| Spanned::new(text.to_string(), value.span))
+            }
             _ => {
                 self.wrong(value, what, "a string");
                 None
@@ -300,7 +315,10 @@ impl Reader<'_> {
         let mut all = Vec::with_capacity(elements.len());
         for element in elements {
             match &element.kind {
-                Kind::String(text) => all.push(Spanned::new(text.to_string(), element.span)),
+                Kind::String(text) => {
+                    self.seen(text, element.span);
+                    all.push(Spanned::new(text.to_string(), element.span));
+                }
                 _ => self.wrong(element, &format!("each item of {what}"), "a string"),
             }
         }

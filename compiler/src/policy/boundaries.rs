@@ -1,6 +1,6 @@
 //! The boundaries section.
 
-use super::definitions::complain;
+use super::definitions::{complain, look_alike};
 use super::rules::{acl_destination, list, proto, required, selectors};
 use super::target::Malformed;
 use super::{Boundary, Exception, Selector};
@@ -31,6 +31,9 @@ fn boundary(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> O
         }
     }
     let name = required(reader, object, name, "name", "the boundary");
+    if let Some(name) = &name {
+        look_alike(reader, &name.value, name.span);
+    }
     let between = required(reader, object, between, "between", "the boundary");
     Some(Boundary { span: object.span, name: name?, sides: between?, only })
 }

@@ -1,6 +1,6 @@
 //! The sections of a policy file.
 
-use super::definitions::{hosts, ipsets, members, postures};
+use super::definitions::{hosts, ipsets, members, postures, tag_owners};
 use super::{Policy, boundaries, rules, test, venues};
 use crate::Dialect;
 use crate::diagnostic::Findings;
@@ -75,7 +75,7 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
                     rules::list(reader, value, "tests", |r, v| test::test(r, v, dialect)).unwrap_or_default();
             }
             "groups" => policy.groups = members(reader, value, "groups", "group:"),
-            "tagOwners" => policy.tag_owners = members(reader, value, "tagOwners", "tag:"),
+            "tagOwners" => policy.tag_owners = tag_owners(reader, value, dialect),
             "hosts" => policy.hosts = hosts(reader, value),
             "venues" => policy.venues = venues::venues(reader, value),
             "boundaries" => policy.boundaries = boundaries::boundaries(reader, value, dialect),

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::definitions::complain;
+use super::definitions::{complain, look_alike};
 use super::rules::{expires, narrowing, rate, required, selector};
 use super::target::{Malformed, prefix};
 use super::{Lane, Rates, Venue, ports};
@@ -25,6 +25,7 @@ pub(super) fn venues(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<Venue> {
                 Malformed::new(format!("\"{name}\" is no name for a venue")).help("write venue:NAME");
             complain(reader, property.span, problem);
         }
+        look_alike(reader, name, property.span);
         if let Some(object) = reader.object(&property.value, &format!("\"{name}\"")) {
             all.push(venue(reader, Spanned::new(name.to_string(), property.span), object));
         }
