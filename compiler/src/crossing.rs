@@ -4,16 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::bits::Bits;
-use crate::decide::{Candidate, Decider, Ports, times};
-use crate::diagnostic::{Diagnostic, Findings, Related, Severity};
+use crate::decide::{Candidate, Decider, Ports, Work};
+use crate::diagnostic::{Diagnostic, Findings, Location, Related, Severity};
 use crate::inventory::Inventory;
 use crate::policy::Action;
 use crate::reference::Probe;
 use crate::resolve::{Block, Boundary, Rule, Ruleset, SelectorId};
 use crate::space::Space;
-
-/// Pairs of address classes to look at before giving up.
-const WORK: usize = 20_000_000;
 
 /// Every rule that would cross a boundary is an error at its place, with a packet that shows it.
 ///
@@ -29,10 +26,9 @@ pub(crate) fn check(ruleset: &Ruleset, inventory: &Inventory, findings: &mut Fin
         decider: Decider::new(ruleset, &ports, 0),
         ports: &ports,
         space: Space::new(ruleset),
-        times: times(&[ruleset], 0),
         routers: routers(ruleset),
         from: HashMap::new(),
-        work: 0,
+        work: Work::new(),
     };
     for boundary in &ruleset.boundaries {
         for (index, rule) in ruleset.rules.iter().enumerate() {
@@ -43,13 +39,8 @@ pub(crate) fn check(ruleset: &Ruleset, inventory: &Inventory, findings: &mut Fin
                 Found::Nothing => {}
                 Found::Crosses(probe) => findings.push(crosses(inventory, boundary, rule, &probe)),
                 Found::TooMuch => {
-                    let message = format!(
-                        "the boundary \"{}\" cannot be proven: there are too many pairs of address classes",
-                        boundary.name
-                    );
-                    let error = Diagnostic::global(Severity::Error, message)
-                        .help("name the sides by fewer combinations of tags, or deny between them before other rules");
-                    findings.push(Diagnostic { location: Some(boundary.location.clone()), ..error });
+                    let name = format!("the boundary \"{}\"", boundary.name);
+                    findings.push(too_much(&name, &boundary.location));
                     break;
                 }
             }
@@ -81,6 +72,14 @@ pub(crate) fn excepted(
     ports
 }
 
+/// What cannot be searched to the end is not proven.
+pub(crate) fn too_much(name: &str, location: &Location) -> Diagnostic {
+    let message = format!("{name} cannot be proven: there are too many pairs of address classes");
+    let error = Diagnostic::global(Severity::Error, message)
+        .help("name its ends by fewer combinations of tags, or deny between them before other rules");
+    Diagnostic { location: Some(location.clone()), ..error }
+}
+
 enum Found {
     Nothing,
     Crosses(Probe),
@@ -92,11 +91,10 @@ struct Search<'a> {
     decider: Decider<'a>,
     ports: &'a Ports,
     space: Space,
-    times: Vec<u64>,
     routers: Vec<Option<u32>>,
-    /// Blocks whose sources hold a class, by the class's index.
-    from: HashMap<usize, Vec<Candidate<'a>>>,
-    work: usize,
+    /// Blocks whose sources hold a class, and when they decide otherwise, by the class's index.
+    from: HashMap<usize, (Vec<Candidate<'a>>, Vec<u64>)>,
+    work: Work,
 }
 
 impl<'a> Search<'a> {
@@ -139,7 +137,11 @@ impl<'a> Search<'a> {
         let sources = block.sources.iter().flat_map(|id| self.space.indices(*id));
         for from in sources.filter(|from| on(&classes[*from].members, here)) {
             let source = &classes[from];
-            let candidates = self.from.entry(from).or_insert_with(|| self.decider.from(&source.members));
+            let (candidates, times) = self.from.entry(from).or_insert_with(|| {
+                let candidates = self.decider.from(&source.members);
+                let times = self.decider.times(&candidates, 0);
+                (candidates, times)
+            });
             let targets = block.destinations.iter().flat_map(|(id, _)| self.space.indices(*id));
             for to in targets.filter(|to| on(&classes[*to].members, there) && classes[*to].v4 == source.v4) {
                 let target = &classes[to];
@@ -149,9 +151,8 @@ impl<'a> Search<'a> {
                     continue;
                 }
                 for router in &self.routers {
-                    for now in self.times.iter().filter(|now| rule.expires.is_none_or(|end| **now < end)) {
-                        self.work += 1;
-                        if self.work > WORK {
+                    for now in times.iter().filter(|now| rule.expires.is_none_or(|end| **now < end)) {
+                        if !self.work.take(&self.decider, candidates) {
                             return Found::TooMuch;
                         }
                         let decided = self.decider.to(candidates, &target.members, *router, *now);

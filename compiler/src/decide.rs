@@ -101,6 +101,16 @@ impl<'a> Decider<'a> {
         blocks.into_iter().map(block).collect()
     }
 
+    /// A time and every later one at which a rule of some blocks ends: between two of them the
+    /// blocks decide alike.
+    pub(crate) fn times(&self, candidates: &[Candidate<'_>], now: u64) -> Vec<u64> {
+        let ends = candidates.iter().filter_map(|(rule, _)| self.ruleset.rules[*rule as usize].expires);
+        let mut times: Vec<u64> = ends.filter(|end| *end > now).chain([now]).collect();
+        times.sort_unstable();
+        times.dedup();
+        times
+    }
+
     /// The rule that decides in each class of ports, from blocks whose sources match to a class
     /// of destinations, at a time. `router` as in [`crate::reference::matches`].
     pub(crate) fn to(
@@ -137,12 +147,20 @@ impl<'a> Decider<'a> {
     }
 }
 
-/// A time and every later one at which a rule of these rulesets expires: between two of them
-/// nothing changes.
-pub(crate) fn times(rulesets: &[&Ruleset], now: u64) -> Vec<u64> {
-    let ends = rulesets.iter().flat_map(|ruleset| &ruleset.rules).filter_map(|rule| rule.expires);
-    let mut times: Vec<u64> = ends.filter(|end| *end > now).chain([now]).collect();
-    times.sort_unstable();
-    times.dedup();
-    times
+/// How much a search may do before it is given up: seconds, not hours. A decision between two
+/// classes takes a step for each block and each class of ports.
+pub(crate) struct Work(u64);
+
+impl Work {
+    pub(crate) fn new() -> Self {
+        Self(2_000_000_000)
+    }
+
+    /// Takes the steps of one decision; false if there are not so many left.
+    pub(crate) fn take(&mut self, decider: &Decider<'_>, candidates: &[Candidate<'_>]) -> bool {
+        let steps = (candidates.len() + decider.ports.count()) as u64;
+        let left = self.0.checked_sub(steps);
+        self.0 = left.unwrap_or(0);
+        left.is_some()
+    }
 }

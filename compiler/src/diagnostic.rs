@@ -168,6 +168,11 @@ impl Findings {
         }
     }
 
+    /// Whether no further error is kept.
+    pub(crate) fn is_full(&self) -> bool {
+        self.1[Severity::Error as usize] > Self::MOST
+    }
+
     /// Puts words before each error that was added after the first `known` findings.
     pub(crate) fn prefix_errors(&mut self, known: usize, words: &str) {
         let added = self.0.iter_mut().skip(known);

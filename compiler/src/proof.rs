@@ -4,9 +4,9 @@
 use serde::Serialize;
 
 use crate::bits::Bits;
-use crate::crossing::{excepted, packet, routers};
-use crate::decide::{Candidate, Decider, Ports, times};
-use crate::diagnostic::{Diagnostic, Findings, Severity};
+use crate::crossing::{excepted, packet, routers, too_much};
+use crate::decide::{Candidate, Decider, Ports, Work};
+use crate::diagnostic::{Diagnostic, Findings, Location, Severity};
 use crate::inventory::Inventory;
 use crate::policy::Action;
 use crate::reference::Probe;
@@ -24,7 +24,7 @@ pub struct Proof {
     /// address, port or protocol, and direction (of a boundary: of both addresses, port and
     /// direction).
     pub admitted: u128,
-    /// Whether it holds. If not, a finding shows a packet.
+    /// Whether it holds. If not, a finding shows a packet, or says that there is too much to search.
     pub holds: bool,
 }
 
@@ -47,9 +47,9 @@ pub fn prove(ruleset: &Ruleset, inventory: &Inventory, now: u64, findings: &mut 
     let ports = Ports::new(&[ruleset]);
     let space = Space::new(ruleset);
     let decider = Decider::new(ruleset, &ports, 0);
-    let (times, routers) = (times(&[ruleset], now), routers(ruleset));
+    let (routers, work) = (routers(ruleset), Work::new());
     let mut prover =
-        Prover { ruleset, inventory, ports: &ports, space: &space, decider, times, routers, findings };
+        Prover { ruleset, inventory, ports: &ports, space: &space, decider, now, routers, work, findings };
     for (index, venue) in (0..).zip(&ruleset.venues) {
         let proof = prover.venue(index, venue);
         proofs.venues.push(proof);
@@ -67,8 +67,9 @@ struct Prover<'a> {
     ports: &'a Ports,
     space: &'a Space,
     decider: Decider<'a>,
-    times: Vec<u64>,
+    now: u64,
     routers: Vec<Option<u32>>,
+    work: Work,
     findings: &'a mut Findings,
 }
 
@@ -106,9 +107,12 @@ impl<'a> Prover<'a> {
         candidates: &[Candidate<'a>],
         proof: &mut Proof,
     ) {
-        for (number, now) in self.times.iter().enumerate() {
+        for (number, now) in self.decider.times(candidates, self.now).iter().enumerate() {
             let named = self.named(index, (from, to), *now);
             for router in &self.routers {
+                if !self.work.take(&self.decider, candidates) {
+                    return self.give_up(proof, &venue.name, &venue.location);
+                }
                 let decided = self.decider.to(candidates, &to.members, *router, *now);
                 for (port, rule) in decided.iter().enumerate() {
                     let admitted = self.decider.admits(*rule);
@@ -182,8 +186,12 @@ impl<'a> Prover<'a> {
         proof: &mut Proof,
     ) {
         let only = excepted(&self.decider, boundary, &from.members, &to.members, self.ports.count());
-        for (number, now) in self.times.iter().enumerate() {
+        for (number, now) in self.decider.times(candidates, self.now).iter().enumerate() {
             for router in &self.routers {
+                if !self.work.take(&self.decider, candidates) {
+                    let name = format!("the boundary \"{}\"", boundary.name);
+                    return self.give_up(proof, &name, &boundary.location);
+                }
                 let decided = self.decider.to(candidates, &to.members, *router, *now);
                 for (port, rule) in decided.iter().enumerate().filter(|(_, rule)| self.decider.admits(**rule))
                 {
@@ -205,6 +213,12 @@ impl<'a> Prover<'a> {
                     self.findings.push(Diagnostic { location: Some(boundary.location.clone()), ..error });
                 }
             }
+        }
+    }
+
+    fn give_up(&mut self, proof: &mut Proof, name: &str, location: &Location) {
+        if std::mem::replace(&mut proof.holds, false) {
+            self.findings.push(too_much(name, location));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 
-use crate::decide::{Candidate, Decider, Ports, times};
+use crate::decide::{Candidate, Decider, Ports, Work};
 use crate::diagnostic::{Diagnostic, Findings, Related, Severity};
 use crate::policy::Action;
 use crate::resolve::{Rule, Ruleset};
@@ -20,9 +20,6 @@ pub struct Reach {
     pub undecided: usize,
 }
 
-/// Pairs of address classes to look at before giving up: seconds, not hours.
-const WORK: usize = 20_000_000;
-
 /// Looks for rules that never decide, from a time (ns since the Unix epoch) on. Each is a
 /// warning that names the rules that decide in its place.
 ///
@@ -33,10 +30,10 @@ pub fn check(ruleset: &Ruleset, now: u64, findings: &mut Findings) -> Reach {
     let mut search = Search {
         decider: Decider::new(ruleset, &ports, 0),
         space: Space::new(ruleset),
-        times: times(&[ruleset], now),
+        now,
         decides: vec![false; ruleset.rules.len()],
         from: HashMap::new(),
-        work: 0,
+        work: Work::new(),
     };
     let mut reach = Reach::default();
     for (index, rule) in ruleset.rules.iter().enumerate() {
@@ -72,12 +69,12 @@ enum Found {
 struct Search<'a> {
     decider: Decider<'a>,
     space: Space,
-    times: Vec<u64>,
+    now: u64,
     /// Rules that were seen to decide something.
     decides: Vec<bool>,
-    /// Blocks whose sources hold a class, by the class's index.
-    from: HashMap<usize, Vec<Candidate<'a>>>,
-    work: usize,
+    /// Blocks whose sources hold a class, and when they decide otherwise, by the class's index.
+    from: HashMap<usize, (Vec<Candidate<'a>>, Vec<u64>)>,
+    work: Work,
 }
 
 impl Search<'_> {
@@ -88,15 +85,18 @@ impl Search<'_> {
         for block in &rule.blocks {
             for from in block.sources.iter().flat_map(|id| self.space.indices(*id)) {
                 let source = &classes[from];
-                let candidates = self.from.entry(from).or_insert_with(|| self.decider.from(&source.members));
+                let (candidates, times) = self.from.entry(from).or_insert_with(|| {
+                    let candidates = self.decider.from(&source.members);
+                    let times = self.decider.times(&candidates, self.now);
+                    (candidates, times)
+                });
                 let targets = block.destinations.iter().flat_map(|(id, _)| self.space.indices(*id));
                 for to in targets.filter(|to| classes[*to].v4 == source.v4) {
-                    for now in self.times.iter().filter(|now| rule.expires.is_none_or(|end| **now < end)) {
+                    for now in times.iter().filter(|now| rule.expires.is_none_or(|end| **now < end)) {
                         if self.decides[index] {
                             return Found::Decides;
                         }
-                        self.work += 1;
-                        if self.work > WORK {
+                        if !self.work.take(&self.decider, candidates) {
                             return Found::TooMuch;
                         }
                         let router = block.via.or(Some(u32::MAX));

@@ -73,7 +73,8 @@ impl Comparison<'_> {
     fn with_ends(&self, times: &[u64]) -> Vec<u64> {
         let spots = self.from.spots.iter().chain(&self.to.spots).flatten();
         let ends = spots.flat_map(|spot| &spot.gates).filter_map(|gate| gate.end);
-        let mut all: Vec<u64> = ends.filter(|end| *end > times[0]).chain(times.iter().copied()).collect();
+        let now = times[0];
+        let mut all: Vec<u64> = ends.filter(|end| *end > now).chain(times.iter().copied()).collect();
         all.sort_unstable();
         all.dedup();
         all

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::decide::{Decider, Ports, times};
+use crate::decide::{Decider, Ports};
 use crate::interval::Intervals;
 use crate::inventory::Inventory;
 use crate::resolve::Ruleset;
@@ -128,7 +128,6 @@ pub fn diff(old: Side<'_>, new: Side<'_>, now: u64) -> Result<Difference, TooLar
     if changes.pairs() > MOST {
         return Err(TooLarge { groups: universe.groups.len() });
     }
-    let times = times(&rulesets, now);
     let mut found = Found::new();
     let mut widened = Widened::default();
     let mut heirs = Heirs::default();
@@ -142,6 +141,7 @@ pub fn diff(old: Side<'_>, new: Side<'_>, now: u64) -> Result<Difference, TooLar
             let spot = from.spots[side].as_ref();
             spot.map_or(Vec::new(), |spot| deciders[side].from(&universe.members[spot.class as usize][side]))
         });
+        let times = [0, 1].map(|side: usize| deciders[side].times(&candidates[side], now)).concat();
         for to in targets.into_iter().map(|to| &universe.groups[to]).filter(|to| to.v4 == from.v4) {
             let comparison = Comparison { sides: &sides, deciders: &deciders, universe: &universe, from, to };
             let changes = comparison.changes(&candidates, &times, ports.count(), &mut heirs);

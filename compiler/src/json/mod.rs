@@ -120,8 +120,10 @@ fn top<'s>(
     let mut members: Vec<Member<'_>> = Vec::new();
     let value = if parser.at_object() {
         let span = parser.members(|parser, name, span| {
-            let first = members.iter().all(|member| member.name != name);
-            let value = if first && parser.at_list() && streamed.contains(&&*name) {
+            let is_streamed = parser.at_list()
+                && streamed.contains(&&*name)
+                && members.iter().all(|member| member.name != name);
+            let value = if is_streamed {
                 let kept = parser.kept();
                 let span = parser.elements(|parser, value| {
                     element(reader, &name, &value);
@@ -214,8 +216,10 @@ impl Reader<'_> {
 
     fn unknown(&mut self, member: &Member<'_>, what: &str, known: &[&str]) {
         let name = &*member.name;
-        let help = suggest::did_you_mean(name, known.iter().copied())
-            .unwrap_or_else(|| format!("{what} has {}", known.join(", ")));
+        // Looking for what was meant takes longer than all the rest.
+        let close =
+            if self.findings.is_full() { None } else { suggest::did_you_mean(name, known.iter().copied()) };
+        let help = close.unwrap_or_else(|| format!("{what} has {}", known.join(", ")));
         let error =
             Diagnostic::error(self.source, member.span, format!("unknown field \"{name}\" in {what}"));
         self.findings.push(error.help(help));
