@@ -1,10 +1,10 @@
 //! Boundaries: no rule crosses one, but for what its `only` names.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::bits::Bits;
-use crate::decide::{Candidate, Decider, Ports, Work};
+use crate::decide::{Decider, Ports, Sources, Work};
 use crate::diagnostic::{Diagnostic, Findings, Location, Related, Severity};
 use crate::inventory::Inventory;
 use crate::policy::Action;
@@ -26,16 +26,16 @@ pub(crate) fn check(ruleset: &Ruleset, inventory: &Inventory, findings: &mut Fin
         decider: Decider::new(ruleset, &ports, 0),
         ports: &ports,
         space: Space::new(ruleset),
-        routers: routers(ruleset),
         from: HashMap::new(),
         work: Work::new(),
     };
     for boundary in &ruleset.boundaries {
+        let sides = search.on_sides(boundary);
         for (index, rule) in ruleset.rules.iter().enumerate() {
             if rule.action == Action::Deny {
                 continue;
             }
-            match search.crossing(boundary, index) {
+            match search.crossing(boundary, &sides, index) {
                 Found::Nothing => {}
                 Found::Crosses(probe) => findings.push(crosses(inventory, boundary, rule, &probe)),
                 Found::TooMuch => {
@@ -46,14 +46,6 @@ pub(crate) fn check(ruleset: &Ruleset, inventory: &Inventory, findings: &mut Fin
             }
         }
     }
-}
-
-/// The routers at which rules may decide differently: nowhere in particular, at one that no
-/// `via` names, at each that one names.
-pub(crate) fn routers(ruleset: &Ruleset) -> Vec<Option<u32>> {
-    let blocks = ruleset.rules.iter().flat_map(|rule| &rule.blocks);
-    let named: BTreeSet<u32> = blocks.filter_map(|block| block.via).collect();
-    [None, Some(u32::MAX)].into_iter().chain(named.into_iter().map(Some)).collect()
 }
 
 /// Ports that a boundary's `only` names between two classes.
@@ -91,20 +83,32 @@ struct Search<'a> {
     decider: Decider<'a>,
     ports: &'a Ports,
     space: Space,
-    routers: Vec<Option<u32>>,
-    /// Blocks whose sources hold a class, and when they decide otherwise, by the class's index.
-    from: HashMap<usize, (Vec<Candidate<'a>>, Vec<u64>)>,
+    /// What decides about packets from a class, by the class's index.
+    from: HashMap<usize, Sources<'a>>,
     work: Work,
 }
 
+/// For each side of a boundary, for each selector, the classes in both.
+type OnSides = Vec<Vec<Vec<usize>>>;
+
 impl<'a> Search<'a> {
-    fn crossing(&mut self, boundary: &'a Boundary, index: usize) -> Found {
+    fn on_sides(&self, boundary: &Boundary) -> OnSides {
+        let side = |ids: &Vec<SelectorId>| {
+            let mut of = vec![Vec::new(); self.ruleset.selectors.len()];
+            for (index, class) in self.space.classes.iter().enumerate() {
+                if ids.iter().any(|id| class.members.contains(id.0 as usize)) {
+                    class.members.iter().for_each(|selector| of[selector].push(index));
+                }
+            }
+            of
+        };
+        boundary.sides.iter().map(side).collect()
+    }
+
+    fn crossing(&mut self, boundary: &'a Boundary, sides: &OnSides, index: usize) -> Found {
         for block in &self.ruleset.rules[index].blocks {
-            for (i, here) in boundary.sides.iter().enumerate() {
-                for (j, there) in boundary.sides.iter().enumerate() {
-                    if i == j || !self.touches(block, here, there) {
-                        continue;
-                    }
+            for (i, here) in sides.iter().enumerate() {
+                for (_, there) in sides.iter().enumerate().filter(|(j, _)| *j != i) {
                     match self.between(boundary, (here, there), index, block) {
                         Found::Nothing => {}
                         found => return found,
@@ -115,50 +119,40 @@ impl<'a> Search<'a> {
         Found::Nothing
     }
 
-    /// Whether a block is about anybody on both sides at all.
-    fn touches(&self, block: &Block, here: &[SelectorId], there: &[SelectorId]) -> bool {
-        let set = |id: &SelectorId| &self.ruleset.selector(*id).set;
-        let meets = |id: &SelectorId, side: &[SelectorId]| side.iter().any(|s| set(s).intersects(set(id)));
-        block.sources.iter().any(|id| meets(id, here))
-            && block.destinations.iter().any(|(id, _)| meets(id, there))
-    }
-
     fn between(
         &mut self,
         boundary: &Boundary,
-        (here, there): (&[SelectorId], &[SelectorId]),
+        (here, there): (&[Vec<usize>], &[Vec<usize>]),
         index: usize,
         block: &'a Block,
     ) -> Found {
         let count = self.ports.count();
-        let on = |members: &Bits, side: &[SelectorId]| side.iter().any(|id| members.contains(id.0 as usize));
         let classes = &self.space.classes;
         let rule = &self.ruleset.rules[index];
-        let sources = block.sources.iter().flat_map(|id| self.space.indices(*id));
-        for from in sources.filter(|from| on(&classes[*from].members, here)) {
-            let source = &classes[from];
-            let (candidates, times) = self.from.entry(from).or_insert_with(|| {
-                let candidates = self.decider.from(&source.members);
-                let times = self.decider.times(&candidates, 0);
-                (candidates, times)
-            });
-            let targets = block.destinations.iter().flat_map(|(id, _)| self.space.indices(*id));
-            for to in targets.filter(|to| on(&classes[*to].members, there) && classes[*to].v4 == source.v4) {
-                let target = &classes[to];
-                let excepted = excepted(&self.decider, boundary, &source.members, &target.members, count);
-                let mine: Vec<usize> = self.decider.ports_of(block, &target.members).collect();
-                if mine.iter().all(|port| excepted.contains(*port)) {
-                    continue;
-                }
-                for router in &self.routers {
-                    for now in times.iter().filter(|now| rule.expires.is_none_or(|end| **now < end)) {
-                        if !self.work.take(&self.decider, candidates) {
+        let targets: Vec<usize> =
+            block.destinations.iter().flat_map(|(id, _)| &there[id.0 as usize]).copied().collect();
+        if targets.is_empty() {
+            return Found::Nothing;
+        }
+        for from in block.sources.iter().flat_map(|id| &here[id.0 as usize]) {
+            let source = &classes[*from];
+            let sources = self.from.entry(*from).or_insert_with(|| self.decider.sources(&source.members, 0));
+            for target in targets.iter().map(|to| &classes[*to]).filter(|target| target.v4 == source.v4) {
+                for router in &sources.routers(&target.members) {
+                    for now in sources.times.iter().filter(|now| rule.expires.is_none_or(|end| **now < end)) {
+                        if !self.work.take(sources.blocks.len()) {
                             return Found::TooMuch;
                         }
-                        let decided = self.decider.to(candidates, &target.members, *router, *now);
-                        let crossing = mine.iter().filter(|port| {
-                            decided[**port] == Some(index as u32) && !excepted.contains(**port)
-                        });
+                        let mut mine: Vec<usize> = self.decider.ports_of(block, &target.members).collect();
+                        let at = (*router, *now);
+                        let members = &target.members;
+                        self.decider.decided_before(index as u32, &sources.blocks, members, at, &mut mine);
+                        if mine.is_empty() {
+                            continue;
+                        }
+                        let excepted =
+                            excepted(&self.decider, boundary, &source.members, &target.members, count);
+                        let crossing = mine.iter().filter(|port| !excepted.contains(**port));
                         let mut packets = crossing.filter_map(|port| self.ports.packet(*port, source.v4));
                         if let Some((protocol, port)) = packets.next() {
                             let (source, destination) = (source.addresses[0], target.addresses[0]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 
-use crate::decide::{Candidate, Decider, Ports, Work};
+use crate::decide::{Decider, Ports, Sources, Work};
 use crate::diagnostic::{Diagnostic, Findings, Related, Severity};
 use crate::policy::Action;
 use crate::resolve::{Rule, Ruleset};
@@ -31,6 +31,7 @@ pub fn check(ruleset: &Ruleset, now: u64, findings: &mut Findings) -> Reach {
         decider: Decider::new(ruleset, &ports, 0),
         space: Space::new(ruleset),
         now,
+        ports: ports.count(),
         decides: vec![false; ruleset.rules.len()],
         from: HashMap::new(),
         work: Work::new(),
@@ -70,10 +71,12 @@ struct Search<'a> {
     decider: Decider<'a>,
     space: Space,
     now: u64,
+    /// How many classes of ports there are.
+    ports: usize,
     /// Rules that were seen to decide something.
     decides: Vec<bool>,
-    /// Blocks whose sources hold a class, and when they decide otherwise, by the class's index.
-    from: HashMap<usize, (Vec<Candidate<'a>>, Vec<u64>)>,
+    /// What decides about packets from a class, by the class's index.
+    from: HashMap<usize, Sources<'a>>,
     work: Work,
 }
 
@@ -85,22 +88,19 @@ impl Search<'_> {
         for block in &rule.blocks {
             for from in block.sources.iter().flat_map(|id| self.space.indices(*id)) {
                 let source = &classes[from];
-                let (candidates, times) = self.from.entry(from).or_insert_with(|| {
-                    let candidates = self.decider.from(&source.members);
-                    let times = self.decider.times(&candidates, self.now);
-                    (candidates, times)
-                });
+                let sources =
+                    self.from.entry(from).or_insert_with(|| self.decider.sources(&source.members, self.now));
                 let targets = block.destinations.iter().flat_map(|(id, _)| self.space.indices(*id));
                 for to in targets.filter(|to| classes[*to].v4 == source.v4) {
-                    for now in times.iter().filter(|now| rule.expires.is_none_or(|end| **now < end)) {
+                    for now in sources.times.iter().filter(|now| rule.expires.is_none_or(|end| **now < end)) {
                         if self.decides[index] {
                             return Found::Decides;
                         }
-                        if !self.work.take(&self.decider, candidates) {
+                        if !self.work.take(sources.blocks.len() + self.ports) {
                             return Found::TooMuch;
                         }
                         let router = block.via.or(Some(u32::MAX));
-                        let decided = self.decider.to(candidates, &classes[to].members, router, *now);
+                        let decided = self.decider.to(&sources.blocks, &classes[to].members, router, *now);
                         for other in decided.iter().flatten() {
                             self.decides[*other as usize] = true;
                         }
