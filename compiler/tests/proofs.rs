@@ -195,9 +195,12 @@ fn belongs(word: &str, inventory: &Inventory, address: IpAddr) -> bool {
 fn means(word: &str, node: Option<&Node>, address: IpAddr) -> bool {
     match (word, node) {
         ("10.1.0.0/16", _) => matches!(address, IpAddr::V4(v4) if v4.octets()[..2] == [10, 1]),
+        ("tag:*", Some(node)) => !node.tags().is_empty(),
+        ("autogroup:member", Some(node)) => node.user().is_some(),
+        ("group:g", Some(node)) => matches!(node.user(), Some("u1@x.y" | "u3@x.y")),
         (tag, Some(node)) if tag.starts_with("tag:") => node.tags().iter().any(|carried| carried == tag),
         (login, Some(node)) if login.contains('@') => node.user() == Some(login),
-        _ => false,
+        (written, _) => written.parse() == Ok(address),
     }
 }
 
@@ -207,8 +210,11 @@ proptest! {
     #[test]
     fn a_boundary_that_is_proven_is_not_crossed(
         policy in policy_text(), inventory in inventory_text(),
-        sides in select(vec![("tag:a", "tag:b"), ("u1@x.y", "tag:c"), ("tag:c", "10.1.0.0/16"), ("u1@x.y", "u2@x.y")]),
-        only in select(vec![None, Some(("tag:a", "tag:b", 443)), Some(("u1@x.y", "tag:c", 22))]),
+        sides in select(vec![
+            ("tag:a", "tag:b"), ("u1@x.y", "tag:c"), ("tag:c", "10.1.0.0/16"), ("u1@x.y", "u2@x.y"),
+            ("autogroup:member", "tag:*"), ("100.64.0.2", "fd7a:115c:a1e0::3"), ("group:g", "tag:a"),
+        ]),
+        only in select(vec![None, Some(("tag:a", "tag:b", 443)), Some(("u1@x.y", "tag:c", 22)), Some(("group:g", "tag:*", 443))]),
     ) {
         let exception = only.map_or(String::new(), |(src, dst, port)| {
             format!(r#"{{"src": ["{src}"], "dst": ["{dst}:{port}"], "proto": "tcp"}}"#)
