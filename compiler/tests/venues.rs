@@ -454,3 +454,18 @@ fn what_the_agent_exempts_comes_first_and_touches_no_venue() {
         assert_eq!(errors, [first, second]);
     }
 }
+
+#[test]
+fn more_venues_or_boundaries_than_anybody_has_are_refused() {
+    let venues: String = (0..501)
+        .map(|i| format!("\"venue:v{i}\": {{\"addresses\": [\"10.{}.{}.0/24\"]}},", i / 256, i % 256))
+        .collect();
+    assert_eq!(errors(&format!("\"acls\": [], \"venues\": {{{venues}}}")), ["more than 500 venues"]);
+    let boundaries: String = (0..501)
+        .map(|i| format!("{{\"name\": \"b{i}\", \"between\": [[\"tag:dev\"], [\"tag:exit\"]]}},"))
+        .collect();
+    assert_eq!(
+        errors(&format!("\"acls\": [], \"boundaries\": [{boundaries}]")),
+        ["more than 500 boundaries"]
+    );
+}

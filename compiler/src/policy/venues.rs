@@ -12,10 +12,17 @@ use crate::json::{Object, Reader, Value};
 use crate::service::UDP;
 use crate::source::{Span, Spanned};
 
+/// Venues and boundaries of one policy; each is compared with each.
+pub(super) const MOST: usize = 500;
+
 /// The venues by name.
 pub(super) fn venues(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<Venue> {
     let Some(object) = reader.object(value, "venues") else { return Vec::new() };
     let mut all = Vec::new();
+    if object.members.len() > MOST {
+        reader.error(object.span, format!("more than {MOST} venues"));
+        return all;
+    }
     for (name, property) in reader.entries(object) {
         if name
             .strip_prefix("venue:")

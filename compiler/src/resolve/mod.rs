@@ -1,6 +1,7 @@
 //! Policy and inventory → the ordered rules, with selectors as address sets.
 
 mod boundaries;
+mod cycles;
 mod directory;
 mod exemptions;
 mod names;
