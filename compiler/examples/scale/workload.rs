@@ -9,8 +9,10 @@ use std::fmt::Write as _;
 const TAGS: u64 = 640;
 const GROUPS: u64 = 200;
 const NETWORKS: u64 = 80;
-/// One node in so many is a legal entity's, by turns of the one and of the other.
+/// One node in so many is a legal entity's, by turns of the one and of the other, among the first
+/// nodes: 200 each, of as many combinations of tags.
 const ENTITIES: u64 = 50;
+const WITH_ENTITIES: u64 = 20_000;
 /// One node in so many reports that its disk is encrypted.
 const ENCRYPTED: u64 = 3;
 /// Nodes with an address on the exchanges' network, and nodes that route one of the networks.
@@ -51,6 +53,7 @@ fn inventory_text(random: &mut Random, nodes: u64) -> String {
             let mut tags: Vec<String> =
                 (0..1 + random.below(3)).map(|_| format!("\"tag:t{}\"", random.below(TAGS))).collect();
             match index % (2 * ENTITIES) {
+                _ if index >= WITH_ENTITIES => {}
                 1 => tags.push("\"tag:eu\"".into()),
                 entity if entity == ENTITIES => tags.push("\"tag:us\"".into()),
                 _ => {}
