@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use crate::address::AddressSet;
 use crate::bits::Bits;
 use crate::decide::{Decider, Ports, Sources, Work};
 use crate::diagnostic::{Diagnostic, Findings, Location, Related, Severity};
@@ -21,11 +22,14 @@ pub(crate) fn check(ruleset: &Ruleset, inventory: &Inventory, findings: &mut Fin
         return;
     }
     let ports = Ports::new(&[ruleset]);
+    // Whoever is on no side of any boundary crosses none.
+    let sides = ruleset.boundaries.iter().flat_map(|boundary| boundary.sides.iter().flatten());
+    let sides = sides.fold(AddressSet::default(), |all, id| all.union(&ruleset.selector(*id).set));
     let mut search = Search {
         ruleset,
         decider: Decider::new(ruleset, &ports, 0),
         ports: &ports,
-        space: Space::new(ruleset),
+        space: Space::within(ruleset, &sides),
         from: HashMap::new(),
         work: Work::new(),
     };
