@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 
 use bulkhead_compiler::diagnostic::{Diagnostic, Findings, Location, Severity};
-use bulkhead_compiler::source::Source;
+use bulkhead_compiler::source::{Source, is_unseen};
 use miette::{
     GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report, SourceSpan,
 };
@@ -18,6 +18,19 @@ pub fn print(findings: &Findings, sources: &[Source], json: bool) {
             eprint!("{}", excerpt(diagnostic, sources));
         }
     }
+}
+
+/// A file's text for a terminal: what cannot be seen has something in its place, of its length.
+fn plain(text: &str) -> String {
+    if !text.contains(is_unseen) {
+        return text.to_string();
+    }
+    let place = |character: char| match character.len_utf8() {
+        _ if !is_unseen(character) => character.to_string(),
+        3 => "\u{fffd}".into(),
+        length => "?".repeat(length),
+    };
+    text.chars().map(place).collect()
 }
 
 fn span(location: &Location) -> SourceSpan {
@@ -52,7 +65,7 @@ pub fn excerpt(diagnostic: &Diagnostic, sources: &[Source]) -> String {
     }
     let mut report = Report::new(shown);
     if let Some(source) = sources.iter().find(|source| Some(source.name()) == file) {
-        let named = NamedSource::new(source.name(), source.text().to_string());
+        let named = NamedSource::new(source.name(), plain(source.text()));
         report = report.with_source_code(named);
     }
     let theme = if std::io::stderr().is_terminal() {
@@ -64,5 +77,21 @@ pub fn excerpt(diagnostic: &Diagnostic, sources: &[Source]) -> String {
     match GraphicalReportHandler::new_themed(theme).render_report(&mut text, report.as_ref()) {
         Ok(()) => text,
         Err(_) => format!("{diagnostic}\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_not_written_to_a_terminal() {
+        let text = "{\"a\u{7f}\u{9b}\u{202e}b\": 1} // \u{1b}[2J";
+        let source = Source::new("f", text);
+        let finding =
+            Diagnostic::error(&source, bulkhead_compiler::source::Span { start: 1, end: 4 }, "\u{1b}[2J");
+        let shown = excerpt(&finding, &[source]);
+        assert!(!shown.contains(is_unseen), "{shown:?}");
+        assert!(shown.contains("\\u{1b}[2J") && plain(text).len() == text.len());
     }
 }

@@ -1,5 +1,6 @@
 //! Loading a policy and an inventory, as every command does it.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bulkhead_compiler::diagnostic::Findings;
@@ -37,10 +38,24 @@ pub struct Loaded {
     pub findings: Findings,
 }
 
+/// The longest file that is read: an inventory of several million nodes.
+const LONGEST: u64 = 1 << 30;
+
 /// Reads a file.
 pub fn read(path: &Path) -> Result<Source, Usage> {
-    let text = std::fs::read(path)
-        .map_err(|error| Usage(format!("cannot read {}: {error}; name an existing file", path.display())))?;
+    read_within(path, LONGEST)
+}
+
+fn read_within(path: &Path, longest: u64) -> Result<Source, Usage> {
+    let fail = |error| Usage(format!("cannot read {}: {error}; name an existing file", path.display()));
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(fail)?;
+    // A device has no length to ask for.
+    file.take(longest + 1).read_to_end(&mut text).map_err(fail)?;
+    if text.len() as u64 > longest {
+        let message = format!("{} is longer than {longest} bytes: no policy or inventory", path.display());
+        return Err(Usage(message));
+    }
     let text = String::from_utf8(text)
         .map_err(|error| Usage(format!("{} is not UTF-8 text: {error}", path.display())))?;
     Ok(Source::new(&path.display().to_string(), &text))
@@ -100,4 +115,20 @@ pub fn load_valid(
 pub fn now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.ok().and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_end_is_refused() {
+        let error = read_within(Path::new("/dev/zero"), 1000).map(|_| ()).unwrap_err();
+        assert_eq!(error.0, "/dev/zero is longer than 1000 bytes: no policy or inventory");
+        assert!(read(Path::new("/")).is_err());
+        assert_eq!(
+            read_within(Path::new("/dev/null"), 1000).map(|source| source.text().len()).unwrap_or(1),
+            0
+        );
+    }
 }

@@ -1,19 +1,17 @@
 //! Boundaries: no rule crosses one, but for what its `only` names.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
+use crate::address::AddressSet;
 use crate::bits::Bits;
-use crate::decide::{Candidate, Decider, Ports, times};
-use crate::diagnostic::{Diagnostic, Findings, Related, Severity};
+use crate::decide::{Decider, Ports, Sources, Work};
+use crate::diagnostic::{Diagnostic, Findings, Location, Related, Severity};
 use crate::inventory::Inventory;
 use crate::policy::Action;
 use crate::reference::Probe;
 use crate::resolve::{Block, Boundary, Rule, Ruleset, SelectorId};
 use crate::space::Space;
-
-/// Pairs of address classes to look at before giving up.
-const WORK: usize = 20_000_000;
 
 /// Every rule that would cross a boundary is an error at its place, with a packet that shows it.
 ///
@@ -24,45 +22,34 @@ pub(crate) fn check(ruleset: &Ruleset, inventory: &Inventory, findings: &mut Fin
         return;
     }
     let ports = Ports::new(&[ruleset]);
+    // Whoever is on no side of any boundary crosses none.
+    let sides = ruleset.boundaries.iter().flat_map(|boundary| boundary.sides.iter().flatten());
+    let sides = sides.fold(AddressSet::default(), |all, id| all.union(&ruleset.selector(*id).set));
     let mut search = Search {
         ruleset,
         decider: Decider::new(ruleset, &ports, 0),
         ports: &ports,
-        space: Space::new(ruleset),
-        times: times(&[ruleset], 0),
-        routers: routers(ruleset),
+        space: Space::within(ruleset, &sides),
         from: HashMap::new(),
-        work: 0,
+        work: Work::new(),
     };
     for boundary in &ruleset.boundaries {
+        let sides = search.on_sides(boundary);
         for (index, rule) in ruleset.rules.iter().enumerate() {
             if rule.action == Action::Deny {
                 continue;
             }
-            match search.crossing(boundary, index) {
+            match search.crossing(boundary, &sides, index) {
                 Found::Nothing => {}
                 Found::Crosses(probe) => findings.push(crosses(inventory, boundary, rule, &probe)),
                 Found::TooMuch => {
-                    let message = format!(
-                        "the boundary \"{}\" cannot be proven: there are too many pairs of address classes",
-                        boundary.name
-                    );
-                    let error = Diagnostic::global(Severity::Error, message)
-                        .help("name the sides by fewer combinations of tags, or deny between them before other rules");
-                    findings.push(Diagnostic { location: Some(boundary.location.clone()), ..error });
+                    let name = format!("the boundary \"{}\"", boundary.name);
+                    findings.push(too_much(&name, &boundary.location));
                     break;
                 }
             }
         }
     }
-}
-
-/// The routers at which rules may decide differently: nowhere in particular, at one that no
-/// `via` names, at each that one names.
-pub(crate) fn routers(ruleset: &Ruleset) -> Vec<Option<u32>> {
-    let blocks = ruleset.rules.iter().flat_map(|rule| &rule.blocks);
-    let named: BTreeSet<u32> = blocks.filter_map(|block| block.via).collect();
-    [None, Some(u32::MAX)].into_iter().chain(named.into_iter().map(Some)).collect()
 }
 
 /// Ports that a boundary's `only` names between two classes.
@@ -81,6 +68,14 @@ pub(crate) fn excepted(
     ports
 }
 
+/// What cannot be searched to the end is not proven.
+pub(crate) fn too_much(name: &str, location: &Location) -> Diagnostic {
+    let message = format!("{name} cannot be proven: there are too many pairs of address classes");
+    let error = Diagnostic::global(Severity::Error, message)
+        .help("name its ends by fewer combinations of tags, or deny between them before other rules");
+    Diagnostic { location: Some(location.clone()), ..error }
+}
+
 enum Found {
     Nothing,
     Crosses(Probe),
@@ -92,21 +87,32 @@ struct Search<'a> {
     decider: Decider<'a>,
     ports: &'a Ports,
     space: Space,
-    times: Vec<u64>,
-    routers: Vec<Option<u32>>,
-    /// Blocks whose sources hold a class, by the class's index.
-    from: HashMap<usize, Vec<Candidate<'a>>>,
-    work: usize,
+    /// What decides about packets from a class, by the class's index.
+    from: HashMap<usize, Sources<'a>>,
+    work: Work,
 }
 
+/// For each side of a boundary, for each selector, the classes in both.
+type OnSides = Vec<Vec<Vec<usize>>>;
+
 impl<'a> Search<'a> {
-    fn crossing(&mut self, boundary: &'a Boundary, index: usize) -> Found {
+    fn on_sides(&self, boundary: &Boundary) -> OnSides {
+        let side = |ids: &Vec<SelectorId>| {
+            let mut of = vec![Vec::new(); self.ruleset.selectors.len()];
+            for (index, class) in self.space.classes.iter().enumerate() {
+                if ids.iter().any(|id| class.members.contains(id.0 as usize)) {
+                    class.members.iter().for_each(|selector| of[selector].push(index));
+                }
+            }
+            of
+        };
+        boundary.sides.iter().map(side).collect()
+    }
+
+    fn crossing(&mut self, boundary: &'a Boundary, sides: &OnSides, index: usize) -> Found {
         for block in &self.ruleset.rules[index].blocks {
-            for (i, here) in boundary.sides.iter().enumerate() {
-                for (j, there) in boundary.sides.iter().enumerate() {
-                    if i == j || !self.touches(block, here, there) {
-                        continue;
-                    }
+            for (i, here) in sides.iter().enumerate() {
+                for (_, there) in sides.iter().enumerate().filter(|(j, _)| *j != i) {
                     match self.between(boundary, (here, there), index, block) {
                         Found::Nothing => {}
                         found => return found,
@@ -117,47 +123,40 @@ impl<'a> Search<'a> {
         Found::Nothing
     }
 
-    /// Whether a block is about anybody on both sides at all.
-    fn touches(&self, block: &Block, here: &[SelectorId], there: &[SelectorId]) -> bool {
-        let set = |id: &SelectorId| &self.ruleset.selector(*id).set;
-        let meets = |id: &SelectorId, side: &[SelectorId]| side.iter().any(|s| set(s).intersects(set(id)));
-        block.sources.iter().any(|id| meets(id, here))
-            && block.destinations.iter().any(|(id, _)| meets(id, there))
-    }
-
     fn between(
         &mut self,
         boundary: &Boundary,
-        (here, there): (&[SelectorId], &[SelectorId]),
+        (here, there): (&[Vec<usize>], &[Vec<usize>]),
         index: usize,
         block: &'a Block,
     ) -> Found {
         let count = self.ports.count();
-        let on = |members: &Bits, side: &[SelectorId]| side.iter().any(|id| members.contains(id.0 as usize));
         let classes = &self.space.classes;
         let rule = &self.ruleset.rules[index];
-        let sources = block.sources.iter().flat_map(|id| self.space.indices(*id));
-        for from in sources.filter(|from| on(&classes[*from].members, here)) {
-            let source = &classes[from];
-            let candidates = self.from.entry(from).or_insert_with(|| self.decider.from(&source.members));
-            let targets = block.destinations.iter().flat_map(|(id, _)| self.space.indices(*id));
-            for to in targets.filter(|to| on(&classes[*to].members, there) && classes[*to].v4 == source.v4) {
-                let target = &classes[to];
-                let excepted = excepted(&self.decider, boundary, &source.members, &target.members, count);
-                let mine: Vec<usize> = self.decider.ports_of(block, &target.members).collect();
-                if mine.iter().all(|port| excepted.contains(*port)) {
-                    continue;
-                }
-                for router in &self.routers {
-                    for now in self.times.iter().filter(|now| rule.expires.is_none_or(|end| **now < end)) {
-                        self.work += 1;
-                        if self.work > WORK {
+        let targets: Vec<usize> =
+            block.destinations.iter().flat_map(|(id, _)| &there[id.0 as usize]).copied().collect();
+        if targets.is_empty() {
+            return Found::Nothing;
+        }
+        for from in block.sources.iter().flat_map(|id| &here[id.0 as usize]) {
+            let source = &classes[*from];
+            let sources = self.from.entry(*from).or_insert_with(|| self.decider.sources(&source.members, 0));
+            for target in targets.iter().map(|to| &classes[*to]).filter(|target| target.v4 == source.v4) {
+                for router in &sources.routers(&target.members) {
+                    for now in sources.times.iter().filter(|now| rule.expires.is_none_or(|end| **now < end)) {
+                        if !self.work.take(sources.blocks.len()) {
                             return Found::TooMuch;
                         }
-                        let decided = self.decider.to(candidates, &target.members, *router, *now);
-                        let crossing = mine.iter().filter(|port| {
-                            decided[**port] == Some(index as u32) && !excepted.contains(**port)
-                        });
+                        let mut mine: Vec<usize> = self.decider.ports_of(block, &target.members).collect();
+                        let at = (*router, *now);
+                        let members = &target.members;
+                        self.decider.decided_before(index as u32, &sources.blocks, members, at, &mut mine);
+                        if mine.is_empty() {
+                            continue;
+                        }
+                        let excepted =
+                            excepted(&self.decider, boundary, &source.members, &target.members, count);
+                        let crossing = mine.iter().filter(|port| !excepted.contains(**port));
                         let mut packets = crossing.filter_map(|port| self.ports.packet(*port, source.v4));
                         if let Some((protocol, port)) = packets.next() {
                             let (source, destination) = (source.addresses[0], target.addresses[0]);

@@ -78,6 +78,16 @@ pub(crate) struct Decider<'a> {
 /// A rule's block whose sources hold a class.
 pub(crate) type Candidate<'a> = (u32, &'a Block);
 
+/// What can decide about packets from a class.
+pub(crate) struct Sources<'a> {
+    /// The blocks, in order, whose sources hold it.
+    pub(crate) blocks: Vec<Candidate<'a>>,
+    /// A time and every later one at which a rule of them ends: between two they decide alike.
+    pub(crate) times: Vec<u64>,
+    /// The blocks that one router carries.
+    via: Vec<&'a Block>,
+}
+
 impl<'a> Decider<'a> {
     /// The ruleset that is number `index` of those that `ports` was made of.
     pub(crate) fn new(ruleset: &'a Ruleset, ports: &'a Ports, index: usize) -> Self {
@@ -101,6 +111,23 @@ impl<'a> Decider<'a> {
         blocks.into_iter().map(block).collect()
     }
 
+    /// What can decide about packets from a class from a time on; `members` are its selectors.
+    pub(crate) fn sources(&self, members: &Bits, now: u64) -> Sources<'a> {
+        let blocks = self.from(members);
+        let times = self.times(&blocks, now);
+        let via = blocks.iter().map(|(_, block)| *block).filter(|block| block.via.is_some()).collect();
+        Sources { blocks, times, via }
+    }
+
+    /// A time and every later one at which a rule of some blocks ends.
+    pub(crate) fn times(&self, candidates: &[Candidate<'_>], now: u64) -> Vec<u64> {
+        let ends = candidates.iter().filter_map(|(rule, _)| self.ruleset.rules[*rule as usize].expires);
+        let mut times: Vec<u64> = ends.filter(|end| *end > now).chain([now]).collect();
+        times.sort_unstable();
+        times.dedup();
+        times
+    }
+
     /// The rule that decides in each class of ports, from blocks whose sources match to a class
     /// of destinations, at a time. `router` as in [`crate::reference::matches`].
     pub(crate) fn to(
@@ -111,18 +138,57 @@ impl<'a> Decider<'a> {
         now: u64,
     ) -> Vec<Option<u32>> {
         let mut decided = vec![None; self.ports.count()];
-        for (index, block) in candidates {
-            let absent = self.ruleset.rules[*index as usize].expires.is_some_and(|end| now >= end);
-            if absent || (block.via.is_some() && router.is_some() && block.via != router) {
+        // Class 0 is in no service.
+        let mut left = decided.len() - 1;
+        for candidate in candidates {
+            if left == 0 {
+                break;
+            }
+            if !self.applies(candidate, router, now) {
                 continue;
             }
+            let (index, block) = candidate;
             for (_, service) in block.destinations.iter().filter(|(id, _)| members.contains(id.0 as usize)) {
                 for port in &self.ports.of[self.index][service.0 as usize] {
-                    decided[*port as usize].get_or_insert(*index);
+                    let undecided = &mut decided[*port as usize];
+                    if undecided.is_none() {
+                        *undecided = Some(*index);
+                        left -= 1;
+                    }
                 }
             }
         }
         decided
+    }
+
+    /// Takes out of some classes of ports those that rules before one decide.
+    pub(crate) fn decided_before(
+        &self,
+        rule: u32,
+        candidates: &[Candidate<'a>],
+        members: &Bits,
+        (router, now): (Option<u32>, u64),
+        ports: &mut Vec<usize>,
+    ) {
+        for candidate in candidates.iter().take_while(|(earlier, _)| *earlier < rule) {
+            if ports.is_empty() {
+                return;
+            }
+            if !self.applies(candidate, router, now) {
+                continue;
+            }
+            let there = candidate.1.destinations.iter().filter(|(id, _)| members.contains(id.0 as usize));
+            for (_, service) in there {
+                let decided = &self.ports.of[self.index][service.0 as usize];
+                ports.retain(|port| decided.binary_search(&(*port as u32)).is_err());
+            }
+        }
+    }
+
+    /// Whether a block counts at a router at a time.
+    fn applies(&self, (rule, block): &Candidate<'_>, router: Option<u32>, now: u64) -> bool {
+        self.ruleset.rules[*rule as usize].expires.is_none_or(|end| now < end)
+            && (block.via.is_none() || router.is_none() || block.via == router)
     }
 
     /// The classes of ports that a block is about at a class of destinations.
@@ -137,12 +203,36 @@ impl<'a> Decider<'a> {
     }
 }
 
-/// A time and every later one at which a rule of these rulesets expires: between two of them
-/// nothing changes.
-pub(crate) fn times(rulesets: &[&Ruleset], now: u64) -> Vec<u64> {
-    let ends = rulesets.iter().flat_map(|ruleset| &ruleset.rules).filter_map(|rule| rule.expires);
-    let mut times: Vec<u64> = ends.filter(|end| *end > now).chain([now]).collect();
-    times.sort_unstable();
-    times.dedup();
-    times
+/// How much a search may do before it is given up: seconds, not hours. A decision between two
+/// classes takes a step for each block and each class of ports.
+pub(crate) struct Work(u64);
+
+impl Sources<'_> {
+    /// The routers at which they may decide differently about a class of destinations: nowhere in
+    /// particular; if `via` names some, at one that it does not name, and at each of them.
+    pub(crate) fn routers(&self, members: &Bits) -> Vec<Option<u32>> {
+        let leads = |block: &Block| block.destinations.iter().any(|(id, _)| members.contains(id.0 as usize));
+        let via = self.via.iter().filter(|block| leads(block));
+        let mut routers: Vec<Option<u32>> = via.map(|block| block.via).collect();
+        if !routers.is_empty() {
+            routers.push(Some(u32::MAX));
+            routers.sort_unstable();
+            routers.dedup();
+        }
+        routers.insert(0, None);
+        routers
+    }
+}
+
+impl Work {
+    pub(crate) fn new() -> Self {
+        Self(2_000_000_000)
+    }
+
+    /// Takes some steps; false if there are not so many left.
+    pub(crate) fn take(&mut self, steps: usize) -> bool {
+        let left = self.0.checked_sub(steps as u64);
+        self.0 = left.unwrap_or(0);
+        left.is_some()
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::source::{Position, Source, Span};
+use crate::source::{Position, Source, Span, is_unseen};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -46,6 +46,18 @@ impl fmt::Display for Location {
     }
 }
 
+/// A text that names what files hold, for a terminal: what cannot be seen there is escaped.
+fn shown(text: String) -> String {
+    if !text.contains(is_unseen) {
+        return text;
+    }
+    let escaped = |character: char| match is_unseen(character) {
+        true => character.escape_unicode().to_string(),
+        false => character.to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
@@ -77,7 +89,7 @@ pub struct Related {
 impl Diagnostic {
     /// A finding without a place.
     pub fn global(severity: Severity, message: impl Into<String>) -> Self {
-        Self { severity, message: message.into(), location: None, help: None, related: Vec::new() }
+        Self { severity, message: shown(message.into()), location: None, help: None, related: Vec::new() }
     }
 
     /// A finding at a place.
@@ -98,21 +110,21 @@ impl Diagnostic {
     /// With what to do next.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(shown(help.into()));
         self
     }
 
     /// With what to do next, if anything is known.
     #[must_use]
     pub fn maybe_help(mut self, help: Option<String>) -> Self {
-        self.help = help.or(self.help);
+        self.help = help.map(shown).or(self.help);
         self
     }
 
     /// With another place.
     #[must_use]
     pub fn related(mut self, source: &Source, span: Span, message: impl Into<String>) -> Self {
-        self.related.push(Related { message: message.into(), location: Location::new(source, span) });
+        self.related.push(Related { message: shown(message.into()), location: Location::new(source, span) });
         self
     }
 }
@@ -153,6 +165,19 @@ impl Findings {
                 self.0.push(more.help("mend what is shown and check again"));
             }
             Ordering::Greater => {}
+        }
+    }
+
+    /// Whether no further error is kept.
+    pub(crate) fn is_full(&self) -> bool {
+        self.1[Severity::Error as usize] > Self::MOST
+    }
+
+    /// Puts words before each error that was added after the first `known` findings.
+    pub(crate) fn prefix_errors(&mut self, known: usize, words: &str) {
+        let added = self.0.iter_mut().skip(known);
+        for error in added.filter(|finding| finding.severity == Severity::Error) {
+            error.message.insert_str(0, words);
         }
     }
 

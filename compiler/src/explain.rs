@@ -25,7 +25,8 @@ pub struct Explanation {
     pub to: End,
     /// Both hosts, the source's first; an end that no node stands for is left out.
     pub hosts: Vec<Host>,
-    /// Whether every host that enforces lets it pass.
+    /// Whether the source's host lets it pass, and one that leads to the destination: the node
+    /// itself, or of several routers any.
     pub allowed: bool,
     /// The rule that decides, if one does.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -170,11 +171,20 @@ pub fn explain(ruleset: &Ruleset, inventory: &Inventory, probe: &Probe, now: u64
         destination: probe.destination,
         from: end(ruleset, inventory, probe.source, now),
         to: end(ruleset, inventory, probe.destination, now),
-        allowed: !hosts.is_empty() && hosts.iter().all(|host| host.allowed),
+        allowed: passes(&hosts),
         rule: first.and_then(|index| deciding(ruleset, &ruleset.rules[index], probe)),
         earlier: earlier.collect(),
         hosts,
     }
+}
+
+/// Whether there is a way: at each end where somebody enforces, one who lets it pass.
+fn passes(hosts: &[Host]) -> bool {
+    let open = |direction: Direction| {
+        let mut there = hosts.iter().filter(|host| host.direction == direction.name()).peekable();
+        there.peek().is_none() || there.any(|host| host.allowed)
+    };
+    !hosts.is_empty() && open(Direction::Egress) && open(Direction::Ingress)
 }
 
 /// The node that holds an address, or else those that route it or receive it as a group.

@@ -4,13 +4,13 @@
 use serde::Serialize;
 
 use crate::bits::Bits;
-use crate::crossing::{excepted, packet, routers};
-use crate::decide::{Candidate, Decider, Ports, times};
-use crate::diagnostic::{Diagnostic, Findings, Severity};
+use crate::crossing::{excepted, packet, too_much};
+use crate::decide::{Decider, Ports, Sources, Work};
+use crate::diagnostic::{Diagnostic, Findings, Location, Severity};
 use crate::inventory::Inventory;
 use crate::policy::Action;
 use crate::reference::Probe;
-use crate::resolve::{Boundary, Ruleset, SelectorId, Venue};
+use crate::resolve::{Boundary, Rule, Ruleset, SelectorId, Venue};
 use crate::space::{Class, Space};
 
 /// What was proven of one venue or boundary.
@@ -24,7 +24,7 @@ pub struct Proof {
     /// address, port or protocol, and direction (of a boundary: of both addresses, port and
     /// direction).
     pub admitted: u128,
-    /// Whether it holds. If not, a finding shows a packet.
+    /// Whether it holds. If not, a finding shows a packet, or says that there is too much to search.
     pub holds: bool,
 }
 
@@ -47,9 +47,9 @@ pub fn prove(ruleset: &Ruleset, inventory: &Inventory, now: u64, findings: &mut 
     let ports = Ports::new(&[ruleset]);
     let space = Space::new(ruleset);
     let decider = Decider::new(ruleset, &ports, 0);
-    let (times, routers) = (times(&[ruleset], now), routers(ruleset));
+    let work = Work::new();
     let mut prover =
-        Prover { ruleset, inventory, ports: &ports, space: &space, decider, times, routers, findings };
+        Prover { ruleset, inventory, ports: &ports, space: &space, decider, now, work, findings };
     for (index, venue) in (0..).zip(&ruleset.venues) {
         let proof = prover.venue(index, venue);
         proofs.venues.push(proof);
@@ -67,8 +67,8 @@ struct Prover<'a> {
     ports: &'a Ports,
     space: &'a Space,
     decider: Decider<'a>,
-    times: Vec<u64>,
-    routers: Vec<Option<u32>>,
+    now: u64,
+    work: Work,
     findings: &'a mut Findings,
 }
 
@@ -78,19 +78,21 @@ impl<'a> Prover<'a> {
     }
 
     fn venue(&mut self, index: u32, venue: &'a Venue) -> Proof {
-        let lanes = self.ruleset.rules.iter().filter(|rule| rule.venue == Some(index) && !rule.is_guard());
-        let mut proof = Proof { name: venue.name.clone(), lanes: lanes.count(), admitted: 0, holds: true };
+        let rules = self.ruleset.rules.iter();
+        let lanes: Vec<&Rule> = rules.filter(|rule| rule.venue == Some(index) && !rule.is_guard()).collect();
+        let mut proof = Proof { name: venue.name.clone(), lanes: lanes.len(), admitted: 0, holds: true };
         let space = self.space;
-        let theirs: Vec<&Class> = space.of(venue.addresses).collect();
+        let theirs = space.of(venue.addresses);
+        let theirs: Vec<(&Class, Sources<'_>)> =
+            theirs.map(|class| (class, self.decider.sources(&class.members, self.now))).collect();
         for ours in &space.classes {
             let inside = Self::is_in(ours, &[venue.addresses]);
-            let from_ours = self.decider.from(&ours.members);
-            for their in theirs.iter().filter(|their| their.v4 == ours.v4) {
-                self.lane(index, venue, (ours, their), &from_ours, &mut proof);
+            let from_ours = self.decider.sources(&ours.members, self.now);
+            for (their, from_their) in theirs.iter().filter(|(their, _)| their.v4 == ours.v4) {
+                self.lane(&lanes, venue, (ours, their), &from_ours, &mut proof);
                 // Within the venue one way is both.
                 if !inside {
-                    let from_their = self.decider.from(&their.members);
-                    self.lane(index, venue, (their, ours), &from_their, &mut proof);
+                    self.lane(&lanes, venue, (their, ours), from_their, &mut proof);
                 }
             }
         }
@@ -100,16 +102,20 @@ impl<'a> Prover<'a> {
     /// One direction between two classes: what is admitted is what the lanes name, at all times.
     fn lane(
         &mut self,
-        index: u32,
+        lanes: &[&Rule],
         venue: &Venue,
         (from, to): (&Class, &Class),
-        candidates: &[Candidate<'a>],
+        sources: &Sources<'a>,
         proof: &mut Proof,
     ) {
-        for (number, now) in self.times.iter().enumerate() {
-            let named = self.named(index, (from, to), *now);
-            for router in &self.routers {
-                let decided = self.decider.to(candidates, &to.members, *router, *now);
+        let routers = sources.routers(&to.members);
+        for (number, now) in sources.times.iter().enumerate() {
+            let named = self.named(lanes, (from, to), *now);
+            for router in &routers {
+                if !self.work.take(sources.blocks.len() + self.ports.count()) {
+                    return self.give_up(proof, &venue.name, &venue.location);
+                }
+                let decided = self.decider.to(&sources.blocks, &to.members, *router, *now);
                 for (port, rule) in decided.iter().enumerate() {
                     let admitted = self.decider.admits(*rule);
                     if number == 0 && router.is_none() && admitted {
@@ -134,12 +140,10 @@ impl<'a> Prover<'a> {
     }
 
     /// Classes of ports that a venue's lanes name between two classes at a time.
-    fn named(&self, index: u32, (from, to): (&Class, &Class), now: u64) -> Bits {
+    fn named(&self, lanes: &[&Rule], (from, to): (&Class, &Class), now: u64) -> Bits {
         let mut named = Bits::new(self.ports.count());
-        let lanes = self.ruleset.rules.iter().filter(|rule| rule.venue == Some(index) && !rule.is_guard());
-        for block in
-            lanes.filter(|rule| rule.expires.is_none_or(|end| now < end)).flat_map(|rule| &rule.blocks)
-        {
+        let lanes = lanes.iter().filter(|rule| rule.expires.is_none_or(|end| now < end));
+        for block in lanes.flat_map(|rule| &rule.blocks) {
             if Self::is_in(from, &block.sources) {
                 self.decider.ports_of(block, &to.members).for_each(|port| named.insert(port));
             }
@@ -158,16 +162,15 @@ impl<'a> Prover<'a> {
             .collect();
         for (i, here) in sides.iter().enumerate() {
             for from in here {
-                let candidates = self.decider.from(&from.members);
+                let sources = self.decider.sources(&from.members, self.now);
                 // Who is the source of no accept admits nothing.
-                let accepts =
-                    |(rule, _): &Candidate<'_>| self.ruleset.rules[*rule as usize].action == Action::Accept;
-                if !candidates.iter().any(accepts) {
+                let mut rules = sources.blocks.iter().map(|(rule, _)| &self.ruleset.rules[*rule as usize]);
+                if !rules.any(|rule| rule.action == Action::Accept) {
                     continue;
                 }
                 let others = sides.iter().enumerate().filter(|(j, _)| *j != i);
                 for to in others.flat_map(|(_, there)| there).filter(|to| to.v4 == from.v4) {
-                    self.across(boundary, (from, to), &candidates, &mut proof);
+                    self.across(boundary, (from, to), &sources, &mut proof);
                 }
             }
         }
@@ -178,13 +181,18 @@ impl<'a> Prover<'a> {
         &mut self,
         boundary: &Boundary,
         (from, to): (&Class, &Class),
-        candidates: &[Candidate<'a>],
+        sources: &Sources<'a>,
         proof: &mut Proof,
     ) {
         let only = excepted(&self.decider, boundary, &from.members, &to.members, self.ports.count());
-        for (number, now) in self.times.iter().enumerate() {
-            for router in &self.routers {
-                let decided = self.decider.to(candidates, &to.members, *router, *now);
+        let routers = sources.routers(&to.members);
+        for (number, now) in sources.times.iter().enumerate() {
+            for router in &routers {
+                if !self.work.take(sources.blocks.len() + self.ports.count()) {
+                    let name = format!("the boundary \"{}\"", boundary.name);
+                    return self.give_up(proof, &name, &boundary.location);
+                }
+                let decided = self.decider.to(&sources.blocks, &to.members, *router, *now);
                 for (port, rule) in decided.iter().enumerate().filter(|(_, rule)| self.decider.admits(**rule))
                 {
                     if number == 0 && router.is_none() {
@@ -205,6 +213,12 @@ impl<'a> Prover<'a> {
                     self.findings.push(Diagnostic { location: Some(boundary.location.clone()), ..error });
                 }
             }
+        }
+    }
+
+    fn give_up(&mut self, proof: &mut Proof, name: &str, location: &Location) {
+        if std::mem::replace(&mut proof.holds, false) {
+            self.findings.push(too_much(name, location));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 
-use crate::decide::{Candidate, Decider, Ports, times};
+use crate::decide::{Decider, Ports, Sources, Work};
 use crate::diagnostic::{Diagnostic, Findings, Related, Severity};
 use crate::policy::Action;
 use crate::resolve::{Rule, Ruleset};
@@ -20,9 +20,6 @@ pub struct Reach {
     pub undecided: usize,
 }
 
-/// Pairs of address classes to look at before giving up: seconds, not hours.
-const WORK: usize = 20_000_000;
-
 /// Looks for rules that never decide, from a time (ns since the Unix epoch) on. Each is a
 /// warning that names the rules that decide in its place.
 ///
@@ -33,10 +30,11 @@ pub fn check(ruleset: &Ruleset, now: u64, findings: &mut Findings) -> Reach {
     let mut search = Search {
         decider: Decider::new(ruleset, &ports, 0),
         space: Space::new(ruleset),
-        times: times(&[ruleset], now),
+        now,
+        ports: ports.count(),
         decides: vec![false; ruleset.rules.len()],
         from: HashMap::new(),
-        work: 0,
+        work: Work::new(),
     };
     let mut reach = Reach::default();
     for (index, rule) in ruleset.rules.iter().enumerate() {
@@ -72,12 +70,14 @@ enum Found {
 struct Search<'a> {
     decider: Decider<'a>,
     space: Space,
-    times: Vec<u64>,
+    now: u64,
+    /// How many classes of ports there are.
+    ports: usize,
     /// Rules that were seen to decide something.
     decides: Vec<bool>,
-    /// Blocks whose sources hold a class, by the class's index.
-    from: HashMap<usize, Vec<Candidate<'a>>>,
-    work: usize,
+    /// What decides about packets from a class, by the class's index.
+    from: HashMap<usize, Sources<'a>>,
+    work: Work,
 }
 
 impl Search<'_> {
@@ -88,19 +88,19 @@ impl Search<'_> {
         for block in &rule.blocks {
             for from in block.sources.iter().flat_map(|id| self.space.indices(*id)) {
                 let source = &classes[from];
-                let candidates = self.from.entry(from).or_insert_with(|| self.decider.from(&source.members));
+                let sources =
+                    self.from.entry(from).or_insert_with(|| self.decider.sources(&source.members, self.now));
                 let targets = block.destinations.iter().flat_map(|(id, _)| self.space.indices(*id));
                 for to in targets.filter(|to| classes[*to].v4 == source.v4) {
-                    for now in self.times.iter().filter(|now| rule.expires.is_none_or(|end| **now < end)) {
+                    for now in sources.times.iter().filter(|now| rule.expires.is_none_or(|end| **now < end)) {
                         if self.decides[index] {
                             return Found::Decides;
                         }
-                        self.work += 1;
-                        if self.work > WORK {
+                        if !self.work.take(sources.blocks.len() + self.ports) {
                             return Found::TooMuch;
                         }
                         let router = block.via.or(Some(u32::MAX));
-                        let decided = self.decider.to(candidates, &classes[to].members, router, *now);
+                        let decided = self.decider.to(&sources.blocks, &classes[to].members, router, *now);
                         for other in decided.iter().flatten() {
                             self.decides[*other as usize] = true;
                         }

@@ -8,6 +8,7 @@ use crate::address::AddressSet;
 use crate::inventory::{Inventory, Node};
 use crate::policy::Action;
 use crate::resolve::{Rule, Ruleset};
+use crate::service::Service;
 
 /// A first packet of a conversation. For ICMP and ICMPv6 it is an echo request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,12 +60,22 @@ impl Verdict {
 /// Without one the question is the policy's, wherever it is enforced.
 #[must_use]
 pub fn matches(ruleset: &Ruleset, rule: &Rule, probe: &Probe, router: Option<u32>) -> bool {
+    matches_service(ruleset, rule, probe, router, |service| service.matches(probe.protocol, probe.port))
+}
+
+/// [`matches`], with `service` in place of the probe's protocol and port.
+pub(crate) fn matches_service(
+    ruleset: &Ruleset,
+    rule: &Rule,
+    probe: &Probe,
+    router: Option<u32>,
+    service: impl Fn(&Service) -> bool,
+) -> bool {
     rule.blocks.iter().any(|block| {
         (block.via.is_none() || router.is_none() || block.via == router)
             && block.sources.iter().any(|id| ruleset.selector(*id).set.contains(probe.source))
-            && block.destinations.iter().any(|(id, service)| {
-                ruleset.selector(*id).set.contains(probe.destination)
-                    && ruleset.service(*service).matches(probe.protocol, probe.port)
+            && block.destinations.iter().any(|(id, of)| {
+                ruleset.selector(*id).set.contains(probe.destination) && service(ruleset.service(*of))
             })
     })
 }

@@ -47,6 +47,15 @@ pub struct Source {
     marks: Arc<[usize]>,
 }
 
+/// Whether a character shows as nothing and changes how others are shown: control characters,
+/// and those that turn the direction of text.
+#[must_use]
+pub fn is_unseen(character: char) -> bool {
+    let is_space = matches!(character, '\n' | '\r' | '\t');
+    let turns = matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    (character.is_control() && !is_space) || turns
+}
+
 /// Bytes between two marks.
 const MARK: usize = 256;
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::address::AddressSet;
 use crate::bits::Bits;
 use crate::resolve::{Ruleset, SelectorId};
 use crate::sweep::Sweep;
@@ -28,10 +29,21 @@ pub(crate) struct Space {
 
 impl Space {
     pub(crate) fn new(ruleset: &Ruleset) -> Self {
-        let mut sweep = Sweep::new(ruleset.selectors.len());
-        let selectors = ruleset.selectors.iter().enumerate();
-        let pieces4 = sweep.axis(selectors.clone().map(|(index, selector)| (index, &selector.set.v4)));
-        let pieces6 = sweep.axis(selectors.map(|(index, selector)| (index, &selector.set.v6)));
+        Self::of_sets(ruleset.selectors.iter().map(|selector| &selector.set))
+    }
+
+    /// The part of it that lies in a set.
+    pub(crate) fn within(ruleset: &Ruleset, set: &AddressSet) -> Self {
+        let parts = ruleset.selectors.iter().map(|selector| selector.set.intersection(set));
+        Self::of_sets(parts.collect::<Vec<_>>().iter())
+    }
+
+    fn of_sets<'a>(sets: impl ExactSizeIterator<Item = &'a AddressSet> + Clone) -> Self {
+        let selectors = sets.len();
+        let mut sweep = Sweep::new(selectors);
+        let sets = sets.enumerate();
+        let pieces4 = sweep.axis(sets.clone().map(|(index, set)| (index, &set.v4)));
+        let pieces6 = sweep.axis(sets.map(|(index, set)| (index, &set.v6)));
         let v4 = |bits| IpAddr::V4(Ipv4Addr::from_bits(bits));
         let v6 = |bits| IpAddr::V6(Ipv6Addr::from_bits(bits));
         let ends4 = pieces4.iter().map(|piece| {
@@ -54,7 +66,7 @@ impl Space {
                 classes[index].addresses.push(last);
             }
         }
-        let mut of = vec![Vec::new(); ruleset.selectors.len()];
+        let mut of = vec![Vec::new(); selectors];
         for (index, class) in (0..).zip(&classes) {
             class.members.iter().for_each(|selector| of[selector].push(index));
         }

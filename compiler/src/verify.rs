@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use crate::Dialect;
 use crate::diagnostic::{Diagnostic, Findings, Related, Severity};
 use crate::inventory::Inventory;
-use crate::policy::Action;
+use crate::policy::{Action, FAILED};
 use crate::reference::{self, Probe};
 use crate::resolve::{Rule, Ruleset, SelectorId, Test, TestTarget};
-use crate::service::{ICMP, ICMPV6, TCP, UDP};
+use crate::service::{ICMP, ICMPV6, Service, TCP, UDP};
 use crate::space::{Class, Space};
 
 /// How a run of the tests section went.
@@ -63,7 +63,7 @@ pub fn run(ruleset: &Ruleset, inventory: &Inventory, now: u64, findings: &mut Fi
             findings.push(match ruleset.dialect {
                 Dialect::Bulkhead => failure,
                 Dialect::Tailscale => {
-                    Diagnostic { message: format!("test(s) failed: {}", failure.message), ..failure }
+                    Diagnostic { message: format!("{FAILED}{}", failure.message), ..failure }
                 }
             });
         }
@@ -113,7 +113,6 @@ impl Judge<'_> {
     /// Tailscale's: access is that every source address reaches some destination address, over
     /// any of the protocols of a rule without one. Grants with `via` do not count.
     fn as_tailscale_does(&self, target: &TestTarget) -> Outcome {
-        const NO_ROUTER: Option<u32> = Some(u32::MAX);
         let protocols = self.test.protocol.map_or(vec![TCP, UDP, ICMP, ICMPV6], |protocol| vec![protocol]);
         for side in [self.test.source, target.destination] {
             if self.space.of(side).next().is_none() {
@@ -133,18 +132,30 @@ impl Judge<'_> {
                 })
             });
             let probes: Vec<Probe> = probes.collect();
-            match probes.iter().find(|probe| self.decide(probe, NO_ROUTER).1) {
-                Some(probe) => reaching = Some(*probe),
-                None if target.admitted => {
-                    return Outcome::Fails(probes[0], self.decide(&probes[0], NO_ROUTER).0);
-                }
+            match probes.iter().find_map(|probe| Some((*probe, self.grants(probe)?))) {
+                Some(found) => reaching = Some(found),
+                None if target.admitted => return Outcome::Fails(probes[0], None),
                 None => return Outcome::Holds,
             }
         }
         match reaching.filter(|_| !target.admitted) {
-            Some(probe) => Outcome::Fails(probe, self.decide(&probe, NO_ROUTER).0),
+            Some((probe, rule)) => Outcome::Fails(probe, Some(rule)),
             None => Outcome::Holds,
         }
+    }
+
+    /// The rule that admits a probe as Tailscale's tests count: its ports bind ICMP too.
+    fn grants(&self, probe: &Probe) -> Option<usize> {
+        const NO_ROUTER: Option<u32> = Some(u32::MAX);
+        let service = |service: &Service| {
+            service.matches(probe.protocol, probe.port)
+                && (service.ported.is_empty() || service.ports.contains(probe.port))
+        };
+        let admits = |rule: &Rule| {
+            rule.action == Action::Accept
+                && reference::matches_service(self.ruleset, rule, probe, NO_ROUTER, service)
+        };
+        self.rules().iter().position(admits)
     }
 }
 

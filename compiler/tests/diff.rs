@@ -345,3 +345,70 @@ fn a_node_that_ends_later_adds_the_time_between() {
     // Gone before and after: nothing to say of it.
     assert_eq!(compare(&ending(100), &ending(200), 300 * SECOND), Difference::default());
 }
+
+#[test]
+fn changed_terms_are_told_and_wider_ones_widen() {
+    let of = |more: &str, lane: &str| {
+        let sections = format!(
+            r#""acls": [{{"name": "r", "action": "accept", "src": ["tag:a"], "dst": ["tag:b:22"], "proto": "tcp"{more}}}],
+            "venues": {{"venue:x": {{"addresses": ["198.51.100.0/24"],
+                "feeds": [{{"from": ["198.51.100.10"], "to": ["tag:a"], "proto": "udp", "ports": "53"{lane}}}]}}}}"#
+        );
+        simple(&sections, "")
+    };
+    let rate = |packets: u32| format!(", \"maxPacketsPerSecond\": {packets}");
+    let told = |old: &Loaded, new: &Loaded| {
+        let found = compare(old, new, 0);
+        assert!(found.added.is_empty() && found.removed.is_empty(), "{found:?}");
+        let changed = found.changed.iter().map(|changed| changed.flows.clone()).collect::<Vec<_>>();
+        let wider: Vec<bool> = found.changed.iter().map(|changed| changed.widened).collect();
+        assert_eq!(found.widens(), wider.contains(&true));
+        assert_eq!(
+            found.widened_venues.is_empty(),
+            !text(&changed).iter().any(|flow| flow.starts_with("198")) || !found.widens()
+        );
+        (text(&changed), wider)
+    };
+    let both = ["n1 > n2 tcp:22 ipv6", "n1 > n2+n3 tcp:22 ipv4"].map(String::from).to_vec();
+    assert_eq!(told(&of(&rate(5), ""), &of(&rate(6), "")), (both.clone(), vec![true, true]));
+    assert_eq!(told(&of(&rate(5), ""), &of("", "")), (both.clone(), vec![true, true]));
+    assert_eq!(told(&of("", ""), &of(&rate(5), "")), (both.clone(), vec![false, false]));
+    assert_eq!(told(&of(&rate(5), ""), &of(&rate(5), "")), (vec![], vec![]));
+    let feed = vec!["198.51.100.10 > n1 udp:53 ipv4".to_string()];
+    assert_eq!(told(&of("", ", \"oneWay\": true"), &of("", "")), (feed.clone(), vec![true]));
+    assert_eq!(told(&of("", ""), &of("", ", \"oneWay\": true")), (feed, vec![false]));
+    // What is added says its terms; a rate that holds for a while only, until when.
+    let found = compare(&simple("\"acls\": []", ""), &of(&rate(5), ""), 0);
+    assert!(found.added.iter().any(|flows| flows.terms.packets == Some(5)), "{found:?}");
+    let ending = r#""acls": [{"action": "accept", "src": ["tag:a"], "dst": ["tag:b:22"], "proto": "tcp", "expires": "1970-01-01T00:01:40Z"},
+        {"action": "accept", "src": ["tag:a"], "dst": ["tag:b:22"], "proto": "tcp", "maxNewPerSecond": 5}]"#;
+    let plain = r#""acls": [{"action": "accept", "src": ["tag:a"], "dst": ["tag:b:22"], "proto": "tcp"}]"#;
+    let found = compare(&simple(plain, ""), &simple(ending, ""), 0);
+    assert_eq!(text(&found.changed.iter().map(|changed| changed.flows.clone()).collect::<Vec<_>>()), both);
+    assert_eq!((found.changed[0].flows.from, found.changed[0].flows.until), (Some(100 * SECOND), None));
+}
+
+#[test]
+fn a_limit_that_two_rules_have_now_is_wider() {
+    let rule = |ports: &str, rate: &str| {
+        format!(
+            r#"{{"name": "r{ports}", "action": "accept", "src": ["tag:a"], "dst": ["tag:b:{ports}"], "proto": "tcp"{rate}}}"#
+        )
+    };
+    let limit = ", \"maxNewPerSecond\": 5";
+    let of = |rules: &[String]| simple(&format!("\"acls\": [{}]", rules.join(",")), "");
+    let one = of(&[rule("22-23", limit)]);
+    let two = of(&[rule("22", limit), rule("23", limit)]);
+    let found = compare(&one, &two, 0);
+    assert!(found.added.is_empty() && found.changed.is_empty() && found.widens(), "{found:?}");
+    assert_eq!(
+        (&*found.apart[0].rule, &found.apart[0].now[..]),
+        ("r22-23", &["r22".to_string(), "r23".into()][..])
+    );
+    // The other way round they share one limit: less passes.
+    assert!(!compare(&two, &one, 0).widens());
+    // A kept rule that loses a port to another of the same limit counts twice as well.
+    let split = of(&[rule("23", limit), rule("22-23", limit)]);
+    assert_eq!(compare(&one, &split, 0).apart.len(), 1);
+    assert_eq!(compare(&split, &split, 0), Difference::default());
+}

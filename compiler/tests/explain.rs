@@ -78,6 +78,28 @@ fn a_node_that_ended_is_nobody() {
 }
 
 #[test]
+fn of_several_routers_one_is_a_way() {
+    let of = |via: &str| {
+        let policy = format!(
+            r#"{{"grants": [{{"src": ["tag:b"], "dst": ["10.1.0.0/24"], "ip": ["tcp:443"]{via}}}],
+               "tagOwners": {{"tag:a": [], "tag:b": [], "tag:r": []}}}}"#
+        );
+        let inventory = r#"{"nodes": [
+            {"name": "r1", "addresses": ["100.64.0.1"], "tags": ["tag:a"], "routes": ["10.1.0.0/24"]},
+            {"name": "r2", "addresses": ["100.64.0.2"], "tags": ["tag:r"], "routes": ["10.1.0.0/24"]},
+            {"name": "n3", "addresses": ["100.64.0.3"], "tags": ["tag:b"]}]}"#;
+        let (ruleset, inventory) = load(&policy, inventory);
+        let [source, destination] = ["100.64.0.3", "10.1.0.9"].map(|text| text.parse().unwrap());
+        let found = explain(&ruleset, &inventory, &Probe { source, destination, protocol: 6, port: 443 }, 0);
+        let open = found.hosts.iter().filter(|host| host.allowed).map(|host| host.node.clone());
+        (found.allowed, open.collect::<Vec<_>>())
+    };
+    assert_eq!(of(""), (true, ["n3", "r1", "r2"].map(String::from).to_vec()));
+    assert_eq!(of(r#", "via": ["tag:r"]"#), (true, ["n3", "r2"].map(String::from).to_vec()));
+    assert_eq!(of(r#", "via": ["tag:b"]"#), (false, vec![]));
+}
+
+#[test]
 fn venues_and_groups_are_named() {
     let found = explained("198.51.100.10", "233.54.12.7", 53, 0);
     assert_eq!(found.from.venue.as_deref(), Some("venue:x"));

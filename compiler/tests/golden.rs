@@ -178,6 +178,10 @@ fn run(case: &Case) -> Result<u64, String> {
     let inventory = inventory.ok_or_else(|| findings.to_string())?;
     let ruleset = policy
         .map(|policy| resolve(&policy, &inventory, Dialect::Tailscale, Network::Overlay, &mut findings));
+    if let (Some(_), false, Some(ruleset)) = (&case.expect.error, findings.has_errors(), &ruleset) {
+        // What its own tests refuse is refused.
+        verify::run(ruleset, &inventory, 0, &mut findings);
+    }
     match (&case.expect.error, findings.has_errors()) {
         (Some(text), true) if findings.to_string().contains(text) => return Ok(0),
         (Some(text), true) => return Err(format!("refused with other words: {findings}; wanted {text}")),

@@ -133,13 +133,74 @@ fn nobody_is_on_two_sides() {
     );
 }
 
+#[test]
+fn a_node_is_on_its_side_with_everything_that_belongs_to_it() {
+    let inventory = r#"{"nodes": [
+        {"name": "eu-1", "addresses": ["100.64.0.1", "fd7a::1"], "tags": ["tag:eu"], "routes": ["10.1.0.0/16", "0.0.0.0/0"]},
+        {"name": "us-1", "addresses": ["100.64.0.3", "fd7a::3"], "underlay": ["192.0.2.3"], "tags": ["tag:us"]},
+        {"name": "mon", "addresses": ["100.64.0.5"], "tags": ["tag:mon"]}]}"#;
+    let said = |between: &str, acl: &str, inventory: &str| {
+        let policy = format!(
+            r#"{{"acls": [{acl}], "boundaries": [{{"name": "b", "between": {between}}}],
+               "tagOwners": {{"tag:eu": [], "tag:us": [], "tag:mon": []}}}}"#
+        );
+        let (ruleset, loaded, findings) = load(&policy, inventory);
+        let errors = findings.0.iter().filter(|finding| finding.severity == Severity::Error);
+        let errors: Vec<String> = errors.map(|finding| finding.message.clone()).collect();
+        let proof = prove(&ruleset, &loaded, 0, &mut Findings::default()).boundaries[0].clone();
+        assert!(acl.is_empty() || proof.holds == errors.is_empty(), "{acl}: {errors:?}");
+        errors
+    };
+    let tags = r#"[["tag:eu"], ["tag:us"]]"#;
+    // By what a node routes, by its address on another network, by its address of the other family.
+    for (acl, wanted) in [
+        (accept("10.1.2.0/24", "tag:us:22"), "10.1.2.0 to us-1 (100.64.0.3):22/tcp"),
+        (accept("tag:us", "10.1.2.3:22"), "us-1 (100.64.0.3) to 10.1.2.3:22/tcp"),
+        (accept("tag:eu", "192.0.2.0/24:22"), "eu-1 (100.64.0.1) to us-1 (192.0.2.3):22/tcp"),
+        (accept("fd7a::1", "[fd7a::3]:22"), "eu-1 (fd7a::1) to us-1 (fd7a::3):22/tcp"),
+    ] {
+        let found = said(tags, &acl, inventory);
+        assert_eq!(found, [format!("rule 1 crosses the boundary \"b\": {wanted}")]);
+    }
+    let found = said(r#"[["100.64.0.1"], ["100.64.0.3"]]"#, &accept("fd7a::1", "[fd7a::3]:22"), inventory);
+    assert_eq!(found.len(), 1);
+    // Elsewhere through the exit, or to who is on no side, crosses nothing.
+    for acl in [accept("tag:us", "autogroup:internet:443"), accept("tag:us", "tag:mon:22")] {
+        assert_eq!(said(tags, &acl, inventory), [""; 0]);
+    }
+    // A network that both sides route is on both.
+    let both =
+        inventory.replace("\"tags\": [\"tag:us\"]", "\"tags\": [\"tag:us\"], \"routes\": [\"10.1.9.0/24\"]");
+    let found = said(tags, "", &both);
+    assert_eq!(found, ["what eu-1 and us-1 route (10.1.9.0) is on two sides of the boundary \"b\""]);
+}
+
+/// Who is on a side that a word names: whom it means, with all that belongs to them.
+fn belongs(word: &str, inventory: &Inventory, address: IpAddr) -> bool {
+    let holder = |address| inventory.nodes.iter().find(|node| node.addresses.contains(&address));
+    if means(word, holder(address), address) {
+        return true;
+    }
+    let mut theirs = inventory.nodes.iter().filter(|node| {
+        let mut all = node.addresses.iter().chain(&node.underlay);
+        all.any(|address| means(word, holder(*address), *address))
+    });
+    theirs.any(|node| {
+        node.underlay.contains(&address)
+            || node.routes.iter().any(|route| route.prefix_len() > 0 && route.contains(&address))
+    })
+}
+
 /// Whom a word of the tests below means, worked out from the inventory by hand.
 fn means(word: &str, node: Option<&Node>, address: IpAddr) -> bool {
     match (word, node) {
         ("10.1.0.0/16", _) => matches!(address, IpAddr::V4(v4) if v4.octets()[..2] == [10, 1]),
+        ("tag:*", Some(node)) => !node.tags().is_empty(),
+        ("autogroup:member", Some(node)) => node.user().is_some(),
+        ("group:g", Some(node)) => matches!(node.user(), Some("u1@x.y" | "u3@x.y")),
         (tag, Some(node)) if tag.starts_with("tag:") => node.tags().iter().any(|carried| carried == tag),
         (login, Some(node)) if login.contains('@') => node.user() == Some(login),
-        _ => false,
+        (written, _) => written.parse() == Ok(address),
     }
 }
 
@@ -149,8 +210,11 @@ proptest! {
     #[test]
     fn a_boundary_that_is_proven_is_not_crossed(
         policy in policy_text(), inventory in inventory_text(),
-        sides in select(vec![("tag:a", "tag:b"), ("u1@x.y", "tag:c"), ("tag:c", "10.1.0.0/16"), ("u1@x.y", "u2@x.y")]),
-        only in select(vec![None, Some(("tag:a", "tag:b", 443)), Some(("u1@x.y", "tag:c", 22))]),
+        sides in select(vec![
+            ("tag:a", "tag:b"), ("u1@x.y", "tag:c"), ("tag:c", "10.1.0.0/16"), ("u1@x.y", "u2@x.y"),
+            ("autogroup:member", "tag:*"), ("100.64.0.2", "fd7a:115c:a1e0::3"), ("group:g", "tag:a"),
+        ]),
+        only in select(vec![None, Some(("tag:a", "tag:b", 443)), Some(("u1@x.y", "tag:c", 22)), Some(("group:g", "tag:*", 443))]),
     ) {
         let exception = only.map_or(String::new(), |(src, dst, port)| {
             format!(r#"{{"src": ["{src}"], "dst": ["{dst}:{port}"], "proto": "tcp"}}"#)
@@ -169,7 +233,8 @@ proptest! {
         let mut crossed = None;
         packets(&ruleset, |probe, admitted, _| {
             let (from, to) = (probe.source, probe.destination);
-            let crosses = (is(sides.0, from) && is(sides.1, to)) || (is(sides.1, from) && is(sides.0, to));
+            let on = |word: &str, address| belongs(word, &inventory, address);
+            let crosses = (on(sides.0, from) && on(sides.1, to)) || (on(sides.1, from) && on(sides.0, to));
             let named = only.is_some_and(|(src, dst, port)| {
                 is(src, from) && is(dst, to) && (probe.protocol, probe.port) == (6, port)
             });

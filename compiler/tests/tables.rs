@@ -6,7 +6,7 @@ mod common;
 
 use std::net::IpAddr;
 
-use bulkhead_compiler::compile::{CompileError, Limits, compile};
+use bulkhead_compiler::compile::{CompileError, Limits, compile, sizes};
 use bulkhead_compiler::evaluate::{environment, evaluate};
 use bulkhead_compiler::inventory::{Inventory, Network};
 use bulkhead_compiler::policy::Rates;
@@ -139,6 +139,17 @@ fn a_table_beyond_the_budget_and_an_unknown_node_are_refused() {
     let (ruleset, inventory) = expiring(&[("accept", None)]);
     let small = compile(&ruleset, &inventory, "n1", Limits { bytes: 1024 });
     assert!(matches!(small, Err(CompileError::Budget { .. })), "{small:?}");
+    // Each table alone is within it, all together are not: the message says how large each is.
+    let whole = compile(&ruleset, &inventory, "n1", Limits::default()).unwrap();
+    let total: u64 = sizes(&whole.tables).iter().map(|(_, bytes)| bytes).sum();
+    assert!(compile(&ruleset, &inventory, "n1", Limits { bytes: total }).is_ok());
+    let words = compile(&ruleset, &inventory, "n1", Limits { bytes: total - 1 }).unwrap_err().to_string();
+    let ports = size_of_val(&whole.tables.ports[..]);
+    let named = format!("{total} bytes are needed: ports {ports}, IPv4 addresses ");
+    assert!(
+        words.contains(&named) && words.contains("cells ") && words.contains("table_memory_mib"),
+        "{words}"
+    );
     let unknown = compile(&ruleset, &inventory, "n11", Limits::default()).unwrap_err();
     assert_eq!(unknown.to_string(), "the inventory has no node \"n11\" (did you mean \"n1\"?)");
 }

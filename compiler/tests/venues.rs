@@ -292,14 +292,66 @@ fn a_star_that_holds_a_venue_is_noted() {
         Network::Overlay,
         &Exemptions::default(),
     );
-    let notes: Vec<&str> = findings.0.iter().map(|finding| finding.message.as_str()).collect();
+    let mut notes: Vec<&str> = findings.0.iter().map(|finding| finding.message.as_str()).collect();
+    notes.sort_unstable();
     assert_eq!(
         notes,
         [
+            "198.51.100.200 of gateway-1 is within venue:x and not guarded: it is a node's own",
             "autogroup:internet holds addresses of venue:x: its guard wins there, only its feeds and sessions pass"
         ]
     );
-    assert_eq!(findings.0[0].severity, Severity::Note);
+    assert!(findings.0.iter().all(|finding| finding.severity == Severity::Note));
+}
+
+#[test]
+fn a_node_that_takes_a_venues_address_is_seen() {
+    let sections = format!("\"acls\": [], {VENUE}");
+    let found = |inventory: &str| {
+        let (.., findings) = load_with(&sections, inventory, Network::Overlay, &Exemptions::default());
+        findings.0.into_iter().map(|finding| (finding.severity, finding.message)).collect::<Vec<_>>()
+    };
+    // As an overlay address it is a warning; where it is a lane's end, the lane is refused.
+    let other = found(&INVENTORY.replace("100.64.0.3", "198.51.100.77"));
+    let said = "198.51.100.77 of dev-1 is within venue:x and not guarded: it is a node's own";
+    assert!(other.contains(&(Severity::Warning, said.into())), "{other:?}");
+    let lane = found(&INVENTORY.replace("100.64.0.3", "198.51.100.20"));
+    let said = "\"198.51.100.20/32\" is a node's own address, not venue:x's";
+    assert!(lane.contains(&(Severity::Error, said.into())), "{lane:?}");
+}
+
+#[test]
+fn a_venue_is_not_reached_by_its_addresses_in_nat64() {
+    let rule = r#""acls": [{"action": "accept", "src": ["tag:dev"], "dst": ["[64:ff9b::c633:6414]:443"]}]"#;
+    let said = errors(&format!("{rule}, {VENUE}"));
+    assert!(said[0].starts_with("\"64:ff9b::c633:6414/128\" overlaps venue:x"), "{said:?}");
+    let elsewhere = rule.replace("c633:6414", "c633:6514");
+    assert_eq!(errors(&format!("{elsewhere}, {VENUE}")), [""; 0]);
+    let inventory = INVENTORY.replace("10.1.0.0/16", "64:ff9b::/96");
+    let sections = format!("\"acls\": [], {VENUE}");
+    let (.., findings) = load_with(&sections, &inventory, Network::Overlay, &Exemptions::default());
+    assert!(findings.to_string().contains("the route 64:ff9b::/96 of exit-1 overlaps venue:x"), "{findings}");
+}
+
+#[test]
+fn our_end_of_a_lane_is_ours() {
+    let lane = |end: &str, more: &str| {
+        errors(&format!(
+            r#""acls": [], "hosts": {{"any": "0.0.0.0/0"}}, "ipsets": {{"ipset:all": ["0.0.0.0/0"]}},
+            "venues": {{"venue:x": {{"addresses": ["198.51.100.0/24"],
+                "feeds": [{{"from": ["198.51.100.1"], "to": ["{end}"], "proto": "tcp", "ports": "1"{more}}}],
+                "sessions": [{{"from": ["{end}"], "to": ["198.51.100.1"], "proto": "tcp", "ports": "1"{more}}}]}}}}"#
+        ))
+    };
+    for end in ["autogroup:internet", "autogroup:danger-all", "0.0.0.0/0", "any", "ipset:all"] {
+        let said = lane(end, "");
+        let wanted = |error: &String| error.ends_with("is no end of ours: it holds addresses of a venue");
+        assert!(said.len() == 2 && said.iter().all(wanted), "{end}: {said:?}");
+    }
+    // A star is whoever is known: the exit node's route to everything is not among them.
+    for end in ["*", "tag:engine", "10.1.0.0/16", "::/0"] {
+        assert_eq!(lane(end, ""), [""; 0], "{end}");
+    }
 }
 
 #[test]
@@ -401,4 +453,19 @@ fn what_the_agent_exempts_comes_first_and_touches_no_venue() {
             .map(|what| format!("{what}: \"{net}\" overlaps venue:x"));
         assert_eq!(errors, [first, second]);
     }
+}
+
+#[test]
+fn more_venues_or_boundaries_than_anybody_has_are_refused() {
+    let venues: String = (0..501)
+        .map(|i| format!("\"venue:v{i}\": {{\"addresses\": [\"10.{}.{}.0/24\"]}},", i / 256, i % 256))
+        .collect();
+    assert_eq!(errors(&format!("\"acls\": [], \"venues\": {{{venues}}}")), ["more than 500 venues"]);
+    let boundaries: String = (0..501)
+        .map(|i| format!("{{\"name\": \"b{i}\", \"between\": [[\"tag:dev\"], [\"tag:exit\"]]}},"))
+        .collect();
+    assert_eq!(
+        errors(&format!("\"acls\": [], \"boundaries\": [{boundaries}]")),
+        ["more than 500 boundaries"]
+    );
 }

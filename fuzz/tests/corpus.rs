@@ -52,7 +52,14 @@ fn large_files_of_nothing_but_errors_end_in_time() {
     const LARGE: usize = 1 << 18;
     let repeated =
         |start: &str, item: &str, end: &str| format!("{start}{}{end}", item.repeat(LARGE / item.len()));
+    let chain = |section: &str, prefix: &str| {
+        let links = (0..8000).map(|i| format!("\"{prefix}s{i}\":[\"{prefix}s{}\"],", i + 1));
+        format!("{{\"acls\":[],\"{section}\":{{{}}}}}", links.collect::<String>())
+    };
     for text in [
+        chain("ipsets", "ipset:"),
+        chain("tagOwners", "tag:"),
+        repeated("{\"acls\":[],\"venues\":{\"venue:a\":{\"addresses\":[", "\"10.0.0.0/8\",", "]}}}"),
         repeated("{\"acls\":[", "{},", "]}"),
         repeated("{\"acls\":[", "0,", "]}"),
         repeated("{", "\"x\":0,", "}"),

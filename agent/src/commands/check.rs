@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use bulkhead_compiler::Dialect;
-use bulkhead_compiler::diagnostic::Severity;
+use bulkhead_compiler::compile::compile;
+use bulkhead_compiler::diagnostic::{Diagnostic, Severity};
 use bulkhead_compiler::inventory::Network;
 use bulkhead_compiler::proof::{self, Proof, Proofs};
 use bulkhead_compiler::reach::{self, Reach};
 use bulkhead_compiler::resolve::resolve;
 use bulkhead_compiler::verify;
 
+use super::budget::Budget;
 use crate::cli::Global;
-use crate::exit::Answer;
+use crate::exit::{Answer, Usage};
 use crate::input::Loaded;
 use crate::{diagnostics, input};
 
@@ -27,12 +29,21 @@ pub struct Check {
     /// The inventory. Without one, each tag and each user of the policy is imagined to have one node.
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
+    /// A node whose tables must be within the memory budget [default: the one that the agent's
+    /// configuration names, else the inventory's first].
+    #[arg(long, value_name = "NAME", requires = "inventory")]
+    node: Option<String>,
+    #[command(flatten)]
+    budget: Budget,
 }
 
 impl Check {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let mut loaded = input::load(&self.policy, self.inventory.as_deref(), global.dialect)?;
         let answers = Answers::of(&mut loaded, global.dialect);
+        if self.inventory.is_some() && !loaded.findings.has_errors() {
+            self.fits(&mut loaded, global)?;
+        }
         let Answers { tally, reach, proofs, underlay, proof_time, .. } = &answers;
         let errors = loaded.findings.count(Severity::Error);
         let warnings = loaded.findings.count(Severity::Warning);
@@ -77,6 +88,21 @@ impl Check {
             }
         }
         Ok(if errors == 0 { Answer::Yes } else { Answer::No })
+    }
+}
+
+impl Check {
+    /// Tables beyond the agent's budget are an error: the agent would refuse the policy.
+    fn fits(&self, loaded: &mut Loaded, global: &Global) -> Result<(), Usage> {
+        let (Some(inventory), Some(ruleset)) = (&loaded.inventory, &loaded.ruleset) else { return Ok(()) };
+        let configured = self.budget.node(global)?.filter(|name| inventory.node(name).is_some());
+        let first = || inventory.nodes.first().map(|node| node.name.clone());
+        let Some(node) = self.node.clone().or(configured).or_else(first) else { return Ok(()) };
+        if let Err(error) = compile(ruleset, inventory, &node, self.budget.limits(global)?) {
+            let message = format!("{node}: {error}");
+            loaded.findings.push(Diagnostic::global(Severity::Error, message));
+        }
+        Ok(())
     }
 }
 

@@ -1,9 +1,10 @@
 //! `bulkhead compile`: the effective rules and table sizes of one node.
 
-use bulkhead_compiler::compile::{Limits, Program, compile};
+use bulkhead_compiler::compile::{self, Program, compile};
 use bulkhead_compiler::policy::Action;
 use bulkhead_compiler::resolve::{Rule, Ruleset};
 
+use super::budget::Budget;
 use super::network::On;
 use crate::cli::Global;
 use crate::exit::{Answer, Usage};
@@ -16,6 +17,8 @@ pub struct Compile {
     /// The node.
     #[arg(long, value_name = "NAME")]
     node: String,
+    #[command(flatten)]
+    budget: Budget,
 }
 
 impl Compile {
@@ -23,7 +26,7 @@ impl Compile {
         let Some((ruleset, inventory)) = self.on.load(global.dialect, global.json)? else {
             return Ok(Answer::No);
         };
-        let program = compile(&ruleset, &inventory, &self.node, Limits::default())
+        let program = compile(&ruleset, &inventory, &self.node, self.budget.limits(global)?)
             .map_err(|error| Usage(error.to_string()))?;
         let mut rules: Vec<&Rule> = program.rules.iter().map(|index| &ruleset.rules[*index]).collect();
         rules.sort_by_key(|rule| rule.number);
@@ -50,12 +53,7 @@ impl Compile {
 /// Numbers of entries, and the bytes of all of them.
 fn sizes(program: &Program) -> serde_json::Value {
     let tables = &program.tables;
-    let bytes = size_of_val(&tables.trie[..])
-        + size_of_val(&tables.exact6[..])
-        + size_of_val(&tables.prefixes6[..])
-        + size_of_val(&tables.ports[..])
-        + size_of_val(&tables.pairs[..])
-        + size_of_val(&tables.cells[..]);
+    let bytes: u64 = compile::sizes(tables).iter().map(|(_, bytes)| bytes).sum();
     serde_json::json!({
         "trie_blocks": tables.trie.len(), "ipv6_addresses": tables.exact6.len(),
         "ipv6_prefixes": tables.prefixes6.len(), "local_classes": tables.locals,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use bulkhead_compiler::diff::{Difference, Flows, Side, diff};
+use bulkhead_compiler::diff::{Apart, Difference, Flows, Side, Terms, diff};
 use bulkhead_compiler::inventory::Inventory;
 use bulkhead_compiler::resolve::Ruleset;
 use time::OffsetDateTime;
@@ -13,8 +13,8 @@ use crate::cli::Global;
 use crate::exit::{Answer, Usage};
 use crate::{diagnostics, input};
 
-/// Shows exactly which flows a change of policy, of inventory, or of both adds and removes, by
-/// identity and port.
+/// Shows exactly which flows a change of policy, of inventory, or of both adds and removes, or
+/// admits on other terms (rates, replies), by identity and port.
 ///
 /// A flow is there if every host that enforces lets it pass. A node does not talk to itself:
 /// where a node is on both sides of a line, what is meant is the others.
@@ -35,8 +35,8 @@ pub struct Diff {
     /// Print Markdown, for a pull request.
     #[arg(long, conflicts_with = "json")]
     markdown: bool,
-    /// Exit with 1 if anything is admitted that was not before: anything at all, or between the named
-    /// venue and anybody, or across the named boundary.
+    /// Exit with 1 if anything is admitted that was not before, by a higher rate too: anything at all,
+    /// or between the named venue and anybody, or across the named boundary.
     #[arg(long, value_name = "VENUE|BOUNDARY", num_args = 0..=1, require_equals = true)]
     fail_on_widening: Option<Option<String>>,
 }
@@ -55,7 +55,7 @@ impl Diff {
             input::now(),
         )
         .map_err(|error| Usage(error.to_string()))?;
-        let widened = !difference.added.is_empty();
+        let widened = difference.widens();
         let fails = match &self.fail_on_widening {
             None => false,
             Some(None) => widened,
@@ -69,6 +69,7 @@ impl Diff {
                 "{}",
                 serde_json::json!({
                     "widened": widened, "added": difference.added, "removed": difference.removed,
+                    "changed": difference.changed, "limits_apart": difference.apart,
                     "widened_venues": difference.widened_venues,
                     "widened_boundaries": difference.widened_boundaries,
                     "imagined_inventory": inventory.is_none(),
@@ -126,34 +127,61 @@ fn names(list: &[String]) -> String {
     text
 }
 
-/// Family and time, where they matter.
-fn conditions(flows: &Flows) -> Vec<String> {
+/// What a flow is admitted on, in words; none if nothing limits it.
+fn terms(terms: Terms) -> Vec<String> {
+    let packets = terms.packets.map(|rate| format!("at most {rate} packets a second"));
+    let flows = terms.new_flows.map(|rate| format!("at most {rate} new flows a second"));
+    let one_way = terms.one_way.then(|| "one-way".to_string());
+    packets.into_iter().chain(flows).chain(one_way).collect()
+}
+
+fn or_no_limit(terms: Vec<String>) -> String {
+    if terms.is_empty() { "no limit".into() } else { terms.join(" and ") }
+}
+
+/// Family, time and terms, where they matter.
+fn conditions(flows: &Flows, before: Option<Terms>) -> Vec<String> {
     let time = |word: &str, nanoseconds: Option<u64>| {
         let at = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds?.into()).ok()?;
         Some(format!("{word} {}", at.format(&Rfc3339).ok()?))
     };
     let family =
         flows.family.map(|family| if family == "ipv4" { "IPv4 only" } else { "IPv6 only" }.to_string());
-    family.into_iter().chain(time("from", flows.from)).chain(time("until", flows.until)).collect()
+    let terms = match before {
+        None => terms(flows.terms),
+        Some(before) => {
+            let word = if flows.terms.widen(before) { "wider" } else { "narrower" };
+            let (before, after) = (or_no_limit(terms(before)), or_no_limit(terms(flows.terms)));
+            vec![format!("{word}: {after}, before {before}")]
+        }
+    };
+    let times = time("from", flows.from).into_iter().chain(time("until", flows.until));
+    family.into_iter().chain(times).chain(terms).collect()
+}
+
+/// Every line of a difference: its sign, its flows, and the terms before it if they changed.
+fn lines(difference: &Difference) -> impl Iterator<Item = (char, &Flows, Option<Terms>)> {
+    let added = difference.added.iter().map(|flows| ('+', flows, None));
+    let removed = difference.removed.iter().map(|flows| ('-', flows, None));
+    let changed = difference.changed.iter().map(|changed| ('~', &changed.flows, Some(changed.before)));
+    added.chain(removed).chain(changed)
 }
 
 fn text(difference: &Difference) -> String {
     let mut text = String::new();
-    for (sign, list) in [('+', &difference.added), ('-', &difference.removed)] {
-        for flows in list {
-            let conditions = conditions(flows);
-            let conditions =
-                if conditions.is_empty() { String::new() } else { format!("  ({})", conditions.join(", ")) };
-            let _ = writeln!(
-                text,
-                "{sign} {} -> {}  {}{conditions}",
-                names(&flows.sources),
-                names(&flows.destinations),
-                flows.services.join(" ")
-            );
-        }
+    for (sign, flows, before) in lines(difference) {
+        let conditions = conditions(flows, before);
+        let conditions =
+            if conditions.is_empty() { String::new() } else { format!("  ({})", conditions.join(", ")) };
+        let _ = writeln!(
+            text,
+            "{sign} {} -> {}  {}{conditions}",
+            names(&flows.sources),
+            names(&flows.destinations),
+            flows.services.join(" ")
+        );
     }
-    for line in widened(difference) {
+    for line in apart(difference).chain(widened(difference)) {
         let _ = writeln!(text, "{line}");
     }
     let _ = match (difference.added.is_empty(), difference.removed.is_empty()) {
@@ -165,22 +193,35 @@ fn text(difference: &Difference) -> String {
     text
 }
 
+/// Limits that are counted more than once after the change.
+fn apart(difference: &Difference) -> impl Iterator<Item = String> {
+    difference.apart.iter().map(|Apart { rule, terms: limit, now }| {
+        format!(
+            "wider: {} of {rule} is counted by each of {} now",
+            terms(*limit).join(" and "),
+            now.join(", ")
+        )
+    })
+}
+
 /// What the additions are about that should be seen at once.
-fn widened(difference: &Difference) -> Vec<String> {
+fn widened(difference: &Difference) -> impl Iterator<Item = String> {
     let venues = difference.widened_venues.iter().map(|name| format!("widened: {name}"));
     let boundaries = difference.widened_boundaries.iter().map(|name| format!("widened: boundary {name}"));
-    venues.chain(boundaries).collect()
+    venues.chain(boundaries)
 }
 
 fn markdown(difference: &Difference) -> String {
     let mut text = String::new();
-    for (title, list) in [("Added", &difference.added), ("Removed", &difference.removed)] {
+    for (title, sign) in [("Added", '+'), ("Removed", '-'), ("Changed", '~')] {
+        let list: Vec<_> = lines(difference).filter(|(of, ..)| *of == sign).collect();
         if list.is_empty() {
             let _ = writeln!(text, "**{title}:** nothing\n");
             continue;
         }
-        let _ = writeln!(text, "**{title}**\n\n| from | to | services | when |\n|---|---|---|---|");
-        for flows in list {
+        let _ =
+            writeln!(text, "**{title}**\n\n| from | to | services | when and how much |\n|---|---|---|---|");
+        for (_, flows, before) in list {
             let cell = |text: String| text.replace('|', "\\|");
             let _ = writeln!(
                 text,
@@ -188,12 +229,12 @@ fn markdown(difference: &Difference) -> String {
                 cell(names(&flows.sources)),
                 cell(names(&flows.destinations)),
                 flows.services.join(" "),
-                conditions(flows).join(", ")
+                conditions(flows, before).join(", ")
             );
         }
         text.push('\n');
     }
-    for line in widened(difference) {
+    for line in apart(difference).chain(widened(difference)) {
         let _ = writeln!(text, "**{line}**\n");
     }
     text
@@ -201,6 +242,8 @@ fn markdown(difference: &Difference) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_compiler::diff::Changed;
+
     use super::*;
 
     fn flows(sources: usize, from: Option<u64>) -> Flows {
@@ -211,6 +254,7 @@ mod tests {
             family: Some("ipv4"),
             from,
             until: None,
+            terms: Terms::default(),
         }
     }
 
@@ -226,6 +270,29 @@ mod tests {
             markdown(&difference)
                 .contains("| web\\|1 | tcp:80 icmp | IPv4 only, from 1970-01-01T00:00:00Z |")
         );
-        assert!(markdown(&difference).ends_with("**Removed:** nothing\n\n"));
+        assert!(markdown(&difference).ends_with("**Removed:** nothing\n\n**Changed:** nothing\n\n"));
+    }
+
+    #[test]
+    fn changed_terms_in_words() {
+        let limited = Terms { packets: Some(1000), new_flows: Some(10), one_way: false };
+        let raised =
+            Flows { family: None, terms: Terms { packets: Some(2000), ..limited }, ..flows(1, None) };
+        let ended = Flows { family: None, ..flows(1, None) };
+        let changed = |flows: &Flows| Changed { flows: flows.clone(), before: limited, widened: true };
+        let apart = vec![Apart { rule: "feed".into(), terms: limited, now: vec!["a".into(), "b".into()] }];
+        let difference =
+            Difference { changed: vec![changed(&raised), changed(&ended)], apart, ..Difference::default() };
+        let before = "before at most 1000 packets a second and at most 10 new flows a second";
+        assert_eq!(
+            text(&difference),
+            format!(
+                "~ n0 -> web|1  tcp:80 icmp  (wider: at most 2000 packets a second and at most 10 new flows a second, {before})\n\
+                 ~ n0 -> web|1  tcp:80 icmp  (wider: no limit, {before})\n\
+                 wider: at most 1000 packets a second and at most 10 new flows a second of feed is counted by each of a, b now\n\
+                 nothing is added, nothing is removed\n"
+            )
+        );
+        assert!(markdown(&difference).contains("**Changed**"));
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, Write as _};
 use std::net::IpAddr;
 
-use bulkhead_compiler::compile::{Limits, Program, compile};
+use bulkhead_compiler::compile::{Program, compile};
 use bulkhead_compiler::evaluate::{Evaluation, environment, evaluate};
 use bulkhead_compiler::reference::Probe;
 use bulkhead_compiler::resolve::Ruleset;
@@ -13,6 +13,7 @@ use bulkhead_engine::memory::Memory;
 use bulkhead_engine::{Action, Reason};
 use serde::Deserialize;
 
+use super::budget::Budget;
 use super::network::On;
 use crate::cli::Global;
 use crate::exit::{Answer, Usage};
@@ -30,6 +31,8 @@ pub struct Eval {
     /// The node whose tables decide.
     #[arg(long, value_name = "NAME")]
     node: String,
+    #[command(flatten)]
+    budget: Budget,
 }
 
 /// One line of input.
@@ -119,7 +122,7 @@ impl Eval {
         let Some((ruleset, inventory)) = self.on.load(global.dialect, global.json)? else {
             return Ok(Answer::No);
         };
-        let program = compile(&ruleset, &inventory, &self.node, Limits::default())
+        let program = compile(&ruleset, &inventory, &self.node, self.budget.limits(global)?)
             .map_err(|error| Usage(error.to_string()))?;
         let environment = environment(&program.tables, input::now());
         let mut output = std::io::BufWriter::new(std::io::stdout().lock());

@@ -102,15 +102,14 @@ impl Explain {
 const NEAREST: usize = 8;
 
 fn show(explanation: &Explanation) {
-    let verdict = if explanation.allowed { "allow" } else { "deny" };
-    println!("{} -> {}: {verdict}", explanation.source, explanation.destination);
+    println!("{} -> {}: {}", explanation.source, explanation.destination, verdict(explanation));
     println!("  from {}", who(&explanation.from));
     println!("  to {}", who(&explanation.to));
     match &explanation.rule {
         Some(rule) => show_rule(rule),
         None => println!("  no rule is about it: the default is deny"),
     }
-    show_earlier(&explanation.earlier, explanation.rule.is_some());
+    show_earlier(explanation);
     for host in &explanation.hosts {
         let verdict = if host.allowed { "allow" } else { "deny" };
         println!("  on {} ({}): {verdict}, {}", host.node, host.direction, host.reason);
@@ -145,7 +144,22 @@ fn show_rule(rule: &Deciding) {
     }
 }
 
-fn show_earlier(earlier: &[Earlier], decided: bool) {
+/// The answer; where only some of several routers let it pass, which.
+fn verdict(explanation: &Explanation) -> String {
+    if !explanation.allowed {
+        return "deny".into();
+    }
+    let open: Vec<&str> =
+        explanation.hosts.iter().filter(|host| host.allowed).map(|host| &*host.node).collect();
+    match open.len() == explanation.hosts.len() {
+        true => "allow".into(),
+        false => format!("allow, by {} only", open.join(" and ")),
+    }
+}
+
+fn show_earlier(explanation: &Explanation) {
+    let (earlier, decided) = (&explanation.earlier, explanation.rule.is_some());
+    let reports_nothing = explanation.from.held && explanation.from.posture.is_empty();
     let mut nearest: Vec<&Earlier> = earlier.iter().collect();
     if nearest.len() > NEAREST {
         nearest.sort_by_key(|rule| distance(&rule.why));
@@ -157,7 +171,7 @@ fn show_earlier(earlier: &[Earlier], decided: bool) {
     }
     for rule in &nearest {
         let place = rule.location.as_ref().map(|location| format!(" at {location}")).unwrap_or_default();
-        println!("    {}{place}: {}", rule.title, because(&rule.why));
+        println!("    {}{place}: {}", rule.title, because(&rule.why, reports_nothing));
     }
     if earlier.len() > nearest.len() {
         println!("    and {} more, which are about other ends", earlier.len() - nearest.len());
@@ -176,10 +190,13 @@ fn distance(why: &Why) -> u8 {
     }
 }
 
-fn because(why: &Why) -> String {
+fn because(why: &Why, reports_nothing: bool) -> String {
     match why {
         Why::Expired(end) => format!("ended at {}", time(*end)),
         Why::Service(services) => format!("is about {services} there"),
+        Why::Posture(postures) if reports_nothing => {
+            format!("the source does not meet {postures}: it reports no attribute")
+        }
         Why::Posture(postures) => format!("the source does not meet {postures}"),
         Why::Destination => "leads elsewhere".into(),
         Why::Source => "comes from elsewhere".into(),

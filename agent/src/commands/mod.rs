@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod attach;
+mod budget;
 pub mod check;
 pub mod compile;
 pub mod detach;

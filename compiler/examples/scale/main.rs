@@ -1,5 +1,6 @@
 //! The workload that sizes are stated for: `scale [NODES] [RULES]`, deterministic. Prints how long
-//! parsing, resolving and compiling for one node take, and the search for unreachable rules.
+//! parsing, resolving (with the search for rules that cross the boundary) and compiling for one node
+//! take, and apart from it the proofs, exchange interfaces and the search for unreachable rules.
 
 mod workload;
 
@@ -9,10 +10,9 @@ use bulkhead_compiler::compile::{Limits, added, compile};
 use bulkhead_compiler::diagnostic::Findings;
 use bulkhead_compiler::diff::{Side, diff};
 use bulkhead_compiler::inventory::{self, Network, Node};
-use bulkhead_compiler::reach;
 use bulkhead_compiler::resolve::{Ruleset, resolve};
 use bulkhead_compiler::source::Source;
-use bulkhead_compiler::{Dialect, policy};
+use bulkhead_compiler::{Dialect, policy, proof, reach};
 
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
@@ -82,6 +82,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tables.prefixes6.len(),
     );
     let mut findings = Findings::default();
+    let proofs = timed("proofs (not in the total)", || proof::prove(&ruleset, &inventory, 0, &mut findings));
+    for proof in proofs.venues.iter().chain(&proofs.boundaries) {
+        println!(
+            "{}: holds {}, {} lanes, {} combinations",
+            proof.name, proof.holds, proof.lanes, proof.admitted
+        );
+    }
+    let underlay = timed("resolve for exchange interfaces (not in the total)", || {
+        resolve(&policy, &inventory, Dialect::Bulkhead, Network::Underlay, &mut findings)
+    });
+    timed("compile for them (not in the total)", || compile(&underlay, &inventory, "n0", Limits::default()))?;
+    timed("proofs for them (not in the total)", || proof::prove(&underlay, &inventory, 0, &mut findings));
     let reach = timed("reachability (not in the total)", || reach::check(&ruleset, 0, &mut findings));
     println!("{reach:?}");
     changes(&policy_text, &inventory, &ruleset)?;

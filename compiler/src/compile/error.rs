@@ -24,7 +24,9 @@ pub enum CompileError {
         limit: u64,
     },
     /// The tables would be too large.
-    #[error("{what} of this node would take more than the memory budget of {budget} bytes: {detail}")]
+    #[error(
+        "{what} of this node would take more than the memory budget of {budget} bytes: {detail}; raise table_memory_mib in agent.toml, or use fewer distinct selectors or addresses that lie together"
+    )]
     Budget {
         /// Which table.
         what: &'static str,

@@ -6,10 +6,12 @@ mod limits;
 mod node;
 mod ports;
 mod rows;
+mod sizes;
 mod trie;
 
 pub use added::{added, store};
 pub use error::CompileError;
+pub use sizes::sizes;
 
 use std::collections::HashMap;
 
@@ -32,7 +34,7 @@ use rows::{Lane, Rows};
 /// What may be used.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes that the tables may take.
+    /// Bytes that the tables may take, all together.
     pub bytes: u64,
 }
 
@@ -94,7 +96,7 @@ pub fn compile(
     let limit = (limits.bytes / (BLOCK_SLOTS * 4) as u64) as usize;
     let trie = trie::trie4(&pieces4, leaf, limit).ok_or_else(|| CompileError::Budget {
         what: "the IPv4 addresses",
-        detail: format!("more than {limit} blocks of 1024 bytes"),
+        detail: format!("more than {limit} blocks of 1024 bytes for {} ranges", pieces4.len()),
         budget: limits.bytes,
     })?;
     let tables6 = trie::tables6(sets.iter().map(|set| &set.v6), &pieces6, leaf);
@@ -117,6 +119,7 @@ pub fn compile(
         remotes,
         port_classes: ports.count,
     };
+    sizes::check(&tables, limits.bytes)?;
     Ok(Program { tables, rules: rules.used, rows: row_count })
 }
 

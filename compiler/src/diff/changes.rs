@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Side;
+use super::terms::Terms;
 use super::universe::{Group, Spot, Universe};
 use crate::bits::Bits;
 use crate::resolve::{Block, Rule, Ruleset, SelectorId};
@@ -13,6 +14,8 @@ use crate::resolve::{Block, Rule, Ruleset, SelectorId};
 /// the kept rules' selectors hold on both sides alike is settled. Between two settled groups the
 /// first rule that matches is the same on both sides, unless a rule that is not kept is about them.
 pub(super) struct Changes {
+    /// The kept rules, as pairs of indices.
+    pub(super) kept: Vec<(usize, usize)>,
     settled: Vec<bool>,
     /// Groups that are not settled.
     open: Vec<usize>,
@@ -61,7 +64,7 @@ impl Changes {
             }
         }
         let open = (0..settled.len()).filter(|index| !settled[*index]).collect();
-        Self { settled, open, sources, targets }
+        Self { kept, settled, open, sources, targets }
     }
 
     /// The groups to compare a group with, as sources of it.
@@ -123,7 +126,8 @@ fn kept(sides: &[Side<'_>; 2]) -> Vec<(usize, usize)> {
 /// A rule as written: what decides but whom its selectors hold.
 fn key(side: &Side<'_>, rule: &Rule) -> String {
     let label = |id: &SelectorId| &side.ruleset.selector(*id).label;
-    let mut key = format!("{:?} {:?} {:?}", rule.section, rule.action, rule.expires);
+    let terms = Terms::of(rule);
+    let mut key = format!("{:?} {:?} {:?} {terms:?}", rule.section, rule.action, rule.expires);
     for block in &rule.blocks {
         let via = block.via.and_then(|node| side.inventory.nodes.get(node as usize));
         key.push_str(&format!("\n{:?}", via.map(|node| &node.name)));

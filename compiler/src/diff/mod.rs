@@ -2,20 +2,24 @@
 
 mod changes;
 mod compare;
+mod terms;
 mod universe;
+
+pub use terms::{Apart, Terms};
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::decide::{Decider, Ports, times};
+use crate::decide::{Decider, Ports};
 use crate::interval::Intervals;
 use crate::inventory::Inventory;
 use crate::resolve::Ruleset;
 use crate::resolve::SelectorId;
 use crate::service;
 use changes::Changes;
-use compare::Comparison;
+use compare::{Change, Comparison};
+use terms::Heirs;
 use universe::{Group, Universe};
 
 /// One side of a change.
@@ -46,6 +50,21 @@ pub struct Flows {
     /// Until when; none is for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
+    /// The terms on which they are admitted.
+    #[serde(flatten)]
+    pub terms: Terms,
+}
+
+/// Flows that are there before and after, on other terms.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Changed {
+    /// The flows, and their terms after it.
+    #[serde(flatten)]
+    pub flows: Flows,
+    /// Their terms before it.
+    pub before: Terms,
+    /// Whether more passes than before.
+    pub widened: bool,
 }
 
 /// What a change does.
@@ -55,10 +74,22 @@ pub struct Difference {
     pub added: Vec<Flows>,
     /// What was admitted before it and is not any more.
     pub removed: Vec<Flows>,
-    /// Venues, of either side, between which and anybody something is added.
+    /// What is admitted before and after it, on other terms.
+    pub changed: Vec<Changed>,
+    /// Limits that several rules have after it, where one had them.
+    pub apart: Vec<Apart>,
+    /// Venues, of either side, between which and anybody something is added or on wider terms.
     pub widened_venues: BTreeSet<String>,
-    /// Boundaries, of either side, that something added crosses.
+    /// Boundaries, of either side, that something added, or on wider terms, crosses.
     pub widened_boundaries: BTreeSet<String>,
+}
+
+impl Difference {
+    /// Whether anything passes after it that did not before.
+    #[must_use]
+    pub fn widens(&self) -> bool {
+        !self.added.is_empty() || !self.apart.is_empty() || self.changed.iter().any(|changed| changed.widened)
+    }
 }
 
 /// Two policies that tell too many apart to compare each with each.
@@ -80,8 +111,8 @@ type Span = (Option<u64>, Option<u64>);
 /// Sources and destinations.
 type Lane = (Vec<String>, Vec<String>);
 
-/// Added or removed, which services, and when → the lanes of IPv6 and those of IPv4.
-type Found = BTreeMap<(bool, Vec<String>, Span), [Vec<Lane>; 2]>;
+/// What happens, to which services, and when → the lanes of IPv6 and those of IPv4.
+type Found = BTreeMap<(Change, Vec<String>, Span), [Vec<Lane>; 2]>;
 
 /// Compares two policies over their inventories from a time on (ns since the Unix epoch).
 ///
@@ -97,9 +128,10 @@ pub fn diff(old: Side<'_>, new: Side<'_>, now: u64) -> Result<Difference, TooLar
     if changes.pairs() > MOST {
         return Err(TooLarge { groups: universe.groups.len() });
     }
-    let times = times(&rulesets, now);
     let mut found = Found::new();
     let mut widened = Widened::default();
+    let mut heirs = Heirs::default();
+    changes.kept.iter().for_each(|(old, new)| heirs.add(&rulesets, *old as u32, *new as u32));
     for (index, from) in universe.groups.iter().enumerate() {
         let targets = changes.targets(index);
         if targets.is_empty() {
@@ -109,9 +141,10 @@ pub fn diff(old: Side<'_>, new: Side<'_>, now: u64) -> Result<Difference, TooLar
             let spot = from.spots[side].as_ref();
             spot.map_or(Vec::new(), |spot| deciders[side].from(&universe.members[spot.class as usize][side]))
         });
+        let times = [0, 1].map(|side: usize| deciders[side].times(&candidates[side], now)).concat();
         for to in targets.into_iter().map(|to| &universe.groups[to]).filter(|to| to.v4 == from.v4) {
             let comparison = Comparison { sides: &sides, deciders: &deciders, universe: &universe, from, to };
-            let changes = comparison.changes(&candidates, &times, ports.count());
+            let changes = comparison.changes(&candidates, &times, ports.count(), &mut heirs);
             if changes.is_empty() {
                 continue;
             }
@@ -121,11 +154,16 @@ pub fn diff(old: Side<'_>, new: Side<'_>, now: u64) -> Result<Difference, TooLar
                     Some(way) => destinations.iter().map(|name| format!("{name} {way}")).collect(),
                     None => destinations.clone(),
                 };
-                for (added, classes, span) in spans {
+                for (change, classes, span) in spans {
                     if let Some(services) = services(&ports, &classes, from.v4) {
-                        let lanes = found.entry((added, services, span)).or_default();
+                        let lanes = found.entry((change, services, span)).or_default();
                         lanes[usize::from(from.v4)].push((sources.clone(), destinations.clone()));
-                        if added {
+                        let wider = match change {
+                            Change::Added(_) => true,
+                            Change::Removed(_) => false,
+                            Change::Terms(before, after) => after.widen(before),
+                        };
+                        if wider {
                             widened.add(&rulesets, &universe, from, to);
                         }
                     }
@@ -133,11 +171,15 @@ pub fn diff(old: Side<'_>, new: Side<'_>, now: u64) -> Result<Difference, TooLar
             }
         }
     }
-    let difference = collect(found);
-    Ok(Difference { widened_venues: widened.venues, widened_boundaries: widened.boundaries, ..difference })
+    Ok(Difference {
+        apart: heirs.apart(&rulesets),
+        widened_venues: widened.venues,
+        widened_boundaries: widened.boundaries,
+        ..collect(found)
+    })
 }
 
-/// The venues and boundaries that something added is about.
+/// The venues and boundaries that something added, or on wider terms, is about.
 #[derive(Default)]
 struct Widened {
     venues: BTreeSet<String>,
@@ -194,14 +236,29 @@ fn services(ports: &Ports, classes: &[usize], v4: bool) -> Option<Vec<String>> {
 /// Flows that differ in one side only become one, and so do those of both families.
 fn collect(found: Found) -> Difference {
     let mut difference = Difference::default();
-    for ((added, services, (from, until)), lanes) in found {
+    for ((change, services, (from, until)), lanes) in found {
         let [v6, v4] = lanes.map(|lanes| {
             let by_target = merge(lanes).into_iter().map(|(source, target)| (target, source)).collect();
             merge(by_target)
         });
-        let list = if added { &mut difference.added } else { &mut difference.removed };
         let mut push = |(destinations, sources): Lane, family| {
-            list.push(Flows { sources, destinations, services: services.clone(), family, from, until });
+            let flows = |terms| Flows {
+                sources,
+                destinations,
+                services: services.clone(),
+                family,
+                from,
+                until,
+                terms,
+            };
+            match change {
+                Change::Added(terms) => difference.added.push(flows(terms)),
+                Change::Removed(terms) => difference.removed.push(flows(terms)),
+                Change::Terms(before, after) => {
+                    let widened = after.widen(before);
+                    difference.changed.push(Changed { flows: flows(after), before, widened });
+                }
+            }
         };
         v4.iter().filter(|lane| v6.contains(lane)).for_each(|lane| push(lane.clone(), None));
         let only4 = v4.iter().filter(|lane| !v6.contains(lane));
@@ -211,6 +268,7 @@ fn collect(found: Found) -> Difference {
     }
     difference.added.sort();
     difference.removed.sort();
+    difference.changed.sort();
     difference
 }
 

@@ -5,7 +5,7 @@ mod parser;
 use std::borrow::Cow;
 
 use crate::diagnostic::{Diagnostic, Findings};
-use crate::source::{Source, Span, Spanned};
+use crate::source::{Source, Span, Spanned, is_unseen};
 use crate::suggest;
 use parser::{Parser, Syntax};
 
@@ -51,9 +51,10 @@ pub struct Member<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// The value of a name, in capitals or not.
+    /// The value of a name, in capitals or not, if it is not null.
     pub fn get(&self, name: &str) -> Option<&Value<'a>> {
-        self.members.iter().find(|member| member.name.eq_ignore_ascii_case(name)).map(|member| &member.value)
+        let named = self.members.iter().find(|member| member.name.eq_ignore_ascii_case(name));
+        named.map(|member| &member.value).filter(|value| !matches!(value.kind, Kind::Null))
     }
 }
 
@@ -94,7 +95,7 @@ pub fn parse_streamed<T>(
     mut element: impl FnMut(&mut Reader<'_>, &str, &Value<'_>),
     read: impl FnOnce(&mut Reader<'_>, &Object<'_>) -> T,
 ) -> Option<T> {
-    let mut reader = Reader { source, findings, any_case: false };
+    let mut reader = Reader { source, findings, any_case: false, null_is_absent: false };
     match top(&mut reader, what, streamed, &mut element) {
         Ok(object) => object.map(|object| read(&mut reader, &object)),
         Err(Syntax { span, message }) => {
@@ -119,9 +120,15 @@ fn top<'s>(
     let mut members: Vec<Member<'_>> = Vec::new();
     let value = if parser.at_object() {
         let span = parser.members(|parser, name, span| {
-            let first = members.iter().all(|member| member.name != name);
-            let value = if first && parser.at_list() && streamed.contains(&&*name) {
-                let span = parser.elements(|value| element(reader, &name, &value))?;
+            let is_streamed = parser.at_list()
+                && streamed.contains(&&*name)
+                && members.iter().all(|member| member.name != name);
+            let value = if is_streamed {
+                let kept = parser.kept();
+                let span = parser.elements(|parser, value| {
+                    element(reader, &name, &value);
+                    parser.forget(kept);
+                })?;
                 Value { span, kind: Kind::Array(Vec::new()) }
             } else {
                 parser.value()?
@@ -165,6 +172,8 @@ pub struct Reader<'s> {
     pub findings: &'s mut Findings,
     /// Whether the names of fields may be in capitals, as Tailscale takes them.
     pub any_case: bool,
+    /// Whether a field that is null is one that is not there, as in Tailscale's language.
+    pub null_is_absent: bool,
 }
 
 impl Reader<'_> {
@@ -174,7 +183,7 @@ impl Reader<'_> {
     }
 
     /// The fields of an object, each once, by their known names. Fields that are none of
-    /// `known`, and repeated ones, are errors and left out.
+    /// `known`, and repeated ones, are errors and left out; a policy's `#…` are only left out.
     pub fn fields<'v, 'a, 'k>(
         &mut self,
         object: &'v Object<'a>,
@@ -183,6 +192,13 @@ impl Reader<'_> {
     ) -> Vec<(&'k str, &'v Member<'a>)> {
         let mut fields: Vec<(&'k str, &'v Member<'a>)> = Vec::with_capacity(object.members.len());
         for member in &object.members {
+            // What Tailscale's editor notes beside the fields of a policy.
+            if self.any_case && member.name.starts_with('#') {
+                continue;
+            }
+            if self.null_is_absent && matches!(member.value.kind, Kind::Null) {
+                continue;
+            }
             let same = |field: &&&str| {
                 **field == member.name || (self.any_case && field.eq_ignore_ascii_case(&member.name))
             };
@@ -200,8 +216,10 @@ impl Reader<'_> {
 
     fn unknown(&mut self, member: &Member<'_>, what: &str, known: &[&str]) {
         let name = &*member.name;
-        let help = suggest::did_you_mean(name, known.iter().copied())
-            .unwrap_or_else(|| format!("{what} has {}", known.join(", ")));
+        // Looking for what was meant takes longer than all the rest.
+        let close =
+            if self.findings.is_full() { None } else { suggest::did_you_mean(name, known.iter().copied()) };
+        let help = close.unwrap_or_else(|| format!("{what} has {}", known.join(", ")));
         let error =
             Diagnostic::error(self.source, member.span, format!("unknown field \"{name}\" in {what}"));
         self.findings.push(error.help(help));
@@ -229,6 +247,7 @@ impl Reader<'_> {
                 (span != property.span).then_some(span)
             };
             match first {
+                None if !self.seen(name, property.span) => {}
                 None => entries.push((name, property)),
                 Some(first) => self.twice(property, first),
             }
@@ -240,10 +259,20 @@ impl Reader<'_> {
         self.error(value.span, format!("{what} must be {wanted}, this is {}", kind(value)));
     }
 
+    /// Refuses characters that are not seen: what is read must be what people see.
+    fn seen(&mut self, text: &str, span: Span) -> bool {
+        let Some(character) = text.chars().find(|character| is_unseen(*character)) else { return true };
+        let message = format!("U+{:04X} cannot be seen: no name or text has it", u32::from(character));
+        self.error(span, message);
+        false
+    }
+
     /// A string.
     pub fn string(&mut self, value: &Value<'_>, what: &str) -> Option<Spanned<String>> {
         match &value.kind {
-            Kind::String(text) => Some(Spanned::new(text.to_string(), value.span)),
+            Kind::String(text) => {
+                self.seen(text, value.span).then(|| Spanned::new(text.to_string(), value.span))
+            }
             _ => {
                 self.wrong(value, what, "a string");
                 None
@@ -290,7 +319,10 @@ impl Reader<'_> {
         let mut all = Vec::with_capacity(elements.len());
         for element in elements {
             match &element.kind {
-                Kind::String(text) => all.push(Spanned::new(text.to_string(), element.span)),
+                Kind::String(text) => {
+                    self.seen(text, element.span);
+                    all.push(Spanned::new(text.to_string(), element.span));
+                }
                 _ => self.wrong(element, &format!("each item of {what}"), "a string"),
             }
         }

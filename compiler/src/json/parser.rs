@@ -24,6 +24,9 @@ const STRICT: ScannerOptions = ScannerOptions {
 /// Nesting beyond this is refused: no policy needs it, and the stack is not endless.
 const DEEPEST: usize = 100;
 
+/// Values that are in memory at once beyond which a file is refused: a hundred bytes each.
+const MOST: usize = 4_000_000;
+
 /// Text that is no HuJSON: where and why.
 #[derive(Debug)]
 pub(super) struct Syntax {
@@ -47,12 +50,15 @@ pub(super) struct Parser<'a> {
     /// The token at hand; none at the end of the text.
     token: Option<Token<'a>>,
     depth: usize,
+    /// Values read since the last element of a list that is not kept.
+    values: usize,
 }
 
 impl<'a> Parser<'a> {
     /// A parser at the first token.
     pub(super) fn new(text: &'a str) -> Result<Self, Syntax> {
-        let mut parser = Self { scanner: Scanner::new(text, &STRICT), text, token: None, depth: 0 };
+        let mut parser =
+            Self { scanner: Scanner::new(text, &STRICT), text, token: None, depth: 0, values: 0 };
         parser.advance()?;
         Ok(parser)
     }
@@ -128,6 +134,10 @@ impl<'a> Parser<'a> {
 
     /// The value that begins here.
     pub(super) fn value(&mut self) -> Result<Value<'a>, Syntax> {
+        self.values += 1;
+        if self.values > MOST {
+            return Err(Syntax { span: self.span(), message: format!("more than {MOST} values") });
+        }
         if self.at_object() {
             let mut members = Vec::new();
             let span = self.members(|parser, name, span| {
@@ -138,7 +148,7 @@ impl<'a> Parser<'a> {
         }
         if self.at_list() {
             let mut elements = Vec::new();
-            let span = self.elements(|value| elements.push(value))?;
+            let span = self.elements(|_, value| elements.push(value))?;
             return Ok(Value { span, kind: Kind::Array(elements) });
         }
         let kind = match &mut self.token {
@@ -176,12 +186,23 @@ impl<'a> Parser<'a> {
         Ok(Span { start, end: self.advance()?.end })
     }
 
+    /// Counts values from here on: those so far are not kept.
+    pub(super) fn forget(&mut self, values: usize) {
+        self.values = values;
+    }
+
+    /// How many values are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.values
+    }
+
     /// The list that begins here, element by element.
-    pub(super) fn elements(&mut self, mut each: impl FnMut(Value<'a>)) -> Result<Span, Syntax> {
+    pub(super) fn elements(&mut self, mut each: impl FnMut(&mut Self, Value<'a>)) -> Result<Span, Syntax> {
         self.deeper()?;
         let start = self.advance()?.start;
         while !matches!(self.token, Some(Token::CloseBracket)) {
-            each(self.value()?);
+            let value = self.value()?;
+            each(self, value);
             match self.token {
                 Some(Token::Comma) => drop(self.advance()?),
                 Some(Token::CloseBracket) => {}
@@ -257,6 +278,15 @@ mod tests {
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn more_values_than_memory_should_hold_are_refused() {
+        let text = format!("[{}]", "0,".repeat(MOST));
+        assert_eq!(Parser::new(&text).unwrap().value().unwrap_err().message, "more than 4000000 values");
+        // Those that are not kept do not count.
+        let mut parser = Parser::new(&text).unwrap();
+        assert!(parser.elements(|parser, _| parser.forget(0)).is_ok());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The boundaries section.
 
-use super::definitions::complain;
+use super::definitions::{complain, look_alike};
 use super::rules::{acl_destination, list, proto, required, selectors};
 use super::target::Malformed;
+use super::venues::MOST;
 use super::{Boundary, Exception, Selector};
 use crate::Dialect;
 use crate::json::{Object, Reader, Value};
@@ -12,6 +13,10 @@ use crate::source::Spanned;
 pub(super) fn boundaries(reader: &mut Reader<'_>, value: &Value<'_>, dialect: Dialect) -> Vec<Boundary> {
     let all = list(reader, value, "boundaries", |reader, object| boundary(reader, object, dialect))
         .unwrap_or_default();
+    if all.len() > MOST {
+        reader.error(value.span, format!("more than {MOST} boundaries"));
+        return Vec::new();
+    }
     for (index, boundary) in all.iter().enumerate() {
         if all[..index].iter().any(|other| other.name.value == boundary.name.value) {
             reader.error(boundary.name.span, format!("\"{}\" is given twice", boundary.name.value));
@@ -31,6 +36,9 @@ fn boundary(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> O
         }
     }
     let name = required(reader, object, name, "name", "the boundary");
+    if let Some(name) = &name {
+        look_alike(reader, &name.value, name.span);
+    }
     let between = required(reader, object, between, "between", "the boundary");
     Some(Boundary { span: object.span, name: name?, sides: between?, only })
 }

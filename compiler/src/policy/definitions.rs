@@ -5,6 +5,7 @@ use super::ipset::Step;
 use super::posture::{Assertion, Attributes};
 use super::rules::required;
 use super::target::{Malformed, prefix};
+use crate::Dialect;
 use crate::diagnostic::Diagnostic;
 use crate::json::{self, Kind, Reader, Value};
 use crate::source::{Span, Spanned};
@@ -26,6 +27,45 @@ pub(super) fn members(
     named(reader, value, section, prefix, |reader, name, value| reader.strings(value, &format!("\"{name}\"")))
 }
 
+/// `tagOwners`. Tags are written in a few characters only: nobody must mistake one for another.
+pub(super) fn tag_owners(
+    reader: &mut Reader<'_>,
+    value: &Value<'_>,
+    dialect: Dialect,
+) -> Named<Spanned<String>> {
+    let more = if dialect == Dialect::Tailscale { "-" } else { "-_." };
+    let mut owners = members(reader, value, "tagOwners", "tag:");
+    owners.retain(|(name, _)| {
+        let bare = name.value.trim_start_matches("tag:");
+        let problem = match bare.chars().find(|c| !c.is_ascii_alphanumeric() && !more.contains(*c)) {
+            _ if !bare.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+                Malformed::new("tag names must start with a letter, after 'tag:'")
+            }
+            Some(wrong) => Malformed::new("tag names can only contain numbers, letters, or dashes")
+                .help(format!("{} is none of them", described(wrong))),
+            None => return true,
+        };
+        let message = format!("tagOwners[\"{}\"]: {}", name.value, problem.message);
+        complain(reader, name.span, Malformed { message, ..problem });
+        false
+    });
+    owners
+}
+
+/// A character by its number: what it looks like may be another's look.
+fn described(character: char) -> String {
+    format!("U+{:04X}", u32::from(character))
+}
+
+/// Names of letters beyond ASCII stand, and are seen: one may look like another that is ASCII.
+pub(super) fn look_alike(reader: &mut Reader<'_>, name: &str, span: Span) {
+    if let Some(wrong) = name.chars().find(|character| !character.is_ascii()) {
+        let message = format!("\"{name}\" has characters that are not ASCII: {}", described(wrong));
+        let warning = Diagnostic::warning(reader.source, span, message);
+        reader.findings.push(warning.help("it may look like another name and be none: write it in ASCII"));
+    }
+}
+
 /// A map from names with a prefix to lists, each read by `read`.
 fn named(
     reader: &mut Reader<'_>,
@@ -44,10 +84,8 @@ fn named(
             complain(reader, property.span, problem);
             continue;
         }
-        if prefix == "tag:" && !bare.is_some_and(|bare| bare.starts_with(|c: char| c.is_ascii_alphabetic())) {
-            let message = format!("tagOwners[\"{name}\"]: tag names must start with a letter, after 'tag:'");
-            reader.error(property.span, message);
-            continue;
+        if prefix != "tag:" {
+            look_alike(reader, name, property.span);
         }
         if let Some(list) = read(reader, name, &property.value) {
             all.push((Spanned::new(name.to_string(), property.span), list));
@@ -66,6 +104,7 @@ pub(super) fn hosts(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<(Spanned<
             complain(reader, property.span, problem);
             continue;
         }
+        look_alike(reader, name, property.span);
         let Some(text) = reader.string(&property.value, &format!("\"{name}\"")) else { continue };
         match prefix(&text.value) {
             Ok(Some(net)) => all.push((Spanned::new(name.to_string(), property.span), net)),

@@ -7,6 +7,7 @@ mod parse;
 mod ports;
 pub mod posture;
 mod rules;
+pub mod ssh;
 mod target;
 mod test;
 mod venues;
@@ -15,6 +16,7 @@ pub(crate) use definitions::attributes;
 pub use parse::parse;
 pub(crate) use rules::expires;
 pub use target::{Autogroup, Selector};
+pub(crate) use test::{FAILED, ONE_HOST};
 
 use std::net::IpAddr;
 
@@ -52,6 +54,10 @@ pub struct Policy {
     pub venues: Vec<Venue>,
     /// `boundaries`, ours.
     pub boundaries: Vec<Boundary>,
+    /// `ssh`, in Tailscale's dialect only.
+    pub ssh: Vec<ssh::SshRule>,
+    /// `sshTests`, in Tailscale's dialect only.
+    pub ssh_tests: Vec<ssh::SshTest>,
     /// Sections that are Tailscale's and none of ours to enforce.
     pub not_enforced: Vec<Spanned<String>>,
 }

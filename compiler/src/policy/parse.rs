@@ -1,7 +1,7 @@
 //! The sections of a policy file.
 
-use super::definitions::{hosts, ipsets, members, postures};
-use super::{Policy, boundaries, rules, test, venues};
+use super::definitions::{hosts, ipsets, members, postures, tag_owners};
+use super::{Policy, boundaries, rules, ssh, test, venues};
 use crate::Dialect;
 use crate::diagnostic::Findings;
 use crate::json::{self, Object, Reader, Value};
@@ -39,6 +39,7 @@ const OURS: [&str; 2] = ["venues", "boundaries"];
 pub fn parse(source: &Source, dialect: Dialect, findings: &mut Findings) -> Option<Policy> {
     json::parse(source, findings, "a policy", |reader, object| {
         reader.any_case = true;
+        reader.null_is_absent = dialect == Dialect::Tailscale;
         policy(reader, object, dialect)
     })
 }
@@ -57,6 +58,8 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
         tests: Vec::new(),
         venues: Vec::new(),
         boundaries: Vec::new(),
+        ssh: Vec::new(),
+        ssh_tests: Vec::new(),
         not_enforced: Vec::new(),
     };
     let ours: &[&str] = if dialect == Dialect::Bulkhead { &OURS } else { &[] };
@@ -74,7 +77,7 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
                     rules::list(reader, value, "tests", |r, v| test::test(r, v, dialect)).unwrap_or_default();
             }
             "groups" => policy.groups = members(reader, value, "groups", "group:"),
-            "tagOwners" => policy.tag_owners = members(reader, value, "tagOwners", "tag:"),
+            "tagOwners" => policy.tag_owners = tag_owners(reader, value, dialect),
             "hosts" => policy.hosts = hosts(reader, value),
             "venues" => policy.venues = venues::venues(reader, value),
             "boundaries" => policy.boundaries = boundaries::boundaries(reader, value, dialect),
@@ -83,7 +86,11 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
             "defaultSrcPosture" => policy.default_posture = reader.strings(value, name).unwrap_or_default(),
             other => {
                 let shape = NOT_ENFORCED.iter().find(|(name, _)| *name == other).map(|(_, shape)| *shape);
-                shape_check(reader, other, value, shape);
+                match (dialect, other) {
+                    (Dialect::Tailscale, "ssh") => policy.ssh = ssh::rules(reader, value),
+                    (Dialect::Tailscale, "sshTests") => policy.ssh_tests = ssh::tests(reader, value),
+                    _ => shape_check(reader, other, value, shape),
+                }
                 policy.not_enforced.push(Spanned::new(other.to_string(), property.span));
             }
         }

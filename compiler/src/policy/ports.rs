@@ -2,7 +2,7 @@
 
 use super::target::Malformed;
 use crate::interval::Intervals;
-use crate::{service, suggest};
+use crate::{Dialect, service, suggest};
 
 /// Splits `SELECTOR:PORTS` at its last colon. IPv6 may stand in brackets.
 pub(super) fn split(destination: &str) -> Result<(&str, &str), Malformed> {
@@ -20,20 +20,24 @@ pub(super) fn split(destination: &str) -> Result<(&str, &str), Malformed> {
 }
 
 /// Ports: `*`, or a list of ports and ranges.
-pub(super) fn parse(text: &str) -> Result<Intervals<u16>, Malformed> {
+pub(super) fn parse(text: &str, dialect: Dialect) -> Result<Intervals<u16>, Malformed> {
     if text == "*" {
         return Ok(Intervals::all());
     }
-    text.split(',').map(|part| range(part.trim())).collect::<Result<_, _>>().map(Intervals::new)
+    text.split(',').map(|part| range(part.trim(), dialect)).collect::<Result<_, _>>().map(Intervals::new)
 }
 
-fn range(part: &str) -> Result<(u16, u16), Malformed> {
+fn range(part: &str, dialect: Dialect) -> Result<(u16, u16), Malformed> {
     let (first, last) = part.split_once('-').unwrap_or((part, part));
     let first = number(part, first.trim(), "first")?;
     let last = number(part, last.trim(), "last")?;
     if last < first {
         return Err(Malformed::new(format!("port range \"{part}\": invalid range: {last} is below {first}"))
             .help(format!("write {last}-{first}")));
+    }
+    if first == 0 && last < u16::MAX && dialect == Dialect::Tailscale {
+        let message = format!("port range \"{part}\": first port must be >0, or use '*' for wildcard");
+        return Err(Malformed::new(message));
     }
     Ok((first, last))
 }
@@ -69,13 +73,13 @@ pub(super) fn protocol(text: &str, extended: bool) -> Result<u8, Malformed> {
 }
 
 /// The service that a grant's `ip` entry names: `*`, `PORTS`, or `PROTOCOL:PORTS`.
-pub(super) fn grant(text: &str, extended: bool) -> Result<(Option<u8>, Intervals<u16>), Malformed> {
+pub(super) fn grant(text: &str, dialect: Dialect) -> Result<(Option<u8>, Intervals<u16>), Malformed> {
     match text.split_once(':') {
-        None => Ok((None, parse(text)?)),
-        Some(("*", ports)) => Ok((None, parse(ports)?)),
+        None => Ok((None, parse(text, dialect)?)),
+        Some(("*", ports)) => Ok((None, parse(ports, dialect)?)),
         Some((name, ports)) => {
-            let protocol = protocol(name, extended)?;
-            let ports = parse(ports)?;
+            let protocol = protocol(name, dialect == Dialect::Bulkhead)?;
+            let ports = parse(ports, dialect)?;
             portless(Some(protocol), &ports)?;
             Ok((Some(protocol), ports))
         }
@@ -100,12 +104,23 @@ mod tests {
 
     #[test]
     fn ports_are_lists_of_ranges() {
+        let parse = |text| parse(text, Dialect::Bulkhead);
         assert_eq!(parse("22,80-443, 8080").unwrap().as_slice(), [(22, 22), (80, 443), (8080, 8080)]);
         assert_eq!(parse("*").unwrap(), Intervals::all());
         for bad in ["", "ssh", "80-", "-80", "443-80", "65536", "80,,81", "+80", "0x50", "1-2-3"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert_eq!(parse("ssh").unwrap_err().message, "port range \"ssh\": invalid first integer");
+    }
+
+    #[test]
+    fn tailscale_has_no_port_0() {
+        for text in ["0", "0-79", "22,0"] {
+            assert!(parse(text, Dialect::Bulkhead).is_ok(), "{text}");
+            let message = parse(text, Dialect::Tailscale).unwrap_err().message;
+            assert!(message.ends_with("first port must be >0, or use '*' for wildcard"), "{message}");
+        }
+        assert!(parse("*", Dialect::Tailscale).is_ok() && parse("0-65535", Dialect::Tailscale).is_ok());
     }
 
     #[test]
@@ -132,8 +147,9 @@ mod tests {
 
     #[test]
     fn grants_name_services() {
-        assert_eq!(grant("*", true).unwrap(), (None, Intervals::all()));
-        assert_eq!(grant("tcp:80", true).unwrap(), (Some(6), Intervals::new(vec![(80, 80)])));
-        assert!(grant("icmp:80", true).is_err() && grant("icmp:*", true).is_ok());
+        let grant = |text| grant(text, Dialect::Bulkhead);
+        assert_eq!(grant("*").unwrap(), (None, Intervals::all()));
+        assert_eq!(grant("tcp:80").unwrap(), (Some(6), Intervals::new(vec![(80, 80)])));
+        assert!(grant("icmp:80").is_err() && grant("icmp:*").is_ok());
     }
 }

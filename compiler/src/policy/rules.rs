@@ -299,7 +299,8 @@ pub(super) fn acl_destination(
     dialect: Dialect,
 ) -> Option<Destination> {
     let parsed = ports::split(&word.value).and_then(|(selector, text)| {
-        let set = ports::parse(text).map_err(|problem| target_problem(problem, &word.value, dialect))?;
+        let set =
+            ports::parse(text, dialect).map_err(|problem| target_problem(problem, &word.value, dialect))?;
         ports::portless(protocol, &set)?;
         Ok((selector, set))
     });
@@ -317,7 +318,8 @@ pub(super) fn acl_destination(
     }
 }
 
-/// One entry of grants. `None` also for a grant of app capabilities only.
+/// One entry of grants. One of app capabilities only has no service: its names are checked, and
+/// there is nothing to enforce.
 pub(super) fn grant(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Option<Rule> {
     const KNOWN: [&str; 6] = ["src", "dst", "ip", "app", "srcPosture", "via"];
     let ours: &[&str] = if dialect == Dialect::Bulkhead { &["action"] } else { &[] };
@@ -335,7 +337,7 @@ pub(super) fn grant(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Diale
     }
     match &parts.ip {
         // App capabilities are not ours to enforce.
-        None if some_app => return None,
+        None if some_app => {}
         Some(ip) if !ip.is_empty() || some_app => {}
         _ => {
             let problem = Malformed::new("ip and app can not both be empty")
@@ -388,7 +390,7 @@ fn capability_name(reader: &mut Reader<'_>, name: &Spanned<String>) {
 }
 
 fn service(reader: &mut Reader<'_>, word: &Spanned<String>, dialect: Dialect) -> Option<Service> {
-    match ports::grant(&word.value, dialect == Dialect::Bulkhead) {
+    match ports::grant(&word.value, dialect) {
         Ok(service) => Some(service),
         Err(problem) => {
             complain(reader, word.span, problem);

@@ -157,11 +157,19 @@ impl Selector {
     }
 }
 
-/// The prefix that a word is, if it looks like an address or a prefix at all. IPv6 may stand
-/// in brackets, with or without the length.
+/// The prefix that a word is, if it looks like an address or a prefix at all. An IPv6 address may
+/// stand in brackets, the length after them.
 pub(super) fn prefix(word: &str) -> Result<Option<IpNet>, Malformed> {
     let bare = match word.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((inside, after)) if after.is_empty() || after.starts_with('/') => format!("{inside}{after}"),
+        Some((inside, after)) if after.is_empty() || after.starts_with('/') => {
+            if inside.parse::<std::net::Ipv6Addr>().is_err() {
+                let message = format!("\"{word}\": square brackets are only valid around IPv6 addresses");
+                return Err(
+                    Malformed::new(message).help("write, for instance, [fd7a::1]:443 or [fd7a::]/48:443")
+                );
+            }
+            format!("{inside}{after}")
+        }
         _ => word.to_string(),
     };
     let (address, length) = match bare.split_once('/') {
@@ -259,6 +267,9 @@ mod tests {
             "::ffff:10.0.0.1",
             "a:b",
             "10.0.0.0/+8",
+            "[fd7a::/48]",
+            "[10.1.2.3]",
+            "[web]",
         ] {
             assert!(Selector::parse(word).is_err(), "{word}");
         }

@@ -2,19 +2,30 @@
 
 use super::definitions::{attributes, complain};
 use super::rules::{proto, required, selector};
-use super::target::Malformed;
 use super::{Autogroup, Selector, Test, TestTarget, ports};
 use crate::Dialect;
 use crate::diagnostic::Diagnostic;
 use crate::json::{Object, Reader, Value};
 use crate::service::{SCTP, TCP, UDP};
-use crate::source::{Span, Spanned};
+use crate::source::Spanned;
 
-/// Tailscale's words before whatever is wrong with a test.
-const FAILED: &str = "test(s) failed";
+/// Tailscale's words before whatever is wrong with a test, in its dialect.
+pub(crate) const FAILED: &str = "test(s) failed: ";
+
+/// What is wrong with a destination of many addresses there.
+pub(crate) const ONE_HOST: &str = "a test names one host, not a range";
 
 /// One entry of tests.
 pub(super) fn test(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Option<Test> {
+    let known = reader.findings.0.len();
+    let test = entry(reader, object, dialect);
+    if dialect == Dialect::Tailscale {
+        reader.findings.prefix_errors(known, FAILED);
+    }
+    test
+}
+
+fn entry(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Option<Test> {
     const KNOWN: [&str; 7] = ["src", "user", "proto", "accept", "allow", "deny", "srcPostureAttrs"];
     let (mut source, mut protocol) = (None, None);
     let (mut accept, mut deny) = (Vec::new(), Vec::new());
@@ -61,13 +72,12 @@ fn tailscale_shape(
 ) {
     let given = object.get("accept").or(object.get("allow")).or(object.get("deny")).is_some();
     if !given || (accept.is_empty() && deny.is_empty()) {
-        let message = format!("{FAILED}: a test must have at least one of \"accept\" or \"deny\"");
-        reader.error(object.span, message);
+        reader.error(object.span, "a test must have at least one of \"accept\" or \"deny\"");
     }
     if let Some((text, number)) = protocol
         && ![TCP, UDP, SCTP].contains(&number)
     {
-        reader.error(text.span, format!("{FAILED}: a test's protocol is tcp, udp, sctp, or none"));
+        reader.error(text.span, "a test's protocol is tcp, udp, sctp, or none");
     }
 }
 
@@ -77,37 +87,28 @@ fn targets(reader: &mut Reader<'_>, value: &Value<'_>, name: &str, dialect: Dial
 }
 
 fn target(reader: &mut Reader<'_>, word: &Spanned<String>, dialect: Dialect) -> Option<TestTarget> {
-    let refuse = |reader: &mut Reader<'_>, span: Span, mut problem: Malformed| {
-        if dialect == Dialect::Tailscale {
-            problem.message = format!("{FAILED}: {}", problem.message);
-        }
-        complain(reader, span, problem);
-    };
-    let (text, set) = match ports::split(&word.value).and_then(|(text, port)| Ok((text, ports::parse(port)?)))
-    {
+    let parts = ports::split(&word.value).and_then(|(text, port)| Ok((text, ports::parse(port, dialect)?)));
+    let (text, set) = match parts {
         Ok(parts) => parts,
         Err(problem) => {
-            refuse(reader, word.span, problem);
+            complain(reader, word.span, problem);
             return None;
         }
     };
     let port = match set.as_slice() {
         [(first, last)] if first == last => *first,
         _ => {
-            let message = format!("\"{}\": a test names one port", word.value);
-            refuse(reader, word.span, Malformed::new(message));
+            reader.error(word.span, format!("\"{}\": a test names one port", word.value));
             return None;
         }
     };
     let selector = selector(reader, text, word.span, dialect)?;
     match &selector.value {
         Selector::Autogroup(Autogroup::Internet) if dialect == Dialect::Tailscale => {
-            let message = "autogroup:internet not valid as a test destination";
-            refuse(reader, word.span, Malformed::new(message));
+            reader.error(word.span, "autogroup:internet not valid as a test destination");
         }
         Selector::Prefix(_) if text.contains('/') && dialect == Dialect::Tailscale => {
-            let message = format!("\"{}\": a test names one host, not a range", word.value);
-            refuse(reader, word.span, Malformed::new(message));
+            reader.error(word.span, format!("\"{}\": {ONE_HOST}", word.value));
         }
         _ => return Some(TestTarget { selector, port }),
     }

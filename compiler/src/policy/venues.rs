@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::definitions::complain;
+use super::definitions::{complain, look_alike};
 use super::rules::{expires, narrowing, rate, required, selector};
 use super::target::{Malformed, prefix};
 use super::{Lane, Rates, Venue, ports};
@@ -12,10 +12,17 @@ use crate::json::{Object, Reader, Value};
 use crate::service::UDP;
 use crate::source::{Span, Spanned};
 
+/// Venues and boundaries of one policy; each is compared with each.
+pub(super) const MOST: usize = 500;
+
 /// The venues by name.
 pub(super) fn venues(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<Venue> {
     let Some(object) = reader.object(value, "venues") else { return Vec::new() };
     let mut all = Vec::new();
+    if object.members.len() > MOST {
+        reader.error(object.span, format!("more than {MOST} venues"));
+        return all;
+    }
     for (name, property) in reader.entries(object) {
         if name
             .strip_prefix("venue:")
@@ -25,6 +32,7 @@ pub(super) fn venues(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<Venue> {
                 Malformed::new(format!("\"{name}\" is no name for a venue")).help("write venue:NAME");
             complain(reader, property.span, problem);
         }
+        look_alike(reader, name, property.span);
         if let Some(object) = reader.object(&property.value, &format!("\"{name}\"")) {
             all.push(venue(reader, Spanned::new(name.to_string(), property.span), object));
         }
@@ -184,7 +192,7 @@ fn service(
         }
     };
     let portless = number.is_some_and(|number| !crate::service::has_ports(number));
-    let set = match text.as_ref().map(|text| (text.span, ports::parse(&text.value))) {
+    let set = match text.as_ref().map(|text| (text.span, ports::parse(&text.value, Dialect::Bulkhead))) {
         Some((span, Ok(set))) => match ports::portless(number, &set) {
             Ok(()) => Some(set),
             Err(problem) => {

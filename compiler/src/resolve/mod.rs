@@ -1,6 +1,7 @@
 //! Policy and inventory → the ordered rules, with selectors as address sets.
 
 mod boundaries;
+mod cycles;
 mod directory;
 mod exemptions;
 mod names;
@@ -9,6 +10,7 @@ mod postures;
 mod resolver;
 mod rules;
 mod sets;
+mod ssh;
 mod tests;
 mod venues;
 mod via;
@@ -281,6 +283,7 @@ pub fn resolve_with(
     if network == Network::Overlay {
         ruleset.rules = resolver.rules(None);
         boundaries = resolver.boundaries();
+        resolver.ssh();
         let mut assumed: Vec<(Attributes, Vec<Rule>)> = Vec::new();
         for test in &policy.tests {
             let assumption = test.attributes.as_ref().map(|attributes| {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::cycles::cycles;
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::inventory::Inventory;
 use crate::policy::ipset::Target;
@@ -23,7 +24,7 @@ pub(super) fn check(policy: &Policy, inventory: &Inventory, findings: &mut Findi
             tag_owner(policy, owner, &groups, &tags, findings);
         }
     }
-    cycles(policy, findings);
+    owners_circles(policy, findings);
     ipsets(policy, findings);
     carried(inventory, &tags, findings);
 }
@@ -64,7 +65,7 @@ fn tag_owner(
 }
 
 /// A tag that owns itself through others has no owner at all. A tag may name itself.
-fn cycles(policy: &Policy, findings: &mut Findings) {
+fn owners_circles(policy: &Policy, findings: &mut Findings) {
     let owners: HashMap<&str, Vec<&str>> = policy
         .tag_owners
         .iter()
@@ -73,8 +74,9 @@ fn cycles(policy: &Policy, findings: &mut Findings) {
             (tag.value.as_str(), tags.filter(|name| name.starts_with("tag:") && *name != tag.value).collect())
         })
         .collect();
+    let circular = cycles(&owners);
     for (tag, _) in &policy.tag_owners {
-        if reaches(tag.value.as_str(), &owners) {
+        if circular.contains(tag.value.as_str()) {
             let name = &tag.value;
             let message = format!("circular reference: \"{name}\" is among its own owners' owners");
             findings.push(Diagnostic::error(&policy.source, tag.span, message));
@@ -96,6 +98,7 @@ fn ipsets(policy: &Policy, findings: &mut Findings) {
             (name.value.as_str(), parts.collect())
         })
         .collect();
+    let circular = cycles(&sets);
     for (name, steps) in &policy.ipsets {
         for step in steps {
             let (kind, wrong, help) = match &step.value.target {
@@ -111,26 +114,11 @@ fn ipsets(policy: &Policy, findings: &mut Findings) {
                 Diagnostic::error(&policy.source, step.span, format!("{kind} not found: \"{wrong}\""));
             findings.push(error.maybe_help(help));
         }
-        if reaches(name.value.as_str(), &sets) {
+        if circular.contains(name.value.as_str()) {
             let message = format!("circular reference: \"{}\" is made of itself", name.value);
             findings.push(Diagnostic::error(&policy.source, name.span, message));
         }
     }
-}
-
-/// Whether a name is among what it names, or what those name, and so on.
-fn reaches(name: &str, parts: &HashMap<&str, Vec<&str>>) -> bool {
-    let mut seen = HashSet::new();
-    let mut open: Vec<&str> = parts.get(name).into_iter().flatten().copied().collect();
-    while let Some(next) = open.pop() {
-        if next == name {
-            return true;
-        }
-        if seen.insert(next) {
-            open.extend(parts.get(next).into_iter().flatten());
-        }
-    }
-    false
 }
 
 /// Tags that a node carries and the policy does not know.

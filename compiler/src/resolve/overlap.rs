@@ -9,6 +9,7 @@ use super::resolver::Resolver;
 use super::sets::Place;
 use crate::address::AddressSet;
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::interval::Intervals;
 use crate::policy::ipset::Target;
 use crate::policy::{self, Action, Selector};
 use crate::source::{Span, Spanned};
@@ -18,6 +19,16 @@ pub(super) struct Guarded<'a> {
     pub(super) venue: &'a policy::Venue,
     /// Its addresses without those that are nodes' own, and its feeds' groups.
     pub(super) set: AddressSet,
+    /// What nobody else may name: the same, and as a NAT64 gateway translates it.
+    named: AddressSet,
+}
+
+/// IPv4 addresses as IPv6 ones in the prefix of NAT64 (RFC 6052).
+fn translated(v4: &Intervals<u32>) -> AddressSet {
+    const NAT64: u128 = 0x0064_ff9b << 96;
+    let ranges = v4.as_slice().iter();
+    let ranges = ranges.map(|(first, last)| (NAT64 | u128::from(*first), NAT64 | u128::from(*last)));
+    AddressSet { v6: Intervals::new(ranges.collect()), ..AddressSet::default() }
 }
 
 impl<'a> Guarded<'a> {
@@ -25,7 +36,8 @@ impl<'a> Guarded<'a> {
         let nets = venue.addresses.iter().map(|net| &net.value);
         let groups = venue.feeds.iter().flat_map(|lane| &lane.groups).map(|net| &net.value);
         let set = AddressSet::from_prefixes(nets).minus(own).union(&AddressSet::from_prefixes(groups));
-        Self { venue, set }
+        let named = set.union(&translated(&set.v4));
+        Self { venue, set, named }
     }
 
     /// Where it names addresses of a set; its name, if nowhere in particular.
@@ -66,6 +78,7 @@ impl Resolver<'_> {
         }
         self.ipsets(venues);
         self.routes(venues);
+        self.holders(venues);
         self.notes(venues);
     }
 
@@ -97,7 +110,7 @@ impl Resolver<'_> {
     }
 
     fn overlap(&mut self, set: &AddressSet, span: Span, what: &str, venues: &[Guarded<'_>]) {
-        for venue in venues.iter().filter(|venue| venue.set.intersects(set)) {
+        for venue in venues.iter().filter(|venue| venue.named.intersects(set)) {
             let error = Diagnostic::error(
                 &self.policy.source,
                 span,
@@ -135,13 +148,37 @@ impl Resolver<'_> {
         for node in &inventory.nodes {
             for route in node.routes.iter().filter(|route| route.prefix_len() > 0) {
                 let set = AddressSet::from_prefixes([route]);
-                for venue in venues.iter().filter(|venue| venue.set.intersects(&set)) {
+                for venue in venues.iter().filter(|venue| venue.named.intersects(&set)) {
                     let name = &venue.venue.name.value;
                     let message = format!("the route {route} of {} overlaps {name}", node.name);
                     let error = Diagnostic::error(&inventory.source, node.span, message)
                         .related(&self.policy.source, venue.place(&set), format!("{name} is here"))
                         .help("a venue is not reached through the overlay: route less");
                     self.findings.push(error);
+                }
+            }
+        }
+    }
+
+    /// Nodes' own addresses within a venue's prefixes are not the venue: nothing guards them. On the
+    /// overlay that is hardly meant.
+    fn holders(&mut self, venues: &[Guarded<'_>]) {
+        let inventory = self.inventory;
+        for venue in venues {
+            let declared = AddressSet::from_prefixes(venue.venue.addresses.iter().map(|net| &net.value));
+            let name = &venue.venue.name.value;
+            for node in &inventory.nodes {
+                let overlay = node.addresses.iter().map(|address| (Severity::Warning, address));
+                let underlay = node.underlay.iter().map(|address| (Severity::Note, address));
+                let within = overlay.chain(underlay).filter(|(_, address)| declared.contains(**address));
+                for (severity, address) in within {
+                    let message = format!(
+                        "{address} of {} is within {name} and not guarded: it is a node's own",
+                        node.name
+                    );
+                    let found = Diagnostic::at(severity, &inventory.source, node.span, message);
+                    let place = venue.place(&AddressSet::from_addresses([*address]));
+                    self.findings.push(found.related(&self.policy.source, place, format!("{name} is here")));
                 }
             }
         }
@@ -170,7 +207,8 @@ impl Resolver<'_> {
         said: &mut HashSet<SelectorId>,
     ) {
         match &selector.value {
-            Selector::Any | Selector::Autogroup(_) | Selector::IpSet(_) => {}
+            // A host that overlaps is an error already, unless it is every address.
+            Selector::Any | Selector::Autogroup(_) | Selector::IpSet(_) | Selector::Host(_) => {}
             Selector::Prefix(net) if net.prefix_len() == 0 => {}
             _ => return,
         }

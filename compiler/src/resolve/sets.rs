@@ -98,20 +98,31 @@ impl<'a> Sets<'a> {
     /// Works out the IP sets, each after those that it names. What names itself through
     /// others stays out, as what does not exist does: `names` refuses both.
     fn ipsets(&mut self, policy: &'a Policy) {
-        let mut open: Vec<_> = policy.ipsets.iter().collect();
-        loop {
-            let before = open.len();
-            open.retain(|(name, steps)| {
-                let mut set = AddressSet::default();
-                for step in steps {
-                    let Some(target) = self.target(&step.value.target) else { return true };
-                    set = if step.value.remove { set.minus(&target) } else { set.union(&target) };
+        // For each set, those that name it, and how many that it names are not worked out.
+        let mut heirs: HashMap<&str, Vec<usize>> = HashMap::new();
+        let mut waiting = vec![0; policy.ipsets.len()];
+        for (index, (_, steps)) in policy.ipsets.iter().enumerate() {
+            for step in steps {
+                if let Target::Set(part) = &step.value.target {
+                    heirs.entry(part).or_default().push(index);
+                    waiting[index] += 1;
                 }
-                self.ipsets.insert(&name.value, set);
-                false
+            }
+        }
+        let mut ready: Vec<usize> = (0..waiting.len()).filter(|index| waiting[*index] == 0).collect();
+        while let Some(index) = ready.pop() {
+            let (name, steps) = &policy.ipsets[index];
+            let made = steps.iter().try_fold(AddressSet::default(), |set, step| {
+                let target = self.target(&step.value.target)?;
+                Some(if step.value.remove { set.minus(&target) } else { set.union(&target) })
             });
-            if open.len() == before {
-                return;
+            let Some(set) = made else { continue };
+            self.ipsets.insert(&name.value, set);
+            for heir in heirs.get(name.value.as_str()).into_iter().flatten() {
+                waiting[*heir] -= 1;
+                if waiting[*heir] == 0 {
+                    ready.push(*heir);
+                }
             }
         }
     }

@@ -1,18 +1,33 @@
 //! The tests section.
 
 use super::resolver::Resolver;
-use super::sets::Place;
+use super::sets::{Place, Unresolved};
 use super::{Test, TestTarget};
+use crate::Dialect;
 use crate::diagnostic::Location;
-use crate::policy::{self, Action};
+use crate::policy::{self, Action, Selector};
 
 impl Resolver<'_> {
     /// One entry; `assumed` is the index of the rules that it is about, if not the policy's own.
     pub(super) fn test(&mut self, test: &policy::Test, assumed: Option<usize>) -> Option<Test> {
+        let known = self.findings.0.len();
+        let resolved = self.test_entry(test, assumed);
+        if self.sets.dialect == Dialect::Tailscale {
+            self.findings.prefix_errors(known, policy::FAILED);
+        }
+        resolved
+    }
+
+    fn test_entry(&mut self, test: &policy::Test, assumed: Option<usize>) -> Option<Test> {
         let source = self.used(&test.source, Place::source(Action::Accept), None);
         let mut targets = Vec::new();
         for (admitted, list) in [(true, &test.accept), (false, &test.deny)] {
             for target in list {
+                if self.is_range(&target.selector.value) {
+                    let message = format!("\"{}\": {}", target.selector.value, policy::ONE_HOST);
+                    self.complain(target.selector.span, Unresolved { message, help: None });
+                    continue;
+                }
                 if let Some(destination) =
                     self.used(&target.selector, Place::destination(Action::Accept), None)
                 {
@@ -23,5 +38,13 @@ impl Resolver<'_> {
         }
         let location = Location::new(&self.policy.source, test.span);
         Some(Test { location, source: source?, assumed, protocol: test.protocol, targets })
+    }
+
+    /// Whether Tailscale refuses it as a test's destination: a host's name that stands for many.
+    fn is_range(&self, selector: &Selector) -> bool {
+        let Selector::Host(name) = selector else { return false };
+        let mut hosts = self.policy.hosts.iter();
+        let range = hosts.any(|(host, net)| host.value == *name && net.prefix_len() < net.max_prefix_len());
+        range && self.sets.dialect == Dialect::Tailscale
     }
 }

@@ -7,7 +7,7 @@ use super::{Block, Receivers, Rule, SelectorId, ServiceId, Venue};
 use crate::address::AddressSet;
 use crate::diagnostic::{Diagnostic, Location};
 use crate::interval::Intervals;
-use crate::policy::{self, Action, Rates, Section};
+use crate::policy::{self, Action, Autogroup, Rates, Section, Selector};
 use crate::service::Service;
 use crate::source::Spanned;
 
@@ -30,6 +30,7 @@ impl Resolver<'_> {
         let own = self.sets.directory.own();
         let guarded: Vec<Guarded<'_>> = policy.venues.iter().map(|venue| Guarded::new(venue, &own)).collect();
         self.overlaps(&guarded);
+        let guarded_all = guarded.iter().fold(AddressSet::default(), |all, venue| all.union(&venue.set));
         let everything = self.service(Service::everything());
         let mut number = policy.rules();
         for (index, guarded) in (0..).zip(&guarded) {
@@ -45,7 +46,7 @@ impl Resolver<'_> {
                     None => format!("{} {kind} {count}", venue.name.value),
                 };
                 number += 1;
-                let (blocks, receivers) = self.lane(lane, guarded, kind == "feed");
+                let (blocks, receivers) = self.lane(lane, (guarded, &guarded_all), kind == "feed");
                 all.receivers.extend(receivers);
                 all.rules.push(Rule {
                     number,
@@ -73,16 +74,15 @@ impl Resolver<'_> {
     fn lane(
         &mut self,
         lane: &policy::Lane,
-        guarded: &Guarded<'_>,
+        (guarded, all): (&Guarded<'_>, &AddressSet),
         feed: bool,
     ) -> (Vec<Block>, Option<Receivers>) {
         let (protocol, ports) = &lane.service;
         let service = self.service(Service::new(Some(*protocol), ports.clone(), false));
         let theirs: Vec<SelectorId> =
             lane.theirs.iter().filter_map(|net| self.theirs(net, guarded)).collect();
-        let place = if feed { Place::destination(Action::Accept) } else { Place::source(Action::Accept) };
         let ours: Vec<SelectorId> =
-            lane.ours.iter().filter_map(|selector| self.used(selector, place, None)).collect();
+            lane.ours.iter().filter_map(|selector| self.ours(selector, all)).collect();
         let to = |ids: Vec<SelectorId>| ids.into_iter().map(|id| (id, service)).collect::<Vec<_>>();
         let (sources, destinations, receivers) = match (feed, &lane.groups[..]) {
             (false, _) => (ours, to(theirs), None),
@@ -105,6 +105,26 @@ impl Resolver<'_> {
         (vec![Block { sources, destinations, via: None }], receivers)
     }
 
+    /// Our end of a lane: identities or addresses that are known, and no venue's. A star is whoever
+    /// the inventory knows, the internet behind an exit not among them.
+    fn ours(&mut self, selector: &Spanned<Selector>, venues: &AddressSet) -> Option<SelectorId> {
+        let everybody =
+            matches!(selector.value, Selector::Autogroup(Autogroup::Internet | Autogroup::DangerAll));
+        let id = match everybody {
+            true => None,
+            false => Some(self.used(selector, Place::source(Action::Accept), None)?),
+        };
+        // What is a venue's by name was said as an overlap.
+        let named = matches!(&selector.value, Selector::Prefix(net) if net.prefix_len() > 0);
+        let id = id.filter(|id| named || !self.selectors[id.0 as usize].set.intersects(venues));
+        if id.is_none() {
+            let message = format!("{} is no end of ours: it holds addresses of a venue", selector.value);
+            let error = Diagnostic::error(&self.policy.source, selector.span, message);
+            self.findings.push(error.help("name the tags or users at this side's end of the lane"));
+        }
+        id
+    }
+
     /// The venue's end of a lane, which lies within the venue. What of it is a node's own is not
     /// the venue.
     fn theirs(&mut self, net: &Spanned<ipnet::IpNet>, guarded: &Guarded<'_>) -> Option<SelectorId> {
@@ -121,7 +141,21 @@ impl Resolver<'_> {
             self.findings.push(error);
             return None;
         }
-        Some(self.push(net.value.to_string(), set.intersection(&guarded.set)))
+        let set = set.intersection(&guarded.set);
+        if set.is_empty() {
+            let message =
+                format!("\"{}\" is a node's own address, not {}'s", net.value, guarded.venue.name.value);
+            let error = Diagnostic::error(&self.policy.source, net.span, message);
+            let holder = self.inventory.holder(net.value.addr());
+            self.findings.push(match holder {
+                Some(node) => {
+                    error.related(&self.inventory.source, node.span, format!("{} holds it", node.name))
+                }
+                None => error,
+            });
+            return None;
+        }
+        Some(self.push(net.value.to_string(), set))
     }
 }
 

@@ -253,7 +253,7 @@ pub fn node(index: usize) -> impl Strategy<Value = String> {
     let underlay = prop_oneof![
         1 => Just("[]".to_string()),
         3 => Just(format!("[\"203.0.113.{index}\"]")),
-        1 => Just(format!("[\"192.0.2.{index}\", \"198.51.100.1{index}\", \"2001:db9::{index}\"]")),
+        1 => Just(format!("[\"192.0.2.{index}\", \"198.51.100.1{index}\", \"2001:db9::1:{index}\"]")),
     ];
     (owner, routes, expires(), posture, underlay).prop_map(move |(owner, routes, expires, posture, underlay)| {
         let expires =
@@ -299,6 +299,7 @@ pub fn addresses() -> Vec<IpAddr> {
     let venue6 = [
         "2001:db9::1",
         "2001:db9::77",
+        "2001:db9::1:1",
         "2001:db9:0:1::",
         "192.0.2.3",
         "233.54.12.1",
