@@ -16,6 +16,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let target_dir = out.join("target");
     let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
+    if arch != "x86_64" {
+        println!(
+            "cargo::error=the BPF programs rely on the order in which x86-64 loads and stores \
+             (docs/decisions/0015); {arch} needs barriers in engine/src/word.rs first"
+        );
+        return Ok(());
+    }
     let features: &[&str] = if env::var_os("CARGO_FEATURE_BPF_LOG").is_some() { &["log"] } else { &[] };
     let object = Object { workspace, target_dir: &target_dir, arch: &arch, features };
     let toolchain = match find(&Host) {

@@ -5,7 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use bulkhead_engine::flow_table::{self, Buckets, Search, Stored};
 use bulkhead_engine::layout::{Direction, FlowBucket, FlowKey, FlowValue};
-use bulkhead_engine::{Case, Environment as _, Reason};
+use bulkhead_engine::{Case, Environment as _};
 
 use crate::maps::MAPS;
 use crate::settings;
@@ -117,20 +117,23 @@ pub(crate) fn get(key: &FlowKey, flow: &mut FlowValue, seen: impl FnOnce(&FlowVa
     flow_table::get(&Flows { now: 0 }, key, flow, seen)
 }
 
+/// Whether a flow is over now.
+#[inline(always)]
+pub(crate) fn is_over(flow: &FlowValue) -> bool {
+    Flows { now: MAPS.flow_time() }.is_expired(flow.state, flow.last_seen)
+}
+
 /// Stores a flow; one that was pushed out for it is counted.
 #[inline(always)]
-pub(crate) fn put(key: &FlowKey, value: &FlowValue) -> Result<(), Reason> {
-    match store(key, value) {
-        Stored::Done => Ok(()),
-        Stored::Evicted => {
-            if let Some(evicted) = EVICTED.get_ptr_mut(0) {
-                // SAFETY: this CPU's own element.
-                unsafe { *evicted += 1 };
-            }
-            Ok(())
-        }
-        Stored::Refused => Err(Reason::FlowTableFull),
+pub(crate) fn put(key: &FlowKey, value: &FlowValue) -> Stored {
+    let stored = store(key, value);
+    if stored == Stored::Evicted
+        && let Some(evicted) = EVICTED.get_ptr_mut(0)
+    {
+        // SAFETY: this CPU's own element.
+        unsafe { *evicted += 1 };
     }
+    stored
 }
 
 /// Removes a flow. One that is gone already is what was wanted.

@@ -4,10 +4,13 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use bulkhead_engine::Environment as _;
+use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::layout::{
-    FlowRecord, FlowValue, IMPORT_KEPT, IMPORT_MALFORMED, IMPORT_REFUSED, IMPORT_STORED, RECORD_NEW,
+    FlowRecord, FlowValue, IMPORT_EVICTED, IMPORT_KEPT, IMPORT_MALFORMED, IMPORT_REFUSED, IMPORT_STORED,
+    RECORD_NEW,
 };
 
+use crate::flows::{is_over, put};
 use crate::maps::MAPS;
 
 #[classifier]
@@ -19,15 +22,18 @@ fn flow_import(ctx: TcContext) -> i32 {
     // SAFETY: the record was just checked to lie within the packet, and any bytes are one. BPF
     // loads from packets may be unaligned.
     let record = unsafe { (start as *const FlowRecord).read() };
-    let mut there = FlowValue::NONE;
-    let is_there = MAPS.flow(&record.key, &mut there, |_| None);
     let FlowRecord { key, mut flow } = record;
-    if is_there && (flow.reserved[0] == RECORD_NEW || there.last_seen >= flow.last_seen) {
+    let is_new = flow.reserved[0] == RECORD_NEW;
+    let mut there = FlowValue::NONE;
+    // What is open now was seen now, however long it is silent.
+    let is_there = MAPS.flow(&key, &mut there, |there| (is_new && !is_over(there)).then_some(flow.last_seen));
+    if is_there && !is_over(&there) && (is_new || there.last_seen >= flow.last_seen) {
         return IMPORT_KEPT as i32;
     }
     flow.reserved[0] = 0;
-    match MAPS.put_flow(&key, &flow) {
-        Ok(()) => IMPORT_STORED as i32,
-        Err(_) => IMPORT_REFUSED as i32,
-    }
+    (match put(&key, &flow) {
+        Stored::Done => IMPORT_STORED,
+        Stored::Evicted => IMPORT_EVICTED,
+        Stored::Refused => IMPORT_REFUSED,
+    }) as i32
 }

@@ -5,6 +5,7 @@ use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_n
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::layout::{
     Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, Direction, FEATURE_AUDIT,
     FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FlowKey,
@@ -279,7 +280,7 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     }
     #[inline(always)]
     fn put_flow(&self, key: &FlowKey, value: &FlowValue) -> Result<(), Reason> {
-        if SHADOW { Ok(()) } else { flows::put(key, value) }
+        if !SHADOW && flows::put(key, value) == Stored::Refused { Err(Reason::FlowTableFull) } else { Ok(()) }
     }
     #[inline(always)]
     fn remove_flow(&self, key: &FlowKey) {

@@ -255,6 +255,10 @@ fn record_change(
     // both sides what follows is the last acknowledgement: the flow ends.
     flow.flags |= fin(headers, FLOW_FIN_RESPONDER);
     let ends = role == Role::End || is_finished(flow.flags);
+    // A rule admits now what audit mode once let pass.
+    if rule != NO_RULE {
+        flow.flags &= !FLOW_AUDIT;
+    }
     // An accept alone, which a flood of openings brings about, completes no conversation: it
     // gets its long time, and may still be pushed out. Nor does an echo.
     if matches!(role, Role::Continue | Role::Datagram) && !ends {

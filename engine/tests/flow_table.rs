@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bulkhead_engine::flow_table::{Buckets, Search, Stored, attempt, displaced, get, put};
-use bulkhead_engine::layout::{FLOW_ESTABLISHED, FlowBucket, FlowKey, FlowState, FlowValue};
+use bulkhead_engine::layout::{FLOW_AUDIT, FLOW_ESTABLISHED, FlowBucket, FlowKey, FlowState, FlowValue};
 use proptest::prelude::*;
 
 /// A table in ordinary memory. Flows that were last seen before `now` are over.
@@ -214,6 +214,49 @@ fn completed_conversations_push_out_their_own_ends_first() {
     }
     assert_eq!(table.live_of(9), 128);
     assert!(table.live_of(8) > 450, "{}", table.live_of(8));
+}
+
+#[test]
+fn an_identity_with_an_address_of_each_family_leaves_room_for_others() {
+    for addresses in [2, 3] {
+        let table = Table::new(256);
+        let cpu = table.on();
+        // An eighth of the slots: others' conversations, which are idle.
+        let idle: Vec<FlowKey> = (0..256).map(|number| key(1000 + number, number)).collect();
+        idle.iter().for_each(|key| assert_eq!(cpu.put(key, live(5)), Stored::Done));
+        for number in 0..20_000 {
+            let key = key(7 + number % addresses, number);
+            if cpu.put(&key, pending(u64::from(number) + 10)) != Stored::Refused {
+                cpu.put(&key, live(u64::from(number) + 10));
+            }
+        }
+        assert_eq!(table.flows().len(), 256 * 8, "there is no place left");
+        let strangers = (0..200).map(|number| key(5000 + number, number));
+        let refused = strangers.filter(|key| cpu.put(key, live(100_000)) == Stored::Refused).count();
+        assert!(refused < 10, "{refused} of 200 with {addresses}");
+        assert!(idle.iter().all(|key| cpu.find(key) == Some(live(5))), "who is idle keeps his place");
+    }
+}
+
+/// One end that fills the table with conversations gives up its own, once it has more than half of
+/// a flow's places, before others' openings; and what audit mode let pass is given up like these.
+#[test]
+fn a_crowd_gives_up_its_own_before_others_openings() {
+    let table = Table::new(256);
+    let cpu = table.on();
+    let opened: Vec<FlowKey> = (0..200).map(|number| key(1000 + number, number)).collect();
+    opened.iter().for_each(|key| assert_eq!(cpu.put(key, pending(5)), Stored::Done));
+    for number in 0..20_000 {
+        cpu.put(&key(7, number), live(u64::from(number) + 10));
+    }
+    let left = opened.iter().filter(|key| cpu.find(key).is_some()).count();
+    assert!(left > 190, "{left} of 200");
+
+    let table = Table::new(2);
+    let cpu = table.on();
+    let passed = FlowValue { flags: FLOW_ESTABLISHED | FLOW_AUDIT, ..live(5) };
+    (0..64).for_each(|number| _ = cpu.put(&key(number, 1), passed));
+    assert_eq!(cpu.put(&key(1000, 1), pending(9)), Stored::Evicted);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::path::Path;
 use aya::maps::MapData;
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use bulkhead_engine::layout::{
-    BUCKET_SLOTS, FLOW_ESTABLISHED, FlowBucket, FlowKey, FlowRecord, FlowValue, IMPORT_REFUSED,
+    BUCKET_SLOTS, FLOW_ESTABLISHED, FlowBucket, FlowKey, FlowRecord, FlowValue, IMPORT_EVICTED,
+    IMPORT_REFUSED,
 };
 use memmap2::{MmapMut, MmapOptions};
 
@@ -116,16 +117,17 @@ pub struct Importer<'a>(pub(super) &'a mut SchedClassifier);
 
 impl Importer<'_> {
     /// Stores flows. One that is there stays as it is, unless it was seen before the new one.
+    /// Returns how many there was no place for: those that found none, and those that made room.
     ///
     /// # Errors
-    /// If the kernel refuses. How many found no place is returned.
+    /// If the kernel refuses.
     pub fn store(&mut self, flows: impl IntoIterator<Item = FlowRecord>) -> Result<usize, KernelError> {
-        let mut refused = 0;
+        let mut lost = 0;
         for record in flows {
             let options = TestRunOptions { data_in: Some(record.as_bytes()), ..TestRunOptions::default() };
             let ran = self.0.test_run(options).map_err(KernelError::refused("storing a flow"))?;
-            refused += usize::from(ran.return_value == IMPORT_REFUSED);
+            lost += usize::from(matches!(ran.return_value, IMPORT_REFUSED | IMPORT_EVICTED));
         }
-        Ok(refused)
+        Ok(lost)
     }
 }

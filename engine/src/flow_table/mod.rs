@@ -6,8 +6,9 @@
 //! home elsewhere. Writers claim a slot by its head; readers take no lock.
 //!
 //! A new flow takes the place of none, an expired one, or an unreplied one. A conversation that
-//! lives makes room only for its own other end, or if that end fills more than half of all the
-//! places that the new flow could have; else the new flow is refused.
+//! lives makes room only for its own other end, or if that end has more than half of all the
+//! places that the new flow could have, or a quarter and the new flow's end has none; else the new
+//! flow is refused.
 
 mod room;
 
@@ -160,7 +161,7 @@ pub fn displaced(buckets: &impl Buckets, key: &FlowKey) -> u32 {
     if !elsewhere(both, search, key, both.slot(hash.way()).head().members()) {
         return NOWHERE;
     }
-    let member = search.member.load() as u32;
+    let member = search.taken.member.load() as u32;
     let (mask, way) = (buckets.mask(), member & (BUCKET_SLOTS - 1));
     (if member < BUCKET_SLOTS { hash.first(mask) } else { hash.second(mask) }) * BUCKET_SLOTS + way
 }
@@ -168,30 +169,30 @@ pub fn displaced(buckets: &impl Buckets, key: &FlowKey) -> u32 {
 /// Looks for a key among the slots that its home has elsewhere; the search then knows which it is.
 #[inline(always)]
 fn elsewhere(both: Both, search: &Search, key: &FlowKey, members: u32) -> bool {
-    search.member.store(u64::from(CHOICES));
+    search.taken.member.store(u64::from(CHOICES));
     for member in 0..CHOICES {
         if members >> member & 1 != 0 && both.slot(member).has(key) {
-            search.member.store(u64::from(member));
+            search.taken.member.store(u64::from(member));
             break;
         }
     }
-    search.member.load() < u64::from(CHOICES)
+    search.taken.member.load() < u64::from(CHOICES)
 }
 
 /// Looks for a key; the search then knows its slot, and the head that it has with this key.
 #[inline(always)]
 fn find(both: Both, search: &Search, key: &FlowKey, hash: Hash) -> bool {
     let home = both.slot(hash.way());
-    search.member.store(u64::from(hash.way()));
+    search.taken.member.store(u64::from(hash.way()));
     if !(home.head().is_occupied() && home.has(key)) {
         let members = home.head().members();
         if members == 0 || !elsewhere(both, search, key, members) {
             return false;
         }
     }
-    let slot = both.slot(search.member.load() as u32);
+    let slot = both.slot(search.taken.member.load() as u32);
     let head = slot.head();
-    search.head.store(head.bits());
+    search.taken.head.store(head.bits());
     head.is_occupied() && slot.has(key)
 }
 
@@ -239,7 +240,7 @@ pub fn attempt(buckets: &impl Buckets, key: &FlowKey, flow: Option<&FlowValue>) 
     if stored == Stored::Refused {
         return Some(Stored::Refused);
     }
-    let (member, head) = (search.member.load() as u32, Head::of(search.head.load()));
+    let (member, head) = (search.taken.member.load() as u32, Head::of(search.taken.head.load()));
     let slot = both.slot(member);
     // If the claim succeeds nobody has written since the head was read.
     if !slot.claim(head) {

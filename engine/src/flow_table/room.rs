@@ -2,38 +2,74 @@
 
 use super::{Both, Buckets, CHOICES, Hash, Stored};
 use crate::Word;
-use crate::layout::{BUCKET_SLOTS, FLOW_ESTABLISHED, FlowKey, FlowSlot, FlowState, Head, KeyWords};
+use crate::layout::{
+    BUCKET_SLOTS, FLOW_AUDIT, FLOW_ESTABLISHED, FlowKey, FlowSlot, FlowState, Head, KeyWords,
+};
+
+/// So many of a flow's places make room for an end that has some itself,
+const CROWD: u32 = CHOICES / 2 + 1;
+/// and so many for one that has none: whoever has an address of each family, or a few, cannot
+/// share all places among them and leave others none.
+const MANY: u32 = CHOICES / 4;
 
 /// How far a search has come. In memory, so that the verifier takes what is found for any: it
 /// would else follow what comes after once for each slot.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Search {
+    /// The slot that is taken.
+    pub(super) taken: Offer,
+    /// An opening or an ending flow that may be given up; or a conversation of a crowd's.
+    best: Offer,
+    /// A conversation of the new flow's own other end, and how many there are.
+    own: Offer,
+    own_count: Word,
+    /// The end with the most places, and how many.
+    crowd: [Word; 2],
+    most: Word,
+    /// The places of the end that is looked at.
+    count: Word,
+    /// Free slots of the first and of the second bucket, and how many.
+    free: [Offer; 2],
+    free_count: [Word; 2],
+}
+const _: () = assert!(size_of::<Search>() == 176);
+
+/// A slot that may be had.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(super) struct Offer {
+    /// The lower, the sooner it is given up.
+    rank: Word,
     /// What the home calls the slot: below 8 in the first bucket, else in the second.
     pub(super) member: Word,
     /// The head that it was chosen by.
     pub(super) head: Word,
-    /// Of the best choice: how willingly it is given up, and when it was last seen.
-    pub(super) rank: Word,
-    /// The end that may have more than half of the places, and by how much it leads.
-    pub(super) crowd: [Word; 2],
-    pub(super) lead: Word,
-    /// Its places.
-    pub(super) count: Word,
-    /// Zero.
-    reserved: Word,
-    /// Free slots of the first and of the second bucket.
-    pub(super) free: [Free; 2],
 }
-const _: () = assert!(size_of::<Search>() == 112);
 
-/// Free slots of one bucket: how many, and the first of them with its head.
-#[repr(C)]
-#[derive(Debug, Default)]
-pub(super) struct Free {
-    pub(super) count: Word,
-    pub(super) member: Word,
-    pub(super) head: Word,
+impl Offer {
+    #[inline(always)]
+    fn clear(&self) {
+        self.rank.store(u64::MAX);
+    }
+    #[inline(always)]
+    fn is_there(&self) -> bool {
+        self.rank.load() != u64::MAX
+    }
+    /// Takes a slot's place if that one is given up sooner.
+    #[inline(always)]
+    fn consider(&self, rank: u64, member: u32, head: Head) {
+        if rank < self.rank.load() {
+            self.rank.store(rank);
+            self.member.store(u64::from(member));
+            self.head.store(head.bits());
+        }
+    }
+    #[inline(always)]
+    fn take(&self, other: &Self) {
+        self.member.store(other.member.load());
+        self.head.store(other.head.load());
+    }
 }
 
 /// The end that is not this host's, of a key's words: whoever began what comes in, whom what goes
@@ -45,16 +81,8 @@ const fn other_end(words: KeyWords) -> [u64; 2] {
     if e >> 56 == 0 { [a, b] } else { [c, d] }
 }
 
-/// An unreplied or ending flow, whose end is the new one's.
-const OWN_PENDING: u64 = 0;
-/// One of another end.
-const PENDING: u64 = 1;
-/// A live conversation with the new flow's end.
-const OWN_LIVE: u64 = 2;
-/// None.
-const NO_CHOICE: u64 = 3;
-
-const RANK_SHIFT: u32 = 62;
+/// Of a rank: the flow is of another end than the new one. Below is when it was last seen.
+const OTHERS: u64 = 1 << 62;
 
 /// Chooses a slot for a new flow, and says what storing it there comes to; the search knows which
 /// it is and what its head was.
@@ -67,10 +95,11 @@ pub(super) fn choose(
     hash: Hash,
 ) -> Stored {
     let end = other_end(key.words());
-    search.rank.store(NO_CHOICE << RANK_SHIFT);
-    search.lead.store(0);
-    search.free[0].count.store(0);
-    search.free[1].count.store(0);
+    search.best.clear();
+    search.own.clear();
+    search.own_count.store(0);
+    search.free_count[0].store(0);
+    search.free_count[1].store(0);
     for index in 0..CHOICES {
         // From the home on.
         let member = (hash.way() + index) & (BUCKET_SLOTS - 1) | index & BUCKET_SLOTS;
@@ -79,109 +108,124 @@ pub(super) fn choose(
         if head.is_claimed() {
             continue;
         }
-        let last_seen = slot.last_seen();
+        let last_seen = slot.last_seen() & (OTHERS - 1);
         if !head.is_occupied() || buckets.is_expired(head.state(), last_seen) {
-            let free = if index < BUCKET_SLOTS { &search.free[0] } else { &search.free[1] };
-            found_free(free, member, head);
+            let second = index >= BUCKET_SLOTS;
+            found_free(search, second, member, head);
             if index == 0 {
                 break;
             }
             continue;
         }
-        let of = other_end(slot.words());
-        let rank = match (is_live(head), of == end) {
-            (false, true) => OWN_PENDING,
-            (false, false) => PENDING,
-            (true, true) => OWN_LIVE,
-            (true, false) => NO_CHOICE,
-        };
-        let rank = rank << RANK_SHIFT | last_seen & !(3 << RANK_SHIFT);
-        if rank < search.rank.load() {
-            search.rank.store(rank);
-            search.member.store(u64::from(member));
-            search.head.store(head.bits());
+        let is_own = other_end(slot.words()) == end;
+        if !is_live(head) {
+            search.best.consider(if is_own { 0 } else { OTHERS } | last_seen, member, head);
+        } else if is_own {
+            search.own.consider(last_seen, member, head);
+            search.own_count.store(search.own_count.load() + 1);
         }
-        count_in(search, of);
     }
-    if search.free[0].count.load() | search.free[1].count.load() != 0 {
-        take_free(search);
+    if take_free(search) {
         return Stored::Done;
     }
-    if search.rank.load() >> RANK_SHIFT >= OWN_LIVE {
-        crowd_out(both, search);
+    give_up(both, search)
+}
+
+/// Chooses whom the new flow pushes out: an opening or an ending flow, its own end's first; or
+/// else a conversation, of whoever has too many, or of its own end. An end with more than half of
+/// the places gives up its own before others' openings.
+#[inline(always)]
+fn give_up(both: Both, search: &Search) -> Stored {
+    let own = search.own_count.load();
+    let (best, is_crowd) = (search.best.rank.load(), own >= u64::from(CROWD));
+    if best >= OTHERS && is_crowd {
+        search.taken.take(&search.own);
+        return Stored::Evicted;
     }
-    if search.rank.load() >> RANK_SHIFT == NO_CHOICE { Stored::Refused } else { Stored::Evicted }
+    if !search.best.is_there() {
+        crowd_out(both, search, if own == 0 { MANY } else { CROWD });
+    }
+    if search.best.is_there() {
+        search.taken.take(&search.best);
+    } else if search.own.is_there() {
+        search.taken.take(&search.own);
+    } else {
+        return Stored::Refused;
+    }
+    Stored::Evicted
 }
 
 /// Notes a free slot.
 #[inline(always)]
-fn found_free(free: &Free, member: u32, head: Head) {
-    let before = free.count.load();
+fn found_free(search: &Search, second: bool, member: u32, head: Head) {
+    let (free, count) = if second {
+        (&search.free[1], &search.free_count[1])
+    } else {
+        (&search.free[0], &search.free_count[0])
+    };
+    let before = count.load();
     if before == 0 {
         free.member.store(u64::from(member));
         free.head.store(head.bits());
     }
-    free.count.store(before + 1);
+    count.store(before + 1);
 }
 
 /// Chooses the free slot nearest to home in the bucket with more of them, which keeps buckets from
-/// filling up while others are empty. There is one.
+/// filling up while others are empty; false if there is none.
 #[inline(always)]
-fn take_free(search: &Search) {
-    let [first, second] = &search.free;
-    let free = if second.count.load() > first.count.load() { second } else { first };
-    search.member.store(free.member.load());
-    search.head.store(free.head.load());
+fn take_free(search: &Search) -> bool {
+    let (first, second) = (search.free_count[0].load(), search.free_count[1].load());
+    if first | second == 0 {
+        return false;
+    }
+    search.taken.take(if second > first { &search.free[1] } else { &search.free[0] });
+    true
 }
 
-/// Whether a flow is a conversation that lives, which is not given up for any other.
+/// Whether a flow is a conversation that lives, which is not given up for any other. What only
+/// audit mode let pass is none.
 #[inline(always)]
 const fn is_live(head: Head) -> bool {
-    head.flags() & FLOW_ESTABLISHED != 0
+    head.flags() & (FLOW_ESTABLISHED | FLOW_AUDIT) == FLOW_ESTABLISHED
         && head.state() != FlowState::TcpClosing as u8
         && head.state() != FlowState::SctpClosing as u8
 }
 
-/// The vote of one place: whoever has more than half of them leads at the end (Boyer and Moore).
+/// If an end has at least so many places, of the one with the most the best choice is whichever
+/// flow was silent longest.
 #[inline(always)]
-fn count_in(search: &Search, end: [u64; 2]) {
-    let lead = search.lead.load();
-    let lead = if lead == 0 {
-        search.crowd[0].store(end[0]);
-        search.crowd[1].store(end[1]);
-        1
-    } else if end == [search.crowd[0].load(), search.crowd[1].load()] {
-        lead + 1
-    } else {
-        lead - 1
-    };
-    search.lead.store(lead);
-}
-
-/// If one end has more than half of both buckets, the choice is whichever of its flows was silent
-/// longest.
-#[inline(always)]
-fn crowd_out(both: Both, search: &Search) {
-    let crowd = [search.crowd[0].load(), search.crowd[1].load()];
-    let is_of_crowd = |slot: &FlowSlot| slot.head().is_occupied() && other_end(slot.words()) == crowd;
-    search.count.store(0);
+fn crowd_out(both: Both, search: &Search, least: u32) {
+    search.most.store(u64::from(least) - 1);
     for member in 0..CHOICES {
-        if is_of_crowd(both.slot(member)) {
-            search.count.store(search.count.load() + 1);
+        let end = other_end(both.slot(member).words());
+        search.count.store(0);
+        for other in 0..CHOICES {
+            if is_of(both.slot(other), end) {
+                search.count.store(search.count.load() + 1);
+            }
+        }
+        if search.count.load() > search.most.load() {
+            search.most.store(search.count.load());
+            search.crowd[0].store(end[0]);
+            search.crowd[1].store(end[1]);
         }
     }
-    if search.count.load() <= u64::from(CHOICES / 2) {
+    if search.most.load() < u64::from(least) {
         return;
     }
-    search.rank.store(NO_CHOICE << RANK_SHIFT);
+    let crowd = [search.crowd[0].load(), search.crowd[1].load()];
     for member in 0..CHOICES {
         let slot = both.slot(member);
         let head = slot.head();
-        let rank = OWN_LIVE << RANK_SHIFT | slot.last_seen() & !(3 << RANK_SHIFT);
-        if !head.is_claimed() && is_of_crowd(slot) && rank < search.rank.load() {
-            search.rank.store(rank);
-            search.member.store(u64::from(member));
-            search.head.store(head.bits());
+        if !head.is_claimed() && is_of(slot, crowd) {
+            search.best.consider(slot.last_seen() & (OTHERS - 1), member, head);
         }
     }
+}
+
+/// Whether there is a flow of this end.
+#[inline(always)]
+fn is_of(slot: &FlowSlot, end: [u64; 2]) -> bool {
+    slot.head().is_occupied() && other_end(slot.words()) == end
 }

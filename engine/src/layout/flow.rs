@@ -76,6 +76,8 @@ pub const IMPORT_KEPT: u32 = 1;
 pub const IMPORT_REFUSED: u32 = 2;
 /// Answer to what is no record.
 pub const IMPORT_MALFORMED: u32 = 3;
+/// Answer to a record: it is stored, and a flow that had not expired is gone for it.
+pub const IMPORT_EVICTED: u32 = 4;
 
 impl FlowRecord {
     /// Its bytes.

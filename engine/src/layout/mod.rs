@@ -25,7 +25,8 @@ pub use event::{
 };
 pub use flow::{
     FLOW_AUDIT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowRecord, FlowState,
-    FlowValue, IMPORT_KEPT, IMPORT_MALFORMED, IMPORT_REFUSED, IMPORT_STORED, RECORD_NEW, TIMEOUTS, Timeouts,
+    FlowValue, IMPORT_EVICTED, IMPORT_KEPT, IMPORT_MALFORMED, IMPORT_REFUSED, IMPORT_STORED, RECORD_NEW,
+    TIMEOUTS, Timeouts,
 };
 pub use fragment::{FRAGMENT_TIMEOUT, FragmentKey, FragmentValue};
 pub use limit::{Rate, RateLimit};

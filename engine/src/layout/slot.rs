@@ -251,12 +251,12 @@ impl FlowSlot {
     /// Remembers that a slot holds a flow whose home this is.
     #[inline(always)]
     pub(crate) fn add_member(&self, member: u32) {
-        self.head.set(1 << (MEMBERS_SHIFT + member));
+        self.head.set(1 << (MEMBERS_SHIFT + (member & 15)));
     }
 
     /// Forgets it.
     #[inline(always)]
     pub(crate) fn remove_member(&self, member: u32) {
-        self.head.clear(1 << (MEMBERS_SHIFT + member));
+        self.head.clear(1 << (MEMBERS_SHIFT + (member & 15)));
     }
 }

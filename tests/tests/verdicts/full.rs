@@ -1,7 +1,7 @@
 //! A table of flows that others' living conversations fill.
 
 use bulkhead::kernel::{Capacity, Kind};
-use bulkhead_engine::layout::{FLOW_ESTABLISHED, FlowKey, FlowRecord, FlowState, FlowValue};
+use bulkhead_engine::layout::{FLOW_ESTABLISHED, FlowKey, FlowRecord, FlowState, FlowValue, RECORD_NEW};
 use bulkhead_engine::{Action, Reason};
 use bulkhead_tests::packets::build::{Ip, tcp};
 
@@ -52,4 +52,33 @@ pub fn play() -> Vec<Reason> {
         assert_eq!(kernel.flows().len(), SLOTS);
     }
     reached
+}
+
+/// What finds no place when the agent stores flows is counted, whoever had to go for it.
+pub fn importing() {
+    let mut kernel = Kernel::new(&program().tables, Kind::BareIp, false, Capacity { flows: 8, ..ample() });
+    let of_one_end = |port: u16| {
+        let FlowRecord { key, flow } = conversation(1);
+        let key = FlowKey { initiator_port: port, ..key };
+        FlowRecord { key, flow: FlowValue { last_seen: 1000 - u64::from(port), ..flow } }
+    };
+    let lost = kernel.import((0..100).map(of_one_end));
+    assert_eq!((kernel.flows().len(), lost), (SLOTS, 100 - SLOTS));
+
+    // A connection that is open is stored in place of an expired flow of its tuple, and what is
+    // known of one that has not expired stays, seen now.
+    let now = 1000 * 1_000_000_000;
+    kernel.forget_flows();
+    kernel.set_clock(now);
+    let FlowRecord { key, flow } = conversation(1);
+    let open =
+        FlowRecord { key, flow: FlowValue { last_seen: now, reserved: [RECORD_NEW, 0, 0, 0, 0, 0], ..flow } };
+    let stored = FlowValue { reserved: [0; 6], ..open.flow };
+    let ended = FlowValue { rule: 5, ..flow };
+    let tracked = FlowValue { rule: 5, last_seen: now - 1_000_000_000, ..flow };
+    for (there, after) in [(ended, stored), (tracked, FlowValue { last_seen: now, ..tracked })] {
+        kernel.forget_flows();
+        assert_eq!(kernel.import([FlowRecord { key, flow: there }, open]), 0);
+        assert_eq!(kernel.flows(), [FlowRecord { key, flow: after }]);
+    }
 }

@@ -49,6 +49,7 @@ fn every_reason_on_every_hook() {
     reached.extend(refusing::play());
     reached.extend(venues::play());
     reached.extend(full::play());
+    full::importing();
     let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !reached.contains(reason)).collect();
     assert!(missing.is_empty(), "reasons that no scene ends with: {missing:?}");
 }
