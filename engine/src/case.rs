@@ -61,6 +61,17 @@ impl Case {
         outcome: Outcome::of(Reason::LookupFailed),
     };
 
+    /// The same, but that a flow which has expired is no flow, as in a table where it has made room
+    /// for another; what was read of it is forgotten.
+    #[cfg(any(test, feature = "std"))]
+    #[must_use]
+    pub fn forgetting_expired(mut self) -> Self {
+        if !self.found.is_some() {
+            self.found = Found { key: self.found.key, ..Found::NOTHING };
+        }
+        self
+    }
+
     /// What makes this drop the same as others for the audit trail.
     #[inline(always)]
     #[must_use]
