@@ -83,6 +83,7 @@ const fn is_policy(reason: Reason) -> bool {
             | Reason::VenueGuard
             | Reason::UnknownAddress
             | Reason::NoFlow
+            | Reason::FlowExpired
             | Reason::PacketRate
             | Reason::NewFlowRate
             | Reason::InitiatorRate
