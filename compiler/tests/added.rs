@@ -41,7 +41,7 @@ fn agree(
         return Ok(false);
     };
     let mut tables = program.tables.clone();
-    store(&mut tables, &stores);
+    store(&mut tables, &stores).unwrap();
     let anew = compile(new, after, node, Limits::default()).unwrap();
     let more =
         ["100.64.0.5", "fd7a:115c:a1e0::5", "203.0.113.5", "10.1.0.5"].map(|text| text.parse().unwrap());

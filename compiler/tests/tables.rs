@@ -145,7 +145,7 @@ fn a_table_beyond_the_budget_and_an_unknown_node_are_refused() {
     assert!(compile(&ruleset, &inventory, "n1", Limits { bytes: total }).is_ok());
     let words = compile(&ruleset, &inventory, "n1", Limits { bytes: total - 1 }).unwrap_err().to_string();
     let ports = size_of_val(&whole.tables.ports[..]);
-    let named = format!("{total} bytes are needed: ports {ports}, IPv4 addresses ");
+    let named = format!("{total} bytes are needed: ports {ports}, IPv4 trie ");
     assert!(
         words.contains(&named) && words.contains("cells ") && words.contains("table_memory_mib"),
         "{words}"

@@ -5,22 +5,21 @@ use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_n
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use bulkhead_engine::exact::Buckets;
 use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::layout::{
-    Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, Direction, FEATURE_AUDIT,
-    FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FlowKey,
-    FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, PORT_BLOCKS, Pair, Rate,
-    RateLimit,
+    Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, Direction, ExactKey,
+    FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS,
+    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, PORT_BLOCKS, Pair,
+    Rate, RateLimit,
 };
 use bulkhead_engine::{Case, Environment, REASONS, RateState, Reason, Word};
 
-use crate::{flows, settings};
+use crate::{exact, flows, settings};
 
 // Tables of one generation. The loader sets their sizes.
 #[map]
 static TRIE4: Array<[u32; BLOCK_SLOTS]> = Array::with_max_entries(256, BPF_F_MMAPABLE);
-#[map]
-static EXACT6: HashMap<Address, u32> = HashMap::with_max_entries(1, 0);
 #[map]
 static PREFIX6: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);
 #[map]
@@ -41,8 +40,6 @@ pub(crate) static RULE_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_en
 // Tables of a generation that only observes; one entry each where there is none.
 #[map]
 static SHADOW_TRIE4: Array<[u32; BLOCK_SLOTS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
-static SHADOW_EXACT6: HashMap<Address, u32> = HashMap::with_max_entries(1, 0);
 #[map]
 static SHADOW_PREFIX6: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);
 #[map]
@@ -149,10 +146,8 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
             .map(|entries| Leaf(entries[usize::from(slot)]))
     }
     #[inline(always)]
-    fn exact6(&self, address: &Address) -> Option<Leaf> {
-        // SAFETY: the value is one aligned word, written whole; elements of a generation's
-        // tables are not reused while its program runs.
-        unsafe { (if SHADOW { &SHADOW_EXACT6 } else { &EXACT6 }).get(address) }.map(|leaf| Leaf(*leaf))
+    fn exact(&self) -> &impl Buckets {
+        self
     }
     #[inline(always)]
     fn prefix6(&self, address: &Address) -> Option<Leaf> {
@@ -304,6 +299,11 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
         } else {
             flows::reply(case, direction);
         }
+    }
+
+    #[inline(always)]
+    fn is_own(&self, version: u8, key: ExactKey) -> bool {
+        !SHADOW && exact::is_own(version, key)
     }
 
     #[inline(always)]

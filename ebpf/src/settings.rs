@@ -36,6 +36,7 @@ setting! {
     remotes: u32 = SETTINGS.remotes;
     event_budget: u32 = SETTINGS.event_budget;
     flow_mask: u32 = SETTINGS.flow_mask;
+    exact_buckets: u32 = SETTINGS.exact_buckets;
     zone: u16 = SETTINGS.zone;
     interface: u8 = SETTINGS.interface;
     link: u8 = SETTINGS.link;
@@ -43,6 +44,7 @@ setting! {
     shadow_features: u32 = SHADOW_SETTINGS.features;
     shadow_locals: u32 = SHADOW_SETTINGS.locals;
     shadow_remotes: u32 = SHADOW_SETTINGS.remotes;
+    shadow_exact_buckets: u32 = SHADOW_SETTINGS.exact_buckets;
 }
 
 /// The time-out of a flow's state, seconds.

@@ -7,7 +7,10 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod case;
+#[cfg(any(test, feature = "std"))]
+pub mod change;
 mod decide;
+pub mod exact;
 mod flow;
 pub mod flow_table;
 mod fragment;

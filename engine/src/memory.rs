@@ -5,6 +5,8 @@ use std::cell::{Cell as Shared, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use crate::change::{Addresses, Unchanged};
+use crate::exact::{Buckets, ExactTable};
 use crate::layout::{
     Address, BLOCK_SLOTS, CELL_EXEMPT, Cell, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_GROUPS, FEATURE_IPV6_LPM,
     FEATURE_LIMITS, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey,
@@ -17,8 +19,8 @@ use crate::{Environment, RateState, Reason};
 pub struct Tables {
     /// The IPv4 trie; the first [`TRIE_ROOT_BLOCKS`] blocks are the root.
     pub trie: Vec<[Leaf; BLOCK_SLOTS]>,
-    /// IPv6 addresses, each once, sorted.
-    pub exact6: Vec<(Address, Leaf)>,
+    /// Single addresses, of IPv4 those that the trie sends there.
+    pub exact: ExactTable,
     /// IPv6 prefixes, each once, sorted by (length, address).
     pub prefixes6: Vec<(LpmKey, Leaf)>,
     /// Port classes, [`PORT_BLOCKS`] blocks.
@@ -49,7 +51,7 @@ impl Tables {
     pub fn deny_all() -> Self {
         Self {
             trie: vec![[Leaf(0); BLOCK_SLOTS]; TRIE_ROOT_BLOCKS as usize],
-            exact6: Vec::new(),
+            exact: ExactTable::default(),
             prefixes6: Vec::new(),
             ports: vec![[0; BLOCK_SLOTS]; PORT_BLOCKS as usize],
             pairs: vec![[Pair(0); BLOCK_SLOTS]],
@@ -98,6 +100,32 @@ impl Tables {
             | feature(FEATURE_EXEMPT, has(CELL_EXEMPT))
             | feature(FEATURE_GROUPS, self.groups)
     }
+
+    fn prefix6(&self, address: &Address) -> Option<Leaf> {
+        let holds = |(key, _): &&(LpmKey, Leaf)| shares_prefix(&key.address, address, key.prefix);
+        self.prefixes6.iter().filter(holds).max_by_key(|(key, _)| key.prefix).map(|(_, leaf)| *leaf)
+    }
+}
+
+/// Tables that no program reads yet: the exact one grows as it needs.
+impl Addresses for Tables {
+    type Error = Unchanged;
+
+    fn entry(&self, block: u32, slot: u8) -> Option<Leaf> {
+        self.trie.get(block as usize).map(|entries| entries[usize::from(slot)])
+    }
+    fn publish(&mut self, block: u32, slot: u8, entry: Leaf) {
+        self.trie[block as usize][usize::from(slot)] = entry;
+    }
+    fn exact(&self, address: &Address) -> Result<Option<Leaf>, Unchanged> {
+        crate::exact::find(&self.exact, address).map_err(|_| Unchanged::Broken)
+    }
+    fn set_exact(&mut self, address: &Address, leaf: Leaf) -> Result<(), Unchanged> {
+        Ok(self.exact.set(address, leaf)?)
+    }
+    fn prefix6(&self, address: &Address) -> Result<Leaf, Unchanged> {
+        Ok(self.prefix6(address).unwrap_or_default())
+    }
 }
 
 impl<'a> Memory<'a> {
@@ -144,15 +172,13 @@ fn shares_prefix(a: &Address, b: &Address, prefix: u32) -> bool {
 
 impl Environment for Memory<'_> {
     fn trie(&self, block: u32, slot: u8) -> Option<Leaf> {
-        self.tables.trie.get(block as usize).map(|entries| entries[usize::from(slot)])
+        self.tables.entry(block, slot)
     }
-    fn exact6(&self, address: &Address) -> Option<Leaf> {
-        let entries = &self.tables.exact6;
-        entries.binary_search_by_key(address, |entry| entry.0).ok().map(|found| entries[found].1)
+    fn exact(&self) -> &impl Buckets {
+        &self.tables.exact
     }
     fn prefix6(&self, address: &Address) -> Option<Leaf> {
-        let holds = |(key, _): &&(LpmKey, Leaf)| shares_prefix(&key.address, address, key.prefix);
-        self.tables.prefixes6.iter().filter(holds).max_by_key(|(key, _)| key.prefix).map(|(_, leaf)| *leaf)
+        self.tables.prefix6(address)
     }
     fn pair(&self, index: u32) -> Option<Pair> {
         in_block(&self.tables.pairs, index)

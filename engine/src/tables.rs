@@ -1,11 +1,12 @@
 //! The look-up trait and the walks over the class tables.
 
 use crate::decide::reply;
+use crate::exact::{self, Buckets};
 use crate::flow::admit;
 use crate::layout::{
-    Address, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, FlowKey,
-    FlowValue, FragmentKey, FragmentValue, Leaf, MAX_EXPIRY_CHAIN, NO_RULE, Pair, Rate, RateLimit,
-    TRIE_ROOT_BLOCKS, pair_index, port_index,
+    Address, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, ExactKey,
+    FlowKey, FlowValue, FragmentKey, FragmentValue, Leaf, MAX_EXPIRY_CHAIN, NO_RULE, Pair, Rate, RateLimit,
+    TRIE_ROOT_BLOCKS, exact_address, pair_index, port_index,
 };
 use crate::rate::take;
 use crate::{Case, RateState, Reason};
@@ -15,8 +16,8 @@ use crate::{Case, RateState, Reason};
 pub trait Environment {
     /// Entry `slot` of block `block` of the IPv4 trie.
     fn trie(&self, block: u32, slot: u8) -> Option<Leaf>;
-    /// The leaf of exactly this IPv6 address.
-    fn exact6(&self, address: &Address) -> Option<Leaf>;
+    /// The table of single addresses.
+    fn exact(&self) -> &impl Buckets;
     /// The leaf of the longest IPv6 prefix that holds this address.
     fn prefix6(&self, address: &Address) -> Option<Leaf>;
     /// Entry of the pair table, see [`crate::layout::pair_index`].
@@ -95,6 +96,15 @@ pub trait Environment {
         reply(self, case, direction);
     }
 
+    /// Whether an address is the node's own, as the groups of its feeds are; likewise.
+    #[inline(never)]
+    fn is_own(&self, version: u8, key: ExactKey) -> bool
+    where
+        Self: Sized,
+    {
+        leaf_of(self, version, &exact_address(key)).is_ok_and(|leaf| leaf.own())
+    }
+
     /// Copies what is remembered of a fragmented datagram; false if nothing is.
     fn fragment(&self, key: &FragmentKey, value: &mut FragmentValue) -> bool;
     /// Remembers a fragmented datagram.
@@ -110,34 +120,45 @@ pub trait Environment {
 /// table holds has the zero leaf: neither local nor known.
 ///
 /// # Errors
-/// [`Reason::LookupFailed`] if the trie names a block that it does not have.
+/// [`Reason::LookupFailed`] if the trie names a block that it does not have, or the exact table a
+/// bucket.
 #[inline(always)]
 pub fn leaf_of(env: &impl Environment, version: u8, address: &Address) -> Result<Leaf, Reason> {
-    if version == 4 { trie_leaf(env, u32::from_be(address[3])) } else { Ok(leaf6(env, address)) }
-}
-
-/// 16-8-8: the root by the upper half, then a block for each byte that tells addresses apart.
-#[inline(always)]
-fn trie_leaf(env: &impl Environment, address: u32) -> Result<Leaf, Reason> {
-    let missing = Reason::LookupFailed;
-    let root = env.trie((address >> 24) & (TRIE_ROOT_BLOCKS - 1), (address >> 16) as u8).ok_or(missing)?;
-    let Some(block) = root.as_block() else {
-        return Ok(root);
-    };
-    let middle = env.trie(block, (address >> 8) as u8).ok_or(missing)?;
-    let Some(block) = middle.as_block() else {
-        return Ok(middle);
-    };
-    env.trie(block, address as u8).ok_or(missing)
-}
-
-#[inline(always)]
-fn leaf6(env: &impl Environment, address: &Address) -> Leaf {
-    match env.exact6(address) {
-        Some(leaf) => leaf,
-        None if env.has_prefix6() => env.prefix6(address).unwrap_or_default(),
-        None => Leaf::default(),
+    let mut other = Leaf::default();
+    if version == 4 {
+        let entry = trie_entry(env, u32::from_be(address[3]));
+        if entry.is_leaf() {
+            return Ok(entry);
+        }
+        other = entry.as_exact().ok_or(Reason::LookupFailed)?;
     }
+    match exact::find(env.exact(), address)? {
+        Some(leaf) => Ok(leaf),
+        None if version != 4 && env.has_prefix6() => Ok(env.prefix6(address).unwrap_or_default()),
+        None => Ok(other),
+    }
+}
+
+/// 16-8-8: the root by the upper half, then a block for each byte that tells addresses apart. A
+/// leaf, an entry that sends to the exact table, or one that names a block where none can be. (Not
+/// a `Result`: of a failure the compiler would read the bits of a leaf that was never written, which
+/// the verifier refuses.)
+#[inline(always)]
+fn trie_entry(env: &impl Environment, address: u32) -> Leaf {
+    const BROKEN: Leaf = Leaf::block(Leaf::MAX_BLOCK);
+    let Some(root) = env.trie((address >> 24) & (TRIE_ROOT_BLOCKS - 1), (address >> 16) as u8) else {
+        return BROKEN;
+    };
+    let Some(block) = root.as_block() else {
+        return root;
+    };
+    let Some(middle) = env.trie(block, (address >> 8) as u8) else {
+        return BROKEN;
+    };
+    let Some(block) = middle.as_block() else {
+        return middle;
+    };
+    env.trie(block, address as u8).filter(|last| last.is_leaf()).unwrap_or(BROKEN)
 }
 
 /// What the policy says of one direction between two classes for one (protocol, port).

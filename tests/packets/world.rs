@@ -9,7 +9,7 @@ use bulkhead_compiler::inventory::{self, Inventory, Network};
 use bulkhead_compiler::resolve::{Ruleset, resolve};
 use bulkhead_compiler::source::Source;
 use bulkhead_compiler::{Dialect, policy};
-use bulkhead_engine::layout::Leaf;
+use bulkhead_engine::change::change;
 use fastrand::Rng;
 
 const ENDS: [&str; 13] = [
@@ -134,21 +134,14 @@ impl World {
         Self { policy: policy_text, inventory_text, ruleset, inventory, node, program, addresses, locals }
     }
 
-    /// Cuts one address off, as `quarantine` does: by a store into the running tables.
+    /// Cuts one address off, as `quarantine` does: somebody's or nobody's.
+    ///
+    /// # Panics
+    /// If the tables are broken.
     pub fn quarantine(&mut self, rng: &mut Rng) {
-        let tables = &mut self.program.tables;
-        if rng.bool() && !tables.exact6.is_empty() {
-            let index = rng.usize(..tables.exact6.len());
-            tables.exact6[index].1 = tables.exact6[index].1.with_quarantine(true);
-            return;
-        }
-        // Some single address that has a leaf of its own, if there is one.
-        let slots = tables.trie.iter_mut().skip(256).flatten();
-        let mut leaves: Vec<&mut Leaf> =
-            slots.filter(|leaf| leaf.as_block().is_none() && leaf.0 != 0).take(64).collect();
-        if let Some(leaf) = rng.choice(&mut leaves) {
-            **leaf = leaf.with_quarantine(true);
-        }
+        let address = self.addresses[rng.usize(..self.addresses.len())];
+        change(&mut self.program.tables, address, |leaf| leaf.with_quarantine(true))
+            .unwrap_or_else(|why| panic!("{address}: {why:?}"));
     }
 }
 
@@ -208,6 +201,18 @@ fn policy_text(rng: &mut Rng) -> String {
         "tagOwners": {"tag:a": [], "tag:b": [], "tag:c": []}}"#
 }
 
+/// More addresses of a node: as many as give their network a block of the trie, or one by itself in
+/// what others may route.
+fn more_addresses(rng: &mut Rng, node: u32) -> String {
+    match node {
+        3 if rng.bool() => {
+            (16..32).fold(String::new(), |more, host| more + &format!(", \"100.64.0.{host}\""))
+        }
+        4 if rng.bool() => ", \"10.1.2.7\", \"192.168.7.1\"".to_owned(),
+        _ => String::new(),
+    }
+}
+
 fn inventory_text(rng: &mut Rng) -> String {
     let mut text = String::from("{\"nodes\": [\n");
     for index in 1..=4 {
@@ -216,11 +221,12 @@ fn inventory_text(rng: &mut Rng) -> String {
             _ => format!("\"tags\": [\"{}\"]", one_of(rng, &["tag:a", "tag:b", "tag:c"])),
         };
         let route = if rng.u8(..4) == 0 { format!("\"{}\"", one_of(rng, &ROUTES)) } else { String::new() };
+        let more = more_addresses(rng, index);
         let expires =
             if rng.u8(..5) == 0 { format!(", \"expires\": \"{}\"", ending(rng)) } else { String::new() };
         let _ = writeln!(
             text,
-            "{{\"name\": \"n{index}\", \"addresses\": [\"100.64.0.{index}\", \"fd7a:115c:a1e0::{index}\"], \
+            "{{\"name\": \"n{index}\", \"addresses\": [\"100.64.0.{index}\", \"fd7a:115c:a1e0::{index}\"{more}], \
              {owner}, \"routes\": [{route}]{expires}}},"
         );
     }

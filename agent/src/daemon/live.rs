@@ -95,7 +95,7 @@ impl TableSet {
         let zones: Vec<_> =
             interfaces.iter().map(|(found, managed)| (found.clone(), managed.zone(found.kind))).collect();
         let generation = Generation::build(&specification, &zones, Some(&pins))?;
-        let tables = AddressTables::open(&pins, number, tables.trie.len())?;
+        let tables = AddressTables::open(&pins, number)?;
         Ok(Self { pins, generation, tables, deadlines, shadow_deadlines, interfaces })
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use aya::maps::{Map, MapData};
-use bulkhead_engine::layout::{BLOCK_SLOTS, Cell, Leaf, Pair, RateLimit};
+use bulkhead_engine::layout::{BLOCK_SLOTS, Cell, ExactBucket, Leaf, Pair, RateLimit};
 use memmap2::MmapOptions;
 
 use super::KernelError;
@@ -11,8 +11,8 @@ use super::KernelError;
 /// Layout types whose bytes may be copied into a map.
 ///
 /// # Safety
-/// Implementors must be `repr(C)` or `repr(transparent)`, without padding, and as large as
-/// the map's value (a multiple of 8, to which array maps round).
+/// Implementors must be `repr(C)` or `repr(transparent)`, without padding, any bytes a value, and as
+/// large as the map's value (a multiple of 8, to which array maps round).
 pub(super) unsafe trait Value: Copy {}
 // SAFETY: 256 transparent words.
 unsafe impl Value for [Leaf; BLOCK_SLOTS] {}
@@ -22,6 +22,8 @@ unsafe impl Value for [Pair; BLOCK_SLOTS] {}
 unsafe impl Value for [u16; BLOCK_SLOTS] {}
 // SAFETY: repr(C), 16 bytes without padding.
 unsafe impl Value for Cell {}
+// SAFETY: repr(C), 64 bytes without padding.
+unsafe impl Value for ExactBucket {}
 // SAFETY: repr(C), 32 bytes without padding.
 unsafe impl Value for RateLimit {}
 // SAFETY: one word.

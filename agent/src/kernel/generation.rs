@@ -1,12 +1,14 @@
 //! One generation: freshly made tables and a program for each interface, specialised by its
 //! read-only globals.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 
 use aya::maps::Map;
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use bulkhead_engine::exact::{Buckets as _, ExactTable};
 use bulkhead_engine::layout::{
     FEATURE_AUDIT, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Rate, Settings, Timeouts,
 };
@@ -115,13 +117,15 @@ impl Generation {
                 .map_err(KernelError::refused(format!("{}: creating it", path.display())))?;
         }
         let mut objects = HashMap::new();
+        let exact = with_spare(specification)?;
         for (position, (interface, zone)) in interfaces.iter().enumerate() {
-            let mut object = load_object(specification, interface, *zone, pins.map(|pins| (pins, position)))?;
+            let mut object =
+                load_object(specification, &exact, interface, *zone, pins.map(|pins| (pins, position)))?;
             if objects.is_empty() {
                 flow_table(&object)?.give_seed()?;
-                fill_tables(specification.tables, &ENFORCED, &mut object)?;
+                fill_tables(specification.tables, &exact, &ENFORCED, &mut object)?;
                 if let Some(shadow) = specification.shadow {
-                    fill_tables(shadow.tables, &OBSERVED, &mut object)?;
+                    fill_tables(shadow.tables, &shadow.tables.exact, &OBSERVED, &mut object)?;
                 }
             }
             // Ethernet frames are seen by XDP at ingress, always.
@@ -223,7 +227,21 @@ fn flow_table(object: &Ebpf) -> Result<FlowTable, KernelError> {
     }
 }
 
-fn settings_of(specification: &Specification, interface: &Interface, zone: u16) -> Settings {
+/// The exact table with room for addresses that are cut off while it runs.
+fn with_spare<'a>(specification: &Specification<'a>) -> Result<Cow<'a, ExactTable>, KernelError> {
+    let spare = specification.capacity.spare_addresses as usize;
+    specification.tables.exact.with_room(spare).map_err(|_| KernelError::Refused {
+        what: format!("making room for {spare} addresses more"),
+        source: "too many addresses have the same hash".into(),
+    })
+}
+
+fn settings_of(
+    specification: &Specification,
+    exact: &ExactTable,
+    interface: &Interface,
+    zone: u16,
+) -> Settings {
     let tables = specification.tables;
     let mut features = tables.features();
     if specification.audit {
@@ -245,7 +263,7 @@ fn settings_of(specification: &Specification, interface: &Interface, zone: u16) 
         new_flows: specification.new_flows,
         event_budget: specification.event_budget,
         flow_mask: specification.capacity.flow_buckets() - 1,
-        reserved: 0,
+        exact_buckets: exact.count(),
         zone,
         interface: match interface.kind {
             Kind::Ethernet => INTERFACE_ETHERNET,
@@ -262,6 +280,7 @@ fn shadow_settings_of(specification: &Specification) -> Settings {
         features: tables.features(),
         locals: tables.locals,
         remotes: tables.remotes,
+        exact_buckets: tables.exact.count(),
         ..Settings::UNSET
     })
 }
@@ -275,27 +294,20 @@ unsafe impl aya::Pod for Global {}
 
 fn load_object(
     specification: &Specification,
+    exact: &ExactTable,
     interface: &Interface,
     zone: u16,
     pins: Option<(&Pins, usize)>,
 ) -> Result<Ebpf, KernelError> {
     let capacity = &specification.capacity;
-    let settings = Global(settings_of(specification, interface, zone));
+    let settings = Global(settings_of(specification, exact, interface, zone));
     let mut loader = EbpfLoader::new();
     let shadow_settings = Global(shadow_settings_of(specification));
     loader.override_global("SETTINGS", &settings, true);
     loader.override_global("SHADOW_SETTINGS", &shadow_settings, true);
-    let mut sizes = tables::sizes(specification.tables, &ENFORCED);
-    for (name, entries) in &mut sizes {
-        // An address in the midst of a wide leaf needs two blocks to be told apart from it.
-        *entries += match *name {
-            "TRIE4" => 2 * capacity.spare_addresses as usize,
-            "EXACT6" => capacity.spare_addresses as usize,
-            _ => 0,
-        };
-    }
+    let mut sizes = tables::sizes(specification.tables, exact, &ENFORCED);
     if let Some(shadow) = specification.shadow {
-        sizes.extend(tables::sizes(shadow.tables, &OBSERVED));
+        sizes.extend(tables::sizes(shadow.tables, &shadow.tables.exact, &OBSERVED));
     }
     for (name, entries) in sizes {
         // A map has at least one entry; one that is empty is never hit.

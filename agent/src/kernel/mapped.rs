@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use aya::maps::MapData;
 use memmap2::{MmapMut, MmapOptions};
 
+use super::fill::Value;
+
 /// The memory of an array map that was made with `BPF_F_MMAPABLE`.
 pub(super) struct Mapped(MmapMut);
 
@@ -18,18 +20,19 @@ impl Mapped {
         unsafe { MmapOptions::new().len(bytes).map_mut(&map.fd().as_fd()) }.map(Self)
     }
 
-    /// Word `index`. Panics beyond the end, as a slice does.
-    pub(super) fn load_u32(&self, index: usize) -> u32 {
-        assert!((index + 1) * 4 <= self.0.len(), "word {index} of a map of {} bytes", self.0.len());
-        // SAFETY: within the mapping, which starts at a page.
-        unsafe { AtomicU32::from_ptr(self.0.as_ptr().cast_mut().cast::<u32>().add(index)) }
-            .load(Ordering::Acquire)
+    /// Value `index` of a map that nobody else writes to.
+    pub(super) fn value<T: Value>(&self, index: usize) -> Option<&T> {
+        let bytes = self.0.get(index * size_of::<T>()..(index + 1) * size_of::<T>())?;
+        // SAFETY: of a type whose any bytes are a value, and aligned: the mapping starts at a page,
+        // of which sizes are parts or multiples.
+        Some(unsafe { &*bytes.as_ptr().cast() })
     }
 
-    /// Writes word `index`; whoever reads it sees all earlier writes.
+    /// Writes word `index`; whoever reads it sees all earlier writes. Panics beyond the end, as a
+    /// slice does.
     pub(super) fn store_u32(&mut self, index: usize, value: u32) {
         assert!((index + 1) * 4 <= self.0.len(), "word {index} of a map of {} bytes", self.0.len());
-        // SAFETY: as above.
+        // SAFETY: within the mapping, which starts at a page.
         unsafe { AtomicU32::from_ptr(self.0.as_mut_ptr().cast::<u32>().add(index)) }
             .store(value, Ordering::Release);
     }

@@ -40,6 +40,7 @@ const SAME: &[(u32, &[&str])] = &[
             "BUDGET",
         ],
     ),
+    (3, STATE_MAPS),
 ];
 
 /// A table that cannot stay what it is.

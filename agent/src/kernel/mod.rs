@@ -29,7 +29,7 @@ pub use interface::{Interface, Kind};
 pub use leftover::{Leftover, Unread};
 pub use migrate::Migration;
 pub use pins::{CHAIN_MAPS, Pins, SHADOW_MAPS, STATE_MAPS, TABLE_MAPS};
-pub use quarantine::{AddressTables, Blocks, QuarantineError, quarantine_tables, set_quarantine};
+pub use quarantine::{AddressTables, QuarantineError, quarantine_tables};
 pub use running::{RunningLink, running};
 pub use seed::{Connection, connections, flow_clock, seed};
 pub use shape::check_pinned_state;

@@ -34,7 +34,7 @@ pub const STATE_MAPS: &[&str] = &[
 /// Maps of one generation.
 pub const TABLE_MAPS: &[&str] = &[
     "TRIE4",
-    "EXACT6",
+    "EXACT",
     "PREFIX6",
     "PORTS",
     "PAIRS",
@@ -48,7 +48,7 @@ pub const TABLE_MAPS: &[&str] = &[
 /// Maps of a generation that only observes, beside those of the one that is enforced.
 pub const SHADOW_MAPS: &[&str] = &[
     "SHADOW_TRIE4",
-    "SHADOW_EXACT6",
+    "SHADOW_EXACT",
     "SHADOW_PREFIX6",
     "SHADOW_PORTS",
     "SHADOW_PAIRS",

@@ -1,8 +1,9 @@
 //! One set of compiled tables in its maps: what they are called, how large they are, filling them.
 
 use aya::Ebpf;
+use aya::maps::MapData;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{HashMap as HashTable, MapData};
+use bulkhead_engine::exact::ExactTable;
 use bulkhead_engine::memory::Tables;
 
 use super::KernelError;
@@ -12,7 +13,7 @@ use super::generation::missing;
 /// Names of the maps that one set of tables lies in.
 pub(super) struct TableNames {
     trie: &'static str,
-    exact6: &'static str,
+    exact: &'static str,
     prefix6: &'static str,
     ports: &'static str,
     pairs: &'static str,
@@ -31,7 +32,7 @@ struct Enforcing {
 /// Of the enforced generation.
 pub(super) const ENFORCED: TableNames = TableNames {
     trie: "TRIE4",
-    exact6: "EXACT6",
+    exact: "EXACT",
     prefix6: "PREFIX6",
     ports: "PORTS",
     pairs: "PAIRS",
@@ -47,7 +48,7 @@ pub(super) const ENFORCED: TableNames = TableNames {
 /// Of a generation that only observes.
 pub(super) const OBSERVED: TableNames = TableNames {
     trie: "SHADOW_TRIE4",
-    exact6: "SHADOW_EXACT6",
+    exact: "SHADOW_EXACT",
     prefix6: "SHADOW_PREFIX6",
     ports: "SHADOW_PORTS",
     pairs: "SHADOW_PAIRS",
@@ -56,11 +57,11 @@ pub(super) const OBSERVED: TableNames = TableNames {
     enforcing: None,
 };
 
-/// The entries that each map needs.
-pub(super) fn sizes(tables: &Tables, names: &TableNames) -> Vec<(&'static str, usize)> {
+/// The entries that each map needs; `exact` is the tables' exact one, or has more room.
+pub(super) fn sizes(tables: &Tables, exact: &ExactTable, names: &TableNames) -> Vec<(&'static str, usize)> {
     let mut sizes = vec![
         (names.trie, tables.trie.len()),
-        (names.exact6, tables.exact6.len()),
+        (names.exact, exact.buckets().len()),
         (names.prefix6, tables.prefixes6.len()),
         (names.ports, tables.ports.len()),
         (names.pairs, tables.pairs.len()),
@@ -75,21 +76,21 @@ pub(super) fn sizes(tables: &Tables, names: &TableNames) -> Vec<(&'static str, u
     sizes
 }
 
-pub(super) fn fill_tables(tables: &Tables, names: &TableNames, object: &mut Ebpf) -> Result<(), KernelError> {
+pub(super) fn fill_tables(
+    tables: &Tables,
+    exact: &ExactTable,
+    names: &TableNames,
+    object: &mut Ebpf,
+) -> Result<(), KernelError> {
     let map = |name: &'static str| object.map(name).ok_or_else(|| missing(name));
     fill(names.trie, map(names.trie)?, &tables.trie)?;
+    fill(names.exact, map(names.exact)?, exact.buckets())?;
     fill(names.ports, map(names.ports)?, &tables.ports)?;
     fill(names.pairs, map(names.pairs)?, &tables.pairs)?;
     fill(names.cells, map(names.cells)?, &tables.cells)?;
     fill(names.deadlines, map(names.deadlines)?, &tables.deadlines)?;
     if let Some(Enforcing { limits, .. }) = names.enforcing {
         fill(limits, map(limits)?, &tables.limits)?;
-    }
-    let what = || KernelError::refused(format!("filling map {}", names.exact6));
-    let mut exact: HashTable<&mut MapData, [u32; 4], u32> =
-        object.map_mut(names.exact6).ok_or_else(|| missing(names.exact6))?.try_into().map_err(what())?;
-    for (address, leaf) in &tables.exact6 {
-        exact.insert(address, leaf.0, 0).map_err(what())?;
     }
     let what = || KernelError::refused(format!("filling map {}", names.prefix6));
     let mut prefixes: LpmTrie<&mut MapData, [u32; 4], u32> =

@@ -79,7 +79,8 @@ fn one_more(texts: &Texts, rounds: usize, report: &mut Report) -> Result<()> {
         full.push(start.elapsed().as_secs_f64() * 1e3);
         let start = Instant::now();
         let stores = added(&ruleset, &inventory, &tables, &new);
-        store(&mut tables, &stores.context("the new node needs tables compiled anew")?);
+        let stores = stores.context("the new node needs tables compiled anew")?;
+        store(&mut tables, &stores).map_err(|why| anyhow::anyhow!("{why:?}"))?;
         add.push(start.elapsed().as_secs_f64() * 1e3);
     }
     let title = "resolving and compiling 100,000 nodes and 10,000 rules";

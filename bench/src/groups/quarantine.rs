@@ -35,7 +35,6 @@ pub fn run(effort: &Effort, report: &mut Report) -> Result<()> {
     stay_on(0)?;
     let known = Addresses::dense(Ipv4Addr::new(100, 64, 0, 0), IDENTITIES);
     let texts = Texts::new(Family::V4, &known, Rules::Inward);
-    let blocks = texts.compile()?.tables.trie.len();
     let sender = Namespace::create("cut-tx")?;
     let wire = Wire::new(&sender, "cut-rx")?;
     let agent = Agent::start(&effort.bulkhead, &wire.receiver, RECEIVER, Files::new("cut", &texts)?)?;
@@ -51,7 +50,7 @@ pub fn run(effort: &Effort, report: &mut Report) -> Result<()> {
     thread::scope(|scope| -> Result<()> {
         let flood = Flood::start(scope, &sender, CPU, &streams[..1], LONG_BURST, &stop);
         let mut cuts = || -> Result<()> {
-            let mut tables = AddressTables::open(&agent.pins, generation, blocks)?;
+            let mut tables = AddressTables::open(&agent.pins, generation)?;
             let address = IpAddr::V4(known.v4(0));
             for _ in 0..rounds {
                 stores.push(time_to_cut(&state, || Ok(tables.set(address, true)?))?);

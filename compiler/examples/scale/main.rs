@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("stores: {}", stores.map_or("compile anew".into(), |stores| stores.len().to_string()));
     let tables = &program.tables;
     println!(
-        "rules {} rows {} cells {} locals {} remotes {} port classes {} trie blocks {} exact6 {} prefixes6 {}",
+        "rules {} rows {} cells {} locals {} remotes {} port classes {} trie blocks {} single addresses {} prefixes6 {}",
         program.rules.len(),
         program.rows,
         tables.cells.len(),
@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tables.remotes,
         tables.port_classes,
         tables.trie.len(),
-        tables.exact6.len(),
+        tables.exact.len(),
         tables.prefixes6.len(),
     );
     let mut findings = Findings::default();

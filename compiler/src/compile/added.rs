@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use bulkhead_engine::layout::{BLOCK_SLOTS, Leaf, from_ip};
+use bulkhead_engine::change::{Unchanged, change};
+use bulkhead_engine::layout::{Leaf, from_ip};
 use bulkhead_engine::leaf_of;
 use bulkhead_engine::memory::Tables;
 
@@ -92,39 +93,10 @@ fn alike(ruleset: &Ruleset, new: IpAddr, other: IpAddr) -> bool {
         })
 }
 
-/// Stores leaves in tables that no program reads. In a trie whose blocks name ones that are not
-/// there nothing is changed.
-pub fn store(tables: &mut Tables, stores: &[(IpAddr, Leaf)]) {
-    for (address, leaf) in stores {
-        match address {
-            IpAddr::V4(v4) => store4(&mut tables.trie, v4.octets(), *leaf),
-            IpAddr::V6(_) => {
-                let words = from_ip(*address);
-                match tables.exact6.binary_search_by_key(&words, |(known, _)| *known) {
-                    Ok(at) => tables.exact6[at].1 = *leaf,
-                    Err(at) => tables.exact6.insert(at, (words, *leaf)),
-                }
-            }
-        }
-    }
-}
-
-/// A leaf that stands for more than the address is split into blocks of its copies.
-fn store4(trie: &mut Vec<[Leaf; BLOCK_SLOTS]>, [first, second, third, fourth]: [u8; 4], leaf: Leaf) {
-    let (mut block, mut slot) = (usize::from(first), usize::from(second));
-    for byte in [third, fourth] {
-        let Some(entry) = trie.get(block).map(|leaves| leaves[slot]) else { return };
-        let next = match entry.as_block() {
-            Some(next) => next as usize,
-            None => {
-                trie.push([entry; BLOCK_SLOTS]);
-                trie[block][slot] = Leaf::block(trie.len() as u32 - 1);
-                trie.len() - 1
-            }
-        };
-        (block, slot) = (next, usize::from(byte));
-    }
-    if let Some(leaves) = trie.get_mut(block) {
-        leaves[slot] = leaf;
-    }
+/// Stores leaves in tables that no program reads.
+///
+/// # Errors
+/// If the trie is broken, or the exact table cannot hold an address at any size.
+pub fn store(tables: &mut Tables, stores: &[(IpAddr, Leaf)]) -> Result<(), Unchanged> {
+    stores.iter().try_for_each(|(address, leaf)| change(tables, *address, |_| *leaf))
 }

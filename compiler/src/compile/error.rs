@@ -35,6 +35,14 @@ pub enum CompileError {
         /// The budget.
         budget: u64,
     },
+    /// Addresses that the hash does not tell apart. By chance it does not happen.
+    #[error(
+        "{count} single addresses: too many of them have the same hash for any size of their table; was somebody free to choose addresses of the inventory?"
+    )]
+    Collision {
+        /// How many addresses there are.
+        count: usize,
+    },
     /// Too many expiring rules behind one another.
     #[error(
         "{rule}: more than {limit} expiring rules decide one after another for the same packets; remove expired ones"

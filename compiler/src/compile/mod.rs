@@ -7,17 +7,20 @@ mod node;
 mod ports;
 mod rows;
 mod sizes;
-mod trie;
+mod tables4;
+mod tables6;
 
 pub use added::{added, store};
 pub use error::CompileError;
 pub use sizes::sizes;
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 
+use bulkhead_engine::exact::ExactTable;
 use bulkhead_engine::layout::{
     BLOCK_SLOTS, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, Leaf, Pair,
-    pair_index,
+    from_ip, pair_index,
 };
 use bulkhead_engine::memory::Tables;
 
@@ -93,20 +96,24 @@ pub fn compile(
         let own = sweep.classes[class].contains(sets.len() - 1);
         Leaf::new(classes.local_of[class], merged[classes.remote_of[class] as usize], own)
     };
-    let limit = (limits.bytes / (BLOCK_SLOTS * 4) as u64) as usize;
-    let trie = trie::trie4(&pieces4, leaf, limit).ok_or_else(|| CompileError::Budget {
+    let limit = (limits.bytes / (BLOCK_SLOTS * 4) as u64).min(Leaf::MAX_BLOCK.into()) as usize;
+    let tables4 = tables4::tables4(&pieces4, leaf, limit).ok_or_else(|| CompileError::Budget {
         what: "the IPv4 addresses",
         detail: format!("more than {limit} blocks of 1024 bytes for {} ranges", pieces4.len()),
         budget: limits.bytes,
     })?;
-    let tables6 = trie::tables6(sets.iter().map(|set| &set.v6), &pieces6, leaf);
+    let tables6 = tables6::tables6(sets.iter().map(|set| &set.v6), &pieces6, leaf);
+    let single4 =
+        tables4.exact.iter().map(|(address, leaf)| (from_ip(Ipv4Addr::from_bits(*address).into()), *leaf));
+    let exact = ExactTable::new(single4.chain(tables6.exact.iter().copied()))
+        .map_err(|_| CompileError::Collision { count: tables4.exact.len() + tables6.exact.len() })?;
     let locals = classes.locals.len() as u32;
     let pairs = pairs(&matrix, &merged, &rows, locals, remotes);
     let row_count = rows.len();
     let (cells, deadlines) = rows.finish();
     let tables = Tables {
-        trie,
-        exact6: tables6.exact,
+        trie: tables4.trie,
+        exact,
         prefixes6: tables6.prefixes,
         ports: ports.blocks,
         pairs,

@@ -8,8 +8,8 @@ use super::error::CompileError;
 #[must_use]
 pub fn sizes(tables: &Tables) -> [(&'static str, u64); 8] {
     [
-        ("IPv4 addresses", size_of_val(&tables.trie[..])),
-        ("IPv6 addresses", size_of_val(&tables.exact6[..])),
+        ("IPv4 trie", size_of_val(&tables.trie[..])),
+        ("single addresses", size_of_val(tables.exact.buckets())),
         ("IPv6 prefixes", size_of_val(&tables.prefixes6[..])),
         ("ports", size_of_val(&tables.ports[..])),
         ("pairs of address classes", size_of_val(&tables.pairs[..])),

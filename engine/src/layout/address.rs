@@ -40,8 +40,8 @@ pub fn to_ip(words: &Address) -> core::net::IpAddr {
 ///
 /// | bits | meaning |
 /// |---|---|
-/// | 31 | the entry names the next trie block (bits 0..=30), and is no leaf |
-/// | 30 | quarantined: nothing to or from this address passes |
+/// | 31 | the entry is no leaf. Without bit 30 it names the next block of the trie (bits 0..=29); with it the address is to be looked up in the exact table, and if it is not there, bits 0..=29 are its leaf's |
+/// | 30 | of a leaf: quarantined, nothing to or from this address passes |
 /// | 29 | own: one of this node's own addresses |
 /// | 16..=28 | local class: 0 is 'not local'; own addresses and approved routes have one |
 /// | 0..=15 | remote class: 0 is 'unknown' |
@@ -53,7 +53,9 @@ pub fn to_ip(words: &Address) -> core::net::IpAddr {
 pub struct Leaf(pub u32);
 
 impl Leaf {
+    const KIND: u32 = 3 << 30;
     const BLOCK: u32 = 1 << 31;
+    const EXACT: u32 = 3 << 30;
     const QUARANTINED: u32 = 1 << 30;
     const OWN: u32 = 1 << 29;
     const LOCAL_SHIFT: u32 = 16;
@@ -61,6 +63,8 @@ impl Leaf {
     pub const MAX_LOCAL: u32 = (1 << 13) - 1;
     /// The highest remote class.
     pub const MAX_REMOTE: u32 = (1 << 16) - 1;
+    /// The highest index of a block.
+    pub const MAX_BLOCK: u32 = (1 << 30) - 1;
 
     /// A leaf. `local` and `remote` must not exceed [`Self::MAX_LOCAL`] and [`Self::MAX_REMOTE`].
     #[must_use]
@@ -69,20 +73,43 @@ impl Leaf {
         Self((own as u32 * Self::OWN) | (local << Self::LOCAL_SHIFT) | remote)
     }
 
-    /// An entry that names the next block of the trie.
+    /// An entry that names the next block of the trie. `index` must not exceed [`Self::MAX_BLOCK`].
     #[must_use]
     pub const fn block(index: u32) -> Self {
+        debug_assert!(index <= Self::MAX_BLOCK);
         Self(Self::BLOCK | index)
+    }
+
+    /// An entry that sends to the exact table; `other` is the leaf of what is not there, and must
+    /// not be quarantined.
+    #[must_use]
+    pub const fn exact(other: Self) -> Self {
+        debug_assert!(other.0 & Self::KIND == 0);
+        Self(Self::EXACT | other.0)
+    }
+
+    /// Whether the entry is a leaf.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_leaf(self) -> bool {
+        self.0 & Self::BLOCK == 0
     }
 
     /// The next block's index, if the entry names one.
     #[inline(always)]
     #[must_use]
     pub const fn as_block(self) -> Option<u32> {
-        if self.0 & Self::BLOCK != 0 { Some(self.0 & !Self::BLOCK) } else { None }
+        if self.0 & Self::KIND == Self::BLOCK { Some(self.0 & Self::MAX_BLOCK) } else { None }
     }
 
-    /// Whether the address is cut off.
+    /// The leaf of what the exact table does not have, if the entry sends there.
+    #[inline(always)]
+    #[must_use]
+    pub const fn as_exact(self) -> Option<Self> {
+        if self.0 & Self::KIND == Self::EXACT { Some(Self(self.0 & !Self::KIND)) } else { None }
+    }
+
+    /// Of a leaf: whether the address is cut off.
     #[inline(always)]
     #[must_use]
     pub const fn quarantined(self) -> bool {

@@ -7,6 +7,7 @@
 mod address;
 mod cell;
 mod event;
+mod exact;
 mod flow;
 mod fragment;
 mod limit;
@@ -23,6 +24,7 @@ pub use event::{
     AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_DROP, KIND_SHADOW, LOSSES, LOST_BUDGET, LOST_RING,
     LOST_SHADOW, shadow_index,
 };
+pub use exact::{BUCKET_PLACES, ExactBucket, ExactKey, exact_address, exact_key};
 pub use flow::{
     FLOW_AUDIT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowRecord, FlowState,
     FlowValue, IMPORT_EVICTED, IMPORT_KEPT, IMPORT_MALFORMED, IMPORT_REFUSED, IMPORT_STORED, RECORD_NEW,
@@ -42,7 +44,7 @@ pub(crate) use slot::{Head, KeyWords};
 
 /// The layout version. It names the bpffs directory, so that objects of another layout are
 /// never reused silently.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Counters of packets and bytes, one per rule and CPU.
 #[repr(C)]

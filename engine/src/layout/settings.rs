@@ -101,8 +101,8 @@ pub struct Settings {
     pub event_budget: u32,
     /// The highest bucket of the table of flows: one less than a power of two.
     pub flow_mask: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Buckets of the exact table.
+    pub exact_buckets: u32,
     /// The interfaces that share flows have one zone; a configured number, never an interface index.
     pub zone: u16,
     /// [`INTERFACE_ETHERNET`] or [`INTERFACE_BARE_IP`].
@@ -124,7 +124,7 @@ impl Settings {
         timeouts: Timeouts([0; TIMEOUTS]),
         event_budget: 0,
         flow_mask: 0,
-        reserved: 0,
+        exact_buckets: 0,
         zone: 0,
         interface: 0,
         link: 0,

@@ -100,10 +100,7 @@ pub fn tables(rules: &[Rule]) -> Tables {
 pub fn set_leaf(tables: &mut Tables, address: &str, leaf: Leaf) {
     let address: IpAddr = address.parse().unwrap();
     let IpAddr::V4(v4) = address else {
-        let key = from_ip(address);
-        tables.exact6.retain(|(other, _)| *other != key);
-        tables.exact6.push((key, leaf));
-        tables.exact6.sort_unstable();
+        tables.exact.set(&from_ip(address), leaf).unwrap();
         return;
     };
     let [a, b, c, d] = v4.octets().map(usize::from);

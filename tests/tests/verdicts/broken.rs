@@ -2,7 +2,10 @@
 
 use bulkhead_compiler::compile::Program;
 use bulkhead_engine::Reason;
-use bulkhead_engine::layout::{CELL_ALLOW, Cell, Leaf, MAX_EXPIRY_CHAIN};
+use bulkhead_engine::exact::{Buckets as _, BucketsMut as _, ExactTable};
+use bulkhead_engine::layout::{
+    BLOCK_SLOTS, BUCKET_PLACES, CELL_ALLOW, Cell, ExactBucket, Leaf, MAX_EXPIRY_CHAIN,
+};
 use bulkhead_tests::packets::build::{Ip, tcp};
 
 use crate::hooks;
@@ -12,9 +15,17 @@ use crate::world::{Place, WEB, program};
 /// Plays them on every hook; returns the reasons.
 pub fn play() -> Vec<Reason> {
     let mut reached = Vec::new();
-    for (broken, reason) in [(missing_block(), Reason::LookupFailed), (long_chain(), Reason::ExpiryChain)] {
+    let failed = Reason::LookupFailed;
+    for (broken, reason, v4) in [
+        (broken_trie(|trie| trie[100][64] = Leaf::block(1_000_000)), failed, true),
+        (broken_trie(|trie| last_block(trie)[2] = Leaf::block(256)), failed, true),
+        (broken_trie(|trie| last_block(trie)[2] = Leaf::exact(Leaf(0))), failed, true),
+        (endless(), failed, true),
+        (endless(), failed, false),
+        (long_chain(), Reason::ExpiryChain, true),
+    ] {
         for (hook, kind) in hooks() {
-            let place = Place::new(hook.direction(), true);
+            let place = Place::new(hook.direction(), v4);
             let packet = Ip::new(place.from, place.to, 6, tcp((50_000, WEB), 2, &[]));
             let steps = vec![Step::forth(&packet, reason)];
             let scene = Scene { name: "broken tables", start: None, steps };
@@ -24,11 +35,34 @@ pub fn play() -> Vec<Reason> {
     reached
 }
 
-/// A trie whose root names a block that is not there.
-fn missing_block() -> Program {
+/// A trie that names a block that is not there, or something else where only leaves can be.
+fn broken_trie(spoil: fn(&mut Vec<[Leaf; BLOCK_SLOTS]>)) -> Program {
+    let mut compiled = program();
+    spoil(&mut compiled.tables.trie);
+    compiled
+}
+
+/// The block of 100.64.0.0/24.
+fn last_block(trie: &mut [[Leaf; BLOCK_SLOTS]]) -> &mut [Leaf; BLOCK_SLOTS] {
+    let middle = trie[100][64].as_block().expect("a middle block") as usize;
+    let last = trie[middle][0].as_block().expect("a last block") as usize;
+    &mut trie[last]
+}
+
+/// An exact table whose chains have no end, and an IPv4 network that lies in it.
+fn endless() -> Program {
     let mut compiled = program();
     let broken = &mut compiled.tables;
-    broken.trie[100][64] = Leaf::block(1_000_000);
+    broken.trie[100][64] = Leaf::exact(Leaf(0));
+    // So large that it is not made anew for spare room.
+    let many = (0..1000).map(|index| ([index, 0, 0, 0], Leaf(0)));
+    broken.exact = ExactTable::new(many).expect("room");
+    for bucket in 0..broken.exact.count() {
+        for place in 0..BUCKET_PLACES {
+            broken.exact.publish_leaf(bucket, place, ExactBucket::PRESENT);
+        }
+        broken.exact.publish_more(bucket);
+    }
     compiled
 }
 

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use bulkhead_compiler::compile::Program;
+use bulkhead_engine::change::change;
 use bulkhead_engine::layout::Direction;
-use bulkhead_engine::memory::Tables;
 use bulkhead_tests::packets::World;
 
 /// When the rules about [`ENDING`] end, seconds.
@@ -51,10 +51,12 @@ pub fn program() -> Program {
         ));
     }
     let policy = format!("{{\"acls\": [{rules}], \"tagOwners\": {{\"tag:peer\": [], \"tag:node\": []}}}}");
-    let nodes: String = [(1, "node"), (2, "peer"), (3, "peer"), (4, "peer")]
-        .map(|(index, tag)| {
+    // Enough neighbours for the network to have a block of the trie.
+    let crowd = (100..120).fold(String::new(), |crowd, host| crowd + &format!(", \"100.64.0.{host}\""));
+    let nodes: String = [(1, "node", ""), (2, "peer", ""), (3, "peer", ""), (4, "peer", &*crowd)]
+        .map(|(index, tag, more)| {
             format!(
-                "{{\"name\": \"n{index}\", \"addresses\": [\"100.64.0.{index}\", \"fd7a:115c:a1e0::{index}\"], \
+                "{{\"name\": \"n{index}\", \"addresses\": [\"100.64.0.{index}\", \"fd7a:115c:a1e0::{index}\"{more}], \
                  \"tags\": [\"tag:{tag}\"]}},"
             )
         })
@@ -62,26 +64,9 @@ pub fn program() -> Program {
     let inventory = format!("{{\"nodes\": [{nodes}], \"users\": []}}");
     let mut program = World::new(policy, inventory, "n1").program;
     for address in [[100, 64, 0, 3].into(), [0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 3].into()] {
-        quarantine(&mut program.tables, address);
+        change(&mut program.tables, address, |leaf| leaf.with_quarantine(true)).expect("whole tables");
     }
     program
-}
-
-/// The store that quarantine makes.
-fn quarantine(tables: &mut Tables, address: IpAddr) {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets().map(usize::from);
-            let middle = tables.trie[a][b].as_block().expect("a middle block") as usize;
-            let last = tables.trie[middle][c].as_block().expect("a last block") as usize;
-            tables.trie[last][d] = tables.trie[last][d].with_quarantine(true);
-        }
-        IpAddr::V6(_) => {
-            let words = bulkhead_engine::layout::from_ip(address);
-            let entry = tables.exact6.iter_mut().find(|(held, _)| *held == words).expect("an entry");
-            entry.1 = entry.1.with_quarantine(true);
-        }
-    }
 }
 
 /// Who sends to whom where a scene is played: the packet under test goes from `from` to `to`.

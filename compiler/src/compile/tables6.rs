@@ -1,72 +1,16 @@
-//! Pieces of the address axes → the IPv4 trie and the IPv6 tables.
+//! Pieces of the IPv6 axis → single addresses and prefixes.
 
 use std::net::Ipv6Addr;
 
-use bulkhead_engine::layout::{Address, BLOCK_SLOTS, Leaf, LpmKey, TRIE_ROOT_BLOCKS, from_ip};
+use bulkhead_engine::layout::{Address, Leaf, LpmKey, from_ip};
 
 use crate::address::prefixes6;
 use crate::interval::Intervals;
 use crate::sweep::Piece;
 
-/// The 16-8-8 trie of sorted, disjoint pieces. `None` if it would have more than `limit` blocks.
-pub(super) fn trie4(
-    pieces: &[Piece<u32>],
-    leaf: impl Fn(u32) -> Leaf,
-    limit: usize,
-) -> Option<Vec<[Leaf; BLOCK_SLOTS]>> {
-    let mut blocks = vec![[Leaf(0); BLOCK_SLOTS]; TRIE_ROOT_BLOCKS as usize];
-    for piece in pieces {
-        let leaf = leaf(piece.class);
-        if leaf != Leaf(0) {
-            fill(&mut blocks, piece.first, piece.last, leaf);
-        }
-        if blocks.len() > limit {
-            return None;
-        }
-    }
-    Some(blocks)
-}
-
-/// Writes a leaf over `first..=last`, which nothing was written to yet.
-fn fill(blocks: &mut Vec<[Leaf; BLOCK_SLOTS]>, first: u32, last: u32, leaf: Leaf) {
-    for high in first >> 16..=last >> 16 {
-        let from = first.max(high << 16);
-        let to = last.min((high << 16) | 0xffff);
-        let (block, slot) = ((high >> 8) as usize, (high & 0xff) as usize);
-        if to - from == 0xffff {
-            blocks[block][slot] = leaf;
-            continue;
-        }
-        let second = child(blocks, block, slot);
-        for middle in (from >> 8) & 0xff..=(to >> 8) & 0xff {
-            let base = (high << 16) | (middle << 8);
-            let (low, top) = (from.max(base), to.min(base | 0xff));
-            if top - low == 0xff {
-                blocks[second][middle as usize] = leaf;
-            } else {
-                let third = child(blocks, second, middle as usize);
-                blocks[third][(low & 0xff) as usize..=(top & 0xff) as usize].fill(leaf);
-            }
-        }
-    }
-}
-
-/// The block that a slot names; made, all unknown, if it names none.
-fn child(blocks: &mut Vec<[Leaf; BLOCK_SLOTS]>, block: usize, slot: usize) -> usize {
-    match blocks[block][slot].as_block() {
-        Some(child) => child as usize,
-        None => {
-            let index = blocks.len();
-            blocks.push([blocks[block][slot]; BLOCK_SLOTS]);
-            blocks[block][slot] = Leaf::block(index as u32);
-            index
-        }
-    }
-}
-
 /// The IPv6 tables.
 pub(super) struct Tables6 {
-    /// Single addresses, sorted.
+    /// Single addresses, each once.
     pub(super) exact: Vec<(Address, Leaf)>,
     /// Prefixes, sorted by (length, address).
     pub(super) prefixes: Vec<(LpmKey, Leaf)>,
@@ -122,7 +66,6 @@ pub(super) fn tables6<'a>(
             at = after.map_or(inner, |after| Some(inner.map_or(after, |inner| inner.min(after))));
         }
     }
-    tables.exact.sort_unstable();
     tables.prefixes.sort_unstable_by_key(|(key, _)| (key.prefix, key.address));
     tables
 }

@@ -1,0 +1,60 @@
+//! The exact tables, and what looks into them out of the verifier's way.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::Array;
+use bulkhead_engine::exact::{self, Buckets};
+use bulkhead_engine::layout::{ExactBucket, ExactKey, exact_address};
+use bulkhead_engine::leaf_of;
+
+use crate::maps::{MAPS, View};
+use crate::settings;
+
+/// Single addresses. Mapped arrays begin at a page, so that each bucket is one cache line.
+#[map]
+static EXACT: Array<ExactBucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static SHADOW_EXACT: Array<ExactBucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+impl<const SHADOW: bool> Buckets for View<SHADOW> {
+    #[inline(always)]
+    fn count(&self) -> u32 {
+        if SHADOW { settings::shadow_exact_buckets() } else { settings::exact_buckets() }
+    }
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<&ExactBucket> {
+        (if SHADOW { &SHADOW_EXACT } else { &EXACT }).get(index)
+    }
+    #[inline(always)]
+    fn rest(&self, [high, low]: ExactKey) -> u32 {
+        if SHADOW { shadow_exact_rest(high, low) } else { exact_rest(high, low) }
+    }
+}
+
+/// [`exact::rest`] of what is enforced. A global function: the verifier looks at it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn exact_rest(high: u64, low: u64) -> u32 {
+    exact::rest(&MAPS, [high, low])
+}
+
+/// The same of what observes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn shadow_exact_rest(high: u64, low: u64) -> u32 {
+    exact::rest(&crate::maps::SHADOW, [high, low])
+}
+
+/// Whether an address is the node's own, by the enforced tables. Global as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn address_is_own(version: u32, high: u64, low: u64) -> u32 {
+    let leaf = leaf_of(&MAPS, version as u8, &exact_address([high, low]));
+    u32::from(leaf.is_ok_and(|leaf| leaf.own()))
+}
+
+/// [`address_is_own`], for the engine. What observes reads no memberships.
+#[inline(always)]
+pub(crate) fn is_own(version: u8, [high, low]: ExactKey) -> bool {
+    address_is_own(version.into(), high, low) != 0
+}
