@@ -1,4 +1,5 @@
-//! What agent.toml limits: flows that one sender may begin, reports that one CPU makes.
+//! What agent.toml limits: flows that one sender may begin, reports that one CPU makes, addresses
+//! that are cut off in tables that run.
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, UdpSocket};
@@ -81,4 +82,51 @@ fn reports_have_a_budget_and_the_account_stays_exact() {
     assert!(number(&status["lost"]["budget"]) > 300, "{status}");
     assert!(number(&status["agent"]["events"]["events"]) > 0, "{status}");
     assert!(site.connects("client", 8080));
+}
+
+#[test]
+fn addresses_are_cut_off_in_tables_that_run_as_long_as_there_is_room() {
+    const SPARE: usize = 20;
+    let mut site = Site::dual("spare", Over::Ethernet, &[WEB], &[]);
+    let config = site.configuration("server", "eth0") + &format!("[limits]\nspare_addresses = {SPARE}\n");
+    site.write("agent.toml", &config);
+    site.start();
+    let mut connection = site.connect("client", 8080);
+    let generation = |site: &Site| site.status()["agent"]["generation"].as_u64().unwrap();
+    let first = generation(&site);
+    // Who has a place of his own needs no room, and cuts nobody else off.
+    for name in ["stranger", "client"] {
+        site.done(&["quarantine", name]);
+    }
+    connection.is_cut();
+    site.done(&["release", "client"]);
+    connection.is_restored();
+    // Nobody's, of both families, within networks that have one leaf and beside those that have not.
+    let near = site.address("client").to_string();
+    let (net, _) = near.rsplit_once('.').unwrap();
+    let nobodys = |index: usize| match index % 3 {
+        0 => format!("{net}.{}", 100 + index),
+        1 => format!("198.51.{index}.7"),
+        _ => format!("2001:db8:1::{index}"),
+    };
+    for index in 0..SPARE {
+        site.done(&["quarantine", &nobodys(index)]);
+        assert_eq!(generation(&site), first, "{index} of {SPARE}");
+        connection.goes_on();
+    }
+    // At some time there is no room, and a generation is built for it.
+    let full = (SPARE..10 * SPARE).find(|index| {
+        site.done(&["quarantine", &nobodys(*index)]);
+        connection.goes_on();
+        generation(&site) != first
+    });
+    let full = full.expect("more places than anybody asked for");
+    let status = site.status();
+    assert_eq!(status["quarantined"].as_array().unwrap().len(), full + 2, "{status}");
+    site.done(&["quarantine", "client"]);
+    connection.is_cut();
+    site.done(&["release", "client"]);
+    (0..=full).for_each(|index| site.done(&["release", &nobodys(index)]));
+    connection.is_restored();
+    assert!(site.connects("client", 8080) && site.is_denied("stranger", 8080));
 }

@@ -1,5 +1,6 @@
 //! An agent of another layout, or with tables of other sizes, is taken over from without a gap.
-//! Pins of another layout are made by giving a dead agent's directory another version, and of
+//! Pins of another layout are made by giving a dead agent's directory another version; of layout 3,
+//! whose tables of single addresses were a hash, by taking away the one that it did not have; and of
 //! layout 2 by putting its flows into hash tables as well.
 
 use std::fs;
@@ -16,8 +17,9 @@ use crate::site::account::{drops, lost, number};
 use crate::site::load;
 use crate::site::{Over, Site, WEB};
 
-/// A layout whose flows this agent knows.
-const KNOWN: u32 = 2;
+/// Layouts whose flows this agent knows: as they are now, and in hash tables.
+const RECENT: u32 = 3;
+const HASHED: u32 = 2;
 /// One that no agent has yet.
 const UNKNOWN: u32 = VERSION + 7;
 
@@ -30,10 +32,18 @@ fn rename(site: &Site, from: u32, to: u32) {
     fs::rename(pins(site, from), pins(site, to)).unwrap();
 }
 
-/// The pins become those of layout 2, with the flows of this moment in its two hash tables.
-fn downgrade(site: &Site) {
-    rename(site, VERSION, KNOWN);
-    let state = pins(site, KNOWN).join("state");
+/// The pins become those of a known layout; of layout 2 with the flows of this moment in its two hash
+/// tables.
+fn downgrade(site: &Site, to: u32) {
+    rename(site, VERSION, to);
+    let tables = fs::read_dir(pins(site, to)).unwrap().map(|entry| entry.unwrap().path());
+    for exact in tables.map(|directory| directory.join("EXACT")).filter(|path| path.exists()) {
+        fs::remove_file(exact).unwrap();
+    }
+    if to != HASHED {
+        return;
+    }
+    let state = pins(site, to).join("state");
     let flows: Vec<_> = FlowTable::open(&state.join("FLOWS")).unwrap().flows().collect();
     for (name, is_established) in [("UNREPLIED", false), ("ESTABLISHED", true)] {
         let map = bpf::create(bpf::LRU_HASH, 40, 32, 65_536).unwrap();
@@ -97,7 +107,9 @@ impl Asked {
 
 #[test]
 fn another_layout_is_taken_over_without_a_gap() {
-    for over in [Over::Ethernet, Over::Tunnel] {
+    let layouts =
+        [(Over::Ethernet, HASHED), (Over::Tunnel, HASHED), (Over::Ethernet, RECENT), (Over::Tunnel, RECENT)];
+    for (over, layout) in layouts {
         let mut site = Site::new("layout", over, &[WEB]);
         site.start();
         let mut connection = site.connect("client", 8080);
@@ -106,7 +118,7 @@ fn another_layout_is_taken_over_without_a_gap() {
         let packets = |site: &Site| site.status()["agent"]["rule_counters"][0]["packets"].as_u64().unwrap();
         let before = packets(&site);
         site.kill();
-        downgrade(&site);
+        downgrade(&site, layout);
         let status = site.status();
         assert_eq!(status["state"], "enforced", "{status}");
         assert!(status["problems"][0].as_str().unwrap().contains("layout"), "{status}");
@@ -117,6 +129,8 @@ fn another_layout_is_taken_over_without_a_gap() {
         is_whole(&site);
         assert!(packets(&site) >= before, "counters follow the rule");
         assert!(asked.is_answered(), "its flow is known");
+        let begun_anew = "of a layout that this agent does not know";
+        assert!(!site.log().contains(begun_anew), "{layout}: {}", site.log());
         connection.goes_on();
         assert!(site.connects("client", 8080));
         assert!(site.is_denied("client", 8081) && site.is_denied("stranger", 8080));
@@ -147,7 +161,16 @@ fn totals_go_on_over_another_layout_and_what_is_lost_is_counted() {
     // Nobody reads these, until an agent comes that knows the layout.
     site.kill();
     refused(&site, 3000..3010);
-    downgrade(&site);
+    downgrade(&site, RECENT);
+    site.start();
+    is_whole(&site);
+    let recent = site.wait_for_balance();
+    assert!(drops(&recent) >= drops(&before) + 30, "totals go on: {before}, then {recent}");
+    assert_eq!((number(&recent["counted"]["unread"]), lost(&recent)), (0, 0), "{recent}");
+
+    site.kill();
+    refused(&site, 3000..3010);
+    downgrade(&site, HASHED);
     site.start();
     is_whole(&site);
     let known = site.wait_for_balance();
@@ -190,9 +213,9 @@ fn no_packet_is_lost_or_let_through_while_another_layout_is_taken_over() {
     site.start();
     let load = load::start(&site, 8080, 8081);
     std::thread::sleep(Duration::from_millis(300));
-    for _ in 0..3 {
+    for layout in [RECENT, HASHED, RECENT] {
         site.kill();
-        downgrade(&site);
+        downgrade(&site, layout);
         std::thread::sleep(Duration::from_millis(100));
         site.start();
         is_whole(&site);
@@ -282,8 +305,8 @@ fn a_takeover_that_was_cut_short_is_completed() {
 
     // One link here, one still there, and tables in both.
     site.kill();
-    downgrade(&site);
-    let (old, new) = (pins(&site, KNOWN), pins(&site, VERSION));
+    downgrade(&site, HASHED);
+    let (old, new) = (pins(&site, HASHED), pins(&site, VERSION));
     fs::create_dir_all(new.join("links/eth0")).unwrap();
     fs::create_dir_all(new.join("state")).unwrap();
     fs::rename(old.join("links/eth0/tcx-egress"), new.join("links/eth0/tcx-egress")).unwrap();
@@ -302,7 +325,7 @@ fn a_takeover_that_was_cut_short_is_completed() {
     let small = site.configuration("server", "eth0") + "[flows]\ncapacity = 4096\n";
     for (round, delay) in (0..).zip([30u64, 60, 90, 120, 150, 180, 220, 260]) {
         site.kill();
-        downgrade(&site);
+        downgrade(&site, if round % 3 == 0 { RECENT } else { HASHED });
         let config = if round % 2 == 0 { small.clone() } else { site.configuration("server", "eth0") };
         site.write("agent.toml", &config);
         site.launch();
