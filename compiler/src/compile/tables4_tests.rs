@@ -111,6 +111,27 @@ fn the_limit_is_of_blocks() {
     assert!(tables4(&pieces, leaf, ROOT + 1).is_none());
 }
 
+/// A million addresses at random take little wherever they lie: most where a /24 has about as many
+/// as are sparse.
+#[test]
+fn a_million_addresses_take_little_however_far_apart_they_lie() {
+    const COUNT: u32 = 1_000_000;
+    for (bits, most) in [(32, 36), (26, 40), (25, 68), (24, 66), (22, 18)] {
+        let mask = u32::MAX >> (32 - bits);
+        let scatter = |index: u32| {
+            let once = index.wrapping_mul(0x9e37_79b1) & mask;
+            (once ^ once >> (bits / 2)).wrapping_mul(0x9e37_79b1) & mask
+        };
+        let mut addresses: Vec<u32> = (0..COUNT).map(scatter).collect();
+        addresses.sort_unstable();
+        let pieces: Vec<_> =
+            addresses.into_iter().map(|at| Piece { first: at, last: at, class: 1 + at % 5 }).collect();
+        let tables = tables4(&pieces, leaf, usize::MAX).unwrap();
+        let bytes = tables.trie.len() * 1024 + tables.exact.len() * 36;
+        assert!(bytes <= most << 20, "{bits} bits: {bytes} bytes, {} blocks", tables.trie.len());
+    }
+}
+
 /// Gaps and lengths, and classes: networks that are sparse, dense, uniform, and across borders.
 fn pieces() -> impl Strategy<Value = Vec<(u32, u32, u32)>> {
     let gap = prop_oneof![4 => 0..3_u32, 3 => 0..200_u32, 1 => 0..0x3_0000_u32];
