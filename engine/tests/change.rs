@@ -1,5 +1,7 @@
 //! One address's leaf changed in tables that programs may be reading.
 
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
 use std::net::IpAddr;
 
 use bulkhead_engine::change::{Addresses, Unchanged, change};

@@ -1,5 +1,7 @@
 //! The table of single addresses: a map, while it is written too.
 
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,7 +20,7 @@ fn v6(bits: u128) -> Address {
 }
 
 fn leaf(number: u32) -> Leaf {
-    Leaf::new(number % 5, number % 60_000, number % 3 == 0)
+    Leaf::new(number % 5, number % 60_000, number.is_multiple_of(3))
 }
 
 /// Counts the buckets that look-ups read.
@@ -143,8 +145,8 @@ impl Buckets for Watched {
 impl BucketsMut for Watched {
     fn write_key(&mut self, index: u32, place: usize, key: ExactKey) {
         // A word at a time: half a key is nobody's.
-        for word in 0..2 {
-            self.buckets[index as usize].keys[place][word] = key[word];
+        for (word, value) in key.into_iter().enumerate() {
+            self.buckets[index as usize].keys[place][word] = value;
             self.check();
         }
         assert_eq!(self.seen, [None], "a key without its leaf");

@@ -72,7 +72,7 @@ impl Chain {
     /// The upper half as a fraction of the buckets: there may be any number of them.
     #[inline(always)]
     const fn bucket(&self, count: u32) -> u32 {
-        ((self.0 >> 32) * count as u64 >> 32) as u32
+        (((self.0 >> 32) * count as u64) >> 32) as u32
     }
 
     /// Goes on (Knuth's MMIX generator), so that two chains which meet part again.
