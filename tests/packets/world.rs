@@ -10,6 +10,8 @@ use bulkhead_compiler::resolve::{Ruleset, resolve};
 use bulkhead_compiler::source::Source;
 use bulkhead_compiler::{Dialect, policy};
 use bulkhead_engine::change::change;
+use bulkhead_engine::exact::{ExactTable, rest};
+use bulkhead_engine::layout::{ExactBucket, Leaf, exact_key, from_ip};
 use fastrand::Rng;
 
 const ENDS: [&str; 13] = [
@@ -132,6 +134,22 @@ impl World {
         });
         let node = node.to_owned();
         Self { policy: policy_text, inventory_text, ruleset, inventory, node, program, addresses, locals }
+    }
+
+    /// Fills the exact table with addresses that nobody sends from, so that some of the others lie behind
+    /// the first bucket of their chain. How many of [`Self::addresses`] do.
+    ///
+    /// # Panics
+    /// If the table has no place for them.
+    pub fn crowd(&mut self, rng: &mut Rng) -> usize {
+        let table = &mut self.program.tables.exact;
+        let strangers =
+            (0..2000).map(|index| ([0x0000_ff3f, rng.u32(..), rng.u32(..), index], Leaf::default()));
+        let all: Vec<_> = strangers.chain(table.iter()).collect();
+        *table = ExactTable::new(all.into_iter()).unwrap_or_else(|why| panic!("{why:?}"));
+        let is_behind =
+            |address: &&IpAddr| rest(table, exact_key(from_ip(**address))) & ExactBucket::PRESENT != 0;
+        self.addresses.iter().filter(is_behind).count()
     }
 
     /// Cuts one address off, as `quarantine` does: somebody's or nobody's.

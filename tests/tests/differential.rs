@@ -104,6 +104,8 @@ fn program_of(rng: &mut Rng, direction: Direction, packet: &[u8]) -> Option<Prog
 struct Tally {
     reasons: [u64; bulkhead_engine::REASONS as usize],
     made_room: u64,
+    /// Addresses that lay behind the first bucket of their chain.
+    chained: usize,
 }
 
 impl Tally {
@@ -132,6 +134,7 @@ impl Tally {
         println!("{packets} packets, no difference but {} expired flows that had made room", self.made_room);
         if packets >= 100_000 {
             rare.iter().for_each(|reason| assert_ne!(self.reasons[*reason as usize], 0, "never {reason:?}"));
+            assert_ne!(self.chained, 0, "no address behind the first bucket of its chain");
         }
     }
 }
@@ -140,7 +143,7 @@ impl Tally {
 fn the_kernel_decides_as_the_engine_does() {
     let packets = setting("BULKHEAD_PACKETS", 500_000);
     let first_seed = setting("BULKHEAD_SEED", 1);
-    let mut tally = Tally { reasons: [0; _], made_room: 0 };
+    let mut tally = Tally { reasons: [0; _], made_room: 0, chained: 0 };
     let mut done = 0;
     for seed in first_seed.. {
         for kind in [Kind::BareIp, Kind::Ethernet] {
@@ -164,6 +167,9 @@ fn limits(rng: &mut Rng, kind: Kind) -> (Rate, u8) {
 fn run_world(seed: u64, kind: Kind, count: u64, tally: &mut Tally) {
     let mut rng = Rng::with_seed(seed);
     let mut world = World::random(&mut rng);
+    if rng.bool() {
+        tally.chained += world.crowd(&mut rng);
+    }
     if rng.u8(..4) == 0 {
         world.quarantine(&mut rng);
     }
