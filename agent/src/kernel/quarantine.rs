@@ -18,7 +18,7 @@ pub enum QuarantineError {
     /// What was kept spare is used up: the next generation has room again.
     #[error("the running tables have no spare room left")]
     Full,
-    /// A block names one that is not there.
+    /// No compiler makes such tables.
     #[error("the address tables are broken: an entry names a block that is not there, or is not of its kind")]
     Broken,
     /// The kernel refused.
