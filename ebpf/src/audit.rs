@@ -7,7 +7,7 @@ use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event, LOST_BUDGET, LOST_RING,
 };
 use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{Action, Case, Environment as _, REASONS, Reason, Word};
+use bulkhead_engine::{Action, Case, Environment as _, Outcome, REASONS, Reason, Word};
 
 use crate::maps::{
     AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, BUDGET, EVENTS, LOST_EVENTS, MAPS, REASON_COUNTERS,
@@ -23,17 +23,7 @@ pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Act
     compare(case, direction, interface);
     let Case { headers, outcome, .. } = case;
     let reason = outcome.reason;
-    let count_rule = || count(RULE_COUNTERS.get_ptr_mut(outcome.rule), headers.length);
-    match reason {
-        // Counted for its rule alone.
-        Reason::Rule => {
-            count_rule();
-            return Action::Pass;
-        }
-        Reason::DenyRule | Reason::VenueGuard => count_rule(),
-        _ => {}
-    }
-    count_reason(reason, headers.length, direction);
+    count_outcome(*outcome, headers.length, direction);
     match reason.action() {
         Action::Pass => Action::Pass,
         Action::Drop => {
@@ -44,6 +34,34 @@ pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Act
     }
 }
 
+/// Counts the verdict on a plain packet. A drop that is to be reported is not concluded: that needs
+/// a case.
+#[inline(always)]
+pub(crate) fn conclude_settled(length: u32, outcome: Outcome, direction: Direction) -> Option<Action> {
+    let action = outcome.reason.action();
+    if action == Action::Drop {
+        if has_budget() {
+            return None;
+        }
+        lose(LOST_BUDGET);
+    }
+    count_outcome(outcome, length, direction);
+    Some(action)
+}
+
+/// Counts an outcome: for its rule, and for its reason, unless that is the rule alone.
+#[inline(always)]
+fn count_outcome(outcome: Outcome, length: u32, direction: Direction) {
+    let Outcome { reason, rule } = outcome;
+    if matches!(reason, Reason::Rule | Reason::DenyRule | Reason::VenueGuard) {
+        count(RULE_COUNTERS.get_ptr_mut(rule), length);
+    }
+    if reason != Reason::Rule {
+        let index = direction.index() * REASONS + reason as u32;
+        count(REASON_COUNTERS.get_ptr_mut(index), length);
+    }
+}
+
 /// Counts and reports the drop of a packet whose enforced program could not be reached.
 #[inline(always)]
 pub(crate) fn undecided(case: Option<&'static mut Case>, direction: Direction, interface: u32) {
@@ -51,7 +69,7 @@ pub(crate) fn undecided(case: Option<&'static mut Case>, direction: Direction, i
         return;
     };
     case.outcome = Case::UNKNOWN.outcome;
-    count_reason(case.outcome.reason, case.headers.length, direction);
+    count_outcome(case.outcome, case.headers.length, direction);
     let key = || case.drop_key(direction, interface, settings::generation());
     report(key, &case.headers, [LOST_RING, LOST_BUDGET]);
 }
@@ -72,11 +90,6 @@ pub(crate) fn log(ctx: &impl aya_ebpf::EbpfContext, case: &Case, direction: Dire
 }
 
 #[inline(always)]
-fn count_reason(reason: Reason, length: u32, direction: Direction) {
-    count(REASON_COUNTERS.get_ptr_mut(direction.index() * REASONS + reason as u32), length);
-}
-
-#[inline(always)]
 pub(crate) fn count(counter: Option<*mut Counter>, length: u32) {
     if let Some(counter) = counter {
         // SAFETY: this CPU's own element; programs do not interrupt each other on a CPU.
@@ -89,22 +102,30 @@ pub(crate) fn count(counter: Option<*mut Counter>, length: u32) {
 
 /// Whether this CPU may report once more in this second.
 #[inline(always)]
-fn within_budget() -> bool {
+fn has_budget() -> bool {
+    budget().is_some()
+}
+
+/// This CPU's account of this second, where one more report is within the budget.
+#[inline(always)]
+fn budget() -> Option<&'static mut u64> {
     let budget = u64::from(settings::event_budget());
     if budget == 0 {
-        return false;
+        return None;
     }
-    let Some(spent) = BUDGET.get_ptr_mut(0) else {
-        return false;
-    };
-    let second = MAPS.flow_time() / 1_000_000_000;
     // SAFETY: this CPU's own element.
-    let [when, reports] = unsafe { &mut *spent };
+    let [when, reports] = unsafe { &mut *BUDGET.get_ptr_mut(0)? };
+    let second = MAPS.flow_time() / 1_000_000_000;
     if *when != second {
         (*when, *reports) = (second, 0);
     }
-    *reports += 1;
-    *reports <= budget
+    (*reports < budget).then_some(reports)
+}
+
+/// Takes one report of this second's, if there is one.
+#[inline(always)]
+fn within_budget() -> bool {
+    budget().map(|reports| *reports += 1).is_some()
 }
 
 #[inline(always)]

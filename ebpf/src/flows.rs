@@ -49,6 +49,10 @@ impl Buckets for Flows {
         flow_displaced(key)
     }
     #[inline(always)]
+    fn places(&self, [first, second]: [u32; 2], [end, rest]: [u64; 2]) -> u32 {
+        flow_places(first, second, end, rest)
+    }
+    #[inline(always)]
     fn is_expired(&self, state: u8, last_seen: u64) -> bool {
         self.now.saturating_sub(last_seen) > u64::from(settings::timeout(state)) * 1_000_000_000
     }
@@ -82,6 +86,14 @@ extern "C" fn flow_displaced(key: *const FlowKey) -> u32 {
         Some(key) => flow_table::displaced(&Flows { now: 0 }, key),
         None => flow_table::NOWHERE,
     }
+}
+
+/// How many places flows of an end have. Global as above: the verifier would else look at every
+/// place once for each.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn flow_places(first: u32, second: u32, end: u64, rest: u64) -> u32 {
+    flow_table::places(&Flows { now: 0 }, [first, second], [end, rest])
 }
 
 /// [`bulkhead_engine::admit`] for what is enforced; `direction` is its index. Global as above.

@@ -10,8 +10,8 @@ use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::layout::{
     Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, Direction, ExactKey,
     FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS,
-    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, PORT_BLOCKS, Pair,
-    Rate, RateLimit,
+    FEATURE_SHADOW, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf,
+    PORT_BLOCKS, Pair, Rate, RateLimit,
 };
 use bulkhead_engine::{Case, Environment, REASONS, RateState, Reason, Word};
 
@@ -216,6 +216,10 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     #[inline(always)]
     fn audit(&self) -> bool {
         !SHADOW && Self::features() & FEATURE_AUDIT != 0
+    }
+    #[inline(always)]
+    fn settles_plain(&self) -> bool {
+        !SHADOW && Self::features() & (FEATURE_AUDIT | FEATURE_SHADOW) == 0
     }
     #[inline(always)]
     fn has_prefix6(&self) -> bool {

@@ -6,9 +6,9 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use bulkhead_engine::layout::Direction;
 use bulkhead_engine::parse::{Headers, Role, parse};
-use bulkhead_engine::{Action, Case, Environment as _, Packet, decide_parsed};
+use bulkhead_engine::{Action, Case, Environment as _, Packet, Short, decide_parsed, judge_plain};
 
-use crate::audit::conclude;
+use crate::audit::{conclude, conclude_settled};
 use crate::maps::{MAPS, case};
 
 /// `TCX_NEXT`, and clsact's `TC_ACT_UNSPEC`: other filters still run.
@@ -51,16 +51,37 @@ pub(crate) fn parse_packet<'a>(ctx: &'a TcContext, case: &mut Case) -> Packet<'a
 
 #[inline(always)]
 fn run(ctx: &TcContext, direction: Direction) -> i32 {
+    let packet = packet_of(ctx);
+    let judged = match judge_plain(&MAPS, &packet, direction) {
+        Some(Short::Settled(length, outcome)) => {
+            if let Some(action) = conclude_settled(length, outcome, direction) {
+                return verdict(action);
+            }
+            None
+        }
+        Some(Short::Judged(judged)) => Some(judged),
+        None => None,
+    };
     let Some(case) = case(direction) else {
         return TC_ACT_SHOT;
     };
-    let packet = parse_packet(ctx, case);
-    decide_parsed(&MAPS, &packet, direction, case);
+    match judged {
+        Some(judged) => judged.decide(&MAPS, &packet, direction, case),
+        None => {
+            let packet = parse_packet(ctx, case);
+            decide_parsed(&MAPS, &packet, direction, case);
+        }
+    }
     // SAFETY: the context is the kernel's `__sk_buff`.
     let interface = unsafe { (*ctx.as_ptr().cast::<__sk_buff>()).ifindex };
     #[cfg(feature = "log")]
     crate::audit::log(ctx, case, direction);
-    match conclude(case, direction, interface) {
+    verdict(conclude(case, direction, interface))
+}
+
+#[inline(always)]
+const fn verdict(action: Action) -> i32 {
+    match action {
         Action::Pass => NEXT,
         Action::Drop => TC_ACT_SHOT,
     }

@@ -5,31 +5,57 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use bulkhead_engine::layout::Direction;
 use bulkhead_engine::parse::parse;
-use bulkhead_engine::{Action, Case, Environment as _, Packet, decide_parsed};
+use bulkhead_engine::{Action, Case, Environment as _, Packet, Short, decide_parsed, judge_plain};
 
-use crate::audit::conclude;
+use crate::audit::{conclude, conclude_settled};
 use crate::maps::{MAPS, case};
+
+#[inline(always)]
+fn packet_of(ctx: &XdpContext) -> Packet<'_> {
+    let (start, end) = (ctx.data(), ctx.data_end());
+    // SAFETY: the context's bounds of the packet.
+    unsafe { Packet::from_raw(start, end, (end - start) as u32) }
+}
 
 /// Parses a packet into its case.
 #[inline(always)]
 pub(crate) fn parse_packet<'a>(ctx: &'a XdpContext, case: &mut Case) -> Packet<'a> {
-    let (start, end) = (ctx.data(), ctx.data_end());
-    // SAFETY: the context's bounds of the packet.
-    let packet = unsafe { Packet::from_raw(start, end, (end - start) as u32) };
+    let packet = packet_of(ctx);
     parse(&packet, MAPS.ethernet(), &mut case.headers);
     packet
 }
 
 #[xdp]
 fn xdp_ingress(ctx: XdpContext) -> u32 {
+    let packet = packet_of(&ctx);
+    let judged = match judge_plain(&MAPS, &packet, Direction::Ingress) {
+        Some(Short::Settled(length, outcome)) => {
+            if let Some(action) = conclude_settled(length, outcome, Direction::Ingress) {
+                return verdict(action);
+            }
+            None
+        }
+        Some(Short::Judged(judged)) => Some(judged),
+        None => None,
+    };
     let Some(case) = case(Direction::Ingress) else {
         return XDP_DROP;
     };
-    let packet = parse_packet(&ctx, case);
-    decide_parsed(&MAPS, &packet, Direction::Ingress, case);
+    match judged {
+        Some(judged) => judged.decide(&MAPS, &packet, Direction::Ingress, case),
+        None => {
+            let packet = parse_packet(&ctx, case);
+            decide_parsed(&MAPS, &packet, Direction::Ingress, case);
+        }
+    }
     #[cfg(feature = "log")]
     crate::audit::log(&ctx, case, Direction::Ingress);
-    match conclude(case, Direction::Ingress, ctx.ingress_ifindex() as u32) {
+    verdict(conclude(case, Direction::Ingress, ctx.ingress_ifindex() as u32))
+}
+
+#[inline(always)]
+const fn verdict(action: Action) -> u32 {
+    match action {
         Action::Pass => XDP_PASS,
         Action::Drop => XDP_DROP,
     }

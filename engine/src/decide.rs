@@ -154,10 +154,31 @@ fn decide_between(
         | Role::Link => return Outcome::of(Reason::IcmpType),
         Role::Open | Role::Datagram | Role::Accept | Role::Continue | Role::EchoReply | Role::End => {}
     }
+    let Headers { protocol, destination_port, .. } = &case.headers;
+    let (protocol, port) = (recall(protocol), recall(destination_port));
+    let judgement = judge(env, direction, case.sides.local, case.sides.remote, protocol, port);
+    decide_judged(env, packet, direction, role, case, judgement)
+}
+
+/// What a judgement makes of a packet that can have a flow.
+#[inline(always)]
+pub(crate) fn decide_judged(
+    env: &impl Environment,
+    packet: &Packet,
+    direction: Direction,
+    role: Role,
+    case: &mut Case,
+    judgement: Judgement,
+) -> Outcome {
+    let quarantined = env.has_exemptions() && case.sides.quarantined != 0;
+    let remote = case.sides.remote;
     let headers = &case.headers;
-    let Sides { local, remote, .. } = case.sides;
-    let (protocol, port) = (recall(&headers.protocol), recall(&headers.destination_port));
-    let judgement = judge(env, direction, local, remote, protocol, port);
+    if !quarantined
+        && let Some(outcome) = settled(judgement, role, remote)
+        && (!env.audit() || outcome.reason == Reason::Rule)
+    {
+        return outcome;
+    }
     if judgement.reason == Reason::Rule && role != Role::EchoReply && (!quarantined || judgement.exempt()) {
         if env.has_limits()
             && judgement.limit != 0
@@ -165,7 +186,6 @@ fn decide_between(
         {
             return Outcome { reason: Reason::PacketRate, rule: judgement.rule };
         }
-        // The busy direction of an established conversation needs no flow.
         if role == Role::Continue || judgement.one_way() {
             return Outcome { reason: Reason::Rule, rule: judgement.rule };
         }
@@ -187,6 +207,18 @@ fn decide_between(
         return Outcome::of(Reason::Quarantined);
     }
     refused(judgement, role, remote)
+}
+
+/// The outcome where neither a flow nor a rate has a say.
+#[inline(always)]
+pub(crate) fn settled(judgement: Judgement, role: Role, remote: u32) -> Option<Outcome> {
+    let Judgement { reason, rule, limit, opposite, .. } = judgement;
+    if reason == Reason::Rule {
+        // The busy direction of an established conversation needs no flow.
+        let without_flow = role == Role::Continue || judgement.one_way() && role != Role::EchoReply;
+        return (without_flow && limit == 0).then_some(Outcome { reason, rule });
+    }
+    (!opposite || role == Role::Open).then(|| refused(judgement, role, remote))
 }
 
 /// The outcome for a packet that neither a rule nor a flow admits.

@@ -44,6 +44,11 @@ pub trait Environment {
     fn ethernet(&self) -> bool;
     /// Audit mode: what would be dropped passes.
     fn audit(&self) -> bool;
+    /// A verdict on a plain packet may be final at once: no flow is made of what is dropped, and
+    /// nothing else waits for the case.
+    fn settles_plain(&self) -> bool {
+        !self.audit()
+    }
     /// The policy has IPv6 prefixes.
     fn has_prefix6(&self) -> bool;
     /// Some cell has a rate limit.
@@ -178,6 +183,18 @@ pub struct Judgement {
 }
 
 impl Judgement {
+    /// What a cell says that has not expired.
+    #[inline(always)]
+    pub(crate) const fn of(cell: Cell, opposite: bool) -> Self {
+        let reason = match cell.action {
+            CELL_ALLOW => Reason::Rule,
+            CELL_DENY => Reason::DenyRule,
+            CELL_GUARD => Reason::VenueGuard,
+            _ => Reason::NoRule,
+        };
+        Self { reason, flags: cell.flags, limit: cell.limit, rule: cell.rule, opposite }
+    }
+
     /// What passes starts no flow.
     #[inline(always)]
     #[must_use]
@@ -203,37 +220,31 @@ pub fn judge(
     protocol: u8,
     port: u16,
 ) -> Judgement {
-    let mut judgement =
-        Judgement { reason: Reason::LookupFailed, flags: 0, limit: 0, rule: NO_RULE, opposite: false };
-    let Some(pair) = env.pair(pair_index(direction, local, remote, env.locals(), env.remotes())) else {
-        return judgement;
+    let found = cell_of(env, direction, [local, remote], protocol, port);
+    let cell = match found {
+        Some((_, cell)) if cell.deadline != 0 => unexpired(env, cell),
+        Some((_, cell)) => Ok(cell),
+        None => Err(Reason::LookupFailed),
     };
-    judgement.opposite = pair.opposite();
-    let Some(class) = env.port_class(port_index(protocol, port)) else {
-        return judgement;
-    };
-    let Some(mut cell) = env.cell(pair.row() + class) else {
-        return judgement;
-    };
-    if cell.deadline != 0 {
-        match unexpired(env, cell) {
-            Ok(valid) => cell = valid,
-            Err(reason) => {
-                judgement.reason = reason;
-                return judgement;
-            }
-        }
+    let opposite = found.is_some_and(|(pair, _)| pair.opposite());
+    match cell {
+        Ok(cell) => Judgement::of(cell, opposite),
+        Err(reason) => Judgement { reason, flags: 0, limit: 0, rule: NO_RULE, opposite },
     }
-    judgement.rule = cell.rule;
-    judgement.flags = cell.flags;
-    judgement.limit = cell.limit;
-    judgement.reason = match cell.action {
-        CELL_ALLOW => Reason::Rule,
-        CELL_DENY => Reason::DenyRule,
-        CELL_GUARD => Reason::VenueGuard,
-        _ => Reason::NoRule,
-    };
-    judgement
+}
+
+/// The cell of a packet between a local and a remote class, which may have expired, and its row.
+#[inline(always)]
+pub(crate) fn cell_of(
+    env: &impl Environment,
+    direction: Direction,
+    [local, remote]: [u32; 2],
+    protocol: u8,
+    port: u16,
+) -> Option<(Pair, Cell)> {
+    let pair = env.pair(pair_index(direction, local, remote, env.locals(), env.remotes()))?;
+    let class = env.port_class(port_index(protocol, port))?;
+    Some((pair, env.cell(pair.row() + class)?))
 }
 
 /// The first cell of the chain that has not expired: an expired rule is absent.

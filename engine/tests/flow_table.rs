@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bulkhead_engine::flow_table::{Buckets, Search, Stored, attempt, displaced, get, put};
+use bulkhead_engine::flow_table::{Buckets, Search, Stored, attempt, displaced, get, places, put};
 use bulkhead_engine::layout::{FLOW_AUDIT, FLOW_ESTABLISHED, FlowBucket, FlowKey, FlowState, FlowValue};
 use proptest::prelude::*;
 
@@ -62,6 +62,9 @@ impl Buckets for Cpu<'_> {
     }
     fn displaced(&self, key: &FlowKey) -> u32 {
         displaced(self, key)
+    }
+    fn places(&self, buckets: [u32; 2], end: [u64; 2]) -> u32 {
+        places(self, buckets, end)
     }
 }
 

@@ -111,7 +111,7 @@ impl Toolchain {
         let mut flags = OsString::from("-Clinker=");
         flags.push(&self.linker);
         flags.push(format!(
-            "\x1f-Ctarget-cpu=v3\x1f-Clink-arg=--btf\x1f-Cdebuginfo=2\x1f-Cpanic=abort\x1f--cfg=bpf_target_arch=\"{arch}\""
+            "\x1f-Ctarget-cpu=v3\x1f-Clink-arg=--btf\x1f-Cdebuginfo=2\x1f-Cpanic=abort\x1f-Cjump-tables=no\x1f--cfg=bpf_target_arch=\"{arch}\""
         ));
         flags
     }

@@ -12,7 +12,7 @@
 
 mod room;
 
-pub use room::Search;
+pub use room::{Search, places};
 
 use crate::layout::{BUCKET_SLOTS, FlowBucket, FlowKey, FlowSlot, FlowValue, Head, KeyWords};
 use room::choose;
@@ -37,6 +37,8 @@ pub trait Buckets {
     fn search(&self) -> Option<&Search>;
     /// [`displaced`], which a program may keep out of line.
     fn displaced(&self, key: &FlowKey) -> u32;
+    /// [`places`], likewise.
+    fn places(&self, buckets: [u32; 2], end: [u64; 2]) -> u32;
 }
 
 /// What became of a flow that was to be stored.
@@ -92,6 +94,7 @@ impl Hash {
 /// The two buckets of a key.
 #[derive(Clone, Copy)]
 struct Both<'a> {
+    indices: [u32; 2],
     first: &'a FlowBucket,
     second: &'a FlowBucket,
 }
@@ -100,7 +103,13 @@ impl<'a> Both<'a> {
     #[inline(always)]
     fn of(buckets: &'a impl Buckets, hash: Hash) -> Option<Self> {
         let mask = buckets.mask();
-        Some(Self { first: buckets.bucket(hash.first(mask))?, second: buckets.bucket(hash.second(mask))? })
+        Self::at(buckets, [hash.first(mask), hash.second(mask)])
+    }
+
+    #[inline(always)]
+    fn at(buckets: &'a impl Buckets, indices: [u32; 2]) -> Option<Self> {
+        let [first, second] = indices;
+        Some(Self { indices, first: buckets.bucket(first)?, second: buckets.bucket(second)? })
     }
 
     #[inline(always)]

@@ -27,13 +27,11 @@ pub struct Search {
     /// The end with the most places, and how many.
     crowd: [Word; 2],
     most: Word,
-    /// The places of the end that is looked at.
-    count: Word,
     /// Free slots of the first and of the second bucket, and how many.
     free: [Offer; 2],
     free_count: [Word; 2],
 }
-const _: () = assert!(size_of::<Search>() == 176);
+const _: () = assert!(size_of::<Search>() == 168);
 
 /// A slot that may be had.
 #[repr(C)]
@@ -128,14 +126,14 @@ pub(super) fn choose(
     if take_free(search) {
         return Stored::Done;
     }
-    give_up(both, search)
+    give_up(buckets, both, search)
 }
 
 /// Chooses whom the new flow pushes out: an opening or an ending flow, its own end's first; or
 /// else a conversation, of whoever has too many, or of its own end. An end with more than half of
 /// the places gives up its own before others' openings.
 #[inline(always)]
-fn give_up(both: Both, search: &Search) -> Stored {
+fn give_up(buckets: &impl Buckets, both: Both, search: &Search) -> Stored {
     let own = search.own_count.load();
     let (best, is_crowd) = (search.best.rank.load(), own >= u64::from(CROWD));
     if best >= OTHERS && is_crowd {
@@ -143,7 +141,7 @@ fn give_up(both: Both, search: &Search) -> Stored {
         return Stored::Evicted;
     }
     if !search.best.is_there() {
-        crowd_out(both, search, if own == 0 { MANY } else { CROWD });
+        crowd_out(buckets, both, search, if own == 0 { MANY } else { CROWD });
     }
     if search.best.is_there() {
         search.taken.take(&search.best);
@@ -195,18 +193,13 @@ const fn is_live(head: Head) -> bool {
 /// If an end has at least so many places, of the one with the most the best choice is whichever
 /// flow was silent longest.
 #[inline(always)]
-fn crowd_out(both: Both, search: &Search, least: u32) {
+fn crowd_out(buckets: &impl Buckets, both: Both, search: &Search, least: u32) {
     search.most.store(u64::from(least) - 1);
     for member in 0..CHOICES {
         let end = other_end(both.slot(member).words());
-        search.count.store(0);
-        for other in 0..CHOICES {
-            if is_of(both.slot(other), end) {
-                search.count.store(search.count.load() + 1);
-            }
-        }
-        if search.count.load() > search.most.load() {
-            search.most.store(search.count.load());
+        let count = u64::from(buckets.places(both.indices, end));
+        if count > search.most.load() {
+            search.most.store(count);
             search.crowd[0].store(end[0]);
             search.crowd[1].store(end[1]);
         }
@@ -222,6 +215,15 @@ fn crowd_out(both: Both, search: &Search, least: u32) {
             search.best.consider(slot.last_seen() & (OTHERS - 1), member, head);
         }
     }
+}
+
+/// How many places in two buckets, which are named by index, flows of an end have.
+#[inline(always)]
+pub fn places(buckets: &impl Buckets, indices: [u32; 2], end: [u64; 2]) -> u32 {
+    let Some(both) = Both::at(buckets, indices) else {
+        return 0;
+    };
+    (0..CHOICES).map(|member| u32::from(is_of(both.slot(member), end))).sum()
 }
 
 /// Whether there is a flow of this end.

@@ -3,9 +3,9 @@
 use crate::layout::{LINK_LACP, LINK_LLDP, LINK_PTP};
 use crate::{Packet, Reason};
 
-const HEADER: usize = 14;
+pub(super) const HEADER: usize = 14;
 const TAG: usize = 4;
-const ETHERTYPE_IPV4: u16 = 0x0800;
+pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_QINQ: u16 = 0x88a8;

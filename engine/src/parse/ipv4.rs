@@ -5,7 +5,7 @@ use crate::layout::Address;
 use crate::packet::recall;
 use crate::{Packet, Reason};
 
-const HEADER: usize = 20;
+pub(super) const HEADER: usize = 20;
 const OPTION_END: u8 = 0;
 const OPTION_NOP: u8 = 1;
 /// Loose source and record route.
@@ -18,7 +18,7 @@ const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 /// The IPv4-mapped form of an address in network byte order.
 #[inline(always)]
-const fn mapped(word: u32) -> Address {
+pub(crate) const fn mapped(word: u32) -> Address {
     [0, 0, 0xffff_u32.to_be(), word]
 }
 

@@ -3,6 +3,7 @@
 mod ethernet;
 mod ipv4;
 mod ipv6;
+pub(crate) mod plain;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -11,7 +12,7 @@ use crate::layout::Address;
 use crate::packet::{Zeroable, clear};
 use crate::{Packet, Reason};
 
-pub(crate) use ipv4::quoted as quoted4;
+pub(crate) use ipv4::{mapped, quoted as quoted4};
 pub(crate) use ipv6::quoted as quoted6;
 
 /// IP protocol numbers (IANA).

@@ -56,13 +56,19 @@ fn parse_tcp(packet: &Packet, headers: &mut Headers) -> Result<Role, Reason> {
     if length > headers.transport_length {
         return Err(if headers.first_fragment != 0 { Reason::FragmentTiny } else { Reason::TcpHeaderLength });
     }
+    tcp_role(flags).ok_or(Reason::TcpFlags)
+}
+
+/// What TCP flags make of a segment; none of those that no stack sends together.
+#[inline(always)]
+pub(super) const fn tcp_role(flags: u8) -> Option<Role> {
     match flags & (tcp::SYN | tcp::ACK | tcp::FIN | tcp::RST) {
-        SYN => Ok(Role::Open),
-        SYN_ACK => Ok(Role::Accept),
-        tcp::ACK => Ok(Role::Continue),
-        FIN_ACK | tcp::RST | RST_ACK => Ok(Role::End),
+        SYN => Some(Role::Open),
+        SYN_ACK => Some(Role::Accept),
+        tcp::ACK => Some(Role::Continue),
+        FIN_ACK | tcp::RST | RST_ACK => Some(Role::End),
         // None at all, SYN with FIN or RST, FIN without ACK, FIN with RST.
-        _ => Err(Reason::TcpFlags),
+        _ => None,
     }
 }
 

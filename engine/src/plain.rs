@@ -1,0 +1,85 @@
+//! The short way to a verdict, for plain packets: read and judged in registers. Only where a flow or
+//! a rate has a say a case is made of it, which goes on as any other.
+
+use crate::decide::{decide_judged, local_check, settled};
+use crate::layout::{Direction, Leaf};
+use crate::parse::plain::{self, Plain};
+use crate::parse::{mapped, protocol};
+use crate::tables::{Judgement, cell_of, leaf_of};
+use crate::{Case, Environment, Outcome, Packet, Reason, Sides};
+
+/// How far a plain packet got.
+pub enum Short<'a> {
+    /// Its length at the IP layer, bytes, and its verdict, the one that [`crate::decide`] comes to.
+    Settled(u32, Outcome),
+    /// A flow or a rate has a say.
+    Judged(Judged<'a>),
+}
+
+/// A plain packet that the tables have judged.
+pub struct Judged<'a> {
+    plain: Plain<'a>,
+    sides: Sides,
+    judgement: Judgement,
+}
+
+/// Judges a plain packet; nothing is written. Of all others, and where a look-up fails, only
+/// [`crate::decide`] can tell more. See docs/decisions/0018.
+#[inline(always)]
+pub fn judge_plain<'a>(
+    env: &impl Environment,
+    packet: &Packet<'a>,
+    direction: Direction,
+) -> Option<Short<'a>> {
+    if !env.settles_plain() {
+        return None;
+    }
+    let plain = plain::parse(packet, env.ethernet())?;
+    // A link protocol may pass.
+    if plain.protocol == protocol::UDP && env.link() != 0 {
+        return None;
+    }
+    let leaf = |address| leaf_of(env, 4, &mapped(address)).ok();
+    let (source, destination) = (leaf(plain.source())?, leaf(plain.destination())?);
+    if source.quarantined() || destination.quarantined() {
+        // A management exemption may let it pass.
+        let settled = Short::Settled(plain.length, Outcome::of(Reason::Quarantined));
+        return (!env.has_exemptions()).then_some(settled);
+    }
+    judge_between(env, direction, plain, source, destination)
+}
+
+#[inline(always)]
+fn judge_between<'a>(
+    env: &impl Environment,
+    direction: Direction,
+    plain: Plain<'a>,
+    source: Leaf,
+    destination: Leaf,
+) -> Option<Short<'a>> {
+    let sides = match local_check(direction, source, destination) {
+        Ok(sides) => sides,
+        Err(reason) => return Some(Short::Settled(plain.length, Outcome::of(reason))),
+    };
+    let ends = [sides.local, sides.remote];
+    let (pair, cell) = cell_of(env, direction, ends, plain.protocol, plain.destination_port())?;
+    if cell.deadline != 0 {
+        return None;
+    }
+    let judgement = Judgement::of(cell, pair.opposite());
+    Some(match settled(judgement, plain.role(), sides.remote) {
+        Some(outcome) => Short::Settled(plain.length, outcome),
+        None => Short::Judged(Judged { plain, sides, judgement }),
+    })
+}
+
+impl Judged<'_> {
+    /// Makes a case of it and decides, as [`crate::decide`] does.
+    #[inline(always)]
+    pub fn decide(self, env: &impl Environment, packet: &Packet, direction: Direction, case: &mut Case) {
+        let Self { plain, sides, judgement } = self;
+        plain.write(&mut case.headers);
+        case.sides = sides;
+        case.outcome = decide_judged(env, packet, direction, plain.role(), case, judgement);
+    }
+}
