@@ -8,9 +8,9 @@ use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::layout::{
     Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, Direction, FEATURE_AUDIT,
-    FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_SHADOW, FlowKey,
-    FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, PORT_BLOCKS, Pair, Rate,
-    RateLimit,
+    FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_SHADOW,
+    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, PORT_BLOCKS, Pair,
+    Rate, RateLimit,
 };
 use bulkhead_engine::{Case, Environment, REASONS, RateState, Reason, Word};
 
