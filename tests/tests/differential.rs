@@ -8,7 +8,7 @@
 
 mod kernel;
 
-use bulkhead::kernel::Kind;
+use bulkhead::kernel::{Kind, Specification};
 use bulkhead_compiler::reference::{self, Probe, Verdict};
 use bulkhead_engine::layout::{Direction, Rate};
 use bulkhead_engine::memory::Memory;
@@ -18,7 +18,7 @@ use bulkhead_tests::packets::{Frame, Generator, World};
 use bulkhead_tests::setting;
 use fastrand::Rng;
 use kernel::ledger::Ledger;
-use kernel::{Kernel, Program, SHORTEST, ample, blank_case};
+use kernel::{Kernel, Program, SHORTEST, ample, blank_case, settled, specification};
 
 /// Packets that one generation is given.
 const PACKETS_A_WORLD: u64 = 12_500;
@@ -33,6 +33,10 @@ struct Pair<'a> {
     /// The host's case of each direction; parts of the packet before stay in it, as in the kernel.
     cases: [Case; 2],
     ledger: Ledger,
+    /// Drops are reported.
+    is_reported: bool,
+    /// Packets that were settled without a case.
+    settled: u64,
     /// Packets that met an expired flow which had made room for another one in the kernel.
     made_room: u64,
     name: String,
@@ -51,15 +55,16 @@ fn differ_by_an_expired_flow(host: &Case, kernel: &Case) -> bool {
 
 impl<'a> Pair<'a> {
     fn new(world: &'a World, kind: Kind, audit: bool, name: String) -> Self {
-        Self::of(Kernel::new(&world.program.tables, kind, audit, ample()), world, name)
+        Self::of(Kernel::new(&world.program.tables, kind, audit, ample()), world, true, name)
     }
 
-    fn of(kernel: Kernel, world: &'a World, name: String) -> Self {
+    fn of(kernel: Kernel, world: &'a World, is_reported: bool, name: String) -> Self {
         let tables = &world.program.tables;
         let audit = kernel.audit;
         let memory = kernel.memory(tables);
-        let ledger = Ledger::new(tables.rules, audit);
-        Self { kernel, memory, cases: [blank_case(); 2], ledger, made_room: 0, name }
+        let ledger = Ledger::new(tables.rules, audit, is_reported);
+        let cases = [blank_case(); 2];
+        Self { kernel, memory, cases, ledger, is_reported, settled: 0, made_room: 0, name }
     }
 
     fn set_clock(&mut self, now: u64) {
@@ -70,10 +75,24 @@ impl<'a> Pair<'a> {
     /// Runs a packet through both; returns the reason.
     fn compare(&mut self, program: Program, bytes: &[u8]) -> Reason {
         let direction = program.direction();
+        let settled = settled(&self.memory, bytes, direction, self.is_reported);
         let case = &mut self.cases[direction.index() as usize];
+        let before = *case;
         decide(&self.memory, &Packet::new(bytes), direction, case);
         let action = self.kernel.run(program, bytes);
         let found = self.kernel.case(direction);
+        if let Some(settled) = settled {
+            // The short way comes to the same verdict, and leaves nothing behind.
+            let decided = std::mem::replace(case, before);
+            let reason = decided.outcome.reason;
+            let outcome = (decided.headers.length, decided.outcome);
+            assert_eq!(settled, outcome, "{}\npacket {}", self.name, hex(bytes));
+            assert_eq!(found, before, "{}, {program:?}: a case\npacket {}", self.name, hex(bytes));
+            assert_eq!(action, self.kernel.action(reason), "{}\npacket {}", self.name, hex(bytes));
+            self.settled += 1;
+            self.ledger.enter(&decided, direction);
+            return reason;
+        }
         if differ_by_an_expired_flow(case, &found) {
             self.made_room += 1;
             self.cases[direction.index() as usize] = found;
@@ -106,6 +125,7 @@ struct Tally {
     made_room: u64,
     /// Addresses that lay behind the first bucket of their chain.
     chained: usize,
+    settled: u64,
 }
 
 impl Tally {
@@ -131,8 +151,12 @@ impl Tally {
             Reason::FragmentOrder,
         ];
         let packets: u64 = self.reasons.iter().sum();
-        println!("{packets} packets, no difference but {} expired flows that had made room", self.made_room);
+        println!(
+            "{packets} packets ({} settled without a case), no difference but {} expired flows that had made room",
+            self.settled, self.made_room
+        );
         if packets >= 100_000 {
+            assert_ne!(self.settled, 0, "nothing was settled without a case");
             rare.iter().for_each(|reason| assert_ne!(self.reasons[*reason as usize], 0, "never {reason:?}"));
             assert_ne!(self.chained, 0, "no address behind the first bucket of its chain");
         }
@@ -143,7 +167,7 @@ impl Tally {
 fn the_kernel_decides_as_the_engine_does() {
     let packets = setting("BULKHEAD_PACKETS", 500_000);
     let first_seed = setting("BULKHEAD_SEED", 1);
-    let mut tally = Tally { reasons: [0; _], made_room: 0, chained: 0 };
+    let mut tally = Tally { reasons: [0; _], made_room: 0, settled: 0, chained: 0 };
     let mut done = 0;
     for seed in first_seed.. {
         for kind in [Kind::BareIp, Kind::Ethernet] {
@@ -175,8 +199,16 @@ fn run_world(seed: u64, kind: Kind, count: u64, tally: &mut Tally) {
     }
     let audit = rng.u8(..4) == 0;
     let (new_flows, link) = limits(&mut rng, kind);
-    let kernel = Kernel::with(&world.program.tables, kind, audit, ample(), new_flows, link);
-    let mut pair = Pair::of(kernel, &world, format!("BULKHEAD_SEED={seed}, {kind:?}, audit {audit}"));
+    let is_reported = rng.u8(..4) != 0;
+    let specification = Specification {
+        audit,
+        new_flows,
+        links: [("lo".to_owned(), link)].into(),
+        event_budget: if is_reported { u32::MAX } else { 0 },
+        ..specification(&world.program.tables, ample())
+    };
+    let name = format!("BULKHEAD_SEED={seed}, {kind:?}, audit {audit}, reported {is_reported}");
+    let mut pair = Pair::of(Kernel::of(specification, kind), &world, is_reported, name);
     let mut generator = Generator::new(&world, rng.u64(..), kind == Kind::Ethernet);
     let mut now = 1000 * MILLISECOND;
     for index in 0..count {
@@ -196,6 +228,7 @@ fn run_world(seed: u64, kind: Kind, count: u64, tally: &mut Tally) {
     }
     pair.ledger.check(&mut pair.kernel);
     tally.made_room += pair.made_room;
+    tally.settled += pair.settled;
 }
 
 /// Packets cut at every byte, with their lengths left as they were.

@@ -33,10 +33,12 @@ pub struct Ledger {
     drops: u64,
     events: u64,
     flags: u8,
+    is_reported: bool,
 }
 
 impl Ledger {
-    pub fn new(rules: u32, audit: bool) -> Self {
+    /// Without reports every drop is one that nothing else tells of.
+    pub fn new(rules: u32, audit: bool, is_reported: bool) -> Self {
         Self {
             reasons: vec![Counter::default(); (DIRECTIONS * REASONS) as usize],
             rules: vec![Counter::default(); rules as usize],
@@ -45,6 +47,7 @@ impl Ledger {
             drops: 0,
             events: 0,
             flags: if audit { EVENT_AUDIT } else { 0 },
+            is_reported,
         }
     }
 
@@ -63,6 +66,9 @@ impl Ledger {
             return;
         }
         self.drops += 1;
+        if !self.is_reported {
+            return;
+        }
         let key: AggregateKey = case.drop_key(direction, INTERFACE, GENERATION);
         match self.aggregates.get_mut(&key) {
             Some(aggregate) => add(aggregate, headers.length),

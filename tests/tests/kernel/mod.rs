@@ -14,10 +14,11 @@ use aya::programs::{TestRun as _, TestRunOptions};
 use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Pins, Specification, check_support};
 use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
-    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Rate, Settings, TIMEOUTS, Timeouts,
+    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_BUDGET, LOST_RING, Rate, Settings, TIMEOUTS,
+    Timeouts,
 };
 use bulkhead_engine::memory::{Memory, Tables};
-use bulkhead_engine::{Action, Case, REASONS, Reason};
+use bulkhead_engine::{Action, Case, Outcome, Packet, REASONS, Reason, Short, judge_plain};
 
 /// The smallest packet that BPF_PROG_TEST_RUN takes: what it holds for an Ethernet header.
 pub const SHORTEST: usize = 14;
@@ -247,7 +248,8 @@ impl Kernel {
         }
     }
 
-    /// What the last packet of a direction was made of and why it was decided so.
+    /// What the last packet of a direction was made of and why it was decided so, if it was decided
+    /// through a case: see [`settled`].
     pub fn case(&self, direction: Direction) -> Case {
         self.own_value(&self.cases, direction.index())
     }
@@ -318,7 +320,8 @@ impl Kernel {
     pub fn lost(&mut self) -> u64 {
         let map = self.generation.map_mut("LOST_EVENTS").expect("a map of the object");
         let lost = aya::maps::PerCpuArray::<_, u64>::try_from(map).expect("a per-CPU array");
-        lost.get(&0, 0).expect("the lost-event counter").iter().sum()
+        let lost_by = |cause| lost.get(&cause, 0).expect("a counter of lost events").iter().sum::<u64>();
+        lost_by(LOST_RING) + lost_by(LOST_BUDGET)
     }
 }
 
@@ -333,6 +336,22 @@ type AggregateBytes = [u8; size_of::<AggregateValue>()];
 fn own_fd(map: &Map) -> OwnedFd {
     let (Map::PerCpuArray(data) | Map::Array(data)) = map else { panic!("neither array nor per-CPU array") };
     data.fd().as_fd().try_clone_to_owned().expect("another descriptor")
+}
+
+/// The verdict on a packet that a program settles without a case, and the packet's length: one that
+/// passes, or that is not reported.
+pub fn settled(
+    memory: &Memory,
+    packet: &[u8],
+    direction: Direction,
+    is_reported: bool,
+) -> Option<(u32, Outcome)> {
+    match judge_plain(memory, &Packet::new(packet), direction)? {
+        Short::Settled(length, outcome) if outcome.reason.action() == Action::Pass || !is_reported => {
+            Some((length, outcome))
+        }
+        _ => None,
+    }
 }
 
 /// A host's case before the first packet: as the kernel's, all zeros.

@@ -8,10 +8,11 @@ use bulkhead_compiler::compile::Program as Compiled;
 use bulkhead_engine::layout::{
     Address, AggregateKey, Counter, Direction, EVENT_AUDIT, Event, KIND_DROP, NO_RULE, Rate, from_ip,
 };
+use bulkhead_engine::memory::Tables;
 use bulkhead_engine::{Action, Case, REASONS, Reason};
 use bulkhead_tests::packets::build::{Ip, ethernet, ethertype, hex};
 
-use crate::kernel::{GENERATION, INTERFACE, Kernel, Program, ample};
+use crate::kernel::{GENERATION, INTERFACE, Kernel, Program, ample, blank_case, settled};
 use crate::world::Place;
 
 /// The bytes of a step.
@@ -75,6 +76,7 @@ impl Step {
 /// A generation, and the clock that goes on from scene to scene.
 pub struct Stage {
     kernel: Kernel,
+    tables: Tables,
     kind: Kind,
     audit: bool,
     clock: u64,
@@ -90,7 +92,8 @@ impl Stage {
     /// With a rate at which senders may begin flows, and `LINK_` bits.
     pub fn with(compiled: &Compiled, kind: Kind, audit: bool, new_flows: Rate, link: u8) -> Self {
         let kernel = Kernel::with(&compiled.tables, kind, audit, ample(), new_flows, link);
-        Self { kernel, kind, audit, clock: 0, rules: compiled.rules.clone() }
+        let Compiled { tables, rules, .. } = compiled;
+        Self { kernel, kind, audit, clock: 0, tables: tables.clone(), rules: rules.clone() }
     }
 
     /// The number that the tables have for a rule of the policy.
@@ -144,7 +147,15 @@ impl Stage {
         let (reasons, rules) = (self.kernel.reasons(), self.kernel.rules());
         let before = boot_time();
         let action = self.kernel.run(program, &bytes);
-        let case = self.kernel.case(direction);
+        let memory = self.kernel.memory(&self.tables);
+        let case = match settled(&memory, &bytes, direction, true) {
+            Some((length, outcome)) => {
+                let mut case = blank_case();
+                (case.headers.length, case.outcome) = (length, outcome);
+                case
+            }
+            None => self.kernel.case(direction),
+        };
         assert_eq!((case.outcome.reason, case.outcome.rule), (step.reason, self.number(step.rule)), "{name}");
         assert_eq!(action, self.kernel.action(step.reason), "{name}");
 
