@@ -54,7 +54,7 @@ fn look_up(environment: &Memory<'_>, direction: Direction, probe: &Probe) -> Res
         return Err(Reason::Quarantined);
     }
     let sides = local_check(direction, source, destination)?;
-    let judgement = judge(environment, direction, sides.local, sides.remote, probe.protocol, probe.port);
+    let judgement = judge(environment, direction, [sides.local, sides.remote], probe.protocol, probe.port);
     let reason = match judgement.reason {
         Reason::NoRule if sides.remote == 0 => Reason::UnknownAddress,
         reason => reason,

@@ -4,8 +4,7 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
 use bulkhead_engine::exact::{self, Buckets};
-use bulkhead_engine::layout::{ExactBucket, ExactKey, exact_address};
-use bulkhead_engine::leaf_of;
+use bulkhead_engine::layout::{ExactBucket, ExactKey};
 
 use crate::maps::{MAPS, View};
 use crate::settings;
@@ -43,18 +42,4 @@ extern "C" fn exact_rest(high: u64, low: u64) -> u32 {
 #[inline(never)]
 extern "C" fn shadow_exact_rest(high: u64, low: u64) -> u32 {
     exact::rest(&crate::maps::SHADOW, [high, low])
-}
-
-/// Whether an address is the node's own, by the enforced tables. Global as above.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn address_is_own(version: u32, high: u64, low: u64) -> u32 {
-    let leaf = leaf_of(&MAPS, version as u8, &exact_address([high, low]));
-    u32::from(leaf.is_ok_and(|leaf| leaf.own()))
-}
-
-/// [`address_is_own`], for the engine. What observes reads no memberships.
-#[inline(always)]
-pub(crate) fn is_own(version: u8, [high, low]: ExactKey) -> bool {
-    address_is_own(version.into(), high, low) != 0
 }

@@ -102,7 +102,7 @@ extern "C" fn flow_places(first: u32, second: u32, end: u64, rest: u64) -> u32 {
 extern "C" fn flow_admit(case: *mut Case, direction: u32, rule: u32, limit: u32) -> u32 {
     // SAFETY: as above; the case is this CPU's own.
     if let Some(case) = unsafe { case.as_mut() } {
-        bulkhead_engine::admit(&MAPS, case, direction_of(direction), (rule, limit as u16));
+        bulkhead_engine::admit(&MAPS, case, Direction::of_index(direction), (rule, limit as u16));
     }
     0
 }
@@ -113,14 +113,9 @@ extern "C" fn flow_admit(case: *mut Case, direction: u32, rule: u32, limit: u32)
 extern "C" fn flow_reply(case: *mut Case, direction: u32) -> u32 {
     // SAFETY: as above.
     if let Some(case) = unsafe { case.as_mut() } {
-        bulkhead_engine::reply(&MAPS, case, direction_of(direction));
+        bulkhead_engine::reply(&MAPS, case, Direction::of_index(direction));
     }
     0
-}
-
-#[inline(always)]
-const fn direction_of(index: u32) -> Direction {
-    if index == Direction::Ingress.index() { Direction::Ingress } else { Direction::Egress }
 }
 
 /// Copies a flow, see [`flow_table::get`]. Whether it is expired is the caller's question.

@@ -6,6 +6,7 @@
 #![no_main]
 
 mod audit;
+mod calls;
 mod exact;
 mod flows;
 mod import;

@@ -8,14 +8,14 @@ use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use bulkhead_engine::exact::Buckets;
 use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::layout::{
-    Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, Direction, ExactKey,
-    FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS,
-    FEATURE_SHADOW, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf,
-    PORT_BLOCKS, Pair, Rate, RateLimit,
+    Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, Direction, FEATURE_AUDIT,
+    FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_SHADOW,
+    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, PORT_BLOCKS, Pair,
+    Rate, RateLimit,
 };
-use bulkhead_engine::{Case, Environment, REASONS, RateState, Reason, Word};
+use bulkhead_engine::{Case, Environment, Judgement, REASONS, RateState, Reason, Word};
 
-use crate::{exact, flows, settings};
+use crate::{calls, flows, settings};
 
 // Tables of one generation. The loader sets their sizes.
 #[map]
@@ -306,8 +306,12 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     }
 
     #[inline(always)]
-    fn is_own(&self, version: u8, key: ExactKey) -> bool {
-        !SHADOW && exact::is_own(version, key)
+    fn leaf(&self, version: u8, address: &Address) -> Result<Leaf, Reason> {
+        calls::leaf::<SHADOW>(version, address)
+    }
+    #[inline(always)]
+    fn judge(&self, direction: Direction, classes: [u32; 2], protocol: u8, port: u16) -> Judgement {
+        calls::judge::<SHADOW>(direction, classes, protocol, port)
     }
 
     #[inline(always)]

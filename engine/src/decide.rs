@@ -8,7 +8,7 @@ use crate::link;
 use crate::membership::{is_membership, membership};
 use crate::packet::recall;
 use crate::parse::{self, Headers, Role, protocol};
-use crate::tables::{Counted, Judgement, judge, leaf_of, take_limit};
+use crate::tables::{Counted, Judgement, take_limit};
 use crate::{Action, Environment, Packet, Reason};
 
 /// Which end is this node's: the destination of what comes in, the source of what goes out.
@@ -131,7 +131,7 @@ fn leaves(env: &impl Environment, headers: &Headers) -> Result<(Leaf, Leaf), Rea
 #[inline(always)]
 fn both_leaves(env: &impl Environment, headers: &Headers) -> Result<(Leaf, Leaf), Reason> {
     let version = recall(&headers.version);
-    Ok((leaf_of(env, version, &headers.source)?, leaf_of(env, version, &headers.destination)?))
+    Ok((env.leaf(version, &headers.source)?, env.leaf(version, &headers.destination)?))
 }
 
 #[inline(always)]
@@ -156,7 +156,7 @@ fn decide_between(
     }
     let Headers { protocol, destination_port, .. } = &case.headers;
     let (protocol, port) = (recall(protocol), recall(destination_port));
-    let judgement = judge(env, direction, case.sides.local, case.sides.remote, protocol, port);
+    let judgement = env.judge(direction, [case.sides.local, case.sides.remote], protocol, port);
     decide_judged(env, packet, direction, role, case, judgement)
 }
 
@@ -303,7 +303,8 @@ fn still_allowed(
     started: Direction,
     sides: Sides,
 ) -> Result<u32, Reason> {
-    let judgement = judge(env, started, sides.local, sides.remote, key.protocol, key.responder_port);
+    let classes = [sides.local, sides.remote];
+    let judgement = env.judge(started, classes, key.protocol, key.responder_port);
     let exempt = !env.has_exemptions() || sides.quarantined == 0 || judgement.exempt();
     if judgement.reason == Reason::Rule && exempt { Ok(judgement.rule) } else { Err(Reason::FlowRevoked) }
 }

@@ -3,7 +3,7 @@
 use crate::case::{Case, Outcome, Sides};
 use crate::layout::{Direction, FRAGMENT_TIMEOUT, FragmentKey, FragmentValue, NO_RULE};
 use crate::parse::Headers;
-use crate::tables::{Counted, judge, take_limit};
+use crate::tables::{Counted, take_limit};
 use crate::{Action, Environment, Reason};
 
 #[inline(always)]
@@ -100,7 +100,7 @@ fn continued(
         return Reason::FragmentOrder;
     }
     let judged = if value.judged == 0 { Direction::Ingress } else { Direction::Egress };
-    let judgement = judge(env, judged, sides.local, sides.remote, value.protocol, value.port);
+    let judgement = env.judge(judged, [sides.local, sides.remote], value.protocol, value.port);
     if judgement.reason != Reason::Rule {
         return Reason::FlowRevoked;
     }

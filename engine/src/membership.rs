@@ -1,7 +1,7 @@
 //! Multicast membership: a host says which groups it wants (IGMP, RFC 3376 and 2236; MLD, RFC
 //! 3810 and 2710). It may want the groups of its feeds and no others.
 
-use crate::layout::{Address, Direction, LINK_IGMP, exact_key};
+use crate::layout::{Address, Direction, LINK_IGMP};
 use crate::packet::recall;
 use crate::parse::{Headers, protocol};
 use crate::{Case, Environment, Outcome, Packet, Reason};
@@ -105,7 +105,7 @@ fn may_join(env: &impl Environment, version: u8, group: &Address) -> bool {
         4 => (last >> 28 == 0xe, last >> 8 == 0x00e0_0000),
         _ => (first >> 24 == 0xff, first >> 16 == 0xff02),
     };
-    of_link || (multicast && env.is_own(version, exact_key(*group)))
+    of_link || (multicast && env.leaf(version, group).is_ok_and(|leaf| leaf.own()))
 }
 
 #[inline(always)]

@@ -4,9 +4,9 @@ use crate::decide::reply;
 use crate::exact::{self, Buckets};
 use crate::flow::admit;
 use crate::layout::{
-    Address, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, ExactKey,
-    FlowKey, FlowValue, FragmentKey, FragmentValue, Leaf, MAX_EXPIRY_CHAIN, NO_RULE, Pair, Rate, RateLimit,
-    TRIE_ROOT_BLOCKS, exact_address, pair_index, port_index,
+    Address, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, FlowKey,
+    FlowValue, FragmentKey, FragmentValue, Leaf, MAX_EXPIRY_CHAIN, NO_RULE, Pair, Rate, RateLimit,
+    TRIE_ROOT_BLOCKS, pair_index, port_index,
 };
 use crate::rate::take;
 use crate::{Case, RateState, Reason};
@@ -101,13 +101,24 @@ pub trait Environment {
         reply(self, case, direction);
     }
 
-    /// Whether an address is the node's own, as the groups of its feeds are; likewise.
+    /// [`leaf_of`], likewise.
+    ///
+    /// # Errors
+    /// The same.
     #[inline(never)]
-    fn is_own(&self, version: u8, key: ExactKey) -> bool
+    fn leaf(&self, version: u8, address: &Address) -> Result<Leaf, Reason>
     where
         Self: Sized,
     {
-        leaf_of(self, version, &exact_address(key)).is_ok_and(|leaf| leaf.own())
+        leaf_of(self, version, address)
+    }
+    /// [`judge`], likewise.
+    #[inline(never)]
+    fn judge(&self, direction: Direction, classes: [u32; 2], protocol: u8, port: u16) -> Judgement
+    where
+        Self: Sized,
+    {
+        judge(self, direction, classes, protocol, port)
     }
 
     /// Copies what is remembered of a fragmented datagram; false if nothing is.
@@ -182,6 +193,9 @@ pub struct Judgement {
     pub opposite: bool,
 }
 
+/// Of a packed judgement: the other direction admits something. Cells have no such flag.
+const OPPOSITE: u64 = 1 << 55;
+
 impl Judgement {
     /// What a cell says that has not expired.
     #[inline(always)]
@@ -193,6 +207,39 @@ impl Judgement {
             _ => Reason::NoRule,
         };
         Self { reason, flags: cell.flags, limit: cell.limit, rule: cell.rule, opposite }
+    }
+
+    /// In one word, as a program's function returns it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pack(self) -> u64 {
+        let opposite = if self.opposite { OPPOSITE } else { 0 };
+        self.rule as u64
+            | (self.limit as u64) << 32
+            | (self.flags as u64) << 48
+            | opposite
+            | (self.reason as u64) << 56
+    }
+
+    /// What [`Self::pack`] has packed.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unpack(word: u64) -> Self {
+        const RULE: u8 = Reason::Rule as u8;
+        const NO_RULE: u8 = Reason::NoRule as u8;
+        const DENY_RULE: u8 = Reason::DenyRule as u8;
+        const VENUE_GUARD: u8 = Reason::VenueGuard as u8;
+        const EXPIRY_CHAIN: u8 = Reason::ExpiryChain as u8;
+        let reason = match (word >> 56) as u8 {
+            RULE => Reason::Rule,
+            NO_RULE => Reason::NoRule,
+            DENY_RULE => Reason::DenyRule,
+            VENUE_GUARD => Reason::VenueGuard,
+            EXPIRY_CHAIN => Reason::ExpiryChain,
+            _ => Reason::LookupFailed,
+        };
+        let flags = (word >> 48) as u8 & !((OPPOSITE >> 48) as u8);
+        Self { reason, flags, limit: (word >> 32) as u16, rule: word as u32, opposite: word & OPPOSITE != 0 }
     }
 
     /// What passes starts no flow.
@@ -210,17 +257,16 @@ impl Judgement {
     }
 }
 
-/// Looks up row, port class and cell. `port` is the destination's, in host byte order.
+/// Looks up row, port class and cell of a local and a remote class. `port` is the destination's, in host byte order.
 #[inline(always)]
 pub fn judge(
     env: &impl Environment,
     direction: Direction,
-    local: u32,
-    remote: u32,
+    classes: [u32; 2],
     protocol: u8,
     port: u16,
 ) -> Judgement {
-    let found = cell_of(env, direction, [local, remote], protocol, port);
+    let found = cell_of(env, direction, classes, protocol, port);
     let cell = match found {
         Some((_, cell)) if cell.deadline != 0 => unexpired(env, cell),
         Some((_, cell)) => Ok(cell),
@@ -288,4 +334,41 @@ pub(crate) fn take_limit(env: &impl Environment, limit: u16, counted: Counted, u
         Counted::NewFlows => limit.new_flows,
     };
     take(&state, rate, env.boot_time(), u64::from(units))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Judgement;
+    use crate::Reason;
+    use crate::layout::NO_RULE;
+
+    #[test]
+    fn a_judgement_comes_out_of_its_word_as_it_went_in() {
+        let reasons = [
+            Reason::Rule,
+            Reason::NoRule,
+            Reason::DenyRule,
+            Reason::VenueGuard,
+            Reason::LookupFailed,
+            Reason::ExpiryChain,
+        ];
+        for reason in reasons {
+            for flags in 0..0x80 {
+                for (rule, limit) in [(0, 0), (NO_RULE, u16::MAX), (77, 1)] {
+                    for opposite in [false, true] {
+                        let judgement = Judgement { reason, flags, limit, rule, opposite };
+                        assert_eq!(Judgement::unpack(judgement.pack()), judgement);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_word_that_nothing_packed_does_not_pass() {
+        let others = (0..=u8::MAX).filter(|number| *number != Reason::Rule as u8);
+        for number in others {
+            assert_ne!(Judgement::unpack(u64::from(number) << 56).reason, Reason::Rule);
+        }
+    }
 }

@@ -58,6 +58,13 @@ impl Direction {
         }
     }
 
+    /// The direction of an index; every one but 0 is egress.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_index(index: u32) -> Self {
+        if index == 0 { Self::Ingress } else { Self::Egress }
+    }
+
     /// The other direction.
     #[inline(always)]
     #[must_use]
