@@ -44,7 +44,7 @@ pub(crate) fn parse_packet<'a>(ctx: &'a TcContext, case: &mut Case) -> Packet<'a
     if wants_more(&case.headers) && ctx.data_end() - ctx.data() < ctx.len() as usize {
         // A failure leaves the packet as it was, and it is dropped as truncated.
         let _ = ctx.pull_data(ctx.len().min(PULL));
-        parse_again(&packet_of(ctx), &mut case.headers);
+        tc_parse_again(ctx.as_ptr().cast(), case);
     }
     packet_of(ctx)
 }
@@ -97,8 +97,14 @@ fn wants_more(headers: &Headers) -> bool {
     }
 }
 
-/// The parser once more, out of line: it is rare, and the verifier need not see it twice.
+/// The parser once more, which is rare. A global function: the verifier looks at it once, by itself,
+/// and not again for every way through the parser before.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn parse_again(packet: &Packet, headers: &mut Headers) {
-    parse(packet, MAPS.ethernet(), headers);
+extern "C" fn tc_parse_again(ctx: *mut __sk_buff, case: *mut Case) -> u32 {
+    // SAFETY: the verifier makes sure that what is not null can be written.
+    if let Some(case) = unsafe { case.as_mut() } {
+        parse(&packet_of(&TcContext::new(ctx)), MAPS.ethernet(), &mut case.headers);
+    }
+    0
 }
