@@ -241,7 +241,7 @@ proptest! {
                         bulkhead_engine::leaf_of(&environment, version, &address).unwrap()
                     };
                     let reply = bulkhead_engine::judge(
-                        &environment, Direction::Ingress, leaf(source).local(), leaf(other).remote(), 6, 50000,
+                        &environment, Direction::Ingress, [leaf(source).local(), leaf(other).remote()], 6, 50000,
                     );
                     prop_assert!(reply.opposite);
                 }
