@@ -13,7 +13,8 @@ use bulkhead_compiler::policy;
 use bulkhead_compiler::resolve::{Ruleset, resolve};
 use bulkhead_compiler::source::Source;
 use bulkhead_engine::layout::{Direction, FEATURE_AUDIT, INTERFACE_ETHERNET, TIMEOUTS, Timeouts};
-use bulkhead_engine::{Case, Packet, Reason, decide};
+use bulkhead_engine::memory::Memory;
+use bulkhead_engine::{Case, Packet, Reason, Short, decide, judge_plain};
 
 use crate::naive::Observer;
 
@@ -68,6 +69,27 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     World { ruleset, inventory, program }
 });
 
+/// Decides on a packet the long way and, if it is a plain one, the short way as well.
+///
+/// # Panics
+/// If these do not come to the same.
+fn decide_both_ways(memory: &mut Memory, packet: &Packet, direction: Direction, case: &mut Case) {
+    let (before, copy) = (*case, memory.clone());
+    decide(memory, packet, direction, case);
+    match judge_plain(&copy, packet, direction) {
+        Some(Short::Settled(length, outcome)) => {
+            assert_eq!((length, outcome), (case.headers.length, case.outcome));
+            assert_eq!(memory.flows, copy.flows, "a settled packet has no flow");
+        }
+        Some(Short::Judged(judged)) => {
+            let mut short = before;
+            judged.decide(&copy, packet, direction, &mut short);
+            assert_eq!((short, &copy.flows), (*case, &memory.flows));
+        }
+        None => {}
+    }
+}
+
 /// Decides on the packets of an input: a byte for the interface, then for each packet a byte
 /// (bit 0: [`EGRESS`]; the others: seconds since the one before), its length in a byte, and it.
 ///
@@ -93,7 +115,7 @@ pub fn run(data: &[u8]) {
         rest = after;
         let direction = if control & EGRESS == 0 { Direction::Ingress } else { Direction::Egress };
         memory.settings.fixed_clock += u64::from(control >> 1) * 1_000_000_000;
-        decide(&memory, &Packet::new(bytes), direction, &mut case);
+        decide_both_ways(&mut memory, &Packet::new(bytes), direction, &mut case);
         let reason = case.outcome.reason;
         assert_ne!(reason, Reason::LookupFailed, "a table lacks an entry: {case:?}");
         // What audit mode lets pass is said by the program, not by the engine.
