@@ -1,6 +1,5 @@
 //! One identity more: what to store in tables that are there already.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use bulkhead_engine::change::{Unchanged, change};
@@ -36,7 +35,6 @@ pub fn added(
     if !new.routes.is_empty() || inventory.index(&new.name).is_some() {
         return None;
     }
-    let routers: Vec<&Node> = inventory.nodes.iter().filter(|node| !node.routes.is_empty()).collect();
     for address in claimed {
         // What a venue or somebody's route holds would be the node's from now on.
         let guarded = |id| ruleset.selector(id).set.contains(*address);
@@ -44,18 +42,16 @@ pub fn added(
         {
             return None;
         }
-        let routed =
-            |node: &Node| node.routes.iter().any(|net| net.prefix_len() > 0 && net.contains(address));
-        if inventory.nodes.iter().any(routed) {
+        if is_routed(inventory, *address) {
             return None;
         }
     }
     let environment = environment(tables, 0);
-    let same = inventory.nodes.iter().filter(|node| is_same(node, new)).take(CANDIDATES);
+    let same = inventory.owned_by(&new.owner).filter(|node| is_same(node, new)).take(CANDIDATES);
     for twin in same {
         let stores = addresses.iter().map(|address| {
             let own = twin.addresses_on(ruleset.network).iter();
-            let mut own = own.copied().filter(|other| !routed(&routers, *other));
+            let mut own = own.copied().filter(|other| !is_routed(inventory, *other));
             let other = own.find(|other| alike(ruleset, *address, *other))?;
             let version = if other.is_ipv4() { 4 } else { 6 };
             let leaf = leaf_of(&environment, version, &from_ip(other)).ok()?;
@@ -69,19 +65,15 @@ pub fn added(
 }
 
 /// Whether somebody routes an address, whoever holds it. The internet behind an exit is no route.
-fn routed(routers: &[&Node], address: IpAddr) -> bool {
-    let routes = |node: &&Node| node.routes.iter().any(|net| net.prefix_len() > 0 && net.contains(&address));
-    routers.iter().any(routes)
+fn is_routed(inventory: &Inventory, address: IpAddr) -> bool {
+    let mut routes = inventory.routers().flat_map(|node| &node.routes);
+    routes.any(|net| net.prefix_len() > 0 && net.contains(&address))
 }
 
-/// Whether two nodes are the same to everything but addresses. One that routes is more than that.
+/// Whether two nodes of one owner are the same to everything but addresses. One that routes is more
+/// than that.
 fn is_same(node: &Node, new: &Node) -> bool {
-    let tags = |node: &Node| node.tags().iter().cloned().collect::<BTreeSet<String>>();
-    node.expires == new.expires
-        && node.routes.is_empty()
-        && node.user() == new.user()
-        && (node.tags() == new.tags() || (node.tags().len() > 1 && tags(node) == tags(new)))
-        && node.posture == new.posture
+    node.expires == new.expires && node.routes.is_empty() && node.posture == new.posture
 }
 
 /// Whether no selector tells two addresses of the same identity apart.

@@ -8,6 +8,8 @@ mod parse;
 pub use imagined::imagined;
 pub use parse::parse;
 
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -29,6 +31,10 @@ pub struct Inventory {
     by_name: Vec<u32>,
     /// Addresses and whose they are, sorted.
     by_address: Vec<(IpAddr, u32)>,
+    /// Hashes of owners and whose they are, sorted.
+    by_owner: Vec<(u64, u32)>,
+    /// Indices of nodes that route.
+    routers: Vec<u32>,
 }
 
 /// A node, known by its WireGuard public key.
@@ -61,6 +67,31 @@ pub enum Owner {
     User(String),
     /// The tags, each with its prefix. None at all: the node is nobody's.
     Tags(Vec<String>),
+}
+
+impl Owner {
+    /// The same for the same owner; tags have no order.
+    fn hash(&self) -> u64 {
+        let of = |text: &str| {
+            let mut hasher = DefaultHasher::new();
+            text.hash(&mut hasher);
+            hasher.finish()
+        };
+        match self {
+            Self::User(login) => of(login),
+            Self::Tags(tags) => tags.iter().fold(1, |sum: u64, tag| sum.wrapping_add(of(tag))),
+        }
+    }
+
+    /// Whether two are the same.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tags(own), Self::Tags(tags)) if own.len() > 1 => {
+                own.iter().collect::<BTreeSet<_>>() == tags.iter().collect()
+            }
+            _ => self == other,
+        }
+    }
 }
 
 /// A user.
@@ -137,7 +168,25 @@ impl Inventory {
         });
         let mut by_address: Vec<(IpAddr, u32)> = addresses.collect();
         by_address.sort_unstable();
-        Self { source, nodes, users, by_name, by_address }
+        let mut by_owner: Vec<(u64, u32)> =
+            (0..).zip(&nodes).map(|(index, node)| (node.owner.hash(), index)).collect();
+        by_owner.sort_unstable();
+        let routers = (0..).zip(&nodes).filter(|(_, node)| !node.routes.is_empty());
+        let routers = routers.map(|(index, _)| index).collect();
+        Self { source, nodes, users, by_name, by_address, by_owner, routers }
+    }
+
+    /// The nodes of an owner, in the file's order.
+    pub fn owned_by(&self, owner: &Owner) -> impl Iterator<Item = &Node> {
+        let hash = owner.hash();
+        let first = self.by_owner.partition_point(|(other, _)| *other < hash);
+        let alike = self.by_owner[first..].iter().take_while(move |(other, _)| *other == hash);
+        alike.map(|(_, index)| &self.nodes[*index as usize]).filter(|node| node.owner.is(owner))
+    }
+
+    /// The nodes that have approved routes.
+    pub fn routers(&self) -> impl Iterator<Item = &Node> {
+        self.routers.iter().map(|index| &self.nodes[*index as usize])
     }
 
     /// The node of a name.
