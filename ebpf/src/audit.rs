@@ -16,8 +16,8 @@ use crate::maps::{
 use crate::settings;
 use crate::shadow::compare;
 
-/// Counts and reports an outcome; returns what to do with the packet. The one place where a
-/// verdict is chosen. Out of line is only what tells of a drop.
+/// Counts and reports an outcome; returns what to do with the packet. Out of line is only what
+/// tells of a drop.
 #[inline(always)]
 pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Action {
     compare(case, direction, interface);

@@ -219,7 +219,8 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     }
     #[inline(always)]
     fn settles_plain(&self) -> bool {
-        !SHADOW && Self::features() & (FEATURE_AUDIT | FEATURE_SHADOW) == 0
+        // What is settled has no case that could be logged.
+        !SHADOW && !cfg!(feature = "log") && Self::features() & (FEATURE_AUDIT | FEATURE_SHADOW) == 0
     }
     #[inline(always)]
     fn has_prefix6(&self) -> bool {

@@ -3,7 +3,7 @@
 
 use crate::layout::{Address, Direction, LINK_IGMP};
 use crate::packet::recall;
-use crate::parse::{Headers, protocol};
+use crate::parse::{Headers, mapped, protocol};
 use crate::{Case, Environment, Outcome, Packet, Reason};
 
 /// Group records read of one report; one with more is dropped. Each costs the verifier some
@@ -106,9 +106,4 @@ fn may_join(env: &impl Environment, version: u8, group: &Address) -> bool {
         _ => (first >> 24 == 0xff, first >> 16 == 0xff02),
     };
     of_link || (multicast && env.leaf(version, group).is_ok_and(|leaf| leaf.own()))
-}
-
-#[inline(always)]
-const fn mapped(word: u32) -> Address {
-    [0, 0, 0xffff_u32.to_be(), word]
 }

@@ -147,24 +147,32 @@ impl Enforcer {
         let still = live.quarantined.addresses();
         let free = entries.iter().flat_map(|entry| entry.addresses.iter().copied());
         let free: Vec<IpAddr> = free.filter(|address| !still.contains(address)).collect();
-        set(live, free, false)?;
+        // What is cut off has its place: only broken tables refuse.
+        anyhow::ensure!(
+            !set(live, free, false)?,
+            "the running tables are broken: `bulkhead apply` makes new ones"
+        );
         entries.iter().for_each(|entry| tracing::warn!("released {}", entry.title()));
         Ok(())
     }
 }
 
-/// Writes to the generation that runs; true if it has no room for one of the addresses.
+/// Writes to the generation that runs, all that can be; true if some address needs another one.
+///
+/// # Errors
+/// If the kernel refuses; the other addresses are written.
 fn set(
     live: &mut Live,
     addresses: impl IntoIterator<Item = IpAddr>,
     on: bool,
 ) -> Result<bool, QuarantineError> {
-    let mut full = false;
+    let (mut is_stuck, mut refused) = (false, None);
     for address in addresses {
         match live.built.set_quarantine(address, on) {
-            Err(QuarantineError::Full) => full = true,
-            done => done?,
+            Ok(()) => {}
+            Err(QuarantineError::Full | QuarantineError::Broken) => is_stuck = true,
+            Err(error) => refused = Some(error),
         }
     }
-    Ok(full)
+    refused.map_or(Ok(is_stuck), Err)
 }

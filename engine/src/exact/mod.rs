@@ -85,7 +85,7 @@ impl Chain {
 /// The leaf of exactly this address, if the table has it.
 ///
 /// # Errors
-/// [`Reason::LookupFailed`] if a bucket is missing, or a chain is longer than any that is made.
+/// [`Reason::LookupFailed`] if a bucket is missing.
 #[inline(always)]
 pub fn find(buckets: &impl Buckets, address: &Address) -> Result<Option<Leaf>, Reason> {
     let key = exact_key(*address);
@@ -106,7 +106,7 @@ pub fn find(buckets: &impl Buckets, address: &Address) -> Result<Option<Leaf>, R
 }
 
 /// Looks in all buckets of a chain but the first: the leaf with [`ExactBucket::PRESENT`], 0 if it is
-/// not there.
+/// not there. Nothing is stored behind the last bucket, whatever other chains announce in it.
 #[inline(always)]
 pub fn rest(buckets: &impl Buckets, key: ExactKey) -> u32 {
     let mut chain = Chain::of(key);
@@ -120,7 +120,7 @@ pub fn rest(buckets: &impl Buckets, key: ExactKey) -> u32 {
             return leaf;
         }
     }
-    BROKEN
+    0
 }
 
 /// Gives an address a leaf. No other address's look-up changes at any moment, and this one's

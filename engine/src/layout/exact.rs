@@ -1,6 +1,7 @@
 //! How single addresses lie in their table: three in a bucket, a bucket a cache line.
 
 use super::{Address, Leaf};
+use crate::packet::recall;
 
 /// Places for addresses in a bucket.
 pub const BUCKET_PLACES: usize = 3;
@@ -38,28 +39,22 @@ pub struct ExactBucket {
 }
 const _: () = assert!(size_of::<ExactBucket>() == 64);
 
-/// Reads a word that a writer may be writing. Volatile, so that the order stays.
-#[inline(always)]
-fn read<T: Copy>(word: &T) -> T {
-    // SAFETY: a reference is valid to read, and words are written whole.
-    unsafe { core::ptr::from_ref(word).read_volatile() }
-}
-
 impl ExactBucket {
     /// In a leaf: the place is taken.
     pub const PRESENT: u32 = 1 << 31;
     /// No address.
     pub const EMPTY: Self = Self { keys: [[0; 2]; BUCKET_PLACES], leaves: [0; BUCKET_PLACES], more: 0 };
 
-    /// The leaf of an address with [`Self::PRESENT`]; 0 if it is not in this bucket. The lower half of
+    /// The leaf of an address with [`Self::PRESENT`]; 0 if it is not in this bucket. Read in this order,
+    /// word by word, since a writer may be at it. The lower half of
     /// the key alone tells nearly all apart.
     #[inline(always)]
     #[must_use]
     pub fn find(&self, key: ExactKey) -> u32 {
         for place in 0..BUCKET_PLACES {
-            let leaf = read(&self.leaves[place]);
+            let leaf = recall(&self.leaves[place]);
             let [high, low] = &self.keys[place];
-            if read(low) == key[1] && read(high) == key[0] && leaf != 0 {
+            if recall(low) == key[1] && recall(high) == key[0] && leaf != 0 {
                 return leaf;
             }
         }
@@ -70,7 +65,7 @@ impl ExactBucket {
     #[inline(always)]
     #[must_use]
     pub fn goes_on(&self) -> bool {
-        read(&self.more) != 0
+        recall(&self.more) != 0
     }
 
     /// The place that an address has, or could have, and whether it has it.
