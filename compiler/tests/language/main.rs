@@ -75,8 +75,17 @@ fn errors(rules: &str, dialect: Dialect) -> Vec<String> {
         verify::run(&ruleset, &inventory, 0, &mut findings);
     }
     findings.sort();
-    let errors = findings.0.iter().filter(|finding| finding.severity == Severity::Error);
-    errors.map(|finding| finding.message.clone()).collect()
+    messages(findings)
+}
+
+/// The errors of a whole file, read and resolved.
+fn errors_of_file(text: &str) -> Vec<String> {
+    messages(load(text, OURS).2)
+}
+
+fn messages(findings: Findings) -> Vec<String> {
+    let errors = findings.0.into_iter().filter(|finding| finding.severity == Severity::Error);
+    errors.map(|finding| finding.message).collect()
 }
 
 const OURS: Dialect = Dialect::Bulkhead;
@@ -171,13 +180,7 @@ fn ip_sets_add_and_remove_in_order() {
 fn ip_sets_that_cannot_be_are_refused() {
     let of = |sets: &str| {
         let text = format!("{{\"acls\": [], \"ipsets\": {{{sets}}}}}");
-        let (_, _, findings) = load(&text, OURS);
-        findings
-            .0
-            .into_iter()
-            .filter(|f| f.severity == Severity::Error)
-            .map(|f| f.message)
-            .collect::<Vec<_>>()
+        errors_of_file(&text)
     };
     assert_eq!(
         of(r#""ipset:a": ["ipset:b"], "ipset:b": ["remove ipset:a"]"#),

@@ -2,7 +2,7 @@
 
 use bulkhead_compiler::diagnostic::Severity;
 
-use crate::{OURS, THEIRS, errors, ingress, load};
+use crate::{OURS, THEIRS, errors, errors_of_file, ingress, load};
 
 #[test]
 fn tailscales_dialect_refuses_what_is_ours() {
@@ -47,15 +47,7 @@ fn tailscales_tests_are_of_one_host_and_one_port() {
 
 #[test]
 fn names_that_cannot_be_are_refused() {
-    let of = |text: &str| {
-        let (_, _, findings) = load(text, OURS);
-        findings
-            .0
-            .into_iter()
-            .filter(|f| f.severity == Severity::Error)
-            .map(|f| f.message)
-            .collect::<Vec<_>>()
-    };
+    let of = errors_of_file;
     assert_eq!(
         of(r#"{"acls": [], "groups": {"group:a": ["group:b"], "group:b": []}}"#),
         ["groups[\"group:a\"]: \"group:b\": group members cannot be recursive"]
