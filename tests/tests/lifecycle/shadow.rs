@@ -1,25 +1,20 @@
 //! A staged candidate: it sees every packet, says what it would decide otherwise, and changes nothing.
 
-use bulkhead_engine::{Action, Reason};
+use std::path::Path;
+
 use serde_json::Value;
 
+use crate::site::account::{drops, number, reports, told};
 use crate::site::{OTHER, Over, Site, WEB, policy};
 
-/// What the journal says of differences to and from a port of the server.
-fn differences(site: &Site, port: u16) -> Vec<Value> {
-    let state = format!("/var/lib/bulkhead/{}/events.jsonl", site.instance());
-    let text = std::fs::read_to_string(state).unwrap_or_default();
-    let reports = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    reports.filter(|report| report["enforced"].is_object() && report["port"] == port).collect()
+/// The differences that a journal tells of.
+fn differences(journal: &Path) -> Vec<Value> {
+    reports(journal).into_iter().filter(|report| report["enforced"].is_object()).collect()
 }
 
-/// How many packets were dropped, by the counters of reasons.
-fn drops(status: &Value) -> u64 {
-    let dropping = Reason::ALL.iter().filter(|reason| reason.action() == Action::Drop);
-    let dropping: Vec<&str> = dropping.map(|reason| reason.name()).collect();
-    let counts = status["reasons"].as_array().unwrap().iter();
-    let counts = counts.filter(|count| dropping.contains(&count["reason"].as_str().unwrap()));
-    counts.map(|count| count["packets"].as_u64().unwrap()).sum()
+/// Those to and from a port of the server.
+fn differences_at(journal: &Path, port: u16) -> Vec<Value> {
+    differences(journal).into_iter().filter(|report| report["port"] == port).collect()
 }
 
 #[test]
@@ -44,8 +39,13 @@ fn a_staged_candidate_observes_and_is_promoted() {
             shadow["would_drop"].as_u64() > Some(3) && shadow["would_pass"].as_u64() > Some(0)
         });
         let generation = site.status()["agent"]["generation"].clone();
-        site.wait_for("both are reported", |_| true);
-        let dropped = differences(&site, 8080);
+        let journal = site.journal_file();
+        site.wait_for("all differences are reported", |status| {
+            let shadow = &status["agent"]["shadow"];
+            let reported: u64 = differences(&journal).iter().map(|report| number(&report["count"])).sum();
+            reported == number(&shadow["would_drop"]) + number(&shadow["would_pass"])
+        });
+        let dropped = differences_at(&journal, 8080);
         let first = dropped.first().unwrap();
         assert_eq!(first["enforced"]["passed"], true, "{first}");
         assert_eq!(first["enforced"]["rule_name"], "web");
@@ -53,14 +53,12 @@ fn a_staged_candidate_observes_and_is_promoted() {
         assert!(first["generation"] != generation);
         assert_eq!(first["source_name"], "client");
         assert!(dropped.iter().all(|report| report["source_name"] != "stranger"));
-        let passed = differences(&site, 8081);
+        let passed = differences_at(&journal, 8081);
         assert_eq!(passed[0]["enforced"]["passed"], false);
         assert_eq!((&passed[0]["reason"], &passed[0]["rule_name"]), (&"rule".into(), &"other".into()));
         // No difference is taken for a drop: what was dropped has been told of exactly.
         site.wait_for("each drop is told of once, and nothing else is", |status| {
-            let events = &status["agent"]["events"];
-            let told = events["events"].as_u64().unwrap() + events["aggregated"].as_u64().unwrap();
-            told == drops(status)
+            told(status) == drops(status)
         });
 
         // It outlives an apply and the agent.
