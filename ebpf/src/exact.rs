@@ -1,28 +1,19 @@
-//! The exact tables, and what looks into them out of the verifier's way.
+//! What looks into the exact table, out of the verifier's way.
 
-use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::Array;
 use bulkhead_engine::exact::{self, Buckets};
 use bulkhead_engine::layout::{ExactBucket, ExactKey};
 
 use crate::maps::{MAPS, View};
-use crate::settings;
-
-/// Single addresses. Mapped arrays begin at a page, so that each bucket is one cache line.
-#[map]
-static EXACT: Array<ExactBucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
-static SHADOW_EXACT: Array<ExactBucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+use crate::tables;
 
 impl<const SHADOW: bool> Buckets for View<SHADOW> {
     #[inline(always)]
     fn count(&self) -> u32 {
-        if SHADOW { settings::shadow_exact_buckets() } else { settings::exact_buckets() }
+        tables::buckets::<SHADOW>()
     }
     #[inline(always)]
     fn bucket(&self, index: u32) -> Option<&ExactBucket> {
-        (if SHADOW { &SHADOW_EXACT } else { &EXACT }).get(index)
+        tables::bucket::<SHADOW>(index)
     }
     #[inline(always)]
     fn rest(&self, [high, low]: ExactKey) -> u32 {

@@ -13,6 +13,7 @@ mod import;
 mod maps;
 mod settings;
 mod shadow;
+mod tables;
 mod tc;
 mod xdp;
 

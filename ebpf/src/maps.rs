@@ -8,28 +8,18 @@ use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use bulkhead_engine::exact::Buckets;
 use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::layout::{
-    Address, AggregateKey, AggregateValue, BLOCK_SLOTS, Cell, Counter, DIRECTIONS, Direction, FEATURE_AUDIT,
+    Address, AggregateKey, AggregateValue, Cell, Counter, DIRECTIONS, Direction, FEATURE_AUDIT,
     FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_SHADOW,
-    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, PORT_BLOCKS, Pair,
+    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, Pair,
     Rate, RateLimit,
 };
 use bulkhead_engine::{Case, Environment, Judgement, REASONS, RateState, Reason, Word};
 
-use crate::{calls, flows, settings};
+use crate::{calls, flows, settings, tables};
 
-// Tables of one generation. The loader sets their sizes.
-#[map]
-static TRIE4: Array<[u32; BLOCK_SLOTS]> = Array::with_max_entries(256, BPF_F_MMAPABLE);
+// Tables of one generation, beside those in `tables`. The loader sets their sizes.
 #[map]
 static PREFIX6: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);
-#[map]
-static PORTS: Array<[u16; BLOCK_SLOTS]> = Array::with_max_entries(PORT_BLOCKS, BPF_F_MMAPABLE);
-#[map]
-static PAIRS: Array<[u32; BLOCK_SLOTS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
-static CELLS: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
-static DEADLINES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static LIMITS: Array<RateLimit> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -37,19 +27,9 @@ static LIMIT_STATES: Array<u64> = Array::with_max_entries(2, 0);
 #[map]
 pub(crate) static RULE_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(1, 0);
 
-// Tables of a generation that only observes; one entry each where there is none.
-#[map]
-static SHADOW_TRIE4: Array<[u32; BLOCK_SLOTS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+// Of a generation that only observes; one entry where there is none.
 #[map]
 static SHADOW_PREFIX6: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);
-#[map]
-static SHADOW_PORTS: Array<[u16; BLOCK_SLOTS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
-static SHADOW_PAIRS: Array<[u32; BLOCK_SLOTS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
-static SHADOW_CELLS: Array<Cell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
-static SHADOW_DEADLINES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Packets that the shadow decides otherwise, see `layout::shadow_index`.
 #[map]
 pub(crate) static SHADOW_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(DIRECTIONS * 2, 0);
@@ -141,9 +121,7 @@ impl<const SHADOW: bool> View<SHADOW> {
 impl<const SHADOW: bool> Environment for View<SHADOW> {
     #[inline(always)]
     fn trie(&self, block: u32, slot: u8) -> Option<Leaf> {
-        (if SHADOW { &SHADOW_TRIE4 } else { &TRIE4 })
-            .get(block)
-            .map(|entries| Leaf(entries[usize::from(slot)]))
+        tables::trie::<SHADOW>(block, slot)
     }
     #[inline(always)]
     fn exact(&self) -> &impl Buckets {
@@ -155,23 +133,19 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     }
     #[inline(always)]
     fn pair(&self, index: u32) -> Option<Pair> {
-        (if SHADOW { &SHADOW_PAIRS } else { &PAIRS })
-            .get(index >> 8)
-            .map(|entries| Pair(entries[index as usize % BLOCK_SLOTS]))
+        tables::pair::<SHADOW>(index)
     }
     #[inline(always)]
     fn port_class(&self, index: u32) -> Option<u32> {
-        (if SHADOW { &SHADOW_PORTS } else { &PORTS })
-            .get(index >> 8)
-            .map(|entries| u32::from(entries[index as usize % BLOCK_SLOTS]))
+        tables::port_class::<SHADOW>(index)
     }
     #[inline(always)]
     fn cell(&self, index: u32) -> Option<Cell> {
-        (if SHADOW { &SHADOW_CELLS } else { &CELLS }).get(index).copied()
+        tables::cell::<SHADOW>(index)
     }
     #[inline(always)]
     fn deadline(&self, index: u32) -> Option<u64> {
-        (if SHADOW { &SHADOW_DEADLINES } else { &DEADLINES }).get(index).copied()
+        tables::deadline::<SHADOW>(index)
     }
 
     #[inline(always)]

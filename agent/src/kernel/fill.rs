@@ -1,37 +1,41 @@
-//! Fills array maps as memory, before a program reads them.
-
-use std::os::fd::AsFd as _;
+//! The bytes of tables, and an array map that is filled with them before a program reads it.
 
 use aya::maps::{Map, MapData};
-use bulkhead_engine::layout::{BLOCK_SLOTS, Cell, ExactBucket, Leaf, Pair, RateLimit};
-use memmap2::MmapOptions;
+use bulkhead_engine::layout::{Cell, ExactBucket, Leaf, Pair, RateLimit};
 
 use super::KernelError;
+use super::mapped::Mapped;
 
 /// Layout types whose bytes may be copied into a map.
 ///
 /// # Safety
-/// Implementors must be `repr(C)` or `repr(transparent)`, without padding, any bytes a value, and as
-/// large as the map's value (a multiple of 8, to which array maps round).
+/// Implementors must be `repr(C)` or `repr(transparent)`, without padding, and any bytes a value.
 pub(super) unsafe trait Value: Copy {}
-// SAFETY: 256 transparent words.
-unsafe impl Value for [Leaf; BLOCK_SLOTS] {}
-// SAFETY: 256 transparent words.
-unsafe impl Value for [Pair; BLOCK_SLOTS] {}
-// SAFETY: 256 half-words.
-unsafe impl Value for [u16; BLOCK_SLOTS] {}
+// SAFETY: one transparent word.
+unsafe impl Value for Leaf {}
+// SAFETY: one transparent word.
+unsafe impl Value for Pair {}
+// SAFETY: one half-word.
+unsafe impl Value for u16 {}
 // SAFETY: repr(C), 16 bytes without padding.
 unsafe impl Value for Cell {}
 // SAFETY: repr(C), 64 bytes without padding.
 unsafe impl Value for ExactBucket {}
 // SAFETY: repr(C), 32 bytes without padding.
 unsafe impl Value for RateLimit {}
-// SAFETY: one word.
+// SAFETY: one double word.
 unsafe impl Value for u64 {}
 
+/// Values as they lie in memory.
+pub(super) fn bytes_of<T: Value>(values: &[T]) -> &[u8] {
+    // SAFETY: `Value` types have no padding, so their bytes are initialised.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
 /// Copies `values` into the array map from index 0. The map must have been made with
-/// `BPF_F_MMAPABLE`.
+/// `BPF_F_MMAPABLE`, and no program that is attached read it.
 pub(super) fn fill<T: Value>(name: &'static str, map: &Map, values: &[T]) -> Result<(), KernelError> {
+    // Array maps round every value up to a multiple of 8.
     const { assert!(size_of::<T>().is_multiple_of(8)) };
     let what = || format!("filling map {name}");
     let Map::Array(data) = map else {
@@ -41,13 +45,8 @@ pub(super) fn fill<T: Value>(name: &'static str, map: &Map, values: &[T]) -> Res
         });
     };
     check(name, data, size_of::<T>(), values.len())?;
-    let bytes = size_of_val(values);
-    // SAFETY: the map is ours alone: no program that reads it has been loaded yet, or it is
-    // unreachable from one that is attached.
-    let mut memory = unsafe { MmapOptions::new().len(bytes).map_mut(&data.fd().as_fd()) }
-        .map_err(KernelError::refused(what()))?;
-    // SAFETY: `Value` types have no padding, so their bytes are initialised.
-    memory.copy_from_slice(unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), bytes) });
+    let mut memory = Mapped::new(data, size_of_val(values)).map_err(KernelError::refused(what()))?;
+    memory.fill(bytes_of(values));
     Ok(())
 }
 

@@ -8,15 +8,16 @@ use std::fs;
 use aya::maps::Map;
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use bulkhead_engine::exact::{Buckets as _, ExactTable};
+use bulkhead_engine::exact::ExactTable;
 use bulkhead_engine::layout::{
     FEATURE_AUDIT, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Rate, Settings, Timeouts,
 };
 use bulkhead_engine::memory::Tables;
 
+use super::direct::DirectMaps;
 use super::programs::{FLOW_IMPORT, Program, chain, load};
 use super::shape::{self, check_pinned_state};
-use super::tables::{self, ENFORCED, OBSERVED, fill_tables};
+use super::tables::{self, ENFORCED, OBSERVED, fill_tables, make_direct};
 use super::{
     CHAIN_MAPS, Capacity, FlowTable, Importer, Interface, KernelError, Kind, OBJECT, Pins, SHADOW_MAPS,
     STATE_MAPS, TABLE_MAPS,
@@ -82,6 +83,8 @@ pub struct Generation {
     /// A candidate observes.
     observed: bool,
     objects: HashMap<String, Ebpf>,
+    /// Kept for programs that are loaded later.
+    _tables: DirectMaps,
 }
 
 impl Generation {
@@ -102,14 +105,16 @@ impl Generation {
         {
             pins.remove_generation(specification.number)?;
         }
-        Ok(Self { number: specification.number, observed: specification.shadow.is_some(), objects: built? })
+        let (objects, tables) = built?;
+        let observed = specification.shadow.is_some();
+        Ok(Self { number: specification.number, observed, objects, _tables: tables })
     }
 
     fn build_objects(
         specification: &Specification,
         interfaces: &[(Interface, u16)],
         pins: Option<&Pins>,
-    ) -> Result<HashMap<String, Ebpf>, KernelError> {
+    ) -> Result<(HashMap<String, Ebpf>, DirectMaps), KernelError> {
         if let Some(pins) = pins {
             check_pinned_state(pins, &specification.capacity)?;
             let path = pins.generation(specification.number);
@@ -118,14 +123,20 @@ impl Generation {
         }
         let mut objects = HashMap::new();
         let exact = with_spare(specification)?;
+        let mut tables = DirectMaps::new(pins.map(|pins| (pins, specification.number)));
+        make_direct(&mut tables, specification.tables, &exact, &ENFORCED)?;
+        if let Some(Shadow { tables: observed, .. }) = specification.shadow {
+            make_direct(&mut tables, observed, &observed.exact, &OBSERVED)?;
+        }
+        let code = tables.relocate(OBJECT)?;
         for (position, (interface, zone)) in interfaces.iter().enumerate() {
             let mut object =
-                load_object(specification, &exact, interface, *zone, pins.map(|pins| (pins, position)))?;
+                load_object(specification, &exact, &code, interface, *zone, pins.map(|pins| (pins, position)))?;
             if objects.is_empty() {
                 flow_table(&object)?.give_seed()?;
-                fill_tables(specification.tables, &exact, &ENFORCED, &mut object)?;
+                fill_tables(specification.tables, &ENFORCED, &mut object)?;
                 if let Some(shadow) = specification.shadow {
-                    fill_tables(shadow.tables, &shadow.tables.exact, &OBSERVED, &mut object)?;
+                    fill_tables(shadow.tables, &OBSERVED, &mut object)?;
                 }
             }
             // Ethernet frames are seen by XDP at ingress, always.
@@ -142,7 +153,7 @@ impl Generation {
             super::programs::start_log(&mut object)?;
             objects.insert(interface.name.clone(), object);
         }
-        Ok(objects)
+        Ok((objects, tables))
     }
 
     /// The name of the program that a hook gets for an enforced one: while a candidate is staged the
@@ -263,7 +274,7 @@ fn settings_of(
         new_flows: specification.new_flows,
         event_budget: specification.event_budget,
         flow_mask: specification.capacity.flow_buckets() - 1,
-        exact_buckets: exact.count(),
+        entries: tables.entries(exact),
         zone,
         interface: match interface.kind {
             Kind::Ethernet => INTERFACE_ETHERNET,
@@ -280,7 +291,7 @@ fn shadow_settings_of(specification: &Specification) -> Settings {
         features: tables.features(),
         locals: tables.locals,
         remotes: tables.remotes,
-        exact_buckets: tables.exact.count(),
+        entries: tables.entries(&tables.exact),
         ..Settings::UNSET
     })
 }
@@ -295,6 +306,7 @@ unsafe impl aya::Pod for Global {}
 fn load_object(
     specification: &Specification,
     exact: &ExactTable,
+    code: &[u8],
     interface: &Interface,
     zone: u16,
     pins: Option<(&Pins, usize)>,
@@ -305,9 +317,9 @@ fn load_object(
     let shadow_settings = Global(shadow_settings_of(specification));
     loader.override_global("SETTINGS", &settings, true);
     loader.override_global("SHADOW_SETTINGS", &shadow_settings, true);
-    let mut sizes = tables::sizes(specification.tables, exact, &ENFORCED);
+    let mut sizes = tables::sizes(specification.tables, &ENFORCED);
     if let Some(shadow) = specification.shadow {
-        sizes.extend(tables::sizes(shadow.tables, &shadow.tables.exact, &OBSERVED));
+        sizes.extend(tables::sizes(shadow.tables, &OBSERVED));
     }
     for (name, entries) in sizes {
         // A map has at least one entry; one that is empty is never hit.
@@ -330,5 +342,5 @@ fn load_object(
             loader.map_pin_path(name, pins.chain(specification.number, name, position));
         }
     }
-    loader.load(OBJECT).map_err(KernelError::refused("loading the BPF object"))
+    loader.load(code).map_err(KernelError::refused("loading the BPF object"))
 }

@@ -1,4 +1,4 @@
-//! An array map as memory that programs may be reading.
+//! An array map as memory, which programs may be reading.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -18,6 +18,11 @@ impl Mapped {
         // SAFETY: the kernel keeps the map's pages; programs and others that have mapped it
         // touch whole words only, as this does.
         unsafe { MmapOptions::new().len(bytes).map_mut(&map.fd().as_fd()) }.map(Self)
+    }
+
+    /// Copies bytes to its beginning. Panics if it is shorter.
+    pub(super) fn fill(&mut self, bytes: &[u8]) {
+        self.0[..bytes.len()].copy_from_slice(bytes);
     }
 
     /// Value `index` of a map that nobody else writes to.

@@ -3,6 +3,7 @@
 mod attach;
 mod batch;
 mod defaults;
+mod direct;
 mod fill;
 mod flows;
 mod generation;

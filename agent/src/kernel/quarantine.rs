@@ -100,15 +100,15 @@ impl AddressTables {
             MapData::from_pin(&path)
                 .map_err(KernelError::refused(format!("{}: opening the pinned map", path.display())))
         };
-        let mapped = |name: &str, size: usize| {
+        let mapped = |name: &str| {
             let what = format!("generation {generation}: map {name}");
             let map = open(name)?;
-            let entries = map.info().map_err(KernelError::refused(what.clone()))?.max_entries();
-            let memory = Mapped::new(&map, entries as usize * size).map_err(KernelError::refused(what))?;
-            Ok((memory, entries))
+            let bytes = map.info().map_err(KernelError::refused(what.clone()))?.value_size() as usize;
+            Ok((Mapped::new(&map, bytes).map_err(KernelError::refused(what))?, bytes))
         };
-        let (trie, _) = mapped("TRIE4", BLOCK_SLOTS * size_of::<Leaf>())?;
-        let (memory, buckets) = mapped("EXACT", size_of::<ExactBucket>())?;
+        let (trie, _) = mapped("TRIE4")?;
+        let (memory, bytes) = mapped("EXACT")?;
+        let buckets = (bytes / size_of::<ExactBucket>()) as u32;
         let prefix6 = Map::LpmTrie(open("PREFIX6")?)
             .try_into()
             .map_err(KernelError::refused(format!("generation {generation}: map PREFIX6")))?;
@@ -124,15 +124,18 @@ impl AddressTables {
     }
 }
 
+const fn slot_index(block: u32, slot: u8) -> usize {
+    block as usize * BLOCK_SLOTS + slot as usize
+}
+
 impl Addresses for AddressTables {
     type Error = QuarantineError;
 
     fn entry(&self, block: u32, slot: u8) -> Option<Leaf> {
-        let entries: &[Leaf; BLOCK_SLOTS] = self.trie.value(block as usize)?;
-        Some(entries[usize::from(slot)])
+        self.trie.value(slot_index(block, slot)).copied()
     }
     fn publish(&mut self, block: u32, slot: u8, entry: Leaf) {
-        self.trie.store_u32(block as usize * BLOCK_SLOTS + usize::from(slot), entry.0);
+        self.trie.store_u32(slot_index(block, slot), entry.0);
     }
     fn exact(&self, address: &Address) -> Result<Option<Leaf>, QuarantineError> {
         exact::find(&self.exact, address).map_err(|_| QuarantineError::Broken)

@@ -1,4 +1,4 @@
-//! One set of compiled tables in its maps: what they are called, how large they are, filling them.
+//! One set of compiled tables in its maps: what they are called, making and filling them.
 
 use aya::Ebpf;
 use aya::maps::MapData;
@@ -7,7 +7,8 @@ use bulkhead_engine::exact::ExactTable;
 use bulkhead_engine::memory::Tables;
 
 use super::KernelError;
-use super::fill::fill;
+use super::direct::DirectMaps;
+use super::fill::{bytes_of, fill};
 use super::generation::missing;
 
 /// Names of the maps that one set of tables lies in.
@@ -57,17 +58,25 @@ pub(super) const OBSERVED: TableNames = TableNames {
     enforcing: None,
 };
 
-/// The entries that each map needs; `exact` is the tables' exact one, or has more room.
-pub(super) fn sizes(tables: &Tables, exact: &ExactTable, names: &TableNames) -> Vec<(&'static str, usize)> {
-    let mut sizes = vec![
-        (names.trie, tables.trie.len()),
-        (names.exact, exact.buckets().len()),
-        (names.prefix6, tables.prefixes6.len()),
-        (names.ports, tables.ports.len()),
-        (names.pairs, tables.pairs.len()),
-        (names.cells, tables.cells.len()),
-        (names.deadlines, tables.deadlines.len()),
-    ];
+/// Makes the maps that programs address directly, with what is in them; `exact` is the tables' exact
+/// one, or has more room.
+pub(super) fn make_direct(
+    maps: &mut DirectMaps,
+    tables: &Tables,
+    exact: &ExactTable,
+    names: &TableNames,
+) -> Result<(), KernelError> {
+    maps.make(names.trie, bytes_of(tables.trie.as_flattened()))?;
+    maps.make(names.exact, bytes_of(exact.buckets()))?;
+    maps.make(names.ports, bytes_of(tables.ports.as_flattened()))?;
+    maps.make(names.pairs, bytes_of(tables.pairs.as_flattened()))?;
+    maps.make(names.cells, bytes_of(&tables.cells))?;
+    maps.make(names.deadlines, bytes_of(&tables.deadlines))
+}
+
+/// The entries that each of the other maps needs, which the object has.
+pub(super) fn sizes(tables: &Tables, names: &TableNames) -> Vec<(&'static str, usize)> {
+    let mut sizes = vec![(names.prefix6, tables.prefixes6.len())];
     if let Some(Enforcing { limits, limit_states, rule_counters }) = names.enforcing {
         sizes.push((limits, tables.limits.len()));
         sizes.push((limit_states, 2 * tables.limits.len()));
@@ -76,21 +85,14 @@ pub(super) fn sizes(tables: &Tables, exact: &ExactTable, names: &TableNames) -> 
     sizes
 }
 
+/// Fills those.
 pub(super) fn fill_tables(
     tables: &Tables,
-    exact: &ExactTable,
     names: &TableNames,
     object: &mut Ebpf,
 ) -> Result<(), KernelError> {
-    let map = |name: &'static str| object.map(name).ok_or_else(|| missing(name));
-    fill(names.trie, map(names.trie)?, &tables.trie)?;
-    fill(names.exact, map(names.exact)?, exact.buckets())?;
-    fill(names.ports, map(names.ports)?, &tables.ports)?;
-    fill(names.pairs, map(names.pairs)?, &tables.pairs)?;
-    fill(names.cells, map(names.cells)?, &tables.cells)?;
-    fill(names.deadlines, map(names.deadlines)?, &tables.deadlines)?;
     if let Some(Enforcing { limits, .. }) = names.enforcing {
-        fill(limits, map(limits)?, &tables.limits)?;
+        fill(limits, object.map(limits).ok_or_else(|| missing(limits))?, &tables.limits)?;
     }
     let what = || KernelError::refused(format!("filling map {}", names.prefix6));
     let mut prefixes: LpmTrie<&mut MapData, [u32; 4], u32> =

@@ -35,16 +35,16 @@ pub use limit::{Rate, RateLimit};
 pub use pair::{Pair, pair_index};
 pub use port::{PORT_BLOCKS, PortSlot, port_index};
 pub use settings::{
-    DIRECTIONS, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS,
+    DIRECTIONS, Direction, Entries, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS,
     FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LINK_BFD,
-    LINK_DHCP, LINK_IGMP, LINK_LACP, LINK_LLDP, LINK_PTP, Settings,
+    LINK_DHCP, LINK_IGMP, LINK_LACP, LINK_LLDP, LINK_PTP, MAX_TABLE_BYTES, Settings,
 };
 pub use slot::{BUCKET_SLOTS, FlowBucket, FlowSlot};
 pub(crate) use slot::{Head, KeyWords};
 
 /// The layout version. It names the bpffs directory, so that objects of another layout are
 /// never reused silently.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Counters of packets and bytes, one per rule and CPU.
 #[repr(C)]

@@ -1,0 +1,98 @@
+//! Tables that programs address directly: array maps of one value, whose addresses the kernel writes
+//! into the programs as it does those of their globals. The object names each by a symbol that is
+//! defined nowhere; here its places are told which map that is.
+
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::PathBuf;
+
+use aya::maps::MapData;
+use aya_obj::generated::{BPF_F_MMAPABLE, BPF_PSEUDO_MAP_VALUE, bpf_map_type};
+use bulkhead_engine::layout::MAX_TABLE_BYTES;
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget};
+
+use super::mapped::Mapped;
+use super::{KernelError, Pins};
+
+/// The maps of one generation. Programs can be loaded as long as it lives: until then they know
+/// the maps by their descriptors.
+pub(super) struct DirectMaps {
+    maps: Vec<(&'static str, MapData)>,
+    pins: Option<(Pins, u32)>,
+}
+
+/// What the first byte of the instruction that loads an address is; it is as long as two others.
+const LOAD_ADDRESS: u8 = 0x18;
+
+impl DirectMaps {
+    /// None yet; those that are made are pinned in a generation of `pins`.
+    pub(super) fn new(pins: Option<(&Pins, u32)>) -> Self {
+        Self { maps: Vec::new(), pins: pins.map(|(pins, number)| (pins.clone(), number)) }
+    }
+
+    /// Makes a map of these bytes.
+    ///
+    /// # Errors
+    /// If they are too many, or the kernel refuses.
+    pub(super) fn make(&mut self, name: &'static str, bytes: &[u8]) -> Result<(), KernelError> {
+        let what = || format!("making map {name} of {} bytes", bytes.len());
+        let size = bytes.len().max(8);
+        if size > MAX_TABLE_BYTES {
+            let source = format!("programs can address {MAX_TABLE_BYTES} bytes of a table");
+            return Err(KernelError::Refused { what: what(), source: source.into() });
+        }
+        let array = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+        let shape = aya_obj::Map::new_from_params(array, 4, size as u32, 1, BPF_F_MMAPABLE);
+        let map = MapData::create(shape, name, None).map_err(KernelError::refused(what()))?;
+        if !bytes.is_empty() {
+            Mapped::new(&map, size).map_err(KernelError::refused(what()))?.fill(bytes);
+        }
+        if let Some((pins, number)) = &self.pins {
+            let path: PathBuf = pins.table(*number, name);
+            map.pin(&path).map_err(KernelError::refused(format!("{}: pinning", path.display())))?;
+        }
+        self.maps.push((name, map));
+        Ok(())
+    }
+
+    /// The object with the maps in their places. What names a table that was not made is left as it
+    /// is, the address 0: the verifier refuses a program that uses it.
+    ///
+    /// # Errors
+    /// If it is no such object.
+    pub(super) fn relocate(&self, object: &[u8]) -> Result<Vec<u8>, KernelError> {
+        let failed = |source: object::Error| KernelError::refused("placing tables in the BPF object")(source);
+        let descriptor = |name: &str| {
+            let map = self.maps.iter().find(|(made, _)| *made == name);
+            map.map(|(_, map)| map.fd().as_fd().as_raw_fd())
+        };
+        let file = object::File::parse(object).map_err(failed)?;
+        let mut placed = object.to_vec();
+        for section in file.sections() {
+            let Some((start, _)) = section.file_range() else { continue };
+            for (offset, relocation) in section.relocations() {
+                let RelocationTarget::Symbol(index) = relocation.target() else { continue };
+                let symbol = file.symbol_by_index(index).map_err(failed)?;
+                if !symbol.is_undefined() {
+                    continue;
+                }
+                let Some(descriptor) = descriptor(symbol.name().map_err(failed)?) else { continue };
+                place(&mut placed, (start + offset) as usize, descriptor)?;
+            }
+        }
+        Ok(placed)
+    }
+}
+
+/// Writes into the instruction at `at` that the address it loads is that of a map's value, at the
+/// offset that it had (`struct bpf_insn`, linux/bpf.h).
+fn place(object: &mut [u8], at: usize, descriptor: i32) -> Result<(), KernelError> {
+    let instruction = object.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<16>);
+    let Some(instruction) = instruction.filter(|instruction| instruction[0] == LOAD_ADDRESS) else {
+        let what = format!("placing a table in the BPF object at {at:#x}");
+        return Err(KernelError::Refused { what, source: "no instruction that loads an address".into() });
+    };
+    instruction[1] = instruction[1] & 0x0f | (BPF_PSEUDO_MAP_VALUE as u8) << 4;
+    instruction.copy_within(4..8, 12);
+    instruction[4..8].copy_from_slice(&descriptor.to_le_bytes());
+    Ok(())
+}
