@@ -2,10 +2,12 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use aya::maps::{HashMap, Map, MapData, RingBuf};
 use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Specification, TABLE_MAPS};
-use bulkhead_engine::layout::{AggregateKey, AggregateValue, Direction, TIMEOUTS, Timeouts};
+use bulkhead_engine::layout::{
+    AggregateKey, AggregateValue, DIRECTIONS, Direction, LOST_RING, TIMEOUTS, Timeouts,
+};
 use bulkhead_engine::memory::Tables;
 use bulkhead_engine::{REASONS, Reason};
 use bulkhead_tests::measure::{Addresses, Driver, Hook, Order, Then, Write, bpf};
@@ -103,7 +105,8 @@ impl Traffic {
 /// A generation under test and its counters.
 pub struct Stage {
     generation: Generation,
-    reasons: OwnedFd,
+    /// Those of what is reported, and of drops that are not.
+    reasons: [OwnedFd; 2],
     rules: OwnedFd,
     rule_count: u32,
     cpus: usize,
@@ -146,9 +149,9 @@ impl Stage {
             event_budget,
             ..Specification::new(1, tables, LONG)
         };
-        let mut generation = Generation::build(&specification, &[(interface, 0)], None)?;
-        let reasons = descriptor(&mut generation, "REASON_COUNTERS")?;
-        let rules = descriptor(&mut generation, "RULE_COUNTERS")?;
+        let generation = Generation::build(&specification, &[(interface, 0)], None)?;
+        let reasons = [descriptor(&generation, "REASON_COUNTERS")?, descriptor(&generation, "UNREPORTED")?];
+        let rules = descriptor(&generation, "RULE_COUNTERS")?;
         let cpus = aya::util::nr_cpus().map_err(|(what, error)| anyhow::Error::new(error).context(what))?;
         Ok(Self { generation, reasons, rules, rule_count: tables.rules, cpus })
     }
@@ -229,14 +232,14 @@ impl Stage {
         if reason == Reason::Rule {
             return (0..self.rule_count).map(|rule| self.sum(&self.rules, rule)).sum();
         }
-        self.sum(&self.reasons, direction.index() * REASONS + reason as u32)
+        self.reasons.iter().map(|map| self.sum(map, direction.index() * REASONS + reason as u32)).sum()
     }
 
     /// MiB of kernel memory of the generation's own maps.
     ///
     /// # Errors
     /// If the kernel does not tell.
-    pub fn table_memory(&mut self) -> Result<f64> {
+    pub fn table_memory(&self) -> Result<f64> {
         self.memory(TABLE_MAPS)
     }
 
@@ -244,10 +247,10 @@ impl Stage {
     ///
     /// # Errors
     /// If the kernel does not tell.
-    pub fn memory(&mut self, names: &[&str]) -> Result<f64> {
+    pub fn memory(&self, names: &[&str]) -> Result<f64> {
         let mut bytes = 0;
         for name in names {
-            bytes += memory_of(&descriptor(&mut self.generation, name)?)?;
+            bytes += memory_of(&descriptor(&self.generation, name)?)?;
         }
         Ok(bytes as f64 / f64::from(1 << 20))
     }
@@ -256,8 +259,8 @@ impl Stage {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn events(&mut self) -> Result<RingBuf<MapData>> {
-        let data = MapData::from_fd(descriptor(&mut self.generation, "EVENTS")?)?;
+    pub fn events(&self) -> Result<RingBuf<MapData>> {
+        let data = MapData::from_fd(descriptor(&self.generation, "EVENTS")?)?;
         Ok(RingBuf::try_from(Map::RingBuf(data))?)
     }
 
@@ -265,12 +268,12 @@ impl Stage {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn aggregated(&mut self) -> Result<u64> {
+    pub fn aggregated(&self) -> Result<u64> {
         const HALF: usize = size_of::<u32>();
         const WORD: usize = size_of::<u64>();
         let mut sum = 0;
         for name in ["AGGREGATES_0", "AGGREGATES_1"] {
-            let data = MapData::from_fd(descriptor(&mut self.generation, name)?)?;
+            let data = MapData::from_fd(descriptor(&self.generation, name)?)?;
             let map = HashMap::<
                 _,
                 [u32; size_of::<AggregateKey>() / HALF],
@@ -284,18 +287,18 @@ impl Stage {
         Ok(sum)
     }
 
-    /// Drops that neither an event nor an aggregate tells of: `LOST_` kinds.
+    /// Drops that neither an event nor an aggregate tells of: for want of room in the ring, and beyond
+    /// the budget.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn lost(&mut self, kind: u32) -> Result<u64> {
-        let map = descriptor(&mut self.generation, "LOST_EVENTS")?;
+    pub fn lost(&self) -> Result<[u64; 2]> {
+        let map = descriptor(&self.generation, "LOST_EVENTS")?;
         let mut values = vec![0; 8 * self.cpus];
-        ensure!(
-            bpf::has(&map, &kind.to_ne_bytes(), &mut values),
-            "there is no counter {kind} of lost events"
-        );
-        Ok(values.as_chunks().0.iter().map(|cpu| u64::from_ne_bytes(*cpu)).sum())
+        ensure!(bpf::has(&map, &LOST_RING.to_ne_bytes(), &mut values), "no counter of lost events");
+        let ring = values.as_chunks().0.iter().map(|cpu| u64::from_ne_bytes(*cpu)).sum();
+        let [_, unreported] = &self.reasons;
+        Ok([ring, (0..DIRECTIONS * REASONS).map(|index| self.sum(unreported, index)).sum()])
     }
 
     /// Packets of one counter, all CPUs together.
@@ -307,18 +310,9 @@ impl Stage {
     }
 }
 
-/// A descriptor of a map of a generation.
-fn descriptor(generation: &mut Generation, name: &str) -> Result<OwnedFd> {
-    let data = match generation.map_mut(name)? {
-        Map::PerCpuArray(data)
-        | Map::Array(data)
-        | Map::HashMap(data)
-        | Map::LruHashMap(data)
-        | Map::LpmTrie(data)
-        | Map::RingBuf(data) => data,
-        _ => bail!("map {name} is of a type that is not read here"),
-    };
-    data.fd().as_fd().try_clone_to_owned().context("share a map")
+/// A descriptor of a map of a generation, for as long as one likes.
+fn descriptor(generation: &Generation, name: &str) -> Result<OwnedFd> {
+    generation.descriptor(name)?.try_clone_to_owned().context("share a map")
 }
 
 /// Bytes of kernel memory that a map holds.

@@ -3,15 +3,16 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::maps::PerCpuArray;
 use bulkhead_engine::layout::{
-    AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event, LOST_BUDGET, LOST_RING,
+    AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event, LOST_RING, LOST_SHADOW,
 };
 use bulkhead_engine::parse::Headers;
 use bulkhead_engine::{Action, Case, Environment as _, Outcome, REASONS, Reason, Word};
 
 use crate::maps::{
     AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, BUDGET, EVENTS, LOST_EVENTS, MAPS, REASON_COUNTERS,
-    RULE_COUNTERS,
+    RULE_COUNTERS, UNREPORTED,
 };
 use crate::settings;
 use crate::shadow::compare;
@@ -21,16 +22,30 @@ use crate::shadow::compare;
 #[inline(always)]
 pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Action {
     compare(case, direction, interface);
-    let Case { headers, outcome, .. } = case;
-    let reason = outcome.reason;
-    count_outcome(*outcome, headers.length, direction);
-    match reason.action() {
-        Action::Pass => Action::Pass,
-        Action::Drop => {
-            let key = || case.drop_key(direction, interface, settings::generation());
-            report(key, headers, [LOST_RING, LOST_BUDGET]);
-            if MAPS.audit() && reason != Reason::Quarantined { Action::Pass } else { Action::Drop }
+    match case.outcome.reason.action() {
+        Action::Pass => {
+            count_outcome(case.outcome, case.headers.length, direction, &REASON_COUNTERS);
+            Action::Pass
         }
+        Action::Drop => {
+            conclude_drop(case, direction, interface);
+            if MAPS.audit() && case.outcome.reason != Reason::Quarantined {
+                Action::Pass
+            } else {
+                Action::Drop
+            }
+        }
+    }
+}
+
+/// Counts a drop, and reports it within the budget.
+#[inline(always)]
+fn conclude_drop(case: &Case, direction: Direction, interface: u32) {
+    let is_reported = within_budget();
+    let reasons = if is_reported { &REASON_COUNTERS } else { &UNREPORTED };
+    count_outcome(case.outcome, case.headers.length, direction, reasons);
+    if is_reported {
+        tell(|| case.drop_key(direction, interface, settings::generation()), &case.headers, LOST_RING);
     }
 }
 
@@ -38,27 +53,28 @@ pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Act
 /// a case.
 #[inline(always)]
 pub(crate) fn conclude_settled(length: u32, outcome: Outcome, direction: Direction) -> Option<Action> {
-    let action = outcome.reason.action();
-    if action == Action::Drop {
-        if has_budget() {
-            return None;
+    match outcome.reason.action() {
+        Action::Pass => {
+            count_outcome(outcome, length, direction, &REASON_COUNTERS);
+            Some(Action::Pass)
         }
-        lose(LOST_BUDGET);
+        Action::Drop if has_budget() => None,
+        Action::Drop => {
+            count_outcome(outcome, length, direction, &UNREPORTED);
+            Some(Action::Drop)
+        }
     }
-    count_outcome(outcome, length, direction);
-    Some(action)
 }
 
 /// Counts an outcome: for its rule, and for its reason, unless that is the rule alone.
 #[inline(always)]
-fn count_outcome(outcome: Outcome, length: u32, direction: Direction) {
+fn count_outcome(outcome: Outcome, length: u32, direction: Direction, reasons: &PerCpuArray<Counter>) {
     let Outcome { reason, rule } = outcome;
     if matches!(reason, Reason::Rule | Reason::DenyRule | Reason::VenueGuard) {
         count(RULE_COUNTERS.get_ptr_mut(rule), length);
     }
     if reason != Reason::Rule {
-        let index = direction.index() * REASONS + reason as u32;
-        count(REASON_COUNTERS.get_ptr_mut(index), length);
+        count(reasons.get_ptr_mut(direction.index() * REASONS + reason as u32), length);
     }
 }
 
@@ -69,9 +85,7 @@ pub(crate) fn undecided(case: Option<&'static mut Case>, direction: Direction, i
         return;
     };
     case.outcome = Case::UNKNOWN.outcome;
-    count_outcome(case.outcome, case.headers.length, direction);
-    let key = || case.drop_key(direction, interface, settings::generation());
-    report(key, &case.headers, [LOST_RING, LOST_BUDGET]);
+    conclude_drop(case, direction, interface);
 }
 
 /// For debugging: says what every packet met. Compiled out unless the `log` feature asks for it.
@@ -136,16 +150,13 @@ fn lose(kind: u32) {
     }
 }
 
-/// Reports a drop, or a difference of the shadow. What is not reported is counted as lost.
+/// Reports a difference of the shadow. What is not reported is counted as lost.
 #[inline(always)]
-pub(crate) fn report(
-    key: impl FnOnce() -> AggregateKey,
-    headers: &Headers,
-    [lost_ring, lost_budget]: [u32; 2],
-) {
-    if within_budget() { tell(key, headers, lost_ring) } else { lose(lost_budget) }
+pub(crate) fn report_difference(key: impl FnOnce() -> AggregateKey, headers: &Headers) {
+    if within_budget() { tell(key, headers, LOST_SHADOW) } else { lose(LOST_SHADOW) }
 }
 
+/// Adds to the aggregate of its key; the first of them is told of by an event.
 #[inline(never)]
 fn tell(key: impl FnOnce() -> AggregateKey, headers: &Headers, lost_ring: u32) {
     let key = &key();

@@ -10,8 +10,7 @@ use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::layout::{
     Address, AggregateKey, AggregateValue, Cell, Counter, DIRECTIONS, Direction, FEATURE_AUDIT,
     FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_SHADOW,
-    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, Pair,
-    Rate, RateLimit,
+    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, Pair, Rate, RateLimit,
 };
 use bulkhead_engine::{Case, Environment, Judgement, REASONS, RateState, Reason, Word};
 
@@ -43,6 +42,10 @@ static INITIATORS: LruHashMap<Address, u64> = LruHashMap::with_max_entries(65_53
 #[map]
 pub(crate) static REASON_COUNTERS: PerCpuArray<Counter> =
     PerCpuArray::with_max_entries(DIRECTIONS * REASONS, 0);
+/// Drops that are not reported, since the CPU's budget for the second was used up: counted here
+/// by direction and reason, and not among the others.
+#[map]
+pub(crate) static UNREPORTED: PerCpuArray<Counter> = PerCpuArray::with_max_entries(DIRECTIONS * REASONS, 0);
 #[map]
 pub(crate) static AGGREGATES_0: HashMap<AggregateKey, AggregateValue> = HashMap::with_max_entries(1, 0);
 #[map]

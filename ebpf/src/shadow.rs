@@ -10,11 +10,11 @@ use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::{TcContext, XdpContext};
 use bulkhead_engine::layout::{
-    AggregateKey, DIRECTIONS, Direction, FEATURE_SHADOW, KIND_SHADOW, LOST_SHADOW, shadow_index,
+    AggregateKey, DIRECTIONS, Direction, FEATURE_SHADOW, KIND_SHADOW, shadow_index,
 };
 use bulkhead_engine::{Action, Case, Reason, decide_parsed};
 
-use crate::audit::{count, report, undecided};
+use crate::audit::{count, report_difference, undecided};
 use crate::maps::{SHADOW, SHADOW_COUNTERS, shadow_case};
 use crate::settings;
 
@@ -82,7 +82,7 @@ pub(crate) fn compare(case: &Case, direction: Direction, interface: u32) {
         kind: KIND_SHADOW,
         ..shadow.drop_key(direction, interface, settings::shadow_generation())
     };
-    report(key, &case.headers, [LOST_SHADOW; 2]);
+    report_difference(key, &case.headers);
 }
 
 /// Whether the policy had a say: a quarantine, a rate and a link protocol are not its.

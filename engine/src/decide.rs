@@ -173,12 +173,6 @@ pub(crate) fn decide_judged(
     let quarantined = env.has_exemptions() && case.sides.quarantined != 0;
     let remote = case.sides.remote;
     let headers = &case.headers;
-    if !quarantined
-        && let Some(outcome) = settled(judgement, role, remote)
-        && (!env.audit() || outcome.reason == Reason::Rule)
-    {
-        return outcome;
-    }
     if judgement.reason == Reason::Rule && role != Role::EchoReply && (!quarantined || judgement.exempt()) {
         if env.has_limits()
             && judgement.limit != 0
@@ -209,29 +203,25 @@ pub(crate) fn decide_judged(
     refused(judgement, role, remote)
 }
 
-/// The outcome where neither a flow nor a rate has a say.
-#[inline(always)]
-pub(crate) fn settled(judgement: Judgement, role: Role, remote: u32) -> Option<Outcome> {
-    let Judgement { reason, rule, limit, opposite, .. } = judgement;
-    if reason == Reason::Rule {
-        // The busy direction of an established conversation needs no flow.
-        let without_flow = role == Role::Continue || judgement.one_way() && role != Role::EchoReply;
-        return (without_flow && limit == 0).then_some(Outcome { reason, rule });
-    }
-    (!opposite || role == Role::Open).then(|| refused(judgement, role, remote))
-}
-
 /// The outcome for a packet that neither a rule nor a flow admits.
 #[inline(always)]
 fn refused(judgement: Judgement, role: Role, remote: u32) -> Outcome {
     match judgement.reason {
         // An echo reply in a direction that a rule admits.
         Reason::Rule => Outcome::of(Reason::NoFlow),
-        Reason::NoRule if remote == 0 => Outcome::of(Reason::UnknownAddress),
-        Reason::NoRule if judgement.opposite && role != Role::Open => Outcome::of(Reason::NoFlow),
+        Reason::NoRule if remote != 0 && judgement.opposite && role != Role::Open => {
+            Outcome::of(Reason::NoFlow)
+        }
+        Reason::NoRule => Outcome::of(without_rule(remote)),
         reason @ (Reason::DenyRule | Reason::VenueGuard) => Outcome { reason, rule: judgement.rule },
         reason => Outcome::of(reason),
     }
+}
+
+/// Why a packet is dropped that no rule is about.
+#[inline(always)]
+pub(crate) const fn without_rule(remote: u32) -> Reason {
+    if remote == 0 { Reason::UnknownAddress } else { Reason::NoRule }
 }
 
 /// Roles that a management exemption may let pass to or from who is quarantined.

@@ -8,9 +8,9 @@ use std::rc::Rc;
 use crate::change::{Addresses, Unchanged};
 use crate::exact::{Buckets, ExactTable};
 use crate::layout::{
-    Address, BLOCK_SLOTS, CELL_EXEMPT, Cell, Entries, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_GROUPS, FEATURE_IPV6_LPM,
-    FEATURE_LIMITS, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey,
-    PORT_BLOCKS, Pair, Rate, RateLimit, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
+    Address, BLOCK_SLOTS, CELL_EXEMPT, Cell, Entries, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_GROUPS,
+    FEATURE_IPV6_LPM, FEATURE_LIMITS, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET,
+    Leaf, LpmKey, PORT_BLOCKS, Pair, Rate, RateLimit, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
 };
 use crate::{Environment, RateState, Reason};
 

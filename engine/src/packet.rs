@@ -133,6 +133,17 @@ impl<'a> Packet<'a> {
         Some(Header(unsafe { &*(at as *const [u8; N]) }))
     }
 
+    /// The first `N` bytes.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn start<const N: usize>(&self) -> Option<Header<'a, N>> {
+        if self.start + N > opaque(self.end) {
+            return None;
+        }
+        // SAFETY: `start..start + N` was just checked to lie within the readable bytes.
+        Some(Header(unsafe { &*(self.start as *const [u8; N]) }))
+    }
+
     /// The byte at `offset`, which is not the packet's first.
     #[inline(always)]
     #[must_use]
@@ -146,7 +157,16 @@ impl<'a> Packet<'a> {
 #[derive(Clone, Copy)]
 pub struct Header<'a, const N: usize>(&'a [u8; N]);
 
-impl<const N: usize> Header<'_, N> {
+impl<'a, const N: usize> Header<'a, N> {
+    /// The `M` bytes at `at`.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn part<const M: usize>(self, at: usize) -> Header<'a, M> {
+        assert!(at + M <= N);
+        // SAFETY: within the header, as just checked.
+        Header(unsafe { &*self.0.as_ptr().add(at).cast() })
+    }
+
     #[inline(always)]
     fn field<T: Plain>(self, at: usize) -> T {
         assert!(at + size_of::<T>() <= N);
@@ -199,6 +219,8 @@ mod tests {
         assert!(packet.header::<2>(3).is_none());
         assert!(packet.header::<5>(0).is_none());
         assert!(packet.header::<2>(usize::MAX).is_none());
+        assert_eq!(packet.start::<4>().map(|h| h.part::<2>(2).be16(0)), Some(0x0304));
+        assert!(packet.start::<5>().is_none());
         assert_eq!(packet.byte(3), Some(4));
         assert_eq!(packet.byte(4), None);
         assert_eq!(packet.byte(0), None);

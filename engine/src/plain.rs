@@ -1,10 +1,10 @@
 //! The short way to a verdict, for plain packets: read and judged in registers. Only where a flow or
 //! a rate has a say a case is made of it, which goes on as any other.
 
-use crate::decide::{decide_judged, local_check, settled};
-use crate::layout::{Direction, Leaf};
+use crate::decide::{decide_judged, local_check, without_rule};
+use crate::layout::{CELL_ALLOW, CELL_DENY, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, Leaf};
 use crate::parse::plain::{self, Plain};
-use crate::parse::{mapped, protocol};
+use crate::parse::{Role, mapped, protocol};
 use crate::tables::{Judgement, cell_of, leaf_of};
 use crate::{Case, Environment, Outcome, Packet, Reason, Sides};
 
@@ -66,10 +66,29 @@ fn judge_between<'a>(
     if cell.deadline != 0 {
         return None;
     }
-    let judgement = Judgement::of(cell, pair.opposite());
-    Some(match settled(judgement, plain.role(), sides.remote) {
+    Some(match settled(cell, pair.opposite(), plain.role(), sides.remote) {
         Some(outcome) => Short::Settled(plain.length, outcome),
-        None => Short::Judged(Judged { plain, sides, judgement }),
+        None => Short::Judged(Judged { plain, sides, judgement: Judgement::of(cell, pair.opposite()) }),
+    })
+}
+
+/// The outcome where neither a flow nor a rate has a say, by the cell alone: what [`decide_judged`]
+/// comes to.
+#[inline(always)]
+fn settled(cell: Cell, opposite: bool, role: Role, remote: u32) -> Option<Outcome> {
+    let by_rule = |reason| Outcome { reason, rule: cell.rule };
+    if cell.action == CELL_ALLOW {
+        // The busy direction of an established conversation needs no flow.
+        let without_flow = role == Role::Continue || cell.flags & CELL_ONE_WAY != 0;
+        return (without_flow && cell.limit == 0).then_some(by_rule(Reason::Rule));
+    }
+    if opposite && role != Role::Open {
+        return None;
+    }
+    Some(match cell.action {
+        CELL_DENY => by_rule(Reason::DenyRule),
+        CELL_GUARD => by_rule(Reason::VenueGuard),
+        _ => Outcome::of(without_rule(remote)),
     })
 }
 
@@ -78,7 +97,7 @@ impl Judged<'_> {
     #[inline(always)]
     pub fn decide(self, env: &impl Environment, packet: &Packet, direction: Direction, case: &mut Case) {
         let Self { plain, sides, judgement } = self;
-        plain.write(&mut case.headers);
+        plain.write(env.ethernet(), &mut case.headers);
         case.sides = sides;
         case.outcome = decide_judged(env, packet, direction, plain.role(), case, judgement);
     }

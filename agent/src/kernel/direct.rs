@@ -2,13 +2,13 @@
 //! into the programs as it does those of their globals. The object names each by a symbol that is
 //! defined nowhere; here its places are told which map that is.
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::PathBuf;
 
 use aya::maps::MapData;
 use aya_obj::generated::{BPF_F_MMAPABLE, BPF_PSEUDO_MAP_VALUE, bpf_map_type};
 use bulkhead_engine::layout::MAX_TABLE_BYTES;
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionKind};
 
 use super::mapped::Mapped;
 use super::{KernelError, Pins};
@@ -54,6 +54,11 @@ impl DirectMaps {
         Ok(())
     }
 
+    /// A map's descriptor.
+    pub(super) fn descriptor(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        self.maps.iter().find(|(made, _)| *made == name).map(|(_, map)| map.fd().as_fd())
+    }
+
     /// The object with the maps in their places. What names a table that was not made is left as it
     /// is, the address 0: the verifier refuses a program that uses it.
     ///
@@ -61,13 +66,9 @@ impl DirectMaps {
     /// If it is no such object.
     pub(super) fn relocate(&self, object: &[u8]) -> Result<Vec<u8>, KernelError> {
         let failed = |source: object::Error| KernelError::refused("placing tables in the BPF object")(source);
-        let descriptor = |name: &str| {
-            let map = self.maps.iter().find(|(made, _)| *made == name);
-            map.map(|(_, map)| map.fd().as_fd().as_raw_fd())
-        };
         let file = object::File::parse(object).map_err(failed)?;
         let mut placed = object.to_vec();
-        for section in file.sections() {
+        for section in file.sections().filter(|section| section.kind() == SectionKind::Text) {
             let Some((start, _)) = section.file_range() else { continue };
             for (offset, relocation) in section.relocations() {
                 let RelocationTarget::Symbol(index) = relocation.target() else { continue };
@@ -75,8 +76,8 @@ impl DirectMaps {
                 if !symbol.is_undefined() {
                     continue;
                 }
-                let Some(descriptor) = descriptor(symbol.name().map_err(failed)?) else { continue };
-                place(&mut placed, (start + offset) as usize, descriptor)?;
+                let Some(map) = self.descriptor(symbol.name().map_err(failed)?) else { continue };
+                place(&mut placed, (start + offset) as usize, map.as_raw_fd())?;
             }
         }
         Ok(placed)

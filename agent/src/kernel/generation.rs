@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::maps::Map;
 use aya::programs::{SchedClassifier, Xdp};
@@ -55,6 +56,8 @@ pub struct Specification<'a> {
     pub links: HashMap<String, u8>,
     /// A clock for tests, ns; else the kernel's.
     pub fixed_clock: Option<u64>,
+    /// The programs and maps: [`OBJECT`], but for tests that change it.
+    pub object: &'a [u8],
 }
 
 impl<'a> Specification<'a> {
@@ -72,6 +75,7 @@ impl<'a> Specification<'a> {
             event_budget: u32::MAX,
             links: HashMap::new(),
             fixed_clock: None,
+            object: OBJECT,
         }
     }
 }
@@ -83,8 +87,7 @@ pub struct Generation {
     /// A candidate observes.
     observed: bool,
     objects: HashMap<String, Ebpf>,
-    /// Kept for programs that are loaded later.
-    _tables: DirectMaps,
+    tables: DirectMaps,
 }
 
 impl Generation {
@@ -107,7 +110,7 @@ impl Generation {
         }
         let (objects, tables) = built?;
         let observed = specification.shadow.is_some();
-        Ok(Self { number: specification.number, observed, objects, _tables: tables })
+        Ok(Self { number: specification.number, observed, objects, tables })
     }
 
     fn build_objects(
@@ -128,10 +131,16 @@ impl Generation {
         if let Some(Shadow { tables: observed, .. }) = specification.shadow {
             make_direct(&mut tables, observed, &observed.exact, &OBSERVED)?;
         }
-        let code = tables.relocate(OBJECT)?;
+        let code = tables.relocate(specification.object)?;
         for (position, (interface, zone)) in interfaces.iter().enumerate() {
-            let mut object =
-                load_object(specification, &exact, &code, interface, *zone, pins.map(|pins| (pins, position)))?;
+            let mut object = load_object(
+                specification,
+                &exact,
+                &code,
+                interface,
+                *zone,
+                pins.map(|pins| (pins, position)),
+            )?;
             if objects.is_empty() {
                 flow_table(&object)?.give_seed()?;
                 fill_tables(specification.tables, &ENFORCED, &mut object)?;
@@ -212,6 +221,16 @@ impl Generation {
         object.map_mut(name).ok_or_else(|| missing(name))
     }
 
+    /// The descriptor of a map of the generation, or of the state that it shares.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn descriptor(&self, name: &str) -> Result<BorrowedFd<'_>, KernelError> {
+        let of_object = |object| Ebpf::map(object, name).and_then(descriptor_of);
+        let found = self.tables.descriptor(name).or_else(|| self.objects.values().find_map(of_object));
+        found.ok_or_else(|| missing(name))
+    }
+
     /// How many instructions the verifier followed, by program.
     #[must_use]
     pub fn verified(&self) -> Vec<(String, u32)> {
@@ -224,6 +243,19 @@ impl Generation {
 
     fn object(&mut self, interface: &str) -> Result<&mut Ebpf, KernelError> {
         self.objects.get_mut(interface).ok_or_else(|| missing(interface))
+    }
+}
+
+/// The descriptor of a map of the types that the object has.
+fn descriptor_of(map: &Map) -> Option<BorrowedFd<'_>> {
+    match map {
+        Map::PerCpuArray(data)
+        | Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::RingBuf(data) => Some(data.fd().as_fd()),
+        _ => None,
     }
 }
 

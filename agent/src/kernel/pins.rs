@@ -22,6 +22,7 @@ pub const STATE_MAPS: &[&str] = &[
     "EVICTED",
     "FRAGMENTS",
     "REASON_COUNTERS",
+    "UNREPORTED",
     "AGGREGATES_0",
     "AGGREGATES_1",
     "AGGREGATE_EPOCH",

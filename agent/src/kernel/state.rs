@@ -64,6 +64,7 @@ pub struct State {
     aggregates: [Aggregates; 2],
     epoch: Array<MapData, u32>,
     reasons: PerCpuArray<MapData, PodCounter>,
+    unreported: PerCpuArray<MapData, PodCounter>,
     lost: PerCpuArray<MapData, u64>,
     flows: FlowTable,
     evicted: PerCpuArray<MapData, u64>,
@@ -131,6 +132,7 @@ impl State {
             ],
             epoch: typed(pins, "AGGREGATE_EPOCH", Map::Array)?,
             reasons: typed(pins, "REASON_COUNTERS", Map::PerCpuArray)?,
+            unreported: typed(pins, "UNREPORTED", Map::PerCpuArray)?,
             lost: typed(pins, "LOST_EVENTS", Map::PerCpuArray)?,
             flows: FlowTable::open(&pins.state("FLOWS"))?,
             evicted: typed(pins, "EVICTED", Map::PerCpuArray)?,
@@ -156,12 +158,7 @@ impl State {
             for &reason in Reason::ALL {
                 let index = direction.index() * REASONS + reason as u32;
                 debug_assert!(index < DIRECTIONS * REASONS);
-                let values =
-                    self.reasons.get(&index, 0).map_err(KernelError::refused("reading reason counters"))?;
-                let sum = values.iter().fold(Counter::default(), |sum, PodCounter(counter)| Counter {
-                    packets: sum.packets + counter.packets,
-                    bytes: sum.bytes + counter.bytes,
-                });
+                let sum = plus(counted(&self.reasons, index)?, counted(&self.unreported, index)?);
                 if sum.packets != 0 {
                     counts.push((direction, reason, sum));
                 }
@@ -180,7 +177,11 @@ impl State {
                 self.lost.get(&kind, 0).map_err(KernelError::refused("reading the loss counters"))?;
             Ok(counts.iter().sum())
         };
-        Ok(Losses { ring: count(LOST_RING)?, budget: count(LOST_BUDGET)?, shadow: count(LOST_SHADOW)? })
+        let mut budget = count(LOST_BUDGET)?;
+        for index in 0..DIRECTIONS * REASONS {
+            budget += counted(&self.unreported, index)?.packets;
+        }
+        Ok(Losses { ring: count(LOST_RING)?, budget, shadow: count(LOST_SHADOW)? })
     }
 
     /// Tracked flows: unreplied and established, expired ones that were not collected included.
@@ -231,6 +232,16 @@ pub fn wait_for_programs() -> Result<(), KernelError> {
     }
 }
 
+const fn plus(a: Counter, b: Counter) -> Counter {
+    Counter { packets: a.packets + b.packets, bytes: a.bytes + b.bytes }
+}
+
+/// A counter, all CPUs together.
+fn counted(map: &PerCpuArray<MapData, PodCounter>, index: u32) -> Result<Counter, KernelError> {
+    let values = map.get(&index, 0).map_err(KernelError::refused("reading counters"))?;
+    Ok(values.iter().fold(Counter::default(), |sum, PodCounter(counter)| plus(sum, *counter)))
+}
+
 /// Packets and bytes by rule of one generation, all CPUs together.
 ///
 /// # Errors
@@ -242,11 +253,7 @@ pub fn rule_counters(pins: &Pins, generation: u32, rules: usize) -> Result<Vec<C
         .map_err(KernelError::refused(format!("{}: its type", path.display())))?;
     let mut counters = Vec::with_capacity(rules);
     for index in 0..u32::try_from(rules).unwrap_or(u32::MAX).min(map.len()) {
-        let values = map.get(&index, 0).map_err(KernelError::refused("reading rule counters"))?;
-        counters.push(values.iter().fold(Counter::default(), |sum, PodCounter(counter)| Counter {
-            packets: sum.packets + counter.packets,
-            bytes: sum.bytes + counter.bytes,
-        }));
+        counters.push(counted(&map, index)?);
     }
     Ok(counters)
 }
@@ -264,13 +271,8 @@ pub fn shadow_counters(pins: &Pins, generation: u32) -> Result<[Counter; 2], Ker
     let mut counters = [Counter::default(); 2];
     for direction in [Direction::Ingress, Direction::Egress] {
         for would_pass in [false, true] {
-            let values = map.get(&shadow_index(direction, would_pass), 0);
-            let values = values.map_err(KernelError::refused("reading the shadow's counters"))?;
             let sum = &mut counters[usize::from(would_pass)];
-            for PodCounter(counter) in values.iter() {
-                sum.packets += counter.packets;
-                sum.bytes += counter.bytes;
-            }
+            *sum = plus(*sum, counted(&map, shadow_index(direction, would_pass))?);
         }
     }
     Ok(counters)

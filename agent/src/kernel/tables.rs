@@ -86,11 +86,7 @@ pub(super) fn sizes(tables: &Tables, names: &TableNames) -> Vec<(&'static str, u
 }
 
 /// Fills those.
-pub(super) fn fill_tables(
-    tables: &Tables,
-    names: &TableNames,
-    object: &mut Ebpf,
-) -> Result<(), KernelError> {
+pub(super) fn fill_tables(tables: &Tables, names: &TableNames, object: &mut Ebpf) -> Result<(), KernelError> {
     if let Some(Enforcing { limits, .. }) = names.enforcing {
         fill(limits, object.map(limits).ok_or_else(|| missing(limits))?, &tables.limits)?;
     }

@@ -8,7 +8,7 @@ use std::os::fd::AsFd as _;
 use anyhow::Result;
 use aya::maps::{MapData, RingBuf};
 use bulkhead_engine::Reason;
-use bulkhead_engine::layout::{Direction, LOST_BUDGET, LOST_RING};
+use bulkhead_engine::layout::Direction;
 use bulkhead_tests::measure::{Addresses, Driver, Hook, Order, Then, nothing};
 
 use super::Effort;
@@ -82,7 +82,7 @@ impl Flood {
     fn conclude(mut self, report: &mut Report) -> Result<()> {
         self.drain();
         let dropped = self.stage.count(Reason::UnknownAddress, Direction::Ingress);
-        let (ring, budget) = (self.stage.lost(LOST_RING)?, self.stage.lost(LOST_BUDGET)?);
+        let [ring, budget] = self.stage.lost()?;
         let aggregated = self.stage.aggregated()?;
         let told = self.events + aggregated;
         let name = name(self.budget);

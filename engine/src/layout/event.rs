@@ -13,7 +13,8 @@ pub const KIND_SHADOW: u8 = 1;
 
 /// Number of drops that neither an event nor an aggregate tells of: the ring was full.
 pub const LOST_RING: u32 = 0;
-/// Number of drops that neither tells of: the CPU's budget for this second was used up.
+/// Number of drops that neither tells of, since the CPU's budget for the second was used up, as agents of
+/// layout 4 and before counted them. Now they are counted by reason, apart from the others.
 pub const LOST_BUDGET: u32 = 1;
 /// Number of differences of the shadow that neither tells of.
 pub const LOST_SHADOW: u32 = 2;

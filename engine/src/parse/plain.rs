@@ -8,10 +8,8 @@ use crate::packet::{Header, clear, opaque};
 /// A plain packet. What its verdict may not need is read when it is asked for.
 #[derive(Clone, Copy)]
 pub(crate) struct Plain<'a> {
-    ip: Header<'a, { ipv4::HEADER }>,
-    transport: Header<'a, 8>,
-    /// Where the transport header begins in the packet.
-    at: usize,
+    /// The IP header, and as much of the next as UDP has.
+    head: Header<'a, UDP_END>,
     /// Length at the IP layer and above, bytes.
     pub(crate) length: u32,
     /// TCP or UDP.
@@ -21,6 +19,10 @@ pub(crate) struct Plain<'a> {
     flags: u8,
 }
 
+/// Where a UDP header ends behind the beginning of the IP header, and where one of TCP does that has no
+/// options.
+const UDP_END: usize = ipv4::HEADER + 8;
+const TCP_END: usize = ipv4::HEADER + 20;
 /// Version 4, and a header of five words.
 const NO_OPTIONS: u8 = 0x45;
 /// Don't fragment, or the bit that is reserved: the packet is whole.
@@ -29,43 +31,47 @@ const WHOLE: u16 = 0xc000;
 /// Reads a plain packet as [`super::parse`] does, or nothing: then only that one can tell more.
 #[inline(always)]
 pub(crate) fn parse<'a>(packet: &Packet<'a>, is_ethernet: bool) -> Option<Plain<'a>> {
-    let mut at = 0;
-    if is_ethernet {
-        at = ethernet::HEADER;
-        if packet.header::<{ ethernet::HEADER }>(0)?.be16(at - 2) != ethernet::ETHERTYPE_IPV4 {
-            return None;
-        }
+    const LINK: usize = ethernet::HEADER;
+    if !is_ethernet {
+        return parse_behind::<0, UDP_END, TCP_END>(packet);
     }
-    let ip = packet.header::<{ ipv4::HEADER }>(at)?;
-    let length = usize::from(ip.be16(2));
-    if ip.byte(0) != NO_OPTIONS || ip.be16(6) & !WHOLE != 0 || length > packet.length() - at {
+    let plain = parse_behind::<LINK, { LINK + UDP_END }, { LINK + TCP_END }>(packet)?;
+    (packet.start::<LINK>()?.be16(LINK - 2) == ethernet::ETHERTYPE_IPV4).then_some(plain)
+}
+
+/// The same behind `AT` bytes of link header, at offsets that the compiler knows.
+#[inline(always)]
+fn parse_behind<'a, const AT: usize, const UDP: usize, const TCP: usize>(
+    packet: &Packet<'a>,
+) -> Option<Plain<'a>> {
+    const { assert!(UDP == AT + UDP_END && TCP == AT + TCP_END) };
+    let head = packet.start::<UDP>()?.part::<UDP_END>(AT);
+    let length = usize::from(head.be16(2));
+    if head.byte(0) != NO_OPTIONS || head.be16(6) & !WHOLE != 0 || length > packet.length() - AT {
         return None;
     }
-    at += ipv4::HEADER;
     let payload = length.checked_sub(ipv4::HEADER)?;
-    let protocol = ip.byte(9);
+    let protocol = head.byte(9);
     let flags = match protocol {
-        protocol::TCP => tcp(packet, at, payload)?,
-        protocol::UDP => udp(packet, at, payload)?,
+        protocol::TCP => tcp(packet.start::<TCP>()?.part(AT + ipv4::HEADER), payload)?,
+        protocol::UDP => udp(head.part(ipv4::HEADER), payload)?,
         _ => return None,
     };
-    let transport = packet.header::<8>(at)?;
-    Some(Plain { ip, transport, at, length: length as u32, protocol, flags: opaque(flags.into()) as u8 })
+    Some(Plain { head, length: length as u32, protocol, flags: opaque(flags.into()) as u8 })
 }
 
 /// The flags of a TCP segment of `length` bytes, if some stack sends them together.
 #[inline(always)]
-fn tcp(packet: &Packet, at: usize, length: usize) -> Option<u8> {
-    let fixed = packet.header::<20>(at)?;
-    let header = usize::from(fixed.byte(12) >> 4) * 4;
-    let flags = fixed.byte(13);
-    (20 <= header && header <= length && transport::tcp_role(flags).is_some()).then_some(flags)
+fn tcp(header: Header<20>, length: usize) -> Option<u8> {
+    let whole = usize::from(header.byte(12) >> 4) * 4;
+    let flags = header.byte(13);
+    (20 <= whole && whole <= length && transport::tcp_role(flags).is_some()).then_some(flags)
 }
 
 /// No flags, of a UDP datagram that fits in `length` bytes.
 #[inline(always)]
-fn udp(packet: &Packet, at: usize, length: usize) -> Option<u8> {
-    let whole = usize::from(packet.header::<8>(at)?.be16(4));
+fn udp(header: Header<8>, length: usize) -> Option<u8> {
+    let whole = usize::from(header.be16(4));
     (8 <= whole && whole <= length).then_some(0)
 }
 
@@ -73,19 +79,19 @@ impl Plain<'_> {
     /// Source address, network byte order.
     #[inline(always)]
     pub(crate) fn source(&self) -> u32 {
-        self.ip.word(12)
+        self.head.word(12)
     }
 
     /// Destination address, network byte order.
     #[inline(always)]
     pub(crate) fn destination(&self) -> u32 {
-        self.ip.word(16)
+        self.head.word(16)
     }
 
     /// Destination port, host byte order.
     #[inline(always)]
     pub(crate) fn destination_port(&self) -> u16 {
-        self.transport.be16(2)
+        self.head.be16(ipv4::HEADER + 2)
     }
 
     /// What the packet is.
@@ -99,18 +105,19 @@ impl Plain<'_> {
 
     /// Writes what [`super::parse`] would have written.
     #[inline(always)]
-    pub(crate) fn write(&self, headers: &mut Headers) {
+    pub(crate) fn write(&self, is_ethernet: bool, headers: &mut Headers) {
+        let at = if is_ethernet { ethernet::HEADER } else { 0 };
         clear(headers);
         headers.fault = crate::Reason::LookupFailed;
         headers.version = 4;
         headers.source = ipv4::mapped(self.source());
         headers.destination = ipv4::mapped(self.destination());
         headers.protocol = self.protocol;
-        headers.hop_limit = self.ip.byte(8);
+        headers.hop_limit = self.head.byte(8);
         headers.length = self.length;
-        headers.transport = self.at as u32;
+        headers.transport = (at + ipv4::HEADER) as u32;
         headers.transport_length = self.length - ipv4::HEADER as u32;
-        headers.source_port = self.transport.be16(0);
+        headers.source_port = self.head.be16(ipv4::HEADER);
         headers.destination_port = self.destination_port();
         headers.detail = self.flags;
         headers.role = self.role();

@@ -112,9 +112,12 @@ fn establish(generation: &mut Generation, addresses: Addresses) {
 
 /// Reasons of drops so far.
 fn dropped(generation: &mut Generation) -> Vec<Reason> {
-    let map = generation.map_mut("REASON_COUNTERS").expect("a map of the object");
-    let counters = PerCpuArray::<_, [u64; 2]>::try_from(map).expect("a per-CPU array");
-    let has = |index| counters.get(&index, 0).expect("a counter").iter().any(|[packets, _]| *packets != 0);
+    let mut has = |name, index| {
+        let map = generation.map_mut(name).expect("a map of the object");
+        let counters = PerCpuArray::<_, [u64; 2]>::try_from(map).expect("a per-CPU array");
+        counters.get(&index, 0).expect("a counter").iter().any(|[packets, _]| *packets != 0)
+    };
+    let mut has = |index| has("REASON_COUNTERS", index) || has("UNREPORTED", index);
     let reasons = Reason::ALL.iter().copied().filter(|reason| reason.action() == Action::Drop);
     reasons.filter(|reason| (0..2).any(|way| has(way * REASONS + *reason as u32))).collect()
 }

@@ -5,17 +5,16 @@
 pub mod ledger;
 pub mod sys;
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use aya::Pod;
-use aya::maps::{HashMap, Map, MapData, RingBuf};
+use aya::maps::{HashMap, MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
 use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Pins, Specification, check_support};
 use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
-    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_BUDGET, LOST_RING, Rate, Settings, TIMEOUTS,
-    Timeouts,
+    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_RING, Rate, Settings, TIMEOUTS, Timeouts,
 };
 use bulkhead_engine::memory::{Memory, Tables};
 use bulkhead_engine::{Action, Case, Outcome, Packet, REASONS, Reason, Short, judge_plain};
@@ -140,6 +139,7 @@ pub struct Kernel {
     kind: Kind,
     cases: OwnedFd,
     reasons: OwnedFd,
+    unreported: OwnedFd,
     rules: OwnedFd,
     rule_count: u32,
     pub audit: bool,
@@ -181,16 +181,21 @@ impl Kernel {
         let specification = Specification { fixed_clock: Some(0), ..specification };
         let Specification { tables, audit, new_flows, timeouts, .. } = specification;
         let link = specification.links.get("lo").copied().unwrap_or(0);
-        let mut generation = Generation::build(&specification, &[(interface, ZONE)], None)
+        let generation = Generation::build(&specification, &[(interface, ZONE)], None)
             .unwrap_or_else(|error| panic!("these tests need root and a kernel with BPF: {error}"));
-        let mut own = |name| own_fd(generation.map_mut(name).expect("a map of the object"));
-        let [cases, reasons, rules] = ["CASES", "REASON_COUNTERS", "RULE_COUNTERS"].map(&mut own);
+        let own = |name| {
+            let map = generation.descriptor(name).expect("a map of the generation");
+            map.try_clone_to_owned().expect("another descriptor")
+        };
+        let [cases, reasons, unreported, rules] =
+            ["CASES", "REASON_COUNTERS", "UNREPORTED", "RULE_COUNTERS"].map(own);
         let cpus = aya::util::nr_cpus().expect("the number of CPUs");
         Self {
             generation,
             kind,
             cases,
             reasons,
+            unreported,
             rules,
             rule_count: tables.rules,
             audit,
@@ -256,7 +261,12 @@ impl Kernel {
 
     /// The counters of this CPU by direction and reason: index `direction × REASONS + reason`.
     pub fn reasons(&self) -> Vec<Counter> {
-        (0..DIRECTIONS * REASONS).map(|index| self.own_value(&self.reasons, index)).collect()
+        let sums = self.every_reason(&self.reasons).zip(self.every_reason(&self.unreported));
+        sums.map(|(a, b)| Counter { packets: a.packets + b.packets, bytes: a.bytes + b.bytes }).collect()
+    }
+
+    fn every_reason<'a>(&'a self, map: &'a OwnedFd) -> impl Iterator<Item = Counter> + 'a {
+        (0..DIRECTIONS * REASONS).map(move |index| self.own_value(map, index))
     }
 
     /// The counters of this CPU by rule.
@@ -320,8 +330,8 @@ impl Kernel {
     pub fn lost(&mut self) -> u64 {
         let map = self.generation.map_mut("LOST_EVENTS").expect("a map of the object");
         let lost = aya::maps::PerCpuArray::<_, u64>::try_from(map).expect("a per-CPU array");
-        let lost_by = |cause| lost.get(&cause, 0).expect("a counter of lost events").iter().sum::<u64>();
-        lost_by(LOST_RING) + lost_by(LOST_BUDGET)
+        let by_ring: u64 = lost.get(&LOST_RING, 0).expect("a counter of lost events").iter().sum();
+        by_ring + self.every_reason(&self.unreported).map(|counter| counter.packets).sum::<u64>()
     }
 }
 
@@ -332,11 +342,6 @@ fn clear<K: Pod, V: Pod>(mut table: HashMap<&mut MapData, K, V>) {
 
 type AggregateKeyBytes = [u8; size_of::<AggregateKey>()];
 type AggregateBytes = [u8; size_of::<AggregateValue>()];
-
-fn own_fd(map: &Map) -> OwnedFd {
-    let (Map::PerCpuArray(data) | Map::Array(data)) = map else { panic!("neither array nor per-CPU array") };
-    data.fd().as_fd().try_clone_to_owned().expect("another descriptor")
-}
 
 /// The verdict on a packet that a program settles without a case, and the packet's length: one that
 /// passes, or that is not reported.

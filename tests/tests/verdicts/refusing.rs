@@ -1,28 +1,21 @@
 //! A table of fragments that refuses an entry. The real one makes room by evicting, so this one is a
 //! table of another type in the same programs: the object's definition of the map is changed.
 
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use aya::{Ebpf, EbpfLoader};
-use bulkhead::kernel::{Generation, Interface, Kind, OBJECT, Pins, STATE_MAPS, State, TABLE_MAPS};
-use bulkhead_engine::layout::Settings;
+use aya::programs::{TestRun as _, TestRunOptions};
+use bulkhead::kernel::{Generation, Interface, Kind, OBJECT, Specification, State};
 use bulkhead_engine::{Action, Reason};
 use bulkhead_tests::packets::build::{Ip, ethernet, udp};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 use crate::hooks;
-use crate::kernel::{GENERATION, INTERFACE, Pinned, Program, ZONE, ample, environment, specification};
+use crate::kernel::{INTERFACE, Pinned, Program, ZONE, ample, specification};
 use crate::world::{self, NAMES, Place};
 
 const MAP: &str = "FRAGMENTS";
 /// `BPF_MAP_TYPE_HASH`: full is full.
 const HASH: u32 = 1;
-
-/// [`Settings`] as aya takes globals.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Global(Settings);
-// SAFETY: repr(C), no padding (its size is asserted where it is defined), plain integers.
-unsafe impl aya::Pod for Global {}
+/// `TCX_NEXT`, as a run returns it.
+const NEXT: u32 = u32::MAX;
 
 /// The object with a table of fragments for one datagram. A map's definition is `type`, `key_size`,
 /// `value_size`, `max_entries`, … of 32 bits each.
@@ -37,42 +30,16 @@ fn refusing_object() -> Vec<u8> {
     bytes
 }
 
-/// The programs over the maps of a pinned generation, but for that table.
-fn load(object: &[u8], pins: &Pins, settings: Settings) -> Ebpf {
-    let mut loader = EbpfLoader::new();
-    let settings = Global(settings);
-    loader.override_global("SETTINGS", &settings, true);
-    for name in STATE_MAPS.iter().filter(|name| **name != MAP) {
-        loader.map_pin_path(name, pins.state(name));
-    }
-    for name in TABLE_MAPS {
-        loader.map_pin_path(name, pins.table(GENERATION, name));
-    }
-    loader.load(object).expect("the object")
-}
-
-fn run(loaded: &mut Ebpf, program: Program, packet: &[u8]) -> Action {
+fn run(generation: &mut Generation, program: Program, packet: &[u8]) -> Action {
     let options = TestRunOptions { data_in: Some(packet), ..TestRunOptions::default() };
-    let name = match program {
-        Program::XdpIngress => "xdp_ingress",
-        Program::TcIngress => "tc_ingress",
-        Program::TcEgress => "tc_egress",
+    let (value, passes) = match program {
+        Program::XdpIngress => (generation.xdp("lo", "xdp_ingress").expect("XDP").test_run(options), 2),
+        Program::TcIngress => {
+            (generation.classifier("lo", "tc_ingress").expect("TC").test_run(options), NEXT)
+        }
+        Program::TcEgress => (generation.classifier("lo", "tc_egress").expect("TC").test_run(options), NEXT),
     };
-    let found = loaded.program_mut(name).expect("a program");
-    let (value, passes) = if program == Program::XdpIngress {
-        let xdp: &mut Xdp = found.try_into().expect("XDP");
-        xdp.load().or_else(loaded_already).expect("the verifier");
-        (xdp.test_run(options).expect("a run").return_value, 2)
-    } else {
-        let classifier: &mut SchedClassifier = found.try_into().expect("TC");
-        classifier.load().or_else(loaded_already).expect("the verifier");
-        (classifier.test_run(options).expect("a run").return_value, u32::MAX)
-    };
-    if value == passes { Action::Pass } else { Action::Drop }
-}
-
-fn loaded_already(error: aya::programs::ProgramError) -> Result<(), aya::programs::ProgramError> {
-    if matches!(error, aya::programs::ProgramError::AlreadyLoaded) { Ok(()) } else { Err(error) }
+    if value.expect("a run").return_value == passes { Action::Pass } else { Action::Drop }
 }
 
 /// Lets two datagrams in fragments come at once, on every hook; returns the reasons.
@@ -83,11 +50,9 @@ pub fn play() -> Vec<Reason> {
         let pinned = Pinned::new("refusing");
         let pins = &pinned.0;
         let interface = Interface { name: "lo".to_owned(), index: INTERFACE, kind };
-        let specification = specification(&tables, ample());
-        // Makes and fills the tables.
-        let _made =
+        let specification = Specification { object: &object, ..specification(&tables, ample()) };
+        let mut generation =
             Generation::build(&specification, &[(interface, ZONE)], Some(pins)).expect("a generation");
-        let mut loaded = load(&object, pins, environment(&tables, kind).settings);
         let place = Place::new(program.direction(), true);
         let datagram = udp((50_000, NAMES), &[1; 24]);
         let mut play = |id: u16, offset: usize, end: usize| {
@@ -96,7 +61,7 @@ pub fn play() -> Vec<Reason> {
             part.fragment = (offset / 8) as u16 | if end < datagram.len() { 0x2000 } else { 0 };
             let bytes = part.bytes();
             let bytes = if kind == Kind::Ethernet { ethernet(&[], 0x0800, &bytes) } else { bytes };
-            run(&mut loaded, program, &bytes)
+            run(&mut generation, program, &bytes)
         };
         assert_eq!(play(1, 0, 16), Action::Pass, "{program:?}, {kind:?}");
         assert_eq!(play(2, 0, 16), Action::Drop, "{program:?}, {kind:?}");

@@ -113,13 +113,17 @@ fn packets() -> Vec<Vec<u8>> {
 /// Packets at ingress by reason, all CPUs together; of those that rules decide, one sum each.
 fn counted(generation: &mut Generation) -> Vec<u64> {
     let mut counted = Vec::new();
-    for (map, entries) in [("REASON_COUNTERS", REASONS), ("RULE_COUNTERS", u32::MAX)] {
+    for (map, entries) in [("REASON_COUNTERS", REASONS), ("RULE_COUNTERS", u32::MAX), ("UNREPORTED", REASONS)]
+    {
         let map = generation.map_mut(map).unwrap();
         let counters = PerCpuArray::<_, [u64; 2]>::try_from(map).unwrap();
         for index in 0..entries.min(counters.len()) {
             counted.push(counters.get(&index, 0).unwrap().iter().map(|[packets, _]| packets).sum());
         }
     }
+    // A drop counts once, reported or not.
+    let unreported = counted.split_off(counted.len() - REASONS as usize);
+    counted.iter_mut().zip(unreported).for_each(|(sum, more): (&mut u64, u64)| *sum += more);
     counted
 }
 
