@@ -31,13 +31,19 @@ fn refusing_object() -> Vec<u8> {
 }
 
 fn run(generation: &mut Generation, program: Program, packet: &[u8]) -> Action {
-    let options = TestRunOptions { data_in: Some(packet), ..TestRunOptions::default() };
-    let (value, passes) = match program {
-        Program::XdpIngress => (generation.xdp("lo", "xdp_ingress").expect("XDP").test_run(options), 2),
-        Program::TcIngress => {
-            (generation.classifier("lo", "tc_ingress").expect("TC").test_run(options), NEXT)
+    let options = || TestRunOptions { data_in: Some(packet), ..TestRunOptions::default() };
+    let mut by_tc = |name| {
+        let classifier = generation.classifier("lo", name).expect("TC");
+        // Frames are not seen by TC at ingress where there is XDP.
+        if classifier.fd().is_err() {
+            classifier.load().expect("the verifier");
         }
-        Program::TcEgress => (generation.classifier("lo", "tc_egress").expect("TC").test_run(options), NEXT),
+        (classifier.test_run(options()), NEXT)
+    };
+    let (value, passes) = match program {
+        Program::XdpIngress => (generation.xdp("lo", "xdp_ingress").expect("XDP").test_run(options()), 2),
+        Program::TcIngress => by_tc("tc_ingress"),
+        Program::TcEgress => by_tc("tc_egress"),
     };
     if value.expect("a run").return_value == passes { Action::Pass } else { Action::Drop }
 }
