@@ -10,8 +10,9 @@ use super::store::Store;
 /// The file in the state directory.
 const FILE: &str = "counting.json";
 
-/// Tables of totals, by reason and of losses. The latter complete the former.
-const TOTALS: [&str; 2] = ["REASON_COUNTERS", "LOST_EVENTS"];
+/// Tables of totals: by reason, of drops that are not reported, and of losses. The first are completed
+/// by the others.
+const TOTALS: [&str; 3] = ["REASON_COUNTERS", "UNREPORTED", "LOST_EVENTS"];
 
 /// Since when the totals in status count, and what they lack.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -35,6 +35,18 @@ pub enum CompileError {
         /// The budget.
         budget: u64,
     },
+    /// One table would be too large for the programs.
+    #[error(
+        "{what} of this node would take at least {bytes} bytes, and programs address no more than {limit} of a table; use fewer distinct selectors or addresses that lie together"
+    )]
+    TableTooLarge {
+        /// Which table.
+        what: &'static str,
+        /// Its size, at least.
+        bytes: u64,
+        /// The most.
+        limit: u64,
+    },
     /// Addresses that the hash does not tell apart. By chance it does not happen.
     #[error(
         "{count} single addresses: too many of them have the same hash for any size of their table; was somebody free to choose addresses of the inventory?"

@@ -19,7 +19,7 @@ use std::net::Ipv4Addr;
 
 use bulkhead_engine::exact::ExactTable;
 use bulkhead_engine::layout::{
-    BLOCK_SLOTS, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, Leaf, Pair,
+    BLOCK_SLOTS, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, Leaf, MAX_TABLE_BYTES, Pair,
     from_ip, pair_index,
 };
 use bulkhead_engine::memory::Tables;
@@ -96,11 +96,15 @@ pub fn compile(
         let own = sweep.classes[class].contains(sets.len() - 1);
         Leaf::new(classes.local_of[class], merged[classes.remote_of[class] as usize], own)
     };
-    let limit = (limits.bytes / (BLOCK_SLOTS * 4) as u64).min(Leaf::MAX_BLOCK.into()) as usize;
-    let tables4 = tables4::tables4(&pieces4, leaf, limit).ok_or_else(|| CompileError::Budget {
-        what: "the IPv4 addresses",
-        detail: format!("more than {limit} blocks of 1024 bytes for {} ranges", pieces4.len()),
-        budget: limits.bytes,
+    let most = limits.bytes.min(MAX_TABLE_BYTES as u64);
+    let blocks = most as usize / (BLOCK_SLOTS * 4);
+    let tables4 = tables4::tables4(&pieces4, leaf, blocks).ok_or_else(|| {
+        let what = "the IPv4 addresses";
+        if most < limits.bytes {
+            return CompileError::TableTooLarge { what, bytes: most + 1, limit: most };
+        }
+        let detail = format!("more than {blocks} blocks of 1024 bytes for {} ranges", pieces4.len());
+        CompileError::Budget { what, detail, budget: limits.bytes }
     })?;
     let tables6 = tables6::tables6(sets.iter().map(|set| &set.v6), &pieces6, leaf);
     let single4 =

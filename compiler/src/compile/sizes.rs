@@ -1,5 +1,6 @@
 //! How much memory a node's tables take, each by its name.
 
+use bulkhead_engine::layout::MAX_TABLE_BYTES;
 use bulkhead_engine::memory::Tables;
 
 use super::error::CompileError;
@@ -20,16 +21,39 @@ pub fn sizes(tables: &Tables) -> [(&'static str, u64); 8] {
     .map(|(name, bytes)| (name, bytes as u64))
 }
 
-/// Whether all of the tables together are within a budget.
+/// Whether each of the tables can be addressed, and all together are within a budget.
 pub(super) fn check(tables: &Tables, budget: u64) -> Result<(), CompileError> {
-    let mut sizes = sizes(tables).to_vec();
+    check_sizes(&mut sizes(tables), budget)
+}
+
+fn check_sizes(sizes: &mut [(&'static str, u64)], budget: u64) -> Result<(), CompileError> {
     let total: u64 = sizes.iter().map(|(_, bytes)| bytes).sum();
-    if total <= budget {
-        return Ok(());
-    }
     sizes.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-    let detail: Vec<String> =
-        sizes.iter().filter(|(_, bytes)| *bytes > 0).map(|(name, bytes)| format!("{name} {bytes}")).collect();
-    let detail = format!("{total} bytes are needed: {}", detail.join(", "));
-    Err(CompileError::Budget { what: "the tables", detail, budget })
+    if total > budget {
+        let taken = sizes.iter().filter(|(_, bytes)| *bytes > 0);
+        let detail: Vec<String> = taken.map(|(name, bytes)| format!("{name} {bytes}")).collect();
+        let detail = format!("{total} bytes are needed: {}", detail.join(", "));
+        return Err(CompileError::Budget { what: "the tables", detail, budget });
+    }
+    let limit = MAX_TABLE_BYTES as u64;
+    match sizes.first() {
+        Some((what, bytes)) if *bytes > limit => {
+            Err(CompileError::TableTooLarge { what, bytes: *bytes, limit })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CompileError, MAX_TABLE_BYTES, check_sizes};
+
+    #[test]
+    fn a_table_that_programs_cannot_address_is_refused_though_there_is_memory() {
+        let most = MAX_TABLE_BYTES as u64;
+        let check = |cells| check_sizes(&mut [("ports", 1000), ("cells", cells)], u64::MAX);
+        assert_eq!(check(most), Ok(()));
+        let refused = CompileError::TableTooLarge { what: "cells", bytes: most + 16, limit: most };
+        assert_eq!(check(most + 16), Err(refused));
+    }
 }

@@ -1,7 +1,7 @@
 //! An agent of another layout, or with tables of other sizes, is taken over from without a gap.
-//! Pins of another layout are made by giving a dead agent's directory another version; of layout 3,
-//! whose tables of single addresses were a hash, by taking away the one that it did not have; and of
-//! layout 2 by putting its flows into hash tables as well.
+//! Pins of another layout are made by giving a dead agent's directory another version; of older ones by
+//! taking away the tables that they did not have; and of layout 2 by putting its flows into hash tables
+//! as well.
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
@@ -17,8 +17,10 @@ use crate::site::account::{drops, lost, number};
 use crate::site::load;
 use crate::site::{Over, Site, WEB};
 
-/// Layouts whose flows this agent knows: as they are now, and in hash tables.
-const RECENT: u32 = 3;
+/// Layouts whose flows this agent knows: as they are now, the same with single addresses in a hash, and
+/// with flows in hash tables.
+const RECENT: u32 = 4;
+const SINGLE: u32 = 3;
 const HASHED: u32 = 2;
 /// One that no agent has yet.
 const UNKNOWN: u32 = VERSION + 7;
@@ -32,13 +34,15 @@ fn rename(site: &Site, from: u32, to: u32) {
     fs::rename(pins(site, from), pins(site, to)).unwrap();
 }
 
-/// The pins become those of a known layout; of layout 2 with the flows of this moment in its two hash
+/// The pins become those of an older layout; of layout 2 with the flows of this moment in its two hash
 /// tables.
 fn downgrade(site: &Site, to: u32) {
     rename(site, VERSION, to);
-    let tables = fs::read_dir(pins(site, to)).unwrap().map(|entry| entry.unwrap().path());
-    for exact in tables.map(|directory| directory.join("EXACT")).filter(|path| path.exists()) {
-        fs::remove_file(exact).unwrap();
+    let directories = fs::read_dir(pins(site, to)).unwrap().map(|entry| entry.unwrap().path());
+    let unknown: &[&str] = if to < RECENT { &["UNREPORTED", "EXACT"] } else { &["UNREPORTED"] };
+    let paths = directories.flat_map(|directory| unknown.iter().map(move |map| directory.join(map)));
+    for path in paths.filter(|path| path.exists()) {
+        fs::remove_file(path).unwrap();
     }
     if to != HASHED {
         return;
@@ -108,7 +112,7 @@ impl Asked {
 #[test]
 fn another_layout_is_taken_over_without_a_gap() {
     let layouts =
-        [(Over::Ethernet, HASHED), (Over::Tunnel, HASHED), (Over::Ethernet, RECENT), (Over::Tunnel, RECENT)];
+        [(Over::Ethernet, HASHED), (Over::Tunnel, HASHED), (Over::Ethernet, SINGLE), (Over::Tunnel, RECENT)];
     for (over, layout) in layouts {
         let mut site = Site::new("layout", over, &[WEB]);
         site.start();
@@ -180,7 +184,7 @@ fn totals_go_on_over_another_layout_and_what_is_lost_is_counted() {
     // Of layout 1 the totals are known and the reports are not: 10 events, 20 drops counted together.
     site.kill();
     refused(&site, 3000..3010);
-    rename(&site, VERSION, 1);
+    downgrade(&site, 1);
     site.start();
     is_whole(&site);
     let after = site.wait_for_balance();
@@ -198,11 +202,11 @@ fn totals_go_on_over_another_layout_and_what_is_lost_is_counted() {
     assert!(site.log().contains("events that nobody had read"), "{}", site.log());
     let anew = site.status();
     assert!(drops(&anew) < drops(&after), "{anew}");
-    assert_eq!(anew["counted"]["anew"], serde_json::json!(["REASON_COUNTERS", "LOST_EVENTS"]));
+    assert_eq!(anew["counted"]["anew"], serde_json::json!(["REASON_COUNTERS", "UNREPORTED", "LOST_EVENTS"]));
     assert!(anew["counted"]["since"].as_u64() > after["counted"]["since"].as_u64(), "{anew}");
     let shown = String::from_utf8(site.bulkhead(&["status"]).stdout).unwrap();
     assert!(
-        shown.contains("another layout was taken over whose REASON_COUNTERS, LOST_EVENTS are"),
+        shown.contains("another layout was taken over whose REASON_COUNTERS, UNREPORTED, LOST_EVENTS are"),
         "{shown}"
     );
 }
@@ -213,7 +217,7 @@ fn no_packet_is_lost_or_let_through_while_another_layout_is_taken_over() {
     site.start();
     let load = load::start(&site, 8080, 8081);
     std::thread::sleep(Duration::from_millis(300));
-    for layout in [RECENT, HASHED, RECENT] {
+    for layout in [RECENT, HASHED, SINGLE] {
         site.kill();
         downgrade(&site, layout);
         std::thread::sleep(Duration::from_millis(100));
