@@ -9,11 +9,11 @@ use crate::tables;
 impl<const SHADOW: bool> Buckets for View<SHADOW> {
     #[inline(always)]
     fn count(&self) -> u32 {
-        tables::buckets::<SHADOW>()
+        tables::exact_buckets::<SHADOW>()
     }
     #[inline(always)]
     fn bucket(&self, index: u32) -> Option<&ExactBucket> {
-        tables::bucket::<SHADOW>(index)
+        tables::exact_bucket::<SHADOW>(index.into())
     }
     #[inline(always)]
     fn rest(&self, [high, low]: ExactKey) -> u32 {

@@ -136,7 +136,7 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     }
     #[inline(always)]
     fn pair(&self, index: u32) -> Option<Pair> {
-        tables::pair::<SHADOW>(index)
+        tables::pair::<SHADOW>(index.into()).copied()
     }
     #[inline(always)]
     fn port_class(&self, index: u32) -> Option<u32> {
@@ -144,11 +144,11 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     }
     #[inline(always)]
     fn cell(&self, index: u32) -> Option<Cell> {
-        tables::cell::<SHADOW>(index)
+        tables::cell::<SHADOW>(index.into()).copied()
     }
     #[inline(always)]
     fn deadline(&self, index: u32) -> Option<u64> {
-        tables::deadline::<SHADOW>(index)
+        tables::deadline::<SHADOW>(index.into()).copied()
     }
 
     #[inline(always)]

@@ -36,11 +36,6 @@ setting! {
     remotes: u32 = SETTINGS.remotes;
     event_budget: u32 = SETTINGS.event_budget;
     flow_mask: u32 = SETTINGS.flow_mask;
-    trie_slots: u32 = SETTINGS.entries.trie;
-    exact_buckets: u32 = SETTINGS.entries.buckets;
-    pair_count: u32 = SETTINGS.entries.pairs;
-    cell_count: u32 = SETTINGS.entries.cells;
-    deadline_count: u32 = SETTINGS.entries.deadlines;
     zone: u16 = SETTINGS.zone;
     interface: u8 = SETTINGS.interface;
     link: u8 = SETTINGS.link;
@@ -48,11 +43,6 @@ setting! {
     shadow_features: u32 = SHADOW_SETTINGS.features;
     shadow_locals: u32 = SHADOW_SETTINGS.locals;
     shadow_remotes: u32 = SHADOW_SETTINGS.remotes;
-    shadow_trie_slots: u32 = SHADOW_SETTINGS.entries.trie;
-    shadow_exact_buckets: u32 = SHADOW_SETTINGS.entries.buckets;
-    shadow_pair_count: u32 = SHADOW_SETTINGS.entries.pairs;
-    shadow_cell_count: u32 = SHADOW_SETTINGS.entries.cells;
-    shadow_deadline_count: u32 = SHADOW_SETTINGS.entries.deadlines;
 }
 
 /// The time-out of a flow's state, seconds.

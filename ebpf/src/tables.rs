@@ -1,78 +1,83 @@
 //! The tables of a generation as memory that a program addresses directly, as it does its own
 //! globals: each is an array map of one value. The loader makes them and writes into the program
-//! which they are (docs/decisions/0019); what is left of a look-up is one comparison.
+//! where they are and where they end (docs/decisions/0019); what is left of a look-up is one
+//! comparison.
 
 use bulkhead_engine::layout::{BLOCK_SLOTS, Cell, ExactBucket, Leaf, PORT_BLOCKS, Pair};
 
-use crate::settings;
+/// Entry `index` of a table whose last entry begins `last` bytes behind its first.
+///
+/// # Safety
+/// That must be so, and any bytes be a `T`.
+#[inline(always)]
+unsafe fn entry<T>(table: *const T, last: u64, index: u64) -> Option<&'static T> {
+    let offset = index * size_of::<T>() as u64;
+    if offset > last {
+        return None;
+    }
+    // SAFETY: an entry begins there.
+    Some(unsafe { &*table.byte_add(offset as usize) })
+}
 
 macro_rules! tables {
-    ($($read:ident: $type:ty = $table:ident or $shadow:ident;)*) => {
-        // Defined nowhere, so that the object keeps a place for each address.
+    ($($read:ident: $type:ty = $table:ident to $last:ident or $shadow:ident to $shadow_last:ident;)*) => {
+        // Defined nowhere, so that the object keeps a place for each address. Where a `_LAST` seems to
+        // lie is how many bytes behind the first entry the last one begins.
         unsafe extern "C" {
-            $(static mut $table: $type; static mut $shadow: $type;)*
+            $(
+                static mut $table: $type;
+                static $last: u8;
+                static mut $shadow: $type;
+                static $shadow_last: u8;
+            )*
         }
         $(
-            /// Entry `index` of the enforced generation's table, or of the one that observes.
+            /// An entry of the enforced generation's table, or of the one that observes.
             #[inline(always)]
-            fn $read<const SHADOW: bool>(index: u64, count: u32) -> Option<&'static $type> {
-                let table = if SHADOW { &raw const $shadow } else { &raw const $table };
-                if index >= u64::from(count) {
-                    return None;
-                }
-                // SAFETY: the loader gives the table `count` entries; of this type, any bytes are one.
-                Some(unsafe { &*table.add(index as usize) })
+            pub(crate) fn $read<const SHADOW: bool>(index: u64) -> Option<&'static $type> {
+                let (table, last) = if SHADOW {
+                    (&raw const $shadow, &raw const $shadow_last)
+                } else {
+                    (&raw const $table, &raw const $last)
+                };
+                // SAFETY: the loader says where the last one begins; layout types are any bytes.
+                unsafe { entry(table, last.addr() as u64, index) }
             }
         )*
     };
 }
 
 tables! {
-    trie_slot: Leaf = TRIE4 or SHADOW_TRIE4;
-    exact_bucket: ExactBucket = EXACT or SHADOW_EXACT;
-    port: u16 = PORTS or SHADOW_PORTS;
-    row_of: Pair = PAIRS or SHADOW_PAIRS;
-    any_cell: Cell = CELLS or SHADOW_CELLS;
-    any_deadline: u64 = DEADLINES or SHADOW_DEADLINES;
+    trie_slot: Leaf = TRIE4 to TRIE4_LAST or SHADOW_TRIE4 to SHADOW_TRIE4_LAST;
+    exact_bucket: ExactBucket = EXACT to EXACT_LAST or SHADOW_EXACT to SHADOW_EXACT_LAST;
+    pair: Pair = PAIRS to PAIRS_LAST or SHADOW_PAIRS to SHADOW_PAIRS_LAST;
+    cell: Cell = CELLS to CELLS_LAST or SHADOW_CELLS to SHADOW_CELLS_LAST;
+    deadline: u64 = DEADLINES to DEADLINES_LAST or SHADOW_DEADLINES to SHADOW_DEADLINES_LAST;
 }
 
+/// An entry of a block of the trie.
 #[inline(always)]
 pub(crate) fn trie<const SHADOW: bool>(block: u32, slot: u8) -> Option<Leaf> {
-    let count = if SHADOW { settings::shadow_trie_slots() } else { settings::trie_slots() };
-    trie_slot::<SHADOW>(u64::from(block) * BLOCK_SLOTS as u64 | u64::from(slot), count).copied()
-}
-
-#[inline(always)]
-pub(crate) fn bucket<const SHADOW: bool>(index: u32) -> Option<&'static ExactBucket> {
-    exact_bucket::<SHADOW>(index.into(), buckets::<SHADOW>())
+    trie_slot::<SHADOW>(u64::from(block) * BLOCK_SLOTS as u64 | u64::from(slot)).copied()
 }
 
 /// How many buckets the exact table has.
 #[inline(always)]
-pub(crate) fn buckets<const SHADOW: bool>() -> u32 {
-    if SHADOW { settings::shadow_exact_buckets() } else { settings::exact_buckets() }
+pub(crate) fn exact_buckets<const SHADOW: bool>() -> u32 {
+    let last = if SHADOW { &raw const SHADOW_EXACT_LAST } else { &raw const EXACT_LAST };
+    (last.addr() / size_of::<ExactBucket>()) as u32 + 1
 }
 
+unsafe extern "C" {
+    static mut PORTS: u16;
+    static mut SHADOW_PORTS: u16;
+}
+
+/// An entry of the port-class table, which always has the same size.
 #[inline(always)]
 pub(crate) fn port_class<const SHADOW: bool>(index: u32) -> Option<u32> {
-    const COUNT: u32 = PORT_BLOCKS * BLOCK_SLOTS as u32;
-    port::<SHADOW>(index.into(), COUNT).map(|class| u32::from(*class))
-}
-
-#[inline(always)]
-pub(crate) fn pair<const SHADOW: bool>(index: u32) -> Option<Pair> {
-    let count = if SHADOW { settings::shadow_pair_count() } else { settings::pair_count() };
-    row_of::<SHADOW>(index.into(), count).copied()
-}
-
-#[inline(always)]
-pub(crate) fn cell<const SHADOW: bool>(index: u32) -> Option<Cell> {
-    let count = if SHADOW { settings::shadow_cell_count() } else { settings::cell_count() };
-    any_cell::<SHADOW>(index.into(), count).copied()
-}
-
-#[inline(always)]
-pub(crate) fn deadline<const SHADOW: bool>(index: u32) -> Option<u64> {
-    let count = if SHADOW { settings::shadow_deadline_count() } else { settings::deadline_count() };
-    any_deadline::<SHADOW>(index.into(), count).copied()
+    const LAST: u64 = (PORT_BLOCKS as usize * BLOCK_SLOTS * size_of::<u16>() - size_of::<u16>()) as u64;
+    let table = if SHADOW { &raw const SHADOW_PORTS } else { &raw const PORTS };
+    // SAFETY: as above.
+    unsafe { entry(table, LAST, index.into()) }.map(|class| u32::from(*class))
 }

@@ -8,9 +8,9 @@ use std::rc::Rc;
 use crate::change::{Addresses, Unchanged};
 use crate::exact::{Buckets, ExactTable};
 use crate::layout::{
-    Address, BLOCK_SLOTS, CELL_EXEMPT, Cell, Entries, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_GROUPS,
-    FEATURE_IPV6_LPM, FEATURE_LIMITS, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET,
-    Leaf, LpmKey, PORT_BLOCKS, Pair, Rate, RateLimit, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
+    Address, BLOCK_SLOTS, CELL_EXEMPT, Cell, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_GROUPS, FEATURE_IPV6_LPM,
+    FEATURE_LIMITS, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey,
+    PORT_BLOCKS, Pair, Rate, RateLimit, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
 };
 use crate::{Environment, RateState, Reason};
 
@@ -99,20 +99,6 @@ impl Tables {
             | feature(FEATURE_LIMITS, self.limits.len() > 1)
             | feature(FEATURE_EXEMPT, has(CELL_EXEMPT))
             | feature(FEATURE_GROUPS, self.groups)
-    }
-
-    /// How many entries the tables have, with `exact` as the one of single addresses: theirs, or the
-    /// same with more room. Counts beyond 32 bits, which no memory holds, are cut to the most.
-    #[must_use]
-    pub fn entries(&self, exact: &ExactTable) -> Entries {
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        Entries {
-            trie: count(self.trie.as_flattened().len()),
-            buckets: exact.count(),
-            pairs: count(self.pairs.as_flattened().len()),
-            cells: count(self.cells.len()),
-            deadlines: count(self.deadlines.len()),
-        }
     }
 
     fn prefix6(&self, address: &Address) -> Option<Leaf> {

@@ -4,7 +4,7 @@
 use crate::decide::{decide_judged, local_check, without_rule};
 use crate::layout::{CELL_ALLOW, CELL_DENY, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, Leaf};
 use crate::parse::plain::{self, Plain};
-use crate::parse::{Role, mapped, protocol};
+use crate::parse::{mapped, protocol};
 use crate::tables::{Judgement, cell_of, leaf_of};
 use crate::{Case, Environment, Outcome, Packet, Reason, Sides};
 
@@ -66,7 +66,7 @@ fn judge_between<'a>(
     if cell.deadline != 0 {
         return None;
     }
-    Some(match settled(cell, pair.opposite(), plain.role(), sides.remote) {
+    Some(match settled(&plain, cell, pair.opposite(), sides.remote) {
         Some(outcome) => Short::Settled(plain.length, outcome),
         None => Short::Judged(Judged { plain, sides, judgement: Judgement::of(cell, pair.opposite()) }),
     })
@@ -75,14 +75,14 @@ fn judge_between<'a>(
 /// The outcome where neither a flow nor a rate has a say, by the cell alone: what [`decide_judged`]
 /// comes to.
 #[inline(always)]
-fn settled(cell: Cell, opposite: bool, role: Role, remote: u32) -> Option<Outcome> {
+fn settled(plain: &Plain, cell: Cell, opposite: bool, remote: u32) -> Option<Outcome> {
     let by_rule = |reason| Outcome { reason, rule: cell.rule };
     if cell.action == CELL_ALLOW {
         // The busy direction of an established conversation needs no flow.
-        let without_flow = role == Role::Continue || cell.flags & CELL_ONE_WAY != 0;
+        let without_flow = plain.continues() || cell.flags & CELL_ONE_WAY != 0;
         return (without_flow && cell.limit == 0).then_some(by_rule(Reason::Rule));
     }
-    if opposite && role != Role::Open {
+    if opposite && !plain.opens() {
         return None;
     }
     Some(match cell.action {

@@ -10,15 +10,26 @@ use aya_obj::generated::{BPF_F_MMAPABLE, BPF_PSEUDO_MAP_VALUE, bpf_map_type};
 use bulkhead_engine::layout::MAX_TABLE_BYTES;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionKind};
 
+use super::fill::{Value, bytes_of};
 use super::mapped::Mapped;
 use super::{KernelError, Pins};
 
 /// The maps of one generation. Programs can be loaded as long as it lives: until then they know
 /// the maps by their descriptors.
 pub(super) struct DirectMaps {
-    maps: Vec<(&'static str, MapData)>,
+    maps: Vec<Made>,
     pins: Option<(Pins, u32)>,
 }
+
+struct Made {
+    name: &'static str,
+    map: MapData,
+    /// Where the last entry begins, bytes.
+    last: usize,
+}
+
+/// What is added to a table's name where a program asks for its last entry.
+const LAST: &str = "_LAST";
 
 /// What the first byte of the instruction that loads an address is; it is as long as two others.
 const LOAD_ADDRESS: u8 = 0x18;
@@ -29,34 +40,43 @@ impl DirectMaps {
         Self { maps: Vec::new(), pins: pins.map(|(pins, number)| (pins.clone(), number)) }
     }
 
-    /// Makes a map of these bytes.
+    /// Makes a map of these values.
     ///
     /// # Errors
-    /// If they are too many, or the kernel refuses.
-    pub(super) fn make(&mut self, name: &'static str, bytes: &[u8]) -> Result<(), KernelError> {
-        let what = || format!("making map {name} of {} bytes", bytes.len());
-        let size = bytes.len().max(8);
-        if size > MAX_TABLE_BYTES {
-            let source = format!("programs can address {MAX_TABLE_BYTES} bytes of a table");
+    /// If there are none or too many, or the kernel refuses.
+    pub(super) fn make<T: Value>(&mut self, name: &'static str, values: &[T]) -> Result<(), KernelError> {
+        let size = size_of_val(values);
+        let what = || format!("making map {name} of {size} bytes");
+        if size == 0 || size > MAX_TABLE_BYTES {
+            let source = format!("programs can address 1 to {MAX_TABLE_BYTES} bytes of a table");
             return Err(KernelError::Refused { what: what(), source: source.into() });
         }
         let array = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
         let shape = aya_obj::Map::new_from_params(array, 4, size as u32, 1, BPF_F_MMAPABLE);
         let map = MapData::create(shape, name, None).map_err(KernelError::refused(what()))?;
-        if !bytes.is_empty() {
-            Mapped::new(&map, size).map_err(KernelError::refused(what()))?.fill(bytes);
-        }
+        Mapped::new(&map, size).map_err(KernelError::refused(what()))?.fill(bytes_of(values));
         if let Some((pins, number)) = &self.pins {
             let path: PathBuf = pins.table(*number, name);
             map.pin(&path).map_err(KernelError::refused(format!("{}: pinning", path.display())))?;
         }
-        self.maps.push((name, map));
+        self.maps.push(Made { name, map, last: size - size_of::<T>() });
         Ok(())
     }
 
     /// A map's descriptor.
     pub(super) fn descriptor(&self, name: &str) -> Option<BorrowedFd<'_>> {
-        self.maps.iter().find(|(made, _)| *made == name).map(|(_, map)| map.fd().as_fd())
+        self.made(name).map(|made| made.map.fd().as_fd())
+    }
+
+    fn made(&self, name: &str) -> Option<&Made> {
+        self.maps.iter().find(|made| made.name == name)
+    }
+
+    /// What an instruction is to load that names this symbol, if it is of a table that was made.
+    fn meant(&self, symbol: &str) -> Option<Load> {
+        let end = symbol.strip_suffix(LAST).and_then(|name| self.made(name));
+        let load = end.map(|made| Load::Number(made.last as u32));
+        load.or_else(|| self.descriptor(symbol).map(|map| Load::Address(map.as_raw_fd())))
     }
 
     /// The object with the maps in their places. What names a table that was not made is left as it
@@ -76,24 +96,37 @@ impl DirectMaps {
                 if !symbol.is_undefined() {
                     continue;
                 }
-                let Some(map) = self.descriptor(symbol.name().map_err(failed)?) else { continue };
-                place(&mut placed, (start + offset) as usize, map.as_raw_fd())?;
+                let Some(load) = self.meant(symbol.name().map_err(failed)?) else { continue };
+                place(&mut placed, (start + offset) as usize, load)?;
             }
         }
         Ok(placed)
     }
 }
 
-/// Writes into the instruction at `at` that the address it loads is that of a map's value, at the
-/// offset that it had (`struct bpf_insn`, linux/bpf.h).
-fn place(object: &mut [u8], at: usize, descriptor: i32) -> Result<(), KernelError> {
+/// What is loaded.
+enum Load {
+    /// The address of the value of a map, by its descriptor.
+    Address(i32),
+    /// A number.
+    Number(u32),
+}
+
+/// Writes into the instruction at `at` what it loads (`struct bpf_insn`, linux/bpf.h).
+fn place(object: &mut [u8], at: usize, load: Load) -> Result<(), KernelError> {
     let instruction = object.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<16>);
-    let Some(instruction) = instruction.filter(|instruction| instruction[0] == LOAD_ADDRESS) else {
+    // What the compiler adds to an address is there already; it never does.
+    let is_load = |instruction: &&mut [u8; 16]| instruction[0] == LOAD_ADDRESS && instruction[4..8] == [0; 4];
+    let Some(instruction) = instruction.filter(is_load) else {
         let what = format!("placing a table in the BPF object at {at:#x}");
         return Err(KernelError::Refused { what, source: "no instruction that loads an address".into() });
     };
-    instruction[1] = instruction[1] & 0x0f | (BPF_PSEUDO_MAP_VALUE as u8) << 4;
-    instruction.copy_within(4..8, 12);
-    instruction[4..8].copy_from_slice(&descriptor.to_le_bytes());
+    match load {
+        Load::Address(descriptor) => {
+            instruction[1] = instruction[1] & 0x0f | (BPF_PSEUDO_MAP_VALUE as u8) << 4;
+            instruction[4..8].copy_from_slice(&descriptor.to_le_bytes());
+        }
+        Load::Number(number) => instruction[4..8].copy_from_slice(&number.to_le_bytes()),
+    }
     Ok(())
 }

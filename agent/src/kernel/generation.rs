@@ -133,14 +133,8 @@ impl Generation {
         }
         let code = tables.relocate(specification.object)?;
         for (position, (interface, zone)) in interfaces.iter().enumerate() {
-            let mut object = load_object(
-                specification,
-                &exact,
-                &code,
-                interface,
-                *zone,
-                pins.map(|pins| (pins, position)),
-            )?;
+            let mut object =
+                load_object(specification, &code, interface, *zone, pins.map(|pins| (pins, position)))?;
             if objects.is_empty() {
                 flow_table(&object)?.give_seed()?;
                 fill_tables(specification.tables, &ENFORCED, &mut object)?;
@@ -279,12 +273,7 @@ fn with_spare<'a>(specification: &Specification<'a>) -> Result<Cow<'a, ExactTabl
     })
 }
 
-fn settings_of(
-    specification: &Specification,
-    exact: &ExactTable,
-    interface: &Interface,
-    zone: u16,
-) -> Settings {
+fn settings_of(specification: &Specification, interface: &Interface, zone: u16) -> Settings {
     let tables = specification.tables;
     let mut features = tables.features();
     if specification.audit {
@@ -306,7 +295,7 @@ fn settings_of(
         new_flows: specification.new_flows,
         event_budget: specification.event_budget,
         flow_mask: specification.capacity.flow_buckets() - 1,
-        entries: tables.entries(exact),
+        reserved: 0,
         zone,
         interface: match interface.kind {
             Kind::Ethernet => INTERFACE_ETHERNET,
@@ -323,7 +312,6 @@ fn shadow_settings_of(specification: &Specification) -> Settings {
         features: tables.features(),
         locals: tables.locals,
         remotes: tables.remotes,
-        entries: tables.entries(&tables.exact),
         ..Settings::UNSET
     })
 }
@@ -337,14 +325,13 @@ unsafe impl aya::Pod for Global {}
 
 fn load_object(
     specification: &Specification,
-    exact: &ExactTable,
     code: &[u8],
     interface: &Interface,
     zone: u16,
     pins: Option<(&Pins, usize)>,
 ) -> Result<Ebpf, KernelError> {
     let capacity = &specification.capacity;
-    let settings = Global(settings_of(specification, exact, interface, zone));
+    let settings = Global(settings_of(specification, interface, zone));
     let mut loader = EbpfLoader::new();
     let shadow_settings = Global(shadow_settings_of(specification));
     loader.override_global("SETTINGS", &settings, true);

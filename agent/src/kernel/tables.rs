@@ -8,7 +8,7 @@ use bulkhead_engine::memory::Tables;
 
 use super::KernelError;
 use super::direct::DirectMaps;
-use super::fill::{bytes_of, fill};
+use super::fill::fill;
 use super::generation::missing;
 
 /// Names of the maps that one set of tables lies in.
@@ -66,12 +66,12 @@ pub(super) fn make_direct(
     exact: &ExactTable,
     names: &TableNames,
 ) -> Result<(), KernelError> {
-    maps.make(names.trie, bytes_of(tables.trie.as_flattened()))?;
-    maps.make(names.exact, bytes_of(exact.buckets()))?;
-    maps.make(names.ports, bytes_of(tables.ports.as_flattened()))?;
-    maps.make(names.pairs, bytes_of(tables.pairs.as_flattened()))?;
-    maps.make(names.cells, bytes_of(&tables.cells))?;
-    maps.make(names.deadlines, bytes_of(&tables.deadlines))
+    maps.make(names.trie, tables.trie.as_flattened())?;
+    maps.make(names.exact, exact.buckets())?;
+    maps.make(names.ports, tables.ports.as_flattened())?;
+    maps.make(names.pairs, tables.pairs.as_flattened())?;
+    maps.make(names.cells, &tables.cells)?;
+    maps.make(names.deadlines, &tables.deadlines)
 }
 
 /// The entries that each of the other maps needs, which the object has.

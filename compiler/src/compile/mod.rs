@@ -19,8 +19,8 @@ use std::net::Ipv4Addr;
 
 use bulkhead_engine::exact::ExactTable;
 use bulkhead_engine::layout::{
-    BLOCK_SLOTS, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, Leaf, MAX_TABLE_BYTES, Pair,
-    from_ip, pair_index,
+    BLOCK_SLOTS, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, Leaf,
+    MAX_TABLE_BYTES, Pair, from_ip, pair_index,
 };
 use bulkhead_engine::memory::Tables;
 

@@ -40,7 +40,7 @@ pub fn to_ip(words: &Address) -> core::net::IpAddr {
 ///
 /// | bits | meaning |
 /// |---|---|
-/// | 31 | the entry is no leaf. Without bit 30 it names the next block of the trie (bits 0..=29); with it the address is to be looked up in the exact table, and if it is not there, bits 0..=29 are its leaf's |
+/// | 31 | the entry is no leaf. Without bit 30 it names the next block of the trie (bits 10..=29, so that they say how many bytes behind the first it begins); with it the address is to be looked up in the exact table, and if it is not there, bits 0..=29 are its leaf's |
 /// | 30 | of a leaf: quarantined, nothing to or from this address passes |
 /// | 29 | own: one of this node's own addresses |
 /// | 16..=28 | local class: 0 is 'not local'; own addresses and approved routes have one |
@@ -63,8 +63,10 @@ impl Leaf {
     pub const MAX_LOCAL: u32 = (1 << 13) - 1;
     /// The highest remote class.
     pub const MAX_REMOTE: u32 = (1 << 16) - 1;
+    /// Where the index of a block lies.
+    const BLOCK_SHIFT: u32 = (BLOCK_SLOTS * size_of::<Self>()).trailing_zeros();
     /// The highest index of a block.
-    pub const MAX_BLOCK: u32 = (1 << 30) - 1;
+    pub const MAX_BLOCK: u32 = !Self::KIND >> Self::BLOCK_SHIFT;
 
     /// A leaf. `local` and `remote` must not exceed [`Self::MAX_LOCAL`] and [`Self::MAX_REMOTE`].
     #[must_use]
@@ -77,7 +79,7 @@ impl Leaf {
     #[must_use]
     pub const fn block(index: u32) -> Self {
         debug_assert!(index <= Self::MAX_BLOCK);
-        Self(Self::BLOCK | index)
+        Self(Self::BLOCK | index << Self::BLOCK_SHIFT)
     }
 
     /// An entry that sends to the exact table; `other` is the leaf of what is not there, and must
@@ -99,7 +101,11 @@ impl Leaf {
     #[inline(always)]
     #[must_use]
     pub const fn as_block(self) -> Option<u32> {
-        if self.0 & Self::KIND == Self::BLOCK { Some(self.0 & Self::MAX_BLOCK) } else { None }
+        if self.0 & Self::KIND == Self::BLOCK {
+            Some((self.0 & !Self::KIND) >> Self::BLOCK_SHIFT)
+        } else {
+            None
+        }
     }
 
     /// The leaf of what the exact table does not have, if the entry sends there.

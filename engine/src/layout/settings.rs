@@ -85,26 +85,9 @@ impl Direction {
     }
 }
 
-/// The most bytes of a table that programs read as memory: the verifier follows no offset as large as
+/// The most bytes of a table that programs address directly: the verifier follows no offset as large as
 /// this (`BPF_MAX_VAR_OFF`, linux/bpf_verifier.h).
 pub const MAX_TABLE_BYTES: usize = 1 << 29;
-
-/// How many entries those tables have. The programs address them directly, as they do their own
-/// globals, and compare each index with its count: that is all of a look-up.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Entries {
-    /// Of the IPv4 trie: slots of all its blocks.
-    pub trie: u32,
-    /// Of the exact table: buckets.
-    pub buckets: u32,
-    /// Of the pair table.
-    pub pairs: u32,
-    /// Cells.
-    pub cells: u32,
-    /// Deadlines.
-    pub deadlines: u32,
-}
 
 /// Constants of one program: one interface in one generation. The verifier removes the code
 /// that they make unreachable.
@@ -129,8 +112,8 @@ pub struct Settings {
     pub event_budget: u32,
     /// The highest bucket of the table of flows: one less than a power of two.
     pub flow_mask: u32,
-    /// How large the tables are.
-    pub entries: Entries,
+    /// Zero.
+    pub reserved: u32,
     /// The interfaces that share flows have one zone; a configured number, never an interface index.
     pub zone: u16,
     /// [`INTERFACE_ETHERNET`] or [`INTERFACE_BARE_IP`].
@@ -138,7 +121,7 @@ pub struct Settings {
     /// `LINK_` bits: the link protocols that pass.
     pub link: u8,
 }
-const _: () = assert!(size_of::<Settings>() == 104);
+const _: () = assert!(size_of::<Settings>() == 88);
 
 impl Settings {
     /// All zeros: no generation, no feature, every flow over at once.
@@ -152,7 +135,7 @@ impl Settings {
         timeouts: Timeouts([0; TIMEOUTS]),
         event_budget: 0,
         flow_mask: 0,
-        entries: Entries { trie: 0, buckets: 0, pairs: 0, cells: 0, deadlines: 0 },
+        reserved: 0,
         zone: 0,
         interface: 0,
         link: 0,

@@ -14,7 +14,7 @@ pub(crate) struct Plain<'a> {
     pub(crate) length: u32,
     /// TCP or UDP.
     pub(crate) protocol: u8,
-    /// TCP flags. The compiler must not know that they are good: it would keep what it knows of
+    /// TCP flags; 0 for UDP. The compiler must not know that they are good: it would keep what it knows of
     /// each in a variable of its own.
     flags: u8,
 }
@@ -92,6 +92,18 @@ impl Plain<'_> {
     #[inline(always)]
     pub(crate) fn destination_port(&self) -> u16 {
         self.head.be16(ipv4::HEADER + 2)
+    }
+
+    /// Whether it is a [`Role::Open`].
+    #[inline(always)]
+    pub(crate) fn opens(&self) -> bool {
+        transport::tcp_role(self.flags) == Some(Role::Open)
+    }
+
+    /// Whether it is a [`Role::Continue`].
+    #[inline(always)]
+    pub(crate) fn continues(&self) -> bool {
+        transport::tcp_role(self.flags) == Some(Role::Continue)
     }
 
     /// What the packet is.
