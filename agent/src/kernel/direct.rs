@@ -3,7 +3,6 @@
 //! defined nowhere; here its places are told which map that is.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
-use std::path::PathBuf;
 
 use aya::maps::MapData;
 use aya_obj::generated::{BPF_F_MMAPABLE, BPF_PSEUDO_MAP_VALUE, bpf_map_type};
@@ -56,7 +55,7 @@ impl DirectMaps {
         let map = MapData::create(shape, name, None).map_err(KernelError::refused(what()))?;
         Mapped::new(&map, size).map_err(KernelError::refused(what()))?.fill(bytes_of(values));
         if let Some((pins, number)) = &self.pins {
-            let path: PathBuf = pins.table(*number, name);
+            let path = pins.table(*number, name);
             map.pin(&path).map_err(KernelError::refused(format!("{}: pinning", path.display())))?;
         }
         self.maps.push(Made { name, map, last: size - size_of::<T>() });
@@ -115,11 +114,14 @@ enum Load {
 /// Writes into the instruction at `at` what it loads (`struct bpf_insn`, linux/bpf.h).
 fn place(object: &mut [u8], at: usize, load: Load) -> Result<(), KernelError> {
     let instruction = object.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<16>);
-    // What the compiler adds to an address is there already; it never does.
+    // Where there is something, the compiler has added to the address.
     let is_load = |instruction: &&mut [u8; 16]| instruction[0] == LOAD_ADDRESS && instruction[4..8] == [0; 4];
     let Some(instruction) = instruction.filter(is_load) else {
         let what = format!("placing a table in the BPF object at {at:#x}");
-        return Err(KernelError::Refused { what, source: "no instruction that loads an address".into() });
+        return Err(KernelError::Refused {
+            what,
+            source: "no instruction that loads an address as it is".into(),
+        });
     };
     match load {
         Load::Address(descriptor) => {
@@ -129,4 +131,47 @@ fn place(object: &mut [u8], at: usize, load: Load) -> Result<(), KernelError> {
         Load::Number(number) => instruction[4..8].copy_from_slice(&number.to_le_bytes()),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use object::{Object as _, ObjectSymbol as _};
+
+    use super::{LAST, LOAD_ADDRESS, Load, place};
+    use crate::kernel::{OBJECT, SHADOW_MAPS, TABLE_MAPS};
+
+    #[test]
+    fn all_that_the_object_leaves_open_are_tables() {
+        let file = object::File::parse(OBJECT).unwrap();
+        let open = file.symbols().filter(|symbol| symbol.is_undefined() && symbol.name() != Ok(""));
+        let mut names: Vec<_> = open.map(|symbol| symbol.name().unwrap()).collect();
+        assert!(names.contains(&"TRIE4") && names.contains(&"SHADOW_TRIE4_LAST"), "{names:?}");
+        names.retain(|name| {
+            let table = name.strip_suffix(LAST).unwrap_or(name);
+            !TABLE_MAPS.contains(&table) && !SHADOW_MAPS.contains(&table)
+        });
+        assert_eq!(names, [""; 0]);
+    }
+
+    #[test]
+    fn only_an_instruction_that_loads_an_address_gets_another() {
+        let load = |first: u8, added: u8| {
+            let mut object = [0xa3; 24];
+            (object[8], object[9]) = (first, 0x07);
+            object[12..16].copy_from_slice(&[added, 0, 0, 0]);
+            object
+        };
+        let mut object = load(LOAD_ADDRESS, 0);
+        place(&mut object, 8, Load::Address(0x0102)).unwrap();
+        assert_eq!(object[8..16], [LOAD_ADDRESS, 0x27, 0xa3, 0xa3, 2, 1, 0, 0]);
+        let mut object = load(LOAD_ADDRESS, 0);
+        place(&mut object, 8, Load::Number(0xfffe_fdfc)).unwrap();
+        assert_eq!(object[8..16], [LOAD_ADDRESS, 0x07, 0xa3, 0xa3, 0xfc, 0xfd, 0xfe, 0xff]);
+        for (mut object, at) in [(load(0x79, 0), 8), (load(LOAD_ADDRESS, 4), 8), (load(LOAD_ADDRESS, 0), 16)]
+        {
+            let before = object;
+            assert!(place(&mut object, at, Load::Number(7)).is_err());
+            assert_eq!(object, before);
+        }
+    }
 }
