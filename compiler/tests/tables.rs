@@ -13,7 +13,8 @@ use bulkhead_compiler::policy::Rates;
 use bulkhead_compiler::reference::{self, Probe, Verdict};
 use bulkhead_compiler::resolve::Ruleset;
 use bulkhead_engine::Reason;
-use bulkhead_engine::layout::{CELL_ALLOW, CELL_ONE_WAY, Direction, Rate};
+use bulkhead_engine::layout::{CELL_ALLOW, CELL_ONE_WAY, Cell, Direction, Rate, pair_index};
+use bulkhead_engine::memory::Tables;
 use common::{TIMES, addresses, inventory_text, load, load_on, policy_text, time};
 use proptest::prelude::*;
 
@@ -35,6 +36,18 @@ fn named(ruleset: &Ruleset, probe: &Probe) -> bool {
         .selectors
         .iter()
         .any(|selector| selector.set.contains(probe.source) || selector.set.contains(probe.destination))
+}
+
+/// Whether no cell decides anything about remote class 0, and no reply of it is looked for.
+fn unknown_is_in_no_rule(tables: &Tables) -> bool {
+    let pair = |direction, local| pair_index(direction, local, 0, tables.locals, tables.remotes) as usize;
+    [Direction::Ingress, Direction::Egress].into_iter().all(|direction| {
+        (1..=tables.locals).all(|local| {
+            let pair = tables.pairs.as_flattened()[pair(direction, local)];
+            let cells = &tables.cells[pair.row() as usize..][..tables.port_classes as usize];
+            !pair.opposite() && cells.iter().all(|cell| *cell == Cell::NONE)
+        })
+    })
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -167,6 +180,7 @@ proptest! {
         let addresses = addresses();
         for node in &inventory.nodes {
             let program = compile(&ruleset, &inventory, &node.name, Limits::default()).unwrap();
+            prop_assert!(unknown_is_in_no_rule(&program.tables), "{}", node.name);
             for now in TIMES.map(|seconds| seconds * 1_000_000_000) {
                 let environment = environment(&program.tables, now);
                 for source in &addresses {

@@ -61,6 +61,10 @@ fn judge_between<'a>(
         Ok(sides) => sides,
         Err(reason) => return Some(Short::Settled(plain.length, Outcome::of(reason))),
     };
+    // Class 0 is whom no rule speaks of: none needs to be asked.
+    if sides.remote == 0 {
+        return Some(Short::Settled(plain.length, Outcome::of(without_rule(0))));
+    }
     let ends = [sides.local, sides.remote];
     let (pair, cell) = cell_of(env, direction, ends, plain.protocol, plain.destination_port())?;
     if cell.deadline != 0 {

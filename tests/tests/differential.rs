@@ -35,8 +35,9 @@ struct Pair<'a> {
     ledger: Ledger,
     /// Drops are reported.
     is_reported: bool,
-    /// Packets that were settled without a case.
+    /// Packets that were settled without a case, and those of addresses that no table holds.
     settled: u64,
+    settled_unknown: u64,
     /// Packets that met an expired flow which had made room for another one in the kernel.
     made_room: u64,
     name: String,
@@ -64,7 +65,17 @@ impl<'a> Pair<'a> {
         let memory = kernel.memory(tables);
         let ledger = Ledger::new(tables.rules, audit, is_reported);
         let cases = [blank_case(); 2];
-        Self { kernel, memory, cases, ledger, is_reported, settled: 0, made_room: 0, name }
+        Self {
+            kernel,
+            memory,
+            cases,
+            ledger,
+            is_reported,
+            settled: 0,
+            settled_unknown: 0,
+            made_room: 0,
+            name,
+        }
     }
 
     fn set_clock(&mut self, now: u64) {
@@ -90,6 +101,7 @@ impl<'a> Pair<'a> {
             assert_eq!(found, before, "{}, {program:?}: a case\npacket {}", self.name, hex(bytes));
             assert_eq!(action, self.kernel.action(reason), "{}\npacket {}", self.name, hex(bytes));
             self.settled += 1;
+            self.settled_unknown += u64::from(reason == Reason::UnknownAddress);
             self.ledger.enter(&decided, direction);
             return reason;
         }
@@ -126,6 +138,8 @@ struct Tally {
     /// Addresses that lay behind the first bucket of their chain.
     chained: usize,
     settled: u64,
+    /// From or to addresses that no table holds.
+    settled_unknown: u64,
 }
 
 impl Tally {
@@ -157,6 +171,7 @@ impl Tally {
         );
         if packets >= 100_000 {
             assert_ne!(self.settled, 0, "nothing was settled without a case");
+            assert_ne!(self.settled_unknown, 0, "nothing of unknown ones was");
             rare.iter().for_each(|reason| assert_ne!(self.reasons[*reason as usize], 0, "never {reason:?}"));
             assert_ne!(self.chained, 0, "no address behind the first bucket of its chain");
         }
@@ -167,7 +182,7 @@ impl Tally {
 fn the_kernel_decides_as_the_engine_does() {
     let packets = setting("BULKHEAD_PACKETS", 500_000);
     let first_seed = setting("BULKHEAD_SEED", 1);
-    let mut tally = Tally { reasons: [0; _], made_room: 0, settled: 0, chained: 0 };
+    let mut tally = Tally { reasons: [0; _], made_room: 0, settled: 0, settled_unknown: 0, chained: 0 };
     let mut done = 0;
     for seed in first_seed.. {
         for kind in [Kind::BareIp, Kind::Ethernet] {
@@ -229,6 +244,7 @@ fn run_world(seed: u64, kind: Kind, count: u64, tally: &mut Tally) {
     pair.ledger.check(&mut pair.kernel);
     tally.made_room += pair.made_room;
     tally.settled += pair.settled;
+    tally.settled_unknown += pair.settled_unknown;
 }
 
 /// Packets cut at every byte, with their lengths left as they were.
