@@ -209,19 +209,11 @@ fn refused(judgement: Judgement, role: Role, remote: u32) -> Outcome {
     match judgement.reason {
         // An echo reply in a direction that a rule admits.
         Reason::Rule => Outcome::of(Reason::NoFlow),
-        Reason::NoRule if remote != 0 && judgement.opposite && role != Role::Open => {
-            Outcome::of(Reason::NoFlow)
-        }
-        Reason::NoRule => Outcome::of(without_rule(remote)),
+        Reason::NoRule if remote == 0 => Outcome::of(Reason::UnknownAddress),
+        Reason::NoRule if judgement.opposite && role != Role::Open => Outcome::of(Reason::NoFlow),
         reason @ (Reason::DenyRule | Reason::VenueGuard) => Outcome { reason, rule: judgement.rule },
         reason => Outcome::of(reason),
     }
-}
-
-/// Why a packet is dropped that no rule is about.
-#[inline(always)]
-pub(crate) const fn without_rule(remote: u32) -> Reason {
-    if remote == 0 { Reason::UnknownAddress } else { Reason::NoRule }
 }
 
 /// Roles that a management exemption may let pass to or from who is quarantined.

@@ -1,7 +1,7 @@
 //! The short way to a verdict, for plain packets: read and judged in registers. Only where a flow or
 //! a rate has a say a case is made of it, which goes on as any other.
 
-use crate::decide::{decide_judged, local_check, without_rule};
+use crate::decide::{decide_judged, local_check};
 use crate::layout::{CELL_ALLOW, CELL_DENY, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, Leaf};
 use crate::parse::plain::{self, Plain};
 use crate::parse::{mapped, protocol};
@@ -63,14 +63,14 @@ fn judge_between<'a>(
     };
     // Class 0 is whom no rule speaks of: none needs to be asked.
     if sides.remote == 0 {
-        return Some(Short::Settled(plain.length, Outcome::of(without_rule(0))));
+        return Some(Short::Settled(plain.length, Outcome::of(Reason::UnknownAddress)));
     }
     let ends = [sides.local, sides.remote];
     let (pair, cell) = cell_of(env, direction, ends, plain.protocol, plain.destination_port())?;
     if cell.deadline != 0 {
         return None;
     }
-    Some(match settled(&plain, cell, pair.opposite(), sides.remote) {
+    Some(match settled(&plain, cell, pair.opposite()) {
         Some(outcome) => Short::Settled(plain.length, outcome),
         None => Short::Judged(Judged { plain, sides, judgement: Judgement::of(cell, pair.opposite()) }),
     })
@@ -79,7 +79,7 @@ fn judge_between<'a>(
 /// The outcome where neither a flow nor a rate has a say, by the cell alone: what [`decide_judged`]
 /// comes to.
 #[inline(always)]
-fn settled(plain: &Plain, cell: Cell, opposite: bool, remote: u32) -> Option<Outcome> {
+fn settled(plain: &Plain, cell: Cell, opposite: bool) -> Option<Outcome> {
     let by_rule = |reason| Outcome { reason, rule: cell.rule };
     if cell.action == CELL_ALLOW {
         // The busy direction of an established conversation needs no flow.
@@ -92,7 +92,7 @@ fn settled(plain: &Plain, cell: Cell, opposite: bool, remote: u32) -> Option<Out
     Some(match cell.action {
         CELL_DENY => by_rule(Reason::DenyRule),
         CELL_GUARD => by_rule(Reason::VenueGuard),
-        _ => Outcome::of(without_rule(remote)),
+        _ => Outcome::of(Reason::NoRule),
     })
 }
 
