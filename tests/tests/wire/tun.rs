@@ -185,20 +185,21 @@ fn what_no_test_run_takes_is_decided_as_on_the_host() {
     let tables = tables();
     let place = Namespace::create("tun").unwrap();
     let done = place.run(|| {
-        for hook in [Hook::TcxIngress, Hook::XdpGeneric] {
-            let mut tun = open("tun0").unwrap();
-            place.ip("link set tun0 up").unwrap();
-            let interface = Interface::find("tun0").unwrap();
+        // One each: a child that another test is starting may hold the first one open for a moment.
+        for (name, hook) in [("tun0", Hook::TcxIngress), ("tun1", Hook::XdpGeneric)] {
+            let mut tun = open(name).unwrap();
+            place.ip(&format!("link set {name} up")).unwrap();
+            let interface = Interface::find(name).unwrap();
             assert_eq!(interface.kind, Kind::BareIp);
             let index = interface.index;
             let specification = specification(&tables, ample());
             let mut generation = Generation::build(&specification, &[(interface, ZONE)], None).unwrap();
             if hook == Hook::TcxIngress {
-                let program = generation.classifier("tun0", "tc_ingress").unwrap();
+                let program = generation.classifier(name, "tc_ingress").unwrap();
                 let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-                program.attach_with_options("tun0", TcAttachType::Ingress, options).unwrap();
+                program.attach_with_options(name, TcAttachType::Ingress, options).unwrap();
             } else {
-                let program = generation.xdp("tun0", "xdp_ingress").unwrap();
+                let program = generation.xdp(name, "xdp_ingress").unwrap();
                 program.attach_to_if_index(index, XdpMode::Skb).unwrap();
             }
             check(&mut tun, &mut generation, &tables, hook);
