@@ -25,6 +25,11 @@ impl Mapped {
         self.0[..bytes.len()].copy_from_slice(bytes);
     }
 
+    /// How many values of a type it holds.
+    pub(super) fn count<T: Value>(&self) -> usize {
+        self.0.len() / size_of::<T>()
+    }
+
     /// Value `index` of a map that nobody else writes to.
     pub(super) fn value<T: Value>(&self, index: usize) -> Option<&T> {
         let bytes = self.0.get(index * size_of::<T>()..(index + 1) * size_of::<T>())?;

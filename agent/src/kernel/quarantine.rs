@@ -44,10 +44,7 @@ pub fn quarantine_tables(tables: &mut Tables, addresses: &[IpAddr]) -> Result<()
 }
 
 /// The exact table of a generation in the kernel.
-struct RunningExact {
-    memory: Mapped,
-    buckets: u32,
-}
+struct RunningExact(Mapped);
 
 impl RunningExact {
     /// The number of a bucket's word of 4 bytes; its keys are the first twelve.
@@ -60,24 +57,24 @@ impl RunningExact {
 
 impl Buckets for RunningExact {
     fn count(&self) -> u32 {
-        self.buckets
+        self.0.count::<ExactBucket>() as u32
     }
     fn bucket(&self, index: u32) -> Option<&ExactBucket> {
-        self.memory.value(index as usize)
+        self.0.value(index as usize)
     }
 }
 
 impl BucketsMut for RunningExact {
     fn write_key(&mut self, index: u32, place: usize, key: ExactKey) {
         for (word, value) in key.into_iter().enumerate() {
-            self.memory.store_u64(Self::word(index, 0) / 2 + 2 * place + word, value);
+            self.0.store_u64(Self::word(index, 0) / 2 + 2 * place + word, value);
         }
     }
     fn publish_leaf(&mut self, index: u32, place: usize, leaf: u32) {
-        self.memory.store_u32(Self::word(index, Self::LEAVES + place), leaf);
+        self.0.store_u32(Self::word(index, Self::LEAVES + place), leaf);
     }
     fn publish_more(&mut self, index: u32) {
-        self.memory.store_u32(Self::word(index, Self::MORE), 1);
+        self.0.store_u32(Self::word(index, Self::MORE), 1);
     }
 }
 
@@ -104,15 +101,13 @@ impl AddressTables {
             let what = format!("generation {generation}: map {name}");
             let map = open(name)?;
             let bytes = map.info().map_err(KernelError::refused(what.clone()))?.value_size() as usize;
-            Ok((Mapped::new(&map, bytes).map_err(KernelError::refused(what))?, bytes))
+            Mapped::new(&map, bytes).map_err(KernelError::refused(what))
         };
-        let (trie, _) = mapped("TRIE4")?;
-        let (memory, bytes) = mapped("EXACT")?;
-        let buckets = (bytes / size_of::<ExactBucket>()) as u32;
+        let (trie, exact) = (mapped("TRIE4")?, RunningExact(mapped("EXACT")?));
         let prefix6 = Map::LpmTrie(open("PREFIX6")?)
             .try_into()
             .map_err(KernelError::refused(format!("generation {generation}: map PREFIX6")))?;
-        Ok(Self { trie, exact: RunningExact { memory, buckets }, prefix6 })
+        Ok(Self { trie, exact, prefix6 })
     }
 
     /// Cuts an address off from the next packet on, or takes that back.
