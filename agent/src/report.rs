@@ -1,9 +1,99 @@
-//! A drop, as people and programs read it.
+//! What the agent reports, as people and programs read it: drops, and times without enforcement.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+/// One line of the event file, and of what `watch` is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// Drops, or what a staged candidate would decide otherwise.
+    Drop(Box<DropReport>),
+    /// A time without enforcement.
+    Unenforced(Box<UnenforcedReport>),
+}
+
+impl Report {
+    /// How many drops it tells of. A difference of a staged candidate is none.
+    #[must_use]
+    pub fn drops(&self) -> u64 {
+        match self {
+            Self::Drop(report) if report.enforced.is_none() => report.count,
+            _ => 0,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drop(report) => report.fmt(f),
+            Self::Unenforced(report) => report.fmt(f),
+        }
+    }
+}
+
+/// What became of packets while an interface was not enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// They may have passed unjudged.
+    Open,
+    /// The guard dropped them.
+    Closed,
+    /// The programs judged them all the same.
+    None,
+}
+
+/// The kind of [`UnenforcedReport`], the one word by which it is told from a drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unenforced {
+    /// The only one.
+    Unenforced,
+}
+
+/// A time in which an interface, or the guard, was not as the policy needs it. It ends when the kernel says
+/// that it is so again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnenforcedReport {
+    /// When enforcement was restored, RFC 3339, UTC.
+    pub time: String,
+    /// Always `unenforced`.
+    pub kind: Unenforced,
+    /// The interface, or `guard`.
+    pub interface: String,
+    /// Since when at the earliest: the last time that the kernel said it was enforced.
+    pub since: String,
+    /// How long, milliseconds.
+    pub milliseconds: u64,
+    /// What was found.
+    pub cause: String,
+    /// What became of packets.
+    pub effect: Effect,
+    /// The generation that is enforced.
+    pub generation: u32,
+    /// Whether an agent ran all the time.
+    pub agent: bool,
+}
+
+impl fmt::Display for UnenforcedReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let effect = match self.effect {
+            Effect::Open => "packets may have passed",
+            Effect::Closed => "the guard dropped what came",
+            Effect::None => "the programs went on",
+        };
+        let without = if self.agent { "" } else { ", without an agent" };
+        let Self { time, interface, since, milliseconds, cause, .. } = self;
+        write!(
+            f,
+            "{time} unenforced {interface} since {since} for {milliseconds} ms{without}: {cause}; {effect}"
+        )
+    }
+}
 
 /// One or more drops of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use hyper::Method;
 use crate::cli::Global;
 use crate::client;
 use crate::daemon::lock;
-use crate::daemon::status::Status as Answered;
+use crate::daemon::status::{State, Status as Answered};
 use crate::exit::Answer;
 use crate::paths::Paths;
 
@@ -15,6 +15,8 @@ use crate::paths::Paths;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Shows what is enforced where, counters by reason, and whether the agent runs.
+///
+/// Ends with 0 only if every managed interface and the guard are as they should be, in enforce mode; else with 1.
 #[derive(Debug, clap::Args)]
 pub struct Status {}
 
@@ -39,7 +41,7 @@ impl Status {
         } else {
             print(&status);
         }
-        Ok(Answer::Yes)
+        Ok(if status.state == State::Enforced { Answer::Yes } else { Answer::No })
     }
 }
 
@@ -49,7 +51,7 @@ fn print(status: &Answered) {
             println!(
                 "instance {}: {}, node {}, {} mode, generation {}, {} rules from {}",
                 status.instance,
-                status.state,
+                status.state.name(),
                 agent.node,
                 agent.mode.name(),
                 agent.generation,
@@ -65,12 +67,12 @@ fn print(status: &Answered) {
         None => println!(
             "instance {}: {}, {} mode, without an agent; start one with `bulkhead run`",
             status.instance,
-            status.state,
+            status.state.name(),
             status.mode.map_or("unknown", |mode| mode.name())
         ),
     }
     status.problems.iter().for_each(|problem| println!("problem: {problem}"));
-    for link in status.links.iter().filter(|link| link.index != 0) {
+    for link in status.links.iter().filter(|link| link.fault.is_none()) {
         let generation = link.generation.map_or("unknown".to_owned(), |number| number.to_string());
         println!("attached: {} {}, generation {generation}", link.interface, link.hook.name());
     }

@@ -1,4 +1,4 @@
-//! `bulkhead watch`: drops as they come.
+//! `bulkhead watch`: drops, and times without enforcement, as they come.
 
 use std::io::Write as _;
 
@@ -10,7 +10,7 @@ use crate::cli::Global;
 use crate::client;
 use crate::exit::Answer;
 use crate::paths::Paths;
-use crate::report::DropReport;
+use crate::report::Report;
 
 /// Prints drops as they come: the first of a kind at once, its repetitions in one line a second.
 #[derive(Debug, clap::Args)]
@@ -42,7 +42,7 @@ impl Watch {
 
 /// Prints one line; false if nobody reads any more.
 fn show(line: &[u8], json: bool) -> anyhow::Result<bool> {
-    let text = match serde_json::from_slice::<DropReport>(line) {
+    let text = match serde_json::from_slice::<Report>(line) {
         _ if json => String::from_utf8_lossy(line).trim_end().to_owned(),
         Ok(report) => report.to_string(),
         // This reader was too slow; the journal has what it missed.

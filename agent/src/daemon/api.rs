@@ -23,7 +23,7 @@ use super::status::{Agent, Status};
 use super::venues::unmanaged;
 use super::{cutoff, enforcer};
 use crate::exit::Usage;
-use crate::report::DropReport;
+use crate::report::Report;
 
 /// What the socket answers from.
 pub struct Api {
@@ -159,8 +159,8 @@ async fn events(Extract(api): Extract<Arc<Api>>) -> Response {
 }
 
 async fn next_line(
-    mut receiver: broadcast::Receiver<DropReport>,
-) -> Option<(Result<Bytes, Infallible>, broadcast::Receiver<DropReport>)> {
+    mut receiver: broadcast::Receiver<Report>,
+) -> Option<(Result<Bytes, Infallible>, broadcast::Receiver<Report>)> {
     let line = match receiver.recv().await {
         Ok(report) => serde_json::to_string(&report).ok()?,
         Err(RecvError::Lagged(missed)) => format!("{{\"missed\":{missed}}}"),

@@ -7,16 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead::kernel::{Attached, Hook, Pins, attached_hooks};
+use bulkhead::kernel::{Attached, Hook, Links, Pins, attached_hooks};
 use serde::{Deserialize, Serialize};
 
 use super::clock::{boot_id, boot_time};
 use super::counters::Folded;
 use super::guarding::Guarded;
 use super::inputs::{Files, Inputs, Refused};
-use super::live::{Built, retire, undo_new_links};
+use super::live::{Built, retire};
 use super::pump::Shared;
 use super::quarantine::List;
+use super::reconcile::Reconciler;
 use super::setup::Setup;
 use super::start;
 use super::store::{Pending, Record, Store};
@@ -81,6 +82,8 @@ pub struct Live {
     pub built: Built,
     /// Interfaces and hooks; an interface that is gone has index 0 and no hooks.
     pub attached: Vec<Attached>,
+    /// Their links.
+    pub links: Links,
     /// The journal.
     pub record: Record,
     /// Who is cut off.
@@ -91,6 +94,8 @@ pub struct Live {
     pub folded: Folded,
     /// A change of several hooks stopped half-way.
     pub mixed: bool,
+    /// An interface needs a program that the generation does not have.
+    pub must_rebuild: bool,
     /// Enforcement was ended by command.
     pub detached: bool,
 }
@@ -105,8 +110,8 @@ pub struct Enforcer {
     pub shared: Arc<Shared>,
     /// One change at a time; held while the next generation is compiled and built.
     pub(super) changing: Mutex<()>,
-    /// One look at the interfaces at a time.
-    pub(super) watching: Mutex<()>,
+    /// One look at what the kernel says at a time. Taken before `live`.
+    pub(super) reconciler: Mutex<Reconciler>,
     /// The guard in place.
     pub(super) guarded: Mutex<Guarded>,
     pub(super) live: Mutex<Live>,
@@ -234,6 +239,7 @@ impl Enforcer {
             guard::remove(&self.setup.instance)?;
         }
         let links = bulkhead::kernel::detach(self.pins())?;
+        live.links.clear();
         live.detached = true;
         Ok(links)
     }
@@ -283,7 +289,7 @@ impl Enforcer {
         let built = Built::new(&self.setup, number, inputs, shadow, &quarantined, &indices)?;
         let applied = self.swap(built, quarantined, after)?;
         // Before anybody is told that it is enforced. A refusal is in the status, and tried again.
-        self.keep_guard().unwrap_or_else(start::told);
+        self.keep_guard().map(drop).unwrap_or_else(start::told);
         Ok(applied)
     }
 
@@ -322,13 +328,15 @@ impl Enforcer {
             return give_up(error);
         }
         add_names(&self.shared, &built);
-        let attached = match built.attach(pins) {
+        let Live { links, .. } = &mut *live;
+        let attached = match built.attach(pins, links) {
             Ok(attached) => attached,
             Err(error) => {
                 // Back to the program that the other hooks still run.
-                live.mixed = live.built.attach(pins).is_err();
+                let Live { built, links, mixed, .. } = &mut *live;
+                *mixed = built.attach(pins, links).is_err();
                 if !live.mixed {
-                    undo_new_links(pins, &before);
+                    live.links.undo(pins, &before);
                     start::tell(self.store.write_record(&live.record));
                     return give_up(error);
                 }
@@ -338,7 +346,7 @@ impl Enforcer {
         start::tell(self.store.write_record(&record));
         let gone =
             live.attached.iter().filter(|old| attached.iter().all(|new| new.interface != old.interface));
-        let gone: Vec<_> = gone.map(|old| Attached { index: 0, hooks: Vec::new(), ..old.clone() }).collect();
+        let gone: Vec<_> = gone.map(|old| Attached::absent(&old.interface)).collect();
         note_indices(&self.shared.indices, &attached);
         if built.zones() != live.built.zones() {
             start::tell(self.store.save(takeover::ZONES, &built.zones()));
@@ -348,6 +356,7 @@ impl Enforcer {
         live.record = record;
         live.quarantined = quarantined;
         live.mixed = false;
+        live.must_rebuild = false;
         let Live { folded, built, .. } = &mut *live;
         retire(pins, &self.store, folded, built);
         drop(old);

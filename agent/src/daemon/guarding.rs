@@ -4,7 +4,7 @@
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use bulkhead::kernel::Attached;
+use bulkhead::kernel::{Attached, Device};
 use bulkhead_compiler::inventory::{Inventory, Node};
 
 use super::enforcer::Enforcer;
@@ -105,28 +105,33 @@ impl Enforcer {
     /// Puts the guard in place, and again when interfaces or the inventory have changed or somebody
     /// else has removed it.
     ///
+    /// What somebody else had done to it is the answer.
+    ///
     /// # Errors
     /// If nftables refuses.
-    pub fn keep_guard(&self) -> anyhow::Result<()> {
+    pub fn keep_guard(&self) -> anyhow::Result<Option<String>> {
         if !self.setup.config.guard {
-            return Ok(());
+            return Ok(None);
         }
         let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
         let is_gone = guarded.is_gone(&self.setup.instance);
         let live = self.live();
         let now = (live.built.number, live.attached.iter().map(|attached| attached.index).collect());
         if live.detached || guarded.made_for.as_ref() == Some(&now) && !is_gone {
-            return Ok(());
-        }
-        if is_gone {
-            tracing::warn!("somebody has removed the guard: it is put in place again");
+            return Ok(None);
         }
         // `live` is held until the guard is in place: `detach` must not remove it before.
         let installed = guard_of(&self.setup, &live.built.inventory, &now.1).install(&self.setup.instance);
         drop(live);
         guarded.problem = installed.as_ref().err().map(|error| format!("{error:#}"));
         guarded.made_for = installed.is_ok().then_some(now);
-        installed
+        installed.map(|()| is_gone.then(|| "the guard was removed".to_owned()))
+    }
+
+    /// Whether the guard drops what a device carries.
+    pub fn is_closed(&self, device: &Device) -> bool {
+        let guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
+        guarded.made_for.as_ref().is_some_and(|(_, open)| !open.contains(&device.index))
     }
 
     /// Why the guard is not what it should be.

@@ -1,9 +1,7 @@
 //! Interfaces come, go and come back. The guard holds what no program sees meanwhile.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bulkhead::kernel::{Attached, Interface, KernelError};
 use bulkhead_compiler::inventory::Inventory;
 use serde::{Deserialize, Serialize};
@@ -57,11 +55,11 @@ pub fn wait_for_one(setup: &Setup, inventory: &Inventory) -> anyhow::Result<()> 
 pub fn absent(setup: &Setup, attached: &[Attached]) -> Vec<Attached> {
     let is_absent = |name: &str| attached.iter().all(|there| there.interface != name);
     let absent = setup.config.interfaces.iter().filter(|managed| is_absent(&managed.name));
-    absent.map(|managed| Attached { interface: managed.name.clone(), index: 0, hooks: Vec::new() }).collect()
+    absent.map(|managed| Attached::absent(&managed.name)).collect()
 }
 
 impl Enforcer {
-    /// Enforces on an interface now, if it is there; upkeep would do so a moment later.
+    /// Enforces on an interface now, if it is there; what is said of it the kernel has just said.
     ///
     /// # Errors
     /// [`Usage`] if it is none that the agent manages; else what the system refused.
@@ -77,82 +75,9 @@ impl Enforcer {
             .into());
         }
         anyhow::ensure!(!self.live().detached, "the agent has detached and is ending");
-        self.watch_interfaces()?;
-        // Until the guard knows the interface it lets nothing pass there.
-        self.keep_guard()?;
+        self.reconcile()?;
         let live = self.live();
         let attached = live.attached.iter().find(|there| there.interface == interface && there.index != 0);
         Ok(Answer { attached: attached.cloned(), generation: live.built.number })
-    }
-
-    /// Attaches to every managed interface that is not under the index it was attached under.
-    ///
-    /// # Errors
-    /// The last interface that is there and not enforced.
-    pub fn watch_interfaces(&self) -> anyhow::Result<()> {
-        let _one = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
-        let attached = self.live().attached.clone();
-        let mut failure = None;
-        for known in attached {
-            let now = match Interface::find(&known.interface) {
-                Ok(interface) => interface,
-                Err(KernelError::NoInterface(_)) => {
-                    if known.index != 0 {
-                        tracing::warn!(
-                            interface = known.interface,
-                            "is gone; what it carried is gone with it"
-                        );
-                        self.replace(&known, Attached { index: 0, hooks: Vec::new(), ..known.clone() });
-                    }
-                    continue;
-                }
-                Err(error) => {
-                    failure = Some(error.into());
-                    continue;
-                }
-            };
-            if now.index != known.index
-                && let Err(error) = self.attach_again(&known, &now)
-            {
-                failure = Some(error.context(format!("interface {} is there and not enforced", now.name)));
-            }
-        }
-        failure.map_or(Ok(()), Err)
-    }
-
-    fn attach_again(&self, known: &Attached, now: &Interface) -> anyhow::Result<()> {
-        let attached = {
-            let mut live = self.live();
-            if live.detached {
-                return Ok(());
-            }
-            live.built.attach_again(now, self.pins())
-        };
-        match attached {
-            Ok(attached) => {
-                tracing::warn!(interface = now.name, index = now.index, "is there, and enforced");
-                let mut indices = self.shared.indices.lock().unwrap_or_else(PoisonError::into_inner);
-                indices.insert(now.index, now.name.clone());
-                drop(indices);
-                self.replace(known, attached);
-            }
-            // It is of another kind now, or was not there when the generation was built.
-            Err(_) => {
-                let built = self.rebuild().context("building a program for it")?;
-                tracing::warn!(
-                    interface = now.name,
-                    generation = built.generation,
-                    "is there, and enforced by a new generation"
-                );
-            }
-        }
-        Ok(())
-    }
-
-    fn replace(&self, known: &Attached, now: Attached) {
-        let mut live = self.live();
-        if let Some(place) = live.attached.iter_mut().find(|attached| *attached == known) {
-            *place = now;
-        }
     }
 }

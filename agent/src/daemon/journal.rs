@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::report::DropReport;
+use crate::report::Report;
 
 /// A file is put aside at this size; the one put aside before it is replaced.
 const MAX_BYTES: u64 = 64 << 20;
@@ -39,7 +39,7 @@ impl Journal {
     }
 
     /// Appends a report.
-    pub fn append(&mut self, report: &DropReport) {
+    pub fn append(&mut self, report: &Report) {
         if self.size > MAX_BYTES {
             // If it cannot be put aside, it grows on: evidence goes before tidiness.
             let _ = std::fs::rename(&self.path, self.path.with_extension("jsonl.1"));
@@ -52,12 +52,10 @@ impl Journal {
             return;
         }
         self.failed += 1;
-        if report.enforced.is_none() {
-            self.failed_drops += report.count;
-        }
+        self.failed_drops += report.drops();
     }
 
-    fn write(&mut self, report: &DropReport) -> bool {
+    fn write(&mut self, report: &Report) -> bool {
         let (Some(file), Ok(mut line)) = (&mut self.file, serde_json::to_vec(report)) else {
             return false;
         };

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use bulkhead::kernel::{
-    AddressTables, Attached, Generation, Hook, Importer, Interface, Kind, Pins, QuarantineError, Shadow,
-    Specification, attach, attached_hooks, connections, flow_clock, quarantine_tables, rewrite_deadlines,
+    AddressTables, Attached, Generation, Hook, Importer, Interface, Kind, Links, Pins, QuarantineError,
+    Shadow, Specification, attach, connections, flow_clock, quarantine_tables, rewrite_deadlines,
     rule_counters, seed, wait_for_programs,
 };
 use bulkhead_compiler::compile::Program;
@@ -244,30 +244,50 @@ impl Built {
     ///
     /// # Errors
     /// If one refuses. Those before it have the new program.
-    pub fn attach(&mut self, pins: &Pins) -> anyhow::Result<Vec<Attached>> {
+    pub fn attach(&mut self, pins: &Pins, links: &mut Links) -> anyhow::Result<Vec<Attached>> {
         let mut attached = Vec::new();
         for set in &mut self.sets {
             for (interface, managed) in &set.interfaces {
                 let ingress = managed.ingress(interface.kind);
-                attached.push(attach(&mut set.generation, interface, ingress, pins)?);
+                attached.push(attach(&mut set.generation, interface, ingress, pins, links)?);
             }
         }
         Ok(attached)
     }
 
-    /// Puts the program of one interface on it again, under the index that it has now.
+    /// Puts the program of one interface on it again, on the device that has its name now; `None` if there is no
+    /// program for it.
     ///
     /// # Errors
-    /// If there is no program for it, or the hook refuses.
-    pub fn attach_again(&mut self, interface: &Interface, pins: &Pins) -> anyhow::Result<Attached> {
+    /// If the hook refuses.
+    pub fn attach_again(
+        &mut self,
+        interface: &Interface,
+        pins: &Pins,
+        links: &mut Links,
+    ) -> anyhow::Result<Option<Attached>> {
         let is_same = |known: &Interface| known.name == interface.name && known.kind == interface.kind;
         for set in &mut self.sets {
             if let Some((known, managed)) = set.interfaces.iter_mut().find(|(known, _)| is_same(known)) {
                 *known = interface.clone();
-                return Ok(attach(&mut set.generation, interface, managed.ingress(interface.kind), pins)?);
+                let ingress = managed.ingress(interface.kind);
+                return Ok(Some(attach(&mut set.generation, interface, ingress, pins, links)?));
             }
         }
-        anyhow::bail!("it needs another program")
+        Ok(None)
+    }
+
+    /// Pins again what somebody has removed the pins of.
+    ///
+    /// # Errors
+    /// If bpffs refuses.
+    pub fn keep_pinned(&self, pins: &Pins) -> anyhow::Result<()> {
+        for set in &self.sets {
+            if set.generation.keep_pinned(&set.pins)? {
+                tracing::warn!(pins = %pins.root().display(), "pins were removed, and are made again");
+            }
+        }
+        Ok(())
     }
 
     /// Cuts an address off, or takes that back.
@@ -348,16 +368,6 @@ pub fn retire(pins: &Pins, store: &Store, folded: &mut Folded, running: &Built) 
     for number in old {
         if let Err(error) = pins.remove_generation(number) {
             tracing::warn!("generation {number} stays in memory: {error}");
-        }
-    }
-}
-
-/// Removes links that were not there `before`.
-pub fn undo_new_links(pins: &Pins, before: &[(String, Hook)]) {
-    for (interface, hook) in attached_hooks(pins).unwrap_or_default() {
-        if !before.contains(&(interface.clone(), hook)) {
-            // An error here is followed by one that is told.
-            let _ = std::fs::remove_file(pins.link(&interface, hook));
         }
     }
 }

@@ -6,6 +6,7 @@ mod counters;
 mod counting;
 pub mod cutoff;
 pub mod enforcer;
+mod gaps;
 mod guarding;
 mod inputs;
 pub mod interfaces;
@@ -15,6 +16,7 @@ pub mod lock;
 mod names;
 mod pump;
 pub mod quarantine;
+mod reconcile;
 mod setup;
 pub mod shadow;
 mod start;
@@ -99,6 +101,7 @@ async fn serve(enforcer: Arc<Enforcer>, journal: Journal) -> anyhow::Result<()> 
     let listener = api::listen(&paths.socket)?;
     tell_attached(&enforcer);
     let shared = enforcer.shared.clone();
+    reconcile::start(enforcer.clone()).context("watching what is enforced")?;
     let api = Arc::new(Api { enforcer: enforcer.clone(), detach });
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
@@ -122,7 +125,7 @@ async fn serve(enforcer: Arc<Enforcer>, journal: Journal) -> anyhow::Result<()> 
 
 fn tell_attached(enforcer: &Enforcer) {
     let live = enforcer.live();
-    for Attached { interface, index, hooks } in &live.attached {
+    for Attached { interface, index, hooks, .. } in &live.attached {
         if *index == 0 {
             tracing::warn!(%interface, "is not there; it is enforced when it comes");
             continue;

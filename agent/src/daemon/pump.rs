@@ -9,14 +9,14 @@ use aya::maps::{MapData, RingBuf};
 use bulkhead::kernel::{KernelError, Leftover, Pins, State};
 use bulkhead_engine::layout::{AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_SHADOW};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 
 use super::clock::BootClock;
 use super::inputs::{Inputs, Target};
 use super::journal::Journal;
 use super::names::Names;
 use super::store::Store;
-use crate::report::DropReport;
+use crate::report::{DropReport, Report};
 
 /// How often aggregates are taken out of the kernel.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -45,7 +45,10 @@ pub struct Pumped {
 /// Shared between the pump and the socket.
 pub struct Shared {
     /// Reports, to whoever watches.
-    pub reports: broadcast::Sender<DropReport>,
+    pub reports: broadcast::Sender<Report>,
+    /// What the agent itself has to report, to be written by the pump.
+    pub own: mpsc::UnboundedSender<Report>,
+    unwritten: Mutex<Option<mpsc::UnboundedReceiver<Report>>>,
     /// Interfaces by all indices that they have had.
     pub indices: Arc<Mutex<HashMap<u32, String>>>,
     /// Counts.
@@ -59,8 +62,11 @@ impl Shared {
     /// Nothing yet. `store` has what generations before this agent's were made from.
     #[must_use]
     pub fn new(store: Store, target: Target, indices: Arc<Mutex<HashMap<u32, String>>>) -> Self {
+        let (own, unwritten) = mpsc::unbounded_channel();
         Self {
             reports: broadcast::channel(BACKLOG).0,
+            own,
+            unwritten: Mutex::new(Some(unwritten)),
             indices,
             pumped: Mutex::default(),
             names: Mutex::default(),
@@ -111,20 +117,23 @@ impl Shared {
         }
     }
 
-    /// Writes a report, and counts the drops that it tells of as told by events or by aggregates. A
-    /// difference of a shadow is no drop.
-    fn write(&self, report: &DropReport, journal: &mut Journal, count: fn(&mut Pumped) -> &mut u64) {
+    /// Writes a report, and counts the drops that it tells of as told by events or by aggregates.
+    fn write(&self, report: &Report, journal: &mut Journal, count: fn(&mut Pumped) -> &mut u64) {
         journal.append(report);
         let mut pumped = self.pumped.lock().unwrap_or_else(PoisonError::into_inner);
-        if report.enforced.is_none() {
-            *count(&mut pumped) += report.count;
-        }
+        *count(&mut pumped) += report.drops();
         pumped.written = journal.written;
         pumped.unwritten = journal.failed;
         pumped.unwritten_drops = journal.failed_drops;
     }
 
-    fn send(&self, report: DropReport) {
+    /// Writes what the agent itself has to report, and sends it to whoever watches.
+    pub fn report(&self, report: Report, journal: &mut Journal) {
+        self.write(&report, journal, |pumped| &mut pumped.events);
+        self.send(report);
+    }
+
+    fn send(&self, report: Report) {
         // Nobody watching is fine.
         let _ = self.reports.send(report);
     }
@@ -136,6 +145,8 @@ pub async fn run(pins: &Pins, mut journal: Journal, shared: Arc<Shared>) -> anyh
     // SAFETY: a ring keeps its descriptor, and owns it until it is dropped.
     let mut ring = unsafe { AsyncFd::register(ring) }.context("watching the event ring")?;
     let mut state = State::open(pins)?;
+    let own = shared.unwritten.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let mut own = own.context("the pump runs already")?;
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -145,6 +156,7 @@ pub async fn run(pins: &Pins, mut journal: Journal, shared: Arc<Shared>) -> anyh
                 drain(ready.get_inner_mut(), &shared, &mut journal);
                 ready.clear_ready();
             }
+            Some(report) = own.recv() => shared.report(report, &mut journal),
             _ = ticks.tick() => {
                 let clock = BootClock::now();
                 state.take_aggregates(|key, value| summarise(&key, &value, &clock, &shared, &mut journal))?;
@@ -179,6 +191,7 @@ fn drain(ring: &mut RingBuf<MapData>, shared: &Shared, journal: &mut Journal) {
         let audit = event.flags & EVENT_AUDIT != 0;
         let names = shared.names(event.key.generation, audit);
         let report = shared.compared(&event.key, audit, names.event(&event, &clock));
+        let report = Report::Drop(Box::new(report));
         shared.write(&report, journal, |pumped| &mut pumped.events);
         drop(item);
         shared.send(report);
@@ -206,7 +219,7 @@ fn summarise(
     }
     let names = shared.names(key.generation, false);
     let report = names.report(key, value.last, value.packets, value.bytes, clock);
-    let report = shared.compared(key, false, report);
+    let report = Report::Drop(Box::new(shared.compared(key, false, report)));
     shared.write(&report, journal, |pumped| &mut pumped.aggregated);
     shared.send(report);
 }

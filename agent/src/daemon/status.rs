@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use bulkhead::kernel::{Attached, KernelError, Losses, RunningLink, STATE_MAPS, State, running};
+use bulkhead::kernel::{
+    Attached, Fault, KernelError, Losses, RunningLink, STATE_MAPS, State as Tables, running,
+};
 use bulkhead_engine::layout::VERSION;
 use serde::{Deserialize, Serialize};
 
@@ -95,14 +97,43 @@ fn exemptions(config: &Config) -> Vec<String> {
     management.chain(wireguard).collect()
 }
 
+/// What holds of all managed interfaces and the guard, asked of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Every packet meets the enforced generation first.
+    Enforced,
+    /// It would, but the generation lets everything pass and reports what it would drop.
+    Audit,
+    /// Some managed interface or the guard is not as it should be.
+    Degraded,
+    /// Hooks run different generations.
+    Mixed,
+    /// Nothing is attached.
+    Detached,
+}
+
+impl State {
+    /// Its name, as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enforced => "enforced",
+            Self::Audit => "audit",
+            Self::Degraded => "degraded",
+            Self::Mixed => "mixed",
+            Self::Detached => "detached",
+        }
+    }
+}
+
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The instance.
     pub instance: String,
-    /// `enforced`; `mixed` while hooks run different generations; `degraded` if a managed
-    /// interface is not enforced; `detached` if nothing is attached.
-    pub state: String,
+    /// What holds of all managed interfaces and the guard.
+    pub state: State,
     /// Enforce or audit, if anything is attached.
     pub mode: Option<Mode>,
     /// Why it is mixed or degraded.
@@ -199,9 +230,9 @@ impl Agent {
 }
 
 /// What is wrong with the links.
-fn judge(links: &[RunningLink], agent: Option<&Agent>, half_way: bool) -> (&'static str, Vec<String>) {
-    if links.is_empty() {
-        return ("detached", Vec::new());
+fn judge(links: &[RunningLink], agent: Option<&Agent>, half_way: bool) -> (State, Vec<String>) {
+    if links.is_empty() && agent.is_none() {
+        return (State::Detached, Vec::new());
     }
     let mut problems = Vec::new();
     let alive = || links.iter().filter(|link| link.index != 0);
@@ -218,24 +249,59 @@ fn judge(links: &[RunningLink], agent: Option<&Agent>, half_way: bool) -> (&'sta
     } else if half_way {
         problems.push("a change stopped half-way; the next start of the agent completes it".to_owned());
     }
-    let gone: BTreeSet<&str> =
-        links.iter().filter(|link| link.index == 0).map(|link| link.interface.as_str()).collect();
-    let known = agent.iter().flat_map(|agent| &agent.interfaces).filter(|known| known.index == 0);
-    let gone: BTreeSet<&str> = gone.into_iter().chain(known.map(|known| known.interface.as_str())).collect();
-    for interface in &gone {
-        problems.push(format!("interface {interface} is not there; whatever comes under that name is not enforced until the agent attaches to it"));
-    }
+    let faults = faults(links, agent);
+    let is_degraded = !faults.is_empty();
+    problems.extend(faults);
     let layouts: BTreeSet<u32> =
         links.iter().map(|link| link.layout).filter(|layout| *layout != VERSION).collect();
     for layout in layouts {
         problems.push(format!("an agent of layout {layout} attached the programs; its flows and counters are not shown until `bulkhead run` takes them over"));
     }
-    let state = match (mixed || half_way, gone.is_empty()) {
-        (true, _) => "mixed",
-        (false, false) => "degraded",
-        (false, true) => "enforced",
+    let state = match (mixed || half_way, is_degraded) {
+        (true, _) => State::Mixed,
+        (false, true) => State::Degraded,
+        (false, false) => State::Enforced,
     };
     (state, problems)
+}
+
+/// Why managed interfaces are not enforced, in the kernel's words.
+fn faults(links: &[RunningLink], agent: Option<&Agent>) -> Vec<String> {
+    let mut problems = Vec::new();
+    let managed = agent.iter().flat_map(|agent| &agent.interfaces).map(|known| known.interface.as_str());
+    let managed: BTreeSet<&str> = managed.chain(links.iter().map(|link| link.interface.as_str())).collect();
+    for interface in managed {
+        let links: Vec<_> = links.iter().filter(|link| link.interface == interface).collect();
+        if links.iter().any(|link| link.fault == Some(Fault::NoDevice)) {
+            problems.push(gone(interface));
+            continue;
+        }
+        for link in &links {
+            if let Some(fault) = &link.fault {
+                problems.push(format!("interface {interface}: {}: {fault}; nothing judges what it carries until an agent attaches to it again", link.hook.name()));
+            }
+        }
+        let known =
+            agent.and_then(|agent| agent.interfaces.iter().find(|known| known.interface == interface));
+        match known {
+            Some(known) if known.index == 0 && links.is_empty() => problems.push(gone(interface)),
+            Some(known) => {
+                let unpinned = known.hooks.iter().filter(|hook| links.iter().all(|link| link.hook != **hook));
+                problems.extend(
+                    unpinned
+                        .map(|hook| format!("interface {interface}: {}: {}", hook.name(), Fault::Unpinned)),
+                );
+            }
+            None => {}
+        }
+    }
+    problems
+}
+
+fn gone(interface: &str) -> String {
+    format!(
+        "interface {interface} is not there; whatever comes under that name is not enforced until the agent attaches to it"
+    )
 }
 
 impl Status {
@@ -251,12 +317,13 @@ impl Status {
         let half_way = record.target.is_some();
         let made = store.kept(record.enforced).filter(|_| !links.is_empty());
         let (state, problems) = judge(&links, agent.as_ref(), half_way);
+        let mode = made.map(|(_, made)| made.mode);
         let quarantined: List = store.load(quarantine::FILE)?.unwrap_or_default();
         let counting = Counting::read(&store);
         let mut status = Self {
             instance: instance.to_owned(),
-            state: state.to_owned(),
-            mode: made.map(|(_, made)| made.mode),
+            state: if state == State::Enforced && mode == Some(Mode::Audit) { State::Audit } else { state },
+            mode,
             problems,
             agent,
             links,
@@ -271,7 +338,7 @@ impl Status {
         };
         // Maps that are just being made are not counted yet.
         if STATE_MAPS.iter().all(|map| pins.state(map).exists()) {
-            status.count(&State::open(pins)?)?;
+            status.count(&Tables::open(pins)?)?;
         }
         Ok(status)
     }
@@ -279,8 +346,8 @@ impl Status {
     /// With what makes it degraded though every hook is enforced.
     #[must_use]
     pub fn with_problems(mut self, problems: Vec<String>) -> Self {
-        if !problems.is_empty() && self.state == "enforced" {
-            self.state = "degraded".to_owned();
+        if !problems.is_empty() && matches!(self.state, State::Enforced | State::Audit) {
+            self.state = State::Degraded;
         }
         self.problems.extend(problems);
         self
@@ -293,7 +360,7 @@ impl Status {
         self
     }
 
-    fn count(&mut self, state: &State) -> Result<(), KernelError> {
+    fn count(&mut self, state: &Tables) -> Result<(), KernelError> {
         let reasons = state.reasons()?.into_iter();
         self.reasons = reasons
             .map(|(direction, reason, counter)| ReasonCount {
@@ -312,30 +379,40 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead::kernel::{Hook, RunningLink};
+    use bulkhead::kernel::{Fault, Hook, RunningLink};
 
-    use super::judge;
+    use super::{State, judge};
     use bulkhead_engine::layout::VERSION;
 
     #[test]
     fn a_status_names_what_is_wrong() {
-        let link = |interface: &str, index, generation| RunningLink {
+        let link = |interface: &str, index, generation, fault| RunningLink {
             interface: interface.to_owned(),
             hook: Hook::TcxEgress,
             index,
             generation,
             layout: VERSION,
+            fault,
         };
-        assert_eq!(judge(&[], None, false).0, "detached");
-        let whole = [link("a", 1, Some(3)), link("b", 2, Some(3))];
-        assert_eq!(judge(&whole, None, false), ("enforced", Vec::new()));
-        assert_eq!(judge(&whole, None, true).0, "mixed");
-        let (state, problems) = judge(&[link("a", 1, Some(3)), link("b", 2, Some(4))], None, false);
-        assert!(state == "mixed" && problems[0].contains("a tcx-egress runs 3, b tcx-egress runs 4"));
-        let (state, problems) = judge(&[link("a", 1, Some(3)), link("b", 0, Some(2))], None, false);
-        assert!(state == "degraded" && problems[0].contains("interface b is not there"), "{problems:?}");
-        let foreign = RunningLink { layout: VERSION + 1, ..link("a", 1, Some(3)) };
+        assert_eq!(judge(&[], None, false).0, State::Detached);
+        let whole = [link("a", 1, Some(3), None), link("b", 2, Some(3), None)];
+        assert_eq!(judge(&whole, None, false), (State::Enforced, Vec::new()));
+        assert_eq!(judge(&whole, None, true).0, State::Mixed);
+        let two = [link("a", 1, Some(3), None), link("b", 2, Some(4), None)];
+        let (state, problems) = judge(&two, None, false);
+        assert!(state == State::Mixed && problems[0].contains("a tcx-egress runs 3, b tcx-egress runs 4"));
+        for (fault, index, words) in [
+            (Fault::NoDevice, 0, "interface b is not there"),
+            (Fault::Detached, 0, "b: tcx-egress: the program is not attached"),
+            (Fault::Elsewhere { index: 9 }, 9, "attached to another interface (index 9)"),
+            (Fault::NotFirst { before: vec![7] }, 2, "other programs run before ours (number 7)"),
+        ] {
+            let (state, problems) =
+                judge(&[link("a", 1, Some(3), None), link("b", index, Some(3), Some(fault))], None, false);
+            assert!(state == State::Degraded && problems[0].contains(words), "{problems:?}");
+        }
+        let foreign = RunningLink { layout: VERSION + 1, ..link("a", 1, Some(3), None) };
         let (state, problems) = judge(&[foreign], None, false);
-        assert!(state == "enforced" && problems[0].contains("takes them over"), "{problems:?}");
+        assert!(state == State::Enforced && problems[0].contains("takes them over"), "{problems:?}");
     }
 }

@@ -3,22 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
-use bulkhead::kernel::{Attached, Hook, Migration, detach_others, wait_for_programs};
+use anyhow::Context as _;
+use bulkhead::kernel::{Attached, Fault, Hook, Links, Migration, running, wait_for_programs};
 
 use super::counters::{self, Folded};
 use super::counting::Counting;
 use super::enforcer::{Enforcer, Live, add_names, kept, next_number, note_indices};
+use super::gaps::Gaps;
 use super::guarding;
 use super::inputs::Inputs;
 use super::interfaces::absent;
 use super::journal::Journal;
-use super::live::{Built, retire, undo_new_links};
+use super::live::{Built, retire};
 use super::pump::{self, Shared};
 use super::quarantine;
+use super::reconcile::Reconciler;
 use super::setup::Setup;
 use super::start;
 use super::store::Store;
 use crate::guard;
+use crate::report::Effect;
 
 /// The file in the state directory of the zones that interfaces' connections are tracked in.
 pub const ZONES: &str = "zones.json";
@@ -52,10 +56,12 @@ impl Enforcer {
         record.target = Some(number);
         start::tell(store.write_record(&record));
         let new_zones = new_zones(&store, &built, &before, &migration);
-        let attached = match attach(&setup, &migration, &mut built, &new_zones) {
+        let gaps = left_open(&setup)?;
+        let mut links = Links::default();
+        let attached = match attach(&setup, &migration, &mut built, &mut links, &new_zones) {
             Ok(attached) => attached,
             Err(error) => {
-                undo_new_links(&pins, &before);
+                links.undo(&pins, &before);
                 if before.is_empty() {
                     let _ = pins.remove_all();
                     record.target = None;
@@ -79,16 +85,18 @@ impl Enforcer {
             folded: store.load(counters::FILE).unwrap_or_else(start::told).unwrap_or_default(),
             built,
             attached,
+            links,
             record,
             quarantined,
             must_save: false,
             mixed: false,
+            must_rebuild: false,
             detached: false,
         };
         add_names(&shared, &live.built);
         note_indices(&indices, &live.attached);
         let managed: Vec<&str> = setup.config.interfaces.iter().map(|managed| &*managed.name).collect();
-        for (interface, hook) in detach_others(&pins, &managed).unwrap_or_else(start::told) {
+        for (interface, hook) in live.links.detach_others(&pins, &managed).unwrap_or_else(start::told) {
             tracing::warn!(interface, hook = hook.name(), "is not managed any more: detached");
         }
         if migration.is_needed() {
@@ -105,11 +113,22 @@ impl Enforcer {
             store,
             shared,
             changing: Mutex::default(),
-            watching: Mutex::default(),
+            reconciler: Mutex::new(Reconciler::new(gaps).context("asking for interfaces")?),
             guarded: Mutex::new(guarded),
             live: Mutex::new(live),
         })
     }
+}
+
+/// What an earlier agent left enforced and is not any more: those times end by the first look.
+fn left_open(setup: &Setup) -> anyhow::Result<Gaps> {
+    let mut gaps = Gaps::new(&setup.paths.socket);
+    for link in running(&setup.paths.pins)? {
+        if let Some(fault) = link.fault.filter(Fault::is_open) {
+            gaps.found(&link.interface, &fault.to_string(), Effect::Open);
+        }
+    }
+    Ok(gaps)
 }
 
 /// The zones in which connections have not been tracked until now: of interfaces that no program
@@ -140,6 +159,7 @@ fn attach(
     setup: &Setup,
     migration: &Migration,
     built: &mut Built,
+    links: &mut Links,
     new_zones: &BTreeSet<u16>,
 ) -> anyhow::Result<Vec<Attached>> {
     let staged = migration.staged();
@@ -152,7 +172,7 @@ fn attach(
         tracing::warn!(flows, refused, "another table of flows: the new one takes them along");
     }
     let is_first_guard = guarding::install_first(setup, built)?;
-    let attached = migration.take_links().map_err(Into::into).and_then(|()| built.attach(&staged));
+    let attached = migration.take_links().map_err(Into::into).and_then(|()| built.attach(&staged, links));
     let attached = attached.inspect_err(|_| {
         // Where nothing is enforced it would be in the way. An error here follows one that is told.
         if is_first_guard {

@@ -1,5 +1,5 @@
 //! What time brings: quarantines that end, a confirmation that does not come, a wall clock that
-//! is set, interfaces that go and come back.
+//! is set, a change that is to be completed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::clock::BootClock;
 use super::enforcer::Enforcer;
 
-/// How often. An interface that comes back is without a program for so long.
+/// How often.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long to wait after a failure: what is tried again may be a whole generation.
@@ -42,8 +42,6 @@ impl Upkeep {
         check("returning to what was confirmed", unconfirmed(enforcer));
         check("completing a change that stopped half-way", complete(enforcer));
         check("following the wall clock", follow_clock(enforcer));
-        check("watching interfaces", enforcer.watch_interfaces());
-        check("keeping the guard", enforcer.keep_guard());
         failed.difference(&self.told).for_each(|failure| tracing::error!("{failure}; trying again"));
         self.told = failed;
     }
@@ -57,10 +55,20 @@ fn unconfirmed(enforcer: &Enforcer) -> anyhow::Result<()> {
 }
 
 fn complete(enforcer: &Enforcer) -> anyhow::Result<()> {
-    let mixed = enforcer.live().mixed;
-    if mixed {
+    let (mixed, must_rebuild) = {
+        let live = enforcer.live();
+        (live.mixed, live.must_rebuild)
+    };
+    if mixed || must_rebuild {
         let built = enforcer.rebuild()?;
-        tracing::warn!(generation = built.generation, "every hook runs one generation again");
+        if mixed {
+            tracing::warn!(generation = built.generation, "every hook runs one generation again");
+        } else {
+            tracing::info!(
+                generation = built.generation,
+                "generation built for an interface of another kind"
+            );
+        }
     }
     Ok(())
 }

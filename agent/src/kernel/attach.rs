@@ -1,52 +1,17 @@
 //! Attaches a generation to its hooks, or swaps it into links that are there: one atomic
 //! link update a hook, never detach and re-attach.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::tc::TcAttachOptions;
-use aya::programs::{LinkOrder, ProgramError, TcAttachType, XdpMode};
-use aya::sys::SyscallError;
-
+use super::bpf;
+use super::device::{Device, Devices};
+use super::hook::{Fault, fault, is_pinned};
 use super::programs::Program;
-use super::{Generation, Interface, KernelError, Pins};
-
-/// Where a program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Hook {
-    /// TCX, ingress.
-    TcxIngress,
-    /// TCX, egress.
-    TcxEgress,
-    /// XDP by the driver, ingress.
-    XdpNative,
-    /// XDP on packets that the stack has already wrapped, ingress.
-    XdpGeneric,
-}
-
-impl Hook {
-    const ALL: [Self; 4] = [Self::TcxIngress, Self::TcxEgress, Self::XdpNative, Self::XdpGeneric];
-
-    /// Its name, as in pins and status.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::TcxIngress => "tcx-ingress",
-            Self::TcxEgress => "tcx-egress",
-            Self::XdpNative => "xdp-native",
-            Self::XdpGeneric => "xdp-generic",
-        }
-    }
-
-    /// The hook of a name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|hook| hook.name() == name)
-    }
-}
+use super::{Generation, Hook, Interface, KernelError, Pins};
 
 /// What was attached, and how.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -57,10 +22,117 @@ pub struct Attached {
     pub index: u32,
     /// The hooks, ingress first.
     pub hooks: Vec<Hook>,
+    /// The numbers of the programs on them.
+    #[serde(default)]
+    pub programs: Vec<u32>,
 }
 
-/// Puts the generation's programs on the interface's hooks. Links that are pinned are
-/// updated in place; others are made and pinned.
+impl Attached {
+    /// An interface that is not there.
+    #[must_use]
+    pub fn absent(interface: &str) -> Self {
+        Self { interface: interface.to_owned(), index: 0, hooks: Vec::new(), programs: Vec::new() }
+    }
+}
+
+/// The links of an instance, held open: while they are, removing their pins detaches nothing.
+#[derive(Debug, Default)]
+pub struct Links(BTreeMap<(String, Hook), OwnedFd>);
+
+impl Links {
+    /// The (interface, hook) pairs that are held.
+    #[must_use]
+    pub fn names(&self) -> Vec<(String, Hook)> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// Lets go of an interface's links but those of these hooks, and removes their pins: nothing is attached
+    /// there any more.
+    ///
+    /// # Errors
+    /// If a pin cannot be removed.
+    fn keep(&mut self, interface: &str, hooks: &[Hook], pins: &Pins) -> Result<(), KernelError> {
+        for (name, hook) in pins.links()? {
+            if name == interface && !hooks.contains(&hook) {
+                unpin(&pins.link(&name, hook))?;
+            }
+        }
+        self.0.retain(|(name, hook), _| name != interface || hooks.contains(hook));
+        Ok(())
+    }
+
+    /// What is wrong with a hook: nothing if the link is pinned, every packet meets its program first, and
+    /// that is `program`.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn fault(
+        &self,
+        interface: &str,
+        hook: Hook,
+        device: Option<&Device>,
+        program: u32,
+    ) -> Result<Option<Fault>, KernelError> {
+        let failed =
+            || KernelError::refused(format!("interface {interface}: asking what {} runs", hook.name()));
+        let Some(link) = self.0.get(&(interface.to_owned(), hook)) else {
+            return Ok(Some(if device.is_some() { Fault::Detached } else { Fault::NoDevice }));
+        };
+        if let Some(fault) = fault(link, hook, device).map_err(failed())? {
+            return Ok(Some(fault));
+        }
+        let runs = bpf::link_info(link.as_fd()).map_err(failed())?.program;
+        Ok((runs != program).then_some(Fault::OtherProgram { program: runs }))
+    }
+
+    /// Whether the pin of a hook is there and holds the link.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn is_pinned(&self, interface: &str, hook: Hook, pins: &Pins) -> Result<bool, KernelError> {
+        let Some(link) = self.0.get(&(interface.to_owned(), hook)) else { return Ok(false) };
+        let pin = pins.link(interface, hook);
+        is_pinned(link, &pin)
+            .map_err(KernelError::refused(format!("{}: asking what it holds", pin.display())))
+    }
+
+    /// Takes away links that were not there `before`.
+    pub fn undo(&mut self, pins: &Pins, before: &[(String, Hook)]) {
+        for (interface, hook) in attached_hooks(pins).unwrap_or_default() {
+            if !before.contains(&(interface.clone(), hook)) {
+                // An error here is followed by one that is told.
+                let _ = fs::remove_file(pins.link(&interface, hook));
+            }
+        }
+        self.0.retain(|link, _| before.contains(link));
+    }
+
+    /// Detaches from every interface that is not among `managed`; which ones.
+    ///
+    /// # Errors
+    /// If a pin cannot be removed.
+    pub fn detach_others(
+        &mut self,
+        pins: &Pins,
+        managed: &[&str],
+    ) -> Result<Vec<(String, Hook)>, KernelError> {
+        let mut others = pins.links()?;
+        others.retain(|(interface, _)| !managed.contains(&interface.as_str()));
+        for (interface, hook) in &others {
+            unpin(&pins.link(interface, *hook))?;
+        }
+        self.0.retain(|(interface, _), _| managed.contains(&interface.as_str()));
+        Ok(others)
+    }
+
+    /// Lets go of all of them; what is not pinned is detached.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Puts the generation's programs on the interface's hooks, before all others. Links that are on this
+/// very device are updated in place; else new ones are made, and take the place of their pins.
 ///
 /// # Errors
 /// If a hook refuses. Links that were updated until then stay enforced.
@@ -69,21 +141,17 @@ pub fn attach(
     interface: &Interface,
     ingress: &[Hook],
     pins: &Pins,
+    links: &mut Links,
 ) -> Result<Attached, KernelError> {
     pins.create_links(&interface.name)?;
-    let ingress = attach_ingress(generation, interface, ingress, pins)?;
-    attach_one(generation, interface, Hook::TcxEgress, pins)?;
+    let ingress = attach_ingress(generation, interface, ingress, pins, links)?;
+    attach_one(generation, interface, Hook::TcxEgress, pins, links)?;
+    let hooks = vec![ingress, Hook::TcxEgress];
     // Hooks that a former configuration or an interface of another kind used, now that others enforce.
-    for (name, hook) in pins.links()? {
-        if name == interface.name && hook != ingress && hook != Hook::TcxEgress {
-            unpin(&pins.link(&name, hook))?;
-        }
-    }
-    Ok(Attached {
-        interface: interface.name.clone(),
-        index: interface.index,
-        hooks: vec![ingress, Hook::TcxEgress],
-    })
+    links.keep(&interface.name, &hooks, pins)?;
+    let programs = hooks.iter().map(|hook| generation.program_id(&interface.name, *hook));
+    let programs = programs.collect::<Result<_, _>>()?;
+    Ok(Attached { interface: interface.name.clone(), index: interface.index, hooks, programs })
 }
 
 /// The first of `candidates` that the kernel takes; one that is pinned already goes first.
@@ -92,12 +160,13 @@ fn attach_ingress(
     interface: &Interface,
     candidates: &[Hook],
     pins: &Pins,
+    links: &mut Links,
 ) -> Result<Hook, KernelError> {
     let mut order = candidates.to_vec();
     order.sort_by_key(|hook| !pins.link(&interface.name, *hook).exists());
     let mut refused = None;
     for hook in order {
-        match attach_one(generation, interface, hook, pins) {
+        match attach_one(generation, interface, hook, pins, links) {
             Ok(()) => return Ok(hook),
             Err(error) => refused = Some(error),
         }
@@ -105,136 +174,65 @@ fn attach_ingress(
     Err(refused.unwrap_or_else(|| KernelError::NoInterface(interface.name.clone())))
 }
 
-/// Detaches from every interface that is not among `managed`; which ones.
-///
-/// # Errors
-/// If a pin cannot be removed.
-pub fn detach_others(pins: &Pins, managed: &[&str]) -> Result<Vec<(String, Hook)>, KernelError> {
-    let mut others = pins.links()?;
-    others.retain(|(interface, _)| !managed.contains(&interface.as_str()));
-    for (interface, hook) in &others {
-        unpin(&pins.link(interface, *hook))?;
+fn attach_one(
+    generation: &mut Generation,
+    interface: &Interface,
+    hook: Hook,
+    pins: &Pins,
+    links: &mut Links,
+) -> Result<(), KernelError> {
+    let refused = |error: io::Error| match error.raw_os_error() {
+        Some(libc::EBUSY) if matches!(hook, Hook::XdpNative | Hook::XdpGeneric) => {
+            KernelError::XdpBusy(interface.name.clone())
+        }
+        _ => KernelError::refused(format!("interface {}: {}", interface.name, hook.name()))(error),
+    };
+    let pin = pins.link(&interface.name, hook);
+    let held = links.0.remove(&(interface.name.clone(), hook));
+    let known = match held {
+        Some(link) => Some(link),
+        None => bpf::open(&pin).map_err(KernelError::refused(format!("{}: opening", pin.display())))?,
+    };
+    let program = generation.program(&interface.name, program_of(hook))?;
+    let device = Devices::open().and_then(|devices| devices.by_index(interface.index)).map_err(refused)?;
+    let updated = match known {
+        // Its interface was renamed, moved, or went and came back under its name; or somebody else has put
+        // a program before ours: another link is made, and then this one let go.
+        Some(link) if fault(&link, hook, device.as_ref()).map_err(refused)?.is_none() => {
+            bpf::update(link.as_fd(), program).map_err(refused)?;
+            Some(link)
+        }
+        _ => None,
+    };
+    let link = match updated {
+        Some(link) => link,
+        None => bpf::attach(program, interface.index, hook).map_err(refused)?,
+    };
+    let pinned = keep_pinned(&link, &pin);
+    links.0.insert((interface.name.clone(), hook), link);
+    pinned.map_err(KernelError::refused(format!("{}: pinning", pin.display())))
+}
+
+/// Makes the pin hold this link, whatever it held before. At no moment is there no pin.
+fn keep_pinned(link: &OwnedFd, pin: &Path) -> io::Result<()> {
+    if is_pinned(link, pin)? {
+        return Ok(());
     }
-    Ok(others)
+    // bpffs takes no dot in names.
+    let next = pin.with_file_name(format!("{}:next", pin.file_name().unwrap_or_default().display()));
+    match fs::remove_file(&next) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    bpf::pin(link.as_fd(), &next)?;
+    fs::rename(next, pin)
 }
 
 fn unpin(pin: &Path) -> Result<(), KernelError> {
     fs::remove_file(pin).map_err(KernelError::refused(format!("{}: removing the link", pin.display())))
 }
 
-fn attach_one(
-    generation: &mut Generation,
-    interface: &Interface,
-    hook: Hook,
-    pins: &Pins,
-) -> Result<(), KernelError> {
-    let pin = pins.link(&interface.name, hook);
-    if let Some(link) = pinned(&pin)? {
-        if update(generation, interface, hook, link)? {
-            return Ok(());
-        }
-        // The interface went and came back under its name: the link holds nothing any more.
-        unpin(&pin)?;
-    }
-    let link = create(generation, interface, hook)?;
-    link.pin(&pin).map_err(KernelError::refused(format!("{}: pinning", pin.display())))?;
-    Ok(())
-}
-
-fn refused_at<E>(interface: &Interface, hook: Hook) -> impl FnOnce(E) -> KernelError + use<E>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    KernelError::refused(format!("interface {}: {}", interface.name, hook.name()))
-}
-
-fn pinned(pin: &Path) -> Result<Option<FdLink>, KernelError> {
-    match PinnedLink::from_pin(pin) {
-        Ok(link) => Ok(Some(FdLink::from(link))),
-        Err(LinkError::SyscallError(SyscallError { io_error, .. }))
-            if io_error.kind() == ErrorKind::NotFound =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(KernelError::refused(format!("{}: opening the pinned link", pin.display()))(error)),
-    }
-}
-
-fn is_dead_link(error: &ProgramError) -> bool {
-    matches!(error, ProgramError::SyscallError(SyscallError { io_error, .. }) if io_error.raw_os_error() == Some(libc::ENOLINK))
-}
-
-/// Replaces the program of a link atomically; false if the link's interface is gone. The link
-/// is dropped here, so that the program's end does not detach it; its pin keeps it.
-fn update(
-    generation: &mut Generation,
-    interface: &Interface,
-    hook: Hook,
-    link: FdLink,
-) -> Result<bool, KernelError> {
-    let updated = match hook {
-        Hook::TcxIngress | Hook::TcxEgress => {
-            let program = generation.classifier(&interface.name, generation.on_hook(program_of(hook)))?;
-            let link = link.try_into().map_err(refused_at::<LinkError>(interface, hook))?;
-            program
-                .attach_to_link(link)
-                .and_then(|id| program.take_link(id))
-                .map(|link| drop(FdLink::try_from(link)))
-        }
-        Hook::XdpNative | Hook::XdpGeneric => {
-            let program = generation.xdp(&interface.name, generation.on_hook(program_of(hook)))?;
-            let link = link.try_into().map_err(refused_at::<LinkError>(interface, hook))?;
-            program
-                .attach_to_link(link)
-                .and_then(|id| program.take_link(id))
-                .map(|link| drop(FdLink::try_from(link)))
-        }
-    };
-    match updated {
-        Ok(()) => Ok(true),
-        Err(error) if is_dead_link(&error) => Ok(false),
-        Err(error) => Err(refused_at(interface, hook)(error)),
-    }
-}
-
-fn create(generation: &mut Generation, interface: &Interface, hook: Hook) -> Result<FdLink, KernelError> {
-    match hook {
-        Hook::TcxIngress | Hook::TcxEgress => {
-            let program = generation.classifier(&interface.name, generation.on_hook(program_of(hook)))?;
-            let direction =
-                if hook == Hook::TcxIngress { TcAttachType::Ingress } else { TcAttachType::Egress };
-            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-            let id = program
-                .attach_with_options(&interface.name, direction, options)
-                .map_err(refused_at(interface, hook))?;
-            let link = program.take_link(id).map_err(refused_at(interface, hook))?;
-            FdLink::try_from(link).map_err(KernelError::refused("a TCX link"))
-        }
-        Hook::XdpNative | Hook::XdpGeneric => {
-            let mode = if hook == Hook::XdpNative { XdpMode::Driver } else { XdpMode::Skb };
-            let program = generation.xdp(&interface.name, generation.on_hook(program_of(hook)))?;
-            let id = match program.attach_to_if_index(interface.index, mode) {
-                Ok(id) => id,
-                Err(error) if is_busy(&error) => return Err(KernelError::XdpBusy(interface.name.clone())),
-                Err(error) => return Err(refused_at(interface, hook)(error)),
-            };
-            let link = program.take_link(id).map_err(refused_at(interface, hook))?;
-            // aya falls back to netlink silently; such an attachment is no link, cannot be
-            // pinned, and ends when `link` is dropped here.
-            FdLink::try_from(link).map_err(KernelError::refused(format!(
-                "interface {}: {}: the kernel made no BPF link",
-                interface.name,
-                hook.name()
-            )))
-        }
-    }
-}
-
-fn is_busy(error: &ProgramError) -> bool {
-    matches!(error, ProgramError::SyscallError(SyscallError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EBUSY))
-}
-
-const fn program_of(hook: Hook) -> Program {
+pub(super) const fn program_of(hook: Hook) -> Program {
     match hook {
         Hook::TcxIngress => Program::TcIngress,
         Hook::TcxEgress => Program::TcEgress,

@@ -15,13 +15,14 @@ use bulkhead_engine::layout::{
 };
 use bulkhead_engine::memory::Tables;
 
+use super::attach::program_of;
 use super::direct::DirectMaps;
 use super::programs::{FLOW_IMPORT, Program, chain, load};
 use super::shape::{self, check_pinned_state};
 use super::tables::{self, ENFORCED, OBSERVED, fill_tables, make_direct};
 use super::{
-    CHAIN_MAPS, Capacity, FlowTable, Importer, Interface, KernelError, Kind, OBJECT, Pins, SHADOW_MAPS,
-    STATE_MAPS, TABLE_MAPS,
+    CHAIN_MAPS, Capacity, FlowTable, Hook, Importer, Interface, KernelError, Kind, OBJECT, Pins, SHADOW_MAPS,
+    STATE_MAPS, TABLE_MAPS, bpf,
 };
 
 /// A generation that only observes: what it decides otherwise is counted and reported.
@@ -183,6 +184,25 @@ impl Generation {
         program.try_into().map_err(KernelError::refused(format!("program {name}")))
     }
 
+    /// The program that runs on an interface's hook.
+    pub(super) fn program(&self, interface: &str, enforced: Program) -> Result<BorrowedFd<'_>, KernelError> {
+        let name = self.on_hook(enforced);
+        let program = self.objects.get(interface).and_then(|object| object.program(name));
+        let fd = program.ok_or_else(|| missing(name))?.fd();
+        Ok(fd.map_err(KernelError::refused(format!("program {name}")))?.as_fd())
+    }
+
+    /// The number of the program that runs on an interface's hook.
+    ///
+    /// # Errors
+    /// If the interface has none.
+    pub fn program_id(&self, interface: &str, hook: Hook) -> Result<u32, KernelError> {
+        let name = self.on_hook(program_of(hook));
+        let program = self.objects.get(interface).and_then(|object| object.program(name));
+        let info = program.ok_or_else(|| missing(name))?.info();
+        Ok(info.map_err(KernelError::refused(format!("program {name}")))?.id())
+    }
+
     /// The program that stores flows in the table that its programs use.
     ///
     /// # Errors
@@ -223,6 +243,25 @@ impl Generation {
         let of_object = |object| Ebpf::map(object, name).and_then(descriptor_of);
         let found = self.tables.descriptor(name).or_else(|| self.objects.values().find_map(of_object));
         found.ok_or_else(|| missing(name))
+    }
+
+    /// Pins maps again whose pins are gone; whether any was.
+    ///
+    /// # Errors
+    /// If bpffs refuses.
+    pub fn keep_pinned(&self, pins: &Pins) -> Result<bool, KernelError> {
+        let state = STATE_MAPS.iter().map(|map| (*map, pins.state(map)));
+        let tables = TABLE_MAPS.iter().chain(if self.observed { SHADOW_MAPS } else { &[] });
+        let tables = tables.map(|map| (*map, pins.table(self.number, map)));
+        let missing: Vec<_> = state.chain(tables).filter(|(_, pin)| !pin.exists()).collect();
+        for (map, pin) in &missing {
+            let failed = || KernelError::refused(format!("{}: pinning", pin.display()));
+            if let Some(directory) = pin.parent() {
+                fs::create_dir_all(directory).map_err(failed())?;
+            }
+            bpf::pin(self.descriptor(map)?, pin).map_err(failed())?;
+        }
+        Ok(!missing.is_empty())
     }
 
     /// How many instructions the verifier followed, by program.

@@ -2,12 +2,15 @@
 
 mod attach;
 mod batch;
+mod bpf;
 mod defaults;
+mod device;
 mod direct;
 mod fill;
 mod flows;
 mod generation;
 mod hashed;
+mod hook;
 mod interface;
 mod leftover;
 mod mapped;
@@ -22,10 +25,12 @@ mod state;
 mod support;
 mod tables;
 
-pub use attach::{Attached, Hook, attach, attached_hooks, detach, detach_others};
+pub use attach::{Attached, Links, attach, attached_hooks, detach};
 pub use defaults::{DEFAULT_NEW_FLOWS, default_timeouts, per_second};
+pub use device::{Device, Devices};
 pub use flows::{FlowTable, Importer};
 pub use generation::{Generation, Shadow, Specification};
+pub use hook::{Fault, Hook};
 pub use interface::{Interface, Kind};
 pub use leftover::{Leftover, Unread};
 pub use migrate::Migration;

@@ -1,19 +1,19 @@
 //! What the hooks really run, asked of the kernel: it answers without an agent too.
 
 use std::collections::HashMap;
-use std::ffi::CString;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::path::Path;
+use std::os::fd::AsFd as _;
 
 use aya::maps::MapInfo;
 use aya::programs::loaded_programs;
 
-use super::{Hook, KernelError, Pins};
+use super::device::Devices;
+use super::hook::{Fault, fault};
+use super::{Hook, KernelError, Pins, bpf};
 
 /// One pinned link.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RunningLink {
-    /// The interface's name when it was attached.
+    /// The name by which its interface is managed.
     pub interface: String,
     /// The hook.
     pub hook: Hook,
@@ -23,6 +23,8 @@ pub struct RunningLink {
     pub generation: Option<u32>,
     /// The layout version of the agent that pinned it.
     pub layout: u32,
+    /// Why it does not judge every packet of the interface that has the name now.
+    pub fault: Option<Fault>,
 }
 
 /// Every pinned link, of every layout, and what it runs.
@@ -33,6 +35,7 @@ pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
     let mut generation_of = HashMap::new();
     let mut programs: HashMap<u32, Option<u32>> = HashMap::new();
     let mut seen = Vec::new();
+    let devices = Devices::open().map_err(KernelError::refused("asking for interfaces"))?;
     let others = pins.others()?;
     for pins in [pins].into_iter().chain(&others) {
         for number in pins.generations()? {
@@ -47,9 +50,14 @@ pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
             }
         }
         for (interface, hook) in pins.links()? {
-            let Some((program, index)) = link_info(&pins.link(&interface, hook))? else { continue };
-            programs.insert(program, None);
-            seen.push((interface, hook, index, program, pins.version()));
+            let pin = pins.link(&interface, hook);
+            let failed = || KernelError::refused(format!("{}: asking what it runs", pin.display()));
+            let Some(link) = bpf::open(&pin).map_err(failed())? else { continue };
+            let info = bpf::link_info(link.as_fd()).map_err(failed())?;
+            let device = devices.by_name(&interface).map_err(failed())?;
+            let fault = fault(&link, hook, device.as_ref()).map_err(failed())?;
+            programs.insert(info.program, None);
+            seen.push((interface, hook, info, pins.version(), fault));
         }
     }
     if seen.is_empty() {
@@ -61,76 +69,13 @@ pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
             *generation = maps.iter().find_map(|map| generation_of.get(map).copied());
         }
     }
-    let link = |(interface, hook, index, program, layout)| RunningLink {
+    let link = |(interface, hook, info, layout, fault): (_, _, bpf::LinkInfo, _, _)| RunningLink {
         interface,
         hook,
-        index,
-        generation: programs.get(&program).copied().flatten(),
+        index: info.index,
+        generation: programs.get(&info.program).copied().flatten(),
         layout,
+        fault,
     };
     Ok(seen.into_iter().map(link).collect())
-}
-
-/// `struct bpf_link_info` as far as it is needed: its union starts with the interface's index
-/// for TCX and XDP links alike (linux/bpf.h).
-#[repr(C)]
-#[derive(Default)]
-struct LinkInfo {
-    kind: u32,
-    id: u32,
-    program: u32,
-    padding: u32,
-    index: u32,
-    rest: [u32; 11],
-}
-
-/// The part of `union bpf_attr` that `BPF_OBJ_GET` uses.
-#[repr(C)]
-struct GetPinned {
-    path: u64,
-    fd: u32,
-    flags: u32,
-}
-
-/// The part of `union bpf_attr` that `BPF_OBJ_GET_INFO_BY_FD` uses.
-#[repr(C)]
-struct GetInfo {
-    fd: u32,
-    length: u32,
-    info: u64,
-}
-
-const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
-
-/// The program's number and the interface's index of a pinned link, if it still is there. aya
-/// tells only the first.
-fn link_info(pin: &Path) -> Result<Option<(u32, u32)>, KernelError> {
-    let what = format!("{}: asking what it runs", pin.display());
-    let failed = || KernelError::refused(what.clone())(std::io::Error::last_os_error());
-    let path =
-        CString::new(pin.as_os_str().as_encoded_bytes()).map_err(KernelError::refused(what.clone()))?;
-    let get = GetPinned { path: path.as_ptr() as u64, fd: 0, flags: 0 };
-    // SAFETY: a NUL-terminated path, in an attribute of the size that is given.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET, &raw const get, size_of::<GetPinned>()) };
-    let fd = i32::try_from(fd).unwrap_or(-1);
-    if fd < 0 {
-        let error = failed();
-        return if pin.exists() { Err(error) } else { Ok(None) };
-    }
-    // SAFETY: just opened, and nobody else's.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let mut info = LinkInfo::default();
-    let mut get = GetInfo {
-        fd: fd.as_raw_fd().cast_unsigned(),
-        length: size_of::<LinkInfo>() as u32,
-        info: (&raw mut info) as u64,
-    };
-    // SAFETY: the kernel writes at most `length` bytes to `info`, which lives on.
-    let done =
-        unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut get, size_of::<GetInfo>()) };
-    if done < 0 {
-        return Err(failed());
-    }
-    Ok(Some((info.program, info.index)))
 }

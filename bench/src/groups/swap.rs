@@ -12,7 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use bulkhead::kernel::{Generation, Hook as Place, Interface, Pins, Specification, State, attach, detach};
+use bulkhead::kernel::{
+    Generation, Hook as Place, Interface, Links, Pins, Specification, State, attach, detach,
+};
 use bulkhead_engine::Reason;
 use bulkhead_engine::memory::Tables;
 use bulkhead_tests::lab::{Namespace, PREFIX};
@@ -153,7 +155,7 @@ impl Enforced {
         wire.receiver.run(|| -> Result<Duration> {
             let interface = Interface::find(RECEIVER)?;
             let start = Instant::now();
-            attach(&mut generation, &interface, &[Place::XdpNative], &self.pins)?;
+            attach(&mut generation, &interface, &[Place::XdpNative], &self.pins, &mut Links::default())?;
             Ok(start.elapsed())
         })?
     }

@@ -1,0 +1,249 @@
+//! Compares what is wanted with what the kernel says, at once when rtnetlink has news and otherwise every few
+//! milliseconds, and restores it. What cannot be restored at once the guard closes.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use bulkhead::kernel::{Attached, Device, Devices, Fault, Interface};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+
+use super::clock::boot_time;
+use super::enforcer::{Enforcer, Live};
+use super::gaps::Gaps;
+use crate::report::{Effect, Report};
+
+/// Between two looks, unless there is news. Detaching a link or putting a program before ours makes none.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// Looks may take this share of one CPU's time.
+const SHARE: u32 = 20;
+
+/// Between two looks at the pins.
+const PINS: Duration = Duration::from_secs(1);
+
+/// After a failure, before the same is tried again.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// `RTMGRP_LINK` of linux/rtnetlink.h: interfaces come, go and change.
+const LINK_NEWS: u32 = 1;
+
+/// One look at a time at what the kernel says.
+pub struct Reconciler {
+    devices: Devices,
+    gaps: Gaps,
+    pins_seen: Instant,
+    failed: BTreeMap<String, (Instant, String)>,
+}
+
+impl Reconciler {
+    /// Has seen nothing yet, but what `gaps` has.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked for interfaces.
+    pub fn new(gaps: Gaps) -> io::Result<Self> {
+        let devices = Devices::open()?;
+        Ok(Self { devices, gaps, pins_seen: Instant::now(), failed: BTreeMap::new() })
+    }
+
+    /// What is wrong with an interface that has a device.
+    fn fault(&self, live: &Live, known: &Attached, device: &Device) -> anyhow::Result<Option<Fault>> {
+        if known.index == 0 {
+            return Ok(Some(Fault::Detached));
+        }
+        for (hook, program) in known.hooks.iter().zip(&known.programs) {
+            let fault = live.links.fault(&known.interface, *hook, Some(device), *program)?;
+            if fault.is_some() {
+                return Ok(fault);
+            }
+        }
+        // The hooks follow the device when it is renamed, its name is another one's then.
+        Ok((known.index != device.index).then_some(Fault::Elsewhere { index: known.index }))
+    }
+
+    /// Whether it was tried just now and failed.
+    fn is_resting(&self, interface: &str) -> bool {
+        self.failed.get(interface).is_some_and(|(since, _)| since.elapsed() < AFTER_FAILURE)
+    }
+
+    /// Notes a failure; tells of it unless it was told.
+    fn fail(&mut self, interface: &str, error: &anyhow::Error) {
+        let words = format!("{error:#}");
+        let known = self.failed.insert(interface.to_owned(), (Instant::now(), words.clone()));
+        if known.is_none_or(|(_, known)| known != words) {
+            tracing::error!(interface, "not enforced: {words}; trying again");
+        }
+    }
+}
+
+impl Enforcer {
+    /// Looks at every managed interface and at the guard, and restores what is not as it should be.
+    ///
+    /// # Errors
+    /// What could not be restored; it is tried again by the next look.
+    pub fn reconcile(&self) -> anyhow::Result<()> {
+        let mut reconciler = self.reconciler.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.live();
+        if live.detached {
+            return Ok(());
+        }
+        let look_at_pins = reconciler.pins_seen.elapsed() >= PINS;
+        let mut failure = None;
+        for place in 0..live.attached.len() {
+            let interface = live.attached[place].interface.clone();
+            if let Err(error) = self.look_at(&mut reconciler, &mut live, place, look_at_pins) {
+                reconciler.fail(&interface, &error);
+                failure = Some(error.context(format!("interface {interface} is not enforced")));
+            }
+        }
+        if look_at_pins {
+            reconciler.pins_seen = Instant::now();
+            if let Err(error) = live.built.keep_pinned(self.pins()) {
+                reconciler.fail("pins", &error);
+            }
+        }
+        drop(live);
+        // Until the guard knows an interface it lets nothing pass there.
+        let asked = boot_time();
+        let generation = match self.keep_guard() {
+            Ok(mended) => {
+                if let Some(cause) = mended {
+                    reconciler.gaps.bad("guard", asked, &cause, Effect::Open);
+                }
+                self.live().built.number
+            }
+            Err(error) => {
+                reconciler.gaps.bad("guard", asked, &format!("{error:#}"), Effect::Open);
+                reconciler.fail("guard", &error);
+                return Err(error);
+            }
+        };
+        self.is_well(&mut reconciler, "guard", asked, generation);
+        if !reconciler.gaps.any() {
+            reconciler.gaps.note();
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn look_at(
+        &self,
+        reconciler: &mut Reconciler,
+        live: &mut Live,
+        place: usize,
+        look_at_pins: bool,
+    ) -> anyhow::Result<()> {
+        let known = live.attached[place].clone();
+        let interface = known.interface.as_str();
+        let (asked, generation) = (boot_time(), live.built.number);
+        let Some(device) = reconciler.devices.by_name(interface)? else {
+            if known.index != 0 {
+                tracing::info!(interface, index = known.index, "interface removed");
+                live.attached[place] = Attached::absent(interface);
+            }
+            self.is_well(reconciler, interface, asked, generation);
+            return Ok(());
+        };
+        let mut fault = reconciler.fault(live, &known, &device)?;
+        if fault.is_none() && look_at_pins && !self.is_pinned(live, &known)? {
+            fault = Some(Fault::Unpinned);
+        }
+        let Some(fault) = fault else {
+            self.is_well(reconciler, interface, asked, generation);
+            return Ok(());
+        };
+        let effect = match (&fault, self.is_closed(&device)) {
+            (Fault::Unpinned, _) => Effect::None,
+            (_, true) => Effect::Closed,
+            (_, false) => Effect::Open,
+        };
+        if reconciler.gaps.bad(interface, asked, &fault.to_string(), effect) && known.index != 0 {
+            tracing::warn!(interface, index = device.index, %fault, "enforcement lost");
+        }
+        if reconciler.is_resting(interface) {
+            // A name that is not enforced is not in the guard's set either.
+            return Ok(());
+        }
+        let found = Interface::of(interface, &device)?;
+        match live.built.attach_again(&found, self.pins(), &mut live.links) {
+            Ok(Some(attached)) => {
+                tracing::info!(interface, index = device.index, generation, "interface attached");
+                let mut indices = self.shared.indices.lock().unwrap_or_else(PoisonError::into_inner);
+                indices.insert(device.index, interface.to_owned());
+                drop(indices);
+                live.attached[place] = attached;
+                reconciler.failed.remove(interface);
+                self.is_well(reconciler, interface, boot_time(), generation);
+                Ok(())
+            }
+            // It is of another kind now, or was not there when the generation was built.
+            Ok(None) => {
+                live.attached[place] = Attached::absent(interface);
+                live.must_rebuild = true;
+                Ok(())
+            }
+            Err(error) => {
+                live.attached[place] = Attached::absent(interface);
+                Err(error)
+            }
+        }
+    }
+
+    fn is_pinned(&self, live: &Live, known: &Attached) -> anyhow::Result<bool> {
+        let pins = self.pins();
+        for hook in &known.hooks {
+            if !live.links.is_pinned(&known.interface, *hook, pins)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Ends a time without enforcement, if there was one, and reports it.
+    fn is_well(&self, reconciler: &mut Reconciler, what: &str, asked: u64, generation: u32) {
+        let Some(report) = reconciler.gaps.well(what, asked, generation) else { return };
+        tracing::warn!(
+            interface = what,
+            milliseconds = report.milliseconds,
+            cause = report.cause,
+            effect = ?report.effect,
+            "enforcement restored"
+        );
+        // The pump lives as long as the agent.
+        let _ = self.shared.own.send(Report::Unenforced(Box::new(report)));
+    }
+}
+
+/// Reconciles for as long as the process lives, on a thread of its own.
+///
+/// # Errors
+/// If the kernel's news cannot be had.
+pub fn start(enforcer: Arc<Enforcer>) -> io::Result<()> {
+    let mut news = Socket::new(NETLINK_ROUTE)?;
+    news.bind(&SocketAddr::new(0, LINK_NEWS))?;
+    news.set_non_blocking(true)?;
+    std::thread::Builder::new().name("reconcile".to_owned()).spawn(move || {
+        loop {
+            let started = Instant::now();
+            // What fails is told once, by its interface, and tried again.
+            let _ = enforcer.reconcile();
+            wait(&news, INTERVAL.max(started.elapsed() * SHARE));
+        }
+    })?;
+    Ok(())
+}
+
+/// Waits until there is news, or the time is over.
+fn wait(news: &Socket, limit: Duration) {
+    let mut poll = libc::pollfd { fd: news.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let milliseconds = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: one structure, which is writable.
+    unsafe { libc::poll(&raw mut poll, 1, milliseconds) };
+    let mut buffer = Vec::with_capacity(1 << 16);
+    // That there is news is all; what it is the next look tells. An overrun is news as well.
+    while news.recv(&mut buffer, 0).is_ok() {
+        buffer.clear();
+    }
+}

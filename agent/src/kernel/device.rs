@@ -1,0 +1,148 @@
+//! Network devices as the kernel tells of them by rtnetlink, in the calling thread's network namespace.
+
+use std::io;
+
+use netlink_packet_core::{
+    DefaultNla, NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage, LinkXdp, XdpAttached};
+
+use super::Hook;
+
+/// The longest name that is not an alternative one, with its end (`IFNAMSIZ`).
+const SHORT: usize = libc::IFNAMSIZ;
+
+/// The attribute of a longer one (linux/if_link.h).
+const IFLA_ALT_IFNAME: u16 = 53;
+
+/// One device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its name; what it was looked up by may be an alternative one.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// `ARPHRD_` number of its link layer.
+    pub link_type: u16,
+    /// Its group (`ip link set group`); 0 unless somebody has set it.
+    pub group: u32,
+    /// The XDP hook in use and the program's number.
+    pub xdp: Option<(Hook, u32)>,
+}
+
+/// A way to ask for devices.
+pub struct Devices(Socket);
+
+impl Devices {
+    /// Opens a socket in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self(socket))
+    }
+
+    /// The device that has a name, be it an alternative one; `None` if none has.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn by_name(&self, name: &str) -> io::Result<Option<Device>> {
+        let mut question = LinkMessage::default();
+        question.attributes = vec![
+            if name.len() < SHORT {
+                LinkAttribute::IfName(name.to_owned())
+            } else {
+                LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, [name.as_bytes(), &[0]].concat()))
+            },
+            LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]),
+        ];
+        self.ask(RouteNetlinkMessage::GetLink(question))
+    }
+
+    /// The device that has an index; `None` if none has.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn by_index(&self, index: u32) -> io::Result<Option<Device>> {
+        let mut question = LinkMessage::default();
+        question.header.index = index;
+        question.attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
+        self.ask(RouteNetlinkMessage::GetLink(question))
+    }
+
+    /// Puts the device with this index into a group.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn set_group(&self, index: u32, group: u32) -> io::Result<()> {
+        let mut change = LinkMessage::default();
+        change.header.index = index;
+        change.attributes = vec![LinkAttribute::Group(group)];
+        self.ask(RouteNetlinkMessage::SetLink(change)).map(drop)
+    }
+
+    /// Sends a message and reads its answer: a device, or none where it is done or not there.
+    fn ask(&self, message: RouteNetlinkMessage) -> io::Result<Option<Device>> {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST;
+        if matches!(message, RouteNetlinkMessage::SetLink(_)) {
+            header.flags |= NLM_F_ACK;
+        }
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.0.send(&bytes, 0)?;
+        let (answer, _) = self.0.recv_from_full()?;
+        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
+        match answer.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => Ok(Some(Device::read(link))),
+            NetlinkPayload::Error(error) => match error.raw_code().abs() {
+                0 | libc::ENODEV => Ok(None),
+                code => Err(io::Error::from_raw_os_error(code)),
+            },
+            _ => Err(io::Error::other("an answer that is not about a device")),
+        }
+    }
+}
+
+impl Device {
+    fn read(link: LinkMessage) -> Self {
+        let mut device = Self {
+            name: String::new(),
+            index: link.header.index,
+            link_type: u16::from(link.header.link_layer_type),
+            group: 0,
+            xdp: None,
+        };
+        for attribute in link.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => device.name = name,
+                LinkAttribute::Group(group) => device.group = group,
+                LinkAttribute::Xdp(xdp) => device.xdp = xdp_of(&xdp),
+                _ => {}
+            }
+        }
+        device
+    }
+}
+
+/// One program in the driver or behind it; several at once are nothing that an agent makes.
+fn xdp_of(attributes: &[LinkXdp]) -> Option<(Hook, u32)> {
+    let hook = attributes.iter().find_map(|attribute| match attribute {
+        LinkXdp::Attached(XdpAttached::Driver) => Some(Hook::XdpNative),
+        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(Hook::XdpGeneric),
+        _ => None,
+    })?;
+    let program = attributes.iter().find_map(|attribute| match attribute {
+        LinkXdp::ProgId(program) => Some(*program),
+        _ => None,
+    })?;
+    Some((hook, program))
+}
