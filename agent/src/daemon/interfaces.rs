@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::enforcer::Enforcer;
 use super::guarding;
+use super::member::Arrival;
 use super::setup::Setup;
+use super::{start, takeover};
 use crate::exit::Usage;
 
 /// How often an agent without any interface looks whether one has come.
@@ -57,7 +59,7 @@ pub fn wait_for_one(setup: &Setup, inventory: &Inventory) -> anyhow::Result<()> 
 pub fn absent(setup: &Setup, attached: &[Attached]) -> Vec<Attached> {
     let is_absent = |name: &str| attached.iter().all(|there| there.interface != name);
     let absent = setup.config.interfaces.iter().filter(|managed| is_absent(&managed.name));
-    absent.map(|managed| Attached { interface: managed.name.clone(), index: 0, hooks: Vec::new() }).collect()
+    absent.map(|managed| Attached::gone(&managed.name)).collect()
 }
 
 impl Enforcer {
@@ -102,7 +104,7 @@ impl Enforcer {
                             interface = known.interface,
                             "is gone; what it carried is gone with it"
                         );
-                        self.replace(&known, Attached { index: 0, hooks: Vec::new(), ..known.clone() });
+                        self.replace(&known, Attached::gone(&known.interface));
                     }
                     continue;
                 }
@@ -121,24 +123,31 @@ impl Enforcer {
     }
 
     fn attach_again(&self, known: &Attached, now: &Interface) -> anyhow::Result<()> {
-        let attached = {
+        let managed = self.setup.config.interfaces.iter().find(|managed| managed.name == now.name);
+        let managed = managed.context("agent.toml does not name it")?;
+        let (arrival, zones) = {
             let mut live = self.live();
             if live.detached {
                 return Ok(());
             }
-            live.built.attach_again(now, self.pins())
+            let before = live.built.zones();
+            let arrival = live.built.attach_again(now, managed, self.pins())?;
+            let zones = live.built.zones();
+            (arrival, Some(zones).filter(|zones| *zones != before))
         };
-        match attached {
-            Ok(attached) => {
+        match arrival {
+            Arrival::Attached(attached) => {
                 tracing::warn!(interface = now.name, index = now.index, "is there, and enforced");
                 let mut indices = self.shared.indices.lock().unwrap_or_else(PoisonError::into_inner);
                 indices.insert(now.index, now.name.clone());
                 drop(indices);
                 self.replace(known, attached);
+                if let Some(zones) = zones {
+                    start::tell(self.store.save(takeover::ZONES, &zones));
+                }
             }
-            // It is of another kind now, or was not there when the generation was built.
-            Err(_) => {
-                let built = self.rebuild().context("building a program for it")?;
+            Arrival::NeedsGeneration => {
+                let built = self.rebuild().context("building programs for it")?;
                 tracing::warn!(
                     interface = now.name,
                     generation = built.generation,

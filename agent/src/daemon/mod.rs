@@ -5,6 +5,7 @@ mod clock;
 mod counters;
 mod counting;
 pub mod cutoff;
+mod descriptors;
 pub mod enforcer;
 mod guarding;
 mod inputs;
@@ -12,6 +13,7 @@ pub mod interfaces;
 mod journal;
 mod live;
 pub mod lock;
+mod member;
 mod names;
 mod pump;
 pub mod quarantine;
@@ -69,6 +71,7 @@ pub fn run(setup: Setup, json: bool) -> anyhow::Result<Answer> {
     for managed in setup.config.interfaces.iter().filter(|managed| !managed.is_optional) {
         Interface::find(&managed.name)?;
     }
+    descriptors::raise_limit();
     check_support(Path::new(BPFFS))?;
     if setup.config.guard {
         guard::check()?;
@@ -122,7 +125,7 @@ async fn serve(enforcer: Arc<Enforcer>, journal: Journal) -> anyhow::Result<()> 
 
 fn tell_attached(enforcer: &Enforcer) {
     let live = enforcer.live();
-    for Attached { interface, index, hooks } in &live.attached {
+    for Attached { interface, index, hooks, .. } in &live.attached {
         if *index == 0 {
             tracing::warn!(%interface, "is not there; it is enforced when it comes");
             continue;

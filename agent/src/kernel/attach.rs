@@ -1,6 +1,8 @@
 //! Attaches a generation to its hooks, or swaps it into links that are there: one atomic
 //! link update a hook, never detach and re-attach.
 
+use std::collections::HashMap;
+use std::error::Error;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -11,10 +13,10 @@ use aya::programs::{LinkOrder, ProgramError, TcAttachType, XdpMode};
 use aya::sys::SyscallError;
 
 use super::programs::Program;
-use super::{Generation, Interface, KernelError, Pins};
+use super::{Group, Interface, KernelError, Pins};
 
 /// Where a program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hook {
     /// TCX, ingress.
@@ -28,7 +30,8 @@ pub enum Hook {
 }
 
 impl Hook {
-    const ALL: [Self; 4] = [Self::TcxIngress, Self::TcxEgress, Self::XdpNative, Self::XdpGeneric];
+    /// Every hook.
+    pub const ALL: [Self; 4] = [Self::TcxIngress, Self::TcxEgress, Self::XdpNative, Self::XdpGeneric];
 
     /// Its name, as in pins and status.
     #[must_use]
@@ -38,6 +41,31 @@ impl Hook {
             Self::TcxEgress => "tcx-egress",
             Self::XdpNative => "xdp-native",
             Self::XdpGeneric => "xdp-generic",
+        }
+    }
+
+    /// Its name in sentences.
+    const fn title(self) -> &'static str {
+        match self {
+            Self::TcxIngress => "TCX at ingress",
+            Self::TcxEgress => "TCX at egress",
+            Self::XdpNative => "native XDP",
+            Self::XdpGeneric => "generic XDP",
+        }
+    }
+
+    /// Whether both see the packets of one direction.
+    #[must_use]
+    pub const fn is_like(self, other: Self) -> bool {
+        matches!(self, Self::TcxEgress) == matches!(other, Self::TcxEgress)
+    }
+
+    /// The program that enforces there.
+    pub(super) const fn program(self) -> Program {
+        match self {
+            Self::TcxIngress => Program::TcIngress,
+            Self::TcxEgress => Program::TcEgress,
+            Self::XdpNative | Self::XdpGeneric => Program::XdpIngress,
         }
     }
 
@@ -57,52 +85,92 @@ pub struct Attached {
     pub index: u32,
     /// The hooks, ingress first.
     pub hooks: Vec<Hook>,
+    /// Why ingress is not at the best hook: what the kernel answered there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
 }
 
-/// Puts the generation's programs on the interface's hooks. Links that are pinned are
-/// updated in place; others are made and pinned.
+impl Attached {
+    /// An interface that is not there.
+    #[must_use]
+    pub fn gone(interface: &str) -> Self {
+        Self { interface: interface.to_owned(), index: 0, hooks: Vec::new(), fallback: None }
+    }
+}
+
+/// Puts a group's programs on the interface's hooks; at ingress on the first of `ingress` that the
+/// kernel takes. Links that are pinned are updated in place; others are made and pinned. Hooks that a
+/// former configuration used stay until [`detach_former`].
 ///
 /// # Errors
 /// If a hook refuses. Links that were updated until then stay enforced.
 pub fn attach(
-    generation: &mut Generation,
+    group: &mut Group,
     interface: &Interface,
     ingress: &[Hook],
     pins: &Pins,
 ) -> Result<Attached, KernelError> {
     pins.create_links(&interface.name)?;
-    let ingress = attach_ingress(generation, interface, ingress, pins)?;
-    attach_one(generation, interface, Hook::TcxEgress, pins)?;
-    // Hooks that a former configuration or an interface of another kind used, now that others enforce.
-    for (name, hook) in pins.links()? {
-        if name == interface.name && hook != ingress && hook != Hook::TcxEgress {
-            unpin(&pins.link(&name, hook))?;
-        }
-    }
+    let (ingress, fallback) = attach_ingress(group, interface, ingress, pins)?;
+    attach_one(group, interface, Hook::TcxEgress, pins)?;
     Ok(Attached {
         interface: interface.name.clone(),
         index: interface.index,
         hooks: vec![ingress, Hook::TcxEgress],
+        fallback,
     })
 }
 
-/// The first of `candidates` that the kernel takes; one that is pinned already goes first.
+/// Detaches from hooks that a former configuration or an interface of another kind used, where others
+/// enforce now.
+///
+/// # Errors
+/// If a pin cannot be removed.
+pub fn detach_former(attached: &[Attached], pins: &Pins) -> Result<(), KernelError> {
+    let now: HashMap<_, _> = attached.iter().map(|now| (now.interface.as_str(), &now.hooks)).collect();
+    for (name, hook) in pins.links()? {
+        if now.get(name.as_str()).is_some_and(|hooks| !hooks.contains(&hook)) {
+            unpin(&pins.link(&name, hook))?;
+        }
+    }
+    Ok(())
+}
+
+/// The first of `candidates` that the kernel takes, and why it is not the first of them.
 fn attach_ingress(
-    generation: &mut Generation,
+    group: &mut Group,
     interface: &Interface,
     candidates: &[Hook],
     pins: &Pins,
-) -> Result<Hook, KernelError> {
-    let mut order = candidates.to_vec();
-    order.sort_by_key(|hook| !pins.link(&interface.name, *hook).exists());
-    let mut refused = None;
-    for hook in order {
-        match attach_one(generation, interface, hook, pins) {
-            Ok(()) => return Ok(hook),
-            Err(error) => refused = Some(error),
+) -> Result<(Hook, Option<String>), KernelError> {
+    let generic = pins.link(&interface.name, Hook::XdpGeneric);
+    if candidates.contains(&Hook::XdpNative) && generic.exists() {
+        // Both kinds of XDP at once are refused: TCX enforces while one makes room for the other.
+        attach_one(group, interface, Hook::TcxIngress, pins)?;
+        unpin(&generic)?;
+    }
+    let mut fallback = None;
+    for (place, hook) in candidates.iter().enumerate() {
+        group.load(*hook)?;
+        match attach_one(group, interface, *hook, pins) {
+            Ok(()) => return Ok((*hook, fallback)),
+            // Whose program it is must be told, not worked around.
+            Err(error) if place + 1 == candidates.len() || matches!(error, KernelError::XdpBusy(_)) => {
+                return Err(error);
+            }
+            Err(error) => fallback = Some(format!("no {}: {}", hook.title(), innermost(&error))),
         }
     }
-    Err(refused.unwrap_or_else(|| KernelError::NoInterface(interface.name.clone())))
+    Err(KernelError::NoInterface(interface.name.clone()))
+}
+
+/// The kernel's own words.
+fn innermost(error: &KernelError) -> String {
+    let mut error: &dyn Error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 /// Detaches from every interface that is not among `managed`; which ones.
@@ -122,28 +190,24 @@ fn unpin(pin: &Path) -> Result<(), KernelError> {
     fs::remove_file(pin).map_err(KernelError::refused(format!("{}: removing the link", pin.display())))
 }
 
-fn attach_one(
-    generation: &mut Generation,
-    interface: &Interface,
-    hook: Hook,
-    pins: &Pins,
-) -> Result<(), KernelError> {
+fn attach_one(group: &mut Group, interface: &Interface, hook: Hook, pins: &Pins) -> Result<(), KernelError> {
+    group.load(hook)?;
     let pin = pins.link(&interface.name, hook);
     if let Some(link) = pinned(&pin)? {
-        if update(generation, interface, hook, link)? {
+        if update(group, interface, hook, link)? {
             return Ok(());
         }
         // The interface went and came back under its name: the link holds nothing any more.
         unpin(&pin)?;
     }
-    let link = create(generation, interface, hook)?;
+    let link = create(group, interface, hook)?;
     link.pin(&pin).map_err(KernelError::refused(format!("{}: pinning", pin.display())))?;
     Ok(())
 }
 
 fn refused_at<E>(interface: &Interface, hook: Hook) -> impl FnOnce(E) -> KernelError + use<E>
 where
-    E: std::error::Error + Send + Sync + 'static,
+    E: Error + Send + Sync + 'static,
 {
     KernelError::refused(format!("interface {}: {}", interface.name, hook.name()))
 }
@@ -166,15 +230,10 @@ fn is_dead_link(error: &ProgramError) -> bool {
 
 /// Replaces the program of a link atomically; false if the link's interface is gone. The link
 /// is dropped here, so that the program's end does not detach it; its pin keeps it.
-fn update(
-    generation: &mut Generation,
-    interface: &Interface,
-    hook: Hook,
-    link: FdLink,
-) -> Result<bool, KernelError> {
+fn update(group: &mut Group, interface: &Interface, hook: Hook, link: FdLink) -> Result<bool, KernelError> {
     let updated = match hook {
         Hook::TcxIngress | Hook::TcxEgress => {
-            let program = generation.classifier(&interface.name, generation.on_hook(program_of(hook)))?;
+            let program = group.classifier(group.on_hook(hook))?;
             let link = link.try_into().map_err(refused_at::<LinkError>(interface, hook))?;
             program
                 .attach_to_link(link)
@@ -182,7 +241,7 @@ fn update(
                 .map(|link| drop(FdLink::try_from(link)))
         }
         Hook::XdpNative | Hook::XdpGeneric => {
-            let program = generation.xdp(&interface.name, generation.on_hook(program_of(hook)))?;
+            let program = group.xdp(group.on_hook(hook))?;
             let link = link.try_into().map_err(refused_at::<LinkError>(interface, hook))?;
             program
                 .attach_to_link(link)
@@ -197,10 +256,10 @@ fn update(
     }
 }
 
-fn create(generation: &mut Generation, interface: &Interface, hook: Hook) -> Result<FdLink, KernelError> {
+fn create(group: &mut Group, interface: &Interface, hook: Hook) -> Result<FdLink, KernelError> {
     match hook {
         Hook::TcxIngress | Hook::TcxEgress => {
-            let program = generation.classifier(&interface.name, generation.on_hook(program_of(hook)))?;
+            let program = group.classifier(group.on_hook(hook))?;
             let direction =
                 if hook == Hook::TcxIngress { TcAttachType::Ingress } else { TcAttachType::Egress };
             let options = TcAttachOptions::TcxOrder(LinkOrder::first());
@@ -212,7 +271,7 @@ fn create(generation: &mut Generation, interface: &Interface, hook: Hook) -> Res
         }
         Hook::XdpNative | Hook::XdpGeneric => {
             let mode = if hook == Hook::XdpNative { XdpMode::Driver } else { XdpMode::Skb };
-            let program = generation.xdp(&interface.name, generation.on_hook(program_of(hook)))?;
+            let program = group.xdp(group.on_hook(hook))?;
             let id = match program.attach_to_if_index(interface.index, mode) {
                 Ok(id) => id,
                 Err(error) if is_busy(&error) => return Err(KernelError::XdpBusy(interface.name.clone())),
@@ -232,14 +291,6 @@ fn create(generation: &mut Generation, interface: &Interface, hook: Hook) -> Res
 
 fn is_busy(error: &ProgramError) -> bool {
     matches!(error, ProgramError::SyscallError(SyscallError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EBUSY))
-}
-
-const fn program_of(hook: Hook) -> Program {
-    match hook {
-        Hook::TcxIngress => Program::TcIngress,
-        Hook::TcxEgress => Program::TcEgress,
-        Hook::XdpNative | Hook::XdpGeneric => Program::XdpIngress,
-    }
 }
 
 /// The hooks that have a pinned link, by interface.

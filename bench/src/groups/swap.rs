@@ -12,7 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use bulkhead::kernel::{Generation, Hook as Place, Interface, Pins, Specification, State, attach, detach};
+use bulkhead::kernel::{
+    Generation, Hook as Place, Interface, Kind, Pins, Specialisation, Specification, State, attach, detach,
+};
 use bulkhead_engine::Reason;
 use bulkhead_engine::memory::Tables;
 use bulkhead_tests::lab::{Namespace, PREFIX};
@@ -141,9 +143,9 @@ struct Enforced {
 impl Enforced {
     fn build(&self, wire: &Wire, number: u32, tables: &Tables) -> Result<Generation> {
         wire.receiver.run(|| -> Result<Generation> {
-            let interface = Interface::find(RECEIVER)?;
+            let wanted = (Specialisation::new(Kind::Ethernet, 1), vec![Place::XdpNative, Place::TcxEgress]);
             let specification = Specification { event_budget: 0, ..Specification::new(number, tables, LONG) };
-            Ok(Generation::build(&specification, &[(interface, 1)], Some(&self.pins))?)
+            Ok(Generation::build(&specification, &[wanted], Some(&self.pins))?)
         })?
     }
 
@@ -153,7 +155,7 @@ impl Enforced {
         wire.receiver.run(|| -> Result<Duration> {
             let interface = Interface::find(RECEIVER)?;
             let start = Instant::now();
-            attach(&mut generation, &interface, &[Place::XdpNative], &self.pins)?;
+            attach(generation.only_group()?, &interface, &[Place::XdpNative], &self.pins)?;
             Ok(start.elapsed())
         })?
     }
