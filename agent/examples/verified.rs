@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use bulkhead::kernel::{Generation, Interface, Kind, Shadow, Specification};
+use bulkhead::kernel::{Generation, Hook, Kind, Shadow, Specialisation, Specification};
 
 use bulkhead_engine::layout::{CELL_EXEMPT, Leaf, LpmKey, Rate, RateLimit, TIMEOUTS, Timeouts};
 use bulkhead_engine::memory::Tables;
@@ -49,13 +49,13 @@ fn main() -> ExitCode {
                 new_flows: Rate { interval: u64::from(uses.everything) * 1_000_000, tolerance: 1 },
                 ..Specification::new(1, &tables, Timeouts([60; TIMEOUTS]))
             };
-            let interface = Interface { name: "lo".to_owned(), index: 1, kind };
+            let wanted = (Specialisation::new(kind, 0), Hook::ALL.to_vec());
             let name = match kind {
                 Kind::BareIp => "bare IP",
                 Kind::Ethernet => "Ethernet",
             };
             let started = Instant::now();
-            match Generation::build(&specification, &[(interface, 0)], None) {
+            match Generation::build(&specification, &[wanted], None) {
                 Ok(generation) => {
                     let ms = started.elapsed().as_millis();
                     for (program, verified) in generation.verified() {

@@ -4,7 +4,9 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{HashMap, Map, MapData, RingBuf};
-use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Specification, TABLE_MAPS};
+use bulkhead::kernel::{
+    Capacity, Generation, Hook as Place, Kind, Specialisation, Specification, TABLE_MAPS,
+};
 use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, DIRECTIONS, Direction, LOST_RING, TIMEOUTS, Timeouts,
 };
@@ -112,9 +114,6 @@ pub struct Stage {
     cpus: usize,
 }
 
-/// The interface that the programs are specialised for, which they are never attached to.
-const INTERFACE: &str = "lo";
-
 impl Stage {
     /// Builds a generation for packets of a hook: bare IP for TC, Ethernet for XDP. So many
     /// flows fit; at most `event_budget` drops a second are reported.
@@ -142,14 +141,14 @@ impl Stage {
     /// # Errors
     /// If the kernel refuses.
     pub fn of_kind(kind: Kind, tables: &Tables, flows: u32, event_budget: u32) -> Result<Self> {
-        let interface = Interface { name: INTERFACE.to_owned(), index: 1, kind };
+        let wanted = (Specialisation::new(kind, 0), Place::ALL.to_vec());
         let specification = Specification {
             // Openings come all at once here.
             capacity: Capacity { flows, ..Capacity::default() },
             event_budget,
             ..Specification::new(1, tables, LONG)
         };
-        let generation = Generation::build(&specification, &[(interface, 0)], None)?;
+        let generation = Generation::build(&specification, &[wanted], None)?;
         let reasons = [descriptor(&generation, "REASON_COUNTERS")?, descriptor(&generation, "UNREPORTED")?];
         let rules = descriptor(&generation, "RULE_COUNTERS")?;
         let cpus = aya::util::nr_cpus().map_err(|(what, error)| anyhow::Error::new(error).context(what))?;
@@ -179,9 +178,10 @@ impl Stage {
     /// # Errors
     /// If the kernel refuses.
     pub fn ingress(&mut self, hook: Hook) -> Result<OwnedFd> {
+        let group = self.generation.only_group()?;
         let program = match hook {
-            Hook::Xdp => self.generation.xdp(INTERFACE, "xdp_ingress")?.fd()?,
-            Hook::Tc => self.generation.classifier(INTERFACE, "tc_ingress")?.fd()?,
+            Hook::Xdp => group.xdp("xdp_ingress")?.fd()?,
+            Hook::Tc => group.classifier("tc_ingress")?.fd()?,
         };
         Ok(program.as_fd().try_clone_to_owned()?)
     }
@@ -191,7 +191,7 @@ impl Stage {
     /// # Errors
     /// If the kernel refuses.
     pub fn egress(&mut self) -> Result<OwnedFd> {
-        let program = self.generation.classifier(INTERFACE, "tc_egress")?.fd()?;
+        let program = self.generation.only_group()?.classifier("tc_egress")?.fd()?;
         Ok(program.as_fd().try_clone_to_owned()?)
     }
 

@@ -218,12 +218,11 @@ fn run_world(seed: u64, kind: Kind, count: u64, tally: &mut Tally) {
     let specification = Specification {
         audit,
         new_flows,
-        links: [("lo".to_owned(), link)].into(),
         event_budget: if is_reported { u32::MAX } else { 0 },
         ..specification(&world.program.tables, ample())
     };
     let name = format!("BULKHEAD_SEED={seed}, {kind:?}, audit {audit}, reported {is_reported}");
-    let mut pair = Pair::of(Kernel::of(specification, kind), &world, is_reported, name);
+    let mut pair = Pair::of(Kernel::of(specification, kind, link), &world, is_reported, name);
     let mut generator = Generator::new(&world, rng.u64(..), kind == Kind::Ethernet);
     let mut now = 1000 * MILLISECOND;
     for index in 0..count {

@@ -81,7 +81,7 @@ impl Ground {
             new_flows,
             ..Specification::new(GENERATION, &world.program.tables, default_timeouts())
         };
-        let mut ground = Self { kernel: Kernel::of(specification, kind), kind, now: 0 };
+        let mut ground = Self { kernel: Kernel::of(specification, kind, 0), kind, now: 0 };
         ground.pass_time(Duration::from_secs(100));
         ground
     }

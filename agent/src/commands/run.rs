@@ -32,7 +32,7 @@ pub struct Run {
     /// What happens to packets that the policy does not admit [default: enforce].
     #[arg(long, value_enum)]
     mode: Option<Mode>,
-    /// Where packets are seen at ingress on WireGuard and TUN interfaces [default: tcx].
+    /// Where packets are seen at ingress [default: auto].
     #[arg(long, value_enum)]
     hook: Option<HookChoice>,
     /// The nftables guard drops what the programs cannot see: packets on a managed interface

@@ -74,7 +74,8 @@ fn print(status: &Answered) {
     status.problems.iter().for_each(|problem| println!("problem: {problem}"));
     for link in status.links.iter().filter(|link| link.fault.is_none()) {
         let generation = link.generation.map_or("unknown".to_owned(), |number| number.to_string());
-        println!("attached: {} {}, generation {generation}", link.interface, link.hook.name());
+        let why = status.fallback(link).map(|why| format!(" ({why})")).unwrap_or_default();
+        println!("attached: {} {}, generation {generation}{why}", link.interface, link.hook.name());
     }
     if let Some(agent) = &status.agent {
         for exchange in &agent.exchange {

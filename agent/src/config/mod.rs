@@ -8,7 +8,9 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use bulkhead::kernel::{Capacity, DEFAULT_NEW_FLOWS, Hook, Kind, default_timeouts, per_second};
+use bulkhead::kernel::{
+    Capacity, DEFAULT_NEW_FLOWS, Hook, Kind, Specialisation, default_timeouts, per_second,
+};
 use bulkhead_compiler::resolve::{Management, WireGuard};
 use bulkhead_engine::layout::{
     LINK_BFD, LINK_DHCP, LINK_IGMP, LINK_LACP, LINK_LLDP, LINK_PTP, Rate, Timeouts,
@@ -46,14 +48,16 @@ impl Mode {
     }
 }
 
-/// Where packets are seen at ingress on bare-IP interfaces.
+/// Where packets are seen at ingress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HookChoice {
-    /// TCX.
+    /// Native XDP on Ethernet interfaces whose driver has it, else TCX.
     #[default]
+    Auto,
+    /// TCX.
     Tcx,
-    /// Generic XDP.
+    /// XDP: native on Ethernet interfaces, generic on WireGuard and TUN interfaces.
     Xdp,
 }
 
@@ -156,13 +160,22 @@ impl Managed {
         })
     }
 
+    /// What its programs are specialised by.
+    #[must_use]
+    pub fn specialisation(&self, kind: Kind) -> Specialisation {
+        let link = self.link.iter().fold(0, |bits, link| bits | link.bit());
+        Specialisation { kind, zone: self.zone(kind), link }
+    }
+
     /// The hooks to try at ingress, the best first.
     #[must_use]
     pub fn ingress(&self, kind: Kind) -> &'static [Hook] {
         match (kind, self.hook) {
-            (Kind::BareIp, HookChoice::Tcx) => &[Hook::TcxIngress],
+            (_, HookChoice::Tcx) | (Kind::BareIp, HookChoice::Auto) => &[Hook::TcxIngress],
             (Kind::BareIp, HookChoice::Xdp) => &[Hook::XdpGeneric],
-            (Kind::Ethernet, _) => &[Hook::XdpNative, Hook::XdpGeneric],
+            (Kind::Ethernet, HookChoice::Auto) => &[Hook::XdpNative, Hook::TcxIngress],
+            // Not generic XDP: merged packets count as one there, and no packet rate would hold.
+            (Kind::Ethernet, HookChoice::Xdp) => &[Hook::XdpNative],
         }
     }
 }

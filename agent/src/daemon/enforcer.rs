@@ -276,17 +276,17 @@ impl Enforcer {
         after: impl FnOnce(&Record, u32) -> anyhow::Result<Record>,
     ) -> anyhow::Result<Applied> {
         let pins = self.pins();
-        let (number, quarantined) = {
+        let (number, quarantined, attached) = {
             let live = self.live();
             anyhow::ensure!(!live.detached, "the agent has detached and is ending");
             let mut quarantined = live.quarantined.clone();
             quarantined.follow(&inputs.inventory);
-            (next_number(pins, &self.store, &live.record)?, quarantined)
+            (next_number(pins, &self.store, &live.record)?, quarantined, live.attached.clone())
         };
         self.store.keep(number, &inputs)?;
         let indices = self.shared.indices.clone();
         let shadow = shadow.map(|shadow| Ok::<_, anyhow::Error>((shadow, self.kept(shadow)?))).transpose()?;
-        let built = Built::new(&self.setup, number, inputs, shadow, &quarantined, &indices)?;
+        let built = Built::new(&self.setup, number, inputs, shadow, &quarantined, &indices, &attached)?;
         let applied = self.swap(built, quarantined, after)?;
         // Before anybody is told that it is enforced. A refusal is in the status, and tried again.
         self.keep_guard().map(drop).unwrap_or_else(start::told);

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use bulkhead::kernel::{
-    AddressTables, Attached, Generation, Hook, Importer, Interface, Kind, Links, Pins, QuarantineError,
-    Shadow, Specification, attach, connections, flow_clock, quarantine_tables, rewrite_deadlines,
-    rule_counters, seed, wait_for_programs,
+    AddressTables, Attached, Generation, Importer, Interface, Kind, Links, Pins, QuarantineError, Shadow,
+    Specification, connections, flow_clock, quarantine_tables, rewrite_deadlines, rule_counters, seed,
+    wait_for_programs,
 };
 use bulkhead_compiler::compile::Program;
 use bulkhead_compiler::inventory::Inventory;
@@ -17,6 +17,7 @@ use bulkhead_engine::memory::Tables;
 use super::clock::BootClock;
 use super::counters::{self, Folded, RuleCount};
 use super::inputs::Inputs;
+use super::member::{self, Arrival, Member};
 use super::names::Names;
 use super::quarantine::List;
 use super::setup::Setup;
@@ -45,7 +46,7 @@ pub struct Built {
     pub shadow: Option<Observing>,
 }
 
-/// The tables of one role, and the programs of its interfaces.
+/// The tables of one role, and the programs that its interfaces share.
 struct TableSet {
     pins: Pins,
     generation: Generation,
@@ -54,7 +55,9 @@ struct TableSet {
     deadlines: Vec<u64>,
     /// The shadow's.
     shadow_deadlines: Vec<u64>,
-    interfaces: Vec<(Interface, Managed)>,
+    role: Role,
+    has_packet_rates: bool,
+    members: Vec<Member>,
 }
 
 /// What all sets of a generation have in common.
@@ -69,10 +72,10 @@ struct Common<'a> {
 impl TableSet {
     fn new(
         common: &Common,
-        pins: Pins,
+        role: Role,
         program: Program,
         shadow: Option<(u32, Program)>,
-        interfaces: Vec<(Interface, Managed)>,
+        members: Vec<Member>,
     ) -> anyhow::Result<Self> {
         let Common { setup, number, .. } = *common;
         let mut tables = program.tables;
@@ -80,43 +83,32 @@ impl TableSet {
         let mut shadow = shadow.map(|(number, program)| (number, program.tables));
         let shadow_deadlines =
             shadow.as_mut().map(|(_, tables)| on_boot_clock(tables, common.clock)).unwrap_or_default();
-        refuse_rates_at_xdp(&tables, &interfaces)?;
+        let has_packet_rates = member::has_packet_rates(&tables);
+        members.iter().try_for_each(|member| member.refuse_rates(has_packet_rates))?;
         quarantine_tables(&mut tables, &common.quarantined)?;
-        let link = |managed: &Managed| managed.link.iter().fold(0, |bits, link| bits | link.bit());
         let specification = Specification {
             audit: common.mode == Mode::Audit,
             capacity: setup.config.capacity,
             shadow: shadow.as_ref().map(|(number, tables)| Shadow { number: *number, tables }),
             new_flows: setup.config.new_flows,
             event_budget: setup.config.event_budget,
-            links: interfaces.iter().map(|(found, managed)| (found.name.clone(), link(managed))).collect(),
             ..Specification::new(number, &tables, setup.config.timeouts)
         };
-        let zones: Vec<_> =
-            interfaces.iter().map(|(found, managed)| (found.clone(), managed.zone(found.kind))).collect();
-        let generation = Generation::build(&specification, &zones, Some(&pins))?;
+        let instance = &setup.paths.pins;
+        let pins = match role {
+            Role::Overlay => instance.clone(),
+            Role::Exchange => instance.exchange(),
+        };
+        let groups = member::groups(&members, instance)?;
+        let generation = Generation::build(&specification, &groups, Some(&pins))?;
         let tables = AddressTables::open(&pins, number)?;
-        Ok(Self { pins, generation, tables, deadlines, shadow_deadlines, interfaces })
-    }
-}
-
-/// Generic XDP sees merged packets as one and not of how many, so that no packet rate would hold.
-fn refuse_rates_at_xdp(tables: &Tables, interfaces: &[(Interface, Managed)]) -> anyhow::Result<()> {
-    let at_xdp = |(found, managed): &&(Interface, Managed)| {
-        found.kind == Kind::BareIp && managed.ingress(found.kind).contains(&Hook::XdpGeneric)
-    };
-    match interfaces.iter().find(at_xdp) {
-        Some((found, _)) if tables.limits.iter().any(|limit| limit.packets.interval != 0) => anyhow::bail!(
-            "interface {}: the policy has packet rates, which cannot hold at hook xdp, where merged packets \
-             count as one; use hook = \"tcx\" (the default)",
-            found.name
-        ),
-        _ => Ok(()),
+        Ok(Self { pins, generation, tables, deadlines, shadow_deadlines, role, has_packet_rates, members })
     }
 }
 
 impl Built {
-    /// Makes a generation of the interfaces that are there. Whoever is quarantined now is so in it.
+    /// Makes a generation for the interfaces that are there, and others like them. Whoever is
+    /// quarantined now is so in it. `attached` is what has been attached since the agent started.
     ///
     /// # Errors
     /// If the kernel refuses; then nothing is left of it.
@@ -127,9 +119,10 @@ impl Built {
         shadow: Option<(u32, Inputs)>,
         quarantined: &List,
         indices: &Arc<Mutex<HashMap<u32, String>>>,
+        attached: &[Attached],
     ) -> anyhow::Result<Self> {
         let pins = &setup.paths.pins;
-        let built = Self::build(setup, number, inputs, shadow, quarantined, indices);
+        let built = Self::build(setup, number, inputs, shadow, quarantined, indices, attached);
         if built.is_err() {
             // The first error is the one to tell.
             let _ = pins.remove_generation(number);
@@ -144,20 +137,23 @@ impl Built {
         shadow: Option<(u32, Inputs)>,
         quarantined: &List,
         indices: &Arc<Mutex<HashMap<u32, String>>>,
+        attached: &[Attached],
     ) -> anyhow::Result<Self> {
         let managed = setup.config.interfaces.iter();
-        let there = managed
-            .filter_map(|managed| Interface::find(&managed.name).ok().map(|found| (found, managed.clone())));
+        let there = managed.filter_map(|managed| {
+            let found = Interface::find(&managed.name).ok()?;
+            Some(Member::new(found, managed.clone(), attached))
+        });
         let (exchange, overlay): (Vec<_>, Vec<_>) =
-            there.partition(|(_, managed)| managed.role == Role::Exchange);
+            there.partition(|member| member.managed.role == Role::Exchange);
         anyhow::ensure!(
             !(overlay.is_empty() && exchange.is_empty()),
             "none of the managed interfaces is there"
         );
-        if let Some((bare, _)) = exchange.iter().find(|(found, _)| found.kind != Kind::Ethernet) {
+        if let Some(bare) = exchange.iter().find(|member| member.interface.kind != Kind::Ethernet) {
             anyhow::bail!(
                 "interface {}: role = \"exchange\" is for Ethernet interfaces; remove it from agent.toml",
-                bare.name
+                bare.interface.name
             );
         }
         let names = Arc::new(Names::new(&inputs, indices.clone()));
@@ -179,15 +175,14 @@ impl Built {
             clock: &clock,
         };
         let venues = venues::of(&inputs.ruleset);
-        let pins = &setup.paths.pins;
         let mut sets = Vec::new();
         if !overlay.is_empty() {
-            sets.push(TableSet::new(&common, pins.clone(), inputs.program, shadow_overlay, overlay)?);
+            sets.push(TableSet::new(&common, Role::Overlay, inputs.program, shadow_overlay, overlay)?);
         }
         if !exchange.is_empty() {
             let program = inputs.exchange.context("exchange interfaces have no tables")?.program;
             let shadow = shadow_exchange.flatten();
-            sets.push(TableSet::new(&common, pins.exchange(), program, shadow, exchange)?);
+            sets.push(TableSet::new(&common, Role::Exchange, program, shadow, exchange)?);
         }
         Ok(Self {
             number,
@@ -202,18 +197,18 @@ impl Built {
         })
     }
 
-    fn interfaces(&self) -> impl Iterator<Item = &(Interface, Managed)> {
-        self.sets.iter().flat_map(|set| &set.interfaces)
+    fn members(&self) -> impl Iterator<Item = &Member> {
+        self.sets.iter().flat_map(|set| &set.members)
     }
 
     /// The indices of its interfaces.
     pub fn indices(&self) -> Vec<u32> {
-        self.interfaces().map(|(found, _)| found.index).collect()
+        self.members().map(|member| member.interface.index).collect()
     }
 
     /// The zones that the connections of its interfaces are tracked in.
     pub fn zones(&self) -> BTreeMap<String, u16> {
-        self.interfaces().map(|(found, managed)| (found.name.clone(), managed.zone(found.kind))).collect()
+        self.members().map(|member| (member.interface.name.clone(), member.zone())).collect()
     }
 
     /// Records the host's open TCP connections as flows of these zones, so that a first attach
@@ -240,41 +235,46 @@ impl Built {
         Ok(set.generation.importer()?)
     }
 
-    /// Puts the programs on every hook.
+    /// Puts the programs on every hook, and detaches from hooks that they are not on any more.
     ///
     /// # Errors
     /// If one refuses. Those before it have the new program.
     pub fn attach(&mut self, pins: &Pins, links: &mut Links) -> anyhow::Result<Vec<Attached>> {
         let mut attached = Vec::new();
         for set in &mut self.sets {
-            for (interface, managed) in &set.interfaces {
-                let ingress = managed.ingress(interface.kind);
-                attached.push(attach(&mut set.generation, interface, ingress, pins, links)?);
+            for member in &mut set.members {
+                let now = member.attach(&mut set.generation, pins, links)?;
+                attached
+                    .push(now.with_context(|| format!("interface {}: no programs", member.interface.name))?);
             }
         }
+        links.detach_former(&attached, pins)?;
         Ok(attached)
     }
 
-    /// Puts the program of one interface on it again, on the device that has its name now; `None` if there is no
-    /// program for it.
+    /// Puts programs that are loaded on an interface that has come, or come back under another index.
     ///
     /// # Errors
-    /// If the hook refuses.
+    /// If a hook refuses, or the interface cannot be enforced on as agent.toml has it.
     pub fn attach_again(
         &mut self,
         interface: &Interface,
+        managed: &Managed,
         pins: &Pins,
         links: &mut Links,
-    ) -> anyhow::Result<Option<Attached>> {
-        let is_same = |known: &Interface| known.name == interface.name && known.kind == interface.kind;
-        for set in &mut self.sets {
-            if let Some((known, managed)) = set.interfaces.iter_mut().find(|(known, _)| is_same(known)) {
-                *known = interface.clone();
-                let ingress = managed.ingress(interface.kind);
-                return Ok(Some(attach(&mut set.generation, interface, ingress, pins, links)?));
-            }
-        }
-        Ok(None)
+    ) -> anyhow::Result<Arrival> {
+        let Some(set) = self.sets.iter_mut().find(|set| set.role == managed.role) else {
+            return Ok(Arrival::NeedsGeneration);
+        };
+        let mut member = Member::new(interface.clone(), managed.clone(), &[]);
+        member.refuse_rates(set.has_packet_rates)?;
+        let Some(attached) = member.attach(&mut set.generation, pins, links)? else {
+            return Ok(Arrival::NeedsGeneration);
+        };
+        links.detach_former(std::slice::from_ref(&attached), pins)?;
+        set.members.retain(|known| known.interface.name != interface.name);
+        set.members.push(member);
+        Ok(Arrival::Attached(attached))
     }
 
     /// Pins again what somebody has removed the pins of.

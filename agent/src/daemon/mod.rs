@@ -5,6 +5,7 @@ mod clock;
 mod counters;
 mod counting;
 pub mod cutoff;
+mod descriptors;
 pub mod enforcer;
 mod gaps;
 mod guarding;
@@ -13,6 +14,7 @@ pub mod interfaces;
 mod journal;
 mod live;
 pub mod lock;
+mod member;
 mod names;
 mod pump;
 pub mod quarantine;
@@ -71,6 +73,7 @@ pub fn run(setup: Setup, json: bool) -> anyhow::Result<Answer> {
     for managed in setup.config.interfaces.iter().filter(|managed| !managed.is_optional) {
         Interface::find(&managed.name)?;
     }
+    descriptors::raise_limit();
     check_support(Path::new(BPFFS))?;
     if setup.config.guard {
         guard::check()?;

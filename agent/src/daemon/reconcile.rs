@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use bulkhead::kernel::{Attached, Device, Devices, Fault, Interface};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
@@ -14,6 +15,8 @@ use netlink_sys::{Socket, SocketAddr};
 use super::clock::boot_time;
 use super::enforcer::{Enforcer, Live};
 use super::gaps::Gaps;
+use super::member::Arrival;
+use super::{start, takeover};
 use crate::report::{Effect, Report};
 
 /// Between two looks, unless there is news. Detaching a link or putting a program before ours makes none.
@@ -167,19 +170,26 @@ impl Enforcer {
             return Ok(());
         }
         let found = Interface::of(interface, &device)?;
-        match live.built.attach_again(&found, self.pins(), &mut live.links) {
-            Ok(Some(attached)) => {
+        let managed = self.setup.config.interfaces.iter().find(|managed| managed.name == interface);
+        let managed = managed.context("agent.toml does not name it")?;
+        let before = live.built.zones();
+        match live.built.attach_again(&found, managed, self.pins(), &mut live.links) {
+            Ok(Arrival::Attached(attached)) => {
                 tracing::info!(interface, index = device.index, generation, "interface attached");
                 let mut indices = self.shared.indices.lock().unwrap_or_else(PoisonError::into_inner);
                 indices.insert(device.index, interface.to_owned());
                 drop(indices);
                 live.attached[place] = attached;
                 reconciler.failed.remove(interface);
+                let zones = live.built.zones();
+                if zones != before {
+                    start::tell(self.store.save(takeover::ZONES, &zones));
+                }
                 self.is_well(reconciler, interface, boot_time(), generation);
                 Ok(())
             }
             // It is of another kind now, or was not there when the generation was built.
-            Ok(None) => {
+            Ok(Arrival::NeedsGeneration) => {
                 live.attached[place] = Attached::absent(interface);
                 live.must_rebuild = true;
                 Ok(())

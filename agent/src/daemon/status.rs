@@ -343,6 +343,15 @@ impl Status {
         Ok(status)
     }
 
+    /// Why a link is at the second-best hook, if the agent knows.
+    #[must_use]
+    pub fn fallback(&self, link: &RunningLink) -> Option<&str> {
+        let mut interfaces = self.agent.iter().flat_map(|agent| &agent.interfaces);
+        let known =
+            interfaces.find(|known| known.index == link.index && known.hooks.first() == Some(&link.hook));
+        known?.fallback.as_deref()
+    }
+
     /// With what makes it degraded though every hook is enforced.
     #[must_use]
     pub fn with_problems(mut self, problems: Vec<String>) -> Self {

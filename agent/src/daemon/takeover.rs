@@ -46,8 +46,8 @@ impl Enforcer {
         migration.prepare()?;
         let staged = setup.with_pins(migration.staged());
         let shadow = start::candidate(&setup, &store, &mut record);
-        let mut built =
-            Built::new(&staged, number, inputs, shadow, &quarantined, &indices).inspect_err(|_| {
+        let mut built = Built::new(&staged, number, inputs, shadow, &quarantined, &indices, &[])
+            .inspect_err(|_| {
                 if before.is_empty() {
                     // Nothing was attached, and nothing stays behind.
                     let _ = pins.remove_all();

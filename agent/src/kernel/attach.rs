@@ -1,7 +1,8 @@
 //! Attaches a generation to its hooks, or swaps it into links that are there: one atomic
 //! link update a hook, never detach and re-attach.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -10,8 +11,7 @@ use std::path::Path;
 use super::bpf;
 use super::device::{Device, Devices};
 use super::hook::{Fault, fault, is_pinned};
-use super::programs::Program;
-use super::{Generation, Hook, Interface, KernelError, Pins};
+use super::{Group, Hook, Interface, KernelError, Pins};
 
 /// What was attached, and how.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -25,13 +25,22 @@ pub struct Attached {
     /// The numbers of the programs on them.
     #[serde(default)]
     pub programs: Vec<u32>,
+    /// Why ingress is not at the best hook: what the kernel answered there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
 }
 
 impl Attached {
     /// An interface that is not there.
     #[must_use]
     pub fn absent(interface: &str) -> Self {
-        Self { interface: interface.to_owned(), index: 0, hooks: Vec::new(), programs: Vec::new() }
+        Self {
+            interface: interface.to_owned(),
+            index: 0,
+            hooks: Vec::new(),
+            programs: Vec::new(),
+            fallback: None,
+        }
     }
 }
 
@@ -46,18 +55,25 @@ impl Links {
         self.0.keys().cloned().collect()
     }
 
-    /// Lets go of an interface's links but those of these hooks, and removes their pins: nothing is attached
-    /// there any more.
+    /// Lets go of a link and removes its pin: nothing is attached there any more.
+    fn remove(&mut self, interface: &str, hook: Hook, pins: &Pins) -> Result<(), KernelError> {
+        unpin(&pins.link(interface, hook))?;
+        self.0.remove(&(interface.to_owned(), hook));
+        Ok(())
+    }
+
+    /// Detaches from hooks that a former configuration or an interface of another kind used, where others
+    /// enforce now.
     ///
     /// # Errors
     /// If a pin cannot be removed.
-    fn keep(&mut self, interface: &str, hooks: &[Hook], pins: &Pins) -> Result<(), KernelError> {
+    pub fn detach_former(&mut self, attached: &[Attached], pins: &Pins) -> Result<(), KernelError> {
+        let now: HashMap<_, _> = attached.iter().map(|now| (now.interface.as_str(), &now.hooks)).collect();
         for (name, hook) in pins.links()? {
-            if name == interface && !hooks.contains(&hook) {
-                unpin(&pins.link(&name, hook))?;
+            if now.get(name.as_str()).is_some_and(|hooks| !hooks.contains(&hook)) {
+                self.remove(&name, hook, pins)?;
             }
         }
-        self.0.retain(|(name, hook), _| name != interface || hooks.contains(hook));
         Ok(())
     }
 
@@ -96,15 +112,18 @@ impl Links {
             .map_err(KernelError::refused(format!("{}: asking what it holds", pin.display())))
     }
 
-    /// Takes away links that were not there `before`.
+    /// Takes away links that were not there `before`, but for those that took the place of one that was.
     pub fn undo(&mut self, pins: &Pins, before: &[(String, Hook)]) {
-        for (interface, hook) in attached_hooks(pins).unwrap_or_default() {
-            if !before.contains(&(interface.clone(), hook)) {
+        let now = attached_hooks(pins).unwrap_or_default();
+        for link @ (interface, hook) in &now {
+            let mut replaced =
+                before.iter().filter(|(name, old)| name == interface && old.is_like(*hook)).peekable();
+            let is_needed = replaced.peek().is_some() && replaced.all(|old| !now.contains(old));
+            if !before.contains(link) && !is_needed {
                 // An error here is followed by one that is told.
-                let _ = fs::remove_file(pins.link(&interface, hook));
+                let _ = self.remove(interface, *hook, pins);
             }
         }
-        self.0.retain(|link, _| before.contains(link));
     }
 
     /// Detaches from every interface that is not among `managed`; which ones.
@@ -131,51 +150,65 @@ impl Links {
     }
 }
 
-/// Puts the generation's programs on the interface's hooks, before all others. Links that are on this
-/// very device are updated in place; else new ones are made, and take the place of their pins.
+/// Puts a group's programs on the interface's hooks, before all others; at ingress on the first of `ingress`
+/// that the kernel takes. Links that are on this very device are updated in place; else new ones are made, and
+/// take the place of their pins. Hooks that a former configuration used stay until [`Links::detach_former`].
 ///
 /// # Errors
 /// If a hook refuses. Links that were updated until then stay enforced.
 pub fn attach(
-    generation: &mut Generation,
+    group: &mut Group,
     interface: &Interface,
     ingress: &[Hook],
     pins: &Pins,
     links: &mut Links,
 ) -> Result<Attached, KernelError> {
     pins.create_links(&interface.name)?;
-    let ingress = attach_ingress(generation, interface, ingress, pins, links)?;
-    attach_one(generation, interface, Hook::TcxEgress, pins, links)?;
+    let (ingress, fallback) = attach_ingress(group, interface, ingress, pins, links)?;
+    attach_one(group, interface, Hook::TcxEgress, pins, links)?;
     let hooks = vec![ingress, Hook::TcxEgress];
-    // Hooks that a former configuration or an interface of another kind used, now that others enforce.
-    links.keep(&interface.name, &hooks, pins)?;
-    let programs = hooks.iter().map(|hook| generation.program_id(&interface.name, *hook));
-    let programs = programs.collect::<Result<_, _>>()?;
-    Ok(Attached { interface: interface.name.clone(), index: interface.index, hooks, programs })
+    let programs = hooks.iter().map(|hook| group.program_id(*hook)).collect::<Result<_, _>>()?;
+    Ok(Attached { interface: interface.name.clone(), index: interface.index, hooks, programs, fallback })
 }
 
-/// The first of `candidates` that the kernel takes; one that is pinned already goes first.
+/// The first of `candidates` that the kernel takes, and why it is not the first of them.
 fn attach_ingress(
-    generation: &mut Generation,
+    group: &mut Group,
     interface: &Interface,
     candidates: &[Hook],
     pins: &Pins,
     links: &mut Links,
-) -> Result<Hook, KernelError> {
-    let mut order = candidates.to_vec();
-    order.sort_by_key(|hook| !pins.link(&interface.name, *hook).exists());
-    let mut refused = None;
-    for hook in order {
-        match attach_one(generation, interface, hook, pins, links) {
-            Ok(()) => return Ok(hook),
-            Err(error) => refused = Some(error),
+) -> Result<(Hook, Option<String>), KernelError> {
+    if candidates.contains(&Hook::XdpNative) && pins.link(&interface.name, Hook::XdpGeneric).exists() {
+        // Both kinds of XDP at once are refused: TCX enforces while one makes room for the other.
+        attach_one(group, interface, Hook::TcxIngress, pins, links)?;
+        links.remove(&interface.name, Hook::XdpGeneric, pins)?;
+    }
+    let mut fallback = None;
+    for (place, hook) in candidates.iter().enumerate() {
+        match attach_one(group, interface, *hook, pins, links) {
+            Ok(()) => return Ok((*hook, fallback)),
+            // Whose program it is must be told, not worked around.
+            Err(error) if place + 1 == candidates.len() || matches!(error, KernelError::XdpBusy(_)) => {
+                return Err(error);
+            }
+            Err(error) => fallback = Some(format!("no {}: {}", hook.title(), innermost(&error))),
         }
     }
-    Err(refused.unwrap_or_else(|| KernelError::NoInterface(interface.name.clone())))
+    Err(KernelError::NoInterface(interface.name.clone()))
+}
+
+/// The kernel's own words.
+fn innermost(error: &KernelError) -> String {
+    let mut error: &dyn Error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 fn attach_one(
-    generation: &mut Generation,
+    group: &mut Group,
     interface: &Interface,
     hook: Hook,
     pins: &Pins,
@@ -187,26 +220,22 @@ fn attach_one(
         }
         _ => KernelError::refused(format!("interface {}: {}", interface.name, hook.name()))(error),
     };
+    group.load(hook)?;
+    let program = group.program(hook)?;
     let pin = pins.link(&interface.name, hook);
-    let held = links.0.remove(&(interface.name.clone(), hook));
-    let known = match held {
+    let known = match links.0.remove(&(interface.name.clone(), hook)) {
         Some(link) => Some(link),
         None => bpf::open(&pin).map_err(KernelError::refused(format!("{}: opening", pin.display())))?,
     };
-    let program = generation.program(&interface.name, program_of(hook))?;
     let device = Devices::open().and_then(|devices| devices.by_index(interface.index)).map_err(refused)?;
-    let updated = match known {
-        // Its interface was renamed, moved, or went and came back under its name; or somebody else has put
-        // a program before ours: another link is made, and then this one let go.
+    let link = match known {
         Some(link) if fault(&link, hook, device.as_ref()).map_err(refused)?.is_none() => {
             bpf::update(link.as_fd(), program).map_err(refused)?;
-            Some(link)
+            link
         }
-        _ => None,
-    };
-    let link = match updated {
-        Some(link) => link,
-        None => bpf::attach(program, interface.index, hook).map_err(refused)?,
+        // Its interface was renamed, moved, or went and came back under its name; or somebody else has put
+        // a program before ours: another link is made, and then the old one is let go.
+        _ => bpf::attach(program, interface.index, hook).map_err(refused)?,
     };
     let pinned = keep_pinned(&link, &pin);
     links.0.insert((interface.name.clone(), hook), link);
@@ -230,14 +259,6 @@ fn keep_pinned(link: &OwnedFd, pin: &Path) -> io::Result<()> {
 
 fn unpin(pin: &Path) -> Result<(), KernelError> {
     fs::remove_file(pin).map_err(KernelError::refused(format!("{}: removing the link", pin.display())))
-}
-
-pub(super) const fn program_of(hook: Hook) -> Program {
-    match hook {
-        Hook::TcxIngress => Program::TcIngress,
-        Hook::TcxEgress => Program::TcEgress,
-        Hook::XdpNative | Hook::XdpGeneric => Program::XdpIngress,
-    }
 }
 
 /// The hooks that have a pinned link, by interface.

@@ -1,28 +1,22 @@
-//! One generation: freshly made tables and a program for each interface, specialised by its
-//! read-only globals.
+//! One generation: freshly made tables, and programs that are specialised by their read-only globals.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fs;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
+use aya::Ebpf;
 use aya::maps::Map;
-use aya::programs::{SchedClassifier, Xdp};
-use aya::{Ebpf, EbpfLoader};
 use bulkhead_engine::exact::ExactTable;
-use bulkhead_engine::layout::{
-    FEATURE_AUDIT, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Rate, Settings, Timeouts,
-};
+use bulkhead_engine::layout::{Rate, Timeouts};
 use bulkhead_engine::memory::Tables;
 
-use super::attach::program_of;
 use super::direct::DirectMaps;
-use super::programs::{FLOW_IMPORT, Program, chain, load};
-use super::shape::{self, check_pinned_state};
-use super::tables::{self, ENFORCED, OBSERVED, fill_tables, make_direct};
+use super::programs::{self, FLOW_IMPORT};
+use super::shape::check_pinned_state;
+use super::tables::{ENFORCED, OBSERVED, fill_tables, make_direct};
 use super::{
-    CHAIN_MAPS, Capacity, FlowTable, Hook, Importer, Interface, KernelError, Kind, OBJECT, Pins, SHADOW_MAPS,
-    STATE_MAPS, TABLE_MAPS, bpf,
+    CHAIN_MAPS, Capacity, FlowTable, Group, Hook, Importer, KernelError, OBJECT, Pins, SHADOW_MAPS,
+    STATE_MAPS, Specialisation, TABLE_MAPS, bpf,
 };
 
 /// A generation that only observes: what it decides otherwise is counted and reported.
@@ -53,8 +47,6 @@ pub struct Specification<'a> {
     pub new_flows: Rate,
     /// Drops that one CPU reports in a second.
     pub event_budget: u32,
-    /// `LINK_` bits by interface: the link protocols that pass there.
-    pub links: HashMap<String, u8>,
     /// A clock for tests, ns; else the kernel's.
     pub fixed_clock: Option<u64>,
     /// The programs and maps: [`OBJECT`], but for tests that change it.
@@ -74,7 +66,6 @@ impl<'a> Specification<'a> {
             capacity: Capacity::default(),
             new_flows: Rate::default(),
             event_budget: u32::MAX,
-            links: HashMap::new(),
             fixed_clock: None,
             object: OBJECT,
         }
@@ -85,47 +76,44 @@ impl<'a> Specification<'a> {
 pub struct Generation {
     /// Its number.
     pub number: u32,
-    /// A candidate observes.
-    observed: bool,
-    objects: HashMap<String, Ebpf>,
+    groups: Vec<Group>,
     tables: DirectMaps,
 }
 
 impl Generation {
-    /// Makes the tables and loads the programs. Nothing is attached. With `pins` the maps are
-    /// pinned, and shared by all interfaces; without, `interfaces` must be one.
+    /// Makes the tables, and loads for each specialisation the programs of the hooks that are named;
+    /// others are loaded when an interface needs them. Nothing is attached. With `pins` the maps are
+    /// pinned, and shared by all specialisations; without, there must be one.
     ///
     /// # Errors
     /// If the kernel refuses; what was made is gone again.
     pub fn build(
         specification: &Specification,
-        interfaces: &[(Interface, u16)],
+        wanted: &[(Specialisation, Vec<Hook>)],
         pins: Option<&Pins>,
     ) -> Result<Self, KernelError> {
-        assert!(pins.is_some() || interfaces.len() == 1, "unpinned maps cannot be shared");
-        let built = Self::build_objects(specification, interfaces, pins);
+        assert!(pins.is_some() || wanted.len() == 1, "unpinned maps cannot be shared");
+        let built = Self::build_groups(specification, wanted, pins);
         if built.is_err()
             && let Some(pins) = pins
         {
             pins.remove_generation(specification.number)?;
         }
-        let (objects, tables) = built?;
-        let observed = specification.shadow.is_some();
-        Ok(Self { number: specification.number, observed, objects, tables })
+        let (groups, tables) = built?;
+        Ok(Self { number: specification.number, groups, tables })
     }
 
-    fn build_objects(
+    fn build_groups(
         specification: &Specification,
-        interfaces: &[(Interface, u16)],
+        wanted: &[(Specialisation, Vec<Hook>)],
         pins: Option<&Pins>,
-    ) -> Result<(HashMap<String, Ebpf>, DirectMaps), KernelError> {
+    ) -> Result<(Vec<Group>, DirectMaps), KernelError> {
         if let Some(pins) = pins {
             check_pinned_state(pins, &specification.capacity)?;
             let path = pins.generation(specification.number);
             fs::create_dir_all(&path)
                 .map_err(KernelError::refused(format!("{}: creating it", path.display())))?;
         }
-        let mut objects = HashMap::new();
         let exact = with_spare(specification)?;
         let mut tables = DirectMaps::new(pins.map(|pins| (pins, specification.number)));
         make_direct(&mut tables, specification.tables, &exact, &ENFORCED)?;
@@ -133,74 +121,43 @@ impl Generation {
             make_direct(&mut tables, observed, &observed.exact, &OBSERVED)?;
         }
         let code = tables.relocate(specification.object)?;
-        for (position, (interface, zone)) in interfaces.iter().enumerate() {
-            let mut object =
-                load_object(specification, &code, interface, *zone, pins.map(|pins| (pins, position)))?;
-            if objects.is_empty() {
-                flow_table(&object)?.give_seed()?;
-                fill_tables(specification.tables, &ENFORCED, &mut object)?;
+        let mut groups = Vec::new();
+        for (position, (specialisation, _)) in wanted.iter().enumerate() {
+            let pins = pins.map(|pins| (pins, position));
+            let mut group = Group::new(specification, &code, *specialisation, pins)?;
+            if groups.is_empty() {
+                flow_table(group.object())?.give_seed()?;
+                fill_tables(specification.tables, &ENFORCED, group.object_mut())?;
                 if let Some(shadow) = specification.shadow {
-                    fill_tables(shadow.tables, &OBSERVED, &mut object)?;
+                    fill_tables(shadow.tables, &OBSERVED, group.object_mut())?;
                 }
             }
-            // Ethernet frames are seen by XDP at ingress, always.
-            let by_xdp = pins.is_some() && interface.kind == Kind::Ethernet;
-            let without = by_xdp.then_some(Program::TcIngress);
-            let enforced = Program::ENFORCED.into_iter().filter(|program| Some(*program) != without);
-            let observed = enforced.clone().filter(|_| specification.shadow.is_some());
-            let observers = observed.clone().map(Program::observer);
-            load(&mut object, &enforced.chain(observers).map(Program::name).collect::<Vec<_>>())?;
-            for enforced in observed {
-                chain(&mut object, enforced)?;
-            }
-            #[cfg(feature = "bpf-log")]
-            super::programs::start_log(&mut object)?;
-            objects.insert(interface.name.clone(), object);
+            groups.push(group);
         }
-        Ok((objects, tables))
+        let mut unloaded = Vec::new();
+        for (group, (_, hooks)) in groups.iter_mut().zip(wanted) {
+            unloaded.extend(group.unloaded(hooks)?);
+        }
+        programs::load(unloaded)?;
+        for (group, (_, hooks)) in groups.iter_mut().zip(wanted) {
+            group.chain(hooks)?;
+            #[cfg(feature = "bpf-log")]
+            programs::start_log(group.object_mut())?;
+        }
+        Ok((groups, tables))
     }
 
-    /// The name of the program that a hook gets for an enforced one: while a candidate is staged the
-    /// observing one, which goes on with it.
-    pub(super) fn on_hook(&self, enforced: Program) -> &'static str {
-        if self.observed { enforced.observer().name() } else { enforced.name() }
+    /// The programs for interfaces of a specialisation; none if they were not built.
+    pub fn group(&mut self, specialisation: Specialisation) -> Option<&mut Group> {
+        self.groups.iter_mut().find(|group| group.specialisation() == specialisation)
     }
 
-    /// A loaded TC program: `tc_ingress` or `tc_egress`, or one that observes before it.
+    /// The programs of a generation that was built for one specialisation.
     ///
     /// # Errors
-    /// If the interface has none.
-    pub fn classifier(&mut self, interface: &str, name: &str) -> Result<&mut SchedClassifier, KernelError> {
-        let program = self.object(interface)?.program_mut(name).ok_or_else(|| missing(name))?;
-        program.try_into().map_err(KernelError::refused(format!("program {name}")))
-    }
-
-    /// A loaded XDP program: `xdp_ingress`, or one that observes before it.
-    ///
-    /// # Errors
-    /// If the interface has none.
-    pub fn xdp(&mut self, interface: &str, name: &str) -> Result<&mut Xdp, KernelError> {
-        let program = self.object(interface)?.program_mut(name).ok_or_else(|| missing(name))?;
-        program.try_into().map_err(KernelError::refused(format!("program {name}")))
-    }
-
-    /// The program that runs on an interface's hook.
-    pub(super) fn program(&self, interface: &str, enforced: Program) -> Result<BorrowedFd<'_>, KernelError> {
-        let name = self.on_hook(enforced);
-        let program = self.objects.get(interface).and_then(|object| object.program(name));
-        let fd = program.ok_or_else(|| missing(name))?.fd();
-        Ok(fd.map_err(KernelError::refused(format!("program {name}")))?.as_fd())
-    }
-
-    /// The number of the program that runs on an interface's hook.
-    ///
-    /// # Errors
-    /// If the interface has none.
-    pub fn program_id(&self, interface: &str, hook: Hook) -> Result<u32, KernelError> {
-        let name = self.on_hook(program_of(hook));
-        let program = self.objects.get(interface).and_then(|object| object.program(name));
-        let info = program.ok_or_else(|| missing(name))?.info();
-        Ok(info.map_err(KernelError::refused(format!("program {name}")))?.id())
+    /// If it was built for none.
+    pub fn only_group(&mut self) -> Result<&mut Group, KernelError> {
+        self.groups.first_mut().ok_or_else(|| missing("programs"))
     }
 
     /// The program that stores flows in the table that its programs use.
@@ -209,11 +166,8 @@ impl Generation {
     /// If the verifier refuses it.
     pub fn importer(&mut self) -> Result<Importer<'_>, KernelError> {
         let name = FLOW_IMPORT;
-        let object = self.objects.values_mut().next().ok_or_else(|| missing(name))?;
-        let program = object.program(name).ok_or_else(|| missing(name))?;
-        if program.fd().is_err() {
-            load(object, &[name])?;
-        }
+        let object = self.groups.first_mut().ok_or_else(|| missing(name))?.object_mut();
+        programs::load(programs::unloaded(object, &[name].into())?)?;
         let program = object.program_mut(name).ok_or_else(|| missing(name))?;
         Ok(Importer(program.try_into().map_err(KernelError::refused(format!("program {name}")))?))
     }
@@ -223,7 +177,7 @@ impl Generation {
     /// # Errors
     /// If it cannot be mapped.
     pub fn flows(&self) -> Result<FlowTable, KernelError> {
-        flow_table(self.objects.values().next().ok_or_else(|| missing("FLOWS"))?)
+        flow_table(self.groups.first().ok_or_else(|| missing("FLOWS"))?.object())
     }
 
     /// A map of the generation or of the state that it shares.
@@ -231,8 +185,8 @@ impl Generation {
     /// # Errors
     /// If there is none of that name.
     pub fn map_mut(&mut self, name: &str) -> Result<&mut Map, KernelError> {
-        let object = self.objects.values_mut().next().ok_or_else(|| missing(name))?;
-        object.map_mut(name).ok_or_else(|| missing(name))
+        let group = self.groups.first_mut().ok_or_else(|| missing(name))?;
+        group.object_mut().map_mut(name).ok_or_else(|| missing(name))
     }
 
     /// The descriptor of a map of the generation, or of the state that it shares.
@@ -240,9 +194,14 @@ impl Generation {
     /// # Errors
     /// If there is none of that name.
     pub fn descriptor(&self, name: &str) -> Result<BorrowedFd<'_>, KernelError> {
-        let of_object = |object| Ebpf::map(object, name).and_then(descriptor_of);
-        let found = self.tables.descriptor(name).or_else(|| self.objects.values().find_map(of_object));
+        let mut objects = self.groups.iter().map(Group::object);
+        let of_object = || objects.find_map(|object| object.map(name).and_then(descriptor_of));
+        let found = self.tables.descriptor(name).or_else(of_object);
         found.ok_or_else(|| missing(name))
+    }
+
+    fn is_observed(&self) -> bool {
+        self.groups.iter().any(Group::is_observed)
     }
 
     /// Pins maps again whose pins are gone; whether any was.
@@ -251,31 +210,37 @@ impl Generation {
     /// If bpffs refuses.
     pub fn keep_pinned(&self, pins: &Pins) -> Result<bool, KernelError> {
         let state = STATE_MAPS.iter().map(|map| (*map, pins.state(map)));
-        let tables = TABLE_MAPS.iter().chain(if self.observed { SHADOW_MAPS } else { &[] });
+        let tables = TABLE_MAPS.iter().chain(if self.is_observed() { SHADOW_MAPS } else { &[] });
         let tables = tables.map(|map| (*map, pins.table(self.number, map)));
-        let missing: Vec<_> = state.chain(tables).filter(|(_, pin)| !pin.exists()).collect();
-        for (map, pin) in &missing {
+        let mut maps = Vec::new();
+        for (map, pin) in state.chain(tables) {
+            maps.push((self.descriptor(map)?, pin));
+        }
+        for (position, group) in self.groups.iter().enumerate().filter(|(_, group)| group.is_observed()) {
+            for map in CHAIN_MAPS {
+                let found = group.object().map(map).and_then(descriptor_of).ok_or_else(|| missing(map))?;
+                maps.push((found, pins.chain(self.number, map, position)));
+            }
+        }
+        maps.retain(|(_, pin)| !pin.exists());
+        for (map, pin) in &maps {
             let failed = || KernelError::refused(format!("{}: pinning", pin.display()));
             if let Some(directory) = pin.parent() {
                 fs::create_dir_all(directory).map_err(failed())?;
             }
-            bpf::pin(self.descriptor(map)?, pin).map_err(failed())?;
+            bpf::pin(*map, pin).map_err(failed())?;
         }
-        Ok(!missing.is_empty())
+        Ok(!maps.is_empty())
     }
 
     /// How many instructions the verifier followed, by program.
     #[must_use]
     pub fn verified(&self) -> Vec<(String, u32)> {
-        let programs = self.objects.values().flat_map(Ebpf::programs);
+        let programs = self.groups.iter().flat_map(|group| group.object().programs());
         let counted = programs.filter_map(|(name, program)| {
             Some((name.to_owned(), program.info().ok()?.verified_instruction_count()?))
         });
         counted.collect()
-    }
-
-    fn object(&mut self, interface: &str) -> Result<&mut Ebpf, KernelError> {
-        self.objects.get_mut(interface).ok_or_else(|| missing(interface))
     }
 }
 
@@ -287,6 +252,7 @@ fn descriptor_of(map: &Map) -> Option<BorrowedFd<'_>> {
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::LpmTrie(data)
+        | Map::ProgramArray(data)
         | Map::RingBuf(data) => Some(data.fd().as_fd()),
         _ => None,
     }
@@ -310,95 +276,4 @@ fn with_spare<'a>(specification: &Specification<'a>) -> Result<Cow<'a, ExactTabl
         what: format!("making room for {spare} addresses more"),
         source: "too many addresses have the same hash".into(),
     })
-}
-
-fn settings_of(specification: &Specification, interface: &Interface, zone: u16) -> Settings {
-    let tables = specification.tables;
-    let mut features = tables.features();
-    if specification.audit {
-        features |= FEATURE_AUDIT;
-    }
-    if specification.shadow.is_some() {
-        features |= FEATURE_SHADOW;
-    }
-    if specification.fixed_clock.is_some() {
-        features |= bulkhead_engine::layout::FEATURE_FIXED_CLOCK;
-    }
-    Settings {
-        fixed_clock: specification.fixed_clock.unwrap_or(0),
-        generation: specification.number,
-        features,
-        locals: tables.locals,
-        remotes: tables.remotes,
-        timeouts: specification.timeouts,
-        new_flows: specification.new_flows,
-        event_budget: specification.event_budget,
-        flow_mask: specification.capacity.flow_buckets() - 1,
-        reserved: 0,
-        zone,
-        interface: match interface.kind {
-            Kind::Ethernet => INTERFACE_ETHERNET,
-            Kind::BareIp => INTERFACE_BARE_IP,
-        },
-        link: specification.links.get(&interface.name).copied().unwrap_or(0),
-    }
-}
-
-/// What the program knows of the generation that only observes.
-fn shadow_settings_of(specification: &Specification) -> Settings {
-    specification.shadow.map_or(Settings::UNSET, |Shadow { number, tables }| Settings {
-        generation: number,
-        features: tables.features(),
-        locals: tables.locals,
-        remotes: tables.remotes,
-        ..Settings::UNSET
-    })
-}
-
-/// [`Settings`] as aya takes globals.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Global(Settings);
-// SAFETY: repr(C), no padding (its size is asserted where it is defined), plain integers.
-unsafe impl aya::Pod for Global {}
-
-fn load_object(
-    specification: &Specification,
-    code: &[u8],
-    interface: &Interface,
-    zone: u16,
-    pins: Option<(&Pins, usize)>,
-) -> Result<Ebpf, KernelError> {
-    let capacity = &specification.capacity;
-    let settings = Global(settings_of(specification, interface, zone));
-    let mut loader = EbpfLoader::new();
-    let shadow_settings = Global(shadow_settings_of(specification));
-    loader.override_global("SETTINGS", &settings, true);
-    loader.override_global("SHADOW_SETTINGS", &shadow_settings, true);
-    let mut sizes = tables::sizes(specification.tables, &ENFORCED);
-    if let Some(shadow) = specification.shadow {
-        sizes.extend(tables::sizes(shadow.tables, &OBSERVED));
-    }
-    for (name, entries) in sizes {
-        // A map has at least one entry; one that is empty is never hit.
-        let entries =
-            u32::try_from(entries.max(1)).map_err(KernelError::refused(format!("map {name}: its size")))?;
-        loader.map_max_entries(name, entries);
-    }
-    for (name, entries) in shape::sizes(capacity) {
-        loader.map_max_entries(name, entries);
-    }
-    if let Some((pins, position)) = pins {
-        for name in STATE_MAPS {
-            loader.map_pin_path(name, pins.state(name));
-        }
-        let observed: &[&str] = if specification.shadow.is_some() { SHADOW_MAPS } else { &[] };
-        for name in TABLE_MAPS.iter().chain(observed) {
-            loader.map_pin_path(name, pins.table(specification.number, name));
-        }
-        for name in CHAIN_MAPS.iter().filter(|_| specification.shadow.is_some()) {
-            loader.map_pin_path(name, pins.chain(specification.number, name, position));
-        }
-    }
-    loader.load(code).map_err(KernelError::refused("loading the BPF object"))
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::bpf::{self, OnHook};
 use super::device::Device;
+use super::programs::Program;
 
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -23,7 +24,8 @@ pub enum Hook {
 }
 
 impl Hook {
-    const ALL: [Self; 4] = [Self::TcxIngress, Self::TcxEgress, Self::XdpNative, Self::XdpGeneric];
+    /// Every hook.
+    pub const ALL: [Self; 4] = [Self::TcxIngress, Self::TcxEgress, Self::XdpNative, Self::XdpGeneric];
 
     /// Its name, as in pins and status.
     #[must_use]
@@ -33,6 +35,31 @@ impl Hook {
             Self::TcxEgress => "tcx-egress",
             Self::XdpNative => "xdp-native",
             Self::XdpGeneric => "xdp-generic",
+        }
+    }
+
+    /// Its name in sentences.
+    pub(super) const fn title(self) -> &'static str {
+        match self {
+            Self::TcxIngress => "TCX at ingress",
+            Self::TcxEgress => "TCX at egress",
+            Self::XdpNative => "native XDP",
+            Self::XdpGeneric => "generic XDP",
+        }
+    }
+
+    /// Whether both see the packets of one direction.
+    #[must_use]
+    pub const fn is_like(self, other: Self) -> bool {
+        matches!(self, Self::TcxEgress) == matches!(other, Self::TcxEgress)
+    }
+
+    /// The program that enforces there.
+    pub(super) const fn program(self) -> Program {
+        match self {
+            Self::TcxIngress => Program::TcIngress,
+            Self::TcxEgress => Program::TcEgress,
+            Self::XdpNative | Self::XdpGeneric => Program::XdpIngress,
         }
     }
 

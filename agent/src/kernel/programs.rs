@@ -1,5 +1,7 @@
 //! The programs of the object, and the way from those that observe to those that enforce.
 
+use std::collections::BTreeSet;
+
 use aya::Ebpf;
 use aya::maps::{MapData, ProgramArray};
 
@@ -18,9 +20,6 @@ pub(super) enum Program {
 }
 
 impl Program {
-    /// Those that enforce.
-    pub(super) const ENFORCED: [Self; 3] = [Self::XdpIngress, Self::TcIngress, Self::TcEgress];
-
     /// Its name in the object.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -55,14 +54,23 @@ impl Program {
 /// The program that stores flows, which is attached to nothing.
 pub(super) const FLOW_IMPORT: &str = "flow_import";
 
-/// Loads programs, each on a thread of its own: what takes time is the verifier. Its words are kept.
-pub(super) fn load(object: &mut Ebpf, names: &[&'static str]) -> Result<(), KernelError> {
-    let wanted = |name: &str| names.iter().find(|wanted| **wanted == name).copied();
-    let programs: Vec<_> =
-        object.programs_mut().filter_map(|(name, program)| Some((wanted(name)?, program))).collect();
-    if programs.len() != names.len() {
-        return Err(missing(&names.join(", ")));
+/// A program of the object, by its name.
+pub(super) type Loadable<'a> = (&'static str, &'a mut aya::programs::Program);
+
+/// Those of these programs that are not loaded yet.
+pub(super) fn unloaded<'a>(
+    object: &'a mut Ebpf,
+    names: &BTreeSet<&'static str>,
+) -> Result<Vec<Loadable<'a>>, KernelError> {
+    if let Some(name) = names.iter().find(|name| object.program(name).is_none()) {
+        return Err(missing(name));
     }
+    let wanted = object.programs_mut().filter_map(|(name, program)| Some((*names.get(name)?, program)));
+    Ok(wanted.filter(|(_, program)| program.fd().is_err()).collect())
+}
+
+/// Loads programs, each on a thread of its own: what takes time is the verifier. Its words are kept.
+pub(super) fn load(programs: Vec<Loadable>) -> Result<(), KernelError> {
     std::thread::scope(|scope| {
         let loads: Vec<_> = programs
             .into_iter()

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bulkhead::kernel::{
-    Generation, Hook as Place, Interface, Links, Pins, Specification, State, attach, detach,
+    Generation, Hook as Place, Interface, Kind, Links, Pins, Specialisation, Specification, State, attach,
+    detach,
 };
 use bulkhead_engine::Reason;
 use bulkhead_engine::memory::Tables;
@@ -143,9 +144,9 @@ struct Enforced {
 impl Enforced {
     fn build(&self, wire: &Wire, number: u32, tables: &Tables) -> Result<Generation> {
         wire.receiver.run(|| -> Result<Generation> {
-            let interface = Interface::find(RECEIVER)?;
+            let wanted = (Specialisation::new(Kind::Ethernet, 1), vec![Place::XdpNative, Place::TcxEgress]);
             let specification = Specification { event_budget: 0, ..Specification::new(number, tables, LONG) };
-            Ok(Generation::build(&specification, &[(interface, 1)], Some(&self.pins))?)
+            Ok(Generation::build(&specification, &[wanted], Some(&self.pins))?)
         })?
     }
 
@@ -155,7 +156,13 @@ impl Enforced {
         wire.receiver.run(|| -> Result<Duration> {
             let interface = Interface::find(RECEIVER)?;
             let start = Instant::now();
-            attach(&mut generation, &interface, &[Place::XdpNative], &self.pins, &mut Links::default())?;
+            attach(
+                generation.only_group()?,
+                &interface,
+                &[Place::XdpNative],
+                &self.pins,
+                &mut Links::default(),
+            )?;
             Ok(start.elapsed())
         })?
     }

@@ -23,7 +23,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::PerCpuArray;
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Specification};
+use bulkhead::kernel::{Capacity, Generation, Hook as Place, Kind, Specialisation, Specification};
 use bulkhead_engine::layout::{Direction, TIMEOUTS, Timeouts};
 use bulkhead_engine::{Action, REASONS, Reason};
 use bulkhead_tests::measure::{Addresses, Driver, Hook, KEY, NEXT, Order, Then, Write, bpf, keyed, nothing};
@@ -97,7 +97,8 @@ fn establish(generation: &mut Generation, addresses: Addresses) {
             ("tc_egress", by_node(peer, ACK)),
         ];
         for (name, packet) in packets {
-            let program = generation.classifier("lo", name).expect("a program");
+            let group = generation.only_group().expect("programs");
+            let program = group.classifier(name).expect("a program");
             let options = TestRunOptions { data_in: Some(&packet), ..TestRunOptions::default() };
             let returned = program.test_run(options).expect("a run").return_value as i32;
             if returned != NEXT {
@@ -159,12 +160,12 @@ fn drive(next: BorrowedFd, addresses: Addresses, offset: i16, packet: &[u8]) -> 
 fn measure(name: &str, addresses: Addresses) -> [f64; 2] {
     let world = world(addresses);
     let tables = &world.program.tables;
-    let interface = Interface { name: "lo".to_owned(), index: 1, kind: Kind::BareIp };
+    let wanted = (Specialisation::new(Kind::BareIp, 0), vec![Place::TcxIngress, Place::TcxEgress]);
     let specification = Specification {
         capacity: Capacity { flows: ADDRESSES, ..Capacity::default() },
         ..Specification::new(1, tables, Timeouts([3600; TIMEOUTS]))
     };
-    let mut generation = Generation::build(&specification, &[(interface, 0)], None).expect("root, and BPF");
+    let mut generation = Generation::build(&specification, &[wanted], None).expect("root, and BPF");
     establish(&mut generation, addresses);
 
     let (segment, reply) = (to_node(addresses.v4(0), ACK), by_node(addresses.v4(0), ACK));
@@ -179,7 +180,7 @@ fn measure(name: &str, addresses: Addresses) -> [f64; 2] {
     let before = passed(&mut generation);
     let drive = |next: &dyn AsFd, offset| drive(next.as_fd(), addresses, offset, &segment);
     let mut driver = |program: &str, offset| {
-        let program = generation.classifier("lo", program).expect("a program");
+        let program = generation.only_group().expect("programs").classifier(program).expect("a program");
         drive(program.fd().expect("loaded"), offset)
     };
     let drivers = [

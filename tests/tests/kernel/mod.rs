@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use aya::Pod;
 use aya::maps::{HashMap, MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Pins, Specification, check_support};
+use bulkhead::kernel::{
+    Capacity, Generation, Hook, Kind, Pins, Specialisation, Specification, check_support,
+};
 use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
     FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_RING, Rate, Settings, TIMEOUTS, Timeouts,
@@ -165,23 +167,17 @@ impl Kernel {
         new_flows: Rate,
         link: u8,
     ) -> Self {
-        let specification = Specification {
-            audit,
-            new_flows,
-            links: [("lo".to_owned(), link)].into(),
-            ..specification(tables, capacity)
-        };
-        Self::of(specification, kind)
+        let specification = Specification { audit, new_flows, ..specification(tables, capacity) };
+        Self::of(specification, kind, link)
     }
 
     /// What a specification makes, with a clock that stands still at 0.
-    pub fn of(specification: Specification, kind: Kind) -> Self {
+    pub fn of(specification: Specification, kind: Kind, link: u8) -> Self {
         let cpu = stay_on_this_cpu();
-        let interface = Interface { name: "lo".to_owned(), index: INTERFACE, kind };
         let specification = Specification { fixed_clock: Some(0), ..specification };
         let Specification { tables, audit, new_flows, timeouts, .. } = specification;
-        let link = specification.links.get("lo").copied().unwrap_or(0);
-        let generation = Generation::build(&specification, &[(interface, ZONE)], None)
+        let specialisation = Specialisation { link, ..Specialisation::new(kind, ZONE) };
+        let generation = Generation::build(&specification, &[(specialisation, Hook::ALL.to_vec())], None)
             .unwrap_or_else(|error| panic!("these tests need root and a kernel with BPF: {error}"));
         let own = |name| {
             let map = generation.descriptor(name).expect("a map of the generation");
@@ -236,12 +232,11 @@ impl Kernel {
         const TC_SHOT: u32 = 2;
         const TCX_NEXT: u32 = u32::MAX;
         let options = TestRunOptions { data_in: Some(packet), ..TestRunOptions::default() };
+        let group = self.generation.only_group().expect("the programs");
         let result = match program {
-            Program::XdpIngress => self.generation.xdp("lo", "xdp_ingress").expect("XDP").test_run(options),
-            Program::TcIngress => {
-                self.generation.classifier("lo", "tc_ingress").expect("TC").test_run(options)
-            }
-            Program::TcEgress => self.generation.classifier("lo", "tc_egress").expect("TC").test_run(options),
+            Program::XdpIngress => group.xdp("xdp_ingress").expect("XDP").test_run(options),
+            Program::TcIngress => group.classifier("tc_ingress").expect("TC").test_run(options),
+            Program::TcEgress => group.classifier("tc_egress").expect("TC").test_run(options),
         };
         let value = result.unwrap_or_else(|error| panic!("{program:?}, {} bytes: {error}", packet.len()));
         match (program, value.return_value) {

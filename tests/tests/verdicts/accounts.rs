@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead::kernel::{Capacity, Generation, Interface, Kind, State};
+use bulkhead::kernel::{Capacity, Generation, Hook, Kind, Specialisation, State};
 use bulkhead_engine::layout::{Direction, Event};
 use bulkhead_engine::{Action, REASONS, Reason};
 use bulkhead_tests::packets::build::{Ip, tcp};
 
 use crate::hooks;
-use crate::kernel::{INTERFACE, Kernel, Pinned, Program, ZONE, ample, specification};
+use crate::kernel::{Kernel, Pinned, Program, ZONE, ample, specification};
 use crate::world::{self, Place};
 
 /// A SYN that no rule admits, of a kind of its own by its port.
@@ -105,16 +105,15 @@ fn the_account_is_exact_while_many_drop_and_one_reads() {
     let tables = world::program().tables;
     let capacity = Capacity { aggregates: 64, event_bytes: 4096, ..ample() };
     let specification = specification(&tables, capacity);
-    let interface = Interface { name: "lo".to_owned(), index: INTERFACE, kind: Kind::BareIp };
-    let mut generation =
-        Generation::build(&specification, &[(interface, ZONE)], Some(pins)).expect("a generation");
+    let wanted = (Specialisation::new(Kind::BareIp, ZONE), vec![Hook::TcxIngress]);
+    let mut generation = Generation::build(&specification, &[wanted], Some(pins)).expect("a generation");
     let mut reader = Reader {
         state: State::open(pins).expect("the state"),
         ring: State::events(pins).expect("the ring"),
         events: 0,
         aggregated: 0,
     };
-    let program = &*generation.classifier("lo", "tc_ingress").expect("the program");
+    let program = &*generation.only_group().expect("programs").classifier("tc_ingress").expect("the program");
     let place = &Place::new(Direction::Ingress, true);
 
     let done = &AtomicBool::new(false);

@@ -2,13 +2,13 @@
 //! table of another type in the same programs: the object's definition of the map is changed.
 
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead::kernel::{Generation, Interface, Kind, OBJECT, Specification, State};
+use bulkhead::kernel::{Generation, Group, Hook, Kind, OBJECT, Specialisation, Specification, State};
 use bulkhead_engine::{Action, Reason};
 use bulkhead_tests::packets::build::{Ip, ethernet, udp};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 use crate::hooks;
-use crate::kernel::{INTERFACE, Pinned, Program, ZONE, ample, specification};
+use crate::kernel::{Pinned, Program, ZONE, ample, specification};
 use crate::world::{self, NAMES, Place};
 
 const MAP: &str = "FRAGMENTS";
@@ -30,18 +30,11 @@ fn refusing_object() -> Vec<u8> {
     bytes
 }
 
-fn run(generation: &mut Generation, program: Program, packet: &[u8]) -> Action {
+fn run(group: &mut Group, program: Program, packet: &[u8]) -> Action {
     let options = || TestRunOptions { data_in: Some(packet), ..TestRunOptions::default() };
-    let mut by_tc = |name| {
-        let classifier = generation.classifier("lo", name).expect("TC");
-        // Frames are not seen by TC at ingress where there is XDP.
-        if classifier.fd().is_err() {
-            classifier.load().expect("the verifier");
-        }
-        (classifier.test_run(options()), NEXT)
-    };
+    let mut by_tc = |name| (group.classifier(name).expect("TC").test_run(options()), NEXT);
     let (value, passes) = match program {
-        Program::XdpIngress => (generation.xdp("lo", "xdp_ingress").expect("XDP").test_run(options()), 2),
+        Program::XdpIngress => (group.xdp("xdp_ingress").expect("XDP").test_run(options()), 2),
         Program::TcIngress => by_tc("tc_ingress"),
         Program::TcEgress => by_tc("tc_egress"),
     };
@@ -55,10 +48,9 @@ pub fn play() -> Vec<Reason> {
     for (program, kind) in hooks() {
         let pinned = Pinned::new("refusing");
         let pins = &pinned.0;
-        let interface = Interface { name: "lo".to_owned(), index: INTERFACE, kind };
+        let wanted = (Specialisation::new(kind, ZONE), Hook::ALL.to_vec());
         let specification = Specification { object: &object, ..specification(&tables, ample()) };
-        let mut generation =
-            Generation::build(&specification, &[(interface, ZONE)], Some(pins)).expect("a generation");
+        let mut generation = Generation::build(&specification, &[wanted], Some(pins)).expect("a generation");
         let place = Place::new(program.direction(), true);
         let datagram = udp((50_000, NAMES), &[1; 24]);
         let mut play = |id: u16, offset: usize, end: usize| {
@@ -67,7 +59,7 @@ pub fn play() -> Vec<Reason> {
             part.fragment = (offset / 8) as u16 | if end < datagram.len() { 0x2000 } else { 0 };
             let bytes = part.bytes();
             let bytes = if kind == Kind::Ethernet { ethernet(&[], 0x0800, &bytes) } else { bytes };
-            run(&mut generation, program, &bytes)
+            run(generation.only_group().expect("programs"), program, &bytes)
         };
         assert_eq!(play(1, 0, 16), Action::Pass, "{program:?}, {kind:?}");
         assert_eq!(play(2, 0, 16), Action::Drop, "{program:?}, {kind:?}");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use aya::maps::PerCpuArray;
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, TcAttachType, XdpMode};
-use bulkhead::kernel::{Generation, Hook, Interface, Kind};
+use bulkhead::kernel::{Generation, Hook, Interface, Kind, Specialisation};
 use bulkhead_engine::layout::Direction;
 use bulkhead_engine::memory::Tables;
 use bulkhead_engine::{Case, Packet, REASONS, Reason, decide};
@@ -193,13 +193,15 @@ fn what_no_test_run_takes_is_decided_as_on_the_host() {
             assert_eq!(interface.kind, Kind::BareIp);
             let index = interface.index;
             let specification = specification(&tables, ample());
-            let mut generation = Generation::build(&specification, &[(interface, ZONE)], None).unwrap();
+            let wanted = (Specialisation::new(interface.kind, ZONE), vec![hook]);
+            let mut generation = Generation::build(&specification, &[wanted], None).unwrap();
+            let group = generation.only_group().unwrap();
             if hook == Hook::TcxIngress {
-                let program = generation.classifier(name, "tc_ingress").unwrap();
+                let program = group.classifier("tc_ingress").unwrap();
                 let options = TcAttachOptions::TcxOrder(LinkOrder::first());
                 program.attach_with_options(name, TcAttachType::Ingress, options).unwrap();
             } else {
-                let program = generation.xdp(name, "xdp_ingress").unwrap();
+                let program = group.xdp("xdp_ingress").unwrap();
                 program.attach_to_if_index(index, XdpMode::Skb).unwrap();
             }
             check(&mut tun, &mut generation, &tables, hook);
