@@ -1,9 +1,8 @@
 //! The interface that is enforced on.
 
-use std::ffi::CString;
 use std::fs;
 
-use super::KernelError;
+use super::{KernelError, Link, link};
 
 /// What the interface hands over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -18,7 +17,7 @@ pub enum Kind {
 /// One interface of this network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Its name.
+    /// The name that it is known by to whoever asked for it; it may be an alternative one.
     pub name: String,
     /// Its index.
     pub index: u32,
@@ -32,44 +31,21 @@ const ARPHRD_NONE: u16 = 0xfffe;
 const ARPHRD_RAWIP: u16 = 519;
 
 impl Interface {
-    /// Finds an interface by its name.
+    /// Finds an interface by its name or by an alternative one.
     ///
     /// # Errors
     /// If there is none, or its link layer is one that is not parsed.
     pub fn find(name: &str) -> Result<Self, KernelError> {
-        let missing = || KernelError::NoInterface(name.to_owned());
-        let c_name = CString::new(name).map_err(|_| missing())?;
-        // SAFETY: a NUL-terminated string.
-        let index = unsafe { libc::if_nametoindex(c_name.as_ptr()) };
-        if index == 0 {
-            return Err(missing());
-        }
-        let kind = match link_type(name)? {
+        let what = format!("interface {name}: asking for it");
+        let found = link(name).map_err(KernelError::refused(what))?;
+        let Link { index, link_type, .. } = found.ok_or_else(|| KernelError::NoInterface(name.to_owned()))?;
+        let kind = match link_type {
             ARPHRD_ETHER => Kind::Ethernet,
             ARPHRD_NONE | ARPHRD_RAWIP => Kind::BareIp,
             link_type => return Err(KernelError::LinkType { name: name.to_owned(), link_type }),
         };
         Ok(Self { name: name.to_owned(), index, kind })
     }
-}
-
-/// Asks the kernel by ioctl: /sys shows the namespace that it was mounted in, not this one.
-fn link_type(name: &str) -> Result<u16, KernelError> {
-    let what = || format!("interface {name}: asking for its link type");
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").map_err(KernelError::refused(what()))?;
-    // SAFETY: all zeros is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {
-        *to = from as libc::c_char;
-    }
-    let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
-    // SAFETY: an open socket and an ifreq of the kernel's layout, whose name is NUL-terminated.
-    let answer = unsafe { libc::ioctl(fd, libc::SIOCGIFHWADDR, &raw mut request) };
-    if answer != 0 {
-        return Err(KernelError::refused(what())(std::io::Error::last_os_error()));
-    }
-    // SAFETY: SIOCGIFHWADDR fills in the hardware address.
-    Ok(unsafe { request.ifr_ifru.ifru_hwaddr.sa_family })
 }
 
 /// The kernel's release, for messages.
