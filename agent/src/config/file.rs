@@ -159,8 +159,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         let start = interface.name.span().start;
         starts.push(start);
         let name = interface.name.into_inner();
-        // IFNAMSIZ holds 15 bytes and the end.
-        if name.is_empty() || name.len() > 15 || name.contains(['/', ' ', ':']) {
+        // ALTIFNAMSIZ holds 127 bytes and the end.
+        if name.is_empty() || name.len() > 127 || name.contains(['/', ' ', ':']) {
             return Err(at(
                 &source,
                 start,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::{boot_id, boot_time};
 use super::counters::Folded;
-use super::guarding::Guarded;
+use super::guarding::{self, Guarded};
 use super::inputs::{Files, Inputs, Refused};
 use super::live::{Built, retire};
 use super::pump::Shared;
@@ -329,7 +329,7 @@ impl Enforcer {
         }
         add_names(&self.shared, &built);
         let Live { links, .. } = &mut *live;
-        let attached = match built.attach(pins, links) {
+        let mut attached = match built.attach(pins, links) {
             Ok(attached) => attached,
             Err(error) => {
                 // Back to the program that the other hooks still run.
@@ -344,6 +344,7 @@ impl Enforcer {
             }
         };
         start::tell(self.store.write_record(&record));
+        start::tell(guarding::mark(&self.setup, &mut attached));
         let gone =
             live.attached.iter().filter(|old| attached.iter().all(|new| new.interface != old.interface));
         let gone: Vec<_> = gone.map(|old| Attached::absent(&old.interface)).collect();

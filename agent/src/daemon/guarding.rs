@@ -1,52 +1,87 @@
 //! When the nftables guard is put in place: before the first program is attached, again before
 //! anything says that it is enforced, and whenever interfaces or the inventory change.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
 
-use bulkhead::kernel::{Attached, Device};
+use anyhow::Context as _;
+use bulkhead::kernel::{Attached, DEVICE_GROUP, Device, Devices, Interface};
 use bulkhead_compiler::inventory::{Inventory, Node};
 
 use super::enforcer::Enforcer;
 use super::live::Built;
 use super::setup::Setup;
-use crate::guard::{self, Guard};
+use crate::guard::{self, Guard, Installed};
 
-/// How often to look whether the guard still is there: reloading a firewall may flush every table.
-const LOOK: Duration = Duration::from_secs(3);
+/// The longest name that an interface can have. Alternative ones may be longer.
+const LONGEST: usize = libc::IFNAMSIZ - 1;
 
 /// What the guard in place was made for.
 #[derive(Default)]
 pub struct Guarded {
-    /// A generation, and the interfaces' indices.
-    made_for: Option<(u32, Vec<u32>)>,
-    /// When it was last looked after.
-    looked: Option<Instant>,
+    made_for: Option<MadeFor>,
+    /// What was put in place.
+    installed: Option<Installed>,
     /// Why it is not what it should be.
     problem: Option<String>,
 }
 
-impl Guarded {
-    /// Whether somebody else has removed it, as far as it is time to look.
-    fn is_gone(&mut self, instance: &str) -> bool {
-        if self.made_for.is_none() || self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
-            return false;
-        }
-        self.looked = Some(Instant::now());
-        !guard::is_there(instance)
-    }
+/// A generation, the devices that are open, and the names that are closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct MadeFor {
+    generation: u32,
+    open: BTreeSet<(u32, u32)>,
+    names: BTreeSet<String>,
 }
 
-/// The guard for an inventory, and for the interfaces whose packets may pass.
-fn guard_of(setup: &Setup, inventory: &Inventory, open: &[u32]) -> Guard {
+/// A device as the guard knows it: the index and the group. Another one that gets the same index is not in
+/// the group, and closed before anybody looks.
+fn open(attached: &[Attached]) -> BTreeSet<(u32, u32)> {
+    let there = attached.iter().filter(|attached| attached.index != 0);
+    there.map(|attached| (attached.index, attached.group)).collect()
+}
+
+/// The names by which nftables knows the managed interfaces: those that agent.toml has, and where that is
+/// an alternative one, the device's own.
+fn names<'a>(setup: &Setup, devices: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    let configured = setup.config.interfaces.iter().map(|managed| managed.name.clone());
+    let devices = devices.filter(|name| !name.is_empty()).map(ToOwned::to_owned);
+    configured.filter(|name| name.len() <= LONGEST).chain(devices).collect()
+}
+
+/// Puts devices that are attached into the agent's group, unless somebody has put them into another one.
+///
+/// # Errors
+/// If the kernel refuses; the guard keeps such a device closed.
+pub fn mark(setup: &Setup, attached: &mut [Attached]) -> anyhow::Result<()> {
+    if !setup.config.guard {
+        return Ok(());
+    }
+    let devices = Devices::open().context("asking for interfaces")?;
+    for attached in attached.iter_mut().filter(|attached| attached.index != 0 && attached.group == 0) {
+        let what = || format!("interface {}: setting its group", attached.interface);
+        devices.set_group(attached.index, DEVICE_GROUP).with_context(what)?;
+        attached.group = DEVICE_GROUP;
+    }
+    Ok(())
+}
+
+/// The guard for an inventory, and for the devices whose packets may pass.
+fn guard_of(
+    setup: &Setup,
+    inventory: &Inventory,
+    open: &BTreeSet<(u32, u32)>,
+    names: BTreeSet<String>,
+) -> Guard {
     let (own, others): (Vec<_>, Vec<_>) =
         inventory.nodes.iter().partition(|other| other.name == setup.target.node);
     let addresses = |nodes: Vec<&Node>| nodes.into_iter().flat_map(|node| node.addresses.clone()).collect();
     Guard {
-        managed: setup.config.interfaces.iter().map(|managed| managed.name.clone()).collect(),
-        attached: open.iter().copied().filter(|index| *index != 0).collect(),
+        managed: names,
+        attached: open.clone(),
         own: addresses(own),
         others: addresses(others),
+        log: None,
     }
 }
 
@@ -55,7 +90,11 @@ fn guard_of(setup: &Setup, inventory: &Inventory, open: &[u32]) -> Guard {
 /// # Errors
 /// If nftables refuses.
 pub fn close(setup: &Setup, inventory: &Inventory) -> anyhow::Result<()> {
-    if setup.config.guard { guard_of(setup, inventory, &[]).install(&setup.instance) } else { Ok(()) }
+    if setup.config.guard {
+        let names = names(setup, std::iter::empty());
+        guard_of(setup, inventory, &BTreeSet::new(), names).install(&setup.instance)?;
+    }
+    Ok(())
 }
 
 /// Puts the guard in place before the first program is attached; whether there was none.
@@ -70,7 +109,10 @@ pub fn install_first(setup: &Setup, built: &Built) -> anyhow::Result<bool> {
     if !setup.config.guard || guard::is_there(&setup.instance) {
         return Ok(false);
     }
-    guard_of(setup, &built.inventory, &built.indices()).install(&setup.instance)?;
+    let there: Vec<&Interface> = built.interfaces().collect();
+    let names = names(setup, there.iter().map(|interface| interface.device.as_str()));
+    let open = there.iter().map(|interface| (interface.index, interface.group)).collect();
+    guard_of(setup, &built.inventory, &open, names).install(&setup.instance)?;
     Ok(true)
 }
 
@@ -81,9 +123,15 @@ pub fn install(setup: &Setup, built: &Built, attached: &[Attached]) -> Guarded {
         remove_earlier(setup);
         return Guarded::default();
     }
-    let indices: Vec<u32> = attached.iter().map(|attached| attached.index).collect();
-    match guard_of(setup, &built.inventory, &indices).install(&setup.instance) {
-        Ok(()) => Guarded { made_for: Some((built.number, indices)), ..Guarded::default() },
+    let (open, names) =
+        (open(attached), names(setup, attached.iter().map(|attached| attached.device.as_str())));
+    let guard = guard_of(setup, &built.inventory, &open, names.clone());
+    match guard.install(&setup.instance) {
+        Ok(installed) => Guarded {
+            made_for: Some(MadeFor { generation: built.number, open, names }),
+            installed: Some(installed),
+            ..Guarded::default()
+        },
         Err(error) => {
             tracing::error!("{error:#}; trying again");
             Guarded { problem: Some(format!("{error:#}")), ..Guarded::default() }
@@ -103,35 +151,52 @@ fn remove_earlier(setup: &Setup) {
 
 impl Enforcer {
     /// Puts the guard in place, and again when interfaces or the inventory have changed or somebody
-    /// else has removed it.
-    ///
-    /// What somebody else had done to it is the answer.
+    /// else has changed it: what somebody else had done is the answer.
     ///
     /// # Errors
     /// If nftables refuses.
-    pub fn keep_guard(&self) -> anyhow::Result<Option<String>> {
+    pub fn keep_guard(&self) -> anyhow::Result<Option<&'static str>> {
         if !self.setup.config.guard {
             return Ok(None);
         }
         let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_gone = guarded.is_gone(&self.setup.instance);
+        let kept = self.keep_guarded(&mut guarded);
+        guarded.problem = kept.as_ref().err().map(|error| format!("{error:#}"));
+        kept
+    }
+
+    fn keep_guarded(&self, guarded: &mut Guarded) -> anyhow::Result<Option<&'static str>> {
+        let difference = guarded.installed.as_mut().map_or(Ok(None), Installed::difference)?;
+        // Held until the guard is in place: `detach` must not remove it before.
         let live = self.live();
-        let now = (live.built.number, live.attached.iter().map(|attached| attached.index).collect());
-        if live.detached || guarded.made_for.as_ref() == Some(&now) && !is_gone {
+        let now = MadeFor {
+            generation: live.built.number,
+            open: open(&live.attached),
+            names: names(&self.setup, live.attached.iter().map(|attached| attached.device.as_str())),
+        };
+        if live.detached || guarded.made_for.as_ref() == Some(&now) && difference.is_none() {
             return Ok(None);
         }
-        // `live` is held until the guard is in place: `detach` must not remove it before.
-        let installed = guard_of(&self.setup, &live.built.inventory, &now.1).install(&self.setup.instance);
-        drop(live);
-        guarded.problem = installed.as_ref().err().map(|error| format!("{error:#}"));
-        guarded.made_for = installed.is_ok().then_some(now);
-        installed.map(|()| is_gone.then(|| "the guard was removed".to_owned()))
+        let made = guarded.made_for.take();
+        let is_same = made.is_some_and(|made| made.generation == now.generation && made.names == now.names);
+        match (&mut guarded.installed, difference, is_same) {
+            // Interfaces came or went, and that is all.
+            (Some(installed), None, true) => installed.set_attached(&now.open)?,
+            _ => {
+                guarded.installed = None;
+                let guard = guard_of(&self.setup, &live.built.inventory, &now.open, now.names.clone());
+                guarded.installed = Some(guard.install(&self.setup.instance)?);
+            }
+        }
+        guarded.made_for = Some(now);
+        Ok(difference)
     }
 
     /// Whether the guard drops what a device carries.
     pub fn is_closed(&self, device: &Device) -> bool {
         let guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
-        guarded.made_for.as_ref().is_some_and(|(_, open)| !open.contains(&device.index))
+        let made = guarded.made_for.as_ref();
+        made.is_some_and(|made| !made.open.contains(&(device.index, device.group)))
     }
 
     /// Why the guard is not what it should be.

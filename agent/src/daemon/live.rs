@@ -201,9 +201,9 @@ impl Built {
         self.sets.iter().flat_map(|set| &set.members)
     }
 
-    /// The indices of its interfaces.
-    pub fn indices(&self) -> Vec<u32> {
-        self.members().map(|member| member.interface.index).collect()
+    /// Its interfaces.
+    pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
+        self.members().map(|member| &member.interface)
     }
 
     /// The zones that the connections of its interfaces are tracked in.

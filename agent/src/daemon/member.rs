@@ -139,7 +139,7 @@ mod tests {
     use crate::config::{HookChoice, Managed};
 
     fn member(name: &str, kind: Kind, index: u32, attached: &[Attached]) -> Member {
-        let interface = Interface { name: name.to_owned(), index, kind };
+        let interface = Interface { name: name.to_owned(), device: name.to_owned(), index, group: 0, kind };
         Member::new(interface, Managed::new(name, HookChoice::Auto), attached)
     }
 
@@ -148,6 +148,8 @@ mod tests {
         let base = std::env::temp_dir().join(format!("bulkhead-groups-{}", std::process::id()));
         let pins = Pins::new(Path::new(&base), "x");
         let attached = Attached {
+            device: "e2".to_owned(),
+            group: 0,
             programs: Vec::new(),
             interface: "e2".to_owned(),
             index: 2,

@@ -16,7 +16,7 @@ use super::clock::boot_time;
 use super::enforcer::{Enforcer, Live};
 use super::gaps::Gaps;
 use super::member::Arrival;
-use super::{start, takeover};
+use super::{guarding, start, takeover};
 use crate::report::{Effect, Report};
 
 /// Between two looks, unless there is news. Detaching a link or putting a program before ours makes none.
@@ -114,7 +114,7 @@ impl Enforcer {
         let generation = match self.keep_guard() {
             Ok(mended) => {
                 if let Some(cause) = mended {
-                    reconciler.gaps.bad("guard", asked, &cause, Effect::Open);
+                    reconciler.gaps.bad("guard", asked, cause, Effect::Open);
                 }
                 self.live().built.number
             }
@@ -155,7 +155,7 @@ impl Enforcer {
         }
         let Some(fault) = fault else {
             self.is_well(reconciler, interface, asked, generation);
-            return Ok(());
+            return self.follow(&mut live.attached[place], device);
         };
         let effect = match (&fault, self.is_closed(&device)) {
             (Fault::Unpinned, _) => Effect::None,
@@ -180,6 +180,7 @@ impl Enforcer {
                 indices.insert(device.index, interface.to_owned());
                 drop(indices);
                 live.attached[place] = attached;
+                guarding::mark(&self.setup, &mut live.attached[place..=place])?;
                 reconciler.failed.remove(interface);
                 let zones = live.built.zones();
                 if zones != before {
@@ -199,6 +200,15 @@ impl Enforcer {
                 Err(error)
             }
         }
+    }
+
+    /// The guard knows a device by its name and group, which others may change.
+    fn follow(&self, known: &mut Attached, device: Device) -> anyhow::Result<()> {
+        if (known.group, &known.device) == (device.group, &device.name) {
+            return Ok(());
+        }
+        (known.group, known.device) = (device.group, device.name);
+        guarding::mark(&self.setup, std::slice::from_mut(known))
     }
 
     fn is_pinned(&self, live: &Live, known: &Attached) -> anyhow::Result<bool> {

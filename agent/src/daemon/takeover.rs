@@ -58,7 +58,7 @@ impl Enforcer {
         let new_zones = new_zones(&store, &built, &before, &migration);
         let gaps = left_open(&setup)?;
         let mut links = Links::default();
-        let attached = match attach(&setup, &migration, &mut built, &mut links, &new_zones) {
+        let mut attached = match attach(&setup, &migration, &mut built, &mut links, &new_zones) {
             Ok(attached) => attached,
             Err(error) => {
                 links.undo(&pins, &before);
@@ -73,6 +73,7 @@ impl Enforcer {
         if before.is_empty() {
             Counting::begin(&store);
         }
+        start::tell(guarding::mark(&setup, &mut attached));
         // What is detached below must be closed by then.
         let guarded = guarding::install(&setup, &built, &attached);
         record.enforced = number;

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use super::bpf;
-use super::device::{Device, Devices};
+use super::device::{DEVICE_GROUP, Device, Devices};
 use super::hook::{Fault, fault, is_pinned};
 use super::{Group, Hook, Interface, KernelError, Pins};
 
@@ -18,8 +18,14 @@ use super::{Group, Hook, Interface, KernelError, Pins};
 pub struct Attached {
     /// The interface.
     pub interface: String,
-    /// Its index.
+    /// The name that its device has; the interface's may be an alternative one.
+    #[serde(default)]
+    pub device: String,
+    /// Its index; 0 if it is not there.
     pub index: u32,
+    /// Its device's group.
+    #[serde(default)]
+    pub group: u32,
     /// The hooks, ingress first.
     pub hooks: Vec<Hook>,
     /// The numbers of the programs on them.
@@ -36,7 +42,9 @@ impl Attached {
     pub fn absent(interface: &str) -> Self {
         Self {
             interface: interface.to_owned(),
+            device: String::new(),
             index: 0,
+            group: 0,
             hooks: Vec::new(),
             programs: Vec::new(),
             fallback: None,
@@ -168,7 +176,8 @@ pub fn attach(
     attach_one(group, interface, Hook::TcxEgress, pins, links)?;
     let hooks = vec![ingress, Hook::TcxEgress];
     let programs = hooks.iter().map(|hook| group.program_id(*hook)).collect::<Result<_, _>>()?;
-    Ok(Attached { interface: interface.name.clone(), index: interface.index, hooks, programs, fallback })
+    let Interface { name, device, index, group: in_group, .. } = interface.clone();
+    Ok(Attached { interface: name, device, index, group: in_group, hooks, programs, fallback })
 }
 
 /// The first of `candidates` that the kernel takes, and why it is not the first of them.
@@ -278,6 +287,15 @@ pub fn detach(pins: &Pins) -> Result<Vec<(String, Hook)>, KernelError> {
     for other in pins.others()? {
         links.extend(other.links()?);
     }
+    // What this cannot reset is a number that nobody reads any more.
+    let _ = Devices::open().map(|devices| links.iter().for_each(|(name, _)| unmark(&devices, name)));
     pins.remove_all()?;
     Ok(links)
+}
+
+/// Takes an interface's device out of the agent's group.
+fn unmark(devices: &Devices, interface: &str) {
+    if let Ok(Some(Device { index, group: DEVICE_GROUP, .. })) = devices.by_name(interface) {
+        let _ = devices.set_group(index, 0);
+    }
 }

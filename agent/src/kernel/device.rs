@@ -18,6 +18,10 @@ const SHORT: usize = libc::IFNAMSIZ;
 /// The attribute of a longer one (linux/if_link.h).
 const IFLA_ALT_IFNAME: u16 = 53;
 
+/// The group of devices that an agent has attached to (`ip link set group`), unless they are in another one
+/// than the default: the letters `bulk`. What is removed and made again with the same index is not in it.
+pub const DEVICE_GROUP: u32 = u32::from_be_bytes(*b"bulk");
+
 /// One device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {

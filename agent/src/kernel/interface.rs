@@ -20,8 +20,12 @@ pub enum Kind {
 pub struct Interface {
     /// The name by which it is managed, which may be an alternative one.
     pub name: String,
+    /// The name that its device has.
+    pub device: String,
     /// Its index.
     pub index: u32,
+    /// Its device's group.
+    pub group: u32,
     /// What it hands over.
     pub kind: Kind,
 }
@@ -32,7 +36,7 @@ const ARPHRD_NONE: u16 = 0xfffe;
 const ARPHRD_RAWIP: u16 = 519;
 
 impl Interface {
-    /// Finds an interface by its name.
+    /// Finds an interface by its name or by an alternative one.
     ///
     /// # Errors
     /// If there is none, or its link layer is one that is not parsed.
@@ -55,7 +59,8 @@ impl Interface {
             ARPHRD_NONE | ARPHRD_RAWIP => Kind::BareIp,
             link_type => return Err(KernelError::LinkType { name: name.to_owned(), link_type }),
         };
-        Ok(Self { name: name.to_owned(), index: device.index, kind })
+        let Device { name: device, index, group, .. } = device.clone();
+        Ok(Self { name: name.to_owned(), device, index, group, kind })
     }
 }
 

@@ -1,0 +1,211 @@
+//! The nftables guard: what BPF programs on an interface cannot see.
+//!
+//! An interface that goes and comes back under its name has no program until the agent
+//! attaches one, and a packet from or to an overlay address may take an interface that is not
+//! managed. The guard drops both. It needs no agent to hold: nftables keeps it.
+
+mod kind;
+mod netlink;
+mod news;
+mod rules;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+
+pub use self::kind::Kind;
+use self::news::News;
+use self::rules::Way;
+pub use self::state::{Count, Outline, State, counts, generation_id, outline, read};
+
+/// How often a guard is put in place anew because others changed nftables at the same time.
+const TRIES: usize = 5;
+
+/// What the guard watches over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guard {
+    /// Names of the managed interfaces: those that they have, and those that they may come under.
+    pub managed: BTreeSet<String>,
+    /// Index and group of the devices whose packets may pass: they have programs attached, or get them now.
+    pub attached: BTreeSet<(u32, u32)>,
+    /// The node's own overlay addresses: on other interfaces nothing may be to or from them.
+    pub own: BTreeSet<IpAddr>,
+    /// Other nodes' overlay addresses: on other interfaces nothing may come from them or leave for them.
+    pub others: BTreeSet<IpAddr>,
+    /// The netlink group that drops are logged to; none: they are counted only.
+    pub log: Option<u16>,
+}
+
+/// What was put in place, to compare the kernel with.
+#[derive(Debug)]
+pub struct Installed {
+    instance: String,
+    shape: [u8; 32],
+    contents: state::Contents,
+    /// The generation of the ruleset that was last found to hold it.
+    generation: u32,
+    /// What became of the table since.
+    news: News,
+}
+
+/// The name of an instance's table.
+fn table_name(instance: &str) -> String {
+    format!("bulkhead-{instance}")
+}
+
+impl Guard {
+    /// Puts the guard in place, or replaces the one that is, in one transaction: at no moment is there
+    /// less than before. What it has counted goes on.
+    ///
+    /// # Errors
+    /// If nftables refuses; then the guard is as it was.
+    pub fn install(&self, instance: &str) -> anyhow::Result<Installed> {
+        self.put(instance).context("installing the nftables guard")
+    }
+
+    fn put(&self, instance: &str) -> anyhow::Result<Installed> {
+        if let Some(name) = self.managed.iter().find(|name| name.contains(['"', '\n', '*', '\\'])) {
+            anyhow::bail!("interface {name}: nftables cannot write that name; rename it (`ip link set`)");
+        }
+        let script = self.script(instance);
+        let contents = self.contents();
+        let mut shape = None;
+        for _ in 0..TRIES {
+            let found = outline(instance)?;
+            let before = generation_id()?;
+            nft(&(clear(instance, found.as_ref()) + &script))?;
+            let news = News::open(&table_name(instance)).context("listening to nftables")?;
+            let Some(outline) = outline(instance)? else { continue };
+            // This transaction alone, or others came between and the table still is as it was put there
+            // the last time.
+            let is_ours = outline.generation == before.wrapping_add(1)
+                || shape == Some(outline.shape)
+                    && read(instance)?.is_some_and(|state| state.contents == contents);
+            if is_ours {
+                let Outline { shape, generation, .. } = outline;
+                return Ok(Installed { instance: instance.to_owned(), shape, contents, generation, news });
+            }
+            shape = Some(outline.shape);
+        }
+        anyhow::bail!("others change the table as soon as it is there; find out who (`nft monitor`)")
+    }
+}
+
+/// What makes way for the table. A table that somebody has switched off cannot be mended in place.
+fn clear(instance: &str, found: Option<&Outline>) -> String {
+    let way = match found {
+        Some(Outline { is_dormant: false, chains, sets, .. }) => Way::Over { chains, sets },
+        _ => Way::Anew,
+    };
+    rules::clear(instance, &way)
+}
+
+impl Installed {
+    /// Why the kernel does not have what was put in place; none if it has, exactly. Costs nothing as
+    /// long as nobody changes nftables, and little as long as nobody changes the table.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn difference(&mut self) -> anyhow::Result<Option<&'static str>> {
+        if generation_id()? == self.generation {
+            return Ok(None);
+        }
+        self.news.read().context("listening to nftables")?;
+        if !self.news.is_touched {
+            // Of a transaction that is just being made the news are not complete.
+            self.generation = self.news.generation.unwrap_or(self.generation);
+            return Ok(None);
+        }
+        let Some(State { outline, contents }) = read(&self.instance)? else {
+            return Ok(Some("the table is gone"));
+        };
+        if outline.is_dormant {
+            return Ok(Some("the table is switched off"));
+        }
+        if outline.shape != self.shape {
+            return Ok(Some("chains, rules or sets are not those that were put in place"));
+        }
+        if contents != self.contents {
+            return Ok(Some("what is in the sets is not what was put there"));
+        }
+        self.generation = outline.generation;
+        self.news.is_touched = false;
+        Ok(None)
+    }
+
+    /// Lets only these managed interfaces' packets pass, at once and for all of them. Everything else
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// If nftables refuses, as it does when there is no guard; then nothing has changed.
+    pub fn set_attached(&mut self, devices: &BTreeSet<(u32, u32)>) -> anyhow::Result<()> {
+        let before = generation_id()?;
+        set_attached(&self.instance, devices)?;
+        self.contents.insert("attached".to_owned(), state::attached_contents(devices));
+        if before == self.generation && generation_id()? == before.wrapping_add(1) {
+            // Nothing but this: its news need not be looked after.
+            self.news.read().context("listening to nftables")?;
+            self.news.is_touched = false;
+            self.generation = before.wrapping_add(1);
+        }
+        Ok(())
+    }
+}
+
+/// Lets only these managed interfaces' packets pass, by one transaction that touches nothing else.
+/// Whoever has an [`Installed`] asks that instead, so that it knows.
+///
+/// # Errors
+/// If nftables refuses, as it does when there is no guard; then nothing has changed.
+pub fn set_attached(instance: &str, devices: &BTreeSet<(u32, u32)>) -> anyhow::Result<()> {
+    let script = rules::attached(instance, devices);
+    nft(&script).context("telling the nftables guard which interfaces are enforced").map(drop)
+}
+
+/// Whether nftables can be had here at all.
+///
+/// # Errors
+/// If not; what to do about it.
+pub fn check() -> anyhow::Result<()> {
+    let tables = nft("list tables\n").context(
+        "the nftables guard is not possible here; install the nftables package, or run without it by --guard off",
+    );
+    tables.map(drop)
+}
+
+/// Whether an instance has a guard.
+#[must_use]
+pub fn is_there(instance: &str) -> bool {
+    // Names alone: listing the table itself would list every address.
+    let line = format!("table inet {}", table_name(instance));
+    nft("list tables inet\n").is_ok_and(|tables| tables.lines().any(|table| table == line))
+}
+
+/// Removes an instance's guard, if there is one.
+///
+/// # Errors
+/// If nftables refuses.
+pub fn remove(instance: &str) -> anyhow::Result<()> {
+    nft(&rules::clear(instance, &Way::Anew)).context("removing the nftables guard").map(drop)
+}
+
+/// Runs a script; what it printed.
+fn nft(script: &str) -> anyhow::Result<String> {
+    let mut child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("nft cannot be started")?;
+    child.stdin.take().context("nft has no input")?.write_all(script.as_bytes()).context("writing to nft")?;
+    let output = child.wait_with_output().context("waiting for nft")?;
+    anyhow::ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,183 @@
+//! The guard in the kernel, in network namespaces that the tests make.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use super::{Guard, Kind, counts, generation_id, nft, read, remove, set_attached};
+
+/// Runs `test` in a network namespace of its own.
+fn alone(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        // SAFETY: only this thread is moved, and nft is started from it.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "{}", std::io::Error::last_os_error());
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn guard() -> Guard {
+    Guard {
+        managed: ["wg0".to_owned()].into(),
+        attached: [(7, 5)].into(),
+        own: ["100.64.0.1".parse().unwrap(), "fd7a::1".parse().unwrap()].into(),
+        others: ["100.64.0.2".parse().unwrap(), "fd7a::2".parse().unwrap()].into(),
+        log: Some(4711),
+    }
+}
+
+#[test]
+fn the_script_has_every_kind_and_no_empty_elements() {
+    let script = guard().script("x");
+    for part in ["{ \"wg0\" }", "{ 7 . 5 }", "{ 100.64.0.1 }", "{ fd7a::1 }", "{ 100.64.0.2 }", "{ fd7a::2 }"]
+    {
+        assert!(script.contains(part), "{part} in {script}");
+    }
+    for kind in Kind::ALL {
+        assert!(script.contains(&format!("goto {}\n", kind.object())), "{kind:?} in {script}");
+        assert_eq!(Kind::of_object(kind.object()), Some(kind));
+    }
+    // An empty set has no elements clause, which nft would refuse.
+    assert!(!Guard::default().script("x").contains("elements"));
+    assert!(!Guard::default().script("x").contains("log"));
+}
+
+#[test]
+fn whatever_is_meddled_with_is_noticed_and_mended() {
+    alone(|| {
+        let guard = guard();
+        let mut installed = guard.install("x").unwrap();
+        assert_eq!(installed.difference().unwrap(), None);
+        let rule = "inet bulkhead-x output oifname lo accept";
+        for meddling in [
+            "flush table inet bulkhead-x",
+            "flush chain inet bulkhead-x input",
+            "flush chain inet bulkhead-x own_source",
+            "delete table inet bulkhead-x",
+            "flush ruleset",
+            "add chain inet bulkhead-x input { policy drop ; }",
+            "add table inet bulkhead-x { flags dormant ; }",
+            "delete element inet bulkhead-x managed { \"wg0\" }",
+            "delete element inet bulkhead-x own6 { fd7a::1 }",
+            "add element inet bulkhead-x attached { 8 . 5 }",
+            "add element inet bulkhead-x others4 { 100.64.0.3 }",
+            "flush set inet bulkhead-x others6",
+            "add chain inet bulkhead-x more { type filter hook input priority 0 ; }",
+            "add set inet bulkhead-x more { type ipv4_addr ; }",
+            &format!("insert rule {rule}"),
+            &format!("add rule {rule}"),
+        ] {
+            nft(meddling).unwrap();
+            assert!(installed.difference().unwrap().is_some(), "not noticed: {meddling}");
+            installed = guard.install("x").unwrap_or_else(|error| panic!("after {meddling}: {error:#}"));
+            assert_eq!(installed.difference().unwrap(), None, "after {meddling}");
+        }
+        let rules = nft("-a list chain inet bulkhead-x input\n");
+        assert!(rules.is_err(), "flags are no commands: {rules:?}");
+        // One rule of many.
+        let listed = std::process::Command::new("nft")
+            .args(["-a", "list", "chain", "inet", "bulkhead-x", "input"])
+            .output()
+            .unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        let line = listed.lines().find(|line| line.contains("ip saddr @own4")).unwrap();
+        let handle = line.rsplit(' ').next().unwrap();
+        nft(&format!("delete rule inet bulkhead-x input handle {handle}")).unwrap();
+        assert!(installed.difference().unwrap().is_some());
+        remove("x").unwrap();
+        assert_eq!(read("x").unwrap(), None);
+    });
+}
+
+#[test]
+fn what_others_do_elsewhere_is_no_difference() {
+    alone(|| {
+        let mut installed = guard().install("x").unwrap();
+        let before = generation_id().unwrap();
+        nft("add table inet other\nadd chain inet other input\n").unwrap();
+        assert_eq!(generation_id().unwrap(), before + 1);
+        assert_eq!(installed.difference().unwrap(), None);
+        // The guard of another instance is another's, one whose name begins alike among them.
+        guard().install("xy").unwrap();
+        assert_eq!(installed.difference().unwrap(), None);
+        nft("add element inet bulkhead-xy attached { 9 . 5 }\n").unwrap();
+        assert_eq!(installed.difference().unwrap(), None);
+        remove("xy").unwrap();
+        assert_eq!(installed.difference().unwrap(), None);
+    });
+}
+
+#[test]
+fn interfaces_are_opened_and_closed_by_one_set_alone() {
+    alone(|| {
+        let mut installed = guard().install("x").unwrap();
+        let mut before = read("x").unwrap().unwrap();
+        for indices in [&[][..], &[7, 8], &[8]] {
+            installed.set_attached(&indices.iter().map(|index| (*index, 5)).collect()).unwrap();
+            let after = read("x").unwrap().unwrap();
+            assert_eq!(after.outline.generation, before.outline.generation + 1, "one transaction");
+            assert_eq!(after.contents["attached"].len(), indices.len());
+            before.contents.insert("attached".to_owned(), after.contents["attached"].clone());
+            before.outline.generation = after.outline.generation;
+            assert_eq!(before, after);
+            assert_eq!(installed.difference().unwrap(), None);
+        }
+        // Behind its back it is a difference.
+        set_attached("x", &[(7, 5)].into()).unwrap();
+        assert!(installed.difference().unwrap().is_some());
+        remove("x").unwrap();
+        assert!(installed.set_attached(&[(7, 5)].into()).is_err(), "there is no guard");
+    });
+}
+
+#[test]
+fn counters_survive_what_replaces_the_table() {
+    alone(|| {
+        // `lo` is no managed interface elsewhere; here it is closed.
+        let closed = Guard { managed: ["lo".to_owned()].into(), attached: [].into(), ..guard() };
+        closed.install("x").unwrap();
+        let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+        assert!(up.success());
+        let send = || {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            // Refused or not: it is dropped on its way.
+            let _ = socket.send_to(b"x", "127.0.0.1:9");
+            counts("x").unwrap()[&Kind::ClosedOut]
+        };
+        let first = send();
+        assert_eq!((first.packets, first.bytes), (1, 29));
+        Guard { log: None, ..closed.clone() }.install("x").unwrap();
+        assert_eq!(counts("x").unwrap()[&Kind::ClosedOut], first);
+        let second = send();
+        assert_eq!((second.packets, second.counter), (2, first.counter));
+        // Made anew, it counts anew, and says so.
+        nft("delete table inet bulkhead-x\n").unwrap();
+        closed.install("x").unwrap();
+        let anew = counts("x").unwrap()[&Kind::ClosedOut];
+        assert!(anew.packets == 0 && anew.counter != first.counter, "{anew:?}");
+    });
+}
+
+#[test]
+fn a_hundred_thousand_addresses_are_looked_after_in_passing() {
+    alone(|| {
+        let address = |last: u32| IpAddr::from(Ipv4Addr::from_bits(0x6440_0000 + last));
+        let guard = Guard { others: (2..100_000).map(address).collect(), ..guard() };
+        let timed = |what: &str, work: &mut dyn FnMut()| {
+            let start = Instant::now();
+            work();
+            println!("{what}: {:?}", start.elapsed());
+            start.elapsed()
+        };
+        let mut installed = guard.install("x").unwrap();
+        timed("replacing it", &mut || installed = guard.install("x").unwrap());
+        let unchanged = timed("unchanged", &mut || assert_eq!(installed.difference().unwrap(), None));
+        assert!(unchanged < Duration::from_millis(20), "{unchanged:?}");
+        nft("add table inet other\n").unwrap();
+        timed("changed elsewhere", &mut || assert_eq!(installed.difference().unwrap(), None));
+        timed("opened", &mut || installed.set_attached(&[(7, 5), (8, 5)].into()).unwrap());
+        nft("delete element inet bulkhead-x others4 { 100.64.3.3 }\n").unwrap();
+        timed("one address less", &mut || assert!(installed.difference().unwrap().is_some()));
+    });
+}
