@@ -13,6 +13,7 @@ mod namespace;
 mod probe;
 mod process;
 mod stream;
+mod tun;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -31,6 +32,7 @@ pub use namespace::{Namespace, PREFIX, alive, sweep};
 pub use probe::{EchoServers, Outcome, Probe, Protocol, probe, probe_all};
 pub use process::Process;
 pub use stream::{Stream, Talk};
+pub use tun::open_tun;
 
 /// Every tunnel's UDP port on the underlay.
 pub const WIREGUARD_PORT: u16 = 51820;

@@ -10,6 +10,7 @@ mod endurance;
 mod exchange;
 mod frames;
 mod limits;
+mod many;
 mod migrate;
 mod remains;
 mod shadow;

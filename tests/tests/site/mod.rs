@@ -207,6 +207,15 @@ impl Site {
         std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
     }
 
+    /// How many programs the agent has loaded and holds.
+    pub fn loaded_programs(&self) -> usize {
+        let pid = self.agent.as_ref().unwrap().pid();
+        let open = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
+        let of = |text: String| text.lines().find(|line| line.starts_with("prog_id:")).map(str::to_owned);
+        let programs = open.filter_map(|file| of(std::fs::read_to_string(file.path()).ok()?));
+        programs.collect::<std::collections::BTreeSet<_>>().len()
+    }
+
     /// What the agent has said.
     pub fn log(&self) -> String {
         self.agent.as_ref().map(Process::log).unwrap_or_default()

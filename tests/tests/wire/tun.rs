@@ -1,10 +1,9 @@
 //! Packets that no test run takes: through a real TUN device into attached programs. Each must be
 //! decided as the engine on the host decides it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::Write as _;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use aya::maps::PerCpuArray;
@@ -14,7 +13,7 @@ use bulkhead::kernel::{Generation, Hook, Interface, Kind, Specialisation};
 use bulkhead_engine::layout::Direction;
 use bulkhead_engine::memory::Tables;
 use bulkhead_engine::{Case, Packet, REASONS, Reason, decide};
-use bulkhead_tests::lab::Namespace;
+use bulkhead_tests::lab::{Namespace, open_tun};
 use bulkhead_tests::packets::World;
 use bulkhead_tests::packets::build::{Extension, Ip, echo, hex, icmp, sctp, tcp, udp};
 
@@ -25,21 +24,6 @@ const PROTOCOLS: [u16; 3] = [0x0800, 0x86dd, 0x1234];
 
 /// What a packet may take to be counted.
 const LIMIT: Duration = Duration::from_secs(2);
-
-/// Opens a TUN device, made in the network namespace that the thread is in (linux/if_tun.h).
-fn open(name: &str) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
-    // SAFETY: all zeros is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from as libc::c_char;
-    }
-    // With its own header before each packet: a TUN without it refuses what is of no IP version.
-    request.ifr_ifru.ifru_flags = libc::IFF_TUN as libc::c_short;
-    // SAFETY: an open TUN and an ifreq of the kernel's layout, whose name is NUL-terminated.
-    let answer = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
-    if answer == 0 { Ok(file) } else { Err(io::Error::last_os_error()) }
-}
 
 /// A node with rules of every kind, and who may come in.
 fn tables() -> Tables {
@@ -187,7 +171,7 @@ fn what_no_test_run_takes_is_decided_as_on_the_host() {
     let done = place.run(|| {
         // One each: a child that another test is starting may hold the first one open for a moment.
         for (name, hook) in [("tun0", Hook::TcxIngress), ("tun1", Hook::XdpGeneric)] {
-            let mut tun = open(name).unwrap();
+            let mut tun = open_tun(name).unwrap();
             place.ip(&format!("link set {name} up")).unwrap();
             let interface = Interface::find(name).unwrap();
             assert_eq!(interface.kind, Kind::BareIp);
