@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bulkhead::kernel::{Generation, Interface, Kind, Shadow, Specification};
 
-use bulkhead_engine::layout::{CELL_EXEMPT, Leaf, LpmKey, Rate, RateLimit, TIMEOUTS, Timeouts};
+use bulkhead_engine::layout::{CELL_EXEMPT, LINK_LLDP, Leaf, LpmKey, Rate, RateLimit, TIMEOUTS, Timeouts};
 use bulkhead_engine::memory::Tables;
 
 /// What a policy uses.
@@ -43,19 +43,23 @@ fn main() -> ExitCode {
     for kind in [Kind::BareIp, Kind::Ethernet] {
         for uses in USES {
             let tables = tables(uses.everything);
-            let specification = Specification {
+            let mut specification = Specification {
                 audit: uses.audit,
                 shadow: uses.shadow.then_some(Shadow { number: 2, tables: &tables }),
                 new_flows: Rate { interval: u64::from(uses.everything) * 1_000_000, tolerance: 1 },
                 ..Specification::new(1, &tables, Timeouts([60; TIMEOUTS]))
             };
             let interface = Interface { name: "lo".to_owned(), index: 1, kind };
+            if uses.everything {
+                specification.links.insert(interface.name.clone(), LINK_LLDP);
+            }
             let name = match kind {
                 Kind::BareIp => "bare IP",
                 Kind::Ethernet => "Ethernet",
             };
             let started = Instant::now();
-            match Generation::build(&specification, &[(interface, 0)], None) {
+            let built = Generation::build(&specification, &[(interface, 0)], None);
+            match built.and_then(|mut generation| generation.importer().map(drop).map(|()| generation)) {
                 Ok(generation) => {
                     let ms = started.elapsed().as_millis();
                     for (program, verified) in generation.verified() {
