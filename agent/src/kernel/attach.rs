@@ -2,14 +2,11 @@
 //! link update a hook, never detach and re-attach.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::tc::TcAttachOptions;
-use aya::programs::{LinkOrder, ProgramError, TcAttachType, XdpMode};
-use aya::sys::SyscallError;
-
+use super::link::Link;
 use super::programs::Program;
 use super::{Generation, Interface, KernelError, Pins};
 
@@ -129,109 +126,30 @@ fn attach_one(
     pins: &Pins,
 ) -> Result<(), KernelError> {
     let pin = pins.link(&interface.name, hook);
-    if let Some(link) = pinned(&pin)? {
-        if update(generation, interface, hook, link)? {
-            return Ok(());
+    let program = generation.program(&interface.name, generation.on_hook(program_of(hook)))?;
+    let opening = KernelError::refused(format!("{}: opening the pinned link", pin.display()));
+    if let Some(link) = Link::pinned(&pin).map_err(opening)? {
+        match link.update(program) {
+            Ok(()) => return Ok(()),
+            // The interface went and came back under its name: the link holds nothing any more.
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => unpin(&pin)?,
+            Err(error) => return Err(refused_at(interface, hook)(error)),
         }
-        // The interface went and came back under its name: the link holds nothing any more.
-        unpin(&pin)?;
     }
-    let link = create(generation, interface, hook)?;
-    link.pin(&pin).map_err(KernelError::refused(format!("{}: pinning", pin.display())))?;
-    Ok(())
+    let link = create(program, interface, hook)?;
+    link.pin(&pin).map_err(KernelError::refused(format!("{}: pinning", pin.display())))
 }
 
-fn refused_at<E>(interface: &Interface, hook: Hook) -> impl FnOnce(E) -> KernelError + use<E>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
+fn refused_at(interface: &Interface, hook: Hook) -> impl FnOnce(io::Error) -> KernelError + use<> {
     KernelError::refused(format!("interface {}: {}", interface.name, hook.name()))
 }
 
-fn pinned(pin: &Path) -> Result<Option<FdLink>, KernelError> {
-    match PinnedLink::from_pin(pin) {
-        Ok(link) => Ok(Some(FdLink::from(link))),
-        Err(LinkError::SyscallError(SyscallError { io_error, .. }))
-            if io_error.kind() == ErrorKind::NotFound =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(KernelError::refused(format!("{}: opening the pinned link", pin.display()))(error)),
-    }
-}
-
-fn is_dead_link(error: &ProgramError) -> bool {
-    matches!(error, ProgramError::SyscallError(SyscallError { io_error, .. }) if io_error.raw_os_error() == Some(libc::ENOLINK))
-}
-
-/// Replaces the program of a link atomically; false if the link's interface is gone. The link
-/// is dropped here, so that the program's end does not detach it; its pin keeps it.
-fn update(
-    generation: &mut Generation,
-    interface: &Interface,
-    hook: Hook,
-    link: FdLink,
-) -> Result<bool, KernelError> {
-    let updated = match hook {
-        Hook::TcxIngress | Hook::TcxEgress => {
-            let program = generation.classifier(&interface.name, generation.on_hook(program_of(hook)))?;
-            let link = link.try_into().map_err(refused_at::<LinkError>(interface, hook))?;
-            program
-                .attach_to_link(link)
-                .and_then(|id| program.take_link(id))
-                .map(|link| drop(FdLink::try_from(link)))
-        }
-        Hook::XdpNative | Hook::XdpGeneric => {
-            let program = generation.xdp(&interface.name, generation.on_hook(program_of(hook)))?;
-            let link = link.try_into().map_err(refused_at::<LinkError>(interface, hook))?;
-            program
-                .attach_to_link(link)
-                .and_then(|id| program.take_link(id))
-                .map(|link| drop(FdLink::try_from(link)))
-        }
-    };
-    match updated {
-        Ok(()) => Ok(true),
-        Err(error) if is_dead_link(&error) => Ok(false),
-        Err(error) => Err(refused_at(interface, hook)(error)),
-    }
-}
-
-fn create(generation: &mut Generation, interface: &Interface, hook: Hook) -> Result<FdLink, KernelError> {
-    match hook {
-        Hook::TcxIngress | Hook::TcxEgress => {
-            let program = generation.classifier(&interface.name, generation.on_hook(program_of(hook)))?;
-            let direction =
-                if hook == Hook::TcxIngress { TcAttachType::Ingress } else { TcAttachType::Egress };
-            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-            let id = program
-                .attach_with_options(&interface.name, direction, options)
-                .map_err(refused_at(interface, hook))?;
-            let link = program.take_link(id).map_err(refused_at(interface, hook))?;
-            FdLink::try_from(link).map_err(KernelError::refused("a TCX link"))
-        }
-        Hook::XdpNative | Hook::XdpGeneric => {
-            let mode = if hook == Hook::XdpNative { XdpMode::Driver } else { XdpMode::Skb };
-            let program = generation.xdp(&interface.name, generation.on_hook(program_of(hook)))?;
-            let id = match program.attach_to_if_index(interface.index, mode) {
-                Ok(id) => id,
-                Err(error) if is_busy(&error) => return Err(KernelError::XdpBusy(interface.name.clone())),
-                Err(error) => return Err(refused_at(interface, hook)(error)),
-            };
-            let link = program.take_link(id).map_err(refused_at(interface, hook))?;
-            // aya falls back to netlink silently; such an attachment is no link, cannot be
-            // pinned, and ends when `link` is dropped here.
-            FdLink::try_from(link).map_err(KernelError::refused(format!(
-                "interface {}: {}: the kernel made no BPF link",
-                interface.name,
-                hook.name()
-            )))
-        }
-    }
-}
-
-fn is_busy(error: &ProgramError) -> bool {
-    matches!(error, ProgramError::SyscallError(SyscallError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EBUSY))
+fn create(program: BorrowedFd<'_>, interface: &Interface, hook: Hook) -> Result<Link, KernelError> {
+    let is_xdp = matches!(hook, Hook::XdpNative | Hook::XdpGeneric);
+    Link::create(program, interface.index, hook).map_err(|error| match error.raw_os_error() {
+        Some(libc::EBUSY) if is_xdp => KernelError::XdpBusy(interface.name.clone()),
+        _ => refused_at(interface, hook)(error),
+    })
 }
 
 const fn program_of(hook: Hook) -> Program {

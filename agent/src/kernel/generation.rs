@@ -183,6 +183,16 @@ impl Generation {
         program.try_into().map_err(KernelError::refused(format!("program {name}")))
     }
 
+    /// The descriptor of a loaded program of an interface.
+    ///
+    /// # Errors
+    /// If the interface has none.
+    pub(super) fn program(&self, interface: &str, name: &str) -> Result<BorrowedFd<'_>, KernelError> {
+        let object = self.objects.get(interface).ok_or_else(|| missing(interface))?;
+        let program = object.program(name).ok_or_else(|| missing(name))?;
+        Ok(program.fd().map_err(KernelError::refused(format!("program {name}")))?.as_fd())
+    }
+
     /// The program that stores flows in the table that its programs use.
     ///
     /// # Errors

@@ -1,13 +1,11 @@
 //! What the hooks really run, asked of the kernel: it answers without an agent too.
 
 use std::collections::HashMap;
-use std::ffi::CString;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::path::Path;
 
 use aya::maps::MapInfo;
 use aya::programs::loaded_programs;
 
+use super::link::Link;
 use super::{Hook, KernelError, Pins};
 
 /// One pinned link.
@@ -47,9 +45,13 @@ pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
             }
         }
         for (interface, hook) in pins.links()? {
-            let Some((program, index)) = link_info(&pins.link(&interface, hook))? else { continue };
-            programs.insert(program, None);
-            seen.push((interface, hook, index, program, pins.version()));
+            let pin = pins.link(&interface, hook);
+            let asking =
+                |error| KernelError::refused(format!("{}: asking what it runs", pin.display()))(error);
+            let Some(link) = Link::pinned(&pin).map_err(asking)? else { continue };
+            let info = link.info().map_err(asking)?;
+            programs.insert(info.program, None);
+            seen.push((interface, hook, info.index, info.program, pins.version()));
         }
     }
     if seen.is_empty() {
@@ -69,68 +71,4 @@ pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
         layout,
     };
     Ok(seen.into_iter().map(link).collect())
-}
-
-/// `struct bpf_link_info` as far as it is needed: its union starts with the interface's index
-/// for TCX and XDP links alike (linux/bpf.h).
-#[repr(C)]
-#[derive(Default)]
-struct LinkInfo {
-    kind: u32,
-    id: u32,
-    program: u32,
-    padding: u32,
-    index: u32,
-    rest: [u32; 11],
-}
-
-/// The part of `union bpf_attr` that `BPF_OBJ_GET` uses.
-#[repr(C)]
-struct GetPinned {
-    path: u64,
-    fd: u32,
-    flags: u32,
-}
-
-/// The part of `union bpf_attr` that `BPF_OBJ_GET_INFO_BY_FD` uses.
-#[repr(C)]
-struct GetInfo {
-    fd: u32,
-    length: u32,
-    info: u64,
-}
-
-const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
-
-/// The program's number and the interface's index of a pinned link, if it still is there. aya
-/// tells only the first.
-fn link_info(pin: &Path) -> Result<Option<(u32, u32)>, KernelError> {
-    let what = format!("{}: asking what it runs", pin.display());
-    let failed = || KernelError::refused(what.clone())(std::io::Error::last_os_error());
-    let path =
-        CString::new(pin.as_os_str().as_encoded_bytes()).map_err(KernelError::refused(what.clone()))?;
-    let get = GetPinned { path: path.as_ptr() as u64, fd: 0, flags: 0 };
-    // SAFETY: a NUL-terminated path, in an attribute of the size that is given.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET, &raw const get, size_of::<GetPinned>()) };
-    let fd = i32::try_from(fd).unwrap_or(-1);
-    if fd < 0 {
-        let error = failed();
-        return if pin.exists() { Err(error) } else { Ok(None) };
-    }
-    // SAFETY: just opened, and nobody else's.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let mut info = LinkInfo::default();
-    let mut get = GetInfo {
-        fd: fd.as_raw_fd().cast_unsigned(),
-        length: size_of::<LinkInfo>() as u32,
-        info: (&raw mut info) as u64,
-    };
-    // SAFETY: the kernel writes at most `length` bytes to `info`, which lives on.
-    let done =
-        unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut get, size_of::<GetInfo>()) };
-    if done < 0 {
-        return Err(failed());
-    }
-    Ok(Some((info.program, info.index)))
 }
