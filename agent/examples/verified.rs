@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bulkhead::kernel::{Generation, Hook, Kind, Shadow, Specialisation, Specification};
 
-use bulkhead_engine::layout::{CELL_EXEMPT, Leaf, LpmKey, Rate, RateLimit, TIMEOUTS, Timeouts};
+use bulkhead_engine::layout::{CELL_EXEMPT, LINK_LLDP, Leaf, LpmKey, Rate, RateLimit, TIMEOUTS, Timeouts};
 use bulkhead_engine::memory::Tables;
 
 /// What a policy uses.
@@ -49,13 +49,18 @@ fn main() -> ExitCode {
                 new_flows: Rate { interval: u64::from(uses.everything) * 1_000_000, tolerance: 1 },
                 ..Specification::new(1, &tables, Timeouts([60; TIMEOUTS]))
             };
-            let wanted = (Specialisation::new(kind, 0), Hook::ALL.to_vec());
+            let mut specialisation = Specialisation::new(kind, 0);
+            if uses.everything {
+                specialisation.link = LINK_LLDP;
+            }
+            let wanted = (specialisation, Hook::ALL.to_vec());
             let name = match kind {
                 Kind::BareIp => "bare IP",
                 Kind::Ethernet => "Ethernet",
             };
             let started = Instant::now();
-            match Generation::build(&specification, &[wanted], None) {
+            let built = Generation::build(&specification, &[wanted], None);
+            match built.and_then(|mut generation| generation.importer().map(drop).map(|()| generation)) {
                 Ok(generation) => {
                     let ms = started.elapsed().as_millis();
                     for (program, verified) in generation.verified() {

@@ -161,6 +161,8 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     }
     #[inline(always)]
     fn initiator_state(&self, address: &Address) -> Option<impl RateState> {
+        // On the stack: verifiers before 6.6 take no key from what a global function was given.
+        let address = &{ *address };
         if let Some(word) = word(INITIATORS.get_ptr_mut(address)) {
             return Some(word);
         }

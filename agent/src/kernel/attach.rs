@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use super::bpf;
 use super::device::{DEVICE_GROUP, Device, Devices};
 use super::hook::{Fault, fault, is_pinned};
+use super::link::Link;
 use super::{Group, Hook, Interface, KernelError, Pins};
 
 /// What was attached, and how.
@@ -54,7 +53,7 @@ impl Attached {
 
 /// The links of an instance, held open: while they are, removing their pins detaches nothing.
 #[derive(Debug, Default)]
-pub struct Links(BTreeMap<(String, Hook), OwnedFd>);
+pub struct Links(BTreeMap<(String, Hook), Link>);
 
 impl Links {
     /// The (interface, hook) pairs that are held.
@@ -105,7 +104,7 @@ impl Links {
         if let Some(fault) = fault(link, hook, device).map_err(failed())? {
             return Ok(Some(fault));
         }
-        let runs = bpf::link_info(link.as_fd()).map_err(failed())?.program;
+        let runs = link.info().map_err(failed())?.program;
         Ok((runs != program).then_some(Fault::OtherProgram { program: runs }))
     }
 
@@ -234,17 +233,17 @@ fn attach_one(
     let pin = pins.link(&interface.name, hook);
     let known = match links.0.remove(&(interface.name.clone(), hook)) {
         Some(link) => Some(link),
-        None => bpf::open(&pin).map_err(KernelError::refused(format!("{}: opening", pin.display())))?,
+        None => Link::pinned(&pin).map_err(KernelError::refused(format!("{}: opening", pin.display())))?,
     };
     let device = Devices::open().and_then(|devices| devices.by_index(interface.index)).map_err(refused)?;
     let link = match known {
         Some(link) if fault(&link, hook, device.as_ref()).map_err(refused)?.is_none() => {
-            bpf::update(link.as_fd(), program).map_err(refused)?;
+            link.update(program).map_err(refused)?;
             link
         }
         // Its interface was renamed, moved, or went and came back under its name; or somebody else has put
         // a program before ours: another link is made, and then the old one is let go.
-        _ => bpf::attach(program, interface.index, hook).map_err(refused)?,
+        _ => Link::create(program, interface.index, hook).map_err(refused)?,
     };
     let pinned = keep_pinned(&link, &pin);
     links.0.insert((interface.name.clone(), hook), link);
@@ -252,7 +251,7 @@ fn attach_one(
 }
 
 /// Makes the pin hold this link, whatever it held before. At no moment is there no pin.
-fn keep_pinned(link: &OwnedFd, pin: &Path) -> io::Result<()> {
+fn keep_pinned(link: &Link, pin: &Path) -> io::Result<()> {
     if is_pinned(link, pin)? {
         return Ok(());
     }
@@ -262,7 +261,7 @@ fn keep_pinned(link: &OwnedFd, pin: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    bpf::pin(link.as_fd(), &next)?;
+    link.pin(&next)?;
     fs::rename(next, pin)
 }
 

@@ -16,7 +16,7 @@ use super::shape::check_pinned_state;
 use super::tables::{ENFORCED, OBSERVED, fill_tables, make_direct};
 use super::{
     CHAIN_MAPS, Capacity, FlowTable, Group, Hook, Importer, KernelError, OBJECT, Pins, SHADOW_MAPS,
-    STATE_MAPS, Specialisation, TABLE_MAPS, bpf,
+    STATE_MAPS, Specialisation, TABLE_MAPS, link,
 };
 
 /// A generation that only observes: what it decides otherwise is counted and reported.
@@ -228,7 +228,7 @@ impl Generation {
             if let Some(directory) = pin.parent() {
                 fs::create_dir_all(directory).map_err(failed())?;
             }
-            bpf::pin(*map, pin).map_err(failed())?;
+            link::pin(*map, pin).map_err(failed())?;
         }
         Ok(!maps.is_empty())
     }

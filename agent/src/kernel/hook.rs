@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::bpf::{self, OnHook};
+use super::chain::{OnHook, chain};
 use super::device::Device;
+use super::link::Link;
 use super::programs::Program;
 
 /// Where a program is attached.
@@ -135,9 +135,9 @@ impl fmt::Display for Fault {
 ///
 /// # Errors
 /// If the kernel cannot be asked.
-pub(super) fn fault(link: impl AsFd, hook: Hook, device: Option<&Device>) -> io::Result<Option<Fault>> {
+pub(super) fn fault(link: &Link, hook: Hook, device: Option<&Device>) -> io::Result<Option<Fault>> {
     let Some(device) = device else { return Ok(Some(Fault::NoDevice)) };
-    let info = bpf::link_info(link.as_fd())?;
+    let info = link.info()?;
     if info.index == 0 {
         return Ok(Some(Fault::Detached));
     }
@@ -147,7 +147,7 @@ pub(super) fn fault(link: impl AsFd, hook: Hook, device: Option<&Device>) -> io:
         let is_here = device.index == info.index && device.xdp == Some((hook, info.program));
         return Ok(if is_here { None } else { elsewhere });
     }
-    let chain = match bpf::chain(device.index, hook) {
+    let chain = match chain(device.index, info.attach_type) {
         Ok(chain) => chain,
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(Some(Fault::NoDevice)),
         Err(error) => return Err(error),
@@ -167,9 +167,9 @@ fn programs(chain: &[OnHook]) -> Vec<u32> {
 ///
 /// # Errors
 /// If the kernel cannot be asked.
-pub(super) fn is_pinned(link: impl AsFd, pin: &Path) -> io::Result<bool> {
-    let Some(pinned) = bpf::open(pin)? else { return Ok(false) };
+pub(super) fn is_pinned(link: &Link, pin: &Path) -> io::Result<bool> {
+    let Some(pinned) = Link::pinned(pin)? else { return Ok(false) };
     // What is no link is nothing that an agent has pinned.
-    let pinned = bpf::link_info(pinned.as_fd()).map(|info| info.id).ok();
-    Ok(pinned == Some(bpf::link_info(link.as_fd())?.id))
+    let pinned = pinned.info().map(|info| info.id).ok();
+    Ok(pinned == Some(link.info()?.id))
 }

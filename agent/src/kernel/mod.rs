@@ -2,7 +2,7 @@
 
 mod attach;
 mod batch;
-mod bpf;
+mod chain;
 mod defaults;
 mod device;
 mod direct;
@@ -14,16 +14,20 @@ mod hashed;
 mod hook;
 mod interface;
 mod leftover;
+mod link;
 mod mapped;
 mod migrate;
 mod pins;
+mod probe;
 mod programs;
 mod quarantine;
+mod refusal;
 mod running;
 mod seed;
 mod shape;
 mod state;
 mod support;
+mod syscall;
 mod tables;
 
 pub use attach::{Attached, Links, attach, attached_hooks, detach};
@@ -77,6 +81,18 @@ pub enum KernelError {
         feature: &'static str,
         /// Where it can be had.
         needed: &'static str,
+    },
+    /// The kernel's verifier refuses a program.
+    #[error(
+        "this kernel ({release}) refuses program {program}: {reason}; docs/operations.md names kernels that take it, and `RUST_LOG=debug` shows all that the verifier says"
+    )]
+    Verifier {
+        /// `uname -r`.
+        release: String,
+        /// The program's name in the object.
+        program: String,
+        /// The verifier's reason, in its words.
+        reason: String,
     },
     /// The BPF file system is not usable.
     #[error("{path}: {problem}")]

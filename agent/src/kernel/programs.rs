@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use aya::Ebpf;
 use aya::maps::{MapData, ProgramArray};
 
-use super::KernelError;
 use super::generation::missing;
+use super::{KernelError, refusal};
 
 /// The programs, by what they are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ fn load_one(name: &str, program: &mut aya::programs::Program) -> Result<(), Kern
         aya::programs::Program::SchedClassifier(program) => program.load(),
         _ => return Err(missing(name)),
     }
-    .map_err(KernelError::refused(format!("loading program {name}")))
+    .map_err(|error| refusal::refused(name, error))
 }
 
 /// Lets the observer of a loaded program go on with it.

@@ -1,14 +1,14 @@
 //! What the hooks really run, asked of the kernel: it answers without an agent too.
 
 use std::collections::HashMap;
-use std::os::fd::AsFd as _;
 
 use aya::maps::MapInfo;
 use aya::programs::loaded_programs;
 
 use super::device::Devices;
 use super::hook::{Fault, fault};
-use super::{Hook, KernelError, Pins, bpf};
+use super::link::{Link, LinkInfo};
+use super::{Hook, KernelError, Pins};
 
 /// One pinned link.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -52,8 +52,8 @@ pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
         for (interface, hook) in pins.links()? {
             let pin = pins.link(&interface, hook);
             let failed = || KernelError::refused(format!("{}: asking what it runs", pin.display()));
-            let Some(link) = bpf::open(&pin).map_err(failed())? else { continue };
-            let info = bpf::link_info(link.as_fd()).map_err(failed())?;
+            let Some(link) = Link::pinned(&pin).map_err(failed())? else { continue };
+            let info = link.info().map_err(failed())?;
             let device = devices.by_name(&interface).map_err(failed())?;
             let fault = fault(&link, hook, device.as_ref()).map_err(failed())?;
             programs.insert(info.program, None);
@@ -69,7 +69,7 @@ pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
             *generation = maps.iter().find_map(|map| generation_of.get(map).copied());
         }
     }
-    let link = |(interface, hook, info, layout, fault): (_, _, bpf::LinkInfo, _, _)| RunningLink {
+    let link = |(interface, hook, info, layout, fault): (_, _, LinkInfo, _, _)| RunningLink {
         interface,
         hook,
         index: info.index,

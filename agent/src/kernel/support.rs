@@ -4,10 +4,9 @@ use std::ffi::CString;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use aya::util::KernelVersion;
-
 use super::KernelError;
 use super::interface::kernel_release;
+use super::probe::{check_btf, check_tcx};
 
 /// `f_type` of the BPF file system, linux/magic.h.
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
@@ -40,22 +39,17 @@ fn check_privilege() -> Result<(), KernelError> {
 }
 
 fn check_kernel() -> Result<(), KernelError> {
-    let lacks = |feature, needed| KernelError::Feature { release: kernel_release(), feature, needed };
-    if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)) {
-        return Err(lacks("TCX links", "Linux 6.6 or newer is needed"));
-    }
     // There, from 6.18 on, two programs may be at work on one CPU at a time (kernel commit
     // 3253cb49cbad), and a packet's case is one CPU's own: see decision 6.
     if std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|flag| flag.trim() == "1") {
-        return Err(lacks(
-            "exclusive use of a CPU by a BPF program",
-            "a kernel without PREEMPT_RT is needed",
-        ));
+        return Err(KernelError::Feature {
+            release: kernel_release(),
+            feature: "exclusive use of a CPU by a BPF program",
+            needed: "a kernel without PREEMPT_RT is needed",
+        });
     }
-    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
-        return Err(lacks("BTF", "a kernel built with CONFIG_DEBUG_INFO_BTF is needed"));
-    }
-    Ok(())
+    check_btf()?;
+    check_tcx()
 }
 
 fn is_bpffs(path: &Path) -> bool {

@@ -101,32 +101,37 @@ pub(super) fn choose(
     for index in 0..CHOICES {
         // From the home on.
         let member = (hash.way() + index) & (BUCKET_SLOTS - 1) | index & BUCKET_SLOTS;
-        let slot = both.slot(member);
-        let head = slot.head();
-        if head.is_claimed() {
-            continue;
-        }
-        let last_seen = slot.last_seen() & (OTHERS - 1);
-        if !head.is_occupied() || buckets.is_expired(head.state(), last_seen) {
-            let second = index >= BUCKET_SLOTS;
-            found_free(search, second, member, head);
-            if index == 0 {
-                break;
-            }
-            continue;
-        }
-        let is_own = other_end(slot.words()) == end;
-        if !is_live(head) {
-            search.best.consider(if is_own { 0 } else { OTHERS } | last_seen, member, head);
-        } else if is_own {
-            search.own.consider(last_seen, member, head);
-            search.own_count.store(search.own_count.load() + 1);
+        if consider(buckets, both, search, end, member) && index == 0 {
+            break;
         }
     }
     if take_free(search) {
         return Stored::Done;
     }
     give_up(buckets, both, search)
+}
+
+/// Notes what may be had of a slot by a flow of this end; whether it is free.
+#[inline(always)]
+fn consider(buckets: &impl Buckets, both: Both, search: &Search, end: [u64; 2], member: u32) -> bool {
+    let slot = both.slot(member);
+    let head = slot.head();
+    if head.is_claimed() {
+        return false;
+    }
+    let last_seen = slot.last_seen() & (OTHERS - 1);
+    if !head.is_occupied() || buckets.is_expired(head.state(), last_seen) {
+        found_free(search, member >= BUCKET_SLOTS, member, head);
+        return true;
+    }
+    let is_own = other_end(slot.words()) == end;
+    if !is_live(head) {
+        search.best.consider(if is_own { 0 } else { OTHERS } | last_seen, member, head);
+    } else if is_own {
+        search.own.consider(last_seen, member, head);
+        search.own_count.store(search.own_count.load() + 1);
+    }
+    false
 }
 
 /// Chooses whom the new flow pushes out: an opening or an ending flow, its own end's first; or

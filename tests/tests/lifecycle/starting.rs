@@ -65,6 +65,24 @@ fn the_guard_is_there_before_the_first_program() {
     assert!(site.connects("client", 8080));
 }
 
+#[test]
+fn what_number_the_kernel_gives_itself_does_not_matter() {
+    for (over, ingress) in [(Over::Ethernet, "xdp-native"), (Over::Tunnel, "tcx-ingress")] {
+        let mut site = Site::new("number", over, &[WEB]);
+        // Made anew, then taken over.
+        for _ in 0..2 {
+            let pid = site.launch_on_2_6();
+            let status = site.wait_for("the agent answers", |status| status["agent"]["pid"] == pid);
+            assert_eq!(status["state"], "enforced");
+            assert!(site.link(site.interface(), ingress).exists());
+            assert!(site.connects("client", 8080) && site.is_denied("stranger", 8080));
+            site.done(&["apply"]);
+            assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
+            site.kill();
+        }
+    }
+}
+
 fn has_guard(site: &Site) -> bool {
     let mut list = Command::new("nft");
     list.args(["list", "table", "inet", &format!("bulkhead-{}", site.instance())]);

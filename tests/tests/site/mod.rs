@@ -229,7 +229,17 @@ impl Site {
 
     /// Starts the agent; its process number.
     pub fn launch(&mut self) -> u32 {
-        let mut command = Command::new(&self.bulkhead);
+        self.launch_by(Command::new(&self.bulkhead))
+    }
+
+    /// The same on a kernel that calls itself 2.6.
+    pub fn launch_on_2_6(&mut self) -> u32 {
+        let mut command = Command::new("setarch");
+        command.arg("--uname-2.6").arg(&self.bulkhead);
+        self.launch_by(command)
+    }
+
+    fn launch_by(&mut self, mut command: Command) -> u32 {
         let config = self.path("agent.toml");
         command.args(["--instance", &self.instance, "run", "--config", &config]);
         let log = self.lab.directory().join("agent.log");
