@@ -69,7 +69,7 @@ fn guard_of(setup: &Setup, inventory: &Inventory, open: &[u32]) -> Guard {
         attached: open.iter().copied().filter(|index| *index != 0).collect(),
         own: addresses(own),
         others: addresses(others),
-        log: None,
+        log: setup.log_group.as_ref().ok().copied(),
     }
 }
 
@@ -168,6 +168,12 @@ impl Enforcer {
         let failed = installed.as_ref().err().map(|error| anyhow::anyhow!("{error:#}"));
         guarded.installed = installed.ok();
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Why the guard's drops are told of by summaries alone.
+    pub fn guard_notes(&self) -> Option<String> {
+        let problem = self.setup.log_group.as_ref().err().filter(|_| self.setup.config.guard)?;
+        Some(format!("the guard's drops are only counted, a second at a time: {problem}"))
     }
 
     /// Why the guard is not what it should be.
