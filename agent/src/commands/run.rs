@@ -104,6 +104,7 @@ impl Run {
             has_exchange: config.has_exchange(),
             exemptions,
         };
-        Ok(Setup { instance: global.instance.clone(), paths, target, config })
+        let log_group = Err("not asked for".to_owned());
+        Ok(Setup { instance: global.instance.clone(), paths, target, config, log_group })
     }
 }

@@ -113,6 +113,12 @@ fn print(status: &Answered) {
         if events.unwritten_drops != 0 {
             println!("not on disk: {} drops, which the reports not written tell of", events.unwritten_drops);
         }
+        if !status.guard.is_empty() {
+            println!(
+                "guard's drops told of: {} by events, {} by summaries",
+                events.guard_logged, events.guard_counted
+            );
+        }
         let unread = status.counted.counting.unread;
         if unread != 0 {
             println!("not told of, besides: {unread} drops whose reports another layout's agent had left");
@@ -135,9 +141,9 @@ fn print(status: &Answered) {
         let anew = counted.counting.anew.join(", ");
         println!("counted since {since}, when another layout was taken over whose {anew} are not known:");
     }
-    for count in &status.reasons {
+    for count in status.reasons.iter().chain(&status.guard) {
         println!(
-            "  {:<8} {:<22} {:>12} packets {:>15} bytes",
+            "  {:<8} {:<25} {:>12} packets {:>15} bytes",
             count.direction, count.reason, count.packets, count.bytes
         );
     }

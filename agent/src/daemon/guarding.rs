@@ -81,7 +81,7 @@ fn guard_of(
         attached: open.clone(),
         own: addresses(own),
         others: addresses(others),
-        log: None,
+        log: setup.log_group.as_ref().ok().copied(),
     }
 }
 
@@ -197,6 +197,12 @@ impl Enforcer {
         let guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
         let made = guarded.made_for.as_ref();
         made.is_some_and(|made| !made.open.contains(&(device.index, device.group)))
+    }
+
+    /// Why the guard's drops are told of by summaries alone.
+    pub fn guard_notes(&self) -> Option<String> {
+        let problem = self.setup.log_group.as_ref().err().filter(|_| self.setup.config.guard)?;
+        Some(format!("the guard's drops are only counted, a second at a time: {problem}"))
     }
 
     /// Why the guard is not what it should be.

@@ -8,6 +8,7 @@ pub mod cutoff;
 mod descriptors;
 pub mod enforcer;
 mod gaps;
+mod guard_drops;
 mod guarding;
 mod inputs;
 pub mod interfaces;
@@ -55,7 +56,7 @@ use crate::paths::BPFFS;
 ///
 /// # Errors
 /// If the system refuses; then nothing has been attached or changed.
-pub fn run(setup: Setup, json: bool) -> anyhow::Result<Answer> {
+pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     let (policy, inventory) = setup.files();
     let files = Files::read(&policy, &inventory)?;
     let inputs = match Inputs::compile(files, setup.config.mode, &setup.target) {
@@ -86,6 +87,7 @@ pub fn run(setup: Setup, json: bool) -> anyhow::Result<Answer> {
         .create(state)
         .with_context(|| format!("{}: creating the state directory", state.display()))?;
     let _lock = lock::hold(state, &setup.instance)?;
+    let guard_log = guard_log(&mut setup);
     interfaces::wait_for_one(&setup, &inputs.inventory)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -94,23 +96,46 @@ pub fn run(setup: Setup, json: bool) -> anyhow::Result<Answer> {
         .context("starting the agent's threads")?;
     let mut journal = Journal::open(&setup.paths.state);
     let enforcer = Enforcer::start(setup, inputs, &mut journal)?;
-    runtime.block_on(serve(Arc::new(enforcer), journal))?;
+    runtime.block_on(serve(Arc::new(enforcer), journal, guard_log))?;
     Ok(Answer::Yes)
 }
 
-async fn serve(enforcer: Arc<Enforcer>, journal: Journal) -> anyhow::Result<()> {
+/// Listens to what the guard drops before there is a guard, which is to log to the group that is found.
+fn guard_log(setup: &mut Setup) -> Option<guard::Log> {
+    if !setup.config.guard {
+        return None;
+    }
+    match guard::Log::open(&setup.instance) {
+        Ok(log) => {
+            setup.log_group = Ok(log.group);
+            Some(log)
+        }
+        Err(error) => {
+            tracing::warn!("the guard's drops are only counted: {error:#}");
+            setup.log_group = Err(format!("{error:#}"));
+            None
+        }
+    }
+}
+
+async fn serve(
+    enforcer: Arc<Enforcer>,
+    journal: Journal,
+    guard_log: Option<guard::Log>,
+) -> anyhow::Result<()> {
     let paths = enforcer.setup.paths.clone();
     let (detach, mut detached) = mpsc::channel(1);
     let listener = api::listen(&paths.socket)?;
     tell_attached(&enforcer);
     let shared = enforcer.shared.clone();
     reconcile::start(enforcer.clone()).context("watching what is enforced")?;
+    let guard_drops = guard_drops::collect(&enforcer.setup.instance, enforcer.store.clone(), guard_log)?;
     let api = Arc::new(Api { enforcer: enforcer.clone(), detach });
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let instance = &enforcer.setup.instance;
     tokio::select! {
-        ended = pump::run(&paths.pins, journal, shared) => ended?,
+        ended = pump::run(&paths.pins, journal, shared, guard_drops) => ended?,
         ended = api::serve(listener, api) => ended.context("serving the socket")?,
         ended = reload_on_hangup(enforcer.clone()) => ended?,
         ended = keep_up(enforcer.clone()) => ended?,

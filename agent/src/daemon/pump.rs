@@ -12,6 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, mpsc};
 
 use super::clock::BootClock;
+use super::guard_drops::Told;
 use super::inputs::{Inputs, Target};
 use super::journal::Journal;
 use super::names::Names;
@@ -40,6 +41,12 @@ pub struct Pumped {
     pub unwritten: u64,
     /// Drops that those tell of.
     pub unwritten_drops: u64,
+    /// The guard's drops that each have a report of their own.
+    #[serde(default)]
+    pub guard_logged: u64,
+    /// The guard's drops that summaries tell of.
+    #[serde(default)]
+    pub guard_counted: u64,
 }
 
 /// Shared between the pump and the socket.
@@ -84,6 +91,13 @@ impl Shared {
         }
     }
 
+    /// The generation that was made last, and its names.
+    pub(super) fn latest(&self) -> (u32, Arc<Names>) {
+        let known = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = known.last_key_value().map(|(generation, names)| (*generation, names.clone()));
+        latest.unwrap_or_else(|| (0, Arc::new(Names::unknown(self.indices.clone(), false))))
+    }
+
     /// The names of the generation that decided. One that ran before this agent started is
     /// compiled again from what was kept of it.
     fn names(&self, generation: u32, audit: bool) -> Arc<Names> {
@@ -117,8 +131,13 @@ impl Shared {
         }
     }
 
-    /// Writes a report, and counts the drops that it tells of as told by events or by aggregates.
-    fn write(&self, report: &Report, journal: &mut Journal, count: fn(&mut Pumped) -> &mut u64) {
+    /// Writes a report, and counts the drops that it tells of as told by what `count` names.
+    pub(super) fn write(
+        &self,
+        report: &Report,
+        journal: &mut Journal,
+        count: impl FnOnce(&mut Pumped) -> &mut u64,
+    ) {
         journal.append(report);
         let mut pumped = self.pumped.lock().unwrap_or_else(PoisonError::into_inner);
         *count(&mut pumped) += report.drops();
@@ -133,14 +152,19 @@ impl Shared {
         self.send(report);
     }
 
-    fn send(&self, report: Report) {
+    pub(super) fn send(&self, report: Report) {
         // Nobody watching is fine.
         let _ = self.reports.send(report);
     }
 }
 
-/// Pumps until the ring cannot be read any more.
-pub async fn run(pins: &Pins, mut journal: Journal, shared: Arc<Shared>) -> anyhow::Result<()> {
+/// Pumps until the ring cannot be read any more. `guard` has what the guard drops.
+pub async fn run(
+    pins: &Pins,
+    mut journal: Journal,
+    shared: Arc<Shared>,
+    mut guard: mpsc::Receiver<Told>,
+) -> anyhow::Result<()> {
     let ring = State::events(pins)?;
     // SAFETY: a ring keeps its descriptor, and owns it until it is dropped.
     let mut ring = unsafe { AsyncFd::register(ring) }.context("watching the event ring")?;
@@ -157,6 +181,7 @@ pub async fn run(pins: &Pins, mut journal: Journal, shared: Arc<Shared>) -> anyh
                 ready.clear_ready();
             }
             Some(report) = own.recv() => shared.report(report, &mut journal),
+            Some(told) = guard.recv() => shared.tell_guard(&told, &mut journal),
             _ = ticks.tick() => {
                 let clock = BootClock::now();
                 state.take_aggregates(|key, value| summarise(&key, &value, &clock, &shared, &mut journal))?;

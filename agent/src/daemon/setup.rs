@@ -19,6 +19,8 @@ pub struct Setup {
     pub target: Target,
     /// The configuration, flags applied.
     pub config: Config,
+    /// The netlink group that the guard logs to, or why there is none.
+    pub log_group: Result<u16, String>,
 }
 
 impl Setup {

@@ -12,6 +12,7 @@ use super::clock::BootClock;
 use super::counters::RuleCount;
 use super::counting::Counting;
 use super::enforcer::Enforcer;
+use super::guard_drops;
 use super::pump::Pumped;
 use super::quarantine::{self, Entry, List};
 use super::shadow::Observed;
@@ -150,6 +151,9 @@ pub struct Status {
     pub counted: Counted,
     /// Packets by reason.
     pub reasons: Vec<ReasonCount>,
+    /// Packets that the guard dropped, by reason.
+    #[serde(default)]
+    pub guard: Vec<ReasonCount>,
     /// What no event and no summary tells of.
     pub lost: Losses,
     /// Flows without a reply.
@@ -316,10 +320,14 @@ impl Status {
         let record = store.record()?;
         let half_way = record.target.is_some();
         let made = store.kept(record.enforced).filter(|_| !links.is_empty());
-        let (state, problems) = judge(&links, agent.as_ref(), half_way);
+        let (state, mut problems) = judge(&links, agent.as_ref(), half_way);
         let mode = made.map(|(_, made)| made.mode);
         let quarantined: List = store.load(quarantine::FILE)?.unwrap_or_default();
         let counting = Counting::read(&store);
+        let guard = guard_drops::totals(instance, &store).unwrap_or_else(|error| {
+            problems.push(format!("what the guard has dropped is not known: {error:#}"));
+            Vec::new()
+        });
         let mut status = Self {
             instance: instance.to_owned(),
             state: if state == State::Enforced && mode == Some(Mode::Audit) { State::Audit } else { state },
@@ -331,6 +339,7 @@ impl Status {
             quarantined: quarantined.0.into_iter().map(Into::into).collect(),
             counted: Counted { since_time: counting.since(), counting },
             reasons: Vec::new(),
+            guard,
             lost: Losses::default(),
             unreplied_flows: 0,
             established_flows: 0,

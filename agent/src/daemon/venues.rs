@@ -115,7 +115,8 @@ async fn interface_to(handle: &Handle, address: IpAddr) -> Option<u32> {
     })
 }
 
-fn name_of(index: u32) -> String {
+/// The name that an interface has now; `if` and its index if it is gone.
+pub fn name_of(index: u32) -> String {
     let mut name = [0; libc::IFNAMSIZ];
     // SAFETY: room for the longest name and its end.
     let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };

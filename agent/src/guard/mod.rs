@@ -4,7 +4,9 @@
 //! attaches one, and a packet from or to an overlay address may take an interface that is not
 //! managed. The guard drops both. It needs no agent to hold: nftables keeps it.
 
+mod account;
 mod kind;
+mod log;
 mod netlink;
 mod news;
 mod rules;
@@ -19,7 +21,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
+pub use self::account::{Account, Amount};
 pub use self::kind::Kind;
+pub use self::log::{Dropped, Log};
 use self::news::News;
 use self::rules::Way;
 pub use self::state::{Count, Outline, State, counts, generation_id, outline, read};

@@ -92,6 +92,14 @@ impl Netfilter {
         Ok(member)
     }
 
+    /// Makes room for messages that have not been read, in bytes, whatever the system's limit.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn set_room(&self, bytes: i32) -> io::Result<()> {
+        socket2::SockRef::from(self).set_recv_buffer_size(bytes as usize)
+    }
+
     /// Asks, and gives every answer's attributes to `each`. `false` if what was listed changed meanwhile.
     ///
     /// # Errors

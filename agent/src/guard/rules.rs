@@ -94,7 +94,8 @@ impl Guard {
         set(&mut script, "others6", "ipv6_addr", v6(&self.others).iter());
         Kind::ALL.into_iter().for_each(|kind| self.drop_chain(&mut script, instance, kind));
         // Before connection tracking, so that what is dropped leaves no trace there. A VRF hands over what
-        // came, or is about to leave, by an interface below it, where it is judged under that one's name.
+        // came, or is about to leave, by an interface below it, where it is judged under that one's name. An
+        // IPv6 source that stands for an IPv4 address is that address to a socket of both families.
         script.push_str(
             "  chain input {
     type filter hook prerouting priority -310; policy accept;
@@ -108,6 +109,7 @@ impl Guard {
     ip6 saddr @own6 goto own_source
     ip saddr @others4 goto overlay_source
     ip6 saddr @others6 goto overlay_source
+    ip6 saddr ::ffff:0:0/96 goto overlay_source
   }
   chain output {
     type filter hook postrouting priority -310; policy accept;

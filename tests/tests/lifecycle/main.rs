@@ -9,6 +9,7 @@ mod coming;
 mod endurance;
 mod exchange;
 mod frames;
+mod guard;
 mod limits;
 mod many;
 mod migrate;
