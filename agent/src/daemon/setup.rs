@@ -19,6 +19,8 @@ pub struct Setup {
     pub target: Target,
     /// The configuration, flags applied.
     pub config: Config,
+    /// The operator says that the BPF file system is the host's, which a container cannot know.
+    pub bpffs_is_the_hosts: bool,
 }
 
 impl Setup {

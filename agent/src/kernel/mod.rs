@@ -2,6 +2,7 @@
 
 mod attach;
 mod batch;
+mod bpffs;
 mod defaults;
 mod direct;
 mod fill;
