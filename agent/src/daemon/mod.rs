@@ -22,6 +22,7 @@ mod start;
 pub mod status;
 pub mod store;
 mod takeover;
+mod told;
 mod upkeep;
 mod venues;
 

@@ -111,17 +111,9 @@ impl Shared {
         }
     }
 
-    /// Writes a report, and counts the drops that it tells of as told by events or by aggregates. A
-    /// difference of a shadow is no drop.
-    fn write(&self, report: &DropReport, journal: &mut Journal, count: fn(&mut Pumped) -> &mut u64) {
-        journal.append(report);
-        let mut pumped = self.pumped.lock().unwrap_or_else(PoisonError::into_inner);
-        if report.enforced.is_none() {
-            *count(&mut pumped) += report.count;
-        }
-        pumped.written = journal.written;
-        pumped.unwritten = journal.failed;
-        pumped.unwritten_drops = journal.failed_drops;
+    /// Shows what the journal's account has come to.
+    fn count(&self, journal: &Journal) {
+        *self.pumped.lock().unwrap_or_else(PoisonError::into_inner) = journal.account.pumped();
     }
 
     fn send(&self, report: DropReport) {
@@ -136,6 +128,10 @@ pub async fn run(pins: &Pins, mut journal: Journal, shared: Arc<Shared>) -> anyh
     // SAFETY: a ring keeps its descriptor, and owns it until it is dropped.
     let mut ring = unsafe { AsyncFd::register(ring) }.context("watching the event ring")?;
     let mut state = State::open(pins)?;
+    shared.count(&journal);
+    let clock = BootClock::now();
+    // First, while it is as a killed agent has left it.
+    state.take_left_aggregates(|key, value| summarise(&key, &value, &clock, &shared, &mut journal))?;
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -176,10 +172,14 @@ fn drain(ring: &mut RingBuf<MapData>, shared: &Shared, journal: &mut Journal) {
             tracing::error!(bytes = item.len(), "an event of another layout in the ring");
             continue;
         };
+        if journal.account.is_told(&item) {
+            continue;
+        }
         let audit = event.flags & EVENT_AUDIT != 0;
         let names = shared.names(event.key.generation, audit);
         let report = shared.compared(&event.key, audit, names.event(&event, &clock));
-        shared.write(&report, journal, |pumped| &mut pumped.events);
+        journal.append(&report, &item, |pumped| &mut pumped.events);
+        shared.count(journal);
         drop(item);
         shared.send(report);
     }
@@ -201,12 +201,15 @@ fn summarise(
     shared: &Shared,
     journal: &mut Journal,
 ) {
-    if value.packets == 0 {
+    // Told again only if an agent was killed right then: the table has it unchanged.
+    let item = format!("{key:?} {value:?}");
+    if value.packets == 0 || journal.account.is_told(item.as_bytes()) {
         return;
     }
     let names = shared.names(key.generation, false);
     let report = names.report(key, value.last, value.packets, value.bytes, clock);
     let report = shared.compared(key, false, report);
-    shared.write(&report, journal, |pumped| &mut pumped.aggregated);
+    journal.append(&report, item.as_bytes(), |pumped| &mut pumped.aggregated);
+    shared.count(journal);
     shared.send(report);
 }

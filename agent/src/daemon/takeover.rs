@@ -66,6 +66,7 @@ impl Enforcer {
         };
         if before.is_empty() {
             Counting::begin(&store);
+            journal.begin();
         }
         // What is detached below must be closed by then.
         let guarded = guarding::install(&setup, &built, &attached);
@@ -194,6 +195,9 @@ fn tell_leftover(
 ) -> anyhow::Result<()> {
     let leftover = migration.leftover()?;
     Counting::take_over(store, migration.unreadable(), leftover.unread);
+    if migration.unreadable().contains(&"REASON_COUNTERS") {
+        journal.begin();
+    }
     Ok(pump::tell_leftover(leftover, shared, journal)?)
 }
 

@@ -6,14 +6,18 @@
 mod site;
 
 mod coming;
+mod elsewhere;
 mod endurance;
 mod exchange;
 mod frames;
 mod limits;
 mod migrate;
+mod places;
 mod remains;
 mod shadow;
+mod silent;
 mod starting;
+mod told;
 
 use std::time::Duration;
 
