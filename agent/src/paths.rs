@@ -38,12 +38,12 @@ impl Paths {
     /// A directory on the way there that somebody else owns or may write to.
     pub fn claim(&self) -> Result<(), PlaceError> {
         let own = if self.is_default { 1 } else { 2 };
-        places::make(&self.state, own)?;
-        if let Some(directory) = self.socket.parent() {
-            places::make(directory, own)?;
-        }
-        // Made with the first pin, and gone with the last.
-        self.pins.root().parent().map_or(Ok(()), |instance| places::close(instance, 2))
+        let made = [Some(&*self.state), self.socket.parent()];
+        let made = made.into_iter().flatten();
+        // That of pins is made with the first, and gone with the last.
+        self.pins.root().parent().map_or(Ok(()), |instance| places::close(instance, 2))?;
+        made.clone().try_for_each(|directory| places::close(directory, own))?;
+        made.clone().try_for_each(|directory| places::make(directory, own))
     }
 
     /// Whether an agent may start under this name: not if the instance `default` would take the state

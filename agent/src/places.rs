@@ -34,7 +34,7 @@ pub enum PlaceError {
     },
     /// Others may write to a part of the path.
     #[error(
-        "{place}: others may write to {part} (mode {mode:04o}) and put anything in its place; `chmod go-w {part}`"
+        "{place}: others may write to {part} (mode {mode:04o}) and put anything in its place; `chmod go-w {part}`, or keep it elsewhere"
     )]
     Writable {
         /// The path asked for.

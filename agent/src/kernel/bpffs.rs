@@ -25,7 +25,7 @@ const PRIVATE: &str = "this process is in a private mount namespace, whose pins 
 ///
 /// Pins in a mount that only this process's mount namespace has (`ip netns exec` hides /sys/fs/bpf)
 /// would end with it, and with them the enforcement. Where the host's first process can be asked, it
-/// must see the same file system there; where it cannot, nothing proves that somebody else holds it, and
+/// must have the same file system mounted; where it cannot, nothing proves that somebody else holds it, and
 /// `is_the_hosts` is the operator's word that it is the host's.
 ///
 /// # Errors
@@ -85,14 +85,39 @@ fn sees_the_hosts_first_process() -> bool {
     inode("/proc/self/ns/pid") == Some(FIRST_PID_NAMESPACE)
 }
 
-/// Whether the host's first process sees the same file system there.
+/// Whether the host's first process has the same file system mounted, wherever: its list of mounts can be
+/// read without the right to trace it, unlike what is mounted.
 fn is_shared_with_host(path: &Path) -> bool {
-    let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
-    let outside = Path::new("/proc/1/root").join(path.strip_prefix("/").unwrap_or(path));
-    device(path).is_some_and(|own| device(&outside) == Some(own))
+    let mounts = std::fs::read_to_string("/proc/1/mountinfo").unwrap_or_default();
+    let device = std::fs::metadata(path).map(|metadata| metadata.dev());
+    is_in_the_hosts_mount_namespace() || device.is_ok_and(|device| has_mounted(&mounts, device))
 }
 
+/// Whether a list of mounts (proc_pid_mountinfo(5)) has the file system with this device number.
+fn has_mounted(mounts: &str, device: u64) -> bool {
+    let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    mounts.lines().any(|mount| mount.split(' ').nth(2) == Some(&device))
+}
+
+/// Whether this is the mount namespace of the host's first process, or of the kernel's own.
 fn is_in_the_hosts_mount_namespace() -> bool {
     let own = inode("/proc/self/ns/mnt");
-    own.is_some() && own == inode("/proc/1/ns/mnt")
+    own.is_some() && ["/proc/1/ns/mnt", "/proc/2/ns/mnt"].into_iter().any(|first| inode(first) == own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_mounted;
+
+    #[test]
+    fn a_file_system_is_known_by_its_device() {
+        let mounts = "41 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n42 23 0:39 / /sys/fs/bpf rw shared:7 - bpf bpf rw\n";
+        let device = |minor| rustix::fs::makedev(0, minor);
+        assert!(has_mounted(mounts, device(39)) && has_mounted(mounts, device(38)));
+        assert!(
+            !has_mounted(mounts, device(3))
+                && !has_mounted(mounts, device(42))
+                && !has_mounted("", device(39))
+        );
+    }
 }

@@ -69,6 +69,7 @@ fn a_directory_that_another_user_made_is_refused_by_name() {
         assert!(error.contains(&format!("{} belongs to user {OTHER}", directory.display())), "{error}");
         fs::remove_dir(&directory).unwrap();
     }
+    assert!(own(&site).iter().all(|directory| !directory.exists()), "nothing is made");
     // Closed by the agent, which then finds what was put there meanwhile.
     let state = &own(&site)[1];
     fs::create_dir(state).unwrap();
