@@ -11,8 +11,15 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
+use crate::daemon::lock;
 use crate::exit::Usage;
 use crate::paths::Paths;
+
+/// How long an agent may be silent while a command waits for it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two questions whether it is alive.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Asks the agent; `None` if none is running.
 ///
@@ -115,22 +122,76 @@ pub async fn read<T: serde::de::DeserializeOwned>(response: Response<Incoming>) 
     serde_json::from_slice(&bytes).context("the agent's answer is not understood; is it of another version?")
 }
 
-/// Sends a command to the agent, which must be running, and reads its answer.
+/// Sends a command to the agent, which must be running, and reads its answer. It is waited for as long as
+/// the agent shows that it runs, within the command's limit.
 ///
 /// # Errors
-/// If none runs, it refuses, or its answer is not what it should be.
+/// If none runs, it is silent, it refuses, or its answer is not what it should be.
 pub fn command<T: serde::de::DeserializeOwned>(
     paths: &Paths,
     path: &str,
     request: &impl serde::Serialize,
 ) -> anyhow::Result<T> {
     let body = Bytes::from(serde_json::to_vec(request)?);
-    block_on(async {
+    block_on(while_alive(paths, limit(path), async {
         let response = send(&paths.socket, Method::POST, path, body).await?.with_context(|| {
             format!("no agent listens at {}; start one with `bulkhead run`", paths.socket.display())
         })?;
         read(response).await
-    })
+    }))
+}
+
+/// What a command may take, however often the agent says that it is alive: less where nothing is built.
+fn limit(path: &str) -> Duration {
+    let is_built = !matches!(path, "/quarantine" | "/release" | "/confirm");
+    Duration::from_secs(if is_built { 600 } else { 20 })
+}
+
+/// Waits for an answer as long as the agent shows that it runs, and `limit` at most.
+///
+/// # Errors
+/// If it does not, or the answer is an error.
+pub async fn while_alive<T>(
+    paths: &Paths,
+    limit: Duration,
+    answer: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let problem = tokio::select! {
+        answer = answer => return answer,
+        () = tokio::time::sleep(limit) => format!("has not answered within {} s", limit.as_secs()),
+        () = silence(&paths.socket) => format!("has been silent for {} s", PATIENCE.as_secs()),
+    };
+    let Some(pid) = lock::holder(&paths.state) else {
+        anyhow::bail!("the agent {problem}, and is not there any more; start one with `bulkhead run`");
+    };
+    let next = if is_stopped(pid) {
+        format!(
+            "it is stopped: `kill -CONT {pid}` lets it go on, and with this command, too, if it has heard of it"
+        )
+    } else {
+        format!("end it by `kill -KILL {pid}` and start one with `bulkhead run`, then try again")
+    };
+    anyhow::bail!(
+        "the agent (process {pid}) {problem}, and nothing is changed without it; what is enforced stays enforced. Next: {next}"
+    )
+}
+
+/// Ends once the agent does not say any more that it is alive.
+async fn silence(socket: &Path) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        // Any answer is a sign of life; so is none where no agent listens, which the command says.
+        if tokio::time::timeout(PATIENCE, ask(socket, Method::GET, "/alive")).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether a process is stopped, by a signal or by a debugger: its state in /proc/PID/stat behind its
+/// name, which may hold anything.
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['T', 't']))
 }
 
 /// A runtime for one command.

@@ -1,3 +1,4 @@
 //! The agent's library: what the `bulkhead` binary, the tests and the benchmarks share.
 
 pub mod kernel;
+pub mod places;

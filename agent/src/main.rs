@@ -24,6 +24,9 @@ fn main() -> ExitCode {
         // `bulkhead status | head` ends quietly.
         // SAFETY: no other thread runs yet.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    } else {
+        // What an agent makes is its own from the first moment: directories, pins, files, sockets.
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     }
     exit::finish(commands::dispatch(cli))
 }

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use bulkhead::kernel::Pins;
+use bulkhead::places::{self, PlaceError};
+
+use crate::daemon::{lock, store};
 
 /// The BPF file system.
 pub const BPFFS: &str = "/sys/fs/bpf";
@@ -27,6 +30,38 @@ impl Paths {
     #[must_use]
     pub fn is_default(&self) -> bool {
         self.is_default
+    }
+
+    /// Makes the places of an agent that starts, and closes them to everybody else.
+    ///
+    /// # Errors
+    /// A directory on the way there that somebody else owns or may write to.
+    pub fn claim(&self) -> Result<(), PlaceError> {
+        let own = if self.is_default { 1 } else { 2 };
+        let made = [Some(&*self.state), self.socket.parent()];
+        let made = made.into_iter().flatten();
+        // That of pins is made with the first, and gone with the last.
+        self.pins.root().parent().map_or(Ok(()), |instance| places::close(instance, 2))?;
+        made.clone().try_for_each(|directory| places::close(directory, own))?;
+        made.clone().try_for_each(|directory| places::make(directory, own))
+    }
+
+    /// Whether an agent may start under this name: not if the instance `default` would take the state
+    /// for its own. One that is there already keeps its name.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn check_name(&self) -> Result<(), crate::exit::Usage> {
+        let name = self.state.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_taken = !self.is_default && store::RESERVED.iter().any(|start| name.starts_with(start));
+        if !is_taken || lock::is_of_an_instance(&self.state) {
+            return Ok(());
+        }
+        let starts = store::RESERVED.join("' or '");
+        Err(crate::exit::Usage(format!(
+            "instance '{name}': names that start with '{starts}' are those of files of the instance 'default'; \
+             choose another --instance"
+        )))
     }
 
     /// The places of an instance.

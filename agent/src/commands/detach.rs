@@ -6,9 +6,8 @@ use hyper::Method;
 
 use crate::cli::Global;
 use crate::client;
-use crate::daemon::lock;
+use crate::daemon::{lock, residence};
 use crate::exit::Answer;
-use crate::guard;
 use crate::paths::Paths;
 
 /// How long an agent is waited for before it is ended instead.
@@ -31,14 +30,13 @@ impl Detach {
                 // One that only starts, or waits for its first interface, would attach afterwards; one
                 // that hangs is no reason to stay locked out.
                 let _lock = lock::take(&paths.state)?;
-                // The guard first: without programs it would drop everything. Without nftables there is none.
-                if let Err(error) = guard::remove(&global.instance) {
-                    eprintln!("bulkhead: {error:#}");
-                }
+                // The guard first: without programs it would drop everything.
+                residence::remove_guard(&global.instance, &paths)?;
                 let links = bulkhead::kernel::detach(&paths.pins)?;
                 links.into_iter().map(|(interface, hook)| (interface, hook.name().to_owned())).collect()
             }
         };
+        residence::forget(&paths.state);
         if global.json {
             println!("{}", serde_json::json!({ "detached": links }));
         } else if links.is_empty() {

@@ -1,11 +1,12 @@
 //! `bulkhead run`: the agent in the foreground.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use bulkhead::places;
 use bulkhead_compiler::resolve::Exemptions;
 
 use crate::cli::Global;
-use crate::config::{Config, HookChoice, Managed, Mode};
+use crate::config::{self, Config, HookChoice, Managed, Mode};
 use crate::daemon::{self, Setup, Target};
 use crate::exit::{Answer, Usage};
 use crate::paths::Paths;
@@ -39,6 +40,11 @@ pub struct Run {
     /// that came back without a program, and overlay addresses on other interfaces [default: on].
     #[arg(long, value_enum)]
     guard: Option<Switch>,
+    /// In a container: the BPF file system at /sys/fs/bpf is the host's, bind-mounted there. Nothing in
+    /// the container can tell, and what is pinned in one that ends with the container is enforced no
+    /// longer.
+    #[arg(long)]
+    bpffs_is_the_hosts: bool,
 }
 
 /// On or off.
@@ -62,6 +68,7 @@ impl Run {
 
     fn setup(self, global: &Global) -> Result<Setup, Usage> {
         let paths = Paths::of(&global.instance)?;
+        paths.check_name()?;
         // Two instances on the same interfaces would be in each other's way.
         let mut config = Config::read(self.config.as_deref(), paths.is_default())?;
         if let Some(policy) = self.policy {
@@ -104,7 +111,15 @@ impl Run {
             has_exchange: config.has_exchange(),
             exemptions,
         };
+        let file = self.config.unwrap_or_else(|| Path::new(config::DEFAULT).to_owned());
+        for file in [&file, &config.policy, &config.inventory] {
+            // Whoever may change it says what is enforced; where it lies is the operator's choice.
+            if let Err(error) = places::check(file) {
+                tracing::warn!("{error}");
+            }
+        }
+        let bpffs_is_the_hosts = self.bpffs_is_the_hosts;
         let log_group = Err("not asked for".to_owned());
-        Ok(Setup { instance: global.instance.clone(), paths, target, config, log_group })
+        Ok(Setup { instance: global.instance.clone(), paths, target, config, log_group, bpffs_is_the_hosts })
     }
 }

@@ -1,6 +1,7 @@
 //! `bulkhead watch`: drops, and times without enforcement, as they come.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use http_body_util::BodyExt as _;
@@ -19,7 +20,8 @@ pub struct Watch {}
 impl Watch {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let paths = Paths::of(&global.instance)?;
-        client::block_on(async {
+        // As long as the agent says that it is alive.
+        let watch = client::while_alive(&paths, Duration::MAX, async {
             let response = client::ask(&paths.socket, Method::GET, "/events").await?.with_context(|| {
                 format!("no agent listens at {}; start one with `bulkhead run`", paths.socket.display())
             })?;
@@ -36,7 +38,8 @@ impl Watch {
                 }
             }
             Ok(Answer::Yes)
-        })
+        });
+        client::block_on(watch)
     }
 }
 

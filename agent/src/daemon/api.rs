@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,7 +13,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use rustix::fs::Mode;
 use serde::Serialize;
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
@@ -25,6 +27,9 @@ use super::{cutoff, enforcer};
 use crate::exit::Usage;
 use crate::report::Report;
 
+/// Commands that may wait to be heard.
+const BACKLOG: i32 = 128;
+
 /// What the socket answers from.
 pub struct Api {
     /// Makes changes, and knows what runs.
@@ -33,25 +38,32 @@ pub struct Api {
     pub detach: mpsc::Sender<()>,
 }
 
-/// Listens on the socket. A socket file of a dead agent is replaced.
+/// Listens on the socket, whose directory is there. A socket file of a dead agent is replaced.
 pub fn listen(path: &Path) -> anyhow::Result<UnixListener> {
-    let directory = path.parent().context("the socket has no directory")?;
-    std::fs::create_dir_all(directory).with_context(|| format!("{}: creating it", directory.display()))?;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("{}: replacing it", path.display()));
         }
         _ => {}
     }
-    let listener = UnixListener::bind(path).with_context(|| format!("{}: listening", path.display()))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-        .with_context(|| format!("{}: closing it to others", path.display()))?;
-    Ok(listener)
+    bind(path).with_context(|| format!("{}: listening", path.display()))
+}
+
+/// A socket that is root's alone from the moment at which it has its name: the file gets the mode that
+/// the socket has by then.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    UnixListener::from_std(OwnedFd::from(socket).into())
 }
 
 /// Serves until the process ends.
 pub async fn serve(listener: UnixListener, api: Arc<Api>) -> io::Result<()> {
     let router = Router::new()
+        // For a command that waits for its answer. It waits for no lock.
+        .route("/alive", get(async || StatusCode::OK))
         .route("/status", get(status))
         .route("/events", get(events))
         .route("/detach", post(detach))

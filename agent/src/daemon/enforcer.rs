@@ -378,7 +378,7 @@ impl Enforcer {
 pub(super) fn next_number(pins: &Pins, store: &Store, record: &Record) -> anyhow::Result<u32> {
     let pinned = pins.generations()?.last().copied().unwrap_or(0);
     let highest = [pinned, store.highest(), record.enforced, record.target.unwrap_or(0)];
-    highest.into_iter().max().unwrap_or(0).checked_add(1).context("generation numbers are used up")
+    store.next_free(highest.into_iter().max().unwrap_or(0)).context("generation numbers are used up")
 }
 
 /// The generations whose files are kept: what runs, what to return to, and the ones just

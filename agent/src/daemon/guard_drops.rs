@@ -180,10 +180,9 @@ impl Shared {
     pub(super) fn tell_guard(&self, told: &Told, journal: &mut Journal) {
         let (generation, names) = self.latest();
         let report = Report::Drop(Box::new(told.report(generation, &names)));
-        self.write(&report, journal, |pumped| match told.dropped {
+        self.tell(report, journal, |pumped| match told.dropped {
             Some(_) => &mut pumped.guard_logged,
             None => &mut pumped.guard_counted,
         });
-        self.send(report);
     }
 }

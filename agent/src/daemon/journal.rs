@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::pump::Pumped;
+use super::told::Account;
 use crate::report::Report;
 
 /// A file is put aside at this size; the one put aside before it is replaced.
@@ -14,12 +16,8 @@ pub struct Journal {
     path: PathBuf,
     file: Option<File>,
     size: u64,
-    /// Reports written.
-    pub written: u64,
-    /// Reports that could not be written.
-    pub failed: u64,
-    /// Drops that those tell of.
-    pub failed_drops: u64,
+    /// What was told of, this agent and those before.
+    pub account: Account,
 }
 
 impl Journal {
@@ -27,7 +25,14 @@ impl Journal {
     #[must_use]
     pub fn open(state: &Path) -> Self {
         let path = state.join("events.jsonl");
-        let mut journal = Self { path, file: None, size: 0, written: 0, failed: 0, failed_drops: 0 };
+        let account = Account::open(state);
+        let opened = OpenOptions::new().read(true).append(true).open(&path);
+        if let Err(error) = opened.and_then(|mut file| account.cut(&mut file))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::error!("{}: {error}", path.display());
+        }
+        let mut journal = Self { path, file: None, size: 0, account };
         journal.reopen();
         journal
     }
@@ -38,21 +43,32 @@ impl Journal {
         self.size = self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |data| data.len());
     }
 
-    /// Appends a report.
-    pub fn append(&mut self, report: &Report) {
+    /// Appends a report of `item`, as the kernel has it, and counts the drops that it tells of.
+    pub fn append(&mut self, report: &Report, item: &[u8], count: impl FnOnce(&mut Pumped) -> &mut u64) {
         if self.size > MAX_BYTES {
             // If it cannot be put aside, it grows on: evidence goes before tidiness.
             let _ = std::fs::rename(&self.path, self.path.with_extension("jsonl.1"));
             self.reopen();
+            self.account.note_file(self.size);
         } else if self.file.is_none() {
             self.reopen();
         }
-        if self.write(report) {
-            self.written += 1;
-            return;
-        }
-        self.failed += 1;
-        self.failed_drops += report.drops();
+        let is_written = self.write(report);
+        let drops = report.drops();
+        self.account.note(item, self.size, |pumped| {
+            *count(pumped) += drops;
+            if is_written {
+                pumped.written += 1;
+            } else {
+                pumped.unwritten += 1;
+                pumped.unwritten_drops += drops;
+            }
+        });
+    }
+
+    /// Counts anew, as the kernel does.
+    pub fn begin(&mut self) {
+        self.account.begin(self.size);
     }
 
     fn write(&mut self, report: &Report) -> bool {

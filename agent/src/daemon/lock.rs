@@ -20,6 +20,11 @@ const AFTERLIFE: Duration = Duration::from_secs(5);
 /// Between two looks at whether it is free.
 const INTERVAL: Duration = Duration::from_millis(20);
 
+/// Whether a directory is the state of an instance, whose agent has run.
+pub fn is_of_an_instance(state: &Path) -> bool {
+    place(state).exists()
+}
+
 fn place(state: &Path) -> PathBuf {
     state.join("agent.lock")
 }

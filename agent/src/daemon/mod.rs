@@ -20,16 +20,17 @@ mod names;
 mod pump;
 pub mod quarantine;
 mod reconcile;
+pub mod residence;
 mod setup;
 pub mod shadow;
 mod start;
 pub mod status;
-mod store;
+pub mod store;
 mod takeover;
+mod told;
 mod upkeep;
 mod venues;
 
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,18 +76,14 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
         Interface::find(&managed.name)?;
     }
     descriptors::raise_limit();
-    check_support(Path::new(BPFFS))?;
+    check_support(Path::new(BPFFS), setup.bpffs_is_the_hosts)?;
     if setup.config.guard {
         guard::check()?;
     }
+    setup.paths.claim()?;
     let state = &setup.paths.state;
-    // Policies say who trusts whom; nobody else needs to read them.
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state)
-        .with_context(|| format!("{}: creating the state directory", state.display()))?;
     let _lock = lock::hold(state, &setup.instance)?;
+    residence::claim(&setup)?;
     let guard_log = guard_log(&mut setup);
     interfaces::wait_for_one(&setup, &inputs.inventory)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -131,28 +131,20 @@ impl Shared {
         }
     }
 
-    /// Writes a report, and counts the drops that it tells of as told by what `count` names.
-    pub(super) fn write(
-        &self,
-        report: &Report,
-        journal: &mut Journal,
-        count: impl FnOnce(&mut Pumped) -> &mut u64,
-    ) {
-        journal.append(report);
-        let mut pumped = self.pumped.lock().unwrap_or_else(PoisonError::into_inner);
-        *count(&mut pumped) += report.drops();
-        pumped.written = journal.written;
-        pumped.unwritten = journal.failed;
-        pumped.unwritten_drops = journal.failed_drops;
-    }
-
-    /// Writes what the agent itself has to report, and sends it to whoever watches.
-    pub fn report(&self, report: Report, journal: &mut Journal) {
-        self.write(&report, journal, |pumped| &mut pumped.events);
+    /// Writes a report of what is not in the kernel's tables, counts the drops that it tells of, and sends it
+    /// to whoever watches.
+    pub fn tell(&self, report: Report, journal: &mut Journal, count: impl FnOnce(&mut Pumped) -> &mut u64) {
+        journal.append(&report, &[], count);
+        self.count(journal);
         self.send(report);
     }
 
-    pub(super) fn send(&self, report: Report) {
+    /// Shows what the journal's account has come to.
+    fn count(&self, journal: &Journal) {
+        *self.pumped.lock().unwrap_or_else(PoisonError::into_inner) = journal.account.pumped();
+    }
+
+    fn send(&self, report: Report) {
         // Nobody watching is fine.
         let _ = self.reports.send(report);
     }
@@ -171,6 +163,10 @@ pub async fn run(
     let mut state = State::open(pins)?;
     let own = shared.unwritten.lock().unwrap_or_else(PoisonError::into_inner).take();
     let mut own = own.context("the pump runs already")?;
+    shared.count(&journal);
+    let clock = BootClock::now();
+    // First, while it is as a killed agent has left it.
+    state.take_left_aggregates(|key, value| summarise(&key, &value, &clock, &shared, &mut journal))?;
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -180,7 +176,7 @@ pub async fn run(
                 drain(ready.get_inner_mut(), &shared, &mut journal);
                 ready.clear_ready();
             }
-            Some(report) = own.recv() => shared.report(report, &mut journal),
+            Some(report) = own.recv() => shared.tell(report, &mut journal, |pumped| &mut pumped.events),
             Some(told) = guard.recv() => shared.tell_guard(&told, &mut journal),
             _ = ticks.tick() => {
                 let clock = BootClock::now();
@@ -213,11 +209,15 @@ fn drain(ring: &mut RingBuf<MapData>, shared: &Shared, journal: &mut Journal) {
             tracing::error!(bytes = item.len(), "an event of another layout in the ring");
             continue;
         };
+        if journal.account.is_told(&item) {
+            continue;
+        }
         let audit = event.flags & EVENT_AUDIT != 0;
         let names = shared.names(event.key.generation, audit);
         let report = shared.compared(&event.key, audit, names.event(&event, &clock));
         let report = Report::Drop(Box::new(report));
-        shared.write(&report, journal, |pumped| &mut pumped.events);
+        journal.append(&report, &item, |pumped| &mut pumped.events);
+        shared.count(journal);
         drop(item);
         shared.send(report);
     }
@@ -239,12 +239,15 @@ fn summarise(
     shared: &Shared,
     journal: &mut Journal,
 ) {
-    if value.packets == 0 {
+    // Told again only if an agent was killed right then: the table has it unchanged.
+    let item = format!("{key:?} {value:?}");
+    if value.packets == 0 || journal.account.is_told(item.as_bytes()) {
         return;
     }
     let names = shared.names(key.generation, false);
     let report = names.report(key, value.last, value.packets, value.bytes, clock);
     let report = Report::Drop(Box::new(shared.compared(key, false, report)));
-    shared.write(&report, journal, |pumped| &mut pumped.aggregated);
+    journal.append(&report, item.as_bytes(), |pumped| &mut pumped.aggregated);
+    shared.count(journal);
     shared.send(report);
 }

@@ -21,6 +21,8 @@ pub struct Setup {
     pub config: Config,
     /// The netlink group that the guard logs to, or why there is none.
     pub log_group: Result<u16, String>,
+    /// The operator says that the BPF file system is the host's, which a container cannot know.
+    pub bpffs_is_the_hosts: bool,
 }
 
 impl Setup {

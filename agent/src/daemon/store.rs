@@ -11,7 +11,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::inputs::{Files, Inputs};
+use super::lock;
 use crate::config::Mode;
+
+/// How names of files and directories in the state directory start that an instance could have as well:
+/// those of other instances lie within that of `default`.
+pub const RESERVED: [&str; 2] = ["generation-", "seen-"];
 
 /// A deadline to confirm by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,7 +179,8 @@ impl Store {
         for entry in entries {
             let name = entry.file_name();
             let number = name.to_str().and_then(|name| name.strip_prefix("generation-")?.parse().ok());
-            if number.is_some_and(|number| !keep.contains(&number)) {
+            let is_forgotten = number.is_some_and(|number| !keep.contains(&number));
+            if is_forgotten && !lock::is_of_an_instance(&entry.path()) {
                 // What stays is forgotten next time.
                 let _ = fs::remove_dir_all(entry.path());
             }
@@ -185,9 +191,16 @@ impl Store {
     #[must_use]
     pub fn highest(&self) -> u32 {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let kept = entries.filter(|entry| !lock::is_of_an_instance(&entry.path()));
         let numbers =
-            entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("generation-")?.parse().ok());
+            kept.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("generation-")?.parse().ok());
         numbers.max().unwrap_or(0)
+    }
+
+    /// The first number after `number` whose place is not the state of an instance of that name.
+    #[must_use]
+    pub fn next_free(&self, number: u32) -> Option<u32> {
+        (number.checked_add(1)?..=u32::MAX).find(|next| !lock::is_of_an_instance(&self.generation(*next)))
     }
 
     /// What `run` was told, as it was when it was last read: its files and mode.
@@ -239,11 +252,23 @@ mod tests {
         std::fs::write(root.join("generations.json"), "{").unwrap();
         let error = format!("{:#}", store.record().unwrap_err());
         assert!(error.contains("generations.json") && error.contains("move it away"), "{error}");
+        // An instance of such a name, from before they were refused.
+        for other in ["generation-7", "generation-42"] {
+            std::fs::create_dir_all(root.join(other)).unwrap();
+            std::fs::write(root.join(other).join("agent.lock"), "").unwrap();
+        }
         std::fs::create_dir_all(root.join("generation-41")).unwrap();
         std::fs::create_dir_all(root.join("generation-9")).unwrap();
         assert_eq!(store.highest(), 41);
         store.forget_others(&[9]);
         assert_eq!((store.highest(), store.kept(9).is_none()), (9, true));
+        assert_eq!(
+            (store.next_free(6), store.next_free(41), store.next_free(9)),
+            (Some(8), Some(43), Some(10))
+        );
+        assert!(
+            root.join("generation-7/agent.lock").exists() && root.join("generation-42/agent.lock").exists()
+        );
         std::fs::remove_dir_all(root).unwrap();
     }
 }

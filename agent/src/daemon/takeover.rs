@@ -72,6 +72,7 @@ impl Enforcer {
         };
         if before.is_empty() {
             Counting::begin(&store);
+            journal.begin();
         }
         start::tell(guarding::mark(&setup, &mut attached));
         // What is detached below must be closed by then.
@@ -215,6 +216,9 @@ fn tell_leftover(
 ) -> anyhow::Result<()> {
     let leftover = migration.leftover()?;
     Counting::take_over(store, migration.unreadable(), leftover.unread);
+    if migration.unreadable().contains(&"REASON_COUNTERS") {
+        journal.begin();
+    }
     Ok(pump::tell_leftover(leftover, shared, journal)?)
 }
 

@@ -2,6 +2,7 @@
 
 mod attach;
 mod batch;
+mod bpffs;
 mod chain;
 mod defaults;
 mod device;

@@ -199,6 +199,20 @@ impl State {
         Ok(counts.iter().sum())
     }
 
+    /// Takes out what an agent that was killed has left of the table that programs have been turned away
+    /// from: each as it was then.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn take_left_aggregates(
+        &mut self,
+        take: impl FnMut(AggregateKey, AggregateValue),
+    ) -> Result<(), KernelError> {
+        let epoch = self.epoch.get(&0, 0).map_err(KernelError::refused("taking aggregates"))?;
+        wait_for_programs()?;
+        empty(&mut self.aggregates[(epoch.wrapping_add(1) & 1) as usize], take)
+    }
+
     /// Takes all aggregates out of the kernel, exactly: programs are turned to the other table,
     /// those that still use this one are waited for, then it is emptied.
     ///

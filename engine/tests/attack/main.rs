@@ -9,4 +9,5 @@ mod fragments;
 mod generations;
 mod icmp;
 mod packets;
+mod plain;
 mod world;

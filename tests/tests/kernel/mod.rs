@@ -94,7 +94,7 @@ impl Pinned {
     /// Pins in a directory of the test's own.
     pub fn new(label: &str) -> Self {
         let base = PathBuf::from("/sys/fs/bpf/bulkhead-tests");
-        check_support(Path::new("/sys/fs/bpf")).expect("root and bpffs");
+        check_support(Path::new("/sys/fs/bpf"), false).expect("root and bpffs");
         let pins = Pins::new(&base, &format!("{label}-{}", std::process::id()));
         pins.create().expect("pins");
         Self(pins, base)

@@ -6,6 +6,7 @@
 mod site;
 
 mod coming;
+mod elsewhere;
 mod endurance;
 mod exchange;
 mod frames;
@@ -13,9 +14,12 @@ mod guard;
 mod limits;
 mod many;
 mod migrate;
+mod places;
 mod remains;
 mod shadow;
+mod silent;
 mod starting;
+mod told;
 
 use std::time::Duration;
 
