@@ -13,6 +13,7 @@ use aya::programs::{LinkOrder, ProgramError, TcAttachType, XdpMode};
 use aya::sys::SyscallError;
 
 use super::programs::Program;
+use super::running::detach_now;
 use super::{Group, Interface, KernelError, Pins};
 
 /// Where a program is attached.
@@ -147,6 +148,7 @@ fn attach_ingress(
     if candidates.contains(&Hook::XdpNative) && generic.exists() {
         // Both kinds of XDP at once are refused: TCX enforces while one makes room for the other.
         attach_one(group, interface, Hook::TcxIngress, pins)?;
+        detach_now(&generic)?;
         unpin(&generic)?;
     }
     let mut fallback = None;

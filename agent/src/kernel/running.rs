@@ -102,14 +102,23 @@ struct GetInfo {
 
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_LINK_DETACH: libc::c_int = 34;
 
-/// The program's number and the interface's index of a pinned link, if it still is there. aya
-/// tells only the first.
-fn link_info(pin: &Path) -> Result<Option<(u32, u32)>, KernelError> {
-    let what = format!("{}: asking what it runs", pin.display());
-    let failed = || KernelError::refused(what.clone())(std::io::Error::last_os_error());
-    let path =
-        CString::new(pin.as_os_str().as_encoded_bytes()).map_err(KernelError::refused(what.clone()))?;
+/// Detaches a pinned link at once. Without its pin it is detached too, but some time later.
+pub(super) fn detach_now(pin: &Path) -> Result<(), KernelError> {
+    let what = format!("{}: detaching", pin.display());
+    let Some(link) = open(pin, &what)? else { return Ok(()) };
+    let detach = link.as_raw_fd();
+    // SAFETY: an attribute that is a descriptor, of the size that is given.
+    let done =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_DETACH, &raw const detach, size_of_val(&detach)) };
+    if done < 0 { Err(KernelError::refused(what)(std::io::Error::last_os_error())) } else { Ok(()) }
+}
+
+/// A pinned link, if it still is there.
+fn open(pin: &Path, what: &str) -> Result<Option<OwnedFd>, KernelError> {
+    let failed = || KernelError::refused(what)(std::io::Error::last_os_error());
+    let path = CString::new(pin.as_os_str().as_encoded_bytes()).map_err(KernelError::refused(what))?;
     let get = GetPinned { path: path.as_ptr() as u64, fd: 0, flags: 0 };
     // SAFETY: a NUL-terminated path, in an attribute of the size that is given.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET, &raw const get, size_of::<GetPinned>()) };
@@ -119,7 +128,14 @@ fn link_info(pin: &Path) -> Result<Option<(u32, u32)>, KernelError> {
         return if pin.exists() { Err(error) } else { Ok(None) };
     }
     // SAFETY: just opened, and nobody else's.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// The program's number and the interface's index of a pinned link, if it still is there. aya
+/// tells only the first.
+fn link_info(pin: &Path) -> Result<Option<(u32, u32)>, KernelError> {
+    let what = format!("{}: asking what it runs", pin.display());
+    let Some(fd) = open(pin, &what)? else { return Ok(None) };
     let mut info = LinkInfo::default();
     let mut get = GetInfo {
         fd: fd.as_raw_fd().cast_unsigned(),
@@ -130,7 +146,7 @@ fn link_info(pin: &Path) -> Result<Option<(u32, u32)>, KernelError> {
     let done =
         unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut get, size_of::<GetInfo>()) };
     if done < 0 {
-        return Err(failed());
+        return Err(KernelError::refused(what)(std::io::Error::last_os_error()));
     }
     Ok(Some((info.program, info.index)))
 }

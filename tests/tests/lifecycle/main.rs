@@ -9,6 +9,7 @@ mod coming;
 mod endurance;
 mod exchange;
 mod frames;
+mod hooks;
 mod limits;
 mod many;
 mod migrate;
