@@ -62,11 +62,15 @@ impl Links {
         self.0.keys().cloned().collect()
     }
 
-    /// Lets go of a link and removes its pin: nothing is attached there any more.
+    /// Detaches a link and removes its pin: nothing is attached there any more.
     fn remove(&mut self, interface: &str, hook: Hook, pins: &Pins) -> Result<(), KernelError> {
-        unpin(&pins.link(interface, hook))?;
-        self.0.remove(&(interface.to_owned(), hook));
-        Ok(())
+        let pin = pins.link(interface, hook);
+        let failed = || KernelError::refused(format!("{}: detaching", pin.display()));
+        let held = self.0.remove(&(interface.to_owned(), hook));
+        let link = held.map_or_else(|| Link::pinned(&pin), |link| Ok(Some(link))).map_err(failed())?;
+        // Without pin and descriptor it is detached too, but some time later.
+        link.map_or(Ok(()), |link| link.detach()).map_err(failed())?;
+        unpin(&pin)
     }
 
     /// Detaches from hooks that a former configuration or an interface of another kind used, where others

@@ -16,6 +16,7 @@ const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
+const BPF_LINK_DETACH: libc::c_int = 34;
 
 /// Of `enum bpf_attach_type`.
 const BPF_XDP: u32 = 37;
@@ -129,6 +130,16 @@ impl Link {
             Update { link: self.0.as_raw_fd().cast_unsigned(), program, flags: 0, old_program: 0 };
         // SAFETY: the attribute of this command.
         unsafe { call(BPF_LINK_UPDATE, &mut attribute) }.map(drop)
+    }
+
+    /// Takes the program off its hook, for good.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub(crate) fn detach(&self) -> io::Result<()> {
+        let mut attribute = self.0.as_raw_fd();
+        // SAFETY: the attribute of this command.
+        unsafe { call(BPF_LINK_DETACH, &mut attribute) }.map(drop)
     }
 
     /// Pins it, so that it outlives its descriptor.

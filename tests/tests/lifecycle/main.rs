@@ -11,6 +11,7 @@ mod endurance;
 mod exchange;
 mod frames;
 mod guard;
+mod hooks;
 mod limits;
 mod many;
 mod migrate;

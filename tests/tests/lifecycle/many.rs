@@ -10,7 +10,7 @@ use bulkhead_tests::lab::open_tun;
 use bulkhead_tests::packets::build::{Ip, udp};
 
 use crate::site::account::reports;
-use crate::site::{Over, Site, WEB};
+use crate::site::{OTHER, Over, Site, WEB, policy};
 
 /// As many interfaces, half of them Ethernet.
 const INTERFACES: usize = 64;
@@ -129,4 +129,40 @@ fn many_interfaces_share_programs_and_are_told_apart() {
     assert_eq!(status["links"].as_array().unwrap().len(), 2 * (INTERFACES + 2), "{status}");
     assert_eq!(status["state"], "enforced", "{status}");
     assert!(site.loaded_programs() <= PROGRAMS + 2, "{} programs loaded", site.loaded_programs());
+}
+
+#[test]
+fn a_candidate_observes_on_interfaces_of_every_group() {
+    let mut site = Site::new("groups", Over::Ethernet, &[WEB]);
+    let mut tun = site.namespace("server").run(|| open_tun("t0")).unwrap().unwrap();
+    site.namespace("server").ip("link set t0 up").unwrap();
+    let more = "[[interface]]\nname = \"t0\"\n[[interface]]\nname = \"late\"\noptional = true\n";
+    site.write("agent.toml", &(site.configuration("server", "eth0") + more));
+    site.start();
+    site.write("candidate.hujson", &policy(&[OTHER]));
+    site.done(&["stage", &site.path("candidate.hujson")]);
+    let (server, client) = (site.address("server"), site.address("client"));
+    let at = SocketAddr::new(server, 8080);
+    let socket = site.namespace("server").run(|| UdpSocket::bind(at)).unwrap().unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let is_enforced = |site: &Site, tun: &mut File| {
+        assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
+        arrive(tun, client, server, 8080);
+        assert_eq!(socket.recv(&mut [0; 16]).expect("what the enforced policy admits"), 6);
+    };
+    is_enforced(&site, &mut tun);
+    // Nobody but the pins holds what leads from the observing programs to the enforced ones.
+    site.kill();
+    is_enforced(&site, &mut tun);
+    site.start();
+    let generation = |site: &Site| site.status()["agent"]["generation"].as_u64().unwrap();
+    let before = generation(&site);
+    site.namespace("server").ip("link add late type veth peer name p-late").unwrap();
+    site.done(&["attach", "late", "--wait=15"]);
+    assert_eq!(generation(&site), before, "the programs of eth0 are for it, too");
+    is_enforced(&site, &mut tun);
+    let status = site.status();
+    assert!(status["agent"]["shadow"]["would_drop"].as_u64() >= Some(2), "{status}");
+    // Both observers, both enforced programs of two groups; and the one that stores flows.
+    assert!(site.loaded_programs() <= 9, "{} programs loaded", site.loaded_programs());
 }
