@@ -11,7 +11,7 @@ use aya::programs::{LinkOrder, ProgramError, TcAttachType, XdpMode};
 use aya::sys::SyscallError;
 
 use super::programs::Program;
-use super::{Generation, Interface, KernelError, Pins};
+use super::{Generation, Interface, KernelError, Pins, name_of};
 
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -204,8 +204,11 @@ fn create(generation: &mut Generation, interface: &Interface, hook: Hook) -> Res
             let direction =
                 if hook == Hook::TcxIngress { TcAttachType::Ingress } else { TcAttachType::Egress };
             let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+            // It may be known by an alternative name.
+            let name =
+                name_of(interface.index).ok_or_else(|| KernelError::NoInterface(interface.name.clone()))?;
             let id = program
-                .attach_with_options(&interface.name, direction, options)
+                .attach_with_options(&name, direction, options)
                 .map_err(refused_at(interface, hook))?;
             let link = program.take_link(id).map_err(refused_at(interface, hook))?;
             FdLink::try_from(link).map_err(KernelError::refused("a TCX link"))

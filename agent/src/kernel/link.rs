@@ -52,6 +52,16 @@ pub fn link(name: &str) -> io::Result<Option<Link>> {
     }
 }
 
+/// The name that an interface of this network namespace has now; none if there is none of that index.
+#[must_use]
+pub fn name_of(index: u32) -> Option<String> {
+    let mut name = [0; libc::IFNAMSIZ];
+    // SAFETY: room for the longest name and its end.
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
+    let name = || name.iter().take_while(|byte| **byte != 0).map(|byte| *byte as u8 as char).collect();
+    (!found.is_null()).then(name)
+}
+
 fn of(link: &LinkMessage) -> Option<Link> {
     let name = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => Some(name.clone()),

@@ -29,7 +29,7 @@ pub use flows::{FlowTable, Importer};
 pub use generation::{Generation, Shadow, Specification};
 pub use interface::{Interface, Kind};
 pub use leftover::{Leftover, Unread};
-pub use link::{Link, link};
+pub use link::{Link, link, name_of};
 pub use migrate::Migration;
 pub use pins::{CHAIN_MAPS, Pins, SHADOW_MAPS, STATE_MAPS, TABLE_MAPS};
 pub use quarantine::{AddressTables, QuarantineError, quarantine_tables};
