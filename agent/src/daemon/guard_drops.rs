@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use bulkhead::kernel::name_of;
 use tokio::sync::mpsc;
 
 use super::clock::{BootClock, boot_id, boot_time};
@@ -14,7 +15,6 @@ use super::pump::Shared;
 use super::start;
 use super::status::ReasonCount;
 use super::store::Store;
-use super::venues::name_of;
 use crate::guard::{self, Account, Amount, Dropped, Kind, Log};
 use crate::report::{DropReport, Report, protocol_name};
 
@@ -147,6 +147,8 @@ impl Told {
     fn report(&self, generation: u32, names: &Names) -> DropReport {
         let headers = self.dropped.as_ref().and_then(|dropped| dropped.headers);
         let name = |address| names.host(address);
+        let interface = self.dropped.as_ref().map(|dropped| dropped.interface);
+        let interface = interface.map(|index| name_of(index).unwrap_or_else(|| format!("if{index}")));
         DropReport {
             time: BootClock::now().rfc3339(boot_time()),
             direction: self.kind.direction().to_owned(),
@@ -161,10 +163,7 @@ impl Told {
             rule: None,
             rule_name: None,
             position: None,
-            interface: self
-                .dropped
-                .as_ref()
-                .map_or_else(|| "any".to_owned(), |dropped| name_of(dropped.interface)),
+            interface: interface.unwrap_or_else(|| "any".to_owned()),
             count: self.amount.packets,
             bytes: self.amount.bytes,
             generation,

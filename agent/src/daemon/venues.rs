@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Context as _;
+use bulkhead::kernel::name_of;
 use bulkhead_compiler::address::AddressSet;
 use bulkhead_compiler::resolve::{self, Ruleset};
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -67,7 +68,7 @@ pub fn unmanaged(venues: &[Venue], managed: &[u32]) -> anyhow::Result<Vec<String
                 problems.push(format!(
                     "{name} is reachable ({address}) through interface {}, which is not managed; add it to \
                      agent.toml as [[interface]] with role = \"exchange\", or remove the route",
-                    name_of(index)
+                    name_of(index).unwrap_or_else(|| format!("if{index}"))
                 ));
             }
         }
@@ -113,15 +114,4 @@ async fn interface_to(handle: &Handle, address: IpAddr) -> Option<u32> {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,
     })
-}
-
-/// The name that an interface has now; `if` and its index if it is gone.
-pub fn name_of(index: u32) -> String {
-    let mut name = [0; libc::IFNAMSIZ];
-    // SAFETY: room for the longest name and its end.
-    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
-    if found.is_null() {
-        return format!("if{index}");
-    }
-    name.iter().take_while(|byte| **byte != 0).map(|byte| *byte as u8 as char).collect()
 }

@@ -137,6 +137,16 @@ impl Device {
     }
 }
 
+/// The name of the device that has an index; none if none has.
+#[must_use]
+pub fn name_of(index: u32) -> Option<String> {
+    let mut name = [0; libc::IFNAMSIZ];
+    // SAFETY: room for the longest name and its end.
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
+    let name = || name.iter().take_while(|byte| **byte != 0).map(|byte| *byte as u8 as char).collect();
+    (!found.is_null()).then(name)
+}
+
 /// One program in the driver or behind it; several at once are nothing that an agent makes.
 fn xdp_of(attributes: &[LinkXdp]) -> Option<(Hook, u32)> {
     let hook = attributes.iter().find_map(|attribute| match attribute {

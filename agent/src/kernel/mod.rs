@@ -33,7 +33,7 @@ mod tables;
 
 pub use attach::{Attached, Links, attach, attached_hooks, detach};
 pub use defaults::{DEFAULT_NEW_FLOWS, default_timeouts, per_second};
-pub use device::{DEVICE_GROUP, Device, Devices};
+pub use device::{DEVICE_GROUP, Device, Devices, name_of};
 pub use flows::{FlowTable, Importer};
 pub use generation::{Generation, Shadow, Specification};
 pub use group::{Group, Specialisation};

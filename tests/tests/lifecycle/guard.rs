@@ -228,8 +228,16 @@ fn an_interface_without_a_program_is_closed_both_ways_and_told_of() {
     site.start();
     assert!(site.connects("client", 8080));
     site.kill();
-    // As if it had come back: no index of it is known.
-    nft(&site, &format!("flush set inet bulkhead-{} attached", site.instance()));
+    site.replace_interface();
+    let [v4, v6] = [0, 1].map(|at| site.addresses("server")[at]);
+    site.namespace("server").ip("link set eth0 address 02:00:00:00:00:77").unwrap();
+    site.namespace("server").ip(&format!("addr add {v6}/64 dev eth0 nodad")).unwrap();
+    for address in [v4, v6] {
+        let neighbour = format!("neigh replace {address} lladdr 02:00:00:00:00:77 dev eth0 nud permanent");
+        site.namespace("client").ip(&neighbour).unwrap();
+    }
+    // The switch forwards to a new port after a while.
+    std::thread::sleep(Duration::from_secs(1));
     for at in [0, 1] {
         let [server, client] = ["server", "client"].map(|name| site.addresses(name)[at]);
         send(&site, "client", client, server, 3);
