@@ -178,6 +178,11 @@ impl Walk {
         let open = match opened {
             Ok(open) => open,
             Err(Errno::NOENT) if !self.makes => return Ok(false),
+            Err(error @ Errno::NOENT) => {
+                return Err(PlaceError::system(&part, "it must be there before the agent is; make it")(
+                    error,
+                ));
+            }
             Err(error) => return Err(PlaceError::system(&part, "opening it")(error)),
         };
         let stat = stat_of(&open, &part)?;
