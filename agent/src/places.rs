@@ -69,7 +69,7 @@ impl PlaceError {
 /// # Errors
 /// Which part of it somebody else owns or may write to.
 pub fn check(path: &Path) -> Result<(), PlaceError> {
-    Walk::new(path, 0, false)?.to_the_end()
+    Walk::new(path, 0, false)?.finish()
 }
 
 /// The same of directories of the agent's own, which the last `ours` parts of the path are: those are
@@ -78,7 +78,7 @@ pub fn check(path: &Path) -> Result<(), PlaceError> {
 /// # Errors
 /// As [`check`].
 pub fn close(path: &Path, ours: usize) -> Result<(), PlaceError> {
-    Walk::new(path, ours, false)?.to_the_end()
+    Walk::new(path, ours, false)?.finish()
 }
 
 /// The same, and makes what is missing of its own directories.
@@ -86,7 +86,7 @@ pub fn close(path: &Path, ours: usize) -> Result<(), PlaceError> {
 /// # Errors
 /// As [`check`], and if a directory that is not the agent's own is missing.
 pub fn make(path: &Path, ours: usize) -> Result<(), PlaceError> {
-    Walk::new(path, ours, true)?.to_the_end()
+    Walk::new(path, ours, true)?.finish()
 }
 
 /// Keeps others from writing to a directory, which may be read as before; whether they could.
@@ -131,11 +131,11 @@ impl Walk {
         let rest = absolute.components().filter(|part| !matches!(part, Component::RootDir));
         let rest = rest.map(|part| part.as_os_str().to_owned()).collect();
         let mut walk = Self { place: absolute, at: Vec::new(), rest, ours, makes, links: 0 };
-        walk.to_the_root()?;
+        walk.begin()?;
         Ok(walk)
     }
 
-    fn to_the_root(&mut self) -> Result<(), PlaceError> {
+    fn begin(&mut self) -> Result<(), PlaceError> {
         let root = Path::new("/");
         let open = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(PlaceError::system(root, "opening it"))?;
@@ -144,7 +144,7 @@ impl Walk {
         Ok(())
     }
 
-    fn to_the_end(mut self) -> Result<(), PlaceError> {
+    fn finish(mut self) -> Result<(), PlaceError> {
         while let Some(name) = self.rest.pop_front() {
             if name == OsStr::new("..") {
                 if self.at.len() > 1 {
@@ -178,6 +178,11 @@ impl Walk {
         let open = match opened {
             Ok(open) => open,
             Err(Errno::NOENT) if !self.makes => return Ok(false),
+            Err(error @ Errno::NOENT) => {
+                return Err(PlaceError::system(&part, "it must be there before the agent is; make it")(
+                    error,
+                ));
+            }
             Err(error) => return Err(PlaceError::system(&part, "opening it")(error)),
         };
         let stat = stat_of(&open, &part)?;
@@ -225,7 +230,7 @@ impl Walk {
         let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
         for component in target.components().rev() {
             match component {
-                Component::RootDir => self.to_the_root()?,
+                Component::RootDir => self.begin()?,
                 other => self.rest.push_front(other.as_os_str().to_owned()),
             }
         }

@@ -107,7 +107,7 @@ fn what_is_missing_is_made_only_where_it_is_the_agents_own() {
     close(&place.0.join("nothing/here"), 1).unwrap();
     assert!(!place.0.join("nothing").exists());
     let error = make(&place.0.join("nothing/here"), 1).unwrap_err().to_string();
-    assert!(error.contains("nothing: opening it"), "{error}");
+    assert!(error.contains("nothing: it must be there"), "{error}");
     // A file in the place of a directory.
     fs::write(place.0.join("file"), "").unwrap();
     assert!(make(&place.0.join("file/here"), 1).is_err());

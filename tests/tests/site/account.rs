@@ -29,7 +29,7 @@ pub fn lost(status: &Value) -> u64 {
     number(&status["lost"]["ring"]) + number(&status["lost"]["budget"]) + number(&status["counted"]["unread"])
 }
 
-/// Drops that the agent has told of since it started.
+/// Drops that this agent and those before it have told of.
 pub fn told(status: &Value) -> u64 {
     let events = &status["agent"]["events"];
     number(&events["events"]) + number(&events["aggregated"])
