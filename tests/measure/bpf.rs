@@ -1,7 +1,9 @@
 //! bpf(2) for maps and programs that are written here.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -13,7 +15,9 @@ const MAP_LOOKUP: libc::c_int = 1;
 const MAP_UPDATE: libc::c_int = 2;
 const PROG_LOAD: libc::c_int = 5;
 const PROG_TEST_RUN: libc::c_int = 10;
+const OBJ_GET: libc::c_int = 7;
 const LINK_CREATE: libc::c_int = 28;
+const LINK_DETACH: libc::c_int = 34;
 
 /// Map types of linux/bpf.h.
 pub const ARRAY: u32 = 2;
@@ -33,6 +37,8 @@ const ATTACH_TCX_INGRESS: u32 = 46;
 const ATTACH_TCX_EGRESS: u32 = 47;
 /// The driver runs the program, or the attachment is refused.
 const DRIVER_MODE: u32 = 1 << 2;
+/// Before all others, where no other program is named.
+const BEFORE: u32 = 1 << 3;
 const NO_PREALLOC: u32 = 1;
 const LIVE_FRAMES: u32 = 1 << 1;
 
@@ -224,16 +230,41 @@ pub enum Place {
 /// # Errors
 /// If the kernel refuses.
 pub fn attach(place: Place, program: BorrowedFd, interface: u32) -> Result<OwnedFd> {
+    create_link(place, program, interface, 0)
+}
+
+/// The same, before all other programs that are there.
+///
+/// # Errors
+/// If the kernel refuses, as it does for XDP, which has no order.
+pub fn attach_first(place: Place, program: BorrowedFd, interface: u32) -> Result<OwnedFd> {
+    create_link(place, program, interface, BEFORE)
+}
+
+fn create_link(place: Place, program: BorrowedFd, interface: u32, order: u32) -> Result<OwnedFd> {
     let (attach_type, flags) = match place {
-        Place::Xdp => (ATTACH_XDP, DRIVER_MODE),
-        Place::TcxIngress => (ATTACH_TCX_INGRESS, 0),
-        Place::TcxEgress => (ATTACH_TCX_EGRESS, 0),
+        Place::Xdp => (ATTACH_XDP, DRIVER_MODE | order),
+        Place::TcxIngress => (ATTACH_TCX_INGRESS, order),
+        Place::TcxEgress => (ATTACH_TCX_EGRESS, order),
     };
     let program = program.as_raw_fd() as u32;
     let mut attribute = Link { program, interface, attach_type, flags, place: [0; 2] };
     call(LINK_CREATE, &mut attribute)
         .map(owned)
         .with_context(|| format!("attach a program to interface {interface}"))
+}
+
+/// Detaches a pinned link, as `bpftool link detach` does: the pin stays, and holds nothing.
+///
+/// # Errors
+/// If nothing is pinned there, or the kernel refuses.
+pub fn detach(pin: &Path) -> Result<()> {
+    let path = CString::new(pin.as_os_str().as_encoded_bytes())?;
+    let mut attribute = [path.as_ptr() as u64, 0];
+    let link = call(OBJ_GET, &mut attribute).map(owned).with_context(|| format!("open {pin:?}"))?;
+    let mut attribute = link.as_raw_fd();
+    call(LINK_DETACH, &mut attribute).with_context(|| format!("detach {pin:?}"))?;
+    Ok(())
 }
 
 /// CPU time that this thread has used.

@@ -17,7 +17,7 @@ const RUN_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// What to prove; all, one after the other, if none is named. Sizes are in the environment:
-    /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_FLOWS, BULKHEAD_PACKETS; BULKHEAD_SEED repeats a failure.
+    /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_MEDDLINGS, BULKHEAD_FLOWS, BULKHEAD_PACKETS; BULKHEAD_SEED repeats a failure.
     proofs: Vec<Proof>,
 }
 
@@ -28,6 +28,8 @@ enum Proof {
     Swaps,
     /// 200 times the agent is killed, most within a change.
     Kills,
+    /// 1,000 times what is enforced is meddled with, under traffic.
+    Meddlings,
     /// 10 million new flows beside 10,000 idle conversations.
     Flows,
     /// 10 million packets, in the kernel as on the host.
@@ -35,13 +37,14 @@ enum Proof {
 }
 
 impl Proof {
-    const ALL: [Self; 4] = [Self::Swaps, Self::Kills, Self::Flows, Self::Differential];
+    const ALL: [Self; 5] = [Self::Swaps, Self::Kills, Self::Meddlings, Self::Flows, Self::Differential];
 
     /// The test binary, and the filter of its tests.
     fn test(self) -> (&'static str, &'static str) {
         match self {
             Self::Swaps => ("lifecycle", "endurance::swaps"),
             Self::Kills => ("lifecycle", "endurance::kills"),
+            Self::Meddlings => ("lifecycle", "endurance::meddling"),
             Self::Flows => ("flows", ""),
             Self::Differential => ("differential", "the_kernel_decides_as_the_engine_does"),
         }
@@ -52,6 +55,7 @@ impl Proof {
         match self {
             Self::Swaps => &[("BULKHEAD_SWAPS", "1000"), ("BULKHEAD_PAUSE", "20")],
             Self::Kills => &[("BULKHEAD_KILLS", "200"), ("BULKHEAD_PAUSE", "20")],
+            Self::Meddlings => &[("BULKHEAD_MEDDLINGS", "1000")],
             Self::Flows => &[("BULKHEAD_FLOWS", "10000000"), ("BULKHEAD_IDLE", "10000")],
             Self::Differential => &[("BULKHEAD_PACKETS", "10000000")],
         }

@@ -49,7 +49,18 @@ fn names<'a>(setup: &Setup, devices: impl Iterator<Item = &'a str>) -> BTreeSet<
     configured.filter(|name| name.len() <= LONGEST).chain(devices).collect()
 }
 
-/// Puts devices that are attached into the agent's group, unless somebody has put them into another one.
+/// Puts a device into the agent's group, unless somebody has put it into another one; the group it is in then.
+fn mark_device(devices: &Devices, interface: &str, index: u32, group: u32) -> anyhow::Result<u32> {
+    if group != 0 || index == 0 {
+        return Ok(group);
+    }
+    devices
+        .set_group(index, DEVICE_GROUP)
+        .with_context(|| format!("interface {interface}: setting its device's group"))?;
+    Ok(DEVICE_GROUP)
+}
+
+/// Puts the devices of interfaces that are enforced into the agent's group, by which the guard knows them.
 ///
 /// # Errors
 /// If the kernel refuses; the guard keeps such a device closed.
@@ -58,10 +69,8 @@ pub fn mark(setup: &Setup, attached: &mut [Attached]) -> anyhow::Result<()> {
         return Ok(());
     }
     let devices = Devices::open().context("asking for interfaces")?;
-    for attached in attached.iter_mut().filter(|attached| attached.index != 0 && attached.group == 0) {
-        let what = || format!("interface {}: setting its group", attached.interface);
-        devices.set_group(attached.index, DEVICE_GROUP).with_context(what)?;
-        attached.group = DEVICE_GROUP;
+    for Attached { interface, index, group, .. } in attached {
+        *group = mark_device(&devices, interface, *index, *group)?;
     }
     Ok(())
 }
@@ -105,13 +114,18 @@ pub fn close(setup: &Setup, inventory: &Inventory) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If nftables refuses; nothing has changed then.
-pub fn install_first(setup: &Setup, built: &Built) -> anyhow::Result<bool> {
+pub fn install_first(setup: &Setup, built: &mut Built) -> anyhow::Result<bool> {
     if !setup.config.guard || guard::is_there(&setup.instance) {
         return Ok(false);
     }
-    let there: Vec<&Interface> = built.interfaces().collect();
-    let names = names(setup, there.iter().map(|interface| interface.device.as_str()));
-    let open = there.iter().map(|interface| (interface.index, interface.group)).collect();
+    let devices = Devices::open().context("asking for interfaces")?;
+    let (mut open, mut there) = (BTreeSet::new(), Vec::new());
+    for Interface { name, device, index, group, .. } in built.interfaces() {
+        *group = mark_device(&devices, name, *index, *group)?;
+        open.insert((*index, *group));
+        there.push(device.clone());
+    }
+    let names = names(setup, there.iter().map(String::as_str));
     guard_of(setup, &built.inventory, &open, names).install(&setup.instance)?;
     Ok(true)
 }

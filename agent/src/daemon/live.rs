@@ -202,8 +202,8 @@ impl Built {
     }
 
     /// Its interfaces.
-    pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
-        self.members().map(|member| &member.interface)
+    pub fn interfaces(&mut self) -> impl Iterator<Item = &mut Interface> {
+        self.sets.iter_mut().flat_map(|set| &mut set.members).map(|member| &mut member.interface)
     }
 
     /// The zones that the connections of its interfaces are tracked in.
@@ -283,7 +283,9 @@ impl Built {
     /// If bpffs refuses.
     pub fn keep_pinned(&self, pins: &Pins) -> anyhow::Result<()> {
         for set in &self.sets {
-            if set.generation.keep_pinned(&set.pins)? {
+            // Not where its maps lay until they took another layout's place.
+            let pins = if set.role == Role::Exchange { pins.exchange() } else { pins.clone() };
+            if set.generation.keep_pinned(&pins)? {
                 tracing::warn!(pins = %pins.root().display(), "pins were removed, and are made again");
             }
         }

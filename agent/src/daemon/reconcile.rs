@@ -22,8 +22,11 @@ use crate::report::{Effect, Report};
 /// Between two looks, unless there is news. Detaching a link or putting a program before ours makes none.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// Looks may take this share of one CPU's time.
+/// Of one CPU's time, looks take a part in so many.
 const SHARE: u32 = 20;
+
+/// Between two looks at most.
+const LONGEST: Duration = Duration::from_millis(100);
 
 /// Between two looks at the pins.
 const PINS: Duration = Duration::from_secs(1);
@@ -246,13 +249,20 @@ pub fn start(enforcer: Arc<Enforcer>) -> io::Result<()> {
     news.set_non_blocking(true)?;
     std::thread::Builder::new().name("reconcile".to_owned()).spawn(move || {
         loop {
-            let started = Instant::now();
+            let started = thread_time();
             // What fails is told once, by its interface, and tried again.
             let _ = enforcer.reconcile();
-            wait(&news, INTERVAL.max(started.elapsed() * SHARE));
+            let worked = thread_time().saturating_sub(started);
+            wait(&news, (worked * SHARE).clamp(INTERVAL, LONGEST));
         }
     })?;
     Ok(())
+}
+
+/// CPU time that this thread has used.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Waits until there is news, or the time is over.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
-use bulkhead::kernel::{Attached, Fault, Hook, Links, Migration, running, wait_for_programs};
+use bulkhead::kernel::{Attached, Devices, Fault, Hook, Links, Migration, running, wait_for_programs};
 
 use super::counters::{self, Folded};
 use super::counting::Counting;
@@ -126,9 +126,20 @@ impl Enforcer {
 fn left_open(setup: &Setup) -> anyhow::Result<Gaps> {
     let mut gaps = Gaps::new(&setup.paths.socket);
     for link in running(&setup.paths.pins)? {
-        if let Some(fault) = link.fault.filter(Fault::is_open) {
-            gaps.found(&link.interface, &fault.to_string(), Effect::Open);
-        }
+        let Some(fault) = link.fault.filter(Fault::is_open) else { continue };
+        let device = Devices::open().and_then(|devices| devices.by_name(&link.interface));
+        let device = device.context("asking for interfaces")?;
+        let is_closed = match device {
+            Some(device) if setup.config.guard => {
+                guard::closes(&setup.instance, (device.index, device.group))?
+            }
+            _ => false,
+        };
+        gaps.found(
+            &link.interface,
+            &fault.to_string(),
+            if is_closed { Effect::Closed } else { Effect::Open },
+        );
     }
     Ok(gaps)
 }

@@ -191,6 +191,18 @@ pub fn is_there(instance: &str) -> bool {
     nft("list tables inet\n").is_ok_and(|tables| tables.lines().any(|table| table == line))
 }
 
+/// Whether an instance's guard drops what a managed device, by index and group, carries.
+///
+/// # Errors
+/// If the kernel cannot be asked.
+pub fn closes(instance: &str, device: (u32, u32)) -> anyhow::Result<bool> {
+    let key = state::attached_contents(&[device].into());
+    Ok(read(instance)?.is_some_and(|state| {
+        !state.outline.is_dormant
+            && state.contents.get("attached").is_some_and(|open| key.iter().all(|key| !open.contains(key)))
+    }))
+}
+
 /// Removes an instance's guard, if there is one.
 ///
 /// # Errors

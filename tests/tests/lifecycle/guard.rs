@@ -293,7 +293,7 @@ fn a_guard_that_others_change_is_put_in_place_again() {
         "flush ruleset".to_owned(),
         format!("add table {table} {{ flags dormant ; }}"),
         format!("flush set {table} own4"),
-        format!("add element {table} attached {{ 77 }}"),
+        format!("add element {table} attached {{ 77 . 5 }}"),
         format!("insert rule {table} output accept"),
     ] {
         nft(&site, &meddling);

@@ -128,7 +128,7 @@ fn a_guard_that_is_there_closes_an_interface_until_it_has_a_program() {
         assert!(Instant::now() < deadline, "the guard does not come back");
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(site.log().contains("somebody has changed the guard"), "{}", site.log());
+    assert!(site.log().contains("the table is gone"), "{}", site.log());
     assert!(site.connects("client", 8080));
 
     // One that is turned off is taken away: nobody keeps its set any more.

@@ -182,8 +182,11 @@ impl Site {
 
     pub fn status(&self) -> Value {
         let output = self.bulkhead(&["status", "--json"]);
-        assert!(output.status.success(), "{output:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
+        let status: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let code = if status["state"] == "enforced" { 0 } else { 1 };
+        assert_eq!(output.status.code(), Some(code), "{status}");
+        status
     }
 
     /// The directory of its pins, of all layouts.

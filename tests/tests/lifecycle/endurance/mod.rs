@@ -3,6 +3,7 @@
 //! pauses for `BULKHEAD_PAUSE` ms after a request.
 
 mod kills;
+mod meddling;
 mod swaps;
 
 use std::net::{IpAddr, SocketAddr};
