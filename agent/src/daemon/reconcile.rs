@@ -28,8 +28,8 @@ const SHARE: u32 = 20;
 /// Between two looks at most.
 const LONGEST: Duration = Duration::from_millis(100);
 
-/// Between two looks at the pins.
-const PINS: Duration = Duration::from_secs(1);
+/// Between two looks at what the pins hold.
+const PINS: Duration = Duration::from_millis(250);
 
 /// After a failure, before the same is tried again.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
@@ -153,7 +153,7 @@ impl Enforcer {
             return Ok(());
         };
         let mut fault = reconciler.fault(live, &known, &device)?;
-        if fault.is_none() && look_at_pins && !self.is_pinned(live, &known)? {
+        if fault.is_none() && !self.is_pinned(live, &known, look_at_pins)? {
             fault = Some(Fault::Unpinned);
         }
         let Some(fault) = fault else {
@@ -214,10 +214,12 @@ impl Enforcer {
         guarding::mark(&self.setup, std::slice::from_mut(known))
     }
 
-    fn is_pinned(&self, live: &Live, known: &Attached) -> anyhow::Result<bool> {
+    /// Whether the pins are there, and if it is asked for, whether they hold the links.
+    fn is_pinned(&self, live: &Live, known: &Attached, asked: bool) -> anyhow::Result<bool> {
         let pins = self.pins();
         for hook in &known.hooks {
-            if !live.links.is_pinned(&known.interface, *hook, pins)? {
+            let is_there = pins.link(&known.interface, *hook).exists();
+            if !is_there || asked && !live.links.is_pinned(&known.interface, *hook, pins)? {
                 return Ok(false);
             }
         }

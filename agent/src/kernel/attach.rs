@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use super::device::{DEVICE_GROUP, Device, Devices};
 use super::hook::{Fault, fault, is_pinned};
 use super::link::Link;
+use super::probe::{DROP, constant};
 use super::{Group, Hook, Interface, KernelError, Pins};
 
 /// What was attached, and how.
@@ -240,18 +242,26 @@ fn attach_one(
         None => Link::pinned(&pin).map_err(KernelError::refused(format!("{}: opening", pin.display())))?,
     };
     let device = Devices::open().and_then(|devices| devices.by_index(interface.index)).map_err(refused)?;
-    let link = match known {
-        Some(link) if fault(&link, hook, device.as_ref()).map_err(refused)?.is_none() => {
-            link.update(program).map_err(refused)?;
-            link
-        }
-        // Its interface was renamed, moved, or went and came back under its name; or somebody else has put
-        // a program before ours: another link is made, and then the old one is let go.
-        _ => Link::create(program, interface.index, hook).map_err(refused)?,
+    let wrong = known.as_ref().map(|link| fault(link, hook, device.as_ref())).transpose().map_err(refused)?;
+    let link = match (known, wrong.flatten()) {
+        (Some(link), None) => link.update(program).map(|()| link),
+        (Some(link), Some(Fault::NotFirst { .. })) => put_first(&link, program, interface.index, hook),
+        // Its interface was renamed, moved, or went and came back under its name.
+        _ => Link::create(program, interface.index, hook),
     };
+    let link = link.map_err(refused)?;
     let pinned = keep_pinned(&link, &pin);
     links.0.insert((interface.name.clone(), hook), link);
     pinned.map_err(KernelError::refused(format!("{}: pinning", pin.display())))
+}
+
+/// A link before all others in place of one that is not. The kernel takes no program twice on a hook: until
+/// this one is free for another place, what comes is dropped.
+fn put_first(link: &Link, program: BorrowedFd, index: u32, hook: Hook) -> io::Result<Link> {
+    let first = Link::create(constant(DROP)?.as_fd(), index, hook)?;
+    link.detach()?;
+    first.update(program)?;
+    Ok(first)
 }
 
 /// Makes the pin hold this link, whatever it held before. At no moment is there no pin.

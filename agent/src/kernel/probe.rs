@@ -18,6 +18,7 @@ const LOOPBACK: u32 = 1;
 /// # Errors
 /// What the kernel lacks, or why it refuses.
 pub(super) fn check_tcx() -> Result<(), KernelError> {
+    let pass_on = || constant(NEXT).map_err(KernelError::refused("trying a BPF program"));
     let (first, second) = (pass_on()?, pass_on()?);
     let link = Link::create(first.as_fd(), LOOPBACK, Hook::TcxEgress).map_err(|error| {
         lacks("TCX links", "Linux has them from 6.6 on, and RHEL from 9.4 on", "trying a TCX link", error)
@@ -59,23 +60,32 @@ struct Load {
     flags: u32,
 }
 
-/// Loads a classifier that leaves every packet to the next one.
-fn pass_on() -> Result<OwnedFd, KernelError> {
+/// `TCX_NEXT`: every packet is left to the next program.
+const NEXT: i32 = -1;
+
+/// `TCX_DROP`: every packet is dropped.
+pub(super) const DROP: i32 = 2;
+
+/// Loads a classifier that has one answer for every packet.
+///
+/// # Errors
+/// What the kernel answers.
+pub(super) fn constant(answer: i32) -> io::Result<OwnedFd> {
     const BPF_PROG_LOAD: libc::c_int = 5;
     const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
-    // r0 = -1 (TCX_NEXT); exit
-    const CODE: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
+    // r0 = answer; exit
+    let code = [u64::from(answer.cast_unsigned()) << 32 | 0xb7, 0x95];
     let mut attribute = Load {
         kind: BPF_PROG_TYPE_SCHED_CLS,
-        count: CODE.len() as u32,
-        instructions: CODE.as_ptr() as u64,
+        count: code.len() as u32,
+        instructions: code.as_ptr() as u64,
         license: c"Dual MIT/GPL".as_ptr() as u64,
         log: [0; 2],
         kernel_version: 0,
         flags: 0,
     };
-    // SAFETY: the attribute of this command, and code and licence are constants.
-    unsafe { open(BPF_PROG_LOAD, &mut attribute) }.map_err(KernelError::refused("trying a BPF program"))
+    // SAFETY: the attribute of this command; code and licence live on.
+    unsafe { open(BPF_PROG_LOAD, &mut attribute) }
 }
 
 #[cfg(test)]

@@ -283,7 +283,7 @@ fn an_interface_may_be_named_by_an_alternative_name() {
 
 #[test]
 fn a_guard_that_others_change_is_put_in_place_again() {
-    let mut site = outsider();
+    let site = outsider();
     let table = format!("inet bulkhead-{}", site.instance());
     let (server, on_switch) = (site.address("server"), site.underlay("server"));
     for meddling in [

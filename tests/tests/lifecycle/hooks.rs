@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bulkhead::kernel::{
-    Generation, Hook, Interface, Kind, Pins, Specialisation, Specification, attach, default_timeouts,
+    Generation, Hook, Interface, Kind, Links, Pins, Specialisation, Specification, attach, default_timeouts,
 };
 use bulkhead_tests::lab;
 use bulkhead_tests::packets::World;
@@ -166,7 +166,14 @@ fn enforce_by_generic_xdp(site: &Site) {
         let wanted = (Specialisation::new(Kind::Ethernet, 2), vec![Hook::XdpGeneric, Hook::TcxEgress]);
         let mut generation = Generation::build(&specification, &[wanted], Some(&pins)).unwrap();
         let interface = Interface::find("eth0").unwrap();
-        attach(generation.only_group().unwrap(), &interface, &[Hook::XdpGeneric], &pins).unwrap()
+        attach(
+            generation.only_group().unwrap(),
+            &interface,
+            &[Hook::XdpGeneric],
+            &pins,
+            &mut Links::default(),
+        )
+        .unwrap()
     });
     assert_eq!(attached.unwrap().hooks, [Hook::XdpGeneric, Hook::TcxEgress]);
 }

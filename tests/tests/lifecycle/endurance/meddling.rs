@@ -284,7 +284,7 @@ fn what_is_meddled_with_is_restored_within_a_second_and_on_record() {
     let watched = site.lab.directory().join("watched");
     let mut watch = Command::new(lab::bulkhead().unwrap());
     watch.args(["--json", "--instance", site.instance(), "watch"]);
-    let mut watch = Process::spawn(site.namespace("server"), &mut watch, &watched).unwrap();
+    let watch = Process::spawn(site.namespace("server"), &mut watch, &watched).unwrap();
 
     let mut probes = Probes { stop: Arc::default(), threads: Vec::new() };
     let [server, client, stranger] = ["server", "client", "stranger"].map(|name| site.namespace(name));
