@@ -58,8 +58,7 @@ pub const SHADOW_MAPS: &[&str] = &[
     "SHADOW_COUNTERS",
 ];
 
-/// Maps of one interface's programs while a candidate observes: how its programs reach the enforced
-/// ones. Pinned, since the kernel empties such a map when the last process lets go of it.
+/// Maps of one group's programs while a candidate observes: how they reach the enforced ones. Pinned, since the kernel empties such a map when the last process lets go of it.
 pub const CHAIN_MAPS: &[&str] = &["XDP_ENFORCED", "TC_ENFORCED"];
 
 /// The pins of one instance.
@@ -160,8 +159,8 @@ impl Pins {
         if is_shared { directory.join(map) } else { self.generation(number).join(map) }
     }
 
-    /// The pin of a map that one interface's programs of a generation have for themselves; `position`
-    /// is the interface's among the generation's.
+    /// The pin of a map that one group's programs have for themselves; `position` is the group's among
+    /// the generation's.
     #[must_use]
     pub fn chain(&self, number: u32, map: &str, position: usize) -> PathBuf {
         self.generation(number).join(format!("{map}-{position}"))
