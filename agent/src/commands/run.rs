@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use bulkhead_compiler::resolve::Exemptions;
-
 use crate::cli::Global;
 use crate::config::{Config, HookChoice, Managed, Mode};
 use crate::daemon::{self, Setup, Target};
@@ -92,11 +90,7 @@ impl Run {
         if let Some(guard) = self.guard {
             config.guard = guard == Switch::On;
         }
-        let exemptions = Exemptions {
-            node: node.clone(),
-            management: config.management.clone(),
-            wireguard: config.wireguard.clone(),
-        };
+        let exemptions = config.exemptions(&node);
         let target = Target {
             node,
             dialect: global.dialect,
