@@ -71,9 +71,8 @@ impl Loaded {
                 || scope.has_exchange
                 || (on_exchanges() && !policy.venues.is_empty());
             let exemptions = &scope.exemptions;
-            is_wanted.then(|| {
-                resolve_with(policy, inventory, scope.dialect, network, exemptions, &mut findings)
-            })
+            is_wanted
+                .then(|| resolve_with(policy, inventory, scope.dialect, network, exemptions, &mut findings))
         };
         let (ruleset, underlay) = (resolve(Network::Overlay), resolve(Network::Underlay));
         findings.sort();

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use crate::cli::Global;
 use crate::config::{Config, HookChoice, Managed, Mode};
+use crate::daemon::enforcer::Confirmation;
 use crate::daemon::{self, Setup, Target};
+use crate::duration;
 use crate::exit::{Answer, Usage};
 use crate::paths::Paths;
 
@@ -37,6 +39,11 @@ pub struct Run {
     /// that came back without a program, and overlay addresses on other interfaces [default: on].
     #[arg(long, value_enum)]
     guard: Option<Switch>,
+    /// Return by itself to what was enforced before this start unless `bulkhead confirm` comes within this
+    /// time, such as 60s. If nothing was, enforcement ends and so does the agent (exit 1). A start that goes
+    /// on with what is enforced has nothing to confirm.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    confirm: Option<u64>,
 }
 
 /// On or off.
@@ -98,6 +105,7 @@ impl Run {
             has_exchange: config.has_exchange(),
             exemptions,
         };
-        Ok(Setup { instance: global.instance.clone(), paths, target, config })
+        let confirmation = Confirmation { within: self.confirm };
+        Ok(Setup { instance: global.instance.clone(), paths, target, config, confirmation })
     }
 }

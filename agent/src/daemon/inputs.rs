@@ -13,6 +13,7 @@ use bulkhead_compiler::source::Source;
 use bulkhead_engine::layout::NO_RULE;
 use sha2::{Digest as _, Sha256};
 
+use super::store::Made;
 use crate::config::Mode;
 use crate::exit::Usage;
 use crate::{diagnostics, input};
@@ -157,6 +158,21 @@ impl Inputs {
     pub fn compile(files: Files, mode: Mode, target: &Target) -> Result<Self, Refused> {
         let loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &target.scope());
         Self::of(loaded, files, mode, target)
+    }
+
+    /// [`Self::compile`], for whom a time is given.
+    ///
+    /// # Errors
+    /// What is wrong in them.
+    pub fn compile_at(files: Files, mode: Mode, target: &Target, _now: u64) -> Result<Self, Refused> {
+        Self::compile(files, mode, target)
+    }
+
+    /// What is kept of it besides the files.
+    #[must_use]
+    pub fn made(&self) -> Made {
+        let (policy, inventory) = self.files.paths();
+        Made { policy, inventory, mode: self.mode, fingerprints: self.fingerprints.clone() }
     }
 
     fn of(loaded: Loaded, files: Files, mode: Mode, target: &Target) -> Result<Self, Refused> {

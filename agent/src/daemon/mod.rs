@@ -1,6 +1,7 @@
 //! The agent: enforces, tells of drops, and changes what is enforced when asked to.
 
 mod api;
+mod back;
 mod clock;
 mod counters;
 mod counting;
@@ -21,6 +22,7 @@ mod start;
 pub mod status;
 mod store;
 mod takeover;
+mod unsaved;
 mod upkeep;
 mod venues;
 
@@ -37,11 +39,11 @@ use tokio::sync::mpsc;
 use self::api::Api;
 use self::enforcer::Enforcer;
 pub use self::inputs::Target;
-use self::inputs::{Files, Inputs};
 use self::journal::Journal;
 pub use self::setup::Setup;
+use self::start::Named;
+use self::store::Store;
 use self::upkeep::Upkeep;
-use crate::diagnostics;
 use crate::exit::Answer;
 use crate::guard;
 use crate::paths::BPFFS;
@@ -52,19 +54,14 @@ use crate::paths::BPFFS;
 /// # Errors
 /// If the system refuses; then nothing has been attached or changed.
 pub fn run(setup: Setup, json: bool) -> anyhow::Result<Answer> {
-    let (policy, inventory) = setup.files();
-    let files = Files::read(&policy, &inventory)?;
-    let inputs = match Inputs::compile(files, setup.config.mode, &setup.target) {
-        Ok(inputs) => inputs,
-        Err(refused) => {
-            return match enforcer::refuse(&refused) {
-                Some(usage) => Err(usage.into()),
-                None => {
-                    diagnostics::print(&refused.findings, &refused.sources, json);
-                    Ok(Answer::No)
-                }
-            };
-        }
+    let store = Store::new(&setup.paths.state);
+    let named = match start::read(&setup) {
+        Ok(inputs) => Named::Holds(inputs),
+        // A host that was protected does not come up unprotected because of what has become of a file.
+        Err(unfit) => match start::instead(&setup, &store, &unfit) {
+            Some(kept) => kept,
+            None => return unfit.end(json),
+        },
     };
     for managed in setup.config.interfaces.iter().filter(|managed| !managed.is_optional) {
         Interface::find(&managed.name)?;
@@ -81,19 +78,24 @@ pub fn run(setup: Setup, json: bool) -> anyhow::Result<Answer> {
         .create(state)
         .with_context(|| format!("{}: creating the state directory", state.display()))?;
     let _lock = lock::hold(state, &setup.instance)?;
-    interfaces::wait_for_one(&setup, &inputs.inventory)?;
+    if start::goes_back_to_nothing(&setup, &store)? {
+        return Ok(Answer::No);
+    }
+    if let Some(warning) = setup.config.lockout() {
+        tracing::warn!("{warning}");
+    }
+    interfaces::wait_for_one(&setup, &named.inputs().inventory)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("starting the agent's threads")?;
     let mut journal = Journal::open(&setup.paths.state);
-    let enforcer = Enforcer::start(setup, inputs, &mut journal)?;
-    runtime.block_on(serve(Arc::new(enforcer), journal))?;
-    Ok(Answer::Yes)
+    let enforcer = Enforcer::start(setup, named, &mut journal)?;
+    runtime.block_on(serve(Arc::new(enforcer), journal))
 }
 
-async fn serve(enforcer: Arc<Enforcer>, journal: Journal) -> anyhow::Result<()> {
+async fn serve(enforcer: Arc<Enforcer>, journal: Journal) -> anyhow::Result<Answer> {
     let paths = enforcer.setup.paths.clone();
     let (detach, mut detached) = mpsc::channel(1);
     let listener = api::listen(&paths.socket)?;
@@ -103,11 +105,16 @@ async fn serve(enforcer: Arc<Enforcer>, journal: Journal) -> anyhow::Result<()> 
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let instance = &enforcer.setup.instance;
+    let mut answer = Answer::Yes;
     tokio::select! {
         ended = pump::run(&paths.pins, journal, shared) => ended?,
         ended = api::serve(listener, api) => ended.context("serving the socket")?,
         ended = reload_on_hangup(enforcer.clone()) => ended?,
-        ended = keep_up(enforcer.clone()) => ended?,
+        ended = keep_up(enforcer.clone()) => {
+            ended?;
+            start::tell_nothing_is_enforced();
+            answer = Answer::No;
+        }
         _ = detached.recv() => {
             // Lets the answer leave.
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -117,7 +124,7 @@ async fn serve(enforcer: Arc<Enforcer>, journal: Journal) -> anyhow::Result<()> 
         _ = interrupt.recv() => still_enforced(instance),
     }
     let _ = std::fs::remove_file(&paths.socket);
-    Ok(())
+    Ok(answer)
 }
 
 fn tell_attached(enforcer: &Enforcer) {
@@ -131,8 +138,15 @@ fn tell_attached(enforcer: &Enforcer) {
         let mode = live.built.mode.name();
         tracing::info!(%interface, index, hooks = hooks.join(", "), generation = live.built.number, mode, "enforcing");
     }
+    if let Some(pending) = &live.record.pending {
+        let seconds = start::seconds_left(pending.until);
+        tracing::warn!(
+            "`bulkhead confirm` within {seconds} s keeps it; else what was enforced before returns"
+        );
+    }
 }
 
+/// Ends only if the first policy was not confirmed.
 async fn keep_up(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
     let mut upkeep = Upkeep::default();
     loop {
@@ -143,6 +157,9 @@ async fn keep_up(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
             upkeep
         };
         upkeep = tokio::task::spawn_blocking(work).await.context("the agent's upkeep")?;
+        if upkeep.has_ended {
+            return Ok(());
+        }
     }
 }
 

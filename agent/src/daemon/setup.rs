@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bulkhead::kernel::Pins;
 
+use super::enforcer::Confirmation;
 use super::inputs::Target;
 use crate::config::Config;
 use crate::paths::Paths;
@@ -19,6 +20,8 @@ pub struct Setup {
     pub target: Target,
     /// The configuration, flags applied.
     pub config: Config,
+    /// Whether a policy that is enforced by this start is to be confirmed.
+    pub confirmation: Confirmation,
 }
 
 impl Setup {

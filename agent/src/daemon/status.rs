@@ -60,6 +60,8 @@ pub struct Agent {
     pub exchange: Vec<ExchangeInterface>,
     /// What passes whatever the policy says.
     pub exemptions: Vec<String>,
+    /// What is no fault now and may become one.
+    pub warnings: Vec<String>,
     /// Events and the journal.
     pub events: Pumped,
     /// The staged candidate, and what it would have decided otherwise.
@@ -192,6 +194,7 @@ impl Agent {
                 })
                 .collect(),
             exemptions: exemptions(&enforcer.setup.config),
+            warnings: enforcer.setup.config.lockout().into_iter().collect(),
             events,
             shadow: enforcer.observed(&live.built)?,
         })
@@ -256,7 +259,7 @@ impl Status {
         let mut status = Self {
             instance: instance.to_owned(),
             state: state.to_owned(),
-            mode: made.map(|(_, made)| made.mode),
+            mode: agent.as_ref().map(|agent| agent.mode).or(made.map(|(_, made)| made.mode)),
             problems,
             agent,
             links,

@@ -220,9 +220,14 @@ impl Site {
 
     /// Starts the agent; its process number.
     pub fn launch(&mut self) -> u32 {
+        self.launch_with(&[])
+    }
+
+    /// The same, with more flags of `run`.
+    pub fn launch_with(&mut self, more: &[&str]) -> u32 {
         let mut command = Command::new(&self.bulkhead);
         let config = self.path("agent.toml");
-        command.args(["--instance", &self.instance, "run", "--config", &config]);
+        command.args(["--instance", &self.instance, "run", "--config", &config]).args(more);
         let log = self.lab.directory().join("agent.log");
         let agent = Process::spawn(self.namespace("server"), &mut command, &log).unwrap();
         let pid = agent.pid();
@@ -235,6 +240,11 @@ impl Site {
         let mut agent = self.agent.take().unwrap();
         agent.signal(libc::SIGKILL);
         agent.wait(LIMIT).unwrap();
+    }
+
+    /// The exit code of an agent that ends by itself.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.agent.as_mut().unwrap().wait(PATIENCE).unwrap().code()
     }
 
     /// Whether the agent has ended, within a moment.
