@@ -147,12 +147,12 @@ impl Enforcer {
             Err(refused) => return Ok(self.refusal(&refused)),
         };
         let seen = if named { files } else { self.named_files().unwrap_or(files) };
-        let pending = Confirmation { within: request.confirm }.pending();
+        let confirmation = Confirmation { within: request.confirm };
         let shadow = self.live().record.shadow;
         self.change(Disk::First, inputs, shadow, |record, number| {
             // A restart goes on with this until what `run` names changes again.
             self.store.write_seen(&seen, self.setup.config.mode)?;
-            Ok(record.succeeded_by(number, pending))
+            Ok(record.succeeded_by(number, confirmation.pending()))
         })
     }
 

@@ -81,9 +81,10 @@ impl Enforcer {
             Ok(inputs) => inputs,
             Err(refused) => return Ok(Some(self.refusal(&refused))),
         };
-        let pending = confirmation.pending();
-        self.change(Disk::First, candidate, None, |record, number| Ok(record.succeeded_by(number, pending)))
-            .map(Some)
+        self.change(Disk::First, candidate, None, |record, number| {
+            Ok(record.succeeded_by(number, confirmation.pending()))
+        })
+        .map(Some)
     }
 
     /// Builds what is enforced again, with this shadow or none. The caller holds the one change.

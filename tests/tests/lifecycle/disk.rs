@@ -56,12 +56,13 @@ fn what_is_not_confirmed_goes_back_on_a_full_disk() {
     site.start();
     let mut connection = site.connect("client", 8080);
     site.write_policy(&[OTHER]);
-    site.done(&["apply", "--confirm", "3s"]);
+    site.done(&["apply", "--confirm", "6s"]);
     connection.is_cut();
     disk.fill();
+    assert!(site.status()["agent"]["confirm_within"].is_u64(), "it still waits");
     site.wait_for("back", |status| status["agent"]["confirm_within"].is_null());
-    connection.is_restored();
-    assert!(is_unsaved(&site) && site.is_denied("client", 8081), "{}", site.log());
+    assert!(site.connects("client", 8080) && site.is_denied("client", 8081), "{}", site.log());
+    assert!(is_unsaved(&site), "{}", site.log());
     // The file that locked us out is still the one that `run` names.
     site.kill();
     site.start();
@@ -116,7 +117,8 @@ fn a_full_disk_keeps_nobody_from_cutting_off_restoring_and_starting() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).contains("not on disk"));
     connection.is_restored();
-    site.done(&["quarantine", "client", "--for", "1s"]);
+    site.done(&["quarantine", "client", "--for", "2s"]);
+    connection.is_cut();
     site.wait_for("released", |status| status["quarantined"].as_array().unwrap().is_empty());
     connection.is_restored();
     // An interface that comes back is enforced.
