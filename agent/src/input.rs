@@ -3,12 +3,11 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use bulkhead_compiler::diagnostic::Findings;
-use bulkhead_compiler::inventory::{self, Inventory, Network};
-use bulkhead_compiler::policy::{self, Policy};
-use bulkhead_compiler::resolve::{Exemptions, Ruleset, resolve_with};
+use bulkhead_compiler::Dialect;
+use bulkhead_compiler::check::{Loaded, Scope};
+use bulkhead_compiler::inventory::Inventory;
+use bulkhead_compiler::resolve::Ruleset;
 use bulkhead_compiler::source::Source;
-use bulkhead_compiler::{Dialect, inventory::imagined};
 
 use crate::diagnostics;
 use crate::exit::Usage;
@@ -22,20 +21,6 @@ pub struct Files {
     /// The inventory.
     #[arg(long, value_name = "FILE", default_value = "/etc/bulkhead/inventory.json")]
     pub inventory: PathBuf,
-}
-
-/// A policy over an inventory, and what was found wrong with either.
-pub struct Loaded {
-    /// The files, for excerpts.
-    pub sources: Vec<Source>,
-    /// The policy as written.
-    pub policy: Option<Policy>,
-    /// The inventory; an imagined one if none was named.
-    pub inventory: Option<Inventory>,
-    /// The rules.
-    pub ruleset: Option<Ruleset>,
-    /// What was found.
-    pub findings: Findings,
 }
 
 /// The longest file that is read: an inventory of several million nodes.
@@ -64,34 +49,12 @@ fn read_within(path: &Path, longest: u64) -> Result<Source, Usage> {
 /// Loads both files. What is wrong in them is among the findings; only a file that cannot be
 /// read at all is an error here.
 pub fn load(policy: &Path, inventory: Option<&Path>, dialect: Dialect) -> Result<Loaded, Usage> {
-    Ok(load_sources(read(policy)?, inventory.map(read).transpose()?, dialect))
+    load_for(policy, inventory, &Scope { dialect, ..Scope::default() })
 }
 
-/// [`load`] for files that have been read.
-pub fn load_sources(policy_source: Source, inventory_source: Option<Source>, dialect: Dialect) -> Loaded {
-    load_for(policy_source, inventory_source, dialect, &Exemptions::default())
-}
-
-/// [`load_sources`] for one node, with what its agent exempts.
-pub fn load_for(
-    policy_source: Source,
-    inventory_source: Option<Source>,
-    dialect: Dialect,
-    exemptions: &Exemptions,
-) -> Loaded {
-    let mut findings = Findings::default();
-    let policy = policy::parse(&policy_source, dialect, &mut findings);
-    let inventory = match &inventory_source {
-        Some(source) => inventory::parse(source, &mut findings),
-        None => policy.as_ref().map(imagined),
-    };
-    let both = policy.as_ref().zip(inventory.as_ref());
-    let ruleset = both.map(|(policy, inventory)| {
-        resolve_with(policy, inventory, dialect, Network::Overlay, exemptions, &mut findings)
-    });
-    findings.sort();
-    let sources = std::iter::once(policy_source).chain(inventory_source).collect();
-    Loaded { sources, policy, inventory, ruleset, findings }
+/// [`load`] for whom a scope says.
+pub fn load_for(policy: &Path, inventory: Option<&Path>, scope: &Scope) -> Result<Loaded, Usage> {
+    Ok(Loaded::new(read(policy)?, inventory.map(read).transpose()?, scope))
 }
 
 /// Loads both files for a command that needs them whole. `None` if there is an error in them,

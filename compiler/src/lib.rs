@@ -6,6 +6,7 @@
 
 pub mod address;
 mod bits;
+pub mod check;
 pub mod compile;
 mod crossing;
 mod decide;

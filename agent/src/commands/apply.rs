@@ -59,6 +59,7 @@ pub(super) fn show(answer: &Applied, json: bool) -> Answer {
         println!("{}", serde_json::json!(answer));
     } else if answer.applied {
         println!("generation {}: {} rules, {} mode", answer.generation, answer.rules, answer.mode.name());
+        answer.notes.iter().for_each(|note| eprintln!("note: {note}"));
         if let Some(seconds) = answer.confirm_within {
             println!("`bulkhead confirm` within {seconds} s keeps it; else the previous one returns");
         }

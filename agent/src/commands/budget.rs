@@ -19,16 +19,19 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// The agent's configuration; `None` if none is named and the default one is not there.
+    pub fn config(&self, global: &Global) -> Result<Option<Config>, Usage> {
+        let paths = Paths::of(&global.instance)?;
+        Config::find(self.config.as_deref(), paths.is_default())
+    }
+
     /// What tables may take, as the agent would have it.
     pub fn limits(&self, global: &Global) -> Result<Limits, Usage> {
-        let paths = Paths::of(&global.instance)?;
-        let config = Config::read(self.config.as_deref(), paths.is_default())?;
-        Ok(Limits { bytes: config.table_memory })
+        Ok(Limits { bytes: self.config(global)?.unwrap_or_default().table_memory })
     }
 
     /// The node that the configuration names.
     pub fn node(&self, global: &Global) -> Result<Option<String>, Usage> {
-        let paths = Paths::of(&global.instance)?;
-        Ok(Config::read(self.config.as_deref(), paths.is_default())?.node)
+        Ok(self.config(global)?.and_then(|config| config.node))
     }
 }

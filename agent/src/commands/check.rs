@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use bulkhead_compiler::Dialect;
+use bulkhead_compiler::check::{Answers, Loaded, Scope};
 use bulkhead_compiler::compile::compile;
 use bulkhead_compiler::diagnostic::{Diagnostic, Severity};
-use bulkhead_compiler::inventory::Network;
-use bulkhead_compiler::proof::{self, Proof, Proofs};
-use bulkhead_compiler::reach::{self, Reach};
-use bulkhead_compiler::resolve::resolve;
+use bulkhead_compiler::proof::Proof;
+use bulkhead_compiler::reach::Reach;
+use bulkhead_compiler::resolve::Exemptions;
 use bulkhead_compiler::verify;
 
 use super::budget::Budget;
 use crate::cli::Global;
+use crate::config::Config;
 use crate::exit::{Answer, Usage};
-use crate::input::Loaded;
 use crate::{diagnostics, input};
 
 /// Checks a policy: names, rules, its own tests, and rules that can never decide. Proves that each
@@ -39,12 +39,19 @@ pub struct Check {
 
 impl Check {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let mut loaded = input::load(&self.policy, self.inventory.as_deref(), global.dialect)?;
-        let answers = Answers::of(&mut loaded, global.dialect);
+        let config = self.budget.config(global)?;
+        let scope = scope(config.as_ref(), global);
+        let mut loaded = input::load_for(&self.policy, self.inventory.as_deref(), &scope)?;
+        let start = Instant::now();
+        let answers = loaded.check(input::now());
+        let proof_time = start.elapsed().as_secs_f64();
+        if let Some(warning) = config.as_ref().and_then(Config::lockout) {
+            loaded.findings.push(Diagnostic::global(Severity::Warning, warning));
+        }
         if self.inventory.is_some() && !loaded.findings.has_errors() {
             self.fits(&mut loaded, global)?;
         }
-        let Answers { tally, reach, proofs, underlay, proof_time, .. } = &answers;
+        let Answers { tally, reach, proofs, underlay, .. } = &answers;
         let errors = loaded.findings.count(Severity::Error);
         let warnings = loaded.findings.count(Severity::Warning);
         let rules = loaded.policy.as_ref().map_or(0, |policy| policy.rules());
@@ -81,7 +88,7 @@ impl Check {
                 verify::Tally { tested, failed: 0 } => println!("tests: {tested} hold"),
                 verify::Tally { tested, failed } => println!("tests: {failed} of {tested} fail"),
             }
-            answers.print_proofs();
+            print_proofs(&answers);
             if answers.ran {
                 let lanes = proofs.venues.iter().any(|venue| venue.lanes > 0);
                 println!("{}", reachability(*reach, if lanes { "rules and lanes" } else { "rules" }));
@@ -106,71 +113,36 @@ impl Check {
     }
 }
 
-/// What was found out beyond the files' own errors.
-#[derive(Default)]
-struct Answers {
-    /// Whether there was anything to ask: the files have no error of their own.
-    ran: bool,
-    tally: verify::Tally,
-    reach: Reach,
-    /// On the overlay.
-    proofs: Proofs,
-    /// On exchange interfaces.
-    underlay: Proofs,
-    /// How long the proofs and the search for unreachable rules took, in seconds.
-    proof_time: f64,
+/// What the agent of a configuration would check with.
+fn scope(config: Option<&Config>, global: &Global) -> Scope {
+    let exemptions = config.map(|config| config.exemptions(config.node.as_deref().unwrap_or_default()));
+    let exemptions: Exemptions = exemptions.unwrap_or_default();
+    Scope { dialect: global.dialect, exemptions, has_exchange: config.is_some_and(Config::has_exchange) }
 }
 
-impl Answers {
-    fn of(loaded: &mut Loaded, dialect: Dialect) -> Self {
-        let mut answers = Self::default();
-        let (Some(policy), Some(inventory), Some(ruleset)) =
-            (&loaded.policy, &loaded.inventory, &loaded.ruleset)
-        else {
-            return answers;
-        };
-        let on_exchanges = inventory.nodes.iter().any(|node| !node.underlay.is_empty());
-        let underlay = (on_exchanges && !policy.venues.is_empty())
-            .then(|| resolve(policy, inventory, dialect, Network::Underlay, &mut loaded.findings));
-        if !loaded.findings.has_errors() {
-            let (now, start) = (input::now(), Instant::now());
-            answers.ran = true;
-            answers.tally = verify::run(ruleset, inventory, now, &mut loaded.findings);
-            answers.proofs = proof::prove(ruleset, inventory, now, &mut loaded.findings);
-            if let Some(underlay) = &underlay {
-                answers.underlay = proof::prove(underlay, inventory, now, &mut loaded.findings);
-            }
-            answers.reach = reach::check(ruleset, now, &mut loaded.findings);
-            answers.proof_time = start.elapsed().as_secs_f64();
+fn print_proofs(answers: &Answers) {
+    let line = |proof: &Proof, what: &str, place: &str| {
+        if proof.holds {
+            println!("{}: {what}{place}, proven", proof.name);
+        } else {
+            println!("{}: not proven{place}", proof.name);
         }
-        loaded.findings.sort();
-        answers
-    }
-
-    fn print_proofs(&self) {
-        let line = |proof: &Proof, what: &str, place: &str| {
-            if proof.holds {
-                println!("{}: {what}{place}, proven", proof.name);
-            } else {
-                println!("{}: not proven{place}", proof.name);
-            }
-        };
-        for (proofs, place) in [(&self.proofs, ""), (&self.underlay, " on exchange interfaces")] {
-            for proof in &proofs.venues {
-                let lanes = plural(proof.lanes as u128, "lane");
-                let admitted = combinations(proof.admitted);
-                line(proof, &format!("{lanes}, {admitted} admitted and nothing else"), place);
-            }
-            for proof in &proofs.boundaries {
-                let what = match proof.admitted {
-                    0 => "nothing crosses".to_string(),
-                    admitted => {
-                        let exceptions = plural(proof.lanes as u128, "exception");
-                        format!("nothing crosses but {} of {exceptions}", combinations(admitted))
-                    }
-                };
-                line(proof, &what, place);
-            }
+    };
+    for (proofs, place) in [(&answers.proofs, ""), (&answers.underlay, " on exchange interfaces")] {
+        for proof in &proofs.venues {
+            let lanes = plural(proof.lanes as u128, "lane");
+            let admitted = combinations(proof.admitted);
+            line(proof, &format!("{lanes}, {admitted} admitted and nothing else"), place);
+        }
+        for proof in &proofs.boundaries {
+            let what = match proof.admitted {
+                0 => "nothing crosses".to_string(),
+                admitted => {
+                    let exceptions = plural(proof.lanes as u128, "exception");
+                    format!("nothing crosses but {} of {exceptions}", combinations(admitted))
+                }
+            };
+            line(proof, &what, place);
         }
     }
 }

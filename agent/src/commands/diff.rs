@@ -44,8 +44,8 @@ pub struct Diff {
 impl Diff {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let inventory = self.inventory.as_deref();
-        let old = load(&self.old, inventory, global)?;
-        let new = load(&self.new, self.inventory_new.as_deref().or(inventory), global)?;
+        let old = load(&self.old, inventory, global, false)?;
+        let new = load(&self.new, self.inventory_new.as_deref().or(inventory), global, true)?;
         let (Some((old, old_inventory)), Some((new, new_inventory))) = (old, new) else {
             return Ok(Answer::No);
         };
@@ -101,13 +101,18 @@ fn known(name: &str, rulesets: [&Ruleset; 2]) -> Result<(), Usage> {
     Err(Usage(message))
 }
 
-/// One side; `None` if there is an error in it, which has been printed then.
+/// One side; `None` if there is an error in it, which has been printed then. What is to be enforced must
+/// hold its tests and proofs; what is mended by it need not.
 fn load(
     policy: &Path,
     inventory: Option<&Path>,
     global: &Global,
+    is_new: bool,
 ) -> Result<Option<(Ruleset, Inventory)>, Usage> {
-    let loaded = input::load(policy, inventory, global.dialect)?;
+    let mut loaded = input::load(policy, inventory, global.dialect)?;
+    if is_new {
+        loaded.check(input::now());
+    }
     match (loaded.ruleset, loaded.inventory) {
         (Some(ruleset), Some(inventory)) if !loaded.findings.has_errors() => Ok(Some((ruleset, inventory))),
         _ => {

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use bulkhead::places;
-use bulkhead_compiler::resolve::Exemptions;
 
 use crate::cli::Global;
 use crate::config::{self, Config, HookChoice, Managed, Mode};
+use crate::daemon::enforcer::Confirmation;
 use crate::daemon::{self, Setup, Target};
+use crate::duration;
 use crate::exit::{Answer, Usage};
 use crate::paths::Paths;
 
@@ -45,6 +46,11 @@ pub struct Run {
     /// longer.
     #[arg(long)]
     bpffs_is_the_hosts: bool,
+    /// Return by itself to what was enforced before this start unless `bulkhead confirm` comes within this
+    /// time, such as 60s. If nothing was, enforcement ends and so does the agent (exit 1). A start that goes
+    /// on with what is enforced has nothing to confirm.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    confirm: Option<u64>,
 }
 
 /// On or off.
@@ -99,11 +105,7 @@ impl Run {
         if let Some(guard) = self.guard {
             config.guard = guard == Switch::On;
         }
-        let exemptions = Exemptions {
-            node: node.clone(),
-            management: config.management.clone(),
-            wireguard: config.wireguard.clone(),
-        };
+        let exemptions = config.exemptions(&node);
         let target = Target {
             node,
             dialect: global.dialect,
@@ -120,6 +122,15 @@ impl Run {
         }
         let bpffs_is_the_hosts = self.bpffs_is_the_hosts;
         let log_group = Err("not asked for".to_owned());
-        Ok(Setup { instance: global.instance.clone(), paths, target, config, log_group, bpffs_is_the_hosts })
+        let confirmation = Confirmation { within: self.confirm };
+        Ok(Setup {
+            instance: global.instance.clone(),
+            paths,
+            target,
+            config,
+            log_group,
+            bpffs_is_the_hosts,
+            confirmation,
+        })
     }
 }

@@ -87,6 +87,7 @@ fn print(status: &Answered) {
             );
         }
         agent.exemptions.iter().for_each(|exemption| println!("exempt: {exemption}"));
+        agent.warnings.iter().for_each(|warning| println!("warning: {warning}"));
     }
     for quarantined in &status.quarantined {
         let entry = &quarantined.entry;

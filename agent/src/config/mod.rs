@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use bulkhead::kernel::{
     Capacity, DEFAULT_NEW_FLOWS, Hook, Kind, Specialisation, default_timeouts, per_second,
 };
-use bulkhead_compiler::resolve::{Management, WireGuard};
+use bulkhead_compiler::resolve::{Exemptions, Management, WireGuard};
 use bulkhead_engine::layout::{
     LINK_BFD, LINK_DHCP, LINK_IGMP, LINK_LACP, LINK_LLDP, LINK_PTP, Rate, Timeouts,
 };
@@ -238,20 +238,45 @@ impl Config {
         self.interfaces.iter().any(|managed| managed.role == Role::Exchange)
     }
 
+    /// What passes on a node, whatever the policy says.
+    #[must_use]
+    pub fn exemptions(&self, node: &str) -> Exemptions {
+        let (management, wireguard) = (self.management.clone(), self.wireguard.clone());
+        Exemptions { node: node.to_owned(), management, wireguard }
+    }
+
+    /// The warning that a wrong policy locks the operator out; `None` if there is a management exemption.
+    #[must_use]
+    pub fn lockout(&self) -> Option<String> {
+        self.management.is_empty().then(|| {
+            "no management exemption: a policy that is wrong locks the operator out of this node; add \
+             [[management]] with `from` and `ports` to agent.toml, and try policies with `--confirm 60s`"
+                .to_owned()
+        })
+    }
+
     /// Reads the file that `named` names; else the default one, if `fall_back` and it is there;
     /// else there are only defaults.
     ///
     /// # Errors
     /// What is wrong with the file, with its line.
     pub fn read(named: Option<&Path>, fall_back: bool) -> Result<Self, Usage> {
+        Ok(Self::find(named, fall_back)?.unwrap_or_default())
+    }
+
+    /// [`Self::read`]; `None` if there is no file.
+    ///
+    /// # Errors
+    /// What is wrong with the file, with its line.
+    pub fn find(named: Option<&Path>, fall_back: bool) -> Result<Option<Self>, Usage> {
         let path = match named {
             Some(path) => path,
             None if fall_back && Path::new(DEFAULT).exists() => Path::new(DEFAULT),
-            None => return Ok(Self::default()),
+            None => return Ok(None),
         };
         let text = std::fs::read_to_string(path).map_err(|error| {
             Usage(format!("cannot read {}: {error}; name an existing file", path.display()))
         })?;
-        file::parse(path, &text)
+        file::parse(path, &text).map(Some)
     }
 }

@@ -90,7 +90,8 @@ impl Enforcer {
     /// # Errors
     /// If it still does.
     pub fn save_refused(&self) -> anyhow::Result<()> {
-        self.save_quarantined(&mut self.live())
+        self.save_quarantined(&mut self.live())?;
+        self.store.save_held()
     }
 
     fn notes_on(&self, live: &Live, entry: &Entry) -> Vec<String> {
@@ -111,7 +112,7 @@ impl Enforcer {
     /// Ends a quarantine.
     ///
     /// # Errors
-    /// If disk or kernel refuses; on disk it is as before then.
+    /// If the kernel refuses.
     pub fn release(&self, subject: &str) -> anyhow::Result<Answer> {
         let mut live = self.live();
         let mut list = live.quarantined.clone();
@@ -119,11 +120,15 @@ impl Enforcer {
         if entries.is_empty() {
             return Ok(Answer::no(format!("'{subject}' is not quarantined; `bulkhead status` lists who is")));
         }
-        self.store.save(quarantine::FILE, &list)?;
         live.quarantined = list;
-        live.must_save = false;
+        live.must_save = true;
+        // Who was cut off by mistake is not kept waiting by a full disk.
+        let saved = self.save_quarantined(&mut live);
         self.uncut(&mut live, &entries)?;
-        Ok(Answer { done: true, entries, notes: Vec::new() })
+        let notes = saved.err().map(|error| {
+            format!("in force, but not on disk, so a restart cuts it off again unless the disk takes it by then: {error:#}")
+        });
+        Ok(Answer { done: true, entries, notes: notes.into_iter().collect() })
     }
 
     /// Ends every quarantine whose time is over.
@@ -137,10 +142,10 @@ impl Enforcer {
         if entries.is_empty() {
             return Ok(());
         }
-        self.store.save(quarantine::FILE, &list)?;
         live.quarantined = list;
-        live.must_save = false;
-        self.uncut(&mut live, &entries)
+        live.must_save = true;
+        self.uncut(&mut live, &entries)?;
+        self.save_quarantined(&mut live)
     }
 
     fn uncut(&self, live: &mut Live, entries: &[Entry]) -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use bulkhead::kernel::{Attached, Hook, Links, Pins, attached_hooks};
 use serde::{Deserialize, Serialize};
 
-use super::clock::{boot_id, boot_time};
+use super::clock::{boot_id, boot_time, wall_time};
 use super::counters::Folded;
 use super::guarding::{self, Guarded};
 use super::inputs::{Files, Inputs, Refused};
@@ -22,6 +22,7 @@ use super::setup::Setup;
 use super::start;
 use super::store::{Pending, Record, Store};
 use super::takeover;
+use super::unsaved::Disk;
 use crate::config::Mode;
 use crate::exit::Usage;
 use crate::guard;
@@ -70,6 +71,9 @@ pub struct Applied {
     pub rules: usize,
     /// Seconds left to confirm.
     pub confirm_within: Option<u64>,
+    /// What else the operator should know.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// What is wrong with the files, one object each.
     pub findings: Vec<serde_json::Value>,
     /// The same for people.
@@ -117,7 +121,7 @@ pub struct Enforcer {
     pub(super) live: Mutex<Live>,
 }
 
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -143,17 +147,17 @@ impl Enforcer {
         let named = request.policy.is_none() && request.inventory.is_none();
         let files = self.requested(request)?;
         let mode = request.mode.unwrap_or_else(|| self.live().built.mode);
-        let inputs = match Inputs::compile(files.clone(), mode, &self.setup.target) {
+        let inputs = match Inputs::check(files.clone(), mode, &self.setup.target, wall_time()) {
             Ok(inputs) => inputs,
             Err(refused) => return Ok(self.refusal(&refused)),
         };
         let seen = if named { files } else { self.named_files().unwrap_or(files) };
-        let pending = Confirmation { within: request.confirm }.pending();
+        let confirmation = Confirmation { within: request.confirm };
         let shadow = self.live().record.shadow;
-        self.change(inputs, shadow, |record, number| {
+        self.change(Disk::First, inputs, shadow, |record, number| {
             // A restart goes on with this until what `run` names changes again.
             self.store.write_seen(&seen, self.setup.config.mode)?;
-            Ok(record.succeeded_by(number, pending))
+            Ok(record.succeeded_by(number, confirmation.pending()))
         })
     }
 
@@ -179,40 +183,11 @@ impl Enforcer {
             return Ok(false);
         }
         let record = Record { pending: None, ..live.record.clone() };
-        self.store.write_record(&record)?;
+        self.store
+            .write_record(&record)
+            .context("nothing is confirmed: make room there and confirm again")?;
         live.record = record;
         Ok(true)
-    }
-
-    /// Returns to the previous generation, which becomes a new one of the same files; `None` if
-    /// there is none.
-    ///
-    /// # Errors
-    /// If the system refuses; nothing has changed then.
-    pub fn rollback(&self) -> anyhow::Result<Option<Applied>> {
-        let _one = held(&self.changing);
-        self.roll_back()
-    }
-
-    /// Rolls back if a confirmation was due. A change that is being made is not waited for.
-    ///
-    /// # Errors
-    /// As [`Self::rollback`].
-    pub fn roll_back_unconfirmed(&self) -> anyhow::Result<Option<Applied>> {
-        let Ok(_one) = self.changing.try_lock() else { return Ok(None) };
-        let due = self.live().record.pending.as_ref().is_some_and(start::is_over);
-        if due { self.roll_back() } else { Ok(None) }
-    }
-
-    fn roll_back(&self) -> anyhow::Result<Option<Applied>> {
-        let Record { previous, shadow, .. } = self.live().record.clone();
-        let Some(previous) = previous else { return Ok(None) };
-        let inputs = self.kept(previous)?;
-        self.change(inputs, shadow, |record, number| {
-            let previous = Some(record.enforced);
-            Ok(Record { enforced: number, previous, target: None, pending: None, shadow })
-        })
-        .map(Some)
     }
 
     /// Builds the same generation again: with room for quarantine, or for an interface of
@@ -233,6 +208,10 @@ impl Enforcer {
     pub fn detach(&self) -> anyhow::Result<Vec<(String, Hook)>> {
         // No change may attach again meanwhile, nor upkeep afterwards.
         let _one = held(&self.changing);
+        self.end()
+    }
+
+    pub(super) fn end(&self) -> anyhow::Result<Vec<(String, Hook)>> {
         let mut live = self.live();
         // The guard first: without programs it would drop everything.
         if self.setup.config.guard {
@@ -262,6 +241,7 @@ impl Enforcer {
             mode: live.built.mode,
             rules: live.built.names.count(),
             confirm_within: None,
+            notes: Vec::new(),
             findings: refused.findings.0.iter().map(|finding| serde_json::json!(finding)).collect(),
             text: refused.text(),
         }
@@ -271,6 +251,7 @@ impl Enforcer {
     /// caller holds `changing`.
     pub(super) fn change(
         &self,
+        disk: Disk,
         inputs: Inputs,
         shadow: Option<u32>,
         after: impl FnOnce(&Record, u32) -> anyhow::Result<Record>,
@@ -283,11 +264,17 @@ impl Enforcer {
             quarantined.follow(&inputs.inventory);
             (next_number(pins, &self.store, &live.record)?, quarantined, live.attached.clone())
         };
-        self.store.keep(number, &inputs)?;
+        self.store.keep_or_hold(disk, number, &inputs)?;
         let indices = self.shared.indices.clone();
-        let shadow = shadow.map(|shadow| Ok::<_, anyhow::Error>((shadow, self.kept(shadow)?))).transpose()?;
+        let kept = |number| anyhow::Ok((number, self.kept(number, Inputs::compile_at)?));
+        let shadow = shadow.map(kept).transpose();
+        let shadow = match disk {
+            Disk::First => shadow?,
+            // Who goes back is not kept from it by a candidate.
+            Disk::Follows => shadow.unwrap_or_else(start::told),
+        };
         let built = Built::new(&self.setup, number, inputs, shadow, &quarantined, &indices, &attached)?;
-        let applied = self.swap(built, quarantined, after)?;
+        let applied = self.swap(disk, built, quarantined, after)?;
         // Before anybody is told that it is enforced. A refusal is in the status, and tried again.
         self.keep_guard().map(drop).unwrap_or_else(start::told);
         Ok(applied)
@@ -296,6 +283,7 @@ impl Enforcer {
     /// One link update a hook. The target is on disk before the first and off it after the last.
     fn swap(
         &self,
+        disk: Disk,
         mut built: Built,
         baked: List,
         after: impl FnOnce(&Record, u32) -> anyhow::Result<Record>,
@@ -324,8 +312,10 @@ impl Enforcer {
             Err(error) => return give_up(error),
         };
         let journal = Record { target: Some(number), enforced: live.record.enforced, ..record.clone() };
-        if let Err(error) = self.store.write_record(&journal) {
-            return give_up(error);
+        match (self.store.write_record(&journal), disk) {
+            (Err(error), Disk::First) => return give_up(error),
+            (Err(error), Disk::Follows) => tracing::error!("{error:#}; going on without the disk"),
+            (Ok(()), _) => {}
         }
         add_names(&self.shared, &built);
         let Live { links, .. } = &mut *live;
@@ -337,13 +327,13 @@ impl Enforcer {
                 *mixed = built.attach(pins, links).is_err();
                 if !live.mixed {
                     live.links.undo(pins, &before);
-                    start::tell(self.store.write_record(&live.record));
+                    self.store.write_or_hold(&live.record);
                     return give_up(error);
                 }
                 return Err(error.context("some hooks run the new generation, others the old one"));
             }
         };
-        start::tell(self.store.write_record(&record));
+        self.store.write_or_hold(&record);
         start::tell(guarding::mark(&self.setup, &mut attached));
         let gone =
             live.attached.iter().filter(|old| attached.iter().all(|new| new.interface != old.interface));
@@ -368,6 +358,7 @@ impl Enforcer {
             mode: live.built.mode,
             rules: live.built.names.count(),
             confirm_within: live.record.pending.as_ref().map(|pending| start::seconds_left(pending.until)),
+            notes: self.store.unsaved_problem().into_iter().chain(self.setup.config.lockout()).collect(),
             findings: Vec::new(),
             text: String::new(),
         })
@@ -398,10 +389,4 @@ pub(super) fn add_names(shared: &Shared, built: &Built) {
 
 pub(super) fn note_indices(indices: &Mutex<HashMap<u32, String>>, attached: &[Attached]) {
     held(indices).extend(attached.iter().map(|a| (a.index, a.interface.clone())));
-}
-
-/// A refusal of files at the start, as the command's error or answer.
-pub fn refuse(refused: &Refused) -> Option<Usage> {
-    let words = || refused.findings.0.last().map(|finding| finding.message.clone()).unwrap_or_default();
-    refused.unknown_node.then(|| Usage(words()))
 }

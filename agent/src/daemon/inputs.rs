@@ -3,18 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use bulkhead_compiler::Dialect;
+use bulkhead_compiler::check::{Loaded, Scope};
 use bulkhead_compiler::compile::{Limits, Program, compile};
 use bulkhead_compiler::diagnostic::{Diagnostic, Findings, Severity};
-use bulkhead_compiler::inventory::{Inventory, Network};
-use bulkhead_compiler::policy::{Action, Policy};
-use bulkhead_compiler::resolve::{Exemptions, Rule, Ruleset, resolve_with};
+use bulkhead_compiler::inventory::Inventory;
+use bulkhead_compiler::policy::Action;
+use bulkhead_compiler::resolve::{Exemptions, Rule, Ruleset};
 use bulkhead_compiler::source::Source;
 use bulkhead_engine::layout::NO_RULE;
 use sha2::{Digest as _, Sha256};
 
+use super::store::Made;
 use crate::config::Mode;
 use crate::exit::Usage;
-use crate::input::Loaded;
 use crate::{diagnostics, input};
 
 /// For whom, and in which language.
@@ -30,6 +31,13 @@ pub struct Target {
     pub has_exchange: bool,
     /// What its agent lets through, whatever the policy says.
     pub exemptions: Exemptions,
+}
+
+impl Target {
+    /// What the compiler is to know of it.
+    fn scope(&self) -> Scope {
+        Scope { dialect: self.dialect, exemptions: self.exemptions.clone(), has_exchange: self.has_exchange }
+    }
 }
 
 /// Files as they were read.
@@ -79,6 +87,8 @@ pub struct Inputs {
     pub exchange: Option<Exchange>,
     /// The fingerprint of each rule that cells name.
     pub fingerprints: Vec<String>,
+    /// What does not hold today though it is enforced, for status.
+    pub problems: Vec<String>,
 }
 
 /// Rules and tables of exchange interfaces: venues' lanes alone.
@@ -109,30 +119,75 @@ impl Refused {
 }
 
 impl Inputs {
-    /// Compiles files.
+    /// Compiles files that are to be enforced for the first time: they must hold whatever `check`
+    /// asks, at a time (ns since the Unix epoch).
+    ///
+    /// # Errors
+    /// What is wrong in them, failed tests and proofs included.
+    pub fn check(files: Files, mode: Mode, target: &Target, now: u64) -> Result<Self, Refused> {
+        let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &target.scope());
+        loaded.check(now);
+        Self::of(loaded, files, mode, target)
+    }
+
+    /// Compiles files that were enforced before: what runs is not given up because time has passed and
+    /// a test of theirs fails by now. It is said instead.
+    ///
+    /// # Errors
+    /// What is wrong in them, but not failed tests and proofs.
+    pub fn check_kept(files: Files, mode: Mode, target: &Target, now: u64) -> Result<Self, Refused> {
+        let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &target.scope());
+        let mut problems = Vec::new();
+        if !loaded.findings.has_errors() {
+            loaded.check(now);
+            let findings = &mut loaded.findings.0;
+            let failed = findings.extract_if(.., |finding| finding.severity == Severity::Error);
+            problems.extend(failed.map(|failed| {
+                tracing::error!("{}", diagnostics::excerpt(&failed, &loaded.sources));
+                format!("what is enforced was accepted earlier, and does not hold today: {failed}")
+            }));
+        }
+        Self::of(loaded, files, mode, target).map(|inputs| Self { problems, ..inputs })
+    }
+
+    /// Compiles files without asking whether their tests and proofs hold: for names, and to build again
+    /// what is enforced.
     ///
     /// # Errors
     /// What is wrong in them.
     pub fn compile(files: Files, mode: Mode, target: &Target) -> Result<Self, Refused> {
-        let Loaded { sources, policy, inventory, ruleset, mut findings } = input::load_for(
-            files.policy.clone(),
-            Some(files.inventory.clone()),
-            target.dialect,
-            &target.exemptions,
-        );
-        let (Some(policy), Some(inventory), Some(ruleset), false) =
-            (policy, inventory, ruleset, findings.has_errors())
-        else {
+        let loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &target.scope());
+        Self::of(loaded, files, mode, target)
+    }
+
+    /// [`Self::compile`], for whom a time is given.
+    ///
+    /// # Errors
+    /// What is wrong in them.
+    pub fn compile_at(files: Files, mode: Mode, target: &Target, _now: u64) -> Result<Self, Refused> {
+        Self::compile(files, mode, target)
+    }
+
+    /// What is kept of it besides the files.
+    #[must_use]
+    pub fn made(&self) -> Made {
+        let (policy, inventory) = self.files.paths();
+        Made { policy, inventory, mode: self.mode, fingerprints: self.fingerprints.clone() }
+    }
+
+    fn of(loaded: Loaded, files: Files, mode: Mode, target: &Target) -> Result<Self, Refused> {
+        let Loaded { sources, inventory, ruleset, underlay, mut findings, .. } = loaded;
+        let (Some(inventory), Some(ruleset), false) = (inventory, ruleset, findings.has_errors()) else {
             return Err(Refused { findings, sources, unknown_node: false });
         };
         let unknown_node = inventory.node(&target.node).is_none();
         let limits = Limits { bytes: target.table_memory };
+        let underlay = underlay.filter(|_| target.has_exchange);
         let compiled = compile(&ruleset, &inventory, &target.node, limits)
             .map_err(|error| findings.push(Diagnostic::global(Severity::Error, error.to_string())))
             .and_then(|program| {
-                let exchange = target
-                    .has_exchange
-                    .then(|| Exchange::compile(&policy, &inventory, target, &mut findings));
+                let exchange =
+                    underlay.map(|rules| Exchange::compile(rules, &inventory, target, &mut findings));
                 Ok((program, exchange.transpose()?))
             });
         let Ok((mut program, mut exchange)) = compiled else {
@@ -143,28 +198,19 @@ impl Inputs {
             fingerprints.extend(self::fingerprints(&exchange.ruleset, &exchange.program.rules, "exchange\n"));
             number_after(&mut program, &mut exchange.program);
         }
-        Ok(Self { files, mode, ruleset, inventory, program, exchange, fingerprints })
+        let problems = Vec::new();
+        Ok(Self { files, mode, ruleset, inventory, program, exchange, fingerprints, problems })
     }
 }
 
 impl Exchange {
     /// Compiles the venues' lanes. What is wrong goes to `findings`.
     fn compile(
-        policy: &Policy,
+        ruleset: Ruleset,
         inventory: &Inventory,
         target: &Target,
         findings: &mut Findings,
     ) -> Result<Self, ()> {
-        let mut own = Findings::default();
-        let ruleset =
-            resolve_with(policy, inventory, target.dialect, Network::Underlay, &target.exemptions, &mut own);
-        // Most was found on the overlay already.
-        own.0.retain(|finding| !findings.0.contains(finding));
-        let has_errors = own.has_errors();
-        findings.0.extend(own.0);
-        if has_errors {
-            return Err(());
-        }
         let mut refuse = |words: String| findings.push(Diagnostic::global(Severity::Error, words));
         if inventory.node(&target.node).is_some_and(|node| node.underlay.is_empty()) {
             refuse(format!(

@@ -38,6 +38,8 @@ pub struct Built {
     pub inventory: Inventory,
     /// What must not be reachable past the interfaces.
     pub venues: Vec<Venue>,
+    /// What does not hold today though it is enforced.
+    pub problems: Vec<String>,
     /// Its rules' fingerprints.
     pub fingerprints: Vec<String>,
     /// What its numbers mean.
@@ -191,6 +193,7 @@ impl Built {
             mode: inputs.mode,
             inventory: inputs.inventory,
             venues,
+            problems: inputs.problems,
             fingerprints: inputs.fingerprints,
             names,
             shadow: observing,

@@ -54,10 +54,12 @@ pub fn hold(state: &Path, instance: &str) -> anyhow::Result<File> {
         );
         std::thread::sleep(INTERVAL);
     }
-    file.set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .with_context(|| format!("{}: writing", path.display()))?;
+    let pid = format!("{}\n", std::process::id());
+    // Over what is there, which needs no room on a full disk; the lock is what counts.
+    let written = file.rewind().and_then(|()| file.write_all(pid.as_bytes()));
+    if let Err(error) = written.and_then(|()| file.set_len(pid.len() as u64)) {
+        tracing::error!("{}: writing: {error}; commands cannot name this process", path.display());
+    }
     Ok(file)
 }
 

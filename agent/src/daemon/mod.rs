@@ -1,6 +1,7 @@
 //! The agent: enforces, tells of drops, and changes what is enforced when asked to.
 
 mod api;
+mod back;
 mod clock;
 mod counters;
 mod counting;
@@ -28,6 +29,7 @@ pub mod status;
 pub mod store;
 mod takeover;
 mod told;
+mod unsaved;
 mod upkeep;
 mod venues;
 
@@ -43,11 +45,11 @@ use tokio::sync::mpsc;
 use self::api::Api;
 use self::enforcer::Enforcer;
 pub use self::inputs::Target;
-use self::inputs::{Files, Inputs};
 use self::journal::Journal;
 pub use self::setup::Setup;
+use self::start::Named;
+use self::store::Store;
 use self::upkeep::Upkeep;
-use crate::diagnostics;
 use crate::exit::Answer;
 use crate::guard;
 use crate::paths::BPFFS;
@@ -58,19 +60,14 @@ use crate::paths::BPFFS;
 /// # Errors
 /// If the system refuses; then nothing has been attached or changed.
 pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
-    let (policy, inventory) = setup.files();
-    let files = Files::read(&policy, &inventory)?;
-    let inputs = match Inputs::compile(files, setup.config.mode, &setup.target) {
-        Ok(inputs) => inputs,
-        Err(refused) => {
-            return match enforcer::refuse(&refused) {
-                Some(usage) => Err(usage.into()),
-                None => {
-                    diagnostics::print(&refused.findings, &refused.sources, json);
-                    Ok(Answer::No)
-                }
-            };
-        }
+    let store = Store::new(&setup.paths.state);
+    let named = match start::read(&setup) {
+        Ok(inputs) => Named::Holds(inputs),
+        // A host that was protected does not come up unprotected because of what has become of a file.
+        Err(unfit) => match start::instead(&setup, &store, &unfit) {
+            Some(kept) => kept,
+            None => return unfit.end(json),
+        },
     };
     for managed in setup.config.interfaces.iter().filter(|managed| !managed.is_optional) {
         Interface::find(&managed.name)?;
@@ -84,17 +81,22 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     let state = &setup.paths.state;
     let _lock = lock::hold(state, &setup.instance)?;
     residence::claim(&setup)?;
+    if start::goes_back_to_nothing(&setup, &store)? {
+        return Ok(Answer::No);
+    }
+    if let Some(warning) = setup.config.lockout() {
+        tracing::warn!("{warning}");
+    }
     let guard_log = guard_log(&mut setup);
-    interfaces::wait_for_one(&setup, &inputs.inventory)?;
+    interfaces::wait_for_one(&setup, &named.inputs().inventory)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("starting the agent's threads")?;
     let mut journal = Journal::open(&setup.paths.state);
-    let enforcer = Enforcer::start(setup, inputs, &mut journal)?;
-    runtime.block_on(serve(Arc::new(enforcer), journal, guard_log))?;
-    Ok(Answer::Yes)
+    let enforcer = Enforcer::start(setup, named, &mut journal)?;
+    runtime.block_on(serve(Arc::new(enforcer), journal, guard_log))
 }
 
 /// Listens to what the guard drops before there is a guard, which is to log to the group that is found.
@@ -119,7 +121,7 @@ async fn serve(
     enforcer: Arc<Enforcer>,
     journal: Journal,
     guard_log: Option<guard::Log>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Answer> {
     let paths = enforcer.setup.paths.clone();
     let (detach, mut detached) = mpsc::channel(1);
     let listener = api::listen(&paths.socket)?;
@@ -131,11 +133,16 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let instance = &enforcer.setup.instance;
+    let mut answer = Answer::Yes;
     tokio::select! {
         ended = pump::run(&paths.pins, journal, shared, guard_drops) => ended?,
         ended = api::serve(listener, api) => ended.context("serving the socket")?,
         ended = reload_on_hangup(enforcer.clone()) => ended?,
-        ended = keep_up(enforcer.clone()) => ended?,
+        ended = keep_up(enforcer.clone()) => {
+            ended?;
+            start::tell_nothing_is_enforced();
+            answer = Answer::No;
+        }
         _ = detached.recv() => {
             // Lets the answer leave.
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -145,7 +152,7 @@ async fn serve(
         _ = interrupt.recv() => still_enforced(instance),
     }
     let _ = std::fs::remove_file(&paths.socket);
-    Ok(())
+    Ok(answer)
 }
 
 fn tell_attached(enforcer: &Enforcer) {
@@ -159,8 +166,15 @@ fn tell_attached(enforcer: &Enforcer) {
         let mode = live.built.mode.name();
         tracing::info!(%interface, index, hooks = hooks.join(", "), generation = live.built.number, mode, "enforcing");
     }
+    if let Some(pending) = &live.record.pending {
+        let seconds = start::seconds_left(pending.until);
+        tracing::warn!(
+            "`bulkhead confirm` within {seconds} s keeps it; else what was enforced before returns"
+        );
+    }
 }
 
+/// Ends only if the first policy was not confirmed.
 async fn keep_up(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
     let mut upkeep = Upkeep::default();
     loop {
@@ -171,6 +185,9 @@ async fn keep_up(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
             upkeep
         };
         upkeep = tokio::task::spawn_blocking(work).await.context("the agent's upkeep")?;
+        if upkeep.has_ended {
+            return Ok(());
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bulkhead::kernel::Pins;
 
+use super::enforcer::Confirmation;
 use super::inputs::Target;
 use crate::config::Config;
 use crate::paths::Paths;
@@ -23,6 +24,8 @@ pub struct Setup {
     pub log_group: Result<u16, String>,
     /// The operator says that the BPF file system is the host's, which a container cannot know.
     pub bpffs_is_the_hosts: bool,
+    /// Whether a policy that is enforced by this start is to be confirmed.
+    pub confirmation: Confirmation,
 }
 
 impl Setup {

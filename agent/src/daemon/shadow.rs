@@ -6,10 +6,14 @@ use anyhow::Context as _;
 use bulkhead::kernel::shadow_counters;
 use serde::{Deserialize, Serialize};
 
+use super::clock::wall_time;
 use super::enforcer::{Applied, Confirmation, Enforcer, Request};
-use super::inputs::Inputs;
+use super::inputs::{Files, Inputs, Refused, Target};
 use super::live::Built;
 use super::names::Names;
+use super::store::Made;
+use super::unsaved::Disk;
+use crate::config::Mode;
 
 /// A generation's shadow, as the kernel has it.
 pub struct Observing {
@@ -44,7 +48,7 @@ impl Enforcer {
         let _one = self.one_change();
         let files = self.requested(request)?;
         let mode = self.live().built.mode;
-        let candidate = match Inputs::compile(files, mode, &self.setup.target) {
+        let candidate = match Inputs::check(files, mode, &self.setup.target, wall_time()) {
             Ok(inputs) => inputs,
             Err(refused) => return Ok(self.refusal(&refused)),
         };
@@ -72,26 +76,43 @@ impl Enforcer {
     pub fn promote(&self, confirmation: &Confirmation) -> anyhow::Result<Option<Applied>> {
         let _one = self.one_change();
         let Some(number) = self.live().record.shadow else { return Ok(None) };
-        let candidate = self.kept(number)?;
-        let pending = confirmation.pending();
-        self.change(candidate, None, |record, number| Ok(record.succeeded_by(number, pending))).map(Some)
+        let (files, made) = self.kept_files(number)?;
+        let candidate = match Inputs::check(files, made.mode, &self.setup.target, wall_time()) {
+            Ok(inputs) => inputs,
+            Err(refused) => return Ok(Some(self.refusal(&refused))),
+        };
+        self.change(Disk::First, candidate, None, |record, number| {
+            Ok(record.succeeded_by(number, confirmation.pending()))
+        })
+        .map(Some)
     }
 
     /// Builds what is enforced again, with this shadow or none. The caller holds the one change.
     pub(super) fn enforce_with(&self, shadow: Option<u32>) -> anyhow::Result<Applied> {
-        let enforced = self.kept(self.live().record.enforced)?;
-        self.change(enforced, shadow, |record, number| Ok(record.rebuilt_as(number)))
+        let (number, problems) = {
+            let live = self.live();
+            (live.record.enforced, live.built.problems.clone())
+        };
+        let enforced = Inputs { problems, ..self.kept(number, Inputs::compile_at)? };
+        // On disk are the same files already.
+        self.change(Disk::Follows, enforced, shadow, |record, number| Ok(record.rebuilt_as(number)))
     }
 
     /// What a generation was made from, compiled again.
-    pub(super) fn kept(&self, number: u32) -> anyhow::Result<Inputs> {
-        let (files, made) = self
-            .store
-            .kept(number)
-            .with_context(|| format!("what generation {number} was made from is not kept any more"))?;
-        Inputs::compile(files, made.mode, &self.setup.target).map_err(|refused| {
+    pub(super) fn kept(
+        &self,
+        number: u32,
+        compile: impl FnOnce(Files, Mode, &Target, u64) -> Result<Inputs, Refused>,
+    ) -> anyhow::Result<Inputs> {
+        let (files, made) = self.kept_files(number)?;
+        compile(files, made.mode, &self.setup.target, wall_time()).map_err(|refused| {
             anyhow::anyhow!("generation {number} does not hold any more:\n{}", refused.text())
         })
+    }
+
+    fn kept_files(&self, number: u32) -> anyhow::Result<(Files, Made)> {
+        let kept = self.store.kept(number);
+        kept.with_context(|| format!("what generation {number} was made from is not kept any more"))
     }
 
     /// What the shadow has decided otherwise; `None` if there is none.

@@ -3,11 +3,15 @@
 //! A restart changes what is enforced only if what `run` names has changed: it must neither
 //! undo an apply of other files nor take up again what was rolled back.
 
+use bulkhead::kernel::{attached_hooks, detach};
+
 use super::clock::{boot_id, boot_time, wall_time};
-use super::inputs::Inputs;
+use super::inputs::{Files, Inputs, Refused};
 use super::quarantine::{self, List};
 use super::setup::Setup;
 use super::store::{Pending, Record, Store};
+use crate::exit::{Answer, Usage};
+use crate::{diagnostics, guard};
 
 /// How to start.
 pub struct Plan {
@@ -17,6 +21,117 @@ pub struct Plan {
     pub record: Record,
     /// Who is cut off.
     pub quarantined: List,
+    /// It is what `run` names, and was not enforced before.
+    pub is_named: bool,
+}
+
+/// What `run` names, and whether it may be enforced.
+pub enum Named {
+    /// It holds.
+    Holds(Inputs),
+    /// It does not: the enforced generation as it was kept, and what to tell of that.
+    Refused(Inputs, String),
+}
+
+impl Named {
+    /// What there is to enforce.
+    pub fn inputs(&self) -> &Inputs {
+        match self {
+            Self::Holds(inputs) | Self::Refused(inputs, _) => inputs,
+        }
+    }
+}
+
+/// Why what `run` names cannot be enforced.
+pub enum Unfit {
+    /// A file cannot be read.
+    Unreadable(Usage),
+    /// The files do not hold.
+    Refused(Refused),
+}
+
+impl Unfit {
+    fn text(&self) -> String {
+        match self {
+            Self::Unreadable(error) => error.to_string(),
+            Self::Refused(refused) => refused.text(),
+        }
+    }
+
+    /// The command's error or answer.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or the inventory has no such node.
+    pub fn end(self, json: bool) -> anyhow::Result<Answer> {
+        match self {
+            Self::Unreadable(error) => Err(error.into()),
+            Self::Refused(Refused { findings, unknown_node: true, .. }) => {
+                let words = findings.0.last().map(|finding| finding.message.clone()).unwrap_or_default();
+                Err(Usage(words).into())
+            }
+            Self::Refused(refused) => {
+                diagnostics::print(&refused.findings, &refused.sources, json);
+                Ok(Answer::No)
+            }
+        }
+    }
+}
+
+/// Reads and checks what `run` names.
+///
+/// # Errors
+/// Why it cannot be enforced.
+pub fn read(setup: &Setup) -> Result<Inputs, Unfit> {
+    let (policy, inventory) = setup.files();
+    let files = Files::read(&policy, &inventory).map_err(Unfit::Unreadable)?;
+    Inputs::check(files, setup.config.mode, &setup.target, wall_time()).map_err(Unfit::Refused)
+}
+
+/// What was enforced last, as it was kept, for a start whose files do not hold. `None` if there is
+/// nothing, or it was not confirmed in time.
+pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
+    let record = store.record().ok()?;
+    if record.previous.is_none() && record.pending.as_ref().is_some_and(is_over) {
+        return None;
+    }
+    let number = record.target.unwrap_or(record.enforced);
+    let (files, made) = store.kept(number)?;
+    let inputs = Inputs::check_kept(files, made.mode, &setup.target, wall_time()).ok()?;
+    let policy = setup.config.policy.display();
+    tracing::error!("{policy} cannot be enforced: going on with what was kept\n{}", unfit.text());
+    let problem = format!(
+        "what `run` names ({policy}) cannot be enforced, and what was enforced last goes on as it was kept; \
+         `bulkhead check` says why, and `bulkhead apply` enforces it once it holds"
+    );
+    Some(Named::Refused(inputs, problem))
+}
+
+/// Ends what an agent that is gone enforces, if that was the first policy and was not confirmed in
+/// time: nothing was enforced before it. Whether it has.
+///
+/// # Errors
+/// If it cannot be ended, or the state directory cannot be understood.
+pub fn goes_back_to_nothing(setup: &Setup, store: &Store) -> anyhow::Result<bool> {
+    let record = store.record()?;
+    let is_due = record.previous.is_none() && record.pending.as_ref().is_some_and(is_over);
+    if !is_due || attached_hooks(&setup.paths.pins)?.is_empty() {
+        return Ok(false);
+    }
+    // The guard first: without programs it would drop everything.
+    if setup.config.guard {
+        guard::remove(&setup.instance)?;
+    }
+    detach(&setup.paths.pins)?;
+    tell(store.write_record(&Record::default()));
+    tell_nothing_is_enforced();
+    Ok(true)
+}
+
+/// Says why the agent ends.
+pub fn tell_nothing_is_enforced() {
+    tracing::error!(
+        "the first policy was not confirmed in time: nothing is enforced, as before it; mend the policy and run again"
+    );
 }
 
 /// The candidate that observed, if it still holds.
@@ -53,28 +168,35 @@ enum Choice {
 ///
 /// # Errors
 /// If the state directory cannot be understood.
-pub fn plan(setup: &Setup, store: &Store, named: Inputs) -> anyhow::Result<Plan> {
+pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> {
+    let (named, problem) = match named {
+        Named::Holds(inputs) => (inputs, None),
+        Named::Refused(inputs, problem) => (inputs, Some(problem)),
+    };
     let mut record = store.record()?;
     if let Some(target) = record.target.take() {
         tracing::warn!(generation = target, "the last change stopped half-way and is completed");
         record.enforced = target;
     }
     let seen = store.seen();
-    let unchanged =
-        seen.is_some_and(|(files, mode)| files.same_text(&named.files) && mode == setup.config.mode);
+    let unchanged = problem.is_some()
+        || seen.is_some_and(|(files, mode)| files.same_text(&named.files) && mode == setup.config.mode);
     let choice = choose(&mut record, unchanged);
-    let inputs = match choice {
+    let mut inputs = match choice {
         Choice::Named => named,
         Choice::Kept(number) => go_on_with(setup, store, number, named),
     };
-    if choice == Choice::Named {
+    let is_named = choice == Choice::Named && problem.is_none();
+    if is_named {
+        record.pending = setup.confirmation.pending();
         tell(store.write_seen(&inputs.files, setup.config.mode));
     }
+    inputs.problems.extend(problem);
     let mut quarantined: List = store.load(quarantine::FILE)?.unwrap_or_default();
     for entry in quarantined.remove_ended(wall_time()) {
         tracing::warn!("released {}: its time was over while no agent ran", entry.title());
     }
-    Ok(Plan { inputs, record, quarantined })
+    Ok(Plan { inputs, record, quarantined, is_named })
 }
 
 fn choose(record: &mut Record, unchanged: bool) -> Choice {
@@ -90,13 +212,16 @@ fn choose(record: &mut Record, unchanged: bool) -> Choice {
         if let Some(previous) = record.previous.replace(refused) {
             return Choice::Kept(previous);
         }
-        record.previous = None;
+        // It was the first one, and is detached by now.
+        return Choice::Named;
     }
     if unchanged {
         return Choice::Kept(record.enforced);
     }
-    record.previous = Some(record.enforced);
-    record.pending = None;
+    // What waits for its confirmation is not what to return to.
+    if record.pending.take().is_none() {
+        record.previous = Some(record.enforced);
+    }
     Choice::Named
 }
 
@@ -108,7 +233,7 @@ fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> Input
     if files.same_text(&named.files) && made.mode == named.mode {
         return named;
     }
-    match Inputs::compile(files, made.mode, &setup.target) {
+    match Inputs::check_kept(files, made.mode, &setup.target, wall_time()) {
         Ok(inputs) => {
             tracing::warn!(
                 generation = number,
@@ -173,6 +298,17 @@ mod tests {
         let mut changed = record(None);
         assert_eq!(choose(&mut changed, false), Choice::Named);
         assert_eq!(changed.previous, Some(5));
+    }
+
+    #[test]
+    fn a_first_policy_that_was_not_confirmed_is_not_what_a_start_goes_on_with() {
+        let mut first = Record { previous: None, ..record(due_in(-1, boot_id())) };
+        assert_eq!(choose(&mut first, true), Choice::Named);
+        assert_eq!((first.pending, first.previous), (None, None));
+        // A changed file in the place of one that waits: the confirmed one stays what to return to.
+        let mut changed = record(due_in(60_000_000_000, boot_id()));
+        assert_eq!(choose(&mut changed, false), Choice::Named);
+        assert_eq!((changed.pending, changed.previous), (None, Some(4)));
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct Agent {
     pub exchange: Vec<ExchangeInterface>,
     /// What passes whatever the policy says.
     pub exemptions: Vec<String>,
+    /// What is no fault now and may become one.
+    pub warnings: Vec<String>,
     /// Events and the journal.
     pub events: Pumped,
     /// The staged candidate, and what it would have decided otherwise.
@@ -227,6 +229,7 @@ impl Agent {
                 })
                 .collect(),
             exemptions: exemptions(&enforcer.setup.config),
+            warnings: enforcer.setup.config.lockout().into_iter().collect(),
             events,
             shadow: enforcer.observed(&live.built)?,
         })
@@ -321,7 +324,7 @@ impl Status {
         let half_way = record.target.is_some();
         let made = store.kept(record.enforced).filter(|_| !links.is_empty());
         let (state, mut problems) = judge(&links, agent.as_ref(), half_way);
-        let mode = made.map(|(_, made)| made.mode);
+        let mode = agent.as_ref().map(|agent| agent.mode).or(made.map(|(_, made)| made.mode));
         let quarantined: List = store.load(quarantine::FILE)?.unwrap_or_default();
         let counting = Counting::read(&store);
         let guard = guard_drops::totals(instance, &store).unwrap_or_else(|error| {

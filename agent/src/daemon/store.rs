@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use bulkhead_compiler::source::Source;
@@ -12,11 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use super::inputs::{Files, Inputs};
 use super::lock;
+use super::unsaved::Unsaved;
 use crate::config::Mode;
 
 /// How names of files and directories in the state directory start that an instance could have as well:
 /// those of other instances lie within that of `default`.
 pub const RESERVED: [&str; 2] = ["generation-", "seen-"];
+
+/// The file that is there while a change waits for its confirmation.
+const UNCONFIRMED: &str = "unconfirmed";
 
 /// A deadline to confirm by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,13 +82,19 @@ pub struct Made {
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    unsaved: Arc<Mutex<Unsaved>>,
 }
 
 impl Store {
     /// A state directory.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), unsaved: Arc::default() }
+    }
+
+    /// What the disk has refused and must have once it can.
+    pub(super) fn unsaved(&self) -> MutexGuard<'_, Unsaved> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn generation(&self, number: u32) -> PathBuf {
@@ -95,15 +106,39 @@ impl Store {
     /// # Errors
     /// If it cannot be read or understood.
     pub fn record(&self) -> anyhow::Result<Record> {
-        Ok(self.load("generations.json")?.unwrap_or_default())
+        let mut record: Record = self.load("generations.json")?.unwrap_or_default();
+        if let Some(pending) = &mut record.pending
+            && !self.root.join(UNCONFIRMED).exists()
+        {
+            // The agent has gone back, and the disk took no more of it than this.
+            pending.until = 0;
+        }
+        Ok(record)
     }
 
-    /// Writes the journal.
+    /// Writes the journal, after whatever it may name.
     ///
     /// # Errors
     /// If the disk refuses; then it is as before.
     pub fn write_record(&self, record: &Record) -> anyhow::Result<()> {
-        self.save("generations.json", record)
+        self.save_generations()?;
+        if record.pending.is_some() {
+            let mark = || File::create(self.root.join(UNCONFIRMED))?.sync_all();
+            mark().with_context(|| format!("{}: marking what waits", self.root.display()))?;
+        }
+        self.save("generations.json", record)?;
+        if record.pending.is_none() {
+            self.end_wait();
+        }
+        self.unsaved().record = None;
+        Ok(())
+    }
+
+    /// What waits for a confirmation is given up, also where the disk has no room to write that: taking a
+    /// file away needs none.
+    pub fn end_wait(&self) {
+        // What was never there is fine, and what stays means nothing without a pending record.
+        let _ = fs::remove_file(self.root.join(UNCONFIRMED));
     }
 
     /// A JSON file; `None` if it is not there.
@@ -139,15 +174,17 @@ impl Store {
     /// # Errors
     /// If the disk refuses.
     pub fn keep(&self, number: u32, inputs: &Inputs) -> anyhow::Result<()> {
+        self.keep_files(number, &inputs.files, &inputs.made())
+    }
+
+    pub(super) fn keep_files(&self, number: u32, files: &Files, made: &Made) -> anyhow::Result<()> {
         let directory = self.generation(number);
-        let (policy, inventory) = inputs.files.paths();
-        let made = Made { policy, inventory, mode: inputs.mode, fingerprints: inputs.fingerprints.clone() };
         let write = || -> io::Result<()> {
             fs::create_dir_all(&directory)?;
-            replace(&directory.join("policy"), inputs.files.policy.text().as_bytes())?;
-            replace(&directory.join("inventory"), inputs.files.inventory.text().as_bytes())?;
+            replace(&directory.join("policy"), files.policy.text().as_bytes())?;
+            replace(&directory.join("inventory"), files.inventory.text().as_bytes())?;
             // Last: a generation without it is not whole.
-            replace(&directory.join("made.json"), &serde_json::to_vec_pretty(&made)?)?;
+            replace(&directory.join("made.json"), &serde_json::to_vec_pretty(made)?)?;
             File::open(&directory)?.sync_all()
         };
         write().with_context(|| format!("{}: keeping what the generation is made from", directory.display()))
@@ -156,6 +193,9 @@ impl Store {
     /// What a generation was made from; `None` if that was not kept whole.
     #[must_use]
     pub fn kept(&self, number: u32) -> Option<(Files, Made)> {
+        if let Some(held) = self.unsaved().generations.get(&number) {
+            return Some(held.clone());
+        }
         let directory = self.generation(number);
         let made: Made = serde_json::from_slice(&fs::read(directory.join("made.json")).ok()?).ok()?;
         let source = |file: &str, path: &Path| {
@@ -174,7 +214,14 @@ impl Store {
     }
 
     /// Forgets what other generations than these were made from.
+    ///
+    /// Not while the journal on disk is an older one, which may name any of them.
     pub fn forget_others(&self, keep: &[u32]) {
+        let mut unsaved = self.unsaved();
+        unsaved.generations.retain(|number, _| keep.contains(number));
+        if unsaved.record.is_some() {
+            return;
+        }
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
         for entry in entries {
             let name = entry.file_name();
@@ -194,7 +241,7 @@ impl Store {
         let kept = entries.filter(|entry| !lock::is_of_an_instance(&entry.path()));
         let numbers =
             kept.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("generation-")?.parse().ok());
-        numbers.max().unwrap_or(0)
+        numbers.chain(self.unsaved().generations.keys().copied()).max().unwrap_or(0)
     }
 
     /// The first number after `number` whose place is not the state of an instance of that name.

@@ -11,7 +11,6 @@ use super::counting::Counting;
 use super::enforcer::{Enforcer, Live, add_names, kept, next_number, note_indices};
 use super::gaps::Gaps;
 use super::guarding;
-use super::inputs::Inputs;
 use super::interfaces::absent;
 use super::journal::Journal;
 use super::live::{Built, retire};
@@ -19,8 +18,9 @@ use super::pump::{self, Shared};
 use super::quarantine;
 use super::reconcile::Reconciler;
 use super::setup::Setup;
-use super::start;
+use super::start::{self, Named};
 use super::store::Store;
+use super::unsaved::Disk;
 use crate::guard;
 use crate::report::Effect;
 
@@ -32,15 +32,16 @@ impl Enforcer {
     ///
     /// # Errors
     /// If the system refuses; what was enforced before still is.
-    pub fn start(setup: Setup, inputs: Inputs, journal: &mut Journal) -> anyhow::Result<Self> {
+    pub fn start(setup: Setup, named: Named, journal: &mut Journal) -> anyhow::Result<Self> {
         let store = Store::new(&setup.paths.state);
         let pins = setup.paths.pins.clone();
         pins.create()?;
         let indices: Arc<Mutex<HashMap<u32, String>>> = Arc::default();
-        let start::Plan { inputs, mut record, mut quarantined } = start::plan(&setup, &store, inputs)?;
+        let start::Plan { inputs, mut record, mut quarantined, is_named: named } =
+            start::plan(&setup, &store, named)?;
         quarantined.follow(&inputs.inventory);
         let number = next_number(&pins, &store, &record)?;
-        start::tell(store.keep(number, &inputs));
+        store.keep_or_hold(Disk::Follows, number, &inputs)?;
         let migration = Migration::plan(&pins, &setup.config.capacity, number)?;
         let before = migration.links()?;
         migration.prepare()?;
@@ -54,7 +55,15 @@ impl Enforcer {
                 }
             })?;
         record.target = Some(number);
-        start::tell(store.write_record(&record));
+        if let Err(error) = store.write_record(&record) {
+            if record.pending.is_some() && setup.confirmation.within.is_some() {
+                drop(built);
+                let _ = if before.is_empty() { pins.remove_all() } else { pins.remove_generation(number) };
+                return Err(error
+                    .context("a policy that is to be confirmed must be on disk first; nothing has changed"));
+            }
+            start::tell(Err(error));
+        }
         let new_zones = new_zones(&store, &built, &before, &migration);
         let gaps = left_open(&setup)?;
         let mut links = Links::default();
@@ -79,7 +88,11 @@ impl Enforcer {
         let guarded = guarding::install(&setup, &built, &attached);
         record.enforced = number;
         record.target = None;
-        start::tell(store.write_record(&record));
+        if named {
+            // The time begins once it is enforced.
+            record.pending = setup.confirmation.pending();
+        }
+        store.write_or_hold(&record);
         start::tell(store.save(ZONES, &built.zones()));
         start::tell(store.save(quarantine::FILE, &quarantined));
         let shared = Arc::new(Shared::new(store.clone(), setup.target.clone(), indices.clone()));

@@ -17,6 +17,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub struct Upkeep {
     told: BTreeSet<String>,
+    /// The first policy was not confirmed: nothing is enforced any more, as before it.
+    pub has_ended: bool,
 }
 
 impl Upkeep {
@@ -38,7 +40,13 @@ impl Upkeep {
             }
         };
         check("ending a quarantine", enforcer.release_ended());
-        check("writing who is quarantined", enforcer.save_refused());
+        check("writing to the state directory", enforcer.save_refused());
+        let ended = enforcer.end_unconfirmed();
+        self.has_ended = ended.as_ref().is_ok_and(|ended| *ended);
+        check("ending what was not confirmed", ended.map(|_| ()));
+        if self.has_ended {
+            return;
+        }
         check("returning to what was confirmed", unconfirmed(enforcer));
         check("completing a change that stopped half-way", complete(enforcer));
         check("following the wall clock", follow_clock(enforcer));

@@ -230,6 +230,12 @@ impl Rule {
         self.venue.is_some() && self.action == Action::Deny
     }
 
+    /// Whether the agent's configuration has it, not the policy.
+    #[must_use]
+    pub fn is_from_agent(&self) -> bool {
+        matches!(self.section, Section::Management | Section::WireGuard)
+    }
+
     /// Whether it is a management exemption, which quarantine does not touch.
     #[must_use]
     pub fn is_exempt(&self) -> bool {

@@ -5,7 +5,10 @@
 #[path = "../site/mod.rs"]
 mod site;
 
+mod checked;
 mod coming;
+mod confirm;
+mod disk;
 mod elsewhere;
 mod endurance;
 mod exchange;

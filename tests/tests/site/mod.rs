@@ -232,19 +232,24 @@ impl Site {
 
     /// Starts the agent; its process number.
     pub fn launch(&mut self) -> u32 {
-        self.launch_by(Command::new(&self.bulkhead))
+        self.launch_with(&[])
+    }
+
+    /// The same, with more flags of `run`.
+    pub fn launch_with(&mut self, more: &[&str]) -> u32 {
+        self.launch_by(Command::new(&self.bulkhead), more)
     }
 
     /// The same on a kernel that calls itself 2.6.
     pub fn launch_on_2_6(&mut self) -> u32 {
         let mut command = Command::new("setarch");
         command.arg("--uname-2.6").arg(&self.bulkhead);
-        self.launch_by(command)
+        self.launch_by(command, &[])
     }
 
-    fn launch_by(&mut self, mut command: Command) -> u32 {
+    fn launch_by(&mut self, mut command: Command, more: &[&str]) -> u32 {
         let config = self.path("agent.toml");
-        command.args(["--instance", &self.instance, "run", "--config", &config]);
+        command.args(["--instance", &self.instance, "run", "--config", &config]).args(more);
         let log = self.lab.directory().join("agent.log");
         let agent = Process::spawn(self.namespace("server"), &mut command, &log).unwrap();
         let pid = agent.pid();
@@ -257,6 +262,11 @@ impl Site {
         let mut agent = self.agent.take().unwrap();
         agent.signal(libc::SIGKILL);
         agent.wait(LIMIT).unwrap();
+    }
+
+    /// The exit code of an agent that ends by itself.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.agent.as_mut().unwrap().wait(PATIENCE).unwrap().code()
     }
 
     /// Whether the agent has ended, within a moment.
