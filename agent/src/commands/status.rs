@@ -58,7 +58,13 @@ fn print(status: &Answered) {
                 agent.rules,
                 agent.policy
             );
-            println!("agent: process {}", agent.pid);
+            let applied = agent.applied.as_deref().map(|time| format!(", policy in force since {time}"));
+            println!(
+                "agent: process {}, version {}{}",
+                agent.pid,
+                agent.version,
+                applied.unwrap_or_default()
+            );
             if let Some(seconds) = agent.confirm_within {
                 println!("waits for `bulkhead confirm`: {seconds} s until the previous policy returns");
             }

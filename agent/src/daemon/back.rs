@@ -1,5 +1,6 @@
 //! The way back to what was enforced before: by command, or because no confirmation came.
 
+use super::clock::wall_time;
 use super::enforcer::{Applied, Enforcer, held};
 use super::inputs::Inputs;
 use super::start;
@@ -33,7 +34,14 @@ impl Enforcer {
         let inputs = self.kept(previous, Inputs::check_kept)?;
         let mut done = self.change(Disk::Follows, inputs, shadow, |record, number| {
             let previous = Some(record.enforced);
-            Ok(Record { enforced: number, previous, target: None, pending: None, shadow })
+            Ok(Record {
+                enforced: number,
+                previous,
+                target: None,
+                pending: None,
+                shadow,
+                applied: wall_time(),
+            })
         })?;
         self.store.end_wait();
         done.notes.extend(self.live().built.problems.iter().cloned());

@@ -187,6 +187,9 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
         Choice::Kept(number) => go_on_with(setup, store, number, named),
     };
     let is_named = choice == Choice::Named && problem.is_none();
+    if choice != Choice::Kept(record.enforced) {
+        record.applied = wall_time();
+    }
     if is_named {
         record.pending = setup.confirmation.pending();
         tell(store.write_seen(&inputs.files, setup.config.mode));
@@ -282,7 +285,7 @@ mod tests {
     use super::{Choice, Pending, Record, boot_id, boot_time, choose};
 
     fn record(pending: Option<Pending>) -> Record {
-        Record { enforced: 5, previous: Some(4), target: None, pending, shadow: None }
+        Record { enforced: 5, previous: Some(4), target: None, pending, shadow: None, applied: 0 }
     }
 
     fn due_in(nanoseconds: i64, boot: String) -> Option<Pending> {

@@ -39,6 +39,12 @@ pub struct ReasonCount {
 pub struct Agent {
     /// Its process.
     pub pid: u32,
+    /// Its version.
+    #[serde(default)]
+    pub version: String,
+    /// When another policy, inventory or mode was put in force last, RFC 3339.
+    #[serde(default)]
+    pub applied: Option<String>,
     /// The node it enforces for.
     pub node: String,
     /// The policy file.
@@ -202,11 +208,13 @@ impl Agent {
     /// # Errors
     /// If the kernel's counters cannot be read.
     pub fn of(enforcer: &Enforcer, events: Pumped) -> anyhow::Result<Self> {
-        let live = enforcer.live();
+        let (live, clock) = (enforcer.live(), BootClock::now());
         let kept = enforcer.store.kept(live.record.enforced).map(|(files, _)| files.paths());
         let (policy, inventory) = kept.unwrap_or_else(|| enforcer.setup.files());
         Ok(Self {
             pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            applied: (live.record.applied != 0).then(|| clock.rfc3339(clock.deadline(live.record.applied))),
             node: enforcer.setup.target.node.clone(),
             policy: policy.display().to_string(),
             inventory: inventory.display().to_string(),

@@ -11,6 +11,7 @@ use bulkhead_compiler::source::Source;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::clock::wall_time;
 use super::inputs::{Files, Inputs};
 use super::lock;
 use super::unsaved::Unsaved;
@@ -47,6 +48,9 @@ pub struct Record {
     /// The candidate that observes.
     #[serde(default)]
     pub shadow: Option<u32>,
+    /// When another policy, inventory or mode was put in force last, ns since the Unix epoch; 0: not known.
+    #[serde(default)]
+    pub applied: u64,
 }
 
 impl Record {
@@ -55,7 +59,7 @@ impl Record {
     #[must_use]
     pub fn succeeded_by(&self, number: u32, pending: Option<Pending>) -> Self {
         let previous = if self.pending.is_some() { self.previous } else { Some(self.enforced) };
-        Self { enforced: number, previous, target: None, pending, shadow: self.shadow }
+        Self { enforced: number, previous, target: None, pending, shadow: self.shadow, applied: wall_time() }
     }
 
     /// The journal once the same files are enforced as `number`.
@@ -292,8 +296,14 @@ mod tests {
         std::fs::create_dir_all(&root).unwrap();
         let store = Store::new(&root);
         assert_eq!(store.record().unwrap(), Record::default());
-        let record =
-            Record { enforced: 7, previous: Some(6), target: Some(8), pending: None, shadow: Some(3) };
+        let record = Record {
+            enforced: 7,
+            previous: Some(6),
+            target: Some(8),
+            pending: None,
+            shadow: Some(3),
+            applied: 9,
+        };
         store.write_record(&record).unwrap();
         assert_eq!(store.record().unwrap(), record);
         std::fs::write(root.join("generations.json"), "{").unwrap();
