@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use bulkhead::kernel::Kind;
+use bulkhead::kernel::{Hook, Kind};
 use bulkhead_engine::layout::{FlowState, Rate};
 
 use super::{Config, HookChoice, Link, Mode, Role, file};
@@ -58,7 +58,7 @@ fn every_setting_arrives() {
     assert_eq!(config.mode, Mode::Audit);
     assert_eq!(config.interfaces.len(), 2);
     assert_eq!((config.interfaces[0].zone, config.interfaces[0].hook), (Some(7), HookChoice::Xdp));
-    assert_eq!((config.interfaces[1].zone, config.interfaces[1].hook), (None, HookChoice::Tcx));
+    assert_eq!((config.interfaces[1].zone, config.interfaces[1].hook), (None, HookChoice::Auto));
     let exchange = &config.interfaces[1];
     assert_eq!(
         (exchange.role, exchange.is_optional, &*exchange.link),
@@ -128,4 +128,18 @@ fn what_is_wrong_has_its_place() {
 fn a_rate_may_be_none() {
     assert_eq!(parse("[limits]\nnew_flows_per_second = 0").unwrap().new_flows, Rate::default());
     assert_eq!(Config::default().new_flows.interval, 1_000_000, "a thousand a second, unless it is set");
+}
+
+#[test]
+fn generic_xdp_is_for_bare_ip_alone_and_only_where_it_is_asked_for() {
+    for (hook, ethernet, bare) in [
+        ("", &[Hook::XdpNative, Hook::TcxIngress][..], Hook::TcxIngress),
+        ("hook = \"auto\"", &[Hook::XdpNative, Hook::TcxIngress], Hook::TcxIngress),
+        ("hook = \"tcx\"", &[Hook::TcxIngress], Hook::TcxIngress),
+        ("hook = \"xdp\"", &[Hook::XdpNative], Hook::XdpGeneric),
+    ] {
+        let config = parse(&format!("[[interface]]\nname = \"x\"\n{hook}\n")).unwrap();
+        assert_eq!(config.interfaces[0].ingress(Kind::Ethernet), ethernet, "{hook}");
+        assert_eq!(config.interfaces[0].ingress(Kind::BareIp), [bare], "{hook}");
+    }
 }
