@@ -141,3 +141,26 @@ fn a_full_disk_keeps_nobody_from_cutting_off_restoring_and_starting() {
     assert_eq!(site.status()["state"], "detached");
     assert!(site.connects("stranger", 8080));
 }
+
+#[test]
+fn whoever_needs_new_tables_to_be_cut_off_gets_them_on_a_full_disk() {
+    let mut site = Site::new("fullroom", Over::Ethernet, &[WEB]);
+    let disk = Disk::new(&site);
+    site.write("agent.toml", &(site.configuration("server", "eth0") + "[limits]\nspare_addresses = 2\n"));
+    site.start();
+    disk.fill();
+    let generation = |site: &Site| site.status()["agent"]["generation"].clone();
+    let first = generation(&site);
+    let mut cut = 0;
+    while generation(&site) == first {
+        cut += 1;
+        assert!(cut < 60, "there is always room");
+        site.done(&["quarantine", &format!("198.51.{cut}.7")]);
+    }
+    assert_eq!(site.status()["quarantined"].as_array().unwrap().len(), cut);
+    assert!(site.connects("client", 8080) && site.is_denied("stranger", 8080));
+    // A restart finds the files that are enforced.
+    site.kill();
+    site.start();
+    assert!(site.connects("client", 8080) && site.is_denied("stranger", 8080), "{}", site.log());
+}
