@@ -101,8 +101,11 @@ async fn blocking<T: Serialize + Send + 'static>(
 async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
     blocking(api, |enforcer| {
         let events = *enforcer.shared.pumped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let agent = Agent::of(enforcer, events)?;
-        let status = Status::read(&enforcer.setup.instance, &enforcer.setup.paths, Some(agent))?;
+        let (instance, paths) = (&enforcer.setup.instance, &enforcer.setup.paths);
+        if enforcer.live().detached {
+            return Status::read(instance, paths, None);
+        }
+        let status = Status::read(instance, paths, Some(Agent::of(enforcer, events)))?;
         let (venues, indices) = {
             let live = enforcer.live();
             let indices: Vec<u32> = live.attached.iter().map(|attached| attached.index).collect();

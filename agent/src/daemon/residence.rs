@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::boot_id;
 use super::setup::Setup;
+use super::start;
 use super::store::Store;
 use crate::guard;
 use crate::paths::Paths;
@@ -126,7 +127,11 @@ pub fn claim(setup: &Setup) -> anyhow::Result<()> {
             );
         }
     }
-    store.save(FILE, &here)
+    if Residence::noted(&store)?.as_ref() != Some(&here) {
+        // A full disk must not keep the host unprotected.
+        start::tell(store.save(FILE, &here));
+    }
+    Ok(())
 }
 
 /// Removes the guard of an instance whose agent does not run, in the namespace that it is in.

@@ -203,15 +203,18 @@ impl From<Entry> for Quarantined {
 }
 
 impl Agent {
-    /// What the agent tells of itself.
-    ///
-    /// # Errors
-    /// If the kernel's counters cannot be read.
-    pub fn of(enforcer: &Enforcer, events: Pumped) -> anyhow::Result<Self> {
+    /// What the agent tells of itself. Counters that cannot be read are a warning: somebody may just have
+    /// removed their pins.
+    pub fn of(enforcer: &Enforcer, events: Pumped) -> Self {
         let (live, clock) = (enforcer.live(), BootClock::now());
+        let mut warnings: Vec<String> = enforcer.setup.config.lockout().into_iter().collect();
+        let mut unread = |error: anyhow::Error| warnings.push(format!("counters are missing: {error:#}"));
+        let rule_counters = live.built.counts(enforcer.pins(), &live.folded);
+        let rule_counters = rule_counters.map_err(&mut unread).unwrap_or_default();
+        let shadow = enforcer.observed(&live.built).map_err(unread).unwrap_or_default();
         let kept = enforcer.store.kept(live.record.enforced).map(|(files, _)| files.paths());
         let (policy, inventory) = kept.unwrap_or_else(|| enforcer.setup.files());
-        Ok(Self {
+        Self {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             applied: (live.record.applied != 0).then(|| clock.rfc3339(clock.deadline(live.record.applied))),
@@ -223,7 +226,7 @@ impl Agent {
             previous: live.record.previous,
             confirm_within: live.record.pending.as_ref().map(|pending| start::seconds_left(pending.until)),
             rules: live.built.names.count(),
-            rule_counters: live.built.counts(enforcer.pins(), &live.folded)?,
+            rule_counters,
             interfaces: live.attached.clone(),
             exchange: enforcer
                 .setup
@@ -237,10 +240,10 @@ impl Agent {
                 })
                 .collect(),
             exemptions: exemptions(&enforcer.setup.config),
-            warnings: enforcer.setup.config.lockout().into_iter().collect(),
+            warnings,
             events,
-            shadow: enforcer.observed(&live.built)?,
-        })
+            shadow,
+        }
     }
 }
 

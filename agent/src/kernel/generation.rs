@@ -10,7 +10,7 @@ use bulkhead_engine::exact::ExactTable;
 use bulkhead_engine::layout::{Rate, Timeouts};
 use bulkhead_engine::memory::Tables;
 
-use super::direct::DirectMaps;
+use super::direct::{DirectMaps, REALTIME};
 use super::programs::{self, FLOW_IMPORT};
 use super::shape::check_pinned_state;
 use super::tables::{ENFORCED, OBSERVED, fill_tables, make_direct};
@@ -47,6 +47,8 @@ pub struct Specification<'a> {
     pub new_flows: Rate,
     /// Drops that one CPU reports in a second.
     pub event_budget: u32,
+    /// Programs may interrupt each other on a CPU: see [`super::is_realtime`].
+    pub realtime: bool,
     /// A clock for tests, ns; else the kernel's.
     pub fixed_clock: Option<u64>,
     /// The programs and maps: [`OBJECT`], but for tests that change it.
@@ -66,6 +68,7 @@ impl<'a> Specification<'a> {
             capacity: Capacity::default(),
             new_flows: Rate::default(),
             event_budget: u32::MAX,
+            realtime: super::is_realtime(),
             fixed_clock: None,
             object: OBJECT,
         }
@@ -116,6 +119,7 @@ impl Generation {
         }
         let exact = with_spare(specification)?;
         let mut tables = DirectMaps::new(pins.map(|pins| (pins, specification.number)));
+        tables.set(REALTIME, specification.realtime.into());
         make_direct(&mut tables, specification.tables, &exact, &ENFORCED)?;
         if let Some(Shadow { tables: observed, .. }) = specification.shadow {
             make_direct(&mut tables, observed, &observed.exact, &OBSERVED)?;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bulkhead_engine::layout::{
-    FEATURE_AUDIT, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Settings,
+    FEATURE_AUDIT, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET, NESTING_LEVELS, Settings,
 };
 
 use super::generation::missing;
@@ -192,6 +192,10 @@ fn shadow_settings_of(specification: &Specification) -> Settings {
     })
 }
 
+/// Where packets are worked on if programs may interrupt each other: a case and the shadow's for each
+/// place, and a search.
+const NESTED_PLACES: &[(&str, u32)] = &[("CASES", 2 * NESTING_LEVELS), ("SEARCH", NESTING_LEVELS)];
+
 /// [`Settings`] as aya takes globals.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -221,7 +225,8 @@ fn load_object(
             u32::try_from(entries.max(1)).map_err(KernelError::refused(format!("map {name}: its size")))?;
         loader.map_max_entries(name, entries);
     }
-    for (name, entries) in shape::sizes(capacity) {
+    let places = if specification.realtime { NESTED_PLACES } else { [].as_slice() };
+    for (name, entries) in shape::sizes(capacity).into_iter().chain(places.iter().copied()) {
         loader.map_max_entries(name, entries);
     }
     if let Some((pins, position)) = pins {

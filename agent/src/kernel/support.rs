@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use super::interface::kernel_release;
 use super::probe::{check_btf, check_tcx};
 use super::{KernelError, bpffs};
 
@@ -13,7 +12,8 @@ use super::{KernelError, bpffs};
 /// What is missing, and what to do.
 pub fn check_support(bpffs: &Path, is_the_hosts: bool) -> Result<(), KernelError> {
     check_privilege()?;
-    check_kernel()?;
+    check_btf()?;
+    check_tcx()?;
     bpffs::check(bpffs, is_the_hosts)
 }
 
@@ -31,18 +31,4 @@ fn check_privilege() -> Result<(), KernelError> {
     let has = |capability: u32| effective & (1 << capability) != 0;
     let bpf = has(CAP_SYS_ADMIN) || has(CAP_BPF) && has(CAP_PERFMON);
     if bpf && has(CAP_NET_ADMIN) { Ok(()) } else { Err(KernelError::Privilege) }
-}
-
-fn check_kernel() -> Result<(), KernelError> {
-    // There, from 6.18 on, two programs may be at work on one CPU at a time (kernel commit
-    // 3253cb49cbad), and a packet's case is one CPU's own: see decision 6.
-    if std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|flag| flag.trim() == "1") {
-        return Err(KernelError::Feature {
-            release: kernel_release(),
-            feature: "exclusive use of a CPU by a BPF program",
-            needed: "a kernel without PREEMPT_RT is needed",
-        });
-    }
-    check_btf()?;
-    check_tcx()
 }

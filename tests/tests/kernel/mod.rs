@@ -9,14 +9,15 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use aya::Pod;
-use aya::maps::{HashMap, MapData, RingBuf};
+use aya::maps::{HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
 use bulkhead::kernel::{
     Capacity, Generation, Hook, Kind, Pins, Specialisation, Specification, check_support,
 };
 use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
-    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_RING, Rate, Settings, TIMEOUTS, Timeouts,
+    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_RING, NESTING_LEVELS, Rate, Settings, TIMEOUTS,
+    Timeouts,
 };
 use bulkhead_engine::memory::{Memory, Tables};
 use bulkhead_engine::{Action, Case, Outcome, Packet, REASONS, Reason, Short, judge_plain};
@@ -227,16 +228,26 @@ impl Kernel {
 
     /// Runs a program on a packet: what becomes of it.
     pub fn run(&mut self, program: Program, packet: &[u8]) -> Action {
+        self.run_named(program, ["xdp_ingress", "tc_ingress", "tc_egress"], packet)
+    }
+
+    /// Runs the one that observes, which goes on with it.
+    pub fn observe(&mut self, program: Program, packet: &[u8]) -> Action {
+        self.run_named(program, ["xdp_observe", "tc_observe_in", "tc_observe_out"], packet)
+    }
+
+    fn run_named(&mut self, program: Program, names: [&str; 3], packet: &[u8]) -> Action {
         const XDP_DROP: u32 = 1;
         const XDP_PASS: u32 = 2;
         const TC_SHOT: u32 = 2;
         const TCX_NEXT: u32 = u32::MAX;
         let options = TestRunOptions { data_in: Some(packet), ..TestRunOptions::default() };
+        let [xdp, ingress, egress] = names;
         let group = self.generation.only_group().expect("the programs");
         let result = match program {
-            Program::XdpIngress => group.xdp("xdp_ingress").expect("XDP").test_run(options),
-            Program::TcIngress => group.classifier("tc_ingress").expect("TC").test_run(options),
-            Program::TcEgress => group.classifier("tc_egress").expect("TC").test_run(options),
+            Program::XdpIngress => group.xdp(xdp).expect("XDP").test_run(options),
+            Program::TcIngress => group.classifier(ingress).expect("TC").test_run(options),
+            Program::TcEgress => group.classifier(egress).expect("TC").test_run(options),
         };
         let value = result.unwrap_or_else(|error| panic!("{program:?}, {} bytes: {error}", packet.len()));
         match (program, value.return_value) {
@@ -252,6 +263,37 @@ impl Kernel {
     /// through a case: see [`settled`].
     pub fn case(&self, direction: Direction) -> Case {
         self.own_value(&self.cases, direction.index())
+    }
+
+    /// The case of a place of this CPU, on a real-time kernel.
+    pub fn case_at(&self, place: u32) -> Case {
+        self.own_value(&self.cases, place)
+    }
+
+    /// The threads that have this CPU's places.
+    pub fn at_work(&mut self) -> Vec<u64> {
+        let cpu = self.cpu;
+        self.places().get(&0, 0).expect("the places")[cpu].to_vec()
+    }
+
+    /// Lets a thread that is none have every CPU's first places.
+    pub fn occupy(&mut self, places: usize) {
+        let mut threads = [0; NESTING_LEVELS as usize];
+        threads[..places].fill(u64::MAX);
+        let threads = PerCpuValues::try_from(vec![threads; self.cpus]).expect("as many as CPUs");
+        self.places().set(0, threads, 0).expect("occupying places");
+    }
+
+    fn places(&mut self) -> PerCpuArray<&mut MapData, [u64; NESTING_LEVELS as usize]> {
+        let map = self.generation.map_mut("AT_WORK").expect("a map of the object");
+        PerCpuArray::try_from(map).expect("a per-CPU array")
+    }
+
+    /// Packets that the candidate decided otherwise on this CPU.
+    pub fn differences(&mut self) -> u64 {
+        let map = self.generation.descriptor("SHADOW_COUNTERS").expect("a map of the object");
+        let map = map.try_clone_to_owned().expect("another descriptor");
+        (0..DIRECTIONS * 2).map(|index| self.own_value::<Counter>(&map, index).packets).sum()
     }
 
     /// The counters of this CPU by direction and reason: index `direction × REASONS + reason`.
@@ -324,7 +366,7 @@ impl Kernel {
     /// Drops that nothing else tells of.
     pub fn lost(&mut self) -> u64 {
         let map = self.generation.map_mut("LOST_EVENTS").expect("a map of the object");
-        let lost = aya::maps::PerCpuArray::<_, u64>::try_from(map).expect("a per-CPU array");
+        let lost = PerCpuArray::<_, u64>::try_from(map).expect("a per-CPU array");
         let by_ring: u64 = lost.get(&LOST_RING, 0).expect("a counter of lost events").iter().sum();
         by_ring + self.every_reason(&self.unreported).map(|counter| counter.packets).sum::<u64>()
     }
