@@ -3,21 +3,21 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod ledger;
+mod places;
 pub mod sys;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use aya::Pod;
-use aya::maps::{HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf};
+use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
 use bulkhead::kernel::{
     Capacity, Generation, Hook, Kind, Pins, Specialisation, Specification, check_support,
 };
 use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
-    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_RING, NESTING_LEVELS, Rate, Settings, TIMEOUTS,
-    Timeouts,
+    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_RING, Rate, Settings, TIMEOUTS, Timeouts,
 };
 use bulkhead_engine::memory::{Memory, Tables};
 use bulkhead_engine::{Action, Case, Outcome, Packet, REASONS, Reason, Short, judge_plain};
@@ -180,12 +180,8 @@ impl Kernel {
         let specialisation = Specialisation { link, ..Specialisation::new(kind, ZONE) };
         let generation = Generation::build(&specification, &[(specialisation, Hook::ALL.to_vec())], None)
             .unwrap_or_else(|error| panic!("these tests need root and a kernel with BPF: {error}"));
-        let own = |name| {
-            let map = generation.descriptor(name).expect("a map of the generation");
-            map.try_clone_to_owned().expect("another descriptor")
-        };
-        let [cases, reasons, unreported, rules] =
-            ["CASES", "REASON_COUNTERS", "UNREPORTED", "RULE_COUNTERS"].map(own);
+        let [cases, reasons, unreported, rules] = ["CASES", "REASON_COUNTERS", "UNREPORTED", "RULE_COUNTERS"]
+            .map(|name| own_map(&generation, name));
         let cpus = aya::util::nr_cpus().expect("the number of CPUs");
         Self {
             generation,
@@ -262,38 +258,7 @@ impl Kernel {
     /// What the last packet of a direction was made of and why it was decided so, if it was decided
     /// through a case: see [`settled`].
     pub fn case(&self, direction: Direction) -> Case {
-        self.own_value(&self.cases, direction.index())
-    }
-
-    /// The case of a place of this CPU, on a real-time kernel.
-    pub fn case_at(&self, place: u32) -> Case {
-        self.own_value(&self.cases, place)
-    }
-
-    /// The threads that have this CPU's places.
-    pub fn at_work(&mut self) -> Vec<u64> {
-        let cpu = self.cpu;
-        self.places().get(&0, 0).expect("the places")[cpu].to_vec()
-    }
-
-    /// Lets a thread that is none have every CPU's first places.
-    pub fn occupy(&mut self, places: usize) {
-        let mut threads = [0; NESTING_LEVELS as usize];
-        threads[..places].fill(u64::MAX);
-        let threads = PerCpuValues::try_from(vec![threads; self.cpus]).expect("as many as CPUs");
-        self.places().set(0, threads, 0).expect("occupying places");
-    }
-
-    fn places(&mut self) -> PerCpuArray<&mut MapData, [u64; NESTING_LEVELS as usize]> {
-        let map = self.generation.map_mut("AT_WORK").expect("a map of the object");
-        PerCpuArray::try_from(map).expect("a per-CPU array")
-    }
-
-    /// Packets that the candidate decided otherwise on this CPU.
-    pub fn differences(&mut self) -> u64 {
-        let map = self.generation.descriptor("SHADOW_COUNTERS").expect("a map of the object");
-        let map = map.try_clone_to_owned().expect("another descriptor");
-        (0..DIRECTIONS * 2).map(|index| self.own_value::<Counter>(&map, index).packets).sum()
+        self.case_at(direction.index())
     }
 
     /// The counters of this CPU by direction and reason: index `direction × REASONS + reason`.
@@ -370,6 +335,12 @@ impl Kernel {
         let by_ring: u64 = lost.get(&LOST_RING, 0).expect("a counter of lost events").iter().sum();
         by_ring + self.every_reason(&self.unreported).map(|counter| counter.packets).sum::<u64>()
     }
+}
+
+/// Another descriptor of a map.
+fn own_map(generation: &Generation, name: &str) -> OwnedFd {
+    let map = generation.descriptor(name).expect("a map of the generation");
+    map.try_clone_to_owned().expect("another descriptor")
 }
 
 fn clear<K: Pod, V: Pod>(mut table: HashMap<&mut MapData, K, V>) {
