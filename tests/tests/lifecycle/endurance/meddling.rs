@@ -214,7 +214,7 @@ impl Field {
             Meddling::UnpinAll => std::fs::remove_dir_all(site.pins()).unwrap(),
             Meddling::Flush if rng.bool() => self.nft(&["flush", "ruleset"]),
             Meddling::Flush => {
-                self.nft(&["flush", "table", "inet", &format!("bulkhead-{}", site.instance())])
+                self.nft(&["flush", "table", "inet", &format!("bulkhead-{}", site.instance())]);
             }
             Meddling::Foreign => {
                 let place = if hook == "tcx-ingress" { Place::TcxIngress } else { Place::TcxEgress };
