@@ -10,6 +10,7 @@ mod direct;
 mod fill;
 mod flows;
 mod generation;
+mod grace;
 mod group;
 mod hashed;
 mod hook;
@@ -36,6 +37,7 @@ pub use defaults::{DEFAULT_NEW_FLOWS, default_timeouts, per_second};
 pub use device::{DEVICE_GROUP, Device, Devices, name_of};
 pub use flows::{FlowTable, Importer};
 pub use generation::{Generation, Shadow, Specification};
+pub use grace::wait_for_programs;
 pub use group::{Group, Specialisation};
 pub use hook::{Fault, Hook};
 pub use interface::{Interface, Kind};
@@ -47,9 +49,7 @@ pub use quarantine::{AddressTables, QuarantineError, quarantine_tables};
 pub use running::{RunningLink, running};
 pub use seed::{Connection, connections, flow_clock, seed};
 pub use shape::check_pinned_state;
-pub use state::{
-    Capacity, Losses, State, rewrite_deadlines, rule_counters, shadow_counters, wait_for_programs,
-};
+pub use state::{Capacity, Losses, State, rewrite_deadlines, rule_counters, shadow_counters};
 pub use support::check_support;
 
 /// The BPF object, built with this binary.

@@ -11,7 +11,7 @@ use bulkhead_engine::layout::{
 use bulkhead_engine::{REASONS, Reason};
 
 use super::mapped::Mapped;
-use super::{FlowTable, KernelError, Pins};
+use super::{FlowTable, KernelError, Pins, wait_for_programs};
 
 /// Sizes of the maps that outlive generations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,22 +227,6 @@ impl State {
         self.epoch.set(0, epoch.wrapping_add(1), 0).map_err(what())?;
         wait_for_programs()?;
         empty(&mut self.aggregates[(epoch & 1) as usize], take)
-    }
-}
-
-/// Waits until every BPF program that runs now has ended: they run in RCU read sections, and
-/// the global memory barrier is a grace period (membarrier(2), kernel commit 5b25b13ab08f).
-///
-/// # Errors
-/// If the kernel has no membarrier.
-pub fn wait_for_programs() -> Result<(), KernelError> {
-    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-    // SAFETY: no memory is passed.
-    let answer = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    if answer == 0 {
-        Ok(())
-    } else {
-        Err(KernelError::refused("membarrier")(std::io::Error::last_os_error()))
     }
 }
 

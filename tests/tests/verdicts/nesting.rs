@@ -15,7 +15,7 @@ const ACK: u8 = 0x10;
 
 fn kernel(tables: &Tables, kind: Kind, audit: bool, shadow: Option<&Tables>) -> Kernel {
     let shadow = shadow.map(|tables| Shadow { number: 9, tables });
-    Kernel::of(Specification { realtime: true, audit, shadow, ..specification(tables, ample()) }, kind)
+    Kernel::of(Specification { realtime: true, audit, shadow, ..specification(tables, ample()) }, kind, 0)
 }
 
 fn framed(kind: Kind, ip: Ip) -> Vec<u8> {
