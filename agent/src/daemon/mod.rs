@@ -14,6 +14,7 @@ mod guarding;
 mod inputs;
 pub mod interfaces;
 mod journal;
+mod judge;
 mod live;
 pub mod lock;
 mod member;

@@ -19,6 +19,7 @@ mod limits;
 mod many;
 mod migrate;
 mod places;
+mod recreated;
 mod remains;
 mod shadow;
 mod silent;
