@@ -1,0 +1,134 @@
+//! What is run in the guests: built, and packed behind the kernel's modules.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::image::{fresh, libraries, pack, place, programs};
+use super::output;
+use super::report::Expected;
+use crate::cargo::{self, workspace};
+
+/// What is run on a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Job {
+    /// Every specialisation of the programs is loaded; nothing is attached.
+    Verified,
+    /// The agent at work on the kernel's own WireGuard and on Ethernet: the demo, and the tests of its life.
+    Agent,
+}
+
+/// Interfaces, uses and programs: what `agent/examples/verified.rs` loads at least.
+const PROGRAMS: usize = 46;
+
+/// A kernel tells its tests from the host's by these.
+const ENVIRONMENT: &str = "BULKHEAD=/usr/bin/bulkhead BULKHEAD_WIREGUARD=kernel BULKHEAD_SLOWER=6 BULKHEAD_SWAPS=6 BULKHEAD_PAUSE=400";
+
+/// The tests of the agent's life that stand for what it must do on every kernel.
+const LIFE: [(&str, &str); 12] = [
+    ("seeding", "a_first_attach_cuts_only_what_the_policy_does_not_admit"),
+    ("kill-and-takeover", "enforcement_goes_on_without_the_agent_and_is_taken_over_without_a_gap"),
+    ("apply", "a_revoked_rule_cuts_its_connection_and_no_other"),
+    ("quarantine", "quarantine_cuts_at_the_next_packet_and_release_restores"),
+    ("guard-and-detach", "the_guard_holds_where_no_program_is"),
+    ("guard-first", "starting::the_guard_is_there_before_the_first_program"),
+    ("interface-re-created", "an_interface_that_comes_back_is_enforced_again"),
+    ("tunnel-re-created", "a_tunnel_that_comes_back_is_enforced_again"),
+    ("stage", "shadow::a_staged_candidate_observes_and_is_promoted"),
+    ("exchange", "exchange::an_exchange_interface_passes_its_lanes_and_nothing_else"),
+    ("account", "limits::reports_have_a_budget_and_the_account_stays_exact"),
+    // Native XDP and TCX on Ethernet, TCX on the tunnel over it, both at once, by IPv4 and IPv6.
+    ("swaps-under-load", "endurance::swaps::swaps_lose_nothing_and_let_nothing_through"),
+];
+
+/// A job, ready to be put into a guest.
+#[derive(Debug)]
+pub struct Packed {
+    /// A cpio archive.
+    pub files: PathBuf,
+    /// What must come of it.
+    pub expected: Expected,
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+impl Job {
+    /// Builds and packs below `directory`.
+    pub fn pack(self, directory: &Path) -> Result<Packed> {
+        let root = fresh(&directory.join(format!("{self:?}").to_lowercase()))?;
+        let files = root.with_extension("cpio");
+        let packed = match self {
+            Self::Verified => {
+                let built = ["build", "--package", "bulkhead", "--example", "verified"];
+                install("verified", &cargo::executables(&built)?, &root)?;
+                place(Path::new("job"), b"exec verified\n", &root)?;
+                let limit = Duration::from_secs(600);
+                Packed { files, expected: Expected::Programs(PROGRAMS), limit }
+            }
+            Self::Agent => {
+                let built = ["build", "--package", "bulkhead", "--bin", "bulkhead", "--package", "xtask"];
+                let built = cargo::executables(&built)?;
+                install("bulkhead", &built, &root)?;
+                install("xtask", &built, &root)?;
+                let tests = ["test", "--no-run", "--package", "bulkhead-tests", "--test", "lifecycle"];
+                install("lifecycle", &cargo::executables(&tests)?, &root)?;
+                programs(&["ip", "nft", "wg", "setarch"], &root)?;
+                // The demo reads the policy where it is on this machine.
+                for file in ["policy.hujson", "inventory.json"] {
+                    let path = workspace().join("policies/trading-firm").join(file);
+                    place(&path, &fs::read(&path)?, &root)?;
+                }
+                let (checks, names) = checks();
+                place(Path::new("checks"), checks.as_bytes(), &root)?;
+                place(Path::new("job"), include_bytes!("guest/checks"), &root)?;
+                let limit = Duration::from_secs(2400);
+                Packed { files, expected: Expected::Checks(names), limit }
+            }
+        };
+        pack(&root, &packed.files)?;
+        fs::remove_dir_all(root)?;
+        Ok(packed)
+    }
+}
+
+/// The guest's list of checks: seconds, name, command; and the names.
+fn checks() -> (String, Vec<String>) {
+    let mut names = vec!["demo".to_owned()];
+    let mut list = format!("600 demo {ENVIRONMENT} xtask demo\n");
+    for (name, test) in LIFE {
+        _ = writeln!(list, "400 {name} {ENVIRONMENT} lifecycle --exact {test} --test-threads 1");
+        names.push(name.to_owned());
+    }
+    (list, names)
+}
+
+/// Puts a built executable into the guest's /usr/bin, without what only debuggers read.
+fn install(name: &str, built: &[(String, PathBuf)], root: &Path) -> Result<()> {
+    let found = built.iter().find(|(target, _)| target == name);
+    let (_, path) = found.with_context(|| format!("cargo built no executable {name}"))?;
+    let to = root.join("usr/bin").join(name);
+    place(&Path::new("/usr/bin").join(name), b"", root)?;
+    output(Command::new("strip").arg("-o").arg(&to).arg(path))?;
+    libraries(path, root)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_check_has_a_line_and_a_name_of_its_own() {
+        let (list, names) = checks();
+        assert_eq!(list.lines().count(), names.len());
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+        for (line, name) in list.lines().zip(&names) {
+            assert!(line.split(' ').nth(1) == Some(name), "{line}");
+        }
+    }
+}
