@@ -214,7 +214,8 @@ impl Lab {
             host.namespace.ip(&format!("addr add {address} dev {INTERFACE} nodad"))?;
         }
         host.namespace.ip(&format!("link set {INTERFACE} up"))?;
-        for address in self.hosts.iter().filter(|peer| peer.name != host.name).flat_map(|peer| &peer.overlay) {
+        for address in self.hosts.iter().filter(|peer| peer.name != host.name).flat_map(|peer| &peer.overlay)
+        {
             host.namespace.ip(&format!("route add {address} dev {INTERFACE}"))?;
         }
         Ok(())
@@ -266,7 +267,8 @@ impl Lab {
             }
         }
         let path = self.directory.join(format!("{}.conf", host.name));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         std::io::Write::write_all(&mut file, text.as_bytes())?;
         Ok(path)
     }

@@ -288,7 +288,8 @@ impl Site {
     pub fn connect(&self, from: &str, port: u16) -> Connection {
         let at = SocketAddr::new(self.address("server"), port);
         let listener = self.namespace("server").run(|| TcpListener::bind(at)).unwrap().unwrap();
-        let client = self.namespace(from).run(|| TcpStream::connect_timeout(&at, slower(ARRIVES))).unwrap().unwrap();
+        let client =
+            self.namespace(from).run(|| TcpStream::connect_timeout(&at, slower(ARRIVES))).unwrap().unwrap();
         let (server, _) = listener.accept().unwrap();
         Connection { client, server }
     }

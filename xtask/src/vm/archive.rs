@@ -29,9 +29,12 @@ impl Archive {
         fs::create_dir_all(directory.join("lists/partial"))?;
         fs::create_dir_all(directory.join("cache/archives/partial"))?;
         let format = "$(RELEASE) $(COMPONENT) $(REPO_URI)";
-        let targets = output(
-            Command::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]),
-        )?;
+        let targets = output(Command::new("apt-get").args([
+            "indextargets",
+            "--format",
+            format,
+            "Created-By: Packages",
+        ]))?;
         let sources = sources(&targets)?;
         let (list, stamp) = (directory.join("sources.list"), directory.join("updated"));
         if fs::read_to_string(&list).is_ok_and(|old| old != sources) {
@@ -95,7 +98,10 @@ fn sources(targets: &str) -> Result<String> {
     let security = find(|release| release.ends_with("-security"));
     add(&SUITES, ordinary.context("apt reads no release of Debian on this machine, so it knows no mirror")?);
     add(&[SECURITY], security.context("apt reads no security updates of Debian on this machine")?);
-    ensure!(Path::new(KEYRING).exists(), "{KEYRING} is missing; next: apt-get install debian-archive-keyring");
+    ensure!(
+        Path::new(KEYRING).exists(),
+        "{KEYRING} is missing; next: apt-get install debian-archive-keyring"
+    );
     Ok(lines)
 }
 

@@ -46,11 +46,11 @@ pub struct Image {
 pub fn prepare(archive: &Archive, kernel: &Kernel, directory: &Path) -> Result<Image> {
     let whole = directory.join(format!("{}_{}", kernel.release, kernel.version));
     let image = Image { kernel: whole.join("vmlinuz"), modules: whole.join("modules.cpio") };
-    if whole.exists() && fs::read_to_string(whole.join("init")).is_ok_and(|init| init == INIT) {
+    if whole.exists() && fs::read_to_string(whole.join("recipe")).is_ok_and(|made| made == recipe()) {
         return Ok(image);
     }
     eprintln!("vm: fetching and unpacking {}", kernel.packages.join(", "));
-    let partial = fresh(&whole.with_extension("partial"))?;
+    let partial = fresh(&directory.join(format!("partial-{}", kernel.release)))?;
     let (packages, tree, root) = (partial.join("packages"), partial.join("tree"), partial.join("root"));
     for directory in [&packages, &tree, &root] {
         fs::create_dir(directory)?;
@@ -66,7 +66,7 @@ pub fn prepare(archive: &Archive, kernel: &Kernel, directory: &Path) -> Result<I
     let image_file = images.iter().find(|path| path.exists()).context("the packages have no kernel")?;
     fs::copy(image_file, partial.join("vmlinuz"))?;
     copy_modules(modules, release, &partial, &root)?;
-    fs::write(partial.join("init"), INIT)?;
+    fs::write(partial.join("recipe"), recipe())?;
     place(Path::new("init"), INIT.as_bytes(), &root)?;
     programs(&["busybox"], &root)?;
     pack(&root, &partial.join("modules.cpio"))?;
@@ -78,6 +78,11 @@ pub fn prepare(archive: &Archive, kernel: &Kernel, directory: &Path) -> Result<I
     }
     fs::rename(partial, whole)?;
     Ok(image)
+}
+
+/// What an image is made by, besides its packages.
+fn recipe() -> String {
+    format!("{}\n{INIT}", MODULES.join("\n"))
 }
 
 /// An empty directory.
@@ -101,13 +106,13 @@ fn copy_modules(modules: &Path, release: &str, partial: &Path, root: &Path) -> R
         let mut modprobe = Command::new("modprobe");
         modprobe.arg("--dirname").arg(&base).args(["--set-version", release, "--show-depends", module]);
         for line in output(&mut modprobe)?.lines() {
-            // `builtin NAME`, or `insmod FILE`.
-            let Some(file) = line.strip_prefix("insmod ").map(|file| Path::new(file.trim())) else { continue };
+            let Some(file) = inserted(line) else { continue };
             let inside = file.strip_prefix(&linked).context("modprobe names a file elsewhere")?;
             let to = Path::new("lib/modules").join(release).join(inside);
             match file.extension().and_then(OsStr::to_str) {
                 Some("xz") => {
-                    let unpacked = Command::new("xz").args(["--decompress", "--stdout"]).arg(file).output()?;
+                    let unpacked =
+                        Command::new("xz").args(["--decompress", "--stdout"]).arg(file).output()?;
                     ensure!(unpacked.status.success(), "xz cannot unpack {}", file.display());
                     place(&to.with_extension(""), &unpacked.stdout, root)?;
                 }
@@ -124,6 +129,11 @@ fn copy_modules(modules: &Path, release: &str, partial: &Path, root: &Path) -> R
     }
     output(Command::new("depmod").arg("--basedir").arg(root).arg(release))?;
     place(Path::new("etc/modules"), format!("{}\n", MODULES.join("\n")).as_bytes(), root)
+}
+
+/// The file of modprobe's `insmod FILE OPTIONS`; what is `builtin NAME` has none.
+fn inserted(line: &str) -> Option<&Path> {
+    line.strip_prefix("insmod ")?.split_whitespace().next().map(Path::new)
 }
 
 /// Writes an executable file below `root`, and the directories on its way.
@@ -158,7 +168,10 @@ pub fn libraries(program: &Path, root: &Path) -> Result<()> {
 
 /// The files that ldd names.
 fn loaded(said: &str) -> Vec<&Path> {
-    said.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/'))).map(Path::new).collect()
+    said.lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+        .map(Path::new)
+        .collect()
 }
 
 fn which(name: &str) -> Result<PathBuf> {
@@ -179,6 +192,14 @@ pub fn pack(root: &Path, archive: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modules_are_read_from_what_modprobe_says() {
+        let file = Some(Path::new("/k/dummy.ko.xz"));
+        assert_eq!(inserted("insmod /k/dummy.ko.xz numdummies=0"), file);
+        assert_eq!(inserted("insmod /k/dummy.ko.xz "), file);
+        assert_eq!(inserted("builtin ipv6"), None);
+    }
 
     #[test]
     fn libraries_are_read_from_what_ldd_says() {

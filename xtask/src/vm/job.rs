@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use super::image::{fresh, libraries, pack, place, programs};
 use super::output;
 use super::report::Expected;
-use crate::cargo::{self, workspace};
+use crate::cargo::{self, build_agent, workspace};
 
 /// What is run on a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -63,19 +63,18 @@ impl Job {
         let files = root.with_extension("cpio");
         let packed = match self {
             Self::Verified => {
-                let built = ["build", "--package", "bulkhead", "--example", "verified"];
-                install("verified", &cargo::executables(&built)?, &root)?;
+                let words = ["build", "--package", "bulkhead", "--example", "verified"];
+                install("verified", &built("verified", &words)?, &root)?;
                 place(Path::new("job"), b"exec verified\n", &root)?;
                 let limit = Duration::from_secs(600);
                 Packed { files, expected: Expected::Programs(PROGRAMS), limit }
             }
             Self::Agent => {
-                let built = ["build", "--package", "bulkhead", "--bin", "bulkhead", "--package", "xtask"];
-                let built = cargo::executables(&built)?;
-                install("bulkhead", &built, &root)?;
-                install("xtask", &built, &root)?;
+                let agent = build_agent("dev")?.binary;
                 let tests = ["test", "--no-run", "--package", "bulkhead-tests", "--test", "lifecycle"];
-                install("lifecycle", &cargo::executables(&tests)?, &root)?;
+                install("bulkhead", &agent, &root)?;
+                install("lifecycle", &built("lifecycle", &tests)?, &root)?;
+                install("xtask", &std::env::current_exe()?, &root)?;
                 programs(&["ip", "nft", "wg", "setarch"], &root)?;
                 // The demo reads the policy where it is on this machine.
                 for file in ["policy.hujson", "inventory.json"] {
@@ -106,14 +105,18 @@ fn checks() -> (String, Vec<String>) {
     (list, names)
 }
 
-/// Puts a built executable into the guest's /usr/bin, without what only debuggers read.
-fn install(name: &str, built: &[(String, PathBuf)], root: &Path) -> Result<()> {
-    let found = built.iter().find(|(target, _)| target == name);
-    let (_, path) = found.with_context(|| format!("cargo built no executable {name}"))?;
-    let to = root.join("usr/bin").join(name);
-    place(&Path::new("/usr/bin").join(name), b"", root)?;
-    output(Command::new("strip").arg("-o").arg(&to).arg(path))?;
-    libraries(path, root)
+/// The executable of a target that cargo builds with these words.
+fn built(target: &str, words: &[&str]) -> Result<PathBuf> {
+    let found = cargo::executables(words)?.into_iter().find(|(name, _)| name == target);
+    Ok(found.with_context(|| format!("cargo built no executable {target}"))?.1)
+}
+
+/// Puts an executable into the guest's /usr/bin, without what only debuggers read.
+fn install(name: &str, executable: &Path, root: &Path) -> Result<()> {
+    let to = Path::new("/usr/bin").join(name);
+    place(&to, b"", root)?;
+    output(Command::new("strip").arg("-o").arg(root.join("usr/bin").join(name)).arg(executable))?;
+    libraries(executable, root)
 }
 
 #[cfg(test)]

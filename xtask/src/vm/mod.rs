@@ -38,9 +38,9 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     setup::require_root("vm")?;
     setup::ensure_vm()?;
-    let jobs = if arguments.jobs.is_empty() { vec![Job::Verified, Job::Agent] } else { arguments.jobs.clone() };
-    let wanted =
-        if arguments.kernels.is_empty() { Wanted::ALL.to_vec() } else { arguments.kernels.clone() };
+    let jobs =
+        if arguments.jobs.is_empty() { vec![Job::Verified, Job::Agent] } else { arguments.jobs.clone() };
+    let wanted = if arguments.kernels.is_empty() { Wanted::ALL.to_vec() } else { arguments.kernels.clone() };
     let started = Instant::now();
     let directory = workspace().join("target/vm");
     let runs = directory.join("runs");
@@ -66,7 +66,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let initrd = runs.join(format!("{name}-{wanted}.initrd"));
             let files = [&*image.modules, &*packed.files];
             let ran = qemu::run(&image.kernel, &files, &initrd, packed.limit, &log)?;
-            let row = Row::new(name.clone(), wanted.to_string(), kernel.release.clone(), &ran, &packed.expected);
+            let row =
+                Row::new(name.clone(), wanted.to_string(), kernel.release.clone(), &ran, &packed.expected);
             if !row.result.wrong.is_empty() {
                 eprintln!("vm: {name} on {wanted}: see {}", log.display());
                 for line in &row.result.wrong {
@@ -83,7 +84,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     println!("{} boots with a job in {} s", rows.len(), started.elapsed().as_secs());
     let failed = rows.iter().filter(|row| !row.result.wrong.is_empty()).count();
-    ensure!(failed == 0, "{failed} of {} failed; what was wrong is above, the consoles in {}", rows.len(), runs.display());
+    ensure!(
+        failed == 0,
+        "{failed} of {} failed; what was wrong is above, the consoles in {}",
+        rows.len(),
+        runs.display()
+    );
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! One boot in qemu's software emulation.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -39,9 +39,8 @@ pub fn run(kernel: &Path, files: &[&Path], initrd: &Path, limit: Duration, log: 
     fs::write(initrd, all)?;
     let mut ran = Ran::default();
     for boots in 1..=TRIES {
-        ran = boot(kernel, initrd, limit)?;
+        ran = boot(kernel, initrd, limit, &mut fs::File::create(log)?)?;
         ran.boots = boots;
-        fs::write(log, ran.console.join("\n") + "\n")?;
         if ran.boot.is_some() {
             break;
         }
@@ -54,7 +53,7 @@ pub fn run(kernel: &Path, files: &[&Path], initrd: &Path, limit: Duration, log: 
     Ok(ran)
 }
 
-fn boot(kernel: &Path, initrd: &Path, limit: Duration) -> Result<Ran> {
+fn boot(kernel: &Path, initrd: &Path, limit: Duration, log: &mut fs::File) -> Result<Ran> {
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args(["-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-cpu", "max"]);
     qemu.args(["-m", "3072", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
@@ -81,6 +80,8 @@ fn boot(kernel: &Path, initrd: &Path, limit: Duration) -> Result<Ran> {
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
+                // As it comes, for who waits.
+                writeln!(log, "{line}")?;
                 if ran.boot.is_none() && line.starts_with(BEGINS) {
                     ran.boot = Some(started.elapsed());
                     deadline = Instant::now() + limit;

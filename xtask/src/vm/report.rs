@@ -102,7 +102,13 @@ impl Row {
         let verdict = if self.result.wrong.is_empty() { "ok" } else { "FAILED" };
         format!(
             "{:<9} {:<8} {:<28} {:>6} {:>6} {:>6.0} {:>5}  {verdict}",
-            self.job, self.kernel, self.release, self.result.shown, boot, self.time.as_secs_f32(), self.boots
+            self.job,
+            self.kernel,
+            self.release,
+            self.result.shown,
+            boot,
+            self.time.as_secs_f32(),
+            self.boots
         )
     }
 }
@@ -140,7 +146,8 @@ mod tests {
 
     #[test]
     fn a_check_that_did_not_run_has_failed() {
-        let text = "vm: job begins on 7\ncheck demo: ok (12 s)\ncheck guard: FAILED (3 s)\nvm: job ended with 1\n";
+        let text =
+            "vm: job begins on 7\ncheck demo: ok (12 s)\ncheck guard: FAILED (3 s)\nvm: job ended with 1\n";
         let names = ["demo", "guard", "stage"].map(str::to_owned).to_vec();
         let result = judge(&console(text), &Expected::Checks(names));
         assert_eq!((result.shown, result.wrong.len()), (1, 2), "{result:?}");
