@@ -53,7 +53,7 @@ impl Archive {
         )?;
         let archive = Self { configuration };
         let age = fs::metadata(&stamp).and_then(|stamp| stamp.modified()).ok();
-        if !age.and_then(|time| time.elapsed().ok()).is_some_and(|age| age < AGE) {
+        if age.and_then(|time| time.elapsed().ok()).is_none_or(|age| age >= AGE) {
             eprintln!("vm: reading Debian's index of packages");
             // Without all of them a kernel would not be the newest.
             output(archive.apt("apt-get").args(["--quiet", "--error-on=any", "update"]))?;
