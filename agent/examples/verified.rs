@@ -1,5 +1,6 @@
 //! Loads every specialisation of the programs and prints how many instructions the verifier
 //! followed for it, of the million that it allows. Needs root. Run by `cargo xtask build --stats`.
+//! `RUST_LOG=debug` shows what a verifier says that refuses one.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -16,14 +17,19 @@ struct Uses {
     everything: bool,
     shadow: bool,
     audit: bool,
+    realtime: bool,
 }
 
-const USES: [Uses; 5] = [
-    Uses { name: "plain", everything: false, shadow: false, audit: false },
-    Uses { name: "audit", everything: false, shadow: false, audit: true },
-    Uses { name: "everything", everything: true, shadow: false, audit: false },
-    Uses { name: "everything, audit", everything: true, shadow: false, audit: true },
-    Uses { name: "everything, shadow", everything: true, shadow: true, audit: false },
+const PLAIN: Uses = Uses { name: "plain", everything: false, shadow: false, audit: false, realtime: false };
+
+const USES: [Uses; 7] = [
+    PLAIN,
+    Uses { name: "audit", audit: true, ..PLAIN },
+    Uses { name: "everything", everything: true, ..PLAIN },
+    Uses { name: "everything, audit", everything: true, audit: true, ..PLAIN },
+    Uses { name: "everything, shadow", everything: true, shadow: true, ..PLAIN },
+    Uses { name: "real time", everything: true, realtime: true, ..PLAIN },
+    Uses { name: "real time, shadow", everything: true, shadow: true, realtime: true, ..PLAIN },
 ];
 
 fn tables(everything: bool) -> Tables {
@@ -38,6 +44,8 @@ fn tables(everything: bool) -> Tables {
 }
 
 fn main() -> ExitCode {
+    let level = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).init();
     let mut refused = false;
     println!("{:<10} {:<20} {:<12} {:>12} {:>8}", "interface", "uses", "program", "verified", "ms");
     for kind in [Kind::BareIp, Kind::Ethernet] {
@@ -45,6 +53,7 @@ fn main() -> ExitCode {
             let tables = tables(uses.everything);
             let mut specification = Specification {
                 audit: uses.audit,
+                realtime: uses.realtime,
                 shadow: uses.shadow.then_some(Shadow { number: 2, tables: &tables }),
                 new_flows: Rate { interval: u64::from(uses.everything) * 1_000_000, tolerance: 1 },
                 ..Specification::new(1, &tables, Timeouts([60; TIMEOUTS]))

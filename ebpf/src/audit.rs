@@ -14,14 +14,15 @@ use crate::maps::{
     AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, BUDGET, EVENTS, LOST_EVENTS, MAPS, REASON_COUNTERS,
     RULE_COUNTERS, UNREPORTED,
 };
+use crate::nesting::{Place, add};
 use crate::settings;
 use crate::shadow::compare;
 
 /// Counts and reports an outcome; returns what to do with the packet. Out of line is only what
 /// tells of a drop.
 #[inline(always)]
-pub(crate) fn conclude(case: &Case, direction: Direction, interface: u32) -> Action {
-    compare(case, direction, interface);
+pub(crate) fn conclude(case: &Case, place: Place, direction: Direction, interface: u32) -> Action {
+    compare(case, place, direction, interface);
     match case.outcome.reason.action() {
         Action::Pass => {
             count_outcome(case.outcome, case.headers.length, direction, &REASON_COUNTERS);
@@ -78,6 +79,13 @@ fn count_outcome(outcome: Outcome, length: u32, direction: Direction, reasons: &
     }
 }
 
+/// Counts the drop of a packet that there is no place to decide in.
+#[inline(always)]
+pub(crate) fn count_crowded_out(length: u32, direction: Direction) {
+    let index = direction.index() * REASONS + Reason::NestingDepth as u32;
+    count(UNREPORTED.get_ptr_mut(index), length);
+}
+
 /// Counts and reports the drop of a packet whose enforced program could not be reached.
 #[inline(always)]
 pub(crate) fn undecided(case: Option<&'static mut Case>, direction: Direction, interface: u32) {
@@ -106,10 +114,10 @@ pub(crate) fn log(ctx: &impl aya_ebpf::EbpfContext, case: &Case, direction: Dire
 #[inline(always)]
 pub(crate) fn count(counter: Option<*mut Counter>, length: u32) {
     if let Some(counter) = counter {
-        // SAFETY: this CPU's own element; programs do not interrupt each other on a CPU.
+        // SAFETY: the words of this CPU's own element.
         unsafe {
-            (*counter).packets += 1;
-            (*counter).bytes += u64::from(length);
+            add(&raw mut (*counter).packets, 1);
+            add(&raw mut (*counter).bytes, length.into());
         }
     }
 }
@@ -127,7 +135,8 @@ fn budget() -> Option<&'static mut u64> {
     if budget == 0 {
         return None;
     }
-    // SAFETY: this CPU's own element.
+    // SAFETY: this CPU's own element. Programs that interrupt each other here, on a real-time kernel, may
+    // report a few drops more.
     let [when, reports] = unsafe { &mut *BUDGET.get_ptr_mut(0)? };
     let second = MAPS.flow_time() / 1_000_000_000;
     if *when != second {
@@ -146,7 +155,7 @@ fn within_budget() -> bool {
 fn lose(kind: u32) {
     if let Some(lost) = LOST_EVENTS.get_ptr_mut(kind) {
         // SAFETY: this CPU's own element.
-        unsafe { *lost += 1 };
+        unsafe { add(lost, 1) };
     }
 }
 

@@ -8,14 +8,13 @@ use bulkhead_engine::layout::{Direction, FlowBucket, FlowKey, FlowValue};
 use bulkhead_engine::{Case, Environment as _};
 
 use crate::maps::MAPS;
-use crate::settings;
+use crate::{nesting, settings};
 
 /// The table of flows, and a bucket that holds its seed. Mapped arrays begin at a page, so that
 /// each slot is one cache line.
 #[map]
 static FLOWS: Array<FlowBucket> = Array::with_max_entries(3, BPF_F_MMAPABLE);
-/// One entry: how far this CPU's search of the table has come. Programs do not interrupt each
-/// other on a CPU.
+/// How far a search of the table has come: an entry for each program that can be at work on this CPU.
 #[map]
 static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);
 /// One entry: flows that had not expired and made room for another.
@@ -42,7 +41,7 @@ impl Buckets for Flows {
     }
     #[inline(always)]
     fn search(&self) -> Option<&Search> {
-        SEARCH.get(0)
+        SEARCH.get(nesting::own_entry())
     }
     #[inline(always)]
     fn displaced(&self, key: &FlowKey) -> u32 {
@@ -138,7 +137,7 @@ pub(crate) fn put(key: &FlowKey, value: &FlowValue) -> Stored {
         && let Some(evicted) = EVICTED.get_ptr_mut(0)
     {
         // SAFETY: this CPU's own element.
-        unsafe { *evicted += 1 };
+        unsafe { nesting::add(evicted, 1) };
     }
     stored
 }

@@ -6,12 +6,13 @@ use aya_ebpf::programs::TcContext;
 use bulkhead_engine::Environment as _;
 use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::layout::{
-    FlowRecord, FlowValue, IMPORT_EVICTED, IMPORT_KEPT, IMPORT_MALFORMED, IMPORT_REFUSED, IMPORT_STORED,
-    RECORD_NEW,
+    Direction, FlowRecord, FlowValue, IMPORT_EVICTED, IMPORT_KEPT, IMPORT_MALFORMED, IMPORT_REFUSED,
+    IMPORT_STORED, RECORD_NEW,
 };
 
 use crate::flows::{is_over, put};
 use crate::maps::MAPS;
+use crate::nesting::Place;
 
 #[classifier]
 fn flow_import(ctx: TcContext) -> i32 {
@@ -22,18 +23,29 @@ fn flow_import(ctx: TcContext) -> i32 {
     // SAFETY: the record was just checked to lie within the packet, and any bytes are one. BPF
     // loads from packets may be unaligned.
     let record = unsafe { (start as *const FlowRecord).read() };
+    let Some(place) = Place::take(Direction::Ingress) else {
+        return IMPORT_REFUSED as i32;
+    };
+    let done = import(record);
+    place.give_back();
+    done as i32
+}
+
+/// Stores a flow unless what is there is newer.
+#[inline(always)]
+fn import(record: FlowRecord) -> u32 {
     let FlowRecord { key, mut flow } = record;
     let is_new = flow.reserved[0] == RECORD_NEW;
     let mut there = FlowValue::NONE;
     // What is open now was seen now, however long it is silent.
     let is_there = MAPS.flow(&key, &mut there, |there| (is_new && !is_over(there)).then_some(flow.last_seen));
     if is_there && !is_over(&there) && (is_new || there.last_seen >= flow.last_seen) {
-        return IMPORT_KEPT as i32;
+        return IMPORT_KEPT;
     }
     flow.reserved[0] = 0;
-    (match put(&key, &flow) {
+    match put(&key, &flow) {
         Stored::Done => IMPORT_STORED,
         Stored::Evicted => IMPORT_EVICTED,
         Stored::Refused => IMPORT_REFUSED,
-    }) as i32
+    }
 }

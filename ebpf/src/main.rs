@@ -4,6 +4,7 @@
 //! over, counts, reports, and turns the outcome into the hook's own verdict.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch, asm_goto_with_outputs)]
 
 mod audit;
 mod calls;
@@ -11,6 +12,7 @@ mod exact;
 mod flows;
 mod import;
 mod maps;
+mod nesting;
 mod settings;
 mod shadow;
 mod tables;

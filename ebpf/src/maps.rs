@@ -42,8 +42,8 @@ static INITIATORS: LruHashMap<Address, u64> = LruHashMap::with_max_entries(65_53
 #[map]
 pub(crate) static REASON_COUNTERS: PerCpuArray<Counter> =
     PerCpuArray::with_max_entries(DIRECTIONS * REASONS, 0);
-/// Drops that are not reported, since the CPU's budget for the second was used up: counted here
-/// by direction and reason, and not among the others.
+/// Drops that are not reported, since the CPU's budget for the second was used up or there was no
+/// place to decide in: counted here by direction and reason, and not among the others.
 #[map]
 pub(crate) static UNREPORTED: PerCpuArray<Counter> = PerCpuArray::with_max_entries(DIRECTIONS * REASONS, 0);
 #[map]
@@ -67,30 +67,11 @@ pub(crate) static BUDGET: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(
 #[map]
 static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Where a packet's case is worked on, for each CPU and direction, and behind those where the
-/// shadow works on it. Programs of one direction do not interrupt each other on a CPU. Its
-/// contents the verifier does not follow, which keeps the ways through parser, decision and
-/// report from multiplying.
+/// Where a packet's case is worked on, for each CPU and place (see `nesting`), and behind those where
+/// the shadow works on it. Its contents the verifier does not follow, which keeps the ways through
+/// parser, decision and report from multiplying. The loader makes room for as many places as there are.
 #[map]
-static CASES: PerCpuArray<Case> = PerCpuArray::with_max_entries(2 * DIRECTIONS, 0);
-
-/// This CPU's case for a packet.
-#[inline(always)]
-pub(crate) fn case(direction: Direction) -> Option<&'static mut Case> {
-    own_case(direction.index())
-}
-
-/// This CPU's case for the shadow's view of a packet.
-#[inline(always)]
-pub(crate) fn shadow_case(direction: Direction) -> Option<&'static mut Case> {
-    own_case(DIRECTIONS + direction.index())
-}
-
-#[inline(always)]
-fn own_case(index: u32) -> Option<&'static mut Case> {
-    // SAFETY: this CPU's own element, used by one program at a time. All zeros is a valid case.
-    CASES.get_ptr_mut(index).map(|case| unsafe { &mut *case })
-}
+pub(crate) static CASES: PerCpuArray<Case> = PerCpuArray::with_max_entries(2 * DIRECTIONS, 0);
 
 /// A map's value as a word that CPUs share.
 #[inline(always)]

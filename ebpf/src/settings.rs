@@ -1,9 +1,10 @@
 //! The program's read-only globals. The loader sets them before the verifier sees the
 //! program, which then removes the code that they make unreachable.
 
+use core::arch::asm;
 use core::ptr::{addr_of, read_volatile};
 
-use bulkhead_engine::layout::{Settings, TIMEOUTS};
+use bulkhead_engine::layout::{FEATURE_SHADOW, Settings, TIMEOUTS};
 
 /// Replaced by the loader. The initial values are never used: the loader refuses to leave them.
 #[unsafe(no_mangle)]
@@ -43,6 +44,24 @@ setting! {
     shadow_features: u32 = SHADOW_SETTINGS.features;
     shadow_locals: u32 = SHADOW_SETTINGS.locals;
     shadow_remotes: u32 = SHADOW_SETTINGS.remotes;
+}
+
+/// Whether programs may interrupt each other on a CPU. Not among the settings, which are read from
+/// memory wherever something is asked of them: the loader writes 1 or 0 into each instruction that loads
+/// where `REALTIME`, which is defined nowhere, seems to lie. (The compiler must not keep it in a register
+/// over all that lies between.)
+#[inline(always)]
+pub(crate) fn is_realtime() -> bool {
+    let flag: u64;
+    // SAFETY: one load of a number.
+    unsafe { asm!("{0} = REALTIME ll", out(reg) flag, options(nomem, nostack)) };
+    flag != 0
+}
+
+/// Whether a candidate observes.
+#[inline(always)]
+pub(crate) fn has_shadow() -> bool {
+    features() & FEATURE_SHADOW != 0
 }
 
 /// The time-out of a flow's state, seconds.

@@ -9,13 +9,12 @@ use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::{TcContext, XdpContext};
-use bulkhead_engine::layout::{
-    AggregateKey, DIRECTIONS, Direction, FEATURE_SHADOW, KIND_SHADOW, shadow_index,
-};
+use bulkhead_engine::layout::{AggregateKey, DIRECTIONS, Direction, KIND_SHADOW, shadow_index};
 use bulkhead_engine::{Action, Case, Reason, decide_parsed};
 
 use crate::audit::{count, report_difference, undecided};
-use crate::maps::{SHADOW, SHADOW_COUNTERS, shadow_case};
+use crate::maps::{SHADOW, SHADOW_COUNTERS};
+use crate::nesting::Place;
 use crate::settings;
 
 /// The enforced program of this interface's XDP hook.
@@ -27,13 +26,17 @@ static TC_ENFORCED: ProgramArray = ProgramArray::with_max_entries(DIRECTIONS, 0)
 
 #[xdp]
 fn xdp_observe(ctx: XdpContext) -> u32 {
-    if let Some(case) = shadow_case(Direction::Ingress) {
+    let Some(place) = Place::take(Direction::Ingress) else {
+        return crate::xdp::crowded_out(&crate::xdp::packet_of(&ctx));
+    };
+    if let Some(case) = place.shadow_case() {
         let packet = crate::xdp::parse_packet(&ctx, case);
         decide_parsed(&SHADOW, &packet, Direction::Ingress, case);
     }
     // SAFETY: nothing here needs to be dropped.
     unsafe { XDP_ENFORCED.tail_call(&ctx, 0) };
-    undecided(shadow_case(Direction::Ingress), Direction::Ingress, ctx.ingress_ifindex() as u32);
+    undecided(place.shadow_case(), Direction::Ingress, ctx.ingress_ifindex() as u32);
+    place.give_back();
     XDP_DROP
 }
 
@@ -49,7 +52,10 @@ fn tc_observe_out(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn observe(ctx: &TcContext, direction: Direction) -> i32 {
-    if let Some(case) = shadow_case(direction) {
+    let Some(place) = Place::take(direction) else {
+        return crate::tc::crowded_out(ctx, direction);
+    };
+    if let Some(case) = place.shadow_case() {
         let packet = crate::tc::parse_packet(ctx, case);
         decide_parsed(&SHADOW, &packet, direction, case);
     }
@@ -57,17 +63,18 @@ fn observe(ctx: &TcContext, direction: Direction) -> i32 {
     unsafe { TC_ENFORCED.tail_call(ctx, direction.index()) };
     // SAFETY: the context is the kernel's `__sk_buff`.
     let interface = unsafe { (*ctx.as_ptr().cast::<__sk_buff>()).ifindex };
-    undecided(shadow_case(direction), direction, interface);
+    undecided(place.shadow_case(), direction, interface);
+    place.give_back();
     TC_ACT_SHOT
 }
 
 /// Counts and reports a packet that the observing generation decided otherwise.
 #[inline(always)]
-pub(crate) fn compare(case: &Case, direction: Direction, interface: u32) {
-    if settings::features() & FEATURE_SHADOW == 0 || !is_of_policy(case.outcome.reason) {
+pub(crate) fn compare(case: &Case, place: Place, direction: Direction, interface: u32) {
+    if !settings::has_shadow() || !is_of_policy(case.outcome.reason) {
         return;
     }
-    let Some(shadow) = shadow_case(direction) else {
+    let Some(shadow) = place.shadow_case() else {
         return;
     };
     let would_pass = shadow.outcome.reason.action() == Action::Pass;

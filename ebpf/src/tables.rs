@@ -3,6 +3,8 @@
 //! where they are and where they end (docs/decisions/0019); what is left of a look-up is one
 //! comparison.
 
+use core::arch::asm;
+
 use bulkhead_engine::layout::{BLOCK_SLOTS, Cell, ExactBucket, Leaf, Pair};
 
 /// Entry `index` of a table whose last entry begins `last` bytes behind its first.
@@ -12,11 +14,22 @@ use bulkhead_engine::layout::{BLOCK_SLOTS, Cell, ExactBucket, Leaf, Pair};
 #[inline(always)]
 unsafe fn entry<T>(table: *const T, last: u64, index: u64) -> Option<&'static T> {
     let offset = index * size_of::<T>() as u64;
-    if offset > last {
-        return None;
-    }
+    let mut entry = table;
+    // Comparison and addition are next to each other: where the compiler keeps the offset elsewhere in
+    // between, verifiers before 6.8 do not know any more that it was compared.
     // SAFETY: an entry begins there.
-    Some(unsafe { &*table.byte_add(offset as usize) })
+    unsafe {
+        asm!(
+            "if {offset} > {last} goto {beyond}",
+            "{entry} += {offset}",
+            offset = in(reg) offset,
+            last = in(reg) last,
+            entry = inout(reg) entry,
+            beyond = label { return None },
+            options(nomem, nostack, preserves_flags),
+        );
+        Some(&*entry)
+    }
 }
 
 macro_rules! tables {

@@ -8,8 +8,9 @@ use bulkhead_engine::layout::Direction;
 use bulkhead_engine::parse::{Headers, Role, parse};
 use bulkhead_engine::{Action, Case, Environment as _, Packet, Short, decide_parsed, judge_plain};
 
-use crate::audit::{conclude, conclude_settled};
-use crate::maps::{MAPS, case};
+use crate::audit::{conclude, conclude_settled, count_crowded_out};
+use crate::maps::MAPS;
+use crate::nesting::Place;
 
 /// `TCX_NEXT`, and clsact's `TC_ACT_UNSPEC`: other filters still run.
 const NEXT: i32 = -1;
@@ -62,7 +63,10 @@ fn run(ctx: &TcContext, direction: Direction) -> i32 {
         Some(Short::Judged(judged)) => Some(judged),
         None => None,
     };
-    let Some(case) = case(direction) else {
+    let Some(place) = Place::enter(direction) else {
+        return crowded_out(ctx, direction);
+    };
+    let Some(case) = place.case() else {
         return TC_ACT_SHOT;
     };
     match judged {
@@ -76,7 +80,16 @@ fn run(ctx: &TcContext, direction: Direction) -> i32 {
     let interface = unsafe { (*ctx.as_ptr().cast::<__sk_buff>()).ifindex };
     #[cfg(feature = "log")]
     crate::audit::log(ctx, case, direction);
-    verdict(conclude(case, direction, interface))
+    let action = conclude(case, place, direction, interface);
+    place.give_back();
+    verdict(action)
+}
+
+/// Drops a packet that there is no place to decide in.
+#[inline(always)]
+pub(crate) fn crowded_out(ctx: &TcContext, direction: Direction) -> i32 {
+    count_crowded_out(packet_of(ctx).length_of_ip(MAPS.ethernet()), direction);
+    TC_ACT_SHOT
 }
 
 #[inline(always)]

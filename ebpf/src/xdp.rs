@@ -7,11 +7,12 @@ use bulkhead_engine::layout::Direction;
 use bulkhead_engine::parse::parse;
 use bulkhead_engine::{Action, Case, Environment as _, Packet, Short, decide_parsed, judge_plain};
 
-use crate::audit::{conclude, conclude_settled};
-use crate::maps::{MAPS, case};
+use crate::audit::{conclude, conclude_settled, count_crowded_out};
+use crate::maps::MAPS;
+use crate::nesting::Place;
 
 #[inline(always)]
-fn packet_of(ctx: &XdpContext) -> Packet<'_> {
+pub(crate) fn packet_of(ctx: &XdpContext) -> Packet<'_> {
     let (start, end) = (ctx.data(), ctx.data_end());
     // SAFETY: the context's bounds of the packet.
     unsafe { Packet::from_raw(start, end, (end - start) as u32) }
@@ -38,7 +39,10 @@ fn xdp_ingress(ctx: XdpContext) -> u32 {
         Some(Short::Judged(judged)) => Some(judged),
         None => None,
     };
-    let Some(case) = case(Direction::Ingress) else {
+    let Some(place) = Place::enter(Direction::Ingress) else {
+        return crowded_out(&packet);
+    };
+    let Some(case) = place.case() else {
         return XDP_DROP;
     };
     match judged {
@@ -50,7 +54,16 @@ fn xdp_ingress(ctx: XdpContext) -> u32 {
     }
     #[cfg(feature = "log")]
     crate::audit::log(&ctx, case, Direction::Ingress);
-    verdict(conclude(case, Direction::Ingress, ctx.ingress_ifindex() as u32))
+    let action = conclude(case, place, Direction::Ingress, ctx.ingress_ifindex() as u32);
+    place.give_back();
+    verdict(action)
+}
+
+/// Drops a packet that there is no place to decide in.
+#[inline(always)]
+pub(crate) fn crowded_out(packet: &Packet) -> u32 {
+    count_crowded_out(packet.length_of_ip(MAPS.ethernet()), Direction::Ingress);
+    XDP_DROP
 }
 
 #[inline(always)]

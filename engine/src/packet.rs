@@ -108,6 +108,13 @@ impl<'a> Packet<'a> {
         self.length as usize
     }
 
+    /// Bytes at the IP layer and above, if the packet is not tagged.
+    #[inline(always)]
+    #[must_use]
+    pub fn length_of_ip(&self, is_frame: bool) -> u32 {
+        self.length.saturating_sub(if is_frame { 14 } else { 0 })
+    }
+
     /// Whether what follows `offset` is longer than any packet on a wire: the stack has merged
     /// packets, and their length field says 0 (BIG TCP, kernel commit 09f3d1a3a52c).
     #[inline(always)]

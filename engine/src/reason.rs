@@ -118,6 +118,7 @@ reasons! {
     65 FlowTableFull "flow_table_full" Drop "The kernel could not store the flow.";
     66 ExpiryChain "expiry_chain" Drop "More expired rules in a row than are walked.";
     67 FragmentTableFull "fragment_table_full" Drop "The kernel could not remember the first fragment.";
+    68 NestingDepth "nesting_depth" Drop "More packets were at work on one CPU at a time than it has places for (real-time kernels).";
 }
 
 impl Reason {

@@ -17,6 +17,7 @@ use super::{KernelError, Pins};
 /// the maps by their descriptors.
 pub(super) struct DirectMaps {
     maps: Vec<Made>,
+    numbers: Vec<(&'static str, u32)>,
     pins: Option<(Pins, u32)>,
 }
 
@@ -27,6 +28,9 @@ struct Made {
     last: usize,
 }
 
+/// 1: programs may interrupt each other on a CPU.
+pub(super) const REALTIME: &str = "REALTIME";
+
 /// What is added to a table's name where a program asks for its last entry.
 const LAST: &str = "_LAST";
 
@@ -36,7 +40,11 @@ const LOAD_ADDRESS: u8 = 0x18;
 impl DirectMaps {
     /// None yet; those that are made are pinned in a generation of `pins`.
     pub(super) fn new(pins: Option<(&Pins, u32)>) -> Self {
-        Self { maps: Vec::new(), pins: pins.map(|(pins, number)| (pins.clone(), number)) }
+        Self {
+            maps: Vec::new(),
+            numbers: Vec::new(),
+            pins: pins.map(|(pins, number)| (pins.clone(), number)),
+        }
     }
 
     /// Makes a map of these values.
@@ -62,6 +70,11 @@ impl DirectMaps {
         Ok(())
     }
 
+    /// Says what a number is that programs ask for by name.
+    pub(super) fn set(&mut self, name: &'static str, number: u32) {
+        self.numbers.push((name, number));
+    }
+
     /// A map's descriptor.
     pub(super) fn descriptor(&self, name: &str) -> Option<BorrowedFd<'_>> {
         self.made(name).map(|made| made.map.fd().as_fd())
@@ -71,10 +84,13 @@ impl DirectMaps {
         self.maps.iter().find(|made| made.name == name)
     }
 
-    /// What an instruction is to load that names this symbol, if it is of a table that was made.
+    /// What an instruction is to load that names this symbol, if it is of a table that was made or a
+    /// number that was set.
     fn meant(&self, symbol: &str) -> Option<Load> {
         let end = symbol.strip_suffix(LAST).and_then(|name| self.made(name));
         let load = end.map(|made| Load::Number(made.last as u32));
+        let number = || self.numbers.iter().find(|(name, _)| *name == symbol);
+        let load = load.or_else(|| number().map(|(_, number)| Load::Number(*number)));
         load.or_else(|| self.descriptor(symbol).map(|map| Load::Address(map.as_raw_fd())))
     }
 
@@ -137,11 +153,11 @@ fn place(object: &mut [u8], at: usize, load: Load) -> Result<(), KernelError> {
 mod tests {
     use object::{Object as _, ObjectSymbol as _};
 
-    use super::{LAST, LOAD_ADDRESS, Load, place};
+    use super::{LAST, LOAD_ADDRESS, Load, REALTIME, place};
     use crate::kernel::{OBJECT, SHADOW_MAPS, TABLE_MAPS};
 
     #[test]
-    fn all_that_the_object_leaves_open_are_tables() {
+    fn all_that_the_object_leaves_open_are_tables_and_a_number() {
         let file = object::File::parse(OBJECT).unwrap();
         let open = file.symbols().filter(|symbol| symbol.is_undefined() && symbol.name() != Ok(""));
         let mut names: Vec<_> = open.map(|symbol| symbol.name().unwrap()).collect();
@@ -150,7 +166,7 @@ mod tests {
             let table = name.strip_suffix(LAST).unwrap_or(name);
             !TABLE_MAPS.contains(&table) && !SHADOW_MAPS.contains(&table)
         });
-        assert_eq!(names, [""; 0]);
+        assert_eq!(names, [REALTIME]);
     }
 
     #[test]

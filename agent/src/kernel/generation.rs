@@ -11,11 +11,12 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bulkhead_engine::exact::ExactTable;
 use bulkhead_engine::layout::{
-    FEATURE_AUDIT, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Rate, Settings, Timeouts,
+    FEATURE_AUDIT, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET, NESTING_LEVELS, Rate, Settings,
+    Timeouts,
 };
 use bulkhead_engine::memory::Tables;
 
-use super::direct::DirectMaps;
+use super::direct::{DirectMaps, REALTIME};
 use super::programs::{FLOW_IMPORT, Program, chain, load};
 use super::shape::{self, check_pinned_state};
 use super::tables::{self, ENFORCED, OBSERVED, fill_tables, make_direct};
@@ -54,6 +55,8 @@ pub struct Specification<'a> {
     pub event_budget: u32,
     /// `LINK_` bits by interface: the link protocols that pass there.
     pub links: HashMap<String, u8>,
+    /// Programs may interrupt each other on a CPU: see [`super::is_realtime`].
+    pub realtime: bool,
     /// A clock for tests, ns; else the kernel's.
     pub fixed_clock: Option<u64>,
     /// The programs and maps: [`OBJECT`], but for tests that change it.
@@ -74,6 +77,7 @@ impl<'a> Specification<'a> {
             new_flows: Rate::default(),
             event_budget: u32::MAX,
             links: HashMap::new(),
+            realtime: super::is_realtime(),
             fixed_clock: None,
             object: OBJECT,
         }
@@ -127,6 +131,7 @@ impl Generation {
         let mut objects = HashMap::new();
         let exact = with_spare(specification)?;
         let mut tables = DirectMaps::new(pins.map(|pins| (pins, specification.number)));
+        tables.set(REALTIME, specification.realtime.into());
         make_direct(&mut tables, specification.tables, &exact, &ENFORCED)?;
         if let Some(Shadow { tables: observed, .. }) = specification.shadow {
             make_direct(&mut tables, observed, &observed.exact, &OBSERVED)?;
@@ -326,6 +331,10 @@ fn shadow_settings_of(specification: &Specification) -> Settings {
     })
 }
 
+/// Where packets are worked on if programs may interrupt each other: a case and the shadow's for each
+/// place, and a search.
+const NESTED_PLACES: &[(&str, u32)] = &[("CASES", 2 * NESTING_LEVELS), ("SEARCH", NESTING_LEVELS)];
+
 /// [`Settings`] as aya takes globals.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -356,7 +365,8 @@ fn load_object(
             u32::try_from(entries.max(1)).map_err(KernelError::refused(format!("map {name}: its size")))?;
         loader.map_max_entries(name, entries);
     }
-    for (name, entries) in shape::sizes(capacity) {
+    let places = if specification.realtime { NESTED_PLACES } else { [].as_slice() };
+    for (name, entries) in shape::sizes(capacity).into_iter().chain(places.iter().copied()) {
         loader.map_max_entries(name, entries);
     }
     if let Some((pins, position)) = pins {

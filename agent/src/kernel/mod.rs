@@ -34,6 +34,7 @@ pub use interface::{Interface, Kind};
 pub use leftover::{Leftover, Unread};
 pub use migrate::Migration;
 pub use pins::{CHAIN_MAPS, Pins, SHADOW_MAPS, STATE_MAPS, TABLE_MAPS};
+pub use probe::is_realtime;
 pub use quarantine::{AddressTables, QuarantineError, quarantine_tables};
 pub use running::{RunningLink, running};
 pub use seed::{Connection, connections, flow_clock, seed};

@@ -39,6 +39,16 @@ pub(super) fn check_btf() -> Result<(), KernelError> {
     Err(KernelError::Feature { release: kernel_release(), feature: "BTF", needed })
 }
 
+/// Whether programs may interrupt each other on a CPU: PREEMPT_RT, where from 6.18 on bottom halves that
+/// are disabled exclude no one (kernel commit 3253cb49cbad). Before, the programs only do more than they
+/// need.
+#[must_use]
+pub fn is_realtime() -> bool {
+    let says = |path, word: &str| std::fs::read_to_string(path).is_ok_and(|text| text.contains(word));
+    // Not every such kernel has the first.
+    says("/sys/kernel/realtime", "1") || says("/proc/sys/kernel/version", "PREEMPT_RT")
+}
+
 /// EINVAL is what a kernel answers that does not know a command, or a hook.
 fn lacks(feature: &'static str, needed: &'static str, what: &'static str, error: io::Error) -> KernelError {
     match error.raw_os_error() {

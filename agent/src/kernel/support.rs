@@ -5,7 +5,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::KernelError;
-use super::interface::kernel_release;
 use super::probe::{check_btf, check_tcx};
 
 /// `f_type` of the BPF file system, linux/magic.h.
@@ -18,7 +17,8 @@ const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 /// What is missing, and what to do.
 pub fn check_support(bpffs: &Path) -> Result<(), KernelError> {
     check_privilege()?;
-    check_kernel()?;
+    check_btf()?;
+    check_tcx()?;
     check_bpffs(bpffs)
 }
 
@@ -36,20 +36,6 @@ fn check_privilege() -> Result<(), KernelError> {
     let has = |capability: u32| effective & (1 << capability) != 0;
     let bpf = has(CAP_SYS_ADMIN) || has(CAP_BPF) && has(CAP_PERFMON);
     if bpf && has(CAP_NET_ADMIN) { Ok(()) } else { Err(KernelError::Privilege) }
-}
-
-fn check_kernel() -> Result<(), KernelError> {
-    // There, from 6.18 on, two programs may be at work on one CPU at a time (kernel commit
-    // 3253cb49cbad), and a packet's case is one CPU's own: see decision 6.
-    if std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|flag| flag.trim() == "1") {
-        return Err(KernelError::Feature {
-            release: kernel_release(),
-            feature: "exclusive use of a CPU by a BPF program",
-            needed: "a kernel without PREEMPT_RT is needed",
-        });
-    }
-    check_btf()?;
-    check_tcx()
 }
 
 fn is_bpffs(path: &Path) -> bool {

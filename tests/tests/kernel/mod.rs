@@ -3,13 +3,14 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod ledger;
+mod places;
 pub mod sys;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use aya::Pod;
-use aya::maps::{HashMap, MapData, RingBuf};
+use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
 use bulkhead::kernel::{Capacity, Generation, Interface, Kind, Pins, Specification, check_support};
 use bulkhead_engine::layout::{
@@ -183,12 +184,8 @@ impl Kernel {
         let link = specification.links.get("lo").copied().unwrap_or(0);
         let generation = Generation::build(&specification, &[(interface, ZONE)], None)
             .unwrap_or_else(|error| panic!("these tests need root and a kernel with BPF: {error}"));
-        let own = |name| {
-            let map = generation.descriptor(name).expect("a map of the generation");
-            map.try_clone_to_owned().expect("another descriptor")
-        };
-        let [cases, reasons, unreported, rules] =
-            ["CASES", "REASON_COUNTERS", "UNREPORTED", "RULE_COUNTERS"].map(own);
+        let [cases, reasons, unreported, rules] = ["CASES", "REASON_COUNTERS", "UNREPORTED", "RULE_COUNTERS"]
+            .map(|name| own_map(&generation, name));
         let cpus = aya::util::nr_cpus().expect("the number of CPUs");
         Self {
             generation,
@@ -231,17 +228,25 @@ impl Kernel {
 
     /// Runs a program on a packet: what becomes of it.
     pub fn run(&mut self, program: Program, packet: &[u8]) -> Action {
+        self.run_named(program, ["xdp_ingress", "tc_ingress", "tc_egress"], packet)
+    }
+
+    /// Runs the one that observes, which goes on with it.
+    pub fn observe(&mut self, program: Program, packet: &[u8]) -> Action {
+        self.run_named(program, ["xdp_observe", "tc_observe_in", "tc_observe_out"], packet)
+    }
+
+    fn run_named(&mut self, program: Program, names: [&str; 3], packet: &[u8]) -> Action {
         const XDP_DROP: u32 = 1;
         const XDP_PASS: u32 = 2;
         const TC_SHOT: u32 = 2;
         const TCX_NEXT: u32 = u32::MAX;
         let options = TestRunOptions { data_in: Some(packet), ..TestRunOptions::default() };
+        let [xdp, ingress, egress] = names;
         let result = match program {
-            Program::XdpIngress => self.generation.xdp("lo", "xdp_ingress").expect("XDP").test_run(options),
-            Program::TcIngress => {
-                self.generation.classifier("lo", "tc_ingress").expect("TC").test_run(options)
-            }
-            Program::TcEgress => self.generation.classifier("lo", "tc_egress").expect("TC").test_run(options),
+            Program::XdpIngress => self.generation.xdp("lo", xdp).expect("XDP").test_run(options),
+            Program::TcIngress => self.generation.classifier("lo", ingress).expect("TC").test_run(options),
+            Program::TcEgress => self.generation.classifier("lo", egress).expect("TC").test_run(options),
         };
         let value = result.unwrap_or_else(|error| panic!("{program:?}, {} bytes: {error}", packet.len()));
         match (program, value.return_value) {
@@ -256,7 +261,7 @@ impl Kernel {
     /// What the last packet of a direction was made of and why it was decided so, if it was decided
     /// through a case: see [`settled`].
     pub fn case(&self, direction: Direction) -> Case {
-        self.own_value(&self.cases, direction.index())
+        self.case_at(direction.index())
     }
 
     /// The counters of this CPU by direction and reason: index `direction × REASONS + reason`.
@@ -329,10 +334,16 @@ impl Kernel {
     /// Drops that nothing else tells of.
     pub fn lost(&mut self) -> u64 {
         let map = self.generation.map_mut("LOST_EVENTS").expect("a map of the object");
-        let lost = aya::maps::PerCpuArray::<_, u64>::try_from(map).expect("a per-CPU array");
+        let lost = PerCpuArray::<_, u64>::try_from(map).expect("a per-CPU array");
         let by_ring: u64 = lost.get(&LOST_RING, 0).expect("a counter of lost events").iter().sum();
         by_ring + self.every_reason(&self.unreported).map(|counter| counter.packets).sum::<u64>()
     }
+}
+
+/// Another descriptor of a map.
+fn own_map(generation: &Generation, name: &str) -> OwnedFd {
+    let map = generation.descriptor(name).expect("a map of the generation");
+    map.try_clone_to_owned().expect("another descriptor")
 }
 
 fn clear<K: Pod, V: Pod>(mut table: HashMap<&mut MapData, K, V>) {

@@ -8,6 +8,7 @@ mod kernel;
 mod accounts;
 mod broken;
 mod full;
+mod nesting;
 mod refusing;
 mod scenes;
 mod steps;
@@ -49,6 +50,7 @@ fn every_reason_on_every_hook() {
     reached.extend(refusing::play());
     reached.extend(venues::play());
     reached.extend(full::play());
+    reached.extend(nesting::play());
     full::importing();
     let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !reached.contains(reason)).collect();
     assert!(missing.is_empty(), "reasons that no scene ends with: {missing:?}");
