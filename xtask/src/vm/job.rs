@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::image::{fresh, libraries, pack, place, programs};
 use super::output;
@@ -26,7 +26,8 @@ pub enum Job {
 const PROGRAMS: usize = 46;
 
 /// A kernel tells its tests from the host's by these.
-const ENVIRONMENT: &str = "BULKHEAD=/usr/bin/bulkhead BULKHEAD_WIREGUARD=kernel BULKHEAD_SLOWER=6 BULKHEAD_SWAPS=6 BULKHEAD_PAUSE=400";
+const ENVIRONMENT: &str =
+    "BULKHEAD=/usr/bin/bulkhead BULKHEAD_WIREGUARD=kernel BULKHEAD_SWAPS=6 BULKHEAD_PAUSE=400";
 
 /// The tests of the agent's life that stand for what it must do on every kernel.
 const LIFE: [(&str, &str); 12] = [
@@ -57,8 +58,8 @@ pub struct Packed {
 }
 
 impl Job {
-    /// Builds and packs below `directory`.
-    pub fn pack(self, directory: &Path) -> Result<Packed> {
+    /// Builds and packs below `directory`. Of `agent` only the checks that are named, or all.
+    pub fn pack(self, directory: &Path, only: &[String]) -> Result<Packed> {
         let root = fresh(&directory.join(format!("{self:?}").to_lowercase()))?;
         let files = root.with_extension("cpio");
         let packed = match self {
@@ -81,10 +82,10 @@ impl Job {
                     let path = workspace().join("policies/trading-firm").join(file);
                     place(&path, &fs::read(&path)?, &root)?;
                 }
-                let (checks, names) = checks();
+                let (checks, names) = checks(only)?;
                 place(Path::new("checks"), checks.as_bytes(), &root)?;
                 place(Path::new("job"), include_bytes!("guest/checks"), &root)?;
-                let limit = Duration::from_secs(2400);
+                let limit = Duration::from_secs(3600);
                 Packed { files, expected: Expected::Checks(names), limit }
             }
         };
@@ -95,14 +96,26 @@ impl Job {
 }
 
 /// The guest's list of checks: seconds, name, command; and the names.
-fn checks() -> (String, Vec<String>) {
-    let mut names = vec!["demo".to_owned()];
-    let mut list = format!("600 demo {ENVIRONMENT} xtask demo\n");
-    for (name, test) in LIFE {
-        _ = writeln!(list, "400 {name} {ENVIRONMENT} lifecycle --exact {test} --test-threads 1");
-        names.push(name.to_owned());
+fn checks(only: &[String]) -> Result<(String, Vec<String>)> {
+    // Seven agents start at once.
+    let demo = ("demo", format!("1500 demo {ENVIRONMENT} BULKHEAD_SLOWER=12 xtask demo"));
+    let life = LIFE.iter().map(|&(name, test)| {
+        let command = format!("lifecycle --exact {test} --test-threads 1");
+        (name, format!("600 {name} {ENVIRONMENT} BULKHEAD_SLOWER=6 {command}"))
+    });
+    let all: Vec<_> = std::iter::once(demo).chain(life).collect();
+    for name in only {
+        let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+        ensure!(names.contains(&name.as_str()), "there is no check `{name}`; there are {}", names.join(", "));
     }
-    (list, names)
+    let (mut list, mut names) = (String::new(), Vec::new());
+    for (name, line) in all {
+        if only.is_empty() || only.iter().any(|one| one == name) {
+            _ = writeln!(list, "{line}");
+            names.push(name.to_owned());
+        }
+    }
+    Ok((list, names))
 }
 
 /// The executable of a target that cargo builds with these words.
@@ -127,11 +140,19 @@ mod tests {
 
     #[test]
     fn every_check_has_a_line_and_a_name_of_its_own() {
-        let (list, names) = checks();
+        let (list, names) = checks(&[]).unwrap();
+        assert_eq!(names.len(), LIFE.len() + 1);
         assert_eq!(list.lines().count(), names.len());
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
         for (line, name) in list.lines().zip(&names) {
             assert!(line.split(' ').nth(1) == Some(name), "{line}");
         }
+    }
+
+    #[test]
+    fn only_what_is_named_is_run_and_what_is_not_there_is_told() {
+        let (list, names) = checks(&["stage".to_owned()]).unwrap();
+        assert_eq!((list.lines().count(), names), (1, vec!["stage".to_owned()]));
+        assert!(checks(&["stages".to_owned()]).unwrap_err().to_string().contains("stage,"));
     }
 }

@@ -32,6 +32,9 @@ pub struct Arguments {
     /// PREEMPT_RT), or a series with PREEMPT_RT (`6.12-rt`). All that are supported if none is named.
     #[arg(long = "kernel", value_name = "KERNEL", num_args = 1..)]
     kernels: Vec<Wanted>,
+    /// Only these checks of `agent`.
+    #[arg(long = "check", value_name = "NAME", num_args = 1..)]
+    checks: Vec<String>,
 }
 
 /// Boots one kernel after the other. Fails if anything failed, or did not run.
@@ -53,7 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .collect::<Result<_>>()?;
     let mut rows = Vec::new();
     for job in jobs {
-        let packed = job.pack(&runs)?;
+        let packed = job.pack(&runs, &arguments.checks)?;
         let name = format!("{job:?}").to_lowercase();
         for (wanted, kernel) in &kernels {
             if job == Job::Agent && !wanted.attaches() && arguments.kernels.is_empty() {
