@@ -36,7 +36,7 @@ pub fn run_within(command: &mut Command, limit: Duration) -> anyhow::Result<Outp
 /// # Errors
 /// It fails, with what it said.
 pub fn ip(words: &str) -> anyhow::Result<String> {
-    let output = run_within(Command::new("ip").args(words.split_whitespace()), IP_DEADLINE)
+    let output = run_within(Command::new("ip").args(words.split_whitespace()), super::slower(IP_DEADLINE))
         .context("`ip` is part of iproute2: apt-get install iproute2")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "`ip {words}` failed: {}", said.trim());

@@ -9,6 +9,7 @@ mod bounded;
 mod heard;
 mod keys;
 mod load;
+mod machine;
 mod namespace;
 mod probe;
 mod process;
@@ -28,6 +29,7 @@ pub use binary::bulkhead;
 pub use bounded::{ip, run_within};
 pub use keys::Keys;
 pub use load::{Counts, Load};
+pub use machine::slower;
 pub use namespace::{Namespace, PREFIX, alive, sweep};
 pub use probe::{EchoServers, Outcome, Probe, Protocol, probe, probe_all};
 pub use process::Process;
@@ -156,19 +158,69 @@ impl Lab {
     /// # Errors
     /// A tunnel that ends (with what it said), or a pair without answer by the deadline.
     pub fn mesh(&mut self, bulkhead: &Path) -> anyhow::Result<()> {
-        let deadline = Instant::now() + MESH_DEADLINE;
+        let deadline = Instant::now() + slower(MESH_DEADLINE);
+        if machine::has_wireguard() {
+            for number in 0..self.hosts.len() {
+                self.kernel_tunnel(number, false)?;
+            }
+            return self.prove(deadline);
+        }
         for number in 0..self.hosts.len() {
-            let config = self.write_config(number)?;
-            let host = &mut self.hosts[number];
-            let log = self.directory.join(format!("{}.tunnel.log", host.name));
-            let mut command = std::process::Command::new(bulkhead);
-            command.arg("tunnel").arg("--config").arg(&config).args(["--interface", INTERFACE]);
-            host.tunnel = Some(Process::spawn(&host.namespace, &mut command, &log)?);
+            self.own_tunnel(number, bulkhead, false)?;
         }
         for host in &mut self.hosts {
             host.wait_for_tunnel(deadline)?;
         }
         self.prove(deadline)
+    }
+
+    /// Removes a host's tunnel, makes it again, and has it greet its peers, who hold its old session.
+    ///
+    /// # Errors
+    /// What the system refused, or a tunnel that ends.
+    pub fn replace_tunnel(&mut self, name: &str, bulkhead: &Path) -> anyhow::Result<()> {
+        let number = self.hosts.iter().position(|host| host.name == name);
+        let number = number.with_context(|| format!("the lab has no host {name}"))?;
+        if machine::has_wireguard() {
+            self.hosts[number].namespace.ip(&format!("link del {INTERFACE}"))?;
+            return self.kernel_tunnel(number, true);
+        }
+        // Its interface goes with it.
+        drop(self.hosts[number].tunnel.take());
+        self.own_tunnel(number, bulkhead, true)?;
+        self.hosts[number].wait_for_tunnel(Instant::now() + slower(MESH_DEADLINE))
+    }
+
+    /// Starts one host's `bulkhead tunnel`.
+    fn own_tunnel(&mut self, number: usize, bulkhead: &Path, greets: bool) -> anyhow::Result<()> {
+        let config = self.write_config(number, greets)?;
+        let host = &mut self.hosts[number];
+        let log = self.directory.join(format!("{}.tunnel.log", host.name));
+        let mut command = std::process::Command::new(bulkhead);
+        command.arg("tunnel").arg("--config").arg(&config).args(["--interface", INTERFACE]);
+        host.tunnel = Some(Process::spawn(&host.namespace, &mut command, &log)?);
+        Ok(())
+    }
+
+    /// Makes one host's tunnel of the kernel's own WireGuard.
+    fn kernel_tunnel(&self, number: usize, greets: bool) -> anyhow::Result<()> {
+        let host = &self.hosts[number];
+        let config = self.write_config(number, greets)?;
+        // `wg` knows nothing of addresses.
+        let text = fs::read_to_string(&config)?;
+        let text: Vec<_> = text.lines().filter(|line| !line.starts_with("Address")).collect();
+        fs::write(&config, text.join("\n"))?;
+        host.namespace.ip(&format!("link add {INTERFACE} type wireguard"))?;
+        ip(&format!("netns exec {} wg setconf {INTERFACE} {}", host.namespace.name(), config.display()))?;
+        for address in &host.overlay {
+            host.namespace.ip(&format!("addr add {address} dev {INTERFACE} nodad"))?;
+        }
+        host.namespace.ip(&format!("link set {INTERFACE} up"))?;
+        for address in self.hosts.iter().filter(|peer| peer.name != host.name).flat_map(|peer| &peer.overlay)
+        {
+            host.namespace.ip(&format!("route add {address} dev {INTERFACE}"))?;
+        }
+        Ok(())
     }
 
     /// Every host to every other, until all have answered.
@@ -184,7 +236,7 @@ impl Lab {
                 .map(|&address| Probe { to: SocketAddr::new(address, PROOF_PORT), protocol: Protocol::Udp })
                 .collect();
             while !left.is_empty() {
-                let outcomes = probe_all(&host.namespace, &left, Duration::from_millis(1000))?;
+                let outcomes = probe_all(&host.namespace, &left, slower(Duration::from_millis(1000)))?;
                 let silent =
                     left.into_iter().zip(outcomes).filter(|(_, outcome)| *outcome != Outcome::Replied);
                 left = silent.map(|(probe, _)| probe).collect();
@@ -200,7 +252,7 @@ impl Lab {
         Ok(())
     }
 
-    fn write_config(&self, number: usize) -> anyhow::Result<PathBuf> {
+    fn write_config(&self, number: usize, greets: bool) -> anyhow::Result<PathBuf> {
         let host = &self.hosts[number];
         let mut text =
             format!("[Interface]\nPrivateKey = {}\nListenPort = {WIREGUARD_PORT}\n", host.keys.private);
@@ -212,9 +264,13 @@ impl Lab {
             writeln!(text, "\n[Peer] # {}\nPublicKey = {}", peer.name, peer.keys.public)?;
             writeln!(text, "AllowedIPs = {}", allowed.join(", "))?;
             writeln!(text, "Endpoint = {}:{WIREGUARD_PORT}", peer.underlay)?;
+            if greets {
+                writeln!(text, "PersistentKeepalive = 1")?;
+            }
         }
         let path = self.directory.join(format!("{}.conf", host.name));
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         std::io::Write::write_all(&mut file, text.as_bytes())?;
         Ok(path)
     }

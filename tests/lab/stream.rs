@@ -12,6 +12,8 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout, timeout_at};
 
+use super::slower;
+
 /// What the answer to an admitted request may take: TCP sends again several times meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same for UDP, which sends nothing again.
@@ -135,8 +137,8 @@ impl Client {
     fn limit(&self) -> Duration {
         match (self.stream.admitted, self.stream.talk.is_tcp()) {
             (false, _) => SILENCE,
-            (true, true) => PATIENCE,
-            (true, false) => GRACE,
+            (true, true) => slower(PATIENCE),
+            (true, false) => slower(GRACE),
         }
     }
 

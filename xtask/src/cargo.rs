@@ -40,6 +40,34 @@ pub fn build_agent(profile: &str) -> Result<Agent> {
     agent_of(&String::from_utf8(output.stdout).context("cargo's messages are not UTF-8")?)
 }
 
+/// Builds, with these words behind `cargo`, and says where each target's executable is.
+pub fn executables(words: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+    let mut cargo = command();
+    cargo.args(words).arg("--message-format=json-render-diagnostics");
+    let output = cargo.stderr(Stdio::inherit()).output().context("cargo could not be started")?;
+    if !output.status.success() {
+        bail!("`cargo {}` failed ({}); cargo's messages are above", words.join(" "), output.status);
+    }
+    executables_of(&String::from_utf8(output.stdout).context("cargo's messages are not UTF-8")?)
+}
+
+fn executables_of(messages: &str) -> Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for line in messages.lines() {
+        let message: Message = serde_json::from_str(line).with_context(|| format!("cargo said: {line}"))?;
+        if let (Some(target), Some(executable)) = (message.target, message.executable) {
+            found.push((target.name, executable));
+        }
+    }
+    Ok(found)
+}
+
+/// What a message is about.
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
 /// The two messages of cargo that are read; others have other fields.
 #[derive(Deserialize)]
 struct Message {
@@ -47,6 +75,7 @@ struct Message {
     #[serde(default)]
     package_id: String,
     executable: Option<PathBuf>,
+    target: Option<Target>,
     out_dir: Option<PathBuf>,
 }
 
@@ -84,6 +113,14 @@ mod tests {
 {"reason":"build-finished","success":true}"#;
         let expected = Agent { binary: "/t/bulkhead".into(), object: "/t/agent/out/bulkhead-ebpf".into() };
         assert_eq!(agent_of(messages).unwrap(), expected);
+    }
+
+    #[test]
+    fn executables_are_told_by_their_target() {
+        let messages = r#"{"reason":"compiler-artifact","package_id":"a","target":{"name":"build-script-build"},"executable":null}
+{"reason":"compiler-artifact","package_id":"a","target":{"name":"wire"},"executable":"/t/wire-1"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executables_of(messages).unwrap(), [("wire".to_owned(), PathBuf::from("/t/wire-1"))]);
     }
 
     #[test]

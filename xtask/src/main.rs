@@ -9,6 +9,7 @@ mod process;
 mod prove;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,8 @@ enum Command {
     Test(test::Arguments),
     /// Prove what takes long: swaps and kills under traffic, floods of flows, packets by the million. Needs root.
     Prove(prove::Arguments),
+    /// Boot other kernels in qemu and load, attach and use the programs there. Needs root.
+    Vm(vm::Arguments),
     /// Run libFuzzer on the packet parser, the policy and the inventory.
     Fuzz(fuzz::Arguments),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Prove(arguments) => prove::run(&arguments),
+        Command::Vm(arguments) => vm::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match result {

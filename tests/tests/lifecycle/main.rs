@@ -221,6 +221,20 @@ fn an_interface_that_comes_back_is_enforced_again() {
 }
 
 #[test]
+fn a_tunnel_that_comes_back_is_enforced_again() {
+    let mut site = Site::new("greets", Over::Tunnel, &[WEB]);
+    site.start();
+    assert!(site.connects("client", 8080));
+    let index = |site: &Site| site.namespace("server").ip("-oneline link show wg0").unwrap();
+    let before = index(&site);
+    site.replace_tunnel();
+    assert_ne!(index(&site).split(':').next(), before.split(':').next(), "another interface");
+    site.wait_for("enforced", |status| status["state"] == "enforced");
+    assert!(site.connects("client", 8080));
+    assert!(site.is_denied("client", 8081) && site.is_denied("stranger", 8080));
+}
+
+#[test]
 fn the_guard_holds_where_no_program_is() {
     let mut site = Site::new("guard", Over::Ethernet, &[WEB]);
     site.start();

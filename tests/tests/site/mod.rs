@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use bulkhead_engine::layout::VERSION;
-use bulkhead_tests::lab::{self, Lab, Namespace, Process};
+use bulkhead_tests::lab::{self, Lab, Namespace, Process, slower};
 use serde_json::Value;
 
 /// What one command may take.
@@ -166,12 +166,17 @@ impl Site {
         server.ip("link set eth0 up").unwrap();
     }
 
+    /// The server's tunnel goes and comes back under its name.
+    pub fn replace_tunnel(&mut self) {
+        self.lab.replace_tunnel("server", &self.bulkhead).unwrap();
+    }
+
     /// Any command, in the server's network.
     pub fn bulkhead(&self, words: &[&str]) -> Output {
         let mut command = Command::new(&self.bulkhead);
         command.args(["--instance", &self.instance]).args(words);
         self.namespace("server").prepare(&mut command).unwrap();
-        lab::run_within(&mut command, LIMIT).unwrap()
+        lab::run_within(&mut command, slower(LIMIT)).unwrap()
     }
 
     /// A command that must succeed.
@@ -261,7 +266,7 @@ impl Site {
     pub fn kill(&mut self) {
         let mut agent = self.agent.take().unwrap();
         agent.signal(libc::SIGKILL);
-        agent.wait(LIMIT).unwrap();
+        agent.wait(slower(LIMIT)).unwrap();
     }
 
     /// The exit code of an agent that ends by itself.
@@ -286,7 +291,7 @@ impl Site {
 
     /// Waits for a state; the status in which it was there.
     pub fn wait_for(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + slower(PATIENCE);
         loop {
             let status = self.status();
             if holds(&status) {
@@ -305,14 +310,15 @@ impl Site {
     pub fn connect(&self, from: &str, port: u16) -> Connection {
         let at = SocketAddr::new(self.address("server"), port);
         let listener = self.namespace("server").run(|| TcpListener::bind(at)).unwrap().unwrap();
-        let client = self.namespace(from).run(|| TcpStream::connect_timeout(&at, ARRIVES)).unwrap().unwrap();
+        let client =
+            self.namespace(from).run(|| TcpStream::connect_timeout(&at, slower(ARRIVES))).unwrap().unwrap();
         let (server, _) = listener.accept().unwrap();
         Connection { client, server }
     }
 
     /// Whether a new connection can be made.
     pub fn connects(&self, from: &str, port: u16) -> bool {
-        self.connects_within(from, port, ARRIVES)
+        self.connects_within(from, port, slower(ARRIVES))
     }
 
     /// Whether a new connection is met with silence.
@@ -363,7 +369,7 @@ impl Drop for Site {
         drop(self.agent.take());
         let mut detach = Command::new(&self.bulkhead);
         detach.args(["--instance", &self.instance, "detach"]);
-        if let Err(error) = lab::run_within(&mut detach, LIMIT) {
+        if let Err(error) = lab::run_within(&mut detach, slower(LIMIT)) {
             eprintln!("detach: {error:#}");
         }
         for base in ["/run/bulkhead", "/var/lib/bulkhead"] {
@@ -396,7 +402,7 @@ impl Connection {
 
     #[track_caller]
     pub fn goes_on(&mut self) {
-        assert_eq!(self.sent(ARRIVES), [true, true], "a connection that should go on");
+        assert_eq!(self.sent(slower(ARRIVES)), [true, true], "a connection that should go on");
     }
 
     #[track_caller]
@@ -410,7 +416,7 @@ impl Connection {
         for end in [&self.server, &self.client] {
             let mut end = end;
             // TCP waits for as long again as it has waited already.
-            end.set_read_timeout(Some(LIMIT)).unwrap();
+            end.set_read_timeout(Some(slower(LIMIT))).unwrap();
             end.read_exact(&mut [0]).unwrap();
         }
         self.goes_on();

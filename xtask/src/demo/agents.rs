@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bulkhead_tests::lab::{self, Host, INTERFACE, Lab, PREFIX, Process, run_within};
+use bulkhead_tests::lab::{self, Host, INTERFACE, Lab, PREFIX, Process, run_within, slower};
 
 use super::events::{Event, Seen};
 use super::stop::Stop;
@@ -68,7 +68,7 @@ impl Agents {
                 made: made.clone(),
             });
         }
-        let deadline = Instant::now() + START_LIMIT;
+        let deadline = Instant::now() + slower(START_LIMIT);
         for (agent, host) in agents.all.iter_mut().zip(lab.hosts()) {
             agent.wait(deadline, stop)?;
             let log = lab.directory().join(format!("{}.watch.log", host.name));
@@ -105,7 +105,7 @@ impl Agent {
     fn command(&self, words: &[&str]) -> Result<std::process::Output> {
         run_within(
             Command::new(&self.bulkhead).args(["--instance", &self.instance]).args(words),
-            COMMAND_LIMIT,
+            slower(COMMAND_LIMIT),
         )
     }
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use bulkhead_tests::lab::{self, EchoServers, Lab, Probe};
+use bulkhead_tests::lab::{self, EchoServers, Lab, Probe, slower};
 
 use crate::cargo::{build_agent, workspace};
 use crate::setup;
@@ -49,11 +49,16 @@ pub struct Arguments {
 /// Builds, shows, compares. Leaves nothing behind, also when interrupted.
 pub fn run(arguments: &Arguments) -> Result<()> {
     setup::require_root("demo")?;
-    setup::ensure()?;
-    let agent = build_agent("dev")?;
-    let stop = Stop::new(LIMIT)?;
+    // A binary that is named is what another machine has, which builds none (`cargo xtask vm`).
+    let binary = if std::env::var_os("BULKHEAD").is_some() {
+        lab::bulkhead()?
+    } else {
+        setup::ensure()?;
+        build_agent("dev")?.binary
+    };
+    let stop = Stop::new(slower(LIMIT))?;
     let started = Instant::now();
-    let rows = show(&agent.binary, &stop)?;
+    let rows = show(&binary, &stop)?;
     eprintln!("\nall removed after {:.1} s", started.elapsed().as_secs_f32());
     if arguments.json {
         report::print_json(&rows)?;
@@ -113,13 +118,13 @@ fn attempt_all(
         let attempts = firm.attempts(from, phase)?;
         let probe = |a: &Attempt| Probe { to: SocketAddr::new(a.address, a.port), protocol: a.protocol };
         let probes: Vec<Probe> = attempts.iter().map(probe).collect();
-        let outcomes = lab::probe_all(&lab.host(from)?.namespace, &probes, PATIENCE)?;
+        let outcomes = lab::probe_all(&lab.host(from)?.namespace, &probes, slower(PATIENCE))?;
         done.extend(attempts.into_iter().zip(outcomes));
         stop.check()?;
     }
     let reported =
         |attempt: &Attempt| attempt.drop.as_ref().map(|drop| agents.seen(&Seen::of(attempt, drop)));
-    let deadline = Instant::now() + EVENT_DELAY;
+    let deadline = Instant::now() + slower(EVENT_DELAY);
     while done.iter().any(|(attempt, _)| reported(attempt) == Some(false)) && Instant::now() < deadline {
         stop.check()?;
         std::thread::sleep(Duration::from_millis(50));

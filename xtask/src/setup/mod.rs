@@ -11,7 +11,7 @@ mod tests;
 use anyhow::{Result, bail};
 
 use machine::{Host, Machine};
-use steps::{BENCH_STEPS, FUZZ_STEPS, Fix, STEPS, Step};
+use steps::{BENCH_STEPS, FUZZ_STEPS, Fix, STEPS, Step, VM_STEPS};
 
 /// Mends this machine, or says what to run where the rights are missing. Says nothing if all is there.
 pub fn ensure() -> Result<()> {
@@ -22,6 +22,12 @@ pub fn ensure() -> Result<()> {
 pub fn ensure_bench() -> Result<()> {
     ensure()?;
     ensure_steps(&mut Host, &BENCH_STEPS)
+}
+
+/// The same, and what `vm` boots other kernels with.
+pub fn ensure_vm() -> Result<()> {
+    ensure()?;
+    ensure_steps(&mut Host, &VM_STEPS)
 }
 
 /// The same for fuzzing, which needs no BPF.

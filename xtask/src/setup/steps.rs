@@ -64,6 +64,9 @@ pub(super) const STEPS: [Step; 3] = [packages, linker, bpf_filesystem];
 /// What `bench` needs on top.
 pub(super) const BENCH_STEPS: [Step; 1] = [compared];
 
+/// What `vm` needs on top.
+pub(super) const VM_STEPS: [Step; 1] = [virtual_machines];
+
 /// What `cargo xtask fuzz` needs.
 pub(super) const FUZZ_STEPS: [Step; 2] = [cxx, cargo_fuzz];
 
@@ -94,8 +97,27 @@ const LINKER: [Package; 4] = [
 const COMPARED: [Package; 3] =
     [("xdp-tools", "/usr/sbin/xdp-filter"), ("iptables", "/usr/sbin/iptables"), ("ipset", "/usr/sbin/ipset")];
 
+/// What boots another kernel, what its first file system is made with, and what runs in it. qemu-utils is not
+/// among them: of backports, it conflicts with the emulator of the stable release.
+const VIRTUAL_MACHINES: [Package; 6] = [
+    ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
+    ("kmod", "/usr/sbin/depmod"),
+    ("busybox-static", "/usr/bin/busybox"),
+    ("cpio", "/usr/bin/cpio"),
+    ("xz-utils", "/usr/bin/xz"),
+    ("wireguard-tools", "/usr/bin/wg"),
+];
+
 fn compared(machine: &dyn Machine) -> Option<Lack> {
-    let absent = COMPARED.iter().filter(|(_, proof)| !machine.exists(Path::new(proof)));
+    brought(machine, &COMPARED)
+}
+
+fn virtual_machines(machine: &dyn Machine) -> Option<Lack> {
+    brought(machine, &VIRTUAL_MACHINES)
+}
+
+fn brought(machine: &dyn Machine, packages: &[Package]) -> Option<Lack> {
+    let absent = packages.iter().filter(|(_, proof)| !machine.exists(Path::new(proof)));
     let missing: Vec<&str> = absent.map(|(name, _)| *name).collect();
     (!missing.is_empty()).then(|| install(machine, &missing, ""))
 }

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use bulkhead_toolchain::System;
 
 use super::machine::Machine;
-use super::steps::{BENCH_STEPS, Fix};
+use super::steps::{BENCH_STEPS, Fix, VM_STEPS};
 use super::{ensure_on, ensure_steps};
 
 /// A machine whose commands have the effects that the real ones have.
@@ -20,7 +20,7 @@ struct Fake {
     said: Vec<String>,
 }
 
-const BRINGS: [(&str, &[&str]); 12] = [
+const BRINGS: [(&str, &[&str]); 18] = [
     ("gcc", &["/usr/bin/cc"]),
     ("libc6-dev", &["/usr/include/stdlib.h"]),
     ("iproute2", &["/usr/sbin/ip"]),
@@ -28,6 +28,12 @@ const BRINGS: [(&str, &[&str]); 12] = [
     ("xdp-tools", &["/usr/sbin/xdp-filter"]),
     ("iptables", &["/usr/sbin/iptables"]),
     ("ipset", &["/usr/sbin/ipset"]),
+    ("qemu-system-x86", &["/usr/bin/qemu-system-x86_64"]),
+    ("kmod", &["/usr/sbin/depmod"]),
+    ("busybox-static", &["/usr/bin/busybox"]),
+    ("cpio", &["/usr/bin/cpio"]),
+    ("xz-utils", &["/usr/bin/xz"]),
+    ("wireguard-tools", &["/usr/bin/wg"]),
     ("libstd-rust-web-dev-bpf", &["/usr/lib/rustlib/bpfel-unknown-none/lib"]),
     ("llvm-22-dev", &["/usr/lib/llvm-22/bin/llvm-config"]),
     ("libpolly-22-dev", &["/usr/lib/llvm-22/lib/libPolly.a"]),
@@ -230,5 +236,17 @@ fn what_bench_compares_with_is_installed_for_bench_only() {
     assert!(machine.ran[1].ends_with("--no-remove xdp-tools iptables ipset"), "{:?}", machine.ran);
     machine.ran.clear();
     ensure_steps(&mut machine, &BENCH_STEPS).unwrap();
+    assert_eq!(machine.ran, Vec::<String>::new());
+}
+
+#[test]
+fn what_boots_other_kernels_is_installed_for_vm_only() {
+    let mut machine = Fake::complete();
+    assert!(!machine.files.contains("/usr/bin/qemu-system-x86_64"));
+    ensure_steps(&mut machine, &VM_STEPS).unwrap();
+    let all = "--no-remove qemu-system-x86 kmod busybox-static cpio xz-utils wireguard-tools";
+    assert!(machine.ran[1].ends_with(all), "{:?}", machine.ran);
+    machine.ran.clear();
+    ensure_steps(&mut machine, &VM_STEPS).unwrap();
     assert_eq!(machine.ran, Vec::<String>::new());
 }

@@ -1,0 +1,106 @@
+//! `cargo xtask vm`: what other kernels say of the programs, and how the agent does on them.
+//!
+//! Debian's kernels are booted in qemu's software emulation. The guest has no disk: kernel, modules, this
+//! machine's own tools and the job come as one first file system, and the console tells what came of it.
+
+mod archive;
+mod choice;
+mod image;
+mod job;
+mod qemu;
+mod report;
+
+use std::fs;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::cargo::workspace;
+use crate::setup;
+use archive::Archive;
+use choice::Wanted;
+use job::Job;
+use report::Row;
+
+/// Arguments of `vm`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What is run; `verified` on every kernel, then `agent`, if nothing is named.
+    jobs: Vec<Job>,
+    /// Kernels: a series (`6.12`; the newest of it that Debian has), `newest`, `rt` (the newest with
+    /// PREEMPT_RT), or a series with PREEMPT_RT (`6.12-rt`). All that are supported if none is named.
+    #[arg(long = "kernel", value_name = "KERNEL", num_args = 1..)]
+    kernels: Vec<Wanted>,
+    /// Only these checks of `agent`.
+    #[arg(long = "check", value_name = "NAME", num_args = 1..)]
+    checks: Vec<String>,
+}
+
+/// Boots one kernel after the other. Fails if anything failed, or did not run.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    setup::require_root("vm")?;
+    setup::ensure_vm()?;
+    let jobs =
+        if arguments.jobs.is_empty() { vec![Job::Verified, Job::Agent] } else { arguments.jobs.clone() };
+    let wanted = if arguments.kernels.is_empty() { Wanted::ALL.to_vec() } else { arguments.kernels.clone() };
+    let started = Instant::now();
+    let directory = workspace().join("target/vm");
+    let runs = directory.join("runs");
+    fs::create_dir_all(&runs)?;
+    let archive = Archive::open(&directory.join("apt"))?;
+    let index = archive.index()?;
+    let kernels: Vec<_> = wanted
+        .into_iter()
+        .map(|wanted| Ok((wanted, choice::choose(&index, wanted)?)))
+        .collect::<Result<_>>()?;
+    let mut rows = Vec::new();
+    for job in jobs {
+        let packed = job.pack(&runs, &arguments.checks)?;
+        let name = format!("{job:?}").to_lowercase();
+        for (wanted, kernel) in &kernels {
+            if job == Job::Agent && !wanted.attaches() && arguments.kernels.is_empty() {
+                // Nothing can be attached there; the README says which kernels those are.
+                continue;
+            }
+            let image = image::prepare(&archive, kernel, &directory.join("kernels"))?;
+            eprintln!("vm: {name} on {} ({})", kernel.release, kernel.upstream());
+            let log = runs.join(format!("{name}-{wanted}.log"));
+            let initrd = runs.join(format!("{name}-{wanted}.initrd"));
+            let files = [&*image.modules, &*packed.files];
+            let ran = qemu::run(&image.kernel, &files, &initrd, packed.limit, &log)?;
+            let row =
+                Row::new(name.clone(), wanted.to_string(), kernel.release.clone(), &ran, &packed.expected);
+            if !row.result.wrong.is_empty() {
+                eprintln!("vm: {name} on {wanted}: see {}", log.display());
+                for line in &row.result.wrong {
+                    eprintln!("    {line}");
+                }
+            }
+            eprintln!("{}\n{}", report::head(), row.line());
+            rows.push(row);
+        }
+    }
+    println!("{}", report::head());
+    for row in &rows {
+        println!("{}", row.line());
+    }
+    println!("{} boots with a job in {} s", rows.len(), started.elapsed().as_secs());
+    let failed = rows.iter().filter(|row| !row.result.wrong.is_empty()).count();
+    ensure!(
+        failed == 0,
+        "{failed} of {} failed; what was wrong is above, the consoles in {}",
+        rows.len(),
+        runs.display()
+    );
+    Ok(())
+}
+
+/// What a command prints; an error with its messages if it fails.
+fn output(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("`{name}` could not be started"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} failed ({}): {}", output.status, said.trim());
+    String::from_utf8(output.stdout).with_context(|| format!("`{name}` printed what is not UTF-8"))
+}

@@ -1,0 +1,108 @@
+//! One boot in qemu's software emulation.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::report::{BEGINS, ENDED};
+
+/// How long a boot may take until its job begins.
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
+/// How often a boot is tried that does not reach its job. Emulation of several CPUs breaks one boot in some
+/// dozens, when the kernel changes its own code.
+const TRIES: usize = 3;
+
+/// What a guest said, and when.
+#[derive(Debug, Default)]
+pub struct Ran {
+    /// All that came out of its console, each line without its end.
+    pub console: Vec<String>,
+    /// From the start to the job, if that was reached.
+    pub boot: Option<Duration>,
+    /// From the job's beginning to the end.
+    pub job: Duration,
+    /// How many boots it took.
+    pub boots: usize,
+}
+
+/// Boots until the job is reached, and lets that take as long as `limit`. A job that failed is not tried again.
+pub fn run(kernel: &Path, files: &[&Path], initrd: &Path, limit: Duration, log: &Path) -> Result<Ran> {
+    let mut all = Vec::new();
+    for file in files {
+        all.extend(fs::read(file).with_context(|| format!("read {}", file.display()))?);
+    }
+    fs::write(initrd, all)?;
+    let mut ran = Ran::default();
+    for boots in 1..=TRIES {
+        ran = boot(kernel, initrd, limit, &mut fs::File::create(log)?)?;
+        ran.boots = boots;
+        if ran.boot.is_some() {
+            break;
+        }
+        eprintln!("vm: boot {boots} did not reach its job; see {}", log.display());
+        if boots < TRIES {
+            fs::rename(log, log.with_extension(format!("boot-{boots}.log")))?;
+        }
+    }
+    fs::remove_file(initrd)?;
+    Ok(ran)
+}
+
+fn boot(kernel: &Path, initrd: &Path, limit: Duration, log: &mut fs::File) -> Result<Ran> {
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args(["-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-smp", "2", "-cpu", "max"]);
+    qemu.args(["-m", "3072", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    qemu.args(["-serial", "stdio", "-kernel"]).arg(kernel).arg("-initrd").arg(initrd);
+    qemu.args(["-append", "console=ttyS0 quiet loglevel=4 mitigations=off nokaslr tsc=reliable panic=-1"]);
+    qemu.stdin(Stdio::null()).stdout(Stdio::piped());
+    let started = Instant::now();
+    let mut child = qemu.spawn().context("qemu-system-x86_64 could not be started")?;
+    let output = child.stdout.take().context("qemu has no standard output")?;
+    let (sender, lines) = channel();
+    let reader = std::thread::spawn(move || {
+        let mut reader = BufReader::new(output);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).is_ok_and(|length| length != 0) {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            if sender.send(text).is_err() {
+                break;
+            }
+            line.clear();
+        }
+    });
+    let mut ran = Ran::default();
+    let mut deadline = started + BOOT_LIMIT;
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                // As it comes, for who waits.
+                writeln!(log, "{line}")?;
+                if ran.boot.is_none() && line.starts_with(BEGINS) {
+                    ran.boot = Some(started.elapsed());
+                    deadline = Instant::now() + limit;
+                } else if line.starts_with(ENDED) {
+                    // What is left is to power off.
+                    deadline = deadline.min(Instant::now() + Duration::from_secs(20));
+                }
+                ran.console.push(line);
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                ran.console.push(format!("vm: ended from outside after {} s", started.elapsed().as_secs()));
+                child.kill()?;
+                break;
+            }
+        }
+    }
+    child.wait()?;
+    drop(lines);
+    // Its pipe is closed.
+    _ = reader.join();
+    ran.job = started.elapsed() - ran.boot.unwrap_or_default();
+    Ok(ran)
+}
