@@ -212,7 +212,8 @@ fn choose(record: &mut Record, unchanged: bool) -> Choice {
         let refused = record.enforced;
         tracing::warn!(generation = refused, "was not confirmed in time");
         record.pending = None;
-        if let Some(previous) = record.previous.replace(refused) {
+        if let Some(previous) = record.previous {
+            record.previous = Some(refused);
             return Choice::Kept(previous);
         }
         // It was the first one, and is detached by now.
