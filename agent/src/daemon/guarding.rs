@@ -75,6 +75,22 @@ pub fn mark(setup: &Setup, attached: &mut [Attached]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Takes a device that has lost its interface's name out of the agent's group: the guard lets nothing pass
+/// there from then on, whatever name it gets, until it is enforced again.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn unmark(setup: &Setup, index: u32) -> anyhow::Result<()> {
+    if !setup.config.guard {
+        return Ok(());
+    }
+    let unmark = |devices: Devices| match devices.by_index(index)? {
+        Some(Device { group: DEVICE_GROUP, .. }) => devices.set_group(index, 0),
+        _ => Ok(()),
+    };
+    Devices::open().and_then(unmark).context("taking an interface that lost its name out of its group")
+}
+
 /// The guard for an inventory, and for the devices whose packets may pass.
 fn guard_of(
     setup: &Setup,
@@ -206,11 +222,13 @@ impl Enforcer {
         Ok(difference)
     }
 
-    /// Whether the guard drops what a device carries.
+    /// Whether the guard has dropped what a device carries since it has its name. Of one that somebody else
+    /// has put into a group that is not known.
     pub fn is_closed(&self, device: &Device) -> bool {
         let guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_ours = matches!(device.group, 0 | DEVICE_GROUP);
         let made = guarded.made_for.as_ref();
-        made.is_some_and(|made| !made.open.contains(&(device.index, device.group)))
+        is_ours && made.is_some_and(|made| !made.open.contains(&(device.index, device.group)))
     }
 
     /// Why the guard's drops are told of by summaries alone.

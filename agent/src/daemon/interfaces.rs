@@ -75,7 +75,7 @@ impl Enforcer {
             .into());
         }
         anyhow::ensure!(!self.live().detached, "the agent has detached and is ending");
-        self.reconcile()?;
+        self.reconcile(true)?;
         let live = self.live();
         let attached = live.attached.iter().find(|there| there.interface == interface && there.index != 0);
         Ok(Answer { attached: attached.cloned(), generation: live.built.number })

@@ -28,8 +28,9 @@ const SHARE: u32 = 20;
 /// Between two looks at most.
 const LONGEST: Duration = Duration::from_millis(100);
 
-/// Between two looks at what the pins hold.
-const PINS: Duration = Duration::from_millis(250);
+/// Between two whole looks, which ask for the devices and for what the pins hold, unless there is news. The
+/// others ask what is on the hooks, whether the pins are there, and whether nftables has changed.
+const WHOLE: Duration = Duration::from_millis(250);
 
 /// After a failure, before the same is tried again.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
@@ -41,7 +42,7 @@ const LINK_NEWS: u32 = 1;
 pub struct Reconciler {
     devices: Devices,
     gaps: Gaps,
-    pins_seen: Instant,
+    whole: Option<Instant>,
     failed: BTreeMap<String, (Instant, String)>,
 }
 
@@ -52,22 +53,12 @@ impl Reconciler {
     /// If the kernel cannot be asked for interfaces.
     pub fn new(gaps: Gaps) -> io::Result<Self> {
         let devices = Devices::open()?;
-        Ok(Self { devices, gaps, pins_seen: Instant::now(), failed: BTreeMap::new() })
+        Ok(Self { devices, gaps, whole: None, failed: BTreeMap::new() })
     }
 
-    /// What is wrong with an interface that has a device.
-    fn fault(&self, live: &Live, known: &Attached, device: &Device) -> anyhow::Result<Option<Fault>> {
-        if known.index == 0 {
-            return Ok(Some(Fault::Detached));
-        }
-        for (hook, program) in known.hooks.iter().zip(&known.programs) {
-            let fault = live.links.fault(&known.interface, *hook, Some(device), *program)?;
-            if fault.is_some() {
-                return Ok(fault);
-            }
-        }
-        // The hooks follow the device when it is renamed, its name is another one's then.
-        Ok((known.index != device.index).then_some(Fault::Elsewhere { index: known.index }))
+    /// The device of an interface, for a whole look; `None`: none has its name.
+    fn device(&self, interface: &str, is_whole: bool) -> io::Result<Option<Option<Device>>> {
+        if is_whole { self.devices.by_name(interface).map(Some) } else { Ok(None) }
     }
 
     /// Whether it was tried just now and failed.
@@ -86,27 +77,29 @@ impl Reconciler {
 }
 
 impl Enforcer {
-    /// Looks at every managed interface and at the guard, and restores what is not as it should be.
+    /// Looks at every managed interface and at the guard, and restores what is not as it should be. `is_news`:
+    /// devices may have changed.
     ///
     /// # Errors
     /// What could not be restored; it is tried again by the next look.
-    pub fn reconcile(&self) -> anyhow::Result<()> {
+    pub fn reconcile(&self, is_news: bool) -> anyhow::Result<()> {
         let mut reconciler = self.reconciler.lock().unwrap_or_else(PoisonError::into_inner);
         let mut live = self.live();
         if live.detached {
             return Ok(());
         }
-        let look_at_pins = reconciler.pins_seen.elapsed() >= PINS;
+        let is_whole =
+            is_news || reconciler.gaps.any() || reconciler.whole.is_none_or(|whole| whole.elapsed() >= WHOLE);
         let mut failure = None;
         for place in 0..live.attached.len() {
             let interface = live.attached[place].interface.clone();
-            if let Err(error) = self.look_at(&mut reconciler, &mut live, place, look_at_pins) {
+            if let Err(error) = self.look_at(&mut reconciler, &mut live, place, is_whole) {
                 reconciler.fail(&interface, &error);
                 failure = Some(error.context(format!("interface {interface} is not enforced")));
             }
         }
-        if look_at_pins {
-            reconciler.pins_seen = Instant::now();
+        if is_whole {
+            reconciler.whole = Some(Instant::now());
             if let Err(error) = live.built.keep_pinned(self.pins()) {
                 reconciler.fail("pins", &error);
             }
@@ -139,26 +132,35 @@ impl Enforcer {
         reconciler: &mut Reconciler,
         live: &mut Live,
         place: usize,
-        look_at_pins: bool,
+        is_whole: bool,
     ) -> anyhow::Result<()> {
         let known = live.attached[place].clone();
         let interface = known.interface.as_str();
         let (asked, generation) = (boot_time(), live.built.number);
-        let Some(device) = reconciler.devices.by_name(interface)? else {
-            if known.index != 0 {
-                tracing::info!(interface, index = known.index, "interface removed");
-                live.attached[place] = Attached::absent(interface);
-            }
+        let asked_for = reconciler.device(interface, is_whole)?;
+        if let Some(None) = asked_for
+            && known.index != 0
+        {
+            tracing::info!(interface, index = known.index, "interface removed");
+            live.attached[place] = Attached::absent(interface);
+        }
+        let device = asked_for.flatten();
+        if device.is_none() && (is_whole || known.index == 0) {
             self.is_well(reconciler, interface, asked, generation);
             return Ok(());
-        };
-        let mut fault = reconciler.fault(live, &known, &device)?;
-        if fault.is_none() && !self.is_pinned(live, &known, look_at_pins)? {
+        }
+        let mut fault = fault(live, &known, device.as_ref())?;
+        if fault.is_none() && !self.is_pinned(live, &known, is_whole)? {
             fault = Some(Fault::Unpinned);
         }
-        let Some(fault) = fault else {
+        // What is wrong is looked at as a whole.
+        let device = match device {
+            None if fault.is_some() => reconciler.devices.by_name(interface)?,
+            device => device,
+        };
+        let (Some(fault), Some(device)) = (fault, device.clone()) else {
             self.is_well(reconciler, interface, asked, generation);
-            return self.follow(&mut live.attached[place], device);
+            return device.map_or(Ok(()), |device| self.follow(&mut live.attached[place], device));
         };
         let effect = match (&fault, self.is_closed(&device)) {
             (Fault::Unpinned, _) => Effect::None,
@@ -171,6 +173,10 @@ impl Enforcer {
         if reconciler.is_resting(interface) {
             // A name that is not enforced is not in the guard's set either.
             return Ok(());
+        }
+        if known.index != 0 && known.index != device.index {
+            // Before its programs go where its name is.
+            guarding::unmark(&self.setup, known.index)?;
         }
         let found = Interface::of(interface, &device)?;
         let managed = self.setup.config.interfaces.iter().find(|managed| managed.name == interface);
@@ -241,6 +247,26 @@ impl Enforcer {
     }
 }
 
+/// What is wrong with an interface; without its device, if there was no news of it.
+fn fault(live: &Live, known: &Attached, device: Option<&Device>) -> anyhow::Result<Option<Fault>> {
+    let Attached { interface, index, .. } = known;
+    if *index == 0 {
+        return Ok(Some(Fault::Detached));
+    }
+    for (hook, program) in known.hooks.iter().zip(&known.programs) {
+        let fault = match device {
+            Some(device) => live.links.fault(interface, *hook, device, *program),
+            None => live.links.fault_without_news(interface, *hook, *index, *program),
+        };
+        if let Some(fault) = fault? {
+            return Ok(Some(fault));
+        }
+    }
+    // The hooks follow the device when it is renamed, its name is another one's then.
+    let is_another = device.is_some_and(|device| device.index != *index);
+    Ok(is_another.then_some(Fault::Elsewhere { index: *index }))
+}
+
 /// Reconciles for as long as the process lives, on a thread of its own.
 ///
 /// # Errors
@@ -250,12 +276,14 @@ pub fn start(enforcer: Arc<Enforcer>) -> io::Result<()> {
     news.bind(&SocketAddr::new(0, LINK_NEWS))?;
     news.set_non_blocking(true)?;
     std::thread::Builder::new().name("reconcile".to_owned()).spawn(move || {
+        let (mut average, mut is_news) = (Duration::ZERO, true);
         loop {
             let started = thread_time();
             // What fails is told once, by its interface, and tried again.
-            let _ = enforcer.reconcile();
-            let worked = thread_time().saturating_sub(started);
-            wait(&news, (worked * SHARE).clamp(INTERVAL, LONGEST));
+            let _ = enforcer.reconcile(is_news);
+            // Longer looks are made up for by the others.
+            average = (average * 31 + thread_time().saturating_sub(started)) / 32;
+            is_news = wait(&news, (average * SHARE).clamp(INTERVAL, LONGEST));
         }
     })?;
     Ok(())
@@ -267,15 +295,21 @@ fn thread_time() -> Duration {
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Waits until there is news, or the time is over.
-fn wait(news: &Socket, limit: Duration) {
+/// Waits until there is news, or the time is over; whether there was.
+fn wait(news: &Socket, limit: Duration) -> bool {
     let mut poll = libc::pollfd { fd: news.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let milliseconds = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: one structure, which is writable.
     unsafe { libc::poll(&raw mut poll, 1, milliseconds) };
     let mut buffer = Vec::with_capacity(1 << 16);
     // That there is news is all; what it is the next look tells. An overrun is news as well.
-    while news.recv(&mut buffer, 0).is_ok() {
+    let mut is_news = false;
+    loop {
+        match news.recv(&mut buffer, 0) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return is_news,
+            Err(error) if error.raw_os_error() != Some(libc::ENOBUFS) => return true,
+            _ => is_news = true,
+        }
         buffer.clear();
     }
 }

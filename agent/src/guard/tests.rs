@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use super::{Guard, Kind, counts, generation_id, nft, read, remove, set_attached};
+use super::{Dropped, Guard, Kind, Log, counts, generation_id, nft, read, remove, set_attached};
 
 /// Runs `test` in a network namespace of its own.
 fn alone(test: impl FnOnce() + Send + 'static) {
@@ -131,18 +131,57 @@ fn interfaces_are_opened_and_closed_by_one_set_alone() {
     });
 }
 
+/// A guard that keeps `lo` closed, which is no managed interface elsewhere.
+fn closed_lo(group: u16) -> Guard {
+    let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+    assert!(up.success());
+    Guard { managed: ["lo".to_owned()].into(), attached: [].into(), log: Some(group), ..guard() }
+}
+
+/// Sends a datagram, which is dropped on its way.
+fn send_on_lo() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:4000").unwrap();
+    assert!(socket.send_to(b"x", "127.0.0.1:9").is_err());
+}
+
+#[test]
+fn what_is_dropped_is_logged_to_whoever_it_concerns() {
+    alone(|| {
+        // Both would take the same group.
+        let (log, other) = (Log::open("Aa").unwrap(), Log::open("BB").unwrap());
+        assert_ne!(log.group, other.group);
+        let drained = |log: &Log| {
+            let mut found: Vec<Dropped> = Vec::new();
+            log.drain(|dropped| found.push(dropped)).unwrap();
+            found
+        };
+        closed_lo(log.group).install("Aa").unwrap();
+        send_on_lo();
+        let found = drained(&log);
+        let headers = found[0].headers.unwrap();
+        assert_eq!(
+            (found.len(), found[0].kind, found[0].interface, found[0].bytes),
+            (1, Kind::ClosedOut, 1, 29)
+        );
+        assert_eq!((headers.source, headers.destination), ([127, 0, 0, 1].into(), [127, 0, 0, 1].into()));
+        assert_eq!((headers.protocol, headers.ports), (17, (4000, 9)));
+        assert_eq!(drained(&other), []);
+        remove("Aa").unwrap();
+        // A guard without its agent logs to a group that somebody else has taken meanwhile.
+        closed_lo(log.group).install("BB").unwrap();
+        send_on_lo();
+        assert_eq!((drained(&log), drained(&other)), (vec![], vec![]));
+        assert_eq!(counts("BB").unwrap()[&Kind::ClosedOut].packets, 1);
+    });
+}
+
 #[test]
 fn counters_survive_what_replaces_the_table() {
     alone(|| {
-        // `lo` is no managed interface elsewhere; here it is closed.
-        let closed = Guard { managed: ["lo".to_owned()].into(), attached: [].into(), ..guard() };
+        let closed = closed_lo(4711);
         closed.install("x").unwrap();
-        let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
-        assert!(up.success());
         let send = || {
-            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-            // Refused or not: it is dropped on its way.
-            let _ = socket.send_to(b"x", "127.0.0.1:9");
+            send_on_lo();
             counts("x").unwrap()[&Kind::ClosedOut]
         };
         let first = send();

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use super::device::{DEVICE_GROUP, Device, Devices};
-use super::hook::{Fault, fault, is_pinned};
+use super::hook::{Fault, fault, fault_without_news, is_pinned};
 use super::link::Link;
 use super::probe::{DROP, constant};
 use super::{Group, Hook, Interface, KernelError, Pins};
@@ -90,8 +90,8 @@ impl Links {
         Ok(())
     }
 
-    /// What is wrong with a hook: nothing if the link is pinned, every packet meets its program first, and
-    /// that is `program`.
+    /// What is wrong with a hook of the device that has an interface's name: nothing if every packet meets the
+    /// link's program first, and that is `program`.
     ///
     /// # Errors
     /// If the kernel cannot be asked.
@@ -99,15 +99,37 @@ impl Links {
         &self,
         interface: &str,
         hook: Hook,
-        device: Option<&Device>,
+        device: &Device,
         program: u32,
+    ) -> Result<Option<Fault>, KernelError> {
+        self.fault_of(interface, hook, program, |link| fault(link, hook, Some(device)))
+    }
+
+    /// The same where rtnetlink has had no news since the device was asked for and had this index.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn fault_without_news(
+        &self,
+        interface: &str,
+        hook: Hook,
+        index: u32,
+        program: u32,
+    ) -> Result<Option<Fault>, KernelError> {
+        self.fault_of(interface, hook, program, |link| fault_without_news(link, hook, index))
+    }
+
+    fn fault_of(
+        &self,
+        interface: &str,
+        hook: Hook,
+        program: u32,
+        fault: impl FnOnce(&Link) -> io::Result<Option<Fault>>,
     ) -> Result<Option<Fault>, KernelError> {
         let failed =
             || KernelError::refused(format!("interface {interface}: asking what {} runs", hook.name()));
-        let Some(link) = self.0.get(&(interface.to_owned(), hook)) else {
-            return Ok(Some(if device.is_some() { Fault::Detached } else { Fault::NoDevice }));
-        };
-        if let Some(fault) = fault(link, hook, device).map_err(failed())? {
+        let Some(link) = self.0.get(&(interface.to_owned(), hook)) else { return Ok(Some(Fault::Detached)) };
+        if let Some(fault) = fault(link).map_err(failed())? {
             return Ok(Some(fault));
         }
         let runs = link.info().map_err(failed())?.program;

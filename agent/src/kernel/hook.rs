@@ -137,6 +137,24 @@ impl fmt::Display for Fault {
 /// If the kernel cannot be asked.
 pub(super) fn fault(link: &Link, hook: Hook, device: Option<&Device>) -> io::Result<Option<Fault>> {
     let Some(device) = device else { return Ok(Some(Fault::NoDevice)) };
+    fault_at(link, hook, device.index, |program| device.xdp == Some((hook, program)))
+}
+
+/// The same for a device of which rtnetlink has had no news since it was asked for and had this index: it
+/// has its name, its index and its network namespace still.
+///
+/// # Errors
+/// If the kernel cannot be asked.
+pub(super) fn fault_without_news(link: &Link, hook: Hook, index: u32) -> io::Result<Option<Fault>> {
+    fault_at(link, hook, index, |_| true)
+}
+
+fn fault_at(
+    link: &Link,
+    hook: Hook,
+    index: u32,
+    is_xdp: impl FnOnce(u32) -> bool,
+) -> io::Result<Option<Fault>> {
     let info = link.info()?;
     if info.index == 0 {
         return Ok(Some(Fault::Detached));
@@ -144,10 +162,9 @@ pub(super) fn fault(link: &Link, hook: Hook, device: Option<&Device>) -> io::Res
     // Another namespace's device may have the same index: what counts is what is on this one.
     let elsewhere = Some(Fault::Elsewhere { index: info.index });
     if !hook.is_chain() {
-        let is_here = device.index == info.index && device.xdp == Some((hook, info.program));
-        return Ok(if is_here { None } else { elsewhere });
+        return Ok(if index == info.index && is_xdp(info.program) { None } else { elsewhere });
     }
-    let chain = match chain(device.index, info.attach_type) {
+    let chain = match chain(index, info.attach_type) {
         Ok(chain) => chain,
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(Some(Fault::NoDevice)),
         Err(error) => return Err(error),

@@ -89,6 +89,18 @@ fn send(site: &Site, host: &str, from: IpAddr, to: IpAddr, count: usize) {
     sent.unwrap();
 }
 
+/// Sends a datagram from any address at all.
+fn send_as(site: &Site, host: &str, from: Ipv6Addr, to: Ipv6Addr) {
+    let datagram = [&[0x0f, 0xa0, 0x13, 0x88, 0, 9, 0, 0][..], b"?"].concat();
+    let header = [&[0x60, 0, 0, 0, 0, 9, 17, 64][..], &from.octets(), &to.octets()].concat();
+    let sent = site.namespace(host).run(|| {
+        let raw = socket2::Protocol::from(libc::IPPROTO_RAW);
+        let socket = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::RAW, Some(raw)).unwrap();
+        socket.send_to(&[header, datagram].concat(), &SocketAddr::new(to.into(), 0).into()).unwrap();
+    });
+    sent.unwrap();
+}
+
 /// An address of a host on the switch, of the same family as the other one.
 fn underlay(site: &Site, host: &str, like: IpAddr) -> IpAddr {
     match (site.underlay(host), like) {
@@ -105,8 +117,8 @@ fn alone(address: IpAddr) -> String {
 }
 
 /// A host that is no node has the overlay addresses of nodes, and so do routes past the tunnel.
-fn outsider() -> Site {
-    let mut site = Site::dual("gdkinds", Over::Tunnel, &[WEB], &["outsider"]);
+fn outsider(label: &str) -> Site {
+    let mut site = Site::dual(label, Over::Tunnel, &[WEB], &["outsider"]);
     site.start();
     let ip = |host: &str, words: String| site.namespace(host).ip(&words).unwrap();
     let family = |address: IpAddr| if address.is_ipv4() { "" } else { "-6 " };
@@ -128,7 +140,7 @@ fn outsider() -> Site {
 
 #[test]
 fn every_kind_of_drop_is_counted_and_told_of() {
-    let mut site = outsider();
+    let mut site = outsider("gdkinds");
     let mut expected = Counts::new();
     let mut drops = |kind: (&str, &str), count: u64| {
         *expected.entry((kind.0.to_owned(), kind.1.to_owned())).or_default() += count;
@@ -193,6 +205,19 @@ fn every_kind_of_drop_is_counted_and_told_of() {
             }
         }
     }
+
+    // A source that stands for an IPv4 address is that address to a socket of both families.
+    let mapped = |address: IpAddr| match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let [server, client] = [0, 1].map(|at| ["server", "client"].map(|name| site.addresses(name)[at]))[0];
+    let IpAddr::V6(on_switch) = underlay(&site, "server", Ipv6Addr::UNSPECIFIED.into()) else { panic!() };
+    for source in [server, client] {
+        send_as(&site, "outsider", mapped(source), on_switch);
+    }
+    *expected.get_mut(&(KINDS[2].0.to_owned(), KINDS[2].1.to_owned())).unwrap() += 2;
+    assert_eq!(settled(&mut site), expected);
 
     // A flood is logged in part, and all of it is told of; another policy's table counts on.
     let (server, on_switch) = (site.address("server"), site.underlay("server"));
@@ -283,7 +308,7 @@ fn an_interface_may_be_named_by_an_alternative_name() {
 
 #[test]
 fn a_guard_that_others_change_is_put_in_place_again() {
-    let site = outsider();
+    let site = outsider("gdkinds2");
     let table = format!("inet bulkhead-{}", site.instance());
     let (server, on_switch) = (site.address("server"), site.underlay("server"));
     for meddling in [

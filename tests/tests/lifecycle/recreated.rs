@@ -85,8 +85,11 @@ fn what_runs_before_ours_is_found_without_an_agent_and_by_the_next_one() {
     let index = index(&site, site.interface());
     // `r0 = TCX_PASS; exit`
     let program = bpf::load(Hook::Tc, &[0xb7, 0x95]).unwrap();
-    let attach = || bpf::attach_first(Place::TcxIngress, program.as_fd(), index);
-    let foreign = site.namespace("server").run(attach).unwrap().unwrap();
+    let attach = || {
+        [Place::TcxIngress, Place::TcxEgress]
+            .map(|place| bpf::attach_first(place, program.as_fd(), index).unwrap())
+    };
+    let foreign = site.namespace("server").run(attach).unwrap();
     assert!(site.connects("stranger", 8080), "nobody asks our program any more");
     let status = site.status();
     assert_eq!(status["state"], "degraded");
