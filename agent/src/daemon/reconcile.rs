@@ -276,14 +276,15 @@ pub fn start(enforcer: Arc<Enforcer>) -> io::Result<()> {
     news.bind(&SocketAddr::new(0, LINK_NEWS))?;
     news.set_non_blocking(true)?;
     std::thread::Builder::new().name("reconcile".to_owned()).spawn(move || {
-        let (mut average, mut is_news) = (Duration::ZERO, true);
-        loop {
+        let (mut looks, mut is_news) = ([Duration::ZERO; 8], true);
+        for look in (0..looks.len()).cycle() {
             let started = thread_time();
             // What fails is told once, by its interface, and tried again.
             let _ = enforcer.reconcile(is_news);
-            // Longer looks are made up for by the others.
-            average = (average * 31 + thread_time().saturating_sub(started)) / 32;
-            is_news = wait(&news, (average * SHARE).clamp(INTERVAL, LONGEST));
+            looks[look] = thread_time().saturating_sub(started);
+            // Whole looks, and those that restore, are few.
+            let usual = looks.into_iter().min().unwrap_or_default();
+            is_news = wait(&news, (usual * SHARE).clamp(INTERVAL, LONGEST));
         }
     })?;
     Ok(())
