@@ -1,7 +1,7 @@
 //! Changes of what is enforced: apply, confirm, rollback, detach. The first generation of an agent is
 //! attached in `takeover`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -116,8 +116,11 @@ pub struct Enforcer {
     pub(super) changing: Mutex<()>,
     /// One look at what the kernel says at a time. Taken before `live`.
     pub(super) reconciler: Mutex<Reconciler>,
-    /// The guard in place.
+    /// The guard in place. Taken before `live`.
     pub(super) guarded: Mutex<Guarded>,
+    /// The devices, by index and group, whose packets the guard lets pass; none while that is not known. No
+    /// other lock is taken while it is held.
+    pub(super) guard_open: Mutex<Option<BTreeSet<(u32, u32)>>>,
     pub(super) live: Mutex<Live>,
 }
 

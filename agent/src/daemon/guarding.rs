@@ -34,6 +34,13 @@ struct MadeFor {
     names: BTreeSet<String>,
 }
 
+impl Guarded {
+    /// The devices whose packets pass, once it is in place.
+    pub fn open(&self) -> Option<BTreeSet<(u32, u32)>> {
+        self.made_for.as_ref().map(|made| made.open.clone())
+    }
+}
+
 /// A device as the guard knows it: the index and the group. Another one that gets the same index is not in
 /// the group, and closed before anybody looks.
 fn open(attached: &[Attached]) -> BTreeSet<(u32, u32)> {
@@ -208,6 +215,7 @@ impl Enforcer {
             return Ok(None);
         }
         let made = guarded.made_for.take();
+        self.guard_passes(None);
         let is_same = made.is_some_and(|made| made.generation == now.generation && made.names == now.names);
         match (&mut guarded.installed, difference, is_same) {
             // Interfaces came or went, and that is all.
@@ -218,17 +226,21 @@ impl Enforcer {
                 guarded.installed = Some(guard.install(&self.setup.instance)?);
             }
         }
+        self.guard_passes(Some(now.open.clone()));
         guarded.made_for = Some(now);
         Ok(difference)
     }
 
-    /// Whether the guard has dropped what a device carries since it has its name. Of one that somebody else
-    /// has put into a group that is not known.
+    fn guard_passes(&self, open: Option<BTreeSet<(u32, u32)>>) {
+        *self.guard_open.lock().unwrap_or_else(PoisonError::into_inner) = open;
+    }
+
+    /// Whether the guard has dropped what a device carries since it has its name; not if that is not known: while
+    /// the guard is changed, and where somebody else has put the device into a group.
     pub fn is_closed(&self, device: &Device) -> bool {
-        let guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
         let is_ours = matches!(device.group, 0 | DEVICE_GROUP);
-        let made = guarded.made_for.as_ref();
-        is_ours && made.is_some_and(|made| !made.open.contains(&(device.index, device.group)))
+        let open = self.guard_open.lock().unwrap_or_else(PoisonError::into_inner);
+        is_ours && open.as_ref().is_some_and(|open| !open.contains(&(device.index, device.group)))
     }
 
     /// Why the guard's drops are told of by summaries alone.

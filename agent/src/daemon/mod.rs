@@ -128,7 +128,7 @@ async fn serve(
     let listener = api::listen(&paths.socket)?;
     tell_attached(&enforcer);
     let shared = enforcer.shared.clone();
-    reconcile::start(enforcer.clone()).context("watching what is enforced")?;
+    let reconciling = reconcile::start(enforcer.clone()).context("watching what is enforced")?;
     let guard_drops = guard_drops::collect(&enforcer.setup.instance, enforcer.store.clone(), guard_log)?;
     let api = Arc::new(Api { enforcer: enforcer.clone(), detach });
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
@@ -139,6 +139,8 @@ async fn serve(
         ended = pump::run(&paths.pins, journal, shared, guard_drops) => ended?,
         ended = api::serve(listener, api) => ended.context("serving the socket")?,
         ended = reload_on_hangup(enforcer.clone()) => ended?,
+        // What is enforced stays; an agent that does not watch it is none.
+        _ = reconciling => anyhow::bail!("watching what is enforced has ended; start the agent again"),
         ended = keep_up(enforcer.clone()) => {
             ended?;
             start::tell_nothing_is_enforced();

@@ -2,6 +2,7 @@
 //! milliseconds, and restores it. What cannot be restored at once the guard closes.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, PoisonError};
@@ -11,6 +12,7 @@ use anyhow::Context as _;
 use bulkhead::kernel::{Attached, Device, Devices, Fault, Interface};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+use tokio::sync::oneshot;
 
 use super::clock::boot_time;
 use super::enforcer::{Enforcer, Live};
@@ -267,15 +269,17 @@ fn fault(live: &Live, known: &Attached, device: Option<&Device>) -> anyhow::Resu
     Ok(is_another.then_some(Fault::Elsewhere { index: *index }))
 }
 
-/// Reconciles for as long as the process lives, on a thread of its own.
+/// Reconciles on a thread of its own. What is returned tells if that ends, as it does only by a fault of ours.
 ///
 /// # Errors
 /// If the kernel's news cannot be had.
-pub fn start(enforcer: Arc<Enforcer>) -> io::Result<()> {
+pub fn start(enforcer: Arc<Enforcer>) -> io::Result<oneshot::Receiver<Infallible>> {
     let mut news = Socket::new(NETLINK_ROUTE)?;
     news.bind(&SocketAddr::new(0, LINK_NEWS))?;
     news.set_non_blocking(true)?;
+    let (alive, ended) = oneshot::channel();
     std::thread::Builder::new().name("reconcile".to_owned()).spawn(move || {
+        let _alive = alive;
         let (mut looks, mut is_news) = ([Duration::ZERO; 8], true);
         for look in (0..looks.len()).cycle() {
             let started = thread_time();
@@ -287,7 +291,7 @@ pub fn start(enforcer: Arc<Enforcer>) -> io::Result<()> {
             is_news = wait(&news, (usual * SHARE).clamp(INTERVAL, LONGEST));
         }
     })?;
-    Ok(())
+    Ok(ended)
 }
 
 /// CPU time that this thread has used.

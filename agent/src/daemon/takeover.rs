@@ -129,6 +129,7 @@ impl Enforcer {
             shared,
             changing: Mutex::default(),
             reconciler: Mutex::new(Reconciler::new(gaps).context("asking for interfaces")?),
+            guard_open: Mutex::new(guarded.open()),
             guarded: Mutex::new(guarded),
             live: Mutex::new(live),
         })
