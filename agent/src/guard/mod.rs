@@ -83,7 +83,9 @@ impl Guard {
         for _ in 0..TRIES {
             let found = outline(instance)?;
             let before = generation_id()?;
-            nft(&(clear(instance, found.as_ref()) + &script))?;
+            // What somebody else has added may be in the way; then the counters go, too.
+            nft(&(clear(instance, found.as_ref()) + &script))
+                .or_else(|_| nft(&(clear(instance, None) + &script)))?;
             let news = News::open(&table_name(instance)).context("listening to nftables")?;
             let Some(outline) = outline(instance)? else { continue };
             // This transaction alone, or others came between and the table still is as it was put there

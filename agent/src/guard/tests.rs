@@ -65,6 +65,8 @@ fn whatever_is_meddled_with_is_noticed_and_mended() {
             "flush set inet bulkhead-x others6",
             "add chain inet bulkhead-x more { type filter hook input priority 0 ; }",
             "add set inet bulkhead-x more { type ipv4_addr ; }",
+            "add map inet bulkhead-x more { type ipv4_addr : verdict ; elements = { 192.0.2.1 : goto own_source } ; }",
+            "add counter inet bulkhead-x more",
             &format!("insert rule {rule}"),
             &format!("add rule {rule}"),
         ] {
