@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use socket2::{Domain, Socket, Type};
@@ -239,6 +239,9 @@ fn bind(tcp: &[u16], udp: &[u16]) -> io::Result<JoinSet<()>> {
     Ok(tasks)
 }
 
+/// What an address may be held for after its socket was closed.
+const LET_GO: Duration = Duration::from_secs(2);
+
 /// A socket for both families.
 fn dual_stack(kind: Type, port: u16) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV6, kind.nonblocking().cloexec(), None)?;
@@ -246,6 +249,14 @@ fn dual_stack(kind: Type, port: u16) -> io::Result<Socket> {
     if kind == Type::STREAM {
         socket.set_reuse_address(true)?;
     }
-    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
-    Ok(socket)
+    // A child that is being started elsewhere has what this process closed just now open for a moment.
+    let deadline = Instant::now() + LET_GO;
+    loop {
+        match socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into()) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            bound => return bound.map(|()| socket),
+        }
+    }
 }

@@ -4,7 +4,7 @@
 pub mod account;
 pub mod load;
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -309,7 +309,7 @@ impl Site {
     /// A connection from a host to a port of the server.
     pub fn connect(&self, from: &str, port: u16) -> Connection {
         let at = SocketAddr::new(self.address("server"), port);
-        let listener = self.namespace("server").run(|| TcpListener::bind(at)).unwrap().unwrap();
+        let listener = self.listen("server", at);
         let client =
             self.namespace(from).run(|| TcpStream::connect_timeout(&at, slower(ARRIVES))).unwrap().unwrap();
         let (server, _) = listener.accept().unwrap();
@@ -336,8 +336,22 @@ impl Site {
         self.reaches(from, to, SocketAddr::new(self.underlay(to), port), Duration::from_millis(1500))
     }
 
+    /// A child that another test is starting has every listener of this process open until it runs its own
+    /// program, so one that was closed just now may keep its address for a moment.
+    fn listen(&self, host: &str, at: SocketAddr) -> TcpListener {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            match self.namespace(host).run(|| TcpListener::bind(at)).unwrap() {
+                Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                bound => return bound.unwrap(),
+            }
+        }
+    }
+
     fn reaches(&self, from: &str, to: &str, at: SocketAddr, limit: Duration) -> bool {
-        let _listener = self.namespace(to).run(|| TcpListener::bind(at)).unwrap().unwrap();
+        let _listener = self.listen(to, at);
         self.namespace(from).run(|| TcpStream::connect_timeout(&at, limit)).unwrap().is_ok()
     }
 }
