@@ -58,12 +58,6 @@ impl Attached {
 pub struct Links(BTreeMap<(String, Hook), Link>);
 
 impl Links {
-    /// The (interface, hook) pairs that are held.
-    #[must_use]
-    pub fn names(&self) -> Vec<(String, Hook)> {
-        self.0.keys().cloned().collect()
-    }
-
     /// Detaches a link and removes its pin: nothing is attached there any more.
     fn remove(&mut self, interface: &str, hook: Hook, pins: &Pins) -> Result<(), KernelError> {
         let pin = pins.link(interface, hook);

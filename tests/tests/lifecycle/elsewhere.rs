@@ -15,24 +15,17 @@ fn from(site: &Site, host: &str, words: &[&str]) -> Output {
     lab::run_within(&mut command, Duration::from_secs(20)).unwrap()
 }
 
-fn has_guard(site: &Site) -> bool {
-    let mut list = Command::new("nft");
-    list.args(["list", "table", "inet", &format!("bulkhead-{}", site.instance())]);
-    site.namespace("server").prepare(&mut list).unwrap();
-    lab::run_within(&mut list, Duration::from_secs(5)).unwrap().status.success()
-}
-
 #[test]
 fn detach_removes_the_guard_where_it_is() {
     let mut site = Site::new("away", Over::Ethernet, &[WEB]);
     site.start();
     site.kill();
-    assert!(has_guard(&site) && site.is_denied("client", 8081));
+    assert!(site.has_guard() && site.is_denied("client", 8081));
     let output = from(&site, "stranger", &["detach"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("another network namespace") && told.contains("/run/netns/"), "{told}");
-    assert!(!has_guard(&site));
+    assert!(!site.has_guard());
     assert!(site.connects("client", 8081), "nobody is cut off");
 }
 
@@ -70,5 +63,5 @@ fn an_instance_is_not_started_in_a_second_namespace() {
     let output = from(&site, "stranger", &run);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert_eq!(from(&site, "stranger", &["detach"]).status.code(), Some(0));
-    assert!(!has_guard(&site));
+    assert!(!site.has_guard());
 }

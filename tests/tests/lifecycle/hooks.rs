@@ -24,7 +24,7 @@ const REFUSAL: &str = "no native XDP: Numerical result out of range (os error 34
 
 /// Gives all of a site's links another length of frames.
 fn set_mtu(site: &Site, mtu: u32) {
-    let core = format!("{}core", site.namespace("server").name().strip_suffix("server").unwrap());
+    let core = site.core();
     for (number, host) in site.lab.hosts().iter().enumerate() {
         lab::ip(&format!("-n {core} link set p{number} mtu {mtu}")).unwrap();
         host.namespace.ip(&format!("link set eth0 mtu {mtu}")).unwrap();

@@ -25,7 +25,7 @@ fn index(site: &Site, interface: &str) -> u32 {
 fn make_again(site: &Site) {
     let (server, address) = (site.namespace("server"), site.address("server"));
     let index = index(site, "eth0");
-    let core = format!("{}core", server.name().strip_suffix("server").unwrap());
+    let core = site.core();
     site.write(
         "batch",
         &format!(

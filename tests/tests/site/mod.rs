@@ -152,6 +152,19 @@ impl Site {
         self.write("policy.hujson", &policy(acls));
     }
 
+    /// The namespace of the switch.
+    pub fn core(&self) -> String {
+        format!("{}core", self.namespace("server").name().strip_suffix("server").unwrap())
+    }
+
+    /// Whether nftables has the instance's guard in the server's network.
+    pub fn has_guard(&self) -> bool {
+        let mut list = Command::new("nft");
+        list.args(["list", "table", "inet", &format!("bulkhead-{}", self.instance)]);
+        self.namespace("server").prepare(&mut list).unwrap();
+        lab::run_within(&mut list, Duration::from_secs(5)).unwrap().status.success()
+    }
+
     /// The server's Ethernet interface goes, if it is still there, and comes back under its name.
     pub fn replace_interface(&self) {
         let server = self.namespace("server");
@@ -159,7 +172,7 @@ impl Site {
         // It may be gone already.
         let _ = server.ip("link del eth0");
         // The switch lost its end of the cable, too.
-        let core = format!("{}core", server.name().strip_suffix("server").unwrap());
+        let core = self.core();
         server.ip(&format!("link add eth0 type veth peer name again netns {core}")).unwrap();
         lab::ip(&format!("-n {core} link set again master br0 up")).unwrap();
         server.ip(&format!("addr add {address}/24 dev eth0")).unwrap();

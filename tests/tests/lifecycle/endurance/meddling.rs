@@ -155,7 +155,7 @@ impl Field {
         let site = &ground.site;
         let server = site.namespace("server");
         server.ip(&format!("link set eth0 address {hardware}")).unwrap();
-        let core = core(site);
+        let core = site.core();
         server.ip(&format!("link add eth1 type veth peer name second netns {core}")).unwrap();
         lab::ip(&format!("-n {core} link set second master br0 up")).unwrap();
         server.ip("link set eth1 up").unwrap();
@@ -239,7 +239,7 @@ impl Field {
             }
             Meddling::SameIndex => {
                 let index = self.index("eth0");
-                let core = core(site);
+                let core = site.core();
                 self.batch(&format!(
                     "link del eth0\nlink add eth0 index {index} type veth peer name again netns {core}\n{}",
                     self.restore()
@@ -268,11 +268,6 @@ impl Field {
             && self.site().layout().join("state/FLOWS").exists()
             && self.site().status()["state"] == "enforced"
     }
-}
-
-fn core(site: &Site) -> String {
-    let server = site.namespace("server").name();
-    format!("{}core", server.strip_suffix("server").unwrap())
 }
 
 /// A time without enforcement, as it was reported, ms since the Unix epoch.
