@@ -30,7 +30,7 @@ mod word;
 pub use case::{Case, Outcome, Sides};
 pub use decide::{decide, decide_parsed, local_check, reply};
 pub use flow::admit;
-pub use packet::Packet;
+pub use packet::{Packet, opaque};
 pub use plain::{Judged, Short, judge_plain};
 pub use rate::RateState;
 pub use reason::{Action, REASONS, Reason};

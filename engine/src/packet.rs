@@ -21,7 +21,7 @@ pub struct Packet<'a> {
 /// `at > end - N` and take that out of a loop, where the verifier forbids arithmetic on the
 /// end; and it would add an offset to the start before the offset is checked.
 #[inline(always)]
-pub(crate) fn opaque(value: usize) -> usize {
+pub fn opaque(value: usize) -> usize {
     #[cfg(target_arch = "bpf")]
     let value = {
         let copy: usize;

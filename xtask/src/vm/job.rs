@@ -71,7 +71,8 @@ impl Job {
                 Packed { files, expected: Expected::Programs(PROGRAMS), limit }
             }
             Self::Agent => {
-                let agent = build_agent("dev")?.binary;
+                // Emulated, a debug build of the agent would take several times as long.
+                let agent = build_agent("release")?.binary;
                 let tests = ["test", "--no-run", "--package", "bulkhead-tests", "--test", "lifecycle"];
                 install("bulkhead", &agent, &root)?;
                 install("lifecycle", &built("lifecycle", &tests)?, &root)?;
