@@ -20,6 +20,8 @@ const LONGEST: usize = libc::IFNAMSIZ - 1;
 #[derive(Default)]
 pub struct Guarded {
     made_for: Option<MadeFor>,
+    /// What `made_for` was last compared with: a generation, and interfaces that had it.
+    seen: (u32, Vec<Attached>),
     /// What was put in place.
     installed: Option<Installed>,
     /// Why it is not what it should be.
@@ -206,12 +208,17 @@ impl Enforcer {
         let difference = guarded.installed.as_mut().map_or(Ok(None), Installed::difference)?;
         // Held until the guard is in place: `detach` must not remove it before.
         let live = self.live();
+        let is_seen = (guarded.seen.0, &guarded.seen.1) == (live.built.number, &live.attached);
+        if live.detached || is_seen && guarded.made_for.is_some() && difference.is_none() {
+            return Ok(None);
+        }
         let now = MadeFor {
             generation: live.built.number,
             open: open(&live.attached),
             names: names(&self.setup, live.attached.iter().map(|attached| attached.device.as_str())),
         };
-        if live.detached || guarded.made_for.as_ref() == Some(&now) && difference.is_none() {
+        guarded.seen = (live.built.number, live.attached.clone());
+        if guarded.made_for.as_ref() == Some(&now) && difference.is_none() {
             return Ok(None);
         }
         let made = guarded.made_for.take();

@@ -19,6 +19,7 @@ mod live;
 pub mod lock;
 mod member;
 mod names;
+mod pin_news;
 mod pump;
 pub mod quarantine;
 mod reconcile;

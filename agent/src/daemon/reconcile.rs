@@ -4,20 +4,22 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bulkhead::kernel::{Attached, Device, Devices, Fault, Interface};
+use bulkhead::kernel::{Attached, Device, Devices, Fault, Interface, Pins};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::oneshot;
 
 use super::clock::boot_time;
 use super::enforcer::{Enforcer, Live};
 use super::gaps::Gaps;
 use super::member::Arrival;
+use super::pin_news::{self, PinNews};
 use super::{guarding, start, takeover};
 use crate::report::{Effect, Report};
 
@@ -30,8 +32,8 @@ const SHARE: u32 = 20;
 /// Between two looks at most.
 const LONGEST: Duration = Duration::from_millis(100);
 
-/// Between two whole looks, which ask for the devices and for what the pins hold, unless there is news. The
-/// others ask what is on the hooks, whether the pins are there, and whether nftables has changed.
+/// Between two whole looks, which ask for the devices and for the pins, unless there is news. The others ask
+/// what is on the hooks and whether nftables has changed.
 const WHOLE: Duration = Duration::from_millis(250);
 
 /// After a failure, before the same is tried again.
@@ -43,6 +45,8 @@ const LINK_NEWS: u32 = 1;
 /// One look at a time at what the kernel says.
 pub struct Reconciler {
     devices: Devices,
+    /// None if pins cannot be watched: every look asks for them then.
+    pins: Option<PinNews>,
     gaps: Gaps,
     whole: Option<Instant>,
     failed: BTreeMap<String, (Instant, String)>,
@@ -53,9 +57,31 @@ impl Reconciler {
     ///
     /// # Errors
     /// If the kernel cannot be asked for interfaces.
-    pub fn new(gaps: Gaps) -> io::Result<Self> {
+    pub fn new(gaps: Gaps, pins: &Pins) -> io::Result<Self> {
         let devices = Devices::open()?;
-        Ok(Self { devices, gaps, whole: None, failed: BTreeMap::new() })
+        let news = PinNews::below(pins.links_directory());
+        let news = news.inspect_err(|error| tracing::warn!("pins are asked for at every look: {error}"));
+        Ok(Self { devices, pins: news.ok(), gaps, whole: None, failed: BTreeMap::new() })
+    }
+
+    /// Whether all is to be asked for.
+    fn is_due(&self) -> bool {
+        self.gaps.any()
+            || self.whole.is_none_or(|whole| whole.elapsed() >= WHOLE)
+            || self.pins.as_ref().is_some_and(|pins| !pins.is_in_place())
+    }
+
+    /// Watches the pins of an interface from now on.
+    fn watch(&mut self, pins: &Pins, interface: &str) {
+        let Some(Err(error)) = self.pins.as_ref().map(|news| news.watch(&pins.link_directory(interface)))
+        else {
+            return;
+        };
+        // What is not there is restored, which is news.
+        if error.kind() != io::ErrorKind::NotFound {
+            tracing::warn!(interface, "pins are asked for at every look: {error}");
+            self.pins = None;
+        }
     }
 
     /// The device of an interface, for a whole look; `None`: none has its name.
@@ -90,8 +116,10 @@ impl Enforcer {
         if live.detached {
             return Ok(());
         }
-        let is_whole =
-            is_news || reconciler.gaps.any() || reconciler.whole.is_none_or(|whole| whole.elapsed() >= WHOLE);
+        let is_whole = is_news || reconciler.is_due();
+        if is_whole && let Some(pins) = &mut reconciler.pins {
+            pins.begin();
+        }
         let mut failure = None;
         for place in 0..live.attached.len() {
             let interface = live.attached[place].interface.clone();
@@ -152,7 +180,7 @@ impl Enforcer {
             return Ok(());
         }
         let mut fault = fault(live, &known, device.as_ref())?;
-        if fault.is_none() && !self.is_pinned(live, &known, is_whole)? {
+        if fault.is_none() && !self.is_pinned(reconciler, live, &known, is_whole)? {
             fault = Some(Fault::Unpinned);
         }
         // What is wrong is looked at as a whole.
@@ -222,16 +250,31 @@ impl Enforcer {
         guarding::mark(&self.setup, std::slice::from_mut(known))
     }
 
-    /// Whether the pins are there, and if it is asked for, whether they hold the links.
-    fn is_pinned(&self, live: &Live, known: &Attached, asked: bool) -> anyhow::Result<bool> {
-        let pins = self.pins();
+    /// Whether the pins are there and hold the links. Asked for by whole looks, or if they cannot be watched.
+    fn is_pinned(
+        &self,
+        reconciler: &mut Reconciler,
+        live: &Live,
+        known: &Attached,
+        is_whole: bool,
+    ) -> anyhow::Result<bool> {
+        if is_whole {
+            reconciler.watch(self.pins(), &known.interface);
+        } else if reconciler.pins.is_some() {
+            return Ok(true);
+        }
         for hook in &known.hooks {
-            let is_there = pins.link(&known.interface, *hook).exists();
-            if !is_there || asked && !live.links.is_pinned(&known.interface, *hook, pins)? {
+            if !live.links.is_pinned(&known.interface, *hook, self.pins())? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// A descriptor of the news of pins, if these can be watched.
+    fn pin_news(&self) -> io::Result<Option<OwnedFd>> {
+        let reconciler = self.reconciler.lock().unwrap_or_else(PoisonError::into_inner);
+        reconciler.pins.as_ref().map(PinNews::descriptor).transpose()
     }
 
     /// Ends a time without enforcement, if there was one, and reports it.
@@ -277,6 +320,7 @@ pub fn start(enforcer: Arc<Enforcer>) -> io::Result<oneshot::Receiver<Infallible
     let mut news = Socket::new(NETLINK_ROUTE)?;
     news.bind(&SocketAddr::new(0, LINK_NEWS))?;
     news.set_non_blocking(true)?;
+    let news = (news, enforcer.pin_news()?);
     let (alive, ended) = oneshot::channel();
     std::thread::Builder::new().name("reconcile".to_owned()).spawn(move || {
         let _alive = alive;
@@ -288,7 +332,7 @@ pub fn start(enforcer: Arc<Enforcer>) -> io::Result<oneshot::Receiver<Infallible
             looks[look] = thread_time().saturating_sub(started);
             // Whole looks, and those that restore, are few.
             let usual = looks.into_iter().min().unwrap_or_default();
-            is_news = wait(&news, (usual * SHARE).clamp(INTERVAL, LONGEST));
+            is_news = wait((&news.0, news.1.as_ref()), (usual * SHARE).clamp(INTERVAL, LONGEST));
         }
     })?;
     Ok(ended)
@@ -300,12 +344,19 @@ fn thread_time() -> Duration {
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Waits until there is news, or the time is over; whether there was.
-fn wait(news: &Socket, limit: Duration) -> bool {
-    let mut poll = libc::pollfd { fd: news.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let milliseconds = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: one structure, which is writable.
-    unsafe { libc::poll(&raw mut poll, 1, milliseconds) };
+/// Waits until there is news of devices or pins, or the time is over; whether there was.
+fn wait((devices, pins): (&Socket, Option<&OwnedFd>), limit: Duration) -> bool {
+    let mut polls: Vec<_> = std::iter::once(PollFd::new(devices, PollFlags::IN))
+        .chain(pins.map(|pins| PollFd::new(pins, PollFlags::IN)))
+        .collect();
+    // Interrupted or not, what there is is taken.
+    let _ = poll(&mut polls, Timespec::try_from(limit).ok().as_ref());
+    let of_pins = pins.is_some_and(|pins| pin_news::take(pins.as_fd()));
+    take(devices) || of_pins
+}
+
+/// Takes what has come; whether anything has.
+fn take(news: &Socket) -> bool {
     let mut buffer = Vec::with_capacity(1 << 16);
     // That there is news is all; what it is the next look tells. An overrun is news as well.
     let mut is_news = false;

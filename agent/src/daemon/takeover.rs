@@ -128,7 +128,7 @@ impl Enforcer {
             store,
             shared,
             changing: Mutex::default(),
-            reconciler: Mutex::new(Reconciler::new(gaps).context("asking for interfaces")?),
+            reconciler: Mutex::new(Reconciler::new(gaps, &pins).context("asking for interfaces")?),
             guard_open: Mutex::new(guarded.open()),
             guarded: Mutex::new(guarded),
             live: Mutex::new(live),

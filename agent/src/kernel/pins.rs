@@ -172,9 +172,17 @@ impl Pins {
         self.link_directory(interface).join(hook.name())
     }
 
-    /// bpffs refuses names with a dot, interfaces' names never have a colon.
-    fn link_directory(&self, interface: &str) -> PathBuf {
-        self.root.join("links").join(interface.replace('.', ":"))
+    /// The directory of all links.
+    #[must_use]
+    pub fn links_directory(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    /// The directory of an interface's links. bpffs refuses names with a dot, interfaces' names never have a
+    /// colon.
+    #[must_use]
+    pub fn link_directory(&self, interface: &str) -> PathBuf {
+        self.links_directory().join(interface.replace('.', ":"))
     }
 
     /// Makes the directory of an interface's links.
@@ -224,7 +232,7 @@ impl Pins {
     /// The same with the hooks' names, which another layout's agent may have more of.
     pub(super) fn named_links(&self) -> Result<Vec<(String, String)>, KernelError> {
         let mut links = Vec::new();
-        let root = self.root.join("links");
+        let root = self.links_directory();
         for directory in names(&root)? {
             let interface = directory.replace(':', ".");
             let hooks = names(&root.join(directory))?;
