@@ -7,7 +7,7 @@ use bulkhead::kernel::QuarantineError;
 use serde::{Deserialize, Serialize};
 
 use super::clock::wall_time;
-use super::enforcer::{Enforcer, Live};
+use super::enforcer::{Enforcer, Live, held};
 use super::quarantine::{self, Entry, find};
 
 /// What `quarantine` asks for.
@@ -55,16 +55,18 @@ impl Enforcer {
         let entry = Entry { since, until, reason: request.reason.clone(), ..entry };
         let mut notes = self.notes_on(&live, &entry);
         live.quarantined.add(entry.clone());
-        // An intruder is cut off even if the disk refuses; only a restart would not know.
+        // An intruder is cut off even if the disk refuses or hangs; only a restart would not know.
         live.must_save = true;
-        if let Err(error) = self.save_quarantined(&mut live) {
+        // Hooks that run another generation get it by a common new one.
+        let full = set(&mut live, entry.addresses.iter().copied(), true);
+        let is_mixed = live.mixed;
+        drop(live);
+        if let Err(error) = self.save_quarantined() {
             notes.push(format!(
                 "in force, but not on disk, so it ends with a restart unless the disk takes it by then: {error:#}"
             ));
         }
-        // Hooks that run another generation get it by a common new one.
-        let full = set(&mut live, entry.addresses.iter().copied(), true)? || live.mixed;
-        drop(live);
+        let full = full? || is_mixed;
         if full {
             let built = self.rebuild()?;
             notes.push(format!(
@@ -76,12 +78,19 @@ impl Enforcer {
         Ok(Answer { done: true, entries: vec![entry], notes })
     }
 
-    /// Writes who is cut off, if that is not on disk.
-    fn save_quarantined(&self, live: &mut Live) -> anyhow::Result<()> {
-        if live.must_save {
-            self.store.save(quarantine::FILE, &live.quarantined)?;
-            live.must_save = false;
-        }
+    /// Writes who is cut off, if that is not on disk. Where the disk hangs, nothing waits but this.
+    fn save_quarantined(&self) -> anyhow::Result<()> {
+        let _saving = held(&self.saving);
+        let list = {
+            let live = self.live();
+            if !live.must_save {
+                return Ok(());
+            }
+            live.quarantined.clone()
+        };
+        self.store.save(quarantine::FILE, &list)?;
+        let mut live = self.live();
+        live.must_save = live.quarantined != list;
         Ok(())
     }
 
@@ -90,7 +99,7 @@ impl Enforcer {
     /// # Errors
     /// If it still does.
     pub fn save_refused(&self) -> anyhow::Result<()> {
-        self.save_quarantined(&mut self.live())?;
+        self.save_quarantined()?;
         self.store.save_held()
     }
 
@@ -122,9 +131,11 @@ impl Enforcer {
         }
         live.quarantined = list;
         live.must_save = true;
-        // Who was cut off by mistake is not kept waiting by a full disk.
-        let saved = self.save_quarantined(&mut live);
-        self.uncut(&mut live, &entries)?;
+        // Who was cut off by mistake is not kept waiting by a disk.
+        let uncut = self.uncut(&mut live, &entries);
+        drop(live);
+        let saved = self.save_quarantined();
+        uncut?;
         let notes = saved.err().map(|error| {
             format!("in force, but not on disk, so a restart cuts it off again unless the disk takes it by then: {error:#}")
         });
@@ -145,7 +156,8 @@ impl Enforcer {
         live.quarantined = list;
         live.must_save = true;
         self.uncut(&mut live, &entries)?;
-        self.save_quarantined(&mut live)
+        drop(live);
+        self.save_quarantined()
     }
 
     fn uncut(&self, live: &mut Live, entries: &[Entry]) -> anyhow::Result<()> {

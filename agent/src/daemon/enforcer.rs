@@ -121,6 +121,8 @@ pub struct Enforcer {
     /// The devices, by index and group, whose packets the guard lets pass; none while that is not known. No
     /// other lock is taken while it is held.
     pub(super) guard_open: Mutex<Option<BTreeSet<(u32, u32)>>>,
+    /// One writer of who is cut off at a time. Taken before `live`.
+    pub(super) saving: Mutex<()>,
     pub(super) live: Mutex<Live>,
 }
 

@@ -131,13 +131,14 @@ async fn serve(
     let shared = enforcer.shared.clone();
     let reconciling = reconcile::start(enforcer.clone()).context("watching what is enforced")?;
     let guard_drops = guard_drops::collect(&enforcer.setup.instance, enforcer.store.clone(), guard_log)?;
+    let pumping = pump::start(paths.pins.clone(), journal, shared, guard_drops)?;
     let api = Arc::new(Api { enforcer: enforcer.clone(), detach });
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let instance = &enforcer.setup.instance;
     let mut answer = Answer::Yes;
     tokio::select! {
-        ended = pump::run(&paths.pins, journal, shared, guard_drops) => ended?,
+        ended = pumping => ended.context("telling of drops has ended; start the agent again")??,
         ended = api::serve(listener, api) => ended.context("serving the socket")?,
         ended = reload_on_hangup(enforcer.clone()) => ended?,
         // What is enforced stays; an agent that does not watch it is none.

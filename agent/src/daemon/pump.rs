@@ -9,7 +9,7 @@ use aya::maps::{MapData, RingBuf};
 use bulkhead::kernel::{KernelError, Leftover, Pins, State};
 use bulkhead_engine::layout::{AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_SHADOW};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::clock::BootClock;
 use super::guard_drops::Told;
@@ -21,6 +21,9 @@ use crate::report::{DropReport, Report};
 
 /// How often aggregates are taken out of the kernel.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// So many events at a time, before what else there is to tell has its turn.
+const BATCH: usize = 1024;
 
 /// How many reports a slow watcher may lag behind before it loses some.
 const BACKLOG: usize = 4096;
@@ -150,8 +153,30 @@ impl Shared {
     }
 }
 
-/// Pumps until the ring cannot be read any more. `guard` has what the guard drops.
-pub async fn run(
+/// Pumps on a thread of its own, so that neither a flood of events nor a disk that hangs keeps anything else
+/// waiting. What is returned tells of its end. `guard` has what the guard drops.
+///
+/// # Errors
+/// If the system has no more threads.
+pub fn start(
+    pins: Pins,
+    journal: Journal,
+    shared: Arc<Shared>,
+    guard: mpsc::Receiver<Told>,
+) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("starting the thread that tells of drops")?;
+    let (end, ended) = oneshot::channel();
+    let pump = move || {
+        // Nobody waits any more when the agent ends.
+        let _ = end.send(runtime.block_on(run(&pins, journal, shared, guard)));
+    };
+    std::thread::Builder::new().name("pump".to_owned()).spawn(pump)?;
+    Ok(ended)
+}
+
+/// Pumps until the ring cannot be read any more.
+async fn run(
     pins: &Pins,
     mut journal: Journal,
     shared: Arc<Shared>,
@@ -173,8 +198,9 @@ pub async fn run(
         tokio::select! {
             ready = ring.readable_mut() => {
                 let mut ready = ready.context("waiting for the event ring")?;
-                drain(ready.get_inner_mut(), &shared, &mut journal);
-                ready.clear_ready();
+                if drain(ready.get_inner_mut(), BATCH, &shared, &mut journal) {
+                    ready.clear_ready();
+                }
             }
             Some(report) = own.recv() => shared.tell(report, &mut journal, |pumped| &mut pumped.events),
             Some(told) = guard.recv() => shared.tell_guard(&told, &mut journal),
@@ -195,16 +221,19 @@ pub fn tell_leftover(
     shared: &Shared,
     journal: &mut Journal,
 ) -> Result<(), KernelError> {
-    leftover.events.iter_mut().for_each(|ring| drain(ring, shared, journal));
+    for ring in &mut leftover.events {
+        drain(ring, usize::MAX, shared, journal);
+    }
     let clock = BootClock::now();
     leftover.take_aggregates(|key, value| summarise(&key, &value, &clock, shared, journal))
 }
 
-/// Tells of everything that the ring holds now. An event leaves the ring once it is written: an agent
-/// that is killed in between loses none.
-fn drain(ring: &mut RingBuf<MapData>, shared: &Shared, journal: &mut Journal) {
+/// Tells of what the ring holds now, of so many events at most; whether it was all. An event leaves the ring
+/// once it is written: an agent that is killed in between loses none.
+fn drain(ring: &mut RingBuf<MapData>, most: usize, shared: &Shared, journal: &mut Journal) -> bool {
     let clock = BootClock::now();
-    while let Some(item) = ring.next() {
+    for _ in 0..most {
+        let Some(item) = ring.next() else { return true };
         let Some(event) = read_event(&item) else {
             tracing::error!(bytes = item.len(), "an event of another layout in the ring");
             continue;
@@ -221,6 +250,7 @@ fn drain(ring: &mut RingBuf<MapData>, shared: &Shared, journal: &mut Journal) {
         drop(item);
         shared.send(report);
     }
+    false
 }
 
 fn read_event(bytes: &[u8]) -> Option<Event> {

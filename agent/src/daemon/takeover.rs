@@ -131,6 +131,7 @@ impl Enforcer {
             reconciler: Mutex::new(Reconciler::new(gaps, &pins).context("asking for interfaces")?),
             guard_open: Mutex::new(guarded.open()),
             guarded: Mutex::new(guarded),
+            saving: Mutex::default(),
             live: Mutex::new(live),
         })
     }

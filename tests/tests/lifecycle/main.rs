@@ -14,6 +14,7 @@ mod endurance;
 mod exchange;
 mod frames;
 mod guard;
+mod hang;
 mod hooks;
 mod limits;
 mod many;
