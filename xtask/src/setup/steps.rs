@@ -75,11 +75,12 @@ pub(super) const FUZZ_STEPS: [Step; 2] = [cxx, cargo_fuzz];
 type Package = (&'static str, &'static str);
 
 /// What compiling for the host, and the tests, call.
-const EVERYWHERE: [Package; 4] = [
+const EVERYWHERE: [Package; 5] = [
     ("gcc", "/usr/bin/cc"),
     ("libc6-dev", "/usr/include/stdlib.h"),
     ("iproute2", "/usr/sbin/ip"),
     ("nftables", "/usr/sbin/nft"),
+    ("e2fsprogs", "/usr/sbin/mke2fs"),
 ];
 
 /// The compiler for BPF, from the security archive.
