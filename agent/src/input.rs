@@ -1,7 +1,10 @@
 //! Loading a policy and an inventory, as every command does it.
 
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use bulkhead_compiler::Dialect;
 use bulkhead_compiler::check::{Loaded, Scope};
@@ -29,6 +32,41 @@ const LONGEST: u64 = 1 << 30;
 /// Reads a file.
 pub fn read(path: &Path) -> Result<Source, Usage> {
     read_within(path, LONGEST)
+}
+
+/// How long a file may take that an agent reads, which makes no other change meanwhile.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reads a file for an agent: a regular one, that answers. A pipe or a file system that hangs must not keep a
+/// policy from going back that is not confirmed.
+///
+/// # Errors
+/// What to do.
+pub fn read_regular(path: &Path) -> Result<Source, Usage> {
+    let (sender, answer) = mpsc::channel();
+    let of = path.to_owned();
+    let read = move || sender.send(open_regular(&of).and_then(|()| read(&of)));
+    let fail = |why: &str| Usage(format!("cannot read {}: {why}", path.display()));
+    std::thread::Builder::new()
+        .name("read".to_owned())
+        .spawn(read)
+        .map_err(|error| fail(&error.to_string()))?;
+    answer.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        Err(fail(&format!("it does not answer within {} s; name a file on a local disk", PATIENCE.as_secs())))
+    })
+}
+
+/// Whether a path is a regular file's, without waiting for whoever writes to a pipe.
+fn open_regular(path: &Path) -> Result<(), Usage> {
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    // What cannot be opened, reading says.
+    match file.and_then(|file| file.metadata()) {
+        Ok(found) if !found.is_file() => Err(Usage(format!(
+            "cannot read {}: it is no regular file; the agent reads it by its name, also later",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn read_within(path: &Path, longest: u64) -> Result<Source, Usage> {
@@ -83,6 +121,24 @@ pub fn now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_waits_for_no_pipe() {
+        let directory = std::env::temp_dir().join(format!("bulkhead-pipe-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let pipe = directory.join("policy");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        for path in [&*pipe, Path::new("/dev/zero"), Path::new("/")] {
+            let error = read_regular(path).map(|_| ()).unwrap_err();
+            assert!(error.0.contains("no regular file"), "{}", error.0);
+        }
+        let file = directory.join("file");
+        std::fs::write(&file, "{}").unwrap();
+        assert_eq!(read_regular(&file).map(|source| source.text().to_owned()).unwrap(), "{}");
+        assert!(read_regular(&directory.join("none")).map(|_| ()).unwrap_err().0.contains("existing file"));
+        std::fs::remove_dir_all(directory).unwrap();
+    }
 
     #[test]
     fn a_file_without_end_is_refused() {

@@ -36,15 +36,15 @@ impl fmt::Display for Report {
 }
 
 /// What became of packets while an interface was not enforced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Effect {
-    /// They may have passed unjudged.
-    Open,
-    /// The guard dropped them.
-    Closed,
     /// The programs judged them all the same.
     None,
+    /// The guard dropped them.
+    Closed,
+    /// They may have passed unjudged.
+    Open,
 }
 
 /// The kind of [`UnenforcedReport`], the one word by which it is told from a drop.

@@ -113,6 +113,7 @@ async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
         };
         let status = status.with_problems(unmanaged(&venues, &indices)?);
         let status = status.with_problems(enforcer.guard_problem().into_iter().collect());
+        let status = status.with_problems(enforcer.contested());
         let status = status.with_problems(enforcer.live().built.problems.clone());
         let status = status.with_problems(enforcer.store.unsaved_problem().into_iter().collect());
         let mut status = status;

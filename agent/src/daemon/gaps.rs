@@ -73,9 +73,7 @@ impl Gaps {
     /// first is told, of several effects the worst.
     pub fn bad(&mut self, what: &str, asked: u64, cause: &str, effect: Effect) -> bool {
         if let Some(gap) = self.open.get_mut(what) {
-            if effect == Effect::Open {
-                gap.effect = effect;
-            }
+            gap.effect = gap.effect.max(effect);
             return false;
         }
         let since = self.well.get(what).copied().unwrap_or(asked);

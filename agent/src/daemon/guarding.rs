@@ -44,9 +44,9 @@ impl Guarded {
 }
 
 /// A device as the guard knows it: the index and the group. Another one that gets the same index is not in
-/// the group, and closed before anybody looks.
+/// the group, and closed before anybody looks. So is one whose enforcement others keep taking away.
 fn open(attached: &[Attached]) -> BTreeSet<(u32, u32)> {
-    let there = attached.iter().filter(|attached| attached.index != 0);
+    let there = attached.iter().filter(|attached| attached.index != 0 && !attached.contested);
     there.map(|attached| (attached.index, attached.group)).collect()
 }
 

@@ -55,7 +55,7 @@ impl Files {
     /// # Errors
     /// A file that cannot be read.
     pub fn read(policy: &Path, inventory: &Path) -> Result<Self, Usage> {
-        Ok(Self { policy: input::read(policy)?, inventory: input::read(inventory)? })
+        Ok(Self { policy: input::read_regular(policy)?, inventory: input::read_regular(inventory)? })
     }
 
     /// Whether the texts are the same.

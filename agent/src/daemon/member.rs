@@ -151,6 +151,7 @@ mod tests {
             device: "e2".to_owned(),
             group: 0,
             programs: Vec::new(),
+            contested: false,
             interface: "e2".to_owned(),
             index: 2,
             hooks: vec![Hook::TcxIngress, Hook::TcxEgress],

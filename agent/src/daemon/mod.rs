@@ -3,6 +3,7 @@
 mod api;
 mod back;
 mod clock;
+mod contest;
 mod counters;
 mod counting;
 pub mod cutoff;

@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::oneshot;
 
 use super::clock::boot_time;
+use super::contest::{self, Contests};
 use super::enforcer::{Enforcer, Live};
 use super::gaps::Gaps;
 use super::member::Arrival;
@@ -50,6 +51,7 @@ pub struct Reconciler {
     gaps: Gaps,
     whole: Option<Instant>,
     failed: BTreeMap<String, (Instant, String)>,
+    contests: Contests,
 }
 
 impl Reconciler {
@@ -61,7 +63,8 @@ impl Reconciler {
         let devices = Devices::open()?;
         let news = PinNews::below(pins.links_directory());
         let news = news.inspect_err(|error| tracing::warn!("pins are asked for at every look: {error}"));
-        Ok(Self { devices, pins: news.ok(), gaps, whole: None, failed: BTreeMap::new() })
+        let (failed, contests) = (BTreeMap::new(), Contests::default());
+        Ok(Self { devices, pins: news.ok(), gaps, whole: None, failed, contests })
     }
 
     /// Whether all is to be asked for.
@@ -190,6 +193,7 @@ impl Enforcer {
         };
         let (Some(fault), Some(device)) = (fault, device.clone()) else {
             self.is_well(reconciler, interface, asked, generation);
+            settle(reconciler, &mut live.attached[place]);
             return device.map_or(Ok(()), |device| self.follow(&mut live.attached[place], device));
         };
         let effect = match (&fault, self.is_closed(&device)) {
@@ -219,6 +223,11 @@ impl Enforcer {
                 indices.insert(device.index, interface.to_owned());
                 drop(indices);
                 live.attached[place] = attached;
+                // One that comes back is closed until here.
+                if known.index == device.index && effect != Effect::None {
+                    reconciler.contests.restored(interface, Instant::now());
+                }
+                settle(reconciler, &mut live.attached[place]);
                 guarding::mark(&self.setup, &mut live.attached[place..=place])?;
                 reconciler.failed.remove(interface);
                 let zones = live.built.zones();
@@ -239,6 +248,13 @@ impl Enforcer {
                 Err(error)
             }
         }
+    }
+
+    /// What the operator is told of interfaces whose enforcement others keep taking away.
+    pub fn contested(&self) -> Vec<String> {
+        let live = self.live();
+        let contested = live.attached.iter().filter(|attached| attached.contested);
+        contested.map(|attached| contest::problem(&attached.interface, self.setup.config.guard)).collect()
     }
 
     /// The guard knows a device by its name and group, which others may change.
@@ -290,6 +306,17 @@ impl Enforcer {
         // The pump lives as long as the agent.
         let _ = self.shared.own.send(Report::Unenforced(Box::new(report)));
     }
+}
+
+/// Closes an interface whose enforcement others keep taking away, and opens it again.
+fn settle(reconciler: &Reconciler, attached: &mut Attached) {
+    let is_contested = reconciler.contests.is_contested(&attached.interface, Instant::now());
+    if is_contested && !attached.contested {
+        tracing::error!(interface = attached.interface, "enforcement is taken away again and again: closed");
+    } else if attached.contested && !is_contested {
+        tracing::warn!(interface = attached.interface, "left alone: open again");
+    }
+    attached.contested = is_contested;
 }
 
 /// What is wrong with an interface; without its device, if there was no news of it.

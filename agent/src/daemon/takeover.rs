@@ -66,7 +66,7 @@ impl Enforcer {
         }
         let new_zones = new_zones(&store, &built, &before, &migration);
         let gaps = left_open(&setup)?;
-        let mut links = Links::default();
+        let mut links = Links::open(&pins)?;
         let mut attached = match attach(&setup, &migration, &mut built, &mut links, &new_zones) {
             Ok(attached) => attached,
             Err(error) => {

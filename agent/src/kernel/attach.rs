@@ -32,6 +32,9 @@ pub struct Attached {
     /// The numbers of the programs on them.
     #[serde(default)]
     pub programs: Vec<u32>,
+    /// Others take enforcement from it again and again: it is to be kept closed.
+    #[serde(default)]
+    pub contested: bool,
     /// Why ingress is not at the best hook: what the kernel answered there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
@@ -48,6 +51,7 @@ impl Attached {
             group: 0,
             hooks: Vec::new(),
             programs: Vec::new(),
+            contested: false,
             fallback: None,
         }
     }
@@ -58,6 +62,64 @@ impl Attached {
 pub struct Links(BTreeMap<(String, Hook), Link>);
 
 impl Links {
+    /// Opens all that are pinned.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn open(pins: &Pins) -> Result<Self, KernelError> {
+        let mut links = BTreeMap::new();
+        for (interface, hook) in pins.links()? {
+            let pin = pins.link(&interface, hook);
+            let link =
+                Link::pinned(&pin).map_err(KernelError::refused(format!("{}: opening", pin.display())))?;
+            links.extend(link.map(|link| ((interface, hook), link)));
+        }
+        Ok(Self(links))
+    }
+
+    /// The interface under whose name a link is on this hook of this device, if that is another one than
+    /// `interface`: the device got the name since.
+    fn under_another_name(&self, interface: &str, hook: Hook, device: &Device) -> Option<String> {
+        let others = self.0.iter().filter(|((name, on), _)| name != interface && *on == hook);
+        let mut there = others.filter(|(_, link)| {
+            matches!(fault(link, hook, Some(device)), Ok(None | Some(Fault::NotFirst { .. })))
+        });
+        there.next().map(|((name, _), _)| name.clone())
+    }
+
+    /// Detaches what is on a device under the names of other interfaces, which it had before.
+    fn evict(&mut self, interface: &str, index: u32, pins: &Pins) -> Result<(), KernelError> {
+        let mut own = Vec::new();
+        let mut former = Vec::new();
+        for ((name, hook), link) in &self.0 {
+            let info = link.info().map_err(KernelError::refused(format!("interface {name}: its link")))?;
+            match info.index == index {
+                true if name == interface => own.push(info.id),
+                true => former.push((name.clone(), *hook, info.id)),
+                false => {}
+            }
+        }
+        if former.is_empty() {
+            return Ok(());
+        }
+        let device = Devices::open().and_then(|devices| devices.by_index(index));
+        let device = device.map_err(KernelError::refused(format!("interface {interface}: asking for it")))?;
+        for (name, hook, id) in former {
+            if own.contains(&id) {
+                // Its own link, by a pin that was not moved yet.
+                self.0.remove(&(name.clone(), hook));
+                unpin(&pins.link(&name, hook))?;
+                continue;
+            }
+            // Another namespace's device may have the same index.
+            let link = &self.0[&(name.clone(), hook)];
+            if matches!(fault(link, hook, device.as_ref()), Ok(None | Some(Fault::NotFirst { .. }))) {
+                self.remove(&name, hook, pins)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Detaches a link and removes its pin: nothing is attached there any more.
     fn remove(&mut self, interface: &str, hook: Hook, pins: &Pins) -> Result<(), KernelError> {
         let pin = pins.link(interface, hook);
@@ -195,10 +257,12 @@ pub fn attach(
     pins.create_links(&interface.name)?;
     let (ingress, fallback) = attach_ingress(group, interface, ingress, pins, links)?;
     attach_one(group, interface, Hook::TcxEgress, pins, links)?;
+    links.evict(&interface.name, interface.index, pins)?;
     let hooks = vec![ingress, Hook::TcxEgress];
     let programs = hooks.iter().map(|hook| group.program_id(*hook)).collect::<Result<_, _>>()?;
     let Interface { name, device, index, group: in_group, .. } = interface.clone();
-    Ok(Attached { interface: name, device, index, group: in_group, hooks, programs, fallback })
+    let contested = false;
+    Ok(Attached { interface: name, device, index, group: in_group, hooks, programs, contested, fallback })
 }
 
 /// The first of `candidates` that the kernel takes, and why it is not the first of them.
@@ -245,7 +309,8 @@ fn attach_one(
     links: &mut Links,
 ) -> Result<(), KernelError> {
     let refused = |error: io::Error| match error.raw_os_error() {
-        Some(libc::EBUSY) if matches!(hook, Hook::XdpNative | Hook::XdpGeneric) => {
+        // EEXIST: it is of the other kind, which excludes this one.
+        Some(libc::EBUSY | libc::EEXIST) if matches!(hook, Hook::XdpNative | Hook::XdpGeneric) => {
             KernelError::XdpBusy(interface.name.clone())
         }
         _ => KernelError::refused(format!("interface {}: {}", interface.name, hook.name()))(error),
@@ -258,16 +323,31 @@ fn attach_one(
         None => Link::pinned(&pin).map_err(KernelError::refused(format!("{}: opening", pin.display())))?,
     };
     let device = Devices::open().and_then(|devices| devices.by_index(interface.index)).map_err(refused)?;
-    let wrong = known.as_ref().map(|link| fault(link, hook, device.as_ref())).transpose().map_err(refused)?;
-    let link = match (known, wrong.flatten()) {
-        (Some(link), None) => link.update(program).map(|()| link),
+    let wrong_with = |link: &Link| fault(link, hook, device.as_ref()).map_err(refused);
+    let mut wrong = known.as_ref().map(wrong_with).transpose()?.flatten();
+    let (mut known, mut former) = (known, None);
+    if !matches!(wrong, None | Some(Fault::NotFirst { .. })) || known.is_none() {
+        // Its interface was renamed, moved, or went and came back under its name. Where two have swapped their
+        // names, each device has the other's link.
+        let other =
+            device.as_ref().and_then(|device| links.under_another_name(&interface.name, hook, device));
+        let found = other.and_then(|other| Some((links.0.remove(&(other.clone(), hook))?, other)));
+        former = std::mem::take(&mut known).zip(found.as_ref().map(|(_, other)| other.clone()));
+        known = found.map(|(link, _)| link);
+        wrong = known.as_ref().map(wrong_with).transpose()?.flatten();
+    }
+    let link = match (known, wrong) {
         (Some(link), Some(Fault::NotFirst { .. })) => put_first(&link, program, interface.index, hook),
-        // Its interface was renamed, moved, or went and came back under its name.
-        _ => Link::create(program, interface.index, hook),
+        (Some(link), _) => link.update(program).map(|()| link),
+        (None, _) => Link::create(program, interface.index, hook),
     };
     let link = link.map_err(refused)?;
-    let pinned = keep_pinned(&link, &pin);
+    let mut pinned = keep_pinned(&link, &pin);
     links.0.insert((interface.name.clone(), hook), link);
+    if let Some((link, other)) = former {
+        pinned = pinned.and(keep_pinned(&link, &pins.link(&other, hook)));
+        links.0.insert((other, hook), link);
+    }
     pinned.map_err(KernelError::refused(format!("{}: pinning", pin.display())))
 }
 

@@ -8,6 +8,7 @@ mod site;
 mod checked;
 mod coming;
 mod confirm;
+mod contested;
 mod disk;
 mod elsewhere;
 mod endurance;

@@ -10,13 +10,13 @@ use serde_json::Value;
 use crate::site::{Over, Site, WEB};
 
 /// The times without enforcement that are on record.
-fn unenforced(site: &Site) -> Vec<Value> {
+pub fn unenforced(site: &Site) -> Vec<Value> {
     let events = std::fs::read_to_string(site.journal_file()).unwrap_or_default();
     let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     events.filter(|event| event["kind"] == "unenforced").collect()
 }
 
-fn index(site: &Site, interface: &str) -> u32 {
+pub fn index(site: &Site, interface: &str) -> u32 {
     let said = site.namespace("server").ip(&format!("-o link show {interface}")).unwrap();
     said.split(':').next().unwrap().parse().unwrap()
 }
