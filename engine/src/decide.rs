@@ -9,6 +9,7 @@ use crate::membership::{is_membership, membership};
 use crate::packet::recall;
 use crate::parse::{self, Headers, Role, protocol};
 use crate::tables::{Counted, Judgement, take_limit};
+use crate::untracked::may_go_on;
 use crate::{Action, Environment, Packet, Reason};
 
 /// Which end is this node's: the destination of what comes in, the source of what goes out.
@@ -188,8 +189,18 @@ pub(crate) fn decide_judged(
     }
     if (judgement.opposite || env.audit()) && role != Role::Open {
         env.reply(case, direction);
-        let outcome = recall(&case.outcome);
-        if quarantined && outcome.reason.action() == Action::Drop {
+        let mut outcome = recall(&case.outcome);
+        if outcome.reason.action() == Action::Pass {
+            return outcome;
+        }
+        if may_go_on(&case.headers, outcome.reason) {
+            env.untracked(case, direction);
+            outcome = recall(&case.outcome);
+            if outcome.reason.action() == Action::Pass {
+                return outcome;
+            }
+        }
+        if quarantined {
             return Outcome::of(Reason::Quarantined);
         }
         // Without a flow the tables' own reason says more.
@@ -279,7 +290,7 @@ pub fn reply(env: &impl Environment, case: &mut Case, direction: Direction) {
 
 /// Judges a flow again by the tuple of its first packet; returns the rule that allows it.
 #[inline(always)]
-fn still_allowed(
+pub(crate) fn still_allowed(
     env: &impl Environment,
     key: &FlowKey,
     started: Direction,
