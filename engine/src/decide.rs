@@ -9,7 +9,6 @@ use crate::membership::{is_membership, membership};
 use crate::packet::recall;
 use crate::parse::{self, Headers, Role, protocol};
 use crate::tables::{Counted, Judgement, take_limit};
-use crate::untracked::may_go_on;
 use crate::{Action, Environment, Packet, Reason};
 
 /// Which end is this node's: the destination of what comes in, the source of what goes out.
@@ -193,12 +192,10 @@ pub(crate) fn decide_judged(
         if outcome.reason.action() == Action::Pass {
             return outcome;
         }
-        if may_go_on(&case.headers, outcome.reason) {
-            env.untracked(case, direction);
-            outcome = recall(&case.outcome);
-            if outcome.reason.action() == Action::Pass {
-                return outcome;
-            }
+        env.untracked(case, direction);
+        outcome = recall(&case.outcome);
+        if outcome.reason.action() == Action::Pass {
+            return outcome;
         }
         if quarantined {
             return Outcome::of(Reason::Quarantined);

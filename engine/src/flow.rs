@@ -4,8 +4,8 @@
 //! and each function has a BPF stack frame of its own.
 
 use crate::layout::{
-    Address, Direction, FLOW_AUDIT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowState,
-    FlowValue, NO_RULE,
+    Address, Direction, FLOW_AUDIT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey,
+    FlowState, FlowValue, NO_RULE,
 };
 use crate::parse::{Headers, Role, protocol, tcp};
 use crate::rate::take;

@@ -49,23 +49,20 @@ impl SocketState {
 #[derive(Clone, Copy, Debug)]
 pub struct End<'a>(pub &'a Address, pub u16);
 
-/// Whether [`untracked`] may have more to say of a packet that missed its flow.
-#[inline(always)]
-pub(crate) fn may_go_on(headers: &Headers, reason: Reason) -> bool {
-    headers.protocol == protocol::TCP
-        && matches!(headers.role, Role::Continue | Role::End)
-        && matches!(reason, Reason::NoFlow | Reason::FlowExpired)
-}
-
-/// Decides on a TCP segment that is no SYN and that [`crate::reply`] has found no flow for, where
-/// the policy admits what it would be a reply to. The outcome in the case stays what it was, unless
-/// there is more to say.
+/// Decides on a packet that [`crate::reply`] did not let pass, if it is a TCP segment without SYN whose
+/// flow is missing, and the policy admits what it would be a reply to. The outcome in the case stays
+/// what it was, unless there is more to say.
 ///
 /// A reset passes, and leaves no trace. What belongs to a connection of this host's sockets is tracked
 /// anew, unless its sender began that connection: then today's rules for his side have the say.
 #[inline(always)]
 pub fn untracked(env: &impl Environment, case: &mut Case, direction: Direction) {
     let Case { headers, found, sides, outcome, .. } = case;
+    let is_missing = matches!(outcome.reason, Reason::NoFlow | Reason::FlowExpired);
+    let is_segment = headers.protocol == protocol::TCP && matches!(headers.role, Role::Continue | Role::End);
+    if !is_missing || !is_segment {
+        return;
+    }
     let Ok(rule) = still_allowed(env, &found.key, direction.opposite(), *sides) else {
         return;
     };

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use bulkhead_engine::layout::{
-    FEATURE_EXEMPT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER,
-    FlowKey, FlowState, FlowValue, Rate, from_ip,
+    FEATURE_EXEMPT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowState, FlowValue,
+    Rate, from_ip,
 };
 use bulkhead_engine::{Reason, SocketState};
 
@@ -193,14 +193,7 @@ fn what_was_recorded_both_ways_says_nothing_of_who_began() {
     let (initiator, responder) = (key.responder, key.initiator);
     let (initiator_port, responder_port) = (key.responder_port, key.initiator_port);
     let direction = 1 - key.direction;
-    let key = FlowKey {
-        initiator,
-        responder,
-        initiator_port,
-        responder_port,
-        direction,
-        ..key
-    };
+    let key = FlowKey { initiator, responder, initiator_port, responder_port, direction, ..key };
     flows.insert(key, FlowValue { generation: 0, last_seen: 0, ..value });
     drop(flows);
     assert_eq!(node.send(tcp(SERVER, CLIENT, ACK)), Reason::Resumed);
