@@ -8,6 +8,7 @@ mod site;
 mod checked;
 mod coming;
 mod confirm;
+mod conversations;
 mod disk;
 mod elsewhere;
 mod endurance;
