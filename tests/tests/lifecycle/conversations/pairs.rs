@@ -40,6 +40,8 @@ pub struct Pair {
     server: Option<TcpStream>,
     /// Of one that is half closed: the server is who still sends.
     server_sends: bool,
+    /// The byte that was sent last.
+    said: u8,
 }
 
 impl Pair {
@@ -55,7 +57,8 @@ impl Pair {
         let (accepted, _) = listener.accept().unwrap();
         let (client, server) = if is_inward { (begun, accepted) } else { (accepted, begun) };
         let server_sends = index >> 2 & 1 == 0;
-        let mut pair = Self { kind, is_inward, client: Some(client), server: Some(server), server_sends };
+        let mut pair =
+            Self { kind, is_inward, client: Some(client), server: Some(server), server_sends, said: 0 };
         match kind {
             Kind::Idle | Kind::Bulk => {}
             Kind::Pooled => pair.goes_on(),
@@ -84,13 +87,13 @@ impl Pair {
         }
     }
 
-    /// Sends each way that is open; whether all of it arrives.
-    pub fn arrives(&self, limit: Duration) -> Vec<bool> {
+    /// Sends each way that is open; whether that arrives, and not what was sent before.
+    pub fn arrives(&mut self, limit: Duration) -> Vec<bool> {
+        self.said += 1;
         let ways = self.ways().into_iter();
-        ways.map(|[mut from, mut to]| {
-            to.set_read_timeout(Some(limit)).unwrap();
-            from.write_all(b"?").unwrap();
-            to.read_exact(&mut [0]).is_ok()
+        ways.map(|[mut from, to]| {
+            from.write_all(&[self.said]).unwrap();
+            hears(to, self.said, limit)
         })
         .collect()
     }
@@ -113,11 +116,8 @@ impl Pair {
     /// What was sent in vain arrives after all, once it is sent again.
     #[track_caller]
     pub fn comes_back(&mut self) {
-        for [_, mut to] in self.ways() {
-            to.set_read_timeout(Some(slower(20 * AT_ONCE))).unwrap();
-            to.read_exact(&mut [0]).unwrap();
-            while to.set_nonblocking(true).is_ok() && to.read(&mut [0; 16]).is_ok_and(|read| read != 0) {}
-            to.set_nonblocking(false).unwrap();
+        for [_, to] in self.ways() {
+            assert!(hears(to, self.said, slower(20 * AT_ONCE)), "should come back: {self:?}");
         }
         self.goes_on();
     }
@@ -152,6 +152,18 @@ impl Pair {
         }
         assert!(is_reset(end), "should be reset: {self:?}");
     }
+}
+
+/// Whether this byte arrives, behind others or not.
+fn hears(mut end: &TcpStream, byte: u8, limit: Duration) -> bool {
+    let mut heard = [!byte];
+    end.set_read_timeout(Some(limit)).unwrap();
+    while heard[0] != byte {
+        if end.read_exact(&mut heard).is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether an end that sends learns at once that there is no other one.
