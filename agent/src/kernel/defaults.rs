@@ -33,3 +33,18 @@ pub fn default_timeouts() -> Timeouts {
     }
     Timeouts(seconds)
 }
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_engine::layout::FlowState;
+
+    use super::default_timeouts;
+
+    /// RFC 5382, REQ-5.
+    #[test]
+    fn tcp_has_the_time_that_the_standard_asks_for() {
+        let seconds = |state: FlowState| default_timeouts().0[state as usize];
+        assert!(seconds(FlowState::TcpEstablished) >= 2 * 3600 + 4 * 60);
+        assert!(seconds(FlowState::TcpClosing) >= 4 * 60);
+    }
+}

@@ -29,6 +29,14 @@ fn socket(at: SocketAddr) -> Socket {
     socket
 }
 
+/// The same as an IPv6 socket has it.
+fn mapped(at: SocketAddr) -> SocketAddr {
+    match at.ip() {
+        IpAddr::V4(address) => SocketAddr::new(address.to_ipv6_mapped().into(), at.port()),
+        IpAddr::V6(_) => at,
+    }
+}
+
 fn listener(at: SocketAddr) -> Socket {
     let socket = socket(at);
     socket.listen(1).expect("a listener");
@@ -96,11 +104,20 @@ impl Scene<'_> {
         assert_eq!(self.reason(ACK), Reason::NoFlow, "{name}: it is gone");
 
         // Begun here.
-        let there = listener(self.far);
-        let [begun, accepted] = connection(self.near, &there);
+        self.play_begun(self.near, self.far, &name);
+        if self.near.is_ipv4() {
+            // By a socket of the other family, whose addresses stand for IPv4's.
+            self.play_begun(mapped(self.near), mapped(self.far), &format!("{name}, mapped"));
+        }
+    }
+
+    fn play_begun(&mut self, near: SocketAddr, far: SocketAddr, name: &str) {
+        let there = listener(far);
+        let [begun, accepted] = connection(near, &there);
         drop(there);
         assert_eq!(self.reason(FIN_ACK), Reason::Resumed, "{name}");
         assert_eq!(self.reason(ACK), Reason::Resumed, "{name}");
+        let tracked = |scene: &Self| scene.kernel.flows().len();
         assert_eq!((self.reason_again(ACK), tracked(self)), (Reason::Reply, 1), "{name}: tracked anew");
         accepted.shutdown(std::net::Shutdown::Write).expect("a FIN");
         assert_eq!(self.reason(ACK), Reason::Resumed, "{name}: half closed");

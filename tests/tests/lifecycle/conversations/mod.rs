@@ -76,9 +76,22 @@ fn empty_the_table(site: &mut Site) {
 
 /// Of each kind so many conversations, of both families, begun by either end.
 fn open(site: &Site) -> Vec<Pair> {
+    allow_many_files();
     let kinds = [Kind::Idle, Kind::HalfClosed, Kind::Bulk, Kind::Pooled];
     let each = (0..count()).flat_map(|index| kinds.map(|kind| (kind, index)));
     each.map(|(kind, index)| Pair::open(site, kind, index)).collect()
+}
+
+/// As many open files as this process may have.
+fn allow_many_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a limit to fill in, and then to read.
+    let answers = unsafe {
+        let read = libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        [read, libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)]
+    };
+    assert_eq!(answers, [0, 0], "{}", std::io::Error::last_os_error());
 }
 
 fn reasons(site: &Site, reason: Reason) -> u64 {
