@@ -202,6 +202,28 @@ fn what_was_recorded_both_ways_says_nothing_of_who_began() {
 }
 
 #[test]
+fn a_flow_that_was_recorded_both_ways_and_is_over_restores_nothing_revoked() {
+    let both = tables(&[inward(TCP, 443), outward(TCP, 40_000)]);
+    let outward_only = tables(&[outward(TCP, 40_000)]);
+    for real in [false, true] {
+        let mut node = Node::new(&both);
+        give_socket(&node, SERVER, CLIENT, 1);
+        // The client's connection, as he began it; and the other way, as recorded, or as it once was.
+        assert_eq!(node.receive(tcp(CLIENT, SERVER, SYN)), Reason::Rule);
+        assert_eq!(node.send(tcp(SERVER, CLIENT, SYN)), Reason::Rule);
+        for (key, flow) in node.0.flows.borrow_mut().iter_mut() {
+            if key.direction == 1 && !real {
+                flow.generation = 0;
+            }
+        }
+        node.wait(100_000);
+        node.swap(&outward_only, 11);
+        let reason = if real { Reason::Resumed } else { Reason::FlowExpired };
+        assert_eq!(node.receive(tcp(CLIENT, SERVER, ACK)), reason);
+    }
+}
+
+#[test]
 fn who_is_cut_off_does_not_come_back() {
     for (quarantined, exempt) in [(PEER, false), (OWN, false), (PEER, true)] {
         let mut tables = tables(&[inward(TCP, 443), outward(TCP, 8443)]);
