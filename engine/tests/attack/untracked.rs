@@ -46,6 +46,8 @@ fn what_a_socket_of_this_host_holds_goes_on() {
         for state in CONNECTIONS.into_iter().chain(OTHERS) {
             let node = Node::new(&tables);
             give_socket(&node, SERVER, CLIENT, state);
+            // Which is its listener's port, of course.
+            give_socket(&node, SERVER, ANYBODY, 10);
             give_socket(&node, ASKING, ASKED, state);
             let reason = if CONNECTIONS.contains(&state) { Reason::Resumed } else { Reason::NoFlow };
             assert_eq!(node.send(tcp(SERVER, CLIENT, flags)), reason, "out, {state}, {flags:#x}");
@@ -89,6 +91,21 @@ fn what_opens_or_accepts_is_never_taken_for_an_open_connection() {
     assert_eq!(node.send(tcp(SERVER, CLIENT, SYN_ACK)), Reason::NoFlow);
     assert_eq!(node.send(tcp(SERVER, CLIENT, SYN)), Reason::NoRule);
     assert_eq!(node.send(udp(SERVER, CLIENT)), Reason::NoFlow, "another protocol");
+    assert_eq!(node.flows(), (0, 0));
+}
+
+#[test]
+fn other_protocols_have_no_sockets_and_no_resets() {
+    const SCTP: u8 = 132;
+    let tables = tables(&[inward(SCTP, 443)]);
+    let node = Node::new(&tables);
+    give_socket(&node, SERVER, CLIENT, 1);
+    // DATA, ABORT, SHUTDOWN: some of their numbers have the bits of TCP's flags.
+    for kind in [0, 6, 7] {
+        let mut packet = tcp_header(SERVER.1, CLIENT.1, 0)[..4].to_vec();
+        packet.extend([0, 0, 0, 1, 0, 0, 0, 0, kind, 0, 0, 4]);
+        assert_eq!(node.send(ip(OWN, PEER, SCTP, &packet)), Reason::NoFlow, "{kind}");
+    }
     assert_eq!(node.flows(), (0, 0));
 }
 
