@@ -56,6 +56,7 @@ fn main() -> ExitCode {
                 realtime: uses.realtime,
                 shadow: uses.shadow.then_some(Shadow { number: 2, tables: &tables }),
                 new_flows: Rate { interval: u64::from(uses.everything) * 1_000_000, tolerance: 1 },
+                forwarded_until: uses.everything.into(),
                 ..Specification::new(1, &tables, Timeouts([60; TIMEOUTS]))
             };
             let mut specialisation = Specialisation::new(kind, 0);

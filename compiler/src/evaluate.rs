@@ -29,7 +29,7 @@ pub fn environment(tables: &Tables, now: u64) -> Memory<'_> {
         features,
         locals: tables.locals,
         remotes: tables.remotes,
-        timeouts: Timeouts([u16::MAX; TIMEOUTS]),
+        timeouts: Timeouts([u32::MAX; TIMEOUTS]),
         zone: 0,
         interface: INTERFACE_BARE_IP,
         ..Settings::UNSET

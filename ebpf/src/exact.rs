@@ -7,7 +7,7 @@ use bulkhead_engine::opaque;
 use crate::maps::{MAPS, View};
 use crate::tables;
 
-impl<const SHADOW: bool> Buckets for View<SHADOW> {
+impl<const SHADOW: bool, H> Buckets for View<SHADOW, H> {
     #[inline(always)]
     fn count(&self) -> u32 {
         tables::exact_buckets::<SHADOW>()

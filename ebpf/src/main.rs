@@ -15,6 +15,7 @@ mod maps;
 mod nesting;
 mod settings;
 mod shadow;
+mod sockets;
 mod tables;
 mod tc;
 mod xdp;

@@ -12,9 +12,9 @@ use bulkhead_engine::layout::{
     FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_SHADOW,
     FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, Pair, Rate, RateLimit,
 };
-use bulkhead_engine::{Case, Environment, Judgement, REASONS, RateState, Reason, Word};
+use bulkhead_engine::{Case, End, Environment, Judgement, REASONS, RateState, Reason, SocketState, Word};
 
-use crate::{calls, flows, settings, tables};
+use crate::{calls, flows, settings, sockets, tables};
 
 // Tables of one generation, beside those in `tables`. The loader sets their sizes.
 #[map]
@@ -87,22 +87,23 @@ fn fixed_clock() -> u64 {
 }
 
 /// The engine's environment over the maps: of the generation that is enforced, or of the one
-/// that only observes. That one reads the flows of the other, and writes nothing.
-pub(crate) struct View<const SHADOW: bool>;
+/// that only observes. That one reads the flows of the other, and writes nothing. Sockets are asked
+/// where it is used on a packet.
+pub(crate) struct View<const SHADOW: bool, H = ()>(pub(crate) H);
 
 /// The enforced generation.
-pub(crate) const MAPS: View<false> = View;
+pub(crate) const MAPS: View<false> = View(());
 /// The observing one.
-pub(crate) const SHADOW: View<true> = View;
+pub(crate) const SHADOW: View<true> = View(());
 
-impl<const SHADOW: bool> View<SHADOW> {
+impl<const SHADOW: bool, H> View<SHADOW, H> {
     #[inline(always)]
     fn features() -> u32 {
         if SHADOW { settings::shadow_features() } else { settings::features() }
     }
 }
 
-impl<const SHADOW: bool> Environment for View<SHADOW> {
+impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
     #[inline(always)]
     fn trie(&self, block: u32, slot: u8) -> Option<Leaf> {
         tables::trie::<SHADOW>(block, slot)
@@ -225,8 +226,17 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
         if SHADOW { settings::shadow_generation() } else { settings::generation() }
     }
     #[inline(always)]
-    fn timeout(&self, state: u8) -> u16 {
+    fn timeout(&self, state: u8) -> u32 {
         settings::timeout(state)
+    }
+
+    #[inline(always)]
+    fn socket(&self, version: u8, local: End, remote: End) -> SocketState {
+        sockets::state(self.0, version, local, remote)
+    }
+    #[inline(always)]
+    fn forwarded_until(&self) -> u32 {
+        settings::forwarded_until()
     }
 
     #[inline(always)]
@@ -264,6 +274,11 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
         } else {
             flows::reply(case, direction);
         }
+    }
+
+    #[inline(always)]
+    fn untracked(&self, case: &mut Case, direction: Direction) {
+        self.0.untracked::<SHADOW>(case, direction);
     }
 
     #[inline(always)]

@@ -37,6 +37,7 @@ setting! {
     remotes: u32 = SETTINGS.remotes;
     event_budget: u32 = SETTINGS.event_budget;
     flow_mask: u32 = SETTINGS.flow_mask;
+    forwarded_until: u32 = SETTINGS.forwarded_until;
     zone: u16 = SETTINGS.zone;
     interface: u8 = SETTINGS.interface;
     link: u8 = SETTINGS.link;
@@ -66,8 +67,8 @@ pub(crate) fn has_shadow() -> bool {
 
 /// The time-out of a flow's state, seconds.
 #[inline(always)]
-pub(crate) fn timeout(state: u8) -> u16 {
-    let timeouts = addr_of!(SETTINGS.timeouts.0).cast::<u16>();
+pub(crate) fn timeout(state: u8) -> u32 {
+    let timeouts = addr_of!(SETTINGS.timeouts.0).cast::<u32>();
     // SAFETY: the index is masked to the array's length.
     unsafe { read_volatile(timeouts.add(usize::from(state) & (TIMEOUTS - 1))) }
 }

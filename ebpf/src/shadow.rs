@@ -13,7 +13,7 @@ use bulkhead_engine::layout::{AggregateKey, DIRECTIONS, Direction, KIND_SHADOW, 
 use bulkhead_engine::{Action, Case, Reason, decide_parsed};
 
 use crate::audit::{count, report_difference, undecided};
-use crate::maps::{SHADOW, SHADOW_COUNTERS};
+use crate::maps::{SHADOW_COUNTERS, View};
 use crate::nesting::Place;
 use crate::settings;
 
@@ -31,7 +31,7 @@ fn xdp_observe(ctx: XdpContext) -> u32 {
     };
     if let Some(case) = place.shadow_case() {
         let packet = crate::xdp::parse_packet(&ctx, case);
-        decide_parsed(&SHADOW, &packet, Direction::Ingress, case);
+        decide_parsed(&View::<true, _>(ctx.ctx), &packet, Direction::Ingress, case);
     }
     // SAFETY: nothing here needs to be dropped.
     unsafe { XDP_ENFORCED.tail_call(&ctx, 0) };
@@ -57,7 +57,7 @@ fn observe(ctx: &TcContext, direction: Direction) -> i32 {
     };
     if let Some(case) = place.shadow_case() {
         let packet = crate::tc::parse_packet(ctx, case);
-        decide_parsed(&SHADOW, &packet, direction, case);
+        decide_parsed(&View::<true, _>(ctx.skb.skb), &packet, direction, case);
     }
     // SAFETY: nothing here needs to be dropped.
     unsafe { TC_ENFORCED.tail_call(ctx, direction.index()) };

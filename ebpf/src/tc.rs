@@ -9,7 +9,7 @@ use bulkhead_engine::parse::{Headers, Role, parse};
 use bulkhead_engine::{Action, Case, Environment as _, Packet, Short, decide_parsed, judge_plain};
 
 use crate::audit::{conclude, conclude_settled, count_crowded_out};
-use crate::maps::MAPS;
+use crate::maps::{MAPS, View};
 use crate::nesting::Place;
 
 /// `TCX_NEXT`, and clsact's `TC_ACT_UNSPEC`: other filters still run.
@@ -70,10 +70,10 @@ fn run(ctx: &TcContext, direction: Direction) -> i32 {
         return TC_ACT_SHOT;
     };
     match judged {
-        Some(judged) => judged.decide(&MAPS, &packet, direction, case),
+        Some(judged) => judged.decide(&View::<false, _>(ctx.skb.skb), &packet, direction, case),
         None => {
             let packet = parse_packet(ctx, case);
-            decide_parsed(&MAPS, &packet, direction, case);
+            decide_parsed(&View::<false, _>(ctx.skb.skb), &packet, direction, case);
         }
     }
     // SAFETY: the context is the kernel's `__sk_buff`.

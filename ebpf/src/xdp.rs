@@ -8,7 +8,7 @@ use bulkhead_engine::parse::parse;
 use bulkhead_engine::{Action, Case, Environment as _, Packet, Short, decide_parsed, judge_plain};
 
 use crate::audit::{conclude, conclude_settled, count_crowded_out};
-use crate::maps::MAPS;
+use crate::maps::{MAPS, View};
 use crate::nesting::Place;
 
 #[inline(always)]
@@ -46,10 +46,10 @@ fn xdp_ingress(ctx: XdpContext) -> u32 {
         return XDP_DROP;
     };
     match judged {
-        Some(judged) => judged.decide(&MAPS, &packet, Direction::Ingress, case),
+        Some(judged) => judged.decide(&View::<false, _>(ctx.ctx), &packet, Direction::Ingress, case),
         None => {
             let packet = parse_packet(&ctx, case);
-            decide_parsed(&MAPS, &packet, Direction::Ingress, case);
+            decide_parsed(&View::<false, _>(ctx.ctx), &packet, Direction::Ingress, case);
         }
     }
     #[cfg(feature = "log")]

@@ -188,8 +188,16 @@ pub(crate) fn decide_judged(
     }
     if (judgement.opposite || env.audit()) && role != Role::Open {
         env.reply(case, direction);
-        let outcome = recall(&case.outcome);
-        if quarantined && outcome.reason.action() == Action::Drop {
+        let mut outcome = recall(&case.outcome);
+        if outcome.reason.action() == Action::Pass {
+            return outcome;
+        }
+        env.untracked(case, direction);
+        outcome = recall(&case.outcome);
+        if outcome.reason.action() == Action::Pass {
+            return outcome;
+        }
+        if quarantined {
             return Outcome::of(Reason::Quarantined);
         }
         // Without a flow the tables' own reason says more.
@@ -279,7 +287,7 @@ pub fn reply(env: &impl Environment, case: &mut Case, direction: Direction) {
 
 /// Judges a flow again by the tuple of its first packet; returns the rule that allows it.
 #[inline(always)]
-fn still_allowed(
+pub(crate) fn still_allowed(
     env: &impl Environment,
     key: &FlowKey,
     started: Direction,

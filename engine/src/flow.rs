@@ -4,8 +4,8 @@
 //! and each function has a BPF stack frame of its own.
 
 use crate::layout::{
-    Direction, FLOW_AUDIT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowState,
-    FlowValue, NO_RULE,
+    Address, Direction, FLOW_AUDIT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey,
+    FlowState, FlowValue, NO_RULE,
 };
 use crate::parse::{Headers, Role, protocol, tcp};
 use crate::rate::take;
@@ -191,17 +191,21 @@ fn may_begin(env: &impl Environment, key: &FlowKey, rule: u32, limit: u16) -> Re
     if rule == NO_RULE {
         return Reason::Rule;
     }
-    let rate = env.new_flows();
-    if rate.interval != 0 && key.direction == Direction::Ingress.index() as u8 {
-        match env.initiator_state(&key.initiator) {
-            Some(state) if take(&state, rate, env.boot_time(), 1) => {}
-            _ => return Reason::InitiatorRate,
-        }
+    if key.direction == Direction::Ingress.index() as u8 && !within_new_flows(env, &key.initiator) {
+        return Reason::InitiatorRate;
     }
     if env.has_limits() && !take_limit(env, limit, Counted::NewFlows, 1) {
         return Reason::NewFlowRate;
     }
     Reason::Rule
+}
+
+/// Takes one of the flows that an address may begin; true where any number is allowed.
+#[inline(always)]
+pub(crate) fn within_new_flows(env: &impl Environment, address: &Address) -> bool {
+    let rate = env.new_flows();
+    rate.interval == 0
+        || env.initiator_state(address).is_some_and(|state| take(&state, rate, env.boot_time(), 1))
 }
 
 /// A flow that its first packet just started.
@@ -281,17 +285,17 @@ const fn is_icmp(protocol: u8) -> bool {
     protocol == protocol::ICMP || protocol == protocol::ICMPV6
 }
 
-const FINISHED: u8 = FLOW_FIN_INITIATOR | FLOW_FIN_RESPONDER;
+pub(crate) const FINISHED: u8 = FLOW_FIN_INITIATOR | FLOW_FIN_RESPONDER;
 
 /// Whether both sides sent a FIN.
 #[inline(always)]
-const fn is_finished(flags: u8) -> bool {
+pub(crate) const fn is_finished(flags: u8) -> bool {
     flags & FINISHED == FINISHED
 }
 
 /// The flag of whoever sent the segment, if it is a FIN.
 #[inline(always)]
-fn fin(headers: &Headers, flag: u8) -> u8 {
+pub(crate) fn fin(headers: &Headers, flag: u8) -> u8 {
     if headers.protocol == protocol::TCP && headers.detail & tcp::FIN != 0 { flag } else { 0 }
 }
 

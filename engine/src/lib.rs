@@ -25,6 +25,7 @@ mod plain;
 mod rate;
 mod reason;
 mod tables;
+mod untracked;
 mod word;
 
 pub use case::{Case, Outcome, Sides};
@@ -35,4 +36,5 @@ pub use plain::{Judged, Short, judge_plain};
 pub use rate::RateState;
 pub use reason::{Action, REASONS, Reason};
 pub use tables::{Environment, Judgement, judge, leaf_of};
+pub use untracked::{End, SocketState, untracked};
 pub use word::Word;

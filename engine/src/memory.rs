@@ -12,7 +12,7 @@ use crate::layout::{
     FEATURE_LIMITS, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey,
     PORT_BLOCKS, Pair, Rate, RateLimit, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
 };
-use crate::{Environment, RateState, Reason};
+use crate::{End, Environment, RateState, Reason, SocketState};
 
 /// The compiled tables of one node: everything of one generation that the kernel looks up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,13 @@ impl Tables {
 /// Flows in memory, unbounded.
 pub type Flows = HashMap<FlowKey, FlowValue>;
 
+/// TCP sockets by local and remote end, ports in host byte order; of one that listens all of the
+/// remote end is zero.
+pub type Sockets = HashMap<[(Address, u16); 2], SocketState>;
+
+/// The remote end of one that listens.
+const ANYBODY: End<'static> = End(&[0; 4], 0);
+
 /// Decides over [`Tables`] and [`Flows`] in memory, with a clock that the caller sets.
 #[derive(Clone, Debug)]
 pub struct Memory<'a> {
@@ -81,6 +88,8 @@ pub struct Memory<'a> {
     pub limit_states: Vec<Rc<Shared<u64>>>,
     /// The words of the rates at which addresses begin flows.
     pub initiators: RefCell<HashMap<Address, Rc<Shared<u64>>>>,
+    /// The host's TCP sockets.
+    pub sockets: RefCell<Sockets>,
     /// Datagrams in fragments.
     pub fragments: RefCell<HashMap<FragmentKey, FragmentValue>>,
     /// The constants that a program would be specialised by.
@@ -139,6 +148,7 @@ impl<'a> Memory<'a> {
             flows: RefCell::default(),
             limit_states: (0..2 * tables.limits.len()).map(|_| Rc::default()).collect(),
             initiators: RefCell::default(),
+            sockets: RefCell::default(),
             fragments: RefCell::default(),
             settings,
             deadlines: tables.deadlines.clone(),
@@ -243,8 +253,16 @@ impl Environment for Memory<'_> {
     fn generation(&self) -> u32 {
         self.settings.generation
     }
-    fn timeout(&self, state: u8) -> u16 {
+    fn timeout(&self, state: u8) -> u32 {
         self.settings.timeouts.0[usize::from(state) % TIMEOUTS]
+    }
+    fn socket(&self, _version: u8, local: End, remote: End) -> SocketState {
+        let sockets = self.sockets.borrow();
+        let of = |remote: End| sockets.get(&[(*local.0, local.1), (*remote.0, remote.1)]).copied();
+        of(remote).or_else(|| of(ANYBODY)).unwrap_or_default()
+    }
+    fn forwarded_until(&self) -> u32 {
+        self.settings.forwarded_until
     }
     fn flow(
         &self,

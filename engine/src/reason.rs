@@ -70,6 +70,8 @@ reasons! {
     6 AuditReply "audit_reply" Pass "It is the reply side of a flow that audit mode let pass.";
     7 Link "link" Pass "A link protocol that the configuration names.";
     8 Membership "membership" Pass "A membership report for, or a query about, multicast groups of a venue's feeds.";
+    9 Reset "reset" Pass "It resets a TCP connection that is not tracked, and that the policy would let its receiver begin.";
+    10 Resumed "resumed" Pass "It continues a connection of this host's sockets that the policy allows and that was not tracked any more.";
 
     16 NoRule "no_rule" Drop "No rule admits it, and it is no reply.";
     17 DenyRule "deny_rule" Drop "A deny rule names it, and it is no reply.";
@@ -86,7 +88,7 @@ reasons! {
     27 VenueGuard "venue_guard" Drop "It is between a venue and this side, and in none of the venue's lanes.";
     28 PacketRate "packet_rate" Drop "Its rule's packet rate is used up.";
     29 NewFlowRate "new_flow_rate" Drop "The rate at which its rule lets flows begin is used up.";
-    30 InitiatorRate "initiator_rate" Drop "Its sender begins flows faster than any one may.";
+    30 InitiatorRate "initiator_rate" Drop "Its sender begins flows, or resets what is not tracked, faster than any one may.";
     31 MembershipGroup "membership_group" Drop "A membership report for a group of no feed.";
 
     32 LinkTruncated "link_truncated" Drop "The frame ends inside its link header.";

@@ -9,6 +9,7 @@ use crate::layout::{
     TRIE_ROOT_BLOCKS, pair_index, port_index,
 };
 use crate::rate::take;
+use crate::untracked::{End, SocketState, untracked};
 use crate::{Case, RateState, Reason};
 
 /// Everything a decision may look at besides the packet. Implemented by the BPF program over
@@ -70,7 +71,14 @@ pub trait Environment {
     /// The generation's number.
     fn generation(&self) -> u32;
     /// Seconds of silence after which a flow in this [`crate::layout::FlowState`] is over.
-    fn timeout(&self, state: u8) -> u16;
+    fn timeout(&self, state: u8) -> u32;
+
+    /// The state of this host's TCP socket that has a connection between these ends, in the network
+    /// namespace of the packet's interface; else of one that listens there. `version` is IP's.
+    fn socket(&self, version: u8, local: End, remote: End) -> SocketState;
+    /// Until when, in seconds of [`Self::flow_time`], TCP connections are taken up that this host
+    /// forwards; 0: never.
+    fn forwarded_until(&self) -> u32;
 
     /// Copies a flow; false if there is none. If `seen` says so of the copy, the flow was last
     /// seen now: the time is written where the flow lies.
@@ -91,6 +99,14 @@ pub trait Environment {
         Self: Sized,
     {
         admit(self, case, direction, (rule, limit));
+    }
+    /// [`crate::untracked`], likewise.
+    #[inline(never)]
+    fn untracked(&self, case: &mut Case, direction: Direction)
+    where
+        Self: Sized,
+    {
+        untracked(self, case, direction);
     }
     /// [`crate::reply`], likewise.
     #[inline(never)]

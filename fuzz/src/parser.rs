@@ -100,7 +100,7 @@ pub fn run(data: &[u8]) {
     let world: &World = &WORLD;
     let mut memory = environment(&world.program.tables, 0);
     memory.settings.timeouts =
-        Timeouts(std::array::from_fn::<_, TIMEOUTS, _>(|state| 10 + 30 * state as u16));
+        Timeouts(std::array::from_fn::<_, TIMEOUTS, _>(|state| 10 + 30 * state as u32));
     if interface & ETHERNET != 0 {
         memory.settings.interface = INTERFACE_ETHERNET;
     }

@@ -1,9 +1,11 @@
 //! The lab itself, and `bulkhead tunnel` in it: without an agent, everybody reaches everybody.
 
+use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bulkhead_tests::lab::{self, EchoServers, Lab, Outcome, Probe, Protocol};
+use socket2::{Domain, Socket, Type};
 
 const LIMIT: Duration = Duration::from_millis(1500);
 
@@ -75,6 +77,36 @@ fn a_tunnel_takes_its_interface_with_it_however_it_ends() {
         !directory.exists() && namespaces.iter().all(|path| !path.exists()),
         "the lab leaves nothing behind"
     );
+}
+
+/// As the kernel's WireGuard: what is too long for some part of the way is to arrive in parts.
+#[test]
+fn the_tunnels_own_packets_may_be_fragmented() {
+    const DONT_FRAGMENT: u8 = 0x40;
+    let bulkhead = lab::bulkhead().unwrap();
+    let mut lab = Lab::new("parts").unwrap();
+    lab.add_host("a", &overlay(1)).unwrap();
+    lab.add_host("b", &overlay(2)).unwrap();
+    lab.mesh(&bulkhead).unwrap();
+    let [a, b] = ["a", "b"].map(|name| lab.host(name).unwrap());
+    // It hears every UDP packet that its host gets, with its IP header.
+    let ear = b
+        .namespace
+        .run(|| Socket::new(Domain::IPV4, Type::RAW, Some(socket2::Protocol::UDP)))
+        .unwrap()
+        .unwrap();
+    ear.set_read_timeout(Some(LIMIT)).unwrap();
+    let _servers = EchoServers::start(&b.namespace, &[8080], &[]).unwrap();
+    let asked = Probe { to: SocketAddr::new(b.overlay[0], 8080), protocol: Protocol::Tcp };
+    assert_eq!(lab::probe(&a.namespace, asked, LIMIT).unwrap(), Outcome::Replied);
+    let (mut bytes, mut heard) = ([0; 2048], 0);
+    while heard < 4 {
+        let length = (&ear).read(&mut bytes).expect("the tunnel's packets");
+        if length > 28 && u16::from_be_bytes([bytes[22], bytes[23]]) == lab::WIREGUARD_PORT {
+            assert_eq!(bytes[6] & DONT_FRAGMENT, 0, "{:x?}", &bytes[..20]);
+            heard += 1;
+        }
+    }
 }
 
 #[test]

@@ -17,7 +17,8 @@ const RUN_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// What to prove; all, one after the other, if none is named. Sizes are in the environment:
-    /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_MEDDLINGS, BULKHEAD_FLOWS, BULKHEAD_PACKETS; BULKHEAD_SEED repeats a failure.
+    /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_MEDDLINGS, BULKHEAD_CONVERSATIONS, BULKHEAD_FLOWS,
+    /// BULKHEAD_PACKETS; BULKHEAD_SEED repeats a failure.
     proofs: Vec<Proof>,
 }
 
@@ -30,6 +31,8 @@ enum Proof {
     Kills,
     /// 1,000 times what is enforced is meddled with, under traffic.
     Meddlings,
+    /// 1,000 open conversations of each of four kinds, whose flows are lost.
+    Conversations,
     /// 10 million new flows beside 10,000 idle conversations.
     Flows,
     /// 10 million packets, in the kernel as on the host.
@@ -37,7 +40,8 @@ enum Proof {
 }
 
 impl Proof {
-    const ALL: [Self; 5] = [Self::Swaps, Self::Kills, Self::Meddlings, Self::Flows, Self::Differential];
+    const ALL: [Self; 6] =
+        [Self::Swaps, Self::Kills, Self::Meddlings, Self::Conversations, Self::Flows, Self::Differential];
 
     /// The test binary, and the filter of its tests.
     fn test(self) -> (&'static str, &'static str) {
@@ -45,6 +49,7 @@ impl Proof {
             Self::Swaps => ("lifecycle", "endurance::swaps"),
             Self::Kills => ("lifecycle", "endurance::kills"),
             Self::Meddlings => ("lifecycle", "endurance::meddling"),
+            Self::Conversations => ("lifecycle", "conversations"),
             Self::Flows => ("flows", ""),
             Self::Differential => ("differential", "the_kernel_decides_as_the_engine_does"),
         }
@@ -56,6 +61,7 @@ impl Proof {
             Self::Swaps => &[("BULKHEAD_SWAPS", "1000"), ("BULKHEAD_PAUSE", "20")],
             Self::Kills => &[("BULKHEAD_KILLS", "200"), ("BULKHEAD_PAUSE", "20")],
             Self::Meddlings => &[("BULKHEAD_MEDDLINGS", "1000")],
+            Self::Conversations => &[("BULKHEAD_CONVERSATIONS", "1000")],
             Self::Flows => &[("BULKHEAD_FLOWS", "10000000"), ("BULKHEAD_IDLE", "10000")],
             Self::Differential => &[("BULKHEAD_PACKETS", "10000000")],
         }

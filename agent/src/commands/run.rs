@@ -131,6 +131,7 @@ impl Run {
             log_group,
             bpffs_is_the_hosts,
             confirmation,
+            forwarded_until: 0,
         })
     }
 }

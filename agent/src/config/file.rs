@@ -89,7 +89,8 @@ struct Limits {
 const FLOWS: RangeInclusive<i64> = 1024..=16_777_216;
 const AGGREGATES: RangeInclusive<i64> = 64..=1_048_576;
 const RING_BYTES: RangeInclusive<i64> = 4096..=1_073_741_824;
-const TIMEOUT: RangeInclusive<i64> = 1..=65_535;
+/// Up to 30 days, seconds.
+const TIMEOUT: RangeInclusive<i64> = 1..=30 * 24 * 60 * 60;
 const ZONE: RangeInclusive<i64> = 1..=65_535;
 const TABLE_MIB: RangeInclusive<i64> = 1..=65_536;
 const SPARES: RangeInclusive<i64> = 0..=65_536;
@@ -137,7 +138,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         config.table_memory = u64::from(number("table_memory_mib", mib, TABLE_MIB)?) << 20;
     }
     for (name, state, value) in file.timeouts.entries() {
-        config.timeouts.0[state as usize] = number(name, value, TIMEOUT)? as u16;
+        config.timeouts.0[state as usize] = number(name, value, TIMEOUT)?;
     }
     if let Some(flows) = &file.limits.new_flows_per_second {
         config.new_flows = per_second(number("new_flows_per_second", flows, NEW_FLOWS)?);

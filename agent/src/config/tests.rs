@@ -39,7 +39,7 @@ fn every_setting_arrives() {
         [flows]
         capacity = 4096
         [timeouts]
-        tcp_established = 65535
+        tcp_established = 2592000
         sctp_closing = 1
         [events]
         ring_bytes = 8192
@@ -76,7 +76,7 @@ fn every_setting_arrives() {
     let capacity = config.capacity;
     assert_eq!((capacity.flows, capacity.flow_buckets()), (4096, 1024));
     assert_eq!((capacity.event_bytes, capacity.aggregates, capacity.spare_addresses), (8192, 128, 0));
-    assert_eq!(config.timeouts.0[FlowState::TcpEstablished as usize], 65535);
+    assert_eq!(config.timeouts.0[FlowState::TcpEstablished as usize], 30 * 86_400);
     assert_eq!(config.timeouts.0[FlowState::SctpClosing as usize], 1);
     assert_eq!(config.timeouts.0[FlowState::UdpReplied as usize], 300, "the default stays");
     assert_eq!(config.table_memory, 64 << 20);
@@ -90,8 +90,8 @@ fn what_is_wrong_has_its_place() {
         ("[flows]\ncapacity = 1023", "2:12", "not between 1024 and"),
         ("[flows]\ncapacity = -1", "2:12", "not between 1024 and"),
         ("[events]\nring_bytes = 5000", "2:14", "not a power of two"),
-        ("[timeouts]\necho = 0", "2:8", "not between 1 and 65535"),
-        ("[timeouts]\necho = 65536", "2:8", "not between 1 and 65535"),
+        ("[timeouts]\necho = 0", "2:8", "not between 1 and 2592000"),
+        ("[timeouts]\necho = 2592001", "2:8", "not between 1 and 2592000"),
         ("[timeouts]\nudp = 1", "2:1", "unknown field `udp`"),
         ("[[interface]]\nzone = 1", "1:1", "missing field `name`"),
         ("[[interface]]\nname = \"a\"\nzone = 0", "3:8", "not between 1 and 65535"),

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context as _;
 use bulkhead::kernel::{
     AddressTables, Attached, Generation, Importer, Interface, Kind, Links, Pins, QuarantineError, Shadow,
-    Specification, connections, flow_clock, quarantine_tables, rewrite_deadlines, rule_counters, seed,
-    wait_for_programs,
+    Specification, connections, conntrack, flow_clock, quarantine_tables, rewrite_deadlines, rule_counters,
+    seed, wait_for_programs,
 };
 use bulkhead_compiler::compile::Program;
 use bulkhead_compiler::inventory::Inventory;
@@ -94,6 +94,7 @@ impl TableSet {
             shadow: shadow.as_ref().map(|(number, tables)| Shadow { number: *number, tables }),
             new_flows: setup.config.new_flows,
             event_budget: setup.config.event_budget,
+            forwarded_until: setup.forwarded_until,
             ..Specification::new(number, &tables, setup.config.timeouts)
         };
         let instance = &setup.paths.pins;
@@ -214,19 +215,23 @@ impl Built {
         self.members().map(|member| (member.interface.name.clone(), member.zone())).collect()
     }
 
-    /// Records the host's open TCP connections as flows of these zones, so that a first attach
-    /// cuts none that the policy admits. Returns how many there are.
+    /// Records the host's open TCP connections as flows of these zones, and those that it forwards as
+    /// far as they are known, so that a first attach cuts none that the policy admits. Returns how many
+    /// there are.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn seed(&mut self, zones: &BTreeSet<u16>) -> anyhow::Result<usize> {
         let zones: Vec<u16> = zones.iter().copied().collect();
         let connections = connections()?;
-        let refused = seed(&mut self.importer()?, &connections, &zones, flow_clock())?;
+        let tracked = conntrack::connections();
+        let now = flow_clock();
+        let refused = seed(&mut self.importer()?, &connections, &zones, now)?
+            + conntrack::seed(&mut self.importer()?, &tracked, &zones, now)?;
         if refused != 0 {
             tracing::warn!(refused, "the table of flows is too small for this host's connections");
         }
-        Ok(connections.len())
+        Ok(connections.len() + tracked.len())
     }
 
     /// The program that stores flows.

@@ -26,6 +26,8 @@ pub struct Setup {
     pub bpffs_is_the_hosts: bool,
     /// Whether a policy that is enforced by this start is to be confirmed.
     pub confirmation: Confirmation,
+    /// Until when open connections that the host forwards are taken up, seconds of the flow clock; 0: never.
+    pub forwarded_until: u32,
 }
 
 impl Setup {

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
-use bulkhead::kernel::{Attached, Devices, Fault, Hook, Links, Migration, running, wait_for_programs};
+use bulkhead::kernel::{
+    Attached, Devices, FORWARDED_GRACE, Fault, Hook, Interface, Links, Migration, flow_clock, running,
+    wait_for_programs,
+};
 
 use super::counters::{self, Folded};
 use super::counting::Counting;
@@ -45,6 +48,8 @@ impl Enforcer {
         let migration = Migration::plan(&pins, &setup.config.capacity, number)?;
         let before = migration.links()?;
         migration.prepare()?;
+        let mut setup = setup;
+        setup.forwarded_until = forwarded_until(&setup, &before, &migration);
         let staged = setup.with_pins(migration.staged());
         let shadow = start::candidate(&setup, &store, &mut record);
         let mut built = Built::new(&staged, number, inputs, shadow, &quarantined, &indices, &[])
@@ -176,6 +181,19 @@ fn new_zones(
     };
     let zones = built.zones().into_iter();
     zones.filter(|(name, zone)| !is_known(name, zone)).map(|(_, zone)| zone).collect()
+}
+
+/// Until when open connections that the host forwards are taken up: for a while where an interface had no
+/// program until now, or flows are not known.
+fn forwarded_until(setup: &Setup, before: &[(String, Hook)], migration: &Migration) -> u32 {
+    let had_none = |name: &String| before.iter().all(|(interface, _)| interface != name);
+    let names = setup.config.interfaces.iter().map(|managed| &managed.name);
+    let mut first = names.filter(|name| had_none(name) && Interface::find(name).is_ok());
+    if migration.loses_flows() || first.next().is_some() {
+        (flow_clock() / 1_000_000_000) as u32 + FORWARDED_GRACE
+    } else {
+        0
+    }
 }
 
 /// Puts the generation on every hook, with the flows that are known; in new zones those are the

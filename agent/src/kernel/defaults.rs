@@ -13,14 +13,15 @@ pub fn per_second(flows: u32) -> Rate {
 }
 
 /// How long a flow may be silent. TCP's is twelve hours (RFC 5382 REQ-5 asks for no less than two
-/// hours and four minutes), since idle order sessions must live; UDP's are RFC 4787's and conntrack's.
+/// hours and four minutes), since idle order sessions must live, and four minutes after a FIN or RST (the
+/// same); UDP's are RFC 4787's and conntrack's.
 #[must_use]
 pub fn default_timeouts() -> Timeouts {
     let mut seconds = [30; TIMEOUTS];
     for (state, timeout) in [
         (FlowState::TcpSyn, 60),
         (FlowState::TcpEstablished, 43_200),
-        (FlowState::TcpClosing, 30),
+        (FlowState::TcpClosing, 240),
         (FlowState::UdpUnreplied, 60),
         (FlowState::UdpReplied, 300),
         (FlowState::Echo, 30),
@@ -31,4 +32,19 @@ pub fn default_timeouts() -> Timeouts {
         seconds[state as usize] = timeout;
     }
     Timeouts(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_engine::layout::FlowState;
+
+    use super::default_timeouts;
+
+    /// RFC 5382, REQ-5.
+    #[test]
+    fn tcp_has_the_time_that_the_standard_asks_for() {
+        let seconds = |state: FlowState| default_timeouts().0[state as usize];
+        assert!(seconds(FlowState::TcpEstablished) >= 2 * 3600 + 4 * 60);
+        assert!(seconds(FlowState::TcpClosing) >= 4 * 60);
+    }
 }

@@ -45,6 +45,8 @@ pub struct Specification<'a> {
     pub capacity: Capacity,
     /// How many flows one sender may begin.
     pub new_flows: Rate,
+    /// Until when open connections that the host forwards are taken up, seconds of the flow clock; 0: never.
+    pub forwarded_until: u32,
     /// Drops that one CPU reports in a second.
     pub event_budget: u32,
     /// Programs may interrupt each other on a CPU: see [`super::is_realtime`].
@@ -67,6 +69,7 @@ impl<'a> Specification<'a> {
             timeouts,
             capacity: Capacity::default(),
             new_flows: Rate::default(),
+            forwarded_until: 0,
             event_budget: u32::MAX,
             realtime: super::is_realtime(),
             fixed_clock: None,

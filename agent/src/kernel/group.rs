@@ -171,7 +171,7 @@ fn settings_of(specification: &Specification, specialisation: Specialisation) ->
         new_flows: specification.new_flows,
         event_budget: specification.event_budget,
         flow_mask: specification.capacity.flow_buckets() - 1,
-        reserved: 0,
+        forwarded_until: specification.forwarded_until,
         zone,
         interface: match kind {
             Kind::Ethernet => INTERFACE_ETHERNET,

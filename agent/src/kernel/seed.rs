@@ -83,8 +83,24 @@ fn connection(id: &SocketId) -> Connection {
     }
 }
 
+/// How long after a first attach open connections that the host forwards are taken up, seconds: their
+/// ends are on other hosts, which nobody can ask. Long enough for a keepalive of most programs.
+pub const FORWARDED_GRACE: u32 = 300;
+
+/// What is recorded of a connection that is open now.
+pub(super) const fn open_flow(now: u64) -> FlowValue {
+    FlowValue {
+        last_seen: now,
+        generation: 0,
+        rule: NO_RULE,
+        state: FlowState::TcpEstablished as u8,
+        flags: FLOW_ESTABLISHED,
+        reserved: [RECORD_NEW, 0, 0, 0, 0, 0],
+    }
+}
+
 /// The flow that a connection would be if its `initiator` end had started it.
-fn key(initiator: SocketAddr, responder: SocketAddr, direction: Direction, zone: u16) -> FlowKey {
+pub(super) fn key(initiator: SocketAddr, responder: SocketAddr, direction: Direction, zone: u16) -> FlowKey {
     FlowKey {
         initiator: from_ip(initiator.ip()),
         responder: from_ip(responder.ip()),
@@ -109,14 +125,7 @@ pub fn seed(
     zones: &[u16],
     now: u64,
 ) -> Result<usize, KernelError> {
-    let flow = FlowValue {
-        last_seen: now,
-        generation: 0,
-        rule: NO_RULE,
-        state: FlowState::TcpEstablished as u8,
-        flags: FLOW_ESTABLISHED,
-        reserved: [RECORD_NEW, 0, 0, 0, 0, 0],
-    };
+    let flow = open_flow(now);
     let both_ways = |connection: &Connection, zone: u16| {
         [
             key(connection.remote, connection.local, Direction::Ingress, zone),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -80,6 +81,8 @@ fn socket(domain: Domain, address: SocketAddr, mark: u32) -> io::Result<UdpSocke
     let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
     if domain == Domain::IPV6 {
         socket.set_only_v6(true)?;
+    } else {
+        allow_fragments(&socket)?;
     }
     if mark != 0 {
         socket.set_mark(mark)?;
@@ -89,6 +92,24 @@ fn socket(domain: Domain, address: SocketAddr, mark: u32) -> io::Result<UdpSocke
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
     socket.bind(&address.into())?;
     UdpSocket::from_std(socket.into())
+}
+
+/// As the kernel's WireGuard: no packet of the tunnel says "don't fragment", so that one which is too long for
+/// some part of the way arrives in parts, and no error that anybody may forge makes the way narrower. (By IPv6
+/// only senders fragment, and the kernel does so here.)
+fn allow_fragments(socket: &Socket) -> io::Result<()> {
+    let never: libc::c_int = libc::IP_PMTUDISC_DONT;
+    // SAFETY: an integer of the length that is given.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            (&raw const never).cast(),
+            size_of_val(&never) as libc::socklen_t,
+        )
+    };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// What the tasks share.

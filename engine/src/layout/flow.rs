@@ -124,8 +124,7 @@ pub enum FlowState {
 /// Number of timeouts: one a state, rounded up to a power of two so that a masked index is in bounds.
 pub const TIMEOUTS: usize = 16;
 
-/// Seconds of silence after which a flow in each [`FlowState`] is over (half-way values in
-/// whole seconds; at most 65,535).
+/// Seconds of silence after which a flow in each [`FlowState`] is over.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts(pub [u16; TIMEOUTS]);
+pub struct Timeouts(pub [u32; TIMEOUTS]);

@@ -2,7 +2,7 @@
 //!
 //! Everything here is plain old data: `repr(C)`, no padding, no `bool`, `Option` or Rust
 //! enum, sizes asserted at compile time. Integers are in the CPU's byte order unless a
-//! field says otherwise. A change to any of these is a new [`VERSION`].
+//! field says otherwise. A change to any of these that lies in a map is a new [`VERSION`].
 
 mod address;
 mod cell;
@@ -43,7 +43,7 @@ pub use slot::{BUCKET_SLOTS, FlowBucket, FlowSlot};
 pub(crate) use slot::{Head, KeyWords};
 
 /// The layout version. It names the bpffs directory, so that objects of another layout are
-/// never reused silently.
+/// never reused silently. [`Settings`] has none: it is part of each program, and read by no other.
 pub const VERSION: u32 = 5;
 
 /// Counters of packets and bytes, one per rule and CPU.

@@ -114,8 +114,8 @@ pub struct Settings {
     pub event_budget: u32,
     /// The highest bucket of the table of flows: one less than a power of two.
     pub flow_mask: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Until when connections that the host forwards are taken up, seconds of the flow clock; 0: never.
+    pub forwarded_until: u32,
     /// The interfaces that share flows have one zone; a configured number, never an interface index.
     pub zone: u16,
     /// [`INTERFACE_ETHERNET`] or [`INTERFACE_BARE_IP`].
@@ -123,7 +123,7 @@ pub struct Settings {
     /// `LINK_` bits: the link protocols that pass.
     pub link: u8,
 }
-const _: () = assert!(size_of::<Settings>() == 88);
+const _: () = assert!(size_of::<Settings>() == 120);
 
 impl Settings {
     /// All zeros: no generation, no feature, every flow over at once.
@@ -137,7 +137,7 @@ impl Settings {
         timeouts: Timeouts([0; TIMEOUTS]),
         event_budget: 0,
         flow_mask: 0,
-        reserved: 0,
+        forwarded_until: 0,
         zone: 0,
         interface: 0,
         link: 0,

@@ -10,4 +10,5 @@ mod generations;
 mod icmp;
 mod packets;
 mod plain;
+mod untracked;
 mod world;

@@ -37,7 +37,7 @@ pub const SHORT_TIMEOUTS: Timeouts = {
     let mut timeouts = [0; TIMEOUTS];
     let mut state = 0;
     while state < TIMEOUTS {
-        timeouts[state] = 4 + 3 * state as u16;
+        timeouts[state] = 4 + 3 * state as u32;
         state += 1;
     }
     Timeouts(timeouts)

@@ -9,6 +9,7 @@ mod checked;
 mod coming;
 mod confirm;
 mod contested;
+mod conversations;
 mod disk;
 mod elsewhere;
 mod endurance;

@@ -11,6 +11,7 @@ mod full;
 mod nesting;
 mod refusing;
 mod scenes;
+mod sockets;
 mod steps;
 mod venues;
 mod world;
@@ -51,6 +52,7 @@ fn every_reason_on_every_hook() {
     reached.extend(venues::play());
     reached.extend(full::play());
     reached.extend(nesting::play());
+    reached.extend(sockets::play());
     full::importing();
     let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !reached.contains(reason)).collect();
     assert!(missing.is_empty(), "reasons that no scene ends with: {missing:?}");

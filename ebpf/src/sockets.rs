@@ -1,0 +1,109 @@
+//! Segments that missed their flow: the host's sockets are asked, out of line and out of the verifier's
+//! way. Only the packet's context can ask them, so a view of the maps may have one.
+
+use core::ffi::c_void;
+use core::ptr::addr_of;
+
+use aya_ebpf::bindings::{__sk_buff, bpf_sock_tuple, xdp_md};
+use aya_ebpf::helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp};
+use bulkhead_engine::layout::Direction;
+use bulkhead_engine::{Case, End, SocketState};
+
+use crate::maps::View;
+
+/// Where a view of the maps is used.
+pub(crate) trait Hook: Copy {
+    /// [`bulkhead_engine::untracked`].
+    fn untracked<const SHADOW: bool>(self, case: &mut Case, direction: Direction);
+    /// The context of the packet; without one no socket is found.
+    fn context(self) -> Option<*mut c_void>;
+}
+
+/// Away from any packet: what is tracked already is all that there is.
+impl Hook for () {
+    #[inline(always)]
+    fn untracked<const SHADOW: bool>(self, _case: &mut Case, _direction: Direction) {}
+    #[inline(always)]
+    fn context(self) -> Option<*mut c_void> {
+        None
+    }
+}
+
+macro_rules! hook {
+    ($context:ty, $untracked:ident, $shadow_untracked:ident) => {
+        impl Hook for *mut $context {
+            #[inline(always)]
+            fn untracked<const SHADOW: bool>(self, case: &mut Case, direction: Direction) {
+                let call = if SHADOW { $shadow_untracked } else { $untracked };
+                call(self, case, direction.index());
+            }
+            #[inline(always)]
+            fn context(self) -> Option<*mut c_void> {
+                Some(self.cast())
+            }
+        }
+
+        /// [`bulkhead_engine::untracked`] for what is enforced; `direction` is its index. A global
+        /// function: the verifier looks at it once, by itself.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $untracked(context: *mut $context, case: *mut Case, direction: u32) -> u32 {
+            go_on::<false>(context, case, direction)
+        }
+
+        /// The same for what observes.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $shadow_untracked(context: *mut $context, case: *mut Case, direction: u32) -> u32 {
+            go_on::<true>(context, case, direction)
+        }
+    };
+}
+
+hook!(__sk_buff, tc_untracked, shadow_tc_untracked);
+hook!(xdp_md, xdp_untracked, shadow_xdp_untracked);
+
+#[inline(always)]
+fn go_on<const SHADOW: bool>(hook: impl Hook, case: *mut Case, direction: u32) -> u32 {
+    // SAFETY: the verifier makes sure that what is not null can be written; the case is this CPU's own.
+    if let Some(case) = unsafe { case.as_mut() } {
+        bulkhead_engine::untracked(&View::<SHADOW, _>(hook), case, Direction::of_index(direction));
+    }
+    0
+}
+
+/// `BPF_F_CURRENT_NETNS`: the namespace of the packet's interface.
+const CURRENT: u64 = -1i64 as u64;
+
+/// What the kernel's table of TCP sockets has for these ends.
+#[inline(always)]
+pub(crate) fn state(hook: impl Hook, version: u8, local: End, remote: End) -> SocketState {
+    let Some(context) = hook.context() else {
+        return SocketState::NONE;
+    };
+    let (End(here, port), End(there, other_port)) = (local, remote);
+    // As in `struct bpf_sock_tuple`, in network byte order: of a segment that the socket would get.
+    let ports = u32::from(other_port.to_be()) | u32::from(port.to_be()) << 16;
+    let mut tuple = [0u32; 9];
+    let length = if version == 4 {
+        (tuple[0], tuple[1], tuple[2]) = (there[3], here[3], ports);
+        12
+    } else {
+        [tuple[0], tuple[1], tuple[2], tuple[3]] = *there;
+        [tuple[4], tuple[5], tuple[6], tuple[7]] = *here;
+        tuple[8] = ports;
+        36
+    };
+    let tuple = tuple.as_mut_ptr().cast::<bpf_sock_tuple>();
+    // SAFETY: the packet's context, and a tuple of so many bytes.
+    let socket = unsafe { bpf_skc_lookup_tcp(context, tuple, length, CURRENT, 0) };
+    if socket.is_null() {
+        return SocketState::NONE;
+    }
+    // SAFETY: it is there until it is released, and not used after that.
+    unsafe {
+        let state = addr_of!((*socket).state).read_volatile();
+        bpf_sk_release(socket.cast());
+        SocketState(state as u8)
+    }
+}
