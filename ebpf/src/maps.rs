@@ -200,7 +200,7 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
         !SHADOW && Self::features() & FEATURE_GROUPS != 0
     }
     #[inline(always)]
-    fn link(&self) -> u8 {
+    fn link(&self) -> u32 {
         if SHADOW { 0 } else { settings::link() }
     }
     #[inline(always)]

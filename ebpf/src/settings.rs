@@ -39,7 +39,7 @@ setting! {
     flow_mask: u32 = SETTINGS.flow_mask;
     zone: u16 = SETTINGS.zone;
     interface: u8 = SETTINGS.interface;
-    link: u8 = SETTINGS.link;
+    link: u32 = SETTINGS.link;
     shadow_generation: u32 = SHADOW_SETTINGS.generation;
     shadow_features: u32 = SHADOW_SETTINGS.features;
     shadow_locals: u32 = SHADOW_SETTINGS.locals;

@@ -24,6 +24,7 @@ pub mod parse;
 mod plain;
 mod rate;
 mod reason;
+pub mod report;
 mod tables;
 mod word;
 
