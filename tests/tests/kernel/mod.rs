@@ -148,7 +148,7 @@ pub struct Kernel {
     pub audit: bool,
     new_flows: Rate,
     timeouts: Timeouts,
-    link: u8,
+    link: u32,
     cpus: usize,
     cpu: usize,
 }
@@ -166,14 +166,14 @@ impl Kernel {
         audit: bool,
         capacity: Capacity,
         new_flows: Rate,
-        link: u8,
+        link: u32,
     ) -> Self {
         let specification = Specification { audit, new_flows, ..specification(tables, capacity) };
         Self::of(specification, kind, link)
     }
 
     /// What a specification makes, with a clock that stands still at 0.
-    pub fn of(specification: Specification, kind: Kind, link: u8) -> Self {
+    pub fn of(specification: Specification, kind: Kind, link: u32) -> Self {
         let cpu = stay_on_this_cpu();
         let specification = Specification { fixed_clock: Some(0), ..specification };
         let Specification { tables, audit, new_flows, timeouts, .. } = specification;

@@ -90,7 +90,7 @@ impl Stage {
     }
 
     /// With a rate at which senders may begin flows, and `LINK_` bits.
-    pub fn with(compiled: &Compiled, kind: Kind, audit: bool, new_flows: Rate, link: u8) -> Self {
+    pub fn with(compiled: &Compiled, kind: Kind, audit: bool, new_flows: Rate, link: u32) -> Self {
         let kernel = Kernel::with(&compiled.tables, kind, audit, ample(), new_flows, link);
         let Compiled { tables, rules, .. } = compiled;
         Self { kernel, kind, audit, clock: 0, tables: tables.clone(), rules: rules.clone() }
