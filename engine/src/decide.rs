@@ -62,9 +62,10 @@ pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Directi
                 }
                 decide_between(env, packet, direction, role, case)
             }
-            Err(reason) => Outcome::of(link::unnamed(env, &case.headers, reason)),
+            Err(reason) => Outcome::of(reason),
         },
     };
+    link::name_unnamed(env, case);
     if env.audit() && is_policy(case.outcome.reason) && matches!(role, Role::Open | Role::Datagram) {
         // It passes: its replies are no drops of their own. What is reported stays.
         let reported = case.outcome;

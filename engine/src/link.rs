@@ -8,7 +8,7 @@ use crate::layout::{
 };
 use crate::membership::is_about_membership;
 use crate::parse::{Headers, protocol};
-use crate::{Environment, Reason};
+use crate::{Case, Environment, Reason};
 
 const ETHERTYPE_SLOW: u16 = 0x8809;
 const ETHERTYPE_EAPOL: u16 = 0x888e;
@@ -35,7 +35,7 @@ const fn of_frame(ethertype: u16) -> u32 {
     }
 }
 
-/// The link protocol (`LINK_` bit) of a packet, or 0. Out of line, like [`unnamed`]: what is rare makes
+/// The link protocol (`LINK_` bit) of a packet, or 0. Out of line, like [`reason_of`]: what is rare makes
 /// the way of the others no longer.
 #[inline(never)]
 const fn of_packet(headers: &Headers) -> u32 {
@@ -144,20 +144,23 @@ pub(crate) fn frame(env: &impl Environment, headers: &Headers) -> Reason {
     if of_frame(headers.destination_port) & env.link() != 0 { Reason::Link } else { Reason::LinkProtocol }
 }
 
-/// Why a packet is dropped that is between no ends of the policy's: what a host needs of an Ethernet
-/// link, and its configuration does not name, has reasons of its own.
+/// Names what an Ethernet link's hosts need, and the configuration does not name, by a reason of its own:
+/// it goes to groups, which no rule is about.
 #[inline(always)]
-pub(crate) fn unnamed(env: &impl Environment, headers: &Headers, reason: Reason) -> Reason {
-    if env.ethernet() && reason == Reason::NotLocal { reason_of(headers) } else { reason }
+pub(crate) fn name_unnamed(env: &impl Environment, case: &mut Case) {
+    let reason = case.outcome.reason;
+    if env.ethernet() && matches!(reason, Reason::NotLocal | Reason::UnknownAddress | Reason::IcmpType) {
+        case.outcome.reason = reason_of(&case.headers, reason);
+    }
 }
 
 #[inline(never)]
-fn reason_of(headers: &Headers) -> Reason {
+fn reason_of(headers: &Headers, reason: Reason) -> Reason {
     if headers.protocol == protocol::ICMPV6 && is_router_discovery(headers) {
         Reason::RouterDiscovery
     } else if is_about_membership(headers) {
         Reason::MembershipGroup
     } else {
-        Reason::NotLocal
+        reason
     }
 }
