@@ -79,7 +79,7 @@ fn run(ctx: &TcContext, direction: Direction) -> i32 {
         None => {
             let packet = parse_packet(ctx, case);
             decide_parsed(&MAPS, &packet, direction, case);
-            if direction == Direction::Egress && MAPS.has_groups() && is_unread(case) {
+            if direction == Direction::Egress && is_unread(&MAPS, case) {
                 tc_report(ctx.as_ptr().cast(), case);
             }
         }

@@ -32,7 +32,7 @@ pub fn local_check(direction: Direction, source: Leaf, destination: Leaf) -> Res
 pub fn decide(env: &impl Environment, packet: &Packet, direction: Direction, case: &mut Case) {
     parse::parse(packet, env.ethernet(), &mut case.headers);
     decide_parsed(env, packet, direction, case);
-    if report::is_unread(case) {
+    if report::is_unread(env, case) {
         report::judge_report(packet, case, |case| report::record(env, packet, &mut case.headers));
     }
 }

@@ -31,6 +31,7 @@ mod word;
 pub use case::{Case, Outcome, Sides};
 pub use decide::{decide, decide_parsed, local_check, reply};
 pub use flow::admit;
+pub use link::is_ptp_group;
 pub use packet::{Packet, opaque};
 pub use plain::{Judged, Short, judge_plain};
 pub use rate::RateState;

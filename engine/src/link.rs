@@ -92,9 +92,11 @@ const fn is_multicast(version: u8, address: &Address) -> bool {
     }
 }
 
-/// 224.0.1.129 to 132 and 224.0.0.107; ff0x::181 to 184 and ff02::6b (IEEE 1588 annexes C and D).
+/// Whether a group is one of PTP's: 224.0.1.129 to 132 and 224.0.0.107; ff0x::181 to 184 and ff02::6b (IEEE
+/// 1588 annexes C and D).
 #[inline(always)]
-const fn is_ptp_group(version: u8, address: &Address) -> bool {
+#[must_use]
+pub const fn is_ptp_group(version: u8, address: &Address) -> bool {
     let last = u32::from_be(address[3]);
     if version == 4 {
         return matches!(last, 0xe000_0181..=0xe000_0184 | 0xe000_006b);

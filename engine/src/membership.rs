@@ -1,7 +1,8 @@
 //! Multicast membership: a host says which groups it wants (IGMP, RFC 3376 and 2236; MLD, RFC
 //! 3810 and 2710). It may want the groups of its feeds and no others.
 
-use crate::layout::{Address, Direction, LINK_IGMP};
+use crate::layout::{Address, Direction, LINK_IGMP, LINK_PTP};
+use crate::link::is_ptp_group;
 use crate::parse::{Headers, mapped, protocol};
 use crate::report::begin;
 use crate::{Case, Environment, Outcome, Packet, Reason};
@@ -21,7 +22,14 @@ pub(crate) fn is_about_membership(headers: &Headers) -> bool {
 /// Whether a packet is about membership where that is looked at.
 #[inline(always)]
 pub(crate) fn is_membership(env: &impl Environment, headers: &Headers) -> bool {
-    (env.has_groups() || env.link() & LINK_IGMP != 0) && is_about_membership(headers)
+    (reads_reports(env) || env.link() & LINK_IGMP != 0) && is_about_membership(headers)
+}
+
+/// Whether some groups may be joined and others may not.
+#[inline(always)]
+#[must_use]
+pub fn reads_reports(env: &impl Environment) -> bool {
+    env.has_groups() || env.link() & LINK_PTP != 0
 }
 
 /// Decides on a packet about membership: questions come in, answers go out. Of a report of many groups
@@ -69,8 +77,8 @@ fn judge(env: &impl Environment, packet: &Packet, headers: &mut Headers, directi
     }
 }
 
-/// A group of a feed; or one of the link itself, which no router forwards and which hosts
-/// report along with the others (224.0.0.0/24, ff02::/16).
+/// A group of a feed; one of PTP's, where that passes; or one of the link itself, which no router forwards
+/// and which hosts report along with the others (224.0.0.0/24, ff02::/16).
 #[inline(always)]
 pub(crate) fn may_join(env: &impl Environment, version: u8, group: &Address) -> bool {
     let (first, last) = (u32::from_be(group[0]), u32::from_be(group[3]));
@@ -78,5 +86,6 @@ pub(crate) fn may_join(env: &impl Environment, version: u8, group: &Address) -> 
         4 => (last >> 28 == 0xe, last >> 8 == 0x00e0_0000),
         _ => (first >> 24 == 0xff, first >> 16 == 0xff02),
     };
-    of_link || (multicast && env.leaf(version, group).is_ok_and(|leaf| leaf.own()))
+    let of_ptp = env.link() & LINK_PTP != 0 && is_ptp_group(version, group);
+    of_link || of_ptp || (multicast && env.leaf(version, group).is_ok_and(|leaf| leaf.own()))
 }

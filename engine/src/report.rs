@@ -3,7 +3,7 @@
 //! feed must leave, whatever else is in it: the other groups are masked. See docs/decisions/0029.
 
 use crate::layout::Address;
-use crate::membership::may_join;
+use crate::membership::{may_join, reads_reports};
 use crate::packet::recall;
 use crate::parse::{Headers, mapped};
 use crate::{Case, Environment, Outcome, Packet, Reason};
@@ -38,8 +38,8 @@ pub(crate) fn begin(headers: &mut Headers) {
 /// Whether [`crate::decide_parsed`] has left a report whose records are still to be judged.
 #[inline(always)]
 #[must_use]
-pub fn is_unread(case: &Case) -> bool {
-    recall(&case.headers.next_record) != 0
+pub fn is_unread(env: &impl Environment, case: &Case) -> bool {
+    reads_reports(env) && recall(&case.headers.next_record) != 0
 }
 
 /// Judges a report by its records; `record` judges the next one, see [`record`].

@@ -17,7 +17,7 @@ const RUN_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// What to prove; all, one after the other, if none is named. Sizes are in the environment:
-    /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_MEDDLINGS, BULKHEAD_FLOWS, BULKHEAD_PACKETS; BULKHEAD_SEED repeats a failure.
+    /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_MEDDLINGS, BULKHEAD_FLOWS, BULKHEAD_PACKETS, BULKHEAD_FEED; BULKHEAD_SEED repeats a failure.
     proofs: Vec<Proof>,
 }
 
@@ -34,10 +34,13 @@ enum Proof {
     Flows,
     /// 10 million packets, in the kernel as on the host.
     Differential,
+    /// Ten minutes of a feed by multicast beside hundreds of groups of no feed.
+    Feed,
 }
 
 impl Proof {
-    const ALL: [Self; 5] = [Self::Swaps, Self::Kills, Self::Meddlings, Self::Flows, Self::Differential];
+    const ALL: [Self; 6] =
+        [Self::Swaps, Self::Kills, Self::Meddlings, Self::Flows, Self::Differential, Self::Feed];
 
     /// The test binary, and the filter of its tests.
     fn test(self) -> (&'static str, &'static str) {
@@ -46,6 +49,7 @@ impl Proof {
             Self::Kills => ("lifecycle", "endurance::kills"),
             Self::Meddlings => ("lifecycle", "endurance::meddling"),
             Self::Flows => ("flows", ""),
+            Self::Feed => ("lifecycle", "feed::"),
             Self::Differential => ("differential", "the_kernel_decides_as_the_engine_does"),
         }
     }
@@ -57,6 +61,7 @@ impl Proof {
             Self::Kills => &[("BULKHEAD_KILLS", "200"), ("BULKHEAD_PAUSE", "20")],
             Self::Meddlings => &[("BULKHEAD_MEDDLINGS", "1000")],
             Self::Flows => &[("BULKHEAD_FLOWS", "10000000"), ("BULKHEAD_IDLE", "10000")],
+            Self::Feed => &[("BULKHEAD_FEED", "600")],
             Self::Differential => &[("BULKHEAD_PACKETS", "10000000")],
         }
     }

@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bulkhead_engine::Reason;
+use bulkhead_engine::layout::from_ip;
+use bulkhead_engine::{Reason, is_ptp_group};
 
 use super::enforcer::Live;
 use crate::config::{Link, Managed, Role};
@@ -74,8 +75,12 @@ pub fn warnings(managed: &[Managed], live: &Live, missed: &Missed) -> anyhow::Re
             continue;
         }
         let mut foreign = Vec::new();
+        let of_ptp = |group: IpAddr| {
+            let version = if group.is_ipv4() { 4 } else { 6 };
+            managed.link.contains(&Link::Ptp) && is_ptp_group(version, &from_ip(group))
+        };
         for group in joined(attached.index)? {
-            if !is_of_link(group) && !live.built.is_feeds(group)? {
+            if !is_of_link(group) && !of_ptp(group) && !live.built.is_feeds(group)? {
                 foreign.push(group);
             }
         }

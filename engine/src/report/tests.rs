@@ -94,7 +94,11 @@ fn send(bytes: &mut Vec<u8>) -> (Reason, IpAddr) {
     let mut case = Case::UNKNOWN;
     parse::parse(&Packet::new(&copy), false, &mut case.headers);
     decide_parsed(&env, &Packet::new(&copy), Direction::Egress, &mut case);
-    assert_eq!((is_unread(&case), case.outcome.reason), (true, Reason::MembershipGroup), "until it is read");
+    assert_eq!(
+        (is_unread(&env, &case), case.outcome.reason),
+        (true, Reason::MembershipGroup),
+        "until it is read"
+    );
     let sent = RefCell::new(std::mem::take(bytes));
     judge_report(&Packet::new(&copy), &mut case, |case| {
         let mut sent = sent.borrow_mut();

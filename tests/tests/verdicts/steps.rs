@@ -70,11 +70,6 @@ impl Step {
         Self { rule, ..self }
     }
 
-    /// Its event names this group.
-    pub fn named(self, group: IpAddr) -> Self {
-        Self { named: Some(group), ..self }
-    }
-
     pub fn after(self, after: u64) -> Self {
         Self { after, ..self }
     }
