@@ -8,9 +8,9 @@ use crate::packet::recall;
 use crate::parse::{Headers, mapped};
 use crate::{Case, Environment, Outcome, Packet, Reason};
 
-/// Group records judged of one report; one with more is dropped. As many as IGMPv3 has in a frame of
-/// 9,000 bytes.
-pub const MAX_RECORDS: u32 = 1121;
+/// Group records judged of one report; one with more is dropped. As many as IGMPv3 has in a packet of
+/// 9,632 bytes, and jumbo frames are of 9,216.
+pub const MAX_RECORDS: u32 = 1200;
 
 /// A record is for a group that the host may want.
 pub const RECORD_ALLOWED: u32 = 1;

@@ -167,7 +167,7 @@ fn what_needs_no_mask_is_not_touched() {
 
 #[test]
 fn as_many_records_are_judged_as_fit_into_a_frame() {
-    for (v4, feed, other, most) in [(true, FEED4, OTHER4, MAX_RECORDS as usize), (false, FEED6, OTHER6, 447)]
+    for (v4, feed, other, most) in [(true, FEED4, OTHER4, MAX_RECORDS as usize), (false, FEED6, OTHER6, 479)]
     {
         for (count, expected) in [(200, Reason::MembershipMasked), (most, Reason::MembershipMasked)] {
             let mut records = vec![of(IS_EXCLUDE, other, 0, 0); count - 1];

@@ -210,7 +210,7 @@ fn a_feed_goes_on_beside_groups_that_no_feed_names() {
     let status = site.status();
     end.store(true, Ordering::Relaxed);
     assert_eq!(overheard.load(Ordering::Relaxed), stray_before, "data of a group of no feed");
-    drop(listener.join().unwrap());
+    listener.join().unwrap();
     assert!(stray.join().unwrap() > 100);
     for ((thread, _), sender) in heard.into_iter().zip(senders) {
         let (heard, sent) = (thread.join().unwrap(), sender.join().unwrap());

@@ -71,7 +71,7 @@ pub const ROUTER_ADDRESS: &str = "fe80::1234";
 /// An IPv6 router's advertisement of itself as the way to everywhere, for ten minutes (RFC 4861 section 4.2).
 fn advertisement() -> Vec<u8> {
     let (mut from, mut to) = ([0; 16], [0; 16]);
-    (from[..2].copy_from_slice(&[0xfe, 0x80]), from[14..].copy_from_slice(&[0x12, 0x34]));
+    (from[0], from[1], from[14], from[15]) = (0xfe, 0x80, 0x12, 0x34);
     (to[0], to[1], to[15]) = (0xff, 2, 1);
     let mut message = vec![134, 0, 0, 0, 64, 0, 2, 88, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1];
     message.extend(ROUTER);
