@@ -18,6 +18,9 @@ use crate::report::DropReport;
 /// section 6.2.1, MaxRtrAdvInterval).
 const RECENT: Duration = Duration::from_secs(1800);
 
+/// All routers of the link (RFC 4291 section 2.7.1).
+const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+
 /// Groups that a warning names; it counts the others.
 const NAMED: usize = 3;
 
@@ -38,7 +41,10 @@ impl Missed {
     /// Notes a drop, if it is one of those. What is dropped by no program of now is told of all the same.
     pub fn note(&self, report: &DropReport) {
         let is = |reason: Reason| report.reason == reason.name();
-        let is_advertisement = is(Reason::RouterDiscovery) && report.direction == "ingress";
+        // Solicitations go to all routers.
+        let is_advertisement = is(Reason::RouterDiscovery)
+            && report.direction == "ingress"
+            && report.destination != Some(ALL_ROUTERS.into());
         if report.enforced.is_some() || !is_advertisement && !is(Reason::MembershipGroup) {
             return;
         }

@@ -17,7 +17,9 @@ fn what_is_missed_is_told_of_with_the_next_step_until_it_is_named() {
     let (missed, mut managed) = (Missed::default(), Managed::new("eth0", HookChoice::Auto));
     missed.note(&drop_of("router_discovery", "egress"));
     missed.note(&drop_of("no_rule", "ingress"));
-    assert_eq!(missed.of("eth0"), super::Drops::default(), "a host's own solicitation tells of no router");
+    let asks = drop_of("router_discovery", "ingress");
+    missed.note(&DropReport { destination: Some("ff02::2".parse().unwrap()), ..asks });
+    assert_eq!(missed.of("eth0"), super::Drops::default(), "a solicitation tells of no router");
     missed.note(&drop_of("router_discovery", "ingress"));
     missed.note(&drop_of("membership_group", "egress"));
     let told = advertisements(&managed, missed.of("eth0")).unwrap();
