@@ -19,9 +19,9 @@ pub const RECORD_FOREIGN: u32 = 2;
 /// A record is cut short, or could not be masked.
 pub const RECORD_BROKEN: u32 = 4;
 
-/// What a foreign group is replaced by: all systems of the link (224.0.0.1, ff02::1). A host never reports
-/// it, and neither routers nor switches keep anything of it (RFC 3376 section 6, RFC 3810 section 6, RFC
-/// 4541 section 2.1.2).
+/// What a foreign group is replaced by: all systems of the link (224.0.0.1, ff02::1). Every system is in it and
+/// none ever reports it (RFC 3376 section 5, RFC 3810 section 6), and switches forward it to every port,
+/// whoever asks (RFC 4541 sections 2.1.2 and 3).
 pub const MASK4: [u8; 4] = [224, 0, 0, 1];
 /// The same of IPv6.
 pub const MASK6: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
