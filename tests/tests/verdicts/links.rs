@@ -88,14 +88,18 @@ fn scenes(place: &Place, all: bool, igmp: bool) -> Vec<Scene> {
         scenes.push(scene(name, Step::frame(ethernet(&[], ethertype, &[0; 60]), reason)));
     }
     let membership = if igmp { Reason::Membership } else { Reason::MembershipGroup };
-    if place.v4 {
-        let report = [&[0x22, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0][..], &[239, 9, 9, 9]].concat();
-        scenes.push(scene("igmp", Step::forth(&ip(group("224.0.0.22", ""), IGMP, 1, report), membership)));
-    } else {
-        let routers = |to: &str| of(false, "", to);
-        let mut report = ip(routers("ff02::16"), ICMPV6, 1, icmp(143, 0, [0; 4], &[]));
+    // Where PTP passes its groups may be joined, so reports are read.
+    let foreign = group("239.9.9.9", "ff1e::9");
+    let named = (all && place.direction == Direction::Egress).then_some(foreign);
+    let about = |packet: &Ip| Step { named, ..Step::forth(packet, membership) };
+    if let IpAddr::V4(foreign) = foreign {
+        let report = [&[0x22, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0][..], &foreign.octets()].concat();
+        scenes.push(scene("igmp", about(&ip(group("224.0.0.22", ""), IGMP, 1, report))));
+    } else if let IpAddr::V6(foreign) = foreign {
+        let record = [&[4, 0, 0, 0][..], &foreign.octets()].concat();
+        let mut report = ip(group("", "ff02::16"), ICMPV6, 1, icmp(143, 0, [0, 0, 0, 1], &record));
         report.extensions = vec![Extension::padded(0, 0)];
-        scenes.push(scene("mld", Step::forth(&report, membership)));
+        scenes.push(scene("mld", about(&report)));
         scenes.extend(discovery(all).map(|(name, packet, reason)| scene(name, Step::forth(&packet, reason))));
     }
     scenes
