@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bulkhead::kernel::{Generation, Hook, Kind, Shadow, Specialisation, Specification};
 
-use bulkhead_engine::layout::{CELL_EXEMPT, LINK_LLDP, Leaf, LpmKey, Rate, RateLimit, TIMEOUTS, Timeouts};
+use bulkhead_engine::layout::{CELL_EXEMPT, LINK_IGMP, Leaf, LpmKey, Rate, RateLimit, TIMEOUTS, Timeouts};
 use bulkhead_engine::memory::Tables;
 
 /// What a policy uses.
@@ -61,7 +61,8 @@ fn main() -> ExitCode {
             };
             let mut specialisation = Specialisation::new(kind, 0);
             if uses.everything {
-                specialisation.link = LINK_LLDP;
+                // All but what lets reports pass unread.
+                specialisation.link = !LINK_IGMP;
             }
             let wanted = (specialisation, Hook::ALL.to_vec());
             let name = match kind {

@@ -116,6 +116,9 @@ pub struct DropReport {
     pub port: u16,
     /// Protocol: `tcp`, `udp`, …, or its number.
     pub protocol: String,
+    /// Of a frame that is not IP: its EtherType, such as `0x88cc`; below `0x0600` it is a length (IEEE 802.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ethertype: Option<String>,
     /// The reason's name.
     pub reason: String,
     /// Number of the deny rule that did it.
@@ -160,11 +163,29 @@ pub struct Enforced {
 pub fn protocol_name(number: u8) -> String {
     match number {
         1 => "icmp".to_owned(),
+        2 => "igmp".to_owned(),
         6 => "tcp".to_owned(),
         17 => "udp".to_owned(),
         58 => "icmpv6".to_owned(),
+        112 => "vrrp".to_owned(),
         132 => "sctp".to_owned(),
         number => number.to_string(),
+    }
+}
+
+/// What an EtherType stands for, where it is usual on a link of hosts (IANA, IEEE 802 numbers).
+fn ethertype_name(ethertype: &str) -> &'static str {
+    match ethertype {
+        "0x8809" => " (lacp)",
+        "0x8847" | "0x8848" => " (mpls)",
+        "0x8863" | "0x8864" => " (pppoe)",
+        "0x888e" => " (eapol)",
+        "0x88cc" => " (lldp)",
+        "0x88e5" => " (macsec)",
+        "0x88f7" => " (ptp)",
+        "0x8906" => " (fcoe)",
+        length if length < "0x0600" => " (802.3)",
+        _ => "",
     }
 }
 
@@ -197,18 +218,21 @@ impl fmt::Display for DropReport {
             None if self.audit => "would drop",
             None => "drop",
         };
-        write!(
-            f,
-            "{} {verb} {} {} → {} {}/{} {} on {}",
-            self.time,
-            self.direction,
-            end(self.source_name.as_deref(), self.source),
-            end(self.destination_name.as_deref(), self.destination),
-            self.port,
-            self.protocol,
-            self.reason,
-            self.interface,
-        )?;
+        let Self { time, direction, interface, reason, .. } = self;
+        match &self.ethertype {
+            Some(kind) => {
+                let name = ethertype_name(kind);
+                write!(f, "{time} {verb} {direction} frame {kind}{name} {reason} on {interface}")?;
+            }
+            None => write!(
+                f,
+                "{time} {verb} {direction} {} → {} {}/{} {reason} on {interface}",
+                end(self.source_name.as_deref(), self.source),
+                end(self.destination_name.as_deref(), self.destination),
+                self.port,
+                self.protocol,
+            )?,
+        }
         write_rule(f, self.rule, self.rule_name.as_deref(), self.position.as_deref())?;
         if let Some(enforced) = &self.enforced {
             write!(f, "; {} now, {}", if enforced.passed { "passed" } else { "dropped" }, enforced.reason)?;

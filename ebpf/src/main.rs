@@ -13,6 +13,7 @@ mod flows;
 mod import;
 mod maps;
 mod nesting;
+mod report;
 mod settings;
 mod shadow;
 mod sockets;

@@ -201,7 +201,7 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
         !SHADOW && Self::features() & FEATURE_GROUPS != 0
     }
     #[inline(always)]
-    fn link(&self) -> u8 {
+    fn link(&self) -> u32 {
         if SHADOW { 0 } else { settings::link() }
     }
     #[inline(always)]

@@ -40,7 +40,7 @@ setting! {
     forwarded_until: u32 = SETTINGS.forwarded_until;
     zone: u16 = SETTINGS.zone;
     interface: u8 = SETTINGS.interface;
-    link: u8 = SETTINGS.link;
+    link: u32 = SETTINGS.link;
     shadow_generation: u32 = SHADOW_SETTINGS.generation;
     shadow_features: u32 = SHADOW_SETTINGS.features;
     shadow_locals: u32 = SHADOW_SETTINGS.locals;

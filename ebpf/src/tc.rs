@@ -6,11 +6,13 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use bulkhead_engine::layout::Direction;
 use bulkhead_engine::parse::{Headers, Role, parse};
+use bulkhead_engine::report::is_unread;
 use bulkhead_engine::{Action, Case, Environment as _, Packet, Short, decide_parsed, judge_plain};
 
 use crate::audit::{conclude, conclude_settled, count_crowded_out};
 use crate::maps::{MAPS, View};
 use crate::nesting::Place;
+use crate::report::tc_report;
 
 /// `TCX_NEXT`, and clsact's `TC_ACT_UNSPEC`: other filters still run.
 const NEXT: i32 = -1;
@@ -19,18 +21,21 @@ const NEXT: i32 = -1;
 /// than the longest headers that are accepted in practice; beyond it, a packet is truncated.
 const PULL: u32 = 512;
 
+// In line: LLVM would else call the whole of it from a program that does nothing more.
 #[classifier]
+#[inline(always)]
 fn tc_ingress(ctx: TcContext) -> i32 {
     run(&ctx, Direction::Ingress)
 }
 
 #[classifier]
+#[inline(always)]
 fn tc_egress(ctx: TcContext) -> i32 {
     run(&ctx, Direction::Egress)
 }
 
 #[inline(always)]
-fn packet_of(ctx: &TcContext) -> Packet<'_> {
+pub(crate) fn packet_of(ctx: &TcContext) -> Packet<'_> {
     // SAFETY: the context's bounds of the packet's linear part.
     let packet = unsafe { Packet::from_raw(ctx.data(), ctx.data_end(), ctx.len()) };
     // SAFETY: the context is the kernel's `__sk_buff`.
@@ -74,6 +79,9 @@ fn run(ctx: &TcContext, direction: Direction) -> i32 {
         None => {
             let packet = parse_packet(ctx, case);
             decide_parsed(&View::<false, _>(ctx.skb.skb), &packet, direction, case);
+            if direction == Direction::Egress && is_unread(&MAPS, case) {
+                tc_report(ctx.as_ptr().cast(), case);
+            }
         }
     }
     // SAFETY: the context is the kernel's `__sk_buff`.

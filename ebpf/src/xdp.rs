@@ -26,7 +26,9 @@ pub(crate) fn parse_packet<'a>(ctx: &'a XdpContext, case: &mut Case) -> Packet<'
     packet
 }
 
+// In line: see `tc`.
 #[xdp]
+#[inline(always)]
 fn xdp_ingress(ctx: XdpContext) -> u32 {
     let packet = packet_of(&ctx);
     let judged = match judge_plain(&MAPS, &packet, Direction::Ingress) {

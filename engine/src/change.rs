@@ -46,6 +46,19 @@ pub trait Addresses {
     fn prefix6(&self, address: &Address) -> Result<Leaf, Self::Error>;
 }
 
+/// The leaf of an address.
+///
+/// # Errors
+/// [`Unchanged::Broken`], or what reading the tables says.
+pub fn leaf<T: Addresses>(tables: &T, address: IpAddr) -> Result<Leaf, T::Error> {
+    let words = from_ip(address);
+    let IpAddr::V4(v4) = address else {
+        return tables.exact(&words)?.map_or_else(|| tables.prefix6(&words), Ok);
+    };
+    let Place { entry, .. } = place(tables, v4)?;
+    entry.as_exact().map_or(Ok(entry), |other| Ok(tables.exact(&words)?.unwrap_or(other)))
+}
+
 /// Gives an address another leaf. No other address changes at any moment, and this one by the last
 /// store: what stands for more than the address stays the leaf of the others, and the address gets
 /// a place of its own in the exact table before the trie sends anybody there.

@@ -4,12 +4,11 @@ use crate::case::{Case, Outcome, Sides};
 use crate::flow::{Found, find, look_up, own_key, record_reply, reply_key};
 use crate::fragment::{decide_later, remember_first};
 use crate::layout::{Direction, FLOW_AUDIT, FlowKey, Leaf, NO_RULE};
-use crate::link;
 use crate::membership::{is_membership, membership};
 use crate::packet::recall;
 use crate::parse::{self, Headers, Role, protocol};
 use crate::tables::{Counted, Judgement, take_limit};
-use crate::{Action, Environment, Packet, Reason};
+use crate::{Action, Environment, Packet, Reason, link, report};
 
 /// Which end is this node's: the destination of what comes in, the source of what goes out.
 /// The other end must not be the node's own.
@@ -33,9 +32,13 @@ pub fn local_check(direction: Direction, source: Leaf, destination: Leaf) -> Res
 pub fn decide(env: &impl Environment, packet: &Packet, direction: Direction, case: &mut Case) {
     parse::parse(packet, env.ethernet(), &mut case.headers);
     decide_parsed(env, packet, direction, case);
+    if report::is_unread(env, case) {
+        report::judge_report(packet, case, |case| report::record(env, packet, &mut case.headers));
+    }
 }
 
-/// [`decide`] for a packet whose headers are parsed.
+/// [`decide`] for a packet whose headers are parsed. Of a membership report the records are still to be
+/// judged, see [`report`]; until they are, it is dropped.
 #[inline(always)]
 pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Direction, case: &mut Case) {
     let role = recall(&case.headers.role);
@@ -62,6 +65,7 @@ pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Directi
             Err(reason) => Outcome::of(reason),
         },
     };
+    link::name_unnamed(env, case);
     if env.audit() && is_policy(case.outcome.reason) && matches!(role, Role::Open | Role::Datagram) {
         // It passes: its replies are no drops of their own. What is reported stays.
         let reported = case.outcome;

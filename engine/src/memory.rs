@@ -235,7 +235,7 @@ impl Environment for Memory<'_> {
     fn has_groups(&self) -> bool {
         self.settings.features & FEATURE_GROUPS != 0
     }
-    fn link(&self) -> u8 {
+    fn link(&self) -> u32 {
         self.settings.link
     }
     fn new_flows(&self) -> Rate {

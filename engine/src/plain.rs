@@ -2,7 +2,7 @@
 //! a rate has a say a case is made of it, which goes on as any other.
 
 use crate::decide::{decide_judged, local_check};
-use crate::layout::{CELL_ALLOW, CELL_DENY, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, Leaf};
+use crate::layout::{CELL_ALLOW, CELL_DENY, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, LINK_DATAGRAMS, Leaf};
 use crate::parse::plain::{self, Plain};
 use crate::parse::{mapped, protocol};
 use crate::tables::{Judgement, cell_of, leaf_of};
@@ -36,7 +36,7 @@ pub fn judge_plain<'a>(
     }
     let plain = plain::parse(packet, env.ethernet())?;
     // A link protocol may pass.
-    if plain.protocol == protocol::UDP && env.link() != 0 {
+    if plain.protocol == protocol::UDP && env.link() & LINK_DATAGRAMS != 0 {
         return None;
     }
     let leaf = |address| leaf_of(env, 4, &mapped(address)).ok();

@@ -72,6 +72,7 @@ reasons! {
     8 Membership "membership" Pass "A membership report for, or a query about, multicast groups of a venue's feeds.";
     9 Reset "reset" Pass "It resets a TCP connection that is not tracked, and that the policy would let its receiver begin.";
     10 Resumed "resumed" Pass "It continues a connection of this host's sockets that the policy allows and that was not tracked any more.";
+    11 MembershipMasked "membership_masked" Pass "A membership report that leaves without the groups of no feed that it named.";
 
     16 NoRule "no_rule" Drop "No rule admits it, and it is no reply.";
     17 DenyRule "deny_rule" Drop "A deny rule names it, and it is no reply.";
@@ -115,6 +116,7 @@ reasons! {
     53 FragmentOverlap "fragment_overlap" Drop "A fragment that overlaps the one before it.";
     54 FragmentOrder "fragment_order" Drop "A fragment that leaves a gap behind the one before it.";
     55 MappedAddress "mapped_address" Drop "IPv6 with an IPv4-mapped address, which belongs on no wire.";
+    58 RouterDiscovery "router_discovery" Drop "An IPv6 router advertisement or solicitation, where the configuration does not name them.";
 
     64 LookupFailed "lookup_failed" Drop "A table look-up that cannot miss did. Please report it.";
     65 FlowTableFull "flow_table_full" Drop "The kernel could not store the flow.";

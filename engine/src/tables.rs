@@ -59,7 +59,7 @@ pub trait Environment {
     /// Some addresses are multicast groups of feeds.
     fn has_groups(&self) -> bool;
     /// The link protocols that pass: `LINK_` bits.
-    fn link(&self) -> u8;
+    fn link(&self) -> u32;
     /// The rate at which one address may begin flows.
     fn new_flows(&self) -> Rate;
     /// Number of local classes.

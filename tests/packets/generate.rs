@@ -207,6 +207,9 @@ impl<'a> Generator<'a> {
         // ICMP of the other family as well, now and then.
         let number = icmp_protocol(v4 != (self.rng.u8(..8) == 0));
         let (source, destination) = (conversation.initiator, conversation.responder);
+        // A router's own address, now and then.
+        let router = IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 1]);
+        let source = if !v4 && self.rng.u8(..4) == 0 { router } else { source };
         let mut packet = Ip::new(source, destination, number, message);
         packet.hop_limit = if self.rng.bool() { 255 } else { 64 };
         (direction, packet)
@@ -255,19 +258,27 @@ impl<'a> Generator<'a> {
         packet
     }
 
-    /// A datagram between ports of link protocols.
+    /// A datagram between ports of link protocols; or VRRP.
     fn link_datagram(&mut self, conversation: &Conversation) -> Ip {
-        let port = [67, 68, 546, 547, 3784, 3785, 319, 320];
-        let ports = (port[self.rng.usize(..8)], port[self.rng.usize(..8)]);
+        let port = [67, 68, 546, 547, 3784, 3785, 319, 320, 4784, 6784];
+        let ports = (port[self.rng.usize(..port.len())], port[self.rng.usize(..port.len())]);
         let mut destination = conversation.responder;
+        let (mut number, mut payload) = (protocol::UDP, udp(ports, b"link"));
         if self.rng.bool() {
-            destination = if destination.is_ipv4() {
-                [224, 0, 1, 129].into()
-            } else {
-                [0xff0e, 0, 0, 0, 0, 0, 0, 0x181].into()
+            let (ptp4, ptp6) = ([224, 0, 1, 129], [0xff0e, 0, 0, 0, 0, 0, 0, 0x181]);
+            let (vrrp4, vrrp6) = ([224, 0, 0, 18], [0xff02, 0, 0, 0, 0, 0, 0, 0x12]);
+            let is_vrrp = self.rng.bool();
+            destination = match (is_vrrp, destination.is_ipv4()) {
+                (false, true) => ptp4.into(),
+                (false, false) => ptp6.into(),
+                (true, true) => vrrp4.into(),
+                (true, false) => vrrp6.into(),
             };
+            if is_vrrp {
+                (number, payload) = (protocol::VRRP, vec![0x31, 1, 100, 1, 0, 100, 0, 0]);
+            }
         }
-        let mut packet = Ip::new(conversation.initiator, destination, protocol::UDP, udp(ports, b"link"));
+        let mut packet = Ip::new(conversation.initiator, destination, number, payload);
         packet.hop_limit = [1, 64, 255][self.rng.usize(..3)];
         packet
     }
@@ -283,7 +294,7 @@ impl<'a> Generator<'a> {
         let tags: Vec<u16> = (0..count).map(|_| [0x8100, 0x88a8, 0x9100][self.rng.usize(..3)]).collect();
         let ethertype = match self.rng.u8(..32) {
             0 => 0x0806,
-            1 => [0x88cc, 0x8809, 0x88f7, 0x8863, 0x0800, 0x86dd][self.rng.usize(..6)],
+            1 => [0x88cc, 0x8809, 0x88f7, 0x888e, 0x88e5, 0x8863, 0x0800, 0x86dd][self.rng.usize(..8)],
             2 => self.rng.u16(..),
             _ => ethertype(packet),
         };

@@ -197,9 +197,9 @@ fn the_kernel_decides_as_the_engine_does() {
 }
 
 /// How fast senders may begin flows, and the link protocols that pass.
-fn limits(rng: &mut Rng, kind: Kind) -> (Rate, u8) {
+fn limits(rng: &mut Rng, kind: Kind) -> (Rate, u32) {
     let rate = Rate { interval: 30 * MILLISECOND, tolerance: 300 * MILLISECOND };
-    let link = if kind == Kind::Ethernet { rng.u8(..64) & rng.u8(..) } else { 0 };
+    let link = if kind == Kind::Ethernet { rng.u32(..1 << 13) & rng.u32(..) } else { 0 };
     (if rng.bool() { rate } else { Rate::default() }, link)
 }
 

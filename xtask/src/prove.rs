@@ -18,7 +18,7 @@ const RUN_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 pub struct Arguments {
     /// What to prove; all, one after the other, if none is named. Sizes are in the environment:
     /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_MEDDLINGS, BULKHEAD_CONVERSATIONS, BULKHEAD_FLOWS,
-    /// BULKHEAD_PACKETS; BULKHEAD_SEED repeats a failure.
+    /// BULKHEAD_PACKETS, BULKHEAD_FEED; BULKHEAD_SEED repeats a failure.
     proofs: Vec<Proof>,
 }
 
@@ -37,11 +37,20 @@ enum Proof {
     Flows,
     /// 10 million packets, in the kernel as on the host.
     Differential,
+    /// Ten minutes of a feed by multicast beside hundreds of groups of no feed.
+    Feed,
 }
 
 impl Proof {
-    const ALL: [Self; 6] =
-        [Self::Swaps, Self::Kills, Self::Meddlings, Self::Conversations, Self::Flows, Self::Differential];
+    const ALL: [Self; 7] = [
+        Self::Swaps,
+        Self::Kills,
+        Self::Meddlings,
+        Self::Conversations,
+        Self::Flows,
+        Self::Differential,
+        Self::Feed,
+    ];
 
     /// The test binary, and the filter of its tests.
     fn test(self) -> (&'static str, &'static str) {
@@ -51,6 +60,7 @@ impl Proof {
             Self::Meddlings => ("lifecycle", "endurance::meddling"),
             Self::Conversations => ("lifecycle", "conversations"),
             Self::Flows => ("flows", ""),
+            Self::Feed => ("lifecycle", "feed::"),
             Self::Differential => ("differential", "the_kernel_decides_as_the_engine_does"),
         }
     }
@@ -63,6 +73,7 @@ impl Proof {
             Self::Meddlings => &[("BULKHEAD_MEDDLINGS", "1000")],
             Self::Conversations => &[("BULKHEAD_CONVERSATIONS", "1000")],
             Self::Flows => &[("BULKHEAD_FLOWS", "10000000"), ("BULKHEAD_IDLE", "10000")],
+            Self::Feed => &[("BULKHEAD_FEED", "600")],
             Self::Differential => &[("BULKHEAD_PACKETS", "10000000")],
         }
     }

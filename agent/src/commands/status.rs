@@ -6,8 +6,9 @@ use hyper::Method;
 
 use crate::cli::Global;
 use crate::client;
+use crate::config::Link;
 use crate::daemon::lock;
-use crate::daemon::status::{State, Status as Answered};
+use crate::daemon::status::{ExchangeInterface, State, Status as Answered};
 use crate::exit::Answer;
 use crate::paths::Paths;
 
@@ -84,13 +85,13 @@ fn print(status: &Answered) {
         println!("attached: {} {}, generation {generation}{why}", link.interface, link.hook.name());
     }
     if let Some(agent) = &status.agent {
-        for exchange in &agent.exchange {
-            let link: Vec<_> = exchange.link.iter().map(|link| link.name()).collect();
-            let link = if link.is_empty() { "none".to_owned() } else { link.join(", ") };
-            println!(
-                "exchange interface: {}, venues' lanes alone; link protocols: {link}",
-                exchange.interface
-            );
+        let names = |link: &[Link]| link.iter().map(|link| link.name()).collect::<Vec<_>>().join(", ");
+        for ExchangeInterface { interface, link } in &agent.exchange {
+            let link = if link.is_empty() { "none".to_owned() } else { names(link) };
+            println!("exchange interface: {interface}, venues' lanes alone; link protocols: {link}");
+        }
+        for ExchangeInterface { interface, link } in &agent.linked {
+            println!("interface: {interface}; link protocols: {}", names(link));
         }
         agent.exemptions.iter().for_each(|exemption| println!("exempt: {exemption}"));
         agent.warnings.iter().for_each(|warning| println!("warning: {warning}"));

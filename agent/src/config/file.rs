@@ -41,7 +41,8 @@ struct Interface {
     #[serde(default)]
     optional: bool,
     role: Option<Role>,
-    link: Option<Spanned<Vec<Link>>>,
+    #[serde(default)]
+    link: Vec<Link>,
     wireguard: Option<Spanned<WireGuard>>,
 }
 
@@ -175,20 +176,10 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         }
         let zone = interface.zone.map(|zone| number("zone", &zone, ZONE)).transpose()?;
         let role = interface.role.unwrap_or_default();
-        let exchange_only = [
-            ("link", interface.link.as_ref().map(Spanned::span)),
-            ("wireguard", interface.wireguard.as_ref().map(Spanned::span)),
-        ];
-        for (key, span) in exchange_only.into_iter().filter(|_| role == Role::Overlay) {
-            if let Some(span) = span {
-                return Err(at(
-                    &source,
-                    span.start,
-                    &format!(
-                        "{key}: only on interfaces with role = \"exchange\"; remove it, or add the role"
-                    ),
-                ));
-            }
+        if let Some(wireguard) = interface.wireguard.as_ref().filter(|_| role == Role::Overlay) {
+            let message =
+                "wireguard: only on interfaces with role = \"exchange\"; remove it, or add the role";
+            return Err(at(&source, wireguard.span().start, message));
         }
         if let Some(wireguard) = interface.wireguard {
             let span = wireguard.span();
@@ -206,7 +197,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
             hook: interface.hook.unwrap_or_default(),
             is_optional: interface.optional,
             role,
-            link: interface.link.map(Spanned::into_inner).unwrap_or_default(),
+            link: interface.link,
         });
     }
     if let Some((index, zone)) = shared_zone(&config.interfaces) {

@@ -1,6 +1,7 @@
 //! `agent.toml`: what one agent enforces, where, and how large its tables are.
 
 mod file;
+mod link;
 mod timeouts;
 
 #[cfg(test)]
@@ -12,9 +13,9 @@ use bulkhead::kernel::{
     Capacity, DEFAULT_NEW_FLOWS, Hook, Kind, Specialisation, default_timeouts, per_second,
 };
 use bulkhead_compiler::resolve::{Exemptions, Management, WireGuard};
-use bulkhead_engine::layout::{
-    LINK_BFD, LINK_DHCP, LINK_IGMP, LINK_LACP, LINK_LLDP, LINK_PTP, Rate, Timeouts,
-};
+use bulkhead_engine::layout::{Rate, Timeouts};
+
+pub use link::Link;
 
 use crate::exit::Usage;
 
@@ -72,52 +73,6 @@ pub enum Role {
     Exchange,
 }
 
-/// A protocol that an exchange interface's link may need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Link {
-    /// Link aggregation.
-    Lacp,
-    /// Neighbours' names.
-    Lldp,
-    /// Time.
-    Ptp,
-    /// The interface's own address.
-    Dhcp,
-    /// Liveness of the next hop.
-    Bfd,
-    /// Membership in any multicast group.
-    Igmp,
-}
-
-impl Link {
-    /// Its name, as in agent.toml.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Lacp => "lacp",
-            Self::Lldp => "lldp",
-            Self::Ptp => "ptp",
-            Self::Dhcp => "dhcp",
-            Self::Bfd => "bfd",
-            Self::Igmp => "igmp",
-        }
-    }
-
-    /// Its bit in [`bulkhead_engine::layout::Settings`].
-    #[must_use]
-    pub const fn bit(self) -> u8 {
-        match self {
-            Self::Lacp => LINK_LACP,
-            Self::Lldp => LINK_LLDP,
-            Self::Ptp => LINK_PTP,
-            Self::Dhcp => LINK_DHCP,
-            Self::Bfd => LINK_BFD,
-            Self::Igmp => LINK_IGMP,
-        }
-    }
-}
-
 /// One interface to enforce on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Managed {
@@ -132,7 +87,7 @@ pub struct Managed {
     pub is_optional: bool,
     /// Whose packets it carries.
     pub role: Role,
-    /// Link protocols that pass, on exchange interfaces.
+    /// Link protocols that pass, on Ethernet interfaces.
     pub link: Vec<Link>,
 }
 

@@ -97,7 +97,11 @@ fn what_is_wrong_has_its_place() {
         ("[[interface]]\nname = \"a\"\nzone = 0", "3:8", "not between 1 and 65535"),
         ("[[interface]]\nname = \"a b\"", "2:8", "no interface can have that name"),
         ("[[interface]]\nname = \"a\"\n[[interface]]\nname = \"a\"", "4:8", "twice"),
-        ("[[interface]]\nname = \"a\"\nlink = [\"lldp\"]", "3:8", "only on interfaces with role"),
+        (
+            "[[interface]]\nname = \"a\"\nwireguard = { port = 1, peers = [] }",
+            "3:13",
+            "only on interfaces with role",
+        ),
         (
             "[[interface]]\nname = \"a\"\nrole = \"exchange\"\nlink = [\"stp\"]",
             "4:9",

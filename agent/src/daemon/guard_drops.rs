@@ -159,6 +159,7 @@ impl Told {
             destination_name: headers.and_then(|headers| name(headers.destination)),
             port: headers.map_or(0, |headers| headers.ports.1),
             protocol: headers.map_or_else(|| "any".to_owned(), |headers| protocol_name(headers.protocol)),
+            ethertype: None,
             reason: self.kind.reason().to_owned(),
             rule: None,
             rule_name: None,

@@ -12,6 +12,8 @@ use bulkhead::kernel::{
 };
 use bulkhead_compiler::compile::Program;
 use bulkhead_compiler::inventory::Inventory;
+use bulkhead_engine::change::leaf;
+use bulkhead_engine::layout::Leaf;
 use bulkhead_engine::memory::Tables;
 
 use super::clock::BootClock;
@@ -159,6 +161,15 @@ impl Built {
                 bare.interface.name
             );
         }
+        let bare =
+            |member: &&Member| member.interface.kind != Kind::Ethernet && !member.managed.link.is_empty();
+        if let Some(bare) = overlay.iter().find(bare) {
+            anyhow::bail!(
+                "interface {}: `link` is for Ethernet interfaces, and this one carries bare IP; remove it from \
+                 agent.toml",
+                bare.interface.name
+            );
+        }
         let names = Arc::new(Names::new(&inputs, indices.clone()));
         let observing = shadow.as_ref().map(|(number, inputs)| Observing {
             number: *number,
@@ -298,6 +309,15 @@ impl Built {
             }
         }
         Ok(())
+    }
+
+    /// Whether an address is a group of this node's feeds, by the tables of exchange interfaces.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn is_feeds(&self, group: IpAddr) -> anyhow::Result<bool> {
+        let tables = self.sets.iter().find(|set| set.role == Role::Exchange).map(|set| &set.tables);
+        Ok(tables.map(|tables| leaf(tables, group)).transpose()?.is_some_and(Leaf::own))
     }
 
     /// Cuts an address off, or takes that back.

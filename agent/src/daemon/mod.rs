@@ -16,6 +16,7 @@ mod inputs;
 pub mod interfaces;
 mod journal;
 mod judge;
+mod links;
 mod live;
 pub mod lock;
 mod member;

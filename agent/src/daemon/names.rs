@@ -124,6 +124,7 @@ impl Names {
         let (source, destination) = (address(&key.source), address(&key.destination));
         let rule = if key.rule == NO_RULE { None } else { self.rule(key.rule) };
         let reason = Reason::from_number(key.reason & 0x7f);
+        let is_frame = reason == Some(Reason::LinkProtocol);
         DropReport {
             time: clock.rfc3339(time),
             direction: if key.reason & 0x80 == 0 { "ingress" } else { "egress" }.to_owned(),
@@ -132,8 +133,9 @@ impl Names {
             source_port: 0,
             destination,
             destination_name: destination.and_then(|ip| self.host(ip)),
-            port: key.port,
+            port: if is_frame { 0 } else { key.port },
             protocol: protocol_name(key.protocol),
+            ethertype: is_frame.then(|| format!("{:#06x}", key.port)),
             reason: reason.map_or_else(|| (key.reason & 0x7f).to_string(), |reason| reason.name().to_owned()),
             rule: rule.map(|rule| rule.number),
             rule_name: rule.and_then(|rule| rule.name.clone()),

@@ -15,6 +15,7 @@ use super::clock::BootClock;
 use super::guard_drops::Told;
 use super::inputs::{Inputs, Target};
 use super::journal::Journal;
+use super::links::Missed;
 use super::names::Names;
 use super::store::Store;
 use crate::report::{DropReport, Report};
@@ -63,6 +64,8 @@ pub struct Shared {
     pub indices: Arc<Mutex<HashMap<u32, String>>>,
     /// Counts.
     pub pumped: Mutex<Pumped>,
+    /// What of their links' protocols interfaces miss.
+    pub missed: Missed,
     names: Mutex<BTreeMap<u32, Arc<Names>>>,
     store: Store,
     target: Target,
@@ -79,6 +82,7 @@ impl Shared {
             unwritten: Mutex::new(Some(unwritten)),
             indices,
             pumped: Mutex::default(),
+            missed: Missed::default(),
             names: Mutex::default(),
             store,
             target,
@@ -244,6 +248,7 @@ fn drain(ring: &mut RingBuf<MapData>, most: usize, shared: &Shared, journal: &mu
         let audit = event.flags & EVENT_AUDIT != 0;
         let names = shared.names(event.key.generation, audit);
         let report = shared.compared(&event.key, audit, names.event(&event, &clock));
+        shared.missed.note(&report);
         let report = Report::Drop(Box::new(report));
         journal.append(&report, &item, |pumped| &mut pumped.events);
         shared.count(journal);
@@ -276,7 +281,9 @@ fn summarise(
     }
     let names = shared.names(key.generation, false);
     let report = names.report(key, value.last, value.packets, value.bytes, clock);
-    let report = Report::Drop(Box::new(shared.compared(key, false, report)));
+    let report = shared.compared(key, false, report);
+    shared.missed.note(&report);
+    let report = Report::Drop(Box::new(report));
     journal.append(&report, item.as_bytes(), |pumped| &mut pumped.aggregated);
     shared.count(journal);
     shared.send(report);

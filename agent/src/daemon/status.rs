@@ -7,7 +7,6 @@ use super::clock::BootClock;
 use super::counters::RuleCount;
 use super::counting::Counting;
 use super::enforcer::Enforcer;
-use super::guard_drops;
 pub use super::judge::State;
 use super::judge::judge;
 use super::pump::Pumped;
@@ -15,7 +14,8 @@ use super::quarantine::{self, Entry, List};
 use super::shadow::Observed;
 use super::start;
 use super::store::Store;
-use crate::config::{Config, Link, Mode, Role};
+use super::{guard_drops, links};
+use crate::config::{Config, Link, Managed, Mode, Role};
 use crate::paths::Paths;
 
 /// One reason's counters.
@@ -64,6 +64,9 @@ pub struct Agent {
     pub interfaces: Vec<Attached>,
     /// Interfaces that carry venues' packets, and the link protocols that pass there.
     pub exchange: Vec<ExchangeInterface>,
+    /// Other interfaces where link protocols pass.
+    #[serde(default)]
+    pub linked: Vec<ExchangeInterface>,
     /// What passes whatever the policy says.
     pub exemptions: Vec<String>,
     /// What is no fault now and may become one.
@@ -74,13 +77,21 @@ pub struct Agent {
     pub shadow: Option<Observed>,
 }
 
-/// An interface with role = "exchange".
+/// An interface with role = "exchange", or another where link protocols pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExchangeInterface {
     /// Its name.
     pub interface: String,
     /// Link protocols that pass.
     pub link: Vec<Link>,
+}
+
+/// The interfaces that are meant, with the link protocols that pass there.
+fn with_link(config: &Config, is_meant: impl Fn(&&Managed) -> bool) -> Vec<ExchangeInterface> {
+    let meant = config.interfaces.iter().filter(is_meant);
+    meant
+        .map(|managed| ExchangeInterface { interface: managed.name.clone(), link: managed.link.clone() })
+        .collect()
 }
 
 /// The exemptions of agent.toml, for people.
@@ -178,7 +189,10 @@ impl Agent {
         let mut unread = |error: anyhow::Error| warnings.push(format!("counters are missing: {error:#}"));
         let rule_counters = live.built.counts(enforcer.pins(), &live.folded);
         let rule_counters = rule_counters.map_err(&mut unread).unwrap_or_default();
-        let shadow = enforcer.observed(&live.built).map_err(unread).unwrap_or_default();
+        let shadow = enforcer.observed(&live.built).map_err(&mut unread).unwrap_or_default();
+        let managed = &enforcer.setup.config.interfaces;
+        let missed = links::warnings(managed, &live, &enforcer.shared.missed).map_err(unread);
+        warnings.extend(missed.unwrap_or_default());
         let kept = enforcer.store.kept(live.record.enforced).map(|(files, _)| files.paths());
         let (policy, inventory) = kept.unwrap_or_else(|| enforcer.setup.files());
         Self {
@@ -195,17 +209,10 @@ impl Agent {
             rules: live.built.names.count(),
             rule_counters,
             interfaces: live.attached.clone(),
-            exchange: enforcer
-                .setup
-                .config
-                .interfaces
-                .iter()
-                .filter(|managed| managed.role == Role::Exchange)
-                .map(|managed| ExchangeInterface {
-                    interface: managed.name.clone(),
-                    link: managed.link.clone(),
-                })
-                .collect(),
+            exchange: with_link(&enforcer.setup.config, |managed| managed.role == Role::Exchange),
+            linked: with_link(&enforcer.setup.config, |managed| {
+                managed.role == Role::Overlay && !managed.link.is_empty()
+            }),
             exemptions: exemptions(&enforcer.setup.config),
             warnings,
             events,

@@ -25,7 +25,7 @@ pub struct Specialisation {
     /// Flows are shared within a zone.
     pub zone: u16,
     /// `LINK_` bits: the link protocols that pass.
-    pub link: u8,
+    pub link: u32,
 }
 
 impl Specialisation {
@@ -172,12 +172,13 @@ fn settings_of(specification: &Specification, specialisation: Specialisation) ->
         event_budget: specification.event_budget,
         flow_mask: specification.capacity.flow_buckets() - 1,
         forwarded_until: specification.forwarded_until,
+        link,
         zone,
         interface: match kind {
             Kind::Ethernet => INTERFACE_ETHERNET,
             Kind::BareIp => INTERFACE_BARE_IP,
         },
-        link,
+        reserved: [0; 5],
     }
 }
 

@@ -65,7 +65,8 @@ pub struct AggregateKey {
     pub rule: u32,
     /// The generation that decided.
     pub generation: u32,
-    /// Destination port, host byte order; 0 for protocols without ports.
+    /// Destination port, host byte order; 0 for protocols without ports. Of a frame that is not IP: its
+    /// EtherType.
     pub port: u16,
     /// IP protocol number; 0 if the packet could not be parsed that far.
     pub protocol: u8,

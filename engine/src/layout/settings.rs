@@ -25,17 +25,34 @@ pub const FEATURE_GROUPS: u32 = 1 << 6;
 pub const NESTING_LEVELS: u32 = 16;
 
 /// Link protocol: LACP and marker, EtherType 0x8809 (IEEE 802.1AX).
-pub const LINK_LACP: u8 = 1;
+pub const LINK_LACP: u32 = 1;
 /// Link protocol: LLDP, EtherType 0x88cc (IEEE 802.1AB).
-pub const LINK_LLDP: u8 = 1 << 1;
+pub const LINK_LLDP: u32 = 1 << 1;
 /// Link protocol: PTP, EtherType 0x88f7, and UDP 319 and 320 to its groups (IEEE 1588).
-pub const LINK_PTP: u8 = 1 << 2;
+pub const LINK_PTP: u32 = 1 << 2;
 /// Link protocol: DHCP, UDP 67 and 68 (RFC 2131), and DHCPv6, UDP 546 and 547 (RFC 8415).
-pub const LINK_DHCP: u8 = 1 << 3;
+pub const LINK_DHCP: u32 = 1 << 3;
 /// Link protocol: single-hop BFD, UDP 3784 and 3785 with a TTL of 255 (RFC 5881).
-pub const LINK_BFD: u8 = 1 << 4;
+pub const LINK_BFD: u32 = 1 << 4;
 /// Link protocol: IGMP (RFC 3376) and MLD (RFC 3810), for any group.
-pub const LINK_IGMP: u8 = 1 << 5;
+pub const LINK_IGMP: u32 = 1 << 5;
+/// Link protocol: IPv6 router advertisements and solicitations with a hop limit of 255 (RFC 4861).
+pub const LINK_RA: u32 = 1 << 6;
+/// Link protocol: VRRP, IP protocol 112 to its group with a TTL of 255 (RFC 9568).
+pub const LINK_VRRP: u32 = 1 << 7;
+/// Link protocol: PTP, UDP 319 and 320 to one host (IEEE 1588, annexes C and D).
+pub const LINK_PTP_UNICAST: u32 = 1 << 8;
+/// Link protocol: multihop BFD, UDP 4784 (RFC 5883).
+pub const LINK_BFD_MULTIHOP: u32 = 1 << 9;
+/// Link protocol: micro-BFD on the members of a LAG, UDP 6784 with a TTL of 255 (RFC 7130).
+pub const LINK_BFD_LAG: u32 = 1 << 10;
+/// Link protocol: EAPOL, EtherType 0x888e (IEEE 802.1X).
+pub const LINK_EAPOL: u32 = 1 << 11;
+/// Link protocol: MACsec, EtherType 0x88e5 (IEEE 802.1AE).
+pub const LINK_MACSEC: u32 = 1 << 12;
+/// The link protocols that come in UDP datagrams.
+pub const LINK_DATAGRAMS: u32 =
+    LINK_PTP | LINK_DHCP | LINK_BFD | LINK_PTP_UNICAST | LINK_BFD_MULTIHOP | LINK_BFD_LAG;
 
 /// Number of directions.
 pub const DIRECTIONS: u32 = 2;
@@ -116,14 +133,16 @@ pub struct Settings {
     pub flow_mask: u32,
     /// Until when connections that the host forwards are taken up, seconds of the flow clock; 0: never.
     pub forwarded_until: u32,
+    /// `LINK_` bits: the link protocols that pass.
+    pub link: u32,
     /// The interfaces that share flows have one zone; a configured number, never an interface index.
     pub zone: u16,
     /// [`INTERFACE_ETHERNET`] or [`INTERFACE_BARE_IP`].
     pub interface: u8,
-    /// `LINK_` bits: the link protocols that pass.
-    pub link: u8,
+    /// Zero.
+    pub reserved: [u8; 5],
 }
-const _: () = assert!(size_of::<Settings>() == 120);
+const _: () = assert!(size_of::<Settings>() == 128);
 
 impl Settings {
     /// All zeros: no generation, no feature, every flow over at once.
@@ -138,8 +157,9 @@ impl Settings {
         event_budget: 0,
         flow_mask: 0,
         forwarded_until: 0,
+        link: 0,
         zone: 0,
         interface: 0,
-        link: 0,
+        reserved: [0; 5],
     };
 }

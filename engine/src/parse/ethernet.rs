@@ -1,6 +1,5 @@
 //! Ethernet with up to two VLAN tags (IEEE 802.3, 802.1Q, 802.1ad).
 
-use crate::layout::{LINK_LACP, LINK_LLDP, LINK_PTP};
 use crate::{Packet, Reason};
 
 pub(super) const HEADER: usize = 14;
@@ -10,14 +9,11 @@ const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_QINQ: u16 = 0x88a8;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ETHERTYPE_SLOW: u16 = 0x8809;
-const ETHERTYPE_LLDP: u16 = 0x88cc;
-const ETHERTYPE_PTP: u16 = 0x88f7;
 
 pub(super) enum Payload {
     Arp,
-    /// A link protocol: its `LINK_` bit.
-    Link(u8),
+    /// Neither: its EtherType.
+    Link(u16),
     /// IP of the version that the EtherType says, at `offset`.
     Ip {
         offset: usize,
@@ -48,9 +44,6 @@ pub(super) fn parse(packet: &Packet) -> Result<Payload, Reason> {
         ETHERTYPE_IPV4 => Ok(Payload::Ip { offset, version: 4 }),
         ETHERTYPE_IPV6 => Ok(Payload::Ip { offset, version: 6 }),
         ETHERTYPE_ARP => Ok(Payload::Arp),
-        ETHERTYPE_SLOW => Ok(Payload::Link(LINK_LACP)),
-        ETHERTYPE_LLDP => Ok(Payload::Link(LINK_LLDP)),
-        ETHERTYPE_PTP => Ok(Payload::Link(LINK_PTP)),
-        _ => Err(Reason::LinkProtocol),
+        other => Ok(Payload::Link(other)),
     }
 }

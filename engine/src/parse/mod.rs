@@ -27,6 +27,8 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// ICMPv6, RFC 4443.
     pub const ICMPV6: u8 = 58;
+    /// VRRP, RFC 9568.
+    pub const VRRP: u8 = 112;
     /// SCTP, RFC 9260.
     pub const SCTP: u8 = 132;
 }
@@ -52,7 +54,7 @@ pub enum Role {
     Invalid,
     /// ARP.
     Arp,
-    /// A link protocol other than IP and ARP: its `LINK_` bit is the headers' detail.
+    /// A frame of another protocol than IP and ARP: its EtherType is the headers' destination port.
     Link,
     /// It opens a flow, and is never a reply: TCP SYN, SCTP INIT, an echo request.
     Open,
@@ -93,7 +95,8 @@ pub struct Headers {
     pub transport_length: u32,
     /// Source port, host byte order; the identifier of an echo.
     pub source_port: u16,
-    /// Destination port, host byte order; 0 for protocols without ports.
+    /// Destination port, host byte order; 0 for protocols without ports. Of a frame that is not IP: its
+    /// EtherType.
     pub destination_port: u16,
     /// IP protocol number.
     pub protocol: u8,
@@ -117,8 +120,8 @@ pub struct Headers {
     pub fragment_offset: u32,
     /// Of a fragment: where it ends in the datagram, bytes.
     pub fragment_end: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Of a membership report whose records are still to be judged: where the next one begins; else 0.
+    pub next_record: u32,
 }
 
 // SAFETY: integers, and enums whose first variant is 0. 72 bytes, aligned to 8.
@@ -145,7 +148,7 @@ impl Headers {
         fragment_id: 0,
         fragment_offset: 0,
         fragment_end: 0,
-        reserved: 0,
+        next_record: 0,
     };
 }
 
@@ -171,8 +174,8 @@ fn parse_link(packet: &Packet, is_ethernet: bool, headers: &mut Headers) -> Resu
         match ethernet::parse(packet)? {
             ethernet::Payload::Ip { offset, version } => (offset, version),
             ethernet::Payload::Arp => return Ok(Role::Arp),
-            ethernet::Payload::Link(link) => {
-                headers.detail = link;
+            ethernet::Payload::Link(ethertype) => {
+                headers.destination_port = ethertype;
                 return Ok(Role::Link);
             }
         }

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use bulkhead_engine::layout::{
-    CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Direction, FEATURE_EXEMPT, FEATURE_LIMITS, LINK_LLDP, RateLimit,
-    port_index,
+    CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Direction, FEATURE_EXEMPT, FEATURE_LIMITS, LINK_DATAGRAMS,
+    LINK_PTP_UNICAST, RateLimit, port_index,
 };
 use bulkhead_engine::memory::{Memory, Tables};
 use bulkhead_engine::{Case, Packet, Reason, Short, decide, judge_plain};
@@ -213,8 +213,14 @@ fn what_another_has_a_say_in_is_left_to_the_long_way() {
         (receive(&node, segment()), receive(&node, datagram())),
         (Settled(Reason::Rule), Settled(Reason::Rule))
     );
-    node.0.settings.link = LINK_LLDP;
-    assert_eq!((receive(&node, segment()), receive(&node, datagram())), (Settled(Reason::Rule), Long));
+    // A link protocol that comes in datagrams may be meant.
+    for (link, datagrams) in [(LINK_PTP_UNICAST, Long), (!LINK_DATAGRAMS, Settled(Reason::Rule))] {
+        node.0.settings.link = link;
+        assert_eq!(
+            (receive(&node, segment()), receive(&node, datagram())),
+            (Settled(Reason::Rule), datagrams)
+        );
+    }
     let mut node = on(&tables, false);
     node.audit(true);
     assert_eq!((receive(&node, segment()), receive(&node, datagram())), (Long, Long));

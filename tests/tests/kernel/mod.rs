@@ -148,7 +148,7 @@ pub struct Kernel {
     pub audit: bool,
     new_flows: Rate,
     timeouts: Timeouts,
-    link: u8,
+    link: u32,
     cpus: usize,
     cpu: usize,
 }
@@ -166,14 +166,14 @@ impl Kernel {
         audit: bool,
         capacity: Capacity,
         new_flows: Rate,
-        link: u8,
+        link: u32,
     ) -> Self {
         let specification = Specification { audit, new_flows, ..specification(tables, capacity) };
         Self::of(specification, kind, link)
     }
 
     /// What a specification makes, with a clock that stands still at 0.
-    pub fn of(specification: Specification, kind: Kind, link: u8) -> Self {
+    pub fn of(specification: Specification, kind: Kind, link: u32) -> Self {
         let cpu = stay_on_this_cpu();
         let specification = Specification { fixed_clock: Some(0), ..specification };
         let Specification { tables, audit, new_flows, timeouts, .. } = specification;
@@ -224,20 +224,29 @@ impl Kernel {
 
     /// Runs a program on a packet: what becomes of it.
     pub fn run(&mut self, program: Program, packet: &[u8]) -> Action {
-        self.run_named(program, ["xdp_ingress", "tc_ingress", "tc_egress"], packet)
+        self.run_named(program, ["xdp_ingress", "tc_ingress", "tc_egress"], packet, &mut [])
+    }
+
+    /// Runs a program on a packet: what leaves of it, which must pass.
+    pub fn sent(&mut self, program: Program, packet: &[u8]) -> Vec<u8> {
+        let mut sent = vec![0; packet.len()];
+        let action = self.run_named(program, ["xdp_ingress", "tc_ingress", "tc_egress"], packet, &mut sent);
+        assert_eq!(action, Action::Pass);
+        sent
     }
 
     /// Runs the one that observes, which goes on with it.
     pub fn observe(&mut self, program: Program, packet: &[u8]) -> Action {
-        self.run_named(program, ["xdp_observe", "tc_observe_in", "tc_observe_out"], packet)
+        self.run_named(program, ["xdp_observe", "tc_observe_in", "tc_observe_out"], packet, &mut [])
     }
 
-    fn run_named(&mut self, program: Program, names: [&str; 3], packet: &[u8]) -> Action {
+    fn run_named(&mut self, program: Program, names: [&str; 3], packet: &[u8], sent: &mut [u8]) -> Action {
         const XDP_DROP: u32 = 1;
         const XDP_PASS: u32 = 2;
         const TC_SHOT: u32 = 2;
         const TCX_NEXT: u32 = u32::MAX;
-        let options = TestRunOptions { data_in: Some(packet), ..TestRunOptions::default() };
+        let data_out = Some(sent).filter(|sent| !sent.is_empty());
+        let options = TestRunOptions { data_in: Some(packet), data_out, ..TestRunOptions::default() };
         let [xdp, ingress, egress] = names;
         let group = self.generation.only_group().expect("the programs");
         let result = match program {

@@ -62,3 +62,43 @@ pub fn heard(from: &Namespace, to: &Namespace, kind: u16) -> bool {
     }
     false
 }
+
+/// The hardware address that a link-local address of these tests goes with.
+const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// The router's address.
+pub const ROUTER_ADDRESS: &str = "fe80::1234";
+
+/// An IPv6 router's advertisement of itself as the way to everywhere, for ten minutes (RFC 4861 section 4.2).
+fn advertisement() -> Vec<u8> {
+    let (mut from, mut to) = ([0; 16], [0; 16]);
+    (from[0], from[1], from[14], from[15]) = (0xfe, 0x80, 0x12, 0x34);
+    (to[0], to[1], to[15]) = (0xff, 2, 1);
+    let mut message = vec![134, 0, 0, 0, 64, 0, 2, 88, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1];
+    message.extend(ROUTER);
+    let pseudo = [&from[..], &to, &(message.len() as u32).to_be_bytes(), &[0, 0, 0, 58]].concat();
+    let pairs = pseudo.chunks(2).chain(message.chunks(2));
+    let sum: u32 = pairs.map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let sum = (sum >> 16) + (sum & 0xffff);
+    message[2..4].copy_from_slice(&(!((sum + (sum >> 16)) as u16)).to_be_bytes());
+    let length = (message.len() as u16).to_be_bytes();
+    let header = [0x60, 0, 0, 0, length[0], length[1], 58, 255];
+    [&[0x33, 0x33, 0, 0, 0, 1][..], &ROUTER, &[0x86, 0xdd], &header, &from, &to, &message].concat()
+}
+
+/// Whether a host takes the route that a router on its link advertises. It has none afterwards.
+pub fn learns_route(from: &Namespace, to: &Namespace) -> bool {
+    let sender = from.run(|| socket(0x86dd)).unwrap().unwrap();
+    let frame = advertisement();
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < deadline {
+        // SAFETY: as many bytes as are given.
+        let sent = unsafe { libc::send(sender.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        assert_eq!(sent, frame.len() as isize, "{}", io::Error::last_os_error());
+        std::thread::sleep(Duration::from_millis(50));
+        if to.ip("-6 route show default").unwrap().contains(ROUTER_ADDRESS) {
+            to.ip("-6 route del default").unwrap();
+            return true;
+        }
+    }
+    false
+}

@@ -8,6 +8,8 @@ mod kernel;
 mod accounts;
 mod broken;
 mod full;
+mod links;
+mod masked;
 mod nesting;
 mod refusing;
 mod scenes;
@@ -50,6 +52,7 @@ fn every_reason_on_every_hook() {
     reached.extend(broken::play());
     reached.extend(refusing::play());
     reached.extend(venues::play());
+    reached.extend(links::play());
     reached.extend(full::play());
     reached.extend(nesting::play());
     reached.extend(sockets::play());

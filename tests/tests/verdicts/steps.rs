@@ -33,6 +33,8 @@ pub struct Step {
     pub reason: Reason,
     /// The policy's rule that the outcome names.
     pub rule: u32,
+    /// What its event names as destination, if not the packet's.
+    pub named: Option<IpAddr>,
 }
 
 /// Some steps; the last is the packet under test.
@@ -56,7 +58,7 @@ impl Step {
 
     /// A packet of these bytes.
     pub fn raw(bytes: Vec<u8>, reason: Reason) -> Self {
-        Self { back: false, after: 0, bytes: Bytes::Packet(bytes), reason, rule: NO_RULE }
+        Self { back: false, after: 0, bytes: Bytes::Packet(bytes), reason, rule: NO_RULE, named: None }
     }
 
     /// A frame of these bytes.
@@ -90,7 +92,7 @@ impl Stage {
     }
 
     /// With a rate at which senders may begin flows, and `LINK_` bits.
-    pub fn with(compiled: &Compiled, kind: Kind, audit: bool, new_flows: Rate, link: u8) -> Self {
+    pub fn with(compiled: &Compiled, kind: Kind, audit: bool, new_flows: Rate, link: u32) -> Self {
         let kernel = Kernel::with(&compiled.tables, kind, audit, ample(), new_flows, link);
         let Compiled { tables, rules, .. } = compiled;
         Self { kernel, kind, audit, clock: 0, tables: tables.clone(), rules: rules.clone() }
@@ -171,7 +173,10 @@ impl Stage {
             assert_eq!(events, [], "{name}");
         } else {
             let [event] = events[..] else { panic!("{} events\n{name}", events.len()) };
-            self.check_event(event, &case, direction, &bytes, name);
+            self.check_event(event, &case, step.named, &bytes, name);
+            if step.reason == Reason::LinkProtocol {
+                assert_eq!(event.key.port.to_be_bytes(), bytes[12..14], "the EtherType, {name}");
+            }
             assert!((before..=boot_time()).contains(&Duration::from_nanos(event.time)), "{name}");
         }
         self.kernel.forget_aggregates();
@@ -179,9 +184,11 @@ impl Stage {
     }
 
     /// The event against the packet's own bytes, and what cannot be read from them against the case.
-    fn check_event(&self, event: Event, case: &Case, direction: Direction, bytes: &[u8], name: &str) {
+    fn check_event(&self, event: Event, case: &Case, named: Option<IpAddr>, bytes: &[u8], name: &str) {
         let headers = &case.headers;
         let (source, destination) = addresses(bytes, self.kind, case);
+        let destination = named.map_or(destination, from_ip);
+        let direction = Direction::of_index(u32::from(event.key.reason >> 7));
         let key = AggregateKey {
             source,
             destination,

@@ -30,7 +30,7 @@ const BURST: usize = 11;
 const BEGINS: usize = 5;
 const RATE: Rate = Rate { interval: 1_000_000_000, tolerance: 4_000_000_000 };
 
-fn world() -> World {
+pub fn world() -> World {
     let policy = r#"{"tagOwners": {"tag:node": [], "tag:peer": []},
         "venues": {"venue:x": {
             "addresses": ["198.51.100.0/24", "2001:db8:1::/64"],
@@ -183,9 +183,10 @@ fn outward(place: &Place) -> Vec<Scene> {
 }
 
 /// An IGMPv3 or MLDv2 report of groups.
-fn report(place: &Place, groups: &[IpAddr]) -> Ip {
+pub fn report(place: &Place, groups: &[IpAddr]) -> Ip {
     let records: Vec<u8> = groups.iter().flat_map(record).collect();
-    let count = [0, 0, 0, groups.len() as u8];
+    let [high, low] = (groups.len() as u16).to_be_bytes();
+    let count = [0, 0, high, low];
     if place.v4 {
         let payload = [&[0x22, 0, 0, 0][..], &count, &records].concat();
         Ip { hop_limit: 1, ..Ip::new(place.from, [224, 0, 0, 22].into(), IGMP, payload) }
@@ -214,9 +215,14 @@ fn memberships(place: &Place) -> Vec<Scene> {
     let unicast: IpAddr = place.to;
     let outward = place.direction == Direction::Egress;
     let passes = |yes: bool| if yes { Reason::Membership } else { Reason::MembershipGroup };
-    let said = |name, groups: &[IpAddr], allowed| {
-        scene(name, [Step::forth(&report(place, groups), passes(allowed && outward))])
+    let said = |name, groups: &[IpAddr], reason: Reason| {
+        let reason = if outward { reason } else { Reason::MembershipGroup };
+        let step = Step::forth(&report(place, groups), reason);
+        let named = groups.last().filter(|_| outward && reason == Reason::MembershipGroup);
+        scene(name, [Step { named: named.copied(), ..step }])
     };
+    let (allowed, foreign, masked) = (Reason::Membership, Reason::MembershipGroup, Reason::MembershipMasked);
+    let many = |last: IpAddr| [vec![other; 139], vec![last]].concat();
     let mut cut_short = report(place, &[group(place.v4), group(place.v4)]);
     cut_short.payload.truncate(cut_short.payload.len() - 4);
     let truncated = if outward { Reason::TransportTruncated } else { Reason::MembershipGroup };
@@ -239,11 +245,15 @@ fn memberships(place: &Place) -> Vec<Scene> {
         }
     };
     vec![
-        said("a feed's group", &[group(place.v4)], true),
-        said("and one of the link", &[of_link, group(place.v4)], true),
-        said("another group", &[other], false),
-        said("another among a feed's", &[group(place.v4), other], false),
-        said("no group at all", &[unicast], false),
+        said("a feed's group", &[group(place.v4)], allowed),
+        said("and one of the link", &[of_link, group(place.v4)], allowed),
+        said("another group", &[other], foreign),
+        said("another beside a feed's", &[group(place.v4), other], masked),
+        said("a feed's beside another", &[other, group(place.v4)], masked),
+        said("another beside one of the link", &[other, of_link], masked),
+        said("no group at all", &[unicast], foreign),
+        said("a feed's behind many", &many(group(place.v4)), masked),
+        said("many others", &many(other), foreign),
         scene("a report cut short", [Step::forth(&cut_short, truncated)]),
         scene("a report with fewer records than it says", [Step::forth(&lies, truncated)]),
         scene("a query", [Step::forth(&query, passes(!outward))]),
