@@ -1,0 +1,84 @@
+//! Descriptors kept in reserve, for what must go on when the process has no others left: to put a program on
+//! its hook again, and to tell the guard what to close.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+/// How many: nft needs six for the ends of three pipes, and what is asked of the kernel meanwhile a few more.
+const RESERVE: usize = 16;
+
+static SPARE: Mutex<Spare> = Mutex::new(Spare { held: Vec::new(), wanted: 0, borrowers: 0 });
+
+struct Spare {
+    held: Vec<OwnedFd>,
+    wanted: usize,
+    borrowers: usize,
+}
+
+/// As long as it lives, the reserve's descriptors are free for whoever opens something.
+#[derive(Debug)]
+pub struct Lent(());
+
+fn spare() -> MutexGuard<'static, Spare> {
+    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Spare {
+    /// Takes what is missing, unless it is lent; whether nothing is missing then.
+    fn fill(&mut self) -> bool {
+        while self.borrowers == 0 && self.held.len() < self.wanted {
+            let Ok(descriptor) = eventfd(0, EventfdFlags::CLOEXEC) else { return false };
+            self.held.push(descriptor);
+        }
+        self.borrowers == 0
+    }
+}
+
+/// Keeps a reserve from now on. The earlier, the better: low numbers are free for use even where somebody
+/// lowers the limit.
+pub fn keep() {
+    let mut spare = spare();
+    spare.wanted = RESERVE;
+    spare.fill();
+}
+
+/// Gives the reserve up until what is returned is dropped.
+#[must_use]
+pub fn lend() -> Lent {
+    let mut spare = spare();
+    spare.borrowers += 1;
+    spare.held.clear();
+    Lent(())
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut spare = spare();
+        spare.borrowers -= 1;
+        spare.fill();
+    }
+}
+
+/// Whether the reserve is whole, or can be made so; `None` while it is lent.
+#[must_use]
+pub fn is_whole() -> Option<bool> {
+    let mut spare = spare();
+    (spare.borrowers == 0).then(|| spare.fill())
+}
+
+/// Opens something, with the reserve if no other descriptor is left.
+///
+/// # Errors
+/// Those of `open`.
+pub fn open<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    match open() {
+        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+            let _lent = lend();
+            open()
+        }
+        opened => opened,
+    }
+}
