@@ -27,13 +27,12 @@ fn spare() -> MutexGuard<'static, Spare> {
 }
 
 impl Spare {
-    /// Takes what is missing, unless it is lent; whether nothing is missing then.
-    fn fill(&mut self) -> bool {
+    /// Takes what is missing, unless it is lent.
+    fn fill(&mut self) {
         while self.borrowers == 0 && self.held.len() < self.wanted {
-            let Ok(descriptor) = eventfd(0, EventfdFlags::CLOEXEC) else { return false };
+            let Ok(descriptor) = eventfd(0, EventfdFlags::CLOEXEC) else { return };
             self.held.push(descriptor);
         }
-        self.borrowers == 0
     }
 }
 
@@ -62,11 +61,18 @@ impl Drop for Lent {
     }
 }
 
-/// Whether the reserve is whole, or can be made so; `None` while it is lent.
+/// How many descriptors the reserve lacks, after taking what there is; `None` while it is lent.
 #[must_use]
-pub fn is_whole() -> Option<bool> {
+pub fn missing() -> Option<usize> {
     let mut spare = spare();
-    (spare.borrowers == 0).then(|| spare.fill())
+    spare.fill();
+    (spare.borrowers == 0).then(|| spare.wanted - spare.held.len())
+}
+
+/// Whether there is no other descriptor than the reserve's.
+#[must_use]
+pub fn is_short() -> bool {
+    eventfd(0, EventfdFlags::CLOEXEC).is_err()
 }
 
 /// Opens something, with the reserve if no other descriptor is left.

@@ -15,6 +15,7 @@ mod inputs;
 pub mod interfaces;
 mod journal;
 mod judge;
+mod listener;
 mod live;
 pub mod lock;
 mod member;

@@ -94,15 +94,18 @@ impl Guard {
             let found = state::outline(&netfilter, instance)?;
             // What somebody else has added may be in the way; then the counters go, too.
             nft(&(clear(instance, found.as_ref()) + &script))
-                .or_else(|_| nft(&(clear(instance, None) + &script)))?;
+                .or_else(|_| nft(&(rules::clear(instance, &Way::Anew) + &script)))?;
             between();
             let Some(outline) = state::outline(&netfilter, instance)? else { continue };
             news.read().context("listening to nftables")?;
             let Outline { shape, generation, .. } = outline;
-            // This transaction alone, or others that have not touched the table. What it looks like after
-            // anything else is not what was put there, and never compared with.
-            let is_ours =
-                generation == before.wrapping_add(1) || news.is_touched_once() && news.is_read_to(generation);
+            // Of all transactions this one alone has touched the table. What it looks like after another is
+            // not what was put there, and never compared with. If news were lost, there must have been no other.
+            let is_ours = if news.is_lost() {
+                generation == before.wrapping_add(1)
+            } else {
+                news.is_touched_once() && news.is_read_to(generation)
+            };
             if is_ours {
                 if news.is_touched_once() || state::generation(&netfilter)? == generation {
                     news.forget();
@@ -115,13 +118,16 @@ impl Guard {
     }
 }
 
-/// What makes way for the table. A table that somebody has switched off cannot be mended in place.
+/// What makes way for the table. A table that somebody has switched off cannot be mended in place; to remove
+/// one that is not there would take as long as to make one.
 fn clear(instance: &str, found: Option<&Outline>) -> String {
-    let way = match found {
-        Some(Outline { is_dormant: false, chains, sets, .. }) => Way::Over { chains, sets },
-        _ => Way::Anew,
-    };
-    rules::clear(instance, &way)
+    match found {
+        Some(Outline { is_dormant: false, chains, sets, .. }) => {
+            rules::clear(instance, &Way::Over { chains, sets })
+        }
+        Some(_) => rules::clear(instance, &Way::Anew),
+        None => String::new(),
+    }
 }
 
 impl Installed {

@@ -11,8 +11,9 @@ const GROUP: u32 = 7;
 /// `NFT_MSG_NEWGEN`, the last message of a transaction.
 const NEW_GENERATION: u16 = (NFTABLES as u16) << 8 | 15;
 
-/// Room for news that nobody has read yet, bytes: a table of some thousand addresses.
-const ROOM: i32 = 4 << 20;
+/// Room for news that nobody has read yet, bytes: a table with 100,000 addresses. It takes memory only as it
+/// is needed.
+const ROOM: i32 = 16 << 20;
 
 /// What the news of one table say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,10 +83,15 @@ impl News {
         whole != 0 || is_pending || is_lost
     }
 
+    /// Whether news were lost: nobody knows who has touched it.
+    pub fn is_lost(&self) -> bool {
+        self.touches.is_lost
+    }
+
     /// Whether exactly one transaction has touched the table. To who has just made one it is his own.
     pub fn is_touched_once(&self) -> bool {
-        let Touches { whole, is_pending, is_lost, .. } = self.touches;
-        whole == 1 && !is_pending && !is_lost
+        let Touches { whole, is_pending, .. } = self.touches;
+        whole == 1 && !is_pending && !self.is_lost()
     }
 
     /// The last generation whose news have been read, if there were any.

@@ -8,6 +8,7 @@ mod site;
 mod checked;
 mod coming;
 mod confirm;
+mod descriptors;
 mod disk;
 mod elsewhere;
 mod endurance;
