@@ -10,6 +10,9 @@ use rustix::event::{EventfdFlags, eventfd};
 /// How many: nft needs six for the ends of three pipes, and what is asked of the kernel meanwhile a few more.
 const RESERVE: usize = 16;
 
+/// With fewer besides it the process is short of them: as many as a command needs that only asks.
+const OTHERS: usize = 4;
+
 static SPARE: Mutex<Spare> = Mutex::new(Spare { held: Vec::new(), wanted: 0, borrowers: 0 });
 
 struct Spare {
@@ -69,10 +72,14 @@ pub fn missing() -> Option<usize> {
     (spare.borrowers == 0).then(|| spare.wanted - spare.held.len())
 }
 
-/// Whether there is no other descriptor than the reserve's.
+/// Whether the process has hardly any descriptors left but the reserve's.
 #[must_use]
 pub fn is_short() -> bool {
-    eventfd(0, EventfdFlags::CLOEXEC).is_err()
+    let spare = spare();
+    // What is lent comes back.
+    let needed = spare.wanted - spare.held.len() + OTHERS;
+    let free: Result<Vec<_>, _> = (0..needed).map(|_| eventfd(0, EventfdFlags::CLOEXEC)).collect();
+    free.is_err()
 }
 
 /// Opens something, with the reserve if no other descriptor is left.

@@ -15,6 +15,9 @@ const OF_RESERVE: usize = 4;
 /// While the reserve is lent to others, and for a command that may have gone.
 const MOMENT: Duration = Duration::from_millis(5);
 
+/// So many moments the reserve may be lent to others.
+const LENT: u32 = 40;
+
 /// After a failure.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,14 +38,17 @@ impl Heard {
     }
 }
 
-/// What the reserve lacks, once it is not lent.
-async fn missing() -> usize {
-    loop {
-        match spare::missing() {
-            Some(missing) => return missing,
-            None => sleep(MOMENT).await,
+/// Whether there is a descriptor for one more command.
+async fn is_free() -> bool {
+    for _ in 0..LENT {
+        match (spare::is_short(), spare::missing()) {
+            (false, _) => return true,
+            (true, Some(missing)) => return missing <= OF_RESERVE,
+            // Others have it.
+            (true, None) => sleep(MOMENT).await,
         }
     }
+    false
 }
 
 impl Listener for Heard {
@@ -52,11 +58,11 @@ impl Listener for Heard {
     async fn accept(&mut self) -> (UnixStream, SocketAddr) {
         loop {
             match self.next().await {
-                Ok(heard) if missing().await <= OF_RESERVE => return heard,
+                Ok(heard) if is_free().await => return heard,
                 Ok(refused) => {
                     drop(refused);
                     // Takes back what was his.
-                    let _ = missing().await;
+                    let _ = spare::missing();
                 }
                 Err(error) => {
                     tracing::debug!("hearing a command: {error}");
