@@ -13,12 +13,13 @@ const RESERVE: usize = 16;
 /// With fewer besides it the process is short of them: as many as a command needs that only asks.
 const OTHERS: usize = 4;
 
-static SPARE: Mutex<Spare> = Mutex::new(Spare { held: Vec::new(), wanted: 0, borrowers: 0 });
+static SPARE: Mutex<Spare> = Mutex::new(Spare { held: Vec::new(), wanted: 0, borrowers: 0, is_short: false });
 
 struct Spare {
     held: Vec<OwnedFd>,
     wanted: usize,
     borrowers: usize,
+    is_short: bool,
 }
 
 /// As long as it lives, the reserve's descriptors are free for whoever opens something.
@@ -37,6 +38,16 @@ impl Spare {
             self.held.push(descriptor);
         }
     }
+
+    /// Finds out whether there are others. Not while it is lent: what this takes for a moment may be what the
+    /// borrower needs.
+    fn look(&mut self) {
+        if self.borrowers == 0 {
+            self.fill();
+            let others: Result<Vec<_>, _> = (0..OTHERS).map(|_| eventfd(0, EventfdFlags::CLOEXEC)).collect();
+            self.is_short = self.held.len() < self.wanted || others.is_err();
+        }
+    }
 }
 
 /// Keeps a reserve from now on. The earlier, the better: low numbers are free for use even where somebody
@@ -51,6 +62,7 @@ pub fn keep() {
 #[must_use]
 pub fn lend() -> Lent {
     let mut spare = spare();
+    spare.look();
     spare.borrowers += 1;
     spare.held.clear();
     Lent(())
@@ -72,14 +84,12 @@ pub fn missing() -> Option<usize> {
     (spare.borrowers == 0).then(|| spare.wanted - spare.held.len())
 }
 
-/// Whether the process has hardly any descriptors left but the reserve's.
+/// Whether the process has hardly any descriptors left but the reserve's; while it is lent, whether it had.
 #[must_use]
 pub fn is_short() -> bool {
-    let spare = spare();
-    // What is lent comes back.
-    let needed = spare.wanted - spare.held.len() + OTHERS;
-    let free: Result<Vec<_>, _> = (0..needed).map(|_| eventfd(0, EventfdFlags::CLOEXEC)).collect();
-    free.is_err()
+    let mut spare = spare();
+    spare.look();
+    spare.is_short
 }
 
 /// Opens something, with the reserve if no other descriptor is left.
