@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bulkhead::spare;
 use rustix::fs::Mode;
 use serde::Serialize;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -21,6 +22,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 
 use super::enforcer::Enforcer;
+use super::listener::Heard;
 use super::status::{Agent, Status};
 use super::venues::unmanaged;
 use super::{cutoff, enforcer};
@@ -77,7 +79,7 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> io::Result<()> {
         .route("/release", post(release))
         .route("/attach", post(attach))
         .with_state(api);
-    axum::serve(listener, router).await
+    axum::serve(Heard(listener), router).await
 }
 
 /// Works on a thread that may block, and answers in JSON: 400 for what the caller named wrongly,
@@ -87,7 +89,12 @@ async fn blocking<T: Serialize + Send + 'static>(
     work: impl FnOnce(&Enforcer) -> anyhow::Result<T> + Send + 'static,
 ) -> Response {
     let enforcer = api.enforcer.clone();
-    let done = tokio::task::spawn_blocking(move || work(&enforcer)).await;
+    let work = move || {
+        // Whoever asks why is to be told.
+        let _lent = spare::is_short().then(spare::lend);
+        work(&enforcer)
+    };
+    let done = tokio::task::spawn_blocking(work).await;
     match done.map_err(anyhow::Error::from).flatten() {
         Ok(answer) => Json(answer).into_response(),
         Err(error) => {

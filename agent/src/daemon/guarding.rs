@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 
 use anyhow::Context as _;
 use bulkhead::kernel::{Attached, DEVICE_GROUP, Device, Devices, Interface};
+use bulkhead::spare;
 use bulkhead_compiler::inventory::{Inventory, Node};
 
 use super::enforcer::Enforcer;
@@ -77,7 +78,7 @@ pub fn mark(setup: &Setup, attached: &mut [Attached]) -> anyhow::Result<()> {
     if !setup.config.guard {
         return Ok(());
     }
-    let devices = Devices::open().context("asking for interfaces")?;
+    let devices = spare::open(Devices::open).context("asking for interfaces")?;
     for Attached { interface, index, group, .. } in attached {
         *group = mark_device(&devices, interface, *index, *group)?;
     }
@@ -97,7 +98,9 @@ pub fn unmark(setup: &Setup, index: u32) -> anyhow::Result<()> {
         Some(Device { group: DEVICE_GROUP, .. }) => devices.set_group(index, 0),
         _ => Ok(()),
     };
-    Devices::open().and_then(unmark).context("taking an interface that lost its name out of its group")
+    spare::open(Devices::open)
+        .and_then(unmark)
+        .context("taking an interface that lost its name out of its group")
 }
 
 /// The guard for an inventory, and for the devices whose packets may pass.

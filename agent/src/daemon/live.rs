@@ -10,6 +10,7 @@ use bulkhead::kernel::{
     Specification, connections, conntrack, flow_clock, quarantine_tables, rewrite_deadlines, rule_counters,
     seed, wait_for_programs,
 };
+use bulkhead::spare;
 use bulkhead_compiler::compile::Program;
 use bulkhead_compiler::inventory::Inventory;
 use bulkhead_engine::change::leaf;
@@ -282,6 +283,7 @@ impl Built {
         pins: &Pins,
         links: &mut Links,
     ) -> anyhow::Result<Arrival> {
+        let _lent = spare::lend();
         let Some(set) = self.sets.iter_mut().find(|set| set.role == managed.role) else {
             return Ok(Arrival::NeedsGeneration);
         };

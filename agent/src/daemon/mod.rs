@@ -17,6 +17,7 @@ pub mod interfaces;
 mod journal;
 mod judge;
 mod links;
+mod listener;
 mod live;
 pub mod lock;
 mod member;

@@ -20,13 +20,15 @@ use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
+use bulkhead::spare;
 
 pub use self::account::{Account, Amount};
 pub use self::kind::Kind;
 pub use self::log::{Dropped, Log};
+use self::netlink::Netfilter;
 use self::news::News;
 use self::rules::Way;
-pub use self::state::{Count, Outline, State, counts, generation_id, outline, read};
+pub use self::state::{Count, Outline, State, counts, read};
 
 /// How often a guard is put in place anew because others changed nftables at the same time.
 const TRIES: usize = 5;
@@ -54,6 +56,8 @@ pub struct Installed {
     contents: state::Contents,
     /// The generation of the ruleset that was last found to hold it.
     generation: u32,
+    /// Open for as long, so that a look needs no descriptor.
+    netfilter: Netfilter,
     /// What became of the table since.
     news: News,
 }
@@ -70,46 +74,60 @@ impl Guard {
     /// # Errors
     /// If nftables refuses; then the guard is as it was.
     pub fn install(&self, instance: &str) -> anyhow::Result<Installed> {
-        self.put(instance).context("installing the nftables guard")
+        self.put(instance, || ()).context("installing the nftables guard")
     }
 
-    fn put(&self, instance: &str) -> anyhow::Result<Installed> {
+    /// What is done `between` writing and reading is what others may do there.
+    fn put(&self, instance: &str, mut between: impl FnMut()) -> anyhow::Result<Installed> {
         if let Some(name) = self.managed.iter().find(|name| name.contains(['"', '\n', '*', '\\'])) {
             anyhow::bail!("interface {name}: nftables cannot write that name; rename it (`ip link set`)");
         }
         let script = self.script(instance);
         let contents = self.contents();
-        let mut shape = None;
+        let _lent = spare::lend();
+        let netfilter = state::open()?;
+        let mut news = News::open(&table_name(instance)).context("listening to nftables")?;
         for _ in 0..TRIES {
-            let found = outline(instance)?;
-            let before = generation_id()?;
+            news.read().context("listening to nftables")?;
+            news.forget();
+            let before = state::generation(&netfilter)?;
+            let found = state::outline(&netfilter, instance)?;
             // What somebody else has added may be in the way; then the counters go, too.
             nft(&(clear(instance, found.as_ref()) + &script))
-                .or_else(|_| nft(&(clear(instance, None) + &script)))?;
-            let news = News::open(&table_name(instance)).context("listening to nftables")?;
-            let Some(outline) = outline(instance)? else { continue };
-            // This transaction alone, or others came between and the table still is as it was put there
-            // the last time.
-            let is_ours = outline.generation == before.wrapping_add(1)
-                || shape == Some(outline.shape)
-                    && read(instance)?.is_some_and(|state| state.contents == contents);
+                .or_else(|_| nft(&(rules::clear(instance, &Way::Anew) + &script)))?;
+            between();
+            let Some(outline) = state::outline(&netfilter, instance)? else { continue };
+            news.read().context("listening to nftables")?;
+            let Outline { shape, generation, .. } = outline;
+            // Of all transactions this one alone has touched the table. What it looks like after another is
+            // not what was put there, and never compared with. If news were lost, there must have been no other.
+            let is_ours = if news.is_lost() {
+                generation == before.wrapping_add(1)
+            } else {
+                news.is_touched_once() && news.is_read_to(generation)
+            };
             if is_ours {
-                let Outline { shape, generation, .. } = outline;
-                return Ok(Installed { instance: instance.to_owned(), shape, contents, generation, news });
+                if news.is_touched_once() || state::generation(&netfilter)? == generation {
+                    news.forget();
+                }
+                let instance = instance.to_owned();
+                return Ok(Installed { instance, shape, contents, generation, netfilter, news });
             }
-            shape = Some(outline.shape);
         }
         anyhow::bail!("others change the table as soon as it is there; find out who (`nft monitor`)")
     }
 }
 
-/// What makes way for the table. A table that somebody has switched off cannot be mended in place.
+/// What makes way for the table. A table that somebody has switched off cannot be mended in place; to remove
+/// one that is not there would take as long as to make one.
 fn clear(instance: &str, found: Option<&Outline>) -> String {
-    let way = match found {
-        Some(Outline { is_dormant: false, chains, sets, .. }) => Way::Over { chains, sets },
-        _ => Way::Anew,
-    };
-    rules::clear(instance, &way)
+    match found {
+        Some(Outline { is_dormant: false, chains, sets, .. }) => {
+            rules::clear(instance, &Way::Over { chains, sets })
+        }
+        Some(_) => rules::clear(instance, &Way::Anew),
+        None => String::new(),
+    }
 }
 
 impl Installed {
@@ -119,16 +137,27 @@ impl Installed {
     /// # Errors
     /// If the kernel cannot be asked.
     pub fn difference(&mut self) -> anyhow::Result<Option<&'static str>> {
-        if generation_id()? == self.generation {
+        let compared = self.compare();
+        if compared.is_err()
+            && let Ok(netfilter) = spare::open(Netfilter::open)
+        {
+            // What is left of a question is not to be in the way of the next.
+            self.netfilter = netfilter;
+        }
+        compared
+    }
+
+    fn compare(&mut self) -> anyhow::Result<Option<&'static str>> {
+        if state::generation(&self.netfilter)? == self.generation {
             return Ok(None);
         }
         self.news.read().context("listening to nftables")?;
-        if !self.news.is_touched {
+        if !self.news.is_touched() {
             // Of a transaction that is just being made the news are not complete.
-            self.generation = self.news.generation.unwrap_or(self.generation);
+            self.generation = self.news.generation().unwrap_or(self.generation);
             return Ok(None);
         }
-        let Some(State { outline, contents }) = read(&self.instance)? else {
+        let Some(State { outline, contents }) = state::read_by(&self.netfilter, &self.instance)? else {
             return Ok(Some("the table is gone"));
         };
         if outline.is_dormant {
@@ -140,8 +169,11 @@ impl Installed {
         if contents != self.contents {
             return Ok(Some("what is in the sets is not what was put there"));
         }
-        self.generation = outline.generation;
-        self.news.is_touched = false;
+        self.news.forget();
+        // A transaction has its number some moment before it can be seen: its news come after that.
+        if self.news.is_read_to(outline.generation) {
+            self.generation = outline.generation;
+        }
         Ok(None)
     }
 
@@ -151,14 +183,13 @@ impl Installed {
     /// # Errors
     /// If nftables refuses, as it does when there is no guard; then nothing has changed.
     pub fn set_attached(&mut self, devices: &BTreeSet<(u32, u32)>) -> anyhow::Result<()> {
-        let before = generation_id()?;
         set_attached(&self.instance, devices)?;
         self.contents.insert("attached".to_owned(), state::attached_contents(devices));
-        if before == self.generation && generation_id()? == before.wrapping_add(1) {
-            // Nothing but this: its news need not be looked after.
-            self.news.read().context("listening to nftables")?;
-            self.news.is_touched = false;
-            self.generation = before.wrapping_add(1);
+        self.news.read().context("listening to nftables")?;
+        if self.news.is_touched_once() {
+            // Nothing but this.
+            self.generation = self.news.generation().unwrap_or(self.generation);
+            self.news.forget();
         }
         Ok(())
     }
@@ -215,6 +246,7 @@ pub fn remove(instance: &str) -> anyhow::Result<()> {
 
 /// Runs a script; what it printed.
 fn nft(script: &str) -> anyhow::Result<String> {
+    let _lent = spare::lend();
     let mut child = Command::new("nft")
         .args(["-f", "-"])
         .stdin(Stdio::piped())

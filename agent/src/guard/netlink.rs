@@ -2,6 +2,7 @@
 //!
 //! Numbers are those of linux/netfilter/nfnetlink.h and its neighbours.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
@@ -45,13 +46,13 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    fn bytes(&self, flags: u16) -> Vec<u8> {
+    fn bytes(&self, flags: u16, sequence: u32) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(256);
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&[self.message.1, self.message.0]);
         bytes.extend_from_slice(&(NLM_F_REQUEST | flags).to_ne_bytes());
-        // One question at a time: neither sequence nor port tell anything.
-        bytes.extend_from_slice(&[0; 8]);
+        bytes.extend_from_slice(&sequence.to_ne_bytes());
+        bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&[self.family, 0]);
         bytes.extend_from_slice(&self.resource.to_be_bytes());
         for (number, payload) in self.attributes {
@@ -68,7 +69,11 @@ impl Request<'_> {
 
 /// A socket of the netfilter family in the network namespace of the thread that made it.
 #[derive(Debug)]
-pub struct Netfilter(Socket);
+pub struct Netfilter {
+    socket: Socket,
+    /// Of the last question. Answers that are left of another one are none to it.
+    sequence: Cell<u32>,
+}
 
 impl Netfilter {
     /// Opens one.
@@ -79,7 +84,7 @@ impl Netfilter {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self(socket))
+        Ok(Self { socket, sequence: Cell::new(0) })
     }
 
     /// Opens one that is told what everybody does to a group of `NFNLGRP_`.
@@ -88,7 +93,7 @@ impl Netfilter {
     /// If the kernel refuses.
     pub fn member(group: u32) -> io::Result<Self> {
         let member = Self::open()?;
-        member.0.add_membership(group)?;
+        member.socket.add_membership(group)?;
         Ok(member)
     }
 
@@ -117,12 +122,17 @@ impl Netfilter {
     }
 
     fn exchange(&self, request: &Request, flags: u16, mut each: impl FnMut(&[u8])) -> io::Result<bool> {
-        self.0.send(&request.bytes(flags), 0)?;
+        let sequence = self.sequence.get().wrapping_add(1);
+        self.sequence.set(sequence);
+        self.socket.send(&request.bytes(flags, sequence), 0)?;
         let mut is_whole = true;
         let mut buffer = Vec::with_capacity(ROOM);
         loop {
             self.receive(&mut buffer, 0)?;
-            for (kind, message_flags, payload) in messages(&buffer) {
+            for (kind, message_flags, answered, payload) in messages(&buffer) {
+                if answered != sequence {
+                    continue;
+                }
                 is_whole &= message_flags & NLM_F_DUMP_INTR == 0;
                 match kind {
                     NLMSG_DONE => return Ok(is_whole),
@@ -151,7 +161,7 @@ impl Netfilter {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
-            for (kind, _, payload) in messages(&buffer) {
+            for (kind, _, _, payload) in messages(&buffer) {
                 if kind != NLMSG_ERROR && kind != NLMSG_DONE {
                     each(kind, payload.get(FAMILY_HEADER..).unwrap_or(&[]));
                 }
@@ -162,7 +172,7 @@ impl Netfilter {
     fn receive(&self, buffer: &mut Vec<u8>, flags: i32) -> io::Result<()> {
         loop {
             buffer.clear();
-            match self.0.recv(buffer, flags) {
+            match self.socket.recv(buffer, flags) {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -174,16 +184,16 @@ impl Netfilter {
 impl AsFd for Netfilter {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the socket owns its descriptor for as long as it is borrowed here.
-        unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
+        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
     }
 }
 
-/// The messages of one receive: number, flags, payload.
-fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, u16, &[u8])> {
+/// The messages of one receive: number, flags, sequence number, payload.
+fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, u16, u32, &[u8])> {
     std::iter::from_fn(move || {
         let message = NetlinkBuffer::new_checked(rest).ok()?;
         let length = (message.length() as usize).next_multiple_of(4).max(HEADERS - FAMILY_HEADER);
-        let found = (message.message_type(), message.flags(), message.payload());
+        let found = (message.message_type(), message.flags(), message.sequence_number(), message.payload());
         rest = rest.get(length..).unwrap_or(&[]);
         Some(found)
     })
@@ -237,11 +247,11 @@ mod tests {
     fn what_is_asked_for_is_what_was_meant() {
         let request =
             Request { message: (10, 16), family: 1, resource: 7, attributes: &[(1, b"abc\0"), (2, b"x")] };
-        let bytes = request.bytes(super::NLM_F_DUMP);
+        let bytes = request.bytes(super::NLM_F_DUMP, 77);
         assert_eq!(bytes.len(), 20 + 8 + 8);
         let found: Vec<_> = messages(&bytes).collect();
-        let (kind, flags, payload) = found[0];
-        assert_eq!((kind, flags, found.len()), (10 << 8 | 16, 0x301, 1));
+        let (kind, flags, sequence, payload) = found[0];
+        assert_eq!((kind, flags, sequence, found.len()), (10 << 8 | 16, 0x301, 77, 1));
         assert_eq!(payload[..4], [1, 0, 0, 7]);
         assert_eq!(attributes(&payload[4..]).collect::<Vec<_>>(), [(1, &b"abc\0"[..]), (2, b"x")]);
         assert_eq!(attribute(&payload[4..], 3), None);

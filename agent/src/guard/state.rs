@@ -65,20 +65,19 @@ pub struct State {
     pub contents: Contents,
 }
 
-/// The id of the ruleset's generation in this network namespace: every transaction of anybody, and
-/// nothing else, makes another.
+/// A socket to ask by, in the calling thread's network namespace.
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn generation_id() -> anyhow::Result<u32> {
-    Ok(generation(&open()?)?)
-}
-
-fn open() -> anyhow::Result<Netfilter> {
+pub fn open() -> anyhow::Result<Netfilter> {
     Netfilter::open().context("asking the kernel for the guard: opening a netlink socket")
 }
 
-fn generation(netfilter: &Netfilter) -> io::Result<u32> {
+/// The id of the ruleset's generation: every transaction of anybody, and nothing else, makes another.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn generation(netfilter: &Netfilter) -> io::Result<u32> {
     let request =
         Request { message: (NFTABLES, GET_GENERATION), family: UNSPECIFIED, resource: 0, attributes: &[] };
     let mut found = None;
@@ -92,7 +91,15 @@ fn generation(netfilter: &Netfilter) -> io::Result<u32> {
 /// # Errors
 /// If the kernel refuses, or others change nftables so often that no moment can be read.
 pub fn read(instance: &str) -> anyhow::Result<Option<State>> {
-    at_one_moment(instance, |reader, generation| {
+    read_by(&open()?, instance)
+}
+
+/// The same by a socket that is open.
+///
+/// # Errors
+/// As of [`read`].
+pub fn read_by(netfilter: &Netfilter, instance: &str) -> anyhow::Result<Option<State>> {
+    at_one_moment(netfilter, instance, |reader, generation| {
         let Some(outline) = reader.outline(generation)? else { return Ok(None) };
         let elements = |set: &String| Ok((set.clone(), reader.elements(set)?));
         let contents = outline.sets.iter().map(elements).collect::<io::Result<_>>()?;
@@ -104,20 +111,20 @@ pub fn read(instance: &str) -> anyhow::Result<Option<State>> {
 ///
 /// # Errors
 /// As of [`read`].
-pub fn outline(instance: &str) -> anyhow::Result<Option<Outline>> {
-    at_one_moment(instance, |reader, generation| reader.outline(generation))
+pub fn outline(netfilter: &Netfilter, instance: &str) -> anyhow::Result<Option<Outline>> {
+    at_one_moment(netfilter, instance, |reader, generation| reader.outline(generation))
 }
 
 fn at_one_moment<T>(
+    netfilter: &Netfilter,
     instance: &str,
     read: impl Fn(&Reader, u32) -> io::Result<Option<T>>,
 ) -> anyhow::Result<Option<T>> {
-    let netfilter = open()?;
-    let reader = Reader { netfilter: &netfilter, table: table_name(instance) };
+    let reader = Reader { netfilter, table: table_name(instance) };
     for _ in 0..TRIES {
-        let before = generation(&netfilter)?;
+        let before = generation(netfilter)?;
         match read(&reader, before) {
-            Ok(found) if generation(&netfilter)? == before => return Ok(found),
+            Ok(found) if generation(netfilter)? == before => return Ok(found),
             // Of two moments.
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}

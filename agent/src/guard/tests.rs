@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use super::{Dropped, Guard, Kind, Log, counts, generation_id, nft, read, remove, set_attached};
+use super::{Dropped, Guard, Installed, Kind, Log, counts, nft, read, remove, set_attached, state};
 
 /// Runs `test` in a network namespace of its own.
 fn alone(test: impl FnOnce() + Send + 'static) {
@@ -92,13 +92,80 @@ fn whatever_is_meddled_with_is_noticed_and_mended() {
     });
 }
 
+/// The whole guard is there, and the agent knows it for what it is.
+#[track_caller]
+fn is_in_place(installed: &mut Installed, shape: [u8; 32]) {
+    let found = read("x").unwrap().unwrap();
+    assert_eq!((found.outline.shape, installed.shape), (shape, shape));
+    assert_eq!(found.contents, guard().contents());
+    assert_eq!(installed.difference().unwrap(), None);
+}
+
+#[test]
+fn what_others_make_of_it_meanwhile_is_never_taken_for_it() {
+    alone(|| {
+        let shape = guard().install("x").unwrap().shape;
+        for meddling in [
+            "flush table inet bulkhead-x",
+            "insert rule inet bulkhead-x input accept",
+            "add chain inet bulkhead-x more",
+            "add table inet bulkhead-x { flags dormant ; }",
+            "add element inet bulkhead-x attached { 8 . 5 }",
+            "delete table inet bulkhead-x",
+        ] {
+            // Whoever does the same again and again gets no guard that is his.
+            let error = guard().put("x", || _ = nft(meddling).unwrap()).unwrap_err();
+            assert!(error.to_string().contains("others change the table"), "{meddling}: {error}");
+            // As soon as he pauses it is there.
+            let mut times = 0;
+            let mut twice = || {
+                times += 1;
+                if times < 3 {
+                    nft(meddling).unwrap();
+                }
+            };
+            let mut installed = guard().put("x", &mut twice).unwrap();
+            assert_eq!(times, 3, "{meddling}");
+            is_in_place(&mut installed, shape);
+        }
+    });
+}
+
+#[test]
+fn what_others_do_elsewhere_meanwhile_costs_no_second_try() {
+    alone(|| {
+        let shape = guard().install("x").unwrap().shape;
+        let mut times = 0;
+        let mut elsewhere = || {
+            times += 1;
+            nft("add table inet other\nflush table inet other\n").unwrap();
+        };
+        let mut installed = guard().put("x", &mut elsewhere).unwrap();
+        is_in_place(&mut installed, shape);
+        assert_eq!(times, 1);
+    });
+}
+
+#[test]
+fn what_others_do_while_interfaces_are_opened_is_noticed() {
+    alone(|| {
+        for meddling in ["flush table inet bulkhead-x", "insert rule inet bulkhead-x input accept"] {
+            let mut installed = guard().install("x").unwrap();
+            nft(meddling).unwrap();
+            installed.set_attached(&[(7, 5)].into()).unwrap();
+            assert!(installed.difference().unwrap().is_some(), "{meddling}");
+        }
+    });
+}
+
 #[test]
 fn what_others_do_elsewhere_is_no_difference() {
     alone(|| {
         let mut installed = guard().install("x").unwrap();
-        let before = generation_id().unwrap();
+        let generation = || state::generation(&state::open().unwrap()).unwrap();
+        let before = generation();
         nft("add table inet other\nadd chain inet other input\n").unwrap();
-        assert_eq!(generation_id().unwrap(), before + 1);
+        assert_eq!(generation(), before + 1);
         assert_eq!(installed.difference().unwrap(), None);
         // The guard of another instance is another's, one whose name begins alike among them.
         guard().install("xy").unwrap();

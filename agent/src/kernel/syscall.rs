@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 
+use crate::spare;
+
 /// bpf(2).
 ///
 /// # Safety
@@ -14,13 +16,13 @@ pub(super) unsafe fn call<T>(command: libc::c_int, attribute: &mut T) -> io::Res
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
-/// bpf(2) for a command that answers with a new descriptor.
+/// bpf(2) for a command that answers with a new descriptor, of the reserve's if there is no other.
 ///
 /// # Safety
 /// As for [`call`].
 pub(super) unsafe fn open<T>(command: libc::c_int, attribute: &mut T) -> io::Result<OwnedFd> {
     // SAFETY: the caller's.
-    let fd = unsafe { call(command, attribute) }?;
+    let fd = spare::open(|| unsafe { call(command, attribute) })?;
     // SAFETY: just opened, and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }

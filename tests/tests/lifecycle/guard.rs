@@ -66,11 +66,16 @@ fn settled(site: &mut Site) -> Counts {
     counts
 }
 
-fn nft(site: &Site, words: &str) -> String {
+fn try_nft(site: &Site, words: &str) -> std::process::Output {
     let mut command = Command::new("nft");
     command.args(words.split(' '));
     site.namespace("server").prepare(&mut command).unwrap();
-    let output = lab::run_within(&mut command, Duration::from_secs(10)).unwrap();
+    lab::run_within(&mut command, Duration::from_secs(10)).unwrap()
+}
+
+/// Runs nft on the server; what it printed.
+pub fn nft(site: &Site, words: &str) -> String {
+    let output = try_nft(site, words);
     assert!(output.status.success(), "{words}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
@@ -330,5 +335,26 @@ fn a_guard_that_others_change_is_put_in_place_again() {
         assert_eq!(after, before + 2, "after {meddling}: {}", nft(&site, &format!("list table {table}")));
         let listed = nft(&site, &format!("list set {table} attached"));
         assert!(!listed.contains("77") && listed.contains("elements"), "{listed}");
+    }
+}
+
+#[test]
+fn a_guard_that_others_empty_again_and_again_is_never_left_empty() {
+    let site = outsider("gdagain");
+    let table = format!("inet bulkhead-{}", site.instance());
+    let (server, on_switch) = (site.address("server"), site.underlay("server"));
+    for meddling in [format!("flush table {table}"), format!("insert rule {table} input accept")] {
+        for pause in [0, 10, 20] {
+            for _ in 0..15 {
+                // It may be gone for a moment.
+                let _ = try_nft(&site, &meddling);
+                std::thread::sleep(Duration::from_millis(pause));
+            }
+            std::thread::sleep(Duration::from_millis(2500));
+            let before = counted(&site.status()).values().sum::<u64>();
+            send(&site, "outsider", server, on_switch, 1);
+            let after = counted(&site.status()).values().sum::<u64>();
+            assert_eq!(after, before + 1, "after {meddling}: {}", nft(&site, &format!("list table {table}")));
+        }
     }
 }

@@ -10,6 +10,7 @@ mod coming;
 mod confirm;
 mod contested;
 mod conversations;
+mod descriptors;
 mod disk;
 mod elsewhere;
 mod endurance;
