@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::clock::{boot_id, boot_time, wall_time};
 use super::counters::Folded;
 use super::guarding::{self, Guarded};
+use super::in_place::{self, Notes};
 use super::inputs::{Files, Inputs, Refused};
 use super::live::{Built, retire};
 use super::pump::Shared;
@@ -121,6 +122,8 @@ pub struct Enforcer {
     /// The devices, by index and group, whose packets the guard lets pass; none while that is not known. No
     /// other lock is taken while it is held.
     pub(super) guard_open: Mutex<Option<BTreeSet<(u32, u32)>>>,
+    /// What is in place, as it is noted. No other lock is taken while it is held.
+    pub(super) noted: Mutex<Notes>,
     /// One writer of who is cut off at a time. Taken before `live`.
     pub(super) saving: Mutex<()>,
     pub(super) live: Mutex<Live>,
@@ -134,6 +137,11 @@ impl Enforcer {
     /// What runs now.
     pub fn live(&self) -> MutexGuard<'_, Live> {
         held(&self.live)
+    }
+
+    /// What is in place, as it is noted.
+    pub fn noted(&self) -> MutexGuard<'_, Notes> {
+        held(&self.noted)
     }
 
     /// The pins.
@@ -225,6 +233,7 @@ impl Enforcer {
         let links = bulkhead::kernel::detach(self.pins())?;
         live.links.clear();
         live.detached = true;
+        in_place::forget(&self.setup.paths.socket);
         Ok(links)
     }
 

@@ -5,6 +5,7 @@
 //! managed. The guard drops both. It needs no agent to hold: nftables keeps it.
 
 mod account;
+mod digest;
 mod kind;
 mod log;
 mod netlink;
@@ -22,6 +23,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context as _;
 
 pub use self::account::{Account, Amount};
+pub use self::digest::{Digest, is_absent};
 pub use self::kind::Kind;
 pub use self::log::{Dropped, Log};
 use self::news::News;
