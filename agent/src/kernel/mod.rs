@@ -111,7 +111,7 @@ pub enum KernelError {
     XdpBusy(String),
     /// A TCX hook has no place left.
     #[error(
-        "interface {interface}: {hook}: other programs have all of the hook's 64 places; remove one of them (`bpftool net` lists them)"
+        "interface {interface}: {hook}: other programs have all of the hook's 63 places; remove one of them (`bpftool net` lists them)"
     )]
     HookFull {
         /// The interface.
@@ -160,5 +160,19 @@ impl KernelError {
     {
         let what = what.into();
         move |source| Self::Refused { what, source: Box::new(source) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::KernelError;
+
+    #[test]
+    fn the_kernels_words_are_told_once() {
+        let refused = KernelError::refused("interface x: asking")(io::Error::from_raw_os_error(libc::EEXIST));
+        let told = format!("{:#}", anyhow::Error::from(refused));
+        assert_eq!(told, "interface x: asking: File exists (os error 17)");
     }
 }

@@ -26,6 +26,7 @@ mod shadow;
 mod silent;
 mod starting;
 mod told;
+mod unseen;
 
 use std::time::Duration;
 
