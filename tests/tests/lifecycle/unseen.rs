@@ -205,3 +205,23 @@ fn a_hook_without_a_place_left_is_told_of() {
     site.start();
     site.wait_for("enforced", |status| status["state"] == "enforced");
 }
+
+#[test]
+fn a_guard_that_others_remove_all_the_time_is_not_said_to_be_well() {
+    let mut site = Site::new("restless", Over::Ethernet, &[WEB]);
+    site.start();
+    site.wait_for("enforced", |status| status["state"] == "enforced");
+    site.write("remove", &format!("delete table inet bulkhead-{}\n", site.instance()));
+    let mut remove = Command::new("sh");
+    let file = site.path("remove");
+    remove.args(["-c", &format!("for i in $(seq 300); do nft -f {file}; sleep 0.01; done 2>/dev/null")]);
+    site.namespace("server").prepare(&mut remove).unwrap();
+    let mut removing = remove.spawn().unwrap();
+    let mut states = Vec::new();
+    while removing.try_wait().unwrap().is_none() {
+        states.push(site.status());
+    }
+    let told = states.iter().filter(|status| problems(status).contains("the guard is not")).count();
+    assert!(told > 0, "none of {} answers", states.len());
+    site.wait_for("enforced", |status| status["state"] == "enforced");
+}
