@@ -146,7 +146,7 @@ impl Device {
                 LinkAttribute::Group(group) => device.group = group,
                 LinkAttribute::Xdp(xdp) => device.xdp = xdp_of(&xdp),
                 LinkAttribute::Controller(of) if of != 0 => {
-                    device.port = Some(Port { of, kind: String::new() })
+                    device.port = Some(Port { of, kind: String::new() });
                 }
                 LinkAttribute::LinkInfo(infos) => {
                     kind = infos.iter().find_map(port_kind).unwrap_or_default();
