@@ -56,10 +56,13 @@ impl Known {
     fn is_ours(&self, link: &RunningLink) -> bool {
         match &self.in_place {
             Some(in_place) => {
-                is_noted(in_place, link)
-                    || link.generation.is_some_and(|number| {
-                        number != in_place.generation && self.journalled.contains(&number)
-                    })
+                // One that the agent could not attach to may have links that are left of before.
+                let mut noted = in_place.interfaces.iter().filter(|noted| noted.interface == link.interface);
+                let is_bare = noted.any(|noted| noted.hooks.is_empty());
+                let is_known = |number: u32| {
+                    if number == in_place.generation { is_bare } else { self.journalled.contains(&number) }
+                };
+                is_noted(in_place, link) || link.generation.is_some_and(is_known)
             }
             // What another layout's tables are called may not be known.
             None => link.generation.is_some() || link.layout != VERSION,
@@ -291,7 +294,15 @@ mod tests {
         degraded(&[a.clone()], &gone, "interface b is not there");
         let mut came = noted();
         came.in_place.as_mut().unwrap().interfaces[1] = Attached::absent("b");
-        degraded(&[a], &came, "interface b: the program is not attached");
+        degraded(&[a.clone()], &came, "interface b: the program is not attached");
+        // What is wrong with one hook is told; that of another is left as it was.
+        let before = Fault::NotFirst { before: vec![7] };
+        let left = [a, b, RunningLink { hook: Hook::TcxIngress, ..link("b", 2, Some(3), Some(before)) }];
+        let (_, problems) = judge(&left, &came, false);
+        assert!(
+            problems.len() == 1 && problems[0].contains("other programs run before ours"),
+            "{problems:?}"
+        );
     }
 
     #[test]
