@@ -67,7 +67,7 @@ fn print(status: &Answered) {
             }
         }
         None if status.state == State::Detached => {
-            println!("instance {}: nothing is enforced", status.instance)
+            println!("instance {}: nothing is enforced", status.instance);
         }
         None => println!(
             "instance {}: {}, {} mode, without an agent; start one with `bulkhead run`",

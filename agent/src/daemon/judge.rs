@@ -202,6 +202,8 @@ fn gone(interface: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use bulkhead::kernel::{Attached, Device, Fault, Hook, Port, RunningLink};
 
     use super::{GuardNote, InPlace, Known, State, judge};
@@ -278,9 +280,9 @@ mod tests {
         let bare = RunningLink { generation: None, ..b.clone() };
         assert_eq!(judge(&[a.clone(), bare], &noted(), false).0, State::Enforced);
         degraded(&[], &noted(), "interface a: tcx-egress: the program is not attached");
-        degraded(&[a.clone()], &noted(), "interface b: tcx-egress: the program is not attached");
+        degraded(from_ref(&a), &noted(), "interface b: tcx-egress: the program is not attached");
         let held = Known { is_held: true, ..noted() };
-        degraded(&[a.clone()], &held, "interface b: tcx-egress: the link is not pinned");
+        degraded(from_ref(&a), &held, "interface b: tcx-egress: the link is not pinned");
         for generation in [None, Some(3), Some(4)] {
             let foreign = |link: &RunningLink| RunningLink { program: 9, generation, ..link.clone() };
             degraded(&[foreign(&a), foreign(&b)], &noted(), "(number 9) that is not the generation's");
@@ -291,10 +293,10 @@ mod tests {
         assert_eq!(judge(&[next(&a), next(&b)], &journalled, false).0, State::Enforced);
         let mut gone = noted();
         gone.devices.remove("b");
-        degraded(&[a.clone()], &gone, "interface b is not there");
+        degraded(from_ref(&a), &gone, "interface b is not there");
         let mut came = noted();
         came.in_place.as_mut().unwrap().interfaces[1] = Attached::absent("b");
-        degraded(&[a.clone()], &came, "interface b: the program is not attached");
+        degraded(from_ref(&a), &came, "interface b: the program is not attached");
         // What is wrong with one hook is told; that of another is left as it was.
         let before = Fault::NotFirst { before: vec![7] };
         let left = [a, b, RunningLink { hook: Hook::TcxIngress, ..link("b", 2, Some(3), Some(before)) }];
