@@ -119,8 +119,7 @@ pub struct Enforcer {
     pub(super) reconciler: Mutex<Reconciler>,
     /// The guard in place. Taken before `live`.
     pub(super) guarded: Mutex<Guarded>,
-    /// The devices, by index and group, whose packets the guard lets pass; none while that is not known. No
-    /// other lock is taken while it is held.
+    /// Devices, by index and group, that the guard lets pass; none while that is not known. Taken last.
     pub(super) guard_open: Mutex<Option<BTreeSet<(u32, u32)>>>,
     /// What is in place, as it is noted. No other lock is taken while it is held.
     pub(super) noted: Mutex<Notes>,
@@ -137,11 +136,6 @@ impl Enforcer {
     /// What runs now.
     pub fn live(&self) -> MutexGuard<'_, Live> {
         held(&self.live)
-    }
-
-    /// What is in place, as it is noted.
-    pub fn noted(&self) -> MutexGuard<'_, Notes> {
-        held(&self.noted)
     }
 
     /// The pins.

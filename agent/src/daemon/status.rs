@@ -1,6 +1,7 @@
 //! What `bulkhead status` tells.
 
 use std::collections::BTreeMap;
+use std::sync::{MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use bulkhead::kernel::{
@@ -13,7 +14,7 @@ use super::counters::RuleCount;
 use super::counting::Counting;
 use super::enforcer::Enforcer;
 use super::guard_drops;
-use super::in_place::{self, GuardNote, InPlace};
+use super::in_place::{self, GuardNote, InPlace, Notes};
 pub use super::judge::State;
 use super::judge::{Known, judge};
 use super::pump::Pumped;
@@ -325,6 +326,11 @@ impl Status {
 }
 
 impl Enforcer {
+    /// What is in place, as it is noted.
+    pub fn noted(&self) -> MutexGuard<'_, Notes> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is to be in the kernel now.
     pub fn in_place(&self, agent: &Agent) -> Option<InPlace> {
         let mut noted = self.noted().now().cloned()?;
