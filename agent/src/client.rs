@@ -11,7 +11,6 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use crate::daemon::lock;
 use crate::exit::Usage;
 use crate::paths::Paths;
 
@@ -161,7 +160,7 @@ pub async fn while_alive<T>(
         () = tokio::time::sleep(limit) => format!("has not answered within {} s", limit.as_secs()),
         () = silence(&paths.socket) => format!("has been silent for {} s", PATIENCE.as_secs()),
     };
-    let Some(pid) = lock::holder(&paths.state) else {
+    let Some(pid) = paths.holder() else {
         anyhow::bail!("the agent {problem}, and is not there any more; start one with `bulkhead run`");
     };
     let next = if is_stopped(pid) {
@@ -189,7 +188,8 @@ async fn silence(socket: &Path) {
 
 /// Whether a process is stopped, by a signal or by a debugger: its state in /proc/PID/stat behind its
 /// name, which may hold anything.
-fn is_stopped(pid: u32) -> bool {
+#[must_use]
+pub fn is_stopped(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['T', 't']))
 }

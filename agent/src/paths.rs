@@ -32,6 +32,18 @@ impl Paths {
         self.is_default
     }
 
+    /// The directories in which an agent holds a lock.
+    #[must_use]
+    pub fn locked(&self) -> [&Path; 2] {
+        [self.socket.parent().unwrap_or(&self.state), &self.state]
+    }
+
+    /// The agent that runs, if one does: answering on its socket, starting or waiting.
+    #[must_use]
+    pub fn holder(&self) -> Option<u32> {
+        self.locked().into_iter().find_map(lock::holder)
+    }
+
     /// Makes the places of an agent that starts, and closes them to everybody else.
     ///
     /// # Errors

@@ -45,7 +45,7 @@ pub enum PlaceError {
         mode: u32,
     },
     /// The system refused.
-    #[error("{part}: {what}: {source}")]
+    #[error("{part}: {what}")]
     System {
         /// The part of the path.
         part: PathBuf,

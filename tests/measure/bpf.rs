@@ -17,6 +17,7 @@ const PROG_LOAD: libc::c_int = 5;
 const PROG_TEST_RUN: libc::c_int = 10;
 const OBJ_GET: libc::c_int = 7;
 const LINK_CREATE: libc::c_int = 28;
+const LINK_UPDATE: libc::c_int = 29;
 const LINK_DETACH: libc::c_int = 34;
 
 /// Map types of linux/bpf.h.
@@ -259,12 +260,27 @@ fn create_link(place: Place, program: BorrowedFd, interface: u32, order: u32) ->
 /// # Errors
 /// If nothing is pinned there, or the kernel refuses.
 pub fn detach(pin: &Path) -> Result<()> {
-    let path = CString::new(pin.as_os_str().as_encoded_bytes())?;
-    let mut attribute = [path.as_ptr() as u64, 0];
-    let link = call(OBJ_GET, &mut attribute).map(owned).with_context(|| format!("open {pin:?}"))?;
+    let link = pinned(pin)?;
     let mut attribute = link.as_raw_fd();
     call(LINK_DETACH, &mut attribute).with_context(|| format!("detach {pin:?}"))?;
     Ok(())
+}
+
+/// Puts another program into a pinned link, as anybody with the right to can.
+///
+/// # Errors
+/// If nothing is pinned there, or the kernel refuses.
+pub fn update_link(pin: &Path, program: BorrowedFd) -> Result<()> {
+    let link = pinned(pin)?;
+    let mut attribute = [link.as_raw_fd(), program.as_raw_fd(), 0, 0];
+    call(LINK_UPDATE, &mut attribute).with_context(|| format!("update {pin:?}"))?;
+    Ok(())
+}
+
+fn pinned(pin: &Path) -> Result<OwnedFd> {
+    let path = CString::new(pin.as_os_str().as_encoded_bytes())?;
+    let mut attribute = [path.as_ptr() as u64, 0];
+    call(OBJ_GET, &mut attribute).map(owned).with_context(|| format!("open {pin:?}"))
 }
 
 /// CPU time that this thread has used.

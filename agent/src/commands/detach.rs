@@ -6,7 +6,7 @@ use hyper::Method;
 
 use crate::cli::Global;
 use crate::client;
-use crate::daemon::{lock, residence};
+use crate::daemon::{in_place, lock, residence};
 use crate::exit::Answer;
 use crate::paths::Paths;
 
@@ -29,7 +29,8 @@ impl Detach {
             None => {
                 // One that only starts, or waits for its first interface, would attach afterwards; one
                 // that hangs is no reason to stay locked out.
-                let _lock = lock::take(&paths.state)?;
+                let _locks =
+                    paths.locked().into_iter().map(lock::take).collect::<anyhow::Result<Vec<_>>>()?;
                 // The guard first: without programs it would drop everything.
                 residence::remove_guard(&global.instance, &paths)?;
                 let links = bulkhead::kernel::detach(&paths.pins)?;
@@ -37,6 +38,7 @@ impl Detach {
             }
         };
         residence::forget(&paths.state);
+        in_place::forget(&paths.socket);
         if global.json {
             println!("{}", serde_json::json!({ "detached": links }));
         } else if links.is_empty() {

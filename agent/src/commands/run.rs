@@ -117,7 +117,7 @@ impl Run {
         for file in [&file, &config.policy, &config.inventory] {
             // Whoever may change it says what is enforced; where it lies is the operator's choice.
             if let Err(error) = places::check(file) {
-                tracing::warn!("{error}");
+                tracing::warn!("{:#}", anyhow::Error::from(error));
             }
         }
         let bpffs_is_the_hosts = self.bpffs_is_the_hosts;

@@ -1,13 +1,13 @@
 //! `bulkhead status`: what is enforced, and what it has done.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::Method;
 
 use crate::cli::Global;
 use crate::client;
 use crate::config::Link;
-use crate::daemon::lock;
+use crate::daemon::alone;
 use crate::daemon::status::{ExchangeInterface, State, Status as Answered};
 use crate::exit::Answer;
 use crate::paths::Paths;
@@ -25,16 +25,13 @@ impl Status {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let paths = Paths::of(&global.instance)?;
         let ask = client::ask_within(PATIENCE, &paths.socket, Method::GET, "/status");
+        let asked = Instant::now();
         let status = match client::block_on(ask)? {
             Some(status) => status,
             None => {
-                let mut status = Answered::read(&global.instance, &paths, None)?;
-                status.problems.extend(lock::holder(&paths.state).map(|process| {
-                    format!(
-                        "agent: process {process} does not answer: it starts, waits for its first interface, or hangs"
-                    )
-                }));
-                status
+                let is_silent = |pid| asked.elapsed() >= PATIENCE || client::is_stopped(pid);
+                let process = paths.holder().map(|pid| (pid, is_silent(pid)));
+                alone::status(&global.instance, &paths, process)?
             }
         };
         if global.json {
@@ -70,7 +67,9 @@ fn print(status: &Answered) {
                 println!("waits for `bulkhead confirm`: {seconds} s until the previous policy returns");
             }
         }
-        None if status.links.is_empty() => println!("instance {}: nothing is enforced", status.instance),
+        None if status.state == State::Detached => {
+            println!("instance {}: nothing is enforced", status.instance);
+        }
         None => println!(
             "instance {}: {}, {} mode, without an agent; start one with `bulkhead run`",
             status.instance,

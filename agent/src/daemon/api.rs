@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::body::{Body, Bytes};
@@ -23,7 +24,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::enforcer::Enforcer;
 use super::listener::Heard;
-use super::status::{Agent, Status};
+use super::status::{Agent, State, Status};
 use super::venues::unmanaged;
 use super::{cutoff, enforcer};
 use crate::exit::Usage;
@@ -31,6 +32,10 @@ use crate::report::Report;
 
 /// Commands that may wait to be heard.
 const BACKLOG: i32 = 128;
+
+/// How often a status is read again because something has changed meanwhile, and after which time.
+const TRIES: usize = 10;
+const AFTER_CHANGE: Duration = Duration::from_millis(20);
 
 /// What the socket answers from.
 pub struct Api {
@@ -110,9 +115,13 @@ async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
         let events = *enforcer.shared.pumped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (instance, paths) = (&enforcer.setup.instance, &enforcer.setup.paths);
         if enforcer.live().detached {
-            return Status::read(instance, paths, None);
+            return Status::read(instance, paths, None, None, true);
         }
-        let status = Status::read(instance, paths, Some(Agent::of(enforcer, events)))?;
+        let status = of_one_moment(enforcer, || {
+            let agent = Agent::of(enforcer, events);
+            let in_place = enforcer.in_place(&agent);
+            Status::read(instance, paths, Some(agent), in_place, true)
+        })?;
         let (venues, indices) = {
             let live = enforcer.live();
             let indices: Vec<u32> = live.attached.iter().map(|attached| attached.index).collect();
@@ -129,6 +138,22 @@ async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
         Ok(status.with_quarantined(&enforcer.live().quarantined))
     })
     .await
+}
+
+/// A status during which the agent itself has changed nothing: what it is just changing is no fault. One who changes
+/// all the time gets the last.
+fn of_one_moment(enforcer: &Enforcer, read: impl Fn() -> anyhow::Result<Status>) -> anyhow::Result<Status> {
+    let mut status = read()?;
+    for _ in 0..TRIES {
+        let agent = status.agent.as_ref();
+        let is_same = agent.is_some_and(|agent| enforcer.is_unchanged(agent));
+        if is_same || status.state == State::Enforced {
+            break;
+        }
+        std::thread::sleep(AFTER_CHANGE);
+        status = read()?;
+    }
+    Ok(status)
 }
 
 async fn detach(Extract(api): Extract<Arc<Api>>) -> Response {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::clock::{boot_id, boot_time, wall_time};
 use super::counters::Folded;
 use super::guarding::{self, Guarded};
+use super::in_place::{self, Notes};
 use super::inputs::{Files, Inputs, Refused};
 use super::live::{Built, retire};
 use super::pump::Shared;
@@ -118,9 +119,10 @@ pub struct Enforcer {
     pub(super) reconciler: Mutex<Reconciler>,
     /// The guard in place. Taken before `live`.
     pub(super) guarded: Mutex<Guarded>,
-    /// The devices, by index and group, whose packets the guard lets pass; none while that is not known. No
-    /// other lock is taken while it is held.
+    /// Devices, by index and group, that the guard lets pass; none while that is not known. Taken last.
     pub(super) guard_open: Mutex<Option<BTreeSet<(u32, u32)>>>,
+    /// What is in place, as it is noted. No other lock is taken while it is held.
+    pub(super) noted: Mutex<Notes>,
     /// One writer of who is cut off at a time. Taken before `live`.
     pub(super) saving: Mutex<()>,
     pub(super) live: Mutex<Live>,
@@ -225,6 +227,7 @@ impl Enforcer {
         let links = bulkhead::kernel::detach(self.pins())?;
         live.links.clear();
         live.detached = true;
+        in_place::forget(&self.setup.paths.socket);
         Ok(links)
     }
 

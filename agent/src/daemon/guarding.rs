@@ -10,8 +10,10 @@ use bulkhead::spare;
 use bulkhead_compiler::inventory::{Inventory, Node};
 
 use super::enforcer::Enforcer;
+use super::in_place::GuardNote;
 use super::live::Built;
 use super::setup::Setup;
+use crate::config::Role;
 use crate::guard::{self, Guard, Installed};
 
 /// The longest name that an interface can have. Alternative ones may be longer.
@@ -25,6 +27,8 @@ pub struct Guarded {
     seen: (u32, Vec<Attached>),
     /// What was put in place.
     installed: Option<Installed>,
+    /// Its digest, once that was asked for.
+    digest: Option<guard::Digest>,
     /// Why it is not what it should be.
     problem: Option<String>,
 }
@@ -41,6 +45,17 @@ impl Guarded {
     /// The devices whose packets pass, once it is in place.
     pub fn open(&self) -> Option<BTreeSet<(u32, u32)>> {
         self.made_for.as_ref().map(|made| made.open.clone())
+    }
+
+    /// What is noted of it.
+    fn note(&mut self, setup: &Setup) -> GuardNote {
+        match (&self.installed, &self.problem) {
+            _ if !setup.config.guard => GuardNote::Off,
+            (Some(installed), None) => {
+                GuardNote::InPlace(self.digest.get_or_insert_with(|| installed.digest()).clone())
+            }
+            (_, problem) => GuardNote::Missing(problem.clone().unwrap_or_else(|| "not yet".to_owned())),
+        }
     }
 }
 
@@ -198,13 +213,23 @@ impl Enforcer {
     /// # Errors
     /// If nftables refuses.
     pub fn keep_guard(&self) -> anyhow::Result<Option<&'static str>> {
-        if !self.setup.config.guard {
-            return Ok(None);
-        }
         let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = self.keep_guarded(&mut guarded);
+        let kept = if self.setup.config.guard { self.keep_guarded(&mut guarded) } else { Ok(None) };
         guarded.problem = kept.as_ref().err().map(|error| format!("{error:#}"));
+        self.note_in_place(&mut guarded);
         kept
+    }
+
+    /// Notes what is in place for whoever asks the kernel without this agent.
+    fn note_in_place(&self, guarded: &mut Guarded) {
+        let guard = guarded.note(&self.setup);
+        let live = self.live();
+        if !live.detached {
+            let exchange =
+                self.setup.config.interfaces.iter().filter(|managed| managed.role == Role::Exchange);
+            let exchange: Vec<_> = exchange.map(|managed| managed.name.clone()).collect();
+            self.noted().note(live.built.number, &live.attached, &exchange, &guard);
+        }
     }
 
     fn keep_guarded(&self, guarded: &mut Guarded) -> anyhow::Result<Option<&'static str>> {
@@ -226,6 +251,13 @@ impl Enforcer {
         }
         let made = guarded.made_for.take();
         self.guard_passes(None);
+        guarded.digest = None;
+        self.noted().note_guard(match difference {
+            Some(cause) => {
+                GuardNote::Missing(format!("{cause}; others have changed it, and it is put in place again"))
+            }
+            None => GuardNote::Changing,
+        });
         let is_same = made.is_some_and(|made| made.generation == now.generation && made.names == now.names);
         match (&mut guarded.installed, difference, is_same) {
             // Interfaces came or went, and that is all.

@@ -78,6 +78,10 @@ impl Enforcer {
         self.reconcile(true)?;
         let live = self.live();
         let attached = live.attached.iter().find(|there| there.interface == interface && there.index != 0);
+        anyhow::ensure!(
+            attached.is_some() || Interface::find(interface).is_err(),
+            "interface {interface} is there and not enforced yet; `bulkhead status` and the agent's log say why"
+        );
         Ok(Answer { attached: attached.cloned(), generation: live.built.number })
     }
 }

@@ -380,14 +380,20 @@ pub fn retire(pins: &Pins, store: &Store, folded: &mut Folded, running: &Built) 
     }
     // A packet may still be under way in an old program.
     if let Err(error) = wait_for_programs() {
-        tracing::warn!("the last packets of an old generation may be missing in rule counters: {error}");
+        tracing::warn!(
+            "the last packets of an old generation may be missing in rule counters: {:#}",
+            anyhow::Error::from(error)
+        );
     }
     let mut kept = Vec::new();
     for number in &old {
         let Some((_, made)) = store.kept(*number) else { continue };
         match rule_counters(pins, *number, made.fingerprints.len()) {
             Ok(counters) => folded.fold(*number, &made.fingerprints, &counters),
-            Err(error) => tracing::warn!("rule counters of generation {number} are lost: {error}"),
+            Err(error) => tracing::warn!(
+                "rule counters of generation {number} are lost: {:#}",
+                anyhow::Error::from(error)
+            ),
         }
         kept.push(made.fingerprints);
     }
@@ -399,7 +405,7 @@ pub fn retire(pins: &Pins, store: &Store, folded: &mut Folded, running: &Built) 
     }
     for number in old {
         if let Err(error) = pins.remove_generation(number) {
-            tracing::warn!("generation {number} stays in memory: {error}");
+            tracing::warn!("generation {number} stays in memory: {:#}", anyhow::Error::from(error));
         }
     }
 }

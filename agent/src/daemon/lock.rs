@@ -1,4 +1,5 @@
-//! One agent an instance: whoever holds a lock on a file in the state directory.
+//! One agent an instance: whoever holds a lock on a file in the state directory and on one beside the socket, so
+//! that either of these directories may be moved away meanwhile.
 
 use std::fs::{File, Metadata, TryLockError};
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
@@ -29,7 +30,7 @@ fn place(state: &Path) -> PathBuf {
     state.join("agent.lock")
 }
 
-/// Takes the lock for an agent. The file keeps the process number of the one that holds it.
+/// Takes the lock in one of an instance's directories for an agent. The file keeps the process number of the one that holds it.
 ///
 /// A process that a killed agent was just starting has all that was open in the agent until it
 /// runs its own program, so the lock of one that is dead is waited for.
@@ -79,7 +80,7 @@ fn written(file: &mut File) -> String {
     pid.trim().to_owned()
 }
 
-/// The agent that runs, if one does: answering on its socket, starting or waiting. The lock is not
+/// The agent that runs, if one does and has this directory's lock: answering on its socket, starting or waiting. The lock is not
 /// tried, which would be in the way of one that starts.
 #[must_use]
 pub fn holder(state: &Path) -> Option<u32> {

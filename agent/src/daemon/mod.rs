@@ -1,5 +1,6 @@
 //! The agent: enforces, tells of drops, and changes what is enforced when asked to.
 
+pub mod alone;
 mod api;
 mod back;
 mod clock;
@@ -12,10 +13,12 @@ pub mod enforcer;
 mod gaps;
 mod guard_drops;
 mod guarding;
+pub mod in_place;
 mod inputs;
 pub mod interfaces;
 mod journal;
 mod judge;
+mod left_open;
 mod links;
 mod listener;
 mod live;
@@ -83,8 +86,8 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
         guard::check()?;
     }
     setup.paths.claim()?;
-    let state = &setup.paths.state;
-    let _lock = lock::hold(state, &setup.instance)?;
+    let hold = |directory| lock::hold(directory, &setup.instance);
+    let _locks = setup.paths.locked().into_iter().map(hold).collect::<anyhow::Result<Vec<_>>>()?;
     residence::claim(&setup)?;
     if start::goes_back_to_nothing(&setup, &store)? {
         return Ok(Answer::No);

@@ -92,6 +92,20 @@ fn within<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> anyhow:
     done.context("entering the network namespace that the instance is enforced in")
 }
 
+/// Works in the network namespace that the instance was last started in; nothing if that is another one, which no
+/// name and no process leads to from here.
+///
+/// # Errors
+/// If what was noted cannot be read, or the namespace not entered.
+pub fn there<T: Send>(paths: &Paths, work: impl FnOnce() -> T + Send) -> anyhow::Result<Option<T>> {
+    match Residence::noted(&Store::new(&paths.state))? {
+        Some(noted) if noted.cookie != Residence::here(noted.guard)?.cookie => {
+            noted.find().map(|(there, _)| within(&there, work)).transpose()
+        }
+        _ => Ok(Some(work())),
+    }
+}
+
 /// Notes that the instance is enforced here.
 ///
 /// # Errors

@@ -6,6 +6,7 @@
 use bulkhead::kernel::{attached_hooks, detach};
 
 use super::clock::{boot_id, boot_time, wall_time};
+use super::in_place;
 use super::inputs::{Files, Inputs, Refused};
 use super::quarantine::{self, List};
 use super::setup::Setup;
@@ -122,6 +123,7 @@ pub fn goes_back_to_nothing(setup: &Setup, store: &Store) -> anyhow::Result<bool
         guard::remove(&setup.instance)?;
     }
     detach(&setup.paths.pins)?;
+    in_place::forget(&setup.paths.socket);
     tell(store.write_record(&Record::default()));
     tell_nothing_is_enforced();
     Ok(true)

@@ -1,14 +1,21 @@
 //! What `bulkhead status` tells.
 
-use bulkhead::kernel::{Attached, KernelError, Losses, RunningLink, STATE_MAPS, State as Tables, running};
+use std::collections::BTreeMap;
+use std::sync::{MutexGuard, PoisonError};
+
+use anyhow::Context as _;
+use bulkhead::kernel::{
+    Attached, Device, Devices, KernelError, Losses, RunningLink, STATE_MAPS, State as Tables, running,
+};
 use serde::{Deserialize, Serialize};
 
 use super::clock::BootClock;
 use super::counters::RuleCount;
 use super::counting::Counting;
 use super::enforcer::Enforcer;
+use super::in_place::{self, GuardNote, InPlace, Notes};
 pub use super::judge::State;
-use super::judge::judge;
+use super::judge::{Known, judge};
 use super::pump::Pumped;
 use super::quarantine::{self, Entry, List};
 use super::shadow::Observed;
@@ -222,18 +229,35 @@ impl Agent {
 }
 
 impl Status {
-    /// Reads what the kernel and the state directory tell.
+    /// Reads what the kernel and the state directory tell, and compares it with what an agent has put in place.
+    /// `is_held`: there is a process that holds the links.
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn read(instance: &str, paths: &Paths, agent: Option<Agent>) -> anyhow::Result<Self> {
+    pub fn read(
+        instance: &str,
+        paths: &Paths,
+        agent: Option<Agent>,
+        in_place: Option<InPlace>,
+        is_held: bool,
+    ) -> anyhow::Result<Self> {
         let pins = &paths.pins;
         let store = Store::new(&paths.state);
         let links = running(pins)?;
         let record = store.record()?;
         let half_way = record.target.is_some();
         let made = store.kept(record.enforced).filter(|_| !links.is_empty());
-        let (state, mut problems) = judge(&links, agent.as_ref(), half_way);
+        let guard = in_place.as_ref().and_then(|in_place| in_place.guard.problem(instance));
+        let unknown = (in_place.is_none() && !links.is_empty()).then(|| {
+            format!(
+                "what is to be enforced is not known, since {} is gone; the next start of the agent writes it",
+                in_place::beside(&paths.socket).display()
+            )
+        });
+        let journalled = [Some(record.enforced), record.target].into_iter().flatten().collect();
+        let known = Known { devices: devices(in_place.as_ref())?, in_place, journalled, is_held };
+        let (state, mut problems) = judge(&links, &known, half_way);
+        let wrong: Vec<_> = guard.into_iter().chain(unknown).collect();
         let mode = agent.as_ref().map(|agent| agent.mode).or(made.map(|(_, made)| made.mode));
         let quarantined: List = store.load(quarantine::FILE)?.unwrap_or_default();
         let counting = Counting::read(&store);
@@ -262,7 +286,7 @@ impl Status {
         if STATE_MAPS.iter().all(|map| pins.state(map).exists()) {
             status.count(&Tables::open(pins)?)?;
         }
-        Ok(status)
+        Ok(status.with_problems(wrong))
     }
 
     /// Why a link is at the second-best hook, if the agent knows.
@@ -306,4 +330,37 @@ impl Status {
         self.evicted_flows = state.evicted()?;
         Ok(())
     }
+}
+
+impl Enforcer {
+    /// What is in place, as it is noted.
+    pub fn noted(&self) -> MutexGuard<'_, Notes> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be in the kernel now.
+    pub fn in_place(&self, agent: &Agent) -> Option<InPlace> {
+        let mut noted = self.noted().now().cloned()?;
+        noted.generation = agent.generation;
+        noted.interfaces.clone_from(&agent.interfaces);
+        Some(noted)
+    }
+
+    /// Whether all is as it was when the agent told of it, and nothing is just being changed.
+    pub fn is_unchanged(&self, agent: &Agent) -> bool {
+        let is_changing = self.noted().now().is_some_and(|now| now.guard == GuardNote::Changing);
+        let live = self.live();
+        !is_changing && (live.built.number, &live.attached) == (agent.generation, &agent.interfaces)
+    }
+}
+
+/// The devices of interfaces that are to be enforced.
+pub fn devices(in_place: Option<&InPlace>) -> anyhow::Result<BTreeMap<String, Device>> {
+    let what = "asking for interfaces";
+    let asked = Devices::open().context(what)?;
+    let mut found = BTreeMap::new();
+    for Attached { interface, .. } in in_place.iter().flat_map(|in_place| &in_place.interfaces) {
+        found.extend(asked.by_name(interface).context(what)?.map(|device| (interface.clone(), device)));
+    }
+    Ok(found)
 }

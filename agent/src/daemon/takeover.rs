@@ -5,17 +5,17 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use bulkhead::kernel::{
-    Attached, Devices, FORWARDED_GRACE, Fault, Hook, Interface, Links, Migration, flow_clock, running,
-    wait_for_programs,
+    Attached, FORWARDED_GRACE, Hook, Interface, Links, Migration, flow_clock, wait_for_programs,
 };
 
 use super::counters::{self, Folded};
 use super::counting::Counting;
 use super::enforcer::{Enforcer, Live, add_names, kept, next_number, note_indices};
-use super::gaps::Gaps;
 use super::guarding;
+use super::in_place::{self, Notes};
 use super::interfaces::absent;
 use super::journal::Journal;
+use super::left_open::left_open;
 use super::live::{Built, retire};
 use super::pump::{self, Shared};
 use super::quarantine;
@@ -25,7 +25,6 @@ use super::start::{self, Named};
 use super::store::Store;
 use super::unsaved::Disk;
 use crate::guard;
-use crate::report::Effect;
 
 /// The file in the state directory of the zones that interfaces' connections are tracked in.
 pub const ZONES: &str = "zones.json";
@@ -39,6 +38,7 @@ impl Enforcer {
         let store = Store::new(&setup.paths.state);
         let pins = setup.paths.pins.clone();
         pins.create()?;
+        let journal_before = store.record()?;
         let indices: Arc<Mutex<HashMap<u32, String>>> = Arc::default();
         let start::Plan { inputs, mut record, mut quarantined, is_named: named } =
             start::plan(&setup, &store, named)?;
@@ -70,7 +70,8 @@ impl Enforcer {
             start::tell(Err(error));
         }
         let new_zones = new_zones(&store, &built, &before, &migration);
-        let gaps = left_open(&setup)?;
+        let gaps = left_open(&setup, &journal_before)?;
+        in_place::begin_change(&setup.paths.socket);
         let mut links = Links::open(&pins)?;
         let mut attached = match attach(&setup, &migration, &mut built, &mut links, &new_zones) {
             Ok(attached) => attached,
@@ -128,7 +129,8 @@ impl Enforcer {
         retire(&pins, &store, &mut live.folded, &live.built);
         store.forget_others(&kept(&live.record));
         live.attached.extend(absent(&setup, &live.attached));
-        Ok(Self {
+        let enforcer = Self {
+            noted: Mutex::new(Notes::new(&setup.paths.socket)),
             setup,
             store,
             shared,
@@ -138,30 +140,11 @@ impl Enforcer {
             guarded: Mutex::new(guarded),
             saving: Mutex::default(),
             live: Mutex::new(live),
-        })
-    }
-}
-
-/// What an earlier agent left enforced and is not any more: those times end by the first look.
-fn left_open(setup: &Setup) -> anyhow::Result<Gaps> {
-    let mut gaps = Gaps::new(&setup.paths.socket);
-    for link in running(&setup.paths.pins)? {
-        let Some(fault) = link.fault.filter(Fault::is_open) else { continue };
-        let device = Devices::open().and_then(|devices| devices.by_name(&link.interface));
-        let device = device.context("asking for interfaces")?;
-        let is_closed = match device {
-            Some(device) if setup.config.guard => {
-                guard::closes(&setup.instance, (device.index, device.group))?
-            }
-            _ => false,
         };
-        gaps.found(
-            &link.interface,
-            &fault.to_string(),
-            if is_closed { Effect::Closed } else { Effect::Open },
-        );
+        // A refusal is in the status, and tried again.
+        enforcer.keep_guard().map(drop).unwrap_or_else(start::told);
+        Ok(enforcer)
     }
-    Ok(gaps)
 }
 
 /// The zones in which connections have not been tracked until now: of interfaces that no program

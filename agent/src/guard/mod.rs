@@ -5,6 +5,7 @@
 //! managed. The guard drops both. It needs no agent to hold: nftables keeps it.
 
 mod account;
+mod digest;
 mod kind;
 mod log;
 mod netlink;
@@ -23,6 +24,7 @@ use anyhow::Context as _;
 use bulkhead::spare;
 
 pub use self::account::{Account, Amount};
+pub use self::digest::{Digest, is_absent};
 pub use self::kind::Kind;
 pub use self::log::{Dropped, Log};
 use self::netlink::Netfilter;

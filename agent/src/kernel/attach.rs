@@ -313,6 +313,10 @@ fn attach_one(
         Some(libc::EBUSY | libc::EEXIST) if matches!(hook, Hook::XdpNative | Hook::XdpGeneric) => {
             KernelError::XdpBusy(interface.name.clone())
         }
+        // `bpf_mprog_attach`, kernel/bpf/mprog.c. Of native XDP it is about the length of frames.
+        Some(libc::ERANGE) if matches!(hook, Hook::TcxIngress | Hook::TcxEgress) => {
+            KernelError::HookFull { interface: interface.name.clone(), hook: hook.name() }
+        }
         _ => KernelError::refused(format!("interface {}: {}", interface.name, hook.name()))(error),
     };
     group.load(hook)?;

@@ -8,7 +8,9 @@ use netlink_packet_core::{
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage, LinkXdp, XdpAttached};
+use rtnetlink::packet_route::link::{
+    LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
+};
 
 use super::Hook;
 
@@ -35,6 +37,17 @@ pub struct Device {
     pub group: u32,
     /// The XDP hook in use and the program's number.
     pub xdp: Option<(Hook, u32)>,
+    /// What it is a port of, if anything.
+    pub port: Option<Port>,
+}
+
+/// What a device is a port of: what it carries to and from the host goes by that one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its index.
+    pub of: u32,
+    /// What it is: `bridge`, `bond`, `vrf` and so on; empty if the kernel does not say.
+    pub kind: String,
 }
 
 /// A way to ask for devices.
@@ -124,14 +137,25 @@ impl Device {
             link_type: u16::from(link.header.link_layer_type),
             group: 0,
             xdp: None,
+            port: None,
         };
+        let mut kind = String::new();
         for attribute in link.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => device.name = name,
                 LinkAttribute::Group(group) => device.group = group,
                 LinkAttribute::Xdp(xdp) => device.xdp = xdp_of(&xdp),
+                LinkAttribute::Controller(of) if of != 0 => {
+                    device.port = Some(Port { of, kind: String::new() });
+                }
+                LinkAttribute::LinkInfo(infos) => {
+                    kind = infos.iter().find_map(port_kind).unwrap_or_default();
+                }
                 _ => {}
             }
+        }
+        if let Some(port) = &mut device.port {
+            port.kind = kind;
         }
         device
     }
@@ -145,6 +169,13 @@ pub fn name_of(index: u32) -> Option<String> {
     let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
     let name = || name.iter().take_while(|byte| **byte != 0).map(|byte| *byte as u8 as char).collect();
     (!found.is_null()).then(name)
+}
+
+fn port_kind(info: &LinkInfo) -> Option<String> {
+    match info {
+        LinkInfo::PortKind(kind) => Some(kind.to_string()),
+        _ => None,
+    }
 }
 
 /// One program in the driver or behind it; several at once are nothing that an agent makes.

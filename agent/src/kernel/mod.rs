@@ -35,7 +35,7 @@ mod tables;
 
 pub use attach::{Attached, Links, attach, attached_hooks, detach};
 pub use defaults::{DEFAULT_NEW_FLOWS, default_timeouts, per_second};
-pub use device::{DEVICE_GROUP, Device, Devices, name_of};
+pub use device::{DEVICE_GROUP, Device, Devices, Port, name_of};
 pub use flows::{FlowTable, Importer};
 pub use generation::{Generation, Shadow, Specification};
 pub use grace::wait_for_programs;
@@ -110,6 +110,16 @@ pub enum KernelError {
         "interface {0}: another XDP program is attached; remove it (`ip link set dev {0} xdp off`) or use --hook tcx"
     )]
     XdpBusy(String),
+    /// A TCX hook has no place left.
+    #[error(
+        "interface {interface}: {hook}: other programs have all of the hook's 63 places; remove one of them (`bpftool net` lists them)"
+    )]
+    HookFull {
+        /// The interface.
+        interface: String,
+        /// The hook's name.
+        hook: &'static str,
+    },
     /// Pinned objects are not of this layout.
     #[error("{path}: a pinned map of another shape: {problem}; next: {advice}")]
     PinnedLayout {
@@ -133,7 +143,7 @@ pub enum KernelError {
         hook: String,
     },
     /// Any other refusal of the kernel.
-    #[error("{what}: {source}")]
+    #[error("{what}")]
     Refused {
         /// What was tried.
         what: String,
@@ -151,5 +161,19 @@ impl KernelError {
     {
         let what = what.into();
         move |source| Self::Refused { what, source: Box::new(source) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::KernelError;
+
+    #[test]
+    fn the_kernels_words_are_told_once() {
+        let refused = KernelError::refused("interface x: asking")(io::Error::from_raw_os_error(libc::EEXIST));
+        let told = format!("{:#}", anyhow::Error::from(refused));
+        assert_eq!(told, "interface x: asking: File exists (os error 17)");
     }
 }

@@ -19,6 +19,9 @@ pub struct RunningLink {
     pub hook: Hook,
     /// The interface's index; 0 if it is gone, and with it the enforcement.
     pub index: u32,
+    /// The number of the program that it has now.
+    #[serde(default)]
+    pub program: u32,
     /// The generation whose tables the program reads; none if its pins are gone.
     pub generation: Option<u32>,
     /// The layout version of the agent that pinned it.
@@ -73,6 +76,7 @@ pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
         interface,
         hook,
         index: info.index,
+        program: info.program,
         generation: programs.get(&info.program).copied().flatten(),
         layout,
         fault,

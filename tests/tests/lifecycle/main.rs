@@ -31,6 +31,7 @@ mod shadow;
 mod silent;
 mod starting;
 mod told;
+mod unseen;
 
 use std::time::Duration;
 
