@@ -12,7 +12,7 @@ use bulkhead_engine::layout::{
     FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_SHADOW,
     FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, Pair, Rate, RateLimit,
 };
-use bulkhead_engine::{Case, Environment, Judgement, REASONS, RateState, Reason, Word};
+use bulkhead_engine::{Budget, Case, Environment, Judgement, REASONS, RateState, Reason, Word};
 
 use crate::{calls, flows, settings, tables};
 
@@ -25,6 +25,9 @@ static LIMITS: Array<RateLimit> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 static LIMIT_STATES: Array<u64> = Array::with_max_entries(2, 0);
 #[map]
 pub(crate) static RULE_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(1, 0);
+/// One entry: what this CPU has reported in this second.
+#[map]
+pub(crate) static BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
 
 // Of a generation that only observes; one entry where there is none.
 #[map]
@@ -58,9 +61,6 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// What neither an event nor an aggregate tells of, by kind of loss.
 #[map]
 pub(crate) static LOST_EVENTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(LOSSES, 0);
-/// One entry: the second that this CPU reports in, and its reports in it.
-#[map]
-pub(crate) static BUDGET: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 
 /// One entry: ns that the fixed clock of tests has gone on since it was set. Other programs
 /// do not look here: the verifier removes it.

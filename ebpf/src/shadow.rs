@@ -89,7 +89,7 @@ pub(crate) fn compare(case: &Case, place: Place, direction: Direction, interface
         kind: KIND_SHADOW,
         ..shadow.drop_key(direction, interface, settings::shadow_generation())
     };
-    report_difference(key, &case.headers);
+    report_difference(key, case, direction);
 }
 
 /// Whether the policy had a say: a quarantine, a rate and a link protocol are not its.

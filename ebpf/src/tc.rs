@@ -55,7 +55,7 @@ fn run(ctx: &TcContext, direction: Direction) -> i32 {
     let packet = packet_of(ctx);
     let judged = match judge_plain(&MAPS, &packet, direction) {
         Some(Short::Settled(length, outcome)) => {
-            if let Some(action) = conclude_settled(length, outcome, direction) {
+            if let Some(action) = conclude_settled(length, outcome, direction, &packet) {
                 return verdict(action);
             }
             None

@@ -31,7 +31,7 @@ fn xdp_ingress(ctx: XdpContext) -> u32 {
     let packet = packet_of(&ctx);
     let judged = match judge_plain(&MAPS, &packet, Direction::Ingress) {
         Some(Short::Settled(length, outcome)) => {
-            if let Some(action) = conclude_settled(length, outcome, Direction::Ingress) {
+            if let Some(action) = conclude_settled(length, outcome, Direction::Ingress, &packet) {
                 return verdict(action);
             }
             None

@@ -6,6 +6,7 @@
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod budget;
 mod case;
 #[cfg(any(test, feature = "std"))]
 pub mod change;
@@ -27,11 +28,12 @@ mod reason;
 mod tables;
 mod word;
 
+pub use budget::{Budget, Fund, Sharer};
 pub use case::{Case, Outcome, Sides};
 pub use decide::{decide, decide_parsed, local_check, reply};
 pub use flow::admit;
 pub use packet::{Packet, opaque};
-pub use plain::{Judged, Short, judge_plain};
+pub use plain::{Judged, Short, judge_plain, plain_ends};
 pub use rate::RateState;
 pub use reason::{Action, REASONS, Reason};
 pub use tables::{Environment, Judgement, judge, leaf_of};

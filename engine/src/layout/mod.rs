@@ -21,8 +21,8 @@ pub use cell::{
     CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_NONE, CELL_ONE_WAY, Cell, MAX_EXPIRY_CHAIN, NO_RULE,
 };
 pub use event::{
-    AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_DROP, KIND_SHADOW, LOSSES, LOST_BUDGET, LOST_RING,
-    LOST_SHADOW, shadow_index,
+    AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, KIND_SHADOW, LOSSES, LOST_BUDGET,
+    LOST_RING, LOST_SHADOW, shadow_index,
 };
 pub use exact::{BUCKET_PLACES, ExactBucket, ExactKey, exact_address, exact_key};
 pub use flow::{
