@@ -134,6 +134,10 @@ pub struct DropReport {
     pub generation: u32,
     /// Audit mode: it would have been dropped, and passed.
     pub audit: bool,
+    /// Drops of more than one kind that have the source, interface and reason in common: destinations, ports
+    /// and protocols were too many to tell each.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub many: bool,
     /// Of a staged candidate that decides otherwise: what the enforced policy did. Reason, rule
     /// and generation are then the candidate's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,18 +201,15 @@ impl fmt::Display for DropReport {
             None if self.audit => "would drop",
             None => "drop",
         };
-        write!(
-            f,
-            "{} {verb} {} {} → {} {}/{} {} on {}",
-            self.time,
-            self.direction,
-            end(self.source_name.as_deref(), self.source),
-            end(self.destination_name.as_deref(), self.destination),
-            self.port,
-            self.protocol,
-            self.reason,
-            self.interface,
-        )?;
+        let source = end(self.source_name.as_deref(), self.source);
+        write!(f, "{} {verb} {} {source} → ", self.time, self.direction)?;
+        if self.many {
+            f.write_str("many")?;
+        } else {
+            let destination = end(self.destination_name.as_deref(), self.destination);
+            write!(f, "{destination} {}/{}", self.port, self.protocol)?;
+        }
+        write!(f, " {} on {}", self.reason, self.interface)?;
         write_rule(f, self.rule, self.rule_name.as_deref(), self.position.as_deref())?;
         if let Some(enforced) = &self.enforced {
             write!(f, "; {} now, {}", if enforced.passed { "passed" } else { "dropped" }, enforced.reason)?;

@@ -53,21 +53,21 @@ fn conclude_drop(case: &Case, direction: Direction, interface: u32) {
     }
 }
 
-/// Counts the verdict on a plain packet. A drop that is to be reported is not concluded: that needs
-/// a case.
+/// Counts the verdict on a plain packet. A drop that is to be reported, since it has a budget, is not
+/// concluded: that needs a case.
 #[inline(always)]
 pub(crate) fn conclude_settled(
     length: u32,
     outcome: Outcome,
     direction: Direction,
-    packet: &Packet,
+    has_budget: impl FnOnce(Reason) -> bool,
 ) -> Option<Action> {
     match outcome.reason.action() {
         Action::Pass => {
             count_outcome(outcome, length, direction, &REASON_COUNTERS);
             Some(Action::Pass)
         }
-        Action::Drop if has_budget(direction, outcome.reason, packet) => None,
+        Action::Drop if has_budget(outcome.reason) => None,
         Action::Drop => {
             count_outcome(outcome, length, direction, &UNREPORTED);
             Some(Action::Drop)
@@ -138,9 +138,10 @@ fn budget() -> Option<&'static mut Budget> {
     BUDGET.get_ptr_mut(0).map(|budget| unsafe { &mut *budget })
 }
 
-/// Whether a drop of a plain packet may be reported.
+/// Whether a drop of a plain packet may be reported. To be called out of line, where the packet's bounds are
+/// read once more: what passes would else keep them for it.
 #[inline(always)]
-fn has_budget(direction: Direction, reason: Reason, packet: &Packet) -> bool {
+pub(crate) fn has_budget(packet: &Packet, direction: Direction, reason: Reason) -> bool {
     let reports = settings::event_budget();
     if reports == 0 {
         return false;

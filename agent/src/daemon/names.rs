@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_compiler::resolve::Ruleset;
-use bulkhead_engine::layout::{AggregateKey, Event, NO_RULE, to_ip};
+use bulkhead_engine::layout::{AggregateKey, Event, KIND_SENDER, NO_RULE, to_ip};
 use bulkhead_engine::{Action, Reason};
 use ipnet::IpNet;
 
@@ -149,6 +149,7 @@ impl Names {
             bytes,
             generation: key.generation,
             audit: self.audit,
+            many: key.kind == KIND_SENDER,
             enforced: None,
         }
     }

@@ -7,6 +7,7 @@ mod kernel;
 
 mod accounts;
 mod broken;
+mod flood;
 mod full;
 mod nesting;
 mod refusing;
