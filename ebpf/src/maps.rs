@@ -9,16 +9,22 @@ use bulkhead_engine::exact::Buckets;
 use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::layout::{
     Address, AggregateKey, AggregateValue, Cell, Counter, DIRECTIONS, Direction, FEATURE_AUDIT,
-    FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_SHADOW,
-    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, Pair, Rate, RateLimit,
+    FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES,
+    FEATURE_SHADOW, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, Pair,
+    Rate, RateLimit, Routed,
 };
-use bulkhead_engine::{Budget, Case, Environment, Judgement, REASONS, RateState, Reason, Word};
+use bulkhead_engine::{Budget, Case, Environment, Judgement, MISS_WORDS, REASONS, RateState, Reason, Word};
 
 use crate::{calls, flows, settings, tables};
 
 // Tables of one generation, beside those in `tables`. The loader sets their sizes.
 #[map]
 static PREFIX6: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);
+#[map]
+static ROUTES: LpmTrie<Address, Routed> = LpmTrie::with_max_entries(1, 0);
+/// When the next ICMP error that quotes no flow is due, by a hash of the address that it is about.
+#[map]
+static ICMP_MISSES: Array<u64> = Array::with_max_entries(MISS_WORDS, 0);
 #[map]
 static LIMITS: Array<RateLimit> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -153,6 +159,15 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     }
 
     #[inline(always)]
+    fn miss_state(&self, index: u32) -> Option<impl RateState> {
+        word(ICMP_MISSES.get_ptr_mut(index))
+    }
+    #[inline(always)]
+    fn routed(&self, address: &Address) -> Routed {
+        ROUTES.get(Key::new(128, *address)).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
     fn flow_time(&self) -> u64 {
         if settings::features() & FEATURE_FIXED_CLOCK != 0 {
             return fixed_clock();
@@ -186,7 +201,7 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     fn has_prefix6(&self) -> bool {
         Self::features() & FEATURE_IPV6_LPM != 0
     }
-    // Rates are used up by what is enforced only; membership and link protocols are of no policy.
+    // Rates are used up by what is enforced only; membership, link protocols and who sends errors are of no policy.
     #[inline(always)]
     fn has_limits(&self) -> bool {
         !SHADOW && Self::features() & FEATURE_LIMITS != 0
@@ -198,6 +213,14 @@ impl<const SHADOW: bool> Environment for View<SHADOW> {
     #[inline(always)]
     fn has_groups(&self) -> bool {
         !SHADOW && Self::features() & FEATURE_GROUPS != 0
+    }
+    #[inline(always)]
+    fn has_routes(&self) -> bool {
+        Self::features() & FEATURE_ROUTES != 0
+    }
+    #[inline(always)]
+    fn judges_errors(&self) -> bool {
+        !SHADOW
     }
     #[inline(always)]
     fn link(&self) -> u8 {

@@ -99,8 +99,13 @@ const fn is_between_known(reason: Reason) -> bool {
 
 impl Budget {
     /// Nothing was reported yet.
-    pub const UNUSED: Self =
-        Self { second: 0, common: 0, kinds: 0, reserved: 0, shares: [Share { second: 0, reports: 0 }; SHARES] };
+    pub const UNUSED: Self = Self {
+        second: 0,
+        common: 0,
+        kinds: 0,
+        reserved: 0,
+        shares: [Share { second: 0, reports: 0 }; SHARES],
+    };
 
     /// What would pay for one more report of so many a second; 0: there are none.
     #[inline(always)]
@@ -161,7 +166,13 @@ mod tests {
         from_ip(Ipv4Addr::from_bits(0x6440_0000 + index).into())
     }
 
-    fn drop_of(budget: &mut Budget, direction: Direction, reason: Reason, ends: [u32; 2], now: u64) -> Option<Fund> {
+    fn drop_of(
+        budget: &mut Budget,
+        direction: Direction,
+        reason: Reason,
+        ends: [u32; 2],
+        now: u64,
+    ) -> Option<Fund> {
         budget.pay(REPORTS, Sharer::new(direction, reason, ends.map(address), now))
     }
 
@@ -169,7 +180,8 @@ mod tests {
     fn a_flood_of_one_uses_up_what_is_anybodys_and_its_own_share() {
         let mut budget = Budget::UNUSED;
         let mut flood = |now| {
-            let drops = (0..84_000).map(|_| drop_of(&mut budget, Direction::Ingress, Reason::NoRule, [7, 1], now));
+            let drops =
+                (0..84_000).map(|_| drop_of(&mut budget, Direction::Ingress, Reason::NoRule, [7, 1], now));
             let paid: Vec<_> = drops.flatten().collect();
             let own = paid.iter().filter(|fund| **fund == Fund::Share).count();
             (own, paid.len() - own)
@@ -184,11 +196,14 @@ mod tests {
         let (near, flooder) = (1, 7);
         let mut blinded = 0;
         for second in 1..200 {
-            for (direction, ends) in [(Direction::Ingress, [flooder, near]), (Direction::Egress, [near, flooder])] {
+            for (direction, ends) in
+                [(Direction::Ingress, [flooder, near]), (Direction::Egress, [near, flooder])]
+            {
                 let mut budget = Budget::UNUSED;
                 let now = second * SECOND;
                 (0..6_000).for_each(|_| drop(drop_of(&mut budget, direction, Reason::NoRule, ends, now)));
-                let probes = [(); 3].map(|()| drop_of(&mut budget, Direction::Ingress, Reason::NoRule, [9, near], now));
+                let probes = [(); 3]
+                    .map(|()| drop_of(&mut budget, Direction::Ingress, Reason::NoRule, [9, near], now));
                 blinded += u32::from(probes != [Some(Fund::Share); 3]);
             }
         }
@@ -200,7 +215,8 @@ mod tests {
     fn sources_that_are_made_up_blind_neither_whom_the_rules_know_nor_the_other_direction() {
         let mut budget = Budget::UNUSED;
         for source in 0..100_000 {
-            let _ = drop_of(&mut budget, Direction::Ingress, Reason::UnknownAddress, [1_000 + source, 1], SECOND);
+            let _ =
+                drop_of(&mut budget, Direction::Ingress, Reason::UnknownAddress, [1_000 + source, 1], SECOND);
         }
         let spent = |budget: &mut Budget, direction, reason| {
             let ends = if direction == Direction::Ingress { [9, 1] } else { [1, 9] };
@@ -215,7 +231,8 @@ mod tests {
     #[test]
     fn senders_spread_over_the_shares_and_part_again() {
         let share = |index, second| {
-            Sharer::new(Direction::Ingress, Reason::NoRule, [address(index), address(1)], second * SECOND).share
+            Sharer::new(Direction::Ingress, Reason::NoRule, [address(index), address(1)], second * SECOND)
+                .share
         };
         let used: HashSet<_> = (0..1024).map(|index| share(index, 3)).collect();
         assert!(used.len() > SHARES / 4 * 9 / 10, "{} of {}", used.len(), SHARES / 4);

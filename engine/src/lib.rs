@@ -11,6 +11,7 @@ mod case;
 #[cfg(any(test, feature = "std"))]
 pub mod change;
 mod decide;
+mod errors;
 pub mod exact;
 mod flow;
 pub mod flow_table;
@@ -31,6 +32,7 @@ mod word;
 pub use budget::{Budget, Fund, Sharer};
 pub use case::{Case, Outcome, Sides};
 pub use decide::{decide, decide_parsed, local_check, reply};
+pub use errors::MISS_WORDS;
 pub use flow::admit;
 pub use packet::{Packet, opaque};
 pub use plain::{Judged, Short, judge_plain, plain_ends};

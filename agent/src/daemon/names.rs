@@ -133,7 +133,7 @@ impl Names {
             destination,
             destination_name: destination.and_then(|ip| self.host(ip)),
             port: key.port,
-            protocol: protocol_name(key.protocol),
+            protocol: if key.kind == KIND_SENDER { "any".to_owned() } else { protocol_name(key.protocol) },
             reason: reason.map_or_else(|| (key.reason & 0x7f).to_string(), |reason| reason.name().to_owned()),
             rule: rule.map(|rule| rule.number),
             rule_name: rule.and_then(|rule| rule.name.clone()),

@@ -36,6 +36,8 @@ pub const TABLE_MAPS: &[&str] = &[
     "TRIE4",
     "EXACT",
     "PREFIX6",
+    "ROUTES",
+    "ICMP_MISSES",
     "PORTS",
     "PAIRS",
     "CELLS",

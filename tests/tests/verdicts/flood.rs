@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use bulkhead::kernel::{Capacity, Kind, Specification};
-use bulkhead_engine::layout::{AggregateKey, AggregateValue, Direction, Event, KIND_DROP, KIND_SENDER, to_ip};
+use bulkhead_engine::layout::{
+    AggregateKey, AggregateValue, Direction, Event, KIND_DROP, KIND_SENDER, to_ip,
+};
 use bulkhead_engine::{Action, Reason};
 use bulkhead_tests::packets::build::{Ip, ethernet, tcp};
 
@@ -126,7 +128,9 @@ fn a_scan_is_told_of_by_its_sender_where_its_kinds_are_many() {
 
 #[test]
 fn sources_that_are_made_up_blind_nobody_whom_the_rules_know() {
-    for (program, kind) in hooks().into_iter().filter(|(program, _)| program.direction() == Direction::Ingress) {
+    for (program, kind) in
+        hooks().into_iter().filter(|(program, _)| program.direction() == Direction::Ingress)
+    {
         let place = Place::new(Direction::Ingress, true);
         let mut flooded = Flooded::new(program, kind, ample());
         for index in 0..2 * FLOOD {
