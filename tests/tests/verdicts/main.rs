@@ -7,6 +7,7 @@ mod kernel;
 
 mod accounts;
 mod broken;
+mod errors;
 mod flood;
 mod full;
 mod nesting;
@@ -50,6 +51,7 @@ fn every_reason_on_every_hook() {
     reached.extend(broken::play());
     reached.extend(refusing::play());
     reached.extend(venues::play());
+    reached.extend(errors::play());
     reached.extend(full::play());
     reached.extend(nesting::play());
     full::importing();
