@@ -12,6 +12,7 @@ mod disk;
 mod elsewhere;
 mod endurance;
 mod exchange;
+mod flood;
 mod frames;
 mod guard;
 mod hooks;
