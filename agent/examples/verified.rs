@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use bulkhead::kernel::{Generation, Hook, Kind, Shadow, Specialisation, Specification};
 
-use bulkhead_engine::layout::{CELL_EXEMPT, LINK_LLDP, Leaf, LpmKey, Rate, RateLimit, Routed, TIMEOUTS, Timeouts};
+use bulkhead_engine::layout::{
+    CELL_EXEMPT, LINK_LLDP, Leaf, LpmKey, Rate, RateLimit, Routed, TIMEOUTS, Timeouts,
+};
 use bulkhead_engine::memory::Tables;
 
 /// What a policy uses.

@@ -221,3 +221,22 @@ impl fmt::Display for DropReport {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{DropReport, Report};
+
+    #[test]
+    fn drops_of_many_kinds_name_their_sender_alone() {
+        let line = r#"{"time": "T", "direction": "ingress", "source": "100.64.0.9", "source_name": "stranger",
+            "source_port": 0, "destination": null, "destination_name": null, "port": 0, "protocol": "any",
+            "reason": "no_rule", "rule": null, "rule_name": null, "position": null, "interface": "wg0",
+            "count": 3742, "bytes": 1, "generation": 1, "audit": false, "many": true}"#;
+        let report: DropReport = serde_json::from_str(line).expect("a report");
+        let shown = "T drop ingress stranger (100.64.0.9) → many no_rule on wg0 ×3742";
+        assert_eq!(Report::Drop(Box::new(report)).to_string(), shown);
+        // An agent before this one wrote no such field.
+        let earlier = line.replace(", \"many\": true", "");
+        assert!(!serde_json::from_str::<DropReport>(&earlier).expect("a report").many);
+    }
+}

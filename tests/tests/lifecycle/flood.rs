@@ -111,3 +111,27 @@ fn another_hosts_flood_blinds_no_report_of_a_stranger() {
     probes_are_told_of("flood-in", &[("visitor", "server")]);
     probes_are_told_of("flood-both", &[("visitor", "server"), ("server", "client")]);
 }
+
+#[test]
+fn a_scan_is_told_of_by_its_sender() {
+    let mut site = Site::new("scan", Over::Ethernet, &[WEB]);
+    site.start();
+    let any = SocketAddr::from(([0, 0, 0, 0], 0));
+    let socket = site.namespace("stranger").run(|| UdpSocket::bind(any)).unwrap().unwrap();
+    let started = Instant::now();
+    for port in (1..=u16::MAX).cycle() {
+        let _ = socket.send_to(b"?", SocketAddr::new(site.address("server"), port));
+        if started.elapsed() > Duration::from_secs(2) {
+            break;
+        }
+    }
+    site.wait_for_balance();
+    let reports = reports(&site.journal_file());
+    let many: Vec<_> = reports.iter().filter(|report| report["many"] == true).collect();
+    let of_stranger = |report: &Value| {
+        report["source_name"] == "stranger" && report["destination"].is_null() && report["protocol"] == "any"
+    };
+    assert!(!many.is_empty() && many.iter().all(|report| of_stranger(report)), "{many:?}");
+    assert!(many.iter().map(|report| number(&report["count"])).max().unwrap() > 100, "{many:?}");
+    println!("{}", many[0]);
+}
