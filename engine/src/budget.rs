@@ -201,7 +201,9 @@ mod tests {
             {
                 let mut budget = Budget::UNUSED;
                 let now = second * SECOND;
-                (0..6_000).for_each(|_| drop(drop_of(&mut budget, direction, Reason::NoRule, ends, now)));
+                (0..6_000).for_each(|_| {
+                    drop_of(&mut budget, direction, Reason::NoRule, ends, now);
+                });
                 let probes = [(); 3]
                     .map(|()| drop_of(&mut budget, Direction::Ingress, Reason::NoRule, [9, near], now));
                 blinded += u32::from(probes != [Some(Fund::Share); 3]);

@@ -128,9 +128,7 @@ fn a_scan_is_told_of_by_its_sender_where_its_kinds_are_many() {
 
 #[test]
 fn sources_that_are_made_up_blind_nobody_whom_the_rules_know() {
-    for (program, kind) in
-        hooks().into_iter().filter(|(program, _)| program.direction() == Direction::Ingress)
-    {
+    for (program, kind) in hooks().filter(|(program, _)| program.direction() == Direction::Ingress) {
         let place = Place::new(Direction::Ingress, true);
         let mut flooded = Flooded::new(program, kind, ample());
         for index in 0..2 * FLOOD {
