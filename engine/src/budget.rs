@@ -2,8 +2,8 @@
 //! other half is shared out in advance, so that no flood uses up what another sender's drops need. See
 //! docs/decisions/0031.
 
-use crate::Reason;
 use crate::layout::{Address, Direction};
+use crate::{Reason, opaque};
 
 /// Senders are told apart by so many bits of a hash.
 const SENDER_BITS: u32 = 7;
@@ -73,6 +73,15 @@ impl Sharer {
     }
 }
 
+impl Sharer {
+    /// The place of its share. Verifiers before 6.6 do not follow the hash that bounds it, so that the
+    /// compiler must not know it either.
+    #[inline(always)]
+    fn index(self) -> usize {
+        opaque(self.share as usize) & (SHARES - 1)
+    }
+}
+
 #[inline(always)]
 const fn fold([a, b, c, d]: Address) -> u64 {
     ((a as u64) << 32 | b as u64).wrapping_mul(0x2127_599b_f432_5c37) ^ ((c as u64) << 32 | d as u64)
@@ -113,8 +122,8 @@ impl Budget {
         if reports == 0 {
             return None;
         }
-        let Sharer { second, share } = sharer;
-        let share = &mut self.shares[share as usize & (SHARES - 1)];
+        let second = sharer.second;
+        let share = &mut self.shares[sharer.index()];
         if share.second != second {
             *share = Share { second, reports: 0 };
         }
@@ -133,7 +142,7 @@ impl Budget {
     pub fn pay(&mut self, reports: u32, sharer: Sharer) -> Option<Fund> {
         let fund = self.fund(reports, sharer)?;
         match fund {
-            Fund::Share => self.shares[sharer.share as usize & (SHARES - 1)].reports += 1,
+            Fund::Share => self.shares[sharer.index()].reports += 1,
             Fund::Common => self.common += 1,
         }
         Some(fund)
