@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use bulkhead::kernel::{Generation, Hook, Kind, Shadow, Specialisation, Specification};
 
-use bulkhead_engine::layout::{CELL_EXEMPT, LINK_IGMP, Leaf, LpmKey, Rate, RateLimit, TIMEOUTS, Timeouts};
+use bulkhead_engine::layout::{
+    CELL_EXEMPT, LINK_IGMP, Leaf, LpmKey, Rate, RateLimit, Routed, TIMEOUTS, Timeouts,
+};
 use bulkhead_engine::memory::Tables;
 
 /// What a policy uses.
@@ -36,6 +38,7 @@ fn tables(everything: bool) -> Tables {
     let mut tables = Tables::deny_all();
     if everything {
         tables.prefixes6.push((LpmKey { prefix: 64, address: [1, 0, 0, 0] }, Leaf::default()));
+        tables.routes.push((LpmKey { prefix: 120, address: [0; 4] }, Routed::default()));
         tables.limits.push(RateLimit::default());
         tables.cells[0].flags = CELL_EXEMPT;
         tables.groups = true;

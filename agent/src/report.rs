@@ -137,6 +137,10 @@ pub struct DropReport {
     pub generation: u32,
     /// Audit mode: it would have been dropped, and passed.
     pub audit: bool,
+    /// Drops of more than one kind that have the source, interface and reason in common: destinations, ports
+    /// and protocols were too many to tell each.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub many: bool,
     /// Of a staged candidate that decides otherwise: what the enforced policy did. Reason, rule
     /// and generation are then the candidate's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -219,20 +223,19 @@ impl fmt::Display for DropReport {
             None => "drop",
         };
         let Self { time, direction, interface, reason, .. } = self;
-        match &self.ethertype {
-            Some(kind) => {
-                let name = ethertype_name(kind);
-                write!(f, "{time} {verb} {direction} frame {kind}{name} {reason} on {interface}")?;
+        write!(f, "{time} {verb} {direction} ")?;
+        if let Some(kind) = &self.ethertype {
+            write!(f, "frame {kind}{}", ethertype_name(kind))?;
+        } else {
+            write!(f, "{} → ", end(self.source_name.as_deref(), self.source))?;
+            if self.many {
+                f.write_str("many")?;
+            } else {
+                let destination = end(self.destination_name.as_deref(), self.destination);
+                write!(f, "{destination} {}/{}", self.port, self.protocol)?;
             }
-            None => write!(
-                f,
-                "{time} {verb} {direction} {} → {} {}/{} {reason} on {interface}",
-                end(self.source_name.as_deref(), self.source),
-                end(self.destination_name.as_deref(), self.destination),
-                self.port,
-                self.protocol,
-            )?,
         }
+        write!(f, " {reason} on {interface}")?;
         write_rule(f, self.rule, self.rule_name.as_deref(), self.position.as_deref())?;
         if let Some(enforced) = &self.enforced {
             write!(f, "; {} now, {}", if enforced.passed { "passed" } else { "dropped" }, enforced.reason)?;
@@ -242,5 +245,24 @@ impl fmt::Display for DropReport {
             write!(f, " ×{}", self.count)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DropReport, Report};
+
+    #[test]
+    fn drops_of_many_kinds_name_their_sender_alone() {
+        let line = r#"{"time": "T", "direction": "ingress", "source": "100.64.0.9", "source_name": "stranger",
+            "source_port": 0, "destination": null, "destination_name": null, "port": 0, "protocol": "any",
+            "reason": "no_rule", "rule": null, "rule_name": null, "position": null, "interface": "wg0",
+            "count": 3742, "bytes": 1, "generation": 1, "audit": false, "many": true}"#;
+        let report: DropReport = serde_json::from_str(line).expect("a report");
+        let shown = "T drop ingress stranger (100.64.0.9) → many no_rule on wg0 ×3742";
+        assert_eq!(Report::Drop(Box::new(report)).to_string(), shown);
+        // An agent before this one wrote no such field.
+        let earlier = line.replace(", \"many\": true", "");
+        assert!(!serde_json::from_str::<DropReport>(&earlier).expect("a report").many);
     }
 }

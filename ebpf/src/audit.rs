@@ -1,14 +1,17 @@
-//! Counts every outcome and reports every drop: in the ring the first of its kind, in an
-//! aggregate the others. Nothing here changes a verdict.
+//! Counts every outcome and reports drops, as far as the budget goes: in the ring the first of a kind, in
+//! an aggregate the others. Nothing here changes a verdict.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use aya_ebpf::maps::PerCpuArray;
+use aya_ebpf::maps::{HashMap, PerCpuArray};
 use bulkhead_engine::layout::{
-    AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event, LOST_RING, LOST_SHADOW,
+    AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, LOST_RING,
+    LOST_SHADOW,
 };
 use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{Action, Case, Environment as _, Outcome, REASONS, Reason, Word};
+use bulkhead_engine::{
+    Action, Budget, Case, Environment as _, Fund, Outcome, Packet, REASONS, Reason, Sharer, Word, plain_ends,
+};
 
 use crate::maps::{
     AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, BUDGET, EVENTS, LOST_EVENTS, MAPS, REASON_COUNTERS,
@@ -42,24 +45,29 @@ pub(crate) fn conclude(case: &Case, place: Place, direction: Direction, interfac
 /// Counts a drop, and reports it within the budget.
 #[inline(always)]
 fn conclude_drop(case: &Case, direction: Direction, interface: u32) {
-    let is_reported = within_budget();
-    let reasons = if is_reported { &REASON_COUNTERS } else { &UNREPORTED };
+    let fund = pay(direction, case);
+    let reasons = if fund.is_some() { &REASON_COUNTERS } else { &UNREPORTED };
     count_outcome(case.outcome, case.headers.length, direction, reasons);
-    if is_reported {
-        tell(|| case.drop_key(direction, interface, settings::generation()), &case.headers, LOST_RING);
+    if let Some(fund) = fund {
+        tell(|| case.drop_key(direction, interface, settings::generation()), &case.headers, LOST_RING, fund);
     }
 }
 
-/// Counts the verdict on a plain packet. A drop that is to be reported is not concluded: that needs
-/// a case.
+/// Counts the verdict on a plain packet. A drop that is to be reported, since it has a budget, is not
+/// concluded: that needs a case.
 #[inline(always)]
-pub(crate) fn conclude_settled(length: u32, outcome: Outcome, direction: Direction) -> Option<Action> {
+pub(crate) fn conclude_settled(
+    length: u32,
+    outcome: Outcome,
+    direction: Direction,
+    has_budget: impl FnOnce(Reason) -> bool,
+) -> Option<Action> {
     match outcome.reason.action() {
         Action::Pass => {
             count_outcome(outcome, length, direction, &REASON_COUNTERS);
             Some(Action::Pass)
         }
-        Action::Drop if has_budget() => None,
+        Action::Drop if has_budget(outcome.reason) => None,
         Action::Drop => {
             count_outcome(outcome, length, direction, &UNREPORTED);
             Some(Action::Drop)
@@ -122,34 +130,40 @@ pub(crate) fn count(counter: Option<*mut Counter>, length: u32) {
     }
 }
 
-/// Whether this CPU may report once more in this second.
+/// This CPU's account of its reports. On a real-time kernel programs that interrupt each other may report
+/// a few drops more.
 #[inline(always)]
-fn has_budget() -> bool {
-    budget().is_some()
+fn budget() -> Option<&'static mut Budget> {
+    // SAFETY: this CPU's own element. All zeros is a valid account.
+    BUDGET.get_ptr_mut(0).map(|budget| unsafe { &mut *budget })
 }
 
-/// This CPU's account of this second, where one more report is within the budget.
+/// Whether a drop of a plain packet may be reported. To be called out of line, where the packet's bounds are
+/// read once more: what passes would else keep them for it.
 #[inline(always)]
-fn budget() -> Option<&'static mut u64> {
-    let budget = u64::from(settings::event_budget());
-    if budget == 0 {
+pub(crate) fn has_budget(packet: &Packet, direction: Direction, reason: Reason) -> bool {
+    let reports = settings::event_budget();
+    if reports == 0 {
+        return false;
+    }
+    let sharer = Sharer::new(direction, reason, plain_ends(&MAPS, packet), MAPS.flow_time());
+    budget().is_some_and(|budget| budget.fund(reports, sharer).is_some())
+}
+
+/// Pays for a report, if there is anything to pay with.
+#[inline(always)]
+fn pay(direction: Direction, case: &Case) -> Option<Fund> {
+    let reports = settings::event_budget();
+    if reports == 0 {
         return None;
     }
-    // SAFETY: this CPU's own element. Programs that interrupt each other here, on a real-time kernel, may
-    // report a few drops more.
-    let [when, reports] = unsafe { &mut *BUDGET.get_ptr_mut(0)? };
-    let second = MAPS.flow_time() / 1_000_000_000;
-    if *when != second {
-        (*when, *reports) = (second, 0);
-    }
-    (*reports < budget).then_some(reports)
+    let Case { headers, outcome, .. } = case;
+    let ends = [headers.source, headers.destination];
+    let sharer = Sharer::new(direction, outcome.reason, ends, MAPS.flow_time());
+    budget()?.pay(reports, sharer)
 }
 
-/// Takes one report of this second's, if there is one.
-#[inline(always)]
-fn within_budget() -> bool {
-    budget().map(|reports| *reports += 1).is_some()
-}
+type Aggregates = HashMap<AggregateKey, AggregateValue>;
 
 #[inline(always)]
 fn lose(kind: u32) {
@@ -161,26 +175,35 @@ fn lose(kind: u32) {
 
 /// Reports a difference of the shadow. What is not reported is counted as lost.
 #[inline(always)]
-pub(crate) fn report_difference(key: impl FnOnce() -> AggregateKey, headers: &Headers) {
-    if within_budget() { tell(key, headers, LOST_SHADOW) } else { lose(LOST_SHADOW) }
+pub(crate) fn report_difference(key: impl FnOnce() -> AggregateKey, case: &Case, direction: Direction) {
+    match pay(direction, case) {
+        Some(fund) => tell(key, &case.headers, LOST_SHADOW, fund),
+        None => lose(LOST_SHADOW),
+    }
 }
 
-/// Adds to the aggregate of its key; the first of them is told of by an event.
+/// Adds to the aggregate of its key. The first of them is told of by an event, if a share pays for it.
 #[inline(never)]
-fn tell(key: impl FnOnce() -> AggregateKey, headers: &Headers, lost_ring: u32) {
-    let key = &key();
+fn tell(key: impl FnOnce() -> AggregateKey, headers: &Headers, lost: u32, fund: Fund) {
+    let key = &mut key();
     // SAFETY: the helper has no preconditions.
     let time = unsafe { bpf_ktime_get_boot_ns() };
     let aggregates = match AGGREGATE_EPOCH.get(0) {
         Some(epoch) if epoch & 1 != 0 => &AGGREGATES_1,
         _ => &AGGREGATES_0,
     };
-    if let Some(value) = aggregates.get_ptr_mut(key) {
+    if let Some(value) = aggregates.get_ptr_mut(&*key) {
         add_to(value, headers.length, time);
         return;
     }
+    if fund == Fund::Common {
+        if !summarise(aggregates, key, headers.length, time) {
+            lose(lost);
+        }
+        return;
+    }
     // Another CPU may have been faster, or the table is full: the event tells of this drop anyway.
-    let _ = aggregates.insert(key, &AggregateValue::default(), u64::from(BPF_NOEXIST));
+    let _ = aggregates.insert(&*key, &AggregateValue::default(), u64::from(BPF_NOEXIST));
     let flags = if MAPS.audit() { EVENT_AUDIT } else { 0 };
     let event = Event {
         time,
@@ -196,8 +219,31 @@ fn tell(key: impl FnOnce() -> AggregateKey, headers: &Headers, lost_ring: u32) {
             entry.write(event);
             entry.submit(0);
         }
-        None => lose(lost_ring),
+        None => lose(lost),
     }
+}
+
+/// Adds a drop to an aggregate that is there or is made for it: of its key, or, where too many kinds were
+/// made in this second, of its sender alone. False: there was no room.
+#[inline(always)]
+fn summarise(aggregates: &Aggregates, key: &mut AggregateKey, length: u32, time: u64) -> bool {
+    if !budget().is_some_and(|budget| budget.may_tell_kind(settings::event_budget())) {
+        // What a shadow decides otherwise is told of by both rules or not at all.
+        if key.kind != KIND_DROP {
+            return false;
+        }
+        (key.destination, key.port, key.protocol, key.kind) = ([0; 4], 0, 0, KIND_SENDER);
+    }
+    let first = AggregateValue { packets: 1, bytes: length.into(), last: time };
+    if aggregates.insert(&*key, &first, u64::from(BPF_NOEXIST)).is_ok() {
+        return true;
+    }
+    // It is there already, by this CPU or another.
+    let value = aggregates.get_ptr_mut(&*key);
+    if let Some(value) = value {
+        add_to(value, length, time);
+    }
+    value.is_some()
 }
 
 /// Adds a drop to an aggregate.

@@ -9,10 +9,13 @@ use bulkhead_engine::exact::Buckets;
 use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::layout::{
     Address, AggregateKey, AggregateValue, Cell, Counter, DIRECTIONS, Direction, FEATURE_AUDIT,
-    FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_SHADOW,
-    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, Pair, Rate, RateLimit,
+    FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES,
+    FEATURE_SHADOW, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, Pair,
+    Rate, RateLimit, Routed,
 };
-use bulkhead_engine::{Case, End, Environment, Judgement, REASONS, RateState, Reason, SocketState, Word};
+use bulkhead_engine::{
+    Budget, Case, End, Environment, Judgement, MISS_WORDS, REASONS, RateState, Reason, SocketState, Word,
+};
 
 use crate::{calls, flows, settings, sockets, tables};
 
@@ -20,11 +23,19 @@ use crate::{calls, flows, settings, sockets, tables};
 #[map]
 static PREFIX6: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);
 #[map]
+static ROUTES: LpmTrie<Address, Routed> = LpmTrie::with_max_entries(1, 0);
+/// When the next ICMP error that quotes no flow is due, by a hash of the address that it is about.
+#[map]
+static ICMP_MISSES: Array<u64> = Array::with_max_entries(MISS_WORDS, 0);
+#[map]
 static LIMITS: Array<RateLimit> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static LIMIT_STATES: Array<u64> = Array::with_max_entries(2, 0);
 #[map]
 pub(crate) static RULE_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(1, 0);
+/// One entry: what this CPU has reported in this second.
+#[map]
+pub(crate) static BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
 
 // Of a generation that only observes; one entry where there is none.
 #[map]
@@ -58,9 +69,6 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// What neither an event nor an aggregate tells of, by kind of loss.
 #[map]
 pub(crate) static LOST_EVENTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(LOSSES, 0);
-/// One entry: the second that this CPU reports in, and its reports in it.
-#[map]
-pub(crate) static BUDGET: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 
 /// One entry: ns that the fixed clock of tests has gone on since it was set. Other programs
 /// do not look here: the verifier removes it.
@@ -154,6 +162,15 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
     }
 
     #[inline(always)]
+    fn miss_state(&self, index: u32) -> Option<impl RateState> {
+        word(ICMP_MISSES.get_ptr_mut(index))
+    }
+    #[inline(always)]
+    fn routed(&self, address: &Address) -> Routed {
+        ROUTES.get(Key::new(128, *address)).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
     fn flow_time(&self) -> u64 {
         if settings::features() & FEATURE_FIXED_CLOCK != 0 {
             return fixed_clock();
@@ -187,7 +204,7 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
     fn has_prefix6(&self) -> bool {
         Self::features() & FEATURE_IPV6_LPM != 0
     }
-    // Rates are used up by what is enforced only; membership and link protocols are of no policy.
+    // Rates are used up by what is enforced only; membership, link protocols and who sends errors are of no policy.
     #[inline(always)]
     fn has_limits(&self) -> bool {
         !SHADOW && Self::features() & FEATURE_LIMITS != 0
@@ -199,6 +216,14 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
     #[inline(always)]
     fn has_groups(&self) -> bool {
         !SHADOW && Self::features() & FEATURE_GROUPS != 0
+    }
+    #[inline(always)]
+    fn has_routes(&self) -> bool {
+        Self::features() & FEATURE_ROUTES != 0
+    }
+    #[inline(always)]
+    fn judges_errors(&self) -> bool {
+        !SHADOW
     }
     #[inline(always)]
     fn link(&self) -> u32 {

@@ -89,10 +89,10 @@ pub(crate) fn compare(case: &Case, place: Place, direction: Direction, interface
         kind: KIND_SHADOW,
         ..shadow.drop_key(direction, interface, settings::shadow_generation())
     };
-    report_difference(key, &case.headers);
+    report_difference(key, case, direction);
 }
 
-/// Whether the policy had a say: a quarantine, a rate and a link protocol are not its.
+/// Whether the policy had a say: a quarantine, a rate, a link protocol and who may send errors are not its.
 #[inline(always)]
 const fn is_of_policy(reason: Reason) -> bool {
     !matches!(
@@ -104,5 +104,7 @@ const fn is_of_policy(reason: Reason) -> bool {
             | Reason::PacketRate
             | Reason::NewFlowRate
             | Reason::InitiatorRate
+            | Reason::IcmpErrorSource
+            | Reason::IcmpErrorRate
     )
 }

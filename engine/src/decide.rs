@@ -1,7 +1,8 @@
 //! The decision: malformed > quarantine > local check > rules > flow.
 
 use crate::case::{Case, Outcome, Sides};
-use crate::flow::{Found, find, look_up, own_key, record_reply, reply_key};
+use crate::errors::about_flow;
+use crate::flow::{Found, look_up, record_reply, reply_key};
 use crate::fragment::{decide_later, remember_first};
 use crate::layout::{Direction, FLOW_AUDIT, FlowKey, Leaf, NO_RULE};
 use crate::membership::{is_membership, membership};
@@ -108,7 +109,7 @@ fn fault_of(env: &impl Environment, headers: &Headers) -> Reason {
 /// The classes of both ends. Where there are management exemptions, a quarantined end is marked
 /// and not yet a reason to drop.
 #[inline(always)]
-fn ends(env: &impl Environment, direction: Direction, headers: &Headers) -> Result<Sides, Reason> {
+pub(crate) fn ends(env: &impl Environment, direction: Direction, headers: &Headers) -> Result<Sides, Reason> {
     let (source, destination) = both_leaves(env, headers)?;
     let cut_off = source.quarantined() || destination.quarantined();
     if cut_off && !env.has_exemptions() {
@@ -310,69 +311,4 @@ fn remove_revoked(env: &impl Environment, found: &Found) {
     if found.flow.generation <= env.generation() {
         env.remove_flow(&found.key);
     }
-}
-
-/// An ICMP error passes if it quotes a packet of a tracked flow and goes to the end that sent
-/// that packet, whichever router it comes from.
-#[inline(never)]
-fn about_flow(env: &impl Environment, packet: &Packet, case: &mut Case, direction: Direction) -> Reason {
-    let Case { headers, quote, found, .. } = case;
-    match read_quote(packet, headers, quote).and_then(|()| quoted_flow(env, quote, found, direction)) {
-        Ok(()) => Reason::IcmpError,
-        Err(Reason::NoFlow | Reason::FlowExpired) => Reason::IcmpErrorUnrelated,
-        Err(reason) => reason,
-    }
-}
-
-/// Parses the packet that an ICMP error quotes, as carefully as the error itself.
-#[inline(never)]
-fn read_quote(packet: &Packet, headers: &Headers, quote: &mut Headers) -> Result<(), Reason> {
-    let offset = headers.transport + 8;
-    let end = headers.transport + headers.transport_length;
-    if headers.version == 4 {
-        parse::quoted4(packet, offset, quote)?;
-    } else {
-        parse::quoted6(packet, offset, end, quote)?;
-    }
-    // Ports, or an echo's identifier, in the 8 bytes that every quote has (RFC 792).
-    let at = quote.transport;
-    if at + 8 > end {
-        return Err(Reason::IcmpErrorMalformed);
-    }
-    let start = packet.header::<8>(at as usize).ok_or(Reason::IcmpErrorMalformed)?;
-    (quote.source_port, quote.destination_port) = match quote.protocol {
-        protocol::TCP | protocol::UDP | protocol::SCTP => (start.be16(0), start.be16(2)),
-        // Of ICMP only echoes have flows.
-        protocol::ICMP if matches!(start.byte(0), 0 | 8) => (start.be16(4), 0),
-        protocol::ICMPV6 if matches!(start.byte(0), 128 | 129) => (start.be16(4), 0),
-        protocol::ICMP | protocol::ICMPV6 => return Err(Reason::IcmpErrorUnrelated),
-        _ => (0, 0),
-    };
-    if quote.source == headers.destination { Ok(()) } else { Err(Reason::IcmpErrorUnrelated) }
-}
-
-/// Whether a tracked flow that is still allowed has the quoted packet.
-#[inline(always)]
-fn quoted_flow(
-    env: &impl Environment,
-    quote: &Headers,
-    found: &mut Found,
-    direction: Direction,
-) -> Result<(), Reason> {
-    // The quoted packet went the other way: it started the flow, or was a reply in it.
-    let sent = direction.opposite();
-    let sides = ends(env, sent, quote)?;
-    let now = env.flow_time();
-    found.key.set(own_key(env, quote, sent));
-    let mut started = sent;
-    find(env, now, found);
-    if !found.is_some() {
-        found.key.set(reply_key(env, quote, sent));
-        started = direction;
-        find(env, now, found);
-    }
-    if !found.is_some() {
-        return Err(found.reason);
-    }
-    still_allowed(env, &found.key, started, sides).map(|_| ())
 }

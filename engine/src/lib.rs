@@ -6,10 +6,12 @@
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod budget;
 mod case;
 #[cfg(any(test, feature = "std"))]
 pub mod change;
 mod decide;
+mod errors;
 pub mod exact;
 mod flow;
 pub mod flow_table;
@@ -29,12 +31,14 @@ mod tables;
 mod untracked;
 mod word;
 
+pub use budget::{Budget, Fund, Sharer};
 pub use case::{Case, Outcome, Sides};
 pub use decide::{decide, decide_parsed, local_check, reply};
+pub use errors::MISS_WORDS;
 pub use flow::admit;
 pub use link::is_ptp_group;
 pub use packet::{Packet, opaque};
-pub use plain::{Judged, Short, judge_plain};
+pub use plain::{Judged, Short, judge_plain, plain_ends};
 pub use rate::RateState;
 pub use reason::{Action, REASONS, Reason};
 pub use tables::{Environment, Judgement, judge, leaf_of};

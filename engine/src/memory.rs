@@ -9,8 +9,8 @@ use crate::change::{Addresses, Unchanged};
 use crate::exact::{Buckets, ExactTable};
 use crate::layout::{
     Address, BLOCK_SLOTS, CELL_EXEMPT, Cell, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_GROUPS, FEATURE_IPV6_LPM,
-    FEATURE_LIMITS, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey,
-    PORT_BLOCKS, Pair, Rate, RateLimit, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
+    FEATURE_LIMITS, FEATURE_ROUTES, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf,
+    LpmKey, PORT_BLOCKS, Pair, Rate, RateLimit, Routed, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
 };
 use crate::{End, Environment, RateState, Reason, SocketState};
 
@@ -23,6 +23,8 @@ pub struct Tables {
     pub exact: ExactTable,
     /// IPv6 prefixes, each once, sorted by (length, address).
     pub prefixes6: Vec<(LpmKey, Leaf)>,
+    /// Prefixes that lie behind routers, and nodes in them, each once, sorted by (length, address).
+    pub routes: Vec<(LpmKey, Routed)>,
     /// Port classes, [`PORT_BLOCKS`] blocks.
     pub ports: Vec<[u16; BLOCK_SLOTS]>,
     /// (direction, local class, remote class) → row.
@@ -53,6 +55,7 @@ impl Tables {
             trie: vec![[Leaf(0); BLOCK_SLOTS]; TRIE_ROOT_BLOCKS as usize],
             exact: ExactTable::default(),
             prefixes6: Vec::new(),
+            routes: Vec::new(),
             ports: vec![[0; BLOCK_SLOTS]; PORT_BLOCKS as usize],
             pairs: vec![[Pair(0); BLOCK_SLOTS]],
             cells: vec![Cell::NONE],
@@ -90,6 +93,8 @@ pub struct Memory<'a> {
     pub initiators: RefCell<HashMap<Address, Rc<Shared<u64>>>>,
     /// The host's TCP sockets.
     pub sockets: RefCell<Sockets>,
+    /// The words of the rates of ICMP errors that quote no flow.
+    pub miss_states: RefCell<HashMap<u32, Rc<Shared<u64>>>>,
     /// Datagrams in fragments.
     pub fragments: RefCell<HashMap<FragmentKey, FragmentValue>>,
     /// The constants that a program would be specialised by.
@@ -108,11 +113,11 @@ impl Tables {
             | feature(FEATURE_LIMITS, self.limits.len() > 1)
             | feature(FEATURE_EXEMPT, has(CELL_EXEMPT))
             | feature(FEATURE_GROUPS, self.groups)
+            | feature(FEATURE_ROUTES, !self.routes.is_empty())
     }
 
     fn prefix6(&self, address: &Address) -> Option<Leaf> {
-        let holds = |(key, _): &&(LpmKey, Leaf)| shares_prefix(&key.address, address, key.prefix);
-        self.prefixes6.iter().filter(holds).max_by_key(|(key, _)| key.prefix).map(|(_, leaf)| *leaf)
+        longest(&self.prefixes6, address)
     }
 }
 
@@ -149,6 +154,7 @@ impl<'a> Memory<'a> {
             limit_states: (0..2 * tables.limits.len()).map(|_| Rc::default()).collect(),
             initiators: RefCell::default(),
             sockets: RefCell::default(),
+            miss_states: RefCell::default(),
             fragments: RefCell::default(),
             settings,
             deadlines: tables.deadlines.clone(),
@@ -171,6 +177,12 @@ impl RateState for Rc<Shared<u64>> {
 
 fn in_block<T: Copy>(blocks: &[[T; BLOCK_SLOTS]], index: u32) -> Option<T> {
     blocks.get((index >> 8) as usize).map(|block| block[(index & 0xff) as usize])
+}
+
+/// The value of the longest prefix that holds an address.
+fn longest<T: Copy>(prefixes: &[(LpmKey, T)], address: &Address) -> Option<T> {
+    let holds = |(key, _): &&(LpmKey, T)| shares_prefix(&key.address, address, key.prefix);
+    prefixes.iter().filter(holds).max_by_key(|(key, _)| key.prefix).map(|(_, value)| *value)
 }
 
 /// Whether the first `prefix` bits of two addresses are the same.
@@ -211,6 +223,12 @@ impl Environment for Memory<'_> {
     fn initiator_state(&self, address: &Address) -> Option<impl RateState> {
         Some(Rc::clone(self.initiators.borrow_mut().entry(*address).or_default()))
     }
+    fn miss_state(&self, word: u32) -> Option<impl RateState> {
+        Some(Rc::clone(self.miss_states.borrow_mut().entry(word).or_default()))
+    }
+    fn routed(&self, address: &Address) -> Routed {
+        longest(&self.tables.routes, address).unwrap_or_default()
+    }
     fn flow_time(&self) -> u64 {
         self.settings.fixed_clock
     }
@@ -234,6 +252,9 @@ impl Environment for Memory<'_> {
     }
     fn has_groups(&self) -> bool {
         self.settings.features & FEATURE_GROUPS != 0
+    }
+    fn has_routes(&self) -> bool {
+        self.settings.features & FEATURE_ROUTES != 0
     }
     fn link(&self) -> u32 {
         self.settings.link

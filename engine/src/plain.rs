@@ -2,7 +2,9 @@
 //! a rate has a say a case is made of it, which goes on as any other.
 
 use crate::decide::{decide_judged, local_check};
-use crate::layout::{CELL_ALLOW, CELL_DENY, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, LINK_DATAGRAMS, Leaf};
+use crate::layout::{
+    Address, CELL_ALLOW, CELL_DENY, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, LINK_DATAGRAMS, Leaf,
+};
 use crate::parse::plain::{self, Plain};
 use crate::parse::{mapped, protocol};
 use crate::tables::{Judgement, cell_of, leaf_of};
@@ -94,6 +96,13 @@ fn settled(plain: &Plain, cell: Cell, opposite: bool) -> Option<Outcome> {
         CELL_GUARD => by_rule(Reason::VenueGuard),
         _ => Outcome::of(Reason::NoRule),
     })
+}
+
+/// Source and destination of a packet that was settled, read once more: one that passes pays nothing for it.
+#[inline(always)]
+#[must_use]
+pub fn plain_ends(env: &impl Environment, packet: &Packet) -> [Address; 2] {
+    plain::ends(packet, env.ethernet()).unwrap_or_default().map(mapped)
 }
 
 impl Judged<'_> {

@@ -44,6 +44,12 @@ pub(crate) fn take(state: &impl RateState, rate: Rate, now: u64, units: u64) -> 
     false
 }
 
+/// Whether a rate would let nothing pass at `now`.
+#[inline(always)]
+pub(crate) fn is_used_up(state: &impl RateState, rate: Rate, now: u64) -> bool {
+    state.load().saturating_sub(now) > rate.tolerance
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;

@@ -116,6 +116,8 @@ reasons! {
     53 FragmentOverlap "fragment_overlap" Drop "A fragment that overlaps the one before it.";
     54 FragmentOrder "fragment_order" Drop "A fragment that leaves a gap behind the one before it.";
     55 MappedAddress "mapped_address" Drop "IPv6 with an IPv4-mapped address, which belongs on no wire.";
+    56 IcmpErrorSource "icmp_error_source" Drop "An ICMP error of an overlay peer that is neither the destination of the packet quoted nor a router for it.";
+    57 IcmpErrorRate "icmp_error_rate" Drop "An ICMP error about an address of which too many came that quote no tracked flow.";
     58 RouterDiscovery "router_discovery" Drop "An IPv6 router advertisement or solicitation, where the configuration does not name them.";
 
     64 LookupFailed "lookup_failed" Drop "A table look-up that cannot miss did. Please report it.";

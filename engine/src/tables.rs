@@ -5,7 +5,7 @@ use crate::exact::{self, Buckets};
 use crate::flow::admit;
 use crate::layout::{
     Address, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, FlowKey,
-    FlowValue, FragmentKey, FragmentValue, Leaf, MAX_EXPIRY_CHAIN, NO_RULE, Pair, Rate, RateLimit,
+    FlowValue, FragmentKey, FragmentValue, Leaf, MAX_EXPIRY_CHAIN, NO_RULE, Pair, Rate, RateLimit, Routed,
     TRIE_ROOT_BLOCKS, pair_index, port_index,
 };
 use crate::rate::take;
@@ -36,6 +36,11 @@ pub trait Environment {
     /// The word of the rate at which one address begins flows, made if it is not there.
     fn initiator_state(&self, address: &Address) -> Option<impl RateState>;
 
+    /// The word of the rate of ICMP errors that quote no flow, below [`crate::MISS_WORDS`].
+    fn miss_state(&self, word: u32) -> Option<impl RateState>;
+    /// Behind which routers an address lies.
+    fn routed(&self, address: &Address) -> Routed;
+
     /// Time for flows: monotonic, coarse, ns.
     fn flow_time(&self) -> u64;
     /// Time for expiry: ns since boot, suspended time included.
@@ -58,6 +63,12 @@ pub trait Environment {
     fn has_exemptions(&self) -> bool;
     /// Some addresses are multicast groups of feeds.
     fn has_groups(&self) -> bool;
+    /// Some addresses lie behind routers.
+    fn has_routes(&self) -> bool;
+    /// Who sends ICMP errors, and how many, has a say.
+    fn judges_errors(&self) -> bool {
+        true
+    }
     /// The link protocols that pass: `LINK_` bits.
     fn link(&self) -> u32;
     /// The rate at which one address may begin flows.

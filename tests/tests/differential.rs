@@ -155,6 +155,7 @@ impl Tally {
         let rare = [
             Reason::Reply,
             Reason::IcmpError,
+            Reason::IcmpErrorSource,
             Reason::Fragment,
             Reason::AuditReply,
             Reason::DenyRule,

@@ -170,6 +170,7 @@ impl Told {
             generation,
             // The guard's work is the same in both modes.
             audit: false,
+            many: false,
             enforced: None,
         }
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_compiler::resolve::Ruleset;
-use bulkhead_engine::layout::{AggregateKey, Event, NO_RULE, to_ip};
+use bulkhead_engine::layout::{AggregateKey, Event, KIND_SENDER, NO_RULE, to_ip};
 use bulkhead_engine::{Action, Reason};
 use ipnet::IpNet;
 
@@ -134,7 +134,7 @@ impl Names {
             destination,
             destination_name: destination.and_then(|ip| self.host(ip)),
             port: if is_frame { 0 } else { key.port },
-            protocol: protocol_name(key.protocol),
+            protocol: if key.kind == KIND_SENDER { "any".to_owned() } else { protocol_name(key.protocol) },
             ethertype: is_frame.then(|| format!("{:#06x}", key.port)),
             reason: reason.map_or_else(|| (key.reason & 0x7f).to_string(), |reason| reason.name().to_owned()),
             rule: rule.map(|rule| rule.number),
@@ -151,6 +151,7 @@ impl Names {
             bytes,
             generation: key.generation,
             audit: self.audit,
+            many: key.kind == KIND_SENDER,
             enforced: None,
         }
     }

@@ -37,7 +37,6 @@ const SAME: &[(u32, &[&str])] = &[
             "EVENTS",
             "LOST_EVENTS",
             "INITIATORS",
-            "BUDGET",
         ],
     ),
     (3, STATE_MAPS),

@@ -29,7 +29,6 @@ pub const STATE_MAPS: &[&str] = &[
     "EVENTS",
     "LOST_EVENTS",
     "INITIATORS",
-    "BUDGET",
 ];
 
 /// Maps of one generation.
@@ -37,6 +36,8 @@ pub const TABLE_MAPS: &[&str] = &[
     "TRIE4",
     "EXACT",
     "PREFIX6",
+    "ROUTES",
+    "ICMP_MISSES",
     "PORTS",
     "PAIRS",
     "CELLS",
@@ -44,6 +45,7 @@ pub const TABLE_MAPS: &[&str] = &[
     "LIMITS",
     "LIMIT_STATES",
     "RULE_COUNTERS",
+    "BUDGET",
 ];
 
 /// Maps of a generation that only observes, beside those of the one that is enforced.
@@ -71,7 +73,7 @@ pub struct Pins {
 }
 
 /// Maps that all sets of tables of a generation share.
-const SHARED_MAPS: &[&str] = &["RULE_COUNTERS", "SHADOW_COUNTERS"];
+const SHARED_MAPS: &[&str] = &["RULE_COUNTERS", "BUDGET", "SHADOW_COUNTERS"];
 
 impl Pins {
     /// The pins of `instance` below the bpffs directory `base`.

@@ -25,6 +25,7 @@ pub(super) struct TableNames {
 
 /// Maps that only enforced tables have: what observes counts no rule and takes nothing of a rate.
 struct Enforcing {
+    routes: &'static str,
     limits: &'static str,
     limit_states: &'static str,
     rule_counters: &'static str,
@@ -40,6 +41,7 @@ pub(super) const ENFORCED: TableNames = TableNames {
     cells: "CELLS",
     deadlines: "DEADLINES",
     enforcing: Some(Enforcing {
+        routes: "ROUTES",
         limits: "LIMITS",
         limit_states: "LIMIT_STATES",
         rule_counters: "RULE_COUNTERS",
@@ -77,7 +79,8 @@ pub(super) fn make_direct(
 /// The entries that each of the other maps needs, which the object has.
 pub(super) fn sizes(tables: &Tables, names: &TableNames) -> Vec<(&'static str, usize)> {
     let mut sizes = vec![(names.prefix6, tables.prefixes6.len())];
-    if let Some(Enforcing { limits, limit_states, rule_counters }) = names.enforcing {
+    if let Some(Enforcing { routes, limits, limit_states, rule_counters }) = names.enforcing {
+        sizes.push((routes, tables.routes.len()));
         sizes.push((limits, tables.limits.len()));
         sizes.push((limit_states, 2 * tables.limits.len()));
         sizes.push((rule_counters, tables.rules as usize));
@@ -87,8 +90,15 @@ pub(super) fn sizes(tables: &Tables, names: &TableNames) -> Vec<(&'static str, u
 
 /// Fills those.
 pub(super) fn fill_tables(tables: &Tables, names: &TableNames, object: &mut Ebpf) -> Result<(), KernelError> {
-    if let Some(Enforcing { limits, .. }) = names.enforcing {
+    if let Some(Enforcing { routes, limits, .. }) = names.enforcing {
         fill(limits, object.map(limits).ok_or_else(|| missing(limits))?, &tables.limits)?;
+        let what = || KernelError::refused(format!("filling map {routes}"));
+        let mut prefixes: LpmTrie<&mut MapData, [u32; 4], [u32; 2]> =
+            object.map_mut(routes).ok_or_else(|| missing(routes))?.try_into().map_err(what())?;
+        for (key, routed) in &tables.routes {
+            let value = [routed.behind, routed.speaks_for];
+            prefixes.insert(&Key::new(key.prefix, key.address), value, 0).map_err(what())?;
+        }
     }
     let what = || KernelError::refused(format!("filling map {}", names.prefix6));
     let mut prefixes: LpmTrie<&mut MapData, [u32; 4], u32> =

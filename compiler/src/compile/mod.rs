@@ -5,6 +5,7 @@ mod error;
 mod limits;
 mod node;
 mod ports;
+mod routes;
 mod rows;
 mod sizes;
 mod tables4;
@@ -119,6 +120,7 @@ pub fn compile(
         trie: tables4.trie,
         exact,
         prefixes6: tables6.prefixes,
+        routes: routes::routes(inventory, node, ruleset.network),
         ports: ports.blocks,
         pairs,
         cells,

@@ -7,11 +7,12 @@ use super::error::CompileError;
 
 /// Each table's name and bytes, as the entries lie in the kernel, without its own overhead.
 #[must_use]
-pub fn sizes(tables: &Tables) -> [(&'static str, u64); 8] {
+pub fn sizes(tables: &Tables) -> [(&'static str, u64); 9] {
     [
         ("IPv4 trie", size_of_val(&tables.trie[..])),
         ("single addresses", size_of_val(tables.exact.buckets())),
         ("IPv6 prefixes", size_of_val(&tables.prefixes6[..])),
+        ("routes", size_of_val(&tables.routes[..])),
         ("ports", size_of_val(&tables.ports[..])),
         ("pairs of address classes", size_of_val(&tables.pairs[..])),
         ("cells", size_of_val(&tables.cells[..])),

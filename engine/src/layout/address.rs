@@ -150,7 +150,7 @@ impl Leaf {
     }
 }
 
-/// Key of the IPv6 LPM trie: the kernel's `struct bpf_lpm_trie_key`.
+/// Key of an LPM trie by address: the kernel's `struct bpf_lpm_trie_key`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LpmKey {

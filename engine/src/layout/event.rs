@@ -11,7 +11,12 @@ pub const KIND_DROP: u8 = 0;
 /// and reason are the shadow's, the `other_` ones the enforced one's.
 pub const KIND_SHADOW: u8 = 1;
 
-/// Number of drops that neither an event nor an aggregate tells of: the ring was full.
+/// Kind of a report: packets of one sender were dropped whose kinds were too many to tell apart. The
+/// destination is zero, and so are port and protocol.
+pub const KIND_SENDER: u8 = 2;
+
+/// Number of drops that neither an event nor an aggregate tells of: the ring was full, or the table of
+/// aggregates.
 pub const LOST_RING: u32 = 0;
 /// Number of drops that neither tells of, since the CPU's budget for the second was used up, as agents of
 /// layout 4 and before counted them. Now they are counted by reason, apart from the others.
@@ -78,14 +83,14 @@ pub struct AggregateKey {
     pub other_generation: u32,
     /// Of a difference: the enforced generation's [`crate::Reason`]; else 0.
     pub other_reason: u8,
-    /// [`KIND_DROP`] or [`KIND_SHADOW`].
+    /// [`KIND_DROP`], [`KIND_SHADOW`] or [`KIND_SENDER`].
     pub kind: u8,
     /// Zero.
     pub reserved: [u8; 2],
 }
 const _: () = assert!(size_of::<AggregateKey>() == 60);
 
-/// Drops of one key since its first, which the ring reported itself.
+/// Drops of one key: since its first, if the ring reported that one itself.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AggregateValue {

@@ -13,6 +13,7 @@ mod fragment;
 mod limit;
 mod pair;
 mod port;
+mod routed;
 mod settings;
 mod slot;
 
@@ -21,8 +22,8 @@ pub use cell::{
     CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_NONE, CELL_ONE_WAY, Cell, MAX_EXPIRY_CHAIN, NO_RULE,
 };
 pub use event::{
-    AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_DROP, KIND_SHADOW, LOSSES, LOST_BUDGET, LOST_RING,
-    LOST_SHADOW, shadow_index,
+    AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, KIND_SHADOW, LOSSES,
+    LOST_BUDGET, LOST_RING, LOST_SHADOW, shadow_index,
 };
 pub use exact::{BUCKET_PLACES, ExactBucket, ExactKey, exact_address, exact_key};
 pub use flow::{
@@ -34,11 +35,13 @@ pub use fragment::{FRAGMENT_TIMEOUT, FragmentKey, FragmentValue};
 pub use limit::{Rate, RateLimit};
 pub use pair::{Pair, pair_index};
 pub use port::{PORT_BLOCKS, PortSlot, port_index};
+pub use routed::Routed;
 pub use settings::{
     DIRECTIONS, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS,
-    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LINK_BFD,
-    LINK_BFD_LAG, LINK_BFD_MULTIHOP, LINK_DATAGRAMS, LINK_DHCP, LINK_EAPOL, LINK_IGMP, LINK_LACP, LINK_LLDP,
-    LINK_MACSEC, LINK_PTP, LINK_PTP_UNICAST, LINK_RA, LINK_VRRP, MAX_TABLE_BYTES, NESTING_LEVELS, Settings,
+    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET,
+    LINK_BFD, LINK_BFD_LAG, LINK_BFD_MULTIHOP, LINK_DATAGRAMS, LINK_DHCP, LINK_EAPOL, LINK_IGMP, LINK_LACP,
+    LINK_LLDP, LINK_MACSEC, LINK_PTP, LINK_PTP_UNICAST, LINK_RA, LINK_VRRP, MAX_TABLE_BYTES, NESTING_LEVELS,
+    Settings,
 };
 pub use slot::{BUCKET_SLOTS, FlowBucket, FlowSlot};
 pub(crate) use slot::{Head, KeyWords};

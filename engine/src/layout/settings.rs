@@ -21,6 +21,8 @@ pub const FEATURE_SHADOW: u32 = 1 << 4;
 pub const FEATURE_EXEMPT: u32 = 1 << 5;
 /// The policy has multicast groups: membership reports for them pass.
 pub const FEATURE_GROUPS: u32 = 1 << 6;
+/// Some addresses lie behind routers.
+pub const FEATURE_ROUTES: u32 = 1 << 7;
 /// How many programs can be at work on one CPU of a real-time kernel at a time. A power of two.
 pub const NESTING_LEVELS: u32 = 16;
 

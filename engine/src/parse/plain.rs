@@ -39,7 +39,19 @@ pub(crate) fn parse<'a>(packet: &Packet<'a>, is_ethernet: bool) -> Option<Plain<
     (packet.start::<LINK>()?.be16(LINK - 2) == ethernet::ETHERTYPE_IPV4).then_some(plain)
 }
 
-/// The same behind `AT` bytes of link header, at offsets that the compiler knows.
+/// Source and destination of a plain packet, network byte order.
+#[inline(always)]
+pub(crate) fn ends(packet: &Packet, is_ethernet: bool) -> Option<[u32; 2]> {
+    const END: usize = ethernet::HEADER + ipv4::HEADER;
+    let header = if is_ethernet {
+        packet.start::<END>()?.part::<{ ipv4::HEADER }>(ethernet::HEADER)
+    } else {
+        packet.start()?
+    };
+    Some([header.word(12), header.word(16)])
+}
+
+/// A plain packet behind `AT` bytes of link header, at offsets that the compiler knows.
 #[inline(always)]
 fn parse_behind<'a, const AT: usize, const UDP: usize, const TCP: usize>(
     packet: &Packet<'a>,

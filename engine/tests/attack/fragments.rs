@@ -147,9 +147,9 @@ fn an_error_in_fragments_brings_nothing_along() {
     let node = Node::new(&tables);
     let sent = udp((OWN, 4000), (PEER, 53));
     assert_eq!(node.send(&sent), Reason::Rule);
-    let mut error = too_big(NOBODY, OWN, &sent);
+    let mut error = too_big(ROUTER, OWN, &sent);
     error.extend([0; 4]);
     error[3] += 4;
     assert_eq!(node.receive(fragment4(error, 3, 0, true)), Reason::IcmpError);
-    assert_eq!(node.receive(fragment4(ip(NOBODY, OWN, ICMP, &[0; 8]), 3, 40, false)), Reason::FragmentOrphan);
+    assert_eq!(node.receive(fragment4(ip(ROUTER, OWN, ICMP, &[0; 8]), 3, 40, false)), Reason::FragmentOrphan);
 }

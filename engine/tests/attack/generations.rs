@@ -140,5 +140,5 @@ fn quarantine_cuts_replies_and_errors_too() {
     node.swap(&cut, 10);
     assert_eq!(node.receive(udp((PEER, 53), (OWN, 40_000))), Reason::Quarantined);
     // An honest router's error about a packet to whoever is cut off.
-    assert_eq!(node.receive(too_big(NOBODY, OWN, &request)), Reason::Quarantined);
+    assert_eq!(node.receive(too_big(ROUTER, OWN, &request)), Reason::Quarantined);
 }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use bulkhead_engine::layout::{
     BLOCK_SLOTS, CELL_ALLOW, CELL_DENY, Cell, Direction, FEATURE_AUDIT, FLOW_ESTABLISHED, FlowState,
-    FragmentKey, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Leaf, Pair, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
-    Timeouts, from_ip, pair_index, port_index,
+    FragmentKey, INTERFACE_BARE_IP, INTERFACE_ETHERNET, Leaf, LpmKey, Pair, Routed, Settings, TIMEOUTS,
+    TRIE_ROOT_BLOCKS, Timeouts, from_ip, pair_index, port_index,
 };
 use bulkhead_engine::memory::{Memory, Tables};
 use bulkhead_engine::{Action, Case, Outcome, Packet, Reason, decide};
@@ -26,6 +26,9 @@ pub const PEER: &str = "100.64.0.2";
 pub const PEER6: &str = "fd7a::2";
 pub const OTHER: &str = "100.64.0.3";
 pub const NOBODY: &str = "203.0.113.9";
+/// Routers that all of the peers lie behind.
+pub const ROUTER: &str = "203.0.113.1";
+pub const ROUTER6: &str = "fd00::99";
 
 const LOCALS: u32 = 2;
 const REMOTES: u32 = 4;
@@ -91,9 +94,18 @@ pub fn tables(rules: &[Rule]) -> Tables {
         let opposite = (row + LOCALS * REMOTES) % rows;
         tables.pairs[0][row as usize] = Pair::new(row * classes, admits[opposite as usize]);
     }
+    tables.routes = [PEER, PEER6, OTHER]
+        .map(|address| route(address, Routed { behind: 1, speaks_for: 0 }))
+        .into_iter()
+        .chain([ROUTER, ROUTER6].map(|address| route(address, Routed { behind: 0, speaks_for: 1 })))
+        .collect();
     tables.rules = rules.len() as u32;
     (tables.locals, tables.remotes, tables.port_classes) = (LOCALS, REMOTES, classes);
     tables
+}
+
+fn route(address: &str, routed: Routed) -> (LpmKey, Routed) {
+    (LpmKey { prefix: 128, address: from_ip(address.parse().unwrap()) }, routed)
 }
 
 /// Writes the leaf of one address.
@@ -151,7 +163,7 @@ impl<'a> Node<'a> {
             Settings {
                 fixed_clock: 1000 * SECOND,
                 generation: 10,
-                features: 0,
+                features: tables.features(),
                 locals: 0,
                 remotes: 0,
                 timeouts: Timeouts(timeouts),
@@ -168,7 +180,7 @@ impl<'a> Node<'a> {
     }
 
     pub fn audit(&mut self, on: bool) {
-        self.0.settings.features = if on { FEATURE_AUDIT } else { 0 };
+        self.0.settings.features = self.0.tables.features() | if on { FEATURE_AUDIT } else { 0 };
     }
 
     /// The program of another generation takes over.

@@ -332,6 +332,13 @@ impl Kernel {
         self.generation.flows().expect("the table of flows").clear();
     }
 
+    /// Forgets ICMP errors that quoted no flow, as a clock that is set back needs it.
+    pub fn forget_icmp_misses(&mut self) {
+        let map = self.generation.map_mut("ICMP_MISSES").expect("a map of the object");
+        let mut misses = aya::maps::Array::<_, u64>::try_from(map).expect("an array");
+        (0..misses.len()).for_each(|word| misses.set(word, 0, 0).expect("forgetting a miss"));
+    }
+
     fn aggregate_table(&mut self) -> HashMap<&mut MapData, AggregateKeyBytes, AggregateBytes> {
         let map = self.generation.map_mut("AGGREGATES_0").expect("a map of the object");
         HashMap::try_from(map).expect("a hash map")

@@ -16,6 +16,7 @@ mod elsewhere;
 mod endurance;
 mod exchange;
 mod feed;
+mod flood;
 mod frames;
 mod guard;
 mod hang;

@@ -7,6 +7,8 @@ mod kernel;
 
 mod accounts;
 mod broken;
+mod errors;
+mod flood;
 mod full;
 mod links;
 mod masked;
@@ -52,6 +54,7 @@ fn every_reason_on_every_hook() {
     reached.extend(broken::play());
     reached.extend(refusing::play());
     reached.extend(venues::play());
+    reached.extend(errors::play());
     reached.extend(links::play());
     reached.extend(full::play());
     reached.extend(nesting::play());

@@ -118,6 +118,9 @@ impl Stage {
             return None;
         }
         self.kernel.forget_flows();
+        if scene.start.is_some_and(|start| start < self.clock) {
+            self.kernel.forget_icmp_misses();
+        }
         self.clock = scene.start.unwrap_or((self.clock + 1000).max(1000));
         let start = self.clock;
         for (index, step) in scene.steps.iter().enumerate() {

@@ -8,6 +8,7 @@ mod site;
 #[path = "../kernel/mod.rs"]
 mod kernel;
 
+mod errors;
 mod fragments;
 mod full;
 mod path_mtu;

@@ -1,0 +1,266 @@
+//! Which drops are reported: so many a second on each CPU. Half of them are whoever's come first; the
+//! other half is shared out in advance, so that no flood uses up what another sender's drops need. See
+//! docs/decisions/0031.
+
+use crate::layout::{Address, Direction};
+use crate::{Reason, opaque};
+
+/// Senders are told apart by so many bits of a hash.
+const SENDER_BITS: u32 = 7;
+/// Shares: of each direction, whether the rules know both ends or not, and sender.
+const SHARES: usize = 4 << SENDER_BITS;
+
+/// What pays for a report, and so how much it may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fund {
+    /// The sender's own share: the first of its kind is told of at once, by an event.
+    Share,
+    /// What is anybody's: it is told of by a summary.
+    Common,
+}
+
+/// What one CPU has reported in a second.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// The second that the next two count in.
+    second: u32,
+    /// Reports that nobody's share paid for.
+    common: u32,
+    /// Kinds of drops that the first of those told of.
+    kinds: u32,
+    /// Zero.
+    reserved: u32,
+    shares: [Share; SHARES],
+}
+const _: () = assert!(size_of::<Budget>() == 16 + 8 * SHARES);
+
+/// What was reported of the senders that have a share together in this second.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Share {
+    second: u32,
+    reports: u32,
+}
+
+/// The senders that have a share together, in one second and on one CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sharer {
+    second: u32,
+    /// Below [`SHARES`].
+    share: u32,
+}
+
+impl Sharer {
+    /// Who a drop is told of together with at `now`, ns of the clock for flows. At egress the source
+    /// is mostly this host, so that there both ends together count as the sender. Who shares with whom
+    /// changes every second.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(direction: Direction, reason: Reason, [source, destination]: [Address; 2], now: u64) -> Self {
+        /// 2^64 divided by the golden ratio, and another odd number without a pattern.
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        const TURN: u64 = 0xd1b5_4a32_d192_ed03;
+        let second = (now / 1_000_000_000) as u32;
+        let sender = match direction {
+            Direction::Ingress => fold(source),
+            Direction::Egress => fold(source).rotate_left(29) ^ fold(destination),
+        };
+        let spread = SPREAD.wrapping_add(u64::from(second).wrapping_mul(TURN << 1));
+        let sender = (sender ^ sender >> 32).wrapping_mul(spread) >> (u64::BITS - SENDER_BITS);
+        let group = direction.index() << 1 | u32::from(is_between_known(reason));
+        Self { second, share: group << SENDER_BITS | sender as u32 }
+    }
+}
+
+impl Sharer {
+    /// The place of its share. Verifiers before 6.6 do not follow the hash that bounds it, so that the
+    /// compiler must not know it either.
+    #[inline(always)]
+    fn index(self) -> usize {
+        opaque(self.share as usize) & (SHARES - 1)
+    }
+}
+
+#[inline(always)]
+const fn fold([a, b, c, d]: Address) -> u64 {
+    ((a as u64) << 32 | b as u64).wrapping_mul(0x2127_599b_f432_5c37) ^ ((c as u64) << 32 | d as u64)
+}
+
+/// Whether a packet is dropped for this reason only between ends that the rules know, which nobody is who
+/// makes sources up at random.
+#[inline(always)]
+const fn is_between_known(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::NoRule
+            | Reason::DenyRule
+            | Reason::VenueGuard
+            | Reason::Quarantined
+            | Reason::NoFlow
+            | Reason::FlowExpired
+            | Reason::FlowRevoked
+            | Reason::PacketRate
+            | Reason::NewFlowRate
+            | Reason::InitiatorRate
+    )
+}
+
+impl Budget {
+    /// Nothing was reported yet.
+    pub const UNUSED: Self = Self {
+        second: 0,
+        common: 0,
+        kinds: 0,
+        reserved: 0,
+        shares: [Share { second: 0, reports: 0 }; SHARES],
+    };
+
+    /// What would pay for one more report of so many a second; 0: there are none.
+    #[inline(always)]
+    pub fn fund(&mut self, reports: u32, sharer: Sharer) -> Option<Fund> {
+        if reports == 0 {
+            return None;
+        }
+        let second = sharer.second;
+        let share = &mut self.shares[sharer.index()];
+        if share.second != second {
+            *share = Share { second, reports: 0 };
+        }
+        // Each has one at least, however many that may become.
+        if share.reports < (reports / 2 / SHARES as u32).max(1) {
+            return Some(Fund::Share);
+        }
+        if self.second != second {
+            (self.second, self.common, self.kinds) = (second, 0, 0);
+        }
+        (self.common < reports / 2).then_some(Fund::Common)
+    }
+
+    /// Pays for one more report, if there is one.
+    #[inline(always)]
+    pub fn pay(&mut self, reports: u32, sharer: Sharer) -> Option<Fund> {
+        let fund = self.fund(reports, sharer)?;
+        match fund {
+            Fund::Share => self.shares[sharer.index()].reports += 1,
+            Fund::Common => self.common += 1,
+        }
+        Some(fund)
+    }
+
+    /// Whether one more kind of drops may be told of that nobody's share pays for. What else there is
+    /// is told of by sender alone.
+    #[inline(always)]
+    pub fn may_tell_kind(&mut self, reports: u32) -> bool {
+        let may = self.kinds < reports / 8;
+        self.kinds += u32::from(may);
+        may
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::net::Ipv4Addr;
+
+    use super::{Budget, Fund, SHARES, Sharer};
+    use crate::Reason;
+    use crate::layout::{Address, Direction, from_ip};
+
+    const REPORTS: u32 = 10_000;
+    const SECOND: u64 = 1_000_000_000;
+    const EACH: usize = 10_000 / 2 / SHARES;
+
+    fn address(index: u32) -> Address {
+        from_ip(Ipv4Addr::from_bits(0x6440_0000 + index).into())
+    }
+
+    fn drop_of(
+        budget: &mut Budget,
+        direction: Direction,
+        reason: Reason,
+        ends: [u32; 2],
+        now: u64,
+    ) -> Option<Fund> {
+        budget.pay(REPORTS, Sharer::new(direction, reason, ends.map(address), now))
+    }
+
+    #[test]
+    fn a_flood_of_one_uses_up_what_is_anybodys_and_its_own_share() {
+        let mut budget = Budget::UNUSED;
+        let mut flood = |now| {
+            let drops =
+                (0..84_000).map(|_| drop_of(&mut budget, Direction::Ingress, Reason::NoRule, [7, 1], now));
+            let paid: Vec<_> = drops.flatten().collect();
+            let own = paid.iter().filter(|fund| **fund == Fund::Share).count();
+            (own, paid.len() - own)
+        };
+        assert_eq!(flood(5 * SECOND), (EACH, REPORTS as usize / 2));
+        assert_eq!(flood(5 * SECOND + 1), (0, 0));
+        assert_eq!(flood(6 * SECOND), (EACH, REPORTS as usize / 2));
+    }
+
+    #[test]
+    fn three_probes_of_another_are_told_of_beside_any_flood_but_of_who_shares_with_it() {
+        let (near, flooder) = (1, 7);
+        let mut blinded = 0;
+        for second in 1..200 {
+            for (direction, ends) in
+                [(Direction::Ingress, [flooder, near]), (Direction::Egress, [near, flooder])]
+            {
+                let mut budget = Budget::UNUSED;
+                let now = second * SECOND;
+                (0..6_000).for_each(|_| {
+                    drop_of(&mut budget, direction, Reason::NoRule, ends, now);
+                });
+                let probes = [(); 3]
+                    .map(|()| drop_of(&mut budget, Direction::Ingress, Reason::NoRule, [9, near], now));
+                blinded += u32::from(probes != [Some(Fund::Share); 3]);
+            }
+        }
+        // One of 128 in each second of a flood at ingress.
+        assert!(blinded <= 8, "{blinded} of 398");
+    }
+
+    #[test]
+    fn sources_that_are_made_up_blind_neither_whom_the_rules_know_nor_the_other_direction() {
+        let mut budget = Budget::UNUSED;
+        for source in 0..100_000 {
+            let _ =
+                drop_of(&mut budget, Direction::Ingress, Reason::UnknownAddress, [1_000 + source, 1], SECOND);
+        }
+        let spent = |budget: &mut Budget, direction, reason| {
+            let ends = if direction == Direction::Ingress { [9, 1] } else { [1, 9] };
+            drop_of(budget, direction, reason, ends, SECOND)
+        };
+        assert_eq!(spent(&mut budget, Direction::Ingress, Reason::UnknownAddress), None);
+        assert_eq!(spent(&mut budget, Direction::Ingress, Reason::DenyRule), Some(Fund::Share));
+        assert_eq!(spent(&mut budget, Direction::Egress, Reason::UnknownAddress), Some(Fund::Share));
+        assert_eq!(spent(&mut budget, Direction::Egress, Reason::NoRule), Some(Fund::Share));
+    }
+
+    #[test]
+    fn senders_spread_over_the_shares_and_part_again() {
+        let share = |index, second| {
+            Sharer::new(Direction::Ingress, Reason::NoRule, [address(index), address(1)], second * SECOND)
+                .share
+        };
+        let used: HashSet<_> = (0..1024).map(|index| share(index, 3)).collect();
+        assert!(used.len() > SHARES / 4 * 9 / 10, "{} of {}", used.len(), SHARES / 4);
+        for other in 1..512 {
+            let together = (0..100).filter(|second| share(0, *second) == share(other, *second)).count();
+            assert!(together < 15, "{other}: together in {together} of 100 seconds");
+        }
+    }
+
+    #[test]
+    fn kinds_are_bounded_and_nothing_is_paid_for_from_nothing() {
+        let mut budget = Budget::UNUSED;
+        let kinds = (0..REPORTS).filter(|_| budget.may_tell_kind(REPORTS)).count();
+        assert_eq!(kinds, REPORTS as usize / 8);
+        let sharer = Sharer::new(Direction::Ingress, Reason::NoRule, [address(2), address(1)], 0);
+        assert_eq!(budget.pay(0, sharer), None);
+        let mut small = Budget::UNUSED;
+        assert_eq!((small.pay(1, sharer), small.pay(1, sharer)), (Some(Fund::Share), None));
+    }
+}
