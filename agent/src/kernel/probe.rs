@@ -112,8 +112,10 @@ mod tests {
 
     #[test]
     fn what_is_lacking_has_a_name_and_what_is_forbidden_is_not_lacking() {
-        let says =
-            |error| lacks("TCX links", "wanted", "trying", io::Error::from_raw_os_error(error)).to_string();
+        let says = |error| {
+            let lacks = lacks("TCX links", "wanted", "trying", io::Error::from_raw_os_error(error));
+            format!("{:#}", anyhow::Error::from(lacks))
+        };
         assert!(says(libc::EINVAL).ends_with("lacks TCX links: wanted"));
         assert!(says(libc::EPERM).starts_with("trying: Operation not permitted"));
     }
