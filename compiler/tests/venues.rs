@@ -14,7 +14,8 @@ use bulkhead_compiler::source::Source;
 use bulkhead_compiler::{Dialect, policy};
 use bulkhead_engine::Reason;
 use bulkhead_engine::layout::{
-    CELL_EXEMPT, CELL_ONE_WAY, Direction, FEATURE_EXEMPT, FEATURE_GROUPS, FEATURE_LIMITS, Rate, from_ip,
+    CELL_EXEMPT, CELL_ONE_WAY, Direction, FEATURE_EXEMPT, FEATURE_GROUPS, FEATURE_LIMITS, FEATURE_ROUTES,
+    Rate, from_ip,
 };
 use bulkhead_engine::leaf_of;
 
@@ -193,7 +194,7 @@ fn limits_and_flags_are_in_the_cells() {
     assert_eq!(cell(&program, &ruleset, "venue:x feed 1").flags, 0);
     assert_eq!(cell(&program, &ruleset, "venue:x feed 2").flags, CELL_ONE_WAY);
     assert_eq!(cell(&program, &ruleset, "incremental").flags, CELL_ONE_WAY);
-    assert_eq!(program.tables.features(), FEATURE_LIMITS | FEATURE_GROUPS);
+    assert_eq!(program.tables.features(), FEATURE_LIMITS | FEATURE_GROUPS | FEATURE_ROUTES);
     assert_eq!(program.tables.limits.len(), 3);
 }
 

@@ -83,5 +83,6 @@ fn a_missing_management_exemption_is_said_and_a_present_one_is_not() {
     site.write("agent.toml", &format!("{config}[[management]]\nfrom = [\"{client}\"]\nports = [22]\n"));
     site.start();
     assert!(!check(&site).contains(words) && !apply(&site).contains(words) && !site.log().contains(words));
-    assert_eq!(site.status()["agent"]["warnings"], serde_json::json!([]));
+    let warnings = site.status()["agent"]["warnings"].to_string();
+    assert!(!warnings.contains(words), "{warnings}");
 }

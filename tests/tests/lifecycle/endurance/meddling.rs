@@ -211,7 +211,11 @@ impl Field {
         match meddling {
             Meddling::Detach => bpf::detach(&site.link(interface, hook)).unwrap(),
             Meddling::Unpin => std::fs::remove_file(site.link(interface, hook)).unwrap(),
-            Meddling::UnpinAll => std::fs::remove_dir_all(site.pins()).unwrap(),
+            Meddling::UnpinAll => match std::fs::remove_dir_all(site.pins()) {
+                // The first of them is back before the last is gone.
+                Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+                removed => removed.unwrap(),
+            },
             Meddling::Flush if rng.bool() => self.nft(&["flush", "ruleset"]),
             Meddling::Flush => {
                 self.nft(&["flush", "table", "inet", &format!("bulkhead-{}", site.instance())]);
