@@ -1,5 +1,6 @@
 //! Policy and inventory → the ordered rules, with selectors as address sets.
 
+mod absent;
 mod boundaries;
 mod cycles;
 mod directory;
@@ -270,7 +271,6 @@ pub fn resolve_with(
 ) -> Ruleset {
     names::check(policy, inventory, findings);
     let mut resolver = Resolver::new(policy, inventory, dialect, network, findings);
-    resolver.group_members();
     resolver.default_posture();
     let venues = resolver.venues();
     let mut ruleset = Ruleset {
@@ -302,6 +302,7 @@ pub fn resolve_with(
             });
             ruleset.tests.extend(resolver.test(test, assumption));
         }
+        resolver.tell_absent();
         ruleset.assumed = assumed.into_iter().map(|(_, rules)| rules).collect();
     }
     ruleset.rules.splice(0..0, venues.rules);
