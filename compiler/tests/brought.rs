@@ -78,10 +78,14 @@ fn a_deny_of_nobody_is_warned_of_and_a_misspelt_one_refused() {
     assert_eq!(warned.iter().filter(about).count(), 1, "{warned:?}");
     for wrong in ["alicee@example.com", "alice@exmaple.com"] {
         let found = errors(&deny(wrong), OURS);
-        assert!(matches!(&found[..], [text] if text.contains("did you mean \"alice@example.com\"?")), "{found:?}");
+        assert!(
+            matches!(&found[..], [text] if text.contains("did you mean \"alice@example.com\"?")),
+            "{found:?}"
+        );
     }
     // A side of a boundary denies too.
-    let side = r#""acls": [], "boundaries": [{"name": "b", "between": [["alicee@example.com"], ["tag:srv"]]}]"#;
+    let side =
+        r#""acls": [], "boundaries": [{"name": "b", "between": [["alicee@example.com"], ["tag:srv"]]}]"#;
     assert_eq!(errors(side, OURS).len(), 1);
 }
 
@@ -127,7 +131,8 @@ fn services_and_synchronised_groups_admit_nothing() {
     for name in ["svc:db", "group:ops@example.com"] {
         let deny = format!(r#""acls": [{{"action": "deny", "src": ["*"], "dst": ["{name}:*"]}}]"#);
         assert!(errors(&deny, OURS)[0].contains("cannot be denied"), "{name}");
-        let side = format!(r#""acls": [], "boundaries": [{{"name": "b", "between": [["{name}"], ["tag:srv"]]}}]"#);
+        let side =
+            format!(r#""acls": [], "boundaries": [{{"name": "b", "between": [["{name}"], ["tag:srv"]]}}]"#);
         assert!(errors(&side, OURS)[0].contains("kept apart"), "{name}");
     }
     // A group of the policy's own that is written so is one.
@@ -139,7 +144,9 @@ fn services_and_synchronised_groups_admit_nothing() {
 #[test]
 fn unknown_capabilities_are_warned_of() {
     let grant = |name: &str| {
-        format!(r#""grants": [{{"src": ["*"], "dst": ["tag:srv"], "app": {{"tailscale.com/cap/{name}": [{{}}]}}}}]"#)
+        format!(
+            r#""grants": [{{"src": ["*"], "dst": ["tag:srv"], "app": {{"tailscale.com/cap/{name}": [{{}}]}}}}]"#
+        )
     };
     for dialect in [OURS, THEIRS] {
         let warned = told(&grant("next-thing"), dialect);
@@ -201,7 +208,9 @@ fn tests_count_via_and_ping_on_port_0() {
 #[test]
 fn ssh_has_no_star_in_tailscales_dialect() {
     let ssh = |src: &str, dst: &str| {
-        format!(r#""acls": [], "ssh": [{{"action": "accept", "src": ["{src}"], "dst": ["{dst}"], "users": ["root"]}}]"#)
+        format!(
+            r#""acls": [], "ssh": [{{"action": "accept", "src": ["{src}"], "dst": ["{dst}"], "users": ["root"]}}]"#
+        )
     };
     assert_eq!(errors(&ssh("tag:srv", "tag:srv"), THEIRS), [""; 0]);
     for wrong in [ssh("tag:srv", "*"), ssh("*", "tag:srv")] {
@@ -221,4 +230,40 @@ fn roles_are_read_in_any_case_and_unknown_ones_told_of() {
         findings.to_string(),
         "i:1:63: unknown role \"audtor\": no autogroup has it (did you mean \"auditor\"?)"
     );
+}
+
+/// Checked without an inventory.
+fn imagined(policy: &str, dialect: Dialect) -> (Loaded, Answers) {
+    let policy = Source::new("p", &format!("{{{TAGS},\n{policy}}}"));
+    let mut loaded = Loaded::new(policy, None, &Scope { dialect, ..Scope::default() });
+    let answers = loaded.check(0);
+    (loaded, answers)
+}
+
+#[test]
+fn without_an_inventory_autogroups_are_imagined() {
+    let policy = r#""grants": [
+        {"src": ["autogroup:member"], "dst": ["tag:srv"], "ip": ["tcp:443"]},
+        {"src": ["autogroup:admin"], "dst": ["tag:srv"], "ip": ["*"]},
+        {"src": ["autogroup:shared"], "dst": ["tag:srv"], "ip": ["tcp:80"]},
+        {"src": ["user:*@other.example"], "dst": ["tag:srv"], "ip": ["tcp:81"]},
+        {"src": ["autogroup:member"], "dst": ["autogroup:self"], "ip": ["tcp:22"]},
+        {"src": ["autogroup:tagged"], "dst": ["autogroup:internet"], "ip": ["*"]},
+        {"src": ["tag:srv"], "dst": ["autogroup:internet", "10.9.0.0/16"], "via": ["tag:exit"], "ip": ["*"]}],
+        "tests": [{"src": "alice@example.com", "accept": ["tag:srv:22", "tag:srv:443"]},
+                  {"src": "bob@example.com", "accept": ["tag:srv:443"], "deny": ["tag:srv:22"]},
+                  {"src": "tag:srv", "accept": ["1.1.1.1:53", "10.9.1.1:53"]}]"#;
+    for dialect in [OURS, THEIRS] {
+        let (loaded, answers) = imagined(policy, dialect);
+        let wrong = loaded.findings.0.iter().filter(|finding| finding.severity != Severity::Note).count();
+        assert_eq!(wrong, 0, "{}", loaded.findings);
+        assert_eq!((answers.tally.tested, answers.tally.failed), (6, 0));
+    }
+    // What fails whatever roles they have, fails.
+    let denied = r#""acls": [{"action": "accept", "src": ["autogroup:member"], "dst": ["tag:srv:22"]}],
+        "tests": [{"src": "alice@example.com", "accept": ["tag:srv:23"]}]"#;
+    for dialect in [OURS, THEIRS] {
+        let (loaded, answers) = imagined(denied, dialect);
+        assert_eq!((answers.tally.failed, loaded.findings.has_errors()), (1, true));
+    }
 }

@@ -5,7 +5,7 @@ mod imagined;
 pub mod import;
 mod parse;
 
-pub use imagined::imagined;
+pub use imagined::{World, imagined, imagined_as};
 pub use parse::parse;
 
 use std::collections::BTreeSet;

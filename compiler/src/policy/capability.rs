@@ -28,5 +28,7 @@ pub(super) fn check(reader: &mut Reader<'_>, name: &Spanned<String>, dialect: Di
     }
     let message = format!("unknown capability \"{}\": it admits nothing here", name.value);
     let warning = Diagnostic::warning(reader.source, name.span, message);
-    reader.findings.push(warning.help("app capabilities are the application's to enforce; check its spelling"));
+    reader
+        .findings
+        .push(warning.help("app capabilities are the application's to enforce; check its spelling"));
 }

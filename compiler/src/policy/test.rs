@@ -6,8 +6,8 @@ use super::target::Malformed;
 use super::{Autogroup, Selector, Test, TestTarget, ports};
 use crate::Dialect;
 use crate::diagnostic::Diagnostic;
-use crate::json::{Kind, Object, Reader, Value};
 use crate::interval::Intervals;
+use crate::json::{Kind, Object, Reader, Value};
 use crate::service;
 use crate::source::Spanned;
 

@@ -68,7 +68,8 @@ impl Resolver<'_> {
         for (_, members) in &policy.groups {
             for member in members.iter().filter(|member| member.value.contains('@')) {
                 let login = member.value.to_lowercase();
-                if !member.value.starts_with("group:") && !self.sets.directory.has_device(&login) {
+                // Who is known and in no rule is nothing to tell of.
+                if !member.value.starts_with("group:") && !self.sets.directory.knows(&login) {
                     self.absent.admitted.entry(login).or_insert(member.span);
                 }
             }

@@ -66,7 +66,8 @@ impl Resolver<'_> {
         let own = rule.destinations.iter().any(|to| is_own(&to));
         let sources = self.ssh_set(rule.sources.iter(), Place::source(Action::Accept));
         // Who is of another tailnet has no devices of its own in this one.
-        let own = if own { sources.intersection(&self.sets.directory.members()) } else { AddressSet::default() };
+        let own =
+            if own { sources.intersection(&self.sets.directory.members()) } else { AddressSet::default() };
         let others = rule.destinations.iter().filter(|to| !is_own(to));
         let destinations = self.ssh_set(others, Place::destination(Action::Accept));
         Resolved { rule, sources, destinations, own }

@@ -5,8 +5,8 @@ use super::sets::{Place, Unresolved};
 use super::{Test, TestTarget};
 use crate::Dialect;
 use crate::diagnostic::Location;
-use crate::source::Spanned;
 use crate::policy::{self, Action, Selector};
+use crate::source::Spanned;
 
 impl Resolver<'_> {
     /// One entry; `assumed` is the index of the rules that it is about, if not the policy's own.

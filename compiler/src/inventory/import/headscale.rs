@@ -31,8 +31,10 @@ pub fn headscale(source: &Source, findings: &mut Findings) -> Option<Import> {
     let mut import = Import::default();
     // Empty fields are left out, and before 0.26 routes were not listed with the nodes.
     let fields = ["approved_routes", "available_routes", "subnet_routes"];
-    let tells =
-        |value| object(value).is_some_and(|listed| fields.iter().any(|name| listed.get(&spelled(listed, name)).is_some()));
+    let tells = |value| {
+        object(value)
+            .is_some_and(|listed| fields.iter().any(|name| listed.get(&spelled(listed, name)).is_some()))
+    };
     let routes_known = nodes.iter().any(tells);
     for value in nodes {
         let Some(listed) = object(value) else {
@@ -45,7 +47,8 @@ pub fn headscale(source: &Source, findings: &mut Findings) -> Option<Import> {
         };
         let Some(mut node) = node(&mut lister, listed) else { continue };
         if routes_known {
-            node.routes = Some(lister.parsed(listed, &spelled(listed, "approved_routes")).unwrap_or_default());
+            node.routes =
+                Some(lister.parsed(listed, &spelled(listed, "approved_routes")).unwrap_or_default());
         }
         if let Some(Owner::User(login)) = &node.owner {
             import.users.push(User { login: login.clone(), roles: Vec::new() });

@@ -169,7 +169,11 @@ impl Lister<'_> {
         let text = self.text(object, name)?;
         let Ok(time) = OffsetDateTime::parse(&text, &Rfc3339) else {
             let span = object.get(name).map_or(object.span, |value| value.span);
-            self.error(span, format!("\"{text}\" in {name} is no time"), "write RFC 3339: 2027-01-01T00:00:00Z");
+            self.error(
+                span,
+                format!("\"{text}\" in {name} is no time"),
+                "write RFC 3339: 2027-01-01T00:00:00Z",
+            );
             return None;
         };
         u64::try_from(time.unix_timestamp_nanos()).ok().filter(|time| *time > 0)

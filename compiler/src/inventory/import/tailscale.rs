@@ -64,7 +64,9 @@ pub fn tailscale(source: &Source, findings: &mut Findings) -> Option<Import> {
 fn is_relay(lister: &mut Lister<'_>, listed: &Object<'_>) -> bool {
     let (name, tag) = RELAY;
     lister.text(listed, "HostName").as_deref() == Some(name)
-        && listed.get("DNSName").is_none_or(|value| matches!(&value.kind, Kind::String(text) if text.is_empty()))
+        && listed
+            .get("DNSName")
+            .is_none_or(|value| matches!(&value.kind, Kind::String(text) if text.is_empty()))
         && lister.flag(listed, "ShareeNode")
         && lister.tags(listed, &["Tags"]).iter().any(|carried| carried == tag)
 }
@@ -83,7 +85,8 @@ fn told_apart(peers: Vec<Peer>, findings: &mut Findings) -> Import {
         let node = match peer {
             Peer::Own(node) => node,
             Peer::Outside(node, Some(login)) if members.contains(&login) => {
-                let message = format!("{} is {login}'s in another tailnet: no user or tag means it", node.name);
+                let message =
+                    format!("{} is {login}'s in another tailnet: no user or tag means it", node.name);
                 let note = Diagnostic::global(Severity::Note, message);
                 findings.push(note.help("name its address in a rule that admits it"));
                 node
@@ -165,5 +168,9 @@ fn peer(
     };
     lister.identified(&node, listed.span);
     // The user of tagged devices is nobody's login.
-    Some(if outside { Peer::Outside(node, login.filter(|login| login.contains('@'))) } else { Peer::Own(node) })
+    Some(if outside {
+        Peer::Outside(node, login.filter(|login| login.contains('@')))
+    } else {
+        Peer::Own(node)
+    })
 }

@@ -194,7 +194,12 @@ fn what_is_no_list_is_refused_with_a_next_step() {
         (tailscale, r#"{"Self": {"DNSName": "a.b.", "Tags": "tag:a", "UserID": 7}}"#, "no list", "unchanged"),
         (tailscale, r#"{"Self": {"DNSName": "a.b.", "Tags": ["tag:a"]}}"#, "a.b has no key", "unchanged"),
         (tailscale, r#"{"Self": {"DNSName": "a.b.", "Tags": ["tag:a"]}}"#, "a.b has no address", "unchanged"),
-        (tailscale, r#"{"BackendState": "NeedsLogin", "Self": {}}"#, "its state is NeedsLogin", "tailscale up"),
+        (
+            tailscale,
+            r#"{"BackendState": "NeedsLogin", "Self": {}}"#,
+            "its state is NeedsLogin",
+            "tailscale up",
+        ),
         (
             tailscale,
             r#"{"Self": {"DNSName": "a.b.", "Tags": ["tag:a"], "KeyExpiry": "soon"}}"#,
@@ -210,7 +215,12 @@ fn what_is_no_list_is_refused_with_a_next_step() {
         (headscale, "[]", "the list has no node", "the server"),
         (headscale, "{\"nodes\": []}", "the list has no node", "the server"),
         (headscale, r#"[{"name": "a", "tags": ["tag:a"], "expiry": "soon"}]"#, "is no time", "RFC 3339"),
-        (headscale, r#"[{"name": "a", "tags": ["tag:a"], "expiry": {"seconds": "x"}}]"#, "seconds", "unchanged"),
+        (
+            headscale,
+            r#"[{"name": "a", "tags": ["tag:a"], "expiry": {"seconds": "x"}}]"#,
+            "seconds",
+            "unchanged",
+        ),
         (headscale, r#"[{"name": "a", "tags": ["tag:a"]}]"#, "a has no key", "unchanged"),
         (headscale, r#"[{"name": "a", "tags": ["tag:a"]}]"#, "a has no address", "unchanged"),
         (headscale, STATUS, "no list of nodes", "headscale nodes list -o json"),
@@ -276,9 +286,8 @@ fn machine(number: u8, name: &str, user: u8, more: &str) -> String {
 
 #[test]
 fn outsiders_get_the_role_shared_and_lose_their_tags() {
-    let theirs = |number, user, more: &str| {
-        machine(number, "box", user, more).replace("tail1234", "tail9999")
-    };
+    let theirs =
+        |number, user, more: &str| machine(number, "box", user, more).replace("tail1234", "tail9999");
     let list = status(&[
         machine(1, "alice", 1, ""),
         machine(2, "carol", 2, r#", "ShareeNode": true, "Tags": ["tag:admin"]"#).replace("tail1234", "tail7"),
@@ -313,7 +322,10 @@ fn relays_of_funnel_are_left_out_in_one_note() {
     let mut findings = Findings::default();
     let (text, read) = merged(tailscale(&source(&list), &mut findings), None, &mut findings);
     assert_eq!(read.nodes.len(), 2, "{text}");
-    assert!(matches!(&findings.0[..], [note] if note.message.starts_with("2 relays of Funnel")), "{findings}");
+    assert!(
+        matches!(&findings.0[..], [note] if note.message.starts_with("2 relays of Funnel")),
+        "{findings}"
+    );
 }
 
 #[test]
