@@ -18,6 +18,7 @@ mod via;
 
 pub use exemptions::{Exemptions, Management, WireGuard};
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::Dialect;
@@ -59,6 +60,8 @@ pub struct Ruleset {
     pub boundaries: Vec<Boundary>,
     /// Who receives which multicast groups.
     pub receivers: Vec<Receivers>,
+    /// The policy's `hosts`: name and prefix.
+    pub hosts: Vec<(String, IpNet)>,
     /// Which addresses stand for nodes.
     pub network: Network,
     /// The language that the policy is written in.
@@ -282,6 +285,7 @@ pub fn resolve_with(
         venues: venues.venues,
         boundaries: Vec::new(),
         receivers: venues.receivers,
+        hosts: policy.hosts.iter().map(|(name, net)| (name.value.clone(), *net)).collect(),
         network,
         dialect,
     };
