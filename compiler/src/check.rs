@@ -9,6 +9,7 @@ use crate::proof::{self, Proofs};
 use crate::reach::{self, Reach};
 use crate::resolve::{Exemptions, Rule, Ruleset, resolve_with};
 use crate::source::Source;
+use crate::unmet;
 use crate::verify::{self, Tally};
 
 /// Whom a policy is for.
@@ -105,6 +106,9 @@ impl Loaded {
                 failures.0.into_iter().for_each(|failure| findings.push(failure));
                 answers.proofs = proof::prove(ruleset, inventory, now, findings);
                 answers.reach = reach::check(ruleset, now, findings);
+                if let Some(policy) = &self.policy {
+                    unmet::check(policy, ruleset, findings);
+                }
             });
             if let Some(underlay) = &mut self.underlay {
                 without_exemptions(underlay, |underlay| {

@@ -118,11 +118,9 @@ fn inventories_are_checked() {
 
 #[test]
 fn a_selector_that_matches_nobody_is_a_warning() {
-    let policy = format!(
-        "{{\"acls\": [{{\"action\": \"accept\", \"src\": [\"tag:c\"], \"dst\": [\"tag:b:22\", \"tag:c:22\"]}}],
-          \"tagOwners\": {{\"tag:a\": [], \"tag:b\": [], \"tag:c\": []}}}}"
-    );
-    let found = findings(&policy, INVENTORY, Dialect::Bulkhead);
+    let policy = r#"{"acls": [{"action": "accept", "src": ["tag:c"], "dst": ["tag:b:22", "tag:c:22"]}],
+        "tagOwners": {"tag:a": [], "tag:b": [], "tag:c": []}}"#;
+    let found = findings(policy, INVENTORY, Dialect::Bulkhead);
     assert_eq!(found, [(Severity::Warning, "p:1:40: tag:c matches nobody in the inventory".to_string())]);
 }
 

@@ -168,7 +168,10 @@ pub(super) fn selectors(
     ids.dedup();
     let selected = ids.into_iter().map(|id| side.ruleset.selector(id));
     let mut labels: Vec<String> = selected
-        .filter(|selected| of_family(selected.set.clone()).minus(&alone) == set)
+        .filter(|selected| {
+            let theirs = of_family(selected.set.clone()).minus(&alone);
+            theirs.minus(&set).is_empty() && set.minus(&theirs).is_empty()
+        })
         .map(|selected| selected.label.clone())
         .collect();
     labels.sort();

@@ -78,7 +78,12 @@ impl Resolver<'_> {
         let mut admitted = std::mem::take(&mut self.absent.admitted);
         admitted.retain(|login, _| !denied.contains_key(login));
         let help = "a device that joins is meant once the inventory lists it: import it again";
-        self.tell(&denied, Severity::Warning, "so nothing is denied to it or kept apart", help);
+        let so = if denied.len() == 1 {
+            "and so nothing is denied to it"
+        } else {
+            "and so nothing is denied to them"
+        };
+        self.tell(&denied, Severity::Warning, so, help);
         let directory = &self.sets.directory;
         let mut unknown = admitted.keys().filter(|login| !directory.knows(login));
         let meant = unknown.find_map(|login| Some((login, suggest::login(login, directory.logins())?)));
@@ -86,7 +91,8 @@ impl Resolver<'_> {
             Some((login, meant)) => format!("does \"{login}\" mean \"{meant}\"?"),
             None => "if one has a device by now, import the inventory again".into(),
         };
-        self.tell(&admitted, Severity::Note, "and admits nobody", &help);
+        let so = if admitted.len() == 1 { "and is nobody here" } else { "and are nobody here" };
+        self.tell(&admitted, Severity::Note, so, &help);
     }
 
     fn tell(&mut self, logins: &BTreeMap<String, Span>, severity: Severity, so: &str, help: &str) {
@@ -98,7 +104,7 @@ impl Resolver<'_> {
         }
         let subject = if logins.len() == 1 { "one user" } else { &format!("{} users", logins.len()) };
         let has = if logins.len() == 1 { "has" } else { "have" };
-        let message = format!("{subject} of the policy {has} no device, {so}: {}", names.join(", "));
+        let message = format!("{subject} of the policy {has} no device {so}: {}", names.join(", "));
         let finding = Diagnostic::at(severity, &self.policy.source, *first, message);
         self.findings.push(finding.help(help));
     }

@@ -56,7 +56,7 @@ pub fn tailscale(source: &Source, findings: &mut Findings) -> Option<Import> {
     if relays > 0 {
         let message = format!("{relays} relays of Funnel are left out: packets from them are dropped");
         let note = Diagnostic::global(Severity::Note, message);
-        findings.push(note.help("what Funnel serves comes through Tailscale's own process, not from them"));
+        findings.push(note.help("to let Funnel in, write a rule with the relays' addresses as its source"));
     }
     Some(import)
 }
