@@ -54,7 +54,9 @@ pub fn tailscale(source: &Source, findings: &mut Findings) -> Option<Import> {
     }
     let import = told_apart(all, findings);
     if relays > 0 {
-        let message = format!("{relays} relays of Funnel are left out: packets from them are dropped");
+        let subject =
+            if relays == 1 { "one relay of Funnel is" } else { &format!("{relays} relays of Funnel are") };
+        let message = format!("{subject} left out: packets from there are dropped");
         let note = Diagnostic::global(Severity::Note, message);
         findings.push(note.help("to let Funnel in, write a rule with the relays' addresses as its source"));
     }
