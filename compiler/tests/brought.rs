@@ -170,6 +170,7 @@ fn unknown_sections_are_passed_over_unless_they_may_deny() {
         r#""rules": [{"action": "deny", "src": ["*"], "dst": ["*"]}]"#,
         r#""rules": [{"Action": "Accept"}]"#,
         r#""rules": {"x": [{"action": 7}]}"#,
+        r#""rules": [], "rules": [{"action": "deny", "src": ["*"], "dst": ["*"]}]"#,
         r#""limits": [{"deny": ["*"]}]"#,
         r#""blocked": ["tag:srv"]"#,
     ] {

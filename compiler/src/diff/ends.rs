@@ -157,6 +157,7 @@ pub(super) fn selectors(
     };
     let set = ends.iter().fold(AddressSet::default(), |all, end| all.union(&addresses(end)));
     let set = of_family(set).minus(&alone);
+    let Some(one) = set.first() else { return Vec::new() };
     let blocks = side.ruleset.rules.iter().flat_map(|rule| &rule.blocks);
     let mut ids: Vec<_> = blocks
         .flat_map(|block| match sources {
@@ -168,6 +169,7 @@ pub(super) fn selectors(
     ids.dedup();
     let selected = ids.into_iter().map(|id| side.ruleset.selector(id));
     let mut labels: Vec<String> = selected
+        .filter(|selected| selected.set.contains(one))
         .filter(|selected| {
             let theirs = of_family(selected.set.clone()).minus(&alone);
             theirs.minus(&set).is_empty() && set.minus(&theirs).is_empty()

@@ -19,7 +19,10 @@ pub(super) fn unknown(
     for member in &object.members {
         let name = &*member.name;
         let all_known = known.iter().chain(ours).copied();
-        if name.starts_with('#')
+        // Given twice, one may hide the other.
+        let is_single = object.members.iter().filter(|other| other.name == member.name).count() == 1;
+        if !is_single
+            || name.starts_with('#')
             || name.chars().any(crate::source::is_unseen)
             || suggest::closest(name, all_known).is_some()
             || is_about_denying(name)

@@ -14,6 +14,8 @@ use crate::source::{Source, Span};
 /// How Tailscale calls the relays of Funnel, some two dozen in a status, and what they carry.
 const RELAY: (&str, &str) = ("funnel-ingress-node", "tag:ingress");
 
+const UNCHANGED: &str = "import what `tailscale status --json` printed, unchanged";
+
 /// Whose a peer is.
 enum Peer {
     /// This tailnet's.
@@ -42,10 +44,26 @@ pub fn tailscale(source: &Source, findings: &mut Findings) -> Option<Import> {
     let tailnet = status.get("CurrentTailnet").and_then(object);
     let suffix = lister.text(status, "MagicDNSSuffix");
     let suffix = suffix.or_else(|| lister.text(tailnet?, "MagicDNSSuffix")).unwrap_or_default();
-    let peers = status.get("Peer").and_then(object).map_or(&[][..], |peers| &peers.members);
-    let peers = peers.iter().filter_map(|peer| object(&peer.value));
+    let members = status.get("Peer").map(|peers| (peers.span, object(peers)));
+    let peers = match members {
+        Some((_, Some(peers))) => &peers.members[..],
+        Some((span, None)) => {
+            lister.error(span, "Peer is no object".into(), UNCHANGED);
+            return None;
+        }
+        None => &[],
+    };
     let (mut all, mut relays) = (Vec::new(), 0);
-    for listed in std::iter::once(own).chain(peers) {
+    for listed in
+        std::iter::once(Ok(own)).chain(peers.iter().map(|peer| object(&peer.value).ok_or(peer.span)))
+    {
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(span) => {
+                lister.error(span, "a peer is an object".into(), UNCHANGED);
+                continue;
+            }
+        };
         if is_relay(&mut lister, listed) {
             relays += 1;
         } else {

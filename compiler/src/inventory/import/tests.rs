@@ -212,6 +212,8 @@ fn what_is_no_list_is_refused_with_a_next_step() {
             "ShareeNode is neither true nor false",
             "unchanged",
         ),
+        (tailscale, r#"{"Self": {}, "Peer": []}"#, "Peer is no object", "unchanged"),
+        (tailscale, r#"{"Self": {}, "Peer": {"nodekey:1": 7}}"#, "a peer is an object", "unchanged"),
         (headscale, "[]", "the list has no node", "the server"),
         (headscale, "{\"nodes\": []}", "the list has no node", "the server"),
         (headscale, r#"[{"name": "a", "tags": ["tag:a"], "expiry": "soon"}]"#, "is no time", "RFC 3339"),
