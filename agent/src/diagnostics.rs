@@ -1,5 +1,6 @@
 //! Findings for people: the place, an excerpt, what to do. On standard error.
 
+use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
 use bulkhead_compiler::diagnostic::{Diagnostic, Findings, Location, Severity};
@@ -8,16 +9,43 @@ use miette::{
     GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report, SourceSpan,
 };
 
-/// Prints every finding: excerpts, or one JSON object a line.
+/// How many findings of each severity are written for people.
+const MOST: usize = 50;
+
+/// Bytes of a line, or of several that a finding is about, of which an excerpt is no help.
+const LONGEST: usize = 1000;
+
+/// Prints the findings: every one as a JSON object a line, or the first of each severity with excerpts.
 pub fn print(findings: &Findings, sources: &[Source], json: bool) {
+    if json {
+        // A finding is strings and numbers only: it always serialises.
+        findings.0.iter().for_each(|diagnostic| eprintln!("{}", serde_json::json!(diagnostic)));
+    } else {
+        eprint!("{}", text(findings, sources));
+    }
+}
+
+fn text(findings: &Findings, sources: &[Source]) -> String {
+    let mut text = String::new();
+    let mut counts = [0; 3];
     for diagnostic in &findings.0 {
-        if json {
-            // A finding is strings and numbers only: it always serialises.
-            eprintln!("{}", serde_json::json!(diagnostic));
-        } else {
-            eprint!("{}", excerpt(diagnostic, sources));
+        let count = &mut counts[diagnostic.severity as usize];
+        *count += 1;
+        if *count <= MOST {
+            text.push_str(&excerpt(diagnostic, sources));
         }
     }
+    for (count, what) in counts.into_iter().zip(["errors", "warnings", "notes"]) {
+        if count > MOST {
+            let _ = writeln!(text, "and {} more {what}: --json prints all of them", count - MOST);
+        }
+    }
+    text
+}
+
+/// Whether what a finding is about is too long to be shown.
+fn is_endless(location: &Location, source: &Source) -> bool {
+    location.span.end - location.span.start > LONGEST || source.line(location.position.line).len() > LONGEST
 }
 
 /// A file's text for a terminal: what cannot be seen has something in its place, of its length.
@@ -63,8 +91,15 @@ pub fn excerpt(diagnostic: &Diagnostic, sources: &[Source]) -> String {
     if !rest.is_empty() {
         shown = shown.with_help(rest.join("\n"));
     }
+    let source = sources.iter().find(|source| Some(source.name()) == file);
+    if let (Some(source), Some(location)) = (source, &diagnostic.location)
+        && is_endless(location, source)
+    {
+        shown.message = format!("{location}: {}", diagnostic.message);
+        shown.labels = None;
+    }
     let mut report = Report::new(shown);
-    if let Some(source) = sources.iter().find(|source| Some(source.name()) == file) {
+    if let Some(source) = source {
         let named = NamedSource::new(source.name(), plain(source.text()));
         report = report.with_source_code(named);
     }
@@ -83,6 +118,23 @@ pub fn excerpt(diagnostic: &Diagnostic, sources: &[Source]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_printed_is_bounded() {
+        let line = format!("{{\"a\": [{}]}}", "\"tag:x\", ".repeat(5000));
+        let source = Source::new("f", &line);
+        let mut findings = Findings::default();
+        for at in 0..70 {
+            let span = bulkhead_compiler::source::Span { start: at, end: at + 1 };
+            findings.push(Diagnostic::error(&source, span, "wrong"));
+            findings.push(Diagnostic::warning(&source, span, "odd"));
+        }
+        let printed = text(&findings, &[source]);
+        assert!(printed.len() < 20_000, "{}", printed.len());
+        assert!(printed.contains("f:1:1: wrong") && !printed.contains("tag:x"), "{printed}");
+        assert_eq!(printed.matches("wrong").count(), MOST);
+        assert!(printed.contains("and 20 more errors: --json") && printed.contains("and 20 more warnings"));
+    }
 
     #[test]
     fn what_cannot_be_seen_is_not_written_to_a_terminal() {

@@ -14,6 +14,7 @@ use bulkhead_compiler::source::Source;
 
 use crate::diagnostics;
 use crate::exit::Usage;
+use crate::text;
 
 /// Where the policy and the inventory are.
 #[derive(Clone, Debug, clap::Args)]
@@ -79,8 +80,8 @@ fn read_within(path: &Path, longest: u64) -> Result<Source, Usage> {
         let message = format!("{} is longer than {longest} bytes: no policy or inventory", path.display());
         return Err(Usage(message));
     }
-    let text = String::from_utf8(text)
-        .map_err(|error| Usage(format!("{} is not UTF-8 text: {error}", path.display())))?;
+    let text = text::decode(text)
+        .map_err(|error| Usage(format!("cannot read {} as text: {error}", path.display())))?;
     Ok(Source::new(&path.display().to_string(), &text))
 }
 

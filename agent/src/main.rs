@@ -12,6 +12,7 @@ mod guard;
 mod input;
 mod paths;
 mod report;
+mod text;
 mod tunnel;
 
 use std::process::ExitCode;

@@ -3,12 +3,13 @@
 
 use crate::Dialect;
 use crate::diagnostic::Findings;
-use crate::inventory::{self, Inventory, Network, imagined};
+use crate::inventory::{self, Inventory, Network, World, imagined, imagined_as};
 use crate::policy::{self, Policy};
 use crate::proof::{self, Proofs};
 use crate::reach::{self, Reach};
 use crate::resolve::{Exemptions, Rule, Ruleset, resolve_with};
 use crate::source::Source;
+use crate::unmet;
 use crate::verify::{self, Tally};
 
 /// Whom a policy is for.
@@ -37,6 +38,8 @@ pub struct Loaded {
     pub underlay: Option<Ruleset>,
     /// What was found.
     pub findings: Findings,
+    /// Whether the inventory is imagined.
+    pub is_imagined: bool,
 }
 
 /// What was found out beyond the files' own errors.
@@ -76,8 +79,9 @@ impl Loaded {
         };
         let (ruleset, underlay) = (resolve(Network::Overlay), resolve(Network::Underlay));
         findings.sort();
+        let is_imagined = inventory_source.is_none();
         let sources = std::iter::once(policy_source).chain(inventory_source).collect();
-        Self { sources, policy, inventory, ruleset, underlay, findings }
+        Self { sources, policy, inventory, ruleset, underlay, findings, is_imagined }
     }
 
     /// Runs the tests section, proves venues and boundaries, and looks for rules that never decide, at
@@ -93,9 +97,18 @@ impl Loaded {
         {
             answers.ran = true;
             without_exemptions(ruleset, |ruleset| {
-                answers.tally = verify::run(ruleset, inventory, now, findings);
+                let mut failures = Findings::default();
+                answers.tally = verify::run(ruleset, inventory, now, &mut failures);
+                if let (true, Some(policy)) = (self.is_imagined, &self.policy) {
+                    fails_everywhere(policy, ruleset, now, &mut failures);
+                    answers.tally.failed = failures.0.len();
+                }
+                failures.0.into_iter().for_each(|failure| findings.push(failure));
                 answers.proofs = proof::prove(ruleset, inventory, now, findings);
                 answers.reach = reach::check(ruleset, now, findings);
+                if let Some(policy) = &self.policy {
+                    unmet::check(policy, ruleset, findings);
+                }
             });
             if let Some(underlay) = &mut self.underlay {
                 without_exemptions(underlay, |underlay| {
@@ -105,6 +118,23 @@ impl Loaded {
         }
         findings.sort();
         answers
+    }
+}
+
+/// Keeps those failures of tests that are failures whatever roles the imagined users have.
+fn fails_everywhere(policy: &Policy, ruleset: &Ruleset, now: u64, failures: &mut Findings) {
+    for world in World::ALL.into_iter().filter(|world| *world != World::Members) {
+        if failures.0.is_empty() {
+            return;
+        }
+        let inventory = imagined_as(policy, world);
+        let mut there = Findings::default();
+        let exemptions = Exemptions::default();
+        let other =
+            resolve_with(policy, &inventory, ruleset.dialect, Network::Overlay, &exemptions, &mut there);
+        let mut failed = Findings::default();
+        verify::run(&other, &inventory, now, &mut failed);
+        failures.0.retain(|failure| failed.0.iter().any(|other| other.location == failure.location));
     }
 }
 

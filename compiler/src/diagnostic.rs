@@ -197,7 +197,8 @@ impl Findings {
     pub fn sort(&mut self) {
         let key = |d: &Diagnostic| d.location.as_ref().map(|l| (l.file.clone(), l.span));
         self.0.sort_by(|a, b| key(a).cmp(&key(b)).then(a.severity.cmp(&b.severity)));
-        self.0.dedup();
+        self.0
+            .dedup_by(|a, b| (a.severity, &a.message, &a.location) == (b.severity, &b.message, &b.location));
     }
 }
 

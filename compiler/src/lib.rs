@@ -28,6 +28,7 @@ pub mod source;
 mod space;
 mod suggest;
 mod sweep;
+mod unmet;
 pub mod verify;
 
 pub use dialect::Dialect;

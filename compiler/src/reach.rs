@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::decide::{Decider, Ports, Sources, Work};
 use crate::diagnostic::{Diagnostic, Findings, Related, Severity};
 use crate::policy::Action;
-use crate::resolve::{Rule, Ruleset};
+use crate::resolve::{Rule, Ruleset, SelectorId};
 use crate::space::Space;
 
 /// How far the search went.
@@ -53,7 +53,10 @@ pub fn check(ruleset: &Ruleset, now: u64, findings: &mut Findings) -> Reach {
             Found::TooMuch => reach.undecided += 1,
             Found::Never(others) => {
                 reach.unreachable += 1;
-                findings.push(shadowed(ruleset, rule, &others));
+                // An end that is nobody was told of where it is named.
+                if !others.is_empty() || !is_nobodys(ruleset, rule) {
+                    findings.push(shadowed(ruleset, rule, &others));
+                }
             }
         }
     }
@@ -115,6 +118,14 @@ impl Search<'_> {
         }
         Found::Never(others)
     }
+}
+
+/// Whether all sources or all destinations of a rule are nobody.
+fn is_nobodys(ruleset: &Ruleset, rule: &Rule) -> bool {
+    let is_empty = |id: &SelectorId| ruleset.selector(*id).set.is_empty();
+    rule.blocks.iter().all(|block| {
+        block.sources.iter().all(is_empty) || block.destinations.iter().all(|(id, _)| is_empty(id))
+    })
 }
 
 fn warning(rule: &Rule, message: String) -> Diagnostic {

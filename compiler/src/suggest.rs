@@ -16,6 +16,18 @@ pub fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -
     closest(wrong, known).map(|name| format!("did you mean \"{name}\"?"))
 }
 
+/// The known login that a misspelt one may mean: its name or its domain is close, and the other the same.
+pub fn login<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let (name, domain) = wrong.rsplit_once('@')?;
+    known.into_iter().find(|login| {
+        login.rsplit_once('@').is_some_and(|(other, end)| match (other == name, end == domain) {
+            (false, true) => closest(name, [other]).is_some(),
+            (true, false) => closest(domain, [end]).is_some(),
+            _ => false,
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,6 +37,11 @@ mod tests {
         let known = ["tag:production", "tag:monitoring"];
         assert_eq!(closest("tag:prodution", known), Some("tag:production"));
         assert_eq!(closest("tag:dev", known), None);
+        let logins = ["alice@example.com", "bob@example.com"];
+        assert_eq!(login("alicee@example.com", logins), Some("alice@example.com"));
+        assert_eq!(login("bob@exmaple.com", logins), Some("bob@example.com"));
+        assert_eq!(login("dave@example.com", logins), None);
+        assert_eq!(login("bob@other.org", logins), None);
         assert_eq!(closest("ACLS", ["acls", "groups"]), Some("acls"));
     }
 }

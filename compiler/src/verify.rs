@@ -8,7 +8,7 @@ use crate::inventory::Inventory;
 use crate::policy::{Action, FAILED};
 use crate::reference::{self, Probe};
 use crate::resolve::{Rule, Ruleset, SelectorId, Test, TestTarget};
-use crate::service::{ICMP, ICMPV6, Service, TCP, UDP};
+use crate::service::{ICMP, ICMPV6, Service, TCP, UDP, has_ports};
 use crate::space::{Class, Space};
 
 /// How a run of the tests section went.
@@ -111,7 +111,7 @@ impl Judge<'_> {
     }
 
     /// Tailscale's: access is that every source address reaches some destination address, over
-    /// any of the protocols of a rule without one. Grants with `via` do not count.
+    /// any of the protocols of a rule without one.
     fn as_tailscale_does(&self, target: &TestTarget) -> Outcome {
         let protocols = self.test.protocol.map_or(vec![TCP, UDP, ICMP, ICMPV6], |protocol| vec![protocol]);
         for side in [self.test.source, target.destination] {
@@ -144,16 +144,17 @@ impl Judge<'_> {
         }
     }
 
-    /// The rule that admits a probe as Tailscale's tests count: its ports bind ICMP too.
+    /// The rule that admits a probe as Tailscale's tests count: its ports bind ICMP too, unless the
+    /// test is about ICMP, which has none. A grant with `via` counts, whichever router carries it.
     fn grants(&self, probe: &Probe) -> Option<usize> {
-        const NO_ROUTER: Option<u32> = Some(u32::MAX);
+        let portless = self.test.protocol.is_some_and(|protocol| !has_ports(protocol));
         let service = |service: &Service| {
             service.matches(probe.protocol, probe.port)
-                && (service.ported.is_empty() || service.ports.contains(probe.port))
+                && (portless || service.ported.is_empty() || service.ports.contains(probe.port))
         };
         let admits = |rule: &Rule| {
             rule.action == Action::Accept
-                && reference::matches_service(self.ruleset, rule, probe, NO_ROUTER, service)
+                && reference::matches_service(self.ruleset, rule, probe, None, service)
         };
         self.rules().iter().position(admits)
     }

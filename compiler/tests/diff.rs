@@ -107,6 +107,10 @@ fn is_in(labels: &[String], name: Option<&str>, address: IpAddr, way: Option<&st
         if name.is_some() {
             return name == Some(label);
         }
+        let label = label.split_once(" behind ").map_or(label, |(range, _)| range);
+        if let Ok(net) = label.parse::<ipnet::IpNet>() {
+            return net.contains(&address);
+        }
         let (first, last) = label.split_once('-').unwrap_or((label, label));
         let ends: (Result<IpAddr, _>, Result<IpAddr, _>) = (first.parse(), last.parse());
         matches!(ends, (Ok(first), Ok(last)) if first.is_ipv4() == address.is_ipv4() && first <= address && address <= last)
@@ -237,8 +241,8 @@ fn another_router_on_the_way_is_a_change() {
         )
     };
     let difference = compare(&of("tag:a"), &of("tag:r"), 0);
-    assert_eq!(text(&difference.added), ["n2+n3 > 10.1.0.0-10.1.0.255 via r2 tcp:443 ipv4"]);
-    assert_eq!(text(&difference.removed), ["n2+n3 > 10.1.0.0-10.1.0.255 via r1 tcp:443 ipv4"]);
+    assert_eq!(text(&difference.added), ["n2+n3 > 10.1.0.0/24 via r2 tcp:443 ipv4"]);
+    assert_eq!(text(&difference.removed), ["n2+n3 > 10.1.0.0/24 via r1 tcp:443 ipv4"]);
 }
 
 proptest! {
@@ -411,4 +415,31 @@ fn a_limit_that_two_rules_have_now_is_wider() {
     let split = of(&[rule("23", limit), rule("22-23", limit)]);
     assert_eq!(compare(&one, &split, 0).apart.len(), 1);
     assert_eq!(compare(&split, &split, 0), Difference::default());
+}
+
+#[test]
+fn a_star_is_one_line_that_names_selectors_and_routers() {
+    let inventory = r#"{"nodes": [
+        {"name": "alice-1", "addresses": ["100.64.0.1"], "user": "alice@example.com"},
+        {"name": "gw", "addresses": ["100.64.0.2"], "tags": ["tag:r"], "routes": ["10.0.0.0/8"]},
+        {"name": "wiki", "addresses": ["100.64.0.3"], "tags": ["tag:w"]}]}"#;
+    let of = |more: &str| {
+        load(
+            &format!(
+                r#"{{"hosts": {{"a": "10.11.129.0/24", "b": "10.11.130.0/24"}}, "tagOwners": {{"tag:w": [], "tag:r": []}},
+                "acls": [{more} {{"action": "accept", "src": ["alice@example.com"], "dst": ["a:5432", "b:6380"]}}]}}"#
+            ),
+            inventory,
+        )
+    };
+    let star = r#"{"action": "accept", "src": ["*"], "dst": ["tag:w:80"]},"#;
+    let difference = compare(&of(""), &of(star), 0);
+    let [flows] = &difference.added[..] else { panic!("{difference:?}") };
+    assert_eq!(flows.from_selectors, ["*"]);
+    assert_eq!(flows.sources, ["alice-1", "gw", "10.0.0.0/8 behind gw"]);
+    assert_eq!((&flows.destinations[..], &flows.to_selectors[..]), (&["wiki".to_string()][..], &[][..]));
+    assert_eq!(flows.services, ["tcp:80", "udp:80", "icmp"]);
+    // Who is left out of a selector is not called by it.
+    let some = star.replace("\"*\"", "\"100.64.0.1\", \"10.0.0.0/8\"");
+    assert_eq!(compare(&of(""), &of(&some), 0).added[0].from_selectors, [""; 0]);
 }

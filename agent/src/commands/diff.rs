@@ -132,6 +132,11 @@ fn names(list: &[String]) -> String {
     text
 }
 
+/// Ends, by the selectors that mean exactly them if there are any.
+fn ends(selectors: &[String], list: &[String]) -> String {
+    if selectors.is_empty() { names(list) } else { format!("{} ({})", names(selectors), names(list)) }
+}
+
 /// What a flow is admitted on, in words; none if nothing limits it.
 fn terms(terms: Terms) -> Vec<String> {
     let packets = terms.packets.map(|rate| format!("at most {rate} packets a second"));
@@ -181,8 +186,8 @@ fn text(difference: &Difference) -> String {
         let _ = writeln!(
             text,
             "{sign} {} -> {}  {}{conditions}",
-            names(&flows.sources),
-            names(&flows.destinations),
+            ends(&flows.from_selectors, &flows.sources),
+            ends(&flows.to_selectors, &flows.destinations),
             flows.services.join(" ")
         );
     }
@@ -231,8 +236,8 @@ fn markdown(difference: &Difference) -> String {
             let _ = writeln!(
                 text,
                 "| {} | {} | {} | {} |",
-                cell(names(&flows.sources)),
-                cell(names(&flows.destinations)),
+                cell(ends(&flows.from_selectors, &flows.sources)),
+                cell(ends(&flows.to_selectors, &flows.destinations)),
                 flows.services.join(" "),
                 conditions(flows, before).join(", ")
             );
@@ -255,6 +260,8 @@ mod tests {
         Flows {
             sources: (0..sources).map(|number| format!("n{number}")).collect(),
             destinations: vec!["web|1".into()],
+            from_selectors: Vec::new(),
+            to_selectors: Vec::new(),
             services: vec!["tcp:80".into(), "icmp".into()],
             family: Some("ipv4"),
             from,
@@ -276,6 +283,14 @@ mod tests {
                 .contains("| web\\|1 | tcp:80 icmp | IPv4 only, from 1970-01-01T00:00:00Z |")
         );
         assert!(markdown(&difference).ends_with("**Removed:** nothing\n\n**Changed:** nothing\n\n"));
+    }
+
+    #[test]
+    fn selectors_are_named_before_whom_they_mean() {
+        let flows = Flows { from_selectors: vec!["*".into()], ..flows(2, None) };
+        let difference = Difference { added: vec![flows], ..Difference::default() };
+        assert!(text(&difference).starts_with("+ * (n0, n1) -> web|1  tcp:80 icmp"));
+        assert!(markdown(&difference).contains("| * (n0, n1) | web\\|1 |"));
     }
 
     #[test]

@@ -130,10 +130,12 @@ impl Eval {
         for (number, line) in (1..).zip(std::io::stdin().lock().split(b'\n')) {
             let line = line?;
             let text = String::from_utf8_lossy(&line);
+            // A byte order mark, as PowerShell writes one.
+            let text = if number == 1 { text.trim_start_matches('\u{feff}') } else { &text };
             if text.trim().is_empty() {
                 continue;
             }
-            let value = match Line::parse(&text) {
+            let value = match Line::parse(text) {
                 Ok(line) => answer(line.decide(&environment), &program, &ruleset),
                 Err(error) => {
                     result = Answer::No;

@@ -1,9 +1,6 @@
 //! `bulkhead explain`: the verdict on a conversation, the rule and its place, on both hosts.
 
-use std::net::IpAddr;
-
 use bulkhead_compiler::explain::{Deciding, Earlier, End, Explanation, Why, explain};
-use bulkhead_compiler::inventory::{Inventory, Network};
 use bulkhead_compiler::policy::Action;
 use bulkhead_compiler::reference::Probe;
 use bulkhead_compiler::service;
@@ -11,6 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::network::On;
+use super::who::addresses;
 use crate::cli::Global;
 use crate::exit::{Answer, Usage};
 use crate::input;
@@ -21,12 +19,12 @@ use crate::input;
 pub struct Explain {
     #[command(flatten)]
     on: On,
-    /// Who starts: a node's name or an address.
-    #[arg(long, value_name = "NODE|ADDRESS")]
+    /// Who starts: a node, a user's login, a name from hosts, a selector of a rule, or an address.
+    #[arg(long, value_name = "WHO")]
     from: String,
-    /// To whom: NODE:PORT, ADDRESS:PORT or [IPv6]:PORT, with /PROTOCOL if it is not TCP. For
-    /// protocols without ports, NODE/PROTOCOL.
-    #[arg(long, value_name = "NODE:PORT[/PROTO]")]
+    /// To whom: WHO:PORT, where an IPv6 address is [IPv6], with /PROTOCOL if it is not TCP. For
+    /// protocols without ports, WHO/PROTOCOL.
+    #[arg(long, value_name = "WHO:PORT[/PROTO]")]
     to: String,
 }
 
@@ -48,45 +46,30 @@ fn target(text: &str) -> Result<(&str, u16, u8), Usage> {
     Ok((who, port, protocol))
 }
 
-/// The addresses that a name or an address stands for.
-fn addresses(inventory: &Inventory, network: Network, who: &str) -> Result<Vec<IpAddr>, Usage> {
-    if let Some(node) = inventory.node(who) {
-        let addresses = node.addresses_on(network);
-        if addresses.is_empty() {
-            return Err(Usage(format!("{who} has no underlay address: list them in the inventory")));
-        }
-        return Ok(addresses.to_vec());
-    }
-    let bare = who.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(who);
-    match bare.parse() {
-        Ok(address) => Ok(vec![address]),
-        Err(_) => {
-            let names: Vec<&str> = inventory.nodes.iter().map(|node| node.name.as_str()).take(20).collect();
-            Err(Usage(format!("\"{who}\" is neither a node nor an address; nodes are {}", names.join(", "))))
-        }
-    }
-}
-
 impl Explain {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let (to, port, protocol) = target(&self.to)?;
         let Some((ruleset, inventory)) = self.on.load(global.dialect, global.json)? else {
             return Ok(Answer::No);
         };
-        let (from, to) = (
-            addresses(&inventory, ruleset.network, &self.from)?,
-            addresses(&inventory, ruleset.network, to)?,
-        );
+        let (from, to) = (addresses(&ruleset, &inventory, &self.from)?, addresses(&ruleset, &inventory, to)?);
         let now = input::now();
         let pairs = from.iter().flat_map(|source| to.iter().map(move |destination| (*source, *destination)));
         let explanations: Vec<Explanation> = pairs
-            .filter(|(source, destination)| source.is_ipv4() == destination.is_ipv4())
+            .filter(|(source, destination)| {
+                source.is_ipv4() == destination.is_ipv4() && source != destination
+            })
+            .take(MOST + 1)
             .map(|(source, destination)| {
                 explain(&ruleset, &inventory, &Probe { source, destination, protocol, port }, now)
             })
             .collect();
         if explanations.is_empty() {
             return Err(Usage(format!("{} and {} share no address family", self.from, self.to)).into());
+        }
+        if explanations.len() > MOST {
+            let message = format!("{} and {} are more than {MOST} pairs of addresses", self.from, self.to);
+            return Err(Usage(message + "; name a node or a user of them").into());
         }
         let allowed = explanations.iter().all(|explanation| explanation.allowed);
         if global.json {
@@ -97,6 +80,9 @@ impl Explain {
         Ok(if allowed { Answer::Yes } else { Answer::No })
     }
 }
+
+/// Pairs of addresses that are explained at most.
+const MOST: usize = 64;
 
 /// How many rules before the deciding one are shown: those that came nearest.
 const NEAREST: usize = 8;

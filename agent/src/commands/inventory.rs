@@ -12,7 +12,7 @@ use clap::{Subcommand, ValueEnum};
 use crate::cli::Global;
 use crate::diagnostics;
 use crate::exit::{Answer, Usage};
-use crate::input;
+use crate::{input, text};
 
 /// Works on inventories.
 #[derive(Debug, clap::Args)]
@@ -110,7 +110,8 @@ fn read(path: &Path) -> anyhow::Result<Source> {
     if path != Path::new("-") {
         return Ok(input::read(path)?);
     }
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).context("reading standard input; it must be UTF-8 text")?;
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).context("reading standard input")?;
+    let text = text::decode(bytes).map_err(|error| Usage(format!("standard input: {error}")))?;
     Ok(Source::new("(standard input)", &text))
 }

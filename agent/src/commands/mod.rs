@@ -17,6 +17,7 @@ pub mod stage;
 pub mod status;
 pub mod tunnel;
 pub mod watch;
+mod who;
 
 use crate::cli::{Cli, Command};
 use crate::exit::Answer;

@@ -229,9 +229,11 @@ impl Config {
             None if fall_back && Path::new(DEFAULT).exists() => Path::new(DEFAULT),
             None => return Ok(None),
         };
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let bytes = std::fs::read(path).map_err(|error| {
             Usage(format!("cannot read {}: {error}; name an existing file", path.display()))
         })?;
+        let text = crate::text::decode(bytes)
+            .map_err(|error| Usage(format!("cannot read {} as text: {error}", path.display())))?;
         file::parse(path, &text).map(Some)
     }
 }

@@ -60,7 +60,9 @@ fn read(file: &Path) -> anyhow::Result<Config> {
     let shown = file.display();
     let unreadable =
         |error| Usage(format!("cannot read {shown}: {error}; give a wg-quick style file with --config"));
-    let text = std::fs::read_to_string(file).map_err(unreadable)?;
+    let bytes = std::fs::read(file).map_err(unreadable)?;
+    let text =
+        crate::text::decode(bytes).map_err(|error| Usage(format!("cannot read {shown} as text: {error}")))?;
     let mode = std::fs::metadata(file).map_err(unreadable)?.permissions().mode();
     if mode & 0o077 != 0 {
         warn!("{shown} holds a private key and others may read it; `chmod 600 {shown}`");

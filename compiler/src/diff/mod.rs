@@ -2,6 +2,7 @@
 
 mod changes;
 mod compare;
+mod ends;
 mod terms;
 mod universe;
 
@@ -19,6 +20,7 @@ use crate::resolve::SelectorId;
 use crate::service;
 use changes::Changes;
 use compare::{Change, Comparison};
+use ends::{End, joined};
 use terms::Heirs;
 use universe::{Group, Universe};
 
@@ -35,10 +37,17 @@ pub struct Side<'a> {
 /// flow is there if every host that enforces lets it pass.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Flows {
-    /// Names of nodes, and ranges of addresses that are no node's.
+    /// Names of nodes, then prefixes and ranges of addresses that are no node's, with the routers that
+    /// they are behind.
     pub sources: Vec<String>,
     /// The same, with the router in question where `via` makes a difference.
     pub destinations: Vec<String>,
+    /// Selectors that mean exactly the sources, where these are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub from_selectors: Vec<String>,
+    /// The same of the destinations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub to_selectors: Vec<String>,
     /// Protocols with their ports, such as `tcp:80,443`, or names of protocols without ports.
     pub services: Vec<String>,
     /// `ipv4` or `ipv6`, if it is so for one of the two only.
@@ -109,7 +118,7 @@ const MOST: u64 = 100_000_000;
 type Span = (Option<u64>, Option<u64>);
 
 /// Sources and destinations.
-type Lane = (Vec<String>, Vec<String>);
+type Lane = (Vec<End>, Vec<End>);
 
 /// What happens, to which services, and when → the lanes of IPv6 and those of IPv4.
 type Found = BTreeMap<(Change, Vec<String>, Span), [Vec<Lane>; 2]>;
@@ -150,10 +159,7 @@ pub fn diff(old: Side<'_>, new: Side<'_>, now: u64) -> Result<Difference, TooLar
             }
             let Some((sources, destinations)) = names(from, to) else { continue };
             for (way, spans) in changes {
-                let destinations: Vec<String> = match way {
-                    Some(way) => destinations.iter().map(|name| format!("{name} {way}")).collect(),
-                    None => destinations.clone(),
-                };
+                let destinations: Vec<End> = destinations.iter().map(|end| end.by(way.as_ref())).collect();
                 for (change, classes, span) in spans {
                     if let Some(services) = services(&ports, &classes, from.v4) {
                         let lanes = found.entry((change, services, span)).or_default();
@@ -175,7 +181,7 @@ pub fn diff(old: Side<'_>, new: Side<'_>, now: u64) -> Result<Difference, TooLar
         apart: heirs.apart(&rulesets),
         widened_venues: widened.venues,
         widened_boundaries: widened.boundaries,
-        ..collect(found)
+        ..collect(found, &sides)
     })
 }
 
@@ -212,15 +218,15 @@ impl Widened {
 }
 
 /// The names on both sides; none if all that is there is a node and itself.
-fn names(from: &Group, to: &Group) -> Option<(Vec<String>, Vec<String>)> {
+fn names(from: &Group, to: &Group) -> Option<(Vec<End>, Vec<End>)> {
     let other = from.members.iter().any(|(source, identity)| {
         to.members.iter().any(|(target, other)| match (identity, other) {
             (Some(a), Some(b)) => a != b,
-            (None, None) => source != target || source.contains('-'),
+            (None, None) => source != target || !source.is_single(),
             _ => true,
         })
     });
-    let names = |group: &Group| group.members.iter().map(|(name, _)| name.clone()).collect();
+    let names = |group: &Group| group.members.iter().map(|(end, _)| end.clone()).collect();
     other.then(|| (names(from), names(to)))
 }
 
@@ -234,18 +240,23 @@ fn services(ports: &Ports, classes: &[usize], v4: bool) -> Option<Vec<String>> {
 }
 
 /// Flows that differ in one side only become one, and so do those of both families.
-fn collect(found: Found) -> Difference {
+fn collect(found: Found, sides: &[Side<'_>; 2]) -> Difference {
     let mut difference = Difference::default();
     for ((change, services, (from, until)), lanes) in found {
         let [v6, v4] = lanes.map(|lanes| {
             let by_target = merge(lanes).into_iter().map(|(source, target)| (target, source)).collect();
             merge(by_target)
         });
-        let mut push = |(destinations, sources): Lane, family| {
+        let mut push = |(destinations, sources): Lane, family: Option<&'static str>| {
+            let side = &sides[usize::from(!matches!(change, Change::Removed(_)))];
+            let v4 = family.map(|family| family == "ipv4");
+            let other = v4.map(|v4| service::name_of(if v4 { service::ICMPV6 } else { service::ICMP }));
             let flows = |terms| Flows {
-                sources,
-                destinations,
-                services: services.clone(),
+                from_selectors: ends::selectors(&sources, &destinations, v4, side, true),
+                to_selectors: ends::selectors(&destinations, &sources, v4, side, false),
+                sources: ends::words(&sources, side),
+                destinations: ends::words(&destinations, side),
+                services: services.iter().filter(|word| Some(*word) != other.as_ref()).cloned().collect(),
                 family,
                 from,
                 until,
@@ -274,14 +285,9 @@ fn collect(found: Found) -> Difference {
 
 /// Joins the right sides of equal left sides.
 fn merge(lanes: Vec<Lane>) -> Vec<Lane> {
-    let mut joined: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
-    for (mut left, right) in lanes {
-        left.sort();
-        joined.entry(left).or_default().extend(right);
+    let mut all: BTreeMap<Vec<End>, Vec<End>> = BTreeMap::new();
+    for (left, right) in lanes {
+        all.entry(joined(left)).or_default().extend(right);
     }
-    for right in joined.values_mut() {
-        right.sort();
-        right.dedup();
-    }
-    joined.into_iter().collect()
+    all.into_iter().map(|(left, right)| (left, joined(right))).collect()
 }

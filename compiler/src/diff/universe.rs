@@ -2,11 +2,12 @@
 //! policies treat alike.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::Side;
+use super::ends::{End, range4, range6};
 use crate::address::AddressSet;
 use crate::bits::Bits;
 use crate::inventory::Node;
@@ -53,8 +54,8 @@ impl Spot {
 /// What the members of a group have in common: whether IPv4, and the spots on both sides.
 type Alike = (bool, [Option<Spot>; 2]);
 
-/// A node's name, or a range of addresses that are nobody's, and the node's identity.
-pub(super) type Member = (String, Option<usize>);
+/// A node, or a range of addresses that are nobody's, and the node's identity.
+pub(super) type Member = (End, Option<usize>);
 
 /// Ends that are treated alike on both sides.
 pub(super) struct Group {
@@ -198,38 +199,30 @@ impl Universe {
                         Some(Spot { class, gates: vec![gate(side, own)] })
                     });
                     let name = pair[1].or(pair[0]).map_or("", |(_, node)| &node.name);
-                    let label = match ends[1].or(ends[0]) {
-                        Some(address) if several => format!("{name} ({address})"),
-                        _ => name.to_string(),
-                    };
-                    groups.entry((v4, spots)).or_default().push((label, Some(identity)));
+                    let address = ends[1].or(ends[0]).filter(|_| several);
+                    let end = End::Node { name: name.to_string(), address, way: None };
+                    groups.entry((v4, spots)).or_default().push((end, Some(identity)));
                 }
             }
         }
-        let mut nobodys = |v4: bool, class: u32, label: String| {
+        let mut nobodys = |v4: bool, class: u32, range: End| {
             let spots = [0, 1].map(|side: usize| {
                 let held = sweep.classes[class as usize].contains(held + side);
                 if held { None } else { outside(side, class) }
             });
             if spots.iter().any(Option::is_some) {
-                groups.entry((v4, spots)).or_default().push((label, None));
+                groups.entry((v4, spots)).or_default().push((range, None));
             }
         };
         for piece in &pieces4 {
-            let (first, last) = (Ipv4Addr::from_bits(piece.first), Ipv4Addr::from_bits(piece.last));
-            nobodys(true, piece.class, range(first, last));
+            nobodys(true, piece.class, range4(piece.first, piece.last));
         }
         for piece in &pieces6 {
-            let (first, last) = (Ipv6Addr::from_bits(piece.first), Ipv6Addr::from_bits(piece.last));
-            nobodys(false, piece.class, range(first, last));
+            nobodys(false, piece.class, range6(piece.first, piece.last));
         }
         let groups = groups.into_iter().map(|((v4, spots), members)| Group { v4, spots, members });
         Self { groups: groups.collect(), members }
     }
-}
-
-fn range<T: PartialEq + std::fmt::Display>(first: T, last: T) -> String {
-    if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 
 fn find<T: Ord + Copy>(pieces: &[Piece<T>], point: T) -> Option<u32> {

@@ -1,16 +1,93 @@
 //! An inventory for a policy that is checked without one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Inventory, Node, Owner};
-use crate::policy::{Policy, Selector};
+use ipnet::IpNet;
+
+use super::{Inventory, Node, Owner, ROLES, SHARED, User};
+use crate::policy::{Autogroup, Policy, Rule, Selector};
 use crate::source::{Source, Span};
 
-/// One node for each tag and each user that the policy names.
+/// What the users whom a policy names are taken to be: nobody but the inventory knows their roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// Members without a role.
+    Members,
+    /// Holders of every role that a member can have.
+    Admins,
+    /// Outsiders.
+    Outsiders,
+}
+
+impl World {
+    /// Every one of them.
+    pub const ALL: [Self; 3] = [Self::Members, Self::Admins, Self::Outsiders];
+
+    fn roles(self) -> Vec<String> {
+        let has = |role: &&str| match self {
+            Self::Members => false,
+            Self::Admins => *role != SHARED,
+            Self::Outsiders => *role == SHARED,
+        };
+        ROLES.into_iter().filter(has).map(str::to_owned).collect()
+    }
+}
+
+/// One node for each tag and each user that the policy names, for each autogroup of users, and for the
+/// way to the internet, with the routes that `via` is about.
 #[must_use]
 pub fn imagined(policy: &Policy) -> Inventory {
-    let tags = policy.tag_owners.iter().map(|(tag, _)| Owner::Tags(vec![tag.value.clone()]));
+    imagined_as(policy, World::Members)
+}
+
+/// [`imagined`], with the users whom the policy names as `world` has them.
+#[must_use]
+pub fn imagined_as(policy: &Policy, world: World) -> Inventory {
+    let selectors = selectors(policy);
+    let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let members =
+        policy.groups.iter().flat_map(|(_, members)| members).map(|member| member.value.to_lowercase());
+    let named = selectors.iter().filter_map(|selector| match selector {
+        Selector::User(login) => Some(login.clone()),
+        _ => None,
+    });
+    users.extend(named.chain(members).map(|login| (login, world.roles())));
+    let mut tags: BTreeSet<&str> = policy.tag_owners.iter().map(|(tag, _)| tag.value.as_str()).collect();
+    let mut is_led_out = false;
+    for selector in &selectors {
+        match selector {
+            Selector::Domain(domain) => drop(users.entry(format!("member@{domain}")).or_default()),
+            Selector::Autogroup(Autogroup::Member | Autogroup::OwnDevices) => {
+                users.entry("member@imagined".into()).or_default();
+            }
+            Selector::Autogroup(Autogroup::Role(role)) => {
+                users.insert(format!("{role}@imagined"), vec![(*role).to_owned()]);
+            }
+            Selector::Autogroup(Autogroup::Internet) => is_led_out = true,
+            Selector::Tag(tag) => drop(tags.insert(tag)),
+            _ => {}
+        }
+    }
+    let has_self = selectors.iter().any(|s| matches!(s, Selector::Autogroup(Autogroup::OwnDevices)));
+    let tagged =
+        tags.into_iter().map(|tag| (tag.to_owned(), Owner::Tags(vec![tag.to_owned()]), routes(policy, tag)));
+    let owned = users.keys().map(|login| (login.clone(), Owner::User(login.clone()), Vec::new()));
+    // A user has two devices where it matters.
+    let second = users
+        .keys()
+        .filter(|_| has_self)
+        .map(|login| (format!("{login} (2)"), Owner::User(login.clone()), Vec::new()));
+    let exit = is_led_out.then(|| ("exit".to_owned(), Owner::Tags(Vec::new()), everything().to_vec()));
+    let all = tagged.chain(owned).chain(second).chain(exit);
+    let nodes = (1u32..).zip(all).map(|(number, (name, owner, routes))| node(number, name, owner, routes));
+    let nodes = nodes.collect();
+    let users = users.into_iter().map(|(login, roles)| User { login, roles }).collect();
+    Inventory::new(Source::new("(imagined inventory)", ""), nodes, Some(users))
+}
+
+/// Every selector that the policy names.
+fn selectors(policy: &Policy) -> Vec<&Selector> {
     let rules = policy.acls.iter().chain(&policy.grants).flatten();
     let in_rules = rules.flat_map(|rule| {
         rule.sources.iter().chain(rule.destinations.iter().map(|destination| &destination.selector))
@@ -21,31 +98,53 @@ pub fn imagined(policy: &Policy) -> Inventory {
     });
     let in_venues = policy.venues.iter().flat_map(|venue| venue.feeds.iter().chain(&venue.sessions));
     let in_venues = in_venues.flat_map(|lane| &lane.ours);
-    let named = in_rules.chain(in_tests).chain(in_venues).filter_map(|selector| match &selector.value {
-        Selector::User(login) => Some(login.clone()),
-        _ => None,
-    });
-    let members = policy.groups.iter().flat_map(|(_, members)| members).map(|member| member.value.clone());
-    let users: BTreeSet<String> = named.chain(members).collect();
-    let owners = tags.chain(users.into_iter().map(Owner::User));
-    let nodes = (1u32..).zip(owners).map(|(number, owner)| {
-        let name = match &owner {
-            Owner::User(login) => login.clone(),
-            Owner::Tags(tags) => tags.join("+"),
-        };
-        let v4 = Ipv4Addr::from_bits((0x6440_0000) | (number & 0x003f_ffff));
-        let v6 = Ipv6Addr::from_bits((0xfd7a_115c_a1e0 << 80) | u128::from(number));
-        Node {
-            name,
-            key: None,
-            addresses: vec![IpAddr::V4(v4), IpAddr::V6(v6)],
-            underlay: Vec::new(),
-            routes: Vec::new(),
-            owner,
-            posture: serde_json::Map::new(),
-            expires: None,
-            span: Span::default(),
+    let in_boundaries = policy.boundaries.iter().flat_map(|boundary| boundary.sides.iter().flatten());
+    let in_ssh = policy.ssh.iter().flat_map(|rule| rule.sources.iter().chain(&rule.destinations));
+    let in_ssh_tests =
+        policy.ssh_tests.iter().flat_map(|test| std::iter::once(&test.source).chain(&test.destinations));
+    let all =
+        in_rules.chain(in_tests).chain(in_venues).chain(in_boundaries).chain(in_ssh).chain(in_ssh_tests);
+    all.map(|selector| &selector.value).collect()
+}
+
+/// Routes to everything: what an exit node has.
+fn everything() -> [IpNet; 2] {
+    [IpNet::V4(ipnet::Ipv4Net::default()), IpNet::V6(ipnet::Ipv6Net::default())]
+}
+
+/// What a router of a tag must route for the grants that lead through it.
+fn routes(policy: &Policy, tag: &str) -> Vec<IpNet> {
+    let through = |rule: &&Rule| rule.via.iter().any(|via| via.value == tag);
+    let rules = policy.acls.iter().chain(&policy.grants).flatten().filter(through);
+    let mut all: Vec<IpNet> = Vec::new();
+    for destination in rules.flat_map(|rule| &rule.destinations) {
+        match &destination.selector.value {
+            Selector::Prefix(net) => all.push(*net),
+            Selector::Host(host) => {
+                let hosts = policy.hosts.iter().filter(|(name, _)| name.value == *host);
+                all.extend(hosts.map(|(_, net)| *net));
+            }
+            Selector::Autogroup(Autogroup::Internet) => all.extend(everything()),
+            _ => {}
         }
-    });
-    Inventory::new(Source::new("(imagined inventory)", ""), nodes.collect(), None)
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn node(number: u32, name: String, owner: Owner, routes: Vec<IpNet>) -> Node {
+    let v4 = Ipv4Addr::from_bits((0x6440_0000) | (number & 0x003f_ffff));
+    let v6 = Ipv6Addr::from_bits((0xfd7a_115c_a1e0 << 80) | u128::from(number));
+    Node {
+        name,
+        key: None,
+        addresses: vec![IpAddr::V4(v4), IpAddr::V6(v6)],
+        underlay: Vec::new(),
+        routes,
+        owner,
+        posture: serde_json::Map::new(),
+        expires: None,
+        span: Span::default(),
+    }
 }

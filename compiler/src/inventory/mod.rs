@@ -5,7 +5,7 @@ mod imagined;
 pub mod import;
 mod parse;
 
-pub use imagined::imagined;
+pub use imagined::{World, imagined, imagined_as};
 pub use parse::parse;
 
 use std::collections::BTreeSet;
@@ -94,13 +94,28 @@ impl Owner {
     }
 }
 
+/// The role of a user of another tailnet, some device of whom is shared with this one.
+pub const SHARED: &str = "shared";
+
+/// Roles by name, as in `autogroup:admin`; `member` is every user's.
+pub const ROLES: [&str; 8] =
+    ["owner", "admin", "network-admin", "it-admin", "billing-admin", "auditor", "member", SHARED];
+
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// Login, in small letters.
     pub login: String,
-    /// Roles, as in `autogroup:admin`.
+    /// Roles, as in `autogroup:admin`, in small letters.
     pub roles: Vec<String>,
+}
+
+impl User {
+    /// Whether it is of another tailnet, and so no member of this one.
+    #[must_use]
+    pub fn is_outsider(&self) -> bool {
+        self.roles.iter().any(|role| role == SHARED)
+    }
 }
 
 /// Which of the nodes' addresses stand for them: the interface kind decides.

@@ -6,12 +6,13 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ipnet::IpNet;
 
-use super::{Inventory, Node, Owner, User, distinct};
+use super::{Inventory, Node, Owner, ROLES, User, distinct};
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::json::{self, Object, Reader, Value};
 use crate::policy::posture::Attributes;
 use crate::policy::{Selector, attributes, expires};
 use crate::source::{Source, Spanned};
+use crate::suggest;
 
 /// Reads an inventory file. What is wrong with it goes to `findings`.
 pub fn parse(source: &Source, findings: &mut Findings) -> Option<Inventory> {
@@ -51,10 +52,20 @@ fn user(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<User> {
     if object.get("login").is_none() {
         reader.error(value.span, "the user has no \"login\"");
     }
-    Some(User {
-        login: login?.value.to_lowercase(),
-        roles: roles.into_iter().map(|role| role.value).collect(),
-    })
+    let roles = roles.into_iter().map(|role| known_role(reader, role)).collect();
+    Some(User { login: login?.value.to_lowercase(), roles })
+}
+
+/// A role in small letters. One that no autogroup has stands, and is warned of.
+fn known_role(reader: &mut Reader<'_>, role: Spanned<String>) -> String {
+    let name = role.value.trim().to_lowercase();
+    if !ROLES.contains(&name.as_str()) {
+        let message = format!("unknown role \"{}\": no autogroup has it", role.value);
+        let help = suggest::did_you_mean(&name, ROLES);
+        let warning = Diagnostic::warning(reader.source, role.span, message);
+        reader.findings.push(warning.help(format!("roles are {}", ROLES.join(", "))).maybe_help(help));
+    }
+    name
 }
 
 fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {

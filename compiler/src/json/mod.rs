@@ -190,6 +190,17 @@ impl Reader<'_> {
         what: &str,
         known: &[&'k str],
     ) -> Vec<(&'k str, &'v Member<'a>)> {
+        self.fields_but(object, what, known, &[])
+    }
+
+    /// [`Reader::fields`] without those of `passed_over`.
+    pub fn fields_but<'v, 'a, 'k>(
+        &mut self,
+        object: &'v Object<'a>,
+        what: &str,
+        known: &[&'k str],
+        passed_over: &[&str],
+    ) -> Vec<(&'k str, &'v Member<'a>)> {
         let mut fields: Vec<(&'k str, &'v Member<'a>)> = Vec::with_capacity(object.members.len());
         for member in &object.members {
             // What Tailscale's editor notes beside the fields of a policy.
@@ -203,6 +214,9 @@ impl Reader<'_> {
                 **field == member.name || (self.any_case && field.eq_ignore_ascii_case(&member.name))
             };
             let Some(name) = known.iter().find(same) else {
+                if passed_over.contains(&&*member.name) {
+                    continue;
+                }
                 self.unknown(member, what, known);
                 continue;
             };

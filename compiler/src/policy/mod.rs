@@ -1,12 +1,14 @@
 //! A policy file as written: its sections with their places, nothing resolved yet.
 
 mod boundaries;
+mod capability;
 mod definitions;
 pub mod ipset;
 mod parse;
 mod ports;
 pub mod posture;
 mod rules;
+mod sections;
 pub mod ssh;
 mod target;
 mod test;
@@ -60,6 +62,8 @@ pub struct Policy {
     pub ssh_tests: Vec<ssh::SshTest>,
     /// Sections that are Tailscale's and none of ours to enforce.
     pub not_enforced: Vec<Spanned<String>>,
+    /// Those of them that nobody here knows.
+    pub not_understood: Vec<Spanned<String>>,
 }
 
 impl Policy {

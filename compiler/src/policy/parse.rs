@@ -1,7 +1,7 @@
 //! The sections of a policy file.
 
 use super::definitions::{hosts, ipsets, members, postures, tag_owners};
-use super::{Policy, boundaries, rules, ssh, test, venues};
+use super::{Policy, boundaries, rules, sections, ssh, test, venues};
 use crate::Dialect;
 use crate::diagnostic::Findings;
 use crate::json::{self, Object, Reader, Value};
@@ -61,11 +61,14 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
         ssh: Vec::new(),
         ssh_tests: Vec::new(),
         not_enforced: Vec::new(),
+        not_understood: Vec::new(),
     };
     let ours: &[&str] = if dialect == Dialect::Bulkhead { &OURS } else { &[] };
     let known: Vec<&str> =
         SECTIONS.into_iter().chain(NOT_ENFORCED.map(|(name, _)| name)).chain(ours.iter().copied()).collect();
-    for (name, property) in reader.fields(object, "a policy", &known) {
+    policy.not_understood = sections::unknown(reader, object, &known, &OURS);
+    let passed_over: Vec<&str> = policy.not_understood.iter().map(|name| name.value.as_str()).collect();
+    for (name, property) in reader.fields_but(object, "a policy", &known, &passed_over) {
         let value = &property.value;
         match name {
             "acls" => policy.acls = rules::list(reader, value, "acls", |r, v| rules::acl(r, v, dialect)),
@@ -95,6 +98,7 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
             }
         }
     }
+    policy.not_enforced.extend(policy.not_understood.iter().cloned());
     policy
 }
 

@@ -5,7 +5,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::definitions::complain;
 use super::target::Malformed;
-use super::{Action, Autogroup, Destination, Rates, Rule, Section, Selector, ports};
+use super::{Action, Autogroup, Destination, Rates, Rule, Section, Selector, capability, ports};
 use crate::Dialect;
 use crate::diagnostic::Diagnostic;
 use crate::interval::Intervals;
@@ -333,7 +333,7 @@ pub(super) fn grant(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Diale
     let destinations = required(reader, object, parts.destinations.take(), "dst", "the grant");
     let some_app = parts.app.as_ref().is_some_and(|app| !app.is_empty());
     for capability in parts.app.iter().flatten() {
-        capability_name(reader, capability);
+        capability::check(reader, capability, dialect);
     }
     match &parts.ip {
         // App capabilities are not ours to enforce.
@@ -374,18 +374,6 @@ fn grant_target(reader: &mut Reader<'_>, target: &Spanned<Selector>, app: bool, 
             reader.error(target.span, message);
         }
         _ => {}
-    }
-}
-
-/// A capability is DOMAIN/PATH; of tailscale.com's own only some may be granted.
-fn capability_name(reader: &mut Reader<'_>, name: &Spanned<String>) {
-    const GRANTABLE: [&str; 6] = ["drive", "relay", "webui", "kubernetes", "tsidp", "secrets"];
-    let own = name.value.strip_prefix("tailscale.com/");
-    if name.value.contains("://") {
-        reader.error(name.span, "capability name must have the form {domain}/{path}");
-    } else if own.is_some_and(|path| !GRANTABLE.iter().any(|known| path.strip_prefix("cap/") == Some(known)))
-    {
-        reader.error(name.span, "capability name must not be in the tailscale.com domain");
     }
 }
 

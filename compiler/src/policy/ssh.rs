@@ -108,6 +108,13 @@ fn rule(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<SshRule> {
     for to in destinations.iter().filter(|to| matches!(to.value, Selector::Host(_) | Selector::Prefix(_))) {
         reader.error(to.span, format!("invalid dst \"{}\"", to.value));
     }
+    for (side, list) in [("source", &sources), ("destination", &destinations)] {
+        for star in list.iter().filter(|selector| selector.value == Selector::Any) {
+            let problem = Malformed::new(format!("wildcard (*) is not supported as SSH {side}"))
+                .help("name tags, users, groups or autogroups");
+            complain(reader, star.span, problem);
+        }
+    }
     let users = users.into_iter().map(|user| user.value).collect();
     Some(SshRule { check, sources, destinations, users })
 }

@@ -24,6 +24,8 @@ pub enum Selector {
     Domain(String),
     /// `ipset:NAME`, with its prefix.
     IpSet(String),
+    /// `svc:NAME`, with its prefix: a service of Tailscale, whose addresses no inventory has.
+    Service(String),
     /// `autogroup:NAME`
     Autogroup(Autogroup),
     /// An address or prefix.
@@ -120,10 +122,10 @@ impl Selector {
                         .help("write user:*@DOMAIN for everybody of a domain, or a login by itself")
                 });
             }
-            Some(("tag" | "group" | "ipset", true)) => {
+            Some(("tag" | "group" | "ipset" | "svc", true)) => {
                 return Err(Malformed::new(format!("\"{word}\" has no name after the colon")));
             }
-            Some(("tag" | "group" | "ipset", _))
+            Some(("tag" | "group" | "ipset" | "svc", _))
                 if word.matches(':').count() > 1 || word.contains(char::is_whitespace) =>
             {
                 return Err(Malformed::new(format!(
@@ -132,6 +134,7 @@ impl Selector {
             }
             Some(("tag", _)) => return Ok(Self::Tag(word.into())),
             Some(("ipset", _)) => return Ok(Self::IpSet(word.into())),
+            Some(("svc", _)) => return Ok(Self::Service(word.into())),
             Some(("group", _)) => return Ok(Self::Group(word.into())),
             Some(("autogroup", _)) => {
                 let known = AUTOGROUPS.iter().find(|(name, _)| *name == word);
@@ -208,9 +211,12 @@ impl fmt::Display for Selector {
         match self {
             Self::Any => f.write_str("*"),
             Self::AnyTag => f.write_str("tag:*"),
-            Self::Tag(name) | Self::Group(name) | Self::User(name) | Self::Host(name) | Self::IpSet(name) => {
-                f.write_str(name)
-            }
+            Self::Tag(name)
+            | Self::Group(name)
+            | Self::User(name)
+            | Self::Host(name)
+            | Self::IpSet(name)
+            | Self::Service(name) => f.write_str(name),
             Self::Domain(domain) => write!(f, "user:*@{domain}"),
             Self::Autogroup(autogroup) => f.write_str(autogroup.name()),
             Self::Prefix(net) if net.prefix_len() == net.max_prefix_len() => write!(f, "{}", net.addr()),
@@ -231,6 +237,8 @@ mod tests {
             "tag:a",
             "group:a",
             "ipset:a",
+            "svc:a",
+            "group:a@b.c",
             "user:*@b.c",
             "a@b.c",
             "autogroup:self",
@@ -258,6 +266,8 @@ mod tests {
             "group:a b",
             "group:",
             "ipset:",
+            "svc:",
+            "svc:a:b",
             "user:a@b.c",
             "user:*@",
             "user:*",

@@ -2,11 +2,13 @@
 
 use super::definitions::{attributes, complain};
 use super::rules::{proto, required, selector};
+use super::target::Malformed;
 use super::{Autogroup, Selector, Test, TestTarget, ports};
 use crate::Dialect;
 use crate::diagnostic::Diagnostic;
-use crate::json::{Object, Reader, Value};
-use crate::service::{SCTP, TCP, UDP};
+use crate::interval::Intervals;
+use crate::json::{Kind, Object, Reader, Value};
+use crate::service;
 use crate::source::Spanned;
 
 /// Tailscale's words before whatever is wrong with a test, in its dialect.
@@ -28,15 +30,15 @@ pub(super) fn test(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialec
 fn entry(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Option<Test> {
     const KNOWN: [&str; 7] = ["src", "user", "proto", "accept", "allow", "deny", "srcPostureAttrs"];
     let (mut source, mut protocol) = (None, None);
-    let (mut accept, mut deny) = (Vec::new(), Vec::new());
+    let (mut accept, mut deny) = (None, None);
     let (mut given, mut whole) = (None, true);
     for (name, property) in reader.fields(object, "a test", &KNOWN) {
         let value = &property.value;
         match name {
             "src" | "user" => source = reader.string(value, name),
             "proto" => protocol = reader.string(value, name),
-            "accept" | "allow" => accept = targets(reader, value, name, dialect),
-            "deny" => deny = targets(reader, value, name, dialect),
+            "accept" | "allow" => accept = Some((name, value)),
+            "deny" => deny = Some((name, value)),
             _ => {
                 given = attributes(reader, value, name);
                 whole &= given.is_some();
@@ -46,9 +48,19 @@ fn entry(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Opti
     let source = required(reader, object, source, "src", "the test")?;
     let source = selector(reader, &source.value, source.span, dialect);
     let number = proto(reader, protocol.as_ref(), dialect)?;
+    let portless = number.is_some_and(|number| !service::has_ports(number));
+    let mut read = |field: Option<(&str, &Value<'_>)>| {
+        field.map_or_else(Vec::new, |(name, value)| targets(reader, value, name, portless, dialect))
+    };
+    let targets = (read(accept), read(deny));
     match dialect {
         Dialect::Tailscale => {
-            tailscale_shape(reader, object, (&accept, &deny), protocol.as_ref().zip(number));
+            let is_empty = |field: Option<(&str, &Value<'_>)>| {
+                field.is_none_or(|(_, value)| matches!(&value.kind, Kind::Array(list) if list.is_empty()))
+            };
+            if is_empty(accept) && is_empty(deny) {
+                reader.error(object.span, "a test must have at least one of \"accept\" or \"deny\"");
+            }
         }
         Dialect::Bulkhead
             if object.get("accept").or(object.get("allow")).or(object.get("deny")).is_none() =>
@@ -61,33 +73,37 @@ fn entry(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Opti
     if !whole {
         return None;
     }
+    let (accept, deny) = targets;
     Some(Test { span: object.span, source: source?, attributes: given, protocol: number, accept, deny })
 }
 
-fn tailscale_shape(
+fn targets(
     reader: &mut Reader<'_>,
-    object: &Object<'_>,
-    (accept, deny): (&[TestTarget], &[TestTarget]),
-    protocol: Option<(&Spanned<String>, u8)>,
-) {
-    let given = object.get("accept").or(object.get("allow")).or(object.get("deny")).is_some();
-    if !given || (accept.is_empty() && deny.is_empty()) {
-        reader.error(object.span, "a test must have at least one of \"accept\" or \"deny\"");
-    }
-    if let Some((text, number)) = protocol
-        && ![TCP, UDP, SCTP].contains(&number)
-    {
-        reader.error(text.span, "a test's protocol is tcp, udp, sctp, or none");
-    }
-}
-
-fn targets(reader: &mut Reader<'_>, value: &Value<'_>, name: &str, dialect: Dialect) -> Vec<TestTarget> {
+    value: &Value<'_>,
+    name: &str,
+    portless: bool,
+    dialect: Dialect,
+) -> Vec<TestTarget> {
     let words = reader.strings(value, name).unwrap_or_default();
-    words.into_iter().filter_map(|word| target(reader, &word, dialect)).collect()
+    words.into_iter().filter_map(|word| target(reader, &word, portless, dialect)).collect()
 }
 
-fn target(reader: &mut Reader<'_>, word: &Spanned<String>, dialect: Dialect) -> Option<TestTarget> {
-    let parts = ports::split(&word.value).and_then(|(text, port)| Ok((text, ports::parse(port, dialect)?)));
+/// A destination. For protocols without ports it names port 0.
+fn target(
+    reader: &mut Reader<'_>,
+    word: &Spanned<String>,
+    portless: bool,
+    dialect: Dialect,
+) -> Option<TestTarget> {
+    let set = |port: &str| match (port, dialect) {
+        ("0", _) if portless => Ok(Intervals::new(vec![(0, 0)])),
+        (_, Dialect::Tailscale) if portless => {
+            let problem = Malformed::new(format!("\"{}\": the protocol has no ports", word.value));
+            Err(problem.help("write port 0"))
+        }
+        _ => ports::parse(port, dialect),
+    };
+    let parts = ports::split(&word.value).and_then(|(text, port)| Ok((text, set(port)?)));
     let (text, set) = match parts {
         Ok(parts) => parts,
         Err(problem) => {

@@ -1,9 +1,9 @@
 //! The inventory by user, tag and role.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::address::AddressSet;
-use crate::inventory::{Inventory, Network, Node};
+use crate::inventory::{Inventory, Network, Node, SHARED};
 
 /// Indices of an inventory's nodes.
 pub(super) struct Directory<'i> {
@@ -12,6 +12,8 @@ pub(super) struct Directory<'i> {
     users: BTreeMap<&'i str, Vec<usize>>,
     tags: HashMap<&'i str, Vec<usize>>,
     roles: HashMap<&'i str, Vec<&'i str>>,
+    /// Users of another tailnet, who share a device with this one.
+    outsiders: HashSet<&'i str>,
 }
 
 impl<'i> Directory<'i> {
@@ -27,18 +29,29 @@ impl<'i> Directory<'i> {
                 tags.entry(tag).or_default().push(index);
             }
         }
+        let mut outsiders = HashSet::new();
         for user in inventory.users.iter().flatten() {
             users.entry(&user.login).or_default();
-            for role in &user.roles {
+            let outside = user.is_outsider();
+            if outside {
+                outsiders.insert(user.login.as_str());
+            }
+            // Whatever else an outsider is, it is not so in this tailnet.
+            for role in user.roles.iter().filter(|role| !outside || *role == SHARED) {
                 roles.entry(role).or_default().push(&user.login);
             }
         }
-        Self { inventory, network, users, tags, roles }
+        Self { inventory, network, users, tags, roles, outsiders }
     }
 
-    /// Whether the inventory says who the users are, so that a login can be wrong.
-    pub(super) fn lists_users(&self) -> bool {
-        self.inventory.users.is_some()
+    /// Whether a login is of another tailnet.
+    pub(super) fn is_outsider(&self, login: &str) -> bool {
+        self.outsiders.contains(login)
+    }
+
+    /// Whether a login has a device.
+    pub(super) fn has_device(&self, login: &str) -> bool {
+        self.users.get(login).is_some_and(|nodes| !nodes.is_empty())
     }
 
     /// Every login, with or without devices, in order.
@@ -90,9 +103,10 @@ impl<'i> Directory<'i> {
         self.addresses(self.tags.get(tag).into_iter().flatten())
     }
 
-    /// Devices of any user.
+    /// Devices of any user of this tailnet.
     pub(super) fn members(&self) -> AddressSet {
-        self.addresses(self.users.values().flatten())
+        let members = self.users.iter().filter(|(login, _)| !self.is_outsider(login));
+        self.addresses(members.flat_map(|(_, nodes)| nodes))
     }
 
     /// Devices that carry any tag.

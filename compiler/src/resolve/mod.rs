@@ -1,5 +1,6 @@
 //! Policy and inventory → the ordered rules, with selectors as address sets.
 
+mod absent;
 mod boundaries;
 mod cycles;
 mod directory;
@@ -17,6 +18,7 @@ mod via;
 
 pub use exemptions::{Exemptions, Management, WireGuard};
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::Dialect;
@@ -58,6 +60,8 @@ pub struct Ruleset {
     pub boundaries: Vec<Boundary>,
     /// Who receives which multicast groups.
     pub receivers: Vec<Receivers>,
+    /// The policy's `hosts`: name and prefix.
+    pub hosts: Vec<(String, IpNet)>,
     /// Which addresses stand for nodes.
     pub network: Network,
     /// The language that the policy is written in.
@@ -270,7 +274,6 @@ pub fn resolve_with(
 ) -> Ruleset {
     names::check(policy, inventory, findings);
     let mut resolver = Resolver::new(policy, inventory, dialect, network, findings);
-    resolver.group_members();
     resolver.default_posture();
     let venues = resolver.venues();
     let mut ruleset = Ruleset {
@@ -282,6 +285,7 @@ pub fn resolve_with(
         venues: venues.venues,
         boundaries: Vec::new(),
         receivers: venues.receivers,
+        hosts: policy.hosts.iter().map(|(name, net)| (name.value.clone(), *net)).collect(),
         network,
         dialect,
     };
@@ -302,6 +306,7 @@ pub fn resolve_with(
             });
             ruleset.tests.extend(resolver.test(test, assumption));
         }
+        resolver.tell_absent();
         ruleset.assumed = assumed.into_iter().map(|(_, rules)| rules).collect();
     }
     ruleset.rules.splice(0..0, venues.rules);

@@ -1,13 +1,14 @@
 //! What resolving keeps: every selector becomes an address set, each distinct one once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::absent::Absent;
 use super::postures::{FilterId, Postures};
 use super::sets::{Place, Sets, Side, Unresolved};
 use super::{By, Narrowed, Selected, SelectorId, ServiceId};
 use crate::Dialect;
 use crate::address::AddressSet;
-use crate::diagnostic::{Diagnostic, Findings};
+use crate::diagnostic::{Diagnostic, Findings, Severity};
 use crate::inventory::{Inventory, Network};
 use crate::policy::{self, Action, Autogroup, Policy, Selector};
 use crate::service::Service;
@@ -23,6 +24,10 @@ pub(super) struct Resolver<'a> {
     pub(super) services: Vec<Service>,
     pub(super) known_services: HashMap<Service, ServiceId>,
     pub(super) findings: &'a mut Findings,
+    /// Logins without a device.
+    pub(super) absent: Absent,
+    /// Selectors that were warned of, by what was said.
+    said: HashSet<String>,
 }
 
 /// What tells one resolved selector from another.
@@ -55,16 +60,8 @@ impl<'a> Resolver<'a> {
             services: Vec::new(),
             known_services: HashMap::new(),
             findings,
-        }
-    }
-
-    /// A login that the inventory's list of users does not have is a mistake, in our dialect.
-    pub(super) fn group_members(&mut self) {
-        let policy = self.policy;
-        for member in policy.groups.iter().flat_map(|(_, members)| members) {
-            if let Some(unresolved) = self.sets.unknown_user(&member.value) {
-                self.complain(member.span, unresolved);
-            }
+            absent: Absent::default(),
+            said: HashSet::new(),
         }
     }
 
@@ -104,6 +101,39 @@ impl<'a> Resolver<'a> {
         id
     }
 
+    /// Warns of a selector, once for all its places.
+    pub(super) fn warn(&mut self, span: Span, message: String, help: Option<&str>) {
+        if self.said.insert(message.clone()) {
+            let warning = Diagnostic::warning(&self.policy.source, span, message);
+            self.findings.push(warning.maybe_help(help.map(str::to_owned)));
+        }
+    }
+
+    /// Notes something about a selector, once for all its places.
+    pub(super) fn note_once(&mut self, span: Span, message: String) {
+        if self.said.insert(message.clone()) {
+            self.findings.push(Diagnostic::at(Severity::Note, &self.policy.source, span, message));
+        }
+    }
+
+    /// What only Tailscale knows: nobody, where it would admit, and an error where something would be
+    /// denied that is not known.
+    fn foreign(&mut self, selector: &Spanned<Selector>, place: Place) {
+        let name = &selector.value;
+        let what = match name {
+            Selector::Service(_) => "a service of Tailscale, whose addresses the inventory does not have",
+            _ => "a group that Tailscale synchronises, whose members are not known here",
+        };
+        if place.action == Action::Deny {
+            let message = format!("{name} cannot be denied or kept apart: it is {what}");
+            let help = Some("name the tags, users or addresses that are meant".into());
+            self.complain(selector.span, Unresolved { message, help });
+        } else {
+            let message = format!("{name} admits nothing here: it is {what}");
+            self.warn(selector.span, message, Some("name the tags, users or addresses that are meant"));
+        }
+    }
+
     /// A selector at its place in a rule: an unknown one is an error there, an empty one a warning.
     pub(super) fn used(
         &mut self,
@@ -111,6 +141,11 @@ impl<'a> Resolver<'a> {
         place: Place,
         filter: Option<FilterId>,
     ) -> Option<SelectorId> {
+        if self.sets.is_foreign(&selector.value) {
+            self.foreign(selector, place);
+            return None;
+        }
+        self.note_absent(selector, place);
         match self.select(&selector.value, place, filter) {
             Ok(id) => {
                 if self.selectors[id.0 as usize].set.is_empty() {
@@ -133,6 +168,9 @@ impl<'a> Resolver<'a> {
     }
 
     pub(super) fn empty(&mut self, selector: &Spanned<Selector>, place: Place, filter: Option<FilterId>) {
+        if self.is_absent(&selector.value) {
+            return;
+        }
         let message = match filter {
             // What a test assumes is nobody's fault.
             Some(filter) if self.postures.is_assumed(filter) => return,
@@ -141,14 +179,13 @@ impl<'a> Resolver<'a> {
             }
             _ if self.sets.directory.network() == Network::Underlay => {
                 let message = format!("no node of {} has an underlay address", selector.value);
-                let warning = Diagnostic::warning(&self.policy.source, selector.span, message);
                 let help = "on exchange interfaces this lane leads nowhere: list the node's addresses there as \"underlay\"";
-                self.findings.push(warning.help(help));
+                self.warn(selector.span, message, Some(help));
                 return;
             }
             _ => format!("{} matches nobody in the inventory", selector.value),
         };
-        self.findings.push(Diagnostic::warning(&self.policy.source, selector.span, message));
+        self.warn(selector.span, message, None);
     }
 
     pub(super) fn select(

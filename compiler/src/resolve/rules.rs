@@ -16,6 +16,12 @@ impl Resolver<'_> {
     pub(super) fn rules(&mut self, assumed: Option<&Attributes>) -> Vec<Rule> {
         let policy = self.policy;
         let absent = policy.acls.is_none() && policy.grants.is_none();
+        if let (true, Some(section)) = (absent, policy.not_understood.first()) {
+            let message = format!("neither acls nor grants, and nobody here knows \"{}\"", section.value);
+            let help = Some("write \"acls\": [] to deny everything, or remove the section".into());
+            self.complain(section.span, Unresolved { message, help });
+            return Vec::new();
+        }
         if absent && self.sets.dialect == Dialect::Tailscale {
             return vec![self.allow_all()];
         }
@@ -154,6 +160,7 @@ impl Resolver<'_> {
                 _ => self.no_own_devices(source),
             }
         }
+        logins.retain(|login| !self.sets.directory.is_outsider(login));
         logins.sort_unstable();
         logins.dedup();
         logins

@@ -151,14 +151,14 @@ impl<'a> Sets<'a> {
         Err(Unresolved { message: format!("tag not found: \"{name}\""), help: Some(help) })
     }
 
-    /// A login that the inventory's list of users does not have is a mistake, in our dialect.
-    pub(super) fn unknown_user(&self, login: &str) -> Option<Unresolved> {
-        let checked = self.dialect == Dialect::Bulkhead && self.directory.lists_users();
-        (checked && login.contains('@') && !self.directory.knows(&login.to_lowercase())).then(|| Unresolved {
-            message: format!("user not found: \"{login}\""),
-            help: suggest::did_you_mean(login, self.directory.logins())
-                .or_else(|| Some("add the user to the inventory's users".into())),
-        })
+    /// What only Tailscale knows: a service, or a group that it synchronises from elsewhere. Nobody here
+    /// knows who that is.
+    pub(super) fn is_foreign(&self, selector: &Selector) -> bool {
+        match selector {
+            Selector::Service(_) => true,
+            Selector::Group(name) => name.contains('@') && !self.groups.contains_key(name.as_str()),
+            _ => false,
+        }
     }
 
     /// Whom a selector means.
@@ -182,10 +182,8 @@ impl<'a> Sets<'a> {
                     return Err(not_found("group", name, Some(help)));
                 }
             },
-            Selector::User(login) => match self.unknown_user(login) {
-                Some(unresolved) => return Err(unresolved),
-                None => self.directory.users([login.as_str()]),
-            },
+            Selector::User(login) => self.directory.users([login.as_str()]),
+            Selector::Service(name) => return Err(not_found("service", name, None)),
             Selector::Domain(domain) => self.directory.users(self.directory.domain(domain)),
             Selector::IpSet(name) => match self.ipsets.get(name.as_str()) {
                 Some(set) => set.clone(),

@@ -13,8 +13,8 @@ struct Resolved<'p> {
     rule: &'p SshRule,
     sources: AddressSet,
     destinations: AddressSet,
-    /// It leads to the source's own devices.
-    own: bool,
+    /// Those of the sources whom it leads to their own devices.
+    own: AddressSet,
 }
 
 /// A node's addresses are in a set.
@@ -24,7 +24,7 @@ fn is_in(node: &Node, set: &AddressSet) -> bool {
 
 impl Resolved<'_> {
     fn admits(&self, from: &Node, to: &Node, user: &str) -> bool {
-        let own = self.own && from.user().is_some() && from.user() == to.user();
+        let own = is_in(from, &self.own) && from.user().is_some() && from.user() == to.user();
         let mut users = self.rule.users.iter();
         is_in(from, &self.sources)
             && (own || is_in(to, &self.destinations))
@@ -49,6 +49,11 @@ impl Resolver<'_> {
                     self.complain(to.span, Unresolved { message, help: None });
                 }
             }
+            let mut named = std::iter::once(&test.source).chain(&test.destinations);
+            if let Some(foreign) = named.find(|selector| self.sets.is_foreign(&selector.value)) {
+                self.not_run(foreign);
+                continue;
+            }
             let known = self.findings.0.len();
             self.ssh_test(&rules, test);
             self.findings.prefix_errors(known, FAILED);
@@ -60,6 +65,9 @@ impl Resolver<'_> {
             |selector: &&Spanned<Selector>| selector.value == Selector::Autogroup(Autogroup::OwnDevices);
         let own = rule.destinations.iter().any(|to| is_own(&to));
         let sources = self.ssh_set(rule.sources.iter(), Place::source(Action::Accept));
+        // Who is of another tailnet has no devices of its own in this one.
+        let own =
+            if own { sources.intersection(&self.sets.directory.members()) } else { AddressSet::default() };
         let others = rule.destinations.iter().filter(|to| !is_own(to));
         let destinations = self.ssh_set(others, Place::destination(Action::Accept));
         Resolved { rule, sources, destinations, own }
@@ -72,6 +80,10 @@ impl Resolver<'_> {
     ) -> AddressSet {
         let mut all = AddressSet::default();
         for selector in selectors {
+            if self.sets.is_foreign(&selector.value) {
+                self.used(selector, place, None);
+                continue;
+            }
             match self.sets.set(&selector.value, place) {
                 Ok(set) => all = all.union(&set),
                 Err(unresolved) => self.complain(selector.span, unresolved),

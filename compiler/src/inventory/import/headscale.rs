@@ -1,8 +1,9 @@
-//! `headscale nodes list -o json` (`headscale.v1.Node`, 0.23 and later): every node.
+//! `headscale nodes list -o json` (`headscale.v1.Node`, 0.23 and later), or the API's list: every node.
+//! Fields are called as in protobuf (`given_name`) or as in its JSON (`givenName`).
 
-use super::{Import, Listed, Lister, moment, object};
+use super::{Import, Listed, Lister, object};
 use crate::diagnostic::{Diagnostic, Findings, Severity};
-use crate::inventory::Owner;
+use crate::inventory::{Owner, User};
 use crate::json::{self, Kind, Object};
 use crate::policy::posture::Attributes;
 use crate::source::{Source, Span};
@@ -13,16 +14,27 @@ const SECOND: u64 = 1_000_000_000;
 pub fn headscale(source: &Source, findings: &mut Findings) -> Option<Import> {
     let value = json::value(source, findings)?;
     let mut lister = Lister { source, findings };
-    let Kind::Array(nodes) = &value.kind else {
+    let listed = match &value.kind {
+        Kind::Object(answer) => answer.get("nodes"),
+        _ => Some(&value),
+    };
+    let Some(Kind::Array(nodes)) = listed.map(|value| &value.kind) else {
         let help = "import what `headscale nodes list -o json` prints";
         lister.error(Span::default(), "this is no list of nodes".into(), help);
         return None;
     };
+    if nodes.is_empty() {
+        let help = "import what `headscale nodes list -o json` prints on the server that has the nodes";
+        lister.error(value.span, "the list has no node".into(), help);
+        return None;
+    }
     let mut import = Import::default();
     // Empty fields are left out, and before 0.26 routes were not listed with the nodes.
     let fields = ["approved_routes", "available_routes", "subnet_routes"];
-    let tells =
-        |value| object(value).is_some_and(|listed| fields.iter().any(|name| listed.get(name).is_some()));
+    let tells = |value| {
+        object(value)
+            .is_some_and(|listed| fields.iter().any(|name| listed.get(&spelled(listed, name)).is_some()))
+    };
     let routes_known = nodes.iter().any(tells);
     for value in nodes {
         let Some(listed) = object(value) else {
@@ -35,10 +47,11 @@ pub fn headscale(source: &Source, findings: &mut Findings) -> Option<Import> {
         };
         let Some(mut node) = node(&mut lister, listed) else { continue };
         if routes_known {
-            node.routes = Some(lister.parsed(listed, "approved_routes").unwrap_or_default());
+            node.routes =
+                Some(lister.parsed(listed, &spelled(listed, "approved_routes")).unwrap_or_default());
         }
         if let Some(Owner::User(login)) = &node.owner {
-            import.logins.push(login.clone());
+            import.users.push(User { login: login.clone(), roles: Vec::new() });
         }
         import.nodes.push(node);
     }
@@ -52,12 +65,14 @@ pub fn headscale(source: &Source, findings: &mut Findings) -> Option<Import> {
 }
 
 fn node(lister: &mut Lister<'_>, listed: &Object<'_>) -> Option<Listed> {
-    let Some(name) = lister.text(listed, "given_name").or_else(|| lister.text(listed, "name")) else {
+    let given = lister.text(listed, &spelled(listed, "given_name"));
+    let Some(name) = given.or_else(|| lister.text(listed, "name")) else {
         lister.error(listed.span, "a node without a name".into(), "name it with `headscale nodes rename`");
         return None;
     };
     // Those of policies before 0.28 were apart from those forced on it.
-    let tags = lister.tags(listed, &["tags", "forced_tags", "valid_tags"]);
+    let [forced, valid] = ["forced_tags", "valid_tags"].map(|name| spelled(listed, name));
+    let tags = lister.tags(listed, &["tags", &forced, &valid]);
     let owner = if tags.is_empty() {
         let user = listed.get("user").and_then(object);
         let login =
@@ -70,15 +85,22 @@ fn node(lister: &mut Lister<'_>, listed: &Object<'_>) -> Option<Listed> {
     } else {
         Owner::Tags(tags)
     };
-    Some(Listed {
-        key: lister.key(listed, "node_key"),
-        addresses: lister.parsed(listed, "ip_addresses"),
+    let node = Listed {
+        key: lister.key(listed, &spelled(listed, "node_key")),
+        addresses: lister.parsed(listed, &spelled(listed, "ip_addresses")),
         routes: None,
         owner: Some(owner),
         posture: Attributes::new(),
-        expires: Some(expiry(listed)),
+        expires: Some(expiry(lister, listed)),
         name,
-    })
+    };
+    lister.identified(&node, listed.span);
+    Some(node)
+}
+
+/// A field's name as the list has it: `given_name` or `givenName`.
+fn spelled(listed: &Object<'_>, name: &str) -> String {
+    if listed.get(name).is_some() { name.to_owned() } else { name.replace('_', "") }
 }
 
 /// A user without an address is written with an @ at the end, as in headscale's policies.
@@ -86,15 +108,20 @@ fn login(name: String) -> Option<String> {
     Some(if name.contains('@') { name } else { name + "@" })
 }
 
-/// A protobuf timestamp, or RFC 3339 from the API.
-fn expiry(listed: &Object<'_>) -> Option<u64> {
-    match &listed.get("expiry")?.kind {
-        Kind::String(text) => moment(text),
-        Kind::Object(time) => {
-            let Kind::Number(seconds) = &time.get("seconds")?.kind else { return None };
-            // Before the epoch is Go's zero time: never.
-            seconds.parse::<u64>().ok().filter(|seconds| *seconds > 0)?.checked_mul(SECOND)
-        }
-        _ => None,
-    }
+/// A protobuf timestamp, or RFC 3339 from the API. Before the epoch is Go's zero time: never.
+fn expiry(lister: &mut Lister<'_>, listed: &Object<'_>) -> Option<u64> {
+    let value = listed.get("expiry")?;
+    let Kind::Object(time) = &value.kind else { return lister.moment(listed, "expiry") };
+    let seconds = match time.get("seconds").map(|seconds| &seconds.kind) {
+        None => Some(0),
+        Some(Kind::Number(digits)) => digits.parse::<i64>().ok(),
+        Some(Kind::String(digits)) => digits.parse().ok(),
+        Some(_) => None,
+    };
+    let Some(seconds) = seconds else {
+        let help = "import what headscale printed, unchanged";
+        lister.error(value.span, "the seconds of expiry are no whole number".into(), help);
+        return None;
+    };
+    u64::try_from(seconds).ok().filter(|seconds| *seconds > 0)?.checked_mul(SECOND)
 }

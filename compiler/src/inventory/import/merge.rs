@@ -33,10 +33,16 @@ pub fn merge(import: Import, existing: Option<&Inventory>, findings: &mut Findin
         findings.push(Diagnostic::global(Severity::Note, message));
     }
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut users: BTreeMap<String, Vec<String>> =
-        import.logins.into_iter().map(|login| (login, Vec::new())).collect();
-    for user in existing.and_then(|inventory| inventory.users.as_ref()).into_iter().flatten() {
-        users.insert(user.login.clone(), user.roles.clone());
+    let known = existing.and_then(|inventory| inventory.users.clone()).unwrap_or_default();
+    let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    // Roles add up: one that was given by hand is not the list's to take away.
+    for user in known.into_iter().chain(import.users) {
+        let roles = users.entry(user.login).or_default();
+        for role in user.roles {
+            if !roles.contains(&role) {
+                roles.push(role);
+            }
+        }
     }
     let users = users.into_iter().map(|(login, roles)| User { login, roles }).collect();
     Merged { nodes, users }

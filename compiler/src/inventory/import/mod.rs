@@ -34,8 +34,8 @@ use crate::source::{Source, Span};
 pub struct Import {
     /// Nodes, in the order of the list.
     pub nodes: Vec<Listed>,
-    /// Logins of users who have a node.
-    pub logins: Vec<String>,
+    /// Users who have a node, with the roles that the list tells of. One may be there several times.
+    pub users: Vec<User>,
 }
 
 /// One node as listed. What is none, the list does not say.
@@ -151,6 +151,45 @@ impl Lister<'_> {
         key
     }
 
+    /// Whether a flag is set; one that is not there is not.
+    fn flag(&mut self, object: &Object<'_>, name: &str) -> bool {
+        match object.get(name).map(|value| (&value.kind, value.span)) {
+            None => false,
+            Some((Kind::Boolean(set), _)) => *set,
+            Some((_, span)) => {
+                let message = format!("{name} is neither true nor false");
+                self.error(span, message, "import what the tool printed, unchanged");
+                false
+            }
+        }
+    }
+
+    /// A time as RFC 3339, in ns since the Unix epoch; none for Go's zero time, which means never.
+    fn moment(&mut self, object: &Object<'_>, name: &str) -> Option<u64> {
+        let text = self.text(object, name)?;
+        let Ok(time) = OffsetDateTime::parse(&text, &Rfc3339) else {
+            let span = object.get(name).map_or(object.span, |value| value.span);
+            self.error(
+                span,
+                format!("\"{text}\" in {name} is no time"),
+                "write RFC 3339: 2027-01-01T00:00:00Z",
+            );
+            return None;
+        };
+        u64::try_from(time.unix_timestamp_nanos()).ok().filter(|time| *time > 0)
+    }
+
+    /// Refuses a node by which no packet could be known: a list of another form would leave nobody.
+    fn identified(&mut self, listed: &Listed, span: Span) {
+        let is_empty = listed.addresses.as_ref().is_none_or(Vec::is_empty);
+        for (is_missing, what) in [(listed.key.is_none(), "key"), (is_empty, "address")] {
+            if is_missing {
+                let message = format!("{} has no {what}", listed.name);
+                self.error(span, message, "import what the tool printed, unchanged; is the node set up?");
+            }
+        }
+    }
+
     /// A list of tags that a rule can name.
     fn tags(&mut self, object: &Object<'_>, names: &[&str]) -> Vec<String> {
         let mut tags: Vec<String> = Vec::new();
@@ -181,12 +220,6 @@ fn hexadecimal(text: &str) -> Option<[u8; 32]> {
         *byte = (digit(0)? * 16 + digit(1)?) as u8;
     }
     Some(key)
-}
-
-/// RFC 3339 → ns since the Unix epoch. Go's zero time means never.
-fn moment(text: &str) -> Option<u64> {
-    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    u64::try_from(time.unix_timestamp_nanos()).ok().filter(|time| *time > 0)
 }
 
 /// A key as WireGuard writes it.

@@ -1,15 +1,28 @@
 //! `tailscale status --json` (`ipn/ipnstate.Status`): this node and the peers that it sees.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Import, Listed, Lister, moment, object};
-use crate::diagnostic::Findings;
-use crate::inventory::Owner;
+use super::{Import, Listed, Lister, object};
+use crate::diagnostic::{Diagnostic, Findings, Severity};
+use crate::inventory::{Owner, SHARED, User};
 use crate::json::{self, Kind, Object};
 use crate::policy::posture::Attributes;
 use crate::source::{Source, Span};
+
+/// How Tailscale calls the relays of Funnel, some two dozen in a status, and what they carry.
+const RELAY: (&str, &str) = ("funnel-ingress-node", "tag:ingress");
+
+const UNCHANGED: &str = "import what `tailscale status --json` printed, unchanged";
+
+/// Whose a peer is.
+enum Peer {
+    /// This tailnet's.
+    Own(Listed),
+    /// Another tailnet's, with the login of its user if it is a user's device.
+    Outside(Listed, Option<String>),
+}
 
 /// Reads the list. What is wrong with it goes to `findings`.
 pub fn tailscale(source: &Source, findings: &mut Findings) -> Option<Import> {
@@ -21,20 +34,92 @@ pub fn tailscale(source: &Source, findings: &mut Findings) -> Option<Import> {
         lister.error(Span::default(), "this is no status of Tailscale: it has no \"Self\"".into(), help);
         return None;
     };
+    if let Some(state) = lister.text(status, "BackendState").filter(|state| state != "Running") {
+        let span = status.get("BackendState").map_or(status.span, |value| value.span);
+        let message = format!("Tailscale is not up here: its state is {state}");
+        lister.error(span, message, "run `tailscale up`, then import what `tailscale status --json` prints");
+        return None;
+    }
     let logins = logins(&mut lister, status);
-    let suffix = lister.text(status, "MagicDNSSuffix").unwrap_or_default();
-    let mut import = Import::default();
-    let peers = status.get("Peer").and_then(object).map_or(&[][..], |peers| &peers.members);
-    let peers = peers.iter().filter_map(|peer| object(&peer.value));
-    for listed in std::iter::once(own).chain(peers) {
-        if let Some(node) = node(&mut lister, listed, &suffix, &logins) {
-            if let Some(Owner::User(login)) = &node.owner {
-                import.logins.push(login.clone());
+    let tailnet = status.get("CurrentTailnet").and_then(object);
+    let suffix = lister.text(status, "MagicDNSSuffix");
+    let suffix = suffix.or_else(|| lister.text(tailnet?, "MagicDNSSuffix")).unwrap_or_default();
+    let members = status.get("Peer").map(|peers| (peers.span, object(peers)));
+    let peers = match members {
+        Some((_, Some(peers))) => &peers.members[..],
+        Some((span, None)) => {
+            lister.error(span, "Peer is no object".into(), UNCHANGED);
+            return None;
+        }
+        None => &[],
+    };
+    let (mut all, mut relays) = (Vec::new(), 0);
+    for listed in
+        std::iter::once(Ok(own)).chain(peers.iter().map(|peer| object(&peer.value).ok_or(peer.span)))
+    {
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(span) => {
+                lister.error(span, "a peer is an object".into(), UNCHANGED);
+                continue;
             }
-            import.nodes.push(node);
+        };
+        if is_relay(&mut lister, listed) {
+            relays += 1;
+        } else {
+            all.extend(peer(&mut lister, listed, &suffix, &logins));
         }
     }
+    let import = told_apart(all, findings);
+    if relays > 0 {
+        let subject =
+            if relays == 1 { "one relay of Funnel is" } else { &format!("{relays} relays of Funnel are") };
+        let message = format!("{subject} left out: packets from there are dropped");
+        let note = Diagnostic::global(Severity::Note, message);
+        findings.push(note.help("to let Funnel in, write a rule with the relays' addresses as its source"));
+    }
     Some(import)
+}
+
+fn is_relay(lister: &mut Lister<'_>, listed: &Object<'_>) -> bool {
+    let (name, tag) = RELAY;
+    lister.text(listed, "HostName").as_deref() == Some(name)
+        && listed
+            .get("DNSName")
+            .is_none_or(|value| matches!(&value.kind, Kind::String(text) if text.is_empty()))
+        && lister.flag(listed, "ShareeNode")
+        && lister.tags(listed, &["Tags"]).iter().any(|carried| carried == tag)
+}
+
+/// The nodes, and the users with their roles. Whoever has a device in this tailnet is a member; a device
+/// of theirs in another tailnet is nobody's here.
+fn told_apart(peers: Vec<Peer>, findings: &mut Findings) -> Import {
+    let member = |peer: &Peer| match peer {
+        Peer::Own(Listed { owner: Some(Owner::User(login)), .. }) => Some(login.clone()),
+        _ => None,
+    };
+    let members: HashSet<String> = peers.iter().filter_map(member).collect();
+    let mut import = Import::default();
+    import.users.extend(members.iter().map(|login| User { login: login.clone(), roles: Vec::new() }));
+    for peer in peers {
+        let node = match peer {
+            Peer::Own(node) => node,
+            Peer::Outside(node, Some(login)) if members.contains(&login) => {
+                let message =
+                    format!("{} is {login}'s in another tailnet: no user or tag means it", node.name);
+                let note = Diagnostic::global(Severity::Note, message);
+                findings.push(note.help("name its address in a rule that admits it"));
+                node
+            }
+            Peer::Outside(node, Some(login)) => {
+                import.users.push(User { login: login.clone(), roles: vec![SHARED.to_owned()] });
+                Listed { owner: Some(Owner::User(login)), ..node }
+            }
+            Peer::Outside(node, None) => node,
+        };
+        import.nodes.push(node);
+    }
+    import
 }
 
 /// Logins by the numbers that nodes name.
@@ -47,49 +132,65 @@ fn logins(lister: &mut Lister<'_>, status: &Object<'_>) -> HashMap<String, Strin
     each.collect()
 }
 
-fn node(
+fn peer(
     lister: &mut Lister<'_>,
     listed: &Object<'_>,
     suffix: &str,
     logins: &HashMap<String, String>,
-) -> Option<Listed> {
+) -> Option<Peer> {
     let full = lister.text(listed, "DNSName").map(|name| name.trim_end_matches('.').to_lowercase());
     // A node that another tailnet shares keeps that tailnet's name: two may be called alike.
     let own = full.as_deref().and_then(|name| name.strip_suffix(suffix)?.strip_suffix('.'));
-    let Some(name) = own.map(str::to_owned).or(full).or_else(|| lister.text(listed, "HostName")) else {
+    let elsewhere = full.is_some() && own.is_none() && !suffix.is_empty();
+    let outside = lister.flag(listed, "ShareeNode") || elsewhere;
+    let number = match listed.get("UserID").map(|value| &value.kind) {
+        Some(Kind::Number(digits)) => (*digits).to_owned(),
+        _ => String::new(),
+    };
+    let login = logins.get(&number).cloned();
+    let named = own.filter(|_| !outside).map(str::to_owned).or(full);
+    let by_host = |host: String| match &login {
+        Some(login) if outside => format!("{host} ({login})"),
+        _ => host,
+    };
+    let Some(name) = named.or_else(|| lister.text(listed, "HostName").map(by_host)) else {
         lister.error(listed.span, "a node without a name".into(), "name it in Tailscale's admin console");
         return None;
     };
     let tags = lister.tags(listed, &["Tags"]);
-    let owner = if tags.is_empty() {
-        let number = match listed.get("UserID").map(|value| &value.kind) {
-            Some(Kind::Number(digits)) => (*digits).to_owned(),
-            _ => String::new(),
-        };
-        let login = logins.get(&number).cloned();
-        if login.is_none() {
+    let owner = match &login {
+        // Another tailnet's tags mean nothing here.
+        _ if outside => Owner::Tags(Vec::new()),
+        _ if !tags.is_empty() => Owner::Tags(tags),
+        Some(login) => Owner::User(login.clone()),
+        None => {
             let message = format!("{name} has neither tags nor a user that the status names");
             lister.error(listed.span, message, "tag it, or import the status of a node that sees its user");
+            return None;
         }
-        Owner::User(login?)
-    } else {
-        Owner::Tags(tags)
     };
     let mut routes: Vec<IpNet> = lister.parsed(listed, "PrimaryRoutes").unwrap_or_default();
-    if matches!(listed.get("ExitNodeOption").map(|value| &value.kind), Some(Kind::Boolean(true))) {
+    if lister.flag(listed, "ExitNodeOption") {
         routes.extend([IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]);
     }
     let mut posture = Attributes::new();
     if let Some(system) = lister.text(listed, "OS") {
         posture.insert("node:os".to_owned(), system.to_lowercase().into());
     }
-    Some(Listed {
+    let node = Listed {
         key: lister.key(listed, "PublicKey"),
         addresses: lister.parsed(listed, "TailscaleIPs"),
         routes: Some(routes),
         owner: Some(owner),
         posture,
-        expires: Some(lister.text(listed, "KeyExpiry").and_then(|time| moment(&time))),
+        expires: Some(lister.moment(listed, "KeyExpiry")),
         name,
+    };
+    lister.identified(&node, listed.span);
+    // The user of tagged devices is nobody's login.
+    Some(if outside {
+        Peer::Outside(node, login.filter(|login| login.contains('@')))
+    } else {
+        Peer::Own(node)
     })
 }

@@ -101,7 +101,7 @@ fn tailscale_lists_itself_and_its_peers() {
         r#"{
   "nodes": [
     {"name": "alices-macbook", "key": "jTxfSyoZCAcW9eTTwrGg/w4dLDtKWWh3hpWEc2JRQK8=", "addresses": ["100.64.7.8","fd7a:115c:a1e0::740:708"], "user": "alice@example.com", "posture": {"node:os":"macos"}, "expires": "2027-01-15T10:11:12Z"},
-    {"name": "exit.tail9999.ts.net", "key": "EdD/7gCqEbsizDPdRO5V/2Z3iJmqu8zd7v8AESIzRFU=", "addresses": ["100.64.9.9"], "tags": ["tag:exit"], "routes": ["0.0.0.0/0","::/0"], "posture": {"node:os":"linux"}},
+    {"name": "exit.tail9999.ts.net", "key": "EdD/7gCqEbsizDPdRO5V/2Z3iJmqu8zd7v8AESIzRFU=", "addresses": ["100.64.9.9"], "tags": [], "routes": ["0.0.0.0/0","::/0"], "posture": {"node:os":"linux"}},
     {"name": "gw-eu", "key": "L4rh0MO0pZaHeGlaSzwtHg8QITJDVGV2h5ipusvc7f4=", "addresses": ["100.101.102.103","fd7a:115c:a1e0::6501:6667"], "tags": ["tag:gateway"], "routes": ["10.20.0.0/24"], "posture": {"node:os":"linux"}}
   ],
   "users": [
@@ -192,6 +192,39 @@ fn what_is_no_list_is_refused_with_a_next_step() {
             "64",
         ),
         (tailscale, r#"{"Self": {"DNSName": "a.b.", "Tags": "tag:a", "UserID": 7}}"#, "no list", "unchanged"),
+        (tailscale, r#"{"Self": {"DNSName": "a.b.", "Tags": ["tag:a"]}}"#, "a.b has no key", "unchanged"),
+        (tailscale, r#"{"Self": {"DNSName": "a.b.", "Tags": ["tag:a"]}}"#, "a.b has no address", "unchanged"),
+        (
+            tailscale,
+            r#"{"BackendState": "NeedsLogin", "Self": {}}"#,
+            "its state is NeedsLogin",
+            "tailscale up",
+        ),
+        (
+            tailscale,
+            r#"{"Self": {"DNSName": "a.b.", "Tags": ["tag:a"], "KeyExpiry": "soon"}}"#,
+            "\"soon\" in KeyExpiry is no time",
+            "RFC 3339",
+        ),
+        (
+            tailscale,
+            r#"{"Self": {"DNSName": "a.b.", "Tags": ["tag:a"], "ShareeNode": 1}}"#,
+            "ShareeNode is neither true nor false",
+            "unchanged",
+        ),
+        (tailscale, r#"{"Self": {}, "Peer": []}"#, "Peer is no object", "unchanged"),
+        (tailscale, r#"{"Self": {}, "Peer": {"nodekey:1": 7}}"#, "a peer is an object", "unchanged"),
+        (headscale, "[]", "the list has no node", "the server"),
+        (headscale, "{\"nodes\": []}", "the list has no node", "the server"),
+        (headscale, r#"[{"name": "a", "tags": ["tag:a"], "expiry": "soon"}]"#, "is no time", "RFC 3339"),
+        (
+            headscale,
+            r#"[{"name": "a", "tags": ["tag:a"], "expiry": {"seconds": "x"}}]"#,
+            "seconds",
+            "unchanged",
+        ),
+        (headscale, r#"[{"name": "a", "tags": ["tag:a"]}]"#, "a has no key", "unchanged"),
+        (headscale, r#"[{"name": "a", "tags": ["tag:a"]}]"#, "a has no address", "unchanged"),
         (headscale, STATUS, "no list of nodes", "headscale nodes list -o json"),
         (headscale, "[7]", "an object", "unchanged"),
         (headscale, r#"[{"id": 1}]"#, "without a name", "rename"),
@@ -232,4 +265,101 @@ fn no_finding_about_a_dump_has_a_secret() {
         assert!(findings.has_errors());
         assert!(!text.contains("UHJpdmF0ZUtle") && !text.contains("UHJlc2hhcmVk"), "{text}");
     }
+}
+
+fn status(self_and_peers: &[String]) -> String {
+    let peers: Vec<String> =
+        self_and_peers[1..].iter().enumerate().map(|(at, peer)| format!("\"{at}\": {peer}")).collect();
+    format!(
+        r#"{{"BackendState": "Running", "MagicDNSSuffix": "tail1234.ts.net", "Self": {}, "Peer": {{{}}},
+            "User": {{"1": {{"LoginName": "alice@example.com"}}, "2": {{"LoginName": "carol@other.example"}},
+                      "3": {{"LoginName": "tagged-devices"}}}}}}"#,
+        self_and_peers[0],
+        peers.join(",")
+    )
+}
+
+fn machine(number: u8, name: &str, user: u8, more: &str) -> String {
+    format!(
+        r#"{{"PublicKey": "nodekey:{number:064x}", "HostName": "{name}", "DNSName": "{name}.tail1234.ts.net.",
+            "UserID": {user}, "TailscaleIPs": ["100.64.0.{number}"]{more}}}"#
+    )
+}
+
+#[test]
+fn outsiders_get_the_role_shared_and_lose_their_tags() {
+    let theirs =
+        |number, user, more: &str| machine(number, "box", user, more).replace("tail1234", "tail9999");
+    let list = status(&[
+        machine(1, "alice", 1, ""),
+        machine(2, "carol", 2, r#", "ShareeNode": true, "Tags": ["tag:admin"]"#).replace("tail1234", "tail7"),
+        theirs(3, 3, r#", "Tags": ["tag:srv"]"#),
+        // A device of a member's in another tailnet is not meant where the member is.
+        theirs(4, 1, "").replace("box", "second"),
+        machine(5, "nameless", 2, r#", "ShareeNode": true"#).replace("nameless.tail1234.ts.net.", ""),
+    ]);
+    let mut findings = Findings::default();
+    let (text, read) = merged(tailscale(&source(&list), &mut findings), None, &mut findings);
+    assert!(!findings.has_errors() && findings.0.len() == 1, "{findings}");
+    let owner = |name: &str| &read.node(name).unwrap_or_else(|| panic!("{name}: {text}")).owner;
+    assert_eq!(*owner("alice"), Owner::User("alice@example.com".into()));
+    assert_eq!(*owner("carol.tail7.ts.net"), Owner::User("carol@other.example".into()));
+    assert_eq!(*owner("nameless (carol@other.example)"), Owner::User("carol@other.example".into()));
+    assert_eq!(*owner("box.tail9999.ts.net"), Owner::Tags(Vec::new()));
+    assert_eq!(*owner("second.tail9999.ts.net"), Owner::Tags(Vec::new()));
+    let users = read.users.as_ref().unwrap();
+    let roles: Vec<(&str, bool)> = users.iter().map(|user| (&*user.login, user.is_outsider())).collect();
+    assert_eq!(roles, [("alice@example.com", false), ("carol@other.example", true)]);
+}
+
+#[test]
+fn relays_of_funnel_are_left_out_in_one_note() {
+    let relay = |number| {
+        let sharee = r#", "ShareeNode": true, "Tags": ["tag:ingress"]"#;
+        machine(number, "funnel-ingress-node", 2, sharee).replace("funnel-ingress-node.tail1234.ts.net.", "")
+    };
+    // One that only calls itself so is a node like any other.
+    let own = machine(9, "funnel-ingress-node", 3, r#", "Tags": ["tag:ingress"]"#);
+    let list = status(&[machine(1, "alice", 1, ""), relay(2), relay(3), own]);
+    let mut findings = Findings::default();
+    let (text, read) = merged(tailscale(&source(&list), &mut findings), None, &mut findings);
+    assert_eq!(read.nodes.len(), 2, "{text}");
+    assert!(
+        matches!(&findings.0[..], [note] if note.message.starts_with("2 relays of Funnel")),
+        "{findings}"
+    );
+}
+
+#[test]
+fn headscale_in_camel_case_is_read_alike() {
+    let camel = ["node_key", "ip_addresses", "given_name", "forced_tags", "valid_tags", "approved_routes"];
+    let camel = camel.iter().fold(NODES.to_owned(), |text, name| {
+        let mut parts = name.split('_');
+        let first = parts.next().unwrap().to_owned();
+        let word = parts.fold(first, |word, part| word + &part[..1].to_uppercase() + &part[1..]);
+        text.replace(name, &word)
+    });
+    assert!(camel.contains("givenName") && !camel.contains("given_name"));
+    let api = format!("{{\"nodes\": {camel}}}");
+    let read = |text: &str| {
+        let mut findings = Findings::default();
+        let (text, _) = merged(headscale(&source(text), &mut findings), None, &mut findings);
+        assert!(findings.0.is_empty(), "{findings}");
+        text
+    };
+    assert_eq!(read(&camel), read(NODES));
+    assert_eq!(read(&api), read(NODES));
+}
+
+#[test]
+fn a_merge_adds_roles_and_takes_none_away() {
+    let before = r#"{"nodes": [], "users": [{"login": "carol@other.example", "roles": ["auditor"]}]}"#;
+    let list = status(&[machine(1, "alice", 1, ""), machine(2, "carol", 2, r#", "ShareeNode": true"#)]);
+    let mut findings = Findings::default();
+    let (text, read) = merged(tailscale(&source(&list), &mut findings), Some(before), &mut findings);
+    assert_eq!(read.users.unwrap()[1].roles, ["auditor", "shared"]);
+    let mut findings = Findings::default();
+    let own = status(&[machine(1, "alice", 1, ""), machine(2, "carol", 2, "")]);
+    let (_, read) = merged(tailscale(&source(&own), &mut findings), Some(&text), &mut findings);
+    assert_eq!(read.users.unwrap()[1].roles, ["auditor", "shared"]);
 }
