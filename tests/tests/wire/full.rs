@@ -202,6 +202,9 @@ fn a_full_disk_changes_no_verdict_and_what_is_not_written_is_counted() {
 #[test]
 fn a_watcher_that_does_not_read_holds_nobody_up_and_is_told_what_it_missed() {
     let mut site = Site::new("stuck", Over::Ethernet, &[WEB]);
+    // Each drop is told of, and none summed up with others of its sender.
+    let config = site.configuration("server", "eth0") + "[limits]\nevent_budget = 400000\n";
+    site.write("agent.toml", &config);
     site.start();
     site.wait_for_balance();
     let mut watcher = UnixStream::connect(format!("/run/bulkhead/{}/agent.sock", site.instance())).unwrap();
