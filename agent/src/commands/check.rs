@@ -26,7 +26,8 @@ pub struct Check {
     /// The policy.
     #[arg(value_name = "POLICY", default_value = "/etc/bulkhead/policy.hujson")]
     policy: PathBuf,
-    /// The inventory. Without one, each tag and each user of the policy is imagined to have one node.
+    /// The inventory. Without one, tags and users of the policy, members, holders of roles and exits are
+    /// imagined.
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
     /// A node whose tables must be within the memory budget [default: the one that the agent's

@@ -26,7 +26,8 @@ pub struct Diff {
     /// The policy as it would be.
     #[arg(value_name = "NEW")]
     new: PathBuf,
-    /// The inventory. Without one, each tag and each user of a policy is imagined to have one node.
+    /// The inventory. Without one, tags and users of a policy, members, holders of roles and exits are
+    /// imagined.
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
     /// The inventory as it would be, if it changes too.
