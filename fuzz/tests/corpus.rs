@@ -56,6 +56,10 @@ fn large_files_of_nothing_but_errors_end_in_time() {
         let links = (0..8000).map(|i| format!("\"{prefix}s{i}\":[\"{prefix}s{}\"],", i + 1));
         format!("{{\"acls\":[],\"{section}\":{{{}}}}}", links.collect::<String>())
     };
+    let different = |start: &str| {
+        let sections = (0..20_000).map(|i| format!("\"x{i}\":0,"));
+        format!("{start}{}}}", sections.collect::<String>())
+    };
     for text in [
         chain("ipsets", "ipset:"),
         chain("tagOwners", "tag:"),
@@ -63,6 +67,8 @@ fn large_files_of_nothing_but_errors_end_in_time() {
         repeated("{\"acls\":[", "{},", "]}"),
         repeated("{\"acls\":[", "0,", "]}"),
         repeated("{", "\"x\":0,", "}"),
+        different("{\"acls\":[],"),
+        different("{\"groups\":[],"),
         repeated("{\"groups\":{", "\"group:a\":[\"group:a\"],", "}}"),
         repeated("{\"hosts\":{", "\"a\":\"1.2.3.4\",", "}}"),
         repeated("{\"nodes\":[", "{},", "]}"),

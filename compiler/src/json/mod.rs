@@ -190,7 +190,7 @@ impl Reader<'_> {
         what: &str,
         known: &[&'k str],
     ) -> Vec<(&'k str, &'v Member<'a>)> {
-        self.fields_but(object, what, known, &[])
+        self.fields_but(object, what, known, &std::collections::HashSet::new())
     }
 
     /// [`Reader::fields`] without those of `passed_over`.
@@ -199,7 +199,7 @@ impl Reader<'_> {
         object: &'v Object<'a>,
         what: &str,
         known: &[&'k str],
-        passed_over: &[&str],
+        passed_over: &std::collections::HashSet<&str>,
     ) -> Vec<(&'k str, &'v Member<'a>)> {
         let mut fields: Vec<(&'k str, &'v Member<'a>)> = Vec::with_capacity(object.members.len());
         for member in &object.members {
@@ -214,7 +214,7 @@ impl Reader<'_> {
                 **field == member.name || (self.any_case && field.eq_ignore_ascii_case(&member.name))
             };
             let Some(name) = known.iter().find(same) else {
-                if passed_over.contains(&&*member.name) {
+                if passed_over.contains(&*member.name) {
                     continue;
                 }
                 self.unknown(member, what, known);

@@ -67,7 +67,8 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
     let known: Vec<&str> =
         SECTIONS.into_iter().chain(NOT_ENFORCED.map(|(name, _)| name)).chain(ours.iter().copied()).collect();
     policy.not_understood = sections::unknown(reader, object, &known, &OURS);
-    let passed_over: Vec<&str> = policy.not_understood.iter().map(|name| name.value.as_str()).collect();
+    let passed_over: std::collections::HashSet<&str> =
+        policy.not_understood.iter().map(|name| name.value.as_str()).collect();
     for (name, property) in reader.fields_but(object, "a policy", &known, &passed_over) {
         let value = &property.value;
         match name {

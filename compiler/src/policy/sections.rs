@@ -1,5 +1,6 @@
 //! Sections that nobody here knows: Tailscale adds some. What restricts must not be passed over.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use crate::diagnostic::Diagnostic;
@@ -16,12 +17,15 @@ pub(super) fn unknown(
     ours: &[&str],
 ) -> Vec<Spanned<String>> {
     let mut all = Vec::new();
+    let mut given: HashMap<&str, usize> = HashMap::new();
+    for member in &object.members {
+        *given.entry(&member.name).or_default() += 1;
+    }
     for member in &object.members {
         let name = &*member.name;
         let all_known = known.iter().chain(ours).copied();
         // Given twice, one may hide the other.
-        let is_single = object.members.iter().filter(|other| other.name == member.name).count() == 1;
-        if !is_single
+        if given[name] != 1
             || name.starts_with('#')
             || name.chars().any(crate::source::is_unseen)
             || suggest::closest(name, all_known).is_some()
