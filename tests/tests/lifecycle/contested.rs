@@ -1,7 +1,6 @@
 //! Names that go from one managed interface to another, and somebody who takes enforcement away again and again.
 
 use std::os::fd::AsFd as _;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use bulkhead_tests::lab::{self, slower};
 use bulkhead_tests::measure::Hook;
 use bulkhead_tests::measure::bpf::{self, Place};
 
+use crate::disk::run;
 use crate::recreated::{index, unenforced};
 use crate::site::{Over, Site, WEB};
 
@@ -127,10 +127,6 @@ fn an_interface_whose_pin_cannot_be_made_is_closed_and_on_record_as_that() {
     let mut site = Site::new("unpinnable", Over::Ethernet, &[WEB]);
     site.start();
     let place = site.link("eth0", "tcx-egress").parent().unwrap().display().to_string();
-    let run = |program: &str, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        assert!(lab::run_within(command.args(arguments), Duration::from_secs(5)).unwrap().status.success());
-    };
     run("mount", &["-t", "tmpfs", "tmpfs", &place]);
     site.wait_for("told", |status| status["state"] == "degraded");
     std::thread::sleep(slower(Duration::from_millis(500)));

@@ -40,7 +40,8 @@ impl Drop for Disk {
     }
 }
 
-fn run(program: &str, arguments: &[&str]) {
+/// Runs a program that must succeed.
+pub fn run(program: &str, arguments: &[&str]) {
     let output = lab::run_within(Command::new(program).args(arguments), Duration::from_secs(10)).unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
 }

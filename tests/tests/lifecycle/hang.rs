@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bulkhead_tests::lab::{self, slower};
 
+use crate::disk::run;
 use crate::site::account::number;
 use crate::site::{Over, Site, WEB};
 
@@ -50,11 +51,6 @@ impl Drop for Disk {
         run("umount", &["-l", &self.place.display().to_string()]);
         let _ = std::fs::remove_file(&self.image);
     }
-}
-
-fn run(program: &str, arguments: &[&str]) {
-    let output = lab::run_within(Command::new(program).args(arguments), Duration::from_secs(10)).unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
 }
 
 #[test]
