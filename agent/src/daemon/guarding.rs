@@ -225,10 +225,12 @@ impl Enforcer {
         let guard = guarded.note(&self.setup);
         let live = self.live();
         if !live.detached {
-            let exchange =
-                self.setup.config.interfaces.iter().filter(|managed| managed.role == Role::Exchange);
-            let exchange: Vec<_> = exchange.map(|managed| managed.name.clone()).collect();
-            self.noted().note(live.built.number, &live.attached, &exchange, &guard);
+            let exchange = || {
+                let managed = self.setup.config.interfaces.iter();
+                let exchange = managed.filter(|managed| managed.role == Role::Exchange);
+                exchange.map(|managed| managed.name.clone()).collect()
+            };
+            self.noted().note(live.built.number, &live.attached, exchange, &guard);
         }
     }
 

@@ -130,13 +130,19 @@ impl Notes {
         self.now.as_ref()
     }
 
-    /// Notes what is in place now, unless that is noted.
-    pub fn note(&mut self, generation: u32, interfaces: &[Attached], exchange: &[String], guard: &GuardNote) {
+    /// Notes what is in place now, unless that is noted; the exchange interfaces are asked for only then.
+    pub fn note(
+        &mut self,
+        generation: u32,
+        interfaces: &[Attached],
+        exchange: impl FnOnce() -> Vec<String>,
+        guard: &GuardNote,
+    ) {
         let is_noted = self.now.as_ref().is_some_and(|now| {
             (now.generation, &*now.interfaces, &now.guard) == (generation, interfaces, guard)
         });
         if !is_noted {
-            let now = InPlace::new(generation, interfaces, exchange.to_vec(), guard.clone());
+            let now = InPlace::new(generation, interfaces, exchange(), guard.clone());
             tell(now.write(&self.socket));
             self.now = Some(now);
         }
@@ -163,11 +169,11 @@ mod tests {
         assert!(InPlace::noted(&socket).is_none());
         let mut notes = Notes::new(&socket);
         let interfaces = [Attached::absent("wg0")];
-        notes.note(7, &interfaces, &[], &GuardNote::Off);
+        notes.note(7, &interfaces, Vec::new, &GuardNote::Off);
         assert_eq!(InPlace::noted(&socket).as_ref(), notes.now());
         // What is noted already is not written again.
         std::fs::remove_file(beside(&socket)).unwrap();
-        notes.note(7, &interfaces, &[], &GuardNote::Off);
+        notes.note(7, &interfaces, Vec::new, &GuardNote::Off);
         assert!(InPlace::noted(&socket).is_none());
         notes.note_guard(GuardNote::Missing("because".to_owned()));
         let noted = InPlace::noted(&socket).unwrap();
