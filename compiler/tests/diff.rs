@@ -245,6 +245,24 @@ fn another_router_on_the_way_is_a_change() {
     assert_eq!(text(&difference.removed), ["n2+n3 > 10.1.0.0/24 via r1 tcp:443 ipv4"]);
 }
 
+#[test]
+fn a_receiver_that_is_an_exit_too_is_one_gate() {
+    let of = |tag: &str| {
+        let routers = format!(
+            r#", {{"name": "r", "addresses": ["fd7a::9"], "tags": ["{tag}"], "routes": ["::/0", "10.1.0.0/16"]}}"#
+        );
+        simple(
+            r#""grants": [{"src": ["tag:b"], "dst": ["10.1.0.0/16"], "ip": ["*"], "via": ["tag:r"]}],
+            "venues": {"venue:x": {"addresses": ["2001:db9::/48"],
+                "feeds": [{"from": ["2001:db9::/64"], "to": ["*"], "ports": "53", "groups": ["ff35::/32"]}]}}"#,
+            &routers,
+        )
+    };
+    // It is no router of `via` any more, and receives the feed as before.
+    let difference = compare(&of("tag:r"), &of("tag:a"), 0);
+    assert!(text(&difference.removed).iter().all(|flow| !flow.contains("ff35")), "{difference:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
 

@@ -72,6 +72,32 @@ impl Process {
         }
     }
 
+    /// Stops it by SIGSTOP, until SIGCONT: no thread of it runs any more once this returns.
+    ///
+    /// # Errors
+    /// A thread still runs after [`GRACE`], or the system does not say.
+    pub fn suspend(&self) -> anyhow::Result<()> {
+        self.signal(libc::SIGSTOP);
+        let deadline = Instant::now() + GRACE;
+        while self.runs()? {
+            anyhow::ensure!(Instant::now() < deadline, "process {} does not stop", self.pid());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Whether any thread is in a state other than stopped.
+    fn runs(&self) -> io::Result<bool> {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+            // The name before the state may hold anything but ends with the last parenthesis.
+            if !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Asks it to end, and kills it if it does not within `limit`.
     ///
     /// # Errors

@@ -169,7 +169,11 @@ impl Universe {
         let outside = |side: usize, class: u32| {
             let sets = sweep.classes[class as usize].iter().filter(|set| *set >= first_router);
             let of = sets.map(|set| routers[set - first_router]).filter(|(of, _)| *of == side);
-            let mut gates: Vec<Gate> = of.map(|(_, found)| gate(side, found)).collect();
+            let found: Vec<Gate> = of.map(|(_, found)| found).collect();
+            // A receiver that also routes the group is one gate.
+            let receives = |node| found.iter().any(|gate| gate.receives && gate.node == node);
+            let gates = found.iter().filter(|found| found.receives || !receives(found.node));
+            let mut gates: Vec<Gate> = gates.map(|found| gate(side, *found)).collect();
             gates.sort_unstable();
             gates.dedup();
             let spot = Spot { class, gates };

@@ -62,7 +62,7 @@ fn an_agent_waits_for_its_only_interface() {
         std::thread::sleep(Duration::from_millis(50));
     }
     // The guard keeps the name closed before the agent has seen the interface.
-    site.signal(libc::SIGSTOP);
+    site.suspend();
     site.replace_interface();
     site.namespace("client").ip("neigh flush all").unwrap();
     site.namespace("stranger").ip("neigh flush all").unwrap();
@@ -115,7 +115,7 @@ fn detach_ends_an_agent_that_waits_for_its_interface() {
 fn an_agent_that_hangs_is_told_of_and_detached_without() {
     let mut site = Site::new("hangs", Over::Ethernet, &[WEB]);
     site.start();
-    site.signal(libc::SIGSTOP);
+    site.suspend();
     let status = site.status();
     assert_eq!(status["state"], "degraded", "{status}");
     assert!(status["problems"][0].as_str().unwrap().contains("does not answer"), "{status}");

@@ -9,7 +9,7 @@ fn no_command_waits_for_an_agent_that_is_stopped() {
     let mut site = Site::new("stopped", Over::Ethernet, &[WEB]);
     site.start();
     let pid = site.status()["agent"]["pid"].as_u64().unwrap();
-    site.signal(libc::SIGSTOP);
+    site.suspend();
     let policy = site.path("policy.hujson");
     let commands: [&[&str]; 7] = [
         &["quarantine", "client"],

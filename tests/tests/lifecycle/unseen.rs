@@ -101,7 +101,7 @@ fn a_stopped_agent_does_not_hide_what_is_missing() {
     let mut site = Site::new("asleep", Over::Ethernet, &[WEB]);
     site.start();
     site.wait_for("enforced", |status| status["state"] == "enforced");
-    site.signal(libc::SIGSTOP);
+    site.suspend();
     remove_links(&site);
     nft(&site, &format!("delete table inet bulkhead-{}", site.instance()));
     let status = site.status();

@@ -307,6 +307,11 @@ impl Site {
         self.agent.as_ref().unwrap().signal(signal);
     }
 
+    /// Stops the agent until SIGCONT.
+    pub fn suspend(&self) {
+        self.agent.as_ref().unwrap().suspend().unwrap();
+    }
+
     /// Waits for a state; the status in which it was there.
     pub fn wait_for(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + slower(PATIENCE);

@@ -66,7 +66,7 @@ fn a_ring_that_nobody_reads_changes_no_verdict_and_its_losses_are_counted() {
     assert_eq!(lost(&before), 0);
 
     // The agent stands still.
-    site.signal(libc::SIGSTOP);
+    site.suspend();
     under_load(&site, || refused(&site, 300, 3));
     site.signal(libc::SIGCONT);
     let stopped = site.wait_for_balance();
