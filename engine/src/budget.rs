@@ -1,6 +1,6 @@
-//! Which drops are reported: so many a second on each CPU. Half of them are whoever's come first; the
-//! other half is shared out in advance, so that no flood uses up what another sender's drops need. See
-//! docs/decisions/0031.
+//! Which drops are reported: so many in each period, a little more than a second, on each CPU. Half of
+//! them are whoever's come first; the other half is shared out in advance, so that no flood uses up what
+//! another sender's drops need. See docs/decisions/0031.
 
 use crate::layout::{Address, Direction};
 use crate::{Reason, opaque};
@@ -19,12 +19,15 @@ pub enum Fund {
     Common,
 }
 
-/// What one CPU has reported in a second.
+/// A period is 2^30 ns, 1.07 s: the clock shifted, since a division costs what the rest of a drop does.
+const PERIOD_BITS: u32 = 30;
+
+/// What one CPU has reported in a period.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// The second that the next two count in.
-    second: u32,
+    /// The period that the next two count in.
+    period: u32,
     /// Reports that nobody's share paid for.
     common: u32,
     /// Kinds of drops that the first of those told of.
@@ -35,18 +38,18 @@ pub struct Budget {
 }
 const _: () = assert!(size_of::<Budget>() == 16 + 8 * SHARES);
 
-/// What was reported of the senders that have a share together in this second.
+/// What was reported of the senders that have a share together in this period.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Share {
-    second: u32,
+    period: u32,
     reports: u32,
 }
 
-/// The senders that have a share together, in one second and on one CPU.
+/// The senders that have a share together, in one period and on one CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sharer {
-    second: u32,
+    period: u32,
     /// Below [`SHARES`].
     share: u32,
 }
@@ -54,22 +57,22 @@ pub struct Sharer {
 impl Sharer {
     /// Who a drop is told of together with at `now`, ns of the clock for flows. At egress the source
     /// is mostly this host, so that there both ends together count as the sender. Who shares with whom
-    /// changes every second.
+    /// changes with every period.
     #[inline(always)]
     #[must_use]
     pub fn new(direction: Direction, reason: Reason, [source, destination]: [Address; 2], now: u64) -> Self {
         /// 2^64 divided by the golden ratio, and another odd number without a pattern.
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
         const TURN: u64 = 0xd1b5_4a32_d192_ed03;
-        let second = (now / 1_000_000_000) as u32;
+        let period = (now >> PERIOD_BITS) as u32;
         let sender = match direction {
             Direction::Ingress => fold(source),
             Direction::Egress => fold(source).rotate_left(29) ^ fold(destination),
         };
-        let spread = SPREAD.wrapping_add(u64::from(second).wrapping_mul(TURN << 1));
+        let spread = SPREAD.wrapping_add(u64::from(period).wrapping_mul(TURN << 1));
         let sender = (sender ^ sender >> 32).wrapping_mul(spread) >> (u64::BITS - SENDER_BITS);
         let group = direction.index() << 1 | u32::from(is_between_known(reason));
-        Self { second, share: group << SENDER_BITS | sender as u32 }
+        Self { period, share: group << SENDER_BITS | sender as u32 }
     }
 }
 
@@ -109,30 +112,30 @@ const fn is_between_known(reason: Reason) -> bool {
 impl Budget {
     /// Nothing was reported yet.
     pub const UNUSED: Self = Self {
-        second: 0,
+        period: 0,
         common: 0,
         kinds: 0,
         reserved: 0,
-        shares: [Share { second: 0, reports: 0 }; SHARES],
+        shares: [Share { period: 0, reports: 0 }; SHARES],
     };
 
-    /// What would pay for one more report of so many a second; 0: there are none.
+    /// What would pay for one more report of so many in a period; 0: there are none.
     #[inline(always)]
     pub fn fund(&mut self, reports: u32, sharer: Sharer) -> Option<Fund> {
         if reports == 0 {
             return None;
         }
-        let second = sharer.second;
+        let period = sharer.period;
         let share = &mut self.shares[sharer.index()];
-        if share.second != second {
-            *share = Share { second, reports: 0 };
+        if share.period != period {
+            *share = Share { period, reports: 0 };
         }
         // Each has one at least, however many that may become.
         if share.reports < (reports / 2 / SHARES as u32).max(1) {
             return Some(Fund::Share);
         }
-        if self.second != second {
-            (self.second, self.common, self.kinds) = (second, 0, 0);
+        if self.period != period {
+            (self.period, self.common, self.kinds) = (period, 0, 0);
         }
         (self.common < reports / 2).then_some(Fund::Common)
     }
@@ -168,7 +171,7 @@ mod tests {
     use crate::layout::{Address, Direction, from_ip};
 
     const REPORTS: u32 = 10_000;
-    const SECOND: u64 = 1_000_000_000;
+    const PERIOD: u64 = 1 << super::PERIOD_BITS;
     const EACH: usize = 10_000 / 2 / SHARES;
 
     fn address(index: u32) -> Address {
@@ -195,21 +198,21 @@ mod tests {
             let own = paid.iter().filter(|fund| **fund == Fund::Share).count();
             (own, paid.len() - own)
         };
-        assert_eq!(flood(5 * SECOND), (EACH, REPORTS as usize / 2));
-        assert_eq!(flood(5 * SECOND + 1), (0, 0));
-        assert_eq!(flood(6 * SECOND), (EACH, REPORTS as usize / 2));
+        assert_eq!(flood(5 * PERIOD), (EACH, REPORTS as usize / 2));
+        assert_eq!(flood(5 * PERIOD + 1), (0, 0));
+        assert_eq!(flood(6 * PERIOD), (EACH, REPORTS as usize / 2));
     }
 
     #[test]
     fn three_probes_of_another_are_told_of_beside_any_flood_but_of_who_shares_with_it() {
         let (near, flooder) = (1, 7);
         let mut blinded = 0;
-        for second in 1..200 {
+        for period in 1..200 {
             for (direction, ends) in
                 [(Direction::Ingress, [flooder, near]), (Direction::Egress, [near, flooder])]
             {
                 let mut budget = Budget::UNUSED;
-                let now = second * SECOND;
+                let now = period * PERIOD;
                 (0..6_000).for_each(|_| {
                     drop_of(&mut budget, direction, Reason::NoRule, ends, now);
                 });
@@ -218,7 +221,7 @@ mod tests {
                 blinded += u32::from(probes != [Some(Fund::Share); 3]);
             }
         }
-        // One of 128 in each second of a flood at ingress.
+        // One of 128 in each period of a flood at ingress.
         assert!(blinded <= 8, "{blinded} of 398");
     }
 
@@ -227,11 +230,11 @@ mod tests {
         let mut budget = Budget::UNUSED;
         for source in 0..100_000 {
             let _ =
-                drop_of(&mut budget, Direction::Ingress, Reason::UnknownAddress, [1_000 + source, 1], SECOND);
+                drop_of(&mut budget, Direction::Ingress, Reason::UnknownAddress, [1_000 + source, 1], PERIOD);
         }
         let spent = |budget: &mut Budget, direction, reason| {
             let ends = if direction == Direction::Ingress { [9, 1] } else { [1, 9] };
-            drop_of(budget, direction, reason, ends, SECOND)
+            drop_of(budget, direction, reason, ends, PERIOD)
         };
         assert_eq!(spent(&mut budget, Direction::Ingress, Reason::UnknownAddress), None);
         assert_eq!(spent(&mut budget, Direction::Ingress, Reason::DenyRule), Some(Fund::Share));
@@ -241,15 +244,15 @@ mod tests {
 
     #[test]
     fn senders_spread_over_the_shares_and_part_again() {
-        let share = |index, second| {
-            Sharer::new(Direction::Ingress, Reason::NoRule, [address(index), address(1)], second * SECOND)
+        let share = |index, period| {
+            Sharer::new(Direction::Ingress, Reason::NoRule, [address(index), address(1)], period * PERIOD)
                 .share
         };
         let used: HashSet<_> = (0..1024).map(|index| share(index, 3)).collect();
         assert!(used.len() > SHARES / 4 * 9 / 10, "{} of {}", used.len(), SHARES / 4);
         for other in 1..512 {
-            let together = (0..100).filter(|second| share(0, *second) == share(other, *second)).count();
-            assert!(together < 15, "{other}: together in {together} of 100 seconds");
+            let together = (0..100).filter(|period| share(0, *period) == share(other, *period)).count();
+            assert!(together < 15, "{other}: together in {together} of 100 periods");
         }
     }
 
