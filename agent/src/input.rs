@@ -1,6 +1,7 @@
 //! Loading a policy and an inventory, as every command does it.
 
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -46,7 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn read_regular(path: &Path) -> Result<Source, Usage> {
     let (sender, answer) = mpsc::channel();
     let of = path.to_owned();
-    let read = move || sender.send(open_regular(&of).and_then(|()| read(&of)));
+    let read = move || sender.send(open_regular(&of).and_then(|file| read_file(file, &of, LONGEST)));
     let fail = |why: &str| Usage(format!("cannot read {}: {why}", path.display()));
     std::thread::Builder::new()
         .name("read".to_owned())
@@ -57,25 +58,31 @@ pub fn read_regular(path: &Path) -> Result<Source, Usage> {
     })
 }
 
-/// Whether a path is a regular file's, without waiting for whoever writes to a pipe.
-fn open_regular(path: &Path) -> Result<(), Usage> {
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    // What cannot be opened, reading says.
-    match file.and_then(|file| file.metadata()) {
-        Ok(found) if !found.is_file() => Err(Usage(format!(
-            "cannot read {}: it is no regular file; the agent reads it by its name, also later",
-            path.display()
-        ))),
-        _ => Ok(()),
+/// Opens a regular file, without waiting for whoever writes to a pipe.
+fn open_regular(path: &Path) -> Result<File, Usage> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let (found, file) = file.and_then(|file| Ok((file.metadata()?, file))).map_err(missing(path))?;
+    if found.is_file() {
+        return Ok(file);
     }
+    Err(Usage(format!(
+        "cannot read {}: it is no regular file; the agent reads it by its name, also later",
+        path.display()
+    )))
+}
+
+fn missing(path: &Path) -> impl Fn(io::Error) -> Usage {
+    move |error| Usage(format!("cannot read {}: {error}; name an existing file", path.display()))
 }
 
 fn read_within(path: &Path, longest: u64) -> Result<Source, Usage> {
-    let fail = |error| Usage(format!("cannot read {}: {error}; name an existing file", path.display()));
+    read_file(File::open(path).map_err(missing(path))?, path, longest)
+}
+
+fn read_file(file: File, path: &Path, longest: u64) -> Result<Source, Usage> {
     let mut text = Vec::new();
-    let file = std::fs::File::open(path).map_err(fail)?;
     // A device has no length to ask for.
-    file.take(longest + 1).read_to_end(&mut text).map_err(fail)?;
+    file.take(longest + 1).read_to_end(&mut text).map_err(missing(path))?;
     if text.len() as u64 > longest {
         let message = format!("{} is longer than {longest} bytes: no policy or inventory", path.display());
         return Err(Usage(message));

@@ -16,3 +16,10 @@ pub fn slower(limit: Duration) -> Duration {
 pub(super) fn has_wireguard() -> bool {
     std::env::var("BULKHEAD_WIREGUARD").is_ok_and(|value| value == "kernel")
 }
+
+/// Whether this kernel must have every kind of interface that is shown (`BULKHEAD_LINKS=all`): a guest whose
+/// modules are ours. Else what has none is not shown.
+#[must_use]
+pub fn has_all_links() -> bool {
+    std::env::var("BULKHEAD_LINKS").is_ok_and(|value| value == "all")
+}

@@ -29,7 +29,7 @@ pub use binary::bulkhead;
 pub use bounded::{ip, run_within};
 pub use keys::Keys;
 pub use load::{Counts, Load};
-pub use machine::slower;
+pub use machine::{has_all_links, slower};
 pub use namespace::{Namespace, PREFIX, alive, sweep};
 pub use probe::{EchoServers, Outcome, Probe, Protocol, probe, probe_all};
 pub use process::Process;

@@ -33,6 +33,7 @@ mod silent;
 mod starting;
 mod told;
 mod unseen;
+mod uplinks;
 
 use std::time::Duration;
 

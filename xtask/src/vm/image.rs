@@ -15,11 +15,13 @@ use super::output;
 const INIT: &str = include_str!("guest/init");
 
 /// What the guest may need of the kernel's modules, with all that they need.
-const MODULES: [&str; 15] = [
+const MODULES: [&str; 17] = [
     "wireguard",
     "veth",
     "dummy",
     "bridge",
+    "bonding",
+    "8021q",
     "tun",
     "nf_tables",
     "nft_ct",

@@ -26,11 +26,10 @@ pub enum Job {
 const PROGRAMS: usize = 46;
 
 /// A kernel tells its tests from the host's by these.
-const ENVIRONMENT: &str =
-    "BULKHEAD=/usr/bin/bulkhead BULKHEAD_WIREGUARD=kernel BULKHEAD_SWAPS=6 BULKHEAD_PAUSE=400";
+const ENVIRONMENT: &str = "BULKHEAD=/usr/bin/bulkhead BULKHEAD_WIREGUARD=kernel BULKHEAD_LINKS=all BULKHEAD_SWAPS=6 BULKHEAD_PAUSE=400";
 
 /// The tests of the agent's life that stand for what it must do on every kernel.
-const LIFE: [(&str, &str); 12] = [
+const LIFE: [(&str, &str); 14] = [
     ("seeding", "a_first_attach_cuts_only_what_the_policy_does_not_admit"),
     ("kill-and-takeover", "enforcement_goes_on_without_the_agent_and_is_taken_over_without_a_gap"),
     ("apply", "a_revoked_rule_cuts_its_connection_and_no_other"),
@@ -39,6 +38,8 @@ const LIFE: [(&str, &str); 12] = [
     ("guard-first", "starting::the_guard_is_there_before_the_first_program"),
     ("interface-re-created", "an_interface_that_comes_back_is_enforced_again"),
     ("tunnel-re-created", "a_tunnel_that_comes_back_is_enforced_again"),
+    ("bond", "uplinks::a_bond_is_enforced_and_stays_so_when_its_cable_changes"),
+    ("vlan", "uplinks::a_vlan_is_enforced_when_it_is_made_again"),
     ("stage", "shadow::a_staged_candidate_observes_and_is_promoted"),
     ("exchange", "exchange::an_exchange_interface_passes_its_lanes_and_nothing_else"),
     ("account", "limits::reports_have_a_budget_and_the_account_stays_exact"),
