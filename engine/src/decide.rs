@@ -46,7 +46,7 @@ pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Directi
     case.outcome = match role {
         Role::Invalid => Outcome::of(fault_of(env, &case.headers)),
         Role::Arp => Outcome::of(Reason::Arp),
-        Role::Link => Outcome::of(link::frame(env, &case.headers)),
+        Role::Link => Outcome::of(link::frame(env, packet, &case.headers)),
         Role::NeighbourDiscovery if env.ethernet() => Outcome::of(Reason::NeighbourDiscovery),
         _ if is_membership(env, &case.headers) => match leaves(env, &case.headers) {
             Ok(_) => return membership(env, packet, case, direction),

@@ -8,7 +8,7 @@ use crate::layout::{
 };
 use crate::membership::is_about_membership;
 use crate::parse::{Headers, protocol};
-use crate::{Case, Environment, Reason};
+use crate::{Case, Environment, Packet, Reason};
 
 const ETHERTYPE_SLOW: u16 = 0x8809;
 const ETHERTYPE_EAPOL: u16 = 0x888e;
@@ -85,7 +85,7 @@ const fn is_one_of(port: u16, ports: [u16; 2]) -> bool {
 }
 
 #[inline(always)]
-const fn is_multicast(version: u8, address: &Address) -> bool {
+pub(crate) const fn is_multicast(version: u8, address: &Address) -> bool {
     match version {
         4 => u32::from_be(address[3]) >> 28 == 0xe,
         _ => u32::from_be(address[0]) >> 24 == 0xff,
@@ -142,8 +142,35 @@ pub(crate) fn passes(env: &impl Environment, headers: &Headers) -> bool {
 
 /// A frame that is neither IP nor ARP.
 #[inline(always)]
-pub(crate) fn frame(env: &impl Environment, headers: &Headers) -> Reason {
-    if of_frame(headers.destination_port) & env.link() != 0 { Reason::Link } else { Reason::LinkProtocol }
+pub(crate) fn frame(env: &impl Environment, packet: &Packet, headers: &Headers) -> Reason {
+    let protocol = of_frame(headers.destination_port);
+    let passes = protocol & env.link() != 0 && is_to_link(env, packet, headers.destination_port, protocol);
+    if passes { Reason::Link } else { Reason::LinkProtocol }
+}
+
+/// Whether a frame is to whom its protocol is for. The 16 groups from 01:80:c2:00:00:00 on no bridge forwards
+/// (IEEE 802.1Q table 8-1), so that they prove that a frame is of this link, as far as it has no tag.
+#[inline(always)]
+fn is_to_link(env: &impl Environment, packet: &Packet, ethertype: u16, protocol: u32) -> bool {
+    let Some(fixed) = packet.header::<14>(0) else {
+        return false;
+    };
+    let (first, last) = (u32::from_be(fixed.word(0)), fixed.be16(4));
+    let is_tagged = fixed.be16(12) != ethertype;
+    let is_reserved = first == 0x0180_c200 && last < 16;
+    let is_unicast = first & 0x0100_0000 == 0;
+    match protocol {
+        LINK_LACP | LINK_LLDP => is_reserved && !is_tagged,
+        // Who authenticates may answer the host itself (IEEE 802.1X-2020 section 11.1.1).
+        LINK_EAPOL => (is_reserved || is_unicast) && !is_tagged,
+        // IEEE 1588 annex F: 01:1b:19:00:00:00, and 01:80:c2:00:00:0e for delays between neighbours.
+        LINK_PTP => {
+            first == 0x011b_1900 && last == 0
+                || is_reserved
+                || is_unicast && env.link() & LINK_PTP_UNICAST != 0
+        }
+        _ => true,
+    }
 }
 
 /// Names what an Ethernet link's hosts need, and the configuration does not name, by a reason of its own:

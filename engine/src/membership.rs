@@ -2,7 +2,7 @@
 //! 3810 and 2710). It may want the groups of its feeds and no others.
 
 use crate::layout::{Address, Direction, LINK_IGMP, LINK_PTP};
-use crate::link::is_ptp_group;
+use crate::link::{is_multicast, is_ptp_group};
 use crate::parse::{Headers, mapped, protocol};
 use crate::report::begin;
 use crate::{Case, Environment, Outcome, Packet, Reason};
@@ -10,11 +10,14 @@ use crate::{Case, Environment, Outcome, Packet, Reason};
 /// Whether a packet is about membership.
 #[inline(always)]
 pub(crate) fn is_about_membership(headers: &Headers) -> bool {
-    headers.fragment_end == 0
+    // RFC 3376 section 4 and RFC 3810 section 5: a TTL of 1, so that no router has forwarded it; and to a group,
+    // so that nobody asks this host alone.
+    headers.hop_limit == 1
+        && headers.fragment_end == 0
+        && is_multicast(headers.version, &headers.destination)
         && match (headers.version, headers.protocol) {
             (4, protocol::IGMP) => true,
-            // RFC 3810 section 5: from a link-local address, with a hop limit of 1.
-            (6, protocol::ICMPV6) => matches!(headers.detail, 130..=132 | 143) && headers.hop_limit == 1,
+            (6, protocol::ICMPV6) => matches!(headers.detail, 130..=132 | 143),
             _ => false,
         }
 }

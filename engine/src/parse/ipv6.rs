@@ -88,9 +88,12 @@ fn step(packet: &Packet, headers: &mut Headers, this: u8) -> Result<(), Reason> 
         }
         headers.transport_length = length - size;
         let field = fixed.be16(2);
-        // An atomic fragment (offset 0, no more) is a whole packet (RFC 6946).
         if field & 0xfff9 != 0 {
             set_fragment(headers, fixed.word(4), field >> 3, field & 1 != 0)?;
+        } else {
+            // An atomic fragment (offset 0, no more) is a whole packet (RFC 6946), but for what must not come in
+            // fragments of any kind.
+            headers.fragment_end = headers.transport_length;
         }
     } else {
         size += u32::from(fixed.byte(1)) * 8;

@@ -118,7 +118,7 @@ pub struct Headers {
     pub fragment_id: u32,
     /// Of a fragment: its offset in the datagram, bytes.
     pub fragment_offset: u32,
-    /// Of a fragment: where it ends in the datagram, bytes.
+    /// Of a packet with a fragment header: where it ends in the datagram, bytes.
     pub fragment_end: u32,
     /// Of a membership report whose records are still to be judged: where the next one begins; else 0.
     pub next_record: u32,

@@ -144,8 +144,8 @@ fn parse_icmpv6(packet: &Packet, headers: &mut Headers) -> Result<Role, Reason> 
         // Destination unreachable, packet too big, time exceeded, parameter problem.
         1..=4 => Role::Error,
         // RFC 4861 section 7.1: a hop limit of 255 proves that no router forwarded it.
-        // RFC 6980 section 5: in fragments it is to be ignored.
-        135 | 136 if headers.hop_limit == 255 && headers.first_fragment == 0 => Role::NeighbourDiscovery,
+        // RFC 6980 section 5: with a fragment header it is to be ignored.
+        135 | 136 if headers.hop_limit == 255 && headers.fragment_end == 0 => Role::NeighbourDiscovery,
         _ => Role::OtherIcmp,
     })
 }
