@@ -6,10 +6,12 @@ use core::ptr::addr_of;
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock_tuple, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp};
+use aya_ebpf::programs::{TcContext, XdpContext};
 use bulkhead_engine::layout::Direction;
 use bulkhead_engine::{Case, End, SocketState};
 
 use crate::maps::View;
+use crate::{tc, xdp};
 
 /// Where a view of the maps is used.
 pub(crate) trait Hook: Copy {
@@ -17,6 +19,8 @@ pub(crate) trait Hook: Copy {
     fn untracked<const SHADOW: bool>(self, case: &mut Case, direction: Direction);
     /// The context of the packet; without one no socket is found.
     fn context(self) -> Option<*mut c_void>;
+    /// The acknowledgement number of the TCP segment whose header begins here, host byte order.
+    fn acknowledgement(self, transport: u32) -> Option<u32>;
 }
 
 /// Away from any packet: what is tracked already is all that there is.
@@ -27,10 +31,14 @@ impl Hook for () {
     fn context(self) -> Option<*mut c_void> {
         None
     }
+    #[inline(always)]
+    fn acknowledgement(self, _transport: u32) -> Option<u32> {
+        None
+    }
 }
 
 macro_rules! hook {
-    ($context:ty, $untracked:ident, $shadow_untracked:ident) => {
+    ($context:ty, $packet_of:path, $of:path, $untracked:ident, $shadow_untracked:ident) => {
         impl Hook for *mut $context {
             #[inline(always)]
             fn untracked<const SHADOW: bool>(self, case: &mut Case, direction: Direction) {
@@ -40,6 +48,12 @@ macro_rules! hook {
             #[inline(always)]
             fn context(self) -> Option<*mut c_void> {
                 Some(self.cast())
+            }
+            #[inline(always)]
+            fn acknowledgement(self, transport: u32) -> Option<u32> {
+                let context = $of(self);
+                let fixed = $packet_of(&context).header::<20>(transport as usize)?;
+                Some(u32::from_be(fixed.word(8)))
             }
         }
 
@@ -60,8 +74,8 @@ macro_rules! hook {
     };
 }
 
-hook!(__sk_buff, tc_untracked, shadow_tc_untracked);
-hook!(xdp_md, xdp_untracked, shadow_xdp_untracked);
+hook!(__sk_buff, tc::packet_of, TcContext::new, tc_untracked, shadow_tc_untracked);
+hook!(xdp_md, xdp::packet_of, XdpContext::new, xdp_untracked, shadow_xdp_untracked);
 
 #[inline(always)]
 fn go_on<const SHADOW: bool>(hook: impl Hook, case: *mut Case, direction: u32) -> u32 {

@@ -8,6 +8,7 @@ use crate::layout::{
     FlowValue, FragmentKey, FragmentValue, Leaf, MAX_EXPIRY_CHAIN, NO_RULE, Pair, Rate, RateLimit, Routed,
     TRIE_ROOT_BLOCKS, pair_index, port_index,
 };
+use crate::parse::Headers;
 use crate::rate::take;
 use crate::untracked::{End, SocketState, untracked};
 use crate::{Case, RateState, Reason};
@@ -87,6 +88,9 @@ pub trait Environment {
     /// The state of this host's TCP socket that has a connection between these ends, in the network
     /// namespace of the packet's interface; else of one that listens there. `version` is IP's.
     fn socket(&self, version: u8, local: End, remote: End) -> SocketState;
+    /// Asks for a reset in answer to a TCP segment that comes in, as of a host that has no such connection.
+    /// It may be lost: the segment is sent again.
+    fn reset(&self, headers: &Headers);
     /// Until when, in seconds of [`Self::flow_time`], TCP connections are taken up that this host
     /// forwards; 0: never.
     fn forwarded_until(&self) -> u32;

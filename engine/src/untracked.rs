@@ -1,6 +1,7 @@
 //! TCP segments that could be replies and miss their flow: the table began anew, or the flow was
 //! silent for longer than its time. A conversation that this host's sockets still hold goes on, and a
-//! reset reaches whoever waits in vain; nothing else passes.
+//! reset reaches whoever waits in vain; nothing else passes. Who sends to a conversation that this host
+//! may have begun, and does not know any more, is told so.
 
 use crate::decide::still_allowed;
 use crate::flow::{FINISHED, Found, fin, is_finished, own_key, reply_key, within_new_flows};
@@ -54,7 +55,8 @@ pub struct End<'a>(pub &'a Address, pub u16);
 /// what it was, unless there is more to say.
 ///
 /// A reset passes, and leaves no trace. What belongs to a connection of this host's sockets is tracked
-/// anew, unless its sender began that connection: then today's rules for his side have the say.
+/// anew, unless its sender began that connection: then today's rules for his side have the say. What
+/// belongs to none is dropped, and may be answered, see [`Environment::reset`].
 #[inline(always)]
 pub fn untracked(env: &impl Environment, case: &mut Case, direction: Direction) {
     let Case { headers, found, sides, outcome, .. } = case;
@@ -85,7 +87,22 @@ pub fn untracked(env: &impl Environment, case: &mut Case, direction: Direction) 
     };
     if is_open {
         *outcome = Outcome { reason: track(env, found, headers, direction, rule, state), rule };
+    } else if sides.quarantined == 0 && is_forgotten(env, headers, direction, state) {
+        env.reset(headers);
     }
+}
+
+/// Whether a segment is to be answered by a reset (RFC 9293 section 3.10.7.1): it comes in, to this host
+/// itself, and to no connection. A port that is open is as one that is closed, so that an answer tells
+/// nothing of it. (It has an ACK, without which only a reset is a segment.) In audit mode it passes, and
+/// the kernel answers.
+#[inline(always)]
+fn is_forgotten(env: &impl Environment, headers: &Headers, direction: Direction, state: SocketState) -> bool {
+    direction == Direction::Ingress
+        && !env.audit()
+        && matches!(state, SocketState::NONE | SocketState::LISTEN)
+        && env.leaf(headers.version, &headers.destination).is_ok_and(|leaf| leaf.local() != 0 && leaf.own())
+        && within_new_flows(env, &headers.source)
 }
 
 /// Whether the segment's own sender began what it belongs to, as far as its flow is there, over or not.
