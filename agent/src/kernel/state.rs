@@ -147,14 +147,6 @@ impl State {
         ring(&pins.state("EVENTS"))
     }
 
-    /// Opens the ring of segments that are to be answered by a reset. There is one reader at a time.
-    ///
-    /// # Errors
-    /// If it is not pinned.
-    pub fn resets(pins: &Pins) -> Result<RingBuf<MapData>, KernelError> {
-        ring(&pins.state("RESETS"))
-    }
-
     /// Packets and bytes by direction and reason, those above zero. Passes by rule are counted
     /// by rule instead.
     ///
