@@ -261,10 +261,14 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
         sockets::state(self.0, version, local, remote)
     }
     #[inline(always)]
-    fn reset(&self, headers: &Headers) {
+    fn forgotten(&self, headers: &Headers) {
         if !SHADOW {
-            resets::ask(self.0, headers);
+            self.0.forgotten(headers);
         }
+    }
+    #[inline(always)]
+    fn reset(&self, headers: &Headers) {
+        resets::ask(self.0, headers);
     }
     #[inline(always)]
     fn forwarded_until(&self) -> u32 {

@@ -42,5 +42,5 @@ pub use plain::{Judged, Short, judge_plain, plain_ends};
 pub use rate::RateState;
 pub use reason::{Action, REASONS, Reason};
 pub use tables::{Environment, Judgement, judge, leaf_of};
-pub use untracked::{End, SocketState, untracked};
+pub use untracked::{End, SocketState, forgotten, untracked};
 pub use word::Word;

@@ -10,7 +10,7 @@ use crate::layout::{
 };
 use crate::parse::Headers;
 use crate::rate::take;
-use crate::untracked::{End, SocketState, untracked};
+use crate::untracked::{End, SocketState, forgotten, untracked};
 use crate::{Case, RateState, Reason};
 
 /// Everything a decision may look at besides the packet. Implemented by the BPF program over
@@ -122,6 +122,14 @@ pub trait Environment {
         Self: Sized,
     {
         untracked(self, case, direction);
+    }
+    /// [`crate::forgotten`], likewise.
+    #[inline(never)]
+    fn forgotten(&self, headers: &Headers)
+    where
+        Self: Sized,
+    {
+        forgotten(self, headers);
     }
     /// [`crate::reply`], likewise.
     #[inline(never)]

@@ -87,22 +87,28 @@ pub fn untracked(env: &impl Environment, case: &mut Case, direction: Direction) 
     };
     if is_open {
         *outcome = Outcome { reason: track(env, found, headers, direction, rule, state), rule };
-    } else if sides.quarantined == 0 && is_forgotten(env, headers, direction, state) {
-        env.reset(headers);
+    } else if direction == Direction::Ingress && sides.quarantined == 0 && !is_begun(state) {
+        env.forgotten(headers);
     }
 }
 
-/// Whether a segment is to be answered by a reset (RFC 9293 section 3.10.7.1): it comes in, to this host
-/// itself, and to no connection. A port that is open is as one that is closed, so that an answer tells
-/// nothing of it. (It has an ACK, without which only a reset is a segment.) In audit mode it passes, and
-/// the kernel answers.
+/// Whether there is a socket of a segment's own ends, and not none, or one that listens. A port that is open
+/// is as one that is closed, so that an answer tells nothing of it.
+const fn is_begun(state: SocketState) -> bool {
+    !matches!(state, SocketState::NONE | SocketState::LISTEN)
+}
+
+/// Asks for an answer to a segment that comes in to no connection, if it is to this host itself: a reset (RFC
+/// 9293 section 3.10.7.1. Any segment that gets here has an ACK.) In audit mode the segment passes, and the
+/// kernel answers.
 #[inline(always)]
-fn is_forgotten(env: &impl Environment, headers: &Headers, direction: Direction, state: SocketState) -> bool {
-    direction == Direction::Ingress
-        && !env.audit()
-        && matches!(state, SocketState::NONE | SocketState::LISTEN)
+pub fn forgotten(env: &impl Environment, headers: &Headers) {
+    if !env.audit()
         && env.leaf(headers.version, &headers.destination).is_ok_and(|leaf| leaf.local() != 0 && leaf.own())
         && within_new_flows(env, &headers.source)
+    {
+        env.reset(headers);
+    }
 }
 
 /// Whether the segment's own sender began what it belongs to, as far as its flow is there, over or not.
