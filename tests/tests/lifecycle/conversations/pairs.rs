@@ -184,7 +184,7 @@ fn is_reset(mut end: &TcpStream) -> bool {
 }
 
 /// Closes a socket so that nothing is sent (TCP_REPAIR, tcp(7)).
-fn forget(socket: TcpStream) {
+pub fn forget(socket: TcpStream) {
     const TCP_REPAIR: libc::c_int = 19;
     let on: libc::c_int = 1;
     // SAFETY: an integer of the length that is given.
