@@ -167,6 +167,10 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
         word(ICMP_MISSES.get_ptr_mut(index))
     }
     #[inline(always)]
+    fn answer_state(&self, index: u32) -> Option<impl RateState> {
+        word(resets::ANSWERED.get_ptr_mut(index))
+    }
+    #[inline(always)]
     fn routed(&self, address: &Address) -> Routed {
         ROUTES.get(Key::new(128, *address)).copied().unwrap_or_default()
     }

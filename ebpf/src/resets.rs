@@ -2,7 +2,8 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::RingBuf;
+use aya_ebpf::maps::{Array, RingBuf};
+use bulkhead_engine::ANSWER_WORDS;
 use bulkhead_engine::layout::ResetRequest;
 use bulkhead_engine::parse::Headers;
 
@@ -12,6 +13,10 @@ use crate::sockets::Hook;
 /// of its own, so that no flood of drops fills it, nor it theirs.
 #[map]
 static RESETS: RingBuf = RingBuf::with_byte_size(128 << 10, 0);
+
+/// When the same ends may be answered next, by a hash of them.
+#[map]
+pub(crate) static ANSWERED: Array<u64> = Array::with_max_entries(ANSWER_WORDS, 0);
 
 /// Hands a segment over. What finds no room is sent again by who waits for an answer.
 #[inline(always)]

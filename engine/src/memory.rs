@@ -98,6 +98,8 @@ pub struct Memory<'a> {
     pub resets: RefCell<Vec<[(Address, u16); 2]>>,
     /// The words of the rates of ICMP errors that quote no flow.
     pub miss_states: RefCell<HashMap<u32, Rc<Shared<u64>>>>,
+    /// The words of the rates at which ends are answered by a reset.
+    pub answer_states: RefCell<HashMap<u32, Rc<Shared<u64>>>>,
     /// Datagrams in fragments.
     pub fragments: RefCell<HashMap<FragmentKey, FragmentValue>>,
     /// The constants that a program would be specialised by.
@@ -159,6 +161,7 @@ impl<'a> Memory<'a> {
             sockets: RefCell::default(),
             resets: RefCell::default(),
             miss_states: RefCell::default(),
+            answer_states: RefCell::default(),
             fragments: RefCell::default(),
             settings,
             deadlines: tables.deadlines.clone(),
@@ -229,6 +232,9 @@ impl Environment for Memory<'_> {
     }
     fn miss_state(&self, word: u32) -> Option<impl RateState> {
         Some(Rc::clone(self.miss_states.borrow_mut().entry(word).or_default()))
+    }
+    fn answer_state(&self, word: u32) -> Option<impl RateState> {
+        Some(Rc::clone(self.answer_states.borrow_mut().entry(word).or_default()))
     }
     fn routed(&self, address: &Address) -> Routed {
         longest(&self.tables.routes, address).unwrap_or_default()

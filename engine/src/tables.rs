@@ -3,6 +3,7 @@
 use crate::decide::reply;
 use crate::exact::{self, Buckets};
 use crate::flow::admit;
+use crate::forgotten::forgotten;
 use crate::layout::{
     Address, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, FlowKey,
     FlowValue, FragmentKey, FragmentValue, Leaf, MAX_EXPIRY_CHAIN, NO_RULE, Pair, Rate, RateLimit, Routed,
@@ -10,7 +11,7 @@ use crate::layout::{
 };
 use crate::parse::Headers;
 use crate::rate::take;
-use crate::untracked::{End, SocketState, forgotten, untracked};
+use crate::untracked::{End, SocketState, untracked};
 use crate::{Case, RateState, Reason};
 
 /// Everything a decision may look at besides the packet. Implemented by the BPF program over
@@ -39,6 +40,8 @@ pub trait Environment {
 
     /// The word of the rate of ICMP errors that quote no flow, below [`crate::MISS_WORDS`].
     fn miss_state(&self, word: u32) -> Option<impl RateState>;
+    /// The word of the rate at which some ends are answered by a reset, below [`crate::ANSWER_WORDS`].
+    fn answer_state(&self, word: u32) -> Option<impl RateState>;
     /// Behind which routers an address lies.
     fn routed(&self, address: &Address) -> Routed;
 

@@ -56,7 +56,7 @@ pub struct End<'a>(pub &'a Address, pub u16);
 ///
 /// A reset passes, and leaves no trace. What belongs to a connection of this host's sockets is tracked
 /// anew, unless its sender began that connection: then today's rules for his side have the say. What
-/// belongs to none is dropped, and may be answered, see [`Environment::reset`].
+/// belongs to none is dropped, and may be answered, see [`crate::forgotten`].
 #[inline(always)]
 pub fn untracked(env: &impl Environment, case: &mut Case, direction: Direction) {
     let Case { headers, found, sides, outcome, .. } = case;
@@ -96,19 +96,6 @@ pub fn untracked(env: &impl Environment, case: &mut Case, direction: Direction) 
 /// is as one that is closed, so that an answer tells nothing of it.
 const fn is_begun(state: SocketState) -> bool {
     !matches!(state, SocketState::NONE | SocketState::LISTEN)
-}
-
-/// Asks for an answer to a segment that comes in to no connection, if it is to this host itself: a reset (RFC
-/// 9293 section 3.10.7.1. Any segment that gets here has an ACK.) In audit mode the segment passes, and the
-/// kernel answers.
-#[inline(always)]
-pub fn forgotten(env: &impl Environment, headers: &Headers) {
-    if !env.audit()
-        && env.leaf(headers.version, &headers.destination).is_ok_and(|leaf| leaf.local() != 0 && leaf.own())
-        && within_new_flows(env, &headers.source)
-    {
-        env.reset(headers);
-    }
 }
 
 /// Whether the segment's own sender began what it belongs to, as far as its flow is there, over or not.

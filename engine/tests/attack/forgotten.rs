@@ -20,7 +20,7 @@ fn who_sends_to_a_forgotten_conversation_is_told_so_whatever_is_open_here() {
     let end = |(address, port): (&str, u16)| (from_ip(address.parse().unwrap()), port);
     let (asked6, asking6) = ((PEER6, 8443), (OWN6, 50_000));
     for listens in [false, true] {
-        let node = Node::new(&tables);
+        let mut node = Node::new(&tables);
         if listens {
             give_socket(&node, ASKING, ANYBODY, 10);
             give_socket(&node, asking6, ANYBODY, 10);
@@ -29,6 +29,9 @@ fn who_sends_to_a_forgotten_conversation_is_told_so_whatever_is_open_here() {
             for flags in [ACK, FIN_ACK, ACK | 0x08] {
                 assert_eq!(node.receive(tcp(there, here, flags)), Reason::NoFlow, "{listens} {flags:#x}");
                 assert_eq!(node.0.resets.take(), [[end(there), end(here)]], "{listens} {flags:#x}");
+                // What follows at once is answered by the same.
+                assert_eq!((node.receive(tcp(there, here, flags)), asked(&node)), (Reason::NoFlow, 0));
+                node.wait(1);
             }
         }
         assert_eq!(node.flows(), (0, 0), "it leaves no trace");
@@ -116,8 +119,9 @@ fn answers_are_bounded_by_sender_together_with_what_he_begins() {
     let tables = tables(&[outward(TCP, 8443), inward(TCP, 443)]);
     let mut node = Node::new(&tables);
     node.0.settings.new_flows = Rate { interval: SECOND / 2, tolerance: SECOND };
-    let ask = |node: &Node, count: usize| {
-        (0..count).for_each(|_| assert_eq!(node.receive(tcp(ASKED, ASKING, ACK)), Reason::NoFlow));
+    let ask = |node: &Node, count: u16| {
+        let segments = (0..count).map(|port| tcp(ASKED, (OWN, 50_000 + port), ACK));
+        segments.for_each(|segment| assert_eq!(node.receive(segment), Reason::NoFlow));
         asked(node)
     };
     assert_eq!(ask(&node, 20), 3);
