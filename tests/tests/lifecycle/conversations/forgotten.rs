@@ -88,3 +88,20 @@ fn who_only_sends_to_a_host_that_started_again_is_told_at_once_with_an_agent() {
 fn who_only_sends_to_a_host_that_started_again_is_told_at_once_over_the_tunnel() {
     are_told("convst", Over::Tunnel, false);
 }
+
+#[test]
+fn an_agent_that_may_not_send_resets_says_so_and_enforces_all_the_same() {
+    let mut site = Site::dual("convw", Over::Ethernet, &[WEB, BACKUP], &[]);
+    let pid = site.launch_without_raw_sockets();
+    site.wait_for("the agent answers", |status| status["agent"]["pid"] == pid);
+    assert!(site.log().contains("or with CAP_NET_RAW"), "{}", site.log());
+    let mut pair = Pair::open(&site, Kind::Idle, 1);
+    pair.forget_server();
+    site.kill();
+    std::fs::remove_file(site.layout().join("state/FLOWS")).unwrap();
+    site.launch_without_raw_sockets();
+    site.wait_for("a table of flows", |status| status["state"] == "enforced" && !status["agent"].is_null());
+    let told = resets(&[(Kind::Idle, pair.speaking_client().unwrap())]);
+    assert_eq!(told, [None]);
+    assert_ne!(reasons(&site, Reason::NoFlow), 0);
+}
