@@ -14,7 +14,7 @@ use crate::sockets::Hook;
 #[map]
 static RESETS: RingBuf = RingBuf::with_byte_size(128 << 10, 0);
 
-/// When the same ends may be answered next, by a hash of them.
+/// Which ends were answered last, and when, by a hash of them.
 #[map]
 pub(crate) static ANSWERED: Array<u64> = Array::with_max_entries(ANSWER_WORDS, 0);
 

@@ -5,7 +5,7 @@ use crate::decide::{ends, still_allowed};
 use crate::flow::{Found, find, own_key, reply_key};
 use crate::layout::{Address, Direction, Rate};
 use crate::parse::{self, Headers, protocol};
-use crate::rate::{is_used_up, spread, take};
+use crate::rate::{hash, is_used_up, take};
 use crate::{Environment, Packet, Reason};
 
 /// How many errors that quote no flow may come about one address: 4 a second after a burst of 16. There
@@ -70,7 +70,7 @@ fn may_know(env: &impl Environment, source: &Address, destination: &Address) -> 
 /// The word that counts errors about packets to an address.
 #[inline(always)]
 fn miss_word(address: &Address) -> u32 {
-    spread(address, MISS_WORDS)
+    (hash(address) >> (64 - MISS_WORDS.trailing_zeros())) as u32
 }
 
 /// Parses the packet that an ICMP error quotes, as carefully as the error itself.

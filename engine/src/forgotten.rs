@@ -1,16 +1,15 @@
 //! Answers to segments of connections that this host does not know any more, and may have begun.
 
-use crate::Environment;
 use crate::flow::within_new_flows;
-use crate::layout::Rate;
 use crate::parse::Headers;
-use crate::rate::{spread, take};
+use crate::rate::hash;
+use crate::{Environment, RateState};
 
-/// One answer to the same ends in this time: what was sent at once is answered at once, and not each
-/// segment of it.
-const ANSWERS: Rate = Rate { interval: 100_000_000, tolerance: 0 };
+/// One answer to the same ends in this time, in units of 2^20 ns (a little more than a millisecond): what is
+/// sent at once is answered at once, and not each segment of it.
+const PAUSE: u32 = 100;
 
-/// How many words keep when ends were answered: those of thousands are rarely the same.
+/// How many words keep which ends were answered last, and when.
 pub const ANSWER_WORDS: u32 = 8192;
 
 /// Asks for an answer to a segment that comes in to no connection, if it is to this host itself: a reset (RFC
@@ -20,17 +19,30 @@ pub const ANSWER_WORDS: u32 = 8192;
 pub fn forgotten(env: &impl Environment, headers: &Headers) {
     if !env.audit()
         && env.leaf(headers.version, &headers.destination).is_ok_and(|leaf| leaf.local() != 0 && leaf.own())
-        && env.answer_state(word(headers)).is_some_and(|state| take(&state, ANSWERS, env.flow_time(), 1))
+        && is_first(env, headers)
         && within_new_flows(env, &headers.source)
     {
         env.reset(headers);
     }
 }
 
-/// The word of a segment's ends. This host has few addresses.
+/// Whether nothing was asked for a segment with the same ends just before; from now on it was. Other ends
+/// that share the word may make it forget that: then they are answered twice.
 #[inline(always)]
-fn word(headers: &Headers) -> u32 {
+fn is_first(env: &impl Environment, headers: &Headers) -> bool {
+    // This host has few addresses.
     let [a, b, c, d] = headers.source;
     let ports = u32::from(headers.source_port) << 16 | u32::from(headers.destination_port);
-    spread(&[a, b ^ ports, c, d], ANSWER_WORDS)
+    let hash = hash(&[a, b ^ ports, c, d]);
+    let Some(state) = env.answer_state((hash >> (64 - ANSWER_WORDS.trailing_zeros())) as u32) else {
+        return false;
+    };
+    // Which ends above, when below. A word that nothing has used is of no ends.
+    let (ends, now) = ((hash as u32 | 1), (env.flow_time() >> 20) as u32);
+    let last = state.load();
+    if (last >> 32) as u32 == ends && now.wrapping_sub(last as u32) < PAUSE {
+        return false;
+    }
+    state.compare_exchange(last, u64::from(ends) << 32 | u64::from(now));
+    true
 }

@@ -98,7 +98,7 @@ pub struct Memory<'a> {
     pub resets: RefCell<Vec<[(Address, u16); 2]>>,
     /// The words of the rates of ICMP errors that quote no flow.
     pub miss_states: RefCell<HashMap<u32, Rc<Shared<u64>>>>,
-    /// The words of the rates at which ends are answered by a reset.
+    /// The words of the ends that were answered by a reset last.
     pub answer_states: RefCell<HashMap<u32, Rc<Shared<u64>>>>,
     /// Datagrams in fragments.
     pub fragments: RefCell<HashMap<FragmentKey, FragmentValue>>,

@@ -50,12 +50,12 @@ pub(crate) fn is_used_up(state: &impl RateState, rate: Rate, now: u64) -> bool {
     state.load().saturating_sub(now) > rate.tolerance
 }
 
-/// Which of so many words, a power of two, has the rate of an address.
+/// A hash of an address; its upper bits say which of many words is the address's.
 #[inline(always)]
-pub(crate) fn spread([a, b, c, d]: &Address, words: u32) -> u32 {
+pub(crate) fn hash([a, b, c, d]: &Address) -> u64 {
     let address = (u64::from(*a) << 32 | u64::from(*b)).wrapping_mul(0x2127_599b_f432_5c37)
         ^ (u64::from(*c) << 32 | u64::from(*d));
-    ((address ^ address >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - words.trailing_zeros())) as u32
+    (address ^ address >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub trait Environment {
 
     /// The word of the rate of ICMP errors that quote no flow, below [`crate::MISS_WORDS`].
     fn miss_state(&self, word: u32) -> Option<impl RateState>;
-    /// The word of the rate at which some ends are answered by a reset, below [`crate::ANSWER_WORDS`].
+    /// The word of the ends that were answered by a reset last, below [`crate::ANSWER_WORDS`].
     fn answer_state(&self, word: u32) -> Option<impl RateState>;
     /// Behind which routers an address lies.
     fn routed(&self, address: &Address) -> Routed;

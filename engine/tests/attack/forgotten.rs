@@ -1,8 +1,8 @@
 //! Segments to conversations that this host may have begun and does not know any more: whose are
 //! answered by a reset.
 
-use bulkhead_engine::Reason;
 use bulkhead_engine::layout::{CELL_EXEMPT, FEATURE_AUDIT, FEATURE_EXEMPT, Rate, from_ip};
+use bulkhead_engine::{ANSWER_WORDS, Reason};
 
 use super::packets::*;
 use super::untracked::{ANYBODY, ASKED, ASKING, CLIENT, CONNECTIONS, OTHERS, SERVER, give_socket};
@@ -149,4 +149,26 @@ fn neither_who_is_cut_off_is_answered_nor_anybody_in_audit_mode() {
     let mut node = Node::new(&tables);
     node.0.settings.features |= FEATURE_AUDIT;
     assert_eq!((node.receive(tcp(ASKED, ASKING, ACK)), asked(&node)), (Reason::NoFlow, 0));
+}
+
+#[test]
+fn each_of_many_who_send_at_once_is_answered() {
+    let tables = tables(&[outward(TCP, 8443)]);
+    let mut node = Node::new(&tables);
+    // More than there are words: they share some.
+    let count = 2 * u16::try_from(ANSWER_WORDS).unwrap();
+    let all = |node: &Node| {
+        (1..=count).for_each(|port| _ = node.receive(tcp(ASKED, (OWN, port), ACK)));
+        asked(node)
+    };
+    assert_eq!(all(&node), usize::from(count));
+    node.wait(1);
+    assert_eq!(all(&node), usize::from(count));
+    // And each once, unless another has its word.
+    let few = |node: &Node| {
+        (1..=100).for_each(|port| (0..10).for_each(|_| _ = node.receive(tcp(ASKED, (OWN, port), ACK))));
+        asked(node)
+    };
+    node.wait(1);
+    assert_eq!(few(&node), 100);
 }
