@@ -14,6 +14,7 @@ mod import;
 mod maps;
 mod nesting;
 mod report;
+mod resets;
 mod settings;
 mod shadow;
 mod sockets;

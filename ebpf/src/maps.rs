@@ -13,11 +13,12 @@ use bulkhead_engine::layout::{
     FEATURE_SHADOW, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, Pair,
     Rate, RateLimit, Routed,
 };
+use bulkhead_engine::parse::Headers;
 use bulkhead_engine::{
     Budget, Case, End, Environment, Judgement, MISS_WORDS, REASONS, RateState, Reason, SocketState, Word,
 };
 
-use crate::{calls, flows, settings, sockets, tables};
+use crate::{calls, flows, resets, settings, sockets, tables};
 
 // Tables of one generation, beside those in `tables`. The loader sets their sizes.
 #[map]
@@ -166,6 +167,10 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
         word(ICMP_MISSES.get_ptr_mut(index))
     }
     #[inline(always)]
+    fn answer_state(&self, index: u32) -> Option<impl RateState> {
+        word(resets::ANSWERED.get_ptr_mut(index))
+    }
+    #[inline(always)]
     fn routed(&self, address: &Address) -> Routed {
         ROUTES.get(Key::new(128, *address)).copied().unwrap_or_default()
     }
@@ -258,6 +263,16 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
     #[inline(always)]
     fn socket(&self, version: u8, local: End, remote: End) -> SocketState {
         sockets::state(self.0, version, local, remote)
+    }
+    #[inline(always)]
+    fn forgotten(&self, headers: &Headers) {
+        if !SHADOW {
+            self.0.forgotten(headers);
+        }
+    }
+    #[inline(always)]
+    fn reset(&self, headers: &Headers) {
+        resets::ask(self.0, headers);
     }
     #[inline(always)]
     fn forwarded_until(&self) -> u32 {

@@ -6,17 +6,24 @@ use core::ptr::addr_of;
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock_tuple, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp};
-use bulkhead_engine::layout::Direction;
+use aya_ebpf::programs::{TcContext, XdpContext};
+use bulkhead_engine::layout::{Address, Direction};
+use bulkhead_engine::parse::Headers;
 use bulkhead_engine::{Case, End, SocketState};
 
 use crate::maps::View;
+use crate::{tc, xdp};
 
 /// Where a view of the maps is used.
 pub(crate) trait Hook: Copy {
     /// [`bulkhead_engine::untracked`].
     fn untracked<const SHADOW: bool>(self, case: &mut Case, direction: Direction);
+    /// [`bulkhead_engine::forgotten`], for what is enforced.
+    fn forgotten(self, headers: &Headers);
     /// The context of the packet; without one no socket is found.
     fn context(self) -> Option<*mut c_void>;
+    /// The acknowledgement number of the TCP segment whose header begins here, host byte order.
+    fn acknowledgement(self, transport: u32) -> Option<u32>;
 }
 
 /// Away from any packet: what is tracked already is all that there is.
@@ -24,13 +31,19 @@ impl Hook for () {
     #[inline(always)]
     fn untracked<const SHADOW: bool>(self, _case: &mut Case, _direction: Direction) {}
     #[inline(always)]
+    fn forgotten(self, _headers: &Headers) {}
+    #[inline(always)]
     fn context(self) -> Option<*mut c_void> {
+        None
+    }
+    #[inline(always)]
+    fn acknowledgement(self, _transport: u32) -> Option<u32> {
         None
     }
 }
 
 macro_rules! hook {
-    ($context:ty, $untracked:ident, $shadow_untracked:ident) => {
+    ($context:ty, $packet_of:path, $of:path, $untracked:ident, $shadow_untracked:ident, $forgotten:ident) => {
         impl Hook for *mut $context {
             #[inline(always)]
             fn untracked<const SHADOW: bool>(self, case: &mut Case, direction: Direction) {
@@ -38,8 +51,18 @@ macro_rules! hook {
                 call(self, case, direction.index());
             }
             #[inline(always)]
+            fn forgotten(self, headers: &Headers) {
+                $forgotten(self, headers);
+            }
+            #[inline(always)]
             fn context(self) -> Option<*mut c_void> {
                 Some(self.cast())
+            }
+            #[inline(always)]
+            fn acknowledgement(self, transport: u32) -> Option<u32> {
+                let context = $of(self);
+                let fixed = $packet_of(&context).header::<20>(transport as usize)?;
+                Some(u32::from_be(fixed.word(8)))
             }
         }
 
@@ -57,11 +80,22 @@ macro_rules! hook {
         extern "C" fn $shadow_untracked(context: *mut $context, case: *mut Case, direction: u32) -> u32 {
             go_on::<true>(context, case, direction)
         }
+
+        /// [`bulkhead_engine::forgotten`]. Global as well, and so that its stack is none of the other's.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $forgotten(context: *mut $context, headers: *const Headers) -> u32 {
+            // SAFETY: the verifier makes sure that what is not null can be read.
+            if let Some(headers) = unsafe { headers.as_ref() } {
+                bulkhead_engine::forgotten(&View::<false, _>(context), headers);
+            }
+            0
+        }
     };
 }
 
-hook!(__sk_buff, tc_untracked, shadow_tc_untracked);
-hook!(xdp_md, xdp_untracked, shadow_xdp_untracked);
+hook!(__sk_buff, tc::packet_of, TcContext::new, tc_untracked, shadow_tc_untracked, tc_forgotten);
+hook!(xdp_md, xdp::packet_of, XdpContext::new, xdp_untracked, shadow_xdp_untracked, xdp_forgotten);
 
 #[inline(always)]
 fn go_on<const SHADOW: bool>(hook: impl Hook, case: *mut Case, direction: u32) -> u32 {
@@ -82,8 +116,16 @@ pub(crate) fn state(hook: impl Hook, version: u8, local: End, remote: End) -> So
         return SocketState::NONE;
     };
     let (End(here, port), End(there, other_port)) = (local, remote);
-    // As in `struct bpf_sock_tuple`, in network byte order: of a segment that the socket would get.
+    // In network byte order: of a segment that the socket would get.
     let ports = u32::from(other_port.to_be()) | u32::from(port.to_be()) << 16;
+    SocketState(look_up(context, version, here, there, ports) as u8)
+}
+
+/// The state by its number. Out of line, so that the tuple does not lie on the caller's stack: verifiers
+/// add up those of all functions on a way, and older ones round each up to 32 bytes.
+#[inline(never)]
+fn look_up(context: *mut c_void, version: u8, here: &Address, there: &Address, ports: u32) -> u32 {
+    // As in `struct bpf_sock_tuple`.
     let mut tuple = [0u32; 9];
     let length = if version == 4 {
         (tuple[0], tuple[1], tuple[2]) = (there[3], here[3], ports);
@@ -98,12 +140,12 @@ pub(crate) fn state(hook: impl Hook, version: u8, local: End, remote: End) -> So
     // SAFETY: the packet's context, and a tuple of so many bytes.
     let socket = unsafe { bpf_skc_lookup_tcp(context, tuple, length, CURRENT, 0) };
     if socket.is_null() {
-        return SocketState::NONE;
+        return 0;
     }
     // SAFETY: it is there until it is released, and not used after that.
     unsafe {
         let state = addr_of!((*socket).state).read_volatile();
         bpf_sk_release(socket.cast());
-        SocketState(state as u8)
+        state
     }
 }

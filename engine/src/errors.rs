@@ -5,7 +5,7 @@ use crate::decide::{ends, still_allowed};
 use crate::flow::{Found, find, own_key, reply_key};
 use crate::layout::{Address, Direction, Rate};
 use crate::parse::{self, Headers, protocol};
-use crate::rate::{is_used_up, take};
+use crate::rate::{hash, is_used_up, take};
 use crate::{Environment, Packet, Reason};
 
 /// How many errors that quote no flow may come about one address: 4 a second after a burst of 16. There
@@ -69,11 +69,8 @@ fn may_know(env: &impl Environment, source: &Address, destination: &Address) -> 
 
 /// The word that counts errors about packets to an address.
 #[inline(always)]
-fn miss_word([a, b, c, d]: &Address) -> u32 {
-    let address = (u64::from(*a) << 32 | u64::from(*b)).wrapping_mul(0x2127_599b_f432_5c37)
-        ^ (u64::from(*c) << 32 | u64::from(*d));
-    ((address ^ address >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - MISS_WORDS.trailing_zeros()))
-        as u32
+fn miss_word(address: &Address) -> u32 {
+    (hash(address) >> (64 - MISS_WORDS.trailing_zeros())) as u32
 }
 
 /// Parses the packet that an ICMP error quotes, as carefully as the error itself.

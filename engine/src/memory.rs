@@ -12,6 +12,7 @@ use crate::layout::{
     FEATURE_LIMITS, FEATURE_ROUTES, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf,
     LpmKey, PORT_BLOCKS, Pair, Rate, RateLimit, Routed, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
 };
+use crate::parse::Headers;
 use crate::{End, Environment, RateState, Reason, SocketState};
 
 /// The compiled tables of one node: everything of one generation that the kernel looks up.
@@ -93,8 +94,12 @@ pub struct Memory<'a> {
     pub initiators: RefCell<HashMap<Address, Rc<Shared<u64>>>>,
     /// The host's TCP sockets.
     pub sockets: RefCell<Sockets>,
+    /// Segments that were to be answered by a reset: source and destination, ports in host byte order.
+    pub resets: RefCell<Vec<[(Address, u16); 2]>>,
     /// The words of the rates of ICMP errors that quote no flow.
     pub miss_states: RefCell<HashMap<u32, Rc<Shared<u64>>>>,
+    /// The words of the ends that were answered by a reset last.
+    pub answer_states: RefCell<HashMap<u32, Rc<Shared<u64>>>>,
     /// Datagrams in fragments.
     pub fragments: RefCell<HashMap<FragmentKey, FragmentValue>>,
     /// The constants that a program would be specialised by.
@@ -154,7 +159,9 @@ impl<'a> Memory<'a> {
             limit_states: (0..2 * tables.limits.len()).map(|_| Rc::default()).collect(),
             initiators: RefCell::default(),
             sockets: RefCell::default(),
+            resets: RefCell::default(),
             miss_states: RefCell::default(),
+            answer_states: RefCell::default(),
             fragments: RefCell::default(),
             settings,
             deadlines: tables.deadlines.clone(),
@@ -226,6 +233,9 @@ impl Environment for Memory<'_> {
     fn miss_state(&self, word: u32) -> Option<impl RateState> {
         Some(Rc::clone(self.miss_states.borrow_mut().entry(word).or_default()))
     }
+    fn answer_state(&self, word: u32) -> Option<impl RateState> {
+        Some(Rc::clone(self.answer_states.borrow_mut().entry(word).or_default()))
+    }
     fn routed(&self, address: &Address) -> Routed {
         longest(&self.tables.routes, address).unwrap_or_default()
     }
@@ -281,6 +291,11 @@ impl Environment for Memory<'_> {
         let sockets = self.sockets.borrow();
         let of = |remote: End| sockets.get(&[(*local.0, local.1), (*remote.0, remote.1)]).copied();
         of(remote).or_else(|| of(ANYBODY)).unwrap_or_default()
+    }
+    fn reset(&self, headers: &Headers) {
+        let source = (headers.source, headers.source_port);
+        let destination = (headers.destination, headers.destination_port);
+        self.resets.borrow_mut().push([source, destination]);
     }
     fn forwarded_until(&self) -> u32 {
         self.settings.forwarded_until

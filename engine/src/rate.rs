@@ -1,6 +1,6 @@
 //! GCRA over one shared word: the time at which the next unit is due.
 
-use crate::layout::Rate;
+use crate::layout::{Address, Rate};
 
 /// The word of one rate: the theoretical arrival time, ns, which all CPUs share.
 pub trait RateState {
@@ -48,6 +48,14 @@ pub(crate) fn take(state: &impl RateState, rate: Rate, now: u64, units: u64) -> 
 #[inline(always)]
 pub(crate) fn is_used_up(state: &impl RateState, rate: Rate, now: u64) -> bool {
     state.load().saturating_sub(now) > rate.tolerance
+}
+
+/// A hash of an address; its upper bits say which of many words is the address's.
+#[inline(always)]
+pub(crate) fn hash([a, b, c, d]: &Address) -> u64 {
+    let address = (u64::from(*a) << 32 | u64::from(*b)).wrapping_mul(0x2127_599b_f432_5c37)
+        ^ (u64::from(*c) << 32 | u64::from(*d));
+    (address ^ address >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[cfg(test)]

@@ -3,11 +3,13 @@
 use crate::decide::reply;
 use crate::exact::{self, Buckets};
 use crate::flow::admit;
+use crate::forgotten::forgotten;
 use crate::layout::{
     Address, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, FlowKey,
     FlowValue, FragmentKey, FragmentValue, Leaf, MAX_EXPIRY_CHAIN, NO_RULE, Pair, Rate, RateLimit, Routed,
     TRIE_ROOT_BLOCKS, pair_index, port_index,
 };
+use crate::parse::Headers;
 use crate::rate::take;
 use crate::untracked::{End, SocketState, untracked};
 use crate::{Case, RateState, Reason};
@@ -38,6 +40,8 @@ pub trait Environment {
 
     /// The word of the rate of ICMP errors that quote no flow, below [`crate::MISS_WORDS`].
     fn miss_state(&self, word: u32) -> Option<impl RateState>;
+    /// The word of the ends that were answered by a reset last, below [`crate::ANSWER_WORDS`].
+    fn answer_state(&self, word: u32) -> Option<impl RateState>;
     /// Behind which routers an address lies.
     fn routed(&self, address: &Address) -> Routed;
 
@@ -87,6 +91,9 @@ pub trait Environment {
     /// The state of this host's TCP socket that has a connection between these ends, in the network
     /// namespace of the packet's interface; else of one that listens there. `version` is IP's.
     fn socket(&self, version: u8, local: End, remote: End) -> SocketState;
+    /// Asks for a reset in answer to a TCP segment that comes in, as of a host that has no such connection.
+    /// It may be lost: the segment is sent again.
+    fn reset(&self, headers: &Headers);
     /// Until when, in seconds of [`Self::flow_time`], TCP connections are taken up that this host
     /// forwards; 0: never.
     fn forwarded_until(&self) -> u32;
@@ -118,6 +125,14 @@ pub trait Environment {
         Self: Sized,
     {
         untracked(self, case, direction);
+    }
+    /// [`crate::forgotten`], likewise.
+    #[inline(never)]
+    fn forgotten(&self, headers: &Headers)
+    where
+        Self: Sized,
+    {
+        forgotten(self, headers);
     }
     /// [`crate::reply`], likewise.
     #[inline(never)]

@@ -1,6 +1,7 @@
 //! TCP segments that could be replies and miss their flow: the table began anew, or the flow was
 //! silent for longer than its time. A conversation that this host's sockets still hold goes on, and a
-//! reset reaches whoever waits in vain; nothing else passes.
+//! reset reaches whoever waits in vain; nothing else passes. Who sends to a conversation that this host
+//! may have begun, and does not know any more, is told so.
 
 use crate::decide::still_allowed;
 use crate::flow::{FINISHED, Found, fin, is_finished, own_key, reply_key, within_new_flows};
@@ -54,7 +55,8 @@ pub struct End<'a>(pub &'a Address, pub u16);
 /// what it was, unless there is more to say.
 ///
 /// A reset passes, and leaves no trace. What belongs to a connection of this host's sockets is tracked
-/// anew, unless its sender began that connection: then today's rules for his side have the say.
+/// anew, unless its sender began that connection: then today's rules for his side have the say. What
+/// belongs to none is dropped, and may be answered, see [`crate::forgotten`].
 #[inline(always)]
 pub fn untracked(env: &impl Environment, case: &mut Case, direction: Direction) {
     let Case { headers, found, sides, outcome, .. } = case;
@@ -85,7 +87,15 @@ pub fn untracked(env: &impl Environment, case: &mut Case, direction: Direction) 
     };
     if is_open {
         *outcome = Outcome { reason: track(env, found, headers, direction, rule, state), rule };
+    } else if direction == Direction::Ingress && sides.quarantined == 0 && !is_begun(state) {
+        env.forgotten(headers);
     }
+}
+
+/// Whether there is a socket of a segment's own ends, and not none, or one that listens. A port that is open
+/// is as one that is closed, so that an answer tells nothing of it.
+const fn is_begun(state: SocketState) -> bool {
+    !matches!(state, SocketState::NONE | SocketState::LISTEN)
 }
 
 /// Whether the segment's own sender began what it belongs to, as far as its flow is there, over or not.

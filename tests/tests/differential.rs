@@ -1,7 +1,7 @@
 //! The programs in the kernel against the same engine on the host: packets of a
 //! structure-aware generator over random policies, run through both in the same order, with
 //! the same clock. Everything is compared: verdict, reason, rule, headers, the flow found,
-//! counters, events, aggregates.
+//! counters, events, aggregates, and what is to be answered by a reset.
 //!
 //! `cargo xtask prove differential` runs 10 million, or `BULKHEAD_PACKETS`; `BULKHEAD_SEED`
 //! repeats a failure (the seed is in its message).
@@ -10,15 +10,16 @@ mod kernel;
 
 use bulkhead::kernel::{Kind, Specification};
 use bulkhead_compiler::reference::{self, Probe, Verdict};
-use bulkhead_engine::layout::{Direction, Rate};
+use bulkhead_engine::layout::{Address, Direction, FlowKey, Rate, ResetRequest};
 use bulkhead_engine::memory::Memory;
-use bulkhead_engine::{Case, Packet, Reason, decide};
+use bulkhead_engine::parse::{Headers, Role, protocol::TCP};
+use bulkhead_engine::{Case, Environment as _, Packet, Reason, decide};
 use bulkhead_tests::packets::build::hex;
 use bulkhead_tests::packets::{Frame, Generator, World};
 use bulkhead_tests::setting;
 use fastrand::Rng;
 use kernel::ledger::Ledger;
-use kernel::{Kernel, Program, SHORTEST, ample, blank_case, settled, specification};
+use kernel::{Kernel, Program, SHORTEST, ZONE, ample, blank_case, settled, specification};
 
 /// Packets that one generation is given.
 const PACKETS_A_WORLD: u64 = 12_500;
@@ -40,6 +41,8 @@ struct Pair<'a> {
     settled_unknown: u64,
     /// Packets that met an expired flow which had made room for another one in the kernel.
     made_room: u64,
+    /// Segments that were to be answered by a reset.
+    resets: u64,
     name: String,
 }
 
@@ -74,6 +77,7 @@ impl<'a> Pair<'a> {
             settled: 0,
             settled_unknown: 0,
             made_room: 0,
+            resets: 0,
             name,
         }
     }
@@ -105,6 +109,8 @@ impl<'a> Pair<'a> {
             self.ledger.enter(&decided, direction);
             return reason;
         }
+        self.compare_resets(program, bytes, &found);
+        let case = &self.cases[direction.index() as usize];
         if differ_by_an_expired_flow(case, &found) {
             self.made_room += 1;
             self.cases[direction.index() as usize] = found;
@@ -123,6 +129,44 @@ impl<'a> Pair<'a> {
     }
 }
 
+impl Pair<'_> {
+    /// What is to be answered by a reset is the same. Where the kernel has forgotten that the sender began a
+    /// flow, which has expired on the host and made room there, the host forgets it, too.
+    fn compare_resets(&mut self, program: Program, bytes: &[u8], found: &Case) {
+        let Headers { source, destination, source_port, destination_port, protocol, role, .. } =
+            found.headers;
+        let direction = program.direction();
+        if direction != Direction::Ingress || protocol != TCP || !matches!(role, Role::Continue | Role::End) {
+            return;
+        }
+        let in_kernel: Vec<_> = self.kernel.resets().iter().map(ends).collect();
+        if self.memory.resets.borrow().is_empty() && !in_kernel.is_empty() {
+            let began = FlowKey {
+                initiator: source,
+                responder: destination,
+                initiator_port: source_port,
+                responder_port: destination_port,
+                zone: ZONE,
+                protocol,
+                direction: direction.index() as u8,
+            };
+            let flow = self.memory.flows.borrow_mut().remove(&began).expect("a flow that its sender began");
+            let silent = self.memory.settings.fixed_clock - flow.last_seen;
+            assert!(silent > u64::from(self.memory.timeout(flow.state)) * 1000 * MILLISECOND);
+            let case = &mut self.cases[direction.index() as usize];
+            decide(&self.memory, &Packet::new(bytes), direction, case);
+            self.made_room += 1;
+        }
+        self.resets += in_kernel.len() as u64;
+        assert_eq!(self.memory.resets.take(), in_kernel, "{}\npacket {}", self.name, hex(bytes));
+    }
+}
+
+/// Source and destination of a segment that is to be answered.
+fn ends(request: &ResetRequest) -> [(Address, u16); 2] {
+    [(request.source, request.source_port), (request.destination, request.destination_port)]
+}
+
 /// The program that a packet is given to, one of two at ingress; none if the kernel would
 /// refuse to run it.
 fn program_of(rng: &mut Rng, direction: Direction, packet: &[u8]) -> Option<Program> {
@@ -135,6 +179,7 @@ fn program_of(rng: &mut Rng, direction: Direction, packet: &[u8]) -> Option<Prog
 struct Tally {
     reasons: [u64; bulkhead_engine::REASONS as usize],
     made_room: u64,
+    resets: u64,
     /// Addresses that lay behind the first bucket of their chain.
     chained: usize,
     settled: u64,
@@ -167,11 +212,12 @@ impl Tally {
         ];
         let packets: u64 = self.reasons.iter().sum();
         println!(
-            "{packets} packets ({} settled without a case), no difference but {} expired flows that had made room",
-            self.settled, self.made_room
+            "{packets} packets ({} settled without a case, {} to be reset), no difference but {} expired flows that had made room",
+            self.settled, self.resets, self.made_room
         );
         if packets >= 100_000 {
             assert_ne!(self.settled, 0, "nothing was settled without a case");
+            assert_ne!(self.resets, 0, "nothing was to be reset");
             assert_ne!(self.settled_unknown, 0, "nothing of unknown ones was");
             rare.iter().for_each(|reason| assert_ne!(self.reasons[*reason as usize], 0, "never {reason:?}"));
             assert_ne!(self.chained, 0, "no address behind the first bucket of its chain");
@@ -183,7 +229,8 @@ impl Tally {
 fn the_kernel_decides_as_the_engine_does() {
     let packets = setting("BULKHEAD_PACKETS", 500_000);
     let first_seed = setting("BULKHEAD_SEED", 1);
-    let mut tally = Tally { reasons: [0; _], made_room: 0, settled: 0, settled_unknown: 0, chained: 0 };
+    let mut tally =
+        Tally { reasons: [0; _], made_room: 0, resets: 0, settled: 0, settled_unknown: 0, chained: 0 };
     let mut done = 0;
     for seed in first_seed.. {
         for kind in [Kind::BareIp, Kind::Ethernet] {
@@ -243,6 +290,7 @@ fn run_world(seed: u64, kind: Kind, count: u64, tally: &mut Tally) {
     }
     pair.ledger.check(&mut pair.kernel);
     tally.made_room += pair.made_room;
+    tally.resets += pair.resets;
     tally.settled += pair.settled;
     tally.settled_unknown += pair.settled_unknown;
 }

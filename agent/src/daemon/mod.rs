@@ -29,6 +29,7 @@ mod pin_news;
 mod pump;
 pub mod quarantine;
 mod reconcile;
+mod resets;
 pub mod residence;
 mod setup;
 pub mod shadow;
@@ -138,6 +139,7 @@ async fn serve(
     let reconciling = reconcile::start(enforcer.clone()).context("watching what is enforced")?;
     let guard_drops = guard_drops::collect(&enforcer.setup.instance, enforcer.store.clone(), guard_log)?;
     let pumping = pump::start(paths.pins.clone(), journal, shared, guard_drops)?;
+    resets::start(&paths.pins)?;
     let api = Arc::new(Api { enforcer: enforcer.clone(), detach });
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;

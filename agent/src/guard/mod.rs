@@ -8,7 +8,7 @@ mod account;
 mod digest;
 mod kind;
 mod log;
-mod netlink;
+pub mod netlink;
 mod news;
 mod rules;
 mod state;

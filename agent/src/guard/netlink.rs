@@ -55,12 +55,7 @@ impl Request<'_> {
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&[self.family, 0]);
         bytes.extend_from_slice(&self.resource.to_be_bytes());
-        for (number, payload) in self.attributes {
-            bytes.extend_from_slice(&(payload.len() as u16 + 4).to_ne_bytes());
-            bytes.extend_from_slice(&number.to_ne_bytes());
-            bytes.extend_from_slice(payload);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-        }
+        put(&mut bytes, self.attributes);
         let length = bytes.len() as u32;
         bytes[..4].copy_from_slice(&length.to_ne_bytes());
         bytes
@@ -211,6 +206,22 @@ pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 fn payload(attribute: NlaBuffer<&[u8]>) -> &[u8] {
     let length = attribute.length() as usize;
     attribute.into_inner().get(4..length).unwrap_or(&[])
+}
+
+/// Attributes within an attribute.
+pub fn nested(attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put(&mut bytes, attributes);
+    bytes
+}
+
+fn put(bytes: &mut Vec<u8>, attributes: &[(u16, &[u8])]) {
+    for (number, payload) in attributes {
+        bytes.extend_from_slice(&(payload.len() as u16 + 4).to_ne_bytes());
+        bytes.extend_from_slice(&number.to_ne_bytes());
+        bytes.extend_from_slice(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
 }
 
 /// The first attribute of a number.

@@ -29,6 +29,7 @@ pub const STATE_MAPS: &[&str] = &[
     "EVENTS",
     "LOST_EVENTS",
     "INITIATORS",
+    "RESETS",
 ];
 
 /// Maps of one generation.

@@ -13,6 +13,7 @@ mod fragment;
 mod limit;
 mod pair;
 mod port;
+mod reset;
 mod routed;
 mod settings;
 mod slot;
@@ -35,6 +36,7 @@ pub use fragment::{FRAGMENT_TIMEOUT, FragmentKey, FragmentValue};
 pub use limit::{Rate, RateLimit};
 pub use pair::{Pair, pair_index};
 pub use port::{PORT_BLOCKS, PortSlot, port_index};
+pub use reset::ResetRequest;
 pub use routed::Routed;
 pub use settings::{
     DIRECTIONS, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS,

@@ -5,6 +5,7 @@
 
 mod ends;
 mod flows;
+mod forgotten;
 mod fragments;
 mod generations;
 mod icmp;

@@ -12,17 +12,17 @@ use super::packets::*;
 use super::world::*;
 
 /// This host serves, and so it is the host that replies; or it asks, and is replied to.
-const SERVER: (&str, u16) = (OWN, 443);
-const CLIENT: (&str, u16) = (PEER, 40_000);
-const ASKING: (&str, u16) = (OWN, 50_000);
-const ASKED: (&str, u16) = (PEER, 8443);
+pub const SERVER: (&str, u16) = (OWN, 443);
+pub const CLIENT: (&str, u16) = (PEER, 40_000);
+pub const ASKING: (&str, u16) = (OWN, 50_000);
+pub const ASKED: (&str, u16) = (PEER, 8443);
 
 /// Linux's numbers of the states of connections, and of others.
-const CONNECTIONS: [u8; 7] = [1, 4, 5, 6, 8, 9, 11];
-const OTHERS: [u8; 7] = [0, 2, 3, 7, 10, 12, 13];
+pub const CONNECTIONS: [u8; 7] = [1, 4, 5, 6, 8, 9, 11];
+pub const OTHERS: [u8; 7] = [0, 2, 3, 7, 10, 12, 13];
 
 /// Gives the host a socket: its end, and the other one; port 0 is a listener's.
-fn give_socket(node: &Node, here: (&str, u16), there: (&str, u16), state: u8) {
+pub fn give_socket(node: &Node, here: (&str, u16), there: (&str, u16), state: u8) {
     let end = |(address, port): (&str, u16)| match address.parse::<IpAddr>() {
         Ok(address) => (from_ip(address), port),
         Err(_) => ([0; 4], 0),
@@ -30,7 +30,7 @@ fn give_socket(node: &Node, here: (&str, u16), there: (&str, u16), state: u8) {
     node.0.sockets.borrow_mut().insert([end(here), end(there)], SocketState(state));
 }
 
-const ANYBODY: (&str, u16) = ("", 0);
+pub const ANYBODY: (&str, u16) = ("", 0);
 
 /// The one flow that is tracked.
 fn flow(node: &Node) -> FlowValue {

@@ -17,7 +17,8 @@ use bulkhead::kernel::{
 };
 use bulkhead_engine::layout::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
-    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_RING, Rate, Settings, TIMEOUTS, Timeouts,
+    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_RING, Rate, ResetRequest, Settings, TIMEOUTS,
+    Timeouts,
 };
 use bulkhead_engine::memory::{Memory, Tables};
 use bulkhead_engine::{Action, Case, Outcome, Packet, REASONS, Reason, Short, judge_plain};
@@ -295,13 +296,22 @@ impl Kernel {
 
     /// Takes the events out of the ring.
     pub fn events(&mut self) -> Vec<Event> {
-        let map = self.generation.map_mut("EVENTS").expect("a map of the object");
+        self.taken("EVENTS")
+    }
+
+    /// Takes out what the agent was asked to answer by a reset.
+    pub fn resets(&mut self) -> Vec<ResetRequest> {
+        self.taken("RESETS")
+    }
+
+    fn taken<T: sys::Layout>(&mut self, ring: &str) -> Vec<T> {
+        let map = self.generation.map_mut(ring).expect("a map of the object");
         let mut ring = RingBuf::try_from(map).expect("a ring");
-        let mut events = Vec::new();
+        let mut taken = Vec::new();
         while let Some(item) = ring.next() {
-            events.push(sys::read(&item));
+            taken.push(sys::read(&item));
         }
-        events
+        taken
     }
 
     /// The aggregates in use.

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use bulkhead_engine::Case;
-use bulkhead_engine::layout::{AggregateKey, AggregateValue, Counter, Event};
+use bulkhead_engine::layout::{AggregateKey, AggregateValue, Counter, Event, ResetRequest};
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 
@@ -26,6 +26,8 @@ pub unsafe trait Layout: Copy {}
 unsafe impl Layout for Counter {}
 // SAFETY: integers.
 unsafe impl Layout for Event {}
+// SAFETY: integers.
+unsafe impl Layout for ResetRequest {}
 // SAFETY: integers.
 unsafe impl Layout for AggregateKey {}
 // SAFETY: integers.

@@ -39,7 +39,8 @@ fn rename(site: &Site, from: u32, to: u32) {
 fn downgrade(site: &Site, to: u32) {
     rename(site, VERSION, to);
     let directories = fs::read_dir(pins(site, to)).unwrap().map(|entry| entry.unwrap().path());
-    let unknown: &[&str] = if to < RECENT { &["UNREPORTED", "EXACT"] } else { &["UNREPORTED"] };
+    let unknown: &[&str] =
+        if to < RECENT { &["RESETS", "UNREPORTED", "EXACT"] } else { &["RESETS", "UNREPORTED"] };
     let paths = directories.flat_map(|directory| unknown.iter().map(move |map| directory.join(map)));
     for path in paths.filter(|path| path.exists()) {
         fs::remove_file(path).unwrap();
@@ -139,6 +140,23 @@ fn another_layout_is_taken_over_without_a_gap() {
         assert!(site.connects("client", 8080));
         assert!(site.is_denied("client", 8081) && site.is_denied("stranger", 8080));
     }
+}
+
+#[test]
+fn a_table_that_an_agent_of_this_layout_did_not_have_is_made() {
+    let mut site = Site::new("added", Over::Ethernet, &[WEB]);
+    site.start();
+    let mut connection = site.connect("client", 8080);
+    connection.goes_on();
+    let asked = Asked::new(&site);
+    site.kill();
+    let added = site.layout().join("state/RESETS");
+    fs::remove_file(&added).unwrap();
+    assert_eq!(site.status()["state"], "enforced");
+    site.start();
+    is_whole(&site);
+    assert!(added.exists() && asked.is_answered());
+    connection.goes_on();
 }
 
 /// One datagram to each of these ports, which nobody may reach: a kind of drop of its own, thrice.

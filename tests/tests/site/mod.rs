@@ -270,6 +270,13 @@ impl Site {
         self.launch_by(command, &[])
     }
 
+    /// The same without CAP_NET_RAW.
+    pub fn launch_without_raw_sockets(&mut self) -> u32 {
+        let mut command = Command::new("setpriv");
+        command.arg("--bounding-set=-net_raw").arg(&self.bulkhead);
+        self.launch_by(command, &[])
+    }
+
     fn launch_by(&mut self, mut command: Command, more: &[&str]) -> u32 {
         let config = self.path("agent.toml");
         command.args(["--instance", &self.instance, "run", "--config", &config]).args(more);

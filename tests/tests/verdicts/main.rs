@@ -14,6 +14,7 @@ mod links;
 mod masked;
 mod nesting;
 mod refusing;
+mod resets;
 mod scenes;
 mod sockets;
 mod steps;

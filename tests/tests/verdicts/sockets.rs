@@ -15,7 +15,7 @@ use crate::hooks;
 use crate::kernel::{Kernel, Program, ample};
 use crate::world::{Place, WEB, program};
 
-const HIGH: u16 = 50_000;
+pub const HIGH: u16 = 50_000;
 const ACK: u8 = 0x10;
 const FIN_ACK: u8 = 0x11;
 const RST: u8 = 0x04;
@@ -37,7 +37,7 @@ fn mapped(at: SocketAddr) -> SocketAddr {
     }
 }
 
-fn listener(at: SocketAddr) -> Socket {
+pub fn listener(at: SocketAddr) -> Socket {
     let socket = socket(at);
     socket.listen(1).expect("a listener");
     socket
@@ -127,7 +127,14 @@ impl Scene<'_> {
 
 /// Plays on every hook, by both families; returns the reasons.
 pub fn play() -> Vec<Reason> {
-    let namespace = Namespace::create("sockets").expect("a namespace");
+    let namespace = of_both_ends("sockets");
+    namespace.run(play_there).expect("the scenes");
+    vec![Reason::Reset, Reason::Resumed]
+}
+
+/// A namespace whose loopback device has both ends' addresses.
+pub fn of_both_ends(label: &str) -> Namespace {
+    let namespace = Namespace::create(label).expect("a namespace");
     namespace.ip("link set lo up").expect("loopback");
     for v4 in [true, false] {
         let place = Place::new(Direction::Ingress, v4);
@@ -137,8 +144,7 @@ pub fn play() -> Vec<Reason> {
             namespace.ip(&format!("addr add {address}/{length} dev lo {more}")).expect("an address");
         }
     }
-    namespace.run(play_there).expect("the scenes");
-    vec![Reason::Reset, Reason::Resumed]
+    namespace
 }
 
 fn play_there() {

@@ -1,6 +1,6 @@
 //! Open connections that the host forwards: their sockets are elsewhere, and the first attach cuts none.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -8,7 +8,8 @@ use std::time::Duration;
 use bulkhead_engine::Reason;
 use bulkhead_tests::lab::{Namespace, slower};
 
-use super::{BACKUP, reasons};
+use super::pairs::{AT_ONCE, forget};
+use super::{BACKUP, empty_the_table, reasons};
 use crate::site::{Over, Site};
 
 /// Lets the client use port 8080 of what is behind the server.
@@ -83,9 +84,8 @@ fn connect_past(site: &Site, at: SocketAddr) -> Option<TcpStream> {
     site.namespace("client").run(|| TcpStream::connect_timeout(&at, Duration::from_millis(500))).unwrap().ok()
 }
 
-#[test]
-fn a_first_attach_cuts_no_connection_whose_address_is_translated() {
-    let mut site = site("convn");
+/// A connection from behind the server to the client, which knows it by the server's address.
+fn translated(site: &Site) -> [TcpStream; 2] {
     let mut command = Command::new("nft");
     site.namespace("server").prepare(&mut command).unwrap();
     let mut nft = command.args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
@@ -95,7 +95,33 @@ fn a_first_attach_cuts_no_connection_whose_address_is_translated() {
     let ends = connect(site.namespace("behind"), site.namespace("client"), at);
     assert_eq!(ends[1].peer_addr().unwrap().ip(), site.address("server"), "its address is translated");
     assert!(goes_on(&ends));
+    ends
+}
+
+#[test]
+fn a_first_attach_cuts_no_connection_whose_address_is_translated() {
+    let mut site = site("convn");
+    let ends = translated(&site);
     site.start();
     assert!(goes_on(&ends));
     assert_eq!(reasons(&site, Reason::Resumed), 0, "the kernel's connection tracking knew it");
+}
+
+#[test]
+fn a_forgotten_conversation_is_reset_unless_it_is_one_whose_address_is_translated() {
+    let mut site = site("convd");
+    let [_begun, from_behind] = translated(&site);
+    let (server, client) = (site.namespace("server"), site.namespace("client"));
+    let [begun, own] = connect(server, client, SocketAddr::new(site.address("client"), 9000));
+    site.start();
+    forget(begun);
+    empty_the_table(&mut site);
+    let is_reset = |mut end: TcpStream| {
+        end.set_read_timeout(Some(slower(AT_ONCE))).unwrap();
+        end.write_all(b"?").unwrap();
+        end.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+    };
+    assert!(!is_reset(from_behind), "its socket is behind the server");
+    assert_ne!(reasons(&site, Reason::NoFlow), 0, "and what it sent was dropped");
+    assert!(is_reset(own), "the kernel's connection tracking knows it, too, and it is nobody else's");
 }

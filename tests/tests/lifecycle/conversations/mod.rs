@@ -1,6 +1,7 @@
 //! Open conversations whose flows are gone: a table that began anew, another agent, a host that
 //! started again. Each goes on, or is reset at once; none hangs.
 
+mod forgotten;
 mod forwarded;
 mod pairs;
 mod probes;

@@ -13,7 +13,7 @@ use bulkhead_tests::lab::slower;
 use crate::site::Site;
 
 /// How long a conversation may take to go on, or to be reset.
-const AT_ONCE: Duration = Duration::from_secs(1);
+pub const AT_ONCE: Duration = Duration::from_secs(1);
 /// How long bytes are waited for that must not arrive.
 pub const SILENCE: Duration = Duration::from_millis(400);
 
@@ -132,15 +132,17 @@ impl Pair {
         forget(self.client.take().unwrap());
     }
 
+    /// The client's end, unless it has said that it is done, and says nothing any more.
+    pub fn speaking_client(&self) -> Option<&TcpStream> {
+        let is_done = self.kind == Kind::HalfClosed && self.server_sends;
+        self.client.as_ref().filter(|_| !is_done)
+    }
+
     /// The client, which is still there, sends, and is told that there is nothing.
     #[track_caller]
     pub fn client_is_reset(&mut self) {
-        let end = self.client.as_ref().unwrap();
-        if self.kind == Kind::HalfClosed && self.server_sends {
-            // It has said that it is done, and says nothing any more.
-            return;
-        }
-        assert!(is_reset(end), "should be reset: {self:?}");
+        let told = self.speaking_client().is_none_or(is_reset);
+        assert!(told, "should be reset: {self:?}");
     }
 
     /// The same of the server.
@@ -182,7 +184,7 @@ fn is_reset(mut end: &TcpStream) -> bool {
 }
 
 /// Closes a socket so that nothing is sent (TCP_REPAIR, tcp(7)).
-fn forget(socket: TcpStream) {
+pub fn forget(socket: TcpStream) {
     const TCP_REPAIR: libc::c_int = 19;
     let on: libc::c_int = 1;
     // SAFETY: an integer of the length that is given.
