@@ -265,6 +265,22 @@ fn no_finding_about_a_dump_has_a_secret() {
         assert!(findings.has_errors());
         assert!(!text.contains("UHJpdmF0ZUtle") && !text.contains("UHJlc2hhcmVk"), "{text}");
     }
+    // Nor one about files that were taken for each other, or hold a private key where a public one belongs.
+    let secret = "UHJpdmF0ZUtleVByaXZhdGVLZXlQcml2YXRlS2V5MDA";
+    for names in [
+        DUMP.to_owned(),
+        format!("[Interface]\nPrivateKey = {secret}=\n"),
+        format!("{{\"{secret}\": \"engine\"}}"),
+        format!("{{{secret}: \"engine\"}}"),
+        format!("{{\"engine\": \"{secret}=\"}}"),
+        format!("{{\"engine\": {secret}}}"),
+    ] {
+        let mut findings = Findings::default();
+        wireguard(&source(DUMP), &source(&names), &mut findings);
+        let text = format!("{findings} {:?}", findings.0);
+        assert!(findings.has_errors());
+        assert!(!text.contains("UHJpdmF0") && !text.contains("UHJlc2hh"), "{names}: {text}");
+    }
 }
 
 fn status(self_and_peers: &[String]) -> String {
