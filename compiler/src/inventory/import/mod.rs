@@ -3,6 +3,8 @@
 
 mod headscale;
 mod merge;
+#[cfg(test)]
+mod merge_tests;
 mod tailscale;
 #[cfg(test)]
 mod tests;
