@@ -204,6 +204,7 @@ fn who(end: &End) -> String {
     parts.extend(end.venue.iter().map(|venue| format!("an address of {venue}")));
     parts.extend(end.user.clone());
     parts.extend(end.tags.iter().cloned());
+    parts.extend(end.jailed.then(|| "jailed: it answers and starts nothing".to_owned()));
     parts.extend(end.posture.iter().map(|(name, value)| format!("{name} {value}")));
     if let Some(at) = end.expires {
         parts.push(format!("{} {}", if end.expired { "expired at" } else { "until" }, time(at)));

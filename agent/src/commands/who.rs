@@ -34,6 +34,7 @@ pub fn addresses(ruleset: &Ruleset, inventory: &Inventory, who: &str) -> Result<
         return Ok(vec![address]);
     }
     let login = who.to_lowercase();
+    let login = inventory.login_of(&login).map_or(login.clone(), str::to_owned);
     let means = |node: &&Node| node.user() == Some(&*login) || node.tags().iter().any(|tag| tag == who);
     let mut all = of(inventory.nodes.iter().filter(means).collect());
     if all.is_empty() {
@@ -78,7 +79,8 @@ mod tests {
             "acls": [{"action": "accept", "src": ["group:g", "autogroup:member"], "dst": ["tag:a:80", "db:80"]}]}"#;
         let inventory = r#"{"nodes": [{"name": "b1", "addresses": ["100.64.0.1"], "user": "bob@x.y"},
             {"name": "b2", "addresses": ["100.64.0.2"], "user": "bob@x.y"},
-            {"name": "a1", "addresses": ["100.64.0.3"], "tags": ["tag:a"]}]}"#;
+            {"name": "a1", "addresses": ["100.64.0.3"], "tags": ["tag:a"]}],
+            "users": [{"login": "bob@x.y", "aliases": ["bobby@"]}]}"#;
         let inventory = Some(Source::new("i", inventory));
         let loaded = Loaded::new(Source::new("p", policy), inventory, &Scope::default());
         let (ruleset, inventory) = (loaded.ruleset.unwrap(), loaded.inventory.unwrap());
@@ -90,6 +92,7 @@ mod tests {
             ("b1", "100.64.0.1"),
             ("[fd7a::1]", "fd7a::1"),
             ("Bob@x.y", "100.64.0.1 100.64.0.2"),
+            ("Bobby@", "100.64.0.1 100.64.0.2"),
             ("group:g", "100.64.0.1 100.64.0.2"),
             ("autogroup:member", "100.64.0.1 100.64.0.2"),
             ("tag:a", "100.64.0.3"),

@@ -82,7 +82,7 @@ pub fn imagined_as(policy: &Policy, world: World) -> Inventory {
     let all = tagged.chain(owned).chain(second).chain(exit);
     let nodes = (1u32..).zip(all).map(|(number, (name, owner, routes))| node(number, name, owner, routes));
     let nodes = nodes.collect();
-    let users = users.into_iter().map(|(login, roles)| User { login, roles }).collect();
+    let users = users.into_iter().map(|(login, roles)| User { login, roles, aliases: Vec::new() }).collect();
     Inventory::new(Source::new("(imagined inventory)", ""), nodes, Some(users))
 }
 
@@ -145,6 +145,7 @@ fn node(number: u32, name: String, owner: Owner, routes: Vec<IpNet>) -> Node {
         owner,
         posture: serde_json::Map::new(),
         expires: None,
+        jailed: false,
         span: Span::default(),
     }
 }

@@ -56,6 +56,8 @@ pub struct Node {
     pub posture: Attributes,
     /// When it ceases to be anybody, ns since the Unix epoch.
     pub expires: Option<u64>,
+    /// Whether it may answer and never start: a machine that another tailnet shares with this one.
+    pub jailed: bool,
     /// Where it is written.
     pub span: Span,
 }
@@ -108,6 +110,8 @@ pub struct User {
     pub login: String,
     /// Roles, as in `autogroup:admin`, in small letters.
     pub roles: Vec<String>,
+    /// What policies may write in place of the login, in small letters.
+    pub aliases: Vec<String>,
 }
 
 impl User {
@@ -228,7 +232,14 @@ impl Inventory {
     /// Whether a login is a user's, as far as the inventory tells.
     #[must_use]
     pub fn knows_user(&self, login: &str) -> bool {
-        self.users.as_ref().is_some_and(|users| users.iter().any(|user| user.login == login))
-            || self.nodes.iter().any(|node| node.user() == Some(login))
+        let is = |user: &User| user.login == login || user.aliases.iter().any(|alias| alias == login);
+        self.users.iter().flatten().any(is) || self.nodes.iter().any(|node| node.user() == Some(login))
+    }
+
+    /// The login that an alias stands for.
+    #[must_use]
+    pub fn login_of(&self, alias: &str) -> Option<&str> {
+        let mut users = self.users.iter().flatten();
+        users.find(|user| user.aliases.iter().any(|other| other == alias)).map(|user| &*user.login)
     }
 }

@@ -161,8 +161,16 @@ impl<'a> Sets<'a> {
         }
     }
 
-    /// Whom a selector means.
+    /// Whom a selector means at its place. Who never starts is no source, whatever it is named by; a deny
+    /// means it all the same.
     pub(super) fn set(&self, selector: &Selector, place: Place) -> Result<AddressSet, Unresolved> {
+        let set = self.meant(selector, place)?;
+        let jailed = self.directory.jailed();
+        let starts = place == Place::source(Action::Accept) && !jailed.is_empty();
+        Ok(if starts { set.minus(jailed) } else { set })
+    }
+
+    fn meant(&self, selector: &Selector, place: Place) -> Result<AddressSet, Unresolved> {
         let not_found = |kind: &str, name: &str, help: Option<String>| Unresolved {
             message: format!("{kind} not found: \"{name}\""),
             help,
@@ -222,12 +230,12 @@ impl<'a> Sets<'a> {
         match (self.dialect, side, action) {
             (_, _, Action::Deny) | (Dialect::Tailscale, Side::Destination, _) => AddressSet::all(),
             (Dialect::Bulkhead, Side::Source, _) => {
-                self.directory.everyone().union(&self.directory.routes(false))
+                self.directory.everyone().union(&self.directory.sources())
             }
             (Dialect::Bulkhead, Side::Destination, _) => {
-                self.directory.everyone().union(&self.directory.routes(true))
+                self.directory.everyone().union(&self.directory.routes())
             }
-            (Dialect::Tailscale, Side::Source, _) => tailscale_ranges().union(&self.directory.routes(false)),
+            (Dialect::Tailscale, Side::Source, _) => tailscale_ranges().union(&self.directory.sources()),
         }
     }
 

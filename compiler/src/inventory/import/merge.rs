@@ -1,5 +1,6 @@
 //! What a list says, and what was written by hand.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Import, Listed, Merged};
@@ -53,18 +54,39 @@ pub fn merge(import: Import, existing: Option<&Inventory>, findings: &mut Findin
     }
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
     let known = existing.and_then(|inventory| inventory.users.clone()).unwrap_or_default();
-    let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut users: BTreeMap<String, User> = BTreeMap::new();
     // Roles add up: one that was given by hand is not the list's to take away.
     for user in known.into_iter().chain(import.users) {
-        let roles = users.entry(user.login).or_default();
-        for role in user.roles {
-            if !roles.contains(&role) {
-                roles.push(role);
+        match users.entry(user.login.clone()) {
+            Entry::Vacant(entry) => drop(entry.insert(user)),
+            Entry::Occupied(mut entry) => {
+                let known = entry.get_mut();
+                for (all, more) in [(&mut known.roles, user.roles), (&mut known.aliases, user.aliases)] {
+                    for one in more {
+                        if !all.contains(&one) {
+                            all.push(one);
+                        }
+                    }
+                }
             }
         }
     }
-    let users = users.into_iter().map(|(login, roles)| User { login, roles }).collect();
-    Merged { nodes, users }
+    one_meaning(&mut users, findings);
+    Merged { nodes, users: users.into_values().collect() }
+}
+
+/// Leaves out aliases that mean more than one user: then nobody is meant.
+fn one_meaning(users: &mut BTreeMap<String, User>, findings: &mut Findings) {
+    let mut owners: BTreeMap<String, usize> = users.keys().map(|login| (login.clone(), 1)).collect();
+    for alias in users.values().flat_map(|user| &user.aliases) {
+        *owners.entry(alias.clone()).or_default() += 1;
+    }
+    users.values_mut().for_each(|user| user.aliases.retain(|alias| owners[alias] == 1));
+    for (name, _) in owners.iter().filter(|(_, count)| **count > 1) {
+        let message = format!("{name} would mean more than one user, so it means none by its other name");
+        let note = Diagnostic::global(Severity::Note, message);
+        findings.push(note.help("policies name such users by their addresses"));
+    }
 }
 
 /// Which node of an inventory a listed one was.
@@ -141,6 +163,7 @@ fn joined(listed: Listed, known: Option<&Node>) -> Node {
         owner: owner.unwrap_or(Owner::Tags(Vec::new())),
         posture,
         expires: listed.expires.unwrap_or_else(|| known.and_then(|node| node.expires)),
+        jailed: listed.jailed.unwrap_or_else(|| known.is_some_and(|node| node.jailed)),
         span: Span::default(),
     }
 }

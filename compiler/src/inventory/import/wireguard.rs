@@ -67,6 +67,7 @@ pub fn wireguard(dump: &Source, names: &Source, findings: &mut Findings) -> Opti
                     owner: None,
                     posture: Attributes::new(),
                     expires: None,
+                    jailed: None,
                 });
             }
             Err(()) => refuse(
