@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::directory::Directory;
+use super::ipsets::{self, internet};
 use crate::Dialect;
 use crate::address::AddressSet;
 use crate::inventory::{Inventory, Network};
@@ -62,16 +63,6 @@ fn tailscale_ranges() -> AddressSet {
     nets(&["100.64.0.0/10", "fd7a:115c:a1e0::/48"]).minus(&nets(&["100.115.92.0/23"]))
 }
 
-/// What `autogroup:internet` means: everything that is not private, shared or link-local.
-fn internet() -> AddressSet {
-    let nets = |texts: &[&str]| {
-        let nets: Vec<ipnet::IpNet> = texts.iter().filter_map(|text| text.parse().ok()).collect();
-        AddressSet::from_prefixes(&nets)
-    };
-    let private = ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"];
-    nets(&["0.0.0.0/0", "2000::/3"]).minus(&nets(&private))
-}
-
 impl<'a> Sets<'a> {
     pub(super) fn new(
         policy: &'a Policy,
@@ -88,52 +79,15 @@ impl<'a> Sets<'a> {
             groups: members.collect(),
             hosts: policy.hosts.iter().map(|(name, net)| (name.value.as_str(), *net)).collect(),
             tags: policy.tag_owners.iter().map(|(name, _)| name.value.as_str()).collect(),
-            ipsets: HashMap::new(),
+            ipsets: ipsets::ipsets(policy),
         };
         sets.tags.sort_unstable();
-        sets.ipsets(policy);
         sets
     }
 
-    /// Works out the IP sets, each after those that it names. What names itself through
-    /// others stays out, as what does not exist does: `names` refuses both.
-    fn ipsets(&mut self, policy: &'a Policy) {
-        // For each set, those that name it, and how many that it names are not worked out.
-        let mut heirs: HashMap<&str, Vec<usize>> = HashMap::new();
-        let mut waiting = vec![0; policy.ipsets.len()];
-        for (index, (_, steps)) in policy.ipsets.iter().enumerate() {
-            for step in steps {
-                if let Target::Set(part) = &step.value.target {
-                    heirs.entry(part).or_default().push(index);
-                    waiting[index] += 1;
-                }
-            }
-        }
-        let mut ready: Vec<usize> = (0..waiting.len()).filter(|index| waiting[*index] == 0).collect();
-        while let Some(index) = ready.pop() {
-            let (name, steps) = &policy.ipsets[index];
-            let made = steps.iter().try_fold(AddressSet::default(), |set, step| {
-                let target = self.target(&step.value.target)?;
-                Some(if step.value.remove { set.minus(&target) } else { set.union(&target) })
-            });
-            let Some(set) = made else { continue };
-            self.ipsets.insert(&name.value, set);
-            for heir in heirs.get(name.value.as_str()).into_iter().flatten() {
-                waiting[*heir] -= 1;
-                if waiting[*heir] == 0 {
-                    ready.push(*heir);
-                }
-            }
-        }
-    }
-
+    /// What a step of an IP set is about.
     pub(super) fn target(&self, target: &Target) -> Option<AddressSet> {
-        match target {
-            Target::Range(first, last) => Some(AddressSet::from_ranges([(*first, *last)])),
-            Target::Host(name) => self.hosts.get(name.as_str()).map(|net| AddressSet::from_prefixes([net])),
-            Target::Set(name) => self.ipsets.get(name.as_str()).cloned(),
-            Target::Internet => Some(internet()),
-        }
+        ipsets::target(target, &self.hosts, &self.ipsets)
     }
 
     /// A group's members, in small letters.
