@@ -168,7 +168,16 @@ impl<'a> Resolver<'a> {
     }
 
     pub(super) fn empty(&mut self, selector: &Spanned<Selector>, place: Place, filter: Option<FilterId>) {
-        if self.is_absent(&selector.value) {
+        // Of who has no device, and of a group of nobody else, that is told.
+        let absent = |login: &String| !self.sets.directory.has_device(login);
+        let is_told = match &selector.value {
+            Selector::Group(group) => {
+                let members = self.sets.members(group);
+                !members.is_empty() && members.iter().all(absent)
+            }
+            other => self.is_absent(other),
+        };
+        if is_told {
             return;
         }
         let message = match filter {

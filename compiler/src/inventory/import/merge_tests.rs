@@ -80,7 +80,7 @@ fn a_node_without_a_key_is_taken_by_its_owner_and_by_no_other() {
     assert!(is_kept(&read, "laptop") && read.node("laptop").unwrap().key.is_some());
     assert!(matches!(&findings.0[..], [note] if note.severity == Severity::Note), "{findings}");
     let mut findings = Findings::default();
-    let list = status(&[machine(3, "laptop", 2, "")]);
+    let list = status(&[machine(200, "self", 1, ""), machine(3, "laptop", 2, "")]);
     let import = tailscale(&source(&list), &mut findings).unwrap();
     let hand = before("laptop", ALICE, false);
     let existing = crate::inventory::parse(&Source::new("i", &hand), &mut findings);

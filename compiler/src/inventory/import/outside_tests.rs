@@ -152,3 +152,18 @@ fn users_of_headscale_are_called_by_name_and_by_address() {
         );
     }
 }
+
+#[test]
+fn a_status_without_peers_is_noted() {
+    for peers in ["null", "{}"] {
+        let text =
+            status(&[machine(1, "alice", 1, "")]).replace("\"Peer\": {}", &format!("\"Peer\": {peers}"));
+        let mut findings = Findings::default();
+        let (_, read) = merged(tailscale(&source(&text), &mut findings), None, &mut findings);
+        assert_eq!(read.nodes.len(), 1);
+        assert!(
+            matches!(&findings.0[..], [note] if note.help.as_deref() == Some("leave out --peers=false")),
+            "{findings}"
+        );
+    }
+}

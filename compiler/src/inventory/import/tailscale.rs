@@ -84,6 +84,11 @@ pub fn tailscale(source: &Source, findings: &mut Findings) -> Option<Import> {
             all.extend(peer(&mut lister, listed, &suffix, &logins));
         }
     }
+    if peers.is_empty() {
+        let message = "the status has no peers: the inventory has this node alone";
+        let note = Diagnostic::global(Severity::Note, message);
+        findings.push(note.help("leave out --peers=false"));
+    }
     jailed(&all, findings);
     let import = told_apart(all, findings);
     if relays > 0 {
