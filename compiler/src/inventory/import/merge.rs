@@ -28,7 +28,7 @@ pub fn merge(import: Import, existing: Option<&Inventory>, findings: &mut Findin
         match (node.key.is_some(), listed.contains(&node.name)) {
             (true, true) => {
                 let message = format!(
-                    "{} is another machine now, with another key and owner: nothing that the inventory says of \
+                    "{} is another machine now, with another key and not of the same owner: nothing that the inventory says of \
                      the one before is kept",
                     node.name
                 );
@@ -110,8 +110,10 @@ fn known(listed: &[Listed], old: &[Node]) -> Vec<Option<Known>> {
     };
     let mut known: Vec<Option<Known>> = listed.iter().map(of_key).collect();
     for (listed, known) in listed.iter().zip(&mut known).filter(|(_, known)| known.is_none()) {
-        let same_owner =
-            |index: &usize| listed.owner.as_ref().is_none_or(|owner| owner.is(&old[*index].owner));
+        // Who is nobody's is not the same nobody's.
+        let nobodys = |owner: &Owner| matches!(owner, Owner::Tags(tags) if tags.is_empty());
+        let same = |owner: &Owner, index: usize| owner.is(&old[index].owner) && !nobodys(owner);
+        let same_owner = |index: &usize| listed.owner.as_ref().is_none_or(|owner| same(owner, *index));
         let index = by_name.get(listed.name.as_str()).copied().filter(same_owner);
         *known = index.filter(|index| taken.insert(*index)).map(|index| Known { index, by_name: true });
     }

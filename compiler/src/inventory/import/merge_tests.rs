@@ -59,7 +59,7 @@ fn a_name_alone_is_enough_for_the_same_owner_only() {
     note(&findings, same);
     let (read, findings) = imported(&[machine(3, "laptop", 2, "")], &before("laptop", ALICE, true));
     assert!(!is_kept(&read, "laptop"));
-    note(&findings, "laptop is another machine now, with another key and owner");
+    note(&findings, "laptop is another machine now, with another key and not of the same owner");
     // Tags have no order, and fewer or more of them are another owner.
     let tagged = |tags: &str| machine(3, "srv", 3, &format!(r#", "Tags": [{tags}]"#));
     let owner = r#""tags": ["tag:b", "tag:a"]"#;
@@ -72,6 +72,17 @@ fn a_name_alone_is_enough_for_the_same_owner_only() {
     let (read, findings) = imported(&[machine(3, "srv", 1, "")], &before("srv", owner, true));
     assert!(!is_kept(&read, "srv"));
     note(&findings, "srv is another machine now");
+}
+
+#[test]
+fn machines_of_other_tailnets_have_no_owner_in_common() {
+    let theirs = |number| machine(number, "nas", 2, "").replace("tail1234", "tail9999");
+    let before = before("nas.tail9999.ts.net", r#""tags": [], "jailed": true"#, true);
+    let (read, _) = imported(&[theirs(1)], &before);
+    assert!(is_kept(&read, "nas.tail9999.ts.net"), "by its key");
+    let (read, findings) = imported(&[theirs(3)], &before);
+    assert!(!is_kept(&read, "nas.tail9999.ts.net"));
+    assert!(findings.to_string().contains("is another machine now"), "{findings}");
 }
 
 #[test]
