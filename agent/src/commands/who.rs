@@ -121,7 +121,7 @@ mod tests {
             match addresses(&ruleset, &inventory, "b1") {
                 Ok(found) => assert!(!clash && found.len() == 1),
                 Err(error) => {
-                    assert!(clash && error.0.contains("in hosts it is 100.64.0.2/32"), "{}", error.0)
+                    assert!(clash && error.0.contains("in hosts it is 100.64.0.2/32"), "{}", error.0);
                 }
             }
         }
