@@ -48,6 +48,19 @@ fn is_endless(location: &Location, source: &Source) -> bool {
     location.span.end - location.span.start > LONGEST || source.line(location.position.line).len() > LONGEST
 }
 
+/// Whether a text is one of ours with a mistake in it. Of another file, named by mistake, an excerpt is no help,
+/// and might show a secret: the dump or the configuration of a WireGuard interface.
+fn begins_as_json(text: &str) -> bool {
+    let mut rest = text.trim_start();
+    while let Some(comment) = rest.strip_prefix('/') {
+        let end = if comment.starts_with('*') { "*/" } else { "\n" };
+        rest = comment.split_once(end).map_or("", |(_, rest)| rest).trim_start();
+    }
+    // A list of nodes is a list of objects; `[Interface]` is none.
+    let rest = rest.strip_prefix('[').map_or(rest, str::trim_start);
+    rest.is_empty() || rest.starts_with(['{', '[', ']', '"'])
+}
+
 /// A file's text for a terminal: what cannot be seen has something in its place, of its length.
 fn plain(text: &str) -> String {
     if !text.contains(is_unseen) {
@@ -92,8 +105,9 @@ pub fn excerpt(diagnostic: &Diagnostic, sources: &[Source]) -> String {
         shown = shown.with_help(rest.join("\n"));
     }
     let source = sources.iter().find(|source| Some(source.name()) == file);
-    if let (Some(source), Some(location)) = (source, &diagnostic.location)
-        && is_endless(location, source)
+    let source = source.filter(|source| begins_as_json(source.text()));
+    if let Some(location) = &diagnostic.location
+        && source.is_none_or(|source| is_endless(location, source))
     {
         shown.message = format!("{location}: {}", diagnostic.message);
         shown.labels = None;
@@ -134,6 +148,31 @@ mod tests {
         assert!(printed.contains("f:1:1: wrong") && !printed.contains("tag:x"), "{printed}");
         assert_eq!(printed.matches("wrong").count(), MOST);
         assert!(printed.contains("and 20 more errors: --json") && printed.contains("and 20 more warnings"));
+    }
+
+    #[test]
+    fn other_files_that_are_named_by_mistake_are_not_shown() {
+        let at = bulkhead_compiler::source::Span { start: 3, end: 4 };
+        let shown = |text: &str| {
+            let source = Source::new("f", text);
+            excerpt(&Diagnostic::error(&source, at, "wrong"), &[source])
+        };
+        for text in [
+            "UHJpdmF0ZUtl\tAAAA\t51820\toff\n",
+            "[Interface]\nPrivateKey = UHJpdmF0ZUtl\n",
+            "x: UHJpdmF0ZUtl",
+        ] {
+            let shown = shown(text);
+            assert!(shown.contains("f:1:4: wrong") && !shown.contains("UHJpdmF0"), "{shown}");
+        }
+        for text in [
+            "{\"policy\": 1}",
+            " /* a */ /**/ {\"policy\": 1}",
+            "[ {\"policy\": 1}]",
+            "{\"policy\": 1} // [Interface]",
+        ] {
+            assert!(shown(text).contains("policy"), "{text}");
+        }
     }
 
     #[test]

@@ -56,6 +56,9 @@ pub struct End {
     pub expires: Option<u64>,
     /// Whether it is so already.
     pub expired: bool,
+    /// Whether it may answer and never start.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub jailed: bool,
     /// The venue whose address it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub venue: Option<String>,
@@ -213,6 +216,7 @@ fn end(ruleset: &Ruleset, inventory: &Inventory, address: IpAddr, now: u64) -> E
             tags: node.tags().to_vec(),
             posture: node.posture.clone(),
             expires: node.expires,
+            jailed: node.jailed,
             expired: node.expires.is_some_and(|time| time <= now),
             ..end
         },

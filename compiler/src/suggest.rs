@@ -22,7 +22,8 @@ pub fn login<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Optio
     known.into_iter().find(|login| {
         login.rsplit_once('@').is_some_and(|(other, end)| match (other == name, end == domain) {
             (false, true) => closest(name, [other]).is_some(),
-            (true, false) => closest(domain, [end]).is_some(),
+            // headscale's users without an address end with the @.
+            (true, false) => domain.is_empty() || end.is_empty() || closest(domain, [end]).is_some(),
             _ => false,
         })
     })
@@ -42,6 +43,8 @@ mod tests {
         assert_eq!(login("bob@exmaple.com", logins), Some("bob@example.com"));
         assert_eq!(login("dave@example.com", logins), None);
         assert_eq!(login("bob@other.org", logins), None);
+        assert_eq!(login("bob@", logins), Some("bob@example.com"));
+        assert_eq!(login("carol@example.com", ["carol@"]), Some("carol@"));
         assert_eq!(closest("ACLS", ["acls", "groups"]), Some("acls"));
     }
 }

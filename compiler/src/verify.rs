@@ -30,9 +30,10 @@ enum Outcome {
 }
 
 /// Runs the tests section at a time (ns since the Unix epoch). Failures go to `findings`,
-/// each with a packet that shows it.
+/// each with a packet that shows it; what fails in sshTests too, which the tally does not count.
 pub fn run(ruleset: &Ruleset, inventory: &Inventory, now: u64, findings: &mut Findings) -> Tally {
     let mut tally = Tally::default();
+    ruleset.ssh_failures.iter().for_each(|failure| findings.push(failure.clone()));
     if ruleset.tests.is_empty() {
         return tally;
     }
@@ -132,9 +133,17 @@ impl Judge<'_> {
                 })
             });
             let probes: Vec<Probe> = probes.collect();
-            match probes.iter().find_map(|probe| Some((*probe, self.grants(probe)?))) {
-                Some(found) => reaching = Some(found),
-                None if target.admitted => return Outcome::Fails(probes[0], None),
+            // Any pair of addresses counts, of one family or not. What is shown is a packet, if there is one.
+            let alike = |probe: &&Probe| probe.source.is_ipv4() == probe.destination.is_ipv4();
+            let (packets, others): (Vec<&Probe>, Vec<&Probe>) = probes.iter().partition(alike);
+            let mut all = packets.into_iter().chain(others);
+            match all.find_map(|probe| Some((*probe, self.grants(probe)?))) {
+                Some(found) if reaching.is_none_or(|(shown, _)| !alike(&&shown)) => reaching = Some(found),
+                Some(_) => {}
+                None if target.admitted => {
+                    let shown = probes.iter().find(alike).unwrap_or(&probes[0]);
+                    return Outcome::Fails(*shown, None);
+                }
                 None => return Outcome::Holds,
             }
         }
@@ -170,8 +179,11 @@ fn pair(inventory: &Inventory, from: &Class, to: &Class) -> Option<(IpAddr, IpAd
 }
 
 fn failure(inventory: &Inventory, target: &TestTarget, probe: &Probe, rule: Option<&Rule>) -> Diagnostic {
+    // Of two families, no packet has both addresses.
+    let is_packet = probe.source.is_ipv4() == probe.destination.is_ipv4();
     let who = |address: IpAddr| match inventory.holder(address) {
-        Some(node) => format!("{} ({address})", node.name),
+        Some(node) if is_packet => format!("{} ({address})", node.name),
+        Some(node) => node.name.clone(),
         None => address.to_string(),
     };
     let protocol = crate::service::name_of(probe.protocol);

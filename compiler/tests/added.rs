@@ -81,6 +81,12 @@ fn a_node_like_another_takes_that_ones_classes() {
         agree((&old, &before), (&new, &after), "n2").unwrap()
     };
     assert!(at(0, "100.64.0.5"));
+    // One that may not start is another than one that may.
+    let jailed = inventory.replacen(r#""tags": ["tag:a"]}"#, r#""tags": ["tag:a"], "jailed": true}"#, 1);
+    let (old_jailed, before_jailed) = load_on(policy, &jailed, Network::Overlay);
+    let (new, after) =
+        load_on(policy, &with_one_more(&jailed, &before_jailed, 0, "100.64.0.5"), Network::Overlay);
+    assert!(!agree((&old_jailed, &before_jailed), (&new, &after), "n2").unwrap());
     // Beyond the prefix that the second rule names, or the same as the compiled node itself.
     assert!(!at(0, "100.64.0.9") && !at(1, "100.64.0.5"));
 }

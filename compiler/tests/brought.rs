@@ -173,9 +173,33 @@ fn unknown_sections_are_passed_over_unless_they_may_deny() {
         r#""rules": [], "rules": [{"action": "deny", "src": ["*"], "dst": ["*"]}]"#,
         r#""limits": [{"deny": ["*"]}]"#,
         r#""blocked": ["tag:srv"]"#,
+        r#""firewall": [{"verdict": "DENY", "from": "*", "to": "tag:srv"}]"#,
+        r#""rules": [{"policy": "drop"}]"#,
+        r#""rules": {"default": ["Reject"]}"#,
+        r#""rules": {"mode": "deny-all"}"#,
+        r#""rules": {"mode": "blocklist"}"#,
+        r#""rules": [{"accept": false, "dst": ["*"]}]"#,
+        r#""quarantine": ["tag:srv"]"#,
+        r#""exclude": ["tag:srv"]"#,
+        r#""rules": [{"src": ["*"], "except": ["tag:srv"]}]"#,
+        r#""restrictions": []"#,
+        r#""x": {"forbidden": ["*"]}"#,
+        r#""x": {"revoked": ["*"]}"#,
+        r#""x": {"disabledUsers": ["*"]}"#,
+        r#""x": {"users": {"bob@x.y": "disabled"}}"#,
     ] {
         for dialect in [OURS, THEIRS] {
             assert!(errors(&with(section), dialect)[0].contains("unknown field"), "{section}");
+        }
+    }
+    // A sentence about it, and words that have one in them, deny nothing.
+    for section in [
+        r#""attrConfig": {"custom:x": {"type": "string", "help": "set it where nothing is to be dropped"}}"#,
+        r#""drive": {"share": "taildrop", "name": "airdrop"}"#,
+        r#""x": {"accept": true, "mode": "allow", "enabled": false}"#,
+    ] {
+        for dialect in [OURS, THEIRS] {
+            assert_eq!(errors(&with(section), dialect), [""; 0], "{section}");
         }
     }
     // Tailscale's default is to allow: not beside a section that nobody knows.

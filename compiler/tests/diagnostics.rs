@@ -140,10 +140,15 @@ fn tests_fail_with_a_packet_and_the_rule() {
 }
 
 #[test]
-fn tag_owners_must_not_go_in_circles() {
+fn tag_owners_that_go_in_circles_are_warned_of() {
     let policy = r#"{"acls": [], "tagOwners": {"tag:a": ["tag:b"], "tag:b": ["tag:a"], "tag:c": ["tag:c"]}}"#;
-    let found = errors(policy, INVENTORY);
-    assert!(found.len() == 2 && found.iter().all(|text| text.contains("circular reference")), "{found:?}");
+    for dialect in [Dialect::Bulkhead, Dialect::Tailscale] {
+        let found = findings(policy, INVENTORY, dialect);
+        let warns = |(severity, text): &(Severity, String)| {
+            *severity == Severity::Warning && text.contains("circular reference")
+        };
+        assert!(found.len() == 2 && found.iter().all(warns), "{found:?}");
+    }
 }
 
 #[test]
@@ -200,4 +205,41 @@ fn a_test_is_tried_between_all_nodes_of_a_class() {
         errors(&policy, inventory),
         ["p:2:47: test failed: x (100.64.0.1) to y (100.64.0.5):22/tcp must be denied and is admitted"]
     );
+}
+
+#[test]
+fn what_a_failed_test_shows_is_a_packet() {
+    let inventory = r#"{"nodes": [
+      {"name": "x", "addresses": ["100.64.0.1", "fd7a:115c:a1e0::1"], "user": "x@y.z"},
+      {"name": "y", "addresses": ["100.64.0.2", "fd7a:115c:a1e0::2"], "tags": ["tag:a"]}]}"#;
+    let of = |rule: &str, wanted: &str, to: &str, inventory: &str| {
+        let policy = format!(
+            "{{\"tagOwners\": {{\"tag:a\": []}}, \"acls\": [{rule}],\n\"tests\": [{{\"src\": \"x@y.z\", \"proto\": \"1\", \"{wanted}\": [\"{to}:0\"]}}]}}"
+        );
+        let found = findings(&policy, inventory, Dialect::Tailscale);
+        let errors = found.into_iter().filter(|(severity, _)| *severity == Severity::Error);
+        errors.map(|(_, text)| text).collect::<Vec<_>>().join("\n")
+    };
+    let all = r#"{"action": "accept", "src": ["*"], "dst": ["*:*"]}"#;
+    for to in ["1.2.3.4", "tag:a"] {
+        let text = of(all, "deny", to, inventory);
+        assert!(text.contains("x (100.64.0.1) to ") && !text.contains("fd7a"), "{text}");
+        let text = of("", "accept", to, inventory);
+        assert!(text.contains("x (100.64.0.1) to ") && !text.contains("fd7a"), "{text}");
+    }
+    // Where there is no packet, no address is shown as if there were.
+    let six = inventory.replace("\"100.64.0.1\", ", "");
+    let text = of(all, "deny", "1.2.3.4", &six);
+    assert!(text.contains("test failed: x to 1.2.3.4:0/icmp must be denied"), "{text}");
+}
+
+#[test]
+fn one_misspelt_login_in_a_deny_is_told_of_once() {
+    let inventory = r#"{"nodes": [{"name": "a", "addresses": ["100.64.0.1"], "user": "alice@example.com"}]}"#;
+    let policy = r#"{"groups": {"group:x": ["alise@example.com"]},
+        "acls": [{"action": "deny", "src": ["group:x"], "dst": ["*:22"]}, {"action": "accept", "src": ["*"], "dst": ["*:*"]}]}"#;
+    let found = findings(policy, inventory, Dialect::Bulkhead);
+    let told: Vec<_> =
+        found.iter().filter(|(_, text)| text.contains("alise") || text.contains("group:x")).collect();
+    assert!(matches!(&told[..], [(Severity::Error, text)] if text.contains("did you mean")), "{found:?}");
 }

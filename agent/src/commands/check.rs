@@ -1,6 +1,7 @@
 //! `bulkhead check`: parse, resolve, run the tests section, prove venues and boundaries, look for
 //! rules that never decide.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use bulkhead_compiler::Dialect;
 use bulkhead_compiler::check::{Answers, Loaded, Scope};
 use bulkhead_compiler::compile::compile;
 use bulkhead_compiler::diagnostic::{Diagnostic, Severity};
+use bulkhead_compiler::policy::Policy;
 use bulkhead_compiler::proof::Proof;
 use bulkhead_compiler::reach::Reach;
 use bulkhead_compiler::resolve::Exemptions;
@@ -79,7 +81,7 @@ impl Check {
             );
         } else {
             diagnostics::print(&loaded.findings, &loaded.sources, false);
-            for section in &not_enforced {
+            for section in loaded.policy.iter().flat_map(known_and_not_enforced) {
                 println!("{section}: not enforced here");
             }
             let imagined = if self.inventory.is_none() { " imagined" } else { "" };
@@ -152,6 +154,13 @@ fn combinations(count: u128) -> String {
     plural(count, "combination") + " of address, port and direction"
 }
 
+/// Sections of Tailscale's that nothing here enforces. Of what nobody here knows a warning tells, once.
+fn known_and_not_enforced(policy: &Policy) -> Vec<&str> {
+    let unknown: HashSet<&str> = policy.not_understood.iter().map(|section| section.value.as_str()).collect();
+    let all = policy.not_enforced.iter().map(|section| section.value.as_str());
+    all.filter(|section| !unknown.contains(section)).collect()
+}
+
 fn plural(count: u128, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
@@ -168,5 +177,24 @@ fn reachability(reach: Reach, what: &str) -> String {
         Reach { rules, unreachable, undecided } => format!(
             "reachability: {unreachable} of {rules} {what} never decide, {undecided} were not searched to the end"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_compiler::diagnostic::Findings;
+    use bulkhead_compiler::policy;
+    use bulkhead_compiler::source::Source;
+
+    use super::*;
+
+    #[test]
+    fn unknown_sections_have_no_line_besides_their_warning() {
+        let unknown: String = (0..20_000).map(|number| format!("\"x{number}-section\": 1, ")).collect();
+        let text = format!("{{{unknown} \"acls\": [], \"ssh\": [], \"derpMap\": {{}}}}");
+        let mut findings = Findings::default();
+        let policy = policy::parse(&Source::new("p", &text), Dialect::Bulkhead, &mut findings).unwrap();
+        assert_eq!(policy.not_enforced.len(), 20_002);
+        assert_eq!(known_and_not_enforced(&policy), ["ssh", "derpMap"]);
     }
 }

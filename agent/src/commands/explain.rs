@@ -1,5 +1,7 @@
 //! `bulkhead explain`: the verdict on a conversation, the rule and its place, on both hosts.
 
+use std::net::IpAddr;
+
 use bulkhead_compiler::explain::{Deciding, Earlier, End, Explanation, Why, explain};
 use bulkhead_compiler::policy::Action;
 use bulkhead_compiler::reference::Probe;
@@ -39,7 +41,10 @@ fn target(text: &str) -> Result<(&str, u16, u8), Usage> {
         None => (text, service::TCP),
     };
     if !service::has_ports(protocol) {
-        return Ok((place.trim_end_matches(":*"), 0, protocol));
+        // As tests write it, with port 0; an address may end so by itself.
+        let is_address = place.parse::<IpAddr>().is_ok();
+        let bare = place.strip_suffix(":*").or_else(|| place.strip_suffix(":0").filter(|_| !is_address));
+        return Ok((bare.unwrap_or(place), 0, protocol));
     }
     let (who, port) = place.rsplit_once(':').ok_or_else(|| wrong("it has no port"))?;
     let port = port.parse().map_err(|_| wrong(&format!("\"{port}\" is no port")))?;
@@ -55,15 +60,24 @@ impl Explain {
         let (from, to) = (addresses(&ruleset, &inventory, &self.from)?, addresses(&ruleset, &inventory, to)?);
         let now = input::now();
         let pairs = from.iter().flat_map(|source| to.iter().map(move |destination| (*source, *destination)));
+        let holder = |address: &IpAddr| inventory.holder(*address).map(|node| &node.name);
+        let is_itself = |source: &IpAddr, destination: &IpAddr| {
+            source == destination || holder(source).is_some_and(|name| holder(destination) == Some(name))
+        };
         let explanations: Vec<Explanation> = pairs
             .filter(|(source, destination)| {
-                source.is_ipv4() == destination.is_ipv4() && source != destination
+                source.is_ipv4() == destination.is_ipv4() && !is_itself(source, destination)
             })
             .take(MOST + 1)
             .map(|(source, destination)| {
                 explain(&ruleset, &inventory, &Probe { source, destination, protocol, port }, now)
             })
             .collect();
+        if from.iter().all(|source| to.iter().all(|destination| is_itself(source, destination))) {
+            let message =
+                format!("{} and {} are one node, which does not talk to itself over", self.from, self.to);
+            return Err(Usage(message + " the overlay; name another one").into());
+        }
         if explanations.is_empty() {
             return Err(Usage(format!("{} and {} share no address family", self.from, self.to)).into());
         }
@@ -204,6 +218,7 @@ fn who(end: &End) -> String {
     parts.extend(end.venue.iter().map(|venue| format!("an address of {venue}")));
     parts.extend(end.user.clone());
     parts.extend(end.tags.iter().cloned());
+    parts.extend(end.jailed.then(|| "jailed: it answers and starts nothing".to_owned()));
     parts.extend(end.posture.iter().map(|(name, value)| format!("{name} {value}")));
     if let Some(at) = end.expires {
         parts.push(format!("{} {}", if end.expired { "expired at" } else { "until" }, time(at)));
@@ -225,7 +240,11 @@ mod tests {
         assert_eq!(target("oms-1:8080").unwrap(), ("oms-1", 8080, 6));
         assert_eq!(target("oms-1:53/udp").unwrap(), ("oms-1", 53, 17));
         assert_eq!(target("[fd7a::1]:53/17").unwrap(), ("[fd7a::1]", 53, 17));
-        assert_eq!(target("oms-1/icmp").unwrap(), ("oms-1", 0, 1));
+        for text in ["oms-1/icmp", "oms-1:*/icmp", "oms-1:0/icmp"] {
+            assert_eq!(target(text).unwrap(), ("oms-1", 0, 1), "{text}");
+        }
+        assert_eq!(target("fd7a::1:0/icmpv6").unwrap(), ("fd7a::1:0", 0, 58));
+        assert_eq!(target("[fd7a::1]:0/icmpv6").unwrap(), ("[fd7a::1]", 0, 58));
         assert!(target("oms-1").is_err() && target("oms-1:http").is_err() && target("a:1/x").is_err());
     }
 }

@@ -72,15 +72,10 @@ impl Import {
         let listed = match (self.tool, &self.names) {
             (Tool::Tailscale, _) => import::tailscale(&list, &mut findings),
             (Tool::Headscale, _) => import::headscale(&list, &mut findings),
-            (Tool::Wireguard, Some(names)) => {
-                let names = input::read(names)?;
-                let listed = import::wireguard(&list, &names, &mut findings);
-                sources.push(names);
-                listed
-            }
+            (Tool::Wireguard, Some(names)) => import::wireguard(&list, &input::read(names)?, &mut findings),
             (Tool::Wireguard, None) => return Err(Usage("wireguard needs --names".into()).into()),
         };
-        // A dump has private keys in it, which no excerpt may show.
+        // A dump has private keys in it, which no excerpt may show; the two files may be taken for each other.
         if self.tool != Tool::Wireguard {
             sources.push(list);
         }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use bulkhead_compiler::address::AddressSet;
 use bulkhead_compiler::inventory::{Inventory, Node};
 use bulkhead_compiler::resolve::Ruleset;
+use ipnet::IpNet;
 
 use crate::exit::Usage;
 
@@ -22,6 +23,15 @@ pub fn addresses(ruleset: &Ruleset, inventory: &Inventory, who: &str) -> Result<
         nodes.into_iter().flat_map(|node| node.addresses_on(network)).copied().collect()
     };
     if let Some(node) = inventory.node(who) {
+        let host = ruleset.hosts.iter().find(|(name, _)| name == who).map(|(_, net)| net);
+        // A rule that names it means the host.
+        let is_other =
+            |net: &&IpNet| !node.addresses.iter().chain(&node.underlay).any(|own| net.contains(own));
+        if let Some(net) = host.filter(is_other) {
+            return Err(Usage(format!(
+                "{who} is a node, and in hosts it is {net}, which is what a rule means; name an address of either"
+            )));
+        }
         return match of(vec![node]) {
             none if none.is_empty() => {
                 Err(Usage(format!("{who} has no underlay address: list them in the inventory")))
@@ -34,6 +44,7 @@ pub fn addresses(ruleset: &Ruleset, inventory: &Inventory, who: &str) -> Result<
         return Ok(vec![address]);
     }
     let login = who.to_lowercase();
+    let login = inventory.login_of(&login).map_or(login.clone(), str::to_owned);
     let means = |node: &&Node| node.user() == Some(&*login) || node.tags().iter().any(|tag| tag == who);
     let mut all = of(inventory.nodes.iter().filter(means).collect());
     if all.is_empty() {
@@ -78,10 +89,14 @@ mod tests {
             "acls": [{"action": "accept", "src": ["group:g", "autogroup:member"], "dst": ["tag:a:80", "db:80"]}]}"#;
         let inventory = r#"{"nodes": [{"name": "b1", "addresses": ["100.64.0.1"], "user": "bob@x.y"},
             {"name": "b2", "addresses": ["100.64.0.2"], "user": "bob@x.y"},
-            {"name": "a1", "addresses": ["100.64.0.3"], "tags": ["tag:a"]}]}"#;
-        let inventory = Some(Source::new("i", inventory));
-        let loaded = Loaded::new(Source::new("p", policy), inventory, &Scope::default());
-        let (ruleset, inventory) = (loaded.ruleset.unwrap(), loaded.inventory.unwrap());
+            {"name": "a1", "addresses": ["100.64.0.3"], "tags": ["tag:a"]}],
+            "users": [{"login": "bob@x.y", "aliases": ["bobby@"]}]}"#;
+        let load = |policy: &str| {
+            let inventory = Some(Source::new("i", inventory));
+            let loaded = Loaded::new(Source::new("p", policy), inventory, &Scope::default());
+            (loaded.ruleset.unwrap(), loaded.inventory.unwrap())
+        };
+        let (ruleset, inventory) = load(policy);
         let of = |who: &str| {
             let found = addresses(&ruleset, &inventory, who).map_err(|error| error.0);
             found.map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
@@ -90,6 +105,7 @@ mod tests {
             ("b1", "100.64.0.1"),
             ("[fd7a::1]", "fd7a::1"),
             ("Bob@x.y", "100.64.0.1 100.64.0.2"),
+            ("Bobby@", "100.64.0.1 100.64.0.2"),
             ("group:g", "100.64.0.1 100.64.0.2"),
             ("autogroup:member", "100.64.0.1 100.64.0.2"),
             ("tag:a", "100.64.0.3"),
@@ -97,6 +113,17 @@ mod tests {
             ("one", "100.64.0.2"),
         ] {
             assert_eq!(of(who).as_deref(), Ok(wanted), "{who}");
+        }
+        // A node's name that is a host's too: one of them is meant, unless it is the same.
+        for (address, clash) in [("100.64.0.2", true), ("100.64.0.1", false)] {
+            let (ruleset, inventory) =
+                load(&policy.replace(r#""one": "100.64.0.2""#, &format!(r#""b1": "{address}""#)));
+            match addresses(&ruleset, &inventory, "b1") {
+                Ok(found) => assert!(!clash && found.len() == 1),
+                Err(error) => {
+                    assert!(clash && error.0.contains("in hosts it is 100.64.0.2/32"), "{}", error.0);
+                }
+            }
         }
         for nobody in ["zoe@x.y", "tag:b", "dbb", ""] {
             assert!(of(nobody).unwrap_err().contains("is nobody here"), "{nobody}");

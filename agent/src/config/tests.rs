@@ -147,3 +147,17 @@ fn generic_xdp_is_for_bare_ip_alone_and_only_where_it_is_asked_for() {
         assert_eq!(config.interfaces[0].ingress(Kind::BareIp), [bare], "{hook}");
     }
 }
+
+#[test]
+fn a_wireguard_file_named_by_mistake_is_not_repeated() {
+    let secret = "B2tvx9Lm3QeRzYwUiOpAsDfGhJkLzXcVbNmQwErTyU0=";
+    for text in [
+        format!("[Interface]\nPrivateKey = {secret}\n"),
+        format!("PrivateKey = {secret}\n"),
+        format!("[Interface]\nPrivateKey = \"{secret}\"\n"),
+        format!("{secret}\t{secret}\t51820\toff\n"),
+    ] {
+        let error = file::parse(Path::new("wg0.conf"), &text).unwrap_err().to_string();
+        assert!((0..secret.len() - 8).all(|at| !error.contains(&secret[at..at + 8])), "{error}");
+    }
+}

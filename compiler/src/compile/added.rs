@@ -20,7 +20,7 @@ const CANDIDATES: usize = 64;
 /// compiled anew.
 ///
 /// `ruleset` and `tables` are of the inventory without the new node. A node that no rule tells
-/// from one that is there (same user or tags, posture and expiry, and addresses that lie in the
+/// from one that is there (same user or tags, posture and expiry, jailed or not, and addresses that lie in the
 /// same prefixes) has that one's classes: rows, ports and cells stay as they are, and whatever was
 /// proven of the rules holds with it.
 #[must_use]
@@ -73,7 +73,10 @@ fn is_routed(inventory: &Inventory, address: IpAddr) -> bool {
 /// Whether two nodes of one owner are the same to everything but addresses. One that routes is more
 /// than that.
 fn is_same(node: &Node, new: &Node) -> bool {
-    node.expires == new.expires && node.routes.is_empty() && node.posture == new.posture
+    node.expires == new.expires
+        && node.jailed == new.jailed
+        && node.routes.is_empty()
+        && node.posture == new.posture
 }
 
 /// Whether no selector tells two addresses of the same identity apart.

@@ -97,12 +97,16 @@ const ROUTERS: usize = 3;
 /// Ends in words. A range that nodes route says behind whom it is; nodes come first.
 pub(super) fn words(ends: &[End], side: &Side<'_>) -> Vec<String> {
     let behind = |first: &IpAddr, last: &IpAddr| {
-        let routes = |node: &&Node| {
+        let range = AddressSet::from_ranges([(*first, *last)]);
+        // A router may have the range in several routes, or not all of it.
+        let named = |node: &Node| {
             let nets = node.routes_on(side.ruleset.network).iter();
-            nets.filter(|net| net.prefix_len() > 0).any(|net| net.contains(first) && net.contains(last))
+            let routed = AddressSet::from_prefixes(nets.filter(|net| net.prefix_len() > 0));
+            let is_whole = range.minus(&routed).is_empty();
+            let name = if is_whole { node.name.clone() } else { format!("{} in part", node.name) };
+            range.intersects(&routed).then_some(name)
         };
-        let routers: Vec<&str> =
-            side.inventory.routers().filter(routes).take(ROUTERS).map(|node| node.name.as_str()).collect();
+        let routers: Vec<String> = side.inventory.routers().filter_map(named).take(ROUTERS).collect();
         if routers.is_empty() { String::new() } else { format!(" behind {}", routers.join(" and ")) }
     };
     let (ranges, nodes): (Vec<&End>, Vec<&End>) =
@@ -176,8 +180,32 @@ pub(super) fn selectors(
         })
         .map(|selected| selected.label.clone())
         .collect();
+    if labels.is_empty() {
+        labels = owners(ends, &set, &alone, side, of_family);
+    }
     labels.sort();
     labels.dedup();
+    labels
+}
+
+/// Tags and users whose devices are exactly these, where no rule of the side names them.
+fn owners(
+    ends: &[End],
+    set: &AddressSet,
+    alone: &AddressSet,
+    side: &Side<'_>,
+    of_family: impl Fn(AddressSet) -> AddressSet,
+) -> Vec<String> {
+    let Some(End::Node { name, .. }) = ends.first() else { return Vec::new() };
+    let Some(first) = side.inventory.node(name) else { return Vec::new() };
+    let mut labels = first.tags().to_vec();
+    labels.extend(first.user().map(str::to_owned));
+    labels.retain(|label| {
+        let carries = |node: &&Node| node.tags().contains(label) || node.user() == Some(label);
+        let nodes = side.inventory.nodes.iter().filter(carries);
+        let addresses = nodes.flat_map(|node| node.addresses_on(side.ruleset.network)).copied();
+        of_family(AddressSet::from_addresses(addresses)).minus(alone) == *set
+    });
     labels
 }
 

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 use super::{Inventory, Node, Owner, ROLES, SHARED, User};
+use crate::address::AddressSet;
 use crate::policy::{Autogroup, Policy, Rule, Selector};
+use crate::resolve::ipsets;
 use crate::source::{Source, Span};
 
 /// What the users whom a policy names are taken to be: nobody but the inventory knows their roles.
@@ -35,7 +37,7 @@ impl World {
 }
 
 /// One node for each tag and each user that the policy names, for each autogroup of users, and for the
-/// way to the internet, with the routes that `via` is about.
+/// way to the internet, with the routes that `via` and `autoApprovers` are about.
 #[must_use]
 pub fn imagined(policy: &Policy) -> Inventory {
     imagined_as(policy, World::Members)
@@ -78,12 +80,60 @@ pub fn imagined_as(policy: &Policy, world: World) -> Inventory {
         .keys()
         .filter(|_| has_self)
         .map(|login| (format!("{login} (2)"), Owner::User(login.clone()), Vec::new()));
-    let exit = is_led_out.then(|| ("exit".to_owned(), Owner::Tags(Vec::new()), everything().to_vec()));
-    let all = tagged.chain(owned).chain(second).chain(exit);
+    let nobodys = |name: &str, routes| (name.to_owned(), Owner::Tags(Vec::new()), routes);
+    let exit = is_led_out.then(|| nobodys("exit", everything().to_vec()));
+    let routed = routed(policy, world);
+    let router = (!routed.is_empty()).then(|| nobodys("router", routed));
+    let all = tagged.chain(owned).chain(second).chain(exit).chain(router);
     let nodes = (1u32..).zip(all).map(|(number, (name, owner, routes))| node(number, name, owner, routes));
     let nodes = nodes.collect();
-    let users = users.into_iter().map(|(login, roles)| User { login, roles }).collect();
-    Inventory::new(Source::new("(imagined inventory)", ""), nodes, Some(users))
+    let users = users.into_iter().map(|(login, roles)| User { login, roles, aliases: Vec::new() }).collect();
+    let inventory = Inventory::new(Source::new("(imagined inventory)", ""), nodes, Some(users));
+    Inventory { is_imagined: true, ..inventory }
+}
+
+/// What is behind routers: the routes that somebody may approve, and, in worlds that are imagined to see
+/// whether a test can hold at all, the addresses that tests name. Whoever routes them stands for nobody, so
+/// that it is on no side of a boundary. What is a venue's is behind no router.
+fn routed(policy: &Policy, world: World) -> Vec<IpNet> {
+    let mut all = policy.approved.clone();
+    if world != World::Members {
+        let ends = policy.tests.iter().flat_map(|test| {
+            let targets = test.accept.iter().chain(&test.deny).map(|target| &target.selector);
+            std::iter::once(&test.source).chain(targets)
+        });
+        all.extend(ends.flat_map(|end| addressed(policy, &end.value)));
+    }
+    let venues = policy.venues.iter().flat_map(|venue| &venue.addresses).map(|net| &net.value);
+    let venues = AddressSet::from_prefixes(venues);
+    all.retain(|net| net.prefix_len() == 0 || !venues.intersects(&AddressSet::from_prefixes([net])));
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// What a selector names by address.
+fn addressed(policy: &Policy, selector: &Selector) -> Vec<IpNet> {
+    match selector {
+        Selector::Prefix(net) => vec![*net],
+        Selector::Host(host) => {
+            let hosts = policy.hosts.iter().filter(|(name, _)| name.value == *host);
+            hosts.map(|(_, net)| *net).collect()
+        }
+        Selector::IpSet(name) => ipsets(policy).get(name.as_str()).map(prefixes).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
+/// A set as the fewest prefixes.
+fn prefixes(set: &AddressSet) -> Vec<IpNet> {
+    let v4 = set.v4.as_slice().iter().flat_map(|(first, last)| {
+        Ipv4Subnets::new(Ipv4Addr::from_bits(*first), Ipv4Addr::from_bits(*last), 0).map(IpNet::V4)
+    });
+    let v6 = set.v6.as_slice().iter().flat_map(|(first, last)| {
+        Ipv6Subnets::new(Ipv6Addr::from_bits(*first), Ipv6Addr::from_bits(*last), 0).map(IpNet::V6)
+    });
+    v4.chain(v6).collect()
 }
 
 /// Every selector that the policy names.
@@ -119,13 +169,8 @@ fn routes(policy: &Policy, tag: &str) -> Vec<IpNet> {
     let mut all: Vec<IpNet> = Vec::new();
     for destination in rules.flat_map(|rule| &rule.destinations) {
         match &destination.selector.value {
-            Selector::Prefix(net) => all.push(*net),
-            Selector::Host(host) => {
-                let hosts = policy.hosts.iter().filter(|(name, _)| name.value == *host);
-                all.extend(hosts.map(|(_, net)| *net));
-            }
             Selector::Autogroup(Autogroup::Internet) => all.extend(everything()),
-            _ => {}
+            other => all.extend(addressed(policy, other)),
         }
     }
     all.sort_unstable();
@@ -145,6 +190,7 @@ fn node(number: u32, name: String, owner: Owner, routes: Vec<IpNet>) -> Node {
         owner,
         posture: serde_json::Map::new(),
         expires: None,
+        jailed: false,
         span: Span::default(),
     }
 }

@@ -29,6 +29,8 @@ pub struct Inventory {
     pub users: Option<Vec<User>>,
     /// Indices of nodes, sorted by name: a million of them cost less so than hashed.
     by_name: Vec<u32>,
+    /// Whether it was made up, for a policy that is checked without one: no address in a file is anybody's.
+    pub is_imagined: bool,
     /// Addresses and whose they are, sorted.
     by_address: Vec<(IpAddr, u32)>,
     /// Hashes of owners and whose they are, sorted.
@@ -56,6 +58,8 @@ pub struct Node {
     pub posture: Attributes,
     /// When it ceases to be anybody, ns since the Unix epoch.
     pub expires: Option<u64>,
+    /// Whether it may answer and never start: a machine that another tailnet shares with this one.
+    pub jailed: bool,
     /// Where it is written.
     pub span: Span,
 }
@@ -108,6 +112,8 @@ pub struct User {
     pub login: String,
     /// Roles, as in `autogroup:admin`, in small letters.
     pub roles: Vec<String>,
+    /// What policies may write in place of the login, in small letters.
+    pub aliases: Vec<String>,
 }
 
 impl User {
@@ -188,7 +194,7 @@ impl Inventory {
         by_owner.sort_unstable();
         let routers = (0..).zip(&nodes).filter(|(_, node)| !node.routes.is_empty());
         let routers = routers.map(|(index, _)| index).collect();
-        Self { source, nodes, users, by_name, by_address, by_owner, routers }
+        Self { source, nodes, users, is_imagined: false, by_name, by_address, by_owner, routers }
     }
 
     /// The nodes of an owner, in the file's order.
@@ -228,7 +234,14 @@ impl Inventory {
     /// Whether a login is a user's, as far as the inventory tells.
     #[must_use]
     pub fn knows_user(&self, login: &str) -> bool {
-        self.users.as_ref().is_some_and(|users| users.iter().any(|user| user.login == login))
-            || self.nodes.iter().any(|node| node.user() == Some(login))
+        let is = |user: &User| user.login == login || user.aliases.iter().any(|alias| alias == login);
+        self.users.iter().flatten().any(is) || self.nodes.iter().any(|node| node.user() == Some(login))
+    }
+
+    /// The login that an alias stands for.
+    #[must_use]
+    pub fn login_of(&self, alias: &str) -> Option<&str> {
+        let mut users = self.users.iter().flatten();
+        users.find(|user| user.aliases.iter().any(|other| other == alias)).map(|user| &*user.login)
     }
 }

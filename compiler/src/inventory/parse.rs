@@ -1,5 +1,6 @@
 //! The inventory file.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use base64::Engine as _;
@@ -11,7 +12,7 @@ use crate::diagnostic::{Diagnostic, Findings};
 use crate::json::{self, Object, Reader, Value};
 use crate::policy::posture::Attributes;
 use crate::policy::{Selector, attributes, expires};
-use crate::source::{Source, Spanned};
+use crate::source::{Source, Span, Spanned};
 use crate::suggest;
 
 /// Reads an inventory file. What is wrong with it goes to `findings`.
@@ -36,24 +37,47 @@ pub fn parse(source: &Source, findings: &mut Findings) -> Option<Inventory> {
             }
             users
         })?;
-    let inventory = Inventory::new(source.clone(), nodes, users);
+    let inventory = Inventory::new(source.clone(), nodes, users.map(|users| named(source, users, findings)));
     Some(distinct::check(inventory, findings))
 }
 
-fn user(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<User> {
+/// The users, if no name means two of them.
+fn named(source: &Source, users: Vec<(User, Vec<Span>)>, findings: &mut Findings) -> Vec<User> {
+    let logins: HashSet<&str> = users.iter().map(|(user, _)| user.login.as_str()).collect();
+    let mut taken: HashMap<&str, &str> = HashMap::new();
+    for (user, spans) in &users {
+        for (alias, span) in user.aliases.iter().zip(spans) {
+            let other = match logins.get(alias.as_str()) {
+                Some(login) => Some(*login).filter(|login| *login != user.login),
+                None => taken.insert(alias, &user.login).filter(|login| *login != user.login),
+            };
+            if let Some(other) = other {
+                let message = format!("\"{alias}\" means {other} and {}", user.login);
+                let error = Diagnostic::error(source, *span, message);
+                findings.push(error.help("an alias stands for one user: remove it from one of them"));
+            }
+        }
+    }
+    users.into_iter().map(|(user, _)| user).collect()
+}
+
+/// A user, and where each of its aliases is written.
+fn user(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<(User, Vec<Span>)> {
     let object = reader.object(value, "each user")?;
-    let (mut login, mut roles) = (None, Vec::new());
-    for (name, property) in reader.fields(object, "a user", &["login", "roles"]) {
+    let (mut login, mut roles, mut aliases) = (None, Vec::new(), Vec::new());
+    for (name, property) in reader.fields(object, "a user", &["login", "roles", "aliases"]) {
         match name {
             "login" => login = reader.string(&property.value, "login"),
-            _ => roles = reader.strings(&property.value, "roles").unwrap_or_default(),
+            "roles" => roles = reader.strings(&property.value, "roles").unwrap_or_default(),
+            _ => aliases = reader.strings(&property.value, "aliases").unwrap_or_default(),
         }
     }
     if object.get("login").is_none() {
         reader.error(value.span, "the user has no \"login\"");
     }
     let roles = roles.into_iter().map(|role| known_role(reader, role)).collect();
-    Some(User { login: login?.value.to_lowercase(), roles })
+    let (aliases, spans) = aliases.into_iter().map(|alias| (alias.value.to_lowercase(), alias.span)).unzip();
+    Some((User { login: login?.value.to_lowercase(), roles, aliases }, spans))
 }
 
 /// A role in small letters. One that no autogroup has stands, and is warned of.
@@ -69,12 +93,12 @@ fn known_role(reader: &mut Reader<'_>, role: Spanned<String>) -> String {
 }
 
 fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
-    const KNOWN: [&str; 9] =
-        ["name", "key", "addresses", "underlay", "routes", "user", "tags", "posture", "expires"];
+    const KNOWN: [&str; 10] =
+        ["name", "key", "addresses", "underlay", "routes", "user", "tags", "posture", "expires", "jailed"];
     let (mut name, mut key, mut user, mut tags) = (None, None, None, None);
     let (mut addresses, mut underlay, mut routes) = (Vec::new(), Vec::new(), Vec::new());
     let mut posture = Attributes::new();
-    let mut until = None;
+    let (mut until, mut jailed) = (None, false);
     for (field, property) in reader.fields(object, "a node", &KNOWN) {
         let value = &property.value;
         match field {
@@ -86,7 +110,9 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
             "user" => user = reader.string(value, field),
             "tags" => tags = reader.strings(value, field),
             "posture" => posture = attributes(reader, value, field).unwrap_or_default(),
-            _ => until = expires(reader, value).map(|time| time.value),
+            "expires" => until = expires(reader, value).map(|time| time.value),
+            // What cannot be read is an error, and the file is refused.
+            _ => jailed = reader.boolean(value, field).unwrap_or(true),
         }
     }
     if object.get("name").is_none() {
@@ -97,7 +123,18 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
     }
     let owner = owner(reader, user, tags);
     let name = name?.value;
-    Some(Node { name, key, addresses, underlay, routes, owner, posture, expires: until, span: object.span })
+    Some(Node {
+        name,
+        key,
+        addresses,
+        underlay,
+        routes,
+        owner,
+        posture,
+        expires: until,
+        jailed,
+        span: object.span,
+    })
 }
 
 /// A tagged node is its tags, whoever set it up; a node with neither is nobody's.

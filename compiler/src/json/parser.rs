@@ -218,6 +218,8 @@ fn named(token: &Token<'_>) -> String {
     match token {
         Token::String(_) => "a string".into(),
         Token::Number(_) => "a number".into(),
+        // What it says is in the excerpt, if the file may be shown.
+        Token::Word(_) => "a word without quotes".into(),
         other => format!("\"{}\"", other.as_str()),
     }
 }

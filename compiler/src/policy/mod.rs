@@ -62,6 +62,8 @@ pub struct Policy {
     pub ssh_tests: Vec<ssh::SshTest>,
     /// Sections that are Tailscale's and none of ours to enforce.
     pub not_enforced: Vec<Spanned<String>>,
+    /// `autoApprovers`, as far as it can be read: the routes.
+    pub approved: Vec<IpNet>,
     /// Those of them that nobody here knows.
     pub not_understood: Vec<Spanned<String>>,
 }

@@ -1,10 +1,12 @@
 //! The sections of a policy file.
 
+use ipnet::IpNet;
+
 use super::definitions::{hosts, ipsets, members, postures, tag_owners};
 use super::{Policy, boundaries, rules, sections, ssh, test, venues};
 use crate::Dialect;
 use crate::diagnostic::Findings;
-use crate::json::{self, Object, Reader, Value};
+use crate::json::{self, Kind, Object, Reader, Value};
 use crate::source::{Source, Spanned};
 
 /// A section that is Tailscale's and not ours to enforce, and the shape it must have.
@@ -61,6 +63,7 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
         ssh: Vec::new(),
         ssh_tests: Vec::new(),
         not_enforced: Vec::new(),
+        approved: Vec::new(),
         not_understood: Vec::new(),
     };
     let ours: &[&str] = if dialect == Dialect::Bulkhead { &OURS } else { &[] };
@@ -95,12 +98,31 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
                     (Dialect::Tailscale, "sshTests") => policy.ssh_tests = ssh::tests(reader, value),
                     _ => shape_check(reader, other, value, shape),
                 }
+                if other == "autoApprovers" {
+                    policy.approved = approved(value);
+                }
                 policy.not_enforced.push(Spanned::new(other.to_string(), property.span));
             }
         }
     }
     policy.not_enforced.extend(policy.not_understood.iter().cloned());
     policy
+}
+
+/// The routes that somebody may approve: what may be behind routers. Nothing here enforces the section, so what
+/// cannot be read in it is passed over.
+fn approved(value: &Value<'_>) -> Vec<IpNet> {
+    let Kind::Object(section) = &value.kind else { return Vec::new() };
+    let is_list = |value: &&Value<'_>| matches!(&value.kind, Kind::Array(approvers) if !approvers.is_empty());
+    let mut all = Vec::new();
+    if let Some(Value { kind: Kind::Object(routes), .. }) = section.get("routes") {
+        let routes = routes.members.iter().filter(|route| is_list(&&route.value));
+        all.extend(routes.filter_map(|route| route.name.parse::<IpNet>().ok()).map(|net| net.trunc()));
+    }
+    if section.get("exitNode").is_some_and(|exits| is_list(&exits)) {
+        all.extend([IpNet::V4(ipnet::Ipv4Net::default()), IpNet::V6(ipnet::Ipv6Net::default())]);
+    }
+    all
 }
 
 fn shape_check(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, shape: Option<Shape>) {

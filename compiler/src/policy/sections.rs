@@ -42,28 +42,58 @@ pub(super) fn unknown(
     all
 }
 
+/// How words begin that may deny.
+const DENYING: [&str; 16] = [
+    "deny",
+    "denie",
+    "block",
+    "reject",
+    "isolat",
+    "drop",
+    "exclu",
+    "except",
+    "forbid",
+    "prohibit",
+    "refus",
+    "restrict",
+    "quarantin",
+    "revo",
+    "disabl",
+    "disallow",
+];
+
+/// Whether a name has a word for denying in it.
 fn is_about_denying(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["deny", "denied", "denies", "block", "reject", "between", "isolat", "drop"]
-        .iter()
-        .any(|word| name.contains(word))
+    DENYING.iter().chain(&["between"]).any(|word| name.contains(word))
 }
 
-/// Whether something in it may deny: an action that is neither accept nor check, or a word for it.
+/// Whether a text is a word for denying, or a few words with one: not a sentence that tells of it.
+fn says_deny(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let begins = |word: &str| DENYING.iter().any(|denying| word.starts_with(denying));
+    text.split_whitespace().count() <= 3 && text.split(|c: char| !c.is_ascii_alphabetic()).any(begins)
+}
+
+/// Whether something in it may deny: an action that is neither accept nor check, a word for it, or leave
+/// that is not given.
 fn denies(value: &Value<'_>) -> ControlFlow<()> {
     match &value.kind {
         Kind::Array(elements) => elements.iter().try_for_each(denies),
         Kind::Object(object) => object.members.iter().try_for_each(|member| {
-            let action = member.name.eq_ignore_ascii_case("action");
+            let is = |names: &[&str]| names.iter().any(|name| member.name.eq_ignore_ascii_case(name));
             let admits = match &member.value.kind {
                 Kind::String(text) => ["accept", "check"].contains(&text.trim()),
                 _ => false,
             };
-            if (action && !admits) || is_about_denying(&member.name) {
+            let refuses = is(&["accept", "allow", "permit", "pass"])
+                && matches!(member.value.kind, Kind::Boolean(false));
+            if (is(&["action"]) && !admits) || refuses || is_about_denying(&member.name) {
                 return ControlFlow::Break(());
             }
             denies(&member.value)
         }),
+        Kind::String(text) if says_deny(text) => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct Absent {
     admitted: BTreeMap<String, Span>,
     /// Those that a deny or a boundary is about.
     denied: BTreeMap<String, Span>,
+    /// Those that were complained of.
+    wrong: HashSet<String>,
     seen: HashSet<(Selector, Action)>,
 }
 
@@ -50,6 +52,7 @@ impl Resolver<'_> {
                 match (place.action, meant) {
                     (Action::Deny, Some(meant)) => {
                         let message = format!("user not found: \"{login}\", which would be denied nothing");
+                        absent.wrong.insert(login);
                         let help =
                             format!("did you mean \"{meant}\"? If not, add it to the inventory's users");
                         self.complain(span, Unresolved { message, help: Some(help) });
@@ -76,7 +79,8 @@ impl Resolver<'_> {
         }
         let denied = std::mem::take(&mut self.absent.denied);
         let mut admitted = std::mem::take(&mut self.absent.admitted);
-        admitted.retain(|login, _| !denied.contains_key(login));
+        let wrong = std::mem::take(&mut self.absent.wrong);
+        admitted.retain(|login, _| !denied.contains_key(login) && !wrong.contains(login));
         let help = "a device that joins is meant once the inventory lists it: import it again";
         let so = if denied.len() == 1 {
             "and so nothing is denied to it"

@@ -12,8 +12,12 @@ pub(super) struct Directory<'i> {
     users: BTreeMap<&'i str, Vec<usize>>,
     tags: HashMap<&'i str, Vec<usize>>,
     roles: HashMap<&'i str, Vec<&'i str>>,
-    /// Users of another tailnet, who share a device with this one.
+    /// Users of another tailnet, with whom a machine of this one is shared.
     outsiders: HashSet<&'i str>,
+    /// Logins by what else they are called.
+    aliases: HashMap<&'i str, &'i str>,
+    /// Addresses of nodes that may answer and never start.
+    jailed: AddressSet,
 }
 
 impl<'i> Directory<'i> {
@@ -29,9 +33,10 @@ impl<'i> Directory<'i> {
                 tags.entry(tag).or_default().push(index);
             }
         }
-        let mut outsiders = HashSet::new();
+        let (mut outsiders, mut aliases) = (HashSet::new(), HashMap::new());
         for user in inventory.users.iter().flatten() {
             users.entry(&user.login).or_default();
+            aliases.extend(user.aliases.iter().map(|alias| (alias.as_str(), user.login.as_str())));
             let outside = user.is_outsider();
             if outside {
                 outsiders.insert(user.login.as_str());
@@ -41,17 +46,29 @@ impl<'i> Directory<'i> {
                 roles.entry(role).or_default().push(&user.login);
             }
         }
-        Self { inventory, network, users, tags, roles, outsiders }
+        let jailed = inventory.nodes.iter().filter(|node| node.jailed);
+        let jailed = AddressSet::from_addresses(jailed.flat_map(|node| node.addresses_on(network)).copied());
+        Self { inventory, network, users, tags, roles, outsiders, aliases, jailed }
+    }
+
+    /// Addresses of nodes that may answer and never start.
+    pub(super) fn jailed(&self) -> &AddressSet {
+        &self.jailed
+    }
+
+    /// Indices of a user's devices, by login or alias.
+    fn of_user(&self, login: &str) -> Option<&Vec<usize>> {
+        self.users.get(login).or_else(|| self.users.get(self.aliases.get(login)?))
     }
 
     /// Whether a login is of another tailnet.
     pub(super) fn is_outsider(&self, login: &str) -> bool {
-        self.outsiders.contains(login)
+        self.outsiders.contains(self.aliases.get(login).copied().unwrap_or(login))
     }
 
     /// Whether a login has a device.
     pub(super) fn has_device(&self, login: &str) -> bool {
-        self.users.get(login).is_some_and(|nodes| !nodes.is_empty())
+        self.of_user(login).is_some_and(|nodes| !nodes.is_empty())
     }
 
     /// Every login, with or without devices, in order.
@@ -61,7 +78,7 @@ impl<'i> Directory<'i> {
 
     /// Whether a login is known.
     pub(super) fn knows(&self, login: &str) -> bool {
-        self.users.contains_key(login)
+        self.of_user(login).is_some()
     }
 
     /// Logins that hold a role.
@@ -76,7 +93,7 @@ impl<'i> Directory<'i> {
 
     /// Devices of users.
     pub(super) fn users<'a>(&self, logins: impl IntoIterator<Item = &'a str>) -> AddressSet {
-        self.addresses(logins.into_iter().filter_map(|login| self.users.get(login)).flatten())
+        self.addresses(logins.into_iter().filter_map(|login| self.of_user(login)).flatten())
     }
 
     /// Every login of a domain, in order.
@@ -134,9 +151,16 @@ impl<'i> Directory<'i> {
         )
     }
 
-    /// Approved routes; `exits` says whether /0 counts. They lead through the overlay only.
-    pub(super) fn routes(&self, exits: bool) -> AddressSet {
+    /// Approved routes as a destination. They lead through the overlay only.
+    pub(super) fn routes(&self) -> AddressSet {
         let routes = self.inventory.nodes.iter().flat_map(|node| node.routes_on(self.network));
-        AddressSet::from_prefixes(routes.filter(|route| exits || route.prefix_len() > 0))
+        AddressSet::from_prefixes(routes)
+    }
+
+    /// Approved routes as a source: not /0, nor those of whoever never starts.
+    pub(super) fn sources(&self) -> AddressSet {
+        let nodes = self.inventory.nodes.iter().filter(|node| !node.jailed);
+        let routes = nodes.flat_map(|node| node.routes_on(self.network));
+        AddressSet::from_prefixes(routes.filter(|route| route.prefix_len() > 0))
     }
 }

@@ -5,6 +5,7 @@ mod boundaries;
 mod cycles;
 mod directory;
 mod exemptions;
+mod ipsets;
 mod names;
 mod overlap;
 mod postures;
@@ -17,6 +18,7 @@ mod venues;
 mod via;
 
 pub use exemptions::{Exemptions, Management, WireGuard};
+pub(crate) use ipsets::ipsets;
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -24,7 +26,7 @@ use serde::Serialize;
 use crate::Dialect;
 use crate::address::AddressSet;
 use crate::crossing;
-use crate::diagnostic::{Findings, Location};
+use crate::diagnostic::{Diagnostic, Findings, Location};
 use crate::inventory::{Inventory, Network, Node};
 use crate::policy::posture::Attributes;
 use crate::policy::{Action, Policy, Rates, Section};
@@ -51,6 +53,8 @@ pub struct Ruleset {
     pub services: Vec<Service>,
     /// The tests section, resolved.
     pub tests: Vec<Test>,
+    /// What fails in sshTests. It is the policy's own test of itself, and told of where the tests section is run.
+    pub ssh_failures: Vec<Diagnostic>,
     /// The rules again, as they are if every source's device has the attributes that a test
     /// assumes: [`Test::assumed`] says which.
     pub assumed: Vec<Vec<Rule>>,
@@ -281,6 +285,7 @@ pub fn resolve_with(
         selectors: Vec::new(),
         services: Vec::new(),
         tests: Vec::new(),
+        ssh_failures: Vec::new(),
         assumed: Vec::new(),
         venues: venues.venues,
         boundaries: Vec::new(),
@@ -293,7 +298,7 @@ pub fn resolve_with(
     if network == Network::Overlay {
         ruleset.rules = resolver.rules(None);
         boundaries = resolver.boundaries();
-        resolver.ssh();
+        ruleset.ssh_failures = resolver.ssh();
         let mut assumed: Vec<(Attributes, Vec<Rule>)> = Vec::new();
         for test in &policy.tests {
             let assumption = test.attributes.as_ref().map(|attributes| {

@@ -81,7 +81,9 @@ fn owners_circles(policy: &Policy, findings: &mut Findings) {
         if circular.contains(tag.value.as_str()) {
             let name = &tag.value;
             let message = format!("circular reference: \"{name}\" is among its own owners' owners");
-            findings.push(Diagnostic::error(&policy.source, tag.span, message));
+            // Who may set a tag is about no packet.
+            let warning = Diagnostic::warning(&policy.source, tag.span, message);
+            findings.push(warning.help("it has no owner: name a group or a role among them"));
         }
     }
 }

@@ -168,7 +168,16 @@ impl<'a> Resolver<'a> {
     }
 
     pub(super) fn empty(&mut self, selector: &Spanned<Selector>, place: Place, filter: Option<FilterId>) {
-        if self.is_absent(&selector.value) {
+        // Of who has no device, and of a group of nobody else, that is told.
+        let absent = |login: &String| !self.sets.directory.has_device(login);
+        let is_told = match &selector.value {
+            Selector::Group(group) => {
+                let members = self.sets.members(group);
+                !members.is_empty() && members.iter().all(absent)
+            }
+            other => self.is_absent(other),
+        };
+        if is_told {
             return;
         }
         let message = match filter {
@@ -183,6 +192,17 @@ impl<'a> Resolver<'a> {
                 self.warn(selector.span, message, Some(help));
                 return;
             }
+            _ if self
+                .sets
+                .set(&selector.value, Place::destination(place.action))
+                .is_ok_and(|set| !set.is_empty()) =>
+            {
+                let message =
+                    format!("{} is jailed and starts nothing: as a source it admits nothing", selector.value);
+                let help = "another tailnet shares it with this one: it can be a destination";
+                self.warn(selector.span, message, Some(help));
+                return;
+            }
             _ => format!("{} matches nobody in the inventory", selector.value),
         };
         self.warn(selector.span, message, None);
@@ -194,7 +214,8 @@ impl<'a> Resolver<'a> {
         place: Place,
         filter: Option<FilterId>,
     ) -> Result<SelectorId, Unresolved> {
-        let placed = matches!(selector, Selector::Any | Selector::Autogroup(_));
+        let placed = matches!(selector, Selector::Any | Selector::Autogroup(_))
+            || !self.sets.directory.jailed().is_empty();
         let key = Key { selector: selector.clone(), place: placed.then_some(place), filter, via: None };
         if let Some(known) = self.known.get(&key) {
             return known.clone();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::directory::Directory;
+use super::ipsets::{self, internet};
 use crate::Dialect;
 use crate::address::AddressSet;
 use crate::inventory::{Inventory, Network};
@@ -62,16 +63,6 @@ fn tailscale_ranges() -> AddressSet {
     nets(&["100.64.0.0/10", "fd7a:115c:a1e0::/48"]).minus(&nets(&["100.115.92.0/23"]))
 }
 
-/// What `autogroup:internet` means: everything that is not private, shared or link-local.
-fn internet() -> AddressSet {
-    let nets = |texts: &[&str]| {
-        let nets: Vec<ipnet::IpNet> = texts.iter().filter_map(|text| text.parse().ok()).collect();
-        AddressSet::from_prefixes(&nets)
-    };
-    let private = ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"];
-    nets(&["0.0.0.0/0", "2000::/3"]).minus(&nets(&private))
-}
-
 impl<'a> Sets<'a> {
     pub(super) fn new(
         policy: &'a Policy,
@@ -88,52 +79,15 @@ impl<'a> Sets<'a> {
             groups: members.collect(),
             hosts: policy.hosts.iter().map(|(name, net)| (name.value.as_str(), *net)).collect(),
             tags: policy.tag_owners.iter().map(|(name, _)| name.value.as_str()).collect(),
-            ipsets: HashMap::new(),
+            ipsets: ipsets::ipsets(policy),
         };
         sets.tags.sort_unstable();
-        sets.ipsets(policy);
         sets
     }
 
-    /// Works out the IP sets, each after those that it names. What names itself through
-    /// others stays out, as what does not exist does: `names` refuses both.
-    fn ipsets(&mut self, policy: &'a Policy) {
-        // For each set, those that name it, and how many that it names are not worked out.
-        let mut heirs: HashMap<&str, Vec<usize>> = HashMap::new();
-        let mut waiting = vec![0; policy.ipsets.len()];
-        for (index, (_, steps)) in policy.ipsets.iter().enumerate() {
-            for step in steps {
-                if let Target::Set(part) = &step.value.target {
-                    heirs.entry(part).or_default().push(index);
-                    waiting[index] += 1;
-                }
-            }
-        }
-        let mut ready: Vec<usize> = (0..waiting.len()).filter(|index| waiting[*index] == 0).collect();
-        while let Some(index) = ready.pop() {
-            let (name, steps) = &policy.ipsets[index];
-            let made = steps.iter().try_fold(AddressSet::default(), |set, step| {
-                let target = self.target(&step.value.target)?;
-                Some(if step.value.remove { set.minus(&target) } else { set.union(&target) })
-            });
-            let Some(set) = made else { continue };
-            self.ipsets.insert(&name.value, set);
-            for heir in heirs.get(name.value.as_str()).into_iter().flatten() {
-                waiting[*heir] -= 1;
-                if waiting[*heir] == 0 {
-                    ready.push(*heir);
-                }
-            }
-        }
-    }
-
+    /// What a step of an IP set is about.
     pub(super) fn target(&self, target: &Target) -> Option<AddressSet> {
-        match target {
-            Target::Range(first, last) => Some(AddressSet::from_ranges([(*first, *last)])),
-            Target::Host(name) => self.hosts.get(name.as_str()).map(|net| AddressSet::from_prefixes([net])),
-            Target::Set(name) => self.ipsets.get(name.as_str()).cloned(),
-            Target::Internet => Some(internet()),
-        }
+        ipsets::target(target, &self.hosts, &self.ipsets)
     }
 
     /// A group's members, in small letters.
@@ -161,8 +115,16 @@ impl<'a> Sets<'a> {
         }
     }
 
-    /// Whom a selector means.
+    /// Whom a selector means at its place. Who never starts is no source, whatever it is named by; a deny
+    /// means it all the same.
     pub(super) fn set(&self, selector: &Selector, place: Place) -> Result<AddressSet, Unresolved> {
+        let set = self.meant(selector, place)?;
+        let jailed = self.directory.jailed();
+        let starts = place == Place::source(Action::Accept) && !jailed.is_empty();
+        Ok(if starts { set.minus(jailed) } else { set })
+    }
+
+    fn meant(&self, selector: &Selector, place: Place) -> Result<AddressSet, Unresolved> {
         let not_found = |kind: &str, name: &str, help: Option<String>| Unresolved {
             message: format!("{kind} not found: \"{name}\""),
             help,
@@ -222,12 +184,12 @@ impl<'a> Sets<'a> {
         match (self.dialect, side, action) {
             (_, _, Action::Deny) | (Dialect::Tailscale, Side::Destination, _) => AddressSet::all(),
             (Dialect::Bulkhead, Side::Source, _) => {
-                self.directory.everyone().union(&self.directory.routes(false))
+                self.directory.everyone().union(&self.directory.sources())
             }
             (Dialect::Bulkhead, Side::Destination, _) => {
-                self.directory.everyone().union(&self.directory.routes(true))
+                self.directory.everyone().union(&self.directory.routes())
             }
-            (Dialect::Tailscale, Side::Source, _) => tailscale_ranges().union(&self.directory.routes(false)),
+            (Dialect::Tailscale, Side::Source, _) => tailscale_ranges().union(&self.directory.sources()),
         }
     }
 

@@ -3,10 +3,11 @@
 use super::resolver::Resolver;
 use super::sets::{Place, Unresolved};
 use crate::address::AddressSet;
+use crate::diagnostic::Diagnostic;
 use crate::inventory::Node;
 use crate::policy::ssh::{SshRule, SshTest, Wanted, unknown_tag};
 use crate::policy::{Action, Autogroup, FAILED, Selector};
-use crate::source::Spanned;
+use crate::source::{Span, Spanned};
 
 /// A rule of ssh over an inventory.
 struct Resolved<'p> {
@@ -37,8 +38,10 @@ impl Resolved<'_> {
 }
 
 impl Resolver<'_> {
-    pub(super) fn ssh(&mut self) {
+    /// Looks up what ssh names, and runs sshTests: what fails.
+    pub(super) fn ssh(&mut self) -> Vec<Diagnostic> {
         let policy = self.policy;
+        let mut failures = Vec::new();
         let rules: Vec<Resolved<'_>> = policy.ssh.iter().map(|rule| self.ssh_rule(rule)).collect();
         for test in &policy.ssh_tests {
             for to in &test.destinations {
@@ -55,9 +58,23 @@ impl Resolver<'_> {
                 continue;
             }
             let known = self.findings.0.len();
-            self.ssh_test(&rules, test);
+            self.ssh_test(&rules, test, &mut failures);
             self.findings.prefix_errors(known, FAILED);
         }
+        failures
+    }
+
+    /// Whether nobody can know whose device it is: an address, without an inventory. That is told then.
+    fn is_unknown(&mut self, selector: &Spanned<Selector>) -> bool {
+        let by_address =
+            matches!(selector.value, Selector::Prefix(_) | Selector::Host(_) | Selector::IpSet(_));
+        let is_unknown = self.inventory.is_imagined && by_address;
+        if is_unknown {
+            let message =
+                format!("ssh tests of {} are not run: only an inventory tells whose it is", selector.value);
+            self.note_once(selector.span, message);
+        }
+        is_unknown
     }
 
     fn ssh_rule<'p>(&mut self, rule: &'p SshRule) -> Resolved<'p> {
@@ -94,22 +111,33 @@ impl Resolver<'_> {
 
     /// What is wanted of each user must be so from every device of the source to every one of the
     /// destinations.
-    fn ssh_test(&mut self, rules: &[Resolved<'_>], test: &SshTest) {
+    fn ssh_test(&mut self, rules: &[Resolved<'_>], test: &SshTest, failures: &mut Vec<Diagnostic>) {
         let inventory = self.inventory;
+        let mut fail = |span: Span, message: String| {
+            failures.push(Diagnostic::error(&self.policy.source, span, format!("{FAILED}{message}")));
+        };
         let holders = |set: AddressSet| inventory.nodes.iter().filter(move |node| is_in(node, &set));
         let source = self.ssh_set(std::iter::once(&test.source), Place::source(Action::Accept));
         let from: Vec<&Node> = holders(source).collect();
         let mut to: Vec<&Node> = Vec::new();
+        let is_unknown = self.is_unknown(&test.source);
+        let mut is_whole = !is_unknown;
         for selector in &test.destinations {
             let set = self.ssh_set(std::iter::once(selector), Place::destination(Action::Accept));
             let before = to.len();
             to.extend(holders(set));
-            if to.len() == before {
-                self.fail(selector, &format!("{} is no device", selector.value));
+            if self.is_unknown(selector) {
+                is_whole = false;
+            } else if to.len() == before {
+                is_whole = false;
+                fail(selector.span, format!("{} is no device", selector.value));
             }
         }
-        if from.is_empty() || to.is_empty() {
-            self.fail(&test.source, &format!("{} reaches no device", test.source.value));
+        if is_unknown {
+            return;
+        }
+        if from.is_empty() || (to.is_empty() && is_whole) {
+            fail(test.source.span, format!("{} reaches no device", test.source.value));
         }
         for (wanted, user) in &test.users {
             let pairs = from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to)));
@@ -131,12 +159,8 @@ impl Resolver<'_> {
                     Wanted::Deny => "must not be let in and is",
                 };
                 let message = format!("{} as \"{}\" on {} {must}", from.name, user.value, to.name);
-                self.complain(user.span, Unresolved { message, help: None });
+                fail(user.span, message);
             }
         }
-    }
-
-    fn fail(&mut self, at: &Spanned<Selector>, why: &str) {
-        self.complain(at.span, Unresolved { message: why.into(), help: None });
     }
 }

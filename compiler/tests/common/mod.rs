@@ -255,12 +255,14 @@ pub fn node(index: usize) -> impl Strategy<Value = String> {
         3 => Just(format!("[\"203.0.113.{index}\"]")),
         1 => Just(format!("[\"192.0.2.{index}\", \"198.51.100.1{index}\", \"2001:db9::1:{index}\"]")),
     ];
-    (owner, routes, expires(), posture, underlay).prop_map(move |(owner, routes, expires, posture, underlay)| {
+    let jailed = prop::bool::weighted(0.1).prop_map(|jailed| if jailed { ", \"jailed\": true" } else { "" });
+    let parts = (owner, routes, expires(), posture, underlay, jailed);
+    parts.prop_map(move |(owner, routes, expires, posture, underlay, jailed)| {
         let expires =
             expires.map(|seconds| format!(", \"expires\": \"{}\"", time(seconds))).unwrap_or_default();
         format!(
             "{{\"name\": \"n{index}\", \"addresses\": [\"100.64.0.{index}\", \"fd7a:115c:a1e0::{index}\"], \
-             \"underlay\": {underlay}, {owner}, \"routes\": {routes}, \"posture\": {posture}{expires}}}"
+             \"underlay\": {underlay}, {owner}, \"routes\": {routes}, \"posture\": {posture}{expires}{jailed}}}"
         )
     })
 }

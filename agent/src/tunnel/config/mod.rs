@@ -4,6 +4,7 @@
 //! `#` comments, keys and section names in any case. A key that nobody knows is an error; one that wg-quick
 //! would act on and we do not (hooks, DNS) is a warning, and never run.
 
+mod keys;
 mod parse;
 mod value;
 

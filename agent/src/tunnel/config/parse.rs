@@ -1,17 +1,15 @@
-//! The file, line by line.
+//! The file, line by line. A private key may stand on any line, in any place of it: no message repeats what is
+//! written there. A message names the line, and keys as [`keys`] spells them.
 
 use std::collections::{HashMap, HashSet};
 
 use boringtun::x25519;
 use ipnet::IpNet;
 
-use super::{Config, ConfigError, Interface, Peer, Secret, Table, value};
+use super::{Config, ConfigError, Interface, Peer, Secret, Table, keys, value};
 
 /// What wg-quick(8) takes when nothing tells it the path's: 1500 less the largest overhead.
 const DEFAULT_MTU: u16 = 1420;
-
-/// Keys of `[Interface]` that wg-quick acts on and we do not.
-const NOT_ACTED_ON: [&str; 6] = ["dns", "preup", "postup", "predown", "postdown", "saveconfig"];
 
 /// Reads `text`; `file` names it in errors.
 ///
@@ -19,10 +17,15 @@ const NOT_ACTED_ON: [&str; 6] = ["dns", "preup", "postup", "predown", "postdown"
 /// The first line that cannot be used, or what is missing.
 pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
     let mut reader = Reader { file, ..Reader::default() };
-    for (index, line) in text.lines().enumerate() {
+    for (index, line) in lines(text).enumerate() {
         reader.line(index + 1, line).map_err(|message| reader.error(index + 1, message))?;
     }
     reader.finish()
+}
+
+/// Lines as editors count them: they end with LF, CR LF, or CR alone.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -39,7 +42,7 @@ struct Reader<'a> {
     file: &'a str,
     section: Section,
     /// The keys of the current section that may stand there once, with their lines.
-    seen: HashMap<String, usize>,
+    seen: HashMap<&'static str, usize>,
     interface_line: Option<usize>,
     private_key: Option<Secret>,
     addresses: Vec<IpNet>,
@@ -77,24 +80,35 @@ impl Reader<'_> {
             return self.section(number, section);
         }
         let Some((key, value)) = line.split_once('=') else {
-            // Not the line itself: a private key may stand on it.
             return Err("is neither a section nor `Key = value`".into());
         };
-        let (key, value) = (key.trim(), value.trim());
-        let name = key.to_ascii_lowercase();
-        let repeats =
-            matches!(name.as_str(), "address" | "allowedips") || NOT_ACTED_ON.contains(&name.as_str());
-        if !repeats && let Some(first) = self.seen.insert(name.clone(), number) {
+        let (key, value) = (keys::named(key.trim()), value.trim());
+        let (section, known) = match self.section {
+            Section::None => {
+                return Err("a key stands before any section; put [Interface] above it".into());
+            }
+            Section::Interface => ("[Interface]", &keys::INTERFACE[..]),
+            Section::Peer => ("[Peer]", &keys::PEER[..]),
+        };
+        let is_passed_over = self.section == Section::Interface;
+        let is_known =
+            |key: &&str| known.contains(key) || (is_passed_over && keys::NOT_ACTED_ON.contains(key));
+        let Some(key) = key.filter(is_known) else {
+            return Err(format!("unknown key in {section}; it takes {}", keys::listed(known)));
+        };
+        if !keys::repeats(key)
+            && let Some(first) = self.seen.insert(key, number)
+        {
             return Err(format!("{key} is given twice in this section, first on line {first}; keep one"));
         }
-        if value.is_empty() && name != "allowedips" {
+        if value.is_empty() && key != "AllowedIPs" {
             return Err(format!("{key} has no value; give one or remove the line"));
         }
-        match self.section {
-            Section::None => Err(format!("{key} stands before any section; put [Interface] above it")),
-            Section::Interface => self.interface(number, key, &name, value),
-            Section::Peer => self.peer(number, key, &name, value),
-        }
+        let result = match self.section {
+            Section::Peer => self.peer(number, key, value),
+            _ => self.interface(number, key, value),
+        };
+        result.map_err(|message| format!("{key} {message}"))
     }
 
     fn section(&mut self, number: usize, text: &str) -> Result<(), String> {
@@ -110,67 +124,52 @@ impl Reader<'_> {
                 self.peers.push(PartialPeer { line: number, ..PartialPeer::default() });
                 self.section = Section::Peer;
             }
-            _ => return Err(format!("there is no section [{text}; write [Interface] or [Peer]")),
+            _ => {
+                return Err("there is no such section; write [Interface] or [Peer], alone on its line".into());
+            }
         }
         Ok(())
     }
 
-    fn interface(&mut self, number: usize, key: &str, name: &str, text: &str) -> Result<(), String> {
-        let named = |message: String| format!("{key}: {message}");
-        match name {
-            "privatekey" => {
-                self.private_key = Some(Secret(value::key(text).map_err(|e| format!("{key} {e}"))?));
-            }
-            "address" => self.addresses.extend(value::networks(text).map_err(named)?),
-            "listenport" => self.listen_port = value::port(text).map_err(named)?,
-            "mtu" => self.mtu = Some(value::mtu(text).map_err(named)?),
-            "table" => self.table = Some(value::table(text).map_err(named)?),
-            "fwmark" => self.mark = value::mark(text).map_err(named)?,
-            _ if NOT_ACTED_ON.contains(&name) => {
+    fn interface(&mut self, number: usize, key: &'static str, text: &str) -> Result<(), String> {
+        match key {
+            "PrivateKey" => self.private_key = Some(Secret(value::key(text)?)),
+            "Address" => self.addresses.extend(value::networks(text)?),
+            "ListenPort" => self.listen_port = value::port(text)?,
+            "MTU" => self.mtu = Some(value::mtu(text)?),
+            "Table" => self.table = Some(value::table(text)?),
+            "FwMark" => self.mark = value::mark(text)?,
+            _ => {
                 let warning =
                     format!("{}:{number}: {key} is not acted on; do it outside the tunnel", self.file);
                 self.warnings.push(warning);
             }
-            _ => {
-                return Err(format!(
-                    "unknown key {key} in [Interface]; it takes PrivateKey, Address, ListenPort, MTU, Table and FwMark"
-                ));
-            }
         }
         Ok(())
     }
 
-    fn peer(&mut self, number: usize, key: &str, name: &str, text: &str) -> Result<(), String> {
-        let named = |message: String| format!("{key}: {message}");
+    fn peer(&mut self, number: usize, key: &'static str, text: &str) -> Result<(), String> {
         let index = self.peers.len() - 1;
         let peer = &mut self.peers[index];
-        match name {
-            "publickey" => peer.key = Some(value::key(text).map_err(|e| format!("{key} {e}"))?),
-            "presharedkey" => {
-                peer.preshared_key = Some(Secret(value::key(text).map_err(|e| format!("{key} {e}"))?));
-            }
-            "endpoint" => peer.endpoint = Some(value::endpoint(text).map_err(named)?),
-            "persistentkeepalive" => peer.keepalive = value::number_or_off(text, "65535").map_err(named)?,
-            "allowedips" => {
-                for prefix in value::networks(text).map_err(named)? {
+        match key {
+            "PublicKey" => peer.key = Some(value::key(text)?),
+            "PresharedKey" => peer.preshared_key = Some(Secret(value::key(text)?)),
+            "Endpoint" => peer.endpoint = Some(value::endpoint(text)?),
+            "PersistentKeepalive" => peer.keepalive = value::number_or_off(text, "65535")?,
+            _ => {
+                for prefix in value::networks(text)? {
                     let prefix = prefix.trunc();
                     match self.allowed.insert(prefix, (index, number)) {
                         None => peer.allowed.push(prefix),
                         Some((other, _)) if other == index => {}
                         Some((_, line)) => {
                             return Err(format!(
-                                "AllowedIPs: {prefix} belongs to another peer already, on line {line}; \
+                                "has {prefix}, which belongs to another peer already, on line {line}; \
                                  a prefix has one peer, remove it from one of them"
                             ));
                         }
                     }
                 }
-            }
-            _ => {
-                return Err(format!(
-                    "unknown key {key} in [Peer]; it takes PublicKey, PresharedKey, AllowedIPs, Endpoint and \
-                     PersistentKeepalive"
-                ));
             }
         }
         Ok(())

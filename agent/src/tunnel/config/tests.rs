@@ -66,8 +66,8 @@ fn bad_lines_name_themselves() {
     fails("[Interface]\nAddress = 10.0.0.1", 1, "has no PrivateKey");
     fails(&format!("[Interface]\nPrivateKey = {KEY_A}"), 1, "has no Address");
     fails(&with("[Interface]"), 4, "first is on line 1");
-    fails(&with("[Pear]"), 4, "no section [Pear]");
-    fails(&with("Adress = 1.2.3.4"), 4, "unknown key Adress");
+    fails(&with("[Pear]"), 4, "no such section; write [Interface]");
+    fails(&with("Adress = 1.2.3.4"), 4, "unknown key in [Interface]; it takes PrivateKey, Address,");
     fails(&with("ListenPort = 65536"), 4, "not a UDP port");
     fails(&with("ListenPort ="), 4, "has no value");
     fails(&with("MTU = 70000"), 4, "not an MTU");
@@ -76,7 +76,11 @@ fn bad_lines_name_themselves() {
     fails(&with("MTU = 1400\nmtu = 1401"), 5, "first on line 4");
     fails(&with("[Peer]\nAllowedIPs = 10.0.0.0/8"), 4, "has no PublicKey");
     fails(&with("[Peer]\nPublicKey = AQEB"), 5, "not a WireGuard key");
-    fails(&with(&format!("[Peer]\nPublicKey = {KEY_B}\nPostUp = x")), 6, "unknown key PostUp in [Peer]");
+    fails(
+        &with(&format!("[Peer]\nPublicKey = {KEY_B}\nPostUp = x")),
+        6,
+        "unknown key in [Peer]; it takes PublicKey,",
+    );
     fails(&with(&format!("[Peer]\nPublicKey = {KEY_B}\nPersistentKeepalive = 70000")), 6, "0 to 65535");
     fails(&with(&format!("[Peer]\nPublicKey = {KEY_B}\nnonsense")), 6, "neither a section");
     for endpoint in ["10.0.0.1", "10.0.0.1:0", ":7", "300.1.2.3:7", "2001:db8::1:7", "[2001:db8::1]", "a b:7"]
@@ -112,12 +116,63 @@ fn a_default_route_needs_table_off() {
     assert!(parse("wg0.conf", &with(&format!("Table = off\n{peer}"))).is_ok());
 }
 
+/// Keys as people hold them: base64 with and without its end, hexadecimal, broken.
+fn secrets() -> Vec<String> {
+    let key = "B2tvx9Lm3QeRzYwUiOpAsDfGhJkLzXcVbNmQwErTyU0=";
+    let hexadecimal = "8d3c5f4b2a19080716f5e4d3c2b1a0ff0e1d2c3b4a59687786958473625140af";
+    [key, &key[..43], &key[..40], hexadecimal].map(str::to_owned).to_vec()
+}
+
+/// Fails if a text shows eight characters of a secret in a row.
+fn keeps(secret: &str, text: &str) {
+    for at in 0..secret.len() - 8 {
+        assert!(!text.contains(&secret[at..at + 8]), "{secret} in {text}");
+    }
+}
+
 #[test]
-fn no_key_reaches_an_error_or_a_log() {
-    let broken = format!("{}x", &KEY_A[..43]);
-    let text = format!("[Interface]\nPrivateKey = {broken}\nAddress = 10.0.0.1");
-    assert!(!parse("wg0.conf", &text).unwrap_err().to_string().contains(&KEY_A[..20]));
+fn no_message_repeats_what_a_line_says() {
+    let known = keys::INTERFACE.into_iter().chain(keys::NOT_ACTED_ON).chain(keys::PEER);
+    let names: Vec<&str> = known.chain(["Nonsense", "[Interface]", "[Peer]", "[", "#x\r[", ""]).collect();
+    let mut refused = 0;
+    for secret in secrets() {
+        for name in &names {
+            for between in [" = ", "=", ": ", " ", "", " = 10.0.0.1/32, ", " = gw.", " = host:", "\u{0}"] {
+                for (before, after) in
+                    [("", ""), ("", "="), ("", ":51820"), ("\u{0}", "\u{1b}[2J"), ("", "]")]
+                {
+                    let line = format!("{before}{name}{between}{secret}{after}\n");
+                    for text in
+                        [line.clone(), with(&line), with(&format!("[Peer]\nPublicKey = {KEY_B}\n{line}"))]
+                    {
+                        match parse("wg0.conf", &text) {
+                            Ok(config) => config.warnings.iter().for_each(|warning| keeps(&secret, warning)),
+                            Err(error) => {
+                                refused += 1;
+                                keeps(&secret, &error.to_string());
+                                keeps(&secret, &format!("{error:?}"));
+                                assert!(!error.to_string().contains(char::is_control), "{error}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 5000, "{refused}");
     assert!(!format!("{:?}", parse("wg0.conf", &with("")).unwrap()).contains("1, 1, 1"));
+}
+
+#[test]
+fn a_line_ends_with_either_character_or_both() {
+    let text = with(&format!("# a comment\n\n[Peer]\nPublicKey = {KEY_B}\nAllowedIPs = 10.0.0.0/8\n"));
+    for end in ["\r", "\r\n", "\n"] {
+        let config = parse("wg0.conf", &text.replace('\n', end)).unwrap();
+        assert_eq!((config.peers.len(), config.peers[0].line), (1, 6), "{end:?}");
+        fails(&with("MTU = x").replace('\n', end), 4, "MTU is not an MTU");
+    }
+    // What follows a comment is another line.
+    fails(&with("# a comment\rMTU = x"), 5, "not an MTU");
 }
 
 #[test]

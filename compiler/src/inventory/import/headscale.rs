@@ -45,13 +45,13 @@ pub fn headscale(source: &Source, findings: &mut Findings) -> Option<Import> {
             );
             continue;
         };
-        let Some(mut node) = node(&mut lister, listed) else { continue };
+        let Some((mut node, aliases)) = node(&mut lister, listed) else { continue };
         if routes_known {
             node.routes =
                 Some(lister.parsed(listed, &spelled(listed, "approved_routes")).unwrap_or_default());
         }
         if let Some(Owner::User(login)) = &node.owner {
-            import.users.push(User { login: login.clone(), roles: Vec::new() });
+            import.users.push(User { login: login.clone(), roles: Vec::new(), aliases });
         }
         import.nodes.push(node);
     }
@@ -64,7 +64,8 @@ pub fn headscale(source: &Source, findings: &mut Findings) -> Option<Import> {
     Some(import)
 }
 
-fn node(lister: &mut Lister<'_>, listed: &Object<'_>) -> Option<Listed> {
+/// A node, and by which other names policies may call its user.
+fn node(lister: &mut Lister<'_>, listed: &Object<'_>) -> Option<(Listed, Vec<String>)> {
     let given = lister.text(listed, &spelled(listed, "given_name"));
     let Some(name) = given.or_else(|| lister.text(listed, "name")) else {
         lister.error(listed.span, "a node without a name".into(), "name it with `headscale nodes rename`");
@@ -73,15 +74,21 @@ fn node(lister: &mut Lister<'_>, listed: &Object<'_>) -> Option<Listed> {
     // Those of policies before 0.28 were apart from those forced on it.
     let [forced, valid] = ["forced_tags", "valid_tags"].map(|name| spelled(listed, name));
     let tags = lister.tags(listed, &["tags", &forced, &valid]);
+    let mut aliases = Vec::new();
     let owner = if tags.is_empty() {
-        let user = listed.get("user").and_then(object);
-        let login =
-            user.and_then(|user| lister.text(user, "email").or_else(|| login(lister.text(user, "name")?)));
-        if login.is_none() {
+        let mut names = listed
+            .get("user")
+            .and_then(object)
+            .map(|user| names(lister, user))
+            .unwrap_or_default()
+            .into_iter();
+        let Some(login) = names.next() else {
             let message = format!("{name} has neither tags nor a user");
             lister.error(listed.span, message, "tag it, or assign it to a user");
-        }
-        Owner::User(login?.to_lowercase())
+            return None;
+        };
+        aliases.extend(names);
+        Owner::User(login)
     } else {
         Owner::Tags(tags)
     };
@@ -92,10 +99,24 @@ fn node(lister: &mut Lister<'_>, listed: &Object<'_>) -> Option<Listed> {
         owner: Some(owner),
         posture: Attributes::new(),
         expires: Some(expiry(lister, listed)),
+        jailed: None,
         name,
     };
     lister.identified(&node, listed.span);
-    Some(node)
+    Some((node, aliases))
+}
+
+/// What policies may call a user: by address, by name, or by what the identity provider calls it.
+fn names(lister: &mut Lister<'_>, user: &Object<'_>) -> Vec<String> {
+    let fields = ["email".to_owned(), "name".to_owned(), spelled(user, "provider_id")];
+    let mut names: Vec<String> = Vec::new();
+    for name in fields.iter().filter_map(|field| lister.text(user, field)) {
+        let name = login(name).to_lowercase();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// A field's name as the list has it: `given_name` or `givenName`.
@@ -104,8 +125,8 @@ fn spelled(listed: &Object<'_>, name: &str) -> String {
 }
 
 /// A user without an address is written with an @ at the end, as in headscale's policies.
-fn login(name: String) -> Option<String> {
-    Some(if name.contains('@') { name } else { name + "@" })
+fn login(name: String) -> String {
+    if name.contains('@') { name } else { name + "@" }
 }
 
 /// A protobuf timestamp, or RFC 3339 from the API. Before the epoch is Go's zero time: never.

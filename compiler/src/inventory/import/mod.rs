@@ -3,6 +3,10 @@
 
 mod headscale;
 mod merge;
+#[cfg(test)]
+mod merge_tests;
+#[cfg(test)]
+mod outside_tests;
 mod tailscale;
 #[cfg(test)]
 mod tests;
@@ -55,6 +59,8 @@ pub struct Listed {
     pub posture: Attributes,
     /// When its key expires, ns since the Unix epoch, if it ever does.
     pub expires: Option<Option<u64>>,
+    /// Whether it may answer and never start.
+    pub jailed: Option<bool>,
 }
 
 /// A merged inventory, to be written.

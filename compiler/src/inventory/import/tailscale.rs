@@ -14,14 +14,24 @@ use crate::source::{Source, Span};
 /// How Tailscale calls the relays of Funnel, some two dozen in a status, and what they carry.
 const RELAY: (&str, &str) = ("funnel-ingress-node", "tag:ingress");
 
+/// What Mullvad's exits carry, some 500 in a status.
+const MULLVAD: &str = "tag:mullvad-exit-node";
+
+/// How many machines a note names.
+const NAMED: usize = 8;
+
 const UNCHANGED: &str = "import what `tailscale status --json` printed, unchanged";
 
 /// Whose a peer is.
 enum Peer {
     /// This tailnet's.
     Own(Listed),
-    /// Another tailnet's, with the login of its user if it is a user's device.
-    Outside(Listed, Option<String>),
+    /// Of a user of another tailnet with whom a machine of this one is shared; with the login, if the device
+    /// is a user's.
+    Sharee(Listed, Option<String>),
+    /// What another tailnet shares with this one, or an exit of Mullvad's: Tailscale lets it answer and never
+    /// start.
+    Jailed(Listed),
 }
 
 /// Reads the list. What is wrong with it goes to `findings`.
@@ -43,7 +53,11 @@ pub fn tailscale(source: &Source, findings: &mut Findings) -> Option<Import> {
     let logins = logins(&mut lister, status);
     let tailnet = status.get("CurrentTailnet").and_then(object);
     let suffix = lister.text(status, "MagicDNSSuffix");
-    let suffix = suffix.or_else(|| lister.text(tailnet?, "MagicDNSSuffix")).unwrap_or_default();
+    let suffix = suffix.or_else(|| lister.text(tailnet?, "MagicDNSSuffix"));
+    // Without it nobody would be told from those outside: this node's own name has it too.
+    let mut own_name = || lister.text(own, "DNSName");
+    let suffix = suffix.or_else(|| Some(own_name()?.trim_end_matches('.').split_once('.')?.1.to_owned()));
+    let suffix = suffix.unwrap_or_default().to_lowercase();
     let members = status.get("Peer").map(|peers| (peers.span, object(peers)));
     let peers = match members {
         Some((_, Some(peers))) => &peers.members[..],
@@ -70,6 +84,12 @@ pub fn tailscale(source: &Source, findings: &mut Findings) -> Option<Import> {
             all.extend(peer(&mut lister, listed, &suffix, &logins));
         }
     }
+    if peers.is_empty() {
+        let message = "the status has no peers: the inventory has this node alone";
+        let note = Diagnostic::global(Severity::Note, message);
+        findings.push(note.help("leave out --peers=false"));
+    }
+    jailed(&all, findings);
     let import = told_apart(all, findings);
     if relays > 0 {
         let subject =
@@ -91,6 +111,31 @@ fn is_relay(lister: &mut Lister<'_>, listed: &Object<'_>) -> bool {
         && lister.tags(listed, &["Tags"]).iter().any(|carried| carried == tag)
 }
 
+/// One note of all that may not start anything.
+fn jailed(peers: &[Peer], findings: &mut Findings) {
+    let name = |peer: &Peer| match peer {
+        Peer::Jailed(node) => Some(node.name.clone()),
+        _ => None,
+    };
+    let mut names: Vec<String> = peers.iter().filter_map(name).collect();
+    let (count, most) = (names.len(), names.len().saturating_sub(NAMED));
+    if count == 0 {
+        return;
+    }
+    names.sort();
+    names.truncate(NAMED);
+    names.extend((most > 0).then(|| format!("{most} more")));
+    let (subject, they) = match count {
+        1 => ("one machine that is not of this tailnet is".to_owned(), "it"),
+        _ => (format!("{count} machines that are not of this tailnet are"), "they"),
+    };
+    let names = names.join(", ");
+    let message = format!("{subject} jailed: as in Tailscale {they} may answer, and start nothing: {names}");
+    let note = Diagnostic::global(Severity::Note, message);
+    findings
+        .push(note.help("as a destination, * and the address mean such a machine; as a source no rule does"));
+}
+
 /// The nodes, and the users with their roles. Whoever has a device in this tailnet is a member; a device
 /// of theirs in another tailnet is nobody's here.
 fn told_apart(peers: Vec<Peer>, findings: &mut Findings) -> Import {
@@ -100,22 +145,22 @@ fn told_apart(peers: Vec<Peer>, findings: &mut Findings) -> Import {
     };
     let members: HashSet<String> = peers.iter().filter_map(member).collect();
     let mut import = Import::default();
-    import.users.extend(members.iter().map(|login| User { login: login.clone(), roles: Vec::new() }));
+    let user = |login: &String, roles| User { login: login.clone(), roles, aliases: Vec::new() };
+    import.users.extend(members.iter().map(|login| user(login, Vec::new())));
     for peer in peers {
         let node = match peer {
-            Peer::Own(node) => node,
-            Peer::Outside(node, Some(login)) if members.contains(&login) => {
+            Peer::Own(node) | Peer::Jailed(node) | Peer::Sharee(node, None) => node,
+            Peer::Sharee(node, Some(login)) if members.contains(&login) => {
                 let message =
                     format!("{} is {login}'s in another tailnet: no user or tag means it", node.name);
                 let note = Diagnostic::global(Severity::Note, message);
                 findings.push(note.help("name its address in a rule that admits it"));
                 node
             }
-            Peer::Outside(node, Some(login)) => {
-                import.users.push(User { login: login.clone(), roles: vec![SHARED.to_owned()] });
+            Peer::Sharee(node, Some(login)) => {
+                import.users.push(user(&login, vec![SHARED.to_owned()]));
                 Listed { owner: Some(Owner::User(login)), ..node }
             }
-            Peer::Outside(node, None) => node,
         };
         import.nodes.push(node);
     }
@@ -142,7 +187,9 @@ fn peer(
     // A node that another tailnet shares keeps that tailnet's name: two may be called alike.
     let own = full.as_deref().and_then(|name| name.strip_suffix(suffix)?.strip_suffix('.'));
     let elsewhere = full.is_some() && own.is_none() && !suffix.is_empty();
-    let outside = lister.flag(listed, "ShareeNode") || elsewhere;
+    let tags = lister.tags(listed, &["Tags"]);
+    let sharee = lister.flag(listed, "ShareeNode");
+    let outside = sharee || elsewhere || tags.iter().any(|tag| tag == MULLVAD);
     let number = match listed.get("UserID").map(|value| &value.kind) {
         Some(Kind::Number(digits)) => (*digits).to_owned(),
         _ => String::new(),
@@ -157,7 +204,6 @@ fn peer(
         lister.error(listed.span, "a node without a name".into(), "name it in Tailscale's admin console");
         return None;
     };
-    let tags = lister.tags(listed, &["Tags"]);
     let owner = match &login {
         // Another tailnet's tags mean nothing here.
         _ if outside => Owner::Tags(Vec::new()),
@@ -184,13 +230,14 @@ fn peer(
         owner: Some(owner),
         posture,
         expires: Some(lister.moment(listed, "KeyExpiry")),
+        jailed: Some(outside && !sharee),
         name,
     };
     lister.identified(&node, listed.span);
     // The user of tagged devices is nobody's login.
-    Some(if outside {
-        Peer::Outside(node, login.filter(|login| login.contains('@')))
-    } else {
-        Peer::Own(node)
+    Some(match (outside, sharee) {
+        (_, true) => Peer::Sharee(node, login.filter(|login| login.contains('@'))),
+        (true, false) => Peer::Jailed(node),
+        (false, false) => Peer::Own(node),
     })
 }

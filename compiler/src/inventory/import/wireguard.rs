@@ -67,6 +67,7 @@ pub fn wireguard(dump: &Source, names: &Source, findings: &mut Findings) -> Opti
                     owner: None,
                     posture: Attributes::new(),
                     expires: None,
+                    jailed: None,
                 });
             }
             Err(()) => refuse(
@@ -103,8 +104,7 @@ fn read_names(source: &Source, findings: &mut Findings) -> Option<HashMap<[u8; 3
         for (key, member) in reader.entries(object) {
             let decoded = BASE64_STANDARD.decode(key).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
             let Some(decoded) = decoded else {
-                let error =
-                    Diagnostic::error(reader.source, member.span, format!("\"{key}\" is no public key"));
+                let error = Diagnostic::error(reader.source, member.span, "this name is for no public key");
                 reader.findings.push(error.help("a key is 32 bytes in base64, 44 characters"));
                 continue;
             };

@@ -45,6 +45,9 @@ fn node(node: &Node) -> String {
     if let Some(time) = expires.and_then(|time| time.format(&Rfc3339).ok()) {
         fields.push(("expires", json!(time)));
     }
+    if node.jailed {
+        fields.push(("jailed", json!(true)));
+    }
     line(fields)
 }
 
@@ -52,6 +55,9 @@ fn user(user: &User) -> String {
     let mut fields = vec![("login", json!(user.login))];
     if !user.roles.is_empty() {
         fields.push(("roles", json!(user.roles)));
+    }
+    if !user.aliases.is_empty() {
+        fields.push(("aliases", json!(user.aliases)));
     }
     line(fields)
 }
