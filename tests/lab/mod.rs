@@ -87,7 +87,8 @@ impl Lab {
             .create(&directory)
             .with_context(|| format!("create {directory:?}"))?;
         let lab = Lab { hosts: Vec::new(), core, directory };
-        lab.core.ip("link add br0 type bridge")?;
+        // It forwards LLDP, which a cable carries and a bridge keeps for itself.
+        lab.core.ip("link add br0 type bridge group_fwd_mask 0x4000")?;
         lab.core.ip("link set br0 up")?;
         Ok(lab)
     }

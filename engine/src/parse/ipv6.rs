@@ -97,8 +97,12 @@ fn step(packet: &Packet, headers: &mut Headers, this: u8) -> Result<(), Reason> 
         }
     } else {
         size += u32::from(fixed.byte(1)) * 8;
-        if this == ROUTING && fixed.byte(3) != 0 {
-            return Err(Reason::SourceRoute);
+        if this == ROUTING {
+            if fixed.byte(3) != 0 {
+                return Err(Reason::SourceRoute);
+            }
+            // For a quote; whoever parses a packet overwrites it.
+            headers.fault = Reason::SourceRoute;
         }
     }
     if size > length {
@@ -127,8 +131,11 @@ pub(crate) fn quoted(packet: &Packet, offset: u32, end: u32, quote: &mut Headers
     quote.transport_length = (end - quote.transport) & !7;
     quote.first_fragment = 0;
     quote.fragment_offset = 0;
+    quote.fault = Reason::LookupFailed;
     match walk(packet, quote) {
-        Ok(()) if quote.fragment_offset == 0 => Ok(()),
+        // What is behind a routing header Linux takes for the destination (`seg6_get_daddr`, `__udp6_lib_err`): the
+        // error would be about another conversation than the one that it quotes.
+        Ok(()) if quote.fragment_offset == 0 && recall(&quote.fault) != Reason::SourceRoute => Ok(()),
         _ => Err(Reason::IcmpErrorMalformed),
     }
 }

@@ -173,6 +173,13 @@ fn an_ipv6_error_may_quote_a_first_fragment_cut_anywhere() {
     }
     let later = ip(OWN6, PEER6, 44, &fragment6(UDP, 9, 1024, false, &datagram[..976]));
     assert_eq!(node.receive(too_big(ROUTER6, OWN6, &later)), Reason::IcmpErrorMalformed);
+    // With a routing header Linux would take the error for one about the address in it.
+    assert_eq!(node.send(udp((OWN6, 40_001), (PEER6, 53))), Reason::Rule);
+    let routed = |segments: u8| {
+        let header = [&[UDP, 0, 4, segments, 0, 0, 0, 0][..], &udp_header(40_001, 53, 8)].concat();
+        node.receive(too_big(ROUTER6, OWN6, &ip(OWN6, PEER6, 43, &header)))
+    };
+    assert_eq!([routed(0), routed(1)], [Reason::IcmpErrorMalformed; 2]);
     // Mapped addresses in a quote are those of no IPv4 flow.
     assert_eq!(node.send(udp((OWN, 40_000), (PEER, 53))), Reason::Rule);
     let mapped = ip("::ffff:100.64.0.1", "::ffff:100.64.0.2", UDP, &udp_header(40_000, 53, 8));

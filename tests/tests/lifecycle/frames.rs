@@ -38,13 +38,13 @@ fn hardware_address(of: &Namespace) -> [u8; 6] {
     bytes.try_into().unwrap()
 }
 
-/// Whether a frame of a kind gets from one host's eth0 to the other's. It is addressed to the
-/// receiver itself: a bridge keeps frames to the protocol's own group for itself.
+/// Whether a frame of a kind gets from one host's eth0 to the other's. It is to the nearest bridge's group (IEEE
+/// 802.1AB section 7.1), as LLDP's are.
 pub fn heard(from: &Namespace, to: &Namespace, kind: u16) -> bool {
     let receiver = to.run(|| socket(kind)).unwrap().unwrap();
     let sender = from.run(|| socket(kind)).unwrap().unwrap();
     let mut frame = [0u8; 60];
-    frame[..6].copy_from_slice(&hardware_address(to));
+    frame[..6].copy_from_slice(&[1, 0x80, 0xc2, 0, 0, 0x0e]);
     frame[6..12].copy_from_slice(&hardware_address(from));
     frame[12..14].copy_from_slice(&kind.to_be_bytes());
     let deadline = Instant::now() + Duration::from_secs(1);

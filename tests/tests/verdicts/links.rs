@@ -16,6 +16,34 @@ use crate::world::{self, Place};
 /// IPv4: more fragments.
 const MORE: u16 = 0x2000;
 
+/// Groups that no bridge forwards, PTP's, one host, and everybody.
+const RESERVED: [u8; 6] = [1, 0x80, 0xc2, 0, 0, 0];
+const NEAREST: [u8; 6] = [1, 0x80, 0xc2, 0, 0, 0x0e];
+const BEYOND: [u8; 6] = [1, 0x80, 0xc2, 0, 0, 0x10];
+const CLOCKS: [u8; 6] = [1, 0x1b, 0x19, 0, 0, 0];
+const ONE: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const ALL: [u8; 6] = [0xff; 6];
+
+/// Frames that are not IP: to whom, tags, EtherType, and whether they pass where all is named.
+const FRAMES: [(&str, [u8; 6], &[u16], u16, bool); 16] = [
+    ("lacp", RESERVED, &[], 0x8809, true),
+    ("lacp to one host", ONE, &[], 0x8809, false),
+    ("lldp", NEAREST, &[], 0x88cc, true),
+    ("lldp to one host", ONE, &[], 0x88cc, false),
+    ("lldp to all", ALL, &[], 0x88cc, false),
+    ("lldp to a group that bridges forward", BEYOND, &[], 0x88cc, false),
+    ("lldp in a VLAN", NEAREST, &[0x8100], 0x88cc, false),
+    ("ptp", CLOCKS, &[], 0x88f7, true),
+    ("ptp between neighbours", NEAREST, &[], 0x88f7, true),
+    ("ptp to all", ALL, &[], 0x88f7, false),
+    ("eapol", RESERVED, &[], 0x888e, true),
+    ("eapol to one host", ONE, &[], 0x888e, true),
+    ("eapol to all", ALL, &[], 0x888e, false),
+    ("macsec", ONE, &[], 0x88e5, true),
+    ("pppoe", ONE, &[], 0x8863, false),
+    ("802.3", ONE, &[], 0x0026, false),
+];
+
 /// Plays everything on every program; returns the reasons.
 pub fn play() -> Vec<Reason> {
     let compiled = world::program();
@@ -75,17 +103,11 @@ fn scenes(place: &Place, all: bool, igmp: bool) -> Vec<Scene> {
     ] {
         scenes.push(scene(name, Step::forth(&packet, reason)));
     }
-    for (name, ethertype, known) in [
-        ("lacp", 0x8809, true),
-        ("lldp", 0x88cc, true),
-        ("ptp", 0x88f7, true),
-        ("eapol", 0x888e, true),
-        ("macsec", 0x88e5, true),
-        ("pppoe", 0x8863, false),
-        ("802.3", 0x0026, false),
-    ] {
+    for (name, to, tags, ethertype, known) in FRAMES {
         let reason = if all && known { Reason::Link } else { Reason::LinkProtocol };
-        scenes.push(scene(name, Step::frame(ethernet(&[], ethertype, &[0; 60]), reason)));
+        let mut frame = ethernet(tags, ethertype, &[0; 60]);
+        frame[..6].copy_from_slice(&to);
+        scenes.push(scene(name, Step::frame(frame, reason)));
     }
     let membership = if igmp { Reason::Membership } else { Reason::MembershipGroup };
     // Where PTP passes its groups may be joined, so reports are read.
@@ -94,7 +116,12 @@ fn scenes(place: &Place, all: bool, igmp: bool) -> Vec<Scene> {
     let about = |packet: &Ip| Step { named, ..Step::forth(packet, membership) };
     if let IpAddr::V4(foreign) = foreign {
         let report = [&[0x22, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0][..], &foreign.octets()].concat();
-        scenes.push(scene("igmp", about(&ip(group("224.0.0.22", ""), IGMP, 1, report))));
+        scenes.push(scene("igmp", about(&ip(group("224.0.0.22", ""), IGMP, 1, report.clone()))));
+        // Neither forwarded nor to one host.
+        let refused = |packet: &Ip, reason| Step::forth(packet, reason);
+        let forwarded = ip(group("224.0.0.22", ""), IGMP, 64, report.clone());
+        scenes.push(scene("igmp that was forwarded", refused(&forwarded, nobodys)));
+        scenes.push(scene("igmp to one host", refused(&ip(one, IGMP, 1, report), Reason::NoFlow)));
     } else if let IpAddr::V6(foreign) = foreign {
         let record = [&[4, 0, 0, 0][..], &foreign.octets()].concat();
         let mut report = ip(group("", "ff02::16"), ICMPV6, 1, icmp(143, 0, [0, 0, 0, 1], &record));
@@ -116,7 +143,10 @@ fn discovery(all: bool) -> impl Iterator<Item = (&'static str, Ip, Reason)> {
     let named = if all { Reason::Link } else { Reason::RouterDiscovery };
     let mut fragment = message(router, hosts, 134, 255);
     fragment.extensions = vec![Extension::fragment(0, true, 9)];
+    let mut atomic = message(router, hosts, 134, 255);
+    atomic.extensions = vec![Extension::fragment(0, false, 9)];
     [
+        ("an advertisement in one fragment", atomic, Reason::NotLocal),
         ("an advertisement", message(router, hosts, 134, 255), named),
         ("an advertisement to one host", message(router, "fe80::8", 134, 255), named),
         ("an advertisement that was forwarded", message(router, hosts, 134, 254), Reason::NotLocal),

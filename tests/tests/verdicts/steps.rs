@@ -178,7 +178,8 @@ impl Stage {
             let [event] = events[..] else { panic!("{} events\n{name}", events.len()) };
             self.check_event(event, &case, step.named, &bytes, name);
             if step.reason == Reason::LinkProtocol {
-                assert_eq!(event.key.port.to_be_bytes(), bytes[12..14], "the EtherType, {name}");
+                let at = if bytes[12..14] == [0x81, 0] { 16 } else { 12 };
+                assert_eq!(event.key.port.to_be_bytes(), bytes[at..at + 2], "the EtherType, {name}");
             }
             assert!((before..=boot_time()).contains(&Duration::from_nanos(event.time)), "{name}");
         }

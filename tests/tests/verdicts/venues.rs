@@ -261,8 +261,12 @@ fn memberships(place: &Place) -> Vec<Scene> {
 }
 
 fn links(place: &Place) -> Vec<Scene> {
-    let frame =
-        |name, ethertype, reason| scene(name, [Step::frame(ethernet(&[], ethertype, &[0; 60]), reason)]);
+    let frame = |name, ethertype, reason| {
+        let mut frame = ethernet(&[], ethertype, &[0; 60]);
+        // The group of the nearest bridge.
+        frame[..6].copy_from_slice(&[1, 0x80, 0xc2, 0, 0, 0x0e]);
+        scene(name, [Step::frame(frame, reason)])
+    };
     let datagram =
         |ports, hop_limit| Ip { hop_limit, ..Ip::new(place.from, place.to, UDP, udp(ports, &[0; 24])) };
     let refused = |packet: &Ip| {
