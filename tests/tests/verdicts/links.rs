@@ -24,8 +24,10 @@ const CLOCKS: [u8; 6] = [1, 0x1b, 0x19, 0, 0, 0];
 const ONE: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const ALL: [u8; 6] = [0xff; 6];
 
-/// Frames that are not IP: to whom, tags, EtherType, and whether they pass where all is named.
-const FRAMES: [(&str, [u8; 6], &[u16], u16, bool); 16] = [
+/// A frame that is not IP: its name, to whom it is, tags, EtherType, and whether it passes where all is named.
+type Frame = (&'static str, [u8; 6], &'static [u16], u16, bool);
+
+const FRAMES: [Frame; 16] = [
     ("lacp", RESERVED, &[], 0x8809, true),
     ("lacp to one host", ONE, &[], 0x8809, false),
     ("lldp", NEAREST, &[], 0x88cc, true),
