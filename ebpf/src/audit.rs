@@ -224,7 +224,7 @@ fn tell(key: impl FnOnce() -> AggregateKey, headers: &Headers, lost: u32, fund: 
 }
 
 /// Adds a drop to an aggregate that is there or is made for it: of its key, or, where too many kinds were
-/// made in this second, of its sender alone. False: there was no room.
+/// made in this period, of its sender alone. False: there was no room.
 #[inline(always)]
 fn summarise(aggregates: &Aggregates, key: &mut AggregateKey, length: u32, time: u64) -> bool {
     if !budget().is_some_and(|budget| budget.may_tell_kind(settings::event_budget())) {

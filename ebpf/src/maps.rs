@@ -34,7 +34,7 @@ static LIMITS: Array<RateLimit> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 static LIMIT_STATES: Array<u64> = Array::with_max_entries(2, 0);
 #[map]
 pub(crate) static RULE_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(1, 0);
-/// One entry: what this CPU has reported in this second.
+/// One entry: what this CPU has reported in this period.
 #[map]
 pub(crate) static BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
 

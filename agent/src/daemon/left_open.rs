@@ -27,9 +27,8 @@ pub fn left_open(setup: &Setup, journal: &Record) -> anyhow::Result<Gaps> {
     if let Some(cause) = &change {
         gaps.found("guard", cause, Effect::Open);
     }
-    let journalled = [Some(journal.enforced), journal.target].into_iter().flatten().collect();
     let devices = devices(in_place.as_ref())?;
-    let known = Known { in_place, devices, journalled, is_held: false };
+    let known = Known { in_place, devices, journalled: journal.generations(), is_held: false };
     for managed in &setup.config.interfaces {
         let faults = known.faults(&managed.name, &links);
         let Some((_, fault)) = faults.into_iter().find(|(_, fault)| fault.is_open()) else { continue };

@@ -254,7 +254,7 @@ impl Status {
                 in_place::beside(&paths.socket).display()
             )
         });
-        let journalled = [Some(record.enforced), record.target].into_iter().flatten().collect();
+        let journalled = record.generations();
         let known = Known { devices: devices(in_place.as_ref())?, in_place, journalled, is_held };
         let (state, mut problems) = judge(&links, &known, half_way);
         let wrong: Vec<_> = guard.into_iter().chain(unknown).collect();

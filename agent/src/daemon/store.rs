@@ -54,6 +54,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// The generations that hooks may run: the enforced one, and the one that they were being given.
+    pub fn generations(&self) -> Vec<u32> {
+        [Some(self.enforced), self.target].into_iter().flatten().collect()
+    }
+
     /// The journal once `number` is enforced in the place of this one's. While a change waits for its
     /// confirmation the one before it is what to return to. The shadow is whatever is built with it.
     #[must_use]

@@ -4,9 +4,9 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
-use bulkhead_engine::layout::{Direction, FlowRecord};
+use bulkhead_engine::layout::Direction;
 
-use super::seed::{key, open_flow};
+use super::seed::{key, store};
 use super::{Importer, KernelError};
 
 /// Where the kernel lists them for this thread's network namespace.
@@ -57,13 +57,10 @@ pub fn seed(
     zones: &[u16],
     now: u64,
 ) -> Result<usize, KernelError> {
-    let flow = open_flow(now);
-    let keys = |tracked: &Tracked, zone: u16| {
+    store(importer, connections, zones, now, |tracked, zone| {
         let ([from, to], [answers, asked]) = (tracked.original, tracked.reply);
         [key(from, to, Direction::Ingress, zone), key(asked, answers, Direction::Egress, zone)]
-    };
-    let keys = connections.iter().flat_map(|tracked| zones.iter().flat_map(move |zone| keys(tracked, *zone)));
-    importer.store(keys.map(|key| FlowRecord { key, flow }))
+    })
 }
 
 #[cfg(test)]

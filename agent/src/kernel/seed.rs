@@ -88,7 +88,7 @@ fn connection(id: &SocketId) -> Connection {
 pub const FORWARDED_GRACE: u32 = 300;
 
 /// What is recorded of a connection that is open now.
-pub(super) const fn open_flow(now: u64) -> FlowValue {
+const fn open_flow(now: u64) -> FlowValue {
     FlowValue {
         last_seen: now,
         generation: 0,
@@ -125,17 +125,25 @@ pub fn seed(
     zones: &[u16],
     now: u64,
 ) -> Result<usize, KernelError> {
-    let flow = open_flow(now);
-    let both_ways = |connection: &Connection, zone: u16| {
+    store(importer, connections, zones, now, |connection, zone| {
         [
             key(connection.remote, connection.local, Direction::Ingress, zone),
             key(connection.local, connection.remote, Direction::Egress, zone),
         ]
-    };
-    let keys = connections
-        .iter()
-        .flat_map(|connection| zones.iter().flat_map(move |zone| both_ways(connection, *zone)));
-    importer.store(keys.map(|key| FlowRecord { key, flow }))
+    })
+}
+
+/// Records both ways of connections in these zones, as flows that are open now. Returns how many found no place.
+pub(super) fn store<T>(
+    importer: &mut Importer,
+    connections: &[T],
+    zones: &[u16],
+    now: u64,
+    both_ways: impl Fn(&T, u16) -> [FlowKey; 2],
+) -> Result<usize, KernelError> {
+    let (flow, both_ways) = (open_flow(now), &both_ways);
+    let of = |connection| zones.iter().flat_map(move |zone| both_ways(connection, *zone));
+    importer.store(connections.iter().flat_map(of).map(|key| FlowRecord { key, flow }))
 }
 
 /// The flow clock now: coarse monotonic time, ns.
