@@ -275,6 +275,10 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
         resets::ask(self.0, headers);
     }
     #[inline(always)]
+    fn outward_ports(&self) -> [u16; 2] {
+        settings::outward_ports()
+    }
+    #[inline(always)]
     fn forwarded_until(&self) -> u32 {
         settings::forwarded_until()
     }

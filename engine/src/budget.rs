@@ -55,12 +55,13 @@ pub struct Sharer {
 }
 
 impl Sharer {
-    /// Who a drop is told of together with at `now`, ns of the clock for flows. At egress the source
+    /// Who a drop is told of together with at `now`, ns of the clock for flows; `is_known`:
+    /// [`is_of_known_sender`]. At egress the source
     /// is mostly this host, so that there both ends together count as the sender. Who shares with whom
     /// changes with every period.
     #[inline(always)]
     #[must_use]
-    pub fn new(direction: Direction, reason: Reason, [source, destination]: [Address; 2], now: u64) -> Self {
+    pub fn new(direction: Direction, is_known: bool, [source, destination]: [Address; 2], now: u64) -> Self {
         /// 2^64 divided by the golden ratio, and another odd number without a pattern.
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
         const TURN: u64 = 0xd1b5_4a32_d192_ed03;
@@ -71,7 +72,7 @@ impl Sharer {
         };
         let spread = SPREAD.wrapping_add(u64::from(period).wrapping_mul(TURN << 1));
         let sender = (sender ^ sender >> 32).wrapping_mul(spread) >> (u64::BITS - SENDER_BITS);
-        let group = direction.index() << 1 | u32::from(is_between_known(reason));
+        let group = direction.index() << 1 | u32::from(is_known);
         Self { period, share: group << SENDER_BITS | sender as u32 }
     }
 }
@@ -91,22 +92,25 @@ const fn fold([a, b, c, d]: Address) -> u64 {
 }
 
 /// Whether a packet is dropped for this reason only between ends that the rules know, which nobody is who
-/// makes sources up at random.
+/// makes sources up at random: the other end is of the class `remote`, which is none of the wide ones, from
+/// number `wide` on. These hold so many addresses in one piece that to be one of them says nothing.
 #[inline(always)]
-const fn is_between_known(reason: Reason) -> bool {
-    matches!(
-        reason,
+#[must_use]
+pub const fn is_of_known_sender(reason: Reason, remote: u32, wide: u32) -> bool {
+    match reason {
+        // Who is cut off is so by his address.
+        Reason::Quarantined => true,
         Reason::NoRule
-            | Reason::DenyRule
-            | Reason::VenueGuard
-            | Reason::Quarantined
-            | Reason::NoFlow
-            | Reason::FlowExpired
-            | Reason::FlowRevoked
-            | Reason::PacketRate
-            | Reason::NewFlowRate
-            | Reason::InitiatorRate
-    )
+        | Reason::DenyRule
+        | Reason::VenueGuard
+        | Reason::NoFlow
+        | Reason::FlowExpired
+        | Reason::FlowRevoked
+        | Reason::PacketRate
+        | Reason::NewFlowRate
+        | Reason::InitiatorRate => remote < wide,
+        _ => false,
+    }
 }
 
 impl Budget {
@@ -166,7 +170,7 @@ mod tests {
     use std::collections::HashSet;
     use std::net::Ipv4Addr;
 
-    use super::{Budget, Fund, SHARES, Sharer};
+    use super::{Budget, Fund, SHARES, Sharer, is_of_known_sender};
     use crate::Reason;
     use crate::layout::{Address, Direction, from_ip};
 
@@ -181,19 +185,18 @@ mod tests {
     fn drop_of(
         budget: &mut Budget,
         direction: Direction,
-        reason: Reason,
+        is_known: bool,
         ends: [u32; 2],
         now: u64,
     ) -> Option<Fund> {
-        budget.pay(REPORTS, Sharer::new(direction, reason, ends.map(address), now))
+        budget.pay(REPORTS, Sharer::new(direction, is_known, ends.map(address), now))
     }
 
     #[test]
     fn a_flood_of_one_uses_up_what_is_anybodys_and_its_own_share() {
         let mut budget = Budget::UNUSED;
         let mut flood = |now| {
-            let drops =
-                (0..84_000).map(|_| drop_of(&mut budget, Direction::Ingress, Reason::NoRule, [7, 1], now));
+            let drops = (0..84_000).map(|_| drop_of(&mut budget, Direction::Ingress, true, [7, 1], now));
             let paid: Vec<_> = drops.flatten().collect();
             let own = paid.iter().filter(|fund| **fund == Fund::Share).count();
             (own, paid.len() - own)
@@ -214,10 +217,9 @@ mod tests {
                 let mut budget = Budget::UNUSED;
                 let now = period * PERIOD;
                 (0..6_000).for_each(|_| {
-                    drop_of(&mut budget, direction, Reason::NoRule, ends, now);
+                    drop_of(&mut budget, direction, true, ends, now);
                 });
-                let probes = [(); 3]
-                    .map(|()| drop_of(&mut budget, Direction::Ingress, Reason::NoRule, [9, near], now));
+                let probes = [(); 3].map(|()| drop_of(&mut budget, Direction::Ingress, true, [9, near], now));
                 blinded += u32::from(probes != [Some(Fund::Share); 3]);
             }
         }
@@ -229,24 +231,22 @@ mod tests {
     fn sources_that_are_made_up_blind_neither_whom_the_rules_know_nor_the_other_direction() {
         let mut budget = Budget::UNUSED;
         for source in 0..100_000 {
-            let _ =
-                drop_of(&mut budget, Direction::Ingress, Reason::UnknownAddress, [1_000 + source, 1], PERIOD);
+            let _ = drop_of(&mut budget, Direction::Ingress, false, [1_000 + source, 1], PERIOD);
         }
-        let spent = |budget: &mut Budget, direction, reason| {
+        let spent = |budget: &mut Budget, direction, is_known| {
             let ends = if direction == Direction::Ingress { [9, 1] } else { [1, 9] };
-            drop_of(budget, direction, reason, ends, PERIOD)
+            drop_of(budget, direction, is_known, ends, PERIOD)
         };
-        assert_eq!(spent(&mut budget, Direction::Ingress, Reason::UnknownAddress), None);
-        assert_eq!(spent(&mut budget, Direction::Ingress, Reason::DenyRule), Some(Fund::Share));
-        assert_eq!(spent(&mut budget, Direction::Egress, Reason::UnknownAddress), Some(Fund::Share));
-        assert_eq!(spent(&mut budget, Direction::Egress, Reason::NoRule), Some(Fund::Share));
+        assert_eq!(spent(&mut budget, Direction::Ingress, false), None);
+        assert_eq!(spent(&mut budget, Direction::Ingress, true), Some(Fund::Share));
+        assert_eq!(spent(&mut budget, Direction::Egress, false), Some(Fund::Share));
+        assert_eq!(spent(&mut budget, Direction::Egress, true), Some(Fund::Share));
     }
 
     #[test]
     fn senders_spread_over_the_shares_and_part_again() {
         let share = |index, period| {
-            Sharer::new(Direction::Ingress, Reason::NoRule, [address(index), address(1)], period * PERIOD)
-                .share
+            Sharer::new(Direction::Ingress, true, [address(index), address(1)], period * PERIOD).share
         };
         let used: HashSet<_> = (0..1024).map(|index| share(index, 3)).collect();
         assert!(used.len() > SHARES / 4 * 9 / 10, "{} of {}", used.len(), SHARES / 4);
@@ -261,9 +261,26 @@ mod tests {
         let mut budget = Budget::UNUSED;
         let kinds = (0..REPORTS).filter(|_| budget.may_tell_kind(REPORTS)).count();
         assert_eq!(kinds, REPORTS as usize / 8);
-        let sharer = Sharer::new(Direction::Ingress, Reason::NoRule, [address(2), address(1)], 0);
+        let sharer = Sharer::new(Direction::Ingress, true, [address(2), address(1)], 0);
         assert_eq!(budget.pay(0, sharer), None);
         let mut small = Budget::UNUSED;
         assert_eq!((small.pay(1, sharer), small.pay(1, sharer)), (Some(Fund::Share), None));
+    }
+
+    #[test]
+    fn a_wide_class_is_nobody_and_a_quarantine_is_of_somebody() {
+        let wide = 3;
+        for reason in Reason::ALL {
+            let known = [0, 2, 3].map(|remote| is_of_known_sender(*reason, remote, wide));
+            let expected = match reason {
+                Reason::Quarantined => [true; 3],
+                Reason::UnknownAddress | Reason::NotLocal | Reason::Rule | Reason::Reply => [false; 3],
+                Reason::NoRule | Reason::DenyRule | Reason::VenueGuard | Reason::FlowRevoked => {
+                    [true, true, false]
+                }
+                _ => continue,
+            };
+            assert_eq!(known, expected, "{reason:?}");
+        }
     }
 }

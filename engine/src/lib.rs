@@ -32,7 +32,7 @@ mod tables;
 mod untracked;
 mod word;
 
-pub use budget::{Budget, Fund, Sharer};
+pub use budget::{Budget, Fund, Sharer, is_of_known_sender};
 pub use case::{Case, Outcome, Sides};
 pub use decide::{decide, decide_parsed, local_check, reply};
 pub use errors::MISS_WORDS;

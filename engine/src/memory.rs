@@ -44,6 +44,8 @@ pub struct Tables {
     pub locals: u32,
     /// Remote classes, 'unknown' included.
     pub remotes: u32,
+    /// Remote classes from this number on are [wide](crate::is_of_known_sender).
+    pub wide: u32,
     /// Port classes.
     pub port_classes: u32,
 }
@@ -66,6 +68,7 @@ impl Tables {
             rules: 0,
             locals: 1,
             remotes: 1,
+            wide: 1,
             port_classes: 1,
         }
     }
@@ -152,7 +155,8 @@ impl<'a> Memory<'a> {
     /// for expiry alike; [`Tables::deadlines`] are taken to be in the same clock.
     #[must_use]
     pub fn new(tables: &'a Tables, settings: Settings) -> Self {
-        let settings = Settings { locals: tables.locals, remotes: tables.remotes, ..settings };
+        let settings =
+            Settings { locals: tables.locals, remotes: tables.remotes, wide: tables.wide, ..settings };
         Self {
             tables,
             flows: RefCell::default(),
@@ -296,6 +300,9 @@ impl Environment for Memory<'_> {
         let source = (headers.source, headers.source_port);
         let destination = (headers.destination, headers.destination_port);
         self.resets.borrow_mut().push([source, destination]);
+    }
+    fn outward_ports(&self) -> [u16; 2] {
+        self.settings.outward_ports
     }
     fn forwarded_until(&self) -> u32 {
         self.settings.forwarded_until

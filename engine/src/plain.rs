@@ -12,8 +12,9 @@ use crate::{Case, Environment, Outcome, Packet, Reason, Sides};
 
 /// How far a plain packet got.
 pub enum Short<'a> {
-    /// Its length at the IP layer, bytes, and its verdict, the one that [`crate::decide`] comes to.
-    Settled(u32, Outcome),
+    /// Its length at the IP layer, bytes, its verdict, the one that [`crate::decide`] comes to, and the class
+    /// of its remote end, as far as it was asked.
+    Settled(u32, Outcome, u32),
     /// A flow or a rate has a say.
     Judged(Judged<'a>),
 }
@@ -45,7 +46,7 @@ pub fn judge_plain<'a>(
     let (source, destination) = (leaf(plain.source())?, leaf(plain.destination())?);
     if source.quarantined() || destination.quarantined() {
         // A management exemption may let it pass.
-        let settled = Short::Settled(plain.length, Outcome::of(Reason::Quarantined));
+        let settled = Short::Settled(plain.length, Outcome::of(Reason::Quarantined), 0);
         return (!env.has_exemptions()).then_some(settled);
     }
     judge_between(env, direction, plain, source, destination)
@@ -61,11 +62,11 @@ fn judge_between<'a>(
 ) -> Option<Short<'a>> {
     let sides = match local_check(direction, source, destination) {
         Ok(sides) => sides,
-        Err(reason) => return Some(Short::Settled(plain.length, Outcome::of(reason))),
+        Err(reason) => return Some(Short::Settled(plain.length, Outcome::of(reason), 0)),
     };
     // Class 0 is whom no rule speaks of: none needs to be asked.
     if sides.remote == 0 {
-        return Some(Short::Settled(plain.length, Outcome::of(Reason::UnknownAddress)));
+        return Some(Short::Settled(plain.length, Outcome::of(Reason::UnknownAddress), 0));
     }
     let ends = [sides.local, sides.remote];
     let (pair, cell) = cell_of(env, direction, ends, plain.protocol, plain.destination_port())?;
@@ -73,7 +74,7 @@ fn judge_between<'a>(
         return None;
     }
     Some(match settled(&plain, cell, pair.opposite()) {
-        Some(outcome) => Short::Settled(plain.length, outcome),
+        Some(outcome) => Short::Settled(plain.length, outcome, sides.remote),
         None => Short::Judged(Judged { plain, sides, judgement: Judgement::of(cell, pair.opposite()) }),
     })
 }

@@ -94,6 +94,8 @@ pub trait Environment {
     /// Asks for a reset in answer to a TCP segment that comes in, as of a host that has no such connection.
     /// It may be lost: the segment is sent again.
     fn reset(&self, headers: &Headers);
+    /// First and last of the ports that the kernel gives to connections outwards, host byte order.
+    fn outward_ports(&self) -> [u16; 2];
     /// Until when, in seconds of [`Self::flow_time`], TCP connections are taken up that this host
     /// forwards; 0: never.
     fn forwarded_until(&self) -> u32;

@@ -83,7 +83,7 @@ pub fn untracked(env: &impl Environment, case: &mut Case, direction: Direction) 
     let is_open = if state == SocketState::NONE {
         headers.role == Role::Continue && is_taken_up(env, headers, direction)
     } else {
-        state.is_in(CONNECTION) && (is_known || !is_accepted(env, headers, direction))
+        state.is_in(CONNECTION) && (is_known || !began_by_port(env, headers, direction))
     };
     if is_open {
         *outcome = Outcome { reason: track(env, found, headers, direction, rule, state), rule };
@@ -124,14 +124,20 @@ fn socket(env: &impl Environment, headers: &Headers, direction: Direction) -> So
     env.socket(headers.version, local, remote)
 }
 
-/// Whether a segment that comes in, and would be a reply, is for a connection that was begun from
-/// outside: somebody listens on its port here, which no connection outwards has.
+/// Whether the segment's own sender began its connection, as far as its port here tells: somebody listens on
+/// it, which no connection outwards has; or nobody does, and the kernel gives it to connections outwards.
 #[inline(always)]
-fn is_accepted(env: &impl Environment, headers: &Headers, direction: Direction) -> bool {
+fn began_by_port(env: &impl Environment, headers: &Headers, direction: Direction) -> bool {
     let (local, remote) = ends(headers, direction);
     // No connection has this port, so that only a listener is found.
-    direction == Direction::Ingress
-        && env.socket(headers.version, local, End(remote.0, 0)) == SocketState::LISTEN
+    let is_accepted = env.socket(headers.version, local, End(remote.0, 0)) == SocketState::LISTEN;
+    match direction {
+        Direction::Ingress => is_accepted,
+        Direction::Egress => {
+            let [first, last] = env.outward_ports();
+            !is_accepted && first <= local.1 && local.1 <= last
+        }
+    }
 }
 
 /// Whether what is forwarded, for which there is no socket here, is taken for an open connection: for

@@ -77,7 +77,7 @@ fn decide_both_ways(memory: &mut Memory, packet: &Packet, direction: Direction, 
     let (before, copy) = (*case, memory.clone());
     decide(memory, packet, direction, case);
     match judge_plain(&copy, packet, direction) {
-        Some(Short::Settled(length, outcome)) => {
+        Some(Short::Settled(length, outcome, _)) => {
             assert_eq!((length, outcome), (case.headers.length, case.outcome));
             assert_eq!(memory.flows, copy.flows, "a settled packet has no flow");
         }

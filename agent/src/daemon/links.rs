@@ -45,7 +45,9 @@ impl Missed {
         let is_advertisement = is(Reason::RouterDiscovery)
             && report.direction == "ingress"
             && report.destination != Some(ALL_ROUTERS.into());
-        if report.enforced.is_some() || !is_advertisement && !is(Reason::MembershipGroup) {
+        // Queries pass; reports of other hosts are none of this one's business.
+        let is_membership = is(Reason::MembershipGroup) && report.direction == "egress";
+        if report.enforced.is_some() || !is_advertisement && !is_membership {
             return;
         }
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

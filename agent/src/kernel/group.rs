@@ -11,6 +11,7 @@ use bulkhead_engine::layout::{
 
 use super::generation::missing;
 use super::programs::{self, Loadable, Program};
+use super::seed::outward_ports;
 use super::shape;
 use super::tables::{self, ENFORCED, OBSERVED};
 use super::{
@@ -167,6 +168,8 @@ fn settings_of(specification: &Specification, specialisation: Specialisation) ->
         features,
         locals: tables.locals,
         remotes: tables.remotes,
+        wide: tables.wide,
+        outward_ports: outward_ports(),
         timeouts: specification.timeouts,
         new_flows: specification.new_flows,
         event_budget: specification.event_budget,

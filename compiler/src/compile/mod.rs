@@ -30,7 +30,7 @@ use crate::inventory::{Inventory, Node};
 use crate::policy::Action;
 use crate::resolve::{Rule, Ruleset, SelectorId};
 use crate::suggest;
-use crate::sweep::Sweep;
+use crate::sweep::{Piece, Sweep};
 use node::Sides;
 use ports::PortClasses;
 use rows::{Lane, Rows};
@@ -90,7 +90,8 @@ pub fn compile(
     let mut rows = Rows::new(ports.count as usize, limits.bytes);
     rules.limits.check()?;
     let matrix = matrix(&lanes, &sides, &classes, &ports, &mut rows, node, limits)?;
-    let (merged, remotes) = merge(&matrix, &classes)?;
+    let wide = classes.wide(&pieces4, &pieces6);
+    let Merged { of: merged, remotes, wide } = merge(&matrix, &classes, &wide)?;
 
     let leaf = |class: u32| {
         let class = class as usize;
@@ -130,6 +131,7 @@ pub fn compile(
         rules: rules.used.len() as u32,
         locals: locals.max(1),
         remotes,
+        wide,
         port_classes: ports.count,
     };
     sizes::check(&tables, limits.bytes)?;
@@ -195,6 +197,18 @@ impl Classes {
         }
         bounded("local address classes", classes.locals.len(), Leaf::MAX_LOCAL as usize)?;
         Ok(classes)
+    }
+
+    /// Which remote classes hold a whole IPv4 /16 or IPv6 /48 in one piece: whoever makes addresses up has
+    /// one of theirs.
+    fn wide(&self, pieces4: &[Piece<u32>], pieces6: &[Piece<u128>]) -> Vec<bool> {
+        let pieces4 = pieces4.iter().map(|piece| (piece.class, piece.last - piece.first >= 0xffff));
+        let pieces6 = pieces6.iter().map(|piece| (piece.class, piece.last - piece.first >= (1 << 80) - 1));
+        let mut wide = vec![false; self.remotes.len()];
+        for (class, is_wide) in pieces4.chain(pieces6) {
+            wide[self.remote_of[class as usize] as usize] |= is_wide;
+        }
+        wide
     }
 }
 
@@ -363,17 +377,34 @@ fn matrix(
     Ok(matrix)
 }
 
-/// Remote classes that no row tells apart become one. 'Unknown' stays by itself.
-fn merge(matrix: &Matrix, classes: &Classes) -> Result<(Vec<u32>, u32), CompileError> {
-    let mut known: HashMap<Vec<u32>, u32> = HashMap::new();
-    let mut merged = vec![0];
+/// Remote classes as the tables know them.
+struct Merged {
+    /// Remote class → its number in the tables.
+    of: Vec<u32>,
+    /// How many there are, 'unknown' included.
+    remotes: u32,
+    /// The wide ones have this number or a higher one.
+    wide: u32,
+}
+
+/// Remote classes that no row tells apart become one, but no wide one with another. 'Unknown' stays by itself.
+fn merge(matrix: &Matrix, classes: &Classes, wide: &[bool]) -> Result<Merged, CompileError> {
+    let mut known: [HashMap<Vec<u32>, u32>; 2] = Default::default();
+    let mut of = vec![0];
+    // In their order, the wide ones last.
     for remote in 1..classes.remotes.len() {
         let column = matrix.iter().flatten().map(|row_of| row_of[remote]).collect();
-        let next = known.len() as u32 + 1;
-        merged.push(*known.entry(column).or_insert(next));
+        let alike = &mut known[usize::from(wide[remote])];
+        let next = alike.len() as u32;
+        of.push(*alike.entry(column).or_insert(next));
     }
-    bounded("remote address classes", known.len(), Leaf::MAX_REMOTE as usize)?;
-    Ok((merged, known.len() as u32 + 1))
+    let first_wide = known[0].len() as u32 + 1;
+    let count = first_wide as usize - 1 + known[1].len();
+    bounded("remote address classes", count, Leaf::MAX_REMOTE as usize)?;
+    for (class, wide) in of.iter_mut().zip(wide).skip(1) {
+        *class += if *wide { first_wide } else { 1 };
+    }
+    Ok(Merged { of, remotes: count as u32 + 1, wide: first_wide })
 }
 
 fn pairs(

@@ -137,6 +137,11 @@ pub struct Settings {
     pub forwarded_until: u32,
     /// `LINK_` bits: the link protocols that pass.
     pub link: u32,
+    /// First and last of the ports that the kernel gives to connections outwards
+    /// (`net.ipv4.ip_local_port_range`, which counts for IPv6 as well), host byte order.
+    pub outward_ports: [u16; 2],
+    /// Remote classes from this number on are [wide](crate::is_of_known_sender).
+    pub wide: u32,
     /// The interfaces that share flows have one zone; a configured number, never an interface index.
     pub zone: u16,
     /// [`INTERFACE_ETHERNET`] or [`INTERFACE_BARE_IP`].
@@ -144,7 +149,7 @@ pub struct Settings {
     /// Zero.
     pub reserved: [u8; 5],
 }
-const _: () = assert!(size_of::<Settings>() == 128);
+const _: () = assert!(size_of::<Settings>() == 136);
 
 impl Settings {
     /// All zeros: no generation, no feature, every flow over at once.
@@ -160,6 +165,8 @@ impl Settings {
         flow_mask: 0,
         forwarded_until: 0,
         link: 0,
+        outward_ports: [0, 0],
+        wide: 0,
         zone: 0,
         interface: 0,
         reserved: [0; 5],

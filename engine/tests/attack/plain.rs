@@ -47,7 +47,7 @@ fn way(memory: &Memory, packet: &Packet, direction: Direction) -> Way {
     decide(&long, packet, direction, &mut case);
     match judge_plain(&short, packet, direction) {
         None => Long,
-        Some(Short::Settled(length, outcome)) => {
+        Some(Short::Settled(length, outcome, _)) => {
             assert_eq!((length, outcome), (case.headers.length, case.outcome));
             assert_eq!(long.flows, memory.flows, "a settled packet has no flow");
             Settled(outcome.reason)

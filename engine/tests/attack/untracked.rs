@@ -241,6 +241,34 @@ fn a_flow_that_was_recorded_both_ways_and_is_over_restores_nothing_revoked() {
 }
 
 #[test]
+fn what_this_host_began_is_no_reply_once_its_flow_is_forgotten() {
+    // The peer may use every port of this host; what this host began towards 443 was revoked.
+    let tables = tables(&[inward(TCP, 50_000), inward(TCP, 443)]);
+    for (port, listens, range, reason) in [
+        (50_000, false, [32_768, 60_999], Reason::NoFlow),
+        (50_000, false, [50_000, 50_000], Reason::NoFlow),
+        (50_000, true, [32_768, 60_999], Reason::Resumed),
+        (50_000, false, [32_768, 49_999], Reason::Resumed),
+        (50_000, false, [50_001, 60_999], Reason::Resumed),
+        (443, false, [32_768, 60_999], Reason::Resumed),
+    ] {
+        let mut node = Node::new(&tables);
+        node.0.settings.outward_ports = range;
+        let here = (OWN, port);
+        give_socket(&node, here, ASKED, 1);
+        if listens {
+            give_socket(&node, here, ANYBODY, 10);
+        }
+        let sent = node.send(tcp(here, ASKED, ACK));
+        assert_eq!(sent, reason, "{port}, listens: {listens}, {range:?}");
+        // Where the flow that it is a reply of is over, and not forgotten, that says who began.
+        assert_eq!(node.receive(tcp(ASKED, here, SYN)), Reason::Rule);
+        node.wait(100_000);
+        assert_eq!(node.send(tcp(here, ASKED, ACK)), Reason::Resumed);
+    }
+}
+
+#[test]
 fn who_is_cut_off_does_not_come_back() {
     for (quarantined, exempt) in [(PEER, false), (OWN, false), (PEER, true)] {
         let mut tables = tables(&[inward(TCP, 443), outward(TCP, 8443)]);

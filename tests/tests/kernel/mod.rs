@@ -386,7 +386,7 @@ pub fn settled(
     is_reported: bool,
 ) -> Option<(u32, Outcome)> {
     match judge_plain(memory, &Packet::new(packet), direction)? {
-        Short::Settled(length, outcome) if outcome.reason.action() == Action::Pass || !is_reported => {
+        Short::Settled(length, outcome, _) if outcome.reason.action() == Action::Pass || !is_reported => {
             Some((length, outcome))
         }
         _ => None,
