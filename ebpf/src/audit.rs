@@ -4,14 +4,15 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::maps::{HashMap, PerCpuArray};
-use bulkhead_engine::layout::{
+use bulkhead_abi::{
     AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, LOST_RING,
     LOST_SHADOW,
 };
+use bulkhead_abi::{REASONS, Word};
 use bulkhead_engine::parse::Headers;
 use bulkhead_engine::{
-    Action, Budget, Case, Environment as _, Fund, Outcome, Packet, REASONS, Reason, Sharer, Word,
-    is_of_known_sender, plain_ends,
+    Action, Budget, Case, Environment as _, Fund, Outcome, Packet, Reason, Sharer, is_of_known_sender,
+    plain_ends,
 };
 
 use crate::maps::{

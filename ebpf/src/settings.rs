@@ -4,7 +4,7 @@
 use core::arch::asm;
 use core::ptr::{addr_of, read_volatile};
 
-use bulkhead_engine::layout::{FEATURE_SHADOW, Settings, TIMEOUTS};
+use bulkhead_abi::{FEATURE_SHADOW, Settings, TIMEOUTS};
 
 /// Replaced by the loader. The initial values are never used: the loader refuses to leave them.
 #[unsafe(no_mangle)]

@@ -4,7 +4,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use bulkhead_engine::layout::Direction;
+use bulkhead_abi::Direction;
 use bulkhead_engine::parse::{Headers, Role, parse};
 use bulkhead_engine::report::is_unread;
 use bulkhead_engine::{Action, Case, Environment as _, Packet, Short, decide_parsed, judge_plain};

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use bulkhead_engine::layout::Direction;
+use bulkhead_abi::Direction;
 use bulkhead_engine::parse::parse;
 use bulkhead_engine::{Action, Case, Environment as _, Packet, Short, decide_parsed, judge_plain};
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bulkhead_engine::layout::from_ip;
+use bulkhead_abi::from_ip;
 use bulkhead_engine::{Reason, is_ptp_group};
 
 use super::enforcer::Live;

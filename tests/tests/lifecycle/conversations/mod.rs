@@ -12,8 +12,8 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use bulkhead_engine::Reason;
-use bulkhead_tests::lab::{self, Process, slower};
-use bulkhead_tests::setting;
+use bulkhead_testkit::lab::{self, Process, slower};
+use bulkhead_testkit::setting;
 
 use crate::site::{Over, Site, WEB};
 use pairs::{Bulk, Kind, Pair};
