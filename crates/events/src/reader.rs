@@ -98,7 +98,7 @@ impl Reader {
     }
 
     /// Publishes some records; whether there may be more at once.
-    fn read(&mut self) -> bool {
+    pub(crate) fn read(&mut self) -> bool {
         for _ in 0..BATCH {
             self.pace.wait(&self.hub);
             let begins = self.ring.cursor();
