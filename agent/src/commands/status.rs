@@ -120,7 +120,10 @@ fn print(status: &Answered) {
             println!("event log too slow: {} events lost, its queue was full", events.overflowed);
         }
         if events.missed_by_watchers != 0 {
-            println!("watchers too slow: {} events missed; the event log has them", events.missed_by_watchers);
+            println!(
+                "watchers too slow: {} events missed; the event log has them",
+                events.missed_by_watchers
+            );
         }
         if events.unwritten_drops != 0 {
             println!("not in the event log: {} drops", events.unwritten_drops);

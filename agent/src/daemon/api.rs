@@ -223,9 +223,7 @@ async fn next_line((mut receiver, shared): Watching) -> Option<(Result<Bytes, In
         Ok(event) => serde_json::to_string(&*event),
         Err(RecvError::Lagged(missed)) => {
             shared.hub.note_missed(missed);
-            serde_json::to_string(
-                &shared.hub.event(timestamp(boot_time()), Kind::Missed(Missed { missed })),
-            )
+            serde_json::to_string(&shared.hub.event(timestamp(boot_time()), Kind::Missed(Missed { missed })))
         }
         Err(RecvError::Closed) => return None,
     };

@@ -209,7 +209,8 @@ mod tests {
     use super::{Change, change};
 
     fn of(action: Action, asked: &'static str, status: StatusCode, answered: &'static str) -> Option<Change> {
-        let (asked, answered) = (Bytes::from_static(asked.as_bytes()), Bytes::from_static(answered.as_bytes()));
+        let (asked, answered) =
+            (Bytes::from_static(asked.as_bytes()), Bytes::from_static(answered.as_bytes()));
         change(action, Actor::Agent, 3, &asked, (status, &answered))
     }
 
@@ -224,12 +225,16 @@ mod tests {
         let done = done.unwrap();
         assert_eq!((done.outcome, done.before), (Outcome::Done, 3));
         assert_eq!((done.subject.as_deref(), done.detail.as_deref()), (Some("engine"), Some("breach")));
-        let refused = of(Action::Apply, r#"{"policy": "p"}"#, StatusCode::OK, r#"{"applied": false, "text": "p:1:1"}"#);
+        let refused =
+            of(Action::Apply, r#"{"policy": "p"}"#, StatusCode::OK, r#"{"applied": false, "text": "p:1:1"}"#);
         let refused = refused.unwrap();
         assert_eq!((refused.outcome, refused.detail.as_deref()), (Outcome::Refused, Some("p:1:1")));
         assert_eq!(refused.subject.as_deref(), Some("p"));
         for answer in ["null", "false"] {
-            assert_eq!(of(Action::Rollback, "null", StatusCode::OK, answer).unwrap().outcome, Outcome::Refused);
+            assert_eq!(
+                of(Action::Rollback, "null", StatusCode::OK, answer).unwrap().outcome,
+                Outcome::Refused
+            );
         }
         let failed = of(Action::Apply, "{}", StatusCode::INTERNAL_SERVER_ERROR, "no room").unwrap();
         assert_eq!((failed.outcome, failed.detail.as_deref()), (Outcome::Failed, Some("no room")));

@@ -132,7 +132,8 @@ impl Enforcer {
         self.uncut(&mut live, &entries)?;
         drop(live);
         for entry in &entries {
-            let change = Change::by_agent(Action::Release, control::generation(self), Some("its time is over"));
+            let change =
+                Change::by_agent(Action::Release, control::generation(self), Some("its time is over"));
             Change { subject: Some(entry.subject.clone()), ..change }.tell(self);
         }
         self.save_quarantined()

@@ -9,9 +9,7 @@ use anyhow::Context as _;
 use bulkhead_abi::{AggregateKey, AggregateValue, KIND_SHADOW};
 use bulkhead_api::event::{Counted, Kind, Rule, Timestamp};
 use bulkhead_dataplane::{Leftover, Pins, State};
-use bulkhead_events::{
-    Enricher, EventHub, EventLog, Generations, Origin, Pace, Packets, Reader, Ring, Sink,
-};
+use bulkhead_events::{Enricher, EventHub, EventLog, Generations, Origin, Pace, Packets, Reader, Ring, Sink};
 use bulkhead_policy::resolve::Ruleset;
 use tokio::sync::mpsc;
 
@@ -124,10 +122,7 @@ pub fn timestamp(boot: u64) -> Timestamp {
 ///
 /// # Errors
 /// If the ring cannot be read, or the system has no more threads.
-pub fn start(
-    pins: &Pins,
-    shared: &Arc<Shared>,
-) -> anyhow::Result<mpsc::UnboundedReceiver<anyhow::Error>> {
+pub fn start(pins: &Pins, shared: &Arc<Shared>) -> anyhow::Result<mpsc::UnboundedReceiver<anyhow::Error>> {
     let (failed, failures) = mpsc::unbounded_channel();
     let ring = Ring::open(State::events(pins)?.as_fd()).context("opening the event ring")?;
     let reader = Reader::new(ring, shared.hub.clone(), shared.names.clone(), timestamp);
@@ -177,18 +172,14 @@ pub fn tell_leftover(mut leftover: Leftover, shared: &Shared) -> anyhow::Result<
 
 /// Tells of drops that were counted together, since the ring told of the first of a kind. They are removed once
 /// the event log has them. `is_left`: some may be told of already, by an agent that was killed right then.
-fn summarise(
-    entries: &[(AggregateKey, AggregateValue)],
-    shared: &Shared,
-    pace: &mut Pace,
-    is_left: bool,
-) {
+fn summarise(entries: &[(AggregateKey, AggregateValue)], shared: &Shared, pace: &mut Pace, is_left: bool) {
     let generations = entries.iter().flat_map(|(key, _)| {
         let other = (key.kind == KIND_SHADOW).then_some(key.other_generation);
         [Some(key.generation), other].into_iter().flatten()
     });
     shared.names.wait(&generations.collect::<BTreeSet<u32>>());
-    let items: Vec<_> = entries.iter().map(|(key, value)| format!("{key:?} {value:?}").into_bytes()).collect();
+    let items: Vec<_> =
+        entries.iter().map(|(key, value)| format!("{key:?} {value:?}").into_bytes()).collect();
     let last = items.iter().rposition(|item| is_left && shared.hub.left().is_last_summary(item));
     let clock = BootClock::now();
     for ((key, value), item) in entries.iter().zip(items).skip(last.map_or(0, |last| last + 1)) {
@@ -196,8 +187,7 @@ fn summarise(
             continue;
         }
         pace.wait(&shared.hub);
-        let packets =
-            Packets { count: value.packets, bytes: value.bytes, source_port: None, is_audit: None };
+        let packets = Packets { count: value.packets, bytes: value.bytes, source_port: None, is_audit: None };
         let enforced = (key.kind == KIND_SHADOW).then(|| shared.names.known(key.other_generation));
         let kind = shared.names.known(key.generation).kind(key, packets, enforced.as_deref());
         shared.hub.publish(clock.timestamp(value.last), kind, Counted::Aggregated, Origin::Summary(item));

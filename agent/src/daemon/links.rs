@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bulkhead_api::event::{Direction, Drop, Kind};
 use bulkhead_abi::from_ip;
+use bulkhead_api::event::{Direction, Drop, Kind};
 use bulkhead_engine::{Reason, is_ptp_group};
 use bulkhead_events::{Entry, Sink};
 

@@ -135,10 +135,7 @@ fn guard_log(setup: &mut Setup) -> Option<guard::Log> {
     }
 }
 
-async fn serve(
-    enforcer: Arc<Enforcer>,
-    guard_log: Option<guard::Log>,
-) -> anyhow::Result<Answer> {
+async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow::Result<Answer> {
     let paths = enforcer.setup.paths.clone();
     let (detach, mut detached) = mpsc::channel(1);
     let listener = api::listen(&paths.socket)?;

@@ -6,9 +6,7 @@ use std::sync::{MutexGuard, PoisonError};
 use anyhow::Context as _;
 use bulkhead_api::event::EventStats;
 use bulkhead_api::quarantine::Entry;
-use bulkhead_api::status::{
-    Agent, ExchangeInterface, Losses, Quarantined, ReasonCount, State, Status,
-};
+use bulkhead_api::status::{Agent, ExchangeInterface, Losses, Quarantined, ReasonCount, State, Status};
 use bulkhead_dataplane::{Attached, Device, Devices, KernelError, STATE_MAPS, State as Tables, running};
 
 use super::clock::BootClock;

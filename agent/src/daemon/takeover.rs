@@ -233,11 +233,7 @@ fn tell(migration: &Migration) {
 }
 
 /// Tells of the drops that the earlier agent's tables still hold, and counts what of it cannot be read.
-fn tell_leftover(
-    migration: &Migration,
-    store: &Store,
-    shared: &Shared,
-) -> anyhow::Result<()> {
+fn tell_leftover(migration: &Migration, store: &Store, shared: &Shared) -> anyhow::Result<()> {
     let leftover = migration.leftover()?;
     Counting::take_over(store, migration.unreadable(), leftover.unread);
     if migration.unreadable().contains(&"REASON_COUNTERS") {

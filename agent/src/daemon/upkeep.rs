@@ -48,7 +48,8 @@ impl Upkeep {
         let ended = enforcer.end_unconfirmed();
         self.has_ended = ended.as_ref().is_ok_and(|ended| *ended);
         if self.has_ended {
-            Change::by_agent(Action::Detach, before, Some("the first policy was not confirmed in time")).tell(enforcer);
+            Change::by_agent(Action::Detach, before, Some("the first policy was not confirmed in time"))
+                .tell(enforcer);
         }
         check("ending what was not confirmed", ended.map(|_| ()));
         if self.has_ended {

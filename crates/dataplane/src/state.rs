@@ -88,7 +88,8 @@ pub(super) fn empty(
     mut take: impl FnMut(&[(AggregateKey, AggregateValue)]),
 ) -> Result<(), KernelError> {
     let what = || KernelError::refused("taking aggregates");
-    let entry = |entry: Result<(PodKey, PodValue), _>| entry.map(|(PodKey(key), PodValue(value))| (key, value));
+    let entry =
+        |entry: Result<(PodKey, PodValue), _>| entry.map(|(PodKey(key), PodValue(value))| (key, value));
     let mut entries = table.iter().map(entry).collect::<Result<Vec<_>, _>>().map_err(what())?;
     entries.sort_unstable_by_key(|(key, _)| *key);
     take(&entries);

@@ -235,7 +235,9 @@ mod tests {
         // As an agent before this one noted them.
         std::fs::write(
             state.path().join(FILE),
-            std::fs::read_to_string(state.path().join(FILE)).unwrap().replace("\"summary\":null", "\"x\":null"),
+            std::fs::read_to_string(state.path().join(FILE))
+                .unwrap()
+                .replace("\"summary\":null", "\"x\":null"),
         )
         .unwrap();
         let left = Account::open(state.path()).left().clone();

@@ -57,13 +57,15 @@ impl Enricher {
         interfaces: Arc<Mutex<HashMap<u32, String>>>,
         is_audit: bool,
     ) -> Self {
-        let identity =
-            |node: &Node| Identity { name: node.name.as_str().into(), key: node.key, owner: node.owner.clone() };
+        let identity = |node: &Node| Identity {
+            name: node.name.as_str().into(),
+            key: node.key,
+            owner: node.owner.clone(),
+        };
         let numbered = || (0_u32..).zip(&inventory.nodes);
-        let addresses =
-            |(number, node): (u32, &Node)| -> Vec<(IpAddr, u32)> {
-                node.addresses.iter().chain(&node.underlay).map(|ip| (*ip, number)).collect()
-            };
+        let addresses = |(number, node): (u32, &Node)| -> Vec<(IpAddr, u32)> {
+            node.addresses.iter().chain(&node.underlay).map(|ip| (*ip, number)).collect()
+        };
         let routed = |(number, node): (u32, &Node)| -> Vec<(IpNet, u32)> {
             node.routes.iter().map(|route| (*route, number)).collect()
         };
@@ -138,7 +140,8 @@ impl Enricher {
     }
 
     fn drop(&self, key: &AggregateKey, packets: Packets) -> Drop {
-        let end = |words| Some(to_ip(words)).filter(|ip: &IpAddr| !ip.is_unspecified()).map(|ip| self.end(ip));
+        let end =
+            |words| Some(to_ip(words)).filter(|ip: &IpAddr| !ip.is_unspecified()).map(|ip| self.end(ip));
         let reason = Reason::of(key.reason & 0x7f);
         let is_frame = reason.is(OfPrograms::LinkProtocol);
         let many = key.kind == KIND_SENDER;

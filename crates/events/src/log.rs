@@ -132,7 +132,10 @@ mod tests {
         for (found, then) in [("", ""), ("{}\n", "{}\n"), ("{}\n{\"time", "{}\n{\"time\n")] {
             std::fs::write(&path, found).unwrap();
             let log = EventLog::open(state.path());
-            assert_eq!((std::fs::read_to_string(&path).unwrap().as_str(), log.size), (then, then.len() as u64));
+            assert_eq!(
+                (std::fs::read_to_string(&path).unwrap().as_str(), log.size),
+                (then, then.len() as u64)
+            );
         }
     }
 }

@@ -87,7 +87,9 @@ impl Ring {
         // SAFETY: it has no preconditions.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
         if !size.is_power_of_two() || size < page as u64 {
-            return Err(io::Error::other(format!("a ring of {size} bytes: not a power of two times the page size")));
+            return Err(io::Error::other(format!(
+                "a ring of {size} bytes: not a power of two times the page size"
+            )));
         }
         let consumer = Pages::map(fd.as_fd(), page, 0, true)?;
         let producer = Pages::map(fd.as_fd(), page + 2 * size as usize, page, false)?;

@@ -157,7 +157,12 @@ fn an_agent_that_is_killed_with_records_in_the_ring_is_followed_by_one_that_tell
         assert!(hub.flush(Duration::from_secs(10)));
         // The agent itself has told of something since, which moves no place in the ring.
         let time = Timestamp::from_unix(0);
-        hub.publish(time, Kind::Missed(event::Missed { missed: 1 }), event::Counted::Events, crate::Origin::Agent);
+        hub.publish(
+            time,
+            Kind::Missed(event::Missed { missed: 1 }),
+            event::Counted::Events,
+            crate::Origin::Agent,
+        );
         assert!(hub.flush(Duration::from_secs(10)));
         drop((reader, hub));
         all += 10;
@@ -167,7 +172,11 @@ fn an_agent_that_is_killed_with_records_in_the_ring_is_followed_by_one_that_tell
     assert_eq!((hub.stats().events, hub.stats().written), (50, 55));
     let reader = Reader::new(ring.reader(), hub.clone(), names(|_| None), Timestamp::from_unix);
     assert!(reader.drain(Duration::from_secs(10)));
-    assert_eq!((lines().lines().count(), ring.used()), (55, 0), "nothing is left, and nothing is told of twice");
+    assert_eq!(
+        (lines().lines().count(), ring.used()),
+        (55, 0),
+        "nothing is left, and nothing is told of twice"
+    );
 }
 
 #[test]

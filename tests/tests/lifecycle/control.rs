@@ -39,7 +39,10 @@ fn is_by_command(event: &Value) {
 
 #[track_caller]
 fn is(event: &Value, outcome: &str, subject: Value, detail: Value) {
-    assert_eq!((&event["outcome"], &event["subject"], &event["detail"]), (&outcome.into(), &subject, &detail));
+    assert_eq!(
+        (&event["outcome"], &event["subject"], &event["detail"]),
+        (&outcome.into(), &subject, &detail)
+    );
     assert_eq!(event["node"], "server", "{event}");
 }
 
@@ -103,7 +106,10 @@ fn who_changed_what_is_on_record_and_watched() {
     site.signal(libc::SIGTERM);
     assert!(site.has_ended());
     let stopped = next(&site, "stop", 0);
-    assert_eq!((&stopped["by"]["signal"], &stopped["generation"]), (&"SIGTERM".into(), &applied["generation"]));
+    assert_eq!(
+        (&stopped["by"]["signal"], &stopped["generation"]),
+        (&"SIGTERM".into(), &applied["generation"])
+    );
 
     // Whoever watched has seen the same.
     watch.signal(libc::SIGTERM);

@@ -168,7 +168,9 @@ fn a_scan_is_told_of_by_its_sender() {
     let reports = reports(&site.journal_file());
     let many: Vec<_> = reports.iter().filter(|report| report["many"] == true).collect();
     let of_stranger = |report: &Value| {
-        report["source"]["name"] == "stranger" && report["destination"].is_null() && report["protocol"].is_null()
+        report["source"]["name"] == "stranger"
+            && report["destination"].is_null()
+            && report["protocol"].is_null()
     };
     assert!(!many.is_empty() && many.iter().all(|report| of_stranger(report)), "{many:?}");
     assert!(many.iter().map(|report| number(&report["count"])).max().unwrap() > 100, "{many:?}");

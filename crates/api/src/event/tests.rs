@@ -15,10 +15,12 @@ fn address() -> impl Strategy<Value = IpAddr> {
 fn end() -> impl Strategy<Value = End> {
     let names = (proptest::option::of(text()), proptest::option::of(text()), proptest::option::of(text()));
     let tags = proptest::collection::vec(text(), 0..3);
-    (address(), names, tags, proptest::option::of(0_u8..=32)).prop_map(|(address, (name, key, user), tags, length)| {
-        let route = length.map(|length| ipnet::IpNet::new(address, length).unwrap());
-        End { address, name, key, user, tags, route }
-    })
+    (address(), names, tags, proptest::option::of(0_u8..=32)).prop_map(
+        |(address, (name, key, user), tags, length)| {
+            let route = length.map(|length| ipnet::IpNet::new(address, length).unwrap());
+            End { address, name, key, user, tags, route }
+        },
+    )
 }
 
 fn rule() -> impl Strategy<Value = Option<Rule>> {
@@ -68,8 +70,11 @@ fn actor() -> impl Strategy<Value = Actor> {
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
-    let enforced =
-        (reason(), any::<bool>(), rule()).prop_map(|(reason, passed, rule)| Enforced { reason, passed, rule });
+    let enforced = (reason(), any::<bool>(), rule()).prop_map(|(reason, passed, rule)| Enforced {
+        reason,
+        passed,
+        rule,
+    });
     let effect = prop_oneof![Just(Effect::None), Just(Effect::Closed), Just(Effect::Open)];
     let unenforced = (text(), any::<u64>(), any::<u64>(), text(), effect, any::<u32>(), any::<bool>());
     let what = (prop::sample::select(Action::ALL), prop::sample::select(Outcome::ALL), actor());
@@ -90,21 +95,23 @@ fn kind() -> impl Strategy<Value = Kind> {
                 agent,
             }))
         }),
-        (what, words, any::<u32>(), any::<u32>()).prop_map(|((action, outcome, by), words, before, generation)| {
-            let mut words = words.into_iter();
-            let mut next = || words.next().flatten();
-            Kind::Control(Box::new(Control {
-                action,
-                outcome,
-                by,
-                subject: next(),
-                detail: next(),
-                generation_before: before,
-                generation,
-                policy: next(),
-                inventory: next(),
-            }))
-        }),
+        (what, words, any::<u32>(), any::<u32>()).prop_map(
+            |((action, outcome, by), words, before, generation)| {
+                let mut words = words.into_iter();
+                let mut next = || words.next().flatten();
+                Kind::Control(Box::new(Control {
+                    action,
+                    outcome,
+                    by,
+                    subject: next(),
+                    detail: next(),
+                    generation_before: before,
+                    generation,
+                    policy: next(),
+                    inventory: next(),
+                }))
+            }
+        ),
         any::<u64>().prop_map(|missed| Kind::Missed(Missed { missed })),
     ]
 }

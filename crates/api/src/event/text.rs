@@ -16,7 +16,10 @@ impl fmt::Display for Event {
             Kind::Unenforced(time) => unenforced(f, time),
             Kind::Control(control) => self::control(f, control),
             Kind::Missed(Missed { missed }) => {
-                write!(f, "missed {missed} events, which this watcher was too slow for; the event log has them")
+                write!(
+                    f,
+                    "missed {missed} events, which this watcher was too slow for; the event log has them"
+                )
             }
         }
     }
@@ -103,5 +106,8 @@ fn control(f: &mut fmt::Formatter<'_>, control: &Control) -> fmt::Result {
         (before, after) if before == after => write!(f, ", generation {after}")?,
         (before, after) => write!(f, ", generation {before} → {after}")?,
     }
-    control.detail.as_ref().map_or(Ok(()), |detail| write!(f, ": {}", detail.lines().next().unwrap_or_default()))
+    control
+        .detail
+        .as_ref()
+        .map_or(Ok(()), |detail| write!(f, ": {}", detail.lines().next().unwrap_or_default()))
 }

@@ -43,9 +43,8 @@ impl FakeRing {
             return false;
         }
         // SAFETY: plain old data without padding.
-        let bytes = unsafe {
-            std::slice::from_raw_parts(std::ptr::from_ref(event).cast::<u8>(), size_of::<Event>())
-        };
+        let bytes =
+            unsafe { std::slice::from_raw_parts(std::ptr::from_ref(event).cast::<u8>(), size_of::<Event>()) };
         let at = 2 * self.page + (self.producer & (self.size - 1));
         self.file.write_all_at(bytes, at + 8).unwrap();
         self.file.write_all_at(&(bytes.len() as u64).to_ne_bytes(), at).unwrap();
