@@ -45,11 +45,13 @@ fn names(resolve: impl Fn(u32) -> Option<Enricher> + Send + 'static) -> Arc<Gene
     Arc::new(names)
 }
 
+type Held<T> = Arc<Mutex<T>>;
+
 /// The whole of a second sink: it keeps ports, and writes nothing before it may.
 struct Ports {
-    ports: Arc<Mutex<Vec<u16>>>,
+    ports: Held<Vec<u16>>,
     blocked: Option<Receiver<()>>,
-    stats: Arc<Mutex<EventStats>>,
+    stats: Held<EventStats>,
 }
 
 impl Sink for Ports {
@@ -73,7 +75,7 @@ impl Sink for Ports {
 }
 
 impl Ports {
-    fn new(blocked: Option<Receiver<()>>) -> (Box<Self>, Arc<Mutex<Vec<u16>>>, Arc<Mutex<EventStats>>) {
+    fn new(blocked: Option<Receiver<()>>) -> (Box<Self>, Held<Vec<u16>>, Held<EventStats>) {
         let sink = Self { ports: Arc::default(), blocked, stats: Arc::default() };
         let (ports, stats) = (sink.ports.clone(), sink.stats.clone());
         (Box::new(sink), ports, stats)

@@ -168,9 +168,9 @@ impl Reader {
             self.events += 1;
         }
         let aggregated = &mut self.aggregated;
-        let take = |entries: &[(_, AggregateValue)]| {
+        let taken = self.state.take_aggregates(|entries| {
             *aggregated += entries.iter().map(|(_, value)| value.packets).sum::<u64>();
-        };
-        self.state.take_aggregates(take).expect("aggregates");
+        });
+        taken.expect("aggregates");
     }
 }
