@@ -10,6 +10,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::serve::IncomingStream;
 use bulkhead_api::event::{Action, Actor, Control, Kind, Outcome};
+use bulkhead_api::quarantine::Entry;
+use bulkhead_dataplane::attached_hooks;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::net::UnixStream;
@@ -17,9 +19,12 @@ use tokio::net::UnixStream;
 use super::api::Api;
 use super::clock::boot_time;
 use super::enforcer::Enforcer;
-use super::events::timestamp;
+use super::events::{Shared, timestamp};
 use super::listener::Heard;
-use super::store::Store;
+use super::quarantine::{self, List};
+use super::setup::Setup;
+use super::start;
+use super::store::{Record, Store};
 
 /// What commands ask for, by the last part of their path.
 const COMMANDS: [Action; 10] = [
@@ -120,6 +125,59 @@ impl Change {
             inventory,
         };
         enforcer.shared.tell(timestamp(boot_time()), Kind::Control(Box::new(control)));
+    }
+}
+
+/// What an earlier agent left, to tell of what became of it while none ran.
+pub struct Before {
+    /// The generation that is enforced; 0: none.
+    generation: u32,
+    record: Record,
+    quarantined: List,
+}
+
+impl Before {
+    /// Reads it. What cannot be read is nothing here; the start says so.
+    pub fn read(setup: &Setup, store: &Store) -> Self {
+        let quarantined = store.load(quarantine::FILE).ok().flatten().unwrap_or_default();
+        let record = store.record().unwrap_or_default();
+        let is_attached = attached_hooks(&setup.paths.pins).is_ok_and(|hooks| !hooks.is_empty());
+        Self { generation: if is_attached { record.enforced } else { 0 }, record, quarantined }
+    }
+
+    /// Tells of the start, and of what was over by then.
+    pub fn tell(self, enforcer: &Enforcer) {
+        let Self { generation: before, record, quarantined } = self;
+        Change::by_agent(Action::Start, before, None).tell(enforcer);
+        let generation = generation(enforcer);
+        let is_back = record.previous.is_some() && record.pending.as_ref().is_some_and(start::is_over);
+        if is_back {
+            let why = "not confirmed in time, while no agent ran";
+            Change::by_agent(Action::Rollback, before, Some(why)).tell(enforcer);
+        }
+        let now = enforcer.live().quarantined.clone();
+        let is_over = |entry: &&Entry| !now.0.iter().any(|still| still.is_about_same(entry));
+        for entry in quarantined.0.iter().filter(is_over) {
+            let why = "its time was over while no agent ran";
+            let change = Change::by_agent(Action::Release, generation, Some(why));
+            Change { subject: Some(entry.subject.clone()), ..change }.tell(enforcer);
+        }
+    }
+
+    /// Tells that nothing is enforced any more, by an agent that ends at once.
+    pub fn tell_ended(self, shared: &Shared) {
+        let control = Control {
+            action: Action::Detach,
+            outcome: Outcome::Done,
+            by: Actor::Agent,
+            subject: None,
+            detail: Some("the first policy was not confirmed in time".to_owned()),
+            generation_before: self.generation,
+            generation: 0,
+            policy: None,
+            inventory: None,
+        };
+        shared.tell(timestamp(boot_time()), Kind::Control(Box::new(control)));
     }
 }
 

@@ -52,7 +52,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::api::Api;
-use self::control::Change;
+use self::control::{Before, Change};
 use self::enforcer::Enforcer;
 use self::events::Shared;
 pub use self::inputs::Target;
@@ -94,7 +94,11 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     let hold = |directory| lock::hold(directory, &setup.instance);
     let _locks = setup.paths.locked().into_iter().map(hold).collect::<anyhow::Result<Vec<_>>>()?;
     residence::claim(&setup)?;
+    let before = Before::read(&setup, &store);
     if start::goes_back_to_nothing(&setup, &store)? {
+        let shared = Shared::open(&setup, store)?;
+        before.tell_ended(&shared);
+        shared.hub.flush(LAST_EVENTS);
         return Ok(Answer::No);
     }
     if let Some(warning) = setup.config.lockout() {
@@ -107,10 +111,9 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
         .enable_all()
         .build()
         .context("starting the agent's threads")?;
-    let before = store.record().map_or(0, |record| record.enforced);
     let shared = Arc::new(Shared::open(&setup, store)?);
     let enforcer = Arc::new(Enforcer::start(setup, named, shared.clone())?);
-    Change::by_agent(Action::Start, before, None).tell(&enforcer);
+    before.tell(&enforcer);
     let ended = runtime.block_on(serve(enforcer, guard_log));
     // What an event log that stands still has not got by then, it never will.
     shared.hub.flush(LAST_EVENTS);

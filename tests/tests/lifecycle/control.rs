@@ -119,14 +119,28 @@ fn who_changed_what_is_on_record_and_watched() {
         assert_eq!(seen, of(&site, action), "{action}");
     }
 
-    // The agent after one that was killed says what was enforced before it, and what ends that.
+    // The agent after one that was killed says what was enforced before it, and what is over by then.
     site.start();
+    site.done(&["quarantine", "client", "--for", "1s"]);
+    site.done(&["apply", "--confirm", "1s"]);
+    let waiting = next(&site, "apply", 4);
     site.kill();
+    std::thread::sleep(Duration::from_millis(1500));
     site.start();
     let again = next(&site, "start", 2);
+    assert_eq!(again["generation_before"], waiting["generation"], "{again}");
     assert_eq!(number(&again["generation"]), number(&again["generation_before"]) + 1, "{again}");
+    let released = next(&site, "release", 1);
+    is(&released, "done", "client".into(), "its time was over while no agent ran".into());
+    let back = next(&site, "rollback", 1);
+    is(&back, "done", Value::Null, "not confirmed in time, while no agent ran".into());
+
+    // And what ends enforcement; then there is none before.
     site.done(&["detach"]);
     let detached = next(&site, "detach", 0);
     is_by_command(&detached);
     assert_eq!((&detached["generation_before"], &detached["generation"]), (&again["generation"], &0.into()));
+    assert!(site.has_ended());
+    site.start();
+    assert_eq!(next(&site, "start", 3)["generation_before"], 0);
 }
