@@ -64,6 +64,9 @@ use crate::exit::Answer;
 use crate::guard;
 use crate::paths::BPFFS;
 
+/// How long an agent that ends goes on to answer.
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
+
 /// How long an agent that ends waits for its event log.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 
@@ -167,14 +170,12 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
             start::tell_nothing_is_enforced();
             answer = Answer::No;
         }
-        _ = detached.recv() => {
-            // Lets the answer leave.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            tracing::info!("detached");
-        }
+        _ = detached.recv() => tracing::info!("detached"),
         _ = terminate.recv() => still_enforced(&enforcer, "SIGTERM"),
         _ = interrupt.recv() => still_enforced(&enforcer, "SIGINT"),
     }
+    // Lets the last answer leave, and whoever watches see the last event.
+    tokio::time::sleep(LAST_ANSWERS).await;
     let _ = std::fs::remove_file(&paths.socket);
     Ok(answer)
 }

@@ -121,11 +121,11 @@ fn who_changed_what_is_on_record_and_watched() {
 
     // The agent after one that was killed says what was enforced before it, and what is over by then.
     site.start();
-    site.done(&["quarantine", "client", "--for", "1s"]);
-    site.done(&["apply", "--confirm", "1s"]);
+    site.done(&["quarantine", "client", "--for", "5s"]);
+    site.done(&["apply", "--confirm", "5s"]);
     let waiting = next(&site, "apply", 4);
     site.kill();
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_millis(5500));
     site.start();
     let again = next(&site, "start", 2);
     assert_eq!(again["generation_before"], waiting["generation"], "{again}");
