@@ -186,7 +186,7 @@ fn summarise(entries: &[(AggregateKey, AggregateValue)], shared: &Shared, pace: 
         if value.packets == 0 {
             continue;
         }
-        pace.wait(&shared.hub);
+        pace.wait(&shared.hub, || false);
         let packets = Packets { count: value.packets, bytes: value.bytes, source_port: None, is_audit: None };
         let enforced = (key.kind == KIND_SHADOW).then(|| shared.names.known(key.other_generation));
         let kind = shared.names.known(key.generation).kind(key, packets, enforced.as_deref());

@@ -172,7 +172,7 @@ struct Teller {
 impl Teller {
     /// Tells of one or more of them. While the event log is behind, the kernel keeps what it logs, or counts it.
     fn tell(&mut self, told: &Told) {
-        self.pace.wait(&self.shared.hub);
+        self.pace.wait(&self.shared.hub, || false);
         let (generation, names) = self.shared.names.latest();
         let counted = if told.dropped.is_some() { Counted::GuardLogged } else { Counted::GuardCounted };
         let kind = event::Kind::Drop(Box::new(told.drop(generation, &names)));

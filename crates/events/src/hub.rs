@@ -114,10 +114,9 @@ impl EventHub {
         true
     }
 
-    /// Events that the event log is behind.
-    #[must_use]
-    pub fn behind(&self) -> u64 {
-        self.log.taken().saturating_sub(self.log.done())
+    /// The sinks' queues, the event log's first.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &Queue> {
+        std::iter::once(&self.log).chain(self.others.iter().map(|(_, queue)| queue))
     }
 
     /// Where the agent before this one ended.

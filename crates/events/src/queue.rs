@@ -6,10 +6,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bulkhead_api::event::Kind;
+
 use crate::sink::{Entry, Lost, Sink};
 
 /// How long an idle sink waits before it is told of what was lost.
 const IDLE: Duration = Duration::from_millis(100);
+
+/// One of so many places of a queue is kept for what is no drop.
+const RESERVE: usize = 64;
 
 /// What waits for a sink.
 enum Message {
@@ -40,6 +45,8 @@ struct Shared {
 /// A sink's queue. It ends, and its thread, when it is dropped; the thread is not waited for.
 pub(crate) struct Queue {
     sender: SyncSender<Message>,
+    /// Messages that may wait for the sink, but for control events and times without enforcement.
+    room: u64,
     /// Messages that it has taken.
     taken: AtomicU64,
     shared: Arc<Shared>,
@@ -58,12 +65,16 @@ impl Queue {
         // The kernel cuts longer names.
         let name = format!("sink {}", sink.name());
         std::thread::Builder::new().name(name).spawn(move || run(sink, &receiver, &of_thread))?;
-        Ok(Self { sender, taken: AtomicU64::new(0), shared })
+        let room = (length - length / RESERVE) as u64;
+        Ok(Self { sender, room, taken: AtomicU64::new(0), shared })
     }
 
     /// Sends an event, or counts it as lost. Never waits. One sender at a time.
     pub(crate) fn push(&self, entry: &Arc<Entry>) {
-        if self.sender.try_send(Message::Entry(entry.clone())).is_ok() {
+        // A flood of drops leaves room for what an audit must not miss.
+        let has_reserve = matches!(entry.event.kind, Kind::Control(_) | Kind::Unenforced(_));
+        let may = has_reserve || self.behind() < self.room;
+        if may && self.sender.try_send(Message::Entry(entry.clone())).is_ok() {
             self.taken.fetch_add(1, Ordering::AcqRel);
         } else {
             held(&self.shared.counts).overflowed += 1;
@@ -86,6 +97,16 @@ impl Queue {
     /// How many of them the sink has done with.
     pub(crate) fn done(&self) -> u64 {
         self.shared.done.load(Ordering::Acquire)
+    }
+
+    /// How many it has not done with.
+    pub(crate) fn behind(&self) -> u64 {
+        self.taken().saturating_sub(self.done())
+    }
+
+    /// How many may wait.
+    pub(crate) fn room(&self) -> u64 {
+        self.room
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -35,6 +35,8 @@ pub struct Reader {
     pace: Pace,
     /// Records that are held: when the event log has them, and where they end.
     held: VecDeque<(Ticket, u64)>,
+    /// The least that the ring has had in it: what an earlier agent has left is no reason to hurry.
+    least: u64,
 }
 
 impl Reader {
@@ -57,7 +59,8 @@ impl Reader {
             ring.release(position);
             ring.rewind();
         }
-        Self { ring, hub, names, clock, pace: Pace::default(), held: VecDeque::new() }
+        let least = ring.used();
+        Self { ring, hub, names, clock, pace: Pace::default(), held: VecDeque::new(), least }
     }
 
     /// Publishes what comes, for ever.
@@ -100,16 +103,17 @@ impl Reader {
     /// Publishes some records; whether there may be more at once.
     pub(crate) fn read(&mut self) -> bool {
         for _ in 0..BATCH {
-            self.pace.wait(&self.hub);
-            let begins = self.ring.cursor();
-            let is_crowded = self.ring.used() > self.ring.size() / 2;
+            self.least = self.least.min(self.ring.used());
+            let (ring, least) = (&self.ring, self.least);
+            self.pace.wait(&self.hub, || is_crowded(ring, least));
+            let (begins, must) = (ring.cursor(), is_crowded(ring, least));
             let Some(record) = self.ring.next_record() else { return false };
             let Some(event) = read_event(record) else {
                 tracing::error!(bytes = record.len(), "event of an unknown layout in the ring: skipped");
                 continue;
             };
             // Events of a generation whose names are being made wait in the ring, unless that gets crowded.
-            let Some((names, enforced)) = names_of(&self.names, &event, is_crowded) else {
+            let Some((names, enforced)) = names_of(&self.names, &event, must) else {
                 self.ring.rewind_to(begins);
                 return false;
             };
@@ -146,6 +150,11 @@ impl Reader {
             self.ring.release(position);
         }
     }
+}
+
+/// Whether the ring fills up.
+fn is_crowded(ring: &Ring, least: u64) -> bool {
+    ring.used() > least.max(ring.size() / 4 * 3)
 }
 
 /// The names of the generation that decided, and of the enforced one where the staged one did; none yet.
