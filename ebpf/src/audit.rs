@@ -15,9 +15,10 @@ use bulkhead_engine::{
     plain_ends,
 };
 
+use crate::environment::MAPS;
 use crate::maps::{
-    AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, BUDGET, EVENTS, LOST_EVENTS, MAPS, REASON_COUNTERS,
-    RULE_COUNTERS, UNREPORTED,
+    AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, BUDGET, EVENTS, LOST_EVENTS, REASON_COUNTERS, RULE_COUNTERS,
+    UNREPORTED,
 };
 use crate::nesting::{Place, add};
 use crate::settings;

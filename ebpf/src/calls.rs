@@ -4,7 +4,7 @@
 use bulkhead_abi::{Address, Direction, Leaf, exact_address, exact_key};
 use bulkhead_engine::{Judgement, Reason, judge as judge_in, leaf_of};
 
-use crate::maps::{MAPS, SHADOW};
+use crate::environment::{MAPS, SHADOW};
 
 /// Beside a leaf: there is none, since a look-up failed.
 const FAILED: u64 = 1 << 32;

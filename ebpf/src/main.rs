@@ -8,6 +8,7 @@
 
 mod audit;
 mod calls;
+mod environment;
 mod exact;
 mod flows;
 mod import;

@@ -7,7 +7,7 @@ use bulkhead_engine::report::{
 };
 use bulkhead_engine::{Case, Environment as _};
 
-use crate::maps::MAPS;
+use crate::environment::MAPS;
 use crate::tc::packet_of;
 
 /// Judges a report that goes out. A global function, like the next one: the verifier looks at each once,

@@ -13,7 +13,8 @@ use bulkhead_abi::{AggregateKey, DIRECTIONS, Direction, KIND_SHADOW, shadow_inde
 use bulkhead_engine::{Action, Case, Reason, decide_parsed};
 
 use crate::audit::{count, report_difference, undecided};
-use crate::maps::{SHADOW_COUNTERS, View};
+use crate::environment::View;
+use crate::maps::SHADOW_COUNTERS;
 use crate::nesting::Place;
 use crate::settings;
 

@@ -11,7 +11,7 @@ use bulkhead_abi::{Address, Direction};
 use bulkhead_engine::parse::Headers;
 use bulkhead_engine::{Case, End, SocketState};
 
-use crate::maps::View;
+use crate::environment::View;
 use crate::{tc, xdp};
 
 /// Where a view of the maps is used.

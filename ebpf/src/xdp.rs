@@ -10,7 +10,7 @@ use bulkhead_engine::parse::parse;
 use bulkhead_engine::{Action, Case, Environment as _, Packet, Short, decide_parsed, judge_plain};
 
 use crate::audit::{self, conclude, conclude_settled, count_crowded_out};
-use crate::maps::{MAPS, View};
+use crate::environment::{MAPS, View};
 use crate::nesting::Place;
 
 #[inline(always)]

@@ -1,11 +1,12 @@
 //! The short way to a verdict, for plain packets: read and judged in registers. Only where a flow or
 //! a rate has a say a case is made of it, which goes on as any other.
 
-use crate::decide::{decide_judged, local_check};
+use crate::decide::decide_judged;
 use crate::parse::plain::{self, Plain};
 use crate::parse::{mapped, protocol};
-use crate::tables::{Judgement, cell_of, leaf_of};
-use crate::{Case, Environment, Outcome, Packet, Reason, Sides};
+use crate::sides::local_check;
+use crate::tables::{cell_of, leaf_of};
+use crate::{Calls, Case, Environment, Judgement, Outcome, Packet, Reason, Sides};
 use bulkhead_abi::{
     Address, CELL_ALLOW, CELL_DENY, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, LINK_DATAGRAMS, Leaf,
 };
@@ -109,7 +110,7 @@ pub fn plain_ends(env: &impl Environment, packet: &Packet) -> [Address; 2] {
 impl Judged<'_> {
     /// Makes a case of it and decides, as [`crate::decide`] does.
     #[inline(always)]
-    pub fn decide(self, env: &impl Environment, packet: &Packet, direction: Direction, case: &mut Case) {
+    pub fn decide(self, env: &impl Calls, packet: &Packet, direction: Direction, case: &mut Case) {
         let Self { plain, sides, judgement } = self;
         plain.write(env.ethernet(), &mut case.headers);
         case.sides = sides;
