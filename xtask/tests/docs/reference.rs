@@ -24,6 +24,34 @@ fn every_reason_is_explained() {
     assert_eq!(numbered.len(), Reason::ALL.len(), "docs/reference/reasons.md has rows of no reason");
 }
 
+/// Each decision says what it is, since when, why, what and at which price, on one page.
+#[test]
+fn decisions_have_their_form() {
+    let decisions = root().join("docs/decisions");
+    let of_numbers = |path: &std::path::PathBuf| {
+        path.parent() == Some(&decisions)
+            && path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let found: Vec<_> = files("md").into_iter().filter(of_numbers).collect();
+    assert!(!found.is_empty());
+    let index = read(&decisions.join("README.md"));
+    for path in found {
+        let (text, name) = (read(&path), shown(&path));
+        for part in ["- Status: ", "- Date: ", "## Context", "## Decision", "## Consequences"] {
+            assert!(
+                text.lines().any(|line| line.starts_with(part)),
+                "{name} has no line that begins with {part:?}"
+            );
+        }
+        let words = text.split_whitespace().count();
+        assert!(words <= 450, "{name} has {words} words; move measurements to docs/internals/notes");
+        let file = path.file_name().expect("a name").to_string_lossy();
+        assert!(index.contains(&*file), "docs/decisions/README.md does not list {file}");
+    }
+}
+
 /// A page of the guide is read at one sitting.
 #[test]
 fn pages_of_the_guide_are_short() {
