@@ -25,7 +25,7 @@ pub struct Global {
     pub instance: String,
     /// The policy's language: bulkhead, or tailscale (refuses our extensions).
     #[arg(long, global = true, default_value = "bulkhead", value_name = "NAME")]
-    pub dialect: bulkhead_compiler::Dialect,
+    pub dialect: bulkhead_policy::Dialect,
 }
 
 /// The commands; each has a module of its own.

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
-use bulkhead_compiler::diagnostic::{Diagnostic, Findings, Location, Severity};
-use bulkhead_compiler::source::{Source, is_unseen};
+use bulkhead_policy::diagnostic::{Diagnostic, Findings, Location, Severity};
+use bulkhead_policy::source::{Source, is_unseen};
 use miette::{
     GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report, SourceSpan,
 };
@@ -139,7 +139,7 @@ mod tests {
         let source = Source::new("f", &line);
         let mut findings = Findings::default();
         for at in 0..70 {
-            let span = bulkhead_compiler::source::Span { start: at, end: at + 1 };
+            let span = bulkhead_policy::source::Span { start: at, end: at + 1 };
             findings.push(Diagnostic::error(&source, span, "wrong"));
             findings.push(Diagnostic::warning(&source, span, "odd"));
         }
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn other_files_that_are_named_by_mistake_are_not_shown() {
-        let at = bulkhead_compiler::source::Span { start: 3, end: 4 };
+        let at = bulkhead_policy::source::Span { start: 3, end: 4 };
         let shown = |text: &str| {
             let source = Source::new("f", text);
             excerpt(&Diagnostic::error(&source, at, "wrong"), &[source])
@@ -180,7 +180,7 @@ mod tests {
         let text = "{\"a\u{7f}\u{9b}\u{202e}b\": 1} // \u{1b}[2J";
         let source = Source::new("f", text);
         let finding =
-            Diagnostic::error(&source, bulkhead_compiler::source::Span { start: 1, end: 4 }, "\u{1b}[2J");
+            Diagnostic::error(&source, bulkhead_policy::source::Span { start: 1, end: 4 }, "\u{1b}[2J");
         let shown = excerpt(&finding, &[source]);
         assert!(!shown.contains(is_unseen), "{shown:?}");
         assert!(shown.contains("\\u{1b}[2J") && plain(text).len() == text.len());

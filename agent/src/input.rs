@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use bulkhead_compiler::Dialect;
-use bulkhead_compiler::check::{Loaded, Scope};
-use bulkhead_compiler::inventory::Inventory;
-use bulkhead_compiler::resolve::Ruleset;
-use bulkhead_compiler::source::Source;
+use bulkhead_policy::Dialect;
+use bulkhead_policy::check::{Loaded, Scope};
+use bulkhead_policy::inventory::Inventory;
+use bulkhead_policy::resolve::Ruleset;
+use bulkhead_policy::source::Source;
 
 use crate::diagnostics;
 use crate::exit::Usage;

@@ -13,7 +13,6 @@ mod input;
 mod paths;
 mod report;
 mod text;
-mod tunnel;
 
 use std::process::ExitCode;
 

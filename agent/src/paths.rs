@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead::kernel::Pins;
-use bulkhead::places::{self, PlaceError};
+use bulkhead_dataplane::Pins;
+use bulkhead_host::places::{self, PlaceError};
 
 use crate::daemon::{lock, store};
 

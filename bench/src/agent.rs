@@ -6,10 +6,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bulkhead::kernel::{Pins, State};
+use bulkhead_abi::Direction;
+use bulkhead_dataplane::{Pins, State};
 use bulkhead_engine::Reason;
-use bulkhead_engine::layout::Direction;
-use bulkhead_tests::lab::{Namespace, PREFIX, Process, run_within};
+use bulkhead_testkit::lab::{Namespace, PREFIX, Process, run_within};
 
 use crate::world::{NODE, Texts};
 

@@ -16,8 +16,6 @@ mod stage;
 mod stats;
 mod traffic;
 mod wire;
-#[path = "../../compiler/examples/scale/workload.rs"]
-mod workload;
 mod world;
 
 use std::path::PathBuf;

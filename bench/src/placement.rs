@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use bulkhead_tests::measure::Addresses;
+use bulkhead_testkit::measure::Addresses;
 
 /// The network of those side by side, as an operator hands them out, and of those within a /10.
 const BLOCK: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 0);

@@ -4,16 +4,15 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{HashMap, Map, MapData, RingBuf};
-use bulkhead::kernel::{
+use bulkhead_abi::REASONS;
+use bulkhead_abi::{AggregateKey, AggregateValue, DIRECTIONS, Direction, LOST_RING, TIMEOUTS, Timeouts};
+use bulkhead_dataplane::{
     Capacity, Generation, Hook as Place, Kind, Specialisation, Specification, TABLE_MAPS,
 };
-use bulkhead_engine::layout::{
-    AggregateKey, AggregateValue, DIRECTIONS, Direction, LOST_RING, TIMEOUTS, Timeouts,
-};
+use bulkhead_engine::Reason;
 use bulkhead_engine::memory::Tables;
-use bulkhead_engine::{REASONS, Reason};
-use bulkhead_tests::measure::{Addresses, Driver, Hook, Order, Then, Write, bpf};
-use bulkhead_tests::packets::build::{Ip, Ports, ethernet, ethertype, tcp, udp};
+use bulkhead_testkit::measure::{Addresses, Driver, Hook, Order, Then, Write, bpf};
+use bulkhead_testkit::packets::build::{Ip, Ports, ethernet, ethertype, tcp, udp};
 
 use crate::world::Family;
 

@@ -5,8 +5,8 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use bulkhead_tests::lab::Namespace;
-use bulkhead_tests::measure::Driver;
+use bulkhead_testkit::lab::Namespace;
+use bulkhead_testkit::measure::Driver;
 
 use crate::stage::stay_on;
 

@@ -14,14 +14,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use bulkhead_tests::lab::{Namespace, run_within};
-use bulkhead_tests::measure::bpf::{self, Place};
-use bulkhead_tests::measure::{Driver, Hook, Then, Write};
+use bulkhead_testkit::lab::{Namespace, run_within};
+use bulkhead_testkit::measure::bpf::{self, Place};
+use bulkhead_testkit::measure::{Driver, Hook, Then, Write};
 
 /// The receiving end's name.
 pub const RECEIVER: &str = "rx0";
 
-/// The address that test frames are for (`bulkhead_tests::packets::build::ethernet`).
+/// The address that test frames are for (`bulkhead_testkit::packets::build::ethernet`).
 const RECEIVER_MAC: &str = "02:00:00:00:00:01";
 
 /// The end behind every filter.

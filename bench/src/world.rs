@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result, ensure};
-use bulkhead_compiler::compile::{Limits, Program, compile};
-use bulkhead_compiler::diagnostic::Findings;
-use bulkhead_compiler::inventory::{self, Inventory, Network};
-use bulkhead_compiler::policy::Policy;
-use bulkhead_compiler::resolve::{Ruleset, resolve};
-use bulkhead_compiler::source::Source;
-use bulkhead_compiler::{Dialect, policy};
-use bulkhead_tests::measure::Addresses;
+use bulkhead_policy::compile::{Limits, Program, compile};
+use bulkhead_policy::diagnostic::Findings;
+use bulkhead_policy::inventory::{self, Inventory, Network};
+use bulkhead_policy::policy::Policy;
+use bulkhead_policy::resolve::{Ruleset, resolve};
+use bulkhead_policy::source::Source;
+use bulkhead_policy::{Dialect, policy};
+use bulkhead_testkit::measure::Addresses;
 
 /// IP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -208,7 +208,7 @@ pub fn table_bytes(tables: &bulkhead_engine::memory::Tables) -> u64 {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use bulkhead_tests::measure::Addresses;
+    use bulkhead_testkit::measure::Addresses;
 
     use super::{Family, Rules, Texts};
 

@@ -4,13 +4,15 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::maps::{HashMap, PerCpuArray};
-use bulkhead_engine::layout::{
+use bulkhead_abi::{
     AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, LOST_RING,
     LOST_SHADOW,
 };
+use bulkhead_abi::{REASONS, Word};
 use bulkhead_engine::parse::Headers;
 use bulkhead_engine::{
-    Action, Budget, Case, Environment as _, Fund, Outcome, Packet, REASONS, Reason, Sharer, Word, plain_ends,
+    Action, Budget, Case, Environment as _, Fund, Outcome, Packet, Reason, Sharer, is_of_known_sender,
+    plain_ends,
 };
 
 use crate::maps::{
@@ -57,17 +59,16 @@ fn conclude_drop(case: &Case, direction: Direction, interface: u32) {
 /// concluded: that needs a case.
 #[inline(always)]
 pub(crate) fn conclude_settled(
-    length: u32,
-    outcome: Outcome,
+    (length, outcome, remote): (u32, Outcome, u32),
     direction: Direction,
-    has_budget: impl FnOnce(Reason) -> bool,
+    has_budget: impl FnOnce(bool) -> bool,
 ) -> Option<Action> {
     match outcome.reason.action() {
         Action::Pass => {
             count_outcome(outcome, length, direction, &REASON_COUNTERS);
             Some(Action::Pass)
         }
-        Action::Drop if has_budget(outcome.reason) => None,
+        Action::Drop if has_budget(is_of_known_sender(outcome.reason, remote, settings::wide())) => None,
         Action::Drop => {
             count_outcome(outcome, length, direction, &UNREPORTED);
             Some(Action::Drop)
@@ -141,12 +142,12 @@ fn budget() -> Option<&'static mut Budget> {
 /// Whether a drop of a plain packet may be reported. To be called out of line, where the packet's bounds are
 /// read once more: what passes would else keep them for it.
 #[inline(always)]
-pub(crate) fn has_budget(packet: &Packet, direction: Direction, reason: Reason) -> bool {
+pub(crate) fn has_budget(packet: &Packet, direction: Direction, is_known: bool) -> bool {
     let reports = settings::event_budget();
     if reports == 0 {
         return false;
     }
-    let sharer = Sharer::new(direction, reason, plain_ends(&MAPS, packet), MAPS.flow_time());
+    let sharer = Sharer::new(direction, is_known, plain_ends(&MAPS, packet), MAPS.flow_time());
     budget().is_some_and(|budget| budget.fund(reports, sharer).is_some())
 }
 
@@ -157,9 +158,10 @@ fn pay(direction: Direction, case: &Case) -> Option<Fund> {
     if reports == 0 {
         return None;
     }
-    let Case { headers, outcome, .. } = case;
+    let Case { headers, outcome, sides, .. } = case;
     let ends = [headers.source, headers.destination];
-    let sharer = Sharer::new(direction, outcome.reason, ends, MAPS.flow_time());
+    let is_known = is_of_known_sender(outcome.reason, sides.remote, settings::wide());
+    let sharer = Sharer::new(direction, is_known, ends, MAPS.flow_time());
     budget()?.pay(reports, sharer)
 }
 

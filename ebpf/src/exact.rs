@@ -1,7 +1,7 @@
 //! What looks into the exact table, out of the verifier's way.
 
+use bulkhead_abi::{ExactBucket, ExactKey};
 use bulkhead_engine::exact::{self, Buckets};
-use bulkhead_engine::layout::{ExactBucket, ExactKey};
 use bulkhead_engine::opaque;
 
 use crate::maps::{MAPS, View};

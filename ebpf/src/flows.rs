@@ -3,8 +3,8 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
+use bulkhead_abi::{Direction, FlowBucket, FlowKey, FlowValue};
 use bulkhead_engine::flow_table::{self, Buckets, Search, Stored};
-use bulkhead_engine::layout::{Direction, FlowBucket, FlowKey, FlowValue};
 use bulkhead_engine::{Case, Environment as _};
 
 use crate::maps::MAPS;

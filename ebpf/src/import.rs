@@ -3,12 +3,12 @@
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use bulkhead_engine::Environment as _;
-use bulkhead_engine::flow_table::Stored;
-use bulkhead_engine::layout::{
+use bulkhead_abi::{
     Direction, FlowRecord, FlowValue, IMPORT_EVICTED, IMPORT_KEPT, IMPORT_MALFORMED, IMPORT_REFUSED,
     IMPORT_STORED, RECORD_NEW,
 };
+use bulkhead_engine::Environment as _;
+use bulkhead_engine::flow_table::Stored;
 
 use crate::flows::{is_over, put};
 use crate::maps::MAPS;

@@ -5,17 +5,18 @@ use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_n
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
-use bulkhead_engine::exact::Buckets;
-use bulkhead_engine::flow_table::Stored;
-use bulkhead_engine::layout::{
+use bulkhead_abi::{
     Address, AggregateKey, AggregateValue, Cell, Counter, DIRECTIONS, Direction, FEATURE_AUDIT,
     FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES,
     FEATURE_SHADOW, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, LOSSES, Leaf, Pair,
     Rate, RateLimit, Routed,
 };
+use bulkhead_abi::{REASONS, Word};
+use bulkhead_engine::exact::Buckets;
+use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::parse::Headers;
 use bulkhead_engine::{
-    Budget, Case, End, Environment, Judgement, MISS_WORDS, REASONS, RateState, Reason, SocketState, Word,
+    Budget, Case, End, Environment, Judgement, MISS_WORDS, RateState, Reason, SocketState,
 };
 
 use crate::{calls, flows, resets, settings, sockets, tables};
@@ -273,6 +274,10 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
     #[inline(always)]
     fn reset(&self, headers: &Headers) {
         resets::ask(self.0, headers);
+    }
+    #[inline(always)]
+    fn outward_ports(&self) -> [u16; 2] {
+        settings::outward_ports()
     }
     #[inline(always)]
     fn forwarded_until(&self) -> u32 {

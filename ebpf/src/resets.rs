@@ -3,8 +3,8 @@
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, RingBuf};
+use bulkhead_abi::ResetRequest;
 use bulkhead_engine::ANSWER_WORDS;
-use bulkhead_engine::layout::ResetRequest;
 use bulkhead_engine::parse::Headers;
 
 use crate::sockets::Hook;

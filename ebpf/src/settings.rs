@@ -4,7 +4,7 @@
 use core::arch::asm;
 use core::ptr::{addr_of, read_volatile};
 
-use bulkhead_engine::layout::{FEATURE_SHADOW, Settings, TIMEOUTS};
+use bulkhead_abi::{FEATURE_SHADOW, Settings, TIMEOUTS};
 
 /// Replaced by the loader. The initial values are never used: the loader refuses to leave them.
 #[unsafe(no_mangle)]
@@ -35,8 +35,10 @@ setting! {
     features: u32 = SETTINGS.features;
     locals: u32 = SETTINGS.locals;
     remotes: u32 = SETTINGS.remotes;
+    wide: u32 = SETTINGS.wide;
     event_budget: u32 = SETTINGS.event_budget;
     flow_mask: u32 = SETTINGS.flow_mask;
+    outward_ports: [u16; 2] = SETTINGS.outward_ports;
     forwarded_until: u32 = SETTINGS.forwarded_until;
     zone: u16 = SETTINGS.zone;
     interface: u8 = SETTINGS.interface;

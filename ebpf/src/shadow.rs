@@ -9,7 +9,7 @@ use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::{TcContext, XdpContext};
-use bulkhead_engine::layout::{AggregateKey, DIRECTIONS, Direction, KIND_SHADOW, shadow_index};
+use bulkhead_abi::{AggregateKey, DIRECTIONS, Direction, KIND_SHADOW, shadow_index};
 use bulkhead_engine::{Action, Case, Reason, decide_parsed};
 
 use crate::audit::{count, report_difference, undecided};

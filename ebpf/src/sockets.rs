@@ -7,7 +7,7 @@ use core::ptr::addr_of;
 use aya_ebpf::bindings::{__sk_buff, bpf_sock_tuple, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use bulkhead_engine::layout::{Address, Direction};
+use bulkhead_abi::{Address, Direction};
 use bulkhead_engine::parse::Headers;
 use bulkhead_engine::{Case, End, SocketState};
 

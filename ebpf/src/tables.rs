@@ -5,7 +5,7 @@
 
 use core::arch::asm;
 
-use bulkhead_engine::layout::{BLOCK_SLOTS, Cell, ExactBucket, Leaf, Pair};
+use bulkhead_abi::{BLOCK_SLOTS, Cell, ExactBucket, Leaf, Pair};
 
 /// Entry `index` of a table whose last entry begins `last` bytes behind its first.
 ///

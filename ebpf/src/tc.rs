@@ -4,10 +4,10 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use bulkhead_engine::layout::Direction;
+use bulkhead_abi::Direction;
 use bulkhead_engine::parse::{Headers, Role, parse};
 use bulkhead_engine::report::is_unread;
-use bulkhead_engine::{Action, Case, Environment as _, Packet, Reason, Short, decide_parsed, judge_plain};
+use bulkhead_engine::{Action, Case, Environment as _, Packet, Short, decide_parsed, judge_plain};
 
 use crate::audit::{self, conclude, conclude_settled, count_crowded_out};
 use crate::maps::{MAPS, View};
@@ -58,10 +58,10 @@ pub(crate) fn parse_packet<'a>(ctx: &'a TcContext, case: &mut Case) -> Packet<'a
 #[inline(always)]
 fn run(ctx: &TcContext, direction: Direction) -> i32 {
     let packet = packet_of(ctx);
-    let has_budget = |reason| tc_has_budget(ctx.as_ptr().cast(), direction, reason);
+    let has_budget = |is_known| tc_has_budget(ctx.as_ptr().cast(), direction, is_known);
     let judged = match judge_plain(&MAPS, &packet, direction) {
-        Some(Short::Settled(length, outcome)) => {
-            if let Some(action) = conclude_settled(length, outcome, direction, has_budget) {
+        Some(Short::Settled(length, outcome, remote)) => {
+            if let Some(action) = conclude_settled((length, outcome, remote), direction, has_budget) {
                 return verdict(action);
             }
             None
@@ -96,8 +96,8 @@ fn run(ctx: &TcContext, direction: Direction) -> i32 {
 
 /// [`audit::has_budget`].
 #[inline(never)]
-fn tc_has_budget(ctx: *mut __sk_buff, direction: Direction, reason: Reason) -> bool {
-    audit::has_budget(&packet_of(&TcContext::new(ctx)), direction, reason)
+fn tc_has_budget(ctx: *mut __sk_buff, direction: Direction, is_known: bool) -> bool {
+    audit::has_budget(&packet_of(&TcContext::new(ctx)), direction, is_known)
 }
 
 /// Drops a packet that there is no place to decide in.

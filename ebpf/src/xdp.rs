@@ -5,9 +5,9 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use bulkhead_engine::layout::Direction;
+use bulkhead_abi::Direction;
 use bulkhead_engine::parse::parse;
-use bulkhead_engine::{Action, Case, Environment as _, Packet, Reason, Short, decide_parsed, judge_plain};
+use bulkhead_engine::{Action, Case, Environment as _, Packet, Short, decide_parsed, judge_plain};
 
 use crate::audit::{self, conclude, conclude_settled, count_crowded_out};
 use crate::maps::{MAPS, View};
@@ -33,10 +33,11 @@ pub(crate) fn parse_packet<'a>(ctx: &'a XdpContext, case: &mut Case) -> Packet<'
 #[inline(always)]
 fn xdp_ingress(ctx: XdpContext) -> u32 {
     let packet = packet_of(&ctx);
-    let has_budget = |reason| xdp_has_budget(ctx.as_ptr().cast(), reason);
+    let has_budget = |is_known| xdp_has_budget(ctx.as_ptr().cast(), is_known);
     let judged = match judge_plain(&MAPS, &packet, Direction::Ingress) {
-        Some(Short::Settled(length, outcome)) => {
-            if let Some(action) = conclude_settled(length, outcome, Direction::Ingress, has_budget) {
+        Some(Short::Settled(length, outcome, remote)) => {
+            if let Some(action) = conclude_settled((length, outcome, remote), Direction::Ingress, has_budget)
+            {
                 return verdict(action);
             }
             None
@@ -66,8 +67,8 @@ fn xdp_ingress(ctx: XdpContext) -> u32 {
 
 /// [`audit::has_budget`].
 #[inline(never)]
-fn xdp_has_budget(ctx: *mut xdp_md, reason: Reason) -> bool {
-    audit::has_budget(&packet_of(&XdpContext::new(ctx)), Direction::Ingress, reason)
+fn xdp_has_budget(ctx: *mut xdp_md, is_known: bool) -> bool {
+    audit::has_budget(&packet_of(&XdpContext::new(ctx)), Direction::Ingress, is_known)
 }
 
 /// Drops a packet that there is no place to decide in.

@@ -5,9 +5,9 @@
 use std::fs;
 use std::path::Path;
 
-use bulkhead_engine::layout::Direction;
+use bulkhead_abi::Direction;
 use bulkhead_fuzz::parser::{AUDIT, EGRESS, ETHERNET, INVENTORY, NODE, POLICY};
-use bulkhead_tests::packets::{Generator, World};
+use bulkhead_testkit::packets::{Generator, World};
 
 const INPUTS: u64 = 12;
 const PACKETS: usize = 40;

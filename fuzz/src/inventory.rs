@@ -3,9 +3,9 @@
 
 use std::collections::HashSet;
 
-use bulkhead_compiler::diagnostic::Findings;
-use bulkhead_compiler::inventory::{self, import};
-use bulkhead_compiler::source::Source;
+use bulkhead_policy::diagnostic::Findings;
+use bulkhead_policy::inventory::{self, import};
+use bulkhead_policy::source::Source;
 
 /// Reads a text as an inventory.
 ///

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use bulkhead_compiler::reference::{self, Probe, Verdict};
-use bulkhead_engine::layout::{Direction, to_ip};
+use bulkhead_abi::{Direction, to_ip};
 use bulkhead_engine::{Action, Case, Reason};
+use bulkhead_policy::reference::{self, Probe, Verdict};
 use etherparse::{IpSlice, Ipv6ExtensionSlice, Ipv6ExtensionsSlice, LaxIpSlice, TcpSlice, UdpSlice};
 
 use crate::parser::{NODE, World};

@@ -4,17 +4,17 @@
 
 use std::sync::LazyLock;
 
-use bulkhead_compiler::Dialect;
-use bulkhead_compiler::compile::{Limits, Program, compile};
-use bulkhead_compiler::diagnostic::Findings;
-use bulkhead_compiler::evaluate::environment;
-use bulkhead_compiler::inventory::{self, Inventory, Network};
-use bulkhead_compiler::policy;
-use bulkhead_compiler::resolve::{Ruleset, resolve};
-use bulkhead_compiler::source::Source;
-use bulkhead_engine::layout::{Direction, FEATURE_AUDIT, INTERFACE_ETHERNET, TIMEOUTS, Timeouts};
+use bulkhead_abi::{Direction, FEATURE_AUDIT, INTERFACE_ETHERNET, TIMEOUTS, Timeouts};
 use bulkhead_engine::memory::Memory;
 use bulkhead_engine::{Case, Packet, Reason, Short, decide, judge_plain};
+use bulkhead_policy::Dialect;
+use bulkhead_policy::compile::{Limits, Program, compile};
+use bulkhead_policy::diagnostic::Findings;
+use bulkhead_policy::evaluate::environment;
+use bulkhead_policy::inventory::{self, Inventory, Network};
+use bulkhead_policy::policy;
+use bulkhead_policy::resolve::{Ruleset, resolve};
+use bulkhead_policy::source::Source;
 
 use crate::naive::Observer;
 
@@ -77,7 +77,7 @@ fn decide_both_ways(memory: &mut Memory, packet: &Packet, direction: Direction, 
     let (before, copy) = (*case, memory.clone());
     decide(memory, packet, direction, case);
     match judge_plain(&copy, packet, direction) {
-        Some(Short::Settled(length, outcome)) => {
+        Some(Short::Settled(length, outcome, _)) => {
             assert_eq!((length, outcome), (case.headers.length, case.outcome));
             assert_eq!(memory.flows, copy.flows, "a settled packet has no flow");
         }

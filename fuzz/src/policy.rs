@@ -4,19 +4,19 @@
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use bulkhead_compiler::compile::{Limits, Program, compile};
-use bulkhead_compiler::diagnostic::Findings;
-use bulkhead_compiler::diff::{Difference, Side, diff};
-use bulkhead_compiler::evaluate::{environment, evaluate};
-use bulkhead_compiler::explain::explain;
-use bulkhead_compiler::inventory::{self, Inventory, Network, Node};
-use bulkhead_compiler::policy::{self, Action, Policy};
-use bulkhead_compiler::reference::{self, Probe, Verdict};
-use bulkhead_compiler::resolve::{Boundary, Ruleset, SelectorId, resolve};
-use bulkhead_compiler::source::Source;
-use bulkhead_compiler::{Dialect, proof, reach, verify};
+use bulkhead_abi::Direction;
 use bulkhead_engine::Reason;
-use bulkhead_engine::layout::Direction;
+use bulkhead_policy::compile::{Limits, Program, compile};
+use bulkhead_policy::diagnostic::Findings;
+use bulkhead_policy::diff::{Difference, Side, diff};
+use bulkhead_policy::evaluate::{environment, evaluate};
+use bulkhead_policy::explain::explain;
+use bulkhead_policy::inventory::{self, Inventory, Network, Node};
+use bulkhead_policy::policy::{self, Action, Policy};
+use bulkhead_policy::reference::{self, Probe, Verdict};
+use bulkhead_policy::resolve::{Boundary, Ruleset, SelectorId, resolve};
+use bulkhead_policy::source::Source;
+use bulkhead_policy::{Dialect, proof, reach, verify};
 
 const INVENTORY: &str = r#"{"nodes": [
     {"name": "n1", "addresses": ["100.64.0.1", "fd7a:115c:a1e0::1"], "tags": ["tag:a", "tag:b"],

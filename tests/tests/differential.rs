@@ -8,15 +8,15 @@
 
 mod kernel;
 
-use bulkhead::kernel::{Kind, Specification};
-use bulkhead_compiler::reference::{self, Probe, Verdict};
-use bulkhead_engine::layout::{Address, Direction, FlowKey, Rate, ResetRequest};
+use bulkhead_abi::{Address, Direction, FlowKey, Rate, ResetRequest};
+use bulkhead_dataplane::{Kind, Specification};
 use bulkhead_engine::memory::Memory;
 use bulkhead_engine::parse::{Headers, Role, protocol::TCP};
 use bulkhead_engine::{Case, Environment as _, Packet, Reason, decide};
-use bulkhead_tests::packets::build::hex;
-use bulkhead_tests::packets::{Frame, Generator, World};
-use bulkhead_tests::setting;
+use bulkhead_policy::reference::{self, Probe, Verdict};
+use bulkhead_testkit::packets::build::hex;
+use bulkhead_testkit::packets::{Frame, Generator, World};
+use bulkhead_testkit::setting;
 use fastrand::Rng;
 use kernel::ledger::Ledger;
 use kernel::{Kernel, Program, SHORTEST, ZONE, ample, blank_case, settled, specification};
@@ -177,7 +177,7 @@ fn program_of(rng: &mut Rng, direction: Direction, packet: &[u8]) -> Option<Prog
 
 /// How often each reason was met, all told.
 struct Tally {
-    reasons: [u64; bulkhead_engine::REASONS as usize],
+    reasons: [u64; bulkhead_abi::REASONS as usize],
     made_room: u64,
     resets: u64,
     /// Addresses that lay behind the first bucket of their chain.
@@ -330,7 +330,7 @@ fn first_packets_are_decided_as_the_rules_read() {
 }
 
 fn compare_with_reference(world: &World, rng: &mut Rng, seed: u64) {
-    use bulkhead_tests::packets::build::{Ip, echo, icmp_protocol, sctp, tcp, udp};
+    use bulkhead_testkit::packets::build::{Ip, echo, icmp_protocol, sctp, tcp, udp};
     let mut address = || world.addresses[rng.usize(..world.addresses.len())];
     let (source, mut destination) = (address(), address());
     while destination.is_ipv4() != source.is_ipv4() {
@@ -351,7 +351,7 @@ fn compare_with_reference(world: &World, rng: &mut Rng, seed: u64) {
     let probe = Probe { source, destination, protocol, port };
     let node = world.inventory.node(&world.node).expect("the world's node");
     let wanted = reference::judge(&world.ruleset, &world.inventory, node, direction, &probe, now);
-    let environment = bulkhead_compiler::evaluate::environment(&world.program.tables, now);
+    let environment = bulkhead_policy::evaluate::environment(&world.program.tables, now);
     let mut case = Case::UNKNOWN;
     decide(&environment, &Packet::new(&packet), direction, &mut case);
     let expected: &[Reason] = match wanted {

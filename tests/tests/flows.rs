@@ -11,13 +11,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use bulkhead::kernel::{DEFAULT_NEW_FLOWS, Kind, Specification, default_timeouts, per_second};
-use bulkhead_engine::layout::{Direction, Rate};
+use bulkhead_abi::REASONS;
+use bulkhead_abi::{Direction, Rate};
+use bulkhead_dataplane::{DEFAULT_NEW_FLOWS, Kind, Specification, default_timeouts, per_second};
 use bulkhead_engine::parse::protocol::{TCP, UDP};
-use bulkhead_engine::{Action, REASONS, Reason};
-use bulkhead_tests::packets::World;
-use bulkhead_tests::packets::build::{Ip, Ports, ethernet, ethertype, tcp, udp};
-use bulkhead_tests::setting;
+use bulkhead_engine::{Action, Reason};
+use bulkhead_testkit::packets::World;
+use bulkhead_testkit::packets::build::{Ip, Ports, ethernet, ethertype, tcp, udp};
+use bulkhead_testkit::setting;
 use kernel::{GENERATION, Kernel, Program};
 
 const SYN: u8 = 0x02;

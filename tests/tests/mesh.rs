@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bulkhead_tests::lab::{self, EchoServers, Lab, Outcome, Probe, Protocol};
+use bulkhead_testkit::lab::{self, EchoServers, Lab, Outcome, Probe, Protocol};
 use socket2::{Domain, Socket, Type};
 
 const LIMIT: Duration = Duration::from_millis(1500);

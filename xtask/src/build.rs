@@ -43,7 +43,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// Loads every specialisation: how many instructions the verifier of this kernel follows for it.
 fn verify() -> Result<()> {
     let mut cargo = cargo::command();
-    cargo.args(["run", "--quiet", "--release", "--package", "bulkhead", "--example", "verified"]);
+    cargo.args(["run", "--quiet", "--release", "--package", "bulkhead-dataplane", "--example", "verified"]);
     let status = cargo.status().context("cargo could not be started")?;
     ensure!(status.success(), "a specialisation was refused (root is needed, and BPF); its words are above");
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bulkhead_compiler::compile::Limits;
+use bulkhead_policy::compile::Limits;
 
 use crate::cli::Global;
 use crate::config::Config;

@@ -5,15 +5,15 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use bulkhead_compiler::Dialect;
-use bulkhead_compiler::check::{Answers, Loaded, Scope};
-use bulkhead_compiler::compile::compile;
-use bulkhead_compiler::diagnostic::{Diagnostic, Severity};
-use bulkhead_compiler::policy::Policy;
-use bulkhead_compiler::proof::Proof;
-use bulkhead_compiler::reach::Reach;
-use bulkhead_compiler::resolve::Exemptions;
-use bulkhead_compiler::verify;
+use bulkhead_policy::Dialect;
+use bulkhead_policy::check::{Answers, Loaded, Scope};
+use bulkhead_policy::compile::compile;
+use bulkhead_policy::diagnostic::{Diagnostic, Severity};
+use bulkhead_policy::policy::Policy;
+use bulkhead_policy::proof::Proof;
+use bulkhead_policy::reach::Reach;
+use bulkhead_policy::resolve::Exemptions;
+use bulkhead_policy::verify;
 
 use super::budget::Budget;
 use crate::cli::Global;
@@ -182,9 +182,9 @@ fn reachability(reach: Reach, what: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_compiler::diagnostic::Findings;
-    use bulkhead_compiler::policy;
-    use bulkhead_compiler::source::Source;
+    use bulkhead_policy::diagnostic::Findings;
+    use bulkhead_policy::policy;
+    use bulkhead_policy::source::Source;
 
     use super::*;
 

@@ -1,8 +1,8 @@
 //! `bulkhead compile`: the effective rules and table sizes of one node.
 
-use bulkhead_compiler::compile::{self, Program, compile};
-use bulkhead_compiler::policy::Action;
-use bulkhead_compiler::resolve::{Rule, Ruleset};
+use bulkhead_policy::compile::{self, Program, compile};
+use bulkhead_policy::policy::Action;
+use bulkhead_policy::resolve::{Rule, Ruleset};
 
 use super::budget::Budget;
 use super::network::On;

@@ -33,7 +33,7 @@ impl Detach {
                     paths.locked().into_iter().map(lock::take).collect::<anyhow::Result<Vec<_>>>()?;
                 // The guard first: without programs it would drop everything.
                 residence::remove_guard(&global.instance, &paths)?;
-                let links = bulkhead::kernel::detach(&paths.pins)?;
+                let links = bulkhead_dataplane::detach(&paths.pins)?;
                 links.into_iter().map(|(interface, hook)| (interface, hook.name().to_owned())).collect()
             }
         };

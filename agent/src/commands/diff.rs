@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use bulkhead_compiler::diff::{Apart, Difference, Flows, Side, Terms, diff};
-use bulkhead_compiler::inventory::Inventory;
-use bulkhead_compiler::resolve::Ruleset;
+use bulkhead_policy::diff::{Apart, Difference, Flows, Side, Terms, diff};
+use bulkhead_policy::inventory::Inventory;
+use bulkhead_policy::resolve::Ruleset;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -253,7 +253,7 @@ fn markdown(difference: &Difference) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_compiler::diff::Changed;
+    use bulkhead_policy::diff::Changed;
 
     use super::*;
 

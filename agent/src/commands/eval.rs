@@ -3,14 +3,14 @@
 use std::io::{BufRead as _, Write as _};
 use std::net::IpAddr;
 
-use bulkhead_compiler::compile::{Program, compile};
-use bulkhead_compiler::evaluate::{Evaluation, environment, evaluate};
-use bulkhead_compiler::reference::Probe;
-use bulkhead_compiler::resolve::Ruleset;
-use bulkhead_compiler::service::{ICMP, ICMPV6};
-use bulkhead_engine::layout::Direction;
+use bulkhead_abi::Direction;
 use bulkhead_engine::memory::Memory;
 use bulkhead_engine::{Action, Reason};
+use bulkhead_policy::compile::{Program, compile};
+use bulkhead_policy::evaluate::{Evaluation, environment, evaluate};
+use bulkhead_policy::reference::Probe;
+use bulkhead_policy::resolve::Ruleset;
+use bulkhead_policy::service::{ICMP, ICMPV6};
 use serde::Deserialize;
 
 use super::budget::Budget;

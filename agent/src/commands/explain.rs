@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use bulkhead_compiler::explain::{Deciding, Earlier, End, Explanation, Why, explain};
-use bulkhead_compiler::policy::Action;
-use bulkhead_compiler::reference::Probe;
-use bulkhead_compiler::service;
+use bulkhead_policy::explain::{Deciding, Earlier, End, Explanation, Why, explain};
+use bulkhead_policy::policy::Action;
+use bulkhead_policy::reference::Probe;
+use bulkhead_policy::service;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 

@@ -4,9 +4,9 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use bulkhead_compiler::diagnostic::Findings;
-use bulkhead_compiler::inventory::{self, import};
-use bulkhead_compiler::source::Source;
+use bulkhead_policy::diagnostic::Findings;
+use bulkhead_policy::inventory::{self, import};
+use bulkhead_policy::source::Source;
 use clap::{Subcommand, ValueEnum};
 
 use crate::cli::Global;

@@ -1,8 +1,8 @@
 //! Which network a command asks about.
 
-use bulkhead_compiler::Dialect;
-use bulkhead_compiler::inventory::{Inventory, Network};
-use bulkhead_compiler::resolve::{Ruleset, resolve};
+use bulkhead_policy::Dialect;
+use bulkhead_policy::inventory::{Inventory, Network};
+use bulkhead_policy::resolve::{Ruleset, resolve};
 
 use crate::diagnostics;
 use crate::exit::Usage;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead::places;
+use bulkhead_host::places;
 
 use crate::cli::Global;
 use crate::config::{self, Config, HookChoice, Managed, Mode};

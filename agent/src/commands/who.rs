@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use bulkhead_compiler::address::AddressSet;
-use bulkhead_compiler::inventory::{Inventory, Node};
-use bulkhead_compiler::resolve::Ruleset;
+use bulkhead_policy::address::AddressSet;
+use bulkhead_policy::inventory::{Inventory, Node};
+use bulkhead_policy::resolve::Ruleset;
 use ipnet::IpNet;
 
 use crate::exit::Usage;
@@ -77,8 +77,8 @@ fn unknown(ruleset: &Ruleset, inventory: &Inventory, who: &str) -> Usage {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_compiler::check::{Loaded, Scope};
-    use bulkhead_compiler::source::Source;
+    use bulkhead_policy::check::{Loaded, Scope};
+    use bulkhead_policy::source::Source;
 
     use super::*;
 

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use bulkhead::kernel::{Kind, per_second};
-use bulkhead_compiler::diagnostic::Location;
-use bulkhead_compiler::resolve;
-use bulkhead_compiler::source::{Source, Span};
+use bulkhead_dataplane::{Kind, per_second};
+use bulkhead_policy::diagnostic::Location;
+use bulkhead_policy::resolve;
+use bulkhead_policy::source::{Source, Span};
 use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;

@@ -1,6 +1,6 @@
 //! The protocols that an Ethernet link needs beside what the policy admits.
 
-use bulkhead_engine::layout::{
+use bulkhead_abi::{
     LINK_BFD, LINK_BFD_LAG, LINK_BFD_MULTIHOP, LINK_DHCP, LINK_EAPOL, LINK_IGMP, LINK_LACP, LINK_LLDP,
     LINK_MACSEC, LINK_PTP, LINK_PTP_UNICAST, LINK_RA, LINK_VRRP,
 };
@@ -58,7 +58,7 @@ impl Link {
         }
     }
 
-    /// Its bit in [`bulkhead_engine::layout::Settings`].
+    /// Its bit in [`bulkhead_abi::Settings`].
     #[must_use]
     pub const fn bit(self) -> u32 {
         match self {

@@ -9,11 +9,11 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use bulkhead::kernel::{
+use bulkhead_abi::{Rate, Timeouts};
+use bulkhead_dataplane::{
     Capacity, DEFAULT_NEW_FLOWS, Hook, Kind, Specialisation, default_timeouts, per_second,
 };
-use bulkhead_compiler::resolve::{Exemptions, Management, WireGuard};
-use bulkhead_engine::layout::{Rate, Timeouts};
+use bulkhead_policy::resolve::{Exemptions, Management, WireGuard};
 
 pub use link::Link;
 

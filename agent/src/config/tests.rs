@@ -1,7 +1,7 @@
 use std::path::Path;
 
-use bulkhead::kernel::{Hook, Kind};
-use bulkhead_engine::layout::{FlowState, Rate};
+use bulkhead_abi::{FlowState, Rate};
+use bulkhead_dataplane::{Hook, Kind};
 
 use super::{Config, HookChoice, Link, Mode, Role, file};
 

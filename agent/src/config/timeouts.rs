@@ -1,6 +1,6 @@
 //! How long a flow may be silent, by state.
 
-use bulkhead_engine::layout::FlowState;
+use bulkhead_abi::FlowState;
 use serde::Deserialize;
 use toml::Spanned;
 

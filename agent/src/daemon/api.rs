@@ -14,7 +14,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bulkhead::spare;
+use bulkhead_host::spare;
 use rustix::fs::Mode;
 use serde::Serialize;
 use socket2::{Domain, SockAddr, Socket, Type};

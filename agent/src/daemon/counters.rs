@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bulkhead::kernel::{Pins, rule_counters};
-use bulkhead_engine::layout::Counter;
+use bulkhead_abi::Counter;
+use bulkhead_dataplane::{Pins, rule_counters};
 use serde::{Deserialize, Serialize};
 
 use super::names::RuleName;
@@ -86,7 +86,7 @@ impl Folded {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_engine::layout::Counter;
+    use bulkhead_abi::Counter;
 
     use super::{Folded, RuleName};
 

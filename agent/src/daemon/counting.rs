@@ -1,6 +1,6 @@
 //! Since when the kernel's counters count: totals that begin anew are never taken for small ones.
 
-use bulkhead::kernel::Unread;
+use bulkhead_dataplane::Unread;
 use serde::{Deserialize, Serialize};
 
 use super::clock::{BootClock, wall_time};

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use bulkhead::kernel::QuarantineError;
+use bulkhead_dataplane::QuarantineError;
 use serde::{Deserialize, Serialize};
 
 use super::clock::wall_time;

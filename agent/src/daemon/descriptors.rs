@@ -1,6 +1,6 @@
 //! How many descriptors the process may have open.
 
-use bulkhead::spare;
+use bulkhead_host::spare;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Raises the soft limit of open descriptors to the hard one: the soft one is kept low for programs

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead::kernel::{Attached, Hook, Links, Pins, attached_hooks};
+use bulkhead_dataplane::{Attached, Hook, Links, Pins, attached_hooks};
 use serde::{Deserialize, Serialize};
 
 use super::clock::{boot_id, boot_time, wall_time};
@@ -224,7 +224,7 @@ impl Enforcer {
         if self.setup.config.guard {
             guard::remove(&self.setup.instance)?;
         }
-        let links = bulkhead::kernel::detach(self.pins())?;
+        let links = bulkhead_dataplane::detach(self.pins())?;
         live.links.clear();
         live.detached = true;
         in_place::forget(&self.setup.paths.socket);

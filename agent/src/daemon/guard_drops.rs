@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bulkhead::kernel::name_of;
+use bulkhead_dataplane::name_of;
 use tokio::sync::mpsc;
 
 use super::clock::{BootClock, boot_id, boot_time};

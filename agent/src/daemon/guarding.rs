@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use anyhow::Context as _;
-use bulkhead::kernel::{Attached, DEVICE_GROUP, Device, Devices, Interface};
-use bulkhead::spare;
-use bulkhead_compiler::inventory::{Inventory, Node};
+use bulkhead_dataplane::{Attached, DEVICE_GROUP, Device, Devices, Interface};
+use bulkhead_host::spare;
+use bulkhead_policy::inventory::{Inventory, Node};
 
 use super::enforcer::Enforcer;
 use super::in_place::GuardNote;

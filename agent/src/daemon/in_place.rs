@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bulkhead::kernel::Attached;
+use bulkhead_dataplane::Attached;
 use serde::{Deserialize, Serialize};
 
 use super::clock::boot_id;

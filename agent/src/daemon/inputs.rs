@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_compiler::Dialect;
-use bulkhead_compiler::check::{Loaded, Scope};
-use bulkhead_compiler::compile::{Limits, Program, compile};
-use bulkhead_compiler::diagnostic::{Diagnostic, Findings, Severity};
-use bulkhead_compiler::inventory::Inventory;
-use bulkhead_compiler::policy::Action;
-use bulkhead_compiler::resolve::{Exemptions, Rule, Ruleset};
-use bulkhead_compiler::source::Source;
-use bulkhead_engine::layout::NO_RULE;
+use bulkhead_abi::NO_RULE;
+use bulkhead_policy::Dialect;
+use bulkhead_policy::check::{Loaded, Scope};
+use bulkhead_policy::compile::{Limits, Program, compile};
+use bulkhead_policy::diagnostic::{Diagnostic, Findings, Severity};
+use bulkhead_policy::inventory::Inventory;
+use bulkhead_policy::policy::Action;
+use bulkhead_policy::resolve::{Exemptions, Rule, Ruleset};
+use bulkhead_policy::source::Source;
 use sha2::{Digest as _, Sha256};
 
 use super::store::Made;

@@ -1,6 +1,6 @@
-use bulkhead_compiler::Dialect;
-use bulkhead_compiler::resolve::Exemptions;
-use bulkhead_compiler::source::Source;
+use bulkhead_policy::Dialect;
+use bulkhead_policy::resolve::Exemptions;
+use bulkhead_policy::source::Source;
 
 use super::{Files, Inputs, Target};
 use crate::config::Mode;

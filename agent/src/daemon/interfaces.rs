@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bulkhead::kernel::{Attached, Interface, KernelError};
-use bulkhead_compiler::inventory::Inventory;
+use bulkhead_dataplane::{Attached, Interface, KernelError};
+use bulkhead_policy::inventory::Inventory;
 use serde::{Deserialize, Serialize};
 
 use super::enforcer::Enforcer;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bulkhead::kernel::{Device, Fault, Hook, RunningLink, name_of};
-use bulkhead_engine::layout::VERSION;
+use bulkhead_abi::VERSION;
+use bulkhead_dataplane::{Device, Fault, Hook, RunningLink, name_of};
 use serde::{Deserialize, Serialize};
 
 use super::in_place::{GuardNote, InPlace};
@@ -204,10 +204,10 @@ fn gone(interface: &str) -> String {
 mod tests {
     use std::slice::from_ref;
 
-    use bulkhead::kernel::{Attached, Device, Fault, Hook, Port, RunningLink};
+    use bulkhead_dataplane::{Attached, Device, Fault, Hook, Port, RunningLink};
 
     use super::{GuardNote, InPlace, Known, State, judge};
-    use bulkhead_engine::layout::VERSION;
+    use bulkhead_abi::VERSION;
 
     fn link(interface: &str, index: u32, generation: Option<u32>, fault: Option<Fault>) -> RunningLink {
         RunningLink {

@@ -1,7 +1,7 @@
 //! What an earlier agent left enforced and is not any more when the next one starts.
 
 use anyhow::Context as _;
-use bulkhead::kernel::{Devices, running};
+use bulkhead_dataplane::{Devices, running};
 
 use super::gaps::Gaps;
 use super::in_place::InPlace;

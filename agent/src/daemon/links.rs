@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bulkhead_engine::layout::from_ip;
+use bulkhead_abi::from_ip;
 use bulkhead_engine::{Reason, is_ptp_group};
 
 use super::enforcer::Live;
@@ -45,7 +45,9 @@ impl Missed {
         let is_advertisement = is(Reason::RouterDiscovery)
             && report.direction == "ingress"
             && report.destination != Some(ALL_ROUTERS.into());
-        if report.enforced.is_some() || !is_advertisement && !is(Reason::MembershipGroup) {
+        // Queries pass; reports of other hosts are none of this one's business.
+        let is_membership = is(Reason::MembershipGroup) && report.direction == "egress";
+        if report.enforced.is_some() || !is_advertisement && !is_membership {
             return;
         }
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

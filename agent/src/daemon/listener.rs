@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use axum::serve::Listener;
-use bulkhead::spare;
+use bulkhead_host::spare;
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};

@@ -5,17 +5,17 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
-use bulkhead::kernel::{
+use bulkhead_abi::Leaf;
+use bulkhead_dataplane::{
     AddressTables, Attached, Generation, Importer, Interface, Kind, Links, Pins, QuarantineError, Shadow,
     Specification, connections, conntrack, flow_clock, quarantine_tables, rewrite_deadlines, rule_counters,
     seed, wait_for_programs,
 };
-use bulkhead::spare;
-use bulkhead_compiler::compile::Program;
-use bulkhead_compiler::inventory::Inventory;
 use bulkhead_engine::change::leaf;
-use bulkhead_engine::layout::Leaf;
 use bulkhead_engine::memory::Tables;
+use bulkhead_host::spare;
+use bulkhead_policy::compile::Program;
+use bulkhead_policy::inventory::Inventory;
 
 use super::clock::BootClock;
 use super::counters::{self, Folded, RuleCount};

@@ -1,6 +1,6 @@
 //! An interface that is there, and which programs it shares with others.
 
-use bulkhead::kernel::{
+use bulkhead_dataplane::{
     Attached, Generation, Hook, Interface, KernelError, Links, Pins, Specialisation, attach, attached_hooks,
 };
 use bulkhead_engine::memory::Tables;
@@ -133,7 +133,7 @@ pub fn groups(members: &[Member], pins: &Pins) -> Result<Vec<(Specialisation, Ve
 mod tests {
     use std::path::Path;
 
-    use bulkhead::kernel::{Attached, Hook, Interface, Kind, Pins};
+    use bulkhead_dataplane::{Attached, Hook, Interface, Kind, Pins};
 
     use super::{Member, groups};
     use crate::config::{HookChoice, Managed};

@@ -47,7 +47,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead::kernel::{Attached, Interface, check_support};
+use bulkhead_dataplane::{Attached, Interface, check_support};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 

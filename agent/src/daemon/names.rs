@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bulkhead_compiler::resolve::Ruleset;
-use bulkhead_engine::layout::{AggregateKey, Event, KIND_SENDER, NO_RULE, to_ip};
+use bulkhead_abi::{AggregateKey, Event, KIND_SENDER, NO_RULE, to_ip};
 use bulkhead_engine::{Action, Reason};
+use bulkhead_policy::resolve::Ruleset;
 use ipnet::IpNet;
 
 use super::clock::BootClock;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
-use bulkhead::kernel::{KernelError, Leftover, Pins, State};
-use bulkhead_engine::layout::{AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_SHADOW};
+use bulkhead_abi::{AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_SHADOW};
+use bulkhead_dataplane::{KernelError, Leftover, Pins, State};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, mpsc, oneshot};
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bulkhead_compiler::inventory::{Inventory, Node};
+use bulkhead_policy::inventory::{Inventory, Node};
 use serde::{Deserialize, Serialize};
 
 /// The list's file in the state directory.
@@ -161,9 +161,9 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_compiler::diagnostic::Findings;
-    use bulkhead_compiler::inventory::{self, Inventory};
-    use bulkhead_compiler::source::Source;
+    use bulkhead_policy::diagnostic::Findings;
+    use bulkhead_policy::inventory::{self, Inventory};
+    use bulkhead_policy::source::Source;
 
     use super::{Entry, List, find};
 

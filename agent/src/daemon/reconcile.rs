@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bulkhead::kernel::{Attached, Device, Devices, Fault, Interface, Pins};
+use bulkhead_dataplane::{Attached, Device, Devices, Fault, Interface, Pins};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bulkhead::kernel::Pins;
+use bulkhead_dataplane::Pins;
 
 use super::enforcer::Confirmation;
 use super::inputs::Target;

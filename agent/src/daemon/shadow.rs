@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use bulkhead::kernel::shadow_counters;
+use bulkhead_dataplane::shadow_counters;
 use serde::{Deserialize, Serialize};
 
 use super::clock::wall_time;

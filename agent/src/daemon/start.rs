@@ -3,7 +3,7 @@
 //! A restart changes what is enforced only if what `run` names has changed: it must neither
 //! undo an apply of other files nor take up again what was rolled back.
 
-use bulkhead::kernel::{attached_hooks, detach};
+use bulkhead_dataplane::{attached_hooks, detach};
 
 use super::clock::{boot_id, boot_time, wall_time};
 use super::in_place;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 
 use anyhow::Context as _;
-use bulkhead::kernel::{
+use bulkhead_dataplane::{
     Attached, Device, Devices, KernelError, Losses, RunningLink, STATE_MAPS, State as Tables, running,
 };
 use serde::{Deserialize, Serialize};

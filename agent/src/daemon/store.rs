@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
-use bulkhead_compiler::source::Source;
+use bulkhead_policy::source::Source;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
-use bulkhead::kernel::{
+use bulkhead_dataplane::{
     Attached, FORWARDED_GRACE, Hook, Interface, Links, Migration, flow_clock, wait_for_programs,
 };
 

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Context as _;
-use bulkhead::kernel::name_of;
-use bulkhead_compiler::address::AddressSet;
-use bulkhead_compiler::resolve::{self, Ruleset};
+use bulkhead_dataplane::name_of;
+use bulkhead_policy::address::AddressSet;
+use bulkhead_policy::resolve::{self, Ruleset};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use ipnet::IpNet;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};

@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
-use bulkhead::spare;
+use bulkhead_host::spare;
 
 pub use self::account::{Account, Amount};
 pub use self::digest::{Digest, is_absent};

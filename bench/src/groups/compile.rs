@@ -7,14 +7,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use bulkhead_compiler::compile::{added, compile, store};
-use bulkhead_compiler::inventory::Node;
+use bulkhead_policy::compile::{added, compile, store};
+use bulkhead_policy::inventory::Node;
 
 use super::Effort;
 use crate::agent::Files;
 use crate::figure::{Figure, Report, Unit};
-use crate::workload;
 use crate::world::{LIMITS, Texts, resolved, table_bytes};
+use bulkhead_testkit::workload;
 
 /// Nodes × rules; the last is the size that the requirement is stated for.
 const SIZES: [(u64, u64); 5] =

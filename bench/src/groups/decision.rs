@@ -1,7 +1,7 @@
 //! What a decision costs, by path, beside an empty program, one look-up in an LRU hash of as many
 //! entries, and address LPM followed by policy LPM.
 //!
-//! Every run has a random one of the addresses (see `bulkhead_tests::measure`). A figure is the
+//! Every run has a random one of the addresses (see `bulkhead_testkit::measure`). A figure is the
 //! time with the driver less that of the driver in front of an empty program; of the look-up,
 //! less that of the driver in front of a program that only makes the key.
 
@@ -11,14 +11,14 @@ use std::os::fd::AsFd as _;
 use std::rc::Rc;
 
 use anyhow::Result;
-use bulkhead::kernel::quarantine_tables;
+use bulkhead_abi::Direction;
+use bulkhead_dataplane::quarantine_tables;
 use bulkhead_engine::Reason;
-use bulkhead_engine::layout::Direction;
 use bulkhead_engine::memory::Tables;
-use bulkhead_tests::measure::{
+use bulkhead_testkit::measure::{
     Addresses, Driver, Hook, KEY, Misses, Order, Parts, Then, bpf, keyed, lpm_pair, nothing,
 };
-use bulkhead_tests::packets::build::{Extension, Ip, udp};
+use bulkhead_testkit::packets::build::{Extension, Ip, udp};
 
 use super::Effort;
 use crate::figure::{Figure, Report, Unit};

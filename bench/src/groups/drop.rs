@@ -6,11 +6,11 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use anyhow::Result;
+use bulkhead_abi::Direction;
 use bulkhead_engine::Reason;
-use bulkhead_engine::layout::Direction;
-use bulkhead_tests::lab::Namespace;
-use bulkhead_tests::measure::bpf::Place;
-use bulkhead_tests::measure::{Addresses, Driver, Hook, Order, dropping};
+use bulkhead_testkit::lab::Namespace;
+use bulkhead_testkit::measure::bpf::Place;
+use bulkhead_testkit::measure::{Addresses, Driver, Hook, Order, dropping};
 
 use super::Effort;
 use super::decision::USUAL;

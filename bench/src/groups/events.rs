@@ -7,9 +7,9 @@ use std::os::fd::AsFd as _;
 
 use anyhow::Result;
 use aya::maps::{MapData, RingBuf};
+use bulkhead_abi::Direction;
 use bulkhead_engine::Reason;
-use bulkhead_engine::layout::Direction;
-use bulkhead_tests::measure::{Addresses, Driver, Hook, Order, Then, nothing};
+use bulkhead_testkit::measure::{Addresses, Driver, Hook, Order, Then, nothing};
 
 use super::Effort;
 use crate::figure::{Figure, Report, Unit};

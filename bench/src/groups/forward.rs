@@ -11,9 +11,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use anyhow::Result;
-use bulkhead_tests::lab::Namespace;
-use bulkhead_tests::measure::bpf::Place;
-use bulkhead_tests::measure::{Addresses, Driver, Hook, Order, Write};
+use bulkhead_testkit::lab::Namespace;
+use bulkhead_testkit::measure::bpf::Place;
+use bulkhead_testkit::measure::{Addresses, Driver, Hook, Order, Write};
 
 use super::Effort;
 use super::decision::USUAL;

@@ -6,10 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use bulkhead::kernel::{AddressTables, State};
+use bulkhead_dataplane::{AddressTables, State};
 use bulkhead_engine::Reason;
-use bulkhead_tests::lab::Namespace;
-use bulkhead_tests::measure::Addresses;
+use bulkhead_testkit::lab::Namespace;
+use bulkhead_testkit::measure::Addresses;
 
 use super::Effort;
 use super::swap::streams;
@@ -39,7 +39,7 @@ pub fn run(effort: &Effort, report: &mut Report) -> Result<()> {
     let wire = Wire::new(&sender, "cut-rx")?;
     let agent = Agent::start(&effort.bulkhead, &wire.receiver, RECEIVER, Files::new("cut", &texts)?)?;
     let state = State::open(&agent.pins)?;
-    let running = bulkhead::kernel::running(&agent.pins)?;
+    let running = bulkhead_dataplane::running(&agent.pins)?;
     let generation = running.iter().find_map(|link| link.generation).unwrap_or(1);
     // One of them sends, as fast as bursts go.
     let one = Addresses { count: 1, ..known };

@@ -12,14 +12,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use bulkhead::kernel::{
+use bulkhead_dataplane::{
     Generation, Hook as Place, Interface, Kind, Links, Pins, Specialisation, Specification, State, attach,
     detach,
 };
 use bulkhead_engine::Reason;
 use bulkhead_engine::memory::Tables;
-use bulkhead_tests::lab::{Namespace, PREFIX};
-use bulkhead_tests::measure::{Addresses, Hook, Order, Write};
+use bulkhead_testkit::lab::{Namespace, PREFIX};
+use bulkhead_testkit::measure::{Addresses, Hook, Order, Write};
 
 use super::Effort;
 use crate::agent::{Agent, Files, counted};

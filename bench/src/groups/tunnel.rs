@@ -12,11 +12,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bulkhead::kernel::Kind;
+use bulkhead_abi::Direction;
+use bulkhead_dataplane::Kind;
 use bulkhead_engine::Reason;
-use bulkhead_engine::layout::Direction;
-use bulkhead_tests::lab::{Host, INTERFACE, Lab};
-use bulkhead_tests::measure::bpf::{self, Place};
+use bulkhead_testkit::lab::{Host, INTERFACE, Lab};
+use bulkhead_testkit::measure::bpf::{self, Place};
 
 use super::Effort;
 use crate::figure::{Figure, Report, Unit};
@@ -139,7 +139,7 @@ fn enforce(stages: &mut [Result<Stage>; 2], hosts: [&Host; 2]) -> Result<Vec<Own
     let mut links = Vec::new();
     for (stage, host) in stages.iter_mut().zip(hosts) {
         let stage = built(stage)?;
-        let ingress = stage.ingress(bulkhead_tests::measure::Hook::Tc)?;
+        let ingress = stage.ingress(bulkhead_testkit::measure::Hook::Tc)?;
         let egress = stage.egress()?;
         let attach = || -> Result<[OwnedFd; 2]> {
             let index = index_of(INTERFACE)?;

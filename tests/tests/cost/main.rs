@@ -2,7 +2,7 @@
 //! hash of as many flows, measured in the same run.
 //!
 //! A driver writes a random one of the 131,072 addresses into every packet and goes on with the
-//! program under test (see `bulkhead_tests::measure`): the agent's own, unchanged. The same
+//! program under test (see `bulkhead_testkit::measure`): the agent's own, unchanged. The same
 //! driver in front of a program that returns at once, or that copies a key of 40 bytes from the
 //! packet, tells what to subtract. The look-up's own time is that of copying and looking up less that of copying
 //! only; the forward path's is everything that the agent's program does, entry and exit,
@@ -23,12 +23,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::PerCpuArray;
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead::kernel::{Capacity, Generation, Hook as Place, Kind, Specialisation, Specification};
-use bulkhead_engine::layout::{Direction, TIMEOUTS, Timeouts};
-use bulkhead_engine::{Action, REASONS, Reason};
-use bulkhead_tests::measure::{Addresses, Driver, Hook, KEY, NEXT, Order, Then, Write, bpf, keyed, nothing};
-use bulkhead_tests::packets::World;
-use bulkhead_tests::packets::build::{Ip, tcp};
+use bulkhead_abi::REASONS;
+use bulkhead_abi::{Direction, TIMEOUTS, Timeouts};
+use bulkhead_dataplane::{Capacity, Generation, Hook as Place, Kind, Specialisation, Specification};
+use bulkhead_engine::{Action, Reason};
+use bulkhead_testkit::measure::{
+    Addresses, Driver, Hook, KEY, NEXT, Order, Then, Write, bpf, keyed, nothing,
+};
+use bulkhead_testkit::packets::World;
+use bulkhead_testkit::packets::build::{Ip, tcp};
 
 /// The addresses: next to each other, or all over 100.64.0.0/10.
 const ADDRESSES: u32 = 1 << 17;

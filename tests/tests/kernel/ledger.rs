@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use bulkhead_engine::layout::{AggregateKey, Counter, DIRECTIONS, Direction, EVENT_AUDIT, Event};
-use bulkhead_engine::{Action, Case, REASONS, Reason};
+use bulkhead_abi::REASONS;
+use bulkhead_abi::{AggregateKey, Counter, DIRECTIONS, Direction, EVENT_AUDIT, Event};
+use bulkhead_engine::{Action, Case, Reason};
 
 use super::{GENERATION, INTERFACE, Kernel};
 

@@ -12,16 +12,17 @@ use std::path::{Path, PathBuf};
 use aya::Pod;
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead::kernel::{
-    Capacity, Generation, Hook, Kind, Pins, Specialisation, Specification, check_support,
-};
-use bulkhead_engine::layout::{
+use bulkhead_abi::REASONS;
+use bulkhead_abi::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
     FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_RING, Rate, ResetRequest, Settings, TIMEOUTS,
     Timeouts,
 };
+use bulkhead_dataplane::{
+    Capacity, Generation, Hook, Kind, Pins, Specialisation, Specification, check_support,
+};
 use bulkhead_engine::memory::{Memory, Tables};
-use bulkhead_engine::{Action, Case, Outcome, Packet, REASONS, Reason, Short, judge_plain};
+use bulkhead_engine::{Action, Case, Outcome, Packet, Reason, Short, judge_plain};
 
 /// The smallest packet that BPF_PROG_TEST_RUN takes: what it holds for an Ethernet header.
 pub const SHORTEST: usize = 14;
@@ -386,7 +387,7 @@ pub fn settled(
     is_reported: bool,
 ) -> Option<(u32, Outcome)> {
     match judge_plain(memory, &Packet::new(packet), direction)? {
-        Short::Settled(length, outcome) if outcome.reason.action() == Action::Pass || !is_reported => {
+        Short::Settled(length, outcome, _) if outcome.reason.action() == Action::Pass || !is_reported => {
             Some((length, outcome))
         }
         _ => None,

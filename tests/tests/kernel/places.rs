@@ -1,8 +1,8 @@
 //! The places of a CPU on a real-time kernel, and what a candidate does there.
 
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
+use bulkhead_abi::{Counter, DIRECTIONS, NESTING_LEVELS};
 use bulkhead_engine::Case;
-use bulkhead_engine::layout::{Counter, DIRECTIONS, NESTING_LEVELS};
 
 use super::{Kernel, own_map};
 

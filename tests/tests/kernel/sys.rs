@@ -2,8 +2,8 @@
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
+use bulkhead_abi::{AggregateKey, AggregateValue, Counter, Event, ResetRequest};
 use bulkhead_engine::Case;
-use bulkhead_engine::layout::{AggregateKey, AggregateValue, Counter, Event, ResetRequest};
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 

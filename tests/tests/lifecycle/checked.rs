@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bulkhead_tests::lab;
+use bulkhead_testkit::lab;
 
 use crate::site::{OTHER, Over, Site, WEB, policy};
 

@@ -4,9 +4,9 @@ use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bulkhead_tests::lab::{self, slower};
-use bulkhead_tests::measure::Hook;
-use bulkhead_tests::measure::bpf::{self, Place};
+use bulkhead_testkit::lab::{self, slower};
+use bulkhead_testkit::measure::Hook;
+use bulkhead_testkit::measure::bpf::{self, Place};
 
 use crate::disk::run;
 use crate::recreated::{index, unenforced};

@@ -4,8 +4,8 @@
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use bulkhead_tests::lab;
-use bulkhead_tests::measure::bpf;
+use bulkhead_testkit::lab;
+use bulkhead_testkit::measure::bpf;
 
 use crate::guard::nft;
 use crate::site::{Over, Site, WEB};

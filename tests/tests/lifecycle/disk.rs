@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use bulkhead_tests::lab;
+use bulkhead_testkit::lab;
 
 use crate::site::{OTHER, Over, Site, WEB};
 

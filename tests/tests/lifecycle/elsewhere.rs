@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use bulkhead_tests::lab;
+use bulkhead_testkit::lab;
 
 use crate::site::{Over, Site, WEB};
 

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bulkhead_tests::lab::{self, Namespace};
-use bulkhead_tests::setting;
+use bulkhead_testkit::lab::{self, Namespace};
+use bulkhead_testkit::setting;
 use serde_json::Value;
 
 use crate::site::account::reports;

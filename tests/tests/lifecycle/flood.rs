@@ -1,16 +1,16 @@
 //! A flood of drops beside a few of a stranger: these are told of, each.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bulkhead_engine::Reason;
 use serde_json::Value;
+use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::site::account::{drops, number, packets, reports};
+use crate::site::account::{drops, number, reports};
 use crate::site::{Over, Site, WEB};
 
 /// How many ports of the server the stranger tries at a time, and how many times.
@@ -33,13 +33,36 @@ impl Flood {
         let any = SocketAddr::from(([0, 0, 0, 0], 0));
         let socket = site.namespace(from).run(|| UdpSocket::bind(any)).unwrap().unwrap();
         let at = SocketAddr::new(site.address(to), 9);
+        Self::of(move || socket.send_to(&[0], at).is_ok())
+    }
+
+    /// The same, of a new source each.
+    fn made_up(site: &Site, from: &str, to: &str) -> Self {
+        let raw = || Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)));
+        let socket = site.namespace(from).run(raw).unwrap().unwrap();
+        let IpAddr::V4(to) = site.address(to) else { unreachable!("an IPv4 address") };
+        let at = SocketAddr::from((to, 0)).into();
+        let mut rng = fastrand::Rng::with_seed(21);
+        Self::of(move || {
+            // Of none of the networks that the policy names.
+            let source = [rng.u8(1..10), rng.u8(..), rng.u8(..), rng.u8(..)];
+            // Version and header length, total length, TTL, protocol; the kernel fills in the sum.
+            let mut packet = [0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0];
+            packet[4..6].copy_from_slice(&rng.u16(1..).to_be_bytes());
+            let datagram = [0, 7, 0, 9, 0, 9, 0, 0, 0];
+            let packet = [&packet[..], &source, &to.octets(), &datagram].concat();
+            socket.send_to(&packet, &at).is_ok()
+        })
+    }
+
+    fn of(mut send: impl FnMut() -> bool + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&stop);
         let sending = std::thread::spawn(move || {
             let mut sent = 0;
             while !until.load(Ordering::Relaxed) {
                 // What is dropped on its way out may be an error here.
-                sent += u64::from(socket.send_to(&[0], at).is_ok());
+                sent += u64::from(send());
             }
             sent
         });
@@ -77,9 +100,15 @@ fn told(site: &Site) -> BTreeSet<u64> {
 
 /// Three probes in each of some seconds beside floods from one host to another.
 fn probes_are_told_of(label: &str, floods: &[(&str, &str)]) {
-    let mut site = Site::with_hosts(label, Over::Ethernet, &[DENIED, WEB], &["visitor"]);
+    probes_are_told_of_with(label, &[DENIED, WEB], |site| {
+        floods.iter().map(|(from, to)| Flood::start(site, from, to)).collect()
+    });
+}
+
+fn probes_are_told_of_with(label: &str, acls: &[&str], floods: impl FnOnce(&Site) -> Vec<Flood>) {
+    let mut site = Site::with_hosts(label, Over::Ethernet, acls, &["visitor"]);
     site.start();
-    let floods: Vec<_> = floods.iter().map(|(from, to)| Flood::start(&site, from, to)).collect();
+    let floods = floods(&site);
     for round in 1..=ROUNDS {
         std::thread::sleep(Duration::from_millis(800));
         probe(&site, 20 * round);
@@ -87,7 +116,8 @@ fn probes_are_told_of(label: &str, floods: &[(&str, &str)]) {
     std::thread::sleep(Duration::from_millis(300));
     let sent: Vec<f64> = floods.into_iter().map(Flood::stop).collect();
     let status = site.wait_for_balance();
-    let arrived = packets(&status, Reason::DenyRule);
+    let rules = status["agent"]["rule_counters"].as_array().unwrap();
+    let arrived = number(&rules.iter().find(|rule| rule["name"] == "denied").unwrap()["packets"]);
     println!(
         "{label}: {sent:.0?} datagrams a second, {} drops, {arrived} of them probes; {}",
         drops(&status),
@@ -110,6 +140,15 @@ fn another_hosts_flood_blinds_no_report_of_a_stranger() {
     // Of a node, it may share with the stranger for a second.
     probes_are_told_of("flood-in", &[("visitor", "server")]);
     probes_are_told_of("flood-both", &[("visitor", "server"), ("server", "client")]);
+}
+
+#[test]
+fn sources_that_are_made_up_blind_no_report_of_whom_the_rules_know() {
+    // It names everybody, made up or not.
+    const EVERYBODY: &str = r#"{"action": "deny", "src": ["*"], "dst": ["tag:server:*"]}"#;
+    for (label, acls) in [("flood-made", &[DENIED, WEB][..]), ("flood-named", &[DENIED, WEB, EVERYBODY])] {
+        probes_are_told_of_with(label, acls, |site| vec![Flood::made_up(site, "visitor", "server")]);
+    }
 }
 
 #[test]

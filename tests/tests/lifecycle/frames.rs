@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-use bulkhead_tests::lab::Namespace;
+use bulkhead_testkit::lab::Namespace;
 
 /// EtherType of LLDP (IEEE 802.1AB).
 pub const LLDP: u16 = 0x88cc;

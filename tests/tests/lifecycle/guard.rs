@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
-use bulkhead_tests::lab;
+use bulkhead_testkit::lab;
 use serde_json::Value;
 
 use crate::site::{Over, Site, WEB};

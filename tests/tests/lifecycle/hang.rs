@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use bulkhead_tests::lab::{self, slower};
+use bulkhead_testkit::lab::{self, slower};
 
 use crate::disk::run;
 use crate::site::account::number;

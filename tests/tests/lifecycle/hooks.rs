@@ -8,11 +8,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bulkhead::kernel::{
+use bulkhead_dataplane::{
     Generation, Hook, Interface, Kind, Links, Pins, Specialisation, Specification, attach, default_timeouts,
 };
-use bulkhead_tests::lab;
-use bulkhead_tests::packets::World;
+use bulkhead_testkit::lab;
+use bulkhead_testkit::packets::World;
 
 use crate::site::{Over, Site, WEB, load, policy};
 

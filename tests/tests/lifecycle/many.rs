@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use bulkhead_tests::lab::open_tun;
-use bulkhead_tests::packets::build::{Ip, udp};
+use bulkhead_testkit::lab::open_tun;
+use bulkhead_testkit::packets::build::{Ip, udp};
 
 use crate::site::account::reports;
 use crate::site::{OTHER, Over, Site, WEB, policy};

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aya::maps::MapData;
-use bulkhead::kernel::FlowTable;
-use bulkhead_engine::layout::{FLOW_ESTABLISHED, FlowRecord, VERSION};
-use bulkhead_tests::measure::bpf;
+use bulkhead_abi::{FLOW_ESTABLISHED, FlowRecord, VERSION};
+use bulkhead_dataplane::FlowTable;
+use bulkhead_testkit::measure::bpf;
 
 use crate::site::account::{drops, lost, number};
 use crate::site::load;

@@ -2,9 +2,9 @@
 
 use std::os::fd::AsFd as _;
 
-use bulkhead_tests::lab;
-use bulkhead_tests::measure::Hook;
-use bulkhead_tests::measure::bpf::{self, Place};
+use bulkhead_testkit::lab;
+use bulkhead_testkit::measure::Hook;
+use bulkhead_testkit::measure::bpf::{self, Place};
 use serde_json::Value;
 
 use crate::site::{Over, Site, WEB};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bulkhead_tests::lab;
+use bulkhead_testkit::lab;
 
 use crate::site::{Over, Site, WEB};
 

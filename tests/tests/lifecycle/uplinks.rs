@@ -1,6 +1,6 @@
 //! Interfaces above others, as hosts have them: a bond, and a VLAN on a cable. The programs are on the upper one.
 
-use bulkhead_tests::lab::has_all_links;
+use bulkhead_testkit::lab::has_all_links;
 
 use crate::site::{Over, Site, WEB};
 

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bulkhead_tests::lab::{Counts, Load, Stream, Talk};
+use bulkhead_testkit::lab::{Counts, Load, Stream, Talk};
 
 use super::Site;
 

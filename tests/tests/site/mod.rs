@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use bulkhead_engine::layout::VERSION;
-use bulkhead_tests::lab::{self, Lab, Namespace, Process, slower};
+use bulkhead_abi::VERSION;
+use bulkhead_testkit::lab::{self, Lab, Namespace, Process, slower};
 use serde_json::Value;
 
 /// What one command may take.

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead::kernel::{Capacity, Generation, Hook, Kind, Specialisation, State};
-use bulkhead_engine::layout::{Direction, Event};
-use bulkhead_engine::{Action, REASONS, Reason};
-use bulkhead_tests::packets::build::{Ip, tcp};
+use bulkhead_abi::REASONS;
+use bulkhead_abi::{Direction, Event};
+use bulkhead_dataplane::{Capacity, Generation, Hook, Kind, Specialisation, State};
+use bulkhead_engine::{Action, Reason};
+use bulkhead_testkit::packets::build::{Ip, tcp};
 
 use crate::hooks;
 use crate::kernel::{Kernel, Pinned, Program, ZONE, ample, specification};
@@ -53,7 +54,7 @@ fn flood(program: Program, kind: Kind, capacity: Capacity) -> (u64, u64, u64) {
         for port in 10_000..10_000 + KINDS {
             let mut packet = refused(&place, port);
             if kind == Kind::Ethernet {
-                packet = bulkhead_tests::packets::build::ethernet(&[], 0x0800, &packet);
+                packet = bulkhead_testkit::packets::build::ethernet(&[], 0x0800, &packet);
             }
             assert_eq!(kernel.run(program, &packet), Action::Drop);
         }

@@ -1,12 +1,10 @@
 //! Reasons that need tables which the compiler never makes.
 
-use bulkhead_compiler::compile::Program;
+use bulkhead_abi::{BLOCK_SLOTS, BUCKET_PLACES, CELL_ALLOW, Cell, ExactBucket, Leaf, MAX_EXPIRY_CHAIN};
 use bulkhead_engine::Reason;
 use bulkhead_engine::exact::{Buckets as _, BucketsMut as _, ExactTable};
-use bulkhead_engine::layout::{
-    BLOCK_SLOTS, BUCKET_PLACES, CELL_ALLOW, Cell, ExactBucket, Leaf, MAX_EXPIRY_CHAIN,
-};
-use bulkhead_tests::packets::build::{Ip, tcp};
+use bulkhead_policy::compile::Program;
+use bulkhead_testkit::packets::build::{Ip, tcp};
 
 use crate::hooks;
 use crate::steps::{Scene, Stage, Step};

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use bulkhead::kernel::{Kind, Specification};
-use bulkhead_engine::layout::{Direction, LpmKey, Routed, from_ip};
-use bulkhead_engine::{Action, REASONS, Reason};
-use bulkhead_tests::packets::build::{Ip, ethernet, icmp, icmp_protocol, udp};
+use bulkhead_abi::REASONS;
+use bulkhead_abi::{Direction, LpmKey, Routed, from_ip};
+use bulkhead_dataplane::{Kind, Specification};
+use bulkhead_engine::{Action, Reason};
+use bulkhead_testkit::packets::build::{Ip, ethernet, icmp, icmp_protocol, udp};
 
 use crate::hooks;
 use crate::kernel::{Kernel, Program, ample, specification};

@@ -2,12 +2,10 @@
 
 use std::net::IpAddr;
 
-use bulkhead::kernel::{Capacity, Kind, Specification};
-use bulkhead_engine::layout::{
-    AggregateKey, AggregateValue, Direction, Event, KIND_DROP, KIND_SENDER, to_ip,
-};
+use bulkhead_abi::{AggregateKey, AggregateValue, Direction, Event, KIND_DROP, KIND_SENDER, to_ip};
+use bulkhead_dataplane::{Capacity, Kind, Specification};
 use bulkhead_engine::{Action, Reason};
-use bulkhead_tests::packets::build::{Ip, ethernet, tcp};
+use bulkhead_testkit::packets::build::{Ip, ethernet, tcp};
 
 use crate::hooks;
 use crate::kernel::{Kernel, Program, ample, specification};
@@ -58,7 +56,7 @@ impl Flooded {
     /// What was told; checks that it is all that was dropped, but for what is counted as lost.
     fn told(mut self, reasons: &[Reason]) -> Told {
         let told = Told { events: self.kernel.events(), aggregates: self.kernel.aggregates() };
-        let first = (self.program.direction().index() * bulkhead_engine::REASONS) as usize;
+        let first = (self.program.direction().index() * bulkhead_abi::REASONS) as usize;
         let counted: u64 =
             reasons.iter().map(|reason| self.kernel.reasons()[first + *reason as usize].packets).sum();
         let aggregated: u64 = told.aggregates.iter().map(|(_, value)| value.packets).sum();

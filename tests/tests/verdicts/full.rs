@@ -1,9 +1,9 @@
 //! A table of flows that others' living conversations fill.
 
-use bulkhead::kernel::{Capacity, Kind};
-use bulkhead_engine::layout::{FLOW_ESTABLISHED, FlowKey, FlowRecord, FlowState, FlowValue, RECORD_NEW};
+use bulkhead_abi::{FLOW_ESTABLISHED, FlowKey, FlowRecord, FlowState, FlowValue, RECORD_NEW};
+use bulkhead_dataplane::{Capacity, Kind};
 use bulkhead_engine::{Action, Reason};
-use bulkhead_tests::packets::build::{Ip, tcp};
+use bulkhead_testkit::packets::build::{Ip, tcp};
 
 use crate::kernel::{GENERATION, Kernel, Program, ZONE, ample};
 use crate::world::{Place, WEB, program};

@@ -3,11 +3,11 @@
 
 use std::net::IpAddr;
 
-use bulkhead::kernel::Kind;
+use bulkhead_abi::{Direction, LINK_IGMP, Rate};
+use bulkhead_dataplane::Kind;
 use bulkhead_engine::Reason;
-use bulkhead_engine::layout::{Direction, LINK_IGMP, Rate};
 use bulkhead_engine::parse::protocol::{ICMPV6, IGMP, UDP, VRRP};
-use bulkhead_tests::packets::build::{Extension, Ip, ethernet, icmp, udp};
+use bulkhead_testkit::packets::build::{Extension, Ip, ethernet, icmp, udp};
 
 use crate::kernel::Program;
 use crate::steps::{Scene, Stage, Step};

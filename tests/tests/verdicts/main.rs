@@ -23,7 +23,7 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use bulkhead::kernel::Kind;
+use bulkhead_dataplane::Kind;
 use bulkhead_engine::Reason;
 
 use kernel::Program;

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use bulkhead::kernel::Kind;
-use bulkhead_engine::layout::{Direction, Rate};
-use bulkhead_tests::packets::build::{ethernet, ethertype};
+use bulkhead_abi::{Direction, Rate};
+use bulkhead_dataplane::Kind;
+use bulkhead_testkit::packets::build::{ethernet, ethertype};
 
 use crate::kernel::{Kernel, Program, ample};
 use crate::venues::{report, world};

@@ -1,11 +1,12 @@
 //! Real-time kernels, where programs interrupt each other on a CPU: each has a place of its own. Here
 //! other threads have places already, as if this one had interrupted them.
 
-use bulkhead::kernel::{Kind, Shadow, Specification};
-use bulkhead_engine::layout::{NESTING_LEVELS, NO_RULE};
+use bulkhead_abi::REASONS;
+use bulkhead_abi::{NESTING_LEVELS, NO_RULE};
+use bulkhead_dataplane::{Kind, Shadow, Specification};
 use bulkhead_engine::memory::Tables;
-use bulkhead_engine::{Action, REASONS, Reason};
-use bulkhead_tests::packets::build::{Ip, ethernet, ethertype, tcp, udp};
+use bulkhead_engine::{Action, Reason};
+use bulkhead_testkit::packets::build::{Ip, ethernet, ethertype, tcp, udp};
 
 use crate::hooks;
 use crate::kernel::{Kernel, Program, ample, specification};

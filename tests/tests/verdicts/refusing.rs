@@ -2,9 +2,9 @@
 //! table of another type in the same programs: the object's definition of the map is changed.
 
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead::kernel::{Generation, Group, Hook, Kind, OBJECT, Specialisation, Specification, State};
+use bulkhead_dataplane::{Generation, Group, Hook, Kind, OBJECT, Specialisation, Specification, State};
 use bulkhead_engine::{Action, Reason};
-use bulkhead_tests::packets::build::{Ip, ethernet, udp};
+use bulkhead_testkit::packets::build::{Ip, ethernet, udp};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 use crate::hooks;

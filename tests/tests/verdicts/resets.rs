@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 
-use bulkhead::kernel::{Kind, Shadow, Specification};
-use bulkhead_engine::layout::{Direction, Rate, ResetRequest, from_ip};
-use bulkhead_engine::{Action, REASONS, Reason};
-use bulkhead_tests::packets::build::{Extension, Ip, ethernet, ethertype, tcp};
+use bulkhead_abi::REASONS;
+use bulkhead_abi::{Direction, Rate, ResetRequest, from_ip};
+use bulkhead_dataplane::{Kind, Shadow, Specification};
+use bulkhead_engine::{Action, Reason};
+use bulkhead_testkit::packets::build::{Extension, Ip, ethernet, ethertype, tcp};
 
 use crate::hooks;
 use crate::kernel::{Kernel, Program, ample, specification};

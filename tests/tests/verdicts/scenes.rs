@@ -1,9 +1,9 @@
 //! The scenes: for every reason at least one that ends with it.
 
+use bulkhead_abi::NO_RULE;
 use bulkhead_engine::Reason;
-use bulkhead_engine::layout::NO_RULE;
 use bulkhead_engine::parse::protocol::{self, SCTP, TCP, UDP};
-use bulkhead_tests::packets::build::{
+use bulkhead_testkit::packets::build::{
     Extension, Ip, echo, ethernet, ethertype, icmp, icmp_protocol, sctp, tcp, udp,
 };
 

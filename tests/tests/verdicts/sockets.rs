@@ -4,11 +4,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bulkhead::kernel::Kind;
+use bulkhead_abi::Direction;
+use bulkhead_dataplane::Kind;
 use bulkhead_engine::Reason;
-use bulkhead_engine::layout::Direction;
-use bulkhead_tests::lab::Namespace;
-use bulkhead_tests::packets::build::{Ip, ethernet, ethertype, tcp};
+use bulkhead_testkit::lab::Namespace;
+use bulkhead_testkit::packets::build::{Ip, ethernet, ethertype, tcp};
 use socket2::{Domain, Socket, Type};
 
 use crate::hooks;

@@ -3,14 +3,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bulkhead::kernel::Kind;
-use bulkhead_compiler::compile::Program as Compiled;
-use bulkhead_engine::layout::{
+use bulkhead_abi::REASONS;
+use bulkhead_abi::{
     Address, AggregateKey, Counter, Direction, EVENT_AUDIT, Event, KIND_DROP, NO_RULE, Rate, from_ip,
 };
+use bulkhead_dataplane::Kind;
 use bulkhead_engine::memory::Tables;
-use bulkhead_engine::{Action, Case, REASONS, Reason};
-use bulkhead_tests::packets::build::{Ip, ethernet, ethertype, hex};
+use bulkhead_engine::{Action, Case, Reason};
+use bulkhead_policy::compile::Program as Compiled;
+use bulkhead_testkit::packets::build::{Ip, ethernet, ethertype, hex};
 
 use crate::kernel::{GENERATION, INTERFACE, Kernel, Program, ample, blank_case, settled};
 use crate::world::Place;

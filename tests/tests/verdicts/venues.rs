@@ -3,12 +3,12 @@
 
 use std::net::IpAddr;
 
-use bulkhead::kernel::Kind;
+use bulkhead_abi::{Direction, LINK_BFD, LINK_DHCP, LINK_LLDP, LINK_PTP, Rate};
+use bulkhead_dataplane::Kind;
 use bulkhead_engine::Reason;
-use bulkhead_engine::layout::{Direction, LINK_BFD, LINK_DHCP, LINK_LLDP, LINK_PTP, Rate};
 use bulkhead_engine::parse::protocol::{ICMPV6, IGMP, TCP, UDP};
-use bulkhead_tests::packets::World;
-use bulkhead_tests::packets::build::{Extension, Ip, ethernet, icmp, tcp, udp};
+use bulkhead_testkit::packets::World;
+use bulkhead_testkit::packets::build::{Extension, Ip, ethernet, icmp, tcp, udp};
 
 use crate::kernel::Program;
 use crate::steps::{Scene, Stage, Step};

@@ -3,10 +3,10 @@
 
 use std::net::IpAddr;
 
-use bulkhead_compiler::compile::Program;
+use bulkhead_abi::Direction;
 use bulkhead_engine::change::change;
-use bulkhead_engine::layout::Direction;
-use bulkhead_tests::packets::World;
+use bulkhead_policy::compile::Program;
+use bulkhead_testkit::packets::World;
 
 /// When the rules about [`ENDING`] end, seconds.
 pub const END: u64 = 100;

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use aya::maps::PerCpuArray;
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, TcAttachType};
-use bulkhead::kernel::{Generation, Hook, Kind, Specialisation, Specification};
+use bulkhead_dataplane::{Generation, Hook, Kind, Specialisation, Specification};
 use bulkhead_engine::Reason;
-use bulkhead_tests::lab::{Namespace, open_tun};
-use bulkhead_tests::packets::World;
-use bulkhead_tests::packets::build::{Ip, icmp, udp};
+use bulkhead_testkit::lab::{Namespace, open_tun};
+use bulkhead_testkit::packets::World;
+use bulkhead_testkit::packets::build::{Ip, icmp, udp};
 
 use crate::kernel::{ZONE, ample, specification};
 

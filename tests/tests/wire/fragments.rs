@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use bulkhead_engine::Reason;
-use bulkhead_tests::lab::{EchoServers, Namespace};
+use bulkhead_testkit::lab::{EchoServers, Namespace};
 
 use crate::site::account::packets;
 use crate::site::{Over, Site, WEB};

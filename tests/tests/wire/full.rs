@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bulkhead_tests::lab;
+use bulkhead_testkit::lab;
 use serde_json::Value;
 
 use crate::site::account::{drops, lost, number, reports, told, told_in};

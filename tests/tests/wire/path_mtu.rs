@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bulkhead_engine::Reason;
-use bulkhead_tests::lab::Namespace;
-use bulkhead_tests::packets::build::{Ip, icmp, icmp_protocol, tcp};
+use bulkhead_testkit::lab::Namespace;
+use bulkhead_testkit::packets::build::{Ip, icmp, icmp_protocol, tcp};
 
 use crate::raw;
 use crate::site::account::packets;

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use bulkhead_tests::lab::Namespace;
-use bulkhead_tests::packets::build::Ip;
+use bulkhead_testkit::lab::Namespace;
+use bulkhead_testkit::packets::build::Ip;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// IPPROTO_RAW: what is sent begins with its own header.

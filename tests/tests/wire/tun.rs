@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use aya::maps::PerCpuArray;
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, TcAttachType, XdpMode};
-use bulkhead::kernel::{Generation, Hook, Interface, Kind, Specialisation};
-use bulkhead_engine::layout::Direction;
+use bulkhead_abi::Direction;
+use bulkhead_abi::REASONS;
+use bulkhead_dataplane::{Generation, Hook, Interface, Kind, Specialisation};
 use bulkhead_engine::memory::Tables;
-use bulkhead_engine::{Case, Packet, REASONS, Reason, decide};
-use bulkhead_tests::lab::{Namespace, open_tun};
-use bulkhead_tests::packets::World;
-use bulkhead_tests::packets::build::{Extension, Ip, echo, hex, icmp, sctp, tcp, udp};
+use bulkhead_engine::{Case, Packet, Reason, decide};
+use bulkhead_testkit::lab::{Namespace, open_tun};
+use bulkhead_testkit::packets::World;
+use bulkhead_testkit::packets::build::{Extension, Ip, echo, hex, icmp, sctp, tcp, udp};
 
 use crate::kernel::{ZONE, ample, environment, specification};
 

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bulkhead_tests::lab::{self, Host, INTERFACE, Lab, PREFIX, Process, run_within, slower};
+use bulkhead_testkit::lab::{self, Host, INTERFACE, Lab, PREFIX, Process, run_within, slower};
 
 use super::events::{Event, Seen};
 use super::stop::Stop;

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use bulkhead_engine::layout::Direction;
-use bulkhead_tests::lab::Protocol;
+use bulkhead_abi::Direction;
+use bulkhead_testkit::lab::Protocol;
 use serde::Deserialize;
 
 use super::plan::{Attempt, Drop, number};

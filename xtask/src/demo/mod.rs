@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use bulkhead_tests::lab::{self, EchoServers, Lab, Probe, slower};
+use bulkhead_testkit::lab::{self, EchoServers, Lab, Probe, slower};
 
 use crate::cargo::{build_agent, workspace};
 use crate::setup;

@@ -6,15 +6,15 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, ensure};
-use bulkhead_compiler::Dialect;
-use bulkhead_compiler::diagnostic::Findings;
-use bulkhead_compiler::inventory::{self, Inventory, Network, Node};
-use bulkhead_compiler::policy;
-use bulkhead_compiler::reference::{self, Verdict};
-use bulkhead_compiler::resolve::{self, Ruleset};
-use bulkhead_compiler::source::Source;
-use bulkhead_engine::layout::Direction;
-use bulkhead_tests::lab::Protocol;
+use bulkhead_abi::Direction;
+use bulkhead_policy::Dialect;
+use bulkhead_policy::diagnostic::Findings;
+use bulkhead_policy::inventory::{self, Inventory, Network, Node};
+use bulkhead_policy::policy;
+use bulkhead_policy::reference::{self, Verdict};
+use bulkhead_policy::resolve::{self, Ruleset};
+use bulkhead_policy::source::Source;
+use bulkhead_testkit::lab::Protocol;
 
 /// The ports served and tried on every host: order management, market data, metrics, and one that only a dev
 /// server opens to anybody.

@@ -1,8 +1,8 @@
 //! The table: what the policy says, what the sockets saw, what was reported.
 
 use anyhow::Result;
-use bulkhead_engine::layout::Direction;
-use bulkhead_tests::lab::Outcome;
+use bulkhead_abi::Direction;
+use bulkhead_testkit::lab::Outcome;
 use serde_json::json;
 
 use super::plan::{Attempt, Phase};

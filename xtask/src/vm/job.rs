@@ -22,7 +22,7 @@ pub enum Job {
     Agent,
 }
 
-/// Interfaces, uses and programs: what `agent/examples/verified.rs` loads at least.
+/// Interfaces, uses and programs: what `crates/dataplane/examples/verified.rs` loads at least.
 const PROGRAMS: usize = 46;
 
 /// A kernel tells its tests from the host's by these.
@@ -65,7 +65,7 @@ impl Job {
         let files = root.with_extension("cpio");
         let packed = match self {
             Self::Verified => {
-                let words = ["build", "--package", "bulkhead", "--example", "verified"];
+                let words = ["build", "--package", "bulkhead-dataplane", "--example", "verified"];
                 install("verified", &built("verified", &words)?, &root)?;
                 place(Path::new("job"), b"exec verified\n", &root)?;
                 let limit = Duration::from_secs(600);

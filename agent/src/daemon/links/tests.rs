@@ -20,6 +20,8 @@ fn what_is_missed_is_told_of_with_the_next_step_until_it_is_named() {
     let asks = drop_of("router_discovery", "ingress");
     missed.note(&DropReport { destination: Some("ff02::2".parse().unwrap()), ..asks });
     assert_eq!(missed.of("eth0"), super::Drops::default(), "a solicitation tells of no router");
+    missed.note(&drop_of("membership_group", "ingress"));
+    assert_eq!(missed.of("eth0"), super::Drops::default(), "another host's report is not missed here");
     missed.note(&drop_of("router_discovery", "ingress"));
     missed.note(&drop_of("membership_group", "egress"));
     let told = advertisements(&managed, missed.of("eth0")).unwrap();

@@ -7,8 +7,8 @@ mod translated;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bulkhead::kernel::{Pins, Resets};
-use bulkhead_engine::layout::{ResetRequest, to_ip};
+use bulkhead_abi::{ResetRequest, to_ip};
+use bulkhead_dataplane::{Pins, Resets};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use self::segment::{Answer, Sender};

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context as _;
-use bulkhead_engine::layout::{ResetRequest, to_ip};
+use bulkhead_abi::{ResetRequest, to_ip};
 use etherparse::PacketBuilder;
 use socket2::{Domain, Protocol, Socket, Type};
 

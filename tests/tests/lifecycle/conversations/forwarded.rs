@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bulkhead_engine::Reason;
-use bulkhead_tests::lab::{Namespace, slower};
+use bulkhead_testkit::lab::{Namespace, slower};
 
 use super::pairs::{AT_ONCE, forget};
 use super::{BACKUP, empty_the_table, reasons};

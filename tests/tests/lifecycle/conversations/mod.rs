@@ -6,12 +6,14 @@ mod forwarded;
 mod pairs;
 mod probes;
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use bulkhead_engine::Reason;
-use bulkhead_tests::lab::{self, Process, slower};
-use bulkhead_tests::setting;
+use bulkhead_testkit::lab::{self, Process, slower};
+use bulkhead_testkit::setting;
 
 use crate::site::{Over, Site, WEB};
 use pairs::{Bulk, Kind, Pair};
@@ -191,8 +193,7 @@ fn a_revoked_or_quarantined_conversation_does_not_come_back() {
     site.done(&["release", "client"]);
     let mut pairs = open(&site);
     // The client may not begin, and the server may: the port is another one, and so is who began.
-    let other = r#"{"action": "accept", "src": ["tag:server"], "dst": ["tag:client:*"]}"#;
-    site.write_policy(&[other]);
+    site.write_policy(&[BACK]);
     site.done(&["apply"]);
     for pair in &mut pairs {
         if pair.is_inward {
@@ -200,5 +201,52 @@ fn a_revoked_or_quarantined_conversation_does_not_come_back() {
         } else {
             pair.goes_on();
         }
+    }
+}
+
+/// The client may use every port of the server, and not the reverse.
+const ANY: &str = r#"{"action": "accept", "src": ["tag:client"], "dst": ["tag:server:*"]}"#;
+/// The other way round.
+const BACK: &str = r#"{"action": "accept", "src": ["tag:server"], "dst": ["tag:client:*"]}"#;
+
+#[test]
+fn what_the_host_began_does_not_come_back_once_its_flow_is_forgotten() {
+    let mut site = Site::dual("convf", Over::Ethernet, &[WEB, BACKUP], &[]);
+    site.start();
+    // By IPv4 and IPv6, each begun by the server.
+    let mut pairs = [1, 3].map(|index| Pair::open(&site, Kind::Pooled, index));
+    site.write_policy(&[ANY]);
+    site.done(&["apply"]);
+    empty_the_table(&mut site);
+    for pair in &mut pairs {
+        let [_, from_server] = pair.arrives(pairs::SILENCE)[..] else { panic!("{pair:?}") };
+        assert!(!from_server, "the server goes on: {pair:?}");
+    }
+    assert_eq!(reasons(&site, Reason::Resumed), 0);
+}
+
+#[test]
+fn a_first_attach_takes_no_conversation_for_its_own_that_was_begun_from_outside() {
+    let mut site = Site::dual("convn", Over::Ethernet, &[BACK], &[]);
+    let listeners = site.addresses("server").into_iter().map(|address| {
+        let listener = site.namespace("server").run(|| TcpListener::bind((address, 8081)));
+        listener.unwrap().unwrap()
+    });
+    let open = listeners.map(|listener| {
+        let at = listener.local_addr().unwrap();
+        let client = site.namespace("client").run(|| TcpStream::connect(at)).unwrap().unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_read_timeout(Some(pairs::SILENCE)).unwrap();
+        (listener, client, server)
+    });
+    let open: Vec<_> = open.collect();
+    // What the server began before the attach, and may begin, goes on.
+    let mut outward = [1, 3].map(|index| Pair::open(&site, Kind::Pooled, index));
+    site.start();
+    outward.iter_mut().for_each(Pair::goes_on);
+    for (_listener, mut client, mut server) in open {
+        client.write_all(b"?").unwrap();
+        let heard = server.read(&mut [0]);
+        assert!(heard.is_err(), "goes on: {heard:?}");
     }
 }

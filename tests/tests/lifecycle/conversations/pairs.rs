@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bulkhead_tests::lab::slower;
+use bulkhead_testkit::lab::slower;
 
 use crate::site::Site;
 

@@ -5,8 +5,8 @@ use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use bulkhead_tests::lab::{Namespace, slower};
-use bulkhead_tests::packets::build::{Ip, tcp};
+use bulkhead_testkit::lab::{Namespace, slower};
+use bulkhead_testkit::packets::build::{Ip, tcp};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::BACKUP;

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bulkhead_tests::lab::{self, INTERFACE, Namespace, Process};
-use bulkhead_tests::measure::Hook;
-use bulkhead_tests::measure::bpf::{self, Place};
-use bulkhead_tests::setting;
+use bulkhead_testkit::lab::{self, INTERFACE, Namespace, Process};
+use bulkhead_testkit::measure::Hook;
+use bulkhead_testkit::measure::bpf::{self, Place};
+use bulkhead_testkit::setting;
 use fastrand::Rng;
 use serde_json::Value;
 

@@ -9,8 +9,8 @@ mod swaps;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bulkhead_tests::lab::{Counts, INTERFACE, Load, Stream, Talk};
-use bulkhead_tests::setting;
+use bulkhead_testkit::lab::{Counts, INTERFACE, Load, Stream, Talk};
+use bulkhead_testkit::setting;
 use serde_json::Value;
 
 use crate::site::{Over, Site, WEB, policy};

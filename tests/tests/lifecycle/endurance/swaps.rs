@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bulkhead_tests::setting;
+use bulkhead_testkit::setting;
 use fastrand::Rng;
 
 use super::{Ground, check};

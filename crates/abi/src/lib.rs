@@ -1,0 +1,71 @@
+//! Layouts and reasons: what the kernel program, the compiler, the agent and older versions of them share.
+//!
+//! Everything here is plain old data: `repr(C)`, no padding, no `bool`, `Option` or Rust
+//! enum, sizes asserted at compile time. Integers are in the CPU's byte order unless a
+//! field says otherwise. A change to any of these that lies in a map is a new [`VERSION`].
+#![cfg_attr(not(test), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+
+mod address;
+mod cell;
+mod event;
+mod exact;
+mod flow;
+mod fragment;
+mod limit;
+mod pair;
+mod port;
+mod reason;
+mod recall;
+mod reset;
+mod routed;
+mod settings;
+mod slot;
+mod word;
+
+pub use address::{Address, BLOCK_SLOTS, Leaf, LpmKey, TRIE_ROOT_BLOCKS, from_ip, to_ip};
+pub use cell::{
+    CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_NONE, CELL_ONE_WAY, Cell, MAX_EXPIRY_CHAIN, NO_RULE,
+};
+pub use event::{
+    AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, KIND_SHADOW, LOSSES,
+    LOST_BUDGET, LOST_RING, LOST_SHADOW, shadow_index,
+};
+pub use exact::{BUCKET_PLACES, ExactBucket, ExactKey, exact_address, exact_key};
+pub use flow::{
+    FLOW_AUDIT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowRecord, FlowState,
+    FlowValue, IMPORT_EVICTED, IMPORT_KEPT, IMPORT_MALFORMED, IMPORT_REFUSED, IMPORT_STORED, RECORD_NEW,
+    TIMEOUTS, Timeouts,
+};
+pub use fragment::{FRAGMENT_TIMEOUT, FragmentKey, FragmentValue};
+pub use limit::{Rate, RateLimit};
+pub use pair::{Pair, pair_index};
+pub use port::{PORT_BLOCKS, PortSlot, port_index};
+pub use reason::{Action, REASONS, Reason};
+pub use recall::recall;
+pub use reset::ResetRequest;
+pub use routed::Routed;
+pub use settings::{
+    DIRECTIONS, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS,
+    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET,
+    LINK_BFD, LINK_BFD_LAG, LINK_BFD_MULTIHOP, LINK_DATAGRAMS, LINK_DHCP, LINK_EAPOL, LINK_IGMP, LINK_LACP,
+    LINK_LLDP, LINK_MACSEC, LINK_PTP, LINK_PTP_UNICAST, LINK_RA, LINK_VRRP, MAX_TABLE_BYTES, NESTING_LEVELS,
+    Settings,
+};
+pub use slot::{BUCKET_SLOTS, FlowBucket, FlowSlot, Head, KeyWords};
+pub use word::Word;
+
+/// The layout version. It names the bpffs directory, so that objects of another layout are
+/// never reused silently. [`Settings`] has none: it is part of each program, and read by no other.
+pub const VERSION: u32 = 5;
+
+/// Counters of packets and bytes, one per rule and CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes at the IP layer and above (no link header).
+    pub bytes: u64,
+}
+const _: () = assert!(size_of::<Counter>() == 16);

@@ -1,0 +1,286 @@
+//! One generation: freshly made tables, and programs that are specialised by their read-only globals.
+
+use std::borrow::Cow;
+use std::fs;
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use aya::Ebpf;
+use aya::maps::Map;
+use bulkhead_abi::{Rate, Timeouts};
+use bulkhead_engine::exact::ExactTable;
+use bulkhead_engine::memory::Tables;
+
+use super::direct::{DirectMaps, REALTIME};
+use super::programs::{self, FLOW_IMPORT};
+use super::shape::check_pinned_state;
+use super::tables::{ENFORCED, OBSERVED, fill_tables, make_direct};
+use super::{
+    CHAIN_MAPS, Capacity, FlowTable, Group, Hook, Importer, KernelError, OBJECT, Pins, SHADOW_MAPS,
+    STATE_MAPS, Specialisation, TABLE_MAPS, link,
+};
+
+/// A generation that only observes: what it decides otherwise is counted and reported.
+#[derive(Clone, Copy, Debug)]
+pub struct Shadow<'a> {
+    /// Its number, as in reports.
+    pub number: u32,
+    /// Its compiled tables. Deadlines in ns since boot.
+    pub tables: &'a Tables,
+}
+
+/// What a generation is made of.
+#[derive(Clone, Debug)]
+pub struct Specification<'a> {
+    /// Its number, from 1.
+    pub number: u32,
+    /// The compiled tables. Deadlines in ns since boot.
+    pub tables: &'a Tables,
+    /// A second generation that only observes.
+    pub shadow: Option<Shadow<'a>>,
+    /// Report what would be dropped, and let it pass.
+    pub audit: bool,
+    /// Time-outs of flows.
+    pub timeouts: Timeouts,
+    /// Sizes of the tables that outlive generations.
+    pub capacity: Capacity,
+    /// How many flows one sender may begin.
+    pub new_flows: Rate,
+    /// Until when open connections that the host forwards are taken up, seconds of the flow clock; 0: never.
+    pub forwarded_until: u32,
+    /// Drops that one CPU reports in a second.
+    pub event_budget: u32,
+    /// Programs may interrupt each other on a CPU: see [`super::is_realtime`].
+    pub realtime: bool,
+    /// A clock for tests, ns; else the kernel's.
+    pub fixed_clock: Option<u64>,
+    /// The programs and maps: [`OBJECT`], but for tests that change it.
+    pub object: &'a [u8],
+}
+
+impl<'a> Specification<'a> {
+    /// A generation that enforces `tables`, with default sizes, no rate and nothing else.
+    #[must_use]
+    pub fn new(number: u32, tables: &'a Tables, timeouts: Timeouts) -> Self {
+        Self {
+            number,
+            tables,
+            shadow: None,
+            audit: false,
+            timeouts,
+            capacity: Capacity::default(),
+            new_flows: Rate::default(),
+            forwarded_until: 0,
+            event_budget: u32::MAX,
+            realtime: super::is_realtime(),
+            fixed_clock: None,
+            object: OBJECT,
+        }
+    }
+}
+
+/// A generation whose tables are filled and whose programs the verifier has accepted.
+pub struct Generation {
+    /// Its number.
+    pub number: u32,
+    groups: Vec<Group>,
+    tables: DirectMaps,
+}
+
+impl Generation {
+    /// Makes the tables, and loads for each specialisation the programs of the hooks that are named;
+    /// others are loaded when an interface needs them. Nothing is attached. With `pins` the maps are
+    /// pinned, and shared by all specialisations; without, there must be one.
+    ///
+    /// # Errors
+    /// If the kernel refuses; what was made is gone again.
+    pub fn build(
+        specification: &Specification,
+        wanted: &[(Specialisation, Vec<Hook>)],
+        pins: Option<&Pins>,
+    ) -> Result<Self, KernelError> {
+        assert!(pins.is_some() || wanted.len() == 1, "unpinned maps cannot be shared");
+        let built = Self::build_groups(specification, wanted, pins);
+        if built.is_err()
+            && let Some(pins) = pins
+        {
+            pins.remove_generation(specification.number)?;
+        }
+        let (groups, tables) = built?;
+        Ok(Self { number: specification.number, groups, tables })
+    }
+
+    fn build_groups(
+        specification: &Specification,
+        wanted: &[(Specialisation, Vec<Hook>)],
+        pins: Option<&Pins>,
+    ) -> Result<(Vec<Group>, DirectMaps), KernelError> {
+        if let Some(pins) = pins {
+            check_pinned_state(pins, &specification.capacity)?;
+            let path = pins.generation(specification.number);
+            fs::create_dir_all(&path)
+                .map_err(KernelError::refused(format!("{}: creating it", path.display())))?;
+        }
+        let exact = with_spare(specification)?;
+        let mut tables = DirectMaps::new(pins.map(|pins| (pins, specification.number)));
+        tables.set(REALTIME, specification.realtime.into());
+        make_direct(&mut tables, specification.tables, &exact, &ENFORCED)?;
+        if let Some(Shadow { tables: observed, .. }) = specification.shadow {
+            make_direct(&mut tables, observed, &observed.exact, &OBSERVED)?;
+        }
+        let code = tables.relocate(specification.object)?;
+        let mut groups = Vec::new();
+        for (position, (specialisation, _)) in wanted.iter().enumerate() {
+            let pins = pins.map(|pins| (pins, position));
+            let mut group = Group::new(specification, &code, *specialisation, pins)?;
+            if groups.is_empty() {
+                flow_table(group.object())?.give_seed()?;
+                fill_tables(specification.tables, &ENFORCED, group.object_mut())?;
+                if let Some(shadow) = specification.shadow {
+                    fill_tables(shadow.tables, &OBSERVED, group.object_mut())?;
+                }
+            }
+            groups.push(group);
+        }
+        let mut unloaded = Vec::new();
+        for (group, (_, hooks)) in groups.iter_mut().zip(wanted) {
+            unloaded.extend(group.unloaded(hooks)?);
+        }
+        programs::load(unloaded)?;
+        for (group, (_, hooks)) in groups.iter_mut().zip(wanted) {
+            group.chain(hooks)?;
+            #[cfg(feature = "bpf-log")]
+            programs::start_log(group.object_mut())?;
+        }
+        Ok((groups, tables))
+    }
+
+    /// The programs for interfaces of a specialisation; none if they were not built.
+    pub fn group(&mut self, specialisation: Specialisation) -> Option<&mut Group> {
+        self.groups.iter_mut().find(|group| group.specialisation() == specialisation)
+    }
+
+    /// The programs of a generation that was built for one specialisation.
+    ///
+    /// # Errors
+    /// If it was built for none.
+    pub fn only_group(&mut self) -> Result<&mut Group, KernelError> {
+        self.groups.first_mut().ok_or_else(|| missing("programs"))
+    }
+
+    /// The program that stores flows in the table that its programs use.
+    ///
+    /// # Errors
+    /// If the verifier refuses it.
+    pub fn importer(&mut self) -> Result<Importer<'_>, KernelError> {
+        let name = FLOW_IMPORT;
+        let object = self.groups.first_mut().ok_or_else(|| missing(name))?.object_mut();
+        programs::load(programs::unloaded(object, &[name].into())?)?;
+        let program = object.program_mut(name).ok_or_else(|| missing(name))?;
+        Ok(Importer(program.try_into().map_err(KernelError::refused(format!("program {name}")))?))
+    }
+
+    /// The table of flows that its programs use.
+    ///
+    /// # Errors
+    /// If it cannot be mapped.
+    pub fn flows(&self) -> Result<FlowTable, KernelError> {
+        flow_table(self.groups.first().ok_or_else(|| missing("FLOWS"))?.object())
+    }
+
+    /// A map of the generation or of the state that it shares.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn map_mut(&mut self, name: &str) -> Result<&mut Map, KernelError> {
+        let group = self.groups.first_mut().ok_or_else(|| missing(name))?;
+        group.object_mut().map_mut(name).ok_or_else(|| missing(name))
+    }
+
+    /// The descriptor of a map of the generation, or of the state that it shares.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn descriptor(&self, name: &str) -> Result<BorrowedFd<'_>, KernelError> {
+        let mut objects = self.groups.iter().map(Group::object);
+        let of_object = || objects.find_map(|object| object.map(name).and_then(descriptor_of));
+        let found = self.tables.descriptor(name).or_else(of_object);
+        found.ok_or_else(|| missing(name))
+    }
+
+    fn is_observed(&self) -> bool {
+        self.groups.iter().any(Group::is_observed)
+    }
+
+    /// Pins maps again whose pins are gone; whether any was.
+    ///
+    /// # Errors
+    /// If bpffs refuses.
+    pub fn keep_pinned(&self, pins: &Pins) -> Result<bool, KernelError> {
+        let state = STATE_MAPS.iter().map(|map| (*map, pins.state(map)));
+        let tables = TABLE_MAPS.iter().chain(if self.is_observed() { SHADOW_MAPS } else { &[] });
+        let tables = tables.map(|map| (*map, pins.table(self.number, map)));
+        let mut maps = Vec::new();
+        for (map, pin) in state.chain(tables) {
+            maps.push((self.descriptor(map)?, pin));
+        }
+        for (position, group) in self.groups.iter().enumerate().filter(|(_, group)| group.is_observed()) {
+            for map in CHAIN_MAPS {
+                let found = group.object().map(map).and_then(descriptor_of).ok_or_else(|| missing(map))?;
+                maps.push((found, pins.chain(self.number, map, position)));
+            }
+        }
+        maps.retain(|(_, pin)| !pin.exists());
+        for (map, pin) in &maps {
+            let failed = || KernelError::refused(format!("{}: pinning", pin.display()));
+            if let Some(directory) = pin.parent() {
+                fs::create_dir_all(directory).map_err(failed())?;
+            }
+            link::pin(*map, pin).map_err(failed())?;
+        }
+        Ok(!maps.is_empty())
+    }
+
+    /// How many instructions the verifier followed, by program.
+    #[must_use]
+    pub fn verified(&self) -> Vec<(String, u32)> {
+        let programs = self.groups.iter().flat_map(|group| group.object().programs());
+        let counted = programs.filter_map(|(name, program)| {
+            Some((name.to_owned(), program.info().ok()?.verified_instruction_count()?))
+        });
+        counted.collect()
+    }
+}
+
+/// The descriptor of a map of the types that the object has.
+fn descriptor_of(map: &Map) -> Option<BorrowedFd<'_>> {
+    match map {
+        Map::PerCpuArray(data)
+        | Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::ProgramArray(data)
+        | Map::RingBuf(data) => Some(data.fd().as_fd()),
+        _ => None,
+    }
+}
+
+pub(super) fn missing(name: &str) -> KernelError {
+    KernelError::Refused { what: format!("generation: {name}"), source: "not in the BPF object".into() }
+}
+
+fn flow_table(object: &Ebpf) -> Result<FlowTable, KernelError> {
+    match object.map("FLOWS") {
+        Some(Map::Array(data)) => FlowTable::map(data),
+        _ => Err(missing("FLOWS")),
+    }
+}
+
+/// The exact table with room for addresses that are cut off while it runs.
+fn with_spare<'a>(specification: &Specification<'a>) -> Result<Cow<'a, ExactTable>, KernelError> {
+    let spare = specification.capacity.spare_addresses as usize;
+    specification.tables.exact.with_room(spare).map_err(|_| KernelError::Refused {
+        what: format!("making room for {spare} addresses more"),
+        source: "too many addresses have the same hash".into(),
+    })
+}

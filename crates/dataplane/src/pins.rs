@@ -1,0 +1,325 @@
+//! Where things are pinned: one bpffs directory an instance and layout version.
+//!
+//! ```text
+//! <bpffs>/bulkhead/<instance>/v<layout>/state/<MAP>           outlives generations
+//! <bpffs>/bulkhead/<instance>/v<layout>/state-<N>/<MAP>       takes its place, once generation N runs
+//! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/<MAP>  tables of one generation
+//! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/exchange/<MAP>  those of exchange interfaces
+//! <bpffs>/bulkhead/<instance>/v<layout>/links/<IFACE>/<HOOK>  the attached programs
+//! ```
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::{Hook, KernelError};
+
+/// Maps that outlive generations.
+pub const STATE_MAPS: &[&str] = &[
+    "FLOWS",
+    "EVICTED",
+    "FRAGMENTS",
+    "REASON_COUNTERS",
+    "UNREPORTED",
+    "AGGREGATES_0",
+    "AGGREGATES_1",
+    "AGGREGATE_EPOCH",
+    "EVENTS",
+    "LOST_EVENTS",
+    "INITIATORS",
+    "RESETS",
+];
+
+/// Maps of one generation.
+pub const TABLE_MAPS: &[&str] = &[
+    "TRIE4",
+    "EXACT",
+    "PREFIX6",
+    "ROUTES",
+    "ICMP_MISSES",
+    "PORTS",
+    "PAIRS",
+    "CELLS",
+    "DEADLINES",
+    "LIMITS",
+    "LIMIT_STATES",
+    "RULE_COUNTERS",
+    "BUDGET",
+];
+
+/// Maps of a generation that only observes, beside those of the one that is enforced.
+pub const SHADOW_MAPS: &[&str] = &[
+    "SHADOW_TRIE4",
+    "SHADOW_EXACT",
+    "SHADOW_PREFIX6",
+    "SHADOW_PORTS",
+    "SHADOW_PAIRS",
+    "SHADOW_CELLS",
+    "SHADOW_DEADLINES",
+    "SHADOW_COUNTERS",
+];
+
+/// Maps of one group's programs while a candidate observes: how they reach the enforced ones. Pinned, since the kernel empties such a map when the last process lets go of it.
+pub const CHAIN_MAPS: &[&str] = &["XDP_ENFORCED", "TC_ENFORCED"];
+
+/// The pins of one instance.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+    version: u32,
+    staged: Vec<(&'static str, PathBuf)>,
+    tables: &'static str,
+}
+
+/// Maps that all sets of tables of a generation share.
+const SHARED_MAPS: &[&str] = &["RULE_COUNTERS", "BUDGET", "SHADOW_COUNTERS"];
+
+impl Pins {
+    /// The pins of `instance` below the bpffs directory `base`.
+    #[must_use]
+    pub fn new(base: &Path, instance: &str) -> Self {
+        Self::of_version(&base.join(instance), bulkhead_abi::VERSION)
+    }
+
+    fn of_version(instance: &Path, version: u32) -> Self {
+        Self { root: instance.join(format!("v{version}")), version, staged: Vec::new(), tables: "" }
+    }
+
+    /// The pins of the same instance that agents of other layouts made.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn others(&self) -> Result<Vec<Self>, KernelError> {
+        let Some(instance) = self.root.parent() else { return Ok(Vec::new()) };
+        let mut versions: Vec<u32> = names(instance)?
+            .iter()
+            .filter_map(|name| name.strip_prefix('v')?.parse().ok())
+            .filter(|version| *version != self.version)
+            .collect();
+        versions.sort_unstable();
+        Ok(versions.into_iter().map(|version| Self::of_version(instance, version)).collect())
+    }
+
+    /// The layout version.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The same pins, but for maps that have not their place yet.
+    #[must_use]
+    pub(super) fn with_staged(&self, staged: Vec<(&'static str, PathBuf)>) -> Self {
+        Self { staged, ..self.clone() }
+    }
+
+    /// The directory that holds them.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The pin of a map that outlives generations.
+    #[must_use]
+    pub fn state(&self, map: &str) -> PathBuf {
+        let staged = self.staged.iter().find(|(name, _)| *name == map);
+        staged.map_or_else(|| self.root.join("state").join(map), |(_, path)| path.clone())
+    }
+
+    /// The directory of maps that take the place of those in `state` once a generation runs.
+    pub(super) fn next_state(&self, generation: u32) -> PathBuf {
+        self.root.join(format!("state-{generation}"))
+    }
+
+    /// Every directory of maps that outlive generations, the one in place first.
+    pub(super) fn states(&self) -> Result<Vec<PathBuf>, KernelError> {
+        let mut states: Vec<_> = names(&self.root)?
+            .into_iter()
+            .filter(|name| name == "state" || name.starts_with("state-"))
+            .collect();
+        states.sort_unstable();
+        Ok(states.into_iter().map(|name| self.root.join(name)).collect())
+    }
+
+    /// The same pins, but for the tables, which are those of exchange interfaces.
+    #[must_use]
+    pub fn exchange(&self) -> Self {
+        Self { tables: "exchange", ..self.clone() }
+    }
+
+    /// The directory of one generation's tables.
+    #[must_use]
+    pub fn generation(&self, number: u32) -> PathBuf {
+        self.root.join(format!("generation-{number}")).join(self.tables)
+    }
+
+    /// The pin of a map of one generation.
+    #[must_use]
+    pub fn table(&self, number: u32, map: &str) -> PathBuf {
+        let is_shared = SHARED_MAPS.contains(&map);
+        let directory = self.root.join(format!("generation-{number}"));
+        if is_shared { directory.join(map) } else { self.generation(number).join(map) }
+    }
+
+    /// The pin of a map that one group's programs have for themselves; `position` is the group's among
+    /// the generation's.
+    #[must_use]
+    pub fn chain(&self, number: u32, map: &str, position: usize) -> PathBuf {
+        self.generation(number).join(format!("{map}-{position}"))
+    }
+
+    /// The pin of the program attached to one hook.
+    #[must_use]
+    pub fn link(&self, interface: &str, hook: Hook) -> PathBuf {
+        self.link_directory(interface).join(hook.name())
+    }
+
+    /// The directory of all links.
+    #[must_use]
+    pub fn links_directory(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    /// The directory of an interface's links. bpffs refuses names with a dot, interfaces' names never have a
+    /// colon.
+    #[must_use]
+    pub fn link_directory(&self, interface: &str) -> PathBuf {
+        self.links_directory().join(interface.replace('.', ":"))
+    }
+
+    /// Makes the directory of an interface's links.
+    ///
+    /// # Errors
+    /// If bpffs refuses.
+    pub fn create_links(&self, interface: &str) -> Result<(), KernelError> {
+        let path = self.link_directory(interface);
+        fs::create_dir_all(&path).map_err(KernelError::refused(format!("{}: creating it", path.display())))
+    }
+
+    /// Makes the directories.
+    ///
+    /// # Errors
+    /// If bpffs refuses.
+    pub fn create(&self) -> Result<(), KernelError> {
+        for directory in ["state", "links"] {
+            let path = self.root.join(directory);
+            fs::create_dir_all(&path)
+                .map_err(KernelError::refused(format!("{}: creating it", path.display())))?;
+        }
+        Ok(())
+    }
+
+    /// The numbers of the generations that are pinned, ascending.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn generations(&self) -> Result<Vec<u32>, KernelError> {
+        let mut numbers: Vec<u32> = names(&self.root)?
+            .iter()
+            .filter_map(|name| name.strip_prefix("generation-")?.parse().ok())
+            .collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The (interface, hook) pairs that have a pinned link.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn links(&self) -> Result<Vec<(String, Hook)>, KernelError> {
+        let named = self.named_links()?.into_iter();
+        Ok(named.filter_map(|(interface, hook)| Some((interface, Hook::from_name(&hook)?))).collect())
+    }
+
+    /// The same with the hooks' names, which another layout's agent may have more of.
+    pub(super) fn named_links(&self) -> Result<Vec<(String, String)>, KernelError> {
+        let mut links = Vec::new();
+        let root = self.links_directory();
+        for directory in names(&root)? {
+            let interface = directory.replace(':', ".");
+            let hooks = names(&root.join(directory))?;
+            links.extend(hooks.into_iter().map(|hook| (interface.clone(), hook)));
+        }
+        Ok(links)
+    }
+
+    /// Removes a generation's pins; the kernel frees the tables with their last program.
+    ///
+    /// # Errors
+    /// If bpffs refuses.
+    pub fn remove_generation(&self, number: u32) -> Result<(), KernelError> {
+        remove(&self.generation(number))
+    }
+
+    /// Removes every pin of this layout version.
+    ///
+    /// # Errors
+    /// If bpffs refuses.
+    pub(super) fn remove_version(&self) -> Result<(), KernelError> {
+        remove(&self.root)
+    }
+
+    /// Removes every pin of the instance, of every layout version.
+    ///
+    /// # Errors
+    /// If bpffs refuses.
+    pub fn remove_all(&self) -> Result<(), KernelError> {
+        self.root.parent().map_or(Ok(()), remove)
+    }
+}
+
+fn names(path: &Path) -> Result<Vec<String>, KernelError> {
+    match fs::read_dir(path) {
+        Ok(entries) => {
+            Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(KernelError::refused(format!("{}: reading it", path.display()))(error)),
+    }
+}
+
+pub(super) fn remove(path: &Path) -> Result<(), KernelError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(KernelError::refused(format!("{}: removing it", path.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Hook, Pins};
+
+    #[test]
+    fn pins_of_other_layouts_are_found_and_told_apart() {
+        let base = std::env::temp_dir().join(format!("bulkhead-layouts-{}", std::process::id()));
+        let pins = Pins::new(&base, "x");
+        assert!(pins.others().unwrap().is_empty(), "nothing is there yet");
+        pins.create().unwrap();
+        for other in ["v90", "v9", "w8", "v", "v7x"] {
+            std::fs::create_dir_all(base.join("x").join(other)).unwrap();
+        }
+        let versions: Vec<_> = pins.others().unwrap().iter().map(Pins::version).collect();
+        assert_eq!(versions, [9, 90]);
+        let staged = pins.with_staged(vec![("EVENTS", pins.next_state(5).join("EVENTS"))]);
+        assert_ne!(staged.state("EVENTS"), pins.state("EVENTS"));
+        assert_eq!(staged.state("FRAGMENTS"), pins.state("FRAGMENTS"));
+        std::fs::create_dir_all(pins.next_state(5)).unwrap();
+        assert_eq!(pins.states().unwrap(), [pins.root().join("state"), pins.root().join("state-5")]);
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn link_names_have_no_dot_and_come_back() {
+        let base = std::env::temp_dir().join(format!("bulkhead-pins-{}", std::process::id()));
+        let pins = Pins::new(&base, "x");
+        pins.create_links("eth0.100").unwrap();
+        let link = pins.link("eth0.100", Hook::TcxEgress);
+        assert!(!link.strip_prefix(Path::new(&base)).unwrap().to_str().unwrap().contains('.'));
+        std::fs::write(&link, "").unwrap();
+        assert_eq!(pins.links().unwrap(), [("eth0.100".to_owned(), Hook::TcxEgress)]);
+        std::fs::remove_dir_all(base).unwrap();
+    }
+}

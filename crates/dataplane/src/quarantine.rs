@@ -1,0 +1,149 @@
+//! Quarantine in one generation's tables: one publishing store an address.
+
+use std::net::IpAddr;
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Map, MapData, MapError};
+use bulkhead_abi::{Address, BLOCK_SLOTS, ExactBucket, ExactKey, Leaf};
+use bulkhead_engine::change::{Addresses, Unchanged, change};
+use bulkhead_engine::exact::{self, Buckets, BucketsMut};
+use bulkhead_engine::memory::Tables;
+
+use super::mapped::Mapped;
+use super::{KernelError, Pins};
+
+/// Why an address cannot be cut off in a generation that runs.
+#[derive(Debug, thiserror::Error)]
+pub enum QuarantineError {
+    /// What was kept spare is used up: the next generation has room again.
+    #[error("the running tables have no spare room left")]
+    Full,
+    /// No compiler makes such tables.
+    #[error("the address tables are broken: an entry names a block that is not there, or is not of its kind")]
+    Broken,
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+impl From<Unchanged> for QuarantineError {
+    fn from(why: Unchanged) -> Self {
+        match why {
+            Unchanged::Full => Self::Full,
+            Unchanged::Broken => Self::Broken,
+        }
+    }
+}
+
+/// Cuts addresses off in tables that are not in the kernel yet.
+///
+/// # Errors
+/// If the tables are broken.
+pub fn quarantine_tables(tables: &mut Tables, addresses: &[IpAddr]) -> Result<(), QuarantineError> {
+    addresses.iter().try_for_each(|address| Ok(change(tables, *address, |leaf| leaf.with_quarantine(true))?))
+}
+
+/// The exact table of a generation in the kernel.
+struct RunningExact(Mapped);
+
+impl RunningExact {
+    /// The number of a bucket's word of 4 bytes; its keys are the first twelve.
+    const fn word(index: u32, word: usize) -> usize {
+        index as usize * size_of::<ExactBucket>() / 4 + word
+    }
+    const LEAVES: usize = std::mem::offset_of!(ExactBucket, leaves) / 4;
+    const MORE: usize = std::mem::offset_of!(ExactBucket, more) / 4;
+}
+
+impl Buckets for RunningExact {
+    fn count(&self) -> u32 {
+        self.0.count::<ExactBucket>() as u32
+    }
+    fn bucket(&self, index: u32) -> Option<&ExactBucket> {
+        self.0.value(index as usize)
+    }
+}
+
+impl BucketsMut for RunningExact {
+    fn write_key(&mut self, index: u32, place: usize, key: ExactKey) {
+        for (word, value) in key.into_iter().enumerate() {
+            self.0.store_u64(Self::word(index, 0) / 2 + 2 * place + word, value);
+        }
+    }
+    fn publish_leaf(&mut self, index: u32, place: usize, leaf: u32) {
+        self.0.store_u32(Self::word(index, Self::LEAVES + place), leaf);
+    }
+    fn publish_more(&mut self, index: u32) {
+        self.0.store_u32(Self::word(index, Self::MORE), 1);
+    }
+}
+
+/// The address tables of a generation in the kernel.
+pub struct AddressTables {
+    trie: Mapped,
+    exact: RunningExact,
+    prefix6: LpmTrie<MapData, [u32; 4], u32>,
+}
+
+impl AddressTables {
+    /// Opens those of a generation.
+    ///
+    /// # Errors
+    /// If they are not pinned, or not of that shape.
+    pub fn open(pins: &Pins, generation: u32) -> Result<Self, KernelError> {
+        let directory = pins.generation(generation);
+        let open = |name: &str| {
+            let path = directory.join(name);
+            MapData::from_pin(&path)
+                .map_err(KernelError::refused(format!("{}: opening the pinned map", path.display())))
+        };
+        let mapped = |name: &str| {
+            let what = format!("generation {generation}: map {name}");
+            let map = open(name)?;
+            let bytes = map.info().map_err(KernelError::refused(what.clone()))?.value_size() as usize;
+            Mapped::new(&map, bytes).map_err(KernelError::refused(what))
+        };
+        let (trie, exact) = (mapped("TRIE4")?, RunningExact(mapped("EXACT")?));
+        let prefix6 = Map::LpmTrie(open("PREFIX6")?)
+            .try_into()
+            .map_err(KernelError::refused(format!("generation {generation}: map PREFIX6")))?;
+        Ok(Self { trie, exact, prefix6 })
+    }
+
+    /// Cuts an address off from the next packet on, or takes that back.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Full`] if only the next generation can have it.
+    pub fn set(&mut self, address: IpAddr, on: bool) -> Result<(), QuarantineError> {
+        change(self, address, |leaf| leaf.with_quarantine(on))
+    }
+}
+
+const fn slot_index(block: u32, slot: u8) -> usize {
+    block as usize * BLOCK_SLOTS + slot as usize
+}
+
+impl Addresses for AddressTables {
+    type Error = QuarantineError;
+
+    fn entry(&self, block: u32, slot: u8) -> Option<Leaf> {
+        self.trie.value(slot_index(block, slot)).copied()
+    }
+    fn publish(&mut self, block: u32, slot: u8, entry: Leaf) {
+        self.trie.store_u32(slot_index(block, slot), entry.0);
+    }
+    fn exact(&self, address: &Address) -> Result<Option<Leaf>, QuarantineError> {
+        exact::find(&self.exact, address).map_err(|_| QuarantineError::Broken)
+    }
+    fn set_exact(&mut self, address: &Address, leaf: Leaf) -> Result<(), QuarantineError> {
+        exact::set(&mut self.exact, address, leaf).map_err(Unchanged::from)?;
+        Ok(())
+    }
+    fn prefix6(&self, address: &Address) -> Result<Leaf, QuarantineError> {
+        match self.prefix6.get(&Key::new(128, *address), 0) {
+            Ok(leaf) => Ok(Leaf(leaf)),
+            Err(MapError::KeyNotFound) => Ok(Leaf::default()),
+            Err(error) => Err(KernelError::refused("looking an IPv6 address up")(error).into()),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! State that outlives generations: counters, aggregates, the event ring.
+
+use std::path::Path;
+
+use aya::Pod;
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use bulkhead_abi::REASONS;
+use bulkhead_abi::{
+    AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, LOST_BUDGET, LOST_RING, LOST_SHADOW,
+    shadow_index,
+};
+use bulkhead_engine::Reason;
+
+use super::mapped::Mapped;
+use super::{FlowTable, KernelError, Pins, wait_for_programs};
+
+/// Sizes of the maps that outlive generations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Flows that are tracked at a time.
+    pub flows: u32,
+    /// Kinds of drops that are counted together.
+    pub aggregates: u32,
+    /// Bytes of the event ring: a power of two times the page size.
+    pub event_bytes: u32,
+    /// Addresses that can be quarantined in a generation that runs, beyond those that have
+    /// an entry of their own.
+    pub spare_addresses: u32,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { flows: 131_072, aggregates: 16_384, event_bytes: 1 << 20, spare_addresses: 64 }
+    }
+}
+
+macro_rules! pod {
+    ($($name:ident: $layout:ty),*) => {$(
+        /// A layout type as aya takes map keys and values.
+        #[derive(Clone, Copy, Debug)]
+        #[repr(transparent)]
+        pub(super) struct $name(pub(super) $layout);
+        // SAFETY: repr(C) of plain integers, sizes asserted where the layout is defined.
+        unsafe impl Pod for $name {}
+    )*};
+}
+pod!(PodKey: AggregateKey, PodValue: AggregateValue, PodCounter: Counter);
+
+/// What neither an event nor an aggregate tells of, by why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Losses {
+    /// Drops: the ring was full.
+    pub ring: u64,
+    /// Drops: a CPU's budget for the second was used up.
+    pub budget: u64,
+    /// Differences of the shadow, for either.
+    pub shadow: u64,
+}
+
+/// A table of drops that are counted together.
+pub(super) type Aggregates = HashMap<MapData, PodKey, PodValue>;
+
+/// The pinned state of one instance.
+pub struct State {
+    aggregates: [Aggregates; 2],
+    epoch: Array<MapData, u32>,
+    reasons: PerCpuArray<MapData, PodCounter>,
+    unreported: PerCpuArray<MapData, PodCounter>,
+    lost: PerCpuArray<MapData, u64>,
+    flows: FlowTable,
+    evicted: PerCpuArray<MapData, u64>,
+}
+
+fn open(path: &Path) -> Result<MapData, KernelError> {
+    MapData::from_pin(path)
+        .map_err(KernelError::refused(format!("{}: opening the pinned map", path.display())))
+}
+
+/// A pinned ring of events.
+pub(super) fn ring(path: &Path) -> Result<RingBuf<MapData>, KernelError> {
+    Map::RingBuf(open(path)?)
+        .try_into()
+        .map_err(KernelError::refused(format!("{}: its type", path.display())))
+}
+
+/// A pinned table of aggregates.
+pub(super) fn aggregates(path: &Path) -> Result<Aggregates, KernelError> {
+    Map::HashMap(open(path)?)
+        .try_into()
+        .map_err(KernelError::refused(format!("{}: its type", path.display())))
+}
+
+/// Empties a table of aggregates that no program adds to any more. Each is removed once `take` is done
+/// with it: what somebody who is killed has not told of is still there.
+pub(super) fn empty(
+    table: &mut Aggregates,
+    mut take: impl FnMut(AggregateKey, AggregateValue),
+) -> Result<(), KernelError> {
+    let what = || KernelError::refused("taking aggregates");
+    let entries = table.iter().collect::<Result<Vec<_>, _>>().map_err(what())?;
+    for (key, PodValue(value)) in entries {
+        take(key.0, value);
+        table.remove(&key).map_err(what())?;
+    }
+    Ok(())
+}
+
+/// What a pinned table of losses counts as lost by a full ring.
+pub(super) fn lost(path: &Path) -> Result<u64, KernelError> {
+    let what = || KernelError::refused(format!("{}: reading it", path.display()));
+    let lost: PerCpuArray<MapData, u64> = Map::PerCpuArray(open(path)?).try_into().map_err(what())?;
+    Ok(lost.get(&LOST_RING, 0).map_err(what())?.iter().sum())
+}
+
+fn typed<T>(pins: &Pins, name: &str, wrap: fn(MapData) -> Map) -> Result<T, KernelError>
+where
+    T: TryFrom<Map, Error = aya::maps::MapError>,
+{
+    let path = pins.state(name);
+    T::try_from(wrap(open(&path)?)).map_err(KernelError::refused(format!("{}: its type", path.display())))
+}
+
+impl State {
+    /// Opens the pinned maps.
+    ///
+    /// # Errors
+    /// If there are none, or they are of another shape.
+    pub fn open(pins: &Pins) -> Result<Self, KernelError> {
+        Ok(Self {
+            aggregates: [
+                typed(pins, "AGGREGATES_0", Map::HashMap)?,
+                typed(pins, "AGGREGATES_1", Map::HashMap)?,
+            ],
+            epoch: typed(pins, "AGGREGATE_EPOCH", Map::Array)?,
+            reasons: typed(pins, "REASON_COUNTERS", Map::PerCpuArray)?,
+            unreported: typed(pins, "UNREPORTED", Map::PerCpuArray)?,
+            lost: typed(pins, "LOST_EVENTS", Map::PerCpuArray)?,
+            flows: FlowTable::open(&pins.state("FLOWS"))?,
+            evicted: typed(pins, "EVICTED", Map::PerCpuArray)?,
+        })
+    }
+
+    /// Opens the event ring. There is one reader at a time.
+    ///
+    /// # Errors
+    /// If it is not pinned.
+    pub fn events(pins: &Pins) -> Result<RingBuf<MapData>, KernelError> {
+        ring(&pins.state("EVENTS"))
+    }
+
+    /// Packets and bytes by direction and reason, those above zero. Passes by rule are counted
+    /// by rule instead.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn reasons(&self) -> Result<Vec<(Direction, Reason, Counter)>, KernelError> {
+        let mut counts = Vec::new();
+        for direction in [Direction::Ingress, Direction::Egress] {
+            for &reason in Reason::ALL {
+                let index = direction.index() * REASONS + reason as u32;
+                debug_assert!(index < DIRECTIONS * REASONS);
+                let sum = plus(counted(&self.reasons, index)?, counted(&self.unreported, index)?);
+                if sum.packets != 0 {
+                    counts.push((direction, reason, sum));
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    /// What neither an event nor an aggregate tells of.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn losses(&self) -> Result<Losses, KernelError> {
+        let count = |kind: u32| -> Result<u64, KernelError> {
+            let counts =
+                self.lost.get(&kind, 0).map_err(KernelError::refused("reading the loss counters"))?;
+            Ok(counts.iter().sum())
+        };
+        let mut budget = count(LOST_BUDGET)?;
+        for index in 0..DIRECTIONS * REASONS {
+            budget += counted(&self.unreported, index)?.packets;
+        }
+        Ok(Losses { ring: count(LOST_RING)?, budget, shadow: count(LOST_SHADOW)? })
+    }
+
+    /// Tracked flows: unreplied and established, expired ones that were not collected included.
+    #[must_use]
+    pub fn flow_counts(&self) -> [usize; 2] {
+        self.flows.count()
+    }
+
+    /// Flows that made room for others before they had expired.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn evicted(&self) -> Result<u64, KernelError> {
+        let counts = self.evicted.get(&0, 0).map_err(KernelError::refused("reading evictions"))?;
+        Ok(counts.iter().sum())
+    }
+
+    /// Takes out what an agent that was killed has left of the table that programs have been turned away
+    /// from: each as it was then.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn take_left_aggregates(
+        &mut self,
+        take: impl FnMut(AggregateKey, AggregateValue),
+    ) -> Result<(), KernelError> {
+        let epoch = self.epoch.get(&0, 0).map_err(KernelError::refused("taking aggregates"))?;
+        wait_for_programs()?;
+        empty(&mut self.aggregates[(epoch.wrapping_add(1) & 1) as usize], take)
+    }
+
+    /// Takes all aggregates out of the kernel, exactly: programs are turned to the other table,
+    /// those that still use this one are waited for, then it is emptied.
+    ///
+    /// # Errors
+    /// If the kernel refuses. What was not taken stays for the next call.
+    pub fn take_aggregates(
+        &mut self,
+        take: impl FnMut(AggregateKey, AggregateValue),
+    ) -> Result<(), KernelError> {
+        let what = || KernelError::refused("taking aggregates");
+        let epoch = self.epoch.get(&0, 0).map_err(what())?;
+        self.epoch.set(0, epoch.wrapping_add(1), 0).map_err(what())?;
+        wait_for_programs()?;
+        empty(&mut self.aggregates[(epoch & 1) as usize], take)
+    }
+}
+
+const fn plus(a: Counter, b: Counter) -> Counter {
+    Counter { packets: a.packets + b.packets, bytes: a.bytes + b.bytes }
+}
+
+/// A counter, all CPUs together.
+fn counted(map: &PerCpuArray<MapData, PodCounter>, index: u32) -> Result<Counter, KernelError> {
+    let values = map.get(&index, 0).map_err(KernelError::refused("reading counters"))?;
+    Ok(values.iter().fold(Counter::default(), |sum, PodCounter(counter)| plus(sum, *counter)))
+}
+
+/// Packets and bytes by rule of one generation, all CPUs together.
+///
+/// # Errors
+/// If its tables are not pinned.
+pub fn rule_counters(pins: &Pins, generation: u32, rules: usize) -> Result<Vec<Counter>, KernelError> {
+    let path = pins.generation(generation).join("RULE_COUNTERS");
+    let map: PerCpuArray<MapData, PodCounter> = Map::PerCpuArray(open(&path)?)
+        .try_into()
+        .map_err(KernelError::refused(format!("{}: its type", path.display())))?;
+    let mut counters = Vec::with_capacity(rules);
+    for index in 0..u32::try_from(rules).unwrap_or(u32::MAX).min(map.len()) {
+        counters.push(counted(&map, index)?);
+    }
+    Ok(counters)
+}
+
+/// Packets that the shadow of a generation decided otherwise: those that it would drop, and
+/// those that it would let pass, both directions together.
+///
+/// # Errors
+/// If it has none, or the kernel refuses.
+pub fn shadow_counters(pins: &Pins, generation: u32) -> Result<[Counter; 2], KernelError> {
+    let path = pins.generation(generation).join("SHADOW_COUNTERS");
+    let map: PerCpuArray<MapData, PodCounter> = Map::PerCpuArray(open(&path)?)
+        .try_into()
+        .map_err(KernelError::refused(format!("{}: its type", path.display())))?;
+    let mut counters = [Counter::default(); 2];
+    for direction in [Direction::Ingress, Direction::Egress] {
+        for would_pass in [false, true] {
+            let sum = &mut counters[usize::from(would_pass)];
+            *sum = plus(*sum, counted(&map, shadow_index(direction, would_pass))?);
+        }
+    }
+    Ok(counters)
+}
+
+/// Writes the deadlines of a generation that runs, in ns since boot, from index 1 on; of its
+/// shadow if `of_shadow`.
+///
+/// # Errors
+/// If its tables are not pinned, or hold fewer.
+pub fn rewrite_deadlines(
+    pins: &Pins,
+    generation: u32,
+    deadlines: &[u64],
+    of_shadow: bool,
+) -> Result<(), KernelError> {
+    if deadlines.len() <= 1 {
+        return Ok(());
+    }
+    let name = if of_shadow { "SHADOW_DEADLINES" } else { "DEADLINES" };
+    let path = pins.generation(generation).join(name);
+    let what = || KernelError::refused(format!("{}: writing deadlines", path.display()));
+    let map = open(&path)?;
+    let mut memory = Mapped::new(&map, size_of_val(deadlines)).map_err(what())?;
+    for (index, deadline) in deadlines.iter().enumerate().skip(1) {
+        memory.store_u64(index, *deadline);
+    }
+    Ok(())
+}

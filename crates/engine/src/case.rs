@@ -1,0 +1,95 @@
+//! One packet's way from its headers to its verdict, as it is worked on.
+
+use crate::Reason;
+use crate::flow::Found;
+use crate::parse::Headers;
+use bulkhead_abi::{AggregateKey, Direction, KIND_DROP, NO_RULE};
+
+/// The verdict on one packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Why; it implies the [`crate::Action`].
+    pub reason: Reason,
+    /// The rule that decided, or [`NO_RULE`]. Of a reply, the rule that admitted its flow.
+    pub rule: u32,
+}
+
+impl Outcome {
+    pub(crate) const fn of(reason: Reason) -> Self {
+        Self { reason, rule: NO_RULE }
+    }
+}
+
+/// The classes of a packet's two ends, seen from this node.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sides {
+    /// This node's end: 1 and up.
+    pub local: u32,
+    /// The other end: 0 is 'unknown'.
+    pub remote: u32,
+    /// 1: one end is quarantined, and only a management exemption may let the packet pass.
+    pub quarantined: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// One packet: what was parsed, and what is decided.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Its headers, as far as it could be parsed.
+    pub headers: Headers,
+    /// Of an ICMP error: the headers that it quotes.
+    pub quote: Headers,
+    /// The flow that was looked up last.
+    pub(crate) found: Found,
+    /// Its ends' classes.
+    pub sides: Sides,
+    /// The verdict.
+    pub outcome: Outcome,
+}
+
+impl Case {
+    /// A packet that nothing is known of. Its outcome is a drop.
+    pub const UNKNOWN: Self = Self {
+        headers: Headers::UNKNOWN,
+        quote: Headers::UNKNOWN,
+        found: Found::NOTHING,
+        sides: Sides { local: 0, remote: 0, quarantined: 0, reserved: 0 },
+        outcome: Outcome::of(Reason::LookupFailed),
+    };
+
+    /// The same, but that a flow which has expired is no flow, as in a table where it has made room
+    /// for another; what was read of it is forgotten.
+    #[cfg(any(test, feature = "std"))]
+    #[must_use]
+    pub fn forgetting_expired(mut self) -> Self {
+        if !self.found.is_some() {
+            self.found = Found { key: self.found.key, ..Found::NOTHING };
+        }
+        self
+    }
+
+    /// What makes this drop the same as others for the audit trail.
+    #[inline(always)]
+    #[must_use]
+    pub fn drop_key(&self, direction: Direction, interface: u32, generation: u32) -> AggregateKey {
+        AggregateKey {
+            source: self.headers.source,
+            destination: self.headers.destination,
+            interface,
+            rule: self.outcome.rule,
+            generation,
+            port: self.headers.destination_port,
+            protocol: self.headers.protocol,
+            reason: self.outcome.reason as u8 | (direction.index() as u8) << 7,
+            other_rule: NO_RULE,
+            other_generation: 0,
+            other_reason: 0,
+            kind: KIND_DROP,
+            reserved: [0; 2],
+        }
+    }
+}

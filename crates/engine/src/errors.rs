@@ -1,0 +1,127 @@
+//! ICMP errors: what they quote, and whom they are believed. See docs/decisions/0032.
+
+use crate::case::Case;
+use crate::decide::{ends, still_allowed};
+use crate::flow::{Found, find, own_key, reply_key};
+use crate::parse::{self, Headers, protocol};
+use crate::rate::{hash, is_used_up, take};
+use crate::{Environment, Packet, Reason};
+use bulkhead_abi::{Address, Direction, Rate};
+
+/// How many errors that quote no flow may come about one address: 4 a second after a burst of 16. There
+/// are 28,232 ports to guess. A Linux host sends one a second to one address.
+const MISSES: Rate = Rate { interval: 250_000_000, tolerance: 15 * 250_000_000 };
+
+/// Words of that rate, which addresses share by their hash: there are no more of them for whoever makes
+/// addresses up.
+pub const MISS_WORDS: u32 = 4096;
+
+/// An ICMP error passes if it quotes a packet of a tracked flow, goes to the end that sent that packet,
+/// and comes from somebody who can know.
+#[inline(never)]
+pub(crate) fn about_flow(
+    env: &impl Environment,
+    packet: &Packet,
+    case: &mut Case,
+    direction: Direction,
+) -> Reason {
+    let Case { headers, quote, found, .. } = case;
+    if let Err(reason) = read_quote(packet, headers, quote) {
+        return reason;
+    }
+    // What goes out is of this host's own kernel, or of who is behind it.
+    let is_judged = direction == Direction::Ingress && env.judges_errors();
+    if is_judged {
+        if !env.ethernet() && !may_know(env, &headers.source, &quote.destination) {
+            return Reason::IcmpErrorSource;
+        }
+        match env.miss_state(miss_word(&quote.destination)) {
+            Some(state) if is_used_up(&state, MISSES, env.flow_time()) => return Reason::IcmpErrorRate,
+            Some(_) => {}
+            None => return Reason::LookupFailed,
+        }
+    }
+    match quoted_flow(env, quote, found, direction) {
+        Ok(()) => Reason::IcmpError,
+        Err(Reason::NoFlow | Reason::FlowExpired) => {
+            if is_judged && let Some(state) = env.miss_state(miss_word(&quote.destination)) {
+                take(&state, MISSES, env.flow_time(), 1);
+            }
+            Reason::IcmpErrorUnrelated
+        }
+        Err(reason) => reason,
+    }
+}
+
+/// Whether somebody on an overlay can know what became of packets to `destination`: who has that address,
+/// a router that it lies behind, and who else lies behind that router.
+#[inline(always)]
+fn may_know(env: &impl Environment, source: &Address, destination: &Address) -> bool {
+    if source == destination {
+        return true;
+    }
+    if !env.has_routes() {
+        return false;
+    }
+    let behind = env.routed(destination).behind;
+    behind != 0 && env.routed(source).speaks_for == behind
+}
+
+/// The word that counts errors about packets to an address.
+#[inline(always)]
+fn miss_word(address: &Address) -> u32 {
+    (hash(address) >> (64 - MISS_WORDS.trailing_zeros())) as u32
+}
+
+/// Parses the packet that an ICMP error quotes, as carefully as the error itself.
+#[inline(never)]
+fn read_quote(packet: &Packet, headers: &Headers, quote: &mut Headers) -> Result<(), Reason> {
+    let offset = headers.transport + 8;
+    let end = headers.transport + headers.transport_length;
+    if headers.version == 4 {
+        parse::quoted4(packet, offset, quote)?;
+    } else {
+        parse::quoted6(packet, offset, end, quote)?;
+    }
+    // Ports, or an echo's identifier, in the 8 bytes that every quote has (RFC 792).
+    let at = quote.transport;
+    if at + 8 > end {
+        return Err(Reason::IcmpErrorMalformed);
+    }
+    let start = packet.header::<8>(at as usize).ok_or(Reason::IcmpErrorMalformed)?;
+    (quote.source_port, quote.destination_port) = match quote.protocol {
+        protocol::TCP | protocol::UDP | protocol::SCTP => (start.be16(0), start.be16(2)),
+        // Of ICMP only echoes have flows.
+        protocol::ICMP if matches!(start.byte(0), 0 | 8) => (start.be16(4), 0),
+        protocol::ICMPV6 if matches!(start.byte(0), 128 | 129) => (start.be16(4), 0),
+        protocol::ICMP | protocol::ICMPV6 => return Err(Reason::IcmpErrorUnrelated),
+        _ => (0, 0),
+    };
+    if quote.source == headers.destination { Ok(()) } else { Err(Reason::IcmpErrorUnrelated) }
+}
+
+/// Whether a tracked flow that is still allowed has the quoted packet.
+#[inline(always)]
+fn quoted_flow(
+    env: &impl Environment,
+    quote: &Headers,
+    found: &mut Found,
+    direction: Direction,
+) -> Result<(), Reason> {
+    // The quoted packet went the other way: it started the flow, or was a reply in it.
+    let sent = direction.opposite();
+    let sides = ends(env, sent, quote)?;
+    let now = env.flow_time();
+    found.key.set(own_key(env, quote, sent));
+    let mut started = sent;
+    find(env, now, found);
+    if !found.is_some() {
+        found.key.set(reply_key(env, quote, sent));
+        started = direction;
+        find(env, now, found);
+    }
+    if !found.is_some() {
+        return Err(found.reason);
+    }
+    still_allowed(env, &found.key, started, sides).map(|_| ())
+}

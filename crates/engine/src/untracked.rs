@@ -1,0 +1,185 @@
+//! TCP segments that could be replies and miss their flow: the table began anew, or the flow was
+//! silent for longer than its time. A conversation that this host's sockets still hold goes on, and a
+//! reset reaches whoever waits in vain; nothing else passes. Who sends to a conversation that this host
+//! may have begun, and does not know any more, is told so.
+
+use crate::decide::still_allowed;
+use crate::flow::{FINISHED, Found, fin, is_finished, own_key, reply_key, within_new_flows};
+use crate::parse::{Headers, Role, protocol, tcp};
+use crate::{Case, Environment, Outcome, Reason};
+use bulkhead_abi::{
+    Address, Direction, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowState, FlowValue,
+};
+
+/// State of a TCP socket, by Linux's numbers (net/tcp_states.h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketState(pub u8);
+
+/// Connections: established, the four that wait for a FIN or its acknowledgement, closing, and those
+/// that are over and remembered. Not what only opens, which its SYN tracks.
+const CONNECTION: u32 = set(&[1, 4, 5, 6, 8, 9, 11]);
+/// This host has sent a FIN, or is about to.
+const SENT_FIN: u32 = set(&[4, 5, 6, 9, 11]);
+/// The other end has.
+const GOT_FIN: u32 = set(&[6, 8, 9, 11]);
+
+const fn set(states: &[u8]) -> u32 {
+    let (mut bits, mut index) = (0, 0);
+    while index < states.len() {
+        bits |= 1 << states[index];
+        index += 1;
+    }
+    bits
+}
+
+impl SocketState {
+    /// No socket.
+    pub const NONE: Self = Self(0);
+    /// Established.
+    pub const ESTABLISHED: Self = Self(1);
+    /// Waits for connections.
+    pub const LISTEN: Self = Self(10);
+
+    #[inline(always)]
+    const fn is_in(self, states: u32) -> bool {
+        self.0 < 32 && states >> self.0 & 1 != 0
+    }
+}
+
+/// One end of a TCP connection: its address, and its port in host byte order.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a>(pub &'a Address, pub u16);
+
+/// Decides on a packet that [`crate::reply`] did not let pass, if it is a TCP segment without SYN whose
+/// flow is missing, and the policy admits what it would be a reply to. The outcome in the case stays
+/// what it was, unless there is more to say.
+///
+/// A reset passes, and leaves no trace. What belongs to a connection of this host's sockets is tracked
+/// anew, unless its sender began that connection: then today's rules for his side have the say. What
+/// belongs to none is dropped, and may be answered, see [`crate::forgotten`].
+#[inline(always)]
+pub fn untracked(env: &impl Environment, case: &mut Case, direction: Direction) {
+    let Case { headers, found, sides, outcome, .. } = case;
+    let is_missing = matches!(outcome.reason, Reason::NoFlow | Reason::FlowExpired);
+    let is_segment = headers.protocol == protocol::TCP && matches!(headers.role, Role::Continue | Role::End);
+    if !is_missing || !is_segment {
+        return;
+    }
+    let Ok(rule) = still_allowed(env, &found.key, direction.opposite(), *sides) else {
+        return;
+    };
+    if headers.detail & tcp::RST != 0 {
+        // This host's own are not bounded, as its new flows are not.
+        let within = direction == Direction::Egress || within_new_flows(env, &headers.source);
+        *outcome = Outcome { reason: if within { Reason::Reset } else { Reason::InitiatorRate }, rule };
+        return;
+    }
+    // Flows that were recorded both ways, since it was not known who began, are of no generation.
+    let is_known = found.reason == Reason::FlowExpired && found.flow.generation != 0;
+    if !is_known && began_here(env, found, headers, direction) {
+        return;
+    }
+    let state = socket(env, headers, direction);
+    let is_open = if state == SocketState::NONE {
+        headers.role == Role::Continue && is_taken_up(env, headers, direction)
+    } else {
+        state.is_in(CONNECTION) && (is_known || !began_by_port(env, headers, direction))
+    };
+    if is_open {
+        *outcome = Outcome { reason: track(env, found, headers, direction, rule, state), rule };
+    } else if direction == Direction::Ingress && sides.quarantined == 0 && !is_begun(state) {
+        env.forgotten(headers);
+    }
+}
+
+/// Whether there is a socket of a segment's own ends, and not none, or one that listens. A port that is open
+/// is as one that is closed, so that an answer tells nothing of it.
+const fn is_begun(state: SocketState) -> bool {
+    !matches!(state, SocketState::NONE | SocketState::LISTEN)
+}
+
+/// Whether the segment's own sender began what it belongs to, as far as its flow is there, over or not.
+#[inline(always)]
+fn began_here(env: &impl Environment, found: &mut Found, headers: &Headers, direction: Direction) -> bool {
+    found.key.set(own_key(env, headers, direction));
+    let is_there = env.flow(&found.key, &mut found.flow, |_| None);
+    found.key.set(reply_key(env, headers, direction));
+    is_there && found.flow.generation != 0
+}
+
+/// This host's end of a segment, and the other one.
+#[inline(always)]
+fn ends(headers: &Headers, direction: Direction) -> (End<'_>, End<'_>) {
+    let source = End(&headers.source, headers.source_port);
+    let destination = End(&headers.destination, headers.destination_port);
+    match direction {
+        Direction::Ingress => (destination, source),
+        Direction::Egress => (source, destination),
+    }
+}
+
+#[inline(always)]
+fn socket(env: &impl Environment, headers: &Headers, direction: Direction) -> SocketState {
+    let (local, remote) = ends(headers, direction);
+    env.socket(headers.version, local, remote)
+}
+
+/// Whether the segment's own sender began its connection, as far as its port here tells: somebody listens on
+/// it, which no connection outwards has; or nobody does, and the kernel gives it to connections outwards.
+#[inline(always)]
+fn began_by_port(env: &impl Environment, headers: &Headers, direction: Direction) -> bool {
+    let (local, remote) = ends(headers, direction);
+    // No connection has this port, so that only a listener is found.
+    let is_accepted = env.socket(headers.version, local, End(remote.0, 0)) == SocketState::LISTEN;
+    match direction {
+        Direction::Ingress => is_accepted,
+        Direction::Egress => {
+            let [first, last] = env.outward_ports();
+            !is_accepted && first <= local.1 && local.1 <= last
+        }
+    }
+}
+
+/// Whether what is forwarded, for which there is no socket here, is taken for an open connection: for
+/// a while after the first attach, and only behind this node, never at its own addresses.
+#[inline(always)]
+fn is_taken_up(env: &impl Environment, headers: &Headers, direction: Direction) -> bool {
+    let until = u64::from(env.forwarded_until()) * 1_000_000_000;
+    if until == 0 || env.flow_time() >= until {
+        return false;
+    }
+    let (End(local, _), _) = ends(headers, direction);
+    env.leaf(headers.version, local).is_ok_and(|leaf| leaf.local() != 0 && !leaf.own())
+}
+
+/// Stores the flow that the segment is a reply of.
+#[inline(always)]
+fn track(
+    env: &impl Environment,
+    found: &mut Found,
+    headers: &Headers,
+    direction: Direction,
+    rule: u32,
+    state: SocketState,
+) -> Reason {
+    // What comes in as a reply, this host began.
+    let (here, there) = match direction {
+        Direction::Ingress => (FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER),
+        Direction::Egress => (FLOW_FIN_RESPONDER, FLOW_FIN_INITIATOR),
+    };
+    let mut flags = FLOW_ESTABLISHED | fin(headers, FLOW_FIN_RESPONDER);
+    flags |= if state.is_in(SENT_FIN) { here } else { 0 };
+    flags |= if state.is_in(GOT_FIN) { there } else { 0 };
+    let ends = headers.role == Role::End || is_finished(flags & FINISHED);
+    let state = if ends { FlowState::TcpClosing } else { FlowState::TcpEstablished };
+    found.flow = FlowValue {
+        last_seen: env.flow_time(),
+        generation: env.generation(),
+        rule,
+        state: state as u8,
+        flags,
+        reserved: [0; 6],
+    };
+    found.reason = Reason::Reply;
+    env.put_flow(&found.key, &found.flow).err().unwrap_or(Reason::Resumed)
+}

@@ -1,0 +1,11 @@
+//! What tests, the demo and the benchmarks stand in: a laboratory of hosts in network namespaces, packets, how
+//! the cost of a packet is measured, and workloads for the compiler.
+
+pub mod lab;
+pub mod measure;
+pub mod packets;
+pub mod workload;
+
+mod setting;
+
+pub use setting::setting;
