@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::markdown::{anchors, files, prose, read, root, shown, targets};
+use crate::markdown::{anchors, codes, files, prose, read, root, shown, targets};
 
 #[test]
 fn every_relative_link_and_anchor_exists() {
@@ -59,6 +59,29 @@ fn every_page_that_code_names_exists() {
     }
     assert!(broken.is_empty(), "pages that are named and not there:\n{}", broken.join("\n"));
     assert!(checked > 0, "no source names a page any more: remove this test");
+}
+
+/// Sources that pages name by their path in the project are there.
+#[test]
+fn every_source_that_a_page_names_exists() {
+    let mut broken = Vec::new();
+    let mut checked = 0;
+    for page in files("md") {
+        let text = read(&page);
+        for (number, code) in
+            prose(&text).flat_map(|(number, line)| codes(line).map(move |code| (number, code)))
+        {
+            let is_source = ["/src/", "/tests/", "/examples/"].iter().any(|part| code.contains(part));
+            if is_source && path_at(code).len() == code.len() && !code.starts_with(['/', '.']) {
+                checked += 1;
+                if !root().join(code).exists() {
+                    broken.push(format!("{}:{number}: {code}", shown(&page)));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "sources that are named and not there:\n{}", broken.join("\n"));
+    assert!(checked > 20, "only {checked} sources are named");
 }
 
 fn path_at(text: &str) -> &str {

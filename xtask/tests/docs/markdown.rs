@@ -61,6 +61,11 @@ pub fn targets(line: &str) -> Vec<&str> {
     parts.filter_map(|rest| rest.split_once(')').map(|(target, _)| target)).collect()
 }
 
+/// A line's inline code.
+pub fn codes(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
 /// The anchors of a page's headings, as forges make them.
 pub fn anchors(text: &str) -> Vec<String> {
     let mut seen = HashMap::new();

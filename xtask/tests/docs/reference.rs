@@ -1,6 +1,6 @@
 //! The reference and the code say the same.
 
-use bulkhead_engine::{Action, Reason};
+use bulkhead_abi::{Action, Reason};
 
 use crate::markdown::{files, read, root, shown};
 
