@@ -1,0 +1,4 @@
+//! What the agent says and is asked: wire types of its socket, and events. Plain data that serialises; no I/O.
+
+pub mod event;
+pub mod request;

@@ -1,0 +1,1 @@
+//! Requests: what the agent is asked to do, and its answers.
