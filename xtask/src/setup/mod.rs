@@ -11,7 +11,7 @@ mod tests;
 use anyhow::{Result, bail};
 
 use machine::{Host, Machine};
-use steps::{BENCH_STEPS, FUZZ_STEPS, Fix, STEPS, Step, VM_STEPS};
+use steps::{BENCH_STEPS, DENY_STEPS, FUZZ_STEPS, Fix, STEPS, Step, VM_STEPS};
 
 /// Mends this machine, or says what to run where the rights are missing. Says nothing if all is there.
 pub fn ensure() -> Result<()> {
@@ -33,6 +33,11 @@ pub fn ensure_vm() -> Result<()> {
 /// The same for fuzzing, which needs no BPF.
 pub fn ensure_fuzzing() -> Result<()> {
     ensure_steps(&mut Host, &FUZZ_STEPS)
+}
+
+/// What checking dependencies needs.
+pub fn ensure_deny() -> Result<()> {
+    ensure_steps(&mut Host, &DENY_STEPS)
 }
 
 /// Stops a command that needs root, with the line to run instead.

@@ -70,6 +70,12 @@ pub(super) const VM_STEPS: [Step; 1] = [virtual_machines];
 /// What `cargo xtask fuzz` needs.
 pub(super) const FUZZ_STEPS: [Step; 2] = [cxx, cargo_fuzz];
 
+/// What `cargo xtask deny` needs.
+pub(super) const DENY_STEPS: [Step; 1] = [cargo_deny];
+
+/// The cargo-deny that deny.toml is written for.
+const DENY_VERSION: &str = "0.20.2";
+
 /// A Debian package and a file that only it brings. Files, not dpkg's database: looking is instant,
 /// and on another distribution the same files prove the same thing.
 type Package = (&'static str, &'static str);
@@ -204,4 +210,17 @@ fn cargo_fuzz(machine: &dyn Machine) -> Option<Lack> {
     }
     let install = Fix::new(Rights::User, "cargo", &["install", "--locked", "cargo-fuzz"]);
     Some(Lack { what: "cargo-fuzz (building it takes about a minute)".to_owned(), fix: vec![install] })
+}
+
+fn cargo_deny(machine: &dyn Machine) -> Option<Lack> {
+    let installed = machine.output("cargo", &["deny", "--version"]);
+    if installed.is_some_and(|printed| printed.split_whitespace().nth(1) == Some(DENY_VERSION)) {
+        return None;
+    }
+    let mut install = Fix::new(Rights::User, "cargo", &["install", "--locked"]);
+    install.arguments.push(format!("cargo-deny@{DENY_VERSION}"));
+    Some(Lack {
+        what: format!("cargo-deny {DENY_VERSION} (building it takes four minutes)"),
+        fix: vec![install],
+    })
 }
