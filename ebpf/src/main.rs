@@ -8,6 +8,7 @@
 
 mod audit;
 mod calls;
+mod driver;
 mod environment;
 mod exact;
 mod flows;

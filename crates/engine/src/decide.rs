@@ -50,7 +50,7 @@ pub fn decide_parsed(env: &impl Calls, packet: &Packet, direction: Direction, ca
         },
     };
     link::name_unnamed(env, case);
-    if env.audit() && is_policy(case.outcome.reason) && matches!(role, Role::Open | Role::Datagram) {
+    if env.audit() && case.outcome.reason.is_refusal() && matches!(role, Role::Open | Role::Datagram) {
         // It passes: its replies are no drops of their own. What is reported stays.
         let reported = case.outcome;
         env.admit(case, direction, NO_RULE, 0);
@@ -59,23 +59,6 @@ pub fn decide_parsed(env: &impl Calls, packet: &Packet, direction: Direction, ca
     if recall(&case.headers.first_fragment) != 0 && case.outcome.reason.action() == Action::Pass {
         remember_first(env, case, direction);
     }
-}
-
-/// Whether a packet was well formed and only the policy speaks against it.
-#[inline(always)]
-const fn is_policy(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::NoRule
-            | Reason::DenyRule
-            | Reason::VenueGuard
-            | Reason::UnknownAddress
-            | Reason::NoFlow
-            | Reason::FlowExpired
-            | Reason::PacketRate
-            | Reason::NewFlowRate
-            | Reason::InitiatorRate
-    )
 }
 
 /// Why a packet is invalid. In audit mode such a packet passes, but not from or to whoever is
