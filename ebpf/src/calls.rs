@@ -1,5 +1,5 @@
 //! Look-ups as global functions: the verifier looks at each once, by itself, and not again at every
-//! call. Only the short way has them in line.
+//! call. Only the fast path has them in line.
 
 use bulkhead_abi::{Address, Direction, Leaf, exact_address, exact_key};
 use bulkhead_engine::{Judgement, Reason, judge as judge_in, leaf_of};

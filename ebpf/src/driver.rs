@@ -3,7 +3,7 @@
 
 use aya_ebpf::EbpfContext;
 use bulkhead_abi::Direction;
-use bulkhead_engine::{Action, Case, Environment as _, Packet, Short, decide_parsed, judge_plain};
+use bulkhead_engine::{Action, Case, Environment as _, FastPath, Packet, decide_parsed, fast_path};
 
 use crate::audit::{conclude, conclude_settled, count_crowded_out};
 use crate::environment::{MAPS, View};
@@ -33,15 +33,15 @@ pub(crate) trait Hook: EbpfContext {
 #[inline(always)]
 pub(crate) fn run(hook: &impl Hook, direction: Direction) -> Action {
     let packet = hook.packet();
-    let judged = match judge_plain(&MAPS, &packet, direction) {
-        Some(Short::Settled(length, outcome, remote)) => {
+    let judged = match fast_path(&MAPS, &packet, direction) {
+        Some(FastPath::Verdict(length, outcome, remote)) => {
             let has_budget = |is_known| hook.has_budget(direction, is_known);
             if let Some(action) = conclude_settled((length, outcome, remote), direction, has_budget) {
                 return action;
             }
             None
         }
-        Some(Short::Judged(judged)) => Some(judged),
+        Some(FastPath::NeedsFlow(judged)) => Some(judged),
         None => None,
     };
     let Some(place) = Place::enter(direction) else {

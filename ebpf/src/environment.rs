@@ -137,7 +137,7 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
         !SHADOW && Self::features() & FEATURE_AUDIT != 0
     }
     #[inline(always)]
-    fn settles_plain(&self) -> bool {
+    fn has_fast_path(&self) -> bool {
         // What is settled has no case that could be logged.
         !SHADOW && !cfg!(feature = "log") && Self::features() & (FEATURE_AUDIT | FEATURE_SHADOW) == 0
     }

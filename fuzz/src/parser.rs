@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use bulkhead_abi::{Direction, FEATURE_AUDIT, INTERFACE_ETHERNET, TIMEOUTS, Timeouts};
 use bulkhead_engine::memory::Memory;
-use bulkhead_engine::{Case, Packet, Reason, Short, decide, judge_plain};
+use bulkhead_engine::{Case, FastPath, Packet, Reason, decide, fast_path};
 use bulkhead_policy::Dialect;
 use bulkhead_policy::compile::{Limits, Program, compile};
 use bulkhead_policy::diagnostic::Findings;
@@ -69,19 +69,19 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     World { ruleset, inventory, program }
 });
 
-/// Decides on a packet the long way and, if it is a plain one, the short way as well.
+/// Decides on a packet the long way and, if it is a plain one, the fast path as well.
 ///
 /// # Panics
 /// If these do not come to the same.
 fn decide_both_ways(memory: &mut Memory, packet: &Packet, direction: Direction, case: &mut Case) {
     let (before, copy) = (*case, memory.clone());
     decide(memory, packet, direction, case);
-    match judge_plain(&copy, packet, direction) {
-        Some(Short::Settled(length, outcome, _)) => {
+    match fast_path(&copy, packet, direction) {
+        Some(FastPath::Verdict(length, outcome, _)) => {
             assert_eq!((length, outcome), (case.headers.length, case.outcome));
             assert_eq!(memory.flows, copy.flows, "a settled packet has no flow");
         }
-        Some(Short::Judged(judged)) => {
+        Some(FastPath::NeedsFlow(judged)) => {
             let mut short = before;
             judged.decide(&copy, packet, direction, &mut short);
             assert_eq!((short, &copy.flows), (*case, &memory.flows));

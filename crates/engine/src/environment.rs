@@ -51,7 +51,7 @@ pub trait Environment {
     fn audit(&self) -> bool;
     /// A verdict on a plain packet may be final at once: no flow is made of what is dropped, and
     /// nothing else waits for the case.
-    fn settles_plain(&self) -> bool {
+    fn has_fast_path(&self) -> bool {
         !self.audit()
     }
     /// The policy has IPv6 prefixes.

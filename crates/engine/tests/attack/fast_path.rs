@@ -1,4 +1,4 @@
-//! The short way: which packets it takes, how far it brings each, and that it comes to the same.
+//! The fast path: which packets it takes, how far it brings each, and that it comes to the same.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use bulkhead_abi::{
     LINK_PTP_UNICAST, RateLimit, port_index,
 };
 use bulkhead_engine::memory::{Memory, Tables};
-use bulkhead_engine::{Case, Packet, Reason, Short, decide, judge_plain};
+use bulkhead_engine::{Case, FastPath, Packet, Reason, decide, fast_path};
 use proptest::prelude::*;
 
 use super::packets::*;
@@ -17,7 +17,7 @@ use super::world::*;
 const TRANSPORT: usize = 20;
 const LINK: usize = 14;
 
-/// How far the short way brings a packet.
+/// How far the fast path brings a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// It is left to the long way.
@@ -35,7 +35,7 @@ fn copy<'a>(memory: &Memory<'a>) -> Memory<'a> {
     Memory { limit_states: limit_states.collect(), ..memory.clone() }
 }
 
-/// Takes both ways; asserts that they come to the same, and tells how far the short one went. The case
+/// Takes both ways; asserts that they come to the same, and tells how far the fast one went. The case
 /// is one that another packet has left behind.
 fn way(memory: &Memory, packet: &Packet, direction: Direction) -> Way {
     let mut dirty = Case::UNKNOWN;
@@ -45,14 +45,14 @@ fn way(memory: &Memory, packet: &Packet, direction: Direction) -> Way {
     let (long, short) = (copy(memory), copy(memory));
     let mut case = dirty;
     decide(&long, packet, direction, &mut case);
-    match judge_plain(&short, packet, direction) {
+    match fast_path(&short, packet, direction) {
         None => Long,
-        Some(Short::Settled(length, outcome, _)) => {
+        Some(FastPath::Verdict(length, outcome, _)) => {
             assert_eq!((length, outcome), (case.headers.length, case.outcome));
             assert_eq!(long.flows, memory.flows, "a settled packet has no flow");
             Settled(outcome.reason)
         }
-        Some(Short::Judged(judged)) => {
+        Some(FastPath::NeedsFlow(judged)) => {
             let mut other = dirty;
             judged.decide(&short, packet, direction, &mut other);
             assert_eq!(other, case);
@@ -278,7 +278,7 @@ fn samples() -> Vec<Vec<u8>> {
     samples.into_iter().chain(padded).collect()
 }
 
-/// The short way takes exactly the plain packets.
+/// The fast path takes exactly the plain packets.
 fn check(memory: &Memory, packet: &Packet, bytes: &[u8], ethernet: bool) -> bool {
     let plain = is_plain(bytes, packet.length(), ethernet);
     let came = [Direction::Ingress, Direction::Egress].map(|direction| way(memory, packet, direction));

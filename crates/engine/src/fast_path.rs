@@ -1,4 +1,4 @@
-//! The short way to a verdict, for plain packets: read and judged in registers. Only where a flow or
+//! The fast path to a verdict, for plain packets: read and judged in registers. Only where a flow or
 //! a rate has a say a case is made of it, which goes on as any other.
 
 use crate::decide::decide_judged;
@@ -12,12 +12,12 @@ use bulkhead_abi::{
 };
 
 /// How far a plain packet got.
-pub enum Short<'a> {
+pub enum FastPath<'a> {
     /// Its length at the IP layer, bytes, its verdict, the one that [`crate::decide`] comes to, and the class
     /// of its remote end, as far as it was asked.
-    Settled(u32, Outcome, u32),
+    Verdict(u32, Outcome, u32),
     /// A flow or a rate has a say.
-    Judged(Judged<'a>),
+    NeedsFlow(Judged<'a>),
 }
 
 /// A plain packet that the tables have judged.
@@ -30,12 +30,12 @@ pub struct Judged<'a> {
 /// Judges a plain packet; nothing is written. Of all others, and where a look-up fails, only
 /// [`crate::decide`] can tell more. See docs/decisions/0018.
 #[inline(always)]
-pub fn judge_plain<'a>(
+pub fn fast_path<'a>(
     env: &impl Environment,
     packet: &Packet<'a>,
     direction: Direction,
-) -> Option<Short<'a>> {
-    if !env.settles_plain() {
+) -> Option<FastPath<'a>> {
+    if !env.has_fast_path() {
         return None;
     }
     let plain = plain::parse(packet, env.ethernet())?;
@@ -47,7 +47,7 @@ pub fn judge_plain<'a>(
     let (source, destination) = (leaf(plain.source())?, leaf(plain.destination())?);
     if source.quarantined() || destination.quarantined() {
         // A management exemption may let it pass.
-        let settled = Short::Settled(plain.length, Outcome::of(Reason::Quarantined), 0);
+        let settled = FastPath::Verdict(plain.length, Outcome::of(Reason::Quarantined), 0);
         return (!env.has_exemptions()).then_some(settled);
     }
     judge_between(env, direction, plain, source, destination)
@@ -60,14 +60,14 @@ fn judge_between<'a>(
     plain: Plain<'a>,
     source: Leaf,
     destination: Leaf,
-) -> Option<Short<'a>> {
+) -> Option<FastPath<'a>> {
     let sides = match local_check(direction, source, destination) {
         Ok(sides) => sides,
-        Err(reason) => return Some(Short::Settled(plain.length, Outcome::of(reason), 0)),
+        Err(reason) => return Some(FastPath::Verdict(plain.length, Outcome::of(reason), 0)),
     };
     // Class 0 is whom no rule speaks of: none needs to be asked.
     if sides.remote == 0 {
-        return Some(Short::Settled(plain.length, Outcome::of(Reason::UnknownAddress), 0));
+        return Some(FastPath::Verdict(plain.length, Outcome::of(Reason::UnknownAddress), 0));
     }
     let ends = [sides.local, sides.remote];
     let (pair, cell) = cell_of(env, direction, ends, plain.protocol, plain.destination_port())?;
@@ -75,8 +75,8 @@ fn judge_between<'a>(
         return None;
     }
     Some(match settled(&plain, cell, pair.opposite()) {
-        Some(outcome) => Short::Settled(plain.length, outcome, sides.remote),
-        None => Short::Judged(Judged { plain, sides, judgement: Judgement::of(cell, pair.opposite()) }),
+        Some(outcome) => FastPath::Verdict(plain.length, outcome, sides.remote),
+        None => FastPath::NeedsFlow(Judged { plain, sides, judgement: Judgement::of(cell, pair.opposite()) }),
     })
 }
 
