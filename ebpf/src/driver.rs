@@ -5,7 +5,8 @@ use aya_ebpf::EbpfContext;
 use bulkhead_abi::Direction;
 use bulkhead_engine::{Action, Case, Environment as _, FastPath, Packet, decide_parsed, fast_path};
 
-use crate::audit::{conclude, conclude_settled, count_crowded_out};
+use crate::audit::{conclude, conclude_settled};
+use crate::counters::count_crowded_out;
 use crate::environment::{MAPS, View};
 use crate::nesting::Place;
 use crate::sockets;
@@ -23,7 +24,7 @@ pub(crate) trait Hook: EbpfContext {
     fn sockets(&self) -> Self::Sockets;
     /// Index of the interface.
     fn interface(&self) -> u32;
-    /// [`crate::audit::has_budget`], out of line.
+    /// [`crate::reports::has_budget`], out of line.
     fn has_budget(&self, direction: Direction, is_known: bool) -> bool;
     /// Judges the records of a membership report that goes out, where that was left to do.
     fn judge_report(&self, case: &mut Case, direction: Direction);

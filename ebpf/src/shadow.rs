@@ -8,14 +8,11 @@ use aya_ebpf::bindings::xdp_action::XDP_DROP;
 use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::{TcContext, XdpContext};
-use bulkhead_abi::{AggregateKey, DIRECTIONS, Direction, KIND_SHADOW, shadow_index};
-use bulkhead_engine::{Action, Case};
+use bulkhead_abi::{DIRECTIONS, Direction};
 
-use crate::audit::{count, report_difference, undecided};
+use crate::audit::undecided;
 use crate::driver::{Hook as _, observe};
-use crate::maps::SHADOW_COUNTERS;
 use crate::nesting::Place;
-use crate::settings;
 
 /// The enforced program of this interface's XDP hook.
 #[map]
@@ -60,28 +57,4 @@ fn tc_observe(ctx: &TcContext, direction: Direction) -> i32 {
 fn end(place: Place, direction: Direction, interface: u32) {
     undecided(place.shadow_case(), direction, interface);
     place.give_back();
-}
-
-/// Counts and reports a packet that the observing generation decided otherwise.
-#[inline(always)]
-pub(crate) fn compare(case: &Case, place: Place, direction: Direction, interface: u32) {
-    if !settings::has_shadow() || !case.outcome.reason.is_of_policy() {
-        return;
-    }
-    let Some(shadow) = place.shadow_case() else {
-        return;
-    };
-    let would_pass = shadow.outcome.reason.action() == Action::Pass;
-    if would_pass == (case.outcome.reason.action() == Action::Pass) {
-        return;
-    }
-    count(SHADOW_COUNTERS.get_ptr_mut(shadow_index(direction, would_pass)), case.headers.length);
-    let key = || AggregateKey {
-        other_rule: case.outcome.rule,
-        other_generation: settings::generation(),
-        other_reason: case.outcome.reason as u8,
-        kind: KIND_SHADOW,
-        ..shadow.drop_key(direction, interface, settings::shadow_generation())
-    };
-    report_difference(key, case, direction);
 }

@@ -9,10 +9,11 @@ use bulkhead_engine::parse::{Headers, Role, parse};
 use bulkhead_engine::report::is_unread;
 use bulkhead_engine::{Action, Case, Environment as _, Packet};
 
-use crate::audit;
 use crate::driver::{Hook, run};
 use crate::environment::MAPS;
-use crate::report::tc_report;
+use crate::membership::tc_report;
+use crate::packets::tc_packet;
+use crate::reports;
 
 /// `TCX_NEXT`: other filters still run.
 const NEXT: i32 = -1;
@@ -34,32 +35,24 @@ fn tc_egress(ctx: TcContext) -> i32 {
     verdict(run(&ctx, Direction::Egress))
 }
 
-#[inline(always)]
-pub(crate) fn packet_of(ctx: &TcContext) -> Packet<'_> {
-    // SAFETY: the context's bounds of the packet's linear part.
-    let packet = unsafe { Packet::from_raw(ctx.data(), ctx.data_end(), ctx.len()) };
-    // SAFETY: the context is the kernel's `__sk_buff`.
-    packet.merged_from(unsafe { (*ctx.as_ptr().cast::<__sk_buff>()).gso_size })
-}
-
 impl Hook for TcContext {
     type Sockets = *mut __sk_buff;
 
     #[inline(always)]
     fn packet(&self) -> Packet<'_> {
-        packet_of(self)
+        tc_packet(self)
     }
     /// The packet's bounds are read once more at the end, so that the verifier need not tell packets that were
     /// pulled from those that were not.
     #[inline(always)]
     fn parse(&self, case: &mut Case) -> Packet<'_> {
-        parse(&packet_of(self), MAPS.ethernet(), &mut case.headers);
+        parse(&tc_packet(self), MAPS.ethernet(), &mut case.headers);
         if wants_more(&case.headers) && self.data_end() - self.data() < self.len() as usize {
             // A failure leaves the packet as it was, and it is dropped as truncated.
             let _ = self.pull_data(self.len().min(PULL));
             tc_parse_again(self.as_ptr().cast(), case);
         }
-        packet_of(self)
+        tc_packet(self)
     }
     #[inline(always)]
     fn sockets(&self) -> *mut __sk_buff {
@@ -82,10 +75,10 @@ impl Hook for TcContext {
     }
 }
 
-/// [`audit::has_budget`].
+/// [`reports::has_budget`].
 #[inline(never)]
 fn tc_has_budget(ctx: *mut __sk_buff, direction: Direction, is_known: bool) -> bool {
-    audit::has_budget(&packet_of(&TcContext::new(ctx)), direction, is_known)
+    reports::has_budget(&tc_packet(&TcContext::new(ctx)), direction, is_known)
 }
 
 /// The hook's own verdict.
@@ -114,7 +107,7 @@ fn wants_more(headers: &Headers) -> bool {
 extern "C" fn tc_parse_again(ctx: *mut __sk_buff, case: *mut Case) -> u32 {
     // SAFETY: the verifier makes sure that what is not null can be written.
     if let Some(case) = unsafe { case.as_mut() } {
-        parse(&packet_of(&TcContext::new(ctx)), MAPS.ethernet(), &mut case.headers);
+        parse(&tc_packet(&TcContext::new(ctx)), MAPS.ethernet(), &mut case.headers);
     }
     0
 }

@@ -9,9 +9,10 @@ use bulkhead_abi::Direction;
 use bulkhead_engine::parse::parse;
 use bulkhead_engine::{Action, Case, Environment as _, Packet};
 
-use crate::audit;
 use crate::driver::{Hook, run};
 use crate::environment::MAPS;
+use crate::packets::xdp_packet;
+use crate::reports;
 
 // In line: see `tc`.
 #[xdp]
@@ -23,23 +24,16 @@ fn xdp_ingress(ctx: XdpContext) -> u32 {
     }
 }
 
-#[inline(always)]
-pub(crate) fn packet_of(ctx: &XdpContext) -> Packet<'_> {
-    let (start, end) = (ctx.data(), ctx.data_end());
-    // SAFETY: the context's bounds of the packet.
-    unsafe { Packet::from_raw(start, end, (end - start) as u32) }
-}
-
 impl Hook for XdpContext {
     type Sockets = *mut xdp_md;
 
     #[inline(always)]
     fn packet(&self) -> Packet<'_> {
-        packet_of(self)
+        xdp_packet(self)
     }
     #[inline(always)]
     fn parse(&self, case: &mut Case) -> Packet<'_> {
-        let packet = packet_of(self);
+        let packet = xdp_packet(self);
         parse(&packet, MAPS.ethernet(), &mut case.headers);
         packet
     }
@@ -60,8 +54,8 @@ impl Hook for XdpContext {
     fn judge_report(&self, _case: &mut Case, _direction: Direction) {}
 }
 
-/// [`audit::has_budget`].
+/// [`reports::has_budget`].
 #[inline(never)]
 fn xdp_has_budget(ctx: *mut xdp_md, is_known: bool) -> bool {
-    audit::has_budget(&packet_of(&XdpContext::new(ctx)), Direction::Ingress, is_known)
+    reports::has_budget(&xdp_packet(&XdpContext::new(ctx)), Direction::Ingress, is_known)
 }

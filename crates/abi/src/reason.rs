@@ -164,6 +164,15 @@ impl Reason {
         !matches!(self.concern(), Concern::Rate | Concern::Host)
     }
 
+    /// A drop for this reason is between ends that the rules know.
+    #[inline(always)]
+    #[must_use]
+    pub const fn knows_both_ends(self) -> bool {
+        matches!(self.action(), Action::Drop)
+            && matches!(self.concern(), Concern::Policy | Concern::Revoked | Concern::Rate)
+            && !matches!(self, Self::UnknownAddress)
+    }
+
     /// The packet ended where a header was expected: with more of it in linear memory it might parse.
     #[inline(always)]
     #[must_use]

@@ -8,7 +8,7 @@ use bulkhead_engine::report::{
 use bulkhead_engine::{Case, Environment as _};
 
 use crate::environment::MAPS;
-use crate::tc::packet_of;
+use crate::packets::tc_packet;
 
 /// Judges a report that goes out. A global function, like the next one: the verifier looks at each once,
 /// by itself, and not again for every record. It knows the case as memory that may not be there.
@@ -18,7 +18,7 @@ pub(crate) extern "C" fn tc_report(ctx: *mut __sk_buff, case: *mut Case) -> u32 
     // SAFETY: the verifier makes sure that what is not null can be written; the case is this CPU's own.
     if let Some(case) = unsafe { case.as_mut() } {
         let ctx = TcContext::new(ctx);
-        judge_report(&packet_of(&ctx), case, |case| tc_record(ctx.skb.skb, case));
+        judge_report(&tc_packet(&ctx), case, |case| tc_record(ctx.skb.skb, case));
     }
     0
 }
@@ -33,7 +33,7 @@ extern "C" fn tc_record(ctx: *mut __sk_buff, case: *mut Case) -> u32 {
         return RECORD_BROKEN;
     };
     let ctx = TcContext::new(ctx);
-    let packet = packet_of(&ctx);
+    let packet = tc_packet(&ctx);
     let at = case.headers.next_record;
     let found = record(&MAPS, &packet, &mut case.headers);
     if found != RECORD_FOREIGN || MAPS.audit() {
