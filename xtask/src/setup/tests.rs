@@ -4,8 +4,9 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use bulkhead_toolchain::System;
 
+use super::fix::Fix;
 use super::machine::Machine;
-use super::steps::{BENCH_STEPS, DENY_STEPS, Fix, VM_STEPS};
+use super::steps::{BENCH_STEPS, DENY_STEPS, VM_STEPS};
 use super::{ensure_on, ensure_steps};
 
 /// A machine whose commands have the effects that the real ones have.
