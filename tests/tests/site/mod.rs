@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod account;
+mod connection;
 pub mod load;
 
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -14,14 +15,13 @@ use bulkhead_abi::VERSION;
 use bulkhead_testkit::lab::{self, Lab, Namespace, Process, slower};
 use serde_json::Value;
 
+pub use connection::Connection;
+use connection::{ARRIVES, SILENCE};
+
 /// What one command may take.
 const LIMIT: Duration = Duration::from_secs(20);
 /// What a state may take to come about. Programs are verified meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long bytes may take that are to arrive: TCP may have to send them again.
-const ARRIVES: Duration = Duration::from_secs(5);
-/// How long bytes are waited for that must not arrive; TCP has sent them again twice by then.
-const SILENCE: Duration = Duration::from_millis(700);
 
 /// Lets the client use port 8080 of the server.
 pub const WEB: &str =
@@ -420,49 +420,5 @@ impl Drop for Site {
             // What was never made is fine.
             let _ = std::fs::remove_dir_all(format!("{base}/{}", self.instance));
         }
-    }
-}
-
-/// Both ends of a TCP connection.
-pub struct Connection {
-    client: TcpStream,
-    server: TcpStream,
-}
-
-impl Connection {
-    /// Sends both ways, and says which of them arrives: to the server, to the client.
-    fn sent(&mut self, limit: Duration) -> [bool; 2] {
-        [(&self.client, &self.server), (&self.server, &self.client)].map(|(mut from, mut to)| {
-            to.set_read_timeout(Some(limit)).unwrap();
-            from.write_all(b"?").unwrap();
-            to.read_exact(&mut [0]).is_ok()
-        })
-    }
-
-    /// Whether what is sent arrives: at the server, at the client.
-    pub fn arrives(&mut self) -> [bool; 2] {
-        self.sent(SILENCE)
-    }
-
-    #[track_caller]
-    pub fn goes_on(&mut self) {
-        assert_eq!(self.sent(slower(ARRIVES)), [true, true], "a connection that should go on");
-    }
-
-    #[track_caller]
-    pub fn is_cut(&mut self) {
-        assert_eq!(self.sent(SILENCE), [false, false], "a connection that should be cut");
-    }
-
-    /// What was sent in vain arrives after all.
-    #[track_caller]
-    pub fn is_restored(&mut self) {
-        for end in [&self.server, &self.client] {
-            let mut end = end;
-            // TCP waits for as long again as it has waited already.
-            end.set_read_timeout(Some(slower(LIMIT))).unwrap();
-            end.read_exact(&mut [0]).unwrap();
-        }
-        self.goes_on();
     }
 }
