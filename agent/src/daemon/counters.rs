@@ -3,25 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bulkhead_abi::Counter;
+use bulkhead_api::event::Rule;
+use bulkhead_api::status::RuleCount;
 use bulkhead_dataplane::{Pins, rule_counters};
 use serde::{Deserialize, Serialize};
 
-use super::names::RuleName;
-
 /// The file in the state directory.
 pub const FILE: &str = "rule-counters.json";
-
-/// One rule's counters, as in status.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RuleCount {
-    /// Number, name and position in the policy.
-    #[serde(flatten)]
-    pub rule: RuleName,
-    /// Packets that it let pass.
-    pub packets: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-}
 
 /// What earlier generations counted, by the rule's fingerprint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,12 +48,12 @@ impl Folded {
         pins: &Pins,
         generation: u32,
         fingerprints: &[String],
-        rules: &[RuleName],
+        rules: &[Rule],
     ) -> anyhow::Result<Vec<RuleCount>> {
         Ok(self.sum(fingerprints, rules, &rule_counters(pins, generation, rules.len())?))
     }
 
-    fn sum(&self, fingerprints: &[String], rules: &[RuleName], counters: &[Counter]) -> Vec<RuleCount> {
+    fn sum(&self, fingerprints: &[String], rules: &[Rule], counters: &[Counter]) -> Vec<RuleCount> {
         let mut by_number: HashMap<u32, RuleCount> = HashMap::new();
         for ((fingerprint, rule), counter) in fingerprints.iter().zip(rules).zip(counters) {
             let (packets, bytes) = self.rules.get(fingerprint).copied().unwrap_or_default();
@@ -88,10 +76,10 @@ impl Folded {
 mod tests {
     use bulkhead_abi::Counter;
 
-    use super::{Folded, RuleName};
+    use super::{Folded, Rule};
 
-    fn names(numbers: &[u32]) -> Vec<RuleName> {
-        numbers.iter().map(|number| RuleName { number: *number, name: None, position: None }).collect()
+    fn names(numbers: &[u32]) -> Vec<Rule> {
+        numbers.iter().map(|number| Rule { number: *number, name: None, position: None }).collect()
     }
 
     fn counter(packets: u64) -> Counter {

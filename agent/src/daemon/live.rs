@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use bulkhead_abi::Leaf;
+use bulkhead_api::status::RuleCount;
 use bulkhead_dataplane::{
     AddressTables, Attached, Generation, Importer, Interface, Kind, Links, Pins, QuarantineError, Shadow,
     Specification, connections, conntrack, flow_clock, quarantine_tables, rewrite_deadlines, rule_counters,
@@ -13,15 +14,16 @@ use bulkhead_dataplane::{
 };
 use bulkhead_engine::change::leaf;
 use bulkhead_engine::memory::Tables;
+use bulkhead_events::Enricher;
 use bulkhead_host::spare;
 use bulkhead_policy::compile::Program;
 use bulkhead_policy::inventory::Inventory;
 
 use super::clock::BootClock;
-use super::counters::{self, Folded, RuleCount};
+use super::counters::{self, Folded};
+use super::events::enricher;
 use super::inputs::Inputs;
 use super::member::{self, Arrival, Member};
-use super::names::Names;
 use super::quarantine::List;
 use super::setup::Setup;
 use super::shadow::Observing;
@@ -46,7 +48,7 @@ pub struct Built {
     /// Its rules' fingerprints.
     pub fingerprints: Vec<String>,
     /// What its numbers mean.
-    pub names: Arc<Names>,
+    pub names: Arc<Enricher>,
     /// The candidate that observes beside it.
     pub shadow: Option<Observing>,
 }
@@ -171,10 +173,10 @@ impl Built {
                 bare.interface.name
             );
         }
-        let names = Arc::new(Names::new(&inputs, indices.clone()));
+        let names = Arc::new(enricher(&inputs, indices.clone()));
         let observing = shadow.as_ref().map(|(number, inputs)| Observing {
             number: *number,
-            names: Arc::new(Names::new(inputs, indices.clone())),
+            names: Arc::new(enricher(inputs, indices.clone())),
         });
         let (shadow_overlay, shadow_exchange) = shadow
             .map(|(number, inputs)| {

@@ -168,6 +168,9 @@ impl Reader {
             self.events += 1;
         }
         let aggregated = &mut self.aggregated;
-        self.state.take_aggregates(|_, value| *aggregated += value.packets).expect("aggregates");
+        let taken = self.state.take_aggregates(|entries| {
+            *aggregated += entries.iter().map(|(_, value)| value.packets).sum::<u64>();
+        });
+        taken.expect("aggregates");
     }
 }
