@@ -97,20 +97,8 @@ const fn fold([a, b, c, d]: Address) -> u64 {
 #[inline(always)]
 #[must_use]
 pub const fn is_of_known_sender(reason: Reason, remote: u32, wide: u32) -> bool {
-    match reason {
-        // Who is cut off is so by his address.
-        Reason::Quarantined => true,
-        Reason::NoRule
-        | Reason::DenyRule
-        | Reason::VenueGuard
-        | Reason::NoFlow
-        | Reason::FlowExpired
-        | Reason::FlowRevoked
-        | Reason::PacketRate
-        | Reason::NewFlowRate
-        | Reason::InitiatorRate => remote < wide,
-        _ => false,
-    }
+    // Who is cut off is so by his address.
+    matches!(reason, Reason::Quarantined) || (reason.knows_both_ends() && remote < wide)
 }
 
 impl Budget {
