@@ -14,7 +14,7 @@ pub struct Judgement {
     pub flags: u8,
     /// The rule's rate limit; 0: none.
     pub limit: u16,
-    /// The rule that decided, or [`NO_RULE`].
+    /// The rule that decided, or [`bulkhead_abi::NO_RULE`].
     pub rule: u32,
     /// The other direction admits something, so a packet that is not allowed may be a reply.
     pub opposite: bool,
