@@ -108,23 +108,28 @@ impl Change {
 
     /// Tells of it.
     pub fn tell(self, enforcer: &Enforcer) {
-        let Self { action, by, before, outcome, subject, detail } = self;
-        let detail = detail.map(|detail| detail.chars().take(WORDS).collect());
         let generation = generation(enforcer);
-        let has_files = matches!(action, Action::Start | Action::Apply | Action::Rollback | Action::Promote);
-        let [policy, inventory] = if has_files { digests(&enforcer.store, generation) } else { [None, None] };
+        let has_files =
+            matches!(self.action, Action::Start | Action::Apply | Action::Rollback | Action::Promote);
+        let digests = if has_files { digests(&enforcer.store, generation) } else { [None, None] };
+        self.tell_of(&enforcer.shared, generation, digests);
+    }
+
+    /// Tells of it, and of what is enforced now and from which files.
+    fn tell_of(self, shared: &Shared, generation: u32, [policy, inventory]: [Option<String>; 2]) {
+        let Self { action, by, before, outcome, subject, detail } = self;
         let control = Control {
             action,
             outcome,
             by,
             subject,
-            detail,
+            detail: detail.map(|detail| detail.chars().take(WORDS).collect()),
             generation_before: before,
             generation,
             policy,
             inventory,
         };
-        enforcer.shared.tell(timestamp(boot_time()), Kind::Control(Box::new(control)));
+        shared.tell(timestamp(boot_time()), Kind::Control(Box::new(control)));
     }
 }
 
@@ -166,18 +171,8 @@ impl Before {
 
     /// Tells that nothing is enforced any more, by an agent that ends at once.
     pub fn tell_ended(self, shared: &Shared) {
-        let control = Control {
-            action: Action::Detach,
-            outcome: Outcome::Done,
-            by: Actor::Agent,
-            subject: None,
-            detail: Some("the first policy was not confirmed in time".to_owned()),
-            generation_before: self.generation,
-            generation: 0,
-            policy: None,
-            inventory: None,
-        };
-        shared.tell(timestamp(boot_time()), Kind::Control(Box::new(control)));
+        let why = "the first policy was not confirmed in time";
+        Change::by_agent(Action::Detach, self.generation, Some(why)).tell_of(shared, 0, [None, None]);
     }
 }
 

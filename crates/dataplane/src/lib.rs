@@ -21,6 +21,7 @@ mod link;
 mod links;
 mod mapped;
 mod migrate;
+mod outward;
 mod pins;
 mod probe;
 mod programs;

@@ -4,10 +4,9 @@ use std::path::Path;
 
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
-use bulkhead_abi::REASONS;
 use bulkhead_abi::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, LOST_BUDGET, LOST_RING, LOST_SHADOW,
-    shadow_index,
+    REASONS, shadow_index,
 };
 use bulkhead_api::status::Losses;
 use bulkhead_engine::Reason;

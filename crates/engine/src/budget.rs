@@ -2,8 +2,9 @@
 //! them are whoever's come first; the other half is shared out in advance, so that no flood uses up what
 //! another sender's drops need. See docs/decisions/0031.
 
-use crate::{Reason, opaque};
 use bulkhead_abi::{Address, Direction};
+
+use crate::{Reason, opaque};
 
 /// Senders are told apart by so many bits of a hash.
 const SENDER_BITS: u32 = 7;

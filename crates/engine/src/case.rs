@@ -1,8 +1,9 @@
 //! One packet's way from its headers to its verdict, as it is worked on.
 
+use bulkhead_abi::{AggregateKey, Direction, FLOW_ESTABLISHED, FlowKey, FlowValue, KIND_DROP, NO_RULE};
+
 use crate::Reason;
 use crate::parse::Headers;
-use bulkhead_abi::{AggregateKey, Direction, FLOW_ESTABLISHED, FlowKey, FlowValue, KIND_DROP, NO_RULE};
 
 /// The verdict on one packet.
 #[repr(C)]

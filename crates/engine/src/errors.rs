@@ -1,5 +1,7 @@
 //! ICMP errors: what they quote, and whom they are believed. See docs/decisions/0032.
 
+use bulkhead_abi::{Address, Direction, Rate};
+
 use crate::case::{Case, Found};
 use crate::flow::{find, own_key, reply_key};
 use crate::parse::{self, Headers, protocol};
@@ -7,7 +9,6 @@ use crate::rate::{hash, is_used_up, take};
 use crate::reply::still_allowed;
 use crate::sides::ends;
 use crate::{Calls, Environment, Packet, Reason};
-use bulkhead_abi::{Address, Direction, Rate};
 
 /// How many errors that quote no flow may come about one address: 4 a second after a burst of 16. There
 /// are 28,232 ports to guess. A Linux host sends one a second to one address.

@@ -1,15 +1,16 @@
 //! The fast path to a verdict, for plain packets: read and judged in registers. Only where a flow or
 //! a rate has a say a case is made of it, which goes on as any other.
 
+use bulkhead_abi::{
+    Address, CELL_ALLOW, CELL_DENY, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, LINK_DATAGRAMS, Leaf,
+};
+
 use crate::decide::decide_judged;
 use crate::parse::plain::{self, Plain};
 use crate::parse::{mapped, protocol};
 use crate::sides::local_check;
 use crate::tables::{cell_of, leaf_of};
 use crate::{Calls, Case, Environment, Judgement, Outcome, Packet, Reason, Sides};
-use bulkhead_abi::{
-    Address, CELL_ALLOW, CELL_DENY, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, LINK_DATAGRAMS, Leaf,
-};
 
 /// How far a plain packet got.
 pub enum FastPath<'a> {

@@ -3,15 +3,16 @@
 //! What works on flows is kept out of line: the packets of a busy direction never come here,
 //! and each function has a BPF stack frame of its own.
 
+use bulkhead_abi::{
+    Address, Direction, FLOW_AUDIT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey,
+    FlowState, FlowValue, NO_RULE,
+};
+
 use crate::case::Found;
 use crate::limits::{Counted, take_limit};
 use crate::parse::{Headers, Role, protocol, tcp};
 use crate::rate::take;
 use crate::{Case, Environment, Outcome, Reason};
-use bulkhead_abi::{
-    Address, Direction, FLOW_AUDIT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey,
-    FlowState, FlowValue, NO_RULE,
-};
 
 /// A flow's time is written at most once in this many ns: time-outs are in seconds, and a
 /// write dirties a cache line that other CPUs read.

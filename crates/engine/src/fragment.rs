@@ -1,10 +1,11 @@
 //! Fragments: the first is judged and remembered, the others pass strictly in order.
 
+use bulkhead_abi::{Direction, FRAGMENT_TIMEOUT, FragmentKey, FragmentValue, NO_RULE};
+
 use crate::case::{Case, Outcome, Sides};
 use crate::limits::{Counted, take_limit};
 use crate::parse::Headers;
 use crate::{Action, Calls, Environment, Reason};
-use bulkhead_abi::{Direction, FRAGMENT_TIMEOUT, FragmentKey, FragmentValue, NO_RULE};
 
 #[inline(always)]
 fn key_of(env: &impl Environment, headers: &Headers, direction: Direction) -> FragmentKey {

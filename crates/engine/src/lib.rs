@@ -54,6 +54,6 @@ pub use packet::{Packet, opaque};
 pub use rate::RateState;
 pub use reply::reply;
 pub use sides::local_check;
-pub use socket::{End, SocketState};
+pub use socket::{End, SocketState, begun};
 pub use tables::{judge, leaf_of};
 pub use untracked::untracked;

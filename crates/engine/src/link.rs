@@ -2,13 +2,14 @@
 //! to what its own document has receivers demand, as far as it does: a group of the link, a TTL of
 //! 255, which proves that no router forwarded the packet (RFC 5082), or neither.
 
-use crate::multicast::{is_about_membership, is_multicast, is_ptp_group};
-use crate::parse::{Headers, protocol};
-use crate::{Case, Environment, Packet, Reason};
 use bulkhead_abi::{
     LINK_BFD, LINK_BFD_LAG, LINK_BFD_MULTIHOP, LINK_DHCP, LINK_EAPOL, LINK_LACP, LINK_LLDP, LINK_MACSEC,
     LINK_PTP, LINK_PTP_UNICAST, LINK_RA, LINK_VRRP,
 };
+
+use crate::multicast::{is_about_membership, is_multicast, is_ptp_group};
+use crate::parse::{Headers, protocol};
+use crate::{Case, Environment, Packet, Reason};
 
 const ETHERTYPE_SLOW: u16 = 0x8809;
 const ETHERTYPE_EAPOL: u16 = 0x888e;

@@ -1,11 +1,12 @@
 //! Multicast membership: a host says which groups it wants (IGMP, RFC 3376 and 2236; MLD, RFC
 //! 3810 and 2710). It may want the groups of its feeds and no others.
 
+use bulkhead_abi::{Direction, LINK_IGMP};
+
 use crate::multicast::{is_about_membership, may_join, reads_reports};
 use crate::parse::{Headers, mapped};
 use crate::report::begin;
 use crate::{Calls, Case, Environment, Outcome, Packet, Reason};
-use bulkhead_abi::{Direction, LINK_IGMP};
 
 /// Whether a packet is about membership where that is looked at.
 #[inline(always)]

@@ -5,16 +5,17 @@ use std::cell::{Cell as Shared, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::change::{Addresses, Unchanged};
-use crate::exact::{Buckets, ExactTable};
-use crate::parse::Headers;
-use crate::{Calls, Case, End, Environment, Judgement, RateState, Reason, SocketState};
 use bulkhead_abi::{
     Address, BLOCK_SLOTS, CELL_EXEMPT, Cell, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_GROUPS,
     FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FlowKey, FlowValue, FragmentKey, FragmentValue,
     INTERFACE_ETHERNET, Leaf, LpmKey, PORT_BLOCKS, Pair, Rate, RateLimit, Routed, Settings, TIMEOUTS,
     TRIE_ROOT_BLOCKS,
 };
+
+use crate::change::{Addresses, Unchanged};
+use crate::exact::{Buckets, ExactTable};
+use crate::parse::Headers;
+use crate::{Calls, Case, End, Environment, Judgement, RateState, Reason, SocketState};
 
 /// The compiled tables of one node: everything of one generation that the kernel looks up.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 //! puts every group that some process of the host is in into one report, so a report with a group of a
 //! feed must leave, whatever else is in it: the other groups are masked. See docs/decisions/0029.
 
+use bulkhead_abi::{Address, recall};
+
 use crate::multicast::{may_join, reads_reports};
 use crate::parse::{Headers, mapped};
 use crate::{Calls, Case, Environment, Outcome, Packet, Reason};
-use bulkhead_abi::Address;
-use bulkhead_abi::recall;
 
 /// Group records judged of one report; one with more is dropped. As many as IGMPv3 has in a packet of
 /// 9,632 bytes, and jumbo frames are of 9,216.

@@ -1,6 +1,6 @@
 //! This host's TCP sockets, as the kernel knows them.
 
-use bulkhead_abi::Address;
+use bulkhead_abi::{Address, Direction};
 
 /// State of a TCP socket, by Linux's numbers (net/tcp_states.h).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,3 +40,19 @@ impl SocketState {
 /// One end of a TCP connection: its address, and its port in host byte order.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'a>(pub &'a Address, pub u16);
+
+/// Which way a connection of this host's was begun, as far as its `port` here tells: from outside if somebody
+/// listens on it, which no connection outwards has; by this host if nobody does, and it is one that the kernel
+/// gives to connections outwards, from the first to the last of `outward`. Of others it is not known: who
+/// listened may have stopped. Host byte order.
+#[inline(always)]
+#[must_use]
+pub const fn begun(is_listened_on: bool, port: u16, [first, last]: [u16; 2]) -> Option<Direction> {
+    if is_listened_on {
+        Some(Direction::Ingress)
+    } else if first <= port && port <= last {
+        Some(Direction::Egress)
+    } else {
+        None
+    }
+}

@@ -3,15 +3,16 @@
 //! reset reaches whoever waits in vain; nothing else passes. Who sends to a conversation that this host
 //! may have begun, and does not know any more, is told so.
 
+use bulkhead_abi::{
+    Direction, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowState, FlowValue,
+};
+
 use crate::case::Found;
 use crate::flow::{FINISHED, fin, is_finished, own_key, reply_key, within_new_flows};
 use crate::parse::{Headers, Role, protocol, tcp};
 use crate::reply::still_allowed;
-use crate::socket::{CONNECTION, End, GOT_FIN, SENT_FIN, SocketState};
+use crate::socket::{CONNECTION, End, GOT_FIN, SENT_FIN, SocketState, begun};
 use crate::{Calls, Case, Environment, Outcome, Reason};
-use bulkhead_abi::{
-    Direction, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowState, FlowValue,
-};
 
 /// Decides on a packet that [`crate::reply`] did not let pass, if it is a TCP segment without SYN whose
 /// flow is missing, and the policy admits what it would be a reply to. The outcome in the case stays
@@ -87,20 +88,13 @@ fn socket(env: &impl Environment, headers: &Headers, direction: Direction) -> So
     env.socket(headers.version, local, remote)
 }
 
-/// Whether the segment's own sender began its connection, as far as its port here tells: somebody listens on
-/// it, which no connection outwards has; or nobody does, and the kernel gives it to connections outwards.
+/// Whether the segment's own sender began its connection, as far as its port here tells.
 #[inline(always)]
 fn began_by_port(env: &impl Environment, headers: &Headers, direction: Direction) -> bool {
     let (local, remote) = ends(headers, direction);
     // No connection has this port, so that only a listener is found.
-    let is_accepted = env.socket(headers.version, local, End(remote.0, 0)) == SocketState::LISTEN;
-    match direction {
-        Direction::Ingress => is_accepted,
-        Direction::Egress => {
-            let [first, last] = env.outward_ports();
-            !is_accepted && first <= local.1 && local.1 <= last
-        }
-    }
+    let is_listened_on = env.socket(headers.version, local, End(remote.0, 0)) == SocketState::LISTEN;
+    begun(is_listened_on, local.1, env.outward_ports()) == Some(direction)
 }
 
 /// Whether what is forwarded, for which there is no socket here, is taken for an open connection: for

@@ -12,11 +12,10 @@ use std::path::{Path, PathBuf};
 use aya::Pod;
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead_abi::REASONS;
 use bulkhead_abi::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
-    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_RING, Rate, ResetRequest, Settings, TIMEOUTS,
-    Timeouts,
+    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_RING, REASONS, Rate, ResetRequest, Settings,
+    TIMEOUTS, Timeouts,
 };
 use bulkhead_dataplane::{
     Capacity, Generation, Hook, Kind, Pins, Specialisation, Specification, check_support,

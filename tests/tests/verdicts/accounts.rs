@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead_abi::REASONS;
-use bulkhead_abi::{Direction, Event};
+use bulkhead_abi::{Direction, Event, REASONS};
 use bulkhead_dataplane::{Capacity, Generation, Hook, Kind, Specialisation, State};
 use bulkhead_engine::{Action, Reason};
 use bulkhead_testkit::packets::build::{Ip, tcp};

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // helpers of a test are a test
 
+mod wide;
+
 use std::net::IpAddr;
 
 use bulkhead_abi::{
@@ -469,39 +471,4 @@ fn more_venues_or_boundaries_than_anybody_has_are_refused() {
         errors(&format!("\"acls\": [], \"boundaries\": [{boundaries}]")),
         ["more than 500 boundaries"]
     );
-}
-
-#[test]
-fn made_up_addresses_are_of_wide_classes_and_nobody_else_is() {
-    let everybody = r#"{"action": "accept", "src": ["tag:dev", "tag:gateway"], "dst": ["tag:engine:80"]},
-        {"action": "deny", "src": ["*"], "dst": ["tag:engine:22"]}"#;
-    let internet = r#"{"action": "accept", "src": ["tag:engine"], "dst": ["autogroup:internet:443", "tag:dev:80", "tag:gateway:80"]}"#;
-    let wide = ["203.0.113.77", "9.9.9.9", "2600::1"];
-    let (venue, nodes) = (["198.51.100.10", "198.51.100.33"], ["100.64.0.2", "100.64.0.3"]);
-    for (acls, network, wide, narrow) in [
-        ("", Network::Underlay, &wide[..], venue),
-        (everybody, Network::Overlay, &wide[..], nodes),
-        (internet, Network::Overlay, &wide[1..], nodes),
-    ] {
-        let (ruleset, inventory) = load(acls, network);
-        let tables = compile(&ruleset, &inventory, "engine-1", Limits::default()).unwrap().tables;
-        let remote = |address: &&str| {
-            let address: IpAddr = address.parse().unwrap();
-            let version = if address.is_ipv4() { 4 } else { 6 };
-            leaf_of(&environment(&tables, 0), version, &from_ip(address)).unwrap().remote()
-        };
-        for address in wide {
-            let is_nobody = remote(address) == 0 && address.contains(':');
-            assert!(
-                is_nobody || remote(address) >= tables.wide,
-                "{acls}: {address}: {} {}",
-                remote(address),
-                tables.wide
-            );
-        }
-        for address in &narrow {
-            assert!(remote(address) < tables.wide, "{acls}: {address}: {} {}", remote(address), tables.wide);
-        }
-        assert!(tables.wide < tables.remotes, "{acls}");
-    }
 }
