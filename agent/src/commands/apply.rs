@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_api::request::{Applied, Request};
 
-use crate::cli::Global;
 use crate::client;
 use crate::config::Mode;
 use crate::duration;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 use crate::paths::Paths;
 
 /// Reads policy and inventory anew and enforces them, on all hooks, without a gap. Files that do

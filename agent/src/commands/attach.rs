@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use bulkhead_api::request::AttachAnswer;
 
-use crate::cli::Global;
 use crate::client;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 use crate::paths::Paths;
 
 /// Between two questions.

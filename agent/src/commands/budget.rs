@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use bulkhead_policy::compile::Limits;
 
-use crate::cli::Global;
 use crate::config::Config;
 use crate::exit::Usage;
-use crate::paths::Paths;
+use crate::global::{Global, is_default};
 
 /// Where the budget stands.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,8 +20,7 @@ pub struct Budget {
 impl Budget {
     /// The agent's configuration; `None` if none is named and the default one is not there.
     pub fn config(&self, global: &Global) -> Result<Option<Config>, Usage> {
-        let paths = Paths::of(&global.instance)?;
-        Config::find(self.config.as_deref(), paths.is_default())
+        Config::find(self.config.as_deref(), is_default(&global.instance)?)
     }
 
     /// What tables may take, as the agent would have it.

@@ -16,9 +16,9 @@ use bulkhead_policy::resolve::Exemptions;
 use bulkhead_policy::verify;
 
 use super::budget::Budget;
-use crate::cli::Global;
 use crate::config::Config;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 use crate::{diagnostics, input};
 
 /// Checks a policy: names, rules, its own tests, and rules that can never decide. Proves that each

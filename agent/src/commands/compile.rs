@@ -6,8 +6,8 @@ use bulkhead_policy::resolve::{Rule, Ruleset};
 
 use super::budget::Budget;
 use super::network::On;
-use crate::cli::Global;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 
 /// Compiles one node's tables and prints which rules matter to it and how large the tables are.
 #[derive(Debug, clap::Args)]

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use hyper::Method;
 
-use crate::cli::Global;
 use crate::client;
 use crate::daemon::{in_place, lock, residence};
 use crate::exit::Answer;
+use crate::global::Global;
 use crate::paths::Paths;
 
 /// How long an agent is waited for before it is ended instead.

@@ -9,8 +9,8 @@ use bulkhead_policy::resolve::Ruleset;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::cli::Global;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 use crate::{diagnostics, input};
 
 /// Shows exactly which flows a change of policy, of inventory, or of both adds and removes, or

@@ -15,8 +15,8 @@ use serde::Deserialize;
 
 use super::budget::Budget;
 use super::network::On;
-use crate::cli::Global;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 use crate::input;
 
 /// Reads one JSON probe a line on standard input, writes one verdict a line. Exits with 1 if a

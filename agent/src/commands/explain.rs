@@ -11,8 +11,8 @@ use time::format_description::well_known::Rfc3339;
 
 use super::network::On;
 use super::who::addresses;
-use crate::cli::Global;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 use crate::input;
 
 /// Tells what happens to a conversation, on both hosts, and because of which line of the policy.

@@ -9,9 +9,9 @@ use bulkhead_policy::inventory::{self, import};
 use bulkhead_policy::source::Source;
 use clap::{Subcommand, ValueEnum};
 
-use crate::cli::Global;
 use crate::diagnostics;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 use crate::{input, text};
 
 /// Works on inventories.

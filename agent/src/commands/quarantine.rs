@@ -2,10 +2,10 @@
 
 use bulkhead_api::quarantine;
 
-use crate::cli::Global;
 use crate::client;
 use crate::duration;
 use crate::exit::Answer;
+use crate::global::Global;
 use crate::paths::Paths;
 
 /// Cuts a node off at all its addresses from the next packet on, replies and audit mode included.

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use bulkhead_api::request::Confirmation;
 use bulkhead_host::places;
 
-use crate::cli::Global;
 use crate::config::{self, Config, HookChoice, Managed, Mode};
 use crate::daemon::{self, Setup, Target};
 use crate::duration;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 use crate::paths::Paths;
 
 /// Enforces a policy on interfaces, and tells of every drop. Enforcement goes on when the
@@ -76,7 +76,7 @@ impl Run {
         let paths = Paths::of(&global.instance)?;
         paths.check_name()?;
         // Two instances on the same interfaces would be in each other's way.
-        let mut config = Config::read(self.config.as_deref(), paths.is_default())?;
+        let mut config = Config::find(self.config.as_deref(), paths.is_default())?.unwrap_or_default();
         if let Some(policy) = self.policy {
             config.policy = policy;
         }

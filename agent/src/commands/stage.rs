@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use bulkhead_api::request::{Applied, Confirmation, Request};
 
 use super::apply::{absolute, show};
-use crate::cli::Global;
 use crate::client;
 use crate::duration;
 use crate::exit::Answer;
+use crate::global::Global;
 use crate::paths::Paths;
 
 /// Lets a candidate policy observe beside the one that is enforced: every packet that it would

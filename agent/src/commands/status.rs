@@ -6,10 +6,10 @@ use bulkhead_api::link::Link;
 use bulkhead_api::status::{ExchangeInterface, State, Status as Answered};
 use hyper::Method;
 
-use crate::cli::Global;
 use crate::client;
 use crate::daemon::alone;
 use crate::exit::Answer;
+use crate::global::Global;
 use crate::paths::Paths;
 
 /// How long an agent is waited for; what is enforced can be read without it.

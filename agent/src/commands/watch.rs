@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use http_body_util::BodyExt as _;
 use hyper::Method;
 
-use crate::cli::Global;
 use crate::client;
 use crate::exit::Answer;
+use crate::global::Global;
 use crate::paths::Paths;
 use crate::report::Report;
 

@@ -13,10 +13,11 @@ use bulkhead_policy::resolve::{Exemptions, Rule, Ruleset};
 use bulkhead_policy::source::Source;
 use sha2::{Digest as _, Sha256};
 
+use super::regular;
 use super::store::Made;
 use crate::config::Mode;
+use crate::diagnostics;
 use crate::exit::Usage;
-use crate::{diagnostics, input};
 
 /// For whom, and in which language.
 #[derive(Clone, Debug)]
@@ -55,7 +56,7 @@ impl Files {
     /// # Errors
     /// A file that cannot be read.
     pub fn read(policy: &Path, inventory: &Path) -> Result<Self, Usage> {
-        Ok(Self { policy: input::read_regular(policy)?, inventory: input::read_regular(inventory)? })
+        Ok(Self { policy: regular::read(policy)?, inventory: regular::read(inventory)? })
     }
 
     /// Whether the texts are the same.

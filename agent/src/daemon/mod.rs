@@ -29,6 +29,7 @@ mod pin_news;
 mod pump;
 pub mod quarantine;
 mod reconcile;
+mod regular;
 mod resets;
 pub mod residence;
 mod setup;

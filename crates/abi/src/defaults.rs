@@ -1,6 +1,35 @@
-//! What holds for flows unless agent.toml says otherwise.
+//! What holds unless agent.toml says otherwise: sizes of tables, and how long flows last.
 
-use bulkhead_abi::{FlowState, Rate, TIMEOUTS, Timeouts};
+use crate::{BUCKET_SLOTS, FlowState, Rate, TIMEOUTS, Timeouts};
+
+/// Sizes of the maps that outlive generations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Flows that are tracked at a time.
+    pub flows: u32,
+    /// Kinds of drops that are counted together.
+    pub aggregates: u32,
+    /// Bytes of the event ring: a power of two times the page size.
+    pub event_bytes: u32,
+    /// Addresses that can be quarantined in a generation that runs, beyond those that have
+    /// an entry of their own.
+    pub spare_addresses: u32,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { flows: 131_072, aggregates: 16_384, event_bytes: 1 << 20, spare_addresses: 64 }
+    }
+}
+
+impl Capacity {
+    /// Buckets of the table of flows: half of their slots are enough for all, so that hardly any
+    /// flow meets two full buckets.
+    #[must_use]
+    pub fn flow_buckets(&self) -> u32 {
+        self.flows.div_ceil(BUCKET_SLOTS / 2).next_power_of_two().max(2)
+    }
+}
 
 /// Flows that one sender may begin in a second.
 pub const DEFAULT_NEW_FLOWS: u32 = 1000;
@@ -36,7 +65,7 @@ pub fn default_timeouts() -> Timeouts {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_abi::FlowState;
+    use crate::FlowState;
 
     use super::default_timeouts;
 
