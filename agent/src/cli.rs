@@ -6,9 +6,11 @@ use crate::commands;
 use crate::exit::Answer;
 use crate::global::Global;
 
-/// Least privilege between hosts, enforced by the kernel on WireGuard and exchange-facing interfaces.
+/// Enforce least privilege between hosts.
+///
+/// In the kernel, on WireGuard and exchange-facing interfaces.
 #[derive(Debug, Parser)]
-#[command(name = "bulkhead", version, arg_required_else_help = true)]
+#[command(name = "bulkhead", version, arg_required_else_help = true, max_term_width = 80)]
 #[cfg_attr(
     not(feature = "agent"),
     command(after_help = "These are the policy tools alone: commands of the agent are not in this build.")
@@ -102,6 +104,63 @@ impl AgentCommand {
             Self::Release(command) => command.run(global),
             Self::Attach(command) => command.run(global),
             Self::Detach(command) => command.run(global),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    /// Columns of a terminal.
+    const WIDTH: usize = 80;
+
+    /// A command and those below it.
+    fn all(command: &clap::Command) -> Vec<&clap::Command> {
+        std::iter::once(command).chain(command.get_subcommands().flat_map(all)).collect()
+    }
+
+    #[test]
+    fn every_summary_is_one_line_of_a_terminal() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in all(&cli) {
+            let name = command.get_name();
+            // A line of the command list is two spaces, the longest name, two spaces and the summary.
+            let names = command.get_subcommands().map(|below| below.get_name().len()).max().unwrap_or(0);
+            for below in command.get_subcommands() {
+                let summary = below.get_about().map(ToString::to_string).unwrap_or_default();
+                assert!(!summary.is_empty() && !summary.contains('\n'), "{name} {}", below.get_name());
+                let width = names + 4 + summary.chars().count();
+                assert!(width <= WIDTH, "{name} {}: {width} columns: {summary}", below.get_name());
+            }
+            for option in command.get_arguments() {
+                // An option's is indented by ten.
+                let summary = option.get_help().map(ToString::to_string).unwrap_or_default();
+                let width = summary.chars().count() + 10;
+                assert!(!summary.is_empty() && width <= WIDTH, "{name} {}: {summary}", option.get_id());
+            }
+            for help in [command.clone().render_help(), command.clone().render_long_help()] {
+                let lines = help.to_string();
+                let long =
+                    lines.lines().find(|line| line.chars().count() > WIDTH && !line.starts_with("Usage"));
+                assert_eq!(long, None, "{name}");
+            }
+        }
+    }
+
+    /// `Check a policy`, not `Checks a policy`.
+    #[test]
+    fn every_summary_says_what_to_do() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in all(&cli).into_iter().filter(|command| command.get_name() != "bulkhead") {
+            let summary = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let first = summary.split([' ', ':']).next().unwrap_or_default().to_lowercase();
+            let is_verb = !first.ends_with('s') || matches!(first.as_str(), "process");
+            assert!(is_verb, "{}: {summary}", command.get_name());
         }
     }
 }

@@ -5,13 +5,19 @@ use crate::exit::Usage;
 /// Flags of every command.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Global {
-    /// Print JSON: one object, or one object a line where the answer is a stream.
+    /// Print JSON.
+    ///
+    /// One object, or one object a line where the answer is a stream.
     #[arg(long, global = true)]
     pub json: bool,
-    /// Sets this agent's pins, socket and state apart from other agents' on this machine.
+    /// Name one of several agents on this machine.
+    ///
+    /// It sets this agent's pins, socket and state apart from the others'.
     #[arg(long, global = true, default_value = "default", value_name = "NAME")]
     pub instance: String,
-    /// The policy's language: bulkhead, or tailscale (refuses our extensions).
+    /// The policy's language: bulkhead, or tailscale.
+    ///
+    /// tailscale refuses what Tailscale does not know.
     #[arg(long, global = true, default_value = "bulkhead", value_name = "NAME")]
     pub dialect: bulkhead_policy::Dialect,
 }

@@ -18,7 +18,7 @@ use crate::text;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Files {
     /// The policy.
-    #[arg(long, value_name = "FILE", default_value = "/etc/bulkhead/policy.hujson")]
+    #[arg(value_name = "POLICY", default_value = "/etc/bulkhead/policy.hujson")]
     pub policy: PathBuf,
     /// The inventory.
     #[arg(long, value_name = "FILE", default_value = "/etc/bulkhead/inventory.json")]

@@ -11,29 +11,33 @@ use crate::exit::{Answer, Usage};
 use crate::global::Global;
 use crate::paths::Paths;
 
-/// Reads policy and inventory anew and enforces them, on all hooks, without a gap. Files that do
-/// not hold change nothing (exit 1).
+/// Apply a policy and inventory, on all hooks, without a gap.
+///
+/// Files that are named are read by this command; without them the agent reads those that it was started
+/// with anew. An invalid policy or inventory changes nothing (exit 1).
 #[derive(Debug, clap::Args)]
 pub struct Apply {
     /// The policy; without it the one that the agent was started with.
-    #[arg(long, value_name = "FILE")]
+    #[arg(value_name = "POLICY")]
     policy: Option<PathBuf>,
-    /// The inventory; without it the one that the agent was started with.
+    /// The inventory; without it the one the agent was started with.
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
-    /// What happens to packets that the policy does not admit; without it as before.
+    /// Drop what the policy does not admit, or report it [default: as now].
     #[arg(long, value_enum)]
     mode: Option<Mode>,
-    /// Return to the previous policy by itself unless `bulkhead confirm` comes within this time, such as 60s.
+    /// Undo it unless `bulkhead confirm` comes within this time, such as 60s.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     confirm: Option<u64>,
 }
 
-/// Keeps what `apply --confirm` has put in force.
+/// Confirm what `--confirm` has put in force: it stays.
 #[derive(Debug, clap::Args)]
 pub struct Confirm {}
 
-/// Returns to the previous generation's policy and inventory at once. A second rollback undoes the first.
+/// Roll back to the previous policy and inventory at once.
+///
+/// A second rollback undoes the first.
 #[derive(Debug, clap::Args)]
 pub struct Rollback {}
 

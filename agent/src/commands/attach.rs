@@ -12,14 +12,18 @@ use crate::paths::Paths;
 /// Between two questions.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Asks the agent to enforce on one of its interfaces now. For wg-quick: `PostUp = bulkhead attach %i --wait`.
-/// Ends with 0 once the interface is enforced, with 3 if it is not.
+/// Attach to an interface now that is just coming up.
+///
+/// For wg-quick: `PostUp = bulkhead attach %i --wait`. Ends with 0 once the interface is enforced, with 3 if
+/// it is not.
 #[derive(Debug, clap::Args)]
 pub struct Attach {
     /// The interface, one of agent.toml's.
     #[arg(value_name = "IFACE")]
     interface: String,
-    /// Wait until the interface is there and enforced, and the agent runs; at most so long.
+    /// Wait until the interface is enforced, at most so long.
+    ///
+    /// For the interface to be there, and for the agent to run.
     #[arg(
         long,
         value_name = "SECONDS",

@@ -11,8 +11,9 @@ use crate::global::{Global, is_default};
 /// Where the budget stands.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Budget {
-    /// The agent's configuration, for its limits.table_memory_mib [default: /etc/bulkhead/agent.toml
-    /// if it is there; else 256 MiB].
+    /// The agent's configuration, for its limits.table_memory_mib.
+    ///
+    /// By default /etc/bulkhead/agent.toml if it is there; else the limit is 256 MiB.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -21,19 +21,23 @@ use crate::exit::{Answer, Usage};
 use crate::global::Global;
 use crate::{diagnostics, input};
 
-/// Checks a policy: names, rules, its own tests, and rules that can never decide. Proves that each
-/// venue admits exactly its lanes and that nothing crosses a boundary. Exits with 1 on any error.
+/// Check a policy: names, rules, tests, proofs, unreachable rules.
+///
+/// Proves that each venue admits exactly its lanes and that nothing crosses a boundary. Exits with 1 on
+/// any error.
 #[derive(Debug, clap::Args)]
 pub struct Check {
     /// The policy.
     #[arg(value_name = "POLICY", default_value = "/etc/bulkhead/policy.hujson")]
     policy: PathBuf,
-    /// The inventory. Without one, tags and users of the policy, members, holders of roles and exits are
-    /// imagined.
+    /// The inventory.
+    ///
+    /// Without one, placeholders stand for tags and users of the policy, members, holders of roles and exits.
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
-    /// A node whose tables must be within the memory budget [default: the one that the agent's
-    /// configuration names, else the inventory's first].
+    /// A node whose tables must be within the memory budget.
+    ///
+    /// By default the one that the agent's configuration names, else the inventory's first.
     #[arg(long, value_name = "NAME", requires = "inventory")]
     node: Option<String>,
     #[command(flatten)]

@@ -13,7 +13,9 @@ use crate::paths::Paths;
 /// How long an agent is waited for before it is ended instead.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Detaches every program of the instance and removes its tables, agent running or not.
+/// Detach every program and end enforcement.
+///
+/// Removes the instance's tables, too, agent running or not.
 #[derive(Debug, clap::Args)]
 pub struct Detach {}
 

@@ -15,17 +15,23 @@ use crate::exit::{Answer, Usage};
 use crate::global::Global;
 use crate::input;
 
-/// Tells what happens to a conversation, on both hosts, and because of which line of the policy.
-/// Exits with 1 if it is denied.
+/// Explain what happens to a conversation, and which rule decides.
+///
+/// On both hosts, with the rule's line in the policy and the rules before it that did not match. Exits with
+/// 1 if the conversation is denied.
 #[derive(Debug, clap::Args)]
 pub struct Explain {
     #[command(flatten)]
     on: On,
-    /// Who starts: a node, a user's login, a name from hosts, a selector of a rule, or an address.
+    /// Who starts.
+    ///
+    /// A node, a user's login, a name from hosts, a selector of a rule, or an address.
     #[arg(long, value_name = "WHO")]
     from: String,
-    /// To whom: WHO:PORT, where an IPv6 address is [IPv6], with /PROTOCOL if it is not TCP. For
-    /// protocols without ports, WHO/PROTOCOL.
+    /// To whom, at which port.
+    ///
+    /// WHO:PORT, where an IPv6 address is [IPv6], with /PROTOCOL if it is not TCP. For protocols without
+    /// ports, WHO/PROTOCOL.
     #[arg(long, value_name = "WHO:PORT[/PROTO]")]
     to: String,
 }

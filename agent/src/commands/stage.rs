@@ -11,26 +11,27 @@ use crate::exit::Answer;
 use crate::global::Global;
 use crate::paths::Paths;
 
-/// Lets a candidate policy observe beside the one that is enforced: every packet that it would
-/// decide otherwise is counted and reported, and goes on as before.
+/// Stage a policy that observes beside the enforced one.
+///
+/// Every packet that it would decide otherwise is counted and reported, and goes on as before.
 #[derive(Debug, clap::Args)]
 pub struct Stage {
-    /// The candidate.
+    /// The policy to stage.
     #[arg(value_name = "POLICY")]
     policy: PathBuf,
-    /// Its inventory; without it the one that the agent was started with.
+    /// Its inventory; without it the one the agent was started with.
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
 }
 
-/// Takes the staged candidate away.
+/// Unstage: take the staged policy away.
 #[derive(Debug, clap::Args)]
 pub struct Unstage {}
 
-/// Enforces the staged candidate, exactly as it was staged.
+/// Promote the staged policy: enforce it exactly as it was staged.
 #[derive(Debug, clap::Args)]
 pub struct Promote {
-    /// Return to the previous policy by itself unless `bulkhead confirm` comes within this time, such as 60s.
+    /// Undo it unless `bulkhead confirm` comes within this time, such as 60s.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     confirm: Option<u64>,
 }

@@ -15,7 +15,7 @@ use crate::paths::Paths;
 /// How long an agent is waited for; what is enforced can be read without it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Shows what is enforced where, counters by reason, and whether the agent runs.
+/// Show what is enforced where, counters, and the agent.
 ///
 /// Ends with 0 only if every managed interface and the guard are as they should be, in enforce mode; else with 1.
 #[derive(Debug, clap::Args)]

@@ -13,7 +13,9 @@ use crate::global::Global;
 use crate::paths::Paths;
 use crate::report::Report;
 
-/// Prints drops as they come: the first of a kind at once, its repetitions in one line a second.
+/// Watch drops and times without enforcement as they come.
+///
+/// The first drop of a kind is printed at once, its repetitions in one line a second.
 #[derive(Debug, clap::Args)]
 pub struct Watch {}
 
