@@ -4,6 +4,9 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+pub use bulkhead_api::change::LONGEST;
+#[cfg(feature = "agent")]
+use bulkhead_api::change::Text;
 use bulkhead_policy::Dialect;
 use bulkhead_policy::check::{Loaded, Scope};
 use bulkhead_policy::inventory::Inventory;
@@ -25,9 +28,6 @@ pub struct Files {
     pub inventory: PathBuf,
 }
 
-/// The longest file that is read: an inventory of several million nodes.
-pub const LONGEST: u64 = 1 << 30;
-
 /// Reads a file.
 pub fn read(path: &Path) -> Result<Source, Usage> {
     read_within(path, LONGEST)
@@ -41,7 +41,7 @@ fn read_within(path: &Path, longest: u64) -> Result<Source, Usage> {
     read_file(File::open(path).map_err(missing(path))?, path, longest)
 }
 
-pub(crate) fn read_file(file: File, path: &Path, longest: u64) -> Result<Source, Usage> {
+fn read_text(file: File, path: &Path, longest: u64) -> Result<String, Usage> {
     let mut text = Vec::new();
     // A device has no length to ask for.
     file.take(longest + 1).read_to_end(&mut text).map_err(missing(path))?;
@@ -49,9 +49,22 @@ pub(crate) fn read_file(file: File, path: &Path, longest: u64) -> Result<Source,
         let message = format!("{} is longer than {longest} bytes: no policy or inventory", path.display());
         return Err(Usage(message));
     }
-    let text = text::decode(text)
-        .map_err(|error| Usage(format!("cannot read {} as text: {error}", path.display())))?;
-    Ok(Source::new(&path.display().to_string(), &text))
+    text::decode(text).map_err(|error| Usage(format!("cannot read {} as text: {error}", path.display())))
+}
+
+pub(crate) fn read_file(file: File, path: &Path, longest: u64) -> Result<Source, Usage> {
+    Ok(Source::new(&path.display().to_string(), &read_text(file, path, longest)?))
+}
+
+/// Reads a file for an agent, which need not see it: in a message it has the name that it has here.
+///
+/// # Errors
+/// What to do.
+#[cfg(feature = "agent")]
+pub fn text(path: &Path) -> Result<Text, Usage> {
+    let name = std::path::absolute(path).map_err(|error| Usage(format!("{}: {error}", path.display())))?;
+    let text = read_text(File::open(&name).map_err(missing(&name))?, &name, LONGEST)?;
+    Ok(Text { name: name.display().to_string(), text })
 }
 
 /// Loads both files. What is wrong in them is among the findings; only a file that cannot be

@@ -65,7 +65,7 @@ fn hide(files: &BTreeSet<PathBuf>) {
         assert!(output.status.success(), "mount {words:?}: {}", String::from_utf8_lossy(&output.stderr));
     };
     mount(&["--make-rprivate", "/"]);
-    files.iter().for_each(|file| mount(&["--bind", "/dev/null", file.to_str().unwrap()]));
+    files.iter().for_each(|file| mount(&["--bind", "/dev/null", file.to_str().expect("UTF-8")]));
 }
 
 /// Where programs of this name are looked for.

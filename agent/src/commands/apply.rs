@@ -1,14 +1,17 @@
 //! `bulkhead apply`, `confirm`, `rollback`: what the running agent enforces.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use bulkhead_api::request::{Applied, Request};
+use bulkhead_api::change::Change;
+use bulkhead_api::request::Applied;
+use bulkhead_api::route;
 
 use crate::client;
 use crate::config::Mode;
 use crate::duration;
-use crate::exit::{Answer, Usage};
+use crate::exit::Answer;
 use crate::global::Global;
+use crate::input;
 use crate::paths::Paths;
 
 /// Apply a policy and inventory, on all hooks, without a gap.
@@ -41,20 +44,15 @@ pub struct Confirm {}
 #[derive(Debug, clap::Args)]
 pub struct Rollback {}
 
-/// The agent's directory is another one.
-pub(super) fn absolute(path: &Path) -> Result<PathBuf, Usage> {
-    std::path::absolute(path).map_err(|error| Usage(format!("{}: {error}", path.display())))
-}
-
 impl Apply {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let request = Request {
-            policy: self.policy.as_deref().map(absolute).transpose()?,
-            inventory: self.inventory.as_deref().map(absolute).transpose()?,
+        let change = Change {
+            policy: self.policy.as_deref().map(input::text).transpose()?,
+            inventory: self.inventory.as_deref().map(input::text).transpose()?,
             mode: self.mode,
             confirm: self.confirm,
         };
-        let answer: Applied = client::command(&Paths::of(&global.instance)?, "/apply", &request)?;
+        let answer = client::change(&Paths::of(&global.instance)?, route::APPLY, change)?;
         Ok(show(&answer, global.json))
     }
 }
@@ -77,7 +75,7 @@ pub(super) fn show(answer: &Applied, json: bool) -> Answer {
 
 impl Confirm {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let confirmed: bool = client::command(&Paths::of(&global.instance)?, "/confirm", &())?;
+        let confirmed: bool = client::command(&Paths::of(&global.instance)?, route::CONFIRM, &())?;
         if global.json {
             println!("{}", serde_json::json!({ "confirmed": confirmed }));
         } else if confirmed {
@@ -91,7 +89,7 @@ impl Confirm {
 
 impl Rollback {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let answer: Option<Applied> = client::command(&Paths::of(&global.instance)?, "/rollback", &())?;
+        let answer: Option<Applied> = client::command(&Paths::of(&global.instance)?, route::ROLLBACK, &())?;
         match answer {
             Some(answer) => Ok(show(&answer, global.json)),
             None => {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bulkhead_api::request::AttachAnswer;
+use bulkhead_api::route;
 
 use crate::client;
 use crate::exit::{Answer, Usage};
@@ -73,6 +74,6 @@ impl Attach {
     }
 
     fn ask(&self, paths: &Paths) -> anyhow::Result<AttachAnswer> {
-        client::command(paths, "/attach", &self.interface)
+        client::command(paths, route::ATTACH, &self.interface)
     }
 }

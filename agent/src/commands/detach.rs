@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bulkhead_api::route;
 use hyper::Method;
 
 use crate::client;
@@ -23,7 +24,7 @@ impl Detach {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let paths = Paths::of(&global.instance)?;
         // An agent that ends while it is asked leaves its pins, like one that does not run.
-        let ask = client::ask_within(PATIENCE, &paths.socket, Method::POST, "/detach");
+        let ask = client::ask_within(PATIENCE, &paths.socket, Method::POST, route::DETACH);
         let by_agent: Option<Vec<(String, String)>> =
             client::block_on(async { Ok(ask.await.unwrap_or_default()) })?;
         let links = match by_agent {

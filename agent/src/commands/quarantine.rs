@@ -1,6 +1,6 @@
 //! `bulkhead quarantine` and `release`: cutting an identity off at once, and taking it back.
 
-use bulkhead_api::quarantine;
+use bulkhead_api::{quarantine, route};
 
 use crate::client;
 use crate::duration;
@@ -41,14 +41,14 @@ impl Quarantine {
             seconds: self.seconds,
             reason: self.reason.clone(),
         };
-        let answer = client::command(&Paths::of(&global.instance)?, "/quarantine", &request)?;
+        let answer = client::command(&Paths::of(&global.instance)?, route::QUARANTINE, &request)?;
         Ok(show(&answer, "quarantined", global.json))
     }
 }
 
 impl Release {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let answer = client::command(&Paths::of(&global.instance)?, "/release", &self.subject)?;
+        let answer = client::command(&Paths::of(&global.instance)?, route::RELEASE, &self.subject)?;
         Ok(show(&answer, "released", global.json))
     }
 }

@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
-use bulkhead_api::request::{Applied, Confirmation, Request};
+use bulkhead_api::change::Change;
+use bulkhead_api::request::{Applied, Confirmation};
+use bulkhead_api::route;
 
-use super::apply::{absolute, show};
+use super::apply::show;
 use crate::client;
 use crate::duration;
 use crate::exit::Answer;
 use crate::global::Global;
+use crate::input;
 use crate::paths::Paths;
 
 /// Stage a policy that observes beside the enforced one.
@@ -38,12 +41,12 @@ pub struct Promote {
 
 impl Stage {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let request = Request {
-            policy: Some(absolute(&self.policy)?),
-            inventory: self.inventory.as_deref().map(absolute).transpose()?,
-            ..Request::default()
+        let change = Change {
+            policy: Some(input::text(&self.policy)?),
+            inventory: self.inventory.as_deref().map(input::text).transpose()?,
+            ..Change::default()
         };
-        let answer: Applied = client::command(&Paths::of(&global.instance)?, "/stage", &request)?;
+        let answer = client::change(&Paths::of(&global.instance)?, route::STAGE, change)?;
         if answer.applied && !global.json {
             println!(
                 "staged: it observes, and `bulkhead status` and `watch` tell what it would decide otherwise"
@@ -55,7 +58,7 @@ impl Stage {
 
 impl Unstage {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let answer: Option<Applied> = client::command(&Paths::of(&global.instance)?, "/unstage", &())?;
+        let answer: Option<Applied> = client::command(&Paths::of(&global.instance)?, route::UNSTAGE, &())?;
         Ok(show_staged(answer.as_ref(), global.json))
     }
 }
@@ -64,7 +67,7 @@ impl Promote {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let confirmation = Confirmation { within: self.confirm };
         let answer: Option<Applied> =
-            client::command(&Paths::of(&global.instance)?, "/promote", &confirmation)?;
+            client::command(&Paths::of(&global.instance)?, route::PROMOTE, &confirmation)?;
         Ok(show_staged(answer.as_ref(), global.json))
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bulkhead_api::link::Link;
+use bulkhead_api::route;
 use bulkhead_api::status::{ExchangeInterface, State, Status as Answered};
 use hyper::Method;
 
@@ -24,7 +25,7 @@ pub struct Status {}
 impl Status {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let paths = Paths::of(&global.instance)?;
-        let ask = client::ask_within(PATIENCE, &paths.socket, Method::GET, "/status");
+        let ask = client::ask_within(PATIENCE, &paths.socket, Method::GET, route::STATUS);
         let asked = Instant::now();
         let status = match client::block_on(ask)? {
             Some(status) => status,

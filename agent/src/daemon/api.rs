@@ -14,10 +14,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bulkhead_api::change::Reader;
 use bulkhead_api::quarantine;
-use bulkhead_api::request::{Confirmation, Request};
+use bulkhead_api::request::Confirmation;
+use bulkhead_api::route::{self, Version};
 use bulkhead_api::status::{State, Status};
 use bulkhead_host::spare;
+use futures_util::StreamExt as _;
 use rustix::fs::Mode;
 use serde::Serialize;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -26,6 +29,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 
 use super::enforcer::Enforcer;
+use super::inputs::Asked;
 use super::listener::Heard;
 use super::status;
 use super::venues::unmanaged;
@@ -71,20 +75,22 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 /// Serves until the process ends.
 pub async fn serve(listener: UnixListener, api: Arc<Api>) -> io::Result<()> {
     let router = Router::new()
+        .route(route::VERSIONS, get(version))
         // For a command that waits for its answer. It waits for no lock.
-        .route("/alive", get(async || StatusCode::OK))
-        .route("/status", get(status))
-        .route("/events", get(events))
-        .route("/detach", post(detach))
-        .route("/apply", post(apply))
-        .route("/confirm", post(confirm))
-        .route("/rollback", post(rollback))
-        .route("/stage", post(stage))
-        .route("/unstage", post(unstage))
-        .route("/promote", post(promote))
-        .route("/quarantine", post(quarantine))
-        .route("/release", post(release))
-        .route("/attach", post(attach))
+        .route(route::ALIVE, get(async || StatusCode::OK))
+        .route(route::STATUS, get(status))
+        .route(route::EVENTS, get(events))
+        .route(route::DETACH, post(detach))
+        .route(route::APPLY, post(apply))
+        .route(route::CONFIRM, post(confirm))
+        .route(route::ROLLBACK, post(rollback))
+        .route(route::STAGE, post(stage))
+        .route(route::UNSTAGE, post(unstage))
+        .route(route::PROMOTE, post(promote))
+        .route(route::QUARANTINE, post(quarantine))
+        .route(route::RELEASE, post(release))
+        .route(route::ATTACH, post(attach))
+        .fallback(unknown)
         .with_state(api);
     axum::serve(Heard(listener), router).await
 }
@@ -168,8 +174,38 @@ async fn detach(Extract(api): Extract<Arc<Api>>) -> Response {
     answer
 }
 
-async fn apply(Extract(api): Extract<Arc<Api>>, Json(request): Json<Request>) -> Response {
-    blocking(api, move |enforcer| enforcer.apply(&request)).await
+async fn version() -> Json<Version> {
+    Json(Version { version: env!("CARGO_PKG_VERSION").to_owned(), api: route::VERSION })
+}
+
+/// What is asked for by another version's route.
+async fn unknown() -> (StatusCode, String) {
+    (StatusCode::NOT_FOUND, format!("the agent's version is {}", env!("CARGO_PKG_VERSION")))
+}
+
+/// Reads a change as it comes, however long its files are within their bounds.
+async fn asked(body: Body) -> anyhow::Result<Asked> {
+    let mut reader = Reader::default();
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.context("reading the request")?;
+        reader.take(&piece).map_err(|error| Usage(error.to_string()))?;
+    }
+    Ok(reader.finish().map_err(|error| Usage(error.to_string()))?.into())
+}
+
+/// Does what is asked for by a change.
+async fn change<T: Serialize + Send + 'static>(
+    api: Arc<Api>,
+    body: Body,
+    work: impl FnOnce(&Enforcer, &Asked) -> anyhow::Result<T> + Send + 'static,
+) -> Response {
+    let asked = asked(body).await;
+    blocking(api, move |enforcer| work(enforcer, &asked?)).await
+}
+
+async fn apply(Extract(api): Extract<Arc<Api>>, body: Body) -> Response {
+    change(api, body, Enforcer::apply).await
 }
 
 async fn confirm(Extract(api): Extract<Arc<Api>>) -> Response {
@@ -180,8 +216,8 @@ async fn rollback(Extract(api): Extract<Arc<Api>>) -> Response {
     blocking(api, Enforcer::rollback).await
 }
 
-async fn stage(Extract(api): Extract<Arc<Api>>, Json(request): Json<Request>) -> Response {
-    blocking(api, move |enforcer| enforcer.stage(&request)).await
+async fn stage(Extract(api): Extract<Arc<Api>>, body: Body) -> Response {
+    change(api, body, Enforcer::stage).await
 }
 
 async fn unstage(Extract(api): Extract<Arc<Api>>) -> Response {

@@ -48,7 +48,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead_api::request::Request;
 use bulkhead_dataplane::{Attached, Interface, check_support};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -211,7 +210,7 @@ async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     while hangup.recv().await.is_some() {
         let enforcer = enforcer.clone();
-        let apply = move || enforcer.apply(&Request::default());
+        let apply = move || enforcer.apply(&inputs::Asked::default());
         match tokio::task::spawn_blocking(apply).await.context("applying on SIGHUP")? {
             Ok(done) if done.applied => tracing::info!(generation = done.generation, "applied on SIGHUP"),
             Ok(refused) => tracing::error!("SIGHUP changes nothing: the files do not hold\n{}", refused.text),

@@ -8,6 +8,7 @@ mod site;
 mod checked;
 mod coming;
 mod confirm;
+mod content;
 mod contested;
 mod conversations;
 mod descriptors;
