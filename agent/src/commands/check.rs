@@ -11,8 +11,8 @@ use bulkhead_policy::compile::compile;
 use bulkhead_policy::diagnostic::{Diagnostic, Severity};
 use bulkhead_policy::policy::Policy;
 use bulkhead_policy::proof::Proof;
-use bulkhead_policy::reach::Reach;
 use bulkhead_policy::resolve::Exemptions;
+use bulkhead_policy::unreachable::Reach;
 use bulkhead_policy::verify;
 
 use super::budget::Budget;

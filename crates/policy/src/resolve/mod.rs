@@ -25,11 +25,10 @@ use serde::Serialize;
 
 use crate::Dialect;
 use crate::address::AddressSet;
-use crate::crossing;
-use crate::diagnostic::{Diagnostic, Findings, Location};
-use crate::inventory::{Inventory, Network, Node};
-use crate::policy::posture::Attributes;
-use crate::policy::{Action, Policy, Rates, Section};
+use crate::frontend::diagnostic::{Diagnostic, Findings, Location};
+use crate::frontend::inventory::{Inventory, Network, Node};
+use crate::frontend::policy::posture::Attributes;
+use crate::frontend::policy::{Action, Policy, Rates, Section};
 use crate::service::Service;
 use resolver::Resolver;
 
@@ -318,7 +317,6 @@ pub fn resolve_with(
     let exempt = resolver.exempt(exemptions, &ruleset);
     (ruleset.selectors, ruleset.services) = (resolver.selectors, resolver.services);
     ruleset.boundaries = boundaries;
-    crossing::check(&ruleset, inventory, findings);
     ruleset.rules.splice(0..0, exempt);
     ruleset
 }

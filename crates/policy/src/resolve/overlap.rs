@@ -8,11 +8,11 @@ use super::SelectorId;
 use super::resolver::Resolver;
 use super::sets::Place;
 use crate::address::AddressSet;
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::frontend::diagnostic::{Diagnostic, Severity};
+use crate::frontend::policy::ipset::Target;
+use crate::frontend::policy::{self, Action, Selector};
+use crate::frontend::source::{Span, Spanned};
 use crate::interval::Intervals;
-use crate::policy::ipset::Target;
-use crate::policy::{self, Action, Selector};
-use crate::source::{Span, Spanned};
 
 /// A venue and what its guard guards.
 pub(super) struct Guarded<'a> {

@@ -3,11 +3,11 @@
 use super::resolver::Resolver;
 use super::sets::{Place, Unresolved};
 use crate::address::AddressSet;
-use crate::diagnostic::Diagnostic;
-use crate::inventory::Node;
-use crate::policy::ssh::{SshRule, SshTest, Wanted, unknown_tag};
-use crate::policy::{Action, Autogroup, FAILED, Selector};
-use crate::source::{Span, Spanned};
+use crate::frontend::diagnostic::Diagnostic;
+use crate::frontend::inventory::Node;
+use crate::frontend::policy::ssh::{SshRule, SshTest, Wanted, unknown_tag};
+use crate::frontend::policy::{Action, Autogroup, FAILED, Selector};
+use crate::frontend::source::{Span, Spanned};
 
 /// A rule of ssh over an inventory.
 struct Resolved<'p> {

@@ -5,11 +5,11 @@ use super::resolver::Resolver;
 use super::sets::Place;
 use super::{Block, Receivers, Rule, SelectorId, ServiceId, Venue};
 use crate::address::AddressSet;
-use crate::diagnostic::{Diagnostic, Location};
+use crate::frontend::diagnostic::{Diagnostic, Location};
+use crate::frontend::policy::{self, Action, Autogroup, Rates, Section, Selector};
+use crate::frontend::source::Spanned;
 use crate::interval::Intervals;
-use crate::policy::{self, Action, Autogroup, Rates, Section, Selector};
 use crate::service::Service;
-use crate::source::Spanned;
 
 /// What the venues section becomes.
 #[derive(Default)]
