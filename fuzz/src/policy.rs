@@ -14,7 +14,7 @@ use bulkhead_policy::explain::explain;
 use bulkhead_policy::inventory::{self, Inventory, Network, Node};
 use bulkhead_policy::policy::{self, Action, Policy};
 use bulkhead_policy::reference::{self, Probe, Verdict};
-use bulkhead_policy::resolve::{Boundary, Ruleset, SelectorId, resolve};
+use bulkhead_policy::resolve::{Boundary, Ruleset, SelectorId, placeholder, resolve};
 use bulkhead_policy::source::Source;
 use bulkhead_policy::{Dialect, boundaries, proof, unreachable, verify};
 
@@ -55,7 +55,7 @@ pub fn run(data: &[u8]) {
         };
         judge(&policy, &KNOWN, dialect, Network::Overlay, findings.clone(), text);
         judge(&policy, &KNOWN, dialect, Network::Underlay, findings.clone(), text);
-        judge(&policy, &inventory::imagined(&policy), dialect, Network::Overlay, findings, text);
+        judge(&policy, &placeholder(&policy), dialect, Network::Overlay, findings, text);
     }
 }
 

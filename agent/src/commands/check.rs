@@ -75,7 +75,7 @@ impl Check {
                 "{}",
                 serde_json::json!({
                     "valid": errors == 0, "dialect": dialect, "errors": errors, "warnings": warnings,
-                    "rules": rules, "nodes": nodes, "imagined_inventory": self.inventory.is_none(),
+                    "rules": rules, "nodes": nodes, "placeholder_inventory": self.inventory.is_none(),
                     "tests": tally.tested, "tests_failed": tally.failed,
                     "unreachable": reach.unreachable, "reachability_not_proved": reach.undecided,
                     "venues": proofs.venues, "venues_underlay": underlay.venues, "boundaries": proofs.boundaries,
@@ -88,12 +88,12 @@ impl Check {
             for section in loaded.policy.iter().flat_map(known_and_not_enforced) {
                 println!("{section}: not enforced here");
             }
-            let imagined = if self.inventory.is_none() { " imagined" } else { "" };
-            println!("{rules} rules over {nodes}{imagined} nodes, {errors} errors, {warnings} warnings");
+            let placeholder = if self.inventory.is_none() { " placeholder" } else { "" };
+            println!("{rules} rules over {nodes}{placeholder} nodes, {errors} errors, {warnings} warnings");
             match *tally {
                 verify::Tally { tested: 0, .. } => println!("tests: none run"),
-                verify::Tally { tested, failed: 0 } => println!("tests: {tested} hold"),
-                verify::Tally { tested, failed } => println!("tests: {failed} of {tested} fail"),
+                verify::Tally { tested, failed: 0 } => println!("tests: {tested} passed"),
+                verify::Tally { tested, failed } => println!("tests: {failed} of {tested} failed"),
             }
             print_proofs(&answers);
             if answers.ran {
@@ -171,16 +171,16 @@ fn plural(count: u128, what: &str) -> String {
 
 fn reachability(reach: Reach, what: &str) -> String {
     match reach {
-        Reach { rules: 0, .. } => "reachability: no rule is about anybody".into(),
+        Reach { rules: 0, .. } => "unreachable rules: no rule matches anybody".into(),
         Reach { rules, unreachable: 0, undecided: 0 } => {
-            format!("reachability: each of {rules} {what} decides something")
+            format!("unreachable {what}: 0 of {rules}")
         }
         Reach { rules, unreachable, undecided: 0 } => {
-            format!("reachability: {unreachable} of {rules} {what} never decide")
+            format!("unreachable {what}: {unreachable} of {rules}")
         }
-        Reach { rules, unreachable, undecided } => format!(
-            "reachability: {unreachable} of {rules} {what} never decide, {undecided} were not searched to the end"
-        ),
+        Reach { rules, unreachable, undecided } => {
+            format!("unreachable {what}: {unreachable} of {rules}, {undecided} not searched to the end")
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl Diff {
                     "changed": difference.changed, "limits_apart": difference.apart,
                     "widened_venues": difference.widened_venues,
                     "widened_boundaries": difference.widened_boundaries,
-                    "imagined_inventory": inventory.is_none(),
+                    "placeholder_inventory": inventory.is_none(),
                 })
             );
         } else if self.markdown {

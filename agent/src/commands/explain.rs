@@ -204,9 +204,9 @@ fn because(why: &Why, reports_nothing: bool) -> String {
             format!("the source does not meet {postures}: it reports no attribute")
         }
         Why::Posture(postures) => format!("the source does not meet {postures}"),
-        Why::Destination => "leads elsewhere".into(),
-        Why::Source => "comes from elsewhere".into(),
-        Why::Ends => "is about neither end".into(),
+        Why::Destination => "no match: dst".into(),
+        Why::Source => "no match: src".into(),
+        Why::Ends => "no match: src, dst".into(),
     }
 }
 

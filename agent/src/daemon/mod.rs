@@ -65,7 +65,7 @@ use crate::guard;
 use crate::paths::BPFFS;
 
 /// Runs the agent until a signal or `detach`. Enforcement goes on after a signal. The answer is
-/// no if the files do not hold.
+/// no if the policy or the inventory is invalid.
 ///
 /// # Errors
 /// If the system refuses; then nothing has been attached or changed.
@@ -213,7 +213,9 @@ async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
         let apply = move || enforcer.apply(&inputs::Asked::default());
         match tokio::task::spawn_blocking(apply).await.context("applying on SIGHUP")? {
             Ok(done) if done.applied => tracing::info!(generation = done.generation, "applied on SIGHUP"),
-            Ok(refused) => tracing::error!("SIGHUP changes nothing: the files do not hold\n{}", refused.text),
+            Ok(refused) => {
+                tracing::error!("SIGHUP changes nothing: invalid policy or inventory\n{}", refused.text)
+            }
             Err(error) => tracing::error!("SIGHUP changes nothing: {error:#}"),
         }
     }

@@ -8,10 +8,10 @@ use crate::analysis::unmet;
 use crate::analysis::unreachable::{self, Reach};
 use crate::analysis::verify::{self, Tally};
 use crate::frontend::diagnostic::{Diagnostic, Findings};
-use crate::frontend::inventory::{self, Inventory, Network, World, imagined, imagined_as};
+use crate::frontend::inventory::{self, Inventory, Network};
 use crate::frontend::policy::{self, Policy};
 use crate::frontend::source::Source;
-use crate::resolve::{Exemptions, Rule, Ruleset, resolve_with};
+use crate::resolve::{Exemptions, Rule, Ruleset, World, placeholder, placeholder_as, resolve_with};
 
 /// Whom a policy is for.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,7 @@ pub struct Loaded {
     pub sources: Vec<Source>,
     /// The policy as written.
     pub policy: Option<Policy>,
-    /// The inventory; an imagined one if none was named.
+    /// The inventory; one of placeholders if none was named.
     pub inventory: Option<Inventory>,
     /// The rules.
     pub ruleset: Option<Ruleset>,
@@ -39,8 +39,8 @@ pub struct Loaded {
     pub underlay: Option<Ruleset>,
     /// What was found.
     pub findings: Findings,
-    /// Whether the inventory is imagined.
-    pub is_imagined: bool,
+    /// Whether the inventory is one of placeholders.
+    pub is_placeholder: bool,
 }
 
 /// What was found out beyond the files' own errors.
@@ -66,7 +66,7 @@ impl Loaded {
         let policy = policy::parse(&policy_source, scope.dialect, &mut findings);
         let inventory = match &inventory_source {
             Some(source) => inventory::parse(source, &mut findings),
-            None => policy.as_ref().map(imagined),
+            None => policy.as_ref().map(placeholder),
         };
         let mut resolve = |network| {
             let (policy, inventory) = policy.as_ref().zip(inventory.as_ref())?;
@@ -84,9 +84,9 @@ impl Loaded {
         };
         let (ruleset, underlay) = (resolve(Network::Overlay), resolve(Network::Underlay));
         findings.sort();
-        let is_imagined = inventory_source.is_none();
+        let is_placeholder = inventory_source.is_none();
         let sources = std::iter::once(policy_source).chain(inventory_source).collect();
-        Self { sources, policy, inventory, ruleset, underlay, findings, is_imagined }
+        Self { sources, policy, inventory, ruleset, underlay, findings, is_placeholder }
     }
 
     /// Runs the tests section and sshTests, proves venues and boundaries, and looks for rules that never decide, at
@@ -104,7 +104,7 @@ impl Loaded {
             without_exemptions(ruleset, |ruleset| {
                 let mut failures = Findings::default();
                 answers.tally = verify::run(ruleset, inventory, now, &mut failures);
-                if let (true, Some(policy)) = (self.is_imagined, &self.policy) {
+                if let (true, Some(policy)) = (self.is_placeholder, &self.policy) {
                     fails_everywhere(policy, ruleset, now, &mut failures);
                     let is_ssh = |failure: &&Diagnostic| ruleset.ssh_failures.contains(*failure);
                     answers.tally.failed = failures.0.len() - failures.0.iter().filter(is_ssh).count();
@@ -127,14 +127,14 @@ impl Loaded {
     }
 }
 
-/// Keeps those failures of tests that are failures whatever roles the imagined users have, and whoever routes
+/// Keeps those failures of tests that are failures whatever roles the placeholder users have, and whoever routes
 /// the addresses that tests name.
 fn fails_everywhere(policy: &Policy, ruleset: &Ruleset, now: u64, failures: &mut Findings) {
     for world in World::ALL.into_iter().filter(|world| *world != World::Members) {
         if failures.0.is_empty() {
             return;
         }
-        let inventory = imagined_as(policy, world);
+        let inventory = placeholder_as(policy, world);
         let mut there = Findings::default();
         let exemptions = Exemptions::default();
         let other =

@@ -137,7 +137,7 @@ pub enum Why {
     Destination,
     /// It is about other sources.
     Source,
-    /// It is about neither end.
+    /// Neither end matches.
     Ends,
 }
 

@@ -8,6 +8,7 @@ mod exemptions;
 mod ipsets;
 mod names;
 mod overlap;
+mod placeholder;
 mod postures;
 mod resolver;
 mod rules;
@@ -18,7 +19,7 @@ mod venues;
 mod via;
 
 pub use exemptions::{Exemptions, Management, WireGuard};
-pub(crate) use ipsets::ipsets;
+pub use placeholder::{World, placeholder, placeholder_as};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -114,7 +115,7 @@ pub struct Rule {
     pub action: Action,
     /// Its name, if it has one.
     pub name: Option<String>,
-    /// Where it stands; none for the rule that Tailscale's dialect imagines when there is no other.
+    /// Where it stands; none for the rule that Tailscale's dialect adds when there is no other.
     pub location: Option<Location>,
     /// From when on it is absent, ns since the Unix epoch.
     pub expires: Option<u64>,

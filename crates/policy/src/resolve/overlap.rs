@@ -78,7 +78,7 @@ impl Resolver<'_> {
         }
         self.ipsets(venues);
         self.routes(venues);
-        self.holders(venues);
+        self.warn_node_addresses_in_venue(venues);
         self.notes(venues);
     }
 
@@ -162,7 +162,7 @@ impl Resolver<'_> {
 
     /// Nodes' own addresses within a venue's prefixes are not the venue: nothing guards them. On the
     /// overlay that is hardly meant.
-    fn holders(&mut self, venues: &[Guarded<'_>]) {
+    fn warn_node_addresses_in_venue(&mut self, venues: &[Guarded<'_>]) {
         let inventory = self.inventory;
         for venue in venues {
             let declared = AddressSet::from_prefixes(venue.venue.addresses.iter().map(|net| &net.value));

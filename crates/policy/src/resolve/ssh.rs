@@ -68,7 +68,7 @@ impl Resolver<'_> {
     fn is_unknown(&mut self, selector: &Spanned<Selector>) -> bool {
         let by_address =
             matches!(selector.value, Selector::Prefix(_) | Selector::Host(_) | Selector::IpSet(_));
-        let is_unknown = self.inventory.is_imagined && by_address;
+        let is_unknown = self.inventory.is_placeholder && by_address;
         if is_unknown {
             let message =
                 format!("ssh tests of {} are not run: only an inventory tells whose it is", selector.value);

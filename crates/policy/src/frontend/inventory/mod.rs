@@ -1,11 +1,9 @@
 //! Who exists: nodes and users.
 
 mod distinct;
-mod imagined;
 pub mod import;
 mod parse;
 
-pub use imagined::{World, imagined, imagined_as};
 pub use parse::parse;
 
 use std::collections::BTreeSet;
@@ -30,7 +28,7 @@ pub struct Inventory {
     /// Indices of nodes, sorted by name: a million of them cost less so than hashed.
     by_name: Vec<u32>,
     /// Whether it was made up, for a policy that is checked without one: no address in a file is anybody's.
-    pub is_imagined: bool,
+    pub is_placeholder: bool,
     /// Addresses and whose they are, sorted.
     by_address: Vec<(IpAddr, u32)>,
     /// Hashes of owners and whose they are, sorted.
@@ -194,7 +192,7 @@ impl Inventory {
         by_owner.sort_unstable();
         let routers = (0..).zip(&nodes).filter(|(_, node)| !node.routes.is_empty());
         let routers = routers.map(|(index, _)| index).collect();
-        Self { source, nodes, users, is_imagined: false, by_name, by_address, by_owner, routers }
+        Self { source, nodes, users, is_placeholder: false, by_name, by_address, by_owner, routers }
     }
 
     /// The nodes of an owner, in the file's order.

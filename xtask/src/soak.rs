@@ -1,4 +1,4 @@
-//! `cargo xtask prove`: the long forms of tests that are short in `cargo xtask test`.
+//! `cargo xtask soak`: the long forms of tests that are short in `cargo xtask test`.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Bound on one proof.
 const RUN_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 
-/// Arguments of `prove`.
+/// Arguments of `soak`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// What to prove; all, one after the other, if none is named. Sizes are in the environment:
+    /// What to run; all, one after the other, if none is named. Sizes are in the environment:
     /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_MEDDLINGS, BULKHEAD_CONVERSATIONS, BULKHEAD_FLOWS,
     /// BULKHEAD_PACKETS, BULKHEAD_FEED; BULKHEAD_SEED repeats a failure.
     proofs: Vec<Proof>,
@@ -81,7 +81,7 @@ impl Proof {
 
 /// Sets the machine up, builds agent and tests as they ship, proves.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    setup::require_root("prove")?;
+    setup::require_root("soak")?;
     setup::ensure()?;
     // The end-to-end tests start the `bulkhead` binary, which `cargo test` alone does not build.
     run_within(BUILD_LIMIT, cargo::command().args(["build", "--release", "--package", "bulkhead"]))?;

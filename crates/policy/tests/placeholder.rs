@@ -136,7 +136,7 @@ fn what_may_be_routed_is() {
     for dialect in [OURS, THEIRS] {
         assert_eq!(errors(&policy(approvers, &accept("192.168.1.1")), dialect), [""; 0]);
         assert_eq!(errors(&policy(approvers, &accept("8.8.8.8")), dialect), [""; 0]);
-        // Addresses that nobody imagined has: somebody may route them.
+        // Addresses that no placeholder has: somebody may route them.
         for to in ["192.168.7.1", "box", "100.64.9.9"] {
             assert_eq!(errors(&policy("", &accept(to)), dialect), [""; 0], "{to}");
         }
@@ -160,7 +160,7 @@ fn what_may_be_routed_is() {
 }
 
 #[test]
-fn imagined_routes_overlap_no_venue_and_are_on_no_side() {
+fn placeholder_routes_overlap_no_venue_and_are_on_no_side() {
     let policy = r#""autoApprovers": {"routes": {"198.51.100.0/24": ["tag:router"], "10.0.0.0/8": ["tag:srv", "tag:router"]}},
         "acls": [{"action": "accept", "src": ["tag:srv"], "dst": ["tag:srv:22"]}],
         "venues": {"venue:x": {"addresses": ["198.51.100.0/25"],

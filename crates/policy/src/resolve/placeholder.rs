@@ -1,15 +1,15 @@
-//! An inventory for a policy that is checked without one.
+//! An inventory of placeholders, for a policy that is checked without one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
-use super::{Inventory, Node, Owner, ROLES, SHARED, User};
+use super::ipsets::ipsets;
 use crate::address::AddressSet;
+use crate::frontend::inventory::{Inventory, Node, Owner, ROLES, SHARED, User};
 use crate::frontend::policy::{Autogroup, Policy, Rule, Selector};
 use crate::frontend::source::{Source, Span};
-use crate::resolve::ipsets;
 
 /// What the users whom a policy names are taken to be: nobody but the inventory knows their roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +39,13 @@ impl World {
 /// One node for each tag and each user that the policy names, for each autogroup of users, and for the
 /// way to the internet, with the routes that `via` and `autoApprovers` are about.
 #[must_use]
-pub fn imagined(policy: &Policy) -> Inventory {
-    imagined_as(policy, World::Members)
+pub fn placeholder(policy: &Policy) -> Inventory {
+    placeholder_as(policy, World::Members)
 }
 
-/// [`imagined`], with the users whom the policy names as `world` has them.
+/// [`placeholder`], with the users whom the policy names as `world` has them.
 #[must_use]
-pub fn imagined_as(policy: &Policy, world: World) -> Inventory {
+pub fn placeholder_as(policy: &Policy, world: World) -> Inventory {
     let selectors = selectors(policy);
     let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let members =
@@ -61,10 +61,10 @@ pub fn imagined_as(policy: &Policy, world: World) -> Inventory {
         match selector {
             Selector::Domain(domain) => drop(users.entry(format!("member@{domain}")).or_default()),
             Selector::Autogroup(Autogroup::Member | Autogroup::OwnDevices) => {
-                users.entry("member@imagined".into()).or_default();
+                users.entry("member@placeholder".into()).or_default();
             }
             Selector::Autogroup(Autogroup::Role(role)) => {
-                users.insert(format!("{role}@imagined"), vec![(*role).to_owned()]);
+                users.insert(format!("{role}@placeholder"), vec![(*role).to_owned()]);
             }
             Selector::Autogroup(Autogroup::Internet) => is_led_out = true,
             Selector::Tag(tag) => drop(tags.insert(tag)),
@@ -88,11 +88,12 @@ pub fn imagined_as(policy: &Policy, world: World) -> Inventory {
     let nodes = (1u32..).zip(all).map(|(number, (name, owner, routes))| node(number, name, owner, routes));
     let nodes = nodes.collect();
     let users = users.into_iter().map(|(login, roles)| User { login, roles, aliases: Vec::new() }).collect();
-    let inventory = Inventory::new(Source::new("(imagined inventory)", ""), nodes, Some(users));
-    Inventory { is_imagined: true, ..inventory }
+    let mut inventory = Inventory::new(Source::new("(placeholder inventory)", ""), nodes, Some(users));
+    inventory.is_placeholder = true;
+    inventory
 }
 
-/// What is behind routers: the routes that somebody may approve, and, in worlds that are imagined to see
+/// What is behind routers: the routes that somebody may approve, and, in worlds that are made to see
 /// whether a test can hold at all, the addresses that tests name. Whoever routes them stands for nobody, so
 /// that it is on no side of a boundary. What is a venue's is behind no router.
 fn routed(policy: &Policy, world: World) -> Vec<IpNet> {
