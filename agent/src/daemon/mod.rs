@@ -214,7 +214,7 @@ async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
         match tokio::task::spawn_blocking(apply).await.context("applying on SIGHUP")? {
             Ok(done) if done.applied => tracing::info!(generation = done.generation, "applied on SIGHUP"),
             Ok(refused) => {
-                tracing::error!("SIGHUP changes nothing: invalid policy or inventory\n{}", refused.text)
+                tracing::error!("SIGHUP changes nothing: invalid policy or inventory\n{}", refused.text);
             }
             Err(error) => tracing::error!("SIGHUP changes nothing: {error:#}"),
         }
