@@ -1,12 +1,17 @@
 //! The commands' end of the agent's socket.
 
+use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Bytes, Incoming};
+use bulkhead_api::change::Change;
+use bulkhead_api::request::Applied;
+use bulkhead_api::route;
+use futures_util::stream;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -25,7 +30,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// # Errors
 /// If the agent refuses, or its answer breaks off.
 pub async fn ask(socket: &Path, method: Method, path: &str) -> anyhow::Result<Option<Response<Incoming>>> {
-    send(socket, method, path, Bytes::new()).await
+    send(socket, method, path, Vec::new()).await
 }
 
 /// Asks the agent and reads its answer; `None` if none is running, it is silent for `limit`, or it ends
@@ -76,11 +81,16 @@ impl Drop for BrokenPipes {
     }
 }
 
+/// A piece of a body, which is sent as it is.
+fn piece(bytes: Vec<u8>) -> Result<Frame<Bytes>, Infallible> {
+    Ok(Frame::data(Bytes::from(bytes)))
+}
+
 async fn send(
     socket: &Path,
     method: Method,
     path: &str,
-    body: Bytes,
+    body: Vec<Vec<u8>>,
 ) -> anyhow::Result<Option<Response<Incoming>>> {
     let _broken = BrokenPipes::are_errors();
     let stream = match UnixStream::connect(socket).await {
@@ -98,12 +108,13 @@ async fn send(
         .uri(path)
         .header("host", "agent")
         .header("content-type", "application/json")
-        .body(Full::new(body))?;
+        .body(StreamBody::new(stream::iter(body.into_iter().map(piece))))?;
     let response = sender.send_request(request).await.context("asking the agent")?;
     if response.status() != StatusCode::OK {
         let status = response.status();
         let words = response.into_body().collect().await.context("reading the agent's refusal")?.to_bytes();
         let words = String::from_utf8_lossy(&words);
+        anyhow::ensure!(status != StatusCode::NOT_FOUND, other_version(path, &words));
         if status == StatusCode::BAD_REQUEST {
             return Err(Usage(words.into_owned()).into());
         }
@@ -121,6 +132,16 @@ pub async fn read<T: serde::de::DeserializeOwned>(response: Response<Incoming>) 
     serde_json::from_slice(&bytes).context("the agent's answer is not understood; is it of another version?")
 }
 
+/// What an agent that has no such route is: of another version, which it may say itself.
+fn other_version(path: &str, words: &str) -> String {
+    let said = if words.is_empty() { String::new() } else { format!(" ({words})") };
+    format!(
+        "the running agent is of another version than this command, {}: it has no {path}{said}; restart it, and what \
+         is enforced stays enforced meanwhile",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
 /// Sends a command to the agent, which must be running, and reads its answer. It is waited for as long as
 /// the agent shows that it runs, within the command's limit.
 ///
@@ -131,7 +152,22 @@ pub fn command<T: serde::de::DeserializeOwned>(
     path: &str,
     request: &impl serde::Serialize,
 ) -> anyhow::Result<T> {
-    let body = Bytes::from(serde_json::to_vec(request)?);
+    exchange(paths, path, vec![serde_json::to_vec(request)?])
+}
+
+/// Sends a policy, an inventory or both, as [`command`] does.
+///
+/// # Errors
+/// As there.
+pub fn change(paths: &Paths, path: &str, change: Change) -> anyhow::Result<Applied> {
+    exchange(paths, path, change.into_body())
+}
+
+fn exchange<T: serde::de::DeserializeOwned>(
+    paths: &Paths,
+    path: &str,
+    body: Vec<Vec<u8>>,
+) -> anyhow::Result<T> {
     block_on(while_alive(paths, limit(path), async {
         let response = send(&paths.socket, Method::POST, path, body).await?.with_context(|| {
             format!("no agent listens at {}; start one with `bulkhead run`", paths.socket.display())
@@ -142,7 +178,7 @@ pub fn command<T: serde::de::DeserializeOwned>(
 
 /// What a command may take, however often the agent says that it is alive: less where nothing is built.
 fn limit(path: &str) -> Duration {
-    let is_built = !matches!(path, "/quarantine" | "/release" | "/confirm");
+    let is_built = !matches!(path, route::QUARANTINE | route::RELEASE | route::CONFIRM);
     Duration::from_secs(if is_built { 600 } else { 20 })
 }
 
@@ -180,7 +216,7 @@ async fn silence(socket: &Path) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         // Any answer is a sign of life; so is none where no agent listens, which the command says.
-        if tokio::time::timeout(PATIENCE, ask(socket, Method::GET, "/alive")).await.is_err() {
+        if tokio::time::timeout(PATIENCE, ask(socket, Method::GET, route::ALIVE)).await.is_err() {
             return;
         }
     }

@@ -1,17 +1,24 @@
 //! The `bulkhead` binary.
 
 mod cli;
-mod client;
 mod commands;
 mod config;
-mod daemon;
 mod diagnostics;
-mod duration;
 mod exit;
-mod guard;
+mod global;
 mod input;
-mod paths;
 mod text;
+
+#[cfg(feature = "agent")]
+mod client;
+#[cfg(feature = "agent")]
+mod daemon;
+#[cfg(feature = "agent")]
+mod duration;
+#[cfg(feature = "agent")]
+mod guard;
+#[cfg(feature = "agent")]
+mod paths;
 
 use std::process::ExitCode;
 
@@ -19,13 +26,17 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    if !matches!(cli.command, cli::Command::Run(_) | cli::Command::Tunnel(_)) {
-        // `bulkhead status | head` ends quietly.
-        // SAFETY: no other thread runs yet.
-        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    } else {
+    if cli.serves() {
         // What an agent makes is its own from the first moment: directories, pins, files, sockets.
+        #[cfg(any(feature = "agent", feature = "tunnel"))]
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    } else {
+        // `bulkhead status | head` ends quietly.
+        #[cfg(unix)]
+        // SAFETY: no other thread runs yet.
+        unsafe {
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL)
+        };
     }
-    exit::finish(commands::dispatch(cli))
+    exit::finish(cli.run())
 }

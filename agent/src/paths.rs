@@ -6,12 +6,10 @@ use bulkhead_dataplane::Pins;
 use bulkhead_host::places::{self, PlaceError};
 
 use crate::daemon::{lock, store};
+use crate::global::is_default;
 
 /// The BPF file system.
 pub const BPFFS: &str = "/sys/fs/bpf";
-
-/// The instance of an agent that is alone on its machine.
-const DEFAULT_INSTANCE: &str = "default";
 
 /// The places of one instance.
 #[derive(Clone, Debug)]
@@ -81,17 +79,12 @@ impl Paths {
     /// # Errors
     /// A name that would leave its directory.
     pub fn of(instance: &str) -> Result<Self, crate::exit::Usage> {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if instance.is_empty() || instance.len() > 64 || !instance.bytes().all(fits) {
-            return Err(crate::exit::Usage(format!(
-                "instance '{instance}': a name has 1 to 64 letters, digits, '-' and '_'"
-            )));
-        }
+        let is_default = is_default(instance)?;
         let below = |base: &str| {
-            if instance == DEFAULT_INSTANCE { PathBuf::from(base) } else { Path::new(base).join(instance) }
+            if is_default { PathBuf::from(base) } else { Path::new(base).join(instance) }
         };
         Ok(Self {
-            is_default: instance == DEFAULT_INSTANCE,
+            is_default,
             socket: below("/run/bulkhead").join("agent.sock"),
             state: below("/var/lib/bulkhead"),
             pins: Pins::new(&Path::new(BPFFS).join("bulkhead"), instance),

@@ -100,7 +100,7 @@ impl Agent {
             "--interface",
             interface,
         ]);
-        command.arg("--policy").arg(files.policy()).arg("--inventory").arg(files.inventory());
+        command.arg(files.policy()).arg("--inventory").arg(files.inventory());
         let log = files.directory.join("run.log");
         let process = Process::spawn(namespace, &mut command, &log)?;
         let pins = Pins::new(Path::new(PINS), &instance);

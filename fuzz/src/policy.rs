@@ -14,9 +14,9 @@ use bulkhead_policy::explain::explain;
 use bulkhead_policy::inventory::{self, Inventory, Network, Node};
 use bulkhead_policy::policy::{self, Action, Policy};
 use bulkhead_policy::reference::{self, Probe, Verdict};
-use bulkhead_policy::resolve::{Boundary, Ruleset, SelectorId, resolve};
+use bulkhead_policy::resolve::{Boundary, Ruleset, SelectorId, placeholder, resolve};
 use bulkhead_policy::source::Source;
-use bulkhead_policy::{Dialect, proof, reach, verify};
+use bulkhead_policy::{Dialect, boundaries, proof, unreachable, verify};
 
 const INVENTORY: &str = r#"{"nodes": [
     {"name": "n1", "addresses": ["100.64.0.1", "fd7a:115c:a1e0::1"], "tags": ["tag:a", "tag:b"],
@@ -55,7 +55,7 @@ pub fn run(data: &[u8]) {
         };
         judge(&policy, &KNOWN, dialect, Network::Overlay, findings.clone(), text);
         judge(&policy, &KNOWN, dialect, Network::Underlay, findings.clone(), text);
-        judge(&policy, &inventory::imagined(&policy), dialect, Network::Overlay, findings, text);
+        judge(&policy, &placeholder(&policy), dialect, Network::Overlay, findings, text);
     }
 }
 
@@ -84,6 +84,7 @@ fn judge(
     text: &str,
 ) {
     let ruleset = resolve(policy, inventory, dialect, network, &mut findings);
+    boundaries::check(&ruleset, inventory, &mut findings);
     placed(&findings, text);
     if findings.has_errors() {
         return;
@@ -92,7 +93,7 @@ fn judge(
     verify::run(&ruleset, inventory, now, &mut findings);
     if ruleset.rules.len() <= FEW {
         proven(&ruleset, inventory, now);
-        reach::check(&ruleset, now, &mut findings);
+        unreachable::check(&ruleset, now, &mut findings);
         compared(&ruleset, inventory, now);
     }
     for node in inventory.nodes.iter().take(4) {

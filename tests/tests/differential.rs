@@ -3,7 +3,7 @@
 //! the same clock. Everything is compared: verdict, reason, rule, headers, the flow found,
 //! counters, events, aggregates, and what is to be answered by a reset.
 //!
-//! `cargo xtask prove differential` runs 10 million, or `BULKHEAD_PACKETS`; `BULKHEAD_SEED`
+//! `cargo xtask soak differential` runs 10 million, or `BULKHEAD_PACKETS`; `BULKHEAD_SEED`
 //! repeats a failure (the seed is in its message).
 
 mod kernel;

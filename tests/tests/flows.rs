@@ -2,7 +2,7 @@
 //! nothing is said: none of those may be lost. The agent's own programs and tables, at their default
 //! sizes and time-outs, run packet by packet at a clock of the test's.
 //!
-//! `cargo xtask prove flows` runs 10 million flows beside 10,000 conversations, or `BULKHEAD_FLOWS`
+//! `cargo xtask soak flows` runs 10 million flows beside 10,000 conversations, or `BULKHEAD_FLOWS`
 //! and `BULKHEAD_IDLE`; `BULKHEAD_SEED` chooses the flood's ports.
 
 mod kernel;

@@ -7,8 +7,8 @@ mod demo;
 mod deny;
 mod fuzz;
 mod process;
-mod prove;
 mod setup;
+mod soak;
 mod test;
 mod vm;
 
@@ -40,7 +40,7 @@ enum Command {
     /// Run every test, those on the kernel and in network namespaces included. Needs root.
     Test(test::Arguments),
     /// Prove what takes long: swaps and kills under traffic, floods of flows, packets by the million. Needs root.
-    Prove(prove::Arguments),
+    Soak(soak::Arguments),
     /// Boot other kernels in qemu and load, attach and use the programs there. Needs root.
     Vm(vm::Arguments),
     /// Run libFuzzer on the packet parser, the policy and the inventory.
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Deny(arguments) => deny::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
-        Command::Prove(arguments) => prove::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Vm(arguments) => vm::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
     };

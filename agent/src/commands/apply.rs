@@ -1,56 +1,58 @@
 //! `bulkhead apply`, `confirm`, `rollback`: what the running agent enforces.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use bulkhead_api::request::{Applied, Request};
+use bulkhead_api::change::Change;
+use bulkhead_api::request::Applied;
+use bulkhead_api::route;
 
-use crate::cli::Global;
 use crate::client;
 use crate::config::Mode;
 use crate::duration;
-use crate::exit::{Answer, Usage};
+use crate::exit::Answer;
+use crate::global::Global;
+use crate::input;
 use crate::paths::Paths;
 
-/// Reads policy and inventory anew and enforces them, on all hooks, without a gap. Files that do
-/// not hold change nothing (exit 1).
+/// Apply a policy and inventory, on all hooks, without a gap.
+///
+/// Files that are named are read by this command; without them the agent reads those that it was started
+/// with anew. An invalid policy or inventory changes nothing (exit 1).
 #[derive(Debug, clap::Args)]
 pub struct Apply {
     /// The policy; without it the one that the agent was started with.
-    #[arg(long, value_name = "FILE")]
+    #[arg(value_name = "POLICY")]
     policy: Option<PathBuf>,
-    /// The inventory; without it the one that the agent was started with.
+    /// The inventory; without it the one the agent was started with.
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
-    /// What happens to packets that the policy does not admit; without it as before.
+    /// Drop what the policy does not admit, or report it [default: as now].
     #[arg(long, value_enum)]
     mode: Option<Mode>,
-    /// Return to the previous policy by itself unless `bulkhead confirm` comes within this time, such as 60s.
+    /// Undo it unless `bulkhead confirm` comes within this time, such as 60s.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     confirm: Option<u64>,
 }
 
-/// Keeps what `apply --confirm` has put in force.
+/// Confirm what `--confirm` has put in force: it stays.
 #[derive(Debug, clap::Args)]
 pub struct Confirm {}
 
-/// Returns to the previous generation's policy and inventory at once. A second rollback undoes the first.
+/// Roll back to the previous policy and inventory at once.
+///
+/// A second rollback undoes the first.
 #[derive(Debug, clap::Args)]
 pub struct Rollback {}
 
-/// The agent's directory is another one.
-pub(super) fn absolute(path: &Path) -> Result<PathBuf, Usage> {
-    std::path::absolute(path).map_err(|error| Usage(format!("{}: {error}", path.display())))
-}
-
 impl Apply {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let request = Request {
-            policy: self.policy.as_deref().map(absolute).transpose()?,
-            inventory: self.inventory.as_deref().map(absolute).transpose()?,
+        let change = Change {
+            policy: self.policy.as_deref().map(input::text).transpose()?,
+            inventory: self.inventory.as_deref().map(input::text).transpose()?,
             mode: self.mode,
             confirm: self.confirm,
         };
-        let answer: Applied = client::command(&Paths::of(&global.instance)?, "/apply", &request)?;
+        let answer = client::change(&Paths::of(&global.instance)?, route::APPLY, change)?;
         Ok(show(&answer, global.json))
     }
 }
@@ -73,7 +75,7 @@ pub(super) fn show(answer: &Applied, json: bool) -> Answer {
 
 impl Confirm {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let confirmed: bool = client::command(&Paths::of(&global.instance)?, "/confirm", &())?;
+        let confirmed: bool = client::command(&Paths::of(&global.instance)?, route::CONFIRM, &())?;
         if global.json {
             println!("{}", serde_json::json!({ "confirmed": confirmed }));
         } else if confirmed {
@@ -87,7 +89,7 @@ impl Confirm {
 
 impl Rollback {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let answer: Option<Applied> = client::command(&Paths::of(&global.instance)?, "/rollback", &())?;
+        let answer: Option<Applied> = client::command(&Paths::of(&global.instance)?, route::ROLLBACK, &())?;
         match answer {
             Some(answer) => Ok(show(&answer, global.json)),
             None => {

@@ -3,23 +3,28 @@
 use std::time::{Duration, Instant};
 
 use bulkhead_api::request::AttachAnswer;
+use bulkhead_api::route;
 
-use crate::cli::Global;
 use crate::client;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 use crate::paths::Paths;
 
 /// Between two questions.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Asks the agent to enforce on one of its interfaces now. For wg-quick: `PostUp = bulkhead attach %i --wait`.
-/// Ends with 0 once the interface is enforced, with 3 if it is not.
+/// Attach to an interface now that is just coming up.
+///
+/// For wg-quick: `PostUp = bulkhead attach %i --wait`. Ends with 0 once the interface is enforced, with 3 if
+/// it is not.
 #[derive(Debug, clap::Args)]
 pub struct Attach {
     /// The interface, one of agent.toml's.
     #[arg(value_name = "IFACE")]
     interface: String,
-    /// Wait until the interface is there and enforced, and the agent runs; at most so long.
+    /// Wait until the interface is enforced, at most so long.
+    ///
+    /// For the interface to be there, and for the agent to run.
     #[arg(
         long,
         value_name = "SECONDS",
@@ -69,6 +74,6 @@ impl Attach {
     }
 
     fn ask(&self, paths: &Paths) -> anyhow::Result<AttachAnswer> {
-        client::command(paths, "/attach", &self.interface)
+        client::command(paths, route::ATTACH, &self.interface)
     }
 }

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 
 use bulkhead_policy::compile::Limits;
 
-use crate::cli::Global;
 use crate::config::Config;
 use crate::exit::Usage;
-use crate::paths::Paths;
+use crate::global::{Global, is_default};
 
 /// Where the budget stands.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Budget {
-    /// The agent's configuration, for its limits.table_memory_mib [default: /etc/bulkhead/agent.toml
-    /// if it is there; else 256 MiB].
+    /// The agent's configuration, for its limits.table_memory_mib.
+    ///
+    /// By default /etc/bulkhead/agent.toml if it is there; else the limit is 256 MiB.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -21,8 +21,7 @@ pub struct Budget {
 impl Budget {
     /// The agent's configuration; `None` if none is named and the default one is not there.
     pub fn config(&self, global: &Global) -> Result<Option<Config>, Usage> {
-        let paths = Paths::of(&global.instance)?;
-        Config::find(self.config.as_deref(), paths.is_default())
+        Config::find(self.config.as_deref(), is_default(&global.instance)?)
     }
 
     /// What tables may take, as the agent would have it.

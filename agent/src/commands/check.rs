@@ -11,29 +11,33 @@ use bulkhead_policy::compile::compile;
 use bulkhead_policy::diagnostic::{Diagnostic, Severity};
 use bulkhead_policy::policy::Policy;
 use bulkhead_policy::proof::Proof;
-use bulkhead_policy::reach::Reach;
 use bulkhead_policy::resolve::Exemptions;
+use bulkhead_policy::unreachable::Reach;
 use bulkhead_policy::verify;
 
 use super::budget::Budget;
-use crate::cli::Global;
 use crate::config::Config;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 use crate::{diagnostics, input};
 
-/// Checks a policy: names, rules, its own tests, and rules that can never decide. Proves that each
-/// venue admits exactly its lanes and that nothing crosses a boundary. Exits with 1 on any error.
+/// Check a policy: names, rules, tests, proofs, unreachable rules.
+///
+/// Proves that each venue admits exactly its lanes and that nothing crosses a boundary. Exits with 1 on
+/// any error.
 #[derive(Debug, clap::Args)]
 pub struct Check {
     /// The policy.
     #[arg(value_name = "POLICY", default_value = "/etc/bulkhead/policy.hujson")]
     policy: PathBuf,
-    /// The inventory. Without one, tags and users of the policy, members, holders of roles and exits are
-    /// imagined.
+    /// The inventory.
+    ///
+    /// Without one, placeholders stand for tags and users of the policy, members, holders of roles and exits.
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
-    /// A node whose tables must be within the memory budget [default: the one that the agent's
-    /// configuration names, else the inventory's first].
+    /// A node whose tables must be within the memory budget.
+    ///
+    /// By default the one that the agent's configuration names, else the inventory's first.
     #[arg(long, value_name = "NAME", requires = "inventory")]
     node: Option<String>,
     #[command(flatten)]
@@ -71,7 +75,7 @@ impl Check {
                 "{}",
                 serde_json::json!({
                     "valid": errors == 0, "dialect": dialect, "errors": errors, "warnings": warnings,
-                    "rules": rules, "nodes": nodes, "imagined_inventory": self.inventory.is_none(),
+                    "rules": rules, "nodes": nodes, "placeholder_inventory": self.inventory.is_none(),
                     "tests": tally.tested, "tests_failed": tally.failed,
                     "unreachable": reach.unreachable, "reachability_not_proved": reach.undecided,
                     "venues": proofs.venues, "venues_underlay": underlay.venues, "boundaries": proofs.boundaries,
@@ -84,12 +88,12 @@ impl Check {
             for section in loaded.policy.iter().flat_map(known_and_not_enforced) {
                 println!("{section}: not enforced here");
             }
-            let imagined = if self.inventory.is_none() { " imagined" } else { "" };
-            println!("{rules} rules over {nodes}{imagined} nodes, {errors} errors, {warnings} warnings");
+            let placeholder = if self.inventory.is_none() { " placeholder" } else { "" };
+            println!("{rules} rules over {nodes}{placeholder} nodes, {errors} errors, {warnings} warnings");
             match *tally {
                 verify::Tally { tested: 0, .. } => println!("tests: none run"),
-                verify::Tally { tested, failed: 0 } => println!("tests: {tested} hold"),
-                verify::Tally { tested, failed } => println!("tests: {failed} of {tested} fail"),
+                verify::Tally { tested, failed: 0 } => println!("tests: {tested} passed"),
+                verify::Tally { tested, failed } => println!("tests: {failed} of {tested} failed"),
             }
             print_proofs(&answers);
             if answers.ran {
@@ -167,16 +171,16 @@ fn plural(count: u128, what: &str) -> String {
 
 fn reachability(reach: Reach, what: &str) -> String {
     match reach {
-        Reach { rules: 0, .. } => "reachability: no rule is about anybody".into(),
+        Reach { rules: 0, .. } => "unreachable rules: no rule matches anybody".into(),
         Reach { rules, unreachable: 0, undecided: 0 } => {
-            format!("reachability: each of {rules} {what} decides something")
+            format!("unreachable {what}: 0 of {rules}")
         }
         Reach { rules, unreachable, undecided: 0 } => {
-            format!("reachability: {unreachable} of {rules} {what} never decide")
+            format!("unreachable {what}: {unreachable} of {rules}")
         }
-        Reach { rules, unreachable, undecided } => format!(
-            "reachability: {unreachable} of {rules} {what} never decide, {undecided} were not searched to the end"
-        ),
+        Reach { rules, unreachable, undecided } => {
+            format!("unreachable {what}: {unreachable} of {rules}, {undecided} not searched to the end")
+        }
     }
 }
 

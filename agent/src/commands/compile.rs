@@ -6,10 +6,10 @@ use bulkhead_policy::resolve::{Rule, Ruleset};
 
 use super::budget::Budget;
 use super::network::On;
-use crate::cli::Global;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 
-/// Compiles one node's tables and prints which rules matter to it and how large the tables are.
+/// Compile one node's tables: the rules that matter, and sizes.
 #[derive(Debug, clap::Args)]
 pub struct Compile {
     #[command(flatten)]

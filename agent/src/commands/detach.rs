@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
+use bulkhead_api::route;
 use hyper::Method;
 
-use crate::cli::Global;
 use crate::client;
 use crate::daemon::{in_place, lock, residence};
 use crate::exit::Answer;
+use crate::global::Global;
 use crate::paths::Paths;
 
 /// How long an agent is waited for before it is ended instead.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Detaches every program of the instance and removes its tables, agent running or not.
+/// Detach every program and end enforcement.
+///
+/// Removes the instance's tables, too, agent running or not.
 #[derive(Debug, clap::Args)]
 pub struct Detach {}
 
@@ -21,7 +24,7 @@ impl Detach {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let paths = Paths::of(&global.instance)?;
         // An agent that ends while it is asked leaves its pins, like one that does not run.
-        let ask = client::ask_within(PATIENCE, &paths.socket, Method::POST, "/detach");
+        let ask = client::ask_within(PATIENCE, &paths.socket, Method::POST, route::DETACH);
         let by_agent: Option<Vec<(String, String)>> =
             client::block_on(async { Ok(ask.await.unwrap_or_default()) })?;
         let links = match by_agent {

@@ -9,12 +9,14 @@ use bulkhead_policy::resolve::Ruleset;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::cli::Global;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 use crate::{diagnostics, input};
 
-/// Shows exactly which flows a change of policy, of inventory, or of both adds and removes, or
-/// admits on other terms (rates, replies), by identity and port.
+/// Show exactly which flows a change adds and removes.
+///
+/// A change of policy, of inventory, or of both; flows that are admitted on other terms (rates, replies) are
+/// shown, too. All by identity and port.
 ///
 /// A flow is there if every host that enforces lets it pass. A node does not talk to itself:
 /// where a node is on both sides of a line, what is meant is the others.
@@ -26,8 +28,9 @@ pub struct Diff {
     /// The policy as it would be.
     #[arg(value_name = "NEW")]
     new: PathBuf,
-    /// The inventory. Without one, tags and users of a policy, members, holders of roles and exits are
-    /// imagined.
+    /// The inventory.
+    ///
+    /// Without one, placeholders stand for tags and users of a policy, members, holders of roles and exits.
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
     /// The inventory as it would be, if it changes too.
@@ -36,8 +39,10 @@ pub struct Diff {
     /// Print Markdown, for a pull request.
     #[arg(long, conflicts_with = "json")]
     markdown: bool,
-    /// Exit with 1 if anything is admitted that was not before, by a higher rate too: anything at all,
-    /// or between the named venue and anybody, or across the named boundary.
+    /// Exit with 1 if anything is admitted that was not before.
+    ///
+    /// By a higher rate, too. Anything at all, or between the named venue and anybody, or across the named
+    /// boundary.
     #[arg(long, value_name = "VENUE|BOUNDARY", num_args = 0..=1, require_equals = true)]
     fail_on_widening: Option<Option<String>>,
 }
@@ -73,7 +78,7 @@ impl Diff {
                     "changed": difference.changed, "limits_apart": difference.apart,
                     "widened_venues": difference.widened_venues,
                     "widened_boundaries": difference.widened_boundaries,
-                    "imagined_inventory": inventory.is_none(),
+                    "placeholder_inventory": inventory.is_none(),
                 })
             );
         } else if self.markdown {

@@ -15,12 +15,13 @@ use serde::Deserialize;
 
 use super::budget::Budget;
 use super::network::On;
-use crate::cli::Global;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 use crate::input;
 
-/// Reads one JSON probe a line on standard input, writes one verdict a line. Exits with 1 if a
-/// line is no probe.
+/// Evaluate probes from standard input by one node's tables.
+///
+/// Reads one JSON probe a line, writes one verdict a line. Exits with 1 if a line is no probe.
 ///
 /// A probe is {"direction": "ingress", "src": …, "dst": …, "proto": 6, "port": 80}; direction
 /// is ingress unless given, and a probe of ICMP is an echo request unless icmpType is given.

@@ -11,21 +11,27 @@ use time::format_description::well_known::Rfc3339;
 
 use super::network::On;
 use super::who::addresses;
-use crate::cli::Global;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 use crate::input;
 
-/// Tells what happens to a conversation, on both hosts, and because of which line of the policy.
-/// Exits with 1 if it is denied.
+/// Explain what happens to a conversation, and which rule decides.
+///
+/// On both hosts, with the rule's line in the policy and the rules before it that did not match. Exits with
+/// 1 if the conversation is denied.
 #[derive(Debug, clap::Args)]
 pub struct Explain {
     #[command(flatten)]
     on: On,
-    /// Who starts: a node, a user's login, a name from hosts, a selector of a rule, or an address.
+    /// Who starts.
+    ///
+    /// A node, a user's login, a name from hosts, a selector of a rule, or an address.
     #[arg(long, value_name = "WHO")]
     from: String,
-    /// To whom: WHO:PORT, where an IPv6 address is `[IPv6]`, with /PROTOCOL if it is not TCP. For
-    /// protocols without ports, WHO/PROTOCOL.
+    /// To whom, at which port.
+    ///
+    /// WHO:PORT, where an IPv6 address is [IPv6], with /PROTOCOL if it is not TCP. For protocols without
+    /// ports, WHO/PROTOCOL.
     #[arg(long, value_name = "WHO:PORT[/PROTO]")]
     to: String,
 }
@@ -198,9 +204,9 @@ fn because(why: &Why, reports_nothing: bool) -> String {
             format!("the source does not meet {postures}: it reports no attribute")
         }
         Why::Posture(postures) => format!("the source does not meet {postures}"),
-        Why::Destination => "leads elsewhere".into(),
-        Why::Source => "comes from elsewhere".into(),
-        Why::Ends => "is about neither end".into(),
+        Why::Destination => "no match: dst".into(),
+        Why::Source => "no match: src".into(),
+        Why::Ends => "no match: src, dst".into(),
     }
 }
 

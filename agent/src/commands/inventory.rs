@@ -9,12 +9,12 @@ use bulkhead_policy::inventory::{self, import};
 use bulkhead_policy::source::Source;
 use clap::{Subcommand, ValueEnum};
 
-use crate::cli::Global;
 use crate::diagnostics;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 use crate::{input, text};
 
-/// Works on inventories.
+/// Work on inventories.
 #[derive(Debug, clap::Args)]
 pub struct Inventory {
     #[command(subcommand)]
@@ -26,7 +26,7 @@ enum Action {
     Import(Import),
 }
 
-/// Makes an inventory of what another tool lists, and prints it.
+/// Make an inventory of what another tool lists, and print it.
 ///
 /// The list says who exists: names, keys, addresses, users and tags, approved routes, expiry. With --merge
 /// an existing inventory adds what only people know: underlay addresses, other posture attributes, roles, and

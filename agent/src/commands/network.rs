@@ -13,8 +13,9 @@ use crate::input::{self, Files};
 pub struct On {
     #[command(flatten)]
     pub files: Files,
-    /// Which interfaces: overlay (WireGuard), where all rules hold, or underlay (exchange
-    /// interfaces), where the venues do.
+    /// Which interfaces are meant.
+    ///
+    /// overlay (WireGuard), where all rules hold, or underlay (exchange interfaces), where the venues do.
     #[arg(long, value_name = "NETWORK", default_value = "overlay")]
     network: Name,
 }

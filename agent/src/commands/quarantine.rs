@@ -1,17 +1,21 @@
 //! `bulkhead quarantine` and `release`: cutting an identity off at once, and taking it back.
 
-use bulkhead_api::quarantine;
+use bulkhead_api::{quarantine, route};
 
-use crate::cli::Global;
 use crate::client;
 use crate::duration;
 use crate::exit::Answer;
+use crate::global::Global;
 use crate::paths::Paths;
 
-/// Cuts a node off at all its addresses from the next packet on, replies and audit mode included.
+/// Quarantine a node: cut it off from the next packet on.
+///
+/// At all its addresses, replies and audit mode included.
 #[derive(Debug, clap::Args)]
 pub struct Quarantine {
-    /// A node's name, its WireGuard public key, one of its addresses, or an address that nobody has.
+    /// A node's name, its WireGuard public key, or an address.
+    ///
+    /// An address is one of the node's, which means all of them, or one that nobody has.
     #[arg(value_name = "NODE|KEY|ADDRESS")]
     subject: String,
     /// Release it by itself after this time, such as 10m.
@@ -22,7 +26,7 @@ pub struct Quarantine {
     reason: Option<String>,
 }
 
-/// Ends a quarantine.
+/// Release a node from quarantine.
 #[derive(Debug, clap::Args)]
 pub struct Release {
     /// As it was quarantined, or any other name of the same node.
@@ -37,14 +41,14 @@ impl Quarantine {
             seconds: self.seconds,
             reason: self.reason.clone(),
         };
-        let answer = client::command(&Paths::of(&global.instance)?, "/quarantine", &request)?;
+        let answer = client::command(&Paths::of(&global.instance)?, route::QUARANTINE, &request)?;
         Ok(show(&answer, "quarantined", global.json))
     }
 }
 
 impl Release {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let answer = client::command(&Paths::of(&global.instance)?, "/release", &self.subject)?;
+        let answer = client::command(&Paths::of(&global.instance)?, route::RELEASE, &self.subject)?;
         Ok(show(&answer, "released", global.json))
     }
 }

@@ -5,22 +5,26 @@ use std::path::{Path, PathBuf};
 use bulkhead_api::request::Confirmation;
 use bulkhead_host::places;
 
-use crate::cli::Global;
 use crate::config::{self, Config, HookChoice, Managed, Mode};
 use crate::daemon::{self, Setup, Target};
 use crate::duration;
 use crate::exit::{Answer, Usage};
+use crate::global::Global;
 use crate::paths::Paths;
 
-/// Enforces a policy on interfaces, and tells of every drop. Enforcement goes on when the
-/// agent ends; `bulkhead detach` ends it. Flags override the configuration file.
+/// Run the agent: enforce a policy and report every drop.
+///
+/// Enforcement goes on when the agent ends; `bulkhead detach` ends it. Flags override the configuration
+/// file.
 #[derive(Debug, clap::Args)]
 pub struct Run {
-    /// The configuration. The default instance reads /etc/bulkhead/agent.toml if it is there.
+    /// The configuration.
+    ///
+    /// The default instance reads /etc/bulkhead/agent.toml if it is there.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The policy [default: /etc/bulkhead/policy.hujson].
-    #[arg(long, value_name = "FILE")]
+    #[arg(value_name = "POLICY")]
     policy: Option<PathBuf>,
     /// The inventory [default: /etc/bulkhead/inventory.json].
     #[arg(long, value_name = "FILE")]
@@ -28,27 +32,33 @@ pub struct Run {
     /// The node that this host is.
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
-    /// An interface to enforce on; may be repeated. These take the place of the configuration's.
+    /// An interface to enforce on; may be repeated.
+    ///
+    /// These take the place of the configuration's.
     #[arg(long = "interface", value_name = "IFACE")]
     interfaces: Vec<String>,
-    /// What happens to packets that the policy does not admit [default: enforce].
+    /// Drop what the policy does not admit, or report it [default: enforce].
     #[arg(long, value_enum)]
     mode: Option<Mode>,
     /// Where packets are seen at ingress [default: auto].
     #[arg(long, value_enum)]
     hook: Option<HookChoice>,
-    /// The nftables guard drops what the programs cannot see: packets on a managed interface
-    /// that came back without a program, and overlay addresses on other interfaces [default: on].
+    /// Keep the nftables guard [default: on].
+    ///
+    /// It drops what the programs cannot see: packets on a managed interface that came back without a
+    /// program, and overlay addresses on other interfaces.
     #[arg(long, value_enum)]
     guard: Option<Switch>,
-    /// In a container: the BPF file system at /sys/fs/bpf is the host's, bind-mounted there. Nothing in
-    /// the container can tell, and what is pinned in one that ends with the container is enforced no
-    /// longer.
+    /// In a container: /sys/fs/bpf is the host's, bind-mounted there.
+    ///
+    /// Nothing in the container can tell, and what is pinned in a BPF file system that ends with the
+    /// container is enforced no longer.
     #[arg(long)]
     bpffs_is_the_hosts: bool,
-    /// Return by itself to what was enforced before this start unless `bulkhead confirm` comes within this
-    /// time, such as 60s. If nothing was, enforcement ends and so does the agent (exit 1). A start that goes
-    /// on with what is enforced has nothing to confirm.
+    /// Undo this start unless `bulkhead confirm` comes within this time.
+    ///
+    /// A time such as 60s. What was enforced before returns by itself; if nothing was, enforcement ends and
+    /// so does the agent (exit 1). A start that goes on with what is enforced has nothing to confirm.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     confirm: Option<u64>,
 }
@@ -76,7 +86,7 @@ impl Run {
         let paths = Paths::of(&global.instance)?;
         paths.check_name()?;
         // Two instances on the same interfaces would be in each other's way.
-        let mut config = Config::read(self.config.as_deref(), paths.is_default())?;
+        let mut config = Config::find(self.config.as_deref(), paths.is_default())?.unwrap_or_default();
         if let Some(policy) = self.policy {
             config.policy = policy;
         }

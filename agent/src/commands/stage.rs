@@ -2,47 +2,51 @@
 
 use std::path::PathBuf;
 
-use bulkhead_api::request::{Applied, Confirmation, Request};
+use bulkhead_api::change::Change;
+use bulkhead_api::request::{Applied, Confirmation};
+use bulkhead_api::route;
 
-use super::apply::{absolute, show};
-use crate::cli::Global;
+use super::apply::show;
 use crate::client;
 use crate::duration;
 use crate::exit::Answer;
+use crate::global::Global;
+use crate::input;
 use crate::paths::Paths;
 
-/// Lets a candidate policy observe beside the one that is enforced: every packet that it would
-/// decide otherwise is counted and reported, and goes on as before.
+/// Stage a policy that observes beside the enforced one.
+///
+/// Every packet that it would decide otherwise is counted and reported, and goes on as before.
 #[derive(Debug, clap::Args)]
 pub struct Stage {
-    /// The candidate.
+    /// The policy to stage.
     #[arg(value_name = "POLICY")]
     policy: PathBuf,
-    /// Its inventory; without it the one that the agent was started with.
+    /// Its inventory; without it the one the agent was started with.
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
 }
 
-/// Takes the staged candidate away.
+/// Unstage: take the staged policy away.
 #[derive(Debug, clap::Args)]
 pub struct Unstage {}
 
-/// Enforces the staged candidate, exactly as it was staged.
+/// Promote the staged policy: enforce it exactly as it was staged.
 #[derive(Debug, clap::Args)]
 pub struct Promote {
-    /// Return to the previous policy by itself unless `bulkhead confirm` comes within this time, such as 60s.
+    /// Undo it unless `bulkhead confirm` comes within this time, such as 60s.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     confirm: Option<u64>,
 }
 
 impl Stage {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let request = Request {
-            policy: Some(absolute(&self.policy)?),
-            inventory: self.inventory.as_deref().map(absolute).transpose()?,
-            ..Request::default()
+        let change = Change {
+            policy: Some(input::text(&self.policy)?),
+            inventory: self.inventory.as_deref().map(input::text).transpose()?,
+            ..Change::default()
         };
-        let answer: Applied = client::command(&Paths::of(&global.instance)?, "/stage", &request)?;
+        let answer = client::change(&Paths::of(&global.instance)?, route::STAGE, change)?;
         if answer.applied && !global.json {
             println!(
                 "staged: it observes, and `bulkhead status` and `watch` tell what it would decide otherwise"
@@ -54,7 +58,7 @@ impl Stage {
 
 impl Unstage {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let answer: Option<Applied> = client::command(&Paths::of(&global.instance)?, "/unstage", &())?;
+        let answer: Option<Applied> = client::command(&Paths::of(&global.instance)?, route::UNSTAGE, &())?;
         Ok(show_staged(answer.as_ref(), global.json))
     }
 }
@@ -63,7 +67,7 @@ impl Promote {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let confirmation = Confirmation { within: self.confirm };
         let answer: Option<Applied> =
-            client::command(&Paths::of(&global.instance)?, "/promote", &confirmation)?;
+            client::command(&Paths::of(&global.instance)?, route::PROMOTE, &confirmation)?;
         Ok(show_staged(answer.as_ref(), global.json))
     }
 }

@@ -3,19 +3,20 @@
 use std::time::{Duration, Instant};
 
 use bulkhead_api::link::Link;
+use bulkhead_api::route;
 use bulkhead_api::status::{ExchangeInterface, State, Status as Answered};
 use hyper::Method;
 
-use crate::cli::Global;
 use crate::client;
 use crate::daemon::alone;
 use crate::exit::Answer;
+use crate::global::Global;
 use crate::paths::Paths;
 
 /// How long an agent is waited for; what is enforced can be read without it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Shows what is enforced where, counters by reason, and whether the agent runs.
+/// Show what is enforced where, counters, and the agent.
 ///
 /// Ends with 0 only if every managed interface and the guard are as they should be, in enforce mode; else with 1.
 #[derive(Debug, clap::Args)]
@@ -24,7 +25,7 @@ pub struct Status {}
 impl Status {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let paths = Paths::of(&global.instance)?;
-        let ask = client::ask_within(PATIENCE, &paths.socket, Method::GET, "/status");
+        let ask = client::ask_within(PATIENCE, &paths.socket, Method::GET, route::STATUS);
         let asked = Instant::now();
         let status = match client::block_on(ask)? {
             Some(status) => status,

@@ -11,16 +11,18 @@ use tracing_subscriber::EnvFilter;
 use crate::exit::{Answer, Usage};
 use crate::text;
 
-/// Bring up a WireGuard interface in user space, from a wg-quick style file.
+/// Bring up a WireGuard interface in user space.
 ///
-/// For hosts whose kernel has no WireGuard. Runs until SIGINT or SIGTERM, then removes the interface.
+/// From a wg-quick style file, for hosts whose kernel has no WireGuard. Runs until SIGINT or SIGTERM, then removes the interface.
 /// Needs root (CAP_NET_ADMIN) and /dev/net/tun. RUST_LOG sets how much is logged.
 #[derive(Debug, clap::Args)]
 pub struct Tunnel {
-    /// The file: `[Interface]` and `[Peer]` sections as for wg-quick. Its hooks and DNS are not acted on.
+    /// The file: [Interface] and [Peer] sections as for wg-quick.
+    ///
+    /// Its hooks and DNS are not acted on.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The interface's name; the file's name without its suffix if left out.
+    /// The interface's name [default: the file's, without its suffix].
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bulkhead_api::event::Event;
+use bulkhead_api::route;
 use http_body_util::BodyExt as _;
 use hyper::Method;
 
-use crate::cli::Global;
 use crate::client;
 use crate::exit::Answer;
+use crate::global::Global;
 use crate::paths::Paths;
 
 /// Print events as they come.
@@ -25,9 +26,10 @@ impl Watch {
         let paths = Paths::of(&global.instance)?;
         // As long as the agent says that it is alive.
         let watch = client::while_alive(&paths, Duration::MAX, async {
-            let response = client::ask(&paths.socket, Method::GET, "/events").await?.with_context(|| {
-                format!("no agent listens at {}; start one with `bulkhead run`", paths.socket.display())
-            })?;
+            let response =
+                client::ask(&paths.socket, Method::GET, route::EVENTS).await?.with_context(|| {
+                    format!("no agent listens at {}; start one with `bulkhead run`", paths.socket.display())
+                })?;
             let mut body = response.into_body();
             let mut rest = Vec::new();
             while let Some(frame) = body.frame().await {

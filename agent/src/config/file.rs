@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use bulkhead_dataplane::{Kind, per_second};
+use bulkhead_abi::per_second;
+use bulkhead_api::hook::Kind;
 use bulkhead_policy::diagnostic::Location;
 use bulkhead_policy::resolve;
 use bulkhead_policy::source::{Source, Span};

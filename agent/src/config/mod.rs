@@ -1,7 +1,8 @@
 //! `agent.toml`: what one agent enforces, where, and how large its tables are.
 
 mod file;
-mod link;
+#[cfg(feature = "agent")]
+mod hooks;
 mod timeouts;
 
 #[cfg(test)]
@@ -9,10 +10,8 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_abi::{Rate, Timeouts};
-use bulkhead_dataplane::{
-    Capacity, DEFAULT_NEW_FLOWS, Hook, Kind, Specialisation, default_timeouts, per_second,
-};
+use bulkhead_abi::{Capacity, DEFAULT_NEW_FLOWS, Rate, Timeouts, default_timeouts, per_second};
+use bulkhead_api::hook::Kind;
 use bulkhead_policy::resolve::{Exemptions, Management, WireGuard};
 
 pub use bulkhead_api::link::Link;
@@ -69,19 +68,6 @@ pub struct Managed {
 }
 
 impl Managed {
-    /// An interface with defaults.
-    #[must_use]
-    pub fn new(name: &str, hook: HookChoice) -> Self {
-        Self {
-            name: name.to_owned(),
-            zone: None,
-            hook,
-            is_optional: false,
-            role: Role::default(),
-            link: Vec::new(),
-        }
-    }
-
     /// Its zone.
     #[must_use]
     pub fn zone(&self, kind: Kind) -> u16 {
@@ -90,25 +76,6 @@ impl Managed {
             (Role::Overlay, Kind::BareIp) => 1,
             (Role::Overlay, Kind::Ethernet) => 2,
         })
-    }
-
-    /// What its programs are specialised by.
-    #[must_use]
-    pub fn specialisation(&self, kind: Kind) -> Specialisation {
-        let link = self.link.iter().fold(0, |bits, link| bits | link::bit(*link));
-        Specialisation { kind, zone: self.zone(kind), link }
-    }
-
-    /// The hooks to try at ingress, the best first.
-    #[must_use]
-    pub fn ingress(&self, kind: Kind) -> &'static [Hook] {
-        match (kind, self.hook) {
-            (_, HookChoice::Tcx) | (Kind::BareIp, HookChoice::Auto) => &[Hook::TcxIngress],
-            (Kind::BareIp, HookChoice::Xdp) => &[Hook::XdpGeneric],
-            (Kind::Ethernet, HookChoice::Auto) => &[Hook::XdpNative, Hook::TcxIngress],
-            // Not generic XDP: merged packets count as one there, and no packet rate would hold.
-            (Kind::Ethernet, HookChoice::Xdp) => &[Hook::XdpNative],
-        }
     }
 }
 
@@ -188,15 +155,7 @@ impl Config {
     }
 
     /// Reads the file that `named` names; else the default one, if `fall_back` and it is there;
-    /// else there are only defaults.
-    ///
-    /// # Errors
-    /// What is wrong with the file, with its line.
-    pub fn read(named: Option<&Path>, fall_back: bool) -> Result<Self, Usage> {
-        Ok(Self::find(named, fall_back)?.unwrap_or_default())
-    }
-
-    /// [`Self::read`]; `None` if there is no file.
+    /// else there is none.
     ///
     /// # Errors
     /// What is wrong with the file, with its line.

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use bulkhead_abi::{FlowState, Rate};
-use bulkhead_dataplane::{Hook, Kind};
+use bulkhead_api::hook::Kind;
 
 use super::{Config, HookChoice, Link, Mode, Role, file};
 
@@ -134,8 +134,11 @@ fn a_rate_may_be_none() {
     assert_eq!(Config::default().new_flows.interval, 1_000_000, "a thousand a second, unless it is set");
 }
 
+#[cfg(feature = "agent")]
 #[test]
 fn generic_xdp_is_for_bare_ip_alone_and_only_where_it_is_asked_for() {
+    use bulkhead_api::hook::Hook;
+
     for (hook, ethernet, bare) in [
         ("", &[Hook::XdpNative, Hook::TcxIngress][..], Hook::TcxIngress),
         ("hook = \"auto\"", &[Hook::XdpNative, Hook::TcxIngress], Hook::TcxIngress),

@@ -1,75 +1,20 @@
 //! Control events: who changed what is enforced, or tried to, and what came of it.
 
-use std::sync::Arc;
-
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, Request, State as Extract};
-use axum::http::{Method, StatusCode};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
-use axum::serve::IncomingStream;
 use bulkhead_api::event::{Action, Actor, Control, Kind, Outcome};
 use bulkhead_api::quarantine::Entry;
 use bulkhead_dataplane::attached_hooks;
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tokio::net::UnixStream;
 
-use super::api::Api;
 use super::clock::boot_time;
 use super::enforcer::Enforcer;
 use super::events::{Shared, timestamp};
-use super::listener::Heard;
 use super::quarantine::{self, List};
 use super::setup::Setup;
 use super::start;
 use super::store::{Record, Store};
 
-/// What commands ask for, by the last part of their path.
-const COMMANDS: [Action; 10] = [
-    Action::Apply,
-    Action::Confirm,
-    Action::Rollback,
-    Action::Stage,
-    Action::Unstage,
-    Action::Promote,
-    Action::Quarantine,
-    Action::Release,
-    Action::Attach,
-    Action::Detach,
-];
-
 /// Characters of a refusal that an event has.
 const WORDS: usize = 400;
-
-/// The process at the other end of the socket, when it connected.
-#[derive(Clone, Debug)]
-pub struct Peer(Actor);
-
-impl Connected<IncomingStream<'_, Heard>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Heard>) -> Self {
-        Self(peer(stream.io()))
-    }
-}
-
-/// Who it is, as the kernel says; its names as /proc has them.
-fn peer(stream: &UnixStream) -> Actor {
-    let Ok(credentials) = stream.peer_cred() else {
-        // The kernel has them of every connection.
-        return Actor::Socket { uid: u32::MAX, gid: u32::MAX, pid: None, comm: None, exe: None };
-    };
-    let pid = credentials.pid().filter(|pid| *pid > 0);
-    let comm = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok());
-    let exe = pid.and_then(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok());
-    Actor::Socket {
-        uid: credentials.uid(),
-        gid: credentials.gid(),
-        pid,
-        comm: comm.map(|comm| comm.trim_end().to_owned()),
-        exe: exe.map(|exe| exe.display().to_string()),
-    }
-}
 
 /// The generation that is enforced; 0: none.
 pub fn generation(enforcer: &Enforcer) -> u32 {
@@ -183,116 +128,4 @@ fn digests(store: &Store, generation: u32) -> [Option<String>; 2] {
         let digest = Sha256::digest(text);
         Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     })
-}
-
-/// Tells of what a request has changed or tried to, once it is answered.
-pub async fn record(
-    Extract(api): Extract<Arc<Api>>,
-    ConnectInfo(Peer(by)): ConnectInfo<Peer>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let name = request.uri().path().rsplit('/').next().unwrap_or_default();
-    let action = COMMANDS.into_iter().find(|action| action.name() == name);
-    let Some(action) = action.filter(|_| request.method() == Method::POST) else {
-        return next.run(request).await;
-    };
-    let (parts, body) = request.into_parts();
-    // Only root may ask, and what reads it has a limit of its own.
-    let Ok(asked) = to_bytes(body, usize::MAX).await else { return StatusCode::BAD_REQUEST.into_response() };
-    let before = generation(&api.enforcer);
-    let response = next.run(Request::from_parts(parts, Body::from(asked.clone()))).await;
-    let (parts, body) = response.into_parts();
-    let Ok(answered) = to_bytes(body, usize::MAX).await else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
-    if let Some(change) = change(action, by, before, &asked, (parts.status, &answered)) {
-        let enforcer = api.enforcer.clone();
-        // The event is published before the answer is read.
-        let _ = tokio::task::spawn_blocking(move || change.tell(&enforcer)).await;
-    }
-    Response::from_parts(parts, Body::from(answered))
-}
-
-/// What a request and its answer come to. Asking again and again whether an interface is attached changes nothing.
-fn change(
-    action: Action,
-    by: Actor,
-    before: u32,
-    asked: &Bytes,
-    (status, answered): (StatusCode, &Bytes),
-) -> Option<Change> {
-    let asked: Value = serde_json::from_slice(asked).unwrap_or_default();
-    let answer: Value = serde_json::from_slice(answered).unwrap_or_default();
-    let outcome = match status {
-        StatusCode::OK if is_no(&answer) => Outcome::Refused,
-        StatusCode::OK => Outcome::Done,
-        status if status.is_client_error() => Outcome::Refused,
-        _ => Outcome::Failed,
-    };
-    if action == Action::Attach && (outcome != Outcome::Done || answer["attached"].is_null()) {
-        return None;
-    }
-    let text = |value: &Value| value.as_str().map(str::to_owned).filter(|text| !text.is_empty());
-    let subject = text(&asked)
-        .or_else(|| text(&asked["subject"]))
-        .or_else(|| text(&asked["policy"]))
-        .or_else(|| text(&asked["policy"]["name"]));
-    let detail = match (outcome, status) {
-        (Outcome::Done, _) => text(&asked["reason"]),
-        (_, StatusCode::OK) => text(&answer["text"]).or_else(|| text(&answer["notes"][0])),
-        _ => Some(String::from_utf8_lossy(answered).into_owned()),
-    };
-    Some(Change { action, by, before, outcome, subject, detail })
-}
-
-/// Whether an answer says that nothing was done.
-fn is_no(answer: &Value) -> bool {
-    matches!(answer, Value::Null | Value::Bool(false))
-        || answer["applied"] == Value::Bool(false)
-        || answer["done"] == Value::Bool(false)
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::body::Bytes;
-    use axum::http::StatusCode;
-    use bulkhead_api::event::{Action, Actor, Outcome};
-
-    use super::{Change, change};
-
-    fn of(action: Action, asked: &'static str, status: StatusCode, answered: &'static str) -> Option<Change> {
-        let (asked, answered) =
-            (Bytes::from_static(asked.as_bytes()), Bytes::from_static(answered.as_bytes()));
-        change(action, Actor::Agent, 3, &asked, (status, &answered))
-    }
-
-    #[test]
-    fn an_answer_says_what_came_of_a_request() {
-        let done = of(
-            Action::Quarantine,
-            r#"{"subject": "engine", "seconds": null, "reason": "breach"}"#,
-            StatusCode::OK,
-            r#"{"done": true, "entries": [], "notes": []}"#,
-        );
-        let done = done.unwrap();
-        assert_eq!((done.outcome, done.before), (Outcome::Done, 3));
-        assert_eq!((done.subject.as_deref(), done.detail.as_deref()), (Some("engine"), Some("breach")));
-        let refused =
-            of(Action::Apply, r#"{"policy": "p"}"#, StatusCode::OK, r#"{"applied": false, "text": "p:1:1"}"#);
-        let refused = refused.unwrap();
-        assert_eq!((refused.outcome, refused.detail.as_deref()), (Outcome::Refused, Some("p:1:1")));
-        assert_eq!(refused.subject.as_deref(), Some("p"));
-        for answer in ["null", "false"] {
-            assert_eq!(
-                of(Action::Rollback, "null", StatusCode::OK, answer).unwrap().outcome,
-                Outcome::Refused
-            );
-        }
-        let failed = of(Action::Apply, "{}", StatusCode::INTERNAL_SERVER_ERROR, "no room").unwrap();
-        assert_eq!((failed.outcome, failed.detail.as_deref()), (Outcome::Failed, Some("no room")));
-        assert!(of(Action::Attach, "\"eth0\"", StatusCode::OK, r#"{"attached": null}"#).is_none());
-        let attached = of(Action::Attach, "\"eth0\"", StatusCode::OK, r#"{"attached": {}}"#).unwrap();
-        assert_eq!(attached.subject.as_deref(), Some("eth0"));
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
-use bulkhead_api::request::{Applied, Request};
+use bulkhead_api::request::Applied;
 use bulkhead_dataplane::{Attached, Hook, Links, Pins, attached_hooks};
 
 use super::clock::wall_time;
@@ -13,7 +13,7 @@ use super::counters::Folded;
 use super::events::Shared;
 use super::guarding::{self, Guarded};
 use super::in_place::{self, Notes};
-use super::inputs::{Files, Inputs, Refused};
+use super::inputs::{Asked, Files, Inputs, Refused};
 use super::live::{Built, retire};
 use super::quarantine::List;
 use super::reconcile::Reconciler;
@@ -88,12 +88,12 @@ impl Enforcer {
         &self.setup.paths.pins
     }
 
-    /// Reads the files anew and enforces them. What is wrong with them is an answer, and
-    /// changes nothing.
+    /// Enforces the files of a change, or reads anew those that `run` names. What is wrong with them is an
+    /// answer, and changes nothing.
     ///
     /// # Errors
     /// A file that cannot be read ([`Usage`]), or a refusal of the system; nothing has changed then.
-    pub fn apply(&self, request: &Request) -> anyhow::Result<Applied> {
+    pub fn apply(&self, request: &Asked) -> anyhow::Result<Applied> {
         let _one = held(&self.changing);
         let named = request.policy.is_none() && request.inventory.is_none();
         let files = self.requested(request)?;
@@ -111,11 +111,10 @@ impl Enforcer {
         })
     }
 
-    /// The files that a request means: those that it names, else those that `run` names.
-    pub(super) fn requested(&self, request: &Request) -> Result<Files, Usage> {
+    /// The files that a request means: those that it has, else those that `run` names.
+    pub(super) fn requested(&self, request: &Asked) -> Result<Files, Usage> {
         let (policy, inventory) = self.setup.files();
-        let policy = request.policy.as_ref().unwrap_or(&policy);
-        Files::read(policy, request.inventory.as_ref().unwrap_or(&inventory))
+        Files::of(request, &policy, &inventory)
     }
 
     fn named_files(&self) -> Option<Files> {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bulkhead_abi::NO_RULE;
+use bulkhead_api::change::{Change, Text};
 use bulkhead_policy::Dialect;
 use bulkhead_policy::check::{Loaded, Scope};
 use bulkhead_policy::compile::{Limits, Program, compile};
@@ -13,10 +14,11 @@ use bulkhead_policy::resolve::{Exemptions, Rule, Ruleset};
 use bulkhead_policy::source::Source;
 use sha2::{Digest as _, Sha256};
 
+use super::regular;
 use super::store::Made;
 use crate::config::Mode;
+use crate::diagnostics;
 use crate::exit::Usage;
-use crate::{diagnostics, input};
 
 /// For whom, and in which language.
 #[derive(Clone, Debug)]
@@ -55,7 +57,16 @@ impl Files {
     /// # Errors
     /// A file that cannot be read.
     pub fn read(policy: &Path, inventory: &Path) -> Result<Self, Usage> {
-        Ok(Self { policy: input::read_regular(policy)?, inventory: input::read_regular(inventory)? })
+        Self::of(&Asked::default(), policy, inventory)
+    }
+
+    /// The files of a change, and of what it has not those that `run` names, which are read.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn of(asked: &Asked, policy: &Path, inventory: &Path) -> Result<Self, Usage> {
+        let one = |asked: &Option<Source>, path| asked.clone().map_or_else(|| regular::read(path), Ok);
+        Ok(Self { policy: one(&asked.policy, policy)?, inventory: one(&asked.inventory, inventory)? })
     }
 
     /// Whether the texts are the same.
@@ -68,6 +79,26 @@ impl Files {
     #[must_use]
     pub fn paths(&self) -> (PathBuf, PathBuf) {
         (PathBuf::from(&**self.policy.name()), PathBuf::from(&**self.inventory.name()))
+    }
+}
+
+/// A change that is asked for, with the files that were read by who asks.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// The policy; none: the one that `run` names.
+    pub policy: Option<Source>,
+    /// The inventory; none: the one that `run` names.
+    pub inventory: Option<Source>,
+    /// Enforce or audit; none: as now.
+    pub mode: Option<Mode>,
+    /// Seconds to confirm within; none: it stays.
+    pub confirm: Option<u64>,
+}
+
+impl From<Change> for Asked {
+    fn from(Change { policy, inventory, mode, confirm }: Change) -> Self {
+        let source = |Text { name, text }: Text| Source::new(&name, &text);
+        Self { policy: policy.map(source), inventory: inventory.map(source), mode, confirm }
     }
 }
 

@@ -28,6 +28,7 @@ mod member;
 mod pin_news;
 pub mod quarantine;
 mod reconcile;
+mod regular;
 mod resets;
 pub mod residence;
 mod setup;
@@ -46,7 +47,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bulkhead_api::event::{Action, Outcome};
-use bulkhead_api::request::Request;
 use bulkhead_dataplane::{Attached, Interface, check_support};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -71,7 +71,7 @@ const LAST_ANSWERS: Duration = Duration::from_millis(100);
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// Runs the agent until a signal or `detach`. Enforcement goes on after a signal. The answer is
-/// no if the files do not hold.
+/// no if the policy or the inventory is invalid.
 ///
 /// # Errors
 /// If the system refuses; then nothing has been attached or changed.
@@ -223,7 +223,7 @@ async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
         let enforcer = enforcer.clone();
         let apply = move || {
             let before = control::generation(&enforcer);
-            let applied = enforcer.apply(&Request::default());
+            let applied = enforcer.apply(&inputs::Asked::default());
             let (outcome, detail) = match &applied {
                 Ok(done) if done.applied => (Outcome::Done, None),
                 Ok(refused) => (Outcome::Refused, Some(refused.text.clone())),
@@ -235,7 +235,9 @@ async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
         };
         match tokio::task::spawn_blocking(apply).await.context("applying on SIGHUP")? {
             Ok(done) if done.applied => tracing::info!(generation = done.generation, "applied on SIGHUP"),
-            Ok(refused) => tracing::error!("SIGHUP changes nothing: the files do not hold\n{}", refused.text),
+            Ok(refused) => {
+                tracing::error!("SIGHUP changes nothing: invalid policy or inventory\n{}", refused.text);
+            }
             Err(error) => tracing::error!("SIGHUP changes nothing: {error:#}"),
         }
     }

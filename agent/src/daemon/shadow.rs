@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use bulkhead_api::request::{Applied, Confirmation, Request};
+use bulkhead_api::request::{Applied, Confirmation};
 use bulkhead_api::status::Observed;
 use bulkhead_dataplane::shadow_counters;
 use bulkhead_events::Enricher;
 
 use super::clock::wall_time;
 use super::enforcer::Enforcer;
-use super::inputs::{Files, Inputs, Refused, Target};
+use super::inputs::{Asked, Files, Inputs, Refused, Target};
 use super::live::Built;
 use super::store::{Made, Pending};
 use super::unsaved::Disk;
@@ -30,7 +30,7 @@ impl Enforcer {
     ///
     /// # Errors
     /// As [`Enforcer::apply`].
-    pub fn stage(&self, request: &Request) -> anyhow::Result<Applied> {
+    pub fn stage(&self, request: &Asked) -> anyhow::Result<Applied> {
         let _one = self.one_change();
         let files = self.requested(request)?;
         let mode = self.live().built.mode;

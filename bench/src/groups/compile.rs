@@ -98,7 +98,7 @@ fn mebibytes(bytes: u64) -> f64 {
 fn peak_of(bulkhead: &Path, texts: &Texts) -> Result<f64> {
     let files = Files::new("compile", texts)?;
     let mut command = Command::new(bulkhead);
-    command.args(["compile", "--node", NODE]).arg("--policy").arg(files.policy());
+    command.args(["compile", "--node", NODE]).arg(files.policy());
     command.arg("--inventory").arg(files.inventory()).stdout(Stdio::null());
     let mut child = command.spawn().with_context(|| format!("start {}", bulkhead.display()))?;
     // Its own peak, which only rises; what wait4 tells includes this process's, from before exec.

@@ -8,6 +8,7 @@
 
 mod address;
 mod cell;
+mod defaults;
 mod event;
 mod exact;
 mod flow;
@@ -28,6 +29,7 @@ pub use address::{Address, BLOCK_SLOTS, Leaf, LpmKey, TRIE_ROOT_BLOCKS, from_ip,
 pub use cell::{
     CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_NONE, CELL_ONE_WAY, Cell, MAX_EXPIRY_CHAIN, NO_RULE,
 };
+pub use defaults::{Capacity, DEFAULT_NEW_FLOWS, default_timeouts, per_second};
 pub use event::{
     AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, KIND_SHADOW, LOSSES,
     LOST_BUDGET, LOST_RING, LOST_SHADOW, shadow_index,

@@ -1,9 +1,11 @@
 //! What the agent says and is asked: wire types of its socket, and events. Plain data that serialises; no I/O.
 
+pub mod change;
 pub mod event;
 pub mod hook;
 pub mod link;
 pub mod mode;
 pub mod quarantine;
 pub mod request;
+pub mod route;
 pub mod status;

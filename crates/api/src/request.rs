@@ -1,24 +1,10 @@
-//! Requests: what the agent is asked to do, and its answers.
-
-use std::path::PathBuf;
+//! Requests: what the agent is asked to do, and its answers. What `apply` and `stage` ask for is in
+//! [`crate::change`].
 
 use serde::{Deserialize, Serialize};
 
 use crate::hook::Attached;
 use crate::mode::Mode;
-
-/// What `apply` asks for.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Request {
-    /// The policy; none: the one that `run` names.
-    pub policy: Option<PathBuf>,
-    /// The inventory; none: the one that `run` names.
-    pub inventory: Option<PathBuf>,
-    /// Enforce or audit; none: as now.
-    pub mode: Option<Mode>,
-    /// Seconds to confirm within; none: it stays.
-    pub confirm: Option<u64>,
-}
 
 /// Whether a change is to be confirmed.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use bulkhead_abi::{
 };
 use memmap2::{MmapMut, MmapOptions};
 
-use super::{Capacity, KernelError};
+use super::KernelError;
 
 /// A pinned table of flows.
 pub struct FlowTable {
@@ -100,15 +100,6 @@ impl FlowTable {
     pub fn clear(&mut self) {
         let end = self.buckets * size_of::<FlowBucket>();
         self.memory[..end].fill(0);
-    }
-}
-
-impl Capacity {
-    /// Buckets of the table of flows: half of their slots are enough for all, so that hardly any
-    /// flow meets two full buckets.
-    #[must_use]
-    pub fn flow_buckets(&self) -> u32 {
-        self.flows.div_ceil(BUCKET_SLOTS / 2).next_power_of_two().max(2)
     }
 }
 

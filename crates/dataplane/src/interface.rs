@@ -2,18 +2,8 @@
 
 use std::fs;
 
-use super::KernelError;
 use super::device::{Device, Devices};
-
-/// What the interface hands over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// Ethernet frames.
-    Ethernet,
-    /// IP packets (WireGuard, TUN).
-    BareIp,
-}
+use super::{KernelError, Kind};
 
 /// One interface of this network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,6 @@ mod batch;
 mod bpffs;
 mod chain;
 pub mod conntrack;
-mod defaults;
 mod device;
 mod direct;
 mod fill;
@@ -37,15 +36,15 @@ mod syscall;
 mod tables;
 
 pub use attach::{attach, attached_hooks, detach};
-pub use bulkhead_api::hook::{Attached, Fault, Hook, RunningLink};
+pub use bulkhead_abi::{Capacity, DEFAULT_NEW_FLOWS, default_timeouts, per_second};
+pub use bulkhead_api::hook::{Attached, Fault, Hook, Kind, RunningLink};
 pub use bulkhead_api::status::Losses;
-pub use defaults::{DEFAULT_NEW_FLOWS, default_timeouts, per_second};
 pub use device::{DEVICE_GROUP, Device, Devices, Port, name_of};
 pub use flows::{FlowTable, Importer};
 pub use generation::{Generation, Shadow, Specification};
 pub use grace::wait_for_programs;
 pub use group::{Group, Specialisation};
-pub use interface::{Interface, Kind};
+pub use interface::Interface;
 pub use leftover::{Leftover, Unread};
 pub use links::Links;
 pub use migrate::Migration;
@@ -56,7 +55,7 @@ pub use resets::Resets;
 pub use running::running;
 pub use seed::{Connection, FORWARDED_GRACE, connections, flow_clock, seed};
 pub use shape::check_pinned_state;
-pub use state::{Capacity, State, rewrite_deadlines, rule_counters, shadow_counters};
+pub use state::{State, rewrite_deadlines, rule_counters, shadow_counters};
 pub use support::check_support;
 
 /// The BPF object, built with this binary.

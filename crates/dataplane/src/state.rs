@@ -14,26 +14,6 @@ use bulkhead_engine::Reason;
 use super::mapped::Mapped;
 use super::{FlowTable, KernelError, Pins, wait_for_programs};
 
-/// Sizes of the maps that outlive generations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    /// Flows that are tracked at a time.
-    pub flows: u32,
-    /// Kinds of drops that are counted together.
-    pub aggregates: u32,
-    /// Bytes of the event ring: a power of two times the page size.
-    pub event_bytes: u32,
-    /// Addresses that can be quarantined in a generation that runs, beyond those that have
-    /// an entry of their own.
-    pub spare_addresses: u32,
-}
-
-impl Default for Capacity {
-    fn default() -> Self {
-        Self { flows: 131_072, aggregates: 16_384, event_bytes: 1 << 20, spare_addresses: 64 }
-    }
-}
-
 macro_rules! pod {
     ($($name:ident: $layout:ty),*) => {$(
         /// A layout type as aya takes map keys and values.

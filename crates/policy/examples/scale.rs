@@ -10,7 +10,7 @@ use bulkhead_policy::diff::{Side, diff};
 use bulkhead_policy::inventory::{self, Network, Node};
 use bulkhead_policy::resolve::{Ruleset, resolve};
 use bulkhead_policy::source::Source;
-use bulkhead_policy::{Dialect, policy, proof, reach};
+use bulkhead_policy::{Dialect, policy, proof, unreachable};
 use bulkhead_testkit::workload;
 
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
@@ -93,7 +93,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     timed("compile for them (not in the total)", || compile(&underlay, &inventory, "n0", Limits::default()))?;
     timed("proofs for them (not in the total)", || proof::prove(&underlay, &inventory, 0, &mut findings));
-    let reach = timed("reachability (not in the total)", || reach::check(&ruleset, 0, &mut findings));
+    let reach = timed("reachability (not in the total)", || unreachable::check(&ruleset, 0, &mut findings));
     println!("{reach:?}");
     changes(&policy_text, &inventory, &ruleset)?;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -258,7 +258,7 @@ fn roles_are_read_in_any_case_and_unknown_ones_told_of() {
 }
 
 /// Checked without an inventory.
-fn imagined(policy: &str, dialect: Dialect) -> (Loaded, Answers) {
+fn without_inventory(policy: &str, dialect: Dialect) -> (Loaded, Answers) {
     let policy = Source::new("p", &format!("{{{TAGS},\n{policy}}}"));
     let mut loaded = Loaded::new(policy, None, &Scope { dialect, ..Scope::default() });
     let answers = loaded.check(0);
@@ -266,7 +266,7 @@ fn imagined(policy: &str, dialect: Dialect) -> (Loaded, Answers) {
 }
 
 #[test]
-fn without_an_inventory_autogroups_are_imagined() {
+fn without_an_inventory_autogroups_have_placeholders() {
     let policy = r#""grants": [
         {"src": ["autogroup:member"], "dst": ["tag:srv"], "ip": ["tcp:443"]},
         {"src": ["autogroup:admin"], "dst": ["tag:srv"], "ip": ["*"]},
@@ -279,7 +279,7 @@ fn without_an_inventory_autogroups_are_imagined() {
                   {"src": "bob@example.com", "accept": ["tag:srv:443"], "deny": ["tag:srv:22"]},
                   {"src": "tag:srv", "accept": ["1.1.1.1:53", "10.9.1.1:53"]}]"#;
     for dialect in [OURS, THEIRS] {
-        let (loaded, answers) = imagined(policy, dialect);
+        let (loaded, answers) = without_inventory(policy, dialect);
         let wrong = loaded.findings.0.iter().filter(|finding| finding.severity != Severity::Note).count();
         assert_eq!(wrong, 0, "{}", loaded.findings);
         assert_eq!((answers.tally.tested, answers.tally.failed), (6, 0));
@@ -288,7 +288,7 @@ fn without_an_inventory_autogroups_are_imagined() {
     let denied = r#""acls": [{"action": "accept", "src": ["autogroup:member"], "dst": ["tag:srv:22"]}],
         "tests": [{"src": "alice@example.com", "accept": ["tag:srv:23"]}]"#;
     for dialect in [OURS, THEIRS] {
-        let (loaded, answers) = imagined(denied, dialect);
+        let (loaded, answers) = without_inventory(denied, dialect);
         assert_eq!((answers.tally.failed, loaded.findings.has_errors()), (1, true));
     }
 }

@@ -5,7 +5,7 @@ use bulkhead_policy::inventory::{self, Network};
 use bulkhead_policy::policy;
 use bulkhead_policy::resolve::resolve;
 use bulkhead_policy::source::Source;
-use bulkhead_policy::{Dialect, verify};
+use bulkhead_policy::{Dialect, boundaries, verify};
 
 const INVENTORY: &str = r#"{"nodes": [
   {"name": "a", "addresses": ["100.64.0.1"], "tags": ["tag:a"]},
@@ -21,6 +21,7 @@ fn findings(policy_text: &str, inventory_text: &str, dialect: Dialect) -> Vec<(S
     let inventory = inventory::parse(&Source::new("i", inventory_text), &mut findings);
     if let (Some(policy), Some(inventory)) = (policy, inventory) {
         let ruleset = resolve(&policy, &inventory, dialect, Network::Overlay, &mut findings);
+        boundaries::check(&ruleset, &inventory, &mut findings);
         if !findings.has_errors() {
             verify::run(&ruleset, &inventory, 0, &mut findings);
         }

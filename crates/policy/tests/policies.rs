@@ -8,10 +8,10 @@ use bulkhead_policy::compile::{Limits, compile};
 use bulkhead_policy::diagnostic::Findings;
 use bulkhead_policy::inventory::{self, Network};
 use bulkhead_policy::proof::{Proofs, prove};
-use bulkhead_policy::reach;
 use bulkhead_policy::resolve::resolve;
 use bulkhead_policy::source::Source;
-use bulkhead_policy::{Dialect, policy, verify};
+use bulkhead_policy::unreachable;
+use bulkhead_policy::{Dialect, boundaries, policy, verify};
 
 /// Before the end of whatever expires in them.
 const NOW: u64 = 1_780_000_000_000_000_000;
@@ -34,6 +34,7 @@ fn the_policies_that_ship_hold() {
         let policy = policy::parse(&read("policy.hujson"), Dialect::Bulkhead, &mut findings).unwrap();
         let inventory = inventory::parse(&read("inventory.json"), &mut findings).unwrap();
         let ruleset = resolve(&policy, &inventory, Dialect::Bulkhead, Network::Overlay, &mut findings);
+        boundaries::check(&ruleset, &inventory, &mut findings);
         let tally = verify::run(&ruleset, &inventory, NOW, &mut findings);
         let proofs = prove(&ruleset, &inventory, NOW, &mut findings);
         let Proofs { venues, boundaries } = &proofs;
@@ -44,7 +45,7 @@ fn the_policies_that_ship_hold() {
         };
         assert_eq!((venues.len(), boundaries.len()), expected, "{name}");
         assert!(venues.iter().chain(boundaries).all(|proof| proof.holds && proof.admitted > 0), "{proofs:?}");
-        let reach = reach::check(&ruleset, NOW, &mut findings);
+        let reach = unreachable::check(&ruleset, NOW, &mut findings);
         assert!(findings.0.is_empty(), "{findings}");
         assert!(tally.tested >= 20 && tally.failed == 0, "{name}: {tally:?}");
         assert_eq!((reach.unreachable, reach.undecided), (0, 0), "{name}");

@@ -13,7 +13,7 @@ use bulkhead_policy::proof::{Proof, prove};
 use bulkhead_policy::reference::{self, Probe};
 use bulkhead_policy::resolve::{Ruleset, resolve};
 use bulkhead_policy::source::Source;
-use bulkhead_policy::{Dialect, policy};
+use bulkhead_policy::{Dialect, boundaries, policy};
 use common::{addresses, inventory_text, policy_text};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -27,6 +27,7 @@ fn load(policy: &str, inventory: &str) -> (Ruleset, Inventory, Findings) {
     let inventory = inventory::parse(&Source::new("inventory", inventory), &mut findings).unwrap();
     let policy = policy::parse(&Source::new("policy", policy), Dialect::Bulkhead, &mut findings).unwrap();
     let ruleset = resolve(&policy, &inventory, Dialect::Bulkhead, Network::Overlay, &mut findings);
+    boundaries::check(&ruleset, &inventory, &mut findings);
     (ruleset, inventory, findings)
 }
 

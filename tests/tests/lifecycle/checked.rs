@@ -35,8 +35,8 @@ fn a_policy_that_fails_its_own_tests_is_enforced_by_nobody() {
     for (text, words, place) in cases {
         site.write("candidate.hujson", &text);
         for command in [
-            &["apply", "--policy", &candidate][..],
-            &["apply", "--policy", &candidate, "--mode", "audit"],
+            &["apply", &candidate][..],
+            &["apply", &candidate, "--mode", "audit"],
             &["stage", &candidate],
             &["check", &candidate, "--inventory", &site.path("inventory.json")],
             &["diff", &site.path("policy.hujson"), &candidate, "--inventory", &site.path("inventory.json")],
@@ -107,7 +107,7 @@ fn time_that_passes_does_not_end_what_is_enforced() {
     assert!(site.connects("client", 8080) && site.connects("client", 8081));
     site.write("other.hujson", &policy(&[OTHER]));
     site.done(&["stage", &site.path("policy.hujson")]);
-    site.done(&["apply", "--policy", &site.path("other.hujson")]);
+    site.done(&["apply", &site.path("other.hujson")]);
     std::thread::sleep(Duration::from_secs(26));
     // A candidate is enforced for the first time: it must hold.
     let output = site.bulkhead(&["promote"]);

@@ -70,7 +70,7 @@ fn who_changed_what_is_on_record_and_watched() {
     assert_eq!(applied["policy"].as_str().unwrap().as_bytes(), &digest[..64]);
     assert!(applied["policy"] != started["policy"] && applied["inventory"] == started["inventory"]);
     site.write("broken.hujson", r#"{"acls": [{"action": "accept", "src": ["tag:nobody"]}]}"#);
-    assert_eq!(site.bulkhead(&["apply", "--policy", &site.path("broken.hujson")]).status.code(), Some(1));
+    assert_eq!(site.bulkhead(&["apply", &site.path("broken.hujson")]).status.code(), Some(1));
     let refused = next(&site, "apply", 1);
     is_by_command(&refused);
     assert_eq!((&refused["outcome"], &refused["generation"]), (&"refused".into(), &applied["generation"]));

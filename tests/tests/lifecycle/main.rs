@@ -8,6 +8,7 @@ mod site;
 mod checked;
 mod coming;
 mod confirm;
+mod content;
 mod contested;
 mod control;
 mod conversations;
@@ -118,7 +119,7 @@ fn a_file_that_does_not_hold_changes_nothing() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("tag:clinet") && said.contains("policy.hujson:1:"), "{said}");
-    assert_eq!(site.bulkhead(&["apply", "--policy", "/nowhere/p"]).status.code(), Some(2));
+    assert_eq!(site.bulkhead(&["apply", "/nowhere/p"]).status.code(), Some(2));
     site.signal(libc::SIGHUP);
     std::thread::sleep(Duration::from_millis(300));
     let after = site.status();
@@ -211,7 +212,7 @@ fn what_is_not_confirmed_goes_back_whatever_becomes_of_the_agent() {
 
     // An apply of another file outlives a restart; a changed file is what counts.
     site.write("candidate.hujson", &policy(&[WEB]));
-    site.done(&["apply", "--policy", &site.path("candidate.hujson")]);
+    site.done(&["apply", &site.path("candidate.hujson")]);
     site.kill();
     site.start();
     assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
@@ -321,8 +322,8 @@ fn bad_inputs_have_their_exit_codes_and_leave_nothing_attached() {
     for (more, code, words) in [
         (&["--interface", "eth7"][..], 3, "interface eth7: not found"),
         (&["--node", "nobody"], 2, "no node \"nobody\""),
-        (&["--policy", &broken], 1, "HuJSON"),
-        (&["--policy", "/nowhere/p"], 2, "cannot read /nowhere/p"),
+        (&[&broken], 1, "HuJSON"),
+        (&["/nowhere/p"], 2, "cannot read /nowhere/p"),
         (&["--interface", "lo"], 3, "link type"),
     ] {
         let (answer, said) = run(&site, more);

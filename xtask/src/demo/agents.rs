@@ -56,7 +56,7 @@ impl Agents {
             let instance = format!("{PREFIX}{}-{}", std::process::id(), host.name);
             let mut command = Command::new(bulkhead);
             command.args(["--instance", &instance, "run", "--interface", INTERFACE, "--node", &host.name]);
-            command.arg("--policy").arg(policy).arg("--inventory").arg(inventory).args(["--mode", "enforce"]);
+            command.arg(policy).arg("--inventory").arg(inventory).args(["--mode", "enforce"]);
             let log = lab.directory().join(format!("{}.run.log", host.name));
             let run = Process::spawn(&host.namespace, &mut command, &log)?;
             agents.all.push(Agent {

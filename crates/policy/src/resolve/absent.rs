@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::resolver::Resolver;
 use super::sets::{Place, Unresolved};
-use crate::diagnostic::{Diagnostic, Severity};
-use crate::policy::{Action, Selector};
-use crate::source::{Span, Spanned};
+use crate::frontend::diagnostic::{Diagnostic, Severity};
+use crate::frontend::policy::{Action, Selector};
+use crate::frontend::source::{Span, Spanned};
 use crate::suggest;
 
 /// Logins without a device, each with the first place that names it.

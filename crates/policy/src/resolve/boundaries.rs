@@ -6,11 +6,11 @@ use super::resolver::Resolver;
 use super::sets::Place;
 use super::{Block, Boundary, SelectorId};
 use crate::address::AddressSet;
-use crate::diagnostic::{Diagnostic, Location};
-use crate::inventory::Node;
-use crate::policy::{self, Action, Autogroup, Destination, Selector};
+use crate::frontend::diagnostic::{Diagnostic, Location};
+use crate::frontend::inventory::Node;
+use crate::frontend::policy::{self, Action, Autogroup, Destination, Selector};
+use crate::frontend::source::Spanned;
 use crate::service::Service;
-use crate::source::Spanned;
 
 impl Resolver<'_> {
     /// The boundaries. Somebody on two sides of one is an error: nothing could keep them apart.

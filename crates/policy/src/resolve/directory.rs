@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::address::AddressSet;
-use crate::inventory::{Inventory, Network, Node, SHARED};
+use crate::frontend::inventory::{Inventory, Network, Node, SHARED};
 
 /// Indices of an inventory's nodes.
 pub(super) struct Directory<'i> {

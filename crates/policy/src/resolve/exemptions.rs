@@ -5,10 +5,10 @@ use ipnet::IpNet;
 use super::resolver::Resolver;
 use super::{Block, Rule, Ruleset, SelectorId};
 use crate::address::AddressSet;
-use crate::diagnostic::{Diagnostic, Location, Related, Severity};
+use crate::frontend::diagnostic::{Diagnostic, Location, Related, Severity};
+use crate::frontend::inventory::Network;
+use crate::frontend::policy::{Action, Rates, Section};
 use crate::interval::Intervals;
-use crate::inventory::Network;
-use crate::policy::{Action, Rates, Section};
 use crate::service::{Service, TCP, UDP};
 
 /// What one node lets through before its policy is asked: from its agent.toml, for
@@ -20,7 +20,7 @@ pub struct Exemptions {
     /// Management access, tried before everything else, on both networks. Its cells carry
     /// `CELL_EXEMPT`.
     pub management: Vec<Management>,
-    /// WireGuard's own transport, on [`crate::inventory::Network::Underlay`] only, tried before
+    /// WireGuard's own transport, on [`crate::frontend::inventory::Network::Underlay`] only, tried before
     /// the venues.
     pub wireguard: Vec<WireGuard>,
 }

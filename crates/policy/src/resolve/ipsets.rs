@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use ipnet::IpNet;
 
 use crate::address::AddressSet;
-use crate::policy::Policy;
-use crate::policy::ipset::Target;
+use crate::frontend::policy::Policy;
+use crate::frontend::policy::ipset::Target;
 
 /// What `autogroup:internet` means: everything that is not private, shared or link-local.
 pub(super) fn internet() -> AddressSet {

@@ -8,6 +8,7 @@ mod exemptions;
 mod ipsets;
 mod names;
 mod overlap;
+mod placeholder;
 mod postures;
 mod resolver;
 mod rules;
@@ -18,18 +19,17 @@ mod venues;
 mod via;
 
 pub use exemptions::{Exemptions, Management, WireGuard};
-pub(crate) use ipsets::ipsets;
+pub use placeholder::{World, placeholder, placeholder_as};
 
 use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::Dialect;
 use crate::address::AddressSet;
-use crate::crossing;
-use crate::diagnostic::{Diagnostic, Findings, Location};
-use crate::inventory::{Inventory, Network, Node};
-use crate::policy::posture::Attributes;
-use crate::policy::{Action, Policy, Rates, Section};
+use crate::frontend::diagnostic::{Diagnostic, Findings, Location};
+use crate::frontend::inventory::{Inventory, Network, Node};
+use crate::frontend::policy::posture::Attributes;
+use crate::frontend::policy::{Action, Policy, Rates, Section};
 use crate::service::Service;
 use resolver::Resolver;
 
@@ -115,7 +115,7 @@ pub struct Rule {
     pub action: Action,
     /// Its name, if it has one.
     pub name: Option<String>,
-    /// Where it stands; none for the rule that Tailscale's dialect imagines when there is no other.
+    /// Where it stands; none for the rule that Tailscale's dialect adds when there is no other.
     pub location: Option<Location>,
     /// From when on it is absent, ns since the Unix epoch.
     pub expires: Option<u64>,
@@ -318,7 +318,6 @@ pub fn resolve_with(
     let exempt = resolver.exempt(exemptions, &ruleset);
     (ruleset.selectors, ruleset.services) = (resolver.selectors, resolver.services);
     ruleset.boundaries = boundaries;
-    crossing::check(&ruleset, inventory, findings);
     ruleset.rules.splice(0..0, exempt);
     ruleset
 }

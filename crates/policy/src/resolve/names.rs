@@ -3,11 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use super::cycles::cycles;
-use crate::diagnostic::{Diagnostic, Findings};
-use crate::inventory::Inventory;
-use crate::policy::ipset::Target;
-use crate::policy::{Policy, Selector};
-use crate::source::Spanned;
+use crate::frontend::diagnostic::{Diagnostic, Findings};
+use crate::frontend::inventory::Inventory;
+use crate::frontend::policy::ipset::Target;
+use crate::frontend::policy::{Policy, Selector};
+use crate::frontend::source::Spanned;
 use crate::suggest;
 
 /// Checks what the definitions name, used by a rule or not.

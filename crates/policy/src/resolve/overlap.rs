@@ -8,11 +8,11 @@ use super::SelectorId;
 use super::resolver::Resolver;
 use super::sets::Place;
 use crate::address::AddressSet;
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::frontend::diagnostic::{Diagnostic, Severity};
+use crate::frontend::policy::ipset::Target;
+use crate::frontend::policy::{self, Action, Selector};
+use crate::frontend::source::{Span, Spanned};
 use crate::interval::Intervals;
-use crate::policy::ipset::Target;
-use crate::policy::{self, Action, Selector};
-use crate::source::{Span, Spanned};
 
 /// A venue and what its guard guards.
 pub(super) struct Guarded<'a> {
@@ -78,7 +78,7 @@ impl Resolver<'_> {
         }
         self.ipsets(venues);
         self.routes(venues);
-        self.holders(venues);
+        self.warn_node_addresses_in_venue(venues);
         self.notes(venues);
     }
 
@@ -162,7 +162,7 @@ impl Resolver<'_> {
 
     /// Nodes' own addresses within a venue's prefixes are not the venue: nothing guards them. On the
     /// overlay that is hardly meant.
-    fn holders(&mut self, venues: &[Guarded<'_>]) {
+    fn warn_node_addresses_in_venue(&mut self, venues: &[Guarded<'_>]) {
         let inventory = self.inventory;
         for venue in venues {
             let declared = AddressSet::from_prefixes(venue.venue.addresses.iter().map(|net| &net.value));

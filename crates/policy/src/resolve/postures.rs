@@ -6,9 +6,9 @@ use super::directory::Directory;
 use super::sets::Unresolved;
 use crate::Dialect;
 use crate::address::AddressSet;
-use crate::policy::Policy;
-use crate::policy::posture::{Assertion, Attributes};
-use crate::source::Spanned;
+use crate::frontend::policy::Policy;
+use crate::frontend::policy::posture::{Assertion, Attributes};
+use crate::frontend::source::Spanned;
 use crate::suggest;
 
 /// Index of a filter in its [`Postures`].

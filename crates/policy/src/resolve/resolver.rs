@@ -8,11 +8,11 @@ use super::sets::{Place, Sets, Side, Unresolved};
 use super::{By, Narrowed, Selected, SelectorId, ServiceId};
 use crate::Dialect;
 use crate::address::AddressSet;
-use crate::diagnostic::{Diagnostic, Findings, Severity};
-use crate::inventory::{Inventory, Network};
-use crate::policy::{self, Action, Autogroup, Policy, Selector};
+use crate::frontend::diagnostic::{Diagnostic, Findings, Severity};
+use crate::frontend::inventory::{Inventory, Network};
+use crate::frontend::policy::{self, Action, Autogroup, Policy, Selector};
+use crate::frontend::source::{Span, Spanned};
 use crate::service::Service;
-use crate::source::{Span, Spanned};
 
 pub(super) struct Resolver<'a> {
     pub(super) policy: &'a Policy,

@@ -5,11 +5,11 @@ use super::resolver::Resolver;
 use super::sets::{Place, Unresolved};
 use super::{Block, Rule};
 use crate::Dialect;
-use crate::diagnostic::{Diagnostic, Location};
-use crate::policy::posture::Attributes;
-use crate::policy::{self, Action, Autogroup, Rates, Section, Selector};
+use crate::frontend::diagnostic::{Diagnostic, Location};
+use crate::frontend::policy::posture::Attributes;
+use crate::frontend::policy::{self, Action, Autogroup, Rates, Section, Selector};
+use crate::frontend::source::{Span, Spanned};
 use crate::service::Service;
-use crate::source::{Span, Spanned};
 
 impl Resolver<'_> {
     /// The rules; `assumed` says what every source's device is taken to be, for a test.

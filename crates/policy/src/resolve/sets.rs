@@ -6,9 +6,9 @@ use super::directory::Directory;
 use super::ipsets::{self, internet};
 use crate::Dialect;
 use crate::address::AddressSet;
-use crate::inventory::{Inventory, Network};
-use crate::policy::ipset::Target;
-use crate::policy::{Action, Autogroup, Policy, Selector};
+use crate::frontend::inventory::{Inventory, Network};
+use crate::frontend::policy::ipset::Target;
+use crate::frontend::policy::{Action, Autogroup, Policy, Selector};
 use crate::suggest;
 
 /// Which side of a rule a selector stands on.

@@ -3,11 +3,11 @@
 use super::resolver::Resolver;
 use super::sets::{Place, Unresolved};
 use crate::address::AddressSet;
-use crate::diagnostic::Diagnostic;
-use crate::inventory::Node;
-use crate::policy::ssh::{SshRule, SshTest, Wanted, unknown_tag};
-use crate::policy::{Action, Autogroup, FAILED, Selector};
-use crate::source::{Span, Spanned};
+use crate::frontend::diagnostic::Diagnostic;
+use crate::frontend::inventory::Node;
+use crate::frontend::policy::ssh::{SshRule, SshTest, Wanted, unknown_tag};
+use crate::frontend::policy::{Action, Autogroup, FAILED, Selector};
+use crate::frontend::source::{Span, Spanned};
 
 /// A rule of ssh over an inventory.
 struct Resolved<'p> {
@@ -68,7 +68,7 @@ impl Resolver<'_> {
     fn is_unknown(&mut self, selector: &Spanned<Selector>) -> bool {
         let by_address =
             matches!(selector.value, Selector::Prefix(_) | Selector::Host(_) | Selector::IpSet(_));
-        let is_unknown = self.inventory.is_imagined && by_address;
+        let is_unknown = self.inventory.is_placeholder && by_address;
         if is_unknown {
             let message =
                 format!("ssh tests of {} are not run: only an inventory tells whose it is", selector.value);

@@ -4,9 +4,9 @@ use super::resolver::Resolver;
 use super::sets::{Place, Unresolved};
 use super::{Test, TestTarget};
 use crate::Dialect;
-use crate::diagnostic::Location;
-use crate::policy::{self, Action, Selector};
-use crate::source::Spanned;
+use crate::frontend::diagnostic::Location;
+use crate::frontend::policy::{self, Action, Selector};
+use crate::frontend::source::Spanned;
 
 impl Resolver<'_> {
     /// One entry; `assumed` is the index of the rules that it is about, if not the policy's own.

@@ -5,11 +5,11 @@ use super::resolver::Resolver;
 use super::sets::Place;
 use super::{Block, Receivers, Rule, SelectorId, ServiceId, Venue};
 use crate::address::AddressSet;
-use crate::diagnostic::{Diagnostic, Location};
+use crate::frontend::diagnostic::{Diagnostic, Location};
+use crate::frontend::policy::{self, Action, Autogroup, Rates, Section, Selector};
+use crate::frontend::source::Spanned;
 use crate::interval::Intervals;
-use crate::policy::{self, Action, Autogroup, Rates, Section, Selector};
 use crate::service::Service;
-use crate::source::Spanned;
 
 /// What the venues section becomes.
 #[derive(Default)]
@@ -62,7 +62,7 @@ impl Resolver<'_> {
                 });
             }
             number += 1;
-            let everybody = self.push("every address".into(), whoever(&guarded.set));
+            let everybody = self.push("every address".into(), all_of_families(&guarded.set));
             let addresses = self.push(venue.name.value.clone(), guarded.set.clone());
             let location = Location::new(&policy.source, venue.name.span);
             all.rules.push(guard(number, index, venue, &location, (everybody, addresses, everything)));
@@ -80,9 +80,9 @@ impl Resolver<'_> {
         let (protocol, ports) = &lane.service;
         let service = self.service(Service::new(Some(*protocol), ports.clone(), false));
         let theirs: Vec<SelectorId> =
-            lane.theirs.iter().filter_map(|net| self.theirs(net, guarded)).collect();
+            lane.theirs.iter().filter_map(|net| self.resolve_venue_side(net, guarded)).collect();
         let ours: Vec<SelectorId> =
-            lane.ours.iter().filter_map(|selector| self.ours(selector, all)).collect();
+            lane.ours.iter().filter_map(|selector| self.resolve_local_side(selector, all)).collect();
         let to = |ids: Vec<SelectorId>| ids.into_iter().map(|id| (id, service)).collect::<Vec<_>>();
         let (sources, destinations, receivers) = match (feed, &lane.groups[..]) {
             (false, _) => (ours, to(theirs), None),
@@ -107,7 +107,11 @@ impl Resolver<'_> {
 
     /// Our end of a lane: identities or addresses that are known, and no venue's. A star is whoever
     /// the inventory knows, the internet behind an exit not among them.
-    fn ours(&mut self, selector: &Spanned<Selector>, venues: &AddressSet) -> Option<SelectorId> {
+    fn resolve_local_side(
+        &mut self,
+        selector: &Spanned<Selector>,
+        venues: &AddressSet,
+    ) -> Option<SelectorId> {
         let everybody =
             matches!(selector.value, Selector::Autogroup(Autogroup::Internet | Autogroup::DangerAll));
         let id = match everybody {
@@ -127,7 +131,11 @@ impl Resolver<'_> {
 
     /// The venue's end of a lane, which lies within the venue. What of it is a node's own is not
     /// the venue.
-    fn theirs(&mut self, net: &Spanned<ipnet::IpNet>, guarded: &Guarded<'_>) -> Option<SelectorId> {
+    fn resolve_venue_side(
+        &mut self,
+        net: &Spanned<ipnet::IpNet>,
+        guarded: &Guarded<'_>,
+    ) -> Option<SelectorId> {
         let set = AddressSet::from_prefixes([&net.value]);
         let declared = AddressSet::from_prefixes(guarded.venue.addresses.iter().map(|net| &net.value));
         if !set.minus(&declared).is_empty() {
@@ -160,7 +168,7 @@ impl Resolver<'_> {
 }
 
 /// Every address that could talk to one of a set: of the families that the set has.
-fn whoever(set: &AddressSet) -> AddressSet {
+fn all_of_families(set: &AddressSet) -> AddressSet {
     let AddressSet { v4, v6 } = AddressSet::all();
     AddressSet {
         v4: if set.v4.is_empty() { Intervals::default() } else { v4 },

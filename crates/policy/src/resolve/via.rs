@@ -4,8 +4,8 @@ use super::resolver::{Key, Resolver};
 use super::sets::Place;
 use super::{Block, SelectorId};
 use crate::address::AddressSet;
-use crate::diagnostic::Diagnostic;
-use crate::policy::{self, Action, Autogroup, Selector};
+use crate::frontend::diagnostic::Diagnostic;
+use crate::frontend::policy::{self, Action, Autogroup, Selector};
 
 impl Resolver<'_> {
     /// A grant with `via`: one block for each router, of what that router routes.

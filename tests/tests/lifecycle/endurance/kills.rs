@@ -100,7 +100,7 @@ impl Ground {
     }
 }
 
-/// `cargo xtask prove kills` kills 200 times, or `BULKHEAD_KILLS`.
+/// `cargo xtask soak kills` kills 200 times, or `BULKHEAD_KILLS`.
 #[test]
 fn a_killed_agent_leaves_nothing_open_and_the_next_one_makes_it_whole() {
     let kills = setting("BULKHEAD_KILLS", 8) as usize;

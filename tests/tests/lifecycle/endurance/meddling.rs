@@ -301,7 +301,7 @@ fn recorded(watched: &str) -> Vec<Recorded> {
         .collect()
 }
 
-/// `cargo xtask prove meddlings` does 1,000, or `BULKHEAD_MEDDLINGS`.
+/// `cargo xtask soak meddlings` does 1,000, or `BULKHEAD_MEDDLINGS`.
 #[test]
 fn what_is_meddled_with_is_restored_within_a_second_and_on_record() {
     let meddlings = setting("BULKHEAD_MEDDLINGS", 18);

@@ -133,9 +133,9 @@ impl Ground {
     }
 
     /// The words of `apply` for one of the two policies.
-    fn apply(&self, number: usize) -> [String; 5] {
+    fn apply(&self, number: usize) -> [String; 4] {
         let path = |name: &str| self.site.path(&format!("{name}-{number}"));
-        ["apply".into(), "--policy".into(), path("policy"), "--inventory".into(), path("inventory")]
+        ["apply".into(), path("policy"), "--inventory".into(), path("inventory")]
     }
 
     /// Every hook runs the same generation, there is no other, and nothing is wrong.

@@ -13,7 +13,7 @@ const FILES: usize = 8;
 /// Swaps after which it has all that it keeps.
 const SETTLED: u64 = 10;
 
-/// `cargo xtask prove swaps` makes 1,000 swaps, or `BULKHEAD_SWAPS`.
+/// `cargo xtask soak swaps` makes 1,000 swaps, or `BULKHEAD_SWAPS`.
 #[test]
 fn swaps_lose_nothing_and_let_nothing_through() {
     let swaps = setting("BULKHEAD_SWAPS", 20);

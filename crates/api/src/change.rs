@@ -1,0 +1,221 @@
+//! What `apply` and `stage` ask for, and how it travels: the texts of files, not their names, which may mean
+//! another file to the agent, or none.
+//!
+//! The body is a line of JSON, then the policy's text and the inventory's, as they are. So neither is escaped,
+//! nor held twice on the way.
+
+use serde::{Deserialize, Serialize};
+
+use crate::mode::Mode;
+
+/// The longest text of a file: an inventory of several million nodes.
+pub const LONGEST: u64 = 1 << 30;
+
+/// The longest first line.
+const LONGEST_HEAD: usize = 1 << 16;
+
+/// A file that the caller has read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// What messages call it.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// A change of what is enforced, or what is to be staged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The policy; none: the one that `run` names.
+    pub policy: Option<Text>,
+    /// The inventory; none: the one that `run` names.
+    pub inventory: Option<Text>,
+    /// Enforce or audit; none: as now.
+    pub mode: Option<Mode>,
+    /// Seconds to confirm within; none: it stays.
+    pub confirm: Option<u64>,
+}
+
+/// The body's first line.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Head {
+    policy: Option<Announced>,
+    inventory: Option<Announced>,
+    mode: Option<Mode>,
+    confirm: Option<u64>,
+}
+
+/// A text that follows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Announced {
+    name: String,
+    bytes: u64,
+}
+
+/// Why a body is none of a change.
+#[derive(Debug, thiserror::Error)]
+pub enum Malformed {
+    /// The first line.
+    #[error(
+        "the request's first line is not understood ({0}): the command is of another version than the agent"
+    )]
+    Head(String),
+    /// A text that is announced as longer than any.
+    #[error("{name} is longer than {LONGEST} bytes: no policy or inventory")]
+    TooLong {
+        /// The file's name.
+        name: String,
+    },
+    /// A text for which there is no memory.
+    #[error("{name}: no memory for its {bytes} bytes")]
+    NoMemory {
+        /// The file's name.
+        name: String,
+        /// Its length.
+        bytes: u64,
+    },
+    /// A text that is no UTF-8.
+    #[error("{name} is not UTF-8 text")]
+    NoText {
+        /// The file's name.
+        name: String,
+    },
+    /// Another length than was announced.
+    #[error("the request broke off, or goes on behind its end: send it again")]
+    Length,
+}
+
+impl Change {
+    /// The body, in pieces that follow each other.
+    #[must_use]
+    pub fn into_body(self) -> Vec<Vec<u8>> {
+        let announced = |text: &Text| Announced { name: text.name.clone(), bytes: text.text.len() as u64 };
+        let head = Head {
+            policy: self.policy.as_ref().map(announced),
+            inventory: self.inventory.as_ref().map(announced),
+            mode: self.mode,
+            confirm: self.confirm,
+        };
+        // Strings and numbers always serialise.
+        let head = serde_json::json!(head).to_string() + "\n";
+        let texts = [self.policy, self.inventory].into_iter().flatten().map(|text| text.text.into_bytes());
+        std::iter::once(head.into_bytes()).chain(texts).collect()
+    }
+}
+
+/// Puts a change together from the pieces in which its body comes.
+#[derive(Debug, Default)]
+pub struct Reader {
+    line: Vec<u8>,
+    head: Option<Head>,
+    /// The texts that are announced, and what has come of each.
+    texts: Vec<(Announced, Vec<u8>)>,
+}
+
+impl Reader {
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// What is wrong with the body.
+    pub fn take(&mut self, piece: &[u8]) -> Result<(), Malformed> {
+        let mut rest = piece;
+        if self.head.is_none() {
+            let end = rest.iter().position(|byte| *byte == b'\n');
+            self.line.extend_from_slice(&rest[..end.unwrap_or(rest.len())]);
+            if self.line.len() > LONGEST_HEAD {
+                return Err(Malformed::Head("it is too long".to_owned()));
+            }
+            let Some(end) = end else { return Ok(()) };
+            rest = &rest[end + 1..];
+            self.begin()?;
+        }
+        for (announced, text) in &mut self.texts {
+            let missing = (announced.bytes as usize).saturating_sub(text.len());
+            let (now, later) = rest.split_at(missing.min(rest.len()));
+            text.extend_from_slice(now);
+            rest = later;
+        }
+        if rest.is_empty() { Ok(()) } else { Err(Malformed::Length) }
+    }
+
+    /// Makes room for what the first line announces.
+    fn begin(&mut self) -> Result<(), Malformed> {
+        let head: Head =
+            serde_json::from_slice(&self.line).map_err(|error| Malformed::Head(error.to_string()))?;
+        for announced in [&head.policy, &head.inventory].into_iter().flatten().cloned() {
+            let Announced { name, bytes } = announced.clone();
+            if bytes > LONGEST {
+                return Err(Malformed::TooLong { name });
+            }
+            let mut text = Vec::new();
+            text.try_reserve_exact(bytes as usize).map_err(|_| Malformed::NoMemory { name, bytes })?;
+            self.texts.push((announced, text));
+        }
+        self.head = Some(head);
+        Ok(())
+    }
+
+    /// The change, once the body is over.
+    ///
+    /// # Errors
+    /// It broke off, or a text is none.
+    pub fn finish(self) -> Result<Change, Malformed> {
+        let head = self.head.ok_or(Malformed::Length)?;
+        let mut texts = self.texts.into_iter().map(|(Announced { name, bytes }, text)| {
+            if text.len() as u64 != bytes {
+                return Err(Malformed::Length);
+            }
+            match String::from_utf8(text) {
+                Ok(text) => Ok(Text { name, text }),
+                Err(_) => Err(Malformed::NoText { name }),
+            }
+        });
+        let policy = head.policy.and_then(|_| texts.next()).transpose()?;
+        let inventory = head.inventory.and_then(|_| texts.next()).transpose()?;
+        Ok(Change { policy, inventory, mode: head.mode, confirm: head.confirm })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Change, LONGEST, Malformed, Reader, Text};
+    use crate::mode::Mode;
+
+    fn text(name: &str, text: &str) -> Option<Text> {
+        Some(Text { name: name.to_owned(), text: text.to_owned() })
+    }
+
+    fn read(pieces: &[&[u8]]) -> Result<Change, Malformed> {
+        let mut reader = Reader::default();
+        pieces.iter().try_for_each(|piece| reader.take(piece))?;
+        reader.finish()
+    }
+
+    #[test]
+    fn a_change_arrives_as_it_was_sent_in_whatever_pieces() {
+        let policy = text("/dev/stdin", "{\"a\": \"\\n\u{e9}\"}\n");
+        for change in [
+            Change::default(),
+            Change { policy: policy.clone(), ..Change::default() },
+            Change { inventory: text("i \"x\"", ""), mode: Some(Mode::Audit), ..Change::default() },
+            Change { policy, inventory: text("i", "{}\n\n"), mode: None, confirm: Some(60) },
+        ] {
+            let body = change.clone().into_body().concat();
+            assert_eq!(read(&[&body]).unwrap(), change);
+            let bytes: Vec<&[u8]> = body.chunks(1).collect();
+            assert_eq!(read(&bytes).unwrap(), change);
+            assert!(matches!(read(&[&body[..body.len() - 1]]), Err(Malformed::Length)));
+            assert!(matches!(read(&[&body, b"x"]), Err(Malformed::Length)));
+        }
+    }
+
+    #[test]
+    fn a_body_is_bounded() {
+        let head = |bytes: u64| format!("{{\"policy\": {{\"name\": \"p\", \"bytes\": {bytes}}}}}\n");
+        let too_long = read(&[head(LONGEST + 1).as_bytes()]).unwrap_err();
+        assert_eq!(too_long.to_string(), "p is longer than 1073741824 bytes: no policy or inventory");
+        assert!(matches!(read(&[&vec![b' '; 1 << 17]]), Err(Malformed::Head(_))));
+        assert!(matches!(read(&[b"[]\n"]), Err(Malformed::Head(_))));
+        assert!(matches!(read(&[head(1).as_bytes(), &[0xff]]), Err(Malformed::NoText { .. })));
+    }
+}

@@ -1,0 +1,45 @@
+//! Routes of the agent's socket. A change of what is asked or answered that an older side does not understand is a
+//! new version of all.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the routes, and of all that travels by them.
+pub const VERSION: u32 = 1;
+
+/// Which version answers; GET.
+pub const VERSIONS: &str = "/v1/version";
+/// A sign of life, that waits for no lock; GET.
+pub const ALIVE: &str = "/v1/alive";
+/// What is enforced; GET.
+pub const STATUS: &str = "/v1/status";
+/// Events as they come, one JSON object a line; GET.
+pub const EVENTS: &str = "/v1/events";
+/// Enforce a policy; POST, a [`crate::change::Change`].
+pub const APPLY: &str = "/v1/apply";
+/// Keep what waits for a confirmation; POST.
+pub const CONFIRM: &str = "/v1/confirm";
+/// Return to the previous generation; POST.
+pub const ROLLBACK: &str = "/v1/rollback";
+/// Stage a policy; POST, a [`crate::change::Change`].
+pub const STAGE: &str = "/v1/stage";
+/// Take the staged policy away; POST.
+pub const UNSTAGE: &str = "/v1/unstage";
+/// Enforce the staged policy; POST.
+pub const PROMOTE: &str = "/v1/promote";
+/// Cut an identity off; POST.
+pub const QUARANTINE: &str = "/v1/quarantine";
+/// End a quarantine; POST.
+pub const RELEASE: &str = "/v1/release";
+/// Attach to an interface now; POST.
+pub const ATTACH: &str = "/v1/attach";
+/// End enforcement; POST.
+pub const DETACH: &str = "/v1/detach";
+
+/// Which version answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// The agent's, as `bulkhead --version` has it.
+    pub version: String,
+    /// Of the routes.
+    pub api: u32,
+}

@@ -1,0 +1,16 @@
+//! What is asked of resolved rules: whether they hold, what they do, and what a change of them does.
+//!
+//! [`check::Loaded::check`] asks all that must hold before rules are enforced.
+
+mod address_classes;
+pub mod boundaries;
+pub mod check;
+mod decide;
+pub mod diff;
+pub(crate) mod equivalence;
+pub mod explain;
+pub mod proof;
+pub mod reference;
+mod unmet;
+pub mod unreachable;
+pub mod verify;

@@ -1,0 +1,4 @@
+//! Rules → one node's tables, and what those decide.
+
+pub mod compile;
+pub mod evaluate;

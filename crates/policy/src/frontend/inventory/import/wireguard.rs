@@ -1,0 +1,117 @@
+//! `wg show IFACE dump` (wg(8)): the interface in the first line, then a line for each peer,
+//! fields separated by tabs. Private and preshared keys are in it: no finding repeats a line.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ipnet::IpNet;
+
+use super::{Import, Listed, base64};
+use crate::frontend::diagnostic::{Diagnostic, Findings, Severity};
+use crate::frontend::json::{self, Reader};
+use crate::frontend::policy::posture::Attributes;
+use crate::frontend::source::Source;
+
+/// Fields of the interface's line: private key, public key, port, mark.
+const OF_INTERFACE: usize = 4;
+/// Fields of a peer's line: public key, preshared key, endpoint, allowed IPs, handshake, bytes
+/// received and sent, keepalive.
+const OF_PEER: usize = 8;
+/// How wg writes nothing.
+const NOTHING: &str = "(none)";
+
+/// Reads a dump, with names by public key from another file: `{"<key>": "engine-1", ...}`.
+/// What is wrong with either goes to `findings`.
+pub fn wireguard(dump: &Source, names: &Source, findings: &mut Findings) -> Option<Import> {
+    let names = read_names(names, findings)?;
+    let mut import = Import::default();
+    for (number, line) in (1..).zip(dump.text().lines()) {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let mut refuse = |message: String, help: &str| {
+            let error = Diagnostic::global(Severity::Error, format!("{}:{number}: {message}", dump.name()));
+            findings.push(error.help(help));
+        };
+        let (key, allowed) = match (number, fields.len()) {
+            (1, OF_INTERFACE) => (fields[1], None),
+            (2.., OF_PEER) => (fields[0], Some(fields[3])),
+            (_, count) => {
+                let message = format!("a line of {count} fields is none of a dump");
+                refuse(message, "import what `wg show IFACE dump` prints, of one interface");
+                continue;
+            }
+        };
+        let bytes = BASE64_STANDARD.decode(key).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        let Some(key) = bytes else {
+            refuse(
+                "no public key where one should be".into(),
+                "import what `wg show IFACE dump` prints, unchanged",
+            );
+            continue;
+        };
+        let Some(name) = names.get(&key) else {
+            let message = format!("nobody is named for the key {}", base64(&key));
+            refuse(message, "add it to the file of names: {\"<public key>\": \"<name>\"}");
+            continue;
+        };
+        match allowed.map(allowed_ips).transpose() {
+            Ok(allowed) => {
+                // What the interface itself has is not in its dump.
+                let (addresses, routes) = allowed.unzip();
+                import.nodes.push(Listed {
+                    name: name.clone(),
+                    key: Some(key),
+                    addresses,
+                    routes,
+                    owner: None,
+                    posture: Attributes::new(),
+                    expires: None,
+                    jailed: None,
+                });
+            }
+            Err(()) => refuse(
+                "allowed IPs that are no prefixes".into(),
+                "import what `wg show IFACE dump` prints, unchanged",
+            ),
+        }
+    }
+    if import.nodes.is_empty() && !findings.has_errors() {
+        let message = format!("{} is empty", dump.name());
+        let error = Diagnostic::global(Severity::Error, message);
+        findings.push(error.help("import what `wg show IFACE dump` prints, as root"));
+    }
+    Some(import)
+}
+
+/// Single addresses are the peer's own, prefixes are its routes.
+fn allowed_ips(text: &str) -> Result<(Vec<IpAddr>, Vec<IpNet>), ()> {
+    let (mut addresses, mut routes) = (Vec::new(), Vec::new());
+    for prefix in text.split(',').filter(|prefix| !prefix.is_empty() && *prefix != NOTHING) {
+        let prefix: IpNet = prefix.parse().map_err(|_| ())?;
+        if prefix.prefix_len() == prefix.max_prefix_len() {
+            addresses.push(prefix.addr());
+        } else {
+            routes.push(prefix.trunc());
+        }
+    }
+    Ok((addresses, routes))
+}
+
+fn read_names(source: &Source, findings: &mut Findings) -> Option<HashMap<[u8; 32], String>> {
+    json::parse(source, findings, "a file of names", |reader: &mut Reader<'_>, object| {
+        let mut names = HashMap::new();
+        for (key, member) in reader.entries(object) {
+            let decoded = BASE64_STANDARD.decode(key).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+            let Some(decoded) = decoded else {
+                let error = Diagnostic::error(reader.source, member.span, "this name is for no public key");
+                reader.findings.push(error.help("a key is 32 bytes in base64, 44 characters"));
+                continue;
+            };
+            if let Some(name) = reader.string(&member.value, "a name") {
+                names.insert(decoded, name.value);
+            }
+        }
+        names
+    })
+}

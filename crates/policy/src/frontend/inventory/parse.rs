@@ -1,0 +1,213 @@
+//! The inventory file.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ipnet::IpNet;
+
+use super::{Inventory, Node, Owner, ROLES, User, distinct};
+use crate::frontend::diagnostic::{Diagnostic, Findings};
+use crate::frontend::json::{self, Object, Reader, Value};
+use crate::frontend::policy::posture::Attributes;
+use crate::frontend::policy::{Selector, attributes, expires};
+use crate::frontend::source::{Source, Span, Spanned};
+use crate::suggest;
+
+/// Reads an inventory file. What is wrong with it goes to `findings`.
+pub fn parse(source: &Source, findings: &mut Findings) -> Option<Inventory> {
+    let mut nodes = Vec::new();
+    let each = |reader: &mut Reader<'_>, _: &str, element: &Value<'_>| {
+        if let Some(object) = reader.object(element, "each node") {
+            nodes.extend(node(reader, object));
+        }
+    };
+    let users =
+        json::parse_streamed(source, findings, "an inventory", &["nodes"], each, |reader, object| {
+            let mut users = None;
+            for (name, property) in reader.fields(object, "an inventory", &["nodes", "users"]) {
+                let Some(elements) = reader.array(&property.value, name) else { continue };
+                if name == "users" {
+                    users = Some(elements.iter().filter_map(|element| user(reader, element)).collect());
+                }
+            }
+            if object.get("nodes").is_none() {
+                reader.error(object.span, "the inventory has no \"nodes\"");
+            }
+            users
+        })?;
+    let inventory = Inventory::new(source.clone(), nodes, users.map(|users| named(source, users, findings)));
+    Some(distinct::check(inventory, findings))
+}
+
+/// The users, if no name means two of them.
+fn named(source: &Source, users: Vec<(User, Vec<Span>)>, findings: &mut Findings) -> Vec<User> {
+    let logins: HashSet<&str> = users.iter().map(|(user, _)| user.login.as_str()).collect();
+    let mut taken: HashMap<&str, &str> = HashMap::new();
+    for (user, spans) in &users {
+        for (alias, span) in user.aliases.iter().zip(spans) {
+            let other = match logins.get(alias.as_str()) {
+                Some(login) => Some(*login).filter(|login| *login != user.login),
+                None => taken.insert(alias, &user.login).filter(|login| *login != user.login),
+            };
+            if let Some(other) = other {
+                let message = format!("\"{alias}\" means {other} and {}", user.login);
+                let error = Diagnostic::error(source, *span, message);
+                findings.push(error.help("an alias stands for one user: remove it from one of them"));
+            }
+        }
+    }
+    users.into_iter().map(|(user, _)| user).collect()
+}
+
+/// A user, and where each of its aliases is written.
+fn user(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<(User, Vec<Span>)> {
+    let object = reader.object(value, "each user")?;
+    let (mut login, mut roles, mut aliases) = (None, Vec::new(), Vec::new());
+    for (name, property) in reader.fields(object, "a user", &["login", "roles", "aliases"]) {
+        match name {
+            "login" => login = reader.string(&property.value, "login"),
+            "roles" => roles = reader.strings(&property.value, "roles").unwrap_or_default(),
+            _ => aliases = reader.strings(&property.value, "aliases").unwrap_or_default(),
+        }
+    }
+    if object.get("login").is_none() {
+        reader.error(value.span, "the user has no \"login\"");
+    }
+    let roles = roles.into_iter().map(|role| known_role(reader, role)).collect();
+    let (aliases, spans) = aliases.into_iter().map(|alias| (alias.value.to_lowercase(), alias.span)).unzip();
+    Some((User { login: login?.value.to_lowercase(), roles, aliases }, spans))
+}
+
+/// A role in small letters. One that no autogroup has stands, and is warned of.
+fn known_role(reader: &mut Reader<'_>, role: Spanned<String>) -> String {
+    let name = role.value.trim().to_lowercase();
+    if !ROLES.contains(&name.as_str()) {
+        let message = format!("unknown role \"{}\": no autogroup has it", role.value);
+        let help = suggest::did_you_mean(&name, ROLES);
+        let warning = Diagnostic::warning(reader.source, role.span, message);
+        reader.findings.push(warning.help(format!("roles are {}", ROLES.join(", "))).maybe_help(help));
+    }
+    name
+}
+
+fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
+    const KNOWN: [&str; 10] =
+        ["name", "key", "addresses", "underlay", "routes", "user", "tags", "posture", "expires", "jailed"];
+    let (mut name, mut key, mut user, mut tags) = (None, None, None, None);
+    let (mut addresses, mut underlay, mut routes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut posture = Attributes::new();
+    let (mut until, mut jailed) = (None, false);
+    for (field, property) in reader.fields(object, "a node", &KNOWN) {
+        let value = &property.value;
+        match field {
+            "name" => name = reader.string(value, field),
+            "key" => key = reader.string(value, field).and_then(|text| wireguard_key(reader, &text)),
+            "addresses" => addresses = read_addresses(reader, value, field),
+            "underlay" => underlay = read_addresses(reader, value, field),
+            "routes" => routes = read_routes(reader, value),
+            "user" => user = reader.string(value, field),
+            "tags" => tags = reader.strings(value, field),
+            "posture" => posture = attributes(reader, value, field).unwrap_or_default(),
+            "expires" => until = expires(reader, value).map(|time| time.value),
+            // What cannot be read is an error, and the file is refused.
+            _ => jailed = reader.boolean(value, field).unwrap_or(true),
+        }
+    }
+    if object.get("name").is_none() {
+        reader.error(object.span, "the node has no \"name\"");
+    }
+    if object.get("addresses").is_none() {
+        reader.error(object.span, "the node has no \"addresses\"");
+    }
+    let owner = owner(reader, user, tags);
+    let name = name?.value;
+    Some(Node {
+        name,
+        key,
+        addresses,
+        underlay,
+        routes,
+        owner,
+        posture,
+        expires: until,
+        jailed,
+        span: object.span,
+    })
+}
+
+/// A tagged node is its tags, whoever set it up; a node with neither is nobody's.
+fn owner(
+    reader: &mut Reader<'_>,
+    user: Option<Spanned<String>>,
+    tags: Option<Vec<Spanned<String>>>,
+) -> Owner {
+    let tags = tags.unwrap_or_default();
+    if let (Some(user), [first, ..]) = (&user, &tags[..]) {
+        let error = Diagnostic::error(reader.source, user.span, "a node has a user or tags, not both")
+            .related(reader.source, first.span, "tagged here")
+            .help("remove \"user\": a tagged node acts as its tags");
+        reader.findings.push(error);
+    }
+    let mut names = Vec::new();
+    for tag in tags {
+        if matches!(Selector::parse(&tag.value), Ok(Selector::Tag(_))) {
+            names.push(tag.value);
+        } else {
+            let error = Diagnostic::error(reader.source, tag.span, format!("\"{}\" is no tag", tag.value));
+            reader.findings.push(error.help("write tag:NAME"));
+        }
+    }
+    match user {
+        Some(user) if names.is_empty() => Owner::User(user.value.to_lowercase()),
+        _ => Owner::Tags(names),
+    }
+}
+
+fn wireguard_key(reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<[u8; 32]> {
+    let decoded = BASE64_STANDARD.decode(&text.value).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    if decoded.is_none() {
+        let error =
+            Diagnostic::error(reader.source, text.span, format!("\"{}\" is no WireGuard key", text.value));
+        reader
+            .findings
+            .push(error.help("a key is 32 bytes in base64, 44 characters, as `wg pubkey` prints it"));
+    }
+    decoded
+}
+
+fn read_addresses(reader: &mut Reader<'_>, value: &Value<'_>, what: &str) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    for text in reader.strings(value, what).unwrap_or_default() {
+        match text.value.parse::<IpAddr>() {
+            Ok(address) if address.to_canonical() == address && !address.is_unspecified() => {
+                addresses.push(address);
+            }
+            _ => {
+                let message = format!("\"{}\" is no address that a node can have", text.value);
+                let error = Diagnostic::error(reader.source, text.span, message);
+                reader.findings.push(error.help("write one IPv4 or IPv6 address, without a prefix length"));
+            }
+        }
+    }
+    addresses
+}
+
+fn read_routes(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<IpNet> {
+    let mut routes = Vec::new();
+    for text in reader.strings(value, "routes").unwrap_or_default() {
+        match Selector::parse(&text.value) {
+            Ok(Selector::Prefix(net)) => routes.push(net),
+            other => {
+                let help = other.err().and_then(|problem| problem.help);
+                let message = format!("\"{}\" is no route", text.value);
+                let error = Diagnostic::error(reader.source, text.span, message);
+                reader
+                    .findings
+                    .push(error.help(help.unwrap_or("write a prefix, for instance 10.20.0.0/24".into())));
+            }
+        }
+    }
+    routes
+}

@@ -1,0 +1,106 @@
+//! `cargo xtask soak`: the long forms of tests that are short in `cargo xtask test`.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::process::run_within;
+use crate::{cargo, setup};
+
+/// Bound on compiling, on the slowest machine the project knows (two cores).
+const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// Bound on one proof.
+const RUN_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
+
+/// Arguments of `soak`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What to run; all, one after the other, if none is named. Sizes are in the environment:
+    /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_MEDDLINGS, BULKHEAD_CONVERSATIONS, BULKHEAD_FLOWS,
+    /// BULKHEAD_PACKETS, BULKHEAD_FEED; BULKHEAD_SEED repeats a failure.
+    proofs: Vec<Proof>,
+}
+
+/// What is proven.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Proof {
+    /// 1,000 swaps of the generation under traffic.
+    Swaps,
+    /// 200 times the agent is killed, most within a change.
+    Kills,
+    /// 1,000 times what is enforced is meddled with, under traffic.
+    Meddlings,
+    /// 1,000 open conversations of each of four kinds, whose flows are lost.
+    Conversations,
+    /// 10 million new flows beside 10,000 idle conversations.
+    Flows,
+    /// 10 million packets, in the kernel as on the host.
+    Differential,
+    /// Ten minutes of a feed by multicast beside hundreds of groups of no feed.
+    Feed,
+}
+
+impl Proof {
+    const ALL: [Self; 7] = [
+        Self::Swaps,
+        Self::Kills,
+        Self::Meddlings,
+        Self::Conversations,
+        Self::Flows,
+        Self::Differential,
+        Self::Feed,
+    ];
+
+    /// The test binary, and the filter of its tests.
+    fn test(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Swaps => ("lifecycle", "endurance::swaps"),
+            Self::Kills => ("lifecycle", "endurance::kills"),
+            Self::Meddlings => ("lifecycle", "endurance::meddling"),
+            Self::Conversations => ("lifecycle", "conversations"),
+            Self::Flows => ("flows", ""),
+            Self::Feed => ("lifecycle", "feed::"),
+            Self::Differential => ("differential", "the_kernel_decides_as_the_engine_does"),
+        }
+    }
+
+    /// Sizes, unless the environment has others.
+    fn sizes(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Swaps => &[("BULKHEAD_SWAPS", "1000"), ("BULKHEAD_PAUSE", "20")],
+            Self::Kills => &[("BULKHEAD_KILLS", "200"), ("BULKHEAD_PAUSE", "20")],
+            Self::Meddlings => &[("BULKHEAD_MEDDLINGS", "1000")],
+            Self::Conversations => &[("BULKHEAD_CONVERSATIONS", "1000")],
+            Self::Flows => &[("BULKHEAD_FLOWS", "10000000"), ("BULKHEAD_IDLE", "10000")],
+            Self::Feed => &[("BULKHEAD_FEED", "600")],
+            Self::Differential => &[("BULKHEAD_PACKETS", "10000000")],
+        }
+    }
+}
+
+/// Sets the machine up, builds agent and tests as they ship, proves.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    setup::require_root("soak")?;
+    setup::ensure()?;
+    // The end-to-end tests start the `bulkhead` binary, which `cargo test` alone does not build.
+    run_within(BUILD_LIMIT, cargo::command().args(["build", "--release", "--package", "bulkhead"]))?;
+    let proofs = if arguments.proofs.is_empty() { &Proof::ALL[..] } else { &arguments.proofs };
+    for proof in proofs {
+        let (test, filter) = proof.test();
+        let command = || {
+            let mut command = cargo::command();
+            command.args(["test", "--release", "--package", "bulkhead-tests", "--test", test]);
+            command
+        };
+        run_within(BUILD_LIMIT, command().arg("--no-run"))?;
+        let mut command = command();
+        for (name, size) in proof.sizes().iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
+            command.env(name, size);
+        }
+        // One after the other, so that each has the machine.
+        command.args(["--", filter, "--nocapture", "--test-threads=1"]);
+        run_within(RUN_LIMIT, &mut command).with_context(|| format!("{proof:?} is not proven"))?;
+    }
+    Ok(())
+}
