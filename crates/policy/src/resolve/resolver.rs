@@ -80,6 +80,19 @@ impl<'a> Resolver<'a> {
         self.findings.push(error.maybe_help(unresolved.help));
     }
 
+    /// Whether a selector is a login that has no device.
+    pub(super) fn is_absent(&self, selector: &Selector) -> bool {
+        matches!(selector, Selector::User(login) if !self.sets.directory.has_device(login))
+    }
+
+    /// Tells of logins that no device has.
+    pub(super) fn tell_absent(&mut self) {
+        let absent = std::mem::take(&mut self.absent);
+        for finding in absent.findings(self.policy, &self.sets.directory) {
+            self.findings.push(finding);
+        }
+    }
+
     pub(super) fn services<'s>(
         &'s mut self,
         destination: &'s policy::Destination,
@@ -145,7 +158,9 @@ impl<'a> Resolver<'a> {
             self.foreign(selector, place);
             return None;
         }
-        self.note_absent(selector, place);
+        for (span, unresolved) in self.absent.note(self.policy, &self.sets.directory, selector, place) {
+            self.complain(span, unresolved);
+        }
         match self.select(&selector.value, place, filter) {
             Ok(id) => {
                 if self.selectors[id.0 as usize].set.is_empty() {

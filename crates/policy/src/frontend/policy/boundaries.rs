@@ -1,7 +1,8 @@
 //! The boundaries section.
 
-use super::definitions::{complain, look_alike};
-use super::rules::{acl_destination, list, proto, required, selectors};
+use super::definitions::look_alike;
+use super::fields::{complain, required};
+use super::rules::{acl_destination, list, proto, selectors};
 use super::selector::Malformed;
 use super::venues::MOST;
 use super::{Boundary, Exception, Selector};

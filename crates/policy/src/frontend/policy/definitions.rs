@@ -1,9 +1,9 @@
 //! Sections that give names to things: groups, tagOwners, hosts, ipsets, postures.
 
 use super::Selector;
+use super::fields::{complain, required};
 use super::ipset::Step;
 use super::posture::{Assertion, Attributes};
-use super::rules::required;
 use super::selector::{Malformed, prefix};
 use crate::Dialect;
 use crate::frontend::diagnostic::Diagnostic;
@@ -12,10 +12,6 @@ use crate::frontend::source::{Span, Spanned};
 
 /// A name and what it stands for.
 type Named<T> = Vec<(Spanned<String>, Vec<T>)>;
-
-pub(super) fn complain(reader: &mut Reader<'_>, span: Span, problem: Malformed) {
-    reader.findings.push(Diagnostic::error(reader.source, span, problem.message).maybe_help(problem.help));
-}
 
 /// A map from names with a prefix to lists of strings.
 pub(super) fn members(

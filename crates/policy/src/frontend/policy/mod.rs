@@ -3,6 +3,7 @@
 mod boundaries;
 mod capability;
 mod definitions;
+mod fields;
 pub mod ipset;
 mod parse;
 mod ports;

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::definitions::complain;
+use super::fields::{complain, required};
 use super::selector::Malformed;
 use super::{Action, Autogroup, Destination, Rates, Rule, Section, Selector, capability, ports};
 use crate::Dialect;
@@ -195,20 +195,6 @@ pub(super) fn selector(
             None
         }
     }
-}
-
-pub(super) fn required<T>(
-    reader: &mut Reader<'_>,
-    object: &Object<'_>,
-    field: Option<T>,
-    name: &str,
-    what: &str,
-) -> Option<T> {
-    // A field of the wrong type was complained about already.
-    if field.is_none() && object.get(name).is_none() {
-        reader.error(object.span, format!("{what} has no \"{name}\""));
-    }
-    field
 }
 
 fn action(reader: &mut Reader<'_>, action: Option<&Spanned<String>>, dialect: Dialect) -> Option<Action> {

@@ -1,7 +1,7 @@
 //! The ssh and sshTests sections in Tailscale's dialect. Nothing here enforces them; what Tailscale
 //! refuses in them is refused.
 
-use super::definitions::complain;
+use super::fields::complain;
 use super::rules::{list, selector, selectors};
 use super::selector::Malformed;
 use super::{FAILED, Selector};

@@ -1,7 +1,8 @@
 //! Entries of the tests section.
 
-use super::definitions::{attributes, complain};
-use super::rules::{proto, required, selector};
+use super::definitions::attributes;
+use super::fields::{complain, required};
+use super::rules::{proto, selector};
 use super::selector::Malformed;
 use super::{Autogroup, Selector, Test, TestTarget, ports};
 use crate::Dialect;

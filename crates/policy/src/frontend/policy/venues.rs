@@ -2,8 +2,9 @@
 
 use ipnet::IpNet;
 
-use super::definitions::{complain, look_alike};
-use super::rules::{expires, narrowing, rate, required, selector};
+use super::definitions::look_alike;
+use super::fields::{complain, required};
+use super::rules::{expires, narrowing, rate, selector};
 use super::selector::{Malformed, prefix};
 use super::{Lane, Rates, Venue, ports};
 use crate::Dialect;
