@@ -2,7 +2,7 @@
 //! changes a verdict.
 
 use bulkhead_abi::{Direction, LOST_RING};
-use bulkhead_engine::{Action, Case, Environment as _, Outcome, Reason, is_of_known_sender};
+use bulkhead_engine::{Action, Environment as _, Metadata, Outcome, Reason, is_of_known_sender};
 
 use crate::compare::compare;
 use crate::counters::count_outcome;
@@ -15,16 +15,16 @@ use crate::settings;
 /// Counts and reports an outcome; returns what to do with the packet. Out of line is only what
 /// tells of a drop.
 #[inline(always)]
-pub(crate) fn conclude(case: &Case, place: Place, direction: Direction, interface: u32) -> Action {
-    compare(case, place, direction, interface);
-    match case.outcome.reason.action() {
+pub(crate) fn conclude(meta: &Metadata, place: Place, direction: Direction, interface: u32) -> Action {
+    compare(meta, place, direction, interface);
+    match meta.outcome.reason.action() {
         Action::Pass => {
-            count_outcome(case.outcome, case.headers.length, direction, &REASON_COUNTERS);
+            count_outcome(meta.outcome, meta.headers.length, direction, &REASON_COUNTERS);
             Action::Pass
         }
         Action::Drop => {
-            conclude_drop(case, direction, interface);
-            if MAPS.audit() && case.outcome.reason != Reason::Quarantined {
+            conclude_drop(meta, direction, interface);
+            if MAPS.audit() && meta.outcome.reason != Reason::Quarantined {
                 Action::Pass
             } else {
                 Action::Drop
@@ -35,17 +35,17 @@ pub(crate) fn conclude(case: &Case, place: Place, direction: Direction, interfac
 
 /// Counts a drop, and reports it within the budget.
 #[inline(always)]
-fn conclude_drop(case: &Case, direction: Direction, interface: u32) {
-    let fund = pay(direction, case);
+fn conclude_drop(meta: &Metadata, direction: Direction, interface: u32) {
+    let fund = pay(direction, meta);
     let reasons = if fund.is_some() { &REASON_COUNTERS } else { &UNREPORTED };
-    count_outcome(case.outcome, case.headers.length, direction, reasons);
+    count_outcome(meta.outcome, meta.headers.length, direction, reasons);
     if let Some(fund) = fund {
-        tell(|| case.drop_key(direction, interface, settings::generation()), &case.headers, LOST_RING, fund);
+        tell(|| meta.drop_key(direction, interface, settings::generation()), &meta.headers, LOST_RING, fund);
     }
 }
 
 /// Counts the verdict on a plain packet. A drop that is to be reported, since it has a budget, is not
-/// concluded: that needs a case.
+/// concluded: that needs metadata.
 #[inline(always)]
 pub(crate) fn conclude_settled(
     (length, outcome, remote): (u32, Outcome, u32),
@@ -67,25 +67,25 @@ pub(crate) fn conclude_settled(
 
 /// Counts and reports the drop of a packet whose enforced program could not be reached.
 #[inline(always)]
-pub(crate) fn undecided(case: Option<&'static mut Case>, direction: Direction, interface: u32) {
-    let Some(case) = case else {
+pub(crate) fn undecided(meta: Option<&'static mut Metadata>, direction: Direction, interface: u32) {
+    let Some(meta) = meta else {
         return;
     };
-    case.outcome = Case::UNKNOWN.outcome;
-    conclude_drop(case, direction, interface);
+    meta.outcome = Metadata::UNKNOWN.outcome;
+    conclude_drop(meta, direction, interface);
 }
 
 /// For debugging: says what every packet met. Compiled out unless the `log` feature asks for it.
 #[cfg(feature = "log")]
-pub(crate) fn log(ctx: &impl aya_ebpf::EbpfContext, case: &Case, direction: Direction) {
+pub(crate) fn log(ctx: &impl aya_ebpf::EbpfContext, meta: &Metadata, direction: Direction) {
     aya_log_ebpf::debug!(
         ctx,
         "direction {} protocol {} ports {} {} reason {} rule {}",
         direction.index(),
-        case.headers.protocol,
-        case.headers.source_port,
-        case.headers.destination_port,
-        case.outcome.reason as u8,
-        case.outcome.rule
+        meta.headers.protocol,
+        meta.headers.source_port,
+        meta.headers.destination_port,
+        meta.outcome.reason as u8,
+        meta.outcome.rule
     );
 }

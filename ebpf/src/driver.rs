@@ -1,9 +1,9 @@
-//! The one way of a packet through a program, whatever hook it is on: the fast path, else a case that is
+//! The one way of a packet through a program, whatever hook it is on: the fast path, else metadata that is
 //! decided on, counted and reported.
 
 use aya_ebpf::EbpfContext;
 use bulkhead_abi::Direction;
-use bulkhead_engine::{Action, Case, Environment as _, FastPath, Packet, decide_parsed, fast_path};
+use bulkhead_engine::{Action, Environment as _, FastPath, Metadata, Packet, decide_parsed, fast_path};
 
 use crate::audit::{conclude, conclude_settled};
 use crate::counters::count_crowded_out;
@@ -18,8 +18,8 @@ pub(crate) trait Hook: EbpfContext {
 
     /// The packet, as far as it lies in linear memory.
     fn packet(&self) -> Packet<'_>;
-    /// Parses the packet into its case.
-    fn parse(&self, case: &mut Case) -> Packet<'_>;
+    /// Parses the packet into its metadata.
+    fn parse(&self, meta: &mut Metadata) -> Packet<'_>;
     /// The context.
     fn sockets(&self) -> Self::Sockets;
     /// Index of the interface.
@@ -27,7 +27,7 @@ pub(crate) trait Hook: EbpfContext {
     /// [`crate::reports::has_budget`], out of line.
     fn has_budget(&self, direction: Direction, is_known: bool) -> bool;
     /// Judges the records of a membership report that goes out, where that was left to do.
-    fn judge_report(&self, case: &mut Case, direction: Direction);
+    fn judge_report(&self, meta: &mut Metadata, direction: Direction);
 }
 
 /// Decides on a packet, counts and reports; what to do with it.
@@ -48,20 +48,20 @@ pub(crate) fn run(hook: &impl Hook, direction: Direction) -> Action {
     let Some(place) = Place::enter(direction) else {
         return crowded_out(&packet, direction);
     };
-    let Some(case) = place.case() else {
+    let Some(meta) = place.meta() else {
         return Action::Drop;
     };
     match judged {
-        Some(judged) => judged.decide(&View::<false, _>(hook.sockets()), &packet, direction, case),
+        Some(judged) => judged.decide(&View::<false, _>(hook.sockets()), &packet, direction, meta),
         None => {
-            let packet = hook.parse(case);
-            decide_parsed(&View::<false, _>(hook.sockets()), &packet, direction, case);
-            hook.judge_report(case, direction);
+            let packet = hook.parse(meta);
+            decide_parsed(&View::<false, _>(hook.sockets()), &packet, direction, meta);
+            hook.judge_report(meta, direction);
         }
     }
     #[cfg(feature = "log")]
-    crate::audit::log(hook, case, direction);
-    let action = conclude(case, place, direction, hook.interface());
+    crate::audit::log(hook, meta, direction);
+    let action = conclude(meta, place, direction, hook.interface());
     place.give_back();
     action
 }
@@ -74,9 +74,9 @@ pub(crate) fn observe(hook: &impl Hook, direction: Direction) -> Option<Place> {
         crowded_out(&hook.packet(), direction);
         return None;
     };
-    if let Some(case) = place.shadow_case() {
-        let packet = hook.parse(case);
-        decide_parsed(&View::<true, _>(hook.sockets()), &packet, direction, case);
+    if let Some(meta) = place.shadow_meta() {
+        let packet = hook.parse(meta);
+        decide_parsed(&View::<true, _>(hook.sockets()), &packet, direction, meta);
     }
     Some(place)
 }

@@ -11,7 +11,7 @@ use bulkhead_abi::{
 use bulkhead_engine::exact::Buckets;
 use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{Calls, Case, End, Environment, Judgement, RateState, Reason, SocketState};
+use bulkhead_engine::{Calls, End, Environment, Judgement, Metadata, RateState, Reason, SocketState};
 
 use crate::maps::{
     CLOCK, FRAGMENTS, ICMP_MISSES, INITIATORS, LIMIT_STATES, LIMITS, PREFIX6, ROUTES, SHADOW_PREFIX6,
@@ -138,7 +138,7 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
     }
     #[inline(always)]
     fn has_fast_path(&self) -> bool {
-        // What is settled has no case that could be logged.
+        // What is settled has no metadata that could be logged.
         !SHADOW && !cfg!(feature = "log") && Self::features() & (FEATURE_AUDIT | FEATURE_SHADOW) == 0
     }
     #[inline(always)]
@@ -261,25 +261,25 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
 
 impl<const SHADOW: bool, H: sockets::Hook> Calls for View<SHADOW, H> {
     #[inline(always)]
-    fn admit(&self, case: &mut Case, direction: Direction, rule: u32, limit: u16) {
+    fn admit(&self, meta: &mut Metadata, direction: Direction, rule: u32, limit: u16) {
         if SHADOW {
-            bulkhead_engine::admit(self, case, direction, (rule, limit));
+            bulkhead_engine::admit(self, meta, direction, (rule, limit));
         } else {
-            flows::admit(case, direction, rule, limit);
+            flows::admit(meta, direction, rule, limit);
         }
     }
     #[inline(always)]
-    fn reply(&self, case: &mut Case, direction: Direction) {
+    fn reply(&self, meta: &mut Metadata, direction: Direction) {
         if SHADOW {
-            bulkhead_engine::reply(self, case, direction);
+            bulkhead_engine::reply(self, meta, direction);
         } else {
-            flows::reply(case, direction);
+            flows::reply(meta, direction);
         }
     }
 
     #[inline(always)]
-    fn untracked(&self, case: &mut Case, direction: Direction) {
-        self.0.untracked::<SHADOW>(case, direction);
+    fn untracked(&self, meta: &mut Metadata, direction: Direction) {
+        self.0.untracked::<SHADOW>(meta, direction);
     }
 
     #[inline(always)]

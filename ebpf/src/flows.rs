@@ -5,7 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use bulkhead_abi::{Direction, FlowBucket, FlowKey, FlowValue};
 use bulkhead_engine::flow_table::{self, Buckets, Search, Stored};
-use bulkhead_engine::{Case, Environment as _};
+use bulkhead_engine::{Environment as _, Metadata};
 
 use crate::environment::MAPS;
 use crate::{nesting, settings};
@@ -98,10 +98,10 @@ extern "C" fn flow_places(first: u32, second: u32, end: u64, rest: u64) -> u32 {
 /// [`bulkhead_engine::admit`] for what is enforced; `direction` is its index. Global as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn flow_admit(case: *mut Case, direction: u32, rule: u32, limit: u32) -> u32 {
-    // SAFETY: as above; the case is this CPU's own.
-    if let Some(case) = unsafe { case.as_mut() } {
-        bulkhead_engine::admit(&MAPS, case, Direction::of_index(direction), (rule, limit as u16));
+extern "C" fn flow_admit(meta: *mut Metadata, direction: u32, rule: u32, limit: u32) -> u32 {
+    // SAFETY: as above; the metadata is this CPU's own.
+    if let Some(meta) = unsafe { meta.as_mut() } {
+        bulkhead_engine::admit(&MAPS, meta, Direction::of_index(direction), (rule, limit as u16));
     }
     0
 }
@@ -109,10 +109,10 @@ extern "C" fn flow_admit(case: *mut Case, direction: u32, rule: u32, limit: u32)
 /// [`bulkhead_engine::reply`], likewise.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn flow_reply(case: *mut Case, direction: u32) -> u32 {
+extern "C" fn flow_reply(meta: *mut Metadata, direction: u32) -> u32 {
     // SAFETY: as above.
-    if let Some(case) = unsafe { case.as_mut() } {
-        bulkhead_engine::reply(&MAPS, case, Direction::of_index(direction));
+    if let Some(meta) = unsafe { meta.as_mut() } {
+        bulkhead_engine::reply(&MAPS, meta, Direction::of_index(direction));
     }
     0
 }
@@ -160,15 +160,15 @@ fn store(key: &FlowKey, value: *const FlowValue) -> Stored {
 
 /// [`bulkhead_engine::admit`] for what is enforced.
 #[inline(always)]
-pub(crate) fn admit(case: &mut Case, direction: Direction, rule: u32, limit: u16) {
+pub(crate) fn admit(meta: &mut Metadata, direction: Direction, rule: u32, limit: u16) {
     // What a null pointer, which this is not, would leave: no pass.
-    case.outcome = Case::UNKNOWN.outcome;
-    flow_admit(case, direction.index(), rule, u32::from(limit));
+    meta.outcome = Metadata::UNKNOWN.outcome;
+    flow_admit(meta, direction.index(), rule, u32::from(limit));
 }
 
 /// [`bulkhead_engine::reply`] for what is enforced.
 #[inline(always)]
-pub(crate) fn reply(case: &mut Case, direction: Direction) {
-    case.outcome = Case::UNKNOWN.outcome;
-    flow_reply(case, direction.index());
+pub(crate) fn reply(meta: &mut Metadata, direction: Direction) {
+    meta.outcome = Metadata::UNKNOWN.outcome;
+    flow_reply(meta, direction.index());
 }

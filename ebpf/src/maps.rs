@@ -7,7 +7,7 @@ use bulkhead_abi::{
     Address, AggregateKey, AggregateValue, Counter, DIRECTIONS, FragmentKey, FragmentValue, LOSSES, REASONS,
     RateLimit, Routed,
 };
-use bulkhead_engine::{Budget, Case, MISS_WORDS};
+use bulkhead_engine::{Budget, MISS_WORDS, Metadata};
 
 // Tables of one generation, beside those in `tables`. The loader sets their sizes.
 #[map]
@@ -65,8 +65,8 @@ pub(crate) static LOST_EVENTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(
 #[map]
 pub(crate) static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Where a packet's case is worked on, for each CPU and place (see `nesting`), and behind those where
+/// Where a packet's metadata is worked on, for each CPU and place (see `nesting`), and behind those where
 /// the shadow works on it. Its contents the verifier does not follow, which keeps the ways through
 /// parser, decision and report from multiplying. The loader makes room for as many places as there are.
 #[map]
-pub(crate) static CASES: PerCpuArray<Case> = PerCpuArray::with_max_entries(2 * DIRECTIONS, 0);
+pub(crate) static METADATA: PerCpuArray<Metadata> = PerCpuArray::with_max_entries(2 * DIRECTIONS, 0);

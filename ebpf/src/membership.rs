@@ -5,20 +5,20 @@ use aya_ebpf::programs::TcContext;
 use bulkhead_engine::report::{
     MASK4, MASK6, Mask, RECORD_BROKEN, RECORD_FOREIGN, judge_report, mask, record,
 };
-use bulkhead_engine::{Case, Environment as _};
+use bulkhead_engine::{Environment as _, Metadata};
 
 use crate::environment::MAPS;
 use crate::packets::tc_packet;
 
 /// Judges a report that goes out. A global function, like the next one: the verifier looks at each once,
-/// by itself, and not again for every record. It knows the case as memory that may not be there.
+/// by itself, and not again for every record. It knows the metadata as memory that may not be there.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn tc_report(ctx: *mut __sk_buff, case: *mut Case) -> u32 {
-    // SAFETY: the verifier makes sure that what is not null can be written; the case is this CPU's own.
-    if let Some(case) = unsafe { case.as_mut() } {
+pub(crate) extern "C" fn tc_report(ctx: *mut __sk_buff, meta: *mut Metadata) -> u32 {
+    // SAFETY: the verifier makes sure that what is not null can be written; the metadata is this CPU's own.
+    if let Some(meta) = unsafe { meta.as_mut() } {
         let ctx = TcContext::new(ctx);
-        judge_report(&tc_packet(&ctx), case, |case| tc_record(ctx.skb.skb, case));
+        judge_report(&tc_packet(&ctx), meta, |meta| tc_record(ctx.skb.skb, meta));
     }
     0
 }
@@ -27,20 +27,20 @@ pub(crate) extern "C" fn tc_report(ctx: *mut __sk_buff, case: *mut Case) -> u32 
 /// is changed.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn tc_record(ctx: *mut __sk_buff, case: *mut Case) -> u32 {
+extern "C" fn tc_record(ctx: *mut __sk_buff, meta: *mut Metadata) -> u32 {
     // SAFETY: as above.
-    let Some(case) = (unsafe { case.as_mut() }) else {
+    let Some(meta) = (unsafe { meta.as_mut() }) else {
         return RECORD_BROKEN;
     };
     let ctx = TcContext::new(ctx);
     let packet = tc_packet(&ctx);
-    let at = case.headers.next_record;
-    let found = record(&MAPS, &packet, &mut case.headers);
+    let at = meta.headers.next_record;
+    let found = record(&MAPS, &packet, &mut meta.headers);
     if found != RECORD_FOREIGN || MAPS.audit() {
         return found;
     }
-    match mask(&packet, &case.headers, at) {
-        Some(mask) if write(&ctx, case.headers.version, mask) => RECORD_FOREIGN,
+    match mask(&packet, &meta.headers, at) {
+        Some(mask) if write(&ctx, meta.headers.version, mask) => RECORD_FOREIGN,
         _ => RECORD_BROKEN,
     }
 }

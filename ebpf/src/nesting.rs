@@ -8,9 +8,9 @@ use aya_ebpf::helpers::generated::bpf_get_current_task;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use bulkhead_abi::{DIRECTIONS, Direction, NESTING_LEVELS, Word};
-use bulkhead_engine::Case;
+use bulkhead_engine::Metadata;
 
-use crate::maps::CASES;
+use crate::maps::METADATA;
 use crate::settings;
 
 /// One entry: the threads that have this CPU's places; 0: it is free.
@@ -54,17 +54,17 @@ impl Place {
         }
     }
 
-    /// The case that is worked on there.
+    /// The metadata that is worked on there.
     #[inline(always)]
-    pub(crate) fn case(self) -> Option<&'static mut Case> {
-        // SAFETY: whoever has the place is alone there. All zeros is a valid case.
-        CASES.get_ptr_mut(self.0).map(|case| unsafe { &mut *case })
+    pub(crate) fn meta(self) -> Option<&'static mut Metadata> {
+        // SAFETY: whoever has the place is alone there. All zeros is valid.
+        METADATA.get_ptr_mut(self.0).map(|meta| unsafe { &mut *meta })
     }
 
     /// The shadow's view of the same packet.
     #[inline(always)]
-    pub(crate) fn shadow_case(self) -> Option<&'static mut Case> {
-        Self(self.0 + if settings::is_realtime() { NESTING_LEVELS } else { DIRECTIONS }).case()
+    pub(crate) fn shadow_meta(self) -> Option<&'static mut Metadata> {
+        Self(self.0 + if settings::is_realtime() { NESTING_LEVELS } else { DIRECTIONS }).meta()
     }
 }
 

@@ -8,7 +8,9 @@ use bulkhead_abi::{
     AggregateKey, AggregateValue, Direction, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, LOST_SHADOW, Word,
 };
 use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{Budget, Case, Environment as _, Fund, Packet, Sharer, is_of_known_sender, plain_ends};
+use bulkhead_engine::{
+    Budget, Environment as _, Fund, Metadata, Packet, Sharer, is_of_known_sender, plain_ends,
+};
 
 use crate::environment::MAPS;
 use crate::maps::{AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, BUDGET, EVENTS, LOST_EVENTS};
@@ -37,12 +39,12 @@ pub(crate) fn has_budget(packet: &Packet, direction: Direction, is_known: bool) 
 
 /// Pays for a report, if there is anything to pay with.
 #[inline(always)]
-pub(crate) fn pay(direction: Direction, case: &Case) -> Option<Fund> {
+pub(crate) fn pay(direction: Direction, meta: &Metadata) -> Option<Fund> {
     let reports = settings::event_budget();
     if reports == 0 {
         return None;
     }
-    let Case { headers, outcome, sides, .. } = case;
+    let Metadata { headers, outcome, sides, .. } = meta;
     let ends = [headers.source, headers.destination];
     let is_known = is_of_known_sender(outcome.reason, sides.remote, settings::wide());
     let sharer = Sharer::new(direction, is_known, ends, MAPS.flow_time());
@@ -61,9 +63,9 @@ fn lose(kind: u32) {
 
 /// Reports a difference of the shadow. What is not reported is counted as lost.
 #[inline(always)]
-pub(crate) fn report_difference(key: impl FnOnce() -> AggregateKey, case: &Case, direction: Direction) {
-    match pay(direction, case) {
-        Some(fund) => tell(key, &case.headers, LOST_SHADOW, fund),
+pub(crate) fn report_difference(key: impl FnOnce() -> AggregateKey, meta: &Metadata, direction: Direction) {
+    match pay(direction, meta) {
+        Some(fund) => tell(key, &meta.headers, LOST_SHADOW, fund),
         None => lose(LOST_SHADOW),
     }
 }

@@ -55,6 +55,6 @@ fn tc_observe(ctx: &TcContext, direction: Direction) -> i32 {
 /// The enforced program could not be reached.
 #[inline(always)]
 fn end(place: Place, direction: Direction, interface: u32) {
-    undecided(place.shadow_case(), direction, interface);
+    undecided(place.shadow_meta(), direction, interface);
     place.give_back();
 }

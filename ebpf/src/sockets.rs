@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use bulkhead_abi::{Address, Direction};
 use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{Case, End, SocketState};
+use bulkhead_engine::{End, Metadata, SocketState};
 
 use crate::environment::View;
 use crate::packets::{tc_packet, xdp_packet};
@@ -17,7 +17,7 @@ use crate::packets::{tc_packet, xdp_packet};
 /// Where a view of the maps is used.
 pub(crate) trait Hook: Copy {
     /// [`bulkhead_engine::untracked`].
-    fn untracked<const SHADOW: bool>(self, case: &mut Case, direction: Direction);
+    fn untracked<const SHADOW: bool>(self, meta: &mut Metadata, direction: Direction);
     /// [`bulkhead_engine::forgotten`], for what is enforced.
     fn forgotten(self, headers: &Headers);
     /// The context of the packet; without one no socket is found.
@@ -29,7 +29,7 @@ pub(crate) trait Hook: Copy {
 /// Away from any packet: what is tracked already is all that there is.
 impl Hook for () {
     #[inline(always)]
-    fn untracked<const SHADOW: bool>(self, _case: &mut Case, _direction: Direction) {}
+    fn untracked<const SHADOW: bool>(self, _meta: &mut Metadata, _direction: Direction) {}
     #[inline(always)]
     fn forgotten(self, _headers: &Headers) {}
     #[inline(always)]
@@ -46,9 +46,9 @@ macro_rules! hook {
     ($context:ty, $packet_of:path, $of:path, $untracked:ident, $shadow_untracked:ident, $forgotten:ident) => {
         impl Hook for *mut $context {
             #[inline(always)]
-            fn untracked<const SHADOW: bool>(self, case: &mut Case, direction: Direction) {
+            fn untracked<const SHADOW: bool>(self, meta: &mut Metadata, direction: Direction) {
                 let call = if SHADOW { $shadow_untracked } else { $untracked };
-                call(self, case, direction.index());
+                call(self, meta, direction.index());
             }
             #[inline(always)]
             fn forgotten(self, headers: &Headers) {
@@ -70,15 +70,15 @@ macro_rules! hook {
         /// function: the verifier looks at it once, by itself.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $untracked(context: *mut $context, case: *mut Case, direction: u32) -> u32 {
-            go_on::<false>(context, case, direction)
+        extern "C" fn $untracked(context: *mut $context, meta: *mut Metadata, direction: u32) -> u32 {
+            go_on::<false>(context, meta, direction)
         }
 
         /// The same for what observes.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $shadow_untracked(context: *mut $context, case: *mut Case, direction: u32) -> u32 {
-            go_on::<true>(context, case, direction)
+        extern "C" fn $shadow_untracked(context: *mut $context, meta: *mut Metadata, direction: u32) -> u32 {
+            go_on::<true>(context, meta, direction)
         }
 
         /// [`bulkhead_engine::forgotten`]. Global as well, and so that its stack is none of the other's.
@@ -98,10 +98,10 @@ hook!(__sk_buff, tc_packet, TcContext::new, tc_untracked, shadow_tc_untracked, t
 hook!(xdp_md, xdp_packet, XdpContext::new, xdp_untracked, shadow_xdp_untracked, xdp_forgotten);
 
 #[inline(always)]
-fn go_on<const SHADOW: bool>(hook: impl Hook, case: *mut Case, direction: u32) -> u32 {
-    // SAFETY: the verifier makes sure that what is not null can be written; the case is this CPU's own.
-    if let Some(case) = unsafe { case.as_mut() } {
-        bulkhead_engine::untracked(&View::<SHADOW, _>(hook), case, Direction::of_index(direction));
+fn go_on<const SHADOW: bool>(hook: impl Hook, meta: *mut Metadata, direction: u32) -> u32 {
+    // SAFETY: the verifier makes sure that what is not null can be written; the metadata is this CPU's own.
+    if let Some(meta) = unsafe { meta.as_mut() } {
+        bulkhead_engine::untracked(&View::<SHADOW, _>(hook), meta, Direction::of_index(direction));
     }
     0
 }

@@ -7,7 +7,7 @@ use aya_ebpf::programs::TcContext;
 use bulkhead_abi::Direction;
 use bulkhead_engine::parse::{Headers, Role, parse};
 use bulkhead_engine::report::is_unread;
-use bulkhead_engine::{Action, Case, Environment as _, Packet};
+use bulkhead_engine::{Action, Environment as _, Metadata, Packet};
 
 use crate::driver::{Hook, run};
 use crate::environment::MAPS;
@@ -45,12 +45,12 @@ impl Hook for TcContext {
     /// The packet's bounds are read once more at the end, so that the verifier need not tell packets that were
     /// pulled from those that were not.
     #[inline(always)]
-    fn parse(&self, case: &mut Case) -> Packet<'_> {
-        parse(&tc_packet(self), MAPS.ethernet(), &mut case.headers);
-        if wants_more(&case.headers) && self.data_end() - self.data() < self.len() as usize {
+    fn parse(&self, meta: &mut Metadata) -> Packet<'_> {
+        parse(&tc_packet(self), MAPS.ethernet(), &mut meta.headers);
+        if wants_more(&meta.headers) && self.data_end() - self.data() < self.len() as usize {
             // A failure leaves the packet as it was, and it is dropped as truncated.
             let _ = self.pull_data(self.len().min(PULL));
-            tc_parse_again(self.as_ptr().cast(), case);
+            tc_parse_again(self.as_ptr().cast(), meta);
         }
         tc_packet(self)
     }
@@ -68,9 +68,9 @@ impl Hook for TcContext {
         tc_has_budget(self.as_ptr().cast(), direction, is_known)
     }
     #[inline(always)]
-    fn judge_report(&self, case: &mut Case, direction: Direction) {
-        if direction == Direction::Egress && is_unread(&MAPS, case) {
-            tc_report(self.as_ptr().cast(), case);
+    fn judge_report(&self, meta: &mut Metadata, direction: Direction) {
+        if direction == Direction::Egress && is_unread(&MAPS, meta) {
+            tc_report(self.as_ptr().cast(), meta);
         }
     }
 }
@@ -104,10 +104,10 @@ fn wants_more(headers: &Headers) -> bool {
 /// and not again for every way through the parser before.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn tc_parse_again(ctx: *mut __sk_buff, case: *mut Case) -> u32 {
+extern "C" fn tc_parse_again(ctx: *mut __sk_buff, meta: *mut Metadata) -> u32 {
     // SAFETY: the verifier makes sure that what is not null can be written.
-    if let Some(case) = unsafe { case.as_mut() } {
-        parse(&tc_packet(&TcContext::new(ctx)), MAPS.ethernet(), &mut case.headers);
+    if let Some(meta) = unsafe { meta.as_mut() } {
+        parse(&tc_packet(&TcContext::new(ctx)), MAPS.ethernet(), &mut meta.headers);
     }
     0
 }

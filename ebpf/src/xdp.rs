@@ -7,7 +7,7 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use bulkhead_abi::Direction;
 use bulkhead_engine::parse::parse;
-use bulkhead_engine::{Action, Case, Environment as _, Packet};
+use bulkhead_engine::{Action, Environment as _, Metadata, Packet};
 
 use crate::driver::{Hook, run};
 use crate::environment::MAPS;
@@ -32,9 +32,9 @@ impl Hook for XdpContext {
         xdp_packet(self)
     }
     #[inline(always)]
-    fn parse(&self, case: &mut Case) -> Packet<'_> {
+    fn parse(&self, meta: &mut Metadata) -> Packet<'_> {
         let packet = xdp_packet(self);
-        parse(&packet, MAPS.ethernet(), &mut case.headers);
+        parse(&packet, MAPS.ethernet(), &mut meta.headers);
         packet
     }
     #[inline(always)]
@@ -51,7 +51,7 @@ impl Hook for XdpContext {
     }
     // What comes in is no report of this host's.
     #[inline(always)]
-    fn judge_report(&self, _case: &mut Case, _direction: Direction) {}
+    fn judge_report(&self, _meta: &mut Metadata, _direction: Direction) {}
 }
 
 /// [`reports::has_budget`].

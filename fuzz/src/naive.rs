@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use bulkhead_abi::{Direction, to_ip};
-use bulkhead_engine::{Action, Case, Reason};
+use bulkhead_engine::{Action, Metadata, Reason};
 use bulkhead_policy::reference::{self, Probe, Verdict};
 use etherparse::{IpSlice, Ipv6ExtensionSlice, Ipv6ExtensionsSlice, LaxIpSlice, TcpSlice, UdpSlice};
 
@@ -41,26 +41,26 @@ impl Observer {
     }
 
     /// Panics if a packet passed that should not have.
-    pub(crate) fn check(&mut self, bytes: &[u8], direction: Direction, case: &Case, now: u64) {
-        let reason = case.outcome.reason;
+    pub(crate) fn check(&mut self, bytes: &[u8], direction: Direction, meta: &Metadata, now: u64) {
+        let reason = meta.outcome.reason;
         if reason.action() == Action::Drop {
             return;
         }
-        let wrong = |why: &str| -> ! { panic!("{why}: {bytes:02x?}\n{case:?}") };
+        let wrong = |why: &str| -> ! { panic!("{why}: {bytes:02x?}\n{meta:?}") };
         if reason == Reason::Arp {
             assert!(self.is_ethernet && has_ethertype(bytes, 0x0806), "{bytes:02x?}");
             return;
         }
         let Some(packet) = self.read(bytes) else { wrong("another parser refuses it") };
-        let seen = (to_ip(&case.headers.source), to_ip(&case.headers.destination));
-        if seen != (packet.source, packet.destination) || case.headers.protocol != packet.protocol {
+        let seen = (to_ip(&meta.headers.source), to_ip(&meta.headers.destination));
+        if seen != (packet.source, packet.destination) || meta.headers.protocol != packet.protocol {
             wrong("another parser reads other headers");
         }
         let tuple = (packet.source, packet.destination, packet.protocol, packet.ports, direction);
         match reason {
             Reason::Rule => {
                 let wanted = self.judge(&tuple, now);
-                let rule = self.world.program.rules[case.outcome.rule as usize];
+                let rule = self.world.program.rules[meta.outcome.rule as usize];
                 if wanted != Verdict::Allow(rule) {
                     wrong(&format!("the rules say {wanted:?}"));
                 }

@@ -4,7 +4,7 @@
 
 use bulkhead_abi::{Direction, FEATURE_AUDIT, INTERFACE_ETHERNET, TIMEOUTS, Timeouts};
 use bulkhead_engine::memory::Memory;
-use bulkhead_engine::{Case, FastPath, Packet, Reason, decide, fast_path};
+use bulkhead_engine::{FastPath, Metadata, Packet, Reason, decide, fast_path};
 use bulkhead_policy::evaluate::environment;
 
 use crate::naive::Observer;
@@ -21,18 +21,18 @@ pub const EGRESS: u8 = 1;
 ///
 /// # Panics
 /// If these do not come to the same.
-fn decide_both_ways(memory: &mut Memory, packet: &Packet, direction: Direction, case: &mut Case) {
-    let (before, copy) = (*case, memory.clone());
-    decide(memory, packet, direction, case);
+fn decide_both_ways(memory: &mut Memory, packet: &Packet, direction: Direction, meta: &mut Metadata) {
+    let (before, copy) = (*meta, memory.clone());
+    decide(memory, packet, direction, meta);
     match fast_path(&copy, packet, direction) {
         Some(FastPath::Verdict(length, outcome, _)) => {
-            assert_eq!((length, outcome), (case.headers.length, case.outcome));
+            assert_eq!((length, outcome), (meta.headers.length, meta.outcome));
             assert_eq!(memory.flows, copy.flows, "a settled packet has no flow");
         }
         Some(FastPath::NeedsFlow(judged)) => {
             let mut short = before;
             judged.decide(&copy, packet, direction, &mut short);
-            assert_eq!((short, &copy.flows), (*case, &memory.flows));
+            assert_eq!((short, &copy.flows), (*meta, &memory.flows));
         }
         None => {}
     }
@@ -57,18 +57,18 @@ pub fn run(data: &[u8]) {
         memory.settings.features |= FEATURE_AUDIT;
     }
     let mut observer = Observer::new(world, interface & ETHERNET != 0);
-    let mut case = Case::UNKNOWN;
+    let mut meta = Metadata::UNKNOWN;
     while let [control, length, more @ ..] = rest {
         let (bytes, after) = more.split_at(usize::from(*length).min(more.len()));
         rest = after;
         let direction = if control & EGRESS == 0 { Direction::Ingress } else { Direction::Egress };
         memory.settings.fixed_clock += u64::from(control >> 1) * 1_000_000_000;
-        decide_both_ways(&mut memory, &Packet::new(bytes), direction, &mut case);
-        let reason = case.outcome.reason;
-        assert_ne!(reason, Reason::LookupFailed, "a table lacks an entry: {case:?}");
+        decide_both_ways(&mut memory, &Packet::new(bytes), direction, &mut meta);
+        let reason = meta.outcome.reason;
+        assert_ne!(reason, Reason::LookupFailed, "a table lacks an entry: {meta:?}");
         // What audit mode lets pass is said by the program, not by the engine.
         if !audit {
-            observer.check(bytes, direction, &case, memory.settings.fixed_clock);
+            observer.check(bytes, direction, &meta, memory.settings.fixed_clock);
         }
     }
 }

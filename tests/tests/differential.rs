@@ -12,14 +12,14 @@ use bulkhead_abi::{Address, Direction, FlowKey, Rate, ResetRequest};
 use bulkhead_dataplane::{Kind, Specification};
 use bulkhead_engine::memory::Memory;
 use bulkhead_engine::parse::{Headers, Role, protocol::TCP};
-use bulkhead_engine::{Case, Environment as _, Packet, Reason, decide};
+use bulkhead_engine::{Environment as _, Metadata, Packet, Reason, decide};
 use bulkhead_policy::reference::{self, Probe, Verdict};
 use bulkhead_testkit::packets::build::hex;
 use bulkhead_testkit::packets::{Frame, Generator, World};
 use bulkhead_testkit::setting;
 use fastrand::Rng;
 use kernel::ledger::Ledger;
-use kernel::{Kernel, Program, SHORTEST, ZONE, ample, blank_case, settled, specification};
+use kernel::{Kernel, Program, SHORTEST, ZONE, ample, blank_metadata, settled, specification};
 
 /// Packets that one generation is given.
 const PACKETS_A_WORLD: u64 = 12_500;
@@ -31,12 +31,12 @@ const MILLISECOND: u64 = 1_000_000;
 struct Pair<'a> {
     kernel: Kernel,
     memory: Memory<'a>,
-    /// The host's case of each direction; parts of the packet before stay in it, as in the kernel.
-    cases: [Case; 2],
+    /// The host's metadata of each direction; parts of the packet before stay in it, as in the kernel.
+    metadata: [Metadata; 2],
     ledger: Ledger,
     /// Drops are reported.
     is_reported: bool,
-    /// Packets that were settled without a case, and those of addresses that no table holds.
+    /// Packets that were settled without metadata, and those of addresses that no table holds.
     settled: u64,
     settled_unknown: u64,
     /// Packets that met an expired flow which had made room for another one in the kernel.
@@ -46,9 +46,9 @@ struct Pair<'a> {
     name: String,
 }
 
-/// Whether two cases differ only by a flow that has expired on the host and made room for another
+/// Whether two differ only by a flow that has expired on the host and made room for another
 /// in the kernel, whose table is bounded: without it, the tables' own reason takes its place.
-fn differ_by_an_expired_flow(host: &Case, kernel: &Case) -> bool {
+fn differ_by_an_expired_flow(host: &Metadata, kernel: &Metadata) -> bool {
     let without =
         [Reason::NoFlow, Reason::NoRule, Reason::DenyRule, Reason::VenueGuard, Reason::UnknownAddress];
     let is_gone = host.outcome.reason == Reason::FlowExpired && without.contains(&kernel.outcome.reason);
@@ -67,11 +67,11 @@ impl<'a> Pair<'a> {
         let audit = kernel.audit;
         let memory = kernel.memory(tables);
         let ledger = Ledger::new(tables.rules, audit, is_reported);
-        let cases = [blank_case(); 2];
+        let metadata = [blank_metadata(); 2];
         Self {
             kernel,
             memory,
-            cases,
+            metadata,
             ledger,
             is_reported,
             settled: 0,
@@ -91,18 +91,18 @@ impl<'a> Pair<'a> {
     fn compare(&mut self, program: Program, bytes: &[u8]) -> Reason {
         let direction = program.direction();
         let settled = settled(&self.memory, bytes, direction, self.is_reported);
-        let case = &mut self.cases[direction.index() as usize];
-        let before = *case;
-        decide(&self.memory, &Packet::new(bytes), direction, case);
+        let meta = &mut self.metadata[direction.index() as usize];
+        let before = *meta;
+        decide(&self.memory, &Packet::new(bytes), direction, meta);
         let action = self.kernel.run(program, bytes);
-        let found = self.kernel.case(direction);
+        let found = self.kernel.meta(direction);
         if let Some(settled) = settled {
             // The fast path comes to the same verdict, and leaves nothing behind.
-            let decided = std::mem::replace(case, before);
+            let decided = std::mem::replace(meta, before);
             let reason = decided.outcome.reason;
             let outcome = (decided.headers.length, decided.outcome);
             assert_eq!(settled, outcome, "{}\npacket {}", self.name, hex(bytes));
-            assert_eq!(found, before, "{}, {program:?}: a case\npacket {}", self.name, hex(bytes));
+            assert_eq!(found, before, "{}, {program:?}: metadata\npacket {}", self.name, hex(bytes));
             assert_eq!(action, self.kernel.action(reason), "{}\npacket {}", self.name, hex(bytes));
             self.settled += 1;
             self.settled_unknown += u64::from(reason == Reason::UnknownAddress);
@@ -110,21 +110,21 @@ impl<'a> Pair<'a> {
             return reason;
         }
         self.compare_resets(program, bytes, &found);
-        let case = &self.cases[direction.index() as usize];
-        if differ_by_an_expired_flow(case, &found) {
+        let meta = &self.metadata[direction.index() as usize];
+        if differ_by_an_expired_flow(meta, &found) {
             self.made_room += 1;
-            self.cases[direction.index() as usize] = found;
+            self.metadata[direction.index() as usize] = found;
         }
-        let case = &self.cases[direction.index() as usize];
-        let reason = case.outcome.reason;
+        let meta = &self.metadata[direction.index() as usize];
+        let reason = meta.outcome.reason;
         assert!(
-            found == *case && action == self.kernel.action(reason),
-            "{}, {program:?}, clock {} ns\npacket {}\nkernel {action:?} {found:#?}\nhost   {case:#?}",
+            found == *meta && action == self.kernel.action(reason),
+            "{}, {program:?}, clock {} ns\npacket {}\nkernel {action:?} {found:#?}\nhost   {meta:#?}",
             self.name,
             self.memory.settings.fixed_clock,
             hex(bytes),
         );
-        self.ledger.enter(case, direction);
+        self.ledger.enter(meta, direction);
         reason
     }
 }
@@ -132,7 +132,7 @@ impl<'a> Pair<'a> {
 impl Pair<'_> {
     /// What is to be answered by a reset is the same. Where the kernel has forgotten that the sender began a
     /// flow, which has expired on the host and made room there, the host forgets it, too.
-    fn compare_resets(&mut self, program: Program, bytes: &[u8], found: &Case) {
+    fn compare_resets(&mut self, program: Program, bytes: &[u8], found: &Metadata) {
         let Headers { source, destination, source_port, destination_port, protocol, role, .. } =
             found.headers;
         let direction = program.direction();
@@ -153,8 +153,8 @@ impl Pair<'_> {
             let flow = self.memory.flows.borrow_mut().remove(&began).expect("a flow that its sender began");
             let silent = self.memory.settings.fixed_clock - flow.last_seen;
             assert!(silent > u64::from(self.memory.timeout(flow.state)) * 1000 * MILLISECOND);
-            let case = &mut self.cases[direction.index() as usize];
-            decide(&self.memory, &Packet::new(bytes), direction, case);
+            let meta = &mut self.metadata[direction.index() as usize];
+            decide(&self.memory, &Packet::new(bytes), direction, meta);
             self.made_room += 1;
         }
         self.resets += in_kernel.len() as u64;
@@ -212,11 +212,11 @@ impl Tally {
         ];
         let packets: u64 = self.reasons.iter().sum();
         println!(
-            "{packets} packets ({} settled without a case, {} to be reset), no difference but {} expired flows that had made room",
+            "{packets} packets ({} settled by the fast path, {} to be reset), no difference but {} expired flows that had made room",
             self.settled, self.resets, self.made_room
         );
         if packets >= 100_000 {
-            assert_ne!(self.settled, 0, "nothing was settled without a case");
+            assert_ne!(self.settled, 0, "nothing was settled by the fast path");
             assert_ne!(self.resets, 0, "nothing was to be reset");
             assert_ne!(self.settled_unknown, 0, "nothing of unknown ones was");
             rare.iter().for_each(|reason| assert_ne!(self.reasons[*reason as usize], 0, "never {reason:?}"));
@@ -352,8 +352,8 @@ fn compare_with_reference(world: &World, rng: &mut Rng, seed: u64) {
     let node = world.inventory.node(&world.node).expect("the world's node");
     let wanted = reference::judge(&world.ruleset, &world.inventory, node, direction, &probe, now);
     let environment = bulkhead_policy::evaluate::environment(&world.program.tables, now);
-    let mut case = Case::UNKNOWN;
-    decide(&environment, &Packet::new(&packet), direction, &mut case);
+    let mut meta = Metadata::UNKNOWN;
+    decide(&environment, &Packet::new(&packet), direction, &mut meta);
     let expected: &[Reason] = match wanted {
         Verdict::Allow(_) => &[Reason::Rule],
         Verdict::Deny(_) => &[Reason::DenyRule, Reason::VenueGuard],
@@ -363,11 +363,11 @@ fn compare_with_reference(world: &World, rng: &mut Rng, seed: u64) {
         Verdict::Unknown => &[Reason::UnknownAddress, Reason::NoRule, Reason::NoFlow],
         Verdict::NotLocal => &[Reason::NotLocal],
     };
-    let rule = world.program.rules.get(case.outcome.rule as usize).copied();
+    let rule = world.program.rules.get(meta.outcome.rule as usize).copied();
     assert!(
-        expected.contains(&case.outcome.reason) && rule == wanted.rule(),
+        expected.contains(&meta.outcome.reason) && rule == wanted.rule(),
         "seed {seed}: {direction:?} {probe:?} at {now}: {wanted:?}, decided {:?}\n{}\n{}",
-        case.outcome,
+        meta.outcome,
         world.policy,
         world.inventory_text,
     );

@@ -196,9 +196,9 @@ fn shadow_settings_of(specification: &Specification) -> Settings {
     })
 }
 
-/// Where packets are worked on if programs may interrupt each other: a case and the shadow's for each
+/// Where packets are worked on if programs may interrupt each other: metadata and the shadow's for each
 /// place, and a search.
-const NESTED_PLACES: &[(&str, u32)] = &[("CASES", 2 * NESTING_LEVELS), ("SEARCH", NESTING_LEVELS)];
+const NESTED_PLACES: &[(&str, u32)] = &[("METADATA", 2 * NESTING_LEVELS), ("SEARCH", NESTING_LEVELS)];
 
 /// [`Settings`] as aya takes globals.
 #[derive(Clone, Copy)]

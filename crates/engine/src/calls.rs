@@ -4,7 +4,7 @@
 use bulkhead_abi::{Address, Direction, Leaf};
 
 use crate::parse::Headers;
-use crate::{Case, Environment, Judgement, Reason};
+use crate::{Environment, Judgement, Metadata, Reason};
 
 /// The engine's own functions, as its environment calls them. Each implementation is the function of that name
 /// in this crate, in line or not: there is one answer to what they do.
@@ -17,11 +17,11 @@ pub trait Calls: Environment {
     /// [`crate::judge`].
     fn judge(&self, direction: Direction, classes: [u32; 2], protocol: u8, port: u16) -> Judgement;
     /// [`crate::admit`].
-    fn admit(&self, case: &mut Case, direction: Direction, rule: u32, limit: u16);
+    fn admit(&self, meta: &mut Metadata, direction: Direction, rule: u32, limit: u16);
     /// [`crate::reply`].
-    fn reply(&self, case: &mut Case, direction: Direction);
+    fn reply(&self, meta: &mut Metadata, direction: Direction);
     /// [`crate::untracked`].
-    fn untracked(&self, case: &mut Case, direction: Direction);
+    fn untracked(&self, meta: &mut Metadata, direction: Direction);
     /// [`crate::forgotten`].
     fn forgotten(&self, headers: &Headers);
 }

@@ -2,62 +2,62 @@
 
 use bulkhead_abi::{Direction, NO_RULE, recall};
 
-use crate::case::{Case, Outcome};
 use crate::errors::about_flow;
 use crate::fragment::{decide_later, remember_first};
 use crate::limits::{Counted, take_limit};
 use crate::membership::{is_membership, membership};
+use crate::metadata::{Metadata, Outcome};
 use crate::parse::{self, Headers, Role, protocol};
 use crate::sides::{ends, leaves};
 use crate::{Action, Calls, Judgement, Packet, Reason, link, report};
 
 /// Parses a packet, decides on it, and records what it does to its flow.
 #[inline(always)]
-pub fn decide(env: &impl Calls, packet: &Packet, direction: Direction, case: &mut Case) {
-    parse::parse(packet, env.ethernet(), &mut case.headers);
-    decide_parsed(env, packet, direction, case);
-    if report::is_unread(env, case) {
-        report::judge_report(packet, case, |case| report::record(env, packet, &mut case.headers));
+pub fn decide(env: &impl Calls, packet: &Packet, direction: Direction, meta: &mut Metadata) {
+    parse::parse(packet, env.ethernet(), &mut meta.headers);
+    decide_parsed(env, packet, direction, meta);
+    if report::is_unread(env, meta) {
+        report::judge_report(packet, meta, |meta| report::record(env, packet, &mut meta.headers));
     }
 }
 
 /// [`decide`] for a packet whose headers are parsed. Of a membership report the records are still to be
 /// judged, see [`report`]; until they are, it is dropped.
 #[inline(always)]
-pub fn decide_parsed(env: &impl Calls, packet: &Packet, direction: Direction, case: &mut Case) {
-    let role = recall(&case.headers.role);
-    case.outcome = match role {
-        Role::Invalid => Outcome::of(fault_of(env, &case.headers)),
+pub fn decide_parsed(env: &impl Calls, packet: &Packet, direction: Direction, meta: &mut Metadata) {
+    let role = recall(&meta.headers.role);
+    meta.outcome = match role {
+        Role::Invalid => Outcome::of(fault_of(env, &meta.headers)),
         Role::Arp => Outcome::of(Reason::Arp),
-        Role::Link => Outcome::of(link::frame(env, packet, &case.headers)),
+        Role::Link => Outcome::of(link::frame(env, packet, &meta.headers)),
         Role::NeighbourDiscovery if env.ethernet() => Outcome::of(Reason::NeighbourDiscovery),
-        _ if is_membership(env, &case.headers) => match leaves(env, &case.headers) {
-            Ok(_) => return membership(env, packet, case, direction),
+        _ if is_membership(env, &meta.headers) => match leaves(env, &meta.headers) {
+            Ok(_) => return membership(env, packet, meta, direction),
             Err(reason) => Outcome::of(reason),
         },
-        _ if env.link() != 0 && env.ethernet() && link::passes(env, &case.headers) => {
-            Outcome::of(leaves(env, &case.headers).map_or_else(|reason| reason, |_| Reason::Link))
+        _ if env.link() != 0 && env.ethernet() && link::passes(env, &meta.headers) => {
+            Outcome::of(leaves(env, &meta.headers).map_or_else(|reason| reason, |_| Reason::Link))
         }
-        _ => match ends(env, direction, &case.headers) {
+        _ => match ends(env, direction, &meta.headers) {
             Ok(sides) => {
-                case.sides = sides;
+                meta.sides = sides;
                 if role == Role::LaterFragment {
-                    return decide_later(env, case, direction);
+                    return decide_later(env, meta, direction);
                 }
-                decide_between(env, packet, direction, role, case)
+                decide_between(env, packet, direction, role, meta)
             }
             Err(reason) => Outcome::of(reason),
         },
     };
-    link::name_unnamed(env, case);
-    if env.audit() && case.outcome.reason.is_refusal() && matches!(role, Role::Open | Role::Datagram) {
+    link::name_unnamed(env, meta);
+    if env.audit() && meta.outcome.reason.is_refusal() && matches!(role, Role::Open | Role::Datagram) {
         // It passes: its replies are no drops of their own. What is reported stays.
-        let reported = case.outcome;
-        env.admit(case, direction, NO_RULE, 0);
-        case.outcome = reported;
+        let reported = meta.outcome;
+        env.admit(meta, direction, NO_RULE, 0);
+        meta.outcome = reported;
     }
-    if recall(&case.headers.first_fragment) != 0 && case.outcome.reason.action() == Action::Pass {
-        remember_first(env, case, direction);
+    if recall(&meta.headers.first_fragment) != 0 && meta.outcome.reason.action() == Action::Pass {
+        remember_first(env, meta, direction);
     }
 }
 
@@ -78,12 +78,12 @@ fn decide_between(
     packet: &Packet,
     direction: Direction,
     role: Role,
-    case: &mut Case,
+    meta: &mut Metadata,
 ) -> Outcome {
-    let quarantined = env.has_exemptions() && case.sides.quarantined != 0;
+    let quarantined = env.has_exemptions() && meta.sides.quarantined != 0;
     match role {
         _ if quarantined && !may_be_exempt(role) => return Outcome::of(Reason::Quarantined),
-        Role::Error => return Outcome::of(about_flow(env, packet, case, direction)),
+        Role::Error => return Outcome::of(about_flow(env, packet, meta, direction)),
         Role::OtherIcmp
         | Role::NeighbourDiscovery
         | Role::LaterFragment
@@ -92,10 +92,10 @@ fn decide_between(
         | Role::Link => return Outcome::of(Reason::IcmpType),
         Role::Open | Role::Datagram | Role::Accept | Role::Continue | Role::EchoReply | Role::End => {}
     }
-    let Headers { protocol, destination_port, .. } = &case.headers;
+    let Headers { protocol, destination_port, .. } = &meta.headers;
     let (protocol, port) = (recall(protocol), recall(destination_port));
-    let judgement = env.judge(direction, [case.sides.local, case.sides.remote], protocol, port);
-    decide_judged(env, packet, direction, role, case, judgement)
+    let judgement = env.judge(direction, [meta.sides.local, meta.sides.remote], protocol, port);
+    decide_judged(env, packet, direction, role, meta, judgement)
 }
 
 /// What a judgement makes of a packet that can have a flow.
@@ -105,12 +105,12 @@ pub(crate) fn decide_judged(
     packet: &Packet,
     direction: Direction,
     role: Role,
-    case: &mut Case,
+    meta: &mut Metadata,
     judgement: Judgement,
 ) -> Outcome {
-    let quarantined = env.has_exemptions() && case.sides.quarantined != 0;
-    let remote = case.sides.remote;
-    let headers = &case.headers;
+    let quarantined = env.has_exemptions() && meta.sides.quarantined != 0;
+    let remote = meta.sides.remote;
+    let headers = &meta.headers;
     if judgement.reason == Reason::Rule && role != Role::EchoReply && (!quarantined || judgement.exempt()) {
         if env.has_limits()
             && judgement.limit != 0
@@ -121,17 +121,17 @@ pub(crate) fn decide_judged(
         if role == Role::Continue || judgement.one_way() {
             return Outcome { reason: Reason::Rule, rule: judgement.rule };
         }
-        env.admit(case, direction, judgement.rule, judgement.limit);
-        return recall(&case.outcome);
+        env.admit(meta, direction, judgement.rule, judgement.limit);
+        return recall(&meta.outcome);
     }
     if (judgement.opposite || env.audit()) && role != Role::Open {
-        env.reply(case, direction);
-        let mut outcome = recall(&case.outcome);
+        env.reply(meta, direction);
+        let mut outcome = recall(&meta.outcome);
         if outcome.reason.action() == Action::Pass {
             return outcome;
         }
-        env.untracked(case, direction);
-        outcome = recall(&case.outcome);
+        env.untracked(meta, direction);
+        outcome = recall(&meta.outcome);
         if outcome.reason.action() == Action::Pass {
             return outcome;
         }

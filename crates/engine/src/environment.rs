@@ -50,7 +50,7 @@ pub trait Environment {
     /// Audit mode: what would be dropped passes.
     fn audit(&self) -> bool;
     /// A verdict on a plain packet may be final at once: no flow is made of what is dropped, and
-    /// nothing else waits for the case.
+    /// nothing else waits for the metadata.
     fn has_fast_path(&self) -> bool {
         !self.audit()
     }

@@ -2,8 +2,8 @@
 
 use bulkhead_abi::{Address, Direction, Rate};
 
-use crate::case::{Case, Found};
 use crate::flow::{find, own_key, reply_key};
+use crate::metadata::{Found, Metadata};
 use crate::parse::{self, Headers, protocol};
 use crate::rate::{hash, is_used_up, take};
 use crate::reply::still_allowed;
@@ -21,8 +21,13 @@ pub const MISS_WORDS: u32 = 4096;
 /// An ICMP error passes if it quotes a packet of a tracked flow, goes to the end that sent that packet,
 /// and comes from somebody who can know.
 #[inline(never)]
-pub(crate) fn about_flow(env: &impl Calls, packet: &Packet, case: &mut Case, direction: Direction) -> Reason {
-    let Case { headers, quote, found, .. } = case;
+pub(crate) fn about_flow(
+    env: &impl Calls,
+    packet: &Packet,
+    meta: &mut Metadata,
+    direction: Direction,
+) -> Reason {
+    let Metadata { headers, quote, found, .. } = meta;
     if let Err(reason) = read_quote(packet, headers, quote) {
         return reason;
     }

@@ -1,5 +1,5 @@
 //! The fast path to a verdict, for plain packets: read and judged in registers. Only where a flow or
-//! a rate has a say a case is made of it, which goes on as any other.
+//! a rate has a say, metadata is made for it, and it goes on as any other.
 
 use bulkhead_abi::{
     Address, CELL_ALLOW, CELL_DENY, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, LINK_DATAGRAMS, Leaf,
@@ -10,7 +10,7 @@ use crate::parse::plain::{self, Plain};
 use crate::parse::{mapped, protocol};
 use crate::sides::local_check;
 use crate::tables::{cell_of, leaf_of};
-use crate::{Calls, Case, Environment, Judgement, Outcome, Packet, Reason, Sides};
+use crate::{Calls, Environment, Judgement, Metadata, Outcome, Packet, Reason, Sides};
 
 /// How far a plain packet got.
 pub enum FastPath<'a> {
@@ -109,12 +109,12 @@ pub fn plain_ends(env: &impl Environment, packet: &Packet) -> [Address; 2] {
 }
 
 impl Judged<'_> {
-    /// Makes a case of it and decides, as [`crate::decide`] does.
+    /// Makes metadata for it and decides, as [`crate::decide`] does.
     #[inline(always)]
-    pub fn decide(self, env: &impl Calls, packet: &Packet, direction: Direction, case: &mut Case) {
+    pub fn decide(self, env: &impl Calls, packet: &Packet, direction: Direction, meta: &mut Metadata) {
         let Self { plain, sides, judgement } = self;
-        plain.write(env.ethernet(), &mut case.headers);
-        case.sides = sides;
-        case.outcome = decide_judged(env, packet, direction, plain.role(), case, judgement);
+        plain.write(env.ethernet(), &mut meta.headers);
+        meta.sides = sides;
+        meta.outcome = decide_judged(env, packet, direction, plain.role(), meta, judgement);
     }
 }

@@ -8,11 +8,11 @@ use bulkhead_abi::{
     FlowState, FlowValue, NO_RULE,
 };
 
-use crate::case::Found;
 use crate::limits::{Counted, take_limit};
+use crate::metadata::Found;
 use crate::parse::{Headers, Role, protocol, tcp};
 use crate::rate::take;
-use crate::{Case, Environment, Outcome, Reason};
+use crate::{Environment, Metadata, Outcome, Reason};
 
 /// A flow's time is written at most once in this many ns: time-outs are in seconds, and a
 /// write dirties a cache line that other CPUs read.
@@ -78,11 +78,11 @@ fn is_expired(env: &impl Environment, flow: &FlowValue, now: u64) -> bool {
 }
 
 /// Records a packet that `rule` just admitted, or that audit mode lets pass ([`NO_RULE`]). The
-/// outcome, left in the case, is [`Reason::Rule`]; or [`Reason::FlowTableFull`] if its flow could
+/// outcome, left in the metadata, is [`Reason::Rule`]; or [`Reason::FlowTableFull`] if its flow could
 /// not be stored, without which no reply would pass; or the rate that lets no flow begin now.
 #[inline(always)]
-pub fn admit(env: &impl Environment, case: &mut Case, direction: Direction, (rule, limit): (u32, u16)) {
-    let Case { headers, found, outcome, .. } = case;
+pub fn admit(env: &impl Environment, meta: &mut Metadata, direction: Direction, (rule, limit): (u32, u16)) {
+    let Metadata { headers, found, outcome, .. } = meta;
     *outcome = Outcome { reason: record(env, headers, found, direction, (rule, limit)), rule };
 }
 

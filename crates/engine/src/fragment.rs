@@ -2,8 +2,8 @@
 
 use bulkhead_abi::{Direction, FRAGMENT_TIMEOUT, FragmentKey, FragmentValue, NO_RULE};
 
-use crate::case::{Case, Outcome, Sides};
 use crate::limits::{Counted, take_limit};
+use crate::metadata::{Metadata, Outcome, Sides};
 use crate::parse::Headers;
 use crate::{Action, Calls, Environment, Reason};
 
@@ -21,8 +21,8 @@ fn key_of(env: &impl Environment, headers: &Headers, direction: Direction) -> Fr
 
 /// Remembers a first fragment that passes, so that the datagram's others may follow.
 #[inline(never)]
-pub(crate) fn remember_first(env: &impl Environment, case: &mut Case, direction: Direction) {
-    let Case { headers, outcome, .. } = case;
+pub(crate) fn remember_first(env: &impl Environment, meta: &mut Metadata, direction: Direction) {
+    let Metadata { headers, outcome, .. } = meta;
     let (judged, port) = match outcome.reason {
         Reason::Rule => (direction, headers.destination_port),
         Reason::Reply => (direction.opposite(), headers.source_port),
@@ -45,13 +45,13 @@ pub(crate) fn remember_first(env: &impl Environment, case: &mut Case, direction:
 
 /// Decides on a fragment behind the first.
 #[inline(never)]
-pub(crate) fn decide_later(env: &impl Calls, case: &mut Case, direction: Direction) {
+pub(crate) fn decide_later(env: &impl Calls, meta: &mut Metadata, direction: Direction) {
     // Of fragments no exemption is remembered.
-    if env.has_exemptions() && case.sides.quarantined != 0 {
-        case.outcome = Outcome { reason: Reason::Quarantined, rule: NO_RULE };
+    if env.has_exemptions() && meta.sides.quarantined != 0 {
+        meta.outcome = Outcome { reason: Reason::Quarantined, rule: NO_RULE };
         return;
     }
-    let Case { headers, outcome, sides, .. } = case;
+    let Metadata { headers, outcome, sides, .. } = meta;
     let key = key_of(env, headers, direction);
     let mut value = FragmentValue {
         last_seen: 0,

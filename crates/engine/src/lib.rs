@@ -8,7 +8,6 @@
 
 mod budget;
 mod calls;
-mod case;
 #[cfg(any(test, feature = "std"))]
 pub mod change;
 mod decide;
@@ -26,6 +25,7 @@ mod link;
 mod membership;
 #[cfg(any(test, feature = "std"))]
 pub mod memory;
+mod metadata;
 mod multicast;
 mod packet;
 pub mod parse;
@@ -41,7 +41,6 @@ pub use bulkhead_abi::{Action, Reason};
 
 pub use budget::{Budget, Fund, Sharer, is_of_known_sender};
 pub use calls::Calls;
-pub use case::{Case, Outcome, Sides};
 pub use decide::{decide, decide_parsed};
 pub use environment::Environment;
 pub use errors::MISS_WORDS;
@@ -49,6 +48,7 @@ pub use fast_path::{FastPath, Judged, fast_path, plain_ends};
 pub use flow::admit;
 pub use forgotten::{ANSWER_WORDS, forgotten};
 pub use judgement::Judgement;
+pub use metadata::{Metadata, Outcome, Sides};
 pub use multicast::is_ptp_group;
 pub use packet::{Packet, opaque};
 pub use rate::RateState;

@@ -9,7 +9,7 @@ use bulkhead_abi::{
 
 use crate::multicast::{is_about_membership, is_multicast, is_ptp_group};
 use crate::parse::{Headers, protocol};
-use crate::{Case, Environment, Packet, Reason};
+use crate::{Environment, Metadata, Packet, Reason};
 
 const ETHERTYPE_SLOW: u16 = 0x8809;
 const ETHERTYPE_EAPOL: u16 = 0x888e;
@@ -154,10 +154,10 @@ fn is_to_link(env: &impl Environment, packet: &Packet, ethertype: u16, protocol:
 /// Names what an Ethernet link's hosts need, and the configuration does not name, by a reason of its own:
 /// it goes to groups, which no rule is about.
 #[inline(always)]
-pub(crate) fn name_unnamed(env: &impl Environment, case: &mut Case) {
-    let reason = case.outcome.reason;
+pub(crate) fn name_unnamed(env: &impl Environment, meta: &mut Metadata) {
+    let reason = meta.outcome.reason;
     if env.ethernet() && matches!(reason, Reason::NotLocal | Reason::UnknownAddress | Reason::IcmpType) {
-        case.outcome.reason = reason_of(&case.headers, reason);
+        meta.outcome.reason = reason_of(&meta.headers, reason);
     }
 }
 

@@ -6,7 +6,7 @@ use bulkhead_abi::{Direction, LINK_IGMP};
 use crate::multicast::{is_about_membership, may_join, reads_reports};
 use crate::parse::{Headers, mapped};
 use crate::report::begin;
-use crate::{Calls, Case, Environment, Outcome, Packet, Reason};
+use crate::{Calls, Environment, Metadata, Outcome, Packet, Reason};
 
 /// Whether a packet is about membership where that is looked at.
 #[inline(always)]
@@ -17,9 +17,9 @@ pub(crate) fn is_membership(env: &impl Environment, headers: &Headers) -> bool {
 /// Decides on a packet about membership: questions come in, answers go out. Of a report of many groups
 /// ([`crate::report`]) the records are still to be judged; until then it is dropped.
 #[inline(never)]
-pub(crate) fn membership(env: &impl Calls, packet: &Packet, case: &mut Case, direction: Direction) {
-    case.outcome = Outcome::of(Reason::MembershipGroup);
-    case.outcome.reason = judge(env, packet, &mut case.headers, direction);
+pub(crate) fn membership(env: &impl Calls, packet: &Packet, meta: &mut Metadata, direction: Direction) {
+    meta.outcome = Outcome::of(Reason::MembershipGroup);
+    meta.outcome.reason = judge(env, packet, &mut meta.headers, direction);
 }
 
 #[inline(always)]

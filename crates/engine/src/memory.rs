@@ -15,7 +15,7 @@ use bulkhead_abi::{
 use crate::change::{Addresses, Unchanged};
 use crate::exact::{Buckets, ExactTable};
 use crate::parse::Headers;
-use crate::{Calls, Case, End, Environment, Judgement, RateState, Reason, SocketState};
+use crate::{Calls, End, Environment, Judgement, Metadata, RateState, Reason, SocketState};
 
 /// The compiled tables of one node: everything of one generation that the kernel looks up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -356,14 +356,14 @@ impl Calls for Memory<'_> {
     fn judge(&self, direction: Direction, classes: [u32; 2], protocol: u8, port: u16) -> Judgement {
         crate::judge(self, direction, classes, protocol, port)
     }
-    fn admit(&self, case: &mut Case, direction: Direction, rule: u32, limit: u16) {
-        crate::admit(self, case, direction, (rule, limit));
+    fn admit(&self, meta: &mut Metadata, direction: Direction, rule: u32, limit: u16) {
+        crate::admit(self, meta, direction, (rule, limit));
     }
-    fn reply(&self, case: &mut Case, direction: Direction) {
-        crate::reply(self, case, direction);
+    fn reply(&self, meta: &mut Metadata, direction: Direction) {
+        crate::reply(self, meta, direction);
     }
-    fn untracked(&self, case: &mut Case, direction: Direction) {
-        crate::untracked(self, case, direction);
+    fn untracked(&self, meta: &mut Metadata, direction: Direction) {
+        crate::untracked(self, meta, direction);
     }
     fn forgotten(&self, headers: &Headers) {
         crate::forgotten(self, headers);

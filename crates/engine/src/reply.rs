@@ -2,15 +2,15 @@
 
 use bulkhead_abi::{Direction, FLOW_AUDIT, FlowKey};
 
-use crate::case::{Case, Found, Outcome, Sides};
 use crate::flow::{look_up, record_reply, reply_key};
+use crate::metadata::{Found, Metadata, Outcome, Sides};
 use crate::{Calls, Environment, Reason};
 
 /// Passes a packet as the reply side of a flow that today's policy still allows; the rule is
-/// the one that allows it. The outcome is left in the case.
+/// the one that allows it. The outcome is left in the metadata.
 #[inline(always)]
-pub fn reply(env: &impl Calls, case: &mut Case, direction: Direction) {
-    let Case { headers, found, sides, outcome, .. } = case;
+pub fn reply(env: &impl Calls, meta: &mut Metadata, direction: Direction) {
+    let Metadata { headers, found, sides, outcome, .. } = meta;
     *outcome = Outcome::of(Reason::NoFlow);
     let now = env.flow_time();
     found.key.set(reply_key(env, headers, direction));

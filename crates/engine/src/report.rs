@@ -6,7 +6,7 @@ use bulkhead_abi::{Address, recall};
 
 use crate::multicast::{may_join, reads_reports};
 use crate::parse::{Headers, mapped};
-use crate::{Calls, Case, Environment, Outcome, Packet, Reason};
+use crate::{Calls, Environment, Metadata, Outcome, Packet, Reason};
 
 /// Group records judged of one report; one with more is dropped. As many as IGMPv3 has in a packet of
 /// 9,632 bytes, and jumbo frames are of 9,216.
@@ -38,15 +38,15 @@ pub(crate) fn begin(headers: &mut Headers) {
 /// Whether [`crate::decide_parsed`] has left a report whose records are still to be judged.
 #[inline(always)]
 #[must_use]
-pub fn is_unread(env: &impl Environment, case: &Case) -> bool {
-    reads_reports(env) && recall(&case.headers.next_record) != 0
+pub fn is_unread(env: &impl Environment, meta: &Metadata) -> bool {
+    reads_reports(env) && recall(&meta.headers.next_record) != 0
 }
 
 /// Judges a report by its records; `record` judges the next one, see [`record`].
 #[inline(always)]
-pub fn judge_report(packet: &Packet, case: &mut Case, mut record: impl FnMut(&mut Case) -> u32) {
-    case.outcome = Outcome::of(Reason::MembershipGroup);
-    let start = packet.header::<8>(case.headers.transport as usize);
+pub fn judge_report(packet: &Packet, meta: &mut Metadata, mut record: impl FnMut(&mut Metadata) -> u32) {
+    meta.outcome = Outcome::of(Reason::MembershipGroup);
+    let start = packet.header::<8>(meta.headers.transport as usize);
     let records = start.map_or(u32::MAX, |start| u32::from(start.be16(6)));
     if records > MAX_RECORDS {
         return;
@@ -56,14 +56,14 @@ pub fn judge_report(packet: &Packet, case: &mut Case, mut record: impl FnMut(&mu
         if index >= records {
             break;
         }
-        let one = record(case);
+        let one = record(meta);
         found |= one;
         if one & RECORD_BROKEN != 0 {
-            case.outcome.reason = Reason::TransportTruncated;
+            meta.outcome.reason = Reason::TransportTruncated;
             return;
         }
     }
-    case.outcome.reason = reason_of(found);
+    meta.outcome.reason = reason_of(found);
 }
 
 /// What the records of a report make of it together.

@@ -2,7 +2,7 @@
 
 use bulkhead_abi::{Direction, Leaf, recall};
 
-use crate::case::Sides;
+use crate::metadata::Sides;
 use crate::parse::Headers;
 use crate::{Calls, Reason};
 

@@ -7,23 +7,23 @@ use bulkhead_abi::{
     Direction, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowState, FlowValue,
 };
 
-use crate::case::Found;
 use crate::flow::{FINISHED, fin, is_finished, own_key, reply_key, within_new_flows};
+use crate::metadata::Found;
 use crate::parse::{Headers, Role, protocol, tcp};
 use crate::reply::still_allowed;
 use crate::socket::{CONNECTION, End, GOT_FIN, SENT_FIN, SocketState, begun};
-use crate::{Calls, Case, Environment, Outcome, Reason};
+use crate::{Calls, Environment, Metadata, Outcome, Reason};
 
 /// Decides on a packet that [`crate::reply`] did not let pass, if it is a TCP segment without SYN whose
-/// flow is missing, and the policy admits what it would be a reply to. The outcome in the case stays
+/// flow is missing, and the policy admits what it would be a reply to. The outcome in the metadata stays
 /// what it was, unless there is more to say.
 ///
 /// A reset passes, and leaves no trace. What belongs to a connection of this host's sockets is tracked
 /// anew, unless its sender began that connection: then today's rules for his side have the say. What
 /// belongs to none is dropped, and may be answered, see [`crate::forgotten`].
 #[inline(always)]
-pub fn untracked(env: &impl Calls, case: &mut Case, direction: Direction) {
-    let Case { headers, found, sides, outcome, .. } = case;
+pub fn untracked(env: &impl Calls, meta: &mut Metadata, direction: Direction) {
+    let Metadata { headers, found, sides, outcome, .. } = meta;
     let is_missing = matches!(outcome.reason, Reason::NoFlow | Reason::FlowExpired);
     let is_segment = headers.protocol == protocol::TCP && matches!(headers.role, Role::Continue | Role::End);
     if !is_missing || !is_segment {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bulkhead_abi::{AggregateKey, Counter, DIRECTIONS, Direction, EVENT_AUDIT, Event, REASONS};
-use bulkhead_engine::{Action, Case, Reason};
+use bulkhead_engine::{Action, Metadata, Reason};
 
 use super::{GENERATION, INTERFACE, Kernel};
 
@@ -52,8 +52,8 @@ impl Ledger {
     }
 
     /// Enters a decided packet.
-    pub fn enter(&mut self, case: &Case, direction: Direction) {
-        let Case { headers, outcome, .. } = case;
+    pub fn enter(&mut self, meta: &Metadata, direction: Direction) {
+        let Metadata { headers, outcome, .. } = meta;
         // What a rule decides is counted for it, and passes for nothing else.
         if matches!(outcome.reason, Reason::Rule | Reason::DenyRule | Reason::VenueGuard) {
             add(&mut self.rules[outcome.rule as usize], headers.length);
@@ -69,7 +69,7 @@ impl Ledger {
         if !self.is_reported {
             return;
         }
-        let key: AggregateKey = case.drop_key(direction, INTERFACE, GENERATION);
+        let key: AggregateKey = meta.drop_key(direction, INTERFACE, GENERATION);
         match self.aggregates.get_mut(&key) {
             Some(aggregate) => add(aggregate, headers.length),
             None => {

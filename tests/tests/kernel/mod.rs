@@ -21,7 +21,7 @@ use bulkhead_dataplane::{
     Capacity, Generation, Hook, Kind, Pins, Specialisation, Specification, check_support,
 };
 use bulkhead_engine::memory::{Memory, Tables};
-use bulkhead_engine::{Action, Case, FastPath, Outcome, Packet, Reason, fast_path};
+use bulkhead_engine::{Action, FastPath, Metadata, Outcome, Packet, Reason, fast_path};
 
 /// The smallest packet that BPF_PROG_TEST_RUN takes: what it holds for an Ethernet header.
 pub const SHORTEST: usize = 14;
@@ -141,7 +141,7 @@ pub struct Kernel {
     generation: Generation,
     /// Of the interface.
     kind: Kind,
-    cases: OwnedFd,
+    metadata: OwnedFd,
     reasons: OwnedFd,
     unreported: OwnedFd,
     rules: OwnedFd,
@@ -181,13 +181,14 @@ impl Kernel {
         let specialisation = Specialisation { link, ..Specialisation::new(kind, ZONE) };
         let generation = Generation::build(&specification, &[(specialisation, Hook::ALL.to_vec())], None)
             .unwrap_or_else(|error| panic!("these tests need root and a kernel with BPF: {error}"));
-        let [cases, reasons, unreported, rules] = ["CASES", "REASON_COUNTERS", "UNREPORTED", "RULE_COUNTERS"]
-            .map(|name| own_map(&generation, name));
+        let [metadata, reasons, unreported, rules] =
+            ["METADATA", "REASON_COUNTERS", "UNREPORTED", "RULE_COUNTERS"]
+                .map(|name| own_map(&generation, name));
         let cpus = aya::util::nr_cpus().expect("the number of CPUs");
         Self {
             generation,
             kind,
-            cases,
+            metadata,
             reasons,
             unreported,
             rules,
@@ -266,9 +267,9 @@ impl Kernel {
     }
 
     /// What the last packet of a direction was made of and why it was decided so, if it was decided
-    /// through a case: see [`settled`].
-    pub fn case(&self, direction: Direction) -> Case {
-        self.case_at(direction.index())
+    /// through metadata: see [`settled`].
+    pub fn meta(&self, direction: Direction) -> Metadata {
+        self.metadata_at(direction.index())
     }
 
     /// The counters of this CPU by direction and reason: index `direction × REASONS + reason`.
@@ -377,7 +378,7 @@ fn clear<K: Pod, V: Pod>(mut table: HashMap<&mut MapData, K, V>) {
 type AggregateKeyBytes = [u8; size_of::<AggregateKey>()];
 type AggregateBytes = [u8; size_of::<AggregateValue>()];
 
-/// The verdict on a packet that a program settles without a case, and the packet's length: one that
+/// The verdict on a packet that a program settles without metadata, and the packet's length: one that
 /// passes, or that is not reported.
 pub fn settled(
     memory: &Memory,
@@ -393,7 +394,7 @@ pub fn settled(
     }
 }
 
-/// A host's case before the first packet: as the kernel's, all zeros.
-pub fn blank_case() -> Case {
-    sys::read(&[0; size_of::<Case>()])
+/// A host's metadata before the first packet: as the kernel's, all zeros.
+pub fn blank_metadata() -> Metadata {
+    sys::read(&[0; size_of::<Metadata>()])
 }

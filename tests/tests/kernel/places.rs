@@ -2,14 +2,14 @@
 
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use bulkhead_abi::{Counter, DIRECTIONS, NESTING_LEVELS};
-use bulkhead_engine::Case;
+use bulkhead_engine::Metadata;
 
 use super::{Kernel, own_map};
 
 impl Kernel {
-    /// The case of a place of this CPU, on a real-time kernel.
-    pub fn case_at(&self, place: u32) -> Case {
-        self.own_value(&self.cases, place)
+    /// The metadata of a place of this CPU, on a real-time kernel.
+    pub fn metadata_at(&self, place: u32) -> Metadata {
+        self.own_value(&self.metadata, place)
     }
 
     /// The threads that have this CPU's places.

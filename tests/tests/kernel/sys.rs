@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use bulkhead_abi::{AggregateKey, AggregateValue, Counter, Event, ResetRequest};
-use bulkhead_engine::Case;
+use bulkhead_engine::Metadata;
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 
@@ -32,8 +32,8 @@ unsafe impl Layout for ResetRequest {}
 unsafe impl Layout for AggregateKey {}
 // SAFETY: integers.
 unsafe impl Layout for AggregateValue {}
-// SAFETY: written by the engine only; all zeros is a case, since its map starts so.
-unsafe impl Layout for Case {}
+// SAFETY: written by the engine only; all zeros is metadata, since its map starts so.
+unsafe impl Layout for Metadata {}
 
 /// The value of some bytes of the kernel's.
 pub fn read<T: Layout>(bytes: &[u8]) -> T {

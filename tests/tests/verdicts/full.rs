@@ -43,7 +43,7 @@ pub fn play() -> Vec<Reason> {
         let place = Place::new(hook.direction(), true);
         let opening = Ip::new(place.from, place.to, 6, tcp((50_000, WEB), 2, &[])).bytes();
         assert_eq!(kernel.run(hook, &opening), Action::Drop);
-        reached.push(kernel.case(hook.direction()).outcome.reason);
+        reached.push(kernel.meta(hook.direction()).outcome.reason);
         assert_eq!(kernel.flows(), before, "nobody lost his place");
 
         // What has expired is nobody's.

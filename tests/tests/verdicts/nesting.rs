@@ -41,23 +41,23 @@ pub fn play() -> Vec<Reason> {
     reached
 }
 
-/// A packet that begins a flow, in the first place that is free: its case and search are there alone.
+/// A packet that begins a flow, in the first place that is free: its metadata and search are there alone.
 fn goes_on(kernel: &mut Kernel, program: Program, kind: Kind, taken: u32) {
     let place = Place::new(program.direction(), true);
     let port = 20_000 + taken as u16;
     let packet = framed(kind, Ip::new(place.from, place.to, 17, udp((port, NAMES), &[0; 8])));
     kernel.occupy(taken as usize);
     kernel.forget_flows();
-    let below: Vec<_> = (0..taken).map(|place| kernel.case_at(place)).collect();
+    let below: Vec<_> = (0..taken).map(|place| kernel.metadata_at(place)).collect();
     let before = kernel.rules();
     assert_eq!(kernel.run(program, &packet), Action::Pass, "{program:?}, {kind:?}, {taken} taken");
-    let case = kernel.case_at(taken);
-    assert_eq!(case.outcome.reason, Reason::Rule, "{program:?}, {kind:?}, {taken} taken");
-    let rule = case.outcome.rule as usize;
+    let meta = kernel.metadata_at(taken);
+    assert_eq!(meta.outcome.reason, Reason::Rule, "{program:?}, {kind:?}, {taken} taken");
+    let rule = meta.outcome.rule as usize;
     let (before, after) = (before[rule], kernel.rules()[rule]);
     assert_eq!((after.packets - before.packets, after.bytes - before.bytes), (1, 36));
-    assert_eq!(case.headers.source_port, port);
-    let unchanged: Vec<_> = (0..taken).map(|place| kernel.case_at(place)).collect();
+    assert_eq!(meta.headers.source_port, port);
+    let unchanged: Vec<_> = (0..taken).map(|place| kernel.metadata_at(place)).collect();
     assert_eq!(below, unchanged, "what others work on");
     assert_eq!(kernel.flows().len(), 1);
     let mut at_work = vec![0; NESTING_LEVELS as usize];
@@ -113,10 +113,10 @@ fn a_candidate_observes_in_the_same_place_on_a_real_time_kernel() {
             assert_eq!(kernel.differences(), differences);
             assert_eq!(kernel.observe(program, &packet(FORBIDDEN)), Action::Drop);
             assert_eq!(kernel.differences(), differences, "both drop it");
-            let case = kernel.case_at(taken);
-            assert_eq!(case.outcome.reason, Reason::DenyRule);
-            let shadow = kernel.case_at(NESTING_LEVELS + taken);
-            assert_eq!((shadow.outcome.rule, shadow.headers), (NO_RULE, case.headers));
+            let meta = kernel.metadata_at(taken);
+            assert_eq!(meta.outcome.reason, Reason::DenyRule);
+            let shadow = kernel.metadata_at(NESTING_LEVELS + taken);
+            assert_eq!((shadow.outcome.rule, shadow.headers), (NO_RULE, meta.headers));
             assert_eq!(kernel.at_work().iter().filter(|thread| **thread != 0).count(), taken as usize);
         }
         kernel.occupy(NESTING_LEVELS as usize);

@@ -79,7 +79,7 @@ impl Scene<'_> {
             Kind::BareIp => packet,
         };
         let action = self.kernel.run(self.program, &packet);
-        let reason = self.kernel.case(self.program.direction()).outcome.reason;
+        let reason = self.kernel.meta(self.program.direction()).outcome.reason;
         assert_eq!(action, reason.action());
         reason
     }

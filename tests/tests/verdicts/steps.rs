@@ -8,11 +8,11 @@ use bulkhead_abi::{
 };
 use bulkhead_dataplane::Kind;
 use bulkhead_engine::memory::Tables;
-use bulkhead_engine::{Action, Case, Reason};
+use bulkhead_engine::{Action, Metadata, Reason};
 use bulkhead_policy::compile::Program as Compiled;
 use bulkhead_testkit::packets::build::{Ip, ethernet, ethertype, hex};
 
-use crate::kernel::{GENERATION, INTERFACE, Kernel, Program, ample, blank_case, settled};
+use crate::kernel::{GENERATION, INTERFACE, Kernel, Program, ample, blank_metadata, settled};
 use crate::world::Place;
 
 /// The bytes of a step.
@@ -153,30 +153,30 @@ impl Stage {
         let before = boot_time();
         let action = self.kernel.run(program, &bytes);
         let memory = self.kernel.memory(&self.tables);
-        let case = match settled(&memory, &bytes, direction, true) {
+        let meta = match settled(&memory, &bytes, direction, true) {
             Some((length, outcome)) => {
-                let mut case = blank_case();
-                (case.headers.length, case.outcome) = (length, outcome);
-                case
+                let mut meta = blank_metadata();
+                (meta.headers.length, meta.outcome) = (length, outcome);
+                meta
             }
-            None => self.kernel.case(direction),
+            None => self.kernel.meta(direction),
         };
-        assert_eq!((case.outcome.reason, case.outcome.rule), (step.reason, self.number(step.rule)), "{name}");
+        assert_eq!((meta.outcome.reason, meta.outcome.rule), (step.reason, self.number(step.rule)), "{name}");
         assert_eq!(action, self.kernel.action(step.reason), "{name}");
 
         let index = (direction.index() * REASONS) as usize + step.reason as usize;
         let reason = (step.reason != Reason::Rule).then_some(index);
         let rule = matches!(step.reason, Reason::Rule | Reason::DenyRule | Reason::VenueGuard)
             .then_some(self.number(step.rule) as usize);
-        check_deltas(&reasons, &self.kernel.reasons(), reason, case.headers.length, name);
-        check_deltas(&rules, &self.kernel.rules(), rule, case.headers.length, name);
+        check_deltas(&reasons, &self.kernel.reasons(), reason, meta.headers.length, name);
+        check_deltas(&rules, &self.kernel.rules(), rule, meta.headers.length, name);
 
         let events = self.kernel.events();
         if step.reason.action() == Action::Pass {
             assert_eq!(events, [], "{name}");
         } else {
             let [event] = events[..] else { panic!("{} events\n{name}", events.len()) };
-            self.check_event(event, &case, step.named, &bytes, name);
+            self.check_event(event, &meta, step.named, &bytes, name);
             if step.reason == Reason::LinkProtocol {
                 let at = if bytes[12..14] == [0x81, 0] { 16 } else { 12 };
                 assert_eq!(event.key.port.to_be_bytes(), bytes[at..at + 2], "the EtherType, {name}");
@@ -187,21 +187,21 @@ impl Stage {
         assert_eq!(self.kernel.lost(), 0);
     }
 
-    /// The event against the packet's own bytes, and what cannot be read from them against the case.
-    fn check_event(&self, event: Event, case: &Case, named: Option<IpAddr>, bytes: &[u8], name: &str) {
-        let headers = &case.headers;
-        let (source, destination) = addresses(bytes, self.kind, case);
+    /// The event against the packet's own bytes, and what cannot be read from them against the metadata.
+    fn check_event(&self, event: Event, meta: &Metadata, named: Option<IpAddr>, bytes: &[u8], name: &str) {
+        let headers = &meta.headers;
+        let (source, destination) = addresses(bytes, self.kind, meta);
         let destination = named.map_or(destination, from_ip);
         let direction = Direction::of_index(u32::from(event.key.reason >> 7));
         let key = AggregateKey {
             source,
             destination,
             interface: INTERFACE,
-            rule: case.outcome.rule,
+            rule: meta.outcome.rule,
             generation: GENERATION,
             port: headers.destination_port,
             protocol: headers.protocol,
-            reason: case.outcome.reason as u8 | (direction.index() as u8) << 7,
+            reason: meta.outcome.reason as u8 | (direction.index() as u8) << 7,
             other_rule: NO_RULE,
             other_generation: 0,
             other_reason: 0,
@@ -216,11 +216,11 @@ impl Stage {
 }
 
 /// The addresses of a packet, read where they lie; zeros if it was not parsed that far.
-fn addresses(bytes: &[u8], kind: Kind, case: &Case) -> (Address, Address) {
+fn addresses(bytes: &[u8], kind: Kind, meta: &Metadata) -> (Address, Address) {
     let packet = &bytes[if kind == Kind::Ethernet { 14 } else { 0 }..];
     let v4 = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&packet[at..at + 4]).expect("4 bytes"));
     let v6 = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).expect("16 bytes"));
-    match case.headers.version {
+    match meta.headers.version {
         4 => (from_ip(v4(12)), from_ip(v4(16))),
         6 => (from_ip(v6(8)), from_ip(v6(24))),
         _ => Default::default(),

@@ -12,7 +12,7 @@ use aya::programs::{LinkOrder, TcAttachType, XdpMode};
 use bulkhead_abi::{Direction, REASONS};
 use bulkhead_dataplane::{Generation, Hook, Interface, Kind, Specialisation};
 use bulkhead_engine::memory::Tables;
-use bulkhead_engine::{Case, Packet, Reason, decide};
+use bulkhead_engine::{Metadata, Packet, Reason, decide};
 use bulkhead_testkit::lab::{Namespace, open_tun};
 use bulkhead_testkit::packets::World;
 use bulkhead_testkit::packets::build::{Extension, Ip, echo, hex, icmp, sctp, tcp, udp};
@@ -112,9 +112,9 @@ fn counted(generation: &mut Generation) -> Vec<u64> {
 }
 
 /// Which counters a packet moves.
-fn due(case: &Case) -> Vec<usize> {
-    let rule = REASONS as usize + case.outcome.rule as usize;
-    match case.outcome.reason {
+fn due(meta: &Metadata) -> Vec<usize> {
+    let rule = REASONS as usize + meta.outcome.rule as usize;
+    match meta.outcome.reason {
         Reason::Rule => vec![rule],
         Reason::DenyRule => vec![Reason::DenyRule as usize, rule],
         reason => vec![reason as usize],
@@ -123,12 +123,12 @@ fn due(case: &Case) -> Vec<usize> {
 
 fn check(tun: &mut File, generation: &mut Generation, tables: &Tables, hook: Hook) {
     let memory = environment(tables, Kind::BareIp);
-    let mut case = Case::UNKNOWN;
+    let mut meta = Metadata::UNKNOWN;
     let mut reached = std::collections::BTreeSet::new();
     let mut total = 0;
     for (index, packet) in packets().iter().enumerate() {
         let protocol = PROTOCOLS[index % PROTOCOLS.len()];
-        decide(&memory, &Packet::new(packet), Direction::Ingress, &mut case);
+        decide(&memory, &Packet::new(packet), Direction::Ingress, &mut meta);
         let before = counted(generation);
         let [high, low] = protocol.to_be_bytes();
         let written = tun.write(&[&[0, 0, high, low], &packet[..]].concat());
@@ -142,10 +142,10 @@ fn check(tun: &mut File, generation: &mut Generation, tables: &Tables, hook: Hoo
                 break moved;
             }
         };
-        let mut due = due(&case);
+        let mut due = due(&meta);
         due.sort_unstable();
-        assert_eq!(moved, due, "{hook:?}, {:?}, {protocol:#x}: {}", case.outcome, hex(packet));
-        reached.insert(case.outcome.reason);
+        assert_eq!(moved, due, "{hook:?}, {:?}, {protocol:#x}: {}", meta.outcome, hex(packet));
+        reached.insert(meta.outcome.reason);
         total += 1;
     }
     println!("{hook:?}: {total} packets, {reached:?}");

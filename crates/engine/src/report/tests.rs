@@ -6,7 +6,7 @@ use bulkhead_abi::{Direction, Leaf, Settings, to_ip};
 use super::{MASK4, MASK6, MAX_RECORDS, RECORD_FOREIGN, is_unread, judge_report, mask, record};
 use crate::change::change;
 use crate::memory::{Memory, Tables};
-use crate::{Case, Packet, Reason, decide, decide_parsed, parse};
+use crate::{Metadata, Packet, Reason, decide, decide_parsed, parse};
 
 const FEED4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(233, 54, 12, 1));
 const OTHER4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(239, 255, 255, 250));
@@ -92,34 +92,34 @@ fn send(bytes: &mut Vec<u8>) -> (Reason, IpAddr) {
     let tables = tables();
     let env = Memory::new(&tables, Settings { features: tables.features(), interface: 1, ..Settings::UNSET });
     let copy = bytes.clone();
-    let mut case = Case::UNKNOWN;
-    parse::parse(&Packet::new(&copy), false, &mut case.headers);
-    decide_parsed(&env, &Packet::new(&copy), Direction::Egress, &mut case);
+    let mut meta = Metadata::UNKNOWN;
+    parse::parse(&Packet::new(&copy), false, &mut meta.headers);
+    decide_parsed(&env, &Packet::new(&copy), Direction::Egress, &mut meta);
     assert_eq!(
-        (is_unread(&env, &case), case.outcome.reason),
+        (is_unread(&env, &meta), meta.outcome.reason),
         (true, Reason::MembershipGroup),
         "until it is read"
     );
     let sent = RefCell::new(std::mem::take(bytes));
-    judge_report(&Packet::new(&copy), &mut case, |case| {
+    judge_report(&Packet::new(&copy), &mut meta, |meta| {
         let mut sent = sent.borrow_mut();
-        let at = case.headers.next_record;
-        let found = record(&env, &Packet::new(&sent), &mut case.headers);
+        let at = meta.headers.next_record;
+        let found = record(&env, &Packet::new(&sent), &mut meta.headers);
         if found == RECORD_FOREIGN {
-            let mask = mask(&Packet::new(&sent), &case.headers, at).unwrap();
-            let group = if case.headers.version == 4 { &MASK4[..] } else { &MASK6 };
+            let mask = mask(&Packet::new(&sent), &meta.headers, at).unwrap();
+            let group = if meta.headers.version == 4 { &MASK4[..] } else { &MASK6 };
             sent[mask.group as usize..][..group.len()].copy_from_slice(group);
             sent[mask.checksum_at as usize..][..2].copy_from_slice(&mask.checksum);
         }
         found
     });
     *bytes = sent.into_inner();
-    let outcome = case.outcome;
+    let outcome = meta.outcome;
     // The host's own way comes to the same, and changes nothing.
-    let mut whole = Case::UNKNOWN;
+    let mut whole = Metadata::UNKNOWN;
     decide(&env, &Packet::new(&copy), Direction::Egress, &mut whole);
-    assert_eq!((whole.outcome, whole.headers), (outcome, case.headers));
-    (outcome.reason, to_ip(&case.headers.destination))
+    assert_eq!((whole.outcome, whole.headers), (outcome, meta.headers));
+    (outcome.reason, to_ip(&meta.headers.destination))
 }
 
 #[test]

@@ -8,7 +8,7 @@ use bulkhead_abi::{
     LINK_PTP_UNICAST, RateLimit, port_index,
 };
 use bulkhead_engine::memory::{Memory, Tables};
-use bulkhead_engine::{Case, FastPath, Packet, Reason, decide, fast_path};
+use bulkhead_engine::{FastPath, Metadata, Packet, Reason, decide, fast_path};
 use proptest::prelude::*;
 
 use super::packets::*;
@@ -35,27 +35,27 @@ fn copy<'a>(memory: &Memory<'a>) -> Memory<'a> {
     Memory { limit_states: limit_states.collect(), ..memory.clone() }
 }
 
-/// Takes both ways; asserts that they come to the same, and tells how far the fast one went. The case
+/// Takes both ways; asserts that they come to the same, and tells how far the fast one went. The metadata
 /// is one that another packet has left behind.
 fn way(memory: &Memory, packet: &Packet, direction: Direction) -> Way {
-    let mut dirty = Case::UNKNOWN;
+    let mut dirty = Metadata::UNKNOWN;
     let fragment = fragment4(udp((PEER, 0x1234), (OWN, 53)), 7, 0, true);
     decide(&memory.clone(), &Packet::new(&fragment), Direction::Ingress, &mut dirty);
 
     let (long, short) = (copy(memory), copy(memory));
-    let mut case = dirty;
-    decide(&long, packet, direction, &mut case);
+    let mut meta = dirty;
+    decide(&long, packet, direction, &mut meta);
     match fast_path(&short, packet, direction) {
         None => Long,
         Some(FastPath::Verdict(length, outcome, _)) => {
-            assert_eq!((length, outcome), (case.headers.length, case.outcome));
+            assert_eq!((length, outcome), (meta.headers.length, meta.outcome));
             assert_eq!(long.flows, memory.flows, "a settled packet has no flow");
             Settled(outcome.reason)
         }
         Some(FastPath::NeedsFlow(judged)) => {
             let mut other = dirty;
             judged.decide(&short, packet, direction, &mut other);
-            assert_eq!(other, case);
+            assert_eq!(other, meta);
             assert_eq!(short.flows, long.flows);
             Judged
         }

@@ -8,7 +8,7 @@ use bulkhead_abi::{
     TRIE_ROOT_BLOCKS, Timeouts, from_ip, pair_index, port_index,
 };
 use bulkhead_engine::memory::{Memory, Tables};
-use bulkhead_engine::{Action, Case, Outcome, Packet, Reason, decide};
+use bulkhead_engine::{Action, Metadata, Outcome, Packet, Reason, decide};
 
 pub const SECOND: u64 = 1_000_000_000;
 pub const TCP: u8 = 6;
@@ -194,9 +194,9 @@ impl<'a> Node<'a> {
     }
 
     pub fn outcome(&self, direction: Direction, packet: &[u8]) -> Outcome {
-        let mut case = Case::UNKNOWN;
-        decide(&self.0, &Packet::new(packet), direction, &mut case);
-        case.outcome
+        let mut meta = Metadata::UNKNOWN;
+        decide(&self.0, &Packet::new(packet), direction, &mut meta);
+        meta.outcome
     }
 
     /// A packet arrives.

@@ -35,7 +35,7 @@ pub struct Sides {
     pub reserved: u32,
 }
 
-/// A flow that was looked up, or why there is none. In memory of a map, like all of a case: stack
+/// A flow that was looked up, or why there is none. In memory of a map, like all metadata: stack
 /// is scarce, and the verifier follows what is on it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Found {
 /// One packet: what was parsed, and what is decided.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Case {
+pub struct Metadata {
     /// Its headers, as far as it could be parsed.
     pub headers: Headers,
     /// Of an ICMP error: the headers that it quotes.
@@ -92,7 +92,7 @@ pub struct Case {
     pub outcome: Outcome,
 }
 
-impl Case {
+impl Metadata {
     /// A packet that nothing is known of. Its outcome is a drop.
     pub const UNKNOWN: Self = Self {
         headers: Headers::UNKNOWN,
