@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bulkhead_abi::Counter;
-use bulkhead_dataplane::{Pins, rule_counters};
+use bulkhead_dataplane::{Dataplane, Pins};
 use serde::{Deserialize, Serialize};
 
 use super::names::RuleName;
@@ -57,12 +57,13 @@ impl Folded {
     /// The counters of every rule of the generation that runs, in the policy's order.
     pub fn read(
         &self,
+        plane: &impl Dataplane,
         pins: &Pins,
         generation: u32,
         fingerprints: &[String],
         rules: &[RuleName],
     ) -> anyhow::Result<Vec<RuleCount>> {
-        Ok(self.sum(fingerprints, rules, &rule_counters(pins, generation, rules.len())?))
+        Ok(self.sum(fingerprints, rules, &plane.rule_counters(pins, generation, rules.len())?))
     }
 
     fn sum(&self, fingerprints: &[String], rules: &[RuleName], counters: &[Counter]) -> Vec<RuleCount> {

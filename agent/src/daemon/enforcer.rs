@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead_dataplane::{Attached, Hook, Links, Pins, attached_hooks};
+use bulkhead_dataplane::{Attached, Dataplane, Hook, HookLinks as _, Kernel, Pins};
 use serde::{Deserialize, Serialize};
 
 use super::clock::{boot_id, boot_time, wall_time};
@@ -15,7 +15,7 @@ use super::counters::Folded;
 use super::guarding::{self, Guarded};
 use super::in_place::{self, Notes};
 use super::inputs::{Files, Inputs, Refused};
-use super::live::{Built, retire};
+use super::live::{LoadedGeneration, retire};
 use super::pump::Shared;
 use super::quarantine::List;
 use super::reconcile::Reconciler;
@@ -82,13 +82,13 @@ pub struct Applied {
 }
 
 /// What runs now. Held only for moments: no compiling, no loading.
-pub struct Live {
+pub struct Live<D: Dataplane = Kernel> {
     /// The generation.
-    pub built: Built,
+    pub built: LoadedGeneration<D>,
     /// Interfaces and hooks; an interface that is gone has index 0 and no hooks.
     pub attached: Vec<Attached>,
     /// Their links.
-    pub links: Links,
+    pub links: D::Links,
     /// The journal.
     pub record: Record,
     /// Who is cut off.
@@ -106,7 +106,9 @@ pub struct Live {
 }
 
 /// Makes every change of what is enforced.
-pub struct Enforcer {
+pub struct Enforcer<D: Dataplane = Kernel> {
+    /// What it enforces by.
+    pub(super) plane: D,
     /// What `run` was told.
     pub setup: Setup,
     /// The state directory.
@@ -116,7 +118,7 @@ pub struct Enforcer {
     /// One change at a time; held while the next generation is compiled and built.
     pub(super) changing: Mutex<()>,
     /// One look at what the kernel says at a time. Taken before `live`.
-    pub(super) reconciler: Mutex<Reconciler>,
+    pub(super) reconciler: Mutex<Reconciler<D>>,
     /// The guard in place. Taken before `live`.
     pub(super) guarded: Mutex<Guarded>,
     /// Devices, by index and group, that the guard lets pass; none while that is not known. Taken last.
@@ -125,16 +127,16 @@ pub struct Enforcer {
     pub(super) noted: Mutex<Notes>,
     /// One writer of who is cut off at a time. Taken before `live`.
     pub(super) saving: Mutex<()>,
-    pub(super) live: Mutex<Live>,
+    pub(super) live: Mutex<Live<D>>,
 }
 
 pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Enforcer {
+impl<D: Dataplane> Enforcer<D> {
     /// What runs now.
-    pub fn live(&self) -> MutexGuard<'_, Live> {
+    pub fn live(&self) -> MutexGuard<'_, Live<D>> {
         held(&self.live)
     }
 
@@ -224,7 +226,7 @@ impl Enforcer {
         if self.setup.config.guard {
             guard::remove(&self.setup.instance)?;
         }
-        let links = bulkhead_dataplane::detach(self.pins())?;
+        let links = self.plane.detach(self.pins())?;
         live.links.clear();
         live.detached = true;
         in_place::forget(&self.setup.paths.socket);
@@ -238,7 +240,7 @@ impl Enforcer {
 
     /// The number of the next generation.
     pub(super) fn next_number(&self) -> anyhow::Result<u32> {
-        next_number(self.pins(), &self.store, &self.live().record)
+        next_number(&self.plane, self.pins(), &self.store, &self.live().record)
     }
 
     pub(super) fn refusal(&self, refused: &Refused) -> Applied {
@@ -270,7 +272,7 @@ impl Enforcer {
             anyhow::ensure!(!live.detached, "the agent has detached and is ending");
             let mut quarantined = live.quarantined.clone();
             quarantined.follow(&inputs.inventory);
-            (next_number(pins, &self.store, &live.record)?, quarantined, live.attached.clone())
+            (next_number(&self.plane, pins, &self.store, &live.record)?, quarantined, live.attached.clone())
         };
         self.store.keep_or_hold(disk, number, &inputs)?;
         let indices = self.shared.indices.clone();
@@ -281,7 +283,16 @@ impl Enforcer {
             // Who goes back is not kept from it by a candidate.
             Disk::Follows => shadow.unwrap_or_else(start::told),
         };
-        let built = Built::new(&self.setup, number, inputs, shadow, &quarantined, &indices, &attached)?;
+        let built = LoadedGeneration::new(
+            &self.plane,
+            &self.setup,
+            number,
+            inputs,
+            shadow,
+            &quarantined,
+            &indices,
+            &attached,
+        )?;
         let applied = self.swap(disk, built, quarantined, after)?;
         // Before anybody is told that it is enforced. A refusal is in the status, and tried again.
         self.keep_guard().map(drop).unwrap_or_else(start::told);
@@ -292,7 +303,7 @@ impl Enforcer {
     fn swap(
         &self,
         disk: Disk,
-        mut built: Built,
+        mut built: LoadedGeneration<D>,
         baked: List,
         after: impl FnOnce(&Record, u32) -> anyhow::Result<Record>,
     ) -> anyhow::Result<Applied> {
@@ -300,7 +311,7 @@ impl Enforcer {
         let mut live = self.live();
         let number = built.number;
         let give_up = |error: anyhow::Error| {
-            let _ = pins.remove_generation(number);
+            let _ = self.plane.remove_generation(pins, number);
             Err(error)
         };
         // Whoever was cut off or released while it was built.
@@ -314,7 +325,7 @@ impl Enforcer {
                 }
             }
         }
-        let before = attached_hooks(pins)?;
+        let before = self.plane.pinned_links(pins)?;
         let record = match after(&live.record, number) {
             Ok(record) => Record { shadow: built.shadow.as_ref().map(|shadow| shadow.number), ..record },
             Err(error) => return give_up(error),
@@ -342,7 +353,7 @@ impl Enforcer {
             }
         };
         self.store.write_or_hold(&record);
-        start::tell(guarding::mark(&self.setup, &mut attached));
+        start::tell(guarding::mark(&self.plane, &self.setup, &mut attached));
         let gone =
             live.attached.iter().filter(|old| attached.iter().all(|new| new.interface != old.interface));
         let gone: Vec<_> = gone.map(|old| Attached::absent(&old.interface)).collect();
@@ -374,8 +385,13 @@ impl Enforcer {
 }
 
 /// Numbers only go up, also over restarts of the machine, which remove the pins.
-pub(super) fn next_number(pins: &Pins, store: &Store, record: &Record) -> anyhow::Result<u32> {
-    let pinned = pins.generations()?.last().copied().unwrap_or(0);
+pub(super) fn next_number(
+    plane: &impl Dataplane,
+    pins: &Pins,
+    store: &Store,
+    record: &Record,
+) -> anyhow::Result<u32> {
+    let pinned = plane.generations(pins)?.last().copied().unwrap_or(0);
     let highest = [pinned, store.highest(), record.enforced, record.target.unwrap_or(0)];
     store.next_free(highest.into_iter().max().unwrap_or(0)).context("generation numbers are used up")
 }
@@ -388,7 +404,7 @@ pub(super) fn kept(record: &Record) -> Vec<u32> {
 }
 
 /// Makes what a generation and its shadow report readable, before a packet can meet them.
-pub(super) fn add_names(shared: &Shared, built: &Built) {
+pub(super) fn add_names<D: Dataplane>(shared: &Shared, built: &LoadedGeneration<D>) {
     if let Some(shadow) = &built.shadow {
         shared.add(shadow.number, shadow.names.clone());
     }

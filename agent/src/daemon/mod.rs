@@ -47,7 +47,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead_dataplane::{Attached, Interface, check_support};
+use bulkhead_dataplane::{Attached, Dataplane as _, Kernel, check_support};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -79,7 +79,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
         },
     };
     for managed in setup.config.interfaces.iter().filter(|managed| !managed.is_optional) {
-        Interface::find(&managed.name)?;
+        Kernel.interface(&managed.name)?;
     }
     descriptors::raise_limit();
     check_support(Path::new(BPFFS), setup.bpffs_is_the_hosts)?;
@@ -90,21 +90,21 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     let hold = |directory| lock::hold(directory, &setup.instance);
     let _locks = setup.paths.locked().into_iter().map(hold).collect::<anyhow::Result<Vec<_>>>()?;
     residence::claim(&setup)?;
-    if start::goes_back_to_nothing(&setup, &store)? {
+    if start::goes_back_to_nothing(&Kernel, &setup, &store)? {
         return Ok(Answer::No);
     }
     if let Some(warning) = setup.config.lockout() {
         tracing::warn!("{warning}");
     }
     let guard_log = guard_log(&mut setup);
-    interfaces::wait_for_one(&setup, &named.inputs().inventory)?;
+    interfaces::wait_for_one(&Kernel, &setup, &named.inputs().inventory)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("starting the agent's threads")?;
     let mut journal = Journal::open(&setup.paths.state);
-    let enforcer = Enforcer::start(setup, named, &mut journal)?;
+    let enforcer = Enforcer::start(Kernel, setup, store, named, &mut journal)?;
     runtime.block_on(serve(Arc::new(enforcer), journal, guard_log))
 }
 

@@ -5,7 +5,8 @@ use std::sync::{MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use bulkhead_dataplane::{
-    Attached, Device, Devices, KernelError, Losses, RunningLink, STATE_MAPS, State as Tables, running,
+    Attached, Dataplane, Device, DeviceTable as _, Kernel, KernelError, Losses, RunningLink, STATE_MAPS,
+    State as Tables, running,
 };
 use serde::{Deserialize, Serialize};
 
@@ -255,7 +256,7 @@ impl Status {
             )
         });
         let journalled = record.generations();
-        let known = Known { devices: devices(in_place.as_ref())?, in_place, journalled, is_held };
+        let known = Known { devices: devices(&Kernel, in_place.as_ref())?, in_place, journalled, is_held };
         let (state, mut problems) = judge(&links, &known, half_way);
         let wrong: Vec<_> = guard.into_iter().chain(unknown).collect();
         let mode = agent.as_ref().map(|agent| agent.mode).or(made.map(|(_, made)| made.mode));
@@ -332,7 +333,7 @@ impl Status {
     }
 }
 
-impl Enforcer {
+impl<D: Dataplane> Enforcer<D> {
     /// What is in place, as it is noted.
     pub fn noted(&self) -> MutexGuard<'_, Notes> {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
@@ -355,9 +356,12 @@ impl Enforcer {
 }
 
 /// The devices of interfaces that are to be enforced.
-pub fn devices(in_place: Option<&InPlace>) -> anyhow::Result<BTreeMap<String, Device>> {
+pub fn devices(
+    plane: &impl Dataplane,
+    in_place: Option<&InPlace>,
+) -> anyhow::Result<BTreeMap<String, Device>> {
     let what = "asking for interfaces";
-    let asked = Devices::open().context(what)?;
+    let asked = plane.devices().context(what)?;
     let mut found = BTreeMap::new();
     for Attached { interface, .. } in in_place.iter().flat_map(|in_place| &in_place.interfaces) {
         found.extend(asked.by_name(interface).context(what)?.map(|device| (interface.clone(), device)));

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bulkhead_dataplane::Dataplane;
+
 use super::clock::BootClock;
 use super::enforcer::Enforcer;
 
@@ -29,7 +31,7 @@ impl Upkeep {
     }
 
     /// Does what is due. What fails is told, and tried again next time.
-    pub fn run(&mut self, enforcer: &Enforcer) {
+    pub fn run<D: Dataplane>(&mut self, enforcer: &Enforcer<D>) {
         if enforcer.live().detached {
             return;
         }
@@ -55,14 +57,14 @@ impl Upkeep {
     }
 }
 
-fn unconfirmed(enforcer: &Enforcer) -> anyhow::Result<()> {
+fn unconfirmed<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     if let Some(back) = enforcer.roll_back_unconfirmed()? {
         tracing::warn!(generation = back.generation, "not confirmed in time: the previous files are back");
     }
     Ok(())
 }
 
-fn complete(enforcer: &Enforcer) -> anyhow::Result<()> {
+fn complete<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     let (mixed, must_rebuild) = {
         let live = enforcer.live();
         (live.mixed, live.must_rebuild)
@@ -81,7 +83,7 @@ fn complete(enforcer: &Enforcer) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn follow_clock(enforcer: &Enforcer) -> anyhow::Result<()> {
+fn follow_clock<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     let by = enforcer.live().built.follow_clock(BootClock::now())?;
     if let Some(seconds) = by {
         tracing::warn!(seconds, "the wall clock was set; expiry times follow it");
