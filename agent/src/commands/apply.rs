@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use bulkhead_api::request::{Applied, Request};
+
 use crate::cli::Global;
 use crate::client;
 use crate::config::Mode;
-use crate::daemon::enforcer::{Applied, Request};
 use crate::duration;
 use crate::exit::{Answer, Usage};
 use crate::paths::Paths;

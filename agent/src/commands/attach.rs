@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use bulkhead_api::request::AttachAnswer;
+
 use crate::cli::Global;
 use crate::client;
-use crate::daemon::interfaces::Answer as Attached;
 use crate::exit::{Answer, Usage};
 use crate::paths::Paths;
 
@@ -36,7 +37,7 @@ impl Attach {
         let deadline = Instant::now() + Duration::from_secs(self.wait.unwrap_or(0));
         loop {
             let problem = match self.ask(&paths) {
-                Ok(Attached { attached: Some(attached), generation }) => {
+                Ok(AttachAnswer { attached: Some(attached), generation }) => {
                     if global.json {
                         println!("{}", serde_json::json!({ "attached": attached, "generation": generation }));
                     } else {
@@ -50,7 +51,7 @@ impl Attach {
                     }
                     return Ok(Answer::Yes);
                 }
-                Ok(Attached { attached: None, .. }) => anyhow::anyhow!(
+                Ok(AttachAnswer { attached: None, .. }) => anyhow::anyhow!(
                     "interface {} is not there; make it, or wait for it by --wait",
                     self.interface
                 ),
@@ -67,7 +68,7 @@ impl Attach {
         }
     }
 
-    fn ask(&self, paths: &Paths) -> anyhow::Result<Attached> {
+    fn ask(&self, paths: &Paths) -> anyhow::Result<AttachAnswer> {
         client::command(paths, "/attach", &self.interface)
     }
 }

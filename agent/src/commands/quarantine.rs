@@ -1,8 +1,9 @@
 //! `bulkhead quarantine` and `release`: cutting an identity off at once, and taking it back.
 
+use bulkhead_api::quarantine;
+
 use crate::cli::Global;
 use crate::client;
-use crate::daemon::cutoff;
 use crate::duration;
 use crate::exit::Answer;
 use crate::paths::Paths;
@@ -31,7 +32,7 @@ pub struct Release {
 
 impl Quarantine {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let request = cutoff::Request {
+        let request = quarantine::Request {
             subject: self.subject.clone(),
             seconds: self.seconds,
             reason: self.reason.clone(),
@@ -48,7 +49,7 @@ impl Release {
     }
 }
 
-fn show(answer: &cutoff::Answer, verb: &str, json: bool) -> Answer {
+fn show(answer: &quarantine::Answer, verb: &str, json: bool) -> Answer {
     if json {
         println!("{}", serde_json::json!(answer));
     } else {

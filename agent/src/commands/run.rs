@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use bulkhead_api::request::Confirmation;
 use bulkhead_host::places;
 
 use crate::cli::Global;
 use crate::config::{self, Config, HookChoice, Managed, Mode};
-use crate::daemon::enforcer::Confirmation;
 use crate::daemon::{self, Setup, Target};
 use crate::duration;
 use crate::exit::{Answer, Usage};

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use bulkhead_api::request::{Applied, Confirmation, Request};
+
 use super::apply::{absolute, show};
 use crate::cli::Global;
 use crate::client;
-use crate::daemon::enforcer::{Applied, Confirmation, Request};
 use crate::duration;
 use crate::exit::Answer;
 use crate::paths::Paths;

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use bulkhead_api::link::Link;
+use bulkhead_api::status::{ExchangeInterface, State, Status as Answered};
 use hyper::Method;
 
 use crate::cli::Global;
 use crate::client;
-use crate::config::Link;
 use crate::daemon::alone;
-use crate::daemon::status::{ExchangeInterface, State, Status as Answered};
 use crate::exit::Answer;
 use crate::paths::Paths;
 
@@ -126,7 +126,7 @@ fn print(status: &Answered) {
                 events.guard_logged, events.guard_counted
             );
         }
-        let unread = status.counted.counting.unread;
+        let unread = status.counted.unread;
         if unread != 0 {
             println!("not told of, besides: {unread} drops whose reports another layout's agent had left");
         }
@@ -144,8 +144,8 @@ fn print(status: &Answered) {
         }
     }
     let counted = &status.counted;
-    if let (Some(since), false) = (&counted.since_time, counted.counting.anew.is_empty()) {
-        let anew = counted.counting.anew.join(", ");
+    if let (Some(since), false) = (&counted.since_time, counted.anew.is_empty()) {
+        let anew = counted.anew.join(", ");
         println!("counted since {since}, when another layout was taken over whose {anew} are not known:");
     }
     for count in status.reasons.iter().chain(&status.guard) {

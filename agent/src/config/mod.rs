@@ -15,7 +15,8 @@ use bulkhead_dataplane::{
 };
 use bulkhead_policy::resolve::{Exemptions, Management, WireGuard};
 
-pub use link::Link;
+pub use bulkhead_api::link::Link;
+pub use bulkhead_api::mode::Mode;
 
 use crate::exit::Usage;
 
@@ -24,30 +25,6 @@ pub const DEFAULT: &str = "/etc/bulkhead/agent.toml";
 
 /// The zone of exchange interfaces, unless they name another.
 const EXCHANGE_ZONE: u16 = 3;
-
-/// What happens to packets that the policy does not admit.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// They are dropped.
-    #[default]
-    Enforce,
-    /// They are reported and pass.
-    Audit,
-}
-
-impl Mode {
-    /// Its name, as in status.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Enforce => "enforce",
-            Self::Audit => "audit",
-        }
-    }
-}
 
 /// Where packets are seen at ingress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
@@ -118,7 +95,7 @@ impl Managed {
     /// What its programs are specialised by.
     #[must_use]
     pub fn specialisation(&self, kind: Kind) -> Specialisation {
-        let link = self.link.iter().fold(0, |bits, link| bits | link.bit());
+        let link = self.link.iter().fold(0, |bits, link| bits | link::bit(*link));
         Specialisation { kind, zone: self.zone(kind), link }
     }
 

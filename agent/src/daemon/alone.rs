@@ -1,9 +1,11 @@
 //! What is enforced, without an agent's answer: asked of the kernel where the instance is, and compared with what
 //! the agent noted.
 
+use bulkhead_api::status::{State, Status};
+
 use super::in_place::InPlace;
 use super::residence;
-use super::status::{State, Status};
+use super::status;
 use crate::paths::Paths;
 
 /// The status of an instance whose agent, if there is a process, has not answered; true: it should have.
@@ -13,7 +15,7 @@ use crate::paths::Paths;
 pub fn status(instance: &str, paths: &Paths, process: Option<(u32, bool)>) -> anyhow::Result<Status> {
     let is_held = process.is_some_and(|(_, is_silent)| is_silent);
     let in_place = InPlace::noted(&paths.socket);
-    let read = |in_place| Status::read(instance, paths, None, in_place, is_held);
+    let read = |in_place| status::read(instance, paths, None, in_place, is_held);
     let status = match residence::there(paths, || read(in_place.clone()))? {
         Some(status) => status?,
         None => elsewhere(read(in_place)?),

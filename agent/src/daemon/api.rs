@@ -14,6 +14,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bulkhead_api::quarantine;
+use bulkhead_api::request::{Confirmation, Request};
+use bulkhead_api::status::{State, Status};
 use bulkhead_host::spare;
 use rustix::fs::Mode;
 use serde::Serialize;
@@ -24,9 +27,8 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::enforcer::Enforcer;
 use super::listener::Heard;
-use super::status::{Agent, State, Status};
+use super::status;
 use super::venues::unmanaged;
-use super::{cutoff, enforcer};
 use crate::exit::Usage;
 use crate::report::Report;
 
@@ -115,12 +117,12 @@ async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
         let events = *enforcer.shared.pumped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (instance, paths) = (&enforcer.setup.instance, &enforcer.setup.paths);
         if enforcer.live().detached {
-            return Status::read(instance, paths, None, None, true);
+            return status::read(instance, paths, None, None, true);
         }
         let status = of_one_moment(enforcer, || {
-            let agent = Agent::of(enforcer, events);
+            let agent = status::agent(enforcer, events);
             let in_place = enforcer.in_place(&agent);
-            Status::read(instance, paths, Some(agent), in_place, true)
+            status::read(instance, paths, Some(agent), in_place, true)
         })?;
         let (venues, indices) = {
             let live = enforcer.live();
@@ -135,7 +137,8 @@ async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
         let mut status = status;
         status.problems.extend(enforcer.guard_notes());
         // What is in force, even if the disk refused it.
-        Ok(status.with_quarantined(&enforcer.live().quarantined))
+        status.quarantined = status::quarantined(&enforcer.live().quarantined);
+        Ok(status)
     })
     .await
 }
@@ -165,7 +168,7 @@ async fn detach(Extract(api): Extract<Arc<Api>>) -> Response {
     answer
 }
 
-async fn apply(Extract(api): Extract<Arc<Api>>, Json(request): Json<enforcer::Request>) -> Response {
+async fn apply(Extract(api): Extract<Arc<Api>>, Json(request): Json<Request>) -> Response {
     blocking(api, move |enforcer| enforcer.apply(&request)).await
 }
 
@@ -177,7 +180,7 @@ async fn rollback(Extract(api): Extract<Arc<Api>>) -> Response {
     blocking(api, Enforcer::rollback).await
 }
 
-async fn stage(Extract(api): Extract<Arc<Api>>, Json(request): Json<enforcer::Request>) -> Response {
+async fn stage(Extract(api): Extract<Arc<Api>>, Json(request): Json<Request>) -> Response {
     blocking(api, move |enforcer| enforcer.stage(&request)).await
 }
 
@@ -185,14 +188,11 @@ async fn unstage(Extract(api): Extract<Arc<Api>>) -> Response {
     blocking(api, Enforcer::unstage).await
 }
 
-async fn promote(
-    Extract(api): Extract<Arc<Api>>,
-    Json(confirmation): Json<enforcer::Confirmation>,
-) -> Response {
+async fn promote(Extract(api): Extract<Arc<Api>>, Json(confirmation): Json<Confirmation>) -> Response {
     blocking(api, move |enforcer| enforcer.promote(&confirmation)).await
 }
 
-async fn quarantine(Extract(api): Extract<Arc<Api>>, Json(request): Json<cutoff::Request>) -> Response {
+async fn quarantine(Extract(api): Extract<Arc<Api>>, Json(request): Json<quarantine::Request>) -> Response {
     blocking(api, move |enforcer| enforcer.quarantine(&request)).await
 }
 

@@ -1,9 +1,10 @@
 //! The way back to what was enforced before: by command, or because no confirmation came.
 
+use bulkhead_api::request::Applied;
 use bulkhead_dataplane::Dataplane;
 
 use super::clock::wall_time;
-use super::enforcer::{Applied, Enforcer, held};
+use super::enforcer::{Enforcer, held};
 use super::inputs::Inputs;
 use super::start;
 use super::store::Record;

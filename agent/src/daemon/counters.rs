@@ -3,25 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bulkhead_abi::Counter;
+use bulkhead_api::status::{RuleCount, RuleName};
 use bulkhead_dataplane::{Dataplane, Pins};
 use serde::{Deserialize, Serialize};
 
-use super::names::RuleName;
-
 /// The file in the state directory.
 pub const FILE: &str = "rule-counters.json";
-
-/// One rule's counters, as in status.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RuleCount {
-    /// Number, name and position in the policy.
-    #[serde(flatten)]
-    pub rule: RuleName,
-    /// Packets that it let pass.
-    pub packets: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-}
 
 /// What earlier generations counted, by the rule's fingerprint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! Since when the kernel's counters count: totals that begin anew are never taken for small ones.
 
+use bulkhead_api::status::Counted;
 use bulkhead_dataplane::Unread;
 use serde::{Deserialize, Serialize};
 
@@ -31,11 +32,12 @@ impl Counting {
         store.load(FILE).unwrap_or_else(start::told).unwrap_or_default()
     }
 
-    /// Since when, RFC 3339.
+    /// The same for status, with the time for people.
     #[must_use]
-    pub fn since(&self) -> Option<String> {
+    pub fn counted(self) -> Counted {
         let clock = BootClock::now();
-        (self.since != 0).then(|| clock.rfc3339(clock.deadline(self.since)))
+        let since_time = (self.since != 0).then(|| clock.rfc3339(clock.deadline(self.since)));
+        Counted { since: self.since, anew: self.anew, unread: self.unread, since_time }
     }
 
     /// Notes that nothing was enforced before.

@@ -3,40 +3,12 @@
 
 use std::net::IpAddr;
 
+use bulkhead_api::quarantine::{Answer, Entry, Request};
 use bulkhead_dataplane::{Dataplane, QuarantineError};
-use serde::{Deserialize, Serialize};
 
 use super::clock::wall_time;
 use super::enforcer::{Enforcer, Live, held};
-use super::quarantine::{self, Entry, find};
-
-/// What `quarantine` asks for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Request {
-    /// A node, its key or an address.
-    pub subject: String,
-    /// Seconds; none: until released.
-    pub seconds: Option<u64>,
-    /// Why.
-    pub reason: Option<String>,
-}
-
-/// What came of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Answer {
-    /// Whether it was done; else `notes` says why not.
-    pub done: bool,
-    /// The entries that are new or gone.
-    pub entries: Vec<Entry>,
-    /// What else the operator should know.
-    pub notes: Vec<String>,
-}
-
-impl Answer {
-    fn no(note: String) -> Self {
-        Self { done: false, entries: Vec::new(), notes: vec![note] }
-    }
-}
+use super::quarantine::{self, find};
 
 impl<D: Dataplane> Enforcer<D> {
     /// Cuts an identity off from the next packet on.

@@ -2,15 +2,13 @@
 //! attached in `takeover`.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::Context as _;
+use bulkhead_api::request::{Applied, Request};
 use bulkhead_dataplane::{Attached, Dataplane, Hook, HookLinks as _, Kernel, Pins};
-use serde::{Deserialize, Serialize};
 
-use super::clock::{boot_id, boot_time, wall_time};
+use super::clock::wall_time;
 use super::counters::Folded;
 use super::guarding::{self, Guarded};
 use super::in_place::{self, Notes};
@@ -24,62 +22,8 @@ use super::start;
 use super::store::{Pending, Record, Store};
 use super::takeover;
 use super::unsaved::Disk;
-use crate::config::Mode;
 use crate::exit::Usage;
 use crate::guard;
-
-/// What `apply` asks for.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Request {
-    /// The policy; none: the one that `run` names.
-    pub policy: Option<PathBuf>,
-    /// The inventory; none: the one that `run` names.
-    pub inventory: Option<PathBuf>,
-    /// Enforce or audit; none: as now.
-    pub mode: Option<Mode>,
-    /// Seconds to confirm within; none: it stays.
-    pub confirm: Option<u64>,
-}
-
-/// Whether a change is to be confirmed.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct Confirmation {
-    /// Seconds to confirm within; none: it stays.
-    pub within: Option<u64>,
-}
-
-impl Confirmation {
-    /// The deadline, from now.
-    #[must_use]
-    pub fn pending(&self) -> Option<Pending> {
-        self.within.map(|seconds| Pending {
-            until: boot_time().saturating_add(Duration::from_secs(seconds).as_nanos() as u64),
-            boot: boot_id(),
-        })
-    }
-}
-
-/// What came of a change.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Applied {
-    /// Whether it is in force.
-    pub applied: bool,
-    /// The generation that is enforced now.
-    pub generation: u32,
-    /// `enforce` or `audit`.
-    pub mode: Mode,
-    /// Rules that matter to the node.
-    pub rules: usize,
-    /// Seconds left to confirm.
-    pub confirm_within: Option<u64>,
-    /// What else the operator should know.
-    #[serde(default)]
-    pub notes: Vec<String>,
-    /// What is wrong with the files, one object each.
-    pub findings: Vec<serde_json::Value>,
-    /// The same for people.
-    pub text: String,
-}
 
 /// What runs now. Held only for moments: no compiling, no loading.
 pub struct Live<D: Dataplane = Kernel> {
@@ -161,12 +105,11 @@ impl<D: Dataplane> Enforcer<D> {
             Err(refused) => return Ok(self.refusal(&refused)),
         };
         let seen = if named { files } else { self.named_files().unwrap_or(files) };
-        let confirmation = Confirmation { within: request.confirm };
         let shadow = self.live().record.shadow;
         self.change(Disk::First, inputs, shadow, |record, number| {
             // A restart goes on with this until what `run` names changes again.
             self.store.write_seen(&seen, self.setup.config.mode)?;
-            Ok(record.succeeded_by(number, confirmation.pending()))
+            Ok(record.succeeded_by(number, Pending::within(request.confirm)))
         })
     }
 

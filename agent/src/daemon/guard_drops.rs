@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use bulkhead_api::status::ReasonCount;
 use bulkhead_dataplane::name_of;
 use tokio::sync::mpsc;
 
@@ -13,7 +14,6 @@ use super::journal::Journal;
 use super::names::Names;
 use super::pump::Shared;
 use super::start;
-use super::status::ReasonCount;
 use super::store::Store;
 use crate::guard::{self, Account, Amount, Dropped, Kind, Log};
 use crate::report::{DropReport, Report, protocol_name};

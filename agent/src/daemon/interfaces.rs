@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use bulkhead_api::request::AttachAnswer;
 use bulkhead_dataplane::{Attached, Dataplane, KernelError};
 use bulkhead_policy::inventory::Inventory;
-use serde::{Deserialize, Serialize};
 
 use super::enforcer::Enforcer;
 use super::guarding;
@@ -13,15 +13,6 @@ use crate::exit::Usage;
 
 /// How often an agent without any interface looks whether one has come.
 const INTERVAL: Duration = Duration::from_millis(100);
-
-/// What came of `attach`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Answer {
-    /// What is attached, if the interface is enforced.
-    pub attached: Option<Attached>,
-    /// The generation that is enforced.
-    pub generation: u32,
-}
 
 /// Waits until one of the managed interfaces is there. The guard keeps the others' names closed.
 ///
@@ -63,7 +54,7 @@ impl<D: Dataplane> Enforcer<D> {
     ///
     /// # Errors
     /// [`Usage`] if it is none that the agent manages; else what the system refused.
-    pub fn attach(&self, interface: &str) -> anyhow::Result<Answer> {
+    pub fn attach(&self, interface: &str) -> anyhow::Result<AttachAnswer> {
         let managed = &self.setup.config.interfaces;
         if managed.iter().all(|managed| managed.name != interface) {
             let names: Vec<&str> = managed.iter().map(|managed| &*managed.name).collect();
@@ -82,6 +73,6 @@ impl<D: Dataplane> Enforcer<D> {
             attached.is_some() || self.plane.interface(interface).is_err(),
             "interface {interface} is there and not enforced yet; `bulkhead status` and the agent's log say why"
         );
-        Ok(Answer { attached: attached.cloned(), generation: live.built.number })
+        Ok(AttachAnswer { attached: attached.cloned(), generation: live.built.number })
     }
 }

@@ -4,7 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::pump::Pumped;
+use bulkhead_api::status::Pumped;
+
 use super::told::Account;
 use crate::report::Report;
 

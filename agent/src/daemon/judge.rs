@@ -3,40 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_abi::VERSION;
+use bulkhead_api::status::State;
 use bulkhead_dataplane::{Device, Fault, Hook, RunningLink, name_of};
-use serde::{Deserialize, Serialize};
 
 use super::in_place::{GuardNote, InPlace};
-
-/// What holds of all managed interfaces and the guard, asked of the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// Every packet meets the enforced generation first.
-    Enforced,
-    /// It would, but the generation lets everything pass and reports what it would drop.
-    Audit,
-    /// Some managed interface or the guard is not as it should be.
-    Degraded,
-    /// Hooks run different generations.
-    Mixed,
-    /// Nothing is attached.
-    Detached,
-}
-
-impl State {
-    /// Its name, as in JSON.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Enforced => "enforced",
-            Self::Audit => "audit",
-            Self::Degraded => "degraded",
-            Self::Mixed => "mixed",
-            Self::Detached => "detached",
-        }
-    }
-}
 
 /// What there is to be, and what else the kernel says.
 #[derive(Default)]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use bulkhead_abi::Leaf;
+use bulkhead_api::status::RuleCount;
 use bulkhead_dataplane::{
     Attached, Dataplane, HookLinks as _, Interface, Kernel, Kind, LoadedTables as _, Pins, QuarantineError,
     Seeded, Shadow, Specification, quarantine_tables,
@@ -16,7 +17,7 @@ use bulkhead_policy::compile::Program;
 use bulkhead_policy::inventory::Inventory;
 
 use super::clock::BootClock;
-use super::counters::{self, Folded, RuleCount};
+use super::counters::{self, Folded};
 use super::inputs::Inputs;
 use super::member::{self, Arrival, Member};
 use super::names::Names;

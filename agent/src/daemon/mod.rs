@@ -47,6 +47,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bulkhead_api::request::Request;
 use bulkhead_dataplane::{Attached, Dataplane as _, Kernel, check_support};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -209,7 +210,7 @@ async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     while hangup.recv().await.is_some() {
         let enforcer = enforcer.clone();
-        let apply = move || enforcer.apply(&enforcer::Request::default());
+        let apply = move || enforcer.apply(&Request::default());
         match tokio::task::spawn_blocking(apply).await.context("applying on SIGHUP")? {
             Ok(done) if done.applied => tracing::info!(generation = done.generation, "applied on SIGHUP"),
             Ok(refused) => tracing::error!("SIGHUP changes nothing: the files do not hold\n{}", refused.text),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bulkhead_abi::{AggregateKey, Event, KIND_SENDER, NO_RULE, to_ip};
+use bulkhead_api::status::RuleName;
 use bulkhead_engine::{Action, Reason};
 use bulkhead_policy::resolve::Ruleset;
 use ipnet::IpNet;
@@ -13,17 +14,6 @@ use super::clock::BootClock;
 use super::inputs::Inputs;
 use crate::config::Mode;
 use crate::report::{DropReport, Enforced, protocol_name};
-
-/// A rule, for events and status.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct RuleName {
-    /// Its number in the policy, from 1.
-    pub number: u32,
-    /// Its name.
-    pub name: Option<String>,
-    /// Its position.
-    pub position: Option<String>,
-}
 
 /// Names of one generation.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
 use bulkhead_abi::{AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_SHADOW};
+use bulkhead_api::status::Pumped;
 use bulkhead_dataplane::{KernelError, Leftover, Pins, State};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -31,27 +32,6 @@ const BACKLOG: usize = 4096;
 
 /// Generations whose names are kept: events of those before are long read.
 const GENERATIONS: usize = 8;
-
-/// What the pump has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Pumped {
-    /// Drops told of by ring events.
-    pub events: u64,
-    /// Drops told of by aggregates.
-    pub aggregated: u64,
-    /// Reports in the journal.
-    pub written: u64,
-    /// Reports that the journal could not take.
-    pub unwritten: u64,
-    /// Drops that those tell of.
-    pub unwritten_drops: u64,
-    /// The guard's drops that each have a report of their own.
-    #[serde(default)]
-    pub guard_logged: u64,
-    /// The guard's drops that summaries tell of.
-    #[serde(default)]
-    pub guard_counted: u64,
-}
 
 /// Shared between the pump and the socket.
 pub struct Shared {

@@ -5,30 +5,12 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bulkhead_api::quarantine::Entry;
 use bulkhead_policy::inventory::{Inventory, Node};
 use serde::{Deserialize, Serialize};
 
 /// The list's file in the state directory.
 pub const FILE: &str = "quarantine.json";
-
-/// One identity that is cut off.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// What was asked for: a node's name, a key or an address.
-    pub subject: String,
-    /// The node meant, by name.
-    pub node: Option<String>,
-    /// The node meant, by its WireGuard public key.
-    pub key: Option<String>,
-    /// Its addresses when it was last known.
-    pub addresses: Vec<IpAddr>,
-    /// Why, in the operator's words.
-    pub reason: Option<String>,
-    /// Since when, ns since the Unix epoch.
-    pub since: u64,
-    /// Until when, ns since the Unix epoch; none: until it is released.
-    pub until: Option<u64>,
-}
 
 /// Everyone who is cut off.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,29 +115,6 @@ impl List {
     #[must_use]
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         self.0.iter().flat_map(|entry| entry.addresses.iter().copied()).collect()
-    }
-}
-
-impl Entry {
-    fn is_about_same(&self, other: &Self) -> bool {
-        match (&self.key, &other.key) {
-            (Some(one), Some(other)) => one == other,
-            _ => match (&self.node, &other.node) {
-                (Some(one), Some(other)) => one == other,
-                (None, None) => self.addresses == other.addresses,
-                _ => false,
-            },
-        }
-    }
-
-    /// The identity, for people.
-    #[must_use]
-    pub fn title(&self) -> String {
-        let addresses: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
-        match &self.node {
-            Some(node) => format!("{node} ({})", addresses.join(", ")),
-            None => addresses.join(", "),
-        }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use bulkhead_api::request::Confirmation;
 use bulkhead_dataplane::Pins;
 
-use super::enforcer::Confirmation;
 use super::inputs::Target;
 use crate::config::Config;
 use crate::paths::Paths;

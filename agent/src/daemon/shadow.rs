@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use bulkhead_api::request::{Applied, Confirmation, Request};
+use bulkhead_api::status::Observed;
 use bulkhead_dataplane::Dataplane;
-use serde::{Deserialize, Serialize};
 
 use super::clock::wall_time;
-use super::enforcer::{Applied, Confirmation, Enforcer, Request};
+use super::enforcer::Enforcer;
 use super::inputs::{Files, Inputs, Refused, Target};
 use super::live::LoadedGeneration;
 use super::names::Names;
-use super::store::Made;
+use super::store::{Made, Pending};
 use super::unsaved::Disk;
 use crate::config::Mode;
 
@@ -21,21 +22,6 @@ pub struct Observing {
     pub number: u32,
     /// What its numbers mean.
     pub names: Arc<Names>,
-}
-
-/// What the shadow has decided otherwise, as in status.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Observed {
-    /// Its number, as in reports.
-    pub generation: u32,
-    /// The policy's file.
-    pub policy: String,
-    /// The inventory's file.
-    pub inventory: String,
-    /// Packets that it would drop and that passed, since the enforced generation was put in force.
-    pub would_drop: u64,
-    /// Packets that it would let pass and that were dropped.
-    pub would_pass: u64,
 }
 
 impl<D: Dataplane> Enforcer<D> {
@@ -82,7 +68,7 @@ impl<D: Dataplane> Enforcer<D> {
             Err(refused) => return Ok(Some(self.refusal(&refused))),
         };
         self.change(Disk::First, candidate, None, |record, number| {
-            Ok(record.succeeded_by(number, confirmation.pending()))
+            Ok(record.succeeded_by(number, Pending::within(confirmation.within)))
         })
         .map(Some)
     }

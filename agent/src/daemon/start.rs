@@ -193,7 +193,7 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
         record.applied = wall_time();
     }
     if is_named {
-        record.pending = setup.confirmation.pending();
+        record.pending = Pending::within(setup.confirmation.within);
         tell(store.write_seen(&inputs.files, setup.config.mode));
     }
     inputs.problems.extend(problem);

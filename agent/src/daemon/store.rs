@@ -5,13 +5,14 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bulkhead_policy::source::Source;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::clock::wall_time;
+use super::clock::{boot_id, boot_time, wall_time};
 use super::inputs::{Files, Inputs};
 use super::lock;
 use super::unsaved::Unsaved;
@@ -31,6 +32,17 @@ pub struct Pending {
     pub until: u64,
     /// The boot meant. After another one the deadline is over.
     pub boot: String,
+}
+
+impl Pending {
+    /// The deadline of a change that is to be confirmed within seconds from now; none: it stays.
+    #[must_use]
+    pub fn within(seconds: Option<u64>) -> Option<Self> {
+        seconds.map(|seconds| Self {
+            until: boot_time().saturating_add(Duration::from_secs(seconds).as_nanos() as u64),
+            boot: boot_id(),
+        })
+    }
 }
 
 /// The journal.

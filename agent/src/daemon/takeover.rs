@@ -22,7 +22,7 @@ use super::quarantine;
 use super::reconcile::Reconciler;
 use super::setup::Setup;
 use super::start::{self, Named};
-use super::store::Store;
+use super::store::{Pending, Store};
 use super::unsaved::Disk;
 use crate::guard;
 
@@ -106,7 +106,7 @@ impl<D: Dataplane> Enforcer<D> {
         record.target = None;
         if named {
             // The time begins once it is enforced.
-            record.pending = setup.confirmation.pending();
+            record.pending = Pending::within(setup.confirmation.within);
         }
         store.write_or_hold(&record);
         start::tell(store.save(ZONES, &built.zones()));

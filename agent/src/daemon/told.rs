@@ -12,10 +12,9 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bulkhead_api::status::Pumped;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-
-use super::pump::Pumped;
 
 /// The file in the state directory.
 const FILE: &str = "told.json";

@@ -1,4 +1,9 @@
 //! What the agent says and is asked: wire types of its socket, and events. Plain data that serialises; no I/O.
 
 pub mod event;
+pub mod hook;
+pub mod link;
+pub mod mode;
+pub mod quarantine;
 pub mod request;
+pub mod status;

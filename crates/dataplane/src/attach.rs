@@ -5,55 +5,13 @@ use std::error::Error;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
+use bulkhead_api::hook::{Attached, Fault};
+
 use super::device::{DEVICE_GROUP, Device, Devices};
-use super::hook::Fault;
 use super::link::Link;
 use super::links::{Links, Standing};
 use super::probe::{DROP, constant};
 use super::{Group, Hook, Interface, KernelError, Pins};
-
-/// What was attached, and how.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Attached {
-    /// The interface.
-    pub interface: String,
-    /// The name that its device has; the interface's may be an alternative one.
-    #[serde(default)]
-    pub device: String,
-    /// Its index; 0 if it is not there.
-    pub index: u32,
-    /// Its device's group.
-    #[serde(default)]
-    pub group: u32,
-    /// The hooks, ingress first.
-    pub hooks: Vec<Hook>,
-    /// The numbers of the programs on them.
-    #[serde(default)]
-    pub programs: Vec<u32>,
-    /// Others take enforcement from it again and again: it is to be kept closed.
-    #[serde(default)]
-    pub contested: bool,
-    /// Why ingress is not at the best hook: what the kernel answered there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fallback: Option<String>,
-}
-
-impl Attached {
-    /// An interface that is not there.
-    #[must_use]
-    pub fn absent(interface: &str) -> Self {
-        Self {
-            interface: interface.to_owned(),
-            device: String::new(),
-            index: 0,
-            group: 0,
-            hooks: Vec::new(),
-            programs: Vec::new(),
-            contested: false,
-            fallback: None,
-        }
-    }
-}
 
 /// Puts a group's programs on the interface's hooks, before all others; at ingress on the first of `ingress`
 /// that the kernel takes. Links that are on this very device are updated in place; else new ones are made, and

@@ -73,7 +73,7 @@ impl Group {
 
     /// The programs of these hooks that are not loaded yet.
     pub(super) fn unloaded(&mut self, hooks: &[Hook]) -> Result<Vec<Loadable<'_>>, KernelError> {
-        let enforced = hooks.iter().map(|hook| hook.program());
+        let enforced = hooks.iter().map(|hook| Program::at(*hook));
         let observed = self.observed;
         let wanted = enforced.flat_map(|program| [Some(program), observed.then(|| program.observer())]);
         let names: BTreeSet<&'static str> = wanted.flatten().map(Program::name).collect();
@@ -83,7 +83,7 @@ impl Group {
     /// Lets the observers of these hooks go on with the enforced programs, once all are loaded.
     pub(super) fn chain(&mut self, hooks: &[Hook]) -> Result<(), KernelError> {
         for hook in hooks.iter().filter(|_| self.observed) {
-            programs::chain(&mut self.object, hook.program())?;
+            programs::chain(&mut self.object, Program::at(*hook))?;
         }
         Ok(())
     }
@@ -101,7 +101,7 @@ impl Group {
     /// The name of the program that a hook gets: while a candidate is staged the observing one, which
     /// goes on with the enforced one.
     pub(super) fn on_hook(&self, hook: Hook) -> &'static str {
-        let enforced = hook.program();
+        let enforced = Program::at(hook);
         if self.observed { enforced.observer().name() } else { enforced.name() }
     }
 

@@ -37,14 +37,15 @@ mod support;
 mod syscall;
 mod tables;
 
-pub use attach::{Attached, attach, attached_hooks, detach};
+pub use attach::{attach, attached_hooks, detach};
+pub use bulkhead_api::hook::{Attached, Fault, Hook, RunningLink};
+pub use bulkhead_api::status::Losses;
 pub use defaults::{DEFAULT_NEW_FLOWS, default_timeouts, per_second};
 pub use device::{DEVICE_GROUP, Device, Devices, Port, name_of};
 pub use flows::{FlowTable, Importer};
 pub use generation::{Generation, Shadow, Specification};
 pub use grace::wait_for_programs;
 pub use group::{Group, Specialisation};
-pub use hook::{Fault, Hook};
 pub use interface::{Interface, Kind};
 pub use kernel::{Kernel, KernelTables};
 pub use leftover::{Leftover, Unread};
@@ -55,10 +56,10 @@ pub use plane::{Dataplane, DeviceTable, HookLinks, LoadedTables, Seeded, StateMi
 pub use probe::is_realtime;
 pub use quarantine::{AddressTables, QuarantineError, quarantine_tables};
 pub use resets::Resets;
-pub use running::{RunningLink, running};
+pub use running::running;
 pub use seed::{Connection, FORWARDED_GRACE, connections, flow_clock, seed};
 pub use shape::check_pinned_state;
-pub use state::{Capacity, Losses, State, rewrite_deadlines, rule_counters, shadow_counters};
+pub use state::{Capacity, State, rewrite_deadlines, rule_counters, shadow_counters};
 pub use support::check_support;
 
 /// The BPF object, built with this binary.

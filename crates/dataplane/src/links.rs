@@ -5,11 +5,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::attach::{Attached, attached_hooks};
+use super::attach::attached_hooks;
 use super::device::{Device, Devices};
-use super::hook::{Fault, fault, fault_without_news, is_pinned};
+use super::hook::{fault, fault_without_news, is_pinned};
 use super::link::Link;
-use super::{Hook, Interface, KernelError, Pins};
+use super::{Attached, Fault, Hook, Interface, KernelError, Pins};
 
 /// What there is for a hook of a device.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use aya::Ebpf;
 use aya::maps::{MapData, ProgramArray};
 
 use super::generation::missing;
-use super::{KernelError, refusal};
+use super::{Hook, KernelError, refusal};
 
 /// The programs, by what they are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,15 @@ pub(super) enum Program {
 }
 
 impl Program {
+    /// The one that enforces at a hook.
+    pub(super) const fn at(hook: Hook) -> Self {
+        match hook {
+            Hook::TcxIngress => Self::TcIngress,
+            Hook::TcxEgress => Self::TcEgress,
+            Hook::XdpNative | Hook::XdpGeneric => Self::XdpIngress,
+        }
+    }
+
     /// Its name in the object.
     pub(super) const fn name(self) -> &'static str {
         match self {

@@ -4,31 +4,12 @@ use std::collections::HashMap;
 
 use aya::maps::MapInfo;
 use aya::programs::loaded_programs;
+use bulkhead_api::hook::RunningLink;
 
 use super::device::Devices;
-use super::hook::{Fault, fault};
+use super::hook::fault;
 use super::link::{Link, LinkInfo};
-use super::{Hook, KernelError, Pins};
-
-/// One pinned link.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct RunningLink {
-    /// The name by which its interface is managed.
-    pub interface: String,
-    /// The hook.
-    pub hook: Hook,
-    /// The interface's index; 0 if it is gone, and with it the enforcement.
-    pub index: u32,
-    /// The number of the program that it has now.
-    #[serde(default)]
-    pub program: u32,
-    /// The generation whose tables the program reads; none if its pins are gone.
-    pub generation: Option<u32>,
-    /// The layout version of the agent that pinned it.
-    pub layout: u32,
-    /// Why it does not judge every packet of the interface that has the name now.
-    pub fault: Option<Fault>,
-}
+use super::{KernelError, Pins};
 
 /// Every pinned link, of every layout, and what it runs.
 ///

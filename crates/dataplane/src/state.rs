@@ -9,6 +9,7 @@ use bulkhead_abi::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, LOST_BUDGET, LOST_RING, LOST_SHADOW,
     shadow_index,
 };
+use bulkhead_api::status::Losses;
 use bulkhead_engine::Reason;
 
 use super::mapped::Mapped;
@@ -45,17 +46,6 @@ macro_rules! pod {
     )*};
 }
 pod!(PodKey: AggregateKey, PodValue: AggregateValue, PodCounter: Counter);
-
-/// What neither an event nor an aggregate tells of, by why.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Losses {
-    /// Drops: the ring was full.
-    pub ring: u64,
-    /// Drops: a CPU's budget for the second was used up.
-    pub budget: u64,
-    /// Differences of the shadow, for either.
-    pub shadow: u64,
-}
 
 /// A table of drops that are counted together.
 pub(super) type Aggregates = HashMap<MapData, PodKey, PodValue>;

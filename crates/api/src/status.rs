@@ -1,0 +1,258 @@
+//! Status: what is enforced, and what it has done.
+
+use serde::{Deserialize, Serialize};
+
+use crate::hook::{Attached, RunningLink};
+use crate::link::Link;
+use crate::mode::Mode;
+use crate::quarantine::Entry;
+
+/// What holds of all managed interfaces and the guard, asked of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Every packet meets the enforced generation first.
+    Enforced,
+    /// It would, but the generation lets everything pass and reports what it would drop.
+    Audit,
+    /// Some managed interface or the guard is not as it should be.
+    Degraded,
+    /// Hooks run different generations.
+    Mixed,
+    /// Nothing is attached.
+    Detached,
+}
+
+impl State {
+    /// Its name, as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enforced => "enforced",
+            Self::Audit => "audit",
+            Self::Degraded => "degraded",
+            Self::Mixed => "mixed",
+            Self::Detached => "detached",
+        }
+    }
+}
+
+/// The whole answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The instance.
+    pub instance: String,
+    /// What holds of all managed interfaces and the guard.
+    pub state: State,
+    /// Enforce or audit, if anything is attached.
+    pub mode: Option<Mode>,
+    /// Why it is mixed or degraded.
+    pub problems: Vec<String>,
+    /// The agent, if it runs. Enforcement does not need it.
+    pub agent: Option<Agent>,
+    /// Pinned links and what they run: what is enforced, agent or not.
+    pub links: Vec<RunningLink>,
+    /// Generations whose tables are in the kernel.
+    pub generations: Vec<u32>,
+    /// Who is cut off.
+    pub quarantined: Vec<Quarantined>,
+    /// Since when packets by reason and losses are counted.
+    pub counted: Counted,
+    /// Packets by reason.
+    pub reasons: Vec<ReasonCount>,
+    /// Packets that the guard dropped, by reason.
+    #[serde(default)]
+    pub guard: Vec<ReasonCount>,
+    /// What no event and no summary tells of.
+    pub lost: Losses,
+    /// Flows without a reply.
+    pub unreplied_flows: usize,
+    /// Flows with one.
+    pub established_flows: usize,
+    /// Flows that made room for others before they had expired.
+    pub evicted_flows: u64,
+}
+
+impl Status {
+    /// Why a link is at the second-best hook, if the agent knows.
+    #[must_use]
+    pub fn fallback(&self, link: &RunningLink) -> Option<&str> {
+        let mut interfaces = self.agent.iter().flat_map(|agent| &agent.interfaces);
+        let known =
+            interfaces.find(|known| known.index == link.index && known.hooks.first() == Some(&link.hook));
+        known?.fallback.as_deref()
+    }
+
+    /// With what makes it degraded though every hook is enforced.
+    #[must_use]
+    pub fn with_problems(mut self, problems: Vec<String>) -> Self {
+        if !problems.is_empty() && matches!(self.state, State::Enforced | State::Audit) {
+            self.state = State::Degraded;
+        }
+        self.problems.extend(problems);
+        self
+    }
+}
+
+/// What the running agent knows besides the kernel's counters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its process.
+    pub pid: u32,
+    /// Its version.
+    #[serde(default)]
+    pub version: String,
+    /// When another policy, inventory or mode was put in force last, RFC 3339.
+    #[serde(default)]
+    pub applied: Option<String>,
+    /// The node it enforces for.
+    pub node: String,
+    /// The policy file.
+    pub policy: String,
+    /// The inventory file.
+    pub inventory: String,
+    /// Enforce or audit.
+    pub mode: Mode,
+    /// The enforced generation.
+    pub generation: u32,
+    /// The one that `rollback` returns to.
+    pub previous: Option<u32>,
+    /// Seconds left to confirm the enforced generation.
+    pub confirm_within: Option<u64>,
+    /// Rules that matter to the node.
+    pub rules: usize,
+    /// Their counters, over all generations that had them.
+    pub rule_counters: Vec<RuleCount>,
+    /// Interfaces and hooks. One that is gone has index 0.
+    pub interfaces: Vec<Attached>,
+    /// Interfaces that carry venues' packets, and the link protocols that pass there.
+    pub exchange: Vec<ExchangeInterface>,
+    /// Other interfaces where link protocols pass.
+    #[serde(default)]
+    pub linked: Vec<ExchangeInterface>,
+    /// What passes whatever the policy says.
+    pub exemptions: Vec<String>,
+    /// What is no fault now and may become one.
+    pub warnings: Vec<String>,
+    /// Events and the journal.
+    pub events: Pumped,
+    /// The staged candidate, and what it would have decided otherwise.
+    pub shadow: Option<Observed>,
+}
+
+/// An interface with role = "exchange", or another where link protocols pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExchangeInterface {
+    /// Its name.
+    pub interface: String,
+    /// Link protocols that pass.
+    pub link: Vec<Link>,
+}
+
+/// A rule, for events and status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleName {
+    /// Its number in the policy, from 1.
+    pub number: u32,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its position.
+    pub position: Option<String>,
+}
+
+/// One rule's counters, as in status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleCount {
+    /// Number, name and position in the policy.
+    #[serde(flatten)]
+    pub rule: RuleName,
+    /// Packets that it let pass.
+    pub packets: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+/// One reason's counters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonCount {
+    /// `ingress` or `egress`.
+    pub direction: String,
+    /// The reason's name.
+    pub reason: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// What neither an event nor an aggregate tells of, by why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Drops: the ring was full.
+    pub ring: u64,
+    /// Drops: a CPU's budget for the second was used up.
+    pub budget: u64,
+    /// Differences of the shadow, for either.
+    pub shadow: u64,
+}
+
+/// Since when the totals count, and what they lack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Since when, ns since the Unix epoch; 0: not known.
+    pub since: u64,
+    /// Totals that began anew then, by the name of their table, because another layout's were not known.
+    pub anew: Vec<String>,
+    /// Drops that are counted by reason and that only another layout's tables told of, or lost.
+    pub unread: u64,
+    /// Since when, RFC 3339.
+    pub since_time: Option<String>,
+}
+
+/// What the pump has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pumped {
+    /// Drops told of by ring events.
+    pub events: u64,
+    /// Drops told of by aggregates.
+    pub aggregated: u64,
+    /// Reports in the journal.
+    pub written: u64,
+    /// Reports that the journal could not take.
+    pub unwritten: u64,
+    /// Drops that those tell of.
+    pub unwritten_drops: u64,
+    /// The guard's drops that each have a report of their own.
+    #[serde(default)]
+    pub guard_logged: u64,
+    /// The guard's drops that summaries tell of.
+    #[serde(default)]
+    pub guard_counted: u64,
+}
+
+/// What the shadow has decided otherwise, as in status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Its number, as in reports.
+    pub generation: u32,
+    /// The policy's file.
+    pub policy: String,
+    /// The inventory's file.
+    pub inventory: String,
+    /// Packets that it would drop and that passed, since the enforced generation was put in force.
+    pub would_drop: u64,
+    /// Packets that it would let pass and that were dropped.
+    pub would_pass: u64,
+}
+
+/// One entry of the quarantine, its times for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// The entry.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// Since when, RFC 3339.
+    pub since_time: String,
+    /// Until when, RFC 3339.
+    pub until_time: Option<String>,
+}
