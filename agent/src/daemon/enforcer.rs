@@ -23,7 +23,6 @@ use super::store::{Pending, Record, Store};
 use super::takeover;
 use super::unsaved::Disk;
 use crate::exit::Usage;
-use crate::guard;
 
 /// What runs now. Held only for moments: no compiling, no loading.
 pub struct Live<D: Dataplane = Kernel> {
@@ -167,7 +166,7 @@ impl<D: Dataplane> Enforcer<D> {
         let mut live = self.live();
         // The guard first: without programs it would drop everything.
         if self.setup.config.guard {
-            guard::remove(&self.setup.instance)?;
+            self.setup.fallback.remove(&self.setup.instance)?;
         }
         let links = self.plane.detach(self.pins())?;
         live.links.clear();

@@ -14,7 +14,7 @@ use super::in_place::GuardNote;
 use super::live::LoadedGeneration;
 use super::setup::Setup;
 use crate::config::Role;
-use crate::guard::{self, Guard, Installed};
+use crate::guard::{self, Guard, InstalledFallback};
 
 /// The longest name that an interface can have. Alternative ones may be longer.
 const LONGEST: usize = libc::IFNAMSIZ - 1;
@@ -26,7 +26,7 @@ pub struct Guarded {
     /// What `made_for` was last compared with: a generation, and interfaces that had it.
     seen: (u32, Vec<Attached>),
     /// What was put in place.
-    installed: Option<Installed>,
+    installed: Option<Box<dyn InstalledFallback>>,
     /// Its digest, once that was asked for.
     digest: Option<guard::Digest>,
     /// Why it is not what it should be.
@@ -144,7 +144,7 @@ fn guard_of(
 pub fn close(setup: &Setup, inventory: &Inventory) -> anyhow::Result<()> {
     if setup.config.guard {
         let names = names(setup, std::iter::empty());
-        guard_of(setup, inventory, &BTreeSet::new(), names).install(&setup.instance)?;
+        setup.fallback.install(&guard_of(setup, inventory, &BTreeSet::new(), names), &setup.instance)?;
     }
     Ok(())
 }
@@ -162,7 +162,7 @@ pub fn install_first<D: Dataplane>(
     setup: &Setup,
     built: &mut LoadedGeneration<D>,
 ) -> anyhow::Result<bool> {
-    if !setup.config.guard || guard::is_there(&setup.instance) {
+    if !setup.config.guard || setup.fallback.is_there(&setup.instance) {
         return Ok(false);
     }
     let devices = plane.devices().context("asking for interfaces")?;
@@ -173,7 +173,7 @@ pub fn install_first<D: Dataplane>(
         there.push(device.clone());
     }
     let names = names(setup, there.iter().map(String::as_str));
-    guard_of(setup, &built.inventory, &open, names).install(&setup.instance)?;
+    setup.fallback.install(&guard_of(setup, &built.inventory, &open, names), &setup.instance)?;
     Ok(true)
 }
 
@@ -187,7 +187,7 @@ pub fn install<D: Dataplane>(setup: &Setup, built: &LoadedGeneration<D>, attache
     let (open, names) =
         (open(attached), names(setup, attached.iter().map(|attached| attached.device.as_str())));
     let guard = guard_of(setup, &built.inventory, &open, names.clone());
-    match guard.install(&setup.instance) {
+    match setup.fallback.install(&guard, &setup.instance) {
         Ok(installed) => Guarded {
             made_for: Some(MadeFor { generation: built.number, open, names }),
             installed: Some(installed),
@@ -202,8 +202,8 @@ pub fn install<D: Dataplane>(setup: &Setup, built: &LoadedGeneration<D>, attache
 
 /// One that was turned off would close whatever interface comes next.
 fn remove_earlier(setup: &Setup) {
-    if guard::is_there(&setup.instance) {
-        match guard::remove(&setup.instance) {
+    if setup.fallback.is_there(&setup.instance) {
+        match setup.fallback.remove(&setup.instance) {
             Ok(()) => tracing::warn!("the guard is turned off: the one that was there is removed"),
             Err(error) => tracing::error!("{error:#}; it closes interfaces that come"),
         }
@@ -239,7 +239,7 @@ impl<D: Dataplane> Enforcer<D> {
     }
 
     fn keep_guarded(&self, guarded: &mut Guarded) -> anyhow::Result<Option<&'static str>> {
-        let difference = guarded.installed.as_mut().map_or(Ok(None), Installed::difference)?;
+        let difference = guarded.installed.as_mut().map_or(Ok(None), |installed| installed.difference())?;
         // Held until the guard is in place: `detach` must not remove it before.
         let live = self.live();
         let is_seen = (guarded.seen.0, &guarded.seen.1) == (live.built.number, &live.attached);
@@ -271,7 +271,7 @@ impl<D: Dataplane> Enforcer<D> {
             _ => {
                 guarded.installed = None;
                 let guard = guard_of(&self.setup, &live.built.inventory, &now.open, now.names.clone());
-                guarded.installed = Some(guard.install(&self.setup.instance)?);
+                guarded.installed = Some(self.setup.fallback.install(&guard, &self.setup.instance)?);
             }
         }
         self.guard_passes(Some(now.open.clone()));

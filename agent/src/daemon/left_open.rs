@@ -9,7 +9,6 @@ use super::judge::Known;
 use super::setup::Setup;
 use super::status::devices;
 use super::store::Record;
-use crate::guard;
 use crate::report::Effect;
 
 /// The times without enforcement that nobody was there to see; they end by the first look.
@@ -21,7 +20,9 @@ pub fn left_open(plane: &impl Dataplane, setup: &Setup, journal: &Record) -> any
     let links = plane.running(&setup.paths.pins)?;
     let in_place = InPlace::noted(&setup.paths.socket);
     let change = match &in_place {
-        Some(in_place) if setup.config.guard => in_place.guard.difference(&setup.instance)?,
+        Some(in_place) if setup.config.guard => {
+            in_place.guard.difference(&*setup.fallback, &setup.instance)?
+        }
         _ => None,
     };
     if let Some(cause) = &change {
@@ -43,5 +44,5 @@ pub fn left_open(plane: &impl Dataplane, setup: &Setup, journal: &Record) -> any
 fn closes(plane: &impl Dataplane, setup: &Setup, interface: &str) -> anyhow::Result<bool> {
     let device = plane.devices().and_then(|devices| devices.by_name(interface));
     let device = device.context("asking for interfaces")?;
-    device.map_or(Ok(false), |device| guard::closes(&setup.instance, (device.index, device.group)))
+    device.map_or(Ok(false), |device| setup.fallback.closes(&setup.instance, (device.index, device.group)))
 }

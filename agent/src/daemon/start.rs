@@ -11,8 +11,8 @@ use super::inputs::{Files, Inputs, Refused};
 use super::quarantine::{self, List};
 use super::setup::Setup;
 use super::store::{Pending, Record, Store};
+use crate::diagnostics;
 use crate::exit::{Answer, Usage};
-use crate::{diagnostics, guard};
 
 /// How to start.
 pub struct Plan {
@@ -120,7 +120,7 @@ pub fn goes_back_to_nothing(plane: &impl Dataplane, setup: &Setup, store: &Store
     }
     // The guard first: without programs it would drop everything.
     if setup.config.guard {
-        guard::remove(&setup.instance)?;
+        setup.fallback.remove(&setup.instance)?;
     }
     plane.detach(&setup.paths.pins)?;
     in_place::forget(&setup.paths.socket);

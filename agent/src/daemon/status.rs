@@ -22,6 +22,7 @@ use super::start;
 use super::store::Store;
 use super::{guard_drops, links};
 use crate::config::{Config, Managed, Mode, Role};
+use crate::guard::Nft;
 use crate::paths::Paths;
 
 /// The interfaces that are meant, with the link protocols that pass there.
@@ -121,7 +122,7 @@ pub fn read(
     let record = store.record()?;
     let half_way = record.target.is_some();
     let made = store.kept(record.enforced).filter(|_| !links.is_empty());
-    let guard = in_place.as_ref().and_then(|in_place| in_place.guard.problem(instance));
+    let guard = in_place.as_ref().and_then(|in_place| in_place.guard.problem(&Nft, instance));
     let unknown = (in_place.is_none() && !links.is_empty()).then(|| {
         format!(
             "what is to be enforced is not known, since {} is gone; the next start of the agent writes it",

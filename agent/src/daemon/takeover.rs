@@ -24,7 +24,6 @@ use super::setup::Setup;
 use super::start::{self, Named};
 use super::store::{Pending, Store};
 use super::unsaved::Disk;
-use crate::guard;
 
 /// The file in the state directory of the zones that interfaces' connections are tracked in.
 pub const ZONES: &str = "zones.json";
@@ -223,7 +222,7 @@ fn attach<D: Dataplane>(
     let attached = attached.inspect_err(|_| {
         // Where nothing is enforced it would be in the way. An error here follows one that is told.
         if is_first_guard {
-            let _ = guard::remove(&setup.instance);
+            let _ = setup.fallback.remove(&setup.instance);
         }
     })?;
     if !new_zones.is_empty() {
