@@ -134,9 +134,8 @@ impl<D: Dataplane> Enforcer<D> {
             return Ok(false);
         }
         let record = Record { pending: None, ..live.record.clone() };
-        self.store
-            .write_record(&record)
-            .context("nothing is confirmed: make room there and confirm again")?;
+        let written = self.store.write_record(&record).inspect_err(|_| self.store.put_back(&live.record));
+        written.context("nothing is confirmed: make room there and confirm again")?;
         live.record = record;
         Ok(true)
     }
@@ -267,14 +266,20 @@ impl<D: Dataplane> Enforcer<D> {
                 }
             }
         }
-        let before = self.plane.pinned_links(pins)?;
+        let before = match self.plane.pinned_links(pins) {
+            Ok(before) => before,
+            Err(error) => return give_up(error.into()),
+        };
         let record = match after(&live.record, number) {
             Ok(record) => Record { shadow: built.shadow.as_ref().map(|shadow| shadow.number), ..record },
             Err(error) => return give_up(error),
         };
         let journal = Record { target: Some(number), enforced: live.record.enforced, ..record.clone() };
         match (self.store.write_record(&journal), disk) {
-            (Err(error), Disk::First) => return give_up(error),
+            (Err(error), Disk::First) => {
+                self.store.put_back(&live.record);
+                return give_up(error);
+            }
             (Err(error), Disk::Follows) => tracing::error!("{error:#}; going on without the disk"),
             (Ok(()), _) => {}
         }

@@ -373,7 +373,10 @@ fn on_boot_clock(tables: &mut Tables, clock: &BootClock) -> Vec<u64> {
 /// generations that no hook runs any more.
 pub fn retire<D: Dataplane>(pins: &Pins, store: &Store, folded: &mut Folded, running: &LoadedGeneration<D>) {
     let plane = &running.plane;
-    let old: Vec<u32> = plane.generations(pins).unwrap_or_default();
+    let listed = plane.generations(pins).inspect_err(|error| {
+        tracing::warn!("old generations stay in memory until the next change: {error}");
+    });
+    let old: Vec<u32> = listed.unwrap_or_default();
     let old: Vec<u32> = old.into_iter().filter(|other| *other != running.number).collect();
     if old.is_empty() {
         return;

@@ -38,6 +38,8 @@ pub mod status;
 pub mod store;
 mod takeover;
 mod told;
+#[cfg(test)]
+mod transitions;
 mod unsaved;
 mod upkeep;
 mod venues;

@@ -68,6 +68,7 @@ impl<D: Dataplane> Enforcer<D> {
         if let Err(error) = store.write_record(&record) {
             if record.pending.is_some() && setup.confirmation.within.is_some() {
                 drop(built);
+                store.put_back(&journal_before);
                 let _ = if before.is_empty() {
                     plane.remove_all(&pins)
                 } else {

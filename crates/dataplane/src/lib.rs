@@ -8,6 +8,7 @@ pub mod conntrack;
 mod defaults;
 mod device;
 mod direct;
+pub mod fake;
 mod fill;
 mod flows;
 mod generation;
