@@ -227,8 +227,7 @@ impl<D: Dataplane> Enforcer<D> {
         let built = LoadedGeneration::new(
             &self.plane,
             &self.setup,
-            number,
-            inputs,
+            (number, inputs),
             shadow,
             &quarantined,
             &indices,

@@ -120,15 +120,14 @@ impl<D: Dataplane> LoadedGeneration<D> {
     pub fn new(
         plane: &D,
         setup: &Setup,
-        number: u32,
-        inputs: Inputs,
+        enforced: (u32, Inputs),
         shadow: Option<(u32, Inputs)>,
         quarantined: &List,
         indices: &Arc<Mutex<HashMap<u32, String>>>,
         attached: &[Attached],
     ) -> anyhow::Result<Self> {
-        let pins = &setup.paths.pins;
-        let built = Self::build(plane, setup, number, inputs, shadow, quarantined, indices, attached);
+        let (pins, number) = (&setup.paths.pins, enforced.0);
+        let built = Self::build(plane, setup, enforced, shadow, quarantined, indices, attached);
         if built.is_err() {
             // The first error is the one to tell.
             let _ = plane.remove_generation(pins, number);
@@ -139,13 +138,13 @@ impl<D: Dataplane> LoadedGeneration<D> {
     fn build(
         plane: &D,
         setup: &Setup,
-        number: u32,
-        inputs: Inputs,
+        enforced: (u32, Inputs),
         shadow: Option<(u32, Inputs)>,
         quarantined: &List,
         indices: &Arc<Mutex<HashMap<u32, String>>>,
         attached: &[Attached],
     ) -> anyhow::Result<Self> {
+        let (number, inputs) = enforced;
         let managed = setup.config.interfaces.iter();
         let there = managed.filter_map(|managed| {
             let found = plane.interface(&managed.name).ok()?;

@@ -57,7 +57,7 @@ impl<D: Dataplane> Enforcer<D> {
         let staged = setup.with_pins(migration.staged());
         let shadow = start::candidate(&setup, &store, &mut record);
         let mut built =
-            LoadedGeneration::new(&plane, &staged, number, inputs, shadow, &quarantined, &indices, &[])
+            LoadedGeneration::new(&plane, &staged, (number, inputs), shadow, &quarantined, &indices, &[])
                 .inspect_err(|_| {
                     if before.is_empty() {
                         // Nothing was attached, and nothing stays behind.
