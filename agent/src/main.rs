@@ -11,7 +11,6 @@ mod exit;
 mod guard;
 mod input;
 mod paths;
-mod report;
 mod text;
 
 use std::process::ExitCode;

@@ -48,7 +48,7 @@ struct Arguments {
     /// Write one page with plots that needs nothing but itself.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Write the page docs/performance.md.
+    /// Write the page docs/internals/performance.md.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// Print what must hold, and exit 1 where it does not.

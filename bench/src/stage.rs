@@ -4,8 +4,9 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{HashMap, Map, MapData, RingBuf};
-use bulkhead_abi::REASONS;
-use bulkhead_abi::{AggregateKey, AggregateValue, DIRECTIONS, Direction, LOST_RING, TIMEOUTS, Timeouts};
+use bulkhead_abi::{
+    AggregateKey, AggregateValue, DIRECTIONS, Direction, LOST_RING, REASONS, TIMEOUTS, Timeouts,
+};
 use bulkhead_dataplane::{
     Capacity, Generation, Hook as Place, Kind, Specialisation, Specification, TABLE_MAPS,
 };

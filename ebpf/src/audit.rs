@@ -1,27 +1,16 @@
-//! Counts every outcome and reports drops, as far as the budget goes: in the ring the first of a kind, in
-//! an aggregate the others. Nothing here changes a verdict.
+//! What becomes of an outcome: it is counted, a drop is reported, and the hook is told what to do. Nothing here
+//! changes a verdict.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use aya_ebpf::maps::{HashMap, PerCpuArray};
-use bulkhead_abi::{
-    AggregateKey, AggregateValue, Counter, Direction, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, LOST_RING,
-    LOST_SHADOW,
-};
-use bulkhead_abi::{REASONS, Word};
-use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{
-    Action, Budget, Case, Environment as _, Fund, Outcome, Packet, Reason, Sharer, is_of_known_sender,
-    plain_ends,
-};
+use bulkhead_abi::{Direction, LOST_RING};
+use bulkhead_engine::{Action, Case, Environment as _, Outcome, Reason, is_of_known_sender};
 
-use crate::maps::{
-    AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, BUDGET, EVENTS, LOST_EVENTS, MAPS, REASON_COUNTERS,
-    RULE_COUNTERS, UNREPORTED,
-};
-use crate::nesting::{Place, add};
+use crate::compare::compare;
+use crate::counters::count_outcome;
+use crate::environment::MAPS;
+use crate::maps::{REASON_COUNTERS, UNREPORTED};
+use crate::nesting::Place;
+use crate::reports::{pay, tell};
 use crate::settings;
-use crate::shadow::compare;
 
 /// Counts and reports an outcome; returns what to do with the packet. Out of line is only what
 /// tells of a drop.
@@ -76,25 +65,6 @@ pub(crate) fn conclude_settled(
     }
 }
 
-/// Counts an outcome: for its rule, and for its reason, unless that is the rule alone.
-#[inline(always)]
-fn count_outcome(outcome: Outcome, length: u32, direction: Direction, reasons: &PerCpuArray<Counter>) {
-    let Outcome { reason, rule } = outcome;
-    if matches!(reason, Reason::Rule | Reason::DenyRule | Reason::VenueGuard) {
-        count(RULE_COUNTERS.get_ptr_mut(rule), length);
-    }
-    if reason != Reason::Rule {
-        count(reasons.get_ptr_mut(direction.index() * REASONS + reason as u32), length);
-    }
-}
-
-/// Counts the drop of a packet that there is no place to decide in.
-#[inline(always)]
-pub(crate) fn count_crowded_out(length: u32, direction: Direction) {
-    let index = direction.index() * REASONS + Reason::NestingDepth as u32;
-    count(UNREPORTED.get_ptr_mut(index), length);
-}
-
 /// Counts and reports the drop of a packet whose enforced program could not be reached.
 #[inline(always)]
 pub(crate) fn undecided(case: Option<&'static mut Case>, direction: Direction, interface: u32) {
@@ -118,144 +88,4 @@ pub(crate) fn log(ctx: &impl aya_ebpf::EbpfContext, case: &Case, direction: Dire
         case.outcome.reason as u8,
         case.outcome.rule
     );
-}
-
-#[inline(always)]
-pub(crate) fn count(counter: Option<*mut Counter>, length: u32) {
-    if let Some(counter) = counter {
-        // SAFETY: the words of this CPU's own element.
-        unsafe {
-            add(&raw mut (*counter).packets, 1);
-            add(&raw mut (*counter).bytes, length.into());
-        }
-    }
-}
-
-/// This CPU's account of its reports. On a real-time kernel programs that interrupt each other may report
-/// a few drops more.
-#[inline(always)]
-fn budget() -> Option<&'static mut Budget> {
-    // SAFETY: this CPU's own element. All zeros is a valid account.
-    BUDGET.get_ptr_mut(0).map(|budget| unsafe { &mut *budget })
-}
-
-/// Whether a drop of a plain packet may be reported. To be called out of line, where the packet's bounds are
-/// read once more: what passes would else keep them for it.
-#[inline(always)]
-pub(crate) fn has_budget(packet: &Packet, direction: Direction, is_known: bool) -> bool {
-    let reports = settings::event_budget();
-    if reports == 0 {
-        return false;
-    }
-    let sharer = Sharer::new(direction, is_known, plain_ends(&MAPS, packet), MAPS.flow_time());
-    budget().is_some_and(|budget| budget.fund(reports, sharer).is_some())
-}
-
-/// Pays for a report, if there is anything to pay with.
-#[inline(always)]
-fn pay(direction: Direction, case: &Case) -> Option<Fund> {
-    let reports = settings::event_budget();
-    if reports == 0 {
-        return None;
-    }
-    let Case { headers, outcome, sides, .. } = case;
-    let ends = [headers.source, headers.destination];
-    let is_known = is_of_known_sender(outcome.reason, sides.remote, settings::wide());
-    let sharer = Sharer::new(direction, is_known, ends, MAPS.flow_time());
-    budget()?.pay(reports, sharer)
-}
-
-type Aggregates = HashMap<AggregateKey, AggregateValue>;
-
-#[inline(always)]
-fn lose(kind: u32) {
-    if let Some(lost) = LOST_EVENTS.get_ptr_mut(kind) {
-        // SAFETY: this CPU's own element.
-        unsafe { add(lost, 1) };
-    }
-}
-
-/// Reports a difference of the shadow. What is not reported is counted as lost.
-#[inline(always)]
-pub(crate) fn report_difference(key: impl FnOnce() -> AggregateKey, case: &Case, direction: Direction) {
-    match pay(direction, case) {
-        Some(fund) => tell(key, &case.headers, LOST_SHADOW, fund),
-        None => lose(LOST_SHADOW),
-    }
-}
-
-/// Adds to the aggregate of its key. The first of them is told of by an event, if a share pays for it.
-#[inline(never)]
-fn tell(key: impl FnOnce() -> AggregateKey, headers: &Headers, lost: u32, fund: Fund) {
-    let key = &mut key();
-    // SAFETY: the helper has no preconditions.
-    let time = unsafe { bpf_ktime_get_boot_ns() };
-    let aggregates = match AGGREGATE_EPOCH.get(0) {
-        Some(epoch) if epoch & 1 != 0 => &AGGREGATES_1,
-        _ => &AGGREGATES_0,
-    };
-    if let Some(value) = aggregates.get_ptr_mut(&*key) {
-        add_to(value, headers.length, time);
-        return;
-    }
-    if fund == Fund::Common {
-        if !summarise(aggregates, key, headers.length, time) {
-            lose(lost);
-        }
-        return;
-    }
-    // Another CPU may have been faster, or the table is full: the event tells of this drop anyway.
-    let _ = aggregates.insert(&*key, &AggregateValue::default(), u64::from(BPF_NOEXIST));
-    let flags = if MAPS.audit() { EVENT_AUDIT } else { 0 };
-    let event = Event {
-        time,
-        key: *key,
-        length: headers.length,
-        source_port: headers.source_port,
-        detail: headers.detail,
-        flags,
-        reserved: 0,
-    };
-    match EVENTS.reserve::<Event>(0) {
-        Some(mut entry) => {
-            entry.write(event);
-            entry.submit(0);
-        }
-        None => lose(lost),
-    }
-}
-
-/// Adds a drop to an aggregate that is there or is made for it: of its key, or, where too many kinds were
-/// made in this period, of its sender alone. False: there was no room.
-#[inline(always)]
-fn summarise(aggregates: &Aggregates, key: &mut AggregateKey, length: u32, time: u64) -> bool {
-    if !budget().is_some_and(|budget| budget.may_tell_kind(settings::event_budget())) {
-        // What a shadow decides otherwise is told of by both rules or not at all.
-        if key.kind != KIND_DROP {
-            return false;
-        }
-        (key.destination, key.port, key.protocol, key.kind) = ([0; 4], 0, 0, KIND_SENDER);
-    }
-    let first = AggregateValue { packets: 1, bytes: length.into(), last: time };
-    if aggregates.insert(&*key, &first, u64::from(BPF_NOEXIST)).is_ok() {
-        return true;
-    }
-    // It is there already, by this CPU or another.
-    let value = aggregates.get_ptr_mut(&*key);
-    if let Some(value) = value {
-        add_to(value, length, time);
-    }
-    value.is_some()
-}
-
-/// Adds a drop to an aggregate.
-#[inline(always)]
-fn add_to(value: *mut AggregateValue, length: u32, time: u64) {
-    // SAFETY: the element stays allocated while this program runs; the counts are only added
-    // to atomically, and of the times any is good.
-    unsafe {
-        Word::at(&raw mut (*value).packets).add(1);
-        Word::at(&raw mut (*value).bytes).add(u64::from(length));
-        (&raw mut (*value).last).write_volatile(time);
-    }
 }

@@ -1,10 +1,10 @@
 //! Look-ups as global functions: the verifier looks at each once, by itself, and not again at every
-//! call. Only the short way has them in line.
+//! call. Only the fast path has them in line.
 
 use bulkhead_abi::{Address, Direction, Leaf, exact_address, exact_key};
 use bulkhead_engine::{Judgement, Reason, judge as judge_in, leaf_of};
 
-use crate::maps::{MAPS, SHADOW};
+use crate::environment::{MAPS, SHADOW};
 
 /// Beside a leaf: there is none, since a look-up failed.
 const FAILED: u64 = 1 << 32;

@@ -4,7 +4,7 @@ use bulkhead_abi::{ExactBucket, ExactKey};
 use bulkhead_engine::exact::{self, Buckets};
 use bulkhead_engine::opaque;
 
-use crate::maps::{MAPS, View};
+use crate::environment::{MAPS, SHADOW, View};
 use crate::tables;
 
 impl<const SHADOW: bool, H> Buckets for View<SHADOW, H> {
@@ -36,5 +36,5 @@ extern "C" fn exact_rest(high: u64, low: u64) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn shadow_exact_rest(high: u64, low: u64) -> u32 {
-    exact::rest(&crate::maps::SHADOW, [high, low])
+    exact::rest(&SHADOW, [high, low])
 }

@@ -7,7 +7,7 @@ use bulkhead_abi::{Direction, FlowBucket, FlowKey, FlowValue};
 use bulkhead_engine::flow_table::{self, Buckets, Search, Stored};
 use bulkhead_engine::{Case, Environment as _};
 
-use crate::maps::MAPS;
+use crate::environment::MAPS;
 use crate::{nesting, settings};
 
 /// The table of flows, and a bucket that holds its seed. Mapped arrays begin at a page, so that

@@ -10,8 +10,8 @@ use bulkhead_abi::{
 use bulkhead_engine::Environment as _;
 use bulkhead_engine::flow_table::Stored;
 
+use crate::environment::MAPS;
 use crate::flows::{is_over, put};
-use crate::maps::MAPS;
 use crate::nesting::Place;
 
 #[classifier]

@@ -8,12 +8,18 @@
 
 mod audit;
 mod calls;
+mod compare;
+mod counters;
+mod driver;
+mod environment;
 mod exact;
 mod flows;
 mod import;
 mod maps;
+mod membership;
 mod nesting;
-mod report;
+mod packets;
+mod reports;
 mod resets;
 mod settings;
 mod shadow;

@@ -7,8 +7,7 @@
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
-use bulkhead_abi::Word;
-use bulkhead_abi::{DIRECTIONS, Direction, NESTING_LEVELS};
+use bulkhead_abi::{DIRECTIONS, Direction, NESTING_LEVELS, Word};
 use bulkhead_engine::Case;
 
 use crate::maps::CASES;

@@ -11,8 +11,8 @@ use bulkhead_abi::{Address, Direction};
 use bulkhead_engine::parse::Headers;
 use bulkhead_engine::{Case, End, SocketState};
 
-use crate::maps::View;
-use crate::{tc, xdp};
+use crate::environment::View;
+use crate::packets::{tc_packet, xdp_packet};
 
 /// Where a view of the maps is used.
 pub(crate) trait Hook: Copy {
@@ -94,8 +94,8 @@ macro_rules! hook {
     };
 }
 
-hook!(__sk_buff, tc::packet_of, TcContext::new, tc_untracked, shadow_tc_untracked, tc_forgotten);
-hook!(xdp_md, xdp::packet_of, XdpContext::new, xdp_untracked, shadow_xdp_untracked, xdp_forgotten);
+hook!(__sk_buff, tc_packet, TcContext::new, tc_untracked, shadow_tc_untracked, tc_forgotten);
+hook!(xdp_md, xdp_packet, XdpContext::new, xdp_untracked, shadow_xdp_untracked, xdp_forgotten);
 
 #[inline(always)]
 fn go_on<const SHADOW: bool>(hook: impl Hook, case: *mut Case, direction: u32) -> u32 {

@@ -7,81 +7,55 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use bulkhead_abi::Direction;
 use bulkhead_engine::parse::parse;
-use bulkhead_engine::{Action, Case, Environment as _, Packet, Short, decide_parsed, judge_plain};
+use bulkhead_engine::{Action, Case, Environment as _, Packet};
 
-use crate::audit::{self, conclude, conclude_settled, count_crowded_out};
-use crate::maps::{MAPS, View};
-use crate::nesting::Place;
-
-#[inline(always)]
-pub(crate) fn packet_of(ctx: &XdpContext) -> Packet<'_> {
-    let (start, end) = (ctx.data(), ctx.data_end());
-    // SAFETY: the context's bounds of the packet.
-    unsafe { Packet::from_raw(start, end, (end - start) as u32) }
-}
-
-/// Parses a packet into its case.
-#[inline(always)]
-pub(crate) fn parse_packet<'a>(ctx: &'a XdpContext, case: &mut Case) -> Packet<'a> {
-    let packet = packet_of(ctx);
-    parse(&packet, MAPS.ethernet(), &mut case.headers);
-    packet
-}
+use crate::driver::{Hook, run};
+use crate::environment::MAPS;
+use crate::packets::xdp_packet;
+use crate::reports;
 
 // In line: see `tc`.
 #[xdp]
 #[inline(always)]
 fn xdp_ingress(ctx: XdpContext) -> u32 {
-    let packet = packet_of(&ctx);
-    let has_budget = |is_known| xdp_has_budget(ctx.as_ptr().cast(), is_known);
-    let judged = match judge_plain(&MAPS, &packet, Direction::Ingress) {
-        Some(Short::Settled(length, outcome, remote)) => {
-            if let Some(action) = conclude_settled((length, outcome, remote), Direction::Ingress, has_budget)
-            {
-                return verdict(action);
-            }
-            None
-        }
-        Some(Short::Judged(judged)) => Some(judged),
-        None => None,
-    };
-    let Some(place) = Place::enter(Direction::Ingress) else {
-        return crowded_out(&packet);
-    };
-    let Some(case) = place.case() else {
-        return XDP_DROP;
-    };
-    match judged {
-        Some(judged) => judged.decide(&View::<false, _>(ctx.ctx), &packet, Direction::Ingress, case),
-        None => {
-            let packet = parse_packet(&ctx, case);
-            decide_parsed(&View::<false, _>(ctx.ctx), &packet, Direction::Ingress, case);
-        }
-    }
-    #[cfg(feature = "log")]
-    crate::audit::log(&ctx, case, Direction::Ingress);
-    let action = conclude(case, place, Direction::Ingress, ctx.ingress_ifindex() as u32);
-    place.give_back();
-    verdict(action)
-}
-
-/// [`audit::has_budget`].
-#[inline(never)]
-fn xdp_has_budget(ctx: *mut xdp_md, is_known: bool) -> bool {
-    audit::has_budget(&packet_of(&XdpContext::new(ctx)), Direction::Ingress, is_known)
-}
-
-/// Drops a packet that there is no place to decide in.
-#[inline(always)]
-pub(crate) fn crowded_out(packet: &Packet) -> u32 {
-    count_crowded_out(packet.length_of_ip(MAPS.ethernet()), Direction::Ingress);
-    XDP_DROP
-}
-
-#[inline(always)]
-const fn verdict(action: Action) -> u32 {
-    match action {
+    match run(&ctx, Direction::Ingress) {
         Action::Pass => XDP_PASS,
         Action::Drop => XDP_DROP,
     }
+}
+
+impl Hook for XdpContext {
+    type Sockets = *mut xdp_md;
+
+    #[inline(always)]
+    fn packet(&self) -> Packet<'_> {
+        xdp_packet(self)
+    }
+    #[inline(always)]
+    fn parse(&self, case: &mut Case) -> Packet<'_> {
+        let packet = xdp_packet(self);
+        parse(&packet, MAPS.ethernet(), &mut case.headers);
+        packet
+    }
+    #[inline(always)]
+    fn sockets(&self) -> *mut xdp_md {
+        self.ctx
+    }
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        self.ingress_ifindex() as u32
+    }
+    #[inline(always)]
+    fn has_budget(&self, _direction: Direction, is_known: bool) -> bool {
+        xdp_has_budget(self.as_ptr().cast(), is_known)
+    }
+    // What comes in is no report of this host's.
+    #[inline(always)]
+    fn judge_report(&self, _case: &mut Case, _direction: Direction) {}
+}
+
+/// [`reports::has_budget`].
+#[inline(never)]
+fn xdp_has_budget(ctx: *mut xdp_md, is_known: bool) -> bool {
+    reports::has_budget(&xdp_packet(&XdpContext::new(ctx)), Direction::Ingress, is_known)
 }

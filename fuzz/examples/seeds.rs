@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use bulkhead_abi::Direction;
-use bulkhead_fuzz::parser::{AUDIT, EGRESS, ETHERNET, INVENTORY, NODE, POLICY};
+use bulkhead_fuzz::parser::{AUDIT, EGRESS, ETHERNET};
+use bulkhead_fuzz::world::{INVENTORY, NODE, POLICY};
 use bulkhead_testkit::packets::{Generator, World};
 
 const INPUTS: u64 = 12;

@@ -6,3 +6,4 @@ pub mod inventory;
 mod naive;
 pub mod parser;
 pub mod policy;
+pub mod world;

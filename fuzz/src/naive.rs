@@ -8,7 +8,7 @@ use bulkhead_engine::{Action, Case, Reason};
 use bulkhead_policy::reference::{self, Probe, Verdict};
 use etherparse::{IpSlice, Ipv6ExtensionSlice, Ipv6ExtensionsSlice, LaxIpSlice, TcpSlice, UdpSlice};
 
-use crate::parser::{NODE, World};
+use crate::world::{NODE, World};
 
 /// A packet as etherparse reads it.
 #[derive(Clone, Copy, Debug)]

@@ -2,21 +2,13 @@
 //! that passes is read again by another parser and held against the rules as they read, and
 //! against what passed before it.
 
-use std::sync::LazyLock;
-
 use bulkhead_abi::{Direction, FEATURE_AUDIT, INTERFACE_ETHERNET, TIMEOUTS, Timeouts};
 use bulkhead_engine::memory::Memory;
-use bulkhead_engine::{Case, Packet, Reason, Short, decide, judge_plain};
-use bulkhead_policy::Dialect;
-use bulkhead_policy::compile::{Limits, Program, compile};
-use bulkhead_policy::diagnostic::Findings;
+use bulkhead_engine::{Case, FastPath, Packet, Reason, decide, fast_path};
 use bulkhead_policy::evaluate::environment;
-use bulkhead_policy::inventory::{self, Inventory, Network};
-use bulkhead_policy::policy;
-use bulkhead_policy::resolve::{Ruleset, resolve};
-use bulkhead_policy::source::Source;
 
 use crate::naive::Observer;
+use crate::world::{WORLD, World};
 
 /// The first byte of an input: an Ethernet interface.
 pub const ETHERNET: u8 = 1;
@@ -25,63 +17,19 @@ pub const AUDIT: u8 = 2;
 /// The byte before each packet: it goes out.
 pub const EGRESS: u8 = 1;
 
-/// A node with a route, rules for every protocol in both directions, denials and an end.
-pub const POLICY: &str = r#"{
-    "acls": [
-        {"action": "deny", "src": ["tag:c"], "dst": ["tag:a:443"], "proto": "tcp"},
-        {"action": "accept", "src": ["*"], "dst": ["tag:a:22,443,8000-8080"], "expires": "1970-01-01T00:02:30Z"},
-        {"action": "accept", "src": ["tag:b"], "dst": ["tag:a:*"]},
-        {"action": "accept", "src": ["tag:a"], "dst": ["tag:b:53,443", "tag:c:*"]},
-        {"action": "accept", "src": ["tag:c"], "dst": ["host:*"], "proto": "sctp"},
-        {"action": "accept", "src": ["tag:a"], "dst": ["10.1.0.0/16:80"]},
-    ],
-    "grants": [{"src": ["u1@x.y"], "dst": ["tag:a", "tag:b"], "ip": ["icmp:*", "47:*", "udp:53"]}],
-    "hosts": {"host": "192.168.7.0/24"},
-    "tagOwners": {"tag:a": [], "tag:b": [], "tag:c": []},
-}"#;
-/// Four nodes.
-pub const INVENTORY: &str = r#"{"nodes": [
-    {"name": "n1", "addresses": ["100.64.0.1", "fd7a:115c:a1e0::1"], "tags": ["tag:a"], "routes": ["192.168.7.0/24", "2001:db8:1::/48"]},
-    {"name": "n2", "addresses": ["100.64.0.2", "fd7a:115c:a1e0::2"], "tags": ["tag:b"]},
-    {"name": "n3", "addresses": ["100.64.0.3", "fd7a:115c:a1e0::3"], "tags": ["tag:c"], "expires": "1970-01-01T00:04:00Z"},
-    {"name": "n4", "addresses": ["100.64.0.4", "fd7a:115c:a1e0::4"], "user": "u1@x.y", "routes": ["10.1.2.0/24"]},
-]}"#;
-
-/// The node whose tables decide.
-pub const NODE: &str = "n1";
-
-/// Rules, and the tables that they became.
-pub(crate) struct World {
-    pub(crate) ruleset: Ruleset,
-    pub(crate) inventory: Inventory,
-    pub(crate) program: Program,
-}
-
-static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let mut findings = Findings::default();
-    let inventory = inventory::parse(&Source::new("inventory", INVENTORY), &mut findings);
-    let policy = policy::parse(&Source::new("policy", POLICY), Dialect::Bulkhead, &mut findings);
-    let Some((inventory, policy)) = inventory.zip(policy) else { panic!("{findings}") };
-    let ruleset = resolve(&policy, &inventory, Dialect::Bulkhead, Network::Overlay, &mut findings);
-    assert!(!findings.has_errors(), "{findings}");
-    let program = compile(&ruleset, &inventory, NODE, Limits::default());
-    let program = program.unwrap_or_else(|error| panic!("{error}"));
-    World { ruleset, inventory, program }
-});
-
-/// Decides on a packet the long way and, if it is a plain one, the short way as well.
+/// Decides on a packet the long way and, if it is a plain one, the fast path as well.
 ///
 /// # Panics
 /// If these do not come to the same.
 fn decide_both_ways(memory: &mut Memory, packet: &Packet, direction: Direction, case: &mut Case) {
     let (before, copy) = (*case, memory.clone());
     decide(memory, packet, direction, case);
-    match judge_plain(&copy, packet, direction) {
-        Some(Short::Settled(length, outcome, _)) => {
+    match fast_path(&copy, packet, direction) {
+        Some(FastPath::Verdict(length, outcome, _)) => {
             assert_eq!((length, outcome), (case.headers.length, case.outcome));
             assert_eq!(memory.flows, copy.flows, "a settled packet has no flow");
         }
-        Some(Short::Judged(judged)) => {
+        Some(FastPath::NeedsFlow(judged)) => {
             let mut short = before;
             judged.decide(&copy, packet, direction, &mut short);
             assert_eq!((short, &copy.flows), (*case, &memory.flows));

@@ -97,7 +97,7 @@ impl<'a> Pair<'a> {
         let action = self.kernel.run(program, bytes);
         let found = self.kernel.case(direction);
         if let Some(settled) = settled {
-            // The short way comes to the same verdict, and leaves nothing behind.
+            // The fast path comes to the same verdict, and leaves nothing behind.
             let decided = std::mem::replace(case, before);
             let reason = decided.outcome.reason;
             let outcome = (decided.headers.length, decided.outcome);

@@ -11,8 +11,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use bulkhead_abi::REASONS;
-use bulkhead_abi::{Direction, Rate};
+use bulkhead_abi::{Direction, REASONS, Rate};
 use bulkhead_dataplane::{DEFAULT_NEW_FLOWS, Kind, Specification, default_timeouts, per_second};
 use bulkhead_engine::parse::protocol::{TCP, UDP};
 use bulkhead_engine::{Action, Reason};

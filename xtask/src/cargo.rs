@@ -84,18 +84,18 @@ fn agent_of(messages: &str) -> Result<Agent> {
     let mut object = None;
     for line in messages.lines() {
         let message: Message = serde_json::from_str(line).with_context(|| format!("cargo said: {line}"))?;
-        if !message.package_id.contains("#bulkhead@") {
-            continue;
-        }
+        let is_of = |package: &str| message.package_id.contains(&format!("#{package}@"));
         match message.reason.as_str() {
-            "compiler-artifact" => binary = message.executable.or(binary),
-            "build-script-executed" => object = message.out_dir.map(|out| out.join("bulkhead-ebpf")),
+            "compiler-artifact" if is_of("bulkhead") => binary = message.executable.or(binary),
+            "build-script-executed" if is_of("bulkhead-dataplane") => {
+                object = message.out_dir.map(|out| out.join("bulkhead-ebpf"));
+            }
             _ => {}
         }
     }
     Ok(Agent {
         binary: binary.context("cargo named no `bulkhead` executable")?,
-        object: object.context("cargo named no output of the agent's build script")?,
+        object: object.context("cargo named no output of the data plane's build script")?,
     })
 }
 
@@ -106,12 +106,13 @@ mod tests {
     #[test]
     fn the_agent_is_told_from_other_packages() {
         let messages = r#"{"reason":"build-script-executed","package_id":"registry+https://example.org#libc@0.2.1","out_dir":"/t/libc/out"}
-{"reason":"build-script-executed","package_id":"path+file:///w/agent#bulkhead@0.1.0","out_dir":"/t/agent/out"}
+{"reason":"build-script-executed","package_id":"path+file:///w/crates/dataplane#bulkhead-dataplane@0.1.0","out_dir":"/t/dataplane/out"}
 {"reason":"compiler-artifact","package_id":"path+file:///w/agent#bulkhead@0.1.0","executable":null}
 {"reason":"compiler-artifact","package_id":"path+file:///w/agent#bulkhead@0.1.0","executable":"/t/bulkhead"}
 {"reason":"compiler-artifact","package_id":"path+file:///w/engine#bulkhead-engine@0.1.0","executable":null}
 {"reason":"build-finished","success":true}"#;
-        let expected = Agent { binary: "/t/bulkhead".into(), object: "/t/agent/out/bulkhead-ebpf".into() };
+        let expected =
+            Agent { binary: "/t/bulkhead".into(), object: "/t/dataplane/out/bulkhead-ebpf".into() };
         assert_eq!(agent_of(messages).unwrap(), expected);
     }
 

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod cargo;
 mod demo;
+mod deny;
 mod fuzz;
 mod process;
 mod prove;
@@ -34,6 +35,8 @@ enum Command {
     Build(build::Arguments),
     /// Show the trading firm's policy enforced on real traffic between network namespaces. Needs root.
     Demo(demo::Arguments),
+    /// Check the dependencies' licences, versions and sources by deny.toml.
+    Deny(deny::Arguments),
     /// Run every test, those on the kernel and in network namespaces included. Needs root.
     Test(test::Arguments),
     /// Prove what takes long: swaps and kills under traffic, floods of flows, packets by the million. Needs root.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Deny(arguments) => deny::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Prove(arguments) => prove::run(&arguments),
         Command::Vm(arguments) => vm::run(&arguments),

@@ -24,7 +24,7 @@ pub struct Explain {
     /// Who starts: a node, a user's login, a name from hosts, a selector of a rule, or an address.
     #[arg(long, value_name = "WHO")]
     from: String,
-    /// To whom: WHO:PORT, where an IPv6 address is [IPv6], with /PROTOCOL if it is not TCP. For
+    /// To whom: WHO:PORT, where an IPv6 address is `[IPv6]`, with /PROTOCOL if it is not TCP. For
     /// protocols without ports, WHO/PROTOCOL.
     #[arg(long, value_name = "WHO:PORT[/PROTO]")]
     to: String,

@@ -38,7 +38,7 @@ pub struct Import {
     /// What it printed; standard input if it is `-`.
     #[arg(default_value = "-")]
     list: PathBuf,
-    /// Names by public key, for wireguard: {"<key>": "<name>"}.
+    /// Names by public key, for wireguard: `{"<key>": "<name>"}`.
     #[arg(long, value_name = "FILE", required_if_eq("tool", "wireguard"))]
     names: Option<PathBuf>,
     /// The inventory before, whose hand-kept fields stay.

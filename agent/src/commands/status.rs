@@ -108,8 +108,7 @@ fn print(status: &Answered) {
     if let Some(agent) = &status.agent {
         let events = agent.events;
         println!(
-            "drops told of: {} by events, {} by summaries, {} not at all ({} beyond the event budget); \
-             {} reports on disk, {} not written",
+            "drop reports: {} single, {} aggregated, {} lost ({} over budget); event log: {} written, {} lost",
             events.events,
             events.aggregated,
             status.lost.ring + status.lost.budget,
@@ -117,18 +116,27 @@ fn print(status: &Answered) {
             events.written,
             events.unwritten
         );
+        if events.overflowed != 0 {
+            println!("event log too slow: {} events lost, its queue was full", events.overflowed);
+        }
+        if events.missed_by_watchers != 0 {
+            println!(
+                "watchers too slow: {} events missed; the event log has them",
+                events.missed_by_watchers
+            );
+        }
         if events.unwritten_drops != 0 {
-            println!("not on disk: {} drops, which the reports not written tell of", events.unwritten_drops);
+            println!("not in the event log: {} drops", events.unwritten_drops);
         }
         if !status.guard.is_empty() {
             println!(
-                "guard's drops told of: {} by events, {} by summaries",
+                "guard drop reports: {} single, {} aggregated",
                 events.guard_logged, events.guard_counted
             );
         }
         let unread = status.counted.unread;
         if unread != 0 {
-            println!("not told of, besides: {unread} drops whose reports another layout's agent had left");
+            println!("lost besides: {unread} drops, whose reports an agent of another layout had left");
         }
         if let Some(shadow) = &agent.shadow {
             println!(

@@ -1,9 +1,10 @@
-//! `bulkhead watch`: drops, and times without enforcement, as they come.
+//! `bulkhead watch`: events as they come.
 
 use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bulkhead_api::event::Event;
 use http_body_util::BodyExt as _;
 use hyper::Method;
 
@@ -11,9 +12,11 @@ use crate::cli::Global;
 use crate::client;
 use crate::exit::Answer;
 use crate::paths::Paths;
-use crate::report::Report;
 
-/// Prints drops as they come: the first of a kind at once, its repetitions in one line a second.
+/// Print events as they come.
+///
+/// Drops, the first of a kind at once and its repetitions in one line a second; what a staged policy would decide
+/// otherwise; times without enforcement; and who changed what is enforced.
 #[derive(Debug, clap::Args)]
 pub struct Watch {}
 
@@ -45,10 +48,10 @@ impl Watch {
 
 /// Prints one line; false if nobody reads any more.
 fn show(line: &[u8], json: bool) -> anyhow::Result<bool> {
-    let text = match serde_json::from_slice::<Report>(line) {
+    let text = match Event::read(line) {
         _ if json => String::from_utf8_lossy(line).trim_end().to_owned(),
-        Ok(report) => report.to_string(),
-        // This reader was too slow; the journal has what it missed.
+        Ok(event) => event.to_string(),
+        // Of an agent of another version.
         Err(_) => String::from_utf8_lossy(line).trim_end().to_owned(),
     };
     let mut out = std::io::stdout();

@@ -13,7 +13,8 @@ use axum::extract::State as Extract;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
+use bulkhead_api::event::{Event, Kind, Missed};
 use bulkhead_api::quarantine;
 use bulkhead_api::request::{Confirmation, Request};
 use bulkhead_api::status::{State, Status};
@@ -25,12 +26,14 @@ use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 
+use super::clock::boot_time;
+use super::control;
 use super::enforcer::Enforcer;
+use super::events::{Shared, timestamp};
 use super::listener::Heard;
 use super::status;
 use super::venues::unmanaged;
 use crate::exit::Usage;
-use crate::report::Report;
 
 /// Commands that may wait to be heard.
 const BACKLOG: i32 = 128;
@@ -85,7 +88,9 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> io::Result<()> {
         .route("/quarantine", post(quarantine))
         .route("/release", post(release))
         .route("/attach", post(attach))
-        .with_state(api);
+        .layer(middleware::from_fn_with_state(api.clone(), control::record))
+        .with_state(api)
+        .into_make_service_with_connect_info::<control::Peer>();
     axum::serve(Heard(listener), router).await
 }
 
@@ -114,7 +119,7 @@ async fn blocking<T: Serialize + Send + 'static>(
 
 async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
     blocking(api, |enforcer| {
-        let events = *enforcer.shared.pumped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let events = enforcer.shared.hub.stats();
         let (instance, paths) = (&enforcer.setup.instance, &enforcer.setup.paths);
         if enforcer.live().detached {
             return status::read(instance, paths, None, None, true);
@@ -204,19 +209,23 @@ async fn attach(Extract(api): Extract<Arc<Api>>, Json(interface): Json<String>) 
     blocking(api, move |enforcer| enforcer.attach(&interface)).await
 }
 
-/// Reports as they come, one JSON object a line.
+/// Events as they come, one JSON object a line.
 async fn events(Extract(api): Extract<Arc<Api>>) -> Response {
-    let receiver = api.enforcer.shared.reports.subscribe();
-    Body::from_stream(futures_util::stream::unfold(receiver, next_line)).into_response()
+    let shared = api.enforcer.shared.clone();
+    let watching = (shared.hub.watch(), shared);
+    Body::from_stream(futures_util::stream::unfold(watching, next_line)).into_response()
 }
 
-async fn next_line(
-    mut receiver: broadcast::Receiver<Report>,
-) -> Option<(Result<Bytes, Infallible>, broadcast::Receiver<Report>)> {
+type Watching = (broadcast::Receiver<Arc<Event>>, Arc<Shared>);
+
+async fn next_line((mut receiver, shared): Watching) -> Option<(Result<Bytes, Infallible>, Watching)> {
     let line = match receiver.recv().await {
-        Ok(report) => serde_json::to_string(&report).ok()?,
-        Err(RecvError::Lagged(missed)) => format!("{{\"missed\":{missed}}}"),
+        Ok(event) => serde_json::to_string(&*event),
+        Err(RecvError::Lagged(missed)) => {
+            shared.hub.note_missed(missed);
+            serde_json::to_string(&shared.hub.event(timestamp(boot_time()), Kind::Missed(Missed { missed })))
+        }
         Err(RecvError::Closed) => return None,
     };
-    Some((Ok(Bytes::from(line + "\n")), receiver))
+    Some((Ok(Bytes::from(line.ok()? + "\n")), (receiver, shared)))
 }

@@ -1,9 +1,6 @@
 //! Boot time, which the kernel's events and deadlines are in, and wall-clock time.
 
-use std::time::Duration;
-
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use bulkhead_api::event::Timestamp;
 
 /// The distance between the two clocks, when it was read.
 #[derive(Clone, Copy, Debug)]
@@ -48,14 +45,16 @@ impl BootClock {
         (later.booted - self.booted) as f64 / 1e9
     }
 
-    /// A time in ns since boot, as RFC 3339 in UTC with milliseconds.
+    /// A time in ns since boot.
+    #[must_use]
+    pub fn timestamp(&self, boot: u64) -> Timestamp {
+        Timestamp::from_unix(u64::try_from(self.booted + i128::from(boot)).unwrap_or(0))
+    }
+
+    /// A time in ns since boot for people, as RFC 3339 in UTC with milliseconds.
     #[must_use]
     pub fn rfc3339(&self, boot: u64) -> String {
-        let unix = (self.booted + i128::from(boot)) / 1_000_000 * 1_000_000;
-        OffsetDateTime::from_unix_timestamp_nanos(unix)
-            .ok()
-            .and_then(|time| time.format(&Rfc3339).ok())
-            .unwrap_or_else(|| Duration::from_nanos(boot).as_secs_f64().to_string())
+        self.timestamp(boot).milliseconds()
     }
 
     /// A deadline in ns since the Unix epoch, in ns since boot; 1 if it was before boot.

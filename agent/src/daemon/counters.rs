@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bulkhead_abi::Counter;
-use bulkhead_api::status::{RuleCount, RuleName};
+use bulkhead_api::event::Rule;
+use bulkhead_api::status::RuleCount;
 use bulkhead_dataplane::{Dataplane, Pins};
 use serde::{Deserialize, Serialize};
 
@@ -48,12 +49,12 @@ impl Folded {
         pins: &Pins,
         generation: u32,
         fingerprints: &[String],
-        rules: &[RuleName],
+        rules: &[Rule],
     ) -> anyhow::Result<Vec<RuleCount>> {
         Ok(self.sum(fingerprints, rules, &plane.rule_counters(pins, generation, rules.len())?))
     }
 
-    fn sum(&self, fingerprints: &[String], rules: &[RuleName], counters: &[Counter]) -> Vec<RuleCount> {
+    fn sum(&self, fingerprints: &[String], rules: &[Rule], counters: &[Counter]) -> Vec<RuleCount> {
         let mut by_number: HashMap<u32, RuleCount> = HashMap::new();
         for ((fingerprint, rule), counter) in fingerprints.iter().zip(rules).zip(counters) {
             let (packets, bytes) = self.rules.get(fingerprint).copied().unwrap_or_default();
@@ -76,10 +77,10 @@ impl Folded {
 mod tests {
     use bulkhead_abi::Counter;
 
-    use super::{Folded, RuleName};
+    use super::{Folded, Rule};
 
-    fn names(numbers: &[u32]) -> Vec<RuleName> {
-        numbers.iter().map(|number| RuleName { number: *number, name: None, position: None }).collect()
+    fn names(numbers: &[u32]) -> Vec<Rule> {
+        numbers.iter().map(|number| Rule { number: *number, name: None, position: None }).collect()
     }
 
     fn counter(packets: u64) -> Counter {

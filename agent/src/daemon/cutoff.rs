@@ -3,10 +3,12 @@
 
 use std::net::IpAddr;
 
+use bulkhead_api::event::Action;
 use bulkhead_api::quarantine::{Answer, Entry, Request};
 use bulkhead_dataplane::{Dataplane, QuarantineError};
 
 use super::clock::wall_time;
+use super::control::{self, Change};
 use super::enforcer::{Enforcer, Live, held};
 use super::quarantine::{self, find};
 
@@ -129,6 +131,11 @@ impl<D: Dataplane> Enforcer<D> {
         live.must_save = true;
         self.uncut(&mut live, &entries)?;
         drop(live);
+        for entry in &entries {
+            let change =
+                Change::by_agent(Action::Release, control::generation(self), Some("its time is over"));
+            Change { subject: Some(entry.subject.clone()), ..change }.tell(self);
+        }
         self.save_quarantined()
     }
 

@@ -10,11 +10,11 @@ use bulkhead_dataplane::{Attached, Dataplane, Hook, HookLinks as _, Kernel, Pins
 
 use super::clock::wall_time;
 use super::counters::Folded;
+use super::events::Shared;
 use super::guarding::{self, Guarded};
 use super::in_place::{self, Notes};
 use super::inputs::{Files, Inputs, Refused};
 use super::live::{LoadedGeneration, retire};
-use super::pump::Shared;
 use super::quarantine::List;
 use super::reconcile::Reconciler;
 use super::setup::Setup;
@@ -56,7 +56,7 @@ pub struct Enforcer<D: Dataplane = Kernel> {
     pub setup: Setup,
     /// The state directory.
     pub store: Store,
-    /// Names, for the event pump.
+    /// What tells of events.
     pub shared: Arc<Shared>,
     /// One change at a time; held while the next generation is compiled and built.
     pub(super) changing: Mutex<()>,

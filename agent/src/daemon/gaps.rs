@@ -6,10 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bulkhead_api::event::{Effect, Timestamp, Unenforced};
 use serde::{Deserialize, Serialize};
 
 use super::clock::{BootClock, boot_id, boot_time};
-use crate::report::{Effect, Unenforced, UnenforcedReport};
 
 /// How often it is noted for the next agent that all is well.
 const NOTE: Duration = Duration::from_secs(1);
@@ -47,26 +47,25 @@ impl Gaps {
         Self { well: BTreeMap::new(), open: BTreeMap::new(), file: file_beside(socket), noted: None }
     }
 
-    /// Something was asked for at `asked`, in ns since boot, and is well or not there. The report of the
-    /// time that ends by it.
-    pub fn well(&mut self, what: &str, asked: u64, generation: u32) -> Option<UnenforcedReport> {
+    /// Something was asked for at `asked`, in ns since boot, and is well or not there. The time that ends by it,
+    /// and when.
+    pub fn well(&mut self, what: &str, asked: u64, generation: u32) -> Option<(Timestamp, Unenforced)> {
         match self.well.get_mut(what) {
             Some(time) => *time = asked,
             None => drop(self.well.insert(what.to_owned(), asked)),
         }
         let Gap { since, cause, effect, agent } = self.open.remove(what)?;
         let (clock, until) = (BootClock::now(), boot_time());
-        Some(UnenforcedReport {
-            time: clock.rfc3339(until),
-            kind: Unenforced::Unenforced,
+        let unenforced = Unenforced {
             interface: what.to_owned(),
-            since: clock.rfc3339(since),
+            since: clock.timestamp(since),
             milliseconds: until.saturating_sub(since).div_ceil(1_000_000),
             cause,
             effect,
             generation,
             agent,
-        })
+        };
+        Some((clock.timestamp(until), unenforced))
     }
 
     /// Something was asked for at `asked` and is not enforced; true if it was until now. Of several causes the
@@ -132,7 +131,7 @@ mod tests {
         assert!(gaps.well("wg0", asked, 1).is_none());
         assert!(gaps.bad("wg0", asked + 9, "detached", Effect::Closed) && gaps.any());
         assert!(!gaps.bad("wg0", asked + 10, "again", Effect::Open), "it is one time");
-        let report = gaps.well("wg0", asked + 11, 7).unwrap();
+        let (_, report) = gaps.well("wg0", asked + 11, 7).unwrap();
         assert!((500..1500).contains(&report.milliseconds), "{report:?}");
         assert_eq!((&*report.cause, report.effect, report.generation), ("detached", Effect::Open, 7));
         assert!(gaps.well("wg0", asked + 12, 7).is_none() && !gaps.any());
@@ -149,7 +148,7 @@ mod tests {
         let mut next = Gaps::new(&socket);
         next.found("wg0", "detached", Effect::Open);
         next.found("wg1", "detached", Effect::Open);
-        let report = next.well("wg0", boot_time(), 2).unwrap();
+        let (_, report) = next.well("wg0", boot_time(), 2).unwrap();
         assert!(!report.agent && (2000..3000).contains(&report.milliseconds), "{report:?}");
         assert!(next.well("wg1", boot_time(), 2).is_none(), "nothing is known of it");
         std::fs::remove_dir_all(directory).unwrap();

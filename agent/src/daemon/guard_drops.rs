@@ -2,30 +2,26 @@
 //! of its own, and the others by a summary a second.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use bulkhead_api::event::{self, Counted, Protocol, Reason};
 use bulkhead_api::status::ReasonCount;
 use bulkhead_dataplane::name_of;
-use tokio::sync::mpsc;
+use bulkhead_events::{Enricher, Origin, Pace};
 
-use super::clock::{BootClock, boot_id, boot_time};
-use super::journal::Journal;
-use super::names::Names;
-use super::pump::Shared;
+use super::clock::{boot_id, boot_time};
+use super::events::{Shared, timestamp};
 use super::start;
 use super::store::Store;
 use crate::guard::{self, Account, Amount, Dropped, Kind, Log};
-use crate::report::{DropReport, Report, protocol_name};
 
 /// The file in the state directory.
 const FILE: &str = "guard-drops.json";
 
 /// How often what was not logged is told of.
 const INTERVAL: Duration = Duration::from_secs(1);
-
-/// Reports that may wait for the pump. When there are more, the kernel keeps what it logs, or counts it.
-const BACKLOG: usize = 1024;
 
 /// One report to be.
 #[derive(Clone, Debug)]
@@ -46,8 +42,8 @@ pub fn totals(instance: &str, store: &Store) -> anyhow::Result<Vec<ReasonCount>>
     let totals = account.totals().into_iter();
     Ok(totals
         .map(|(kind, amount)| ReasonCount {
-            direction: kind.direction().to_owned(),
-            reason: kind.reason().to_owned(),
+            direction: kind.direction().name().to_owned(),
+            reason: kind.reason().name().to_owned(),
             packets: amount.packets,
             bytes: amount.bytes,
         })
@@ -59,20 +55,19 @@ fn load(store: &Store) -> Account {
     account.unwrap_or_default().in_boot(&boot_id())
 }
 
-/// Begins to collect on a thread of its own, in the caller's network namespace. It ends when nobody
-/// takes what it collects.
+/// Begins to collect on a thread of its own, in the caller's network namespace, and tells of what it collects.
 ///
 /// # Errors
 /// If there can be no further thread.
-pub fn collect(instance: &str, store: Store, log: Option<Log>) -> anyhow::Result<mpsc::Receiver<Told>> {
-    let (sender, receiver) = mpsc::channel(BACKLOG);
+pub fn collect(instance: &str, store: Store, log: Option<Log>, shared: Arc<Shared>) -> anyhow::Result<()> {
+    let teller = Teller { shared, pace: Pace::default() };
     let mut collector =
-        Collector { instance: instance.to_owned(), account: load(&store), store, log, sender };
+        Collector { instance: instance.to_owned(), account: load(&store), store, log, teller };
     std::thread::Builder::new()
         .name("guard-drops".to_owned())
         .spawn(move || collector.run())
         .context("starting a thread for the guard's drops")?;
-    Ok(receiver)
+    Ok(())
 }
 
 struct Collector {
@@ -80,7 +75,7 @@ struct Collector {
     store: Store,
     log: Option<Log>,
     account: Account,
-    sender: mpsc::Sender<Told>,
+    teller: Teller,
 }
 
 impl Collector {
@@ -88,7 +83,7 @@ impl Collector {
         let mut saved = self.account.clone();
         let mut next = Instant::now() + INTERVAL;
         let mut is_told = false;
-        while !self.sender.is_closed() {
+        loop {
             self.wait(next.saturating_duration_since(Instant::now()));
             let mut done = self.take_logged();
             if Instant::now() >= next {
@@ -120,12 +115,11 @@ impl Collector {
     }
 
     fn take_logged(&mut self) -> anyhow::Result<()> {
-        let Self { log: Some(log), account, sender, .. } = self else { return Ok(()) };
+        let Self { log: Some(log), account, teller, .. } = self else { return Ok(()) };
         let each = |dropped: Dropped| {
             let amount = Amount { packets: 1, bytes: dropped.bytes };
             account.tell(dropped.kind, amount);
-            // An agent that ends takes no more; what it was not told of is in its next summary.
-            let _ = sender.blocking_send(Told { kind: dropped.kind, amount, dropped: Some(dropped) });
+            teller.tell(&Told { kind: dropped.kind, amount, dropped: Some(dropped) });
         };
         log.drain(each).context("reading what the kernel has logged")
     }
@@ -137,53 +131,51 @@ impl Collector {
         self.take_logged()?;
         for (kind, amount) in self.account.untold() {
             self.account.tell(kind, amount);
-            let _ = self.sender.blocking_send(Told { kind, amount, dropped: None });
+            self.teller.tell(&Told { kind, amount, dropped: None });
         }
         Ok(())
     }
 }
 
 impl Told {
-    fn report(&self, generation: u32, names: &Names) -> DropReport {
+    fn drop(&self, generation: u32, names: &Enricher) -> event::Drop {
         let headers = self.dropped.as_ref().and_then(|dropped| dropped.headers);
-        let name = |address| names.host(address);
         let interface = self.dropped.as_ref().map(|dropped| dropped.interface);
-        let interface = interface.map(|index| name_of(index).unwrap_or_else(|| format!("if{index}")));
-        DropReport {
-            time: BootClock::now().rfc3339(boot_time()),
-            direction: self.kind.direction().to_owned(),
-            source: headers.map(|headers| headers.source),
-            source_name: headers.and_then(|headers| name(headers.source)),
-            source_port: headers.map_or(0, |headers| headers.ports.0),
-            destination: headers.map(|headers| headers.destination),
-            destination_name: headers.and_then(|headers| name(headers.destination)),
-            port: headers.map_or(0, |headers| headers.ports.1),
-            protocol: headers.map_or_else(|| "any".to_owned(), |headers| protocol_name(headers.protocol)),
+        let port = |port: u16| Some(port).filter(|port| *port != 0);
+        event::Drop {
+            direction: self.kind.direction(),
+            source: headers.map(|headers| names.end(headers.source)),
+            source_port: headers.and_then(|headers| port(headers.ports.0)),
+            destination: headers.map(|headers| names.end(headers.destination)),
+            destination_port: headers.and_then(|headers| port(headers.ports.1)),
+            protocol: headers.map(|headers| Protocol(headers.protocol)),
             ethertype: None,
-            reason: self.kind.reason().to_owned(),
+            reason: Reason::Guard(self.kind.reason()),
             rule: None,
-            rule_name: None,
-            position: None,
-            interface: interface.unwrap_or_else(|| "any".to_owned()),
+            interface: interface.map(|index| name_of(index).unwrap_or_else(|| format!("if{index}"))),
             count: self.amount.packets,
             bytes: self.amount.bytes,
             generation,
             // The guard's work is the same in both modes.
             audit: false,
-            many: false,
-            enforced: None,
+            many: self.dropped.is_none(),
         }
     }
 }
 
-impl Shared {
-    /// Writes the report of one or more of the guard's drops, and sends it to whoever watches.
-    pub(super) fn tell_guard(&self, told: &Told, journal: &mut Journal) {
-        let (generation, names) = self.latest();
-        let report = Report::Drop(Box::new(told.report(generation, &names)));
-        self.tell(report, journal, |pumped| match told.dropped {
-            Some(_) => &mut pumped.guard_logged,
-            None => &mut pumped.guard_counted,
-        });
+/// Tells of the guard's drops.
+struct Teller {
+    shared: Arc<Shared>,
+    pace: Pace,
+}
+
+impl Teller {
+    /// Tells of one or more of them. While the event log is behind, the kernel keeps what it logs, or counts it.
+    fn tell(&mut self, told: &Told) {
+        self.pace.wait(&self.shared.hub, || false);
+        let (generation, names) = self.shared.names.latest();
+        let counted = if told.dropped.is_some() { Counted::GuardLogged } else { Counted::GuardCounted };
+        let kind = event::Kind::Drop(Box::new(told.drop(generation, &names)));
+        self.shared.hub.publish(timestamp(boot_time()), kind, counted, Origin::Agent);
     }
 }

@@ -1,6 +1,7 @@
 //! What an earlier agent left enforced and is not any more when the next one starts.
 
 use anyhow::Context as _;
+use bulkhead_api::event::Effect;
 use bulkhead_dataplane::{Dataplane, DeviceTable as _};
 
 use super::gaps::Gaps;
@@ -9,7 +10,6 @@ use super::judge::Known;
 use super::setup::Setup;
 use super::status::devices;
 use super::store::Record;
-use crate::report::Effect;
 
 /// The times without enforcement that nobody was there to see; they end by the first look.
 ///

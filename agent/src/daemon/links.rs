@@ -2,17 +2,19 @@
 //! groups that nobody but the policy's feeds should be in.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bulkhead_abi::from_ip;
+use bulkhead_api::event::{Direction, Drop, Kind};
 use bulkhead_engine::{Reason, is_ptp_group};
+use bulkhead_events::{Entry, Sink};
 
 use super::enforcer::Live;
 use crate::config::{Link, Managed, Role};
-use crate::report::DropReport;
 
 /// How long a drop is told of after the last: routers advertise themselves at least as often (RFC 4861
 /// section 6.2.1, MaxRtrAdvInterval).
@@ -39,21 +41,23 @@ struct Drops {
 
 impl Missed {
     /// Notes a drop, if it is one of those. What is dropped by no program of now is told of all the same.
-    pub fn note(&self, report: &DropReport) {
-        let is = |reason: Reason| report.reason == reason.name();
+    pub fn note(&self, drop: &Drop) {
+        let Some(interface) = &drop.interface else { return };
+        let source = drop.source.as_ref().map(|end| end.address);
+        let destination = drop.destination.as_ref().map(|end| end.address);
         // Solicitations go to all routers.
-        let is_advertisement = is(Reason::RouterDiscovery)
-            && report.direction == "ingress"
-            && report.destination != Some(ALL_ROUTERS.into());
+        let is_advertisement = drop.reason.is(Reason::RouterDiscovery)
+            && drop.direction == Direction::Ingress
+            && destination != Some(ALL_ROUTERS.into());
         // Queries pass; reports of other hosts are none of this one's business.
-        let is_membership = is(Reason::MembershipGroup) && report.direction == "egress";
-        if report.enforced.is_some() || !is_advertisement && !is_membership {
+        let is_membership = drop.reason.is(Reason::MembershipGroup) && drop.direction == Direction::Egress;
+        if !is_advertisement && !is_membership {
             return;
         }
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let drops = all.entry(report.interface.clone()).or_default();
+        let drops = all.entry(interface.clone()).or_default();
         if is_advertisement {
-            drops.advertisement = Some((Instant::now(), report.source));
+            drops.advertisement = Some((Instant::now(), source));
         } else {
             drops.membership = Some(Instant::now());
         }
@@ -61,6 +65,22 @@ impl Missed {
 
     fn of(&self, interface: &str) -> Drops {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(interface).copied().unwrap_or_default()
+    }
+}
+
+/// Has events noted.
+pub struct MissedSink(pub Arc<Missed>);
+
+impl Sink for MissedSink {
+    fn name(&self) -> &'static str {
+        "links"
+    }
+
+    fn write(&mut self, entry: &Entry) -> io::Result<()> {
+        if let Kind::Drop(drop) = &entry.event.kind {
+            self.0.note(drop);
+        }
+        Ok(())
     }
 }
 
@@ -153,7 +173,7 @@ fn joined(index: u32) -> anyhow::Result<Vec<IpAddr>> {
     let read = |file: &str| match std::fs::read_to_string(file) {
         Ok(text) => Ok(text),
         // A kernel without that family.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(error).with_context(|| format!("reading {file}")),
     };
     let mut groups = groups4(&read("/proc/thread-self/net/igmp")?, index);

@@ -12,15 +12,16 @@ use bulkhead_dataplane::{
     Seeded, Shadow, Specification, quarantine_tables,
 };
 use bulkhead_engine::memory::Tables;
+use bulkhead_events::Enricher;
 use bulkhead_host::spare;
 use bulkhead_policy::compile::Program;
 use bulkhead_policy::inventory::Inventory;
 
 use super::clock::BootClock;
 use super::counters::{self, Folded};
+use super::events::enricher;
 use super::inputs::Inputs;
 use super::member::{self, Arrival, Member};
-use super::names::Names;
 use super::quarantine::List;
 use super::setup::Setup;
 use super::shadow::Observing;
@@ -46,7 +47,7 @@ pub struct LoadedGeneration<D: Dataplane = Kernel> {
     /// Its rules' fingerprints.
     pub fingerprints: Vec<String>,
     /// What its numbers mean.
-    pub names: Arc<Names>,
+    pub names: Arc<Enricher>,
     /// The candidate that observes beside it.
     pub shadow: Option<Observing>,
 }
@@ -171,10 +172,10 @@ impl<D: Dataplane> LoadedGeneration<D> {
                 bare.interface.name
             );
         }
-        let names = Arc::new(Names::new(&inputs, indices.clone()));
+        let names = Arc::new(enricher(&inputs, indices.clone()));
         let observing = shadow.as_ref().map(|(number, inputs)| Observing {
             number: *number,
-            names: Arc::new(Names::new(inputs, indices.clone())),
+            names: Arc::new(enricher(inputs, indices.clone())),
         });
         let (shadow_overlay, shadow_exchange) = shadow
             .map(|(number, inputs)| {

@@ -5,18 +5,19 @@ mod api;
 mod back;
 mod clock;
 mod contest;
+mod control;
 mod counters;
 mod counting;
 pub mod cutoff;
 mod descriptors;
 pub mod enforcer;
+mod events;
 mod gaps;
 mod guard_drops;
 mod guarding;
 pub mod in_place;
 mod inputs;
 pub mod interfaces;
-mod journal;
 mod judge;
 mod left_open;
 mod links;
@@ -24,9 +25,7 @@ mod listener;
 mod live;
 pub mod lock;
 mod member;
-mod names;
 mod pin_news;
-mod pump;
 pub mod quarantine;
 mod reconcile;
 mod resets;
@@ -37,7 +36,6 @@ mod start;
 pub mod status;
 pub mod store;
 mod takeover;
-mod told;
 #[cfg(test)]
 mod transitions;
 mod unsaved;
@@ -49,15 +47,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bulkhead_api::event::{Action, Outcome};
 use bulkhead_api::request::Request;
 use bulkhead_dataplane::{Attached, Dataplane as _, Kernel, check_support};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::api::Api;
+use self::control::{Before, Change};
 use self::enforcer::Enforcer;
+use self::events::Shared;
 pub use self::inputs::Target;
-use self::journal::Journal;
 pub use self::setup::Setup;
 use self::start::Named;
 use self::store::Store;
@@ -65,6 +65,12 @@ use self::upkeep::Upkeep;
 use crate::exit::Answer;
 use crate::guard;
 use crate::paths::BPFFS;
+
+/// How long an agent that ends goes on to answer.
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
+
+/// How long an agent that ends waits for its event log.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// Runs the agent until a signal or `detach`. Enforcement goes on after a signal. The answer is
 /// no if the files do not hold.
@@ -93,7 +99,11 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     let hold = |directory| lock::hold(directory, &setup.instance);
     let _locks = setup.paths.locked().into_iter().map(hold).collect::<anyhow::Result<Vec<_>>>()?;
     residence::claim(&setup)?;
+    let before = Before::read(&Kernel, &setup, &store);
     if start::goes_back_to_nothing(&Kernel, &setup, &store)? {
+        let shared = Shared::open(&setup, store)?;
+        before.tell_ended(&shared);
+        shared.hub.flush(LAST_EVENTS);
         return Ok(Answer::No);
     }
     if let Some(warning) = setup.config.lockout() {
@@ -106,9 +116,13 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
         .enable_all()
         .build()
         .context("starting the agent's threads")?;
-    let mut journal = Journal::open(&setup.paths.state);
-    let enforcer = Enforcer::start(Kernel, setup, store, named, &mut journal)?;
-    runtime.block_on(serve(Arc::new(enforcer), journal, guard_log))
+    let shared = Arc::new(Shared::open(&setup, store)?);
+    let enforcer = Arc::new(Enforcer::start(Kernel, setup, named, shared.clone())?);
+    before.tell(&enforcer);
+    let ended = runtime.block_on(serve(enforcer, guard_log));
+    // What an event log that stands still has not got by then, it never will.
+    shared.hub.flush(LAST_EVENTS);
+    ended
 }
 
 /// Listens to what the guard drops before there is a guard, which is to log to the group that is found.
@@ -129,27 +143,26 @@ fn guard_log(setup: &mut Setup) -> Option<guard::Log> {
     }
 }
 
-async fn serve(
-    enforcer: Arc<Enforcer>,
-    journal: Journal,
-    guard_log: Option<guard::Log>,
-) -> anyhow::Result<Answer> {
+async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow::Result<Answer> {
     let paths = enforcer.setup.paths.clone();
     let (detach, mut detached) = mpsc::channel(1);
     let listener = api::listen(&paths.socket)?;
     tell_attached(&enforcer);
     let shared = enforcer.shared.clone();
     let reconciling = reconcile::start(enforcer.clone()).context("watching what is enforced")?;
-    let guard_drops = guard_drops::collect(&enforcer.setup.instance, enforcer.store.clone(), guard_log)?;
-    let pumping = pump::start(paths.pins.clone(), journal, shared, guard_drops)?;
+    let instance = &enforcer.setup.instance;
+    guard_drops::collect(instance, enforcer.store.clone(), guard_log, shared.clone())?;
+    let mut failures = events::start(&paths.pins, &shared)?;
     resets::start(&paths.pins)?;
     let api = Arc::new(Api { enforcer: enforcer.clone(), detach });
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
-    let instance = &enforcer.setup.instance;
     let mut answer = Answer::Yes;
     tokio::select! {
-        ended = pumping => ended.context("telling of drops has ended; start the agent again")??,
+        failure = failures.recv() => {
+            let failure = failure.unwrap_or_else(|| anyhow::anyhow!("a thread has ended"));
+            return Err(failure.context("telling of drops has ended; start the agent again"));
+        }
         ended = api::serve(listener, api) => ended.context("serving the socket")?,
         ended = reload_on_hangup(enforcer.clone()) => ended?,
         // What is enforced stays; an agent that does not watch it is none.
@@ -159,14 +172,12 @@ async fn serve(
             start::tell_nothing_is_enforced();
             answer = Answer::No;
         }
-        _ = detached.recv() => {
-            // Lets the answer leave.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            tracing::info!("detached");
-        }
-        _ = terminate.recv() => still_enforced(instance),
-        _ = interrupt.recv() => still_enforced(instance),
+        _ = detached.recv() => tracing::info!("detached"),
+        _ = terminate.recv() => still_enforced(&enforcer, "SIGTERM"),
+        _ = interrupt.recv() => still_enforced(&enforcer, "SIGINT"),
     }
+    // Lets the last answer leave, and whoever watches see the last event.
+    tokio::time::sleep(LAST_ANSWERS).await;
     let _ = std::fs::remove_file(&paths.socket);
     Ok(answer)
 }
@@ -212,7 +223,18 @@ async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     while hangup.recv().await.is_some() {
         let enforcer = enforcer.clone();
-        let apply = move || enforcer.apply(&Request::default());
+        let apply = move || {
+            let before = control::generation(&enforcer);
+            let applied = enforcer.apply(&Request::default());
+            let (outcome, detail) = match &applied {
+                Ok(done) if done.applied => (Outcome::Done, None),
+                Ok(refused) => (Outcome::Refused, Some(refused.text.clone())),
+                Err(error) => (Outcome::Failed, Some(format!("{error:#}"))),
+            };
+            let change = Change::by_signal(Action::Apply, before, "SIGHUP", outcome);
+            Change { detail, ..change }.tell(&enforcer);
+            applied
+        };
         match tokio::task::spawn_blocking(apply).await.context("applying on SIGHUP")? {
             Ok(done) if done.applied => tracing::info!(generation = done.generation, "applied on SIGHUP"),
             Ok(refused) => tracing::error!("SIGHUP changes nothing: the files do not hold\n{}", refused.text),
@@ -222,6 +244,8 @@ async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn still_enforced(instance: &str) {
+fn still_enforced(enforcer: &Enforcer, signal: &str) {
+    let (instance, before) = (&enforcer.setup.instance, control::generation(enforcer));
+    Change::by_signal(Action::Stop, before, signal, Outcome::Done).tell(enforcer);
     tracing::info!("stopped; the policy stays enforced until `bulkhead --instance {instance} detach`");
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use bulkhead_api::event::{Action, Actor, Control, Effect, Kind, Outcome};
 use bulkhead_dataplane::{
     Attached, Dataplane, Device, DeviceTable as _, Fault, HookLinks as _, Interface, Kernel, Pins,
 };
@@ -24,7 +25,6 @@ use super::gaps::Gaps;
 use super::member::Arrival;
 use super::pin_news::{self, PinNews};
 use super::{guarding, start, takeover};
-use crate::report::{Effect, Report};
 
 /// Between two looks, unless there is news. Detaching a link or putting a program before ours makes none.
 const INTERVAL: Duration = Duration::from_millis(5);
@@ -297,7 +297,7 @@ impl<D: Dataplane> Enforcer<D> {
 
     /// Ends a time without enforcement, if there was one, and reports it.
     fn is_well(&self, reconciler: &mut Reconciler<D>, what: &str, asked: u64, generation: u32) {
-        let Some(report) = reconciler.gaps.well(what, asked, generation) else { return };
+        let Some((time, report)) = reconciler.gaps.well(what, asked, generation) else { return };
         tracing::warn!(
             interface = what,
             milliseconds = report.milliseconds,
@@ -305,8 +305,19 @@ impl<D: Dataplane> Enforcer<D> {
             effect = ?report.effect,
             "enforcement restored"
         );
-        // The pump lives as long as the agent.
-        let _ = self.shared.own.send(Report::Unenforced(Box::new(report)));
+        let restored = Control {
+            action: Action::Restore,
+            outcome: Outcome::Done,
+            by: Actor::Agent,
+            subject: Some(what.to_owned()),
+            detail: Some(report.cause.clone()),
+            generation_before: generation,
+            generation,
+            policy: None,
+            inventory: None,
+        };
+        self.shared.tell(time, Kind::Unenforced(Box::new(report)));
+        self.shared.tell(time, Kind::Control(Box::new(restored)));
     }
 }
 

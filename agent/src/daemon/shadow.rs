@@ -6,12 +6,12 @@ use anyhow::Context as _;
 use bulkhead_api::request::{Applied, Confirmation, Request};
 use bulkhead_api::status::Observed;
 use bulkhead_dataplane::Dataplane;
+use bulkhead_events::Enricher;
 
 use super::clock::wall_time;
 use super::enforcer::Enforcer;
 use super::inputs::{Files, Inputs, Refused, Target};
 use super::live::LoadedGeneration;
-use super::names::Names;
 use super::store::{Made, Pending};
 use super::unsaved::Disk;
 use crate::config::Mode;
@@ -21,7 +21,7 @@ pub struct Observing {
     /// Its number.
     pub number: u32,
     /// What its numbers mean.
-    pub names: Arc<Names>,
+    pub names: Arc<Enricher>,
 }
 
 impl<D: Dataplane> Enforcer<D> {

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 
 use anyhow::Context as _;
+use bulkhead_api::event::EventStats;
 use bulkhead_api::quarantine::Entry;
-use bulkhead_api::status::{
-    Agent, ExchangeInterface, Losses, Pumped, Quarantined, ReasonCount, State, Status,
-};
+use bulkhead_api::status::{Agent, ExchangeInterface, Losses, Quarantined, ReasonCount, State, Status};
 use bulkhead_dataplane::{
     Attached, Dataplane, Device, DeviceTable as _, Kernel, KernelError, STATE_MAPS, State as Tables, running,
 };
@@ -67,7 +66,7 @@ pub fn quarantined(list: &List) -> Vec<Quarantined> {
 
 /// What the agent tells of itself. Counters that cannot be read are a warning: somebody may just have
 /// removed their pins.
-pub fn agent(enforcer: &Enforcer, events: Pumped) -> Agent {
+pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     let (live, clock) = (enforcer.live(), BootClock::now());
     let mut warnings: Vec<String> = enforcer.setup.config.lockout().into_iter().collect();
     let mut unread = |error: anyhow::Error| warnings.push(format!("counters are missing: {error:#}"));

@@ -1,6 +1,6 @@
 //! From whatever enforces when the agent starts to its own first generation, without a gap.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
@@ -11,13 +11,12 @@ use bulkhead_dataplane::{
 use super::counters::{self, Folded};
 use super::counting::Counting;
 use super::enforcer::{Enforcer, Live, add_names, kept, next_number, note_indices};
+use super::events::{self, Shared};
 use super::guarding;
 use super::in_place::{self, Notes};
 use super::interfaces::absent;
-use super::journal::Journal;
 use super::left_open::left_open;
 use super::live::{LoadedGeneration, retire};
-use super::pump::{self, Shared};
 use super::quarantine;
 use super::reconcile::Reconciler;
 use super::setup::Setup;
@@ -33,17 +32,12 @@ impl<D: Dataplane> Enforcer<D> {
     ///
     /// # Errors
     /// If the system refuses; what was enforced before still is.
-    pub fn start(
-        plane: D,
-        setup: Setup,
-        store: Store,
-        named: Named,
-        journal: &mut Journal,
-    ) -> anyhow::Result<Self> {
+    pub fn start(plane: D, setup: Setup, named: Named, shared: Arc<Shared>) -> anyhow::Result<Self> {
+        let store = shared.store.clone();
         let pins = setup.paths.pins.clone();
         plane.create_pins(&pins)?;
         let journal_before = store.record()?;
-        let indices: Arc<Mutex<HashMap<u32, String>>> = Arc::default();
+        let indices = shared.indices.clone();
         let start::Plan { inputs, mut record, mut quarantined, is_named: named } =
             start::plan(&setup, &store, named)?;
         quarantined.follow(&inputs.inventory);
@@ -97,7 +91,7 @@ impl<D: Dataplane> Enforcer<D> {
         };
         if before.is_empty() {
             Counting::begin(&store);
-            journal.begin();
+            shared.hub.begin();
         }
         start::tell(guarding::mark(&plane, &setup, &mut attached));
         // What is detached below must be closed by then.
@@ -111,7 +105,6 @@ impl<D: Dataplane> Enforcer<D> {
         store.write_or_hold(&record);
         start::tell(store.save(ZONES, &built.zones()));
         start::tell(store.save(quarantine::FILE, &quarantined));
-        let shared = Arc::new(Shared::new(store.clone(), setup.target.clone(), indices.clone()));
         let mut live = Live {
             folded: store.load(counters::FILE).unwrap_or_else(start::told).unwrap_or_default(),
             built,
@@ -133,7 +126,7 @@ impl<D: Dataplane> Enforcer<D> {
         if migration.is_needed() {
             // A packet may still be under way in an old program.
             plane.wait_for_programs()?;
-            tell_leftover(&migration, &store, &shared, journal)?;
+            tell_leftover(&migration, &store, &shared)?;
             finish(migration, &store, &mut live.folded, &mut live.built)?;
         }
         retire(&pins, &store, &mut live.folded, &live.built);
@@ -253,18 +246,13 @@ fn tell(migration: &impl StateMigration) {
 }
 
 /// Tells of the drops that the earlier agent's tables still hold, and counts what of it cannot be read.
-fn tell_leftover(
-    migration: &impl StateMigration,
-    store: &Store,
-    shared: &Shared,
-    journal: &mut Journal,
-) -> anyhow::Result<()> {
+fn tell_leftover(migration: &impl StateMigration, store: &Store, shared: &Shared) -> anyhow::Result<()> {
     let leftover = migration.leftover()?;
     Counting::take_over(store, migration.unreadable(), leftover.unread);
     if migration.unreadable().contains(&"REASON_COUNTERS") {
-        journal.begin();
+        shared.hub.begin();
     }
-    Ok(pump::tell_leftover(leftover, shared, journal)?)
+    events::tell_leftover(leftover, shared)
 }
 
 /// Removes what the earlier agent had, once every hook runs the new generation.

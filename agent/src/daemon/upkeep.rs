@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bulkhead_api::event::Action;
 use bulkhead_dataplane::Dataplane;
 
 use super::clock::BootClock;
+use super::control::{self, Change};
 use super::enforcer::Enforcer;
 
 /// How often.
@@ -43,8 +45,13 @@ impl Upkeep {
         };
         check("ending a quarantine", enforcer.release_ended());
         check("writing to the state directory", enforcer.save_refused());
+        let before = control::generation(enforcer);
         let ended = enforcer.end_unconfirmed();
         self.has_ended = ended.as_ref().is_ok_and(|ended| *ended);
+        if self.has_ended {
+            Change::by_agent(Action::Detach, before, Some("the first policy was not confirmed in time"))
+                .tell(enforcer);
+        }
         check("ending what was not confirmed", ended.map(|_| ()));
         if self.has_ended {
             return;
@@ -58,7 +65,9 @@ impl Upkeep {
 }
 
 fn unconfirmed<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
+    let before = control::generation(enforcer);
     if let Some(back) = enforcer.roll_back_unconfirmed()? {
+        Change::by_agent(Action::Rollback, before, Some("not confirmed in time")).tell(enforcer);
         tracing::warn!(generation = back.generation, "not confirmed in time: the previous files are back");
     }
     Ok(())

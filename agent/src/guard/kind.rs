@@ -1,5 +1,6 @@
 //! The kinds of drops that the guard makes.
 
+use bulkhead_api::event::{Direction, GuardReason};
 use serde::{Deserialize, Serialize};
 
 /// Why the guard dropped a packet, and where.
@@ -50,24 +51,26 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.object() == name)
     }
 
-    /// The reason's name in reports and status. With the direction it says which kind it is.
+    /// The reason in events and status. With the direction it says which kind it is.
     #[must_use]
-    pub fn reason(self) -> &'static str {
+    pub fn reason(self) -> GuardReason {
         match self {
-            Self::ClosedIn | Self::ClosedOut => "guard_interface_closed",
-            Self::OwnDestination => "guard_own_destination",
-            Self::OwnSource => "guard_own_source",
-            Self::OverlaySource => "guard_overlay_source",
-            Self::OverlayDestination => "guard_overlay_destination",
+            Self::ClosedIn | Self::ClosedOut => GuardReason::InterfaceClosed,
+            Self::OwnDestination => GuardReason::OwnDestination,
+            Self::OwnSource => GuardReason::OwnSource,
+            Self::OverlaySource => GuardReason::OverlaySource,
+            Self::OverlayDestination => GuardReason::OverlayDestination,
         }
     }
 
     /// `ingress` or `egress`, seen from this host.
     #[must_use]
-    pub fn direction(self) -> &'static str {
+    pub fn direction(self) -> Direction {
         match self {
-            Self::ClosedIn | Self::OwnDestination | Self::OwnSource | Self::OverlaySource => "ingress",
-            Self::OverlayDestination | Self::ClosedOut => "egress",
+            Self::ClosedIn | Self::OwnDestination | Self::OwnSource | Self::OverlaySource => {
+                Direction::Ingress
+            }
+            Self::OverlayDestination | Self::ClosedOut => Direction::Egress,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::Context as _;
+use bulkhead_api::event::Direction;
 use etherparse::{LaxNetSlice, LaxSlicedPacket};
 
 use super::netlink::{Netfilter, Request, UNSPECIFIED, attribute, name, number};
@@ -136,7 +137,7 @@ fn read(prefix: &str, message: &[u8]) -> Option<Dropped> {
     // NFULA_PREFIX
     let kind = Kind::of_object(name(attribute(message, 10)?).strip_prefix(prefix)?)?;
     // NFULA_IFINDEX_INDEV, _OUTDEV
-    let device = if kind.direction() == "ingress" { 4 } else { 5 };
+    let device = if kind.direction() == Direction::Ingress { 4 } else { 5 };
     let interface = attribute(message, device).and_then(number).unwrap_or_default();
     // NFULA_PAYLOAD
     let packet = attribute(message, 9).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! docs/performance.md.
+//! docs/internals/performance.md.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ pub fn page(report: &Report) -> String {
     let command = if report.quick { "cargo xtask bench --quick" } else { "cargo xtask bench" };
     let _ = writeln!(
         text,
-        "One run of `{command} --markdown docs/performance.md`, begun {}. Do not edit: run it again.\n\n\
+        "One run of `{command} --markdown docs/internals/performance.md`, begun {}. Do not edit: run it again.\n\n\
          Every figure is the median of rounds in which all that are compared took turns; ± is half of what the middle \
          half of the rounds spans. A ratio is the median of the rounds' own ratios, with the interval that holds it with \
          95 % confidence (bootstrap). Packets that did not come where they were measured, or rounds that spread over a \

@@ -58,7 +58,7 @@ const _: () = assert!(size_of::<Event>() == 80);
 /// What makes two drops the same for the audit trail. The source's port is left out, so that
 /// retries fall together.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AggregateKey {
     /// Source address; zero if the packet could not be parsed that far.
     pub source: Address,

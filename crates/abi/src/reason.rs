@@ -2,7 +2,7 @@
 //! name them.
 
 macro_rules! reasons {
-    ($($number:literal $variant:ident $name:literal $verdict:ident $doc:literal;)*) => {
+    ($($number:literal $variant:ident $name:literal $verdict:ident $concern:ident $doc:literal;)*) => {
         /// The numbered reason of a verdict.
         #[repr(u8)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,6 +47,13 @@ macro_rules! reasons {
                     $(Self::$variant => Action::$verdict,)*
                 }
             }
+
+            #[inline(always)]
+            const fn concern(self) -> Concern {
+                match self {
+                    $(Self::$variant => Concern::$concern,)*
+                }
+            }
         }
     };
 }
@@ -60,74 +67,112 @@ pub enum Action {
     Drop,
 }
 
+/// What a verdict depends on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Concern {
+    /// The rules, and the flows that they admit.
+    Policy,
+    /// A flow that the rules once admitted.
+    Revoked,
+    /// How much there was of it.
+    Rate,
+    /// What the host is set to beside its policy: who is cut off, link protocols, membership, ICMP errors.
+    Host,
+    /// The packet itself, or a table that failed.
+    Packet,
+}
+
 reasons! {
-    0 Rule "rule" Pass "An accept rule admits it.";
-    1 Reply "reply" Pass "It is the reply side of a tracked flow that the policy still allows.";
-    2 IcmpError "icmp_error" Pass "It is an ICMP error about a tracked flow that the policy still allows.";
-    3 Arp "arp" Pass "ARP on an Ethernet interface.";
-    4 NeighbourDiscovery "neighbour_discovery" Pass "IPv6 neighbour discovery on an Ethernet interface.";
-    5 Fragment "fragment" Pass "It continues a datagram whose first fragment passed.";
-    6 AuditReply "audit_reply" Pass "It is the reply side of a flow that audit mode let pass.";
-    7 Link "link" Pass "A link protocol that the configuration names.";
-    8 Membership "membership" Pass "A membership report for, or a query about, multicast groups of a venue's feeds.";
-    9 Reset "reset" Pass "It resets a TCP connection that is not tracked, and that the policy would let its receiver begin.";
-    10 Resumed "resumed" Pass "It continues a connection of this host's sockets that the policy allows and that was not tracked any more.";
-    11 MembershipMasked "membership_masked" Pass "A membership report that leaves without the groups of no feed that it named.";
+    0 Rule "rule" Pass Policy "An accept rule admits it.";
+    1 Reply "reply" Pass Policy "It is the reply side of a tracked flow that the policy still allows.";
+    2 IcmpError "icmp_error" Pass Policy "It is an ICMP error about a tracked flow that the policy still allows.";
+    3 Arp "arp" Pass Packet "ARP on an Ethernet interface.";
+    4 NeighbourDiscovery "neighbour_discovery" Pass Packet "IPv6 neighbour discovery on an Ethernet interface.";
+    5 Fragment "fragment" Pass Packet "It continues a datagram whose first fragment passed.";
+    6 AuditReply "audit_reply" Pass Policy "It is the reply side of a flow that audit mode let pass.";
+    7 Link "link" Pass Host "A link protocol that the configuration names.";
+    8 Membership "membership" Pass Host "A membership report for, or a query about, multicast groups of a venue's feeds.";
+    9 Reset "reset" Pass Policy "It resets a TCP connection that is not tracked, and that the policy would let its receiver begin.";
+    10 Resumed "resumed" Pass Policy "It continues a connection of this host's sockets that the policy allows and that was not tracked any more.";
+    11 MembershipMasked "membership_masked" Pass Packet "A membership report that leaves without the groups of no feed that it named.";
 
-    16 NoRule "no_rule" Drop "No rule admits it, and it is no reply.";
-    17 DenyRule "deny_rule" Drop "A deny rule names it, and it is no reply.";
-    18 UnknownAddress "unknown_address" Drop "The other end is in neither the inventory nor any rule.";
-    19 NotLocal "not_local" Drop "It is not between this node's addresses or routes and another's.";
-    20 Quarantined "quarantined" Drop "One end is quarantined.";
-    21 NoFlow "no_flow" Drop "It could be a reply, but belongs to no tracked flow.";
-    22 FlowExpired "flow_expired" Drop "It belongs to a flow that was silent for too long.";
-    23 FlowRevoked "flow_revoked" Drop "It belongs to a flow that the policy no longer allows.";
-    24 IcmpType "icmp_type" Drop "An ICMP message that is no echo and no error.";
-    25 IcmpErrorUnrelated "icmp_error_unrelated" Drop "An ICMP error that quotes no tracked flow of its receiver.";
-    26 IcmpErrorMalformed "icmp_error_malformed" Drop "An ICMP error whose quoted packet cannot be parsed.";
+    16 NoRule "no_rule" Drop Policy "No rule admits it, and it is no reply.";
+    17 DenyRule "deny_rule" Drop Policy "A deny rule names it, and it is no reply.";
+    18 UnknownAddress "unknown_address" Drop Policy "The other end is in neither the inventory nor any rule.";
+    19 NotLocal "not_local" Drop Packet "It is not between this node's addresses or routes and another's.";
+    20 Quarantined "quarantined" Drop Host "One end is quarantined.";
+    21 NoFlow "no_flow" Drop Policy "It could be a reply, but belongs to no tracked flow.";
+    22 FlowExpired "flow_expired" Drop Policy "It belongs to a flow that was silent for too long.";
+    23 FlowRevoked "flow_revoked" Drop Revoked "It belongs to a flow that the policy no longer allows.";
+    24 IcmpType "icmp_type" Drop Packet "An ICMP message that is no echo and no error.";
+    25 IcmpErrorUnrelated "icmp_error_unrelated" Drop Packet "An ICMP error that quotes no tracked flow of its receiver.";
+    26 IcmpErrorMalformed "icmp_error_malformed" Drop Packet "An ICMP error whose quoted packet cannot be parsed.";
 
-    27 VenueGuard "venue_guard" Drop "It is between a venue and this side, and in none of the venue's lanes.";
-    28 PacketRate "packet_rate" Drop "Its rule's packet rate is used up.";
-    29 NewFlowRate "new_flow_rate" Drop "The rate at which its rule lets flows begin is used up.";
-    30 InitiatorRate "initiator_rate" Drop "Its sender begins flows, or resets what is not tracked, faster than any one may.";
-    31 MembershipGroup "membership_group" Drop "A membership report for a group of no feed.";
+    27 VenueGuard "venue_guard" Drop Policy "It is between a venue and this side, and in none of the venue's lanes.";
+    28 PacketRate "packet_rate" Drop Rate "Its rule's packet rate is used up.";
+    29 NewFlowRate "new_flow_rate" Drop Rate "The rate at which its rule lets flows begin is used up.";
+    30 InitiatorRate "initiator_rate" Drop Rate "Its sender begins flows, or resets what is not tracked, faster than any one may.";
+    31 MembershipGroup "membership_group" Drop Host "A membership report for a group of no feed.";
 
-    32 LinkTruncated "link_truncated" Drop "The frame ends inside its link header.";
-    33 LinkProtocol "link_protocol" Drop "A link-layer protocol other than IPv4, IPv6, ARP and those that the configuration names.";
-    34 VlanDepth "vlan_depth" Drop "More than two VLAN tags.";
-    35 IpVersion "ip_version" Drop "The IP version is neither 4 nor 6, or not what the link header says.";
-    36 IpTruncated "ip_truncated" Drop "The packet ends inside its IP header.";
-    37 IpHeaderLength "ip_header_length" Drop "The IPv4 header length is below 20 bytes or beyond the packet.";
-    38 IpLength "ip_length" Drop "The IP length is shorter than the headers or longer than the packet.";
-    39 IpOption "ip_option" Drop "A malformed IPv4 option.";
-    40 SourceRoute "source_route" Drop "Source routing: LSRR, SSRR, or a routing header with segments left.";
-    41 ExtensionHeader "extension_header" Drop "A malformed or misplaced IPv6 extension header.";
-    42 ExtensionDepth "extension_depth" Drop "More IPv6 extension headers than are walked.";
-    43 NoNextHeader "no_next_header" Drop "IPv6 without an upper layer.";
-    44 FragmentOrphan "fragment_orphan" Drop "A fragment that follows no remembered first fragment.";
-    45 FragmentTiny "fragment_tiny" Drop "A first fragment that does not hold the whole transport header.";
-    46 FragmentInvalid "fragment_invalid" Drop "A fragment whose offset or length cannot be.";
-    47 TransportTruncated "transport_truncated" Drop "The packet ends inside its transport header.";
-    48 TcpHeaderLength "tcp_header_length" Drop "The TCP header length is below 20 bytes or beyond the packet.";
-    49 TcpFlags "tcp_flags" Drop "TCP flags that no TCP stack sends together.";
-    50 UdpLength "udp_length" Drop "The UDP length is below 8 bytes or beyond the packet.";
-    51 SctpChunk "sctp_chunk" Drop "A malformed first SCTP chunk, or an INIT bundled with others.";
-    52 IcmpFamily "icmp_family" Drop "ICMP over IPv6, or ICMPv6 over IPv4.";
-    53 FragmentOverlap "fragment_overlap" Drop "A fragment that overlaps the one before it.";
-    54 FragmentOrder "fragment_order" Drop "A fragment that leaves a gap behind the one before it.";
-    55 MappedAddress "mapped_address" Drop "IPv6 with an IPv4-mapped address, which belongs on no wire.";
-    56 IcmpErrorSource "icmp_error_source" Drop "An ICMP error of an overlay peer that is neither the destination of the packet quoted nor a router for it.";
-    57 IcmpErrorRate "icmp_error_rate" Drop "An ICMP error about an address of which too many came that quote no tracked flow.";
-    58 RouterDiscovery "router_discovery" Drop "An IPv6 router advertisement or solicitation, where the configuration does not name them.";
+    32 LinkTruncated "link_truncated" Drop Packet "The frame ends inside its link header.";
+    33 LinkProtocol "link_protocol" Drop Packet "A link-layer protocol other than IPv4, IPv6, ARP and those that the configuration names.";
+    34 VlanDepth "vlan_depth" Drop Packet "More than two VLAN tags.";
+    35 IpVersion "ip_version" Drop Packet "The IP version is neither 4 nor 6, or not what the link header says.";
+    36 IpTruncated "ip_truncated" Drop Packet "The packet ends inside its IP header.";
+    37 IpHeaderLength "ip_header_length" Drop Packet "The IPv4 header length is below 20 bytes or beyond the packet.";
+    38 IpLength "ip_length" Drop Packet "The IP length is shorter than the headers or longer than the packet.";
+    39 IpOption "ip_option" Drop Packet "A malformed IPv4 option.";
+    40 SourceRoute "source_route" Drop Packet "Source routing: LSRR, SSRR, or a routing header with segments left.";
+    41 ExtensionHeader "extension_header" Drop Packet "A malformed or misplaced IPv6 extension header.";
+    42 ExtensionDepth "extension_depth" Drop Packet "More IPv6 extension headers than are walked.";
+    43 NoNextHeader "no_next_header" Drop Packet "IPv6 without an upper layer.";
+    44 FragmentOrphan "fragment_orphan" Drop Packet "A fragment that follows no remembered first fragment.";
+    45 FragmentTiny "fragment_tiny" Drop Packet "A first fragment that does not hold the whole transport header.";
+    46 FragmentInvalid "fragment_invalid" Drop Packet "A fragment whose offset or length cannot be.";
+    47 TransportTruncated "transport_truncated" Drop Packet "The packet ends inside its transport header.";
+    48 TcpHeaderLength "tcp_header_length" Drop Packet "The TCP header length is below 20 bytes or beyond the packet.";
+    49 TcpFlags "tcp_flags" Drop Packet "TCP flags that no TCP stack sends together.";
+    50 UdpLength "udp_length" Drop Packet "The UDP length is below 8 bytes or beyond the packet.";
+    51 SctpChunk "sctp_chunk" Drop Packet "A malformed first SCTP chunk, or an INIT bundled with others.";
+    52 IcmpFamily "icmp_family" Drop Packet "ICMP over IPv6, or ICMPv6 over IPv4.";
+    53 FragmentOverlap "fragment_overlap" Drop Packet "A fragment that overlaps the one before it.";
+    54 FragmentOrder "fragment_order" Drop Packet "A fragment that leaves a gap behind the one before it.";
+    55 MappedAddress "mapped_address" Drop Packet "IPv6 with an IPv4-mapped address, which belongs on no wire.";
+    56 IcmpErrorSource "icmp_error_source" Drop Host "An ICMP error of an overlay peer that is neither the destination of the packet quoted nor a router for it.";
+    57 IcmpErrorRate "icmp_error_rate" Drop Host "An ICMP error about an address of which too many came that quote no tracked flow.";
+    58 RouterDiscovery "router_discovery" Drop Packet "An IPv6 router advertisement or solicitation, where the configuration does not name them.";
 
-    64 LookupFailed "lookup_failed" Drop "A table look-up that cannot miss did. Please report it.";
-    65 FlowTableFull "flow_table_full" Drop "The kernel could not store the flow.";
-    66 ExpiryChain "expiry_chain" Drop "More expired rules in a row than are walked.";
-    67 FragmentTableFull "fragment_table_full" Drop "The kernel could not remember the first fragment.";
-    68 NestingDepth "nesting_depth" Drop "More packets were at work on one CPU at a time than it has places for (real-time kernels).";
+    64 LookupFailed "lookup_failed" Drop Packet "A table look-up that cannot miss did. Please report it.";
+    65 FlowTableFull "flow_table_full" Drop Packet "The kernel could not store the flow.";
+    66 ExpiryChain "expiry_chain" Drop Packet "More expired rules in a row than are walked.";
+    67 FragmentTableFull "fragment_table_full" Drop Packet "The kernel could not remember the first fragment.";
+    68 NestingDepth "nesting_depth" Drop Packet "More packets were at work on one CPU at a time than it has places for (real-time kernels).";
 }
 
 impl Reason {
+    /// The packet is well formed, and only the policy, or a rate, speaks against it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_refusal(self) -> bool {
+        matches!(self.action(), Action::Drop) && matches!(self.concern(), Concern::Policy | Concern::Rate)
+    }
+
+    /// Another policy could decide otherwise, on the same packet of the same host.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_of_policy(self) -> bool {
+        !matches!(self.concern(), Concern::Rate | Concern::Host)
+    }
+
+    /// A drop for this reason is between ends that the rules know.
+    #[inline(always)]
+    #[must_use]
+    pub const fn knows_both_ends(self) -> bool {
+        matches!(self.action(), Action::Drop)
+            && matches!(self.concern(), Concern::Policy | Concern::Revoked | Concern::Rate)
+            && !matches!(self, Self::UnknownAddress)
+    }
+
     /// The packet ended where a header was expected: with more of it in linear memory it might parse.
     #[inline(always)]
     #[must_use]

@@ -140,7 +140,7 @@ pub struct Settings {
     /// First and last of the ports that the kernel gives to connections outwards
     /// (`net.ipv4.ip_local_port_range`, which counts for IPv6 as well), host byte order.
     pub outward_ports: [u16; 2],
-    /// Remote classes from this number on are [wide](crate::is_of_known_sender).
+    /// Remote classes from this number on are wide: they hold so many addresses that to be one of them says nothing.
     pub wide: u32,
     /// The interfaces that share flows have one zone; a configured number, never an interface index.
     pub zone: u16,

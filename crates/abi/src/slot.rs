@@ -1,7 +1,6 @@
 //! How flows lie in their table: one cache line each, eight in a bucket.
 
-use crate::Word;
-use crate::{FlowKey, FlowValue};
+use crate::{FlowKey, FlowValue, Word};
 
 /// Slots in a bucket.
 pub const BUCKET_SLOTS: u32 = 8;

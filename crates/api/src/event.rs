@@ -1,1 +1,82 @@
-//! Events: what the agent tells of.
+//! Events: drops, what a staged policy would decide otherwise, times without enforcement, and who changed what.
+//!
+//! An event is one JSON object, in the event log and for whoever watches. `kind` says which one it is; fields that
+//! do not apply are absent.
+
+mod control;
+mod drop;
+mod earlier;
+mod protocol;
+mod reason;
+mod stats;
+mod text;
+mod timestamp;
+mod unenforced;
+
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::control::{Action, Actor, Control, Outcome};
+pub use self::drop::{Direction, Drop, End, Enforced, EtherType, Rule, WouldDiffer};
+pub use self::protocol::Protocol;
+pub use self::reason::{GuardReason, Reason, UnknownName};
+pub use self::stats::{Counted, EventStats};
+pub use self::timestamp::{Timestamp, UnreadableTime};
+pub use self::unenforced::{Effect, Unenforced};
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When. Of several drops in one event: the last of them.
+    pub time: Timestamp,
+    /// The node whose agent tells of it, by its name in the inventory; empty in lines of earlier agents.
+    #[serde(default)]
+    pub node: String,
+    /// What it tells of; its fields lie beside `time`.
+    #[serde(flatten)]
+    pub kind: Kind,
+}
+
+/// What an event tells of, by the field `kind`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Kind {
+    /// `drop`: packets were dropped, or would have been (audit mode).
+    Drop(Box<Drop>),
+    /// `would_differ`: the staged policy decides otherwise than the enforced one. No drop.
+    WouldDiffer(Box<WouldDiffer>),
+    /// `unenforced`: a time without enforcement has ended.
+    Unenforced(Box<Unenforced>),
+    /// `control`: somebody, or the agent itself, has changed or tried to change what is enforced.
+    Control(Box<Control>),
+    /// `missed`: this watcher was too slow. Never in the event log.
+    Missed(Missed),
+}
+
+/// Events that one watcher was too slow for; the event log has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missed {
+    /// How many.
+    pub missed: u64,
+}
+
+impl Event {
+    /// How many drops it tells of.
+    #[must_use]
+    pub fn drops(&self) -> u64 {
+        match &self.kind {
+            Kind::Drop(drop) => drop.count,
+            _ => 0,
+        }
+    }
+
+    /// Reads a line of an event log, or of what `watch` is sent; lines of earlier agents as well.
+    ///
+    /// # Errors
+    /// If it is no event that this version knows.
+    pub fn read(line: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(line).or_else(|error| earlier::read(line).ok_or(error))
+    }
+}

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::{EventStats, Rule};
 use crate::hook::{Attached, RunningLink};
 use crate::link::Link;
 use crate::mode::Mode;
@@ -134,8 +135,8 @@ pub struct Agent {
     pub exemptions: Vec<String>,
     /// What is no fault now and may become one.
     pub warnings: Vec<String>,
-    /// Events and the journal.
-    pub events: Pumped,
+    /// Events and the event log.
+    pub events: EventStats,
     /// The staged candidate, and what it would have decided otherwise.
     pub shadow: Option<Observed>,
 }
@@ -149,23 +150,12 @@ pub struct ExchangeInterface {
     pub link: Vec<Link>,
 }
 
-/// A rule, for events and status.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RuleName {
-    /// Its number in the policy, from 1.
-    pub number: u32,
-    /// Its name.
-    pub name: Option<String>,
-    /// Its position.
-    pub position: Option<String>,
-}
-
 /// One rule's counters, as in status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleCount {
     /// Number, name and position in the policy.
     #[serde(flatten)]
-    pub rule: RuleName,
+    pub rule: Rule,
     /// Packets that it let pass.
     pub packets: u64,
     /// Bytes of them.
@@ -207,27 +197,6 @@ pub struct Counted {
     pub unread: u64,
     /// Since when, RFC 3339.
     pub since_time: Option<String>,
-}
-
-/// What the pump has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pumped {
-    /// Drops told of by ring events.
-    pub events: u64,
-    /// Drops told of by aggregates.
-    pub aggregated: u64,
-    /// Reports in the journal.
-    pub written: u64,
-    /// Reports that the journal could not take.
-    pub unwritten: u64,
-    /// Drops that those tell of.
-    pub unwritten_drops: u64,
-    /// The guard's drops that each have a report of their own.
-    #[serde(default)]
-    pub guard_logged: u64,
-    /// The guard's drops that summaries tell of.
-    #[serde(default)]
-    pub guard_counted: u64,
 }
 
 /// What the shadow has decided otherwise, as in status.

@@ -5,9 +5,8 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use bulkhead_dataplane::{Generation, Hook, Kind, Shadow, Specialisation, Specification};
-
 use bulkhead_abi::{CELL_EXEMPT, LINK_IGMP, Leaf, LpmKey, Rate, RateLimit, Routed, TIMEOUTS, Timeouts};
+use bulkhead_dataplane::{Generation, Hook, Kind, Shadow, Specialisation, Specification};
 use bulkhead_engine::memory::Tables;
 
 /// What a policy uses.

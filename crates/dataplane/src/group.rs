@@ -10,8 +10,8 @@ use bulkhead_abi::{
 };
 
 use super::generation::missing;
+use super::outward::outward_ports;
 use super::programs::{self, Loadable, Program};
-use super::seed::outward_ports;
 use super::shape;
 use super::tables::{self, ENFORCED, OBSERVED};
 use super::{

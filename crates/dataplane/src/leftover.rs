@@ -46,13 +46,13 @@ pub(super) struct Unknown {
 }
 
 impl Leftover {
-    /// Takes all drops that were counted together out of the tables, each once `take` is done with it.
+    /// Takes all drops that were counted together out of the tables, those of each once `take` is done with them.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn take_aggregates(
         &mut self,
-        mut take: impl FnMut(AggregateKey, AggregateValue),
+        mut take: impl FnMut(&[(AggregateKey, AggregateValue)]),
     ) -> Result<(), KernelError> {
         self.aggregates.iter_mut().try_for_each(|table| state::empty(table, &mut take))
     }

@@ -23,6 +23,7 @@ mod link;
 mod links;
 mod mapped;
 mod migrate;
+mod outward;
 mod pins;
 mod plane;
 mod probe;
@@ -97,7 +98,7 @@ pub enum KernelError {
     },
     /// The kernel's verifier refuses a program.
     #[error(
-        "this kernel ({release}) refuses program {program}: {reason}; docs/operations.md names kernels that take it, and `RUST_LOG=debug` shows all that the verifier says"
+        "this kernel ({release}) refuses program {program}: {reason}; docs/guide/kernels.md names kernels that take it, and `RUST_LOG=debug` shows all that the verifier says"
     )]
     Verifier {
         /// `uname -r`.

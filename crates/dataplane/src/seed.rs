@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bulkhead_abi::{
     Direction, FLOW_ESTABLISHED, FlowKey, FlowRecord, FlowState, FlowValue, NO_RULE, RECORD_NEW, from_ip,
 };
+use bulkhead_engine::begun;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
@@ -13,6 +14,7 @@ use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, Stat
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr as NetlinkAddress};
 
+use super::outward::outward_ports;
 use super::{Importer, KernelError};
 
 /// One of the host's TCP connections: local and remote end.
@@ -22,13 +24,11 @@ pub struct Connection {
     pub local: SocketAddr,
     /// The other end.
     pub remote: SocketAddr,
-    /// Which way it was begun, as far as this host's port tells.
+    /// Which way it was begun, as far as this host's port tells, see [`begun`].
     pub begun: Option<Direction>,
 }
 
-/// The host's open TCP connections in this network namespace (inet_diag, sock_diag(7)). On whose port
-/// somebody listens was begun from outside; what else has a port that the kernel gives to connections
-/// outwards, by this host. Of others it cannot be told: who listened may have stopped.
+/// The host's open TCP connections in this network namespace (inet_diag, sock_diag(7)).
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -44,30 +44,15 @@ pub fn connections() -> Result<Vec<Connection>, KernelError> {
         })
         .map_err(KernelError::refused("listing this host's connections"))?;
     }
-    let [first, last] = outward_ports();
+    let outward = outward_ports();
     let connections = open.into_iter().map(|(local, remote)| {
         let port = local.port();
         let anywhere: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let mut addresses = anywhere.into_iter().chain([local.ip()]);
-        let begun = if addresses.any(|address| listeners.contains(&SocketAddr::new(address, port))) {
-            Some(Direction::Ingress)
-        } else {
-            (first..=last).contains(&port).then_some(Direction::Egress)
-        };
-        Connection { local, remote, begun }
+        let is_listened_on = addresses.any(|address| listeners.contains(&SocketAddr::new(address, port)));
+        Connection { local, remote, begun: begun(is_listened_on, port, outward) }
     });
     Ok(connections.collect())
-}
-
-/// First and last of the ports that the kernel gives to connections outwards, in this network namespace.
-/// None, 0 to 0, if the kernel does not say.
-pub(super) fn outward_ports() -> [u16; 2] {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut ports = text.split_whitespace().map(str::parse);
-    match (ports.next(), ports.next()) {
-        (Some(Ok(first)), Some(Ok(last))) => [first, last],
-        _ => [0, 0],
-    }
 }
 
 /// Lists sockets: the number of their state (net/tcp_states.h), local and remote end.

@@ -4,10 +4,9 @@ use std::path::Path;
 
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
-use bulkhead_abi::REASONS;
 use bulkhead_abi::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, LOST_BUDGET, LOST_RING, LOST_SHADOW,
-    shadow_index,
+    REASONS, shadow_index,
 };
 use bulkhead_api::status::Losses;
 use bulkhead_engine::Reason;
@@ -80,17 +79,21 @@ pub(super) fn aggregates(path: &Path) -> Result<Aggregates, KernelError> {
         .map_err(KernelError::refused(format!("{}: its type", path.display())))
 }
 
-/// Empties a table of aggregates that no program adds to any more. Each is removed once `take` is done
-/// with it: what somebody who is killed has not told of is still there.
+/// Empties a table of aggregates that no program adds to any more. They are removed once `take` is done
+/// with all of them: what somebody who is killed has not told of is still there. They are taken and removed in
+/// one order, so that the last one that was told of is removed last.
 pub(super) fn empty(
     table: &mut Aggregates,
-    mut take: impl FnMut(AggregateKey, AggregateValue),
+    mut take: impl FnMut(&[(AggregateKey, AggregateValue)]),
 ) -> Result<(), KernelError> {
     let what = || KernelError::refused("taking aggregates");
-    let entries = table.iter().collect::<Result<Vec<_>, _>>().map_err(what())?;
-    for (key, PodValue(value)) in entries {
-        take(key.0, value);
-        table.remove(&key).map_err(what())?;
+    let entry =
+        |entry: Result<(PodKey, PodValue), _>| entry.map(|(PodKey(key), PodValue(value))| (key, value));
+    let mut entries = table.iter().map(entry).collect::<Result<Vec<_>, _>>().map_err(what())?;
+    entries.sort_unstable_by_key(|(key, _)| *key);
+    take(&entries);
+    for (key, _) in entries {
+        table.remove(&PodKey(key)).map_err(what())?;
     }
     Ok(())
 }
@@ -197,7 +200,7 @@ impl State {
     /// If the kernel refuses.
     pub fn take_left_aggregates(
         &mut self,
-        take: impl FnMut(AggregateKey, AggregateValue),
+        take: impl FnMut(&[(AggregateKey, AggregateValue)]),
     ) -> Result<(), KernelError> {
         let epoch = self.epoch.get(&0, 0).map_err(KernelError::refused("taking aggregates"))?;
         wait_for_programs()?;
@@ -211,7 +214,7 @@ impl State {
     /// If the kernel refuses. What was not taken stays for the next call.
     pub fn take_aggregates(
         &mut self,
-        take: impl FnMut(AggregateKey, AggregateValue),
+        take: impl FnMut(&[(AggregateKey, AggregateValue)]),
     ) -> Result<(), KernelError> {
         let what = || KernelError::refused("taking aggregates");
         let epoch = self.epoch.get(&0, 0).map_err(what())?;

@@ -2,8 +2,9 @@
 //! them are whoever's come first; the other half is shared out in advance, so that no flood uses up what
 //! another sender's drops need. See docs/decisions/0031.
 
-use crate::{Reason, opaque};
 use bulkhead_abi::{Address, Direction};
+
+use crate::{Reason, opaque};
 
 /// Senders are told apart by so many bits of a hash.
 const SENDER_BITS: u32 = 7;
@@ -97,20 +98,8 @@ const fn fold([a, b, c, d]: Address) -> u64 {
 #[inline(always)]
 #[must_use]
 pub const fn is_of_known_sender(reason: Reason, remote: u32, wide: u32) -> bool {
-    match reason {
-        // Who is cut off is so by his address.
-        Reason::Quarantined => true,
-        Reason::NoRule
-        | Reason::DenyRule
-        | Reason::VenueGuard
-        | Reason::NoFlow
-        | Reason::FlowExpired
-        | Reason::FlowRevoked
-        | Reason::PacketRate
-        | Reason::NewFlowRate
-        | Reason::InitiatorRate => remote < wide,
-        _ => false,
-    }
+    // Who is cut off is so by his address.
+    matches!(reason, Reason::Quarantined) || (reason.knows_both_ends() && remote < wide)
 }
 
 impl Budget {

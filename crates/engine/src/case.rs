@@ -1,9 +1,9 @@
 //! One packet's way from its headers to its verdict, as it is worked on.
 
+use bulkhead_abi::{AggregateKey, Direction, FLOW_ESTABLISHED, FlowKey, FlowValue, KIND_DROP, NO_RULE};
+
 use crate::Reason;
-use crate::flow::Found;
 use crate::parse::Headers;
-use bulkhead_abi::{AggregateKey, Direction, KIND_DROP, NO_RULE};
 
 /// The verdict on one packet.
 #[repr(C)]
@@ -33,6 +33,47 @@ pub struct Sides {
     pub quarantined: u32,
     /// Zero.
     pub reserved: u32,
+}
+
+/// A flow that was looked up, or why there is none. In memory of a map, like all of a case: stack
+/// is scarce, and the verifier follows what is on it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Its key.
+    pub(crate) key: FlowKey,
+    /// Its value: as it was found, then as it is to be stored. Meaningful if found.
+    pub(crate) flow: FlowValue,
+    /// [`Reason::Reply`] if found, [`Reason::NoFlow`] or [`Reason::FlowExpired`].
+    pub(crate) reason: Reason,
+    pub(crate) reserved: [u8; 7],
+}
+
+impl Found {
+    pub(crate) const NOTHING: Self = Self {
+        key: FlowKey {
+            initiator: [0; 4],
+            responder: [0; 4],
+            initiator_port: 0,
+            responder_port: 0,
+            zone: 0,
+            protocol: 0,
+            direction: 0,
+        },
+        flow: FlowValue::NONE,
+        reason: Reason::NoFlow,
+        reserved: [0; 7],
+    };
+
+    pub(crate) fn is_some(&self) -> bool {
+        self.reason == Reason::Reply
+    }
+
+    /// The flow is a completed conversation. Meaningful if found.
+    #[inline(always)]
+    pub(crate) fn is_established(&self) -> bool {
+        self.flow.flags & FLOW_ESTABLISHED != 0
+    }
 }
 
 /// One packet: what was parsed, and what is decided.

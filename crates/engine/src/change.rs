@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::exact::Full;
 use bulkhead_abi::{Address, Leaf, from_ip};
+
+use crate::exact::Full;
 
 /// Why a leaf cannot be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,36 +1,19 @@
-//! The decision: malformed > quarantine > local check > rules > flow.
+//! The decision: malformed > quarantine > local check > management exemptions and venues > rules > flow.
 
-use crate::case::{Case, Outcome, Sides};
+use bulkhead_abi::{Direction, NO_RULE, recall};
+
+use crate::case::{Case, Outcome};
 use crate::errors::about_flow;
-use crate::flow::{Found, look_up, record_reply, reply_key};
 use crate::fragment::{decide_later, remember_first};
+use crate::limits::{Counted, take_limit};
 use crate::membership::{is_membership, membership};
 use crate::parse::{self, Headers, Role, protocol};
-use crate::tables::{Counted, Judgement, take_limit};
-use crate::{Action, Environment, Packet, Reason, link, report};
-use bulkhead_abi::recall;
-use bulkhead_abi::{Direction, FLOW_AUDIT, FlowKey, Leaf, NO_RULE};
-
-/// Which end is this node's: the destination of what comes in, the source of what goes out.
-/// The other end must not be the node's own.
-///
-/// # Errors
-/// [`Reason::NotLocal`].
-#[inline(always)]
-pub fn local_check(direction: Direction, source: Leaf, destination: Leaf) -> Result<Sides, Reason> {
-    let (near, far) = match direction {
-        Direction::Ingress => (destination, source),
-        Direction::Egress => (source, destination),
-    };
-    if near.local() == 0 || far.own() {
-        return Err(Reason::NotLocal);
-    }
-    Ok(Sides { local: near.local(), remote: far.remote(), quarantined: 0, reserved: 0 })
-}
+use crate::sides::{ends, leaves};
+use crate::{Action, Calls, Judgement, Packet, Reason, link, report};
 
 /// Parses a packet, decides on it, and records what it does to its flow.
 #[inline(always)]
-pub fn decide(env: &impl Environment, packet: &Packet, direction: Direction, case: &mut Case) {
+pub fn decide(env: &impl Calls, packet: &Packet, direction: Direction, case: &mut Case) {
     parse::parse(packet, env.ethernet(), &mut case.headers);
     decide_parsed(env, packet, direction, case);
     if report::is_unread(env, case) {
@@ -41,7 +24,7 @@ pub fn decide(env: &impl Environment, packet: &Packet, direction: Direction, cas
 /// [`decide`] for a packet whose headers are parsed. Of a membership report the records are still to be
 /// judged, see [`report`]; until they are, it is dropped.
 #[inline(always)]
-pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Direction, case: &mut Case) {
+pub fn decide_parsed(env: &impl Calls, packet: &Packet, direction: Direction, case: &mut Case) {
     let role = recall(&case.headers.role);
     case.outcome = match role {
         Role::Invalid => Outcome::of(fault_of(env, &case.headers)),
@@ -67,7 +50,7 @@ pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Directi
         },
     };
     link::name_unnamed(env, case);
-    if env.audit() && is_policy(case.outcome.reason) && matches!(role, Role::Open | Role::Datagram) {
+    if env.audit() && case.outcome.reason.is_refusal() && matches!(role, Role::Open | Role::Datagram) {
         // It passes: its replies are no drops of their own. What is reported stays.
         let reported = case.outcome;
         env.admit(case, direction, NO_RULE, 0);
@@ -78,70 +61,20 @@ pub fn decide_parsed(env: &impl Environment, packet: &Packet, direction: Directi
     }
 }
 
-/// Whether a packet was well formed and only the policy speaks against it.
-#[inline(always)]
-const fn is_policy(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::NoRule
-            | Reason::DenyRule
-            | Reason::VenueGuard
-            | Reason::UnknownAddress
-            | Reason::NoFlow
-            | Reason::FlowExpired
-            | Reason::PacketRate
-            | Reason::NewFlowRate
-            | Reason::InitiatorRate
-    )
-}
-
 /// Why a packet is invalid. In audit mode such a packet passes, but not from or to whoever is
 /// cut off: a quarantined host would otherwise talk by packets that are refused here and
 /// accepted by the stack.
 #[inline(always)]
-fn fault_of(env: &impl Environment, headers: &Headers) -> Reason {
+fn fault_of(env: &impl Calls, headers: &Headers) -> Reason {
     if env.audit() && headers.version != 0 && leaves(env, headers) == Err(Reason::Quarantined) {
         return Reason::Quarantined;
     }
     headers.fault
 }
 
-/// The classes of both ends. Where there are management exemptions, a quarantined end is marked
-/// and not yet a reason to drop.
-#[inline(always)]
-pub(crate) fn ends(env: &impl Environment, direction: Direction, headers: &Headers) -> Result<Sides, Reason> {
-    let (source, destination) = both_leaves(env, headers)?;
-    let cut_off = source.quarantined() || destination.quarantined();
-    if cut_off && !env.has_exemptions() {
-        return Err(Reason::Quarantined);
-    }
-    match local_check(direction, source, destination) {
-        Ok(sides) => Ok(Sides { quarantined: u32::from(cut_off), ..sides }),
-        Err(_) if cut_off => Err(Reason::Quarantined),
-        Err(reason) => Err(reason),
-    }
-}
-
-/// The leaves of source and destination, neither of them quarantined.
-#[inline(always)]
-fn leaves(env: &impl Environment, headers: &Headers) -> Result<(Leaf, Leaf), Reason> {
-    let (source, destination) = both_leaves(env, headers)?;
-    if source.quarantined() || destination.quarantined() {
-        return Err(Reason::Quarantined);
-    }
-    Ok((source, destination))
-}
-
-/// The leaves of source and destination.
-#[inline(always)]
-fn both_leaves(env: &impl Environment, headers: &Headers) -> Result<(Leaf, Leaf), Reason> {
-    let version = recall(&headers.version);
-    Ok((env.leaf(version, &headers.source)?, env.leaf(version, &headers.destination)?))
-}
-
 #[inline(always)]
 fn decide_between(
-    env: &impl Environment,
+    env: &impl Calls,
     packet: &Packet,
     direction: Direction,
     role: Role,
@@ -168,7 +101,7 @@ fn decide_between(
 /// What a judgement makes of a packet that can have a flow.
 #[inline(always)]
 pub(crate) fn decide_judged(
-    env: &impl Environment,
+    env: &impl Calls,
     packet: &Packet,
     direction: Direction,
     role: Role,
@@ -247,68 +180,4 @@ fn segments(packet: &Packet, headers: &Headers) -> u32 {
         _ => 0,
     };
     packet.segments(headers.transport_length.saturating_sub(header))
-}
-
-/// Passes a packet as the reply side of a flow that today's policy still allows; the rule is
-/// the one that allows it. The outcome is left in the case.
-#[inline(always)]
-pub fn reply(env: &impl Environment, case: &mut Case, direction: Direction) {
-    let Case { headers, found, sides, outcome, .. } = case;
-    *outcome = Outcome::of(Reason::NoFlow);
-    let now = env.flow_time();
-    found.key.set(reply_key(env, headers, direction));
-    look_up(env, now, true, found);
-    outcome.reason = found.reason;
-    if !found.is_some() {
-        return;
-    }
-    let flags = found.flow.flags;
-    let allowed = still_allowed(env, &found.key, direction.opposite(), *sides);
-    // What is cut off for now keeps its flow, for when it is released.
-    if allowed.is_err() && env.has_exemptions() && sides.quarantined != 0 {
-        outcome.reason = Reason::Quarantined;
-        return;
-    }
-    if let Err(reason) = allowed
-        && !env.audit()
-    {
-        remove_revoked(env, found);
-        outcome.reason = reason;
-        return;
-    }
-    // In audit mode what is revoked goes on, so that its flow is there when a policy that
-    // admits it is enforced again.
-    let rule = allowed.unwrap_or(found.flow.rule);
-    if record_reply(env, found, headers, rule, now) == Reason::FlowTableFull {
-        outcome.reason = Reason::FlowTableFull;
-        return;
-    }
-    match allowed {
-        Ok(rule) => *outcome = Outcome { reason: Reason::Reply, rule },
-        Err(_) if flags & FLOW_AUDIT != 0 => outcome.reason = Reason::AuditReply,
-        Err(reason) => outcome.reason = reason,
-    }
-}
-
-/// Judges a flow again by the tuple of its first packet; returns the rule that allows it.
-#[inline(always)]
-pub(crate) fn still_allowed(
-    env: &impl Environment,
-    key: &FlowKey,
-    started: Direction,
-    sides: Sides,
-) -> Result<u32, Reason> {
-    let classes = [sides.local, sides.remote];
-    let judgement = env.judge(started, classes, key.protocol, key.responder_port);
-    let exempt = !env.has_exemptions() || sides.quarantined == 0 || judgement.exempt();
-    if judgement.reason == Reason::Rule && exempt { Ok(judgement.rule) } else { Err(Reason::FlowRevoked) }
-}
-
-/// Removes a flow that is no longer allowed. An older program meeting a newer flow judges and
-/// does not write.
-#[inline(always)]
-fn remove_revoked(env: &impl Environment, found: &Found) {
-    if found.flow.generation <= env.generation() {
-        env.remove_flow(&found.key);
-    }
 }

@@ -1,12 +1,14 @@
 //! ICMP errors: what they quote, and whom they are believed. See docs/decisions/0032.
 
-use crate::case::Case;
-use crate::decide::{ends, still_allowed};
-use crate::flow::{Found, find, own_key, reply_key};
+use bulkhead_abi::{Address, Direction, Rate};
+
+use crate::case::{Case, Found};
+use crate::flow::{find, own_key, reply_key};
 use crate::parse::{self, Headers, protocol};
 use crate::rate::{hash, is_used_up, take};
-use crate::{Environment, Packet, Reason};
-use bulkhead_abi::{Address, Direction, Rate};
+use crate::reply::still_allowed;
+use crate::sides::ends;
+use crate::{Calls, Environment, Packet, Reason};
 
 /// How many errors that quote no flow may come about one address: 4 a second after a burst of 16. There
 /// are 28,232 ports to guess. A Linux host sends one a second to one address.
@@ -19,12 +21,7 @@ pub const MISS_WORDS: u32 = 4096;
 /// An ICMP error passes if it quotes a packet of a tracked flow, goes to the end that sent that packet,
 /// and comes from somebody who can know.
 #[inline(never)]
-pub(crate) fn about_flow(
-    env: &impl Environment,
-    packet: &Packet,
-    case: &mut Case,
-    direction: Direction,
-) -> Reason {
+pub(crate) fn about_flow(env: &impl Calls, packet: &Packet, case: &mut Case, direction: Direction) -> Reason {
     let Case { headers, quote, found, .. } = case;
     if let Err(reason) = read_quote(packet, headers, quote) {
         return reason;
@@ -103,7 +100,7 @@ fn read_quote(packet: &Packet, headers: &Headers, quote: &mut Headers) -> Result
 /// Whether a tracked flow that is still allowed has the quoted packet.
 #[inline(always)]
 fn quoted_flow(
-    env: &impl Environment,
+    env: &impl Calls,
     quote: &Headers,
     found: &mut Found,
     direction: Direction,

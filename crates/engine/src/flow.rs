@@ -3,14 +3,16 @@
 //! What works on flows is kept out of line: the packets of a busy direction never come here,
 //! and each function has a BPF stack frame of its own.
 
-use crate::parse::{Headers, Role, protocol, tcp};
-use crate::rate::take;
-use crate::tables::{Counted, take_limit};
-use crate::{Case, Environment, Outcome, Reason};
 use bulkhead_abi::{
     Address, Direction, FLOW_AUDIT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey,
     FlowState, FlowValue, NO_RULE,
 };
+
+use crate::case::Found;
+use crate::limits::{Counted, take_limit};
+use crate::parse::{Headers, Role, protocol, tcp};
+use crate::rate::take;
+use crate::{Case, Environment, Outcome, Reason};
 
 /// A flow's time is written at most once in this many ns: time-outs are in seconds, and a
 /// write dirties a cache line that other CPUs read.
@@ -43,47 +45,6 @@ pub(crate) fn reply_key(env: &impl Environment, headers: &Headers, direction: Di
         zone: env.zone(),
         protocol: headers.protocol,
         direction: direction.opposite().index() as u8,
-    }
-}
-
-/// A flow that was looked up, or why there is none. In memory of a map, like all of a case: stack
-/// is scarce, and the verifier follows what is on it.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// Its key.
-    pub(crate) key: FlowKey,
-    /// Its value: as it was found, then as it is to be stored. Meaningful if found.
-    pub(crate) flow: FlowValue,
-    /// [`Reason::Reply`] if found, [`Reason::NoFlow`] or [`Reason::FlowExpired`].
-    pub(crate) reason: Reason,
-    pub(crate) reserved: [u8; 7],
-}
-
-impl Found {
-    pub(crate) const NOTHING: Self = Self {
-        key: FlowKey {
-            initiator: [0; 4],
-            responder: [0; 4],
-            initiator_port: 0,
-            responder_port: 0,
-            zone: 0,
-            protocol: 0,
-            direction: 0,
-        },
-        flow: FlowValue::NONE,
-        reason: Reason::NoFlow,
-        reserved: [0; 7],
-    };
-
-    pub(crate) fn is_some(&self) -> bool {
-        self.reason == Reason::Reply
-    }
-
-    /// The flow is a completed conversation. Meaningful if found.
-    #[inline(always)]
-    pub(crate) fn is_established(&self) -> bool {
-        self.flow.flags & FLOW_ESTABLISHED != 0
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::flow::within_new_flows;
 use crate::parse::Headers;
 use crate::rate::hash;
-use crate::{Environment, RateState};
+use crate::{Calls, Environment, RateState};
 
 /// One answer to the same ends in this time, in units of 2^20 ns (a little more than a millisecond): what is
 /// sent at once is answered at once, and not each segment of it.
@@ -16,7 +16,7 @@ pub const ANSWER_WORDS: u32 = 8192;
 /// 9293 section 3.10.7.1. Any segment that gets here has an ACK.) In audit mode the segment passes, and the
 /// kernel answers.
 #[inline(always)]
-pub fn forgotten(env: &impl Environment, headers: &Headers) {
+pub fn forgotten(env: &impl Calls, headers: &Headers) {
     if !env.audit()
         && env.leaf(headers.version, &headers.destination).is_ok_and(|leaf| leaf.local() != 0 && leaf.own())
         && is_first(env, headers)

@@ -1,10 +1,11 @@
 //! Fragments: the first is judged and remembered, the others pass strictly in order.
 
-use crate::case::{Case, Outcome, Sides};
-use crate::parse::Headers;
-use crate::tables::{Counted, take_limit};
-use crate::{Action, Environment, Reason};
 use bulkhead_abi::{Direction, FRAGMENT_TIMEOUT, FragmentKey, FragmentValue, NO_RULE};
+
+use crate::case::{Case, Outcome, Sides};
+use crate::limits::{Counted, take_limit};
+use crate::parse::Headers;
+use crate::{Action, Calls, Environment, Reason};
 
 #[inline(always)]
 fn key_of(env: &impl Environment, headers: &Headers, direction: Direction) -> FragmentKey {
@@ -44,7 +45,7 @@ pub(crate) fn remember_first(env: &impl Environment, case: &mut Case, direction:
 
 /// Decides on a fragment behind the first.
 #[inline(never)]
-pub(crate) fn decide_later(env: &impl Environment, case: &mut Case, direction: Direction) {
+pub(crate) fn decide_later(env: &impl Calls, case: &mut Case, direction: Direction) {
     // Of fragments no exemption is remembered.
     if env.has_exemptions() && case.sides.quarantined != 0 {
         case.outcome = Outcome { reason: Reason::Quarantined, rule: NO_RULE };
@@ -88,7 +89,7 @@ pub(crate) fn decide_later(env: &impl Environment, case: &mut Case, direction: D
 /// Whether the fragment is the one that may pass next, and today's policy still admits the datagram.
 #[inline(always)]
 fn continued(
-    env: &impl Environment,
+    env: &impl Calls,
     headers: &Headers,
     value: &mut FragmentValue,
     (sides, direction): (Sides, Direction),

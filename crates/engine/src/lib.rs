@@ -7,39 +7,53 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod budget;
+mod calls;
 mod case;
 #[cfg(any(test, feature = "std"))]
 pub mod change;
 mod decide;
+mod environment;
 mod errors;
 pub mod exact;
+mod fast_path;
 mod flow;
 pub mod flow_table;
 mod forgotten;
 mod fragment;
+mod judgement;
+mod limits;
 mod link;
 mod membership;
 #[cfg(any(test, feature = "std"))]
 pub mod memory;
+mod multicast;
 mod packet;
 pub mod parse;
-mod plain;
 mod rate;
+mod reply;
 pub mod report;
+mod sides;
+mod socket;
 mod tables;
 mod untracked;
 
 pub use bulkhead_abi::{Action, Reason};
 
 pub use budget::{Budget, Fund, Sharer, is_of_known_sender};
+pub use calls::Calls;
 pub use case::{Case, Outcome, Sides};
-pub use decide::{decide, decide_parsed, local_check, reply};
+pub use decide::{decide, decide_parsed};
+pub use environment::Environment;
 pub use errors::MISS_WORDS;
+pub use fast_path::{FastPath, Judged, fast_path, plain_ends};
 pub use flow::admit;
 pub use forgotten::{ANSWER_WORDS, forgotten};
-pub use link::is_ptp_group;
+pub use judgement::Judgement;
+pub use multicast::is_ptp_group;
 pub use packet::{Packet, opaque};
-pub use plain::{Judged, Short, judge_plain, plain_ends};
 pub use rate::RateState;
-pub use tables::{Environment, Judgement, judge, leaf_of};
-pub use untracked::{End, SocketState, untracked};
+pub use reply::reply;
+pub use sides::local_check;
+pub use socket::{End, SocketState, begun};
+pub use tables::{judge, leaf_of};
+pub use untracked::untracked;

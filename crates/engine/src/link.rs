@@ -2,13 +2,14 @@
 //! to what its own document has receivers demand, as far as it does: a group of the link, a TTL of
 //! 255, which proves that no router forwarded the packet (RFC 5082), or neither.
 
-use crate::membership::is_about_membership;
+use bulkhead_abi::{
+    LINK_BFD, LINK_BFD_LAG, LINK_BFD_MULTIHOP, LINK_DHCP, LINK_EAPOL, LINK_LACP, LINK_LLDP, LINK_MACSEC,
+    LINK_PTP, LINK_PTP_UNICAST, LINK_RA, LINK_VRRP,
+};
+
+use crate::multicast::{is_about_membership, is_multicast, is_ptp_group};
 use crate::parse::{Headers, protocol};
 use crate::{Case, Environment, Packet, Reason};
-use bulkhead_abi::{
-    Address, LINK_BFD, LINK_BFD_LAG, LINK_BFD_MULTIHOP, LINK_DHCP, LINK_EAPOL, LINK_LACP, LINK_LLDP,
-    LINK_MACSEC, LINK_PTP, LINK_PTP_UNICAST, LINK_RA, LINK_VRRP,
-};
 
 const ETHERTYPE_SLOW: u16 = 0x8809;
 const ETHERTYPE_EAPOL: u16 = 0x888e;
@@ -82,29 +83,6 @@ const fn of_datagram(headers: &Headers) -> u32 {
 #[inline(always)]
 const fn is_one_of(port: u16, ports: [u16; 2]) -> bool {
     port == ports[0] || port == ports[1]
-}
-
-#[inline(always)]
-pub(crate) const fn is_multicast(version: u8, address: &Address) -> bool {
-    match version {
-        4 => u32::from_be(address[3]) >> 28 == 0xe,
-        _ => u32::from_be(address[0]) >> 24 == 0xff,
-    }
-}
-
-/// Whether a group is one of PTP's: 224.0.1.129 to 132 and 224.0.0.107; ff0x::181 to 184 and ff02::6b (IEEE
-/// 1588 annexes C and D).
-#[inline(always)]
-#[must_use]
-pub const fn is_ptp_group(version: u8, address: &Address) -> bool {
-    let last = u32::from_be(address[3]);
-    if version == 4 {
-        return matches!(last, 0xe000_0181..=0xe000_0184 | 0xe000_006b);
-    }
-    let first = u32::from_be(address[0]);
-    first & 0xfff0_ffff == 0xff00_0000
-        && address[1] | address[2] == 0
-        && (matches!(last, 0x181..=0x184) || (last == 0x6b && first == 0xff02_0000))
 }
 
 /// RFC 9568 sections 5.1.1 and 5.1.2: to 224.0.0.18 or ff02::12, with a TTL of 255, or it is discarded

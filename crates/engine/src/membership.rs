@@ -1,26 +1,12 @@
 //! Multicast membership: a host says which groups it wants (IGMP, RFC 3376 and 2236; MLD, RFC
 //! 3810 and 2710). It may want the groups of its feeds and no others.
 
-use crate::link::{is_multicast, is_ptp_group};
-use crate::parse::{Headers, mapped, protocol};
-use crate::report::begin;
-use crate::{Case, Environment, Outcome, Packet, Reason};
-use bulkhead_abi::{Address, Direction, LINK_IGMP, LINK_PTP};
+use bulkhead_abi::{Direction, LINK_IGMP};
 
-/// Whether a packet is about membership.
-#[inline(always)]
-pub(crate) fn is_about_membership(headers: &Headers) -> bool {
-    // RFC 3376 section 4 and RFC 3810 section 5: a TTL of 1, so that no router has forwarded it; and to a group,
-    // so that nobody asks this host alone.
-    headers.hop_limit == 1
-        && headers.fragment_end == 0
-        && is_multicast(headers.version, &headers.destination)
-        && match (headers.version, headers.protocol) {
-            (4, protocol::IGMP) => true,
-            (6, protocol::ICMPV6) => matches!(headers.detail, 130..=132 | 143),
-            _ => false,
-        }
-}
+use crate::multicast::{is_about_membership, may_join, reads_reports};
+use crate::parse::{Headers, mapped};
+use crate::report::begin;
+use crate::{Calls, Case, Environment, Outcome, Packet, Reason};
 
 /// Whether a packet is about membership where that is looked at.
 #[inline(always)]
@@ -28,23 +14,16 @@ pub(crate) fn is_membership(env: &impl Environment, headers: &Headers) -> bool {
     (reads_reports(env) || env.link() & LINK_IGMP != 0) && is_about_membership(headers)
 }
 
-/// Whether some groups may be joined and others may not.
-#[inline(always)]
-#[must_use]
-pub fn reads_reports(env: &impl Environment) -> bool {
-    env.has_groups() || env.link() & LINK_PTP != 0
-}
-
 /// Decides on a packet about membership: questions come in, answers go out. Of a report of many groups
 /// ([`crate::report`]) the records are still to be judged; until then it is dropped.
 #[inline(never)]
-pub(crate) fn membership(env: &impl Environment, packet: &Packet, case: &mut Case, direction: Direction) {
+pub(crate) fn membership(env: &impl Calls, packet: &Packet, case: &mut Case, direction: Direction) {
     case.outcome = Outcome::of(Reason::MembershipGroup);
     case.outcome.reason = judge(env, packet, &mut case.headers, direction);
 }
 
 #[inline(always)]
-fn judge(env: &impl Environment, packet: &Packet, headers: &mut Headers, direction: Direction) -> Reason {
+fn judge(env: &impl Calls, packet: &Packet, headers: &mut Headers, direction: Direction) -> Reason {
     if env.link() & LINK_IGMP != 0 {
         return Reason::Membership;
     }
@@ -78,17 +57,4 @@ fn judge(env: &impl Environment, packet: &Packet, headers: &mut Headers, directi
         headers.destination = group;
         Reason::MembershipGroup
     }
-}
-
-/// A group of a feed; one of PTP's, where that passes; or one of the link itself, which no router forwards
-/// and which hosts report along with the others (224.0.0.0/24, ff02::/16).
-#[inline(always)]
-pub(crate) fn may_join(env: &impl Environment, version: u8, group: &Address) -> bool {
-    let (first, last) = (u32::from_be(group[0]), u32::from_be(group[3]));
-    let (multicast, of_link) = match version {
-        4 => (last >> 28 == 0xe, last >> 8 == 0x00e0_0000),
-        _ => (first >> 24 == 0xff, first >> 16 == 0xff02),
-    };
-    let of_ptp = env.link() & LINK_PTP != 0 && is_ptp_group(version, group);
-    of_link || of_ptp || (multicast && env.leaf(version, group).is_ok_and(|leaf| leaf.own()))
 }

@@ -5,15 +5,17 @@ use std::cell::{Cell as Shared, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use bulkhead_abi::{
+    Address, BLOCK_SLOTS, CELL_EXEMPT, Cell, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_GROUPS,
+    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FlowKey, FlowValue, FragmentKey, FragmentValue,
+    INTERFACE_ETHERNET, Leaf, LpmKey, PORT_BLOCKS, Pair, Rate, RateLimit, Routed, Settings, TIMEOUTS,
+    TRIE_ROOT_BLOCKS,
+};
+
 use crate::change::{Addresses, Unchanged};
 use crate::exact::{Buckets, ExactTable};
 use crate::parse::Headers;
-use crate::{End, Environment, RateState, Reason, SocketState};
-use bulkhead_abi::{
-    Address, BLOCK_SLOTS, CELL_EXEMPT, Cell, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_GROUPS, FEATURE_IPV6_LPM,
-    FEATURE_LIMITS, FEATURE_ROUTES, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf,
-    LpmKey, PORT_BLOCKS, Pair, Rate, RateLimit, Routed, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS,
-};
+use crate::{Calls, Case, End, Environment, Judgement, RateState, Reason, SocketState};
 
 /// The compiled tables of one node: everything of one generation that the kernel looks up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -344,5 +346,26 @@ impl Environment for Memory<'_> {
     }
     fn remove_fragment(&self, key: &FragmentKey) {
         self.fragments.borrow_mut().remove(key);
+    }
+}
+
+impl Calls for Memory<'_> {
+    fn leaf(&self, version: u8, address: &Address) -> Result<Leaf, Reason> {
+        crate::leaf_of(self, version, address)
+    }
+    fn judge(&self, direction: Direction, classes: [u32; 2], protocol: u8, port: u16) -> Judgement {
+        crate::judge(self, direction, classes, protocol, port)
+    }
+    fn admit(&self, case: &mut Case, direction: Direction, rule: u32, limit: u16) {
+        crate::admit(self, case, direction, (rule, limit));
+    }
+    fn reply(&self, case: &mut Case, direction: Direction) {
+        crate::reply(self, case, direction);
+    }
+    fn untracked(&self, case: &mut Case, direction: Direction) {
+        crate::untracked(self, case, direction);
+    }
+    fn forgotten(&self, headers: &Headers) {
+        crate::forgotten(self, headers);
     }
 }

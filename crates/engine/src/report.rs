@@ -2,11 +2,11 @@
 //! puts every group that some process of the host is in into one report, so a report with a group of a
 //! feed must leave, whatever else is in it: the other groups are masked. See docs/decisions/0029.
 
-use crate::membership::{may_join, reads_reports};
+use bulkhead_abi::{Address, recall};
+
+use crate::multicast::{may_join, reads_reports};
 use crate::parse::{Headers, mapped};
-use crate::{Case, Environment, Outcome, Packet, Reason};
-use bulkhead_abi::Address;
-use bulkhead_abi::recall;
+use crate::{Calls, Case, Environment, Outcome, Packet, Reason};
 
 /// Group records judged of one report; one with more is dropped. As many as IGMPv3 has in a packet of
 /// 9,632 bytes, and jumbo frames are of 9,216.
@@ -81,7 +81,7 @@ const fn reason_of(found: u32) -> Reason {
 /// Judges the record at `headers.next_record` and steps behind it: a `RECORD_` bit. A foreign group
 /// becomes the packet's destination, which reports name.
 #[inline(always)]
-pub fn record(env: &impl Environment, packet: &Packet, headers: &mut Headers) -> u32 {
+pub fn record(env: &impl Calls, packet: &Packet, headers: &mut Headers) -> u32 {
     let (at, version) = (recall(&headers.next_record), recall(&headers.version));
     let end = headers.transport + headers.transport_length;
     let address = if version == 4 { 4 } else { 16 };

@@ -3,52 +3,16 @@
 //! reset reaches whoever waits in vain; nothing else passes. Who sends to a conversation that this host
 //! may have begun, and does not know any more, is told so.
 
-use crate::decide::still_allowed;
-use crate::flow::{FINISHED, Found, fin, is_finished, own_key, reply_key, within_new_flows};
-use crate::parse::{Headers, Role, protocol, tcp};
-use crate::{Case, Environment, Outcome, Reason};
 use bulkhead_abi::{
-    Address, Direction, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowState, FlowValue,
+    Direction, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowState, FlowValue,
 };
 
-/// State of a TCP socket, by Linux's numbers (net/tcp_states.h).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SocketState(pub u8);
-
-/// Connections: established, the four that wait for a FIN or its acknowledgement, closing, and those
-/// that are over and remembered. Not what only opens, which its SYN tracks.
-const CONNECTION: u32 = set(&[1, 4, 5, 6, 8, 9, 11]);
-/// This host has sent a FIN, or is about to.
-const SENT_FIN: u32 = set(&[4, 5, 6, 9, 11]);
-/// The other end has.
-const GOT_FIN: u32 = set(&[6, 8, 9, 11]);
-
-const fn set(states: &[u8]) -> u32 {
-    let (mut bits, mut index) = (0, 0);
-    while index < states.len() {
-        bits |= 1 << states[index];
-        index += 1;
-    }
-    bits
-}
-
-impl SocketState {
-    /// No socket.
-    pub const NONE: Self = Self(0);
-    /// Established.
-    pub const ESTABLISHED: Self = Self(1);
-    /// Waits for connections.
-    pub const LISTEN: Self = Self(10);
-
-    #[inline(always)]
-    const fn is_in(self, states: u32) -> bool {
-        self.0 < 32 && states >> self.0 & 1 != 0
-    }
-}
-
-/// One end of a TCP connection: its address, and its port in host byte order.
-#[derive(Clone, Copy, Debug)]
-pub struct End<'a>(pub &'a Address, pub u16);
+use crate::case::Found;
+use crate::flow::{FINISHED, fin, is_finished, own_key, reply_key, within_new_flows};
+use crate::parse::{Headers, Role, protocol, tcp};
+use crate::reply::still_allowed;
+use crate::socket::{CONNECTION, End, GOT_FIN, SENT_FIN, SocketState, begun};
+use crate::{Calls, Case, Environment, Outcome, Reason};
 
 /// Decides on a packet that [`crate::reply`] did not let pass, if it is a TCP segment without SYN whose
 /// flow is missing, and the policy admits what it would be a reply to. The outcome in the case stays
@@ -58,7 +22,7 @@ pub struct End<'a>(pub &'a Address, pub u16);
 /// anew, unless its sender began that connection: then today's rules for his side have the say. What
 /// belongs to none is dropped, and may be answered, see [`crate::forgotten`].
 #[inline(always)]
-pub fn untracked(env: &impl Environment, case: &mut Case, direction: Direction) {
+pub fn untracked(env: &impl Calls, case: &mut Case, direction: Direction) {
     let Case { headers, found, sides, outcome, .. } = case;
     let is_missing = matches!(outcome.reason, Reason::NoFlow | Reason::FlowExpired);
     let is_segment = headers.protocol == protocol::TCP && matches!(headers.role, Role::Continue | Role::End);
@@ -124,26 +88,19 @@ fn socket(env: &impl Environment, headers: &Headers, direction: Direction) -> So
     env.socket(headers.version, local, remote)
 }
 
-/// Whether the segment's own sender began its connection, as far as its port here tells: somebody listens on
-/// it, which no connection outwards has; or nobody does, and the kernel gives it to connections outwards.
+/// Whether the segment's own sender began its connection, as far as its port here tells.
 #[inline(always)]
 fn began_by_port(env: &impl Environment, headers: &Headers, direction: Direction) -> bool {
     let (local, remote) = ends(headers, direction);
     // No connection has this port, so that only a listener is found.
-    let is_accepted = env.socket(headers.version, local, End(remote.0, 0)) == SocketState::LISTEN;
-    match direction {
-        Direction::Ingress => is_accepted,
-        Direction::Egress => {
-            let [first, last] = env.outward_ports();
-            !is_accepted && first <= local.1 && local.1 <= last
-        }
-    }
+    let is_listened_on = env.socket(headers.version, local, End(remote.0, 0)) == SocketState::LISTEN;
+    begun(is_listened_on, local.1, env.outward_ports()) == Some(direction)
 }
 
 /// Whether what is forwarded, for which there is no socket here, is taken for an open connection: for
 /// a while after the first attach, and only behind this node, never at its own addresses.
 #[inline(always)]
-fn is_taken_up(env: &impl Environment, headers: &Headers, direction: Direction) -> bool {
+fn is_taken_up(env: &impl Calls, headers: &Headers, direction: Direction) -> bool {
     let until = u64::from(env.forwarded_until()) * 1_000_000_000;
     if until == 0 || env.flow_time() >= until {
         return false;

@@ -1,7 +1,7 @@
 //! Policy and inventory → tables for one node. Pure: no I/O beyond its arguments.
 //!
 //! [`policy::parse`] and [`inventory::parse`] read files; [`resolve::resolve`] makes the
-//! ordered rules; [`compile::compile`] makes one node's tables; [`reference`] decides the
+//! ordered rules; [`compile::compile`] makes one node's tables; [`mod@reference`] decides the
 //! same rule by rule.
 
 pub mod address;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bulkhead_abi::port_index;
+use bulkhead_abi::{PROTOCOLS, port_index, protocol_name};
 
 use crate::interval::Intervals;
 
@@ -17,49 +17,27 @@ pub const ICMPV6: u8 = 58;
 /// SCTP.
 pub const SCTP: u8 = 132;
 
-/// Protocols by name, as in Tailscale's policies.
-const NAMES: [(&str, u8); 18] = [
-    ("icmp", ICMP),
-    ("igmp", 2),
-    ("ipv4", 4),
-    ("ip-in-ip", 4),
-    ("tcp", TCP),
-    ("egp", 8),
-    ("igp", 9),
-    ("udp", UDP),
-    ("gre", 47),
-    ("esp", 50),
-    ("ah", 51),
-    ("ipv6-icmp", ICMPV6),
-    ("icmpv6", ICMPV6),
-    ("sctp", SCTP),
-    ("fc", 133),
-    ("ospf", 89),
-    ("vrrp", 112),
-    ("pim", 103),
-];
-
 /// The names that Tailscale's own policies do not have.
 const OURS: [&str; 4] = ["icmpv6", "ospf", "vrrp", "pim"];
 
 /// Names of protocols, for suggestions.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    NAMES.iter().map(|(name, _)| *name)
+    PROTOCOLS.iter().map(|(name, _)| *name)
 }
 
 /// A protocol's number by name. `extended` also knows the names that Tailscale does not.
 #[must_use]
 pub fn by_name(name: &str, extended: bool) -> Option<u8> {
-    NAMES.iter().find(|(known, _)| *known == name && (extended || !OURS.contains(known))).map(|(_, n)| *n)
+    PROTOCOLS
+        .iter()
+        .find(|(known, _)| *known == name && (extended || !OURS.contains(known)))
+        .map(|(_, number)| *number)
 }
 
 /// A protocol's name, or its number.
 #[must_use]
 pub fn name_of(protocol: u8) -> String {
-    NAMES
-        .iter()
-        .find(|(_, n)| *n == protocol)
-        .map_or_else(|| protocol.to_string(), |(name, _)| (*name).into())
+    protocol_name(protocol).map_or_else(|| protocol.to_string(), str::to_owned)
 }
 
 /// Whether a protocol has ports.

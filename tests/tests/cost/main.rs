@@ -23,8 +23,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::PerCpuArray;
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead_abi::REASONS;
-use bulkhead_abi::{Direction, TIMEOUTS, Timeouts};
+use bulkhead_abi::{Direction, REASONS, TIMEOUTS, Timeouts};
 use bulkhead_dataplane::{Capacity, Generation, Hook as Place, Kind, Specialisation, Specification};
 use bulkhead_engine::{Action, Reason};
 use bulkhead_testkit::measure::{

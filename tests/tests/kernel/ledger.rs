@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use bulkhead_abi::REASONS;
-use bulkhead_abi::{AggregateKey, Counter, DIRECTIONS, Direction, EVENT_AUDIT, Event};
+use bulkhead_abi::{AggregateKey, Counter, DIRECTIONS, Direction, EVENT_AUDIT, Event, REASONS};
 use bulkhead_engine::{Action, Case, Reason};
 
 use super::{GENERATION, INTERFACE, Kernel};

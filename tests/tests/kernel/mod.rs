@@ -12,17 +12,16 @@ use std::path::{Path, PathBuf};
 use aya::Pod;
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead_abi::REASONS;
 use bulkhead_abi::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
-    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_RING, Rate, ResetRequest, Settings, TIMEOUTS,
-    Timeouts,
+    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_RING, REASONS, Rate, ResetRequest, Settings,
+    TIMEOUTS, Timeouts,
 };
 use bulkhead_dataplane::{
     Capacity, Generation, Hook, Kind, Pins, Specialisation, Specification, check_support,
 };
 use bulkhead_engine::memory::{Memory, Tables};
-use bulkhead_engine::{Action, Case, Outcome, Packet, Reason, Short, judge_plain};
+use bulkhead_engine::{Action, Case, FastPath, Outcome, Packet, Reason, fast_path};
 
 /// The smallest packet that BPF_PROG_TEST_RUN takes: what it holds for an Ethernet header.
 pub const SHORTEST: usize = 14;
@@ -34,7 +33,7 @@ pub const INTERFACE: u32 = 1;
 pub const GENERATION: u32 = 7;
 /// The zone of the interface under test.
 pub const ZONE: u16 = 3;
-/// Short ones, all different, so that a wrong one shows.
+/// FastPath ones, all different, so that a wrong one shows.
 pub const SHORT_TIMEOUTS: Timeouts = {
     let mut timeouts = [0; TIMEOUTS];
     let mut state = 0;
@@ -386,8 +385,8 @@ pub fn settled(
     direction: Direction,
     is_reported: bool,
 ) -> Option<(u32, Outcome)> {
-    match judge_plain(memory, &Packet::new(packet), direction)? {
-        Short::Settled(length, outcome, _) if outcome.reason.action() == Action::Pass || !is_reported => {
+    match fast_path(memory, &Packet::new(packet), direction)? {
+        FastPath::Verdict(length, outcome, _) if outcome.reason.action() == Action::Pass || !is_reported => {
             Some((length, outcome))
         }
         _ => None,

@@ -240,7 +240,8 @@ fn told_of(site: &Site, status: &Value) {
     );
     assert!(!warnings.contains("224.0.1.129"), "{warnings}");
     let told = |report: &Value| {
-        report["reason"] == "membership_group" && report["destination"].to_string().contains("239.1.1.")
+        report["reason"] == "membership_group"
+            && report["destination"]["address"].to_string().contains("239.1.1.")
     };
     assert!(reports(&site.journal_file()).iter().any(told), "no event names a group");
 }

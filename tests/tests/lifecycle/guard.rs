@@ -186,7 +186,7 @@ fn every_kind_of_drop_is_counted_and_told_of() {
             let ours =
                 events.iter().filter(|event| (&*text(&event["direction"]), &*text(&event["reason"])) == kind);
             ours.filter(|event| {
-                text(&event["source"]).parse::<IpAddr>().unwrap().is_ipv4() == server.is_ipv4()
+                text(&event["source"]["address"]).parse::<IpAddr>().unwrap().is_ipv4() == server.is_ipv4()
             })
             .collect()
         };
@@ -199,9 +199,10 @@ fn every_kind_of_drop_is_counted_and_told_of() {
             let events = of(kind);
             assert!(!events.is_empty(), "{kind:?}");
             for event in events {
-                assert_eq!(text(&event[end]).parse::<IpAddr>().unwrap(), address, "{event}");
-                assert_eq!(event[format!("{end}_name")], name, "{event}");
-                assert_eq!((&event["source_port"], &event["port"]), (&4000.into(), &5000.into()), "{event}");
+                assert_eq!(text(&event[end]["address"]).parse::<IpAddr>().unwrap(), address, "{event}");
+                assert_eq!(event[end]["name"], name, "{event}");
+                let ports = (&event["source_port"], &event["destination_port"]);
+                assert_eq!(ports, (&4000.into(), &5000.into()), "{event}");
                 assert_eq!(
                     (&event["protocol"], &event["interface"]),
                     (&"udp".into(), &"eth0".into()),

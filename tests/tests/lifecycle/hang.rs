@@ -12,14 +12,14 @@ use crate::site::account::number;
 use crate::site::{Over, Site, WEB};
 
 /// The state directory of a site's agent, on a file system that can be frozen.
-struct Disk {
+pub struct Disk {
     place: PathBuf,
     image: PathBuf,
     is_frozen: bool,
 }
 
 impl Disk {
-    fn new(site: &Site) -> Self {
+    pub fn new(site: &Site) -> Self {
         let place = PathBuf::from("/var/lib/bulkhead").join(site.instance());
         let image = std::env::temp_dir().join(format!("bulkhead-disk-{}", site.instance()));
         std::fs::create_dir_all(&place).unwrap();
@@ -32,12 +32,12 @@ impl Disk {
         disk
     }
 
-    fn freeze(&mut self) {
+    pub fn freeze(&mut self) {
         run("fsfreeze", &["--freeze", &self.place.display().to_string()]);
         self.is_frozen = true;
     }
 
-    fn thaw(&mut self) {
+    pub fn thaw(&mut self) {
         if std::mem::take(&mut self.is_frozen) {
             run("fsfreeze", &["--unfreeze", &self.place.display().to_string()]);
         }

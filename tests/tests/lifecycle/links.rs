@@ -62,7 +62,9 @@ fn a_dropped_frame_is_told_of_by_its_ethertype() {
     let journal = site.journal_file();
     site.wait_for("an event tells of it", |_| {
         reports(&journal).iter().any(|report| {
-            report["ethertype"] == "0x88cc" && report["reason"] == "link_protocol" && report["port"] == 0
+            report["ethertype"] == "0x88cc"
+                && report["reason"] == "link_protocol"
+                && report["destination_port"].is_null()
         })
     });
 }

@@ -58,7 +58,7 @@ fn make_interfaces(site: &Site) -> (String, File) {
 /// The interfaces that the reports of a port's drops name.
 fn named(site: &Site, port: u16) -> Vec<String> {
     let reports = reports(&site.journal_file());
-    let of_port = reports.iter().filter(|report| report["port"] == port);
+    let of_port = reports.iter().filter(|report| report["destination_port"] == port);
     of_port.map(|report| report["interface"].as_str().unwrap().to_owned()).collect()
 }
 

@@ -318,7 +318,7 @@ fn a_takeover_that_was_cut_short_is_completed() {
     site.start();
     let mut connection = site.connect("client", 8080);
     let load = load::start(&site, 8080, 8081);
-    let is_taken_over = |site: &mut Site, connection: &mut crate::site::Connection| {
+    let is_taken_over = |site: &mut Site, connection: &mut crate::site::connection::Connection| {
         site.start();
         is_whole(site);
         connection.goes_on();

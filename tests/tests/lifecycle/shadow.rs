@@ -9,12 +9,12 @@ use crate::site::{OTHER, Over, Site, WEB, policy};
 
 /// The differences that a journal tells of.
 fn differences(journal: &Path) -> Vec<Value> {
-    reports(journal).into_iter().filter(|report| report["enforced"].is_object()).collect()
+    reports(journal).into_iter().filter(|report| report["kind"] == "would_differ").collect()
 }
 
 /// Those to and from a port of the server.
 fn differences_at(journal: &Path, port: u16) -> Vec<Value> {
-    differences(journal).into_iter().filter(|report| report["port"] == port).collect()
+    differences(journal).into_iter().filter(|report| report["destination_port"] == port).collect()
 }
 
 #[test]
@@ -48,14 +48,14 @@ fn a_staged_candidate_observes_and_is_promoted() {
         let dropped = differences_at(&journal, 8080);
         let first = dropped.first().unwrap();
         assert_eq!(first["enforced"]["passed"], true, "{first}");
-        assert_eq!(first["enforced"]["rule_name"], "web");
+        assert_eq!(first["enforced"]["rule"]["name"], "web");
         assert_eq!(first["generation"], staged["generation"]);
         assert!(first["generation"] != generation);
-        assert_eq!(first["source_name"], "client");
-        assert!(dropped.iter().all(|report| report["source_name"] != "stranger"));
+        assert_eq!(first["source"]["name"], "client");
+        assert!(dropped.iter().all(|report| report["source"]["name"] != "stranger"));
         let passed = differences_at(&journal, 8081);
         assert_eq!(passed[0]["enforced"]["passed"], false);
-        assert_eq!((&passed[0]["reason"], &passed[0]["rule_name"]), (&"rule".into(), &"other".into()));
+        assert_eq!((&passed[0]["reason"], &passed[0]["rule"]["name"]), (&"rule".into(), &"other".into()));
         // No difference is taken for a drop: what was dropped has been told of exactly.
         site.wait_for("each drop is told of once, and nothing else is", |status| {
             told(status) == drops(status)

@@ -43,7 +43,7 @@ pub fn reports(journal: &Path) -> Vec<Value> {
 
 /// Drops that a journal tells of.
 pub fn told_in(journal: &Path) -> u64 {
-    let reports = reports(journal).into_iter().filter(|report| report["enforced"].is_null());
+    let reports = reports(journal).into_iter().filter(|report| report["kind"] == "drop");
     reports.map(|report| number(&report["count"])).sum()
 }
 

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead_abi::REASONS;
-use bulkhead_abi::{Direction, Event};
+use bulkhead_abi::{Direction, Event, REASONS};
 use bulkhead_dataplane::{Capacity, Generation, Hook, Kind, Specialisation, State};
 use bulkhead_engine::{Action, Reason};
 use bulkhead_testkit::packets::build::{Ip, tcp};
@@ -168,6 +167,9 @@ impl Reader {
             self.events += 1;
         }
         let aggregated = &mut self.aggregated;
-        self.state.take_aggregates(|_, value| *aggregated += value.packets).expect("aggregates");
+        let taken = self.state.take_aggregates(|entries| {
+            *aggregated += entries.iter().map(|(_, value)| value.packets).sum::<u64>();
+        });
+        taken.expect("aggregates");
     }
 }

@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use bulkhead_abi::REASONS;
-use bulkhead_abi::{Direction, LpmKey, Routed, from_ip};
+use bulkhead_abi::{Direction, LpmKey, REASONS, Routed, from_ip};
 use bulkhead_dataplane::{Kind, Specification};
 use bulkhead_engine::{Action, Reason};
 use bulkhead_testkit::packets::build::{Ip, ethernet, icmp, icmp_protocol, udp};

@@ -1,8 +1,7 @@
 //! Real-time kernels, where programs interrupt each other on a CPU: each has a place of its own. Here
 //! other threads have places already, as if this one had interrupted them.
 
-use bulkhead_abi::REASONS;
-use bulkhead_abi::{NESTING_LEVELS, NO_RULE};
+use bulkhead_abi::{NESTING_LEVELS, NO_RULE, REASONS};
 use bulkhead_dataplane::{Kind, Shadow, Specification};
 use bulkhead_engine::memory::Tables;
 use bulkhead_engine::{Action, Reason};

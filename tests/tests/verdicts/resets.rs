@@ -3,8 +3,7 @@
 
 use std::net::SocketAddr;
 
-use bulkhead_abi::REASONS;
-use bulkhead_abi::{Direction, Rate, ResetRequest, from_ip};
+use bulkhead_abi::{Direction, REASONS, Rate, ResetRequest, from_ip};
 use bulkhead_dataplane::{Kind, Shadow, Specification};
 use bulkhead_engine::{Action, Reason};
 use bulkhead_testkit::packets::build::{Extension, Ip, ethernet, ethertype, tcp};

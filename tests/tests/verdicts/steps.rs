@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bulkhead_abi::REASONS;
 use bulkhead_abi::{
-    Address, AggregateKey, Counter, Direction, EVENT_AUDIT, Event, KIND_DROP, NO_RULE, Rate, from_ip,
+    Address, AggregateKey, Counter, Direction, EVENT_AUDIT, Event, KIND_DROP, NO_RULE, REASONS, Rate, from_ip,
 };
 use bulkhead_dataplane::Kind;
 use bulkhead_engine::memory::Tables;

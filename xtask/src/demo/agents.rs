@@ -193,10 +193,19 @@ impl Drop for Watch {
     }
 }
 
+/// What an event tells of.
+#[derive(serde::Deserialize)]
+struct Kind {
+    kind: String,
+}
+
 /// Shows and notes events until the pipe closes.
 fn read(host: &str, output: ChildStdout, seen: &Mutex<HashSet<Seen>>) {
     for line in BufReader::new(output).lines().map_while(Result::ok) {
+        let kind = serde_json::from_str::<Kind>(&line).map(|Kind { kind }| kind);
         match serde_json::from_str::<Event>(&line) {
+            // Who changed what is no drop.
+            _ if kind.is_ok_and(|kind| kind != "drop") => {}
             Ok(event) => {
                 eprintln!("{}", event.line(host));
                 seen.lock().unwrap_or_else(PoisonError::into_inner).extend(Seen::from_event(host, &event));

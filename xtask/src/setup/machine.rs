@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use bulkhead_toolchain::System;
 
-use super::steps::Fix;
+use super::fix::Fix;
 
 /// A machine that can be asked (see [`System`]) and changed.
 pub(super) trait Machine: System {

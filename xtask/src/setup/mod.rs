@@ -3,6 +3,7 @@
 //! Every step names what is missing and how to mend it; nothing else here knows the recipe.
 //! A step is asked again after its mending, so a command that claims success is not believed.
 
+mod fix;
 mod machine;
 mod steps;
 #[cfg(test)]
@@ -10,8 +11,9 @@ mod tests;
 
 use anyhow::{Result, bail};
 
+use fix::Fix;
 use machine::{Host, Machine};
-use steps::{BENCH_STEPS, FUZZ_STEPS, Fix, STEPS, Step, VM_STEPS};
+use steps::{BENCH_STEPS, DENY_STEPS, FUZZ_STEPS, STEPS, Step, VM_STEPS};
 
 /// Mends this machine, or says what to run where the rights are missing. Says nothing if all is there.
 pub fn ensure() -> Result<()> {
@@ -33,6 +35,11 @@ pub fn ensure_vm() -> Result<()> {
 /// The same for fuzzing, which needs no BPF.
 pub fn ensure_fuzzing() -> Result<()> {
     ensure_steps(&mut Host, &FUZZ_STEPS)
+}
+
+/// What checking dependencies needs.
+pub fn ensure_deny() -> Result<()> {
+    ensure_steps(&mut Host, &DENY_STEPS)
 }
 
 /// Stops a command that needs root, with the line to run instead.

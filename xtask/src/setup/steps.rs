@@ -1,52 +1,11 @@
 //! The steps: what is missing, and how to mend it.
 
-use std::fmt;
 use std::path::Path;
 
 use bulkhead_toolchain::{LINKER_VERSION, bpf_linker, nightly, prebuilt};
 
+use super::fix::{Fix, Rights};
 use super::machine::Machine;
-
-/// One command that mends something.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fix {
-    pub environment: &'static [(&'static str, &'static str)],
-    pub program: &'static str,
-    pub arguments: Vec<String>,
-    pub rights: Rights,
-}
-
-/// Whose command it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rights {
-    Root,
-    User,
-}
-
-impl Fix {
-    fn new(rights: Rights, program: &'static str, arguments: &[&str]) -> Self {
-        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        Self { environment: &[], program, arguments, rights }
-    }
-
-    pub(super) fn needs_root(&self) -> bool {
-        self.rights == Rights::Root
-    }
-
-    /// The line for someone who is not root.
-    pub(super) fn with_sudo(&self) -> String {
-        if self.needs_root() { format!("sudo {self}") } else { self.to_string() }
-    }
-}
-
-impl fmt::Display for Fix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, value) in self.environment {
-            write!(f, "{name}={value} ")?;
-        }
-        write!(f, "{} {}", self.program, self.arguments.join(" "))
-    }
-}
 
 /// Something missing. An empty fix means that setup cannot mend it, and `what` says who can.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +28,12 @@ pub(super) const VM_STEPS: [Step; 1] = [virtual_machines];
 
 /// What `cargo xtask fuzz` needs.
 pub(super) const FUZZ_STEPS: [Step; 2] = [cxx, cargo_fuzz];
+
+/// What `cargo xtask deny` needs.
+pub(super) const DENY_STEPS: [Step; 1] = [cargo_deny];
+
+/// The cargo-deny that deny.toml is written for.
+const DENY_VERSION: &str = "0.20.2";
 
 /// A Debian package and a file that only it brings. Files, not dpkg's database: looking is instant,
 /// and on another distribution the same files prove the same thing.
@@ -204,4 +169,17 @@ fn cargo_fuzz(machine: &dyn Machine) -> Option<Lack> {
     }
     let install = Fix::new(Rights::User, "cargo", &["install", "--locked", "cargo-fuzz"]);
     Some(Lack { what: "cargo-fuzz (building it takes about a minute)".to_owned(), fix: vec![install] })
+}
+
+fn cargo_deny(machine: &dyn Machine) -> Option<Lack> {
+    let installed = machine.output("cargo", &["deny", "--version"]);
+    if installed.is_some_and(|printed| printed.split_whitespace().nth(1) == Some(DENY_VERSION)) {
+        return None;
+    }
+    let mut install = Fix::new(Rights::User, "cargo", &["install", "--locked"]);
+    install.arguments.push(format!("cargo-deny@{DENY_VERSION}"));
+    Some(Lack {
+        what: format!("cargo-deny {DENY_VERSION} (building it takes four minutes)"),
+        fix: vec![install],
+    })
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use bulkhead_toolchain::System;
 
+use super::fix::Fix;
 use super::machine::Machine;
-use super::steps::{BENCH_STEPS, Fix, VM_STEPS};
+use super::steps::{BENCH_STEPS, DENY_STEPS, VM_STEPS};
 use super::{ensure_on, ensure_steps};
 
 /// A machine whose commands have the effects that the real ones have.
@@ -107,6 +108,9 @@ impl Machine for Fake {
                 for package in fix.arguments.iter().skip(1) {
                     self.install(package);
                 }
+            }
+            "cargo" if fix.to_string().contains("cargo-deny") => {
+                self.outputs.insert("cargo deny --version", "cargo-deny 0.20.2\n");
             }
             "cargo" if self.files.contains("/usr/lib/llvm-22/lib/libPolly.a") => {
                 self.outputs.insert("bpf-linker --version", "bpf-linker 0.13.0\n");
@@ -250,4 +254,14 @@ fn what_boots_other_kernels_is_installed_for_vm_only() {
     machine.ran.clear();
     ensure_steps(&mut machine, &VM_STEPS).unwrap();
     assert_eq!(machine.ran, Vec::<String>::new());
+}
+
+#[test]
+fn another_cargo_deny_is_replaced_by_the_one_that_the_configuration_is_for() {
+    let mut machine = Fake::complete();
+    machine.outputs.insert("cargo deny --version", "cargo-deny 0.18.0\n");
+    ensure_steps(&mut machine, &DENY_STEPS).unwrap();
+    assert_eq!(machine.ran, ["cargo install --locked cargo-deny@0.20.2"]);
+    ensure_steps(&mut machine, &DENY_STEPS).unwrap();
+    assert_eq!(machine.ran.len(), 1, "it is there now: {:?}", machine.ran);
 }

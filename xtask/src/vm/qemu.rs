@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::report::{BEGINS, ENDED};
+/// How the guest's line begins that tells that the job does.
+pub const BEGINS: &str = "vm: job begins";
+/// How its line begins that tells of the job's end; an exit status follows.
+pub const ENDED: &str = "vm: job ended with ";
 
 /// How long a boot may take until its job begins.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);

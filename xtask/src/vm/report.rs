@@ -2,12 +2,7 @@
 
 use std::time::Duration;
 
-use super::qemu::Ran;
-
-/// How the guest's line begins that tells that the job does.
-pub const BEGINS: &str = "vm: job begins";
-/// How its line begins that tells of the job's end; an exit status follows.
-pub const ENDED: &str = "vm: job ended with ";
+use super::qemu::{BEGINS, ENDED, Ran};
 
 /// What the job must have shown.
 #[derive(Debug)]

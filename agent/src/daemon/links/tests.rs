@@ -1,12 +1,12 @@
+use bulkhead_api::event::{Drop, End};
+
 use super::{Missed, advertisements, foreign_groups, groups4, groups6, is_of_link, memberships};
 use crate::config::{HookChoice, Link, Managed};
-use crate::report::DropReport;
 
-fn drop_of(reason: &str, direction: &str) -> DropReport {
+fn drop_of(reason: &str, direction: &str) -> Drop {
     serde_json::from_str(&format!(
-        r#"{{"time": "", "direction": "{direction}", "source": "fe80::1", "source_name": null, "source_port": 0,
-            "destination": "ff02::1", "destination_name": null, "port": 0, "protocol": "icmpv6",
-            "reason": "{reason}", "rule": null, "rule_name": null, "position": null, "interface": "eth0",
+        r#"{{"direction": "{direction}", "source": {{"address": "fe80::1"}},
+            "destination": {{"address": "ff02::1"}}, "protocol": "ipv6-icmp", "reason": "{reason}", "interface": "eth0",
             "count": 1, "bytes": 100, "generation": 1, "audit": false}}"#
     ))
     .unwrap()
@@ -18,7 +18,8 @@ fn what_is_missed_is_told_of_with_the_next_step_until_it_is_named() {
     missed.note(&drop_of("router_discovery", "egress"));
     missed.note(&drop_of("no_rule", "ingress"));
     let asks = drop_of("router_discovery", "ingress");
-    missed.note(&DropReport { destination: Some("ff02::2".parse().unwrap()), ..asks });
+    let destination = asks.destination.clone().map(|end| End { address: "ff02::2".parse().unwrap(), ..end });
+    missed.note(&Drop { destination, ..asks });
     assert_eq!(missed.of("eth0"), super::Drops::default(), "a solicitation tells of no router");
     missed.note(&drop_of("membership_group", "ingress"));
     assert_eq!(missed.of("eth0"), super::Drops::default(), "another host's report is not missed here");

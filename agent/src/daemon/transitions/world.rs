@@ -15,8 +15,9 @@ use tempfile::TempDir;
 
 use super::fallback::FakeNft;
 use crate::config::{Config, HookChoice, Managed, Role};
+use crate::daemon::control::Before;
 use crate::daemon::enforcer::Enforcer;
-use crate::daemon::journal::Journal;
+use crate::daemon::events::Shared;
 use crate::daemon::start::{self, Named};
 use crate::daemon::store::{Record, Store};
 use crate::daemon::upkeep::Upkeep;
@@ -138,11 +139,15 @@ impl World {
                 None => anyhow::bail!("the files do not hold"),
             },
         };
+        let before = Before::read(&self.fake, &setup, &store);
         if start::goes_back_to_nothing(&self.fake, &setup, &store)? {
+            before.tell_ended(&Shared::open(&setup, store)?);
             return Ok(None);
         }
-        let mut journal = Journal::open(&setup.paths.state);
-        Enforcer::start(self.fake.clone(), setup, store, named, &mut journal).map(Some)
+        let shared = Arc::new(Shared::open(&setup, store)?);
+        let agent = Enforcer::start(self.fake.clone(), setup, named, shared)?;
+        before.tell(&agent);
+        Ok(Some(agent))
     }
 
     /// An agent that has started.

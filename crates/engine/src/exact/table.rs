@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{Buckets, BucketsMut, Full, find, set};
 use bulkhead_abi::{Address, BUCKET_PLACES, ExactBucket, ExactKey, Leaf};
+
+use super::{Buckets, BucketsMut, Full, find, set};
 
 /// Of so many places at most so many are taken.
 const FULLEST: (usize, usize) = (3, 2);

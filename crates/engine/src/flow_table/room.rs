@@ -1,10 +1,10 @@
 //! Who makes room for a new flow.
 
-use super::{Both, Buckets, CHOICES, Hash, Stored};
-use bulkhead_abi::Word;
 use bulkhead_abi::{
-    BUCKET_SLOTS, FLOW_AUDIT, FLOW_ESTABLISHED, FlowKey, FlowSlot, FlowState, Head, KeyWords,
+    BUCKET_SLOTS, FLOW_AUDIT, FLOW_ESTABLISHED, FlowKey, FlowSlot, FlowState, Head, KeyWords, Word,
 };
+
+use super::{Both, Buckets, CHOICES, Hash, Stored};
 
 /// So many of a flow's places make room for an end that has some itself,
 const CROWD: u32 = CHOICES / 2 + 1;

@@ -1,9 +1,9 @@
 //! IPv4 (RFC 791).
 
+use bulkhead_abi::{Address, recall};
+
 use super::{Headers, set_fragment};
 use crate::{Packet, Reason};
-use bulkhead_abi::Address;
-use bulkhead_abi::recall;
 
 pub(super) const HEADER: usize = 20;
 const OPTION_END: u8 = 0;

@@ -1,9 +1,9 @@
 //! IPv6 (RFC 8200), with a bounded walk over its extension headers.
 
+use bulkhead_abi::{Address, recall};
+
 use super::{Headers, set_fragment};
 use crate::{Packet, Reason};
-use bulkhead_abi::Address;
-use bulkhead_abi::recall;
 
 const HEADER: usize = 40;
 /// Extension headers walked. RFC 8504 section 5.3 lets hosts limit the chain; 8 is its example.

@@ -1,11 +1,12 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 
+use bulkhead_abi::{Direction, Leaf, Settings, to_ip};
+
 use super::{MASK4, MASK6, MAX_RECORDS, RECORD_FOREIGN, is_unread, judge_report, mask, record};
 use crate::change::change;
 use crate::memory::{Memory, Tables};
 use crate::{Case, Packet, Reason, decide, decide_parsed, parse};
-use bulkhead_abi::{Direction, Leaf, Settings, to_ip};
 
 const FEED4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(233, 54, 12, 1));
 const OTHER4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(239, 255, 255, 250));

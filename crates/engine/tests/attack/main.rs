@@ -4,12 +4,12 @@
 #![allow(clippy::unwrap_used)] // helpers of a test are a test
 
 mod ends;
+mod fast_path;
 mod flows;
 mod forgotten;
 mod fragments;
 mod generations;
 mod icmp;
 mod packets;
-mod plain;
 mod untracked;
 mod world;

@@ -1,6 +1,7 @@
 //! Rules → the verdict tables of one node.
 
 mod added;
+mod classes;
 mod error;
 mod limits;
 mod node;
@@ -30,7 +31,8 @@ use crate::inventory::{Inventory, Node};
 use crate::policy::Action;
 use crate::resolve::{Rule, Ruleset, SelectorId};
 use crate::suggest;
-use crate::sweep::{Piece, Sweep};
+use crate::sweep::Sweep;
+use classes::{Classes, Merged, merge};
 use node::Sides;
 use ports::PortClasses;
 use rows::{Lane, Rows};
@@ -145,71 +147,6 @@ trait BothDirections {
 
 impl BothDirections for Direction {
     const ALL_LANES: [Direction; 2] = [Direction::Ingress, Direction::Egress];
-}
-
-/// The local and remote halves of the classes that the sweep found.
-struct Classes {
-    /// Members of each local class, from class 1: numbers of local sets.
-    locals: Vec<Bits>,
-    /// Members of each remote class; class 0 has none.
-    remotes: Vec<Bits>,
-    /// Class of the sweep → local class, 0 if not local.
-    local_of: Vec<u32>,
-    /// Class of the sweep → remote class, 0 if unknown.
-    remote_of: Vec<u32>,
-}
-
-impl Classes {
-    fn new(sides: &Sides, sweep: &Sweep) -> Result<Self, CompileError> {
-        let (near, far) = (sides.locals(), sides.remotes());
-        let mut classes = Self {
-            locals: Vec::new(),
-            remotes: vec![Bits::new(far)],
-            local_of: Vec::new(),
-            remote_of: Vec::new(),
-        };
-        let mut known_locals = HashMap::new();
-        let mut known_remotes = HashMap::from([(Bits::new(far), 0)]);
-        for members in &sweep.classes {
-            let (mut local, mut remote) = (Bits::new(near), Bits::new(far));
-            for set in members.iter() {
-                if set < near {
-                    local.insert(set);
-                } else if set < near + far {
-                    remote.insert(set - near);
-                }
-            }
-            // Set 0 is 'local': nothing else counts without it.
-            let local = if local.contains(0) {
-                *known_locals.entry(local.clone()).or_insert_with(|| {
-                    classes.locals.push(local);
-                    classes.locals.len() as u32
-                })
-            } else {
-                0
-            };
-            let remote = *known_remotes.entry(remote.clone()).or_insert_with(|| {
-                classes.remotes.push(remote);
-                classes.remotes.len() as u32 - 1
-            });
-            classes.local_of.push(local);
-            classes.remote_of.push(remote);
-        }
-        bounded("local address classes", classes.locals.len(), Leaf::MAX_LOCAL as usize)?;
-        Ok(classes)
-    }
-
-    /// Which remote classes hold a whole IPv4 /16 or IPv6 /48 in one piece: whoever makes addresses up has
-    /// one of theirs.
-    fn wide(&self, pieces4: &[Piece<u32>], pieces6: &[Piece<u128>]) -> Vec<bool> {
-        let pieces4 = pieces4.iter().map(|piece| (piece.class, piece.last - piece.first >= 0xffff));
-        let pieces6 = pieces6.iter().map(|piece| (piece.class, piece.last - piece.first >= (1 << 80) - 1));
-        let mut wide = vec![false; self.remotes.len()];
-        for (class, is_wide) in pieces4.chain(pieces6) {
-            wide[self.remote_of[class as usize] as usize] |= is_wide;
-        }
-        wide
-    }
 }
 
 fn bounded(what: &'static str, count: usize, limit: usize) -> Result<(), CompileError> {
@@ -375,36 +312,6 @@ fn matrix(
         }
     }
     Ok(matrix)
-}
-
-/// Remote classes as the tables know them.
-struct Merged {
-    /// Remote class → its number in the tables.
-    of: Vec<u32>,
-    /// How many there are, 'unknown' included.
-    remotes: u32,
-    /// The wide ones have this number or a higher one.
-    wide: u32,
-}
-
-/// Remote classes that no row tells apart become one, but no wide one with another. 'Unknown' stays by itself.
-fn merge(matrix: &Matrix, classes: &Classes, wide: &[bool]) -> Result<Merged, CompileError> {
-    let mut known: [HashMap<Vec<u32>, u32>; 2] = Default::default();
-    let mut of = vec![0];
-    // In their order, the wide ones last.
-    for remote in 1..classes.remotes.len() {
-        let column = matrix.iter().flatten().map(|row_of| row_of[remote]).collect();
-        let alike = &mut known[usize::from(wide[remote])];
-        let next = alike.len() as u32;
-        of.push(*alike.entry(column).or_insert(next));
-    }
-    let first_wide = known[0].len() as u32 + 1;
-    let count = first_wide as usize - 1 + known[1].len();
-    bounded("remote address classes", count, Leaf::MAX_REMOTE as usize)?;
-    for (class, wide) in of.iter_mut().zip(wide).skip(1) {
-        *class += if *wide { first_wide } else { 1 };
-    }
-    Ok(Merged { of, remotes: count as u32 + 1, wide: first_wide })
 }
 
 fn pairs(

@@ -75,7 +75,7 @@ impl Process {
     /// Stops it by SIGSTOP, until SIGCONT: no thread of it runs any more once this returns.
     ///
     /// # Errors
-    /// A thread still runs after [`GRACE`], or the system does not say.
+    /// A thread still runs after `GRACE`, or the system does not say.
     pub fn suspend(&self) -> anyhow::Result<()> {
         self.signal(libc::SIGSTOP);
         let deadline = Instant::now() + GRACE;

@@ -1,5 +1,5 @@
 //! Segments of no conversation, from who may and who may not, to open and to closed ports: what
-//! arrives, and what the host then answers. `docs/operations.md` says why.
+//! arrives, and what the host then answers. `docs/guide/conversations.md` says why.
 
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr, TcpListener};

@@ -1,0 +1,127 @@
+//! Who changed what is enforced, or tried to.
+
+use serde::{Deserialize, Serialize};
+
+/// A change of what is enforced, by a command or by the agent itself, or an attempt at one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// What was to be done, such as `apply`.
+    pub action: Action,
+    /// What came of it: `done`, `refused` or `failed`.
+    pub outcome: Outcome,
+    /// Who asked for it.
+    pub by: Actor,
+    /// What it was about: who is quarantined, an interface, a policy file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Why, in the operator's or the system's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The generation that was enforced before; 0: none.
+    pub generation_before: u32,
+    /// The generation that is enforced after; 0: none.
+    pub generation: u32,
+    /// SHA-256 of the policy file that is enforced after, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// SHA-256 of the inventory file that is enforced after, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inventory: Option<String>,
+}
+
+macro_rules! names {
+    ($(#[$doc:meta])* $type:ident { $($(#[$of:meta])* $variant:ident $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $type {
+            $($(#[$of])* #[serde(rename = $name)] $variant,)*
+        }
+
+        impl $type {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Its stable name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+names! {
+    /// What is done to what is enforced.
+    Action {
+        /// The agent has started, and enforces.
+        Start "start",
+        /// The agent ends; what is enforced stays.
+        Stop "stop",
+        /// Other files are enforced.
+        Apply "apply",
+        /// What waited for its confirmation stays.
+        Confirm "confirm",
+        /// The files before are enforced again.
+        Rollback "rollback",
+        /// A policy is staged: it observes.
+        Stage "stage",
+        /// The staged policy is taken away.
+        Unstage "unstage",
+        /// The staged policy is enforced.
+        Promote "promote",
+        /// An identity is quarantined.
+        Quarantine "quarantine",
+        /// A quarantine ends.
+        Release "release",
+        /// An interface is to be enforced now.
+        Attach "attach",
+        /// Enforcement ends.
+        Detach "detach",
+        /// What others took away or changed is enforced again.
+        Restore "restore",
+    }
+}
+
+names! {
+    /// What came of a change.
+    Outcome {
+        /// It is in force.
+        Done "done",
+        /// Nothing has changed: the files are invalid, or there was nothing to do.
+        Refused "refused",
+        /// The system refused.
+        Failed "failed",
+    }
+}
+
+/// Who asked for a change, by the field `via`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "via", rename_all = "snake_case")]
+pub enum Actor {
+    /// `socket`: a process, as the kernel says of the other end of the agent's socket (SO_PEERCRED). Names are
+    /// those that it had when it connected; they are its own words, ids are the kernel's.
+    Socket {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+        /// Process id in the agent's PID namespace; absent if it has none there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pid: Option<i32>,
+        /// Its name, as in /proc/PID/comm.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comm: Option<String>,
+        /// Its program, as in /proc/PID/exe.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exe: Option<String>,
+    },
+    /// `signal`: whoever may send the agent signals.
+    Signal {
+        /// Its name, such as `SIGTERM`.
+        signal: String,
+    },
+    /// `agent`: the agent itself: a time was over, something was restored.
+    Agent,
+}

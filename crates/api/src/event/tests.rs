@@ -1,0 +1,180 @@
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn text() -> impl Strategy<Value = String> {
+    proptest::string::string_regex("[a-zA-Z0-9 ()/:.\"\\\\→-]{0,20}").unwrap()
+}
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)]
+}
+
+fn end() -> impl Strategy<Value = End> {
+    let names = (proptest::option::of(text()), proptest::option::of(text()), proptest::option::of(text()));
+    let tags = proptest::collection::vec(text(), 0..3);
+    (address(), names, tags, proptest::option::of(0_u8..=32)).prop_map(
+        |(address, (name, key, user), tags, length)| {
+            let route = length.map(|length| ipnet::IpNet::new(address, length).unwrap());
+            End { address, name, key, user, tags, route }
+        },
+    )
+}
+
+fn rule() -> impl Strategy<Value = Option<Rule>> {
+    let named = (any::<u32>(), proptest::option::of(text()), proptest::option::of(text()));
+    proptest::option::of(named.prop_map(|(number, name, position)| Rule { number, name, position }))
+}
+
+fn reason() -> impl Strategy<Value = Reason> {
+    let guard = prop::sample::select(&GuardReason::ALL[..]).prop_map(Reason::Guard);
+    prop_oneof![any::<u8>().prop_map(Reason::of), guard]
+}
+
+fn drop() -> impl Strategy<Value = Drop> {
+    let direction = prop_oneof![Just(Direction::Ingress), Just(Direction::Egress)];
+    let ends = (proptest::option::of(end()), proptest::option::of(end()));
+    let ports = (any::<Option<u16>>(), any::<Option<u16>>(), any::<Option<u8>>(), any::<Option<u16>>());
+    let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<bool>(), any::<bool>());
+    (direction, ends, ports, (reason(), rule(), proptest::option::of(text())), numbers).prop_map(
+        |(direction, ends, ports, (reason, rule, interface), (count, bytes, generation, audit, many))| Drop {
+            direction,
+            source: ends.0,
+            source_port: ports.0,
+            destination: ends.1,
+            destination_port: ports.1,
+            protocol: ports.2.map(Protocol),
+            ethertype: ports.3.map(EtherType),
+            reason,
+            rule,
+            interface,
+            count,
+            bytes,
+            generation,
+            audit,
+            many,
+        },
+    )
+}
+
+fn actor() -> impl Strategy<Value = Actor> {
+    let peer = (any::<u32>(), any::<u32>(), any::<Option<i32>>());
+    let names = (proptest::option::of(text()), proptest::option::of(text()));
+    prop_oneof![
+        (peer, names).prop_map(|((uid, gid, pid), (comm, exe))| Actor::Socket { uid, gid, pid, comm, exe }),
+        text().prop_map(|signal| Actor::Signal { signal }),
+        Just(Actor::Agent),
+    ]
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    let enforced = (reason(), any::<bool>(), rule()).prop_map(|(reason, passed, rule)| Enforced {
+        reason,
+        passed,
+        rule,
+    });
+    let effect = prop_oneof![Just(Effect::None), Just(Effect::Closed), Just(Effect::Open)];
+    let unenforced = (text(), any::<u64>(), any::<u64>(), text(), effect, any::<u32>(), any::<bool>());
+    let what = (prop::sample::select(Action::ALL), prop::sample::select(Outcome::ALL), actor());
+    let words = proptest::collection::vec(proptest::option::of(text()), 4);
+    prop_oneof![
+        drop().prop_map(|drop| Kind::Drop(Box::new(drop))),
+        (drop(), enforced)
+            .prop_map(|(staged, enforced)| Kind::WouldDiffer(Box::new(WouldDiffer { staged, enforced }))),
+        unenforced.prop_map(|(interface, since, milliseconds, cause, effect, generation, agent)| {
+            let since = Timestamp::from_unix(since);
+            Kind::Unenforced(Box::new(Unenforced {
+                interface,
+                since,
+                milliseconds,
+                cause,
+                effect,
+                generation,
+                agent,
+            }))
+        }),
+        (what, words, any::<u32>(), any::<u32>()).prop_map(
+            |((action, outcome, by), words, before, generation)| {
+                let mut words = words.into_iter();
+                let mut next = || words.next().flatten();
+                Kind::Control(Box::new(Control {
+                    action,
+                    outcome,
+                    by,
+                    subject: next(),
+                    detail: next(),
+                    generation_before: before,
+                    generation,
+                    policy: next(),
+                    inventory: next(),
+                }))
+            }
+        ),
+        any::<u64>().prop_map(|missed| Kind::Missed(Missed { missed })),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back(unix in any::<u64>(), node in text(), kind in kind()) {
+        let event = Event { time: Timestamp::from_unix(unix), node, kind };
+        let line = serde_json::to_vec(&event).unwrap();
+        prop_assert!(!line.contains(&b'\n'));
+        prop_assert_eq!(Event::read(&line).unwrap(), event.clone());
+        prop_assert!(!event.to_string().is_empty());
+    }
+
+    #[test]
+    fn texts_of_times_have_one_width_and_sort_as_they_do(one in any::<u64>(), other in any::<u64>()) {
+        let [a, b] = [one, other].map(Timestamp::from_unix);
+        prop_assert_eq!(a.to_string().len(), "2026-11-28T08:53:14.926000001Z".len());
+        prop_assert_eq!(a.cmp(&b), a.to_string().cmp(&b.to_string()));
+        prop_assert_eq!(a.to_string().parse::<Timestamp>(), Ok(a));
+    }
+
+    #[test]
+    fn no_line_is_a_reason_to_stop(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Event::read(&line);
+    }
+}
+
+#[test]
+fn an_event_says_who_by_fields_and_not_by_prose() {
+    let line = r#"{"time":"2026-11-28T08:53:14.926000001Z","node":"oms-1","kind":"drop","direction":"ingress","source":{"address":"10.1.2.3","name":"gateway-a","key":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE=","tags":["tag:gateway"],"route":"10.0.0.0/8"},"source_port":40000,"destination":{"address":"100.64.0.2","name":"oms-1","user":"ann@example.com"},"destination_port":22,"protocol":"tcp","reason":"deny_rule","rule":{"number":5,"name":"no-ssh","position":"policy.hujson:10:5"},"interface":"wg0","count":1,"bytes":60,"generation":3,"audit":false}"#;
+    let event = Event::read(line.as_bytes()).unwrap();
+    assert_eq!(serde_json::to_string(&event).unwrap(), line);
+    assert_eq!(
+        event.to_string(),
+        "2026-11-28T08:53:14.926Z drop ingress gateway-a (route 10.0.0.0/8) (10.1.2.3) → oms-1 (100.64.0.2) \
+         22/tcp deny_rule on wg0 by no-ssh at policy.hujson:10:5"
+    );
+    for (number, name) in [(58, "\"ipv6-icmp\""), (47, "\"gre\""), (41, "\"41\"")] {
+        assert_eq!(serde_json::to_string(&Protocol(number)).unwrap(), name);
+    }
+}
+
+#[test]
+fn lines_of_earlier_agents_are_read() {
+    let line = r#"{"time": "2026-11-28T08:53:14.9Z", "direction": "ingress", "source": "100.64.0.9",
+        "source_name": "stranger", "source_port": 0, "destination": null, "destination_name": null, "port": 0,
+        "protocol": "any", "reason": "no_rule", "rule": null, "rule_name": null, "position": null,
+        "interface": "wg0", "count": 3742, "bytes": 1, "generation": 1, "audit": false, "many": true}"#;
+    let shown = "2026-11-28T08:53:14.900Z drop ingress stranger (100.64.0.9) → many no_rule on wg0 ×3742";
+    assert_eq!(Event::read(line.as_bytes()).unwrap().to_string(), shown);
+    let line = r#"{"time": "2026-11-28T08:53:14Z", "direction": "egress", "source": "10.0.0.7",
+        "source_name": "gateway-a (route 10.0.0.0/8)", "source_port": 5, "destination": "fd7a::1",
+        "destination_name": null, "port": 0, "protocol": "icmpv6", "reason": "rule", "rule": 2, "rule_name": null,
+        "position": "p:1:1", "interface": "wg0", "count": 1, "bytes": 1, "generation": 1, "audit": false,
+        "enforced": {"reason": "no_rule", "passed": false, "rule": null, "rule_name": null, "position": null}}"#;
+    let shown = "2026-11-28T08:53:14.000Z staged would pass egress gateway-a (route 10.0.0.0/8) (10.0.0.7) → \
+                 unknown (fd7a::1) ipv6-icmp rule on wg0 by rule 2 at p:1:1; dropped now, no_rule";
+    assert_eq!(Event::read(line.as_bytes()).unwrap().to_string(), shown);
+    let line = r#"{"time":"2026-11-28T08:53:14.926Z","kind":"unenforced","interface":"wg0",
+        "since":"2026-11-28T08:53:14Z","milliseconds":926,"cause":"detached","effect":"open","generation":2,
+        "agent":true}"#;
+    assert!(matches!(Event::read(line.as_bytes()).unwrap().kind, Kind::Unenforced(_)));
+    assert!(matches!(Event::read(b"{\"missed\":7}").unwrap().kind, Kind::Missed(Missed { missed: 7 })));
+    assert!(Event::read(b"{}").is_err());
+}

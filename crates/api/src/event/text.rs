@@ -1,0 +1,113 @@
+//! Events for people, one line each.
+
+use std::fmt;
+
+use super::{Actor, Control, Drop, Effect, End, Event, Kind, Missed, Outcome, Rule, Unenforced, WouldDiffer};
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.time.milliseconds())?;
+        match &self.kind {
+            Kind::Drop(drop) => {
+                packets(f, if drop.audit { "would drop" } else { "drop" }, drop)?;
+                times(f, drop)
+            }
+            Kind::WouldDiffer(differs) => would_differ(f, differs),
+            Kind::Unenforced(time) => unenforced(f, time),
+            Kind::Control(control) => self::control(f, control),
+            Kind::Missed(Missed { missed }) => {
+                write!(
+                    f,
+                    "missed {missed} events, which this watcher was too slow for; the event log has them"
+                )
+            }
+        }
+    }
+}
+
+fn end(end: Option<&End>) -> String {
+    let Some(End { address, name, route, .. }) = end else { return "unparsed".to_owned() };
+    match (name, route) {
+        (Some(name), Some(route)) => format!("{name} (route {route}) ({address})"),
+        (Some(name), None) => format!("{name} ({address})"),
+        (None, _) => format!("unknown ({address})"),
+    }
+}
+
+fn packets(f: &mut fmt::Formatter<'_>, verb: &str, drop: &Drop) -> fmt::Result {
+    write!(f, "{verb} {} ", drop.direction.name())?;
+    if let Some(kind) = drop.ethertype {
+        write!(f, "frame {kind}")?;
+        kind.name().map_or(Ok(()), |name| write!(f, " ({name})"))?;
+    } else if drop.many {
+        let source = drop.source.as_ref().map_or_else(|| "many".to_owned(), |source| end(Some(source)));
+        write!(f, "{source} → many")?;
+    } else {
+        write!(f, "{} → {}", end(drop.source.as_ref()), end(drop.destination.as_ref()))?;
+        match (drop.destination_port, drop.protocol) {
+            (Some(port), Some(protocol)) => write!(f, " {port}/{protocol}")?,
+            (None, Some(protocol)) => write!(f, " {protocol}")?,
+            _ => {}
+        }
+    }
+    write!(f, " {} on {}", drop.reason, drop.interface.as_deref().unwrap_or("any"))?;
+    rule(f, drop.rule.as_ref())
+}
+
+fn rule(f: &mut fmt::Formatter<'_>, rule: Option<&Rule>) -> fmt::Result {
+    let Some(Rule { number, name, position: Some(position) }) = rule else { return Ok(()) };
+    match name {
+        Some(name) => write!(f, " by {name} at {position}"),
+        None => write!(f, " by rule {number} at {position}"),
+    }
+}
+
+fn times(f: &mut fmt::Formatter<'_>, drop: &Drop) -> fmt::Result {
+    if drop.count > 1 { write!(f, " ×{}", drop.count) } else { Ok(()) }
+}
+
+fn would_differ(f: &mut fmt::Formatter<'_>, differs: &WouldDiffer) -> fmt::Result {
+    let WouldDiffer { staged, enforced } = differs;
+    packets(f, if enforced.passed { "staged would drop" } else { "staged would pass" }, staged)?;
+    write!(f, "; {} now, {}", if enforced.passed { "passed" } else { "dropped" }, enforced.reason)?;
+    rule(f, enforced.rule.as_ref())?;
+    times(f, staged)
+}
+
+fn unenforced(f: &mut fmt::Formatter<'_>, time: &Unenforced) -> fmt::Result {
+    let Unenforced { interface, since, milliseconds, cause, .. } = time;
+    let effect = match time.effect {
+        Effect::Open => "packets may have passed",
+        Effect::Closed => "the guard dropped what came",
+        Effect::None => "the programs went on",
+    };
+    let without = if time.agent { "" } else { ", without an agent" };
+    let since = since.milliseconds();
+    write!(f, "unenforced {interface} since {since} for {milliseconds} ms{without}: {cause}; {effect}")
+}
+
+fn control(f: &mut fmt::Formatter<'_>, control: &Control) -> fmt::Result {
+    let Control { action, outcome, generation_before: before, generation, .. } = control;
+    write!(f, "control {}", action.name())?;
+    control.subject.as_ref().map_or(Ok(()), |subject| write!(f, " {subject}"))?;
+    if *outcome != Outcome::Done {
+        write!(f, " {}", outcome.name())?;
+    }
+    match &control.by {
+        Actor::Agent => f.write_str(" by the agent")?,
+        Actor::Signal { signal } => write!(f, " by {signal}")?,
+        Actor::Socket { uid, pid, comm, .. } => {
+            write!(f, " by uid {uid}")?;
+            pid.map_or(Ok(()), |pid| write!(f, ", process {pid}"))?;
+            comm.as_ref().map_or(Ok(()), |comm| write!(f, " ({comm})"))?;
+        }
+    }
+    match (before, generation) {
+        (before, after) if before == after => write!(f, ", generation {after}")?,
+        (before, after) => write!(f, ", generation {before} → {after}")?,
+    }
+    control
+        .detail
+        .as_ref()
+        .map_or(Ok(()), |detail| write!(f, ": {}", detail.lines().next().unwrap_or_default()))
+}

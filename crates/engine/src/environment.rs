@@ -1,0 +1,119 @@
+//! What a decision may look at besides the packet.
+
+use bulkhead_abi::{
+    Address, Cell, FlowKey, FlowValue, FragmentKey, FragmentValue, Leaf, Pair, Rate, RateLimit, Routed,
+};
+
+use crate::exact::Buckets;
+use crate::parse::Headers;
+use crate::socket::{End, SocketState};
+use crate::{RateState, Reason};
+
+/// Everything a decision may look at besides the packet. Implemented by the BPF program over
+/// its maps and by [`crate::memory`] over vectors. `None` is a miss, and a miss never passes.
+pub trait Environment {
+    /// Entry `slot` of block `block` of the IPv4 trie.
+    fn trie(&self, block: u32, slot: u8) -> Option<Leaf>;
+    /// The table of single addresses.
+    fn exact(&self) -> &impl Buckets;
+    /// The leaf of the longest IPv6 prefix that holds this address.
+    fn prefix6(&self, address: &Address) -> Option<Leaf>;
+    /// Entry of the pair table, see [`bulkhead_abi::pair_index`].
+    fn pair(&self, index: u32) -> Option<Pair>;
+    /// Entry of the port-class table, see [`bulkhead_abi::port_index`].
+    fn port_class(&self, index: u32) -> Option<u32>;
+    /// A cell.
+    fn cell(&self, index: u32) -> Option<Cell>;
+    /// A deadline in ns of [`Self::boot_time`].
+    fn deadline(&self, index: u32) -> Option<u64>;
+    /// A rate limit.
+    fn limit(&self, index: u32) -> Option<RateLimit>;
+    /// The word of a rate limit: of its packets at twice its index, of its new flows at one more.
+    fn limit_state(&self, index: u32) -> Option<impl RateState>;
+    /// The word of the rate at which one address begins flows, made if it is not there.
+    fn initiator_state(&self, address: &Address) -> Option<impl RateState>;
+
+    /// The word of the rate of ICMP errors that quote no flow, below [`crate::MISS_WORDS`].
+    fn miss_state(&self, word: u32) -> Option<impl RateState>;
+    /// The word of the ends that were answered by a reset last, below [`crate::ANSWER_WORDS`].
+    fn answer_state(&self, word: u32) -> Option<impl RateState>;
+    /// Behind which routers an address lies.
+    fn routed(&self, address: &Address) -> Routed;
+
+    /// Time for flows: monotonic, coarse, ns.
+    fn flow_time(&self) -> u64;
+    /// Time for expiry: ns since boot, suspended time included.
+    fn boot_time(&self) -> u64;
+
+    /// The interface hands over Ethernet frames, not bare IP packets.
+    fn ethernet(&self) -> bool;
+    /// Audit mode: what would be dropped passes.
+    fn audit(&self) -> bool;
+    /// A verdict on a plain packet may be final at once: no flow is made of what is dropped, and
+    /// nothing else waits for the case.
+    fn has_fast_path(&self) -> bool {
+        !self.audit()
+    }
+    /// The policy has IPv6 prefixes.
+    fn has_prefix6(&self) -> bool;
+    /// Some cell has a rate limit.
+    fn has_limits(&self) -> bool;
+    /// Some cell is a management exemption.
+    fn has_exemptions(&self) -> bool;
+    /// Some addresses are multicast groups of feeds.
+    fn has_groups(&self) -> bool;
+    /// Some addresses lie behind routers.
+    fn has_routes(&self) -> bool;
+    /// Who sends ICMP errors, and how many, has a say.
+    fn judges_errors(&self) -> bool {
+        true
+    }
+    /// The link protocols that pass: `LINK_` bits.
+    fn link(&self) -> u32;
+    /// The rate at which one address may begin flows.
+    fn new_flows(&self) -> Rate;
+    /// Number of local classes.
+    fn locals(&self) -> u32;
+    /// Number of remote classes.
+    fn remotes(&self) -> u32;
+    /// The zone that the interface's flows belong to.
+    fn zone(&self) -> u16;
+    /// The generation's number.
+    fn generation(&self) -> u32;
+    /// Seconds of silence after which a flow in this [`bulkhead_abi::FlowState`] is over.
+    fn timeout(&self, state: u8) -> u32;
+
+    /// The state of this host's TCP socket that has a connection between these ends, in the network
+    /// namespace of the packet's interface; else of one that listens there. `version` is IP's.
+    fn socket(&self, version: u8, local: End, remote: End) -> SocketState;
+    /// Asks for a reset in answer to a TCP segment that comes in, as of a host that has no such connection.
+    /// It may be lost: the segment is sent again.
+    fn reset(&self, headers: &Headers);
+    /// First and last of the ports that the kernel gives to connections outwards, host byte order.
+    fn outward_ports(&self) -> [u16; 2];
+    /// Until when, in seconds of [`Self::flow_time`], TCP connections are taken up that this host
+    /// forwards; 0: never.
+    fn forwarded_until(&self) -> u32;
+
+    /// Copies a flow; false if there is none. If `seen` says so of the copy, the flow was last
+    /// seen now: the time is written where the flow lies.
+    fn flow(&self, key: &FlowKey, flow: &mut FlowValue, seen: impl FnOnce(&FlowValue) -> Option<u64>)
+    -> bool;
+    /// Inserts or replaces a flow.
+    ///
+    /// # Errors
+    /// [`Reason::FlowTableFull`] where the table could not take it.
+    fn put_flow(&self, key: &FlowKey, value: &FlowValue) -> Result<(), Reason>;
+    /// Removes a flow.
+    fn remove_flow(&self, key: &FlowKey);
+
+    /// Copies what is remembered of a fragmented datagram; false if nothing is.
+    fn fragment(&self, key: &FragmentKey, value: &mut FragmentValue) -> bool;
+    /// Remembers a fragmented datagram.
+    ///
+    /// # Errors
+    /// [`Reason::FragmentTableFull`] where the table could not take it.
+    fn put_fragment(&self, key: &FragmentKey, value: &FragmentValue) -> Result<(), Reason>;
+    /// Forgets a fragmented datagram.
+    fn remove_fragment(&self, key: &FragmentKey);
+}

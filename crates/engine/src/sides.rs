@@ -1,0 +1,57 @@
+//! Which end of a packet is this node's, and what classes both are of.
+
+use bulkhead_abi::{Direction, Leaf, recall};
+
+use crate::case::Sides;
+use crate::parse::Headers;
+use crate::{Calls, Reason};
+
+/// Which end is this node's: the destination of what comes in, the source of what goes out.
+/// The other end must not be the node's own.
+///
+/// # Errors
+/// [`Reason::NotLocal`].
+#[inline(always)]
+pub fn local_check(direction: Direction, source: Leaf, destination: Leaf) -> Result<Sides, Reason> {
+    let (near, far) = match direction {
+        Direction::Ingress => (destination, source),
+        Direction::Egress => (source, destination),
+    };
+    if near.local() == 0 || far.own() {
+        return Err(Reason::NotLocal);
+    }
+    Ok(Sides { local: near.local(), remote: far.remote(), quarantined: 0, reserved: 0 })
+}
+
+/// The classes of both ends. Where there are management exemptions, a quarantined end is marked
+/// and not yet a reason to drop.
+#[inline(always)]
+pub(crate) fn ends(env: &impl Calls, direction: Direction, headers: &Headers) -> Result<Sides, Reason> {
+    let (source, destination) = both_leaves(env, headers)?;
+    let cut_off = source.quarantined() || destination.quarantined();
+    if cut_off && !env.has_exemptions() {
+        return Err(Reason::Quarantined);
+    }
+    match local_check(direction, source, destination) {
+        Ok(sides) => Ok(Sides { quarantined: u32::from(cut_off), ..sides }),
+        Err(_) if cut_off => Err(Reason::Quarantined),
+        Err(reason) => Err(reason),
+    }
+}
+
+/// The leaves of source and destination, neither of them quarantined.
+#[inline(always)]
+pub(crate) fn leaves(env: &impl Calls, headers: &Headers) -> Result<(Leaf, Leaf), Reason> {
+    let (source, destination) = both_leaves(env, headers)?;
+    if source.quarantined() || destination.quarantined() {
+        return Err(Reason::Quarantined);
+    }
+    Ok((source, destination))
+}
+
+/// The leaves of source and destination.
+#[inline(always)]
+fn both_leaves(env: &impl Calls, headers: &Headers) -> Result<(Leaf, Leaf), Reason> {
+    let version = recall(&headers.version);
+    Ok((env.leaf(version, &headers.source)?, env.leaf(version, &headers.destination)?))
+}

@@ -1,0 +1,187 @@
+//! What numbers in events mean: addresses, interfaces and rules of one generation.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bulkhead_abi::{Action, AggregateKey, KIND_SENDER, KIND_SHADOW, NO_RULE, Reason as OfPrograms, to_ip};
+use bulkhead_api::event::{
+    Direction, Drop, End, Enforced, EtherType, Kind, Protocol, Reason, Rule, WouldDiffer,
+};
+use bulkhead_policy::inventory::{Inventory, Node, Owner};
+use ipnet::IpNet;
+
+/// Names of one generation.
+#[derive(Clone, Debug)]
+pub struct Enricher {
+    nodes: Vec<Identity>,
+    /// Nodes by their addresses.
+    hosts: HashMap<IpAddr, u32>,
+    /// Routes and who routes to them, the longest first.
+    routes: Vec<(IpNet, u32)>,
+    interfaces: Arc<Mutex<HashMap<u32, String>>>,
+    rules: Vec<Rule>,
+    is_audit: bool,
+}
+
+/// Who a node is.
+#[derive(Clone, Debug)]
+struct Identity {
+    name: Box<str>,
+    key: Option<[u8; 32]>,
+    owner: Owner,
+}
+
+/// How many packets an event tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packets {
+    /// Packets.
+    pub count: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// The source's port, of a single packet.
+    pub source_port: Option<u16>,
+    /// Whether audit mode let it pass, as the packet's event says; where only the generation's names say so: none.
+    pub is_audit: Option<bool>,
+}
+
+impl Enricher {
+    /// Names of what a generation was made from: `rules` by the numbers that the kernel reports. Interfaces are
+    /// known by all indices that they have had, which all generations share.
+    #[must_use]
+    pub fn new(
+        inventory: &Inventory,
+        rules: Vec<Rule>,
+        interfaces: Arc<Mutex<HashMap<u32, String>>>,
+        is_audit: bool,
+    ) -> Self {
+        let identity = |node: &Node| Identity {
+            name: node.name.as_str().into(),
+            key: node.key,
+            owner: node.owner.clone(),
+        };
+        let numbered = || (0_u32..).zip(&inventory.nodes);
+        let addresses = |(number, node): (u32, &Node)| -> Vec<(IpAddr, u32)> {
+            node.addresses.iter().chain(&node.underlay).map(|ip| (*ip, number)).collect()
+        };
+        let routed = |(number, node): (u32, &Node)| -> Vec<(IpNet, u32)> {
+            node.routes.iter().map(|route| (*route, number)).collect()
+        };
+        let mut routes: Vec<_> = numbered().flat_map(routed).collect();
+        routes.sort_by_key(|(route, _)| std::cmp::Reverse(route.prefix_len()));
+        Self {
+            nodes: inventory.nodes.iter().map(identity).collect(),
+            hosts: numbered().flat_map(addresses).collect(),
+            routes,
+            interfaces,
+            rules,
+            is_audit,
+        }
+    }
+
+    /// Names of a generation that nothing is known of.
+    #[must_use]
+    pub fn unknown(interfaces: Arc<Mutex<HashMap<u32, String>>>) -> Self {
+        Self {
+            nodes: Vec::new(),
+            hosts: HashMap::new(),
+            routes: Vec::new(),
+            interfaces,
+            rules: Vec::new(),
+            is_audit: false,
+        }
+    }
+
+    /// The rules by the numbers that the kernel reports.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// How many rules of the policy these are: one may be in both sets of tables.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.rules.iter().map(|rule| rule.number).collect::<HashSet<_>>().len()
+    }
+
+    /// An address and whose it is: a node's, or one that a node routes to.
+    #[must_use]
+    pub fn end(&self, address: IpAddr) -> End {
+        let routed = || {
+            let (route, node) = self.routes.iter().find(|(route, _)| route.contains(&address))?;
+            Some((*node, Some(*route)))
+        };
+        let unknown = End { address, name: None, key: None, user: None, tags: Vec::new(), route: None };
+        let Some((node, route)) = self.hosts.get(&address).map(|node| (*node, None)).or_else(routed) else {
+            return unknown;
+        };
+        let Some(Identity { name, key, owner }) = self.nodes.get(node as usize) else { return unknown };
+        let (user, tags) = match owner {
+            Owner::User(login) => (Some(login.clone()), Vec::new()),
+            Owner::Tags(tags) => (None, tags.clone()),
+        };
+        let key = key.map(|key| STANDARD.encode(key));
+        End { name: Some(name.to_string()), key, user, tags, route, ..unknown }
+    }
+
+    /// What an event of the ring or an entry of a table tells of. `enforced` has the names of the enforced
+    /// generation, for a difference of the staged one.
+    #[must_use]
+    pub fn kind(&self, key: &AggregateKey, packets: Packets, enforced: Option<&Self>) -> Kind {
+        let drop = self.drop(key, packets);
+        match enforced.filter(|_| key.kind == KIND_SHADOW) {
+            Some(names) => {
+                Kind::WouldDiffer(Box::new(WouldDiffer { staged: drop, enforced: names.enforced(key) }))
+            }
+            None => Kind::Drop(Box::new(drop)),
+        }
+    }
+
+    fn drop(&self, key: &AggregateKey, packets: Packets) -> Drop {
+        let end =
+            |words| Some(to_ip(words)).filter(|ip: &IpAddr| !ip.is_unspecified()).map(|ip| self.end(ip));
+        let reason = Reason::of(key.reason & 0x7f);
+        let is_frame = reason.is(OfPrograms::LinkProtocol);
+        let many = key.kind == KIND_SENDER;
+        let protocol = Some(Protocol(key.protocol)).filter(|_| !is_frame && !many);
+        let has_ports = protocol.is_some_and(Protocol::has_ports);
+        Drop {
+            direction: if key.reason & 0x80 == 0 { Direction::Ingress } else { Direction::Egress },
+            source: end(&key.source),
+            source_port: packets.source_port.filter(|_| has_ports),
+            destination: end(&key.destination),
+            destination_port: Some(key.port).filter(|_| has_ports),
+            protocol,
+            ethertype: is_frame.then_some(EtherType(key.port)),
+            reason,
+            rule: self.rule(key.rule),
+            interface: Some(self.interface(key.interface)),
+            count: packets.count,
+            bytes: packets.bytes,
+            generation: key.generation,
+            audit: packets.is_audit.unwrap_or(self.is_audit),
+            many,
+        }
+    }
+
+    /// What the enforced generation, whose names these are, did where the staged one would not.
+    fn enforced(&self, key: &AggregateKey) -> Enforced {
+        let reason = OfPrograms::from_number(key.other_reason);
+        Enforced {
+            reason: Reason::of(key.other_reason),
+            passed: reason.is_some_and(|reason| reason.action() == Action::Pass),
+            rule: self.rule(key.other_rule),
+        }
+    }
+
+    fn rule(&self, number: u32) -> Option<Rule> {
+        if number == NO_RULE { None } else { self.rules.get(number as usize).cloned() }
+    }
+
+    fn interface(&self, index: u32) -> String {
+        let known = self.interfaces.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&index).cloned().unwrap_or_else(|| format!("if{index}"))
+    }
+}

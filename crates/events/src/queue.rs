@@ -1,0 +1,151 @@
+//! One sink's bounded queue and thread.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bulkhead_api::event::Kind;
+
+use crate::sink::{Entry, Lost, Sink};
+
+/// How long an idle sink waits before it is told of what was lost.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// One of so many places of a queue is kept for what is no drop.
+const RESERVE: usize = 64;
+
+/// What waits for a sink.
+enum Message {
+    Entry(Arc<Entry>),
+    Begin,
+}
+
+/// What became of a sink's events since the agent started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// The sink has them.
+    pub written: u64,
+    /// The sink refused them.
+    pub failed: u64,
+    /// Its queue had no room for them.
+    pub overflowed: u64,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Messages that the sink has done with, however that ended.
+    done: AtomicU64,
+    counts: Mutex<Counts>,
+    /// What it is to be told of.
+    lost: Mutex<Lost>,
+}
+
+/// A sink's queue. It ends, and its thread, when it is dropped; the thread is not waited for.
+pub(crate) struct Queue {
+    sender: SyncSender<Message>,
+    /// Messages that may wait for the sink, but for control events and times without enforcement.
+    room: u64,
+    /// Messages that it has taken.
+    taken: AtomicU64,
+    shared: Arc<Shared>,
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Queue {
+    /// Begins to give a sink what it is sent, `length` events behind at most.
+    pub(crate) fn start(sink: Box<dyn Sink>, length: usize) -> io::Result<Self> {
+        let (sender, receiver) = sync_channel(length);
+        let shared = Arc::new(Shared::default());
+        let of_thread = shared.clone();
+        // The kernel cuts longer names.
+        let name = format!("sink {}", sink.name());
+        std::thread::Builder::new().name(name).spawn(move || run(sink, &receiver, &of_thread))?;
+        let room = (length - length / RESERVE) as u64;
+        Ok(Self { sender, room, taken: AtomicU64::new(0), shared })
+    }
+
+    /// Sends an event, or counts it as lost. Never waits. One sender at a time.
+    pub(crate) fn push(&self, entry: &Arc<Entry>) {
+        // A flood of drops leaves room for what an audit must not miss.
+        let has_reserve = matches!(entry.event.kind, Kind::Control(_) | Kind::Unenforced(_));
+        let may = has_reserve || self.behind() < self.room;
+        if may && self.sender.try_send(Message::Entry(entry.clone())).is_ok() {
+            self.taken.fetch_add(1, Ordering::AcqRel);
+        } else {
+            held(&self.shared.counts).overflowed += 1;
+            held(&self.shared.lost).add(entry);
+        }
+    }
+
+    /// Sends that counts begin at zero, behind what was sent before. Waits for room.
+    pub(crate) fn begin(&self) {
+        if self.sender.send(Message::Begin).is_ok() {
+            self.taken.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// How many messages it has taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    /// How many of them the sink has done with.
+    pub(crate) fn done(&self) -> u64 {
+        self.shared.done.load(Ordering::Acquire)
+    }
+
+    /// How many it has not done with.
+    pub(crate) fn behind(&self) -> u64 {
+        self.taken().saturating_sub(self.done())
+    }
+
+    /// How many may wait.
+    pub(crate) fn room(&self) -> u64 {
+        self.room
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        *held(&self.shared.counts)
+    }
+
+    /// What the sink is still to be told of.
+    pub(crate) fn untold(&self) -> Lost {
+        held(&self.shared.lost).clone()
+    }
+}
+
+fn run(mut sink: Box<dyn Sink>, receiver: &Receiver<Message>, shared: &Shared) {
+    let mut is_told = false;
+    loop {
+        let message = receiver.recv_timeout(IDLE);
+        let lost = std::mem::take(&mut *held(&shared.lost));
+        if lost.events != 0 {
+            tracing::warn!(sink = sink.name(), events = lost.events, "event sink too slow: events lost");
+            sink.lost(&lost);
+        }
+        match message {
+            Ok(Message::Entry(entry)) => {
+                let written = sink.write(&entry);
+                let mut counts = held(&shared.counts);
+                match &written {
+                    Ok(()) => counts.written += 1,
+                    Err(_) => counts.failed += 1,
+                }
+                drop(counts);
+                if let (Err(error), false) = (&written, is_told) {
+                    tracing::error!(sink = sink.name(), "event sink fails: {error}");
+                }
+                is_told = written.is_err();
+            }
+            Ok(Message::Begin) => sink.begin(),
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        shared.done.fetch_add(1, Ordering::AcqRel);
+    }
+}

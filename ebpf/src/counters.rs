@@ -1,0 +1,44 @@
+//! Counters of outcomes, by rule and by reason.
+
+use aya_ebpf::maps::PerCpuArray;
+use bulkhead_abi::{Counter, Direction, REASONS};
+use bulkhead_engine::{Outcome, Reason};
+
+use crate::maps::{RULE_COUNTERS, UNREPORTED};
+use crate::nesting::add;
+
+/// Counts an outcome: for its rule, and for its reason, unless that is the rule alone.
+#[inline(always)]
+pub(crate) fn count_outcome(
+    outcome: Outcome,
+    length: u32,
+    direction: Direction,
+    reasons: &PerCpuArray<Counter>,
+) {
+    let Outcome { reason, rule } = outcome;
+    if matches!(reason, Reason::Rule | Reason::DenyRule | Reason::VenueGuard) {
+        count(RULE_COUNTERS.get_ptr_mut(rule), length);
+    }
+    if reason != Reason::Rule {
+        count(reasons.get_ptr_mut(direction.index() * REASONS + reason as u32), length);
+    }
+}
+
+/// Counts the drop of a packet that there is no place to decide in.
+#[inline(always)]
+pub(crate) fn count_crowded_out(length: u32, direction: Direction) {
+    let index = direction.index() * REASONS + Reason::NestingDepth as u32;
+    count(UNREPORTED.get_ptr_mut(index), length);
+}
+
+/// Adds a packet to a counter.
+#[inline(always)]
+pub(crate) fn count(counter: Option<*mut Counter>, length: u32) {
+    if let Some(counter) = counter {
+        // SAFETY: the words of this CPU's own element.
+        unsafe {
+            add(&raw mut (*counter).packets, 1);
+            add(&raw mut (*counter).bytes, length.into());
+        }
+    }
+}

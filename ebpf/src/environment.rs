@@ -1,0 +1,299 @@
+//! The engine's environment over the maps.
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns};
+use aya_ebpf::maps::lpm_trie::Key;
+use bulkhead_abi::{
+    Address, Cell, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS,
+    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FEATURE_SHADOW, FlowKey, FlowValue, FragmentKey,
+    FragmentValue, INTERFACE_ETHERNET, Leaf, Pair, Rate, RateLimit, Routed, Word,
+};
+use bulkhead_engine::exact::Buckets;
+use bulkhead_engine::flow_table::Stored;
+use bulkhead_engine::parse::Headers;
+use bulkhead_engine::{Calls, Case, End, Environment, Judgement, RateState, Reason, SocketState};
+
+use crate::maps::{
+    CLOCK, FRAGMENTS, ICMP_MISSES, INITIATORS, LIMIT_STATES, LIMITS, PREFIX6, ROUTES, SHADOW_PREFIX6,
+};
+use crate::{calls, flows, resets, settings, sockets, tables};
+
+/// A map's value as a word that CPUs share.
+#[inline(always)]
+fn word(value: Option<*mut u64>) -> Option<&'static Word> {
+    // SAFETY: an aligned word of a map's value, which is accessed as a whole only.
+    value.map(|value| unsafe { Word::at(value) })
+}
+
+/// The clock of tests.
+#[inline(always)]
+fn fixed_clock() -> u64 {
+    settings::fixed_clock() + CLOCK.get(0).copied().unwrap_or(0)
+}
+
+/// The engine's environment over the maps: of the generation that is enforced, or of the one
+/// that only observes. That one reads the flows of the other, and writes nothing. Sockets are asked
+/// where it is used on a packet.
+pub(crate) struct View<const SHADOW: bool, H = ()>(pub(crate) H);
+
+/// The enforced generation.
+pub(crate) const MAPS: View<false> = View(());
+/// The observing one.
+pub(crate) const SHADOW: View<true> = View(());
+
+impl<const SHADOW: bool, H> View<SHADOW, H> {
+    #[inline(always)]
+    fn features() -> u32 {
+        if SHADOW { settings::shadow_features() } else { settings::features() }
+    }
+}
+
+impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
+    #[inline(always)]
+    fn trie(&self, block: u32, slot: u8) -> Option<Leaf> {
+        tables::trie::<SHADOW>(block, slot)
+    }
+    #[inline(always)]
+    fn exact(&self) -> &impl Buckets {
+        self
+    }
+    #[inline(always)]
+    fn prefix6(&self, address: &Address) -> Option<Leaf> {
+        (if SHADOW { &SHADOW_PREFIX6 } else { &PREFIX6 }).get(Key::new(128, *address)).map(|leaf| Leaf(*leaf))
+    }
+    #[inline(always)]
+    fn pair(&self, index: u32) -> Option<Pair> {
+        tables::pair::<SHADOW>(index.into()).copied()
+    }
+    #[inline(always)]
+    fn port_class(&self, index: u32) -> Option<u32> {
+        tables::port_class::<SHADOW>(index)
+    }
+    #[inline(always)]
+    fn cell(&self, index: u32) -> Option<Cell> {
+        tables::cell::<SHADOW>(index.into()).copied()
+    }
+    #[inline(always)]
+    fn deadline(&self, index: u32) -> Option<u64> {
+        tables::deadline::<SHADOW>(index.into()).copied()
+    }
+
+    #[inline(always)]
+    fn limit(&self, index: u32) -> Option<RateLimit> {
+        LIMITS.get(index).copied()
+    }
+    #[inline(always)]
+    fn limit_state(&self, index: u32) -> Option<impl RateState> {
+        word(LIMIT_STATES.get_ptr_mut(index))
+    }
+    #[inline(always)]
+    fn initiator_state(&self, address: &Address) -> Option<impl RateState> {
+        // On the stack: verifiers before 6.6 take no key from what a global function was given.
+        let address = &{ *address };
+        if let Some(word) = word(INITIATORS.get_ptr_mut(address)) {
+            return Some(word);
+        }
+        // Another CPU may have been faster.
+        let _ = INITIATORS.insert(address, &0, u64::from(BPF_NOEXIST));
+        word(INITIATORS.get_ptr_mut(address))
+    }
+
+    #[inline(always)]
+    fn miss_state(&self, index: u32) -> Option<impl RateState> {
+        word(ICMP_MISSES.get_ptr_mut(index))
+    }
+    #[inline(always)]
+    fn answer_state(&self, index: u32) -> Option<impl RateState> {
+        word(resets::ANSWERED.get_ptr_mut(index))
+    }
+    #[inline(always)]
+    fn routed(&self, address: &Address) -> Routed {
+        ROUTES.get(Key::new(128, *address)).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn flow_time(&self) -> u64 {
+        if settings::features() & FEATURE_FIXED_CLOCK != 0 {
+            return fixed_clock();
+        }
+        // SAFETY: the helper has no preconditions.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+    #[inline(always)]
+    fn boot_time(&self) -> u64 {
+        if settings::features() & FEATURE_FIXED_CLOCK != 0 {
+            return fixed_clock();
+        }
+        // SAFETY: the helper has no preconditions.
+        unsafe { bpf_ktime_get_boot_ns() }
+    }
+
+    #[inline(always)]
+    fn ethernet(&self) -> bool {
+        settings::interface() == INTERFACE_ETHERNET
+    }
+    #[inline(always)]
+    fn audit(&self) -> bool {
+        !SHADOW && Self::features() & FEATURE_AUDIT != 0
+    }
+    #[inline(always)]
+    fn has_fast_path(&self) -> bool {
+        // What is settled has no case that could be logged.
+        !SHADOW && !cfg!(feature = "log") && Self::features() & (FEATURE_AUDIT | FEATURE_SHADOW) == 0
+    }
+    #[inline(always)]
+    fn has_prefix6(&self) -> bool {
+        Self::features() & FEATURE_IPV6_LPM != 0
+    }
+    // Rates are used up by what is enforced only; membership, link protocols and who sends errors are of no policy.
+    #[inline(always)]
+    fn has_limits(&self) -> bool {
+        !SHADOW && Self::features() & FEATURE_LIMITS != 0
+    }
+    #[inline(always)]
+    fn has_exemptions(&self) -> bool {
+        Self::features() & FEATURE_EXEMPT != 0
+    }
+    #[inline(always)]
+    fn has_groups(&self) -> bool {
+        !SHADOW && Self::features() & FEATURE_GROUPS != 0
+    }
+    #[inline(always)]
+    fn has_routes(&self) -> bool {
+        Self::features() & FEATURE_ROUTES != 0
+    }
+    #[inline(always)]
+    fn judges_errors(&self) -> bool {
+        !SHADOW
+    }
+    #[inline(always)]
+    fn link(&self) -> u32 {
+        if SHADOW { 0 } else { settings::link() }
+    }
+    #[inline(always)]
+    fn new_flows(&self) -> Rate {
+        let interval = if SHADOW { 0 } else { settings::new_flow_interval() };
+        Rate { interval, tolerance: settings::new_flow_tolerance() }
+    }
+    #[inline(always)]
+    fn locals(&self) -> u32 {
+        if SHADOW { settings::shadow_locals() } else { settings::locals() }
+    }
+    #[inline(always)]
+    fn remotes(&self) -> u32 {
+        if SHADOW { settings::shadow_remotes() } else { settings::remotes() }
+    }
+    #[inline(always)]
+    fn zone(&self) -> u16 {
+        settings::zone()
+    }
+    #[inline(always)]
+    fn generation(&self) -> u32 {
+        if SHADOW { settings::shadow_generation() } else { settings::generation() }
+    }
+    #[inline(always)]
+    fn timeout(&self, state: u8) -> u32 {
+        settings::timeout(state)
+    }
+
+    #[inline(always)]
+    fn socket(&self, version: u8, local: End, remote: End) -> SocketState {
+        sockets::state(self.0, version, local, remote)
+    }
+    #[inline(always)]
+    fn reset(&self, headers: &Headers) {
+        resets::ask(self.0, headers);
+    }
+    #[inline(always)]
+    fn outward_ports(&self) -> [u16; 2] {
+        settings::outward_ports()
+    }
+    #[inline(always)]
+    fn forwarded_until(&self) -> u32 {
+        settings::forwarded_until()
+    }
+
+    #[inline(always)]
+    fn flow(
+        &self,
+        key: &FlowKey,
+        flow: &mut FlowValue,
+        seen: impl FnOnce(&FlowValue) -> Option<u64>,
+    ) -> bool {
+        flows::get(key, flow, |flow| if SHADOW { None } else { seen(flow) })
+    }
+    #[inline(always)]
+    fn put_flow(&self, key: &FlowKey, value: &FlowValue) -> Result<(), Reason> {
+        if !SHADOW && flows::put(key, value) == Stored::Refused { Err(Reason::FlowTableFull) } else { Ok(()) }
+    }
+    #[inline(always)]
+    fn remove_flow(&self, key: &FlowKey) {
+        if !SHADOW {
+            flows::remove(key);
+        }
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey, value: &mut FragmentValue) -> bool {
+        // SAFETY: as for flows.
+        match unsafe { FRAGMENTS.get(key) } {
+            Some(found) => {
+                *value = *found;
+                true
+            }
+            None => false,
+        }
+    }
+    #[inline(always)]
+    fn put_fragment(&self, key: &FragmentKey, value: &FragmentValue) -> Result<(), Reason> {
+        if SHADOW {
+            return Ok(());
+        }
+        FRAGMENTS.insert(key, value, u64::from(BPF_ANY)).map_err(|_| Reason::FragmentTableFull)
+    }
+    #[inline(always)]
+    fn remove_fragment(&self, key: &FragmentKey) {
+        if !SHADOW {
+            let _ = FRAGMENTS.remove(key);
+        }
+    }
+}
+
+impl<const SHADOW: bool, H: sockets::Hook> Calls for View<SHADOW, H> {
+    #[inline(always)]
+    fn admit(&self, case: &mut Case, direction: Direction, rule: u32, limit: u16) {
+        if SHADOW {
+            bulkhead_engine::admit(self, case, direction, (rule, limit));
+        } else {
+            flows::admit(case, direction, rule, limit);
+        }
+    }
+    #[inline(always)]
+    fn reply(&self, case: &mut Case, direction: Direction) {
+        if SHADOW {
+            bulkhead_engine::reply(self, case, direction);
+        } else {
+            flows::reply(case, direction);
+        }
+    }
+
+    #[inline(always)]
+    fn untracked(&self, case: &mut Case, direction: Direction) {
+        self.0.untracked::<SHADOW>(case, direction);
+    }
+
+    #[inline(always)]
+    fn leaf(&self, version: u8, address: &Address) -> Result<Leaf, Reason> {
+        calls::leaf::<SHADOW>(version, address)
+    }
+    #[inline(always)]
+    fn judge(&self, direction: Direction, classes: [u32; 2], protocol: u8, port: u16) -> Judgement {
+        calls::judge::<SHADOW>(direction, classes, protocol, port)
+    }
+    #[inline(always)]
+    fn forgotten(&self, headers: &Headers) {
+        if !SHADOW {
+            self.0.forgotten(headers);
+        }
+    }
+}

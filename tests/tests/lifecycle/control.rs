@@ -1,0 +1,146 @@
+//! Who changed what is enforced, or tried to, is in the event log and in `watch`.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use bulkhead_testkit::lab::{self, Process, slower};
+use serde_json::Value;
+
+use crate::site::account::{number, reports};
+use crate::site::{OTHER, Over, Site, WEB};
+
+/// The control events of an action on record.
+fn of(site: &Site, action: &str) -> Vec<Value> {
+    let reports = reports(&site.journal_file()).into_iter();
+    reports.filter(|report| report["kind"] == "control" && report["action"] == action).collect()
+}
+
+/// Waits for the next control event of an action.
+#[track_caller]
+fn next(site: &Site, action: &str, known: usize) -> Value {
+    let deadline = Instant::now() + slower(Duration::from_secs(20));
+    loop {
+        if let Some(event) = of(site, action).get(known) {
+            return event.clone();
+        }
+        assert!(Instant::now() < deadline, "no {action} after {known}:\n{}", site.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// By a command of root.
+#[track_caller]
+fn is_by_command(event: &Value) {
+    let by = &event["by"];
+    assert_eq!((&by["via"], &by["uid"], &by["gid"]), (&"socket".into(), &0.into(), &0.into()), "{event}");
+    assert_eq!(by["comm"], "bulkhead", "{event}");
+    assert!(by["pid"].is_u64() && by["exe"].as_str().unwrap().ends_with("/bulkhead"), "{event}");
+}
+
+#[track_caller]
+fn is(event: &Value, outcome: &str, subject: Value, detail: Value) {
+    assert_eq!(
+        (&event["outcome"], &event["subject"], &event["detail"]),
+        (&outcome.into(), &subject, &detail)
+    );
+    assert_eq!(event["node"], "server", "{event}");
+}
+
+#[test]
+fn who_changed_what_is_on_record_and_watched() {
+    let mut site = Site::new("control", Over::Ethernet, &[WEB]);
+    site.start();
+    let started = next(&site, "start", 0);
+    is(&started, "done", Value::Null, Value::Null);
+    assert_eq!((&started["by"]["via"], &started["generation_before"]), (&"agent".into(), &0.into()));
+    let watched = site.lab.directory().join("watched");
+    let mut watch = Command::new(lab::bulkhead().unwrap());
+    watch.args(["--json", "--instance", site.instance(), "watch"]);
+    let watch = Process::spawn(site.namespace("server"), &mut watch, &watched).unwrap();
+    std::thread::sleep(slower(Duration::from_millis(500)));
+
+    // By command: another policy, known by its digest, and one that is not enforced.
+    site.write_policy(&[OTHER]);
+    site.done(&["apply"]);
+    let applied = next(&site, "apply", 0);
+    is_by_command(&applied);
+    is(&applied, "done", Value::Null, Value::Null);
+    assert_eq!(number(&applied["generation"]), number(&applied["generation_before"]) + 1);
+    let digest = Command::new("sha256sum").arg(site.path("policy.hujson")).output().unwrap().stdout;
+    assert_eq!(applied["policy"].as_str().unwrap().as_bytes(), &digest[..64]);
+    assert!(applied["policy"] != started["policy"] && applied["inventory"] == started["inventory"]);
+    site.write("broken.hujson", r#"{"acls": [{"action": "accept", "src": ["tag:nobody"]}]}"#);
+    assert_eq!(site.bulkhead(&["apply", "--policy", &site.path("broken.hujson")]).status.code(), Some(1));
+    let refused = next(&site, "apply", 1);
+    is_by_command(&refused);
+    assert_eq!((&refused["outcome"], &refused["generation"]), (&"refused".into(), &applied["generation"]));
+    assert!(refused["detail"].as_str().unwrap().contains("broken.hujson"), "{refused}");
+
+    // Somebody is cut off for a time, which ends.
+    site.done(&["quarantine", "client", "--for", "1s", "--reason", "breach"]);
+    let cut = next(&site, "quarantine", 0);
+    is_by_command(&cut);
+    is(&cut, "done", "client".into(), "breach".into());
+    let released = next(&site, "release", 0);
+    is(&released, "done", "client".into(), "its time is over".into());
+    assert_eq!(released["by"]["via"], "agent");
+
+    // A change that nobody confirms.
+    site.done(&["apply", "--confirm", "1s"]);
+    is_by_command(&next(&site, "apply", 2));
+    let back = next(&site, "rollback", 0);
+    is(&back, "done", Value::Null, "not confirmed in time".into());
+    assert_eq!((&back["by"]["via"], &back["policy"]), (&"agent".into(), &applied["policy"]));
+    assert_eq!(number(&back["generation"]), number(&back["generation_before"]) + 1);
+
+    // Others take a link away: the agent has restored it.
+    std::fs::remove_file(site.link("eth0", "tcx-egress")).unwrap();
+    let restored = next(&site, "restore", 0);
+    assert_eq!((&restored["subject"], &restored["by"]["via"]), (&"eth0".into(), &"agent".into()));
+
+    // By signals.
+    site.signal(libc::SIGHUP);
+    let applied = next(&site, "apply", 3);
+    is(&applied, "done", Value::Null, Value::Null);
+    assert_eq!(applied["by"], serde_json::json!({"via": "signal", "signal": "SIGHUP"}));
+    site.signal(libc::SIGTERM);
+    assert!(site.has_ended());
+    let stopped = next(&site, "stop", 0);
+    assert_eq!(
+        (&stopped["by"]["signal"], &stopped["generation"]),
+        (&"SIGTERM".into(), &applied["generation"])
+    );
+
+    // Whoever watched has seen the same.
+    watch.signal(libc::SIGTERM);
+    let seen = reports(&watched);
+    for action in ["apply", "quarantine", "release", "rollback", "restore", "stop"] {
+        let seen: Vec<_> = seen.iter().filter(|event| event["action"] == action).cloned().collect();
+        assert_eq!(seen, of(&site, action), "{action}");
+    }
+
+    // The agent after one that was killed says what was enforced before it, and what is over by then.
+    site.start();
+    site.done(&["quarantine", "client", "--for", "5s"]);
+    site.done(&["apply", "--confirm", "5s"]);
+    let waiting = next(&site, "apply", 4);
+    site.kill();
+    std::thread::sleep(Duration::from_millis(5500));
+    site.start();
+    let again = next(&site, "start", 2);
+    assert_eq!(again["generation_before"], waiting["generation"], "{again}");
+    assert_eq!(number(&again["generation"]), number(&again["generation_before"]) + 1, "{again}");
+    let released = next(&site, "release", 1);
+    is(&released, "done", "client".into(), "its time was over while no agent ran".into());
+    let back = next(&site, "rollback", 1);
+    is(&back, "done", Value::Null, "not confirmed in time, while no agent ran".into());
+
+    // And what ends enforcement; then there is none before.
+    site.done(&["detach"]);
+    let detached = next(&site, "detach", 0);
+    is_by_command(&detached);
+    assert_eq!((&detached["generation_before"], &detached["generation"]), (&again["generation"], &0.into()));
+    assert!(site.has_ended());
+    site.start();
+    assert_eq!(next(&site, "start", 3)["generation_before"], 0);
+}
