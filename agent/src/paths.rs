@@ -74,6 +74,17 @@ impl Paths {
         )))
     }
 
+    /// The places of an instance below one directory.
+    #[cfg(test)]
+    pub fn below(directory: &Path, instance: &str) -> Self {
+        Self {
+            is_default: false,
+            socket: directory.join("run/agent.sock"),
+            state: directory.join("state"),
+            pins: Pins::new(&directory.join("pins"), instance),
+        }
+    }
+
     /// The places of an instance.
     ///
     /// # Errors

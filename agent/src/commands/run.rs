@@ -1,6 +1,7 @@
 //! `bulkhead run`: the agent in the foreground.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bulkhead_api::request::Confirmation;
 use bulkhead_host::places;
@@ -10,6 +11,7 @@ use crate::daemon::{self, Setup, Target};
 use crate::duration;
 use crate::exit::{Answer, Usage};
 use crate::global::Global;
+use crate::guard::Nft;
 use crate::paths::Paths;
 
 /// Run the agent: enforce a policy and report every drop.
@@ -138,6 +140,7 @@ impl Run {
             paths,
             target,
             config,
+            fallback: Arc::new(Nft),
             log_group,
             bpffs_is_the_hosts,
             confirmation,

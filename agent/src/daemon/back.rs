@@ -1,6 +1,7 @@
 //! The way back to what was enforced before: by command, or because no confirmation came.
 
 use bulkhead_api::request::Applied;
+use bulkhead_dataplane::Dataplane;
 
 use super::clock::wall_time;
 use super::enforcer::{Enforcer, held};
@@ -9,7 +10,7 @@ use super::start;
 use super::store::Record;
 use super::unsaved::Disk;
 
-impl Enforcer {
+impl<D: Dataplane> Enforcer<D> {
     /// Returns to the previous generation, which becomes a new one of the same files; `None` if
     /// there is none. Neither a full disk nor a test that fails by now keeps it from that.
     ///

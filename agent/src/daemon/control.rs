@@ -2,7 +2,8 @@
 
 use bulkhead_api::event::{Action, Actor, Control, Kind, Outcome};
 use bulkhead_api::quarantine::Entry;
-use bulkhead_dataplane::attached_hooks;
+use bulkhead_dataplane::Dataplane;
+
 use sha2::{Digest as _, Sha256};
 
 use super::clock::boot_time;
@@ -17,7 +18,7 @@ use super::store::{Record, Store};
 const WORDS: usize = 400;
 
 /// The generation that is enforced; 0: none.
-pub fn generation(enforcer: &Enforcer) -> u32 {
+pub fn generation<D: Dataplane>(enforcer: &Enforcer<D>) -> u32 {
     let live = enforcer.live();
     if live.detached { 0 } else { live.built.number }
 }
@@ -52,7 +53,7 @@ impl Change {
     }
 
     /// Tells of it.
-    pub fn tell(self, enforcer: &Enforcer) {
+    pub fn tell<D: Dataplane>(self, enforcer: &Enforcer<D>) {
         let generation = generation(enforcer);
         let has_files =
             matches!(self.action, Action::Start | Action::Apply | Action::Rollback | Action::Promote);
@@ -88,15 +89,15 @@ pub struct Before {
 
 impl Before {
     /// Reads it. What cannot be read is nothing here; the start says so.
-    pub fn read(setup: &Setup, store: &Store) -> Self {
+    pub fn read(plane: &impl Dataplane, setup: &Setup, store: &Store) -> Self {
         let quarantined = store.load(quarantine::FILE).ok().flatten().unwrap_or_default();
         let record = store.record().unwrap_or_default();
-        let is_attached = attached_hooks(&setup.paths.pins).is_ok_and(|hooks| !hooks.is_empty());
+        let is_attached = plane.pinned_links(&setup.paths.pins).is_ok_and(|hooks| !hooks.is_empty());
         Self { generation: if is_attached { record.enforced } else { 0 }, record, quarantined }
     }
 
     /// Tells of the start, and of what was over by then.
-    pub fn tell(self, enforcer: &Enforcer) {
+    pub fn tell<D: Dataplane>(self, enforcer: &Enforcer<D>) {
         let Self { generation: before, record, quarantined } = self;
         Change::by_agent(Action::Start, before, None).tell(enforcer);
         let generation = generation(enforcer);

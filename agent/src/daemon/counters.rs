@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use bulkhead_abi::Counter;
 use bulkhead_api::event::Rule;
 use bulkhead_api::status::RuleCount;
-use bulkhead_dataplane::{Pins, rule_counters};
+use bulkhead_dataplane::{Dataplane, Pins};
 use serde::{Deserialize, Serialize};
 
 /// The file in the state directory.
@@ -45,12 +45,13 @@ impl Folded {
     /// The counters of every rule of the generation that runs, in the policy's order.
     pub fn read(
         &self,
+        plane: &impl Dataplane,
         pins: &Pins,
         generation: u32,
         fingerprints: &[String],
         rules: &[Rule],
     ) -> anyhow::Result<Vec<RuleCount>> {
-        Ok(self.sum(fingerprints, rules, &rule_counters(pins, generation, rules.len())?))
+        Ok(self.sum(fingerprints, rules, &plane.rule_counters(pins, generation, rules.len())?))
     }
 
     fn sum(&self, fingerprints: &[String], rules: &[Rule], counters: &[Counter]) -> Vec<RuleCount> {

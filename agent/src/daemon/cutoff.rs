@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use bulkhead_api::event::Action;
 use bulkhead_api::quarantine::{Answer, Entry, Request};
-use bulkhead_dataplane::QuarantineError;
+use bulkhead_dataplane::{Dataplane, QuarantineError};
 
 use super::clock::wall_time;
 use super::control::{self, Change};
 use super::enforcer::{Enforcer, Live, held};
 use super::quarantine::{self, find};
 
-impl Enforcer {
+impl<D: Dataplane> Enforcer<D> {
     /// Cuts an identity off from the next packet on.
     ///
     /// # Errors
@@ -77,7 +77,7 @@ impl Enforcer {
         self.store.save_held()
     }
 
-    fn notes_on(&self, live: &Live, entry: &Entry) -> Vec<String> {
+    fn notes_on(&self, live: &Live<D>, entry: &Entry) -> Vec<String> {
         let mut notes = Vec::new();
         let Some(node) = entry.node.as_deref().and_then(|name| live.built.inventory.node(name)) else {
             return notes;
@@ -139,7 +139,7 @@ impl Enforcer {
         self.save_quarantined()
     }
 
-    fn uncut(&self, live: &mut Live, entries: &[Entry]) -> anyhow::Result<()> {
+    fn uncut(&self, live: &mut Live<D>, entries: &[Entry]) -> anyhow::Result<()> {
         let still = live.quarantined.addresses();
         let free = entries.iter().flat_map(|entry| entry.addresses.iter().copied());
         let free: Vec<IpAddr> = free.filter(|address| !still.contains(address)).collect();
@@ -157,8 +157,8 @@ impl Enforcer {
 ///
 /// # Errors
 /// If the kernel refuses; the other addresses are written.
-fn set(
-    live: &mut Live,
+fn set<D: Dataplane>(
+    live: &mut Live<D>,
     addresses: impl IntoIterator<Item = IpAddr>,
     on: bool,
 ) -> Result<bool, QuarantineError> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use bulkhead_api::request::Applied;
-use bulkhead_dataplane::{Attached, Hook, Links, Pins, attached_hooks};
+use bulkhead_dataplane::{Attached, Dataplane, Hook, HookLinks as _, Kernel, Pins};
 
 use super::clock::wall_time;
 use super::counters::Folded;
@@ -14,7 +14,7 @@ use super::events::Shared;
 use super::guarding::{self, Guarded};
 use super::in_place::{self, Notes};
 use super::inputs::{Asked, Files, Inputs, Refused};
-use super::live::{Built, retire};
+use super::live::{LoadedGeneration, retire};
 use super::quarantine::List;
 use super::reconcile::Reconciler;
 use super::setup::Setup;
@@ -23,16 +23,15 @@ use super::store::{Pending, Record, Store};
 use super::takeover;
 use super::unsaved::Disk;
 use crate::exit::Usage;
-use crate::guard;
 
 /// What runs now. Held only for moments: no compiling, no loading.
-pub struct Live {
+pub struct Live<D: Dataplane = Kernel> {
     /// The generation.
-    pub built: Built,
+    pub built: LoadedGeneration<D>,
     /// Interfaces and hooks; an interface that is gone has index 0 and no hooks.
     pub attached: Vec<Attached>,
     /// Their links.
-    pub links: Links,
+    pub links: D::Links,
     /// The journal.
     pub record: Record,
     /// Who is cut off.
@@ -50,7 +49,9 @@ pub struct Live {
 }
 
 /// Makes every change of what is enforced.
-pub struct Enforcer {
+pub struct Enforcer<D: Dataplane = Kernel> {
+    /// What it enforces by.
+    pub(super) plane: D,
     /// What `run` was told.
     pub setup: Setup,
     /// The state directory.
@@ -60,7 +61,7 @@ pub struct Enforcer {
     /// One change at a time; held while the next generation is compiled and built.
     pub(super) changing: Mutex<()>,
     /// One look at what the kernel says at a time. Taken before `live`.
-    pub(super) reconciler: Mutex<Reconciler>,
+    pub(super) reconciler: Mutex<Reconciler<D>>,
     /// The guard in place. Taken before `live`.
     pub(super) guarded: Mutex<Guarded>,
     /// Devices, by index and group, that the guard lets pass; none while that is not known. Taken last.
@@ -69,16 +70,16 @@ pub struct Enforcer {
     pub(super) noted: Mutex<Notes>,
     /// One writer of who is cut off at a time. Taken before `live`.
     pub(super) saving: Mutex<()>,
-    pub(super) live: Mutex<Live>,
+    pub(super) live: Mutex<Live<D>>,
 }
 
 pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Enforcer {
+impl<D: Dataplane> Enforcer<D> {
     /// What runs now.
-    pub fn live(&self) -> MutexGuard<'_, Live> {
+    pub fn live(&self) -> MutexGuard<'_, Live<D>> {
         held(&self.live)
     }
 
@@ -132,9 +133,8 @@ impl Enforcer {
             return Ok(false);
         }
         let record = Record { pending: None, ..live.record.clone() };
-        self.store
-            .write_record(&record)
-            .context("nothing is confirmed: make room there and confirm again")?;
+        let written = self.store.write_record(&record).inspect_err(|_| self.store.put_back(&live.record));
+        written.context("nothing is confirmed: make room there and confirm again")?;
         live.record = record;
         Ok(true)
     }
@@ -164,9 +164,9 @@ impl Enforcer {
         let mut live = self.live();
         // The guard first: without programs it would drop everything.
         if self.setup.config.guard {
-            guard::remove(&self.setup.instance)?;
+            self.setup.fallback.remove(&self.setup.instance)?;
         }
-        let links = bulkhead_dataplane::detach(self.pins())?;
+        let links = self.plane.detach(self.pins())?;
         live.links.clear();
         live.detached = true;
         in_place::forget(&self.setup.paths.socket);
@@ -180,7 +180,7 @@ impl Enforcer {
 
     /// The number of the next generation.
     pub(super) fn next_number(&self) -> anyhow::Result<u32> {
-        next_number(self.pins(), &self.store, &self.live().record)
+        next_number(&self.plane, self.pins(), &self.store, &self.live().record)
     }
 
     pub(super) fn refusal(&self, refused: &Refused) -> Applied {
@@ -212,7 +212,7 @@ impl Enforcer {
             anyhow::ensure!(!live.detached, "the agent has detached and is ending");
             let mut quarantined = live.quarantined.clone();
             quarantined.follow(&inputs.inventory);
-            (next_number(pins, &self.store, &live.record)?, quarantined, live.attached.clone())
+            (next_number(&self.plane, pins, &self.store, &live.record)?, quarantined, live.attached.clone())
         };
         self.store.keep_or_hold(disk, number, &inputs)?;
         let indices = self.shared.indices.clone();
@@ -223,7 +223,15 @@ impl Enforcer {
             // Who goes back is not kept from it by a candidate.
             Disk::Follows => shadow.unwrap_or_else(start::told),
         };
-        let built = Built::new(&self.setup, number, inputs, shadow, &quarantined, &indices, &attached)?;
+        let built = LoadedGeneration::new(
+            &self.plane,
+            &self.setup,
+            (number, inputs),
+            shadow,
+            &quarantined,
+            &indices,
+            &attached,
+        )?;
         let applied = self.swap(disk, built, quarantined, after)?;
         // Before anybody is told that it is enforced. A refusal is in the status, and tried again.
         self.keep_guard().map(drop).unwrap_or_else(start::told);
@@ -234,7 +242,7 @@ impl Enforcer {
     fn swap(
         &self,
         disk: Disk,
-        mut built: Built,
+        mut built: LoadedGeneration<D>,
         baked: List,
         after: impl FnOnce(&Record, u32) -> anyhow::Result<Record>,
     ) -> anyhow::Result<Applied> {
@@ -242,7 +250,7 @@ impl Enforcer {
         let mut live = self.live();
         let number = built.number;
         let give_up = |error: anyhow::Error| {
-            let _ = pins.remove_generation(number);
+            let _ = self.plane.remove_generation(pins, number);
             Err(error)
         };
         // Whoever was cut off or released while it was built.
@@ -256,14 +264,20 @@ impl Enforcer {
                 }
             }
         }
-        let before = attached_hooks(pins)?;
+        let before = match self.plane.pinned_links(pins) {
+            Ok(before) => before,
+            Err(error) => return give_up(error.into()),
+        };
         let record = match after(&live.record, number) {
             Ok(record) => Record { shadow: built.shadow.as_ref().map(|shadow| shadow.number), ..record },
             Err(error) => return give_up(error),
         };
         let journal = Record { target: Some(number), enforced: live.record.enforced, ..record.clone() };
         match (self.store.write_record(&journal), disk) {
-            (Err(error), Disk::First) => return give_up(error),
+            (Err(error), Disk::First) => {
+                self.store.put_back(&live.record);
+                return give_up(error);
+            }
             (Err(error), Disk::Follows) => tracing::error!("{error:#}; going on without the disk"),
             (Ok(()), _) => {}
         }
@@ -284,7 +298,7 @@ impl Enforcer {
             }
         };
         self.store.write_or_hold(&record);
-        start::tell(guarding::mark(&self.setup, &mut attached));
+        start::tell(guarding::mark(&self.plane, &self.setup, &mut attached));
         let gone =
             live.attached.iter().filter(|old| attached.iter().all(|new| new.interface != old.interface));
         let gone: Vec<_> = gone.map(|old| Attached::absent(&old.interface)).collect();
@@ -316,8 +330,13 @@ impl Enforcer {
 }
 
 /// Numbers only go up, also over restarts of the machine, which remove the pins.
-pub(super) fn next_number(pins: &Pins, store: &Store, record: &Record) -> anyhow::Result<u32> {
-    let pinned = pins.generations()?.last().copied().unwrap_or(0);
+pub(super) fn next_number(
+    plane: &impl Dataplane,
+    pins: &Pins,
+    store: &Store,
+    record: &Record,
+) -> anyhow::Result<u32> {
+    let pinned = plane.generations(pins)?.last().copied().unwrap_or(0);
     let highest = [pinned, store.highest(), record.enforced, record.target.unwrap_or(0)];
     store.next_free(highest.into_iter().max().unwrap_or(0)).context("generation numbers are used up")
 }
@@ -330,7 +349,7 @@ pub(super) fn kept(record: &Record) -> Vec<u32> {
 }
 
 /// Makes what a generation and its shadow report readable, before a packet can meet them.
-pub(super) fn add_names(shared: &Shared, built: &Built) {
+pub(super) fn add_names<D: Dataplane>(shared: &Shared, built: &LoadedGeneration<D>) {
     if let Some(shadow) = &built.shadow {
         shared.add(shadow.number, shadow.names.clone());
     }

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use anyhow::Context as _;
-use bulkhead_dataplane::{Attached, DEVICE_GROUP, Device, Devices, Interface};
+use bulkhead_dataplane::{Attached, DEVICE_GROUP, Dataplane, Device, DeviceTable, Interface};
 use bulkhead_host::spare;
 use bulkhead_policy::inventory::{Inventory, Node};
 
 use super::enforcer::Enforcer;
 use super::in_place::GuardNote;
-use super::live::Built;
+use super::live::LoadedGeneration;
 use super::setup::Setup;
 use crate::config::Role;
-use crate::guard::{self, Guard, Installed};
+use crate::guard::{self, Guard, InstalledFallback};
 
 /// The longest name that an interface can have. Alternative ones may be longer.
 const LONGEST: usize = libc::IFNAMSIZ - 1;
@@ -26,7 +26,7 @@ pub struct Guarded {
     /// What `made_for` was last compared with: a generation, and interfaces that had it.
     seen: (u32, Vec<Attached>),
     /// What was put in place.
-    installed: Option<Installed>,
+    installed: Option<Box<dyn InstalledFallback>>,
     /// Its digest, once that was asked for.
     digest: Option<guard::Digest>,
     /// Why it is not what it should be.
@@ -75,7 +75,7 @@ fn names<'a>(setup: &Setup, devices: impl Iterator<Item = &'a str>) -> BTreeSet<
 }
 
 /// Puts a device into the agent's group, unless somebody has put it into another one; the group it is in then.
-fn mark_device(devices: &Devices, interface: &str, index: u32, group: u32) -> anyhow::Result<u32> {
+fn mark_device(devices: &impl DeviceTable, interface: &str, index: u32, group: u32) -> anyhow::Result<u32> {
     if group != 0 || index == 0 {
         return Ok(group);
     }
@@ -89,11 +89,11 @@ fn mark_device(devices: &Devices, interface: &str, index: u32, group: u32) -> an
 ///
 /// # Errors
 /// If the kernel refuses; the guard keeps such a device closed.
-pub fn mark(setup: &Setup, attached: &mut [Attached]) -> anyhow::Result<()> {
+pub fn mark(plane: &impl Dataplane, setup: &Setup, attached: &mut [Attached]) -> anyhow::Result<()> {
     if !setup.config.guard {
         return Ok(());
     }
-    let devices = spare::open(Devices::open).context("asking for interfaces")?;
+    let devices = spare::open(|| plane.devices()).context("asking for interfaces")?;
     for Attached { interface, index, group, .. } in attached {
         *group = mark_device(&devices, interface, *index, *group)?;
     }
@@ -105,15 +105,15 @@ pub fn mark(setup: &Setup, attached: &mut [Attached]) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn unmark(setup: &Setup, index: u32) -> anyhow::Result<()> {
+pub fn unmark<D: Dataplane>(plane: &D, setup: &Setup, index: u32) -> anyhow::Result<()> {
     if !setup.config.guard {
         return Ok(());
     }
-    let unmark = |devices: Devices| match devices.by_index(index)? {
+    let unmark = |devices: D::Devices| match devices.by_index(index)? {
         Some(Device { group: DEVICE_GROUP, .. }) => devices.set_group(index, 0),
         _ => Ok(()),
     };
-    spare::open(Devices::open)
+    spare::open(|| plane.devices())
         .and_then(unmark)
         .context("taking an interface that lost its name out of its group")
 }
@@ -144,7 +144,7 @@ fn guard_of(
 pub fn close(setup: &Setup, inventory: &Inventory) -> anyhow::Result<()> {
     if setup.config.guard {
         let names = names(setup, std::iter::empty());
-        guard_of(setup, inventory, &BTreeSet::new(), names).install(&setup.instance)?;
+        setup.fallback.install(&guard_of(setup, inventory, &BTreeSet::new(), names), &setup.instance)?;
     }
     Ok(())
 }
@@ -157,11 +157,15 @@ pub fn close(setup: &Setup, inventory: &Inventory) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If nftables refuses; nothing has changed then.
-pub fn install_first(setup: &Setup, built: &mut Built) -> anyhow::Result<bool> {
-    if !setup.config.guard || guard::is_there(&setup.instance) {
+pub fn install_first<D: Dataplane>(
+    plane: &D,
+    setup: &Setup,
+    built: &mut LoadedGeneration<D>,
+) -> anyhow::Result<bool> {
+    if !setup.config.guard || setup.fallback.is_there(&setup.instance) {
         return Ok(false);
     }
-    let devices = Devices::open().context("asking for interfaces")?;
+    let devices = plane.devices().context("asking for interfaces")?;
     let (mut open, mut there) = (BTreeSet::new(), Vec::new());
     for Interface { name, device, index, group, .. } in built.interfaces() {
         *group = mark_device(&devices, name, *index, *group)?;
@@ -169,13 +173,13 @@ pub fn install_first(setup: &Setup, built: &mut Built) -> anyhow::Result<bool> {
         there.push(device.clone());
     }
     let names = names(setup, there.iter().map(String::as_str));
-    guard_of(setup, &built.inventory, &open, names).install(&setup.instance)?;
+    setup.fallback.install(&guard_of(setup, &built.inventory, &open, names), &setup.instance)?;
     Ok(true)
 }
 
 /// Puts the guard in place for a generation that has just been attached. A refusal is told, and
 /// tried again by upkeep: the programs are on their hooks already.
-pub fn install(setup: &Setup, built: &Built, attached: &[Attached]) -> Guarded {
+pub fn install<D: Dataplane>(setup: &Setup, built: &LoadedGeneration<D>, attached: &[Attached]) -> Guarded {
     if !setup.config.guard {
         remove_earlier(setup);
         return Guarded::default();
@@ -183,7 +187,7 @@ pub fn install(setup: &Setup, built: &Built, attached: &[Attached]) -> Guarded {
     let (open, names) =
         (open(attached), names(setup, attached.iter().map(|attached| attached.device.as_str())));
     let guard = guard_of(setup, &built.inventory, &open, names.clone());
-    match guard.install(&setup.instance) {
+    match setup.fallback.install(&guard, &setup.instance) {
         Ok(installed) => Guarded {
             made_for: Some(MadeFor { generation: built.number, open, names }),
             installed: Some(installed),
@@ -198,15 +202,15 @@ pub fn install(setup: &Setup, built: &Built, attached: &[Attached]) -> Guarded {
 
 /// One that was turned off would close whatever interface comes next.
 fn remove_earlier(setup: &Setup) {
-    if guard::is_there(&setup.instance) {
-        match guard::remove(&setup.instance) {
+    if setup.fallback.is_there(&setup.instance) {
+        match setup.fallback.remove(&setup.instance) {
             Ok(()) => tracing::warn!("the guard is turned off: the one that was there is removed"),
             Err(error) => tracing::error!("{error:#}; it closes interfaces that come"),
         }
     }
 }
 
-impl Enforcer {
+impl<D: Dataplane> Enforcer<D> {
     /// Puts the guard in place, and again when interfaces or the inventory have changed or somebody
     /// else has changed it: what somebody else had done is the answer.
     ///
@@ -235,7 +239,7 @@ impl Enforcer {
     }
 
     fn keep_guarded(&self, guarded: &mut Guarded) -> anyhow::Result<Option<&'static str>> {
-        let difference = guarded.installed.as_mut().map_or(Ok(None), Installed::difference)?;
+        let difference = guarded.installed.as_mut().map_or(Ok(None), |installed| installed.difference())?;
         // Held until the guard is in place: `detach` must not remove it before.
         let live = self.live();
         let is_seen = (guarded.seen.0, &guarded.seen.1) == (live.built.number, &live.attached);
@@ -267,7 +271,7 @@ impl Enforcer {
             _ => {
                 guarded.installed = None;
                 let guard = guard_of(&self.setup, &live.built.inventory, &now.open, now.names.clone());
-                guarded.installed = Some(guard.install(&self.setup.instance)?);
+                guarded.installed = Some(self.setup.fallback.install(&guard, &self.setup.instance)?);
             }
         }
         self.guard_passes(Some(now.open.clone()));

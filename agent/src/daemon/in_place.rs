@@ -8,7 +8,7 @@ use bulkhead_dataplane::Attached;
 use serde::{Deserialize, Serialize};
 
 use super::clock::boot_id;
-use crate::guard;
+use crate::guard::{self, Fallback};
 
 /// What is to be in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,18 +44,18 @@ impl GuardNote {
     ///
     /// # Errors
     /// If the kernel cannot be asked.
-    pub fn difference(&self, instance: &str) -> anyhow::Result<Option<String>> {
+    pub fn difference(&self, fallback: &dyn Fallback, instance: &str) -> anyhow::Result<Option<String>> {
         Ok(match self {
             Self::Off => None,
-            Self::InPlace(digest) => digest.difference(instance)?.map(ToOwned::to_owned),
-            Self::Changing => guard::is_absent(instance)?.map(ToOwned::to_owned),
+            Self::InPlace(digest) => fallback.difference(digest, instance)?.map(ToOwned::to_owned),
+            Self::Changing => fallback.is_absent(instance)?.map(ToOwned::to_owned),
             Self::Missing(cause) => Some(cause.clone()),
         })
     }
 
     /// The same for people.
-    pub fn problem(&self, instance: &str) -> Option<String> {
-        match self.difference(instance) {
+    pub fn problem(&self, fallback: &dyn Fallback, instance: &str) -> Option<String> {
+        match self.difference(fallback, instance) {
             Ok(Some(cause)) => Some(format!("the guard is not what was put in place: {cause}")),
             Ok(None) if *self == Self::Changing => Some(
                 "a change of the guard stopped half-way; the next start of the agent completes it".into(),
@@ -159,6 +159,8 @@ impl Notes {
 
 #[cfg(test)]
 mod tests {
+    use crate::guard::Nft;
+
     use super::{Attached, GuardNote, InPlace, Notes, begin_change, beside, forget};
 
     #[test]
@@ -177,7 +179,7 @@ mod tests {
         assert!(InPlace::noted(&socket).is_none());
         notes.note_guard(GuardNote::Missing("because".to_owned()));
         let noted = InPlace::noted(&socket).unwrap();
-        assert!(noted.guard.problem("nobody").unwrap().contains("because"));
+        assert!(noted.guard.problem(&Nft, "nobody").unwrap().contains("because"));
         begin_change(&socket);
         assert_eq!(InPlace::noted(&socket), Some(noted.clone()), "it was not in place");
         std::fs::write(

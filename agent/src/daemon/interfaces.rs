@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bulkhead_api::request::AttachAnswer;
-use bulkhead_dataplane::{Attached, Interface, KernelError};
+use bulkhead_dataplane::{Attached, Dataplane, KernelError};
 use bulkhead_policy::inventory::Inventory;
 
 use super::enforcer::Enforcer;
@@ -18,15 +18,15 @@ const INTERVAL: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// If an interface that must be there is not, or the guard is refused.
-pub fn wait_for_one(setup: &Setup, inventory: &Inventory) -> anyhow::Result<()> {
+pub fn wait_for_one(plane: &impl Dataplane, setup: &Setup, inventory: &Inventory) -> anyhow::Result<()> {
     let managed = &setup.config.interfaces;
     for must in managed.iter().filter(|managed| !managed.is_optional) {
-        Interface::find(&must.name)?;
+        plane.interface(&must.name)?;
     }
     let mut is_told = false;
     loop {
         for managed in managed {
-            match Interface::find(&managed.name) {
+            match plane.interface(&managed.name) {
                 Ok(_) => return Ok(()),
                 Err(KernelError::NoInterface(_)) => {}
                 Err(error) => return Err(error.into()),
@@ -49,7 +49,7 @@ pub fn absent(setup: &Setup, attached: &[Attached]) -> Vec<Attached> {
     absent.map(|managed| Attached::absent(&managed.name)).collect()
 }
 
-impl Enforcer {
+impl<D: Dataplane> Enforcer<D> {
     /// Enforces on an interface now, if it is there; what is said of it the kernel has just said.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Enforcer {
         let live = self.live();
         let attached = live.attached.iter().find(|there| there.interface == interface && there.index != 0);
         anyhow::ensure!(
-            attached.is_some() || Interface::find(interface).is_err(),
+            attached.is_some() || self.plane.interface(interface).is_err(),
             "interface {interface} is there and not enforced yet; `bulkhead status` and the agent's log say why"
         );
         Ok(AttachAnswer { attached: attached.cloned(), generation: live.built.number })

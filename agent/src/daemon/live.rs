@@ -8,11 +8,9 @@ use anyhow::Context as _;
 use bulkhead_abi::Leaf;
 use bulkhead_api::status::RuleCount;
 use bulkhead_dataplane::{
-    AddressTables, Attached, Generation, Importer, Interface, Kind, Links, Pins, QuarantineError, Shadow,
-    Specification, connections, conntrack, flow_clock, quarantine_tables, rewrite_deadlines, rule_counters,
-    seed, wait_for_programs,
+    Attached, Dataplane, HookLinks as _, Interface, Kernel, Kind, LoadedTables as _, Pins, QuarantineError,
+    Seeded, Shadow, Specification, quarantine_tables,
 };
-use bulkhead_engine::change::leaf;
 use bulkhead_engine::memory::Tables;
 use bulkhead_events::Enricher;
 use bulkhead_host::spare;
@@ -32,10 +30,11 @@ use super::venues::{self, Venue};
 use crate::config::{Managed, Mode, Role};
 
 /// A generation in the kernel: whole, accepted by the verifier, attached or not yet.
-pub struct Built {
+pub struct LoadedGeneration<D: Dataplane = Kernel> {
+    plane: D,
     /// Its number.
     pub number: u32,
-    sets: Vec<TableSet>,
+    roles: Vec<RoleTables<D>>,
     clock: BootClock,
     /// Enforce or audit.
     pub mode: Mode,
@@ -54,10 +53,9 @@ pub struct Built {
 }
 
 /// The tables of one role, and the programs that its interfaces share.
-struct TableSet {
+struct RoleTables<D: Dataplane> {
     pins: Pins,
-    generation: Generation,
-    tables: AddressTables,
+    tables: D::Tables,
     /// Deadlines, ns since the Unix epoch.
     deadlines: Vec<u64>,
     /// The shadow's.
@@ -67,8 +65,9 @@ struct TableSet {
     members: Vec<Member>,
 }
 
-/// What all sets of a generation have in common.
-struct Common<'a> {
+/// What the tables of all roles of a generation are built with.
+struct BuildContext<'a, D> {
+    plane: &'a D,
     setup: &'a Setup,
     number: u32,
     mode: Mode,
@@ -76,25 +75,25 @@ struct Common<'a> {
     clock: &'a BootClock,
 }
 
-impl TableSet {
+impl<D: Dataplane> RoleTables<D> {
     fn new(
-        common: &Common,
+        context: &BuildContext<D>,
         role: Role,
         program: Program,
         shadow: Option<(u32, Program)>,
         members: Vec<Member>,
     ) -> anyhow::Result<Self> {
-        let Common { setup, number, .. } = *common;
+        let BuildContext { plane, setup, number, .. } = *context;
         let mut tables = program.tables;
-        let deadlines = on_boot_clock(&mut tables, common.clock);
+        let deadlines = on_boot_clock(&mut tables, context.clock);
         let mut shadow = shadow.map(|(number, program)| (number, program.tables));
         let shadow_deadlines =
-            shadow.as_mut().map(|(_, tables)| on_boot_clock(tables, common.clock)).unwrap_or_default();
+            shadow.as_mut().map(|(_, tables)| on_boot_clock(tables, context.clock)).unwrap_or_default();
         let has_packet_rates = member::has_packet_rates(&tables);
         members.iter().try_for_each(|member| member.refuse_rates(has_packet_rates))?;
-        quarantine_tables(&mut tables, &common.quarantined)?;
+        quarantine_tables(&mut tables, &context.quarantined)?;
         let specification = Specification {
-            audit: common.mode == Mode::Audit,
+            audit: context.mode == Mode::Audit,
             capacity: setup.config.capacity,
             shadow: shadow.as_ref().map(|(number, tables)| Shadow { number: *number, tables }),
             new_flows: setup.config.new_flows,
@@ -107,49 +106,49 @@ impl TableSet {
             Role::Overlay => instance.clone(),
             Role::Exchange => instance.exchange(),
         };
-        let groups = member::groups(&members, instance)?;
-        let generation = Generation::build(&specification, &groups, Some(&pins))?;
-        let tables = AddressTables::open(&pins, number)?;
-        Ok(Self { pins, generation, tables, deadlines, shadow_deadlines, role, has_packet_rates, members })
+        let groups = member::groups(plane, &members, instance)?;
+        let tables = plane.load(&specification, &groups, &pins)?;
+        Ok(Self { pins, tables, deadlines, shadow_deadlines, role, has_packet_rates, members })
     }
 }
 
-impl Built {
+impl<D: Dataplane> LoadedGeneration<D> {
     /// Makes a generation for the interfaces that are there, and others like them. Whoever is
     /// quarantined now is so in it. `attached` is what has been attached since the agent started.
     ///
     /// # Errors
     /// If the kernel refuses; then nothing is left of it.
     pub fn new(
+        plane: &D,
         setup: &Setup,
-        number: u32,
-        inputs: Inputs,
+        enforced: (u32, Inputs),
         shadow: Option<(u32, Inputs)>,
         quarantined: &List,
         indices: &Arc<Mutex<HashMap<u32, String>>>,
         attached: &[Attached],
     ) -> anyhow::Result<Self> {
-        let pins = &setup.paths.pins;
-        let built = Self::build(setup, number, inputs, shadow, quarantined, indices, attached);
+        let (pins, number) = (&setup.paths.pins, enforced.0);
+        let built = Self::build(plane, setup, enforced, shadow, quarantined, indices, attached);
         if built.is_err() {
             // The first error is the one to tell.
-            let _ = pins.remove_generation(number);
+            let _ = plane.remove_generation(pins, number);
         }
         built
     }
 
     fn build(
+        plane: &D,
         setup: &Setup,
-        number: u32,
-        inputs: Inputs,
+        enforced: (u32, Inputs),
         shadow: Option<(u32, Inputs)>,
         quarantined: &List,
         indices: &Arc<Mutex<HashMap<u32, String>>>,
         attached: &[Attached],
     ) -> anyhow::Result<Self> {
+        let (number, inputs) = enforced;
         let managed = setup.config.interfaces.iter();
         let there = managed.filter_map(|managed| {
-            let found = Interface::find(&managed.name).ok()?;
+            let found = plane.interface(&managed.name).ok()?;
             Some(Member::new(found, managed.clone(), attached))
         });
         let (exchange, overlay): (Vec<_>, Vec<_>) =
@@ -184,7 +183,8 @@ impl Built {
             })
             .unzip();
         let clock = BootClock::now();
-        let common = Common {
+        let context = BuildContext {
+            plane,
             setup,
             number,
             mode: inputs.mode,
@@ -192,18 +192,19 @@ impl Built {
             clock: &clock,
         };
         let venues = venues::of(&inputs.ruleset);
-        let mut sets = Vec::new();
+        let mut roles = Vec::new();
         if !overlay.is_empty() {
-            sets.push(TableSet::new(&common, Role::Overlay, inputs.program, shadow_overlay, overlay)?);
+            roles.push(RoleTables::new(&context, Role::Overlay, inputs.program, shadow_overlay, overlay)?);
         }
         if !exchange.is_empty() {
             let program = inputs.exchange.context("exchange interfaces have no tables")?.program;
             let shadow = shadow_exchange.flatten();
-            sets.push(TableSet::new(&common, Role::Exchange, program, shadow, exchange)?);
+            roles.push(RoleTables::new(&context, Role::Exchange, program, shadow, exchange)?);
         }
         Ok(Self {
+            plane: plane.clone(),
             number,
-            sets,
+            roles,
             clock,
             mode: inputs.mode,
             inventory: inputs.inventory,
@@ -216,12 +217,12 @@ impl Built {
     }
 
     fn members(&self) -> impl Iterator<Item = &Member> {
-        self.sets.iter().flat_map(|set| &set.members)
+        self.roles.iter().flat_map(|role| &role.members)
     }
 
     /// Its interfaces.
     pub fn interfaces(&mut self) -> impl Iterator<Item = &mut Interface> {
-        self.sets.iter_mut().flat_map(|set| &mut set.members).map(|member| &mut member.interface)
+        self.roles.iter_mut().flat_map(|role| &mut role.members).map(|member| &mut member.interface)
     }
 
     /// The zones that the connections of its interfaces are tracked in.
@@ -237,35 +238,31 @@ impl Built {
     /// If the kernel refuses.
     pub fn seed(&mut self, zones: &BTreeSet<u16>) -> anyhow::Result<usize> {
         let zones: Vec<u16> = zones.iter().copied().collect();
-        let connections = connections()?;
-        let tracked = conntrack::connections();
-        let now = flow_clock();
-        let refused = seed(&mut self.importer()?, &connections, &zones, now)?
-            + conntrack::seed(&mut self.importer()?, &tracked, &zones, now)?;
+        let Seeded { connections, refused } = self.any_tables()?.seed(&zones)?;
         if refused != 0 {
             tracing::warn!(refused, "the table of flows is too small for this host's connections");
         }
-        Ok(connections.len() + tracked.len())
+        Ok(connections)
     }
 
-    /// The program that stores flows.
+    /// The tables of one role: state is shared by all.
     ///
     /// # Errors
-    /// If the verifier refuses it.
-    pub fn importer(&mut self) -> anyhow::Result<Importer<'_>> {
-        let set = self.sets.first_mut().context("a generation without tables")?;
-        Ok(set.generation.importer()?)
+    /// If there is none.
+    pub fn any_tables(&mut self) -> anyhow::Result<&mut D::Tables> {
+        let role = self.roles.first_mut().context("a generation without tables")?;
+        Ok(&mut role.tables)
     }
 
     /// Puts the programs on every hook, and detaches from hooks that they are not on any more.
     ///
     /// # Errors
     /// If one refuses. Those before it have the new program.
-    pub fn attach(&mut self, pins: &Pins, links: &mut Links) -> anyhow::Result<Vec<Attached>> {
+    pub fn attach(&mut self, pins: &Pins, links: &mut D::Links) -> anyhow::Result<Vec<Attached>> {
         let mut attached = Vec::new();
-        for set in &mut self.sets {
-            for member in &mut set.members {
-                let now = member.attach(&mut set.generation, pins, links)?;
+        for role in &mut self.roles {
+            for member in &mut role.members {
+                let now = member.attach(&mut role.tables, pins, links)?;
                 attached
                     .push(now.with_context(|| format!("interface {}: no programs", member.interface.name))?);
             }
@@ -283,20 +280,20 @@ impl Built {
         interface: &Interface,
         managed: &Managed,
         pins: &Pins,
-        links: &mut Links,
+        links: &mut D::Links,
     ) -> anyhow::Result<Arrival> {
         let _lent = spare::lend();
-        let Some(set) = self.sets.iter_mut().find(|set| set.role == managed.role) else {
+        let Some(role) = self.roles.iter_mut().find(|role| role.role == managed.role) else {
             return Ok(Arrival::NeedsGeneration);
         };
         let mut member = Member::new(interface.clone(), managed.clone(), &[]);
-        member.refuse_rates(set.has_packet_rates)?;
-        let Some(attached) = member.attach(&mut set.generation, pins, links)? else {
+        member.refuse_rates(role.has_packet_rates)?;
+        let Some(attached) = member.attach(&mut role.tables, pins, links)? else {
             return Ok(Arrival::NeedsGeneration);
         };
         links.detach_former(std::slice::from_ref(&attached), pins)?;
-        set.members.retain(|known| known.interface.name != interface.name);
-        set.members.push(member);
+        role.members.retain(|known| known.interface.name != interface.name);
+        role.members.push(member);
         Ok(Arrival::Attached(attached))
     }
 
@@ -305,10 +302,10 @@ impl Built {
     /// # Errors
     /// If bpffs refuses.
     pub fn keep_pinned(&self, pins: &Pins) -> anyhow::Result<()> {
-        for set in &self.sets {
+        for role in &self.roles {
             // Not where its maps lay until they took another layout's place.
-            let pins = if set.role == Role::Exchange { pins.exchange() } else { pins.clone() };
-            if set.generation.keep_pinned(&pins)? {
+            let pins = if role.role == Role::Exchange { pins.exchange() } else { pins.clone() };
+            if role.tables.keep_pinned(&pins)? {
                 tracing::warn!(pins = %pins.root().display(), "pins were removed, and are made again");
             }
         }
@@ -320,8 +317,8 @@ impl Built {
     /// # Errors
     /// If they cannot be read.
     pub fn is_feeds(&self, group: IpAddr) -> anyhow::Result<bool> {
-        let tables = self.sets.iter().find(|set| set.role == Role::Exchange).map(|set| &set.tables);
-        Ok(tables.map(|tables| leaf(tables, group)).transpose()?.is_some_and(Leaf::own))
+        let exchange = self.roles.iter().find(|role| role.role == Role::Exchange);
+        Ok(exchange.map(|role| role.tables.leaf(group)).transpose()?.is_some_and(Leaf::own))
     }
 
     /// Cuts an address off, or takes that back.
@@ -331,8 +328,8 @@ impl Built {
     pub fn set_quarantine(&mut self, address: IpAddr, on: bool) -> Result<(), QuarantineError> {
         let mut done = Ok(());
         // A set without room left must not keep the others from it.
-        for set in &mut self.sets {
-            done = done.and(set.tables.set(address, on));
+        for role in &mut self.roles {
+            done = done.and(role.tables.set_quarantine(address, on));
         }
         done
     }
@@ -345,10 +342,10 @@ impl Built {
         if !self.clock.was_set(&now) {
             return Ok(None);
         }
-        for set in &self.sets {
-            for (deadlines, is_shadow) in [(&set.deadlines, false), (&set.shadow_deadlines, true)] {
+        for role in &self.roles {
+            for (deadlines, is_shadow) in [(&role.deadlines, false), (&role.shadow_deadlines, true)] {
                 let deadlines: Vec<u64> = deadlines.iter().map(|deadline| now.deadline(*deadline)).collect();
-                rewrite_deadlines(&set.pins, self.number, &deadlines, is_shadow)?;
+                self.plane.rewrite_deadlines(&role.pins, self.number, &deadlines, is_shadow)?;
             }
         }
         let by = self.clock.seconds_until(&now);
@@ -361,7 +358,7 @@ impl Built {
     /// # Errors
     /// If the kernel refuses.
     pub fn counts(&self, pins: &Pins, folded: &Folded) -> anyhow::Result<Vec<RuleCount>> {
-        folded.read(pins, self.number, &self.fingerprints, self.names.rules())
+        folded.read(&self.plane, pins, self.number, &self.fingerprints, self.names.rules())
     }
 }
 
@@ -374,14 +371,18 @@ fn on_boot_clock(tables: &mut Tables, clock: &BootClock) -> Vec<u64> {
 
 /// Folds the counters of every generation but `running` and frees their tables. Only for
 /// generations that no hook runs any more.
-pub fn retire(pins: &Pins, store: &Store, folded: &mut Folded, running: &Built) {
-    let old: Vec<u32> = pins.generations().unwrap_or_default();
+pub fn retire<D: Dataplane>(pins: &Pins, store: &Store, folded: &mut Folded, running: &LoadedGeneration<D>) {
+    let plane = &running.plane;
+    let listed = plane.generations(pins).inspect_err(|error| {
+        tracing::warn!("old generations stay in memory until the next change: {error}");
+    });
+    let old: Vec<u32> = listed.unwrap_or_default();
     let old: Vec<u32> = old.into_iter().filter(|other| *other != running.number).collect();
     if old.is_empty() {
         return;
     }
     // A packet may still be under way in an old program.
-    if let Err(error) = wait_for_programs() {
+    if let Err(error) = plane.wait_for_programs() {
         tracing::warn!(
             "the last packets of an old generation may be missing in rule counters: {:#}",
             anyhow::Error::from(error)
@@ -390,7 +391,7 @@ pub fn retire(pins: &Pins, store: &Store, folded: &mut Folded, running: &Built) 
     let mut kept = Vec::new();
     for number in &old {
         let Some((_, made)) = store.kept(*number) else { continue };
-        match rule_counters(pins, *number, made.fingerprints.len()) {
+        match plane.rule_counters(pins, *number, made.fingerprints.len()) {
             Ok(counters) => folded.fold(*number, &made.fingerprints, &counters),
             Err(error) => tracing::warn!(
                 "rule counters of generation {number} are lost: {:#}",
@@ -406,7 +407,7 @@ pub fn retire(pins: &Pins, store: &Store, folded: &mut Folded, running: &Built) 
         tracing::warn!("rule counters may be lost with the agent: {error:#}");
     }
     for number in old {
-        if let Err(error) = pins.remove_generation(number) {
+        if let Err(error) = plane.remove_generation(pins, number) {
             tracing::warn!("generation {number} stays in memory: {:#}", anyhow::Error::from(error));
         }
     }

@@ -1,7 +1,7 @@
 //! An interface that is there, and which programs it shares with others.
 
 use bulkhead_dataplane::{
-    Attached, Generation, Hook, Interface, KernelError, Links, Pins, Specialisation, attach, attached_hooks,
+    Attached, Dataplane, Hook, Interface, KernelError, LoadedTables, Pins, Specialisation,
 };
 use bulkhead_engine::memory::Tables;
 
@@ -67,14 +67,14 @@ impl Member {
     ///
     /// # Errors
     /// If a hook refuses.
-    pub fn attach(
+    pub fn attach<T: LoadedTables>(
         &mut self,
-        generation: &mut Generation,
+        tables: &mut T,
         pins: &Pins,
-        links: &mut Links,
+        links: &mut T::Links,
     ) -> Result<Option<Attached>, KernelError> {
-        let Some(group) = generation.group(self.specialisation()) else { return Ok(None) };
-        let mut attached = attach(group, &self.interface, self.ingress(), pins, links)?;
+        let attached = tables.attach(self.specialisation(), &self.interface, self.ingress(), pins, links)?;
+        let Some(mut attached) = attached else { return Ok(None) };
         if let Some(why) = &attached.fallback {
             let hook = attached.hooks.first().map_or("", |hook| hook.name());
             tracing::warn!(interface = self.interface.name, hook, "{why}");
@@ -109,10 +109,14 @@ pub fn has_packet_rates(tables: &Tables) -> bool {
 ///
 /// # Errors
 /// If the pins cannot be read.
-pub fn groups(members: &[Member], pins: &Pins) -> Result<Vec<(Specialisation, Vec<Hook>)>, KernelError> {
-    let mut in_use = attached_hooks(pins)?;
-    for other in pins.others()? {
-        in_use.extend(attached_hooks(&other)?);
+pub fn groups<D: Dataplane>(
+    plane: &D,
+    members: &[Member],
+    pins: &Pins,
+) -> Result<Vec<(Specialisation, Vec<Hook>)>, KernelError> {
+    let mut in_use = plane.pinned_links(pins)?;
+    for other in plane.other_layouts(pins)? {
+        in_use.extend(plane.pinned_links(&other)?);
     }
     let mut groups: Vec<(Specialisation, Vec<Hook>)> = Vec::new();
     for member in members {
@@ -133,7 +137,7 @@ pub fn groups(members: &[Member], pins: &Pins) -> Result<Vec<(Specialisation, Ve
 mod tests {
     use std::path::Path;
 
-    use bulkhead_dataplane::{Attached, Hook, Interface, Kind, Pins};
+    use bulkhead_dataplane::{Attached, Hook, Interface, Kernel, Kind, Pins};
 
     use super::{Member, groups};
     use crate::config::{HookChoice, Managed};
@@ -164,17 +168,17 @@ mod tests {
         let of =
             |groups: &[(_, Vec<Hook>)]| groups.iter().map(|(_, hooks)| hooks.clone()).collect::<Vec<_>>();
         let bare = vec![Hook::TcxIngress, Hook::TcxEgress];
-        let found = groups(&members, &pins).unwrap();
+        let found = groups(&Kernel, &members, &pins).unwrap();
         assert_eq!(of(&found), [bare.clone(), vec![Hook::TcxEgress, Hook::XdpNative]]);
 
         // A driver without native XDP is asked once.
         members.pop();
         members.push(member("e2", Kind::Ethernet, 2, &known));
-        assert_eq!(of(&groups(&members, &pins).unwrap()), [bare.clone(), bare.clone()]);
+        assert_eq!(of(&groups(&Kernel, &members, &pins).unwrap()), [bare.clone(), bare.clone()]);
         // Another interface of the name is asked again.
         members.push(member("e2", Kind::Ethernet, 3, &known));
         assert_eq!(
-            groups(&members, &pins).unwrap()[1].1,
+            groups(&Kernel, &members, &pins).unwrap()[1].1,
             [Hook::TcxIngress, Hook::TcxEgress, Hook::XdpNative]
         );
         members.pop();
@@ -185,13 +189,13 @@ mod tests {
         std::fs::write(pins.link("e1", Hook::XdpGeneric), "").unwrap();
         members.retain(|member| member.interface.name != "e2");
         assert_eq!(
-            groups(&members, &pins).unwrap()[1].1,
+            groups(&Kernel, &members, &pins).unwrap()[1].1,
             [Hook::TcxIngress, Hook::TcxEgress, Hook::XdpNative]
         );
 
         // Another zone is another specialisation.
         members[0].managed.zone = Some(9);
-        assert_eq!(groups(&members, &pins).unwrap().len(), 3);
+        assert_eq!(groups(&Kernel, &members, &pins).unwrap().len(), 3);
         std::fs::remove_dir_all(base).unwrap();
     }
 }

@@ -37,6 +37,8 @@ mod start;
 pub mod status;
 pub mod store;
 mod takeover;
+#[cfg(test)]
+mod transitions;
 mod unsaved;
 mod upkeep;
 mod venues;
@@ -47,7 +49,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bulkhead_api::event::{Action, Outcome};
-use bulkhead_dataplane::{Attached, Interface, check_support};
+use bulkhead_dataplane::{Attached, Dataplane as _, Kernel, check_support};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -86,7 +88,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
         },
     };
     for managed in setup.config.interfaces.iter().filter(|managed| !managed.is_optional) {
-        Interface::find(&managed.name)?;
+        Kernel.interface(&managed.name)?;
     }
     descriptors::raise_limit();
     check_support(Path::new(BPFFS), setup.bpffs_is_the_hosts)?;
@@ -97,8 +99,8 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     let hold = |directory| lock::hold(directory, &setup.instance);
     let _locks = setup.paths.locked().into_iter().map(hold).collect::<anyhow::Result<Vec<_>>>()?;
     residence::claim(&setup)?;
-    let before = Before::read(&setup, &store);
-    if start::goes_back_to_nothing(&setup, &store)? {
+    let before = Before::read(&Kernel, &setup, &store);
+    if start::goes_back_to_nothing(&Kernel, &setup, &store)? {
         let shared = Shared::open(&setup, store)?;
         before.tell_ended(&shared);
         shared.hub.flush(LAST_EVENTS);
@@ -108,14 +110,14 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
         tracing::warn!("{warning}");
     }
     let guard_log = guard_log(&mut setup);
-    interfaces::wait_for_one(&setup, &named.inputs().inventory)?;
+    interfaces::wait_for_one(&Kernel, &setup, &named.inputs().inventory)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("starting the agent's threads")?;
     let shared = Arc::new(Shared::open(&setup, store)?);
-    let enforcer = Arc::new(Enforcer::start(setup, named, shared.clone())?);
+    let enforcer = Arc::new(Enforcer::start(Kernel, setup, named, shared.clone())?);
     before.tell(&enforcer);
     let ended = runtime.block_on(serve(enforcer, guard_log));
     // What an event log that stands still has not got by then, it never will.

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bulkhead_api::event::{Action, Actor, Control, Effect, Kind, Outcome};
-use bulkhead_dataplane::{Attached, Device, Devices, Fault, Interface, Pins};
+use bulkhead_dataplane::{
+    Attached, Dataplane, Device, DeviceTable as _, Fault, HookLinks as _, Interface, Kernel, Pins,
+};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -44,8 +46,8 @@ const AFTER_FAILURE: Duration = Duration::from_millis(200);
 const LINK_NEWS: u32 = 1;
 
 /// One look at a time at what the kernel says.
-pub struct Reconciler {
-    devices: Devices,
+pub struct Reconciler<D: Dataplane = Kernel> {
+    devices: D::Devices,
     /// None if pins cannot be watched: every look asks for them then.
     pins: Option<PinNews>,
     gaps: Gaps,
@@ -54,13 +56,13 @@ pub struct Reconciler {
     contests: Contests,
 }
 
-impl Reconciler {
+impl<D: Dataplane> Reconciler<D> {
     /// Has seen nothing yet, but what `gaps` has.
     ///
     /// # Errors
     /// If the kernel cannot be asked for interfaces.
-    pub fn new(gaps: Gaps, pins: &Pins) -> io::Result<Self> {
-        let devices = Devices::open()?;
+    pub fn new(plane: &D, gaps: Gaps, pins: &Pins) -> io::Result<Self> {
+        let devices = plane.devices()?;
         let news = PinNews::below(pins.links_directory());
         let news = news.inspect_err(|error| tracing::warn!("pins are asked for at every look: {error}"));
         let (failed, contests) = (BTreeMap::new(), Contests::default());
@@ -107,7 +109,7 @@ impl Reconciler {
     }
 }
 
-impl Enforcer {
+impl<D: Dataplane> Enforcer<D> {
     /// Looks at every managed interface and at the guard, and restores what is not as it should be. `is_news`:
     /// devices may have changed.
     ///
@@ -162,8 +164,8 @@ impl Enforcer {
 
     fn look_at(
         &self,
-        reconciler: &mut Reconciler,
-        live: &mut Live,
+        reconciler: &mut Reconciler<D>,
+        live: &mut Live<D>,
         place: usize,
         is_whole: bool,
     ) -> anyhow::Result<()> {
@@ -210,7 +212,7 @@ impl Enforcer {
         }
         if known.index != 0 && known.index != device.index {
             // Before its programs go where its name is.
-            guarding::unmark(&self.setup, known.index)?;
+            guarding::unmark(&self.plane, &self.setup, known.index)?;
         }
         let found = Interface::of(interface, &device)?;
         let managed = self.setup.config.interfaces.iter().find(|managed| managed.name == interface);
@@ -228,7 +230,7 @@ impl Enforcer {
                     reconciler.contests.restored(interface, Instant::now());
                 }
                 settle(reconciler, &mut live.attached[place]);
-                guarding::mark(&self.setup, &mut live.attached[place..=place])?;
+                guarding::mark(&self.plane, &self.setup, &mut live.attached[place..=place])?;
                 reconciler.failed.remove(interface);
                 let zones = live.built.zones();
                 if zones != before {
@@ -263,14 +265,14 @@ impl Enforcer {
             return Ok(());
         }
         (known.group, known.device) = (device.group, device.name);
-        guarding::mark(&self.setup, std::slice::from_mut(known))
+        guarding::mark(&self.plane, &self.setup, std::slice::from_mut(known))
     }
 
     /// Whether the pins are there and hold the links. Asked for by whole looks, or if they cannot be watched.
     fn is_pinned(
         &self,
-        reconciler: &mut Reconciler,
-        live: &Live,
+        reconciler: &mut Reconciler<D>,
+        live: &Live<D>,
         known: &Attached,
         is_whole: bool,
     ) -> anyhow::Result<bool> {
@@ -294,7 +296,7 @@ impl Enforcer {
     }
 
     /// Ends a time without enforcement, if there was one, and reports it.
-    fn is_well(&self, reconciler: &mut Reconciler, what: &str, asked: u64, generation: u32) {
+    fn is_well(&self, reconciler: &mut Reconciler<D>, what: &str, asked: u64, generation: u32) {
         let Some((time, report)) = reconciler.gaps.well(what, asked, generation) else { return };
         tracing::warn!(
             interface = what,
@@ -320,7 +322,7 @@ impl Enforcer {
 }
 
 /// Closes an interface whose enforcement others keep taking away, and opens it again.
-fn settle(reconciler: &Reconciler, attached: &mut Attached) {
+fn settle<D: Dataplane>(reconciler: &Reconciler<D>, attached: &mut Attached) {
     let is_contested = reconciler.contests.is_contested(&attached.interface, Instant::now());
     if is_contested && !attached.contested {
         tracing::error!(interface = attached.interface, "enforcement is taken away again and again: closed");
@@ -331,7 +333,11 @@ fn settle(reconciler: &Reconciler, attached: &mut Attached) {
 }
 
 /// What is wrong with an interface; without its device, if there was no news of it.
-fn fault(live: &Live, known: &Attached, device: Option<&Device>) -> anyhow::Result<Option<Fault>> {
+fn fault<D: Dataplane>(
+    live: &Live<D>,
+    known: &Attached,
+    device: Option<&Device>,
+) -> anyhow::Result<Option<Fault>> {
     let Attached { interface, index, .. } = known;
     if *index == 0 {
         return Ok(Some(Fault::Detached));

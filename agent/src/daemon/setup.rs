@@ -1,12 +1,14 @@
 //! What `run` was told.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bulkhead_api::request::Confirmation;
 use bulkhead_dataplane::Pins;
 
 use super::inputs::Target;
 use crate::config::Config;
+use crate::guard::Fallback;
 use crate::paths::Paths;
 
 /// What to enforce, where, and with which sizes.
@@ -20,6 +22,8 @@ pub struct Setup {
     pub target: Target,
     /// The configuration, flags applied.
     pub config: Config,
+    /// Where the nftables table for what no program sees is put.
+    pub fallback: Arc<dyn Fallback>,
     /// The netlink group that the guard logs to, or why there is none.
     pub log_group: Result<u16, String>,
     /// The operator says that the BPF file system is the host's, which a container cannot know.

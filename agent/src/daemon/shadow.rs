@@ -5,13 +5,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use bulkhead_api::request::{Applied, Confirmation};
 use bulkhead_api::status::Observed;
-use bulkhead_dataplane::shadow_counters;
+use bulkhead_dataplane::Dataplane;
 use bulkhead_events::Enricher;
 
 use super::clock::wall_time;
 use super::enforcer::Enforcer;
 use super::inputs::{Asked, Files, Inputs, Refused, Target};
-use super::live::Built;
+use super::live::LoadedGeneration;
 use super::store::{Made, Pending};
 use super::unsaved::Disk;
 use crate::config::Mode;
@@ -24,7 +24,7 @@ pub struct Observing {
     pub names: Arc<Enricher>,
 }
 
-impl Enforcer {
+impl<D: Dataplane> Enforcer<D> {
     /// Compiles a candidate and lets it observe beside what is enforced. Files that do not hold
     /// change nothing.
     ///
@@ -105,9 +105,9 @@ impl Enforcer {
     ///
     /// # Errors
     /// If the kernel's counters cannot be read.
-    pub fn observed(&self, built: &Built) -> anyhow::Result<Option<Observed>> {
+    pub fn observed(&self, built: &LoadedGeneration<D>) -> anyhow::Result<Option<Observed>> {
         let Some(shadow) = &built.shadow else { return Ok(None) };
-        let [would_drop, would_pass] = shadow_counters(self.pins(), built.number)?;
+        let [would_drop, would_pass] = self.plane.shadow_counters(self.pins(), built.number)?;
         let (policy, inventory) =
             self.store.kept(shadow.number).map(|(files, _)| files.paths()).unwrap_or_default();
         Ok(Some(Observed {

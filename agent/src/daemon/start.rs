@@ -3,7 +3,7 @@
 //! A restart changes what is enforced only if what `run` names has changed: it must neither
 //! undo an apply of other files nor take up again what was rolled back.
 
-use bulkhead_dataplane::{attached_hooks, detach};
+use bulkhead_dataplane::Dataplane;
 
 use super::clock::{boot_id, boot_time, wall_time};
 use super::in_place;
@@ -11,8 +11,8 @@ use super::inputs::{Files, Inputs, Refused};
 use super::quarantine::{self, List};
 use super::setup::Setup;
 use super::store::{Pending, Record, Store};
+use crate::diagnostics;
 use crate::exit::{Answer, Usage};
-use crate::{diagnostics, guard};
 
 /// How to start.
 pub struct Plan {
@@ -112,17 +112,17 @@ pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
 ///
 /// # Errors
 /// If it cannot be ended, or the state directory cannot be understood.
-pub fn goes_back_to_nothing(setup: &Setup, store: &Store) -> anyhow::Result<bool> {
+pub fn goes_back_to_nothing(plane: &impl Dataplane, setup: &Setup, store: &Store) -> anyhow::Result<bool> {
     let record = store.record()?;
     let is_due = record.previous.is_none() && record.pending.as_ref().is_some_and(is_over);
-    if !is_due || attached_hooks(&setup.paths.pins)?.is_empty() {
+    if !is_due || plane.pinned_links(&setup.paths.pins)?.is_empty() {
         return Ok(false);
     }
     // The guard first: without programs it would drop everything.
     if setup.config.guard {
-        guard::remove(&setup.instance)?;
+        setup.fallback.remove(&setup.instance)?;
     }
-    detach(&setup.paths.pins)?;
+    plane.detach(&setup.paths.pins)?;
     in_place::forget(&setup.paths.socket);
     tell(store.write_record(&Record::default()));
     tell_nothing_is_enforced();

@@ -7,7 +7,9 @@ use anyhow::Context as _;
 use bulkhead_api::event::EventStats;
 use bulkhead_api::quarantine::Entry;
 use bulkhead_api::status::{Agent, ExchangeInterface, Losses, Quarantined, ReasonCount, State, Status};
-use bulkhead_dataplane::{Attached, Device, Devices, KernelError, STATE_MAPS, State as Tables, running};
+use bulkhead_dataplane::{
+    Attached, Dataplane, Device, DeviceTable as _, Kernel, KernelError, STATE_MAPS, State as Tables, running,
+};
 
 use super::clock::BootClock;
 use super::counting::Counting;
@@ -19,6 +21,7 @@ use super::start;
 use super::store::Store;
 use super::{guard_drops, links};
 use crate::config::{Config, Managed, Mode, Role};
+use crate::guard::Nft;
 use crate::paths::Paths;
 
 /// The interfaces that are meant, with the link protocols that pass there.
@@ -118,7 +121,7 @@ pub fn read(
     let record = store.record()?;
     let half_way = record.target.is_some();
     let made = store.kept(record.enforced).filter(|_| !links.is_empty());
-    let guard = in_place.as_ref().and_then(|in_place| in_place.guard.problem(instance));
+    let guard = in_place.as_ref().and_then(|in_place| in_place.guard.problem(&Nft, instance));
     let unknown = (in_place.is_none() && !links.is_empty()).then(|| {
         format!(
             "what is to be enforced is not known, since {} is gone; the next start of the agent writes it",
@@ -126,7 +129,7 @@ pub fn read(
         )
     });
     let journalled = record.generations();
-    let known = Known { devices: devices(in_place.as_ref())?, in_place, journalled, is_held };
+    let known = Known { devices: devices(&Kernel, in_place.as_ref())?, in_place, journalled, is_held };
     let (state, mut problems) = judge(&links, &known, half_way);
     let wrong: Vec<_> = guard.into_iter().chain(unknown).collect();
     let mode = agent.as_ref().map(|agent| agent.mode).or(made.map(|(_, made)| made.mode));
@@ -176,7 +179,7 @@ fn count(status: &mut Status, state: &Tables) -> Result<(), KernelError> {
     Ok(())
 }
 
-impl Enforcer {
+impl<D: Dataplane> Enforcer<D> {
     /// What is in place, as it is noted.
     pub fn noted(&self) -> MutexGuard<'_, Notes> {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
@@ -199,9 +202,12 @@ impl Enforcer {
 }
 
 /// The devices of interfaces that are to be enforced.
-pub fn devices(in_place: Option<&InPlace>) -> anyhow::Result<BTreeMap<String, Device>> {
+pub fn devices(
+    plane: &impl Dataplane,
+    in_place: Option<&InPlace>,
+) -> anyhow::Result<BTreeMap<String, Device>> {
     let what = "asking for interfaces";
-    let asked = Devices::open().context(what)?;
+    let asked = plane.devices().context(what)?;
     let mut found = BTreeMap::new();
     for Attached { interface, .. } in in_place.iter().flat_map(|in_place| &in_place.interfaces) {
         found.extend(asked.by_name(interface).context(what)?.map(|device| (interface.clone(), device)));

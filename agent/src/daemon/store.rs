@@ -104,13 +104,52 @@ pub struct Made {
 pub struct Store {
     root: PathBuf,
     unsaved: Arc<Mutex<Unsaved>>,
+    #[cfg(test)]
+    faults: bulkhead_dataplane::fake::Faults,
 }
 
 impl Store {
     /// A state directory.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), unsaved: Arc::default() }
+        Self {
+            root: root.to_owned(),
+            unsaved: Arc::default(),
+            #[cfg(test)]
+            faults: bulkhead_dataplane::fake::Faults::default(),
+        }
+    }
+
+    /// A state directory on a disk that tests break.
+    #[cfg(test)]
+    pub fn with_faults(root: &Path, faults: &bulkhead_dataplane::fake::Faults) -> Self {
+        Self { faults: faults.clone(), ..Self::new(root) }
+    }
+
+    /// A step that the disk is to take.
+    #[cfg_attr(not(test), expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "tests break it"))]
+    fn step(&self, what: &'static str) -> io::Result<()> {
+        #[cfg(test)]
+        self.faults.step(what)?;
+        let _ = what;
+        Ok(())
+    }
+
+    /// Writes beside a file, then renames.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.step("disk: write a file")?;
+        let new = path.with_extension("new");
+        let mut file = File::create(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        self.step("disk: rename a file")?;
+        fs::rename(new, path)
+    }
+
+    /// Waits until a directory's names are on the disk.
+    fn sync(&self, directory: &Path) -> io::Result<()> {
+        self.step("disk: sync a directory")?;
+        File::open(directory)?.sync_all()
     }
 
     /// What the disk has refused and must have once it can.
@@ -144,7 +183,10 @@ impl Store {
     pub fn write_record(&self, record: &Record) -> anyhow::Result<()> {
         self.save_generations()?;
         if record.pending.is_some() {
-            let mark = || File::create(self.root.join(UNCONFIRMED))?.sync_all();
+            let mark = || {
+                self.step("disk: mark what waits")?;
+                File::create(self.root.join(UNCONFIRMED))?.sync_all()
+            };
             mark().with_context(|| format!("{}: marking what waits", self.root.display()))?;
         }
         self.save("generations.json", record)?;
@@ -159,7 +201,11 @@ impl Store {
     /// file away needs none.
     pub fn end_wait(&self) {
         // What was never there is fine, and what stays means nothing without a pending record.
-        let _ = fs::remove_file(self.root.join(UNCONFIRMED));
+        let end = || {
+            self.step("disk: end the wait")?;
+            fs::remove_file(self.root.join(UNCONFIRMED))
+        };
+        let _ = end();
     }
 
     /// A JSON file; `None` if it is not there.
@@ -184,8 +230,8 @@ impl Store {
     pub fn save<T: Serialize>(&self, name: &str, value: &T) -> anyhow::Result<()> {
         let path = self.root.join(name);
         let write = || -> io::Result<()> {
-            replace(&path, &serde_json::to_vec_pretty(value)?)?;
-            File::open(&self.root)?.sync_all()
+            self.replace(&path, &serde_json::to_vec_pretty(value)?)?;
+            self.sync(&self.root)
         };
         write().with_context(|| format!("{}: writing", path.display()))
     }
@@ -201,12 +247,13 @@ impl Store {
     pub(super) fn keep_files(&self, number: u32, files: &Files, made: &Made) -> anyhow::Result<()> {
         let directory = self.generation(number);
         let write = || -> io::Result<()> {
+            self.step("disk: make a directory")?;
             fs::create_dir_all(&directory)?;
-            replace(&directory.join("policy"), files.policy.text().as_bytes())?;
-            replace(&directory.join("inventory"), files.inventory.text().as_bytes())?;
+            self.replace(&directory.join("policy"), files.policy.text().as_bytes())?;
+            self.replace(&directory.join("inventory"), files.inventory.text().as_bytes())?;
             // Last: a generation without it is not whole.
-            replace(&directory.join("made.json"), &serde_json::to_vec_pretty(made)?)?;
-            File::open(&directory)?.sync_all()
+            self.replace(&directory.join("made.json"), &serde_json::to_vec_pretty(made)?)?;
+            self.sync(&directory)
         };
         write().with_context(|| format!("{}: keeping what the generation is made from", directory.display()))
     }
@@ -250,7 +297,11 @@ impl Store {
             let is_forgotten = number.is_some_and(|number| !keep.contains(&number));
             if is_forgotten && !lock::is_of_an_instance(&entry.path()) {
                 // What stays is forgotten next time.
-                let _ = fs::remove_dir_all(entry.path());
+                let forget = || {
+                    self.step("disk: forget a generation")?;
+                    fs::remove_dir_all(entry.path())
+                };
+                let _ = forget();
             }
         }
     }
@@ -286,21 +337,12 @@ impl Store {
     /// If the disk refuses.
     pub fn write_seen(&self, files: &Files, mode: Mode) -> anyhow::Result<()> {
         let write = || -> io::Result<()> {
-            replace(&self.root.join("seen-policy"), files.policy.text().as_bytes())?;
-            replace(&self.root.join("seen-inventory"), files.inventory.text().as_bytes())
+            self.replace(&self.root.join("seen-policy"), files.policy.text().as_bytes())?;
+            self.replace(&self.root.join("seen-inventory"), files.inventory.text().as_bytes())
         };
         write().with_context(|| format!("{}: noting what was read", self.root.display()))?;
         self.save("seen-mode.json", &mode)
     }
-}
-
-/// Writes beside the file, then renames.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(new, path)
 }
 
 #[cfg(test)]

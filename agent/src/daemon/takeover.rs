@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use bulkhead_dataplane::{
-    Attached, FORWARDED_GRACE, Hook, Interface, Links, Migration, flow_clock, wait_for_programs,
+    Attached, Dataplane, FORWARDED_GRACE, Hook, HookLinks as _, StateMigration, flow_clock,
 };
 
 use super::counters::{self, Folded};
@@ -16,68 +16,73 @@ use super::guarding;
 use super::in_place::{self, Notes};
 use super::interfaces::absent;
 use super::left_open::left_open;
-use super::live::{Built, retire};
+use super::live::{LoadedGeneration, retire};
 use super::quarantine;
 use super::reconcile::Reconciler;
 use super::setup::Setup;
 use super::start::{self, Named};
 use super::store::{Pending, Store};
 use super::unsaved::Disk;
-use crate::guard;
 
 /// The file in the state directory of the zones that interfaces' connections are tracked in.
 pub const ZONES: &str = "zones.json";
 
-impl Enforcer {
+impl<D: Dataplane> Enforcer<D> {
     /// Takes the enforcement up, or over from an agent that is gone.
     ///
     /// # Errors
     /// If the system refuses; what was enforced before still is.
-    pub fn start(setup: Setup, named: Named, shared: Arc<Shared>) -> anyhow::Result<Self> {
+    pub fn start(plane: D, setup: Setup, named: Named, shared: Arc<Shared>) -> anyhow::Result<Self> {
         let store = shared.store.clone();
         let pins = setup.paths.pins.clone();
-        pins.create()?;
+        plane.create_pins(&pins)?;
         let journal_before = store.record()?;
         let indices = shared.indices.clone();
         let start::Plan { inputs, mut record, mut quarantined, is_named: named } =
             start::plan(&setup, &store, named)?;
         quarantined.follow(&inputs.inventory);
-        let number = next_number(&pins, &store, &record)?;
+        let number = next_number(&plane, &pins, &store, &record)?;
         store.keep_or_hold(Disk::Follows, number, &inputs)?;
-        let migration = Migration::plan(&pins, &setup.config.capacity, number)?;
+        let migration = plane.migration(&pins, &setup.config.capacity, number)?;
         let before = migration.links()?;
         migration.prepare()?;
         let mut setup = setup;
-        setup.forwarded_until = forwarded_until(&setup, &before, &migration);
+        setup.forwarded_until = forwarded_until(&plane, &setup, &before, &migration);
         let staged = setup.with_pins(migration.staged());
         let shadow = start::candidate(&setup, &store, &mut record);
-        let mut built = Built::new(&staged, number, inputs, shadow, &quarantined, &indices, &[])
-            .inspect_err(|_| {
-                if before.is_empty() {
-                    // Nothing was attached, and nothing stays behind.
-                    let _ = pins.remove_all();
-                }
-            })?;
+        let mut built =
+            LoadedGeneration::new(&plane, &staged, (number, inputs), shadow, &quarantined, &indices, &[])
+                .inspect_err(|_| {
+                    if before.is_empty() {
+                        // Nothing was attached, and nothing stays behind.
+                        let _ = plane.remove_all(&pins);
+                    }
+                })?;
         record.target = Some(number);
         if let Err(error) = store.write_record(&record) {
             if record.pending.is_some() && setup.confirmation.within.is_some() {
                 drop(built);
-                let _ = if before.is_empty() { pins.remove_all() } else { pins.remove_generation(number) };
+                store.put_back(&journal_before);
+                let _ = if before.is_empty() {
+                    plane.remove_all(&pins)
+                } else {
+                    plane.remove_generation(&pins, number)
+                };
                 return Err(error
                     .context("a policy that is to be confirmed must be on disk first; nothing has changed"));
             }
             start::tell(Err(error));
         }
         let new_zones = new_zones(&store, &built, &before, &migration);
-        let gaps = left_open(&setup, &journal_before)?;
+        let gaps = left_open(&plane, &setup, &journal_before)?;
         in_place::begin_change(&setup.paths.socket);
-        let mut links = Links::open(&pins)?;
-        let mut attached = match attach(&setup, &migration, &mut built, &mut links, &new_zones) {
+        let mut links = plane.open_links(&pins)?;
+        let mut attached = match attach(&plane, &setup, &migration, &mut built, &mut links, &new_zones) {
             Ok(attached) => attached,
             Err(error) => {
                 links.undo(&pins, &before);
                 if before.is_empty() {
-                    let _ = pins.remove_all();
+                    let _ = plane.remove_all(&pins);
                     record.target = None;
                     start::tell(store.write_record(&record));
                 }
@@ -88,7 +93,7 @@ impl Enforcer {
             Counting::begin(&store);
             shared.hub.begin();
         }
-        start::tell(guarding::mark(&setup, &mut attached));
+        start::tell(guarding::mark(&plane, &setup, &mut attached));
         // What is detached below must be closed by then.
         let guarded = guarding::install(&setup, &built, &attached);
         record.enforced = number;
@@ -120,20 +125,22 @@ impl Enforcer {
         }
         if migration.is_needed() {
             // A packet may still be under way in an old program.
-            wait_for_programs()?;
+            plane.wait_for_programs()?;
             tell_leftover(&migration, &store, &shared)?;
             finish(migration, &store, &mut live.folded, &mut live.built)?;
         }
         retire(&pins, &store, &mut live.folded, &live.built);
         store.forget_others(&kept(&live.record));
         live.attached.extend(absent(&setup, &live.attached));
+        let reconciler = Reconciler::new(&plane, gaps, &pins).context("asking for interfaces")?;
         let enforcer = Self {
+            plane,
             noted: Mutex::new(Notes::new(&setup.paths.socket)),
             setup,
             store,
             shared,
             changing: Mutex::default(),
-            reconciler: Mutex::new(Reconciler::new(gaps, &pins).context("asking for interfaces")?),
+            reconciler: Mutex::new(reconciler),
             guard_open: Mutex::new(guarded.open()),
             guarded: Mutex::new(guarded),
             saving: Mutex::default(),
@@ -148,11 +155,11 @@ impl Enforcer {
 /// The zones in which connections have not been tracked until now: of interfaces that no program
 /// was attached to, or whose zone was another, and all where another layout tracked them in a way
 /// that is not known.
-fn new_zones(
+fn new_zones<D: Dataplane>(
     store: &Store,
-    built: &Built,
+    built: &LoadedGeneration<D>,
     before: &[(String, Hook)],
-    migration: &Migration,
+    migration: &D::Migration,
 ) -> BTreeSet<u16> {
     let known: BTreeMap<String, u16> = store.load(ZONES).unwrap_or_else(start::told).unwrap_or_default();
     let is_known = |name: &String, zone: &u16| {
@@ -166,10 +173,15 @@ fn new_zones(
 
 /// Until when open connections that the host forwards are taken up: for a while where an interface had no
 /// program until now, or flows are not known.
-fn forwarded_until(setup: &Setup, before: &[(String, Hook)], migration: &Migration) -> u32 {
+fn forwarded_until<D: Dataplane>(
+    plane: &D,
+    setup: &Setup,
+    before: &[(String, Hook)],
+    migration: &D::Migration,
+) -> u32 {
     let had_none = |name: &String| before.iter().all(|(interface, _)| interface != name);
     let names = setup.config.interfaces.iter().map(|managed| &managed.name);
-    let mut first = names.filter(|name| had_none(name) && Interface::find(name).is_ok());
+    let mut first = names.filter(|name| had_none(name) && plane.interface(name).is_ok());
     if migration.loses_flows() || first.next().is_some() {
         (flow_clock() / 1_000_000_000) as u32 + FORWARDED_GRACE
     } else {
@@ -182,11 +194,12 @@ fn forwarded_until(setup: &Setup, before: &[(String, Hook)], migration: &Migrati
 ///
 /// # Errors
 /// If nftables or a hook refuses. What enforced before still does, or the new generation.
-fn attach(
+fn attach<D: Dataplane>(
+    plane: &D,
     setup: &Setup,
-    migration: &Migration,
-    built: &mut Built,
-    links: &mut Links,
+    migration: &D::Migration,
+    built: &mut LoadedGeneration<D>,
+    links: &mut D::Links,
     new_zones: &BTreeSet<u16>,
 ) -> anyhow::Result<Vec<Attached>> {
     let staged = migration.staged();
@@ -195,15 +208,15 @@ fn attach(
         built.seed(new_zones)?;
     }
     if migration.is_resized() {
-        let [flows, refused] = migration.copy_flows(&mut built.importer()?)?;
+        let [flows, refused] = migration.copy_flows(built.any_tables()?)?;
         tracing::warn!(flows, refused, "another table of flows: the new one takes them along");
     }
-    let is_first_guard = guarding::install_first(setup, built)?;
+    let is_first_guard = guarding::install_first(plane, setup, built)?;
     let attached = migration.take_links().map_err(Into::into).and_then(|()| built.attach(&staged, links));
     let attached = attached.inspect_err(|_| {
         // Where nothing is enforced it would be in the way. An error here follows one that is told.
         if is_first_guard {
-            let _ = guard::remove(&setup.instance);
+            let _ = setup.fallback.remove(&setup.instance);
         }
     })?;
     if !new_zones.is_empty() {
@@ -218,7 +231,7 @@ fn attach(
     Ok(attached)
 }
 
-fn tell(migration: &Migration) {
+fn tell(migration: &impl StateMigration) {
     for version in migration.versions() {
         tracing::warn!(version, "taking over what an agent of another layout enforces");
     }
@@ -233,7 +246,7 @@ fn tell(migration: &Migration) {
 }
 
 /// Tells of the drops that the earlier agent's tables still hold, and counts what of it cannot be read.
-fn tell_leftover(migration: &Migration, store: &Store, shared: &Shared) -> anyhow::Result<()> {
+fn tell_leftover(migration: &impl StateMigration, store: &Store, shared: &Shared) -> anyhow::Result<()> {
     let leftover = migration.leftover()?;
     Counting::take_over(store, migration.unreadable(), leftover.unread);
     if migration.unreadable().contains(&"REASON_COUNTERS") {
@@ -246,14 +259,14 @@ fn tell_leftover(migration: &Migration, store: &Store, shared: &Shared) -> anyho
 ///
 /// # Errors
 /// If the kernel refuses; the next start does the rest.
-fn finish(
-    migration: Migration,
+fn finish<D: Dataplane>(
+    migration: D::Migration,
     store: &Store,
     folded: &mut Folded,
-    running: &mut Built,
+    running: &mut LoadedGeneration<D>,
 ) -> anyhow::Result<()> {
     for other in migration.others() {
         retire(other, store, folded, running);
     }
-    Ok(migration.finish(&mut running.importer()?)?)
+    Ok(migration.finish(running.any_tables()?)?)
 }

@@ -49,6 +49,13 @@ impl Store {
         }
     }
 
+    /// Puts the journal of what is in force back: a disk that refuses to confirm a write may have made it.
+    pub fn put_back(&self, record: &Record) {
+        if self.record().ok().as_ref() != Some(record) {
+            self.write_or_hold(record);
+        }
+    }
+
     /// Writes what generations were made from, where it is held.
     pub(super) fn save_generations(&self) -> anyhow::Result<()> {
         let held: Vec<_> =

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bulkhead_api::event::Action;
+use bulkhead_dataplane::Dataplane;
 
 use super::clock::BootClock;
 use super::control::{self, Change};
@@ -32,7 +33,7 @@ impl Upkeep {
     }
 
     /// Does what is due. What fails is told, and tried again next time.
-    pub fn run(&mut self, enforcer: &Enforcer) {
+    pub fn run<D: Dataplane>(&mut self, enforcer: &Enforcer<D>) {
         if enforcer.live().detached {
             return;
         }
@@ -63,7 +64,7 @@ impl Upkeep {
     }
 }
 
-fn unconfirmed(enforcer: &Enforcer) -> anyhow::Result<()> {
+fn unconfirmed<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     let before = control::generation(enforcer);
     if let Some(back) = enforcer.roll_back_unconfirmed()? {
         Change::by_agent(Action::Rollback, before, Some("not confirmed in time")).tell(enforcer);
@@ -72,7 +73,7 @@ fn unconfirmed(enforcer: &Enforcer) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn complete(enforcer: &Enforcer) -> anyhow::Result<()> {
+fn complete<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     let (mixed, must_rebuild) = {
         let live = enforcer.live();
         (live.mixed, live.must_rebuild)
@@ -91,7 +92,7 @@ fn complete(enforcer: &Enforcer) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn follow_clock(enforcer: &Enforcer) -> anyhow::Result<()> {
+fn follow_clock<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     let by = enforcer.live().built.follow_clock(BootClock::now())?;
     if let Some(seconds) = by {
         tracing::warn!(seconds, "the wall clock was set; expiry times follow it");

@@ -11,6 +11,7 @@ mod log;
 pub mod netlink;
 mod news;
 mod rules;
+mod service;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use self::log::{Dropped, Log};
 use self::netlink::Netfilter;
 use self::news::News;
 use self::rules::Way;
+pub use self::service::{Fallback, InstalledFallback, Nft};
 pub use self::state::{Count, Outline, State, counts, read};
 
 /// How often a guard is put in place anew because others changed nftables at the same time.

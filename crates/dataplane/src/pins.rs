@@ -146,6 +146,16 @@ impl Pins {
         Self { tables: "exchange", ..self.clone() }
     }
 
+    /// The directory of the tables of one role within a generation's; empty: they lie in it.
+    pub(super) fn role(&self) -> &'static str {
+        self.tables
+    }
+
+    /// The pins of the same instance that agents of a layout made.
+    pub(super) fn with_version(&self, version: u32) -> Self {
+        Self::of_version(self.root.parent().unwrap_or(&self.root), version)
+    }
+
     /// The directory of one generation's tables.
     #[must_use]
     pub fn generation(&self, number: u32) -> PathBuf {
