@@ -6,7 +6,8 @@ use bulkhead_api::route;
 use hyper::Method;
 
 use crate::client;
-use crate::daemon::{in_place, lock, residence};
+use crate::daemon::state::in_place;
+use crate::daemon::{lock, residence};
 use crate::exit::Answer;
 use crate::global::Global;
 use crate::paths::Paths;

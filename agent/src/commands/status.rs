@@ -8,7 +8,7 @@ use bulkhead_api::status::{ExchangeInterface, State, Status as Answered};
 use hyper::Method;
 
 use crate::client;
-use crate::daemon::alone;
+use crate::daemon::server::alone;
 use crate::exit::Answer;
 use crate::global::Global;
 use crate::paths::Paths;

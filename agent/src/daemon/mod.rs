@@ -1,47 +1,25 @@
 //! The agent: enforces, tells of drops, and changes what is enforced when asked to.
 
-pub mod alone;
-mod api;
-mod back;
 mod clock;
-mod contest;
-mod control;
-mod counters;
-mod counting;
-pub mod cutoff;
 mod descriptors;
-pub mod enforcer;
+mod enforcement;
 mod events;
-mod gaps;
-mod guard_drops;
-mod guarding;
-pub mod in_place;
-mod inputs;
-pub mod interfaces;
-mod judge;
-mod left_open;
+mod fallback;
+mod files;
 mod links;
-mod listener;
-mod live;
 pub mod lock;
-mod member;
-mod pin_news;
+mod log;
 pub mod quarantine;
 mod reconcile;
 mod regular;
 mod resets;
 pub mod residence;
+pub mod server;
 mod setup;
-pub mod shadow;
-mod start;
-pub mod status;
+pub mod state;
 pub mod store;
-mod takeover;
 #[cfg(test)]
 mod transitions;
-mod unsaved;
-mod upkeep;
-mod venues;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -53,15 +31,18 @@ use bulkhead_dataplane::{Attached, Dataplane as _, Kernel, check_support};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use self::api::Api;
-use self::control::{Before, Change};
-use self::enforcer::Enforcer;
+use self::enforcement::start::{self, Named};
+use self::enforcement::timers::Timers;
+use self::enforcement::{apply, attach, takeover};
 use self::events::Shared;
-pub use self::inputs::Target;
+use self::events::control::{self, Before, Change};
+use self::fallback::drops;
+use self::files::Asked;
+use self::server::Api;
 pub use self::setup::Setup;
-use self::start::Named;
+use self::state::Enforcer;
+pub use self::state::inputs::Target;
 use self::store::Store;
-use self::upkeep::Upkeep;
 use crate::exit::Answer;
 use crate::guard;
 use crate::paths::BPFFS;
@@ -110,14 +91,14 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
         tracing::warn!("{warning}");
     }
     let guard_log = guard_log(&mut setup);
-    interfaces::wait_for_one(&Kernel, &setup, &named.inputs().inventory)?;
+    attach::wait_for_one(&Kernel, &setup, &named.inputs().inventory)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("starting the agent's threads")?;
     let shared = Arc::new(Shared::open(&setup, store)?);
-    let enforcer = Arc::new(Enforcer::start(Kernel, setup, named, shared.clone())?);
+    let enforcer = Arc::new(takeover::start(Kernel, setup, named, shared.clone())?);
     before.tell(&enforcer);
     let ended = runtime.block_on(serve(enforcer, guard_log));
     // What an event log that stands still has not got by then, it never will.
@@ -146,12 +127,12 @@ fn guard_log(setup: &mut Setup) -> Option<guard::Log> {
 async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow::Result<Answer> {
     let paths = enforcer.setup.paths.clone();
     let (detach, mut detached) = mpsc::channel(1);
-    let listener = api::listen(&paths.socket)?;
+    let listener = server::listen(&paths.socket)?;
     tell_attached(&enforcer);
     let shared = enforcer.shared.clone();
     let reconciling = reconcile::start(enforcer.clone()).context("watching what is enforced")?;
     let instance = &enforcer.setup.instance;
-    guard_drops::collect(instance, enforcer.store.clone(), guard_log, shared.clone())?;
+    drops::collect(instance, enforcer.store.clone(), guard_log, shared.clone())?;
     let mut failures = events::start(&paths.pins, &shared)?;
     resets::start(&paths.pins)?;
     let api = Arc::new(Api { enforcer: enforcer.clone(), detach });
@@ -163,7 +144,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
             let failure = failure.unwrap_or_else(|| anyhow::anyhow!("a thread has ended"));
             return Err(failure.context("telling of drops has ended; start the agent again"));
         }
-        ended = api::serve(listener, api) => ended.context("serving the socket")?,
+        ended = server::serve(listener, api) => ended.context("serving the socket")?,
         ended = reload_on_hangup(enforcer.clone()) => ended?,
         // What is enforced stays; an agent that does not watch it is none.
         _ = reconciling => anyhow::bail!("watching what is enforced has ended; start the agent again"),
@@ -194,7 +175,7 @@ fn tell_attached(enforcer: &Enforcer) {
         tracing::info!(%interface, index, hooks = hooks.join(", "), generation = live.built.number, mode, "enforcing");
     }
     if let Some(pending) = &live.record.pending {
-        let seconds = start::seconds_left(pending.until);
+        let seconds = pending.seconds_left();
         tracing::warn!(
             "`bulkhead confirm` within {seconds} s keeps it; else what was enforced before returns"
         );
@@ -203,16 +184,16 @@ fn tell_attached(enforcer: &Enforcer) {
 
 /// Ends only if the first policy was not confirmed.
 async fn keep_up(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
-    let mut upkeep = Upkeep::default();
+    let mut timers = Timers::default();
     loop {
-        tokio::time::sleep(upkeep.interval()).await;
+        tokio::time::sleep(timers.interval()).await;
         let enforcer = enforcer.clone();
         let work = move || {
-            upkeep.run(&enforcer);
-            upkeep
+            timers.run(&enforcer);
+            timers
         };
-        upkeep = tokio::task::spawn_blocking(work).await.context("the agent's upkeep")?;
-        if upkeep.has_ended {
+        timers = tokio::task::spawn_blocking(work).await.context("the agent's timers")?;
+        if timers.has_ended {
             return Ok(());
         }
     }
@@ -225,7 +206,7 @@ async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
         let enforcer = enforcer.clone();
         let apply = move || {
             let before = control::generation(&enforcer);
-            let applied = enforcer.apply(&inputs::Asked::default());
+            let applied = apply(&enforcer, &Asked::default());
             let (outcome, detail) = match &applied {
                 Ok(done) if done.applied => (Outcome::Done, None),
                 Ok(refused) => (Outcome::Refused, Some(refused.text.clone())),

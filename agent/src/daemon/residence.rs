@@ -13,10 +13,10 @@ use bulkhead_dataplane::running;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
-use super::clock::boot_id;
-use super::setup::Setup;
-use super::start;
-use super::store::Store;
+use crate::daemon::clock::boot_id;
+use crate::daemon::log::log_unsaved;
+use crate::daemon::setup::Setup;
+use crate::daemon::store::Store;
 use crate::guard;
 use crate::paths::Paths;
 
@@ -143,7 +143,7 @@ pub fn claim(setup: &Setup) -> anyhow::Result<()> {
     }
     if Residence::noted(&store)?.as_ref() != Some(&here) {
         // A full disk must not keep the host unprotected.
-        start::tell(store.save(FILE, &here));
+        log_unsaved(store.save(FILE, &here));
     }
     Ok(())
 }

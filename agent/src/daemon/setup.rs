@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bulkhead_api::request::Confirmation;
 use bulkhead_dataplane::Pins;
 
-use super::inputs::Target;
 use crate::config::Config;
+use crate::daemon::state::inputs::Target;
 use crate::guard::Fallback;
 use crate::paths::Paths;
 

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use self::segment::{Answer, Sender};
 use self::translated::Translated;
-use super::clock::boot_time;
+use crate::daemon::clock::boot_time;
 
 /// Answers in one [`INTERVAL`], whoever asks: 4,000 a second. Others wait in the ring.
 const MOST: u32 = 400;

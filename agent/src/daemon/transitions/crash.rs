@@ -6,7 +6,8 @@ use bulkhead_api::quarantine::Request as Quarantine;
 use bulkhead_api::request::Confirmation;
 
 use super::world::{Agent, INTERFACES, INTRUDER, World, apply, crash_everywhere, keep_up};
-use crate::daemon::inputs::Asked;
+use crate::daemon::files::Asked;
+use crate::daemon::{enforcement, quarantine};
 
 /// After a crash the next agent enforces one of these, and nothing was open meanwhile.
 fn recovers(ports: &[u16]) -> impl Fn(&World, &str) {
@@ -38,7 +39,7 @@ fn applied(world: &World) -> Agent {
 
 fn staged(world: &World) -> Agent {
     let agent = changed(world);
-    assert!(agent.stage(&Asked::default()).unwrap().applied);
+    assert!(enforcement::stage(&agent, &Asked::default()).unwrap().applied);
     world.write_policy(80);
     agent
 }
@@ -51,7 +52,7 @@ fn cut_off(world: &World) -> Agent {
 
 fn quarantine(agent: &Agent) -> anyhow::Result<()> {
     let request = Quarantine { subject: "b".to_owned(), seconds: None, reason: None };
-    agent.quarantine(&request).map(|answer| assert!(answer.done))
+    quarantine::quarantine(agent, &request).map(|answer| assert!(answer.done))
 }
 
 fn intruder() -> IpAddr {
@@ -122,7 +123,7 @@ fn a_start_after_an_apply_that_stopped_half_way_may_stop_half_way_too() {
 
 #[test]
 fn a_rollback_is_made_or_not() {
-    let rollback = |_: &World, agent: Agent| assert!(agent.rollback().unwrap().is_some());
+    let rollback = |_: &World, agent: Agent| assert!(enforcement::rollback(&agent).unwrap().is_some());
     let steps = crash_everywhere(applied, rollback, recovers(&[80, 81]));
     assert!(steps > 40, "{steps}");
 }
@@ -132,7 +133,7 @@ fn what_was_not_confirmed_goes_back_whenever_the_agent_is_killed() {
     // Another file than the one that `run` names, which a start would enforce for being named.
     let try_out = |world: &World, agent: Agent| {
         let request = Asked { policy: Some(world.other_policy(81)), confirm: Some(0), ..Asked::default() };
-        agent.apply(&request).unwrap();
+        enforcement::apply(&agent, &request).unwrap();
         keep_up(&agent);
     };
     let steps = crash_everywhere(World::started, try_out, |world, _| {
@@ -172,7 +173,8 @@ fn a_first_policy_that_was_not_confirmed_leaves_nothing() {
 
 #[test]
 fn a_candidate_is_staged_or_not_and_never_enforced_by_that() {
-    let stage = |_: &World, agent: Agent| assert!(agent.stage(&Asked::default()).unwrap().applied);
+    let stage =
+        |_: &World, agent: Agent| assert!(enforcement::stage(&agent, &Asked::default()).unwrap().applied);
     // The file that `run` names is the candidate here; a start enforces it only where nothing was applied.
     let prepare = |world: &World| {
         let agent = changed(world);
@@ -196,7 +198,7 @@ fn a_candidate_is_staged_or_not_and_never_enforced_by_that() {
 #[test]
 fn a_promotion_is_made_or_not() {
     let promote = |_: &World, agent: Agent| {
-        assert!(agent.promote(&Confirmation::default()).unwrap().unwrap().applied);
+        assert!(enforcement::promote(&agent, &Confirmation::default()).unwrap().unwrap().applied);
     };
     let steps = crash_everywhere(staged, promote, recovers(&[80, 81]));
     assert!(steps > 40, "{steps}");
@@ -239,7 +241,7 @@ fn who_is_quarantined_stays_cut_off_through_every_crash() {
 
 #[test]
 fn a_release_is_made_or_not() {
-    let release = |_: &World, agent: Agent| assert!(agent.release("b").unwrap().done);
+    let release = |_: &World, agent: Agent| assert!(quarantine::release(&agent, "b").unwrap().done);
     crash_everywhere(cut_off, release, |world, _| {
         let agent = world.started();
         let listed = agent.live().quarantined.addresses().contains(&intruder());
@@ -254,7 +256,7 @@ fn a_detach_leaves_what_a_start_makes_whole() {
     let steps = crash_everywhere(
         applied,
         |world, agent| {
-            agent.detach().unwrap();
+            enforcement::detach(&agent).unwrap();
             assert!(world.fake.now().is_empty());
         },
         |world, _| {

@@ -6,7 +6,8 @@ use bulkhead_api::request::Confirmation;
 use bulkhead_dataplane::fake::Fault;
 
 use super::world::{Agent, INTRUDER, World, apply, keep_up, refuse_everywhere};
-use crate::daemon::inputs::Asked;
+use crate::daemon::files::Asked;
+use crate::daemon::{enforcement, quarantine};
 
 /// No privilege, no room, once and from then on; what the verifier says to a program that it refuses.
 const FAULTS: [Fault; 4] = [
@@ -50,7 +51,8 @@ fn a_rollback_is_made_or_refused() {
         apply(&agent).unwrap();
         agent
     };
-    let rollback = |_: &World, agent: &mut Agent| agent.rollback().map(|done| assert!(done.is_some()));
+    let rollback =
+        |_: &World, agent: &mut Agent| enforcement::rollback(agent).map(|done| assert!(done.is_some()));
     refuse_everywhere(&FAULTS, prepare, rollback, is_consistent(81, 80));
 }
 
@@ -58,11 +60,12 @@ fn a_rollback_is_made_or_refused() {
 fn a_promotion_is_made_or_refused() {
     let prepare = |world: &World| {
         let agent = changed(world);
-        agent.stage(&Asked::default()).unwrap();
+        enforcement::stage(&agent, &Asked::default()).unwrap();
         world.write_policy(80);
         agent
     };
-    let promote = |_: &World, agent: &mut Agent| agent.promote(&Confirmation::default()).map(drop);
+    let promote =
+        |_: &World, agent: &mut Agent| enforcement::promote(agent, &Confirmation::default()).map(drop);
     refuse_everywhere(&FAULTS, prepare, promote, is_consistent(80, 81));
 }
 
@@ -70,7 +73,7 @@ fn a_promotion_is_made_or_refused() {
 fn a_quarantine_that_is_answered_for_is_in_force() {
     let cut = |_: &World, agent: &mut Agent| {
         let request = Quarantine { subject: "b".to_owned(), seconds: None, reason: None };
-        agent.quarantine(&request).map(|answer| assert!(answer.done))
+        quarantine::quarantine(agent, &request).map(|answer| assert!(answer.done))
     };
     refuse_everywhere(&FAULTS, World::started, cut, |world, agent, answer| {
         let is_cut_off = || world.fake.is_cut_off(INTRUDER.parse().unwrap());
@@ -127,10 +130,10 @@ fn a_takeover_that_is_refused_leaves_what_was_enforced() {
 
 #[test]
 fn a_detach_that_is_refused_can_be_asked_for_again() {
-    let detach = |_: &World, agent: &mut Agent| agent.detach().map(drop);
+    let detach = |_: &World, agent: &mut Agent| enforcement::detach(agent).map(drop);
     refuse_everywhere(&FAULTS, World::started, detach, |world, agent, answer| {
         assert!(answer.is_err() || world.fake.now().is_empty());
-        agent.detach().unwrap();
+        enforcement::detach(&agent).unwrap();
         assert!(world.fake.now().is_empty() && world.fake.pinned(&world.setup.paths.pins).is_empty());
         assert!(world.nft.table().is_none());
     });
@@ -140,10 +143,10 @@ fn a_detach_that_is_refused_can_be_asked_for_again() {
 fn a_confirmation_that_is_refused_still_waits() {
     let prepare = |world: &World| {
         let agent = changed(world);
-        agent.apply(&Asked { confirm: Some(600), ..Asked::default() }).unwrap();
+        enforcement::apply(&agent, &Asked { confirm: Some(600), ..Asked::default() }).unwrap();
         agent
     };
-    let confirm = |_: &World, agent: &mut Agent| agent.confirm().map(|done| assert!(done));
+    let confirm = |_: &World, agent: &mut Agent| enforcement::confirm(agent).map(|done| assert!(done));
     refuse_everywhere(&FAULTS, prepare, confirm, |world, agent, answer| {
         keep_up(&agent);
         assert_eq!(agent.live().record.pending.is_some(), answer.is_err());

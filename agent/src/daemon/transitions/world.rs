@@ -16,14 +16,15 @@ use tempfile::TempDir;
 
 use super::fallback::FakeNft;
 use crate::config::{Config, HookChoice, Managed, Role};
-use crate::daemon::control::Before;
-use crate::daemon::enforcer::Enforcer;
+use crate::daemon::enforcement::start::{self, Named};
+use crate::daemon::enforcement::takeover;
+use crate::daemon::enforcement::timers::Timers;
 use crate::daemon::events::Shared;
-use crate::daemon::inputs::Asked;
-use crate::daemon::start::{self, Named};
+use crate::daemon::events::control::Before;
+use crate::daemon::files::Asked;
+use crate::daemon::state::Enforcer;
 use crate::daemon::store::{Record, Store};
-use crate::daemon::upkeep::Upkeep;
-use crate::daemon::{Setup, Target};
+use crate::daemon::{Setup, Target, enforcement, reconcile};
 use crate::paths::Paths;
 
 /// An agent on the machine.
@@ -145,7 +146,7 @@ impl World {
             return Ok(None);
         }
         let shared = Arc::new(Shared::open(&setup, store)?);
-        let agent = Enforcer::start(self.fake.clone(), setup, named, shared)?;
+        let agent = takeover::start(self.fake.clone(), setup, named, shared)?;
         before.tell(&agent);
         Ok(Some(agent))
     }
@@ -216,14 +217,14 @@ impl World {
 
 /// Applies the file that `run` names.
 pub fn apply(agent: &Agent) -> anyhow::Result<()> {
-    agent.apply(&Asked::default()).map(|applied| assert!(applied.applied, "{applied:?}"))
+    enforcement::apply(agent, &Asked::default()).map(|applied| assert!(applied.applied, "{applied:?}"))
 }
 
 /// What the agent does by itself within the next seconds.
 pub fn keep_up(agent: &Agent) {
-    let mut upkeep = Upkeep::default();
+    let mut upkeep = Timers::default();
     for _ in 0..3 {
-        let _ = agent.reconcile(true);
+        let _ = reconcile::reconcile(agent, true);
         upkeep.run(agent);
     }
 }

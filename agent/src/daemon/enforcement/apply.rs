@@ -1,0 +1,67 @@
+//! Enforcing other files, for good or until a confirmation is due.
+
+use anyhow::Context as _;
+use bulkhead_api::request::Applied;
+use bulkhead_dataplane::Dataplane;
+
+use crate::daemon::clock::wall_time;
+use crate::daemon::enforcement::change;
+use crate::daemon::files::{Asked, Files};
+use crate::daemon::state::inputs::Inputs;
+use crate::daemon::state::{Enforcer, held};
+use crate::daemon::store::unsaved::Disk;
+use crate::daemon::store::{Pending, Record};
+use crate::exit::Usage;
+
+/// Enforces the files of a change, or reads anew those that `run` names. What is wrong with them is an
+/// answer, and changes nothing.
+///
+/// # Errors
+/// A file that cannot be read ([`Usage`]), or a refusal of the system; nothing has changed then.
+pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::Result<Applied> {
+    let _one = held(&enforcer.changing);
+    let named = request.policy.is_none() && request.inventory.is_none();
+    let files = requested(enforcer, request)?;
+    let mode = request.mode.unwrap_or_else(|| enforcer.live().built.mode);
+    let inputs = match Inputs::check(files.clone(), mode, &enforcer.setup.target, wall_time()) {
+        Ok(inputs) => inputs,
+        Err(refused) => return Ok(change::refusal(enforcer, &refused)),
+    };
+    let seen = if named { files } else { named_files(enforcer).unwrap_or(files) };
+    let shadow = enforcer.live().record.shadow;
+    change::change(enforcer, Disk::First, inputs, shadow, |record, number| {
+        // A restart goes on with this until what `run` names changes again.
+        enforcer.store.write_seen(&seen, enforcer.setup.config.mode)?;
+        Ok(record.succeeded_by(number, Pending::within(request.confirm)))
+    })
+}
+
+/// The files that a request means: those that it has, else those that `run` names.
+pub(in crate::daemon) fn requested<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    request: &Asked,
+) -> Result<Files, Usage> {
+    let (policy, inventory) = enforcer.setup.files();
+    Files::of(request, &policy, &inventory)
+}
+
+fn named_files<D: Dataplane>(enforcer: &Enforcer<D>) -> Option<Files> {
+    let (policy, inventory) = enforcer.setup.files();
+    Files::read(&policy, &inventory).ok()
+}
+
+/// Keeps the generation that waits for it; false if none does.
+///
+/// # Errors
+/// If the disk refuses; it still waits then.
+pub fn confirm<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<bool> {
+    let mut live = enforcer.live();
+    if live.record.pending.is_none() {
+        return Ok(false);
+    }
+    let record = Record { pending: None, ..live.record.clone() };
+    let written = enforcer.store.write_record(&record).inspect_err(|_| enforcer.store.put_back(&live.record));
+    written.context("nothing is confirmed: make room there and confirm again")?;
+    live.record = record;
+    Ok(true)
+}

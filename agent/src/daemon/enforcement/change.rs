@@ -1,0 +1,204 @@
+//! Changes of what is enforced.
+
+use anyhow::Context as _;
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use bulkhead_api::request::Applied;
+use bulkhead_dataplane::{Attached, Dataplane, HookLinks as _, Pins};
+
+use crate::daemon::enforcement::{kept, takeover};
+use crate::daemon::events::Shared;
+use crate::daemon::fallback;
+use crate::daemon::log::{log_and_default, log_unsaved};
+use crate::daemon::quarantine::list::List;
+use crate::daemon::state::generation::LoadedGeneration;
+use crate::daemon::state::inputs::{Inputs, Refused};
+use crate::daemon::state::retire::retire;
+use crate::daemon::state::{Enforcer, Live, held};
+use crate::daemon::store::unsaved::Disk;
+use crate::daemon::store::{Record, Store};
+
+/// The number of the next generation.
+pub fn following_number<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<u32> {
+    next_number(&enforcer.plane, enforcer.pins(), &enforcer.store, &enforcer.live().record)
+}
+
+pub(in crate::daemon) fn refusal<D: Dataplane>(enforcer: &Enforcer<D>, refused: &Refused) -> Applied {
+    let live = enforcer.live();
+    Applied {
+        applied: false,
+        generation: live.built.number,
+        mode: live.built.mode,
+        rules: live.built.names.count(),
+        confirm_within: None,
+        notes: Vec::new(),
+        findings: refused.findings.0.iter().map(|finding| serde_json::json!(finding)).collect(),
+        text: refused.text(),
+    }
+}
+
+/// Builds the next generation, with a candidate as its shadow or none, and swaps it in. The
+/// caller holds `changing`.
+pub(in crate::daemon) fn change<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    disk: Disk,
+    inputs: Inputs,
+    shadow: Option<u32>,
+    after: impl FnOnce(&Record, u32) -> anyhow::Result<Record>,
+) -> anyhow::Result<Applied> {
+    let pins = enforcer.pins();
+    let (number, quarantined, attached) = {
+        let live = enforcer.live();
+        anyhow::ensure!(!live.detached, "the agent has detached and is ending");
+        let mut quarantined = live.quarantined.clone();
+        quarantined.follow(&inputs.inventory);
+        (
+            next_number(&enforcer.plane, pins, &enforcer.store, &live.record)?,
+            quarantined,
+            live.attached.clone(),
+        )
+    };
+    enforcer.store.keep_or_hold(disk, number, &inputs)?;
+    let indices = enforcer.shared.indices.clone();
+    let again = |number| anyhow::Ok((number, kept::inputs(enforcer, number, Inputs::compile_at)?));
+    let shadow = shadow.map(again).transpose();
+    let shadow = match disk {
+        Disk::First => shadow?,
+        // Who goes back is not kept from it by a candidate.
+        Disk::Follows => shadow.unwrap_or_else(log_and_default),
+    };
+    let built = LoadedGeneration::new(
+        &enforcer.plane,
+        &enforcer.setup,
+        (number, inputs),
+        shadow,
+        &quarantined,
+        &indices,
+        &attached,
+    )?;
+    let applied = swap(enforcer, disk, built, quarantined, after)?;
+    // Before anybody is told that it is enforced. A refusal is in the status, and tried again.
+    fallback::keep_guard(enforcer).map(drop).unwrap_or_else(log_and_default);
+    Ok(applied)
+}
+
+/// One link update a hook. The target is on disk before the first and off it after the last.
+fn swap<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    disk: Disk,
+    mut built: LoadedGeneration<D>,
+    baked: List,
+    after: impl FnOnce(&Record, u32) -> anyhow::Result<Record>,
+) -> anyhow::Result<Applied> {
+    let pins = enforcer.pins();
+    let mut live = enforcer.live();
+    let number = built.number;
+    let give_up = |error: anyhow::Error| {
+        let _ = enforcer.plane.remove_generation(pins, number);
+        Err(error)
+    };
+    // Whoever was cut off or released while it was built.
+    let mut quarantined = live.quarantined.clone();
+    quarantined.follow(&built.inventory);
+    let (wanted, has) = (quarantined.addresses(), baked.addresses());
+    for (addresses, on) in [(wanted.difference(&has), true), (has.difference(&wanted), false)] {
+        for address in addresses {
+            if let Err(error) = built.set_quarantine(*address, on) {
+                return give_up(anyhow::Error::new(error).context(format!("quarantine of {address}")));
+            }
+        }
+    }
+    let before = match enforcer.plane.pinned_links(pins) {
+        Ok(before) => before,
+        Err(error) => return give_up(error.into()),
+    };
+    let record = match after(&live.record, number) {
+        Ok(record) => Record { shadow: built.shadow.as_ref().map(|shadow| shadow.number), ..record },
+        Err(error) => return give_up(error),
+    };
+    let journal = Record { target: Some(number), enforced: live.record.enforced, ..record.clone() };
+    match (enforcer.store.write_record(&journal), disk) {
+        (Err(error), Disk::First) => {
+            enforcer.store.put_back(&live.record);
+            return give_up(error);
+        }
+        (Err(error), Disk::Follows) => tracing::error!("{error:#}; going on without the disk"),
+        (Ok(()), _) => {}
+    }
+    add_names(&enforcer.shared, &built);
+    let Live { links, .. } = &mut *live;
+    let mut attached = match built.attach(pins, links) {
+        Ok(attached) => attached,
+        Err(error) => {
+            // Back to the program that the other hooks still run.
+            let Live { built, links, mixed, .. } = &mut *live;
+            *mixed = built.attach(pins, links).is_err();
+            if !live.mixed {
+                live.links.undo(pins, &before);
+                enforcer.store.write_or_hold(&live.record);
+                return give_up(error);
+            }
+            return Err(error.context("some hooks run the new generation, others the old one"));
+        }
+    };
+    enforcer.store.write_or_hold(&record);
+    log_unsaved(fallback::mark(&enforcer.plane, &enforcer.setup, &mut attached));
+    let gone = live.attached.iter().filter(|old| attached.iter().all(|new| new.interface != old.interface));
+    let gone: Vec<_> = gone.map(|old| Attached::absent(&old.interface)).collect();
+    note_indices(&enforcer.shared.indices, &attached);
+    if built.zones() != live.built.zones() {
+        log_unsaved(enforcer.store.save(takeover::ZONES, &built.zones()));
+    }
+    let old = std::mem::replace(&mut live.built, built);
+    live.attached = attached.into_iter().chain(gone).collect();
+    live.record = record;
+    live.quarantined = quarantined;
+    live.mixed = false;
+    live.must_rebuild = false;
+    let Live { folded, built, .. } = &mut *live;
+    retire(pins, &enforcer.store, folded, built);
+    drop(old);
+    enforcer.store.forget_others(&kept_generations(&live.record));
+    Ok(Applied {
+        applied: true,
+        generation: number,
+        mode: live.built.mode,
+        rules: live.built.names.count(),
+        confirm_within: live.record.pending.as_ref().map(|pending| pending.seconds_left()),
+        notes: enforcer.store.unsaved_problem().into_iter().chain(enforcer.setup.config.lockout()).collect(),
+        findings: Vec::new(),
+        text: String::new(),
+    })
+}
+
+/// Numbers only go up, also over restarts of the machine, which remove the pins.
+pub(in crate::daemon) fn next_number(
+    plane: &impl Dataplane,
+    pins: &Pins,
+    store: &Store,
+    record: &Record,
+) -> anyhow::Result<u32> {
+    let pinned = plane.generations(pins)?.last().copied().unwrap_or(0);
+    let highest = [pinned, store.highest(), record.enforced, record.target.unwrap_or(0)];
+    store.next_free(highest.into_iter().max().unwrap_or(0)).context("generation numbers are used up")
+}
+
+/// The generations whose files are kept: what runs, what to return to, and the ones just
+/// before, whose last events may not have been read yet.
+pub(in crate::daemon) fn kept_generations(record: &Record) -> Vec<u32> {
+    let recent = record.enforced.saturating_sub(3)..=record.enforced;
+    recent.chain(record.previous).chain(record.shadow).collect()
+}
+
+/// Makes what a generation and its shadow report readable, before a packet can meet them.
+pub(in crate::daemon) fn add_names<D: Dataplane>(shared: &Shared, built: &LoadedGeneration<D>) {
+    if let Some(shadow) = &built.shadow {
+        shared.add(shadow.number, shadow.names.clone());
+    }
+    shared.add(built.number, built.names.clone());
+}
+
+pub(in crate::daemon) fn note_indices(indices: &Mutex<HashMap<u32, String>>, attached: &[Attached]) {
+    held(indices).extend(attached.iter().map(|a| (a.index, a.interface.clone())));
+}

@@ -1,0 +1,27 @@
+//! What a generation was made from, as it was kept.
+
+use anyhow::Context as _;
+use bulkhead_dataplane::Dataplane;
+
+use crate::config::Mode;
+use crate::daemon::clock::wall_time;
+use crate::daemon::files::Files;
+use crate::daemon::state::Enforcer;
+use crate::daemon::state::inputs::{Inputs, Refused, Target};
+use crate::daemon::store::Made;
+
+/// What a generation was made from, compiled again.
+pub fn inputs<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    number: u32,
+    compile: impl FnOnce(Files, Mode, &Target, u64) -> Result<Inputs, Refused>,
+) -> anyhow::Result<Inputs> {
+    let (files, made) = files(enforcer, number)?;
+    compile(files, made.mode, &enforcer.setup.target, wall_time())
+        .map_err(|refused| anyhow::anyhow!("generation {number} does not hold any more:\n{}", refused.text()))
+}
+
+pub fn files<D: Dataplane>(enforcer: &Enforcer<D>, number: u32) -> anyhow::Result<(Files, Made)> {
+    let kept = enforcer.store.kept(number);
+    kept.with_context(|| format!("what generation {number} was made from is not kept any more"))
+}

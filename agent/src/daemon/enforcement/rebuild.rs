@@ -1,0 +1,34 @@
+//! The same files in a new generation.
+
+use bulkhead_api::request::Applied;
+use bulkhead_dataplane::Dataplane;
+
+use crate::daemon::enforcement::{change, kept};
+use crate::daemon::state::inputs::Inputs;
+use crate::daemon::state::{Enforcer, held};
+use crate::daemon::store::unsaved::Disk;
+
+/// Builds the same generation again: with room for quarantine, or for an interface of
+/// another kind.
+///
+/// # Errors
+/// If the system refuses; nothing has changed then.
+pub fn rebuild<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Applied> {
+    let _one = held(&enforcer.changing);
+    let shadow = enforcer.live().record.shadow;
+    enforce_with(enforcer, shadow)
+}
+
+/// Builds what is enforced again, with this shadow or none. The caller holds the one change.
+pub(in crate::daemon) fn enforce_with<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    shadow: Option<u32>,
+) -> anyhow::Result<Applied> {
+    let (number, problems) = {
+        let live = enforcer.live();
+        (live.record.enforced, live.built.problems.clone())
+    };
+    let enforced = Inputs { problems, ..kept::inputs(enforcer, number, Inputs::compile_at)? };
+    // On disk are the same files already.
+    change::change(enforcer, Disk::Follows, enforced, shadow, |record, number| Ok(record.rebuilt_as(number)))
+}

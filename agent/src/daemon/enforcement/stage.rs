@@ -1,0 +1,86 @@
+//! A candidate that only observes: staged beside what is enforced, promoted or taken away.
+
+use bulkhead_api::request::{Applied, Confirmation};
+use bulkhead_api::status::Observed;
+use bulkhead_dataplane::Dataplane;
+
+use crate::daemon::clock::wall_time;
+use crate::daemon::enforcement::{apply, change, kept, rebuild};
+use crate::daemon::files::Asked;
+use crate::daemon::state::Enforcer;
+use crate::daemon::state::generation::LoadedGeneration;
+use crate::daemon::state::inputs::Inputs;
+use crate::daemon::store::Pending;
+use crate::daemon::store::unsaved::Disk;
+
+/// Compiles a candidate and lets it observe beside what is enforced. Files that do not hold
+/// change nothing.
+///
+/// # Errors
+/// As [`change::apply`].
+pub fn stage<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::Result<Applied> {
+    let _one = enforcer.one_change();
+    let files = apply::requested(enforcer, request)?;
+    let mode = enforcer.live().built.mode;
+    let candidate = match Inputs::check(files, mode, &enforcer.setup.target, wall_time()) {
+        Ok(inputs) => inputs,
+        Err(refused) => return Ok(change::refusal(enforcer, &refused)),
+    };
+    let number = change::following_number(enforcer)?;
+    enforcer.store.keep(number, &candidate)?;
+    rebuild::enforce_with(enforcer, Some(number))
+}
+
+/// Takes the candidate away; `None` if there is none.
+///
+/// # Errors
+/// If the system refuses; it observes on then.
+pub fn unstage<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Applied>> {
+    let _one = enforcer.one_change();
+    if enforcer.live().record.shadow.is_none() {
+        return Ok(None);
+    }
+    rebuild::enforce_with(enforcer, None).map(Some)
+}
+
+/// Enforces the candidate, as it was staged; `None` if there is none.
+///
+/// # Errors
+/// If the system refuses; nothing has changed then.
+pub fn promote<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    confirmation: &Confirmation,
+) -> anyhow::Result<Option<Applied>> {
+    let _one = enforcer.one_change();
+    let Some(number) = enforcer.live().record.shadow else { return Ok(None) };
+    let (files, made) = kept::files(enforcer, number)?;
+    let candidate = match Inputs::check(files, made.mode, &enforcer.setup.target, wall_time()) {
+        Ok(inputs) => inputs,
+        Err(refused) => return Ok(Some(change::refusal(enforcer, &refused))),
+    };
+    change::change(enforcer, Disk::First, candidate, None, |record, number| {
+        Ok(record.succeeded_by(number, Pending::within(confirmation.within)))
+    })
+    .map(Some)
+}
+
+/// What the shadow has decided otherwise; `None` if there is none.
+///
+/// # Errors
+/// If the kernel's counters cannot be read.
+pub fn observed<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    built: &LoadedGeneration<D>,
+) -> anyhow::Result<Option<Observed>> {
+    let Some(shadow) = &built.shadow else { return Ok(None) };
+    let [would_drop, would_pass] = enforcer.plane.shadow_counters(enforcer.pins(), built.number)?;
+    let (policy, inventory) =
+        enforcer.store.kept(shadow.number).map(|(files, _)| files.paths()).unwrap_or_default();
+    Ok(Some(Observed {
+        generation: shadow.number,
+        policy: policy.display().to_string(),
+        inventory: inventory.display().to_string(),
+        would_drop: would_drop.packets,
+        would_pass: would_pass.packets,
+    }))
+}

@@ -1,0 +1,311 @@
+//! What an agent that starts goes on with.
+//!
+//! A restart changes what is enforced only if what `run` names has changed: it must neither
+//! undo an apply of other files nor take up again what was rolled back.
+
+use bulkhead_dataplane::Dataplane;
+
+use crate::daemon::clock::wall_time;
+use crate::daemon::files::Files;
+use crate::daemon::log::log_unsaved;
+use crate::daemon::quarantine::list::{self, List};
+use crate::daemon::setup::Setup;
+use crate::daemon::state::in_place;
+use crate::daemon::state::inputs::{Inputs, Refused};
+use crate::daemon::store::{Pending, Record, Store};
+use crate::diagnostics;
+use crate::exit::{Answer, Usage};
+
+/// How to start.
+pub struct Plan {
+    /// What to enforce.
+    pub inputs: Inputs,
+    /// The journal as it is to go on.
+    pub record: Record,
+    /// Who is cut off.
+    pub quarantined: List,
+    /// It is what `run` names, and was not enforced before.
+    pub is_named: bool,
+}
+
+/// What `run` names, and whether it may be enforced.
+pub enum Named {
+    /// It holds.
+    Holds(Inputs),
+    /// It does not: the enforced generation as it was kept, and what to tell of that.
+    Refused(Inputs, String),
+}
+
+impl Named {
+    /// What there is to enforce.
+    pub fn inputs(&self) -> &Inputs {
+        match self {
+            Self::Holds(inputs) | Self::Refused(inputs, _) => inputs,
+        }
+    }
+}
+
+/// Why what `run` names cannot be enforced.
+pub enum Unfit {
+    /// A file cannot be read.
+    Unreadable(Usage),
+    /// The files do not hold.
+    Refused(Refused),
+}
+
+impl Unfit {
+    fn text(&self) -> String {
+        match self {
+            Self::Unreadable(error) => error.to_string(),
+            Self::Refused(refused) => refused.text(),
+        }
+    }
+
+    /// The command's error or answer.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or the inventory has no such node.
+    pub fn end(self, json: bool) -> anyhow::Result<Answer> {
+        match self {
+            Self::Unreadable(error) => Err(error.into()),
+            Self::Refused(Refused { findings, unknown_node: true, .. }) => {
+                let words = findings.0.last().map(|finding| finding.message.clone()).unwrap_or_default();
+                Err(Usage(words).into())
+            }
+            Self::Refused(refused) => {
+                diagnostics::print(&refused.findings, &refused.sources, json);
+                Ok(Answer::No)
+            }
+        }
+    }
+}
+
+/// Reads and checks what `run` names.
+///
+/// # Errors
+/// Why it cannot be enforced.
+pub fn read(setup: &Setup) -> Result<Inputs, Unfit> {
+    let (policy, inventory) = setup.files();
+    let files = Files::read(&policy, &inventory).map_err(Unfit::Unreadable)?;
+    Inputs::check(files, setup.config.mode, &setup.target, wall_time()).map_err(Unfit::Refused)
+}
+
+/// What was enforced last, as it was kept, for a start whose files do not hold. `None` if there is
+/// nothing, or it was not confirmed in time.
+pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
+    let record = store.record().ok()?;
+    if record.previous.is_none() && record.pending.as_ref().is_some_and(Pending::is_over) {
+        return None;
+    }
+    let number = record.target.unwrap_or(record.enforced);
+    let (files, made) = store.kept(number)?;
+    let inputs = Inputs::check_kept(files, made.mode, &setup.target, wall_time()).ok()?;
+    let policy = setup.config.policy.display();
+    tracing::error!("{policy} cannot be enforced: going on with what was kept\n{}", unfit.text());
+    let problem = format!(
+        "what `run` names ({policy}) cannot be enforced, and what was enforced last goes on as it was kept; \
+         `bulkhead check` says why, and `bulkhead apply` enforces it once it holds"
+    );
+    Some(Named::Refused(inputs, problem))
+}
+
+/// Ends what an agent that is gone enforces, if that was the first policy and was not confirmed in
+/// time: nothing was enforced before it. Whether it has.
+///
+/// # Errors
+/// If it cannot be ended, or the state directory cannot be understood.
+pub fn goes_back_to_nothing(plane: &impl Dataplane, setup: &Setup, store: &Store) -> anyhow::Result<bool> {
+    let record = store.record()?;
+    let is_due = record.previous.is_none() && record.pending.as_ref().is_some_and(Pending::is_over);
+    if !is_due || plane.pinned_links(&setup.paths.pins)?.is_empty() {
+        return Ok(false);
+    }
+    // The guard first: without programs it would drop everything.
+    if setup.config.guard {
+        setup.fallback.remove(&setup.instance)?;
+    }
+    plane.detach(&setup.paths.pins)?;
+    in_place::forget(&setup.paths.socket);
+    log_unsaved(store.write_record(&Record::default()));
+    tell_nothing_is_enforced();
+    Ok(true)
+}
+
+/// Says why the agent ends.
+pub fn tell_nothing_is_enforced() {
+    tracing::error!(
+        "the first policy was not confirmed in time: nothing is enforced, as before it; mend the policy and run again"
+    );
+}
+
+/// The candidate that observed, if it still holds.
+pub fn candidate(setup: &Setup, store: &Store, record: &mut Record) -> Option<(u32, Inputs)> {
+    let number = record.shadow?;
+    let Some((files, made)) = store.kept(number) else {
+        tracing::warn!("the staged candidate is not kept any more and does not observe");
+        record.shadow = None;
+        return None;
+    };
+    match Inputs::compile(files, made.mode, &setup.target) {
+        Ok(inputs) => Some((number, inputs)),
+        Err(refused) => {
+            tracing::warn!(
+                "the staged candidate does not hold any more and does not observe\n{}",
+                refused.text()
+            );
+            record.shadow = None;
+            None
+        }
+    }
+}
+
+/// Which files the start goes on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    /// Those that `run` names.
+    Named,
+    /// Those of a generation, as they were kept.
+    Kept(u32),
+}
+
+/// Works out how to start, from the journal and the files that `run` names.
+///
+/// # Errors
+/// If the state directory cannot be understood.
+pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> {
+    let (named, problem) = match named {
+        Named::Holds(inputs) => (inputs, None),
+        Named::Refused(inputs, problem) => (inputs, Some(problem)),
+    };
+    let mut record = store.record()?;
+    if let Some(target) = record.target.take() {
+        tracing::warn!(generation = target, "the last change stopped half-way and is completed");
+        record.enforced = target;
+    }
+    let seen = store.seen();
+    let unchanged = problem.is_some()
+        || seen.is_some_and(|(files, mode)| files.same_text(&named.files) && mode == setup.config.mode);
+    let choice = choose(&mut record, unchanged);
+    let mut inputs = match choice {
+        Choice::Named => named,
+        Choice::Kept(number) => go_on_with(setup, store, number, named),
+    };
+    let is_named = choice == Choice::Named && problem.is_none();
+    if choice != Choice::Kept(record.enforced) {
+        record.applied = wall_time();
+    }
+    if is_named {
+        record.pending = Pending::within(setup.confirmation.within);
+        log_unsaved(store.write_seen(&inputs.files, setup.config.mode));
+    }
+    inputs.problems.extend(problem);
+    let mut quarantined: List = store.load(list::FILE)?.unwrap_or_default();
+    for entry in quarantined.remove_ended(wall_time()) {
+        tracing::warn!("released {}: its time was over while no agent ran", entry.title());
+    }
+    Ok(Plan { inputs, record, quarantined, is_named })
+}
+
+fn choose(record: &mut Record, unchanged: bool) -> Choice {
+    if record.enforced == 0 {
+        return Choice::Named;
+    }
+    if let Some(pending) = &record.pending
+        && pending.is_over()
+    {
+        let refused = record.enforced;
+        tracing::warn!(generation = refused, "was not confirmed in time");
+        record.pending = None;
+        if let Some(previous) = record.previous {
+            record.previous = Some(refused);
+            return Choice::Kept(previous);
+        }
+        // It was the first one, and is detached by now.
+        return Choice::Named;
+    }
+    if unchanged {
+        return Choice::Kept(record.enforced);
+    }
+    // What waits for its confirmation is not what to return to.
+    if record.pending.take().is_none() {
+        record.previous = Some(record.enforced);
+    }
+    Choice::Named
+}
+
+fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> Inputs {
+    let Some((files, made)) = store.kept(number) else {
+        tracing::warn!(generation = number, "its files are not kept; enforcing those that `run` names");
+        return named;
+    };
+    if files.same_text(&named.files) && made.mode == named.mode {
+        return named;
+    }
+    match Inputs::check_kept(files, made.mode, &setup.target, wall_time()) {
+        Ok(inputs) => {
+            tracing::warn!(
+                generation = number,
+                mode = made.mode.name(),
+                "going on with its files as they were kept, not with {}; `bulkhead apply` enforces that",
+                setup.config.policy.display()
+            );
+            inputs
+        }
+        Err(refused) => {
+            tracing::warn!(
+                generation = number,
+                "its files do not hold any more; enforcing those that `run` names\n{}",
+                refused.text()
+            );
+            named
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Choice, Pending, Record, choose};
+    use crate::daemon::clock::{boot_id, boot_time};
+
+    fn record(pending: Option<Pending>) -> Record {
+        Record { enforced: 5, previous: Some(4), target: None, pending, shadow: None, applied: 0 }
+    }
+
+    fn due_in(nanoseconds: i64, boot: String) -> Option<Pending> {
+        Some(Pending { until: boot_time().saturating_add_signed(nanoseconds), boot })
+    }
+
+    #[test]
+    fn a_restart_goes_on_unless_the_files_have_changed() {
+        assert_eq!(choose(&mut Record::default(), false), Choice::Named);
+        let mut same = record(None);
+        assert_eq!(choose(&mut same, true), Choice::Kept(5));
+        assert_eq!(same, record(None));
+        let mut changed = record(None);
+        assert_eq!(choose(&mut changed, false), Choice::Named);
+        assert_eq!(changed.previous, Some(5));
+    }
+
+    #[test]
+    fn a_first_policy_that_was_not_confirmed_is_not_what_a_start_goes_on_with() {
+        let mut first = Record { previous: None, ..record(due_in(-1, boot_id())) };
+        assert_eq!(choose(&mut first, true), Choice::Named);
+        assert_eq!((first.pending, first.previous), (None, None));
+        // A changed file in the place of one that waits: the confirmed one stays what to return to.
+        let mut changed = record(due_in(60_000_000_000, boot_id()));
+        assert_eq!(choose(&mut changed, false), Choice::Named);
+        assert_eq!((changed.pending, changed.previous), (None, Some(4)));
+    }
+
+    #[test]
+    fn what_was_not_confirmed_is_not_taken_up_again() {
+        let mut waiting = record(due_in(60_000_000_000, boot_id()));
+        assert_eq!(choose(&mut waiting, true), Choice::Kept(5));
+        assert!(waiting.pending.is_some(), "there is time left");
+        for pending in [due_in(-1, boot_id()), due_in(60_000_000_000, "another boot".to_owned())] {
+            let mut over = record(pending);
+            assert_eq!(choose(&mut over, true), Choice::Kept(4));
+            assert_eq!((over.pending, over.previous), (None, Some(5)));
+        }
+    }
+}

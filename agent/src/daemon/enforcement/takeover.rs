@@ -1,0 +1,280 @@
+//! From whatever enforces when the agent starts to its own first generation, without a gap.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context as _;
+use bulkhead_dataplane::{
+    Attached, Dataplane, FORWARDED_GRACE, Hook, HookLinks as _, StateMigration, flow_clock,
+};
+
+use crate::daemon::enforcement::attach::absent;
+use crate::daemon::enforcement::change;
+use crate::daemon::enforcement::change::{add_names, next_number, note_indices};
+use crate::daemon::enforcement::left_open::left_open;
+use crate::daemon::enforcement::start::{self, Named};
+use crate::daemon::events::{self, Shared};
+use crate::daemon::fallback;
+use crate::daemon::log::{log_and_default, log_unsaved};
+use crate::daemon::quarantine::list;
+use crate::daemon::reconcile::reconciler::Reconciler;
+use crate::daemon::setup::Setup;
+use crate::daemon::state::counter_epoch::Counting;
+use crate::daemon::state::counters::{self, Folded};
+use crate::daemon::state::generation::LoadedGeneration;
+use crate::daemon::state::in_place::{self, Notes};
+use crate::daemon::state::retire::retire;
+use crate::daemon::state::{Enforcer, Live};
+use crate::daemon::store::unsaved::Disk;
+use crate::daemon::store::{Pending, Store};
+
+/// The file in the state directory of the zones that interfaces' connections are tracked in.
+pub const ZONES: &str = "zones.json";
+
+/// Takes the enforcement up, or over from an agent that is gone.
+///
+/// # Errors
+/// If the system refuses; what was enforced before still is.
+pub fn start<D: Dataplane>(
+    plane: D,
+    setup: Setup,
+    named: Named,
+    shared: Arc<Shared>,
+) -> anyhow::Result<Enforcer<D>> {
+    let store = shared.store.clone();
+    let pins = setup.paths.pins.clone();
+    plane.create_pins(&pins)?;
+    let journal_before = store.record()?;
+    let indices = shared.indices.clone();
+    let start::Plan { inputs, mut record, mut quarantined, is_named: named } =
+        start::plan(&setup, &store, named)?;
+    quarantined.follow(&inputs.inventory);
+    let number = next_number(&plane, &pins, &store, &record)?;
+    store.keep_or_hold(Disk::Follows, number, &inputs)?;
+    let migration = plane.migration(&pins, &setup.config.capacity, number)?;
+    let before = migration.links()?;
+    migration.prepare()?;
+    let mut setup = setup;
+    setup.forwarded_until = forwarded_until(&plane, &setup, &before, &migration);
+    let staged = setup.with_pins(migration.staged());
+    let shadow = start::candidate(&setup, &store, &mut record);
+    let mut built =
+        LoadedGeneration::new(&plane, &staged, (number, inputs), shadow, &quarantined, &indices, &[])
+            .inspect_err(|_| {
+                if before.is_empty() {
+                    // Nothing was attached, and nothing stays behind.
+                    let _ = plane.remove_all(&pins);
+                }
+            })?;
+    record.target = Some(number);
+    if let Err(error) = store.write_record(&record) {
+        if record.pending.is_some() && setup.confirmation.within.is_some() {
+            drop(built);
+            store.put_back(&journal_before);
+            let _ = if before.is_empty() {
+                plane.remove_all(&pins)
+            } else {
+                plane.remove_generation(&pins, number)
+            };
+            return Err(
+                error.context("a policy that is to be confirmed must be on disk first; nothing has changed")
+            );
+        }
+        log_unsaved(Err(error));
+    }
+    let new_zones = new_zones(&store, &built, &before, &migration);
+    let gaps = left_open(&plane, &setup, &journal_before)?;
+    in_place::begin_change(&setup.paths.socket);
+    let mut links = plane.open_links(&pins)?;
+    let mut attached = match attach(&plane, &setup, &migration, &mut built, &mut links, &new_zones) {
+        Ok(attached) => attached,
+        Err(error) => {
+            links.undo(&pins, &before);
+            if before.is_empty() {
+                let _ = plane.remove_all(&pins);
+                record.target = None;
+                log_unsaved(store.write_record(&record));
+            }
+            return Err(error);
+        }
+    };
+    if before.is_empty() {
+        Counting::begin(&store);
+        shared.hub.begin();
+    }
+    log_unsaved(fallback::mark(&plane, &setup, &mut attached));
+    // What is detached below must be closed by then.
+    let guarded = fallback::install(&setup, &built, &attached);
+    record.enforced = number;
+    record.target = None;
+    if named {
+        // The time begins once it is enforced.
+        record.pending = Pending::within(setup.confirmation.within);
+    }
+    store.write_or_hold(&record);
+    log_unsaved(store.save(ZONES, &built.zones()));
+    log_unsaved(store.save(list::FILE, &quarantined));
+    let mut live = Live {
+        folded: store.load(counters::FILE).unwrap_or_else(log_and_default).unwrap_or_default(),
+        built,
+        attached,
+        links,
+        record,
+        quarantined,
+        must_save: false,
+        mixed: false,
+        must_rebuild: false,
+        detached: false,
+    };
+    add_names(&shared, &live.built);
+    note_indices(&indices, &live.attached);
+    let managed: Vec<&str> = setup.config.interfaces.iter().map(|managed| &*managed.name).collect();
+    for (interface, hook) in live.links.detach_others(&pins, &managed).unwrap_or_else(log_and_default) {
+        tracing::warn!(interface, hook = hook.name(), "is not managed any more: detached");
+    }
+    if migration.is_needed() {
+        // A packet may still be under way in an old program.
+        plane.wait_for_programs()?;
+        tell_leftover(&migration, &store, &shared)?;
+        finish(migration, &store, &mut live.folded, &mut live.built)?;
+    }
+    retire(&pins, &store, &mut live.folded, &live.built);
+    store.forget_others(&change::kept_generations(&live.record));
+    live.attached.extend(absent(&setup, &live.attached));
+    let reconciler = Reconciler::new(&plane, gaps, &pins).context("asking for interfaces")?;
+    let enforcer = Enforcer {
+        plane,
+        noted: Mutex::new(Notes::new(&setup.paths.socket)),
+        setup,
+        store,
+        shared,
+        changing: Mutex::default(),
+        reconciler: Mutex::new(reconciler),
+        guard_open: Mutex::new(guarded.open()),
+        guarded: Mutex::new(guarded),
+        saving: Mutex::default(),
+        live: Mutex::new(live),
+    };
+    // A refusal is in the status, and tried again.
+    fallback::keep_guard(&enforcer).map(drop).unwrap_or_else(log_and_default);
+    Ok(enforcer)
+}
+
+/// The zones in which connections have not been tracked until now: of interfaces that no program
+/// was attached to, or whose zone was another, and all where another layout tracked them in a way
+/// that is not known.
+fn new_zones<D: Dataplane>(
+    store: &Store,
+    built: &LoadedGeneration<D>,
+    before: &[(String, Hook)],
+    migration: &D::Migration,
+) -> BTreeSet<u16> {
+    let known: BTreeMap<String, u16> = store.load(ZONES).unwrap_or_else(log_and_default).unwrap_or_default();
+    let is_known = |name: &String, zone: &u16| {
+        !migration.loses_flows()
+            && before.iter().any(|(interface, _)| interface == name)
+            && known.get(name) == Some(zone)
+    };
+    let zones = built.zones().into_iter();
+    zones.filter(|(name, zone)| !is_known(name, zone)).map(|(_, zone)| zone).collect()
+}
+
+/// Until when open connections that the host forwards are taken up: for a while where an interface had no
+/// program until now, or flows are not known.
+fn forwarded_until<D: Dataplane>(
+    plane: &D,
+    setup: &Setup,
+    before: &[(String, Hook)],
+    migration: &D::Migration,
+) -> u32 {
+    let had_none = |name: &String| before.iter().all(|(interface, _)| interface != name);
+    let names = setup.config.interfaces.iter().map(|managed| &managed.name);
+    let mut first = names.filter(|name| had_none(name) && plane.interface(name).is_ok());
+    if migration.loses_flows() || first.next().is_some() {
+        (flow_clock() / 1_000_000_000) as u32 + FORWARDED_GRACE
+    } else {
+        0
+    }
+}
+
+/// Puts the generation on every hook, with the flows that are known; in new zones those are the
+/// host's open connections. The guard is there before the first hook changes.
+///
+/// # Errors
+/// If nftables or a hook refuses. What enforced before still does, or the new generation.
+fn attach<D: Dataplane>(
+    plane: &D,
+    setup: &Setup,
+    migration: &D::Migration,
+    built: &mut LoadedGeneration<D>,
+    links: &mut D::Links,
+    new_zones: &BTreeSet<u16>,
+) -> anyhow::Result<Vec<Attached>> {
+    let staged = migration.staged();
+    tell(migration);
+    if !new_zones.is_empty() {
+        built.seed(new_zones)?;
+    }
+    if migration.is_resized() {
+        let [flows, refused] = migration.copy_flows(built.any_tables()?)?;
+        tracing::warn!(flows, refused, "another table of flows: the new one takes them along");
+    }
+    let is_first_guard = fallback::install_first(plane, setup, built)?;
+    let attached = migration.take_links().map_err(Into::into).and_then(|()| built.attach(&staged, links));
+    let attached = attached.inspect_err(|_| {
+        // Where nothing is enforced it would be in the way. An error here follows one that is told.
+        if is_first_guard {
+            let _ = setup.fallback.remove(&setup.instance);
+        }
+    })?;
+    if !new_zones.is_empty() {
+        // Again, for connections that were opened since the first time.
+        match built.seed(new_zones) {
+            Ok(connections) => {
+                tracing::info!(connections, "open connections go on where the policy admits them");
+            }
+            Err(error) => tracing::warn!("connections opened in the last moment may be cut: {error:#}"),
+        }
+    }
+    Ok(attached)
+}
+
+fn tell(migration: &impl StateMigration) {
+    for version in migration.versions() {
+        tracing::warn!(version, "taking over what an agent of another layout enforces");
+    }
+    let unreadable = migration.unreadable();
+    if !unreadable.is_empty() {
+        let tables = unreadable.join(", ");
+        tracing::warn!("of a layout that this agent does not know, and begun anew: {tables}");
+    }
+    if migration.loses_flows() {
+        tracing::warn!("tracked flows are not known: the host's open TCP connections are taken instead");
+    }
+}
+
+/// Tells of the drops that the earlier agent's tables still hold, and counts what of it cannot be read.
+fn tell_leftover(migration: &impl StateMigration, store: &Store, shared: &Shared) -> anyhow::Result<()> {
+    let leftover = migration.leftover()?;
+    Counting::take_over(store, migration.unreadable(), leftover.unread);
+    if migration.unreadable().contains(&"REASON_COUNTERS") {
+        shared.hub.begin();
+    }
+    events::tell_leftover(leftover, shared)
+}
+
+/// Removes what the earlier agent had, once every hook runs the new generation.
+///
+/// # Errors
+/// If the kernel refuses; the next start does the rest.
+fn finish<D: Dataplane>(
+    migration: D::Migration,
+    store: &Store,
+    folded: &mut Folded,
+    running: &mut LoadedGeneration<D>,
+) -> anyhow::Result<()> {
+    for other in migration.others() {
+        retire(other, store, folded, running);
+    }
+    Ok(migration.finish(running.any_tables()?)?)
+}

@@ -1,0 +1,130 @@
+//! Control events: who changed what is enforced, or tried to, and what came of it.
+
+use bulkhead_api::event::{Action, Actor, Control, Kind, Outcome};
+use bulkhead_api::quarantine::Entry;
+use bulkhead_dataplane::Dataplane;
+use sha2::{Digest as _, Sha256};
+
+use crate::daemon::clock::boot_time;
+use crate::daemon::events::{Shared, timestamp};
+use crate::daemon::quarantine::list::{self, List};
+use crate::daemon::setup::Setup;
+use crate::daemon::state::Enforcer;
+use crate::daemon::store::{Pending, Record, Store};
+
+/// Characters of a refusal that an event has.
+const WORDS: usize = 400;
+
+/// The generation that is enforced; 0: none.
+pub fn generation<D: Dataplane>(enforcer: &Enforcer<D>) -> u32 {
+    let live = enforcer.live();
+    if live.detached { 0 } else { live.built.number }
+}
+
+/// A change of what is enforced that is over.
+pub struct Change {
+    /// What was to be done.
+    pub action: Action,
+    /// Who asked for it.
+    pub by: Actor,
+    /// The generation that was enforced before.
+    pub before: u32,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What it was about.
+    pub subject: Option<String>,
+    /// Why.
+    pub detail: Option<String>,
+}
+
+impl Change {
+    /// What the agent has done by itself, and why.
+    pub fn by_agent(action: Action, before: u32, detail: Option<&str>) -> Self {
+        let detail = detail.map(str::to_owned);
+        Self { action, by: Actor::Agent, before, outcome: Outcome::Done, subject: None, detail }
+    }
+
+    /// What a signal has made it do.
+    pub fn by_signal(action: Action, before: u32, signal: &str, outcome: Outcome) -> Self {
+        let by = Actor::Signal { signal: signal.to_owned() };
+        Self { action, by, before, outcome, subject: None, detail: None }
+    }
+
+    /// Tells of it.
+    pub fn tell<D: Dataplane>(self, enforcer: &Enforcer<D>) {
+        let generation = generation(enforcer);
+        let has_files =
+            matches!(self.action, Action::Start | Action::Apply | Action::Rollback | Action::Promote);
+        let digests = if has_files { digests(&enforcer.store, generation) } else { [None, None] };
+        self.tell_of(&enforcer.shared, generation, digests);
+    }
+
+    /// Tells of it, and of what is enforced now and from which files.
+    fn tell_of(self, shared: &Shared, generation: u32, [policy, inventory]: [Option<String>; 2]) {
+        let Self { action, by, before, outcome, subject, detail } = self;
+        let control = Control {
+            action,
+            outcome,
+            by,
+            subject,
+            detail: detail.map(|detail| detail.chars().take(WORDS).collect()),
+            generation_before: before,
+            generation,
+            policy,
+            inventory,
+        };
+        shared.tell(timestamp(boot_time()), Kind::Control(Box::new(control)));
+    }
+}
+
+/// What an earlier agent left, to tell of what became of it while none ran.
+pub struct Before {
+    /// The generation that is enforced; 0: none.
+    generation: u32,
+    record: Record,
+    quarantined: List,
+}
+
+impl Before {
+    /// Reads it. What cannot be read is nothing here; the start says so.
+    pub fn read(plane: &impl Dataplane, setup: &Setup, store: &Store) -> Self {
+        let quarantined = store.load(list::FILE).ok().flatten().unwrap_or_default();
+        let record = store.record().unwrap_or_default();
+        let is_attached = plane.pinned_links(&setup.paths.pins).is_ok_and(|hooks| !hooks.is_empty());
+        Self { generation: if is_attached { record.enforced } else { 0 }, record, quarantined }
+    }
+
+    /// Tells of the start, and of what was over by then.
+    pub fn tell<D: Dataplane>(self, enforcer: &Enforcer<D>) {
+        let Self { generation: before, record, quarantined } = self;
+        Change::by_agent(Action::Start, before, None).tell(enforcer);
+        let generation = generation(enforcer);
+        let is_back = record.previous.is_some() && record.pending.as_ref().is_some_and(Pending::is_over);
+        if is_back {
+            let why = "not confirmed in time, while no agent ran";
+            Change::by_agent(Action::Rollback, before, Some(why)).tell(enforcer);
+        }
+        let now = enforcer.live().quarantined.clone();
+        let is_over = |entry: &&Entry| !now.0.iter().any(|still| still.is_about_same(entry));
+        for entry in quarantined.0.iter().filter(is_over) {
+            let why = "its time was over while no agent ran";
+            let change = Change::by_agent(Action::Release, generation, Some(why));
+            Change { subject: Some(entry.subject.clone()), ..change }.tell(enforcer);
+        }
+    }
+
+    /// Tells that nothing is enforced any more, by an agent that ends at once.
+    pub fn tell_ended(self, shared: &Shared) {
+        let why = "the first policy was not confirmed in time";
+        Change::by_agent(Action::Detach, self.generation, Some(why)).tell_of(shared, 0, [None, None]);
+    }
+}
+
+/// Digests of the policy and the inventory that a generation was made from.
+fn digests(store: &Store, generation: u32) -> [Option<String>; 2] {
+    let Some((files, _)) = store.kept(generation) else { return [None, None] };
+    [files.policy.text(), files.inventory.text()].map(|text| {
+        let digest = Sha256::digest(text);
+        Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    })
+}

@@ -1,0 +1,176 @@
+//! Events of this agent: where they come from, and the sinks that they go to.
+
+pub mod control;
+
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bulkhead_abi::{AggregateKey, AggregateValue, KIND_SHADOW};
+use bulkhead_api::event::{Counted, Kind, Timestamp};
+use bulkhead_dataplane::{Leftover, Pins, State};
+use bulkhead_events::{Enricher, EventHub, EventLog, Generations, Origin, Pace, Packets, Reader, Ring, Sink};
+use tokio::sync::mpsc;
+
+use crate::daemon::clock::BootClock;
+use crate::daemon::links::missed::{Missed, MissedSink};
+use crate::daemon::setup::Setup;
+use crate::daemon::state::enricher::enricher;
+use crate::daemon::state::inputs::Inputs;
+use crate::daemon::store::Store;
+
+/// How often aggregates are taken out of the kernel.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long what is taken out of the kernel's tables stays there for an event log that stands still.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The same for tables that are about to be removed.
+const LAST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Interfaces by all indices that they have had.
+pub type Indices = Arc<Mutex<HashMap<u32, String>>>;
+
+/// What tells of events, for all who do.
+pub struct Shared {
+    /// Takes events.
+    pub hub: Arc<EventHub>,
+    /// Names by generation.
+    pub names: Arc<Generations>,
+    /// Interfaces by all indices that they have had.
+    pub indices: Indices,
+    /// What of their links' protocols interfaces miss.
+    pub missed: Arc<Missed>,
+    /// The state directory, which has what generations before this agent's were made from.
+    pub store: Store,
+}
+
+impl Shared {
+    /// Opens the event log and the other sinks.
+    ///
+    /// # Errors
+    /// If the system has no more threads.
+    pub fn open(setup: &Setup, store: Store) -> anyhow::Result<Self> {
+        let what = "starting the threads that tell of events";
+        let (indices, missed) = (Indices::default(), Arc::<Missed>::default());
+        let hub = EventHub::new(&setup.target.node, EventLog::open(&setup.paths.state), sinks(&missed));
+        let resolve = resolver(store.clone(), setup, indices.clone());
+        let names = Generations::new(Enricher::unknown(indices.clone()), resolve).context(what)?;
+        Ok(Self { hub: Arc::new(hub.context(what)?), names: Arc::new(names), indices, missed, store })
+    }
+
+    /// Adds a generation's names, before a packet can meet it.
+    pub fn add(&self, generation: u32, names: Arc<Enricher>) {
+        self.names.add(generation, names);
+    }
+
+    /// Tells of something that is no drop.
+    pub fn tell(&self, time: Timestamp, kind: Kind) {
+        self.hub.publish(time, kind, Counted::Events, Origin::Agent);
+    }
+}
+
+/// Where events go besides the event log and whoever watches.
+fn sinks(missed: &Arc<Missed>) -> Vec<Box<dyn Sink>> {
+    vec![Box::new(MissedSink(missed.clone()))]
+}
+
+/// Makes the names of a generation that an earlier agent has built from what was kept of it.
+fn resolver(
+    store: Store,
+    setup: &Setup,
+    indices: Indices,
+) -> impl Fn(u32) -> Option<Enricher> + Send + 'static {
+    let target = setup.target.clone();
+    move |generation| {
+        let (files, made) = store.kept(generation)?;
+        let inputs = Inputs::compile(files, made.mode, &target).ok()?;
+        // Another node's or compiler's tables would number rules otherwise.
+        let is_same = inputs.fingerprints == store.fingerprints(generation);
+        is_same.then(|| enricher(&inputs, indices.clone()))
+    }
+}
+
+/// A time in ns since boot.
+pub fn timestamp(boot: u64) -> Timestamp {
+    BootClock::now().timestamp(boot)
+}
+
+/// Reads the kernel's ring and its aggregates, each on a thread of its own. What is returned tells why one ended.
+///
+/// # Errors
+/// If the ring cannot be read, or the system has no more threads.
+pub fn start(pins: &Pins, shared: &Arc<Shared>) -> anyhow::Result<mpsc::UnboundedReceiver<anyhow::Error>> {
+    let (failed, failures) = mpsc::unbounded_channel();
+    let ring = Ring::open(State::events(pins)?.as_fd()).context("opening the event ring")?;
+    let reader = Reader::new(ring, shared.hub.clone(), shared.names.clone(), timestamp);
+    let failed_to_read = failed.clone();
+    let read = move || {
+        let Err(error) = reader.run();
+        // Nobody waits any more when the agent ends.
+        let _ = failed_to_read.send(anyhow::Error::new(error).context("waiting for the event ring"));
+    };
+    std::thread::Builder::new().name("events".to_owned()).spawn(read)?;
+    let (state, shared) = (State::open(pins)?, shared.clone());
+    let summarise = move || {
+        if let Err(error) = summaries(state, &shared) {
+            let _ = failed.send(error);
+        }
+    };
+    std::thread::Builder::new().name("summaries".to_owned()).spawn(summarise)?;
+    Ok(failures)
+}
+
+/// Tells of aggregates once a second, for ever.
+fn summaries(mut state: State, shared: &Shared) -> anyhow::Result<()> {
+    let mut pace = Pace::default();
+    // First, while it is as a killed agent has left it.
+    state.take_left_aggregates(|entries| summarise(entries, shared, &mut pace, true))?;
+    loop {
+        state.take_aggregates(|entries| summarise(entries, shared, &mut pace, false))?;
+        std::thread::sleep(INTERVAL);
+    }
+}
+
+/// Tells of what tables that are replaced still hold, and waits until the event log has it.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn tell_leftover(mut leftover: Leftover, shared: &Shared) -> anyhow::Result<()> {
+    for ring in &leftover.events {
+        let ring = Ring::open(ring.as_fd()).context("opening an earlier agent's event ring")?;
+        let reader = Reader::new(ring, shared.hub.clone(), shared.names.clone(), timestamp);
+        if !reader.drain(LAST_PATIENCE) {
+            tracing::error!("event log stands still: events of an earlier agent are told of from memory");
+        }
+    }
+    let mut pace = Pace::default();
+    Ok(leftover.take_aggregates(|entries| summarise(entries, shared, &mut pace, true))?)
+}
+
+/// Tells of drops that were counted together, since the ring told of the first of a kind. They are removed once
+/// the event log has them. `is_left`: some may be told of already, by an agent that was killed right then.
+fn summarise(entries: &[(AggregateKey, AggregateValue)], shared: &Shared, pace: &mut Pace, is_left: bool) {
+    let generations = entries.iter().flat_map(|(key, _)| {
+        let other = (key.kind == KIND_SHADOW).then_some(key.other_generation);
+        [Some(key.generation), other].into_iter().flatten()
+    });
+    shared.names.wait(&generations.collect::<BTreeSet<u32>>());
+    let items: Vec<_> =
+        entries.iter().map(|(key, value)| format!("{key:?} {value:?}").into_bytes()).collect();
+    let last = items.iter().rposition(|item| is_left && shared.hub.left().is_last_summary(item));
+    let clock = BootClock::now();
+    for ((key, value), item) in entries.iter().zip(items).skip(last.map_or(0, |last| last + 1)) {
+        if value.packets == 0 {
+            continue;
+        }
+        pace.wait(&shared.hub, || false);
+        let packets = Packets { count: value.packets, bytes: value.bytes, source_port: None, is_audit: None };
+        let enforced = (key.kind == KIND_SHADOW).then(|| shared.names.known(key.other_generation));
+        let kind = shared.names.known(key.generation).kind(key, packets, enforced.as_deref());
+        shared.hub.publish(clock.timestamp(value.last), kind, Counted::Aggregated, Origin::Summary(item));
+    }
+    shared.hub.flush(PATIENCE);
+}

@@ -1,0 +1,70 @@
+//! A policy and an inventory as they were read or sent.
+
+use std::path::{Path, PathBuf};
+
+use bulkhead_api::change::{Change, Text};
+use bulkhead_policy::source::Source;
+
+use crate::config::Mode;
+use crate::daemon::regular;
+use crate::exit::Usage;
+
+/// Files as they were read.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The policy.
+    pub policy: Source,
+    /// The inventory.
+    pub inventory: Source,
+}
+
+impl Files {
+    /// Reads both.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn read(policy: &Path, inventory: &Path) -> Result<Self, Usage> {
+        Self::of(&Asked::default(), policy, inventory)
+    }
+
+    /// The files of a change, and of what it has not those that `run` names, which are read.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn of(asked: &Asked, policy: &Path, inventory: &Path) -> Result<Self, Usage> {
+        let one = |asked: &Option<Source>, path| asked.clone().map_or_else(|| regular::read(path), Ok);
+        Ok(Self { policy: one(&asked.policy, policy)?, inventory: one(&asked.inventory, inventory)? })
+    }
+
+    /// Whether the texts are the same.
+    #[must_use]
+    pub fn same_text(&self, other: &Self) -> bool {
+        self.policy.text() == other.policy.text() && self.inventory.text() == other.inventory.text()
+    }
+
+    /// Their paths, as they were given.
+    #[must_use]
+    pub fn paths(&self) -> (PathBuf, PathBuf) {
+        (PathBuf::from(&**self.policy.name()), PathBuf::from(&**self.inventory.name()))
+    }
+}
+
+/// A change that is asked for, with the files that were read by who asks.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// The policy; none: the one that `run` names.
+    pub policy: Option<Source>,
+    /// The inventory; none: the one that `run` names.
+    pub inventory: Option<Source>,
+    /// Enforce or audit; none: as now.
+    pub mode: Option<Mode>,
+    /// Seconds to confirm within; none: it stays.
+    pub confirm: Option<u64>,
+}
+
+impl From<Change> for Asked {
+    fn from(Change { policy, inventory, mode, confirm }: Change) -> Self {
+        let source = |Text { name, text }: Text| Source::new(&name, &text);
+        Self { policy: policy.map(source), inventory: inventory.map(source), mode, confirm }
+    }
+}

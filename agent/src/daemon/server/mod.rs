@@ -1,0 +1,297 @@
+//! The agent's socket: HTTP over a Unix socket that only root may open.
+
+mod account;
+pub mod alone;
+mod listener;
+mod peer;
+pub mod status;
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use account::{About, Account, Answered};
+use anyhow::Context as _;
+use axum::body::{Body, Bytes};
+use axum::extract::State as Extract;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use bulkhead_api::change::Reader;
+use bulkhead_api::event::{Event, Kind, Missed};
+use bulkhead_api::quarantine;
+use bulkhead_api::request::Confirmation;
+use bulkhead_api::route::{self, Version};
+use bulkhead_api::status::{State, Status};
+use bulkhead_host::spare;
+use futures_util::StreamExt as _;
+use peer::Peer;
+use rustix::fs::Mode;
+use serde::Serialize;
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::UnixListener;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
+
+use crate::daemon;
+use crate::daemon::clock::boot_time;
+use crate::daemon::enforcement;
+use crate::daemon::events::{Shared, timestamp};
+use crate::daemon::files::Asked;
+use crate::daemon::server::listener::Heard;
+use crate::daemon::state::Enforcer;
+use crate::daemon::state::venues::unmanaged;
+use crate::daemon::{fallback, reconcile};
+use crate::exit::Usage;
+
+/// Commands that may wait to be heard.
+const BACKLOG: i32 = 128;
+
+/// How often a status is read again because something has changed meanwhile, and after which time.
+const TRIES: usize = 10;
+const AFTER_CHANGE: Duration = Duration::from_millis(20);
+
+/// What the socket answers from.
+pub struct Api {
+    /// Makes changes, and knows what runs.
+    pub enforcer: Arc<Enforcer>,
+    /// Told to detach.
+    pub detach: mpsc::Sender<()>,
+}
+
+/// Listens on the socket, whose directory is there. A socket file of a dead agent is replaced.
+pub fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("{}: replacing it", path.display()));
+        }
+        _ => {}
+    }
+    bind(path).with_context(|| format!("{}: listening", path.display()))
+}
+
+/// A socket that is root's alone from the moment at which it has its name: the file gets the mode that
+/// the socket has by then.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    UnixListener::from_std(OwnedFd::from(socket).into())
+}
+
+/// Serves until the process ends.
+pub async fn serve(listener: UnixListener, api: Arc<Api>) -> io::Result<()> {
+    let router = Router::new()
+        .route(route::VERSIONS, get(version))
+        // For a command that waits for its answer. It waits for no lock.
+        .route(route::ALIVE, get(async || StatusCode::OK))
+        .route(route::STATUS, get(status))
+        .route(route::EVENTS, get(events))
+        .route(route::DETACH, post(detach))
+        .route(route::APPLY, post(apply))
+        .route(route::CONFIRM, post(confirm))
+        .route(route::ROLLBACK, post(rollback))
+        .route(route::STAGE, post(stage))
+        .route(route::UNSTAGE, post(unstage))
+        .route(route::PROMOTE, post(promote))
+        .route(route::QUARANTINE, post(quarantine))
+        .route(route::RELEASE, post(release))
+        .route(route::ATTACH, post(attach))
+        .fallback(unknown)
+        .layer(middleware::from_fn_with_state(api.clone(), account::record))
+        .with_state(api)
+        .into_make_service_with_connect_info::<Peer>();
+    axum::serve(Heard(listener), router).await
+}
+
+/// Works on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    api: &Api,
+    work: impl FnOnce(&Enforcer) -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let enforcer = api.enforcer.clone();
+    let work = move || {
+        // Whoever asks why is to be told.
+        let _lent = spare::is_short().then(spare::lend);
+        work(&enforcer)
+    };
+    tokio::task::spawn_blocking(work).await.map_err(anyhow::Error::from).flatten()
+}
+
+/// An answer in JSON: 400 for what the caller named wrongly, 500 for what the system refused.
+fn respond<T: Serialize>(answer: anyhow::Result<T>) -> Response {
+    match answer {
+        Ok(answer) => Json(answer).into_response(),
+        Err(error) => {
+            let code =
+                if error.is::<Usage>() { StatusCode::BAD_REQUEST } else { StatusCode::INTERNAL_SERVER_ERROR };
+            (code, format!("{error:#}")).into_response()
+        }
+    }
+}
+
+/// Does what changes something, and says with the response what came of it.
+async fn command<T: Serialize + Answered + Send + 'static>(
+    api: &Api,
+    about: About,
+    work: impl FnOnce(&Enforcer) -> anyhow::Result<T> + Send + 'static,
+) -> Response {
+    let answer = blocking(api, work).await;
+    let account = Account::of(about, &answer);
+    let mut response = respond(answer);
+    response.extensions_mut().insert(account);
+    response
+}
+
+async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
+    let read = |enforcer: &Enforcer| {
+        let events = enforcer.shared.hub.stats();
+        let (instance, paths) = (&enforcer.setup.instance, &enforcer.setup.paths);
+        if enforcer.live().detached {
+            return status::read(instance, paths, None, None, true);
+        }
+        let status = of_one_moment(enforcer, || {
+            let agent = status::agent(enforcer, events);
+            let in_place = status::in_place(enforcer, &agent);
+            status::read(instance, paths, Some(agent), in_place, true)
+        })?;
+        let (venues, indices) = {
+            let live = enforcer.live();
+            let indices: Vec<u32> = live.attached.iter().map(|attached| attached.index).collect();
+            (live.built.venues.clone(), indices)
+        };
+        let status = status.with_problems(unmanaged(&venues, &indices)?);
+        let status = status.with_problems(fallback::guard_problem(enforcer).into_iter().collect());
+        let status = status.with_problems(reconcile::contested(enforcer));
+        let status = status.with_problems(enforcer.live().built.problems.clone());
+        let status = status.with_problems(enforcer.store.unsaved_problem().into_iter().collect());
+        let mut status = status;
+        status.problems.extend(fallback::guard_notes(enforcer));
+        // What is in force, even if the disk refused it.
+        status.quarantined = status::quarantined(&enforcer.live().quarantined);
+        Ok(status)
+    };
+    respond(blocking(&api, read).await)
+}
+
+/// A status during which the agent itself has changed nothing: what it is just changing is no fault. One who changes
+/// all the time gets the last.
+fn of_one_moment(enforcer: &Enforcer, read: impl Fn() -> anyhow::Result<Status>) -> anyhow::Result<Status> {
+    let mut status = read()?;
+    for _ in 0..TRIES {
+        let agent = status.agent.as_ref();
+        let is_same = agent.is_some_and(|agent| status::is_unchanged(enforcer, agent));
+        if is_same || status.state == State::Enforced {
+            break;
+        }
+        std::thread::sleep(AFTER_CHANGE);
+        status = read()?;
+    }
+    Ok(status)
+}
+
+async fn detach(Extract(api): Extract<Arc<Api>>) -> Response {
+    let answer = command(&api, About::default(), enforcement::detach).await;
+    if answer.status() == StatusCode::OK {
+        // The agent ends after this answer; if it ends already, so much the better.
+        let _ = api.detach.try_send(());
+    }
+    answer
+}
+
+async fn version() -> Json<Version> {
+    Json(Version { version: env!("CARGO_PKG_VERSION").to_owned(), api: route::VERSION })
+}
+
+/// What is asked for by another version's route.
+async fn unknown() -> (StatusCode, String) {
+    (StatusCode::NOT_FOUND, format!("the agent's version is {}", env!("CARGO_PKG_VERSION")))
+}
+
+/// Reads a change as it comes, however long its files are within their bounds.
+async fn asked(body: Body) -> anyhow::Result<Asked> {
+    let mut reader = Reader::default();
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.context("reading the request")?;
+        reader.take(&piece).map_err(|error| Usage(error.to_string()))?;
+    }
+    Ok(reader.finish().map_err(|error| Usage(error.to_string()))?.into())
+}
+
+/// Does what is asked for by a change.
+async fn change<T: Serialize + Answered + Send + 'static>(
+    api: &Api,
+    body: Body,
+    work: impl FnOnce(&Enforcer, &Asked) -> anyhow::Result<T> + Send + 'static,
+) -> Response {
+    let asked = asked(body).await;
+    let policy = asked.as_ref().ok().and_then(|asked| asked.policy.as_ref());
+    let subject = policy.map(|policy| policy.name().to_string());
+    command(api, About { subject, reason: None }, move |enforcer| work(enforcer, &asked?)).await
+}
+
+async fn apply(Extract(api): Extract<Arc<Api>>, body: Body) -> Response {
+    change(&api, body, enforcement::apply).await
+}
+
+async fn confirm(Extract(api): Extract<Arc<Api>>) -> Response {
+    command(&api, About::default(), enforcement::confirm).await
+}
+
+async fn rollback(Extract(api): Extract<Arc<Api>>) -> Response {
+    command(&api, About::default(), enforcement::rollback).await
+}
+
+async fn stage(Extract(api): Extract<Arc<Api>>, body: Body) -> Response {
+    change(&api, body, enforcement::stage).await
+}
+
+async fn unstage(Extract(api): Extract<Arc<Api>>) -> Response {
+    command(&api, About::default(), enforcement::unstage).await
+}
+
+async fn promote(Extract(api): Extract<Arc<Api>>, Json(confirmation): Json<Confirmation>) -> Response {
+    command(&api, About::default(), move |enforcer| enforcement::promote(enforcer, &confirmation)).await
+}
+
+async fn quarantine(Extract(api): Extract<Arc<Api>>, Json(request): Json<quarantine::Request>) -> Response {
+    let about = About { subject: Some(request.subject.clone()), reason: request.reason.clone() };
+    command(&api, about, move |enforcer| daemon::quarantine::quarantine(enforcer, &request)).await
+}
+
+async fn release(Extract(api): Extract<Arc<Api>>, Json(subject): Json<String>) -> Response {
+    let about = About { subject: Some(subject.clone()), reason: None };
+    command(&api, about, move |enforcer| daemon::quarantine::release(enforcer, &subject)).await
+}
+
+async fn attach(Extract(api): Extract<Arc<Api>>, Json(interface): Json<String>) -> Response {
+    let about = About { subject: Some(interface.clone()), reason: None };
+    command(&api, about, move |enforcer| enforcement::attach(enforcer, &interface)).await
+}
+
+/// Events as they come, one JSON object a line.
+async fn events(Extract(api): Extract<Arc<Api>>) -> Response {
+    let shared = api.enforcer.shared.clone();
+    let watching = (shared.hub.watch(), shared);
+    Body::from_stream(futures_util::stream::unfold(watching, next_line)).into_response()
+}
+
+type Watching = (broadcast::Receiver<Arc<Event>>, Arc<Shared>);
+
+async fn next_line((mut receiver, shared): Watching) -> Option<(Result<Bytes, Infallible>, Watching)> {
+    let line = match receiver.recv().await {
+        Ok(event) => serde_json::to_string(&*event),
+        Err(RecvError::Lagged(missed)) => {
+            shared.hub.note_missed(missed);
+            serde_json::to_string(&shared.hub.event(timestamp(boot_time()), Kind::Missed(Missed { missed })))
+        }
+        Err(RecvError::Closed) => return None,
+    };
+    Some((Ok(Bytes::from(line.ok()? + "\n")), (receiver, shared)))
+}

@@ -1,0 +1,308 @@
+//! The generation that runs, and the one move that replaces it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context as _;
+use bulkhead_abi::Leaf;
+use bulkhead_api::status::RuleCount;
+use bulkhead_dataplane::{
+    Attached, Dataplane, HookLinks as _, Interface, Kernel, Kind, LoadedTables as _, Pins, QuarantineError,
+    Seeded,
+};
+use bulkhead_events::Enricher;
+use bulkhead_host::spare;
+use bulkhead_policy::inventory::Inventory;
+
+use crate::config::{Managed, Mode, Role};
+use crate::daemon::clock::BootClock;
+use crate::daemon::quarantine::list::List;
+use crate::daemon::setup::Setup;
+use crate::daemon::state::counters::Folded;
+use crate::daemon::state::enricher::enricher;
+use crate::daemon::state::inputs::Inputs;
+use crate::daemon::state::member::{Arrival, Member};
+use crate::daemon::state::role_tables::{BuildContext, RoleTables};
+use crate::daemon::state::venues::{self, Venue};
+
+/// A generation's shadow, as the kernel has it.
+pub struct Observing {
+    /// Its number.
+    pub number: u32,
+    /// What its numbers mean.
+    pub names: Arc<Enricher>,
+}
+
+/// A generation in the kernel: whole, accepted by the verifier, attached or not yet.
+pub struct LoadedGeneration<D: Dataplane = Kernel> {
+    pub(super) plane: D,
+    /// Its number.
+    pub number: u32,
+    roles: Vec<RoleTables<D>>,
+    clock: BootClock,
+    /// Enforce or audit.
+    pub mode: Mode,
+    /// Who existed when it was made.
+    pub inventory: Inventory,
+    /// What must not be reachable past the interfaces.
+    pub venues: Vec<Venue>,
+    /// What does not hold today though it is enforced.
+    pub problems: Vec<String>,
+    /// Its rules' fingerprints.
+    pub fingerprints: Vec<String>,
+    /// What its numbers mean.
+    pub names: Arc<Enricher>,
+    /// The candidate that observes beside it.
+    pub shadow: Option<Observing>,
+}
+
+impl<D: Dataplane> LoadedGeneration<D> {
+    /// Makes a generation for the interfaces that are there, and others like them. Whoever is
+    /// quarantined now is so in it. `attached` is what has been attached since the agent started.
+    ///
+    /// # Errors
+    /// If the kernel refuses; then nothing is left of it.
+    pub fn new(
+        plane: &D,
+        setup: &Setup,
+        enforced: (u32, Inputs),
+        shadow: Option<(u32, Inputs)>,
+        quarantined: &List,
+        indices: &Arc<Mutex<HashMap<u32, String>>>,
+        attached: &[Attached],
+    ) -> anyhow::Result<Self> {
+        let (pins, number) = (&setup.paths.pins, enforced.0);
+        let built = Self::build(plane, setup, enforced, shadow, quarantined, indices, attached);
+        if built.is_err() {
+            // The first error is the one to tell.
+            let _ = plane.remove_generation(pins, number);
+        }
+        built
+    }
+
+    fn build(
+        plane: &D,
+        setup: &Setup,
+        enforced: (u32, Inputs),
+        shadow: Option<(u32, Inputs)>,
+        quarantined: &List,
+        indices: &Arc<Mutex<HashMap<u32, String>>>,
+        attached: &[Attached],
+    ) -> anyhow::Result<Self> {
+        let (number, inputs) = enforced;
+        let managed = setup.config.interfaces.iter();
+        let there = managed.filter_map(|managed| {
+            let found = plane.interface(&managed.name).ok()?;
+            Some(Member::new(found, managed.clone(), attached))
+        });
+        let (exchange, overlay): (Vec<_>, Vec<_>) =
+            there.partition(|member| member.managed.role == Role::Exchange);
+        anyhow::ensure!(
+            !(overlay.is_empty() && exchange.is_empty()),
+            "none of the managed interfaces is there"
+        );
+        if let Some(bare) = exchange.iter().find(|member| member.interface.kind != Kind::Ethernet) {
+            anyhow::bail!(
+                "interface {}: role = \"exchange\" is for Ethernet interfaces; remove it from agent.toml",
+                bare.interface.name
+            );
+        }
+        let bare =
+            |member: &&Member| member.interface.kind != Kind::Ethernet && !member.managed.link.is_empty();
+        if let Some(bare) = overlay.iter().find(bare) {
+            anyhow::bail!(
+                "interface {}: `link` is for Ethernet interfaces, and this one carries bare IP; remove it from \
+                 agent.toml",
+                bare.interface.name
+            );
+        }
+        let names = Arc::new(enricher(&inputs, indices.clone()));
+        let observing = shadow.as_ref().map(|(number, inputs)| Observing {
+            number: *number,
+            names: Arc::new(enricher(inputs, indices.clone())),
+        });
+        let (shadow_overlay, shadow_exchange) = shadow
+            .map(|(number, inputs)| {
+                ((number, inputs.program), inputs.exchange.map(|exchange| (number, exchange.program)))
+            })
+            .unzip();
+        let clock = BootClock::now();
+        let context = BuildContext {
+            plane,
+            setup,
+            number,
+            mode: inputs.mode,
+            quarantined: quarantined.addresses().into_iter().collect(),
+            clock: &clock,
+        };
+        let venues = venues::of(&inputs.ruleset);
+        let mut roles = Vec::new();
+        if !overlay.is_empty() {
+            roles.push(RoleTables::new(&context, Role::Overlay, inputs.program, shadow_overlay, overlay)?);
+        }
+        if !exchange.is_empty() {
+            let program = inputs.exchange.context("exchange interfaces have no tables")?.program;
+            let shadow = shadow_exchange.flatten();
+            roles.push(RoleTables::new(&context, Role::Exchange, program, shadow, exchange)?);
+        }
+        Ok(Self {
+            plane: plane.clone(),
+            number,
+            roles,
+            clock,
+            mode: inputs.mode,
+            inventory: inputs.inventory,
+            venues,
+            problems: inputs.problems,
+            fingerprints: inputs.fingerprints,
+            names,
+            shadow: observing,
+        })
+    }
+
+    fn members(&self) -> impl Iterator<Item = &Member> {
+        self.roles.iter().flat_map(|role| &role.members)
+    }
+
+    /// Its interfaces.
+    pub fn interfaces(&mut self) -> impl Iterator<Item = &mut Interface> {
+        self.roles.iter_mut().flat_map(|role| &mut role.members).map(|member| &mut member.interface)
+    }
+
+    /// The zones that the connections of its interfaces are tracked in.
+    pub fn zones(&self) -> BTreeMap<String, u16> {
+        self.members().map(|member| (member.interface.name.clone(), member.zone())).collect()
+    }
+
+    /// Records the host's open TCP connections as flows of these zones, and those that it forwards as
+    /// far as they are known, so that a first attach cuts none that the policy admits. Returns how many
+    /// there are.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn seed(&mut self, zones: &BTreeSet<u16>) -> anyhow::Result<usize> {
+        let zones: Vec<u16> = zones.iter().copied().collect();
+        let Seeded { connections, refused } = self.any_tables()?.seed(&zones)?;
+        if refused != 0 {
+            tracing::warn!(refused, "the table of flows is too small for this host's connections");
+        }
+        Ok(connections)
+    }
+
+    /// The tables of one role: state is shared by all.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn any_tables(&mut self) -> anyhow::Result<&mut D::Tables> {
+        let role = self.roles.first_mut().context("a generation without tables")?;
+        Ok(&mut role.tables)
+    }
+
+    /// Puts the programs on every hook, and detaches from hooks that they are not on any more.
+    ///
+    /// # Errors
+    /// If one refuses. Those before it have the new program.
+    pub fn attach(&mut self, pins: &Pins, links: &mut D::Links) -> anyhow::Result<Vec<Attached>> {
+        let mut attached = Vec::new();
+        for role in &mut self.roles {
+            for member in &mut role.members {
+                let now = member.attach(&mut role.tables, pins, links)?;
+                attached
+                    .push(now.with_context(|| format!("interface {}: no programs", member.interface.name))?);
+            }
+        }
+        links.detach_former(&attached, pins)?;
+        Ok(attached)
+    }
+
+    /// Puts programs that are loaded on an interface that has come, or come back under another index.
+    ///
+    /// # Errors
+    /// If a hook refuses, or the interface cannot be enforced on as agent.toml has it.
+    pub fn attach_again(
+        &mut self,
+        interface: &Interface,
+        managed: &Managed,
+        pins: &Pins,
+        links: &mut D::Links,
+    ) -> anyhow::Result<Arrival> {
+        let _lent = spare::lend();
+        let Some(role) = self.roles.iter_mut().find(|role| role.role == managed.role) else {
+            return Ok(Arrival::NeedsGeneration);
+        };
+        let mut member = Member::new(interface.clone(), managed.clone(), &[]);
+        member.refuse_rates(role.has_packet_rates)?;
+        let Some(attached) = member.attach(&mut role.tables, pins, links)? else {
+            return Ok(Arrival::NeedsGeneration);
+        };
+        links.detach_former(std::slice::from_ref(&attached), pins)?;
+        role.members.retain(|known| known.interface.name != interface.name);
+        role.members.push(member);
+        Ok(Arrival::Attached(attached))
+    }
+
+    /// Pins again what somebody has removed the pins of.
+    ///
+    /// # Errors
+    /// If bpffs refuses.
+    pub fn keep_pinned(&self, pins: &Pins) -> anyhow::Result<()> {
+        for role in &self.roles {
+            // Not where its maps lay until they took another layout's place.
+            let pins = if role.role == Role::Exchange { pins.exchange() } else { pins.clone() };
+            if role.tables.keep_pinned(&pins)? {
+                tracing::warn!(pins = %pins.root().display(), "pins were removed, and are made again");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an address is a group of this node's feeds, by the tables of exchange interfaces.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn is_feeds(&self, group: IpAddr) -> anyhow::Result<bool> {
+        let exchange = self.roles.iter().find(|role| role.role == Role::Exchange);
+        Ok(exchange.map(|role| role.tables.leaf(group)).transpose()?.is_some_and(Leaf::own))
+    }
+
+    /// Cuts an address off, or takes that back.
+    ///
+    /// # Errors
+    /// See [`AddressTables::set`].
+    pub fn set_quarantine(&mut self, address: IpAddr, on: bool) -> Result<(), QuarantineError> {
+        let mut done = Ok(());
+        // A set without room left must not keep the others from it.
+        for role in &mut self.roles {
+            done = done.and(role.tables.set_quarantine(address, on));
+        }
+        done
+    }
+
+    /// Writes the deadlines anew if the wall clock was set; by how many seconds.
+    ///
+    /// # Errors
+    /// If the kernel refuses; the next call tries again.
+    pub fn follow_clock(&mut self, now: BootClock) -> anyhow::Result<Option<f64>> {
+        if !self.clock.was_set(&now) {
+            return Ok(None);
+        }
+        for role in &self.roles {
+            for (deadlines, is_shadow) in [(&role.deadlines, false), (&role.shadow_deadlines, true)] {
+                let deadlines: Vec<u64> = deadlines.iter().map(|deadline| now.deadline(*deadline)).collect();
+                self.plane.rewrite_deadlines(&role.pins, self.number, &deadlines, is_shadow)?;
+            }
+        }
+        let by = self.clock.seconds_until(&now);
+        self.clock = now;
+        Ok(Some(by))
+    }
+
+    /// Counters by rule.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn counts(&self, pins: &Pins, folded: &Folded) -> anyhow::Result<Vec<RuleCount>> {
+        folded.read(&self.plane, pins, self.number, &self.fingerprints, self.names.rules())
+    }
+}

@@ -1,0 +1,244 @@
+//! A policy and an inventory, compiled for this node: what a generation is made from.
+
+use bulkhead_abi::NO_RULE;
+use bulkhead_policy::Dialect;
+use bulkhead_policy::check::{Loaded, Scope};
+use bulkhead_policy::compile::{Limits, Program, compile};
+use bulkhead_policy::diagnostic::{Diagnostic, Findings, Severity};
+use bulkhead_policy::inventory::Inventory;
+use bulkhead_policy::policy::Action;
+use bulkhead_policy::resolve::{Exemptions, Rule, Ruleset};
+use bulkhead_policy::source::Source;
+use sha2::{Digest as _, Sha256};
+
+use crate::config::Mode;
+use crate::daemon::files::Files;
+use crate::daemon::store::Made;
+use crate::diagnostics;
+
+/// For whom, and in which language.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The node.
+    pub node: String,
+    /// The policy's language.
+    pub dialect: Dialect,
+    /// Bytes that the tables may take.
+    pub table_memory: u64,
+    /// Whether it has exchange interfaces, which need tables of their own.
+    pub has_exchange: bool,
+    /// What its agent lets through, whatever the policy says.
+    pub exemptions: Exemptions,
+}
+
+impl Target {
+    /// What the compiler is to know of it.
+    fn scope(&self) -> Scope {
+        Scope { dialect: self.dialect, exemptions: self.exemptions.clone(), has_exchange: self.has_exchange }
+    }
+}
+
+/// Compiled files.
+pub struct Inputs {
+    /// The files.
+    pub files: Files,
+    /// What to do with packets that the policy does not admit.
+    pub mode: Mode,
+    /// The rules.
+    pub ruleset: Ruleset,
+    /// Who exists.
+    pub inventory: Inventory,
+    /// The node's tables.
+    pub program: Program,
+    /// What exchange interfaces enforce. Its cells number rules after those of `program`.
+    pub exchange: Option<Exchange>,
+    /// The fingerprint of each rule that cells name.
+    pub fingerprints: Vec<String>,
+    /// What does not hold today though it is enforced, for status.
+    pub problems: Vec<String>,
+}
+
+/// Rules and tables of exchange interfaces: venues' lanes alone.
+pub struct Exchange {
+    /// The rules.
+    pub ruleset: Ruleset,
+    /// The node's tables.
+    pub program: Program,
+}
+
+/// Files that do not hold.
+#[derive(Debug)]
+pub struct Refused {
+    /// What is wrong.
+    pub findings: Findings,
+    /// The files, for excerpts.
+    pub sources: Vec<Source>,
+    /// The node is not in the inventory.
+    pub unknown_node: bool,
+}
+
+impl Refused {
+    /// The findings as text with excerpts.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.findings.0.iter().map(|finding| diagnostics::excerpt(finding, &self.sources)).collect()
+    }
+}
+
+impl Inputs {
+    /// Compiles files that are to be enforced for the first time: they must hold whatever `check`
+    /// asks, at a time (ns since the Unix epoch).
+    ///
+    /// # Errors
+    /// What is wrong in them, failed tests and proofs included.
+    pub fn check(files: Files, mode: Mode, target: &Target, now: u64) -> Result<Self, Refused> {
+        let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &target.scope());
+        loaded.check(now);
+        Self::of(loaded, files, mode, target)
+    }
+
+    /// Compiles files that were enforced before: what runs is not given up because time has passed and
+    /// a test of theirs fails by now. It is said instead.
+    ///
+    /// # Errors
+    /// What is wrong in them, but not failed tests and proofs.
+    pub fn check_kept(files: Files, mode: Mode, target: &Target, now: u64) -> Result<Self, Refused> {
+        let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &target.scope());
+        let mut problems = Vec::new();
+        if !loaded.findings.has_errors() {
+            loaded.check(now);
+            let findings = &mut loaded.findings.0;
+            let failed = findings.extract_if(.., |finding| finding.severity == Severity::Error);
+            problems.extend(failed.map(|failed| {
+                tracing::error!("{}", diagnostics::excerpt(&failed, &loaded.sources));
+                format!("what is enforced was accepted earlier, and does not hold today: {failed}")
+            }));
+        }
+        Self::of(loaded, files, mode, target).map(|inputs| Self { problems, ..inputs })
+    }
+
+    /// Compiles files without asking whether their tests and proofs hold: for names, and to build again
+    /// what is enforced.
+    ///
+    /// # Errors
+    /// What is wrong in them.
+    pub fn compile(files: Files, mode: Mode, target: &Target) -> Result<Self, Refused> {
+        let loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &target.scope());
+        Self::of(loaded, files, mode, target)
+    }
+
+    /// [`Self::compile`], for whom a time is given.
+    ///
+    /// # Errors
+    /// What is wrong in them.
+    pub fn compile_at(files: Files, mode: Mode, target: &Target, _now: u64) -> Result<Self, Refused> {
+        Self::compile(files, mode, target)
+    }
+
+    /// What is kept of it besides the files.
+    #[must_use]
+    pub fn made(&self) -> Made {
+        let (policy, inventory) = self.files.paths();
+        Made { policy, inventory, mode: self.mode, fingerprints: self.fingerprints.clone() }
+    }
+
+    fn of(loaded: Loaded, files: Files, mode: Mode, target: &Target) -> Result<Self, Refused> {
+        let Loaded { sources, inventory, ruleset, underlay, mut findings, .. } = loaded;
+        let (Some(inventory), Some(ruleset), false) = (inventory, ruleset, findings.has_errors()) else {
+            return Err(Refused { findings, sources, unknown_node: false });
+        };
+        let unknown_node = inventory.node(&target.node).is_none();
+        let limits = Limits { bytes: target.table_memory };
+        let underlay = underlay.filter(|_| target.has_exchange);
+        let compiled = compile(&ruleset, &inventory, &target.node, limits)
+            .map_err(|error| findings.push(Diagnostic::global(Severity::Error, error.to_string())))
+            .and_then(|program| {
+                let exchange =
+                    underlay.map(|rules| Exchange::compile(rules, &inventory, target, &mut findings));
+                Ok((program, exchange.transpose()?))
+            });
+        let Ok((mut program, mut exchange)) = compiled else {
+            return Err(Refused { findings, sources, unknown_node });
+        };
+        let mut fingerprints = fingerprints(&ruleset, &program.rules, "");
+        if let Some(exchange) = &mut exchange {
+            fingerprints.extend(self::fingerprints(&exchange.ruleset, &exchange.program.rules, "exchange\n"));
+            number_after(&mut program, &mut exchange.program);
+        }
+        let problems = Vec::new();
+        Ok(Self { files, mode, ruleset, inventory, program, exchange, fingerprints, problems })
+    }
+}
+
+impl Exchange {
+    /// Compiles the venues' lanes. What is wrong goes to `findings`.
+    fn compile(
+        ruleset: Ruleset,
+        inventory: &Inventory,
+        target: &Target,
+        findings: &mut Findings,
+    ) -> Result<Self, ()> {
+        let mut refuse = |words: String| findings.push(Diagnostic::global(Severity::Error, words));
+        if inventory.node(&target.node).is_some_and(|node| node.underlay.is_empty()) {
+            refuse(format!(
+                "node {} has exchange interfaces and no `underlay` address in the inventory: nothing could pass there",
+                target.node
+            ));
+            return Err(());
+        }
+        let limits = Limits { bytes: target.table_memory };
+        let program = compile(&ruleset, inventory, &target.node, limits)
+            .map_err(|error| refuse(format!("exchange interfaces: {error}")))?;
+        Ok(Self { ruleset, program })
+    }
+}
+
+/// Numbers the rules of two sets of tables through, so that they share counters and names.
+fn number_after(first: &mut Program, second: &mut Program) {
+    let offset = first.rules.len() as u32;
+    let numbered = second.tables.cells.iter_mut().filter(|cell| cell.rule != NO_RULE);
+    numbered.for_each(|cell| cell.rule += offset);
+    let all = offset + second.rules.len() as u32;
+    (first.tables.rules, second.tables.rules) = (all, all);
+}
+
+/// What makes a rule of two policies the same, whatever its number and place: action, sources,
+/// destinations and services as written after expansion. Rules that are alike in all of these
+/// are told apart by their order.
+fn fingerprints(ruleset: &Ruleset, rules: &[usize], of: &str) -> Vec<String> {
+    let mut texts: Vec<(usize, String)> = rules.iter().map(|rule| (*rule, text(ruleset, *rule))).collect();
+    let mut seen = std::collections::HashMap::<String, u32>::new();
+    // Cells number rules as they are first needed; what tells twins apart must not depend on that.
+    texts.sort_by_key(|(rule, _)| *rule);
+    let by_rule: std::collections::HashMap<usize, String> = texts
+        .into_iter()
+        .map(|(rule, text)| {
+            let twin = seen.entry(text.clone()).or_default();
+            *twin += 1;
+            let digest = Sha256::digest(format!("{of}{text}\n{twin}"));
+            (rule, digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+        })
+        .collect();
+    rules.iter().map(|rule| by_rule[rule].clone()).collect()
+}
+
+fn text(ruleset: &Ruleset, rule: usize) -> String {
+    let Rule { action, blocks, expires, .. } = &ruleset.rules[rule];
+    let mut text = format!("{} {expires:?}", if *action == Action::Accept { "accept" } else { "deny" });
+    for block in blocks {
+        text.push_str("\nfrom");
+        for id in &block.sources {
+            text.push('\t');
+            text.push_str(&ruleset.selector(*id).label);
+        }
+        text.push_str("\nto");
+        for (id, service) in &block.destinations {
+            text.push_str(&format!("\t{} {}", ruleset.selector(*id).label, ruleset.service(*service)));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "inputs_tests.rs"]
+mod tests;

@@ -1,0 +1,80 @@
+//! The tables of one role of a generation, and the programs that its interfaces share.
+
+use std::net::IpAddr;
+
+use bulkhead_dataplane::{Dataplane, Pins, Shadow, Specification, quarantine_tables};
+use bulkhead_engine::memory::Tables;
+use bulkhead_policy::compile::Program;
+
+use crate::config::{Mode, Role};
+use crate::daemon::clock::BootClock;
+use crate::daemon::setup::Setup;
+use crate::daemon::state::member;
+use crate::daemon::state::member::Member;
+
+/// The tables of one role, and the programs that its interfaces share.
+pub struct RoleTables<D: Dataplane> {
+    pub pins: Pins,
+    pub tables: D::Tables,
+    /// Deadlines, ns since the Unix epoch.
+    pub deadlines: Vec<u64>,
+    /// The shadow's.
+    pub shadow_deadlines: Vec<u64>,
+    pub role: Role,
+    pub has_packet_rates: bool,
+    pub members: Vec<Member>,
+}
+
+/// What the tables of all roles of a generation are built with.
+pub struct BuildContext<'a, D> {
+    pub plane: &'a D,
+    pub setup: &'a Setup,
+    pub number: u32,
+    pub mode: Mode,
+    pub quarantined: Vec<IpAddr>,
+    pub clock: &'a BootClock,
+}
+
+impl<D: Dataplane> RoleTables<D> {
+    pub fn new(
+        context: &BuildContext<D>,
+        role: Role,
+        program: Program,
+        shadow: Option<(u32, Program)>,
+        members: Vec<Member>,
+    ) -> anyhow::Result<Self> {
+        let BuildContext { plane, setup, number, .. } = *context;
+        let mut tables = program.tables;
+        let deadlines = on_boot_clock(&mut tables, context.clock);
+        let mut shadow = shadow.map(|(number, program)| (number, program.tables));
+        let shadow_deadlines =
+            shadow.as_mut().map(|(_, tables)| on_boot_clock(tables, context.clock)).unwrap_or_default();
+        let has_packet_rates = member::has_packet_rates(&tables);
+        members.iter().try_for_each(|member| member.refuse_rates(has_packet_rates))?;
+        quarantine_tables(&mut tables, &context.quarantined)?;
+        let specification = Specification {
+            audit: context.mode == Mode::Audit,
+            capacity: setup.config.capacity,
+            shadow: shadow.as_ref().map(|(number, tables)| Shadow { number: *number, tables }),
+            new_flows: setup.config.new_flows,
+            event_budget: setup.config.event_budget,
+            forwarded_until: setup.forwarded_until,
+            ..Specification::new(number, &tables, setup.config.timeouts)
+        };
+        let instance = &setup.paths.pins;
+        let pins = match role {
+            Role::Overlay => instance.clone(),
+            Role::Exchange => instance.exchange(),
+        };
+        let groups = member::groups(plane, &members, instance)?;
+        let tables = plane.load(&specification, &groups, &pins)?;
+        Ok(Self { pins, tables, deadlines, shadow_deadlines, role, has_packet_rates, members })
+    }
+}
+
+/// Turns the tables' deadlines from ns since the Unix epoch into ns since boot; returns them as they were.
+fn on_boot_clock(tables: &mut Tables, clock: &BootClock) -> Vec<u64> {
+    let deadlines = tables.deadlines.clone();
+    tables.deadlines.iter_mut().skip(1).for_each(|deadline| *deadline = clock.deadline(*deadline));
+    deadlines
+}

@@ -1,0 +1,78 @@
+//! Which generation is meant to run.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::daemon::clock::{boot_id, boot_time, wall_time};
+
+/// A deadline to confirm by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Nanoseconds since boot: setting the wall clock must not move it.
+    pub until: u64,
+    /// The boot meant. After another one the deadline is over.
+    pub boot: String,
+}
+
+impl Pending {
+    /// The deadline of a change that is to be confirmed within seconds from now; none: it stays.
+    #[must_use]
+    pub fn within(seconds: Option<u64>) -> Option<Self> {
+        seconds.map(|seconds| Self {
+            until: boot_time().saturating_add(Duration::from_secs(seconds).as_nanos() as u64),
+            boot: boot_id(),
+        })
+    }
+
+    /// Whether a confirmation is due: the time is over, or the machine was restarted without it.
+    pub fn is_over(&self) -> bool {
+        self.until <= boot_time() || self.boot != boot_id()
+    }
+
+    /// Whole seconds until it is over.
+    pub fn seconds_left(&self) -> u64 {
+        self.until.saturating_sub(boot_time()).div_ceil(1_000_000_000)
+    }
+}
+
+/// The journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The generation that is enforced.
+    pub enforced: u32,
+    /// The one to return to by `rollback`.
+    pub previous: Option<u32>,
+    /// The one that hooks were being given when this was written. It is completed or undone by
+    /// the next start.
+    pub target: Option<u32>,
+    /// Without a `confirm` until then the previous generation returns.
+    pub pending: Option<Pending>,
+    /// The candidate that observes.
+    #[serde(default)]
+    pub shadow: Option<u32>,
+    /// When another policy, inventory or mode was put in force last, ns since the Unix epoch; 0: not known.
+    #[serde(default)]
+    pub applied: u64,
+}
+
+impl Record {
+    /// The generations that hooks may run: the enforced one, and the one that they were being given.
+    pub fn generations(&self) -> Vec<u32> {
+        [Some(self.enforced), self.target].into_iter().flatten().collect()
+    }
+
+    /// The journal once `number` is enforced in the place of this one's. While a change waits for its
+    /// confirmation the one before it is what to return to. The shadow is whatever is built with it.
+    #[must_use]
+    pub fn succeeded_by(&self, number: u32, pending: Option<Pending>) -> Self {
+        let previous = if self.pending.is_some() { self.previous } else { Some(self.enforced) };
+        Self { enforced: number, previous, target: None, pending, shadow: self.shadow, applied: wall_time() }
+    }
+
+    /// The journal once the same files are enforced as `number`.
+    #[must_use]
+    pub fn rebuilt_as(&self, number: u32) -> Self {
+        Self { enforced: number, target: None, ..self.clone() }
+    }
+}

@@ -1,0 +1,338 @@
+//! What must outlive the agent: which generation is meant to run, what it was made from, and
+//! who is quarantined. One file at a time is replaced whole.
+
+mod ledger;
+pub mod unsaved;
+
+pub use ledger::{Pending, Record};
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context as _;
+use bulkhead_policy::source::Source;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Mode;
+use crate::daemon::files::Files;
+use crate::daemon::lock;
+use crate::daemon::state::inputs::Inputs;
+use crate::daemon::store::unsaved::Unsaved;
+
+/// How names of files and directories in the state directory start that an instance could have as well:
+/// those of other instances lie within that of `default`.
+pub const RESERVED: [&str; 2] = ["generation-", "seen-"];
+
+/// The file that is there while a change waits for its confirmation.
+const UNCONFIRMED: &str = "unconfirmed";
+
+/// What a generation was made from, besides its files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// The policy's path.
+    pub policy: PathBuf,
+    /// The inventory's path.
+    pub inventory: PathBuf,
+    /// Enforce or audit.
+    pub mode: Mode,
+    /// Fingerprints of the rules that cells name.
+    pub fingerprints: Vec<String>,
+}
+
+/// The state directory.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+    unsaved: Arc<Mutex<Unsaved>>,
+    #[cfg(test)]
+    faults: bulkhead_dataplane::fake::Faults,
+}
+
+impl Store {
+    /// A state directory.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            unsaved: Arc::default(),
+            #[cfg(test)]
+            faults: bulkhead_dataplane::fake::Faults::default(),
+        }
+    }
+
+    /// A state directory on a disk that tests break.
+    #[cfg(test)]
+    pub fn with_faults(root: &Path, faults: &bulkhead_dataplane::fake::Faults) -> Self {
+        Self { faults: faults.clone(), ..Self::new(root) }
+    }
+
+    /// A step that the disk is to take.
+    #[cfg_attr(not(test), expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "tests break it"))]
+    fn step(&self, what: &'static str) -> io::Result<()> {
+        #[cfg(test)]
+        self.faults.step(what)?;
+        let _ = what;
+        Ok(())
+    }
+
+    /// Writes beside a file, then renames.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.step("disk: write a file")?;
+        let new = path.with_extension("new");
+        let mut file = File::create(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        self.step("disk: rename a file")?;
+        fs::rename(new, path)
+    }
+
+    /// Waits until a directory's names are on the disk.
+    fn sync(&self, directory: &Path) -> io::Result<()> {
+        self.step("disk: sync a directory")?;
+        File::open(directory)?.sync_all()
+    }
+
+    /// What the disk has refused and must have once it can.
+    pub(in crate::daemon) fn unsaved(&self) -> MutexGuard<'_, Unsaved> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn generation(&self, number: u32) -> PathBuf {
+        self.root.join(format!("generation-{number}"))
+    }
+
+    /// The journal; that of a new agent if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read or understood.
+    pub fn record(&self) -> anyhow::Result<Record> {
+        let mut record: Record = self.load("generations.json")?.unwrap_or_default();
+        if let Some(pending) = &mut record.pending
+            && !self.root.join(UNCONFIRMED).exists()
+        {
+            // The agent has gone back, and the disk took no more of it than this.
+            pending.until = 0;
+        }
+        Ok(record)
+    }
+
+    /// Writes the journal, after whatever it may name.
+    ///
+    /// # Errors
+    /// If the disk refuses; then it is as before.
+    pub fn write_record(&self, record: &Record) -> anyhow::Result<()> {
+        self.save_generations()?;
+        if record.pending.is_some() {
+            let mark = || {
+                self.step("disk: mark what waits")?;
+                File::create(self.root.join(UNCONFIRMED))?.sync_all()
+            };
+            mark().with_context(|| format!("{}: marking what waits", self.root.display()))?;
+        }
+        self.save("generations.json", record)?;
+        if record.pending.is_none() {
+            self.end_wait();
+        }
+        self.unsaved().record = None;
+        Ok(())
+    }
+
+    /// What waits for a confirmation is given up, also where the disk has no room to write that: taking a
+    /// file away needs none.
+    pub fn end_wait(&self) {
+        // What was never there is fine, and what stays means nothing without a pending record.
+        let end = || {
+            self.step("disk: end the wait")?;
+            fs::remove_file(self.root.join(UNCONFIRMED))
+        };
+        let _ = end();
+    }
+
+    /// A JSON file; `None` if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be read or understood.
+    pub fn load<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Option<T>> {
+        let path = self.root.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(|| {
+                format!("{}: not what an agent wrote; move it away and start again", path.display())
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("{}: reading", path.display())),
+        }
+    }
+
+    /// Replaces a JSON file, and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// If the disk refuses; then the file is as before.
+    pub fn save<T: Serialize>(&self, name: &str, value: &T) -> anyhow::Result<()> {
+        let path = self.root.join(name);
+        let write = || -> io::Result<()> {
+            self.replace(&path, &serde_json::to_vec_pretty(value)?)?;
+            self.sync(&self.root)
+        };
+        write().with_context(|| format!("{}: writing", path.display()))
+    }
+
+    /// Keeps what a generation is made from.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn keep(&self, number: u32, inputs: &Inputs) -> anyhow::Result<()> {
+        self.keep_files(number, &inputs.files, &inputs.made())
+    }
+
+    pub(in crate::daemon) fn keep_files(
+        &self,
+        number: u32,
+        files: &Files,
+        made: &Made,
+    ) -> anyhow::Result<()> {
+        let directory = self.generation(number);
+        let write = || -> io::Result<()> {
+            self.step("disk: make a directory")?;
+            fs::create_dir_all(&directory)?;
+            self.replace(&directory.join("policy"), files.policy.text().as_bytes())?;
+            self.replace(&directory.join("inventory"), files.inventory.text().as_bytes())?;
+            // Last: a generation without it is not whole.
+            self.replace(&directory.join("made.json"), &serde_json::to_vec_pretty(made)?)?;
+            self.sync(&directory)
+        };
+        write().with_context(|| format!("{}: keeping what the generation is made from", directory.display()))
+    }
+
+    /// What a generation was made from; `None` if that was not kept whole.
+    #[must_use]
+    pub fn kept(&self, number: u32) -> Option<(Files, Made)> {
+        if let Some(held) = self.unsaved().generations.get(&number) {
+            return Some(held.clone());
+        }
+        let directory = self.generation(number);
+        let made: Made = serde_json::from_slice(&fs::read(directory.join("made.json")).ok()?).ok()?;
+        let source = |file: &str, path: &Path| {
+            let text = fs::read_to_string(directory.join(file)).ok()?;
+            Some(Source::new(&path.display().to_string(), &text))
+        };
+        let policy = source("policy", &made.policy)?;
+        let inventory = source("inventory", &made.inventory)?;
+        Some((Files { policy, inventory }, made))
+    }
+
+    /// The fingerprints of a generation's rules, as they were kept.
+    #[must_use]
+    pub fn fingerprints(&self, number: u32) -> Vec<String> {
+        self.kept(number).map(|(_, made)| made.fingerprints).unwrap_or_default()
+    }
+
+    /// Forgets what other generations than these were made from.
+    ///
+    /// Not while the journal on disk is an older one, which may name any of them.
+    pub fn forget_others(&self, keep: &[u32]) {
+        let mut unsaved = self.unsaved();
+        unsaved.generations.retain(|number, _| keep.contains(number));
+        if unsaved.record.is_some() {
+            return;
+        }
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("generation-")?.parse().ok());
+            let is_forgotten = number.is_some_and(|number| !keep.contains(&number));
+            if is_forgotten && !lock::is_of_an_instance(&entry.path()) {
+                // What stays is forgotten next time.
+                let forget = || {
+                    self.step("disk: forget a generation")?;
+                    fs::remove_dir_all(entry.path())
+                };
+                let _ = forget();
+            }
+        }
+    }
+
+    /// The highest number that any generation kept here has.
+    #[must_use]
+    pub fn highest(&self) -> u32 {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let kept = entries.filter(|entry| !lock::is_of_an_instance(&entry.path()));
+        let numbers =
+            kept.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("generation-")?.parse().ok());
+        numbers.chain(self.unsaved().generations.keys().copied()).max().unwrap_or(0)
+    }
+
+    /// The first number after `number` whose place is not the state of an instance of that name.
+    #[must_use]
+    pub fn next_free(&self, number: u32) -> Option<u32> {
+        (number.checked_add(1)?..=u32::MAX).find(|next| !lock::is_of_an_instance(&self.generation(*next)))
+    }
+
+    /// What `run` was told, as it was when it was last read: its files and mode.
+    #[must_use]
+    pub fn seen(&self) -> Option<(Files, Mode)> {
+        let source =
+            |file: &str| fs::read_to_string(self.root.join(file)).ok().map(|text| Source::new(file, &text));
+        let files = Files { policy: source("seen-policy")?, inventory: source("seen-inventory")? };
+        Some((files, self.load("seen-mode.json").ok()??))
+    }
+
+    /// Notes what `run` was told.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn write_seen(&self, files: &Files, mode: Mode) -> anyhow::Result<()> {
+        let write = || -> io::Result<()> {
+            self.replace(&self.root.join("seen-policy"), files.policy.text().as_bytes())?;
+            self.replace(&self.root.join("seen-inventory"), files.inventory.text().as_bytes())
+        };
+        write().with_context(|| format!("{}: noting what was read", self.root.display()))?;
+        self.save("seen-mode.json", &mode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Record, Store};
+
+    #[test]
+    fn a_broken_journal_is_said_and_a_missing_one_is_new() {
+        let root = std::env::temp_dir().join(format!("bulkhead-store-{}", std::process::id()));
+        std::fs::create_dir_all(&root).unwrap();
+        let store = Store::new(&root);
+        assert_eq!(store.record().unwrap(), Record::default());
+        let record = Record {
+            enforced: 7,
+            previous: Some(6),
+            target: Some(8),
+            pending: None,
+            shadow: Some(3),
+            applied: 9,
+        };
+        store.write_record(&record).unwrap();
+        assert_eq!(store.record().unwrap(), record);
+        std::fs::write(root.join("generations.json"), "{").unwrap();
+        let error = format!("{:#}", store.record().unwrap_err());
+        assert!(error.contains("generations.json") && error.contains("move it away"), "{error}");
+        // An instance of such a name, from before they were refused.
+        for other in ["generation-7", "generation-42"] {
+            std::fs::create_dir_all(root.join(other)).unwrap();
+            std::fs::write(root.join(other).join("agent.lock"), "").unwrap();
+        }
+        std::fs::create_dir_all(root.join("generation-41")).unwrap();
+        std::fs::create_dir_all(root.join("generation-9")).unwrap();
+        assert_eq!(store.highest(), 41);
+        store.forget_others(&[9]);
+        assert_eq!((store.highest(), store.kept(9).is_none()), (9, true));
+        assert_eq!(
+            (store.next_free(6), store.next_free(41), store.next_free(9)),
+            (Some(8), Some(43), Some(10))
+        );
+        assert!(
+            root.join("generation-7/agent.lock").exists() && root.join("generation-42/agent.lock").exists()
+        );
+        std::fs::remove_dir_all(root).unwrap();
+    }
+}
