@@ -174,7 +174,7 @@ fn tell_attached(enforcer: &Enforcer) {
         let mode = live.built.mode.name();
         tracing::info!(%interface, index, hooks = hooks.join(", "), generation = live.built.number, mode, "enforcing");
     }
-    if let Some(pending) = &live.record.pending {
+    if let Some(pending) = &live.ledger.pending {
         let seconds = pending.seconds_left();
         tracing::warn!(
             "`bulkhead confirm` within {seconds} s keeps it; else what was enforced before returns"

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::state::Contents;
-use super::{Installed, State, read};
+use super::install::Installed;
+use super::state::{Contents, State, read};
 
 /// What a guard is and holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

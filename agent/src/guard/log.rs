@@ -8,8 +8,9 @@ use anyhow::Context as _;
 use bulkhead_api::event::Direction;
 use etherparse::{LaxNetSlice, LaxSlicedPacket};
 
+use super::kind::Kind;
 use super::netlink::{Netfilter, Request, UNSPECIFIED, attribute, name, number};
-use super::{Kind, rules};
+use super::rules;
 
 /// `NFNL_SUBSYS_ULOG`.
 const ULOG: u8 = 4;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 
-use super::{Guard, Kind, table_name};
+use super::kind::Kind;
+use super::spec::{Guard, table_name};
 
 /// Drops of one kind that are logged in a second, and at once after a pause. The others are counted.
 const LOGGED: (u32, u32) = (50, 100);

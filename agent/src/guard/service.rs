@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
-use super::{Digest, Guard, Installed};
+use super::digest::{self, Digest};
+use super::install::Installed;
+use super::spec::Guard;
+use super::table;
 
 /// Puts an instance's table in place and tells what became of it.
 pub trait Fallback: Debug + Send + Sync {
@@ -65,22 +68,22 @@ pub struct Nft;
 
 impl Fallback for Nft {
     fn is_there(&self, instance: &str) -> bool {
-        super::is_there(instance)
+        table::is_there(instance)
     }
     fn install(&self, guard: &Guard, instance: &str) -> anyhow::Result<Box<dyn InstalledFallback>> {
         Ok(Box::new(guard.install(instance)?))
     }
     fn remove(&self, instance: &str) -> anyhow::Result<()> {
-        super::remove(instance)
+        table::remove(instance)
     }
     fn closes(&self, instance: &str, device: (u32, u32)) -> anyhow::Result<bool> {
-        super::closes(instance, device)
+        table::closes(instance, device)
     }
     fn difference(&self, digest: &Digest, instance: &str) -> anyhow::Result<Option<&'static str>> {
         digest.difference(instance)
     }
     fn is_absent(&self, instance: &str) -> anyhow::Result<Option<&'static str>> {
-        super::is_absent(instance)
+        digest::is_absent(instance)
     }
 }
 

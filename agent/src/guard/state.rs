@@ -7,10 +7,11 @@ use std::net::IpAddr;
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
+use super::kind::Kind;
 use super::netlink::{
     INET, NFTABLES, Netfilter, Request, UNSPECIFIED, attribute, attributes, long, name, named, number,
 };
-use super::{Guard, Kind, table_name};
+use super::spec::{Guard, table_name};
 
 /// `NFT_MSG_GET…`.
 const GET_TABLE: u8 = 1;

@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use super::{Dropped, Guard, Installed, Kind, Log, counts, nft, read, remove, set_attached, state};
+use super::install::{Installed, set_attached};
+use super::nft::nft;
+use super::state::{self, read};
+use super::{Dropped, Guard, Kind, Log, counts, remove};
 
 /// Runs `test` in a network namespace of its own.
 fn alone(test: impl FnOnce() + Send + 'static) {
@@ -259,7 +262,7 @@ fn counters_survive_what_replaces_the_table() {
         assert_eq!(counts("x").unwrap()[&Kind::ClosedOut], first);
         let second = send();
         assert_eq!((second.packets, second.counter), (2, first.counter));
-        // Made anew, it counts anew, and says so.
+        // GenerationMeta anew, it counts anew, and says so.
         nft("delete table inet bulkhead-x\n").unwrap();
         closed.install("x").unwrap();
         let anew = counts("x").unwrap()[&Kind::ClosedOut];

@@ -9,8 +9,9 @@ use aya_obj::generated::{BPF_F_MMAPABLE, BPF_PSEUDO_MAP_VALUE, bpf_map_type};
 use bulkhead_abi::MAX_TABLE_BYTES;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionKind};
 
-use super::fill::{Value, bytes_of};
+use super::fill::bytes_of;
 use super::mapped::Mapped;
+use super::value::Value;
 use super::{KernelError, Pins};
 
 /// The maps of one generation. Programs can be loaded as long as it lives: until then they know

@@ -1,30 +1,10 @@
 //! The bytes of tables, and an array map that is filled with them before a program reads it.
 
 use aya::maps::{Map, MapData};
-use bulkhead_abi::{Cell, ExactBucket, Leaf, Pair, RateLimit};
 
 use super::KernelError;
 use super::mapped::Mapped;
-
-/// Layout types whose bytes may be copied into a map.
-///
-/// # Safety
-/// Implementors must be `repr(C)` or `repr(transparent)`, without padding, and any bytes a value.
-pub(super) unsafe trait Value: Copy {}
-// SAFETY: one transparent word.
-unsafe impl Value for Leaf {}
-// SAFETY: one transparent word.
-unsafe impl Value for Pair {}
-// SAFETY: one half-word.
-unsafe impl Value for u16 {}
-// SAFETY: repr(C), 16 bytes without padding.
-unsafe impl Value for Cell {}
-// SAFETY: repr(C), 64 bytes without padding.
-unsafe impl Value for ExactBucket {}
-// SAFETY: repr(C), 32 bytes without padding.
-unsafe impl Value for RateLimit {}
-// SAFETY: one double word.
-unsafe impl Value for u64 {}
+use super::value::Value;
 
 /// Values as they lie in memory.
 pub(super) fn bytes_of<T: Value>(values: &[T]) -> &[u8] {

@@ -6,77 +6,17 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::Ebpf;
 use aya::maps::Map;
-use bulkhead_abi::{Rate, Timeouts};
 use bulkhead_engine::exact::ExactTable;
-use bulkhead_engine::memory::Tables;
 
 use super::direct::{DirectMaps, REALTIME};
+use super::object::missing;
 use super::programs::{self, FLOW_IMPORT};
 use super::shape::check_pinned_state;
 use super::tables::{ENFORCED, OBSERVED, fill_tables, make_direct};
 use super::{
-    CHAIN_MAPS, Capacity, FlowTable, Group, Hook, Importer, KernelError, OBJECT, Pins, SHADOW_MAPS,
-    STATE_MAPS, Specialisation, TABLE_MAPS, link,
+    CHAIN_MAPS, FlowTable, Group, Hook, Importer, KernelError, Pins, SHADOW_MAPS, STATE_MAPS, Shadow,
+    Specialisation, Specification, TABLE_MAPS, link,
 };
-
-/// A generation that only observes: what it decides otherwise is counted and reported.
-#[derive(Clone, Copy, Debug)]
-pub struct Shadow<'a> {
-    /// Its number, as in reports.
-    pub number: u32,
-    /// Its compiled tables. Deadlines in ns since boot.
-    pub tables: &'a Tables,
-}
-
-/// What a generation is made of.
-#[derive(Clone, Debug)]
-pub struct Specification<'a> {
-    /// Its number, from 1.
-    pub number: u32,
-    /// The compiled tables. Deadlines in ns since boot.
-    pub tables: &'a Tables,
-    /// A second generation that only observes.
-    pub shadow: Option<Shadow<'a>>,
-    /// Report what would be dropped, and let it pass.
-    pub audit: bool,
-    /// Time-outs of flows.
-    pub timeouts: Timeouts,
-    /// Sizes of the tables that outlive generations.
-    pub capacity: Capacity,
-    /// How many flows one sender may begin.
-    pub new_flows: Rate,
-    /// Until when open connections that the host forwards are taken up, seconds of the flow clock; 0: never.
-    pub forwarded_until: u32,
-    /// Drops that one CPU reports in a second.
-    pub event_budget: u32,
-    /// Programs may interrupt each other on a CPU: see [`super::is_realtime`].
-    pub realtime: bool,
-    /// A clock for tests, ns; else the kernel's.
-    pub fixed_clock: Option<u64>,
-    /// The programs and maps: [`OBJECT`], but for tests that change it.
-    pub object: &'a [u8],
-}
-
-impl<'a> Specification<'a> {
-    /// A generation that enforces `tables`, with default sizes, no rate and nothing else.
-    #[must_use]
-    pub fn new(number: u32, tables: &'a Tables, timeouts: Timeouts) -> Self {
-        Self {
-            number,
-            tables,
-            shadow: None,
-            audit: false,
-            timeouts,
-            capacity: Capacity::default(),
-            new_flows: Rate::default(),
-            forwarded_until: 0,
-            event_budget: u32::MAX,
-            realtime: super::is_realtime(),
-            fixed_clock: None,
-            object: OBJECT,
-        }
-    }
-}
 
 /// A generation whose tables are filled and whose programs the verifier has accepted.
 pub struct Generation {
@@ -263,10 +203,6 @@ fn descriptor_of(map: &Map) -> Option<BorrowedFd<'_>> {
         | Map::RingBuf(data) => Some(data.fd().as_fd()),
         _ => None,
     }
-}
-
-pub(super) fn missing(name: &str) -> KernelError {
-    KernelError::Refused { what: format!("generation: {name}"), source: "not in the BPF object".into() }
 }
 
 fn flow_table(object: &Ebpf) -> Result<FlowTable, KernelError> {

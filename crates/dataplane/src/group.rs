@@ -9,7 +9,7 @@ use bulkhead_abi::{
     FEATURE_AUDIT, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET, NESTING_LEVELS, Settings,
 };
 
-use super::generation::missing;
+use super::object::missing;
 use super::outward::outward_ports;
 use super::programs::{self, Loadable, Program};
 use super::shape;

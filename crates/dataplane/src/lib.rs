@@ -22,6 +22,7 @@ mod link;
 mod links;
 mod mapped;
 mod migrate;
+mod object;
 mod outward;
 mod pins;
 mod plane;
@@ -33,10 +34,12 @@ mod resets;
 mod running;
 mod seed;
 mod shape;
+mod specification;
 mod state;
 mod support;
 mod syscall;
 mod tables;
+mod value;
 
 pub use attach::{attach, attached_hooks, detach};
 pub use bulkhead_abi::{Capacity, DEFAULT_NEW_FLOWS, default_timeouts, per_second};
@@ -44,7 +47,7 @@ pub use bulkhead_api::hook::{Attached, Fault, Hook, Kind, RunningLink};
 pub use bulkhead_api::status::Losses;
 pub use device::{DEVICE_GROUP, Device, Devices, Port, name_of};
 pub use flows::{FlowTable, Importer};
-pub use generation::{Generation, Shadow, Specification};
+pub use generation::Generation;
 pub use grace::wait_for_programs;
 pub use group::{Group, Specialisation};
 pub use interface::Interface;
@@ -52,6 +55,7 @@ pub use kernel::{Kernel, KernelTables};
 pub use leftover::{Leftover, Unread};
 pub use links::Links;
 pub use migrate::Migration;
+pub use object::OBJECT;
 pub use pins::{CHAIN_MAPS, Pins, SHADOW_MAPS, STATE_MAPS, TABLE_MAPS};
 pub use plane::{Dataplane, DeviceTable, HookLinks, LoadedTables, Seeded, StateMigration};
 pub use probe::is_realtime;
@@ -60,11 +64,9 @@ pub use resets::Resets;
 pub use running::running;
 pub use seed::{Connection, FORWARDED_GRACE, connections, flow_clock, seed};
 pub use shape::check_pinned_state;
+pub use specification::{Shadow, Specification};
 pub use state::{State, rewrite_deadlines, rule_counters, shadow_counters};
 pub use support::check_support;
-
-/// The BPF object, built with this binary.
-pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bulkhead-ebpf"));
 
 /// Why the kernel side refused. Nothing has been attached or changed by what failed.
 #[derive(Debug, thiserror::Error)]

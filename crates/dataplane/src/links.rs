@@ -5,7 +5,6 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::attach::attached_hooks;
 use super::device::{Device, Devices};
 use super::hook::{fault, fault_without_news, is_pinned};
 use super::link::Link;
@@ -227,7 +226,7 @@ impl Links {
 
     /// Takes away links that were not there `before`, but for those that took the place of one that was.
     pub fn undo(&mut self, pins: &Pins, before: &[(String, Hook)]) {
-        let now = attached_hooks(pins).unwrap_or_default();
+        let now = pins.links().unwrap_or_default();
         for link @ (interface, hook) in &now {
             let mut replaced =
                 before.iter().filter(|(name, old)| name == interface && old.is_like(*hook)).peekable();

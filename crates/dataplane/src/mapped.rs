@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use aya::maps::MapData;
 use memmap2::{MmapMut, MmapOptions};
 
-use super::fill::Value;
+use super::value::Value;
 
 /// The memory of an array map that was made with `BPF_F_MMAPABLE`.
 pub(super) struct Mapped(MmapMut);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use aya::Ebpf;
 use aya::maps::{MapData, ProgramArray};
 
-use super::generation::missing;
+use super::object::missing;
 use super::{Hook, KernelError, refusal};
 
 /// The programs, by what they are for.

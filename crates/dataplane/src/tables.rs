@@ -9,7 +9,7 @@ use bulkhead_engine::memory::Tables;
 use super::KernelError;
 use super::direct::DirectMaps;
 use super::fill::fill;
-use super::generation::missing;
+use super::object::missing;
 
 /// Names of the maps that one set of tables lies in.
 pub(super) struct TableNames {

@@ -10,7 +10,7 @@ use crate::daemon::files::{Asked, Files};
 use crate::daemon::state::inputs::Inputs;
 use crate::daemon::state::{Enforcer, held};
 use crate::daemon::store::unsaved::Disk;
-use crate::daemon::store::{Pending, Record};
+use crate::daemon::store::{Ledger, Pending};
 use crate::exit::Usage;
 
 /// Enforces the files of a change, or reads anew those that `run` names. What is wrong with them is an
@@ -28,11 +28,11 @@ pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
         Err(refused) => return Ok(change::refusal(enforcer, &refused)),
     };
     let seen = if named { files } else { named_files(enforcer).unwrap_or(files) };
-    let shadow = enforcer.live().record.shadow;
-    change::change(enforcer, Disk::First, inputs, shadow, |record, number| {
+    let shadow = enforcer.live().ledger.shadow;
+    change::change(enforcer, Disk::First, inputs, shadow, |ledger, number| {
         // A restart goes on with this until what `run` names changes again.
-        enforcer.store.write_seen(&seen, enforcer.setup.config.mode)?;
-        Ok(record.succeeded_by(number, Pending::within(request.confirm)))
+        enforcer.store.save_requested(&seen, enforcer.setup.config.mode)?;
+        Ok(ledger.succeeded_by(number, Pending::within(request.confirm)))
     })
 }
 
@@ -56,12 +56,12 @@ fn named_files<D: Dataplane>(enforcer: &Enforcer<D>) -> Option<Files> {
 /// If the disk refuses; it still waits then.
 pub fn confirm<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<bool> {
     let mut live = enforcer.live();
-    if live.record.pending.is_none() {
+    if live.ledger.pending.is_none() {
         return Ok(false);
     }
-    let record = Record { pending: None, ..live.record.clone() };
-    let written = enforcer.store.write_record(&record).inspect_err(|_| enforcer.store.put_back(&live.record));
+    let ledger = Ledger { pending: None, ..live.ledger.clone() };
+    let written = enforcer.store.write_ledger(&ledger).inspect_err(|_| enforcer.store.put_back(&live.ledger));
     written.context("nothing is confirmed: make room there and confirm again")?;
-    live.record = record;
+    live.ledger = ledger;
     Ok(true)
 }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use bulkhead_api::request::Applied;
 use bulkhead_dataplane::{Attached, Dataplane, HookLinks as _, Pins};
 
-use crate::daemon::enforcement::{kept, takeover};
+use crate::daemon::enforcement::kept;
 use crate::daemon::events::Shared;
 use crate::daemon::fallback;
 use crate::daemon::log::{log_and_default, log_unsaved};
@@ -17,11 +17,11 @@ use crate::daemon::state::inputs::{Inputs, Refused};
 use crate::daemon::state::retire::retire;
 use crate::daemon::state::{Enforcer, Live, held};
 use crate::daemon::store::unsaved::Disk;
-use crate::daemon::store::{Record, Store};
+use crate::daemon::store::{Ledger, Store};
 
 /// The number of the next generation.
 pub fn following_number<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<u32> {
-    next_number(&enforcer.plane, enforcer.pins(), &enforcer.store, &enforcer.live().record)
+    next_number(&enforcer.plane, enforcer.pins(), &enforcer.store, &enforcer.live().ledger)
 }
 
 pub(in crate::daemon) fn refusal<D: Dataplane>(enforcer: &Enforcer<D>, refused: &Refused) -> Applied {
@@ -45,7 +45,7 @@ pub(in crate::daemon) fn change<D: Dataplane>(
     disk: Disk,
     inputs: Inputs,
     shadow: Option<u32>,
-    after: impl FnOnce(&Record, u32) -> anyhow::Result<Record>,
+    after: impl FnOnce(&Ledger, u32) -> anyhow::Result<Ledger>,
 ) -> anyhow::Result<Applied> {
     let pins = enforcer.pins();
     let (number, quarantined, attached) = {
@@ -54,12 +54,12 @@ pub(in crate::daemon) fn change<D: Dataplane>(
         let mut quarantined = live.quarantined.clone();
         quarantined.follow(&inputs.inventory);
         (
-            next_number(&enforcer.plane, pins, &enforcer.store, &live.record)?,
+            next_number(&enforcer.plane, pins, &enforcer.store, &live.ledger)?,
             quarantined,
             live.attached.clone(),
         )
     };
-    enforcer.store.keep_or_hold(disk, number, &inputs)?;
+    enforcer.store.save_or_hold_inputs(disk, number, &inputs.files, &inputs.made())?;
     let indices = enforcer.shared.indices.clone();
     let again = |number| anyhow::Ok((number, kept::inputs(enforcer, number, Inputs::compile_at)?));
     let shadow = shadow.map(again).transpose();
@@ -89,7 +89,7 @@ fn swap<D: Dataplane>(
     disk: Disk,
     mut built: LoadedGeneration<D>,
     baked: List,
-    after: impl FnOnce(&Record, u32) -> anyhow::Result<Record>,
+    after: impl FnOnce(&Ledger, u32) -> anyhow::Result<Ledger>,
 ) -> anyhow::Result<Applied> {
     let pins = enforcer.pins();
     let mut live = enforcer.live();
@@ -113,14 +113,14 @@ fn swap<D: Dataplane>(
         Ok(before) => before,
         Err(error) => return give_up(error.into()),
     };
-    let record = match after(&live.record, number) {
-        Ok(record) => Record { shadow: built.shadow.as_ref().map(|shadow| shadow.number), ..record },
+    let ledger = match after(&live.ledger, number) {
+        Ok(ledger) => Ledger { shadow: built.shadow.as_ref().map(|shadow| shadow.number), ..ledger },
         Err(error) => return give_up(error),
     };
-    let journal = Record { target: Some(number), enforced: live.record.enforced, ..record.clone() };
-    match (enforcer.store.write_record(&journal), disk) {
+    let intent = Ledger { target: Some(number), enforced: live.ledger.enforced, ..ledger.clone() };
+    match (enforcer.store.write_ledger(&intent), disk) {
         (Err(error), Disk::First) => {
-            enforcer.store.put_back(&live.record);
+            enforcer.store.put_back(&live.ledger);
             return give_up(error);
         }
         (Err(error), Disk::Follows) => tracing::error!("{error:#}; going on without the disk"),
@@ -136,36 +136,36 @@ fn swap<D: Dataplane>(
             *mixed = built.attach(pins, links).is_err();
             if !live.mixed {
                 live.links.undo(pins, &before);
-                enforcer.store.write_or_hold(&live.record);
+                enforcer.store.write_or_hold(&live.ledger);
                 return give_up(error);
             }
             return Err(error.context("some hooks run the new generation, others the old one"));
         }
     };
-    enforcer.store.write_or_hold(&record);
+    enforcer.store.write_or_hold(&ledger);
     log_unsaved(fallback::mark(&enforcer.plane, &enforcer.setup, &mut attached));
     let gone = live.attached.iter().filter(|old| attached.iter().all(|new| new.interface != old.interface));
     let gone: Vec<_> = gone.map(|old| Attached::absent(&old.interface)).collect();
     note_indices(&enforcer.shared.indices, &attached);
     if built.zones() != live.built.zones() {
-        log_unsaved(enforcer.store.save(takeover::ZONES, &built.zones()));
+        log_unsaved(built.save_zones(&enforcer.store));
     }
     let old = std::mem::replace(&mut live.built, built);
     live.attached = attached.into_iter().chain(gone).collect();
-    live.record = record;
+    live.ledger = ledger;
     live.quarantined = quarantined;
     live.mixed = false;
     live.must_rebuild = false;
     let Live { folded, built, .. } = &mut *live;
     retire(pins, &enforcer.store, folded, built);
     drop(old);
-    enforcer.store.forget_others(&kept_generations(&live.record));
+    enforcer.store.prune_except(&kept_generations(&live.ledger));
     Ok(Applied {
         applied: true,
         generation: number,
         mode: live.built.mode,
         rules: live.built.names.count(),
-        confirm_within: live.record.pending.as_ref().map(|pending| pending.seconds_left()),
+        confirm_within: live.ledger.pending.as_ref().map(|pending| pending.seconds_left()),
         notes: enforcer.store.unsaved_problem().into_iter().chain(enforcer.setup.config.lockout()).collect(),
         findings: Vec::new(),
         text: String::new(),
@@ -177,18 +177,18 @@ pub(in crate::daemon) fn next_number(
     plane: &impl Dataplane,
     pins: &Pins,
     store: &Store,
-    record: &Record,
+    ledger: &Ledger,
 ) -> anyhow::Result<u32> {
     let pinned = plane.generations(pins)?.last().copied().unwrap_or(0);
-    let highest = [pinned, store.highest(), record.enforced, record.target.unwrap_or(0)];
+    let highest = [pinned, store.last_number(), ledger.enforced, ledger.target.unwrap_or(0)];
     store.next_free(highest.into_iter().max().unwrap_or(0)).context("generation numbers are used up")
 }
 
 /// The generations whose files are kept: what runs, what to return to, and the ones just
 /// before, whose last events may not have been read yet.
-pub(in crate::daemon) fn kept_generations(record: &Record) -> Vec<u32> {
-    let recent = record.enforced.saturating_sub(3)..=record.enforced;
-    recent.chain(record.previous).chain(record.shadow).collect()
+pub(in crate::daemon) fn kept_generations(ledger: &Ledger) -> Vec<u32> {
+    let recent = ledger.enforced.saturating_sub(3)..=ledger.enforced;
+    recent.chain(ledger.previous).chain(ledger.shadow).collect()
 }
 
 /// Makes what a generation and its shadow report readable, before a packet can meet them.

@@ -8,7 +8,7 @@ use crate::daemon::clock::wall_time;
 use crate::daemon::files::Files;
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::{Inputs, Refused, Target};
-use crate::daemon::store::Made;
+use crate::daemon::store::GenerationMeta;
 
 /// What a generation was made from, compiled again.
 pub fn inputs<D: Dataplane>(
@@ -21,7 +21,7 @@ pub fn inputs<D: Dataplane>(
         .map_err(|refused| anyhow::anyhow!("generation {number} does not hold any more:\n{}", refused.text()))
 }
 
-pub fn files<D: Dataplane>(enforcer: &Enforcer<D>, number: u32) -> anyhow::Result<(Files, Made)> {
-    let kept = enforcer.store.kept(number);
+pub fn files<D: Dataplane>(enforcer: &Enforcer<D>, number: u32) -> anyhow::Result<(Files, GenerationMeta)> {
+    let kept = enforcer.store.inputs_of(number);
     kept.with_context(|| format!("what generation {number} was made from is not kept any more"))
 }

@@ -8,13 +8,13 @@ use crate::daemon::reconcile::gaps::Gaps;
 use crate::daemon::setup::Setup;
 use crate::daemon::state::in_place::InPlace;
 use crate::daemon::state::judge::{Known, devices};
-use crate::daemon::store::Record;
+use crate::daemon::store::Ledger;
 
 /// The times without enforcement that nobody was there to see; they end by the first look.
 ///
 /// # Errors
 /// If the kernel cannot be asked.
-pub fn left_open(plane: &impl Dataplane, setup: &Setup, journal: &Record) -> anyhow::Result<Gaps> {
+pub fn left_open(plane: &impl Dataplane, setup: &Setup, ledger: &Ledger) -> anyhow::Result<Gaps> {
     let mut gaps = Gaps::new(&setup.paths.socket);
     let links = plane.running(&setup.paths.pins)?;
     let in_place = InPlace::noted(&setup.paths.socket);
@@ -28,7 +28,7 @@ pub fn left_open(plane: &impl Dataplane, setup: &Setup, journal: &Record) -> any
         gaps.found("guard", cause, Effect::Open);
     }
     let devices = devices(plane, in_place.as_ref())?;
-    let known = Known { in_place, devices, journalled: journal.generations(), is_held: false };
+    let known = Known { in_place, devices, recorded: ledger.generations(), is_held: false };
     for managed in &setup.config.interfaces {
         let faults = known.faults(&managed.name, &links);
         let Some((_, fault)) = faults.into_iter().find(|(_, fault)| fault.is_open()) else { continue };

@@ -15,7 +15,7 @@ use crate::daemon::store::unsaved::Disk;
 /// If the system refuses; nothing has changed then.
 pub fn rebuild<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Applied> {
     let _one = held(&enforcer.changing);
-    let shadow = enforcer.live().record.shadow;
+    let shadow = enforcer.live().ledger.shadow;
     enforce_with(enforcer, shadow)
 }
 
@@ -26,9 +26,9 @@ pub(in crate::daemon) fn enforce_with<D: Dataplane>(
 ) -> anyhow::Result<Applied> {
     let (number, problems) = {
         let live = enforcer.live();
-        (live.record.enforced, live.built.problems.clone())
+        (live.ledger.enforced, live.built.problems.clone())
     };
     let enforced = Inputs { problems, ..kept::inputs(enforcer, number, Inputs::compile_at)? };
     // On disk are the same files already.
-    change::change(enforcer, Disk::Follows, enforced, shadow, |record, number| Ok(record.rebuilt_as(number)))
+    change::change(enforcer, Disk::Follows, enforced, shadow, |ledger, number| Ok(ledger.rebuilt_as(number)))
 }

@@ -9,7 +9,7 @@ use crate::daemon::log::log_unsaved;
 use crate::daemon::state::inputs::Inputs;
 use crate::daemon::state::{Enforcer, held};
 use crate::daemon::store::unsaved::Disk;
-use crate::daemon::store::{Pending, Record};
+use crate::daemon::store::{Ledger, Pending};
 
 /// Returns to the previous generation, which becomes a new one of the same files; `None` if
 /// there is none. Neither a full disk nor a test that fails by now keeps it from that.
@@ -27,17 +27,17 @@ pub fn rollback<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<A
 /// As [`rollback`].
 pub fn roll_back_unconfirmed<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Applied>> {
     let Ok(_one) = enforcer.changing.try_lock() else { return Ok(None) };
-    let due = enforcer.live().record.pending.as_ref().is_some_and(Pending::is_over);
+    let due = enforcer.live().ledger.pending.as_ref().is_some_and(Pending::is_over);
     if due { roll_back(enforcer) } else { Ok(None) }
 }
 
 fn roll_back<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Applied>> {
-    let Record { previous, shadow, .. } = enforcer.live().record.clone();
+    let Ledger { previous, shadow, .. } = enforcer.live().ledger.clone();
     let Some(previous) = previous else { return Ok(None) };
     let inputs = kept::inputs(enforcer, previous, Inputs::check_kept)?;
-    let mut done = change::change(enforcer, Disk::Follows, inputs, shadow, |record, number| {
-        let previous = Some(record.enforced);
-        Ok(Record { enforced: number, previous, target: None, pending: None, shadow, applied: wall_time() })
+    let mut done = change::change(enforcer, Disk::Follows, inputs, shadow, |ledger, number| {
+        let previous = Some(ledger.enforced);
+        Ok(Ledger { enforced: number, previous, target: None, pending: None, shadow, applied: wall_time() })
     })?;
     enforcer.store.end_wait();
     done.notes.extend(enforcer.live().built.problems.iter().cloned());
@@ -52,12 +52,12 @@ fn roll_back<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Appl
 pub fn end_unconfirmed<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<bool> {
     let Ok(_one) = enforcer.changing.try_lock() else { return Ok(false) };
     let due = {
-        let Record { pending, previous, .. } = &enforcer.live().record;
+        let Ledger { pending, previous, .. } = &enforcer.live().ledger;
         previous.is_none() && pending.as_ref().is_some_and(Pending::is_over)
     };
     if due {
         detach::end(enforcer)?;
-        log_unsaved(enforcer.store.write_record(&Record::default()));
+        log_unsaved(enforcer.store.write_ledger(&Ledger::default()));
     }
     Ok(due)
 }

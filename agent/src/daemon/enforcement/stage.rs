@@ -27,7 +27,7 @@ pub fn stage<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
         Err(refused) => return Ok(change::refusal(enforcer, &refused)),
     };
     let number = change::following_number(enforcer)?;
-    enforcer.store.keep(number, &candidate)?;
+    enforcer.store.save_inputs(number, &candidate.files, &candidate.made())?;
     rebuild::enforce_with(enforcer, Some(number))
 }
 
@@ -37,7 +37,7 @@ pub fn stage<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
 /// If the system refuses; it observes on then.
 pub fn unstage<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Applied>> {
     let _one = enforcer.one_change();
-    if enforcer.live().record.shadow.is_none() {
+    if enforcer.live().ledger.shadow.is_none() {
         return Ok(None);
     }
     rebuild::enforce_with(enforcer, None).map(Some)
@@ -52,14 +52,14 @@ pub fn promote<D: Dataplane>(
     confirmation: &Confirmation,
 ) -> anyhow::Result<Option<Applied>> {
     let _one = enforcer.one_change();
-    let Some(number) = enforcer.live().record.shadow else { return Ok(None) };
+    let Some(number) = enforcer.live().ledger.shadow else { return Ok(None) };
     let (files, made) = kept::files(enforcer, number)?;
     let candidate = match Inputs::check(files, made.mode, &enforcer.setup.target, wall_time()) {
         Ok(inputs) => inputs,
         Err(refused) => return Ok(Some(change::refusal(enforcer, &refused))),
     };
-    change::change(enforcer, Disk::First, candidate, None, |record, number| {
-        Ok(record.succeeded_by(number, Pending::within(confirmation.within)))
+    change::change(enforcer, Disk::First, candidate, None, |ledger, number| {
+        Ok(ledger.succeeded_by(number, Pending::within(confirmation.within)))
     })
     .map(Some)
 }
@@ -75,7 +75,7 @@ pub fn observed<D: Dataplane>(
     let Some(shadow) = &built.shadow else { return Ok(None) };
     let [would_drop, would_pass] = enforcer.plane.shadow_counters(enforcer.pins(), built.number)?;
     let (policy, inventory) =
-        enforcer.store.kept(shadow.number).map(|(files, _)| files.paths()).unwrap_or_default();
+        enforcer.store.inputs_of(shadow.number).map(|(files, _)| files.paths()).unwrap_or_default();
     Ok(Some(Observed {
         generation: shadow.number,
         policy: policy.display().to_string(),

@@ -12,7 +12,7 @@ use crate::daemon::quarantine::list::{self, List};
 use crate::daemon::setup::Setup;
 use crate::daemon::state::in_place;
 use crate::daemon::state::inputs::{Inputs, Refused};
-use crate::daemon::store::{Pending, Record, Store};
+use crate::daemon::store::{Ledger, Pending, Store};
 use crate::diagnostics;
 use crate::exit::{Answer, Usage};
 
@@ -20,8 +20,8 @@ use crate::exit::{Answer, Usage};
 pub struct Plan {
     /// What to enforce.
     pub inputs: Inputs,
-    /// The journal as it is to go on.
-    pub record: Record,
+    /// The ledger as it is to go on.
+    pub ledger: Ledger,
     /// Who is cut off.
     pub quarantined: List,
     /// It is what `run` names, and was not enforced before.
@@ -93,12 +93,12 @@ pub fn read(setup: &Setup) -> Result<Inputs, Unfit> {
 /// What was enforced last, as it was kept, for a start whose files do not hold. `None` if there is
 /// nothing, or it was not confirmed in time.
 pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
-    let record = store.record().ok()?;
-    if record.previous.is_none() && record.pending.as_ref().is_some_and(Pending::is_over) {
+    let ledger = store.ledger().ok()?;
+    if ledger.previous.is_none() && ledger.pending.as_ref().is_some_and(Pending::is_over) {
         return None;
     }
-    let number = record.target.unwrap_or(record.enforced);
-    let (files, made) = store.kept(number)?;
+    let number = ledger.target.unwrap_or(ledger.enforced);
+    let (files, made) = store.inputs_of(number)?;
     let inputs = Inputs::check_kept(files, made.mode, &setup.target, wall_time()).ok()?;
     let policy = setup.config.policy.display();
     tracing::error!("{policy} cannot be enforced: going on with what was kept\n{}", unfit.text());
@@ -115,8 +115,8 @@ pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
 /// # Errors
 /// If it cannot be ended, or the state directory cannot be understood.
 pub fn goes_back_to_nothing(plane: &impl Dataplane, setup: &Setup, store: &Store) -> anyhow::Result<bool> {
-    let record = store.record()?;
-    let is_due = record.previous.is_none() && record.pending.as_ref().is_some_and(Pending::is_over);
+    let ledger = store.ledger()?;
+    let is_due = ledger.previous.is_none() && ledger.pending.as_ref().is_some_and(Pending::is_over);
     if !is_due || plane.pinned_links(&setup.paths.pins)?.is_empty() {
         return Ok(false);
     }
@@ -126,7 +126,7 @@ pub fn goes_back_to_nothing(plane: &impl Dataplane, setup: &Setup, store: &Store
     }
     plane.detach(&setup.paths.pins)?;
     in_place::forget(&setup.paths.socket);
-    log_unsaved(store.write_record(&Record::default()));
+    log_unsaved(store.write_ledger(&Ledger::default()));
     tell_nothing_is_enforced();
     Ok(true)
 }
@@ -139,11 +139,11 @@ pub fn tell_nothing_is_enforced() {
 }
 
 /// The candidate that observed, if it still holds.
-pub fn candidate(setup: &Setup, store: &Store, record: &mut Record) -> Option<(u32, Inputs)> {
-    let number = record.shadow?;
-    let Some((files, made)) = store.kept(number) else {
+pub fn candidate(setup: &Setup, store: &Store, ledger: &mut Ledger) -> Option<(u32, Inputs)> {
+    let number = ledger.shadow?;
+    let Some((files, made)) = store.inputs_of(number) else {
         tracing::warn!("the staged candidate is not kept any more and does not observe");
-        record.shadow = None;
+        ledger.shadow = None;
         return None;
     };
     match Inputs::compile(files, made.mode, &setup.target) {
@@ -153,7 +153,7 @@ pub fn candidate(setup: &Setup, store: &Store, record: &mut Record) -> Option<(u
                 "the staged candidate does not hold any more and does not observe\n{}",
                 refused.text()
             );
-            record.shadow = None;
+            ledger.shadow = None;
             None
         }
     }
@@ -168,7 +168,7 @@ enum Choice {
     Kept(u32),
 }
 
-/// Works out how to start, from the journal and the files that `run` names.
+/// Works out how to start, from the ledger and the files that `run` names.
 ///
 /// # Errors
 /// If the state directory cannot be understood.
@@ -177,64 +177,64 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
         Named::Holds(inputs) => (inputs, None),
         Named::Refused(inputs, problem) => (inputs, Some(problem)),
     };
-    let mut record = store.record()?;
-    if let Some(target) = record.target.take() {
+    let mut ledger = store.ledger()?;
+    if let Some(target) = ledger.target.take() {
         tracing::warn!(generation = target, "the last change stopped half-way and is completed");
-        record.enforced = target;
+        ledger.enforced = target;
     }
-    let seen = store.seen();
+    let seen = store.last_requested();
     let unchanged = problem.is_some()
         || seen.is_some_and(|(files, mode)| files.same_text(&named.files) && mode == setup.config.mode);
-    let choice = choose(&mut record, unchanged);
+    let choice = choose(&mut ledger, unchanged);
     let mut inputs = match choice {
         Choice::Named => named,
         Choice::Kept(number) => go_on_with(setup, store, number, named),
     };
     let is_named = choice == Choice::Named && problem.is_none();
-    if choice != Choice::Kept(record.enforced) {
-        record.applied = wall_time();
+    if choice != Choice::Kept(ledger.enforced) {
+        ledger.applied = wall_time();
     }
     if is_named {
-        record.pending = Pending::within(setup.confirmation.within);
-        log_unsaved(store.write_seen(&inputs.files, setup.config.mode));
+        ledger.pending = Pending::within(setup.confirmation.within);
+        log_unsaved(store.save_requested(&inputs.files, setup.config.mode));
     }
     inputs.problems.extend(problem);
     let mut quarantined: List = store.load(list::FILE)?.unwrap_or_default();
     for entry in quarantined.remove_ended(wall_time()) {
         tracing::warn!("released {}: its time was over while no agent ran", entry.title());
     }
-    Ok(Plan { inputs, record, quarantined, is_named })
+    Ok(Plan { inputs, ledger, quarantined, is_named })
 }
 
-fn choose(record: &mut Record, unchanged: bool) -> Choice {
-    if record.enforced == 0 {
+fn choose(ledger: &mut Ledger, unchanged: bool) -> Choice {
+    if ledger.enforced == 0 {
         return Choice::Named;
     }
-    if let Some(pending) = &record.pending
+    if let Some(pending) = &ledger.pending
         && pending.is_over()
     {
-        let refused = record.enforced;
+        let refused = ledger.enforced;
         tracing::warn!(generation = refused, "was not confirmed in time");
-        record.pending = None;
-        if let Some(previous) = record.previous {
-            record.previous = Some(refused);
+        ledger.pending = None;
+        if let Some(previous) = ledger.previous {
+            ledger.previous = Some(refused);
             return Choice::Kept(previous);
         }
         // It was the first one, and is detached by now.
         return Choice::Named;
     }
     if unchanged {
-        return Choice::Kept(record.enforced);
+        return Choice::Kept(ledger.enforced);
     }
     // What waits for its confirmation is not what to return to.
-    if record.pending.take().is_none() {
-        record.previous = Some(record.enforced);
+    if ledger.pending.take().is_none() {
+        ledger.previous = Some(ledger.enforced);
     }
     Choice::Named
 }
 
 fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> Inputs {
-    let Some((files, made)) = store.kept(number) else {
+    let Some((files, made)) = store.inputs_of(number) else {
         tracing::warn!(generation = number, "its files are not kept; enforcing those that `run` names");
         return named;
     };
@@ -264,11 +264,11 @@ fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> Input
 
 #[cfg(test)]
 mod tests {
-    use super::{Choice, Pending, Record, choose};
+    use super::{Choice, Ledger, Pending, choose};
     use crate::daemon::clock::{boot_id, boot_time};
 
-    fn record(pending: Option<Pending>) -> Record {
-        Record { enforced: 5, previous: Some(4), target: None, pending, shadow: None, applied: 0 }
+    fn ledger(pending: Option<Pending>) -> Ledger {
+        Ledger { enforced: 5, previous: Some(4), target: None, pending, shadow: None, applied: 0 }
     }
 
     fn due_in(nanoseconds: i64, boot: String) -> Option<Pending> {
@@ -277,33 +277,33 @@ mod tests {
 
     #[test]
     fn a_restart_goes_on_unless_the_files_have_changed() {
-        assert_eq!(choose(&mut Record::default(), false), Choice::Named);
-        let mut same = record(None);
+        assert_eq!(choose(&mut Ledger::default(), false), Choice::Named);
+        let mut same = ledger(None);
         assert_eq!(choose(&mut same, true), Choice::Kept(5));
-        assert_eq!(same, record(None));
-        let mut changed = record(None);
+        assert_eq!(same, ledger(None));
+        let mut changed = ledger(None);
         assert_eq!(choose(&mut changed, false), Choice::Named);
         assert_eq!(changed.previous, Some(5));
     }
 
     #[test]
     fn a_first_policy_that_was_not_confirmed_is_not_what_a_start_goes_on_with() {
-        let mut first = Record { previous: None, ..record(due_in(-1, boot_id())) };
+        let mut first = Ledger { previous: None, ..ledger(due_in(-1, boot_id())) };
         assert_eq!(choose(&mut first, true), Choice::Named);
         assert_eq!((first.pending, first.previous), (None, None));
         // A changed file in the place of one that waits: the confirmed one stays what to return to.
-        let mut changed = record(due_in(60_000_000_000, boot_id()));
+        let mut changed = ledger(due_in(60_000_000_000, boot_id()));
         assert_eq!(choose(&mut changed, false), Choice::Named);
         assert_eq!((changed.pending, changed.previous), (None, Some(4)));
     }
 
     #[test]
     fn what_was_not_confirmed_is_not_taken_up_again() {
-        let mut waiting = record(due_in(60_000_000_000, boot_id()));
+        let mut waiting = ledger(due_in(60_000_000_000, boot_id()));
         assert_eq!(choose(&mut waiting, true), Choice::Kept(5));
         assert!(waiting.pending.is_some(), "there is time left");
         for pending in [due_in(-1, boot_id()), due_in(60_000_000_000, "another boot".to_owned())] {
-            let mut over = record(pending);
+            let mut over = ledger(pending);
             assert_eq!(choose(&mut over, true), Choice::Kept(4));
             assert_eq!((over.pending, over.previous), (None, Some(5)));
         }

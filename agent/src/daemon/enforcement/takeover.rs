@@ -19,17 +19,14 @@ use crate::daemon::log::{log_and_default, log_unsaved};
 use crate::daemon::quarantine::list;
 use crate::daemon::reconcile::reconciler::Reconciler;
 use crate::daemon::setup::Setup;
-use crate::daemon::state::counter_epoch::Counting;
+use crate::daemon::state::counter_epoch::CounterEpoch;
 use crate::daemon::state::counters::{self, Folded};
-use crate::daemon::state::generation::LoadedGeneration;
+use crate::daemon::state::generation::{self, LoadedGeneration};
 use crate::daemon::state::in_place::{self, Notes};
 use crate::daemon::state::retire::retire;
 use crate::daemon::state::{Enforcer, Live};
 use crate::daemon::store::unsaved::Disk;
 use crate::daemon::store::{Pending, Store};
-
-/// The file in the state directory of the zones that interfaces' connections are tracked in.
-pub const ZONES: &str = "zones.json";
 
 /// Takes the enforcement up, or over from an agent that is gone.
 ///
@@ -44,20 +41,20 @@ pub fn start<D: Dataplane>(
     let store = shared.store.clone();
     let pins = setup.paths.pins.clone();
     plane.create_pins(&pins)?;
-    let journal_before = store.record()?;
+    let ledger_before = store.ledger()?;
     let indices = shared.indices.clone();
-    let start::Plan { inputs, mut record, mut quarantined, is_named: named } =
+    let start::Plan { inputs, mut ledger, mut quarantined, is_named: named } =
         start::plan(&setup, &store, named)?;
     quarantined.follow(&inputs.inventory);
-    let number = next_number(&plane, &pins, &store, &record)?;
-    store.keep_or_hold(Disk::Follows, number, &inputs)?;
+    let number = next_number(&plane, &pins, &store, &ledger)?;
+    store.save_or_hold_inputs(Disk::Follows, number, &inputs.files, &inputs.made())?;
     let migration = plane.migration(&pins, &setup.config.capacity, number)?;
     let before = migration.links()?;
     migration.prepare()?;
     let mut setup = setup;
     setup.forwarded_until = forwarded_until(&plane, &setup, &before, &migration);
     let staged = setup.with_pins(migration.staged());
-    let shadow = start::candidate(&setup, &store, &mut record);
+    let shadow = start::candidate(&setup, &store, &mut ledger);
     let mut built =
         LoadedGeneration::new(&plane, &staged, (number, inputs), shadow, &quarantined, &indices, &[])
             .inspect_err(|_| {
@@ -66,11 +63,11 @@ pub fn start<D: Dataplane>(
                     let _ = plane.remove_all(&pins);
                 }
             })?;
-    record.target = Some(number);
-    if let Err(error) = store.write_record(&record) {
-        if record.pending.is_some() && setup.confirmation.within.is_some() {
+    ledger.target = Some(number);
+    if let Err(error) = store.write_ledger(&ledger) {
+        if ledger.pending.is_some() && setup.confirmation.within.is_some() {
             drop(built);
-            store.put_back(&journal_before);
+            store.put_back(&ledger_before);
             let _ = if before.is_empty() {
                 plane.remove_all(&pins)
             } else {
@@ -83,7 +80,7 @@ pub fn start<D: Dataplane>(
         log_unsaved(Err(error));
     }
     let new_zones = new_zones(&store, &built, &before, &migration);
-    let gaps = left_open(&plane, &setup, &journal_before)?;
+    let gaps = left_open(&plane, &setup, &ledger_before)?;
     in_place::begin_change(&setup.paths.socket);
     let mut links = plane.open_links(&pins)?;
     let mut attached = match attach(&plane, &setup, &migration, &mut built, &mut links, &new_zones) {
@@ -92,34 +89,34 @@ pub fn start<D: Dataplane>(
             links.undo(&pins, &before);
             if before.is_empty() {
                 let _ = plane.remove_all(&pins);
-                record.target = None;
-                log_unsaved(store.write_record(&record));
+                ledger.target = None;
+                log_unsaved(store.write_ledger(&ledger));
             }
             return Err(error);
         }
     };
     if before.is_empty() {
-        Counting::begin(&store);
+        CounterEpoch::begin(&store);
         shared.hub.begin();
     }
     log_unsaved(fallback::mark(&plane, &setup, &mut attached));
     // What is detached below must be closed by then.
     let guarded = fallback::install(&setup, &built, &attached);
-    record.enforced = number;
-    record.target = None;
+    ledger.enforced = number;
+    ledger.target = None;
     if named {
         // The time begins once it is enforced.
-        record.pending = Pending::within(setup.confirmation.within);
+        ledger.pending = Pending::within(setup.confirmation.within);
     }
-    store.write_or_hold(&record);
-    log_unsaved(store.save(ZONES, &built.zones()));
+    store.write_or_hold(&ledger);
+    log_unsaved(built.save_zones(&store));
     log_unsaved(store.save(list::FILE, &quarantined));
     let mut live = Live {
         folded: store.load(counters::FILE).unwrap_or_else(log_and_default).unwrap_or_default(),
         built,
         attached,
         links,
-        record,
+        ledger,
         quarantined,
         must_save: false,
         mixed: false,
@@ -139,7 +136,7 @@ pub fn start<D: Dataplane>(
         finish(migration, &store, &mut live.folded, &mut live.built)?;
     }
     retire(&pins, &store, &mut live.folded, &live.built);
-    store.forget_others(&change::kept_generations(&live.record));
+    store.prune_except(&change::kept_generations(&live.ledger));
     live.attached.extend(absent(&setup, &live.attached));
     let reconciler = Reconciler::new(&plane, gaps, &pins).context("asking for interfaces")?;
     let enforcer = Enforcer {
@@ -169,7 +166,8 @@ fn new_zones<D: Dataplane>(
     before: &[(String, Hook)],
     migration: &D::Migration,
 ) -> BTreeSet<u16> {
-    let known: BTreeMap<String, u16> = store.load(ZONES).unwrap_or_else(log_and_default).unwrap_or_default();
+    let known: BTreeMap<String, u16> =
+        store.load(generation::ZONES).unwrap_or_else(log_and_default).unwrap_or_default();
     let is_known = |name: &String, zone: &u16| {
         !migration.loses_flows()
             && before.iter().any(|(interface, _)| interface == name)
@@ -256,7 +254,7 @@ fn tell(migration: &impl StateMigration) {
 /// Tells of the drops that the earlier agent's tables still hold, and counts what of it cannot be read.
 fn tell_leftover(migration: &impl StateMigration, store: &Store, shared: &Shared) -> anyhow::Result<()> {
     let leftover = migration.leftover()?;
-    Counting::take_over(store, migration.unreadable(), leftover.unread);
+    CounterEpoch::take_over(store, migration.unreadable(), leftover.unread);
     if migration.unreadable().contains(&"REASON_COUNTERS") {
         shared.hub.begin();
     }

@@ -10,7 +10,7 @@ use crate::daemon::events::{Shared, timestamp};
 use crate::daemon::quarantine::list::{self, List};
 use crate::daemon::setup::Setup;
 use crate::daemon::state::Enforcer;
-use crate::daemon::store::{Pending, Record, Store};
+use crate::daemon::store::{Ledger, Pending, Store};
 
 /// Characters of a refusal that an event has.
 const WORDS: usize = 400;
@@ -81,7 +81,7 @@ impl Change {
 pub struct Before {
     /// The generation that is enforced; 0: none.
     generation: u32,
-    record: Record,
+    ledger: Ledger,
     quarantined: List,
 }
 
@@ -89,17 +89,17 @@ impl Before {
     /// Reads it. What cannot be read is nothing here; the start says so.
     pub fn read(plane: &impl Dataplane, setup: &Setup, store: &Store) -> Self {
         let quarantined = store.load(list::FILE).ok().flatten().unwrap_or_default();
-        let record = store.record().unwrap_or_default();
+        let ledger = store.ledger().unwrap_or_default();
         let is_attached = plane.pinned_links(&setup.paths.pins).is_ok_and(|hooks| !hooks.is_empty());
-        Self { generation: if is_attached { record.enforced } else { 0 }, record, quarantined }
+        Self { generation: if is_attached { ledger.enforced } else { 0 }, ledger, quarantined }
     }
 
     /// Tells of the start, and of what was over by then.
     pub fn tell<D: Dataplane>(self, enforcer: &Enforcer<D>) {
-        let Self { generation: before, record, quarantined } = self;
+        let Self { generation: before, ledger, quarantined } = self;
         Change::by_agent(Action::Start, before, None).tell(enforcer);
         let generation = generation(enforcer);
-        let is_back = record.previous.is_some() && record.pending.as_ref().is_some_and(Pending::is_over);
+        let is_back = ledger.previous.is_some() && ledger.pending.as_ref().is_some_and(Pending::is_over);
         if is_back {
             let why = "not confirmed in time, while no agent ran";
             Change::by_agent(Action::Rollback, before, Some(why)).tell(enforcer);
@@ -122,7 +122,7 @@ impl Before {
 
 /// Digests of the policy and the inventory that a generation was made from.
 fn digests(store: &Store, generation: u32) -> [Option<String>; 2] {
-    let Some((files, _)) = store.kept(generation) else { return [None, None] };
+    let Some((files, _)) = store.inputs_of(generation) else { return [None, None] };
     [files.policy.text(), files.inventory.text()].map(|text| {
         let digest = Sha256::digest(text);
         Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())

@@ -2,9 +2,9 @@
 
 pub mod control;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::daemon::clock::BootClock;
 use crate::daemon::links::missed::{Missed, MissedSink};
 use crate::daemon::setup::Setup;
+use crate::daemon::state::enricher::Indices;
 use crate::daemon::state::enricher::enricher;
 use crate::daemon::state::inputs::Inputs;
 use crate::daemon::store::Store;
@@ -29,9 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The same for tables that are about to be removed.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Interfaces by all indices that they have had.
-pub type Indices = Arc<Mutex<HashMap<u32, String>>>;
 
 /// What tells of events, for all who do.
 pub struct Shared {
@@ -85,7 +83,7 @@ fn resolver(
 ) -> impl Fn(u32) -> Option<Enricher> + Send + 'static {
     let target = setup.target.clone();
     move |generation| {
-        let (files, made) = store.kept(generation)?;
+        let (files, made) = store.inputs_of(generation)?;
         let inputs = Inputs::compile(files, made.mode, &target).ok()?;
         // Another node's or compiler's tables would number rules otherwise.
         let is_same = inputs.fingerprints == store.fingerprints(generation);

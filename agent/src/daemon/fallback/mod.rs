@@ -14,7 +14,7 @@ use bulkhead_policy::inventory::{Inventory, Node};
 use crate::config::Role;
 use crate::daemon::setup::Setup;
 use crate::daemon::state::Enforcer;
-use crate::daemon::state::fallback::{Guarded, MadeFor};
+use crate::daemon::state::fallback::{MadeFor, NftFallback};
 use crate::daemon::state::generation::LoadedGeneration;
 use crate::daemon::state::in_place::GuardNote;
 use crate::guard::Guard;
@@ -142,23 +142,27 @@ pub fn install_first<D: Dataplane>(
 
 /// Puts the guard in place for a generation that has just been attached. A refusal is told, and
 /// tried again by upkeep: the programs are on their hooks already.
-pub fn install<D: Dataplane>(setup: &Setup, built: &LoadedGeneration<D>, attached: &[Attached]) -> Guarded {
+pub fn install<D: Dataplane>(
+    setup: &Setup,
+    built: &LoadedGeneration<D>,
+    attached: &[Attached],
+) -> NftFallback {
     if !setup.config.guard {
         remove_earlier(setup);
-        return Guarded::default();
+        return NftFallback::default();
     }
     let (open, names) =
         (open(attached), names(setup, attached.iter().map(|attached| attached.device.as_str())));
     let guard = guard_of(setup, &built.inventory, &open, names.clone());
     match setup.fallback.install(&guard, &setup.instance) {
-        Ok(installed) => Guarded {
+        Ok(installed) => NftFallback {
             made_for: Some(MadeFor { generation: built.number, open, names }),
             installed: Some(installed),
-            ..Guarded::default()
+            ..NftFallback::default()
         },
         Err(error) => {
             tracing::error!("{error:#}; trying again");
-            Guarded { problem: Some(format!("{error:#}")), ..Guarded::default() }
+            NftFallback { problem: Some(format!("{error:#}")), ..NftFallback::default() }
         }
     }
 }
@@ -187,7 +191,7 @@ pub fn keep_guard<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option
 }
 
 /// Notes what is in place for whoever asks the kernel without this agent.
-fn note_in_place<D: Dataplane>(enforcer: &Enforcer<D>, guarded: &mut Guarded) {
+fn note_in_place<D: Dataplane>(enforcer: &Enforcer<D>, guarded: &mut NftFallback) {
     let guard = guarded.note(&enforcer.setup);
     let live = enforcer.live();
     if !live.detached {
@@ -202,7 +206,7 @@ fn note_in_place<D: Dataplane>(enforcer: &Enforcer<D>, guarded: &mut Guarded) {
 
 fn keep_guarded<D: Dataplane>(
     enforcer: &Enforcer<D>,
-    guarded: &mut Guarded,
+    guarded: &mut NftFallback,
 ) -> anyhow::Result<Option<&'static str>> {
     let difference = guarded.installed.as_mut().map_or(Ok(None), |installed| installed.difference())?;
     // Held until the guard is in place: `detach` must not remove it before.

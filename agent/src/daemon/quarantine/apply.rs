@@ -105,10 +105,10 @@ pub fn release<D: Dataplane>(enforcer: &Enforcer<D>, subject: &str) -> anyhow::R
     live.quarantined = list;
     live.must_save = true;
     // Who was cut off by mistake is not kept waiting by a disk.
-    let uncut = uncut(enforcer, &mut live, &entries);
+    let lift = lift(enforcer, &mut live, &entries);
     drop(live);
     let saved = save_quarantined(enforcer);
-    uncut?;
+    lift?;
     let notes = saved.err().map(|error| {
         format!("in force, but not on disk, so a restart cuts it off again unless the disk takes it by then: {error:#}")
     });
@@ -128,7 +128,7 @@ pub fn release_ended<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()>
     }
     live.quarantined = list;
     live.must_save = true;
-    uncut(enforcer, &mut live, &entries)?;
+    lift(enforcer, &mut live, &entries)?;
     drop(live);
     for entry in &entries {
         let change =
@@ -138,7 +138,7 @@ pub fn release_ended<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()>
     save_quarantined(enforcer)
 }
 
-fn uncut<D: Dataplane>(_enforcer: &Enforcer<D>, live: &mut Live<D>, entries: &[Entry]) -> anyhow::Result<()> {
+fn lift<D: Dataplane>(_enforcer: &Enforcer<D>, live: &mut Live<D>, entries: &[Entry]) -> anyhow::Result<()> {
     let still = live.quarantined.addresses();
     let free = entries.iter().flat_map(|entry| entry.addresses.iter().copied());
     let free: Vec<IpAddr> = free.filter(|address| !still.contains(address)).collect();

@@ -21,7 +21,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::oneshot;
 
 use crate::daemon::clock::boot_time;
-use crate::daemon::enforcement::takeover;
 use crate::daemon::fallback;
 use crate::daemon::log::log_unsaved;
 use crate::daemon::reconcile::pin_news::PinNews;
@@ -165,7 +164,7 @@ fn look_at<D: Dataplane>(
             reconciler.failed.remove(interface);
             let zones = live.built.zones();
             if zones != before {
-                log_unsaved(enforcer.store.save(takeover::ZONES, &zones));
+                log_unsaved(live.built.save_zones(&enforcer.store));
             }
             is_well(enforcer, reconciler, interface, boot_time(), generation);
             Ok(())

@@ -37,11 +37,11 @@ use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 
-use crate::daemon;
 use crate::daemon::clock::boot_time;
 use crate::daemon::enforcement;
 use crate::daemon::events::{Shared, timestamp};
 use crate::daemon::files::Asked;
+use crate::daemon::quarantine as quarantining;
 use crate::daemon::server::listener::Heard;
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::venues::unmanaged;
@@ -262,12 +262,12 @@ async fn promote(Extract(api): Extract<Arc<Api>>, Json(confirmation): Json<Confi
 
 async fn quarantine(Extract(api): Extract<Arc<Api>>, Json(request): Json<quarantine::Request>) -> Response {
     let about = About { subject: Some(request.subject.clone()), reason: request.reason.clone() };
-    command(&api, about, move |enforcer| daemon::quarantine::quarantine(enforcer, &request)).await
+    command(&api, about, move |enforcer| quarantining::quarantine(enforcer, &request)).await
 }
 
 async fn release(Extract(api): Extract<Arc<Api>>, Json(subject): Json<String>) -> Response {
     let about = About { subject: Some(subject.clone()), reason: None };
-    command(&api, about, move |enforcer| daemon::quarantine::release(enforcer, &subject)).await
+    command(&api, about, move |enforcer| quarantining::release(enforcer, &subject)).await
 }
 
 async fn attach(Extract(api): Extract<Arc<Api>>, Json(interface): Json<String>) -> Response {

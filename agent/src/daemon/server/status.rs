@@ -12,7 +12,7 @@ use crate::daemon::fallback::drops;
 use crate::daemon::links;
 use crate::daemon::quarantine::list::{self, List};
 use crate::daemon::state::Enforcer;
-use crate::daemon::state::counter_epoch::Counting;
+use crate::daemon::state::counter_epoch::CounterEpoch;
 use crate::daemon::state::in_place::{self, GuardNote, InPlace};
 use crate::daemon::state::judge::{Known, devices, judge};
 use crate::daemon::store::Store;
@@ -71,19 +71,19 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     let managed = &enforcer.setup.config.interfaces;
     let missed = links::warnings(managed, &live, &enforcer.shared.missed).map_err(unread);
     warnings.extend(missed.unwrap_or_default());
-    let kept = enforcer.store.kept(live.record.enforced).map(|(files, _)| files.paths());
+    let kept = enforcer.store.inputs_of(live.ledger.enforced).map(|(files, _)| files.paths());
     let (policy, inventory) = kept.unwrap_or_else(|| enforcer.setup.files());
     Agent {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        applied: (live.record.applied != 0).then(|| clock.rfc3339(clock.deadline(live.record.applied))),
+        applied: (live.ledger.applied != 0).then(|| clock.rfc3339(clock.deadline(live.ledger.applied))),
         node: enforcer.setup.target.node.clone(),
         policy: policy.display().to_string(),
         inventory: inventory.display().to_string(),
         mode: live.built.mode,
         generation: live.built.number,
-        previous: live.record.previous,
-        confirm_within: live.record.pending.as_ref().map(|pending| pending.seconds_left()),
+        previous: live.ledger.previous,
+        confirm_within: live.ledger.pending.as_ref().map(|pending| pending.seconds_left()),
         rules: live.built.names.count(),
         rule_counters,
         interfaces: live.attached.clone(),
@@ -113,9 +113,9 @@ pub fn read(
     let pins = &paths.pins;
     let store = Store::new(&paths.state);
     let links = running(pins)?;
-    let record = store.record()?;
-    let half_way = record.target.is_some();
-    let made = store.kept(record.enforced).filter(|_| !links.is_empty());
+    let ledger = store.ledger()?;
+    let half_way = ledger.target.is_some();
+    let made = store.inputs_of(ledger.enforced).filter(|_| !links.is_empty());
     let guard = in_place.as_ref().and_then(|in_place| in_place.guard.problem(&Nft, instance));
     let unknown = (in_place.is_none() && !links.is_empty()).then(|| {
         format!(
@@ -123,13 +123,13 @@ pub fn read(
             in_place::beside(&paths.socket).display()
         )
     });
-    let journalled = record.generations();
-    let known = Known { devices: devices(&Kernel, in_place.as_ref())?, in_place, journalled, is_held };
+    let recorded = ledger.generations();
+    let known = Known { devices: devices(&Kernel, in_place.as_ref())?, in_place, recorded, is_held };
     let (state, mut problems) = judge(&links, &known, half_way);
     let wrong: Vec<_> = guard.into_iter().chain(unknown).collect();
     let mode = agent.as_ref().map(|agent| agent.mode).or(made.map(|(_, made)| made.mode));
     let quarantined: List = store.load(list::FILE)?.unwrap_or_default();
-    let counting = Counting::read(&store);
+    let counting = CounterEpoch::read(&store);
     let guard = drops::totals(instance, &store).unwrap_or_else(|error| {
         problems.push(format!("what the guard has dropped is not known: {error:#}"));
         Vec::new()

@@ -17,7 +17,7 @@ const TOTALS: [&str; 3] = ["REASON_COUNTERS", "UNREPORTED", "LOST_EVENTS"];
 
 /// Since when the totals in status count, and what they lack.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counting {
+pub struct CounterEpoch {
     /// Since when, ns since the Unix epoch; 0: not known.
     pub since: u64,
     /// Totals that began anew then, by the name of their table, because another layout's were not known.
@@ -26,7 +26,7 @@ pub struct Counting {
     pub unread: u64,
 }
 
-impl Counting {
+impl CounterEpoch {
     /// As it was noted.
     pub fn read(store: &Store) -> Self {
         store.load(FILE).unwrap_or_else(log_and_default).unwrap_or_default()

@@ -1,12 +1,17 @@
 //! What the numbers of a generation mean.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
 use bulkhead_api::event::Rule;
 use bulkhead_events::Enricher;
 use bulkhead_policy::resolve::Ruleset;
 
 use crate::config::Mode;
-use crate::daemon::events::Indices;
 use crate::daemon::state::inputs::Inputs;
+
+/// Interfaces by all indices that they have had.
+pub type Indices = Arc<Mutex<HashMap<u32, String>>>;
 
 /// Names of what a generation was made from.
 #[must_use]

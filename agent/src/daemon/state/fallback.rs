@@ -10,7 +10,7 @@ use crate::guard::{self, InstalledFallback};
 
 /// What the guard in place was made for.
 #[derive(Default)]
-pub struct Guarded {
+pub struct NftFallback {
     pub made_for: Option<MadeFor>,
     /// What `made_for` was last compared with: a generation, and interfaces that had it.
     pub seen: (u32, Vec<Attached>),
@@ -30,7 +30,7 @@ pub struct MadeFor {
     pub names: BTreeSet<String>,
 }
 
-impl Guarded {
+impl NftFallback {
     /// The devices whose packets pass, once it is in place.
     pub fn open(&self) -> Option<BTreeSet<(u32, u32)>> {
         self.made_for.as_ref().map(|made| made.open.clone())

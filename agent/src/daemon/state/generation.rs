@@ -25,6 +25,10 @@ use crate::daemon::state::inputs::Inputs;
 use crate::daemon::state::member::{Arrival, Member};
 use crate::daemon::state::role_tables::{BuildContext, RoleTables};
 use crate::daemon::state::venues::{self, Venue};
+use crate::daemon::store::Store;
+
+/// The file in the state directory of the zones that interfaces' connections are tracked in.
+pub const ZONES: &str = "zones.json";
 
 /// A generation's shadow, as the kernel has it.
 pub struct Observing {
@@ -173,6 +177,14 @@ impl<D: Dataplane> LoadedGeneration<D> {
     /// The zones that the connections of its interfaces are tracked in.
     pub fn zones(&self) -> BTreeMap<String, u16> {
         self.members().map(|member| (member.interface.name.clone(), member.zone())).collect()
+    }
+
+    /// Notes them for the next start.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn save_zones(&self, store: &Store) -> anyhow::Result<()> {
+        store.save(ZONES, &self.zones())
     }
 
     /// Records the host's open TCP connections as flows of these zones, and those that it forwards as

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::Mode;
 use crate::daemon::files::Files;
-use crate::daemon::store::Made;
+use crate::daemon::store::GenerationMeta;
 use crate::diagnostics;
 
 /// For whom, and in which language.
@@ -137,9 +137,9 @@ impl Inputs {
 
     /// What is kept of it besides the files.
     #[must_use]
-    pub fn made(&self) -> Made {
+    pub fn made(&self) -> GenerationMeta {
         let (policy, inventory) = self.files.paths();
-        Made { policy, inventory, mode: self.mode, fingerprints: self.fingerprints.clone() }
+        GenerationMeta { policy, inventory, mode: self.mode, fingerprints: self.fingerprints.clone() }
     }
 
     fn of(loaded: Loaded, files: Files, mode: Mode, target: &Target) -> Result<Self, Refused> {

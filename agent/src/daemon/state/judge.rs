@@ -16,8 +16,8 @@ pub struct Known {
     pub in_place: Option<InPlace>,
     /// The devices of its interfaces, by the name that is managed.
     pub devices: BTreeMap<String, Device>,
-    /// Generations that the journal names: one of them may be on the hooks before that is noted.
-    pub journalled: Vec<u32>,
+    /// Generations that the ledger names: one of them may be on the hooks before that is noted.
+    pub recorded: Vec<u32>,
     /// A process holds the links, so that they outlive their pins.
     pub is_held: bool,
 }
@@ -31,7 +31,7 @@ impl Known {
                 let mut noted = in_place.interfaces.iter().filter(|noted| noted.interface == link.interface);
                 let is_bare = noted.any(|noted| noted.hooks.is_empty());
                 let is_known = |number: u32| {
-                    if number == in_place.generation { is_bare } else { self.journalled.contains(&number) }
+                    if number == in_place.generation { is_bare } else { self.recorded.contains(&number) }
                 };
                 is_noted(in_place, link) || link.generation.is_some_and(is_known)
             }
@@ -274,8 +274,8 @@ mod tests {
         }
         // The next generation got there, and the agent was killed before it could note that.
         let next = |link: &RunningLink| RunningLink { program: 9, generation: Some(4), ..link.clone() };
-        let journalled = Known { journalled: vec![4], ..noted() };
-        assert_eq!(judge(&[next(&a), next(&b)], &journalled, false).0, State::Enforced);
+        let recorded = Known { recorded: vec![4], ..noted() };
+        assert_eq!(judge(&[next(&a), next(&b)], &recorded, false).0, State::Enforced);
         let mut gone = noted();
         gone.devices.remove("b");
         degraded(from_ref(&a), &gone, "interface b is not there");

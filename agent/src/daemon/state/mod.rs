@@ -24,10 +24,10 @@ use crate::daemon::quarantine::list::List;
 use crate::daemon::reconcile::reconciler::Reconciler;
 use crate::daemon::setup::Setup;
 use crate::daemon::state::counters::Folded;
-use crate::daemon::state::fallback::Guarded;
+use crate::daemon::state::fallback::NftFallback;
 use crate::daemon::state::generation::LoadedGeneration;
 use crate::daemon::state::in_place::Notes;
-use crate::daemon::store::{Record, Store};
+use crate::daemon::store::{Ledger, Store};
 
 /// What runs now. Held only for moments: no compiling, no loading.
 pub struct Live<D: Dataplane = Kernel> {
@@ -37,8 +37,8 @@ pub struct Live<D: Dataplane = Kernel> {
     pub attached: Vec<Attached>,
     /// Their links.
     pub links: D::Links,
-    /// The journal.
-    pub record: Record,
+    /// Which generation is meant to run.
+    pub ledger: Ledger,
     /// Who is cut off.
     pub quarantined: List,
     /// The disk has refused that list.
@@ -68,7 +68,7 @@ pub struct Enforcer<D: Dataplane = Kernel> {
     /// One look at what the kernel says at a time. Taken before `live`.
     pub(in crate::daemon) reconciler: Mutex<Reconciler<D>>,
     /// The guard in place. Taken before `live`.
-    pub(in crate::daemon) guarded: Mutex<Guarded>,
+    pub(in crate::daemon) guarded: Mutex<NftFallback>,
     /// Devices, by index and group, that the guard lets pass; none while that is not known. Taken last.
     pub(in crate::daemon) guard_open: Mutex<Option<BTreeSet<(u32, u32)>>>,
     /// What is in place, as it is noted. No other lock is taken while it is held.

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::config::Mode;
+use crate::daemon::files::Files;
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::clock::{boot_id, boot_time, wall_time};
@@ -36,9 +41,9 @@ impl Pending {
     }
 }
 
-/// The journal.
+/// Which generation is meant to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct Ledger {
     /// The generation that is enforced.
     pub enforced: u32,
     /// The one to return to by `rollback`.
@@ -56,13 +61,13 @@ pub struct Record {
     pub applied: u64,
 }
 
-impl Record {
+impl Ledger {
     /// The generations that hooks may run: the enforced one, and the one that they were being given.
     pub fn generations(&self) -> Vec<u32> {
         [Some(self.enforced), self.target].into_iter().flatten().collect()
     }
 
-    /// The journal once `number` is enforced in the place of this one's. While a change waits for its
+    /// The ledger once `number` is enforced in the place of this one's. While a change waits for its
     /// confirmation the one before it is what to return to. The shadow is whatever is built with it.
     #[must_use]
     pub fn succeeded_by(&self, number: u32, pending: Option<Pending>) -> Self {
@@ -70,9 +75,31 @@ impl Record {
         Self { enforced: number, previous, target: None, pending, shadow: self.shadow, applied: wall_time() }
     }
 
-    /// The journal once the same files are enforced as `number`.
+    /// The ledger once the same files are enforced as `number`.
     #[must_use]
     pub fn rebuilt_as(&self, number: u32) -> Self {
         Self { enforced: number, target: None, ..self.clone() }
     }
+}
+
+/// What a generation was made from, besides its files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationMeta {
+    /// The policy's path.
+    pub policy: PathBuf,
+    /// The inventory's path.
+    pub inventory: PathBuf,
+    /// Enforce or audit.
+    pub mode: Mode,
+    /// Fingerprints of the rules that cells name.
+    pub fingerprints: Vec<String>,
+}
+
+/// What is in force and not on disk.
+#[derive(Debug, Default)]
+pub struct Unsaved {
+    /// What generations were made from.
+    pub generations: BTreeMap<u32, (Files, GenerationMeta)>,
+    /// Which generation is meant to run.
+    pub ledger: Option<Ledger>,
 }

@@ -4,7 +4,8 @@
 mod ledger;
 pub mod unsaved;
 
-pub use ledger::{Pending, Record};
+use ledger::Unsaved;
+pub use ledger::{GenerationMeta, Ledger, Pending};
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -13,34 +14,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use bulkhead_policy::source::Source;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::config::Mode;
 use crate::daemon::files::Files;
 use crate::daemon::lock;
-use crate::daemon::state::inputs::Inputs;
-use crate::daemon::store::unsaved::Unsaved;
 
 /// How names of files and directories in the state directory start that an instance could have as well:
 /// those of other instances lie within that of `default`.
 pub const RESERVED: [&str; 2] = ["generation-", "seen-"];
 
+/// The ledger. Its name is that of the first agents', which may take over from this one.
+const LEDGER: &str = "generations.json";
+
 /// The file that is there while a change waits for its confirmation.
 const UNCONFIRMED: &str = "unconfirmed";
-
-/// What a generation was made from, besides its files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Made {
-    /// The policy's path.
-    pub policy: PathBuf,
-    /// The inventory's path.
-    pub inventory: PathBuf,
-    /// Enforce or audit.
-    pub mode: Mode,
-    /// Fingerprints of the rules that cells name.
-    pub fingerprints: Vec<String>,
-}
 
 /// The state directory.
 #[derive(Clone, Debug)]
@@ -104,39 +93,39 @@ impl Store {
         self.root.join(format!("generation-{number}"))
     }
 
-    /// The journal; that of a new agent if there is none.
+    /// The ledger; that of a new agent if there is none.
     ///
     /// # Errors
     /// If it cannot be read or understood.
-    pub fn record(&self) -> anyhow::Result<Record> {
-        let mut record: Record = self.load("generations.json")?.unwrap_or_default();
-        if let Some(pending) = &mut record.pending
+    pub fn ledger(&self) -> anyhow::Result<Ledger> {
+        let mut ledger: Ledger = self.load(LEDGER)?.unwrap_or_default();
+        if let Some(pending) = &mut ledger.pending
             && !self.root.join(UNCONFIRMED).exists()
         {
             // The agent has gone back, and the disk took no more of it than this.
             pending.until = 0;
         }
-        Ok(record)
+        Ok(ledger)
     }
 
-    /// Writes the journal, after whatever it may name.
+    /// Writes the ledger, after whatever it may name.
     ///
     /// # Errors
     /// If the disk refuses; then it is as before.
-    pub fn write_record(&self, record: &Record) -> anyhow::Result<()> {
+    pub fn write_ledger(&self, ledger: &Ledger) -> anyhow::Result<()> {
         self.save_generations()?;
-        if record.pending.is_some() {
+        if ledger.pending.is_some() {
             let mark = || {
                 self.step("disk: mark what waits")?;
                 File::create(self.root.join(UNCONFIRMED))?.sync_all()
             };
             mark().with_context(|| format!("{}: marking what waits", self.root.display()))?;
         }
-        self.save("generations.json", record)?;
-        if record.pending.is_none() {
+        self.save(LEDGER, ledger)?;
+        if ledger.pending.is_none() {
             self.end_wait();
         }
-        self.unsaved().record = None;
+        self.unsaved().ledger = None;
         Ok(())
     }
 
@@ -183,15 +172,11 @@ impl Store {
     ///
     /// # Errors
     /// If the disk refuses.
-    pub fn keep(&self, number: u32, inputs: &Inputs) -> anyhow::Result<()> {
-        self.keep_files(number, &inputs.files, &inputs.made())
-    }
-
-    pub(in crate::daemon) fn keep_files(
+    pub(in crate::daemon) fn save_inputs(
         &self,
         number: u32,
         files: &Files,
-        made: &Made,
+        made: &GenerationMeta,
     ) -> anyhow::Result<()> {
         let directory = self.generation(number);
         let write = || -> io::Result<()> {
@@ -208,12 +193,13 @@ impl Store {
 
     /// What a generation was made from; `None` if that was not kept whole.
     #[must_use]
-    pub fn kept(&self, number: u32) -> Option<(Files, Made)> {
+    pub fn inputs_of(&self, number: u32) -> Option<(Files, GenerationMeta)> {
         if let Some(held) = self.unsaved().generations.get(&number) {
             return Some(held.clone());
         }
         let directory = self.generation(number);
-        let made: Made = serde_json::from_slice(&fs::read(directory.join("made.json")).ok()?).ok()?;
+        let made: GenerationMeta =
+            serde_json::from_slice(&fs::read(directory.join("made.json")).ok()?).ok()?;
         let source = |file: &str, path: &Path| {
             let text = fs::read_to_string(directory.join(file)).ok()?;
             Some(Source::new(&path.display().to_string(), &text))
@@ -226,16 +212,16 @@ impl Store {
     /// The fingerprints of a generation's rules, as they were kept.
     #[must_use]
     pub fn fingerprints(&self, number: u32) -> Vec<String> {
-        self.kept(number).map(|(_, made)| made.fingerprints).unwrap_or_default()
+        self.inputs_of(number).map(|(_, made)| made.fingerprints).unwrap_or_default()
     }
 
     /// Forgets what other generations than these were made from.
     ///
-    /// Not while the journal on disk is an older one, which may name any of them.
-    pub fn forget_others(&self, keep: &[u32]) {
+    /// Not while the ledger on disk is an older one, which may name any of them.
+    pub fn prune_except(&self, keep: &[u32]) {
         let mut unsaved = self.unsaved();
         unsaved.generations.retain(|number, _| keep.contains(number));
-        if unsaved.record.is_some() {
+        if unsaved.ledger.is_some() {
             return;
         }
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
@@ -256,7 +242,7 @@ impl Store {
 
     /// The highest number that any generation kept here has.
     #[must_use]
-    pub fn highest(&self) -> u32 {
+    pub fn last_number(&self) -> u32 {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
         let kept = entries.filter(|entry| !lock::is_of_an_instance(&entry.path()));
         let numbers =
@@ -272,7 +258,7 @@ impl Store {
 
     /// What `run` was told, as it was when it was last read: its files and mode.
     #[must_use]
-    pub fn seen(&self) -> Option<(Files, Mode)> {
+    pub fn last_requested(&self) -> Option<(Files, Mode)> {
         let source =
             |file: &str| fs::read_to_string(self.root.join(file)).ok().map(|text| Source::new(file, &text));
         let files = Files { policy: source("seen-policy")?, inventory: source("seen-inventory")? };
@@ -283,7 +269,7 @@ impl Store {
     ///
     /// # Errors
     /// If the disk refuses.
-    pub fn write_seen(&self, files: &Files, mode: Mode) -> anyhow::Result<()> {
+    pub fn save_requested(&self, files: &Files, mode: Mode) -> anyhow::Result<()> {
         let write = || -> io::Result<()> {
             self.replace(&self.root.join("seen-policy"), files.policy.text().as_bytes())?;
             self.replace(&self.root.join("seen-inventory"), files.inventory.text().as_bytes())
@@ -295,15 +281,15 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::{Record, Store};
+    use super::{Ledger, Store};
 
     #[test]
-    fn a_broken_journal_is_said_and_a_missing_one_is_new() {
+    fn a_broken_ledger_is_said_and_a_missing_one_is_new() {
         let root = std::env::temp_dir().join(format!("bulkhead-store-{}", std::process::id()));
         std::fs::create_dir_all(&root).unwrap();
         let store = Store::new(&root);
-        assert_eq!(store.record().unwrap(), Record::default());
-        let record = Record {
+        assert_eq!(store.ledger().unwrap(), Ledger::default());
+        let ledger = Ledger {
             enforced: 7,
             previous: Some(6),
             target: Some(8),
@@ -311,11 +297,11 @@ mod tests {
             shadow: Some(3),
             applied: 9,
         };
-        store.write_record(&record).unwrap();
-        assert_eq!(store.record().unwrap(), record);
-        std::fs::write(root.join("generations.json"), "{").unwrap();
-        let error = format!("{:#}", store.record().unwrap_err());
-        assert!(error.contains("generations.json") && error.contains("move it away"), "{error}");
+        store.write_ledger(&ledger).unwrap();
+        assert_eq!(store.ledger().unwrap(), ledger);
+        std::fs::write(root.join(super::LEDGER), "{").unwrap();
+        let error = format!("{:#}", store.ledger().unwrap_err());
+        assert!(error.contains(super::LEDGER) && error.contains("move it away"), "{error}");
         // An instance of such a name, from before they were refused.
         for other in ["generation-7", "generation-42"] {
             std::fs::create_dir_all(root.join(other)).unwrap();
@@ -323,9 +309,9 @@ mod tests {
         }
         std::fs::create_dir_all(root.join("generation-41")).unwrap();
         std::fs::create_dir_all(root.join("generation-9")).unwrap();
-        assert_eq!(store.highest(), 41);
-        store.forget_others(&[9]);
-        assert_eq!((store.highest(), store.kept(9).is_none()), (9, true));
+        assert_eq!(store.last_number(), 41);
+        store.prune_except(&[9]);
+        assert_eq!((store.last_number(), store.inputs_of(9).is_none()), (9, true));
         assert_eq!(
             (store.next_free(6), store.next_free(41), store.next_free(9)),
             (Some(8), Some(43), Some(10))

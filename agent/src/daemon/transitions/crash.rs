@@ -141,7 +141,7 @@ fn what_was_not_confirmed_goes_back_whenever_the_agent_is_killed() {
         let agent = world.started();
         keep_up(&agent);
         assert_eq!(world.settled(&agent), 80);
-        assert_eq!(agent.live().record.pending, None);
+        assert_eq!(agent.live().ledger.pending, None);
         world.never_less();
     });
     assert!(steps > 100, "{steps}");
@@ -188,7 +188,7 @@ fn a_candidate_is_staged_or_not_and_never_enforced_by_that() {
         let agent = world.started();
         assert_eq!(world.settled(&agent), 81);
         let live = agent.live();
-        assert_eq!(live.record.shadow, live.built.shadow.as_ref().map(|shadow| shadow.number));
+        assert_eq!(live.ledger.shadow, live.built.shadow.as_ref().map(|shadow| shadow.number));
         drop(live);
         world.never_less();
     });

@@ -149,9 +149,9 @@ fn a_confirmation_that_is_refused_still_waits() {
     let confirm = |_: &World, agent: &mut Agent| enforcement::confirm(agent).map(|done| assert!(done));
     refuse_everywhere(&FAULTS, prepare, confirm, |world, agent, answer| {
         keep_up(&agent);
-        assert_eq!(agent.live().record.pending.is_some(), answer.is_err());
+        assert_eq!(agent.live().ledger.pending.is_some(), answer.is_err());
         drop(agent);
         let agent = world.started();
-        assert_eq!((world.settled(&agent), agent.live().record.pending.is_some()), (81, answer.is_err()));
+        assert_eq!((world.settled(&agent), agent.live().ledger.pending.is_some()), (81, answer.is_err()));
     });
 }

@@ -23,7 +23,7 @@ use crate::daemon::events::Shared;
 use crate::daemon::events::control::Before;
 use crate::daemon::files::Asked;
 use crate::daemon::state::Enforcer;
-use crate::daemon::store::{Record, Store};
+use crate::daemon::store::{Ledger, Store};
 use crate::daemon::{Setup, Target, enforcement, reconcile};
 use crate::paths::Paths;
 
@@ -158,15 +158,15 @@ impl World {
 
     /// An agent that has started and goes on with what was enforced, since `run` names nothing new.
     pub fn started_without_news(&self) -> Agent {
-        if let Some((files, _)) = self.store().seen() {
+        if let Some((files, _)) = self.store().last_requested() {
             fs::write(&self.setup.config.policy, files.policy.text()).unwrap();
         }
         self.started()
     }
 
     /// The port that the generation enforced admits, by the policy that was kept of it.
-    pub fn port(&self, record: &Record) -> u16 {
-        let (files, _) = self.store().kept(record.enforced).unwrap();
+    pub fn port(&self, ledger: &Ledger) -> u16 {
+        let (files, _) = self.store().inputs_of(ledger.enforced).unwrap();
         let ports = [80, 81, 82].into_iter();
         ports.into_iter().find(|port| policy(*port) == files.policy.text()).unwrap()
     }
@@ -181,7 +181,7 @@ impl World {
         let port = self.enforced(agent);
         let pinned = self.fake.pinned(&self.setup.paths.pins);
         let version = format!("v{}/", self.setup.paths.pins.version());
-        let number = agent.live().record.enforced;
+        let number = agent.live().ledger.enforced;
         let expected: BTreeSet<_> =
             [format!("{version}generation-{number}"), format!("{version}state")].into();
         let (links, others): (Vec<_>, BTreeSet<_>) = (
@@ -194,17 +194,17 @@ impl World {
 
     /// The same, but for tables that may be freed later.
     pub fn enforced(&self, agent: &Agent) -> u16 {
-        let record = agent.live().record.clone();
-        assert_eq!(self.store().record().unwrap(), record, "the ledger is what the agent goes by");
-        assert_eq!(record.target, None);
+        let ledger = agent.live().ledger.clone();
+        assert_eq!(self.store().ledger().unwrap(), ledger, "the ledger is what the agent goes by");
+        assert_eq!(ledger.target, None);
         let now = self.fake.now();
         assert!(Self::is_covered(&now), "{now:?}");
-        assert_eq!(generations(&now), [record.enforced].into(), "{now:?}");
-        assert_eq!(agent.live().built.number, record.enforced);
+        assert_eq!(generations(&now), [ledger.enforced].into(), "{now:?}");
+        assert_eq!(agent.live().built.number, ledger.enforced);
         let table = self.nft.table().clone().expect("the fallback table is in place");
         assert_eq!(table.attached.len(), INTERFACES.len());
         assert!(table.attached.iter().all(|(_, group)| *group == DEVICE_GROUP), "{table:?}");
-        self.port(&record)
+        self.port(&ledger)
     }
 
     /// No moment since the last call had less than all hooks enforced.

@@ -7,7 +7,7 @@ use bulkhead_api::hook::{Attached, Fault, Hook};
 
 use super::super::plane::HookLinks;
 use super::super::{Device, Interface, KernelError, Pins};
-use super::Fake;
+use super::handle::Fake;
 use super::machine::Link;
 
 /// Links that a process holds open.

@@ -6,7 +6,8 @@ use bulkhead_api::hook::Hook;
 
 use super::super::plane::StateMigration;
 use super::super::{Capacity, KernelError, Leftover, Pins};
-use super::{Fake, FakeTables};
+use super::handle::Fake;
+use super::tables::FakeTables;
 
 /// What is to be done about it: the table of flows stands for all state.
 #[derive(Debug)]

@@ -10,8 +10,9 @@ use bulkhead_engine::change::{change, leaf};
 
 use super::super::plane::{LoadedTables, Seeded};
 use super::super::{Interface, KernelError, Pins, QuarantineError, Specialisation};
+use super::handle::Fake;
+use super::links::FakeLinks;
 use super::machine::TablesKey;
-use super::{Fake, FakeLinks};
 
 /// The programs of one specialisation: those for TCX at ingress, for TCX at egress and for XDP.
 #[derive(Debug)]

@@ -1,0 +1,11 @@
+//! The BPF object.
+
+use super::KernelError;
+
+/// The BPF object, built with this binary.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bulkhead-ebpf"));
+
+/// What the object lacks.
+pub(super) fn missing(name: &str) -> KernelError {
+    KernelError::Refused { what: format!("generation: {name}"), source: "not in the BPF object".into() }
+}

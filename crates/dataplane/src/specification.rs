@@ -1,0 +1,65 @@
+//! What a generation is made of.
+
+use bulkhead_abi::{Capacity, Rate, Timeouts};
+use bulkhead_engine::memory::Tables;
+
+use super::object::OBJECT;
+
+/// A generation that only observes: what it decides otherwise is counted and reported.
+#[derive(Clone, Copy, Debug)]
+pub struct Shadow<'a> {
+    /// Its number, as in reports.
+    pub number: u32,
+    /// Its compiled tables. Deadlines in ns since boot.
+    pub tables: &'a Tables,
+}
+
+/// What a generation is made of.
+#[derive(Clone, Debug)]
+pub struct Specification<'a> {
+    /// Its number, from 1.
+    pub number: u32,
+    /// The compiled tables. Deadlines in ns since boot.
+    pub tables: &'a Tables,
+    /// A second generation that only observes.
+    pub shadow: Option<Shadow<'a>>,
+    /// Report what would be dropped, and let it pass.
+    pub audit: bool,
+    /// Time-outs of flows.
+    pub timeouts: Timeouts,
+    /// Sizes of the tables that outlive generations.
+    pub capacity: Capacity,
+    /// How many flows one sender may begin.
+    pub new_flows: Rate,
+    /// Until when open connections that the host forwards are taken up, seconds of the flow clock; 0: never.
+    pub forwarded_until: u32,
+    /// Drops that one CPU reports in a second.
+    pub event_budget: u32,
+    /// Programs may interrupt each other on a CPU: see [`super::is_realtime`].
+    pub realtime: bool,
+    /// A clock for tests, ns; else the kernel's.
+    pub fixed_clock: Option<u64>,
+    /// The programs and maps: [`OBJECT`], but for tests that change it.
+    pub object: &'a [u8],
+}
+
+impl<'a> Specification<'a> {
+    /// A generation that enforces `tables`, with default sizes, no rate and nothing else.
+    #[must_use]
+    pub fn new(number: u32, tables: &'a Tables, timeouts: Timeouts) -> Self {
+        Self {
+            number,
+            tables,
+            shadow: None,
+            audit: false,
+            timeouts,
+            capacity: Capacity::default(),
+            new_flows: Rate::default(),
+            forwarded_until: 0,
+            event_budget: u32::MAX,
+            realtime: super::is_realtime(),
+            fixed_clock: None,
+            object: OBJECT,
+        }
+    }
+}
