@@ -4,7 +4,7 @@
 use bulkhead_abi::{Address, Direction, Leaf, exact_address, exact_key};
 use bulkhead_engine::{Judgement, Reason, judge as judge_in, leaf_of};
 
-use crate::environment::{MAPS, SHADOW};
+use crate::environment::{MAPS, STAGED};
 
 /// Beside a leaf: there is none, since a look-up failed.
 const FAILED: u64 = 1 << 32;
@@ -30,13 +30,13 @@ macro_rules! look_ups {
 }
 
 look_ups!(MAPS, address_leaf, class_judge);
-look_ups!(SHADOW, shadow_address_leaf, shadow_class_judge);
+look_ups!(STAGED, staged_address_leaf, staged_class_judge);
 
 /// [`leaf_of`]; the only way in which it fails is [`Reason::LookupFailed`].
 #[inline(always)]
 pub(crate) fn leaf<const OBSERVING: bool>(version: u8, address: &Address) -> Result<Leaf, Reason> {
     let [high, low] = exact_key(*address);
-    let call = if OBSERVING { shadow_address_leaf } else { address_leaf };
+    let call = if OBSERVING { staged_address_leaf } else { address_leaf };
     match call(version.into(), high, low) {
         leaf if leaf & FAILED == 0 => Ok(Leaf(leaf as u32)),
         _ => Err(Reason::LookupFailed),
@@ -51,6 +51,6 @@ pub(crate) fn judge<const OBSERVING: bool>(
     protocol: u8,
     port: u16,
 ) -> Judgement {
-    let call = if OBSERVING { shadow_class_judge } else { class_judge };
+    let call = if OBSERVING { staged_class_judge } else { class_judge };
     Judgement::unpack(call(direction.index(), local, remote, protocol.into(), port.into()))
 }

@@ -74,7 +74,7 @@ pub(crate) fn observe(hook: &impl Hook, direction: Direction) -> Option<Place> {
         crowded_out(&hook.packet(), direction);
         return None;
     };
-    if let Some(meta) = place.shadow_meta() {
+    if let Some(meta) = place.staged_meta() {
         let packet = hook.parse(meta);
         decide_parsed(&View::<true, _>(hook.sockets()), &packet, direction, meta);
     }

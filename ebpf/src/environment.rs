@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_n
 use aya_ebpf::maps::lpm_trie::Key;
 use bulkhead_abi::{
     Address, Cell, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS,
-    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FEATURE_SHADOW, FlowKey, FlowValue, FragmentKey,
+    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FEATURE_STAGED, FlowKey, FlowValue, FragmentKey,
     FragmentValue, INTERFACE_ETHERNET, Leaf, Pair, Rate, RateLimit, Routed, Word,
 };
 use bulkhead_engine::exact::Buckets;
@@ -14,7 +14,7 @@ use bulkhead_engine::parse::Headers;
 use bulkhead_engine::{Calls, End, Environment, Judgement, Metadata, RateState, Reason, SocketState};
 
 use crate::maps::{
-    CLOCK, FRAGMENTS, ICMP_MISSES, INITIATORS, LIMIT_STATES, LIMITS, PREFIX6, ROUTES, SHADOW_PREFIX6,
+    CLOCK, FRAGMENTS, ICMP_MISSES, INITIATORS, LIMIT_STATES, LIMITS, PREFIX6, ROUTES, STAGED_PREFIX6,
 };
 use crate::{calls, flows, resets, settings, sockets, tables};
 
@@ -34,24 +34,24 @@ fn fixed_clock() -> u64 {
 /// The engine's environment over the maps: of the generation that is enforced, or of the one
 /// that only observes. That one reads the flows of the other, and writes nothing. Sockets are asked
 /// where it is used on a packet.
-pub(crate) struct View<const SHADOW: bool, H = ()>(pub(crate) H);
+pub(crate) struct View<const STAGED: bool, H = ()>(pub(crate) H);
 
 /// The enforced generation.
 pub(crate) const MAPS: View<false> = View(());
-/// The observing one.
-pub(crate) const SHADOW: View<true> = View(());
+/// The staged one.
+pub(crate) const STAGED: View<true> = View(());
 
-impl<const SHADOW: bool, H> View<SHADOW, H> {
+impl<const STAGED: bool, H> View<STAGED, H> {
     #[inline(always)]
     fn features() -> u32 {
-        if SHADOW { settings::shadow_features() } else { settings::features() }
+        if STAGED { settings::staged_features() } else { settings::features() }
     }
 }
 
-impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
+impl<const STAGED: bool, H: sockets::Hook> Environment for View<STAGED, H> {
     #[inline(always)]
     fn trie(&self, block: u32, slot: u8) -> Option<Leaf> {
-        tables::trie::<SHADOW>(block, slot)
+        tables::trie::<STAGED>(block, slot)
     }
     #[inline(always)]
     fn exact(&self) -> &impl Buckets {
@@ -59,23 +59,23 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
     }
     #[inline(always)]
     fn prefix6(&self, address: &Address) -> Option<Leaf> {
-        (if SHADOW { &SHADOW_PREFIX6 } else { &PREFIX6 }).get(Key::new(128, *address)).map(|leaf| Leaf(*leaf))
+        (if STAGED { &STAGED_PREFIX6 } else { &PREFIX6 }).get(Key::new(128, *address)).map(|leaf| Leaf(*leaf))
     }
     #[inline(always)]
     fn pair(&self, index: u32) -> Option<Pair> {
-        tables::pair::<SHADOW>(index.into()).copied()
+        tables::pair::<STAGED>(index.into()).copied()
     }
     #[inline(always)]
     fn port_class(&self, index: u32) -> Option<u32> {
-        tables::port_class::<SHADOW>(index)
+        tables::port_class::<STAGED>(index)
     }
     #[inline(always)]
     fn cell(&self, index: u32) -> Option<Cell> {
-        tables::cell::<SHADOW>(index.into()).copied()
+        tables::cell::<STAGED>(index.into()).copied()
     }
     #[inline(always)]
     fn deadline(&self, index: u32) -> Option<u64> {
-        tables::deadline::<SHADOW>(index.into()).copied()
+        tables::deadline::<STAGED>(index.into()).copied()
     }
 
     #[inline(always)]
@@ -134,12 +134,12 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
     }
     #[inline(always)]
     fn audit(&self) -> bool {
-        !SHADOW && Self::features() & FEATURE_AUDIT != 0
+        !STAGED && Self::features() & FEATURE_AUDIT != 0
     }
     #[inline(always)]
     fn has_fast_path(&self) -> bool {
         // What is settled has no metadata that could be logged.
-        !SHADOW && !cfg!(feature = "log") && Self::features() & (FEATURE_AUDIT | FEATURE_SHADOW) == 0
+        !STAGED && !cfg!(feature = "log") && Self::features() & (FEATURE_AUDIT | FEATURE_STAGED) == 0
     }
     #[inline(always)]
     fn has_prefix6(&self) -> bool {
@@ -148,7 +148,7 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
     // Rates are used up by what is enforced only; membership, link protocols and who sends errors are of no policy.
     #[inline(always)]
     fn has_limits(&self) -> bool {
-        !SHADOW && Self::features() & FEATURE_LIMITS != 0
+        !STAGED && Self::features() & FEATURE_LIMITS != 0
     }
     #[inline(always)]
     fn has_exemptions(&self) -> bool {
@@ -156,7 +156,7 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
     }
     #[inline(always)]
     fn has_groups(&self) -> bool {
-        !SHADOW && Self::features() & FEATURE_GROUPS != 0
+        !STAGED && Self::features() & FEATURE_GROUPS != 0
     }
     #[inline(always)]
     fn has_routes(&self) -> bool {
@@ -164,24 +164,24 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
     }
     #[inline(always)]
     fn judges_errors(&self) -> bool {
-        !SHADOW
+        !STAGED
     }
     #[inline(always)]
     fn link(&self) -> u32 {
-        if SHADOW { 0 } else { settings::link() }
+        if STAGED { 0 } else { settings::link() }
     }
     #[inline(always)]
     fn new_flows(&self) -> Rate {
-        let interval = if SHADOW { 0 } else { settings::new_flow_interval() };
+        let interval = if STAGED { 0 } else { settings::new_flow_interval() };
         Rate { interval, tolerance: settings::new_flow_tolerance() }
     }
     #[inline(always)]
     fn locals(&self) -> u32 {
-        if SHADOW { settings::shadow_locals() } else { settings::locals() }
+        if STAGED { settings::staged_locals() } else { settings::locals() }
     }
     #[inline(always)]
     fn remotes(&self) -> u32 {
-        if SHADOW { settings::shadow_remotes() } else { settings::remotes() }
+        if STAGED { settings::staged_remotes() } else { settings::remotes() }
     }
     #[inline(always)]
     fn zone(&self) -> u16 {
@@ -189,7 +189,7 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
     }
     #[inline(always)]
     fn generation(&self) -> u32 {
-        if SHADOW { settings::shadow_generation() } else { settings::generation() }
+        if STAGED { settings::staged_generation() } else { settings::generation() }
     }
     #[inline(always)]
     fn timeout(&self, state: u8) -> u32 {
@@ -220,15 +220,15 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
         flow: &mut FlowValue,
         seen: impl FnOnce(&FlowValue) -> Option<u64>,
     ) -> bool {
-        flows::get(key, flow, |flow| if SHADOW { None } else { seen(flow) })
+        flows::get(key, flow, |flow| if STAGED { None } else { seen(flow) })
     }
     #[inline(always)]
     fn put_flow(&self, key: &FlowKey, value: &FlowValue) -> Result<(), Reason> {
-        if !SHADOW && flows::put(key, value) == Stored::Refused { Err(Reason::FlowTableFull) } else { Ok(()) }
+        if !STAGED && flows::put(key, value) == Stored::Refused { Err(Reason::FlowTableFull) } else { Ok(()) }
     }
     #[inline(always)]
     fn remove_flow(&self, key: &FlowKey) {
-        if !SHADOW {
+        if !STAGED {
             flows::remove(key);
         }
     }
@@ -246,23 +246,23 @@ impl<const SHADOW: bool, H: sockets::Hook> Environment for View<SHADOW, H> {
     }
     #[inline(always)]
     fn put_fragment(&self, key: &FragmentKey, value: &FragmentValue) -> Result<(), Reason> {
-        if SHADOW {
+        if STAGED {
             return Ok(());
         }
         FRAGMENTS.insert(key, value, u64::from(BPF_ANY)).map_err(|_| Reason::FragmentTableFull)
     }
     #[inline(always)]
     fn remove_fragment(&self, key: &FragmentKey) {
-        if !SHADOW {
+        if !STAGED {
             let _ = FRAGMENTS.remove(key);
         }
     }
 }
 
-impl<const SHADOW: bool, H: sockets::Hook> Calls for View<SHADOW, H> {
+impl<const STAGED: bool, H: sockets::Hook> Calls for View<STAGED, H> {
     #[inline(always)]
     fn admit(&self, meta: &mut Metadata, direction: Direction, rule: u32, limit: u16) {
-        if SHADOW {
+        if STAGED {
             bulkhead_engine::admit(self, meta, direction, (rule, limit));
         } else {
             flows::admit(meta, direction, rule, limit);
@@ -270,7 +270,7 @@ impl<const SHADOW: bool, H: sockets::Hook> Calls for View<SHADOW, H> {
     }
     #[inline(always)]
     fn reply(&self, meta: &mut Metadata, direction: Direction) {
-        if SHADOW {
+        if STAGED {
             bulkhead_engine::reply(self, meta, direction);
         } else {
             flows::reply(meta, direction);
@@ -279,20 +279,20 @@ impl<const SHADOW: bool, H: sockets::Hook> Calls for View<SHADOW, H> {
 
     #[inline(always)]
     fn untracked(&self, meta: &mut Metadata, direction: Direction) {
-        self.0.untracked::<SHADOW>(meta, direction);
+        self.0.untracked::<STAGED>(meta, direction);
     }
 
     #[inline(always)]
     fn leaf(&self, version: u8, address: &Address) -> Result<Leaf, Reason> {
-        calls::leaf::<SHADOW>(version, address)
+        calls::leaf::<STAGED>(version, address)
     }
     #[inline(always)]
     fn judge(&self, direction: Direction, classes: [u32; 2], protocol: u8, port: u16) -> Judgement {
-        calls::judge::<SHADOW>(direction, classes, protocol, port)
+        calls::judge::<STAGED>(direction, classes, protocol, port)
     }
     #[inline(always)]
     fn forgotten(&self, headers: &Headers) {
-        if !SHADOW {
+        if !STAGED {
             self.0.forgotten(headers);
         }
     }

@@ -4,24 +4,24 @@ use bulkhead_abi::{ExactBucket, ExactKey};
 use bulkhead_engine::exact::{self, Buckets};
 use bulkhead_engine::opaque;
 
-use crate::environment::{MAPS, SHADOW, View};
+use crate::environment::{MAPS, STAGED, View};
 use crate::tables;
 
-impl<const SHADOW: bool, H> Buckets for View<SHADOW, H> {
+impl<const STAGED: bool, H> Buckets for View<STAGED, H> {
     #[inline(always)]
     fn count(&self) -> u32 {
-        tables::exact_buckets::<SHADOW>()
+        tables::exact_buckets::<STAGED>()
     }
     #[inline(always)]
     fn bucket(&self, index: u32) -> Option<&ExactBucket> {
         // The compiler would make one shift and a mask of the shift that gave the index and of the one to
         // its offset. Verifiers take the branch behind the last bucket for possible then, find that no
         // number is in it, and from 6.16 to 6.18 call that a fault of their own in the kernel's log.
-        tables::exact_bucket::<SHADOW>(opaque(index as usize) as u64)
+        tables::exact_bucket::<STAGED>(opaque(index as usize) as u64)
     }
     #[inline(always)]
     fn rest(&self, [high, low]: ExactKey) -> u32 {
-        if SHADOW { shadow_exact_rest(high, low) } else { exact_rest(high, low) }
+        if STAGED { staged_exact_rest(high, low) } else { exact_rest(high, low) }
     }
 }
 
@@ -35,6 +35,6 @@ extern "C" fn exact_rest(high: u64, low: u64) -> u32 {
 /// The same of what observes.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn shadow_exact_rest(high: u64, low: u64) -> u32 {
-    exact::rest(&SHADOW, [high, low])
+extern "C" fn staged_exact_rest(high: u64, low: u64) -> u32 {
+    exact::rest(&STAGED, [high, low])
 }

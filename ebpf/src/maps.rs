@@ -29,10 +29,10 @@ pub(crate) static BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1,
 
 // Of a generation that only observes; one entry where there is none.
 #[map]
-pub(crate) static SHADOW_PREFIX6: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);
-/// Packets that the shadow decides otherwise, see `layout::shadow_index`.
+pub(crate) static STAGED_PREFIX6: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);
+/// Packets that the staged decides otherwise, see `layout::staged_index`.
 #[map]
-pub(crate) static SHADOW_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(DIRECTIONS * 2, 0);
+pub(crate) static STAGED_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(DIRECTIONS * 2, 0);
 
 // State that outlives generations.
 #[map]
@@ -66,7 +66,7 @@ pub(crate) static LOST_EVENTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(
 pub(crate) static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Where a packet's metadata is worked on, for each CPU and place (see `nesting`), and behind those where
-/// the shadow works on it. Its contents the verifier does not follow, which keeps the ways through
+/// the staged works on it. Its contents the verifier does not follow, which keeps the ways through
 /// parser, decision and report from multiplying. The loader makes room for as many places as there are.
 #[map]
 pub(crate) static METADATA: PerCpuArray<Metadata> = PerCpuArray::with_max_entries(2 * DIRECTIONS, 0);

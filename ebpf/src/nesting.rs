@@ -34,7 +34,7 @@ impl Place {
     /// The one that the program has taken that observes before this one; else takes one.
     #[inline(always)]
     pub(crate) fn enter(direction: Direction) -> Option<Self> {
-        if settings::is_realtime() && settings::has_shadow() {
+        if settings::is_realtime() && settings::has_staged() {
             Self::at(place_own()).or_else(|| Self::take(direction))
         } else {
             Self::take(direction)
@@ -61,9 +61,9 @@ impl Place {
         METADATA.get_ptr_mut(self.0).map(|meta| unsafe { &mut *meta })
     }
 
-    /// The shadow's view of the same packet.
+    /// The staged's view of the same packet.
     #[inline(always)]
-    pub(crate) fn shadow_meta(self) -> Option<&'static mut Metadata> {
+    pub(crate) fn staged_meta(self) -> Option<&'static mut Metadata> {
         Self(self.0 + if settings::is_realtime() { NESTING_LEVELS } else { DIRECTIONS }).meta()
     }
 }

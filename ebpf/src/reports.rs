@@ -5,7 +5,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::maps::HashMap;
 use bulkhead_abi::{
-    AggregateKey, AggregateValue, Direction, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, LOST_SHADOW, Word,
+    AggregateKey, AggregateValue, Direction, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, LOST_STAGED, Word,
 };
 use bulkhead_engine::parse::Headers;
 use bulkhead_engine::{
@@ -61,12 +61,12 @@ fn lose(kind: u32) {
     }
 }
 
-/// Reports a difference of the shadow. What is not reported is counted as lost.
+/// Reports a difference of the staged. What is not reported is counted as lost.
 #[inline(always)]
 pub(crate) fn report_difference(key: impl FnOnce() -> AggregateKey, meta: &Metadata, direction: Direction) {
     match pay(direction, meta) {
-        Some(fund) => tell(key, &meta.headers, LOST_SHADOW, fund),
-        None => lose(LOST_SHADOW),
+        Some(fund) => tell(key, &meta.headers, LOST_STAGED, fund),
+        None => lose(LOST_STAGED),
     }
 }
 
@@ -116,7 +116,7 @@ pub(crate) fn tell(key: impl FnOnce() -> AggregateKey, headers: &Headers, lost: 
 #[inline(always)]
 fn summarise(aggregates: &Aggregates, key: &mut AggregateKey, length: u32, time: u64) -> bool {
     if !budget().is_some_and(|budget| budget.may_tell_kind(settings::event_budget())) {
-        // What a shadow decides otherwise is told of by both rules or not at all.
+        // What a staged decides otherwise is told of by both rules or not at all.
         if key.kind != KIND_DROP {
             return false;
         }

@@ -4,7 +4,7 @@
 use core::arch::asm;
 use core::ptr::{addr_of, read_volatile};
 
-use bulkhead_abi::{FEATURE_SHADOW, Settings, TIMEOUTS};
+use bulkhead_abi::{FEATURE_STAGED, Settings, TIMEOUTS};
 
 /// Replaced by the loader. The initial values are never used: the loader refuses to leave them.
 #[unsafe(no_mangle)]
@@ -12,7 +12,7 @@ static SETTINGS: Settings = Settings::UNSET;
 
 /// Of the generation that only observes: number, features and classes. Unset where there is none.
 #[unsafe(no_mangle)]
-static SHADOW_SETTINGS: Settings = Settings::UNSET;
+static STAGED_SETTINGS: Settings = Settings::UNSET;
 
 macro_rules! setting {
     ($($name:ident: $type:ty = $($field:ident).+;)*) => {
@@ -43,10 +43,10 @@ setting! {
     zone: u16 = SETTINGS.zone;
     interface: u8 = SETTINGS.interface;
     link: u32 = SETTINGS.link;
-    shadow_generation: u32 = SHADOW_SETTINGS.generation;
-    shadow_features: u32 = SHADOW_SETTINGS.features;
-    shadow_locals: u32 = SHADOW_SETTINGS.locals;
-    shadow_remotes: u32 = SHADOW_SETTINGS.remotes;
+    staged_generation: u32 = STAGED_SETTINGS.generation;
+    staged_features: u32 = STAGED_SETTINGS.features;
+    staged_locals: u32 = STAGED_SETTINGS.locals;
+    staged_remotes: u32 = STAGED_SETTINGS.remotes;
 }
 
 /// Whether programs may interrupt each other on a CPU. Not among the settings, which are read from
@@ -61,10 +61,10 @@ pub(crate) fn is_realtime() -> bool {
     flag != 0
 }
 
-/// Whether a candidate observes.
+/// Whether a staged policy observes.
 #[inline(always)]
-pub(crate) fn has_shadow() -> bool {
-    features() & FEATURE_SHADOW != 0
+pub(crate) fn has_staged() -> bool {
+    features() & FEATURE_STAGED != 0
 }
 
 /// The time-out of a flow's state, seconds.

@@ -17,7 +17,7 @@ use crate::packets::{tc_packet, xdp_packet};
 /// Where a view of the maps is used.
 pub(crate) trait Hook: Copy {
     /// [`bulkhead_engine::untracked`].
-    fn untracked<const SHADOW: bool>(self, meta: &mut Metadata, direction: Direction);
+    fn untracked<const STAGED: bool>(self, meta: &mut Metadata, direction: Direction);
     /// [`bulkhead_engine::forgotten`], for what is enforced.
     fn forgotten(self, headers: &Headers);
     /// The context of the packet; without one no socket is found.
@@ -29,7 +29,7 @@ pub(crate) trait Hook: Copy {
 /// Away from any packet: what is tracked already is all that there is.
 impl Hook for () {
     #[inline(always)]
-    fn untracked<const SHADOW: bool>(self, _meta: &mut Metadata, _direction: Direction) {}
+    fn untracked<const STAGED: bool>(self, _meta: &mut Metadata, _direction: Direction) {}
     #[inline(always)]
     fn forgotten(self, _headers: &Headers) {}
     #[inline(always)]
@@ -43,11 +43,11 @@ impl Hook for () {
 }
 
 macro_rules! hook {
-    ($context:ty, $packet_of:path, $of:path, $untracked:ident, $shadow_untracked:ident, $forgotten:ident) => {
+    ($context:ty, $packet_of:path, $of:path, $untracked:ident, $staged_untracked:ident, $forgotten:ident) => {
         impl Hook for *mut $context {
             #[inline(always)]
-            fn untracked<const SHADOW: bool>(self, meta: &mut Metadata, direction: Direction) {
-                let call = if SHADOW { $shadow_untracked } else { $untracked };
+            fn untracked<const STAGED: bool>(self, meta: &mut Metadata, direction: Direction) {
+                let call = if STAGED { $staged_untracked } else { $untracked };
                 call(self, meta, direction.index());
             }
             #[inline(always)]
@@ -77,7 +77,7 @@ macro_rules! hook {
         /// The same for what observes.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $shadow_untracked(context: *mut $context, meta: *mut Metadata, direction: u32) -> u32 {
+        extern "C" fn $staged_untracked(context: *mut $context, meta: *mut Metadata, direction: u32) -> u32 {
             go_on::<true>(context, meta, direction)
         }
 
@@ -94,14 +94,14 @@ macro_rules! hook {
     };
 }
 
-hook!(__sk_buff, tc_packet, TcContext::new, tc_untracked, shadow_tc_untracked, tc_forgotten);
-hook!(xdp_md, xdp_packet, XdpContext::new, xdp_untracked, shadow_xdp_untracked, xdp_forgotten);
+hook!(__sk_buff, tc_packet, TcContext::new, tc_untracked, staged_tc_untracked, tc_forgotten);
+hook!(xdp_md, xdp_packet, XdpContext::new, xdp_untracked, staged_xdp_untracked, xdp_forgotten);
 
 #[inline(always)]
-fn go_on<const SHADOW: bool>(hook: impl Hook, meta: *mut Metadata, direction: u32) -> u32 {
+fn go_on<const STAGED: bool>(hook: impl Hook, meta: *mut Metadata, direction: u32) -> u32 {
     // SAFETY: the verifier makes sure that what is not null can be written; the metadata is this CPU's own.
     if let Some(meta) = unsafe { meta.as_mut() } {
-        bulkhead_engine::untracked(&View::<SHADOW, _>(hook), meta, Direction::of_index(direction));
+        bulkhead_engine::untracked(&View::<STAGED, _>(hook), meta, Direction::of_index(direction));
     }
     0
 }

@@ -33,23 +33,23 @@ unsafe fn entry<T>(table: *const T, last: u64, index: u64) -> Option<&'static T>
 }
 
 macro_rules! tables {
-    ($($read:ident: $type:ty = $table:ident to $last:ident or $shadow:ident to $shadow_last:ident;)*) => {
+    ($($read:ident: $type:ty = $table:ident to $last:ident or $staged:ident to $staged_last:ident;)*) => {
         // Defined nowhere, so that the object keeps a place for each address. Where a `_LAST` seems to
         // lie is how many bytes behind the first entry the last one begins.
         unsafe extern "C" {
             $(
                 static mut $table: $type;
                 static $last: u8;
-                static mut $shadow: $type;
-                static $shadow_last: u8;
+                static mut $staged: $type;
+                static $staged_last: u8;
             )*
         }
         $(
             /// An entry of the enforced generation's table, or of the one that observes.
             #[inline(always)]
-            pub(crate) fn $read<const SHADOW: bool>(index: u64) -> Option<&'static $type> {
-                let (table, last) = if SHADOW {
-                    (&raw const $shadow, &raw const $shadow_last)
+            pub(crate) fn $read<const STAGED: bool>(index: u64) -> Option<&'static $type> {
+                let (table, last) = if STAGED {
+                    (&raw const $staged, &raw const $staged_last)
                 } else {
                     (&raw const $table, &raw const $last)
                 };
@@ -61,24 +61,24 @@ macro_rules! tables {
 }
 
 tables! {
-    trie_slot: Leaf = TRIE4 to TRIE4_LAST or SHADOW_TRIE4 to SHADOW_TRIE4_LAST;
-    exact_bucket: ExactBucket = EXACT to EXACT_LAST or SHADOW_EXACT to SHADOW_EXACT_LAST;
-    pair: Pair = PAIRS to PAIRS_LAST or SHADOW_PAIRS to SHADOW_PAIRS_LAST;
-    cell: Cell = CELLS to CELLS_LAST or SHADOW_CELLS to SHADOW_CELLS_LAST;
-    port: u16 = PORTS to PORTS_LAST or SHADOW_PORTS to SHADOW_PORTS_LAST;
-    deadline: u64 = DEADLINES to DEADLINES_LAST or SHADOW_DEADLINES to SHADOW_DEADLINES_LAST;
+    trie_slot: Leaf = TRIE4 to TRIE4_LAST or STAGED_TRIE4 to STAGED_TRIE4_LAST;
+    exact_bucket: ExactBucket = EXACT to EXACT_LAST or STAGED_EXACT to STAGED_EXACT_LAST;
+    pair: Pair = PAIRS to PAIRS_LAST or STAGED_PAIRS to STAGED_PAIRS_LAST;
+    cell: Cell = CELLS to CELLS_LAST or STAGED_CELLS to STAGED_CELLS_LAST;
+    port: u16 = PORTS to PORTS_LAST or STAGED_PORTS to STAGED_PORTS_LAST;
+    deadline: u64 = DEADLINES to DEADLINES_LAST or STAGED_DEADLINES to STAGED_DEADLINES_LAST;
 }
 
 /// An entry of a block of the trie.
 #[inline(always)]
-pub(crate) fn trie<const SHADOW: bool>(block: u32, slot: u8) -> Option<Leaf> {
-    trie_slot::<SHADOW>(u64::from(block) * BLOCK_SLOTS as u64 | u64::from(slot)).copied()
+pub(crate) fn trie<const STAGED: bool>(block: u32, slot: u8) -> Option<Leaf> {
+    trie_slot::<STAGED>(u64::from(block) * BLOCK_SLOTS as u64 | u64::from(slot)).copied()
 }
 
 /// How many buckets the exact table has.
 #[inline(always)]
-pub(crate) fn exact_buckets<const SHADOW: bool>() -> u32 {
-    let last = if SHADOW { &raw const SHADOW_EXACT_LAST } else { &raw const EXACT_LAST };
+pub(crate) fn exact_buckets<const STAGED: bool>() -> u32 {
+    let last = if STAGED { &raw const STAGED_EXACT_LAST } else { &raw const EXACT_LAST };
     (last.addr() / size_of::<ExactBucket>()) as u32 + 1
 }
 
@@ -86,6 +86,6 @@ pub(crate) fn exact_buckets<const SHADOW: bool>() -> u32 {
 /// it would leave the comparison out for a port, and verifiers before 6.18 know no bounds of what a swap
 /// of bytes leaves.
 #[inline(always)]
-pub(crate) fn port_class<const SHADOW: bool>(index: u32) -> Option<u32> {
-    port::<SHADOW>(index.into()).map(|class| u32::from(*class))
+pub(crate) fn port_class<const STAGED: bool>(index: u32) -> Option<u32> {
+    port::<STAGED>(index.into()).map(|class| u32::from(*class))
 }

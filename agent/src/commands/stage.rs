@@ -1,4 +1,4 @@
-//! `bulkhead stage`, `unstage`, `promote`: a candidate that observes before it is enforced.
+//! `bulkhead stage`, `unstage`, `promote`: a staged policy that observes before it is enforced.
 
 use std::path::PathBuf;
 
@@ -79,7 +79,7 @@ fn show_staged(answer: Option<&Applied>, json: bool) -> Answer {
             if json {
                 println!("{}", serde_json::json!({ "applied": false }));
             } else {
-                eprintln!("nothing is staged; `bulkhead stage POLICY` stages a candidate");
+                eprintln!("nothing is staged; `bulkhead stage POLICY` stages one");
             }
             Answer::No
         }

@@ -139,11 +139,11 @@ fn print(status: &Answered) {
         if unread != 0 {
             println!("lost besides: {unread} drops, whose reports an agent of another layout had left");
         }
-        if let Some(shadow) = &agent.shadow {
+        if let Some(staged) = &agent.staged {
             println!(
                 "staged: {} (generation {}) would drop {} packets that passed, and pass {} that were dropped; \
                  {} differences not told of",
-                shadow.policy, shadow.generation, shadow.would_drop, shadow.would_pass, status.lost.shadow
+                staged.policy, staged.generation, staged.would_drop, staged.would_pass, status.lost.staged
             );
         }
         for count in &agent.rule_counters {

@@ -7,9 +7,9 @@ pub const EVENT_AUDIT: u8 = 1;
 
 /// Kind of a report: a packet was dropped, or in audit mode would have been.
 pub const KIND_DROP: u8 = 0;
-/// Kind of a report: the shadow generation decides otherwise than the enforced one. Generation, rule
-/// and reason are the shadow's, the `other_` ones the enforced one's.
-pub const KIND_SHADOW: u8 = 1;
+/// Kind of a report: the staged generation decides otherwise than the enforced one. Generation, rule
+/// and reason are the staged's, the `other_` ones the enforced one's.
+pub const KIND_STAGED: u8 = 1;
 
 /// Kind of a report: packets of one sender were dropped whose kinds were too many to tell apart. The
 /// destination is zero, and so are port and protocol.
@@ -21,16 +21,16 @@ pub const LOST_RING: u32 = 0;
 /// Number of drops that neither tells of, since the CPU's budget for the second was used up, as agents of
 /// layout 4 and before counted them. Now they are counted by reason, apart from the others.
 pub const LOST_BUDGET: u32 = 1;
-/// Number of differences of the shadow that neither tells of.
-pub const LOST_SHADOW: u32 = 2;
+/// Number of differences of the staged that neither tells of.
+pub const LOST_STAGED: u32 = 2;
 /// Kinds of loss.
 pub const LOSSES: u32 = 3;
 
-/// Index of the counter of packets that the shadow generation decides otherwise: those that it
+/// Index of the counter of packets that the staged generation decides otherwise: those that it
 /// would drop, or those that it would let pass.
 #[inline(always)]
 #[must_use]
-pub const fn shadow_index(direction: super::Direction, would_pass: bool) -> u32 {
+pub const fn staged_index(direction: super::Direction, would_pass: bool) -> u32 {
     direction.index() * 2 + would_pass as u32
 }
 
@@ -83,7 +83,7 @@ pub struct AggregateKey {
     pub other_generation: u32,
     /// Of a difference: the enforced generation's [`crate::Reason`]; else 0.
     pub other_reason: u8,
-    /// [`KIND_DROP`], [`KIND_SHADOW`] or [`KIND_SENDER`].
+    /// [`KIND_DROP`], [`KIND_STAGED`] or [`KIND_SENDER`].
     pub kind: u8,
     /// Zero.
     pub reserved: [u8; 2],

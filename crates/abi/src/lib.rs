@@ -31,8 +31,8 @@ pub use cell::{
 };
 pub use defaults::{Capacity, DEFAULT_NEW_FLOWS, default_timeouts, per_second};
 pub use event::{
-    AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, KIND_SHADOW, LOSSES,
-    LOST_BUDGET, LOST_RING, LOST_SHADOW, shadow_index,
+    AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, KIND_STAGED, LOSSES,
+    LOST_BUDGET, LOST_RING, LOST_STAGED, staged_index,
 };
 pub use exact::{BUCKET_PLACES, ExactBucket, ExactKey, exact_address, exact_key};
 pub use flow::{
@@ -51,7 +51,7 @@ pub use reset::ResetRequest;
 pub use routed::Routed;
 pub use settings::{
     DIRECTIONS, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS,
-    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET,
+    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FEATURE_STAGED, INTERFACE_BARE_IP, INTERFACE_ETHERNET,
     LINK_BFD, LINK_BFD_LAG, LINK_BFD_MULTIHOP, LINK_DATAGRAMS, LINK_DHCP, LINK_EAPOL, LINK_IGMP, LINK_LACP,
     LINK_LLDP, LINK_MACSEC, LINK_PTP, LINK_PTP_UNICAST, LINK_RA, LINK_VRRP, MAX_TABLE_BYTES, NESTING_LEVELS,
     Settings,

@@ -16,7 +16,7 @@ pub const FEATURE_FIXED_CLOCK: u32 = 1 << 2;
 /// Some cell has a rate limit.
 pub const FEATURE_LIMITS: u32 = 1 << 3;
 /// A second generation observes, and where it decides otherwise that is reported.
-pub const FEATURE_SHADOW: u32 = 1 << 4;
+pub const FEATURE_STAGED: u32 = 1 << 4;
 /// Some cell is a management exemption, which quarantine does not touch.
 pub const FEATURE_EXEMPT: u32 = 1 << 5;
 /// The policy has multicast groups: membership reports for them pass.

@@ -138,7 +138,7 @@ pub struct Agent {
     /// Events and the event log.
     pub events: EventStats,
     /// The staged candidate, and what it would have decided otherwise.
-    pub shadow: Option<Observed>,
+    pub staged: Option<Observed>,
 }
 
 /// An interface with role = "exchange", or another where link protocols pass.
@@ -182,8 +182,8 @@ pub struct Losses {
     pub ring: u64,
     /// Drops: a CPU's budget for the second was used up.
     pub budget: u64,
-    /// Differences of the shadow, for either.
-    pub shadow: u64,
+    /// Differences of the staged, for either.
+    pub staged: u64,
 }
 
 /// Since when the totals count, and what they lack.
@@ -199,7 +199,7 @@ pub struct Counted {
     pub since_time: Option<String>,
 }
 
-/// What the shadow has decided otherwise, as in status.
+/// What the staged has decided otherwise, as in status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// Its number, as in reports.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use bulkhead_abi::{CELL_EXEMPT, LINK_IGMP, Leaf, LpmKey, Rate, RateLimit, Routed, TIMEOUTS, Timeouts};
-use bulkhead_dataplane::{Generation, Hook, Kind, Shadow, Specialisation, Specification};
+use bulkhead_dataplane::{Generation, Hook, Kind, Specialisation, Specification, Staged};
 use bulkhead_engine::memory::Tables;
 
 /// What a policy uses.
@@ -14,21 +14,21 @@ use bulkhead_engine::memory::Tables;
 struct Uses {
     name: &'static str,
     everything: bool,
-    shadow: bool,
+    staged: bool,
     audit: bool,
     realtime: bool,
 }
 
-const PLAIN: Uses = Uses { name: "plain", everything: false, shadow: false, audit: false, realtime: false };
+const PLAIN: Uses = Uses { name: "plain", everything: false, staged: false, audit: false, realtime: false };
 
 const USES: [Uses; 7] = [
     PLAIN,
     Uses { name: "audit", audit: true, ..PLAIN },
     Uses { name: "everything", everything: true, ..PLAIN },
     Uses { name: "everything, audit", everything: true, audit: true, ..PLAIN },
-    Uses { name: "everything, shadow", everything: true, shadow: true, ..PLAIN },
+    Uses { name: "everything, staged", everything: true, staged: true, ..PLAIN },
     Uses { name: "real time", everything: true, realtime: true, ..PLAIN },
-    Uses { name: "real time, shadow", everything: true, shadow: true, realtime: true, ..PLAIN },
+    Uses { name: "real time, staged", everything: true, staged: true, realtime: true, ..PLAIN },
 ];
 
 fn tables(everything: bool) -> Tables {
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
             let specification = Specification {
                 audit: uses.audit,
                 realtime: uses.realtime,
-                shadow: uses.shadow.then_some(Shadow { number: 2, tables: &tables }),
+                staged: uses.staged.then_some(Staged { number: 2, tables: &tables }),
                 new_flows: Rate { interval: u64::from(uses.everything) * 1_000_000, tolerance: 1 },
                 forwarded_until: uses.everything.into(),
                 ..Specification::new(1, &tables, Timeouts([60; TIMEOUTS]))

@@ -155,17 +155,17 @@ mod tests {
     use object::{Object as _, ObjectSymbol as _};
 
     use super::{LAST, LOAD_ADDRESS, Load, REALTIME, place};
-    use crate::{OBJECT, SHADOW_MAPS, TABLE_MAPS};
+    use crate::{OBJECT, STAGED_MAPS, TABLE_MAPS};
 
     #[test]
     fn all_that_the_object_leaves_open_are_tables_and_a_number() {
         let file = object::File::parse(OBJECT).unwrap();
         let open = file.symbols().filter(|symbol| symbol.is_undefined() && symbol.name() != Ok(""));
         let mut names: Vec<_> = open.map(|symbol| symbol.name().unwrap()).collect();
-        assert!(names.contains(&"TRIE4") && names.contains(&"SHADOW_TRIE4_LAST"), "{names:?}");
+        assert!(names.contains(&"TRIE4") && names.contains(&"STAGED_TRIE4_LAST"), "{names:?}");
         names.retain(|name| {
             let table = name.strip_suffix(LAST).unwrap_or(name);
-            !TABLE_MAPS.contains(&table) && !SHADOW_MAPS.contains(&table)
+            !TABLE_MAPS.contains(&table) && !STAGED_MAPS.contains(&table)
         });
         assert_eq!(names, [REALTIME]);
     }

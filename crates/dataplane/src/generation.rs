@@ -12,10 +12,10 @@ use super::direct::{DirectMaps, REALTIME};
 use super::object::missing;
 use super::programs::{self, FLOW_IMPORT};
 use super::shape::check_pinned_state;
-use super::tables::{ENFORCED, OBSERVED, fill_tables, make_direct};
+use super::tables::{ENFORCED, STAGED_TABLES, fill_tables, make_direct};
 use super::{
-    CHAIN_MAPS, FlowTable, Group, Hook, Importer, KernelError, Pins, SHADOW_MAPS, STATE_MAPS, Shadow,
-    Specialisation, Specification, TABLE_MAPS, link,
+    CHAIN_MAPS, FlowTable, Group, Hook, Importer, KernelError, Pins, STAGED_MAPS, STATE_MAPS, Specialisation,
+    Specification, Staged, TABLE_MAPS, link,
 };
 
 /// A generation whose tables are filled and whose programs the verifier has accepted.
@@ -64,8 +64,8 @@ impl Generation {
         let mut tables = DirectMaps::new(pins.map(|pins| (pins, specification.number)));
         tables.set(REALTIME, specification.realtime.into());
         make_direct(&mut tables, specification.tables, &exact, &ENFORCED)?;
-        if let Some(Shadow { tables: observed, .. }) = specification.shadow {
-            make_direct(&mut tables, observed, &observed.exact, &OBSERVED)?;
+        if let Some(Staged { tables: observed, .. }) = specification.staged {
+            make_direct(&mut tables, observed, &observed.exact, &STAGED_TABLES)?;
         }
         let code = tables.relocate(specification.object)?;
         let mut groups = Vec::new();
@@ -75,8 +75,8 @@ impl Generation {
             if groups.is_empty() {
                 flow_table(group.object())?.give_seed()?;
                 fill_tables(specification.tables, &ENFORCED, group.object_mut())?;
-                if let Some(shadow) = specification.shadow {
-                    fill_tables(shadow.tables, &OBSERVED, group.object_mut())?;
+                if let Some(staged) = specification.staged {
+                    fill_tables(staged.tables, &STAGED_TABLES, group.object_mut())?;
                 }
             }
             groups.push(group);
@@ -157,7 +157,7 @@ impl Generation {
     /// If bpffs refuses.
     pub fn keep_pinned(&self, pins: &Pins) -> Result<bool, KernelError> {
         let state = STATE_MAPS.iter().map(|map| (*map, pins.state(map)));
-        let tables = TABLE_MAPS.iter().chain(if self.is_observed() { SHADOW_MAPS } else { &[] });
+        let tables = TABLE_MAPS.iter().chain(if self.is_observed() { STAGED_MAPS } else { &[] });
         let tables = tables.map(|map| (*map, pins.table(self.number, map)));
         let mut maps = Vec::new();
         for (map, pin) in state.chain(tables) {

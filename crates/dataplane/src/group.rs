@@ -6,16 +6,16 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bulkhead_abi::{
-    FEATURE_AUDIT, FEATURE_SHADOW, INTERFACE_BARE_IP, INTERFACE_ETHERNET, NESTING_LEVELS, Settings,
+    FEATURE_AUDIT, FEATURE_STAGED, INTERFACE_BARE_IP, INTERFACE_ETHERNET, NESTING_LEVELS, Settings,
 };
 
 use super::object::missing;
 use super::outward::outward_ports;
 use super::programs::{self, Loadable, Program};
 use super::shape;
-use super::tables::{self, ENFORCED, OBSERVED};
+use super::tables::{self, ENFORCED, STAGED_TABLES};
 use super::{
-    CHAIN_MAPS, Hook, KernelError, Kind, Pins, SHADOW_MAPS, STATE_MAPS, Shadow, Specification, TABLE_MAPS,
+    CHAIN_MAPS, Hook, KernelError, Kind, Pins, STAGED_MAPS, STATE_MAPS, Specification, Staged, TABLE_MAPS,
 };
 
 /// What programs of one generation are specialised by. Interfaces that agree in it share them.
@@ -41,7 +41,7 @@ impl Specialisation {
 pub struct Group {
     specialisation: Specialisation,
     object: Ebpf,
-    /// A candidate observes.
+    /// A staged policy observes.
     observed: bool,
 }
 
@@ -54,7 +54,7 @@ impl Group {
         pins: Option<(&Pins, usize)>,
     ) -> Result<Self, KernelError> {
         let object = load_object(specification, code, specialisation, pins)?;
-        Ok(Self { specialisation, object, observed: specification.shadow.is_some() })
+        Ok(Self { specialisation, object, observed: specification.staged.is_some() })
     }
 
     /// What its programs are specialised by.
@@ -98,14 +98,14 @@ impl Group {
         self.chain(&[hook])
     }
 
-    /// The name of the program that a hook gets: while a candidate is staged the observing one, which
+    /// The name of the program that a hook gets: while a policy is staged the staged one, which
     /// goes on with the enforced one.
     pub(super) fn on_hook(&self, hook: Hook) -> &'static str {
         let enforced = Program::at(hook);
         if self.observed { enforced.observer().name() } else { enforced.name() }
     }
 
-    /// Whether a candidate observes.
+    /// Whether a staged policy observes.
     pub(super) fn is_observed(&self) -> bool {
         self.observed
     }
@@ -156,8 +156,8 @@ fn settings_of(specification: &Specification, specialisation: Specialisation) ->
     if specification.audit {
         features |= FEATURE_AUDIT;
     }
-    if specification.shadow.is_some() {
-        features |= FEATURE_SHADOW;
+    if specification.staged.is_some() {
+        features |= FEATURE_STAGED;
     }
     if specification.fixed_clock.is_some() {
         features |= bulkhead_abi::FEATURE_FIXED_CLOCK;
@@ -186,8 +186,8 @@ fn settings_of(specification: &Specification, specialisation: Specialisation) ->
 }
 
 /// What the program knows of the generation that only observes.
-fn shadow_settings_of(specification: &Specification) -> Settings {
-    specification.shadow.map_or(Settings::UNSET, |Shadow { number, tables }| Settings {
+fn staged_settings_of(specification: &Specification) -> Settings {
+    specification.staged.map_or(Settings::UNSET, |Staged { number, tables }| Settings {
         generation: number,
         features: tables.features(),
         locals: tables.locals,
@@ -196,7 +196,7 @@ fn shadow_settings_of(specification: &Specification) -> Settings {
     })
 }
 
-/// Where packets are worked on if programs may interrupt each other: metadata and the shadow's for each
+/// Where packets are worked on if programs may interrupt each other: metadata and the staged's for each
 /// place, and a search.
 const NESTED_PLACES: &[(&str, u32)] = &[("METADATA", 2 * NESTING_LEVELS), ("SEARCH", NESTING_LEVELS)];
 
@@ -216,12 +216,12 @@ fn load_object(
     let capacity = &specification.capacity;
     let settings = Global(settings_of(specification, specialisation));
     let mut loader = EbpfLoader::new();
-    let shadow_settings = Global(shadow_settings_of(specification));
+    let staged_settings = Global(staged_settings_of(specification));
     loader.override_global("SETTINGS", &settings, true);
-    loader.override_global("SHADOW_SETTINGS", &shadow_settings, true);
+    loader.override_global("STAGED_SETTINGS", &staged_settings, true);
     let mut sizes = tables::sizes(specification.tables, &ENFORCED);
-    if let Some(shadow) = specification.shadow {
-        sizes.extend(tables::sizes(shadow.tables, &OBSERVED));
+    if let Some(staged) = specification.staged {
+        sizes.extend(tables::sizes(staged.tables, &STAGED_TABLES));
     }
     for (name, entries) in sizes {
         // A map has at least one entry; one that is empty is never hit.
@@ -237,11 +237,11 @@ fn load_object(
         for name in STATE_MAPS {
             loader.map_pin_path(name, pins.state(name));
         }
-        let observed: &[&str] = if specification.shadow.is_some() { SHADOW_MAPS } else { &[] };
+        let observed: &[&str] = if specification.staged.is_some() { STAGED_MAPS } else { &[] };
         for name in TABLE_MAPS.iter().chain(observed) {
             loader.map_pin_path(name, pins.table(specification.number, name));
         }
-        for name in CHAIN_MAPS.iter().filter(|_| specification.shadow.is_some()) {
+        for name in CHAIN_MAPS.iter().filter(|_| specification.staged.is_some()) {
             loader.map_pin_path(name, pins.chain(specification.number, name, position));
         }
     }

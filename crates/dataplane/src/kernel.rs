@@ -11,7 +11,7 @@ use super::{
     AddressTables, Attached, Capacity, Device, Devices, Fault, Generation, Hook, Interface, KernelError,
     Leftover, Links, Migration, Pins, QuarantineError, RunningLink, Specialisation, Specification, attach,
     attached_hooks, connections, conntrack, detach, flow_clock, rewrite_deadlines, rule_counters, running,
-    seed, shadow_counters, wait_for_programs,
+    seed, staged_counters, wait_for_programs,
 };
 
 /// The kernel, in the calling thread's network namespace.
@@ -79,17 +79,17 @@ impl Dataplane for Kernel {
     fn rule_counters(&self, pins: &Pins, generation: u32, rules: usize) -> Result<Vec<Counter>, KernelError> {
         rule_counters(pins, generation, rules)
     }
-    fn shadow_counters(&self, pins: &Pins, generation: u32) -> Result<[Counter; 2], KernelError> {
-        shadow_counters(pins, generation)
+    fn staged_counters(&self, pins: &Pins, generation: u32) -> Result<[Counter; 2], KernelError> {
+        staged_counters(pins, generation)
     }
     fn rewrite_deadlines(
         &self,
         pins: &Pins,
         generation: u32,
         deadlines: &[u64],
-        of_shadow: bool,
+        of_staged: bool,
     ) -> Result<(), KernelError> {
-        rewrite_deadlines(pins, generation, deadlines, of_shadow)
+        rewrite_deadlines(pins, generation, deadlines, of_staged)
     }
 }
 
@@ -195,8 +195,8 @@ impl StateMigration for Migration {
     fn others(&self) -> &[Pins] {
         Self::others(self)
     }
-    fn staged(&self) -> Pins {
-        Self::staged(self)
+    fn prepared(&self) -> Pins {
+        Self::prepared(self)
     }
     fn links(&self) -> Result<Vec<(String, Hook)>, KernelError> {
         Self::links(self)

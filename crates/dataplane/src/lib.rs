@@ -56,7 +56,7 @@ pub use leftover::{Leftover, Unread};
 pub use links::Links;
 pub use migrate::Migration;
 pub use object::OBJECT;
-pub use pins::{CHAIN_MAPS, Pins, SHADOW_MAPS, STATE_MAPS, TABLE_MAPS};
+pub use pins::{CHAIN_MAPS, Pins, STAGED_MAPS, STATE_MAPS, TABLE_MAPS};
 pub use plane::{Dataplane, DeviceTable, HookLinks, LoadedTables, Seeded, StateMigration};
 pub use probe::is_realtime;
 pub use quarantine::{AddressTables, QuarantineError, quarantine_tables};
@@ -64,8 +64,8 @@ pub use resets::Resets;
 pub use running::running;
 pub use seed::{Connection, FORWARDED_GRACE, connections, flow_clock, seed};
 pub use shape::check_pinned_state;
-pub use specification::{Shadow, Specification};
-pub use state::{State, rewrite_deadlines, rule_counters, shadow_counters};
+pub use specification::{Specification, Staged};
+pub use state::{State, rewrite_deadlines, rule_counters, staged_counters};
 pub use support::check_support;
 
 /// Why the kernel side refused. Nothing has been attached or changed by what failed.

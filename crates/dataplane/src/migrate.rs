@@ -235,8 +235,8 @@ impl Migration {
 
     /// The pins to build the generation with.
     #[must_use]
-    pub fn staged(&self) -> Pins {
-        self.pins.with_staged(self.moves.iter().map(|planned| (planned.map, planned.to.clone())).collect())
+    pub fn prepared(&self) -> Pins {
+        self.pins.with_prepared(self.moves.iter().map(|planned| (planned.map, planned.to.clone())).collect())
     }
 
     /// Makes room for the tables.

@@ -48,18 +48,18 @@ pub const TABLE_MAPS: &[&str] = &[
 ];
 
 /// Maps of a generation that only observes, beside those of the one that is enforced.
-pub const SHADOW_MAPS: &[&str] = &[
-    "SHADOW_TRIE4",
-    "SHADOW_EXACT",
-    "SHADOW_PREFIX6",
-    "SHADOW_PORTS",
-    "SHADOW_PAIRS",
-    "SHADOW_CELLS",
-    "SHADOW_DEADLINES",
-    "SHADOW_COUNTERS",
+pub const STAGED_MAPS: &[&str] = &[
+    "STAGED_TRIE4",
+    "STAGED_EXACT",
+    "STAGED_PREFIX6",
+    "STAGED_PORTS",
+    "STAGED_PAIRS",
+    "STAGED_CELLS",
+    "STAGED_DEADLINES",
+    "STAGED_COUNTERS",
 ];
 
-/// Maps of one group's programs while a candidate observes: how they reach the enforced ones. Pinned, since the kernel empties such a map when the last process lets go of it.
+/// Maps of one group's programs while a staged policy observes: how they reach the enforced ones. Pinned, since the kernel empties such a map when the last process lets go of it.
 pub const CHAIN_MAPS: &[&str] = &["XDP_ENFORCED", "TC_ENFORCED"];
 
 /// The pins of one instance.
@@ -67,12 +67,12 @@ pub const CHAIN_MAPS: &[&str] = &["XDP_ENFORCED", "TC_ENFORCED"];
 pub struct Pins {
     root: PathBuf,
     version: u32,
-    staged: Vec<(&'static str, PathBuf)>,
+    prepared: Vec<(&'static str, PathBuf)>,
     tables: &'static str,
 }
 
 /// Maps that all sets of tables of a generation share.
-const SHARED_MAPS: &[&str] = &["RULE_COUNTERS", "BUDGET", "SHADOW_COUNTERS"];
+const SHARED_MAPS: &[&str] = &["RULE_COUNTERS", "BUDGET", "STAGED_COUNTERS"];
 
 impl Pins {
     /// The pins of `instance` below the bpffs directory `base`.
@@ -82,7 +82,7 @@ impl Pins {
     }
 
     fn of_version(instance: &Path, version: u32) -> Self {
-        Self { root: instance.join(format!("v{version}")), version, staged: Vec::new(), tables: "" }
+        Self { root: instance.join(format!("v{version}")), version, prepared: Vec::new(), tables: "" }
     }
 
     /// The pins of the same instance that agents of other layouts made.
@@ -108,8 +108,8 @@ impl Pins {
 
     /// The same pins, but for maps that have not their place yet.
     #[must_use]
-    pub(super) fn with_staged(&self, staged: Vec<(&'static str, PathBuf)>) -> Self {
-        Self { staged, ..self.clone() }
+    pub(super) fn with_prepared(&self, prepared: Vec<(&'static str, PathBuf)>) -> Self {
+        Self { prepared, ..self.clone() }
     }
 
     /// The directory that holds them.
@@ -121,8 +121,8 @@ impl Pins {
     /// The pin of a map that outlives generations.
     #[must_use]
     pub fn state(&self, map: &str) -> PathBuf {
-        let staged = self.staged.iter().find(|(name, _)| *name == map);
-        staged.map_or_else(|| self.root.join("state").join(map), |(_, path)| path.clone())
+        let prepared = self.prepared.iter().find(|(name, _)| *name == map);
+        prepared.map_or_else(|| self.root.join("state").join(map), |(_, path)| path.clone())
     }
 
     /// The directory of maps that take the place of those in `state` once a generation runs.
@@ -313,9 +313,9 @@ mod tests {
         }
         let versions: Vec<_> = pins.others().unwrap().iter().map(Pins::version).collect();
         assert_eq!(versions, [9, 90]);
-        let staged = pins.with_staged(vec![("EVENTS", pins.next_state(5).join("EVENTS"))]);
-        assert_ne!(staged.state("EVENTS"), pins.state("EVENTS"));
-        assert_eq!(staged.state("FRAGMENTS"), pins.state("FRAGMENTS"));
+        let prepared = pins.with_prepared(vec![("EVENTS", pins.next_state(5).join("EVENTS"))]);
+        assert_ne!(prepared.state("EVENTS"), pins.state("EVENTS"));
+        assert_eq!(prepared.state("FRAGMENTS"), pins.state("FRAGMENTS"));
         std::fs::create_dir_all(pins.next_state(5)).unwrap();
         assert_eq!(pins.states().unwrap(), [pins.root().join("state"), pins.root().join("state-5")]);
         std::fs::remove_dir_all(base).unwrap();

@@ -133,15 +133,15 @@ pub trait Dataplane: Clone + Send + Sync + 'static {
     /// If its tables are not pinned.
     fn rule_counters(&self, pins: &Pins, generation: u32, rules: usize) -> Result<Vec<Counter>, KernelError>;
 
-    /// Packets that the staged candidate of a generation would drop, and those that it would let pass, where the
+    /// Packets that the staged policy of a generation would drop, and those that it would let pass, where the
     /// enforced one did otherwise.
     ///
     /// # Errors
-    /// If there is no candidate, or the kernel refuses.
-    fn shadow_counters(&self, pins: &Pins, generation: u32) -> Result<[Counter; 2], KernelError>;
+    /// If there is no staged policy, or the kernel refuses.
+    fn staged_counters(&self, pins: &Pins, generation: u32) -> Result<[Counter; 2], KernelError>;
 
-    /// Writes the deadlines of a generation that runs, in ns since boot, from index 1 on; of its candidate if
-    /// `of_shadow`.
+    /// Writes the deadlines of a generation that runs, in ns since boot, from index 1 on; of its staged policy if
+    /// `of_staged`.
     ///
     /// # Errors
     /// If its tables are not pinned, or hold fewer.
@@ -150,7 +150,7 @@ pub trait Dataplane: Clone + Send + Sync + 'static {
         pins: &Pins,
         generation: u32,
         deadlines: &[u64],
-        of_shadow: bool,
+        of_staged: bool,
     ) -> Result<(), KernelError>;
 }
 
@@ -300,7 +300,7 @@ pub trait StateMigration {
     /// Pins of replaced layouts, for counters of their generations.
     fn others(&self) -> &[Pins];
     /// The pins to build the generation with.
-    fn staged(&self) -> Pins;
+    fn prepared(&self) -> Pins;
 
     /// Links of every layout: what is enforced now.
     ///

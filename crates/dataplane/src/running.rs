@@ -11,6 +11,10 @@ use super::hook::fault;
 use super::link::{Link, LinkInfo};
 use super::{KernelError, Pins};
 
+/// The maps by which a program's generation is known: of the enforced policy, and of a staged one by today's name
+/// and its former one.
+const TRIES: [&str; 3] = ["TRIE4", "STAGED_TRIE4", "SHADOW_TRIE4"];
+
 /// Every pinned link, of every layout, and what it runs.
 ///
 /// # Errors
@@ -23,11 +27,11 @@ pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
     let others = pins.others()?;
     for pins in [pins].into_iter().chain(&others) {
         for number in pins.generations()? {
-            // One that was just being built or freed has no such map. While a candidate observes, it is
+            // One that was just being built or freed has no such map. While a staged policy observes, it is
             // its program that the hook names.
             let exchange = pins.exchange();
             let tables = [pins, &exchange].into_iter();
-            for path in tables.flat_map(|pins| ["TRIE4", "SHADOW_TRIE4"].map(|map| pins.table(number, map))) {
+            for path in tables.flat_map(|pins| TRIES.map(|map| pins.table(number, map))) {
                 if let Ok(info) = MapInfo::from_pin(path) {
                     generation_of.insert(info.id(), number);
                 }

@@ -7,7 +7,7 @@ use super::object::OBJECT;
 
 /// A generation that only observes: what it decides otherwise is counted and reported.
 #[derive(Clone, Copy, Debug)]
-pub struct Shadow<'a> {
+pub struct Staged<'a> {
     /// Its number, as in reports.
     pub number: u32,
     /// Its compiled tables. Deadlines in ns since boot.
@@ -22,7 +22,7 @@ pub struct Specification<'a> {
     /// The compiled tables. Deadlines in ns since boot.
     pub tables: &'a Tables,
     /// A second generation that only observes.
-    pub shadow: Option<Shadow<'a>>,
+    pub staged: Option<Staged<'a>>,
     /// Report what would be dropped, and let it pass.
     pub audit: bool,
     /// Time-outs of flows.
@@ -50,7 +50,7 @@ impl<'a> Specification<'a> {
         Self {
             number,
             tables,
-            shadow: None,
+            staged: None,
             audit: false,
             timeouts,
             capacity: Capacity::default(),

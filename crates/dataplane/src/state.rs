@@ -5,8 +5,8 @@ use std::path::Path;
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use bulkhead_abi::{
-    AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, LOST_BUDGET, LOST_RING, LOST_SHADOW,
-    REASONS, shadow_index,
+    AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, LOST_BUDGET, LOST_RING, LOST_STAGED,
+    REASONS, staged_index,
 };
 use bulkhead_api::status::Losses;
 use bulkhead_engine::Reason;
@@ -155,7 +155,7 @@ impl State {
         for index in 0..DIRECTIONS * REASONS {
             budget += counted(&self.unreported, index)?.packets;
         }
-        Ok(Losses { ring: count(LOST_RING)?, budget, shadow: count(LOST_SHADOW)? })
+        Ok(Losses { ring: count(LOST_RING)?, budget, staged: count(LOST_STAGED)? })
     }
 
     /// Tracked flows: unreplied and established, expired ones that were not collected included.
@@ -230,13 +230,13 @@ pub fn rule_counters(pins: &Pins, generation: u32, rules: usize) -> Result<Vec<C
     Ok(counters)
 }
 
-/// Packets that the shadow of a generation decided otherwise: those that it would drop, and
+/// Packets that the staged of a generation decided otherwise: those that it would drop, and
 /// those that it would let pass, both directions together.
 ///
 /// # Errors
 /// If it has none, or the kernel refuses.
-pub fn shadow_counters(pins: &Pins, generation: u32) -> Result<[Counter; 2], KernelError> {
-    let path = pins.generation(generation).join("SHADOW_COUNTERS");
+pub fn staged_counters(pins: &Pins, generation: u32) -> Result<[Counter; 2], KernelError> {
+    let path = pins.generation(generation).join("STAGED_COUNTERS");
     let map: PerCpuArray<MapData, PodCounter> = Map::PerCpuArray(open(&path)?)
         .try_into()
         .map_err(KernelError::refused(format!("{}: its type", path.display())))?;
@@ -244,14 +244,14 @@ pub fn shadow_counters(pins: &Pins, generation: u32) -> Result<[Counter; 2], Ker
     for direction in [Direction::Ingress, Direction::Egress] {
         for would_pass in [false, true] {
             let sum = &mut counters[usize::from(would_pass)];
-            *sum = plus(*sum, counted(&map, shadow_index(direction, would_pass))?);
+            *sum = plus(*sum, counted(&map, staged_index(direction, would_pass))?);
         }
     }
     Ok(counters)
 }
 
 /// Writes the deadlines of a generation that runs, in ns since boot, from index 1 on; of its
-/// shadow if `of_shadow`.
+/// staged if `of_staged`.
 ///
 /// # Errors
 /// If its tables are not pinned, or hold fewer.
@@ -259,12 +259,12 @@ pub fn rewrite_deadlines(
     pins: &Pins,
     generation: u32,
     deadlines: &[u64],
-    of_shadow: bool,
+    of_staged: bool,
 ) -> Result<(), KernelError> {
     if deadlines.len() <= 1 {
         return Ok(());
     }
-    let name = if of_shadow { "SHADOW_DEADLINES" } else { "DEADLINES" };
+    let name = if of_staged { "STAGED_DEADLINES" } else { "DEADLINES" };
     let path = pins.generation(generation).join(name);
     let what = || KernelError::refused(format!("{}: writing deadlines", path.display()));
     let map = open(&path)?;

@@ -49,14 +49,14 @@ pub(super) const ENFORCED: TableNames = TableNames {
 };
 
 /// Of a generation that only observes.
-pub(super) const OBSERVED: TableNames = TableNames {
-    trie: "SHADOW_TRIE4",
-    exact: "SHADOW_EXACT",
-    prefix6: "SHADOW_PREFIX6",
-    ports: "SHADOW_PORTS",
-    pairs: "SHADOW_PAIRS",
-    cells: "SHADOW_CELLS",
-    deadlines: "SHADOW_DEADLINES",
+pub(super) const STAGED_TABLES: TableNames = TableNames {
+    trie: "STAGED_TRIE4",
+    exact: "STAGED_EXACT",
+    prefix6: "STAGED_PREFIX6",
+    ports: "STAGED_PORTS",
+    pairs: "STAGED_PAIRS",
+    cells: "STAGED_CELLS",
+    deadlines: "STAGED_DEADLINES",
     enforcing: None,
 };
 

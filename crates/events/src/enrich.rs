@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bulkhead_abi::{Action, AggregateKey, KIND_SENDER, KIND_SHADOW, NO_RULE, Reason as OfPrograms, to_ip};
+use bulkhead_abi::{Action, AggregateKey, KIND_SENDER, KIND_STAGED, NO_RULE, Reason as OfPrograms, to_ip};
 use bulkhead_api::event::{
     Direction, Drop, End, Enforced, EtherType, Kind, Protocol, Reason, Rule, WouldDiffer,
 };
@@ -131,7 +131,7 @@ impl Enricher {
     #[must_use]
     pub fn kind(&self, key: &AggregateKey, packets: Packets, enforced: Option<&Self>) -> Kind {
         let drop = self.drop(key, packets);
-        match enforced.filter(|_| key.kind == KIND_SHADOW) {
+        match enforced.filter(|_| key.kind == KIND_STAGED) {
             Some(names) => {
                 Kind::WouldDiffer(Box::new(WouldDiffer { staged: drop, enforced: names.enforced(key) }))
             }

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_abi::{EVENT_AUDIT, Event, KIND_SHADOW};
+use bulkhead_abi::{EVENT_AUDIT, Event, KIND_STAGED};
 use bulkhead_api::event::{Counted, Timestamp};
 
 use crate::enrich::{Enricher, Packets};
@@ -167,8 +167,8 @@ fn names_of(
         Lookup::Known(names) | Lookup::Unknown(names) => Some(names),
         Lookup::Pending => must.then(|| names.known(generation)),
     };
-    let is_shadow = event.key.kind == KIND_SHADOW;
-    let enforced = if is_shadow { Some(look_up(event.key.other_generation)?) } else { None };
+    let is_staged = event.key.kind == KIND_STAGED;
+    let enforced = if is_staged { Some(look_up(event.key.other_generation)?) } else { None };
     Some((look_up(event.key.generation)?, enforced))
 }
 

@@ -1,4 +1,4 @@
-//! The places of a CPU on a real-time kernel, and what a candidate does there.
+//! The places of a CPU on a real-time kernel, and what a staged policy does there.
 
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use bulkhead_abi::{Counter, DIRECTIONS, NESTING_LEVELS};
@@ -31,9 +31,9 @@ impl Kernel {
         PerCpuArray::try_from(map).expect("a per-CPU array")
     }
 
-    /// Packets that the candidate decided otherwise on this CPU.
+    /// Packets that the staged policy decided otherwise on this CPU.
     pub fn differences(&self) -> u64 {
-        let map = own_map(&self.generation, "SHADOW_COUNTERS");
+        let map = own_map(&self.generation, "STAGED_COUNTERS");
         (0..DIRECTIONS * 2).map(|index| self.own_value::<Counter>(&map, index).packets).sum()
     }
 }

@@ -109,7 +109,7 @@ fn time_that_passes_does_not_end_what_is_enforced() {
     site.done(&["stage", &site.path("policy.hujson")]);
     site.done(&["apply", &site.path("other.hujson")]);
     std::thread::sleep(Duration::from_secs(26));
-    // A candidate is enforced for the first time: it must hold.
+    // A staged policy is enforced for the first time: it must hold.
     let output = site.bulkhead(&["promote"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("test failed"), "{output:?}");

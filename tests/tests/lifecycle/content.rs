@@ -47,7 +47,7 @@ fn what_only_the_caller_can_see_is_enforced() {
         site.instance()
     );
     done(&site, &format!("{hidden} bulkhead stage p"));
-    assert_eq!(site.status()["agent"]["shadow"]["policy"], "/mnt/p");
+    assert_eq!(site.status()["agent"]["staged"]["policy"], "/mnt/p");
     done(&site, &format!("{hidden} bulkhead apply p --inventory {}", site.path("inventory.json")));
     assert!(site.connects("client", 8081) && site.is_denied("client", 8080));
     let mistake = shell(&site, &format!("{hidden} echo ']' > p; bulkhead apply p"));

@@ -151,7 +151,7 @@ fn a_candidate_observes_on_interfaces_of_every_group() {
         assert_eq!(socket.recv(&mut [0; 16]).expect("what the enforced policy admits"), 6);
     };
     is_enforced(&site, &mut tun);
-    // Nobody but the pins holds what leads from the observing programs to the enforced ones.
+    // Nobody but the pins holds what leads from the staged program to the enforced ones.
     site.kill();
     is_enforced(&site, &mut tun);
     site.start();
@@ -162,7 +162,7 @@ fn a_candidate_observes_on_interfaces_of_every_group() {
     assert_eq!(generation(&site), before, "the programs of eth0 are for it, too");
     is_enforced(&site, &mut tun);
     let status = site.status();
-    assert!(status["agent"]["shadow"]["would_drop"].as_u64() >= Some(2), "{status}");
+    assert!(status["agent"]["staged"]["would_drop"].as_u64() >= Some(2), "{status}");
     // Both observers, both enforced programs of two groups; and the one that stores flows.
     assert!(site.loaded_programs() <= 9, "{} programs loaded", site.loaded_programs());
 }

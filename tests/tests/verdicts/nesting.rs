@@ -2,7 +2,7 @@
 //! other threads have places already, as if this one had interrupted them.
 
 use bulkhead_abi::{NESTING_LEVELS, NO_RULE, REASONS};
-use bulkhead_dataplane::{Kind, Shadow, Specification};
+use bulkhead_dataplane::{Kind, Specification, Staged};
 use bulkhead_engine::memory::Tables;
 use bulkhead_engine::{Action, Reason};
 use bulkhead_testkit::packets::build::{Ip, ethernet, ethertype, tcp, udp};
@@ -13,9 +13,9 @@ use crate::world::{self, FORBIDDEN, NAMES, Place, WEB};
 
 const ACK: u8 = 0x10;
 
-fn kernel(tables: &Tables, kind: Kind, audit: bool, shadow: Option<&Tables>) -> Kernel {
-    let shadow = shadow.map(|tables| Shadow { number: 9, tables });
-    Kernel::of(Specification { realtime: true, audit, shadow, ..specification(tables, ample()) }, kind, 0)
+fn kernel(tables: &Tables, kind: Kind, audit: bool, staged: Option<&Tables>) -> Kernel {
+    let staged = staged.map(|tables| Staged { number: 9, tables });
+    Kernel::of(Specification { realtime: true, audit, staged, ..specification(tables, ample()) }, kind, 0)
 }
 
 fn framed(kind: Kind, ip: Ip) -> Vec<u8> {
@@ -96,7 +96,7 @@ fn is_crowded_out(kernel: &mut Kernel, program: Program, kind: Kind) -> Reason {
 }
 
 #[test]
-fn a_candidate_observes_in_the_same_place_on_a_real_time_kernel() {
+fn a_staged_policy_observes_in_the_same_place_on_a_real_time_kernel() {
     let tables = world::program().tables;
     // It denies everything.
     let candidate = Tables::deny_all();
@@ -115,8 +115,8 @@ fn a_candidate_observes_in_the_same_place_on_a_real_time_kernel() {
             assert_eq!(kernel.differences(), differences, "both drop it");
             let meta = kernel.metadata_at(taken);
             assert_eq!(meta.outcome.reason, Reason::DenyRule);
-            let shadow = kernel.metadata_at(NESTING_LEVELS + taken);
-            assert_eq!((shadow.outcome.rule, shadow.headers), (NO_RULE, meta.headers));
+            let staged = kernel.metadata_at(NESTING_LEVELS + taken);
+            assert_eq!((staged.outcome.rule, staged.headers), (NO_RULE, meta.headers));
             assert_eq!(kernel.at_work().iter().filter(|thread| **thread != 0).count(), taken as usize);
         }
         kernel.occupy(NESTING_LEVELS as usize);

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use bulkhead_abi::{Direction, REASONS, Rate, ResetRequest, from_ip};
-use bulkhead_dataplane::{Kind, Shadow, Specification};
+use bulkhead_dataplane::{Kind, Specification, Staged};
 use bulkhead_engine::{Action, Reason};
 use bulkhead_testkit::packets::build::{Extension, Ip, ethernet, ethertype, tcp};
 
@@ -176,8 +176,8 @@ fn neither_audit_mode_nor_what_observes_asks_for_any() {
         let mut kernel = Kernel::new(&compiled.tables, kind, true, ample());
         assert_eq!(kernel.run(program, &packet), Action::Pass);
         assert_eq!(kernel.resets(), []);
-        let shadow = Some(Shadow { number: 9, tables: &compiled.tables });
-        let specification = Specification { shadow, ..specification(&compiled.tables, ample()) };
+        let staged = Some(Staged { number: 9, tables: &compiled.tables });
+        let specification = Specification { staged, ..specification(&compiled.tables, ample()) };
         let mut kernel = Kernel::of(specification, kind, 0);
         assert_eq!(kernel.observe(program, &packet), Action::Drop);
         assert_eq!(kernel.resets().len(), 1, "the enforced one's");

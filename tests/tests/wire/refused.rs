@@ -1,4 +1,4 @@
-//! An enforced program that the observing one cannot go on with: the packet is dropped.
+//! An enforced program that the staged one cannot go on with: the packet is dropped.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use aya::maps::{Map, MapData, ProgramArray};
 use crate::site::account::drops;
 use crate::site::{OTHER, Over, Site, WEB, policy};
 
-/// The tables through which an interface's observing programs go on with the enforced ones.
+/// The tables through which an interface's staged program go on with the enforced ones.
 fn chains(site: &Site) -> Vec<PathBuf> {
     let status = site.status();
     let generation = &status["generations"][0];

@@ -40,7 +40,7 @@ const LIFE: [(&str, &str); 14] = [
     ("tunnel-re-created", "a_tunnel_that_comes_back_is_enforced_again"),
     ("bond", "uplinks::a_bond_is_enforced_and_stays_so_when_its_cable_changes"),
     ("vlan", "uplinks::a_vlan_is_enforced_when_it_is_made_again"),
-    ("stage", "shadow::a_staged_candidate_observes_and_is_promoted"),
+    ("stage", "staged::a_staged_policy_observes_and_is_promoted"),
     ("exchange", "exchange::an_exchange_interface_passes_its_lanes_and_nothing_else"),
     ("account", "limits::reports_have_a_budget_and_the_account_stays_exact"),
     // Native XDP and TCX on Ethernet, TCX on the tunnel over it, both at once, by IPv4 and IPv6.

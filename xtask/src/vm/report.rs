@@ -126,7 +126,7 @@ mod tests {
 
     const VERIFIED: &str = "vm: job begins on 6.12.1\ninterface  uses  program  verified  ms\n\
         bare IP    plain                tc_ingress          12345      900\n\
-        Ethernet   everything, shadow   xdp_ingress        105421     1900\nvm: job ended with 0\n";
+        Ethernet   everything, staged   xdp_ingress        105421     1900\nvm: job ended with 0\n";
 
     #[test]
     fn programs_are_counted_and_a_refusal_is_told() {

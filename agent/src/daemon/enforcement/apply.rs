@@ -28,8 +28,8 @@ pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
         Err(refused) => return Ok(change::refusal(enforcer, &refused)),
     };
     let seen = if named { files } else { named_files(enforcer).unwrap_or(files) };
-    let shadow = enforcer.live().ledger.shadow;
-    change::change(enforcer, Disk::First, inputs, shadow, |ledger, number| {
+    let staged = enforcer.live().ledger.staged;
+    change::change(enforcer, Disk::First, inputs, staged, |ledger, number| {
         // A restart goes on with this until what `run` names changes again.
         enforcer.store.save_requested(&seen, enforcer.setup.config.mode)?;
         Ok(ledger.succeeded_by(number, Pending::within(request.confirm)))

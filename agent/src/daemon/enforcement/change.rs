@@ -38,13 +38,13 @@ pub(in crate::daemon) fn refusal<D: Dataplane>(enforcer: &Enforcer<D>, refused: 
     }
 }
 
-/// Builds the next generation, with a candidate as its shadow or none, and swaps it in. The
+/// Builds the next generation, with a staged policy beside it or none, and swaps it in. The
 /// caller holds `changing`.
 pub(in crate::daemon) fn change<D: Dataplane>(
     enforcer: &Enforcer<D>,
     disk: Disk,
     inputs: Inputs,
-    shadow: Option<u32>,
+    staged: Option<u32>,
     after: impl FnOnce(&Ledger, u32) -> anyhow::Result<Ledger>,
 ) -> anyhow::Result<Applied> {
     let pins = enforcer.pins();
@@ -62,17 +62,17 @@ pub(in crate::daemon) fn change<D: Dataplane>(
     enforcer.store.save_or_hold_inputs(disk, number, &inputs.files, &inputs.made())?;
     let indices = enforcer.shared.indices.clone();
     let again = |number| anyhow::Ok((number, kept::inputs(enforcer, number, Inputs::compile_at)?));
-    let shadow = shadow.map(again).transpose();
-    let shadow = match disk {
-        Disk::First => shadow?,
-        // Who goes back is not kept from it by a candidate.
-        Disk::Follows => shadow.unwrap_or_else(log_and_default),
+    let staged = staged.map(again).transpose();
+    let staged = match disk {
+        Disk::First => staged?,
+        // Who goes back is not kept from it by a staged policy.
+        Disk::Follows => staged.unwrap_or_else(log_and_default),
     };
     let built = LoadedGeneration::new(
         &enforcer.plane,
         &enforcer.setup,
         (number, inputs),
-        shadow,
+        staged,
         &quarantined,
         &indices,
         &attached,
@@ -114,7 +114,7 @@ fn swap<D: Dataplane>(
         Err(error) => return give_up(error.into()),
     };
     let ledger = match after(&live.ledger, number) {
-        Ok(ledger) => Ledger { shadow: built.shadow.as_ref().map(|shadow| shadow.number), ..ledger },
+        Ok(ledger) => Ledger { staged: built.staged.as_ref().map(|staged| staged.number), ..ledger },
         Err(error) => return give_up(error),
     };
     let intent = Ledger { target: Some(number), enforced: live.ledger.enforced, ..ledger.clone() };
@@ -188,13 +188,13 @@ pub(in crate::daemon) fn next_number(
 /// before, whose last events may not have been read yet.
 pub(in crate::daemon) fn kept_generations(ledger: &Ledger) -> Vec<u32> {
     let recent = ledger.enforced.saturating_sub(3)..=ledger.enforced;
-    recent.chain(ledger.previous).chain(ledger.shadow).collect()
+    recent.chain(ledger.previous).chain(ledger.staged).collect()
 }
 
-/// Makes what a generation and its shadow report readable, before a packet can meet them.
+/// Makes what a generation and its staged policy report readable, before a packet can meet them.
 pub(in crate::daemon) fn add_names<D: Dataplane>(shared: &Shared, built: &LoadedGeneration<D>) {
-    if let Some(shadow) = &built.shadow {
-        shared.add(shadow.number, shadow.names.clone());
+    if let Some(staged) = &built.staged {
+        shared.add(staged.number, staged.names.clone());
     }
     shared.add(built.number, built.names.clone());
 }

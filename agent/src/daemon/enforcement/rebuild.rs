@@ -15,14 +15,14 @@ use crate::daemon::store::unsaved::Disk;
 /// If the system refuses; nothing has changed then.
 pub fn rebuild<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Applied> {
     let _one = held(&enforcer.changing);
-    let shadow = enforcer.live().ledger.shadow;
-    enforce_with(enforcer, shadow)
+    let staged = enforcer.live().ledger.staged;
+    enforce_with(enforcer, staged)
 }
 
-/// Builds what is enforced again, with this shadow or none. The caller holds the one change.
+/// Builds what is enforced again, with this staged or none. The caller holds the one change.
 pub(in crate::daemon) fn enforce_with<D: Dataplane>(
     enforcer: &Enforcer<D>,
-    shadow: Option<u32>,
+    staged: Option<u32>,
 ) -> anyhow::Result<Applied> {
     let (number, problems) = {
         let live = enforcer.live();
@@ -30,5 +30,5 @@ pub(in crate::daemon) fn enforce_with<D: Dataplane>(
     };
     let enforced = Inputs { problems, ..kept::inputs(enforcer, number, Inputs::compile_at)? };
     // On disk are the same files already.
-    change::change(enforcer, Disk::Follows, enforced, shadow, |ledger, number| Ok(ledger.rebuilt_as(number)))
+    change::change(enforcer, Disk::Follows, enforced, staged, |ledger, number| Ok(ledger.rebuilt_as(number)))
 }

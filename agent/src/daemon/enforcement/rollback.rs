@@ -32,12 +32,12 @@ pub fn roll_back_unconfirmed<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Re
 }
 
 fn roll_back<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Applied>> {
-    let Ledger { previous, shadow, .. } = enforcer.live().ledger.clone();
+    let Ledger { previous, staged, .. } = enforcer.live().ledger.clone();
     let Some(previous) = previous else { return Ok(None) };
     let inputs = kept::inputs(enforcer, previous, Inputs::check_kept)?;
-    let mut done = change::change(enforcer, Disk::Follows, inputs, shadow, |ledger, number| {
+    let mut done = change::change(enforcer, Disk::Follows, inputs, staged, |ledger, number| {
         let previous = Some(ledger.enforced);
-        Ok(Ledger { enforced: number, previous, target: None, pending: None, shadow, applied: wall_time() })
+        Ok(Ledger { enforced: number, previous, target: None, pending: None, staged, applied: wall_time() })
     })?;
     enforcer.store.end_wait();
     done.notes.extend(enforcer.live().built.problems.iter().cloned());

@@ -1,4 +1,4 @@
-//! A candidate that only observes: staged beside what is enforced, promoted or taken away.
+//! Staged policies: they observe beside what is enforced, until they are promoted or taken away.
 
 use bulkhead_api::request::{Applied, Confirmation};
 use bulkhead_api::status::Observed;
@@ -13,7 +13,7 @@ use crate::daemon::state::inputs::Inputs;
 use crate::daemon::store::Pending;
 use crate::daemon::store::unsaved::Disk;
 
-/// Compiles a candidate and lets it observe beside what is enforced. Files that do not hold
+/// Compiles a staged policy and lets it observe beside what is enforced. Files that do not hold
 /// change nothing.
 ///
 /// # Errors
@@ -22,28 +22,28 @@ pub fn stage<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
     let _one = enforcer.one_change();
     let files = apply::requested(enforcer, request)?;
     let mode = enforcer.live().built.mode;
-    let candidate = match Inputs::check(files, mode, &enforcer.setup.target, wall_time()) {
+    let staged = match Inputs::check(files, mode, &enforcer.setup.target, wall_time()) {
         Ok(inputs) => inputs,
         Err(refused) => return Ok(change::refusal(enforcer, &refused)),
     };
     let number = change::following_number(enforcer)?;
-    enforcer.store.save_inputs(number, &candidate.files, &candidate.made())?;
+    enforcer.store.save_inputs(number, &staged.files, &staged.made())?;
     rebuild::enforce_with(enforcer, Some(number))
 }
 
-/// Takes the candidate away; `None` if there is none.
+/// Takes the staged policy away; `None` if there is none.
 ///
 /// # Errors
 /// If the system refuses; it observes on then.
 pub fn unstage<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Applied>> {
     let _one = enforcer.one_change();
-    if enforcer.live().ledger.shadow.is_none() {
+    if enforcer.live().ledger.staged.is_none() {
         return Ok(None);
     }
     rebuild::enforce_with(enforcer, None).map(Some)
 }
 
-/// Enforces the candidate, as it was staged; `None` if there is none.
+/// Enforces the staged policy, as it was staged; `None` if there is none.
 ///
 /// # Errors
 /// If the system refuses; nothing has changed then.
@@ -52,19 +52,19 @@ pub fn promote<D: Dataplane>(
     confirmation: &Confirmation,
 ) -> anyhow::Result<Option<Applied>> {
     let _one = enforcer.one_change();
-    let Some(number) = enforcer.live().ledger.shadow else { return Ok(None) };
+    let Some(number) = enforcer.live().ledger.staged else { return Ok(None) };
     let (files, made) = kept::files(enforcer, number)?;
-    let candidate = match Inputs::check(files, made.mode, &enforcer.setup.target, wall_time()) {
+    let staged = match Inputs::check(files, made.mode, &enforcer.setup.target, wall_time()) {
         Ok(inputs) => inputs,
         Err(refused) => return Ok(Some(change::refusal(enforcer, &refused))),
     };
-    change::change(enforcer, Disk::First, candidate, None, |ledger, number| {
+    change::change(enforcer, Disk::First, staged, None, |ledger, number| {
         Ok(ledger.succeeded_by(number, Pending::within(confirmation.within)))
     })
     .map(Some)
 }
 
-/// What the shadow has decided otherwise; `None` if there is none.
+/// What the staged has decided otherwise; `None` if there is none.
 ///
 /// # Errors
 /// If the kernel's counters cannot be read.
@@ -72,12 +72,12 @@ pub fn observed<D: Dataplane>(
     enforcer: &Enforcer<D>,
     built: &LoadedGeneration<D>,
 ) -> anyhow::Result<Option<Observed>> {
-    let Some(shadow) = &built.shadow else { return Ok(None) };
-    let [would_drop, would_pass] = enforcer.plane.shadow_counters(enforcer.pins(), built.number)?;
+    let Some(staged) = &built.staged else { return Ok(None) };
+    let [would_drop, would_pass] = enforcer.plane.staged_counters(enforcer.pins(), built.number)?;
     let (policy, inventory) =
-        enforcer.store.inputs_of(shadow.number).map(|(files, _)| files.paths()).unwrap_or_default();
+        enforcer.store.inputs_of(staged.number).map(|(files, _)| files.paths()).unwrap_or_default();
     Ok(Some(Observed {
-        generation: shadow.number,
+        generation: staged.number,
         policy: policy.display().to_string(),
         inventory: inventory.display().to_string(),
         would_drop: would_drop.packets,

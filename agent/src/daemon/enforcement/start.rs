@@ -138,22 +138,22 @@ pub fn tell_nothing_is_enforced() {
     );
 }
 
-/// The candidate that observed, if it still holds.
-pub fn candidate(setup: &Setup, store: &Store, ledger: &mut Ledger) -> Option<(u32, Inputs)> {
-    let number = ledger.shadow?;
+/// The staged policy that observed, if it still holds.
+pub fn staged(setup: &Setup, store: &Store, ledger: &mut Ledger) -> Option<(u32, Inputs)> {
+    let number = ledger.staged?;
     let Some((files, made)) = store.inputs_of(number) else {
-        tracing::warn!("the staged candidate is not kept any more and does not observe");
-        ledger.shadow = None;
+        tracing::warn!("the staged policy is not kept any more and does not observe");
+        ledger.staged = None;
         return None;
     };
     match Inputs::compile(files, made.mode, &setup.target) {
         Ok(inputs) => Some((number, inputs)),
         Err(refused) => {
             tracing::warn!(
-                "the staged candidate does not hold any more and does not observe\n{}",
+                "the staged policy does not hold any more and does not observe\n{}",
                 refused.text()
             );
-            ledger.shadow = None;
+            ledger.staged = None;
             None
         }
     }
@@ -268,7 +268,7 @@ mod tests {
     use crate::daemon::clock::{boot_id, boot_time};
 
     fn ledger(pending: Option<Pending>) -> Ledger {
-        Ledger { enforced: 5, previous: Some(4), target: None, pending, shadow: None, applied: 0 }
+        Ledger { enforced: 5, previous: Some(4), target: None, pending, staged: None, applied: 0 }
     }
 
     fn due_in(nanoseconds: i64, boot: String) -> Option<Pending> {

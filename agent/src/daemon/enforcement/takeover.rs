@@ -53,10 +53,10 @@ pub fn start<D: Dataplane>(
     migration.prepare()?;
     let mut setup = setup;
     setup.forwarded_until = forwarded_until(&plane, &setup, &before, &migration);
-    let staged = setup.with_pins(migration.staged());
-    let shadow = start::candidate(&setup, &store, &mut ledger);
+    let prepared = setup.with_pins(migration.prepared());
+    let staged = start::staged(&setup, &store, &mut ledger);
     let mut built =
-        LoadedGeneration::new(&plane, &staged, (number, inputs), shadow, &quarantined, &indices, &[])
+        LoadedGeneration::new(&plane, &prepared, (number, inputs), staged, &quarantined, &indices, &[])
             .inspect_err(|_| {
                 if before.is_empty() {
                     // Nothing was attached, and nothing stays behind.
@@ -208,7 +208,7 @@ fn attach<D: Dataplane>(
     links: &mut D::Links,
     new_zones: &BTreeSet<u16>,
 ) -> anyhow::Result<Vec<Attached>> {
-    let staged = migration.staged();
+    let prepared = migration.prepared();
     tell(migration);
     if !new_zones.is_empty() {
         built.seed(new_zones)?;
@@ -218,7 +218,7 @@ fn attach<D: Dataplane>(
         tracing::warn!(flows, refused, "another table of flows: the new one takes them along");
     }
     let is_first_guard = fallback::install_first(plane, setup, built)?;
-    let attached = migration.take_links().map_err(Into::into).and_then(|()| built.attach(&staged, links));
+    let attached = migration.take_links().map_err(Into::into).and_then(|()| built.attach(&prepared, links));
     let attached = attached.inspect_err(|_| {
         // Where nothing is enforced it would be in the way. An error here follows one that is told.
         if is_first_guard {

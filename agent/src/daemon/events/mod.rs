@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead_abi::{AggregateKey, AggregateValue, KIND_SHADOW};
+use bulkhead_abi::{AggregateKey, AggregateValue, KIND_STAGED};
 use bulkhead_api::event::{Counted, Kind, Timestamp};
 use bulkhead_dataplane::{Leftover, Pins, State};
 use bulkhead_events::{Enricher, EventHub, EventLog, Generations, Origin, Pace, Packets, Reader, Ring, Sink};
@@ -152,7 +152,7 @@ pub fn tell_leftover(mut leftover: Leftover, shared: &Shared) -> anyhow::Result<
 /// the event log has them. `is_left`: some may be told of already, by an agent that was killed right then.
 fn summarise(entries: &[(AggregateKey, AggregateValue)], shared: &Shared, pace: &mut Pace, is_left: bool) {
     let generations = entries.iter().flat_map(|(key, _)| {
-        let other = (key.kind == KIND_SHADOW).then_some(key.other_generation);
+        let other = (key.kind == KIND_STAGED).then_some(key.other_generation);
         [Some(key.generation), other].into_iter().flatten()
     });
     shared.names.wait(&generations.collect::<BTreeSet<u32>>());
@@ -166,7 +166,7 @@ fn summarise(entries: &[(AggregateKey, AggregateValue)], shared: &Shared, pace: 
         }
         pace.wait(&shared.hub, || false);
         let packets = Packets { count: value.packets, bytes: value.bytes, source_port: None, is_audit: None };
-        let enforced = (key.kind == KIND_SHADOW).then(|| shared.names.known(key.other_generation));
+        let enforced = (key.kind == KIND_STAGED).then(|| shared.names.known(key.other_generation));
         let kind = shared.names.known(key.generation).kind(key, packets, enforced.as_deref());
         shared.hub.publish(clock.timestamp(value.last), kind, Counted::Aggregated, Origin::Summary(item));
     }

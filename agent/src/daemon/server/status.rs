@@ -67,7 +67,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     let mut unread = |error: anyhow::Error| warnings.push(format!("counters are missing: {error:#}"));
     let rule_counters = live.built.counts(enforcer.pins(), &live.folded);
     let rule_counters = rule_counters.map_err(&mut unread).unwrap_or_default();
-    let shadow = stage::observed(enforcer, &live.built).map_err(&mut unread).unwrap_or_default();
+    let staged = stage::observed(enforcer, &live.built).map_err(&mut unread).unwrap_or_default();
     let managed = &enforcer.setup.config.interfaces;
     let missed = links::warnings(managed, &live, &enforcer.shared.missed).map_err(unread);
     warnings.extend(missed.unwrap_or_default());
@@ -94,7 +94,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         exemptions: exemptions(&enforcer.setup.config),
         warnings,
         events,
-        shadow,
+        staged,
     }
 }
 

@@ -30,8 +30,8 @@ use crate::daemon::store::Store;
 /// The file in the state directory of the zones that interfaces' connections are tracked in.
 pub const ZONES: &str = "zones.json";
 
-/// A generation's shadow, as the kernel has it.
-pub struct Observing {
+/// A generation's staged, as the kernel has it.
+pub struct StagedGeneration {
     /// Its number.
     pub number: u32,
     /// What its numbers mean.
@@ -57,8 +57,8 @@ pub struct LoadedGeneration<D: Dataplane = Kernel> {
     pub fingerprints: Vec<String>,
     /// What its numbers mean.
     pub names: Arc<Enricher>,
-    /// The candidate that observes beside it.
-    pub shadow: Option<Observing>,
+    /// The staged policy that observes beside it.
+    pub staged: Option<StagedGeneration>,
 }
 
 impl<D: Dataplane> LoadedGeneration<D> {
@@ -71,13 +71,13 @@ impl<D: Dataplane> LoadedGeneration<D> {
         plane: &D,
         setup: &Setup,
         enforced: (u32, Inputs),
-        shadow: Option<(u32, Inputs)>,
+        staged: Option<(u32, Inputs)>,
         quarantined: &List,
         indices: &Arc<Mutex<HashMap<u32, String>>>,
         attached: &[Attached],
     ) -> anyhow::Result<Self> {
         let (pins, number) = (&setup.paths.pins, enforced.0);
-        let built = Self::build(plane, setup, enforced, shadow, quarantined, indices, attached);
+        let built = Self::build(plane, setup, enforced, staged, quarantined, indices, attached);
         if built.is_err() {
             // The first error is the one to tell.
             let _ = plane.remove_generation(pins, number);
@@ -89,7 +89,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
         plane: &D,
         setup: &Setup,
         enforced: (u32, Inputs),
-        shadow: Option<(u32, Inputs)>,
+        staged: Option<(u32, Inputs)>,
         quarantined: &List,
         indices: &Arc<Mutex<HashMap<u32, String>>>,
         attached: &[Attached],
@@ -122,11 +122,11 @@ impl<D: Dataplane> LoadedGeneration<D> {
             );
         }
         let names = Arc::new(enricher(&inputs, indices.clone()));
-        let observing = shadow.as_ref().map(|(number, inputs)| Observing {
+        let staged_generation = staged.as_ref().map(|(number, inputs)| StagedGeneration {
             number: *number,
             names: Arc::new(enricher(inputs, indices.clone())),
         });
-        let (shadow_overlay, shadow_exchange) = shadow
+        let (staged_overlay, staged_exchange) = staged
             .map(|(number, inputs)| {
                 ((number, inputs.program), inputs.exchange.map(|exchange| (number, exchange.program)))
             })
@@ -143,12 +143,12 @@ impl<D: Dataplane> LoadedGeneration<D> {
         let venues = venues::of(&inputs.ruleset);
         let mut roles = Vec::new();
         if !overlay.is_empty() {
-            roles.push(RoleTables::new(&context, Role::Overlay, inputs.program, shadow_overlay, overlay)?);
+            roles.push(RoleTables::new(&context, Role::Overlay, inputs.program, staged_overlay, overlay)?);
         }
         if !exchange.is_empty() {
             let program = inputs.exchange.context("exchange interfaces have no tables")?.program;
-            let shadow = shadow_exchange.flatten();
-            roles.push(RoleTables::new(&context, Role::Exchange, program, shadow, exchange)?);
+            let staged = staged_exchange.flatten();
+            roles.push(RoleTables::new(&context, Role::Exchange, program, staged, exchange)?);
         }
         Ok(Self {
             plane: plane.clone(),
@@ -161,7 +161,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
             problems: inputs.problems,
             fingerprints: inputs.fingerprints,
             names,
-            shadow: observing,
+            staged: staged_generation,
         })
     }
 
@@ -300,9 +300,9 @@ impl<D: Dataplane> LoadedGeneration<D> {
             return Ok(None);
         }
         for role in &self.roles {
-            for (deadlines, is_shadow) in [(&role.deadlines, false), (&role.shadow_deadlines, true)] {
+            for (deadlines, is_staged) in [(&role.deadlines, false), (&role.staged_deadlines, true)] {
                 let deadlines: Vec<u64> = deadlines.iter().map(|deadline| now.deadline(*deadline)).collect();
-                self.plane.rewrite_deadlines(&role.pins, self.number, &deadlines, is_shadow)?;
+                self.plane.rewrite_deadlines(&role.pins, self.number, &deadlines, is_staged)?;
             }
         }
         let by = self.clock.seconds_until(&now);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use bulkhead_dataplane::{Dataplane, Pins, Shadow, Specification, quarantine_tables};
+use bulkhead_dataplane::{Dataplane, Pins, Specification, Staged, quarantine_tables};
 use bulkhead_engine::memory::Tables;
 use bulkhead_policy::compile::Program;
 
@@ -18,8 +18,8 @@ pub struct RoleTables<D: Dataplane> {
     pub tables: D::Tables,
     /// Deadlines, ns since the Unix epoch.
     pub deadlines: Vec<u64>,
-    /// The shadow's.
-    pub shadow_deadlines: Vec<u64>,
+    /// The staged's.
+    pub staged_deadlines: Vec<u64>,
     pub role: Role,
     pub has_packet_rates: bool,
     pub members: Vec<Member>,
@@ -40,22 +40,22 @@ impl<D: Dataplane> RoleTables<D> {
         context: &BuildContext<D>,
         role: Role,
         program: Program,
-        shadow: Option<(u32, Program)>,
+        staged: Option<(u32, Program)>,
         members: Vec<Member>,
     ) -> anyhow::Result<Self> {
         let BuildContext { plane, setup, number, .. } = *context;
         let mut tables = program.tables;
         let deadlines = on_boot_clock(&mut tables, context.clock);
-        let mut shadow = shadow.map(|(number, program)| (number, program.tables));
-        let shadow_deadlines =
-            shadow.as_mut().map(|(_, tables)| on_boot_clock(tables, context.clock)).unwrap_or_default();
+        let mut staged = staged.map(|(number, program)| (number, program.tables));
+        let staged_deadlines =
+            staged.as_mut().map(|(_, tables)| on_boot_clock(tables, context.clock)).unwrap_or_default();
         let has_packet_rates = member::has_packet_rates(&tables);
         members.iter().try_for_each(|member| member.refuse_rates(has_packet_rates))?;
         quarantine_tables(&mut tables, &context.quarantined)?;
         let specification = Specification {
             audit: context.mode == Mode::Audit,
             capacity: setup.config.capacity,
-            shadow: shadow.as_ref().map(|(number, tables)| Shadow { number: *number, tables }),
+            staged: staged.as_ref().map(|(number, tables)| Staged { number: *number, tables }),
             new_flows: setup.config.new_flows,
             event_budget: setup.config.event_budget,
             forwarded_until: setup.forwarded_until,
@@ -68,7 +68,7 @@ impl<D: Dataplane> RoleTables<D> {
         };
         let groups = member::groups(plane, &members, instance)?;
         let tables = plane.load(&specification, &groups, &pins)?;
-        Ok(Self { pins, tables, deadlines, shadow_deadlines, role, has_packet_rates, members })
+        Ok(Self { pins, tables, deadlines, staged_deadlines, role, has_packet_rates, members })
     }
 }
 

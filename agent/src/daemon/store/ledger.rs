@@ -53,9 +53,9 @@ pub struct Ledger {
     pub target: Option<u32>,
     /// Without a `confirm` until then the previous generation returns.
     pub pending: Option<Pending>,
-    /// The candidate that observes.
-    #[serde(default)]
-    pub shadow: Option<u32>,
+    /// The staged policy that observes.
+    #[serde(default, rename = "shadow")]
+    pub staged: Option<u32>,
     /// When another policy, inventory or mode was put in force last, ns since the Unix epoch; 0: not known.
     #[serde(default)]
     pub applied: u64,
@@ -68,11 +68,11 @@ impl Ledger {
     }
 
     /// The ledger once `number` is enforced in the place of this one's. While a change waits for its
-    /// confirmation the one before it is what to return to. The shadow is whatever is built with it.
+    /// confirmation the one before it is what to return to. The staged generation is whatever is built with it.
     #[must_use]
     pub fn succeeded_by(&self, number: u32, pending: Option<Pending>) -> Self {
         let previous = if self.pending.is_some() { self.previous } else { Some(self.enforced) };
-        Self { enforced: number, previous, target: None, pending, shadow: self.shadow, applied: wall_time() }
+        Self { enforced: number, previous, target: None, pending, staged: self.staged, applied: wall_time() }
     }
 
     /// The ledger once the same files are enforced as `number`.

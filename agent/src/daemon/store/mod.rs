@@ -294,7 +294,7 @@ mod tests {
             previous: Some(6),
             target: Some(8),
             pending: None,
-            shadow: Some(3),
+            staged: Some(3),
             applied: 9,
         };
         store.write_ledger(&ledger).unwrap();

@@ -172,10 +172,10 @@ fn a_first_policy_that_was_not_confirmed_leaves_nothing() {
 }
 
 #[test]
-fn a_candidate_is_staged_or_not_and_never_enforced_by_that() {
+fn a_policy_is_staged_or_not_and_never_enforced_by_that() {
     let stage =
         |_: &World, agent: Agent| assert!(enforcement::stage(&agent, &Asked::default()).unwrap().applied);
-    // The file that `run` names is the candidate here; a start enforces it only where nothing was applied.
+    // The file that `run` names is the staged policy here; a start enforces it only where nothing was applied.
     let prepare = |world: &World| {
         let agent = changed(world);
         apply(&agent).unwrap();
@@ -188,7 +188,7 @@ fn a_candidate_is_staged_or_not_and_never_enforced_by_that() {
         let agent = world.started();
         assert_eq!(world.settled(&agent), 81);
         let live = agent.live();
-        assert_eq!(live.ledger.shadow, live.built.shadow.as_ref().map(|shadow| shadow.number));
+        assert_eq!(live.ledger.staged, live.built.staged.as_ref().map(|staged| staged.number));
         drop(live);
         world.never_less();
     });

@@ -58,9 +58,9 @@ impl StateMigration for FakeMigration {
     fn others(&self) -> &[Pins] {
         &self.others
     }
-    fn staged(&self) -> Pins {
-        let staged = self.next.iter().map(|next| ("FLOWS", next.join("FLOWS")));
-        self.pins.with_staged(staged.collect())
+    fn prepared(&self) -> Pins {
+        let prepared = self.next.iter().map(|next| ("FLOWS", next.join("FLOWS")));
+        self.pins.with_prepared(prepared.collect())
     }
     fn links(&self) -> Result<Vec<(String, Hook)>, KernelError> {
         let machine = self.fake.machine();

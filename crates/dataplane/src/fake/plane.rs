@@ -132,7 +132,7 @@ impl Dataplane for Fake {
             .ok_or_else(missing)
             .map_err(KernelError::refused("reading counters"))
     }
-    fn shadow_counters(&self, _pins: &Pins, _generation: u32) -> Result<[Counter; 2], KernelError> {
+    fn staged_counters(&self, _pins: &Pins, _generation: u32) -> Result<[Counter; 2], KernelError> {
         self.step("read counters").map_err(KernelError::refused("reading counters"))?;
         Ok([Counter::default(); 2])
     }
@@ -141,7 +141,7 @@ impl Dataplane for Fake {
         _pins: &Pins,
         _generation: u32,
         _deadlines: &[u64],
-        _of_shadow: bool,
+        _of_staged: bool,
     ) -> Result<(), KernelError> {
         self.step("write deadlines").map_err(KernelError::refused("writing deadlines"))
     }

@@ -1,6 +1,6 @@
 //! A generation that only observes: it decides first, on the flows as they are before the packet,
 //! and then the enforced program runs. It lies in programs of its own, which are on the hooks only
-//! while a candidate is staged: the enforced ones carry nothing of it, and the verifier sees each
+//! while a policy is staged: the enforced ones carry nothing of it, and the verifier sees each
 //! alone. Where the enforced program cannot be reached, the packet is dropped.
 
 use aya_ebpf::bindings::TC_ACT_SHOT;
@@ -55,6 +55,6 @@ fn tc_observe(ctx: &TcContext, direction: Direction) -> i32 {
 /// The enforced program could not be reached.
 #[inline(always)]
 fn end(place: Place, direction: Direction, interface: u32) {
-    undecided(place.shadow_meta(), direction, interface);
+    undecided(place.staged_meta(), direction, interface);
     place.give_back();
 }

@@ -18,16 +18,16 @@ fn differences_at(journal: &Path, port: u16) -> Vec<Value> {
 }
 
 #[test]
-fn a_staged_candidate_observes_and_is_promoted() {
+fn a_staged_policy_observes_and_is_promoted() {
     for over in [Over::Ethernet, Over::Tunnel] {
-        let mut site = Site::new("shadow", over, &[WEB]);
+        let mut site = Site::new("staged", over, &[WEB]);
         site.start();
         let mut web = site.connect("client", 8080);
         web.goes_on();
-        // The candidate admits 8081 in the place of 8080.
+        // The staged policy admits 8081 in the place of 8080.
         site.write("candidate.hujson", &policy(&[OTHER]));
         site.done(&["stage", &site.path("candidate.hujson")]);
-        let staged = site.status()["agent"]["shadow"].clone();
+        let staged = site.status()["agent"]["staged"].clone();
         assert_eq!((&staged["would_drop"], &staged["would_pass"]), (&0.into(), &0.into()), "{staged}");
 
         // Nothing changes but what is told: of the open connection's segments and replies, of new ones.
@@ -35,15 +35,15 @@ fn a_staged_candidate_observes_and_is_promoted() {
         assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
         assert!(site.is_denied("stranger", 8080), "denied by both: no difference");
         site.wait_for("the differences are counted", |status| {
-            let shadow = &status["agent"]["shadow"];
-            shadow["would_drop"].as_u64() > Some(3) && shadow["would_pass"].as_u64() > Some(0)
+            let staged = &status["agent"]["staged"];
+            staged["would_drop"].as_u64() > Some(3) && staged["would_pass"].as_u64() > Some(0)
         });
         let generation = site.status()["agent"]["generation"].clone();
         let journal = site.journal_file();
         site.wait_for("all differences are reported", |status| {
-            let shadow = &status["agent"]["shadow"];
+            let staged = &status["agent"]["staged"];
             let reported: u64 = differences(&journal).iter().map(|report| number(&report["count"])).sum();
-            reported == number(&shadow["would_drop"]) + number(&shadow["would_pass"])
+            reported == number(&staged["would_drop"]) + number(&staged["would_pass"])
         });
         let dropped = differences_at(&journal, 8080);
         let first = dropped.first().unwrap();
@@ -65,11 +65,11 @@ fn a_staged_candidate_observes_and_is_promoted() {
         site.done(&["apply"]);
         site.kill();
         site.start();
-        assert_eq!(site.status()["agent"]["shadow"]["generation"], staged["generation"]);
+        assert_eq!(site.status()["agent"]["staged"]["generation"], staged["generation"]);
         assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
 
         site.done(&["promote"]);
-        assert!(site.status()["agent"]["shadow"].is_null());
+        assert!(site.status()["agent"]["staged"].is_null());
         web.is_cut();
         assert!(site.is_denied("client", 8080) && site.connects("client", 8081));
         assert_eq!(site.bulkhead(&["promote"]).status.code(), Some(1), "nothing is staged");
@@ -77,7 +77,7 @@ fn a_staged_candidate_observes_and_is_promoted() {
         assert!(site.connects("client", 8080));
         site.done(&["stage", &site.path("candidate.hujson")]);
         site.done(&["unstage"]);
-        assert!(site.status()["agent"]["shadow"].is_null());
+        assert!(site.status()["agent"]["staged"].is_null());
         assert_eq!(site.bulkhead(&["unstage"]).status.code(), Some(1));
         assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
     }
