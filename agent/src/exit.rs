@@ -1,4 +1,4 @@
-//! Exit codes: 0 done, 1 the answer is no, 2 usage (clap's own), 3 the system refused.
+//! Exit codes: 0 done, 1 negative result, 2 usage (clap's own), 3 the system refused.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub enum Answer {
     /// Done.
     Yes,
-    /// The answer is no: policy invalid, test failed, verdict deny where asked.
+    /// Negative result: policy invalid, test failed, verdict deny where asked.
     No,
 }
 

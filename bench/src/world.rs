@@ -199,7 +199,7 @@ pub fn table_bytes(tables: &bulkhead_engine::memory::Tables) -> u64 {
         + size_of_val(tables.ports.as_slice())
         + size_of_val(tables.pairs.as_slice())
         + size_of_val(tables.cells.as_slice())
-        + size_of_val(tables.exact.buckets())
+        + size_of_val(tables.hosts.buckets())
         + size_of_val(tables.prefixes6.as_slice());
     bytes as u64
 }

@@ -1,7 +1,7 @@
 //! Look-ups as global functions: the verifier looks at each once, by itself, and not again at every
 //! call. Only the fast path has them in line.
 
-use bulkhead_abi::{Address, Direction, Leaf, exact_address, exact_key};
+use bulkhead_abi::{Address, Direction, Leaf, exact_address, host_key};
 use bulkhead_engine::{Judgement, Reason, judge as judge_in, leaf_of};
 
 use crate::environment::{MAPS, STAGED};
@@ -35,7 +35,7 @@ look_ups!(STAGED, staged_address_leaf, staged_class_judge);
 /// [`leaf_of`]; the only way in which it fails is [`Reason::LookupFailed`].
 #[inline(always)]
 pub(crate) fn leaf<const OBSERVING: bool>(version: u8, address: &Address) -> Result<Leaf, Reason> {
-    let [high, low] = exact_key(*address);
+    let [high, low] = host_key(*address);
     let call = if OBSERVING { staged_address_leaf } else { address_leaf };
     match call(version.into(), high, low) {
         leaf if leaf & FAILED == 0 => Ok(Leaf(leaf as u32)),

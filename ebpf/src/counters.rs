@@ -16,7 +16,7 @@ pub(crate) fn count_outcome(
     reasons: &PerCpuArray<Counter>,
 ) {
     let Outcome { reason, rule } = outcome;
-    if matches!(reason, Reason::Rule | Reason::DenyRule | Reason::VenueGuard) {
+    if matches!(reason, Reason::Rule | Reason::DenyRule | Reason::VenueDefaultDeny) {
         count(RULE_COUNTERS.get_ptr_mut(rule), length);
     }
     if reason != Reason::Rule {

@@ -8,8 +8,8 @@ use bulkhead_abi::{
     FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FEATURE_STAGED, FlowKey, FlowValue, FragmentKey,
     FragmentValue, INTERFACE_ETHERNET, Leaf, Pair, Rate, RateLimit, Routed, Word,
 };
-use bulkhead_engine::exact::Buckets;
 use bulkhead_engine::flow_table::Stored;
+use bulkhead_engine::host_table::Buckets;
 use bulkhead_engine::parse::Headers;
 use bulkhead_engine::{Calls, End, Environment, Judgement, Metadata, RateState, Reason, SocketState};
 
@@ -54,7 +54,7 @@ impl<const STAGED: bool, H: sockets::Hook> Environment for View<STAGED, H> {
         tables::trie::<STAGED>(block, slot)
     }
     #[inline(always)]
-    fn exact(&self) -> &impl Buckets {
+    fn host_table(&self) -> &impl Buckets {
         self
     }
     #[inline(always)]

@@ -5,7 +5,7 @@
 
 use core::arch::asm;
 
-use bulkhead_abi::{BLOCK_SLOTS, Cell, ExactBucket, Leaf, Pair};
+use bulkhead_abi::{BLOCK_SLOTS, Cell, HostBucket, Leaf, Pair};
 
 /// Entry `index` of a table whose last entry begins `last` bytes behind its first.
 ///
@@ -62,7 +62,7 @@ macro_rules! tables {
 
 tables! {
     trie_slot: Leaf = TRIE4 to TRIE4_LAST or STAGED_TRIE4 to STAGED_TRIE4_LAST;
-    exact_bucket: ExactBucket = EXACT to EXACT_LAST or STAGED_EXACT to STAGED_EXACT_LAST;
+    exact_bucket: HostBucket = HOST_TABLE to HOST_TABLE_LAST or STAGED_HOST_TABLE to STAGED_HOST_TABLE_LAST;
     pair: Pair = PAIRS to PAIRS_LAST or STAGED_PAIRS to STAGED_PAIRS_LAST;
     cell: Cell = CELLS to CELLS_LAST or STAGED_CELLS to STAGED_CELLS_LAST;
     port: u16 = PORTS to PORTS_LAST or STAGED_PORTS to STAGED_PORTS_LAST;
@@ -75,11 +75,11 @@ pub(crate) fn trie<const STAGED: bool>(block: u32, slot: u8) -> Option<Leaf> {
     trie_slot::<STAGED>(u64::from(block) * BLOCK_SLOTS as u64 | u64::from(slot)).copied()
 }
 
-/// How many buckets the exact table has.
+/// How many buckets the host table has.
 #[inline(always)]
 pub(crate) fn exact_buckets<const STAGED: bool>() -> u32 {
-    let last = if STAGED { &raw const STAGED_EXACT_LAST } else { &raw const EXACT_LAST };
-    (last.addr() / size_of::<ExactBucket>()) as u32 + 1
+    let last = if STAGED { &raw const STAGED_HOST_TABLE_LAST } else { &raw const HOST_TABLE_LAST };
+    (last.addr() / size_of::<HostBucket>()) as u32 + 1
 }
 
 /// An entry of the port-class table. That it always has the same size must stay unknown to the compiler:

@@ -129,7 +129,7 @@ fn held(ruleset: &Ruleset, inventory: &Inventory, node: &Node, program: &Program
                     let wanted = reference::judge(ruleset, inventory, node, direction, &probe, now);
                     let found = evaluate(&memory, direction, &probe);
                     let rule = found.rule.map(|rule| program.rules[rule as usize]);
-                    let denied = matches!(found.reason, Reason::DenyRule | Reason::VenueGuard);
+                    let denied = matches!(found.reason, Reason::DenyRule | Reason::VenueDefaultDeny);
                     let same = match wanted {
                         Verdict::Allow(index) => found.reason == Reason::Rule && rule == Some(index),
                         Verdict::Deny(index) => denied && rule == Some(index),
@@ -162,7 +162,11 @@ fn proven(ruleset: &Ruleset, inventory: &Inventory, now: u64) {
             for (index, venue) in (0..).zip(&ruleset.venues) {
                 let set = &ruleset.selector(venue.addresses).set;
                 let is_of = set.contains(source) || set.contains(destination);
-                assert!(!is_of || rule.venue == Some(index), "{} passes the guard: {probe:?}", rule.title());
+                assert!(
+                    !is_of || rule.venue == Some(index),
+                    "{} passes the default deny: {probe:?}",
+                    rule.title()
+                );
             }
             for boundary in &ruleset.boundaries {
                 assert!(!crosses(ruleset, boundary, &probe), "{} crosses: {probe:?}", rule.title());

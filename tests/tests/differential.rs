@@ -50,7 +50,7 @@ struct Pair<'a> {
 /// in the kernel, whose table is bounded: without it, the tables' own reason takes its place.
 fn differ_by_an_expired_flow(host: &Metadata, kernel: &Metadata) -> bool {
     let without =
-        [Reason::NoFlow, Reason::NoRule, Reason::DenyRule, Reason::VenueGuard, Reason::UnknownAddress];
+        [Reason::NoFlow, Reason::NoRule, Reason::DenyRule, Reason::VenueDefaultDeny, Reason::UnknownAddress];
     let is_gone = host.outcome.reason == Reason::FlowExpired && without.contains(&kernel.outcome.reason);
     let mut forgotten = host.forgetting_expired();
     forgotten.outcome = kernel.outcome;
@@ -356,7 +356,7 @@ fn compare_with_reference(world: &World, rng: &mut Rng, seed: u64) {
     decide(&environment, &Packet::new(&packet), direction, &mut meta);
     let expected: &[Reason] = match wanted {
         Verdict::Allow(_) => &[Reason::Rule],
-        Verdict::Deny(_) => &[Reason::DenyRule, Reason::VenueGuard],
+        Verdict::Deny(_) => &[Reason::DenyRule, Reason::VenueDefaultDeny],
         // What could be a reply is refused as one.
         Verdict::NoRule => &[Reason::NoRule, Reason::NoFlow],
         // Known to the tables if some rule about other things names it.

@@ -67,7 +67,7 @@ impl Target {
 }
 
 /// Feeds the targets. New inputs are kept in the target directory and used by the next run;
-/// those of findings are in `fuzz/artifacts`, and belong into the committed corpus once mended.
+/// those of findings are in `fuzz/artifacts`, and belong into the committed corpus once fixed.
 pub fn run(arguments: &Arguments) -> Result<()> {
     setup::ensure_fuzzing()?;
     for target in arguments.target.map_or(Target::ALL.to_vec(), |target| vec![target]) {

@@ -55,7 +55,7 @@ fn sizes(program: &Program) -> serde_json::Value {
     let tables = &program.tables;
     let bytes: u64 = compile::sizes(tables).iter().map(|(_, bytes)| bytes).sum();
     serde_json::json!({
-        "trie_blocks": tables.trie.len(), "single_addresses": tables.exact.len(),
+        "trie_blocks": tables.trie.len(), "host_table": tables.hosts.len(),
         "ipv6_prefixes": tables.prefixes6.len(), "local_classes": tables.locals,
         "remote_classes": tables.remotes, "port_classes": tables.port_classes, "rows": program.rows,
         "cells": tables.cells.len(), "deadlines": tables.deadlines.len() - 1,

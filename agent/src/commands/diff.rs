@@ -108,7 +108,7 @@ fn known(name: &str, rulesets: [&Ruleset; 2]) -> Result<(), Usage> {
 }
 
 /// One side; `None` if there is an error in it, which has been printed then. What is to be enforced must
-/// hold its tests and proofs; what is mended by it need not.
+/// hold its tests and proofs; what is fixed by it need not.
 fn load(
     policy: &Path,
     inventory: Option<&Path>,

@@ -7,7 +7,7 @@ use bulkhead_api::request::Confirmation;
 use bulkhead_host::places;
 
 use crate::config::{self, Config, HookChoice, Managed, Mode};
-use crate::daemon::{self, Setup, Target};
+use crate::daemon::{self, CompileOptions, Setup};
 use crate::duration;
 use crate::exit::{Answer, Usage};
 use crate::global::Global;
@@ -118,7 +118,7 @@ impl Run {
             config.guard = guard == Switch::On;
         }
         let exemptions = config.exemptions(&node);
-        let target = Target {
+        let options = CompileOptions {
             node,
             dialect: global.dialect,
             table_memory: config.table_memory,
@@ -138,7 +138,7 @@ impl Run {
         Ok(Setup {
             instance: global.instance.clone(),
             paths,
-            target,
+            options,
             config,
             fallback: Arc::new(Nft),
             log_group,

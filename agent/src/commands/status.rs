@@ -137,7 +137,7 @@ fn print(status: &Answered) {
         }
         let unread = status.counted.unread;
         if unread != 0 {
-            println!("lost besides: {unread} drops, whose reports an agent of another layout had left");
+            println!("lost besides: {unread} drops, whose reports an agent of another map ABI had left");
         }
         if let Some(staged) = &agent.staged {
             println!(
@@ -155,7 +155,7 @@ fn print(status: &Answered) {
     let counted = &status.counted;
     if let (Some(since), false) = (&counted.since_time, counted.anew.is_empty()) {
         let anew = counted.anew.join(", ");
-        println!("counted since {since}, when another layout was taken over whose {anew} are not known:");
+        println!("counted since {since}, when another map ABI was taken over whose {anew} are not known:");
     }
     for count in status.reasons.iter().chain(&status.guard) {
         println!(

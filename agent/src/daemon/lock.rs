@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 /// What an agent may take to end, asked nicely. What it leaves at any moment the next one understands.
-const ENDS: Duration = Duration::from_secs(2);
+const SIGTERM_GRACE: Duration = Duration::from_secs(2);
 
 /// What the kernel may take to end it.
-const IS_KILLED: Duration = Duration::from_secs(10);
+const SIGKILL_GRACE: Duration = Duration::from_secs(10);
 
 /// What a dead agent's lock may outlive it.
-const AFTERLIFE: Duration = Duration::from_secs(5);
+const STALE_LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// Between two looks at whether it is free.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -46,7 +46,7 @@ pub fn hold(state: &Path, instance: &str) -> anyhow::Result<File> {
         .truncate(false)
         .open(&path)
         .with_context(|| format!("{}: opening", path.display()))?;
-    let deadline = Instant::now() + AFTERLIFE;
+    let deadline = Instant::now() + STALE_LOCK_WAIT;
     while !locked(&file, &path)? {
         let pid = written(&mut file);
         anyhow::ensure!(
@@ -109,10 +109,10 @@ pub fn take(state: &Path) -> anyhow::Result<Option<File>> {
     while !locked(&file, &path)? {
         let pid = holder(state);
         if let Some(pid) = pid {
-            end(pid, if started.elapsed() < ENDS { libc::SIGTERM } else { libc::SIGKILL });
+            end(pid, if started.elapsed() < SIGTERM_GRACE { libc::SIGTERM } else { libc::SIGKILL });
         }
         anyhow::ensure!(
-            started.elapsed() < IS_KILLED,
+            started.elapsed() < SIGKILL_GRACE,
             "an agent ({}) neither answers nor ends; end it, then try again",
             pid.map_or("unknown process".to_owned(), |pid| format!("process {pid}"))
         );

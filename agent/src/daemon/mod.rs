@@ -41,7 +41,7 @@ use self::files::Asked;
 use self::server::Api;
 pub use self::setup::Setup;
 use self::state::Enforcer;
-pub use self::state::inputs::Target;
+pub use self::state::inputs::CompileOptions;
 use self::store::Store;
 use crate::exit::Answer;
 use crate::guard;
@@ -53,8 +53,8 @@ const LAST_ANSWERS: Duration = Duration::from_millis(100);
 /// How long an agent that ends waits for its event log.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 
-/// Runs the agent until a signal or `detach`. Enforcement goes on after a signal. The answer is
-/// no if the policy or the inventory is invalid.
+/// Runs the agent until a signal or `detach`. Enforcement goes on after a signal. The result
+/// is negative if the policy or the inventory is invalid.
 ///
 /// # Errors
 /// If the system refuses; then nothing has been attached or changed.

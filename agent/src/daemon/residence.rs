@@ -184,7 +184,7 @@ pub fn remove_guard(instance: &str, paths: &Paths) -> anyhow::Result<()> {
 fn keeps_if(guard: bool, removed: anyhow::Result<()>) -> anyhow::Result<()> {
     match removed {
         Err(error) if guard => Err(error.context(
-            "nothing is detached, since the guard would drop everything without the programs; mend this and try again",
+            "nothing is detached, since the guard would drop everything without the programs; fix this and try again",
         )),
         _ => Ok(()),
     }

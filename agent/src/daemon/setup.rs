@@ -7,7 +7,7 @@ use bulkhead_api::request::Confirmation;
 use bulkhead_dataplane::Pins;
 
 use crate::config::Config;
-use crate::daemon::state::inputs::Target;
+use crate::daemon::state::inputs::CompileOptions;
 use crate::guard::Fallback;
 use crate::paths::Paths;
 
@@ -19,7 +19,7 @@ pub struct Setup {
     /// Its places.
     pub paths: Paths,
     /// For whom.
-    pub target: Target,
+    pub options: CompileOptions,
     /// The configuration, flags applied.
     pub config: Config,
     /// Where the nftables table for what no program sees is put.

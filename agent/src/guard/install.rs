@@ -80,7 +80,7 @@ impl Guard {
     }
 }
 
-/// What makes way for the table. A table that somebody has switched off cannot be mended in place; to remove
+/// What makes way for the table. A table that somebody has switched off cannot be fixed in place; to remove
 /// one that is not there would take as long as to make one.
 fn clear(instance: &str, found: Option<&Outline>) -> String {
     match found {

@@ -40,7 +40,7 @@ pub fn to_ip(words: &Address) -> core::net::IpAddr {
 ///
 /// | bits | meaning |
 /// |---|---|
-/// | 31 | the entry is no leaf. Without bit 30 it names the next block of the trie (bits 10..=29, so that they say how many bytes behind the first it begins); with it the address is to be looked up in the exact table, and if it is not there, bits 0..=29 are its leaf's |
+/// | 31 | the entry is no leaf. Without bit 30 it names the next block of the trie (bits 10..=29, so that they say how many bytes behind the first it begins); with it the address is to be looked up in the host table, and if it is not there, bits 0..=29 are its leaf's |
 /// | 30 | of a leaf: quarantined, nothing to or from this address passes |
 /// | 29 | own: one of this node's own addresses |
 /// | 16..=28 | local class: 0 is 'not local'; own addresses and approved routes have one |
@@ -55,7 +55,7 @@ pub struct Leaf(pub u32);
 impl Leaf {
     const KIND: u32 = 3 << 30;
     const BLOCK: u32 = 1 << 31;
-    const EXACT: u32 = 3 << 30;
+    const HOST_TABLE: u32 = 3 << 30;
     const QUARANTINED: u32 = 1 << 30;
     const OWN: u32 = 1 << 29;
     const LOCAL_SHIFT: u32 = 16;
@@ -82,12 +82,12 @@ impl Leaf {
         Self(Self::BLOCK | index << Self::BLOCK_SHIFT)
     }
 
-    /// An entry that sends to the exact table; `other` is the leaf of what is not there, and must
+    /// An entry that sends to the host table; `other` is the leaf of what is not there, and must
     /// not be quarantined.
     #[must_use]
-    pub const fn exact(other: Self) -> Self {
+    pub const fn host_table(other: Self) -> Self {
         debug_assert!(other.0 & Self::KIND == 0);
-        Self(Self::EXACT | other.0)
+        Self(Self::HOST_TABLE | other.0)
     }
 
     /// Whether the entry is a leaf.
@@ -108,11 +108,11 @@ impl Leaf {
         }
     }
 
-    /// The leaf of what the exact table does not have, if the entry sends there.
+    /// The leaf of what the host table does not have, if the entry sends there.
     #[inline(always)]
     #[must_use]
-    pub const fn as_exact(self) -> Option<Self> {
-        if self.0 & Self::KIND == Self::EXACT { Some(Self(self.0 & !Self::KIND)) } else { None }
+    pub const fn as_host_table(self) -> Option<Self> {
+        if self.0 & Self::KIND == Self::HOST_TABLE { Some(Self(self.0 & !Self::KIND)) } else { None }
     }
 
     /// Of a leaf: whether the address is cut off.

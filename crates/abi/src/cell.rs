@@ -6,8 +6,8 @@ pub const CELL_NONE: u8 = 0;
 pub const CELL_ALLOW: u8 = 1;
 /// A deny rule decides.
 pub const CELL_DENY: u8 = 2;
-/// A venue's guard decides: the packet is between its addresses and this side, and in none of its lanes.
-pub const CELL_GUARD: u8 = 3;
+/// A venue's default deny decides: the packet is between its addresses and this side, and in none of its lanes.
+pub const CELL_DEFAULT_DENY: u8 = 3;
 
 /// Flag of a cell: what it admits is one-way and starts no flow; no reply will pass.
 pub const CELL_ONE_WAY: u8 = 1;
@@ -33,7 +33,7 @@ pub struct Cell {
     pub deadline: u16,
     /// Index into the table of rate limits ([`super::RateLimit`]); 0: none.
     pub limit: u16,
-    /// [`CELL_NONE`], [`CELL_ALLOW`], [`CELL_DENY`] or [`CELL_GUARD`].
+    /// [`CELL_NONE`], [`CELL_ALLOW`], [`CELL_DENY`] or [`CELL_DEFAULT_DENY`].
     pub action: u8,
     /// `CELL_` flags.
     pub flags: u8,

@@ -10,9 +10,9 @@ mod address;
 mod cell;
 mod defaults;
 mod event;
-mod exact;
 mod flow;
 mod fragment;
+mod host_table;
 mod limit;
 mod pair;
 mod port;
@@ -27,20 +27,21 @@ mod word;
 
 pub use address::{Address, BLOCK_SLOTS, Leaf, LpmKey, TRIE_ROOT_BLOCKS, from_ip, to_ip};
 pub use cell::{
-    CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_NONE, CELL_ONE_WAY, Cell, MAX_EXPIRY_CHAIN, NO_RULE,
+    CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_NONE, CELL_ONE_WAY, Cell, MAX_EXPIRY_CHAIN,
+    NO_RULE,
 };
 pub use defaults::{Capacity, DEFAULT_NEW_FLOWS, default_timeouts, per_second};
 pub use event::{
     AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, KIND_STAGED, LOSSES,
     LOST_BUDGET, LOST_RING, LOST_STAGED, staged_index,
 };
-pub use exact::{BUCKET_PLACES, ExactBucket, ExactKey, exact_address, exact_key};
 pub use flow::{
     FLOW_AUDIT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowRecord, FlowState,
     FlowValue, IMPORT_EVICTED, IMPORT_KEPT, IMPORT_MALFORMED, IMPORT_REFUSED, IMPORT_STORED, RECORD_NEW,
     TIMEOUTS, Timeouts,
 };
 pub use fragment::{FRAGMENT_TIMEOUT, FragmentKey, FragmentValue};
+pub use host_table::{BUCKET_PLACES, HostBucket, HostKey, exact_address, host_key};
 pub use limit::{Rate, RateLimit};
 pub use pair::{Pair, pair_index};
 pub use port::{PORT_BLOCKS, PortSlot, port_index};
@@ -59,7 +60,7 @@ pub use settings::{
 pub use slot::{BUCKET_SLOTS, FlowBucket, FlowSlot, Head, KeyWords};
 pub use word::Word;
 
-/// The layout version. It names the bpffs directory, so that objects of another layout are
+/// The map ABI version. It names the bpffs directory, so that objects of another map ABI are
 /// never reused silently. [`Settings`] has none: it is part of each program, and read by no other.
 pub const VERSION: u32 = 5;
 

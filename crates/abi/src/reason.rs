@@ -108,7 +108,7 @@ reasons! {
     25 IcmpErrorUnrelated "icmp_error_unrelated" Drop Packet "An ICMP error that quotes no tracked flow of its receiver.";
     26 IcmpErrorMalformed "icmp_error_malformed" Drop Packet "An ICMP error whose quoted packet cannot be parsed.";
 
-    27 VenueGuard "venue_guard" Drop Policy "It is between a venue and this side, and in none of the venue's lanes.";
+    27 VenueDefaultDeny "venue_default_deny" Drop Policy "It is between a venue and this side, and in none of the venue's lanes.";
     28 PacketRate "packet_rate" Drop Rate "Its rule's packet rate is used up.";
     29 NewFlowRate "new_flow_rate" Drop Rate "The rate at which its rule lets flows begin is used up.";
     30 InitiatorRate "initiator_rate" Drop Rate "Its sender begins flows, or resets what is not tracked, faster than any one may.";

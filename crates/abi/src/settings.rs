@@ -7,7 +7,7 @@ pub const INTERFACE_ETHERNET: u8 = 0;
 /// The interface hands over bare IP packets (WireGuard, TUN).
 pub const INTERFACE_BARE_IP: u8 = 1;
 
-/// The policy has IPv6 prefixes: an address that the exact table misses is looked up in the LPM trie.
+/// The policy has IPv6 prefixes: an address that the host table misses is looked up in the LPM trie.
 pub const FEATURE_IPV6_LPM: u32 = 1;
 /// Audit mode: what would be dropped is reported and passes.
 pub const FEATURE_AUDIT: u32 = 1 << 1;

@@ -185,7 +185,7 @@ pub struct RunningLink {
     pub program: u32,
     /// The generation whose tables the program reads; none if its pins are gone.
     pub generation: Option<u32>,
-    /// The layout version of the agent that pinned it.
+    /// The map ABI version of the agent that pinned it.
     pub layout: u32,
     /// Why it does not judge every packet of the interface that has the name now.
     pub fault: Option<Fault>,

@@ -191,9 +191,9 @@ pub struct Losses {
 pub struct Counted {
     /// Since when, ns since the Unix epoch; 0: not known.
     pub since: u64,
-    /// Totals that began anew then, by the name of their table, because another layout's were not known.
+    /// Totals that began anew then, by the name of their table, because another map ABI's were not known.
     pub anew: Vec<String>,
-    /// Drops that are counted by reason and that only another layout's tables told of, or lost.
+    /// Drops that are counted by reason and that only another map ABI's tables told of, or lost.
     pub unread: u64,
     /// Since when, RFC 3339.
     pub since_time: Option<String>,

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::Ebpf;
 use aya::maps::Map;
-use bulkhead_engine::exact::ExactTable;
+use bulkhead_engine::host_table::HostTable;
 
 use super::direct::{DirectMaps, REALTIME};
 use super::object::missing;
@@ -60,12 +60,12 @@ impl Generation {
             fs::create_dir_all(&path)
                 .map_err(KernelError::refused(format!("{}: creating it", path.display())))?;
         }
-        let exact = with_spare(specification)?;
+        let hosts = with_spare(specification)?;
         let mut tables = DirectMaps::new(pins.map(|pins| (pins, specification.number)));
         tables.set(REALTIME, specification.realtime.into());
-        make_direct(&mut tables, specification.tables, &exact, &ENFORCED)?;
+        make_direct(&mut tables, specification.tables, &hosts, &ENFORCED)?;
         if let Some(Staged { tables: observed, .. }) = specification.staged {
-            make_direct(&mut tables, observed, &observed.exact, &STAGED_TABLES)?;
+            make_direct(&mut tables, observed, &observed.hosts, &STAGED_TABLES)?;
         }
         let code = tables.relocate(specification.object)?;
         let mut groups = Vec::new();
@@ -212,10 +212,10 @@ fn flow_table(object: &Ebpf) -> Result<FlowTable, KernelError> {
     }
 }
 
-/// The exact table with room for addresses that are cut off while it runs.
-fn with_spare<'a>(specification: &Specification<'a>) -> Result<Cow<'a, ExactTable>, KernelError> {
+/// The host table with room for addresses that are cut off while it runs.
+fn with_spare<'a>(specification: &Specification<'a>) -> Result<Cow<'a, HostTable>, KernelError> {
     let spare = specification.capacity.spare_addresses as usize;
-    specification.tables.exact.with_room(spare).map_err(|_| KernelError::Refused {
+    specification.tables.hosts.with_room(spare).map_err(|_| KernelError::Refused {
         what: format!("making room for {spare} addresses more"),
         source: "too many addresses have the same hash".into(),
     })

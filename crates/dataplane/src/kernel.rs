@@ -9,9 +9,9 @@ use bulkhead_engine::change::leaf;
 use super::plane::{Dataplane, DeviceTable, HookLinks, LoadedTables, Seeded, StateMigration};
 use super::{
     AddressTables, Attached, Capacity, Device, Devices, Fault, Generation, Hook, Interface, KernelError,
-    Leftover, Links, Migration, Pins, QuarantineError, RunningLink, Specialisation, Specification, attach,
-    attached_hooks, connections, conntrack, detach, flow_clock, rewrite_deadlines, rule_counters, running,
-    seed, staged_counters, wait_for_programs,
+    Links, Migration, OrphanedEvents, Pins, QuarantineError, RunningLink, Specialisation, Specification,
+    attach, attached_hooks, connections, conntrack, detach, flow_clock, rewrite_deadlines, rule_counters,
+    running, seed, staged_counters, wait_for_programs,
 };
 
 /// The kernel, in the calling thread's network namespace.
@@ -210,8 +210,8 @@ impl StateMigration for Migration {
     fn copy_flows(&self, tables: &mut KernelTables) -> Result<[usize; 2], KernelError> {
         Self::copy_flows(self, &mut tables.generation.importer()?)
     }
-    fn leftover(&self) -> Result<Leftover, KernelError> {
-        Self::leftover(self)
+    fn orphaned_events(&self) -> Result<OrphanedEvents, KernelError> {
+        Self::orphaned_events(self)
     }
     fn finish(self, tables: &mut KernelTables) -> Result<(), KernelError> {
         Self::finish(self, &mut tables.generation.importer()?)

@@ -17,12 +17,12 @@ mod hashed;
 mod hook;
 mod interface;
 mod kernel;
-mod leftover;
 mod link;
 mod links;
 mod mapped;
 mod migrate;
 mod object;
+mod orphaned_events;
 mod outward;
 mod pins;
 mod plane;
@@ -52,10 +52,10 @@ pub use grace::wait_for_programs;
 pub use group::{Group, Specialisation};
 pub use interface::Interface;
 pub use kernel::{Kernel, KernelTables};
-pub use leftover::{Leftover, Unread};
 pub use links::Links;
 pub use migrate::Migration;
 pub use object::OBJECT;
+pub use orphaned_events::{OrphanedEvents, Unreadable};
 pub use pins::{CHAIN_MAPS, Pins, STAGED_MAPS, STATE_MAPS, TABLE_MAPS};
 pub use plane::{Dataplane, DeviceTable, HookLinks, LoadedTables, Seeded, StateMigration};
 pub use probe::is_realtime;
@@ -142,7 +142,7 @@ pub enum KernelError {
         /// What to do.
         advice: String,
     },
-    /// An agent of another layout has attached to a hook that this one does not know.
+    /// An agent of another map ABI has attached to a hook that this one does not know.
     #[error(
         "interface {interface}: an agent of layout {version} has attached to {hook}, which this one does not know; what it enforces stays: run that agent, or `bulkhead detach`, which ends enforcement, before this one"
     )]

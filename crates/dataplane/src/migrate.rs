@@ -1,4 +1,4 @@
-//! What agents of another layout, or with other sizes, have left: their flows go on in tables of
+//! What agents of another map ABI, or with other sizes, have left: their flows go on in tables of
 //! this agent's shape, and their links run its programs. Nothing is detached meanwhile.
 //!
 //! A table that is not taken over as it is lies in `state-<N>` until every hook runs generation N;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::MapData;
 use bulkhead_abi::FlowRecord;
 
-use super::leftover::{Leftover, Unknown};
+use super::orphaned_events::{OrphanedEvents, Unknown};
 use super::pins::remove;
 use super::shape::Shapes;
 use super::{Capacity, FlowTable, Hook, Importer, KernelError, Pins, STATE_MAPS, hashed};
@@ -22,7 +22,7 @@ const FLOWS: &str = "FLOWS";
 /// Tables whose contents go into one of another size.
 const CARRIED: [&str; 4] = [FLOWS, "EVENTS", "AGGREGATES_0", "AGGREGATES_1"];
 
-/// Tables whose keys and values mean the same in another layout as in this one. What is not
+/// Tables whose keys and values mean the same in another map ABI as in this one. What is not
 /// here is never read.
 const SAME: &[(u32, &[&str])] = &[
     (1, &["FRAGMENTS", "REASON_COUNTERS"]),
@@ -87,7 +87,7 @@ impl Migration {
     /// Works out what is to be done before `generation` can run. Changes nothing.
     ///
     /// # Errors
-    /// If another layout's agent has attached to a hook that this one does not know: it could
+    /// If an agent of another map ABI has attached to a hook that this one does not know: it could
     /// neither take it over nor replace it without a gap.
     pub fn plan(pins: &Pins, capacity: &Capacity, generation: u32) -> Result<Self, KernelError> {
         let others = pins.others()?;
@@ -255,7 +255,7 @@ impl Migration {
         Ok(())
     }
 
-    /// Takes the links of other layouts over: the same links, under this layout's pins.
+    /// Takes the links of other map ABIs over: the same links, under this map ABI's pins.
     ///
     /// # Errors
     /// If bpffs refuses. Every link is still pinned, here or there.
@@ -299,13 +299,13 @@ impl Migration {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn leftover(&self) -> Result<Leftover, KernelError> {
-        let mut leftover = Leftover::default();
+    pub fn orphaned_events(&self) -> Result<OrphanedEvents, KernelError> {
+        let mut orphaned = OrphanedEvents::default();
         for Move { map, from, .. } in &self.moves {
-            from.iter().try_for_each(|path| leftover.add(map, path))?;
+            from.iter().try_for_each(|path| orphaned.add(map, path))?;
         }
-        self.unknown.iter().try_for_each(|unknown| leftover.count(unknown))?;
-        Ok(leftover)
+        self.unknown.iter().try_for_each(|unknown| orphaned.count(unknown))?;
+        Ok(orphaned)
     }
 
     /// Puts the tables in their places and removes the old ones. Only when every hook runs the

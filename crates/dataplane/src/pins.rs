@@ -1,4 +1,4 @@
-//! Where things are pinned: one bpffs directory an instance and layout version.
+//! Where things are pinned: one bpffs directory an instance and map ABI version.
 //!
 //! ```text
 //! <bpffs>/bulkhead/<instance>/v<layout>/state/<MAP>           outlives generations
@@ -33,7 +33,7 @@ pub const STATE_MAPS: &[&str] = &[
 /// Maps of one generation.
 pub const TABLE_MAPS: &[&str] = &[
     "TRIE4",
-    "EXACT",
+    "HOST_TABLE",
     "PREFIX6",
     "ROUTES",
     "ICMP_MISSES",
@@ -50,7 +50,7 @@ pub const TABLE_MAPS: &[&str] = &[
 /// Maps of a generation that only observes, beside those of the one that is enforced.
 pub const STAGED_MAPS: &[&str] = &[
     "STAGED_TRIE4",
-    "STAGED_EXACT",
+    "STAGED_HOST_TABLE",
     "STAGED_PREFIX6",
     "STAGED_PORTS",
     "STAGED_PAIRS",
@@ -85,7 +85,7 @@ impl Pins {
         Self { root: instance.join(format!("v{version}")), version, prepared: Vec::new(), tables: "" }
     }
 
-    /// The pins of the same instance that agents of other layouts made.
+    /// The pins of the same instance that agents of other map ABIs made.
     ///
     /// # Errors
     /// If the directory cannot be read.
@@ -100,7 +100,7 @@ impl Pins {
         Ok(versions.into_iter().map(|version| Self::of_version(instance, version)).collect())
     }
 
-    /// The layout version.
+    /// The map ABI version.
     #[must_use]
     pub fn version(&self) -> u32 {
         self.version
@@ -151,7 +151,7 @@ impl Pins {
         self.tables
     }
 
-    /// The pins of the same instance that agents of a layout made.
+    /// The pins of the same instance that agents of a map ABI made.
     pub(super) fn with_version(&self, version: u32) -> Self {
         Self::of_version(self.root.parent().unwrap_or(&self.root), version)
     }
@@ -240,7 +240,7 @@ impl Pins {
         Ok(named.filter_map(|(interface, hook)| Some((interface, Hook::from_name(&hook)?))).collect())
     }
 
-    /// The same with the hooks' names, which another layout's agent may have more of.
+    /// The same with the hooks' names, which an agent of another map ABI may have more of.
     pub(super) fn named_links(&self) -> Result<Vec<(String, String)>, KernelError> {
         let mut links = Vec::new();
         let root = self.links_directory();
@@ -260,7 +260,7 @@ impl Pins {
         remove(&self.generation(number))
     }
 
-    /// Removes every pin of this layout version.
+    /// Removes every pin of this map ABI version.
     ///
     /// # Errors
     /// If bpffs refuses.
@@ -268,7 +268,7 @@ impl Pins {
         remove(&self.root)
     }
 
-    /// Removes every pin of the instance, of every layout version.
+    /// Removes every pin of the instance, of every map ABI version.
     ///
     /// # Errors
     /// If bpffs refuses.

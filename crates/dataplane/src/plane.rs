@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use bulkhead_abi::{Counter, Leaf};
 
 use super::{
-    Attached, Capacity, Device, Fault, Hook, Interface, KernelError, Leftover, Pins, QuarantineError,
+    Attached, Capacity, Device, Fault, Hook, Interface, KernelError, OrphanedEvents, Pins, QuarantineError,
     RunningLink, Specialisation, Specification,
 };
 
@@ -22,7 +22,7 @@ pub trait Dataplane: Clone + Send + Sync + 'static {
     type Links: HookLinks;
     /// The tables of one role of a generation, and the programs that read them.
     type Tables: LoadedTables<Links = Self::Links>;
-    /// What is to be done about state of another layout or size.
+    /// What is to be done about state of another map ABI or size.
     type Migration: StateMigration<Tables = Self::Tables>;
 
     /// Opens a way to ask for devices.
@@ -50,7 +50,7 @@ pub trait Dataplane: Clone + Send + Sync + 'static {
     /// If bpffs refuses.
     fn create_pins(&self, pins: &Pins) -> Result<(), KernelError>;
 
-    /// The pins of the same instance that agents of other layouts made.
+    /// The pins of the same instance that agents of other map ABIs made.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -110,10 +110,10 @@ pub trait Dataplane: Clone + Send + Sync + 'static {
         pins: &Pins,
     ) -> Result<Self::Tables, KernelError>;
 
-    /// Works out what is to be done about other layouts' and sizes' state before `generation` can run.
+    /// Works out what is to be done about other map ABIs' and sizes' state before `generation` can run.
     ///
     /// # Errors
-    /// If another layout's agent has attached to a hook that this one does not know.
+    /// If an agent of another map ABI has attached to a hook that this one does not know.
     fn migration(
         &self,
         pins: &Pins,
@@ -282,7 +282,7 @@ pub struct Seeded {
     pub refused: usize,
 }
 
-/// State of another layout or size that goes on in tables of this agent's shape.
+/// State of another map ABI or size that goes on in tables of this agent's shape.
 pub trait StateMigration {
     /// Loaded tables whose programs use the new state.
     type Tables: LoadedTables;
@@ -314,7 +314,7 @@ pub trait StateMigration {
     /// If bpffs refuses.
     fn prepare(&self) -> Result<(), KernelError>;
 
-    /// Takes the links of other layouts over: the same links, under this layout's pins.
+    /// Takes the links of other map ABIs over: the same links, under this map ABI's pins.
     ///
     /// # Errors
     /// If bpffs refuses. Every link is still pinned, here or there.
@@ -330,7 +330,7 @@ pub trait StateMigration {
     ///
     /// # Errors
     /// If the kernel refuses.
-    fn leftover(&self) -> Result<Leftover, KernelError>;
+    fn orphaned_events(&self) -> Result<OrphanedEvents, KernelError>;
 
     /// Puts the tables in their places and removes the old ones, once every hook runs the new generation and no
     /// packet is under way in an old program.

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData, MapError};
-use bulkhead_abi::{Address, BLOCK_SLOTS, ExactBucket, ExactKey, Leaf};
+use bulkhead_abi::{Address, BLOCK_SLOTS, HostBucket, HostKey, Leaf};
 use bulkhead_engine::change::{Addresses, Unchanged, change};
-use bulkhead_engine::exact::{self, Buckets, BucketsMut};
+use bulkhead_engine::host_table::{self, Buckets, BucketsMut};
 use bulkhead_engine::memory::Tables;
 
 use super::mapped::Mapped;
@@ -43,29 +43,29 @@ pub fn quarantine_tables(tables: &mut Tables, addresses: &[IpAddr]) -> Result<()
     addresses.iter().try_for_each(|address| Ok(change(tables, *address, |leaf| leaf.with_quarantine(true))?))
 }
 
-/// The exact table of a generation in the kernel.
-struct RunningExact(Mapped);
+/// The host table of a generation in the kernel.
+struct RunningHosts(Mapped);
 
-impl RunningExact {
+impl RunningHosts {
     /// The number of a bucket's word of 4 bytes; its keys are the first twelve.
     const fn word(index: u32, word: usize) -> usize {
-        index as usize * size_of::<ExactBucket>() / 4 + word
+        index as usize * size_of::<HostBucket>() / 4 + word
     }
-    const LEAVES: usize = std::mem::offset_of!(ExactBucket, leaves) / 4;
-    const MORE: usize = std::mem::offset_of!(ExactBucket, more) / 4;
+    const LEAVES: usize = std::mem::offset_of!(HostBucket, leaves) / 4;
+    const MORE: usize = std::mem::offset_of!(HostBucket, more) / 4;
 }
 
-impl Buckets for RunningExact {
+impl Buckets for RunningHosts {
     fn count(&self) -> u32 {
-        self.0.count::<ExactBucket>() as u32
+        self.0.count::<HostBucket>() as u32
     }
-    fn bucket(&self, index: u32) -> Option<&ExactBucket> {
+    fn bucket(&self, index: u32) -> Option<&HostBucket> {
         self.0.value(index as usize)
     }
 }
 
-impl BucketsMut for RunningExact {
-    fn write_key(&mut self, index: u32, place: usize, key: ExactKey) {
+impl BucketsMut for RunningHosts {
+    fn write_key(&mut self, index: u32, place: usize, key: HostKey) {
         for (word, value) in key.into_iter().enumerate() {
             self.0.store_u64(Self::word(index, 0) / 2 + 2 * place + word, value);
         }
@@ -81,7 +81,7 @@ impl BucketsMut for RunningExact {
 /// The address tables of a generation in the kernel.
 pub struct AddressTables {
     trie: Mapped,
-    exact: RunningExact,
+    hosts: RunningHosts,
     prefix6: LpmTrie<MapData, [u32; 4], u32>,
 }
 
@@ -103,11 +103,11 @@ impl AddressTables {
             let bytes = map.info().map_err(KernelError::refused(what.clone()))?.value_size() as usize;
             Mapped::new(&map, bytes).map_err(KernelError::refused(what))
         };
-        let (trie, exact) = (mapped("TRIE4")?, RunningExact(mapped("EXACT")?));
+        let (trie, hosts) = (mapped("TRIE4")?, RunningHosts(mapped("HOST_TABLE")?));
         let prefix6 = Map::LpmTrie(open("PREFIX6")?)
             .try_into()
             .map_err(KernelError::refused(format!("generation {generation}: map PREFIX6")))?;
-        Ok(Self { trie, exact, prefix6 })
+        Ok(Self { trie, hosts, prefix6 })
     }
 
     /// Cuts an address off from the next packet on, or takes that back.
@@ -132,11 +132,11 @@ impl Addresses for AddressTables {
     fn publish(&mut self, block: u32, slot: u8, entry: Leaf) {
         self.trie.store_u32(slot_index(block, slot), entry.0);
     }
-    fn exact(&self, address: &Address) -> Result<Option<Leaf>, QuarantineError> {
-        exact::find(&self.exact, address).map_err(|_| QuarantineError::Broken)
+    fn host_table(&self, address: &Address) -> Result<Option<Leaf>, QuarantineError> {
+        host_table::find(&self.hosts, address).map_err(|_| QuarantineError::Broken)
     }
     fn set_exact(&mut self, address: &Address, leaf: Leaf) -> Result<(), QuarantineError> {
-        exact::set(&mut self.exact, address, leaf).map_err(Unchanged::from)?;
+        host_table::set(&mut self.hosts, address, leaf).map_err(Unchanged::from)?;
         Ok(())
     }
     fn prefix6(&self, address: &Address) -> Result<Leaf, QuarantineError> {

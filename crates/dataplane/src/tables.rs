@@ -3,7 +3,7 @@
 use aya::Ebpf;
 use aya::maps::MapData;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use bulkhead_engine::exact::ExactTable;
+use bulkhead_engine::host_table::HostTable;
 use bulkhead_engine::memory::Tables;
 
 use super::KernelError;
@@ -14,7 +14,7 @@ use super::object::missing;
 /// Names of the maps that one set of tables lies in.
 pub(super) struct TableNames {
     trie: &'static str,
-    exact: &'static str,
+    hosts: &'static str,
     prefix6: &'static str,
     ports: &'static str,
     pairs: &'static str,
@@ -34,7 +34,7 @@ struct Enforcing {
 /// Of the enforced generation.
 pub(super) const ENFORCED: TableNames = TableNames {
     trie: "TRIE4",
-    exact: "EXACT",
+    hosts: "HOST_TABLE",
     prefix6: "PREFIX6",
     ports: "PORTS",
     pairs: "PAIRS",
@@ -51,7 +51,7 @@ pub(super) const ENFORCED: TableNames = TableNames {
 /// Of a generation that only observes.
 pub(super) const STAGED_TABLES: TableNames = TableNames {
     trie: "STAGED_TRIE4",
-    exact: "STAGED_EXACT",
+    hosts: "STAGED_HOST_TABLE",
     prefix6: "STAGED_PREFIX6",
     ports: "STAGED_PORTS",
     pairs: "STAGED_PAIRS",
@@ -60,16 +60,16 @@ pub(super) const STAGED_TABLES: TableNames = TableNames {
     enforcing: None,
 };
 
-/// Makes the maps that programs address directly, with what is in them; `exact` is the tables' exact
+/// Makes the maps that programs address directly, with what is in them; `hosts` is the tables' host
 /// one, or has more room.
 pub(super) fn make_direct(
     maps: &mut DirectMaps,
     tables: &Tables,
-    exact: &ExactTable,
+    hosts: &HostTable,
     names: &TableNames,
 ) -> Result<(), KernelError> {
     maps.make(names.trie, tables.trie.as_flattened())?;
-    maps.make(names.exact, exact.buckets())?;
+    maps.make(names.hosts, hosts.buckets())?;
     maps.make(names.ports, tables.ports.as_flattened())?;
     maps.make(names.pairs, tables.pairs.as_flattened())?;
     maps.make(names.cells, &tables.cells)?;

@@ -1,6 +1,6 @@
 //! What tables hold, as it lies in memory.
 
-use bulkhead_abi::{Cell, ExactBucket, Leaf, Pair, RateLimit};
+use bulkhead_abi::{Cell, HostBucket, Leaf, Pair, RateLimit};
 
 /// Layout types whose bytes may be copied into a map.
 ///
@@ -16,7 +16,7 @@ unsafe impl Value for u16 {}
 // SAFETY: repr(C), 16 bytes without padding.
 unsafe impl Value for Cell {}
 // SAFETY: repr(C), 64 bytes without padding.
-unsafe impl Value for ExactBucket {}
+unsafe impl Value for HostBucket {}
 // SAFETY: repr(C), 32 bytes without padding.
 unsafe impl Value for RateLimit {}
 // SAFETY: one double word.

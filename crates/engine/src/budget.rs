@@ -264,7 +264,7 @@ mod tests {
             let expected = match reason {
                 Reason::Quarantined => [true; 3],
                 Reason::UnknownAddress | Reason::NotLocal | Reason::Rule | Reason::Reply => [false; 3],
-                Reason::NoRule | Reason::DenyRule | Reason::VenueGuard | Reason::FlowRevoked => {
+                Reason::NoRule | Reason::DenyRule | Reason::VenueDefaultDeny | Reason::FlowRevoked => {
                     [true, true, false]
                 }
                 _ => continue,

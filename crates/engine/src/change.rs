@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bulkhead_abi::{Address, Leaf, from_ip};
 
-use crate::exact::Full;
+use crate::host_table::Full;
 
 /// Why a leaf cannot be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unchanged {
-    /// The exact table has no place for the address.
+    /// The host table has no place for the address.
     Full,
     /// The trie names a block that it does not have, or has an entry where none of its kind can be.
     Broken,
@@ -30,12 +30,12 @@ pub trait Addresses {
     fn entry(&self, block: u32, slot: u8) -> Option<Leaf>;
     /// Writes one, so that whoever reads it sees everything written before.
     fn publish(&mut self, block: u32, slot: u8, entry: Leaf);
-    /// The leaf that the exact table has for an address.
+    /// The leaf that the host table has for an address.
     ///
     /// # Errors
     /// If the table is broken.
-    fn exact(&self, address: &Address) -> Result<Option<Leaf>, Self::Error>;
-    /// Writes it there, see [`crate::exact::set`].
+    fn host_table(&self, address: &Address) -> Result<Option<Leaf>, Self::Error>;
+    /// Writes it there, see [`crate::host_table::set`].
     ///
     /// # Errors
     /// [`Unchanged::Full`] if it has no place for it.
@@ -54,15 +54,15 @@ pub trait Addresses {
 pub fn leaf<T: Addresses>(tables: &T, address: IpAddr) -> Result<Leaf, T::Error> {
     let words = from_ip(address);
     let IpAddr::V4(v4) = address else {
-        return tables.exact(&words)?.map_or_else(|| tables.prefix6(&words), Ok);
+        return tables.host_table(&words)?.map_or_else(|| tables.prefix6(&words), Ok);
     };
     let Place { entry, .. } = place(tables, v4)?;
-    entry.as_exact().map_or(Ok(entry), |other| Ok(tables.exact(&words)?.unwrap_or(other)))
+    entry.as_host_table().map_or(Ok(entry), |other| Ok(tables.host_table(&words)?.unwrap_or(other)))
 }
 
 /// Gives an address another leaf. No other address changes at any moment, and this one by the last
 /// store: what stands for more than the address stays the leaf of the others, and the address gets
-/// a place of its own in the exact table before the trie sends anybody there.
+/// a place of its own in the host table before the trie sends anybody there.
 ///
 /// # Errors
 /// [`Unchanged`]; then no look-up has changed.
@@ -73,7 +73,7 @@ pub fn change<T: Addresses>(
 ) -> Result<(), T::Error> {
     let words = from_ip(address);
     let IpAddr::V4(v4) = address else {
-        let leaf = match tables.exact(&words)? {
+        let leaf = match tables.host_table(&words)? {
             Some(leaf) => leaf,
             None => tables.prefix6(&words)?,
         };
@@ -88,20 +88,20 @@ pub fn change<T: Addresses>(
         }
         return Ok(());
     }
-    let around = entry.as_exact().unwrap_or(entry);
-    // An entry that sends to the exact table cannot say so of the others.
+    let around = entry.as_host_table().unwrap_or(entry);
+    // An entry that sends to the host table cannot say so of the others.
     if around.quarantined() {
         return Err(Unchanged::Broken.into());
     }
     // Of a plain entry it is what a writer left that did not come to the end.
-    let held = tables.exact(&words)?;
+    let held = tables.host_table(&words)?;
     let leaf = if entry.is_leaf() { around } else { held.unwrap_or(around) };
     let wanted = change(leaf);
     if wanted != held.unwrap_or(around) {
         tables.set_exact(&words, wanted)?;
     }
     if entry.is_leaf() && wanted != around {
-        tables.publish(block, slot, Leaf::exact(around));
+        tables.publish(block, slot, Leaf::host_table(around));
     }
     Ok(())
 }

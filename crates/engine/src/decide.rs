@@ -157,7 +157,7 @@ fn refused(judgement: Judgement, role: Role, remote: u32) -> Outcome {
         Reason::Rule => Outcome::of(Reason::NoFlow),
         Reason::NoRule if remote == 0 => Outcome::of(Reason::UnknownAddress),
         Reason::NoRule if judgement.opposite && role != Role::Open => Outcome::of(Reason::NoFlow),
-        reason @ (Reason::DenyRule | Reason::VenueGuard) => Outcome { reason, rule: judgement.rule },
+        reason @ (Reason::DenyRule | Reason::VenueDefaultDeny) => Outcome { reason, rule: judgement.rule },
         reason => Outcome::of(reason),
     }
 }

@@ -4,7 +4,7 @@ use bulkhead_abi::{
     Address, Cell, FlowKey, FlowValue, FragmentKey, FragmentValue, Leaf, Pair, Rate, RateLimit, Routed,
 };
 
-use crate::exact::Buckets;
+use crate::host_table::Buckets;
 use crate::parse::Headers;
 use crate::socket::{End, SocketState};
 use crate::{RateState, Reason};
@@ -15,7 +15,7 @@ pub trait Environment {
     /// Entry `slot` of block `block` of the IPv4 trie.
     fn trie(&self, block: u32, slot: u8) -> Option<Leaf>;
     /// The table of single addresses.
-    fn exact(&self) -> &impl Buckets;
+    fn host_table(&self) -> &impl Buckets;
     /// The leaf of the longest IPv6 prefix that holds this address.
     fn prefix6(&self, address: &Address) -> Option<Leaf>;
     /// Entry of the pair table, see [`bulkhead_abi::pair_index`].

@@ -2,7 +2,7 @@
 //! a rate has a say, metadata is made for it, and it goes on as any other.
 
 use bulkhead_abi::{
-    Address, CELL_ALLOW, CELL_DENY, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, LINK_DATAGRAMS, Leaf,
+    Address, CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_ONE_WAY, Cell, Direction, LINK_DATAGRAMS, Leaf,
 };
 
 use crate::decide::decide_judged;
@@ -96,7 +96,7 @@ fn settled(plain: &Plain, cell: Cell, opposite: bool) -> Option<Outcome> {
     }
     Some(match cell.action {
         CELL_DENY => by_rule(Reason::DenyRule),
-        CELL_GUARD => by_rule(Reason::VenueGuard),
+        CELL_DEFAULT_DENY => by_rule(Reason::VenueDefaultDeny),
         _ => Outcome::of(Reason::NoRule),
     })
 }

@@ -1,13 +1,13 @@
 //! What the policy says, apart from flows.
 
-use bulkhead_abi::{CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell};
+use bulkhead_abi::{CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_ONE_WAY, Cell};
 
 use crate::Reason;
 
 /// What the policy says of one direction between two classes for one (protocol, port).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// [`Reason::Rule`], [`Reason::NoRule`], [`Reason::DenyRule`] or [`Reason::VenueGuard`]; or
+    /// [`Reason::Rule`], [`Reason::NoRule`], [`Reason::DenyRule`] or [`Reason::VenueDefaultDeny`]; or
     /// why the tables could not say.
     pub reason: Reason,
     /// The deciding cell's flags.
@@ -34,7 +34,7 @@ impl Judgement {
         let reason = match cell.action {
             CELL_ALLOW => Reason::Rule,
             CELL_DENY => Reason::DenyRule,
-            CELL_GUARD => Reason::VenueGuard,
+            CELL_DEFAULT_DENY => Reason::VenueDefaultDeny,
             _ => Reason::NoRule,
         };
         Self { reason, flags: cell.flags, limit: cell.limit, rule: cell.rule, opposite }
@@ -60,13 +60,13 @@ impl Judgement {
         const RULE: u8 = Reason::Rule as u8;
         const NO_RULE: u8 = Reason::NoRule as u8;
         const DENY_RULE: u8 = Reason::DenyRule as u8;
-        const VENUE_GUARD: u8 = Reason::VenueGuard as u8;
+        const VENUE_DEFAULT_DENY: u8 = Reason::VenueDefaultDeny as u8;
         const EXPIRY_CHAIN: u8 = Reason::ExpiryChain as u8;
         let reason = match (word >> 56) as u8 {
             RULE if word & PACKED != 0 => Reason::Rule,
             NO_RULE => Reason::NoRule,
             DENY_RULE => Reason::DenyRule,
-            VENUE_GUARD => Reason::VenueGuard,
+            VENUE_DEFAULT_DENY => Reason::VenueDefaultDeny,
             EXPIRY_CHAIN => Reason::ExpiryChain,
             _ => Reason::LookupFailed,
         };
@@ -101,7 +101,7 @@ mod tests {
             Reason::Rule,
             Reason::NoRule,
             Reason::DenyRule,
-            Reason::VenueGuard,
+            Reason::VenueDefaultDeny,
             Reason::LookupFailed,
             Reason::ExpiryChain,
         ];

@@ -13,7 +13,7 @@ use bulkhead_abi::{
 };
 
 use crate::change::{Addresses, Unchanged};
-use crate::exact::{Buckets, ExactTable};
+use crate::host_table::{Buckets, HostTable};
 use crate::parse::Headers;
 use crate::{Calls, End, Environment, Judgement, Metadata, RateState, Reason, SocketState};
 
@@ -23,7 +23,7 @@ pub struct Tables {
     /// The IPv4 trie; the first [`TRIE_ROOT_BLOCKS`] blocks are the root.
     pub trie: Vec<[Leaf; BLOCK_SLOTS]>,
     /// Single addresses, of IPv4 those that the trie sends there.
-    pub exact: ExactTable,
+    pub hosts: HostTable,
     /// IPv6 prefixes, each once, sorted by (length, address).
     pub prefixes6: Vec<(LpmKey, Leaf)>,
     /// Prefixes that lie behind routers, and nodes in them, each once, sorted by (length, address).
@@ -58,7 +58,7 @@ impl Tables {
     pub fn deny_all() -> Self {
         Self {
             trie: vec![[Leaf(0); BLOCK_SLOTS]; TRIE_ROOT_BLOCKS as usize],
-            exact: ExactTable::default(),
+            hosts: HostTable::default(),
             prefixes6: Vec::new(),
             routes: Vec::new(),
             ports: vec![[0; BLOCK_SLOTS]; PORT_BLOCKS as usize],
@@ -131,7 +131,7 @@ impl Tables {
     }
 }
 
-/// Tables that no program reads yet: the exact one grows as it needs.
+/// Tables that no program reads yet: the host table grows as it needs.
 impl Addresses for Tables {
     type Error = Unchanged;
 
@@ -141,11 +141,11 @@ impl Addresses for Tables {
     fn publish(&mut self, block: u32, slot: u8, entry: Leaf) {
         self.trie[block as usize][usize::from(slot)] = entry;
     }
-    fn exact(&self, address: &Address) -> Result<Option<Leaf>, Unchanged> {
-        crate::exact::find(&self.exact, address).map_err(|_| Unchanged::Broken)
+    fn host_table(&self, address: &Address) -> Result<Option<Leaf>, Unchanged> {
+        crate::host_table::find(&self.hosts, address).map_err(|_| Unchanged::Broken)
     }
     fn set_exact(&mut self, address: &Address, leaf: Leaf) -> Result<(), Unchanged> {
-        Ok(self.exact.set(address, leaf)?)
+        Ok(self.hosts.set(address, leaf)?)
     }
     fn prefix6(&self, address: &Address) -> Result<Leaf, Unchanged> {
         Ok(self.prefix6(address).unwrap_or_default())
@@ -209,8 +209,8 @@ impl Environment for Memory<'_> {
     fn trie(&self, block: u32, slot: u8) -> Option<Leaf> {
         self.tables.entry(block, slot)
     }
-    fn exact(&self) -> &impl Buckets {
-        &self.tables.exact
+    fn host_table(&self) -> &impl Buckets {
+        &self.tables.hosts
     }
     fn prefix6(&self, address: &Address) -> Option<Leaf> {
         self.tables.prefix6(address)

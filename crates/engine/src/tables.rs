@@ -4,14 +4,14 @@ use bulkhead_abi::{
     Address, Cell, Direction, Leaf, MAX_EXPIRY_CHAIN, NO_RULE, Pair, TRIE_ROOT_BLOCKS, pair_index, port_index,
 };
 
-use crate::exact;
+use crate::host_table;
 use crate::{Environment, Judgement, Reason};
 
 /// The leaf of an address: local class, remote class, own, quarantined. An address that no
 /// table holds has the zero leaf: neither local nor known.
 ///
 /// # Errors
-/// [`Reason::LookupFailed`] if the trie names a block that it does not have, or the exact table a
+/// [`Reason::LookupFailed`] if the trie names a block that it does not have, or the host table a
 /// bucket.
 #[inline(always)]
 pub fn leaf_of(env: &impl Environment, version: u8, address: &Address) -> Result<Leaf, Reason> {
@@ -21,9 +21,9 @@ pub fn leaf_of(env: &impl Environment, version: u8, address: &Address) -> Result
         if entry.is_leaf() {
             return Ok(entry);
         }
-        other = entry.as_exact().ok_or(Reason::LookupFailed)?;
+        other = entry.as_host_table().ok_or(Reason::LookupFailed)?;
     }
-    match exact::find(env.exact(), address)? {
+    match host_table::find(env.host_table(), address)? {
         Some(leaf) => Ok(leaf),
         None if version != 4 && env.has_prefix6() => Ok(env.prefix6(address).unwrap_or_default()),
         None => Ok(other),
@@ -31,7 +31,7 @@ pub fn leaf_of(env: &impl Environment, version: u8, address: &Address) -> Result
 }
 
 /// 16-8-8: the root by the upper half, then a block for each byte that tells addresses apart. A
-/// leaf, an entry that sends to the exact table, or one that names a block where none can be. (Not
+/// leaf, an entry that sends to the host table, or one that names a block where none can be. (Not
 /// a `Result`: of a failure the compiler would read the bits of a leaf that was never written, which
 /// the verifier refuses.)
 #[inline(always)]

@@ -8,7 +8,7 @@ use bulkhead_abi::{
     Address, BLOCK_SLOTS, FEATURE_IPV6_LPM, Leaf, LpmKey, Settings, TRIE_ROOT_BLOCKS, from_ip,
 };
 use bulkhead_engine::change::{Addresses, Unchanged, change};
-use bulkhead_engine::exact::ExactTable;
+use bulkhead_engine::host_table::HostTable;
 use bulkhead_engine::leaf_of;
 use bulkhead_engine::memory::{Memory, Tables};
 
@@ -32,25 +32,25 @@ const CLASSES: [Leaf; 6] = [
 ];
 
 /// 10.0.0.0/8 is one class, 10.1.0.0/16 another, 10.1.2.0/24 a third, 10.1.2.3 a fourth. 10.2.0.0/16
-/// and 10.1.5.0/24 lie in the exact table, with 10.2.7.7 and 10.1.5.5.
+/// and 10.1.5.0/24 lie in the host table, with 10.2.7.7 and 10.1.5.5.
 fn nested() -> Tables {
     let mut tables = Tables::deny_all();
     let mut second = [CLASSES[2]; BLOCK_SLOTS];
     let mut third = [CLASSES[3]; BLOCK_SLOTS];
     third[3] = CLASSES[4];
-    (second[2], second[5]) = (Leaf::block(TRIE_ROOT_BLOCKS + 1), Leaf::exact(CLASSES[2]));
+    (second[2], second[5]) = (Leaf::block(TRIE_ROOT_BLOCKS + 1), Leaf::host_table(CLASSES[2]));
     tables.trie[10] = [CLASSES[1]; BLOCK_SLOTS];
-    (tables.trie[10][1], tables.trie[10][2]) = (Leaf::block(TRIE_ROOT_BLOCKS), Leaf::exact(CLASSES[1]));
+    (tables.trie[10][1], tables.trie[10][2]) = (Leaf::block(TRIE_ROOT_BLOCKS), Leaf::host_table(CLASSES[1]));
     tables.trie.extend([second, third]);
     let prefix = |text, prefix, class: usize| (LpmKey { prefix, address: from_ip(ip(text)) }, CLASSES[class]);
     tables.prefixes6 = vec![prefix("::", 0, 1), prefix("2001:db8::", 32, 2), prefix("2001:db8:1::", 48, 3)];
     for (address, class) in [("fd00::1", 4), ("10.2.7.7", 5), ("10.1.5.5", 5)] {
-        tables.exact.set(&from_ip(ip(address)), CLASSES[class]).unwrap();
+        tables.hosts.set(&from_ip(ip(address)), CLASSES[class]).unwrap();
     }
     tables
 }
 
-/// Addresses of every kind, and what needs a place in the exact table of its own.
+/// Addresses of every kind, and what needs a place in the host table of its own.
 const ADDRESSES: [(&str, usize, bool); 16] = [
     ("10.1.2.3", 4, false),
     ("10.1.2.4", 3, false),
@@ -118,11 +118,11 @@ impl Addresses for Watched {
         self.tables.publish(block, slot, entry);
         self.check();
     }
-    fn exact(&self, address: &Address) -> Result<Option<Leaf>, Unchanged> {
-        Addresses::exact(&self.tables, address)
+    fn host_table(&self, address: &Address) -> Result<Option<Leaf>, Unchanged> {
+        Addresses::host_table(&self.tables, address)
     }
     fn set_exact(&mut self, address: &Address, leaf: Leaf) -> Result<(), Unchanged> {
-        if self.tables.exact.get(address).is_none() {
+        if self.tables.hosts.get(address).is_none() {
             self.room = self.room.checked_sub(1).ok_or(Unchanged::Full)?;
         }
         self.tables.set_exact(address, leaf)?;
@@ -184,13 +184,13 @@ fn without_room_nothing_is_written() {
     }
 }
 
-/// A writer that ended between the exact table and the trie has changed nothing, and what it left is
+/// A writer that ended between the host table and the trie has changed nothing, and what it left is
 /// not taken for anything.
 #[test]
 fn what_an_interrupted_writer_left_is_not_used() {
     let (cut, other) = (ip("10.9.9.9"), ip("10.9.8.8"));
     let mut tables = nested();
-    tables.exact.set(&from_ip(cut), CLASSES[1].with_quarantine(true)).unwrap();
+    tables.hosts.set(&from_ip(cut), CLASSES[1].with_quarantine(true)).unwrap();
     assert_eq!(look_up(&tables, cut), CLASSES[1]);
     let mut watched = Watched::new(tables.clone(), 0, cut);
     watched.quarantine(true).unwrap();
@@ -214,7 +214,7 @@ fn broken_tables_are_said_to_be_so() {
     broken(|tables| tables.trie[11][0] = Leaf::block(9999), "11.0.0.1");
     // What is behind the last block of a way.
     broken(|tables| tables.trie[257][9] = Leaf::block(256), "10.1.2.9");
-    broken(|tables| tables.trie[257][9] = Leaf::exact(Leaf(0)), "10.1.2.9");
+    broken(|tables| tables.trie[257][9] = Leaf::host_table(Leaf(0)), "10.1.2.9");
     // A whole network that is cut off: none was.
     broken(|tables| tables.trie[11][0] = Leaf(0).with_quarantine(true), "11.0.0.1");
 }
@@ -227,6 +227,6 @@ fn tables_that_nobody_reads_grow() {
         change(&mut tables, address, |leaf| leaf.with_quarantine(true)).unwrap();
         assert!(look_up(&tables, address).quarantined());
     }
-    assert_eq!((tables.exact.len(), tables.trie.len()), (10_000, TRIE_ROOT_BLOCKS as usize));
-    assert_ne!(tables.exact, ExactTable::default());
+    assert_eq!((tables.hosts.len(), tables.trie.len()), (10_000, TRIE_ROOT_BLOCKS as usize));
+    assert_ne!(tables.hosts, HostTable::default());
 }

@@ -6,9 +6,9 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use bulkhead_abi::{Address, BUCKET_PLACES, ExactBucket, ExactKey, Leaf, from_ip};
+use bulkhead_abi::{Address, BUCKET_PLACES, HostBucket, HostKey, Leaf, from_ip};
 use bulkhead_engine::Reason;
-use bulkhead_engine::exact::{Buckets, BucketsMut, CHAIN, ExactTable, Full, find, set};
+use bulkhead_engine::host_table::{Buckets, BucketsMut, CHAIN, Full, HostTable, find, set};
 use proptest::prelude::*;
 
 fn v4(bits: u32) -> Address {
@@ -25,7 +25,7 @@ fn leaf(number: u32) -> Leaf {
 
 /// Counts the buckets that look-ups read.
 struct Counting<'a> {
-    table: &'a ExactTable,
+    table: &'a HostTable,
     reads: Cell<usize>,
 }
 
@@ -33,14 +33,14 @@ impl Buckets for Counting<'_> {
     fn count(&self) -> u32 {
         self.table.count()
     }
-    fn bucket(&self, index: u32) -> Option<&ExactBucket> {
+    fn bucket(&self, index: u32) -> Option<&HostBucket> {
         self.reads.set(self.reads.get() + 1);
         self.table.bucket(index)
     }
 }
 
 /// Buckets read for each of these addresses.
-fn reads(table: &ExactTable, addresses: impl Iterator<Item = Address>) -> Vec<usize> {
+fn reads(table: &HostTable, addresses: impl Iterator<Item = Address>) -> Vec<usize> {
     let counting = Counting { table, reads: Cell::new(0) };
     addresses
         .map(|address| {
@@ -77,7 +77,7 @@ fn addresses_spread() {
     let same = |i: u32| v6(u128::from(i) << 64 | u128::from(i));
     sets.push(("IPv6, both halves alike".into(), (0..COUNT).map(same).collect()));
     for (name, addresses) in sets {
-        let table = ExactTable::new(addresses.iter().map(|address| (*address, Leaf(1)))).unwrap();
+        let table = HostTable::new(addresses.iter().map(|address| (*address, Leaf(1)))).unwrap();
         assert_eq!(table.len(), COUNT as usize, "{name}");
         assert_eq!(table.buckets().len(), (COUNT as usize * 5).div_ceil(9), "{name}: the first size");
         let reads = reads(&table, addresses.into_iter());
@@ -90,7 +90,7 @@ fn addresses_spread() {
 #[test]
 fn a_million_addresses_take_34_mib() {
     let addresses = (0..1_000_000_u32).map(|index| (v4(index.wrapping_mul(0x9e37_79b1)), Leaf(1)));
-    let table = ExactTable::new(addresses).unwrap();
+    let table = HostTable::new(addresses).unwrap();
     assert!(size_of_val(table.buckets()) <= 34 << 20, "{}", table.buckets().len());
     let strangers = reads(&table, (0..100_000).map(|index| v6(index << 40)));
     let mean = strangers.iter().sum::<usize>() as f64 / 1e5;
@@ -99,7 +99,7 @@ fn a_million_addresses_take_34_mib() {
 
 /// Few buckets, which stay as they are, and what look-ups say after every single store.
 struct Watched {
-    buckets: Vec<ExactBucket>,
+    buckets: Vec<HostBucket>,
     others: Vec<(Address, Option<Leaf>)>,
     target: Address,
     /// What the target's look-up says, each time it changes.
@@ -109,7 +109,7 @@ struct Watched {
 impl Watched {
     fn new(count: usize) -> Self {
         // Rubbish in empty places must never be found.
-        let mut bucket = ExactBucket::EMPTY;
+        let mut bucket = HostBucket::EMPTY;
         bucket.keys = [[7, 7]; BUCKET_PLACES];
         Self { buckets: vec![bucket; count], others: Vec::new(), target: [0; 4], seen: Vec::new() }
     }
@@ -137,13 +137,13 @@ impl Buckets for Watched {
     fn count(&self) -> u32 {
         self.buckets.len() as u32
     }
-    fn bucket(&self, index: u32) -> Option<&ExactBucket> {
+    fn bucket(&self, index: u32) -> Option<&HostBucket> {
         self.buckets.get(index as usize)
     }
 }
 
 impl BucketsMut for Watched {
-    fn write_key(&mut self, index: u32, place: usize, key: ExactKey) {
+    fn write_key(&mut self, index: u32, place: usize, key: HostKey) {
         // A word at a time: half a key is nobody's.
         for (word, value) in key.into_iter().enumerate() {
             self.buckets[index as usize].keys[place][word] = value;
@@ -214,7 +214,7 @@ fn what_was_interrupted_is_completed() {
     assert!(table.buckets.iter().any(|bucket| bucket.more != 0));
     table.buckets.iter_mut().for_each(|bucket| bucket.more = 0);
     for address in &addresses {
-        let places = |table: &Watched| table.buckets.iter().flat_map(ExactBucket::entries).count();
+        let places = |table: &Watched| table.buckets.iter().flat_map(HostBucket::entries).count();
         let before = places(&table);
         if table.set(*address, leaf(2)).is_ok() {
             assert_eq!((places(&table), find(&table, address)), (before, Ok(Some(leaf(2)))));
@@ -226,7 +226,7 @@ fn what_was_interrupted_is_completed() {
 fn a_broken_table_fails() {
     let mut table = Watched::new(4);
     for bucket in &mut table.buckets {
-        (bucket.leaves, bucket.more) = ([ExactBucket::PRESENT; BUCKET_PLACES], 1);
+        (bucket.leaves, bucket.more) = ([HostBucket::PRESENT; BUCKET_PLACES], 1);
     }
     assert_eq!(find(&table, &v4(1)), Ok(None), "where every bucket goes on, none is missing");
     struct Short(Watched);
@@ -234,7 +234,7 @@ fn a_broken_table_fails() {
         fn count(&self) -> u32 {
             1 << 20
         }
-        fn bucket(&self, index: u32) -> Option<&ExactBucket> {
+        fn bucket(&self, index: u32) -> Option<&HostBucket> {
             self.0.bucket(index)
         }
     }
@@ -251,7 +251,7 @@ fn a_table_that_refuses_fails_for_nobody() {
             state = u64::wrapping_add(state.wrapping_mul(0x5851_f42d_4c95_7f2d), 0x1405_7b7e_f767_814f);
             (state >> 32) as u32
         };
-        let hosts = ExactTable::new((0..10).map(|index| (v4(index), leaf(index)))).unwrap();
+        let hosts = HostTable::new((0..10).map(|index| (v4(index), leaf(index)))).unwrap();
         let buckets = hosts.with_room(64).unwrap().buckets().to_vec();
         let mut table = Watched { buckets, ..Watched::new(0) };
         while table.set(v4(random() | 1 << 16), Leaf(1)) != Err(Full) {}
@@ -268,7 +268,7 @@ fn a_table_that_refuses_fails_for_nobody() {
 #[test]
 fn spare_room_is_there() {
     for (count, spare) in [(0, 0), (0, 64), (1, 64), (100, 64), (1000, 64), (3000, 1), (10, 4096)] {
-        let table = ExactTable::new((0..count).map(|index| (v4(index), leaf(index)))).unwrap();
+        let table = HostTable::new((0..count).map(|index| (v4(index), leaf(index)))).unwrap();
         let roomy = table.with_room(spare).unwrap().into_owned();
         assert_eq!((roomy.len(), roomy.iter().count()), (count as usize, count as usize));
         let mut table = Watched { buckets: roomy.buckets().to_vec(), ..Watched::new(0) };
@@ -303,11 +303,11 @@ fn addresses_that_were_chosen_to_collide_are_refused() {
         [index as u32, (index >> 32) as u32, low as u32, (low >> 32) as u32]
     };
     let places = (CHAIN * BUCKET_PLACES) as u64;
-    let some = ExactTable::new((0..12).map(|index| (collide(index), Leaf(1)))).unwrap();
+    let some = HostTable::new((0..12).map(|index| (collide(index), Leaf(1)))).unwrap();
     // Four buckets, if the chain does not come back to one of them.
     assert!(reads(&some, [collide(11)].into_iter())[0] >= 4);
     let all = (0..=places).map(|index| (collide(index), Leaf(1)));
-    assert_eq!(ExactTable::new(all).unwrap_err(), Full);
+    assert_eq!(HostTable::new(all).unwrap_err(), Full);
 }
 
 proptest! {
@@ -319,7 +319,7 @@ proptest! {
             let v6 = || Ipv6Addr::from_bits(u128::from(number) << (number % 97));
             if is_v4 { Ipv4Addr::from_bits(number.rotate_left(number % 31)).into() } else { v6().into() }
         };
-        let (mut table, mut map) = (ExactTable::default(), HashMap::new());
+        let (mut table, mut map) = (HostTable::default(), HashMap::new());
         for (number, is_v4, value) in &steps {
             let address = from_ip(address(*number, *is_v4));
             table.set(&address, leaf(*value)).unwrap();

@@ -77,7 +77,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tables.remotes,
         tables.port_classes,
         tables.trie.len(),
-        tables.exact.len(),
+        tables.hosts.len(),
         tables.prefixes6.len(),
     );
     let mut findings = Findings::default();

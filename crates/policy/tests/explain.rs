@@ -105,9 +105,9 @@ fn venues_and_groups_are_named() {
     assert_eq!(found.from.venue.as_deref(), Some("venue:x"));
     assert_eq!(
         found.hosts.iter().map(|host| (host.node.as_str(), host.reason)).collect::<Vec<_>>(),
-        [("n2", "venue_guard")]
+        [("n2", "venue_default_deny")]
     );
-    assert_eq!(found.rule.unwrap().name.as_deref(), Some("venue:x guard"));
+    assert_eq!(found.rule.unwrap().name.as_deref(), Some("venue:x default deny"));
 }
 
 proptest! {

@@ -263,8 +263,8 @@ proptest! {
                 ruleset.rules.insert(0, rule);
             }
             _ => {
-                let guards: Vec<usize> = (0..ruleset.rules.len()).filter(|i| ruleset.rules[*i].is_guard()).collect();
-                ruleset.rules.remove(guards[at.index(guards.len())]);
+                let denies: Vec<usize> = (0..ruleset.rules.len()).filter(|i| ruleset.rules[*i].is_default_deny()).collect();
+                ruleset.rules.remove(denies[at.index(denies.len())]);
             }
         }
         let mut found = Findings::default();
@@ -281,7 +281,7 @@ proptest! {
                 if !held(probe.source) && !held(probe.destination) {
                     return;
                 }
-                let lanes = ruleset.rules.iter().filter(|rule| rule.venue == Some(index) && !rule.is_guard());
+                let lanes = ruleset.rules.iter().filter(|rule| rule.venue == Some(index) && !rule.is_default_deny());
                 let mut living = lanes.filter(|rule| rule.expires.is_none_or(|end| now < end));
                 if living.any(|rule| reference::matches(&ruleset, rule, probe, None)) != admitted {
                     counterexample = Some(*probe);

@@ -21,7 +21,7 @@ use proptest::prelude::*;
 /// The reason that the tables give for the reference's verdict.
 fn reason(ruleset: &Ruleset, verdict: Verdict) -> Reason {
     match verdict {
-        Verdict::Deny(rule) if ruleset.rules[rule].is_guard() => Reason::VenueGuard,
+        Verdict::Deny(rule) if ruleset.rules[rule].is_default_deny() => Reason::VenueDefaultDeny,
         Verdict::Allow(_) => Reason::Rule,
         Verdict::Deny(_) => Reason::DenyRule,
         Verdict::NoRule => Reason::NoRule,

@@ -61,7 +61,7 @@ async fn resolve(file: &Path, config: &Config) -> anyhow::Result<Vec<Option<Sock
             Some(Endpoint::Name { host, port }) => {
                 let position = format!("{}:{}", file.display(), peer.line);
                 let mut found = tokio::net::lookup_host((host.as_str(), *port)).await.with_context(|| {
-                    format!("{position}: resolve Endpoint {host}; write its address, or mend the resolver")
+                    format!("{position}: resolve Endpoint {host}; write its address, or fix the resolver")
                 })?;
                 Some(found.next().with_context(|| format!("{position}: Endpoint {host} has no address"))?)
             }

@@ -55,7 +55,7 @@ impl Ledger {
     pub fn enter(&mut self, meta: &Metadata, direction: Direction) {
         let Metadata { headers, outcome, .. } = meta;
         // What a rule decides is counted for it, and passes for nothing else.
-        if matches!(outcome.reason, Reason::Rule | Reason::DenyRule | Reason::VenueGuard) {
+        if matches!(outcome.reason, Reason::Rule | Reason::DenyRule | Reason::VenueDefaultDeny) {
             add(&mut self.rules[outcome.rule as usize], headers.length);
         }
         if outcome.reason != Reason::Rule {

@@ -1,5 +1,5 @@
-//! An agent of another layout, or with tables of other sizes, is taken over from without a gap.
-//! Pins of another layout are made by giving a dead agent's directory another version; of older ones by
+//! An agent of another map ABI, or with tables of other sizes, is taken over from without a gap.
+//! Pins of another map ABI are made by giving a dead agent's directory another version; of older ones by
 //! taking away the tables that they did not have; and of layout 2 by putting its flows into hash tables
 //! as well.
 
@@ -40,7 +40,7 @@ fn downgrade(site: &Site, to: u32) {
     rename(site, VERSION, to);
     let directories = fs::read_dir(pins(site, to)).unwrap().map(|entry| entry.unwrap().path());
     let unknown: &[&str] =
-        if to < RECENT { &["RESETS", "UNREPORTED", "EXACT"] } else { &["RESETS", "UNREPORTED"] };
+        if to < RECENT { &["RESETS", "UNREPORTED", "HOST_TABLE"] } else { &["RESETS", "UNREPORTED"] };
     let paths = directories.flat_map(|directory| unknown.iter().map(move |map| directory.join(map)));
     for path in paths.filter(|path| path.exists()) {
         fs::remove_file(path).unwrap();
@@ -134,7 +134,7 @@ fn another_layout_is_taken_over_without_a_gap() {
         is_whole(&site);
         assert!(packets(&site) >= before, "counters follow the rule");
         assert!(asked.is_answered(), "its flow is known");
-        let begun_anew = "of a layout that this agent does not know";
+        let begun_anew = "tables of an unknown map ABI";
         assert!(!site.log().contains(begun_anew), "{layout}: {}", site.log());
         connection.goes_on();
         assert!(site.connects("client", 8080));
@@ -209,9 +209,9 @@ fn totals_go_on_over_another_layout_and_what_is_lost_is_counted() {
     assert!(drops(&after) >= drops(&known) + 30, "totals go on: {known}, then {after}");
     assert!(number(&after["counted"]["unread"]) >= 30, "{after}");
     assert_eq!(after["counted"]["since"], before["counted"]["since"]);
-    assert!(site.log().contains("lost with another layout's tables: "), "{}", site.log());
+    assert!(site.log().contains("lost with another map ABI's tables: "), "{}", site.log());
 
-    // Whatever is of a layout that is not known begins anew, and that is said.
+    // Whatever is of an unknown map ABI begins anew, and that is said.
     site.kill();
     refused(&site, 4000..4010);
     rename(&site, VERSION, UNKNOWN);
@@ -224,7 +224,7 @@ fn totals_go_on_over_another_layout_and_what_is_lost_is_counted() {
     assert!(anew["counted"]["since"].as_u64() > after["counted"]["since"].as_u64(), "{anew}");
     let shown = String::from_utf8(site.bulkhead(&["status"]).stdout).unwrap();
     assert!(
-        shown.contains("another layout was taken over whose REASON_COUNTERS, UNREPORTED, LOST_EVENTS are"),
+        shown.contains("another map ABI was taken over whose REASON_COUNTERS, UNREPORTED, LOST_EVENTS are"),
         "{shown}"
     );
 }
@@ -258,11 +258,7 @@ fn flows_of_a_layout_that_is_not_known_are_not_used_and_connections_go_on() {
     let load = load::start(&site, 8082, 8081);
     site.start();
     is_whole(&site);
-    assert!(
-        site.log().contains("of a layout that this agent does not know, and begun anew: FLOWS"),
-        "{}",
-        site.log()
-    );
+    assert!(site.log().contains("tables of an unknown map ABI start empty: FLOWS"), "{}", site.log());
     assert!(!asked.is_answered(), "a flow of which nothing is known");
     connection.goes_on();
     assert!(site.is_denied("stranger", 8080));

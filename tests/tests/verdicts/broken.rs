@@ -1,8 +1,8 @@
 //! Reasons that need tables which the compiler never makes.
 
-use bulkhead_abi::{BLOCK_SLOTS, BUCKET_PLACES, CELL_ALLOW, Cell, ExactBucket, Leaf, MAX_EXPIRY_CHAIN};
+use bulkhead_abi::{BLOCK_SLOTS, BUCKET_PLACES, CELL_ALLOW, Cell, HostBucket, Leaf, MAX_EXPIRY_CHAIN};
 use bulkhead_engine::Reason;
-use bulkhead_engine::exact::{Buckets as _, BucketsMut as _, ExactTable};
+use bulkhead_engine::host_table::{Buckets as _, BucketsMut as _, HostTable};
 use bulkhead_policy::compile::Program;
 use bulkhead_testkit::packets::build::{Ip, tcp};
 
@@ -17,7 +17,7 @@ pub fn play() -> Vec<Reason> {
     for (broken, reason, v4) in [
         (broken_trie(|trie| trie[100][64] = Leaf::block(1_000_000)), failed, true),
         (broken_trie(|trie| last_block(trie)[2] = Leaf::block(256)), failed, true),
-        (broken_trie(|trie| last_block(trie)[2] = Leaf::exact(Leaf(0))), failed, true),
+        (broken_trie(|trie| last_block(trie)[2] = Leaf::host_table(Leaf(0))), failed, true),
         (full(), Reason::NotLocal, true),
         (full(), Reason::NotLocal, false),
         (long_chain(), Reason::ExpiryChain, true),
@@ -47,19 +47,19 @@ fn last_block(trie: &mut [[Leaf; BLOCK_SLOTS]]) -> &mut [Leaf; BLOCK_SLOTS] {
     &mut trie[last]
 }
 
-/// An exact table that is full of others, and an IPv4 network that lies in it: nobody is the node.
+/// An host table that is full of others, and an IPv4 network that lies in it: nobody is the node.
 fn full() -> Program {
     let mut compiled = program();
     let broken = &mut compiled.tables;
-    broken.trie[100][64] = Leaf::exact(Leaf(0));
+    broken.trie[100][64] = Leaf::host_table(Leaf(0));
     // So large that it is not made anew for spare room.
     let many = (0..1000).map(|index| ([index, 0, 0, 0], Leaf(0)));
-    broken.exact = ExactTable::new(many).expect("room");
-    for bucket in 0..broken.exact.count() {
+    broken.hosts = HostTable::new(many).expect("room");
+    for bucket in 0..broken.hosts.count() {
         for place in 0..BUCKET_PLACES {
-            broken.exact.publish_leaf(bucket, place, ExactBucket::PRESENT);
+            broken.hosts.publish_leaf(bucket, place, HostBucket::PRESENT);
         }
-        broken.exact.publish_more(bucket);
+        broken.hosts.publish_more(bucket);
     }
     compiled
 }

@@ -166,7 +166,7 @@ impl Stage {
 
         let index = (direction.index() * REASONS) as usize + step.reason as usize;
         let reason = (step.reason != Reason::Rule).then_some(index);
-        let rule = matches!(step.reason, Reason::Rule | Reason::DenyRule | Reason::VenueGuard)
+        let rule = matches!(step.reason, Reason::Rule | Reason::DenyRule | Reason::VenueDefaultDeny)
             .then_some(self.number(step.rule) as usize);
         check_deltas(&reasons, &self.kernel.reasons(), reason, meta.headers.length, name);
         check_deltas(&rules, &self.kernel.rules(), rule, meta.headers.length, name);

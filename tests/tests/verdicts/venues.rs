@@ -16,11 +16,11 @@ use crate::world::Place;
 
 const SYN: u8 = 2;
 const ACK: u8 = 0x10;
-/// Rules of the tables, in their order: venues' lanes and guards come first.
+/// Rules of the tables, in their order: venues' lanes and default denies come first.
 const FEED: u32 = 0;
 const GROUP: u32 = 1;
 const SESSION: u32 = 2;
-const GUARD: u32 = 3;
+const DEFAULT_DENY: u32 = 3;
 const PACKETS: u32 = 4;
 const NEW: u32 = 5;
 const ANY: u32 = 6;
@@ -135,24 +135,24 @@ fn inward(place: &Place) -> Vec<Scene> {
         scene("the feed's lane", [Step::forth(&from(lane, 9090, SYN), Reason::Rule).rule(FEED)]),
         scene(
             "the feed, another port",
-            [Step::forth(&from(lane, 9091, SYN), Reason::VenueGuard).rule(GUARD)],
+            [Step::forth(&from(lane, 9091, SYN), Reason::VenueDefaultDeny).rule(DEFAULT_DENY)],
         ),
         scene(
             "a port that everybody may use",
-            [Step::forth(&from(lane, 7003, SYN), Reason::VenueGuard).rule(GUARD)],
+            [Step::forth(&from(lane, 7003, SYN), Reason::VenueDefaultDeny).rule(DEFAULT_DENY)],
         ),
         scene(
             "another address of the venue",
-            [Step::forth(&from(venue(place.v4, 11), 9090, SYN), Reason::VenueGuard).rule(GUARD)],
+            [Step::forth(&from(venue(place.v4, 11), 9090, SYN), Reason::VenueDefaultDeny).rule(DEFAULT_DENY)],
         ),
         scene("a tick", [Step::forth(&to_group(lane, 5000), Reason::Rule).rule(GROUP)]),
         scene(
             "another port of the group",
-            [Step::forth(&to_group(lane, 5001), Reason::VenueGuard).rule(GUARD)],
+            [Step::forth(&to_group(lane, 5001), Reason::VenueDefaultDeny).rule(DEFAULT_DENY)],
         ),
         scene(
             "another sender to the group",
-            [Step::forth(&to_group(venue(place.v4, 11), 5000), Reason::VenueGuard).rule(GUARD)],
+            [Step::forth(&to_group(venue(place.v4, 11), 5000), Reason::VenueDefaultDeny).rule(DEFAULT_DENY)],
         ),
         scene("the packet rate", packets),
         scene("the new-flow rate refuses", refused_first.collect::<Vec<_>>()),
@@ -169,12 +169,12 @@ fn bytes(step: &Step) -> Vec<u8> {
 
 fn outward(place: &Place) -> Vec<Scene> {
     let to = |far: IpAddr, port: u16| Ip::new(place.from, far, TCP, tcp((40_000, port), SYN, b""));
-    let guarded = |packet: &Ip| [Step::forth(packet, Reason::VenueGuard).rule(GUARD)];
+    let denied = |packet: &Ip| [Step::forth(packet, Reason::VenueDefaultDeny).rule(DEFAULT_DENY)];
     vec![
         scene("the session's lane", [Step::forth(&to(venue(place.v4, 20), 443), Reason::Rule).rule(SESSION)]),
-        scene("the session, another port", guarded(&to(venue(place.v4, 20), 22))),
-        scene("into the feed's address", guarded(&to(venue(place.v4, 10), 9090))),
-        scene("elsewhere in the venue", guarded(&to(venue(place.v4, 99), 443))),
+        scene("the session, another port", denied(&to(venue(place.v4, 20), 22))),
+        scene("into the feed's address", denied(&to(venue(place.v4, 10), 9090))),
+        scene("elsewhere in the venue", denied(&to(venue(place.v4, 99), 443))),
         scene(
             "sending to the group",
             [Step::forth(&Ip::new(place.from, group(place.v4), UDP, udp((1, 5000), b"")), Reason::NotLocal)],

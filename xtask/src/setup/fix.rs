@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One command that mends something.
+/// One command that fixes something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fix {
     pub environment: &'static [(&'static str, &'static str)],

@@ -1,4 +1,4 @@
-//! The machine that setup mends; a trait, so that tests can pose as a bare one.
+//! The machine that setup fixes; a trait, so that tests can pose as a bare one.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ pub(super) trait Machine: System {
     /// A text file, if it can be read.
     fn read(&self, path: &Path) -> Option<String>;
     /// Runs one command that changes the machine.
-    fn mend(&mut self, fix: &Fix) -> Result<()>;
+    fn fix(&mut self, fix: &Fix) -> Result<()>;
     /// Tells the user what happens.
     fn say(&mut self, line: &str);
 }
@@ -46,7 +46,7 @@ impl Machine for Host {
         std::fs::read_to_string(path).ok()
     }
 
-    fn mend(&mut self, fix: &Fix) -> Result<()> {
+    fn fix(&mut self, fix: &Fix) -> Result<()> {
         let status = Command::new(fix.program)
             .args(&fix.arguments)
             .envs(fix.environment.iter().copied())
@@ -54,7 +54,7 @@ impl Machine for Host {
             .with_context(|| format!("`{fix}` could not be started"))?;
         if !status.success() {
             bail!(
-                "`{fix}` failed ({status}); its messages are above. Mend that, then run `cargo xtask setup` again"
+                "`{fix}` failed ({status}); its messages are above. Fix that, then run `cargo xtask setup` again"
             );
         }
         Ok(())

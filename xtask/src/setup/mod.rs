@@ -1,7 +1,7 @@
-//! `cargo xtask setup`: what building and testing needs, checked and mended.
+//! `cargo xtask setup`: what building and testing needs, checked and fixed.
 //!
-//! Every step names what is missing and how to mend it; nothing else here knows the recipe.
-//! A step is asked again after its mending, so a command that claims success is not believed.
+//! Every step names what is missing and how to fix it; nothing else here knows the recipe.
+//! A step is asked again after its fix, so a command that claims success is not believed.
 
 mod fix;
 mod machine;
@@ -70,7 +70,7 @@ fn ensure_steps(machine: &mut impl Machine, steps: &[Step]) -> Result<()> {
         );
     }
     for step in steps {
-        // Asked again: an earlier step may have mended this one.
+        // Asked again: an earlier step may have fixed this one.
         let Some(lack) = step(machine) else { continue };
         if lack.fix.is_empty() {
             bail!("{}", lack.what);
@@ -78,7 +78,7 @@ fn ensure_steps(machine: &mut impl Machine, steps: &[Step]) -> Result<()> {
         machine.say(&format!("setup: missing: {}", lack.what));
         for fix in &lack.fix {
             machine.say(&format!("setup: {fix}"));
-            machine.mend(fix)?;
+            machine.fix(fix)?;
         }
         if let Some(still) = step(machine) {
             bail!("setup ran the commands above without an error, and still this is missing: {}", still.what);

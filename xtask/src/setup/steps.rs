@@ -1,4 +1,4 @@
-//! The steps: what is missing, and how to mend it.
+//! The steps: what is missing, and how to fix it.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use bulkhead_toolchain::{LINKER_VERSION, bpf_linker, nightly, prebuilt};
 use super::fix::{Fix, Rights};
 use super::machine::Machine;
 
-/// Something missing. An empty fix means that setup cannot mend it, and `what` says who can.
+/// Something missing. An empty fix means that setup cannot fix it, and `what` says who can.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lack {
     pub what: String,
@@ -17,7 +17,7 @@ pub(super) struct Lack {
 /// Asks for one thing.
 pub(super) type Step = fn(&dyn Machine) -> Option<Lack>;
 
-/// All steps, in the order in which they can be mended.
+/// All steps, in the order in which they can be fixed.
 pub(super) const STEPS: [Step; 3] = [packages, linker, bpf_filesystem];
 
 /// What `bench` needs on top.

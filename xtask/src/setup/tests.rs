@@ -101,7 +101,7 @@ impl Machine for Fake {
         (path == Path::new("/proc/self/mounts")).then(|| self.mounts.clone())
     }
 
-    fn mend(&mut self, fix: &Fix) -> Result<()> {
+    fn fix(&mut self, fix: &Fix) -> Result<()> {
         self.ran.push(fix.to_string());
         match fix.program {
             "apt-get" => {

@@ -23,7 +23,7 @@ pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
     let named = request.policy.is_none() && request.inventory.is_none();
     let files = requested(enforcer, request)?;
     let mode = request.mode.unwrap_or_else(|| enforcer.live().built.mode);
-    let inputs = match Inputs::check(files.clone(), mode, &enforcer.setup.target, wall_time()) {
+    let inputs = match Inputs::check(files.clone(), mode, &enforcer.setup.options, wall_time()) {
         Ok(inputs) => inputs,
         Err(refused) => return Ok(change::refusal(enforcer, &refused)),
     };

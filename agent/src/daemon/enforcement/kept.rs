@@ -7,18 +7,18 @@ use crate::config::Mode;
 use crate::daemon::clock::wall_time;
 use crate::daemon::files::Files;
 use crate::daemon::state::Enforcer;
-use crate::daemon::state::inputs::{Inputs, Refused, Target};
+use crate::daemon::state::inputs::{CompileOptions, Inputs, Refused};
 use crate::daemon::store::GenerationMeta;
 
 /// What a generation was made from, compiled again.
 pub fn inputs<D: Dataplane>(
     enforcer: &Enforcer<D>,
     number: u32,
-    compile: impl FnOnce(Files, Mode, &Target, u64) -> Result<Inputs, Refused>,
+    compile: impl FnOnce(Files, Mode, &CompileOptions, u64) -> Result<Inputs, Refused>,
 ) -> anyhow::Result<Inputs> {
     let (files, made) = files(enforcer, number)?;
-    compile(files, made.mode, &enforcer.setup.target, wall_time())
-        .map_err(|refused| anyhow::anyhow!("generation {number} does not hold any more:\n{}", refused.text()))
+    compile(files, made.mode, &enforcer.setup.options, wall_time())
+        .map_err(|refused| anyhow::anyhow!("generation {number} no longer compiles:\n{}", refused.text()))
 }
 
 pub fn files<D: Dataplane>(enforcer: &Enforcer<D>, number: u32) -> anyhow::Result<(Files, GenerationMeta)> {

@@ -13,7 +13,7 @@ use crate::daemon::state::inputs::Inputs;
 use crate::daemon::store::Pending;
 use crate::daemon::store::unsaved::Disk;
 
-/// Compiles a staged policy and lets it observe beside what is enforced. Files that do not hold
+/// Compiles a staged policy and lets it observe beside what is enforced. An invalid policy or inventory
 /// change nothing.
 ///
 /// # Errors
@@ -22,7 +22,7 @@ pub fn stage<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
     let _one = enforcer.one_change();
     let files = apply::requested(enforcer, request)?;
     let mode = enforcer.live().built.mode;
-    let staged = match Inputs::check(files, mode, &enforcer.setup.target, wall_time()) {
+    let staged = match Inputs::check(files, mode, &enforcer.setup.options, wall_time()) {
         Ok(inputs) => inputs,
         Err(refused) => return Ok(change::refusal(enforcer, &refused)),
     };
@@ -54,7 +54,7 @@ pub fn promote<D: Dataplane>(
     let _one = enforcer.one_change();
     let Some(number) = enforcer.live().ledger.staged else { return Ok(None) };
     let (files, made) = kept::files(enforcer, number)?;
-    let staged = match Inputs::check(files, made.mode, &enforcer.setup.target, wall_time()) {
+    let staged = match Inputs::check(files, made.mode, &enforcer.setup.options, wall_time()) {
         Ok(inputs) => inputs,
         Err(refused) => return Ok(Some(change::refusal(enforcer, &refused))),
     };

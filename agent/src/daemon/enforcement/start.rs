@@ -49,7 +49,7 @@ impl Named {
 pub enum Unfit {
     /// A file cannot be read.
     Unreadable(Usage),
-    /// The files do not hold.
+    /// The policy or the inventory is invalid.
     Refused(Refused),
 }
 
@@ -87,10 +87,10 @@ impl Unfit {
 pub fn read(setup: &Setup) -> Result<Inputs, Unfit> {
     let (policy, inventory) = setup.files();
     let files = Files::read(&policy, &inventory).map_err(Unfit::Unreadable)?;
-    Inputs::check(files, setup.config.mode, &setup.target, wall_time()).map_err(Unfit::Refused)
+    Inputs::check(files, setup.config.mode, &setup.options, wall_time()).map_err(Unfit::Refused)
 }
 
-/// What was enforced last, as it was kept, for a start whose files do not hold. `None` if there is
+/// What was enforced last, as it was kept, for a start whose policy or inventory is invalid. `None` if there is
 /// nothing, or it was not confirmed in time.
 pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
     let ledger = store.ledger().ok()?;
@@ -99,7 +99,7 @@ pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
     }
     let number = ledger.target.unwrap_or(ledger.enforced);
     let (files, made) = store.inputs_of(number)?;
-    let inputs = Inputs::check_kept(files, made.mode, &setup.target, wall_time()).ok()?;
+    let inputs = Inputs::check_kept(files, made.mode, &setup.options, wall_time()).ok()?;
     let policy = setup.config.policy.display();
     tracing::error!("{policy} cannot be enforced: going on with what was kept\n{}", unfit.text());
     let problem = format!(
@@ -134,7 +134,7 @@ pub fn goes_back_to_nothing(plane: &impl Dataplane, setup: &Setup, store: &Store
 /// Says why the agent ends.
 pub fn tell_nothing_is_enforced() {
     tracing::error!(
-        "the first policy was not confirmed in time: nothing is enforced, as before it; mend the policy and run again"
+        "the first policy was not confirmed in time: nothing is enforced, as before it; fix the policy and run again"
     );
 }
 
@@ -146,13 +146,10 @@ pub fn staged(setup: &Setup, store: &Store, ledger: &mut Ledger) -> Option<(u32,
         ledger.staged = None;
         return None;
     };
-    match Inputs::compile(files, made.mode, &setup.target) {
+    match Inputs::compile(files, made.mode, &setup.options) {
         Ok(inputs) => Some((number, inputs)),
         Err(refused) => {
-            tracing::warn!(
-                "the staged policy does not hold any more and does not observe\n{}",
-                refused.text()
-            );
+            tracing::warn!("the staged policy no longer compiles and does not observe\n{}", refused.text());
             ledger.staged = None;
             None
         }
@@ -179,7 +176,7 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
     };
     let mut ledger = store.ledger()?;
     if let Some(target) = ledger.target.take() {
-        tracing::warn!(generation = target, "the last change stopped half-way and is completed");
+        tracing::warn!(generation = target, "resuming interrupted update");
         ledger.enforced = target;
     }
     let seen = store.last_requested();
@@ -241,7 +238,7 @@ fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> Input
     if files.same_text(&named.files) && made.mode == named.mode {
         return named;
     }
-    match Inputs::check_kept(files, made.mode, &setup.target, wall_time()) {
+    match Inputs::check_kept(files, made.mode, &setup.options, wall_time()) {
         Ok(inputs) => {
             tracing::warn!(
                 generation = number,
@@ -254,7 +251,7 @@ fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> Input
         Err(refused) => {
             tracing::warn!(
                 generation = number,
-                "its files do not hold any more; enforcing those that `run` names\n{}",
+                "its files no longer compile; enforcing those that `run` names\n{}",
                 refused.text()
             );
             named

@@ -132,7 +132,7 @@ pub fn start<D: Dataplane>(
     if migration.is_needed() {
         // A packet may still be under way in an old program.
         plane.wait_for_programs()?;
-        tell_leftover(&migration, &store, &shared)?;
+        report_orphaned_events(&migration, &store, &shared)?;
         finish(migration, &store, &mut live.folded, &mut live.built)?;
     }
     retire(&pins, &store, &mut live.folded, &live.built);
@@ -158,7 +158,7 @@ pub fn start<D: Dataplane>(
 }
 
 /// The zones in which connections have not been tracked until now: of interfaces that no program
-/// was attached to, or whose zone was another, and all where another layout tracked them in a way
+/// was attached to, or whose zone was another, and all where another map ABI tracked them in a way
 /// that is not known.
 fn new_zones<D: Dataplane>(
     store: &Store,
@@ -229,7 +229,7 @@ fn attach<D: Dataplane>(
         // Again, for connections that were opened since the first time.
         match built.seed(new_zones) {
             Ok(connections) => {
-                tracing::info!(connections, "open connections go on where the policy admits them");
+                tracing::info!(count = connections, "imported existing TCP connections");
             }
             Err(error) => tracing::warn!("connections opened in the last moment may be cut: {error:#}"),
         }
@@ -239,12 +239,12 @@ fn attach<D: Dataplane>(
 
 fn tell(migration: &impl StateMigration) {
     for version in migration.versions() {
-        tracing::warn!(version, "taking over what an agent of another layout enforces");
+        tracing::warn!(version, "taking over from an agent of another map ABI");
     }
     let unreadable = migration.unreadable();
     if !unreadable.is_empty() {
         let tables = unreadable.join(", ");
-        tracing::warn!("of a layout that this agent does not know, and begun anew: {tables}");
+        tracing::warn!("tables of an unknown map ABI start empty: {tables}");
     }
     if migration.loses_flows() {
         tracing::warn!("tracked flows are not known: the host's open TCP connections are taken instead");
@@ -252,13 +252,17 @@ fn tell(migration: &impl StateMigration) {
 }
 
 /// Tells of the drops that the earlier agent's tables still hold, and counts what of it cannot be read.
-fn tell_leftover(migration: &impl StateMigration, store: &Store, shared: &Shared) -> anyhow::Result<()> {
-    let leftover = migration.leftover()?;
-    CounterEpoch::take_over(store, migration.unreadable(), leftover.unread);
+fn report_orphaned_events(
+    migration: &impl StateMigration,
+    store: &Store,
+    shared: &Shared,
+) -> anyhow::Result<()> {
+    let orphaned = migration.orphaned_events()?;
+    CounterEpoch::take_over(store, migration.unreadable(), orphaned.unread);
     if migration.unreadable().contains(&"REASON_COUNTERS") {
         shared.hub.begin();
     }
-    events::tell_leftover(leftover, shared)
+    events::report_orphaned_events(orphaned, shared)
 }
 
 /// Removes what the earlier agent had, once every hook runs the new generation.

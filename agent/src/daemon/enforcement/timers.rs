@@ -59,7 +59,7 @@ impl Timers {
             return;
         }
         check("returning to what was confirmed", unconfirmed(enforcer));
-        check("completing a change that stopped half-way", complete(enforcer));
+        check("completing an interrupted update", complete(enforcer));
         check("following the wall clock", follow_clock(enforcer));
         failed.difference(&self.told).for_each(|failure| tracing::error!("{failure}; trying again"));
         self.told = failed;

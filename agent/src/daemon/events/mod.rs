@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bulkhead_abi::{AggregateKey, AggregateValue, KIND_STAGED};
 use bulkhead_api::event::{Counted, Kind, Timestamp};
-use bulkhead_dataplane::{Leftover, Pins, State};
+use bulkhead_dataplane::{OrphanedEvents, Pins, State};
 use bulkhead_events::{Enricher, EventHub, EventLog, Generations, Origin, Pace, Packets, Reader, Ring, Sink};
 use tokio::sync::mpsc;
 
@@ -53,7 +53,7 @@ impl Shared {
     pub fn open(setup: &Setup, store: Store) -> anyhow::Result<Self> {
         let what = "starting the threads that tell of events";
         let (indices, missed) = (Indices::default(), Arc::<Missed>::default());
-        let hub = EventHub::new(&setup.target.node, EventLog::open(&setup.paths.state), sinks(&missed));
+        let hub = EventHub::new(&setup.options.node, EventLog::open(&setup.paths.state), sinks(&missed));
         let resolve = resolver(store.clone(), setup, indices.clone());
         let names = Generations::new(Enricher::unknown(indices.clone()), resolve).context(what)?;
         Ok(Self { hub: Arc::new(hub.context(what)?), names: Arc::new(names), indices, missed, store })
@@ -81,7 +81,7 @@ fn resolver(
     setup: &Setup,
     indices: Indices,
 ) -> impl Fn(u32) -> Option<Enricher> + Send + 'static {
-    let target = setup.target.clone();
+    let target = setup.options.clone();
     move |generation| {
         let (files, made) = store.inputs_of(generation)?;
         let inputs = Inputs::compile(files, made.mode, &target).ok()?;
@@ -136,8 +136,8 @@ fn summaries(mut state: State, shared: &Shared) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn tell_leftover(mut leftover: Leftover, shared: &Shared) -> anyhow::Result<()> {
-    for ring in &leftover.events {
+pub fn report_orphaned_events(mut orphaned: OrphanedEvents, shared: &Shared) -> anyhow::Result<()> {
+    for ring in &orphaned.events {
         let ring = Ring::open(ring.as_fd()).context("opening an earlier agent's event ring")?;
         let reader = Reader::new(ring, shared.hub.clone(), shared.names.clone(), timestamp);
         if !reader.drain(LAST_PATIENCE) {
@@ -145,7 +145,7 @@ pub fn tell_leftover(mut leftover: Leftover, shared: &Shared) -> anyhow::Result<
         }
     }
     let mut pace = Pace::default();
-    Ok(leftover.take_aggregates(|entries| summarise(entries, shared, &mut pace, true))?)
+    Ok(orphaned.take_aggregates(|entries| summarise(entries, shared, &mut pace, true))?)
 }
 
 /// Tells of drops that were counted together, since the ring told of the first of a kind. They are removed once

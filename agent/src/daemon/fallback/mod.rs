@@ -89,7 +89,7 @@ fn guard_of(
     names: BTreeSet<String>,
 ) -> Guard {
     let (own, others): (Vec<_>, Vec<_>) =
-        inventory.nodes.iter().partition(|other| other.name == setup.target.node);
+        inventory.nodes.iter().partition(|other| other.name == setup.options.node);
     let addresses = |nodes: Vec<&Node>| nodes.into_iter().flat_map(|node| node.addresses.clone()).collect();
     Guard {
         managed: names,

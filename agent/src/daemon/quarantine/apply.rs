@@ -81,7 +81,7 @@ fn notes_on<D: Dataplane>(enforcer: &Enforcer<D>, live: &Live<D>, entry: &Entry)
     let Some(node) = entry.node.as_deref().and_then(|name| live.built.inventory.node(name)) else {
         return notes;
     };
-    if node.name == enforcer.setup.target.node {
+    if node.name == enforcer.setup.options.node {
         notes.push("this is the agent's own node: nothing passes on its managed interfaces".to_owned());
     }
     if !node.routes.is_empty() {

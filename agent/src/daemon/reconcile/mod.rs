@@ -73,8 +73,8 @@ pub fn reconcile<D: Dataplane>(enforcer: &Enforcer<D>, is_news: bool) -> anyhow:
     // Until the guard knows an interface it lets nothing pass there.
     let asked = boot_time();
     let generation = match fallback::keep_guard(enforcer) {
-        Ok(mended) => {
-            if let Some(cause) = mended {
+        Ok(fixed) => {
+            if let Some(cause) = fixed {
                 reconciler.gaps.bad("guard", asked, cause, Effect::Open);
             }
             enforcer.live().built.number

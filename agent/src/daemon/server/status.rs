@@ -77,7 +77,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         applied: (live.ledger.applied != 0).then(|| clock.rfc3339(clock.deadline(live.ledger.applied))),
-        node: enforcer.setup.target.node.clone(),
+        node: enforcer.setup.options.node.clone(),
         policy: policy.display().to_string(),
         inventory: inventory.display().to_string(),
         mode: live.built.mode,

@@ -1,7 +1,7 @@
 //! Since when the kernel's counters count: totals that begin anew are never taken for small ones.
 
 use bulkhead_api::status::Counted;
-use bulkhead_dataplane::Unread;
+use bulkhead_dataplane::Unreadable;
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::clock::{BootClock, wall_time};
@@ -19,11 +19,14 @@ const TOTALS: [&str; 3] = ["REASON_COUNTERS", "UNREPORTED", "LOST_EVENTS"];
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CounterEpoch {
     /// Since when, ns since the Unix epoch; 0: not known.
-    pub since: u64,
-    /// Totals that began anew then, by the name of their table, because another layout's were not known.
-    pub anew: Vec<String>,
-    /// Drops that are counted by reason and that only another layout's tables told of, or lost.
-    pub unread: u64,
+    #[serde(rename = "since")]
+    pub started: u64,
+    /// Totals that began anew then, by the name of their table, because another map ABI's were not known.
+    #[serde(rename = "anew")]
+    pub reset_tables: Vec<String>,
+    /// Drops that are counted by reason and that only another map ABI's tables told of, or lost.
+    #[serde(rename = "unread")]
+    pub unaccounted: u64,
 }
 
 impl CounterEpoch {
@@ -36,32 +39,32 @@ impl CounterEpoch {
     #[must_use]
     pub fn counted(self) -> Counted {
         let clock = BootClock::now();
-        let since_time = (self.since != 0).then(|| clock.rfc3339(clock.deadline(self.since)));
-        Counted { since: self.since, anew: self.anew, unread: self.unread, since_time }
+        let since_time = (self.started != 0).then(|| clock.rfc3339(clock.deadline(self.started)));
+        Counted { since: self.started, anew: self.reset_tables, unread: self.unaccounted, since_time }
     }
 
     /// Notes that nothing was enforced before.
     pub fn begin(store: &Store) {
-        log_unsaved(store.save(FILE, &Self { since: wall_time(), ..Self::default() }));
+        log_unsaved(store.save(FILE, &Self { started: wall_time(), ..Self::default() }));
     }
 
     /// Notes what a takeover has lost, and says so.
-    pub fn take_over(store: &Store, unreadable: &[&str], unread: Unread) {
-        let Unread { events, kinds, aggregated, is_at_least, lost } = unread;
+    pub fn take_over(store: &Store, unreadable: &[&str], unread: Unreadable) {
+        let Unreadable { events, kinds, aggregated, is_at_least, lost } = unread;
         let drops = events + aggregated;
         if events + kinds != 0 {
             let at_least = if is_at_least { "at least " } else { "" };
             tracing::warn!(
-                "lost with another layout's tables: {events} events that nobody had read, and summaries of {kinds} \
+                "lost with another map ABI's tables: {events} events that nobody had read, and summaries of {kinds} \
                  kinds of drops; {at_least}{drops} drops are in no report"
             );
         }
         let counted = Self::read(store);
         let next = if unreadable.contains(&TOTALS[0]) {
-            let anew = TOTALS.iter().filter(|total| unreadable.contains(*total)).map(ToString::to_string);
-            Self { since: wall_time(), anew: anew.collect(), unread: 0 }
+            let reset = TOTALS.iter().filter(|total| unreadable.contains(*total)).map(ToString::to_string);
+            Self { started: wall_time(), reset_tables: reset.collect(), unaccounted: 0 }
         } else {
-            Self { unread: counted.unread + drops + lost, ..counted.clone() }
+            Self { unaccounted: counted.unaccounted + drops + lost, ..counted.clone() }
         };
         if next != counted {
             log_unsaved(store.save(FILE, &next));

@@ -260,7 +260,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
     /// If bpffs refuses.
     pub fn keep_pinned(&self, pins: &Pins) -> anyhow::Result<()> {
         for role in &self.roles {
-            // Not where its maps lay until they took another layout's place.
+            // Not where its maps lay until they took another map ABI's place.
             let pins = if role.role == Role::Exchange { pins.exchange() } else { pins.clone() };
             if role.tables.keep_pinned(&pins)? {
                 tracing::warn!(pins = %pins.root().display(), "pins were removed, and are made again");

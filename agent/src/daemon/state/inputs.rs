@@ -18,7 +18,7 @@ use crate::diagnostics;
 
 /// For whom, and in which language.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct CompileOptions {
     /// The node.
     pub node: String,
     /// The policy's language.
@@ -31,7 +31,7 @@ pub struct Target {
     pub exemptions: Exemptions,
 }
 
-impl Target {
+impl CompileOptions {
     /// What the compiler is to know of it.
     fn scope(&self) -> Scope {
         Scope { dialect: self.dialect, exemptions: self.exemptions.clone(), has_exchange: self.has_exchange }
@@ -66,7 +66,7 @@ pub struct Exchange {
     pub program: Program,
 }
 
-/// Files that do not hold.
+/// An invalid policy or inventory.
 #[derive(Debug)]
 pub struct Refused {
     /// What is wrong.
@@ -91,10 +91,10 @@ impl Inputs {
     ///
     /// # Errors
     /// What is wrong in them, failed tests and proofs included.
-    pub fn check(files: Files, mode: Mode, target: &Target, now: u64) -> Result<Self, Refused> {
-        let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &target.scope());
+    pub fn check(files: Files, mode: Mode, options: &CompileOptions, now: u64) -> Result<Self, Refused> {
+        let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &options.scope());
         loaded.check(now);
-        Self::of(loaded, files, mode, target)
+        Self::of(loaded, files, mode, options)
     }
 
     /// Compiles files that were enforced before: what runs is not given up because time has passed and
@@ -102,8 +102,8 @@ impl Inputs {
     ///
     /// # Errors
     /// What is wrong in them, but not failed tests and proofs.
-    pub fn check_kept(files: Files, mode: Mode, target: &Target, now: u64) -> Result<Self, Refused> {
-        let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &target.scope());
+    pub fn check_kept(files: Files, mode: Mode, options: &CompileOptions, now: u64) -> Result<Self, Refused> {
+        let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &options.scope());
         let mut problems = Vec::new();
         if !loaded.findings.has_errors() {
             loaded.check(now);
@@ -114,7 +114,7 @@ impl Inputs {
                 format!("what is enforced was accepted earlier, and does not hold today: {failed}")
             }));
         }
-        Self::of(loaded, files, mode, target).map(|inputs| Self { problems, ..inputs })
+        Self::of(loaded, files, mode, options).map(|inputs| Self { problems, ..inputs })
     }
 
     /// Compiles files without asking whether their tests and proofs hold: for names, and to build again
@@ -122,17 +122,22 @@ impl Inputs {
     ///
     /// # Errors
     /// What is wrong in them.
-    pub fn compile(files: Files, mode: Mode, target: &Target) -> Result<Self, Refused> {
-        let loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &target.scope());
-        Self::of(loaded, files, mode, target)
+    pub fn compile(files: Files, mode: Mode, options: &CompileOptions) -> Result<Self, Refused> {
+        let loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &options.scope());
+        Self::of(loaded, files, mode, options)
     }
 
     /// [`Self::compile`], for whom a time is given.
     ///
     /// # Errors
     /// What is wrong in them.
-    pub fn compile_at(files: Files, mode: Mode, target: &Target, _now: u64) -> Result<Self, Refused> {
-        Self::compile(files, mode, target)
+    pub fn compile_at(
+        files: Files,
+        mode: Mode,
+        options: &CompileOptions,
+        _now: u64,
+    ) -> Result<Self, Refused> {
+        Self::compile(files, mode, options)
     }
 
     /// What is kept of it besides the files.
@@ -142,19 +147,19 @@ impl Inputs {
         GenerationMeta { policy, inventory, mode: self.mode, fingerprints: self.fingerprints.clone() }
     }
 
-    fn of(loaded: Loaded, files: Files, mode: Mode, target: &Target) -> Result<Self, Refused> {
+    fn of(loaded: Loaded, files: Files, mode: Mode, options: &CompileOptions) -> Result<Self, Refused> {
         let Loaded { sources, inventory, ruleset, underlay, mut findings, .. } = loaded;
         let (Some(inventory), Some(ruleset), false) = (inventory, ruleset, findings.has_errors()) else {
             return Err(Refused { findings, sources, unknown_node: false });
         };
-        let unknown_node = inventory.node(&target.node).is_none();
-        let limits = Limits { bytes: target.table_memory };
-        let underlay = underlay.filter(|_| target.has_exchange);
-        let compiled = compile(&ruleset, &inventory, &target.node, limits)
+        let unknown_node = inventory.node(&options.node).is_none();
+        let limits = Limits { bytes: options.table_memory };
+        let underlay = underlay.filter(|_| options.has_exchange);
+        let compiled = compile(&ruleset, &inventory, &options.node, limits)
             .map_err(|error| findings.push(Diagnostic::global(Severity::Error, error.to_string())))
             .and_then(|program| {
                 let exchange =
-                    underlay.map(|rules| Exchange::compile(rules, &inventory, target, &mut findings));
+                    underlay.map(|rules| Exchange::compile(rules, &inventory, options, &mut findings));
                 Ok((program, exchange.transpose()?))
             });
         let Ok((mut program, mut exchange)) = compiled else {
@@ -175,19 +180,19 @@ impl Exchange {
     fn compile(
         ruleset: Ruleset,
         inventory: &Inventory,
-        target: &Target,
+        options: &CompileOptions,
         findings: &mut Findings,
     ) -> Result<Self, ()> {
         let mut refuse = |words: String| findings.push(Diagnostic::global(Severity::Error, words));
-        if inventory.node(&target.node).is_some_and(|node| node.underlay.is_empty()) {
+        if inventory.node(&options.node).is_some_and(|node| node.underlay.is_empty()) {
             refuse(format!(
                 "node {} has exchange interfaces and no `underlay` address in the inventory: nothing could pass there",
-                target.node
+                options.node
             ));
             return Err(());
         }
-        let limits = Limits { bytes: target.table_memory };
-        let program = compile(&ruleset, inventory, &target.node, limits)
+        let limits = Limits { bytes: options.table_memory };
+        let program = compile(&ruleset, inventory, &options.node, limits)
             .map_err(|error| refuse(format!("exchange interfaces: {error}")))?;
         Ok(Self { ruleset, program })
     }

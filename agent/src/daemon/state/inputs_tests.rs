@@ -2,7 +2,7 @@ use bulkhead_policy::Dialect;
 use bulkhead_policy::resolve::Exemptions;
 use bulkhead_policy::source::Source;
 
-use super::{Files, Inputs, Target};
+use super::{CompileOptions, Files, Inputs};
 use crate::config::Mode;
 
 const INVENTORY: &str = r#"{"nodes": [
@@ -12,14 +12,14 @@ const INVENTORY: &str = r#"{"nodes": [
 fn compile(acls: &str, node: &str) -> Result<Inputs, super::Refused> {
     let policy = format!(r#"{{"tagOwners": {{"tag:a": [], "tag:b": []}}, "acls": [{acls}]}}"#);
     let files = Files { policy: Source::new("p", &policy), inventory: Source::new("i", INVENTORY) };
-    let target = Target {
+    let options = CompileOptions {
         node: node.to_owned(),
         dialect: Dialect::Bulkhead,
         table_memory: 256 << 20,
         has_exchange: false,
         exemptions: Exemptions::default(),
     };
-    Inputs::compile(files, Mode::Enforce, &target)
+    Inputs::compile(files, Mode::Enforce, &options)
 }
 
 const ONE: &str = r#"{"action": "accept", "src": ["tag:a"], "dst": ["tag:b:80"]}"#;

@@ -35,7 +35,7 @@ impl Known {
                 };
                 is_noted(in_place, link) || link.generation.is_some_and(is_known)
             }
-            // What another layout's tables are called may not be known.
+            // What another map ABI's tables are called may not be known.
             None => link.generation.is_some() || link.layout != VERSION,
         }
     }

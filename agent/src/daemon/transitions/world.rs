@@ -24,7 +24,7 @@ use crate::daemon::events::control::Before;
 use crate::daemon::files::Asked;
 use crate::daemon::state::Enforcer;
 use crate::daemon::store::{Ledger, Store};
-use crate::daemon::{Setup, Target, enforcement, reconcile};
+use crate::daemon::{CompileOptions, Setup, enforcement, reconcile};
 use crate::paths::Paths;
 
 /// An agent on the machine.
@@ -93,7 +93,7 @@ impl World {
         let setup = Setup {
             instance: INSTANCE.to_owned(),
             paths,
-            target: Target {
+            options: CompileOptions {
                 node: "a".to_owned(),
                 dialect: Dialect::Bulkhead,
                 table_memory: 1 << 20,
@@ -137,7 +137,7 @@ impl World {
             Ok(inputs) => Named::Holds(inputs),
             Err(unfit) => match start::instead(&setup, &store, &unfit) {
                 Some(kept) => kept,
-                None => anyhow::bail!("the files do not hold"),
+                None => anyhow::bail!("invalid policy or inventory"),
             },
         };
         let before = Before::read(&self.fake, &setup, &store);

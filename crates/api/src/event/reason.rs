@@ -84,10 +84,14 @@ impl fmt::Display for Reason {
     }
 }
 
+/// What lines of earlier agents call [`OfPrograms::VenueDefaultDeny`].
+const FORMER_VENUE_DEFAULT_DENY: &str = "venue_guard";
+
 impl FromStr for Reason {
     type Err = UnknownName;
 
     fn from_str(text: &str) -> Result<Self, UnknownName> {
+        let text = if text == FORMER_VENUE_DEFAULT_DENY { OfPrograms::VenueDefaultDeny.name() } else { text };
         let program = OfPrograms::ALL.iter().find(|reason| reason.name() == text);
         let guard = GuardReason::ALL.into_iter().find(|reason| reason.name() == text);
         let number = || text.parse().ok().map(Self::of);

@@ -157,6 +157,7 @@ fn an_event_says_who_by_fields_and_not_by_prose() {
 
 #[test]
 fn lines_of_earlier_agents_are_read() {
+    assert_eq!("venue_guard".parse::<Reason>().unwrap(), "venue_default_deny".parse().unwrap());
     let line = r#"{"time": "2026-11-28T08:53:14.9Z", "direction": "ingress", "source": "100.64.0.9",
         "source_name": "stranger", "source_port": 0, "destination": null, "destination_name": null, "port": 0,
         "protocol": "any", "reason": "no_rule", "rule": null, "rule_name": null, "position": null,

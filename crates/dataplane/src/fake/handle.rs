@@ -108,7 +108,7 @@ impl Fake {
         all
     }
 
-    /// What this layout has pinned is another layout's from now on, as if its agent had made it.
+    /// What this map ABI has pinned is another map ABI's from now on, as if its agent had made it.
     pub fn age(&self, pins: &Pins) {
         let mut machine = self.machine();
         let Some(old) = machine.layouts.remove(pins.root()) else { return };

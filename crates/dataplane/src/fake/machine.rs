@@ -22,7 +22,7 @@ pub(super) struct Link {
     pub(super) holders: usize,
 }
 
-/// The pins of one layout version.
+/// The pins of one map ABI version.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layout {
     pub(super) generations: BTreeMap<u32, BTreeSet<&'static str>>,
@@ -151,7 +151,7 @@ impl Machine {
     }
 }
 
-/// The layout version of a directory of pins.
+/// The map ABI version of a directory of pins.
 pub(super) fn version(root: &Path) -> u32 {
     let name = root.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.strip_prefix('v').and_then(|version| version.parse().ok()).unwrap_or(0)

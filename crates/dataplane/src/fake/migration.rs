@@ -1,11 +1,11 @@
-//! State of another layout or size in the fake kernel.
+//! State of another map ABI or size in the fake kernel.
 
 use std::path::PathBuf;
 
 use bulkhead_api::hook::Hook;
 
 use super::super::plane::StateMigration;
-use super::super::{Capacity, KernelError, Leftover, Pins};
+use super::super::{Capacity, KernelError, OrphanedEvents, Pins};
 use super::handle::Fake;
 use super::tables::FakeTables;
 
@@ -88,9 +88,9 @@ impl StateMigration for FakeMigration {
         self.fake.step("copy flows").map_err(Self::refused)?;
         Ok([0, 0])
     }
-    fn leftover(&self) -> Result<Leftover, KernelError> {
+    fn orphaned_events(&self) -> Result<OrphanedEvents, KernelError> {
         self.fake.step("read orphaned events").map_err(Self::refused)?;
-        Ok(Leftover::default())
+        Ok(OrphanedEvents::default())
     }
     fn finish(self, tables: &mut FakeTables) -> Result<(), KernelError> {
         self.copy_flows(tables)?;
@@ -106,7 +106,7 @@ impl StateMigration for FakeMigration {
         self.fake.step("remove old state").map_err(Self::refused)?;
         self.fake.machine().layout(&self.pins).states.retain(|name, _| name == "state");
         for other in &self.others {
-            self.fake.step("remove another layout").map_err(Self::refused)?;
+            self.fake.step("remove another map ABI").map_err(Self::refused)?;
             self.fake.remove_layout(other);
         }
         Ok(())

@@ -102,14 +102,16 @@ fn a_rule_for_unknown_addresses_reaches_no_known_one() {
 fn classes_at_their_limits_do_not_run_into_each_other() {
     let leaf = Leaf::new(Leaf::MAX_LOCAL, Leaf::MAX_REMOTE, false);
     assert_eq!((leaf.local(), leaf.remote(), leaf.own()), (Leaf::MAX_LOCAL, Leaf::MAX_REMOTE, false));
-    assert!(!leaf.quarantined() && leaf.is_leaf() && leaf.as_block().is_none() && leaf.as_exact().is_none());
-    let entry = Leaf::exact(Leaf::new(Leaf::MAX_LOCAL, Leaf::MAX_REMOTE, true));
+    assert!(
+        !leaf.quarantined() && leaf.is_leaf() && leaf.as_block().is_none() && leaf.as_host_table().is_none()
+    );
+    let entry = Leaf::host_table(Leaf::new(Leaf::MAX_LOCAL, Leaf::MAX_REMOTE, true));
     assert!(!entry.is_leaf() && entry.as_block().is_none());
-    assert_eq!(entry.as_exact(), Some(Leaf::new(Leaf::MAX_LOCAL, Leaf::MAX_REMOTE, true)));
+    assert_eq!(entry.as_host_table(), Some(Leaf::new(Leaf::MAX_LOCAL, Leaf::MAX_REMOTE, true)));
     let leaf = Leaf::new(0, 0, true).with_quarantine(true);
     assert_eq!((leaf.local(), leaf.remote(), leaf.as_block()), (0, 0, None));
     let last = Leaf::block(Leaf::MAX_BLOCK);
-    assert_eq!((last.as_block(), last.as_exact(), last.is_leaf()), (Some(Leaf::MAX_BLOCK), None, false));
+    assert_eq!((last.as_block(), last.as_host_table(), last.is_leaf()), (Some(Leaf::MAX_BLOCK), None, false));
     // The last pair of the largest table is in the table.
     let (locals, remotes) = (Leaf::MAX_LOCAL, Leaf::MAX_REMOTE + 1);
     let index = pair_index(Direction::Egress, locals, remotes - 1, locals, remotes);

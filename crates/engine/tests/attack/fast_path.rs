@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use bulkhead_abi::{
-    CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Direction, FEATURE_EXEMPT, FEATURE_LIMITS, LINK_DATAGRAMS,
+    CELL_DEFAULT_DENY, CELL_EXEMPT, CELL_ONE_WAY, Direction, FEATURE_EXEMPT, FEATURE_LIMITS, LINK_DATAGRAMS,
     LINK_PTP_UNICAST, RateLimit, port_index,
 };
 use bulkhead_engine::memory::{Memory, Tables};
@@ -92,7 +92,7 @@ fn is_plain(bytes: &[u8], on_the_wire: usize, ethernet: bool) -> bool {
 
 /// Rules of every kind, some of them with what no rule of [`Rule`] says.
 fn every_kind() -> Tables {
-    let guard = Rule { action: CELL_GUARD, ..inward(TCP, 82) };
+    let guard = Rule { action: CELL_DEFAULT_DENY, ..inward(TCP, 82) };
     let rules = [
         inward(TCP, 80),
         inward(UDP, 53),
@@ -166,7 +166,7 @@ fn every_packet_goes_as_far_as_it_can() {
         // By no rule: what may be a reply to what the node has begun needs a look at the flows.
         (segment(PEER, 81, SYN), Settled(Reason::DenyRule)),
         (segment(PEER, 81, ACK), Judged),
-        (segment(PEER, 82, SYN), Settled(Reason::VenueGuard)),
+        (segment(PEER, 82, SYN), Settled(Reason::VenueDefaultDeny)),
         (segment(PEER, 82, SYN_ACK), Judged),
         (segment(PEER, 9, SYN), Settled(Reason::NoRule)),
         (segment(PEER, 9, ACK), Judged),

@@ -112,7 +112,7 @@ fn route(address: &str, routed: Routed) -> (LpmKey, Routed) {
 pub fn set_leaf(tables: &mut Tables, address: &str, leaf: Leaf) {
     let address: IpAddr = address.parse().unwrap();
     let IpAddr::V4(v4) = address else {
-        tables.exact.set(&from_ip(address), leaf).unwrap();
+        tables.hosts.set(&from_ip(address), leaf).unwrap();
         return;
     };
     let [a, b, c, d] = v4.octets().map(usize::from);

@@ -226,7 +226,7 @@ fn end(ruleset: &Ruleset, inventory: &Inventory, address: IpAddr, now: u64) -> E
 fn reason(ruleset: &Ruleset, verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Allow(_) => "rule",
-        Verdict::Deny(rule) if ruleset.rules[rule].is_guard() => "venue_guard",
+        Verdict::Deny(rule) if ruleset.rules[rule].is_default_deny() => "venue_default_deny",
         Verdict::Deny(_) => "deny_rule",
         Verdict::NoRule => "no_rule",
         Verdict::Unknown => "unknown_address",

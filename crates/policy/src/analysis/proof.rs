@@ -79,7 +79,8 @@ impl<'a> Prover<'a> {
 
     fn venue(&mut self, index: u32, venue: &'a Venue) -> Proof {
         let rules = self.ruleset.rules.iter();
-        let lanes: Vec<&Rule> = rules.filter(|rule| rule.venue == Some(index) && !rule.is_guard()).collect();
+        let lanes: Vec<&Rule> =
+            rules.filter(|rule| rule.venue == Some(index) && !rule.is_default_deny()).collect();
         let mut proof = Proof { name: venue.name.clone(), lanes: lanes.len(), admitted: 0, holds: true };
         let space = self.space;
         let theirs = space.of(venue.addresses);

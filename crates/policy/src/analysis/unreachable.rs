@@ -23,7 +23,7 @@ pub struct Reach {
 /// Looks for rules that never decide, from a time (ns since the Unix epoch) on. Each is a
 /// warning that names the rules that decide in its place.
 ///
-/// The search is over classes, so it is exact: a rule is said to be unreachable only if each
+/// The search is over classes, so it is hosts: a rule is said to be unreachable only if each
 /// packet that it is about is decided by an earlier one, at all times.
 pub fn check(ruleset: &Ruleset, now: u64, findings: &mut Findings) -> Reach {
     let ports = Ports::new(&[ruleset]);
@@ -38,8 +38,8 @@ pub fn check(ruleset: &Ruleset, now: u64, findings: &mut Findings) -> Reach {
     };
     let mut reach = Reach::default();
     for (index, rule) in ruleset.rules.iter().enumerate() {
-        // A guard is there for what must not be, however little of it there is.
-        if rule.blocks.is_empty() || rule.is_guard() {
+        // A default deny is there for what must not be, however little of it there is.
+        if rule.blocks.is_empty() || rule.is_default_deny() {
             continue;
         }
         reach.rules += 1;

@@ -143,7 +143,7 @@ impl fmt::Display for Diagnostic {
 }
 
 /// The findings of one run. All of them are collected; nothing stops at the first. Of each
-/// severity only the first [`Findings::MOST`] are kept: nobody mends more at once, and a file
+/// severity only the first [`Findings::MOST`] are kept: nobody fixes more at once, and a file
 /// of nothing but mistakes must not fill the memory.
 #[derive(Clone, Debug, Default)]
 pub struct Findings(pub Vec<Diagnostic>, [usize; 3]);
@@ -162,7 +162,7 @@ impl Findings {
             Ordering::Equal => {
                 let message = format!("there are more than {} findings like these", Self::MOST);
                 let more = Diagnostic::global(severity, message);
-                self.0.push(more.help("mend what is shown and check again"));
+                self.0.push(more.help("fix what is shown and check again"));
             }
             Ordering::Greater => {}
         }

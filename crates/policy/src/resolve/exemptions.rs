@@ -111,7 +111,7 @@ impl Resolver<'_> {
         self.service(Service::new(Some(protocol), ports, false))
     }
 
-    /// An exemption is tried before the guard: one that holds a venue's address would undo it.
+    /// An exemption is tried before the default deny: one that holds a venue's address would undo it.
     fn no_venue(&mut self, what: &str, nets: &[IpNet], location: &Option<Location>, ruleset: &Ruleset) {
         for net in nets {
             let set = AddressSet::from_prefixes([net]);

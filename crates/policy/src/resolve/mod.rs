@@ -44,7 +44,7 @@ pub struct ServiceId(pub u32);
 /// A policy over an inventory: rules in the order in which they are tried, then deny.
 #[derive(Clone, Debug)]
 pub struct Ruleset {
-    /// Rules: the agent's exemptions, if there are any; each venue's lanes and its guard; all acls
+    /// Rules: the agent's exemptions, if there are any; each venue's lanes and its default deny; all acls
     /// in file order; all grants.
     pub rules: Vec<Rule>,
     /// The distinct selectors that rules name.
@@ -106,7 +106,7 @@ pub struct Narrowed {
 /// One rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Its number: acls and grants count from 1 in their order, then come the lanes and guards of
+    /// Its number: acls and grants count from 1 in their order, then come the lanes and default denies of
     /// venues, then the agent's exemptions. The same on both networks.
     pub number: u32,
     /// The section it stands in.
@@ -123,7 +123,7 @@ pub struct Rule {
     pub rates: Rates,
     /// What it admits starts no flow, and no reply passes.
     pub one_way: bool,
-    /// The venue that it is a lane or the guard of: an index into [`Ruleset::venues`].
+    /// The venue that it is a lane or the default deny of: an index into [`Ruleset::venues`].
     pub venue: Option<u32>,
     /// It matches if one of these does.
     pub blocks: Vec<Block>,
@@ -136,7 +136,7 @@ pub struct Venue {
     pub name: String,
     /// Where it stands.
     pub location: Location,
-    /// What its guard guards.
+    /// What its default deny covers.
     pub addresses: SelectorId,
 }
 
@@ -232,9 +232,9 @@ impl Rule {
         self.name.clone().unwrap_or_else(|| format!("rule {}", self.number))
     }
 
-    /// Whether it is a venue's guard: a deny of whatever is in none of its lanes.
+    /// Whether it is a venue's default deny: a deny of whatever is in none of its lanes.
     #[must_use]
-    pub fn is_guard(&self) -> bool {
+    pub fn is_default_deny(&self) -> bool {
         self.venue.is_some() && self.action == Action::Deny
     }
 

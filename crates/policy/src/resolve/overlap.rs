@@ -14,8 +14,8 @@ use crate::frontend::policy::{self, Action, Selector};
 use crate::frontend::source::{Span, Spanned};
 use crate::interval::Intervals;
 
-/// A venue and what its guard guards.
-pub(super) struct Guarded<'a> {
+/// A venue and what its default deny covers.
+pub(super) struct Covered<'a> {
     pub(super) venue: &'a policy::Venue,
     /// Its addresses without those that are nodes' own, and its feeds' groups.
     pub(super) set: AddressSet,
@@ -31,7 +31,7 @@ fn translated(v4: &Intervals<u32>) -> AddressSet {
     AddressSet { v6: Intervals::new(ranges.collect()), ..AddressSet::default() }
 }
 
-impl<'a> Guarded<'a> {
+impl<'a> Covered<'a> {
     pub(super) fn new(venue: &'a policy::Venue, own: &AddressSet) -> Self {
         let nets = venue.addresses.iter().map(|net| &net.value);
         let groups = venue.feeds.iter().flat_map(|lane| &lane.groups).map(|net| &net.value);
@@ -53,8 +53,8 @@ const HELP: &str = "what passes between a venue and this side is its feeds and s
 
 impl Resolver<'_> {
     /// Says every overlap of a venue with a prefix in a rule, a host, an IP set, a route or
-    /// another venue. A star, /0 and autogroups are none: there the guard wins, with a note.
-    pub(super) fn overlaps(&mut self, venues: &[Guarded<'_>]) {
+    /// another venue. A star, /0 and autogroups are none: there the default deny wins, with a note.
+    pub(super) fn overlaps(&mut self, venues: &[Covered<'_>]) {
         self.between_venues(venues);
         let policy = self.policy;
         let rules = policy.acls.iter().chain(&policy.grants).flatten();
@@ -82,7 +82,7 @@ impl Resolver<'_> {
         self.notes(venues);
     }
 
-    fn between_venues(&mut self, venues: &[Guarded<'_>]) {
+    fn between_venues(&mut self, venues: &[Covered<'_>]) {
         for (index, venue) in venues.iter().enumerate() {
             for other in &venues[..index] {
                 let both = venue.set.intersection(&other.set);
@@ -103,13 +103,13 @@ impl Resolver<'_> {
         }
     }
 
-    fn named(&mut self, net: &IpNet, span: Span, what: &str, venues: &[Guarded<'_>]) {
+    fn named(&mut self, net: &IpNet, span: Span, what: &str, venues: &[Covered<'_>]) {
         if net.prefix_len() > 0 {
             self.overlap(&AddressSet::from_prefixes([net]), span, what, venues);
         }
     }
 
-    fn overlap(&mut self, set: &AddressSet, span: Span, what: &str, venues: &[Guarded<'_>]) {
+    fn overlap(&mut self, set: &AddressSet, span: Span, what: &str, venues: &[Covered<'_>]) {
         for venue in venues.iter().filter(|venue| venue.named.intersects(set)) {
             let error = Diagnostic::error(
                 &self.policy.source,
@@ -122,7 +122,7 @@ impl Resolver<'_> {
     }
 
     /// An IP set by the steps that leave a venue's address in it. A set of a set is said there.
-    fn ipsets(&mut self, venues: &[Guarded<'_>]) {
+    fn ipsets(&mut self, venues: &[Covered<'_>]) {
         let policy = self.policy;
         for (name, steps) in &policy.ipsets {
             for (index, step) in steps.iter().enumerate() {
@@ -143,7 +143,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn routes(&mut self, venues: &[Guarded<'_>]) {
+    fn routes(&mut self, venues: &[Covered<'_>]) {
         let inventory = self.inventory;
         for node in &inventory.nodes {
             for route in node.routes.iter().filter(|route| route.prefix_len() > 0) {
@@ -160,9 +160,9 @@ impl Resolver<'_> {
         }
     }
 
-    /// Nodes' own addresses within a venue's prefixes are not the venue: nothing guards them. On the
+    /// Nodes' own addresses within a venue's prefixes are not the venue: the default deny leaves them out. On the
     /// overlay that is hardly meant.
-    fn warn_node_addresses_in_venue(&mut self, venues: &[Guarded<'_>]) {
+    fn warn_node_addresses_in_venue(&mut self, venues: &[Covered<'_>]) {
         let inventory = self.inventory;
         for venue in venues {
             let declared = AddressSet::from_prefixes(venue.venue.addresses.iter().map(|net| &net.value));
@@ -173,7 +173,7 @@ impl Resolver<'_> {
                 let within = overlay.chain(underlay).filter(|(_, address)| declared.contains(**address));
                 for (severity, address) in within {
                     let message = format!(
-                        "{address} of {} is within {name} and not guarded: it is a node's own",
+                        "{address} of {} is within {name} and not covered: it is a node's own",
                         node.name
                     );
                     let found = Diagnostic::at(severity, &inventory.source, node.span, message);
@@ -185,7 +185,7 @@ impl Resolver<'_> {
     }
 
     /// Selectors that hold a venue's addresses without naming them, where they would admit.
-    fn notes(&mut self, venues: &[Guarded<'_>]) {
+    fn notes(&mut self, venues: &[Covered<'_>]) {
         let policy = self.policy;
         let rules = policy.acls.iter().chain(&policy.grants).flatten();
         let mut said: HashSet<SelectorId> = HashSet::new();
@@ -203,7 +203,7 @@ impl Resolver<'_> {
         &mut self,
         selector: &Spanned<Selector>,
         place: Place,
-        venues: &[Guarded<'_>],
+        venues: &[Covered<'_>],
         said: &mut HashSet<SelectorId>,
     ) {
         match &selector.value {
@@ -220,7 +220,7 @@ impl Resolver<'_> {
             if venue.set.intersects(&self.selectors[id.0 as usize].set) {
                 let name = &venue.venue.name.value;
                 let message = format!(
-                    "{} holds addresses of {name}: its guard wins there, only its feeds and sessions pass",
+                    "{} holds addresses of {name}: its default deny wins there, only its feeds and sessions pass",
                     selector.value
                 );
                 self.findings.push(Diagnostic::at(

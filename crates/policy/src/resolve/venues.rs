@@ -1,6 +1,6 @@
-//! Venues → rules: each one's lanes, then its guard.
+//! Venues → rules: each one's lanes, then its default deny.
 
-use super::overlap::Guarded;
+use super::overlap::Covered;
 use super::resolver::Resolver;
 use super::sets::Place;
 use super::{Block, Receivers, Rule, SelectorId, ServiceId, Venue};
@@ -28,13 +28,13 @@ impl Resolver<'_> {
             return all;
         }
         let own = self.sets.directory.own();
-        let guarded: Vec<Guarded<'_>> = policy.venues.iter().map(|venue| Guarded::new(venue, &own)).collect();
-        self.overlaps(&guarded);
-        let guarded_all = guarded.iter().fold(AddressSet::default(), |all, venue| all.union(&venue.set));
+        let covered: Vec<Covered<'_>> = policy.venues.iter().map(|venue| Covered::new(venue, &own)).collect();
+        self.overlaps(&covered);
+        let covered_all = covered.iter().fold(AddressSet::default(), |all, venue| all.union(&venue.set));
         let everything = self.service(Service::everything());
         let mut number = policy.rules();
-        for (index, guarded) in (0..).zip(&guarded) {
-            let venue = guarded.venue;
+        for (index, covered) in (0..).zip(&covered) {
+            let venue = covered.venue;
             let lanes = venue.feeds.iter().map(|lane| ("feed", lane));
             let lanes = lanes.chain(venue.sessions.iter().map(|lane| ("session", lane)));
             let mut counted = [("feed", 0), ("session", 0)];
@@ -46,7 +46,7 @@ impl Resolver<'_> {
                     None => format!("{} {kind} {count}", venue.name.value),
                 };
                 number += 1;
-                let (blocks, receivers) = self.lane(lane, (guarded, &guarded_all), kind == "feed");
+                let (blocks, receivers) = self.lane(lane, (covered, &covered_all), kind == "feed");
                 all.receivers.extend(receivers);
                 all.rules.push(Rule {
                     number,
@@ -62,10 +62,10 @@ impl Resolver<'_> {
                 });
             }
             number += 1;
-            let everybody = self.push("every address".into(), all_of_families(&guarded.set));
-            let addresses = self.push(venue.name.value.clone(), guarded.set.clone());
+            let everybody = self.push("every address".into(), all_of_families(&covered.set));
+            let addresses = self.push(venue.name.value.clone(), covered.set.clone());
             let location = Location::new(&policy.source, venue.name.span);
-            all.rules.push(guard(number, index, venue, &location, (everybody, addresses, everything)));
+            all.rules.push(default_deny(number, index, venue, &location, (everybody, addresses, everything)));
             all.venues.push(Venue { name: venue.name.value.clone(), location, addresses });
         }
         all
@@ -74,13 +74,13 @@ impl Resolver<'_> {
     fn lane(
         &mut self,
         lane: &policy::Lane,
-        (guarded, all): (&Guarded<'_>, &AddressSet),
+        (covered, all): (&Covered<'_>, &AddressSet),
         feed: bool,
     ) -> (Vec<Block>, Option<Receivers>) {
         let (protocol, ports) = &lane.service;
         let service = self.service(Service::new(Some(*protocol), ports.clone(), false));
         let theirs: Vec<SelectorId> =
-            lane.theirs.iter().filter_map(|net| self.resolve_venue_side(net, guarded)).collect();
+            lane.theirs.iter().filter_map(|net| self.resolve_venue_side(net, covered)).collect();
         let ours: Vec<SelectorId> =
             lane.ours.iter().filter_map(|selector| self.resolve_local_side(selector, all)).collect();
         let to = |ids: Vec<SelectorId>| ids.into_iter().map(|id| (id, service)).collect::<Vec<_>>();
@@ -134,25 +134,25 @@ impl Resolver<'_> {
     fn resolve_venue_side(
         &mut self,
         net: &Spanned<ipnet::IpNet>,
-        guarded: &Guarded<'_>,
+        covered: &Covered<'_>,
     ) -> Option<SelectorId> {
         let set = AddressSet::from_prefixes([&net.value]);
-        let declared = AddressSet::from_prefixes(guarded.venue.addresses.iter().map(|net| &net.value));
+        let declared = AddressSet::from_prefixes(covered.venue.addresses.iter().map(|net| &net.value));
         if !set.minus(&declared).is_empty() {
-            let message = format!("\"{}\" is not within {}'s addresses", net.value, guarded.venue.name.value);
+            let message = format!("\"{}\" is not within {}'s addresses", net.value, covered.venue.name.value);
             let error = Diagnostic::error(&self.policy.source, net.span, message)
                 .help("a lane leads to the venue's own addresses only: add it to them, or leave it out");
-            let error = match guarded.venue.addresses.first() {
+            let error = match covered.venue.addresses.first() {
                 Some(first) => error.related(&self.policy.source, first.span, "its addresses are here"),
                 None => error,
             };
             self.findings.push(error);
             return None;
         }
-        let set = set.intersection(&guarded.set);
+        let set = set.intersection(&covered.set);
         if set.is_empty() {
             let message =
-                format!("\"{}\" is a node's own address, not {}'s", net.value, guarded.venue.name.value);
+                format!("\"{}\" is a node's own address, not {}'s", net.value, covered.venue.name.value);
             let error = Diagnostic::error(&self.policy.source, net.span, message);
             let holder = self.inventory.holder(net.value.addr());
             self.findings.push(match holder {
@@ -177,7 +177,7 @@ fn all_of_families(set: &AddressSet) -> AddressSet {
 }
 
 /// Nothing passes between a venue and anybody but its lanes, which stand before this.
-fn guard(
+fn default_deny(
     number: u32,
     index: u32,
     venue: &policy::Venue,
@@ -189,7 +189,7 @@ fn guard(
         number,
         section: Section::Venues,
         action: Action::Deny,
-        name: Some(format!("{} guard", venue.name.value)),
+        name: Some(format!("{} default deny", venue.name.value)),
         location: Some(location.clone()),
         expires: None,
         rates: Rates::default(),

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use bulkhead_abi::{ExactBucket, Leaf, exact_key, from_ip};
+use bulkhead_abi::{HostBucket, Leaf, from_ip, host_key};
 use bulkhead_engine::change::change;
-use bulkhead_engine::exact::{ExactTable, rest};
+use bulkhead_engine::host_table::{HostTable, rest};
 use bulkhead_policy::compile::{Limits, Program, compile};
 use bulkhead_policy::diagnostic::Findings;
 use bulkhead_policy::inventory::{self, Inventory, Network};
@@ -136,19 +136,19 @@ impl World {
         Self { policy: policy_text, inventory_text, ruleset, inventory, node, program, addresses, locals }
     }
 
-    /// Fills the exact table with addresses that nobody sends from, so that some of the others lie behind
+    /// Fills the host table with addresses that nobody sends from, so that some of the others lie behind
     /// the first bucket of their chain. How many of [`Self::addresses`] do.
     ///
     /// # Panics
     /// If the table has no place for them.
     pub fn crowd(&mut self, rng: &mut Rng) -> usize {
-        let table = &mut self.program.tables.exact;
+        let table = &mut self.program.tables.hosts;
         let strangers =
             (0..2000).map(|index| ([0x0000_ff3f, rng.u32(..), rng.u32(..), index], Leaf::default()));
         let all: Vec<_> = strangers.chain(table.iter()).collect();
-        *table = ExactTable::new(all.into_iter()).unwrap_or_else(|why| panic!("{why:?}"));
+        *table = HostTable::new(all.into_iter()).unwrap_or_else(|why| panic!("{why:?}"));
         let is_behind =
-            |address: &&IpAddr| rest(table, exact_key(from_ip(**address))) & ExactBucket::PRESENT != 0;
+            |address: &&IpAddr| rest(table, host_key(from_ip(**address))) & HostBucket::PRESENT != 0;
         self.addresses.iter().filter(is_behind).count()
     }
 

@@ -13,9 +13,9 @@ use bulkhead_testkit::measure::Hook;
 use bulkhead_testkit::measure::bpf::{self, Place};
 use bulkhead_testkit::setting;
 use fastrand::Rng;
-use serde_json::Value;
 
 use super::Ground;
+use super::record::{Recorded, recorded};
 use crate::site::Site;
 
 /// Within which everything is to be restored, ms.
@@ -272,33 +272,6 @@ impl Field {
             && self.site().layout().join("state/FLOWS").exists()
             && self.site().status()["state"] == "enforced"
     }
-}
-
-/// A time without enforcement, as it was reported, ms since the Unix epoch.
-#[derive(Debug)]
-struct Recorded {
-    since: u64,
-    until: u64,
-    is_open: bool,
-    text: String,
-}
-
-fn recorded(watched: &str) -> Vec<Recorded> {
-    let milliseconds = |time: &Value| {
-        let time = time.as_str().unwrap();
-        let time = time::OffsetDateTime::parse(time, &time::format_description::well_known::Rfc3339).unwrap();
-        (time.unix_timestamp_nanos() / 1_000_000) as u64
-    };
-    let lines = watched.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let unenforced = lines.filter(|line| line["kind"] == "unenforced");
-    unenforced
-        .map(|line| {
-            let (since, until) = (milliseconds(&line["since"]), milliseconds(&line["time"]));
-            let told = line["milliseconds"].as_u64().unwrap();
-            assert!(told.abs_diff(until - since) <= 2, "{line}");
-            Recorded { since, until, is_open: line["effect"] == "open", text: line.to_string() }
-        })
-        .collect()
 }
 
 /// `cargo xtask soak meddlings` does 1,000, or `BULKHEAD_MEDDLINGS`.

@@ -4,6 +4,7 @@
 
 mod kills;
 mod meddling;
+mod record;
 mod swaps;
 
 use std::net::{IpAddr, SocketAddr};

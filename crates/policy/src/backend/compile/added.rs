@@ -91,7 +91,7 @@ fn alike(ruleset: &Ruleset, new: IpAddr, other: IpAddr) -> bool {
 /// Stores leaves in tables that no program reads.
 ///
 /// # Errors
-/// If the trie is broken, or the exact table cannot hold an address at any size.
+/// If the trie is broken, or the host table cannot hold an address at any size.
 pub fn store(tables: &mut Tables, stores: &[(IpAddr, Leaf)]) -> Result<(), Unchanged> {
     stores.iter().try_for_each(|(address, leaf)| change(tables, *address, |_| *leaf))
 }

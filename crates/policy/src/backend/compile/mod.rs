@@ -20,10 +20,10 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use bulkhead_abi::{
-    BLOCK_SLOTS, CELL_ALLOW, CELL_DENY, CELL_EXEMPT, CELL_GUARD, CELL_ONE_WAY, Cell, Direction, Leaf,
+    BLOCK_SLOTS, CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_ONE_WAY, Cell, Direction, Leaf,
     MAX_TABLE_BYTES, Pair, from_ip, pair_index,
 };
-use bulkhead_engine::exact::ExactTable;
+use bulkhead_engine::host_table::HostTable;
 use bulkhead_engine::memory::Tables;
 
 use crate::analysis::equivalence::Sweep;
@@ -112,16 +112,16 @@ pub fn compile(
     })?;
     let tables6 = tables6::tables6(sets.iter().map(|set| &set.v6), &pieces6, leaf);
     let single4 =
-        tables4.exact.iter().map(|(address, leaf)| (from_ip(Ipv4Addr::from_bits(*address).into()), *leaf));
-    let exact = ExactTable::new(single4.chain(tables6.exact.iter().copied()))
-        .map_err(|_| CompileError::Collision { count: tables4.exact.len() + tables6.exact.len() })?;
+        tables4.hosts.iter().map(|(address, leaf)| (from_ip(Ipv4Addr::from_bits(*address).into()), *leaf));
+    let hosts = HostTable::new(single4.chain(tables6.hosts.iter().copied()))
+        .map_err(|_| CompileError::Collision { count: tables4.hosts.len() + tables6.hosts.len() })?;
     let locals = classes.locals.len() as u32;
     let pairs = pairs(&matrix, &merged, &rows, locals, remotes);
     let row_count = rows.len();
     let (cells, deadlines) = rows.finish();
     let tables = Tables {
         trie: tables4.trie,
-        exact,
+        hosts,
         prefixes6: tables6.prefixes,
         routes: routes::routes(inventory, node, ruleset.network),
         ports: ports.blocks,
@@ -174,7 +174,7 @@ impl Rules {
             self.used.push(index);
             let action = match rule.action {
                 Action::Accept => CELL_ALLOW,
-                Action::Deny if rule.is_guard() => CELL_GUARD,
+                Action::Deny if rule.is_default_deny() => CELL_DEFAULT_DENY,
                 Action::Deny => CELL_DENY,
             };
             let flag = |on: bool, bit: u8| if on { bit } else { 0 };

@@ -10,7 +10,7 @@ use super::error::CompileError;
 pub fn sizes(tables: &Tables) -> [(&'static str, u64); 9] {
     [
         ("IPv4 trie", size_of_val(&tables.trie[..])),
-        ("single addresses", size_of_val(tables.exact.buckets())),
+        ("host table", size_of_val(tables.hosts.buckets())),
         ("IPv6 prefixes", size_of_val(&tables.prefixes6[..])),
         ("routes", size_of_val(&tables.routes[..])),
         ("ports", size_of_val(&tables.ports[..])),

@@ -12,14 +12,14 @@ const SPARSE: usize = 8;
 pub(super) struct Tables4 {
     /// The 16-8-8 trie.
     pub(super) trie: Vec<[Leaf; BLOCK_SLOTS]>,
-    /// Single addresses that it sends to the exact table.
-    pub(super) exact: Vec<(u32, Leaf)>,
+    /// Single addresses that it sends to the host table.
+    pub(super) hosts: Vec<(u32, Leaf)>,
 }
 
 /// The tables of sorted, disjoint pieces. `None` if the trie would have more than `limit` blocks.
 pub(super) fn tables4(pieces: &[Piece<u32>], leaf: impl Fn(u32) -> Leaf, limit: usize) -> Option<Tables4> {
     let trie = vec![[Leaf(0); BLOCK_SLOTS]; TRIE_ROOT_BLOCKS as usize];
-    let mut builder = Builder { tables: Tables4 { trie, exact: Vec::new() }, wide: None, narrow: None };
+    let mut builder = Builder { tables: Tables4 { trie, hosts: Vec::new() }, wide: None, narrow: None };
     for piece in pieces {
         builder.add(piece.first, piece.last, leaf(piece.class));
         if builder.tables.trie.len() > limit {
@@ -46,7 +46,7 @@ struct Narrow {
 }
 
 /// Pieces come in order, so that a /24 or a /16 is settled when one beyond it comes: at no time
-/// are there blocks of what lies in the exact table.
+/// are there blocks of what lies in the host table.
 struct Builder {
     tables: Tables4,
     wide: Option<Wide>,
@@ -103,11 +103,11 @@ impl Builder {
         let parts = with_gaps(&parts);
         let entry = match most_frequent(&parts) {
             Some(other) => {
-                let before = self.tables.exact.len();
+                let before = self.tables.hosts.len();
                 for (low, top, leaf) in parts.into_iter().filter(|(_, _, leaf)| *leaf != other) {
-                    self.tables.exact.extend((low..=top).map(|low| (base << 8 | u32::from(low), leaf)));
+                    self.tables.hosts.extend((low..=top).map(|low| (base << 8 | u32::from(low), leaf)));
                 }
-                if self.tables.exact.len() == before { other } else { Leaf::exact(other) }
+                if self.tables.hosts.len() == before { other } else { Leaf::host_table(other) }
             }
             None => {
                 let mut entries = [Leaf(0); BLOCK_SLOTS];
@@ -123,11 +123,11 @@ impl Builder {
     fn settle_wide(&mut self) {
         self.settle_narrow();
         let Some(Wide { high, entries }) = self.wide.take() else { return };
-        let others = |entry: &Leaf| if entry.is_leaf() { Some(*entry) } else { entry.as_exact() };
+        let others = |entry: &Leaf| if entry.is_leaf() { Some(*entry) } else { entry.as_host_table() };
         let other = others(&entries[0]).filter(|other| entries.iter().all(|e| others(e) == Some(*other)));
         *self.root(high) = match other {
             Some(other) if entries.iter().all(|entry| entry.is_leaf()) => other,
-            Some(other) => Leaf::exact(other),
+            Some(other) => Leaf::host_table(other),
             None => self.block(entries),
         };
     }

@@ -26,11 +26,11 @@ fn look_up(tables: &Tables4, address: u32) -> Leaf {
         let Some(block) = entry.as_block() else { break };
         entry = tables.trie[block as usize][usize::from(byte)];
     }
-    let Some(other) = entry.as_exact() else {
+    let Some(other) = entry.as_host_table() else {
         assert!(entry.is_leaf(), "{}", Ipv4Addr::from(address));
         return entry;
     };
-    let held = tables.exact.iter().find(|(held, _)| *held == address);
+    let held = tables.hosts.iter().find(|(held, _)| *held == address);
     held.map_or(other, |(_, leaf)| *leaf)
 }
 
@@ -47,10 +47,10 @@ fn check(pieces: &[(u32, u32, u32)]) -> Tables4 {
     for address in near.chain([0, u32::MAX, 1 << 31]) {
         assert_eq!(look_up(&tables, address), wanted(pieces, address), "{}", Ipv4Addr::from(address));
     }
-    let mut exact: Vec<u32> = tables.exact.iter().map(|(address, _)| *address).collect();
-    exact.dedup();
-    assert_eq!(exact.len(), tables.exact.len(), "each once, in order");
-    assert!(exact.is_sorted());
+    let mut hosts: Vec<u32> = tables.hosts.iter().map(|(address, _)| *address).collect();
+    hosts.dedup();
+    assert_eq!(hosts.len(), tables.hosts.len(), "each once, in order");
+    assert!(hosts.is_sorted());
     tables
 }
 
@@ -67,9 +67,9 @@ fn a_network_is_sparse_up_to_so_many_addresses() {
         let tables = check(&hosts(0x0a01_0200, count));
         let is_sparse = count <= SPARSE;
         let wanted = if is_sparse { (ROOT, count) } else { (ROOT + 2, 0) };
-        assert_eq!((tables.trie.len(), tables.exact.len()), wanted, "{count}");
+        assert_eq!((tables.trie.len(), tables.hosts.len()), wanted, "{count}");
         if is_sparse {
-            assert_eq!(tables.trie[10][1], Leaf::exact(Leaf(0)), "at the root");
+            assert_eq!(tables.trie[10][1], Leaf::host_table(Leaf(0)), "at the root");
         }
     }
 }
@@ -80,14 +80,14 @@ fn what_lies_around_may_have_a_leaf_and_holes_count() {
     let net = 0x0a01_0200;
     let tables =
         check(&[(net, net + 6, 9), (net + 7, net + 7, 2), (net + 8, net + 99, 9), (net + 101, net + 255, 9)]);
-    assert_eq!((tables.trie.len(), tables.exact.len()), (ROOT + 1, 2));
-    // The whole /16 has it: the root sends to the exact table by itself.
+    assert_eq!((tables.trie.len(), tables.hosts.len()), (ROOT + 1, 2));
+    // The whole /16 has it: the root sends to the host table by itself.
     let tables = check(&[(0x0a01_0000, net + 6, 9), (net + 7, net + 7, 2), (net + 8, 0x0a01_ffff, 9)]);
-    assert_eq!((tables.trie.len(), tables.exact.len()), (ROOT, 1));
-    assert_eq!(tables.trie[10][1], Leaf::exact(leaf(9)));
+    assert_eq!((tables.trie.len(), tables.hosts.len()), (ROOT, 1));
+    assert_eq!(tables.trie[10][1], Leaf::host_table(leaf(9)));
     // Beginning and end of the address space.
     let tables = check(&[(0, 0, 1), (1, 255, 2), (u32::MAX - 1, u32::MAX - 1, 3), (u32::MAX, u32::MAX, 4)]);
-    assert_eq!((tables.trie.len(), tables.exact.len()), (ROOT + 1, 3));
+    assert_eq!((tables.trie.len(), tables.hosts.len()), (ROOT + 1, 3));
     check(&[(0, u32::MAX, 3)]);
     check(&[(0, 77, 3), (78, u32::MAX - 9, 4)]);
 }
@@ -99,7 +99,7 @@ fn networks_that_are_full_beside_ones_that_are_not() {
     pieces.push((0x0a01_1000, 0x0a01_12ff, 5));
     pieces.extend(hosts(0x0a02_0000, 1));
     let tables = check(&pieces);
-    assert_eq!((tables.trie.len(), tables.exact.len()), (ROOT + 2, 3));
+    assert_eq!((tables.trie.len(), tables.hosts.len()), (ROOT + 2, 3));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_million_addresses_take_little_however_far_apart_they_lie() {
         let pieces: Vec<_> =
             addresses.into_iter().map(|at| Piece { first: at, last: at, class: 1 + at % 5 }).collect();
         let tables = tables4(&pieces, leaf, usize::MAX).unwrap();
-        let bytes = tables.trie.len() * 1024 + tables.exact.len() * 36;
+        let bytes = tables.trie.len() * 1024 + tables.hosts.len() * 36;
         assert!(bytes <= most << 20, "{bits} bits: {bytes} bytes, {} blocks", tables.trie.len());
     }
 }
@@ -159,7 +159,7 @@ proptest! {
             let address = pieces.first().map_or(0, |piece| piece.0).wrapping_add(address % 0x4_0000);
             prop_assert_eq!(look_up(&tables, address), wanted(&pieces, address));
         }
-        // No block that the exact table could have spared.
+        // No block that the host table could have spared.
         for block in &tables.trie[ROOT..] {
             let most = block.iter().map(|leaf| block.iter().filter(|other| *other == leaf).count()).max();
             prop_assert!(most < Some(BLOCK_SLOTS - SPARSE) || is_middle(&tables, block));

@@ -11,7 +11,7 @@ use crate::interval::Intervals;
 /// The IPv6 tables.
 pub(super) struct Tables6 {
     /// Single addresses, each once.
-    pub(super) exact: Vec<(Address, Leaf)>,
+    pub(super) hosts: Vec<(Address, Leaf)>,
     /// Prefixes, sorted by (length, address).
     pub(super) prefixes: Vec<(LpmKey, Leaf)>,
 }
@@ -33,7 +33,7 @@ pub(super) fn tables6<'a>(
         .collect();
     family.sort_unstable();
     family.dedup();
-    let mut tables = Tables6 { exact: Vec::new(), prefixes: Vec::new() };
+    let mut tables = Tables6 { hosts: Vec::new(), prefixes: Vec::new() };
     let mut written = vec![false; family.len()];
     // The prefixes around the point at hand, the shortest first.
     let mut around: Vec<usize> = Vec::new();
@@ -41,7 +41,7 @@ pub(super) fn tables6<'a>(
     for piece in pieces {
         let leaf = leaf(piece.class);
         if piece.first == piece.last {
-            tables.exact.push((address(piece.first), leaf));
+            tables.hosts.push((address(piece.first), leaf));
             continue;
         }
         // A piece may lie across several prefixes, and come back to one that another is in.
@@ -56,7 +56,7 @@ pub(super) fn tables6<'a>(
             let Some(owner) = around.last().copied() else { break };
             let (first, length) = family[owner];
             if !written[owner] && length == 128 {
-                tables.exact.push((address(first), leaf));
+                tables.hosts.push((address(first), leaf));
             } else if !written[owner] {
                 tables.prefixes.push((LpmKey { prefix: length.into(), address: address(first) }, leaf));
             }
@@ -87,16 +87,16 @@ mod tests {
     use super::*;
     use crate::analysis::equivalence::Sweep;
 
-    /// Exact entry, else the longest prefix: the engine's order.
+    /// An entry of the host table, else the longest prefix: the engine's order.
     fn look_up(tables: &Tables6, point: u128) -> Leaf {
-        let exact = tables.exact.iter().find(|(key, _)| *key == address(point)).map(|(_, leaf)| *leaf);
+        let hosts = tables.hosts.iter().find(|(key, _)| *key == address(point)).map(|(_, leaf)| *leaf);
         let prefixes = tables.prefixes.iter().rev();
         let found = prefixes.clone().find(|(key, _)| {
             let bytes: Vec<u8> = key.address.iter().flat_map(|word| word.to_ne_bytes()).collect();
             let bits = u128::from_be_bytes(bytes.try_into().unwrap());
             holds((bits, key.prefix as u8), point)
         });
-        exact.or(found.map(|(_, leaf)| *leaf)).unwrap_or(Leaf(0))
+        hosts.or(found.map(|(_, leaf)| *leaf)).unwrap_or(Leaf(0))
     }
 
     #[test]

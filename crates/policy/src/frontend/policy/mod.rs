@@ -85,7 +85,7 @@ pub enum Section {
     Management,
     /// The agent's configuration: WireGuard's own transport.
     WireGuard,
-    /// `venues`: a lane or a guard.
+    /// `venues`: a lane or a default deny.
     Venues,
     /// `acls`.
     Acls,

@@ -14,17 +14,17 @@ const ALIKE: &[u32] = &[1];
 
 /// What the old tables still hold of drops.
 #[derive(Default)]
-pub struct Leftover {
+pub struct OrphanedEvents {
     /// Events that nobody has read.
     pub events: Vec<RingBuf<MapData>>,
     aggregates: Vec<Aggregates>,
     /// What cannot be read.
-    pub unread: Unread,
+    pub unread: Unreadable,
 }
 
-/// Reports that another layout's tables held and that this agent does not understand.
+/// Reports that another map ABI's tables held and that this agent does not understand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unread {
+pub struct Unreadable {
     /// Events.
     pub events: u64,
     /// Kinds of drops that were counted together.
@@ -37,7 +37,7 @@ pub struct Unread {
     pub lost: u64,
 }
 
-/// A table of a layout that is not known.
+/// A table of an unknown map ABI.
 #[derive(Debug)]
 pub(super) struct Unknown {
     pub(super) map: &'static str,
@@ -45,7 +45,7 @@ pub(super) struct Unknown {
     pub(super) version: u32,
 }
 
-impl Leftover {
+impl OrphanedEvents {
     /// Takes all drops that were counted together out of the tables, those of each once `take` is done with them.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl Leftover {
         Ok(())
     }
 
-    /// Counts what a table of another layout holds.
+    /// Counts what a table of another map ABI holds.
     pub(super) fn count(&mut self, unknown: &Unknown) -> Result<(), KernelError> {
         let Unknown { map, path, version } = unknown;
         let unread = &mut self.unread;

@@ -1,8 +1,8 @@
-//! The exact table on the host, before a program reads it: it grows as it needs.
+//! The host table on the host, before a program reads it: it grows as it needs.
 
 use std::borrow::Cow;
 
-use bulkhead_abi::{Address, BUCKET_PLACES, ExactBucket, ExactKey, Leaf};
+use bulkhead_abi::{Address, BUCKET_PLACES, HostBucket, HostKey, Leaf};
 
 use super::{Buckets, BucketsMut, Full, find, set};
 
@@ -15,18 +15,18 @@ const ATTEMPTS: u32 = 8;
 
 /// Addresses and their leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExactTable {
-    buckets: Vec<ExactBucket>,
+pub struct HostTable {
+    buckets: Vec<HostBucket>,
     len: usize,
 }
 
-impl Default for ExactTable {
+impl Default for HostTable {
     fn default() -> Self {
-        Self { buckets: vec![ExactBucket::EMPTY], len: 0 }
+        Self { buckets: vec![HostBucket::EMPTY], len: 0 }
     }
 }
 
-impl ExactTable {
+impl HostTable {
     /// A table of these entries, each address once.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl ExactTable {
     fn sized(entries: impl Iterator<Item = (Address, Leaf)> + Clone, count: usize) -> Result<Self, Full> {
         let mut buckets = (count * USUAL.0).div_ceil(USUAL.1 * BUCKET_PLACES).max(1);
         for _ in 0..ATTEMPTS {
-            let mut table = Self { buckets: vec![ExactBucket::EMPTY; buckets], len: 0 };
+            let mut table = Self { buckets: vec![HostBucket::EMPTY; buckets], len: 0 };
             if entries.clone().all(|(address, leaf)| table.insert(&address, leaf).is_ok()) {
                 return Ok(table);
             }
@@ -77,7 +77,7 @@ impl ExactTable {
 
     /// Every address and its leaf, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (Address, Leaf)> + Clone + '_ {
-        self.buckets.iter().flat_map(ExactBucket::entries)
+        self.buckets.iter().flat_map(HostBucket::entries)
     }
 
     /// How many addresses it holds.
@@ -94,7 +94,7 @@ impl ExactTable {
 
     /// The buckets, as they lie in the map.
     #[must_use]
-    pub fn buckets(&self) -> &[ExactBucket] {
+    pub fn buckets(&self) -> &[HostBucket] {
         &self.buckets
     }
 
@@ -114,17 +114,17 @@ impl ExactTable {
     }
 }
 
-impl Buckets for ExactTable {
+impl Buckets for HostTable {
     fn count(&self) -> u32 {
         self.buckets.len() as u32
     }
-    fn bucket(&self, index: u32) -> Option<&ExactBucket> {
+    fn bucket(&self, index: u32) -> Option<&HostBucket> {
         self.buckets.get(index as usize)
     }
 }
 
-impl BucketsMut for ExactTable {
-    fn write_key(&mut self, index: u32, place: usize, key: ExactKey) {
+impl BucketsMut for HostTable {
+    fn write_key(&mut self, index: u32, place: usize, key: HostKey) {
         self.buckets[index as usize].keys[place] = key;
     }
     fn publish_leaf(&mut self, index: u32, place: usize, leaf: u32) {

@@ -7,19 +7,19 @@ use crate::{Address, Leaf};
 pub const BUCKET_PLACES: usize = 3;
 
 /// An address as it is compared: two words, as they lie in memory.
-pub type ExactKey = [u64; 2];
+pub type HostKey = [u64; 2];
 
 /// The words of an address.
 #[inline(always)]
 #[must_use]
-pub const fn exact_key([a, b, c, d]: Address) -> ExactKey {
+pub const fn host_key([a, b, c, d]: Address) -> HostKey {
     [a as u64 | (b as u64) << 32, c as u64 | (d as u64) << 32]
 }
 
 /// The address of two words.
 #[inline(always)]
 #[must_use]
-pub const fn exact_address([high, low]: ExactKey) -> Address {
+pub const fn exact_address([high, low]: HostKey) -> Address {
     [high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32]
 }
 
@@ -29,17 +29,17 @@ pub const fn exact_address([high, low]: ExactKey) -> Address {
 /// [`Self::PRESENT`]. Whoever reads the leaf before the key finds all of it or nothing.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExactBucket {
-    /// Addresses, [`exact_key`].
-    pub keys: [ExactKey; BUCKET_PLACES],
+pub struct HostBucket {
+    /// Addresses, [`host_key`].
+    pub keys: [HostKey; BUCKET_PLACES],
     /// Their leaves and [`Self::PRESENT`]; 0: the place is empty, whatever its key.
     pub leaves: [u32; BUCKET_PLACES],
     /// Not 0: what is not here may be in the next bucket of its chain.
     pub more: u32,
 }
-const _: () = assert!(size_of::<ExactBucket>() == 64);
+const _: () = assert!(size_of::<HostBucket>() == 64);
 
-impl ExactBucket {
+impl HostBucket {
     /// In a leaf: the place is taken.
     pub const PRESENT: u32 = 1 << 31;
     /// No address.
@@ -50,7 +50,7 @@ impl ExactBucket {
     /// the key alone tells nearly all apart.
     #[inline(always)]
     #[must_use]
-    pub fn find(&self, key: ExactKey) -> u32 {
+    pub fn find(&self, key: HostKey) -> u32 {
         for place in 0..BUCKET_PLACES {
             let leaf = recall(&self.leaves[place]);
             let [high, low] = &self.keys[place];
@@ -70,7 +70,7 @@ impl ExactBucket {
 
     /// The place that an address has, or could have, and whether it has it.
     #[must_use]
-    pub fn place(&self, key: ExactKey) -> Option<(usize, bool)> {
+    pub fn place(&self, key: HostKey) -> Option<(usize, bool)> {
         let has = |place: &usize| self.leaves[*place] != 0 && self.keys[*place] == key;
         let mut places = 0..BUCKET_PLACES;
         let held = places.clone().find(has).map(|place| (place, true));

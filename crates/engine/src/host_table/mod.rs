@@ -1,4 +1,4 @@
-//! The exact table: the leaf of single addresses of both families, in buckets of a cache line.
+//! The host table: the leaf of single addresses of both families, in buckets of a cache line.
 //!
 //! An address's hash names a chain of buckets, of which it lies in the first that had room. A
 //! bucket that was full knows that there are more, so that most look-ups, and nearly all of
@@ -9,16 +9,16 @@
 mod table;
 
 #[cfg(any(test, feature = "std"))]
-pub use table::ExactTable;
+pub use table::HostTable;
 
 use crate::Reason;
-use bulkhead_abi::{Address, ExactBucket, ExactKey, Leaf, exact_key};
+use bulkhead_abi::{Address, HostBucket, HostKey, Leaf, host_key};
 
 /// The most buckets of a chain.
 pub const CHAIN: usize = 16;
 
 /// What [`rest`] says of tables that no compiler makes. Any leaf that is there has
-/// [`ExactBucket::PRESENT`].
+/// [`HostBucket::PRESENT`].
 const BROKEN: u32 = 1;
 
 /// Where the buckets are.
@@ -26,11 +26,11 @@ pub trait Buckets {
     /// How many there are.
     fn count(&self) -> u32;
     /// One of them.
-    fn bucket(&self, index: u32) -> Option<&ExactBucket>;
+    fn bucket(&self, index: u32) -> Option<&HostBucket>;
 
     /// [`rest`], which a program may keep out of line.
     #[inline(never)]
-    fn rest(&self, key: ExactKey) -> u32
+    fn rest(&self, key: HostKey) -> u32
     where
         Self: Sized,
     {
@@ -41,7 +41,7 @@ pub trait Buckets {
 /// Where they can be written, programs reading them or not.
 pub trait BucketsMut: Buckets {
     /// Writes the key of a place that is empty.
-    fn write_key(&mut self, index: u32, place: usize, key: ExactKey);
+    fn write_key(&mut self, index: u32, place: usize, key: HostKey);
     /// Writes the leaf of a place, so that whoever reads it sees everything written before.
     fn publish_leaf(&mut self, index: u32, place: usize, leaf: u32);
     /// Writes that a bucket has more elsewhere, likewise.
@@ -59,7 +59,7 @@ impl Chain {
     /// Both halves multiplied and shifted at once, then their sum: every bit depends on all. The
     /// factors are those of MurmurHash3's finish (public domain).
     #[inline(always)]
-    const fn of([high, low]: ExactKey) -> Self {
+    const fn of([high, low]: HostKey) -> Self {
         const A: u64 = 0xff51_afd7_ed55_8ccd;
         const B: u64 = 0xc4ce_b9fe_1a85_ec53;
         const fn mix(word: u64, by: u64) -> u64 {
@@ -88,7 +88,7 @@ impl Chain {
 /// [`Reason::LookupFailed`] if a bucket is missing.
 #[inline(always)]
 pub fn find(buckets: &impl Buckets, address: &Address) -> Result<Option<Leaf>, Reason> {
-    let key = exact_key(*address);
+    let key = host_key(*address);
     let first = Chain::of(key).bucket(buckets.count());
     let first = buckets.bucket(first).ok_or(Reason::LookupFailed)?;
     let mut found = first.find(key);
@@ -100,15 +100,15 @@ pub fn find(buckets: &impl Buckets, address: &Address) -> Result<Option<Leaf>, R
     }
     match found {
         0 => Ok(None),
-        leaf if leaf & ExactBucket::PRESENT != 0 => Ok(Some(Leaf(leaf & !ExactBucket::PRESENT))),
+        leaf if leaf & HostBucket::PRESENT != 0 => Ok(Some(Leaf(leaf & !HostBucket::PRESENT))),
         _ => Err(Reason::LookupFailed),
     }
 }
 
-/// Looks in all buckets of a chain but the first: the leaf with [`ExactBucket::PRESENT`], 0 if it is
+/// Looks in all buckets of a chain but the first: the leaf with [`HostBucket::PRESENT`], 0 if it is
 /// not there. Nothing is stored behind the last bucket, whatever other chains announce in it.
 #[inline(always)]
-pub fn rest(buckets: &impl Buckets, key: ExactKey) -> u32 {
+pub fn rest(buckets: &impl Buckets, key: HostKey) -> u32 {
     let mut chain = Chain::of(key);
     for _ in 1..CHAIN {
         chain = chain.next();
@@ -129,7 +129,7 @@ pub fn rest(buckets: &impl Buckets, key: ExactKey) -> u32 {
 /// # Errors
 /// [`Full`] if its chain has no place; then nothing was written.
 pub fn set(buckets: &mut impl BucketsMut, address: &Address, leaf: Leaf) -> Result<bool, Full> {
-    let key = exact_key(*address);
+    let key = host_key(*address);
     let mut chain = Chain::of(key);
     let mut passed = [0; CHAIN];
     for depth in 0..CHAIN {
@@ -140,10 +140,10 @@ pub fn set(buckets: &mut impl BucketsMut, address: &Address, leaf: Leaf) -> Resu
             if !is_held {
                 buckets.write_key(index, place, key);
             }
-            buckets.publish_leaf(index, place, leaf.0 | ExactBucket::PRESENT);
+            buckets.publish_leaf(index, place, leaf.0 | HostBucket::PRESENT);
             // From the last to the first, without which none of them is read.
             for index in passed[..depth].iter().rev() {
-                if !buckets.bucket(*index).is_some_and(ExactBucket::goes_on) {
+                if !buckets.bucket(*index).is_some_and(HostBucket::goes_on) {
                     buckets.publish_more(*index);
                 }
             }
