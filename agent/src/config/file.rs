@@ -1,7 +1,7 @@
 //! The file's text → [`Config`], with the line of whatever is wrong.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,7 @@ struct File {
     timeouts: timeouts::Section,
     events: Events,
     limits: Limits,
+    metrics: Metrics,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,6 +77,13 @@ struct Flows {
 struct Events {
     ring_bytes: Option<Spanned<i64>>,
     aggregates: Option<Spanned<i64>>,
+}
+
+/// Where Prometheus may ask.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Metrics {
+    listen: Option<Spanned<SocketAddr>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -147,6 +155,18 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     }
     if let Some(budget) = &file.limits.event_budget {
         config.event_budget = number("event_budget", budget, BUDGET)?;
+    }
+    if let Some(listen) = &file.metrics.listen {
+        let address = *listen.get_ref();
+        if !address.ip().is_loopback() {
+            let words = format!(
+                "listen: {} is not a loopback address; try 127.0.0.1:{}",
+                address.ip(),
+                address.port()
+            );
+            return Err(at(&source, listen.span().start, &words));
+        }
+        config.metrics = Some(address);
     }
     for management in &file.management {
         let span = management.from.span();

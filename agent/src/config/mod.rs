@@ -8,6 +8,7 @@ mod timeouts;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bulkhead_abi::{Capacity, DEFAULT_NEW_FLOWS, Rate, Timeouts, default_timeouts, per_second};
@@ -106,6 +107,8 @@ pub struct Config {
     pub event_budget: u32,
     /// Who may always reach this node, whatever the policy says.
     pub management: Vec<Management>,
+    /// Where metrics are served over HTTP, on loopback; none: over the socket alone.
+    pub metrics: Option<SocketAddr>,
     /// WireGuard's own transport on exchange interfaces.
     pub wireguard: Vec<WireGuard>,
 }
@@ -125,6 +128,7 @@ impl Default for Config {
             new_flows: per_second(DEFAULT_NEW_FLOWS),
             event_budget: 10_000,
             management: Vec::new(),
+            metrics: None,
             wireguard: Vec::new(),
         }
     }

@@ -117,6 +117,7 @@ fn what_is_wrong_has_its_place() {
             "2:8",
             "zone 1 is an exchange interface's and an overlay's",
         ),
+        ("[metrics]\nlisten = \"0.0.0.0:9465\"", "2:10", "not a loopback address; try 127.0.0.1:9465"),
         ("[[management]]\nfrom = [\"10.0.0.1\"]\nports = [0]", "3:10", "not between 1 and 65535"),
         ("[limits]\nnew_flows_per_second = -1", "2:24", "not between 0 and"),
         ("[limits]\nevent_budget = 0", "2:16", "not between 1 and"),

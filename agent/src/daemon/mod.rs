@@ -28,6 +28,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bulkhead_api::event::{Action, Outcome};
 use bulkhead_dataplane::{Attached, Dataplane as _, Kernel, check_support};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -39,6 +40,7 @@ use self::events::control::{self, Before, Change};
 use self::fallback::drops;
 use self::files::Asked;
 use self::server::Api;
+use self::server::scrape::{self, Scrapes};
 pub use self::setup::Setup;
 use self::state::Enforcer;
 pub use self::state::inputs::CompileOptions;
@@ -135,7 +137,13 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     drops::collect(instance, enforcer.store.clone(), guard_log, shared.clone())?;
     let mut failures = events::start(&paths.pins, &shared)?;
     resets::start(&paths.pins)?;
-    let api = Arc::new(Api { enforcer: enforcer.clone(), detach });
+    let scrapes = Arc::default();
+    let metrics = match enforcer.setup.config.metrics {
+        Some(address) => Some(scrape::listen(address).await?),
+        None => None,
+    };
+    let metrics = serve_metrics(metrics, Arc::clone(&scrapes), enforcer.clone());
+    let api = Arc::new(Api { enforcer: enforcer.clone(), detach, scrapes });
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let mut answer = Answer::Yes;
@@ -145,6 +153,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
             return Err(failure.context("telling of drops has ended; start the agent again"));
         }
         ended = server::serve(listener, api) => ended.context("serving the socket")?,
+        ended = metrics => ended.context("serving metrics")?,
         ended = reload_on_hangup(enforcer.clone()) => ended?,
         // What is enforced stays; an agent that does not watch it is none.
         _ = reconciling => anyhow::bail!("watching what is enforced has ended; start the agent again"),
@@ -161,6 +170,18 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     tokio::time::sleep(LAST_ANSWERS).await;
     let _ = std::fs::remove_file(&paths.socket);
     Ok(answer)
+}
+
+/// Serves metrics until the process ends, if agent.toml has an address for them.
+async fn serve_metrics(
+    listener: Option<TcpListener>,
+    scrapes: Arc<Scrapes>,
+    enforcer: Arc<Enforcer>,
+) -> std::io::Result<()> {
+    match listener {
+        Some(listener) => scrape::serve(listener, scrapes, enforcer).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn tell_attached(enforcer: &Enforcer) {

@@ -12,6 +12,8 @@ pub const VERSIONS: &str = "/v1/version";
 pub const ALIVE: &str = "/v1/alive";
 /// What is enforced; GET.
 pub const STATUS: &str = "/v1/status";
+/// Metrics in Prometheus' text format; GET.
+pub const METRICS: &str = "/v1/metrics";
 /// Events as they come, one JSON object a line; GET.
 pub const EVENTS: &str = "/v1/events";
 /// Enforce a policy; POST, a [`crate::change::Change`].

@@ -1,5 +1,7 @@
 //! Status: what is enforced, and what it has done.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::{EventStats, Rule};
@@ -39,7 +41,7 @@ impl State {
 }
 
 /// The whole answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The instance.
     pub instance: String,
@@ -96,7 +98,7 @@ impl Status {
 }
 
 /// What the running agent knows besides the kernel's counters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Agent {
     /// Its process.
     pub pid: u32,
@@ -137,7 +139,10 @@ pub struct Agent {
     pub warnings: Vec<String>,
     /// Events and the event log.
     pub events: EventStats,
-    /// The staged candidate, and what it would have decided otherwise.
+    /// Seconds without enforcement since the agent started, by interface, and of the `guard`.
+    #[serde(default)]
+    pub unenforced: BTreeMap<String, f64>,
+    /// The staged policy, and what it would have decided otherwise.
     pub staged: Option<Observed>,
 }
 
@@ -182,7 +187,7 @@ pub struct Losses {
     pub ring: u64,
     /// Drops: a CPU's budget for the second was used up.
     pub budget: u64,
-    /// Differences of the staged, for either.
+    /// Differences of the staged policy, for either.
     pub staged: u64,
 }
 
@@ -199,7 +204,7 @@ pub struct Counted {
     pub since_time: Option<String>,
 }
 
-/// What the staged has decided otherwise, as in status.
+/// What the staged policy has decided otherwise, as in status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// Its number, as in reports.

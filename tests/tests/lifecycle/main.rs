@@ -26,6 +26,7 @@ mod hooks;
 mod limits;
 mod links;
 mod many;
+mod metrics;
 mod migrate;
 mod places;
 mod recreated;

@@ -40,12 +40,13 @@ const DENY_VERSION: &str = "0.20.2";
 type Package = (&'static str, &'static str);
 
 /// What compiling for the host, and the tests, call.
-const EVERYWHERE: [Package; 5] = [
+const EVERYWHERE: [Package; 6] = [
     ("gcc", "/usr/bin/cc"),
     ("libc6-dev", "/usr/include/stdlib.h"),
     ("iproute2", "/usr/sbin/ip"),
     ("nftables", "/usr/sbin/nft"),
     ("e2fsprogs", "/usr/sbin/mke2fs"),
+    ("prometheus", "/usr/bin/promtool"),
 ];
 
 /// The compiler for BPF, from the security archive.

@@ -36,6 +36,8 @@ struct Noted {
 pub struct Gaps {
     well: BTreeMap<String, u64>,
     open: BTreeMap<String, Gap>,
+    /// Of those that have ended, ns.
+    ended: BTreeMap<String, u64>,
     file: PathBuf,
     noted: Option<Instant>,
 }
@@ -44,7 +46,13 @@ impl Gaps {
     /// None yet. What an earlier agent noted beside the socket is known.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
-        Self { well: BTreeMap::new(), open: BTreeMap::new(), file: file_beside(socket), noted: None }
+        Self {
+            well: BTreeMap::new(),
+            open: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            file: file_beside(socket),
+            noted: None,
+        }
     }
 
     /// Something was asked for at `asked`, in ns since boot, and is well or not there. The time that ends by it,
@@ -56,6 +64,7 @@ impl Gaps {
         }
         let Gap { since, cause, effect, agent } = self.open.remove(what)?;
         let (clock, until) = (BootClock::now(), boot_time());
+        *self.ended.entry(what.to_owned()).or_default() += until.saturating_sub(since);
         let unenforced = Unenforced {
             interface: what.to_owned(),
             since: clock.timestamp(since),
@@ -90,6 +99,18 @@ impl Gaps {
             let gap = Gap { since, cause: cause.to_owned(), effect, agent: false };
             self.open.insert(what.to_owned(), gap);
         }
+    }
+
+    /// Seconds without enforcement, by interface and of the guard; those that go on included.
+    #[must_use]
+    pub fn seconds(&self) -> BTreeMap<String, f64> {
+        let now = boot_time();
+        let mut all: BTreeMap<String, u64> = self.well.keys().map(|what| (what.clone(), 0)).collect();
+        let open = self.open.iter().map(|(what, gap)| (what, now.saturating_sub(gap.since)));
+        for (what, time) in self.ended.iter().map(|(what, time)| (what, *time)).chain(open) {
+            *all.entry(what.clone()).or_default() += time;
+        }
+        all.into_iter().map(|(what, time)| (what, time as f64 / 1e9)).collect()
     }
 
     /// Whether something is not enforced.

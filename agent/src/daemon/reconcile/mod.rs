@@ -6,6 +6,7 @@ pub mod gaps;
 mod pin_news;
 pub mod reconciler;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -180,6 +181,11 @@ fn look_at<D: Dataplane>(
             Err(error)
         }
     }
+}
+
+/// Seconds without enforcement since the agent started, by interface and of the guard.
+pub fn unenforced<D: Dataplane>(enforcer: &Enforcer<D>) -> BTreeMap<String, f64> {
+    enforcer.reconciler.lock().unwrap_or_else(PoisonError::into_inner).gaps.seconds()
 }
 
 /// What the operator is told of interfaces whose enforcement others keep taking away.

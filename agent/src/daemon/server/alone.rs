@@ -4,7 +4,7 @@
 use bulkhead_api::status::{State, Status};
 
 use crate::daemon::residence;
-use crate::daemon::server::status::read as read_status;
+use crate::daemon::server::status::{read as read_status, with_flows};
 use crate::daemon::state::in_place::InPlace;
 use crate::paths::Paths;
 
@@ -15,7 +15,10 @@ use crate::paths::Paths;
 pub fn status(instance: &str, paths: &Paths, process: Option<(u32, bool)>) -> anyhow::Result<Status> {
     let is_held = process.is_some_and(|(_, is_silent)| is_silent);
     let in_place = InPlace::noted(&paths.socket);
-    let read = |in_place| read_status(instance, paths, None, in_place, is_held);
+    let read = |in_place| {
+        let status = read_status(instance, paths, None, in_place, is_held)?;
+        anyhow::Ok(with_flows(status, &paths.pins)?)
+    };
     let status = match residence::there(paths, || read(in_place.clone()))? {
         Some(status) => status?,
         None => elsewhere(read(in_place)?),

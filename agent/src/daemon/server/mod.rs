@@ -2,8 +2,11 @@
 
 mod account;
 pub mod alone;
+mod current;
 mod listener;
+mod metrics;
 mod peer;
+pub mod scrape;
 pub mod status;
 
 use std::convert::Infallible;
@@ -11,7 +14,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use account::{About, Account, Answered};
 use anyhow::Context as _;
@@ -26,13 +28,15 @@ use bulkhead_api::event::{Event, Kind, Missed};
 use bulkhead_api::quarantine;
 use bulkhead_api::request::Confirmation;
 use bulkhead_api::route::{self, Version};
-use bulkhead_api::status::{State, Status};
 use bulkhead_host::spare;
+use current::current;
 use futures_util::StreamExt as _;
 use peer::Peer;
 use rustix::fs::Mode;
+use scrape::Scrapes;
 use serde::Serialize;
 use socket2::{Domain, SockAddr, Socket, Type};
+use status::with_flows;
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
@@ -44,16 +48,10 @@ use crate::daemon::files::Asked;
 use crate::daemon::quarantine as quarantining;
 use crate::daemon::server::listener::Heard;
 use crate::daemon::state::Enforcer;
-use crate::daemon::state::venues::unmanaged;
-use crate::daemon::{fallback, reconcile};
 use crate::exit::Usage;
 
 /// Commands that may wait to be heard.
 const BACKLOG: i32 = 128;
-
-/// How often a status is read again because something has changed meanwhile, and after which time.
-const TRIES: usize = 10;
-const AFTER_CHANGE: Duration = Duration::from_millis(20);
 
 /// What the socket answers from.
 pub struct Api {
@@ -61,6 +59,8 @@ pub struct Api {
     pub enforcer: Arc<Enforcer>,
     /// Told to detach.
     pub detach: mpsc::Sender<()>,
+    /// Metrics, for whoever asks for them.
+    pub scrapes: Arc<Scrapes>,
 }
 
 /// Listens on the socket, whose directory is there. A socket file of a dead agent is replaced.
@@ -91,6 +91,7 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> io::Result<()> {
         // For a command that waits for its answer. It waits for no lock.
         .route(route::ALIVE, get(async || StatusCode::OK))
         .route(route::STATUS, get(status))
+        .route(route::METRICS, get(metrics))
         .route(route::EVENTS, get(events))
         .route(route::DETACH, post(detach))
         .route(route::APPLY, post(apply))
@@ -149,50 +150,13 @@ async fn command<T: Serialize + Answered + Send + 'static>(
 }
 
 async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
-    let read = |enforcer: &Enforcer| {
-        let events = enforcer.shared.hub.stats();
-        let (instance, paths) = (&enforcer.setup.instance, &enforcer.setup.paths);
-        if enforcer.live().detached {
-            return status::read(instance, paths, None, None, true);
-        }
-        let status = of_one_moment(enforcer, || {
-            let agent = status::agent(enforcer, events);
-            let in_place = status::in_place(enforcer, &agent);
-            status::read(instance, paths, Some(agent), in_place, true)
-        })?;
-        let (venues, indices) = {
-            let live = enforcer.live();
-            let indices: Vec<u32> = live.attached.iter().map(|attached| attached.index).collect();
-            (live.built.venues.clone(), indices)
-        };
-        let status = status.with_problems(unmanaged(&venues, &indices)?);
-        let status = status.with_problems(fallback::guard_problem(enforcer).into_iter().collect());
-        let status = status.with_problems(reconcile::contested(enforcer));
-        let status = status.with_problems(enforcer.live().built.problems.clone());
-        let status = status.with_problems(enforcer.store.unsaved_problem().into_iter().collect());
-        let mut status = status;
-        status.problems.extend(fallback::guard_notes(enforcer));
-        // What is in force, even if the disk refused it.
-        status.quarantined = status::quarantined(&enforcer.live().quarantined);
-        Ok(status)
-    };
+    let read = |enforcer: &Enforcer| Ok(with_flows(current(enforcer)?, enforcer.pins())?);
     respond(blocking(&api, read).await)
 }
 
-/// A status during which the agent itself has changed nothing: what it is just changing is no fault. One who changes
-/// all the time gets the last.
-fn of_one_moment(enforcer: &Enforcer, read: impl Fn() -> anyhow::Result<Status>) -> anyhow::Result<Status> {
-    let mut status = read()?;
-    for _ in 0..TRIES {
-        let agent = status.agent.as_ref();
-        let is_same = agent.is_some_and(|agent| status::is_unchanged(enforcer, agent));
-        if is_same || status.state == State::Enforced {
-            break;
-        }
-        std::thread::sleep(AFTER_CHANGE);
-        status = read()?;
-    }
-    Ok(status)
+/// Metrics for Prometheus.
+async fn metrics(Extract(api): Extract<Arc<Api>>) -> Response {
+    scrape::answer(&api.scrapes, &api.enforcer).await
 }
 
 async fn detach(Extract(api): Extract<Arc<Api>>) -> Response {

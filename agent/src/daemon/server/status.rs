@@ -3,7 +3,7 @@
 use bulkhead_api::event::EventStats;
 use bulkhead_api::quarantine::Entry;
 use bulkhead_api::status::{Agent, ExchangeInterface, Losses, Quarantined, ReasonCount, State, Status};
-use bulkhead_dataplane::{Dataplane, Kernel, KernelError, STATE_MAPS, State as Tables, running};
+use bulkhead_dataplane::{Dataplane, Kernel, KernelError, Pins, STATE_MAPS, State as Tables, running};
 
 use crate::config::{Config, Managed, Mode, Role};
 use crate::daemon::clock::BootClock;
@@ -11,6 +11,7 @@ use crate::daemon::enforcement::stage;
 use crate::daemon::fallback::drops;
 use crate::daemon::links;
 use crate::daemon::quarantine::list::{self, List};
+use crate::daemon::reconcile;
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::counter_epoch::CounterEpoch;
 use crate::daemon::state::in_place::{self, GuardNote, InPlace};
@@ -62,6 +63,8 @@ pub fn quarantined(list: &List) -> Vec<Quarantined> {
 /// What the agent tells of itself. Counters that cannot be read are a warning: somebody may just have
 /// removed their pins.
 pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
+    // Before `live`, as every lock of looks.
+    let unenforced = reconcile::unenforced(enforcer);
     let (live, clock) = (enforcer.live(), BootClock::now());
     let mut warnings: Vec<String> = enforcer.setup.config.lockout().into_iter().collect();
     let mut unread = |error: anyhow::Error| warnings.push(format!("counters are missing: {error:#}"));
@@ -94,6 +97,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         exemptions: exemptions(&enforcer.setup.config),
         warnings,
         events,
+        unenforced,
         staged,
     }
 }
@@ -158,6 +162,27 @@ pub fn read(
     Ok(status.with_problems(wrong))
 }
 
+/// The same with the numbers of flows, which take a look at every place of their table.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn with_flows(mut status: Status, pins: &Pins) -> Result<Status, KernelError> {
+    [status.unreplied_flows, status.established_flows] = flows(pins)?.unwrap_or_default();
+    Ok(status)
+}
+
+/// Flows without a reply and flows with one; none while there are no tables.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn flows(pins: &Pins) -> Result<Option<[usize; 2]>, KernelError> {
+    // Maps that are just being made are not counted yet.
+    if STATE_MAPS.iter().any(|map| !pins.state(map).exists()) {
+        return Ok(None);
+    }
+    Ok(Some(Tables::open(pins)?.flow_counts()))
+}
+
 fn count(status: &mut Status, state: &Tables) -> Result<(), KernelError> {
     let reasons = state.reasons()?.into_iter();
     status.reasons = reasons
@@ -169,7 +194,6 @@ fn count(status: &mut Status, state: &Tables) -> Result<(), KernelError> {
         })
         .collect();
     status.lost = state.losses()?;
-    [status.unreplied_flows, status.established_flows] = state.flow_counts();
     status.evicted_flows = state.evicted()?;
     Ok(())
 }

@@ -1,0 +1,163 @@
+//! Metrics for Prometheus: a status in its text format.
+//!
+//! Names and units follow Prometheus' conventions: `bulkhead_`, base units, `_total` for what only rises.
+
+use std::sync::atomic::AtomicU64;
+
+use bulkhead_abi::Action;
+use bulkhead_api::event::Rule;
+use bulkhead_api::status::{ReasonCount, State, Status};
+use bulkhead_engine::Reason;
+use prometheus_client::encoding::prometheus_text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+type Labels = Vec<(&'static str, String)>;
+
+const STATES: [State; 5] = [State::Enforced, State::Audit, State::Degraded, State::Mixed, State::Detached];
+
+/// What a status does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sampled {
+    /// Flows without a reply and flows with one, as they were counted last; none: nobody counts them.
+    pub flows: Option<[usize; 2]>,
+    /// Flows that the table has room for.
+    pub flow_capacity: u32,
+    /// When the policy was put in force, seconds since the Unix epoch; 0: not known.
+    pub applied: u64,
+}
+
+/// Metrics of one moment.
+#[derive(Default)]
+struct Metrics(Registry);
+
+impl Metrics {
+    fn gauge(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, f64)>) {
+        let family = Family::<Labels, Gauge<f64, AtomicU64>>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).set(value);
+        }
+        self.0.register(name, help, family);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, f64)>) {
+        let family = Family::<Labels, Counter<f64, AtomicU64>>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).inc_by(value);
+        }
+        self.0.register(name, help, family);
+    }
+}
+
+/// A status as metrics.
+#[must_use]
+pub fn render(status: &Status, sampled: &Sampled) -> String {
+    let mut metrics = Metrics(Registry::with_prefix("bulkhead"));
+    state(&mut metrics, status, sampled);
+    packets(&mut metrics, status);
+    losses(&mut metrics, status);
+    let mut text = String::new();
+    // Writing into a string does not fail.
+    let _ = prometheus_text::encode(&mut text, &metrics.0);
+    text
+}
+
+fn state(metrics: &mut Metrics, status: &Status, sampled: &Sampled) {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    metrics.gauge("build_info", "The agent's version", [(vec![("version", version)], 1.0)]);
+    let states = STATES
+        .map(|state| (vec![("state", state.name().to_owned())], f64::from(u8::from(state == status.state))));
+    metrics.gauge("state", "What holds of all managed interfaces and the guard, asked of the kernel", states);
+    metrics.gauge(
+        "problems",
+        "Problems that `bulkhead status` names",
+        [(vec![], status.problems.len() as f64)],
+    );
+    metrics.gauge("quarantined", "Identities that are cut off", [(vec![], status.quarantined.len() as f64)]);
+    metrics.gauge(
+        "flow_table_capacity",
+        "Flows that the table has room for",
+        [(vec![], f64::from(sampled.flow_capacity))],
+    );
+    if let Some([unreplied, established]) = sampled.flows {
+        let of = |name: &str, count: usize| (vec![("state", name.to_owned())], count as f64);
+        let flows = [of("unreplied", unreplied), of("established", established)];
+        metrics.gauge("flows", "Tracked flows, counted every half minute", flows);
+    }
+    let Some(agent) = &status.agent else { return };
+    metrics.gauge("generation", "The enforced generation", [(vec![], f64::from(agent.generation))]);
+    metrics.gauge("rules", "Rules that matter to this node", [(vec![], agent.rules as f64)]);
+    if sampled.applied != 0 {
+        let help = "When the policy was put in force, seconds since the Unix epoch";
+        metrics.gauge("policy_applied_timestamp_seconds", help, [(vec![], sampled.applied as f64)]);
+    }
+    let attached = agent.interfaces.iter().map(|attached| {
+        let is_attached = attached.index != 0 && !attached.hooks.is_empty();
+        (vec![("interface", attached.interface.clone())], f64::from(u8::from(is_attached)))
+    });
+    metrics.gauge("interface_attached", "Whether programs are on a managed interface", attached);
+    let unenforced =
+        agent.unenforced.iter().map(|(what, seconds)| (vec![("interface", what.clone())], *seconds));
+    let help = "Time without enforcement since the agent started, in seconds; of the guard too";
+    metrics.counter("unenforced_seconds", help, unenforced);
+}
+
+/// Whether a reason lets packets pass.
+fn verdict(reason: &str) -> &'static str {
+    let known = Reason::ALL.iter().find(|known| known.name() == reason);
+    if known.is_some_and(|reason| reason.action() == Action::Pass) { "pass" } else { "drop" }
+}
+
+fn by_reason(count: &ReasonCount) -> Labels {
+    let ReasonCount { direction, reason, .. } = count;
+    vec![
+        ("direction", direction.clone()),
+        ("verdict", verdict(reason).to_owned()),
+        ("reason", reason.clone()),
+    ]
+}
+
+fn by_rule(rule: &Rule) -> Labels {
+    vec![("rule", rule.number.to_string()), ("name", rule.name.clone().unwrap_or_default())]
+}
+
+fn packets(metrics: &mut Metrics, status: &Status) {
+    let reasons = &status.reasons;
+    let counts = reasons.iter().map(|count| (by_reason(count), count.packets as f64));
+    metrics.counter("packets", "Packets by direction, verdict and reason", counts);
+    let counts = reasons.iter().map(|count| (by_reason(count), count.bytes as f64));
+    metrics.counter("bytes", "Bytes by direction, verdict and reason", counts);
+    let counts = status.guard.iter().map(|count| (by_reason(count), count.packets as f64));
+    metrics.counter("guard_dropped_packets", "Packets that the nftables guard dropped", counts);
+    let rules = status.agent.iter().flat_map(|agent| &agent.rule_counters);
+    let counts = rules.clone().map(|count| (by_rule(&count.rule), count.packets as f64));
+    metrics.counter("rule_packets", "Packets that a rule decided", counts);
+    let counts = rules.map(|count| (by_rule(&count.rule), count.bytes as f64));
+    metrics.counter("rule_bytes", "Bytes that a rule decided", counts);
+}
+
+fn losses(metrics: &mut Metrics, status: &Status) {
+    let of = |cause: &str, count: u64| (vec![("cause", cause.to_owned())], count as f64);
+    let lost = [of("ring", status.lost.ring), of("budget", status.lost.budget)];
+    metrics.counter("unreported_drops", "Drops that no event and no summary tells of", lost);
+    metrics.counter(
+        "evicted_flows",
+        "Flows that made room for others before they had expired",
+        [(vec![], status.evicted_flows as f64)],
+    );
+    let Some(agent) = &status.agent else { return };
+    let events = &agent.events;
+    metrics.counter("events_written", "Events in the event log", [(vec![], events.written as f64)]);
+    let lost = [
+        of("disk", events.unwritten.saturating_sub(events.overflowed)),
+        of("queue", events.overflowed),
+        of("watcher", events.missed_by_watchers),
+    ];
+    metrics.counter(
+        "events_lost",
+        "Events that the event log could not take, or watchers were too slow for",
+        lost,
+    );
+}
