@@ -55,7 +55,7 @@ fn metrics_are_what_status_tells_and_prometheus_takes() {
     connection.goes_on();
     let at = SocketAddr::new(site.address("server"), 8080);
     let send = || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", at).unwrap();
-    (0..7).for_each(|_| drop(site.namespace("stranger").run(send).unwrap()));
+    (0..7).for_each(|_| assert_eq!(site.namespace("stranger").run(send).unwrap(), 1));
     site.wait_for("seven drops", |status| {
         let reasons = status["reasons"].as_array().unwrap();
         reasons.iter().any(|count| count["reason"] == "no_rule" && count["packets"].as_u64() >= Some(7))
