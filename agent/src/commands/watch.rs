@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bulkhead_api::event::Event;
 use bulkhead_api::route;
+use bulkhead_api::text::plain;
 use http_body_util::BodyExt as _;
 use hyper::Method;
 
@@ -52,7 +53,7 @@ impl Watch {
 fn show(line: &[u8], json: bool) -> anyhow::Result<bool> {
     let text = match Event::read(line) {
         _ if json => String::from_utf8_lossy(line).trim_end().to_owned(),
-        Ok(event) => event.to_string(),
+        Ok(event) => plain(&event.to_string()).into_owned(),
         // Of an agent of another version.
         Err(_) => String::from_utf8_lossy(line).trim_end().to_owned(),
     };

@@ -143,7 +143,8 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
         None => None,
     };
     let metrics = serve_metrics(metrics, Arc::clone(&scrapes), enforcer.clone());
-    let api = Arc::new(Api { enforcer: enforcer.clone(), detach, scrapes });
+    let api =
+        Arc::new(Api { enforcer: enforcer.clone(), detach, scrapes, changes: tokio::sync::Mutex::default() });
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let mut answer = Answer::Yes;

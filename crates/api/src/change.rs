@@ -7,9 +7,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::mode::Mode;
+use crate::text::is_plain;
 
 /// The longest text of a file: an inventory of several million nodes.
 pub const LONGEST: u64 = 1 << 30;
+
+/// The longest name, as of paths (`PATH_MAX` of linux/limits.h).
+const LONGEST_NAME: usize = 4096;
 
 /// The longest first line.
 const LONGEST_HEAD: usize = 1 << 16;
@@ -60,6 +64,9 @@ pub enum Malformed {
         "the request's first line is not understood ({0}): the command is of another version than the agent"
     )]
     Head(String),
+    /// A name that would deceive whoever reads it in a terminal or a log.
+    #[error("a file's name is one line without control characters, and no longer than {LONGEST_NAME} bytes")]
+    Name,
     /// A text that is announced as longer than any.
     #[error("{name} is longer than {LONGEST} bytes: no policy or inventory")]
     TooLong {
@@ -144,6 +151,9 @@ impl Reader {
             serde_json::from_slice(&self.line).map_err(|error| Malformed::Head(error.to_string()))?;
         for announced in [&head.policy, &head.inventory].into_iter().flatten().cloned() {
             let Announced { name, bytes } = announced.clone();
+            if name.len() > LONGEST_NAME || !is_plain(&name) {
+                return Err(Malformed::Name);
+            }
             if bytes > LONGEST {
                 return Err(Malformed::TooLong { name });
             }
@@ -216,6 +226,8 @@ mod tests {
         assert_eq!(too_long.to_string(), "p is longer than 1073741824 bytes: no policy or inventory");
         assert!(matches!(read(&[&vec![b' '; 1 << 17]]), Err(Malformed::Head(_))));
         assert!(matches!(read(&[b"[]\n"]), Err(Malformed::Head(_))));
+        let deceives = br#"{"policy": {"name": "p\u001b[2J", "bytes": 0}}"#;
+        assert!(matches!(read(&[deceives, b"\n"]), Err(Malformed::Name)));
         assert!(matches!(read(&[head(1).as_bytes(), &[0xff]]), Err(Malformed::NoText { .. })));
     }
 }

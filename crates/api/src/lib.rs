@@ -9,3 +9,4 @@ pub mod quarantine;
 pub mod request;
 pub mod route;
 pub mod status;
+pub mod text;

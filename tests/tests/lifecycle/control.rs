@@ -1,5 +1,7 @@
 //! Who changed what is enforced, or tried to, is in the event log and in `watch`.
 
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -7,7 +9,7 @@ use bulkhead_testkit::lab::{self, Process, slower};
 use serde_json::Value;
 
 use crate::site::account::{number, reports};
-use crate::site::{OTHER, Over, Site, WEB};
+use crate::site::{OTHER, Over, Site, WEB, policy};
 
 /// The control events of an action on record.
 fn of(site: &Site, action: &str) -> Vec<Value> {
@@ -143,4 +145,61 @@ fn who_changed_what_is_on_record_and_watched() {
     assert!(site.has_ended());
     site.start();
     assert_eq!(next(&site, "start", 3)["generation_before"], 0);
+}
+
+/// Asks and leaves, before it can be answered.
+fn ask_and_leave(site: &Site, route: &str, body: &str) {
+    let socket = format!("/run/bulkhead/{}/agent.sock", site.instance());
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let length = body.len();
+    write!(stream, "POST {route} HTTP/1.1\r\nhost: bulkhead\r\ncontent-length: {length}\r\n\r\n{body}")
+        .unwrap();
+    // Long enough to be heard, and not to be answered: a generation takes longer to build.
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+#[test]
+fn what_is_begun_is_done_and_on_record_though_whoever_asked_has_left() {
+    let mut site = Site::new("left", Over::Ethernet, &[WEB]);
+    site.start();
+    let generation = site.status()["agent"]["generation"].as_u64().unwrap();
+    let policy = policy(&[OTHER]);
+    let head = format!("{{\"policy\": {{\"name\": \"sent\", \"bytes\": {}}}}}\n", policy.len());
+    ask_and_leave(&site, "/v1/apply", &(head + &policy));
+    let applied = next(&site, "apply", 0);
+    is(&applied, "done", "sent".into(), Value::Null);
+    assert_eq!(number(&applied["generation_before"]), generation);
+    assert_eq!(number(&applied["generation"]), generation + 1);
+    assert!(site.connects("client", 8081) && site.is_denied("client", 8080));
+
+    // Changes that wait for each other tell which generation each of them has replaced.
+    let begin = |_| {
+        let mut command = Command::new(lab::bulkhead().unwrap());
+        command.args(["--instance", site.instance(), "apply"]);
+        site.namespace("server").prepare(&mut command).unwrap();
+        command.spawn().unwrap()
+    };
+    let begun: Vec<_> = (0..4).map(begin).collect();
+    begun.into_iter().for_each(|mut command| assert!(command.wait().unwrap().success()));
+    let told: Vec<_> = (1..5).map(|known| next(&site, "apply", known)).collect();
+    for event in &told {
+        assert_eq!(number(&event["generation"]), number(&event["generation_before"]) + 1, "{event}");
+    }
+
+    // Nobody is deceived by a name, and what breaks off is no request.
+    ask_and_leave(&site, "/v1/quarantine", "{\"subject\": \"client\", \"reason\": \"\\u001b[2J\"}");
+    let refused = next(&site, "quarantine", 0);
+    assert_eq!(refused["outcome"], "refused", "{refused}");
+    assert!(site.connects("client", 8080));
+    let head = "{\"policy\": {\"name\": \"sent\", \"bytes\": 4000}}\n";
+    let socket = format!("/run/bulkhead/{}/agent.sock", site.instance());
+    let mut stream = UnixStream::connect(socket).unwrap();
+    write!(stream, "POST /v1/apply HTTP/1.1\r\nhost: b\r\ncontent-length: 5000\r\n\r\n{head}").unwrap();
+    drop(stream);
+
+    ask_and_leave(&site, "/v1/detach", "");
+    let detached = next(&site, "detach", 0);
+    is(&detached, "done", Value::Null, Value::Null);
+    assert!(site.has_ended(), "{}", site.log());
+    assert_eq!(of(&site, "apply").len(), 5, "what broke off is on no record");
 }

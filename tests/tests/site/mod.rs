@@ -298,7 +298,7 @@ impl Site {
     /// Whether the agent has ended, within a moment.
     pub fn has_ended(&mut self) -> bool {
         let agent = self.agent.as_mut().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(2);
+        let deadline = Instant::now() + slower(Duration::from_secs(5));
         while agent.ended().unwrap().is_none() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
         }

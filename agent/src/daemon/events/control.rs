@@ -12,7 +12,7 @@ use crate::daemon::setup::Setup;
 use crate::daemon::state::Enforcer;
 use crate::daemon::store::{Ledger, Pending, Store};
 
-/// Characters of a refusal that an event has.
+/// Characters of a subject or of a refusal that an event has.
 const WORDS: usize = 400;
 
 /// The generation that is enforced; 0: none.
@@ -53,8 +53,8 @@ impl Change {
     /// Tells of it.
     pub fn tell<D: Dataplane>(self, enforcer: &Enforcer<D>) {
         let generation = generation(enforcer);
-        let has_files =
-            matches!(self.action, Action::Start | Action::Apply | Action::Rollback | Action::Promote);
+        let has_files = self.outcome == Outcome::Done
+            && matches!(self.action, Action::Start | Action::Apply | Action::Rollback | Action::Promote);
         let digests = if has_files { digests(&enforcer.store, generation) } else { [None, None] };
         self.tell_of(&enforcer.shared, generation, digests);
     }
@@ -66,7 +66,7 @@ impl Change {
             action,
             outcome,
             by,
-            subject,
+            subject: subject.map(|subject| subject.chars().take(WORDS).collect()),
             detail: detail.map(|detail| detail.chars().take(WORDS).collect()),
             generation_before: before,
             generation,

@@ -2,6 +2,7 @@
 
 mod account;
 pub mod alone;
+mod changes;
 mod current;
 mod listener;
 mod metrics;
@@ -15,22 +16,17 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use account::{About, Account, Answered};
 use anyhow::Context as _;
 use axum::body::{Body, Bytes};
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router, middleware};
-use bulkhead_api::change::Reader;
+use axum::{Json, Router};
 use bulkhead_api::event::{Event, Kind, Missed};
-use bulkhead_api::quarantine;
-use bulkhead_api::request::Confirmation;
 use bulkhead_api::route::{self, Version};
 use bulkhead_host::spare;
 use current::current;
-use futures_util::StreamExt as _;
 use peer::Peer;
 use rustix::fs::Mode;
 use scrape::Scrapes;
@@ -42,10 +38,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::daemon::clock::boot_time;
-use crate::daemon::enforcement;
 use crate::daemon::events::{Shared, timestamp};
-use crate::daemon::files::Asked;
-use crate::daemon::quarantine as quarantining;
 use crate::daemon::server::listener::Heard;
 use crate::daemon::state::Enforcer;
 use crate::exit::Usage;
@@ -61,6 +54,8 @@ pub struct Api {
     pub detach: mpsc::Sender<()>,
     /// Metrics, for whoever asks for them.
     pub scrapes: Arc<Scrapes>,
+    /// One change of the generation at a time. Whoever waits for it keeps no thread from others.
+    pub changes: tokio::sync::Mutex<()>,
 }
 
 /// Listens on the socket, whose directory is there. A socket file of a dead agent is replaced.
@@ -93,18 +88,17 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> io::Result<()> {
         .route(route::STATUS, get(status))
         .route(route::METRICS, get(metrics))
         .route(route::EVENTS, get(events))
-        .route(route::DETACH, post(detach))
-        .route(route::APPLY, post(apply))
-        .route(route::CONFIRM, post(confirm))
-        .route(route::ROLLBACK, post(rollback))
-        .route(route::STAGE, post(stage))
-        .route(route::UNSTAGE, post(unstage))
-        .route(route::PROMOTE, post(promote))
-        .route(route::QUARANTINE, post(quarantine))
-        .route(route::RELEASE, post(release))
-        .route(route::ATTACH, post(attach))
+        .route(route::DETACH, post(changes::detach))
+        .route(route::APPLY, post(changes::apply))
+        .route(route::CONFIRM, post(changes::confirm))
+        .route(route::ROLLBACK, post(changes::rollback))
+        .route(route::STAGE, post(changes::stage))
+        .route(route::UNSTAGE, post(changes::unstage))
+        .route(route::PROMOTE, post(changes::promote))
+        .route(route::QUARANTINE, post(changes::quarantine))
+        .route(route::RELEASE, post(changes::release))
+        .route(route::ATTACH, post(changes::attach))
         .fallback(unknown)
-        .layer(middleware::from_fn_with_state(api.clone(), account::record))
         .with_state(api)
         .into_make_service_with_connect_info::<Peer>();
     axum::serve(Heard(listener), router).await
@@ -136,19 +130,6 @@ fn respond<T: Serialize>(answer: anyhow::Result<T>) -> Response {
     }
 }
 
-/// Does what changes something, and says with the response what came of it.
-async fn command<T: Serialize + Answered + Send + 'static>(
-    api: &Api,
-    about: About,
-    work: impl FnOnce(&Enforcer) -> anyhow::Result<T> + Send + 'static,
-) -> Response {
-    let answer = blocking(api, work).await;
-    let account = Account::of(about, &answer);
-    let mut response = respond(answer);
-    response.extensions_mut().insert(account);
-    response
-}
-
 async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
     let read = |enforcer: &Enforcer| Ok(with_flows(current(enforcer)?, enforcer.pins())?);
     respond(blocking(&api, read).await)
@@ -159,15 +140,6 @@ async fn metrics(Extract(api): Extract<Arc<Api>>) -> Response {
     scrape::answer(&api.scrapes, &api.enforcer).await
 }
 
-async fn detach(Extract(api): Extract<Arc<Api>>) -> Response {
-    let answer = command(&api, About::default(), enforcement::detach).await;
-    if answer.status() == StatusCode::OK {
-        // The agent ends after this answer; if it ends already, so much the better.
-        let _ = api.detach.try_send(());
-    }
-    answer
-}
-
 async fn version() -> Json<Version> {
     Json(Version { version: env!("CARGO_PKG_VERSION").to_owned(), api: route::VERSION })
 }
@@ -175,68 +147,6 @@ async fn version() -> Json<Version> {
 /// What is asked for by another version's route.
 async fn unknown() -> (StatusCode, String) {
     (StatusCode::NOT_FOUND, format!("the agent's version is {}", env!("CARGO_PKG_VERSION")))
-}
-
-/// Reads a change as it comes, however long its files are within their bounds.
-async fn asked(body: Body) -> anyhow::Result<Asked> {
-    let mut reader = Reader::default();
-    let mut pieces = body.into_data_stream();
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.context("reading the request")?;
-        reader.take(&piece).map_err(|error| Usage(error.to_string()))?;
-    }
-    Ok(reader.finish().map_err(|error| Usage(error.to_string()))?.into())
-}
-
-/// Does what is asked for by a change.
-async fn change<T: Serialize + Answered + Send + 'static>(
-    api: &Api,
-    body: Body,
-    work: impl FnOnce(&Enforcer, &Asked) -> anyhow::Result<T> + Send + 'static,
-) -> Response {
-    let asked = asked(body).await;
-    let policy = asked.as_ref().ok().and_then(|asked| asked.policy.as_ref());
-    let subject = policy.map(|policy| policy.name().to_string());
-    command(api, About { subject, reason: None }, move |enforcer| work(enforcer, &asked?)).await
-}
-
-async fn apply(Extract(api): Extract<Arc<Api>>, body: Body) -> Response {
-    change(&api, body, enforcement::apply).await
-}
-
-async fn confirm(Extract(api): Extract<Arc<Api>>) -> Response {
-    command(&api, About::default(), enforcement::confirm).await
-}
-
-async fn rollback(Extract(api): Extract<Arc<Api>>) -> Response {
-    command(&api, About::default(), enforcement::rollback).await
-}
-
-async fn stage(Extract(api): Extract<Arc<Api>>, body: Body) -> Response {
-    change(&api, body, enforcement::stage).await
-}
-
-async fn unstage(Extract(api): Extract<Arc<Api>>) -> Response {
-    command(&api, About::default(), enforcement::unstage).await
-}
-
-async fn promote(Extract(api): Extract<Arc<Api>>, Json(confirmation): Json<Confirmation>) -> Response {
-    command(&api, About::default(), move |enforcer| enforcement::promote(enforcer, &confirmation)).await
-}
-
-async fn quarantine(Extract(api): Extract<Arc<Api>>, Json(request): Json<quarantine::Request>) -> Response {
-    let about = About { subject: Some(request.subject.clone()), reason: request.reason.clone() };
-    command(&api, about, move |enforcer| quarantining::quarantine(enforcer, &request)).await
-}
-
-async fn release(Extract(api): Extract<Arc<Api>>, Json(subject): Json<String>) -> Response {
-    let about = About { subject: Some(subject.clone()), reason: None };
-    command(&api, about, move |enforcer| quarantining::release(enforcer, &subject)).await
-}
-
-async fn attach(Extract(api): Extract<Arc<Api>>, Json(interface): Json<String>) -> Response {
-    let about = About { subject: Some(interface.clone()), reason: None };
-    command(&api, about, move |enforcer| enforcement::attach(enforcer, &interface)).await
 }
 
 /// Events as they come, one JSON object a line.

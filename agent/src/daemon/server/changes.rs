@@ -1,0 +1,178 @@
+//! Requests that change what is enforced.
+//!
+//! What is begun is brought to its end and told of, whether or not whoever asked is still there.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, State as Extract};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use bulkhead_api::change::Reader;
+use bulkhead_api::event::{Action, Actor};
+use bulkhead_api::quarantine;
+use bulkhead_api::request::Confirmation;
+use bulkhead_api::text::is_plain;
+use bulkhead_host::spare;
+use futures_util::StreamExt as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::account::{About, Answered, outcome};
+use super::peer::Peer;
+use super::{Api, respond};
+use crate::daemon::enforcement;
+use crate::daemon::events::control::{Change, generation};
+use crate::daemon::files::Asked;
+use crate::daemon::quarantine as quarantining;
+use crate::daemon::state::Enforcer;
+use crate::exit::Usage;
+
+type From = ConnectInfo<Peer>;
+
+/// Does what is asked for, tells of it, and answers.
+async fn command<T: Serialize + Answered + Send + 'static>(
+    api: Arc<Api>,
+    ConnectInfo(Peer(by)): From,
+    action: Action,
+    about: About,
+    work: impl FnOnce(&Enforcer) -> anyhow::Result<T> + Send + 'static,
+) -> Response {
+    // A task of its own: the connection's ends with whoever asked.
+    let done = tokio::spawn(async move {
+        let makes_generation = matches!(
+            action,
+            Action::Apply | Action::Rollback | Action::Stage | Action::Unstage | Action::Promote
+        );
+        let _one = if makes_generation { Some(api.changes.lock().await) } else { None };
+        let enforcer = api.enforcer.clone();
+        let work = move || {
+            // Whoever asks why is to be told.
+            let _lent = spare::is_short().then(spare::lend);
+            let before = generation(&enforcer);
+            let answer = work(&enforcer);
+            // On record before it is answered.
+            tell(&enforcer, action, by, about, before, &answer);
+            answer
+        };
+        let answer = tokio::task::spawn_blocking(work).await.map_err(anyhow::Error::from).flatten();
+        if action == Action::Detach && answer.is_ok() {
+            // The agent ends after this answer; if it ends already, so much the better.
+            let _ = api.detach.try_send(());
+        }
+        respond(answer)
+    });
+    let failed = |error: tokio::task::JoinError| {
+        (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
+    };
+    done.await.unwrap_or_else(failed)
+}
+
+fn tell<T: Answered>(
+    enforcer: &Enforcer,
+    action: Action,
+    by: Actor,
+    about: About,
+    before: u32,
+    answer: &anyhow::Result<T>,
+) {
+    // Asking again and again for an interface that is not there changes nothing.
+    let is_told = action != Action::Attach || answer.is_ok();
+    if let Some((outcome, why)) = outcome(answer).filter(|_| is_told) {
+        let detail = why.or(about.reason);
+        Change { action, by, before, outcome, subject: about.subject, detail }.tell(enforcer);
+    }
+}
+
+/// Reads JSON.
+fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Usage> {
+    serde_json::from_slice(body).map_err(|error| Usage(format!("the request is not understood: {error}")))
+}
+
+/// Reads a change as it comes, however long its files are within their bounds; none if the body broke off.
+async fn asked(body: Body) -> Option<Result<Asked, Usage>> {
+    let mut reader = Reader::default();
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        if let Err(error) = reader.take(&piece.ok()?) {
+            return Some(Err(Usage(error.to_string())));
+        }
+    }
+    Some(reader.finish().map(Into::into).map_err(|error| Usage(error.to_string())))
+}
+
+/// Does what is asked for by a change.
+async fn change<T: Serialize + Answered + Send + 'static>(
+    api: Arc<Api>,
+    from: From,
+    action: Action,
+    body: Body,
+    work: impl FnOnce(&Enforcer, &Asked) -> anyhow::Result<T> + Send + 'static,
+) -> Response {
+    // Who has asked for nothing whole has asked for nothing.
+    let Some(asked) = asked(body).await else {
+        return (StatusCode::BAD_REQUEST, "the request broke off: send it again").into_response();
+    };
+    let policy = asked.as_ref().ok().and_then(|asked| asked.policy.as_ref());
+    let about = About { subject: policy.map(|policy| policy.name().to_string()), reason: None };
+    command(api, from, action, about, move |enforcer| work(enforcer, &asked?)).await
+}
+
+pub async fn apply(Extract(api): Extract<Arc<Api>>, from: From, body: Body) -> Response {
+    change(api, from, Action::Apply, body, enforcement::apply).await
+}
+
+pub async fn confirm(Extract(api): Extract<Arc<Api>>, from: From) -> Response {
+    command(api, from, Action::Confirm, About::default(), enforcement::confirm).await
+}
+
+pub async fn rollback(Extract(api): Extract<Arc<Api>>, from: From) -> Response {
+    command(api, from, Action::Rollback, About::default(), enforcement::rollback).await
+}
+
+pub async fn stage(Extract(api): Extract<Arc<Api>>, from: From, body: Body) -> Response {
+    change(api, from, Action::Stage, body, enforcement::stage).await
+}
+
+pub async fn unstage(Extract(api): Extract<Arc<Api>>, from: From) -> Response {
+    command(api, from, Action::Unstage, About::default(), enforcement::unstage).await
+}
+
+pub async fn promote(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) -> Response {
+    let work = move |enforcer: &Enforcer| enforcement::promote(enforcer, &read::<Confirmation>(&body)?);
+    command(api, from, Action::Promote, About::default(), work).await
+}
+
+pub async fn quarantine(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) -> Response {
+    let request = read::<quarantine::Request>(&body).and_then(|request| {
+        let words = [Some(&request.subject), request.reason.as_ref()];
+        if words.into_iter().flatten().all(|text| is_plain(text)) {
+            return Ok(request);
+        }
+        Err(Usage("the subject and the reason are one line each, without control characters".to_owned()))
+    });
+    let about = request
+        .as_ref()
+        .map(|request| About { subject: Some(request.subject.clone()), reason: request.reason.clone() });
+    let about = about.unwrap_or_default();
+    let work = move |enforcer: &Enforcer| quarantining::quarantine(enforcer, &request?);
+    command(api, from, Action::Quarantine, about, work).await
+}
+
+pub async fn release(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) -> Response {
+    let subject = read::<String>(&body);
+    let about = About { subject: subject.as_ref().ok().cloned(), reason: None };
+    let work = move |enforcer: &Enforcer| quarantining::release(enforcer, &subject?);
+    command(api, from, Action::Release, about, work).await
+}
+
+pub async fn attach(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) -> Response {
+    let interface = read::<String>(&body);
+    let about = About { subject: interface.as_ref().ok().cloned(), reason: None };
+    let work = move |enforcer: &Enforcer| enforcement::attach(enforcer, &interface?);
+    command(api, from, Action::Attach, about, work).await
+}
+
+pub async fn detach(Extract(api): Extract<Arc<Api>>, from: From) -> Response {
+    command(api, from, Action::Detach, About::default(), enforcement::detach).await
+}
