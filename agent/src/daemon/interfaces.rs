@@ -8,6 +8,7 @@ use bulkhead_policy::inventory::Inventory;
 
 use super::enforcer::Enforcer;
 use super::guarding;
+use super::service;
 use super::setup::Setup;
 use crate::exit::Usage;
 
@@ -36,8 +37,10 @@ pub fn wait_for_one(setup: &Setup, inventory: &Inventory) -> anyhow::Result<()> 
             guarding::close(setup, inventory)?;
             let names: Vec<&str> = managed.iter().map(|managed| &*managed.name).collect();
             tracing::warn!("waiting for an interface: {}", names.join(", "));
+            service::wait_for(&names);
             is_told = true;
         }
+        service::alive();
         std::thread::sleep(INTERVAL);
     }
 }

@@ -4,6 +4,7 @@ pub mod alone;
 mod api;
 mod back;
 mod clock;
+pub mod closed;
 mod contest;
 mod control;
 mod counters;
@@ -31,6 +32,7 @@ mod reconcile;
 mod regular;
 mod resets;
 pub mod residence;
+mod service;
 mod setup;
 pub mod shadow;
 mod start;
@@ -146,6 +148,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     let (detach, mut detached) = mpsc::channel(1);
     let listener = api::listen(&paths.socket)?;
     tell_attached(&enforcer);
+    service::ready(&enforcer);
     let shared = enforcer.shared.clone();
     let reconciling = reconcile::start(enforcer.clone()).context("watching what is enforced")?;
     let instance = &enforcer.setup.instance;
@@ -163,6 +166,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
         }
         ended = api::serve(listener, api) => ended.context("serving the socket")?,
         ended = reload_on_hangup(enforcer.clone()) => ended?,
+        ended = service::keep_alive(enforcer.clone()) => match ended? {},
         // What is enforced stays; an agent that does not watch it is none.
         _ = reconciling => anyhow::bail!("watching what is enforced has ended; start the agent again"),
         ended = keep_up(enforcer.clone()) => {
@@ -174,6 +178,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
         _ = terminate.recv() => still_enforced(&enforcer, "SIGTERM"),
         _ = interrupt.recv() => still_enforced(&enforcer, "SIGINT"),
     }
+    service::stopping();
     // Lets the last answer leave, and whoever watches see the last event.
     tokio::time::sleep(LAST_ANSWERS).await;
     let _ = std::fs::remove_file(&paths.socket);
@@ -222,6 +227,7 @@ async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
     while hangup.recv().await.is_some() {
         let enforcer = enforcer.clone();
         let apply = move || {
+            service::reloading();
             let before = control::generation(&enforcer);
             let applied = enforcer.apply(&inputs::Asked::default());
             let (outcome, detail) = match &applied {
@@ -231,6 +237,7 @@ async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
             };
             let change = Change::by_signal(Action::Apply, before, "SIGHUP", outcome);
             Change { detail, ..change }.tell(&enforcer);
+            service::ready(&enforcer);
             applied
         };
         match tokio::task::spawn_blocking(apply).await.context("applying on SIGHUP")? {
