@@ -30,6 +30,7 @@ mod migrate;
 mod places;
 mod recreated;
 mod remains;
+mod service;
 mod shadow;
 mod silent;
 mod slow_log;
