@@ -10,11 +10,12 @@ use crate::cargo::{executables_by, workspace};
 pub const TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// Builds below `directory`.
-pub fn build(directory: &Path, epoch: &str) -> Result<PathBuf> {
+pub fn build(directory: &Path) -> Result<PathBuf> {
     let words = ["build", "--locked", "--release", "--target", TARGET, "--package", "bulkhead"];
     let found = executables_by(&words, |cargo| {
-        cargo.env("CARGO_TARGET_DIR", directory).env("SOURCE_DATE_EPOCH", epoch);
-        cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols").env_remove("RUSTFLAGS");
+        // C code is compiled anew whenever SOURCE_DATE_EPOCH changes, and has no time in it.
+        cargo.env("CARGO_TARGET_DIR", directory).env_remove("SOURCE_DATE_EPOCH").env_remove("RUSTFLAGS");
+        cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
         cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS", flags(directory));
     })?;
     let found = found.into_iter().find(|(name, _)| name == "bulkhead");

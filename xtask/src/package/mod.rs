@@ -59,7 +59,7 @@ pub fn build() -> Result<Packages> {
     setup::ensure_package()?;
     let directory = workspace().join("target/package");
     let epoch = epoch()?;
-    let binary = binary::build(&directory.join("build"), &epoch)?;
+    let binary = binary::build(&directory.join("build"))?;
     let stage = stage::lay_out(&binary, &directory.join("stage"))?;
     let packages = archives::pack(&stage, &directory, None, &epoch)?;
     let again = archives::pack(&stage, &directory.join("again"), None, &epoch)?;

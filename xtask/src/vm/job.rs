@@ -105,7 +105,7 @@ impl Job {
             }
             Self::Package => {
                 let expected = Expected::Checks(super::package::lay_out(&root)?);
-                Packed { files, expected, limit: Duration::from_secs(1200) }
+                Packed { files, expected, limit: Duration::from_secs(900) }
             }
         };
         pack(&root, &packed.files)?;
