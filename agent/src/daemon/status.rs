@@ -7,7 +7,9 @@ use anyhow::Context as _;
 use bulkhead_api::event::EventStats;
 use bulkhead_api::quarantine::Entry;
 use bulkhead_api::status::{Agent, ExchangeInterface, Losses, Quarantined, ReasonCount, State, Status};
-use bulkhead_dataplane::{Attached, Device, Devices, KernelError, STATE_MAPS, State as Tables, running};
+use bulkhead_dataplane::{
+    Attached, Device, Devices, KernelError, RunningLink, STATE_MAPS, State as Tables, running,
+};
 
 use super::clock::BootClock;
 use super::counting::Counting;
@@ -128,6 +130,9 @@ pub fn read(
     let journalled = record.generations();
     let known = Known { devices: devices(in_place.as_ref())?, in_place, journalled, is_held };
     let (state, mut problems) = judge(&links, &known, half_way);
+    // The kernel tells programs' tables only to CAP_SYS_ADMIN.
+    let links: Vec<_> =
+        links.into_iter().map(|link| RunningLink { generation: known.generation(&link), ..link }).collect();
     let wrong: Vec<_> = guard.into_iter().chain(unknown).collect();
     let mode = agent.as_ref().map(|agent| agent.mode).or(made.map(|(_, made)| made.mode));
     let quarantined: List = store.load(quarantine::FILE)?.unwrap_or_default();

@@ -114,6 +114,38 @@ fn an_agent_that_cannot_go_on_gives_no_sign_of_life() {
     manager.hear(&["WATCHDOG=1"]);
 }
 
+/// The capabilities of packaging/systemd/bulkhead.service, for which nothing but the kernel's answers is asked.
+#[test]
+fn four_capabilities_are_enough() {
+    let mut site = Site::new("svccaps", Over::Ethernet, &[WEB]);
+    let launch = |site: &mut Site| {
+        let mut command = Command::new("setpriv");
+        command
+            .arg("--bounding-set=-all,+bpf,+perfmon,+net_admin,+net_raw")
+            .arg(site.command().get_program());
+        let pid = site.launch_by(command, &[]);
+        site.wait_for("the agent answers", |status| status["agent"]["pid"] == pid)
+    };
+    let generations = |status: &serde_json::Value| -> Vec<u64> {
+        let links = status["links"].as_array().unwrap().iter();
+        links.map(|link| link["generation"].as_u64().unwrap_or_default()).collect()
+    };
+    let status = launch(&mut site);
+    assert_eq!((&status["state"], generations(&status)), (&"enforced".into(), vec![1, 1]), "{status}");
+    assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
+    site.done(&["apply"]);
+    site.kill();
+    let status = launch(&mut site);
+    assert_eq!((&status["state"], generations(&status)), (&"enforced".into(), vec![3, 3]), "{status}");
+    site.done(&["quarantine", "client"]);
+    assert!(site.is_denied("client", 8080));
+    site.done(&["release", "client"]);
+    assert!(site.connects("client", 8080));
+    let events =
+        std::fs::read_to_string(format!("/var/lib/bulkhead/{}/events.jsonl", site.instance())).unwrap();
+    assert!(!events.contains("\"unenforced\""), "{events}");
+}
+
 /// What a reboot leaves of it: the state directory.
 fn forget_all_but_the_state(site: &mut Site) {
     site.kill();
