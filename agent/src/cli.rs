@@ -36,6 +36,8 @@ pub enum Command {
     Agent(AgentCommand),
     #[cfg(feature = "tunnel")]
     Tunnel(commands::tunnel::Tunnel),
+    #[command(hide = true)]
+    Generate(commands::generate::Generate),
 }
 
 /// The commands that run an agent or ask one.
@@ -55,6 +57,7 @@ pub enum AgentCommand {
     Release(commands::quarantine::Release),
     Attach(commands::attach::Attach),
     Detach(commands::detach::Detach),
+    Guard(commands::guard::Guard),
 }
 
 impl Cli {
@@ -72,6 +75,7 @@ impl Cli {
             Command::Agent(command) => command.run(global),
             #[cfg(feature = "tunnel")]
             Command::Tunnel(command) => command.run(),
+            Command::Generate(command) => command.run(),
         }
     }
 
@@ -104,6 +108,7 @@ impl AgentCommand {
             Self::Release(command) => command.run(global),
             Self::Attach(command) => command.run(global),
             Self::Detach(command) => command.run(global),
+            Self::Guard(command) => command.run(global),
         }
     }
 }

@@ -42,8 +42,14 @@ pub fn build_agent(profile: &str) -> Result<Agent> {
 
 /// Builds, with these words behind `cargo`, and says where each target's executable is.
 pub fn executables(words: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+    executables_by(words, |_| {})
+}
+
+/// The same with a command that is changed before it runs.
+pub fn executables_by(words: &[&str], change: impl FnOnce(&mut Command)) -> Result<Vec<(String, PathBuf)>> {
     let mut cargo = command();
     cargo.args(words).arg("--message-format=json-render-diagnostics");
+    change(&mut cargo);
     let output = cargo.stderr(Stdio::inherit()).output().context("cargo could not be started")?;
     if !output.status.success() {
         bail!("`cargo {}` failed ({}); cargo's messages are above", words.join(" "), output.status);

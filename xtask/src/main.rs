@@ -6,6 +6,7 @@ mod cargo;
 mod demo;
 mod deny;
 mod fuzz;
+mod package;
 mod process;
 mod setup;
 mod soak;
@@ -37,6 +38,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Check the dependencies' licences, versions and sources by deny.toml.
     Deny(deny::Arguments),
+    /// Build a .deb, an .rpm and an archive of the static agent, below target/package.
+    Package(package::Arguments),
     /// Run every test, those on the kernel and in network namespaces included. Needs root.
     Test(test::Arguments),
     /// Prove what takes long: swaps and kills under traffic, floods of flows, packets by the million. Needs root.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Build(arguments) => build::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Deny(arguments) => deny::run(&arguments),
+        Command::Package(arguments) => package::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
         Command::Vm(arguments) => vm::run(&arguments),

@@ -12,6 +12,9 @@ pub mod detach;
 pub mod diff;
 pub mod eval;
 pub mod explain;
+pub mod generate;
+#[cfg(feature = "agent")]
+pub mod guard;
 pub mod inventory;
 mod network;
 #[cfg(feature = "agent")]

@@ -4,7 +4,7 @@ mod clock;
 mod descriptors;
 mod enforcement;
 mod events;
-mod fallback;
+pub mod fallback;
 mod files;
 mod links;
 pub mod lock;
@@ -15,6 +15,7 @@ mod regular;
 mod resets;
 pub mod residence;
 pub mod server;
+mod service;
 mod setup;
 pub mod state;
 pub mod store;
@@ -131,6 +132,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     let (detach, mut detached) = mpsc::channel(1);
     let listener = server::listen(&paths.socket)?;
     tell_attached(&enforcer);
+    service::ready(&enforcer);
     let shared = enforcer.shared.clone();
     let reconciling = reconcile::start(enforcer.clone()).context("watching what is enforced")?;
     let instance = &enforcer.setup.instance;
@@ -156,6 +158,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
         ended = server::serve(listener, api) => ended.context("serving the socket")?,
         ended = metrics => ended.context("serving metrics")?,
         ended = reload_on_hangup(enforcer.clone()) => ended?,
+        ended = service::keep_alive(enforcer.clone()) => match ended? {},
         // What is enforced stays; an agent that does not watch it is none.
         _ = reconciling => anyhow::bail!("watching what is enforced has ended; start the agent again"),
         ended = keep_up(enforcer.clone()) => {
@@ -167,6 +170,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
         _ = terminate.recv() => still_enforced(&enforcer, "SIGTERM"),
         _ = interrupt.recv() => still_enforced(&enforcer, "SIGINT"),
     }
+    service::stopping();
     // Lets the last answer leave, and whoever watches see the last event.
     tokio::time::sleep(LAST_ANSWERS).await;
     let _ = std::fs::remove_file(&paths.socket);
@@ -227,6 +231,7 @@ async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
     while hangup.recv().await.is_some() {
         let enforcer = enforcer.clone();
         let apply = move || {
+            service::reloading();
             let before = control::generation(&enforcer);
             let applied = apply(&enforcer, &Asked::default());
             let (outcome, detail) = match &applied {
@@ -236,6 +241,7 @@ async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
             };
             let change = Change::by_signal(Action::Apply, before, "SIGHUP", outcome);
             Change { detail, ..change }.tell(&enforcer);
+            service::ready(&enforcer);
             applied
         };
         match tokio::task::spawn_blocking(apply).await.context("applying on SIGHUP")? {

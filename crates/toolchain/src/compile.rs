@@ -101,20 +101,34 @@ impl Toolchain {
             command.arg("--features").arg(object.features.join(","));
         }
         command.arg("--target-dir").arg(object.target_dir);
-        command.env("CARGO_ENCODED_RUSTFLAGS", self.flags(object.arch));
+        command.env("CARGO_ENCODED_RUSTFLAGS", self.flags(object));
         command.current_dir(object.workspace);
         command
     }
 
     /// Flags of every crate in the object, in cargo's encoding.
-    fn flags(&self, arch: &str) -> OsString {
+    fn flags(&self, object: &Object<'_>) -> OsString {
         let mut flags = OsString::from("-Clinker=");
         flags.push(&self.linker);
+        // The object is the same wherever it is built: its line information has names that every machine has.
+        for (from, to) in [(cargo_home(), "/cargo"), (Some(object.workspace.to_owned()), "/bulkhead")] {
+            let Some(from) = from else { continue };
+            flags.push("\x1f--remap-path-prefix=");
+            flags.push(from);
+            flags.push(format!("={to}"));
+        }
+        let arch = object.arch;
         flags.push(format!(
             "\x1f-Ctarget-cpu=v3\x1f-Clink-arg=--btf\x1f-Cdebuginfo=2\x1f-Cpanic=abort\x1f-Cjump-tables=no\x1f--cfg=bpf_target_arch=\"{arch}\""
         ));
         flags
     }
+}
+
+/// Where cargo keeps the sources of crates.
+fn cargo_home() -> Option<PathBuf> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cargo")))
 }
 
 #[cfg(test)]
@@ -139,6 +153,7 @@ mod tests {
             assert_eq!(variable(&command, "RUSTUP_TOOLCHAIN"), Some(None));
             let flags = variable(&command, "CARGO_ENCODED_RUSTFLAGS").unwrap().unwrap();
             assert!(flags.split('\x1f').any(|flag| flag == "-Clink-arg=--btf"), "{flags}");
+            assert!(flags.split('\x1f').any(|flag| flag == "--remap-path-prefix=/w=/bulkhead"), "{flags}");
             assert!(flags.split('\x1f').any(|flag| flag == "--cfg=bpf_target_arch=\"x86_64\""), "{flags}");
         }
     }

@@ -31,6 +31,7 @@ mod migrate;
 mod places;
 mod recreated;
 mod remains;
+mod service;
 mod silent;
 mod slow_log;
 mod staged;

@@ -273,7 +273,13 @@ impl Site {
         self.launch_by(command, &[])
     }
 
-    fn launch_by(&mut self, mut command: Command, more: &[&str]) -> u32 {
+    /// A call of the binary, to which `launch_by` adds what to run.
+    pub fn command(&self) -> Command {
+        Command::new(&self.bulkhead)
+    }
+
+    /// Starts the agent by a command of one's own.
+    pub fn launch_by(&mut self, mut command: Command, more: &[&str]) -> u32 {
         let config = self.path("agent.toml");
         command.args(["--instance", &self.instance, "run", "--config", &config]).args(more);
         let log = self.lab.directory().join("agent.log");

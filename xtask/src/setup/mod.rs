@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 
 use fix::Fix;
 use machine::{Host, Machine};
-use steps::{BENCH_STEPS, DENY_STEPS, FUZZ_STEPS, STEPS, Step, VM_STEPS};
+use steps::{BENCH_STEPS, DENY_STEPS, FUZZ_STEPS, PACKAGE_STEPS, STEPS, SYSTEM_STEPS, Step, VM_STEPS};
 
 /// Mends this machine, or says what to run where the rights are missing. Says nothing if all is there.
 pub fn ensure() -> Result<()> {
@@ -30,6 +30,17 @@ pub fn ensure_bench() -> Result<()> {
 pub fn ensure_vm() -> Result<()> {
     ensure()?;
     ensure_steps(&mut Host, &VM_STEPS)
+}
+
+/// The same, and what `package` builds and packs with.
+pub fn ensure_package() -> Result<()> {
+    ensure()?;
+    ensure_steps(&mut Host, &PACKAGE_STEPS)
+}
+
+/// What a guest with a whole system is made with.
+pub fn ensure_system() -> Result<()> {
+    ensure_steps(&mut Host, &SYSTEM_STEPS)
 }
 
 /// The same for fuzzing, which needs no BPF.

@@ -26,6 +26,12 @@ pub(super) const BENCH_STEPS: [Step; 1] = [compared];
 /// What `vm` needs on top.
 pub(super) const VM_STEPS: [Step; 1] = [virtual_machines];
 
+/// What `vm package` needs on top of `vm`.
+pub(super) const SYSTEM_STEPS: [Step; 1] = [systems];
+
+/// What `package` needs on top.
+pub(super) const PACKAGE_STEPS: [Step; 4] = [static_linking, static_library, cargo_deb, cargo_generate_rpm];
+
 /// What `cargo xtask fuzz` needs.
 pub(super) const FUZZ_STEPS: [Step; 2] = [cxx, cargo_fuzz];
 
@@ -34,6 +40,10 @@ pub(super) const DENY_STEPS: [Step; 1] = [cargo_deny];
 
 /// The cargo-deny that deny.toml is written for.
 const DENY_VERSION: &str = "0.20.2";
+
+/// What agent/Cargo.toml is written for.
+const DEB_VERSION: &str = "3.8.0";
+const RPM_VERSION: &str = "0.21.1";
 
 /// A Debian package and a file that only it brings. Files, not dpkg's database: looking is instant,
 /// and on another distribution the same files prove the same thing.
@@ -74,6 +84,50 @@ const VIRTUAL_MACHINES: [Package; 6] = [
     ("xz-utils", "/usr/bin/xz"),
     ("wireguard-tools", "/usr/bin/wg"),
 ];
+
+/// What a guest's root directory is made with.
+const SYSTEMS: [Package; 1] = [("mmdebstrap", "/usr/bin/mmdebstrap")];
+
+/// A C compiler for static programs, and what packs archives.
+const STATIC: [Package; 2] = [("musl-tools", "/usr/bin/musl-gcc"), ("gzip", "/usr/bin/gzip")];
+
+/// The target of static programs.
+const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
+
+fn systems(machine: &dyn Machine) -> Option<Lack> {
+    brought(machine, &SYSTEMS)
+}
+
+fn static_linking(machine: &dyn Machine) -> Option<Lack> {
+    brought(machine, &STATIC)
+}
+
+fn static_library(machine: &dyn Machine) -> Option<Lack> {
+    let sysroot = machine.output("rustc", &["--print", "sysroot"]).unwrap_or_default();
+    let library = Path::new(sysroot.trim()).join("lib/rustlib").join(STATIC_TARGET).join("lib");
+    (!machine.exists(&library)).then(|| Lack {
+        what: format!("Rust's standard library for {STATIC_TARGET}"),
+        fix: vec![Fix::new(Rights::User, "rustup", &["target", "add", STATIC_TARGET])],
+    })
+}
+
+fn cargo_deb(machine: &dyn Machine) -> Option<Lack> {
+    let installed = machine.output("cargo", &["deb", "--version"]);
+    let is_it = installed.is_some_and(|printed| printed.trim().ends_with(DEB_VERSION));
+    (!is_it).then(|| tool("cargo-deb", DEB_VERSION))
+}
+
+fn cargo_generate_rpm(machine: &dyn Machine) -> Option<Lack> {
+    let installed = machine.output("cargo", &["generate-rpm", "--version"]);
+    let is_it = installed.is_some_and(|printed| printed.trim().ends_with(RPM_VERSION));
+    (!is_it).then(|| tool("cargo-generate-rpm", RPM_VERSION))
+}
+
+fn tool(name: &str, version: &str) -> Lack {
+    let mut install = Fix::new(Rights::User, "cargo", &["install", "--locked"]);
+    install.arguments.push(format!("{name}@{version}"));
+    Lack { what: format!("{name} {version} (building it takes about two minutes)"), fix: vec![install] }
+}
 
 fn compared(machine: &dyn Machine) -> Option<Lack> {
     brought(machine, &COMPARED)

@@ -6,7 +6,7 @@ use bulkhead_toolchain::System;
 
 use super::fix::Fix;
 use super::machine::Machine;
-use super::steps::{BENCH_STEPS, DENY_STEPS, VM_STEPS};
+use super::steps::{BENCH_STEPS, DENY_STEPS, PACKAGE_STEPS, SYSTEM_STEPS, VM_STEPS};
 use super::{ensure_on, ensure_steps};
 
 /// A machine whose commands have the effects that the real ones have.
@@ -21,7 +21,7 @@ struct Fake {
     said: Vec<String>,
 }
 
-const BRINGS: [(&str, &[&str]); 20] = [
+const BRINGS: [(&str, &[&str]); 23] = [
     ("gcc", &["/usr/bin/cc"]),
     ("libc6-dev", &["/usr/include/stdlib.h"]),
     ("iproute2", &["/usr/sbin/ip"]),
@@ -37,6 +37,9 @@ const BRINGS: [(&str, &[&str]); 20] = [
     ("cpio", &["/usr/bin/cpio"]),
     ("xz-utils", &["/usr/bin/xz"]),
     ("wireguard-tools", &["/usr/bin/wg"]),
+    ("mmdebstrap", &["/usr/bin/mmdebstrap"]),
+    ("musl-tools", &["/usr/bin/musl-gcc"]),
+    ("gzip", &["/usr/bin/gzip"]),
     ("libstd-rust-web-dev-bpf", &["/usr/lib/rustlib/bpfel-unknown-none/lib"]),
     ("llvm-22-dev", &["/usr/lib/llvm-22/bin/llvm-config"]),
     ("libpolly-22-dev", &["/usr/lib/llvm-22/lib/libPolly.a"]),
@@ -112,6 +115,15 @@ impl Machine for Fake {
             }
             "cargo" if fix.to_string().contains("cargo-deny") => {
                 self.outputs.insert("cargo deny --version", "cargo-deny 0.20.2\n");
+            }
+            "cargo" if fix.to_string().contains("cargo-deb@") => {
+                self.outputs.insert("cargo deb --version", "3.8.0\n");
+            }
+            "cargo" if fix.to_string().contains("cargo-generate-rpm@") => {
+                self.outputs.insert("cargo generate-rpm --version", "cargo-generate-rpm 0.21.1\n");
+            }
+            "rustup" => {
+                self.files.insert("/rust/lib/rustlib/x86_64-unknown-linux-musl/lib");
             }
             "cargo" if self.files.contains("/usr/lib/llvm-22/lib/libPolly.a") => {
                 self.outputs.insert("bpf-linker --version", "bpf-linker 0.13.0\n");
@@ -265,4 +277,21 @@ fn another_cargo_deny_is_replaced_by_the_one_that_the_configuration_is_for() {
     assert_eq!(machine.ran, ["cargo install --locked cargo-deny@0.20.2"]);
     ensure_steps(&mut machine, &DENY_STEPS).unwrap();
     assert_eq!(machine.ran.len(), 1, "it is there now: {:?}", machine.ran);
+}
+
+#[test]
+fn what_packages_are_made_with_is_installed_for_package_only() {
+    let mut machine = Fake::complete();
+    machine.outputs.insert("rustc --print sysroot", "/rust\n");
+    machine.outputs.insert("cargo deb --version", "2.0.0\n");
+    ensure_steps(&mut machine, &PACKAGE_STEPS).unwrap();
+    let all = ["rustup target add x86_64-unknown-linux-musl", "cargo install --locked cargo-deb@3.8.0"];
+    assert!(machine.ran[1].ends_with("--no-remove musl-tools gzip"), "{:?}", machine.ran);
+    assert_eq!(machine.ran[2..4], all);
+    assert_eq!(machine.ran[4..], ["cargo install --locked cargo-generate-rpm@0.21.1"]);
+    machine.ran.clear();
+    ensure_steps(&mut machine, &PACKAGE_STEPS).unwrap();
+    assert_eq!(machine.ran, Vec::<String>::new());
+    ensure_steps(&mut machine, &SYSTEM_STEPS).unwrap();
+    assert!(machine.ran[1].ends_with("--no-remove mmdebstrap"), "{:?}", machine.ran);
 }

@@ -72,6 +72,16 @@ impl Archive {
         output(self.apt("apt-get").args(["--quiet", "download"]).args(packages).current_dir(to)).map(drop)
     }
 
+    /// The lines of a sources.list of one release, security updates included.
+    pub fn sources_of(&self, release: &str) -> Result<String> {
+        let path = self.configuration.with_file_name("sources.list");
+        let lines = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let is_of = |line: &&str| {
+            line.split(' ').any(|word| word == release || word.strip_suffix("-security") == Some(release))
+        };
+        Ok(lines.lines().filter(is_of).map(|line| format!("{line}\n")).collect())
+    }
+
     fn apt(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("APT_CONFIG", &self.configuration);

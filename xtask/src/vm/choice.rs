@@ -30,6 +30,9 @@ impl Wanted {
         Self { series: None, rt: true },
     ];
 
+    /// The one that the package is tried on.
+    pub const PACKAGED: Self = Self::series(6, 12);
+
     /// Whether it has what attaching needs (TCX links: Linux 6.6).
     pub fn attaches(self) -> bool {
         self.series.is_none_or(|series| series >= (6, 6))

@@ -1,4 +1,4 @@
-//! A kernel and its first file system, which is all that a guest has: no disk, no image of a distribution.
+//! A kernel and its first file system, which is all that most guests have: no disk, no image of a distribution.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,7 +15,7 @@ use super::output;
 const INIT: &str = include_str!("guest/init");
 
 /// What the guest may need of the kernel's modules, with all that they need.
-const MODULES: [&str; 17] = [
+const MODULES: [&str; 20] = [
     "wireguard",
     "veth",
     "dummy",
@@ -33,6 +33,9 @@ const MODULES: [&str; 17] = [
     "nf_log_syslog",
     "inet_diag",
     "tcp_diag",
+    "virtio_pci",
+    "virtio_blk",
+    "ext4",
 ];
 
 /// What a kernel is started from.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::choice::Wanted;
 use super::image::{fresh, libraries, pack, place, programs};
 use super::output;
 use super::report::Expected;
@@ -20,6 +21,8 @@ pub enum Job {
     Verified,
     /// The agent at work on the kernel's own WireGuard and on Ethernet: the demo, and the tests of its life.
     Agent,
+    /// The package installed, used, upgraded, removed and purged in a Debian 12 with systemd, over a reboot.
+    Package,
 }
 
 /// Interfaces, uses and programs: what `crates/dataplane/examples/verified.rs` loads at least.
@@ -59,6 +62,16 @@ pub struct Packed {
 }
 
 impl Job {
+    /// Whether it is run on a kernel where none is named.
+    pub fn is_for(self, kernel: Wanted) -> bool {
+        match self {
+            Self::Verified => true,
+            // Elsewhere nothing can be attached; the README says which kernels those are.
+            Self::Agent => kernel.attaches(),
+            Self::Package => kernel == Wanted::PACKAGED,
+        }
+    }
+
     /// Builds and packs below `directory`. Of `agent` only the checks that are named, or all.
     pub fn pack(self, directory: &Path, only: &[String]) -> Result<Packed> {
         let root = fresh(&directory.join(format!("{self:?}").to_lowercase()))?;
@@ -89,6 +102,10 @@ impl Job {
                 place(Path::new("job"), include_bytes!("guest/checks"), &root)?;
                 let limit = Duration::from_secs(3600);
                 Packed { files, expected: Expected::Checks(names), limit }
+            }
+            Self::Package => {
+                let expected = Expected::Checks(super::package::lay_out(&root)?);
+                Packed { files, expected, limit: Duration::from_secs(900) }
             }
         };
         pack(&root, &packed.files)?;

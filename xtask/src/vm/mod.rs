@@ -1,14 +1,16 @@
 //! `cargo xtask vm`: what other kernels say of the programs, and how the agent does on them.
 //!
-//! Debian's kernels are booted in qemu's software emulation. The guest has no disk: kernel, modules, this
-//! machine's own tools and the job come as one first file system, and the console tells what came of it.
+//! Debian's kernels are booted in qemu's software emulation. Kernel, modules, this machine's own tools and the job
+//! come as one first file system, and the console tells what came of it. Only for `package` there is a disk.
 
 mod archive;
 mod choice;
 mod image;
 mod job;
+mod package;
 mod qemu;
 mod report;
+mod root;
 
 use std::fs;
 use std::process::Command;
@@ -29,7 +31,8 @@ pub struct Arguments {
     /// What is run; `verified` on every kernel, then `agent`, if nothing is named.
     jobs: Vec<Job>,
     /// Kernels: a series (`6.12`; the newest of it that Debian has), `newest`, `rt` (the newest with
-    /// PREEMPT_RT), or a series with PREEMPT_RT (`6.12-rt`). All that are supported if none is named.
+    /// PREEMPT_RT), or a series with PREEMPT_RT (`6.12-rt`). All that are supported if none is named, 6.12 alone
+    /// for `package`.
     #[arg(long = "kernel", value_name = "KERNEL", num_args = 1..)]
     kernels: Vec<Wanted>,
     /// Only these checks of `agent`.
@@ -58,9 +61,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for job in jobs {
         let packed = job.pack(&runs, &arguments.checks)?;
         let name = format!("{job:?}").to_lowercase();
+        let disk = if job == Job::Package {
+            setup::ensure_system()?;
+            Some(root::prepare(&archive, &directory)?)
+        } else {
+            None
+        };
         for (wanted, kernel) in &kernels {
-            if job == Job::Agent && !wanted.attaches() && arguments.kernels.is_empty() {
-                // Nothing can be attached there; the README says which kernels those are.
+            if arguments.kernels.is_empty() && !job.is_for(*wanted) {
                 continue;
             }
             let image = image::prepare(&archive, kernel, &directory.join("kernels"))?;
@@ -68,7 +76,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             let log = runs.join(format!("{name}-{wanted}.log"));
             let initrd = runs.join(format!("{name}-{wanted}.initrd"));
             let files = [&*image.modules, &*packed.files];
-            let ran = qemu::run(&image.kernel, &files, &initrd, packed.limit, &log)?;
+            let ran = qemu::run(&image.kernel, &files, disk.as_deref(), &initrd, packed.limit, &log)?;
             let row =
                 Row::new(name.clone(), wanted.to_string(), kernel.release.clone(), &ran, &packed.expected);
             if !row.result.wrong.is_empty() {

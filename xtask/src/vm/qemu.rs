@@ -34,7 +34,14 @@ pub struct Ran {
 }
 
 /// Boots until the job is reached, and lets that take as long as `limit`. A job that failed is not tried again.
-pub fn run(kernel: &Path, files: &[&Path], initrd: &Path, limit: Duration, log: &Path) -> Result<Ran> {
+pub fn run(
+    kernel: &Path,
+    files: &[&Path],
+    disk: Option<&Path>,
+    initrd: &Path,
+    limit: Duration,
+    log: &Path,
+) -> Result<Ran> {
     let mut all = Vec::new();
     for file in files {
         all.extend(fs::read(file).with_context(|| format!("read {}", file.display()))?);
@@ -42,7 +49,7 @@ pub fn run(kernel: &Path, files: &[&Path], initrd: &Path, limit: Duration, log: 
     fs::write(initrd, all)?;
     let mut ran = Ran::default();
     for boots in 1..=TRIES {
-        ran = boot(kernel, initrd, limit, &mut fs::File::create(log)?)?;
+        ran = boot(kernel, initrd, disk, limit, &mut fs::File::create(log)?)?;
         ran.boots = boots;
         if ran.boot.is_some() {
             break;
@@ -56,13 +63,28 @@ pub fn run(kernel: &Path, files: &[&Path], initrd: &Path, limit: Duration, log: 
     Ok(ran)
 }
 
-fn boot(kernel: &Path, initrd: &Path, limit: Duration, log: &mut fs::File) -> Result<Ran> {
+fn boot(
+    kernel: &Path,
+    initrd: &Path,
+    disk: Option<&Path>,
+    limit: Duration,
+    log: &mut fs::File,
+) -> Result<Ran> {
     let mut qemu = Command::new("qemu-system-x86_64");
     // Two programs are verified at a time, emulated for seconds without a pause: the third CPU is for the rest.
     qemu.args(["-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-smp", "3", "-cpu", "max"]);
-    qemu.args(["-m", "3072", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    qemu.args(["-m", "3072", "-nodefaults", "-no-user-config", "-display", "none"]);
     qemu.args(["-serial", "stdio", "-kernel"]).arg(kernel).arg("-initrd").arg(initrd);
-    qemu.args(["-append", "console=ttyS0 quiet loglevel=4 mitigations=off nokaslr tsc=reliable panic=-1"]);
+    let mut words = "console=ttyS0 quiet loglevel=4 mitigations=off nokaslr tsc=reliable panic=-1".to_owned();
+    if let Some(disk) = disk {
+        // What is written is kept over a reboot of the guest, and forgotten with it.
+        let drive = format!("if=none,id=root,format=raw,snapshot=on,cache=unsafe,file={}", disk.display());
+        qemu.args(["-drive", &drive, "-device", "virtio-blk-pci,drive=root"]);
+        words.push_str(" systemd.show_status=0");
+    } else {
+        qemu.arg("-no-reboot");
+    }
+    qemu.args(["-append", &words]);
     qemu.stdin(Stdio::null()).stdout(Stdio::piped());
     let started = Instant::now();
     let mut child = qemu.spawn().context("qemu-system-x86_64 could not be started")?;

@@ -6,6 +6,7 @@ use bulkhead_api::request::AttachAnswer;
 use bulkhead_dataplane::{Attached, Dataplane, KernelError};
 use bulkhead_policy::inventory::Inventory;
 
+use crate::daemon::service;
 use crate::daemon::setup::Setup;
 use crate::daemon::state::Enforcer;
 use crate::daemon::{fallback, reconcile};
@@ -36,8 +37,10 @@ pub fn wait_for_one(plane: &impl Dataplane, setup: &Setup, inventory: &Inventory
             fallback::close(setup, inventory)?;
             let names: Vec<&str> = managed.iter().map(|managed| &*managed.name).collect();
             tracing::warn!("waiting for an interface: {}", names.join(", "));
+            service::wait_for(&names);
             is_told = true;
         }
+        service::alive();
         std::thread::sleep(INTERVAL);
     }
 }

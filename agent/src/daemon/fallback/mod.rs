@@ -1,6 +1,7 @@
 //! When the nftables guard is put in place: before the first program is attached, again before
 //! anything says that it is enforced, and whenever interfaces or the inventory change.
 
+pub mod closed;
 pub mod drops;
 
 use std::collections::BTreeSet;

@@ -3,7 +3,9 @@
 use bulkhead_api::event::EventStats;
 use bulkhead_api::quarantine::Entry;
 use bulkhead_api::status::{Agent, ExchangeInterface, Losses, Quarantined, ReasonCount, State, Status};
-use bulkhead_dataplane::{Dataplane, Kernel, KernelError, Pins, STATE_MAPS, State as Tables, running};
+use bulkhead_dataplane::{
+    Dataplane, Kernel, KernelError, Pins, RunningLink, STATE_MAPS, State as Tables, running,
+};
 
 use crate::config::{Config, Managed, Mode, Role};
 use crate::daemon::clock::BootClock;
@@ -130,6 +132,9 @@ pub fn read(
     let recorded = ledger.generations();
     let known = Known { devices: devices(&Kernel, in_place.as_ref())?, in_place, recorded, is_held };
     let (state, mut problems) = judge(&links, &known, half_way);
+    // The kernel tells programs' tables only to CAP_SYS_ADMIN.
+    let links: Vec<_> =
+        links.into_iter().map(|link| RunningLink { generation: known.generation(&link), ..link }).collect();
     let wrong: Vec<_> = guard.into_iter().chain(unknown).collect();
     let mode = agent.as_ref().map(|agent| agent.mode).or(made.map(|(_, made)| made.mode));
     let quarantined: List = store.load(list::FILE)?.unwrap_or_default();

@@ -41,7 +41,7 @@ impl Known {
     }
 
     /// The generation that a link runs, also if the pins of its tables are gone.
-    fn generation(&self, link: &RunningLink) -> Option<u32> {
+    pub fn generation(&self, link: &RunningLink) -> Option<u32> {
         let noted = self.in_place.as_ref().filter(|in_place| is_noted(in_place, link));
         link.generation.or(noted.map(|in_place| in_place.generation))
     }
