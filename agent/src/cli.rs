@@ -38,6 +38,10 @@ pub enum Command {
     Tunnel(commands::tunnel::Tunnel),
     #[command(hide = true)]
     Generate(commands::generate::Generate),
+    /// What only a build with the agent has.
+    #[cfg(not(feature = "agent"))]
+    #[command(external_subcommand)]
+    Other(Vec<String>),
 }
 
 /// The commands that run an agent or ask one.
@@ -76,6 +80,8 @@ impl Cli {
             #[cfg(feature = "tunnel")]
             Command::Tunnel(command) => command.run(),
             Command::Generate(command) => command.run(),
+            #[cfg(not(feature = "agent"))]
+            Command::Other(words) => Err(not_in_this_build(&words).into()),
         }
     }
 
@@ -89,6 +95,16 @@ impl Cli {
             _ => false,
         }
     }
+}
+
+/// Why a command is none of the policy tools'.
+#[cfg(not(feature = "agent"))]
+fn not_in_this_build(words: &[String]) -> crate::exit::Usage {
+    let name = words.first().map(String::as_str).unwrap_or_default();
+    crate::exit::Usage(format!(
+        "'{name}' is none of the policy tools, and this build has no others: commands of the agent are in one with \
+         the feature `agent`; see --help"
+    ))
 }
 
 #[cfg(feature = "agent")]

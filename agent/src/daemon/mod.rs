@@ -40,8 +40,8 @@ use self::events::Shared;
 use self::events::control::{self, Before, Change};
 use self::fallback::drops;
 use self::files::Asked;
-use self::server::Api;
 use self::server::scrape::{self, Scrapes};
+use self::server::{Api, account};
 pub use self::setup::Setup;
 use self::state::Enforcer;
 pub use self::state::inputs::CompileOptions;
@@ -234,13 +234,10 @@ async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
             service::reloading();
             let before = control::generation(&enforcer);
             let applied = apply(&enforcer, &Asked::default());
-            let (outcome, detail) = match &applied {
-                Ok(done) if done.applied => (Outcome::Done, None),
-                Ok(refused) => (Outcome::Refused, Some(refused.text.clone())),
-                Err(error) => (Outcome::Failed, Some(format!("{error:#}"))),
-            };
-            let change = Change::by_signal(Action::Apply, before, "SIGHUP", outcome);
-            Change { detail, ..change }.tell(&enforcer);
+            if let Some((outcome, detail)) = account::outcome(&applied) {
+                let change = Change::by_signal(Action::Apply, before, "SIGHUP", outcome);
+                Change { detail, ..change }.tell(&enforcer);
+            }
             service::ready(&enforcer);
             applied
         };

@@ -42,6 +42,7 @@ pub struct Change {
 
 /// The body's first line.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Head {
     policy: Option<Announced>,
     inventory: Option<Announced>,
@@ -51,6 +52,7 @@ struct Head {
 
 /// A text that follows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Announced {
     name: String,
     bytes: u64,
@@ -226,6 +228,7 @@ mod tests {
         assert_eq!(too_long.to_string(), "p is longer than 1073741824 bytes: no policy or inventory");
         assert!(matches!(read(&[&vec![b' '; 1 << 17]]), Err(Malformed::Head(_))));
         assert!(matches!(read(&[b"[]\n"]), Err(Malformed::Head(_))));
+        assert!(matches!(read(&[b"{\"confrim\": 60}\n"]), Err(Malformed::Head(_))), "nothing is passed over");
         let deceives = br#"{"policy": {"name": "p\u001b[2J", "bytes": 0}}"#;
         assert!(matches!(read(&[deceives, b"\n"]), Err(Malformed::Name)));
         assert!(matches!(read(&[head(1).as_bytes(), &[0xff]]), Err(Malformed::NoText { .. })));

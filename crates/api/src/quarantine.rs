@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What `quarantine` asks for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Request {
     /// A node, its key or an address.
     pub subject: String,

@@ -8,6 +8,7 @@ use crate::mode::Mode;
 
 /// Whether a change is to be confirmed.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Confirmation {
     /// Seconds to confirm within; none: it stays.
     pub within: Option<u64>,

@@ -27,11 +27,14 @@ pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
         Ok(inputs) => inputs,
         Err(refused) => return Ok(change::refusal(enforcer, &refused)),
     };
-    let seen = if named { files } else { named_files(enforcer).unwrap_or(files) };
+    // Files that `run` names and that are not there are what they were.
+    let seen = if named { Some(files) } else { named_files(enforcer) };
     let staged = enforcer.live().ledger.staged;
     change::change(enforcer, Disk::First, inputs, staged, |ledger, number| {
         // A restart goes on with this until what `run` names changes again.
-        enforcer.store.save_requested(&seen, enforcer.setup.config.mode)?;
+        if let Some(seen) = &seen {
+            enforcer.store.save_requested(seen, enforcer.setup.config.mode)?;
+        }
         Ok(ledger.succeeded_by(number, Pending::within(request.confirm)))
     })
 }

@@ -1,6 +1,6 @@
 //! The agent's socket: HTTP over a Unix socket that only root may open.
 
-mod account;
+pub mod account;
 pub mod alone;
 mod changes;
 mod current;
