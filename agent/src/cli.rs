@@ -1,6 +1,6 @@
 //! The command line: what there is to say, and who does it.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands;
 use crate::exit::Answer;
@@ -79,7 +79,7 @@ impl Cli {
             Command::Agent(command) => command.run(global),
             #[cfg(feature = "tunnel")]
             Command::Tunnel(command) => command.run(),
-            Command::Generate(command) => command.run(),
+            Command::Generate(command) => command.run(&Self::command()),
             #[cfg(not(feature = "agent"))]
             Command::Other(words) => Err(not_in_this_build(&words).into()),
         }

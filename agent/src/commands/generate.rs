@@ -4,10 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::cli::Cli;
 use crate::exit::Answer;
 
 /// Write man pages and shell completions, for packages.
@@ -21,15 +19,16 @@ pub struct Generate {
 }
 
 impl Generate {
-    pub fn run(&self) -> anyhow::Result<Answer> {
+    /// Writes them for a command line.
+    pub fn run(&self, cli: &clap::Command) -> anyhow::Result<Answer> {
         let (pages, completions) = (self.directory.join("man1"), self.directory.join("completions"));
         for directory in [&pages, &completions] {
             fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
         }
-        clap_mangen::generate_to(Cli::command(), &pages)
+        clap_mangen::generate_to(cli.clone(), &pages)
             .with_context(|| format!("write man pages to {}", pages.display()))?;
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            clap_complete::generate_to(shell, &mut Cli::command(), "bulkhead", &completions)
+            clap_complete::generate_to(shell, &mut cli.clone(), "bulkhead", &completions)
                 .with_context(|| format!("write completions to {}", completions.display()))?;
         }
         Ok(Answer::Yes)
@@ -38,13 +37,15 @@ impl Generate {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cli, Generate};
     use clap::CommandFactory as _;
+
+    use super::Generate;
+    use crate::cli::Cli;
 
     #[test]
     fn every_command_has_a_page_and_a_completion() {
         let directory = std::env::temp_dir().join(format!("bulkhead-generate-{}", std::process::id()));
-        Generate { directory: directory.clone() }.run().unwrap();
+        Generate { directory: directory.clone() }.run(&Cli::command()).unwrap();
         let page = |name: &str| std::fs::read_to_string(directory.join("man1").join(name)).unwrap();
         let bash = std::fs::read_to_string(directory.join("completions/bulkhead.bash")).unwrap();
         let cli = Cli::command();
