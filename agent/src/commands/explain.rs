@@ -30,7 +30,7 @@ pub struct Explain {
     from: String,
     /// To whom, at which port.
     ///
-    /// WHO:PORT, where an IPv6 address is [IPv6], with /PROTOCOL if it is not TCP. For protocols without
+    /// WHO:PORT, where an IPv6 address is `[IPv6]`, with /PROTOCOL if it is not TCP. For protocols without
     /// ports, WHO/PROTOCOL.
     #[arg(long, value_name = "WHO:PORT[/PROTO]")]
     to: String,

@@ -17,7 +17,7 @@ use crate::text;
 /// Needs root (CAP_NET_ADMIN) and /dev/net/tun. RUST_LOG sets how much is logged.
 #[derive(Debug, clap::Args)]
 pub struct Tunnel {
-    /// The file: [Interface] and [Peer] sections as for wg-quick.
+    /// The file: `[Interface]` and `[Peer]` sections as for wg-quick.
     ///
     /// Its hooks and DNS are not acted on.
     #[arg(long, value_name = "FILE")]

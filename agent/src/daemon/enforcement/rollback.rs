@@ -48,7 +48,7 @@ fn roll_back<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Appl
 /// Whether it has.
 ///
 /// # Errors
-/// As [`detach`].
+/// As [`detach`](super::detach()).
 pub fn end_unconfirmed<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<bool> {
     let Ok(_one) = enforcer.changing.try_lock() else { return Ok(false) };
     let due = {

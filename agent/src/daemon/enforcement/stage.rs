@@ -17,7 +17,7 @@ use crate::daemon::store::unsaved::Disk;
 /// change nothing.
 ///
 /// # Errors
-/// As [`change::apply`].
+/// As [`apply`](super::apply()).
 pub fn stage<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::Result<Applied> {
     let _one = enforcer.one_change();
     let files = apply::requested(enforcer, request)?;

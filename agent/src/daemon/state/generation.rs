@@ -281,7 +281,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
     /// Cuts an address off, or takes that back.
     ///
     /// # Errors
-    /// See [`AddressTables::set`].
+    /// See [`LoadedTables::set_quarantine`](bulkhead_dataplane::LoadedTables::set_quarantine).
     pub fn set_quarantine(&mut self, address: IpAddr, on: bool) -> Result<(), QuarantineError> {
         let mut done = Ok(());
         // A set without room left must not keep the others from it.
