@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use bulkhead_api::quarantine::Request as Quarantine;
 use bulkhead_api::request::Confirmation;
+use bulkhead_dataplane::{Dataplane as _, Kind};
 
 use super::world::{Agent, INTERFACES, INTRUDER, World, apply, crash_everywhere, keep_up};
 use crate::daemon::files::Asked;
-use crate::daemon::{enforcement, quarantine};
+use crate::daemon::{enforcement, quarantine, reconcile};
 
 /// After a crash the next agent enforces one of these, and nothing was open meanwhile.
 fn recovers(ports: &[u16]) -> impl Fn(&World, &str) {
@@ -193,6 +194,35 @@ fn a_policy_is_staged_or_not_and_never_enforced_by_that() {
         world.never_less();
     });
     assert!(steps > 40, "{steps}");
+}
+
+#[test]
+fn an_unstage_is_made_or_not() {
+    let unstage = |_: &World, agent: Agent| assert!(enforcement::unstage(&agent).unwrap().is_some());
+    let steps = crash_everywhere(staged, unstage, recovers(&[80]));
+    assert!(steps > 40, "{steps}");
+}
+
+#[test]
+fn an_interface_that_comes_back_is_enforced_or_the_next_agent_does_it() {
+    let prepare = |world: &World| {
+        let agent = world.started();
+        world.fake.remove_device(world.fake.interface("eth0").unwrap().index);
+        reconcile::reconcile(&agent, true).unwrap();
+        world.fake.add_device("eth0", Kind::Ethernet);
+        agent
+    };
+    let attach =
+        |_: &World, agent: Agent| assert!(enforcement::attach(&agent, "eth0").unwrap().attached.is_some());
+    let steps = crash_everywhere(prepare, attach, |world, _| {
+        for (what, moment) in world.fake.take_history() {
+            // All but that one, at any moment.
+            assert!(moment.len() >= 2 * (INTERFACES.len() - 1), "after \"{what}\": {moment:?}");
+        }
+        let agent = world.started();
+        assert_eq!(world.settled(&agent), 80);
+    });
+    assert!(steps > 5, "{steps}");
 }
 
 #[test]

@@ -36,7 +36,8 @@ const INSTANCE: &str = "x";
 /// Interfaces: a tunnel, Ethernet with and without native XDP, and one to a venue.
 pub const INTERFACES: [&str; 4] = ["wg0", "eth0", "eth1", "x0"];
 
-const INVENTORY: &str = r#"{"nodes": [
+/// Who there is.
+pub const INVENTORY: &str = r#"{"nodes": [
     {"name": "a", "addresses": ["100.64.0.1"], "underlay": ["192.0.2.1"], "tags": ["tag:a"]},
     {"name": "b", "addresses": ["100.64.0.2"], "tags": ["tag:b"]}]}"#;
 
