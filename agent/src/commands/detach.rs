@@ -6,7 +6,10 @@ use bulkhead_api::route;
 use hyper::Method;
 
 use crate::client;
+use crate::config::Config;
+use crate::daemon::events::alone;
 use crate::daemon::state::in_place;
+use crate::daemon::store::Store;
 use crate::daemon::{lock, residence};
 use crate::exit::Answer;
 use crate::global::Global;
@@ -37,7 +40,13 @@ impl Detach {
                     paths.locked().into_iter().map(lock::take).collect::<anyhow::Result<Vec<_>>>()?;
                 // The guard first: without programs it would drop everything.
                 residence::remove_guard(&global.instance, &paths)?;
+                let before = Store::new(&paths.state).ledger().map(|ledger| ledger.enforced);
                 let links = bulkhead_dataplane::detach(&paths.pins)?;
+                if !links.is_empty() {
+                    let config = Config::find(None, paths.is_default()).ok().flatten();
+                    let node = config.and_then(|config| config.node).unwrap_or_default();
+                    alone::tell_detached(&paths, &node, before.unwrap_or_default());
+                }
                 links.into_iter().map(|(interface, hook)| (interface, hook.name().to_owned())).collect()
             }
         };

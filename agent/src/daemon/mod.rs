@@ -3,7 +3,7 @@
 mod clock;
 mod descriptors;
 mod enforcement;
-mod events;
+pub mod events;
 pub mod fallback;
 mod files;
 mod links;

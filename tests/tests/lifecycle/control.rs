@@ -147,6 +147,25 @@ fn who_changed_what_is_on_record_and_watched() {
     assert_eq!(next(&site, "start", 3)["generation_before"], 0);
 }
 
+#[test]
+fn a_detach_without_an_agent_is_on_record() {
+    let mut site = Site::new("alone", Over::Ethernet, &[WEB]);
+    site.start();
+    let generation = site.status()["agent"]["generation"].clone();
+    site.kill();
+    site.done(&["detach"]);
+    let detached = of(&site, "detach");
+    assert_eq!(detached.len(), 1, "{detached:?}");
+    assert_eq!(detached[0]["outcome"], "done");
+    assert_eq!((&detached[0]["generation_before"], &detached[0]["generation"]), (&generation, &0.into()));
+    assert_eq!((&detached[0]["by"]["via"], &detached[0]["by"]["uid"]), (&"command".into(), &0.into()));
+    // What detaches nothing changes nothing.
+    site.done(&["detach"]);
+    assert_eq!(of(&site, "detach").len(), 1);
+    site.start();
+    assert_eq!(next(&site, "start", 1)["generation_before"], 0);
+}
+
 /// Asks and leaves, before it can be answered.
 fn ask_and_leave(site: &Site, route: &str, body: &str) {
     let socket = format!("/run/bulkhead/{}/agent.sock", site.instance());

@@ -1,5 +1,6 @@
 //! Events of this agent: where they come from, and the sinks that they go to.
 
+pub mod alone;
 pub mod control;
 
 use std::collections::BTreeSet;

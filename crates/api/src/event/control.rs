@@ -117,6 +117,13 @@ pub enum Actor {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         exe: Option<String>,
     },
+    /// `command`: a command itself, since no agent has answered it; ids as the kernel says.
+    Command {
+        /// User id.
+        uid: u32,
+        /// Process id.
+        pid: u32,
+    },
     /// `signal`: whoever may send the agent signals.
     Signal {
         /// Its name, such as `SIGTERM`.
