@@ -62,6 +62,7 @@ pub enum AgentCommand {
     Attach(commands::attach::Attach),
     Detach(commands::detach::Detach),
     Guard(commands::guard::Guard),
+    Doctor(commands::doctor::Doctor),
 }
 
 impl Cli {
@@ -125,6 +126,7 @@ impl AgentCommand {
             Self::Attach(command) => command.run(global),
             Self::Detach(command) => command.run(global),
             Self::Guard(command) => command.run(global),
+            Self::Doctor(command) => command.run(global),
         }
     }
 }

@@ -14,6 +14,8 @@ mod client;
 #[cfg(feature = "agent")]
 mod daemon;
 #[cfg(feature = "agent")]
+mod doctor;
+#[cfg(feature = "agent")]
 mod duration;
 #[cfg(feature = "agent")]
 mod guard;

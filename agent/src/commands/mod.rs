@@ -10,6 +10,8 @@ pub mod compile;
 #[cfg(feature = "agent")]
 pub mod detach;
 pub mod diff;
+#[cfg(feature = "agent")]
+pub mod doctor;
 pub mod eval;
 pub mod explain;
 pub mod generate;

@@ -14,6 +14,7 @@ mod control;
 mod conversations;
 mod descriptors;
 mod disk;
+mod doctor;
 mod elsewhere;
 mod endurance;
 mod exchange;

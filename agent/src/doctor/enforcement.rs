@@ -1,0 +1,79 @@
+//! What is enforced, and whether an agent watches it.
+
+use std::time::Duration;
+
+use bulkhead_api::route;
+use bulkhead_api::status::{State, Status};
+use hyper::Method;
+
+use super::{Finding, Level, Patient};
+use crate::client;
+use crate::daemon::server::alone;
+
+/// How long an agent is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// By the agent, or without it.
+///
+/// # Errors
+/// If it cannot be read.
+pub(super) fn status(patient: &Patient) -> anyhow::Result<Status> {
+    let paths = patient.paths;
+    let ask = client::ask_within(PATIENCE, &paths.socket, Method::GET, route::STATUS);
+    match client::block_on(ask)? {
+        Some(status) => Ok(status),
+        None => {
+            alone::status(patient.instance, paths, paths.holder().map(|pid| (pid, client::is_stopped(pid))))
+        }
+    }
+}
+
+pub(super) fn examine(patient: &Patient, status: &Status) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match &status.agent {
+        Some(agent) => {
+            findings.push(Finding::ok("agent", format!("process {}, version {}", agent.pid, agent.version)));
+        }
+        None => findings.push(Finding::new(
+            "agent",
+            Level::Problem,
+            "no agent answers: what is enforced stays so, and nobody watches it",
+            "`systemctl start bulkhead`, or `bulkhead run`",
+        )),
+    }
+    findings.push(match status.state {
+        State::Enforced => {
+            Finding::ok("enforcement", "every managed interface and the guard are as they should be")
+        }
+        State::Audit => Finding::new(
+            "enforcement",
+            Level::Warning,
+            "audit mode: nothing is dropped",
+            "`bulkhead apply --mode enforce` ends it",
+        ),
+        state => Finding::new(
+            "enforcement",
+            Level::Problem,
+            state.name(),
+            "see the problems below; a running agent restores what it can",
+        ),
+    });
+    findings
+        .extend(status.problems.iter().map(|problem| Finding::said("enforcement", Level::Problem, problem)));
+    let lost = status.lost.ring + status.lost.budget;
+    if lost != 0 {
+        findings.push(Finding::new(
+            "events",
+            Level::Warning,
+            format!("{lost} drops are in no report"),
+            "raise `event_budget` or `ring_bytes` in agent.toml, or find who sends so much",
+        ));
+    }
+    if let Some(agent) = status.agent.as_ref().filter(|agent| agent.events.unwritten != 0) {
+        let found = format!("{} events are not in the event log", agent.events.unwritten);
+        findings.push(Finding::new("events", Level::Warning, found, "make room in the state directory"));
+    }
+    findings
+        .extend(patient.config.lockout().map(|warning| Finding::said("lockout", Level::Warning, warning)));
+    findings
+}
