@@ -190,7 +190,7 @@ fn what_is_not_confirmed_goes_back_whatever_becomes_of_the_agent() {
     site.start();
     let mut connection = site.connect("client", 8080);
     site.write_policy(&[OTHER]);
-    site.done(&["apply", "--confirm", "1s"]);
+    site.done(&["apply", "--confirm", "3s"]);
     connection.is_cut();
     site.wait_for("back", |status| status["agent"]["confirm_within"].is_null());
     assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
