@@ -47,7 +47,7 @@ fn the_script_has_every_kind_and_no_empty_elements() {
 }
 
 #[test]
-fn whatever_is_meddled_with_is_noticed_and_mended() {
+fn whatever_is_meddled_with_is_noticed_and_restored() {
     alone(|| {
         let guard = guard();
         let mut installed = guard.install("x").unwrap();

@@ -141,7 +141,7 @@ impl Machine for Fake {
 }
 
 #[test]
-fn a_bare_machine_is_mended_in_order() {
+fn a_bare_machine_is_set_up_in_order() {
     let mut machine = Fake::bare();
     ensure_on(&mut machine).unwrap();
     assert_eq!(

@@ -6,7 +6,7 @@ mod cycles;
 mod directory;
 mod exemptions;
 mod ipsets;
-mod names;
+mod name_check;
 mod overlap;
 mod placeholder;
 mod postures;
@@ -276,7 +276,7 @@ pub fn resolve_with(
     exemptions: &Exemptions,
     findings: &mut Findings,
 ) -> Ruleset {
-    names::check(policy, inventory, findings);
+    name_check::check(policy, inventory, findings);
     let mut resolver = Resolver::new(policy, inventory, dialect, network, findings);
     resolver.default_posture();
     let venues = resolver.venues();
