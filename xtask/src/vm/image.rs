@@ -15,7 +15,7 @@ use super::output;
 const INIT: &str = include_str!("guest/init");
 
 /// What the guest may need of the kernel's modules, with all that they need.
-const MODULES: [&str; 20] = [
+const MODULES: [&str; 17] = [
     "wireguard",
     "veth",
     "dummy",
@@ -33,10 +33,10 @@ const MODULES: [&str; 20] = [
     "nf_log_syslog",
     "inet_diag",
     "tcp_diag",
-    "virtio_pci",
-    "virtio_blk",
-    "ext4",
 ];
+
+/// What a guest with a disk needs besides. Newer kernels have some of it built in, and do not list that.
+const DISK_MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "ext4"];
 
 /// What a kernel is started from.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ pub fn prepare(archive: &Archive, kernel: &Kernel, directory: &Path) -> Result<I
 
 /// What an image is made by, besides its packages.
 fn recipe() -> String {
-    format!("{}\n{INIT}", MODULES.join("\n"))
+    format!("{}\n{}\n{INIT}", MODULES.join("\n"), DISK_MODULES.join("\n"))
 }
 
 /// An empty directory.
@@ -99,7 +99,7 @@ pub fn fresh(path: &Path) -> Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// Copies [`MODULES`] and what they need into `root`, and indexes them there.
+/// Copies [`MODULES`], [`DISK_MODULES`] and what they need into `root`, and indexes them there.
 fn copy_modules(modules: &Path, release: &str, partial: &Path, root: &Path) -> Result<()> {
     // modprobe and depmod want lib/modules/<release> below a directory.
     let base = partial.join("base");
@@ -107,10 +107,16 @@ fn copy_modules(modules: &Path, release: &str, partial: &Path, root: &Path) -> R
     let linked = base.join("lib/modules").join(release);
     std::os::unix::fs::symlink(fs::canonicalize(modules)?, &linked)?;
     output(Command::new("depmod").arg("--basedir").arg(&base).arg(release))?;
-    for module in MODULES {
+    let mut loaded = Vec::new();
+    for module in MODULES.into_iter().chain(DISK_MODULES) {
         let mut modprobe = Command::new("modprobe");
         modprobe.arg("--dirname").arg(&base).args(["--set-version", release, "--show-depends", module]);
-        for line in output(&mut modprobe)?.lines() {
+        let needed = match output(&mut modprobe) {
+            Err(_) if DISK_MODULES.contains(&module) => continue,
+            needed => needed?,
+        };
+        loaded.push(module);
+        for line in needed.lines() {
             let Some(file) = inserted(line) else { continue };
             let inside = file.strip_prefix(&linked).context("modprobe names a file elsewhere")?;
             let to = Path::new("lib/modules").join(release).join(inside);
@@ -133,7 +139,7 @@ fn copy_modules(modules: &Path, release: &str, partial: &Path, root: &Path) -> R
         }
     }
     output(Command::new("depmod").arg("--basedir").arg(root).arg(release))?;
-    place(Path::new("etc/modules"), format!("{}\n", MODULES.join("\n")).as_bytes(), root)
+    place(Path::new("etc/modules"), format!("{}\n", loaded.join("\n")).as_bytes(), root)
 }
 
 /// The file of modprobe's `insmod FILE OPTIONS`; what is `builtin NAME` has none.
