@@ -20,7 +20,7 @@ use crate::exit::Usage;
 use crate::paths::Paths;
 
 /// How long an agent may be silent while a command waits for it.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Between two questions whether it is alive.
 const INTERVAL: Duration = Duration::from_secs(1);

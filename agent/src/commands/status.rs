@@ -1,20 +1,17 @@
 //! `bulkhead status`: what is enforced, and what it has done.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bulkhead_api::link::Link;
 use bulkhead_api::route;
 use bulkhead_api::status::{ExchangeInterface, State, Status as Answered};
 use hyper::Method;
 
-use crate::client;
+use crate::client::{self, PATIENCE};
 use crate::daemon::server::alone;
 use crate::exit::Answer;
 use crate::global::Global;
 use crate::paths::Paths;
-
-/// How long an agent is waited for; what is enforced can be read without it.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Show what is enforced where, counters, and the agent.
 ///
@@ -25,16 +22,7 @@ pub struct Status {}
 impl Status {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let paths = Paths::of(&global.instance)?;
-        let ask = client::ask_within(PATIENCE, &paths.socket, Method::GET, route::STATUS);
-        let asked = Instant::now();
-        let status = match client::block_on(ask)? {
-            Some(status) => status,
-            None => {
-                let is_silent = |pid| asked.elapsed() >= PATIENCE || client::is_stopped(pid);
-                let process = paths.holder().map(|pid| (pid, is_silent(pid)));
-                alone::status(&global.instance, &paths, process)?
-            }
-        };
+        let status = ask(&global.instance, &paths)?;
         if global.json {
             println!("{}", serde_json::to_string(&status)?);
         } else {
@@ -42,6 +30,21 @@ impl Status {
         }
         Ok(if status.state == State::Enforced { Answer::Yes } else { Answer::No })
     }
+}
+
+/// The status of an instance: by its agent, or asked of the kernel without it.
+///
+/// # Errors
+/// If the kernel or the state directory cannot be read.
+pub fn ask(instance: &str, paths: &Paths) -> anyhow::Result<Answered> {
+    let ask = client::ask_within(PATIENCE, &paths.socket, Method::GET, route::STATUS);
+    let asked = Instant::now();
+    if let Some(status) = client::block_on(ask)? {
+        return Ok(status);
+    }
+    let is_silent = |pid| asked.elapsed() >= PATIENCE || client::is_stopped(pid);
+    let process = paths.holder().map(|pid| (pid, is_silent(pid)));
+    alone::status(instance, paths, process)
 }
 
 fn print(status: &Answered) {

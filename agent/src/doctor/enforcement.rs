@@ -1,32 +1,8 @@
 //! What is enforced, and whether an agent watches it.
 
-use std::time::Duration;
-
-use bulkhead_api::route;
 use bulkhead_api::status::{State, Status};
-use hyper::Method;
 
 use super::{Finding, Level, Patient};
-use crate::client;
-use crate::daemon::server::alone;
-
-/// How long an agent is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// By the agent, or without it.
-///
-/// # Errors
-/// If it cannot be read.
-pub(super) fn status(patient: &Patient) -> anyhow::Result<Status> {
-    let paths = patient.paths;
-    let ask = client::ask_within(PATIENCE, &paths.socket, Method::GET, route::STATUS);
-    match client::block_on(ask)? {
-        Some(status) => Ok(status),
-        None => {
-            alone::status(patient.instance, paths, paths.holder().map(|pid| (pid, client::is_stopped(pid))))
-        }
-    }
-}
 
 pub(super) fn examine(patient: &Patient, status: &Status) -> Vec<Finding> {
     let mut findings = Vec::new();

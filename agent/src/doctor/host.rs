@@ -12,18 +12,22 @@ use crate::paths::BPFFS;
 const MIB: u64 = 1 << 20;
 
 pub(super) fn examine(patient: &Patient) -> Vec<Finding> {
-    let mut findings = vec![kernel(), clock(), disk(&patient.paths.state)];
-    findings.push(match (patient.config.guard, guard::check()) {
-        (false, _) => Finding::new(
+    vec![kernel(), clock(), disk(&patient.paths.state), nftables(patient.config.guard)]
+}
+
+fn nftables(has_guard: bool) -> Finding {
+    if !has_guard {
+        return Finding::new(
             "nftables",
             Level::Warning,
             "the guard is turned off: what no program sees passes",
             "remove `guard = false` from agent.toml",
-        ),
-        (true, Ok(())) => Finding::ok("nftables", "nft works"),
-        (true, Err(error)) => Finding::said("nftables", Level::Problem, format!("{error:#}")),
-    });
-    findings
+        );
+    }
+    match guard::check() {
+        Ok(()) => Finding::ok("nftables", "nft works"),
+        Err(error) => Finding::said("nftables", Level::Problem, format!("{error:#}")),
+    }
 }
 
 fn kernel() -> Finding {

@@ -8,6 +8,7 @@ mod xdp_sockets;
 
 use serde::Serialize;
 
+use crate::commands;
 use crate::config::Config;
 use crate::paths::Paths;
 
@@ -84,7 +85,7 @@ pub struct Patient<'a> {
 /// # Errors
 /// If the status cannot be read at all.
 pub fn examine(patient: &Patient) -> anyhow::Result<Vec<Finding>> {
-    let status = enforcement::status(patient)?;
+    let status = commands::status::ask(patient.instance, patient.paths)?;
     let mut findings = host::examine(patient);
     findings.extend(network::examine(patient));
     findings.extend(enforcement::examine(patient, &status));

@@ -1,5 +1,6 @@
 //! Interfaces, and sockets whose packets no TC program sees.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -67,10 +68,12 @@ fn bypasses(managed: &BTreeMap<u32, String>) -> Vec<Finding> {
         .into_iter()
         .filter(|(index, _)| *index == 0 || managed.contains_key(index))
         .collect();
-    let owners = if sockets.is_empty() { BTreeMap::new() } else { owners() };
+    // Looked for at most once: that reads every process's descriptors.
+    let owners = LazyCell::new(owners);
+    let owner = |inode: u64| owners.get(&inode).map_or("a process that cannot be seen", String::as_str);
     for (index, inode) in &sockets {
         let at = managed.get(index).map_or("every interface", String::as_str);
-        let who = owners.get(inode).map_or("a process that cannot be seen", String::as_str);
+        let who = owner(*inode);
         findings.push(Finding::new(
             "bypass",
             Level::Warning,
@@ -83,7 +86,8 @@ fn bypasses(managed: &BTreeMap<u32, String>) -> Vec<Finding> {
     }
     match xdp_sockets::list() {
         Ok(sockets) => {
-            let found: Vec<_> = sockets.iter().filter_map(|socket| passes_by(socket, managed)).collect();
+            let found: Vec<_> =
+                sockets.iter().filter_map(|socket| passes_by(socket, managed, owner)).collect();
             if found.is_empty() {
                 findings.push(Finding::ok("bypass", "no AF_XDP socket on a managed interface"));
             }
@@ -98,10 +102,14 @@ fn bypasses(managed: &BTreeMap<u32, String>) -> Vec<Finding> {
 }
 
 /// A socket whose packets pass by every program.
-fn passes_by(socket: &XdpSocket, managed: &BTreeMap<u32, String>) -> Option<Finding> {
+fn passes_by<'a>(
+    socket: &XdpSocket,
+    managed: &BTreeMap<u32, String>,
+    owner: impl Fn(u64) -> &'a str,
+) -> Option<Finding> {
     let XdpSocket { index, queue, inode } = socket;
     let at = managed.get(index)?;
-    let who = owners().remove(inode).unwrap_or_else(|| "a process that cannot be seen".to_owned());
+    let who = owner(*inode);
     let found =
         format!("{who} has an AF_XDP socket on {at}, queue {queue}: its packets pass by every program");
     Some(Finding::new("bypass", Level::Problem, found, "end it, or take the interface out of agent.toml"))

@@ -42,8 +42,8 @@ pub(super) fn examine(patient: &Patient, status: &Status) -> Vec<Finding> {
 }
 
 fn checked(loaded: &Loaded) -> Finding {
-    let of = |severity| loaded.findings.0.iter().filter(move |finding| finding.severity == severity).count();
-    let (errors, warnings) = (of(Severity::Error), of(Severity::Warning));
+    let (errors, warnings) =
+        (loaded.findings.count(Severity::Error), loaded.findings.count(Severity::Warning));
     let next = "`bulkhead check` shows them";
     match (errors, warnings) {
         (0, 0) => Finding::ok("policy", "holds, without warnings"),
@@ -86,9 +86,9 @@ fn known(patient: &Patient, loaded: &Loaded) -> Option<Finding> {
 fn age(patient: &Patient, status: &Status) -> Option<Finding> {
     let applied = status.agent.as_ref()?.applied.as_deref()?;
     let time = OffsetDateTime::parse(applied, &Rfc3339).ok()?;
-    let changed = |path: &std::path::Path| path.metadata().and_then(|data| data.modified()).ok();
-    let files = [&patient.config.policy, &patient.config.inventory].map(|path| changed(path));
-    let is_newer = files.into_iter().flatten().any(|changed| changed > SystemTime::from(time));
+    let files = [&patient.config.policy, &patient.config.inventory].into_iter();
+    let mut changed = files.filter_map(|path| path.metadata().and_then(|data| data.modified()).ok());
+    let is_newer = changed.any(|changed| changed > SystemTime::from(time));
     let days = (OffsetDateTime::now_utc() - time).whole_days();
     Some(if is_newer {
         Finding::new(

@@ -5,6 +5,8 @@ use std::io;
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr};
 
+use crate::guard::netlink::attribute;
+
 /// `SOCK_DIAG_BY_FAMILY`, `AF_XDP` and `XDP_SHOW_INFO`; the attribute `XDP_DIAG_INFO`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const AF_XDP: u8 = 44;
@@ -16,10 +18,9 @@ const NLM_F_DUMP: u16 = 0x300;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 
-/// Bytes of a message's header, of an `xdp_diag_msg` and of an attribute's header.
+/// Bytes of a message's header and of an `xdp_diag_msg`.
 const HEADER: usize = 16;
 const MESSAGE: usize = 16;
-const ATTRIBUTE: usize = 4;
 
 /// One socket that is bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,15 +81,8 @@ fn read(mut answer: &[u8], sockets: &mut Vec<XdpSocket>) -> io::Result<bool> {
 /// One that is bound to an interface.
 fn bound(message: &[u8]) -> Option<XdpSocket> {
     let inode = word(message, 4)?.into();
-    let mut attributes = message.get(MESSAGE..)?;
-    while attributes.len() >= ATTRIBUTE {
-        let length = usize::from(u16::from_ne_bytes([attributes[0], attributes[1]]));
-        if u16::from_ne_bytes([attributes[2], attributes[3]]) == XDP_DIAG_INFO {
-            return Some(XdpSocket { index: word(attributes, 4)?, queue: word(attributes, 8)?, inode });
-        }
-        attributes = attributes.get(length.max(ATTRIBUTE).next_multiple_of(4)..)?;
-    }
-    None
+    let info = attribute(message.get(MESSAGE..)?, XDP_DIAG_INFO)?;
+    Some(XdpSocket { index: word(info, 0)?, queue: word(info, 4)?, inode })
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use bulkhead_policy::inventory::Node;
+
 /// What the guard watches over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guard {
@@ -16,6 +18,16 @@ pub struct Guard {
     pub others: BTreeSet<IpAddr>,
     /// The netlink group that drops are logged to; none: they are counted only.
     pub log: Option<u16>,
+}
+
+impl Guard {
+    /// What a node's guard knows of addresses: its own, and the others'.
+    pub fn of_node(nodes: &[Node], node: &str) -> Self {
+        let (own, others): (Vec<_>, Vec<_>) = nodes.iter().partition(|other| other.name == node);
+        let addresses =
+            |nodes: Vec<&Node>| nodes.into_iter().flat_map(|node| node.addresses.clone()).collect();
+        Self { own: addresses(own), others: addresses(others), ..Self::default() }
+    }
 }
 
 /// The name of an instance's table.

@@ -7,8 +7,8 @@ use bulkhead_dataplane::Dataplane;
 use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement::change;
 use crate::daemon::files::{Asked, Files};
+use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::Inputs;
-use crate::daemon::state::{Enforcer, held};
 use crate::daemon::store::unsaved::Disk;
 use crate::daemon::store::{Ledger, Pending};
 use crate::exit::Usage;
@@ -19,7 +19,7 @@ use crate::exit::Usage;
 /// # Errors
 /// A file that cannot be read ([`Usage`]), or a refusal of the system; nothing has changed then.
 pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::Result<Applied> {
-    let _one = held(&enforcer.changing);
+    let _one = enforcer.one_change();
     let named = request.policy.is_none() && request.inventory.is_none();
     let files = requested(enforcer, request)?;
     let mode = request.mode.unwrap_or_else(|| enforcer.live().built.mode);

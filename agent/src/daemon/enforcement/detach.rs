@@ -2,7 +2,7 @@
 
 use bulkhead_dataplane::{Dataplane, Hook, HookLinks as _};
 
-use crate::daemon::state::{Enforcer, held, in_place};
+use crate::daemon::state::{Enforcer, in_place};
 
 /// Ends enforcement: detaches every hook and removes every pin. Who is quarantined is kept.
 ///
@@ -10,7 +10,7 @@ use crate::daemon::state::{Enforcer, held, in_place};
 /// If a pin cannot be removed.
 pub fn detach<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Vec<(String, Hook)>> {
     // No change may attach again meanwhile, nor upkeep afterwards.
-    let _one = held(&enforcer.changing);
+    let _one = enforcer.one_change();
     end(enforcer)
 }
 

@@ -21,6 +21,7 @@ pub fn inputs<D: Dataplane>(
         .map_err(|refused| anyhow::anyhow!("generation {number} no longer compiles:\n{}", refused.text()))
 }
 
+/// The files of a generation, as they were kept.
 pub fn files<D: Dataplane>(enforcer: &Enforcer<D>, number: u32) -> anyhow::Result<(Files, GenerationMeta)> {
     let kept = enforcer.store.inputs_of(number);
     kept.with_context(|| format!("what generation {number} was made from is not kept any more"))

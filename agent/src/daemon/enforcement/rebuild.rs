@@ -4,8 +4,8 @@ use bulkhead_api::request::Applied;
 use bulkhead_dataplane::Dataplane;
 
 use crate::daemon::enforcement::{change, kept};
+use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::Inputs;
-use crate::daemon::state::{Enforcer, held};
 use crate::daemon::store::unsaved::Disk;
 
 /// Builds the same generation again: with room for quarantine, or for an interface of
@@ -14,12 +14,12 @@ use crate::daemon::store::unsaved::Disk;
 /// # Errors
 /// If the system refuses; nothing has changed then.
 pub fn rebuild<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Applied> {
-    let _one = held(&enforcer.changing);
+    let _one = enforcer.one_change();
     let staged = enforcer.live().ledger.staged;
     enforce_with(enforcer, staged)
 }
 
-/// Builds what is enforced again, with this staged or none. The caller holds the one change.
+/// Builds what is enforced again, with this staged policy or none. The caller holds the one change.
 pub(in crate::daemon) fn enforce_with<D: Dataplane>(
     enforcer: &Enforcer<D>,
     staged: Option<u32>,

@@ -6,10 +6,10 @@ use bulkhead_dataplane::Dataplane;
 use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement::{change, detach, kept};
 use crate::daemon::log::log_unsaved;
+use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::Inputs;
-use crate::daemon::state::{Enforcer, held};
+use crate::daemon::store::Ledger;
 use crate::daemon::store::unsaved::Disk;
-use crate::daemon::store::{Ledger, Pending};
 
 /// Returns to the previous generation, which becomes a new one of the same files; `None` if
 /// there is none. Neither a full disk nor a test that fails by now keeps it from that.
@@ -17,7 +17,7 @@ use crate::daemon::store::{Ledger, Pending};
 /// # Errors
 /// If the system refuses; nothing has changed then.
 pub fn rollback<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Applied>> {
-    let _one = held(&enforcer.changing);
+    let _one = enforcer.one_change();
     roll_back(enforcer)
 }
 
@@ -27,7 +27,7 @@ pub fn rollback<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<A
 /// As [`rollback`].
 pub fn roll_back_unconfirmed<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Applied>> {
     let Ok(_one) = enforcer.changing.try_lock() else { return Ok(None) };
-    let due = enforcer.live().ledger.pending.as_ref().is_some_and(Pending::is_over);
+    let due = enforcer.live().ledger.is_unconfirmed();
     if due { roll_back(enforcer) } else { Ok(None) }
 }
 
@@ -51,10 +51,7 @@ fn roll_back<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Appl
 /// As [`detach`](super::detach()).
 pub fn end_unconfirmed<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<bool> {
     let Ok(_one) = enforcer.changing.try_lock() else { return Ok(false) };
-    let due = {
-        let Ledger { pending, previous, .. } = &enforcer.live().ledger;
-        previous.is_none() && pending.as_ref().is_some_and(Pending::is_over)
-    };
+    let due = enforcer.live().ledger.goes_back_to_nothing();
     if due {
         detach::end(enforcer)?;
         log_unsaved(enforcer.store.write_ledger(&Ledger::default()));

@@ -14,7 +14,7 @@ use crate::daemon::store::Pending;
 use crate::daemon::store::unsaved::Disk;
 
 /// Compiles a staged policy and lets it observe beside what is enforced. An invalid policy or inventory
-/// change nothing.
+/// changes nothing.
 ///
 /// # Errors
 /// As [`apply`](super::apply()).
@@ -64,7 +64,7 @@ pub fn promote<D: Dataplane>(
     .map(Some)
 }
 
-/// What the staged has decided otherwise; `None` if there is none.
+/// What the staged policy has decided otherwise; `None` if there is none.
 ///
 /// # Errors
 /// If the kernel's counters cannot be read.

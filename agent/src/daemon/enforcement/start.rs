@@ -94,7 +94,7 @@ pub fn read(setup: &Setup) -> Result<Inputs, Unfit> {
 /// nothing, or it was not confirmed in time.
 pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
     let ledger = store.ledger().ok()?;
-    if ledger.previous.is_none() && ledger.pending.as_ref().is_some_and(Pending::is_over) {
+    if ledger.goes_back_to_nothing() {
         return None;
     }
     let number = ledger.target.unwrap_or(ledger.enforced);
@@ -116,7 +116,7 @@ pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
 /// If it cannot be ended, or the state directory cannot be understood.
 pub fn goes_back_to_nothing(plane: &impl Dataplane, setup: &Setup, store: &Store) -> anyhow::Result<bool> {
     let ledger = store.ledger()?;
-    let is_due = ledger.previous.is_none() && ledger.pending.as_ref().is_some_and(Pending::is_over);
+    let is_due = ledger.goes_back_to_nothing();
     if !is_due || plane.pinned_links(&setup.paths.pins)?.is_empty() {
         return Ok(false);
     }

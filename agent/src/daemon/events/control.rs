@@ -10,7 +10,7 @@ use crate::daemon::events::{Shared, timestamp};
 use crate::daemon::quarantine::list::{self, List};
 use crate::daemon::setup::Setup;
 use crate::daemon::state::Enforcer;
-use crate::daemon::store::{Ledger, Pending, Store};
+use crate::daemon::store::{Ledger, Store};
 
 /// Characters of a subject or of a refusal that an event has.
 const WORDS: usize = 400;
@@ -60,7 +60,12 @@ impl Change {
     }
 
     /// Tells of it, and of what is enforced now and from which files.
-    fn tell_of(self, shared: &Shared, generation: u32, [policy, inventory]: [Option<String>; 2]) {
+    fn tell_of(self, shared: &Shared, generation: u32, digests: [Option<String>; 2]) {
+        shared.tell(timestamp(boot_time()), self.event(generation, digests));
+    }
+
+    /// Its event, with what is enforced now and the digests of the policy and the inventory if they are told.
+    pub fn event(self, generation: u32, [policy, inventory]: [Option<String>; 2]) -> Kind {
         let Self { action, by, before, outcome, subject, detail } = self;
         let control = Control {
             action,
@@ -73,7 +78,7 @@ impl Change {
             policy,
             inventory,
         };
-        shared.tell(timestamp(boot_time()), Kind::Control(Box::new(control)));
+        Kind::Control(Box::new(control))
     }
 }
 
@@ -99,7 +104,7 @@ impl Before {
         let Self { generation: before, ledger, quarantined } = self;
         Change::by_agent(Action::Start, before, None).tell(enforcer);
         let generation = generation(enforcer);
-        let is_back = ledger.previous.is_some() && ledger.pending.as_ref().is_some_and(Pending::is_over);
+        let is_back = ledger.previous.is_some() && ledger.is_unconfirmed();
         if is_back {
             let why = "not confirmed in time, while no agent ran";
             Change::by_agent(Action::Rollback, before, Some(why)).tell(enforcer);

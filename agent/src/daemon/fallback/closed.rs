@@ -7,7 +7,7 @@ use bulkhead_policy::inventory::{self, Inventory};
 
 use crate::config::{Config, Mode};
 use crate::daemon::state::generation::ZONES;
-use crate::daemon::store::{Pending, Store};
+use crate::daemon::store::Store;
 use crate::guard::{self, Guard};
 use crate::paths::Paths;
 
@@ -36,8 +36,7 @@ pub fn close(instance: &str, paths: &Paths, config: Option<&Config>) -> anyhow::
     }
     let store = Store::new(&paths.state);
     let ledger = store.ledger()?;
-    let is_first = ledger.previous.is_none() && ledger.pending.as_ref().is_some_and(Pending::is_over);
-    if ledger.enforced == 0 || is_first {
+    if ledger.enforced == 0 || ledger.goes_back_to_nothing() {
         return Ok(Closed::Nothing("nothing was enforced before"));
     }
     let kept = store.inputs_of(ledger.enforced);
@@ -60,12 +59,8 @@ pub fn close(instance: &str, paths: &Paths, config: Option<&Config>) -> anyhow::
 /// The guard that lets nothing pass on managed interfaces. Whose overlay addresses are whose is not known without the
 /// node's name: then they are not guarded on other interfaces.
 fn guard_of(managed: BTreeSet<String>, inventory: Option<&Inventory>, node: Option<&str>) -> Guard {
-    let nodes = inventory.zip(node).map_or(&[][..], |(inventory, _)| &inventory.nodes);
-    let addresses = |is_own: bool| {
-        let of = nodes.iter().filter(move |other| (Some(&*other.name) == node) == is_own);
-        of.flat_map(|node| node.addresses.clone()).collect()
-    };
-    Guard { managed, own: addresses(true), others: addresses(false), ..Guard::default() }
+    let known = inventory.zip(node).map(|(inventory, node)| Guard::of_node(&inventory.nodes, node));
+    Guard { managed, ..known.unwrap_or_default() }
 }
 
 #[cfg(test)]

@@ -5,19 +5,18 @@ pub mod closed;
 pub mod drops;
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
 
 use anyhow::Context as _;
 use bulkhead_dataplane::{Attached, DEVICE_GROUP, Dataplane, Device, DeviceTable, Interface};
 use bulkhead_host::spare;
-use bulkhead_policy::inventory::{Inventory, Node};
+use bulkhead_policy::inventory::Inventory;
 
 use crate::config::Role;
 use crate::daemon::setup::Setup;
-use crate::daemon::state::Enforcer;
 use crate::daemon::state::fallback::{MadeFor, NftFallback};
 use crate::daemon::state::generation::LoadedGeneration;
 use crate::daemon::state::in_place::GuardNote;
+use crate::daemon::state::{Enforcer, held};
 use crate::guard::Guard;
 
 /// The longest name that an interface can have. Alternative ones may be longer.
@@ -89,15 +88,11 @@ fn guard_of(
     open: &BTreeSet<(u32, u32)>,
     names: BTreeSet<String>,
 ) -> Guard {
-    let (own, others): (Vec<_>, Vec<_>) =
-        inventory.nodes.iter().partition(|other| other.name == setup.options.node);
-    let addresses = |nodes: Vec<&Node>| nodes.into_iter().flat_map(|node| node.addresses.clone()).collect();
     Guard {
         managed: names,
         attached: open.clone(),
-        own: addresses(own),
-        others: addresses(others),
         log: setup.log_group.as_ref().ok().copied(),
+        ..Guard::of_node(&inventory.nodes, &setup.options.node)
     }
 }
 
@@ -184,7 +179,7 @@ fn remove_earlier(setup: &Setup) {
 /// # Errors
 /// If nftables refuses.
 pub fn keep_guard<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<&'static str>> {
-    let mut guarded = enforcer.guarded.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut guarded = held(&enforcer.guarded);
     let kept = if enforcer.setup.config.guard { keep_guarded(enforcer, &mut guarded) } else { Ok(None) };
     guarded.problem = kept.as_ref().err().map(|error| format!("{error:#}"));
     note_in_place(enforcer, &mut guarded);
@@ -257,7 +252,7 @@ pub fn guard_notes<D: Dataplane>(enforcer: &Enforcer<D>) -> Option<String> {
 
 /// Why the guard is not what it should be.
 pub fn guard_problem<D: Dataplane>(enforcer: &Enforcer<D>) -> Option<String> {
-    let guarded = enforcer.guarded.lock().unwrap_or_else(PoisonError::into_inner);
+    let guarded = held(&enforcer.guarded);
     let problem = guarded.problem.as_ref()?;
     Some(format!("the guard does not fit what is enforced, and is tried again: {problem}"))
 }

@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bulkhead_api::event::{Action, Actor, Control, Effect, Kind, Outcome};
+use bulkhead_api::event::{Action, Effect, Kind};
 use bulkhead_dataplane::{Attached, Dataplane, Device, DeviceTable as _, Fault, HookLinks as _, Interface};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
@@ -22,12 +22,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::oneshot;
 
 use crate::daemon::clock::boot_time;
+use crate::daemon::events::control::Change;
 use crate::daemon::fallback;
 use crate::daemon::log::log_unsaved;
 use crate::daemon::reconcile::pin_news::PinNews;
 use crate::daemon::reconcile::reconciler::Reconciler;
 use crate::daemon::state::member::Arrival;
-use crate::daemon::state::{Enforcer, Live};
+use crate::daemon::state::{Enforcer, Live, held};
 
 /// Between two looks, unless there is news. Detaching a link or putting a program before ours makes none.
 const INTERVAL: Duration = Duration::from_millis(5);
@@ -47,7 +48,7 @@ const LINK_NEWS: u32 = 1;
 /// # Errors
 /// What could not be restored; it is tried again by the next look.
 pub fn reconcile<D: Dataplane>(enforcer: &Enforcer<D>, is_news: bool) -> anyhow::Result<()> {
-    let mut reconciler = enforcer.reconciler.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut reconciler = held(&enforcer.reconciler);
     let mut live = enforcer.live();
     if live.detached {
         return Ok(());
@@ -152,7 +153,7 @@ fn look_at<D: Dataplane>(
     match live.built.attach_again(&found, managed, enforcer.pins(), &mut live.links) {
         Ok(Arrival::Attached(attached)) => {
             tracing::info!(interface, index = device.index, generation, "interface attached");
-            let mut indices = enforcer.shared.indices.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut indices = held(&enforcer.shared.indices);
             indices.insert(device.index, interface.to_owned());
             drop(indices);
             live.attached[place] = attached;
@@ -185,7 +186,7 @@ fn look_at<D: Dataplane>(
 
 /// Seconds without enforcement since the agent started, by interface and of the guard.
 pub fn unenforced<D: Dataplane>(enforcer: &Enforcer<D>) -> BTreeMap<String, f64> {
-    enforcer.reconciler.lock().unwrap_or_else(PoisonError::into_inner).gaps.seconds()
+    held(&enforcer.reconciler).gaps.seconds()
 }
 
 /// What the operator is told of interfaces whose enforcement others keep taking away.
@@ -227,7 +228,7 @@ fn is_pinned<D: Dataplane>(
 
 /// A descriptor of the news of pins, if these can be watched.
 fn pin_news<D: Dataplane>(enforcer: &Enforcer<D>) -> io::Result<Option<OwnedFd>> {
-    let reconciler = enforcer.reconciler.lock().unwrap_or_else(PoisonError::into_inner);
+    let reconciler = held(&enforcer.reconciler);
     reconciler.pins.as_ref().map(PinNews::descriptor).transpose()
 }
 
@@ -247,19 +248,10 @@ fn is_well<D: Dataplane>(
         effect = ?report.effect,
         "enforcement restored"
     );
-    let restored = Control {
-        action: Action::Restore,
-        outcome: Outcome::Done,
-        by: Actor::Agent,
-        subject: Some(what.to_owned()),
-        detail: Some(report.cause.clone()),
-        generation_before: generation,
-        generation,
-        policy: None,
-        inventory: None,
-    };
+    let restored = Change::by_agent(Action::Restore, generation, Some(&report.cause));
+    let restored = Change { subject: Some(what.to_owned()), ..restored }.event(generation, [None, None]);
     enforcer.shared.tell(time, Kind::Unenforced(Box::new(report)));
-    enforcer.shared.tell(time, Kind::Control(Box::new(restored)));
+    enforcer.shared.tell(time, restored);
 }
 
 /// Closes an interface whose enforcement others keep taking away, and opens it again.

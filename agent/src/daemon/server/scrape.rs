@@ -3,7 +3,7 @@
 //! Whoever asks gets what was rendered within the last second, so that many who ask cost as much as one.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use super::current::current;
 use super::metrics::{Sampled, render};
 use super::status::flows;
-use crate::daemon::state::Enforcer;
+use crate::daemon::state::{Enforcer, held};
 
 /// For how long what was rendered is given to whoever asks.
 const FRESH: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ pub async fn answer(scrapes: &Scrapes, enforcer: &Arc<Enforcer>) -> Response {
     if let Some((_, text)) = rendered.as_ref().filter(|(when, _)| when.elapsed() < FRESH) {
         return ([(header::CONTENT_TYPE, CONTENT_TYPE)], text.clone()).into_response();
     }
-    let counted = *scrapes.flows.lock().unwrap_or_else(PoisonError::into_inner);
+    let counted = *held(&scrapes.flows);
     let enforcer = enforcer.clone();
     let read = move || {
         let status = current(&enforcer)?;
@@ -92,7 +92,7 @@ async fn count_flows(scrapes: Arc<Scrapes>, enforcer: Arc<Enforcer>) {
         let enforcer = enforcer.clone();
         let counted = tokio::task::spawn_blocking(move || flows(enforcer.pins())).await;
         if let Ok(Ok(counted)) = counted {
-            *scrapes.flows.lock().unwrap_or_else(PoisonError::into_inner) = counted;
+            *held(&scrapes.flows) = counted;
         }
         tokio::time::sleep(FLOWS).await;
     }

@@ -101,19 +101,19 @@ impl<D: Dataplane> Enforcer<D> {
 
     /// Notes which devices the fallback lets pass.
     pub fn guard_passes(&self, open: Option<BTreeSet<(u32, u32)>>) {
-        *self.guard_open.lock().unwrap_or_else(PoisonError::into_inner) = open;
+        *held(&self.guard_open) = open;
     }
 
     /// Whether the guard has dropped what a device carries since it has its name; not if that is not known: while
     /// the guard is changed, and where somebody else has put the device into a group.
     pub fn is_closed(&self, device: &Device) -> bool {
         let is_ours = matches!(device.group, 0 | DEVICE_GROUP);
-        let open = self.guard_open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = held(&self.guard_open);
         is_ours && open.as_ref().is_some_and(|open| !open.contains(&(device.index, device.group)))
     }
 
     /// What is in place, as it is noted.
     pub fn noted(&self) -> MutexGuard<'_, Notes> {
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+        held(&self.noted)
     }
 }

@@ -62,6 +62,16 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Whether the confirmation that it waits for is due.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.pending.as_ref().is_some_and(Pending::is_over)
+    }
+
+    /// Whether nothing is to be enforced any more: the first policy was not confirmed in time.
+    pub fn goes_back_to_nothing(&self) -> bool {
+        self.previous.is_none() && self.is_unconfirmed()
+    }
+
     /// The generations that hooks may run: the enforced one, and the one that they were being given.
     pub fn generations(&self) -> Vec<u32> {
         [Some(self.enforced), self.target].into_iter().flatten().collect()
