@@ -22,6 +22,8 @@ mod network;
 #[cfg(feature = "agent")]
 pub mod quarantine;
 #[cfg(feature = "agent")]
+mod repeat;
+#[cfg(feature = "agent")]
 pub mod run;
 #[cfg(feature = "agent")]
 pub mod stage;
@@ -29,6 +31,7 @@ pub mod stage;
 pub mod status;
 #[cfg(feature = "tunnel")]
 pub mod tunnel;
+pub mod version;
 #[cfg(feature = "agent")]
 pub mod watch;
 mod who;

@@ -1,6 +1,6 @@
 //! The agent: enforces, tells of drops, and changes what is enforced when asked to.
 
-mod clock;
+pub mod clock;
 mod descriptors;
 mod enforcement;
 pub mod events;

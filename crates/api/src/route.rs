@@ -42,6 +42,9 @@ pub const DETACH: &str = "/v1/detach";
 pub struct Version {
     /// The agent's, as `bulkhead --version` has it.
     pub version: String,
+    /// The commit that it was built from; empty of earlier agents.
+    #[serde(default)]
+    pub commit: String,
     /// Of the routes.
     pub api: u32,
 }

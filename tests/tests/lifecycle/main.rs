@@ -40,6 +40,7 @@ mod starting;
 mod told;
 mod unseen;
 mod uplinks;
+mod watched;
 
 use std::time::Duration;
 

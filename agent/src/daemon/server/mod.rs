@@ -42,6 +42,7 @@ use crate::daemon::events::{Shared, timestamp};
 use crate::daemon::server::listener::Heard;
 use crate::daemon::state::Enforcer;
 use crate::exit::Usage;
+use crate::version::{COMMIT, VERSION};
 
 /// Commands that may wait to be heard.
 const BACKLOG: i32 = 128;
@@ -141,7 +142,7 @@ async fn metrics(Extract(api): Extract<Arc<Api>>) -> Response {
 }
 
 async fn version() -> Json<Version> {
-    Json(Version { version: env!("CARGO_PKG_VERSION").to_owned(), api: route::VERSION })
+    Json(Version { version: VERSION.to_owned(), commit: COMMIT.to_owned(), api: route::VERSION })
 }
 
 /// What is asked for by another version's route.
