@@ -98,6 +98,10 @@ async fn send(
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             return Ok(None);
         }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let next = "run this as root, or be in the group that [control] in agent.toml names";
+            return Err(error).with_context(|| format!("{}: connecting; {next}", socket.display()));
+        }
         Err(error) => return Err(error).with_context(|| format!("{}: connecting", socket.display())),
     };
     let (mut sender, connection) =

@@ -56,6 +56,16 @@ impl Paths {
         made.clone().try_for_each(|directory| places::make(directory, own))
     }
 
+    /// Lets others through to the socket, which has a mode of its own.
+    ///
+    /// # Errors
+    /// The directory that cannot be changed.
+    pub fn let_through(&self) -> Result<(), PlaceError> {
+        let Some(own) = self.socket.parent() else { return Ok(()) };
+        let shared = own.parent().filter(|_| !self.is_default);
+        [shared, Some(own)].into_iter().flatten().try_for_each(places::let_through)
+    }
+
     /// Whether an agent may start under this name: not if the instance `default` would take the state
     /// for its own. One that is there already keeps its name.
     ///

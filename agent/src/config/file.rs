@@ -32,6 +32,7 @@ struct File {
     events: Events,
     limits: Limits,
     metrics: Metrics,
+    control: Control,
 }
 
 #[derive(Debug, Deserialize)]
@@ -84,6 +85,14 @@ struct Events {
 #[serde(deny_unknown_fields, default)]
 struct Metrics {
     listen: Option<Spanned<SocketAddr>>,
+}
+
+/// Who besides root may use the agent's socket.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Control {
+    read: Option<Spanned<String>>,
+    change: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -168,6 +177,18 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         }
         config.metrics = Some(address);
     }
+    for (name, given, to) in [
+        ("read", &file.control.read, &mut config.control.read),
+        ("change", &file.control.change, &mut config.control.change),
+    ] {
+        if let Some(group) = given {
+            *to = Some(group_name(&source, name, group)?);
+        }
+    }
+    if let (None, Some(change)) = (&file.control.read, &file.control.change) {
+        let words = "change: who may change must be able to connect; name a `read` group that its members are in, too";
+        return Err(at(&source, change.span().start, words));
+    }
     for management in &file.management {
         let span = management.from.span();
         config.management.push(resolve::Management {
@@ -242,6 +263,20 @@ fn shared_zone(interfaces: &[Managed]) -> Option<(usize, u16)> {
         let [zone, _] = zones(managed);
         overlay.contains(&zone).then_some((index, zone))
     })
+}
+
+/// The name of a group, or its number.
+fn group_name(source: &Source, key: &str, group: &Spanned<String>) -> Result<String, Usage> {
+    let name = group.get_ref();
+    if name.is_empty()
+        || name.len() > 256
+        || name.contains([':', ',', '/'])
+        || name.contains(char::is_whitespace)
+    {
+        let words = format!("{key}: '{name}' is no group's name; `getent group` lists them");
+        return Err(at(source, group.span().start, &words));
+    }
+    Ok(name.clone())
 }
 
 fn prefixes(source: &Source, texts: &[Spanned<String>]) -> Result<Vec<IpNet>, Usage> {

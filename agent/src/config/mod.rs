@@ -80,6 +80,15 @@ impl Managed {
     }
 }
 
+/// Which groups may use the agent's socket, besides root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// Whose members may ask.
+    pub read: Option<String>,
+    /// Whose members may change what is enforced, too; they must be in `read` as well.
+    pub change: Option<String>,
+}
+
 /// One agent's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -111,6 +120,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// WireGuard's own transport on exchange interfaces.
     pub wireguard: Vec<WireGuard>,
+    /// Who may use the socket.
+    pub control: Control,
 }
 
 impl Default for Config {
@@ -130,6 +141,7 @@ impl Default for Config {
             management: Vec::new(),
             metrics: None,
             wireguard: Vec::new(),
+            control: Control::default(),
         }
     }
 }

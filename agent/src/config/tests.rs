@@ -3,7 +3,7 @@ use std::path::Path;
 use bulkhead_abi::{FlowState, Rate};
 use bulkhead_api::hook::Kind;
 
-use super::{Config, HookChoice, Link, Mode, Role, file};
+use super::{Config, Control, HookChoice, Link, Mode, Role, file};
 
 fn parse(text: &str) -> Result<Config, String> {
     file::parse(Path::new("/etc/bulkhead/agent.toml"), text).map_err(|error| error.to_string())
@@ -44,6 +44,9 @@ fn every_setting_arrives() {
         [events]
         ring_bytes = 8192
         aggregates = 128
+        [control]
+        read = "bulkhead"
+        change = "4242"
         [limits]
         event_budget = 7
         new_flows_per_second = 250
@@ -73,6 +76,8 @@ fn every_setting_arrives() {
     );
     assert_eq!(config.new_flows, Rate { interval: 4_000_000, tolerance: 1_000_000_000 });
     assert_eq!(config.event_budget, 7);
+    let control = Control { read: Some("bulkhead".to_owned()), change: Some("4242".to_owned()) };
+    assert_eq!(config.control, control);
     let capacity = config.capacity;
     assert_eq!((capacity.flows, capacity.flow_buckets()), (4096, 1024));
     assert_eq!((capacity.event_bytes, capacity.aggregates, capacity.spare_addresses), (8192, 128, 0));
@@ -118,6 +123,8 @@ fn what_is_wrong_has_its_place() {
             "zone 1 is an exchange interface's and an overlay's",
         ),
         ("[metrics]\nlisten = \"0.0.0.0:9465\"", "2:10", "not a loopback address; try 127.0.0.1:9465"),
+        ("[control]\nchange = \"wheel\"", "2:10", "name a `read` group"),
+        ("[control]\nread = \"a b\"", "2:8", "no group's name"),
         ("[[management]]\nfrom = [\"10.0.0.1\"]\nports = [0]", "3:10", "not between 1 and 65535"),
         ("[limits]\nnew_flows_per_second = -1", "2:24", "not between 0 and"),
         ("[limits]\nevent_budget = 0", "2:16", "not between 1 and"),

@@ -40,6 +40,7 @@ use self::events::Shared;
 use self::events::control::{self, Before, Change};
 use self::fallback::drops;
 use self::files::Asked;
+use self::server::rights::Rights;
 use self::server::scrape::{self, Scrapes};
 use self::server::{Api, account};
 pub use self::setup::Setup;
@@ -130,7 +131,9 @@ fn guard_log(setup: &mut Setup) -> Option<guard::Log> {
 async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow::Result<Answer> {
     let paths = enforcer.setup.paths.clone();
     let (detach, mut detached) = mpsc::channel(1);
-    let listener = server::listen(&paths.socket)?;
+    let mut rights = Rights::new(&enforcer.setup.config.control);
+    let listener = server::listen(&paths, &mut rights)?;
+    rights.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     tell_attached(&enforcer);
     service::ready(&enforcer);
     let shared = enforcer.shared.clone();
@@ -145,8 +148,13 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
         None => None,
     };
     let metrics = serve_metrics(metrics, Arc::clone(&scrapes), enforcer.clone());
-    let api =
-        Arc::new(Api { enforcer: enforcer.clone(), detach, scrapes, changes: tokio::sync::Mutex::default() });
+    let api = Arc::new(Api {
+        enforcer: enforcer.clone(),
+        detach,
+        scrapes,
+        changes: tokio::sync::Mutex::default(),
+        rights,
+    });
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let mut answer = Answer::Yes;

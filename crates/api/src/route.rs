@@ -37,6 +37,15 @@ pub const ATTACH: &str = "/v1/attach";
 /// End enforcement; POST.
 pub const DETACH: &str = "/v1/detach";
 
+/// What a request takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// To ask: every GET.
+    Read,
+    /// To change what is enforced: every POST.
+    Change,
+}
+
 /// Which version answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {

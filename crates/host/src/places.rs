@@ -14,6 +14,8 @@ use rustix::io::Errno;
 
 /// Who else may write: the group and everybody.
 const OTHERS_WRITE: u32 = 0o022;
+/// What others have no right to in the agent's own directories: all but getting through, by [`let_through`].
+const CLOSED_TO: u32 = 0o066;
 /// Symbolic links that a path may lead through, as in the kernel.
 const MAX_LINKS: usize = 40;
 
@@ -87,6 +89,18 @@ pub fn close(path: &Path, ours: usize) -> Result<(), PlaceError> {
 /// As [`check`], and if a directory that is not the agent's own is missing.
 pub fn make(path: &Path, ours: usize) -> Result<(), PlaceError> {
     Walk::new(path, ours, true)?.finish()
+}
+
+/// Lets others through one of the agent's own directories to what they know the name of there, and may open.
+///
+/// # Errors
+/// If it cannot be changed.
+pub fn let_through(path: &Path) -> Result<(), PlaceError> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open =
+        rustix::fs::open(path, flags, Mode::empty()).map_err(PlaceError::system(path, "opening it"))?;
+    rustix::fs::fchmod(&open, Mode::RWXU | Mode::XGRP | Mode::XOTH)
+        .map_err(PlaceError::system(path, "letting others through"))
 }
 
 /// Keeps others from writing to a directory, which may be read as before; whether they could.
@@ -241,7 +255,7 @@ impl Walk {
     fn close_to_others(&self, name: &OsStr, found: &Stat, part: &Path) -> Result<(), PlaceError> {
         self.judge_owner(found, part)?;
         let mode = mode_of(found);
-        if mode & 0o077 == 0 {
+        if mode & CLOSED_TO == 0 {
             return Ok(());
         }
         let Some((parent, _)) = self.at.last() else { return Ok(()) };

@@ -121,3 +121,14 @@ fn others_are_kept_from_writing_and_not_from_reading() {
     assert_eq!(mode(&path), 0o1755);
     assert!(!keep_others_from_writing(&path).unwrap());
 }
+
+#[test]
+fn others_get_through_and_no_further() {
+    let place = Place::new("through");
+    let own = place.directory("own", 0o777);
+    let_through(&own).unwrap();
+    assert_eq!(mode(&own), 0o711);
+    // Nor does the next agent take that back from another one.
+    make(&own.join("instance"), 2).unwrap();
+    assert_eq!((mode(&own), mode(&own.join("instance"))), (0o711, 0o700));
+}

@@ -32,6 +32,7 @@ mod migrate;
 mod places;
 mod recreated;
 mod remains;
+mod rights;
 mod service;
 mod silent;
 mod slow_log;

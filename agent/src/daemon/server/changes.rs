@@ -33,11 +33,12 @@ type From = ConnectInfo<Peer>;
 /// Does what is asked for, tells of it, and answers.
 async fn command<T: Serialize + Answered + Send + 'static>(
     api: Arc<Api>,
-    ConnectInfo(Peer(by)): From,
+    ConnectInfo(peer): From,
     action: Action,
     about: About,
     work: impl FnOnce(&Enforcer) -> anyhow::Result<T> + Send + 'static,
 ) -> Response {
+    let by = peer.actor;
     // A task of its own: the connection's ends with whoever asked.
     let done = tokio::spawn(async move {
         let makes_generation = matches!(

@@ -1,4 +1,4 @@
-//! The agent's socket: HTTP over a Unix socket that only root may open.
+//! The agent's socket: HTTP over a Unix socket that root may open, and groups that agent.toml names.
 
 pub mod account;
 pub mod alone;
@@ -7,6 +7,7 @@ mod current;
 mod listener;
 mod metrics;
 mod peer;
+pub mod rights;
 pub mod scrape;
 pub mod status;
 
@@ -20,6 +21,7 @@ use anyhow::Context as _;
 use axum::body::{Body, Bytes};
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -28,7 +30,8 @@ use bulkhead_api::route::{self, Version};
 use bulkhead_host::spare;
 use current::current;
 use peer::Peer;
-use rustix::fs::Mode;
+use rights::Rights;
+use rustix::fs::{Gid, Mode};
 use scrape::Scrapes;
 use serde::Serialize;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -42,6 +45,7 @@ use crate::daemon::events::{Shared, timestamp};
 use crate::daemon::server::listener::Heard;
 use crate::daemon::state::Enforcer;
 use crate::exit::Usage;
+use crate::paths::Paths;
 use crate::version::{COMMIT, VERSION};
 
 /// Commands that may wait to be heard.
@@ -57,17 +61,38 @@ pub struct Api {
     pub scrapes: Arc<Scrapes>,
     /// One change of the generation at a time. Whoever waits for it keeps no thread from others.
     pub changes: tokio::sync::Mutex<()>,
+    /// Who may do what.
+    pub rights: Rights,
 }
 
-/// Listens on the socket, whose directory is there. A socket file of a dead agent is replaced.
-pub fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+/// Listens on the socket, whose directory is there. A socket file of a dead agent is replaced. A group that may
+/// not be let in is told of, and stays outside.
+pub fn listen(paths: &Paths, rights: &mut Rights) -> anyhow::Result<UnixListener> {
+    let path = &paths.socket;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("{}: replacing it", path.display()));
         }
         _ => {}
     }
-    bind(path).with_context(|| format!("{}: listening", path.display()))
+    let listener = bind(path).with_context(|| format!("{}: listening", path.display()))?;
+    if let Some(Err(error)) = rights.read.map(|group| open_to(paths, group)) {
+        rights.warnings.push(format!(
+            "{error:#}: members of no group may use the socket; where the agent may not change groups, put it into \
+             that one, as SupplementaryGroups= of its unit does"
+        ));
+    }
+    Ok(listener)
+}
+
+/// Opens the socket, which is there, to a group.
+fn open_to(paths: &Paths, group: u32) -> anyhow::Result<()> {
+    let socket = &paths.socket;
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP;
+    rustix::fs::chown(socket, None, Some(Gid::from_raw(group)))
+        .and_then(|()| rustix::fs::chmod(socket, mode))
+        .with_context(|| format!("{}: opening it to group {group}", socket.display()))?;
+    paths.let_through().map_err(Into::into)
 }
 
 /// A socket that is root's alone from the moment at which it has its name: the file gets the mode that
@@ -100,6 +125,7 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> io::Result<()> {
         .route(route::RELEASE, post(changes::release))
         .route(route::ATTACH, post(changes::attach))
         .fallback(unknown)
+        .layer(from_fn_with_state(api.clone(), rights::check))
         .with_state(api)
         .into_make_service_with_connect_info::<Peer>();
     axum::serve(Heard(listener), router).await
@@ -133,7 +159,11 @@ fn respond<T: Serialize>(answer: anyhow::Result<T>) -> Response {
 
 async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
     let read = |enforcer: &Enforcer| Ok(with_flows(current(enforcer)?, enforcer.pins())?);
-    respond(blocking(&api, read).await)
+    let mut status = blocking(&api, read).await;
+    if let Some(agent) = status.as_mut().ok().and_then(|status| status.agent.as_mut()) {
+        agent.warnings.extend(api.rights.warnings.iter().cloned());
+    }
+    respond(status)
 }
 
 /// Metrics for Prometheus.

@@ -3,22 +3,42 @@
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use bulkhead_api::event::Actor;
+use bulkhead_host::groups;
 use tokio::net::UnixStream;
 
 use crate::daemon::server::listener::Heard;
 
 /// The process at the other end of the socket, when it connected.
 #[derive(Clone, Debug)]
-pub struct Peer(pub Actor);
+pub struct Peer {
+    /// Who it is on record.
+    pub actor: Actor,
+    /// Its user; nobody's if the kernel does not say.
+    pub uid: u32,
+    /// Its own group and its supplementary ones.
+    pub groups: Vec<u32>,
+}
 
 impl Connected<IncomingStream<'_, Heard>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Heard>) -> Self {
-        Self(peer(stream.io()))
+        Self::of(stream.io())
+    }
+}
+
+impl Peer {
+    fn of(stream: &UnixStream) -> Self {
+        let actor = actor(stream);
+        let (uid, gid) = match actor {
+            Actor::Socket { uid, gid, .. } => (uid, Some(gid)),
+            _ => (u32::MAX, None),
+        };
+        let groups = groups::of_peer(stream).unwrap_or_default().into_iter().chain(gid).collect();
+        Self { actor, uid, groups }
     }
 }
 
 /// Who it is, as the kernel says; its names as /proc has them.
-fn peer(stream: &UnixStream) -> Actor {
+fn actor(stream: &UnixStream) -> Actor {
     let Ok(credentials) = stream.peer_cred() else {
         // The kernel has them of every connection.
         return Actor::Socket { uid: u32::MAX, gid: u32::MAX, pid: None, comm: None, exe: None };
