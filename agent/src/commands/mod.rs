@@ -14,6 +14,8 @@ pub mod diff;
 pub mod doctor;
 pub mod eval;
 pub mod explain;
+#[cfg(feature = "agent")]
+pub mod flows;
 pub mod generate;
 #[cfg(feature = "agent")]
 pub mod guard;

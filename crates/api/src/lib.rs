@@ -2,11 +2,14 @@
 
 pub mod change;
 pub mod event;
+pub mod flow;
 pub mod hook;
 pub mod link;
 pub mod mode;
 pub mod quarantine;
 pub mod request;
 pub mod route;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod status;
 pub mod text;

@@ -8,6 +8,7 @@ use crate::mode::Mode;
 
 /// Whether a change is to be confirmed.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Confirmation {
     /// Seconds to confirm within; none: it stays.
@@ -16,6 +17,7 @@ pub struct Confirmation {
 
 /// What came of a change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Applied {
     /// Whether it is in force.
     pub applied: bool,
@@ -38,6 +40,7 @@ pub struct Applied {
 
 /// What came of `attach`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AttachAnswer {
     /// What is attached, if the interface is enforced.
     pub attached: Option<Attached>,

@@ -16,6 +16,8 @@ pub const STATUS: &str = "/v1/status";
 pub const METRICS: &str = "/v1/metrics";
 /// Events as they come, one JSON object a line; GET.
 pub const EVENTS: &str = "/v1/events";
+/// The host's conversations, one JSON object a line; GET, with a [`crate::flow::Query`].
+pub const FLOWS: &str = "/v1/flows";
 /// Enforce a policy; POST, a [`crate::change::Change`].
 pub const APPLY: &str = "/v1/apply";
 /// Keep what waits for a confirmation; POST.
@@ -48,6 +50,7 @@ pub enum Right {
 
 /// Which version answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Version {
     /// The agent's, as `bulkhead --version` has it.
     pub version: String,

@@ -26,6 +26,7 @@ mod hang;
 mod hooks;
 mod limits;
 mod links;
+mod listed;
 mod many;
 mod metrics;
 mod migrate;
