@@ -2,11 +2,13 @@
 
 pub mod change;
 pub mod event;
+pub mod history;
 pub mod hook;
 pub mod link;
 pub mod mode;
 pub mod quarantine;
 pub mod request;
 pub mod route;
+pub mod session;
 pub mod status;
 pub mod text;

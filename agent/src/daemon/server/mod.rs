@@ -4,6 +4,7 @@ pub mod account;
 pub mod alone;
 mod changes;
 mod current;
+pub mod history;
 mod listener;
 mod metrics;
 mod peer;
@@ -111,6 +112,7 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> io::Result<()> {
         // For a command that waits for its answer. It waits for no lock.
         .route(route::ALIVE, get(async || StatusCode::OK))
         .route(route::STATUS, get(status))
+        .route(route::HISTORY, get(past))
         .route(route::METRICS, get(metrics))
         .route(route::EVENTS, get(events))
         .route(route::DETACH, post(changes::detach))
@@ -163,6 +165,11 @@ async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
         agent.warnings.extend(api.rights.warnings.iter().cloned());
     }
     respond(status)
+}
+
+/// What was put in force.
+async fn past(Extract(api): Extract<Arc<Api>>) -> Response {
+    respond(blocking(&api, |enforcer: &Enforcer| history::history(&enforcer.store)).await)
 }
 
 /// Metrics for Prometheus.
