@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod config;
 mod diagnostics;
+mod difference;
 mod exit;
 mod global;
 mod input;
@@ -22,6 +23,8 @@ mod duration;
 mod guard;
 #[cfg(feature = "agent")]
 mod paths;
+#[cfg(feature = "agent")]
+mod session;
 
 use std::process::ExitCode;
 

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use bulkhead_api::change::Change;
-use bulkhead_api::request::Applied;
+use bulkhead_api::history::Summary;
+use bulkhead_api::request::{self, Applied};
 use bulkhead_api::route;
+use bulkhead_api::session::Session;
 
 use crate::client;
 use crate::config::Mode;
@@ -13,11 +15,13 @@ use crate::exit::Answer;
 use crate::global::Global;
 use crate::input;
 use crate::paths::Paths;
+use crate::session;
 
 /// Apply a policy and inventory, on all hooks, without a gap.
 ///
 /// Files that are named are read by this command; without them the agent reads those that it was started
-/// with anew. An invalid policy or inventory changes nothing (exit 1).
+/// with anew. What changes is printed. An invalid policy or inventory changes nothing (exit 1), nor does one that
+/// would cut the SSH session that the command is run from.
 #[derive(Debug, clap::Args)]
 pub struct Apply {
     /// The policy; without it the one that the agent was started with.
@@ -32,6 +36,26 @@ pub struct Apply {
     /// Undo it unless `bulkhead confirm` comes within this time, such as 60s.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     confirm: Option<u64>,
+    /// Show what it would change, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    force: Force,
+}
+
+/// Whether the session at hand may be cut.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Force {
+    /// Do it also if that cuts the SSH session at hand.
+    #[arg(long)]
+    force: bool,
+}
+
+impl Force {
+    /// The session that must not be cut.
+    pub fn session(self) -> Option<Session> {
+        if self.force { None } else { session::at_hand() }
+    }
 }
 
 /// Confirm what `--confirm` has put in force: it stays.
@@ -40,9 +64,18 @@ pub struct Confirm {}
 
 /// Roll back to the previous policy and inventory at once.
 ///
-/// A second rollback undoes the first.
+/// A second rollback undoes the first. With a number, to that generation of `bulkhead history`.
 #[derive(Debug, clap::Args)]
-pub struct Rollback {}
+pub struct Rollback {
+    /// The generation to return to; without it the previous one.
+    #[arg(value_name = "GENERATION")]
+    to: Option<u32>,
+    /// Undo it unless `bulkhead confirm` comes within this time, such as 60s.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    confirm: Option<u64>,
+    #[command(flatten)]
+    force: Force,
+}
 
 impl Apply {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
@@ -51,6 +84,8 @@ impl Apply {
             inventory: self.inventory.as_deref().map(input::text).transpose()?,
             mode: self.mode,
             confirm: self.confirm,
+            dry_run: self.dry_run,
+            session: self.force.session(),
         };
         let answer = client::change(&Paths::of(&global.instance)?, route::APPLY, change)?;
         Ok(show(&answer, global.json))
@@ -58,19 +93,33 @@ impl Apply {
 }
 
 pub(super) fn show(answer: &Applied, json: bool) -> Answer {
+    let holds = answer.applied || (answer.dry_run && answer.text.is_empty());
     if json {
         println!("{}", serde_json::json!(answer));
-    } else if answer.applied {
+        return if holds { Answer::Yes } else { Answer::No };
+    }
+    show_difference(&answer.difference);
+    if answer.applied {
         println!("generation {}: {} rules, {} mode", answer.generation, answer.rules, answer.mode.name());
         answer.notes.iter().for_each(|note| eprintln!("note: {note}"));
         if let Some(seconds) = answer.confirm_within {
             println!("`bulkhead confirm` within {seconds} s keeps it; else the previous one returns");
         }
+    } else if holds {
+        println!("dry run: nothing has changed, generation {} is enforced", answer.generation);
     } else {
         eprint!("{}", answer.text);
         eprintln!("nothing has changed: generation {} stays enforced", answer.generation);
     }
-    if answer.applied { Answer::Yes } else { Answer::No }
+    if holds { Answer::Yes } else { Answer::No }
+}
+
+/// Prints what a change adds and removes.
+pub(super) fn show_difference(difference: &Summary) {
+    difference.lines.iter().for_each(|line| println!("{line}"));
+    if difference.more != 0 {
+        println!("and {} more; `bulkhead diff` shows all", difference.more);
+    }
 }
 
 impl Confirm {
@@ -89,7 +138,9 @@ impl Confirm {
 
 impl Rollback {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let answer: Option<Applied> = client::command(&Paths::of(&global.instance)?, route::ROLLBACK, &())?;
+        let request = request::Rollback { to: self.to, within: self.confirm, session: self.force.session() };
+        let answer: Option<Applied> =
+            client::command(&Paths::of(&global.instance)?, route::ROLLBACK, &request)?;
         match answer {
             Some(answer) => Ok(show(&answer, global.json)),
             None => {

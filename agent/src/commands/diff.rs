@@ -3,12 +3,11 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use bulkhead_policy::diff::{Apart, Difference, Flows, Side, Terms, diff};
+use bulkhead_policy::diff::{Difference, Side, diff};
 use bulkhead_policy::inventory::Inventory;
 use bulkhead_policy::resolve::Ruleset;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
+use crate::difference::{conditions, ends, lines, parts, remarks};
 use crate::exit::{Answer, Usage};
 use crate::global::Global;
 use crate::{diagnostics, input};
@@ -128,109 +127,21 @@ fn load(
     }
 }
 
-/// Names, cut where a line would be endless.
-fn names(list: &[String]) -> String {
-    const MOST: usize = 8;
-    let mut text = list.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
-    if list.len() > MOST {
-        let _ = write!(text, " and {} more", list.len() - MOST);
-    }
-    text
-}
-
-/// Ends, by the selectors that mean exactly them if there are any.
-fn ends(selectors: &[String], list: &[String]) -> String {
-    if selectors.is_empty() { names(list) } else { format!("{} ({})", names(selectors), names(list)) }
-}
-
-/// What a flow is admitted on, in words; none if nothing limits it.
-fn terms(terms: Terms) -> Vec<String> {
-    let packets = terms.packets.map(|rate| format!("at most {rate} packets a second"));
-    let flows = terms.new_flows.map(|rate| format!("at most {rate} new flows a second"));
-    let one_way = terms.one_way.then(|| "one-way".to_string());
-    packets.into_iter().chain(flows).chain(one_way).collect()
-}
-
-fn or_no_limit(terms: Vec<String>) -> String {
-    if terms.is_empty() { "no limit".into() } else { terms.join(" and ") }
-}
-
-/// Family, time and terms, where they matter.
-fn conditions(flows: &Flows, before: Option<Terms>) -> Vec<String> {
-    let time = |word: &str, nanoseconds: Option<u64>| {
-        let at = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds?.into()).ok()?;
-        Some(format!("{word} {}", at.format(&Rfc3339).ok()?))
-    };
-    let family =
-        flows.family.map(|family| if family == "ipv4" { "IPv4 only" } else { "IPv6 only" }.to_string());
-    let terms = match before {
-        None => terms(flows.terms),
-        Some(before) => {
-            let word = if flows.terms.widen(before) { "wider" } else { "narrower" };
-            let (before, after) = (or_no_limit(terms(before)), or_no_limit(terms(flows.terms)));
-            vec![format!("{word}: {after}, before {before}")]
-        }
-    };
-    let times = time("from", flows.from).into_iter().chain(time("until", flows.until));
-    family.into_iter().chain(times).chain(terms).collect()
-}
-
-/// Every line of a difference: its sign, its flows, and the terms before it if they changed.
-fn lines(difference: &Difference) -> impl Iterator<Item = (char, &Flows, Option<Terms>)> {
-    let added = difference.added.iter().map(|flows| ('+', flows, None));
-    let removed = difference.removed.iter().map(|flows| ('-', flows, None));
-    let changed = difference.changed.iter().map(|changed| ('~', &changed.flows, Some(changed.before)));
-    added.chain(removed).chain(changed)
-}
-
 fn text(difference: &Difference) -> String {
-    let mut text = String::new();
-    for (sign, flows, before) in lines(difference) {
-        let conditions = conditions(flows, before);
-        let conditions =
-            if conditions.is_empty() { String::new() } else { format!("  ({})", conditions.join(", ")) };
-        let _ = writeln!(
-            text,
-            "{sign} {} -> {}  {}{conditions}",
-            ends(&flows.from_selectors, &flows.sources),
-            ends(&flows.to_selectors, &flows.destinations),
-            flows.services.join(" ")
-        );
-    }
-    for line in apart(difference).chain(widened(difference)) {
-        let _ = writeln!(text, "{line}");
-    }
-    let _ = match (difference.added.is_empty(), difference.removed.is_empty()) {
-        (true, true) => writeln!(text, "nothing is added, nothing is removed"),
-        (true, false) => writeln!(text, "nothing is added"),
-        (false, true) => writeln!(text, "nothing is removed"),
-        (false, false) => Ok(()),
-    };
+    let mut text: String = lines(difference).into_iter().map(|line| line + "\n").collect();
+    text.push_str(match (difference.added.is_empty(), difference.removed.is_empty()) {
+        (true, true) => "nothing is added, nothing is removed\n",
+        (true, false) => "nothing is added\n",
+        (false, true) => "nothing is removed\n",
+        (false, false) => "",
+    });
     text
-}
-
-/// Limits that are counted more than once after the change.
-fn apart(difference: &Difference) -> impl Iterator<Item = String> {
-    difference.apart.iter().map(|Apart { rule, terms: limit, now }| {
-        format!(
-            "wider: {} of {rule} is counted by each of {} now",
-            terms(*limit).join(" and "),
-            now.join(", ")
-        )
-    })
-}
-
-/// What the additions are about that should be seen at once.
-fn widened(difference: &Difference) -> impl Iterator<Item = String> {
-    let venues = difference.widened_venues.iter().map(|name| format!("widened: {name}"));
-    let boundaries = difference.widened_boundaries.iter().map(|name| format!("widened: boundary {name}"));
-    venues.chain(boundaries)
 }
 
 fn markdown(difference: &Difference) -> String {
     let mut text = String::new();
     for (title, sign) in [("Added", '+'), ("Removed", '-'), ("Changed", '~')] {
-        let list: Vec<_> = lines(difference).filter(|(of, ..)| *of == sign).collect();
+        let list: Vec<_> = parts(difference).filter(|(of, ..)| *of == sign).collect();
         if list.is_empty() {
             let _ = writeln!(text, "**{title}:** nothing\n");
             continue;
@@ -250,7 +161,7 @@ fn markdown(difference: &Difference) -> String {
         }
         text.push('\n');
     }
-    for line in apart(difference).chain(widened(difference)) {
+    for line in remarks(difference) {
         let _ = writeln!(text, "**{line}**\n");
     }
     text
@@ -258,7 +169,7 @@ fn markdown(difference: &Difference) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_policy::diff::Changed;
+    use bulkhead_policy::diff::{Apart, Changed, Flows, Terms};
 
     use super::*;
 

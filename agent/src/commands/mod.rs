@@ -19,6 +19,8 @@ pub mod flows;
 pub mod generate;
 #[cfg(feature = "agent")]
 pub mod guard;
+#[cfg(feature = "agent")]
+pub mod history;
 pub mod inventory;
 mod network;
 #[cfg(feature = "agent")]

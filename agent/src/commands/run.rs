@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bulkhead_api::request::Confirmation;
 use bulkhead_host::places;
 
 use crate::config::{self, Config, HookChoice, Managed, Mode};
@@ -134,7 +133,6 @@ impl Run {
         }
         let bpffs_is_the_hosts = self.bpffs_is_the_hosts;
         let log_group = Err("not asked for".to_owned());
-        let confirmation = Confirmation { within: self.confirm };
         Ok(Setup {
             instance: global.instance.clone(),
             paths,
@@ -143,7 +141,7 @@ impl Run {
             fallback: Arc::new(Nft),
             log_group,
             bpffs_is_the_hosts,
-            confirmation,
+            confirm: self.confirm,
             forwarded_until: 0,
         })
     }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use bulkhead_api::change::Change;
-use bulkhead_api::request::{Applied, Confirmation};
+use bulkhead_api::request::{Applied, Promotion};
 use bulkhead_api::route;
 
-use super::apply::show;
+use super::apply::{Force, show};
 use crate::client;
 use crate::duration;
 use crate::exit::Answer;
@@ -37,6 +37,8 @@ pub struct Promote {
     /// Undo it unless `bulkhead confirm` comes within this time, such as 60s.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     confirm: Option<u64>,
+    #[command(flatten)]
+    force: Force,
 }
 
 impl Stage {
@@ -65,9 +67,9 @@ impl Unstage {
 
 impl Promote {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let confirmation = Confirmation { within: self.confirm };
+        let promotion = Promotion { within: self.confirm, session: self.force.session() };
         let answer: Option<Applied> =
-            client::command(&Paths::of(&global.instance)?, route::PROMOTE, &confirmation)?;
+            client::command(&Paths::of(&global.instance)?, route::PROMOTE, &promotion)?;
         Ok(show_staged(answer.as_ref(), global.json))
     }
 }

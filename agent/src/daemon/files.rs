@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use bulkhead_api::change::{Change, Text};
+use bulkhead_api::event::Actor;
+use bulkhead_api::session::Session;
 use bulkhead_policy::source::Source;
 
 use crate::config::Mode;
@@ -60,11 +62,41 @@ pub struct Asked {
     pub mode: Option<Mode>,
     /// Seconds to confirm within; none: it stays.
     pub confirm: Option<u64>,
+    /// Say what it would change, and change nothing.
+    pub dry_run: bool,
+    /// Who asks.
+    pub asker: Asker,
 }
 
-impl From<Change> for Asked {
-    fn from(Change { policy, inventory, mode, confirm }: Change) -> Self {
+/// Who asks for a change.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// Who it is on record.
+    pub by: Actor,
+    /// The session that the change must not cut; none: whatever it cuts is meant.
+    pub session: Option<Session>,
+}
+
+/// The agent itself.
+impl Default for Asker {
+    fn default() -> Self {
+        Self { by: Actor::Agent, session: None }
+    }
+}
+
+impl Asked {
+    /// A change that somebody has sent.
+    #[must_use]
+    pub fn new(change: Change, by: Actor) -> Self {
+        let Change { policy, inventory, mode, confirm, dry_run, session } = change;
         let source = |Text { name, text }: Text| Source::new(&name, &text);
-        Self { policy: policy.map(source), inventory: inventory.map(source), mode, confirm }
+        let (policy, inventory) = (policy.map(source), inventory.map(source));
+        Self { policy, inventory, mode, confirm, dry_run, asker: Asker { by, session } }
+    }
+
+    /// The files that `run` names, read anew.
+    #[must_use]
+    pub fn anew(by: Actor) -> Self {
+        Self { asker: Asker { by, session: None }, ..Self::default() }
     }
 }

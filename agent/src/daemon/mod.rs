@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead_api::event::{Action, Outcome};
+use bulkhead_api::event::{Action, Actor, Outcome};
 use bulkhead_dataplane::{Attached, Dataplane as _, Kernel, check_support};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -243,7 +243,7 @@ async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
         let apply = move || {
             service::reloading();
             let before = control::generation(&enforcer);
-            let applied = apply(&enforcer, &Asked::default());
+            let applied = apply(&enforcer, &Asked::anew(Actor::Signal { signal: "SIGHUP".to_owned() }));
             if let Some((outcome, detail)) = account::outcome(&applied) {
                 let change = Change::by_signal(Action::Apply, before, "SIGHUP", outcome);
                 Change { detail, ..change }.tell(&enforcer);

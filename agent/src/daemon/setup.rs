@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bulkhead_api::request::Confirmation;
 use bulkhead_dataplane::Pins;
 
 use crate::config::Config;
@@ -28,8 +27,8 @@ pub struct Setup {
     pub log_group: Result<u16, String>,
     /// The operator says that the BPF file system is the host's, which a container cannot know.
     pub bpffs_is_the_hosts: bool,
-    /// Whether a policy that is enforced by this start is to be confirmed.
-    pub confirmation: Confirmation,
+    /// Seconds to confirm within what is enforced by this start; none: it stays.
+    pub confirm: Option<u64>,
     /// Until when open connections that the host forwards are taken up, seconds of the flow clock; 0: never.
     pub forwarded_until: u32,
 }

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::mode::Mode;
+use crate::session::Session;
 use crate::text::is_plain;
 
 /// The longest text of a file: an inventory of several million nodes.
@@ -38,6 +39,10 @@ pub struct Change {
     pub mode: Option<Mode>,
     /// Seconds to confirm within; none: it stays.
     pub confirm: Option<u64>,
+    /// Say what it would change, and change nothing.
+    pub dry_run: bool,
+    /// The session that it must not cut; none: whatever it cuts is meant.
+    pub session: Option<Session>,
 }
 
 /// The body's first line.
@@ -49,6 +54,10 @@ pub(crate) struct Head {
     inventory: Option<Announced>,
     mode: Option<Mode>,
     confirm: Option<u64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<Session>,
 }
 
 /// A text that follows.
@@ -106,6 +115,8 @@ impl Change {
             inventory: self.inventory.as_ref().map(announced),
             mode: self.mode,
             confirm: self.confirm,
+            dry_run: self.dry_run,
+            session: self.session,
         };
         // Strings and numbers always serialise.
         let head = serde_json::json!(head).to_string() + "\n";
@@ -186,7 +197,14 @@ impl Reader {
         });
         let policy = head.policy.and_then(|_| texts.next()).transpose()?;
         let inventory = head.inventory.and_then(|_| texts.next()).transpose()?;
-        Ok(Change { policy, inventory, mode: head.mode, confirm: head.confirm })
+        Ok(Change {
+            policy,
+            inventory,
+            mode: head.mode,
+            confirm: head.confirm,
+            dry_run: head.dry_run,
+            session: head.session,
+        })
     }
 }
 

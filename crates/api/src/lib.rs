@@ -3,6 +3,7 @@
 pub mod change;
 pub mod event;
 pub mod flow;
+pub mod history;
 pub mod hook;
 pub mod link;
 pub mod mode;
@@ -11,5 +12,6 @@ pub mod request;
 pub mod route;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod session;
 pub mod status;
 pub mod text;

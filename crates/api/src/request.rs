@@ -3,16 +3,35 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::Summary;
 use crate::hook::Attached;
 use crate::mode::Mode;
+use crate::session::Session;
 
-/// Whether a change is to be confirmed.
+/// Enforce the staged policy.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct Confirmation {
+pub struct Promotion {
     /// Seconds to confirm within; none: it stays.
     pub within: Option<u64>,
+    /// The session that it must not cut; none: whatever it cuts is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
+}
+
+/// Return to what was enforced before.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Rollback {
+    /// The generation to return to, of those whose files are kept; none: the previous one.
+    pub to: Option<u32>,
+    /// Seconds to confirm within; none: it stays.
+    pub within: Option<u64>,
+    /// The session that it must not cut; none: whatever it cuts is meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
 }
 
 /// What came of a change.
@@ -21,6 +40,9 @@ pub struct Confirmation {
 pub struct Applied {
     /// Whether it is in force.
     pub applied: bool,
+    /// Whether it was only asked what it would change.
+    #[serde(default)]
+    pub dry_run: bool,
     /// The generation that is enforced now.
     pub generation: u32,
     /// `enforce` or `audit`.
@@ -29,6 +51,9 @@ pub struct Applied {
     pub rules: usize,
     /// Seconds left to confirm.
     pub confirm_within: Option<u64>,
+    /// What it changes of what was enforced until then, or would change.
+    #[serde(default)]
+    pub difference: Summary,
     /// What else the operator should know.
     #[serde(default)]
     pub notes: Vec<String>,

@@ -18,11 +18,13 @@ pub const METRICS: &str = "/v1/metrics";
 pub const EVENTS: &str = "/v1/events";
 /// The host's conversations, one JSON object a line; GET, with a [`crate::flow::Query`].
 pub const FLOWS: &str = "/v1/flows";
+/// What was put in force, newest first; GET.
+pub const HISTORY: &str = "/v1/history";
 /// Enforce a policy; POST, a [`crate::change::Change`].
 pub const APPLY: &str = "/v1/apply";
 /// Keep what waits for a confirmation; POST.
 pub const CONFIRM: &str = "/v1/confirm";
-/// Return to the previous generation; POST.
+/// Return to the previous generation or to an earlier one; POST, a [`crate::request::Rollback`] or nothing.
 pub const ROLLBACK: &str = "/v1/rollback";
 /// Stage a policy; POST, a [`crate::change::Change`].
 pub const STAGE: &str = "/v1/stage";

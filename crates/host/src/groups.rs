@@ -1,9 +1,9 @@
-//! Groups: by name, and of whoever is at the other end of a socket.
+//! Users and groups: by name, and of whoever is at the other end of a socket.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
 
-use nix::unistd::Group;
+use nix::unistd::{Group, Uid, User};
 
 /// More groups than Linux lets a process have (`NGROUPS_MAX` of linux/limits.h).
 const MOST: usize = 65_536;
@@ -14,6 +14,12 @@ const MOST: usize = 65_536;
 pub fn id(name: &str) -> Option<u32> {
     let named = Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
     named.or_else(|| name.parse().ok())
+}
+
+/// The name of a user, as the system has it.
+#[must_use]
+pub fn user_name(uid: u32) -> Option<String> {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
 }
 
 /// The supplementary groups of the process at the other end of a Unix socket, when it connected

@@ -1,11 +1,12 @@
 //! Enforcing other files, for good or until a confirmation is due.
 
 use anyhow::Context as _;
+use bulkhead_api::event::Action;
 use bulkhead_api::request::Applied;
 use bulkhead_dataplane::Dataplane;
 
 use crate::daemon::clock::wall_time;
-use crate::daemon::enforcement::change;
+use crate::daemon::enforcement::{change, origin, session};
 use crate::daemon::files::{Asked, Files};
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::Inputs;
@@ -23,20 +24,30 @@ pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
     let named = request.policy.is_none() && request.inventory.is_none();
     let files = requested(enforcer, request)?;
     let mode = request.mode.unwrap_or_else(|| enforcer.live().built.mode);
-    let inputs = match Inputs::check(files.clone(), mode, &enforcer.setup.options, wall_time()) {
+    let mut inputs = match Inputs::check(files.clone(), mode, &enforcer.setup.options, wall_time()) {
         Ok(inputs) => inputs,
-        Err(refused) => return Ok(change::refusal(enforcer, &refused)),
+        Err(refused) => {
+            return Ok(Applied { dry_run: request.dry_run, ..change::refusal(enforcer, &refused) });
+        }
     };
+    let difference = origin::note(enforcer, &mut inputs, Action::Apply, &request.asker);
+    if let Some(text) = session::cut(enforcer, &inputs, request.asker.session)? {
+        return Ok(Applied { dry_run: request.dry_run, difference, text, ..change::unchanged(enforcer) });
+    }
+    if request.dry_run {
+        return Ok(Applied { dry_run: true, difference, ..change::unchanged(enforcer) });
+    }
     // Files that `run` names and that are not there are what they were.
     let seen = if named { Some(files) } else { named_files(enforcer) };
     let staged = enforcer.live().ledger.staged;
-    change::change(enforcer, Disk::First, inputs, staged, |ledger, number| {
+    let applied = change::change(enforcer, Disk::First, inputs, staged, |ledger, number| {
         // A restart goes on with this until what `run` names changes again.
         if let Some(seen) = &seen {
             enforcer.store.save_requested(seen, enforcer.setup.config.mode)?;
         }
         Ok(ledger.succeeded_by(number, Pending::within(request.confirm)))
-    })
+    })?;
+    Ok(Applied { difference, ..applied })
 }
 
 /// The files that a request means: those that it has, else those that `run` names.

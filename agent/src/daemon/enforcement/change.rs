@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+use bulkhead_api::history::Summary;
 use bulkhead_api::request::Applied;
 use bulkhead_dataplane::{Attached, Dataplane, HookLinks as _, Pins};
 
@@ -24,18 +25,27 @@ pub fn following_number<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<
     next_number(&enforcer.plane, enforcer.pins(), &enforcer.store, &enforcer.live().ledger)
 }
 
-pub(in crate::daemon) fn refusal<D: Dataplane>(enforcer: &Enforcer<D>, refused: &Refused) -> Applied {
+/// The answer that nothing has changed.
+pub(in crate::daemon) fn unchanged<D: Dataplane>(enforcer: &Enforcer<D>) -> Applied {
     let live = enforcer.live();
     Applied {
         applied: false,
+        dry_run: false,
         generation: live.built.number,
         mode: live.built.mode,
         rules: live.built.names.count(),
         confirm_within: None,
+        difference: Summary::default(),
         notes: Vec::new(),
-        findings: refused.findings.0.iter().map(|finding| serde_json::json!(finding)).collect(),
-        text: refused.text(),
+        findings: Vec::new(),
+        text: String::new(),
     }
+}
+
+/// The answer that the files are invalid.
+pub(in crate::daemon) fn refusal<D: Dataplane>(enforcer: &Enforcer<D>, refused: &Refused) -> Applied {
+    let findings = refused.findings.0.iter().map(|finding| serde_json::json!(finding)).collect();
+    Applied { findings, text: refused.text(), ..unchanged(enforcer) }
 }
 
 /// Builds the next generation, with a staged policy beside it or none, and swaps it in. The
@@ -159,13 +169,15 @@ fn swap<D: Dataplane>(
     let Live { folded, built, .. } = &mut *live;
     retire(pins, &enforcer.store, folded, built);
     drop(old);
-    enforcer.store.prune_except(&kept_generations(&live.ledger));
+    enforcer.store.prune_except(&kept_generations(&enforcer.store, &live.ledger));
     Ok(Applied {
         applied: true,
+        dry_run: false,
         generation: number,
         mode: live.built.mode,
         rules: live.built.names.count(),
         confirm_within: live.ledger.pending.as_ref().map(|pending| pending.seconds_left()),
+        difference: Summary::default(),
         notes: enforcer.store.unsaved_problem().into_iter().chain(enforcer.setup.config.lockout()).collect(),
         findings: Vec::new(),
         text: String::new(),
@@ -186,9 +198,9 @@ pub(in crate::daemon) fn next_number(
 
 /// The generations whose files are kept: what runs, what to return to, and the ones just
 /// before, whose last events may not have been read yet.
-pub(in crate::daemon) fn kept_generations(ledger: &Ledger) -> Vec<u32> {
+pub(in crate::daemon) fn kept_generations(store: &Store, ledger: &Ledger) -> Vec<u32> {
     let recent = ledger.enforced.saturating_sub(3)..=ledger.enforced;
-    recent.chain(ledger.previous).chain(ledger.staged).collect()
+    recent.chain(ledger.previous).chain(ledger.staged).chain(store.returnable()).collect()
 }
 
 /// Makes what a generation and its staged policy report readable, before a packet can meet them.

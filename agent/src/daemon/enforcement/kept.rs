@@ -17,8 +17,9 @@ pub fn inputs<D: Dataplane>(
     compile: impl FnOnce(Files, Mode, &CompileOptions, u64) -> Result<Inputs, Refused>,
 ) -> anyhow::Result<Inputs> {
     let (files, made) = files(enforcer, number)?;
-    compile(files, made.mode, &enforcer.setup.options, wall_time())
-        .map_err(|refused| anyhow::anyhow!("generation {number} no longer compiles:\n{}", refused.text()))
+    let inputs = compile(files, made.mode, &enforcer.setup.options, wall_time())
+        .map_err(|refused| anyhow::anyhow!("generation {number} no longer compiles:\n{}", refused.text()))?;
+    Ok(Inputs { origin: made.origin, ..inputs })
 }
 
 /// The files of a generation, as they were kept.

@@ -1,24 +1,38 @@
 //! The way back to what was enforced before: by command, or because no confirmation came.
 
+use bulkhead_api::event::Action;
 use bulkhead_api::request::Applied;
 use bulkhead_dataplane::Dataplane;
 
 use crate::daemon::clock::wall_time;
-use crate::daemon::enforcement::{change, detach, kept};
+use crate::daemon::enforcement::{change, detach, kept, origin, session};
+use crate::daemon::files::Asker;
 use crate::daemon::log::log_unsaved;
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::Inputs;
-use crate::daemon::store::Ledger;
 use crate::daemon::store::unsaved::Disk;
+use crate::daemon::store::{Ledger, Pending};
+use crate::exit::Usage;
 
-/// Returns to the previous generation, which becomes a new one of the same files; `None` if
+/// A way back.
+#[derive(Clone, Debug, Default)]
+pub struct Return {
+    /// To which generation; none: the previous one.
+    pub to: Option<u32>,
+    /// Seconds to confirm within; none: it stays.
+    pub within: Option<u64>,
+    /// Who asks.
+    pub asker: Asker,
+}
+
+/// Returns to the previous generation or to an earlier one, which becomes a new one of the same files; `None` if
 /// there is none. Neither a full disk nor a test that fails by now keeps it from that.
 ///
 /// # Errors
-/// If the system refuses; nothing has changed then.
-pub fn rollback<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Applied>> {
+/// A generation that is not kept ([`Usage`]), or if the system refuses; nothing has changed then.
+pub fn rollback<D: Dataplane>(enforcer: &Enforcer<D>, way: &Return) -> anyhow::Result<Option<Applied>> {
     let _one = enforcer.one_change();
-    roll_back(enforcer)
+    roll_back(enforcer, way)
 }
 
 /// Rolls back if a confirmation was due. A change that is being made is not waited for.
@@ -28,20 +42,37 @@ pub fn rollback<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<A
 pub fn roll_back_unconfirmed<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Applied>> {
     let Ok(_one) = enforcer.changing.try_lock() else { return Ok(None) };
     let due = enforcer.live().ledger.is_unconfirmed();
-    if due { roll_back(enforcer) } else { Ok(None) }
+    if due { roll_back(enforcer, &Return::default()) } else { Ok(None) }
 }
 
-fn roll_back<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Applied>> {
-    let Ledger { previous, staged, .. } = enforcer.live().ledger.clone();
-    let Some(previous) = previous else { return Ok(None) };
-    let inputs = kept::inputs(enforcer, previous, Inputs::check_kept)?;
+fn roll_back<D: Dataplane>(enforcer: &Enforcer<D>, way: &Return) -> anyhow::Result<Option<Applied>> {
+    let Ledger { enforced, previous, staged, .. } = enforcer.live().ledger.clone();
+    let Some(to) = way.to.or(previous) else { return Ok(None) };
+    if way.to == Some(enforced) {
+        return Err(
+            Usage(format!("generation {to} is enforced; `bulkhead history` lists those before")).into()
+        );
+    }
+    if way.to.is_some() && enforcer.store.inputs_of(to).is_none() {
+        return Err(
+            Usage(format!("generation {to} is not kept; `bulkhead history` lists those that are")).into()
+        );
+    }
+    let mut inputs = kept::inputs(enforcer, to, Inputs::check_kept)?;
+    let difference = origin::note(enforcer, &mut inputs, Action::Rollback, &way.asker);
+    if let Some(text) = session::cut(enforcer, &inputs, way.asker.session)? {
+        return Ok(Some(Applied { difference, text, ..change::unchanged(enforcer) }));
+    }
+    let pending = Pending::within(way.within);
     let mut done = change::change(enforcer, Disk::Follows, inputs, staged, |ledger, number| {
         let previous = Some(ledger.enforced);
-        Ok(Ledger { enforced: number, previous, target: None, pending: None, staged, applied: wall_time() })
+        Ok(Ledger { enforced: number, previous, target: None, pending, staged, applied: wall_time() })
     })?;
-    enforcer.store.end_wait();
+    if way.within.is_none() {
+        enforcer.store.end_wait();
+    }
     done.notes.extend(enforcer.live().built.problems.iter().cloned());
-    Ok(Some(done))
+    Ok(Some(Applied { difference, ..done }))
 }
 
 /// Ends enforcement if the first policy was not confirmed in time: nothing was enforced before it.

@@ -1,12 +1,13 @@
 //! Staged policies: they observe beside what is enforced, until they are promoted or taken away.
 
-use bulkhead_api::request::{Applied, Confirmation};
+use bulkhead_api::event::Action;
+use bulkhead_api::request::Applied;
 use bulkhead_api::status::Observed;
 use bulkhead_dataplane::Dataplane;
 
 use crate::daemon::clock::wall_time;
-use crate::daemon::enforcement::{apply, change, kept, rebuild};
-use crate::daemon::files::Asked;
+use crate::daemon::enforcement::{apply, change, kept, origin, rebuild, session};
+use crate::daemon::files::{Asked, Asker};
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::generation::LoadedGeneration;
 use crate::daemon::state::inputs::Inputs;
@@ -43,25 +44,31 @@ pub fn unstage<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Ap
     rebuild::enforce_with(enforcer, None).map(Some)
 }
 
-/// Enforces the staged policy, as it was staged; `None` if there is none.
+/// Enforces the staged policy, as it was staged, for good or until a confirmation within some seconds is due; `None`
+/// if there is none.
 ///
 /// # Errors
 /// If the system refuses; nothing has changed then.
 pub fn promote<D: Dataplane>(
     enforcer: &Enforcer<D>,
-    confirmation: &Confirmation,
+    within: Option<u64>,
+    asker: &Asker,
 ) -> anyhow::Result<Option<Applied>> {
     let _one = enforcer.one_change();
     let Some(number) = enforcer.live().ledger.staged else { return Ok(None) };
     let (files, made) = kept::files(enforcer, number)?;
-    let staged = match Inputs::check(files, made.mode, &enforcer.setup.options, wall_time()) {
+    let mut staged = match Inputs::check(files, made.mode, &enforcer.setup.options, wall_time()) {
         Ok(inputs) => inputs,
         Err(refused) => return Ok(Some(change::refusal(enforcer, &refused))),
     };
-    change::change(enforcer, Disk::First, staged, None, |ledger, number| {
-        Ok(ledger.succeeded_by(number, Pending::within(confirmation.within)))
-    })
-    .map(Some)
+    let difference = origin::note(enforcer, &mut staged, Action::Promote, asker);
+    if let Some(text) = session::cut(enforcer, &staged, asker.session)? {
+        return Ok(Some(Applied { difference, text, ..change::unchanged(enforcer) }));
+    }
+    let applied = change::change(enforcer, Disk::First, staged, None, |ledger, number| {
+        Ok(ledger.succeeded_by(number, Pending::within(within)))
+    })?;
+    Ok(Some(Applied { difference, ..applied }))
 }
 
 /// What the staged policy has decided otherwise; `None` if there is none.

@@ -3,9 +3,12 @@
 //! A restart changes what is enforced only if what `run` names has changed: it must neither
 //! undo an apply of other files nor take up again what was rolled back.
 
+use bulkhead_api::event::{Action, Actor};
+use bulkhead_api::history::Origin;
 use bulkhead_dataplane::Dataplane;
 
 use crate::daemon::clock::wall_time;
+use crate::daemon::enforcement::origin;
 use crate::daemon::files::Files;
 use crate::daemon::log::log_unsaved;
 use crate::daemon::quarantine::list::{self, List};
@@ -182,6 +185,7 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
     let seen = store.last_requested();
     let unchanged = problem.is_some()
         || seen.is_some_and(|(files, mode)| files.same_text(&named.files) && mode == setup.config.mode);
+    let before = ledger.enforced;
     let choice = choose(&mut ledger, unchanged);
     let mut inputs = match choice {
         Choice::Named => named,
@@ -190,9 +194,10 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
     let is_named = choice == Choice::Named && problem.is_none();
     if choice != Choice::Kept(ledger.enforced) {
         ledger.applied = wall_time();
+        inputs.origin = Some(origin(setup, store, (before, choice), &inputs));
     }
     if is_named {
-        ledger.pending = Pending::within(setup.confirmation.within);
+        ledger.pending = Pending::within(setup.confirm);
         log_unsaved(store.save_requested(&inputs.files, setup.config.mode));
     }
     inputs.problems.extend(problem);
@@ -201,6 +206,15 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
         tracing::warn!("released {}: its time was over while no agent ran", entry.title());
     }
     Ok(Plan { inputs, ledger, quarantined, is_named })
+}
+
+/// How other files than before come to be in force by a start.
+fn origin(setup: &Setup, store: &Store, (before, choice): (u32, Choice), inputs: &Inputs) -> Origin {
+    let mode = store.inputs_of(before).map(|(_, made)| made.mode);
+    let compare = |mode| origin::difference(store, &setup.options, (before, mode), inputs);
+    let action = if choice == Choice::Named { Action::Start } else { Action::Rollback };
+    let difference = mode.map(compare).unwrap_or_default();
+    Origin { action, by: Actor::Agent, time: wall_time(), difference }
 }
 
 fn choose(ledger: &mut Ledger, unchanged: bool) -> Choice {
@@ -235,8 +249,9 @@ fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> Input
         tracing::warn!(generation = number, "its files are not kept; enforcing those that `run` names");
         return named;
     };
+    let origin = made.origin;
     if files.same_text(&named.files) && made.mode == named.mode {
-        return named;
+        return Inputs { origin, ..named };
     }
     match Inputs::check_kept(files, made.mode, &setup.options, wall_time()) {
         Ok(inputs) => {
@@ -246,7 +261,7 @@ fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> Input
                 "going on with its files as they were kept, not with {}; `bulkhead apply` enforces that",
                 setup.config.policy.display()
             );
-            inputs
+            Inputs { origin, ..inputs }
         }
         Err(refused) => {
             tracing::warn!(

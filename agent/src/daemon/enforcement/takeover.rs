@@ -65,7 +65,7 @@ pub fn start<D: Dataplane>(
             })?;
     ledger.target = Some(number);
     if let Err(error) = store.write_ledger(&ledger) {
-        if ledger.pending.is_some() && setup.confirmation.within.is_some() {
+        if ledger.pending.is_some() && setup.confirm.is_some() {
             drop(built);
             store.put_back(&ledger_before);
             let _ = if before.is_empty() {
@@ -106,7 +106,7 @@ pub fn start<D: Dataplane>(
     ledger.target = None;
     if named {
         // The time begins once it is enforced.
-        ledger.pending = Pending::within(setup.confirmation.within);
+        ledger.pending = Pending::within(setup.confirm);
     }
     store.write_or_hold(&ledger);
     log_unsaved(built.save_zones(&store));
@@ -136,7 +136,7 @@ pub fn start<D: Dataplane>(
         finish(migration, &store, &mut live.folded, &mut live.built)?;
     }
     retire(&pins, &store, &mut live.folded, &live.built);
-    store.prune_except(&change::kept_generations(&live.ledger));
+    store.prune_except(&change::kept_generations(&store, &live.ledger));
     live.attached.extend(absent(&setup, &live.attached));
     let reconciler = Reconciler::new(&plane, gaps, &pins).context("asking for interfaces")?;
     let enforcer = Enforcer {

@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::daemon::clock::boot_time;
 use crate::daemon::events::{Shared, timestamp};
+use crate::daemon::files::Files;
 use crate::daemon::quarantine::list::{self, List};
 use crate::daemon::setup::Setup;
 use crate::daemon::state::Enforcer;
@@ -55,7 +56,8 @@ impl Change {
         let generation = generation(enforcer);
         let has_files = self.outcome == Outcome::Done
             && matches!(self.action, Action::Start | Action::Apply | Action::Rollback | Action::Promote);
-        let digests = if has_files { digests(&enforcer.store, generation) } else { [None, None] };
+        let files = has_files.then(|| enforcer.store.inputs_of(generation)).flatten();
+        let digests = files.map_or([None, None], |(files, _)| digests(&files).map(Some));
         self.tell_of(&enforcer.shared, generation, digests);
     }
 
@@ -125,11 +127,10 @@ impl Before {
     }
 }
 
-/// Digests of the policy and the inventory that a generation was made from.
-fn digests(store: &Store, generation: u32) -> [Option<String>; 2] {
-    let Some((files, _)) = store.inputs_of(generation) else { return [None, None] };
+/// SHA-256 of a policy and an inventory, hexadecimal.
+pub fn digests(files: &Files) -> [String; 2] {
     [files.policy.text(), files.inventory.text()].map(|text| {
         let digest = Sha256::digest(text);
-        Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
     })
 }

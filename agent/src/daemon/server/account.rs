@@ -37,6 +37,9 @@ fn done_or(is_done: bool, why: impl FnOnce() -> Option<String>) -> Option<(Outco
 
 impl Answered for Applied {
     fn outcome(&self) -> Option<(Outcome, Option<String>)> {
+        if self.dry_run {
+            return None;
+        }
         done_or(self.applied, || {
             Some(self.text.clone()).filter(|text| !text.is_empty()).or_else(|| self.notes.first().cloned())
         })
@@ -81,6 +84,7 @@ impl Answered for Vec<(String, Hook)> {
 mod tests {
     use anyhow::anyhow;
     use bulkhead_api::event::Outcome;
+    use bulkhead_api::history::Summary;
     use bulkhead_api::mode::Mode;
     use bulkhead_api::quarantine;
     use bulkhead_api::request::{Applied, AttachAnswer};
@@ -95,6 +99,8 @@ mod tests {
             mode: Mode::Enforce,
             rules: 0,
             confirm_within: None,
+            dry_run: false,
+            difference: Summary::default(),
             notes: Vec::new(),
             findings: Vec::new(),
             text: text.to_owned(),
@@ -110,6 +116,8 @@ mod tests {
         assert_eq!(outcome(&anyhow::Ok(false)), Some((Outcome::Refused, None)));
         let unknown = quarantine::Answer::no("nobody has that name".to_owned());
         assert_eq!(outcome(&anyhow::Ok(unknown)), Some((Outcome::Refused, because("nobody has that name"))));
+        let asked = Applied { dry_run: true, ..applied(false, "p:1:1") };
+        assert_eq!(outcome(&anyhow::Ok(asked)), None);
         assert_eq!(outcome(&anyhow::Ok(AttachAnswer { attached: None, generation: 3 })), None);
         let no_room: anyhow::Result<bool> = Err(anyhow!("no room").context("compiling"));
         assert_eq!(outcome(&no_room), Some((Outcome::Failed, because("compiling: no room"))));

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use bulkhead_api::change::Reader;
 use bulkhead_api::event::{Action, Actor};
 use bulkhead_api::quarantine;
-use bulkhead_api::request::Confirmation;
+use bulkhead_api::request::{Promotion, Rollback};
 use bulkhead_api::text::is_plain;
 use bulkhead_host::spare;
 use futures_util::StreamExt as _;
@@ -22,8 +22,9 @@ use super::account::{About, Answered, outcome};
 use super::peer::Peer;
 use super::{Api, respond};
 use crate::daemon::enforcement;
+use crate::daemon::enforcement::rollback::Return;
 use crate::daemon::events::control::{Change, generation};
-use crate::daemon::files::Asked;
+use crate::daemon::files::{Asked, Asker};
 use crate::daemon::quarantine as quarantining;
 use crate::daemon::state::Enforcer;
 use crate::exit::Usage;
@@ -91,7 +92,7 @@ fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Usage> {
 }
 
 /// Reads a change as it comes, however long its files are within their bounds; none if the body broke off.
-async fn asked(body: Body) -> Option<Result<Asked, Usage>> {
+async fn asked(body: Body, by: &Actor) -> Option<Result<Asked, Usage>> {
     let mut reader = Reader::default();
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {
@@ -99,7 +100,8 @@ async fn asked(body: Body) -> Option<Result<Asked, Usage>> {
             return Some(Err(Usage(error.to_string())));
         }
     }
-    Some(reader.finish().map(Into::into).map_err(|error| Usage(error.to_string())))
+    let change = reader.finish().map_err(|error| Usage(error.to_string()));
+    Some(change.map(|change| Asked::new(change, by.clone())))
 }
 
 /// Does what is asked for by a change.
@@ -111,7 +113,7 @@ async fn change<T: Serialize + Answered + Send + 'static>(
     work: impl FnOnce(&Enforcer, &Asked) -> anyhow::Result<T> + Send + 'static,
 ) -> Response {
     // Who has asked for nothing whole has asked for nothing.
-    let Some(asked) = asked(body).await else {
+    let Some(asked) = asked(body, &from.0.actor).await else {
         return (StatusCode::BAD_REQUEST, "the request broke off: send it again").into_response();
     };
     let policy = asked.as_ref().ok().and_then(|asked| asked.policy.as_ref());
@@ -127,8 +129,16 @@ pub async fn confirm(Extract(api): Extract<Arc<Api>>, from: From) -> Response {
     command(api, from, Action::Confirm, About::default(), enforcement::confirm).await
 }
 
-pub async fn rollback(Extract(api): Extract<Arc<Api>>, from: From) -> Response {
-    command(api, from, Action::Rollback, About::default(), enforcement::rollback).await
+pub async fn rollback(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) -> Response {
+    let by = from.0.actor.clone();
+    let request = if body.is_empty() { Ok(Rollback::default()) } else { read::<Rollback>(&body) };
+    let to = request.as_ref().ok().and_then(|request| request.to);
+    let about = About { subject: to.map(|number| format!("generation {number}")), reason: None };
+    let work = move |enforcer: &Enforcer| {
+        let Rollback { to, within, session } = request?;
+        enforcement::rollback(enforcer, &Return { to, within, asker: Asker { by, session } })
+    };
+    command(api, from, Action::Rollback, about, work).await
 }
 
 pub async fn stage(Extract(api): Extract<Arc<Api>>, from: From, body: Body) -> Response {
@@ -140,7 +150,11 @@ pub async fn unstage(Extract(api): Extract<Arc<Api>>, from: From) -> Response {
 }
 
 pub async fn promote(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) -> Response {
-    let work = move |enforcer: &Enforcer| enforcement::promote(enforcer, &read::<Confirmation>(&body)?);
+    let by = from.0.actor.clone();
+    let work = move |enforcer: &Enforcer| {
+        let Promotion { within, session } = read(&body)?;
+        enforcement::promote(enforcer, within, &Asker { by, session })
+    };
     command(api, from, Action::Promote, About::default(), work).await
 }
 

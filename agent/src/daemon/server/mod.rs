@@ -6,6 +6,7 @@ mod changes;
 mod connections;
 mod current;
 mod flows;
+pub mod history;
 mod limits;
 mod listener;
 mod metrics;
@@ -124,6 +125,7 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> Infallible {
         // For a command that waits for its answer. It waits for no lock.
         .route(route::ALIVE, get(async || StatusCode::OK))
         .route(route::STATUS, get(status))
+        .route(route::HISTORY, get(past))
         .route(route::METRICS, get(metrics))
         .route(route::EVENTS, get(events))
         .route(route::FLOWS, get(flows::flows))
@@ -178,6 +180,11 @@ async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
         agent.warnings.extend(api.rights.warnings.iter().cloned());
     }
     respond(status)
+}
+
+/// What was put in force.
+async fn past(Extract(api): Extract<Arc<Api>>) -> Response {
+    respond(blocking(&api, |enforcer: &Enforcer| history::history(&enforcer.store)).await)
 }
 
 /// Metrics for Prometheus.

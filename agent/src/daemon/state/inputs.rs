@@ -1,6 +1,7 @@
 //! A policy and an inventory, compiled for this node: what a generation is made from.
 
 use bulkhead_abi::NO_RULE;
+use bulkhead_api::history::Origin;
 use bulkhead_policy::Dialect;
 use bulkhead_policy::check::{Loaded, Scope};
 use bulkhead_policy::compile::{Limits, Program, compile};
@@ -33,7 +34,7 @@ pub struct CompileOptions {
 
 impl CompileOptions {
     /// What the compiler is to know of it.
-    fn scope(&self) -> Scope {
+    pub fn scope(&self) -> Scope {
         Scope { dialect: self.dialect, exemptions: self.exemptions.clone(), has_exchange: self.has_exchange }
     }
 }
@@ -56,6 +57,8 @@ pub struct Inputs {
     pub fingerprints: Vec<String>,
     /// What does not hold today though it is enforced, for status.
     pub problems: Vec<String>,
+    /// How they came to be in force; none: not known, or they are not.
+    pub origin: Option<Origin>,
 }
 
 /// Rules and tables of exchange interfaces: venues' lanes alone.
@@ -144,7 +147,8 @@ impl Inputs {
     #[must_use]
     pub fn made(&self) -> GenerationMeta {
         let (policy, inventory) = self.files.paths();
-        GenerationMeta { policy, inventory, mode: self.mode, fingerprints: self.fingerprints.clone() }
+        let (mode, fingerprints) = (self.mode, self.fingerprints.clone());
+        GenerationMeta { policy, inventory, mode, fingerprints, origin: self.origin.clone() }
     }
 
     fn of(loaded: Loaded, files: Files, mode: Mode, options: &CompileOptions) -> Result<Self, Refused> {
@@ -171,7 +175,7 @@ impl Inputs {
             number_after(&mut program, &mut exchange.program);
         }
         let problems = Vec::new();
-        Ok(Self { files, mode, ruleset, inventory, program, exchange, fingerprints, problems })
+        Ok(Self { files, mode, ruleset, inventory, program, exchange, fingerprints, problems, origin: None })
     }
 }
 

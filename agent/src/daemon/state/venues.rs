@@ -98,6 +98,20 @@ async fn destinations(handle: &Handle) -> Result<Vec<AddressSet>, rtnetlink::Err
     Ok(destinations)
 }
 
+/// The interface that a packet to an address would leave by; none if by none, or if it is the host's own.
+///
+/// # Errors
+/// If routes cannot be asked for.
+pub fn interface_of(address: IpAddr) -> anyhow::Result<Option<u32>> {
+    client::block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().context("asking for routes")?;
+        let connection = tokio::spawn(connection);
+        let index = interface_to(&handle, address).await;
+        connection.abort();
+        Ok(index)
+    })
+}
+
 /// Where a packet to an address would leave; none if nowhere, or if it is the host's own.
 async fn interface_to(handle: &Handle, address: IpAddr) -> Option<u32> {
     let question: RouteMessage = match address {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bulkhead_api::history::Origin;
+
 use crate::config::Mode;
 use crate::daemon::files::Files;
 use serde::{Deserialize, Serialize};
@@ -103,6 +105,9 @@ pub struct GenerationMeta {
     pub mode: Mode,
     /// Fingerprints of the rules that cells name.
     pub fingerprints: Vec<String>,
+    /// How its files came to be in force, in a file of its own; none: not known, or they are staged.
+    #[serde(skip)]
+    pub origin: Option<Origin>,
 }
 
 /// What is in force and not on disk.

@@ -2,6 +2,7 @@
 //! who is quarantined. One file at a time is replaced whole.
 
 mod ledger;
+mod origins;
 pub mod unsaved;
 
 use ledger::Unsaved;
@@ -184,6 +185,9 @@ impl Store {
             fs::create_dir_all(&directory)?;
             self.replace(&directory.join("policy"), files.policy.text().as_bytes())?;
             self.replace(&directory.join("inventory"), files.inventory.text().as_bytes())?;
+            if let Some(origin) = &made.origin {
+                self.replace(&directory.join(origins::FILE), &serde_json::to_vec_pretty(origin)?)?;
+            }
             // Last: a generation without it is not whole.
             self.replace(&directory.join("made.json"), &serde_json::to_vec_pretty(made)?)?;
             self.sync(&directory)
@@ -198,8 +202,9 @@ impl Store {
             return Some(held.clone());
         }
         let directory = self.generation(number);
-        let made: GenerationMeta =
+        let mut made: GenerationMeta =
             serde_json::from_slice(&fs::read(directory.join("made.json")).ok()?).ok()?;
+        made.origin = self.origin_of(number);
         let source = |file: &str, path: &Path| {
             let text = fs::read_to_string(directory.join(file)).ok()?;
             Some(Source::new(&path.display().to_string(), &text))

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use bulkhead_api::quarantine::Request as Quarantine;
-use bulkhead_api::request::Confirmation;
 use bulkhead_dataplane::{Dataplane as _, Kind};
 
 use super::world::{Agent, INTERFACES, INTRUDER, World, apply, crash_everywhere, keep_up};
-use crate::daemon::files::Asked;
+use crate::daemon::enforcement::rollback::Return;
+use crate::daemon::files::{Asked, Asker};
 use crate::daemon::{enforcement, quarantine, reconcile};
 
 /// After a crash the next agent enforces one of these, and nothing was open meanwhile.
@@ -124,7 +124,9 @@ fn a_start_after_an_apply_that_stopped_half_way_may_stop_half_way_too() {
 
 #[test]
 fn a_rollback_is_made_or_not() {
-    let rollback = |_: &World, agent: Agent| assert!(enforcement::rollback(&agent).unwrap().is_some());
+    let rollback = |_: &World, agent: Agent| {
+        assert!(enforcement::rollback(&agent, &Return::default()).unwrap().is_some())
+    };
     let steps = crash_everywhere(applied, rollback, recovers(&[80, 81]));
     assert!(steps > 40, "{steps}");
 }
@@ -151,8 +153,7 @@ fn what_was_not_confirmed_goes_back_whenever_the_agent_is_killed() {
 #[test]
 fn a_first_policy_that_was_not_confirmed_leaves_nothing() {
     let run = |world: &World, ()| {
-        let setup =
-            crate::daemon::Setup { confirmation: Confirmation { within: Some(0) }, ..world.setup.clone() };
+        let setup = crate::daemon::Setup { confirm: Some(0), ..world.setup.clone() };
         if let Some(agent) = world.start_as(setup).unwrap() {
             keep_up(&agent);
         }
@@ -228,7 +229,7 @@ fn an_interface_that_comes_back_is_enforced_or_the_next_agent_does_it() {
 #[test]
 fn a_promotion_is_made_or_not() {
     let promote = |_: &World, agent: Agent| {
-        assert!(enforcement::promote(&agent, &Confirmation::default()).unwrap().unwrap().applied);
+        assert!(enforcement::promote(&agent, None, &Asker::default()).unwrap().unwrap().applied);
     };
     let steps = crash_everywhere(staged, promote, recovers(&[80, 81]));
     assert!(steps > 40, "{steps}");

@@ -2,11 +2,11 @@
 //! enforced than before.
 
 use bulkhead_api::quarantine::Request as Quarantine;
-use bulkhead_api::request::Confirmation;
 use bulkhead_dataplane::fake::Fault;
 
 use super::world::{Agent, INTRUDER, World, apply, keep_up, refuse_everywhere};
-use crate::daemon::files::Asked;
+use crate::daemon::enforcement::rollback::Return;
+use crate::daemon::files::{Asked, Asker};
 use crate::daemon::{enforcement, quarantine};
 
 /// No privilege, no room, once and from then on; what the verifier says to a program that it refuses.
@@ -51,8 +51,9 @@ fn a_rollback_is_made_or_refused() {
         apply(&agent).unwrap();
         agent
     };
-    let rollback =
-        |_: &World, agent: &mut Agent| enforcement::rollback(agent).map(|done| assert!(done.is_some()));
+    let rollback = |_: &World, agent: &mut Agent| {
+        enforcement::rollback(agent, &Return::default()).map(|done| assert!(done.is_some()))
+    };
     refuse_everywhere(&FAULTS, prepare, rollback, is_consistent(81, 80));
 }
 
@@ -65,7 +66,7 @@ fn a_promotion_is_made_or_refused() {
         agent
     };
     let promote =
-        |_: &World, agent: &mut Agent| enforcement::promote(agent, &Confirmation::default()).map(drop);
+        |_: &World, agent: &mut Agent| enforcement::promote(agent, None, &Asker::default()).map(drop);
     refuse_everywhere(&FAULTS, prepare, promote, is_consistent(80, 81));
 }
 

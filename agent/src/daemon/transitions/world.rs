@@ -7,7 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use bulkhead_api::request::Confirmation;
 use bulkhead_dataplane::fake::{Crash, Fake, Fault, Faults, generations};
 use bulkhead_dataplane::{DEVICE_GROUP, Kind};
 use bulkhead_policy::Dialect;
@@ -105,7 +104,7 @@ impl World {
             fallback: Arc::new(nft.clone()),
             log_group: Err("not asked for".to_owned()),
             bpffs_is_the_hosts: true,
-            confirmation: Confirmation::default(),
+            confirm: None,
             forwarded_until: 0,
         };
         let world = Self { fake, nft, faults, setup, _directory: directory };

@@ -97,7 +97,8 @@ fn operation(route: &Route, generators: &mut Generators) -> Value {
         operation["parameters"] = parameters(query(&mut generators.asked).as_value());
     }
     if let Some((kind, schema)) = content(&route.asked, &mut generators.asked) {
-        let mut body = json!({ "required": true, "content": { kind: { "schema": schema } } });
+        let is_required = !matches!(route.asked, Content::Optional(_));
+        let mut body = json!({ "required": is_required, "content": { kind: { "schema": schema } } });
         if let Some(words) = route.body {
             body["description"] = words.into();
         }
@@ -109,7 +110,9 @@ fn operation(route: &Route, generators: &mut Generators) -> Value {
 fn content(content: &Content, generator: &mut SchemaGenerator) -> Option<(&'static str, Value)> {
     Some(match content {
         Content::Nothing => return None,
-        Content::Json(schema) => ("application/json", schema(generator).to_value()),
+        Content::Json(schema) | Content::Optional(schema) => {
+            ("application/json", schema(generator).to_value())
+        }
         Content::Lines(schema) => ("application/x-ndjson", schema(generator).to_value()),
         Content::Change(head) => {
             // A string of bytes, whose first line this describes.

@@ -5,9 +5,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use crate::change;
 use crate::event::Event;
 use crate::flow;
+use crate::history;
 use crate::hook::Hook;
 use crate::quarantine;
-use crate::request::{Applied, AttachAnswer, Confirmation};
+use crate::request::{Applied, AttachAnswer, Promotion, Rollback};
 use crate::route::{self, Right};
 use crate::status::Status;
 
@@ -20,6 +21,8 @@ pub(super) enum Content {
     Nothing,
     /// One value.
     Json(Make),
+    /// The same, or nothing.
+    Optional(Make),
     /// One object a line.
     Lines(Make),
     /// A line of JSON, and the texts that it announces.
@@ -73,7 +76,7 @@ impl Route {
     pub(super) fn refuses(&self, code: u16) -> bool {
         match code {
             400 => self.right == Right::Change || self.query.is_some(),
-            413 => matches!(self.asked, Content::Json(_)),
+            413 => matches!(self.asked, Content::Json(_) | Content::Optional(_)),
             _ => true,
         }
     }
@@ -112,6 +115,12 @@ pub const ROUTES: &[Route] = &[
         "The status.",
         Content::Json(of::<Status>),
     ),
+    Route::get(
+        route::HISTORY,
+        "What was put in force.",
+        "Changes whose files are kept, the newest first.",
+        Content::Json(of::<Vec<history::Entry>>),
+    ),
     Route::get(route::METRICS, "Metrics.", "Metrics in Prometheus' text format.", Content::Text),
     Route::get(
         route::EVENTS,
@@ -147,9 +156,9 @@ pub const ROUTES: &[Route] = &[
     ),
     Route::post(
         route::ROLLBACK,
-        "Return to the previous generation.",
+        "Return to the previous generation, or to another one whose files are kept.",
         "What is enforced now; null if there is nothing to return to.",
-        Content::Nothing,
+        Content::Optional(of::<Rollback>),
         Content::Json(of::<Option<Applied>>),
     ),
     Route {
@@ -173,7 +182,7 @@ pub const ROUTES: &[Route] = &[
         route::PROMOTE,
         "Enforce the staged policy.",
         "What is enforced now; null if nothing is staged.",
-        Content::Json(of::<Confirmation>),
+        Content::Json(of::<Promotion>),
         Content::Json(of::<Option<Applied>>),
     ),
     Route::post(

@@ -104,11 +104,13 @@ impl Difference {
 /// Two policies that tell too many apart to compare each with each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the policies tell {groups} groups of identities apart and the change is about most of them: more than {MOST} pairs to compare; make the change in parts, or compare parts of the inventory"
+    "the policies tell {groups} groups of identities apart and the change is about most of them: more than {most} pairs to compare; make the change in parts, or compare parts of the inventory"
 )]
 pub struct TooLarge {
     /// How many groups there are.
     pub groups: usize,
+    /// How many pairs may be compared.
+    pub most: u64,
 }
 
 /// Pairs of groups that are compared at most: minutes, not days.
@@ -128,14 +130,23 @@ type Found = BTreeMap<(Change, Vec<String>, Span), [Vec<Lane>; 2]>;
 /// # Errors
 /// The policies tell more identities apart than can be compared in reasonable time.
 pub fn diff(old: Side<'_>, new: Side<'_>, now: u64) -> Result<Difference, TooLarge> {
+    diff_within(old, new, now, MOST)
+}
+
+/// [`diff`] that gives up where more than so many pairs of groups of identities are to be compared: about a million a
+/// second.
+///
+/// # Errors
+/// There are more.
+pub fn diff_within(old: Side<'_>, new: Side<'_>, now: u64, most: u64) -> Result<Difference, TooLarge> {
     let sides = [old, new];
     let rulesets = sides.map(|side| side.ruleset);
     let universe = Universe::new(&sides, now);
     let ports = Ports::new(&rulesets);
     let deciders = [Decider::new(rulesets[0], &ports, 0), Decider::new(rulesets[1], &ports, 1)];
     let changes = Changes::new(&sides, &universe);
-    if changes.pairs() > MOST {
-        return Err(TooLarge { groups: universe.groups.len() });
+    if changes.pairs() > most {
+        return Err(TooLarge { groups: universe.groups.len(), most });
     }
     let mut found = Found::new();
     let mut widened = Widened::default();

@@ -1,0 +1,122 @@
+//! How generations came to be in force, and for how long their files are kept.
+
+use std::fs;
+
+use bulkhead_api::history::Origin;
+
+use super::Store;
+use crate::daemon::lock;
+
+/// The file beside a generation's files.
+pub const FILE: &str = "origin.json";
+
+/// So many changes can be returned to.
+const CHANGES: usize = 20;
+
+/// Their files take no more than this, but for those that are needed in any case.
+const BYTES: u64 = 256 << 20;
+
+impl Store {
+    /// How a generation came to be in force.
+    pub(super) fn origin_of(&self, number: u32) -> Option<Origin> {
+        serde_json::from_slice(&fs::read(self.generation(number).join(FILE)).ok()?).ok()
+    }
+
+    /// The generations that are kept whole, the newest first.
+    fn kept(&self) -> Vec<u32> {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let number = |name: &str| name.strip_prefix("generation-")?.parse().ok();
+        let numbers = entries.filter_map(|entry| number(entry.file_name().to_str()?));
+        let is_whole = |number: &u32| {
+            let directory = self.generation(*number);
+            directory.join("made.json").exists() && !lock::is_of_an_instance(&directory)
+        };
+        let on_disk = numbers.filter(is_whole);
+        let mut kept: Vec<u32> = on_disk.chain(self.unsaved().generations.keys().copied()).collect();
+        kept.sort_unstable();
+        kept.dedup();
+        kept.reverse();
+        kept
+    }
+
+    /// The last changes, the newest first, each by the last generation of its files.
+    #[must_use]
+    pub fn changes(&self) -> Vec<(u32, Origin)> {
+        let mut changes: Vec<(u32, Origin)> = Vec::new();
+        for number in self.kept() {
+            let held = self.unsaved().generations.get(&number).map(|(_, made)| made.origin.clone());
+            let Some(origin) = held.unwrap_or_else(|| self.origin_of(number)) else { continue };
+            // Built again, from the same files.
+            if changes.iter().all(|(_, known)| *known != origin) {
+                changes.push((number, origin));
+            }
+        }
+        changes
+    }
+
+    /// The generations that are kept to be returned to.
+    #[must_use]
+    pub fn returnable(&self) -> Vec<u32> {
+        let mut bytes = 0;
+        let fits = |number: &u32| {
+            bytes += self.bytes_of(*number);
+            bytes <= BYTES
+        };
+        self.changes().into_iter().take(CHANGES).map(|(number, _)| number).take_while(fits).collect()
+    }
+
+    fn bytes_of(&self, number: u32) -> u64 {
+        let directory = self.generation(number);
+        let length = |file| fs::metadata(directory.join(file)).map_or(0, |found| found.len());
+        length("policy") + length("inventory")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_api::event::{Action, Actor};
+    use bulkhead_api::history::{Origin, Summary};
+    use bulkhead_api::mode::Mode;
+    use bulkhead_policy::source::Source;
+
+    use super::CHANGES;
+    use crate::daemon::files::Files;
+    use crate::daemon::store::{GenerationMeta, Store};
+
+    fn save(store: &Store, number: u32, time: u64, length: usize) {
+        let policy = Source::new("p", &"x".repeat(length));
+        let files = Files { policy, inventory: Source::new("i", "") };
+        let origin = Origin { action: Action::Apply, by: Actor::Agent, time, difference: Summary::default() };
+        let made = GenerationMeta {
+            policy: "p".into(),
+            inventory: "i".into(),
+            mode: Mode::Enforce,
+            fingerprints: Vec::new(),
+            origin: Some(origin),
+        };
+        store.save_inputs(number, &files, &made).unwrap();
+    }
+
+    #[test]
+    fn the_last_changes_are_kept_each_once() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path());
+        for number in 1..=30 {
+            // Each is built twice.
+            save(&store, number * 2, number.into(), 1);
+            save(&store, number * 2 + 1, number.into(), 1);
+        }
+        let numbers: Vec<u32> = store.changes().into_iter().map(|(number, _)| number).collect();
+        assert_eq!(numbers, (1..=30).rev().map(|number| number * 2 + 1).collect::<Vec<_>>());
+        assert_eq!(store.returnable(), &numbers[..CHANGES]);
+        assert_eq!(store.inputs_of(7).unwrap().1.origin.unwrap().time, 3);
+    }
+
+    #[test]
+    fn long_files_are_kept_for_fewer_changes() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path());
+        (1..=4).for_each(|number| save(&store, number, number.into(), 100 << 20));
+        assert_eq!(store.returnable(), [4, 3]);
+    }
+}
