@@ -230,7 +230,13 @@ mod tests {
             Change::default(),
             Change { policy: policy.clone(), ..Change::default() },
             Change { inventory: text("i \"x\"", ""), mode: Some(Mode::Audit), ..Change::default() },
-            Change { policy, inventory: text("i", "{}\n\n"), mode: None, confirm: Some(60) },
+            Change {
+                policy,
+                inventory: text("i", "{}\n\n"),
+                mode: None,
+                confirm: Some(60),
+                ..Change::default()
+            },
         ] {
             let body = change.clone().into_body().concat();
             assert_eq!(read(&[&body]).unwrap(), change);

@@ -26,7 +26,7 @@ pub struct Query {
     /// An interface: flows of all interfaces that share flows with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
-    /// How many are listed at most; 0: all. None: [`LIMIT`].
+    /// How many are listed at most; 0: all. None: 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
 }
