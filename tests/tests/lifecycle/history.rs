@@ -1,5 +1,6 @@
 //! What was enforced when, by whom, and the way back to any of it.
 
+use bulkhead_testkit::lab;
 use serde_json::Value;
 
 use crate::site::account::reports;
@@ -114,5 +115,53 @@ fn a_history_that_somebody_has_damaged_keeps_nothing_from_going_on() {
     assert_eq!(history(&site), Vec::<Value>::new());
     site.done(&["rollback"]);
     assert_eq!(history(&site).len(), 1);
+    assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
+}
+
+#[test]
+fn files_that_change_are_enforced_if_that_is_asked_for() {
+    let mut site = Site::new("watch", Over::Ethernet, &[WEB]);
+    site.write("agent.toml", &("watch = true\n".to_owned() + &site.configuration("server", "eth0")));
+    site.start();
+    let applies = |site: &Site| {
+        let events = reports(&site.journal_file()).into_iter();
+        let applies = events.filter(|event| event["kind"] == "control" && event["action"] == "apply");
+        applies.map(|event| (event["by"]["via"].clone(), event["outcome"].clone())).collect::<Vec<_>>()
+    };
+    let generation = site.status()["agent"]["generation"].as_u64().unwrap();
+
+    // In place, and by a rename, as editors and configuration management do.
+    site.write_policy(&[OTHER]);
+    let next = |site: &mut Site, number: u64| {
+        site.wait_for("the change is enforced", |status| status["agent"]["generation"] == number)
+    };
+    next(&mut site, generation + 1);
+    assert!(site.connects("client", 8081) && site.is_denied("client", 8080));
+    site.write("new", &crate::site::policy(&[WEB, OTHER]));
+    std::fs::rename(site.path("new"), site.path("policy.hujson")).unwrap();
+    next(&mut site, generation + 2);
+    assert!(site.connects("client", 8081) && site.connects("client", 8080));
+    assert_eq!(history(&site)[0]["origin"]["by"]["via"], "file");
+
+    // What is invalid, half there or gone changes nothing, and is tried once; nor does what says the same.
+    site.write("policy.hujson", "{\"acls\": [");
+    let deadline = std::time::Instant::now() + lab::slower(std::time::Duration::from_secs(20));
+    while applies(&site).len() < 3 {
+        assert!(std::time::Instant::now() < deadline, "{}", site.log());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    std::fs::remove_file(site.path("policy.hujson")).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    site.write_policy(&[WEB, OTHER]);
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let by = |outcome: &str| ("file".into(), outcome.into());
+    assert_eq!(applies(&site), [by("done"), by("done"), by("refused")]);
+    assert_eq!(site.status()["agent"]["generation"], generation + 2);
+
+    // A command that was first leaves nothing to do.
+    site.write_policy(&[WEB]);
+    site.done(&["apply"]);
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert_eq!(applies(&site)[3..], [("socket".into(), "done".into())]);
     assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
 }
