@@ -5,12 +5,13 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::commands;
 use crate::exit::Answer;
 use crate::global::Global;
+use crate::version::LONG;
 
 /// Enforce least privilege between hosts.
 ///
 /// In the kernel, on WireGuard and exchange-facing interfaces.
 #[derive(Debug, Parser)]
-#[command(name = "bulkhead", version, arg_required_else_help = true, max_term_width = 80)]
+#[command(name = "bulkhead", version, long_version = LONG, arg_required_else_help = true, max_term_width = 80)]
 #[cfg_attr(
     not(feature = "agent"),
     command(after_help = "These are the policy tools alone: commands of the agent are not in this build.")
@@ -36,6 +37,7 @@ pub enum Command {
     Agent(AgentCommand),
     #[cfg(feature = "tunnel")]
     Tunnel(commands::tunnel::Tunnel),
+    Version(commands::version::Version),
     #[command(hide = true)]
     Generate(commands::generate::Generate),
     /// What only a build with the agent has.
@@ -51,6 +53,7 @@ pub enum AgentCommand {
     Run(commands::run::Run),
     Status(commands::status::Status),
     Watch(commands::watch::Watch),
+    Flows(commands::flows::Flows),
     Apply(commands::apply::Apply),
     Confirm(commands::apply::Confirm),
     Rollback(commands::apply::Rollback),
@@ -81,6 +84,7 @@ impl Cli {
             Command::Agent(command) => command.run(global),
             #[cfg(feature = "tunnel")]
             Command::Tunnel(command) => command.run(),
+            Command::Version(command) => command.run(global),
             Command::Generate(command) => command.run(&Self::command()),
             #[cfg(not(feature = "agent"))]
             Command::Other(words) => Err(not_in_this_build(&words).into()),
@@ -116,6 +120,7 @@ impl AgentCommand {
             Self::Run(command) => command.run(global),
             Self::Status(command) => command.run(global),
             Self::Watch(command) => command.run(global),
+            Self::Flows(command) => command.run(global),
             Self::Apply(command) => command.run(global),
             Self::Confirm(command) => command.run(global),
             Self::Rollback(command) => command.run(global),

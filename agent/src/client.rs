@@ -59,7 +59,7 @@ pub async fn ask_within<T: serde::de::DeserializeOwned>(
 
 /// Whether it was because the agent ended before it had answered: just now, or earlier, and a
 /// process that it was starting still had its socket open.
-fn broke_off(error: &anyhow::Error) -> bool {
+pub fn broke_off(error: &anyhow::Error) -> bool {
     error.downcast_ref::<hyper::Error>().is_some_and(|error| !error.is_parse() && !error.is_user())
 }
 

@@ -9,6 +9,7 @@ mod exit;
 mod global;
 mod input;
 mod text;
+mod version;
 
 #[cfg(feature = "agent")]
 mod client;

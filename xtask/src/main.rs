@@ -6,6 +6,7 @@ mod cargo;
 mod demo;
 mod deny;
 mod fuzz;
+mod openapi;
 mod package;
 mod process;
 mod setup;
@@ -38,6 +39,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Check the dependencies' licences, versions and sources by deny.toml.
     Deny(deny::Arguments),
+    /// Write the OpenAPI document of the agent's socket, docs/reference/openapi.json.
+    Openapi,
     /// Build a .deb, an .rpm and an archive of the static agent, below target/package.
     Package(package::Arguments),
     /// Run every test, those on the kernel and in network namespaces included. Needs root.
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Build(arguments) => build::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Deny(arguments) => deny::run(&arguments),
+        Command::Openapi => openapi::run(),
         Command::Package(arguments) => package::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),

@@ -14,6 +14,8 @@ pub mod diff;
 pub mod doctor;
 pub mod eval;
 pub mod explain;
+#[cfg(feature = "agent")]
+pub mod flows;
 pub mod generate;
 #[cfg(feature = "agent")]
 pub mod guard;
@@ -24,6 +26,8 @@ mod network;
 #[cfg(feature = "agent")]
 pub mod quarantine;
 #[cfg(feature = "agent")]
+mod repeat;
+#[cfg(feature = "agent")]
 pub mod run;
 #[cfg(feature = "agent")]
 pub mod stage;
@@ -31,6 +35,7 @@ pub mod stage;
 pub mod status;
 #[cfg(feature = "tunnel")]
 pub mod tunnel;
+pub mod version;
 #[cfg(feature = "agent")]
 pub mod watch;
 mod who;

@@ -1,6 +1,7 @@
 //! `bulkhead status`: what is enforced, and what it has done.
 
-use std::time::Instant;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use bulkhead_api::link::Link;
 use bulkhead_api::route;
@@ -8,6 +9,7 @@ use bulkhead_api::status::{ExchangeInterface, State, Status as Answered};
 use hyper::Method;
 
 use crate::client::{self, PATIENCE};
+use crate::commands::repeat::until_interrupted;
 use crate::daemon::server::alone;
 use crate::exit::Answer;
 use crate::global::Global;
@@ -17,18 +19,36 @@ use crate::paths::Paths;
 ///
 /// Ends with 0 only if every managed interface and the guard are as they should be, in enforce mode; else with 1.
 #[derive(Debug, clap::Args)]
-pub struct Status {}
+pub struct Status {
+    /// Show it again and again until Ctrl-C, with a pause of so long.
+    ///
+    /// Also while the agent is restarted. In a terminal in place of the one before, else below it. Ends as the last
+    /// one would have.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=3600),
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1"
+    )]
+    watch: Option<u64>,
+}
 
 impl Status {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let paths = Paths::of(&global.instance)?;
-        let status = ask(&global.instance, &paths)?;
-        if global.json {
-            println!("{}", serde_json::to_string(&status)?);
-        } else {
-            print(&status);
+        let (paths, json, instance) = (Paths::of(&global.instance)?, global.json, global.instance.clone());
+        let asked = move || {
+            let status = ask(&instance, &paths)?;
+            let text = if json { serde_json::to_string(&status)? + "\n" } else { text(&status) };
+            Ok((text, if status.state == State::Enforced { Answer::Yes } else { Answer::No }))
+        };
+        if let Some(seconds) = self.watch {
+            return until_interrupted(Duration::from_secs(seconds), json, asked);
         }
-        Ok(if status.state == State::Enforced { Answer::Yes } else { Answer::No })
+        let (text, answer) = asked()?;
+        print!("{text}");
+        Ok(answer)
     }
 }
 
@@ -47,10 +67,19 @@ pub fn ask(instance: &str, paths: &Paths) -> anyhow::Result<Answered> {
     alone::status(instance, paths, process)
 }
 
-fn print(status: &Answered) {
+/// The status for people.
+fn text(status: &Answered) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write(&mut text, status);
+    text
+}
+
+fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
     match &status.agent {
         Some(agent) => {
-            println!(
+            writeln!(
+                out,
                 "instance {}: {}, node {}, {} mode, generation {}, {} rules from {}",
                 status.instance,
                 status.state.name(),
@@ -59,59 +88,69 @@ fn print(status: &Answered) {
                 agent.generation,
                 agent.rules,
                 agent.policy
-            );
+            )?;
             let applied = agent.applied.as_deref().map(|time| format!(", policy in force since {time}"));
-            println!(
+            writeln!(
+                out,
                 "agent: process {}, version {}{}",
                 agent.pid,
                 agent.version,
                 applied.unwrap_or_default()
-            );
+            )?;
             if let Some(seconds) = agent.confirm_within {
-                println!("waits for `bulkhead confirm`: {seconds} s until the previous policy returns");
+                writeln!(out, "waits for `bulkhead confirm`: {seconds} s until the previous policy returns")?;
             }
         }
         None if status.state == State::Detached => {
-            println!("instance {}: nothing is enforced", status.instance);
+            writeln!(out, "instance {}: nothing is enforced", status.instance)?;
         }
-        None => println!(
+        None => writeln!(
+            out,
             "instance {}: {}, {} mode, without an agent; start one with `bulkhead run`",
             status.instance,
             status.state.name(),
             status.mode.map_or("unknown", |mode| mode.name())
-        ),
+        )?,
     }
-    status.problems.iter().for_each(|problem| println!("problem: {problem}"));
+    for problem in &status.problems {
+        writeln!(out, "problem: {problem}")?;
+    }
     for link in status.links.iter().filter(|link| link.fault.is_none()) {
         let generation = link.generation.map_or("unknown".to_owned(), |number| number.to_string());
         let why = status.fallback(link).map(|why| format!(" ({why})")).unwrap_or_default();
-        println!("attached: {} {}, generation {generation}{why}", link.interface, link.hook.name());
+        writeln!(out, "attached: {} {}, generation {generation}{why}", link.interface, link.hook.name())?;
     }
     if let Some(agent) = &status.agent {
         let names = |link: &[Link]| link.iter().map(|link| link.name()).collect::<Vec<_>>().join(", ");
         for ExchangeInterface { interface, link } in &agent.exchange {
             let link = if link.is_empty() { "none".to_owned() } else { names(link) };
-            println!("exchange interface: {interface}, venues' lanes alone; link protocols: {link}");
+            writeln!(out, "exchange interface: {interface}, venues' lanes alone; link protocols: {link}")?;
         }
         for ExchangeInterface { interface, link } in &agent.linked {
-            println!("interface: {interface}; link protocols: {}", names(link));
+            writeln!(out, "interface: {interface}; link protocols: {}", names(link))?;
         }
-        agent.exemptions.iter().for_each(|exemption| println!("exempt: {exemption}"));
-        agent.warnings.iter().for_each(|warning| println!("warning: {warning}"));
+        for exemption in &agent.exemptions {
+            writeln!(out, "exempt: {exemption}")?;
+        }
+        for warning in &agent.warnings {
+            writeln!(out, "warning: {warning}")?;
+        }
     }
     for quarantined in &status.quarantined {
         let entry = &quarantined.entry;
         let until = quarantined.until_time.as_ref().map(|time| format!(" until {time}")).unwrap_or_default();
         let reason = entry.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        println!("quarantined: {} since {}{until}{reason}", entry.title(), quarantined.since_time);
+        writeln!(out, "quarantined: {} since {}{until}{reason}", entry.title(), quarantined.since_time)?;
     }
-    println!(
+    writeln!(
+        out,
         "flows: {} established, {} unreplied, {} evicted",
         status.established_flows, status.unreplied_flows, status.evicted_flows
-    );
+    )?;
     if let Some(agent) = &status.agent {
         let events = agent.events;
-        println!(
+        writeln!(
+            out,
             "drop reports: {} single, {} aggregated, {} lost ({} over budget); event log: {} written, {} lost",
             events.events,
             events.aggregated,
@@ -119,51 +158,62 @@ fn print(status: &Answered) {
             status.lost.budget,
             events.written,
             events.unwritten
-        );
+        )?;
         if events.overflowed != 0 {
-            println!("event log too slow: {} events lost, its queue was full", events.overflowed);
+            writeln!(out, "event log too slow: {} events lost, its queue was full", events.overflowed)?;
         }
         if events.missed_by_watchers != 0 {
-            println!(
+            writeln!(
+                out,
                 "watchers too slow: {} events missed; the event log has them",
                 events.missed_by_watchers
-            );
+            )?;
         }
         if events.unwritten_drops != 0 {
-            println!("not in the event log: {} drops", events.unwritten_drops);
+            writeln!(out, "not in the event log: {} drops", events.unwritten_drops)?;
         }
         if !status.guard.is_empty() {
-            println!(
+            writeln!(
+                out,
                 "guard drop reports: {} single, {} aggregated",
                 events.guard_logged, events.guard_counted
-            );
+            )?;
         }
         let unread = status.counted.unread;
         if unread != 0 {
-            println!("lost besides: {unread} drops, whose reports an agent of another map ABI had left");
+            writeln!(
+                out,
+                "lost besides: {unread} drops, whose reports an agent of another map ABI had left"
+            )?;
         }
         if let Some(staged) = &agent.staged {
-            println!(
+            writeln!(
+                out,
                 "staged: {} (generation {}) would drop {} packets that passed, and pass {} that were dropped; \
                  {} differences not told of",
                 staged.policy, staged.generation, staged.would_drop, staged.would_pass, status.lost.staged
-            );
+            )?;
         }
         for count in &agent.rule_counters {
             let title = count.rule.name.clone().unwrap_or_else(|| format!("rule {}", count.rule.number));
             let place = count.rule.position.as_deref().unwrap_or("");
-            println!("  {title:<31} {:>12} packets {:>15} bytes  {place}", count.packets, count.bytes);
+            writeln!(out, "  {title:<31} {:>12} packets {:>15} bytes  {place}", count.packets, count.bytes)?;
         }
     }
     let counted = &status.counted;
     if let (Some(since), false) = (&counted.since_time, counted.anew.is_empty()) {
         let anew = counted.anew.join(", ");
-        println!("counted since {since}, when another map ABI was taken over whose {anew} are not known:");
+        writeln!(
+            out,
+            "counted since {since}, when another map ABI was taken over whose {anew} are not known:"
+        )?;
     }
     for count in status.reasons.iter().chain(&status.guard) {
-        println!(
+        writeln!(
+            out,
             "  {:<8} {:<25} {:>12} packets {:>15} bytes",
             count.direction, count.reason, count.packets, count.bytes
-        );
+        )?;
     }
+    Ok(())
 }

@@ -1,11 +1,12 @@
 //! The agent: enforces, tells of drops, and changes what is enforced when asked to.
 
-mod clock;
+pub mod clock;
 mod descriptors;
 mod enforcement;
 pub mod events;
 pub mod fallback;
 mod files;
+mod flows;
 mod links;
 pub mod lock;
 mod log;
@@ -134,6 +135,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     let mut rights = Rights::new(&enforcer.setup.config.control);
     let listener = server::listen(&paths, &mut rights)?;
     rights.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    flows::note_timeouts(&enforcer);
     tell_attached(&enforcer);
     service::ready(&enforcer);
     let shared = enforcer.shared.clone();
@@ -163,7 +165,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
             let failure = failure.unwrap_or_else(|| anyhow::anyhow!("a thread has ended"));
             return Err(failure.context("telling of drops has ended; start the agent again"));
         }
-        ended = server::serve(listener, api) => ended.context("serving the socket")?,
+        never = server::serve(listener, api) => match never {},
         ended = metrics => ended.context("serving metrics")?,
         ended = reload::on_hangup(enforcer.clone()) => match ended? {},
         ended = reload::on_change(enforcer.clone()) => match ended? {},

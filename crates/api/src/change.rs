@@ -47,8 +47,9 @@ pub struct Change {
 
 /// The body's first line.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "ChangeHead"))]
 #[serde(deny_unknown_fields)]
-struct Head {
+pub(crate) struct Head {
     policy: Option<Announced>,
     inventory: Option<Announced>,
     mode: Option<Mode>,
@@ -61,8 +62,9 @@ struct Head {
 
 /// A text that follows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Announced {
+pub(crate) struct Announced {
     name: String,
     bytes: u64,
 }

@@ -28,6 +28,7 @@ pub use self::unenforced::{Effect, Unenforced};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Event {
     /// When. Of several drops in one event: the last of them.
     pub time: Timestamp,
@@ -41,6 +42,7 @@ pub struct Event {
 
 /// What an event tells of, by the field `kind`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Kind {
     /// `drop`: packets were dropped, or would have been (audit mode).
@@ -57,6 +59,7 @@ pub enum Kind {
 
 /// Events that one watcher was too slow for; the event log has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Missed {
     /// How many.
     pub missed: u64,

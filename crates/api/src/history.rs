@@ -7,6 +7,7 @@ use crate::mode::Mode;
 
 /// What a change adds (`+`), removes (`-`) and admits on other terms (`~`), a line each, as `bulkhead diff` has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Difference"))]
 pub struct Summary {
     /// The first lines.
     pub lines: Vec<String>,
@@ -17,6 +18,7 @@ pub struct Summary {
 
 /// How files came to be in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Origin {
     /// What was done.
     pub action: Action,
@@ -30,6 +32,7 @@ pub struct Origin {
 
 /// What has become of what was put in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// It is enforced.
@@ -44,6 +47,7 @@ pub enum Standing {
 
 /// One change, with files that are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "HistoryEntry"))]
 pub struct Entry {
     /// The generation that was last built from its files, by which `rollback N` names it.
     pub generation: u32,

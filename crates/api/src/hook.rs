@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What an interface hands over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Ethernet frames.
@@ -16,6 +17,7 @@ pub enum Kind {
 
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Hook {
     /// TCX, ingress.
@@ -75,6 +77,7 @@ impl Hook {
 
 /// Why a hook does not judge every packet of its device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "fault")]
 pub enum Fault {
     /// No device has the name.
@@ -130,6 +133,7 @@ impl fmt::Display for Fault {
 
 /// What was attached, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Attached {
     /// The interface.
     pub interface: String,
@@ -173,6 +177,7 @@ impl Attached {
 
 /// One pinned link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunningLink {
     /// The name by which its interface is managed.
     pub interface: String,

@@ -2,6 +2,7 @@
 
 pub mod change;
 pub mod event;
+pub mod flow;
 pub mod history;
 pub mod hook;
 pub mod link;
@@ -9,6 +10,8 @@ pub mod mode;
 pub mod quarantine;
 pub mod request;
 pub mod route;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod session;
 pub mod status;
 pub mod text;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A protocol that an Ethernet interface's link may need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Link {
     /// Link aggregation.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What `quarantine` asks for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "QuarantineRequest"))]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// A node, its key or an address.
@@ -18,6 +19,7 @@ pub struct Request {
 
 /// What came of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "QuarantineAnswer"))]
 pub struct Answer {
     /// Whether it was done; else `notes` says why not.
     pub done: bool,
@@ -37,6 +39,7 @@ impl Answer {
 
 /// One identity that is cut off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "QuarantineEntry"))]
 pub struct Entry {
     /// What was asked for: a node's name, a key or an address.
     pub subject: String,

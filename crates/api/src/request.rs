@@ -10,6 +10,7 @@ use crate::session::Session;
 
 /// Enforce the staged policy.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Promotion {
     /// Seconds to confirm within; none: it stays.
@@ -21,6 +22,7 @@ pub struct Promotion {
 
 /// Return to what was enforced before.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Rollback {
     /// The generation to return to, of those whose files are kept; none: the previous one.
@@ -34,6 +36,7 @@ pub struct Rollback {
 
 /// What came of a change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Applied {
     /// Whether it is in force.
     pub applied: bool,
@@ -62,6 +65,7 @@ pub struct Applied {
 
 /// What came of `attach`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AttachAnswer {
     /// What is attached, if the interface is enforced.
     pub attached: Option<Attached>,

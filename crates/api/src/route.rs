@@ -16,6 +16,8 @@ pub const STATUS: &str = "/v1/status";
 pub const METRICS: &str = "/v1/metrics";
 /// Events as they come, one JSON object a line; GET.
 pub const EVENTS: &str = "/v1/events";
+/// The host's conversations, one JSON object a line; GET, with a [`crate::flow::Query`].
+pub const FLOWS: &str = "/v1/flows";
 /// What was put in force, newest first; GET.
 pub const HISTORY: &str = "/v1/history";
 /// Enforce a policy; POST, a [`crate::change::Change`].
@@ -50,9 +52,13 @@ pub enum Right {
 
 /// Which version answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Version {
     /// The agent's, as `bulkhead --version` has it.
     pub version: String,
+    /// The commit that it was built from; empty of earlier agents.
+    #[serde(default)]
+    pub commit: String,
     /// Of the routes.
     pub api: u32,
 }

@@ -12,6 +12,7 @@ use crate::quarantine::Entry;
 
 /// What holds of all managed interfaces and the guard, asked of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Every packet meets the enforced generation first.
@@ -42,6 +43,7 @@ impl State {
 
 /// The whole answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {
     /// The instance.
     pub instance: String,
@@ -99,6 +101,7 @@ impl Status {
 
 /// What the running agent knows besides the kernel's counters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Agent {
     /// Its process.
     pub pid: u32,
@@ -148,6 +151,7 @@ pub struct Agent {
 
 /// An interface with role = "exchange", or another where link protocols pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExchangeInterface {
     /// Its name.
     pub interface: String,
@@ -157,6 +161,7 @@ pub struct ExchangeInterface {
 
 /// One rule's counters, as in status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RuleCount {
     /// Number, name and position in the policy.
     #[serde(flatten)]
@@ -169,6 +174,7 @@ pub struct RuleCount {
 
 /// One reason's counters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReasonCount {
     /// `ingress` or `egress`.
     pub direction: String,
@@ -182,6 +188,7 @@ pub struct ReasonCount {
 
 /// What neither an event nor an aggregate tells of, by why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Losses {
     /// Drops: the ring was full.
     pub ring: u64,
@@ -193,6 +200,7 @@ pub struct Losses {
 
 /// Since when the totals count, and what they lack.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counted {
     /// Since when, ns since the Unix epoch; 0: not known.
     pub since: u64,
@@ -206,6 +214,7 @@ pub struct Counted {
 
 /// What the staged policy has decided otherwise, as in status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Observed {
     /// Its number, as in reports.
     pub generation: u32,
@@ -221,6 +230,7 @@ pub struct Observed {
 
 /// One entry of the quarantine, its times for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Quarantined {
     /// The entry.
     #[serde(flatten)]

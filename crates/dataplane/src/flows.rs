@@ -80,6 +80,17 @@ impl FlowTable {
         self.all()[..self.buckets].iter().flat_map(|bucket| &bucket.slots).filter_map(|slot| slot.flow())
     }
 
+    /// How many buckets it has.
+    #[must_use]
+    pub fn buckets(&self) -> usize {
+        self.buckets
+    }
+
+    /// The flows of one of them, expired ones included.
+    pub fn bucket(&self, index: usize) -> impl Iterator<Item = (FlowKey, FlowValue)> {
+        self.all()[index].slots.iter().filter_map(|slot| slot.flow())
+    }
+
     /// How many have no completed conversation, and how many have.
     #[must_use]
     pub fn count(&self) -> [usize; 2] {

@@ -12,6 +12,7 @@ mod content;
 mod contested;
 mod control;
 mod conversations;
+mod described;
 mod descriptors;
 mod disk;
 mod doctor;
@@ -25,8 +26,10 @@ mod guard;
 mod hang;
 mod history;
 mod hooks;
+mod hostile;
 mod limits;
 mod links;
+mod listed;
 mod many;
 mod metrics;
 mod migrate;
@@ -43,6 +46,7 @@ mod starting;
 mod told;
 mod unseen;
 mod uplinks;
+mod watched;
 
 use std::time::Duration;
 

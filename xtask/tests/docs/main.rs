@@ -3,4 +3,5 @@
 
 mod links;
 mod markdown;
+mod openapi;
 mod reference;

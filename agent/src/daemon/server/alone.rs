@@ -1,11 +1,14 @@
 //! What is enforced, without an agent's answer: asked of the kernel where the instance is, and compared with what
 //! the agent noted.
 
+use bulkhead_api::flow::Query;
 use bulkhead_api::status::{State, Status};
 
+use crate::daemon::flows::{Known, Listing};
 use crate::daemon::residence;
 use crate::daemon::server::status::{read as read_status, with_flows};
 use crate::daemon::state::in_place::InPlace;
+use crate::daemon::store::Store;
 use crate::paths::Paths;
 
 /// The status of an instance whose agent, if there is a process, has not answered; true: it should have.
@@ -45,4 +48,12 @@ fn elsewhere(mut status: Status) -> Status {
         ];
     }
     status
+}
+
+/// The conversations of an instance, from its pins, which are the same in every network namespace.
+///
+/// # Errors
+/// What the query names that is not known, or what cannot be read.
+pub fn flows(paths: &Paths, query: &Query) -> anyhow::Result<Listing> {
+    Listing::begin(&paths.pins, Known::kept(&Store::new(&paths.state))?, query)
 }

@@ -3,10 +3,14 @@
 pub mod account;
 pub mod alone;
 mod changes;
+mod connections;
 mod current;
+mod flows;
 pub mod history;
+mod limits;
 mod listener;
 mod metrics;
+mod paced;
 mod peer;
 pub mod rights;
 pub mod scrape;
@@ -20,8 +24,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::body::{Body, Bytes};
-use axum::extract::State as Extract;
-use axum::http::StatusCode;
+use axum::extract::{DefaultBodyLimit, State as Extract};
+use axum::http::{StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -30,7 +34,6 @@ use bulkhead_api::event::{Event, Kind, Missed};
 use bulkhead_api::route::{self, Version};
 use bulkhead_host::spare;
 use current::current;
-use peer::Peer;
 use rights::Rights;
 use rustix::fs::{Gid, Mode};
 use scrape::Scrapes;
@@ -39,7 +42,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use status::with_flows;
 use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Semaphore, broadcast, mpsc};
 
 use crate::daemon::clock::boot_time;
 use crate::daemon::events::{Shared, timestamp};
@@ -47,9 +50,19 @@ use crate::daemon::server::listener::Heard;
 use crate::daemon::state::Enforcer;
 use crate::exit::Usage;
 use crate::paths::Paths;
+use crate::version::{COMMIT, VERSION};
 
 /// Commands that may wait to be heard.
 const BACKLOG: i32 = 128;
+
+/// The content type of one JSON object a line.
+const NDJSON: &str = "application/x-ndjson";
+
+/// The longest body of a request that is not a change, whose texts have bounds of their own.
+const LONGEST_BODY: usize = 64 << 10;
+
+/// Questions that are worked on at a time: they leave threads and processors to what must go on.
+static QUESTIONS: Semaphore = Semaphore::const_new(4);
 
 /// What the socket answers from.
 pub struct Api {
@@ -106,7 +119,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves until the process ends.
-pub async fn serve(listener: UnixListener, api: Arc<Api>) -> io::Result<()> {
+pub async fn serve(listener: UnixListener, api: Arc<Api>) -> Infallible {
     let router = Router::new()
         .route(route::VERSIONS, get(version))
         // For a command that waits for its answer. It waits for no lock.
@@ -115,6 +128,7 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> io::Result<()> {
         .route(route::HISTORY, get(past))
         .route(route::METRICS, get(metrics))
         .route(route::EVENTS, get(events))
+        .route(route::FLOWS, get(flows::flows))
         .route(route::DETACH, post(changes::detach))
         .route(route::APPLY, post(changes::apply))
         .route(route::CONFIRM, post(changes::confirm))
@@ -127,9 +141,9 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> io::Result<()> {
         .route(route::ATTACH, post(changes::attach))
         .fallback(unknown)
         .layer(from_fn_with_state(api.clone(), rights::check))
-        .with_state(api)
-        .into_make_service_with_connect_info::<Peer>();
-    axum::serve(Heard(listener), router).await
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .with_state(api);
+    connections::serve(Heard(listener), router).await
 }
 
 /// Works on a thread that may block.
@@ -137,6 +151,7 @@ async fn blocking<T: Send + 'static>(
     api: &Api,
     work: impl FnOnce(&Enforcer) -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
+    let _turn = QUESTIONS.acquire().await?;
     let enforcer = api.enforcer.clone();
     let work = move || {
         // Whoever asks why is to be told.
@@ -178,7 +193,7 @@ async fn metrics(Extract(api): Extract<Arc<Api>>) -> Response {
 }
 
 async fn version() -> Json<Version> {
-    Json(Version { version: env!("CARGO_PKG_VERSION").to_owned(), api: route::VERSION })
+    Json(Version { version: VERSION.to_owned(), commit: COMMIT.to_owned(), api: route::VERSION })
 }
 
 /// What is asked for by another version's route.
@@ -190,7 +205,8 @@ async fn unknown() -> (StatusCode, String) {
 async fn events(Extract(api): Extract<Arc<Api>>) -> Response {
     let shared = api.enforcer.shared.clone();
     let watching = (shared.hub.watch(), shared);
-    Body::from_stream(futures_util::stream::unfold(watching, next_line)).into_response()
+    let lines = Body::from_stream(futures_util::stream::unfold(watching, next_line));
+    ([(header::CONTENT_TYPE, NDJSON)], lines).into_response()
 }
 
 type Watching = (broadcast::Receiver<Arc<Event>>, Arc<Shared>);

@@ -1,12 +1,8 @@
 //! Who asks, by the credentials that the kernel has of the other end.
 
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
 use bulkhead_api::event::Actor;
 use bulkhead_host::groups;
 use tokio::net::UnixStream;
-
-use crate::daemon::server::listener::Heard;
 
 /// The process at the other end of the socket, when it connected.
 #[derive(Clone, Debug)]
@@ -19,14 +15,9 @@ pub struct Peer {
     pub groups: Vec<u32>,
 }
 
-impl Connected<IncomingStream<'_, Heard>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Heard>) -> Self {
-        Self::of(stream.io())
-    }
-}
-
 impl Peer {
-    fn of(stream: &UnixStream) -> Self {
+    /// Whoever has connected.
+    pub fn of(stream: &UnixStream) -> Self {
         let actor = actor(stream);
         let (uid, gid) = match actor {
             Actor::Socket { uid, gid, .. } => (uid, Some(gid)),

@@ -48,7 +48,7 @@ pub struct LoadedGeneration<D: Dataplane = Kernel> {
     /// Enforce or audit.
     pub mode: Mode,
     /// Who existed when it was made.
-    pub inventory: Inventory,
+    pub inventory: Arc<Inventory>,
     /// What must not be reachable past the interfaces.
     pub venues: Vec<Venue>,
     /// What does not hold today though it is enforced.
@@ -156,7 +156,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
             roles,
             clock,
             mode: inputs.mode,
-            inventory: inputs.inventory,
+            inventory: Arc::new(inputs.inventory),
             venues,
             problems: inputs.problems,
             fingerprints: inputs.fingerprints,

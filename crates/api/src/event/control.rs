@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A change of what is enforced, by a command or by the agent itself, or an attempt at one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Control {
     /// What was to be done, such as `apply`.
     pub action: Action,
@@ -33,6 +34,7 @@ macro_rules! names {
     ($(#[$doc:meta])* $type:ident { $($(#[$of:meta])* $variant:ident $name:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         pub enum $type {
             $($(#[$of])* #[serde(rename = $name)] $variant,)*
         }
@@ -98,6 +100,7 @@ names! {
 
 /// Who asked for a change, by the field `via`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "via", rename_all = "snake_case")]
 pub enum Actor {
     /// `socket`: a process, as the kernel says of the other end of the agent's socket (SO_PEERCRED). Names are

@@ -10,6 +10,7 @@ use super::{Protocol, Reason};
 
 /// One or more drops of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Drop {
     /// `ingress` or `egress`, seen from this host.
     pub direction: Direction,
@@ -55,6 +56,7 @@ pub struct Drop {
 
 /// What the staged policy would decide otherwise. Reason, rule and generation are the staged policy's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WouldDiffer {
     /// The packets, and what the staged policy would do to them.
     #[serde(flatten)]
@@ -65,6 +67,7 @@ pub struct WouldDiffer {
 
 /// What the enforced policy decided where the staged one would not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Enforced {
     /// Why, by a stable name.
     pub reason: Reason,
@@ -77,6 +80,7 @@ pub struct Enforced {
 
 /// One end of a packet: its address, and whose that is by the inventory of the generation that decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct End {
     /// Its address.
     pub address: IpAddr,
@@ -94,11 +98,13 @@ pub struct End {
     pub tags: Vec<String>,
     /// The node's approved route that the address is of; the host there is not the node itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub route: Option<IpNet>,
 }
 
 /// A rule of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Rule {
     /// Its number in the policy, from 1.
     pub number: u32,
@@ -112,6 +118,7 @@ pub struct Rule {
 
 /// Which way a packet goes, seen from this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Into the host, or through it and not yet out.

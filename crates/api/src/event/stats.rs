@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What became of events, over this agent and those before it. Drops of the programs = `events` + `aggregated` +
 /// what the kernel counts as lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EventStats {
     /// Drops that each have an event of their own.
     pub events: u64,

@@ -7,6 +7,7 @@ use super::Timestamp;
 /// A time in which an interface, or the guard, was not as the policy needs it. The event's time is its end, when
 /// the kernel says that all is well again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Unenforced {
     /// The interface, or `guard`.
     pub interface: String,
@@ -26,6 +27,7 @@ pub struct Unenforced {
 
 /// What became of packets while an interface was not enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Effect {
     /// The programs judged them all the same.
