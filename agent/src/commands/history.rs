@@ -90,6 +90,7 @@ fn who(by: &Actor) -> String {
     match by {
         Actor::Socket { uid, .. } | Actor::Command { uid, .. } => user(*uid),
         Actor::Signal { signal } => signal.clone(),
+        Actor::File => "changed files".to_owned(),
         Actor::Agent => "the agent".to_owned(),
     }
 }

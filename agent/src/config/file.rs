@@ -25,6 +25,7 @@ struct File {
     inventory: Option<PathBuf>,
     mode: Option<Mode>,
     guard: Option<bool>,
+    watch: bool,
     interface: Vec<Interface>,
     management: Vec<Management>,
     flows: Flows,
@@ -130,6 +131,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         node: file.node,
         mode: file.mode.unwrap_or_default(),
         guard: file.guard.unwrap_or(true),
+        watch: file.watch,
         ..Config::default()
     };
     let beside = |file: PathBuf| path.parent().unwrap_or(Path::new("")).join(file);

@@ -110,6 +110,8 @@ pub struct Config {
     pub table_memory: u64,
     /// Keep the nftables guard.
     pub guard: bool,
+    /// Apply the policy and the inventory whenever their files change.
+    pub watch: bool,
     /// How many flows one sender may begin.
     pub new_flows: Rate,
     /// Drops that one CPU reports in a second.
@@ -136,6 +138,7 @@ impl Default for Config {
             capacity: Capacity::default(),
             table_memory: 256 << 20,
             guard: true,
+            watch: false,
             new_flows: per_second(DEFAULT_NEW_FLOWS),
             event_budget: 10_000,
             management: Vec::new(),

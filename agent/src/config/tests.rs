@@ -23,6 +23,7 @@ fn every_setting_arrives() {
         policy = "p.hujson"
         inventory = "/srv/inventory.json"
         mode = "audit"
+        watch = true
         [[interface]]
         name = "wg0"
         zone = 7
@@ -58,7 +59,7 @@ fn every_setting_arrives() {
     assert_eq!(config.node.as_deref(), Some("engine-1"));
     assert_eq!(config.policy, Path::new("/etc/bulkhead/p.hujson"), "beside the file");
     assert_eq!(config.inventory, Path::new("/srv/inventory.json"));
-    assert_eq!(config.mode, Mode::Audit);
+    assert_eq!((config.mode, config.watch), (Mode::Audit, true));
     assert_eq!(config.interfaces.len(), 2);
     assert_eq!((config.interfaces[0].zone, config.interfaces[0].hook), (Some(7), HookChoice::Xdp));
     assert_eq!((config.interfaces[1].zone, config.interfaces[1].hook), (None, HookChoice::Auto));

@@ -13,6 +13,7 @@ mod log;
 pub mod quarantine;
 mod reconcile;
 mod regular;
+mod reload;
 mod resets;
 pub mod residence;
 pub mod server;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead_api::event::{Action, Actor, Outcome};
+use bulkhead_api::event::{Action, Outcome};
 use bulkhead_dataplane::{Attached, Dataplane as _, Kernel, check_support};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,14 +37,13 @@ use tokio::sync::mpsc;
 
 use self::enforcement::start::{self, Named};
 use self::enforcement::timers::Timers;
-use self::enforcement::{apply, attach, takeover};
+use self::enforcement::{attach, takeover};
 use self::events::Shared;
 use self::events::control::{self, Before, Change};
 use self::fallback::drops;
-use self::files::Asked;
+use self::server::Api;
 use self::server::rights::Rights;
 use self::server::scrape::{self, Scrapes};
-use self::server::{Api, account};
 pub use self::setup::Setup;
 use self::state::Enforcer;
 pub use self::state::inputs::CompileOptions;
@@ -167,7 +167,8 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
         }
         never = server::serve(listener, api) => match never {},
         ended = metrics => ended.context("serving metrics")?,
-        ended = reload_on_hangup(enforcer.clone()) => ended?,
+        ended = reload::on_hangup(enforcer.clone()) => match ended? {},
+        ended = reload::on_change(enforcer.clone()) => match ended? {},
         ended = service::keep_alive(enforcer.clone()) => match ended? {},
         // What is enforced stays; an agent that does not watch it is none.
         _ = reconciling => anyhow::bail!("watching what is enforced has ended; start the agent again"),
@@ -233,33 +234,6 @@ async fn keep_up(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
             return Ok(());
         }
     }
-}
-
-/// SIGHUP is `apply` of the files that `run` names.
-async fn reload_on_hangup(enforcer: Arc<Enforcer>) -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
-    while hangup.recv().await.is_some() {
-        let enforcer = enforcer.clone();
-        let apply = move || {
-            service::reloading();
-            let before = control::generation(&enforcer);
-            let applied = apply(&enforcer, &Asked::anew(Actor::Signal { signal: "SIGHUP".to_owned() }));
-            if let Some((outcome, detail)) = account::outcome(&applied) {
-                let change = Change::by_signal(Action::Apply, before, "SIGHUP", outcome);
-                Change { detail, ..change }.tell(&enforcer);
-            }
-            service::ready(&enforcer);
-            applied
-        };
-        match tokio::task::spawn_blocking(apply).await.context("applying on SIGHUP")? {
-            Ok(done) if done.applied => tracing::info!(generation = done.generation, "applied on SIGHUP"),
-            Ok(refused) => {
-                tracing::error!("SIGHUP changes nothing: invalid policy or inventory\n{}", refused.text);
-            }
-            Err(error) => tracing::error!("SIGHUP changes nothing: {error:#}"),
-        }
-    }
-    Ok(())
 }
 
 fn still_enforced(enforcer: &Enforcer, signal: &str) {

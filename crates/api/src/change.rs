@@ -212,6 +212,7 @@ impl Reader {
 mod tests {
     use super::{Change, LONGEST, Malformed, Reader, Text};
     use crate::mode::Mode;
+    use crate::session::Session;
 
     fn text(name: &str, text: &str) -> Option<Text> {
         Some(Text { name: name.to_owned(), text: text.to_owned() })
@@ -225,18 +226,15 @@ mod tests {
 
     #[test]
     fn a_change_arrives_as_it_was_sent_in_whatever_pieces() {
+        let [client, server] = ["[2001:db8::9]:50122", "10.0.0.1:22"].map(|end| end.parse().unwrap());
+        let session = Session { client, server };
         let policy = text("/dev/stdin", "{\"a\": \"\\n\u{e9}\"}\n");
         for change in [
             Change::default(),
             Change { policy: policy.clone(), ..Change::default() },
             Change { inventory: text("i \"x\"", ""), mode: Some(Mode::Audit), ..Change::default() },
-            Change {
-                policy,
-                inventory: text("i", "{}\n\n"),
-                mode: None,
-                confirm: Some(60),
-                ..Change::default()
-            },
+            Change { policy, inventory: text("i", "{}\n\n"), confirm: Some(60), ..Change::default() },
+            Change { dry_run: true, session: Some(session), ..Change::default() },
         ] {
             let body = change.clone().into_body().concat();
             assert_eq!(read(&[&body]).unwrap(), change);

@@ -125,7 +125,7 @@ fn a_start_after_an_apply_that_stopped_half_way_may_stop_half_way_too() {
 #[test]
 fn a_rollback_is_made_or_not() {
     let rollback = |_: &World, agent: Agent| {
-        assert!(enforcement::rollback(&agent, &Return::default()).unwrap().is_some())
+        assert!(enforcement::rollback(&agent, &Return::default()).unwrap().is_some());
     };
     let steps = crash_everywhere(applied, rollback, recovers(&[80, 81]));
     assert!(steps > 40, "{steps}");

@@ -132,6 +132,8 @@ pub enum Actor {
         /// Its name, such as `SIGTERM`.
         signal: String,
     },
+    /// `file`: the files that `run` names have changed, and agent.toml has `watch = true`.
+    File,
     /// `agent`: the agent itself: a time was over, something was restored.
     Agent,
 }

@@ -66,6 +66,7 @@ fn actor() -> impl Strategy<Value = Actor> {
         (peer, names).prop_map(|((uid, gid, pid), (comm, exe))| Actor::Socket { uid, gid, pid, comm, exe }),
         text().prop_map(|signal| Actor::Signal { signal }),
         Just(Actor::Agent),
+        Just(Actor::File),
     ]
 }
 
