@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use bulkhead_api::flow::Query;
 use futures_util::stream;
 
-use super::{Api, NDJSON, blocking, respond};
+use super::{Api, NDJSON, QUESTIONS, blocking, respond};
 use crate::daemon::flows::{Known, Listing};
 use crate::daemon::state::Enforcer;
 use crate::exit::Usage;
@@ -33,6 +33,7 @@ pub async fn flows(Extract(api): Extract<Arc<Api>>, query: Result<Asked<Query>, 
 /// The next part that has lines. No thread is kept while whoever asks does not read.
 async fn next(mut listing: Listing) -> anyhow::Result<Option<(Bytes, Listing)>> {
     loop {
+        let _turn = QUESTIONS.acquire().await?;
         let part = tokio::task::spawn_blocking(move || {
             let part = listing.part();
             (listing, part)
