@@ -160,7 +160,8 @@ impl Printer {
             self.total.context("the agent ended before the list did; list them again")?;
         if !self.json {
             match matched {
-                0 => println!("no conversations"),
+                0 => println!("no conversation"),
+                1 if listed == 1 => println!("1 conversation"),
                 _ if listed < matched => {
                     println!("{listed} of {matched} conversations; `--limit {matched}` lists all");
                 }

@@ -95,7 +95,8 @@ impl Listing {
             // One of a later agent's, whose table this one does not take over.
             state: State::of(value.state).unwrap_or(State::UdpUnreplied),
             established: value.flags & FLOW_ESTABLISHED != 0,
-            idle: now.saturating_sub(value.last_seen) as f64 / 1e9,
+            // Tenths: it is noted once a second.
+            idle: (now.saturating_sub(value.last_seen) / 100_000_000) as f64 / 10.0,
             interfaces: self.known.interfaces(key.zone),
             generation: value.generation,
             rule: rule.and_then(|rule| self.known.rule(value.generation, rule)),
