@@ -6,12 +6,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bulkhead_testkit::lab::{self, slower};
 use serde_json::Value;
 
+use crate::site::stop::Stop;
 use crate::site::{OTHER, Over, Site, WEB};
 
 /// Lets the server use port 9000 of the client.
@@ -197,10 +198,11 @@ fn a_hundred_thousand_flows_are_listed_while_they_change() {
 
     let pid = site.status()["agent"]["pid"].as_u64().unwrap() as u32;
     let before = memory(pid);
-    let (is_over, most) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, most) = (Stop::default(), AtomicU64::new(0));
     let all = std::thread::scope(|scope| {
+        let stopping = stop.at_end();
         scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
+            while !stop.is_over() {
                 most.fetch_max(memory(pid), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(2));
             }
@@ -208,7 +210,7 @@ fn a_hundred_thousand_flows_are_listed_while_they_change() {
         let began = Instant::now();
         let (lines, end) = listed(&site, &["--limit", "0"]);
         let took = began.elapsed();
-        is_over.store(true, Ordering::Relaxed);
+        drop(stopping);
         println!(
             "{} flows in {took:?}, {} KiB more than {before}",
             lines.len(),
@@ -229,16 +231,17 @@ fn a_hundred_thousand_flows_are_listed_while_they_change() {
     assert_eq!(listed(&site, &["--port", "10123"]).0.len(), sockets.len());
 
     // Flows that begin all the while end no list, and none is endless.
-    let is_over = AtomicBool::new(false);
+    let stop = Stop::default();
     std::thread::scope(|scope| {
+        let _stopping = stop.at_end();
         scope.spawn(|| {
             for port in (20_000..60_000).cycle() {
-                if is_over.load(Ordering::Relaxed) {
+                if stop.is_over() {
                     break;
                 }
                 begin(&sockets, server, port..port + 1);
-                // Ten thousand a second.
-                std::thread::sleep(Duration::from_millis(20));
+                // Two thousand a second.
+                std::thread::sleep(Duration::from_millis(100));
             }
         });
         for _ in 0..2 {
@@ -251,7 +254,6 @@ fn a_hundred_thousand_flows_are_listed_while_they_change() {
             assert!(missing < 1000, "{missing} of {} are missing", distinct.len());
             assert!(began.elapsed() < slower(Duration::from_secs(60)), "{:?}", began.elapsed());
         }
-        is_over.store(true, Ordering::Relaxed);
     });
 
     // Who does not read costs neither thread nor memory.

@@ -4,6 +4,7 @@
 pub mod account;
 pub mod connection;
 pub mod load;
+pub mod stop;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;

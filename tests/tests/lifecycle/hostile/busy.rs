@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_testkit::lab::slower;
@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Before, connect};
+use crate::site::stop::Stop;
 use crate::site::{Over, Site, WEB};
 
 /// Senders, each of which has nine events a second at once and the others in summaries of the second.
@@ -88,14 +89,14 @@ fn sender(last: u8) -> Ipv4Addr {
 }
 
 /// Asks without a pause until it is over; adds up how often it was answered.
-fn ask(site: &Site, is_over: &AtomicBool, answered: &AtomicU64) {
+fn ask(site: &Site, stop: &Stop, answered: &AtomicU64) {
     let request = "GET /v1/version HTTP/1.1\r\nhost: b\r\n\r\n".repeat(AT_A_TIME);
     let mut stream = connect(site);
     let mut answer = vec![0; 1 << 16];
     // All answers are of one length, but for the date.
     stream.write_all(b"GET /v1/version HTTP/1.1\r\nhost: b\r\n\r\n").unwrap();
     let length = stream.read(&mut answer).unwrap();
-    while !is_over.load(Ordering::Relaxed) {
+    while !stop.is_over() {
         stream.write_all(request.as_bytes()).unwrap();
         stream.read_exact(&mut answer[..length * AT_A_TIME]).unwrap();
         answered.fetch_add(AT_A_TIME as u64, Ordering::Relaxed);
@@ -112,14 +113,14 @@ fn thousands_of_requests_a_second_delay_no_event() {
     site.start();
     let before = Before::of(&site);
     let quiet = delays(&site, 20_000);
-    let (is_over, answered) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, answered) = (Stop::default(), AtomicU64::new(0));
     let (loaded, took) = std::thread::scope(|scope| {
+        let _stopping = stop.at_end();
         for _ in 0..CONNECTIONS {
-            scope.spawn(|| ask(&site, &is_over, &answered));
+            scope.spawn(|| ask(&site, &stop, &answered));
         }
         let began = Instant::now();
         let loaded = delays(&site, 30_000);
-        is_over.store(true, Ordering::Relaxed);
         (loaded, began.elapsed())
     });
     let rate = answered.load(Ordering::Relaxed) as f64 / took.as_secs_f64();

@@ -2,10 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Before, connect, memory};
+use crate::site::stop::Stop;
 use crate::site::{Over, Site, WEB};
 
 /// Routes that change something, by requests that ask for nothing that can be.
@@ -34,10 +35,11 @@ fn no_request_is_without_measure() {
     let mut site = Site::new("huge", Over::Ethernet, &[WEB]);
     site.start();
     let before = Before::of(&site);
-    let (is_over, most) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, most) = (Stop::default(), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let _stopping = stop.at_end();
         scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
+            while !stop.is_over() {
                 most.fetch_max(memory(before.pid), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -82,7 +84,6 @@ fn no_request_is_without_measure() {
             pour(&mut stream, "GET /v1/status HTTP/1.1\r\nhost: b\r\n\r\n".repeat(100).as_bytes(), MOST)
                 < 8 << 20
         );
-        is_over.store(true, Ordering::Relaxed);
     });
     let grown = most.load(Ordering::Relaxed).saturating_sub(before.memory);
     println!("{grown} KiB more than {} at most", before.memory);
