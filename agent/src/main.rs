@@ -21,6 +21,8 @@ mod duration;
 mod guard;
 #[cfg(feature = "agent")]
 mod paths;
+#[cfg(feature = "agent")]
+mod session;
 
 use std::process::ExitCode;
 
