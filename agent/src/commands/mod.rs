@@ -17,6 +17,8 @@ pub mod explain;
 pub mod generate;
 #[cfg(feature = "agent")]
 pub mod guard;
+#[cfg(feature = "agent")]
+pub mod init;
 pub mod inventory;
 mod network;
 #[cfg(feature = "agent")]

@@ -158,6 +158,15 @@ impl Config {
         })
     }
 
+    /// Reads the text of a file. Relative paths in it start at the file's directory.
+    ///
+    /// # Errors
+    /// What is wrong with it, with its line.
+    #[cfg(feature = "agent")]
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Usage> {
+        file::parse(path, text)
+    }
+
     /// Reads the file that `named` names; else the default one, if `fall_back` and it is there;
     /// else there is none.
     ///
