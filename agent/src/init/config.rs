@@ -51,6 +51,15 @@ fn section(interface: &Interface, overlay: Overlay, index: usize, count: usize) 
          [[interface]]\nname = {}\noptional = true\n",
         quoted(&interface.name)
     );
+    let served = match overlay {
+        Overlay::Tailscale => Some(("tailscale", "MagicDNS at 100.100.100.100")),
+        Overlay::NetBird => Some(("netbird", "its resolver")),
+        Overlay::WireGuard => None,
+    };
+    if let Some((name, what)) = served {
+        text +=
+            &format!("# What it serves on this host itself passes: {what}.\noverlay = {}\n", quoted(name));
+    }
     if count > 1 {
         // An overlay's peers cannot answer for another's in a zone of their own.
         text +=

@@ -28,14 +28,20 @@ const HEAD: &str = "\
 pub fn policy(nodes: &Nodes, services: &Services) -> String {
     let sources = sources(nodes);
     let mut text = format!("{HEAD}{{\n");
-    if sources.iter().any(|source| source == MESH) {
-        text += "  // Who may set a tag: nobody but the inventory.\n";
-        text += &format!("  \"tagOwners\": {{{}: []}},\n\n", quoted(MESH));
+    let tags: BTreeSet<&String> = nodes.merged.nodes.iter().flat_map(Node::tags).collect();
+    if !tags.is_empty() {
+        let owners: Vec<String> = tags.into_iter().map(|tag| format!("{}: []", quoted(tag))).collect();
+        text += "  // The inventory's tags. Who may set them is not enforced here.\n";
+        text += &format!("  \"tagOwners\": {{{}}},\n\n", owners.join(", "));
     }
     text += &sets(nodes);
     text += "  \"acls\": [\n";
     if sources.is_empty() {
-        text += "    // Nobody else is known in the mesh: nothing can be admitted.\n";
+        text += "    // Nobody else is known in the mesh: nobody could be admitted. This listens here:\n";
+        for ((program, protocol), ports) in &services.admitted {
+            let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+            text += &format!("    //   {}, {protocol} {}\n", shown(program), ports.join(","));
+        }
     } else if !nodes.addresses.is_empty() {
         text += &inward(&sources, services);
         text += &outward(services);

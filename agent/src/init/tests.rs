@@ -331,6 +331,8 @@ fn a_tailnet_keeps_its_names_users_and_tags() {
     assert_eq!(inventory.node("db").unwrap().tags(), ["tag:db"]);
     assert_eq!(inventory.node("ada-laptop").unwrap().user(), Some("ada@example.com"));
     assert_eq!(inventory.node("oms-1").unwrap().addresses.len(), 2);
+    let config = Config::parse("agent.toml".as_ref(), &draft.config).unwrap();
+    assert_eq!(config.exemptions("oms-1").overlays[0].overlay, bulkhead_policy::resolve::Overlay::Tailscale);
     let from = r#""src": ["autogroup:member", "autogroup:tagged", "ipset:behind-peers"]"#;
     assert!(draft.policy.contains(from), "{}", draft.policy);
     assert!(!draft.policy.contains("tag:mesh"), "{}", draft.policy);
