@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bulkhead_host::places;
+use bulkhead_policy::Dialect;
 use serde_json::json;
 
 use crate::exit::{Answer, Usage};
@@ -41,6 +42,11 @@ impl Init {
                 global.instance
             );
             return Err(Usage(message).into());
+        }
+        if global.dialect != Dialect::default() {
+            let message =
+                "the first policy has names of rules, which Tailscale's dialect has not: leave out --dialect";
+            return Err(Usage(message.to_owned()).into());
         }
         let directory = std::path::absolute(&self.directory)?;
         let place = Place { directory, force: self.force };
