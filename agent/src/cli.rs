@@ -50,6 +50,7 @@ pub enum Command {
 #[cfg(feature = "agent")]
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
+    Init(commands::init::Init),
     Run(commands::run::Run),
     Status(commands::status::Status),
     Watch(commands::watch::Watch),
@@ -117,6 +118,7 @@ fn not_in_this_build(words: &[String]) -> crate::exit::Usage {
 impl AgentCommand {
     fn run(self, global: &Global) -> anyhow::Result<Answer> {
         match self {
+            Self::Init(command) => command.run(global),
             Self::Run(command) => command.run(global),
             Self::Status(command) => command.run(global),
             Self::Watch(command) => command.run(global),

@@ -80,12 +80,8 @@ pub fn load_for(policy: &Path, inventory: Option<&Path>, scope: &Scope) -> Resul
 
 /// Loads both files for a command that needs them whole. `None` if there is an error in them,
 /// which has been printed then.
-pub fn load_valid(
-    files: &Files,
-    dialect: Dialect,
-    json: bool,
-) -> Result<Option<(Ruleset, Inventory)>, Usage> {
-    let loaded = load(&files.policy, Some(&files.inventory), dialect)?;
+pub fn load_valid(files: &Files, scope: &Scope, json: bool) -> Result<Option<(Ruleset, Inventory)>, Usage> {
+    let loaded = load_for(&files.policy, Some(&files.inventory), scope)?;
     match (loaded.ruleset, loaded.inventory) {
         (Some(ruleset), Some(inventory)) if !loaded.findings.has_errors() => Ok(Some((ruleset, inventory))),
         _ => {

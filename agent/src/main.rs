@@ -22,6 +22,8 @@ mod duration;
 #[cfg(feature = "agent")]
 mod guard;
 #[cfg(feature = "agent")]
+mod init;
+#[cfg(feature = "agent")]
 mod paths;
 #[cfg(feature = "agent")]
 mod session;

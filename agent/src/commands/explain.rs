@@ -1,18 +1,22 @@
 //! `bulkhead explain`: the verdict on a conversation, the rule and its place, on both hosts.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
+use bulkhead_policy::check::Scope;
 use bulkhead_policy::explain::{Deciding, Earlier, End, Explanation, Why, explain};
 use bulkhead_policy::policy::Action;
 use bulkhead_policy::reference::Probe;
+use bulkhead_policy::resolve::Exemptions;
 use bulkhead_policy::service;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::network::On;
 use super::who::addresses;
+use crate::config::Config;
 use crate::exit::{Answer, Usage};
-use crate::global::Global;
+use crate::global::{Global, is_default};
 use crate::input;
 
 /// Explain what happens to a conversation, and which rule decides.
@@ -34,6 +38,11 @@ pub struct Explain {
     /// ports, WHO/PROTOCOL.
     #[arg(long, value_name = "WHO:PORT[/PROTO]")]
     to: String,
+    /// The agent's configuration, for its interfaces' `overlay`.
+    ///
+    /// What those overlays serve on its node passes. By default /etc/bulkhead/agent.toml if it is there.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// Splits `NODE:PORT/PROTO`.
@@ -58,9 +67,18 @@ fn target(text: &str) -> Result<(&str, u16, u8), Usage> {
 }
 
 impl Explain {
+    /// Of what an agent exempts that which is between its node and itself: the rest is about other hosts, too,
+    /// on which it does not hold.
+    fn scope(&self, global: &Global) -> Result<Scope, Usage> {
+        let config = Config::find(self.config.as_deref(), is_default(&global.instance)?)?.unwrap_or_default();
+        let Exemptions { node, overlays, .. } = config.exemptions(config.node.as_deref().unwrap_or_default());
+        let exemptions = Exemptions { node, overlays, ..Exemptions::default() };
+        Ok(Scope { dialect: global.dialect, exemptions, ..Scope::default() })
+    }
+
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let (to, port, protocol) = target(&self.to)?;
-        let Some((ruleset, inventory)) = self.on.load(global.dialect, global.json)? else {
+        let Some((ruleset, inventory)) = self.on.load_for(&self.scope(global)?, global.json)? else {
             return Ok(Answer::No);
         };
         let (from, to) = (addresses(&ruleset, &inventory, &self.from)?, addresses(&ruleset, &inventory, to)?);

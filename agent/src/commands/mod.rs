@@ -21,6 +21,8 @@ pub mod generate;
 pub mod guard;
 #[cfg(feature = "agent")]
 pub mod history;
+#[cfg(feature = "agent")]
+pub mod init;
 pub mod inventory;
 mod network;
 #[cfg(feature = "agent")]

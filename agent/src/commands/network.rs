@@ -1,6 +1,7 @@
 //! Which network a command asks about.
 
 use bulkhead_policy::Dialect;
+use bulkhead_policy::check::Scope;
 use bulkhead_policy::inventory::{Inventory, Network};
 use bulkhead_policy::resolve::{Ruleset, resolve};
 
@@ -30,8 +31,14 @@ impl On {
     /// Loads both files for that network. `None` if there is an error in them, which has been
     /// printed then.
     pub fn load(&self, dialect: Dialect, json: bool) -> Result<Option<(Ruleset, Inventory)>, Usage> {
+        self.load_for(&Scope { dialect, ..Scope::default() }, json)
+    }
+
+    /// The same for whom a scope says: on the overlay, with what it exempts.
+    pub fn load_for(&self, scope: &Scope, json: bool) -> Result<Option<(Ruleset, Inventory)>, Usage> {
+        let dialect = scope.dialect;
         if matches!(self.network, Name::Overlay) {
-            return input::load_valid(&self.files, dialect, json);
+            return input::load_valid(&self.files, scope, json);
         }
         let mut loaded = input::load(&self.files.policy, Some(&self.files.inventory), dialect)?;
         if let (Some(policy), Some(inventory)) = (loaded.policy, loaded.inventory) {

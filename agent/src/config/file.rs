@@ -48,6 +48,24 @@ struct Interface {
     #[serde(default)]
     link: Vec<Link>,
     wireguard: Option<Spanned<WireGuard>>,
+    overlay: Option<Spanned<Overlay>>,
+}
+
+/// An overlay that serves addresses on the host itself.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Overlay {
+    Tailscale,
+    NetBird,
+}
+
+impl From<Overlay> for resolve::Overlay {
+    fn from(overlay: Overlay) -> Self {
+        match overlay {
+            Overlay::Tailscale => Self::Tailscale,
+            Overlay::NetBird => Self::NetBird,
+        }
+    }
 }
 
 /// WireGuard's transport on an exchange interface.
@@ -235,6 +253,15 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
                 location: Some(Location::new(&source, Span { start: span.start, end: span.end })),
             });
         }
+        if let Some(overlay) = interface.overlay.as_ref().filter(|_| role == Role::Exchange) {
+            let message = "overlay: not on interfaces with role = \"exchange\"; remove one of them";
+            return Err(at(&source, overlay.span().start, message));
+        }
+        let overlay = interface.overlay.map(|overlay| {
+            let span = overlay.span();
+            let location = Location::new(&source, Span { start: span.start, end: span.end });
+            resolve::OverlayServices { overlay: overlay.into_inner().into(), location: Some(location) }
+        });
         config.interfaces.push(Managed {
             name,
             zone: zone.map(|zone| zone as u16),
@@ -242,6 +269,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
             is_optional: interface.optional,
             role,
             link: interface.link,
+            overlay,
         });
     }
     if let Some((index, zone)) = shared_zone(&config.interfaces) {

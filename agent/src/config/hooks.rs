@@ -20,6 +20,7 @@ impl Managed {
             is_optional: false,
             role: Role::default(),
             link: Vec::new(),
+            overlay: None,
         }
     }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_abi::{Capacity, DEFAULT_NEW_FLOWS, Rate, Timeouts, default_timeouts, per_second};
 use bulkhead_api::hook::Kind;
-use bulkhead_policy::resolve::{Exemptions, Management, WireGuard};
+use bulkhead_policy::resolve::{Exemptions, Management, OverlayServices, WireGuard};
 
 pub use bulkhead_api::link::Link;
 pub use bulkhead_api::mode::Mode;
@@ -66,6 +66,8 @@ pub struct Managed {
     pub role: Role,
     /// Link protocols that pass, on Ethernet interfaces.
     pub link: Vec<Link>,
+    /// The overlay whose services on this host it leads to.
+    pub overlay: Option<OverlayServices>,
 }
 
 impl Managed {
@@ -160,7 +162,17 @@ impl Config {
     #[must_use]
     pub fn exemptions(&self, node: &str) -> Exemptions {
         let (management, wireguard) = (self.management.clone(), self.wireguard.clone());
-        Exemptions { node: node.to_owned(), management, wireguard }
+        let overlays = self.overlays().cloned().collect();
+        Exemptions { node: node.to_owned(), management, wireguard, overlays }
+    }
+
+    /// The overlays whose services on this host pass, each once.
+    pub fn overlays(&self) -> impl Iterator<Item = &OverlayServices> {
+        let all = || self.interfaces.iter().filter_map(|managed| managed.overlay.as_ref());
+        let is_first = move |(index, services): &(usize, &OverlayServices)| {
+            !all().take(*index).any(|earlier| earlier.overlay == services.overlay)
+        };
+        all().enumerate().filter(is_first).map(|(_, services)| services)
     }
 
     /// The warning that a wrong policy locks the operator out; `None` if there is a management exemption.
@@ -171,6 +183,15 @@ impl Config {
              [[management]] with `from` and `ports` to agent.toml, and try policies with `--confirm 60s`"
                 .to_owned()
         })
+    }
+
+    /// Reads the text of a file. Relative paths in it start at the file's directory.
+    ///
+    /// # Errors
+    /// What is wrong with it, with its line.
+    #[cfg(feature = "agent")]
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Usage> {
+        file::parse(path, text)
     }
 
     /// Reads the file that `named` names; else the default one, if `fall_back` and it is there;

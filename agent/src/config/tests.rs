@@ -2,6 +2,7 @@ use std::path::Path;
 
 use bulkhead_abi::{FlowState, Rate};
 use bulkhead_api::hook::Kind;
+use bulkhead_policy::resolve::Overlay;
 
 use super::{Config, Control, HookChoice, Link, Mode, Role, file};
 
@@ -28,6 +29,10 @@ fn every_setting_arrives() {
         name = "wg0"
         zone = 7
         hook = "xdp"
+        overlay = "tailscale"
+        [[interface]]
+        name = "tailscale1"
+        overlay = "tailscale"
         [[interface]]
         name = "eth0.100"
         role = "exchange"
@@ -60,10 +65,12 @@ fn every_setting_arrives() {
     assert_eq!(config.policy, Path::new("/etc/bulkhead/p.hujson"), "beside the file");
     assert_eq!(config.inventory, Path::new("/srv/inventory.json"));
     assert_eq!((config.mode, config.watch), (Mode::Audit, true));
-    assert_eq!(config.interfaces.len(), 2);
+    assert_eq!(config.interfaces.len(), 3);
+    let overlays: Vec<_> = config.exemptions("engine-1").overlays.iter().map(|all| all.overlay).collect();
+    assert_eq!(overlays, [Overlay::Tailscale], "once for the node");
     assert_eq!((config.interfaces[0].zone, config.interfaces[0].hook), (Some(7), HookChoice::Xdp));
-    assert_eq!((config.interfaces[1].zone, config.interfaces[1].hook), (None, HookChoice::Auto));
-    let exchange = &config.interfaces[1];
+    assert_eq!((config.interfaces[2].zone, config.interfaces[2].hook), (None, HookChoice::Auto));
+    let exchange = &config.interfaces[2];
     assert_eq!(
         (exchange.role, exchange.is_optional, &*exchange.link),
         (Role::Exchange, true, &[Link::Lacp, Link::Bfd][..])
@@ -107,6 +114,12 @@ fn what_is_wrong_has_its_place() {
             "[[interface]]\nname = \"a\"\nwireguard = { port = 1, peers = [] }",
             "3:13",
             "only on interfaces with role",
+        ),
+        ("[[interface]]\nname = \"a\"\noverlay = \"zerotier\"", "3:11", "unknown variant `zerotier`"),
+        (
+            "[[interface]]\nname = \"a\"\nrole = \"exchange\"\noverlay = \"netbird\"",
+            "4:11",
+            "not on interfaces with role",
         ),
         (
             "[[interface]]\nname = \"a\"\nrole = \"exchange\"\nlink = [\"stp\"]",

@@ -5,7 +5,7 @@ mod descriptors;
 mod enforcement;
 pub mod events;
 pub mod fallback;
-mod files;
+pub mod files;
 mod flows;
 mod links;
 pub mod lock;

@@ -8,7 +8,7 @@ use bulkhead_dataplane::{Interface, Kind};
 
 use super::xdp_sockets::{self, XdpSocket};
 use super::{Finding, Level, Patient};
-use crate::config::HookChoice;
+use crate::config::{HookChoice, Managed};
 
 /// The longest frame that drivers take with native XDP, as a rule: what fits into a page beside its headroom.
 const LONGEST_FRAME: u32 = 3498;
@@ -36,6 +36,7 @@ pub(super) fn examine(patient: &Patient) -> Vec<Finding> {
             }
         };
         indices.insert(interface.index, name.clone());
+        findings.extend(without_resolver(managed));
         let mtu = fs::read_to_string(format!("/sys/class/net/{}/mtu", interface.device));
         let mtu: u32 = mtu.ok().and_then(|mtu| mtu.trim().parse().ok()).unwrap_or_default();
         let wants_native = interface.kind == Kind::Ethernet && managed.hook != HookChoice::Tcx;
@@ -58,6 +59,17 @@ pub(super) fn examine(patient: &Patient) -> Vec<Finding> {
     }
     findings.extend(bypasses(&indices));
     findings
+}
+
+/// An overlay whose resolver on this host is not let through: with enforcement, names are resolved no longer.
+fn without_resolver(managed: &Managed) -> Option<Finding> {
+    if managed.overlay.is_some() || !managed.name.starts_with("tailscale") {
+        return None;
+    }
+    let found =
+        format!("{}: this host may not ask MagicDNS (100.100.100.100) unless a rule admits it", managed.name);
+    let next = "set `overlay = \"tailscale\"` for the interface in agent.toml";
+    Some(Finding::new("resolver", Level::Warning, found, next))
 }
 
 /// Sockets that send and receive past the programs, or may.
@@ -146,7 +158,19 @@ fn owners() -> BTreeMap<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::packet_sockets;
+    use bulkhead_policy::resolve::{Overlay, OverlayServices};
+
+    use super::{packet_sockets, without_resolver};
+    use crate::config::{HookChoice, Managed};
+
+    #[test]
+    fn a_tailnet_without_its_resolver_is_told_of() {
+        let managed = |name| Managed::new(name, HookChoice::Auto);
+        assert!(without_resolver(&managed("tailscale0")).unwrap().next.unwrap().contains("overlay = "));
+        assert_eq!(without_resolver(&managed("wg0")), None);
+        let overlay = Some(OverlayServices { overlay: Overlay::Tailscale, location: None });
+        assert_eq!(without_resolver(&Managed { overlay, ..managed("tailscale0") }), None);
+    }
 
     #[test]
     fn sockets_are_read_as_the_kernel_lists_them() {

@@ -43,7 +43,7 @@ fn exemptions_of_one_node_fail_no_test_and_no_proof() {
     );
     let management =
         Management { sources: vec!["100.64.0.1/32".parse().unwrap()], ports: vec![22], location: None };
-    let exemptions = Exemptions { node: "b".into(), management: vec![management], wireguard: Vec::new() };
+    let exemptions = Exemptions { node: "b".into(), management: vec![management], ..Exemptions::default() };
     let scope = Scope { exemptions, ..Scope::default() };
     let (loaded, answers) = check(&policy, &scope, 0);
     assert!(!loaded.findings.has_errors(), "{}", loaded.findings);

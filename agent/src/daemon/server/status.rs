@@ -6,6 +6,9 @@ use bulkhead_api::status::{Agent, ExchangeInterface, Losses, Quarantined, Reason
 use bulkhead_dataplane::{
     Dataplane, Kernel, KernelError, Pins, RunningLink, STATE_MAPS, State as Tables, running,
 };
+use bulkhead_policy::inventory::Node;
+use bulkhead_policy::resolve::OverlayServices;
+use bulkhead_policy::service;
 
 use crate::config::{Config, Managed, Mode, Role};
 use crate::daemon::clock::BootClock;
@@ -31,7 +34,7 @@ fn with_link(config: &Config, is_meant: impl Fn(&&Managed) -> bool) -> Vec<Excha
 }
 
 /// The exemptions of agent.toml, for people.
-fn exemptions(config: &Config) -> Vec<String> {
+fn exemptions(config: &Config, node: Option<&Node>) -> Vec<String> {
     let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
     let management = config.management.iter().map(|exempt| {
         format!(
@@ -47,7 +50,19 @@ fn exemptions(config: &Config) -> Vec<String> {
             list(&mut exempt.peers.iter().map(ToString::to_string))
         )
     });
-    management.chain(wireguard).collect()
+    let own = node.map_or(&[][..], |node| &node.addresses);
+    let overlays = config.overlays().flat_map(|OverlayServices { overlay, .. }| {
+        overlay.served(own).into_iter().map(|served| {
+            let protocol = if served.protocol == service::TCP { "TCP" } else { "UDP" };
+            format!(
+                "{} on this host: {protocol} {} to {}",
+                overlay.name(),
+                list(&mut served.ports.iter().map(ToString::to_string)),
+                served.address
+            )
+        })
+    });
+    management.chain(wireguard).chain(overlays).collect()
 }
 
 /// Who is cut off, with times for people.
@@ -96,7 +111,10 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         linked: with_link(&enforcer.setup.config, |managed| {
             managed.role == Role::Overlay && !managed.link.is_empty()
         }),
-        exemptions: exemptions(&enforcer.setup.config),
+        exemptions: exemptions(
+            &enforcer.setup.config,
+            live.built.inventory.node(&enforcer.setup.options.node),
+        ),
         warnings,
         events,
         unenforced,

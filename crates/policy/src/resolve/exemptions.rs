@@ -1,7 +1,11 @@
 //! What the agent's configuration lets through on one node, whatever the policy says.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
+use super::overlays::{OverlayServices, Served};
 use super::resolver::Resolver;
 use super::{Block, Rule, Ruleset, SelectorId};
 use crate::address::AddressSet;
@@ -23,6 +27,9 @@ pub struct Exemptions {
     /// WireGuard's own transport, on [`crate::frontend::inventory::Network::Underlay`] only, tried before
     /// the venues.
     pub wireguard: Vec<WireGuard>,
+    /// What overlays serve on the node itself, on [`Network::Overlay`] only: the node may begin, and nobody
+    /// else.
+    pub overlays: Vec<OverlayServices>,
 }
 
 /// Who may always open TCP connections to the node's own addresses.
@@ -99,6 +106,25 @@ impl Resolver<'_> {
             let blocks = if network == Network::Underlay { blocks } else { Vec::new() };
             rule(Section::WireGuard, name, &transport.location, blocks);
         }
+        for OverlayServices { overlay, location } in &exemptions.overlays {
+            let name = format!("{} services", overlay.name());
+            let served = overlay.served(node.addresses_on(Network::Overlay));
+            if served.is_empty() && network == Network::Overlay {
+                self.none_served(&name, &node.name, location);
+            }
+            let addresses: BTreeSet<IpAddr> = served.iter().map(|served| served.address).collect();
+            addresses.iter().for_each(|address| self.nobodys(&name, *address, location));
+            let nets: Vec<IpNet> = addresses.into_iter().map(IpNet::from).collect();
+            self.no_venue(&name, &nets, location, ruleset);
+            let mut destinations = Vec::new();
+            for Served { address, protocol, ports } in served {
+                let there = self.push(address.to_string(), AddressSet::from_addresses([address]));
+                destinations.push((there, self.service_on(protocol, ports)));
+            }
+            let block = Block { sources: vec![own], destinations, via: None };
+            let blocks = if network == Network::Overlay { vec![block] } else { Vec::new() };
+            rule(Section::Overlay, name, location, blocks);
+        }
         all
     }
 
@@ -109,6 +135,25 @@ impl Resolver<'_> {
     fn service_on(&mut self, protocol: u8, ports: &[u16]) -> super::ServiceId {
         let ports = Intervals::new(ports.iter().map(|port| (*port, *port)).collect());
         self.service(Service::new(Some(protocol), ports, false))
+    }
+
+    /// An exemption of nothing would be thought to be one.
+    fn none_served(&mut self, what: &str, node: &str, location: &Option<Location>) {
+        let message = format!("{what}: {node} has no address in 100.64.0.0/10, so nothing is let through");
+        let help =
+            "write a rule for the resolver's address: the last but one of the overlay's network".to_owned();
+        let warning =
+            Diagnostic { location: location.clone(), ..Diagnostic::global(Severity::Warning, message) };
+        self.findings.push(warning.help(help));
+    }
+
+    /// An overlay's own address is no node's: the exemption would be a way to that node.
+    fn nobodys(&mut self, what: &str, address: IpAddr, location: &Option<Location>) {
+        let Some(holder) = self.inventory.holder(address) else { return };
+        let message = format!("{what}: {address} is {}'s in the inventory", holder.name);
+        let help = "an overlay serves this address on each host itself: remove it from the node".to_owned();
+        let error = Diagnostic { location: location.clone(), ..Diagnostic::global(Severity::Error, message) };
+        self.findings.push(error.help(help));
     }
 
     /// An exemption is tried before the default deny: one that holds a venue's address would undo it.

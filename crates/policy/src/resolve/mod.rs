@@ -8,6 +8,7 @@ mod exemptions;
 mod ipsets;
 mod name_check;
 mod overlap;
+mod overlays;
 mod placeholder;
 mod postures;
 mod resolver;
@@ -19,6 +20,7 @@ mod venues;
 mod via;
 
 pub use exemptions::{Exemptions, Management, WireGuard};
+pub use overlays::{Overlay, OverlayServices};
 pub use placeholder::{World, placeholder, placeholder_as};
 
 use ipnet::IpNet;
@@ -241,7 +243,7 @@ impl Rule {
     /// Whether the agent's configuration has it, not the policy.
     #[must_use]
     pub fn is_from_agent(&self) -> bool {
-        matches!(self.section, Section::Management | Section::WireGuard)
+        matches!(self.section, Section::Management | Section::WireGuard | Section::Overlay)
     }
 
     /// Whether it is a management exemption, which quarantine does not touch.

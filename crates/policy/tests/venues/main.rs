@@ -311,6 +311,7 @@ fn what_the_agent_exempts_comes_first_and_touches_no_venue() {
             peer_ports: vec![51821],
             location: None,
         }],
+        overlays: Vec::new(),
     };
     let deny = r#""acls": [{"action": "deny", "src": ["*"], "dst": ["*:*"]}]"#;
     let (ingress, egress) = (Direction::Ingress, Direction::Egress);

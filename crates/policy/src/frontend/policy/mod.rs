@@ -85,6 +85,8 @@ pub enum Section {
     Management,
     /// The agent's configuration: WireGuard's own transport.
     WireGuard,
+    /// The agent's configuration: what overlays serve on the node itself.
+    Overlay,
     /// `venues`: a lane or a default deny.
     Venues,
     /// `acls`.

@@ -1,0 +1,37 @@
+//! Looks at the host. Nothing is changed by it, and nothing secret is asked for.
+
+mod links;
+mod sockets;
+mod tools;
+
+use std::collections::BTreeMap;
+
+use super::Host;
+use crate::client;
+use crate::session;
+
+/// What this host has. What cannot be asked is said in it.
+///
+/// # Errors
+/// If the kernel does not tell of its interfaces.
+pub fn look() -> anyhow::Result<Host> {
+    let mut host = Host { session: session::at_hand(), ..Host::default() };
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    host.name = name.trim().to_owned();
+    client::block_on(async {
+        host.interfaces = links::list().await?;
+        tools::ask(&mut host).await;
+        Ok(())
+    })?;
+    let owners = sockets::owners();
+    host.listeners = sockets::listeners(&owners);
+    host.ephemeral = sockets::ephemeral();
+    match bulkhead_dataplane::connections() {
+        Ok(connections) => host.connections = connections,
+        Err(error) => host.unknown.push(format!("open connections: {:#}", anyhow::Error::from(error))),
+    }
+    Ok(host)
+}
+
+/// Processes by the inodes of their sockets.
+type Owners = BTreeMap<u64, String>;
