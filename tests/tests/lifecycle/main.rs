@@ -12,6 +12,7 @@ mod content;
 mod contested;
 mod control;
 mod conversations;
+mod deadline;
 mod descriptors;
 mod disk;
 mod doctor;

@@ -1,0 +1,73 @@
+//! The package of an agent that had the map layout before this one, which an upgrade is tried from.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::output;
+use crate::cargo::{executables_by, workspace};
+
+/// The last commit of the layout before this one, and where that is written there.
+const COMMIT: &str = "d732a9cd";
+const LAYOUT: &str = "engine/src/layout/mod.rs";
+
+/// Packs the older agent as `deb` packs this one: it came before there were packages, and tells no service manager
+/// that it is ready.
+pub fn deb(deb: &Path, directory: &Path) -> Result<PathBuf> {
+    let agent = agent(directory)?;
+    let root = directory.join("root");
+    if root.exists() {
+        fs::remove_dir_all(&root)?;
+    }
+    output(Command::new("dpkg-deb").arg("--raw-extract").arg(deb).arg(&root))?;
+    output(Command::new("strip").arg("-o").arg(root.join("usr/bin/bulkhead")).arg(agent))?;
+    change(&root.join("DEBIAN/control"), |line| {
+        Some(if line.starts_with("Version: ") { "Version: 0.0.9-1" } else { line })
+    })?;
+    change(&root.join("usr/lib/systemd/system/bulkhead.service"), |line| match line {
+        "Type=notify" => Some("Type=exec"),
+        _ => (!line.starts_with("WatchdogSec=")).then_some(line),
+    })?;
+    fs::remove_file(root.join("DEBIAN/md5sums"))?;
+    let packed = directory.join("bulkhead_0.0.9-1_amd64.deb");
+    output(Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&root).arg(&packed))?;
+    Ok(packed)
+}
+
+/// Builds the agent in a clone of its own below `directory`, or finds it there.
+fn agent(directory: &Path) -> Result<PathBuf> {
+    let source = directory.join(COMMIT);
+    if !source.exists() {
+        fs::create_dir_all(directory)?;
+        output(Command::new("git").args(["clone", "--quiet", "--shared"]).arg(workspace()).arg(&source))
+            .context("the older agent is built from the history: clone all of it")?;
+        output(Command::new("git").args(["checkout", "--quiet", COMMIT]).current_dir(&source))?;
+    }
+    let older = layout(&source.join(LAYOUT))?;
+    let this = layout(&workspace().join("crates/abi/src/lib.rs"))?;
+    ensure!(older + 1 == this, "{COMMIT} has layout {older}: name the last commit that has {}", this - 1);
+    eprintln!("package: building the agent of layout {older}");
+    let words = ["build", "--locked", "--release", "--package", "bulkhead"];
+    let found = executables_by(&words, |cargo| {
+        cargo.current_dir(&source).env("CARGO_TARGET_DIR", directory.join("target"));
+    })?;
+    let found = found.into_iter().find(|(name, _)| name == "bulkhead");
+    Ok(found.context("cargo built no executable bulkhead")?.1)
+}
+
+/// The map layout's number, of the source that says it.
+fn layout(source: &Path) -> Result<u32> {
+    let text = fs::read_to_string(source).with_context(|| format!("read {}", source.display()))?;
+    let number =
+        text.lines().find_map(|line| line.strip_prefix("pub const VERSION: u32 = ")?.strip_suffix(';'));
+    Ok(number.with_context(|| format!("{} names no layout", source.display()))?.parse()?)
+}
+
+/// Changes a text file line by line, or leaves lines out.
+fn change(file: &Path, line: impl Fn(&str) -> Option<&str>) -> Result<()> {
+    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    let lines = text.lines().filter_map(line).map(|line| format!("{line}\n"));
+    Ok(fs::write(file, lines.collect::<String>())?)
+}
