@@ -22,7 +22,7 @@ pub fn deb(deb: &Path, directory: &Path) -> Result<PathBuf> {
         fs::remove_dir_all(&root)?;
     }
     output(Command::new("dpkg-deb").arg("--raw-extract").arg(deb).arg(&root))?;
-    output(Command::new("strip").arg("-o").arg(root.join("usr/bin/bulkhead")).arg(agent))?;
+    fs::copy(agent, root.join("usr/bin/bulkhead"))?;
     change(&root.join("DEBIAN/control"), |line| {
         Some(if line.starts_with("Version: ") { "Version: 0.0.9-1" } else { line })
     })?;
@@ -30,39 +30,48 @@ pub fn deb(deb: &Path, directory: &Path) -> Result<PathBuf> {
         "Type=notify" => Some("Type=exec"),
         _ => (!line.starts_with("WatchdogSec=")).then_some(line),
     })?;
-    fs::remove_file(root.join("DEBIAN/md5sums"))?;
     let packed = directory.join("bulkhead_0.0.9-1_amd64.deb");
     output(Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&root).arg(&packed))?;
     Ok(packed)
 }
 
-/// Builds the agent in a clone of its own below `directory`, or finds it there.
+/// Builds the agent in a clone below `directory`, of which only the program stays, or finds that there.
 fn agent(directory: &Path) -> Result<PathBuf> {
-    let source = directory.join(COMMIT);
-    if !source.exists() {
-        fs::create_dir_all(directory)?;
-        output(Command::new("git").args(["clone", "--quiet", "--shared"]).arg(workspace()).arg(&source))
-            .context("the older agent is built from the history: clone all of it")?;
-        output(Command::new("git").args(["checkout", "--quiet", COMMIT]).current_dir(&source))?;
-    }
-    let older = layout(&source.join(LAYOUT))?;
-    let this = layout(&workspace().join("crates/abi/src/lib.rs"))?;
+    let place = format!("{COMMIT}:{LAYOUT}");
+    let text = output(Command::new("git").args(["show", &place]).current_dir(workspace()))
+        .context("the older agent is built from the history: clone all of it")?;
+    let this = layout(&fs::read_to_string(workspace().join("crates/abi/src/lib.rs"))?)?;
+    let older = layout(&text)?;
     ensure!(older + 1 == this, "{COMMIT} has layout {older}: name the last commit that has {}", this - 1);
+    let binary = directory.join(format!("bulkhead-{COMMIT}"));
+    if binary.exists() {
+        return Ok(binary);
+    }
+    let (source, target) = (directory.join("source"), directory.join("target"));
+    if source.exists() {
+        fs::remove_dir_all(&source)?;
+    }
+    fs::create_dir_all(directory)?;
+    output(Command::new("git").args(["clone", "--quiet", "--shared"]).arg(workspace()).arg(&source))?;
+    output(Command::new("git").args(["checkout", "--quiet", COMMIT]).current_dir(&source))?;
     eprintln!("package: building the agent of layout {older}");
     let words = ["build", "--locked", "--release", "--package", "bulkhead"];
     let found = executables_by(&words, |cargo| {
-        cargo.current_dir(&source).env("CARGO_TARGET_DIR", directory.join("target"));
+        cargo.current_dir(&source).env("CARGO_TARGET_DIR", &target);
     })?;
     let found = found.into_iter().find(|(name, _)| name == "bulkhead");
-    Ok(found.context("cargo built no executable bulkhead")?.1)
+    let (_, built) = found.context("cargo built no executable bulkhead")?;
+    output(Command::new("strip").arg("-o").arg(&binary).arg(built))?;
+    fs::remove_dir_all(target)?;
+    fs::remove_dir_all(source)?;
+    Ok(binary)
 }
 
 /// The map layout's number, of the source that says it.
-fn layout(source: &Path) -> Result<u32> {
-    let text = fs::read_to_string(source).with_context(|| format!("read {}", source.display()))?;
+fn layout(text: &str) -> Result<u32> {
     let number =
         text.lines().find_map(|line| line.strip_prefix("pub const VERSION: u32 = ")?.strip_suffix(';'));
-    Ok(number.with_context(|| format!("{} names no layout", source.display()))?.parse()?)
+    Ok(number.context("the source names no layout")?.parse()?)
 }
 
 /// Changes a text file line by line, or leaves lines out.
