@@ -10,7 +10,7 @@ use super::output;
 use crate::cargo::{executables_by, workspace};
 
 /// The last commit of the layout before this one, and where that is written there.
-const COMMIT: &str = "d732a9cd";
+const COMMIT: &str = "d732a9c4";
 const LAYOUT: &str = "engine/src/layout/mod.rs";
 
 /// Packs the older agent as `deb` packs this one: it came before there were packages, and tells no service manager
