@@ -13,6 +13,7 @@ mod content;
 mod contested;
 mod control;
 mod conversations;
+mod deadline;
 mod described;
 mod descriptors;
 mod disk;

@@ -3,10 +3,11 @@
 mod archives;
 mod binary;
 mod compare;
+mod older;
 mod stage;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -72,6 +73,11 @@ pub fn build() -> Result<Packages> {
 pub fn deb_of_version(version: &str) -> Result<PathBuf> {
     let directory = workspace().join("target/package");
     archives::deb(&directory.join(version), Some(version), &epoch()?)
+}
+
+/// The .deb of an agent of the map layout before this one, made of `deb`.
+pub fn deb_of_older_layout(deb: &Path) -> Result<PathBuf> {
+    older::deb(deb, &workspace().join("target/package/older"))
 }
 
 /// When the commit was made, seconds since the Unix epoch: the time of everything that is packed.

@@ -24,6 +24,7 @@ use archive::Archive;
 use choice::Wanted;
 use job::Job;
 use report::Row;
+use root::System;
 
 /// Arguments of `vm`.
 #[derive(Debug, clap::Args)]
@@ -38,6 +39,9 @@ pub struct Arguments {
     /// Only these checks of `agent`.
     #[arg(long = "check", value_name = "NAME", num_args = 1..)]
     checks: Vec<String>,
+    /// The system that `package` is tried on.
+    #[arg(long, value_enum, default_value_t)]
+    system: System,
 }
 
 /// Boots one kernel after the other. Fails if anything failed, or did not run.
@@ -60,10 +64,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut rows = Vec::new();
     for job in jobs {
         let packed = job.pack(&runs, &arguments.checks)?;
-        let name = format!("{job:?}").to_lowercase();
+        let mut name = format!("{job:?}").to_lowercase();
         let disk = if job == Job::Package {
             setup::ensure_system()?;
-            Some(root::prepare(&archive, &directory)?)
+            if arguments.system != System::default() {
+                name = format!("{name}-{}", arguments.system.name());
+            }
+            Some(root::prepare(&archive, arguments.system, &directory)?)
         } else {
             None
         };

@@ -9,15 +9,22 @@ use super::image::place;
 use crate::package;
 
 /// What goes into the guest's /check, but the packages.
-const FILES: [(&str, &str); 14] = [
+const FILES: [(&str, &str); 21] = [
     ("after", include_str!("guest/package/after")),
     ("agent.toml", include_str!("guest/package/agent.toml")),
+    ("answerer", include_str!("guest/package/answerer")),
+    ("answerer.service", include_str!("guest/package/answerer.service")),
     ("before", include_str!("guest/package/before")),
     ("check.service", include_str!("guest/package/check.service")),
+    ("cut-off", include_str!("guest/package/cut-off")),
+    ("cutting.hujson", include_str!("guest/package/cutting.hujson")),
     ("functions", include_str!("guest/package/functions")),
     ("inventory.json", include_str!("guest/package/inventory.json")),
     ("lab", include_str!("guest/package/lab")),
     ("lab.service", include_str!("guest/package/lab.service")),
+    ("layout", include_str!("guest/package/layout")),
+    ("operator", include_str!("guest/package/operator")),
+    ("operator.service", include_str!("guest/package/operator.service")),
     ("policy.hujson", include_str!("guest/package/policy.hujson")),
     ("receiver", include_str!("guest/package/receiver")),
     ("receiver.service", include_str!("guest/package/receiver.service")),
@@ -26,12 +33,14 @@ const FILES: [(&str, &str); 14] = [
     ("sender.service", include_str!("guest/package/sender.service")),
 ];
 
-/// Builds the package and one to upgrade to, and puts all into `root`; the checks that must be seen.
+/// Builds the package, one to upgrade to and one to upgrade from, and puts all into `root`; the checks that must
+/// be seen.
 pub fn lay_out(root: &Path) -> Result<Vec<String>> {
     let first = package::build()?.deb;
     let second = package::deb_of_version(&format!("{}+next-1", env!("CARGO_PKG_VERSION")))?;
+    let older = package::deb_of_older_layout(&first)?;
     let check = Path::new("check");
-    for (name, deb) in [("first", &first), ("second", &second)] {
+    for (name, deb) in [("first", &first), ("second", &second), ("older", &older)] {
         let file = deb.file_name().and_then(|name| name.to_str()).context("a package without a name")?;
         place(&check.join(file), &fs::read(deb)?, root)?;
         place(&check.join(name), file.as_bytes(), root)?;
@@ -44,14 +53,17 @@ pub fn lay_out(root: &Path) -> Result<Vec<String>> {
     Ok(names())
 }
 
-/// The functions that the two parts check, in their order.
+/// The parts, in their order. The host is started again before the third.
+const PARTS: [&str; 4] = ["before", "cut-off", "after", "layout"];
+
+/// The functions that the parts check, in their order.
 fn names() -> Vec<String> {
     let part = |text: &str| {
         let list = text.rsplit_once("for name in ").map_or("", |(_, list)| list);
         let list = list.split_once("; do").map_or("", |(list, _)| list).replace('\\', " ");
         list.split_whitespace().map(ToOwned::to_owned).collect::<Vec<_>>()
     };
-    ["before", "after"].into_iter().flat_map(|name| part(text(name))).collect()
+    PARTS.into_iter().flat_map(|name| part(text(name))).collect()
 }
 
 fn text(name: &str) -> &'static str {
@@ -60,16 +72,16 @@ fn text(name: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{names, text};
+    use super::{PARTS, names, text};
 
     #[test]
     fn every_check_that_is_written_is_run() {
-        let written = |name: &str| {
+        let written = |name: &&str| {
             let functions = text(name).lines().filter_map(|line| line.strip_suffix("() {"));
             functions.map(ToOwned::to_owned).collect::<Vec<_>>()
         };
-        let both = [written("before"), written("after")].concat();
-        assert!(both.len() >= 15);
-        assert_eq!(names(), both);
+        let all = PARTS.iter().map(written).collect::<Vec<_>>().concat();
+        assert!(all.len() >= 20);
+        assert_eq!(names(), all);
     }
 }

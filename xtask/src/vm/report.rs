@@ -96,7 +96,7 @@ impl Row {
         let boot = self.boot.map_or("-".to_owned(), |boot| format!("{:.0}", boot.as_secs_f32()));
         let verdict = if self.result.wrong.is_empty() { "ok" } else { "FAILED" };
         format!(
-            "{:<9} {:<8} {:<28} {:>6} {:>6} {:>6.0} {:>5}  {verdict}",
+            "{:<14} {:<8} {:<28} {:>6} {:>6} {:>6.0} {:>5}  {verdict}",
             self.job,
             self.kernel,
             self.release,
@@ -111,7 +111,7 @@ impl Row {
 /// The table's head.
 pub fn head() -> String {
     format!(
-        "{:<9} {:<8} {:<28} {:>6} {:>6} {:>6} {:>5}",
+        "{:<14} {:<8} {:<28} {:>6} {:>6} {:>6} {:>5}",
         "job", "kernel", "release", "shown", "boot s", "job s", "boots"
     )
 }

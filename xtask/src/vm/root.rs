@@ -1,4 +1,4 @@
-//! The disk of a guest with a whole system: Debian 12 with systemd, made once.
+//! The disk of a guest with a whole system: a Debian with systemd, made once.
 
 use std::fs;
 use std::io::Write as _;
@@ -36,22 +36,43 @@ const FILES: [(&str, &str); 4] = [
     ("etc/network/interfaces", "auto lo\niface lo inet loopback\n"),
 ];
 
+/// A release of Debian, by its name in the archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum System {
+    /// Debian 12.
+    #[default]
+    Bookworm,
+    /// Debian 13.
+    Trixie,
+}
+
+impl System {
+    /// Its name in the archive.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        }
+    }
+}
+
 /// Makes the disk below `directory`, or finds it there.
-pub fn prepare(archive: &Archive, directory: &Path) -> Result<PathBuf> {
-    let (disk, stamp) = (directory.join("root.img"), directory.join("root.recipe"));
+pub fn prepare(archive: &Archive, system: System, directory: &Path) -> Result<PathBuf> {
+    let name = system.name();
+    let (disk, stamp) = (directory.join(format!("{name}.img")), directory.join(format!("{name}.recipe")));
     let recipe = format!("{PACKAGES}\n{MASKED:?}\n{FILES:?}\n");
     if disk.exists() && fs::read_to_string(&stamp).is_ok_and(|made| made == recipe) {
         return Ok(disk);
     }
-    eprintln!("vm: making the disk of a Debian 12");
-    let root = fresh(&directory.join("root"))?;
+    eprintln!("vm: making the disk of {name}");
+    let root = fresh(&directory.join(name))?;
     let mut mmdebstrap = Command::new("mmdebstrap");
     mmdebstrap.args(["--quiet", "--variant=minbase", "--include", PACKAGES]);
     // Of documentation only Bulkhead's is wanted.
-    mmdebstrap.args(["--dpkgopt=path-exclude=/usr/share/locale/*", "bookworm"]).arg(&root).arg("-");
+    mmdebstrap.args(["--dpkgopt=path-exclude=/usr/share/locale/*", name]).arg(&root).arg("-");
     let mut child = mmdebstrap.stdin(Stdio::piped()).spawn().context("mmdebstrap could not be started")?;
     let mut input = child.stdin.take().context("mmdebstrap has no input")?;
-    input.write_all(archive.sources_of("bookworm")?.as_bytes())?;
+    input.write_all(archive.sources_of(name)?.as_bytes())?;
     drop(input);
     let status = child.wait()?;
     ensure!(status.success(), "mmdebstrap failed ({status}); its messages are above");
@@ -62,7 +83,7 @@ pub fn prepare(archive: &Archive, directory: &Path) -> Result<PathBuf> {
         std::os::unix::fs::symlink("/dev/null", root.join("etc/systemd/system").join(unit))
             .with_context(|| format!("mask {unit}"))?;
     }
-    let partial = directory.join("root.partial");
+    let partial = directory.join(format!("{name}.partial"));
     fs::File::create(&partial)?.set_len(900 << 20)?;
     let mut mke2fs = Command::new("mke2fs");
     mke2fs.args(["-q", "-t", "ext4", "-O", "^has_journal", "-E", "lazy_itable_init=1", "-m", "0", "-d"]);
