@@ -2,7 +2,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use super::{check, close, keep_others_from_writing, make};
+use super::{check, close, keep_others_from_writing, let_through, make};
 
 /// A user who is not root.
 const OTHER: u32 = 4321;
