@@ -1,6 +1,6 @@
 //! First contact: what a host has → a configuration, an inventory and a policy to begin with.
 //!
-//! [`look`] asks the kernel and the overlays' own tools; [`draft`] makes the files of what it saw, and does
+//! [`look()`] asks the kernel and the overlays' own tools; [`draft()`] makes the files of what it saw, and does
 //! nothing else; [`place`] puts them where they belong.
 
 mod config;
