@@ -24,6 +24,8 @@ mod guard;
 #[cfg(feature = "agent")]
 mod init;
 #[cfg(feature = "agent")]
+mod owners;
+#[cfg(feature = "agent")]
 mod paths;
 #[cfg(feature = "agent")]
 mod session;

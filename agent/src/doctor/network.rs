@@ -9,6 +9,7 @@ use bulkhead_dataplane::{Interface, Kind};
 use super::xdp_sockets::{self, XdpSocket};
 use super::{Finding, Level, Patient};
 use crate::config::{HookChoice, Managed};
+use crate::owners::{self, Owner};
 
 /// The longest frame that drivers take with native XDP, as a rule: what fits into a page beside its headroom.
 const LONGEST_FRAME: u32 = 3498;
@@ -80,9 +81,12 @@ fn bypasses(managed: &BTreeMap<u32, String>) -> Vec<Finding> {
         .into_iter()
         .filter(|(index, _)| *index == 0 || managed.contains_key(index))
         .collect();
-    // Looked for at most once: that reads every process's descriptors.
-    let owners = LazyCell::new(owners);
-    let owner = |inode: u64| owners.get(&inode).map_or("a process that cannot be seen", String::as_str);
+    // Looked for at most once.
+    let owners = LazyCell::new(owners::of_sockets);
+    let owner = |inode: u64| match owners.get(&inode) {
+        Some(Owner { pid, name }) => format!("{name} ({pid})"),
+        None => "a process that cannot be seen".to_owned(),
+    };
     for (index, inode) in &sockets {
         let at = managed.get(index).map_or("every interface", String::as_str);
         let who = owner(*inode);
@@ -114,10 +118,10 @@ fn bypasses(managed: &BTreeMap<u32, String>) -> Vec<Finding> {
 }
 
 /// A socket whose packets pass by every program.
-fn passes_by<'a>(
+fn passes_by(
     socket: &XdpSocket,
     managed: &BTreeMap<u32, String>,
-    owner: impl Fn(u64) -> &'a str,
+    owner: impl Fn(u64) -> String,
 ) -> Option<Finding> {
     let XdpSocket { index, queue, inode } = socket;
     let at = managed.get(index)?;
@@ -134,26 +138,6 @@ fn packet_sockets(text: &str) -> Vec<(u32, u64)> {
         Some((fields.get(4)?.parse().ok()?, fields.get(8)?.parse().ok()?))
     };
     text.lines().skip(1).filter_map(socket).collect()
-}
-
-/// Processes by the inodes of their sockets.
-fn owners() -> BTreeMap<u64, String> {
-    let mut owners = BTreeMap::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-        for descriptor in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
-            let target = fs::read_link(descriptor.path()).unwrap_or_default();
-            let target = target.to_string_lossy();
-            let inode = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')?.parse().ok());
-            if let Some(inode) = inode {
-                owners.insert(inode, format!("{} ({pid})", name.trim()));
-            }
-        }
-    }
-    owners
 }
 
 #[cfg(test)]

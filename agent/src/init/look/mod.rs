@@ -4,8 +4,6 @@ mod links;
 mod sockets;
 mod tools;
 
-use std::collections::BTreeMap;
-
 use super::Host;
 use crate::client;
 use crate::session;
@@ -23,8 +21,7 @@ pub fn look() -> anyhow::Result<Host> {
         tools::ask(&mut host).await;
         Ok(())
     })?;
-    let owners = sockets::owners();
-    host.listeners = sockets::listeners(&owners);
+    host.listeners = sockets::listeners();
     host.ephemeral = sockets::ephemeral();
     match bulkhead_dataplane::connections() {
         Ok(connections) => host.connections = connections,
@@ -32,6 +29,3 @@ pub fn look() -> anyhow::Result<Host> {
     }
     Ok(host)
 }
-
-/// Processes by the inodes of their sockets.
-type Owners = BTreeMap<u64, String>;

@@ -1,28 +1,13 @@
 //! Sockets that wait, and whose they are (proc(5)).
 
 use procfs::net::{TcpNetEntry, TcpState, UdpNetEntry};
-use procfs::process::{FDTarget, all_processes};
 
-use super::Owners;
 use crate::init::host::Listener;
-
-/// Whose sockets are whose: as far as this process may look.
-pub(super) fn owners() -> Owners {
-    let mut owners = Owners::new();
-    for process in all_processes().into_iter().flatten().flatten() {
-        // It may end while it is looked at.
-        let (Ok(stat), Ok(open)) = (process.stat(), process.fd()) else { continue };
-        for descriptor in open.flatten() {
-            if let FDTarget::Socket(inode) = descriptor.target {
-                owners.insert(inode, stat.comm.clone());
-            }
-        }
-    }
-    owners
-}
+use crate::owners;
 
 /// TCP sockets that listen, and UDP sockets that take packets of anybody, in order.
-pub(super) fn listeners(owners: &Owners) -> Vec<Listener> {
+pub(super) fn listeners() -> Vec<Listener> {
+    let owners = owners::of_sockets();
     // A kernel without IPv6 has half of these files.
     let tcp = [procfs::net::tcp(), procfs::net::tcp6()].into_iter().flatten().flatten();
     let udp = [procfs::net::udp(), procfs::net::udp6()].into_iter().flatten().flatten();
@@ -36,7 +21,7 @@ pub(super) fn listeners(owners: &Owners) -> Vec<Listener> {
         .chain(open)
         .map(|(protocol, mut at, inode)| {
             at.set_ip(at.ip().to_canonical());
-            Listener { protocol, at, process: owners.get(&inode).cloned() }
+            Listener { protocol, at, process: owners.get(&inode).map(|owner| owner.name.clone()) }
         })
         .collect();
     all.sort();
