@@ -63,17 +63,14 @@ impl Init {
             answer["written"] = json!(written);
             answer["next"] = json!(next);
             if self.dry_run {
-                answer["files"] = NAMES
-                    .into_iter()
-                    .zip(texts(&draft))
-                    .map(|(name, text)| (name.to_owned(), json!(text)))
-                    .collect();
+                answer["files"] =
+                    draft.files().into_iter().map(|(name, text)| (name.to_owned(), json!(text))).collect();
             }
             println!("{answer}");
             return Ok(Answer::Yes);
         }
         if self.dry_run {
-            for (name, text) in NAMES.into_iter().zip(texts(&draft)) {
+            for (name, text) in draft.files() {
                 println!("==> {} <==\n{text}", place.directory.join(name).display());
             }
         } else {
@@ -91,10 +88,6 @@ impl Init {
         next.iter().for_each(|command| println!("  {command}"));
         Ok(Answer::Yes)
     }
-}
-
-fn texts(draft: &Draft) -> [&str; 3] {
-    [&draft.config, &draft.inventory, &draft.policy]
 }
 
 fn print(draft: &Draft) {

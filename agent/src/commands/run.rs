@@ -116,14 +116,7 @@ impl Run {
         if let Some(guard) = self.guard {
             config.guard = guard == Switch::On;
         }
-        let exemptions = config.exemptions(&node);
-        let options = CompileOptions {
-            node,
-            dialect: global.dialect,
-            table_memory: config.table_memory,
-            has_exchange: config.has_exchange(),
-            exemptions,
-        };
+        let options = CompileOptions::new(&config, node, global.dialect);
         let file = self.config.unwrap_or_else(|| Path::new(config::DEFAULT).to_owned());
         for file in [&file, &config.policy, &config.inventory] {
             // Whoever may change it says what is enforced; where it lies is the operator's choice.

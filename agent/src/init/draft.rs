@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::host::{Host, Interface, Overlay};
 use super::nodes::{Nodes, nodes};
+use super::place::NAMES;
 use super::services::{operators, services};
 use super::text::shown;
 use super::{config, policy};
@@ -39,6 +40,16 @@ pub struct Draft {
     /// policy.hujson.
     #[serde(skip)]
     pub policy: String,
+}
+
+impl Draft {
+    /// Names and texts of the files, in the order in which they are written: the service starts once there is a
+    /// policy.
+    #[must_use]
+    pub fn files(&self) -> [(&'static str, &str); 3] {
+        let [config, inventory, policy] = NAMES;
+        [(config, &self.config), (inventory, &self.inventory), (policy, &self.policy)]
+    }
 }
 
 /// A service of this host.

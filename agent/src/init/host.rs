@@ -2,10 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use bulkhead_api::session::Session;
 use bulkhead_dataplane::Connection;
 use ipnet::IpNet;
-
-use bulkhead_api::session::Session;
 
 /// What was seen.
 #[derive(Clone, Debug, Default)]

@@ -17,13 +17,7 @@ use crate::daemon::state::inputs::Inputs;
 /// What is wrong with it.
 pub fn judge(draft: &Draft, dialect: Dialect, now: u64) -> anyhow::Result<()> {
     let config = Config::parse(Path::new("agent.toml"), &draft.config)?;
-    let options = CompileOptions {
-        node: draft.node.clone(),
-        dialect,
-        table_memory: config.table_memory,
-        has_exchange: config.has_exchange(),
-        exemptions: config.exemptions(&draft.node),
-    };
+    let options = CompileOptions::new(&config, draft.node.clone(), dialect);
     let files = Files {
         policy: Source::new("policy.hujson", &draft.policy),
         inventory: Source::new("inventory.json", &draft.inventory),

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::Draft;
 use crate::exit::Usage;
 
-/// The files' names, in the order in which they are written: the service starts once there is a policy.
+/// The files' names.
 pub const NAMES: [&str; 3] = ["agent.toml", "inventory.json", "policy.hujson"];
 
 /// The configuration as packages bring it: it says nothing of the host, so nothing is lost with it.
@@ -62,7 +62,7 @@ impl Place {
             .create(directory)
             .with_context(|| format!("making {}", directory.display()))?;
         let mut written = Vec::new();
-        for (name, text) in NAMES.into_iter().zip([&draft.config, &draft.inventory, &draft.policy]) {
+        for (name, text) in draft.files() {
             let path = directory.join(name);
             self.put(&path, text).with_context(|| format!("writing {}", path.display()))?;
             written.push(path);

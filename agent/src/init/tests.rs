@@ -1,6 +1,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bulkhead_abi::Direction;
+use bulkhead_api::session::Session;
 use bulkhead_dataplane::Connection;
 use bulkhead_policy::Dialect;
 use bulkhead_policy::diagnostic::Findings;
@@ -10,7 +11,6 @@ use bulkhead_policy::source::Source;
 use super::host::{Host, Interface, Listener, Peer, WireGuard};
 use super::{Draft, draft, judge};
 use crate::config::{Config, Mode};
-use bulkhead_api::session::Session;
 
 fn socket(text: &str) -> SocketAddr {
     text.parse().unwrap()

@@ -12,7 +12,7 @@ use bulkhead_policy::resolve::{Exemptions, Rule, Ruleset};
 use bulkhead_policy::source::Source;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::Mode;
+use crate::config::{Config, Mode};
 use crate::daemon::files::Files;
 use crate::daemon::store::GenerationMeta;
 use crate::diagnostics;
@@ -33,6 +33,14 @@ pub struct CompileOptions {
 }
 
 impl CompileOptions {
+    /// Those of an agent with this configuration.
+    #[must_use]
+    pub fn new(config: &Config, node: String, dialect: Dialect) -> Self {
+        let (table_memory, has_exchange) = (config.table_memory, config.has_exchange());
+        let exemptions = config.exemptions(&node);
+        Self { node, dialect, table_memory, has_exchange, exemptions }
+    }
+
     /// What the compiler is to know of it.
     pub fn scope(&self) -> Scope {
         Scope { dialect: self.dialect, exemptions: self.exemptions.clone(), has_exchange: self.has_exchange }
