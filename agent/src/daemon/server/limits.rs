@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use super::peer::is_owner;
 use crate::daemon::state::held;
 
 /// Connections of one user.
@@ -25,7 +26,6 @@ pub struct Place {
 impl Connections {
     /// A place for a connection of a user; none if there are enough.
     pub fn place(self: &Arc<Self>, uid: u32) -> Option<Place> {
-        let is_owner = |uid: u32| uid == 0 || uid == rustix::process::geteuid().as_raw();
         let mut open = held(&self.0);
         let others: usize = open.iter().filter(|(uid, _)| !is_owner(**uid)).map(|(_, count)| count).sum();
         let own = open.get(&uid).copied().unwrap_or(0);

@@ -15,33 +15,28 @@ pub struct Peer {
     pub groups: Vec<u32>,
 }
 
-impl Peer {
-    /// Whoever has connected.
-    pub fn of(stream: &UnixStream) -> Self {
-        let actor = actor(stream);
-        let (uid, gid) = match actor {
-            Actor::Socket { uid, gid, .. } => (uid, Some(gid)),
-            _ => (u32::MAX, None),
-        };
-        let groups = groups::of_peer(stream).unwrap_or_default().into_iter().chain(gid).collect();
-        Self { actor, uid, groups }
-    }
+/// Whether a user is root or the agent's own.
+pub fn is_owner(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
-/// Who it is, as the kernel says; its names as /proc has them.
-fn actor(stream: &UnixStream) -> Actor {
-    let Ok(credentials) = stream.peer_cred() else {
+impl Peer {
+    /// Whoever has connected, as the kernel says; names are as /proc has them.
+    pub fn of(stream: &UnixStream) -> Self {
         // The kernel has them of every connection.
-        return Actor::Socket { uid: u32::MAX, gid: u32::MAX, pid: None, comm: None, exe: None };
-    };
-    let pid = credentials.pid().filter(|pid| *pid > 0);
-    let comm = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok());
-    let exe = pid.and_then(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok());
-    Actor::Socket {
-        uid: credentials.uid(),
-        gid: credentials.gid(),
-        pid,
-        comm: comm.map(|comm| comm.trim_end().to_owned()),
-        exe: exe.map(|exe| exe.display().to_string()),
+        let credentials = stream.peer_cred().ok();
+        let (uid, gid) = credentials.map_or((u32::MAX, u32::MAX), |found| (found.uid(), found.gid()));
+        let pid = credentials.and_then(|found| found.pid()).filter(|pid| *pid > 0);
+        let comm = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok());
+        let exe = pid.and_then(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok());
+        let actor = Actor::Socket {
+            uid,
+            gid,
+            pid,
+            comm: comm.map(|comm| comm.trim_end().to_owned()),
+            exe: exe.map(|exe| exe.display().to_string()),
+        };
+        let groups = groups::of_peer(stream).unwrap_or_default().into_iter().chain([gid]).collect();
+        Self { actor, uid, groups }
     }
 }

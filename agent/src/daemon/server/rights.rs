@@ -13,7 +13,7 @@ use bulkhead_api::route::{self, Right};
 use bulkhead_host::groups;
 
 use super::Api;
-use super::peer::Peer;
+use super::peer::{Peer, is_owner};
 use crate::config::Control;
 use crate::daemon::events::control::{Change, generation};
 use crate::daemon::state::{Enforcer, held};
@@ -62,8 +62,7 @@ impl Rights {
     /// Whether somebody may do what takes a right. Who may change may ask.
     fn allow(&self, peer: &Peer, right: Right) -> bool {
         let is_in = |group: Option<u32>| group.is_some_and(|group| peer.groups.contains(&group));
-        let is_owner = peer.uid == 0 || peer.uid == rustix::process::geteuid().as_raw();
-        is_owner || is_in(self.change) || (right == Right::Read && is_in(self.read))
+        is_owner(peer.uid) || is_in(self.change) || (right == Right::Read && is_in(self.read))
     }
 
     /// How many attempts are to be told of now; none: they are told with a later one.
