@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 
 use crate::exit::Usage;
 use crate::paths::Paths;
+use crate::version::VERSION;
 
 /// How long an agent may be silent while a command waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -140,9 +141,8 @@ pub async fn read<T: serde::de::DeserializeOwned>(response: Response<Incoming>) 
 fn other_version(path: &str, words: &str) -> String {
     let said = if words.is_empty() { String::new() } else { format!(" ({words})") };
     format!(
-        "the running agent is of another version than this command, {}: it has no {path}{said}; restart it, and what \
-         is enforced stays enforced meanwhile",
-        env!("CARGO_PKG_VERSION")
+        "the running agent is of another version than this command, {VERSION}: it has no {path}{said}; restart it, and what \
+         is enforced stays enforced meanwhile"
     )
 }
 

@@ -14,6 +14,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::version::VERSION;
+
 type Labels = Vec<(&'static str, String)>;
 
 const STATES: [State; 5] = [State::Enforced, State::Audit, State::Degraded, State::Mixed, State::Detached];
@@ -65,7 +67,7 @@ pub fn render(status: &Status, sampled: &Sampled) -> String {
 }
 
 fn state(metrics: &mut Metrics, status: &Status, sampled: &Sampled) {
-    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let version = VERSION.to_owned();
     metrics.gauge("build_info", "The agent's version", [(vec![("version", version)], 1.0)]);
     let states = STATES
         .map(|state| (vec![("state", state.name().to_owned())], f64::from(u8::from(state == status.state))));

@@ -198,7 +198,7 @@ async fn version() -> Json<Version> {
 
 /// What is asked for by another version's route.
 async fn unknown() -> (StatusCode, String) {
-    (StatusCode::NOT_FOUND, format!("the agent's version is {}", env!("CARGO_PKG_VERSION")))
+    (StatusCode::NOT_FOUND, format!("the agent's version is {VERSION}"))
 }
 
 /// Events as they come, one JSON object a line.

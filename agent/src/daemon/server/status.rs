@@ -24,6 +24,7 @@ use crate::daemon::state::judge::{Known, devices, judge};
 use crate::daemon::store::Store;
 use crate::guard::Nft;
 use crate::paths::Paths;
+use crate::version::VERSION;
 
 /// The interfaces that are meant, with the link protocols that pass there.
 fn with_link(config: &Config, is_meant: impl Fn(&&Managed) -> bool) -> Vec<ExchangeInterface> {
@@ -95,7 +96,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     let (policy, inventory) = kept.unwrap_or_else(|| enforcer.setup.files());
     Agent {
         pid: std::process::id(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: VERSION.to_owned(),
         applied: (live.ledger.applied != 0).then(|| clock.rfc3339(clock.deadline(live.ledger.applied))),
         node: enforcer.setup.options.node.clone(),
         policy: policy.display().to_string(),
