@@ -200,7 +200,9 @@ pub(in crate::daemon) fn next_number(
 /// before, whose last events may not have been read yet.
 pub(in crate::daemon) fn kept_generations(store: &Store, ledger: &Ledger) -> Vec<u32> {
     let recent = ledger.enforced.saturating_sub(3)..=ledger.enforced;
-    recent.chain(ledger.previous).chain(ledger.staged).chain(store.returnable()).collect()
+    let changes = store.changes();
+    let returnable = store.returnable(&changes).iter().map(|(number, _)| *number);
+    recent.chain(ledger.previous).chain(ledger.staged).chain(returnable).collect()
 }
 
 /// Makes what a generation and its staged policy report readable, before a packet can meet them.

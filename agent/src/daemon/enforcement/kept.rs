@@ -16,7 +16,16 @@ pub fn inputs<D: Dataplane>(
     number: u32,
     compile: impl FnOnce(Files, Mode, &CompileOptions, u64) -> Result<Inputs, Refused>,
 ) -> anyhow::Result<Inputs> {
-    let (files, made) = files(enforcer, number)?;
+    self::compile(enforcer, number, files(enforcer, number)?, compile)
+}
+
+/// The files of a generation, compiled again.
+pub fn compile<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    number: u32,
+    (files, made): (Files, GenerationMeta),
+    compile: impl FnOnce(Files, Mode, &CompileOptions, u64) -> Result<Inputs, Refused>,
+) -> anyhow::Result<Inputs> {
     let inputs = compile(files, made.mode, &enforcer.setup.options, wall_time())
         .map_err(|refused| anyhow::anyhow!("generation {number} no longer compiles:\n{}", refused.text()))?;
     Ok(Inputs { origin: made.origin, ..inputs })

@@ -8,10 +8,10 @@ use bulkhead_policy::diff::{Side, diff_within};
 
 use crate::config::Mode;
 use crate::daemon::clock::wall_time;
-use crate::daemon::files::Asker;
+use crate::daemon::files::{Asker, Files};
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::{CompileOptions, Inputs};
-use crate::daemon::store::Store;
+use crate::daemon::store::GenerationMeta;
 use crate::difference;
 
 /// Lines that are told and kept of a change.
@@ -31,44 +31,45 @@ pub fn note<D: Dataplane>(
         let live = enforcer.live();
         (live.ledger.enforced, live.built.mode)
     };
-    let difference = difference(&enforcer.store, &enforcer.setup.options, (number, mode), inputs);
+    let difference = match enforcer.store.inputs_of(number) {
+        Some(before) => difference(before, &enforcer.setup.options, inputs),
+        None => {
+            let unknown = "flows are not compared: the files of what is enforced are not kept";
+            let lines = modes(mode, inputs.mode).into_iter().chain([unknown.to_owned()]).collect();
+            Summary { lines, more: 0 }
+        }
+    };
     let (by, time) = (asker.by.clone(), wall_time());
     inputs.origin = Some(Origin { action, by, time, difference: difference.clone() });
     difference
 }
 
-/// What files would change of what a generation enforces in its mode.
+/// What files would change of what is enforced, from its files and what was made of them.
 pub fn difference(
-    store: &Store,
+    (files, made): (Files, GenerationMeta),
     options: &CompileOptions,
-    (number, mode): (u32, Mode),
     inputs: &Inputs,
 ) -> Summary {
-    let mode = (mode != inputs.mode).then(|| format!("mode: {} -> {}", mode.name(), inputs.mode.name()));
-    let flows = match store.inputs_of(number) {
-        Some((files, _)) if files.same_text(&inputs.files) => Vec::new(),
-        Some((files, _)) => {
-            let scope = options.scope();
-            let old = Loaded::new(files.policy, Some(files.inventory), &scope);
-            match (&old.ruleset, &old.inventory) {
-                (Some(ruleset), Some(inventory)) => {
-                    let (old, new) = (
-                        Side { ruleset, inventory },
-                        Side { ruleset: &inputs.ruleset, inventory: &inputs.inventory },
-                    );
-                    let words = |error| {
-                        vec![format!("flows are not compared: {error}; `bulkhead diff` takes longer")]
-                    };
-                    diff_within(old, new, wall_time(), PAIRS)
-                        .map_or_else(words, |found| difference::lines(&found))
-                }
-                _ => vec!["flows are not compared: what is enforced was read by other rules".to_owned()],
-            }
-        }
-        None => vec!["flows are not compared: the files of what is enforced are not kept".to_owned()],
-    };
-    let mut lines: Vec<String> = mode.into_iter().chain(flows).collect();
+    let flows = if files.same_text(&inputs.files) { Vec::new() } else { flows(files, options, inputs) };
+    let mut lines: Vec<String> = modes(made.mode, inputs.mode).into_iter().chain(flows).collect();
     let more = lines.len().saturating_sub(LINES);
     lines.truncate(LINES);
     Summary { lines, more }
+}
+
+fn modes(before: Mode, after: Mode) -> Option<String> {
+    (before != after).then(|| format!("mode: {} -> {}", before.name(), after.name()))
+}
+
+fn flows(before: Files, options: &CompileOptions, inputs: &Inputs) -> Vec<String> {
+    let old = Loaded::new(before.policy, Some(before.inventory), &options.scope());
+    let (Some(ruleset), Some(inventory)) = (&old.ruleset, &old.inventory) else {
+        return vec!["flows are not compared: what is enforced was read by other rules".to_owned()];
+    };
+    let (old, new) =
+        (Side { ruleset, inventory }, Side { ruleset: &inputs.ruleset, inventory: &inputs.inventory });
+    match diff_within(old, new, wall_time(), PAIRS) {
+        Ok(found) => difference::lines(&found),
+        Err(error) => vec![format!("flows are not compared: {error}; `bulkhead diff` takes longer")],
+    }
 }

@@ -53,12 +53,12 @@ fn roll_back<D: Dataplane>(enforcer: &Enforcer<D>, way: &Return) -> anyhow::Resu
             Usage(format!("generation {to} is enforced; `bulkhead history` lists those before")).into()
         );
     }
-    if way.to.is_some() && enforcer.store.inputs_of(to).is_none() {
-        return Err(
-            Usage(format!("generation {to} is not kept; `bulkhead history` lists those that are")).into()
-        );
-    }
-    let mut inputs = kept::inputs(enforcer, to, Inputs::check_kept)?;
+    let unknown = || Usage(format!("generation {to} is not kept; `bulkhead history` lists those that are"));
+    let files = match way.to {
+        Some(_) => enforcer.store.inputs_of(to).ok_or_else(unknown)?,
+        None => kept::files(enforcer, to)?,
+    };
+    let mut inputs = kept::compile(enforcer, to, files, Inputs::check_kept)?;
     let difference = origin::note(enforcer, &mut inputs, Action::Rollback, &way.asker);
     if let Some(text) = session::cut(enforcer, &inputs, way.asker.session)? {
         return Ok(Some(Applied { difference, text, ..change::unchanged(enforcer) }));

@@ -210,10 +210,9 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
 
 /// How other files than before come to be in force by a start.
 fn origin(setup: &Setup, store: &Store, (before, choice): (u32, Choice), inputs: &Inputs) -> Origin {
-    let mode = store.inputs_of(before).map(|(_, made)| made.mode);
-    let compare = |mode| origin::difference(store, &setup.options, (before, mode), inputs);
+    let compare = |before| origin::difference(before, &setup.options, inputs);
     let action = if choice == Choice::Named { Action::Start } else { Action::Rollback };
-    let difference = mode.map(compare).unwrap_or_default();
+    let difference = store.inputs_of(before).map(compare).unwrap_or_default();
     Origin { action, by: Actor::Agent, time: wall_time(), difference }
 }
 

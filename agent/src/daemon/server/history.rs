@@ -12,16 +12,17 @@ use crate::daemon::store::Store;
 /// If the state directory cannot be read.
 pub fn history(store: &Store) -> anyhow::Result<Vec<Entry>> {
     let ledger = store.ledger()?;
-    let returnable = store.returnable();
-    let entries = store.changes().into_iter().filter_map(|(generation, origin)| {
-        let (files, made) = store.inputs_of(generation)?;
+    let changes = store.changes();
+    let returnable = store.returnable(&changes).len();
+    let entries = changes.into_iter().enumerate().filter_map(|(index, (generation, origin))| {
         let standing = match generation {
             number if number == ledger.enforced && ledger.pending.is_some() => Standing::Unconfirmed,
             number if number == ledger.enforced => Standing::Enforced,
             number if Some(number) == ledger.previous => Standing::Previous,
-            number if returnable.contains(&number) => Standing::Kept,
+            _ if index < returnable => Standing::Kept,
             _ => return None,
         };
+        let (files, made) = store.inputs_of(generation)?;
         let [policy_sha256, inventory_sha256] = digests(&files);
         Some(Entry {
             generation,

@@ -54,15 +54,14 @@ impl Store {
         changes
     }
 
-    /// The generations that are kept to be returned to.
-    #[must_use]
-    pub fn returnable(&self) -> Vec<u32> {
+    /// Those of the last changes, as [`Self::changes`] has them, that are kept to be returned to: the first ones.
+    pub fn returnable<'a>(&self, changes: &'a [(u32, Origin)]) -> &'a [(u32, Origin)] {
         let mut bytes = 0;
-        let fits = |number: &u32| {
+        let fits = |(number, _): &&(u32, Origin)| {
             bytes += self.bytes_of(*number);
             bytes <= BYTES
         };
-        self.changes().into_iter().take(CHANGES).map(|(number, _)| number).take_while(fits).collect()
+        &changes[..changes.iter().take(CHANGES).take_while(fits).count()]
     }
 
     fn bytes_of(&self, number: u32) -> u64 {
@@ -97,6 +96,10 @@ mod tests {
         store.save_inputs(number, &files, &made).unwrap();
     }
 
+    fn returnable(store: &Store) -> Vec<u32> {
+        store.returnable(&store.changes()).iter().map(|(number, _)| *number).collect()
+    }
+
     #[test]
     fn the_last_changes_are_kept_each_once() {
         let root = tempfile::tempdir().unwrap();
@@ -108,7 +111,7 @@ mod tests {
         }
         let numbers: Vec<u32> = store.changes().into_iter().map(|(number, _)| number).collect();
         assert_eq!(numbers, (1..=30).rev().map(|number| number * 2 + 1).collect::<Vec<_>>());
-        assert_eq!(store.returnable(), &numbers[..CHANGES]);
+        assert_eq!(returnable(&store), &numbers[..CHANGES]);
         assert_eq!(store.inputs_of(7).unwrap().1.origin.unwrap().time, 3);
     }
 
@@ -117,6 +120,6 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let store = Store::new(root.path());
         (1..=4).for_each(|number| save(&store, number, number.into(), 100 << 20));
-        assert_eq!(store.returnable(), [4, 3]);
+        assert_eq!(returnable(&store), [4, 3]);
     }
 }
