@@ -193,8 +193,15 @@ fn a_hundred_thousand_flows_are_listed_while_they_change() {
     let any = SocketAddr::new(site.address("client"), 0);
     let bind = || (0..200).map(|_| UdpSocket::bind(any).unwrap()).collect::<Vec<_>>();
     let sockets = site.namespace("client").run(bind).unwrap();
-    begin(&sockets, server, 10_000..10_500);
-    site.wait_for("all flows are there", |status| status["unreplied_flows"].as_u64() >= Some(99_990));
+    let are_there = |status: &Value| status["unreplied_flows"].as_u64() >= Some(99_990);
+    // A burst may overrun a queue on the way: what was lost is sent again.
+    for _ in 0..5 {
+        begin(&sockets, server, 10_000..10_500);
+        if are_there(&site.status()) {
+            break;
+        }
+    }
+    site.wait_for("all flows are there", are_there);
 
     let pid = site.status()["agent"]["pid"].as_u64().unwrap() as u32;
     let before = memory(pid);
