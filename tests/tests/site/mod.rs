@@ -222,7 +222,7 @@ impl Site {
     /// Files that the agent has open: maps, programs and links among them. Those that it keeps in reserve count
     /// as well, though it gives them up for moments.
     pub fn open_files(&self) -> usize {
-        let pid = self.agent.as_ref().unwrap().pid();
+        let pid = self.agent_pid();
         let count = |_| {
             std::thread::sleep(Duration::from_millis(20));
             std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
@@ -232,11 +232,16 @@ impl Site {
 
     /// How many programs the agent has loaded and holds.
     pub fn loaded_programs(&self) -> usize {
-        let pid = self.agent.as_ref().unwrap().pid();
+        let pid = self.agent_pid();
         let open = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
         let of = |text: String| text.lines().find(|line| line.starts_with("prog_id:")).map(str::to_owned);
         let programs = open.filter_map(|file| of(std::fs::read_to_string(file.path()).ok()?));
         programs.collect::<std::collections::BTreeSet<_>>().len()
+    }
+
+    /// The agent's process ID.
+    pub fn agent_pid(&self) -> u32 {
+        self.agent.as_ref().unwrap().pid()
     }
 
     /// What the agent has said.

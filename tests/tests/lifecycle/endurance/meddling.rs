@@ -15,6 +15,7 @@ use bulkhead_testkit::setting;
 use fastrand::Rng;
 
 use super::Ground;
+use super::looks::Looks;
 use super::record::{Recorded, recorded};
 use crate::site::Site;
 
@@ -22,6 +23,9 @@ use crate::site::Site;
 const RESTORED: u64 = 1000;
 /// How far a recorded time may be from the true one, ms, beyond what the machine's scheduler is late by.
 const TRUE: u64 = 10;
+/// What may usually lie between two looks, ms: a look may take a twentieth of one CPU's time, and a debug build's
+/// takes over a millisecond.
+const USUAL: u64 = 40;
 /// `r0 = TCX_PASS; exit`: nothing after it is asked.
 const PASS: [u64; 2] = [0xb7, 0x95];
 /// Between two of the agent's looks.
@@ -58,7 +62,7 @@ const ALL: [Meddling; 9] = {
 };
 
 /// Milliseconds since the Unix epoch.
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
@@ -304,7 +308,7 @@ fn what_is_meddled_with_is_restored_within_a_second_and_on_record() {
     std::thread::sleep(Duration::from_millis(500));
     assert!(passes(now() - 400), "nothing is meddled with yet");
     let started = now();
-    let lateness = Lateness::measure();
+    let (lateness, looks) = (Lateness::measure(), Looks::of(site.agent_pid()));
 
     let (mut windows, mut longest) = (Vec::new(), 0);
     for number in 0..meddlings {
@@ -335,6 +339,9 @@ fn what_is_meddled_with_is_restored_within_a_second_and_on_record() {
     let recorded = recorded(&std::fs::read_to_string(&watched).unwrap());
     let late = lateness.worst();
     let accuracy = TRUE + late;
+    let looks = looks.stop();
+    let usual = looks.usual();
+    assert!(usual <= USUAL, "{usual} ms between two looks");
 
     for (meddling, before, done, restored) in &windows {
         let is_on_record = |record: &&Recorded| record.until >= *before && record.since <= *restored;
@@ -346,7 +353,7 @@ fn what_is_meddled_with_is_restored_within_a_second_and_on_record() {
         );
         for record in records {
             assert!(
-                record.since + accuracy >= *before,
+                record.since + TRUE >= looks.last_whole_before(*before),
                 "{meddling:?} at {before} to {done}: too early: {record:?}"
             );
         }
@@ -367,7 +374,7 @@ fn what_is_meddled_with_is_restored_within_a_second_and_on_record() {
     }
     let texts: Vec<&String> = recorded.iter().map(|record| &record.text).collect();
     println!(
-        "scheduler late by up to {late} ms; {meddlings} meddlings: all restored, the longest after {longest} ms; {} times on record, {passed} denied \
+        "{usual} ms between two looks, scheduler late by up to {late} ms; {meddlings} meddlings: all restored, the longest after {longest} ms; {} times on record, {passed} denied \
          packets passed within them, none after; the last: {:?}",
         recorded.len(),
         texts.last()

@@ -3,6 +3,7 @@
 //! pauses for `BULKHEAD_PAUSE` ms after a request.
 
 mod kills;
+mod looks;
 mod meddling;
 mod record;
 mod swaps;
