@@ -31,6 +31,7 @@ impl Detach {
         let ask = client::ask_within(PATIENCE, &paths.socket, Method::POST, route::DETACH);
         let by_agent: Option<Vec<(String, String)>> =
             client::block_on(async { Ok(ask.await.unwrap_or_default()) })?;
+        let mut was_closed = false;
         let links = match by_agent {
             Some(links) => links,
             None => {
@@ -39,7 +40,7 @@ impl Detach {
                 let _locks =
                     paths.locked().into_iter().map(lock::take).collect::<anyhow::Result<Vec<_>>>()?;
                 // The guard first: without programs it would drop everything.
-                residence::remove_guard(&global.instance, &paths)?;
+                was_closed = residence::remove_guard(&global.instance, &paths)?;
                 let before = Store::new(&paths.state).ledger().map(|ledger| ledger.enforced);
                 let links = bulkhead_dataplane::detach(&paths.pins)?;
                 if !links.is_empty() {
@@ -54,6 +55,8 @@ impl Detach {
         in_place::forget(&paths.socket);
         if global.json {
             println!("{}", serde_json::json!({ "detached": links }));
+        } else if links.is_empty() && was_closed {
+            println!("no program was attached; the guard is removed, and managed interfaces are open");
         } else if links.is_empty() {
             println!("nothing was attached");
         } else {

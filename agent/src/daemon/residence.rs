@@ -148,17 +148,17 @@ pub fn claim(setup: &Setup) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes the guard of an instance whose agent does not run, in the namespace that it is in.
+/// Removes the guard of an instance whose agent does not run, in the namespace that it is in; whether there was one.
 ///
 /// # Errors
 /// If it is there and stays: without programs it would drop everything.
-pub fn remove_guard(instance: &str, paths: &Paths) -> anyhow::Result<()> {
+pub fn remove_guard(instance: &str, paths: &Paths) -> anyhow::Result<bool> {
     let Some(noted) = Residence::noted(&Store::new(&paths.state))? else {
         // Nothing was ever started in this boot, or by an agent that noted nothing.
         return match guard::remove(instance) {
             Err(error) if is_missing(&error) => {
                 eprintln!("bulkhead: {error:#}; so there is no guard to remove");
-                Ok(())
+                Ok(false)
             }
             removed => removed,
         };
@@ -177,16 +177,16 @@ pub fn remove_guard(instance: &str, paths: &Paths) -> anyhow::Result<()> {
          detach` there"
     );
     // With its interfaces the namespace is gone, and with it the guard.
-    Ok(())
+    Ok(false)
 }
 
 /// A guard that was never made does not stay.
-fn keeps_if(guard: bool, removed: anyhow::Result<()>) -> anyhow::Result<()> {
+fn keeps_if(guard: bool, removed: anyhow::Result<bool>) -> anyhow::Result<bool> {
     match removed {
         Err(error) if guard => Err(error.context(
             "nothing is detached, since the guard would drop everything without the programs; fix this and try again",
         )),
-        _ => Ok(()),
+        removed => Ok(removed.unwrap_or(false)),
     }
 }
 

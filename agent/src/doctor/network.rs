@@ -38,8 +38,7 @@ pub(super) fn examine(patient: &Patient) -> Vec<Finding> {
         };
         indices.insert(interface.index, name.clone());
         findings.extend(without_resolver(managed));
-        let mtu = fs::read_to_string(format!("/sys/class/net/{}/mtu", interface.device));
-        let mtu: u32 = mtu.ok().and_then(|mtu| mtu.trim().parse().ok()).unwrap_or_default();
+        let mtu = interface.mtu;
         let wants_native = interface.kind == Kind::Ethernet && managed.hook != HookChoice::Tcx;
         findings.push(if wants_native && mtu > LONGEST_FRAME {
             Finding::new(

@@ -35,6 +35,8 @@ pub struct Device {
     pub link_type: u16,
     /// Its group (`ip link set group`); 0 unless somebody has set it.
     pub group: u32,
+    /// The longest packet that it takes, in bytes, without the link layer's header.
+    pub mtu: u32,
     /// The XDP hook in use and the program's number.
     pub xdp: Option<(Hook, u32)>,
     /// What it is a port of, if anything.
@@ -136,6 +138,7 @@ impl Device {
             index: link.header.index,
             link_type: u16::from(link.header.link_layer_type),
             group: 0,
+            mtu: 0,
             xdp: None,
             port: None,
         };
@@ -144,6 +147,7 @@ impl Device {
             match attribute {
                 LinkAttribute::IfName(name) => device.name = name,
                 LinkAttribute::Group(group) => device.group = group,
+                LinkAttribute::Mtu(mtu) => device.mtu = mtu,
                 LinkAttribute::Xdp(xdp) => device.xdp = xdp_of(&xdp),
                 LinkAttribute::Controller(of) if of != 0 => {
                     device.port = Some(Port { of, kind: String::new() });

@@ -16,6 +16,8 @@ pub struct Interface {
     pub index: u32,
     /// Its device's group.
     pub group: u32,
+    /// The longest packet that its device takes, in bytes.
+    pub mtu: u32,
     /// What it hands over.
     pub kind: Kind,
 }
@@ -49,8 +51,8 @@ impl Interface {
             ARPHRD_NONE | ARPHRD_RAWIP => Kind::BareIp,
             link_type => return Err(KernelError::LinkType { name: name.to_owned(), link_type }),
         };
-        let Device { name: device, index, group, .. } = device.clone();
-        Ok(Self { name: name.to_owned(), device, index, group, kind })
+        let Device { name: device, index, group, mtu, .. } = device.clone();
+        Ok(Self { name: name.to_owned(), device, index, group, mtu, kind })
     }
 }
 

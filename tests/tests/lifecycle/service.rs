@@ -151,6 +151,7 @@ fn forget_all_but_the_state(site: &mut Site) {
     site.kill();
     nft(site, &format!("delete table inet bulkhead-{}", site.instance()));
     std::fs::remove_dir_all(site.pins()).unwrap();
+    std::fs::remove_dir_all(format!("/run/bulkhead/{}", site.instance())).unwrap();
 }
 
 #[test]
@@ -172,8 +173,21 @@ fn what_was_enforced_is_closed_until_the_agent_enforces_again() {
     assert!(site.connects("client", 8081), "nothing is enforced");
     assert!(close(&site).contains("closed until the agent enforces there: eth0"));
     assert!(site.is_denied("client", 8081) && site.is_denied("client", 8080));
+    let status = site.bulkhead(&["status"]);
+    assert_eq!(status.status.code(), Some(1), "{status:?}");
+    let said = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(said.contains("degraded") && said.contains("the guard closes every managed interface"), "{said}");
     site.start();
     assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
+
+    // The agent cannot start, and the operator opens the host.
+    forget_all_but_the_state(&mut site);
+    assert!(close(&site).contains("eth0"));
+    let detached = site.bulkhead(&["detach"]);
+    assert!(String::from_utf8_lossy(&detached.stdout).contains("the guard is removed"), "{detached:?}");
+    assert!(!site.has_guard() && site.connects("client", 8081));
+    assert!(String::from_utf8_lossy(&site.bulkhead(&["status"]).stdout).contains("nothing is enforced"));
+    site.start();
 
     // A file that went bad while the host was down.
     forget_all_but_the_state(&mut site);

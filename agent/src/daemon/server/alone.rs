@@ -9,6 +9,7 @@ use crate::daemon::residence;
 use crate::daemon::server::status::{read as read_status, with_flows};
 use crate::daemon::state::in_place::InPlace;
 use crate::daemon::store::Store;
+use crate::guard;
 use crate::paths::Paths;
 
 /// The status of an instance whose agent, if there is a process, has not answered; true: it should have.
@@ -20,6 +21,8 @@ pub fn status(instance: &str, paths: &Paths, process: Option<(u32, bool)>) -> an
     let in_place = InPlace::noted(&paths.socket);
     let read = |in_place| {
         let status = read_status(instance, paths, None, in_place, is_held)?;
+        let is_closed = status.state == State::Detached && guard::is_there(instance);
+        let status = if is_closed { closed(status) } else { status };
         anyhow::Ok(with_flows(status, &paths.pins)?)
     };
     let status = match residence::there(paths, || read(in_place.clone()))? {
@@ -35,6 +38,17 @@ pub fn status(instance: &str, paths: &Paths, process: Option<(u32, bool)>) -> an
         Some(problem) if is_held => status.with_problems(vec![problem]),
         problem => Status { problems: status.problems.into_iter().chain(problem).collect(), ..status },
     })
+}
+
+/// No program is there, but the guard: as after a boot whose agent has not started.
+fn closed(mut status: Status) -> Status {
+    status.state = State::Degraded;
+    status.problems.push(format!(
+        "the guard closes every managed interface until an agent enforces there; start it, or open them by \
+         `bulkhead --instance {} detach`",
+        status.instance
+    ));
+    status
 }
 
 /// What was read in the wrong network namespace: only the pins are the same there.

@@ -241,8 +241,15 @@ mod tests {
             programs: vec![70 + index],
             ..Attached::absent(name)
         };
-        let device =
-            |index, port| Device { name: String::new(), index, link_type: 1, group: 0, xdp: None, port };
+        let device = |index, port| Device {
+            name: String::new(),
+            index,
+            link_type: 1,
+            group: 0,
+            mtu: 1500,
+            xdp: None,
+            port,
+        };
         Known {
             in_place: Some(InPlace::new(3, &[on("a", 1), on("b", 2)], Vec::new(), GuardNote::Changing)),
             devices: [("a", 1), ("b", 2)].map(|(name, index)| (name.to_owned(), device(index, None))).into(),

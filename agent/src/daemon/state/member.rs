@@ -143,7 +143,8 @@ mod tests {
     use crate::config::{HookChoice, Managed};
 
     fn member(name: &str, kind: Kind, index: u32, attached: &[Attached]) -> Member {
-        let interface = Interface { name: name.to_owned(), device: name.to_owned(), index, group: 0, kind };
+        let interface =
+            Interface { name: name.to_owned(), device: name.to_owned(), index, group: 0, mtu: 1500, kind };
         Member::new(interface, Managed::new(name, HookChoice::Auto), attached)
     }
 

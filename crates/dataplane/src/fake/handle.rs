@@ -40,7 +40,8 @@ impl Fake {
         let mut machine = self.machine();
         let index = machine.next_id();
         let link_type = if kind == Kind::Ethernet { 1 } else { 0xfffe };
-        let device = Device { name: name.to_owned(), index, link_type, group: 0, xdp: None, port: None };
+        let device =
+            Device { name: name.to_owned(), index, link_type, group: 0, mtu: 1500, xdp: None, port: None };
         machine.devices.insert(index, device);
         index
     }
