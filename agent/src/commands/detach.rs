@@ -31,16 +31,15 @@ impl Detach {
         let ask = client::ask_within(PATIENCE, &paths.socket, Method::POST, route::DETACH);
         let by_agent: Option<Vec<(String, String)>> =
             client::block_on(async { Ok(ask.await.unwrap_or_default()) })?;
-        let mut was_closed = false;
-        let links = match by_agent {
-            Some(links) => links,
+        let (links, was_closed) = match by_agent {
+            Some(links) => (links, false),
             None => {
                 // One that only starts, or waits for its first interface, would attach afterwards; one
                 // that hangs is no reason to stay locked out.
                 let _locks =
                     paths.locked().into_iter().map(lock::take).collect::<anyhow::Result<Vec<_>>>()?;
                 // The guard first: without programs it would drop everything.
-                was_closed = residence::remove_guard(&global.instance, &paths)?;
+                let was_closed = residence::remove_guard(&global.instance, &paths)?;
                 let before = Store::new(&paths.state).ledger().map(|ledger| ledger.enforced);
                 let links = bulkhead_dataplane::detach(&paths.pins)?;
                 if !links.is_empty() {
@@ -48,7 +47,8 @@ impl Detach {
                     let node = config.and_then(|config| config.node).unwrap_or_default();
                     alone::tell_detached(&paths, &node, before.unwrap_or_default());
                 }
-                links.into_iter().map(|(interface, hook)| (interface, hook.name().to_owned())).collect()
+                let named = links.into_iter().map(|(interface, hook)| (interface, hook.name().to_owned()));
+                (named.collect(), was_closed)
             }
         };
         residence::forget(&paths.state);

@@ -155,7 +155,7 @@ pub fn claim(setup: &Setup) -> anyhow::Result<()> {
 pub fn remove_guard(instance: &str, paths: &Paths) -> anyhow::Result<bool> {
     let Some(noted) = Residence::noted(&Store::new(&paths.state))? else {
         // Nothing was ever started in this boot, or by an agent that noted nothing.
-        return match guard::remove(instance) {
+        return match remove(instance) {
             Err(error) if is_missing(&error) => {
                 eprintln!("bulkhead: {error:#}; so there is no guard to remove");
                 Ok(false)
@@ -164,11 +164,11 @@ pub fn remove_guard(instance: &str, paths: &Paths) -> anyhow::Result<bool> {
         };
     };
     if noted.cookie == Residence::here(noted.guard)?.cookie {
-        return keeps_if(noted.guard, guard::remove(instance));
+        return keeps_if(noted.guard, remove(instance));
     }
     if let Some((there, path)) = noted.find() {
         eprintln!("bulkhead: it is enforced in another network namespace, {}", path.display());
-        return keeps_if(noted.guard, within(&there, || guard::remove(instance))?);
+        return keeps_if(noted.guard, within(&there, || remove(instance))?);
     }
     anyhow::ensure!(
         running(&paths.pins)?.iter().all(|link| link.index == 0),
@@ -178,6 +178,12 @@ pub fn remove_guard(instance: &str, paths: &Paths) -> anyhow::Result<bool> {
     );
     // With its interfaces the namespace is gone, and with it the guard.
     Ok(false)
+}
+
+/// Removes the guard of this namespace; whether there was one.
+fn remove(instance: &str) -> anyhow::Result<bool> {
+    let was_there = guard::is_there(instance);
+    guard::remove(instance).map(|()| was_there)
 }
 
 /// A guard that was never made does not stay.

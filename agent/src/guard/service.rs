@@ -74,7 +74,7 @@ impl Fallback for Nft {
         Ok(Box::new(guard.install(instance)?))
     }
     fn remove(&self, instance: &str) -> anyhow::Result<()> {
-        table::remove(instance).map(drop)
+        table::remove(instance)
     }
     fn closes(&self, instance: &str, device: (u32, u32)) -> anyhow::Result<bool> {
         table::closes(instance, device)

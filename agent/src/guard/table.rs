@@ -38,12 +38,10 @@ pub fn closes(instance: &str, device: (u32, u32)) -> anyhow::Result<bool> {
     }))
 }
 
-/// Removes an instance's guard; whether there was one.
+/// Removes an instance's guard, if there is one.
 ///
 /// # Errors
 /// If nftables refuses.
-pub fn remove(instance: &str) -> anyhow::Result<bool> {
-    let was_there = is_there(instance);
-    nft(&rules::clear(instance, &Way::Anew)).context("removing the nftables guard")?;
-    Ok(was_there)
+pub fn remove(instance: &str) -> anyhow::Result<()> {
+    nft(&rules::clear(instance, &Way::Anew)).context("removing the nftables guard").map(drop)
 }
