@@ -4,6 +4,7 @@ pub mod clock;
 mod descriptors;
 mod enforcement;
 pub mod events;
+mod evidence;
 pub mod fallback;
 pub mod files;
 mod flows;
@@ -144,6 +145,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     drops::collect(instance, enforcer.store.clone(), guard_log, shared.clone())?;
     let mut failures = events::start(&paths.pins, &shared)?;
     resets::start(&paths.pins)?;
+    let attesting = evidence::start(&enforcer)?;
     let scrapes = Arc::default();
     let metrics = match enforcer.setup.config.metrics {
         Some(address) => Some(scrape::listen(address).await?),
@@ -182,6 +184,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
         _ = interrupt.recv() => still_enforced(&enforcer, "SIGINT"),
     }
     service::stopping();
+    attesting.end(LAST_EVENTS);
     // Lets the last answer leave, and whoever watches see the last event.
     tokio::time::sleep(LAST_ANSWERS).await;
     let _ = std::fs::remove_file(&paths.socket);

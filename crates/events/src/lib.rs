@@ -12,6 +12,7 @@
 
 mod account;
 mod enrich;
+mod facts;
 mod generations;
 mod hub;
 mod log;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use account::Left;
 pub use enrich::{Enricher, Packets};
+pub use facts::Facts;
 pub use generations::{Generations, Lookup};
 pub use hub::{EventHub, Ticket};
 pub use log::EventLog;
@@ -33,4 +35,4 @@ pub use pace::Pace;
 pub use queue::Counts;
 pub use reader::Reader;
 pub use ring::Ring;
-pub use sink::{Entry, Lost, Origin, Sink};
+pub use sink::{Entry, Lost, Origin, Seal, Sink};

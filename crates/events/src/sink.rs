@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use bulkhead_api::event::{Counted, Event};
+use bulkhead_api::event::{Counted, Event, EventStats, Kind, Timestamp};
 
 /// Takes events, on a thread of its own; it may be as slow as it likes.
 pub trait Sink: Send {
@@ -16,6 +16,15 @@ pub trait Sink: Send {
     /// If it has not got it; it is lost for this sink, and counted.
     fn write(&mut self, entry: &Entry) -> io::Result<()>;
 
+    /// Takes an event that is made when it is written. Only the event log does.
+    ///
+    /// # Errors
+    /// As of [`Self::write`].
+    fn seal(&mut self, seal: Seal) -> io::Result<()> {
+        drop(seal);
+        Ok(())
+    }
+
     /// Is told of events that its queue had no room for, before the next event.
     fn lost(&mut self, lost: &Lost) {
         let _ = lost;
@@ -24,6 +33,9 @@ pub trait Sink: Send {
     /// The kernel's counters begin at zero: nothing was enforced before what comes.
     fn begin(&mut self) {}
 }
+
+/// Makes an event from what the event log has noted of all events before it.
+pub type Seal = Box<dyn FnOnce(&EventStats) -> (Timestamp, Kind) + Send>;
 
 /// An event on its way to a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]

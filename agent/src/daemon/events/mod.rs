@@ -2,6 +2,8 @@
 
 pub mod alone;
 pub mod control;
+pub mod facts;
+mod turns;
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
@@ -15,6 +17,8 @@ use bulkhead_dataplane::{OrphanedEvents, Pins, State};
 use bulkhead_events::{Enricher, EventHub, EventLog, Generations, Origin, Pace, Packets, Reader, Ring, Sink};
 use tokio::sync::mpsc;
 
+use self::facts::HostFacts;
+use self::turns::Turns;
 use crate::daemon::clock::BootClock;
 use crate::daemon::links::missed::{Missed, MissedSink};
 use crate::daemon::setup::Setup;
@@ -42,6 +46,10 @@ pub struct Shared {
     pub indices: Indices,
     /// What of their links' protocols interfaces miss.
     pub missed: Arc<Missed>,
+    /// What records say of where they are from.
+    pub facts: Arc<HostFacts>,
+    /// Turns of the tables of summaries.
+    pub turns: Turns,
     /// The state directory, which has what generations before this agent's were made from.
     pub store: Store,
 }
@@ -54,10 +62,13 @@ impl Shared {
     pub fn open(setup: &Setup, store: Store) -> anyhow::Result<Self> {
         let what = "starting the threads that tell of events";
         let (indices, missed) = (Indices::default(), Arc::<Missed>::default());
-        let hub = EventHub::new(&setup.options.node, EventLog::open(&setup.paths.state), sinks(&missed));
+        let facts = Arc::new(HostFacts::new(store.clone()));
+        let log = EventLog::open(&setup.paths.state, facts.clone());
+        let hub = EventHub::new(&setup.options.node, log, sinks(&missed));
         let resolve = resolver(store.clone(), setup, indices.clone());
         let names = Generations::new(Enricher::unknown(indices.clone()), resolve).context(what)?;
-        Ok(Self { hub: Arc::new(hub.context(what)?), names: Arc::new(names), indices, missed, store })
+        let (hub, names) = (Arc::new(hub.context(what)?), Arc::new(names));
+        Ok(Self { hub, names, indices, missed, facts, turns: Turns::default(), store })
     }
 
     /// Adds a generation's names, before a packet can meet it.
@@ -128,7 +139,9 @@ fn summaries(mut state: State, shared: &Shared) -> anyhow::Result<()> {
     // First, while it is as a killed agent has left it.
     state.take_left_aggregates(|entries| summarise(entries, shared, &mut pace, true))?;
     loop {
+        shared.turns.begin();
         state.take_aggregates(|entries| summarise(entries, shared, &mut pace, false))?;
+        shared.turns.end();
         std::thread::sleep(INTERVAL);
     }
 }
