@@ -5,6 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bulkhead_testkit::measure::bpf;
 use serde_json::Value;
 
 use crate::site::account::reports;
@@ -128,8 +129,7 @@ fn coverage_tells_of_a_time_without_enforcement() {
     wait_for_more(&site, "coverage", 1);
     let link = site.link("eth0", "tcx-ingress");
     let link = if link.exists() { link } else { site.link("eth0", "xdp-native") };
-    let detach = std::process::Command::new("bpftool").args(["link", "detach", "pinned"]).arg(link).output().unwrap();
-    assert!(detach.status.success(), "{detach:?}");
+    bpf::detach(&link).unwrap();
     wait_for_more(&site, "unenforced", 1);
     wait_for_more(&site, "coverage", 1);
     let (coverage, code) = audit(&site, &["coverage"]);

@@ -3,8 +3,11 @@
 mod balance;
 mod coverage;
 mod filter;
+mod keys;
+mod proof;
 mod show;
 mod source;
+mod verify;
 
 use crate::exit::Answer;
 use crate::global::Global;
@@ -21,6 +24,8 @@ pub struct Audit {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Show(show::Show),
+    Verify(verify::Verify),
+    Proof(proof::Proof),
     Balance(balance::AuditBalance),
     Coverage(coverage::AuditCoverage),
 }
@@ -29,6 +34,8 @@ impl Audit {
     pub fn run(self, global: &Global) -> anyhow::Result<Answer> {
         match self.command {
             Command::Show(command) => command.run(global),
+            Command::Verify(command) => command.run(global),
+            Command::Proof(command) => command.run(global),
             Command::Balance(command) => command.run(global),
             Command::Coverage(command) => command.run(global),
         }

@@ -55,7 +55,7 @@ impl Records {
     pub fn open(source: &Source, global: &Global) -> anyhow::Result<Self> {
         let directory = source.directory(global)?;
         let reader = Reader::open(&directory).with_context(|| not_read(&directory.display().to_string()))?;
-        let next = 0;
+        let next = reader.first().with_context(|| not_read(&directory.display().to_string()))?;
         Ok(Self { reader, next, bundle: Vec::new().into_iter(), has_unsigned: true })
     }
 
@@ -90,6 +90,10 @@ impl Iterator for Records {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some((number, bytes)) = self.bundle.next() {
+                // A new key of the log is an entry of its own, and no record: a signed note.
+                if bytes.first() != Some(&b'{') {
+                    continue;
+                }
                 let record = Record::read(&bytes);
                 let what = || format!("record {number} is none that this version knows");
                 return Some(record.with_context(what).map(|record| (number, record)));
