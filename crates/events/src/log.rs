@@ -78,9 +78,12 @@ impl EventLog {
         let Some(size) = self.log.as_ref().map(Log::size) else { return };
         let missing = self.account.records().saturating_sub(size);
         let lost = match aside {
-            Some(detail) => {
-                Some(LostEvents { events: None, drops: None, cause: LostCause::SetAside, detail: Some(detail) })
-            }
+            Some(detail) => Some(LostEvents {
+                events: None,
+                drops: None,
+                cause: LostCause::SetAside,
+                detail: Some(detail),
+            }),
             // The machine stopped: what was written last was not on the disk.
             None => (missing != 0).then(|| LostEvents {
                 events: Some(missing),
@@ -91,7 +94,11 @@ impl EventLog {
         };
         self.account.note_records(size);
         if let Some(lost) = lost {
-            tracing::error!(cause = lost.cause.name(), detail = lost.detail, "records of the event log are lost");
+            tracing::error!(
+                cause = lost.cause.name(),
+                detail = lost.detail,
+                "records of the event log are lost"
+            );
             self.tell(Kind::Lost(Box::new(lost)));
         }
     }
@@ -142,8 +149,9 @@ impl EventLog {
             event: entry.event.clone(),
         };
         let Some(log) = &mut self.log else { return Ok(()) };
-        let count =
-            |stats: &mut EventStats, is_written| account::count(stats, entry.counted, &entry.event, is_written);
+        let count = |stats: &mut EventStats, is_written| {
+            account::count(stats, entry.counted, &entry.event, is_written)
+        };
         let mut is_held = false;
         let write = || {
             log.append(&record.canonical()?).map_err(io::Error::other)?;

@@ -190,11 +190,7 @@ fn an_agent_that_is_killed_with_records_in_the_ring_is_followed_by_one_that_tell
     assert_eq!((hub.stats().events, hub.stats().written), (50, 55));
     let reader = Reader::new(ring.reader(), hub.clone(), names(|_| None), Timestamp::from_unix);
     assert!(reader.drain(Duration::from_secs(10)));
-    assert_eq!(
-        (records(), ring.used()),
-        (55, 0),
-        "nothing is left, and nothing is told of twice"
-    );
+    assert_eq!((records(), ring.used()), (55, 0), "nothing is left, and nothing is told of twice");
 }
 
 #[test]

@@ -34,7 +34,9 @@ fn records_say_where_they_are_from_and_go_on_after_a_kill() {
     }
     let records = records_in(state.path());
     assert_eq!(records.len(), 900);
-    assert!(records.iter().all(|record| record.host == "host" && record.files.as_ref().unwrap().policy == "p"));
+    assert!(
+        records.iter().all(|record| record.host == "host" && record.files.as_ref().unwrap().policy == "p")
+    );
 }
 
 #[test]
@@ -71,7 +73,9 @@ fn what_a_queue_had_no_room_for_is_on_record() {
 #[test]
 fn a_log_that_was_altered_is_set_aside_and_the_next_one_says_so() {
     let alter: [(&str, fn(&std::path::Path)); 3] = [
-        ("an older checkpoint", |log| std::fs::copy(log.join("old"), log.join("checkpoint")).map(drop).unwrap()),
+        ("an older checkpoint", |log| {
+            std::fs::copy(log.join("old"), log.join("checkpoint")).map(drop).unwrap()
+        }),
         ("no checkpoint", |log| std::fs::remove_file(log.join("checkpoint")).unwrap()),
         ("no tiles", |log| std::fs::remove_dir_all(log.join("tile")).unwrap()),
     ];
