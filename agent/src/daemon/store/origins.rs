@@ -32,6 +32,10 @@ impl Store {
 
     /// The same for what an agent that was killed had made and not put in force.
     pub fn disown_unfinished(&self, ledger: &Ledger) {
+        if ledger.enforced == 0 {
+            // It was moved away, and says nothing of those that are kept.
+            return;
+        }
         let last = ledger.generations().into_iter().max().unwrap_or(0);
         let unfinished = self.kept().into_iter().filter(|number| *number > last);
         unfinished.filter(|number| self.origin(*number).is_some()).for_each(|number| self.disown(number));

@@ -76,6 +76,7 @@ fn a_ledger_that_cannot_be_read_closes_the_host_until_it_is_moved_away() {
         assert!(start::readable(&world.store()).is_ok());
         let agent = world.started();
         assert_eq!(world.settled(&agent), 80);
+        assert_eq!(agent.store.changes().len(), 2, "what was in force before is still there to return to");
     }
 }
 
