@@ -16,12 +16,15 @@ use bulkhead_abi::{AggregateKey, AggregateValue, KIND_STAGED};
 use bulkhead_api::event::{Counted, Kind, Timestamp};
 use bulkhead_api::status::ReasonCount;
 use bulkhead_dataplane::{OrphanedEvents, Pins, State};
-use bulkhead_events::{Enricher, EventHub, EventLog, Generations, Origin, Pace, Packets, Reader, Ring, Sink};
+use bulkhead_events::{
+    Enricher, EventHub, EventLog, Generations, Keep, Origin, Pace, Packets, Reader, Ring, Sink,
+};
 use tokio::sync::mpsc;
 
 use self::balance::Balancer;
 use self::facts::HostFacts;
 use self::turns::Turns;
+use crate::config::Config;
 use crate::daemon::clock::BootClock;
 use crate::daemon::links::missed::{Missed, MissedSink};
 use crate::daemon::log::log_and_default;
@@ -68,7 +71,7 @@ impl Shared {
         let what = "starting the threads that tell of events";
         let (indices, missed) = (Indices::default(), Arc::<Missed>::default());
         let facts = Arc::new(HostFacts::new(store.clone()));
-        let log = EventLog::open(&setup.paths.state, &setup.options.node, facts.clone());
+        let log = EventLog::open(&setup.paths.state, &setup.options.node, keep(&setup.config), facts.clone());
         let hub = EventHub::new(&setup.options.node, log, sinks(&missed));
         let resolve = resolver(store.clone(), setup, indices.clone());
         let names = Generations::new(Enricher::unknown(indices.clone()), resolve).context(what)?;
@@ -85,6 +88,11 @@ impl Shared {
     pub fn tell(&self, time: Timestamp, kind: Kind) {
         self.hub.publish(time, kind, Counted::Events, Origin::Agent);
     }
+}
+
+/// How long records are kept.
+fn keep(config: &Config) -> Keep {
+    Keep { days: config.keep_days, bytes: u64::from(config.keep_mib) << 20 }
 }
 
 /// Where events go besides the event log and whoever watches.

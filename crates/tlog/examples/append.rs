@@ -1,4 +1,4 @@
-//! What records cost: `cargo run --release -p bulkhead-tlog --example throughput DIRECTORY [RECORDS]`.
+//! What records cost: `cargo run --release -p bulkhead-tlog --example append DIRECTORY [RECORDS]`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
