@@ -59,6 +59,8 @@ pub async fn on_change(enforcer: Arc<Enforcer>) -> anyhow::Result<Infallible> {
 async fn differ(enforcer: &Arc<Enforcer>) -> anyhow::Result<bool> {
     let enforcer = enforcer.clone();
     let compare = move || {
+        // What is just being enforced may be these files.
+        let _one = enforcer.one_change();
         let (policy, inventory) = enforcer.setup.files();
         let ledger = enforcer.live().ledger.clone();
         let seen = enforcer.store.last_requested(&ledger);
