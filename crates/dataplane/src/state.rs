@@ -29,6 +29,9 @@ pod!(PodKey: AggregateKey, PodValue: AggregateValue, PodCounter: Counter);
 /// A table of drops that are counted together.
 pub(super) type Aggregates = HashMap<MapData, PodKey, PodValue>;
 
+/// Packets and bytes by direction and reason, those above zero.
+pub type ByReason = Vec<(Direction, Reason, Counter)>;
+
 /// The pinned state of one instance.
 pub struct State {
     aggregates: [Aggregates; 2],
@@ -132,14 +135,11 @@ impl State {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn reasons(&self) -> Result<Vec<(Direction, Reason, Counter)>, KernelError> {
+    pub fn reasons(&self) -> Result<ByReason, KernelError> {
         self.by_reason(&[&self.reasons[0], &self.reasons[1], &self.unreported])
     }
 
-    fn by_reason(
-        &self,
-        tables: &[&PerCpuArray<MapData, PodCounter>],
-    ) -> Result<Vec<(Direction, Reason, Counter)>, KernelError> {
+    fn by_reason(&self, tables: &[&PerCpuArray<MapData, PodCounter>]) -> Result<ByReason, KernelError> {
         let mut counts = Vec::new();
         for direction in [Direction::Ingress, Direction::Egress] {
             for &reason in Reason::ALL {
@@ -163,7 +163,7 @@ impl State {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn account(&self, is_odd: bool) -> Result<(Vec<(Direction, Reason, Counter)>, u64), KernelError> {
+    pub fn account(&self, is_odd: bool) -> Result<(ByReason, u64), KernelError> {
         let mut drops = self.by_reason(&[&self.reasons[usize::from(is_odd)]])?;
         drops.retain(|(_, reason, _)| reason.action() == Action::Drop);
         // Layout 4 and before counted the budget's in the one account that they had.
@@ -176,7 +176,7 @@ impl State {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn unreported(&self) -> Result<Vec<(Direction, Reason, Counter)>, KernelError> {
+    pub fn unreported(&self) -> Result<ByReason, KernelError> {
         self.by_reason(&[&self.unreported])
     }
 

@@ -97,7 +97,7 @@ impl EventLog {
                 detail: Some(detail),
             }),
             // The machine stopped: what was written last was not on the disk.
-            None => (missing != 0).then(|| LostEvents {
+            None => (missing != 0).then_some(LostEvents {
                 events: Some(missing),
                 drops: None,
                 cause: LostCause::Crash,
@@ -159,8 +159,8 @@ impl EventLog {
             event: entry.event.clone(),
         };
         let Some(log) = &mut self.log else { return Ok(()) };
-        let count = |stats: &mut EventStats, is_written| {
-            account::count(stats, entry.counted, &entry.event, is_written)
+        let count = |stats: &mut EventStats, is_written: bool| {
+            account::count(stats, entry.counted, &entry.event, is_written);
         };
         let mut is_held = false;
         let write = || {

@@ -1,5 +1,7 @@
 //! A writer that is killed at any moment never forks its log, and the next one says what was lost.
 
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

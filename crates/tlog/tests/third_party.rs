@@ -1,5 +1,7 @@
 //! A stranger verifies a log: with Go's packages from Debian, and no code of this project.
 
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Instant;

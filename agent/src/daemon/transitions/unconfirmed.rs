@@ -39,7 +39,8 @@ fn whatever_follows_goes_back_to_what_was_confirmed() {
         enforcement::stage(agent, &staged).unwrap();
         enforcement::promote(agent, (None, Some(600)), &Asker::default()).unwrap().unwrap();
     };
-    let ways: [&dyn Fn(&World, &Agent); 3] = [&rollback, &apply, &promote];
+    type Way<'a> = &'a dyn Fn(&World, &Agent);
+    let ways: [Way; 3] = [&rollback, &apply, &promote];
     for (number, way) in ways.into_iter().enumerate() {
         let world = World::new();
         let agent = waiting(&world);

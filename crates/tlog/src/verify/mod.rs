@@ -177,7 +177,7 @@ fn check_anchors(reader: &Reader, trust: &Trust<'_>, report: &mut Report) {
                 report.fault(CHECKPOINT, None, what);
             }
             Err(error) => {
-                report.fault(CHECKPOINT, None, format!("a kept checkpoint cannot be compared: {error}"))
+                report.fault(CHECKPOINT, None, format!("a kept checkpoint cannot be compared: {error}"));
             }
         }
     }
