@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aya::maps::MapData;
 use bulkhead_abi::{DIRECTIONS, FLOW_ESTABLISHED, FlowRecord, REASONS, VERSION};
-use bulkhead_dataplane::FlowTable;
+use bulkhead_dataplane::{FlowTable, wait_for_programs};
 use bulkhead_testkit::measure::bpf;
 
 use crate::site::account::{drops, lost, number};
@@ -79,14 +79,21 @@ fn downgrade(site: &Site, to: u32) {
 /// Until layout 5 there was one account of drops: what both have is in the first.
 fn one_account(state: &Path) {
     let cpus = aya::util::nr_cpus().unwrap();
+    let map = |name: &str| {
+        let map = MapData::from_pin(state.join(name)).unwrap();
+        map.fd().as_fd().try_clone_to_owned().unwrap()
+    };
+    // From here on an even turn goes on.
+    let turns = map("AGGREGATE_EPOCH");
+    let mut turn = [0; 4];
+    assert!(bpf::has(&turns, &[0; 4], &mut turn));
+    let even = u32::from_ne_bytes(turn) & !1;
+    bpf::update(&turns, &[0; 4], &even.to_ne_bytes()).unwrap();
+    wait_for_programs().unwrap();
     for (odd, even, entries, words) in [
         ("REASON_COUNTERS_1", "REASON_COUNTERS", DIRECTIONS * REASONS, 2),
         ("LOST_EVENTS_1", "LOST_EVENTS", 1, 1),
     ] {
-        let map = |name: &str| {
-            let map = MapData::from_pin(state.join(name)).unwrap();
-            map.fd().as_fd().try_clone_to_owned().unwrap()
-        };
         let (odd, even) = (map(odd), map(even));
         for key in 0..entries {
             let read = |map| {
