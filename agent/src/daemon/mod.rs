@@ -143,7 +143,9 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     let reconciling = reconcile::start(enforcer.clone()).context("watching what is enforced")?;
     let instance = &enforcer.setup.instance;
     drops::collect(instance, enforcer.store.clone(), guard_log, shared.clone())?;
-    let mut failures = events::start(&paths.pins, &shared)?;
+    let (of_guard, store) = (instance.clone(), enforcer.store.clone());
+    let guard = move || drops::totals(&of_guard, &store);
+    let mut failures = events::start(&paths.pins, &shared, guard)?;
     resets::start(&paths.pins)?;
     let attesting = evidence::start(&enforcer)?;
     let scrapes = Arc::default();

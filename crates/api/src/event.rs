@@ -22,7 +22,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::balance::{Balance, Count, Dropped, LostDrops};
+pub use self::balance::{Account, Balance, Count};
 pub use self::control::{Action, Actor, Control, Outcome};
 pub use self::coverage::{Coverage, Covered, CoveredHook, ReadBack};
 pub use self::drop::{Direction, Drop, End, Enforced, EtherType, Rule, WouldDiffer};
@@ -84,6 +84,15 @@ impl Event {
     pub fn drops(&self) -> u64 {
         match &self.kind {
             Kind::Drop(drop) => drop.count,
+            _ => 0,
+        }
+    }
+
+    /// How many of them are in the account of odd turns.
+    #[must_use]
+    pub fn odd_drops(&self) -> u64 {
+        match &self.kind {
+            Kind::Drop(drop) if drop.odd => drop.count,
             _ => 0,
         }
     }

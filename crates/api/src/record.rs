@@ -77,3 +77,28 @@ impl Record {
         (number != 0).then_some(number)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Clock, Digests, Record};
+    use crate::event::{Event, Kind, Missed, Timestamp};
+
+    #[test]
+    fn one_record_has_one_text() {
+        let event = Event {
+            time: Timestamp::from_unix(1),
+            node: "a\u{7f}\n\"/é\u{b}".to_owned(),
+            kind: Kind::Missed(Missed { missed: 7 }),
+        };
+        let clock = Clock { source: "tsc".to_owned(), synchronized: true, offset: -5, error: 16 };
+        let files = Some(Digests { policy: "p".to_owned(), inventory: "i".to_owned() });
+        let record = Record { host: "oms-1".to_owned(), sequence: 3, clock, files, event };
+        assert_eq!(
+            String::from_utf8(record.canonical().unwrap()).unwrap(),
+            "{\"clock\":{\"error\":16,\"offset\":-5,\"source\":\"tsc\",\"synchronized\":true},\
+             \"event\":{\"kind\":\"missed\",\"missed\":7,\"node\":\"a\u{7f}\\n\\\"/é\\u000b\",\
+             \"time\":\"1970-01-01T00:00:00.000000001Z\"},\
+             \"files\":{\"inventory\":\"i\",\"policy\":\"p\"},\"host\":\"oms-1\",\"sequence\":3}"
+        );
+    }
+}

@@ -33,7 +33,7 @@ fn main() {
             reserved: [0; 2],
         };
         pace.wait(&hub, || false);
-        let packets = Packets { count: 1, bytes: 60, source_port: Some(9), is_audit: Some(false) };
+        let packets = Packets { count: 1, bytes: 60, source_port: Some(9), is_odd: false, is_audit: Some(false) };
         let origin = Origin::Ring(number.to_ne_bytes().repeat(20));
         let time = Timestamp::from_unix(number.into());
         hub.publish(time, names.kind(&key, packets, None), Counted::Events, origin);

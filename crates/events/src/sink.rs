@@ -34,8 +34,9 @@ pub trait Sink: Send {
     fn begin(&mut self) {}
 }
 
-/// Makes an event from what the event log has noted of all events before it.
-pub type Seal = Box<dyn FnOnce(&EventStats) -> (Timestamp, Kind) + Send>;
+/// Learns what the event log has noted of all events before it, and how many records it has; and makes an event of
+/// it, if it likes.
+pub type Seal = Box<dyn FnOnce(&EventStats, u64) -> Option<(Timestamp, Kind)> + Send>;
 
 /// An event on its way to a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,11 +67,14 @@ pub struct Lost {
     pub events: u64,
     /// Drops that they tell of, by what those are counted as.
     pub drops: BTreeMap<Counted, u64>,
+    /// Those of them in the account of odd turns.
+    pub odd: u64,
 }
 
 impl Lost {
     pub(crate) fn add(&mut self, entry: &Entry) {
         self.events += 1;
         *self.drops.entry(entry.counted).or_default() += entry.event.drops();
+        self.odd += entry.event.odd_drops();
     }
 }

@@ -66,7 +66,7 @@ impl Sink for Ports {
             let _ = blocked.recv();
         }
         self.ports.lock().unwrap().extend(port(&entry.event));
-        account::count(&mut self.stats.lock().unwrap(), entry.counted, entry.event.drops(), true);
+        account::count(&mut self.stats.lock().unwrap(), entry.counted, &entry.event, true);
         Ok(())
     }
 

@@ -4,55 +4,49 @@ use serde::{Deserialize, Serialize};
 
 use super::{Direction, Reason, Timestamp};
 
-/// The account of drops since the kernel's counters began. The event log makes it out when it writes it: `told` is
-/// what all records before this one tell of.
+/// The account of drops since the kernel's counters began, to the packet.
 ///
-/// It is balanced if `dropped.before` ≤ `told` + `unwritten` + `lost` ≤ `dropped.after`: the first was read before
-/// what it counts was waited for, the second after the record's place in the log was settled. While nothing is
-/// dropped in between, the two are one number.
+/// The kernel keeps two accounts that take turns about every second, each with counters of its own. One whose turn is
+/// over stands still: what it has counted can be compared with what is told of without a flood moving either. A
+/// balance closes both, one after the other; together they are every drop that was reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Balance {
     /// Since when the counters count; absent if it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted_since: Option<Timestamp>,
-    /// Drops by the kernel's counters, all reasons together.
-    pub dropped: Dropped,
-    /// Drops that records in the event log tell of.
-    pub told: u64,
-    /// Drops that were told of, and that the event log has not got.
-    pub unwritten: u64,
-    /// Drops that are counted as lost, by cause.
-    pub lost: LostDrops,
-    /// All that was dropped until `before` had been waited for: if not, it does not balance, and the next one may.
-    pub settled: bool,
-    /// The kernel's counters by reason and direction, when `dropped.before` was read.
+    /// The account of even turns.
+    pub even: Account,
+    /// The account of odd turns.
+    pub odd: Account,
+    /// Drops that are not in either, since nothing was to tell of them: the budget of reports was used up. They are
+    /// counted by reason as well.
+    pub unreported: u64,
+    /// Drops of both accounts that were in tables of another map ABI, which this agent could not read.
+    pub unread: u64,
+    /// The kernel's counters of drops by reason and direction: of both accounts, and what is not in either.
     pub reasons: Vec<Count>,
     /// What the guard has dropped, by reason, by its own counters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guard: Vec<Count>,
 }
 
-/// Drops by the kernel's counters, read twice.
+/// One of the two accounts, when its turn was over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Dropped {
-    /// Before what they count was waited for.
-    pub before: u64,
-    /// After `told` was settled.
-    pub after: u64,
-}
-
-/// Drops that nothing tells of, by cause.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct LostDrops {
-    /// The ring had no room.
-    pub ring: u64,
-    /// The budget of reports was used up, and the tables of summaries were full.
-    pub budget: u64,
-    /// They were in tables of another map ABI, which this agent could not read.
-    pub unread: u64,
+pub struct Account {
+    /// Drops by the kernel's counters.
+    pub dropped: u64,
+    /// Drops that the records before `records` tell of.
+    pub told: u64,
+    /// Drops that were told of, and that the event log has not got.
+    pub unwritten: u64,
+    /// Drops that nothing tells of: the ring, or the table of summaries, was full.
+    pub lost: u64,
+    /// The log had so many records when `told` was settled.
+    pub records: u64,
+    /// All that it had counted had been told of by then: if not, it does not balance, and the next one may.
+    pub settled: bool,
 }
 
 /// Packets under one reason.
@@ -69,32 +63,55 @@ pub struct Count {
 }
 
 impl Balance {
-    /// Drops that are accounted for.
+    /// Both accounts: that of even turns first.
     #[must_use]
-    pub const fn accounted(&self) -> u64 {
-        self.told + self.unwritten + self.lost.ring + self.lost.budget + self.lost.unread
+    pub const fn accounts(&self) -> [&Account; 2] {
+        [&self.even, &self.odd]
+    }
+
+    /// Drops that the kernel has counted in the accounts.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.sum(|account| account.dropped)
+    }
+
+    /// Of these, those that are told of, not written, or lost.
+    #[must_use]
+    pub fn accounted(&self) -> u64 {
+        self.sum(|account| account.told + account.unwritten + account.lost) + self.unread
+    }
+
+    /// The sum of a number over both accounts.
+    pub fn sum(&self, number: impl Fn(&Account) -> u64) -> u64 {
+        self.accounts().into_iter().map(number).sum()
     }
 
     /// Whether every drop is accounted for, and no more.
     #[must_use]
-    pub const fn is_balanced(&self) -> bool {
-        let Dropped { before, after } = self.dropped;
-        self.settled && before <= self.accounted() && self.accounted() <= after
+    pub fn is_balanced(&self) -> bool {
+        self.accounts().iter().all(|account| account.settled) && self.dropped() == self.accounted()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Balance, Dropped, LostDrops};
+    use super::{Account, Balance};
 
     #[test]
-    fn it_balances_between_the_two_readings_and_nowhere_else() {
-        let lost = LostDrops { ring: 1, budget: 2, unread: 4 };
-        let balance = |before, after, settled| {
-            let dropped = Dropped { before, after };
-            Balance { dropped, told: 90, unwritten: 3, lost, settled, ..Balance::default() }.is_balanced()
+    fn it_balances_to_the_packet() {
+        let account = |dropped, settled| Account {
+            dropped,
+            told: 90,
+            unwritten: 3,
+            lost: 2,
+            records: 7,
+            settled,
         };
-        assert!(balance(100, 100, true) && balance(95, 105, true));
-        assert!(!balance(101, 105, true) && !balance(90, 99, true) && !balance(100, 100, false));
+        let balance = |even, odd, settled| {
+            let (even, odd) = (account(even, true), account(odd, settled));
+            Balance { even, odd, unread: 4, ..Balance::default() }.is_balanced()
+        };
+        assert!(balance(95, 99, true) && balance(99, 95, true));
+        assert!(!balance(95, 98, true) && !balance(95, 100, true) && !balance(95, 99, false));
     }
 }

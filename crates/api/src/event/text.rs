@@ -137,14 +137,12 @@ fn coverage(f: &mut fmt::Formatter<'_>, coverage: &Coverage) -> fmt::Result {
 }
 
 fn balance(f: &mut fmt::Formatter<'_>, balance: &Balance) -> fmt::Result {
-    let Balance { dropped, told, unwritten, lost, .. } = balance;
     let state = if balance.is_balanced() { "balance" } else { "NO BALANCE" };
-    write!(f, "{state}: {} dropped", dropped.before)?;
-    if dropped.after != dropped.before {
-        write!(f, " to {}", dropped.after)?;
-    }
-    let lost = lost.ring + lost.budget + lost.unread;
-    write!(f, " = {told} told + {unwritten} not written + {lost} lost")
+    let Balance { unreported, unread, .. } = balance;
+    let [told, unwritten] = [balance.sum(|account| account.told), balance.sum(|account| account.unwritten)];
+    let (dropped, lost) = (balance.dropped(), balance.sum(|account| account.lost) + unread);
+    write!(f, "{state}: {dropped} dropped = {told} told + {unwritten} not written + {lost} lost")?;
+    if *unreported == 0 { Ok(()) } else { write!(f, "; {unreported} more over the budget of reports") }
 }
 
 fn lost(f: &mut fmt::Formatter<'_>, lost: &LostEvents) -> fmt::Result {

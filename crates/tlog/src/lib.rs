@@ -1,0 +1,30 @@
+//! A tamper-evident append-only log on disk, in the format of C2SP tlog-tiles.
+//!
+//! [`Log`] is the writer, one at a time; [`Reader`] reads, also meanwhile. Entries are opaque bytes. What is
+//! promised, to whom, and the files' format: `docs/reference/evidence-log.md`.
+
+mod bundle;
+mod checkpoint;
+mod disk;
+mod edge;
+mod error;
+mod hash;
+mod key;
+mod log;
+mod note;
+mod open;
+mod pending;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+pub use bundle::MAX_ENTRY;
+pub use checkpoint::Checkpoint;
+pub use error::{Error, Result};
+pub use hash::Hash;
+pub use key::{Algorithm, SignerKey, VerifierKey, check_name};
+pub use log::{Log, Options};
+pub use note::Note;
+pub use open::Opening;
+pub use reader::{Entries, Reader};
