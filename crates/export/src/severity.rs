@@ -38,7 +38,7 @@ impl Severity {
             Kind::Coverage(_) => Self::Medium,
             Kind::Balance(balance) if balance.is_balanced() => Self::Informational,
             // The next one may balance.
-            Kind::Balance(balance) if !balance.settled => Self::Low,
+            Kind::Balance(balance) if balance.accounts().iter().any(|account| !account.settled) => Self::Low,
             Kind::Balance(_) => Self::High,
             Kind::Lost(lost) if lost.cause == LostCause::SetAside => Self::High,
             Kind::Lost(_) | Kind::Missed(_) => Self::Medium,

@@ -68,7 +68,7 @@ pub(super) fn coverage(exported: &Exported, record: &Record, coverage: &Coverage
 pub(super) fn balance(exported: &Exported, record: &Record, balance: &Balance) -> Members {
     let held = match balance.is_balanced() {
         true => Held::Pass,
-        false if !balance.settled => Held::Warning,
+        false if balance.accounts().iter().any(|account| !account.settled) => Held::Warning,
         false => Held::Fail,
     };
     let title = "every drop is told of or counted as lost";

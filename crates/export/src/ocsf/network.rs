@@ -56,6 +56,12 @@ fn packets(record: &Record, drop: &Drop, activity: Activity, is_applied: bool) -
     set_some(&mut object, "src_endpoint", drop.source.as_ref().map(|end| endpoint(end, drop.source_port)));
     let destination = drop.destination.as_ref().map(|end| endpoint(end, drop.destination_port));
     set_some(&mut object, "dst_endpoint", destination);
+    if drop.source.is_none() && drop.destination.is_none() {
+        // The schema wants one of them. This host is the one that is known of a frame.
+        let local = json!({"hostname": record.host, "interface_name": drop.interface});
+        let end = if drop.direction == Direction::Ingress { "dst_endpoint" } else { "src_endpoint" };
+        set(&mut object, end, without_nulls(local));
+    }
     set(&mut object, "connection_info", connection(drop));
     set_some(&mut object, "firewall_rule", drop.rule.as_ref().map(rule));
     let digest = record.files.as_ref().map(|files| &*files.policy);
@@ -75,6 +81,13 @@ fn endpoint(end: &End, port: Option<u16>) -> Members {
     set_some(&mut endpoint, "uid", end.key.as_deref());
     set_some(&mut endpoint, "owner", end.user.as_deref().map(|user| json!({"name": user})));
     endpoint
+}
+
+fn without_nulls(mut value: Value) -> Value {
+    if let Value::Object(members) = &mut value {
+        members.retain(|_, member| !member.is_null());
+    }
+    value
 }
 
 fn connection(drop: &Drop) -> Members {
