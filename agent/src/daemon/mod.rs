@@ -90,7 +90,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     if start::goes_back_to_nothing(&Kernel, &setup, &store)? {
         let shared = Shared::open(&setup, store)?;
         before.tell_ended(&shared);
-        shared.hub.flush(LAST_EVENTS);
+        shared.hub.sign(LAST_EVENTS);
         return Ok(Answer::No);
     }
     if let Some(warning) = setup.config.lockout() {
@@ -108,7 +108,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     before.tell(&enforcer);
     let ended = runtime.block_on(serve(enforcer, guard_log));
     // What an event log that stands still has not got by then, it never will.
-    shared.hub.flush(LAST_EVENTS);
+    shared.hub.sign(LAST_EVENTS);
     ended
 }
 

@@ -22,7 +22,7 @@ use crate::sink::{Lost, Origin};
 const FILE: &str = "told.json";
 
 /// Its length: one write within one page, which a killed process makes whole or not at all.
-const LENGTH: usize = 1024;
+const LENGTH: usize = 2048;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Noted {
@@ -91,7 +91,8 @@ impl Account {
             tracing::error!("{}: not what an agent wrote; what was told of is counted anew", path.display());
         }
         let noted = both.map(|Both { now, next }| match next {
-            Some(next) if records.is_some_and(|records| records >= next.records) => next,
+            // A log that has lost records was that of a machine which stopped: nothing is in the kernel any more.
+            Some(next) if records.is_some_and(|has| has >= next.records || has < now.records) => next,
             _ => now,
         });
         let left = noted.as_ref().map(|noted| Left {
@@ -150,6 +151,24 @@ impl Account {
     /// Notes events that the log's queue had no room for.
     pub(crate) fn note_lost(&mut self, lost: &Lost) {
         add(&mut self.noted.stats, lost);
+        self.write(None);
+    }
+
+    /// Notes that the log has got what it held in memory.
+    pub(crate) fn note_held(&mut self, held: &Lost) {
+        if held.events == 0 {
+            return;
+        }
+        let stats = &mut self.noted.stats;
+        stats.written += held.events;
+        stats.unwritten = stats.unwritten.saturating_sub(held.events);
+        for (counted, drops) in &held.drops {
+            stats.unwritten_drops = stats.unwritten_drops.saturating_sub(*drops);
+            if counted.is_guards() {
+                stats.unwritten_guard = stats.unwritten_guard.saturating_sub(*drops);
+            }
+        }
+        stats.unwritten_odd = stats.unwritten_odd.saturating_sub(held.odd);
         self.write(None);
     }
 

@@ -121,6 +121,15 @@ impl EventHub {
         true
     }
 
+    /// The same, and signs it.
+    pub fn sign(&self, limit: Duration) -> bool {
+        {
+            let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+            self.log.sync();
+        }
+        self.flush(limit)
+    }
+
     /// The sinks' queues, the event log's first.
     pub(crate) fn queues(&self) -> impl Iterator<Item = &Queue> {
         std::iter::once(&self.log).chain(self.others.iter().map(|(_, queue)| queue))

@@ -1,44 +1,195 @@
-//! TEMPORARY
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+//! The event log on disk: records in a tamper-evident log, signed about every second.
+
+mod opening;
+
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bulkhead_api::event::{Counted, Event, EventStats};
+use bulkhead_api::event::{Counted, Event, EventStats, Kind, LostCause, LostEvents, Timestamp};
+use bulkhead_api::record::Record;
+use bulkhead_tlog::Log;
 
 use crate::account::{self, Account, Left};
 use crate::facts::Facts;
 use crate::sink::{Entry, Lost, Origin, Seal, Sink};
 
-/// x
+/// The log's directory in the state directory.
+pub const DIRECTORY: &str = "log";
+
+/// Between two checkpoints, if there is anything to sign.
+const SIGN: Duration = Duration::from_secs(1);
+
+/// Between two tries to open a log that cannot be opened.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The event log. A disk that is full or slow changes no verdict: what cannot be written is counted.
 pub struct EventLog {
-    path: PathBuf,
-    file: Option<File>,
-    size: u64,
+    directory: PathBuf,
+    node: String,
+    log: Option<Log>,
+    tried: Instant,
+    signed: Instant,
+    sign_failed: bool,
     account: Account,
+    /// The account, for others.
     noted: Arc<Mutex<EventStats>>,
     facts: Arc<dyn Facts>,
+    host: String,
+    /// What the log holds in memory, since the disk has refused it.
+    held: Lost,
+    /// What the log has not got, and is to tell of once it can.
+    untold: Lost,
 }
 
 impl EventLog {
-    /// x
+    /// Opens the event log in a state directory, or makes one. One that is damaged is set aside, which the new one
+    /// tells of.
     #[must_use]
-    pub fn open(state: &Path, facts: Arc<dyn Facts>) -> Self {
-        let path = state.join("events.jsonl");
-        let size = std::fs::read_to_string(&path).unwrap_or_default().lines().count() as u64;
-        let account = Account::open(state, Some(size));
-        let noted = Arc::new(Mutex::new(account.stats()));
-        let file = OpenOptions::new().create(true).append(true).open(&path).ok();
-        Self { path, file, size, account, noted, facts }
+    pub fn open(state: &Path, node: &str, facts: Arc<dyn Facts>) -> Self {
+        let directory = state.join(DIRECTORY);
+        let host = facts.host();
+        let opened = opening::open(&directory, &host);
+        let (log, aside) = opened.map_or_else(|()| (None, None), |(log, aside)| (Some(log), aside));
+        let size = log.as_ref().map(Log::size);
+        let account = Account::open(state, size.filter(|_| aside.is_none()));
+        let (noted, now) = (Arc::new(Mutex::new(account.stats())), Instant::now());
+        let mut log = Self {
+            directory,
+            node: node.to_owned(),
+            log,
+            tried: now,
+            signed: now,
+            sign_failed: false,
+            account,
+            noted,
+            facts,
+            host,
+            held: Lost::default(),
+            untold: Lost::default(),
+        };
+        log.begin_with(aside);
+        log
     }
+
+    /// Tells of what happened to the log before it was opened.
+    fn begin_with(&mut self, aside: Option<String>) {
+        let Some(size) = self.log.as_ref().map(Log::size) else { return };
+        let missing = self.account.records().saturating_sub(size);
+        let lost = match aside {
+            Some(detail) => {
+                Some(LostEvents { events: None, drops: None, cause: LostCause::SetAside, detail: Some(detail) })
+            }
+            // The machine stopped: what was written last was not on the disk.
+            None => (missing != 0).then(|| LostEvents {
+                events: Some(missing),
+                drops: None,
+                cause: LostCause::Crash,
+                detail: None,
+            }),
+        };
+        self.account.note_records(size);
+        if let Some(lost) = lost {
+            tracing::error!(cause = lost.cause.name(), detail = lost.detail, "records of the event log are lost");
+            self.tell(Kind::Lost(Box::new(lost)));
+        }
+    }
+
+    /// Writes what the log itself has to tell. If the disk refuses that, it is counted like any event.
+    fn tell(&mut self, kind: Kind) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time = Timestamp::from_unix(u64::try_from(now.as_nanos()).unwrap_or(0));
+        let event = Event { time, node: self.node.clone(), kind };
+        let _ = self.add(&Entry { event, counted: Counted::Events, origin: Origin::Agent });
+    }
+
+    /// What became of events, as it is noted.
     pub(crate) fn noted(&self) -> Arc<Mutex<EventStats>> {
         self.noted.clone()
     }
+
+    /// Where the agent before this one ended.
     pub(crate) fn left(&self) -> Left {
         self.account.left().clone()
     }
+
     fn publish(&self) {
         *self.noted.lock().unwrap_or_else(PoisonError::into_inner) = self.account.stats();
+    }
+
+    /// The log, opened again if it could not be.
+    fn log(&mut self) -> io::Result<&mut Log> {
+        if self.log.is_none() && self.tried.elapsed() >= AGAIN {
+            self.tried = Instant::now();
+            if let Ok((log, aside)) = opening::open(&self.directory, &self.host) {
+                self.log = Some(log);
+                self.begin_with(aside);
+            }
+        }
+        let missing = || io::Error::other(format!("{}: cannot be opened", self.directory.display()));
+        self.log.as_mut().ok_or_else(missing)
+    }
+
+    /// Adds a record, and hands it to the system.
+    fn add(&mut self, entry: &Entry) -> io::Result<()> {
+        let sequence = self.log()?.size();
+        let record = Record {
+            host: self.host.clone(),
+            sequence,
+            clock: self.facts.clock(),
+            files: Record::generation(&entry.event).and_then(|generation| self.facts.files(generation)),
+            event: entry.event.clone(),
+        };
+        let Some(log) = &mut self.log else { return Ok(()) };
+        let count =
+            |stats: &mut EventStats, is_written| account::count(stats, entry.counted, &entry.event, is_written);
+        let mut is_held = false;
+        let write = || {
+            log.append(&record.canonical()?).map_err(io::Error::other)?;
+            // From here on the log has it, and hands it over with the next one if not with this.
+            is_held = true;
+            log.flush().map_err(io::Error::other)
+        };
+        let written = self.account.note(&entry.origin, sequence + 1, count, write);
+        if written.is_ok() {
+            self.account.note_held(&std::mem::take(&mut self.held));
+        } else if is_held {
+            self.held.add(entry);
+        } else {
+            self.untold.add(entry);
+        }
+        written
+    }
+
+    /// Signs what is not signed yet.
+    fn sign(&mut self) {
+        self.signed = Instant::now();
+        let Some(log) = &mut self.log else { return };
+        let signed = log.checkpoint();
+        if let (Err(error), false) = (&signed, self.sign_failed) {
+            tracing::error!("event log: no checkpoint, trying again: {error}");
+        }
+        self.sign_failed = signed.is_err();
+        if signed.is_ok() {
+            // A checkpoint writes all that was appended.
+            let records = log.size();
+            self.account.note_held(&std::mem::take(&mut self.held));
+            self.account.note_records(records);
+        }
+    }
+
+    fn sign_if_due(&mut self) {
+        if self.signed.elapsed() >= SIGN {
+            self.sign();
+        }
+    }
+
+    /// Tells of what the log has not got.
+    fn tell_lost(&mut self, lost: &Lost, cause: LostCause) {
+        let drops = Some(lost.drops.values().sum());
+        let lost = LostEvents { events: Some(lost.events), drops, cause, detail: None };
+        self.tell(Kind::Lost(Box::new(lost)));
     }
 }
 
@@ -46,31 +197,55 @@ impl Sink for EventLog {
     fn name(&self) -> &'static str {
         "event log"
     }
+
     fn write(&mut self, entry: &Entry) -> io::Result<()> {
-        let _ = (&self.path, &self.facts);
-        let file = &mut self.file;
-        let count = |stats: &mut EventStats, written| account::count(stats, entry.counted, &entry.event, written);
-        let write = || {
-            let mut line = serde_json::to_vec(&entry.event)?;
-            line.push(b'\n');
-            file.as_mut().unwrap().write_all(&line)
+        let written = match self.log() {
+            Ok(_) => self.add(entry),
+            Err(error) => {
+                self.untold.add(entry);
+                let count = |stats: &mut EventStats, is_written| {
+                    account::count(stats, entry.counted, &entry.event, is_written);
+                };
+                self.account.note(&entry.origin, self.account.records(), count, || Err(error))
+            }
         };
-        let r = self.account.note(&entry.origin, self.size + 1, count, write);
-        self.size += u64::from(r.is_ok());
+        if written.is_ok() && self.untold.events != 0 {
+            let untold = std::mem::take(&mut self.untold);
+            self.tell_lost(&untold, LostCause::Refused);
+        }
         self.publish();
-        r
+        self.sign_if_due();
+        written
     }
+
     fn seal(&mut self, seal: Seal) -> io::Result<()> {
-        let Some((time, kind)) = seal(&self.account.stats(), self.size) else { return Ok(()) };
-        let event = Event { time, node: String::new(), kind };
+        let records = self.log.as_ref().map_or(0, Log::size);
+        let Some((time, kind)) = seal(&self.account.stats(), records) else { return Ok(()) };
+        let event = Event { time, node: self.node.clone(), kind };
         self.write(&Entry { event, counted: Counted::Events, origin: Origin::Agent })
     }
+
     fn lost(&mut self, lost: &Lost) {
         self.account.note_lost(lost);
+        self.tell_lost(lost, LostCause::Overflow);
         self.publish();
     }
+
     fn begin(&mut self) {
         self.account.begin();
         self.publish();
     }
+
+    fn idle(&mut self) {
+        self.sign_if_due();
+        self.publish();
+    }
+
+    fn sync(&mut self) {
+        self.sign();
+        self.publish();
+    }
 }
+
+#[cfg(test)]
+mod tests;

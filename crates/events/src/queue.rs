@@ -21,6 +21,7 @@ enum Message {
     Entry(Arc<Entry>),
     Seal(Seal),
     Begin,
+    Sync,
 }
 
 /// What became of a sink's events since the agent started.
@@ -99,6 +100,13 @@ impl Queue {
         }
     }
 
+    /// Sends that what was sent before is to be as safe as it gets. Never waits.
+    pub(crate) fn sync(&self) {
+        if self.sender.try_send(Message::Sync).is_ok() {
+            self.taken.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
     /// How many messages it has taken.
     pub(crate) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Acquire)
@@ -148,7 +156,11 @@ fn run(mut sink: Box<dyn Sink>, receiver: &Receiver<Message>, shared: &Shared) {
                 is_told = note(&*sink, &shared.counts, written, is_told);
             }
             Ok(Message::Begin) => sink.begin(),
-            Err(RecvTimeoutError::Timeout) => continue,
+            Ok(Message::Sync) => sink.sync(),
+            Err(RecvTimeoutError::Timeout) => {
+                sink.idle();
+                continue;
+            }
             Err(RecvTimeoutError::Disconnected) => return,
         }
         shared.done.fetch_add(1, Ordering::AcqRel);

@@ -30,6 +30,12 @@ pub trait Sink: Send {
         let _ = lost;
     }
 
+    /// There is nothing to write just now.
+    fn idle(&mut self) {}
+
+    /// What was written is to be as safe as it gets.
+    fn sync(&mut self) {}
+
     /// The kernel's counters begin at zero: nothing was enforced before what comes.
     fn begin(&mut self) {}
 }

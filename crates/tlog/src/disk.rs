@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// With more files than this at once, one `syncfs` costs less than an `fsync` each.
-const MANY: usize = 8;
+/// Files that are open at once before they are synced.
+const OPEN: usize = 64;
 
 /// A file that others may read.
 pub(crate) const PUBLIC: u32 = 0o644;
@@ -64,16 +64,15 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
 /// Files that are written one after the other and become durable together.
 pub(crate) struct Batch<'d> {
     root: &'d Path,
-    /// Until they are [`MANY`].
+    /// Written and not synced, at most [`OPEN`].
     files: Vec<(PathBuf, File)>,
-    count: usize,
     directories: BTreeSet<PathBuf>,
 }
 
 impl<'d> Batch<'d> {
     /// Of files below `root`.
     pub(crate) fn new(root: &'d Path) -> Self {
-        Self { root, files: Vec::new(), count: 0, directories: BTreeSet::new() }
+        Self { root, files: Vec::new(), directories: BTreeSet::new() }
     }
 
     /// Writes a file, replacing what an interrupted batch left under its name.
@@ -89,22 +88,24 @@ impl<'d> Batch<'d> {
         });
         let mut file = opened.map_err(Error::io("create", &path))?;
         file.write_all(bytes).map_err(Error::io("write", &path))?;
-        self.count += 1;
-        if self.count <= MANY {
-            self.files.push((path, file));
-        }
-        Ok(())
+        self.files.push((path, file));
+        if self.files.len() == OPEN { self.sync_files() } else { Ok(()) }
     }
 
     /// Returns when all of them, and their names, are durable.
-    pub(crate) fn sync(self) -> Result<()> {
-        if self.count > MANY {
-            let synced = File::open(self.root).and_then(|root| Ok(rustix::fs::syncfs(root)?));
-            return synced.map_err(Error::io("sync", self.root));
+    pub(crate) fn sync(mut self) -> Result<()> {
+        self.sync_files()?;
+        self.directories.iter().try_for_each(|directory| sync_directory(directory))
+    }
+
+    fn sync_files(&mut self) -> Result<()> {
+        // First all are on their way to the disk; then the file system's journal is waited for once, not by each.
+        for (_, file) in &self.files {
+            let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
         }
-        for (path, file) in self.files {
+        for (path, file) in self.files.drain(..) {
             file.sync_all().map_err(Error::io("sync", &path))?;
         }
-        self.directories.iter().try_for_each(|directory| sync_directory(directory))
+        Ok(())
     }
 }

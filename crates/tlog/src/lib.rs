@@ -14,10 +14,17 @@ mod log;
 mod note;
 mod open;
 mod pending;
+mod proof;
+mod proof_file;
+mod prune;
 mod reader;
+mod rotate;
+mod statement;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod verify;
+mod witness;
 
 pub use bundle::MAX_ENTRY;
 pub use checkpoint::Checkpoint;
@@ -27,4 +34,8 @@ pub use key::{Algorithm, SignerKey, VerifierKey, check_name};
 pub use log::{Log, Options};
 pub use note::Note;
 pub use open::Opening;
+pub use proof::{check_consistency, check_inclusion};
+pub use proof_file::Proof;
 pub use reader::{Entries, Reader};
+pub use verify::{Fault, Report, Trust, verify};
+pub use witness::COSIGNED;

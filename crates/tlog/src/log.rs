@@ -61,6 +61,8 @@ pub struct Log {
 pub(crate) struct Unsigned {
     /// Entries from the beginning of the bundle that the last checkpoint left unfinished.
     pub entries: Vec<u8>,
+    /// How many bytes of them the last checkpoint covers.
+    pub signed: usize,
     /// Where in them each full bundle ends.
     pub bundles: Vec<usize>,
     /// Full hash tiles.
@@ -78,7 +80,7 @@ impl Log {
         if entry.len() > bundle::MAX_ENTRY {
             return Err(Error::TooLong(entry.len()));
         }
-        if self.unsigned.entries.len() >= self.unsigned_bytes && self.edge.size() > self.signed.size {
+        if self.unsigned.entries.len() - self.unsigned.signed >= self.unsigned_bytes {
             self.checkpoint()?;
         }
         let leaf = Hash::of_leaf(entry);
@@ -134,6 +136,7 @@ impl Log {
         let unfinished = self.unsigned.bundles.last().copied().unwrap_or(0);
         self.unsigned.entries.drain(..unfinished);
         self.unsigned.entries.shrink_to(self.unsigned_bytes);
+        self.unsigned.signed = self.unsigned.entries.len();
         self.unsigned.bundles.clear();
         self.unsigned.tiles.clear();
         self.signed = new;

@@ -86,9 +86,10 @@ impl Log {
             unsigned_bytes: options.unsigned_bytes,
             edge,
             signed,
-            unsigned: Unsigned { entries, ..Unsigned::default() },
+            unsigned: Unsigned { signed: entries.len(), entries, ..Unsigned::default() },
             pending,
         };
+        log.resume_rotation()?;
         let signed = log.signed.size;
         for (_, entry) in found.iter().flat_map(|found| found.from(signed)) {
             log.take(entry, Hash::of_leaf(entry))?;

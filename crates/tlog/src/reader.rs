@@ -16,7 +16,7 @@ use crate::tile::{self, Row, Tile, WIDTH};
 
 /// Reads a log up to a checkpoint. It takes no lock and writes nothing.
 ///
-/// Neither signatures nor hashes are checked by reading.
+/// Neither signatures nor hashes are checked by reading: see [`verify`](crate::verify()) and [`Reader::prove`].
 #[derive(Clone, Debug)]
 pub struct Reader {
     directory: PathBuf,
@@ -74,7 +74,7 @@ impl Reader {
         if index >= self.checkpoint.size {
             return Err(Error::Beyond { index, size: self.checkpoint.size });
         }
-        let mut entries = self.bundle(index / WIDTH)?;
+        let mut entries = self.bundle_of(index)?;
         Ok(entries.swap_remove((index % WIDTH) as usize))
     }
 
@@ -96,13 +96,23 @@ impl Reader {
         Ok(found.from(self.checkpoint.size).map(|(index, entry)| (index, entry.to_vec())).collect())
     }
 
-    /// The signed entries of a bundle.
-    fn bundle(&self, index: u64) -> Result<Vec<Vec<u8>>> {
+    /// The signed entries of the bundle of an entry.
+    fn bundle_of(&self, entry: u64) -> Result<Vec<Vec<u8>>> {
+        let index = entry / WIDTH;
         let width = WIDTH.min(self.checkpoint.size - index * WIDTH);
-        let (path, bytes) = self.read(Tile { row: Row::Entries, index, width })?;
+        let read = self.read(Tile { row: Row::Entries, index, width });
+        let (path, bytes) = read.map_err(|error| self.pruned(entry, error))?;
         let (entries, _) = bundle::split(&bytes, width)
             .ok_or_else(|| Error::damaged(&path, format!("does not hold {width} entries")))?;
         Ok(entries.into_iter().map(<[u8]>::to_vec).collect())
+    }
+
+    /// The error of a file that is not there: pruning may have removed it.
+    pub(crate) fn pruned(&self, index: u64, error: Error) -> Error {
+        match self.first() {
+            Ok(first) if error.is_absent() && index < first => Error::Pruned { index, first },
+            _ => error,
+        }
     }
 
     /// The hashes of a tile, as many as the checkpoint covers.
@@ -163,7 +173,7 @@ impl Iterator for Entries<'_> {
         }
         let entry = match self.bundle.next() {
             Some(entry) => entry,
-            None => match self.reader.bundle(self.next / WIDTH) {
+            None => match self.reader.bundle_of(self.next) {
                 Ok(entries) => {
                     self.bundle = entries.into_iter();
                     // A bundle that was read reaches beyond `next`: both end at the checkpoint.

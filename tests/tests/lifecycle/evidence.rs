@@ -5,6 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bulkhead_testkit::measure::bpf;
 use serde_json::Value;
 
 use crate::site::account::reports;
@@ -19,7 +20,9 @@ fn audit(site: &Site, words: &[&str]) -> (Value, Option<i32>) {
 
 /// Lines of `audit show`.
 fn shown(site: &Site, words: &[&str]) -> Vec<Value> {
-    let output = site.bulkhead(&[&["audit", "show"], words, &["--json"]].concat());
+    // More than a pipe has room for.
+    let words = [&["--instance", site.instance(), "audit", "show", "--json"], words].concat();
+    let output = site.command().args(words).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect()
 }
@@ -128,8 +131,7 @@ fn coverage_tells_of_a_time_without_enforcement() {
     wait_for_more(&site, "coverage", 1);
     let link = site.link("eth0", "tcx-ingress");
     let link = if link.exists() { link } else { site.link("eth0", "xdp-native") };
-    let detach = std::process::Command::new("bpftool").args(["link", "detach", "pinned"]).arg(link).output().unwrap();
-    assert!(detach.status.success(), "{detach:?}");
+    bpf::detach(&link).unwrap();
     wait_for_more(&site, "unenforced", 1);
     wait_for_more(&site, "coverage", 1);
     let (coverage, code) = audit(&site, &["coverage"]);

@@ -20,6 +20,7 @@ mod disk;
 mod doctor;
 mod elsewhere;
 mod endurance;
+mod evidence;
 mod exchange;
 mod feed;
 mod first;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::Context as _;
-use bulkhead_api::event::{Direction, Drop, End, Event, Kind, Reason, Timestamp};
+use bulkhead_api::event::{Drop, End, Event, Kind, Reason, Timestamp};
 use ipnet::IpNet;
 
 use crate::daemon::clock::wall_time;

@@ -68,7 +68,7 @@ impl Shared {
         let what = "starting the threads that tell of events";
         let (indices, missed) = (Indices::default(), Arc::<Missed>::default());
         let facts = Arc::new(HostFacts::new(store.clone()));
-        let log = EventLog::open(&setup.paths.state, facts.clone());
+        let log = EventLog::open(&setup.paths.state, &setup.options.node, facts.clone());
         let hub = EventHub::new(&setup.options.node, log, sinks(&missed));
         let resolve = resolver(store.clone(), setup, indices.clone());
         let names = Generations::new(Enricher::unknown(indices.clone()), resolve).context(what)?;
