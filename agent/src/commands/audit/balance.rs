@@ -110,7 +110,8 @@ impl Checker {
             });
         }
         // What the records before its places tell of, by each account.
-        let told = |is_odd: usize, account: &Account| self.before.get(&account.records).map(|told| told[is_odd]);
+        let told =
+            |is_odd: usize, account: &Account| self.before.get(&account.records).map(|told| told[is_odd]);
         let told = [told(0, &balance.even), told(1, &balance.odd)];
         let [Some(even), Some(odd)] = told else {
             faults.push("it names a place in the log that is not before it".to_owned());
@@ -119,7 +120,9 @@ impl Checker {
         let told = [even, odd];
         // Counters that began anew are another account.
         let last = self.last.replace((balance.clone(), told));
-        if let Some((last, told_before)) = last.filter(|(last, _)| last.counted_since == balance.counted_since) {
+        if let Some((last, told_before)) =
+            last.filter(|(last, _)| last.counted_since == balance.counted_since)
+        {
             for (place, (before, after)) in last.accounts().into_iter().zip(balance.accounts()).enumerate() {
                 let found = told[place] - told_before[place];
                 if before.told.checked_add(found) != Some(after.told) {
@@ -213,11 +216,19 @@ mod tests {
         let (even, odd) = (drops(3, "no_rule", false), drops(4, "no_rule", true));
         let guard = drops(1, "guard_own_source", false);
         // What comes behind an account's place is the next balance's.
-        let good = [first.clone(), even.clone(), guard, odd.clone(), even.clone(), balance([[15, 13, 2, 4], [9, 9, 0, 5]])];
+        let good = [
+            first.clone(),
+            even.clone(),
+            guard,
+            odd.clone(),
+            even.clone(),
+            balance([[15, 13, 2, 4], [9, 9, 0, 5]]),
+        ];
         assert_eq!(faults(&good), [""; 0]);
         // A record is missing, or there twice; a loss is not counted; a drop was not told of.
         let wrong = |events: &[&Event], last: Event| {
-            let all: Vec<Event> = [&first].into_iter().chain(events.iter().copied()).cloned().chain([last]).collect();
+            let all: Vec<Event> =
+                [&first].into_iter().chain(events.iter().copied()).cloned().chain([last]).collect();
             faults(&all).len()
         };
         assert_eq!(wrong(&[&even], balance([[13, 13, 0, 2], [5, 5, 0, 2]])), 0);

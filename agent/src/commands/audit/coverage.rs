@@ -111,7 +111,8 @@ impl Follower {
         for (what, time) in &coverage.unenforced {
             *self.found.unenforced.entry(what.clone()).or_default() += time;
         }
-        self.found.altered += u64::from(coverage.read_back.as_ref().is_some_and(|read| read.differences != 0));
+        self.found.altered +=
+            u64::from(coverage.read_back.as_ref().is_some_and(|read| read.differences != 0));
         self.enforced(since, until, at_start);
         if at_end != at_start {
             self.enforced(until, until, at_end);
@@ -141,7 +142,9 @@ impl Found {
         };
         println!("{} closed intervals, {} to {}", self.intervals, from.milliseconds(), until.milliseconds());
         for Enforced { from, covered, .. } in &self.enforced {
-            let short = |digest: &Option<String>| digest.as_deref().map_or("unknown", |digest| &digest[..12]).to_owned();
+            let short = |digest: &Option<String>| {
+                digest.as_deref().map_or("unknown", |digest| &digest[..12]).to_owned()
+            };
             println!(
                 "from {} generation {}, {}, policy {}, inventory {}, on {} hooks",
                 from.milliseconds(),
@@ -156,19 +159,33 @@ impl Found {
             println!("{what}: not enforced for {} ms", time.div_ceil(1_000_000));
         }
         let span = |words: &str, Span { record, from, until, .. }: &Span, more: &str| {
-            println!("{words} from {} to {} (record {record}){more}", from.milliseconds(), until.milliseconds());
+            println!(
+                "{words} from {} to {} (record {record}){more}",
+                from.milliseconds(),
+                until.milliseconds()
+            );
         };
         for time in &self.not_whole {
             span("not whole", time, "");
         }
         for time in &self.unattested {
-            let same = if time.same_programs { "; the same programs were on the hooks before and after" } else { "" };
+            let same = if time.same_programs {
+                "; the same programs were on the hooks before and after"
+            } else {
+                ""
+            };
             span("not attested", time, same);
         }
         if self.altered != 0 {
-            println!("{} read-backs found altered tables; `bulkhead audit show --kind altered` lists them", self.altered);
+            println!(
+                "{} read-backs found altered tables; `bulkhead audit show --kind altered` lists them",
+                self.altered
+            );
         }
-        println!("{}", if self.is_whole() { "enforced all the time" } else { "NOT shown to be enforced all the time" });
+        println!(
+            "{}",
+            if self.is_whole() { "enforced all the time" } else { "NOT shown to be enforced all the time" }
+        );
     }
 }
 
@@ -208,7 +225,11 @@ mod tests {
 
     #[test]
     fn intervals_that_follow_each_other_are_one_time() {
-        let found = found(&[interval(1, 5, [7, 7], true), interval(5, 9, [7, 8], true), interval(9, 12, [8, 8], true)]);
+        let found = found(&[
+            interval(1, 5, [7, 7], true),
+            interval(5, 9, [7, 8], true),
+            interval(9, 12, [8, 8], true),
+        ]);
         assert!(found.is_whole());
         let times: Vec<_> = found.enforced.iter().map(|time| (time.from.unix(), time.until.unix())).collect();
         assert_eq!(times, [(1, 9), (9, 12)]);
@@ -217,7 +238,11 @@ mod tests {
 
     #[test]
     fn a_time_that_nobody_attests_and_one_without_enforcement_are_told() {
-        let holes = found(&[interval(1, 5, [7, 7], true), interval(6, 9, [7, 7], true), interval(11, 12, [8, 8], true)]);
+        let holes = found(&[
+            interval(1, 5, [7, 7], true),
+            interval(6, 9, [7, 7], true),
+            interval(11, 12, [8, 8], true),
+        ]);
         let same: Vec<_> = holes.unattested.iter().map(|span| (span.record, span.same_programs)).collect();
         assert_eq!((same, holes.is_whole()), (vec![(1, true), (2, false)], false));
         let open = found(&[interval(1, 5, [7, 7], false)]);

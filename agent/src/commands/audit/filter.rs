@@ -82,7 +82,8 @@ impl Filter {
             to: who(&self.to),
             with: who(&self.with),
             port: self.port,
-            reason: reason.map_err(|error| Usage(format!("{error}; docs/reference/reasons.md lists them")))?,
+            reason: reason
+                .map_err(|error| Usage(format!("{error}; docs/reference/reasons.md lists them")))?,
             kind: self.kind.clone(),
             since: self.since.as_deref().map(time).transpose()?,
             until: self.until.as_deref().map(time).transpose()?,
@@ -96,11 +97,12 @@ fn time(text: &str) -> anyhow::Result<Timestamp> {
         return Ok(time);
     }
     let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400_u64)];
-    let ago = units.into_iter().find_map(|(unit, seconds)| {
-        text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(seconds)
-    });
+    let ago = units
+        .into_iter()
+        .find_map(|(unit, seconds)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(seconds));
     let ago = ago.and_then(|seconds| seconds.checked_mul(1_000_000_000));
-    let words = || Usage(format!("'{text}' is no time: give 2026-11-28T08:53:14Z, or 90s, 15m, 24h or 7d ago"));
+    let words =
+        || Usage(format!("'{text}' is no time: give 2026-11-28T08:53:14Z, or 90s, 15m, 24h or 7d ago"));
     Ok(Timestamp::from_unix(wall_time().saturating_sub(ago.with_context(words)?)))
 }
 

@@ -18,7 +18,8 @@ pub fn key(text: &str) -> anyhow::Result<VerifierKey> {
     }
     let file = std::fs::read_to_string(text);
     let key = file.ok().and_then(|text| VerifierKey::parse(text.trim_end()).ok());
-    let words = || Usage(format!("'{text}' is neither a verifier key nor a file with one, such as the log's vkey"));
+    let words =
+        || Usage(format!("'{text}' is neither a verifier key nor a file with one, such as the log's vkey"));
     Ok(key.ok_or_else(words)?)
 }
 
@@ -27,6 +28,7 @@ pub fn key(text: &str) -> anyhow::Result<VerifierKey> {
 /// # Errors
 /// [`Usage`] if it is none.
 pub fn anchor(path: &Path) -> anyhow::Result<Note> {
-    let text = std::fs::read_to_string(path).map_err(|error| Usage(format!("{}: {error}", path.display())))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Usage(format!("{}: {error}", path.display())))?;
     Note::parse(&text).with_context(|| format!("{}: no checkpoint", path.display()))
 }

@@ -34,7 +34,8 @@ impl Proof {
         if let (Some(proof), Some(key)) = (&self.check, &self.key) {
             return self.check(proof, key, global);
         }
-        let words = || Usage(format!("'{}' is no record's number; `bulkhead audit show` has them", self.record));
+        let words =
+            || Usage(format!("'{}' is no record's number; `bulkhead audit show` has them", self.record));
         let number: u64 = self.record.parse().map_err(|_| words())?;
         let directory = self.source.directory(global)?;
         let reader = Reader::open(&directory).context("reading the event log")?;
@@ -44,7 +45,9 @@ impl Proof {
                 let next = "a record is signed within a second of its writing";
                 return Err(Usage(format!("{error}; {next}")).into());
             }
-            Err(error) => return Err(error).context("`bulkhead audit verify` says what is wrong with the log"),
+            Err(error) => {
+                return Err(error).context("`bulkhead audit verify` says what is wrong with the log");
+            }
         }
         Ok(Answer::Yes)
     }
@@ -57,14 +60,18 @@ impl Proof {
         let record = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         let text = String::from_utf8_lossy(&read(proof)?).into_owned();
         let checked = Proven::parse(&text).and_then(|proof| {
-            let checkpoint = proof.check(record, &[keys::key(key).map_err(|error| Error::Key(error.to_string()))?])?;
+            let checkpoint =
+                proof.check(record, &[keys::key(key).map_err(|error| Error::Key(error.to_string()))?])?;
             Ok((proof.index, checkpoint))
         });
         let answer = if checked.is_ok() { Answer::Yes } else { Answer::No };
         match checked {
             Ok((index, checkpoint)) if global.json => {
                 let size = checkpoint.size;
-                println!("{}", serde_json::json!({"index": index, "origin": checkpoint.origin, "size": size}));
+                println!(
+                    "{}",
+                    serde_json::json!({"index": index, "origin": checkpoint.origin, "size": size})
+                );
             }
             Ok((index, checkpoint)) => {
                 println!("record {index} of {} records of {}", checkpoint.size, checkpoint.origin);

@@ -29,7 +29,8 @@ impl Source {
             None => Paths::of(&global.instance)?.state.join(bulkhead_events::DIRECTORY),
         };
         if !directory.join("checkpoint").exists() {
-            let words = "no event log is there, or not for you to read: name a copy with --log, or run this as root";
+            let words =
+                "no event log is there, or not for you to read: name a copy with --log, or run this as root";
             return Err(Usage(format!("{}: {words}", directory.display())).into());
         }
         Ok(directory)
@@ -70,7 +71,8 @@ impl Records {
             // Where a checkpoint was made since the log was opened, they begin later; those in between are signed.
             let mut later = self.reader.clone();
             later.refresh().with_context(what)?;
-            let signed = later.entries(self.next..u64::MAX).collect::<Result<Vec<_>, _>>().with_context(what)?;
+            let signed =
+                later.entries(self.next..u64::MAX).collect::<Result<Vec<_>, _>>().with_context(what)?;
             let unsigned = later.unsigned().with_context(what)?;
             signed.into_iter().chain(unsigned).collect()
         };

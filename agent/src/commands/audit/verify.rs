@@ -39,16 +39,19 @@ const AGAIN: Duration = Duration::from_millis(300);
 impl Verify {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let directory = self.source.directory(global)?;
-        let read = |texts: &[String]| texts.iter().map(|text| keys::key(text)).collect::<anyhow::Result<Vec<_>>>();
+        let read =
+            |texts: &[String]| texts.iter().map(|text| keys::key(text)).collect::<anyhow::Result<Vec<_>>>();
         let mut keys: Vec<VerifierKey> = read(&self.key)?;
         let is_own = keys.is_empty();
         if is_own {
             keys.push(keys::key(&directory.join("vkey").display().to_string())?);
         }
         let witnesses = read(&self.witness)?;
-        let anchors: Vec<Note> = self.anchor.iter().map(|path| keys::anchor(path)).collect::<anyhow::Result<_>>()?;
+        let anchors: Vec<Note> =
+            self.anchor.iter().map(|path| keys::anchor(path)).collect::<anyhow::Result<_>>()?;
         let trust = Trust { keys: &keys, witnesses: &witnesses, anchors: &anchors };
-        let look = || verify(&directory, &trust).with_context(|| format!("verifying {}", directory.display()));
+        let look =
+            || verify(&directory, &trust).with_context(|| format!("verifying {}", directory.display()));
         let mut report = look()?;
         // A writer that goes on replaces files meanwhile; one that was killed has left some for good.
         for _ in 1..TRIES {
@@ -88,9 +91,7 @@ fn to_json(report: &Report, misplaced: &[String], is_own: bool) -> serde_json::V
     let checkpoint = report.checkpoint.as_ref().map(|checkpoint| {
         json!({"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.to_string()})
     });
-    let fault = |fault: &bulkhead_tlog::Fault| {
-        json!({"file": fault.file, "position": fault.position, "what": fault.what})
-    };
+    let fault = |fault: &bulkhead_tlog::Fault| json!({"file": fault.file, "position": fault.position, "what": fault.what});
     json!({
         "checkpoint": checkpoint,
         "first": report.first,
@@ -128,7 +129,8 @@ fn show(report: &Report, misplaced: &[String], keys: &[VerifierKey], is_own: boo
         println!("cosigned by {witness}");
     }
     for key in keys {
-        let own = if is_own { ", which lies beside the log: keep it elsewhere, and a checkpoint" } else { "" };
+        let own =
+            if is_own { ", which lies beside the log: keep it elsewhere, and a checkpoint" } else { "" };
         println!("by the key {key}{own}");
     }
     println!("{}", if is_well { "as it was signed" } else { "NOT as it was signed" });

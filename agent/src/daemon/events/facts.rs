@@ -67,5 +67,10 @@ impl Facts for HostFacts {
 fn clock() -> Clock {
     let ClockState { source, discipline } = ClockState::now();
     let discipline = discipline.unwrap_or_default();
-    Clock { source, synchronized: discipline.synchronized, offset: discipline.offset, error: discipline.error }
+    Clock {
+        source,
+        synchronized: discipline.synchronized,
+        offset: discipline.offset,
+        error: discipline.error,
+    }
 }

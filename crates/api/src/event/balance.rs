@@ -99,14 +99,8 @@ mod tests {
 
     #[test]
     fn it_balances_to_the_packet() {
-        let account = |dropped, settled| Account {
-            dropped,
-            told: 90,
-            unwritten: 3,
-            lost: 2,
-            records: 7,
-            settled,
-        };
+        let account =
+            |dropped, settled| Account { dropped, told: 90, unwritten: 3, lost: 2, records: 7, settled };
         let balance = |even, odd, settled| {
             let (even, odd) = (account(even, true), account(odd, settled));
             Balance { even, odd, unread: 4, ..Balance::default() }.is_balanced()

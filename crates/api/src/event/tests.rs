@@ -42,7 +42,13 @@ fn drop() -> impl Strategy<Value = Drop> {
     let ports = (any::<Option<u16>>(), any::<Option<u16>>(), any::<Option<u8>>(), any::<Option<u16>>());
     let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<bool>(), any::<bool>(), any::<bool>());
     (direction, ends, ports, (reason(), rule(), proptest::option::of(text())), numbers).prop_map(
-        |(direction, ends, ports, (reason, rule, interface), (count, bytes, generation, audit, many, odd))| Drop {
+        |(
+            direction,
+            ends,
+            ports,
+            (reason, rule, interface),
+            (count, bytes, generation, audit, many, odd),
+        )| Drop {
             direction,
             source: ends.0,
             source_port: ports.0,
@@ -174,8 +180,11 @@ fn coverage() -> impl Strategy<Value = Kind> {
 fn balance() -> impl Strategy<Value = Kind> {
     let count = || {
         let direction = proptest::option::of(prop_oneof![Just(Direction::Ingress), Just(Direction::Egress)]);
-        let count = (direction, reason(), any::<u64>())
-            .prop_map(|(direction, reason, packets)| Count { direction, reason, packets });
+        let count = (direction, reason(), any::<u64>()).prop_map(|(direction, reason, packets)| Count {
+            direction,
+            reason,
+            packets,
+        });
         proptest::collection::vec(count, 0..3)
     };
     let account = || {

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    Actor, Balance, Control, Coverage, Drop, Effect, End, Event, Kind, LostEvents, Missed, Outcome, Rule, Unenforced,
-    WouldDiffer,
+    Actor, Balance, Control, Coverage, Drop, Effect, End, Event, Kind, LostEvents, Missed, Outcome, Rule,
+    Unenforced, WouldDiffer,
 };
 
 impl fmt::Display for Event {
@@ -146,7 +146,8 @@ fn balance(f: &mut fmt::Formatter<'_>, balance: &Balance) -> fmt::Result {
 }
 
 fn lost(f: &mut fmt::Formatter<'_>, lost: &LostEvents) -> fmt::Result {
-    let number = |number: Option<u64>| number.map_or_else(|| "an unknown number of".to_owned(), |n| n.to_string());
+    let number =
+        |number: Option<u64>| number.map_or_else(|| "an unknown number of".to_owned(), |n| n.to_string());
     let LostEvents { events, drops, cause, detail } = lost;
     let (events, drops) = (number(*events), number(*drops));
     write!(f, "lost {events} events, of {drops} drops: {}", cause.name())?;

@@ -25,6 +25,8 @@ pub(crate) struct Http {
     headers: Vec<(String, String)>,
     host: String,
     format: Format,
+    /// Records that it takes at once: fewer once it has said that there were too many.
+    most: usize,
 }
 
 impl Http {
@@ -47,12 +49,13 @@ impl Http {
             config = config.tls_config(tls::for_http(tls)?);
         }
         let agent = config.build().new_agent();
-        Ok(Self { agent, url: url.to_owned(), headers, host: host.to_owned(), format })
+        Ok(Self { agent, url: url.to_owned(), headers, host: host.to_owned(), format, most: usize::MAX })
     }
 }
 
 impl Outlet for Http {
     fn send(&mut self, records: &[Exported]) -> Result<Sent, Failure> {
+        let records = &records[..records.len().min(self.most)];
         let mut request = self.agent.post(&self.url).header("content-type", otlp::CONTENT_TYPE);
         for (name, value) in &self.headers {
             request = request.header(name, value);
@@ -64,7 +67,10 @@ impl Outlet for Http {
             return match records {
                 // However often it is tried, it stays too large.
                 [_] => Ok(Sent { taken: 1, refused: 1 }),
-                _ => self.send(&records[..records.len() / 2]),
+                _ => {
+                    self.most = records.len() / 2;
+                    self.send(records)
+                }
             };
         }
         if !status.is_success() {

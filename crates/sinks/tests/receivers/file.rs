@@ -94,13 +94,13 @@ fn a_file_that_is_taken_away_is_made_anew_and_a_directory_that_is_not_there_is_w
 }
 
 #[test]
-fn a_disk_that_is_full_loses_nothing() {
+fn what_is_no_regular_file_is_not_written_to() {
     let state = tempfile::tempdir().unwrap();
     let path = state.path().join("out.jsonl");
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
     let source = Arc::new(Memory::of("h", 10));
     let sinks = start(to(&path, u64::MAX, 1), &source, state.path());
-    // What is no regular file is not written to: not the device, nor what a link leads to.
+    // Not a device, nor what a link leads to.
     wait_for(&sinks, "a problem", |progress| progress.problem.is_some());
     fs::remove_file(&path).unwrap();
     wait_for(&sinks, "all sent", |progress| progress.position == 10);
