@@ -33,6 +33,9 @@ impl RecordSource for LogSource {
     fn read(&self, from: u64, limit: usize) -> io::Result<Vec<(u64, Vec<u8>)>> {
         let reader = Reader::open(&self.directory).map_err(io::Error::other)?;
         let from = from.max(reader.first().map_err(io::Error::other)?);
-        reader.entries(from..from.saturating_add(limit as u64)).collect::<Result<_, _>>().map_err(io::Error::other)
+        reader
+            .entries(from..from.saturating_add(limit as u64))
+            .collect::<Result<_, _>>()
+            .map_err(io::Error::other)
     }
 }

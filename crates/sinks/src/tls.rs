@@ -9,7 +9,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use ureq::tls::{Certificate, ClientCert, KeyKind, PrivateKey, RootCerts, TlsConfig, TlsProvider};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 
 use crate::settings::Tls;
 
@@ -48,15 +48,17 @@ pub(crate) fn handshake(
 pub(crate) fn for_http(tls: &Tls) -> io::Result<TlsConfig> {
     let authorities: Vec<_> =
         authorities(tls)?.iter().map(|authority| Certificate::from_der(authority).to_owned()).collect();
-    let identity = identity(tls)?.map(|(chain, key)| {
-        let chain: Vec<_> = chain.iter().map(|of| Certificate::from_der(of).to_owned()).collect();
-        let kind = match &key {
-            PrivateKeyDer::Pkcs1(_) => KeyKind::Pkcs1,
-            PrivateKeyDer::Sec1(_) => KeyKind::Sec1,
-            _ => KeyKind::Pkcs8,
-        };
-        ClientCert::new_with_certs(&chain, PrivateKey::from_der(kind, key.secret_der()).to_owned())
-    });
+    let identity = match &tls.identity {
+        Some((chain, key)) => {
+            let chain: Vec<_> =
+                certificates(chain)?.iter().map(|of| Certificate::from_der(of).to_owned()).collect();
+            let wrong = |error: &dyn std::fmt::Display| invalid(&format!("{}: {error}", key.display()));
+            let pem = std::fs::read(key).map_err(|error| wrong(&error))?;
+            let key = PrivateKey::from_pem(&pem).map_err(|error| wrong(&error))?;
+            Some(ClientCert::new_with_certs(&chain, key))
+        }
+        None => None,
+    };
     Ok(TlsConfig::builder()
         .provider(TlsProvider::Rustls)
         .root_certs(RootCerts::new_with_certs(&authorities))
