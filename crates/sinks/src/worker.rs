@@ -196,7 +196,7 @@ impl Worker {
     fn is_of_this_log(&self, position: &Position, end: u64) -> io::Result<bool> {
         let Some(before) = position.next.checked_sub(1) else { return Ok(true) };
         if before >= end {
-            return Ok(position.last.is_none() && position.next == end);
+            return Ok(false);
         }
         let found = self.source.read(before, 1)?;
         // What is pruned cannot be compared.
