@@ -5,8 +5,8 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::maps::HashMap;
 use bulkhead_abi::{
-    AggregateKey, AggregateValue, Direction, EVENT_AUDIT, EVENT_ODD, Event, KIND_DROP, KIND_SENDER, LOST_RING,
-    LOST_STAGED, Word,
+    AggregateKey, AggregateValue, Direction, EVENT_AUDIT, EVENT_ODD, Event, KIND_DROP, KIND_SENDER,
+    LOST_RING, LOST_STAGED, Word,
 };
 use bulkhead_engine::parse::Headers;
 use bulkhead_engine::{
@@ -94,7 +94,12 @@ pub(crate) fn report_difference(key: impl FnOnce() -> AggregateKey, meta: &Metad
 
 /// Adds to the aggregate of its key. The first of them is told of by an event, if a share pays for it.
 #[inline(never)]
-pub(crate) fn tell(key: impl FnOnce() -> AggregateKey, headers: &Headers, lost: u32, (turn, fund): (Turn, Fund)) {
+pub(crate) fn tell(
+    key: impl FnOnce() -> AggregateKey,
+    headers: &Headers,
+    lost: u32,
+    (turn, fund): (Turn, Fund),
+) {
     let key = &mut key();
     // SAFETY: the helper has no preconditions.
     let time = unsafe { bpf_ktime_get_boot_ns() };

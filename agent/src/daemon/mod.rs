@@ -25,6 +25,7 @@ pub mod store;
 #[cfg(test)]
 mod transitions;
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,7 @@ use self::events::Shared;
 use self::events::control::{self, Before, Change};
 use self::fallback::drops;
 use self::server::Api;
+use self::server::budget::Budget;
 use self::server::rights::Rights;
 use self::server::scrape::{self, Scrapes};
 pub use self::setup::Setup;
@@ -69,6 +71,9 @@ const LAST_SENT: Duration = Duration::from_secs(2);
 /// If the system refuses; then nothing has been attached or changed.
 pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     let store = Store::new(&setup.paths.state);
+    if let Err(error) = start::readable(&store) {
+        return Err(fallback::closed::instead_of_enforcing(&Kernel, &setup, error));
+    }
     let named = match start::read(&setup) {
         Ok(inputs) => Named::Holds(inputs),
         // A host that was protected does not come up unprotected because of what has become of a file.
@@ -164,6 +169,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
         detach,
         scrapes,
         changes: tokio::sync::Mutex::default(),
+        budget: Budget::default(),
         rights,
     });
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
@@ -175,7 +181,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
             return Err(failure.context("telling of drops has ended; start the agent again"));
         }
         never = server::serve(listener, api) => match never {},
-        ended = metrics => ended.context("serving metrics")?,
+        never = metrics => match never {},
         ended = reload::on_hangup(enforcer.clone()) => match ended? {},
         ended = reload::on_change(enforcer.clone()) => match ended? {},
         ended = service::keep_alive(enforcer.clone()) => match ended? {},
@@ -203,7 +209,7 @@ async fn serve_metrics(
     listener: Option<TcpListener>,
     scrapes: Arc<Scrapes>,
     enforcer: Arc<Enforcer>,
-) -> std::io::Result<()> {
+) -> Infallible {
     match listener {
         Some(listener) => scrape::serve(listener, scrapes, enforcer).await,
         None => std::future::pending().await,

@@ -35,7 +35,17 @@ pub fn attach(
     let (programs, tags) = on_hooks.into_iter().unzip();
     let Interface { name, device, index, group: in_group, .. } = interface.clone();
     let contested = false;
-    Ok(Attached { interface: name, device, index, group: in_group, hooks, programs, tags, contested, fallback })
+    Ok(Attached {
+        interface: name,
+        device,
+        index,
+        group: in_group,
+        hooks,
+        programs,
+        tags,
+        contested,
+        fallback,
+    })
 }
 
 /// The first of `candidates` that the kernel takes, and why it is not the first of them.

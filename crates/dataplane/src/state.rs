@@ -167,7 +167,8 @@ impl State {
         let mut drops = self.by_reason(&[&self.reasons[usize::from(is_odd)]])?;
         drops.retain(|(_, reason, _)| reason.action() == Action::Drop);
         // Layout 4 and before counted the budget's in the one account that they had.
-        let lost = if is_odd { self.lost_odd()? } else { self.lost_of(LOST_RING)? + self.lost_of(LOST_BUDGET)? };
+        let lost =
+            if is_odd { self.lost_odd()? } else { self.lost_of(LOST_RING)? + self.lost_of(LOST_BUDGET)? };
         Ok((drops, lost))
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bulkhead_abi::{AggregateKey, KIND_DROP, NO_RULE, Reason, from_ip};
 use bulkhead_api::event::{Counted, Timestamp};
 use bulkhead_api::record::{Clock, Digests};
-use bulkhead_events::{Enricher, EventHub, EventLog, Facts, Origin, Pace, Packets};
+use bulkhead_events::{Enricher, EventHub, EventLog, Facts, Keep, Origin, Pace, Packets};
 
 const EVENTS: u32 = 300_000;
 
@@ -30,7 +30,7 @@ impl Facts for NoFacts {
 
 fn main() {
     let directory = std::env::args().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
-    let log = EventLog::open(&directory, "node", Arc::new(NoFacts));
+    let log = EventLog::open(&directory, "node", Keep::ALL, Arc::new(NoFacts));
     let hub = EventHub::new("node", log, Vec::new()).expect("threads");
     let names = Enricher::unknown(Arc::default());
     let mut pace = Pace::default();
@@ -52,7 +52,8 @@ fn main() {
             reserved: [0; 2],
         };
         pace.wait(&hub, || false);
-        let packets = Packets { count: 1, bytes: 60, source_port: Some(9), is_odd: false, is_audit: Some(false) };
+        let packets =
+            Packets { count: 1, bytes: 60, source_port: Some(9), is_odd: false, is_audit: Some(false) };
         let origin = Origin::Ring(number.to_ne_bytes().repeat(20));
         let time = Timestamp::from_unix(number.into());
         hub.publish(time, names.kind(&key, packets, None), Counted::Events, origin);

@@ -271,7 +271,9 @@ mod tests {
             })
             .unwrap();
         std::fs::write(&file, &seen).unwrap();
-        for (records, last, other, told) in [(3, b"one", b"two", 6), (4, b"two", b"one", 9), (9, b"two", b"one", 9)] {
+        for (records, last, other, told) in
+            [(3, b"one", b"two", 6), (4, b"two", b"one", 9), (9, b"two", b"one", 9)]
+        {
             let account = Account::open(state.path(), Some(records));
             let left = account.left();
             assert!(left.is_last_event(last) && !left.is_last_event(other), "{records}");
@@ -292,7 +294,10 @@ mod tests {
         let account = Account::open(state.path(), Some(0));
         let stats = account.stats();
         assert_eq!((stats.events, stats.unwritten, stats.unwritten_drops, stats.written), (3, 1, 3, 0));
-        assert_eq!((account.left().is_last_event(b"one"), account.records(), stats.told(true)), (true, 0, (0, 3)));
+        assert_eq!(
+            (account.left().is_last_event(b"one"), account.records(), stats.told(true)),
+            (true, 0, (0, 3))
+        );
         assert_eq!(stats.told(false), (0, 0));
     }
 

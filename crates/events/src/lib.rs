@@ -30,7 +30,7 @@ pub use enrich::{Enricher, Packets};
 pub use facts::Facts;
 pub use generations::{Generations, Lookup};
 pub use hub::{EventHub, Ticket};
-pub use log::{DIRECTORY, EventLog};
+pub use log::{DIRECTORY, EventLog, Keep};
 pub use pace::Pace;
 pub use queue::Counts;
 pub use reader::Reader;

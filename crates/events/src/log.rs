@@ -1,6 +1,7 @@
 //! The event log on disk: records in a tamper-evident log, signed about every second.
 
 mod opening;
+mod retention;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,11 +16,17 @@ use crate::account::{self, Account, Left};
 use crate::facts::Facts;
 use crate::sink::{Entry, Lost, Origin, Seal, Sink};
 
+pub use self::retention::Keep;
+
 /// The log's directory in the state directory.
 pub const DIRECTORY: &str = "log";
 
 /// Between two checkpoints, if there is anything to sign.
 const SIGN: Duration = Duration::from_secs(1);
+
+/// How long after its opening, and how often, a log is looked through for what is not kept any more.
+const FIRST_PRUNE: Duration = Duration::from_secs(60);
+const PRUNE: Duration = Duration::from_secs(60 * 60);
 
 /// Between two tries to open a log that cannot be opened.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -37,6 +44,9 @@ pub struct EventLog {
     noted: Arc<Mutex<EventStats>>,
     facts: Arc<dyn Facts>,
     host: String,
+    keep: Keep,
+    /// When records that are not kept any more are to be removed.
+    prune: Instant,
     /// What the log holds in memory, since the disk has refused it.
     held: Lost,
     /// What the log has not got, and is to tell of once it can.
@@ -47,7 +57,7 @@ impl EventLog {
     /// Opens the event log in a state directory, or makes one. One that is damaged is set aside, which the new one
     /// tells of.
     #[must_use]
-    pub fn open(state: &Path, node: &str, facts: Arc<dyn Facts>) -> Self {
+    pub fn open(state: &Path, node: &str, keep: Keep, facts: Arc<dyn Facts>) -> Self {
         let directory = state.join(DIRECTORY);
         let host = facts.host();
         let opened = opening::open(&directory, &host);
@@ -66,6 +76,8 @@ impl EventLog {
             noted,
             facts,
             host,
+            keep,
+            prune: now + FIRST_PRUNE,
             held: Lost::default(),
             untold: Lost::default(),
         };
@@ -78,9 +90,12 @@ impl EventLog {
         let Some(size) = self.log.as_ref().map(Log::size) else { return };
         let missing = self.account.records().saturating_sub(size);
         let lost = match aside {
-            Some(detail) => {
-                Some(LostEvents { events: None, drops: None, cause: LostCause::SetAside, detail: Some(detail) })
-            }
+            Some(detail) => Some(LostEvents {
+                events: None,
+                drops: None,
+                cause: LostCause::SetAside,
+                detail: Some(detail),
+            }),
             // The machine stopped: what was written last was not on the disk.
             None => (missing != 0).then(|| LostEvents {
                 events: Some(missing),
@@ -91,16 +106,18 @@ impl EventLog {
         };
         self.account.note_records(size);
         if let Some(lost) = lost {
-            tracing::error!(cause = lost.cause.name(), detail = lost.detail, "records of the event log are lost");
+            tracing::error!(
+                cause = lost.cause.name(),
+                detail = lost.detail,
+                "records of the event log are lost"
+            );
             self.tell(Kind::Lost(Box::new(lost)));
         }
     }
 
     /// Writes what the log itself has to tell. If the disk refuses that, it is counted like any event.
     fn tell(&mut self, kind: Kind) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let time = Timestamp::from_unix(u64::try_from(now.as_nanos()).unwrap_or(0));
-        let event = Event { time, node: self.node.clone(), kind };
+        let event = Event { time: now(), node: self.node.clone(), kind };
         let _ = self.add(&Entry { event, counted: Counted::Events, origin: Origin::Agent });
     }
 
@@ -142,8 +159,9 @@ impl EventLog {
             event: entry.event.clone(),
         };
         let Some(log) = &mut self.log else { return Ok(()) };
-        let count =
-            |stats: &mut EventStats, is_written| account::count(stats, entry.counted, &entry.event, is_written);
+        let count = |stats: &mut EventStats, is_written| {
+            account::count(stats, entry.counted, &entry.event, is_written)
+        };
         let mut is_held = false;
         let write = || {
             log.append(&record.canonical()?).map_err(io::Error::other)?;
@@ -182,6 +200,19 @@ impl EventLog {
     fn sign_if_due(&mut self) {
         if self.signed.elapsed() >= SIGN {
             self.sign();
+            if Instant::now() >= self.prune {
+                self.prune(now());
+            }
+        }
+    }
+
+    /// Removes what is not kept any more.
+    fn prune(&mut self, now: Timestamp) {
+        self.prune = Instant::now() + PRUNE;
+        let Some(log) = &mut self.log else { return };
+        match self.keep.apply(log, now) {
+            Ok(first) => tracing::debug!(first, "event log: kept from this record on"),
+            Err(error) => tracing::error!("event log: old records stay for now: {error}"),
         }
     }
 
@@ -245,6 +276,11 @@ impl Sink for EventLog {
         self.sign();
         self.publish();
     }
+}
+
+fn now() -> Timestamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix(u64::try_from(now.as_nanos()).unwrap_or(0))
 }
 
 #[cfg(test)]

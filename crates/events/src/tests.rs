@@ -13,7 +13,7 @@ use bulkhead_api::event::{self, EventStats, Kind, Timestamp};
 use self::facts::{NoFacts, records_in};
 use self::ring::FakeRing;
 use crate::{
-    Enricher, Entry, EventHub, EventLog, Generations, Left, Lost, Origin, Reader, Ring, Sink, account,
+    Enricher, Entry, EventHub, EventLog, Generations, Keep, Left, Lost, Origin, Reader, Ring, Sink, account,
 };
 
 /// A drop of generation 1, told apart by its port.
@@ -165,7 +165,7 @@ fn an_agent_that_is_killed_with_records_in_the_ring_is_followed_by_one_that_tell
     let state = tempfile::tempdir().unwrap();
     let mut ring = FakeRing::new(1 << 16);
     let open = || {
-        let log = EventLog::open(state.path(), "node", Arc::new(NoFacts));
+        let log = EventLog::open(state.path(), "node", Keep::ALL, Arc::new(NoFacts));
         Arc::new(EventHub::new("node", log, Vec::new()).unwrap())
     };
     let records = || records_in(state.path()).len();
@@ -190,11 +190,7 @@ fn an_agent_that_is_killed_with_records_in_the_ring_is_followed_by_one_that_tell
     assert_eq!((hub.stats().events, hub.stats().written), (50, 55));
     let reader = Reader::new(ring.reader(), hub.clone(), names(|_| None), Timestamp::from_unix);
     assert!(reader.drain(Duration::from_secs(10)));
-    assert_eq!(
-        (records(), ring.used()),
-        (55, 0),
-        "nothing is left, and nothing is told of twice"
-    );
+    assert_eq!((records(), ring.used()), (55, 0), "nothing is left, and nothing is told of twice");
 }
 
 #[test]

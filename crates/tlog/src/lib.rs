@@ -10,6 +10,7 @@ mod edge;
 mod error;
 mod hash;
 mod key;
+mod left_over;
 mod log;
 mod note;
 mod open;

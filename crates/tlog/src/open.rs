@@ -13,6 +13,7 @@ use crate::edge::Edge;
 use crate::error::{Error, Result};
 use crate::hash::Hash;
 use crate::key::{Algorithm, SignerKey};
+use crate::left_over;
 use crate::log::{CHECKPOINT, Log, NEXT, Options, Unsigned, publish};
 use crate::note::Note;
 use crate::pending::{self, Pending};
@@ -78,6 +79,9 @@ impl Log {
             recovered: 0,
             torn: found.as_ref().map_or(0, |found| found.torn),
         };
+        if !opening.closed {
+            left_over::remove_partials(directory, signed.size)?;
+        }
         let pending = Pending::open(directory, found.as_ref(), signed.size)?;
         let mut log = Self {
             directory: directory.to_owned(),

@@ -96,6 +96,20 @@ impl Reader {
         Ok(found.from(self.checkpoint.size).map(|(index, entry)| (index, entry.to_vec())).collect())
     }
 
+    /// Bytes of the file that holds an entry, and those beside it.
+    ///
+    /// # Errors
+    ///
+    /// If the checkpoint does not cover the entry, or the file is missing.
+    pub fn bundle_bytes(&self, index: u64) -> Result<u64> {
+        if index >= self.checkpoint.size {
+            return Err(Error::Beyond { index, size: self.checkpoint.size });
+        }
+        let width = WIDTH.min(self.checkpoint.size - index / WIDTH * WIDTH);
+        let path = self.directory.join(Tile { row: Row::Entries, index: index / WIDTH, width }.path());
+        fs::metadata(&path).map(|data| data.len()).map_err(Error::io("read", &path))
+    }
+
     /// The signed entries of the bundle of an entry.
     fn bundle_of(&self, entry: u64) -> Result<Vec<Vec<u8>>> {
         let index = entry / WIDTH;

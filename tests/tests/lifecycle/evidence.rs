@@ -24,7 +24,12 @@ fn shown(site: &Site, words: &[&str]) -> Vec<Value> {
     let words = [&["--instance", site.instance(), "audit", "show", "--json"], words].concat();
     let output = site.command().args(words).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect()
+    output
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
 }
 
 /// A site whose agent attests every second.
@@ -74,14 +79,20 @@ fn a_stranger_sees_that_enforcement_was_on_and_that_every_drop_is_told_of() {
     assert_eq!(code, Some(0), "{coverage}");
     let enforced = coverage["enforced"].as_array().unwrap();
     let last = enforced.last().unwrap();
-    let digest = std::process::Command::new("sha256sum").arg(site.path("policy.hujson")).output().unwrap().stdout;
+    let digest =
+        std::process::Command::new("sha256sum").arg(site.path("policy.hujson")).output().unwrap().stdout;
     assert_eq!(last["policy"].as_str().unwrap().as_bytes(), &digest[..64]);
     assert_ne!(enforced[0]["policy"], last["policy"], "{coverage}");
-    let tags: Vec<_> = last["hooks"].as_array().unwrap().iter().map(|hook| hook["tag"].as_str().unwrap()).collect();
-    assert!(tags.len() == 2 && tags.iter().all(|tag| tag.len() == 16 && *tag != "0000000000000000"), "{last}");
+    let tags: Vec<_> =
+        last["hooks"].as_array().unwrap().iter().map(|hook| hook["tag"].as_str().unwrap()).collect();
+    assert!(
+        tags.len() == 2 && tags.iter().all(|tag| tag.len() == 16 && *tag != "0000000000000000"),
+        "{last}"
+    );
 
     // By identity, port and reason; each says where it is from.
-    let ports = shown(&site, &["--from", "stranger", "--to", "tag:server", "--port", "1100", "--reason", "no_rule"]);
+    let ports =
+        shown(&site, &["--from", "stranger", "--to", "tag:server", "--port", "1100", "--reason", "no_rule"]);
     assert_eq!(ports.len(), 1, "{ports:?}");
     let record = &ports[0];
     assert!(record["clock"]["source"].is_string() && record["host"].is_string(), "{record}");
@@ -92,7 +103,10 @@ fn a_stranger_sees_that_enforcement_was_on_and_that_every_drop_is_told_of() {
     let sequence = record["sequence"].as_u64().unwrap().to_string();
     let proof = site.bulkhead(&["audit", "proof", &sequence]);
     let proof = String::from_utf8(proof.stdout).unwrap();
-    assert!(proof.starts_with("c2sp.org/tlog-proof@v1\n") && proof.contains(&format!("index {sequence}\n")), "{proof}");
+    assert!(
+        proof.starts_with("c2sp.org/tlog-proof@v1\n") && proof.contains(&format!("index {sequence}\n")),
+        "{proof}"
+    );
     let (verified, code) = audit(&site, &["verify"]);
     assert_eq!(code, Some(0), "{verified}");
 
@@ -179,6 +193,9 @@ fn a_log_that_was_altered_is_found_and_set_aside() {
     assert_eq!((&first["kind"], &first["cause"]), (&"lost".into(), &"set_aside".into()), "{first}");
     assert_eq!(audit(&site, &["verify"]).1, Some(0));
     let aside = std::fs::read_dir(log.parent().unwrap()).unwrap().flatten();
-    let aside: Vec<_> = aside.map(|entry| entry.file_name().display().to_string()).filter(|name| name.starts_with("log.damaged-")).collect();
+    let aside: Vec<_> = aside
+        .map(|entry| entry.file_name().display().to_string())
+        .filter(|name| name.starts_with("log.damaged-"))
+        .collect();
     assert_eq!(aside.len(), 1, "{aside:?}");
 }

@@ -39,7 +39,9 @@ fn counted(status: &Value) -> Counts {
 /// The reports of the guard's drops on disk.
 fn reports(site: &Site) -> Vec<Value> {
     let events = account::reports(&site.journal_file()).into_iter();
-    events.filter(|event| event["reason"].as_str().is_some_and(|reason| reason.starts_with("guard_"))).collect()
+    events
+        .filter(|event| event["reason"].as_str().is_some_and(|reason| reason.starts_with("guard_")))
+        .collect()
 }
 
 fn reported(site: &Site) -> Counts {

@@ -13,6 +13,7 @@ mod content;
 mod contested;
 mod control;
 mod conversations;
+mod damaged;
 mod deadline;
 mod described;
 mod descriptors;

@@ -54,7 +54,8 @@ pub fn records(log: &Path) -> Vec<Value> {
             let signed: Result<Vec<_>, _> = reader.entries(0..u64::MAX).collect();
             let all: Vec<_> = signed.ok()?.into_iter().chain(reader.unsigned().ok()?).collect();
             let is_whole = (0..).zip(&all).all(|(number, (index, _))| number == *index);
-            is_whole.then(|| all.into_iter().map(|(_, bytes)| serde_json::from_slice(&bytes).unwrap()).collect())
+            is_whole
+                .then(|| all.into_iter().map(|(_, bytes)| serde_json::from_slice(&bytes).unwrap()).collect())
         })
         .unwrap_or_default()
 }

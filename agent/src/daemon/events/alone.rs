@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_api::event::{Action, Actor, Counted};
-use bulkhead_events::{EventHub, EventLog, Origin};
+use bulkhead_events::{EventHub, EventLog, Keep, Origin};
 
 use super::control::Change;
 use super::facts::HostFacts;
@@ -23,9 +23,15 @@ pub fn tell_detached(paths: &Paths, node: &str, before: u32) {
     let by = Actor::Command { uid: rustix::process::getuid().as_raw(), pid: std::process::id() };
     let change = Change { by, ..Change::by_agent(Action::Detach, before, None) };
     let facts = Arc::new(HostFacts::new(Store::new(&paths.state)));
-    let told = EventHub::new(node, EventLog::open(&paths.state, node, facts), Vec::new()).map(|hub| {
-        hub.publish(timestamp(boot_time()), change.event(0, [None, None]), Counted::Events, Origin::Agent);
-        hub.sign(LIMIT);
-    });
+    let told =
+        EventHub::new(node, EventLog::open(&paths.state, node, Keep::ALL, facts), Vec::new()).map(|hub| {
+            hub.publish(
+                timestamp(boot_time()),
+                change.event(0, [None, None]),
+                Counted::Events,
+                Origin::Agent,
+            );
+            hub.sign(LIMIT);
+        });
     log_unsaved(told.map_err(Into::into));
 }

@@ -17,7 +17,7 @@ use bulkhead_api::event::{Counted, Kind, Timestamp};
 use bulkhead_api::status::ReasonCount;
 use bulkhead_dataplane::{OrphanedEvents, Pins, State};
 use bulkhead_events::{
-    DIRECTORY, Enricher, EventHub, EventLog, Generations, Origin, Pace, Packets, Reader, Ring, Sink,
+    DIRECTORY, Enricher, EventHub, EventLog, Generations, Keep, Origin, Pace, Packets, Reader, Ring, Sink,
 };
 use bulkhead_sinks::{LogSource, RecordSource, Sinks};
 use tokio::sync::mpsc;
@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use self::balance::Balancer;
 use self::facts::HostFacts;
 use self::turns::Turns;
+use crate::config::Config;
 use crate::daemon::clock::BootClock;
 use crate::daemon::links::missed::{Missed, MissedSink};
 use crate::daemon::log::log_and_default;
@@ -73,7 +74,7 @@ impl Shared {
         let what = "starting the threads that tell of events";
         let (indices, missed) = (Indices::default(), Arc::<Missed>::default());
         let facts = Arc::new(HostFacts::new(store.clone()));
-        let log = EventLog::open(&setup.paths.state, &setup.options.node, facts.clone());
+        let log = EventLog::open(&setup.paths.state, &setup.options.node, keep(&setup.config), facts.clone());
         let hub = EventHub::new(&setup.options.node, log, sinks(&missed));
         let resolve = resolver(store.clone(), setup, indices.clone());
         let names = Generations::new(Enricher::unknown(indices.clone()), resolve).context(what)?;
@@ -92,6 +93,11 @@ impl Shared {
     pub fn tell(&self, time: Timestamp, kind: Kind) {
         self.hub.publish(time, kind, Counted::Events, Origin::Agent);
     }
+}
+
+/// How long records are kept.
+fn keep(config: &Config) -> Keep {
+    Keep { days: config.keep_days, bytes: u64::from(config.keep_mib) << 20 }
 }
 
 /// Where events go besides the event log and whoever watches.

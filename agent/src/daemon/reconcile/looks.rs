@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn a_time_between_two_looks_counts_where_it_ends() {
         let (mut looks, start) = (Looks::default(), Instant::now());
-        [0, 5, 25].map(|at| looks.note(start + Duration::from_millis(at)));
+        [0, 5, 25].into_iter().for_each(|at| looks.note(start + Duration::from_millis(at)));
         let taken = looks.take();
         assert_eq!((taken.count, taken.longest), (3, Duration::from_millis(20)));
         looks.note(start + Duration::from_millis(60));

@@ -2,12 +2,12 @@ use std::sync::Arc;
 
 use bulkhead_api::event::{Counted, Event, EventStats, Kind, LostCause, Missed, Timestamp};
 
-use super::EventLog;
+use super::{EventLog, Keep};
 use crate::sink::{Entry, Lost, Origin, Sink as _};
 use crate::tests::facts::{NoFacts, records_in};
 
 fn open(state: &std::path::Path) -> EventLog {
-    EventLog::open(state, "node", Arc::new(NoFacts))
+    EventLog::open(state, "node", Keep::ALL, Arc::new(NoFacts))
 }
 
 fn drop_of(count: u64) -> Entry {
@@ -34,7 +34,9 @@ fn records_say_where_they_are_from_and_go_on_after_a_kill() {
     }
     let records = records_in(state.path());
     assert_eq!(records.len(), 900);
-    assert!(records.iter().all(|record| record.host == "host" && record.files.as_ref().unwrap().policy == "p"));
+    assert!(
+        records.iter().all(|record| record.host == "host" && record.files.as_ref().unwrap().policy == "p")
+    );
 }
 
 #[test]
@@ -71,7 +73,9 @@ fn what_a_queue_had_no_room_for_is_on_record() {
 #[test]
 fn a_log_that_was_altered_is_set_aside_and_the_next_one_says_so() {
     let alter: [(&str, fn(&std::path::Path)); 3] = [
-        ("an older checkpoint", |log| std::fs::copy(log.join("old"), log.join("checkpoint")).map(drop).unwrap()),
+        ("an older checkpoint", |log| {
+            std::fs::copy(log.join("old"), log.join("checkpoint")).map(drop).unwrap()
+        }),
         ("no checkpoint", |log| std::fs::remove_file(log.join("checkpoint")).unwrap()),
         ("no tiles", |log| std::fs::remove_dir_all(log.join("tile")).unwrap()),
     ];
@@ -114,4 +118,44 @@ fn a_machine_that_lost_its_power_has_lost_records_and_says_so() {
     let records = records_in(state.path());
     let Kind::Lost(lost) = &records[1].event.kind else { panic!("{records:?}") };
     assert_eq!((lost.events, lost.cause), (Some(3), LostCause::Crash));
+}
+
+#[test]
+fn old_records_go_by_age_and_by_size_and_the_rest_is_verified() {
+    let state = tempfile::tempdir().unwrap();
+    let directory = state.path().join("log");
+    let mut log = open(state.path());
+    let day = 86_400_000_000_000;
+    // A hundred a day, on twenty days.
+    for number in 0..2000_u64 {
+        let mut entry = drop_of(1);
+        entry.event.time = Timestamp::from_unix((number / 100 + 1) * day);
+        log.write(&entry).unwrap();
+    }
+    log.sync();
+    let first = |log: &mut EventLog, days, bytes| {
+        log.keep = Keep { days, bytes };
+        log.prune(Timestamp::from_unix(21 * day));
+        let reader = bulkhead_tlog::Reader::open(&directory).unwrap();
+        let key = std::fs::read_to_string(directory.join("vkey")).unwrap();
+        let keys = [bulkhead_tlog::VerifierKey::parse(key.trim_end()).unwrap()];
+        let trust = bulkhead_tlog::Trust { keys: &keys, ..bulkhead_tlog::Trust::default() };
+        let report = bulkhead_tlog::verify(&directory, &trust).unwrap();
+        assert!(report.is_whole() && report.first == reader.first().unwrap(), "{:?}", report.faults);
+        report.first
+    };
+    assert_eq!(first(&mut log, 400, u64::MAX), 0);
+    // Records of the last 11 days begin at number 900, in the bundle of 768.
+    assert_eq!(first(&mut log, 11, u64::MAX), 768);
+    assert_eq!(first(&mut log, 400, u64::MAX), 768, "what is gone is gone");
+    // Two bundles, and what is not a whole one.
+    let bytes = std::fs::metadata(directory.join("tile/entries/006")).unwrap().len();
+    assert_eq!(first(&mut log, 400, bytes * 5 / 2), 1280);
+    assert_eq!(first(&mut log, 0, u64::MAX), 1536, "the last whole one stays");
+    drop(log);
+    let mut log = open(state.path());
+    log.write(&drop_of(1)).unwrap();
+    log.sync();
+    let reader = bulkhead_tlog::Reader::open(&directory).unwrap();
+    assert_eq!(reader.entries(1536..u64::MAX).count(), 465);
 }

@@ -1,6 +1,5 @@
 //! Verification of a whole log: every tile and every root again, from the entries.
 
-mod left_over;
 mod walk;
 
 use std::fmt;
@@ -10,7 +9,8 @@ use crate::checkpoint::Checkpoint;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::key::VerifierKey;
-use crate::log::CHECKPOINT;
+use crate::left_over;
+use crate::log::{CHECKPOINT, NEXT};
 use crate::note::Note;
 use crate::reader::Reader;
 use crate::{pending, statement};
@@ -113,7 +113,8 @@ pub fn verify(directory: &Path, trust: &Trust<'_>) -> Result<Report> {
         }
         check_anchors(&reader, trust, &mut report);
         check_pending(&reader, &mut report)?;
-        left_over::list(&reader, &mut report)?;
+        report.unfinished = left_over::list(directory, reader.checkpoint().size)?;
+        report.unfinished.extend(directory.join(NEXT).exists().then(|| NEXT.into()));
         report.checkpoint = Some(reader.checkpoint().clone());
         return Ok(report);
     }

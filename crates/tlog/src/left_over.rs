@@ -1,21 +1,17 @@
 //! Files below `tile` that no checkpoint covers.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::Report;
 use crate::disk;
 use crate::error::{Error, Result};
-use crate::log::NEXT;
-use crate::reader::Reader;
 use crate::tile::{self, Row, Tile, WIDTH};
 
-/// Lists them.
-pub(super) fn list(reader: &Reader, report: &mut Report) -> Result<()> {
-    let root = reader.directory();
-    let size = reader.checkpoint().size;
+/// Lists them, for a checkpoint of `size`, with names below the log's directory.
+pub(crate) fn list(root: &Path, size: u64) -> Result<Vec<PathBuf>> {
     let partials: Vec<_> = tile::partials(size).into_iter().map(Tile::path).collect();
     let mut directories = vec![root.join("tile")];
+    let mut all = Vec::new();
     while let Some(directory) = directories.pop() {
         let listed = fs::read_dir(&directory).map_err(Error::io("list", &directory));
         for found in disk::if_there(listed)?.into_iter().flatten() {
@@ -30,15 +26,21 @@ pub(super) fn list(reader: &Reader, report: &mut Report) -> Result<()> {
                 tile.index < size >> (8 * level) >> 8
             });
             if !is_full && !partials.iter().any(|partial| partial == name) {
-                report.unfinished.push(name.to_owned());
+                all.push(name.to_owned());
             }
         }
     }
-    if root.join(NEXT).exists() {
-        report.unfinished.push(NEXT.into());
-    }
-    report.unfinished.sort();
-    Ok(())
+    all.sort();
+    Ok(all)
+}
+
+/// Removes the partial ones, which nothing would ever replace. Full ones are written anew.
+pub(crate) fn remove_partials(root: &Path, size: u64) -> Result<()> {
+    let is_partial = |name: &PathBuf| name.parent().is_some_and(|parent| parent.extension().is_some());
+    list(root, size)?
+        .iter()
+        .filter(|&name| is_partial(name))
+        .try_for_each(|name| disk::remove(&root.join(name)))
 }
 
 /// The full tile that a file is named as.
