@@ -45,21 +45,18 @@ impl Place {
         Self { path: state.join(format!("sink-{name}.json")) }
     }
 
-    /// The position; none if there is none yet, or it cannot be understood: then records are sent again, which loses
-    /// nothing.
+    /// The position; none if there is none yet. If it cannot be understood, that of the first record: all are sent
+    /// again, which loses nothing.
     pub(crate) fn read(&self) -> Option<Position> {
-        let bytes = match fs::read(&self.path) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    tracing::warn!("{}: {error}; records are sent again", self.path.display());
-                }
-                return None;
-            }
+        let read = match fs::read(&self.path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => Err(error),
         };
-        let read = serde_json::from_slice(&bytes);
-        read.inspect_err(|error| tracing::warn!("{}: {error}; records are sent again", self.path.display()))
-            .ok()
+        Some(read.unwrap_or_else(|error| {
+            tracing::warn!("{}: {error}; records are sent again", self.path.display());
+            Position::default()
+        }))
     }
 
     /// Replaces it.
