@@ -68,7 +68,8 @@ fn wait_for_drops(site: &Site, path: &Path, count: usize) {
 #[test]
 fn records_go_out_in_order_over_kills_of_the_agent_and_of_a_receiver() {
     let mut site = Site::new("streams", Over::Ethernet, &[WEB]);
-    let [file, ocsf, socket] = ["out.jsonl", "ocsf.jsonl", "collector.sock"].map(|name| PathBuf::from(site.path(name)));
+    let [file, ocsf, socket] =
+        ["out.jsonl", "ocsf.jsonl", "collector.sock"].map(|name| PathBuf::from(site.path(name)));
     let sinks = format!(
         "[[sink]]\nname = \"file\"\nkind = \"file\"\nformat = \"bulkhead\"\npath = {file:?}\n\
          [[sink]]\nname = \"ocsf\"\nkind = \"file\"\npath = {ocsf:?}\n\
@@ -120,7 +121,8 @@ fn records_go_out_in_order_over_kills_of_the_agent_and_of_a_receiver() {
     assert!(site.has_ended(), "{}", site.log());
 
     // More than a pipe has room for.
-    let output = site.command().args(["--instance", site.instance(), "audit", "show", "--json"]).output().unwrap();
+    let output =
+        site.command().args(["--instance", site.instance(), "audit", "show", "--json"]).output().unwrap();
     let log = lines(&output.stdout);
     let end = log.len() as u64;
     assert!(end >= 300, "{end} records");
