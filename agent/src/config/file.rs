@@ -14,6 +14,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
+#[cfg(feature = "agent")]
+use super::sinks;
 use super::{Config, HookChoice, Link, Managed, Mode, Role, timeouts};
 use crate::exit::Usage;
 
@@ -34,6 +36,11 @@ struct File {
     limits: Limits,
     metrics: Metrics,
     control: Control,
+    #[cfg(feature = "agent")]
+    sink: Vec<sinks::Section>,
+    #[cfg(not(feature = "agent"))]
+    #[expect(dead_code, reason = "the agent alone has sinks")]
+    sink: serde::de::IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]
@@ -287,6 +294,10 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
             overlay,
         });
     }
+    #[cfg(feature = "agent")]
+    {
+        config.sinks = sinks::read(&source, path.parent().unwrap_or(Path::new("")), file.sink)?;
+    }
     if let Some((index, zone)) = shared_zone(&config.interfaces) {
         let message = format!(
             "zone {zone} is an exchange interface's and an overlay's, so that a peer of one could answer \
@@ -343,12 +354,12 @@ fn ports(source: &Source, ports: &[Spanned<i64>]) -> Result<Vec<u16>, Usage> {
     ports.iter().map(|port| Ok(bounded(source, "port", port, PORT)? as u16)).collect()
 }
 
-fn at(source: &Source, byte: usize, message: &str) -> Usage {
+pub(super) fn at(source: &Source, byte: usize, message: &str) -> Usage {
     let position = source.position(byte);
     Usage(format!("{}:{}:{}: {message}", source.name(), position.line, position.column))
 }
 
-fn bounded(
+pub(super) fn bounded(
     source: &Source,
     name: &str,
     value: &Spanned<i64>,

@@ -3,6 +3,8 @@
 mod file;
 #[cfg(feature = "agent")]
 mod hooks;
+#[cfg(feature = "agent")]
+mod sinks;
 mod timeouts;
 
 #[cfg(test)]
@@ -132,6 +134,9 @@ pub struct Config {
     pub wireguard: Vec<WireGuard>,
     /// Who may use the socket.
     pub control: Control,
+    /// Where records of the event log go.
+    #[cfg(feature = "agent")]
+    pub sinks: Vec<bulkhead_sinks::Settings>,
 }
 
 impl Default for Config {
@@ -156,6 +161,8 @@ impl Default for Config {
             metrics: None,
             wireguard: Vec::new(),
             control: Control::default(),
+            #[cfg(feature = "agent")]
+            sinks: Vec::new(),
         }
     }
 }

@@ -61,6 +61,9 @@ const LAST_ANSWERS: Duration = Duration::from_millis(100);
 /// How long an agent that ends waits for its event log.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 
+/// How long an agent that ends goes on to send records; the next one sends the others.
+const LAST_SENT: Duration = Duration::from_secs(2);
+
 /// Runs the agent until a signal or `detach`. Enforcement goes on after a signal. The result
 /// is negative if the policy or the inventory is invalid.
 ///
@@ -96,6 +99,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
         let shared = Shared::open(&setup, store)?;
         before.tell_ended(&shared);
         shared.hub.sign(LAST_EVENTS);
+        shared.sinks.end(LAST_SENT);
         return Ok(Answer::No);
     }
     if let Some(warning) = setup.config.lockout() {
@@ -114,6 +118,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     let ended = runtime.block_on(serve(enforcer, guard_log));
     // What an event log that stands still has not got by then, it never will.
     shared.hub.sign(LAST_EVENTS);
+    shared.sinks.end(LAST_SENT);
     ended
 }
 

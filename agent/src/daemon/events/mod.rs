@@ -17,8 +17,9 @@ use bulkhead_api::event::{Counted, Kind, Timestamp};
 use bulkhead_api::status::ReasonCount;
 use bulkhead_dataplane::{OrphanedEvents, Pins, State};
 use bulkhead_events::{
-    Enricher, EventHub, EventLog, Generations, Keep, Origin, Pace, Packets, Reader, Ring, Sink,
+    DIRECTORY, Enricher, EventHub, EventLog, Generations, Keep, Origin, Pace, Packets, Reader, Ring, Sink,
 };
+use bulkhead_sinks::{LogSource, RecordSource, Sinks};
 use tokio::sync::mpsc;
 
 use self::balance::Balancer;
@@ -59,6 +60,8 @@ pub struct Shared {
     pub facts: Arc<HostFacts>,
     /// Balances that are asked for.
     pub turns: Turns,
+    /// What takes records from the event log to others.
+    pub sinks: Sinks,
     /// The state directory, which has what generations before this agent's were made from.
     pub store: Store,
 }
@@ -77,7 +80,9 @@ impl Shared {
         let resolve = resolver(store.clone(), setup, indices.clone());
         let names = Generations::new(Enricher::unknown(indices.clone()), resolve).context(what)?;
         let (hub, names) = (Arc::new(hub.context(what)?), Arc::new(names));
-        Ok(Self { hub, names, indices, missed, facts, turns: Turns::default(), store })
+        let source: Arc<dyn RecordSource> = Arc::new(LogSource::new(&setup.paths.state.join(DIRECTORY)));
+        let sinks = Sinks::start(setup.config.sinks.clone(), &source, &setup.paths.state).context(what)?;
+        Ok(Self { hub, names, indices, missed, facts, turns: Turns::default(), sinks, store })
     }
 
     /// Adds a generation's names, before a packet can meet it.
