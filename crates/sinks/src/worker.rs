@@ -283,7 +283,7 @@ impl Worker {
             match outlet.finish(left) {
                 Ok(()) => self.confirmed = position.clone(),
                 Err(error) => {
-                    tracing::debug!(sink = self.settings.name, "what was sent last is sent again: {error}")
+                    tracing::debug!(sink = self.settings.name, "what was sent last is sent again: {error}");
                 }
             }
         }

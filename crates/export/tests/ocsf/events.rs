@@ -13,9 +13,10 @@ pub fn record(sequence: u64, event: &Value) -> Exported {
     for (name, value) in [("time", json!("2026-11-28T08:53:14.926000001Z")), ("node", json!("oms-1"))] {
         event.as_object_mut().unwrap().entry(name).or_insert(value);
     }
-    let clock = json!({"source": "tsc", "synchronized": sequence % 2 == 0, "offset": -5, "error": 16_000});
+    let clock =
+        json!({"source": "tsc", "synchronized": sequence.is_multiple_of(2), "offset": -5, "error": 16_000});
     let mut record = json!({"host": "oms-1.example", "sequence": sequence, "clock": clock, "event": event});
-    if sequence % 3 == 0 {
+    if sequence.is_multiple_of(3) {
         record["files"] = json!({"policy": SHA, "inventory": SHA});
     }
     let exported = Exported::new(sequence, serde_json::to_vec(&record).unwrap());
@@ -106,7 +107,7 @@ fn evidence() -> Vec<Value> {
         "at_end": covered, "unenforced": {"wg0": 5}, "looks": 60, "longest_look": 1_000_000_000,
         "read_back": {"time": since, "generation": 7, "differences": 0}})
     };
-    let balance = serde_json::to_value(Kind::Balance(Box::new(Balance::default()))).unwrap();
+    let balance = serde_json::to_value(Kind::Balance(Box::default())).unwrap();
     let mut evidence = vec![coverage(true), coverage(false), balance];
     for effect in ["none", "closed", "open"] {
         evidence.push(json!({"kind": "unenforced", "interface": "wg0", "since": since, "milliseconds": 926,

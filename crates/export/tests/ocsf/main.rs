@@ -1,5 +1,7 @@
 //! Every object validates against the schema that it claims to be of, by the schema's own JSON Schemas.
 
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
 mod events;
 mod messages;
 

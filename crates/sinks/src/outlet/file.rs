@@ -46,9 +46,9 @@ impl Rotated {
             }
         }
         if self.keep == 0 {
-            fs::remove_file(&self.path)?
+            fs::remove_file(&self.path)?;
         } else {
-            fs::rename(&self.path, aside(1))?
+            fs::rename(&self.path, aside(1))?;
         }
         (self.file, self.size) = open(&self.path)?;
         Ok(())

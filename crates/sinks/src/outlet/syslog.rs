@@ -47,7 +47,7 @@ impl Outlet for Datagrams {
                 Ok(_) => {}
                 // However often it is tried, it stays too long for a datagram.
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => {
-                    refused += 1
+                    refused += 1;
                 }
                 Err(error) => return Err(error.into()),
             }

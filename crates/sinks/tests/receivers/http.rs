@@ -71,7 +71,7 @@ fn server(
                 status.set(answer.0);
                 answer
             };
-            while let Some(request) = serve(&mut stream, &told) {
+            while let Some(request) = serve(&mut stream, told) {
                 if sender.send((status.get(), request)).is_err() {
                     return;
                 }

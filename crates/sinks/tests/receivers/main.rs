@@ -1,5 +1,7 @@
 //! Sinks against real receivers: files, sockets, TLS and HTTP servers that die and come back.
 
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
 mod file;
 mod http;
 mod log;
