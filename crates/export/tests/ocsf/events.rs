@@ -1,7 +1,7 @@
 //! Events of every kind, with every member and with none that may be absent.
 
 use bulkhead_abi::Reason as OfPrograms;
-use bulkhead_api::event::{Action, Balance, GuardReason, Kind, Outcome};
+use bulkhead_api::event::{Action, GuardReason, Kind, Outcome};
 use bulkhead_export::Exported;
 use serde_json::{Value, json};
 
