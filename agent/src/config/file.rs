@@ -39,7 +39,6 @@ struct File {
     #[cfg(feature = "agent")]
     sink: Vec<sinks::Section>,
     #[cfg(not(feature = "agent"))]
-    #[expect(dead_code, reason = "the agent alone has sinks")]
     sink: serde::de::IgnoredAny,
 }
 
