@@ -155,7 +155,8 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     drops::collect(instance, enforcer.store.clone(), guard_log, shared.clone())?;
     let (of_guard, store) = (instance.clone(), enforcer.store.clone());
     let guard = move || drops::totals(&of_guard, &store);
-    let mut failures = events::start(&paths.pins, &shared, guard)?;
+    let half = enforcer.setup.config.capacity.aggregates as usize / 2;
+    let mut failures = events::start(&paths.pins, &shared, half, guard)?;
     resets::start(&paths.pins)?;
     let attesting = evidence::start(&enforcer)?;
     let scrapes = Arc::default();
