@@ -43,11 +43,11 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// table is not half full: longer than a checkpoint takes on a busy disk.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between two looks whether it is.
-const LOOK: Duration = Duration::from_millis(250);
-
 /// The same for tables that are about to be removed.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks whether the other table is half full.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What tells of events, for all who do.
 pub struct Shared {
@@ -130,7 +130,8 @@ pub fn timestamp(boot: u64) -> Timestamp {
     BootClock::now().timestamp(boot)
 }
 
-/// Reads the kernel's ring and its aggregates, half of whose table are `half`, each on a thread of its own; `guard` says what the guard has dropped. What is returned tells why one ended.
+/// Reads the kernel's ring and its aggregates, each on a thread of its own. `half` are half of what a table of
+/// aggregates has room for; `guard` says what the guard has dropped. What is returned tells why one thread ended.
 ///
 /// # Errors
 /// If the ring cannot be read, or the system has no more threads.
