@@ -23,7 +23,7 @@ impl Disk {
         let place = PathBuf::from("/var/lib/bulkhead").join(site.instance());
         let image = std::env::temp_dir().join(format!("bulkhead-disk-{}", site.instance()));
         std::fs::create_dir_all(&place).unwrap();
-        std::fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
         let disk = Self { place, image, is_frozen: false };
         let (image, place) = (disk.image.display().to_string(), disk.place.display().to_string());
         run("mke2fs", &["-q", "-t", "ext4", &image]);

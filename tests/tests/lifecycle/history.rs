@@ -66,7 +66,7 @@ fn every_change_is_listed_and_can_be_returned_to() {
 
     // Back to the first, by its number; it is a change of its own, and can be confirmed or not.
     let number = first[0]["generation"].as_u64().unwrap().to_string();
-    let text = said(&site, &["rollback", &number, "--confirm", "1s"], 0);
+    let text = said(&site, &["rollback", &number, "--confirm", "4s"], 0);
     assert!(text.contains("+ client -> server  tcp:8080") && text.contains("bulkhead confirm"), "{text}");
     assert_eq!(history(&site)[0]["standing"], "unconfirmed");
     assert!(site.connects("client", 8080) && site.is_denied("client", 8081));

@@ -4,14 +4,16 @@
 //! as well.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::maps::MapData;
 use bulkhead_abi::{DIRECTIONS, FLOW_ESTABLISHED, FlowRecord, REASONS, VERSION};
 use bulkhead_dataplane::{FlowTable, wait_for_programs};
+use bulkhead_testkit::lab::slower;
 use bulkhead_testkit::measure::bpf;
 
 use crate::site::account::{drops, lost, number};
@@ -123,6 +125,20 @@ fn is_whole(site: &Site) {
     assert_eq!(states.count(), 1);
 }
 
+/// A socket at `at`. A socket closed just before may live on in a child that another test forked and that has not
+/// become its program yet.
+fn bound(at: SocketAddr) -> UdpSocket {
+    let deadline = Instant::now() + slower(Duration::from_secs(2));
+    loop {
+        match UdpSocket::bind(at) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            socket => return socket.unwrap(),
+        }
+    }
+}
+
 /// A question over UDP that has not been answered yet: only a tracked flow lets the answer pass.
 struct Asked {
     client: UdpSocket,
@@ -133,7 +149,7 @@ impl Asked {
     fn new(site: &Site) -> Self {
         let at = SocketAddr::new(site.address("server"), 8080);
         let any = SocketAddr::from(([0, 0, 0, 0], 0));
-        let server = site.namespace("server").run(|| UdpSocket::bind(at)).unwrap().unwrap();
+        let server = site.namespace("server").run(|| bound(at)).unwrap();
         let client = site.namespace("client").run(|| UdpSocket::bind(any)).unwrap().unwrap();
         client.send_to(b"?", at).unwrap();
         server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();

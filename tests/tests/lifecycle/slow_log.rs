@@ -58,7 +58,7 @@ fn a_disk_that_hangs_under_a_flood_costs_no_event_of_the_ring() {
     }
     let (seen, missed) = watched_so_far();
     assert!(seen > flooded / 2, "{seen} of {flooded} drops were watched, {missed} events missed");
-    assert!(number(&during["agent"]["events"]["overflowed"]) > 0, "{during}");
+    site.wait_for("the log's queue is full", |status| number(&status["agent"]["events"]["overflowed"]) > 0);
 
     disk.thaw();
     watch.signal(libc::SIGTERM);
@@ -69,7 +69,9 @@ fn a_disk_that_hangs_under_a_flood_costs_no_event_of_the_ring() {
     });
     let events = &after["agent"]["events"];
     assert_eq!((&events["unwritten"], lost(&after)), (&events["overflowed"], lost(&before)), "{after}");
-    assert_eq!(reports(&journal).len() as u64, number(&events["written"]));
+    site.wait_for("what is counted as written is in the log", |status| {
+        reports(&journal).len() as u64 == number(&status["agent"]["events"]["written"])
+    });
     println!(
         "{flooded} drops in {HANGS:?}, {seen} watched meanwhile and {missed} missed; afterwards {events}"
     );
