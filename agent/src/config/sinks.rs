@@ -144,8 +144,8 @@ fn settings(source: &Source, directory: &Path, section: Section) -> Result<Setti
         KindName::Otlp => {
             let url = section.url.as_ref().ok_or_else(|| missing("url"))?;
             check_url(source, url)?;
-            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-            Kind::Otlp { url: url.get_ref().clone(), headers: path_of(&section.headers), tls, host }
+            let (url, headers) = (url.get_ref().clone(), path_of(&section.headers));
+            Kind::Otlp { url, headers, tls, host: bulkhead_host::name() }
         }
     };
     let format = match section.format {

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::mode::Mode;
+use crate::request;
 use crate::session::Session;
 use crate::text::is_plain;
 
@@ -171,12 +172,7 @@ impl<A: FnMut(u64) -> bool> Reader<A> {
 
     /// Makes room for what the first line announces.
     fn begin(&mut self) -> Result<(), Malformed> {
-        // A list would be taken for an object all of whose fields are left out.
-        if self.line.trim_ascii_start().first() == Some(&b'[') {
-            return Err(Malformed::Head("it is a list; send an object".to_owned()));
-        }
-        let head: Head =
-            serde_json::from_slice(&self.line).map_err(|error| Malformed::Head(error.to_string()))?;
+        let head: Head = request::read(&self.line).map_err(|error| Malformed::Head(error.to_string()))?;
         let announced: Vec<Announced> =
             [&head.policy, &head.inventory].into_iter().flatten().cloned().collect();
         for Announced { name, bytes } in announced.clone() {

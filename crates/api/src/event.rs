@@ -70,6 +70,23 @@ pub enum Kind {
     Missed(Missed),
 }
 
+impl Kind {
+    /// Its name, as the field `kind` has it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Drop(_) => "drop",
+            Self::WouldDiffer(_) => "would_differ",
+            Self::Unenforced(_) => "unenforced",
+            Self::Control(_) => "control",
+            Self::Coverage(_) => "coverage",
+            Self::Balance(_) => "balance",
+            Self::Lost(_) => "lost",
+            Self::Missed(_) => "missed",
+        }
+    }
+}
+
 /// Events that one watcher was too slow for; the event log has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -1,12 +1,24 @@
 //! Requests: what the agent is asked to do, and its answers. What `apply` and `stage` ask for is in
 //! [`crate::change`].
 
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Serialize};
 
 use crate::history::Summary;
 use crate::hook::Attached;
 use crate::mode::Mode;
 use crate::session::Session;
+
+/// Reads the JSON of a request.
+///
+/// # Errors
+/// If it is not understood. A list is not: it would be taken for an object all of whose fields are left out.
+pub fn read<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
+    if json.trim_ascii_start().first() == Some(&b'[') {
+        return Err(serde_json::Error::custom("it is a list; send an object"));
+    }
+    serde_json::from_slice(json)
+}
 
 /// Enforce the staged policy.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]

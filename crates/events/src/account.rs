@@ -74,6 +74,8 @@ pub(crate) struct Account {
     noted: Noted,
     left: Left,
     failed: bool,
+    /// The file has what is noted, and nothing that is still to be.
+    is_settled: bool,
 }
 
 impl Account {
@@ -99,7 +101,8 @@ impl Account {
             event: Some(noted.last.clone()),
             summary: Some(noted.summary.as_ref().unwrap_or(&noted.last).clone()),
         });
-        Self { file, noted: noted.unwrap_or_default(), left: left.unwrap_or_default(), failed: false }
+        let (noted, left) = (noted.unwrap_or_default(), left.unwrap_or_default());
+        Self { file, noted, left, failed: false, is_settled: false }
     }
 
     /// The counts.
@@ -174,8 +177,10 @@ impl Account {
 
     /// Notes how many records the log has.
     pub(crate) fn note_records(&mut self, records: u64) {
-        self.noted.records = records;
-        self.write(None);
+        if self.noted.records != records || !self.is_settled {
+            self.noted.records = records;
+            self.write(None);
+        }
     }
 
     /// Begins anew, as the kernel's counters do.
@@ -195,6 +200,7 @@ impl Account {
             tracing::error!("{FILE}: {error}; after a restart, fewer drops are said to be told of than were");
         }
         self.failed = written.is_err();
+        self.is_settled = next.is_none() && written.is_ok();
     }
 }
 

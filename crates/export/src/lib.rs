@@ -9,7 +9,6 @@ pub mod syslog;
 
 pub use severity::Severity;
 
-use bulkhead_api::event::Kind;
 use bulkhead_api::record::Record;
 use serde_json::Value;
 
@@ -69,16 +68,7 @@ impl Exported {
     /// What its event tells of, such as `drop`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
-        self.record.as_ref().map_or("unknown", |record| match &record.event.kind {
-            Kind::Drop(_) => "drop",
-            Kind::WouldDiffer(_) => "would_differ",
-            Kind::Unenforced(_) => "unenforced",
-            Kind::Control(_) => "control",
-            Kind::Coverage(_) => "coverage",
-            Kind::Balance(_) => "balance",
-            Kind::Lost(_) => "lost",
-            Kind::Missed(_) => "missed",
-        })
+        self.record.as_ref().map_or("unknown", |record| record.event.kind.name())
     }
 
     /// How bad it is.

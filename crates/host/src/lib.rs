@@ -5,3 +5,9 @@ pub mod clock;
 pub mod groups;
 pub mod places;
 pub mod spare;
+
+/// The host's name (`uname -n`); of one that is no UTF-8, as much as is.
+#[must_use]
+pub fn name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -21,7 +21,6 @@ mod tls;
 mod worker;
 
 pub use log_source::LogSource;
-pub use progress::Progress;
 pub use settings::{From, Kind, Settings, Tls};
 pub use source::RecordSource;
 pub use worker::Sinks;

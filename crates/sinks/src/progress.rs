@@ -2,39 +2,23 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// How far a sink is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Its name.
-    pub name: String,
-    /// Its kind, such as `otlp`.
-    pub kind: &'static str,
-    /// The number of the first record that the receiver has not confirmed.
-    pub position: u64,
-    /// Records in the log that the receiver has not confirmed.
-    pub behind: u64,
-    /// Records since the agent's start that the log had pruned before they were sent.
-    pub skipped: u64,
-    /// Records since the agent's start that the receiver has refused.
-    pub refused: u64,
-    /// Why nothing is sent at the moment, if so.
-    pub problem: Option<String>,
-}
+use bulkhead_api::status::Sink;
 
 /// A sink's progress, which its thread writes.
-#[derive(Debug, Default)]
-pub(crate) struct Shared(Mutex<Progress>);
+#[derive(Debug)]
+pub(crate) struct Shared(Mutex<Sink>);
 
 impl Shared {
-    pub(crate) fn new(name: &str, kind: &'static str) -> Self {
-        Self(Mutex::new(Progress { name: name.to_owned(), kind, ..Progress::default() }))
+    pub(crate) fn new(name: &str, kind: &str) -> Self {
+        let (name, kind) = (name.to_owned(), kind.to_owned());
+        Self(Mutex::new(Sink { name, kind, position: 0, behind: 0, skipped: 0, refused: 0, problem: None }))
     }
 
-    pub(crate) fn read(&self) -> Progress {
+    pub(crate) fn read(&self) -> Sink {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn note(&self, change: impl FnOnce(&mut Progress)) {
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Sink)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

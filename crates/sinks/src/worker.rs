@@ -7,11 +7,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bulkhead_api::status::Sink;
 use bulkhead_export::Exported;
 
 use crate::outlet::{self, Failure, Outlet};
 use crate::position::{Place, Position};
-use crate::progress::{Progress, Shared};
+use crate::progress::Shared;
 use crate::settings::{From, Settings};
 use crate::source::RecordSource;
 
@@ -77,7 +78,7 @@ impl Sinks {
 
     /// How far each is.
     #[must_use]
-    pub fn progress(&self) -> Vec<Progress> {
+    pub fn progress(&self) -> Vec<Sink> {
         self.workers.iter().map(|(progress, _)| progress.read()).collect()
     }
 

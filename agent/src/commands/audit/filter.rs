@@ -141,7 +141,7 @@ impl Meant {
     pub fn is_meant(&self, event: &Event) -> bool {
         self.since.is_none_or(|since| event.time >= since)
             && self.until.is_none_or(|until| event.time < until)
-            && self.kind.as_deref().is_none_or(|kind| kind == name(&event.kind))
+            && self.kind.as_deref().is_none_or(|kind| kind == event.kind.name())
             && self.fits(match &event.kind {
                 Kind::Drop(drop) => Some(drop),
                 Kind::WouldDiffer(differs) => Some(&differs.staged),
@@ -164,20 +164,6 @@ impl Meant {
     fn is_about_packets(&self) -> bool {
         let whom = [&self.from, &self.to, &self.with];
         whom.into_iter().any(Option::is_some) || self.port.is_some() || self.reason.is_some()
-    }
-}
-
-/// A kind's name, as in JSON.
-pub fn name(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Drop(_) => "drop",
-        Kind::WouldDiffer(_) => "would_differ",
-        Kind::Unenforced(_) => "unenforced",
-        Kind::Control(_) => "control",
-        Kind::Coverage(_) => "coverage",
-        Kind::Balance(_) => "balance",
-        Kind::Lost(_) => "lost",
-        Kind::Missed(_) => "missed",
     }
 }
 

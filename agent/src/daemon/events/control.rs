@@ -2,7 +2,9 @@
 
 use bulkhead_api::event::{Action, Actor, Control, Kind, Outcome};
 use bulkhead_api::quarantine::Entry;
+use bulkhead_api::record::Digests;
 use bulkhead_dataplane::Dataplane;
+use bulkhead_events::Facts as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::daemon::clock::boot_time;
@@ -56,8 +58,8 @@ impl Change {
         let generation = generation(enforcer);
         let has_files = self.outcome == Outcome::Done
             && matches!(self.action, Action::Start | Action::Apply | Action::Rollback | Action::Promote);
-        let files = has_files.then(|| enforcer.store.inputs_of(generation)).flatten();
-        let digests = files.map_or([None, None], |(files, _)| digests(&files).map(Some));
+        let files = has_files.then(|| enforcer.shared.facts.files(generation)).flatten();
+        let digests = files.map_or([None, None], |files| [Some(files.policy), Some(files.inventory)]);
         self.tell_of(&enforcer.shared, generation, digests);
     }
 
@@ -128,9 +130,10 @@ impl Before {
 }
 
 /// SHA-256 of a policy and an inventory, hexadecimal.
-pub fn digests(files: &Files) -> [String; 2] {
-    [files.policy.text(), files.inventory.text()].map(|text| {
-        let digest = Sha256::digest(text);
+pub fn digests(files: &Files) -> Digests {
+    let [policy, inventory] = [&files.policy, &files.inventory].map(|file| {
+        let digest = Sha256::digest(file.text());
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
-    })
+    });
+    Digests { policy, inventory }
 }

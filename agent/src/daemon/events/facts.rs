@@ -29,11 +29,16 @@ impl HostFacts {
     pub fn new(store: Store) -> Self {
         Self { store, clock: Mutex::default(), files: Mutex::default() }
     }
+
+    /// Forgets the files of a generation: another one has its number now.
+    pub(super) fn forget(&self, generation: u32) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(&generation);
+    }
 }
 
 impl Facts for HostFacts {
     fn host(&self) -> String {
-        rustix::system::uname().nodename().to_string_lossy().into_owned()
+        bulkhead_host::name()
     }
 
     fn clock(&self) -> Clock {
@@ -52,10 +57,7 @@ impl Facts for HostFacts {
             return files.clone();
         }
         let kept = self.store.inputs_of(generation);
-        let files = kept.map(|(files, _)| {
-            let [policy, inventory] = digests(&files);
-            Digests { policy, inventory }
-        });
+        let files = kept.map(|(files, _)| digests(&files));
         known.insert(generation, (Instant::now(), files.clone()));
         while known.len() > KEPT {
             known.pop_first();
@@ -72,5 +74,39 @@ fn clock() -> Clock {
         synchronized: discipline.synchronized,
         offset: discipline.offset,
         error: discipline.error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_api::mode::Mode;
+    use bulkhead_events::Facts as _;
+    use bulkhead_policy::source::Source;
+
+    use super::HostFacts;
+    use crate::daemon::files::Files;
+    use crate::daemon::store::{GenerationMeta, Store};
+
+    #[test]
+    fn a_number_that_is_given_again_has_the_files_of_the_generation_that_has_it() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path());
+        let facts = HostFacts::new(store.clone());
+        let save = |text: &str| {
+            let files = Files { policy: Source::new("p", text), inventory: Source::new("i", "") };
+            let made = GenerationMeta {
+                policy: "p".into(),
+                inventory: "i".into(),
+                mode: Mode::Enforce,
+                fingerprints: Vec::new(),
+                origin: None,
+            };
+            store.save_inputs(7, &files, &made).unwrap();
+            facts.files(7).unwrap().policy
+        };
+        let first = save("one");
+        assert_eq!(save("two"), first, "they are asked for once");
+        facts.forget(7);
+        assert_ne!(save("two"), first);
     }
 }

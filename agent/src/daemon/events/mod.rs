@@ -90,6 +90,8 @@ impl Shared {
 
     /// Adds a generation's names, before a packet can meet it.
     pub fn add(&self, generation: u32, names: Arc<Enricher>) {
+        // A number may be given again, if what had it came to nothing.
+        self.facts.forget(generation);
         self.names.add(generation, names);
     }
 

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use bulkhead_api::change::{Malformed, Reader};
 use bulkhead_api::event::{Action, Actor};
 use bulkhead_api::quarantine;
-use bulkhead_api::request::{Confirmation, Promotion, Rollback};
+use bulkhead_api::request::{self, Confirmation, Promotion, Rollback};
 use bulkhead_api::text::is_plain;
 use bulkhead_host::spare;
 use futures_util::StreamExt as _;
@@ -89,11 +89,7 @@ fn tell<T: Answered>(
 
 /// Reads JSON.
 fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Usage> {
-    // A list would be taken for an object all of whose fields are left out.
-    if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-        return Err(Usage("the request is not understood: it is a list; send an object".to_owned()));
-    }
-    serde_json::from_slice(body).map_err(|error| Usage(format!("the request is not understood: {error}")))
+    request::read(body).map_err(|error| Usage(format!("the request is not understood: {error}")))
 }
 
 /// The same where nothing need be said.

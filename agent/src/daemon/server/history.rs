@@ -2,6 +2,7 @@
 
 use bulkhead_api::event::{Action, Actor, Timestamp};
 use bulkhead_api::history::{Entry, Origin, Standing, Summary};
+use bulkhead_api::record::Digests;
 
 use crate::daemon::events::control::digests;
 use crate::daemon::store::{Ledger, Store};
@@ -25,7 +26,7 @@ pub fn history(store: &Store, ledger: &Ledger) -> Vec<Entry> {
             _ => return None,
         };
         let (files, made) = store.inputs_of(generation)?;
-        let [policy_sha256, inventory_sha256] = digests(&files);
+        let Digests { policy, inventory } = digests(&files);
         Some(Entry {
             generation,
             standing,
@@ -34,8 +35,8 @@ pub fn history(store: &Store, ledger: &Ledger) -> Vec<Entry> {
             mode: made.mode,
             policy: made.policy.display().to_string(),
             inventory: made.inventory.display().to_string(),
-            policy_sha256,
-            inventory_sha256,
+            policy_sha256: policy,
+            inventory_sha256: inventory,
         })
     });
     entries.collect()

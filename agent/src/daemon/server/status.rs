@@ -9,7 +9,6 @@ use bulkhead_dataplane::{
 use bulkhead_policy::inventory::Node;
 use bulkhead_policy::resolve::OverlayServices;
 use bulkhead_policy::service;
-use bulkhead_sinks::Progress;
 
 use crate::config::{Config, Managed, Mode, Role};
 use crate::daemon::clock::BootClock;
@@ -93,7 +92,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     let managed = &enforcer.setup.config.interfaces;
     let missed = links::warnings(managed, &live, &enforcer.shared.missed).map_err(unread);
     warnings.extend(missed.unwrap_or_default());
-    let sinks = sinks(enforcer);
+    let sinks = enforcer.shared.sinks.progress();
     warnings.extend(sinks.iter().filter_map(behind));
     let kept = enforcer.store.inputs_of(live.ledger.enforced).map(|(files, _)| files.paths());
     let (policy, inventory) = kept.unwrap_or_else(|| enforcer.setup.files());
@@ -125,15 +124,6 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         sinks,
         staged,
     }
-}
-
-/// How far each sink is.
-fn sinks<D: Dataplane>(enforcer: &Enforcer<D>) -> Vec<Sink> {
-    let sink = |progress: Progress| {
-        let Progress { name, kind, position, behind, skipped, refused, problem } = progress;
-        Sink { name, kind: kind.to_owned(), position, behind, skipped, refused, problem }
-    };
-    enforcer.shared.sinks.progress().into_iter().map(sink).collect()
 }
 
 /// The warning that a sink's receiver does not get what it is to get.

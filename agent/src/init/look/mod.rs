@@ -13,9 +13,7 @@ use crate::session;
 /// # Errors
 /// If the kernel does not tell of its interfaces.
 pub fn look() -> anyhow::Result<Host> {
-    let mut host = Host { session: session::at_hand(), ..Host::default() };
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    host.name = name.trim().to_owned();
+    let mut host = Host { name: bulkhead_host::name(), session: session::at_hand(), ..Host::default() };
     client::block_on(async {
         host.interfaces = links::list().await?;
         tools::ask(&mut host).await;

@@ -237,6 +237,8 @@ proptest! {
     fn what_is_written_is_read_back(unix in any::<u64>(), node in text(), kind in kind()) {
         let event = Event { time: Timestamp::from_unix(unix), node, kind };
         let line = serde_json::to_vec(&event).unwrap();
+        let name: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        prop_assert_eq!(&name["kind"], event.kind.name());
         prop_assert!(!line.contains(&b'\n'));
         prop_assert_eq!(Event::read(&line).unwrap(), event.clone());
         prop_assert!(!event.to_string().is_empty());

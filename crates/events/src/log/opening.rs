@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bulkhead_tlog::{Error, Log, Opening, Options, check_name};
 
@@ -56,8 +56,7 @@ fn is_passing(error: &Error) -> bool {
 
 /// A damaged log stays as evidence, under another name.
 fn set_aside(directory: &Path, host: &str, error: &Error) -> Result<(Log, Option<String>), ()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let aside = directory.with_extension(format!("damaged-{}", now.as_nanos()));
+    let aside = directory.with_extension(format!("damaged-{}", super::now().unix()));
     let detail = format!("{error}; it is kept as {}", aside.display());
     let renamed = fs::rename(directory, &aside).map_err(|error| tracing::error!("event log: {error}"));
     let opened = renamed.and_then(|()| {

@@ -13,8 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bulkhead_api::status::Sink;
 use bulkhead_export::Format;
-use bulkhead_sinks::{From, Kind, Progress, RecordSource, Settings, Sinks};
+use bulkhead_sinks::{From, Kind, RecordSource, Settings, Sinks};
 use serde_json::Value;
 
 use crate::memory::Memory;
@@ -33,7 +34,7 @@ fn start(settings: Settings, source: &Arc<Memory>, state: &Path) -> Sinks {
 }
 
 /// Waits until the sink's progress is as it should be.
-fn wait_for(sinks: &Sinks, what: &str, is_so: impl Fn(&Progress) -> bool) -> Progress {
+fn wait_for(sinks: &Sinks, what: &str, is_so: impl Fn(&Sink) -> bool) -> Sink {
     let until = Instant::now() + LIMIT;
     loop {
         let progress = sinks.progress().remove(0);
