@@ -68,6 +68,7 @@ pub enum AgentCommand {
     Detach(commands::detach::Detach),
     Guard(commands::guard::Guard),
     Doctor(commands::doctor::Doctor),
+    Audit(commands::audit::Audit),
 }
 
 impl Cli {
@@ -136,6 +137,7 @@ impl AgentCommand {
             Self::Detach(command) => command.run(global),
             Self::Guard(command) => command.run(global),
             Self::Doctor(command) => command.run(global),
+            Self::Audit(command) => command.run(global),
         }
     }
 }

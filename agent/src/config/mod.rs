@@ -118,6 +118,8 @@ pub struct Config {
     pub new_flows: Rate,
     /// Drops that one CPU reports in a second.
     pub event_budget: u32,
+    /// Seconds between two looks at what the kernel holds; 0: none.
+    pub read_back_seconds: u32,
     /// Who may always reach this node, whatever the policy says.
     pub management: Vec<Management>,
     /// Where metrics are served over HTTP, on loopback; none: over the socket alone.
@@ -143,6 +145,7 @@ impl Default for Config {
             watch: false,
             new_flows: per_second(DEFAULT_NEW_FLOWS),
             event_budget: 10_000,
+            read_back_seconds: 60,
             management: Vec::new(),
             metrics: None,
             wireguard: Vec::new(),

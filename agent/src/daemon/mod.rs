@@ -11,6 +11,7 @@ mod links;
 pub mod lock;
 mod log;
 pub mod quarantine;
+pub mod read_back;
 mod reconcile;
 mod regular;
 mod reload;
@@ -144,6 +145,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     drops::collect(instance, enforcer.store.clone(), guard_log, shared.clone())?;
     let mut failures = events::start(&paths.pins, &shared)?;
     resets::start(&paths.pins)?;
+    read_back::start(enforcer.clone()).context("reading back what the kernel holds")?;
     let scrapes = Arc::default();
     let metrics = match enforcer.setup.config.metrics {
         Some(address) => Some(scrape::listen(address).await?),

@@ -1,8 +1,10 @@
-//! Events: drops, what a staged policy would decide otherwise, times without enforcement, and who changed what.
+//! Events: drops, what a staged policy would decide otherwise, times without enforcement, who changed what, and what in
+//! the kernel is not what was approved.
 //!
 //! An event is one JSON object, in the event log and for whoever watches. `kind` says which one it is; fields that
 //! do not apply are absent.
 
+mod altered;
 mod control;
 mod drop;
 mod earlier;
@@ -18,6 +20,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::altered::Altered;
 pub use self::control::{Action, Actor, Control, Outcome};
 pub use self::drop::{Direction, Drop, End, Enforced, EtherType, Rule, WouldDiffer};
 pub use self::protocol::Protocol;
@@ -53,6 +56,8 @@ pub enum Kind {
     Unenforced(Box<Unenforced>),
     /// `control`: somebody, or the agent itself, has changed or tried to change what is enforced.
     Control(Box<Control>),
+    /// `altered`: an entry of the running tables is not what was approved.
+    Altered(Box<Altered>),
     /// `missed`: this watcher was too slow. Never in the event log.
     Missed(Missed),
 }

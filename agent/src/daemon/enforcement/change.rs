@@ -13,6 +13,7 @@ use crate::daemon::events::Shared;
 use crate::daemon::fallback;
 use crate::daemon::log::{log_and_default, log_unsaved};
 use crate::daemon::quarantine::list::List;
+use crate::daemon::read_back;
 use crate::daemon::state::generation::LoadedGeneration;
 use crate::daemon::state::inputs::{Inputs, Refused};
 use crate::daemon::state::retire::retire;
@@ -87,6 +88,7 @@ pub(in crate::daemon) fn change<D: Dataplane>(
         &indices,
         &attached,
     )?;
+    read_back::keep_record(&enforcer.store, &enforcer.setup, &built);
     let applied = swap(enforcer, disk, built, quarantined, after)?;
     // Before anybody is told that it is enforced. A refusal is in the status, and tried again.
     fallback::keep_guard(enforcer).map(drop).unwrap_or_else(log_and_default);

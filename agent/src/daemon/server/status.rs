@@ -119,6 +119,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         warnings,
         events,
         unenforced,
+        read_back: enforcer.looks.last().map(|look| look.status()),
         staged,
     }
 }
