@@ -14,6 +14,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
+#[cfg(feature = "agent")]
+use super::sinks;
 use super::{Config, HookChoice, Link, Managed, Mode, Role, timeouts};
 use crate::exit::Usage;
 
@@ -34,6 +36,10 @@ struct File {
     limits: Limits,
     metrics: Metrics,
     control: Control,
+    #[cfg(feature = "agent")]
+    sink: Vec<sinks::Section>,
+    #[cfg(not(feature = "agent"))]
+    sink: serde::de::IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,6 +103,9 @@ struct Flows {
 struct Events {
     ring_bytes: Option<Spanned<i64>>,
     aggregates: Option<Spanned<i64>>,
+    attest_seconds: Option<Spanned<i64>>,
+    keep_days: Option<Spanned<i64>>,
+    keep_mib: Option<Spanned<i64>>,
 }
 
 /// Where Prometheus may ask.
@@ -130,6 +139,9 @@ const AGGREGATES: RangeInclusive<i64> = 64..=1_048_576;
 const RING_BYTES: RangeInclusive<i64> = 4096..=1_073_741_824;
 /// Up to 30 days, seconds.
 const TIMEOUT: RangeInclusive<i64> = 1..=30 * 24 * 60 * 60;
+const ATTEST: RangeInclusive<i64> = 1..=3600;
+const KEEP_DAYS: RangeInclusive<i64> = 1..=36_500;
+const KEEP_MIB: RangeInclusive<i64> = 64..=1_048_576;
 const ZONE: RangeInclusive<i64> = 1..=65_535;
 const TABLE_MIB: RangeInclusive<i64> = 1..=65_536;
 const SPARES: RangeInclusive<i64> = 0..=65_536;
@@ -190,6 +202,15 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     }
     if let Some(seconds) = &file.limits.read_back_seconds {
         config.read_back_seconds = number("read_back_seconds", seconds, READ_BACK)?;
+    }
+    for (name, value, bounds, to) in [
+        ("attest_seconds", &file.events.attest_seconds, ATTEST, &mut config.attest_seconds),
+        ("keep_days", &file.events.keep_days, KEEP_DAYS, &mut config.keep_days),
+        ("keep_mib", &file.events.keep_mib, KEEP_MIB, &mut config.keep_mib),
+    ] {
+        if let Some(value) = value {
+            *to = number(name, value, bounds)?;
+        }
     }
     if let Some(listen) = &file.metrics.listen {
         let address = *listen.get_ref();
@@ -278,6 +299,10 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
             overlay,
         });
     }
+    #[cfg(feature = "agent")]
+    {
+        config.sinks = sinks::read(&source, path.parent().unwrap_or(Path::new("")), file.sink)?;
+    }
     if let Some((index, zone)) = shared_zone(&config.interfaces) {
         let message = format!(
             "zone {zone} is an exchange interface's and an overlay's, so that a peer of one could answer \
@@ -334,12 +359,12 @@ fn ports(source: &Source, ports: &[Spanned<i64>]) -> Result<Vec<u16>, Usage> {
     ports.iter().map(|port| Ok(bounded(source, "port", port, PORT)? as u16)).collect()
 }
 
-fn at(source: &Source, byte: usize, message: &str) -> Usage {
+pub(super) fn at(source: &Source, byte: usize, message: &str) -> Usage {
     let position = source.position(byte);
     Usage(format!("{}:{}:{}: {message}", source.name(), position.line, position.column))
 }
 
-fn bounded(
+pub(super) fn bounded(
     source: &Source,
     name: &str,
     value: &Spanned<i64>,

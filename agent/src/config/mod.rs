@@ -3,6 +3,8 @@
 mod file;
 #[cfg(feature = "agent")]
 mod hooks;
+#[cfg(feature = "agent")]
+mod sinks;
 mod timeouts;
 
 #[cfg(test)]
@@ -120,6 +122,12 @@ pub struct Config {
     pub event_budget: u32,
     /// Seconds between two looks at what the kernel holds; 0: none.
     pub read_back_seconds: u32,
+    /// Seconds between two records of coverage and balance.
+    pub attest_seconds: u32,
+    /// Days that records are kept.
+    pub keep_days: u32,
+    /// MiB that records may take; the oldest go first.
+    pub keep_mib: u32,
     /// Who may always reach this node, whatever the policy says.
     pub management: Vec<Management>,
     /// Where metrics are served over HTTP, on loopback; none: over the socket alone.
@@ -128,6 +136,9 @@ pub struct Config {
     pub wireguard: Vec<WireGuard>,
     /// Who may use the socket.
     pub control: Control,
+    /// Where records of the event log go.
+    #[cfg(feature = "agent")]
+    pub sinks: Vec<bulkhead_sinks::Settings>,
 }
 
 impl Default for Config {
@@ -146,10 +157,15 @@ impl Default for Config {
             new_flows: per_second(DEFAULT_NEW_FLOWS),
             event_budget: 10_000,
             read_back_seconds: 60,
+            attest_seconds: 60,
+            keep_days: 396,
+            keep_mib: 4096,
             management: Vec::new(),
             metrics: None,
             wireguard: Vec::new(),
             control: Control::default(),
+            #[cfg(feature = "agent")]
+            sinks: Vec::new(),
         }
     }
 }

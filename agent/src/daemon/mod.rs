@@ -4,6 +4,7 @@ pub mod clock;
 mod descriptors;
 mod enforcement;
 pub mod events;
+mod evidence;
 pub mod fallback;
 pub mod files;
 mod flows;
@@ -25,6 +26,7 @@ pub mod store;
 #[cfg(test)]
 mod transitions;
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +45,7 @@ use self::events::Shared;
 use self::events::control::{self, Before, Change};
 use self::fallback::drops;
 use self::server::Api;
+use self::server::budget::Budget;
 use self::server::rights::Rights;
 use self::server::scrape::{self, Scrapes};
 pub use self::setup::Setup;
@@ -59,6 +62,9 @@ const LAST_ANSWERS: Duration = Duration::from_millis(100);
 /// How long an agent that ends waits for its event log.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 
+/// How long an agent that ends goes on to send records; the next one sends the others.
+const LAST_SENT: Duration = Duration::from_secs(2);
+
 /// Runs the agent until a signal or `detach`. Enforcement goes on after a signal. The result
 /// is negative if the policy or the inventory is invalid.
 ///
@@ -66,6 +72,9 @@ const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// If the system refuses; then nothing has been attached or changed.
 pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     let store = Store::new(&setup.paths.state);
+    if let Err(error) = start::readable(&store) {
+        return Err(fallback::closed::instead_of_enforcing(&Kernel, &setup, error));
+    }
     let named = match start::read(&setup) {
         Ok(inputs) => Named::Holds(inputs),
         // A host that was protected does not come up unprotected because of what has become of a file.
@@ -90,7 +99,8 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     if start::goes_back_to_nothing(&Kernel, &setup, &store)? {
         let shared = Shared::open(&setup, store)?;
         before.tell_ended(&shared);
-        shared.hub.flush(LAST_EVENTS);
+        shared.hub.sign(LAST_EVENTS);
+        shared.sinks.end(LAST_SENT);
         return Ok(Answer::No);
     }
     if let Some(warning) = setup.config.lockout() {
@@ -108,7 +118,8 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     before.tell(&enforcer);
     let ended = runtime.block_on(serve(enforcer, guard_log));
     // What an event log that stands still has not got by then, it never will.
-    shared.hub.flush(LAST_EVENTS);
+    shared.hub.sign(LAST_EVENTS);
+    shared.sinks.end(LAST_SENT);
     ended
 }
 
@@ -143,9 +154,13 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     let reconciling = reconcile::start(enforcer.clone()).context("watching what is enforced")?;
     let instance = &enforcer.setup.instance;
     drops::collect(instance, enforcer.store.clone(), guard_log, shared.clone())?;
-    let mut failures = events::start(&paths.pins, &shared)?;
+    let (of_guard, store) = (instance.clone(), enforcer.store.clone());
+    let guard = move || drops::totals(&of_guard, &store);
+    let half = enforcer.setup.config.capacity.aggregates as usize / 2;
+    let mut failures = events::start(&paths.pins, &shared, half, guard)?;
     resets::start(&paths.pins)?;
     read_back::start(enforcer.clone()).context("reading back what the kernel holds")?;
+    let attesting = evidence::start(&enforcer)?;
     let scrapes = Arc::default();
     let metrics = match enforcer.setup.config.metrics {
         Some(address) => Some(scrape::listen(address).await?),
@@ -157,6 +172,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
         detach,
         scrapes,
         changes: tokio::sync::Mutex::default(),
+        budget: Budget::default(),
         rights,
     });
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
@@ -168,7 +184,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
             return Err(failure.context("telling of drops has ended; start the agent again"));
         }
         never = server::serve(listener, api) => match never {},
-        ended = metrics => ended.context("serving metrics")?,
+        never = metrics => match never {},
         ended = reload::on_hangup(enforcer.clone()) => match ended? {},
         ended = reload::on_change(enforcer.clone()) => match ended? {},
         ended = service::keep_alive(enforcer.clone()) => match ended? {},
@@ -184,6 +200,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
         _ = interrupt.recv() => still_enforced(&enforcer, "SIGINT"),
     }
     service::stopping();
+    attesting.end(LAST_EVENTS);
     // Lets the last answer leave, and whoever watches see the last event.
     tokio::time::sleep(LAST_ANSWERS).await;
     let _ = std::fs::remove_file(&paths.socket);
@@ -195,7 +212,7 @@ async fn serve_metrics(
     listener: Option<TcpListener>,
     scrapes: Arc<Scrapes>,
     enforcer: Arc<Enforcer>,
-) -> std::io::Result<()> {
+) -> Infallible {
     match listener {
         Some(listener) => scrape::serve(listener, scrapes, enforcer).await,
         None => std::future::pending().await,

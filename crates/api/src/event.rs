@@ -1,13 +1,16 @@
-//! Events: drops, what a staged policy would decide otherwise, times without enforcement, who changed what, and what in
-//! the kernel is not what was approved.
+//! Events: drops, what a staged policy would decide otherwise, times without enforcement, who changed what, what in the
+//! kernel is not what was approved, and the accounts that show that nothing is missing.
 //!
 //! An event is one JSON object, in the event log and for whoever watches. `kind` says which one it is; fields that
 //! do not apply are absent.
 
 mod altered;
+mod balance;
 mod control;
+mod coverage;
 mod drop;
 mod earlier;
+mod lost;
 mod protocol;
 mod reason;
 mod stats;
@@ -21,8 +24,11 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use self::altered::Altered;
+pub use self::balance::{Account, Balance, Count};
 pub use self::control::{Action, Actor, Control, Outcome};
+pub use self::coverage::{Coverage, Covered, CoveredHook, ReadBack};
 pub use self::drop::{Direction, Drop, End, Enforced, EtherType, Rule, WouldDiffer};
+pub use self::lost::{LostCause, LostEvents};
 pub use self::protocol::Protocol;
 pub use self::reason::{GuardReason, Reason, UnknownName};
 pub use self::stats::{Counted, EventStats};
@@ -58,6 +64,12 @@ pub enum Kind {
     Control(Box<Control>),
     /// `altered`: an entry of the running tables is not what was approved.
     Altered(Box<Altered>),
+    /// `coverage`: what enforced over an interval, and whether it did all the time.
+    Coverage(Box<Coverage>),
+    /// `balance`: the account of drops. In the event log alone.
+    Balance(Box<Balance>),
+    /// `lost`: events are not in the event log. In the event log alone.
+    Lost(Box<LostEvents>),
     /// `missed`: this watcher was too slow. Never in the event log.
     Missed(Missed),
 }
@@ -76,6 +88,15 @@ impl Event {
     pub fn drops(&self) -> u64 {
         match &self.kind {
             Kind::Drop(drop) => drop.count,
+            _ => 0,
+        }
+    }
+
+    /// How many of them are in the account of odd turns.
+    #[must_use]
+    pub fn odd_drops(&self) -> u64 {
+        match &self.kind {
+            Kind::Drop(drop) if drop.odd => drop.count,
             _ => 0,
         }
     }

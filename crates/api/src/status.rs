@@ -147,7 +147,10 @@ pub struct Agent {
     pub unenforced: BTreeMap<String, f64>,
     /// What came of the last comparison of what the kernel holds with what was approved; none yet, or none is made.
     #[serde(default)]
-    pub read_back: Option<ReadBack>,
+    pub read_back: Option<LastLook>,
+    /// What takes records from the event log to others.
+    #[serde(default)]
+    pub sinks: Vec<Sink>,
     /// The staged policy, and what it would have decided otherwise.
     pub staged: Option<Observed>,
 }
@@ -155,7 +158,7 @@ pub struct Agent {
 /// What came of comparing what the kernel holds with a fresh compile of the recorded files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct ReadBack {
+pub struct LastLook {
     /// When, RFC 3339.
     pub time: String,
     /// The generation that was looked at; 0: there was no look.
@@ -172,6 +175,27 @@ pub struct ReadBack {
     pub restored: Option<u32>,
     /// Why there was no look.
     pub failure: Option<String>,
+}
+
+/// How far a sink is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Sink {
+    /// Its name.
+    pub name: String,
+    /// Its kind, such as `otlp`.
+    pub kind: String,
+    /// The number of the first record that its receiver has not confirmed.
+    pub position: u64,
+    /// Records in the event log that its receiver has not confirmed.
+    pub behind: u64,
+    /// Records since the agent's start that the event log had pruned before they were sent.
+    pub skipped: u64,
+    /// Records since the agent's start that its receiver has refused for good.
+    pub refused: u64,
+    /// Why nothing is sent at the moment, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// An interface with role = "exchange", or another where link protocols pass.

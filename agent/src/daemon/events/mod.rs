@@ -1,23 +1,36 @@
 //! Events of this agent: where they come from, and the sinks that they go to.
 
 pub mod alone;
+mod balance;
 pub mod control;
+pub mod facts;
+mod turns;
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bulkhead_abi::{AggregateKey, AggregateValue, KIND_STAGED};
 use bulkhead_api::event::{Counted, Kind, Timestamp};
+use bulkhead_api::status::ReasonCount;
 use bulkhead_dataplane::{OrphanedEvents, Pins, State};
-use bulkhead_events::{Enricher, EventHub, EventLog, Generations, Origin, Pace, Packets, Reader, Ring, Sink};
+use bulkhead_events::{
+    DIRECTORY, Enricher, EventHub, EventLog, Generations, Keep, Origin, Pace, Packets, Reader, Ring, Sink,
+};
+use bulkhead_sinks::{LogSource, RecordSource, Sinks};
 use tokio::sync::mpsc;
 
+use self::balance::Balancer;
+use self::facts::HostFacts;
+use self::turns::Turns;
+use crate::config::Config;
 use crate::daemon::clock::BootClock;
 use crate::daemon::links::missed::{Missed, MissedSink};
+use crate::daemon::log::log_and_default;
 use crate::daemon::setup::Setup;
+use crate::daemon::state::counter_epoch::CounterEpoch;
 use crate::daemon::state::enricher::Indices;
 use crate::daemon::state::enricher::enricher;
 use crate::daemon::state::inputs::Inputs;
@@ -26,11 +39,15 @@ use crate::daemon::store::Store;
 /// How often aggregates are taken out of the kernel.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long what is taken out of the kernel's tables stays there for an event log that stands still.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long what is taken out of the kernel's tables stays there for an event log that stands still, while the other
+/// table is not half full: longer than a checkpoint takes on a busy disk.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The same for tables that are about to be removed.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks whether the other table is half full.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What tells of events, for all who do.
 pub struct Shared {
@@ -42,6 +59,12 @@ pub struct Shared {
     pub indices: Indices,
     /// What of their links' protocols interfaces miss.
     pub missed: Arc<Missed>,
+    /// What records say of where they are from.
+    pub facts: Arc<HostFacts>,
+    /// Balances that are asked for.
+    pub turns: Turns,
+    /// What takes records from the event log to others.
+    pub sinks: Sinks,
     /// The state directory, which has what generations before this agent's were made from.
     pub store: Store,
 }
@@ -54,10 +77,15 @@ impl Shared {
     pub fn open(setup: &Setup, store: Store) -> anyhow::Result<Self> {
         let what = "starting the threads that tell of events";
         let (indices, missed) = (Indices::default(), Arc::<Missed>::default());
-        let hub = EventHub::new(&setup.options.node, EventLog::open(&setup.paths.state), sinks(&missed));
+        let facts = Arc::new(HostFacts::new(store.clone()));
+        let log = EventLog::open(&setup.paths.state, &setup.options.node, keep(&setup.config), facts.clone());
+        let hub = EventHub::new(&setup.options.node, log, sinks(&missed));
         let resolve = resolver(store.clone(), setup, indices.clone());
         let names = Generations::new(Enricher::unknown(indices.clone()), resolve).context(what)?;
-        Ok(Self { hub: Arc::new(hub.context(what)?), names: Arc::new(names), indices, missed, store })
+        let (hub, names) = (Arc::new(hub.context(what)?), Arc::new(names));
+        let source: Arc<dyn RecordSource> = Arc::new(LogSource::new(&setup.paths.state.join(DIRECTORY)));
+        let sinks = Sinks::start(setup.config.sinks.clone(), &source, &setup.paths.state).context(what)?;
+        Ok(Self { hub, names, indices, missed, facts, turns: Turns::default(), sinks, store })
     }
 
     /// Adds a generation's names, before a packet can meet it.
@@ -69,6 +97,11 @@ impl Shared {
     pub fn tell(&self, time: Timestamp, kind: Kind) {
         self.hub.publish(time, kind, Counted::Events, Origin::Agent);
     }
+}
+
+/// How long records are kept.
+fn keep(config: &Config) -> Keep {
+    Keep { days: config.keep_days, bytes: u64::from(config.keep_mib) << 20 }
 }
 
 /// Where events go besides the event log and whoever watches.
@@ -97,11 +130,17 @@ pub fn timestamp(boot: u64) -> Timestamp {
     BootClock::now().timestamp(boot)
 }
 
-/// Reads the kernel's ring and its aggregates, each on a thread of its own. What is returned tells why one ended.
+/// Reads the kernel's ring and its aggregates, each on a thread of its own. `half` are half of what a table of
+/// aggregates has room for; `guard` says what the guard has dropped. What is returned tells why one thread ended.
 ///
 /// # Errors
 /// If the ring cannot be read, or the system has no more threads.
-pub fn start(pins: &Pins, shared: &Arc<Shared>) -> anyhow::Result<mpsc::UnboundedReceiver<anyhow::Error>> {
+pub fn start(
+    pins: &Pins,
+    shared: &Arc<Shared>,
+    half: usize,
+    guard: impl Fn() -> anyhow::Result<Vec<ReasonCount>> + Send + 'static,
+) -> anyhow::Result<mpsc::UnboundedReceiver<anyhow::Error>> {
     let (failed, failures) = mpsc::unbounded_channel();
     let ring = Ring::open(State::events(pins)?.as_fd()).context("opening the event ring")?;
     let reader = Reader::new(ring, shared.hub.clone(), shared.names.clone(), timestamp);
@@ -113,8 +152,12 @@ pub fn start(pins: &Pins, shared: &Arc<Shared>) -> anyhow::Result<mpsc::Unbounde
     };
     std::thread::Builder::new().name("events".to_owned()).spawn(read)?;
     let (state, shared) = (State::open(pins)?, shared.clone());
+    let balancer = Balancer::new(pins, shared.hub.clone())?;
+    let looker = State::open(pins)?;
+    // What cannot be asked is no reason to give up what the log has not got.
+    let is_crowded = move || looker.has_aggregates(half).unwrap_or(false);
     let summarise = move || {
-        if let Err(error) = summaries(state, &shared) {
+        if let Err(error) = summaries(state, &shared, &balancer, guard, &is_crowded) {
             let _ = failed.send(error);
         }
     };
@@ -122,14 +165,35 @@ pub fn start(pins: &Pins, shared: &Arc<Shared>) -> anyhow::Result<mpsc::Unbounde
     Ok(failures)
 }
 
-/// Tells of aggregates once a second, for ever.
-fn summaries(mut state: State, shared: &Shared) -> anyhow::Result<()> {
+/// Tells of aggregates once a second, for ever, and balances the accounts when that is asked for.
+fn summaries(
+    mut state: State,
+    shared: &Shared,
+    balancer: &Balancer,
+    guard: impl Fn() -> anyhow::Result<Vec<ReasonCount>>,
+    is_crowded: &dyn Fn() -> bool,
+) -> anyhow::Result<()> {
     let mut pace = Pace::default();
     // First, while it is as a killed agent has left it.
-    state.take_left_aggregates(|entries| summarise(entries, shared, &mut pace, true))?;
+    state.take_left_aggregates(|entries, is_odd| {
+        summarise(entries, is_odd, shared, &mut pace, true);
+        wait_for_log(shared, is_crowded);
+    })?;
     loop {
-        state.take_aggregates(|entries| summarise(entries, shared, &mut pace, false))?;
-        std::thread::sleep(INTERVAL);
+        let mut take = |entries: &[_], is_odd| {
+            summarise(entries, is_odd, shared, &mut pace, false);
+            wait_for_log(shared, is_crowded);
+        };
+        state.take_aggregates(&mut take)?;
+        if let Some(asked) = shared.turns.asked() {
+            let guard = guard().unwrap_or_else(log_and_default);
+            let epoch = CounterEpoch::read(&shared.store);
+            if let Err(error) = balancer.balance(&mut state, (epoch, guard), &mut take) {
+                tracing::error!("drops are not balanced against records: {error:#}");
+            }
+            shared.turns.made(asked);
+        }
+        shared.turns.pause(INTERVAL);
     }
 }
 
@@ -146,12 +210,29 @@ pub fn report_orphaned_events(mut orphaned: OrphanedEvents, shared: &Shared) -> 
         }
     }
     let mut pace = Pace::default();
-    Ok(orphaned.take_aggregates(|entries| summarise(entries, shared, &mut pace, true))?)
+    Ok(orphaned.take_aggregates(|entries, is_odd| {
+        summarise(entries, is_odd, shared, &mut pace, true);
+        wait_for_log(shared, &|| false);
+    })?)
+}
+
+/// Waits until the event log has what was told of. Where it stands still, not for long, nor once the kernel has half
+/// of a table that waits for this one: as with the ring.
+fn wait_for_log(shared: &Shared, is_crowded: &dyn Fn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !shared.hub.flush(LOOK) && Instant::now() < until && !is_crowded() {}
 }
 
 /// Tells of drops that were counted together, since the ring told of the first of a kind. They are removed once
-/// the event log has them. `is_left`: some may be told of already, by an agent that was killed right then.
-fn summarise(entries: &[(AggregateKey, AggregateValue)], shared: &Shared, pace: &mut Pace, is_left: bool) {
+/// the event log has them. `is_odd`: they are of the account of odd turns; `is_left`: some may be told of already, by
+/// an agent that was killed right then.
+fn summarise(
+    entries: &[(AggregateKey, AggregateValue)],
+    is_odd: bool,
+    shared: &Shared,
+    pace: &mut Pace,
+    is_left: bool,
+) {
     let generations = entries.iter().flat_map(|(key, _)| {
         let other = (key.kind == KIND_STAGED).then_some(key.other_generation);
         [Some(key.generation), other].into_iter().flatten()
@@ -166,10 +247,10 @@ fn summarise(entries: &[(AggregateKey, AggregateValue)], shared: &Shared, pace: 
             continue;
         }
         pace.wait(&shared.hub, || false);
-        let packets = Packets { count: value.packets, bytes: value.bytes, source_port: None, is_audit: None };
+        let (count, bytes) = (value.packets, value.bytes);
+        let packets = Packets { count, bytes, source_port: None, is_odd, is_audit: None };
         let enforced = (key.kind == KIND_STAGED).then(|| shared.names.known(key.other_generation));
         let kind = shared.names.known(key.generation).kind(key, packets, enforced.as_deref());
         shared.hub.publish(clock.timestamp(value.last), kind, Counted::Aggregated, Origin::Summary(item));
     }
-    shared.hub.flush(PATIENCE);
 }

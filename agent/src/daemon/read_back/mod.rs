@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bulkhead_api::event::{Action, Altered, Kind};
-use bulkhead_api::status::ReadBack;
+use bulkhead_api::event::{self, Action, Altered, Kind};
+use bulkhead_api::status::LastLook;
 use bulkhead_dataplane::Dataplane;
 use bulkhead_policy::held::Comparison;
 use rustix::time::{ClockId, clock_gettime};
@@ -60,17 +60,41 @@ pub struct Look {
 
 /// The agent's looks.
 #[derive(Debug, Default)]
-pub struct Looks(Mutex<Option<Look>>);
+pub struct Looks(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    last: Option<Look>,
+    /// The last one that could be taken.
+    read: Option<event::ReadBack>,
+    /// What was found since the last coverage; none: there was no look.
+    since: Option<u64>,
+}
 
 impl Looks {
     /// The last one; none yet if the agent has just started, or does not look.
     #[must_use]
     pub fn last(&self) -> Option<Look> {
-        held(&self.0).clone()
+        held(&self.0).last.clone()
+    }
+
+    /// What a coverage has of them: the last one, with what was found since the coverage before.
+    pub fn attest(&self) -> Option<event::ReadBack> {
+        let mut kept = held(&self.0);
+        let since = kept.since.take();
+        let read = kept.read.clone()?;
+        Some(event::ReadBack { differences: since.unwrap_or(read.differences), ..read })
     }
 
     fn keep(&self, look: Look) {
-        *held(&self.0) = Some(look);
+        let mut kept = held(&self.0);
+        if look.failure.is_none() {
+            let differences = look.differences();
+            let (time, generation) = (timestamp(look.at), look.generation);
+            kept.read = Some(event::ReadBack { time, generation, differences });
+            kept.since = Some(kept.since.unwrap_or(0).saturating_add(differences));
+        }
+        kept.last = Some(look);
     }
 }
 
@@ -83,9 +107,9 @@ impl Look {
 
     /// The same as status has it.
     #[must_use]
-    pub fn status(&self) -> ReadBack {
+    pub fn status(&self) -> LastLook {
         let named = self.comparison.differences.iter();
-        ReadBack {
+        LastLook {
             time: BootClock::now().rfc3339(self.at),
             generation: self.generation,
             differences: self.differences(),
@@ -139,11 +163,11 @@ pub fn start(enforcer: Arc<Enforcer>) -> std::io::Result<()> {
             if enforcer.live().detached {
                 return;
             }
-            let mut look = self::look(&enforcer);
+            let mut look = take(&enforcer);
             if look.differences() != 0 {
                 // A link that somebody took away is put back within a second, and is told of by itself.
                 std::thread::sleep(SETTLE);
-                look = self::look(&enforcer);
+                look = take(&enforcer);
             }
             if look.differences() == 0 {
                 restores = 0;
@@ -160,8 +184,8 @@ pub fn start(enforcer: Arc<Enforcer>) -> std::io::Result<()> {
     std::thread::Builder::new().name("read-back".to_owned()).spawn(looks).map(drop)
 }
 
-/// One look.
-fn look(enforcer: &Enforcer) -> Look {
+/// Takes one look.
+fn take(enforcer: &Enforcer) -> Look {
     let cpu = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
     let (at, began) = (boot_time(), cpu());
     let found = compare(enforcer);

@@ -2,13 +2,14 @@
 
 use bulkhead_api::event::EventStats;
 use bulkhead_api::quarantine::Entry;
-use bulkhead_api::status::{Agent, ExchangeInterface, Losses, Quarantined, ReasonCount, State, Status};
+use bulkhead_api::status::{Agent, ExchangeInterface, Losses, Quarantined, ReasonCount, Sink, State, Status};
 use bulkhead_dataplane::{
     Dataplane, Kernel, KernelError, Pins, RunningLink, STATE_MAPS, State as Tables, running,
 };
 use bulkhead_policy::inventory::Node;
 use bulkhead_policy::resolve::OverlayServices;
 use bulkhead_policy::service;
+use bulkhead_sinks::Progress;
 
 use crate::config::{Config, Managed, Mode, Role};
 use crate::daemon::clock::BootClock;
@@ -21,7 +22,7 @@ use crate::daemon::state::Enforcer;
 use crate::daemon::state::counter_epoch::CounterEpoch;
 use crate::daemon::state::in_place::{self, GuardNote, InPlace};
 use crate::daemon::state::judge::{Known, devices, judge};
-use crate::daemon::store::Store;
+use crate::daemon::store::{Ledger, Store};
 use crate::guard::Nft;
 use crate::paths::Paths;
 use crate::version::VERSION;
@@ -92,6 +93,8 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     let managed = &enforcer.setup.config.interfaces;
     let missed = links::warnings(managed, &live, &enforcer.shared.missed).map_err(unread);
     warnings.extend(missed.unwrap_or_default());
+    let sinks = sinks(enforcer);
+    warnings.extend(sinks.iter().filter_map(behind));
     let kept = enforcer.store.inputs_of(live.ledger.enforced).map(|(files, _)| files.paths());
     let (policy, inventory) = kept.unwrap_or_else(|| enforcer.setup.files());
     Agent {
@@ -119,9 +122,28 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         warnings,
         events,
         unenforced,
+        sinks,
         read_back: enforcer.looks.last().map(|look| look.status()),
         staged,
     }
+}
+
+/// How far each sink is.
+fn sinks<D: Dataplane>(enforcer: &Enforcer<D>) -> Vec<Sink> {
+    let sink = |progress: Progress| {
+        let Progress { name, kind, position, behind, skipped, refused, problem } = progress;
+        Sink { name, kind: kind.to_owned(), position, behind, skipped, refused, problem }
+    };
+    enforcer.shared.sinks.progress().into_iter().map(sink).collect()
+}
+
+/// The warning that a sink's receiver does not get what it is to get.
+fn behind(sink: &Sink) -> Option<String> {
+    let Sink { name, behind, skipped, problem, .. } = sink;
+    if let Some(problem) = problem {
+        return Some(format!("sink {name} does not send, and is {behind} records behind: {problem}"));
+    }
+    (*skipped != 0).then(|| format!("sink {name}: {skipped} records were pruned before they were sent"))
 }
 
 /// Reads what the kernel and the state directory tell, and compares it with what an agent has put in place.
@@ -139,7 +161,12 @@ pub fn read(
     let pins = &paths.pins;
     let store = Store::new(&paths.state);
     let links = running(pins)?;
-    let ledger = store.ledger()?;
+    let mut wrong = Vec::new();
+    let ledger = store.ledger().unwrap_or_else(|error| {
+        let ledger = agent.as_ref().map(|agent| Ledger { enforced: agent.generation, ..Ledger::default() });
+        wrong.push(unread("what is enforced", &error, agent.is_some()));
+        ledger.unwrap_or_default()
+    });
     let half_way = ledger.target.is_some();
     let made = store.inputs_of(ledger.enforced).filter(|_| !links.is_empty());
     let guard = in_place.as_ref().and_then(|in_place| in_place.guard.problem(&Nft, instance));
@@ -155,9 +182,13 @@ pub fn read(
     // The kernel tells programs' tables only to CAP_SYS_ADMIN.
     let links: Vec<_> =
         links.into_iter().map(|link| RunningLink { generation: known.generation(&link), ..link }).collect();
-    let wrong: Vec<_> = guard.into_iter().chain(unknown).collect();
+    wrong.extend(guard.into_iter().chain(unknown));
     let mode = agent.as_ref().map(|agent| agent.mode).or(made.map(|(_, made)| made.mode));
-    let quarantined: List = store.load(list::FILE)?.unwrap_or_default();
+    let quarantined: Option<List> = store.load(list::FILE).unwrap_or_else(|error| {
+        wrong.push(unread("who is quarantined", &error, agent.is_some()));
+        None
+    });
+    let quarantined = quarantined.unwrap_or_default();
     let counting = CounterEpoch::read(&store);
     let guard = drops::totals(instance, &store).unwrap_or_else(|error| {
         problems.push(format!("what the guard has dropped is not known: {error:#}"));
@@ -185,6 +216,20 @@ pub fn read(
         count(&mut status, &Tables::open(pins)?)?;
     }
     Ok(status.with_problems(wrong))
+}
+
+/// What a damaged record means, and what to do.
+fn unread(of: &str, error: &anyhow::Error, is_watched: bool) -> String {
+    if is_watched {
+        format!(
+            "the record of {of} is damaged, and the next start would close every managed interface: the next change \
+             writes it anew, such as `bulkhead apply`, unless it is in the way: {error:#}"
+        )
+    } else {
+        format!(
+            "the record of {of} is damaged; no agent starts on it, and the guard closes what has no program: {error:#}"
+        )
+    }
 }
 
 /// The same with the numbers of flows, which take a look at every place of their table.

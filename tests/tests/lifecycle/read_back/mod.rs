@@ -5,7 +5,7 @@ mod bits;
 mod memory;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_dataplane::{Pins, held_tables};
 use bulkhead_engine::memory::Tables;
@@ -28,7 +28,7 @@ const DENY: &str =
 /// A site whose agent looks every so many seconds.
 fn site(label: &str, seconds: u32) -> Site {
     let mut site = Site::new(label, Over::Ethernet, &[DENY, WEB]);
-    let limits = format!("[limits]\nread_back_seconds = {seconds}\n");
+    let limits = format!("[limits]\nread_back_seconds = {seconds}\n[events]\nattest_seconds = 1\n");
     site.write("agent.toml", &(site.configuration("server", "eth0") + &limits));
     site.start();
     site
@@ -59,9 +59,8 @@ fn compiled(site: &Site) -> (Ruleset, Inventory, Program) {
 }
 
 /// What the kernel holds of them.
-fn held(site: &Site, expected: &Tables) -> Tables {
+fn held(site: &Site, generation: u32, expected: &Tables) -> Tables {
     let pins = Pins::new(&PathBuf::from("/sys/fs/bpf/bulkhead"), site.instance());
-    let generation = number(&site.status()["agent"]["generation"]) as u32;
     held_tables(&pins, generation, expected, false).unwrap()
 }
 
@@ -163,15 +162,24 @@ fn the_agent_tells_of_what_was_changed_and_puts_it_right() {
         look["differences"] == 0 && look["generation"] != before
     });
     assert_eq!(live(&site).1, Some(0));
-    std::thread::sleep(Duration::from_millis(500));
-    let journal = PathBuf::from("/var/lib/bulkhead").join(site.instance()).join("events.jsonl");
-    let events = reports(&journal);
+    // Coverage tells of the look that found something, and of one after that which did not.
+    let covered = || -> Vec<Value> {
+        let coverage = reports(&site.journal_file()).into_iter().filter(|event| event["kind"] == "coverage");
+        coverage.map(|event| serde_json::json!([event["read_back"]["differences"], event["whole"]])).collect()
+    };
+    let [good, bad] = [serde_json::json!([0, true]), serde_json::json!([1, false])];
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !covered().iter().skip_while(|is| **is != bad).any(|is| is[0] == 0) {
+        assert!(Instant::now() < deadline, "{:?}", covered());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(covered().contains(&good), "{:?}", covered());
+    assert_eq!(site.bulkhead(&["audit", "coverage"]).status.code(), Some(1));
+    let events = reports(&site.journal_file());
     let of = |kind: &str| events.iter().filter(|event| event["kind"] == kind).cloned().collect::<Vec<_>>();
     let altered = of("altered");
     assert_eq!(altered.len(), 1, "{altered:?}");
     assert!(altered[0]["table"] == "CELLS" && altered[0]["generation"] == before, "{altered:?}");
     let restored = of("control").into_iter().filter(|event| event["action"] == "restore").count();
     assert_eq!(restored, 1, "{events:?}");
-    let metrics = site.bulkhead(&["status", "--json"]);
-    assert!(String::from_utf8_lossy(&metrics.stdout).contains("\"read_back\":{"));
 }
