@@ -120,22 +120,26 @@ fn chained(maps: &[(String, u32)], hook: Hook) -> Result<Option<u32>, KernelErro
     Ok(is_there.then_some(u32::from_ne_bytes(program)))
 }
 
-/// Maps of a program that are not the pinned ones of their name.
+/// Maps of a program that are not the pinned ones of their name, which two may have in common as far as the kernel
+/// keeps it.
 fn compare(pins: &Pins, generation: u32, maps: &[(String, u32)], judges: bool) -> Vec<Stranger> {
     let state = STATE_MAPS.iter().map(|name| (*name, pins.state(name)));
     let tables = TABLE_MAPS.iter().chain(STAGED_MAPS).map(|name| (*name, pins.table(generation, name)));
-    let differs = |(name, path)| {
-        let used = maps.iter().find(|(known, _)| known == short(name)).map(|(_, id)| *id);
-        let must_use = judges && JUDGED_BY.contains(&name);
-        if used.is_none() && !must_use {
-            return None;
-        }
-        let pinned = MapInfo::from_pin(path).ok().map(|info| info.id());
-        // Programs name what a staged policy counts in; it is pinned if there is one.
-        let is_unstaged = pinned.is_none() && STAGED_MAPS.contains(&name);
-        (used != pinned && !is_unstaged).then_some(Stranger { name, used, pinned })
-    };
-    state.chain(tables).filter_map(differs).collect()
+    let id = |(name, path)| (name, MapInfo::from_pin(path).ok().map(|info| info.id()));
+    // Programs name what a staged policy counts in; it is pinned if there is one.
+    let is_there =
+        |(name, pinned): &(&'static str, Option<u32>)| pinned.is_some() || !STAGED_MAPS.contains(name);
+    let pinned: Vec<_> = state.chain(tables).map(id).filter(is_there).collect();
+    let used = maps.iter().filter_map(|(known, used)| {
+        let mut named = pinned.iter().filter(|(name, _)| short(name) == known);
+        let (name, first) = *named.clone().next()?;
+        let is_pinned = named.any(|(_, pinned)| *pinned == Some(*used));
+        (!is_pinned).then_some(Stranger { name, used: Some(*used), pinned: first })
+    });
+    let missing = pinned.iter().filter(|(name, _)| {
+        judges && JUDGED_BY.contains(name) && !maps.iter().any(|(known, _)| known == short(name))
+    });
+    used.chain(missing.map(|(name, pinned)| Stranger { name, used: None, pinned: *pinned })).collect()
 }
 
 /// What a program was specialised by, which nothing can change any more.

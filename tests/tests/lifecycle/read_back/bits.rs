@@ -1,6 +1,5 @@
 //! Single bits of live maps, each turned over while programs read it: found, or shown to mean nothing.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 
 use bulkhead_abi::Direction;
@@ -19,7 +18,7 @@ const MAPS: [&str; 5] = ["TRIE4", "HOST_TABLE", "PORTS", "PAIRS", "CELLS"];
 
 #[test]
 fn every_bit_is_found_or_means_nothing() {
-    let bits = setting("BULKHEAD_BITS", 100);
+    let bits = setting("BULKHEAD_BITS", 20);
     let seed = setting("BULKHEAD_SEED", 1);
     let mut rng = fastrand::Rng::with_seed(seed);
     let site = site("bits", 0);
@@ -40,8 +39,6 @@ fn every_bit_is_found_or_means_nothing() {
     let expected = Tables { hosts, ..program.tables.clone() };
     assert_eq!(compare(&expected, &held(&site, generation, &expected), &whose, 1), Comparison::default());
     let (mut found, mut meaningless) = (0, 0);
-    // Of each map, the command is asked for the first that is found.
-    let mut asked = HashSet::new();
     for flip in 0..bits {
         let which = rng.usize(..MAPS.len());
         let (map, memory) = (MAPS[which], &memories[which]);
@@ -66,7 +63,8 @@ fn every_bit_is_found_or_means_nothing() {
         if let Some(first) = compared.differences.first() {
             assert!(first.table == map && first.source.is_some(), "{context}");
             found += 1;
-            if asked.insert(map) {
+            // The command finds the same, and takes longer.
+            if found == 1 {
                 let (said, code) = live(&site);
                 assert_eq!(
                     (code, &said["differences"][0]["found"]),
@@ -84,7 +82,7 @@ fn every_bit_is_found_or_means_nothing() {
     let (said, code) = live(&site);
     assert!(code == Some(0) && said["meaningless"] == 0, "{said}");
     println!("{bits} bits: {found} found, {meaningless} mean nothing");
-    assert!(found > bits / 8 && meaningless > 0, "{found} found, {meaningless} mean nothing");
+    assert!(found > bits / 8 && meaningless > bits / 8, "{found} found, {meaningless} mean nothing");
 }
 
 /// The first probe that the tables in the kernel answer otherwise.

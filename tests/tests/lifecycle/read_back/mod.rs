@@ -4,6 +4,7 @@
 mod bits;
 mod memory;
 
+use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -76,6 +77,17 @@ fn let_in(cells: &Memory, cell: usize) {
     cells.flip(action + 1);
 }
 
+/// Whether a datagram comes to port 8080 of the server. Nothing that the tables say of the other way matters to it.
+fn arrives(site: &Site, from: &str) -> bool {
+    let [server, client] = ["server", from].map(|name| {
+        let at = SocketAddr::new(site.address(name), if name == "server" { 8080 } else { 0 });
+        site.namespace(name).run(|| UdpSocket::bind(at)).unwrap().unwrap()
+    });
+    server.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    client.send_to(b"?", server.local_addr().unwrap()).unwrap();
+    server.recv(&mut [0; 1]).is_ok()
+}
+
 #[test]
 fn a_changed_cell_is_named_by_source_destination_and_port() {
     let site = site("altered", 0);
@@ -111,9 +123,6 @@ fn a_changed_cell_is_named_by_source_destination_and_port() {
     let text = site.bulkhead(&["audit", "live"]);
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(text.starts_with(&format!("{} → {} ", end("stranger"), end("server"))), "{text}");
-    for _ in 0..5 {
-        assert_eq!(live(&site).1, Some(1));
-    }
     let counts = load::check(load);
     assert!(counts.sent > 100, "looking loses no packet: {counts:?}");
     let_in(&cells, cell);
@@ -154,9 +163,9 @@ fn the_agent_tells_of_what_was_changed_and_puts_it_right() {
         site.wait_for("it was looked at", |status| status["agent"]["read_back"]["generation"] == before);
     assert_eq!(looked["agent"]["read_back"]["differences"], 0, "{looked}");
     let_in(&Memory::open(&pin(&site, "CELLS")), denying_cell(&program));
-    assert!(site.connects("stranger", 8080), "the change is in force");
+    assert!(arrives(&site, "stranger"), "the change is in force: {}", site.log());
     site.wait_for("another generation took its place", |status| status["agent"]["generation"] != before);
-    assert!(site.is_denied("stranger", 8080) && site.connects("client", 8080));
+    assert!(!arrives(&site, "stranger") && arrives(&site, "client"));
     site.wait_for("the next look found nothing", |status| {
         let look = &status["agent"]["read_back"];
         look["differences"] == 0 && look["generation"] != before
