@@ -18,7 +18,7 @@ const RUN_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 pub struct Arguments {
     /// What to run; all, one after the other, if none is named. Sizes are in the environment:
     /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_MEDDLINGS, BULKHEAD_CONVERSATIONS, BULKHEAD_FLOWS,
-    /// BULKHEAD_PACKETS, BULKHEAD_FEED; BULKHEAD_SEED repeats a failure.
+    /// BULKHEAD_PACKETS, BULKHEAD_FEED, BULKHEAD_BITS; BULKHEAD_SEED repeats a failure.
     proofs: Vec<Proof>,
 }
 
@@ -39,10 +39,12 @@ enum Proof {
     Differential,
     /// Ten minutes of a feed by multicast beside hundreds of groups of no feed.
     Feed,
+    /// 10,000 single bits of live maps, each found or shown to mean nothing.
+    Bits,
 }
 
 impl Proof {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Swaps,
         Self::Kills,
         Self::Meddlings,
@@ -50,6 +52,7 @@ impl Proof {
         Self::Flows,
         Self::Differential,
         Self::Feed,
+        Self::Bits,
     ];
 
     /// The test binary, and the filter of its tests.
@@ -61,6 +64,7 @@ impl Proof {
             Self::Conversations => ("lifecycle", "conversations"),
             Self::Flows => ("flows", ""),
             Self::Feed => ("lifecycle", "feed::"),
+            Self::Bits => ("lifecycle", "read_back::bits"),
             Self::Differential => ("differential", "the_kernel_decides_as_the_engine_does"),
         }
     }
@@ -74,6 +78,7 @@ impl Proof {
             Self::Conversations => &[("BULKHEAD_CONVERSATIONS", "1000")],
             Self::Flows => &[("BULKHEAD_FLOWS", "10000000"), ("BULKHEAD_IDLE", "10000")],
             Self::Feed => &[("BULKHEAD_FEED", "600")],
+            Self::Bits => &[("BULKHEAD_BITS", "10000")],
             Self::Differential => &[("BULKHEAD_PACKETS", "10000000")],
         }
     }

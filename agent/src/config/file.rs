@@ -130,6 +130,7 @@ struct Limits {
     spare_addresses: Option<Spanned<i64>>,
     new_flows_per_second: Option<Spanned<i64>>,
     event_budget: Option<Spanned<i64>>,
+    read_back_seconds: Option<Spanned<i64>>,
 }
 
 /// Flows: each takes 128 bytes, since half of the table is kept free.
@@ -147,6 +148,8 @@ const SPARES: RangeInclusive<i64> = 0..=65_536;
 /// 0: any number.
 const NEW_FLOWS: RangeInclusive<i64> = 0..=10_000_000;
 const BUDGET: RangeInclusive<i64> = 1..=10_000_000;
+/// 0: never; up to a day.
+const READ_BACK: RangeInclusive<i64> = 0..=24 * 60 * 60;
 const PORT: RangeInclusive<i64> = 1..=65_535;
 
 /// Parses and checks a file. Relative paths in it start at its directory.
@@ -196,6 +199,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     }
     if let Some(budget) = &file.limits.event_budget {
         config.event_budget = number("event_budget", budget, BUDGET)?;
+    }
+    if let Some(seconds) = &file.limits.read_back_seconds {
+        config.read_back_seconds = number("read_back_seconds", seconds, READ_BACK)?;
     }
     for (name, value, bounds, to) in [
         ("attest_seconds", &file.events.attest_seconds, ATTEST, &mut config.attest_seconds),

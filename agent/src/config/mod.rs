@@ -120,6 +120,8 @@ pub struct Config {
     pub new_flows: Rate,
     /// Drops that one CPU reports in a second.
     pub event_budget: u32,
+    /// Seconds between two looks at what the kernel holds; 0: none.
+    pub read_back_seconds: u32,
     /// Seconds between two records of coverage and balance.
     pub attest_seconds: u32,
     /// Days that records are kept.
@@ -154,6 +156,7 @@ impl Default for Config {
             watch: false,
             new_flows: per_second(DEFAULT_NEW_FLOWS),
             event_budget: 10_000,
+            read_back_seconds: 60,
             attest_seconds: 60,
             keep_days: 396,
             keep_mib: 4096,

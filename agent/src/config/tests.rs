@@ -55,6 +55,7 @@ fn every_setting_arrives() {
         change = "4242"
         [limits]
         event_budget = 7
+        read_back_seconds = 0
         new_flows_per_second = 250
         table_memory_mib = 64
         spare_addresses = 0
@@ -83,7 +84,7 @@ fn every_setting_arrives() {
         ("100.64.0.9/32".to_owned(), 2)
     );
     assert_eq!(config.new_flows, Rate { interval: 4_000_000, tolerance: 1_000_000_000 });
-    assert_eq!(config.event_budget, 7);
+    assert_eq!((config.event_budget, config.read_back_seconds), (7, 0));
     let control = Control { read: Some("bulkhead".to_owned()), change: Some("4242".to_owned()) };
     assert_eq!(config.control, control);
     let capacity = config.capacity;
@@ -142,6 +143,7 @@ fn what_is_wrong_has_its_place() {
         ("[[management]]\nfrom = [\"10.0.0.1\"]\nports = [0]", "3:10", "not between 1 and 65535"),
         ("[limits]\nnew_flows_per_second = -1", "2:24", "not between 0 and"),
         ("[limits]\nevent_budget = 0", "2:16", "not between 1 and"),
+        ("[limits]\nread_back_seconds = 86401", "2:21", "not between 0 and 86400"),
         ("node = ", "1:8", ""),
     ] {
         let error = parse(text).unwrap_err();

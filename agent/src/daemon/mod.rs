@@ -12,6 +12,7 @@ mod links;
 pub mod lock;
 mod log;
 pub mod quarantine;
+pub mod read_back;
 mod reconcile;
 mod regular;
 mod reload;
@@ -158,6 +159,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     let half = enforcer.setup.config.capacity.aggregates as usize / 2;
     let mut failures = events::start(&paths.pins, &shared, half, guard)?;
     resets::start(&paths.pins)?;
+    read_back::start(enforcer.clone()).context("reading back what the kernel holds")?;
     let attesting = evidence::start(&enforcer)?;
     let scrapes = Arc::default();
     let metrics = match enforcer.setup.config.metrics {

@@ -1,9 +1,10 @@
-//! Events: drops, what a staged policy would decide otherwise, times without enforcement, who changed what, and the
-//! accounts that show that nothing is missing.
+//! Events: drops, what a staged policy would decide otherwise, times without enforcement, who changed what, what in the
+//! kernel is not what was approved, and the accounts that show that nothing is missing.
 //!
 //! An event is one JSON object, in the event log and for whoever watches. `kind` says which one it is; fields that
 //! do not apply are absent.
 
+mod altered;
 mod balance;
 mod control;
 mod coverage;
@@ -22,6 +23,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::altered::Altered;
 pub use self::balance::{Account, Balance, Count};
 pub use self::control::{Action, Actor, Control, Outcome};
 pub use self::coverage::{Coverage, Covered, CoveredHook, ReadBack};
@@ -60,6 +62,8 @@ pub enum Kind {
     Unenforced(Box<Unenforced>),
     /// `control`: somebody, or the agent itself, has changed or tried to change what is enforced.
     Control(Box<Control>),
+    /// `altered`: an entry of the running tables is not what was approved.
+    Altered(Box<Altered>),
     /// `coverage`: what enforced over an interval, and whether it did all the time.
     Coverage(Box<Coverage>),
     /// `balance`: the account of drops. In the event log alone.
@@ -79,6 +83,7 @@ impl Kind {
             Self::WouldDiffer(_) => "would_differ",
             Self::Unenforced(_) => "unenforced",
             Self::Control(_) => "control",
+            Self::Altered(_) => "altered",
             Self::Coverage(_) => "coverage",
             Self::Balance(_) => "balance",
             Self::Lost(_) => "lost",

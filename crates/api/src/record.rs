@@ -72,6 +72,7 @@ impl Record {
             Kind::WouldDiffer(differs) => differs.staged.generation,
             Kind::Unenforced(time) => time.generation,
             Kind::Control(control) => control.generation,
+            Kind::Altered(altered) => altered.generation,
             Kind::Coverage(_) | Kind::Balance(_) | Kind::Lost(_) | Kind::Missed(_) => return None,
         };
         (number != 0).then_some(number)

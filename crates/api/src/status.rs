@@ -145,11 +145,36 @@ pub struct Agent {
     /// Seconds without enforcement since the agent started, by interface, and of the `guard`.
     #[serde(default)]
     pub unenforced: BTreeMap<String, f64>,
+    /// What came of the last comparison of what the kernel holds with what was approved; none yet, or none is made.
+    #[serde(default)]
+    pub read_back: Option<LastLook>,
     /// What takes records from the event log to others.
     #[serde(default)]
     pub sinks: Vec<Sink>,
     /// The staged policy, and what it would have decided otherwise.
     pub staged: Option<Observed>,
+}
+
+/// What came of comparing what the kernel holds with a fresh compile of the recorded files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LastLook {
+    /// When, RFC 3339.
+    pub time: String,
+    /// The generation that was looked at; 0: there was no look.
+    pub generation: u32,
+    /// Entries and programs that are not what was approved.
+    pub differences: u64,
+    /// Changed entries that no packet can meet.
+    pub meaningless: u64,
+    /// The first difference, in words.
+    pub first: Option<String>,
+    /// What the look took of a CPU, milliseconds.
+    pub cpu_milliseconds: u64,
+    /// The generation that was built of the same files because of what was found.
+    pub restored: Option<u32>,
+    /// Why there was no look.
+    pub failure: Option<String>,
 }
 
 /// How far a sink is.

@@ -1,4 +1,4 @@
-//! Reads a hash map whole. Key after key would start over whenever a program has removed the last one read.
+//! Reads a hash map or an LPM trie whole. Key after key would start over whenever a program has removed the last one read.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -56,13 +56,13 @@ pub(super) fn read_bytes(map: &MapData, mut take: impl FnMut(&[u8], &[u8])) -> R
     let (key, value) = (info.key_size() as usize, info.value_size() as usize);
     let mut keys = vec![0u8; BATCH * key];
     let mut values = vec![0u8; BATCH * value];
-    // Of hash maps the place is a bucket's number.
-    let (mut place, mut next) = (0u32, 0u32);
+    // Of hash maps the place is a bucket's number, of LPM tries the last key.
+    let (mut place, mut next) = (vec![0u8; key.max(4)], vec![0u8; key.max(4)]);
     let mut is_first = true;
     loop {
         let mut batch = Batch {
-            from: if is_first { 0 } else { (&raw const place) as u64 },
-            to: (&raw mut next) as u64,
+            from: if is_first { 0 } else { place.as_ptr() as u64 },
+            to: next.as_mut_ptr() as u64,
             keys: keys.as_mut_ptr() as u64,
             values: values.as_mut_ptr() as u64,
             count: BATCH as u32,
@@ -83,6 +83,7 @@ pub(super) fn read_bytes(map: &MapData, mut take: impl FnMut(&[u8], &[u8])) -> R
         if is_last {
             return Ok(());
         }
-        (place, is_first) = (next, false);
+        place.copy_from_slice(&next);
+        is_first = false;
     }
 }

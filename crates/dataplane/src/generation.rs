@@ -1,12 +1,10 @@
 //! One generation: freshly made tables, and programs that are specialised by their read-only globals.
 
-use std::borrow::Cow;
 use std::fs;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::Ebpf;
 use aya::maps::Map;
-use bulkhead_engine::host_table::HostTable;
 
 use super::direct::{DirectMaps, REALTIME};
 use super::object::missing;
@@ -60,7 +58,7 @@ impl Generation {
             fs::create_dir_all(&path)
                 .map_err(KernelError::refused(format!("{}: creating it", path.display())))?;
         }
-        let hosts = with_spare(specification)?;
+        let hosts = specification.hosts()?;
         let mut tables = DirectMaps::new(pins.map(|pins| (pins, specification.number)));
         tables.set(REALTIME, specification.realtime.into());
         make_direct(&mut tables, specification.tables, &hosts, &ENFORCED)?;
@@ -210,13 +208,4 @@ fn flow_table(object: &Ebpf) -> Result<FlowTable, KernelError> {
         Some(Map::Array(data)) => FlowTable::map(data),
         _ => Err(missing("FLOWS")),
     }
-}
-
-/// The host table with room for addresses that are cut off while it runs.
-fn with_spare<'a>(specification: &Specification<'a>) -> Result<Cow<'a, HostTable>, KernelError> {
-    let spare = specification.capacity.spare_addresses as usize;
-    specification.tables.hosts.with_room(spare).map_err(|_| KernelError::Refused {
-        what: format!("making room for {spare} addresses more"),
-        source: "too many addresses have the same hash".into(),
-    })
 }

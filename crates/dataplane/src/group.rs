@@ -150,7 +150,7 @@ impl Group {
     }
 }
 
-fn settings_of(specification: &Specification, specialisation: Specialisation) -> Settings {
+pub(super) fn settings_of(specification: &Specification, specialisation: Specialisation) -> Settings {
     let Specialisation { kind, zone, link } = specialisation;
     let tables = specification.tables;
     let mut features = tables.features();

@@ -9,6 +9,26 @@ use memmap2::{MmapMut, MmapOptions};
 
 use super::value::Value;
 
+/// The values of an array map's first `bytes` bytes, as they are now: each of its words is whole, though programs and
+/// others may write it meanwhile.
+///
+/// # Errors
+/// If it cannot be mapped.
+pub(super) fn read<T: Value>(map: &MapData, bytes: usize) -> io::Result<Vec<T>> {
+    let mut values = Vec::with_capacity(bytes / size_of::<T>());
+    if bytes == 0 {
+        return Ok(values);
+    }
+    let memory = MmapOptions::new().len(bytes).map_raw_read_only(&map.fd().as_fd())?;
+    let count = bytes / size_of::<T>();
+    // SAFETY: so many values of a type whose any bytes are a value lie in the mapping, and there is room for them.
+    unsafe {
+        std::ptr::copy_nonoverlapping(memory.as_ptr().cast::<T>(), values.as_mut_ptr(), count);
+        values.set_len(count);
+    }
+    Ok(values)
+}
+
 /// The memory of an array map that was made with `BPF_F_MMAPABLE`.
 pub(super) struct Mapped(MmapMut);
 

@@ -1,9 +1,14 @@
 //! What a generation is made of.
 
-use bulkhead_abi::{Capacity, Rate, Timeouts};
+use std::borrow::Cow;
+
+use bulkhead_abi::{Capacity, Rate, Settings, Timeouts};
+use bulkhead_engine::host_table::HostTable;
 use bulkhead_engine::memory::Tables;
 
+use super::group::settings_of;
 use super::object::OBJECT;
+use super::{KernelError, Specialisation};
 
 /// A generation that only observes: what it decides otherwise is counted and reported.
 #[derive(Clone, Copy, Debug)]
@@ -61,5 +66,23 @@ impl<'a> Specification<'a> {
             fixed_clock: None,
             object: OBJECT,
         }
+    }
+
+    /// The host table as it lies in the map: with room for addresses that are cut off while it runs.
+    ///
+    /// # Errors
+    /// If there can be no such room.
+    pub fn hosts(&self) -> Result<Cow<'a, HostTable>, KernelError> {
+        let spare = self.capacity.spare_addresses as usize;
+        self.tables.hosts.with_room(spare).map_err(|_| KernelError::Refused {
+            what: format!("making room for {spare} addresses more"),
+            source: "too many addresses have the same hash".into(),
+        })
+    }
+
+    /// What a program of this generation is specialised by.
+    #[must_use]
+    pub fn settings(&self, specialisation: Specialisation) -> Settings {
+        settings_of(self, specialisation)
     }
 }

@@ -13,20 +13,20 @@ use super::object::missing;
 
 /// Names of the maps that one set of tables lies in.
 pub(super) struct TableNames {
-    trie: &'static str,
-    hosts: &'static str,
-    prefix6: &'static str,
-    ports: &'static str,
-    pairs: &'static str,
-    cells: &'static str,
-    deadlines: &'static str,
-    enforcing: Option<Enforcing>,
+    pub(super) trie: &'static str,
+    pub(super) hosts: &'static str,
+    pub(super) prefix6: &'static str,
+    pub(super) ports: &'static str,
+    pub(super) pairs: &'static str,
+    pub(super) cells: &'static str,
+    pub(super) deadlines: &'static str,
+    pub(super) enforcing: Option<Enforcing>,
 }
 
 /// Maps that only enforced tables have: what observes counts no rule and takes nothing of a rate.
-struct Enforcing {
-    routes: &'static str,
-    limits: &'static str,
+pub(super) struct Enforcing {
+    pub(super) routes: &'static str,
+    pub(super) limits: &'static str,
     limit_states: &'static str,
     rule_counters: &'static str,
 }

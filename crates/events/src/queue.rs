@@ -74,8 +74,10 @@ impl Queue {
     /// Sends an event, or counts it as lost. Never waits. One sender at a time.
     pub(crate) fn push(&self, entry: &Arc<Entry>) {
         // A flood of drops leaves room for what an audit must not miss.
-        let has_reserve =
-            matches!(entry.event.kind, Kind::Control(_) | Kind::Unenforced(_) | Kind::Coverage(_));
+        let has_reserve = matches!(
+            entry.event.kind,
+            Kind::Control(_) | Kind::Unenforced(_) | Kind::Altered(_) | Kind::Coverage(_)
+        );
         let may = has_reserve || self.behind() < self.room;
         if may && self.sender.try_send(Message::Entry(entry.clone())).is_ok() {
             self.taken.fetch_add(1, Ordering::AcqRel);

@@ -34,6 +34,7 @@ impl Severity {
                 (Outcome::Done, _) => Self::Informational,
                 (Outcome::Refused, _) => Self::Low,
             },
+            Kind::Altered(_) => Self::High,
             Kind::Coverage(coverage) if coverage.whole => Self::Informational,
             Kind::Coverage(_) => Self::Medium,
             Kind::Balance(balance) if balance.is_balanced() => Self::Informational,

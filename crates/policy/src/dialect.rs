@@ -1,7 +1,8 @@
 //! Which policy language a file is written in.
 
 /// The dialect of a policy file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Dialect {
     /// Tailscale's language and our extensions. Nothing absent allows anything.
     #[default]

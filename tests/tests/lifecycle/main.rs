@@ -39,6 +39,7 @@ mod many;
 mod metrics;
 mod migrate;
 mod places;
+mod read_back;
 mod recreated;
 mod remains;
 mod rights;

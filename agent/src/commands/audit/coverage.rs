@@ -41,7 +41,7 @@ struct Found {
     not_whole: Vec<Span>,
     /// Times that no agent has attested.
     unattested: Vec<Span>,
-    /// Read-backs of the tables that found differences.
+    /// Intervals in which the tables were read back and were not what was approved.
     altered: u64,
 }
 
@@ -178,7 +178,7 @@ impl Found {
         }
         if self.altered != 0 {
             println!(
-                "{} read-backs found altered tables; `bulkhead audit show --kind altered` lists them",
+                "in {} intervals the tables were not what was approved; `bulkhead audit show --kind altered` lists them",
                 self.altered
             );
         }

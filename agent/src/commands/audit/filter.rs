@@ -39,7 +39,8 @@ pub struct Filter {
 }
 
 /// Kinds of events, as records name them.
-const KINDS: [&str; 7] = ["drop", "would_differ", "unenforced", "control", "coverage", "balance", "lost"];
+const KINDS: [&str; 8] =
+    ["drop", "would_differ", "unenforced", "control", "altered", "coverage", "balance", "lost"];
 
 /// A filter whose words are understood.
 #[derive(Clone, Debug, Default)]

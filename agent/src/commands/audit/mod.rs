@@ -4,6 +4,7 @@ mod balance;
 mod coverage;
 mod filter;
 mod keys;
+mod live;
 mod proof;
 mod show;
 mod source;
@@ -28,6 +29,7 @@ enum Command {
     Proof(proof::Proof),
     Balance(balance::AuditBalance),
     Coverage(coverage::AuditCoverage),
+    Live(live::Live),
 }
 
 impl Audit {
@@ -38,6 +40,7 @@ impl Audit {
             Command::Proof(command) => command.run(global),
             Command::Balance(command) => command.run(global),
             Command::Coverage(command) => command.run(global),
+            Command::Live(command) => command.run(global),
         }
     }
 }

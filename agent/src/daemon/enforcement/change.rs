@@ -13,6 +13,7 @@ use crate::daemon::events::Shared;
 use crate::daemon::fallback;
 use crate::daemon::log::{log_and_default, log_unsaved};
 use crate::daemon::quarantine::list::List;
+use crate::daemon::read_back;
 use crate::daemon::state::generation::LoadedGeneration;
 use crate::daemon::state::inputs::{Inputs, Refused};
 use crate::daemon::state::retire::retire;
@@ -88,6 +89,9 @@ pub(in crate::daemon) fn change<D: Dataplane>(
         &indices,
         &attached,
     );
+    if let Ok(built) = &built {
+        read_back::keep_record(&enforcer.store, &enforcer.setup, built);
+    }
     let applied = match built.and_then(|built| swap(enforcer, disk, built, quarantined, after)) {
         Ok(applied) => applied,
         Err(error) => {

@@ -17,6 +17,7 @@ use crate::daemon::events::{self, Shared};
 use crate::daemon::fallback;
 use crate::daemon::log::{log_and_default, log_unsaved};
 use crate::daemon::quarantine::list;
+use crate::daemon::read_back::{self, Looks};
 use crate::daemon::reconcile::reconciler::Reconciler;
 use crate::daemon::setup::Setup;
 use crate::daemon::state::counter_epoch::CounterEpoch;
@@ -67,6 +68,7 @@ pub fn start<D: Dataplane>(
                     let _ = plane.remove_all(&pins);
                 }
             })?;
+    read_back::keep_record(&store, &setup, &built);
     ledger.target = Some(number);
     if let Err(error) = store.write_ledger(&ledger) {
         if ledger.pending.is_some() && setup.confirm.is_some() {
@@ -154,6 +156,7 @@ pub fn start<D: Dataplane>(
         guard_open: Mutex::new(guarded.open()),
         guarded: Mutex::new(guarded),
         saving: Mutex::default(),
+        looks: Looks::default(),
         live: Mutex::new(live),
     };
     // A refusal is in the status, and tried again.

@@ -38,8 +38,11 @@ impl Interval {
         let Self { since, at_start, unenforced: before } = std::mem::replace(self, next);
         let unenforced = since_then(&before, &self.unenforced);
         let at_end = (self.at_start != at_start).then(|| self.at_start.clone());
+        let read_back = enforcer.looks.attest();
+        let is_altered = read_back.as_ref().is_some_and(|read| read.differences != 0);
         let is_on = |covered: &Covered| covered.generation != 0 && !covered.hooks.is_empty();
-        let whole = is_on(&at_start) && is_on(&self.at_start) && unenforced.is_empty() && looks.count != 0;
+        let is_enforced = is_on(&at_start) && is_on(&self.at_start) && unenforced.is_empty();
+        let whole = is_enforced && !is_altered && looks.count != 0;
         Kind::Coverage(Box::new(Coverage {
             since,
             whole,
@@ -48,7 +51,7 @@ impl Interval {
             unenforced,
             looks: looks.count,
             longest_look: u64::try_from(looks.longest.as_nanos()).unwrap_or(u64::MAX),
-            read_back: None,
+            read_back,
         }))
     }
 }

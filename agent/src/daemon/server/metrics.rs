@@ -96,6 +96,11 @@ fn state(metrics: &mut Metrics, status: &Status, sampled: &Sampled) {
         let help = "When the policy was put in force, seconds since the Unix epoch";
         metrics.gauge("policy_applied_timestamp_seconds", help, [(vec![], sampled.applied as f64)]);
     }
+    if let Some(look) = agent.read_back.as_ref().filter(|look| look.failure.is_none()) {
+        let help =
+            "Entries and programs in the kernel that were not what was approved, when it was last read back";
+        metrics.gauge("live_differences", help, [(vec![], look.differences as f64)]);
+    }
     let attached = agent.interfaces.iter().map(|attached| {
         let is_attached = attached.index != 0 && !attached.hooks.is_empty();
         (vec![("interface", attached.interface.clone())], f64::from(u8::from(is_attached)))

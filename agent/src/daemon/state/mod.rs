@@ -21,6 +21,7 @@ use bulkhead_dataplane::{Attached, DEVICE_GROUP, Dataplane, Device, Kernel, Pins
 
 use crate::daemon::events::Shared;
 use crate::daemon::quarantine::list::List;
+use crate::daemon::read_back::Looks;
 use crate::daemon::reconcile::reconciler::Reconciler;
 use crate::daemon::setup::Setup;
 use crate::daemon::state::counters::Folded;
@@ -75,6 +76,8 @@ pub struct Enforcer<D: Dataplane = Kernel> {
     pub(in crate::daemon) noted: Mutex<Notes>,
     /// One writer of who is cut off at a time. Taken before `live`.
     pub(in crate::daemon) saving: Mutex<()>,
+    /// What came of reading the kernel's tables back.
+    pub looks: Looks,
     pub(in crate::daemon) live: Mutex<Live<D>>,
 }
 

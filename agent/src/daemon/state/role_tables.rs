@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use bulkhead_dataplane::{Dataplane, Pins, Specification, Staged, quarantine_tables};
+use bulkhead_dataplane::{Dataplane, Pins, QuarantineError, Specification, Staged, quarantine_tables};
 use bulkhead_engine::memory::Tables;
 use bulkhead_policy::compile::Program;
 
@@ -45,13 +45,15 @@ impl<D: Dataplane> RoleTables<D> {
     ) -> anyhow::Result<Self> {
         let BuildContext { plane, setup, number, .. } = *context;
         let mut tables = program.tables;
-        let deadlines = on_boot_clock(&mut tables, context.clock);
+        let deadlines = as_now(&mut tables, context.clock, &context.quarantined)?;
         let mut staged = staged.map(|(number, program)| (number, program.tables));
-        let staged_deadlines =
-            staged.as_mut().map(|(_, tables)| on_boot_clock(tables, context.clock)).unwrap_or_default();
+        let staged_deadlines = staged
+            .as_mut()
+            .map(|(_, tables)| as_now(tables, context.clock, &[]))
+            .transpose()?
+            .unwrap_or_default();
         let has_packet_rates = member::has_packet_rates(&tables);
         members.iter().try_for_each(|member| member.refuse_rates(has_packet_rates))?;
-        quarantine_tables(&mut tables, &context.quarantined)?;
         let specification = Specification {
             audit: context.mode == Mode::Audit,
             capacity: setup.config.capacity,
@@ -72,9 +74,18 @@ impl<D: Dataplane> RoleTables<D> {
     }
 }
 
-/// Turns the tables' deadlines from ns since the Unix epoch into ns since boot; returns them as they were.
-fn on_boot_clock(tables: &mut Tables, clock: &BootClock) -> Vec<u64> {
+/// Compiled tables as the kernel is to hold them now: deadlines in ns since boot in place of the Unix epoch, and these
+/// addresses cut off. Returns the deadlines as they were.
+///
+/// # Errors
+/// If the tables are broken.
+pub fn as_now(
+    tables: &mut Tables,
+    clock: &BootClock,
+    quarantined: &[IpAddr],
+) -> Result<Vec<u64>, QuarantineError> {
     let deadlines = tables.deadlines.clone();
     tables.deadlines.iter_mut().skip(1).for_each(|deadline| *deadline = clock.deadline(*deadline));
-    deadlines
+    quarantine_tables(tables, quarantined)?;
+    Ok(deadlines)
 }

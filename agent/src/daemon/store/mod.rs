@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 
 use crate::daemon::files::Files;
 use crate::daemon::lock;
+use crate::daemon::read_back::record::{self, Built};
 
 /// How names of files and directories in the state directory start that an instance could have as well:
 /// those of other instances lie within that of `default`.
@@ -210,6 +211,24 @@ impl Store {
             self.sync(&directory)
         };
         write().with_context(|| format!("{}: keeping what the generation is made from", directory.display()))
+    }
+
+    /// Keeps what a generation was built with besides its files.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub(in crate::daemon) fn save_built(&self, number: u32, built: &Built) -> anyhow::Result<()> {
+        let path = self.generation(number).join(record::FILE);
+        let write = || self.replace(&path, &serde_json::to_vec_pretty(built)?);
+        write().with_context(|| format!("{}: writing", path.display()))
+    }
+
+    /// What a generation was built with besides its files; `None` if that was not kept.
+    ///
+    /// # Errors
+    /// If it cannot be read or understood.
+    pub fn built_of(&self, number: u32) -> anyhow::Result<Option<Built>> {
+        self.load(&format!("generation-{number}/{}", record::FILE))
     }
 
     /// What a generation was made from; `None` if that was not kept whole.

@@ -31,7 +31,7 @@ pub struct Coverage {
     pub looks: u64,
     /// The longest time between two of these looks, ns.
     pub longest_look: u64,
-    /// The last time that the tables were read back, if they were.
+    /// The last read-back of the tables, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_back: Option<ReadBack>,
 }
@@ -75,14 +75,15 @@ pub struct CoveredHook {
     pub tag: Option<String>,
 }
 
-/// What a read-back of the tables has found.
+/// When the tables were read back, and whether they were what was approved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReadBack {
-    /// When it ended.
+    /// When the last one began.
     pub time: Timestamp,
-    /// The generation that was read.
+    /// The generation that it read.
     pub generation: u32,
-    /// Cells that are not as the recorded files have them.
+    /// Entries and programs that were not as the recorded files have them, over all read-backs since the coverage
+    /// before; if there was none since, by the last one.
     pub differences: u64,
 }

@@ -123,6 +123,24 @@ fn kind() -> impl Strategy<Value = Kind> {
                 }))
             }
         ),
+        (proptest::collection::vec(proptest::option::of(text()), 4), text(), any::<u32>(), any::<u64>())
+            .prop_map(|(words, text, generation, others)| {
+                let mut words = words.into_iter();
+                let mut next = || words.next().flatten();
+                Kind::Altered(Box::new(Altered {
+                    generation,
+                    table: text.clone(),
+                    entry: text.clone(),
+                    direction: next(),
+                    source: next(),
+                    destination: next(),
+                    port: next(),
+                    others,
+                    expected: text.clone(),
+                    found: text,
+                    omitted: others / 2,
+                }))
+            }),
         coverage(),
         balance(),
         (any::<Option<u64>>(), any::<Option<u64>>(), proptest::option::of(text())).prop_map(

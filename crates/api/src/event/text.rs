@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    Actor, Balance, Control, Coverage, Drop, Effect, End, Event, Kind, LostEvents, Missed, Outcome, Rule,
-    Unenforced, WouldDiffer,
+    Actor, Altered, Balance, Control, Coverage, Drop, Effect, End, Event, Kind, LostEvents, Missed, Outcome,
+    Rule, Unenforced, WouldDiffer,
 };
 
 impl fmt::Display for Event {
@@ -18,6 +18,7 @@ impl fmt::Display for Event {
             Kind::WouldDiffer(differs) => would_differ(f, differs),
             Kind::Unenforced(time) => unenforced(f, time),
             Kind::Control(control) => self::control(f, control),
+            Kind::Altered(altered) => self::altered(f, altered),
             Kind::Coverage(coverage) => self::coverage(f, coverage),
             Kind::Balance(balance) => self::balance(f, balance),
             Kind::Lost(lost) => self::lost(f, lost),
@@ -90,6 +91,21 @@ fn unenforced(f: &mut fmt::Formatter<'_>, time: &Unenforced) -> fmt::Result {
     let without = if time.agent { "" } else { ", without an agent" };
     let since = since.milliseconds();
     write!(f, "unenforced {interface} since {since} for {milliseconds} ms{without}: {cause}; {effect}")
+}
+
+fn altered(f: &mut fmt::Formatter<'_>, altered: &Altered) -> fmt::Result {
+    let Altered { generation, table, entry, source, destination, port, direction, expected, found, .. } =
+        altered;
+    f.write_str("altered ")?;
+    match (source, destination) {
+        (Some(source), Some(destination)) => write!(f, "{source} → {destination}")?,
+        (one, other) => f.write_str(one.as_ref().or(other.as_ref()).unwrap_or(entry))?,
+    }
+    for part in [port, direction].into_iter().flatten() {
+        write!(f, " {part}")?;
+    }
+    write!(f, ": {expected} should be; {found} is ({table} {entry}, generation {generation})")?;
+    if altered.omitted != 0 { write!(f, "; and {} more", altered.omitted) } else { Ok(()) }
 }
 
 fn control(f: &mut fmt::Formatter<'_>, control: &Control) -> fmt::Result {

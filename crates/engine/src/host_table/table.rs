@@ -36,6 +36,13 @@ impl HostTable {
         Self::sized(entries, count)
     }
 
+    /// The table of buckets that were read out of a map.
+    #[must_use]
+    pub fn of_buckets(buckets: Vec<HostBucket>) -> Self {
+        let len = buckets.iter().map(|bucket| bucket.entries().count()).sum();
+        Self { buckets, len }
+    }
+
     /// A table made for `count` entries.
     fn sized(entries: impl Iterator<Item = (Address, Leaf)> + Clone, count: usize) -> Result<Self, Full> {
         let mut buckets = (count * USUAL.0).div_ceil(USUAL.1 * BUCKET_PLACES).max(1);

@@ -1,6 +1,6 @@
 //! What went wrong (Detection Finding), and whether the control held (Compliance Finding).
 
-use bulkhead_api::event::{Balance, Coverage, Effect, LostEvents, Timestamp, Unenforced};
+use bulkhead_api::event::{Altered, Balance, Coverage, Effect, LostEvents, Timestamp, Unenforced};
 use bulkhead_api::record::Record;
 use serde_json::json;
 
@@ -38,6 +38,17 @@ pub(super) fn unenforced(exported: &Exported, record: &Record, time: &Unenforced
     set(&mut object, "disposition", disposition);
     set(&mut object, "status_detail", effect);
     set(&mut object, "is_alert", time.effect != Effect::None);
+    object
+}
+
+/// What the kernel holds is not what was approved.
+pub(super) fn altered(exported: &Exported, record: &Record, altered: &Altered) -> Members {
+    let title = "the kernel does not hold what was approved";
+    let mut object = finding(&DETECTION, exported, record, title, None);
+    set(&mut object, "policy", policy(altered.generation, record.files.as_ref().map(|files| &*files.policy)));
+    set(&mut object, "count", altered.omitted.saturating_add(1));
+    set(&mut object, "status_detail", record.event.to_string());
+    set(&mut object, "is_alert", true);
     object
 }
 

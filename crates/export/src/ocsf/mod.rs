@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `drop`, `would_differ` | Network Activity (4001) |
 //! | `control` | Entity Management (3004); `start` and `stop`: Application Lifecycle (6002) |
-//! | `unenforced`, `lost` | Detection Finding (2004) |
+//! | `unenforced`, `altered`, `lost` | Detection Finding (2004) |
 //! | `coverage`, `balance` | Compliance Finding (2003) |
 //! | others | Base Event (0) |
 //!
@@ -50,6 +50,7 @@ pub fn object(exported: &Exported) -> Value {
         Kind::WouldDiffer(differs) => network::would_differ(record, differs),
         Kind::Control(control) => control::changed(record, control),
         Kind::Unenforced(time) => finding::unenforced(exported, record, time),
+        Kind::Altered(altered) => finding::altered(exported, record, altered),
         Kind::Lost(lost) => finding::lost(exported, record, lost),
         Kind::Coverage(coverage) => finding::coverage(exported, record, coverage),
         Kind::Balance(balance) => finding::balance(exported, record, balance),

@@ -117,6 +117,11 @@ fn evidence() -> Vec<Value> {
         evidence.push(json!({"kind": "lost", "cause": cause}));
         evidence.push(json!({"kind": "lost", "cause": cause, "events": 7, "drops": 9, "detail": "no space"}));
     }
+    let altered = json!({"kind": "altered", "generation": 2, "table": "CELLS", "entry": "7", "others": 0,
+        "expected": "deny_rule by 3", "found": "allow by 3", "omitted": 0});
+    let named = json!({"direction": "ingress", "source": "client (10.0.0.3)", "destination": "server (10.0.0.9)",
+        "port": "22/tcp", "others": u64::MAX, "omitted": u64::MAX});
+    evidence.extend([altered.clone(), with(altered, named)]);
     evidence.push(json!({"kind": "missed", "missed": 7}));
     evidence
 }

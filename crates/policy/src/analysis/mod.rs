@@ -9,6 +9,7 @@ mod decide;
 pub mod diff;
 pub(crate) mod equivalence;
 pub mod explain;
+pub mod held;
 pub mod proof;
 pub mod reference;
 mod unmet;

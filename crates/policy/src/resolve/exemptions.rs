@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::overlays::{OverlayServices, Served};
 use super::resolver::Resolver;
@@ -17,7 +18,7 @@ use crate::service::{Service, TCP, UDP};
 
 /// What one node lets through before its policy is asked: from its agent.toml, for
 /// [`super::resolve_with`]. Neither may touch a venue's addresses: that is an error.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exemptions {
     /// The node, by its name in the inventory. Without such a node there is nothing to exempt.
     pub node: String,
@@ -33,18 +34,19 @@ pub struct Exemptions {
 }
 
 /// Who may always open TCP connections to the node's own addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Management {
     /// From where.
     pub sources: Vec<IpNet>,
     /// To which TCP ports.
     pub ports: Vec<u16>,
     /// Where it is configured, for findings.
+    #[serde(skip)]
     pub location: Option<Location>,
 }
 
 /// A WireGuard interface whose packets travel over exchange interfaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireGuard {
     /// The UDP port on which this node listens: peers may begin.
     pub port: u16,
@@ -53,6 +55,7 @@ pub struct WireGuard {
     /// The UDP ports on which the peers listen: this node may begin. Empty: the same as `port`.
     pub peer_ports: Vec<u16>,
     /// Where it is configured, for findings.
+    #[serde(skip)]
     pub location: Option<Location>,
 }
 

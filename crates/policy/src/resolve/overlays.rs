@@ -3,11 +3,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::frontend::diagnostic::Location;
 use crate::service::{TCP, UDP};
 
 /// An overlay whose services a node may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Overlay {
     /// Tailscale, of whatever control server.
     Tailscale,
@@ -16,11 +18,12 @@ pub enum Overlay {
 }
 
 /// An overlay's services, as an agent's configuration exempts them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OverlayServices {
     /// Whose.
     pub overlay: Overlay,
     /// Where it is configured, for findings.
+    #[serde(skip)]
     pub location: Option<Location>,
 }
 
