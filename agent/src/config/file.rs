@@ -34,6 +34,7 @@ struct File {
     limits: Limits,
     metrics: Metrics,
     control: Control,
+    history: History,
 }
 
 #[derive(Debug, Deserialize)]
@@ -114,6 +115,16 @@ struct Control {
     change: Option<Spanned<String>>,
 }
 
+/// What is kept of who used which rule.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct History {
+    enabled: Option<bool>,
+    days: Option<Spanned<i64>>,
+    mib: Option<Spanned<i64>>,
+    flows_seconds: Option<Spanned<i64>>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Limits {
@@ -135,6 +146,11 @@ const SPARES: RangeInclusive<i64> = 0..=65_536;
 /// 0: any number.
 const NEW_FLOWS: RangeInclusive<i64> = 0..=10_000_000;
 const BUDGET: RangeInclusive<i64> = 1..=10_000_000;
+/// Up to ten years.
+const HISTORY_DAYS: RangeInclusive<i64> = 1..=3660;
+const HISTORY_MIB: RangeInclusive<i64> = 1..=65_536;
+/// Up to an hour: what the table of flows forgets meanwhile is not seen.
+const FLOWS_SECONDS: RangeInclusive<i64> = 1..=3600;
 const PORT: RangeInclusive<i64> = 1..=65_535;
 
 /// Parses and checks a file. Relative paths in it start at its directory.
@@ -185,6 +201,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     if let Some(budget) = &file.limits.event_budget {
         config.event_budget = number("event_budget", budget, BUDGET)?;
     }
+    config.history = history(&source, &file.history)?;
     if let Some(listen) = &file.metrics.listen {
         let address = *listen.get_ref();
         if !address.ip().is_loopback() {
@@ -281,6 +298,21 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         return Err(at(&source, starts[index], &message));
     }
     Ok(config)
+}
+
+/// Bounds are held whether it is enabled or not.
+fn history(source: &Source, file: &History) -> Result<Option<super::History>, Usage> {
+    let mut history = super::History::default();
+    for (name, value, bounds, to) in [
+        ("days", &file.days, HISTORY_DAYS, &mut history.days),
+        ("mib", &file.mib, HISTORY_MIB, &mut history.bytes),
+        ("flows_seconds", &file.flows_seconds, FLOWS_SECONDS, &mut history.flows_seconds),
+    ] {
+        if let Some(value) = value {
+            *to = u64::from(bounded(source, name, value, bounds)?) << if name == "mib" { 20 } else { 0 };
+        }
+    }
+    Ok(file.enabled.unwrap_or(true).then_some(history))
 }
 
 /// The first exchange interface whose zone an overlay has, too.

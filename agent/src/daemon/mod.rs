@@ -7,6 +7,7 @@ pub mod events;
 pub mod fallback;
 pub mod files;
 mod flows;
+pub mod history;
 mod links;
 pub mod lock;
 mod log;
@@ -41,6 +42,7 @@ use self::enforcement::{attach, takeover};
 use self::events::Shared;
 use self::events::control::{self, Before, Change};
 use self::fallback::drops;
+use self::history::Recorder;
 use self::server::Api;
 use self::server::rights::Rights;
 use self::server::scrape::{self, Scrapes};
@@ -144,6 +146,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     drops::collect(instance, enforcer.store.clone(), guard_log, shared.clone())?;
     let mut failures = events::start(&paths.pins, &shared)?;
     resets::start(&paths.pins)?;
+    let recorder = Recorder::start(&enforcer)?;
     let scrapes = Arc::default();
     let metrics = match enforcer.setup.config.metrics {
         Some(address) => Some(scrape::listen(address).await?),
@@ -184,6 +187,10 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     service::stopping();
     // Lets the last answer leave, and whoever watches see the last event.
     tokio::time::sleep(LAST_ANSWERS).await;
+    if let Some(recorder) = recorder {
+        // Events of the last moment are on their way to it by now.
+        recorder.end();
+    }
     let _ = std::fs::remove_file(&paths.socket);
     Ok(answer)
 }

@@ -8,6 +8,7 @@
 //! A rule is known by its fingerprint, so that its use follows it and not its number; an end by the node's name and
 //! its address. Days are UTC's. The caller says what time it is: nothing here asks a clock.
 
+pub mod answer;
 mod keep;
 mod open;
 mod read;

@@ -16,6 +16,7 @@ use bulkhead_events::{Enricher, EventHub, EventLog, Generations, Origin, Pace, P
 use tokio::sync::mpsc;
 
 use crate::daemon::clock::BootClock;
+use crate::daemon::history::{HistorySink, Recent};
 use crate::daemon::links::missed::{Missed, MissedSink};
 use crate::daemon::setup::Setup;
 use crate::daemon::state::enricher::Indices;
@@ -42,6 +43,8 @@ pub struct Shared {
     pub indices: Indices,
     /// What of their links' protocols interfaces miss.
     pub missed: Arc<Missed>,
+    /// Drops that history has not got yet; none: nothing is recorded.
+    pub recent: Option<Arc<Recent>>,
     /// The state directory, which has what generations before this agent's were made from.
     pub store: Store,
 }
@@ -54,10 +57,12 @@ impl Shared {
     pub fn open(setup: &Setup, store: Store) -> anyhow::Result<Self> {
         let what = "starting the threads that tell of events";
         let (indices, missed) = (Indices::default(), Arc::<Missed>::default());
-        let hub = EventHub::new(&setup.options.node, EventLog::open(&setup.paths.state), sinks(&missed));
+        let recent = setup.config.history.map(|_| Arc::<Recent>::default());
+        let sinks = sinks(&missed, recent.as_ref());
+        let hub = EventHub::new(&setup.options.node, EventLog::open(&setup.paths.state), sinks);
         let resolve = resolver(store.clone(), setup, indices.clone());
         let names = Generations::new(Enricher::unknown(indices.clone()), resolve).context(what)?;
-        Ok(Self { hub: Arc::new(hub.context(what)?), names: Arc::new(names), indices, missed, store })
+        Ok(Self { hub: Arc::new(hub.context(what)?), names: Arc::new(names), indices, missed, recent, store })
     }
 
     /// Adds a generation's names, before a packet can meet it.
@@ -72,8 +77,12 @@ impl Shared {
 }
 
 /// Where events go besides the event log and whoever watches.
-fn sinks(missed: &Arc<Missed>) -> Vec<Box<dyn Sink>> {
-    vec![Box::new(MissedSink(missed.clone()))]
+fn sinks(missed: &Arc<Missed>, recent: Option<&Arc<Recent>>) -> Vec<Box<dyn Sink>> {
+    let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(MissedSink(missed.clone()))];
+    if let Some(recent) = recent {
+        sinks.push(Box::new(HistorySink(recent.clone())));
+    }
+    sinks
 }
 
 /// Makes the names of a generation that an earlier agent has built from what was kept of it.
