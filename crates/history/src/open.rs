@@ -1,5 +1,6 @@
 //! The file: opening it, and setting it aside if it is damaged.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -91,6 +92,8 @@ pub struct SetAside {
 pub struct History {
     pub(crate) connection: Connection,
     pub(crate) path: PathBuf,
+    /// Rules that were used in the batch before.
+    pub(crate) used_before: HashSet<String>,
 }
 
 impl History {
@@ -114,7 +117,7 @@ impl History {
         let connection = Connection::open(path).map_err(refused)?;
         prepare(&connection, node).map_err(refused)?;
         check_version(&connection, path)?;
-        Ok(Self { connection, path: path.into() })
+        Ok(Self { connection, path: path.into(), used_before: HashSet::new() })
     }
 
     pub(crate) fn refused(&self) -> impl Fn(rusqlite::Error) -> Error + use<> {

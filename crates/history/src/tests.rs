@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Batch, DAY, End, Error, History, Reader, RuleNote, Use, Verdict, day};
+use super::{Batch, DAY, End, Error, History, Reader, RuleNote, Use, Used, Verdict, day};
 
 /// 1 January 2027, 00:00 UTC.
 const NEW_YEAR: u64 = 1_798_761_600;
@@ -80,23 +80,28 @@ fn a_counter_that_moves_without_a_flow_is_use_by_nobody_known() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("history.db");
     let mut history = open(&path);
-    let rules = Some(vec![note("a", 1), note("b", 2), note("c", 3)]);
-    history.write(&Batch { rules, ..Batch::default() }, NEW_YEAR).unwrap();
     let counters =
         |all: [u64; 3]| ["a", "b", "c"].map(str::to_owned).into_iter().zip(all).collect::<Vec<_>>();
+    // What was counted before the first look is not known to be of that day.
+    let rules = Some(vec![note("a", 1), note("b", 2), note("c", 3)]);
+    history.write(&Batch { rules, counters: counters([3, 3, 0]), ..Batch::default() }, NEW_YEAR).unwrap();
+    assert_eq!(Reader::open(&path).unwrap().used_since(0).unwrap(), []);
+    let known = || {
+        let used = Reader::open(&path).unwrap().used_since(0).unwrap();
+        let one =
+            |used: &Used| (used.what.rule.clone().unwrap(), used.what.source == End::UNKNOWN, used.count);
+        used.iter().map(one).collect::<Vec<_>>()
+    };
+    let row = |rule: &str, is_unknown, count| (rule.to_owned(), is_unknown, count);
     let mut batch = one(by("a", "web-1", 443), 1, NEW_YEAR + 60);
     batch.counters = counters([5, 7, 0]);
     history.write(&batch, NEW_YEAR + 60).unwrap();
-    let used = Reader::open(&path).unwrap().used_since(0).unwrap();
-    let known: Vec<_> =
-        used.iter().map(|used| (used.what.rule.as_deref(), used.what.source.name.is_some())).collect();
-    assert_eq!(known, [(Some("a"), true), (Some("b"), false)]);
-    assert_eq!(used[1].what.source, End::UNKNOWN);
-    // It stands still, then begins anew.
-    history.write(&Batch { counters: counters([5, 7, 0]), ..Batch::default() }, NEW_YEAR + 120).unwrap();
-    history.write(&Batch { counters: counters([5, 2, 0]), ..Batch::default() }, NEW_YEAR + 180).unwrap();
-    let used = Reader::open(&path).unwrap().used_since(0).unwrap();
-    assert_eq!((used[1].count, used[1].last), (2, NEW_YEAR + 180));
+    assert_eq!(known(), [row("a", false, 1), row("b", true, 1)]);
+    // Packets of a flow that was seen just before and is gone, then of one that nobody has seen; b begins anew.
+    history.write(&Batch { counters: counters([6, 7, 0]), ..Batch::default() }, NEW_YEAR + 120).unwrap();
+    assert_eq!(known(), [row("a", false, 1), row("b", true, 1)]);
+    history.write(&Batch { counters: counters([8, 2, 0]), ..Batch::default() }, NEW_YEAR + 180).unwrap();
+    assert_eq!(known(), [row("a", true, 1), row("a", false, 1), row("b", true, 2)]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One transaction a batch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Transaction, params};
 
@@ -24,16 +24,26 @@ impl History {
     pub fn write(&mut self, batch: &Batch, now: u64) -> Result<(), Error> {
         let refused = self.refused();
         let transaction = self.connection.transaction().map_err(&refused)?;
-        write(&transaction, batch, now).and_then(|()| transaction.commit()).map_err(refused)
+        let used = batch.uses.keys().filter_map(|of| of.rule.clone()).collect();
+        write(&transaction, batch, &self.used_before, now)
+            .and_then(|()| transaction.commit())
+            .map_err(refused)?;
+        self.used_before = used;
+        Ok(())
     }
 }
 
-fn write(transaction: &Transaction<'_>, batch: &Batch, now: u64) -> rusqlite::Result<()> {
+fn write(
+    transaction: &Transaction<'_>,
+    batch: &Batch,
+    used_before: &HashSet<String>,
+    now: u64,
+) -> rusqlite::Result<()> {
     if let Some(rules) = &batch.rules {
         note_rules(transaction, rules, now)?;
     }
     let mut unknown = HashMap::new();
-    note_counters(transaction, batch, now, &mut unknown)?;
+    note_counters(transaction, batch, used_before, now, &mut unknown)?;
     let mut ids = Ids::default();
     let uses =
         batch.uses.iter().map(|(of, seen)| (of, *seen)).chain(unknown.iter().map(|(of, seen)| (of, *seen)));
@@ -65,7 +75,7 @@ fn note_rules(transaction: &Transaction<'_>, rules: &[RuleNote], now: u64) -> ru
     transaction.execute("UPDATE rules SET in_force = 2 WHERE in_force = 1", [])?;
     let mut note = transaction.prepare(
         "INSERT INTO rules (fingerprint, number, name, position, since, in_force, packets)
-            VALUES (?1, ?2, ?3, ?4, ?5, 1, 0)
+            VALUES (?1, ?2, ?3, ?4, ?5, 1, -1)
          ON CONFLICT (fingerprint) DO UPDATE SET number = excluded.number, name = excluded.name,
             position = excluded.position, in_force = 1,
             since = CASE in_force WHEN 0 THEN excluded.since ELSE since END",
@@ -77,15 +87,21 @@ fn note_rules(transaction: &Transaction<'_>, rules: &[RuleNote], now: u64) -> ru
     Ok(())
 }
 
-/// A rule whose counter has moved while nobody was seen to use it was used, by whom is not known.
+/// A rule whose counter has moved while nobody was seen to use it was used, by whom is not known. Packets of a flow that
+/// was seen in the batch before may have been counted since.
 fn note_counters(
     transaction: &Transaction<'_>,
     batch: &Batch,
+    used_before: &HashSet<String>,
     now: u64,
     unknown: &mut HashMap<Use, crate::Seen>,
 ) -> rusqlite::Result<()> {
-    let seen: std::collections::HashSet<&str> =
-        batch.uses.keys().filter_map(|of| of.rule.as_deref()).collect();
+    let seen: HashSet<&str> = batch
+        .uses
+        .keys()
+        .filter_map(|of| of.rule.as_deref())
+        .chain(used_before.iter().map(String::as_str))
+        .collect();
     let mut ask = transaction.prepare("SELECT packets FROM rules WHERE fingerprint = ?1")?;
     let mut put = transaction.prepare("UPDATE rules SET packets = ?2 WHERE fingerprint = ?1")?;
     for (fingerprint, packets) in &batch.counters {
@@ -98,6 +114,10 @@ fn note_counters(
             continue;
         }
         put.execute(params![fingerprint, packets])?;
+        // The first that is known of it: when that was counted nobody knows.
+        if before < 0 {
+            continue;
+        }
         // Counters begin anew with the host.
         let moved = if packets > before { packets - before } else { packets };
         if moved > 0 && !seen.contains(fingerprint.as_str()) {
@@ -129,7 +149,7 @@ impl<'a> Ids<'a> {
             return Ok(*id);
         }
         // One of a generation that was gone before it was noted.
-        let add = "INSERT OR IGNORE INTO rules (fingerprint, number, since, in_force, packets) VALUES (?1, 0, ?2, 0, 0)";
+        let add = "INSERT OR IGNORE INTO rules (fingerprint, number, since, in_force, packets) VALUES (?1, 0, ?2, 0, -1)";
         transaction.execute(add, params![rule, whole(now)])?;
         let id =
             transaction.query_row("SELECT id FROM rules WHERE fingerprint = ?1", [rule], |row| row.get(0))?;

@@ -49,6 +49,7 @@ mod starting;
 mod told;
 mod unseen;
 mod uplinks;
+mod used;
 mod watched;
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The thread that looks, and writes once a minute.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use bulkhead_api::status::RuleCount;
 use bulkhead_dataplane::{FlowTable, flow_clock};
 use bulkhead_events::Enricher;
 use bulkhead_history::{Batch, End, History, Use, Verdict};
@@ -25,6 +26,9 @@ const WRITE: Duration = Duration::from_secs(60);
 
 /// The longest that the thread sleeps at a time.
 const NAP: Duration = Duration::from_millis(500);
+
+/// How long an agent that ends waits for the thread.
+const LAST: Duration = Duration::from_secs(1);
 
 /// Bytes of the file for each kind of drop: its row of the day, that of all days, and its ends.
 const BYTES_A_DROP: u64 = 160;
@@ -55,8 +59,6 @@ struct Work {
     noted: Option<u32>,
     /// When the look before began, ns of the flow clock.
     looked: u64,
-    /// Rules that were seen to be used in it: packets counted since then may be of flows that are gone by now.
-    used_before: HashSet<String>,
     /// The refusal that was told last: it is told once.
     told: Option<String>,
 }
@@ -81,7 +83,6 @@ impl Recorder {
             known: Known::default(),
             noted: None,
             looked: 0,
-            used_before: HashSet::new(),
             told: None,
         };
         let recorder = Self { work: Arc::new(Mutex::new(work)), is_over: Arc::default() };
@@ -97,9 +98,14 @@ impl Recorder {
     /// Looks once more and writes what is left; not while the disk hangs.
     pub fn end(&self) {
         self.is_over.store(true, Ordering::Relaxed);
-        if let Ok(mut work) = self.work.try_lock() {
-            work.look();
-            work.write();
+        let began = Instant::now();
+        while began.elapsed() < LAST {
+            if let Ok(mut work) = self.work.try_lock() {
+                work.look();
+                work.write();
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
         }
     }
 }
@@ -149,22 +155,16 @@ impl Work {
         let table = FlowTable::open(&self.enforcer.pins().state("FLOWS"))?;
         let talks = look(&table, &self.enforcer.setup.config.timeouts, self.looked, began);
         self.looked = began;
-        let mut used = HashSet::new();
         for talk in talks {
             let of = self.used(&talk, &names);
-            used.extend(of.rule.clone());
             self.batch.add(of, 1, now);
         }
         if self.noted != Some(generation) {
             self.batch.rules = Some(rules.notes().to_vec());
             self.noted = Some(generation);
         }
-        self.batch.counters = counts
-            .iter()
-            .filter_map(|count| Some((rules.by_number(count.rule.number)?.clone(), count.packets)))
-            .filter(|(rule, _)| !self.used_before.contains(rule) || used.contains(rule))
-            .collect();
-        self.used_before = used;
+        let by_rule = |count: &RuleCount| Some((rules.by_number(count.rule.number)?.clone(), count.packets));
+        self.batch.counters = counts.iter().filter_map(by_rule).collect();
         self.batch.looks += 1;
         Ok(())
     }

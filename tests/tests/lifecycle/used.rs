@@ -1,0 +1,124 @@
+//! Who used which rule: what the agent records, `drift` and `suggest` from it, and what becomes of a damaged history.
+
+use std::fs;
+use std::time::Duration;
+
+use bulkhead_testkit::lab::slower;
+use serde_json::Value;
+
+use crate::site::{Over, Site};
+
+/// Lets the client use any port of the server.
+const WIDE: &str = r#"{"name": "wide", "action": "accept", "src": ["tag:client"], "dst": ["tag:server:*"]}"#;
+/// Nobody uses it.
+const UNUSED: &str =
+    r#"{"name": "unused", "action": "accept", "src": ["tag:stranger"], "dst": ["tag:server:22"]}"#;
+
+/// How long it is recorded, and a little less.
+const RECORDED: Duration = Duration::from_secs(12);
+const ASKED: &str = "10s";
+
+fn site(label: &str, acls: &[&str]) -> Site {
+    let site = Site::new(label, Over::Ethernet, acls);
+    let config = site.configuration("server", site.interface());
+    site.write("agent.toml", &format!("{config}[history]\nflows_seconds = 1\n"));
+    site
+}
+
+/// Ends the agent, which writes what it has.
+fn end(site: &mut Site) {
+    site.signal(libc::SIGTERM);
+    let began = std::time::Instant::now();
+    while !site.has_ended() {
+        assert!(began.elapsed() < slower(Duration::from_secs(20)), "the agent does not end: {}", site.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn asked(site: &Site, words: &[&str]) -> Value {
+    let output = site.bulkhead(&[&["--json"], words].concat());
+    assert_eq!(output.status.code(), Some(0), "{words:?}: {output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_wide_rule_is_narrowed_and_what_audit_mode_let_pass_is_suggested() {
+    let mut site = site("used", &[WIDE, UNUSED]);
+    site.start();
+    let mut admitted = site.connect("client", 8080);
+    admitted.goes_on();
+    std::thread::sleep(Duration::from_secs(2));
+    site.done(&["apply", "--mode", "audit"]);
+    let mut audited = site.connect("stranger", 8080);
+    audited.goes_on();
+    std::thread::sleep(RECORDED);
+    admitted.goes_on();
+    audited.goes_on();
+    end(&mut site);
+
+    let drift = asked(&site, &["drift", "--since", ASKED]);
+    assert_eq!((&drift["rules"], &drift["hosts"][0]["node"]), (&2.into(), &"server".into()), "{drift}");
+    assert_eq!(
+        (drift["unused"].as_array().unwrap().len(), &drift["unused"][0]["name"]),
+        (1, &"unused".into()),
+        "{drift}"
+    );
+    let wider = drift["wider"].as_array().unwrap();
+    assert_eq!((wider.len(), &wider[0]["name"]), (1, &"wide".into()), "{drift}");
+    let narrower =
+        r#"{"name": "wide", "action": "accept", "src": ["tag:client"], "dst": ["tag:server:8080"]}"#;
+    assert_eq!(wider[0]["narrower"], narrower, "{drift}");
+
+    // What was observed is admitted, and nothing else.
+    let suggested = asked(&site, &["suggest", "--since", "1d"]);
+    assert_eq!((&suggested["valid"], &suggested["observed"]), (&true.into(), &2.into()), "{suggested}");
+    let text = suggested["policy"].as_str().unwrap();
+    assert!(text.contains("would be dropped") && text.contains("admitted, seen in"), "{text}");
+    site.write("suggested.hujson", text);
+    let (suggested, inventory) = (site.path("suggested.hujson"), site.path("inventory.json"));
+    site.done(&["check", &suggested, "--inventory", &inventory]);
+    site.start();
+    site.done(&["apply", &suggested, "--mode", "enforce"]);
+    admitted.goes_on();
+    audited.goes_on();
+    assert!(site.connects("client", 8080) && site.connects("stranger", 8080));
+    assert!(site.is_denied("client", 8081) && site.is_denied("stranger", 8081));
+}
+
+#[test]
+fn a_damaged_history_is_set_aside_and_told_and_enforcement_goes_on() {
+    let mut site = site("damaged", &[WIDE]);
+    site.start();
+    let mut admitted = site.connect("client", 8080);
+    admitted.goes_on();
+    std::thread::sleep(Duration::from_secs(2));
+    end(&mut site);
+    let path = format!("/var/lib/bulkhead/{}/history.db", site.instance());
+    assert!(fs::metadata(&path).unwrap().len() > 0);
+    fs::write(&path, "no database".repeat(1000)).unwrap();
+    let output = site.bulkhead(&["drift"]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    site.start();
+    admitted.goes_on();
+    let began = std::time::Instant::now();
+    while !site.log().contains("history was damaged") {
+        assert!(began.elapsed() < slower(Duration::from_secs(20)), "{}", site.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    end(&mut site);
+    assert_eq!(asked(&site, &["drift", "--since", "1d"])["rules"], 1);
+}
+
+#[test]
+fn nothing_is_recorded_where_it_is_turned_off() {
+    let mut site = site("unrecorded", &[WIDE]);
+    let config = site.configuration("server", site.interface());
+    site.write("agent.toml", &format!("{config}[history]\nenabled = false\n"));
+    site.start();
+    assert!(site.connects("client", 8080));
+    end(&mut site);
+    let output = site.bulkhead(&["drift"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no history"), "{output:?}");
+}
