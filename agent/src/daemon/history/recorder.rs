@@ -186,8 +186,10 @@ impl Work {
     /// The rules of a generation, from what was kept of it.
     fn rules(&mut self, generation: u32) -> Arc<Rules> {
         let (store, names) = (&self.enforcer.store, &self.enforcer.shared.names);
-        self.known
-            .of(generation, || Rules::new(&store.fingerprints(generation), names.known(generation).rules()))
+        self.known.of(generation, || {
+            names.wait(&BTreeSet::from([generation]));
+            Rules::new(&store.fingerprints(generation), names.known(generation).rules())
+        })
     }
 
     /// Writes what there is. What the disk refuses is written later.
