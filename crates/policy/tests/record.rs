@@ -58,7 +58,7 @@ fn what_is_no_text_or_no_day_is_an_error_at_its_place() {
         (r#""owner": 7"#, "owner"),
         (r#""reviewBy": "2027-02-30""#, "\"2027-02-30\" is no day that can be"),
         (r#""reviewBy": "soon""#, "\"soon\" is no day that can be"),
-        (r#""reviewby": "2027-01-31""#, "reviewby"),
+        (r#""reviewOn": "2027-01-31""#, "reviewOn"),
     ] {
         let loaded = load(fields, Dialect::Bulkhead, LAST);
         let errors = found(&loaded, Severity::Error);
