@@ -70,6 +70,7 @@ pub enum AgentCommand {
     Detach(commands::detach::Detach),
     Guard(commands::guard::Guard),
     Doctor(commands::doctor::Doctor),
+    Audit(commands::audit::Audit),
 }
 
 impl Cli {
@@ -140,6 +141,7 @@ impl AgentCommand {
             Self::Detach(command) => command.run(global),
             Self::Guard(command) => command.run(global),
             Self::Doctor(command) => command.run(global),
+            Self::Audit(command) => command.run(global),
         }
     }
 }

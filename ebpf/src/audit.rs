@@ -7,9 +7,9 @@ use bulkhead_engine::{Action, Environment as _, Metadata, Outcome, Reason, is_of
 use crate::compare::compare;
 use crate::counters::count_outcome;
 use crate::environment::MAPS;
-use crate::maps::{REASON_COUNTERS, UNREPORTED};
+use crate::maps::{REASON_COUNTERS, REASON_COUNTERS_1, UNREPORTED};
 use crate::nesting::Place;
-use crate::reports::{pay, tell};
+use crate::reports::{Turn, pay, tell, turn};
 use crate::settings;
 
 /// Counts and reports an outcome; returns what to do with the packet. Out of line is only what
@@ -36,12 +36,16 @@ pub(crate) fn conclude(meta: &Metadata, place: Place, direction: Direction, inte
 /// Counts a drop, and reports it within the budget.
 #[inline(always)]
 fn conclude_drop(meta: &Metadata, direction: Direction, interface: u32) {
-    let fund = pay(direction, meta);
-    let reasons = if fund.is_some() { &REASON_COUNTERS } else { &UNREPORTED };
+    let Some(fund) = pay(direction, meta) else {
+        count_outcome(meta.outcome, meta.headers.length, direction, &UNREPORTED);
+        return;
+    };
+    // Counted and told of in one turn, whichever it is by then.
+    let turn = turn();
+    let reasons = if turn == Turn::Odd { &REASON_COUNTERS_1 } else { &REASON_COUNTERS };
     count_outcome(meta.outcome, meta.headers.length, direction, reasons);
-    if let Some(fund) = fund {
-        tell(|| meta.drop_key(direction, interface, settings::generation()), &meta.headers, LOST_RING, fund);
-    }
+    let key = || meta.drop_key(direction, interface, settings::generation());
+    tell(key, &meta.headers, LOST_RING, (turn, fund));
 }
 
 /// Counts the verdict on a plain packet. A drop that is to be reported, since it has a budget, is not

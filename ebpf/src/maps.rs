@@ -43,6 +43,11 @@ pub(crate) static INITIATORS: LruHashMap<Address, u64> = LruHashMap::with_max_en
 #[map]
 pub(crate) static REASON_COUNTERS: PerCpuArray<Counter> =
     PerCpuArray::with_max_entries(DIRECTIONS * REASONS, 0);
+/// The second account: drops that are reported while the second table of aggregates is in use, as the first, above,
+/// has those of the other turns. An account of turns that are over stands still, and so can be balanced exactly.
+#[map]
+pub(crate) static REASON_COUNTERS_1: PerCpuArray<Counter> =
+    PerCpuArray::with_max_entries(DIRECTIONS * REASONS, 0);
 /// Drops that are not reported, since the CPU's budget for the second was used up or there was no
 /// place to decide in: counted here by direction and reason, and not among the others.
 #[map]
@@ -59,6 +64,10 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// What neither an event nor an aggregate tells of, by kind of loss.
 #[map]
 pub(crate) static LOST_EVENTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(LOSSES, 0);
+
+/// One entry: of the second account, the drops that neither tells of.
+#[map]
+pub(crate) static LOST_EVENTS_1: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// One entry: ns that the fixed clock of tests has gone on since it was set. Other programs
 /// do not look here: the verifier removes it.

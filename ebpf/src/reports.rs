@@ -5,7 +5,8 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::maps::HashMap;
 use bulkhead_abi::{
-    AggregateKey, AggregateValue, Direction, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, LOST_STAGED, Word,
+    AggregateKey, AggregateValue, Direction, EVENT_AUDIT, EVENT_ODD, Event, KIND_DROP, KIND_SENDER,
+    LOST_RING, LOST_STAGED, Word,
 };
 use bulkhead_engine::parse::Headers;
 use bulkhead_engine::{
@@ -13,7 +14,7 @@ use bulkhead_engine::{
 };
 
 use crate::environment::MAPS;
-use crate::maps::{AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, BUDGET, EVENTS, LOST_EVENTS};
+use crate::maps::{AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, BUDGET, EVENTS, LOST_EVENTS, LOST_EVENTS_1};
 use crate::nesting::add;
 use crate::settings;
 
@@ -53,9 +54,30 @@ pub(crate) fn pay(direction: Direction, meta: &Metadata) -> Option<Fund> {
 
 type Aggregates = HashMap<AggregateKey, AggregateValue>;
 
+/// Which of the two tables of aggregates is in use, and which account counts what is reported.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Even,
+    Odd,
+}
+
+/// The turn that a report falls into.
 #[inline(always)]
-fn lose(kind: u32) {
-    if let Some(lost) = LOST_EVENTS.get_ptr_mut(kind) {
+pub(crate) fn turn() -> Turn {
+    match AGGREGATE_EPOCH.get(0) {
+        Some(epoch) if epoch & 1 != 0 => Turn::Odd,
+        _ => Turn::Even,
+    }
+}
+
+#[inline(always)]
+fn lose(kind: u32, turn: Turn) {
+    let lost = if turn == Turn::Odd && kind == LOST_RING {
+        LOST_EVENTS_1.get_ptr_mut(0)
+    } else {
+        LOST_EVENTS.get_ptr_mut(kind)
+    };
+    if let Some(lost) = lost {
         // SAFETY: this CPU's own element.
         unsafe { add(lost, 1) };
     }
@@ -65,34 +87,36 @@ fn lose(kind: u32) {
 #[inline(always)]
 pub(crate) fn report_difference(key: impl FnOnce() -> AggregateKey, meta: &Metadata, direction: Direction) {
     match pay(direction, meta) {
-        Some(fund) => tell(key, &meta.headers, LOST_STAGED, fund),
-        None => lose(LOST_STAGED),
+        Some(fund) => tell(key, &meta.headers, LOST_STAGED, (turn(), fund)),
+        None => lose(LOST_STAGED, Turn::Even),
     }
 }
 
 /// Adds to the aggregate of its key. The first of them is told of by an event, if a share pays for it.
 #[inline(never)]
-pub(crate) fn tell(key: impl FnOnce() -> AggregateKey, headers: &Headers, lost: u32, fund: Fund) {
+pub(crate) fn tell(
+    key: impl FnOnce() -> AggregateKey,
+    headers: &Headers,
+    lost: u32,
+    (turn, fund): (Turn, Fund),
+) {
     let key = &mut key();
     // SAFETY: the helper has no preconditions.
     let time = unsafe { bpf_ktime_get_boot_ns() };
-    let aggregates = match AGGREGATE_EPOCH.get(0) {
-        Some(epoch) if epoch & 1 != 0 => &AGGREGATES_1,
-        _ => &AGGREGATES_0,
-    };
+    let aggregates = if turn == Turn::Odd { &AGGREGATES_1 } else { &AGGREGATES_0 };
     if let Some(value) = aggregates.get_ptr_mut(&*key) {
         add_to(value, headers.length, time);
         return;
     }
     if fund == Fund::Common {
         if !summarise(aggregates, key, headers.length, time) {
-            lose(lost);
+            lose(lost, turn);
         }
         return;
     }
     // Another CPU may have been faster, or the table is full: the event tells of this drop anyway.
     let _ = aggregates.insert(&*key, &AggregateValue::default(), u64::from(BPF_NOEXIST));
-    let flags = if MAPS.audit() { EVENT_AUDIT } else { 0 };
+    let flags = if MAPS.audit() { EVENT_AUDIT } else { 0 } | if turn == Turn::Odd { EVENT_ODD } else { 0 };
     let event = Event {
         time,
         key: *key,
@@ -107,7 +131,7 @@ pub(crate) fn tell(key: impl FnOnce() -> AggregateKey, headers: &Headers, lost: 
             entry.write(event);
             entry.submit(0);
         }
-        None => lose(lost),
+        None => lose(lost, turn),
     }
 }
 

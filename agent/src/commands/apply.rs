@@ -60,7 +60,13 @@ impl Force {
 
 /// Confirm what `--confirm` has put in force: it stays.
 #[derive(Debug, clap::Args)]
-pub struct Confirm {}
+pub struct Confirm {
+    /// The generation that is meant; without it whatever waits.
+    ///
+    /// By the number that `apply` has printed. Another one that waits is not kept (exit 2).
+    #[arg(value_name = "GENERATION")]
+    generation: Option<u32>,
+}
 
 /// Roll back to the previous policy and inventory at once.
 ///
@@ -124,7 +130,8 @@ pub(super) fn show_difference(difference: &Summary) {
 
 impl Confirm {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let confirmed: bool = client::command(&Paths::of(&global.instance)?, route::CONFIRM, &())?;
+        let request = request::Confirmation { generation: self.generation };
+        let confirmed: bool = client::command(&Paths::of(&global.instance)?, route::CONFIRM, &request)?;
         if global.json {
             println!("{}", serde_json::json!({ "confirmed": confirmed }));
         } else if confirmed {

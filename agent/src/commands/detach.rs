@@ -1,6 +1,6 @@
 //! `bulkhead detach`: ends enforcement.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_api::route;
 use hyper::Method;
@@ -18,6 +18,9 @@ use crate::paths::Paths;
 /// How long an agent is waited for before it is ended instead.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Between two looks whether it has ended.
+const INTERVAL: Duration = Duration::from_millis(20);
+
 /// Detach every program and end enforcement.
 ///
 /// Removes the instance's tables, too, agent running or not.
@@ -32,7 +35,11 @@ impl Detach {
         let by_agent: Option<Vec<(String, String)>> =
             client::block_on(async { Ok(ask.await.unwrap_or_default()) })?;
         let (links, was_closed) = match by_agent {
-            Some(links) => (links, false),
+            Some(links) => {
+                // What follows is true only of an agent that has ended.
+                wait_for_end(&paths);
+                (links, false)
+            }
             None => {
                 // One that only starts, or waits for its first interface, would attach afterwards; one
                 // that hangs is no reason to stay locked out.
@@ -63,5 +70,17 @@ impl Detach {
             links.iter().for_each(|(interface, hook)| println!("detached {interface} {hook}"));
         }
         Ok(Answer::Yes)
+    }
+}
+
+/// Waits until the agent has ended, which it does once it has answered; says so of one that does not.
+fn wait_for_end(paths: &Paths) {
+    let over = Instant::now() + PATIENCE;
+    while let Some(process) = paths.holder() {
+        if Instant::now() >= over {
+            eprintln!("bulkhead: the agent (process {process}) has detached and not ended yet");
+            return;
+        }
+        std::thread::sleep(INTERVAL);
     }
 }

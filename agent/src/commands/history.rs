@@ -1,5 +1,6 @@
 //! `bulkhead history`: what was put in force, when, by whom, and what that changed.
 
+use anyhow::Context as _;
 use bulkhead_api::event::Actor;
 use bulkhead_api::history::{Entry, Standing};
 use bulkhead_api::route;
@@ -60,7 +61,11 @@ fn ask(paths: &Paths) -> anyhow::Result<Vec<Entry>> {
     let answer = client::ask_within(PATIENCE, &paths.socket, Method::GET, route::HISTORY);
     match client::block_on(answer)? {
         Some(entries) => Ok(entries),
-        None => history::history(&Store::new(&paths.state)),
+        None => {
+            let store = Store::new(&paths.state);
+            let ledger = store.ledger().context("which of what is kept is enforced is not known")?;
+            Ok(history::history(&store, &ledger))
+        }
     }
 }
 

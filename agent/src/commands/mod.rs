@@ -4,6 +4,8 @@
 pub mod apply;
 #[cfg(feature = "agent")]
 pub mod attach;
+#[cfg(feature = "agent")]
+pub mod audit;
 mod budget;
 pub mod check;
 pub mod compile;

@@ -8,6 +8,7 @@ use bulkhead_api::route;
 
 use super::apply::{Force, show};
 use crate::client;
+use crate::config::Mode;
 use crate::duration;
 use crate::exit::Answer;
 use crate::global::Global;
@@ -31,9 +32,12 @@ pub struct Stage {
 #[derive(Debug, clap::Args)]
 pub struct Unstage {}
 
-/// Promote the staged policy: enforce it exactly as it was staged.
+/// Promote the staged policy: enforce its files as they were staged.
 #[derive(Debug, clap::Args)]
 pub struct Promote {
+    /// Drop what the policy does not admit, or report it [default: as now].
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
     /// Undo it unless `bulkhead confirm` comes within this time, such as 60s.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     confirm: Option<u64>,
@@ -67,7 +71,7 @@ impl Unstage {
 
 impl Promote {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let promotion = Promotion { within: self.confirm, session: self.force.session() };
+        let promotion = Promotion { mode: self.mode, within: self.confirm, session: self.force.session() };
         let answer: Option<Applied> =
             client::command(&Paths::of(&global.instance)?, route::PROMOTE, &promotion)?;
         Ok(show_staged(answer.as_ref(), global.json))

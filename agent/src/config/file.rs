@@ -98,6 +98,9 @@ struct Flows {
 struct Events {
     ring_bytes: Option<Spanned<i64>>,
     aggregates: Option<Spanned<i64>>,
+    attest_seconds: Option<Spanned<i64>>,
+    keep_days: Option<Spanned<i64>>,
+    keep_mib: Option<Spanned<i64>>,
 }
 
 /// Where Prometheus may ask.
@@ -140,6 +143,9 @@ const AGGREGATES: RangeInclusive<i64> = 64..=1_048_576;
 const RING_BYTES: RangeInclusive<i64> = 4096..=1_073_741_824;
 /// Up to 30 days, seconds.
 const TIMEOUT: RangeInclusive<i64> = 1..=30 * 24 * 60 * 60;
+const ATTEST: RangeInclusive<i64> = 1..=3600;
+const KEEP_DAYS: RangeInclusive<i64> = 1..=36_500;
+const KEEP_MIB: RangeInclusive<i64> = 64..=1_048_576;
 const ZONE: RangeInclusive<i64> = 1..=65_535;
 const TABLE_MIB: RangeInclusive<i64> = 1..=65_536;
 const SPARES: RangeInclusive<i64> = 0..=65_536;
@@ -202,6 +208,15 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         config.event_budget = number("event_budget", budget, BUDGET)?;
     }
     config.history = history(&source, &file.history)?;
+    for (name, value, bounds, to) in [
+        ("attest_seconds", &file.events.attest_seconds, ATTEST, &mut config.attest_seconds),
+        ("keep_days", &file.events.keep_days, KEEP_DAYS, &mut config.keep_days),
+        ("keep_mib", &file.events.keep_mib, KEEP_MIB, &mut config.keep_mib),
+    ] {
+        if let Some(value) = value {
+            *to = number(name, value, bounds)?;
+        }
+    }
     if let Some(listen) = &file.metrics.listen {
         let address = *listen.get_ref();
         if !address.ip().is_loopback() {

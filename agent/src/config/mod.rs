@@ -118,6 +118,12 @@ pub struct Config {
     pub new_flows: Rate,
     /// Drops that one CPU reports in a second.
     pub event_budget: u32,
+    /// Seconds between two records of coverage and balance.
+    pub attest_seconds: u32,
+    /// Days that records are kept.
+    pub keep_days: u32,
+    /// MiB that records may take; the oldest go first.
+    pub keep_mib: u32,
     /// Who may always reach this node, whatever the policy says.
     pub management: Vec<Management>,
     /// Where metrics are served over HTTP, on loopback; none: over the socket alone.
@@ -162,6 +168,9 @@ impl Default for Config {
             watch: false,
             new_flows: per_second(DEFAULT_NEW_FLOWS),
             event_budget: 10_000,
+            attest_seconds: 60,
+            keep_days: 396,
+            keep_mib: 4096,
             management: Vec::new(),
             metrics: None,
             wireguard: Vec::new(),

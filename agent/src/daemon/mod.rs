@@ -4,6 +4,7 @@ pub mod clock;
 mod descriptors;
 mod enforcement;
 pub mod events;
+mod evidence;
 pub mod fallback;
 pub mod files;
 mod flows;
@@ -25,6 +26,7 @@ pub mod store;
 #[cfg(test)]
 mod transitions;
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +46,7 @@ use self::events::control::{self, Before, Change};
 use self::fallback::drops;
 use self::history::Recorder;
 use self::server::Api;
+use self::server::budget::Budget;
 use self::server::rights::Rights;
 use self::server::scrape::{self, Scrapes};
 pub use self::setup::Setup;
@@ -67,6 +70,9 @@ const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// If the system refuses; then nothing has been attached or changed.
 pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     let store = Store::new(&setup.paths.state);
+    if let Err(error) = start::readable(&store) {
+        return Err(fallback::closed::instead_of_enforcing(&Kernel, &setup, error));
+    }
     let named = match start::read(&setup) {
         Ok(inputs) => Named::Holds(inputs),
         // A host that was protected does not come up unprotected because of what has become of a file.
@@ -91,7 +97,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     if start::goes_back_to_nothing(&Kernel, &setup, &store)? {
         let shared = Shared::open(&setup, store)?;
         before.tell_ended(&shared);
-        shared.hub.flush(LAST_EVENTS);
+        shared.hub.sign(LAST_EVENTS);
         return Ok(Answer::No);
     }
     if let Some(warning) = setup.config.lockout() {
@@ -109,7 +115,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     before.tell(&enforcer);
     let ended = runtime.block_on(serve(enforcer, guard_log));
     // What an event log that stands still has not got by then, it never will.
-    shared.hub.flush(LAST_EVENTS);
+    shared.hub.sign(LAST_EVENTS);
     ended
 }
 
@@ -144,9 +150,12 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     let reconciling = reconcile::start(enforcer.clone()).context("watching what is enforced")?;
     let instance = &enforcer.setup.instance;
     drops::collect(instance, enforcer.store.clone(), guard_log, shared.clone())?;
-    let mut failures = events::start(&paths.pins, &shared)?;
+    let (of_guard, store) = (instance.clone(), enforcer.store.clone());
+    let guard = move || drops::totals(&of_guard, &store);
+    let mut failures = events::start(&paths.pins, &shared, guard)?;
     resets::start(&paths.pins)?;
     let recorder = Recorder::start(&enforcer)?;
+    let attesting = evidence::start(&enforcer)?;
     let scrapes = Arc::default();
     let metrics = match enforcer.setup.config.metrics {
         Some(address) => Some(scrape::listen(address).await?),
@@ -158,6 +167,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
         detach,
         scrapes,
         changes: tokio::sync::Mutex::default(),
+        budget: Budget::default(),
         rights,
     });
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
@@ -169,7 +179,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
             return Err(failure.context("telling of drops has ended; start the agent again"));
         }
         never = server::serve(listener, api) => match never {},
-        ended = metrics => ended.context("serving metrics")?,
+        never = metrics => match never {},
         ended = reload::on_hangup(enforcer.clone()) => match ended? {},
         ended = reload::on_change(enforcer.clone()) => match ended? {},
         ended = service::keep_alive(enforcer.clone()) => match ended? {},
@@ -185,6 +195,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
         _ = interrupt.recv() => still_enforced(&enforcer, "SIGINT"),
     }
     service::stopping();
+    attesting.end(LAST_EVENTS);
     // Lets the last answer leave, and whoever watches see the last event.
     tokio::time::sleep(LAST_ANSWERS).await;
     if let Some(recorder) = recorder {
@@ -200,7 +211,7 @@ async fn serve_metrics(
     listener: Option<TcpListener>,
     scrapes: Arc<Scrapes>,
     enforcer: Arc<Enforcer>,
-) -> std::io::Result<()> {
+) -> Infallible {
     match listener {
         Some(listener) => scrape::serve(listener, scrapes, enforcer).await,
         None => std::future::pending().await,

@@ -59,8 +59,11 @@ pub async fn on_change(enforcer: Arc<Enforcer>) -> anyhow::Result<Infallible> {
 async fn differ(enforcer: &Arc<Enforcer>) -> anyhow::Result<bool> {
     let enforcer = enforcer.clone();
     let compare = move || {
+        // What is just being enforced may be these files.
+        let _one = enforcer.one_change();
         let (policy, inventory) = enforcer.setup.files();
-        let seen = enforcer.store.last_requested();
+        let ledger = enforcer.live().ledger.clone();
+        let seen = enforcer.store.last_requested(&ledger);
         // What cannot be read is told of by whoever applies it.
         let now = Files::read(&policy, &inventory).ok();
         now.zip(seen).is_none_or(|(now, (seen, _))| !now.same_text(&seen))

@@ -92,13 +92,21 @@ fn within<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> anyhow:
     done.context("entering the network namespace that the instance is enforced in")
 }
 
+/// What was noted. What is damaged is said, and says nothing: it was here, as far as is known.
+fn noted_or_here(paths: &Paths) -> Option<Residence> {
+    Residence::noted(&Store::new(&paths.state)).unwrap_or_else(|error| {
+        eprintln!("bulkhead: {error:#}; taking this network namespace for the one that it is enforced in");
+        None
+    })
+}
+
 /// Works in the network namespace that the instance was last started in; nothing if that is another one, which no
 /// name and no process leads to from here.
 ///
 /// # Errors
-/// If what was noted cannot be read, or the namespace not entered.
+/// If the namespace cannot be entered.
 pub fn there<T: Send>(paths: &Paths, work: impl FnOnce() -> T + Send) -> anyhow::Result<Option<T>> {
-    match Residence::noted(&Store::new(&paths.state))? {
+    match noted_or_here(paths) {
         Some(noted) if noted.cookie != Residence::here(noted.guard)?.cookie => {
             noted.find().map(|(there, _)| within(&there, work)).transpose()
         }
@@ -113,7 +121,16 @@ pub fn there<T: Send>(paths: &Paths, work: impl FnOnce() -> T + Send) -> anyhow:
 pub fn claim(setup: &Setup) -> anyhow::Result<()> {
     let store = Store::new(&setup.paths.state);
     let here = Residence::here(setup.config.guard)?;
-    if let Some(noted) = Residence::noted(&store)?
+    let noted = match Residence::noted(&store) {
+        Ok(noted) => noted,
+        // It may be in another one; where nothing is attached, nothing is anywhere.
+        Err(error) if running(&setup.paths.pins)?.iter().any(|link| link.index != 0) => return Err(error),
+        Err(error) => {
+            tracing::warn!("{error:#}; nothing is attached, so it is written anew");
+            None
+        }
+    };
+    if let Some(noted) = &noted
         && noted.cookie != here.cookie
     {
         let found = noted.find();
@@ -141,7 +158,7 @@ pub fn claim(setup: &Setup) -> anyhow::Result<()> {
             );
         }
     }
-    if Residence::noted(&store)?.as_ref() != Some(&here) {
+    if noted.as_ref() != Some(&here) {
         // A full disk must not keep the host unprotected.
         log_unsaved(store.save(FILE, &here));
     }
@@ -153,7 +170,7 @@ pub fn claim(setup: &Setup) -> anyhow::Result<()> {
 /// # Errors
 /// If it is there and stays: without programs it would drop everything.
 pub fn remove_guard(instance: &str, paths: &Paths) -> anyhow::Result<bool> {
-    let Some(noted) = Residence::noted(&Store::new(&paths.state))? else {
+    let Some(noted) = noted_or_here(paths) else {
         // Nothing was ever started in this boot, or by an agent that noted nothing.
         return match remove(instance) {
             Err(error) if is_missing(&error) => {

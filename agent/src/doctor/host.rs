@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bulkhead_dataplane::check_support;
+use bulkhead_host::clock::ClockState;
 
 use super::{Finding, Level, Patient};
 use crate::guard;
@@ -53,21 +54,15 @@ fn kernel() -> Finding {
 
 /// Expiry, quarantines and evidence go by the wall clock.
 fn clock() -> Finding {
-    let source = fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource");
-    let source = source.map_or_else(|_| "unknown".to_owned(), |source| source.trim().to_owned());
-    // SAFETY: all zeros is a timex that asks and sets nothing (adjtimex(2)).
-    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
-    // SAFETY: it is written to by the kernel alone, during the call.
-    let state = unsafe { libc::adjtimex(&raw mut timex) };
-    let error = timex.maxerror;
-    if state < 0 {
+    let ClockState { source, discipline } = ClockState::now();
+    let Some(discipline) = discipline else {
         return Finding::said(
             "clock",
             Level::Note,
             format!("source {source}; whether it is synchronized is not known"),
         );
-    }
-    if timex.status & libc::STA_UNSYNC != 0 {
+    };
+    if !discipline.synchronized {
         return Finding::new(
             "clock",
             Level::Warning,
@@ -75,6 +70,7 @@ fn clock() -> Finding {
             "run chrony, systemd-timesyncd or another NTP client",
         );
     }
+    let error = discipline.error / 1000;
     Finding::ok("clock", format!("source {source}, synchronized, off by at most {error} µs"))
 }
 

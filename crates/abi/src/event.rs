@@ -4,6 +4,8 @@ use crate::Address;
 
 /// Flag of an event: audit mode, the packet passed.
 pub const EVENT_AUDIT: u8 = 1;
+/// Flag of an event: the drop is counted in the second account, that of odd turns of the tables of aggregates.
+pub const EVENT_ODD: u8 = 2;
 
 /// Kind of a report: a packet was dropped, or in audit mode would have been.
 pub const KIND_DROP: u8 = 0;

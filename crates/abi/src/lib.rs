@@ -32,7 +32,7 @@ pub use cell::{
 };
 pub use defaults::{Capacity, DEFAULT_NEW_FLOWS, default_timeouts, per_second};
 pub use event::{
-    AggregateKey, AggregateValue, EVENT_AUDIT, Event, KIND_DROP, KIND_SENDER, KIND_STAGED, LOSSES,
+    AggregateKey, AggregateValue, EVENT_AUDIT, EVENT_ODD, Event, KIND_DROP, KIND_SENDER, KIND_STAGED, LOSSES,
     LOST_BUDGET, LOST_RING, LOST_STAGED, staged_index,
 };
 pub use flow::{
@@ -62,7 +62,7 @@ pub use word::Word;
 
 /// The map ABI version. It names the bpffs directory, so that objects of another map ABI are
 /// never reused silently. [`Settings`] has none: it is part of each program, and read by no other.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Counters of packets and bytes, one per rule and CPU.
 #[repr(C)]

@@ -94,6 +94,9 @@ pub enum Malformed {
         /// Its length.
         bytes: u64,
     },
+    /// Texts for which there is no room beside those of others.
+    #[error("others are sending as much as is taken at a time: send it again in a few seconds")]
+    Busy,
     /// A text that is no UTF-8.
     #[error("{name} is not UTF-8 text")]
     NoText {
@@ -127,14 +130,20 @@ impl Change {
 
 /// Puts a change together from the pieces in which its body comes.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub struct Reader<A> {
     line: Vec<u8>,
     head: Option<Head>,
     /// The texts that are announced, and what has come of each.
     texts: Vec<(Announced, Vec<u8>)>,
+    admit: A,
 }
 
-impl Reader {
+impl<A: FnMut(u64) -> bool> Reader<A> {
+    /// Of a body whose texts may come if `admit` says so of their bytes, before there is memory for them.
+    pub const fn new(admit: A) -> Self {
+        Self { line: Vec::new(), head: None, texts: Vec::new(), admit }
+    }
+
     /// Takes the next piece.
     ///
     /// # Errors
@@ -164,14 +173,21 @@ impl Reader {
     fn begin(&mut self) -> Result<(), Malformed> {
         let head: Head =
             serde_json::from_slice(&self.line).map_err(|error| Malformed::Head(error.to_string()))?;
-        for announced in [&head.policy, &head.inventory].into_iter().flatten().cloned() {
-            let Announced { name, bytes } = announced.clone();
+        let announced: Vec<Announced> =
+            [&head.policy, &head.inventory].into_iter().flatten().cloned().collect();
+        for Announced { name, bytes } in announced.clone() {
             if name.len() > LONGEST_NAME || !is_plain(&name) {
                 return Err(Malformed::Name);
             }
             if bytes > LONGEST {
                 return Err(Malformed::TooLong { name });
             }
+        }
+        if !(self.admit)(announced.iter().map(|announced| announced.bytes).sum()) {
+            return Err(Malformed::Busy);
+        }
+        for announced in announced {
+            let Announced { name, bytes } = announced.clone();
             let mut text = Vec::new();
             text.try_reserve_exact(bytes as usize).map_err(|_| Malformed::NoMemory { name, bytes })?;
             self.texts.push((announced, text));
@@ -219,7 +235,7 @@ mod tests {
     }
 
     fn read(pieces: &[&[u8]]) -> Result<Change, Malformed> {
-        let mut reader = Reader::default();
+        let mut reader = Reader::new(|_| true);
         pieces.iter().try_for_each(|piece| reader.take(piece))?;
         reader.finish()
     }
@@ -243,6 +259,22 @@ mod tests {
             assert!(matches!(read(&[&body[..body.len() - 1]]), Err(Malformed::Length)));
             assert!(matches!(read(&[&body, b"x"]), Err(Malformed::Length)));
         }
+    }
+
+    #[test]
+    fn texts_have_no_memory_before_they_are_admitted() {
+        let head =
+            br#"{"policy": {"name": "p", "bytes": 1000000000}, "inventory": {"name": "i", "bytes": 5}}"#;
+        let mut asked = Vec::new();
+        let mut reader = Reader::new(|bytes| {
+            asked.push(bytes);
+            false
+        });
+        reader.take(head).unwrap();
+        assert!(matches!(reader.take(b"\n"), Err(Malformed::Busy)));
+        assert!(reader.texts.is_empty());
+        drop(reader);
+        assert_eq!(asked, [1_000_000_005]);
     }
 
     #[test]

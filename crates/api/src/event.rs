@@ -1,11 +1,15 @@
-//! Events: drops, what a staged policy would decide otherwise, times without enforcement, and who changed what.
+//! Events: drops, what a staged policy would decide otherwise, times without enforcement, who changed what, and the
+//! accounts that show that nothing is missing.
 //!
 //! An event is one JSON object, in the event log and for whoever watches. `kind` says which one it is; fields that
 //! do not apply are absent.
 
+mod balance;
 mod control;
+mod coverage;
 mod drop;
 mod earlier;
+mod lost;
 mod protocol;
 mod reason;
 mod stats;
@@ -18,8 +22,11 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::balance::{Account, Balance, Count};
 pub use self::control::{Action, Actor, Control, Outcome};
+pub use self::coverage::{Coverage, Covered, CoveredHook, ReadBack};
 pub use self::drop::{Direction, Drop, End, Enforced, EtherType, Rule, WouldDiffer};
+pub use self::lost::{LostCause, LostEvents};
 pub use self::protocol::Protocol;
 pub use self::reason::{GuardReason, Reason, UnknownName};
 pub use self::stats::{Counted, EventStats};
@@ -53,6 +60,12 @@ pub enum Kind {
     Unenforced(Box<Unenforced>),
     /// `control`: somebody, or the agent itself, has changed or tried to change what is enforced.
     Control(Box<Control>),
+    /// `coverage`: what enforced over an interval, and whether it did all the time.
+    Coverage(Box<Coverage>),
+    /// `balance`: the account of drops. In the event log alone.
+    Balance(Box<Balance>),
+    /// `lost`: events are not in the event log. In the event log alone.
+    Lost(Box<LostEvents>),
     /// `missed`: this watcher was too slow. Never in the event log.
     Missed(Missed),
 }
@@ -71,6 +84,15 @@ impl Event {
     pub fn drops(&self) -> u64 {
         match &self.kind {
             Kind::Drop(drop) => drop.count,
+            _ => 0,
+        }
+    }
+
+    /// How many of them are in the account of odd turns.
+    #[must_use]
+    pub fn odd_drops(&self) -> u64 {
+        match &self.kind {
+            Kind::Drop(drop) if drop.odd => drop.count,
             _ => 0,
         }
     }

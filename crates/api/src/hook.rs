@@ -150,6 +150,10 @@ pub struct Attached {
     /// The numbers of the programs on them.
     #[serde(default)]
     pub programs: Vec<u32>,
+    /// The tags of these programs: the first 8 bytes of a SHA-1 of their instructions, hexadecimal
+    /// (`bpf_prog_calc_tag`, kernel/bpf/core.c).
+    #[serde(default)]
+    pub tags: Vec<String>,
     /// Others take enforcement from it again and again: it is to be kept closed.
     #[serde(default)]
     pub contested: bool,
@@ -169,6 +173,7 @@ impl Attached {
             group: 0,
             hooks: Vec::new(),
             programs: Vec::new(),
+            tags: Vec::new(),
             contested: false,
             fallback: None,
         }

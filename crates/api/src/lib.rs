@@ -8,6 +8,7 @@ pub mod hook;
 pub mod link;
 pub mod mode;
 pub mod quarantine;
+pub mod record;
 pub mod request;
 pub mod route;
 #[cfg(feature = "schema")]

@@ -13,11 +13,25 @@ use crate::session::Session;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Promotion {
+    /// Enforce or audit; none: as now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
     /// Seconds to confirm within; none: it stays.
+    #[serde(default)]
     pub within: Option<u64>,
     /// The session that it must not cut; none: whatever it cuts is meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
+}
+
+/// Keep what waits for its confirmation.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Confirmation {
+    /// The generation that is meant: another one is refused; none: whatever waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u32>,
 }
 
 /// Return to what was enforced before.

@@ -31,10 +31,21 @@ pub fn attach(
     attach_one(group, interface, Hook::TcxEgress, pins, links)?;
     links.evict(&interface.name, interface.index, pins)?;
     let hooks = vec![ingress, Hook::TcxEgress];
-    let programs = hooks.iter().map(|hook| group.program_id(*hook)).collect::<Result<_, _>>()?;
+    let on_hooks: Vec<_> = hooks.iter().map(|hook| group.program_id(*hook)).collect::<Result<_, _>>()?;
+    let (programs, tags) = on_hooks.into_iter().unzip();
     let Interface { name, device, index, group: in_group, .. } = interface.clone();
     let contested = false;
-    Ok(Attached { interface: name, device, index, group: in_group, hooks, programs, contested, fallback })
+    Ok(Attached {
+        interface: name,
+        device,
+        index,
+        group: in_group,
+        hooks,
+        programs,
+        tags,
+        contested,
+        fallback,
+    })
 }
 
 /// The first of `candidates` that the kernel takes, and why it is not the first of them.

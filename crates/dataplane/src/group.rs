@@ -120,14 +120,15 @@ impl Group {
         Ok(fd.map_err(KernelError::refused(format!("program {name}")))?.as_fd())
     }
 
-    /// Its number.
+    /// The number and the tag of the program on a hook, as the kernel says.
     ///
     /// # Errors
     /// If it is not loaded.
-    pub(super) fn program_id(&self, hook: Hook) -> Result<u32, KernelError> {
+    pub(super) fn program_id(&self, hook: Hook) -> Result<(u32, String), KernelError> {
         let name = self.on_hook(hook);
         let info = self.object.program(name).ok_or_else(|| missing(name))?.info();
-        Ok(info.map_err(KernelError::refused(format!("program {name}")))?.id())
+        let info = info.map_err(KernelError::refused(format!("program {name}")))?;
+        Ok((info.id(), format!("{:016x}", info.tag())))
     }
 
     /// A TC program: `tc_ingress` or `tc_egress`, or one that observes before it.

@@ -17,7 +17,8 @@ const ALIKE: &[u32] = &[1];
 pub struct OrphanedEvents {
     /// Events that nobody has read.
     pub events: Vec<RingBuf<MapData>>,
-    aggregates: Vec<Aggregates>,
+    /// Each with whether it is the odd one.
+    aggregates: Vec<(Aggregates, bool)>,
     /// What cannot be read.
     pub unread: Unreadable,
 }
@@ -52,16 +53,19 @@ impl OrphanedEvents {
     /// If the kernel refuses.
     pub fn take_aggregates(
         &mut self,
-        mut take: impl FnMut(&[(AggregateKey, AggregateValue)]),
+        mut take: impl FnMut(&[(AggregateKey, AggregateValue)], bool),
     ) -> Result<(), KernelError> {
-        self.aggregates.iter_mut().try_for_each(|table| state::empty(table, &mut take))
+        let mut tables = self.aggregates.iter_mut();
+        tables.try_for_each(|(table, is_odd)| state::empty(table, |entries| take(entries, *is_odd)))
     }
 
     /// Adds a table of this layout.
     pub(super) fn add(&mut self, map: &str, path: &Path) -> Result<(), KernelError> {
         match map {
             "EVENTS" => self.events.push(state::ring(path)?),
-            "AGGREGATES_0" | "AGGREGATES_1" => self.aggregates.push(state::aggregates(path)?),
+            "AGGREGATES_0" | "AGGREGATES_1" => {
+                self.aggregates.push((state::aggregates(path)?, map == "AGGREGATES_1"));
+            }
             _ => {}
         }
         Ok(())

@@ -9,7 +9,7 @@ use bulkhead_abi::{
     REASONS, staged_index,
 };
 use bulkhead_api::status::Losses;
-use bulkhead_engine::Reason;
+use bulkhead_engine::{Action, Reason};
 
 use super::mapped::Mapped;
 use super::{FlowTable, KernelError, Pins, wait_for_programs};
@@ -29,13 +29,18 @@ pod!(PodKey: AggregateKey, PodValue: AggregateValue, PodCounter: Counter);
 /// A table of drops that are counted together.
 pub(super) type Aggregates = HashMap<MapData, PodKey, PodValue>;
 
+/// Packets and bytes by direction and reason, those above zero.
+pub type ByReason = Vec<(Direction, Reason, Counter)>;
+
 /// The pinned state of one instance.
 pub struct State {
     aggregates: [Aggregates; 2],
     epoch: Array<MapData, u32>,
-    reasons: PerCpuArray<MapData, PodCounter>,
+    /// Of the two accounts: of even turns, and what is not reported at all, such as passes; and of odd ones.
+    reasons: [PerCpuArray<MapData, PodCounter>; 2],
     unreported: PerCpuArray<MapData, PodCounter>,
     lost: PerCpuArray<MapData, u64>,
+    lost_odd: PerCpuArray<MapData, u64>,
     flows: FlowTable,
     evicted: PerCpuArray<MapData, u64>,
 }
@@ -105,9 +110,13 @@ impl State {
                 typed(pins, "AGGREGATES_1", Map::HashMap)?,
             ],
             epoch: typed(pins, "AGGREGATE_EPOCH", Map::Array)?,
-            reasons: typed(pins, "REASON_COUNTERS", Map::PerCpuArray)?,
+            reasons: [
+                typed(pins, "REASON_COUNTERS", Map::PerCpuArray)?,
+                typed(pins, "REASON_COUNTERS_1", Map::PerCpuArray)?,
+            ],
             unreported: typed(pins, "UNREPORTED", Map::PerCpuArray)?,
             lost: typed(pins, "LOST_EVENTS", Map::PerCpuArray)?,
+            lost_odd: typed(pins, "LOST_EVENTS_1", Map::PerCpuArray)?,
             flows: FlowTable::open(&pins.state("FLOWS"))?,
             evicted: typed(pins, "EVICTED", Map::PerCpuArray)?,
         })
@@ -126,13 +135,20 @@ impl State {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn reasons(&self) -> Result<Vec<(Direction, Reason, Counter)>, KernelError> {
+    pub fn reasons(&self) -> Result<ByReason, KernelError> {
+        self.by_reason(&[&self.reasons[0], &self.reasons[1], &self.unreported])
+    }
+
+    fn by_reason(&self, tables: &[&PerCpuArray<MapData, PodCounter>]) -> Result<ByReason, KernelError> {
         let mut counts = Vec::new();
         for direction in [Direction::Ingress, Direction::Egress] {
             for &reason in Reason::ALL {
                 let index = direction.index() * REASONS + reason as u32;
                 debug_assert!(index < DIRECTIONS * REASONS);
-                let sum = plus(counted(&self.reasons, index)?, counted(&self.unreported, index)?);
+                let mut sum = Counter::default();
+                for table in tables {
+                    sum = plus(sum, counted(table, index)?);
+                }
                 if sum.packets != 0 {
                     counts.push((direction, reason, sum));
                 }
@@ -141,21 +157,50 @@ impl State {
         Ok(counts)
     }
 
+    /// An account: drops that were reported in even or in odd turns, by direction and reason, and how many of them
+    /// neither an event nor an aggregate tells of. That of the turns which [`Self::take_aggregates`] has just ended
+    /// stands still until it is called again.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn account(&self, is_odd: bool) -> Result<(ByReason, u64), KernelError> {
+        let mut drops = self.by_reason(&[&self.reasons[usize::from(is_odd)]])?;
+        drops.retain(|(_, reason, _)| reason.action() == Action::Drop);
+        // Layout 4 and before counted the budget's in the one account that they had.
+        let lost =
+            if is_odd { self.lost_odd()? } else { self.lost_of(LOST_RING)? + self.lost_of(LOST_BUDGET)? };
+        Ok((drops, lost))
+    }
+
+    /// Drops that are not reported, by direction and reason.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn unreported(&self) -> Result<ByReason, KernelError> {
+        self.by_reason(&[&self.unreported])
+    }
+
+    fn lost_of(&self, kind: u32) -> Result<u64, KernelError> {
+        let counts = self.lost.get(&kind, 0).map_err(KernelError::refused("reading the loss counters"))?;
+        Ok(counts.iter().sum())
+    }
+
+    fn lost_odd(&self) -> Result<u64, KernelError> {
+        let counts = self.lost_odd.get(&0, 0).map_err(KernelError::refused("reading the loss counters"))?;
+        Ok(counts.iter().sum())
+    }
+
     /// What neither an event nor an aggregate tells of.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn losses(&self) -> Result<Losses, KernelError> {
-        let count = |kind: u32| -> Result<u64, KernelError> {
-            let counts =
-                self.lost.get(&kind, 0).map_err(KernelError::refused("reading the loss counters"))?;
-            Ok(counts.iter().sum())
-        };
-        let mut budget = count(LOST_BUDGET)?;
+        let mut budget = self.lost_of(LOST_BUDGET)?;
         for index in 0..DIRECTIONS * REASONS {
             budget += counted(&self.unreported, index)?.packets;
         }
-        Ok(Losses { ring: count(LOST_RING)?, budget, staged: count(LOST_STAGED)? })
+        let ring = self.lost_of(LOST_RING)? + self.lost_odd()?;
+        Ok(Losses { ring, budget, staged: self.lost_of(LOST_STAGED)? })
     }
 
     /// Tracked flows: unreplied and established, expired ones that were not collected included.
@@ -174,33 +219,36 @@ impl State {
     }
 
     /// Takes out what an agent that was killed has left of the table that programs have been turned away
-    /// from: each as it was then.
+    /// from: each as it was then, and whether it is the odd one.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn take_left_aggregates(
         &mut self,
-        take: impl FnMut(&[(AggregateKey, AggregateValue)]),
+        mut take: impl FnMut(&[(AggregateKey, AggregateValue)], bool),
     ) -> Result<(), KernelError> {
         let epoch = self.epoch.get(&0, 0).map_err(KernelError::refused("taking aggregates"))?;
         wait_for_programs()?;
-        empty(&mut self.aggregates[(epoch.wrapping_add(1) & 1) as usize], take)
+        let is_odd = epoch & 1 == 0;
+        empty(&mut self.aggregates[usize::from(is_odd)], |entries| take(entries, is_odd))
     }
 
     /// Takes all aggregates out of the kernel, exactly: programs are turned to the other table,
-    /// those that still use this one are waited for, then it is emptied.
+    /// those that still use this one are waited for, then it is emptied. Whether the turn that has ended was odd.
     ///
     /// # Errors
     /// If the kernel refuses. What was not taken stays for the next call.
     pub fn take_aggregates(
         &mut self,
-        take: impl FnMut(&[(AggregateKey, AggregateValue)]),
-    ) -> Result<(), KernelError> {
+        mut take: impl FnMut(&[(AggregateKey, AggregateValue)], bool),
+    ) -> Result<bool, KernelError> {
         let what = || KernelError::refused("taking aggregates");
         let epoch = self.epoch.get(&0, 0).map_err(what())?;
         self.epoch.set(0, epoch.wrapping_add(1), 0).map_err(what())?;
         wait_for_programs()?;
-        empty(&mut self.aggregates[(epoch & 1) as usize], take)
+        let is_odd = epoch & 1 != 0;
+        empty(&mut self.aggregates[usize::from(is_odd)], |entries| take(entries, is_odd))?;
+        Ok(is_odd)
     }
 }
 

@@ -2,18 +2,37 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_abi::{AggregateKey, KIND_DROP, NO_RULE, Reason, from_ip};
 use bulkhead_api::event::{Counted, Timestamp};
-use bulkhead_events::{Enricher, EventHub, EventLog, Origin, Pace, Packets};
+use bulkhead_api::record::{Clock, Digests};
+use bulkhead_events::{Enricher, EventHub, EventLog, Facts, Keep, Origin, Pace, Packets};
 
 const EVENTS: u32 = 300_000;
 
+struct NoFacts;
+
+impl Facts for NoFacts {
+    fn host(&self) -> String {
+        "host".to_owned()
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::default()
+    }
+
+    fn files(&self, _: u32) -> Option<Digests> {
+        None
+    }
+}
+
 fn main() {
     let directory = std::env::args().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
-    let hub = EventHub::new("node", EventLog::open(&directory), Vec::new()).expect("threads");
-    let names = Enricher::unknown(std::sync::Arc::default());
+    let log = EventLog::open(&directory, "node", Keep::ALL, Arc::new(NoFacts));
+    let hub = EventHub::new("node", log, Vec::new()).expect("threads");
+    let names = Enricher::unknown(Arc::default());
     let mut pace = Pace::default();
     let began = Instant::now();
     for number in 0..EVENTS {
@@ -33,7 +52,8 @@ fn main() {
             reserved: [0; 2],
         };
         pace.wait(&hub, || false);
-        let packets = Packets { count: 1, bytes: 60, source_port: Some(9), is_audit: Some(false) };
+        let packets =
+            Packets { count: 1, bytes: 60, source_port: Some(9), is_odd: false, is_audit: Some(false) };
         let origin = Origin::Ring(number.to_ne_bytes().repeat(20));
         let time = Timestamp::from_unix(number.into());
         hub.publish(time, names.kind(&key, packets, None), Counted::Events, origin);

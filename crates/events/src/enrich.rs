@@ -43,6 +43,8 @@ pub struct Packets {
     pub bytes: u64,
     /// The source's port, of a single packet.
     pub source_port: Option<u16>,
+    /// Whether they are in the account of odd turns.
+    pub is_odd: bool,
     /// Whether audit mode let it pass, as the packet's event says; where only the generation's names say so: none.
     pub is_audit: Option<bool>,
 }
@@ -162,6 +164,7 @@ impl Enricher {
             bytes: packets.bytes,
             generation: key.generation,
             audit: packets.is_audit.unwrap_or(self.is_audit),
+            odd: packets.is_odd && key.kind != KIND_STAGED,
             many,
         }
     }

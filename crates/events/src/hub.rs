@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 use crate::account::Left;
 use crate::log::EventLog;
 use crate::queue::{Counts, Queue};
-use crate::sink::{Entry, Origin, Sink};
+use crate::sink::{Entry, Origin, Seal, Sink};
 
 /// Events that a sink may be behind: more than a ring of the usual size has room for.
 const QUEUE: usize = 16_384;
@@ -84,6 +84,13 @@ impl EventHub {
         Ticket(self.log.taken())
     }
 
+    /// Has the event log make an event when it writes it, from what it has noted by then. Other sinks and watchers
+    /// do not see it. False if the log's queue has no room.
+    pub fn seal(&self, seal: Seal) -> bool {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        self.log.seal(seal)
+    }
+
     /// An event of this node's agent.
     #[must_use]
     pub fn event(&self, time: Timestamp, kind: Kind) -> Event {
@@ -112,6 +119,15 @@ impl EventHub {
             std::thread::sleep(LOOK);
         }
         true
+    }
+
+    /// The same, and signs it.
+    pub fn sign(&self, limit: Duration) -> bool {
+        {
+            let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+            self.log.sync();
+        }
+        self.flush(limit)
     }
 
     /// The sinks' queues, the event log's first.

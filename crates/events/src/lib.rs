@@ -12,6 +12,7 @@
 
 mod account;
 mod enrich;
+mod facts;
 mod generations;
 mod hub;
 mod log;
@@ -26,11 +27,12 @@ mod tests;
 
 pub use account::Left;
 pub use enrich::{Enricher, Packets};
+pub use facts::Facts;
 pub use generations::{Generations, Lookup};
 pub use hub::{EventHub, Ticket};
-pub use log::EventLog;
+pub use log::{DIRECTORY, EventLog, Keep};
 pub use pace::Pace;
 pub use queue::Counts;
 pub use reader::Reader;
 pub use ring::Ring;
-pub use sink::{Entry, Lost, Origin, Sink};
+pub use sink::{Entry, Lost, Origin, Seal, Sink};

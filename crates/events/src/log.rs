@@ -1,44 +1,124 @@
-//! The event log on disk: one JSON object a line, in two files that take turns.
+//! The event log on disk: records in a tamper-evident log, signed about every second.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+mod opening;
+mod retention;
+
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bulkhead_api::event::EventStats;
+use bulkhead_api::event::{Counted, Event, EventStats, Kind, LostCause, LostEvents, Timestamp};
+use bulkhead_api::record::Record;
+use bulkhead_tlog::Log;
 
 use crate::account::{self, Account, Left};
-use crate::sink::{Entry, Lost, Sink};
+use crate::facts::Facts;
+use crate::sink::{Entry, Lost, Origin, Seal, Sink};
 
-/// A file is put aside at this size; the one put aside before it is replaced.
-const MAX_BYTES: u64 = 64 << 20;
+pub use self::retention::Keep;
 
-/// The event log, `events.jsonl`. A disk that is full or slow changes no verdict: what cannot be written is counted.
+/// The log's directory in the state directory.
+pub const DIRECTORY: &str = "log";
+
+/// Between two checkpoints, if there is anything to sign.
+const SIGN: Duration = Duration::from_secs(1);
+
+/// How long after its opening, and how often, a log is looked through for what is not kept any more.
+const FIRST_PRUNE: Duration = Duration::from_secs(60);
+const PRUNE: Duration = Duration::from_secs(60 * 60);
+
+/// Between two tries to open a log that cannot be opened.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The event log. A disk that is full or slow changes no verdict: what cannot be written is counted.
 pub struct EventLog {
-    path: PathBuf,
-    file: Option<File>,
-    size: u64,
+    directory: PathBuf,
+    node: String,
+    log: Option<Log>,
+    tried: Instant,
+    signed: Instant,
+    sign_failed: bool,
     account: Account,
     /// The account, for others.
     noted: Arc<Mutex<EventStats>>,
+    facts: Arc<dyn Facts>,
+    host: String,
+    keep: Keep,
+    /// When records that are not kept any more are to be removed.
+    prune: Instant,
+    /// What the log holds in memory, since the disk has refused it.
+    held: Lost,
+    /// What the log has not got, and is to tell of once it can.
+    untold: Lost,
 }
 
 impl EventLog {
-    /// Opens the event log in a state directory.
+    /// Opens the event log in a state directory, or makes one. One that is damaged is set aside, which the new one
+    /// tells of.
     #[must_use]
-    pub fn open(state: &Path) -> Self {
-        let path = state.join("events.jsonl");
-        let account = Account::open(state);
-        let opened = OpenOptions::new().read(true).append(true).open(&path);
-        if let Err(error) = opened.and_then(|mut file| account.cut(&mut file))
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::error!("{}: {error}", path.display());
-        }
-        let noted = Arc::new(Mutex::new(account.stats()));
-        let mut log = Self { path, file: None, size: 0, account, noted };
-        log.reopen();
+    pub fn open(state: &Path, node: &str, keep: Keep, facts: Arc<dyn Facts>) -> Self {
+        let directory = state.join(DIRECTORY);
+        let host = facts.host();
+        let opened = opening::open(&directory, &host);
+        let (log, aside) = opened.map_or_else(|()| (None, None), |(log, aside)| (Some(log), aside));
+        let size = log.as_ref().map(Log::size);
+        let account = Account::open(state, size.filter(|_| aside.is_none()));
+        let (noted, now) = (Arc::new(Mutex::new(account.stats())), Instant::now());
+        let mut log = Self {
+            directory,
+            node: node.to_owned(),
+            log,
+            tried: now,
+            signed: now,
+            sign_failed: false,
+            account,
+            noted,
+            facts,
+            host,
+            keep,
+            prune: now + FIRST_PRUNE,
+            held: Lost::default(),
+            untold: Lost::default(),
+        };
+        log.begin_with(aside);
         log
+    }
+
+    /// Tells of what happened to the log before it was opened.
+    fn begin_with(&mut self, aside: Option<String>) {
+        let Some(size) = self.log.as_ref().map(Log::size) else { return };
+        let missing = self.account.records().saturating_sub(size);
+        let lost = match aside {
+            Some(detail) => Some(LostEvents {
+                events: None,
+                drops: None,
+                cause: LostCause::SetAside,
+                detail: Some(detail),
+            }),
+            // The machine stopped: what was written last was not on the disk.
+            None => (missing != 0).then_some(LostEvents {
+                events: Some(missing),
+                drops: None,
+                cause: LostCause::Crash,
+                detail: None,
+            }),
+        };
+        self.account.note_records(size);
+        if let Some(lost) = lost {
+            tracing::error!(
+                cause = lost.cause.name(),
+                detail = lost.detail,
+                "records of the event log are lost"
+            );
+            self.tell(Kind::Lost(Box::new(lost)));
+        }
+    }
+
+    /// Writes what the log itself has to tell. If the disk refuses that, it is counted like any event.
+    fn tell(&mut self, kind: Kind) {
+        let event = Event { time: now(), node: self.node.clone(), kind };
+        let _ = self.add(&Entry { event, counted: Counted::Events, origin: Origin::Agent });
     }
 
     /// What became of events, as it is noted.
@@ -51,30 +131,96 @@ impl EventLog {
         self.account.left().clone()
     }
 
-    fn reopen(&mut self) {
-        let opened = OpenOptions::new().create(true).read(true).append(true).open(&self.path);
-        self.file = opened.and_then(|mut file| complete(&mut file).map(|()| file)).ok();
-        self.size = self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |data| data.len());
+    fn publish(&self) {
+        *self.noted.lock().unwrap_or_else(PoisonError::into_inner) = self.account.stats();
     }
 
-    fn append(&mut self, entry: &Entry) -> io::Result<()> {
-        let Some(file) = &mut self.file else {
-            return Err(io::Error::other(format!("{}: cannot be opened", self.path.display())));
+    /// The log, opened again if it could not be.
+    fn log(&mut self) -> io::Result<&mut Log> {
+        if self.log.is_none() && self.tried.elapsed() >= AGAIN {
+            self.tried = Instant::now();
+            if let Ok((log, aside)) = opening::open(&self.directory, &self.host) {
+                self.log = Some(log);
+                self.begin_with(aside);
+            }
+        }
+        let missing = || io::Error::other(format!("{}: cannot be opened", self.directory.display()));
+        self.log.as_mut().ok_or_else(missing)
+    }
+
+    /// Adds a record, and hands it to the system.
+    fn add(&mut self, entry: &Entry) -> io::Result<()> {
+        let sequence = self.log()?.size();
+        let record = Record {
+            host: self.host.clone(),
+            sequence,
+            clock: self.facts.clock(),
+            files: Record::generation(&entry.event).and_then(|generation| self.facts.files(generation)),
+            event: entry.event.clone(),
         };
-        let mut line = serde_json::to_vec(&entry.event)?;
-        line.push(b'\n');
-        let written = file.write_all(&line);
+        let Some(log) = &mut self.log else { return Ok(()) };
+        let count = |stats: &mut EventStats, is_written: bool| {
+            account::count(stats, entry.counted, &entry.event, is_written);
+        };
+        let mut is_held = false;
+        let write = || {
+            log.append(&record.canonical()?).map_err(io::Error::other)?;
+            // From here on the log has it, and hands it over with the next one if not with this.
+            is_held = true;
+            log.flush().map_err(io::Error::other)
+        };
+        let written = self.account.note(&entry.origin, sequence + 1, count, write);
         if written.is_ok() {
-            self.size += line.len() as u64;
-        } else if file.set_len(self.size).is_err() {
-            // A disk that fills up takes the beginning of a line. The next one must not continue it.
-            self.file = None;
+            self.account.note_held(&std::mem::take(&mut self.held));
+        } else if is_held {
+            self.held.add(entry);
+        } else {
+            self.untold.add(entry);
         }
         written
     }
 
-    fn publish(&self) {
-        *self.noted.lock().unwrap_or_else(PoisonError::into_inner) = self.account.stats();
+    /// Signs what is not signed yet.
+    fn sign(&mut self) {
+        self.signed = Instant::now();
+        let Some(log) = &mut self.log else { return };
+        let signed = log.checkpoint();
+        if let (Err(error), false) = (&signed, self.sign_failed) {
+            tracing::error!("event log: no checkpoint, trying again: {error}");
+        }
+        self.sign_failed = signed.is_err();
+        if signed.is_ok() {
+            // A checkpoint writes all that was appended.
+            let records = log.size();
+            self.account.note_held(&std::mem::take(&mut self.held));
+            self.account.note_records(records);
+        }
+    }
+
+    fn sign_if_due(&mut self) {
+        if self.signed.elapsed() >= SIGN {
+            self.sign();
+            if Instant::now() >= self.prune {
+                self.prune(now());
+            }
+        }
+    }
+
+    /// Removes what is not kept any more.
+    fn prune(&mut self, now: Timestamp) {
+        self.prune = Instant::now() + PRUNE;
+        let Some(log) = &mut self.log else { return };
+        match self.keep.apply(log, now) {
+            Ok(first) => tracing::debug!(first, "event log: kept from this record on"),
+            Err(error) => tracing::error!("event log: old records stay for now: {error}"),
+        }
+    }
+
+    /// Tells of what the log has not got.
+    fn tell_lost(&mut self, lost: &Lost, cause: LostCause) {
+        let drops = Some(lost.drops.values().sum());
+        let lost = LostEvents { events: Some(lost.events), drops, cause, detail: None };
+        self.tell(Kind::Lost(Box::new(lost)));
     }
 }
 
@@ -84,58 +230,58 @@ impl Sink for EventLog {
     }
 
     fn write(&mut self, entry: &Entry) -> io::Result<()> {
-        if self.size > MAX_BYTES {
-            // If it cannot be put aside, it grows on: evidence goes before tidiness.
-            let _ = std::fs::rename(&self.path, self.path.with_extension("jsonl.1"));
-            self.reopen();
-            self.account.note_file(self.size);
-        } else if self.file.is_none() {
-            self.reopen();
+        let written = match self.log() {
+            Ok(_) => self.add(entry),
+            Err(error) => {
+                self.untold.add(entry);
+                let count = |stats: &mut EventStats, is_written| {
+                    account::count(stats, entry.counted, &entry.event, is_written);
+                };
+                self.account.note(&entry.origin, self.account.records(), count, || Err(error))
+            }
+        };
+        if written.is_ok() && self.untold.events != 0 {
+            let untold = std::mem::take(&mut self.untold);
+            self.tell_lost(&untold, LostCause::Refused);
         }
-        let written = self.append(entry);
-        let drops = entry.event.drops();
-        let count = |stats: &mut EventStats| account::count(stats, entry.counted, drops, written.is_ok());
-        self.account.note(&entry.origin, self.size, count);
         self.publish();
+        self.sign_if_due();
         written
+    }
+
+    fn seal(&mut self, seal: Seal) -> io::Result<()> {
+        let records = self.log.as_ref().map_or(0, Log::size);
+        let Some((time, kind)) = seal(&self.account.stats(), records) else { return Ok(()) };
+        let event = Event { time, node: self.node.clone(), kind };
+        self.write(&Entry { event, counted: Counted::Events, origin: Origin::Agent })
     }
 
     fn lost(&mut self, lost: &Lost) {
         self.account.note_lost(lost);
+        self.tell_lost(lost, LostCause::Overflow);
         self.publish();
     }
 
     fn begin(&mut self) {
-        self.account.begin(self.size);
+        self.account.begin();
+        self.publish();
+    }
+
+    fn idle(&mut self) {
+        self.sign_if_due();
+        self.publish();
+    }
+
+    fn sync(&mut self) {
+        self.sign();
         self.publish();
     }
 }
 
-/// Ends the last line, if a machine that lost its power has left the beginning of one.
-fn complete(file: &mut File) -> io::Result<()> {
-    let mut last = [b'\n'];
-    if file.seek(SeekFrom::End(0))? != 0 {
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)?;
-    }
-    if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
+fn now() -> Timestamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix(u64::try_from(now.as_nanos()).unwrap_or(0))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::EventLog;
-
-    #[test]
-    fn a_line_that_was_cut_short_is_not_continued() {
-        let state = tempfile::tempdir().unwrap();
-        let path = state.path().join("events.jsonl");
-        for (found, then) in [("", ""), ("{}\n", "{}\n"), ("{}\n{\"time", "{}\n{\"time\n")] {
-            std::fs::write(&path, found).unwrap();
-            let log = EventLog::open(state.path());
-            assert_eq!(
-                (std::fs::read_to_string(&path).unwrap().as_str(), log.size),
-                (then, then.len() as u64)
-            );
-        }
-    }
-}
+mod tests;

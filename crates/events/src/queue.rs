@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bulkhead_api::event::Kind;
 
-use crate::sink::{Entry, Lost, Sink};
+use crate::sink::{Entry, Lost, Seal, Sink};
 
 /// How long an idle sink waits before it is told of what was lost.
 const IDLE: Duration = Duration::from_millis(100);
@@ -19,7 +19,9 @@ const RESERVE: usize = 64;
 /// What waits for a sink.
 enum Message {
     Entry(Arc<Entry>),
+    Seal(Seal),
     Begin,
+    Sync,
 }
 
 /// What became of a sink's events since the agent started.
@@ -45,7 +47,7 @@ struct Shared {
 /// A sink's queue. It ends, and its thread, when it is dropped; the thread is not waited for.
 pub(crate) struct Queue {
     sender: SyncSender<Message>,
-    /// Messages that may wait for the sink, but for control events and times without enforcement.
+    /// Messages that may wait for the sink, but for those that are no drops.
     room: u64,
     /// Messages that it has taken.
     taken: AtomicU64,
@@ -72,7 +74,8 @@ impl Queue {
     /// Sends an event, or counts it as lost. Never waits. One sender at a time.
     pub(crate) fn push(&self, entry: &Arc<Entry>) {
         // A flood of drops leaves room for what an audit must not miss.
-        let has_reserve = matches!(entry.event.kind, Kind::Control(_) | Kind::Unenforced(_));
+        let has_reserve =
+            matches!(entry.event.kind, Kind::Control(_) | Kind::Unenforced(_) | Kind::Coverage(_));
         let may = has_reserve || self.behind() < self.room;
         if may && self.sender.try_send(Message::Entry(entry.clone())).is_ok() {
             self.taken.fetch_add(1, Ordering::AcqRel);
@@ -82,9 +85,25 @@ impl Queue {
         }
     }
 
+    /// Sends an event that the sink makes when it writes it; whether there was room. Never waits. One sender at a time.
+    pub(crate) fn seal(&self, seal: Seal) -> bool {
+        let is_sent = self.sender.try_send(Message::Seal(seal)).is_ok();
+        if is_sent {
+            self.taken.fetch_add(1, Ordering::AcqRel);
+        }
+        is_sent
+    }
+
     /// Sends that counts begin at zero, behind what was sent before. Waits for room.
     pub(crate) fn begin(&self) {
         if self.sender.send(Message::Begin).is_ok() {
+            self.taken.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Sends that what was sent before is to be as safe as it gets. Never waits.
+    pub(crate) fn sync(&self) {
+        if self.sender.try_send(Message::Sync).is_ok() {
             self.taken.fetch_add(1, Ordering::AcqRel);
         }
     }
@@ -131,21 +150,33 @@ fn run(mut sink: Box<dyn Sink>, receiver: &Receiver<Message>, shared: &Shared) {
         match message {
             Ok(Message::Entry(entry)) => {
                 let written = sink.write(&entry);
-                let mut counts = held(&shared.counts);
-                match &written {
-                    Ok(()) => counts.written += 1,
-                    Err(_) => counts.failed += 1,
-                }
-                drop(counts);
-                if let (Err(error), false) = (&written, is_told) {
-                    tracing::error!(sink = sink.name(), "event sink fails: {error}");
-                }
-                is_told = written.is_err();
+                is_told = note(&*sink, &shared.counts, written, is_told);
+            }
+            Ok(Message::Seal(seal)) => {
+                let written = sink.seal(seal);
+                is_told = note(&*sink, &shared.counts, written, is_told);
             }
             Ok(Message::Begin) => sink.begin(),
-            Err(RecvTimeoutError::Timeout) => continue,
+            Ok(Message::Sync) => sink.sync(),
+            Err(RecvTimeoutError::Timeout) => {
+                sink.idle();
+                continue;
+            }
             Err(RecvTimeoutError::Disconnected) => return,
         }
         shared.done.fetch_add(1, Ordering::AcqRel);
     }
+}
+
+/// Counts what a sink has got, or not; says so of the first failure in a row.
+fn note(sink: &dyn Sink, counts: &Mutex<Counts>, written: io::Result<()>, is_told: bool) -> bool {
+    let mut counts = held(counts);
+    match &written {
+        Ok(()) => counts.written += 1,
+        Err(_) => counts.failed += 1,
+    }
+    if let (Err(error), false) = (&written, is_told) {
+        tracing::error!(sink = sink.name(), "event sink fails: {error}");
+    }
+    written.is_err()
 }

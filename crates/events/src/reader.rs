@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_abi::{EVENT_AUDIT, Event, KIND_STAGED};
+use bulkhead_abi::{EVENT_AUDIT, EVENT_ODD, Event, KIND_STAGED};
 use bulkhead_api::event::{Counted, Timestamp};
 
 use crate::enrich::{Enricher, Packets};
@@ -121,6 +121,7 @@ impl Reader {
                 count: 1,
                 bytes: event.length.into(),
                 source_port: Some(event.source_port),
+                is_odd: event.flags & EVENT_ODD != 0,
                 is_audit: Some(event.flags & EVENT_AUDIT != 0),
             };
             let origin = Origin::Ring(record.to_vec());

@@ -150,6 +150,18 @@ impl Ring {
         self.cursor.saturating_sub(self.consumer.position().load(Ordering::Acquire))
     }
 
+    /// The position up to which records were written, or are being written.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.producer.position().load(Ordering::Acquire)
+    }
+
+    /// The position up to which records were given back.
+    #[must_use]
+    pub fn released(&self) -> u64 {
+        self.consumer.position().load(Ordering::Acquire)
+    }
+
     /// Bytes that it has room for.
     #[must_use]
     pub fn size(&self) -> u64 {

@@ -1,3 +1,4 @@
+pub(crate) mod facts;
 mod ring;
 
 use std::io;
@@ -9,9 +10,10 @@ use std::time::{Duration, Instant};
 use bulkhead_abi::{AggregateKey, Event, KIND_DROP, NO_RULE, Reason, from_ip};
 use bulkhead_api::event::{self, EventStats, Kind, Timestamp};
 
+use self::facts::{NoFacts, records_in};
 use self::ring::FakeRing;
 use crate::{
-    Enricher, Entry, EventHub, EventLog, Generations, Left, Lost, Origin, Reader, Ring, Sink, account,
+    Enricher, Entry, EventHub, EventLog, Generations, Keep, Left, Lost, Origin, Reader, Ring, Sink, account,
 };
 
 /// A drop of generation 1, told apart by its port.
@@ -66,7 +68,7 @@ impl Sink for Ports {
             let _ = blocked.recv();
         }
         self.ports.lock().unwrap().extend(port(&entry.event));
-        account::count(&mut self.stats.lock().unwrap(), entry.counted, entry.event.drops(), true);
+        account::count(&mut self.stats.lock().unwrap(), entry.counted, &entry.event, true);
         Ok(())
     }
 
@@ -162,8 +164,11 @@ fn an_event_log_that_stands_still_costs_the_ring_and_other_sinks_nothing() {
 fn an_agent_that_is_killed_with_records_in_the_ring_is_followed_by_one_that_tells_of_each_once() {
     let state = tempfile::tempdir().unwrap();
     let mut ring = FakeRing::new(1 << 16);
-    let open = || Arc::new(EventHub::new("node", EventLog::open(state.path()), Vec::new()).unwrap());
-    let lines = || std::fs::read_to_string(state.path().join("events.jsonl")).unwrap();
+    let open = || {
+        let log = EventLog::open(state.path(), "node", Keep::ALL, Arc::new(NoFacts));
+        Arc::new(EventHub::new("node", log, Vec::new()).unwrap())
+    };
+    let records = || records_in(state.path()).len();
     let mut all = 0;
     for round in 1..=5_u16 {
         let hub = open();
@@ -179,17 +184,13 @@ fn an_agent_that_is_killed_with_records_in_the_ring_is_followed_by_one_that_tell
         assert!(hub.flush(Duration::from_secs(10)));
         drop((reader, hub));
         all += 10;
-        assert_eq!(lines().lines().count(), usize::from(all + round), "round {round}");
+        assert_eq!(records(), usize::from(all + round), "round {round}");
     }
     let hub = open();
     assert_eq!((hub.stats().events, hub.stats().written), (50, 55));
     let reader = Reader::new(ring.reader(), hub.clone(), names(|_| None), Timestamp::from_unix);
     assert!(reader.drain(Duration::from_secs(10)));
-    assert_eq!(
-        (lines().lines().count(), ring.used()),
-        (55, 0),
-        "nothing is left, and nothing is told of twice"
-    );
+    assert_eq!((records(), ring.used()), (55, 0), "nothing is left, and nothing is told of twice");
 }
 
 #[test]

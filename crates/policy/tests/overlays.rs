@@ -126,9 +126,18 @@ fn a_node_asks_what_is_served_on_itself_and_nothing_more_passes() {
 #[test]
 fn an_address_that_a_node_or_a_venue_has_is_served_by_no_overlay() {
     let claimed = INVENTORY.replace("\"100.64.0.2\"", "\"100.100.100.100\"");
+    let routed = |route: &str| {
+        let node = INVENTORY.find("\"addresses\"").unwrap();
+        format!("{}\"routes\": [\"{route}\"], {}", &INVENTORY[..node], &INVENTORY[node..])
+    };
     let venue = r#""acls": [], "venues": {"venue:x": {"addresses": ["100.100.100.0/24"], "feeds": [], "sessions": []}}"#;
     for (acls, inventory, message) in [
         (r#""acls": []"#, &*claimed, "tailscale services: 100.100.100.100 is b's in the inventory"),
+        (
+            r#""acls": []"#,
+            &routed("100.100.0.0/16"),
+            "tailscale services: 100.100.100.100 is in the route 100.100.0.0/16 of a in the inventory",
+        ),
         (venue, INVENTORY, "tailscale services: \"100.100.100.100/32\" overlaps venue:x"),
     ] {
         let (.., findings) = load(acls, inventory, Network::Overlay, &[Overlay::Tailscale]);
@@ -138,6 +147,9 @@ fn an_address_that_a_node_or_a_venue_has_is_served_by_no_overlay() {
         let distinct: std::collections::BTreeSet<_> = errors.iter().collect();
         assert_eq!(distinct.len(), errors.len(), "each is told once");
     }
+    // An exit node routes everything, and claims nothing.
+    let (.., findings) = load(r#""acls": []"#, &routed("0.0.0.0/0"), Network::Overlay, &[Overlay::Tailscale]);
+    assert!(findings.0.iter().all(|finding| finding.severity != Severity::Error), "{findings:?}");
 }
 
 #[test]

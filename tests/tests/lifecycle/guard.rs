@@ -8,7 +8,7 @@ use std::time::Duration;
 use bulkhead_testkit::lab;
 use serde_json::Value;
 
-use crate::site::{Over, Site, WEB};
+use crate::site::{Over, Site, WEB, account};
 
 /// Packets by direction and reason.
 type Counts = BTreeMap<(String, String), u64>;
@@ -38,10 +38,10 @@ fn counted(status: &Value) -> Counts {
 
 /// The reports of the guard's drops on disk.
 fn reports(site: &Site) -> Vec<Value> {
-    let path = format!("/var/lib/bulkhead/{}/events.jsonl", site.instance());
-    let events = std::fs::read_to_string(path).unwrap_or_default();
-    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    events.filter(|event| text(&event["reason"]).starts_with("guard_")).collect()
+    let events = account::reports(&site.journal_file()).into_iter();
+    events
+        .filter(|event| event["reason"].as_str().is_some_and(|reason| reason.starts_with("guard_")))
+        .collect()
 }
 
 fn reported(site: &Site) -> Counts {

@@ -112,9 +112,13 @@ fn a_history_that_somebody_has_damaged_keeps_nothing_from_going_on() {
             std::fs::write(origin, "{\"action\": 7").unwrap();
         }
     }
-    assert_eq!(history(&site), Vec::<Value>::new());
+    let enforced = history(&site);
+    assert_eq!((enforced.len(), &enforced[0]["standing"]), (1, &"enforced".into()), "{enforced:?}");
+    assert_eq!(enforced[0]["generation"], site.status()["agent"]["generation"]);
+    assert!(said(&site, &["history", "--diff"], 0).contains("how it came to be in force is not known"));
     site.done(&["rollback"]);
-    assert_eq!(history(&site).len(), 1);
+    let listed = history(&site);
+    assert_eq!((listed.len(), &listed[0]["origin"]["action"]), (1, &"rollback".into()), "{listed:?}");
     assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
 }
 

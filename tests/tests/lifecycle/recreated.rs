@@ -7,12 +7,12 @@ use bulkhead_testkit::measure::Hook;
 use bulkhead_testkit::measure::bpf::{self, Place};
 use serde_json::Value;
 
+use crate::site::account::reports;
 use crate::site::{Over, Site, WEB};
 
 /// The times without enforcement that are on record.
 pub fn unenforced(site: &Site) -> Vec<Value> {
-    let events = std::fs::read_to_string(site.journal_file()).unwrap_or_default();
-    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let events = reports(&site.journal_file()).into_iter();
     events.filter(|event| event["kind"] == "unenforced").collect()
 }
 

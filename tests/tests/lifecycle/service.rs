@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::guard::nft;
+use crate::site::account::reports;
 use crate::site::{Over, Site, WEB};
 
 /// Signs of life are due as often.
@@ -141,9 +142,8 @@ fn four_capabilities_are_enough() {
     assert!(site.is_denied("client", 8080));
     site.done(&["release", "client"]);
     assert!(site.connects("client", 8080));
-    let events =
-        std::fs::read_to_string(format!("/var/lib/bulkhead/{}/events.jsonl", site.instance())).unwrap();
-    assert!(!events.contains("\"unenforced\""), "{events}");
+    let events = reports(&site.journal_file());
+    assert!(!events.is_empty() && events.iter().all(|event| event["kind"] != "unenforced"), "{events:?}");
 }
 
 /// What a reboot leaves of it: the state directory.

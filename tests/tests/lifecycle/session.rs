@@ -86,6 +86,46 @@ fn a_session_is_not_cut_by_what_is_asked_for_in_it() {
 }
 
 #[test]
+fn a_session_by_another_interface_is_not_cut_by_the_guard() {
+    let mut site = Site::new("guardcut", Over::Tunnel, &[WEB]);
+    site.start();
+    let (client, server) = (site.underlay("client"), SocketAddr::new(site.underlay("server"), 22));
+    let inventory = std::fs::read_to_string(site.path("inventory.json")).unwrap();
+    let with = |name: &str, address: IpAddr| {
+        let overlay = format!("\"{}\"", site.address(name));
+        assert!(inventory.contains(&overlay));
+        site.write("other.json", &inventory.replace(&overlay, &format!("{overlay}, \"{address}\"")));
+        site.path("other.json")
+    };
+    // The operator's address or the host's own as an overlay address, whoever has it; in audit mode, too.
+    for (name, address) in
+        [("client", client), ("stranger", client), ("server", client), ("server", server.ip())]
+    {
+        let other = with(name, address);
+        for mode in ["enforce", "audit"] {
+            let words = ["apply", "--inventory", &other, "--mode", mode];
+            is_refused(&over_ssh(&site, client, server, true, &words));
+        }
+        site.done(&["stage", &site.path("policy.hujson"), "--inventory", &other]);
+        is_refused(&over_ssh(&site, client, server, true, &["promote"]));
+        site.done(&["unstage"]);
+    }
+    // What the guard lets pass is in nobody's way: somebody else's address, a session by the tunnel, and no guard.
+    let done = |client, server, words: &[&str]| {
+        let output = over_ssh(&site, client, server, true, words);
+        assert!(output.status.success(), "{output:?}");
+    };
+    let other = with("client", site.underlay("stranger"));
+    done(client, server, &["apply", "--inventory", &other, "--dry-run"]);
+    let other = with("client", client);
+    let by_tunnel = SocketAddr::new(site.address("server"), 8080);
+    done(site.address("client"), by_tunnel, &["apply", "--inventory", &other, "--dry-run"]);
+    // It is meant.
+    done(client, server, &["apply", "--inventory", &other, "--force"]);
+    done(client, server, &["apply"]);
+}
+
+#[test]
 fn a_session_that_is_exempt_is_never_in_the_way() {
     let mut site = Site::new("exempt", Over::Ethernet, &[WEB]);
     let (client, server) = (site.address("client"), SocketAddr::new(site.address("server"), 8080));

@@ -9,6 +9,7 @@ use bulkhead_testkit::measure::Hook;
 use bulkhead_testkit::measure::bpf::{self, Place};
 use serde_json::Value;
 
+use crate::site::account::reports;
 use crate::site::{Over, Site, WEB};
 
 /// After it, the next agent knows when all was well.
@@ -24,8 +25,7 @@ fn problems(status: &Value) -> String {
 
 /// The times without enforcement that are on record: interface, effect, whether an agent ran.
 fn unenforced(site: &Site) -> Vec<(String, String, bool)> {
-    let events = std::fs::read_to_string(site.journal_file()).unwrap_or_default();
-    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let events = reports(&site.journal_file()).into_iter();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     events
         .filter(|event| event["kind"] == "unenforced")

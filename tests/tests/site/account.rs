@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bulkhead_engine::{Action, Reason};
+use bulkhead_tlog::Reader;
 use serde_json::Value;
 
 use super::Site;
@@ -35,10 +36,28 @@ pub fn told(status: &Value) -> u64 {
     number(&events["events"]) + number(&events["aggregated"])
 }
 
-/// The reports in a journal, but for a line that is just being written.
+/// The reports in an event log; or those in a file of lines, but for a line that is just being written.
 pub fn reports(journal: &Path) -> Vec<Value> {
+    if journal.is_dir() {
+        return records(journal).into_iter().map(|mut record| record["event"].take()).collect();
+    }
     let text = std::fs::read_to_string(journal).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The records in an event log that is there, signed or not, in their order and without a gap.
+pub fn records(log: &Path) -> Vec<Value> {
+    // A checkpoint in between moves records.
+    (0..100)
+        .find_map(|_| {
+            let reader = Reader::open(log).ok()?;
+            let signed: Result<Vec<_>, _> = reader.entries(0..u64::MAX).collect();
+            let all: Vec<_> = signed.ok()?.into_iter().chain(reader.unsigned().ok()?).collect();
+            let is_whole = (0..).zip(&all).all(|(number, (index, _))| number == *index);
+            is_whole
+                .then(|| all.into_iter().map(|(_, bytes)| serde_json::from_slice(&bytes).unwrap()).collect())
+        })
+        .unwrap_or_default()
 }
 
 /// Drops that a journal tells of.
@@ -48,9 +67,9 @@ pub fn told_in(journal: &Path) -> u64 {
 }
 
 impl Site {
-    /// The file of the reports on disk.
+    /// The event log.
     pub fn journal_file(&self) -> PathBuf {
-        Path::new("/var/lib/bulkhead").join(self.instance()).join("events.jsonl")
+        Path::new("/var/lib/bulkhead").join(self.instance()).join("log")
     }
 
     /// Waits until drops by reason = those that the agents' journal tells of + counted losses.

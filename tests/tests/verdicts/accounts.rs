@@ -1,11 +1,12 @@
 //! Drops counted by reason = events + aggregates + counted losses, whatever is full, and from
 //! several CPUs at once.
 
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
-use bulkhead_abi::{Direction, Event, REASONS};
+use bulkhead_abi::{Direction, EVENT_ODD, Event, REASONS};
 use bulkhead_dataplane::{Capacity, Generation, Hook, Kind, Specialisation, State};
 use bulkhead_engine::{Action, Reason};
 use bulkhead_testkit::packets::build::{Ip, tcp};
@@ -94,7 +95,8 @@ fn a_full_ring_and_full_aggregates_lose_and_count() {
 }
 
 /// Several threads drop packets of shared kinds and of their own, while the agent's reader
-/// empties the ring, which is too small, and takes the aggregates.
+/// empties the ring, which is too small, and takes the aggregates. The account whose turn is over is exact each time,
+/// while the others go on.
 #[test]
 fn the_account_is_exact_while_many_drop_and_one_reads() {
     const THREADS: u16 = 4;
@@ -110,8 +112,9 @@ fn the_account_is_exact_while_many_drop_and_one_reads() {
     let mut reader = Reader {
         state: State::open(pins).expect("the state"),
         ring: State::events(pins).expect("the ring"),
-        events: 0,
-        aggregated: 0,
+        events: [0; 2],
+        aggregated: [0; 2],
+        turns: 0,
     };
     let program = &*generation.only_group().expect("programs").classifier("tc_ingress").expect("the program");
     let place = &Place::new(Direction::Ingress, true);
@@ -147,29 +150,44 @@ fn the_account_is_exact_while_many_drop_and_one_reads() {
     let counted: Vec<_> = reasons.iter().map(|(_, reason, counter)| (*reason, counter.packets)).collect();
     assert_eq!(counted, [(Reason::NoRule, drops)]);
     let lost = reader.state.losses().expect("the loss counters").ring;
-    let Reader { events, aggregated, .. } = reader;
-    println!("{drops} drops: {events} events, {aggregated} aggregated, {lost} lost");
+    let Reader { events, aggregated, turns, .. } = reader;
+    println!("{drops} drops in {turns} turns: {events:?} events, {aggregated:?} aggregated, {lost} lost");
+    let [events, aggregated] = [events, aggregated].map(|of| of.into_iter().sum::<u64>());
     assert_eq!(events + aggregated + lost, drops);
-    assert!(events > 0 && aggregated > 0);
+    assert!(events > 0 && aggregated > 0 && turns > 2, "{turns} turns");
 }
 
 /// Reads what the kernel tells, as the agent does.
 struct Reader {
     state: State,
     ring: RingBuf<MapData>,
-    events: u64,
-    aggregated: u64,
+    /// By the account that they name: of even turns, and of odd ones.
+    events: [u64; 2],
+    aggregated: [u64; 2],
+    turns: u64,
 }
 
 impl Reader {
     fn read(&mut self) {
-        while self.ring.next().is_some() {
-            self.events += 1;
-        }
+        self.drain();
         let aggregated = &mut self.aggregated;
-        let taken = self.state.take_aggregates(|entries| {
-            *aggregated += entries.iter().map(|(_, value)| value.packets).sum::<u64>();
+        let taken = self.state.take_aggregates(|entries, is_odd| {
+            aggregated[usize::from(is_odd)] += entries.iter().map(|(_, value)| value.packets).sum::<u64>();
         });
-        taken.expect("aggregates");
+        let is_odd = taken.expect("aggregates");
+        // What the turn that is over has told of is in the ring by now.
+        self.drain();
+        let (drops, lost) = self.state.account(is_odd).expect("an account");
+        let dropped: u64 = drops.iter().map(|(.., counter)| counter.packets).sum();
+        let told = self.events[usize::from(is_odd)] + self.aggregated[usize::from(is_odd)];
+        assert_eq!(dropped, told + lost, "turn {}, odd: {is_odd}", self.turns);
+        self.turns += 1;
+    }
+
+    fn drain(&mut self) {
+        while let Some(event) = self.ring.next() {
+            let is_odd = event[offset_of!(Event, flags)] & EVENT_ODD != 0;
+            self.events[usize::from(is_odd)] += 1;
+        }
     }
 }

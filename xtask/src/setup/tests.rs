@@ -21,13 +21,15 @@ struct Fake {
     said: Vec<String>,
 }
 
-const BRINGS: [(&str, &[&str]); 23] = [
+const BRINGS: [(&str, &[&str]); 25] = [
     ("gcc", &["/usr/bin/cc"]),
     ("libc6-dev", &["/usr/include/stdlib.h"]),
     ("iproute2", &["/usr/sbin/ip"]),
     ("nftables", &["/usr/sbin/nft"]),
     ("e2fsprogs", &["/usr/sbin/mke2fs"]),
     ("prometheus", &["/usr/bin/promtool"]),
+    ("golang-go", &["/usr/bin/go"]),
+    ("golang-golang-x-mod-dev", &["/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog/tlog.go"]),
     ("xdp-tools", &["/usr/sbin/xdp-filter"]),
     ("iptables", &["/usr/sbin/iptables"]),
     ("ipset", &["/usr/sbin/ipset"]),
@@ -149,8 +151,8 @@ fn a_bare_machine_is_set_up_in_order() {
         [
             "apt-get update",
             "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends --no-remove \
-             gcc libc6-dev iproute2 nftables e2fsprogs prometheus rustc-web libstd-rust-web-dev-bpf \
-             llvm-22-dev libpolly-22-dev zlib1g-dev libzstd-dev",
+             gcc libc6-dev iproute2 nftables e2fsprogs prometheus golang-go golang-golang-x-mod-dev \
+             rustc-web libstd-rust-web-dev-bpf llvm-22-dev libpolly-22-dev zlib1g-dev libzstd-dev",
             "LLVM_PREFIX=/usr/lib/llvm-22 cargo install --locked --force --no-default-features \
              --features llvm-22 bpf-linker@0.13.0",
             "mount -t bpf bpf /sys/fs/bpf",

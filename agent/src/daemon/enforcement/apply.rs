@@ -6,7 +6,7 @@ use bulkhead_api::request::Applied;
 use bulkhead_dataplane::Dataplane;
 
 use crate::daemon::clock::wall_time;
-use crate::daemon::enforcement::{change, origin, session};
+use crate::daemon::enforcement::{change, kept, origin, session};
 use crate::daemon::files::{Asked, Files};
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::Inputs;
@@ -21,6 +21,7 @@ use crate::exit::Usage;
 /// A file that cannot be read ([`Usage`]), or a refusal of the system; nothing has changed then.
 pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::Result<Applied> {
     let _one = enforcer.one_change();
+    kept::promise_return(enforcer, request.confirm)?;
     let named = request.policy.is_none() && request.inventory.is_none();
     let files = requested(enforcer, request)?;
     let mode = request.mode.unwrap_or_else(|| enforcer.live().built.mode);
@@ -43,10 +44,11 @@ pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
     let applied = change::change(enforcer, Disk::First, inputs, staged, |ledger, number| {
         // A restart goes on with this until what `run` names changes again.
         if let Some(seen) = &seen {
-            enforcer.store.save_requested(seen, enforcer.setup.config.mode)?;
+            enforcer.store.save_requested(seen, enforcer.setup.config.mode, number, ledger)?;
         }
         Ok(ledger.succeeded_by(number, Pending::within(request.confirm)))
-    })?;
+    });
+    let applied = applied.inspect_err(|_| enforcer.store.keep_requested())?;
     Ok(Applied { difference, ..applied })
 }
 
@@ -64,18 +66,32 @@ fn named_files<D: Dataplane>(enforcer: &Enforcer<D>) -> Option<Files> {
     Files::read(&policy, &inventory).ok()
 }
 
-/// Keeps the generation that waits for it; false if none does.
+/// Keeps what waits for its confirmation; false if nothing does.
 ///
 /// # Errors
-/// If the disk refuses; it still waits then.
-pub fn confirm<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<bool> {
+/// If another generation is meant than the one that waits ([`Usage`]), or the disk refuses; it still waits then.
+pub fn confirm<D: Dataplane>(enforcer: &Enforcer<D>, meant: Option<u32>) -> anyhow::Result<bool> {
     let mut live = enforcer.live();
     if live.ledger.pending.is_none() {
         return Ok(false);
+    }
+    let number = live.ledger.enforced;
+    if let Some(meant) = meant.filter(|meant| !is_same(enforcer, *meant, number)) {
+        return Err(Usage(format!(
+            "generation {meant} does not wait for a confirmation, but generation {number} does; `bulkhead history {number}` \
+             shows what it changed, and `bulkhead confirm {number}` keeps it"
+        ))
+        .into());
     }
     let ledger = Ledger { pending: None, ..live.ledger.clone() };
     let written = enforcer.store.write_ledger(&ledger).inspect_err(|_| enforcer.store.put_back(&live.ledger));
     written.context("nothing is confirmed: make room there and confirm again")?;
     live.ledger = ledger;
     Ok(true)
+}
+
+/// Whether two generations are of one change: what is enforced may have been built again since it was named.
+fn is_same<D: Dataplane>(enforcer: &Enforcer<D>, one: u32, other: u32) -> bool {
+    let origin = |number| enforcer.store.origin(number);
+    one == other || origin(one).is_some_and(|of_one| origin(other) == Some(of_one))
 }

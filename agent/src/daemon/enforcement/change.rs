@@ -69,7 +69,8 @@ pub(in crate::daemon) fn change<D: Dataplane>(
             live.attached.clone(),
         )
     };
-    enforcer.store.save_or_hold_inputs(disk, number, &inputs.files, &inputs.made())?;
+    let saved = enforcer.store.save_or_hold_inputs(disk, number, &inputs.files, &inputs.made());
+    saved.inspect_err(|_| enforcer.store.disown(number))?;
     let indices = enforcer.shared.indices.clone();
     let again = |number| anyhow::Ok((number, kept::inputs(enforcer, number, Inputs::compile_at)?));
     let staged = staged.map(again).transpose();
@@ -86,8 +87,17 @@ pub(in crate::daemon) fn change<D: Dataplane>(
         &quarantined,
         &indices,
         &attached,
-    )?;
-    let applied = swap(enforcer, disk, built, quarantined, after)?;
+    );
+    let applied = match built.and_then(|built| swap(enforcer, disk, built, quarantined, after)) {
+        Ok(applied) => applied,
+        Err(error) => {
+            // What was never in force is nothing to return to. What is on some hooks may be completed.
+            if !enforcer.live().mixed {
+                enforcer.store.disown(number);
+            }
+            return Err(error);
+        }
+    };
     // Before anybody is told that it is enforced. A refusal is in the status, and tried again.
     fallback::keep_guard(enforcer).map(drop).unwrap_or_else(log_and_default);
     Ok(applied)

@@ -8,7 +8,8 @@ use crate::daemon::clock::wall_time;
 use crate::daemon::files::Files;
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::{CompileOptions, Inputs, Refused};
-use crate::daemon::store::GenerationMeta;
+use crate::daemon::store::{GenerationMeta, Ledger};
+use crate::exit::Usage;
 
 /// What a generation was made from, compiled again.
 pub fn inputs<D: Dataplane>(
@@ -35,4 +36,20 @@ pub fn compile<D: Dataplane>(
 pub fn files<D: Dataplane>(enforcer: &Enforcer<D>, number: u32) -> anyhow::Result<(Files, GenerationMeta)> {
     let kept = enforcer.store.inputs_of(number);
     kept.with_context(|| format!("what generation {number} was made from is not kept any more"))
+}
+
+/// Whether there is what a change that is to be confirmed within a time would go back to.
+///
+/// # Errors
+/// If its files are damaged or gone: then nothing would bring it back.
+pub fn promise_return<D: Dataplane>(enforcer: &Enforcer<D>, within: Option<u64>) -> Result<(), Usage> {
+    let Ledger { enforced, previous, pending, .. } = enforcer.live().ledger.clone();
+    let to = if pending.is_some() { previous } else { Some(enforced) };
+    match to.filter(|to| within.is_some() && enforcer.store.inputs_of(*to).is_none()) {
+        Some(to) => Err(Usage(format!(
+            "nothing could go back to generation {to}, whose files are damaged or gone: confirm what is enforced, or apply \
+             it again without --confirm, before a change that is to be confirmed"
+        ))),
+        None => Ok(()),
+    }
 }

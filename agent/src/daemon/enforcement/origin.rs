@@ -1,5 +1,7 @@
 //! What files would change of what is enforced, and who has asked for that.
 
+use std::time::{Duration, Instant};
+
 use bulkhead_api::event::Action;
 use bulkhead_api::history::{Origin, Summary};
 use bulkhead_dataplane::Dataplane;
@@ -19,6 +21,9 @@ const LINES: usize = 200;
 
 /// Pairs of groups of identities that are compared at most: some tenths of a second.
 const PAIRS: u64 = 300_000;
+
+/// How long they are compared: whoever waits for the change is not kept from it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Notes who has asked for what is about to be enforced, and what that changes.
 pub fn note<D: Dataplane>(
@@ -68,8 +73,13 @@ fn flows(before: Files, options: &CompileOptions, inputs: &Inputs) -> Vec<String
     };
     let (old, new) =
         (Side { ruleset, inventory }, Side { ruleset: &inputs.ruleset, inventory: &inputs.inventory });
-    match diff_within(old, new, wall_time(), PAIRS) {
-        Ok(found) => difference::lines(&found),
+    let began = Instant::now();
+    match diff_within(old, new, wall_time(), PAIRS, &|| began.elapsed() < PATIENCE) {
+        Ok(Some(found)) => difference::lines(&found),
+        Ok(None) => {
+            let seconds = PATIENCE.as_secs();
+            vec![format!("flows are not compared: that takes more than {seconds} s; `bulkhead diff` goes on")]
+        }
         Err(error) => vec![format!("flows are not compared: {error}; `bulkhead diff` takes longer")],
     }
 }

@@ -4,7 +4,6 @@ use bulkhead_api::event::Action;
 use bulkhead_api::request::Applied;
 use bulkhead_dataplane::Dataplane;
 
-use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement::{change, detach, kept, origin, session};
 use crate::daemon::files::Asker;
 use crate::daemon::log::log_unsaved;
@@ -53,9 +52,21 @@ fn roll_back<D: Dataplane>(enforcer: &Enforcer<D>, way: &Return) -> anyhow::Resu
             Usage(format!("generation {to} is enforced; `bulkhead history` lists those before")).into()
         );
     }
+    kept::promise_return(enforcer, way.within)?;
     let unknown = || Usage(format!("generation {to} is not kept; `bulkhead history` lists those that are"));
     let files = match way.to {
-        Some(_) => enforcer.store.inputs_of(to).ok_or_else(unknown)?,
+        Some(_) => {
+            let (files, made) = enforcer.store.inputs_of(to).ok_or_else(unknown)?;
+            // How it came to be in force is noted with those that were.
+            if made.origin.is_none() && previous != Some(to) {
+                return Err(Usage(format!(
+                    "generation {to} was never in force (or how is not known); `bulkhead history` lists those that were, and \
+                     `bulkhead apply` enforces any files"
+                ))
+                .into());
+            }
+            (files, made)
+        }
         None => kept::files(enforcer, to)?,
     };
     let mut inputs = kept::compile(enforcer, to, files, Inputs::check_kept)?;
@@ -65,8 +76,7 @@ fn roll_back<D: Dataplane>(enforcer: &Enforcer<D>, way: &Return) -> anyhow::Resu
     }
     let pending = Pending::within(way.within);
     let mut done = change::change(enforcer, Disk::Follows, inputs, staged, |ledger, number| {
-        let previous = Some(ledger.enforced);
-        Ok(Ledger { enforced: number, previous, target: None, pending, staged, applied: wall_time() })
+        Ok(Ledger { staged, ..ledger.returned_by(number, pending) })
     })?;
     if way.within.is_none() {
         enforcer.store.end_wait();

@@ -5,6 +5,7 @@ use bulkhead_api::request::Applied;
 use bulkhead_api::status::Observed;
 use bulkhead_dataplane::Dataplane;
 
+use crate::config::Mode;
 use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement::{apply, change, kept, origin, rebuild, session};
 use crate::daemon::files::{Asked, Asker};
@@ -13,6 +14,7 @@ use crate::daemon::state::generation::LoadedGeneration;
 use crate::daemon::state::inputs::Inputs;
 use crate::daemon::store::Pending;
 use crate::daemon::store::unsaved::Disk;
+use crate::exit::Usage;
 
 /// Compiles a staged policy and lets it observe beside what is enforced. An invalid policy or inventory
 /// changes nothing.
@@ -20,6 +22,7 @@ use crate::daemon::store::unsaved::Disk;
 /// # Errors
 /// As [`apply`](super::apply()).
 pub fn stage<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::Result<Applied> {
+    stageable(request)?;
     let _one = enforcer.one_change();
     let files = apply::requested(enforcer, request)?;
     let mode = enforcer.live().built.mode;
@@ -30,6 +33,22 @@ pub fn stage<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
     let number = change::following_number(enforcer)?;
     enforcer.store.save_inputs(number, &staged.files, &staged.made())?;
     rebuild::enforce_with(enforcer, Some(number))
+}
+
+/// Whether nothing is asked for that only what is enforced can have.
+fn stageable(request: &Asked) -> Result<(), Usage> {
+    let asked = [
+        ("mode", request.mode.is_some()),
+        ("confirm", request.confirm.is_some()),
+        ("dry_run", request.dry_run),
+    ];
+    match asked.into_iter().find(|(_, is_asked)| *is_asked) {
+        Some((what, _)) => Err(Usage(format!(
+            "`{what}` is for what is enforced, and a staged policy only observes: stage it without, then promote it \
+             by `bulkhead promote`, which takes --mode and --confirm"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Takes the staged policy away; `None` if there is none.
@@ -44,20 +63,23 @@ pub fn unstage<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Ap
     rebuild::enforce_with(enforcer, None).map(Some)
 }
 
-/// Enforces the staged policy, as it was staged, for good or until a confirmation within some seconds is due; `None`
-/// if there is none.
+/// Enforces the files that were staged, in the mode that is in force unless another is asked for, for good or until a
+/// confirmation within some seconds is due; `None` if nothing is staged.
 ///
 /// # Errors
 /// If the system refuses; nothing has changed then.
 pub fn promote<D: Dataplane>(
     enforcer: &Enforcer<D>,
-    within: Option<u64>,
+    (mode, within): (Option<Mode>, Option<u64>),
     asker: &Asker,
 ) -> anyhow::Result<Option<Applied>> {
     let _one = enforcer.one_change();
     let Some(number) = enforcer.live().ledger.staged else { return Ok(None) };
-    let (files, made) = kept::files(enforcer, number)?;
-    let mut staged = match Inputs::check(files, made.mode, &enforcer.setup.options, wall_time()) {
+    kept::promise_return(enforcer, within)?;
+    let (files, _) = kept::files(enforcer, number)?;
+    // Not the one it was staged in: that may have been before enforcement began.
+    let mode = mode.unwrap_or_else(|| enforcer.live().built.mode);
+    let mut staged = match Inputs::check(files, mode, &enforcer.setup.options, wall_time()) {
         Ok(inputs) => inputs,
         Err(refused) => return Ok(Some(change::refusal(enforcer, &refused))),
     };

@@ -83,6 +83,16 @@ impl Unfit {
     }
 }
 
+/// Whether what a start goes by can be read: which generation is meant to run, and who is cut off.
+///
+/// # Errors
+/// What is damaged, and what to do. Without it nobody knows what was confirmed, or whom a start would let in again.
+pub fn readable(store: &Store) -> anyhow::Result<()> {
+    store.ledger()?;
+    store.load::<List>(list::FILE)?;
+    Ok(())
+}
+
 /// Reads and checks what `run` names.
 ///
 /// # Errors
@@ -182,7 +192,7 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
         tracing::warn!(generation = target, "resuming interrupted update");
         ledger.enforced = target;
     }
-    let seen = store.last_requested();
+    let seen = store.last_requested(&ledger);
     let unchanged = problem.is_some()
         || seen.is_some_and(|(files, mode)| files.same_text(&named.files) && mode == setup.config.mode);
     let before = ledger.enforced;
@@ -198,7 +208,6 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
     }
     if is_named {
         ledger.pending = Pending::within(setup.confirm);
-        log_unsaved(store.save_requested(&inputs.files, setup.config.mode));
     }
     inputs.problems.extend(problem);
     let mut quarantined: List = store.load(list::FILE)?.unwrap_or_default();

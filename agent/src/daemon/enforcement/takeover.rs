@@ -42,12 +42,16 @@ pub fn start<D: Dataplane>(
     let pins = setup.paths.pins.clone();
     plane.create_pins(&pins)?;
     let ledger_before = store.ledger()?;
+    store.disown_unfinished(&ledger_before);
     let indices = shared.indices.clone();
     let start::Plan { inputs, mut ledger, mut quarantined, is_named: named } =
         start::plan(&setup, &store, named)?;
     quarantined.follow(&inputs.inventory);
     let number = next_number(&plane, &pins, &store, &ledger)?;
     store.save_or_hold_inputs(Disk::Follows, number, &inputs.files, &inputs.made())?;
+    if named {
+        log_unsaved(store.save_requested(&inputs.files, setup.config.mode, number, &ledger_before));
+    }
     let migration = plane.migration(&pins, &setup.config.capacity, number)?;
     let before = migration.links()?;
     migration.prepare()?;

@@ -81,8 +81,10 @@ fn complete<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
         (live.mixed, live.must_rebuild)
     };
     if mixed || must_rebuild {
+        let undone = enforcer.store.ledger().ok().and_then(|ledger| ledger.target).filter(|_| mixed);
         let built = rebuild::rebuild(enforcer)?;
         if mixed {
+            undone.inspect(|number| enforcer.store.disown(*number));
             tracing::warn!(generation = built.generation, "every hook runs one generation again");
         } else {
             tracing::info!(

@@ -1,7 +1,10 @@
 //! Events of this agent: where they come from, and the sinks that they go to.
 
 pub mod alone;
+mod balance;
 pub mod control;
+pub mod facts;
+mod turns;
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
@@ -11,14 +14,23 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bulkhead_abi::{AggregateKey, AggregateValue, KIND_STAGED};
 use bulkhead_api::event::{Counted, Kind, Timestamp};
+use bulkhead_api::status::ReasonCount;
 use bulkhead_dataplane::{OrphanedEvents, Pins, State};
-use bulkhead_events::{Enricher, EventHub, EventLog, Generations, Origin, Pace, Packets, Reader, Ring, Sink};
+use bulkhead_events::{
+    Enricher, EventHub, EventLog, Generations, Keep, Origin, Pace, Packets, Reader, Ring, Sink,
+};
 use tokio::sync::mpsc;
 
+use self::balance::Balancer;
+use self::facts::HostFacts;
+use self::turns::Turns;
+use crate::config::Config;
 use crate::daemon::clock::BootClock;
 use crate::daemon::history::{HistorySink, Recent};
 use crate::daemon::links::missed::{Missed, MissedSink};
+use crate::daemon::log::log_and_default;
 use crate::daemon::setup::Setup;
+use crate::daemon::state::counter_epoch::CounterEpoch;
 use crate::daemon::state::enricher::Indices;
 use crate::daemon::state::enricher::enricher;
 use crate::daemon::state::inputs::Inputs;
@@ -45,6 +57,10 @@ pub struct Shared {
     pub missed: Arc<Missed>,
     /// Drops that history has not got yet; none: nothing is recorded.
     pub recent: Option<Arc<Recent>>,
+    /// What records say of where they are from.
+    pub facts: Arc<HostFacts>,
+    /// Balances that are asked for.
+    pub turns: Turns,
     /// The state directory, which has what generations before this agent's were made from.
     pub store: Store,
 }
@@ -57,12 +73,14 @@ impl Shared {
     pub fn open(setup: &Setup, store: Store) -> anyhow::Result<Self> {
         let what = "starting the threads that tell of events";
         let (indices, missed) = (Indices::default(), Arc::<Missed>::default());
+        let facts = Arc::new(HostFacts::new(store.clone()));
+        let log = EventLog::open(&setup.paths.state, &setup.options.node, keep(&setup.config), facts.clone());
         let recent = setup.config.history.map(|_| Arc::<Recent>::default());
-        let sinks = sinks(&missed, recent.as_ref());
-        let hub = EventHub::new(&setup.options.node, EventLog::open(&setup.paths.state), sinks);
+        let hub = EventHub::new(&setup.options.node, log, sinks(&missed, recent.as_ref()));
         let resolve = resolver(store.clone(), setup, indices.clone());
         let names = Generations::new(Enricher::unknown(indices.clone()), resolve).context(what)?;
-        Ok(Self { hub: Arc::new(hub.context(what)?), names: Arc::new(names), indices, missed, recent, store })
+        let (hub, names) = (Arc::new(hub.context(what)?), Arc::new(names));
+        Ok(Self { hub, names, indices, missed, recent, facts, turns: Turns::default(), store })
     }
 
     /// Adds a generation's names, before a packet can meet it.
@@ -74,6 +92,11 @@ impl Shared {
     pub fn tell(&self, time: Timestamp, kind: Kind) {
         self.hub.publish(time, kind, Counted::Events, Origin::Agent);
     }
+}
+
+/// How long records are kept.
+fn keep(config: &Config) -> Keep {
+    Keep { days: config.keep_days, bytes: u64::from(config.keep_mib) << 20 }
 }
 
 /// Where events go besides the event log and whoever watches.
@@ -106,11 +129,15 @@ pub fn timestamp(boot: u64) -> Timestamp {
     BootClock::now().timestamp(boot)
 }
 
-/// Reads the kernel's ring and its aggregates, each on a thread of its own. What is returned tells why one ended.
+/// Reads the kernel's ring and its aggregates, each on a thread of its own; `guard` says what the guard has dropped. What is returned tells why one ended.
 ///
 /// # Errors
 /// If the ring cannot be read, or the system has no more threads.
-pub fn start(pins: &Pins, shared: &Arc<Shared>) -> anyhow::Result<mpsc::UnboundedReceiver<anyhow::Error>> {
+pub fn start(
+    pins: &Pins,
+    shared: &Arc<Shared>,
+    guard: impl Fn() -> anyhow::Result<Vec<ReasonCount>> + Send + 'static,
+) -> anyhow::Result<mpsc::UnboundedReceiver<anyhow::Error>> {
     let (failed, failures) = mpsc::unbounded_channel();
     let ring = Ring::open(State::events(pins)?.as_fd()).context("opening the event ring")?;
     let reader = Reader::new(ring, shared.hub.clone(), shared.names.clone(), timestamp);
@@ -122,8 +149,9 @@ pub fn start(pins: &Pins, shared: &Arc<Shared>) -> anyhow::Result<mpsc::Unbounde
     };
     std::thread::Builder::new().name("events".to_owned()).spawn(read)?;
     let (state, shared) = (State::open(pins)?, shared.clone());
+    let balancer = Balancer::new(pins, shared.hub.clone())?;
     let summarise = move || {
-        if let Err(error) = summaries(state, &shared) {
+        if let Err(error) = summaries(state, &shared, &balancer, guard) {
             let _ = failed.send(error);
         }
     };
@@ -131,14 +159,28 @@ pub fn start(pins: &Pins, shared: &Arc<Shared>) -> anyhow::Result<mpsc::Unbounde
     Ok(failures)
 }
 
-/// Tells of aggregates once a second, for ever.
-fn summaries(mut state: State, shared: &Shared) -> anyhow::Result<()> {
+/// Tells of aggregates once a second, for ever, and balances the accounts when that is asked for.
+fn summaries(
+    mut state: State,
+    shared: &Shared,
+    balancer: &Balancer,
+    guard: impl Fn() -> anyhow::Result<Vec<ReasonCount>>,
+) -> anyhow::Result<()> {
     let mut pace = Pace::default();
     // First, while it is as a killed agent has left it.
-    state.take_left_aggregates(|entries| summarise(entries, shared, &mut pace, true))?;
+    state.take_left_aggregates(|entries, is_odd| summarise(entries, is_odd, shared, &mut pace, true))?;
     loop {
-        state.take_aggregates(|entries| summarise(entries, shared, &mut pace, false))?;
-        std::thread::sleep(INTERVAL);
+        let mut take = |entries: &[_], is_odd| summarise(entries, is_odd, shared, &mut pace, false);
+        state.take_aggregates(&mut take)?;
+        if let Some(asked) = shared.turns.asked() {
+            let guard = guard().unwrap_or_else(log_and_default);
+            let epoch = CounterEpoch::read(&shared.store);
+            if let Err(error) = balancer.balance(&mut state, (epoch, guard), &mut take) {
+                tracing::error!("drops are not balanced against records: {error:#}");
+            }
+            shared.turns.made(asked);
+        }
+        shared.turns.pause(INTERVAL);
     }
 }
 
@@ -155,12 +197,19 @@ pub fn report_orphaned_events(mut orphaned: OrphanedEvents, shared: &Shared) -> 
         }
     }
     let mut pace = Pace::default();
-    Ok(orphaned.take_aggregates(|entries| summarise(entries, shared, &mut pace, true))?)
+    Ok(orphaned.take_aggregates(|entries, is_odd| summarise(entries, is_odd, shared, &mut pace, true))?)
 }
 
 /// Tells of drops that were counted together, since the ring told of the first of a kind. They are removed once
-/// the event log has them. `is_left`: some may be told of already, by an agent that was killed right then.
-fn summarise(entries: &[(AggregateKey, AggregateValue)], shared: &Shared, pace: &mut Pace, is_left: bool) {
+/// the event log has them. `is_odd`: they are of the account of odd turns; `is_left`: some may be told of already, by
+/// an agent that was killed right then.
+fn summarise(
+    entries: &[(AggregateKey, AggregateValue)],
+    is_odd: bool,
+    shared: &Shared,
+    pace: &mut Pace,
+    is_left: bool,
+) {
     let generations = entries.iter().flat_map(|(key, _)| {
         let other = (key.kind == KIND_STAGED).then_some(key.other_generation);
         [Some(key.generation), other].into_iter().flatten()
@@ -175,7 +224,8 @@ fn summarise(entries: &[(AggregateKey, AggregateValue)], shared: &Shared, pace: 
             continue;
         }
         pace.wait(&shared.hub, || false);
-        let packets = Packets { count: value.packets, bytes: value.bytes, source_port: None, is_audit: None };
+        let (count, bytes) = (value.packets, value.bytes);
+        let packets = Packets { count, bytes, source_port: None, is_odd, is_audit: None };
         let enforced = (key.kind == KIND_STAGED).then(|| shared.names.known(key.other_generation));
         let kind = shared.names.known(key.generation).kind(key, packets, enforced.as_deref());
         shared.hub.publish(clock.timestamp(value.last), kind, Counted::Aggregated, Origin::Summary(item));

@@ -158,6 +158,7 @@ impl Told {
             generation,
             // The guard's work is the same in both modes.
             audit: false,
+            odd: false,
             many: self.dropped.is_none(),
         }
     }

@@ -41,6 +41,14 @@ pub fn note_timeouts(enforcer: &Enforcer) {
     log_unsaved(enforcer.store.save(FILE, &enforcer.setup.config.timeouts.0));
 }
 
+/// What was read, or nothing.
+fn or_unknown<T: Default>(read: anyhow::Result<T>) -> T {
+    read.unwrap_or_else(|error| {
+        eprintln!("bulkhead: {error:#}; what it says is not known here");
+        T::default()
+    })
+}
+
 impl Known {
     /// What a running agent knows.
     pub fn of_agent(enforcer: &Enforcer) -> Self {
@@ -54,28 +62,26 @@ impl Known {
         }
     }
 
-    /// What an agent has kept: not which rules the numbers are, which needs the policy to be compiled as it did.
-    ///
-    /// # Errors
-    /// If what it has kept cannot be read.
-    pub fn kept(store: &Store) -> anyhow::Result<Self> {
-        let enforced = store.ledger()?.enforced;
+    /// What an agent has kept: not which rules the numbers are, which needs the policy to be compiled as it did. What
+    /// cannot be read is said, and not known.
+    pub fn kept(store: &Store) -> Self {
+        let enforced = or_unknown(store.ledger()).enforced;
         let inventory = store
             .inputs_of(enforced)
             .and_then(|(files, _)| parse(&files.inventory, &mut Findings::default()));
-        let timeouts: Option<[u32; TIMEOUTS]> = store.load(FILE)?;
+        let timeouts: Option<[u32; TIMEOUTS]> = or_unknown(store.load(FILE));
         let indices = Indices::default();
         let names = inventory.as_ref().map_or_else(
             || Enricher::unknown(indices.clone()),
             |inventory| Enricher::new(inventory, Vec::new(), indices.clone(), false),
         );
-        Ok(Self {
+        Self {
             names: Arc::new(names),
             generations: None,
             inventory: inventory.map(Arc::new),
-            zones: store.load(ZONES)?.unwrap_or_default(),
+            zones: or_unknown(store.load(ZONES)).unwrap_or_default(),
             timeouts: timeouts.map(Timeouts),
-        })
+        }
     }
 
     /// Whose an address is.

@@ -101,16 +101,16 @@ impl Gaps {
         }
     }
 
-    /// Seconds without enforcement, by interface and of the guard; those that go on included.
+    /// Nanoseconds without enforcement, by interface and of the guard; those that go on included.
     #[must_use]
-    pub fn seconds(&self) -> BTreeMap<String, f64> {
+    pub fn nanoseconds(&self) -> BTreeMap<String, u64> {
         let now = boot_time();
         let mut all: BTreeMap<String, u64> = self.well.keys().map(|what| (what.clone(), 0)).collect();
         let open = self.open.iter().map(|(what, gap)| (what, now.saturating_sub(gap.since)));
         for (what, time) in self.ended.iter().map(|(what, time)| (what, *time)).chain(open) {
             *all.entry(what.clone()).or_default() += time;
         }
-        all.into_iter().map(|(what, time)| (what, time as f64 / 1e9)).collect()
+        all
     }
 
     /// Whether something is not enforced.

@@ -3,6 +3,7 @@
 
 pub mod contest;
 pub mod gaps;
+mod looks;
 mod pin_news;
 pub mod reconciler;
 
@@ -25,6 +26,7 @@ use crate::daemon::clock::boot_time;
 use crate::daemon::events::control::Change;
 use crate::daemon::fallback;
 use crate::daemon::log::log_unsaved;
+pub use crate::daemon::reconcile::looks::Looks;
 use crate::daemon::reconcile::pin_news::PinNews;
 use crate::daemon::reconcile::reconciler::Reconciler;
 use crate::daemon::state::member::Arrival;
@@ -53,6 +55,7 @@ pub fn reconcile<D: Dataplane>(enforcer: &Enforcer<D>, is_news: bool) -> anyhow:
     if live.detached {
         return Ok(());
     }
+    reconciler.looks.note(Instant::now());
     let is_whole = is_news || reconciler.is_due();
     if is_whole && let Some(pins) = &mut reconciler.pins {
         pins.begin();
@@ -186,7 +189,15 @@ fn look_at<D: Dataplane>(
 
 /// Seconds without enforcement since the agent started, by interface and of the guard.
 pub fn unenforced<D: Dataplane>(enforcer: &Enforcer<D>) -> BTreeMap<String, f64> {
-    held(&enforcer.reconciler).gaps.seconds()
+    let nanoseconds = held(&enforcer.reconciler).gaps.nanoseconds();
+    nanoseconds.into_iter().map(|(what, time)| (what, time as f64 / 1e9)).collect()
+}
+
+/// Nanoseconds without enforcement since the agent started, by interface and of the guard, and the looks that were
+/// taken at the kernel since the last time that this was asked for.
+pub fn watched<D: Dataplane>(enforcer: &Enforcer<D>) -> (BTreeMap<String, u64>, Looks) {
+    let mut reconciler = held(&enforcer.reconciler);
+    (reconciler.gaps.nanoseconds(), reconciler.looks.take())
 }
 
 /// What the operator is told of interfaces whose enforcement others keep taking away.

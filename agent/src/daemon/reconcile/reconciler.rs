@@ -8,6 +8,7 @@ use bulkhead_dataplane::{Dataplane, Device, DeviceTable as _, Kernel, Pins};
 
 use crate::daemon::reconcile::contest::Contests;
 use crate::daemon::reconcile::gaps::Gaps;
+use crate::daemon::reconcile::looks::Looks;
 use crate::daemon::reconcile::pin_news::PinNews;
 
 /// Between two whole looks, which ask for the devices and for the pins, unless there is news. The others ask
@@ -26,6 +27,7 @@ pub struct Reconciler<D: Dataplane = Kernel> {
     pub(super) whole: Option<Instant>,
     pub(super) failed: BTreeMap<String, (Instant, String)>,
     pub(super) contests: Contests,
+    pub(super) looks: Looks,
 }
 
 impl<D: Dataplane> Reconciler<D> {
@@ -37,8 +39,8 @@ impl<D: Dataplane> Reconciler<D> {
         let devices = plane.devices()?;
         let news = PinNews::below(pins.links_directory());
         let news = news.inspect_err(|error| tracing::warn!("pins are asked for at every look: {error}"));
-        let (failed, contests) = (BTreeMap::new(), Contests::default());
-        Ok(Self { devices, pins: news.ok(), gaps, whole: None, failed, contests })
+        let (failed, contests, looks) = (BTreeMap::new(), Contests::default(), Looks::default());
+        Ok(Self { devices, pins: news.ok(), gaps, whole: None, failed, contests, looks })
     }
 
     /// Whether all is to be asked for.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, State as Extract};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use bulkhead_api::change::Reader;
+use bulkhead_api::change::{Malformed, Reader};
 use bulkhead_api::event::{Action, Actor};
 use bulkhead_api::quarantine;
-use bulkhead_api::request::{Promotion, Rollback};
+use bulkhead_api::request::{Confirmation, Promotion, Rollback};
 use bulkhead_api::text::is_plain;
 use bulkhead_host::spare;
 use futures_util::StreamExt as _;
@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::account::{About, Answered, outcome};
+use super::budget::Share;
 use super::peer::Peer;
 use super::{Api, respond};
 use crate::daemon::enforcement;
@@ -91,17 +92,22 @@ fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Usage> {
     serde_json::from_slice(body).map_err(|error| Usage(format!("the request is not understood: {error}")))
 }
 
-/// Reads a change as it comes, however long its files are within their bounds; none if the body broke off.
-async fn asked(body: Body, by: &Actor) -> Option<Result<Asked, Usage>> {
-    let mut reader = Reader::default();
+/// The same where nothing need be said.
+fn read_or_default<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Usage> {
+    if body.is_empty() { Ok(T::default()) } else { read(body) }
+}
+
+/// Reads a change as it comes, however long its files are within their bounds, of which others leave a share; none if
+/// the body broke off.
+async fn asked(body: Body, by: &Actor, share: &mut Share) -> Option<Result<Asked, Malformed>> {
+    let mut reader = Reader::new(|bytes| share.take(bytes));
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {
         if let Err(error) = reader.take(&piece.ok()?) {
-            return Some(Err(Usage(error.to_string())));
+            return Some(Err(error));
         }
     }
-    let change = reader.finish().map_err(|error| Usage(error.to_string()));
-    Some(change.map(|change| Asked::new(change, by.clone())))
+    Some(reader.finish().map(|change| Asked::new(change, by.clone())))
 }
 
 /// Does what is asked for by a change.
@@ -112,26 +118,42 @@ async fn change<T: Serialize + Answered + Send + 'static>(
     body: Body,
     work: impl FnOnce(&Enforcer, &Asked) -> anyhow::Result<T> + Send + 'static,
 ) -> Response {
-    // Who has asked for nothing whole has asked for nothing.
-    let Some(asked) = asked(body, &from.0.actor).await else {
-        return (StatusCode::BAD_REQUEST, "the request broke off: send it again").into_response();
+    let mut share = api.budget.share();
+    let asked = match asked(body, &from.0.actor, &mut share).await {
+        // Who has asked for nothing whole has asked for nothing.
+        None => return (StatusCode::BAD_REQUEST, "the request broke off: send it again").into_response(),
+        Some(Err(Malformed::Busy)) => {
+            let again = [(header::RETRY_AFTER, "5")];
+            return (StatusCode::SERVICE_UNAVAILABLE, again, Malformed::Busy.to_string()).into_response();
+        }
+        Some(asked) => asked.map_err(|error| Usage(error.to_string())),
     };
     let policy = asked.as_ref().ok().and_then(|asked| asked.policy.as_ref());
     let about = About { subject: policy.map(|policy| policy.name().to_string()), reason: None };
-    command(api, from, action, about, move |enforcer| work(enforcer, &asked?)).await
+    let work = move |enforcer: &Enforcer| {
+        // The texts live as long.
+        let _share = share;
+        work(enforcer, &asked?)
+    };
+    command(api, from, action, about, work).await
 }
 
 pub async fn apply(Extract(api): Extract<Arc<Api>>, from: From, body: Body) -> Response {
     change(api, from, Action::Apply, body, enforcement::apply).await
 }
 
-pub async fn confirm(Extract(api): Extract<Arc<Api>>, from: From) -> Response {
-    command(api, from, Action::Confirm, About::default(), enforcement::confirm).await
+pub async fn confirm(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) -> Response {
+    // Commands of earlier versions send `null`.
+    let request = read_or_default::<Option<Confirmation>>(&body).map(Option::unwrap_or_default);
+    let meant = request.as_ref().ok().and_then(|request| request.generation);
+    let about = About { subject: meant.map(|number| format!("generation {number}")), reason: None };
+    let work = move |enforcer: &Enforcer| enforcement::confirm(enforcer, request?.generation);
+    command(api, from, Action::Confirm, about, work).await
 }
 
 pub async fn rollback(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) -> Response {
     let by = from.0.actor.clone();
-    let request = if body.is_empty() { Ok(Rollback::default()) } else { read::<Rollback>(&body) };
+    let request = read_or_default::<Rollback>(&body);
     let to = request.as_ref().ok().and_then(|request| request.to);
     let about = About { subject: to.map(|number| format!("generation {number}")), reason: None };
     let work = move |enforcer: &Enforcer| {
@@ -152,8 +174,8 @@ pub async fn unstage(Extract(api): Extract<Arc<Api>>, from: From) -> Response {
 pub async fn promote(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) -> Response {
     let by = from.0.actor.clone();
     let work = move |enforcer: &Enforcer| {
-        let Promotion { within, session } = read(&body)?;
-        enforcement::promote(enforcer, within, &Asker { by, session })
+        let Promotion { mode, within, session } = read_or_default(&body)?;
+        enforcement::promote(enforcer, (mode, within), &Asker { by, session })
     };
     command(api, from, Action::Promote, About::default(), work).await
 }

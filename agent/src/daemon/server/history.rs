@@ -1,19 +1,21 @@
 //! What was put in force, with files that are kept.
 
-use bulkhead_api::event::Timestamp;
-use bulkhead_api::history::{Entry, Standing};
+use bulkhead_api::event::{Action, Actor, Timestamp};
+use bulkhead_api::history::{Entry, Origin, Standing, Summary};
 
 use crate::daemon::events::control::digests;
-use crate::daemon::store::Store;
+use crate::daemon::store::{Ledger, Store};
 
-/// The last changes, the newest first.
-///
-/// # Errors
-/// If the state directory cannot be read.
-pub fn history(store: &Store) -> anyhow::Result<Vec<Entry>> {
-    let ledger = store.ledger()?;
-    let changes = store.changes();
-    let returnable = store.returnable(&changes).len();
+/// The last changes, the newest first, by the ledger of what is in force.
+#[must_use]
+pub fn history(store: &Store, ledger: &Ledger) -> Vec<Entry> {
+    let mut changes = store.changes();
+    let mut returnable = store.returnable(&changes).len();
+    let is_listed = changes.iter().any(|(number, _)| *number == ledger.enforced);
+    if ledger.enforced != 0 && !is_listed {
+        changes.insert(0, (ledger.enforced, unknown(ledger)));
+        returnable += 1;
+    }
     let entries = changes.into_iter().enumerate().filter_map(|(index, (generation, origin))| {
         let standing = match generation {
             number if number == ledger.enforced && ledger.pending.is_some() => Standing::Unconfirmed,
@@ -36,5 +38,13 @@ pub fn history(store: &Store) -> anyhow::Result<Vec<Entry>> {
             inventory_sha256,
         })
     });
-    Ok(entries.collect())
+    entries.collect()
+}
+
+/// What there is to say of what is enforced where its record is damaged, or of an agent that kept none.
+fn unknown(ledger: &Ledger) -> Origin {
+    let lines =
+        vec!["how it came to be in force is not known: the record of it is damaged or gone".to_owned()];
+    let difference = Summary { lines, more: 0 };
+    Origin { action: Action::Start, by: Actor::Agent, time: ledger.applied, difference }
 }

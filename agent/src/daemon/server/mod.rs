@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod alone;
+pub mod budget;
 mod changes;
 mod connections;
 mod current;
@@ -30,6 +31,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use budget::Budget;
 use bulkhead_api::event::{Event, Kind, Missed};
 use bulkhead_api::route::{self, Version};
 use bulkhead_host::spare;
@@ -74,6 +76,8 @@ pub struct Api {
     pub scrapes: Arc<Scrapes>,
     /// One change of the generation at a time. Whoever waits for it keeps no thread from others.
     pub changes: tokio::sync::Mutex<()>,
+    /// What the texts of all changes may take.
+    pub budget: Budget,
     /// Who may do what.
     pub rights: Rights,
 }
@@ -184,7 +188,12 @@ async fn status(Extract(api): Extract<Arc<Api>>) -> Response {
 
 /// What was put in force.
 async fn past(Extract(api): Extract<Arc<Api>>) -> Response {
-    respond(blocking(&api, |enforcer: &Enforcer| history::history(&enforcer.store)).await)
+    let read = |enforcer: &Enforcer| {
+        // As the agent knows it, whatever has become of the file.
+        let ledger = enforcer.live().ledger.clone();
+        Ok(history::history(&enforcer.store, &ledger))
+    };
+    respond(blocking(&api, read).await)
 }
 
 /// Metrics for Prometheus.

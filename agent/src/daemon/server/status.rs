@@ -21,7 +21,7 @@ use crate::daemon::state::Enforcer;
 use crate::daemon::state::counter_epoch::CounterEpoch;
 use crate::daemon::state::in_place::{self, GuardNote, InPlace};
 use crate::daemon::state::judge::{Known, devices, judge};
-use crate::daemon::store::Store;
+use crate::daemon::store::{Ledger, Store};
 use crate::guard::Nft;
 use crate::paths::Paths;
 use crate::version::VERSION;
@@ -138,7 +138,12 @@ pub fn read(
     let pins = &paths.pins;
     let store = Store::new(&paths.state);
     let links = running(pins)?;
-    let ledger = store.ledger()?;
+    let mut wrong = Vec::new();
+    let ledger = store.ledger().unwrap_or_else(|error| {
+        let ledger = agent.as_ref().map(|agent| Ledger { enforced: agent.generation, ..Ledger::default() });
+        wrong.push(unread("what is enforced", &error, agent.is_some()));
+        ledger.unwrap_or_default()
+    });
     let half_way = ledger.target.is_some();
     let made = store.inputs_of(ledger.enforced).filter(|_| !links.is_empty());
     let guard = in_place.as_ref().and_then(|in_place| in_place.guard.problem(&Nft, instance));
@@ -154,9 +159,13 @@ pub fn read(
     // The kernel tells programs' tables only to CAP_SYS_ADMIN.
     let links: Vec<_> =
         links.into_iter().map(|link| RunningLink { generation: known.generation(&link), ..link }).collect();
-    let wrong: Vec<_> = guard.into_iter().chain(unknown).collect();
+    wrong.extend(guard.into_iter().chain(unknown));
     let mode = agent.as_ref().map(|agent| agent.mode).or(made.map(|(_, made)| made.mode));
-    let quarantined: List = store.load(list::FILE)?.unwrap_or_default();
+    let quarantined: Option<List> = store.load(list::FILE).unwrap_or_else(|error| {
+        wrong.push(unread("who is quarantined", &error, agent.is_some()));
+        None
+    });
+    let quarantined = quarantined.unwrap_or_default();
     let counting = CounterEpoch::read(&store);
     let guard = drops::totals(instance, &store).unwrap_or_else(|error| {
         problems.push(format!("what the guard has dropped is not known: {error:#}"));
@@ -184,6 +193,20 @@ pub fn read(
         count(&mut status, &Tables::open(pins)?)?;
     }
     Ok(status.with_problems(wrong))
+}
+
+/// What a damaged record means, and what to do.
+fn unread(of: &str, error: &anyhow::Error, is_watched: bool) -> String {
+    if is_watched {
+        format!(
+            "the record of {of} is damaged, and the next start would close every managed interface: the next change \
+             writes it anew, such as `bulkhead apply`, unless it is in the way: {error:#}"
+        )
+    } else {
+        format!(
+            "the record of {of} is damaged; no agent starts on it, and the guard closes what has no program: {error:#}"
+        )
+    }
 }
 
 /// The same with the numbers of flows, which take a look at every place of their table.

@@ -98,34 +98,53 @@ async fn destinations(handle: &Handle) -> Result<Vec<AddressSet>, rtnetlink::Err
     Ok(destinations)
 }
 
-/// The interface that a packet to an address would leave by; none if by none, or if it is the host's own.
+/// How a packet to an address would leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By the interface of an index.
+    By(u32),
+    /// Not at all: it is the host's own.
+    Here,
+    /// No route is known.
+    Unknown,
+}
+
+/// The way that a packet to an address would leave by.
 ///
 /// # Errors
 /// If routes cannot be asked for.
-pub fn interface_of(address: IpAddr) -> anyhow::Result<Option<u32>> {
+pub fn way_to(address: IpAddr) -> anyhow::Result<Way> {
     client::block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection().context("asking for routes")?;
         let connection = tokio::spawn(connection);
-        let index = interface_to(&handle, address).await;
+        let way = find_way(&handle, address).await;
         connection.abort();
-        Ok(index)
+        Ok(way)
     })
 }
 
-/// Where a packet to an address would leave; none if nowhere, or if it is the host's own.
+/// The interface that a packet to an address would leave by; none if by none.
 async fn interface_to(handle: &Handle, address: IpAddr) -> Option<u32> {
+    match find_way(handle, address).await {
+        Way::By(index) => Some(index),
+        Way::Here | Way::Unknown => None,
+    }
+}
+
+async fn find_way(handle: &Handle, address: IpAddr) -> Way {
     let question: RouteMessage = match address {
         IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4, 32).build(),
         IpAddr::V6(v6) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(v6, 128).build(),
     };
     let mut answers = Box::pin(handle.route().get(question).execute());
     // An error is an answer, too: no route.
-    let answer = answers.next().await?.ok()?;
+    let Some(Ok(answer)) = answers.next().await else { return Way::Unknown };
     if answer.header.kind == RouteType::Local {
-        return None;
+        return Way::Here;
     }
-    answer.attributes.iter().find_map(|attribute| match attribute {
+    let index = answer.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,
-    })
+    });
+    index.map_or(Way::Unknown, Way::By)
 }

@@ -87,6 +87,15 @@ impl Ledger {
         Self { enforced: number, previous, target: None, pending, staged: self.staged, applied: wall_time() }
     }
 
+    /// The ledger once `number` is enforced by a way back. What is left is what to return to; but who has to confirm
+    /// the way back returns to what was confirmed, never to what is not.
+    #[must_use]
+    pub fn returned_by(&self, number: u32, pending: Option<Pending>) -> Self {
+        let is_unconfirmed = self.pending.is_some() && pending.is_some();
+        let previous = if is_unconfirmed { self.previous } else { Some(self.enforced) };
+        Self { previous, ..self.succeeded_by(number, pending) }
+    }
+
     /// The ledger once the same files are enforced as `number`.
     #[must_use]
     pub fn rebuilt_as(&self, number: u32) -> Self {

@@ -3,6 +3,7 @@
 
 mod ledger;
 mod origins;
+mod seen;
 pub mod unsaved;
 
 use ledger::Unsaved;
@@ -18,7 +19,6 @@ use bulkhead_policy::source::Source;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::config::Mode;
 use crate::daemon::files::Files;
 use crate::daemon::lock;
 
@@ -109,6 +109,18 @@ impl Store {
         Ok(ledger)
     }
 
+    /// Whether there is a ledger, be it damaged.
+    #[must_use]
+    pub fn has_ledger(&self) -> bool {
+        self.has(LEDGER)
+    }
+
+    /// Whether there is a file of that name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.root.join(name).symlink_metadata().is_ok()
+    }
+
     /// Writes the ledger, after whatever it may name.
     ///
     /// # Errors
@@ -149,10 +161,15 @@ impl Store {
         let path = self.root.join(name);
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(|| {
-                format!("{}: not what an agent wrote; move it away and start again", path.display())
+                format!(
+                    "{}: not what an agent wrote; put it back, or move it away and start again",
+                    path.display()
+                )
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("{}: reading", path.display())),
+            Err(error) => Err(error).with_context(|| {
+                format!("{}: reading; let the agent read it, or move it away and start again", path.display())
+            }),
         }
     }
 
@@ -259,28 +276,6 @@ impl Store {
     #[must_use]
     pub fn next_free(&self, number: u32) -> Option<u32> {
         (number.checked_add(1)?..=u32::MAX).find(|next| !lock::is_of_an_instance(&self.generation(*next)))
-    }
-
-    /// What `run` was told, as it was when it was last read: its files and mode.
-    #[must_use]
-    pub fn last_requested(&self) -> Option<(Files, Mode)> {
-        let source =
-            |file: &str| fs::read_to_string(self.root.join(file)).ok().map(|text| Source::new(file, &text));
-        let files = Files { policy: source("seen-policy")?, inventory: source("seen-inventory")? };
-        Some((files, self.load("seen-mode.json").ok()??))
-    }
-
-    /// Notes what `run` was told.
-    ///
-    /// # Errors
-    /// If the disk refuses.
-    pub fn save_requested(&self, files: &Files, mode: Mode) -> anyhow::Result<()> {
-        let write = || -> io::Result<()> {
-            self.replace(&self.root.join("seen-policy"), files.policy.text().as_bytes())?;
-            self.replace(&self.root.join("seen-inventory"), files.inventory.text().as_bytes())
-        };
-        write().with_context(|| format!("{}: noting what was read", self.root.display()))?;
-        self.save("seen-mode.json", &mode)
     }
 }
 

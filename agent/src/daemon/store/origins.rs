@@ -4,7 +4,7 @@ use std::fs;
 
 use bulkhead_api::history::Origin;
 
-use super::Store;
+use super::{Ledger, Store};
 use crate::daemon::lock;
 
 /// The file beside a generation's files.
@@ -17,6 +17,37 @@ const CHANGES: usize = 20;
 const BYTES: u64 = 256 << 20;
 
 impl Store {
+    /// Takes a generation out of the history that did not come to be in force. Its files stay for a while.
+    pub fn disown(&self, number: u32) {
+        if let Some((_, made)) = self.unsaved().generations.get_mut(&number) {
+            made.origin = None;
+        }
+        let remove = || {
+            self.step("disk: take a generation out of the history")?;
+            fs::remove_file(self.generation(number).join(FILE))
+        };
+        // The next start does it otherwise.
+        let _ = remove();
+    }
+
+    /// The same for what an agent that was killed had made and not put in force.
+    pub fn disown_unfinished(&self, ledger: &Ledger) {
+        if ledger.enforced == 0 {
+            // It was moved away, and says nothing of those that are kept.
+            return;
+        }
+        let last = ledger.generations().into_iter().max().unwrap_or(0);
+        let unfinished = self.kept().into_iter().filter(|number| *number > last);
+        unfinished.filter(|number| self.origin(*number).is_some()).for_each(|number| self.disown(number));
+    }
+
+    /// How a generation came to be in force, held or on disk.
+    #[must_use]
+    pub fn origin(&self, number: u32) -> Option<Origin> {
+        let held = self.unsaved().generations.get(&number).map(|(_, made)| made.origin.clone());
+        held.unwrap_or_else(|| self.origin_of(number))
+    }
+
     /// How a generation came to be in force.
     pub(super) fn origin_of(&self, number: u32) -> Option<Origin> {
         serde_json::from_slice(&fs::read(self.generation(number).join(FILE)).ok()?).ok()
@@ -44,8 +75,7 @@ impl Store {
     pub fn changes(&self) -> Vec<(u32, Origin)> {
         let mut changes: Vec<(u32, Origin)> = Vec::new();
         for number in self.kept() {
-            let held = self.unsaved().generations.get(&number).map(|(_, made)| made.origin.clone());
-            let Some(origin) = held.unwrap_or_else(|| self.origin_of(number)) else { continue };
+            let Some(origin) = self.origin(number) else { continue };
             // Built again, from the same files.
             if changes.iter().all(|(_, known)| *known != origin) {
                 changes.push((number, origin));

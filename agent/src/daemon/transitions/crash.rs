@@ -229,7 +229,7 @@ fn an_interface_that_comes_back_is_enforced_or_the_next_agent_does_it() {
 #[test]
 fn a_promotion_is_made_or_not() {
     let promote = |_: &World, agent: Agent| {
-        assert!(enforcement::promote(&agent, None, &Asker::default()).unwrap().unwrap().applied);
+        assert!(enforcement::promote(&agent, (None, None), &Asker::default()).unwrap().unwrap().applied);
     };
     let steps = crash_everywhere(staged, promote, recovers(&[80, 81]));
     assert!(steps > 40, "{steps}");

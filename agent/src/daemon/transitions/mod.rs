@@ -2,6 +2,9 @@
 
 mod answered;
 mod crash;
+mod damaged;
 mod fallback;
 mod refusal;
+mod returned;
+mod unconfirmed;
 mod world;

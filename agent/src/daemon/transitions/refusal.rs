@@ -66,7 +66,7 @@ fn a_promotion_is_made_or_refused() {
         agent
     };
     let promote =
-        |_: &World, agent: &mut Agent| enforcement::promote(agent, None, &Asker::default()).map(drop);
+        |_: &World, agent: &mut Agent| enforcement::promote(agent, (None, None), &Asker::default()).map(drop);
     refuse_everywhere(&FAULTS, prepare, promote, is_consistent(80, 81));
 }
 
@@ -147,7 +147,7 @@ fn a_confirmation_that_is_refused_still_waits() {
         enforcement::apply(&agent, &Asked { confirm: Some(600), ..Asked::default() }).unwrap();
         agent
     };
-    let confirm = |_: &World, agent: &mut Agent| enforcement::confirm(agent).map(|done| assert!(done));
+    let confirm = |_: &World, agent: &mut Agent| enforcement::confirm(agent, None).map(|done| assert!(done));
     refuse_everywhere(&FAULTS, prepare, confirm, |world, agent, answer| {
         keep_up(&agent);
         assert_eq!(agent.live().ledger.pending.is_some(), answer.is_err());

@@ -158,7 +158,8 @@ impl World {
 
     /// An agent that has started and goes on with what was enforced, since `run` names nothing new.
     pub fn started_without_news(&self) -> Agent {
-        if let Some((files, _)) = self.store().last_requested() {
+        let store = self.store();
+        if let Some((files, _)) = store.last_requested(&store.ledger().unwrap()) {
             fs::write(&self.setup.config.policy, files.policy.text()).unwrap();
         }
         self.started()

@@ -48,6 +48,9 @@ pub struct Drop {
     pub generation: u32,
     /// Audit mode: they would have been dropped, and passed.
     pub audit: bool,
+    /// In which of the two accounts of the kernel's counters they are: that of odd turns ([`super::Balance`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub odd: bool,
     /// Drops of more than one kind that have the source, interface and reason in common: destinations, ports and
     /// protocols were too many to tell each.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

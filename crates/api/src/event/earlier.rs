@@ -77,6 +77,7 @@ pub(super) fn read(line: &[u8]) -> Option<Event> {
         bytes: earlier.bytes,
         generation: earlier.generation,
         audit: earlier.audit,
+        odd: false,
         many: earlier.many,
     };
     let kind = match earlier.enforced {

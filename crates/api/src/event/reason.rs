@@ -37,6 +37,14 @@ pub enum GuardReason {
 #[error("'{0}' is no reason that this version knows")]
 pub struct UnknownName(String);
 
+impl Reason {
+    /// Whether it is the nftables guard's.
+    #[must_use]
+    pub const fn is_guards(self) -> bool {
+        matches!(self, Self::Guard(_))
+    }
+}
+
 impl GuardReason {
     /// Every reason of the guard.
     pub const ALL: [Self; 5] = [

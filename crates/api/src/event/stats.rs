@@ -17,6 +17,15 @@ pub struct EventStats {
     pub unwritten: u64,
     /// Drops that those tell of.
     pub unwritten_drops: u64,
+    /// Of these drops, the guard's.
+    #[serde(default)]
+    pub unwritten_guard: u64,
+    /// Of the drops told of, those in the account of odd turns.
+    #[serde(default)]
+    pub odd: u64,
+    /// Of these, those that events not written tell of.
+    #[serde(default)]
+    pub unwritten_odd: u64,
     /// Of the events not written: those for which the log's queue had no room, since the disk was slow or hung.
     #[serde(default)]
     pub overflowed: u64,
@@ -44,7 +53,27 @@ pub enum Counted {
     GuardCounted,
 }
 
+impl Counted {
+    /// Whether they are the guard's drops, and not the programs'.
+    #[must_use]
+    pub const fn is_guards(self) -> bool {
+        matches!(self, Self::GuardLogged | Self::GuardCounted)
+    }
+}
+
 impl EventStats {
+    /// Drops of the programs in the account of even or of odd turns: those that records in the event log tell of, and
+    /// those that were told of and are not there.
+    #[must_use]
+    pub const fn told(&self, is_odd: bool) -> (u64, u64) {
+        if is_odd {
+            return (self.odd.saturating_sub(self.unwritten_odd), self.unwritten_odd);
+        }
+        let unwritten = self.unwritten_drops.saturating_sub(self.unwritten_guard + self.unwritten_odd);
+        let all = (self.events + self.aggregated).saturating_sub(self.odd);
+        (all.saturating_sub(unwritten), unwritten)
+    }
+
     /// The number that drops are counted in.
     pub fn count(&mut self, counted: Counted) -> &mut u64 {
         match counted {

@@ -3,6 +3,9 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
+use crate::hook::Hook;
+use crate::mode::Mode;
+use crate::record::{Clock, Record};
 
 fn text() -> impl Strategy<Value = String> {
     proptest::string::string_regex("[a-zA-Z0-9 ()/:.\"\\\\→-]{0,20}").unwrap()
@@ -37,9 +40,15 @@ fn drop() -> impl Strategy<Value = Drop> {
     let direction = prop_oneof![Just(Direction::Ingress), Just(Direction::Egress)];
     let ends = (proptest::option::of(end()), proptest::option::of(end()));
     let ports = (any::<Option<u16>>(), any::<Option<u16>>(), any::<Option<u8>>(), any::<Option<u16>>());
-    let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<bool>(), any::<bool>());
+    let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<bool>(), any::<bool>(), any::<bool>());
     (direction, ends, ports, (reason(), rule(), proptest::option::of(text())), numbers).prop_map(
-        |(direction, ends, ports, (reason, rule, interface), (count, bytes, generation, audit, many))| Drop {
+        |(
+            direction,
+            ends,
+            ports,
+            (reason, rule, interface),
+            (count, bytes, generation, audit, many, odd),
+        )| Drop {
             direction,
             source: ends.0,
             source_port: ports.0,
@@ -54,6 +63,7 @@ fn drop() -> impl Strategy<Value = Drop> {
             bytes,
             generation,
             audit,
+            odd,
             many,
         },
     )
@@ -113,8 +123,113 @@ fn kind() -> impl Strategy<Value = Kind> {
                 }))
             }
         ),
+        coverage(),
+        balance(),
+        (any::<Option<u64>>(), any::<Option<u64>>(), proptest::option::of(text())).prop_map(
+            |(events, drops, detail)| {
+                Kind::Lost(Box::new(LostEvents { events, drops, cause: LostCause::Refused, detail }))
+            }
+        ),
         any::<u64>().prop_map(|missed| Kind::Missed(Missed { missed })),
     ]
+}
+
+fn covered() -> impl Strategy<Value = Covered> {
+    let files = (proptest::option::of(text()), proptest::option::of(text()));
+    let hook = (text(), prop::sample::select(&Hook::ALL[..]), any::<u32>(), proptest::option::of(text()))
+        .prop_map(|(interface, hook, program, tag)| CoveredHook { interface, hook, program, tag });
+    let lists = (proptest::collection::vec(hook, 0..3), proptest::collection::vec(text(), 0..3));
+    let mode = prop_oneof![Just(Mode::Enforce), Just(Mode::Audit)];
+    (any::<u32>(), mode, files, lists, proptest::collection::vec(text(), 0..3)).prop_map(
+        |(generation, mode, (policy, inventory), (hooks, absent), quarantined)| Covered {
+            generation,
+            mode,
+            policy,
+            inventory,
+            hooks,
+            absent,
+            quarantined,
+        },
+    )
+}
+
+fn coverage() -> impl Strategy<Value = Kind> {
+    let read_back = (any::<u64>(), any::<u32>(), any::<u64>()).prop_map(|(time, generation, differences)| {
+        ReadBack { time: Timestamp::from_unix(time), generation, differences }
+    });
+    let ends = (covered(), proptest::option::of(covered()));
+    let unenforced = proptest::collection::btree_map(text(), any::<u64>(), 0..3);
+    let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), proptest::option::of(read_back));
+    (any::<bool>(), ends, unenforced, numbers).prop_map(
+        |(whole, (at_start, at_end), unenforced, (since, looks, longest_look, read_back))| {
+            let since = Timestamp::from_unix(since);
+            Kind::Coverage(Box::new(Coverage {
+                since,
+                whole,
+                at_start,
+                at_end,
+                unenforced,
+                looks,
+                longest_look,
+                read_back,
+            }))
+        },
+    )
+}
+
+fn balance() -> impl Strategy<Value = Kind> {
+    let count = || {
+        let direction = proptest::option::of(prop_oneof![Just(Direction::Ingress), Just(Direction::Egress)]);
+        let count = (direction, reason(), any::<u64>()).prop_map(|(direction, reason, packets)| Count {
+            direction,
+            reason,
+            packets,
+        });
+        proptest::collection::vec(count, 0..3)
+    };
+    let account = || {
+        (proptest::array::uniform5(0..u64::MAX / 16), any::<bool>()).prop_map(
+            |([dropped, told, unwritten, lost, records], settled)| Account {
+                dropped,
+                told,
+                unwritten,
+                lost,
+                records,
+                settled,
+            },
+        )
+    };
+    let numbers = proptest::array::uniform2(0..u64::MAX / 16);
+    (account(), account(), numbers, any::<Option<u64>>(), count(), count()).prop_map(
+        |(even, odd, [unreported, unread], since, reasons, guard)| {
+            Kind::Balance(Box::new(Balance {
+                counted_since: since.map(Timestamp::from_unix),
+                even,
+                odd,
+                unreported,
+                unread,
+                reasons,
+                guard,
+            }))
+        },
+    )
+}
+
+/// Whether members are sorted at every depth, and a second pass changes nothing (RFC 8785, 3.2).
+fn is_canonical(bytes: &[u8]) -> bool {
+    fn is_sorted(value: &serde_json::Value) -> bool {
+        match value {
+            serde_json::Value::Object(members) => {
+                members.keys().is_sorted_by_key(|name| name.encode_utf16().collect::<Vec<_>>())
+                    && members.values().all(is_sorted)
+            }
+            serde_json::Value::Array(items) => items.iter().all(is_sorted),
+            serde_json::Value::Number(number) => number.is_u64() || number.is_i64(),
+            _ => true,
+        }
+    }
+    let value: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+    is_sorted(&value) && serde_json::to_vec(&value).unwrap() == bytes
 }
 
 proptest! {
@@ -125,6 +240,11 @@ proptest! {
         prop_assert!(!line.contains(&b'\n'));
         prop_assert_eq!(Event::read(&line).unwrap(), event.clone());
         prop_assert!(!event.to_string().is_empty());
+        let clock = Clock { source: "tsc".to_owned(), synchronized: true, offset: -1, error: 2 };
+        let record = Record { host: "h\u{1}é\u{2028}".to_owned(), sequence: unix, clock, files: None, event };
+        let bytes = record.canonical().unwrap();
+        prop_assert!(is_canonical(&bytes), "{}", String::from_utf8_lossy(&bytes));
+        prop_assert_eq!(Record::read(&bytes).unwrap(), record);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{Actor, Control, Drop, Effect, End, Event, Kind, Missed, Outcome, Rule, Unenforced, WouldDiffer};
+use super::{
+    Actor, Balance, Control, Coverage, Drop, Effect, End, Event, Kind, LostEvents, Missed, Outcome, Rule,
+    Unenforced, WouldDiffer,
+};
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -15,6 +18,9 @@ impl fmt::Display for Event {
             Kind::WouldDiffer(differs) => would_differ(f, differs),
             Kind::Unenforced(time) => unenforced(f, time),
             Kind::Control(control) => self::control(f, control),
+            Kind::Coverage(coverage) => self::coverage(f, coverage),
+            Kind::Balance(balance) => self::balance(f, balance),
+            Kind::Lost(lost) => self::lost(f, lost),
             Kind::Missed(Missed { missed }) => {
                 write!(
                     f,
@@ -112,4 +118,38 @@ fn control(f: &mut fmt::Formatter<'_>, control: &Control) -> fmt::Result {
         .detail
         .as_ref()
         .map_or(Ok(()), |detail| write!(f, ": {}", detail.lines().next().unwrap_or_default()))
+}
+
+fn coverage(f: &mut fmt::Formatter<'_>, coverage: &Coverage) -> fmt::Result {
+    let Coverage { since, whole, at_start, at_end, unenforced, looks, .. } = coverage;
+    let end = at_end.as_ref().unwrap_or(at_start);
+    let state = if *whole { "whole" } else { "not whole" };
+    write!(f, "coverage {state} since {}", since.milliseconds())?;
+    match (at_start.generation, end.generation) {
+        (before, after) if before == after => write!(f, ", generation {after}")?,
+        (before, after) => write!(f, ", generation {before} → {after}")?,
+    }
+    write!(f, ", {} on {} hooks, {looks} looks", end.mode.name(), end.hooks.len())?;
+    for (what, time) in unenforced {
+        write!(f, ", {what} not enforced for {} ms", time.div_ceil(1_000_000))?;
+    }
+    Ok(())
+}
+
+fn balance(f: &mut fmt::Formatter<'_>, balance: &Balance) -> fmt::Result {
+    let state = if balance.is_balanced() { "balance" } else { "NO BALANCE" };
+    let Balance { unreported, unread, .. } = balance;
+    let [told, unwritten] = [balance.sum(|account| account.told), balance.sum(|account| account.unwritten)];
+    let (dropped, lost) = (balance.dropped(), balance.sum(|account| account.lost) + unread);
+    write!(f, "{state}: {dropped} dropped = {told} told + {unwritten} not written + {lost} lost")?;
+    if *unreported == 0 { Ok(()) } else { write!(f, "; {unreported} more over the budget of reports") }
+}
+
+fn lost(f: &mut fmt::Formatter<'_>, lost: &LostEvents) -> fmt::Result {
+    let number =
+        |number: Option<u64>| number.map_or_else(|| "an unknown number of".to_owned(), |n| n.to_string());
+    let LostEvents { events, drops, cause, detail } = lost;
+    let (events, drops) = (number(*events), number(*drops));
+    write!(f, "lost {events} events, of {drops} drops: {}", cause.name())?;
+    detail.as_ref().map_or(Ok(()), |detail| write!(f, ", {detail}"))
 }

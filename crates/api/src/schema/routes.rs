@@ -8,7 +8,7 @@ use crate::flow;
 use crate::history;
 use crate::hook::Hook;
 use crate::quarantine;
-use crate::request::{Applied, AttachAnswer, Promotion, Rollback};
+use crate::request::{Applied, AttachAnswer, Confirmation, Promotion, Rollback};
 use crate::route::{self, Right};
 use crate::status::Status;
 
@@ -151,7 +151,7 @@ pub const ROUTES: &[Route] = &[
         route::CONFIRM,
         "Keep what waits for a confirmation.",
         "Whether anything was to be confirmed.",
-        Content::Nothing,
+        Content::Optional(of::<Confirmation>),
         Content::Json(of::<bool>),
     ),
     Route::post(
@@ -182,7 +182,7 @@ pub const ROUTES: &[Route] = &[
         route::PROMOTE,
         "Enforce the staged policy.",
         "What is enforced now; null if nothing is staged.",
-        Content::Json(of::<Promotion>),
+        Content::Optional(of::<Promotion>),
         Content::Json(of::<Option<Applied>>),
     ),
     Route::post(

@@ -86,7 +86,8 @@ impl LoadedTables for FakeTables {
         links.put(interface, Hook::TcxEgress, group.program(Hook::TcxEgress), pins)?;
         links.evict(&interface.name, interface.index, pins)?;
         let hooks = vec![hook, Hook::TcxEgress];
-        let programs = hooks.iter().map(|hook| group.program(*hook)).collect();
+        let programs: Vec<u32> = hooks.iter().map(|hook| group.program(*hook)).collect();
+        let tags = programs.iter().map(|program| format!("{program:016x}")).collect();
         let Interface { name, device, index, group: in_group, .. } = interface.clone();
         Ok(Some(Attached {
             device,
@@ -94,6 +95,7 @@ impl LoadedTables for FakeTables {
             group: in_group,
             hooks,
             programs,
+            tags,
             fallback,
             ..Attached::absent(&name)
         }))

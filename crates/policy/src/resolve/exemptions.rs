@@ -150,9 +150,24 @@ impl Resolver<'_> {
 
     /// An overlay's own address is no node's: the exemption would be a way to that node.
     fn nobodys(&mut self, what: &str, address: IpAddr, location: &Option<Location>) {
-        let Some(holder) = self.inventory.holder(address) else { return };
-        let message = format!("{what}: {address} is {}'s in the inventory", holder.name);
-        let help = "an overlay serves this address on each host itself: remove it from the node".to_owned();
+        let net = IpNet::from(address);
+        let routed = self.inventory.nodes.iter().find_map(|node| {
+            // The default route of an exit node is no claim to an address.
+            let route = node.routes.iter().find(|route| route.prefix_len() != 0 && route.contains(&net))?;
+            Some((node, route))
+        });
+        let (message, help) = match (self.inventory.holder(address), routed) {
+            (Some(holder), _) => (
+                format!("{what}: {address} is {}'s in the inventory", holder.name),
+                "an overlay serves this address on each host itself: remove it from the node".to_owned(),
+            ),
+            (None, Some((node, route))) => (
+                format!("{what}: {address} is in the route {route} of {} in the inventory", node.name),
+                "an overlay serves this address on each host itself: take it out of the node's routes"
+                    .to_owned(),
+            ),
+            (None, None) => return,
+        };
         let error = Diagnostic { location: location.clone(), ..Diagnostic::global(Severity::Error, message) };
         self.findings.push(error.help(help));
     }

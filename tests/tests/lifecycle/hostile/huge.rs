@@ -90,3 +90,34 @@ fn no_request_is_without_measure() {
     assert!(grown < 32 << 10, "{grown} KiB");
     before.is_still_so(&site, 32 << 10);
 }
+
+#[test]
+fn what_is_announced_is_bounded_over_all_requests() {
+    let mut site = Site::new("budget", Over::Ethernet, &[WEB]);
+    site.start();
+    let before = Before::of(&site);
+    let announce = |bytes: u64| {
+        let head = format!(
+            "{{\"policy\":{{\"name\":\"p\",\"bytes\":{bytes}}},\"inventory\":{{\"name\":\"i\",\"bytes\":{bytes}}},\"mode\":null,\"confirm\":null}}\n"
+        );
+        let mut stream = connect(&site);
+        let length = head.len() as u64 + 2 * bytes;
+        write!(stream, "POST /v1/apply HTTP/1.1\r\nhost: b\r\ncontent-length: {length}\r\n\r\n{head}")
+            .unwrap();
+        stream
+    };
+    let held: Vec<UnixStream> = (0..2).map(|_| announce(1 << 30)).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let mut text = String::new();
+    let _ = announce(1 << 20).take(300).read_to_string(&mut text);
+    assert!(text.contains(" 503 ") && text.to_lowercase().contains("retry-after: "), "{text}");
+    // Who leaves makes room.
+    drop(held);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !site.bulkhead(&["apply"]).status.success()
+        || !site.bulkhead(&["apply", &site.path("policy.hujson")]).status.success()
+    {
+        assert!(std::time::Instant::now() < deadline, "{}", site.log());
+    }
+    assert_eq!(site.status()["agent"]["pid"], before.pid);
+}

@@ -130,20 +130,29 @@ type Found = BTreeMap<(Change, Vec<String>, Span), [Vec<Lane>; 2]>;
 /// # Errors
 /// The policies tell more identities apart than can be compared in reasonable time.
 pub fn diff(old: Side<'_>, new: Side<'_>, now: u64) -> Result<Difference, TooLarge> {
-    diff_within(old, new, now, MOST)
+    diff_within(old, new, now, MOST, &|| true).map(Option::unwrap_or_default)
 }
 
-/// [`diff`] that gives up where more than so many pairs of groups of identities are to be compared: about a million a
-/// second.
+/// [`diff`] that gives up where more than so many pairs of groups of identities are to be compared, about a million a
+/// second, and once it is not to go on: `None` then. That is asked between two pairs.
 ///
 /// # Errors
 /// There are more.
-pub fn diff_within(old: Side<'_>, new: Side<'_>, now: u64, most: u64) -> Result<Difference, TooLarge> {
+pub fn diff_within(
+    old: Side<'_>,
+    new: Side<'_>,
+    now: u64,
+    most: u64,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Option<Difference>, TooLarge> {
     let sides = [old, new];
     let rulesets = sides.map(|side| side.ruleset);
     let universe = Universe::new(&sides, now);
     let ports = Ports::new(&rulesets);
     let deciders = [Decider::new(rulesets[0], &ports, 0), Decider::new(rulesets[1], &ports, 1)];
+    if !goes_on() {
+        return Ok(None);
+    }
     let changes = Changes::new(&sides, &universe);
     if changes.pairs() > most {
         return Err(TooLarge { groups: universe.groups.len(), most });
@@ -163,6 +172,9 @@ pub fn diff_within(old: Side<'_>, new: Side<'_>, now: u64, most: u64) -> Result<
         });
         let times = [0, 1].map(|side: usize| deciders[side].times(&candidates[side], now)).concat();
         for to in targets.into_iter().map(|to| &universe.groups[to]).filter(|to| to.v4 == from.v4) {
+            if !goes_on() {
+                return Ok(None);
+            }
             let comparison = Comparison { sides: &sides, deciders: &deciders, universe: &universe, from, to };
             let changes = comparison.changes(&candidates, &times, ports.count(), &mut heirs);
             if changes.is_empty() {
@@ -188,12 +200,12 @@ pub fn diff_within(old: Side<'_>, new: Side<'_>, now: u64, most: u64) -> Result<
             }
         }
     }
-    Ok(Difference {
+    Ok(Some(Difference {
         apart: heirs.apart(&rulesets),
         widened_venues: widened.venues,
         widened_boundaries: widened.boundaries,
         ..collect(found, &sides)
-    })
+    }))
 }
 
 /// The venues and boundaries that something added, or on wider terms, is about.

@@ -1,0 +1,43 @@
+//! `bulkhead audit`: the event log as evidence.
+
+mod balance;
+mod coverage;
+mod filter;
+mod keys;
+mod proof;
+mod show;
+mod source;
+mod verify;
+
+use crate::exit::Answer;
+use crate::global::Global;
+
+/// Read and verify the event log as evidence.
+///
+/// From the log on disk, with or without an agent, or from a copy of it (`--log`).
+#[derive(Debug, clap::Args)]
+pub struct Audit {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Show(show::Show),
+    Verify(verify::Verify),
+    Proof(proof::Proof),
+    Balance(balance::AuditBalance),
+    Coverage(coverage::AuditCoverage),
+}
+
+impl Audit {
+    pub fn run(self, global: &Global) -> anyhow::Result<Answer> {
+        match self.command {
+            Command::Show(command) => command.run(global),
+            Command::Verify(command) => command.run(global),
+            Command::Proof(command) => command.run(global),
+            Command::Balance(command) => command.run(global),
+            Command::Coverage(command) => command.run(global),
+        }
+    }
+}

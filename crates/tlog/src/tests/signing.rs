@@ -1,0 +1,125 @@
+use std::fs;
+
+use super::{entry, grow, open, told};
+use crate::{Algorithm, Error, Note, Reader, SignerKey, Trust, VerifierKey, verify};
+
+#[test]
+fn keys_are_those_of_go() {
+    // From the documentation of golang.org/x/mod/sumdb/note.
+    let secret = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz";
+    let public = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+    let key = SignerKey::parse(secret).unwrap();
+    assert_eq!((key.secret().as_str(), key.public().to_string().as_str()), (secret, public));
+    let mut note = Note::new("If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n".to_owned());
+    note.sign(&key, 0);
+    let signature = "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
+    assert!(note.to_string().ends_with(signature), "{note}");
+    let key = VerifierKey::parse(public).unwrap();
+    assert_eq!(Note::parse(&note.to_string()).unwrap().require(&[key.clone()]).unwrap(), [&key]);
+    for wrong in ["", "PeterNeumann", "PeterNeumann+c74f20a4+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"] {
+        assert!(matches!(VerifierKey::parse(wrong), Err(Error::Key(_))), "{wrong}");
+    }
+}
+
+#[test]
+fn a_malformed_note_is_refused_with_its_line() {
+    for (note, expected) in [
+        ("text\n", "signed note, line 1: no empty line"),
+        ("text\n\n— name AAAAAAAA", "signed note, line 3: does not end with a newline"),
+        ("a\nb\n\n— name AAAAAAAA\n- name AAAAAAAA\n", "signed note, line 5: no signature"),
+        ("text\n\n— name AAAA\n", "signed note, line 3: no signature"),
+    ] {
+        let told = Note::parse(note).unwrap_err().to_string();
+        assert!(told.starts_with(expected), "{told}");
+    }
+}
+
+#[test]
+fn a_new_key_follows_from_the_old_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(directory.path());
+    grow(&mut log, 300);
+    log.checkpoint().unwrap();
+    log.prune(256).unwrap();
+    let first = log.verifier_key().clone();
+    let second = log.rotate_key().unwrap();
+    let whole = |key: &VerifierKey| {
+        let keys = [key.clone()];
+        told(&verify(directory.path(), &Trust { keys: &keys, ..Trust::default() }).unwrap())
+    };
+    assert_eq!((log.signed().size, whole(&first), whole(&second)), (301, vec![], vec![]));
+    log.append(&entry(301)).unwrap();
+    log.checkpoint().unwrap();
+    let third = log.rotate_key().unwrap();
+    drop(log);
+    let (log, _) = open(directory.path());
+    assert_eq!((log.verifier_key(), log.size()), (&third, 303));
+    for key in [&first, &second, &third] {
+        assert_eq!(whole(key), [""; 0]);
+    }
+    let reader = Reader::open(directory.path()).unwrap();
+    let statement = Note::parse(&String::from_utf8(reader.entry(302).unwrap()).unwrap()).unwrap();
+    assert_eq!(statement.require(std::slice::from_ref(&second)).unwrap(), [&second]);
+    // Without the statements the old key does not reach the new one.
+    fs::remove_dir_all(directory.path().join("rotations")).unwrap();
+    assert!(!whole(&first).is_empty());
+}
+
+#[test]
+fn an_interrupted_rotation_is_completed_or_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name| directory.path().join(name);
+    let (mut log, _) = open(directory.path());
+    let old = fs::read(path("key")).unwrap();
+    let new = log.rotate_key().unwrap();
+    drop(log);
+    // As it was when both had signed.
+    fs::rename(path("key"), path("key.next")).unwrap();
+    fs::write(path("key"), &old).unwrap();
+    fs::remove_dir_all(path("rotations")).unwrap();
+    let (log, _) = open(directory.path());
+    assert_eq!(log.verifier_key(), &new);
+    assert!(path("rotations").join("0").exists() && !path("key.next").exists());
+    drop(log);
+    // As it was before the new one had signed.
+    let stranger = SignerKey::generate("bulkhead/test", Algorithm::Ed25519).unwrap();
+    fs::write(path("key.next"), stranger.secret()).unwrap();
+    let (log, _) = open(directory.path());
+    assert_eq!(log.verifier_key(), &new);
+    assert!(!path("key.next").exists());
+}
+
+#[test]
+fn cosignatures_of_known_witnesses_are_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(directory.path());
+    grow(&mut log, 10);
+    log.checkpoint().unwrap();
+    let witness = SignerKey::generate("witness.example", Algorithm::Cosignature).unwrap();
+    let other = SignerKey::generate("other.example", Algorithm::Cosignature).unwrap();
+    let witnesses = [witness.public().clone()];
+    let mut note = log.note().unwrap();
+    note.sign(&other, 1_790_000_000);
+    assert!(matches!(log.cosign(&note, &witnesses), Err(Error::Unsigned(_))));
+    note.sign(&witness, 1_790_000_000);
+    assert_eq!(log.cosign(&note, &witnesses).unwrap(), ["witness.example"]);
+    let keys = [log.verifier_key().clone()];
+    let trust = Trust { keys: &keys, witnesses: &witnesses, ..Trust::default() };
+    let report = verify(directory.path(), &trust).unwrap();
+    assert_eq!((told(&report), report.witnesses), (vec![], vec!["witness.example".to_owned()]));
+    assert!(!log.note().unwrap().to_string().contains("other.example"));
+    // Another time than was signed.
+    let line = note.to_string().lines().last().unwrap().to_owned();
+    let altered = note.to_string().replace(&line, &line.replace("AABqs", "AABqt"));
+    assert_ne!(altered, note.to_string());
+    let refused = log.cosign(&Note::parse(&altered).unwrap(), &witnesses);
+    assert!(matches!(refused, Err(Error::BadSignature(_))), "{refused:?}");
+    // The log went on: the earlier checkpoint is kept beside it.
+    grow(&mut log, 20);
+    log.checkpoint().unwrap();
+    log.cosign(&note, &witnesses).unwrap();
+    let kept = Note::parse(&fs::read_to_string(directory.path().join("cosigned")).unwrap()).unwrap();
+    assert_eq!(kept.require(&witnesses).unwrap().len(), 1);
+    assert_eq!(kept.require(&keys).unwrap().len(), 1);
+    assert!(log.note().unwrap().signers(&witnesses).unwrap().is_empty());
+}

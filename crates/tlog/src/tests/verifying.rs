@@ -1,0 +1,136 @@
+use std::fs;
+use std::path::Path;
+
+use super::{entry, grow, open, told, verified};
+use crate::{Hash, Log, Note, Options, Trust, verify};
+
+fn log_of(size: u64) -> (tempfile::TempDir, Log) {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(directory.path());
+    grow(&mut log, size);
+    log.checkpoint().unwrap();
+    (directory, log)
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn logs_of_all_sizes_are_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(directory.path());
+    for size in [0, 1, 255, 256, 257, 512, 700] {
+        grow(&mut log, size);
+        log.checkpoint().unwrap();
+        let report = verified(&log);
+        assert_eq!((told(&report), report.unsigned, report.unfinished.len()), (vec![], 0, 0), "of {size}");
+        assert_eq!(report.checkpoint.as_ref(), Some(log.signed()));
+    }
+}
+
+#[test]
+fn one_change_is_one_fault_with_its_place() {
+    let cases = [
+        ("tile/entries/001", 40, "tile/entries/001, "),
+        ("tile/entries/002.p/88", 40, "tile/entries/002.p/88, "),
+        ("tile/0/001", 5 * 32, "tile/0/001, 5: is not the hash of its entry"),
+        ("tile/0/002.p/88", 7 * 32 + 3, "tile/0/002.p/88, 7: is not the hash of its entry"),
+        ("tile/1/000.p/2", 32, "tile/1/000.p/2, 1: is not the root of what is below it"),
+    ];
+    for (file, at, expected) in cases {
+        let (directory, log) = log_of(600);
+        flip(&directory.path().join(file), at);
+        let faults = told(&verified(&log));
+        assert!(faults.len() == 1 && faults[0].starts_with(expected), "{file}: {faults:?}");
+    }
+}
+
+#[test]
+fn an_altered_entry_is_named() {
+    let (directory, log) = log_of(600);
+    let path = directory.path().join("tile/entries/001");
+    let bytes = fs::read(&path).unwrap();
+    let needle = entry(300);
+    let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
+    flip(&path, at + 1);
+    assert_eq!(told(&verified(&log)), ["tile/entries/001, 300: does not have the hash it had"]);
+}
+
+#[test]
+fn missing_files_are_named() {
+    for file in
+        ["tile/entries/000", "tile/0/001", "tile/1/000.p/2", "tile/0/002.p/88", "tile/entries/002.p/88"]
+    {
+        let (directory, log) = log_of(600);
+        fs::remove_file(directory.path().join(file)).unwrap();
+        assert_eq!(told(&verified(&log)), [format!("{file}: is missing")]);
+    }
+    let (directory, log) = log_of(3);
+    fs::remove_file(directory.path().join("checkpoint")).unwrap();
+    let report = verified(&log);
+    assert!(report.checkpoint.is_none() && !report.is_whole());
+}
+
+#[test]
+fn what_is_beyond_the_checkpoint_is_unfinished_and_no_fault() {
+    let (directory, mut log) = log_of(600);
+    grow(&mut log, 620);
+    log.flush().unwrap();
+    for left in ["tile/entries/002", "tile/0/002.p/90", "checkpoint.next"] {
+        fs::write(directory.path().join(left), "left by a kill").unwrap();
+    }
+    let report = verified(&log);
+    assert_eq!((told(&report), report.unsigned), (vec![], 20));
+    let unfinished: Vec<_> = report.unfinished.iter().map(|path| path.display().to_string()).collect();
+    assert_eq!(unfinished, ["tile/0/002.p/90", "tile/entries/002", "checkpoint.next"]);
+    fs::remove_file(directory.path().join("checkpoint.next")).unwrap();
+    drop(log);
+    let (mut log, _) = open(directory.path());
+    grow(&mut log, 768);
+    log.checkpoint().unwrap();
+    let report = verified(&log);
+    assert_eq!((told(&report), report.unfinished.len()), (vec![], 0));
+}
+
+#[test]
+fn a_stranger_s_key_and_no_key_are_refused() {
+    let (directory, log) = log_of(3);
+    let (_other_directory, other) = log_of(3);
+    for keys in [&[][..], std::slice::from_ref(other.verifier_key())] {
+        let report = verify(directory.path(), &Trust { keys, ..Trust::default() }).unwrap();
+        assert_eq!(report.faults.len(), 1, "{:?}", told(&report));
+        assert!(told(&report)[0].starts_with("checkpoint: no signature by any of the given keys"));
+    }
+    assert!(verified(&log).is_whole());
+}
+
+/// The host's root has the key: only what was kept elsewhere shows what it does.
+#[test]
+fn a_fork_and_a_cut_are_found_by_a_checkpoint_that_was_kept() {
+    let (directory, log) = log_of(600);
+    let kept: Note = log.note().unwrap();
+    let key = fs::read(directory.path().join("key")).unwrap();
+    let keys = [log.verifier_key().clone()];
+    for (size, expected) in [(700, "a fork"), (500, "the log was cut")] {
+        let forged = tempfile::tempdir().unwrap();
+        fs::write(forged.path().join("key"), &key).unwrap();
+        let (mut log, _) = Log::open(forged.path(), &Options::new("any")).unwrap();
+        for index in 0..size {
+            log.append(if index == 123 { b"nothing happened" } else { b"x" }).unwrap();
+        }
+        log.checkpoint().unwrap();
+        assert!(verify(forged.path(), &Trust { keys: &keys, ..Trust::default() }).unwrap().is_whole());
+        let trust = Trust { keys: &keys, anchors: std::slice::from_ref(&kept), ..Trust::default() };
+        let faults = told(&verify(forged.path(), &trust).unwrap());
+        assert!(faults.len() == 1 && faults[0].ends_with(expected), "{faults:?}");
+    }
+    let (mut log, _) = (log, ());
+    grow(&mut log, 900);
+    log.checkpoint().unwrap();
+    let trust = Trust { keys: &keys, anchors: std::slice::from_ref(&kept), ..Trust::default() };
+    assert_eq!(told(&verify(directory.path(), &trust).unwrap()), [""; 0]);
+    assert_ne!(log.signed().root, Hash::of_nothing());
+}
