@@ -171,6 +171,10 @@ impl<A: FnMut(u64) -> bool> Reader<A> {
 
     /// Makes room for what the first line announces.
     fn begin(&mut self) -> Result<(), Malformed> {
+        // A list would be taken for an object all of whose fields are left out.
+        if self.line.trim_ascii_start().first() == Some(&b'[') {
+            return Err(Malformed::Head("it is a list; send an object".to_owned()));
+        }
         let head: Head =
             serde_json::from_slice(&self.line).map_err(|error| Malformed::Head(error.to_string()))?;
         let announced: Vec<Announced> =

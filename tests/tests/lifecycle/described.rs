@@ -158,6 +158,7 @@ fn every_route_answers_as_the_document_says() {
     let before = site.status();
     for (path, body) in [
         ("/v1/apply", "not a line"),
+        ("/v1/apply", "[]\n"),
         ("/v1/stage", "{\"policy\":{\"name\":\"p\",\"bytes\":5}}\n12"),
         ("/v1/promote", "[]"),
         ("/v1/quarantine", "{\"subject\":5}"),

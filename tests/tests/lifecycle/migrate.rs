@@ -5,20 +5,22 @@
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::MapData;
-use bulkhead_abi::{FLOW_ESTABLISHED, FlowRecord, VERSION};
-use bulkhead_dataplane::FlowTable;
+use bulkhead_abi::{DIRECTIONS, FLOW_ESTABLISHED, FlowRecord, REASONS, VERSION};
+use bulkhead_dataplane::{FlowTable, wait_for_programs};
 use bulkhead_testkit::measure::bpf;
 
 use crate::site::account::{drops, lost, number};
 use crate::site::load;
 use crate::site::{Over, Site, WEB};
 
-/// Layouts whose flows this agent knows: as they are now, the same with single addresses in a hash, and
-/// with flows in hash tables.
+/// Layouts whose flows this agent knows: with one account of drops, without what is not reported, with single
+/// addresses in a hash, and with flows in hash tables.
+const LAST: u32 = 5;
 const RECENT: u32 = 4;
 const SINGLE: u32 = 3;
 const HASHED: u32 = 2;
@@ -38,9 +40,15 @@ fn rename(site: &Site, from: u32, to: u32) {
 /// tables.
 fn downgrade(site: &Site, to: u32) {
     rename(site, VERSION, to);
+    one_account(&pins(site, to).join("state"));
     let directories = fs::read_dir(pins(site, to)).unwrap().map(|entry| entry.unwrap().path());
-    let unknown: &[&str] =
-        if to < RECENT { &["RESETS", "UNREPORTED", "HOST_TABLE"] } else { &["RESETS", "UNREPORTED"] };
+    let mut unknown = vec!["REASON_COUNTERS_1", "LOST_EVENTS_1"];
+    if to <= RECENT {
+        unknown.extend(["RESETS", "UNREPORTED"]);
+    }
+    if to < RECENT {
+        unknown.push("HOST_TABLE");
+    }
     let paths = directories.flat_map(|directory| unknown.iter().map(move |map| directory.join(map)));
     for path in paths.filter(|path| path.exists()) {
         fs::remove_file(path).unwrap();
@@ -65,6 +73,38 @@ fn downgrade(site: &Site, to: u32) {
     }
     for name in ["FLOWS", "EVICTED"] {
         fs::remove_file(state.join(name)).unwrap();
+    }
+}
+
+/// Until layout 5 there was one account of drops: what both have is in the first.
+fn one_account(state: &Path) {
+    let cpus = aya::util::nr_cpus().unwrap();
+    let map = |name: &str| {
+        let map = MapData::from_pin(state.join(name)).unwrap();
+        map.fd().as_fd().try_clone_to_owned().unwrap()
+    };
+    // From here on an even turn goes on.
+    let turns = map("AGGREGATE_EPOCH");
+    let mut turn = [0; 4];
+    assert!(bpf::has(&turns, &[0; 4], &mut turn));
+    let even = u32::from_ne_bytes(turn) & !1;
+    bpf::update(&turns, &[0; 4], &even.to_ne_bytes()).unwrap();
+    wait_for_programs().unwrap();
+    for (odd, even, entries, words) in [
+        ("REASON_COUNTERS_1", "REASON_COUNTERS", DIRECTIONS * REASONS, 2),
+        ("LOST_EVENTS_1", "LOST_EVENTS", 1, 1),
+    ] {
+        let (odd, even) = (map(odd), map(even));
+        for key in 0..entries {
+            let read = |map| {
+                let mut value = vec![0_u8; cpus * words * 8];
+                assert!(bpf::has(map, &key.to_ne_bytes(), &mut value));
+                let words = value.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap()));
+                words.collect::<Vec<_>>()
+            };
+            let sum = read(&odd).into_iter().zip(read(&even)).flat_map(|(a, b)| (a + b).to_ne_bytes());
+            bpf::update(&even, &key.to_ne_bytes(), &sum.collect::<Vec<_>>()).unwrap();
+        }
     }
 }
 
@@ -235,7 +275,7 @@ fn no_packet_is_lost_or_let_through_while_another_layout_is_taken_over() {
     site.start();
     let load = load::start(&site, 8080, 8081);
     std::thread::sleep(Duration::from_millis(300));
-    for layout in [RECENT, HASHED, SINGLE] {
+    for layout in [LAST, RECENT, HASHED, SINGLE] {
         site.kill();
         downgrade(&site, layout);
         std::thread::sleep(Duration::from_millis(100));

@@ -39,8 +39,9 @@ use crate::daemon::store::Store;
 /// How often aggregates are taken out of the kernel.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long what is taken out of the kernel's tables stays there for an event log that stands still.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long what is taken out of the kernel's tables stays there for an event log that stands still: longer than a
+/// checkpoint takes on a busy disk.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The same for tables that are about to be removed.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);

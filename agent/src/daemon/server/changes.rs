@@ -89,6 +89,10 @@ fn tell<T: Answered>(
 
 /// Reads JSON.
 fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Usage> {
+    // A list would be taken for an object all of whose fields are left out.
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+        return Err(Usage("the request is not understood: it is a list; send an object".to_owned()));
+    }
     serde_json::from_slice(body).map_err(|error| Usage(format!("the request is not understood: {error}")))
 }
 

@@ -72,9 +72,10 @@ fn what_a_queue_had_no_room_for_is_on_record() {
 
 #[test]
 fn a_log_that_was_altered_is_set_aside_and_the_next_one_says_so() {
-    let alter: [(&str, fn(&std::path::Path)); 3] = [
+    type Alter = fn(&std::path::Path);
+    let alter: [(&str, Alter); 3] = [
         ("an older checkpoint", |log| {
-            std::fs::copy(log.join("old"), log.join("checkpoint")).map(drop).unwrap()
+            std::fs::copy(log.join("old"), log.join("checkpoint")).unwrap();
         }),
         ("no checkpoint", |log| std::fs::remove_file(log.join("checkpoint")).unwrap()),
         ("no tiles", |log| std::fs::remove_dir_all(log.join("tile")).unwrap()),

@@ -15,7 +15,7 @@ fn keys_are_those_of_go() {
     let signature = "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
     assert!(note.to_string().ends_with(signature), "{note}");
     let key = VerifierKey::parse(public).unwrap();
-    assert_eq!(Note::parse(&note.to_string()).unwrap().require(&[key.clone()]).unwrap(), [&key]);
+    assert_eq!(Note::parse(&note.to_string()).unwrap().require(std::slice::from_ref(&key)).unwrap(), [&key]);
     for wrong in ["", "PeterNeumann", "PeterNeumann+c74f20a4+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"] {
         assert!(matches!(VerifierKey::parse(wrong), Err(Error::Key(_))), "{wrong}");
     }
