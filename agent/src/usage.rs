@@ -7,8 +7,8 @@ use bulkhead_history::answer::{OfHost, Question};
 use bulkhead_policy::check::{Loaded, Scope};
 use bulkhead_policy::source::Source;
 
-use crate::daemon::Store;
 use crate::daemon::history::FILE;
+use crate::daemon::store::Store;
 use crate::diagnostics;
 use crate::exit::Usage;
 use crate::global::Global;
