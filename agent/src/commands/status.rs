@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_api::link::Link;
 use bulkhead_api::route;
-use bulkhead_api::status::{ExchangeInterface, State, Status as Answered};
+use bulkhead_api::status::{ExchangeInterface, Sink, State, Status as Answered};
 use hyper::Method;
 
 use crate::client::{self, PATIENCE};
@@ -171,6 +171,11 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
         }
         if events.unwritten_drops != 0 {
             writeln!(out, "not in the event log: {} drops", events.unwritten_drops)?;
+        }
+        for sink in &agent.sinks {
+            let Sink { name, kind, position, behind, refused, .. } = sink;
+            let refused = if *refused == 0 { String::new() } else { format!(", {refused} refused") };
+            writeln!(out, "sink {name} ({kind}): has records up to {position}, {behind} behind{refused}")?;
         }
         if !status.guard.is_empty() {
             writeln!(

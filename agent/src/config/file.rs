@@ -14,7 +14,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, HookChoice, Link, Managed, Mode, Role, timeouts};
+#[cfg(feature = "agent")]
+use super::sinks;
+use super::{Config, HookChoice, Link, Managed, Mode, Role, history, timeouts};
 use crate::exit::Usage;
 
 #[derive(Debug, Default, Deserialize)]
@@ -34,7 +36,11 @@ struct File {
     limits: Limits,
     metrics: Metrics,
     control: Control,
-    history: History,
+    history: history::Section,
+    #[cfg(feature = "agent")]
+    sink: Vec<sinks::Section>,
+    #[cfg(not(feature = "agent"))]
+    sink: serde::de::IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,16 +124,6 @@ struct Control {
     change: Option<Spanned<String>>,
 }
 
-/// What is kept of who used which rule.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct History {
-    enabled: Option<bool>,
-    days: Option<Spanned<i64>>,
-    mib: Option<Spanned<i64>>,
-    flows_seconds: Option<Spanned<i64>>,
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Limits {
@@ -152,11 +148,6 @@ const SPARES: RangeInclusive<i64> = 0..=65_536;
 /// 0: any number.
 const NEW_FLOWS: RangeInclusive<i64> = 0..=10_000_000;
 const BUDGET: RangeInclusive<i64> = 1..=10_000_000;
-/// Up to ten years.
-const HISTORY_DAYS: RangeInclusive<i64> = 1..=3660;
-const HISTORY_MIB: RangeInclusive<i64> = 1..=65_536;
-/// Up to an hour: what the table of flows forgets meanwhile is not seen.
-const FLOWS_SECONDS: RangeInclusive<i64> = 1..=3600;
 const PORT: RangeInclusive<i64> = 1..=65_535;
 
 /// Parses and checks a file. Relative paths in it start at its directory.
@@ -207,7 +198,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     if let Some(budget) = &file.limits.event_budget {
         config.event_budget = number("event_budget", budget, BUDGET)?;
     }
-    config.history = history(&source, &file.history)?;
+    config.history = file.history.read(&source)?;
     for (name, value, bounds, to) in [
         ("attest_seconds", &file.events.attest_seconds, ATTEST, &mut config.attest_seconds),
         ("keep_days", &file.events.keep_days, KEEP_DAYS, &mut config.keep_days),
@@ -304,6 +295,10 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
             overlay,
         });
     }
+    #[cfg(feature = "agent")]
+    {
+        config.sinks = sinks::read(&source, path.parent().unwrap_or(Path::new("")), file.sink)?;
+    }
     if let Some((index, zone)) = shared_zone(&config.interfaces) {
         let message = format!(
             "zone {zone} is an exchange interface's and an overlay's, so that a peer of one could answer \
@@ -313,21 +308,6 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         return Err(at(&source, starts[index], &message));
     }
     Ok(config)
-}
-
-/// Bounds are held whether it is enabled or not.
-fn history(source: &Source, file: &History) -> Result<Option<super::History>, Usage> {
-    let mut history = super::History::default();
-    for (name, value, bounds, to) in [
-        ("days", &file.days, HISTORY_DAYS, &mut history.days),
-        ("mib", &file.mib, HISTORY_MIB, &mut history.bytes),
-        ("flows_seconds", &file.flows_seconds, FLOWS_SECONDS, &mut history.flows_seconds),
-    ] {
-        if let Some(value) = value {
-            *to = u64::from(bounded(source, name, value, bounds)?) << if name == "mib" { 20 } else { 0 };
-        }
-    }
-    Ok(file.enabled.unwrap_or(true).then_some(history))
 }
 
 /// The first exchange interface whose zone an overlay has, too.
@@ -375,12 +355,12 @@ fn ports(source: &Source, ports: &[Spanned<i64>]) -> Result<Vec<u16>, Usage> {
     ports.iter().map(|port| Ok(bounded(source, "port", port, PORT)? as u16)).collect()
 }
 
-fn at(source: &Source, byte: usize, message: &str) -> Usage {
+pub(super) fn at(source: &Source, byte: usize, message: &str) -> Usage {
     let position = source.position(byte);
     Usage(format!("{}:{}:{}: {message}", source.name(), position.line, position.column))
 }
 
-fn bounded(
+pub(super) fn bounded(
     source: &Source,
     name: &str,
     value: &Spanned<i64>,

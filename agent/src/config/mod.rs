@@ -1,8 +1,11 @@
 //! `agent.toml`: what one agent enforces, where, and how large its tables are.
 
 mod file;
+mod history;
 #[cfg(feature = "agent")]
 mod hooks;
+#[cfg(feature = "agent")]
+mod sinks;
 mod timeouts;
 
 #[cfg(test)]
@@ -134,6 +137,9 @@ pub struct Config {
     pub control: Control,
     /// What is kept of who used which rule; none: nothing is.
     pub history: Option<History>,
+    /// Where records of the event log go.
+    #[cfg(feature = "agent")]
+    pub sinks: Vec<bulkhead_sinks::Settings>,
 }
 
 /// How much is kept of who used which rule.
@@ -176,6 +182,8 @@ impl Default for Config {
             wireguard: Vec::new(),
             control: Control::default(),
             history: Some(History::default()),
+            #[cfg(feature = "agent")]
+            sinks: Vec::new(),
         }
     }
 }

@@ -159,6 +159,64 @@ fn what_is_wrong_has_its_place() {
     }
 }
 
+#[cfg(feature = "agent")]
+#[test]
+fn sinks_have_what_their_kind_needs_and_nothing_else() {
+    use bulkhead_export::Format;
+    use bulkhead_sinks::{From, Kind, Settings, Tls};
+
+    let text = r#"
+        [[sink]]
+        name = "file"
+        kind = "file"
+        path = "out.jsonl"
+        rotate_mib = 2
+        keep = 0
+        [[sink]]
+        name = "siem"
+        kind = "syslog"
+        address = "[2001:db8::1]"
+        ca = "/etc/ca.pem"
+        certificate = "own.pem"
+        key = "own.key"
+        format = "bulkhead"
+        from = "now"
+        "#;
+    let sinks = parse(text).unwrap().sinks;
+    let beside = |name| Path::new("/etc/bulkhead").join(name);
+    let file = Kind::File { path: beside("out.jsonl"), rotate_bytes: 2 << 20, keep: 0 };
+    let tls = Tls { ca: Some("/etc/ca.pem".into()), identity: Some((beside("own.pem"), beside("own.key"))) };
+    let siem = Kind::SyslogTls { host: "2001:db8::1".to_owned(), port: 6514, tls };
+    assert_eq!(
+        sinks,
+        [
+            Settings { name: "file".to_owned(), format: Format::Ocsf, from: From::Beginning, kind: file },
+            Settings { name: "siem".to_owned(), format: Format::Bulkhead, from: From::Now, kind: siem },
+        ]
+    );
+    let sink = |rest: &str| format!("[[sink]]\nname = \"s\"\n{rest}");
+    for (text, place, words) in [
+        (sink(""), "1:1", "missing field `kind`"),
+        (sink("kind = \"kafka\""), "3:8", "unknown variant `kafka`"),
+        (sink("kind = \"file\""), "3:8", "sink s needs `path`"),
+        (sink("kind = \"stdout\"\npath = \"x\""), "4:8", "not of sinks of kind \"stdout\""),
+        (sink("kind = \"file\"\npath = \"x\"\nkeep = -1"), "5:8", "not between 0 and 1000"),
+        (sink("kind = \"syslog\""), "3:8", "needs `address` or `path`"),
+        (sink("kind = \"syslog\"\naddress = \"h:0\""), "4:11", "neither a name nor an address"),
+        (sink("kind = \"syslog\"\npath = \"/dev/log\"\nca = \"x\""), "5:6", "no TLS"),
+        (sink("kind = \"syslog\"\naddress = \"h\"\nkey = \"x\""), "5:7", "its `certificate` is missing"),
+        (sink("kind = \"otlp\"\nurl = \"collector:4318\""), "4:7", "not the whole URL"),
+        (sink("kind = \"otlp\"\nurl = \"http://h/\"\nca = \"x\""), "5:6", "no TLS"),
+        (sink("kind = \"stdout\"\nfile = \"x\""), "4:1", "unknown field `file`"),
+        (sink("kind = \"stdout\"").replace("\"s\"", "\"a/b\""), "2:8", "letters, digits"),
+        (sink("kind = \"stdout\"\n") + &sink("kind = \"stdout\""), "5:8", "sink s is there twice"),
+    ] {
+        let error = parse(&text).unwrap_err();
+        let start = format!("/etc/bulkhead/agent.toml:{place}: ");
+        assert!(error.starts_with(&start) && error.contains(words), "{text:?} gives {error}");
+    }
+}
+
 #[test]
 fn a_rate_may_be_none() {
     assert_eq!(parse("[limits]\nnew_flows_per_second = 0").unwrap().new_flows, Rate::default());

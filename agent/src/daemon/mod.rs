@@ -63,6 +63,9 @@ const LAST_ANSWERS: Duration = Duration::from_millis(100);
 /// How long an agent that ends waits for its event log.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 
+/// How long an agent that ends goes on to send records; the next one sends the others.
+const LAST_SENT: Duration = Duration::from_secs(2);
+
 /// Runs the agent until a signal or `detach`. Enforcement goes on after a signal. The result
 /// is negative if the policy or the inventory is invalid.
 ///
@@ -98,6 +101,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
         let shared = Shared::open(&setup, store)?;
         before.tell_ended(&shared);
         shared.hub.sign(LAST_EVENTS);
+        shared.sinks.end(LAST_SENT);
         return Ok(Answer::No);
     }
     if let Some(warning) = setup.config.lockout() {
@@ -116,6 +120,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     let ended = runtime.block_on(serve(enforcer, guard_log));
     // What an event log that stands still has not got by then, it never will.
     shared.hub.sign(LAST_EVENTS);
+    shared.sinks.end(LAST_SENT);
     ended
 }
 
@@ -152,7 +157,8 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     drops::collect(instance, enforcer.store.clone(), guard_log, shared.clone())?;
     let (of_guard, store) = (instance.clone(), enforcer.store.clone());
     let guard = move || drops::totals(&of_guard, &store);
-    let mut failures = events::start(&paths.pins, &shared, guard)?;
+    let half = enforcer.setup.config.capacity.aggregates as usize / 2;
+    let mut failures = events::start(&paths.pins, &shared, half, guard)?;
     resets::start(&paths.pins)?;
     let recorder = Recorder::start(&enforcer)?;
     let attesting = evidence::start(&enforcer)?;

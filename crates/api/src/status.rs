@@ -145,8 +145,32 @@ pub struct Agent {
     /// Seconds without enforcement since the agent started, by interface, and of the `guard`.
     #[serde(default)]
     pub unenforced: BTreeMap<String, f64>,
+    /// What takes records from the event log to others.
+    #[serde(default)]
+    pub sinks: Vec<Sink>,
     /// The staged policy, and what it would have decided otherwise.
     pub staged: Option<Observed>,
+}
+
+/// How far a sink is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Sink {
+    /// Its name.
+    pub name: String,
+    /// Its kind, such as `otlp`.
+    pub kind: String,
+    /// The number of the first record that its receiver has not confirmed.
+    pub position: u64,
+    /// Records in the event log that its receiver has not confirmed.
+    pub behind: u64,
+    /// Records since the agent's start that the event log had pruned before they were sent.
+    pub skipped: u64,
+    /// Records since the agent's start that its receiver has refused for good.
+    pub refused: u64,
+    /// Why nothing is sent at the moment, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// An interface with role = "exchange", or another where link protocols pass.

@@ -218,6 +218,15 @@ impl State {
         Ok(counts.iter().sum())
     }
 
+    /// Whether the table of aggregates in use has so many.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn has_aggregates(&self, least: usize) -> Result<bool, KernelError> {
+        let epoch = self.epoch.get(&0, 0).map_err(KernelError::refused("counting aggregates"))?;
+        Ok(self.aggregates[(epoch & 1) as usize].keys().take(least).count() == least)
+    }
+
     /// Takes out what an agent that was killed has left of the table that programs have been turned away
     /// from: each as it was then, and whether it is the odd one.
     ///

@@ -48,6 +48,7 @@ mod silent;
 mod slow_log;
 mod staged;
 mod starting;
+mod streams;
 mod told;
 mod unseen;
 mod uplinks;

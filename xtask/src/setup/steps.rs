@@ -18,7 +18,7 @@ pub(super) struct Lack {
 pub(super) type Step = fn(&dyn Machine) -> Option<Lack>;
 
 /// All steps, in the order in which they can be fixed.
-pub(super) const STEPS: [Step; 3] = [packages, linker, bpf_filesystem];
+pub(super) const STEPS: [Step; 4] = [packages, linker, bpf_filesystem, ocsf_schemas];
 
 /// What `bench` needs on top.
 pub(super) const BENCH_STEPS: [Step; 1] = [compared];
@@ -50,7 +50,7 @@ const RPM_VERSION: &str = "0.21.1";
 type Package = (&'static str, &'static str);
 
 /// What compiling for the host, and the tests, call.
-const EVERYWHERE: [Package; 9] = [
+const EVERYWHERE: [Package; 10] = [
     ("gcc", "/usr/bin/cc"),
     ("libc6-dev", "/usr/include/stdlib.h"),
     ("iproute2", "/usr/sbin/ip"),
@@ -60,7 +60,16 @@ const EVERYWHERE: [Package; 9] = [
     ("wireguard-tools", "/usr/bin/wg"),
     ("golang-go", "/usr/bin/go"),
     ("golang-golang-x-mod-dev", "/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog/tlog.go"),
+    ("python3-pip", "/usr/bin/pip3"),
 ];
+
+/// The schemas that tests hold exported records against.
+const OCSF_VERSION: &str = "1.2.0";
+
+/// Where they are, and the file that only this version has there.
+pub(super) const OCSF_DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ocsf");
+pub(super) const OCSF_METADATA: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ocsf/ocsf_json_schema-1.2.0.dist-info/METADATA");
 
 /// The compiler for BPF, from the security archive.
 const COMPILER: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -208,6 +217,19 @@ fn bpf_filesystem(machine: &dyn Machine) -> Option<Lack> {
         what: "the BPF file system at /sys/fs/bpf, where links and maps are pinned".to_owned(),
         fix: vec![Fix::new(Rights::Root, "mount", &["-t", "bpf", "bpf", "/sys/fs/bpf"])],
     })
+}
+
+fn ocsf_schemas(machine: &dyn Machine) -> Option<Lack> {
+    if machine.exists(Path::new(OCSF_METADATA)) {
+        return None;
+    }
+    let mut install = Fix::new(
+        Rights::User,
+        "/usr/bin/pip3",
+        &["install", "--quiet", "--no-deps", "--upgrade", "--target", OCSF_DIRECTORY],
+    );
+    install.arguments.push(format!("ocsf-json-schema=={OCSF_VERSION}"));
+    Some(Lack { what: format!("OCSF's schemas (ocsf-json-schema {OCSF_VERSION})"), fix: vec![install] })
 }
 
 /// libFuzzer is C++, and is compiled with the targets.

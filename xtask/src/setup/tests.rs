@@ -6,7 +6,9 @@ use bulkhead_toolchain::System;
 
 use super::fix::Fix;
 use super::machine::Machine;
-use super::steps::{BENCH_STEPS, DENY_STEPS, PACKAGE_STEPS, SYSTEM_STEPS, VM_STEPS};
+use super::steps::{
+    BENCH_STEPS, DENY_STEPS, OCSF_DIRECTORY, OCSF_METADATA, PACKAGE_STEPS, SYSTEM_STEPS, VM_STEPS,
+};
 use super::{ensure_on, ensure_steps};
 
 /// A machine whose commands have the effects that the real ones have.
@@ -21,7 +23,7 @@ struct Fake {
     said: Vec<String>,
 }
 
-const BRINGS: [(&str, &[&str]); 25] = [
+const BRINGS: [(&str, &[&str]); 26] = [
     ("gcc", &["/usr/bin/cc"]),
     ("libc6-dev", &["/usr/include/stdlib.h"]),
     ("iproute2", &["/usr/sbin/ip"]),
@@ -30,6 +32,7 @@ const BRINGS: [(&str, &[&str]); 25] = [
     ("prometheus", &["/usr/bin/promtool"]),
     ("golang-go", &["/usr/bin/go"]),
     ("golang-golang-x-mod-dev", &["/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog/tlog.go"]),
+    ("python3-pip", &["/usr/bin/pip3"]),
     ("xdp-tools", &["/usr/sbin/xdp-filter"]),
     ("iptables", &["/usr/sbin/iptables"]),
     ("ipset", &["/usr/sbin/ipset"]),
@@ -124,6 +127,9 @@ impl Machine for Fake {
             "cargo" if fix.to_string().contains("cargo-generate-rpm@") => {
                 self.outputs.insert("cargo generate-rpm --version", "cargo-generate-rpm 0.21.1\n");
             }
+            "/usr/bin/pip3" if self.files.contains("/usr/bin/pip3") => {
+                self.files.insert(OCSF_METADATA);
+            }
             "rustup" => {
                 self.files.insert("/rust/lib/rustlib/x86_64-unknown-linux-musl/lib");
             }
@@ -152,10 +158,15 @@ fn a_bare_machine_is_set_up_in_order() {
             "apt-get update",
             "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends --no-remove \
              gcc libc6-dev iproute2 nftables e2fsprogs prometheus wireguard-tools golang-go golang-golang-x-mod-dev \
+             python3-pip \
              rustc-web libstd-rust-web-dev-bpf llvm-22-dev libpolly-22-dev zlib1g-dev libzstd-dev",
             "LLVM_PREFIX=/usr/lib/llvm-22 cargo install --locked --force --no-default-features \
              --features llvm-22 bpf-linker@0.13.0",
             "mount -t bpf bpf /sys/fs/bpf",
+            &format!(
+                "/usr/bin/pip3 install --quiet --no-deps --upgrade --target {OCSF_DIRECTORY} \
+                 ocsf-json-schema==1.2.0"
+            ),
         ]
     );
 }

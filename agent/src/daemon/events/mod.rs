@@ -9,7 +9,7 @@ mod turns;
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bulkhead_abi::{AggregateKey, AggregateValue, KIND_STAGED};
@@ -17,8 +17,9 @@ use bulkhead_api::event::{Counted, Kind, Timestamp};
 use bulkhead_api::status::ReasonCount;
 use bulkhead_dataplane::{OrphanedEvents, Pins, State};
 use bulkhead_events::{
-    Enricher, EventHub, EventLog, Generations, Keep, Origin, Pace, Packets, Reader, Ring, Sink,
+    DIRECTORY, Enricher, EventHub, EventLog, Generations, Keep, Origin, Pace, Packets, Reader, Ring, Sink,
 };
+use bulkhead_sinks::{LogSource, RecordSource, Sinks};
 use tokio::sync::mpsc;
 
 use self::balance::Balancer;
@@ -39,12 +40,15 @@ use crate::daemon::store::Store;
 /// How often aggregates are taken out of the kernel.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long what is taken out of the kernel's tables stays there for an event log that stands still: longer than a
-/// checkpoint takes on a busy disk.
+/// How long what is taken out of the kernel's tables stays there for an event log that stands still, while the other
+/// table is not half full: longer than a checkpoint takes on a busy disk.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The same for tables that are about to be removed.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks whether the other table is half full.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What tells of events, for all who do.
 pub struct Shared {
@@ -62,6 +66,8 @@ pub struct Shared {
     pub facts: Arc<HostFacts>,
     /// Balances that are asked for.
     pub turns: Turns,
+    /// What takes records from the event log to others.
+    pub sinks: Sinks,
     /// The state directory, which has what generations before this agent's were made from.
     pub store: Store,
 }
@@ -81,7 +87,9 @@ impl Shared {
         let resolve = resolver(store.clone(), setup, indices.clone());
         let names = Generations::new(Enricher::unknown(indices.clone()), resolve).context(what)?;
         let (hub, names) = (Arc::new(hub.context(what)?), Arc::new(names));
-        Ok(Self { hub, names, indices, missed, recent, facts, turns: Turns::default(), store })
+        let source: Arc<dyn RecordSource> = Arc::new(LogSource::new(&setup.paths.state.join(DIRECTORY)));
+        let sinks = Sinks::start(setup.config.sinks.clone(), &source, &setup.paths.state).context(what)?;
+        Ok(Self { hub, names, indices, missed, recent, facts, turns: Turns::default(), sinks, store })
     }
 
     /// Adds a generation's names, before a packet can meet it.
@@ -130,13 +138,15 @@ pub fn timestamp(boot: u64) -> Timestamp {
     BootClock::now().timestamp(boot)
 }
 
-/// Reads the kernel's ring and its aggregates, each on a thread of its own; `guard` says what the guard has dropped. What is returned tells why one ended.
+/// Reads the kernel's ring and its aggregates, each on a thread of its own. `half` are half of what a table of
+/// aggregates has room for; `guard` says what the guard has dropped. What is returned tells why one thread ended.
 ///
 /// # Errors
 /// If the ring cannot be read, or the system has no more threads.
 pub fn start(
     pins: &Pins,
     shared: &Arc<Shared>,
+    half: usize,
     guard: impl Fn() -> anyhow::Result<Vec<ReasonCount>> + Send + 'static,
 ) -> anyhow::Result<mpsc::UnboundedReceiver<anyhow::Error>> {
     let (failed, failures) = mpsc::unbounded_channel();
@@ -151,8 +161,11 @@ pub fn start(
     std::thread::Builder::new().name("events".to_owned()).spawn(read)?;
     let (state, shared) = (State::open(pins)?, shared.clone());
     let balancer = Balancer::new(pins, shared.hub.clone())?;
+    let looker = State::open(pins)?;
+    // What cannot be asked is no reason to give up what the log has not got.
+    let is_crowded = move || looker.has_aggregates(half).unwrap_or(false);
     let summarise = move || {
-        if let Err(error) = summaries(state, &shared, &balancer, guard) {
+        if let Err(error) = summaries(state, &shared, &balancer, guard, &is_crowded) {
             let _ = failed.send(error);
         }
     };
@@ -166,12 +179,19 @@ fn summaries(
     shared: &Shared,
     balancer: &Balancer,
     guard: impl Fn() -> anyhow::Result<Vec<ReasonCount>>,
+    is_crowded: &dyn Fn() -> bool,
 ) -> anyhow::Result<()> {
     let mut pace = Pace::default();
     // First, while it is as a killed agent has left it.
-    state.take_left_aggregates(|entries, is_odd| summarise(entries, is_odd, shared, &mut pace, true))?;
+    state.take_left_aggregates(|entries, is_odd| {
+        summarise(entries, is_odd, shared, &mut pace, true);
+        wait_for_log(shared, is_crowded);
+    })?;
     loop {
-        let mut take = |entries: &[_], is_odd| summarise(entries, is_odd, shared, &mut pace, false);
+        let mut take = |entries: &[_], is_odd| {
+            summarise(entries, is_odd, shared, &mut pace, false);
+            wait_for_log(shared, is_crowded);
+        };
         state.take_aggregates(&mut take)?;
         if let Some(asked) = shared.turns.asked() {
             let guard = guard().unwrap_or_else(log_and_default);
@@ -198,7 +218,17 @@ pub fn report_orphaned_events(mut orphaned: OrphanedEvents, shared: &Shared) -> 
         }
     }
     let mut pace = Pace::default();
-    Ok(orphaned.take_aggregates(|entries, is_odd| summarise(entries, is_odd, shared, &mut pace, true))?)
+    Ok(orphaned.take_aggregates(|entries, is_odd| {
+        summarise(entries, is_odd, shared, &mut pace, true);
+        wait_for_log(shared, &|| false);
+    })?)
+}
+
+/// Waits until the event log has what was told of. Where it stands still, not for long, nor once the kernel has half
+/// of a table that waits for this one: as with the ring.
+fn wait_for_log(shared: &Shared, is_crowded: &dyn Fn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !shared.hub.flush(LOOK) && Instant::now() < until && !is_crowded() {}
 }
 
 /// Tells of drops that were counted together, since the ring told of the first of a kind. They are removed once
@@ -231,5 +261,4 @@ fn summarise(
         let kind = shared.names.known(key.generation).kind(key, packets, enforced.as_deref());
         shared.hub.publish(clock.timestamp(value.last), kind, Counted::Aggregated, Origin::Summary(item));
     }
-    shared.hub.flush(PATIENCE);
 }

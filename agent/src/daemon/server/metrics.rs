@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use bulkhead_abi::Action;
 use bulkhead_api::event::Rule;
-use bulkhead_api::status::{ReasonCount, State, Status};
+use bulkhead_api::status::{ReasonCount, Sink, State, Status};
 use bulkhead_engine::Reason;
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -60,6 +60,7 @@ pub fn render(status: &Status, sampled: &Sampled) -> String {
     state(&mut metrics, status, sampled);
     packets(&mut metrics, status);
     losses(&mut metrics, status);
+    sinks(&mut metrics, status);
     let mut text = String::new();
     // Writing into a string does not fail.
     let _ = prometheus_text::encode(&mut text, &metrics.0);
@@ -138,6 +139,19 @@ fn packets(metrics: &mut Metrics, status: &Status) {
     metrics.counter("rule_packets", "Packets that a rule decided", counts);
     let counts = rules.map(|count| (by_rule(&count.rule), count.bytes as f64));
     metrics.counter("rule_bytes", "Bytes that a rule decided", counts);
+}
+
+fn sinks(metrics: &mut Metrics, status: &Status) {
+    let sinks = || status.agent.iter().flat_map(|agent| &agent.sinks);
+    let of = |sink: &Sink, value: f64| (vec![("sink", sink.name.clone())], value);
+    let up = sinks().map(|sink| of(sink, f64::from(u8::from(sink.problem.is_none()))));
+    metrics.gauge("sink_up", "Whether a sink's receiver takes records", up);
+    let help = "Records in the event log that a sink's receiver has not confirmed";
+    metrics.gauge("sink_behind_records", help, sinks().map(|sink| of(sink, sink.behind as f64)));
+    let help = "Records that the event log had pruned before a sink sent them";
+    metrics.counter("sink_skipped_records", help, sinks().map(|sink| of(sink, sink.skipped as f64)));
+    let help = "Records that a sink's receiver has refused for good";
+    metrics.counter("sink_refused_records", help, sinks().map(|sink| of(sink, sink.refused as f64)));
 }
 
 fn losses(metrics: &mut Metrics, status: &Status) {

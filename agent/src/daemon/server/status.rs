@@ -2,13 +2,14 @@
 
 use bulkhead_api::event::EventStats;
 use bulkhead_api::quarantine::Entry;
-use bulkhead_api::status::{Agent, ExchangeInterface, Losses, Quarantined, ReasonCount, State, Status};
+use bulkhead_api::status::{Agent, ExchangeInterface, Losses, Quarantined, ReasonCount, Sink, State, Status};
 use bulkhead_dataplane::{
     Dataplane, Kernel, KernelError, Pins, RunningLink, STATE_MAPS, State as Tables, running,
 };
 use bulkhead_policy::inventory::Node;
 use bulkhead_policy::resolve::OverlayServices;
 use bulkhead_policy::service;
+use bulkhead_sinks::Progress;
 
 use crate::config::{Config, Managed, Mode, Role};
 use crate::daemon::clock::BootClock;
@@ -92,6 +93,8 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     let managed = &enforcer.setup.config.interfaces;
     let missed = links::warnings(managed, &live, &enforcer.shared.missed).map_err(unread);
     warnings.extend(missed.unwrap_or_default());
+    let sinks = sinks(enforcer);
+    warnings.extend(sinks.iter().filter_map(behind));
     let kept = enforcer.store.inputs_of(live.ledger.enforced).map(|(files, _)| files.paths());
     let (policy, inventory) = kept.unwrap_or_else(|| enforcer.setup.files());
     Agent {
@@ -119,8 +122,27 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         warnings,
         events,
         unenforced,
+        sinks,
         staged,
     }
+}
+
+/// How far each sink is.
+fn sinks<D: Dataplane>(enforcer: &Enforcer<D>) -> Vec<Sink> {
+    let sink = |progress: Progress| {
+        let Progress { name, kind, position, behind, skipped, refused, problem } = progress;
+        Sink { name, kind: kind.to_owned(), position, behind, skipped, refused, problem }
+    };
+    enforcer.shared.sinks.progress().into_iter().map(sink).collect()
+}
+
+/// The warning that a sink's receiver does not get what it is to get.
+fn behind(sink: &Sink) -> Option<String> {
+    let Sink { name, behind, skipped, problem, .. } = sink;
+    if let Some(problem) = problem {
+        return Some(format!("sink {name} does not send, and is {behind} records behind: {problem}"));
+    }
+    (*skipped != 0).then(|| format!("sink {name}: {skipped} records were pruned before they were sent"))
 }
 
 /// Reads what the kernel and the state directory tell, and compares it with what an agent has put in place.

@@ -1,0 +1,121 @@
+//! What went wrong (Detection Finding), and whether the control held (Compliance Finding).
+
+use bulkhead_api::event::{Balance, Coverage, Effect, LostEvents, Timestamp, Unenforced};
+use bulkhead_api::record::Record;
+use serde_json::json;
+
+use super::{Activity, Class, Members, milliseconds, of, policy, set, set_some};
+use crate::Exported;
+
+const DETECTION: Class = Class { uid: 2004, name: "Detection Finding", category: (2, "Findings") };
+const COMPLIANCE: Class = Class { uid: 2003, name: "Compliance Finding", category: (2, "Findings") };
+
+const CREATE: Activity = (1, "Create");
+
+/// How a control did: OCSF's `compliance.status_id`.
+#[derive(Clone, Copy)]
+enum Held {
+    Pass,
+    Warning,
+    Fail,
+}
+
+/// A time without enforcement.
+pub(super) fn unenforced(exported: &Exported, record: &Record, time: &Unenforced) -> Members {
+    let title = format!("{} was not enforced", time.interface);
+    let mut object = finding(&DETECTION, exported, record, &title, Some(time.since));
+    let mut info = info(exported, record, &title, Some(time.since));
+    set(&mut info, "desc", &*time.cause);
+    set(&mut object, "finding_info", info);
+    set(&mut object, "duration", time.milliseconds);
+    set(&mut object, "policy", policy(time.generation, record.files.as_ref().map(|files| &*files.policy)));
+    let (disposition_id, disposition, effect) = match time.effect {
+        Effect::None => (17, "Logged", "the programs judged all packets the same"),
+        Effect::Closed => (2, "Blocked", "the guard dropped packets"),
+        Effect::Open => (1, "Allowed", "packets may have passed unjudged"),
+    };
+    set(&mut object, "disposition_id", disposition_id);
+    set(&mut object, "disposition", disposition);
+    set(&mut object, "status_detail", effect);
+    set(&mut object, "is_alert", time.effect != Effect::None);
+    object
+}
+
+/// Events are not in the event log.
+pub(super) fn lost(exported: &Exported, record: &Record, lost: &LostEvents) -> Members {
+    let title = "events are not in the event log";
+    let mut object = finding(&DETECTION, exported, record, title, None);
+    set_some(&mut object, "count", lost.events);
+    set(&mut object, "status_code", lost.cause.name());
+    set_some(&mut object, "status_detail", lost.detail.as_deref());
+    set(&mut object, "is_alert", true);
+    object
+}
+
+/// Whether enforcement was on.
+pub(super) fn coverage(exported: &Exported, record: &Record, coverage: &Coverage) -> Members {
+    let held = if coverage.whole { Held::Pass } else { Held::Fail };
+    let title = "enforcement was on all the time";
+    let mut object = finding(&COMPLIANCE, exported, record, title, Some(coverage.since));
+    let at_end = coverage.at_end.as_ref().unwrap_or(&coverage.at_start);
+    set(&mut object, "policy", policy(at_end.generation, at_end.policy.as_deref()));
+    let took = milliseconds(record.event.time).saturating_sub(milliseconds(coverage.since));
+    set(&mut object, "duration", took);
+    complies(object, "enforcement is on", held)
+}
+
+/// Whether every drop is told of.
+pub(super) fn balance(exported: &Exported, record: &Record, balance: &Balance) -> Members {
+    let held = match balance.is_balanced() {
+        true => Held::Pass,
+        false if balance.accounts().iter().any(|account| !account.settled) => Held::Warning,
+        false => Held::Fail,
+    };
+    let title = "every drop is told of or counted as lost";
+    let object = finding(&COMPLIANCE, exported, record, title, balance.counted_since);
+    complies(object, "every drop is accounted for", held)
+}
+
+fn complies(mut object: Members, control: &str, held: Held) -> Members {
+    let (id, status, finding_status) = match held {
+        Held::Pass => (1, "Pass", (4, "Resolved")),
+        Held::Warning => (2, "Warning", (1, "New")),
+        Held::Fail => (3, "Fail", (1, "New")),
+    };
+    set(&mut object, "compliance", json!({"control": control, "status_id": id, "status": status}));
+    set(&mut object, "status_id", finding_status.0);
+    set(&mut object, "status", finding_status.1);
+    set(&mut object, "is_alert", matches!(held, Held::Fail));
+    object
+}
+
+/// A finding about a time that ends with the event's, and begins with it unless `since` is given.
+fn finding(
+    class: &Class,
+    exported: &Exported,
+    record: &Record,
+    title: &str,
+    since: Option<Timestamp>,
+) -> Members {
+    let mut object = of(class, CREATE);
+    set(&mut object, "finding_info", info(exported, record, title, since));
+    set(&mut object, "status_id", 1);
+    set(&mut object, "status", "New");
+    if let Some(since) = since {
+        set(&mut object, "start_time", milliseconds(since));
+        set(&mut object, "end_time", milliseconds(record.event.time));
+    }
+    object
+}
+
+fn info(exported: &Exported, record: &Record, title: &str, since: Option<Timestamp>) -> Members {
+    let end = milliseconds(record.event.time);
+    let mut info = Members::new();
+    set(&mut info, "uid", exported.uid());
+    set(&mut info, "title", title);
+    set(&mut info, "types", json!([exported.kind()]));
+    set(&mut info, "created_time", end);
+    set(&mut info, "first_seen_time", since.map_or(end, milliseconds));
+    set(&mut info, "last_seen_time", end);
+    info
+}

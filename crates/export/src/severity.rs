@@ -1,0 +1,86 @@
+//! How bad an event is, on the scales of others.
+
+use bulkhead_api::event::{Action, Effect, Kind, LostCause, Outcome};
+
+/// How bad an event is. The order is that of OCSF's `severity_id`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Nothing to do.
+    Informational,
+    /// What a policy is for: somebody was refused.
+    Low,
+    /// To be looked at.
+    Medium,
+    /// Packets may have passed, or evidence is gone.
+    High,
+}
+
+impl Severity {
+    /// Of an event.
+    #[must_use]
+    pub fn of(kind: &Kind) -> Self {
+        match kind {
+            Kind::Drop(drop) if drop.audit => Self::Informational,
+            Kind::Drop(_) => Self::Low,
+            Kind::WouldDiffer(_) => Self::Informational,
+            Kind::Unenforced(time) => match time.effect {
+                Effect::None => Self::Low,
+                Effect::Closed => Self::Medium,
+                Effect::Open => Self::High,
+            },
+            Kind::Control(control) => match (control.outcome, control.action) {
+                (Outcome::Done, Action::Detach) => Self::High,
+                (Outcome::Done, Action::Quarantine | Action::Restore) | (Outcome::Failed, _) => Self::Medium,
+                (Outcome::Done, _) => Self::Informational,
+                (Outcome::Refused, _) => Self::Low,
+            },
+            Kind::Coverage(coverage) if coverage.whole => Self::Informational,
+            Kind::Coverage(_) => Self::Medium,
+            Kind::Balance(balance) if balance.is_balanced() => Self::Informational,
+            // The next one may balance.
+            Kind::Balance(balance) if balance.accounts().iter().any(|account| !account.settled) => Self::Low,
+            Kind::Balance(_) => Self::High,
+            Kind::Lost(lost) if lost.cause == LostCause::SetAside => Self::High,
+            Kind::Lost(_) | Kind::Missed(_) => Self::Medium,
+        }
+    }
+
+    /// OCSF's `severity_id`.
+    #[must_use]
+    pub const fn ocsf(self) -> u8 {
+        match self {
+            Self::Informational => 1,
+            Self::Low => 2,
+            Self::Medium => 3,
+            Self::High => 4,
+        }
+    }
+
+    /// Its name, which is OCSF's.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Informational => "Informational",
+            Self::Low => "Low",
+            Self::Medium => "Medium",
+            Self::High => "High",
+        }
+    }
+
+    /// Syslog's (RFC 5424, table 2): 6 informational, 5 notice, 4 warning, 3 error.
+    #[must_use]
+    pub const fn syslog(self) -> u8 {
+        7 - self.ocsf()
+    }
+
+    /// OpenTelemetry's `SeverityNumber`: INFO, INFO2, WARN, ERROR.
+    #[must_use]
+    pub const fn otlp(self) -> i32 {
+        match self {
+            Self::Informational => 9,
+            Self::Low => 10,
+            Self::Medium => 13,
+            Self::High => 17,
+        }
+    }
+}

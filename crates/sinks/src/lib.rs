@@ -1,0 +1,27 @@
+//! Takes records from the event log to others: files, standard output, sockets, syslog, OTLP receivers.
+//!
+//! ```text
+//!              ┌─ thread ─ Outlet (file)     position in sink-NAME.json
+//! event log ───┼─ thread ─ Outlet (syslog)   position in sink-NAME.json
+//! (on disk)    └─ thread ─ Outlet (OTLP)     position in sink-NAME.json
+//! ```
+//!
+//! A sink reads the log on disk by index and never sits on a queue: however slow or dead a receiver is, nothing waits
+//! for it, and it gets what the log still has once it is back. Records go out in order and at least once: what a
+//! receiver has not confirmed before it, the agent or the host dies is sent again. What the log has pruned before a
+//! sink got it is counted as skipped.
+
+mod log_source;
+mod outlet;
+mod position;
+mod progress;
+mod settings;
+mod source;
+mod tls;
+mod worker;
+
+pub use log_source::LogSource;
+pub use progress::Progress;
+pub use settings::{From, Kind, Settings, Tls};
+pub use source::RecordSource;
+pub use worker::Sinks;

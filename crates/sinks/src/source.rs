@@ -1,0 +1,19 @@
+//! Where records come from: one trait.
+
+use std::io;
+
+/// Records by their number in the event log.
+pub trait RecordSource: Send + Sync {
+    /// The number after the last record. What lies below it is durable and never changes.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    fn end(&self) -> io::Result<u64>;
+
+    /// Up to `limit` records from `from` on, with their numbers and bytes, in order and without a gap between them.
+    /// The first one has a later number than `from` if the log has pruned what was there. Empty only at the end.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    fn read(&self, from: u64, limit: usize) -> io::Result<Vec<(u64, Vec<u8>)>>;
+}

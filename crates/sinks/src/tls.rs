@@ -1,0 +1,97 @@
+//! TLS: whom to trust, and as whom to come.
+
+use std::io;
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
+
+use crate::settings::Tls;
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// Talks TLS over a connection, after a handshake in which the receiver has shown who it is.
+pub(crate) fn handshake(
+    tls: &Tls,
+    host: &str,
+    mut tcp: TcpStream,
+) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(authorities(tls)?);
+    if added == 0 {
+        return Err(invalid("there is no authority to trust; name a file with `ca`"));
+    }
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots);
+    let config = match identity(tls)? {
+        Some((chain, key)) => config.with_client_auth_cert(chain, key).map_err(io::Error::other)?,
+        None => config.with_no_client_auth(),
+    };
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| invalid(&format!("{host}: {error}")))?;
+    let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut tcp)?;
+    }
+    Ok(StreamOwned::new(connection, tcp))
+}
+
+/// The same for HTTP.
+pub(crate) fn for_http(tls: &Tls) -> io::Result<TlsConfig> {
+    let authorities: Vec<_> =
+        authorities(tls)?.iter().map(|authority| Certificate::from_der(authority).to_owned()).collect();
+    let identity = match &tls.identity {
+        Some((chain, key)) => {
+            let chain: Vec<_> =
+                certificates(chain)?.iter().map(|of| Certificate::from_der(of).to_owned()).collect();
+            let wrong = |error: &dyn std::fmt::Display| invalid(&format!("{}: {error}", key.display()));
+            let pem = std::fs::read(key).map_err(|error| wrong(&error))?;
+            let key = PrivateKey::from_pem(&pem).map_err(|error| wrong(&error))?;
+            Some(ClientCert::new_with_certs(&chain, key))
+        }
+        None => None,
+    };
+    Ok(TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .root_certs(RootCerts::new_with_certs(&authorities))
+        .client_cert(identity)
+        .unversioned_rustls_crypto_provider(provider())
+        .build())
+}
+
+/// Whom to trust.
+fn authorities(tls: &Tls) -> io::Result<Vec<CertificateDer<'static>>> {
+    match &tls.ca {
+        Some(path) => certificates(path),
+        None => Ok(rustls_native_certs::load_native_certs().certs),
+    }
+}
+
+fn identity(tls: &Tls) -> io::Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>> {
+    let Some((chain, key)) = &tls.identity else { return Ok(None) };
+    let read =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| invalid(&format!("{}: {error}", key.display())))?;
+    Ok(Some((certificates(chain)?, read)))
+}
+
+fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let wrong = |error| invalid(&format!("{}: {error}", path.display()));
+    let found =
+        CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+    if found.is_empty() {
+        return Err(invalid(&format!("{}: holds no certificate in PEM", path.display())));
+    }
+    Ok(found)
+}
+
+fn invalid(words: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, words)
+}

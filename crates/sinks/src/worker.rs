@@ -1,0 +1,313 @@
+//! The threads of sinks.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bulkhead_export::Exported;
+
+use crate::outlet::{self, Failure, Outlet};
+use crate::position::{Place, Position};
+use crate::progress::{Progress, Shared};
+use crate::settings::{From, Settings};
+use crate::source::RecordSource;
+
+/// Records that are sent at once.
+const BATCH: usize = 512;
+
+/// Between two looks whether the log has more.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Between two tries of a receiver that fails: first, and at most.
+const PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Between two writes of a position. After a kill, what was sent since goes out again.
+const SAVE: Duration = Duration::from_secs(1);
+
+/// All sinks of an agent.
+pub struct Sinks {
+    workers: Vec<(Arc<Shared>, JoinHandle<()>)>,
+    ending: Arc<Ending>,
+}
+
+/// Tells workers to end.
+#[derive(Default)]
+struct Ending {
+    /// Until when they may go on to send what is there.
+    until: Mutex<Option<Instant>>,
+    news: Condvar,
+}
+
+impl Ending {
+    fn until(&self) -> Option<Instant> {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits, or until it is told to end.
+    fn wait(&self, time: Duration) {
+        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.is_none() {
+            drop(self.news.wait_timeout(until, time));
+        }
+    }
+}
+
+impl Sinks {
+    /// Starts a thread for each. Positions lie in the state directory.
+    ///
+    /// # Errors
+    /// If the system has no more threads.
+    pub fn start(settings: Vec<Settings>, source: &Arc<dyn RecordSource>, state: &Path) -> io::Result<Self> {
+        let ending = Arc::<Ending>::default();
+        let start = |settings: Settings| {
+            let progress = Arc::new(Shared::new(&settings.name, settings.kind.name()));
+            let name = format!("sink {}", settings.name);
+            let place = Place::new(state, &settings.name);
+            let worker = Worker::new(settings, source.clone(), place, progress.clone(), ending.clone());
+            let thread = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
+            Ok((progress, thread))
+        };
+        let workers = settings.into_iter().map(start).collect::<io::Result<_>>()?;
+        Ok(Self { workers, ending })
+    }
+
+    /// How far each is.
+    #[must_use]
+    pub fn progress(&self) -> Vec<Progress> {
+        self.workers.iter().map(|(progress, _)| progress.read()).collect()
+    }
+
+    /// Ends them. Within a limit they send what is there; the rest is sent after the next start.
+    pub fn end(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        *self.ending.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        self.ending.news.notify_all();
+        while self.workers.iter().any(|(_, thread)| !thread.is_finished()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// One sink's thread.
+struct Worker {
+    settings: Settings,
+    source: Arc<dyn RecordSource>,
+    place: Place,
+    progress: Arc<Shared>,
+    ending: Arc<Ending>,
+    outlet: Option<Box<dyn Outlet>>,
+    /// What the receiver has confirmed.
+    confirmed: Position,
+    /// What the file says.
+    saved: Option<Position>,
+    saved_at: Instant,
+    /// The next record to send.
+    next: u64,
+    /// What was sent and is not confirmed: when, and the position after it.
+    in_flight: VecDeque<(Instant, Position)>,
+}
+
+impl Worker {
+    fn new(
+        settings: Settings,
+        source: Arc<dyn RecordSource>,
+        place: Place,
+        progress: Arc<Shared>,
+        ending: Arc<Ending>,
+    ) -> Self {
+        Self {
+            settings,
+            source,
+            place,
+            progress,
+            ending,
+            outlet: None,
+            confirmed: Position::default(),
+            saved: None,
+            saved_at: Instant::now(),
+            next: 0,
+            in_flight: VecDeque::new(),
+        }
+    }
+
+    fn run(mut self) {
+        let mut pause = PAUSE;
+        let mut is_placed = false;
+        loop {
+            let placed = if is_placed { Ok(()) } else { self.resume() };
+            is_placed = placed.is_ok();
+            let turn = placed.and_then(|()| self.turn());
+            let until = self.ending.until();
+            match turn {
+                Ok(more) => {
+                    if self.progress.read().problem.is_some() {
+                        tracing::info!(sink = self.settings.name, "sends again");
+                    }
+                    pause = PAUSE;
+                    self.note(None);
+                    if !more && until.is_some() {
+                        break;
+                    }
+                    if !more {
+                        self.ending.wait(LOOK);
+                    }
+                }
+                Err(failure) => {
+                    self.fail(&failure);
+                    if until.is_some() {
+                        break;
+                    }
+                    // Not all agents of a fleet at once.
+                    let jitter = pause.mul_f64(fastrand::f64() / 2.0);
+                    self.ending.wait(failure.retry_after.unwrap_or(pause).min(LONGEST_PAUSE) + jitter);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                break;
+            }
+        }
+        self.finish();
+    }
+
+    /// Finds the place to go on from.
+    fn resume(&mut self) -> Result<(), Failure> {
+        let end = self.source.end()?;
+        let position = match self.place.read() {
+            Some(position) if self.is_of_this_log(&position, end)? => position,
+            Some(_) => {
+                let sink = &self.settings.name;
+                tracing::warn!(sink, "another event log has begun: all of it is sent");
+                Position::default()
+            }
+            None if self.settings.from == From::Now => Position { next: end, last: None },
+            None => Position::default(),
+        };
+        self.next = position.next;
+        self.confirmed = position;
+        self.note(None);
+        Ok(())
+    }
+
+    fn is_of_this_log(&self, position: &Position, end: u64) -> io::Result<bool> {
+        let Some(before) = position.next.checked_sub(1) else { return Ok(true) };
+        if before >= end {
+            return Ok(false);
+        }
+        let found = self.source.read(before, 1)?;
+        // What is pruned cannot be compared.
+        Ok(found.first().is_none_or(|(number, bytes)| *number != before || position.follows(bytes)))
+    }
+
+    /// Confirms what can be, and sends what is there. Whether there may be more.
+    fn turn(&mut self) -> Result<bool, Failure> {
+        self.confirm()?;
+        let end = self.source.end()?;
+        if end < self.next {
+            return Err(io::Error::other("the event log is shorter than it was").into());
+        }
+        if end == self.next {
+            return Ok(false);
+        }
+        let records = self.source.read(self.next, BATCH)?;
+        let Some((first, _)) = records.first() else {
+            return Err(io::Error::other(format!("record {} cannot be read", self.next)).into());
+        };
+        let skipped = first.saturating_sub(self.next);
+        if skipped != 0 {
+            let sink = &self.settings.name;
+            tracing::warn!(sink, skipped, "records were pruned from the event log before they were sent");
+            self.progress.note(|progress| progress.skipped += skipped);
+            self.next = *first;
+        }
+        let records: Vec<_> =
+            records.into_iter().map(|(number, bytes)| Exported::new(number, bytes)).collect();
+        let outlet = match &mut self.outlet {
+            Some(outlet) => outlet,
+            closed => closed.insert(outlet::open(&self.settings)?),
+        };
+        let sent = outlet.send(&records)?;
+        if sent.refused != 0 {
+            self.progress.note(|progress| progress.refused += sent.refused);
+        }
+        if let Some(last) = sent.taken.checked_sub(1).and_then(|last| records.get(last)) {
+            let position = Position::after(last.sequence, last.bytes());
+            self.next = position.next;
+            self.in_flight.push_back((Instant::now(), position));
+        }
+        self.confirm()?;
+        Ok(true)
+    }
+
+    /// Notes what the receiver has by now.
+    fn confirm(&mut self) -> io::Result<()> {
+        if let Some(outlet) = &mut self.outlet {
+            outlet.check()?;
+            let grace = outlet.grace();
+            while self.in_flight.front().is_some_and(|(sent, _)| sent.elapsed() >= grace) {
+                if let Some((_, position)) = self.in_flight.pop_front() {
+                    self.confirmed = position;
+                }
+            }
+        }
+        if self.saved_at.elapsed() >= SAVE {
+            self.save();
+        }
+        Ok(())
+    }
+
+    /// What is not confirmed is sent again.
+    fn fail(&mut self, failure: &Failure) {
+        let problem = failure.to_string();
+        if self.progress.read().problem.as_ref() != Some(&problem) {
+            tracing::warn!(sink = self.settings.name, "does not send; the event log keeps it: {problem}");
+        }
+        self.outlet = None;
+        self.in_flight.clear();
+        self.next = self.confirmed.next;
+        self.note(Some(problem));
+    }
+
+    fn finish(mut self) {
+        if let Some(outlet) = &mut self.outlet
+            && let Some((_, position)) = self.in_flight.back()
+        {
+            let left = self
+                .ending
+                .until()
+                .map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+            match outlet.finish(left) {
+                Ok(()) => self.confirmed = position.clone(),
+                Err(error) => {
+                    tracing::debug!(sink = self.settings.name, "what was sent last is sent again: {error}");
+                }
+            }
+        }
+        self.save();
+        self.note(None);
+    }
+
+    fn save(&mut self) {
+        self.saved_at = Instant::now();
+        if self.saved.as_ref() == Some(&self.confirmed) {
+            return;
+        }
+        match self.place.write(&self.confirmed) {
+            Ok(()) => self.saved = Some(self.confirmed.clone()),
+            Err(error) => tracing::warn!(sink = self.settings.name, "its position is not saved: {error}"),
+        }
+    }
+
+    fn note(&self, problem: Option<String>) {
+        let (position, end) = (self.confirmed.next, self.source.end());
+        self.progress.note(|progress| {
+            progress.position = position;
+            progress.behind = end.map_or(progress.behind, |end| end.saturating_sub(position));
+            progress.problem = problem;
+        });
+    }
+}
