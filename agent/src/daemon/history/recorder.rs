@@ -101,8 +101,9 @@ impl Recorder {
         let began = Instant::now();
         while began.elapsed() < LAST {
             if let Ok(mut work) = self.work.try_lock() {
-                work.look();
-                work.write();
+                work.record();
+                // Closed, the file is whole without its log.
+                work.history = None;
                 return;
             }
             thread::sleep(Duration::from_millis(10));
@@ -117,7 +118,8 @@ fn held(work: &Mutex<Work>) -> MutexGuard<'_, Work> {
 fn run(work: &Mutex<Work>, is_over: &AtomicBool) {
     let interval = Duration::from_secs(held(work).settings.flows_seconds);
     let (mut looked, mut wrote) = (Instant::now(), Instant::now());
-    held(work).write();
+    // Rules are known from now on, not from the first minute on.
+    held(work).record();
     while !is_over.load(Ordering::Relaxed) {
         thread::sleep(NAP.min(interval));
         if looked.elapsed() >= interval {
@@ -132,6 +134,11 @@ fn run(work: &Mutex<Work>, is_over: &AtomicBool) {
 }
 
 impl Work {
+    fn record(&mut self) {
+        self.look();
+        self.write();
+    }
+
     fn look(&mut self) {
         if let Err(error) = self.try_look() {
             self.tell(&error.context("looking at who uses which rule"));
