@@ -78,9 +78,11 @@ fn print(report: &Report) {
     }
     for rule in &report.unused {
         println!("{}: never used", title(rule));
+        tell_record(rule);
     }
     for wider in &report.wider {
         println!("{}: wider than its use, last used on {}", title(&wider.rule), wider.last_used);
+        tell_record(&wider.rule);
         for axis in &wider.wider {
             println!("  {}: {} of {} used: {}", axis.what, axis.used.len(), axis.has, some(&axis.used));
         }
@@ -88,6 +90,7 @@ fn print(report: &Report) {
     }
     for kept in &report.kept {
         println!("{}: stays: {}", title(&kept.rule), kept.why);
+        tell_record(&kept.rule);
     }
     for rule in &report.not_known {
         let used = if rule.used { "used" } else { "not used so far" };
@@ -127,6 +130,16 @@ fn print(report: &Report) {
 fn title(rule: &Named) -> String {
     let name = rule.name.as_ref().map_or(format!("rule {}", rule.number), |name| plain(name).to_string());
     rule.position.as_ref().map_or(name.clone(), |position| format!("{name} at {position}"))
+}
+
+/// Whom to ask about it.
+fn tell_record(rule: &Named) {
+    let fields = rule.record.fields();
+    let fields: Vec<String> =
+        fields.iter().map(|(name, value)| format!("{name}: {}", plain(value))).collect();
+    if !fields.is_empty() {
+        println!("  {}", fields.join("; "));
+    }
 }
 
 /// The first of a list.

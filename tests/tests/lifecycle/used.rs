@@ -1,22 +1,24 @@
 //! Who used which rule: what the agent records, `drift` and `suggest` from it, and what becomes of a damaged history.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_testkit::lab::slower;
 use serde_json::Value;
 
-use crate::site::{Over, Site};
+use crate::site::account::reports;
+use crate::site::{Over, Site, policy};
 
 /// Lets the client use any port of the server.
 const WIDE: &str = r#"{"name": "wide", "action": "accept", "src": ["tag:client"], "dst": ["tag:server:*"]}"#;
 /// Nobody uses it.
-const UNUSED: &str =
-    r#"{"name": "unused", "action": "accept", "src": ["tag:stranger"], "dst": ["tag:server:22"]}"#;
+const UNUSED: &str = r#"{"name": "unused", "action": "accept", "src": ["tag:stranger"], "dst": ["tag:server:22"],
+    "owner": "db team", "reviewBy": "2099-12-31"}"#;
+/// Staged, it would stop all that the client does.
+const STAGED: &str = r#"{"action": "accept", "src": ["tag:client"], "dst": ["tag:server:9"]}"#;
 
-/// How long it is recorded, and a little less.
-const RECORDED: Duration = Duration::from_secs(12);
-const ASKED: &str = "10s";
+/// How long it is recorded.
+const RECORDED: Duration = Duration::from_secs(4);
 
 fn site(label: &str, acls: &[&str]) -> Site {
     let site = Site::new(label, Over::Ethernet, acls);
@@ -28,7 +30,7 @@ fn site(label: &str, acls: &[&str]) -> Site {
 /// Ends the agent, which writes what it has.
 fn end(site: &mut Site) {
     site.signal(libc::SIGTERM);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while !site.has_ended() {
         assert!(began.elapsed() < slower(Duration::from_secs(20)), "the agent does not end: {}", site.log());
         std::thread::sleep(Duration::from_millis(20));
@@ -47,7 +49,17 @@ fn a_wide_rule_is_narrowed_and_what_audit_mode_let_pass_is_suggested() {
     site.start();
     let mut admitted = site.connect("client", 8080);
     admitted.goes_on();
-    std::thread::sleep(Duration::from_secs(2));
+    // Rules are noted by then.
+    std::thread::sleep(Duration::from_secs(1));
+    let noted = Instant::now();
+    site.write("staged.hujson", &policy(&[STAGED]));
+    site.done(&["stage", &site.path("staged.hujson")]);
+    admitted.goes_on();
+    let journal = site.journal_file();
+    site.wait_for("what the staged policy would drop is told of", |_| {
+        reports(&journal).iter().any(|report| report["kind"] == "would_differ")
+    });
+    site.done(&["unstage"]);
     site.done(&["apply", "--mode", "audit"]);
     let mut audited = site.connect("stranger", 8080);
     audited.goes_on();
@@ -56,7 +68,7 @@ fn a_wide_rule_is_narrowed_and_what_audit_mode_let_pass_is_suggested() {
     audited.goes_on();
     end(&mut site);
 
-    let drift = asked(&site, &["drift", "--since", ASKED]);
+    let drift = asked(&site, &["drift", "--since", &format!("{}s", noted.elapsed().as_secs())]);
     assert_eq!((&drift["rules"], &drift["hosts"][0]["node"]), (&2.into(), &"server".into()), "{drift}");
     assert_eq!(
         (drift["unused"].as_array().unwrap().len(), &drift["unused"][0]["name"]),
@@ -68,6 +80,15 @@ fn a_wide_rule_is_narrowed_and_what_audit_mode_let_pass_is_suggested() {
     let narrower =
         r#"{"name": "wide", "action": "accept", "src": ["tag:client"], "dst": ["tag:server:8080"]}"#;
     assert_eq!(wider[0]["narrower"], narrower, "{drift}");
+
+    assert_eq!(
+        drift["unused"][0]["record"],
+        serde_json::json!({"owner": "db team", "reviewBy": "2099-12-31"})
+    );
+    let staged = drift["staged"].as_array().unwrap();
+    assert_eq!(staged.len(), 1, "replies are of the conversation that they answer: {drift}");
+    let ends = (&staged[0]["source"], &staged[0]["destination"], &staged[0]["port"]);
+    assert_eq!(ends, (&"client".into(), &"server".into(), &8080.into()), "{drift}");
 
     // What was observed is admitted, and nothing else.
     let suggested = asked(&site, &["suggest", "--since", "1d"]);
@@ -91,7 +112,6 @@ fn a_damaged_history_is_set_aside_and_told_and_enforcement_goes_on() {
     site.start();
     let mut admitted = site.connect("client", 8080);
     admitted.goes_on();
-    std::thread::sleep(Duration::from_secs(2));
     end(&mut site);
     let path = format!("/var/lib/bulkhead/{}/history.db", site.instance());
     assert!(fs::metadata(&path).unwrap().len() > 0);
@@ -100,12 +120,11 @@ fn a_damaged_history_is_set_aside_and_told_and_enforcement_goes_on() {
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     site.start();
     admitted.goes_on();
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while !site.log().contains("history was damaged") {
         assert!(began.elapsed() < slower(Duration::from_secs(20)), "{}", site.log());
         std::thread::sleep(Duration::from_millis(50));
     }
-    std::thread::sleep(Duration::from_secs(2));
     end(&mut site);
     assert_eq!(asked(&site, &["drift", "--since", "1d"])["rules"], 1);
 }

@@ -58,7 +58,15 @@ impl Recent {
         if is_drop && !OF_POLICY.iter().any(|reason| drop.reason.is(*reason)) {
             return;
         }
-        self.add(dropped(drop, verdict), drop.count, event.time.unix() / 1_000_000_000);
+        let mut what = dropped(drop, verdict);
+        if let Kind::WouldDiffer(differs) = &event.kind
+            && differs.enforced.reason.is(Reason::Reply)
+        {
+            // A reply is of the conversation that it answers.
+            mem::swap(&mut what.source, &mut what.destination);
+            what.port = drop.source_port.unwrap_or(0);
+        }
+        self.add(what, drop.count, event.time.unix() / 1_000_000_000);
     }
 
     fn add(&self, what: Dropped, count: u64, time: u64) {
@@ -134,6 +142,27 @@ mod tests {
             "generation":3,"audit":{audit}}}"#
         );
         Event::read(line.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn replies_that_a_staged_policy_would_drop_are_of_their_conversation() {
+        let recent = Recent::default();
+        let tell = |source: &str, ports: [u16; 2], destination: &str, reason: &str, passed_by: &str| {
+            let [from, to] = ports;
+            let line = format!(
+                r#"{{"time":"2026-11-28T08:53:14.9Z","node":"oms-1","kind":"would_differ","direction":"ingress",
+                "source":{{"address":"{source}"}},"source_port":{from},"destination":{{"address":"{destination}"}},
+                "destination_port":{to},"protocol":"tcp","reason":"{reason}","interface":"wg0","count":2,"bytes":60,
+                "generation":4,"enforced":{{"reason":"{passed_by}","passed":true}}}}"#
+            );
+            recent.note(&Event::read(line.as_bytes()).unwrap());
+        };
+        tell("100.64.0.1", [40_000, 8080], "100.64.0.2", "no_rule", "rule");
+        tell("100.64.0.2", [8080, 40_000], "100.64.0.1", "flow_revoked", "reply");
+        let taken: Vec<_> = recent.take().into_iter().collect();
+        let [(what, seen)] = &*taken else { panic!("{taken:?}") };
+        assert_eq!((what.verdict, what.port, seen.count), (Verdict::StagedDrops, 8080, 4));
+        assert_eq!(what.source.address, Some([100, 64, 0, 1].into()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bulkhead_policy::inventory::Inventory;
 use bulkhead_policy::least::{Axis, Narrowing, Party, is_covered, narrow};
-use bulkhead_policy::policy::{Action, Policy, Section};
+use bulkhead_policy::policy::{Action, Policy, Record, Section};
 use bulkhead_policy::resolve::{Rule, Ruleset};
 use bulkhead_policy::service::{has_ports, name_of};
 use serde::Serialize;
@@ -64,6 +64,8 @@ pub struct Named {
     pub position: Option<String>,
     /// `accept` or `deny`.
     pub action: Action,
+    /// Who answers for it, and why it is there.
+    pub record: Record,
 }
 
 /// A rule that is wider than its use.
@@ -219,6 +221,7 @@ fn named(rule: &Rule) -> Named {
         name: rule.name.clone(),
         position: rule.location.as_ref().map(ToString::to_string),
         action: rule.action,
+        record: rule.record.clone(),
     }
 }
 
