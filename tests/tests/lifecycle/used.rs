@@ -18,7 +18,7 @@ const UNUSED: &str = r#"{"name": "unused", "action": "accept", "src": ["tag:stra
 const STAGED: &str = r#"{"action": "accept", "src": ["tag:client"], "dst": ["tag:server:9"]}"#;
 
 /// How long it is recorded.
-const RECORDED: Duration = Duration::from_secs(4);
+const RECORDED: Duration = Duration::from_millis(1500);
 
 fn site(label: &str, acls: &[&str]) -> Site {
     let site = Site::new(label, Over::Ethernet, acls);
@@ -59,7 +59,6 @@ fn a_wide_rule_is_narrowed_and_what_audit_mode_let_pass_is_suggested() {
     site.wait_for("what the staged policy would drop is told of", |_| {
         reports(&journal).iter().any(|report| report["kind"] == "would_differ")
     });
-    site.done(&["unstage"]);
     site.done(&["apply", "--mode", "audit"]);
     let mut audited = site.connect("stranger", 8080);
     audited.goes_on();
@@ -95,11 +94,11 @@ fn a_wide_rule_is_narrowed_and_what_audit_mode_let_pass_is_suggested() {
     assert_eq!((&suggested["valid"], &suggested["observed"]), (&true.into(), &2.into()), "{suggested}");
     let text = suggested["policy"].as_str().unwrap();
     assert!(text.contains("would be dropped") && text.contains("admitted, seen in"), "{text}");
-    site.write("suggested.hujson", text);
-    let (suggested, inventory) = (site.path("suggested.hujson"), site.path("inventory.json"));
-    site.done(&["check", &suggested, "--inventory", &inventory]);
+    site.write("policy.hujson", text);
+    let [policy, inventory] = ["policy.hujson", "inventory.json"].map(|name| site.path(name));
+    site.done(&["check", &policy, "--inventory", &inventory]);
     site.start();
-    site.done(&["apply", &suggested, "--mode", "enforce"]);
+    assert_eq!(site.status()["agent"]["mode"], "enforce");
     admitted.goes_on();
     audited.goes_on();
     assert!(site.connects("client", 8080) && site.connects("stranger", 8080));
@@ -107,17 +106,23 @@ fn a_wide_rule_is_narrowed_and_what_audit_mode_let_pass_is_suggested() {
 }
 
 #[test]
-fn a_damaged_history_is_set_aside_and_told_and_enforcement_goes_on() {
+fn a_damaged_history_is_set_aside_and_told_and_nothing_is_recorded_where_it_is_turned_off() {
     let mut site = site("damaged", &[WIDE]);
+    let recorded = fs::read_to_string(site.path("agent.toml")).unwrap();
+    site.write("agent.toml", &format!("{recorded}enabled = false\n"));
     site.start();
     let mut admitted = site.connect("client", 8080);
     admitted.goes_on();
     end(&mut site);
+    let output = site.bulkhead(&["drift"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no history"), "{output:?}");
+
     let path = format!("/var/lib/bulkhead/{}/history.db", site.instance());
-    assert!(fs::metadata(&path).unwrap().len() > 0);
     fs::write(&path, "no database".repeat(1000)).unwrap();
     let output = site.bulkhead(&["drift"]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
+    site.write("agent.toml", &recorded);
     site.start();
     admitted.goes_on();
     let began = Instant::now();
@@ -127,17 +132,4 @@ fn a_damaged_history_is_set_aside_and_told_and_enforcement_goes_on() {
     }
     end(&mut site);
     assert_eq!(asked(&site, &["drift", "--since", "1d"])["rules"], 1);
-}
-
-#[test]
-fn nothing_is_recorded_where_it_is_turned_off() {
-    let mut site = site("unrecorded", &[WIDE]);
-    let config = site.configuration("server", site.interface());
-    site.write("agent.toml", &format!("{config}[history]\nenabled = false\n"));
-    site.start();
-    assert!(site.connects("client", 8080));
-    end(&mut site);
-    let output = site.bulkhead(&["drift"]);
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no history"), "{output:?}");
 }

@@ -48,6 +48,8 @@ impl Recent {
         let (drop, verdict) = match &event.kind {
             Kind::Drop(drop) if drop.audit => (&**drop, Verdict::WouldDrop),
             Kind::Drop(drop) => (&**drop, Verdict::Dropped),
+            // What audit mode lets pass the enforced policy would drop, too.
+            Kind::WouldDiffer(differs) if differs.enforced.reason.is(Reason::AuditReply) => return,
             Kind::WouldDiffer(differs) => {
                 let WouldDiffer { staged, enforced } = &**differs;
                 (staged, if enforced.passed { Verdict::StagedDrops } else { Verdict::StagedPasses })
@@ -159,6 +161,7 @@ mod tests {
         };
         tell("100.64.0.1", [40_000, 8080], "100.64.0.2", "no_rule", "rule");
         tell("100.64.0.2", [8080, 40_000], "100.64.0.1", "flow_revoked", "reply");
+        tell("100.64.0.2", [8080, 40_001], "100.64.0.3", "flow_revoked", "audit_reply");
         let taken: Vec<_> = recent.take().into_iter().collect();
         let [(what, seen)] = &*taken else { panic!("{taken:?}") };
         assert_eq!((what.verdict, what.port, seen.count), (Verdict::StagedDrops, 8080, 4));
