@@ -5,6 +5,14 @@
 /// # Errors
 /// Another form, or out of these bounds.
 pub fn parse(text: &str) -> Result<u64, String> {
+    within(text, 365)
+}
+
+/// Whole seconds, at least one and at most some days.
+///
+/// # Errors
+/// Another form, or out of these bounds.
+pub fn within(text: &str, days: u64) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = match &text[digits.len()..] {
         "" | "s" => 1,
@@ -15,8 +23,8 @@ pub fn parse(text: &str) -> Result<u64, String> {
     };
     let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
     match seconds {
-        Some(seconds @ 1..=31_536_000) => Ok(seconds),
-        Some(_) => Err("give between 1s and 365d".to_owned()),
+        Some(seconds) if (1..=days * 86_400).contains(&seconds) => Ok(seconds),
+        Some(_) => Err(format!("give between 1s and {days}d")),
         None => Err("give a number and s, m, h or d, such as 60s or 10m".to_owned()),
     }
 }

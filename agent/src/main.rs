@@ -9,6 +9,8 @@ mod exit;
 mod global;
 mod input;
 mod text;
+#[cfg(feature = "agent")]
+mod usage;
 mod version;
 
 #[cfg(feature = "agent")]

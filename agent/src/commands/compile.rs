@@ -105,6 +105,6 @@ fn rule_json(rule: &Rule, ruleset: &Ruleset) -> serde_json::Value {
     serde_json::json!({
         "number": rule.number, "name": rule.name, "action": action(rule), "section": rule.section,
         "sources": sources, "destinations": destinations, "expires": rule.expires, "location": rule.location,
-        "rates": rule.rates, "one_way": rule.one_way,
+        "rates": rule.rates, "one_way": rule.one_way, "record": rule.record,
     })
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use bulkhead_api::text::plain;
 use bulkhead_policy::check::Scope;
 use bulkhead_policy::explain::{Deciding, Earlier, End, Explanation, Why, explain};
 use bulkhead_policy::policy::Action;
@@ -150,6 +151,9 @@ fn show_rule(rule: &Deciding) {
         "  rule {}{name}: {action} {} -> {} {}",
         rule.number, rule.source, rule.destination, rule.service
     );
+    for (name, value) in rule.record.fields() {
+        println!("    {name}: {}", plain(&value));
+    }
     if let Some(location) = &rule.location {
         println!("    at {location}");
     }

@@ -14,6 +14,8 @@ pub mod detach;
 pub mod diff;
 #[cfg(feature = "agent")]
 pub mod doctor;
+#[cfg(feature = "agent")]
+pub mod drift;
 pub mod eval;
 pub mod explain;
 #[cfg(feature = "agent")]
@@ -37,6 +39,8 @@ pub mod run;
 pub mod stage;
 #[cfg(feature = "agent")]
 pub mod status;
+#[cfg(feature = "agent")]
+pub mod suggest;
 #[cfg(feature = "tunnel")]
 pub mod tunnel;
 pub mod version;

@@ -16,7 +16,7 @@ use toml::Spanned;
 
 #[cfg(feature = "agent")]
 use super::sinks;
-use super::{Config, HookChoice, Link, Managed, Mode, Role, timeouts};
+use super::{Config, HookChoice, Link, Managed, Mode, Role, history, timeouts};
 use crate::exit::Usage;
 
 #[derive(Debug, Default, Deserialize)]
@@ -36,6 +36,7 @@ struct File {
     limits: Limits,
     metrics: Metrics,
     control: Control,
+    history: history::Section,
     #[cfg(feature = "agent")]
     sink: Vec<sinks::Section>,
     #[cfg(not(feature = "agent"))]
@@ -203,6 +204,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     if let Some(seconds) = &file.limits.read_back_seconds {
         config.read_back_seconds = number("read_back_seconds", seconds, READ_BACK)?;
     }
+    config.history = file.history.read(&source)?;
     for (name, value, bounds, to) in [
         ("attest_seconds", &file.events.attest_seconds, ATTEST, &mut config.attest_seconds),
         ("keep_days", &file.events.keep_days, KEEP_DAYS, &mut config.keep_days),

@@ -1,6 +1,7 @@
 //! `agent.toml`: what one agent enforces, where, and how large its tables are.
 
 mod file;
+mod history;
 #[cfg(feature = "agent")]
 mod hooks;
 #[cfg(feature = "agent")]
@@ -136,9 +137,28 @@ pub struct Config {
     pub wireguard: Vec<WireGuard>,
     /// Who may use the socket.
     pub control: Control,
+    /// What is kept of who used which rule; none: nothing is.
+    pub history: Option<History>,
     /// Where records of the event log go.
     #[cfg(feature = "agent")]
     pub sinks: Vec<bulkhead_sinks::Settings>,
+}
+
+/// How much is kept of who used which rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// For how many days.
+    pub days: u64,
+    /// Bytes that it may take.
+    pub bytes: u64,
+    /// Seconds between two looks at the table of flows.
+    pub flows_seconds: u64,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { days: 400, bytes: 256 << 20, flows_seconds: 60 }
+    }
 }
 
 impl Default for Config {
@@ -164,6 +184,7 @@ impl Default for Config {
             metrics: None,
             wireguard: Vec::new(),
             control: Control::default(),
+            history: Some(History::default()),
             #[cfg(feature = "agent")]
             sinks: Vec::new(),
         }

@@ -8,6 +8,7 @@ mod evidence;
 pub mod fallback;
 pub mod files;
 mod flows;
+pub mod history;
 mod links;
 pub mod lock;
 mod log;
@@ -44,6 +45,7 @@ use self::enforcement::{attach, takeover};
 use self::events::Shared;
 use self::events::control::{self, Before, Change};
 use self::fallback::drops;
+use self::history::Recorder;
 use self::server::Api;
 use self::server::budget::Budget;
 use self::server::rights::Rights;
@@ -160,6 +162,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     let mut failures = events::start(&paths.pins, &shared, half, guard)?;
     resets::start(&paths.pins)?;
     read_back::start(enforcer.clone()).context("reading back what the kernel holds")?;
+    let recorder = Recorder::start(&enforcer)?;
     let attesting = evidence::start(&enforcer)?;
     let scrapes = Arc::default();
     let metrics = match enforcer.setup.config.metrics {
@@ -203,6 +206,10 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     attesting.end(LAST_EVENTS);
     // Lets the last answer leave, and whoever watches see the last event.
     tokio::time::sleep(LAST_ANSWERS).await;
+    if let Some(recorder) = recorder {
+        // Events of the last moment are on their way to it by now.
+        recorder.end();
+    }
     let _ = std::fs::remove_file(&paths.socket);
     Ok(answer)
 }

@@ -14,7 +14,8 @@ pub mod resolve;
 pub mod service;
 mod suggest;
 
-pub use analysis::{boundaries, check, diff, explain, held, proof, reference, unreachable, verify};
+pub use analysis::{boundaries, check, diff, explain, held, least, proof, reference, unreachable, verify};
 pub use backend::{compile, evaluate};
 pub use dialect::Dialect;
 pub use frontend::{diagnostic, inventory, policy, source};
+pub use resolve::fingerprint;

@@ -53,6 +53,7 @@ mod streams;
 mod told;
 mod unseen;
 mod uplinks;
+mod used;
 mod watched;
 
 use std::time::Duration;

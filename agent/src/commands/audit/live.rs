@@ -1,5 +1,6 @@
 //! `bulkhead audit live`: what the kernel holds is what was approved.
 
+use bulkhead_api::record::Digests;
 use bulkhead_policy::held::{Comparison, Difference};
 use serde::Serialize;
 
@@ -55,7 +56,7 @@ impl Live {
         let (files, _) = store
             .inputs_of(sets.number)
             .ok_or_else(|| anyhow::anyhow!("generation {} has just been replaced; ask again", sets.number))?;
-        let [policy_sha256, inventory_sha256] = digests(&files);
+        let Digests { policy: policy_sha256, inventory: inventory_sha256 } = digests(&files);
         let (policy, inventory) = files.paths();
         let same = comparison.is_same();
         let Comparison { differences, omitted, meaningless } = comparison;

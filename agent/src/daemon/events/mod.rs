@@ -27,6 +27,7 @@ use self::facts::HostFacts;
 use self::turns::Turns;
 use crate::config::Config;
 use crate::daemon::clock::BootClock;
+use crate::daemon::history::{HistorySink, Recent};
 use crate::daemon::links::missed::{Missed, MissedSink};
 use crate::daemon::log::log_and_default;
 use crate::daemon::setup::Setup;
@@ -59,6 +60,8 @@ pub struct Shared {
     pub indices: Indices,
     /// What of their links' protocols interfaces miss.
     pub missed: Arc<Missed>,
+    /// Drops that history has not got yet; none: nothing is recorded.
+    pub recent: Option<Arc<Recent>>,
     /// What records say of where they are from.
     pub facts: Arc<HostFacts>,
     /// Balances that are asked for.
@@ -79,13 +82,14 @@ impl Shared {
         let (indices, missed) = (Indices::default(), Arc::<Missed>::default());
         let facts = Arc::new(HostFacts::new(store.clone()));
         let log = EventLog::open(&setup.paths.state, &setup.options.node, keep(&setup.config), facts.clone());
-        let hub = EventHub::new(&setup.options.node, log, sinks(&missed));
+        let recent = setup.config.history.map(|_| Arc::<Recent>::default());
+        let hub = EventHub::new(&setup.options.node, log, sinks(&missed, recent.as_ref()));
         let resolve = resolver(store.clone(), setup, indices.clone());
         let names = Generations::new(Enricher::unknown(indices.clone()), resolve).context(what)?;
         let (hub, names) = (Arc::new(hub.context(what)?), Arc::new(names));
         let source: Arc<dyn RecordSource> = Arc::new(LogSource::new(&setup.paths.state.join(DIRECTORY)));
         let sinks = Sinks::start(setup.config.sinks.clone(), &source, &setup.paths.state).context(what)?;
-        Ok(Self { hub, names, indices, missed, facts, turns: Turns::default(), sinks, store })
+        Ok(Self { hub, names, indices, missed, recent, facts, turns: Turns::default(), sinks, store })
     }
 
     /// Adds a generation's names, before a packet can meet it.
@@ -107,8 +111,12 @@ fn keep(config: &Config) -> Keep {
 }
 
 /// Where events go besides the event log and whoever watches.
-fn sinks(missed: &Arc<Missed>) -> Vec<Box<dyn Sink>> {
-    vec![Box::new(MissedSink(missed.clone()))]
+fn sinks(missed: &Arc<Missed>, recent: Option<&Arc<Recent>>) -> Vec<Box<dyn Sink>> {
+    let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(MissedSink(missed.clone()))];
+    if let Some(recent) = recent {
+        sinks.push(Box::new(HistorySink(recent.clone())));
+    }
+    sinks
 }
 
 /// Makes the names of a generation that an earlier agent has built from what was kept of it.

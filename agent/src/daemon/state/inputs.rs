@@ -6,11 +6,10 @@ use bulkhead_policy::Dialect;
 use bulkhead_policy::check::{Loaded, Scope};
 use bulkhead_policy::compile::{Limits, Program, compile};
 use bulkhead_policy::diagnostic::{Diagnostic, Findings, Severity};
+use bulkhead_policy::fingerprint;
 use bulkhead_policy::inventory::Inventory;
-use bulkhead_policy::policy::Action;
-use bulkhead_policy::resolve::{Exemptions, Rule, Ruleset};
+use bulkhead_policy::resolve::{Exemptions, Ruleset};
 use bulkhead_policy::source::Source;
-use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, Mode};
 use crate::daemon::files::Files;
@@ -177,9 +176,13 @@ impl Inputs {
         let Ok((mut program, mut exchange)) = compiled else {
             return Err(Refused { findings, sources, unknown_node });
         };
-        let mut fingerprints = fingerprints(&ruleset, &program.rules, "");
+        let mut fingerprints = fingerprint::fingerprints(&ruleset, &program.rules, "");
         if let Some(exchange) = &mut exchange {
-            fingerprints.extend(self::fingerprints(&exchange.ruleset, &exchange.program.rules, "exchange\n"));
+            fingerprints.extend(fingerprint::fingerprints(
+                &exchange.ruleset,
+                &exchange.program.rules,
+                "exchange\n",
+            ));
             number_after(&mut program, &mut exchange.program);
         }
         let problems = Vec::new();
@@ -217,43 +220,6 @@ fn number_after(first: &mut Program, second: &mut Program) {
     numbered.for_each(|cell| cell.rule += offset);
     let all = offset + second.rules.len() as u32;
     (first.tables.rules, second.tables.rules) = (all, all);
-}
-
-/// What makes a rule of two policies the same, whatever its number and place: action, sources,
-/// destinations and services as written after expansion. Rules that are alike in all of these
-/// are told apart by their order.
-fn fingerprints(ruleset: &Ruleset, rules: &[usize], of: &str) -> Vec<String> {
-    let mut texts: Vec<(usize, String)> = rules.iter().map(|rule| (*rule, text(ruleset, *rule))).collect();
-    let mut seen = std::collections::HashMap::<String, u32>::new();
-    // Cells number rules as they are first needed; what tells twins apart must not depend on that.
-    texts.sort_by_key(|(rule, _)| *rule);
-    let by_rule: std::collections::HashMap<usize, String> = texts
-        .into_iter()
-        .map(|(rule, text)| {
-            let twin = seen.entry(text.clone()).or_default();
-            *twin += 1;
-            let digest = Sha256::digest(format!("{of}{text}\n{twin}"));
-            (rule, digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
-        })
-        .collect();
-    rules.iter().map(|rule| by_rule[rule].clone()).collect()
-}
-
-fn text(ruleset: &Ruleset, rule: usize) -> String {
-    let Rule { action, blocks, expires, .. } = &ruleset.rules[rule];
-    let mut text = format!("{} {expires:?}", if *action == Action::Accept { "accept" } else { "deny" });
-    for block in blocks {
-        text.push_str("\nfrom");
-        for id in &block.sources {
-            text.push('\t');
-            text.push_str(&ruleset.selector(*id).label);
-        }
-        text.push_str("\nto");
-        for (id, service) in &block.destinations {
-            text.push_str(&format!("\t{} {}", ruleset.selector(*id).label, ruleset.service(*service)));
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use super::boundaries;
 use crate::Dialect;
 use crate::analysis::proof::{self, Proofs};
+use crate::analysis::review;
 use crate::analysis::unmet;
 use crate::analysis::unreachable::{self, Reach};
 use crate::analysis::verify::{self, Tally};
@@ -114,6 +115,7 @@ impl Loaded {
                 answers.reach = unreachable::check(ruleset, now, findings);
                 if let Some(policy) = &self.policy {
                     unmet::check(policy, ruleset, findings);
+                    review::check(policy, now, findings);
                 }
             });
             if let Some(underlay) = &mut self.underlay {

@@ -9,7 +9,7 @@ use crate::analysis::reference::{self, Probe, Verdict};
 use crate::frontend::diagnostic::Location;
 use crate::frontend::inventory::{Inventory, Node};
 use crate::frontend::policy::posture::Attributes;
-use crate::frontend::policy::{Action, Rates};
+use crate::frontend::policy::{Action, Rates, Record};
 use crate::resolve::{Rule, Ruleset, SelectorId};
 
 /// One pair of addresses.
@@ -90,6 +90,9 @@ pub struct Deciding {
     pub name: Option<String>,
     /// What it does.
     pub action: Action,
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub record: Record,
     /// Where it stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
@@ -246,6 +249,7 @@ fn deciding(ruleset: &Ruleset, rule: &Rule, probe: &Probe) -> Option<Deciding> {
             number: rule.number,
             name: rule.name.clone(),
             action: rule.action,
+            record: rule.record.clone(),
             location: rule.location.clone(),
             source: ruleset.selector(*source).label.clone(),
             destination: ruleset.selector(*destination).label.clone(),

@@ -12,7 +12,7 @@ use super::{Block, Rule, Ruleset, SelectorId};
 use crate::address::AddressSet;
 use crate::frontend::diagnostic::{Diagnostic, Location, Related, Severity};
 use crate::frontend::inventory::Network;
-use crate::frontend::policy::{Action, Rates, Section};
+use crate::frontend::policy::{Action, Rates, Record, Section};
 use crate::interval::Intervals;
 use crate::service::{Service, TCP, UDP};
 
@@ -81,6 +81,7 @@ impl Resolver<'_> {
                 expires: None,
                 rates: Rates::default(),
                 one_way: false,
+                record: Record::default(),
                 venue: None,
                 blocks,
             });

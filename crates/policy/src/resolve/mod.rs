@@ -5,6 +5,7 @@ mod boundaries;
 mod cycles;
 mod directory;
 mod exemptions;
+pub mod fingerprint;
 mod ipsets;
 mod name_check;
 mod overlap;
@@ -31,7 +32,7 @@ use crate::address::AddressSet;
 use crate::frontend::diagnostic::{Diagnostic, Findings, Location};
 use crate::frontend::inventory::{Inventory, Network, Node};
 use crate::frontend::policy::posture::Attributes;
-use crate::frontend::policy::{Action, Policy, Rates, Section};
+use crate::frontend::policy::{Action, Policy, Rates, Record, Section};
 use crate::service::Service;
 use resolver::Resolver;
 
@@ -127,6 +128,8 @@ pub struct Rule {
     pub one_way: bool,
     /// The venue that it is a lane or the default deny of: an index into [`Ruleset::venues`].
     pub venue: Option<u32>,
+    /// What it says of itself.
+    pub record: Record,
     /// It matches if one of these does.
     pub blocks: Vec<Block>,
 }

@@ -7,7 +7,7 @@ use super::{Block, Rule};
 use crate::Dialect;
 use crate::frontend::diagnostic::{Diagnostic, Location};
 use crate::frontend::policy::posture::Attributes;
-use crate::frontend::policy::{self, Action, Autogroup, Rates, Section, Selector};
+use crate::frontend::policy::{self, Action, Autogroup, Rates, Record, Section, Selector};
 use crate::frontend::source::{Span, Spanned};
 use crate::service::Service;
 
@@ -48,6 +48,7 @@ impl Resolver<'_> {
                 expires: rule.expires.as_ref().map(|time| time.value),
                 rates: rule.rates,
                 one_way: false,
+                record: rule.record.clone(),
                 venue: None,
                 blocks,
             });
@@ -77,6 +78,7 @@ impl Resolver<'_> {
             expires: None,
             rates: Rates::default(),
             one_way: false,
+            record: Record::default(),
             venue: None,
             blocks: vec![Block { sources, destinations, via: None }],
         }

@@ -6,7 +6,7 @@ use super::sets::Place;
 use super::{Block, Receivers, Rule, SelectorId, ServiceId, Venue};
 use crate::address::AddressSet;
 use crate::frontend::diagnostic::{Diagnostic, Location};
-use crate::frontend::policy::{self, Action, Autogroup, Rates, Section, Selector};
+use crate::frontend::policy::{self, Action, Autogroup, Rates, Record, Section, Selector};
 use crate::frontend::source::Spanned;
 use crate::interval::Intervals;
 use crate::service::Service;
@@ -57,6 +57,7 @@ impl Resolver<'_> {
                     expires: lane.expires.as_ref().map(|time| time.value),
                     rates: lane.rates,
                     one_way: lane.one_way,
+                    record: Record::default(),
                     venue: Some(index),
                     blocks,
                 });
@@ -194,6 +195,7 @@ fn default_deny(
         expires: None,
         rates: Rates::default(),
         one_way: false,
+        record: Record::default(),
         venue: Some(index),
         blocks: vec![block(everybody, addresses), block(addresses, everybody)],
     }

@@ -111,7 +111,7 @@ fn pair_groups(sides: &Sides) -> Vec<PairGroup> {
         });
         group.count += 1;
         // Somebody who is known says more than nobody.
-        if group.first % tables.remotes == 0 {
+        if group.first.is_multiple_of(tables.remotes) {
             group.first = index;
         }
         if words.0 != words.1 {

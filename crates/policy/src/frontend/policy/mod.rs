@@ -8,6 +8,7 @@ pub mod ipset;
 mod parse;
 mod ports;
 pub mod posture;
+mod record;
 mod rules;
 mod sections;
 mod selector;
@@ -17,6 +18,7 @@ mod venues;
 
 pub(crate) use definitions::attributes;
 pub use parse::parse;
+pub use record::Record;
 pub(crate) use rules::expires;
 pub use selector::{Autogroup, Selector};
 pub(crate) use test::{FAILED, ONE_HOST};
@@ -128,6 +130,8 @@ pub struct Rule {
     pub expires: Option<Spanned<u64>>,
     /// `maxPacketsPerSecond` and `maxNewPerSecond`, ours.
     pub rates: Rates,
+    /// `owner`, `ticket`, `reason` and `reviewBy`, ours.
+    pub record: Record,
 }
 
 /// What a rule or a lane admits a second at most.

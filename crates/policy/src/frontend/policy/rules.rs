@@ -4,8 +4,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::fields::{complain, required};
+use super::record;
 use super::selector::Malformed;
-use super::{Action, Autogroup, Destination, Rates, Rule, Section, Selector, capability, ports};
+use super::{Action, Autogroup, Destination, Rates, Record, Rule, Section, Selector, capability, ports};
 use crate::Dialect;
 use crate::frontend::diagnostic::Diagnostic;
 use crate::frontend::json::{Kind, Object, Reader, Value};
@@ -48,6 +49,7 @@ struct Parts {
     rates: Rates,
     /// Where a rate is given.
     limited: Option<Span>,
+    record: Record,
 }
 
 impl Parts {
@@ -71,6 +73,7 @@ impl Parts {
             via: self.via,
             expires: self.expires,
             rates: self.rates,
+            record: self.record,
         }
     }
 }
@@ -86,7 +89,8 @@ fn parts(
 ) -> Option<Parts> {
     const OURS: [&str; 4] = ["name", "expires", "maxPacketsPerSecond", "maxNewPerSecond"];
     let ours: &[&str] = if dialect == Dialect::Bulkhead { &OURS } else { &[] };
-    let known: Vec<&str> = known.iter().chain(ours).copied().collect();
+    let recorded: &[&str] = if dialect == Dialect::Bulkhead { &record::FIELDS } else { &[] };
+    let known: Vec<&str> = known.iter().chain(ours).chain(recorded).copied().collect();
     let mut parts = Parts::default();
     let mut whole = true;
     for (name, property) in reader.fields(object, what, &known) {
@@ -123,6 +127,7 @@ fn parts(
                 parts.rates.new_flows = rate(reader, value, name);
                 parts.limited = Some(property.span);
             }
+            name if record::FIELDS.contains(&name) => parts.record.read(reader, name, value),
             _ => parts.expires = expires(reader, value),
         }
     }

@@ -1,0 +1,274 @@
+//! The thread that looks, and writes once a minute.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bulkhead_api::status::RuleCount;
+use bulkhead_dataplane::{FlowTable, flow_clock};
+use bulkhead_events::Enricher;
+use bulkhead_history::{Batch, End, History, Use, Verdict};
+
+use super::FILE;
+use super::look::{Talk, look};
+use super::recent::Recent;
+use super::rules::{Known, Rules};
+use crate::config;
+use crate::daemon::clock::wall_time;
+use crate::daemon::state::Enforcer;
+
+/// Between two transactions.
+const WRITE: Duration = Duration::from_secs(60);
+
+/// The longest that the thread sleeps at a time.
+const NAP: Duration = Duration::from_millis(500);
+
+/// How long an agent that ends waits for the thread.
+const LAST: Duration = Duration::from_secs(1);
+
+/// Bytes of the file for each kind of drop: its row of the day, that of all days, and its ends.
+const BYTES_A_DROP: u64 = 160;
+
+/// Of the file's bound, one part in so many is for drops of one day.
+const DAYS_OF_DROPS: u64 = 8;
+
+/// Kinds that wait for a disk that refuses.
+const WAITING: usize = 100_000;
+
+/// Records who uses which rule.
+pub struct Recorder {
+    work: Arc<Mutex<Work>>,
+    is_over: Arc<AtomicBool>,
+}
+
+struct Work {
+    enforcer: Arc<Enforcer>,
+    recent: Arc<Recent>,
+    settings: config::History,
+    path: PathBuf,
+    /// None: the disk refused, or it was not opened yet.
+    history: Option<History>,
+    /// What is not written yet.
+    batch: Batch,
+    known: Known,
+    /// The generation whose rules were noted last.
+    noted: Option<u32>,
+    /// When the look before began, ns of the flow clock.
+    looked: u64,
+    /// The refusal that was told last: it is told once.
+    told: Option<String>,
+}
+
+impl Recorder {
+    /// Begins to record, on a thread of its own.
+    ///
+    /// # Errors
+    /// If the system has no more threads.
+    pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<Option<Self>> {
+        let Some((settings, recent)) = enforcer.setup.config.history.zip(enforcer.shared.recent.clone())
+        else {
+            return Ok(None);
+        };
+        let work = Work {
+            enforcer: enforcer.clone(),
+            recent,
+            settings,
+            path: enforcer.setup.paths.state.join(FILE),
+            history: None,
+            batch: Batch::default(),
+            known: Known::default(),
+            noted: None,
+            looked: 0,
+            told: None,
+        };
+        let recorder = Self { work: Arc::new(Mutex::new(work)), is_over: Arc::default() };
+        let (work, is_over) = (recorder.work.clone(), recorder.is_over.clone());
+        let run = move || run(&work, &is_over);
+        thread::Builder::new()
+            .name("history".to_owned())
+            .spawn(run)
+            .context("starting the thread for history")?;
+        Ok(Some(recorder))
+    }
+
+    /// Looks once more and writes what is left; not while the disk hangs.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let began = Instant::now();
+        while began.elapsed() < LAST {
+            if let Ok(mut work) = self.work.try_lock() {
+                work.record();
+                // Closed, the file is whole without its log.
+                work.history = None;
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn held(work: &Mutex<Work>) -> MutexGuard<'_, Work> {
+    work.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(work: &Mutex<Work>, is_over: &AtomicBool) {
+    let interval = Duration::from_secs(held(work).settings.flows_seconds);
+    let (mut looked, mut wrote) = (Instant::now(), Instant::now());
+    // Rules are known from now on, not from the first minute on.
+    held(work).record();
+    while !is_over.load(Ordering::Relaxed) {
+        thread::sleep(NAP.min(interval));
+        if looked.elapsed() >= interval {
+            looked = Instant::now();
+            held(work).look();
+        }
+        if wrote.elapsed() >= WRITE {
+            wrote = Instant::now();
+            held(work).write();
+        }
+    }
+}
+
+impl Work {
+    fn record(&mut self) {
+        self.look();
+        self.write();
+    }
+
+    fn look(&mut self) {
+        if let Err(error) = self.try_look() {
+            self.tell(&error.context("looking at who uses which rule"));
+        }
+    }
+
+    fn try_look(&mut self) -> anyhow::Result<()> {
+        // Counters first: a packet that they count has its flow in the table by now.
+        let (counts, generation, rules, names) = {
+            let live = self.enforcer.live();
+            if live.detached {
+                return Ok(());
+            }
+            let built = &live.built;
+            let make = || Rules::new(&built.fingerprints, built.names.rules());
+            let rules = self.known.of(built.number, make);
+            let counts = built.counts(self.enforcer.pins(), &live.folded)?;
+            (counts, built.number, rules, built.names.clone())
+        };
+        let (now, began) = (wall_time() / 1_000_000_000, flow_clock());
+        let table = FlowTable::open(&self.enforcer.pins().state("FLOWS"))?;
+        let talks = look(&table, &self.enforcer.setup.config.timeouts, self.looked, began);
+        self.looked = began;
+        for talk in talks {
+            let of = self.used(&talk, &names);
+            self.batch.add(of, 1, now);
+        }
+        if self.noted != Some(generation) {
+            self.batch.rules = Some(rules.notes().to_vec());
+            self.noted = Some(generation);
+        }
+        let by_rule = |count: &RuleCount| Some((rules.by_number(count.rule.number)?.clone(), count.packets));
+        self.batch.counters = counts.iter().filter_map(by_rule).collect();
+        self.batch.looks += 1;
+        Ok(())
+    }
+
+    fn used(&mut self, talk: &Talk, names: &Enricher) -> Use {
+        let rule = talk.rule.and_then(|(generation, cell)| self.rules(generation).by_cell(cell).cloned());
+        let end = |address| {
+            let end = names.end(address);
+            // An address behind a node is not the node.
+            End { name: end.name.filter(|_| end.route.is_none()), address: Some(address) }
+        };
+        let (source, destination) = talk
+            .ends
+            .map_or((End::UNKNOWN, End::UNKNOWN), |(source, destination)| (end(source), end(destination)));
+        let verdict = if talk.rule.is_some() { Verdict::Allowed } else { Verdict::Audited };
+        Use { rule, source, destination, port: talk.port, protocol: talk.protocol, verdict }
+    }
+
+    /// The rules of a generation, from what was kept of it.
+    fn rules(&mut self, generation: u32) -> Arc<Rules> {
+        let (store, names) = (&self.enforcer.store, &self.enforcer.shared.names);
+        self.known.of(generation, || {
+            names.wait(&BTreeSet::from([generation]));
+            Rules::new(&store.fingerprints(generation), names.known(generation).rules())
+        })
+    }
+
+    /// Writes what there is. What the disk refuses is written later.
+    fn write(&mut self) {
+        for (dropped, seen) in self.recent.take() {
+            let rule = dropped
+                .rule
+                .and_then(|(generation, number)| self.rules(generation).by_number(number).cloned());
+            let of = Use {
+                rule,
+                source: dropped.source,
+                destination: dropped.destination,
+                port: dropped.port,
+                protocol: dropped.protocol,
+                verdict: dropped.verdict,
+            };
+            self.batch.add(of, seen.count, seen.last);
+        }
+        if let Err(error) = self.try_write() {
+            self.tell(&error.context("recording who uses which rule; it is tried again each minute"));
+            self.history = None;
+            if self.batch.uses.len() > WAITING {
+                tracing::error!(
+                    kinds = self.batch.uses.len(),
+                    "history is lost: the disk refuses it for too long"
+                );
+                self.batch = Batch::default();
+                self.noted = None;
+            }
+        }
+    }
+
+    fn try_write(&mut self) -> anyhow::Result<()> {
+        let now = wall_time() / 1_000_000_000;
+        let mut history = match self.history.take() {
+            Some(history) => history,
+            None => self.open(now)?,
+        };
+        if !self.batch.is_empty() {
+            history.write(&self.batch, now)?;
+            self.batch = Batch::default();
+        }
+        let kept = history.keep(self.settings.days, self.settings.bytes, now)?;
+        if kept.shed > 0 {
+            tracing::warn!(
+                rows = kept.shed,
+                "history: the oldest days are given up, since it reached its size"
+            );
+        }
+        let most = self.settings.bytes / DAYS_OF_DROPS / BYTES_A_DROP;
+        self.recent.set_full(kept.is_full || kept.drops_today >= most);
+        self.history = Some(history);
+        self.told = None;
+        Ok(())
+    }
+
+    fn open(&mut self, now: u64) -> anyhow::Result<History> {
+        let (history, aside) = History::open(&self.path, &self.enforcer.setup.options.node, now)?;
+        if let Some(aside) = aside {
+            let (path, why) = (aside.path.display(), aside.why);
+            tracing::error!("history was damaged ({why}); it is at {path} now, and a new one begins");
+        }
+        self.noted = None;
+        Ok(history)
+    }
+
+    /// Tells of a refusal once.
+    fn tell(&mut self, error: &anyhow::Error) {
+        let words = format!("{error:#}");
+        if self.told.as_ref() != Some(&words) {
+            tracing::error!("{words}");
+            self.told = Some(words);
+        }
+    }
+}
