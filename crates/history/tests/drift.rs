@@ -205,3 +205,28 @@ fn use_by_somebody_unknown_keeps_a_rule_as_it_is_and_other_hosts_use_is_not_gues
     let (_, report) = ask(load(&policy()), &path, 180);
     assert_eq!((report.unused.len(), report.wider.len(), report.elsewhere.len()), (0, 0, 50));
 }
+
+#[test]
+fn what_only_a_staged_policy_stops_is_told_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("history.db");
+    let (mut history, _) = History::open(&path, "db-1", NOW).unwrap();
+    let server = || End { name: Some("db-1".to_owned()), address: "100.64.9.1".parse().ok() };
+    let mut batch = Batch::default();
+    // The summaries of replies have no port; of the second client there is nothing else.
+    for (which, port, verdict, packets) in [
+        (1, 5432, Verdict::StagedDrops, 7),
+        (1, 0, Verdict::StagedDrops, 6),
+        (2, 0, Verdict::StagedDrops, 5),
+        (2, 5432, Verdict::StagedPasses, 9),
+    ] {
+        let (name, address) = client(3, which);
+        let source = End { name: Some(name), address: Some(address) };
+        let of = Use { rule: None, source, destination: server(), port, protocol: 6, verdict };
+        batch.add(of, packets, NOW);
+    }
+    history.write(&batch, NOW).unwrap();
+    let (_, report) = ask(load(&policy()), &path, 180);
+    let told: Vec<_> = report.staged.iter().map(|one| (one.source.as_str(), one.port, one.packets)).collect();
+    assert_eq!(told, [("client-3-1", Some(5432), 7), ("client-3-2", None, 5)]);
+}

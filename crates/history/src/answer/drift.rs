@@ -123,13 +123,19 @@ pub struct Staged {
     pub destination: String,
     /// Protocol, by its name or number.
     pub protocol: String,
-    /// Port; absent for protocols without ports.
+    /// Port; absent for protocols without ports, and where it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Packets.
     pub packets: u64,
     /// The day of the last.
     pub last: String,
+}
+
+impl Staged {
+    fn ends(&self) -> [String; 3] {
+        [self.source.clone(), self.destination.clone(), self.protocol.clone()]
+    }
 }
 
 impl Report {
@@ -239,12 +245,16 @@ fn staged(question: &Question, inventory: &Inventory) -> Vec<Staged> {
                 source: title(&used.what.source),
                 destination: title(&used.what.destination),
                 protocol: name_of(used.what.protocol),
-                port: Some(used.what.port).filter(|_| has_ports(used.what.protocol)),
+                port: Some(used.what.port).filter(|port| *port != 0 && has_ports(used.what.protocol)),
                 packets: used.count,
                 last: date(used.last),
             }
         })
         .collect();
+    // Summaries of replies do not say which port they came from; packets of the other direction do.
+    let with_port: BTreeSet<[String; 3]> =
+        all.iter().filter(|one| one.port.is_some()).map(Staged::ends).collect();
+    all.retain(|one| one.port.is_some() || !with_port.contains(&one.ends()));
     all.sort_by_key(|staged| std::cmp::Reverse(staged.packets));
     all
 }
