@@ -155,7 +155,7 @@ mod tests {
                 r#"{{"time":"2026-11-28T08:53:14.9Z","node":"oms-1","kind":"would_differ","direction":"ingress",
                 "source":{{"address":"{source}"}},"source_port":{from},"destination":{{"address":"{destination}"}},
                 "destination_port":{to},"protocol":"tcp","reason":"{reason}","interface":"wg0","count":2,"bytes":60,
-                "generation":4,"enforced":{{"reason":"{passed_by}","passed":true}}}}"#
+                "generation":4,"audit":false,"enforced":{{"reason":"{passed_by}","passed":true}}}}"#
             );
             recent.note(&Event::read(line.as_bytes()).unwrap());
         };
@@ -173,7 +173,7 @@ mod tests {
         let recent = Recent::default();
         let one = Ipv4Addr::new(100, 64, 0, 9);
         for (reason, audit) in
-            [("no_rule", false), ("no_rule", false), ("no_rule", true), ("malformed", false)]
+            [("no_rule", false), ("no_rule", false), ("no_rule", true), ("icmp_type", false)]
         {
             recent.note(&event(one, reason, audit));
         }
