@@ -21,6 +21,11 @@ pub struct Arguments {
     cargo: Vec<String>,
 }
 
+/// Tests at the same time: one more than there are cores, since the long ones wait more than they compute.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() + 1)
+}
+
 /// Sets the machine up, compiles, runs. The tests on the kernel fail without root, so that is asked first.
 pub fn run(arguments: &Arguments) -> Result<()> {
     setup::require_root("test")?;
@@ -33,5 +38,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         command
     };
     run_within(BUILD_LIMIT, &mut test("--no-run"))?;
-    run_within(TEST_LIMIT, &mut test("--no-fail-fast"))
+    let mut tests = test("--no-fail-fast");
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        tests.env("RUST_TEST_THREADS", threads().to_string());
+    }
+    run_within(TEST_LIMIT, &mut tests)
 }

@@ -221,7 +221,9 @@ fn host_and_port(text: &str) -> Option<(String, u16)> {
 fn check_url(source: &Source, url: &Spanned<String>) -> Result<(), Usage> {
     let parsed: Result<axum::http::Uri, _> = url.get_ref().parse();
     let is_fit = parsed.is_ok_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+        // As the sink compares it: in small letters.
+        let is_http = ["http://", "https://"].iter().any(|scheme| url.get_ref().starts_with(scheme));
+        is_http && uri.host().is_some_and(|host| !host.is_empty())
     });
     let words =
         "url: not the whole URL of an OTLP receiver, such as https://collector.example.com:4318/v1/logs";

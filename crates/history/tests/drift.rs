@@ -232,3 +232,36 @@ fn what_only_a_staged_policy_stops_is_told_once() {
     let told: Vec<_> = report.staged.iter().map(|one| (one.source.as_str(), one.port, one.packets)).collect();
     assert_eq!(told, [("client-3-1", Some(5432), 7), ("client-3-2", None, 5)]);
 }
+
+#[test]
+fn what_a_host_may_have_missed_is_neither_unused_nor_wider() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("history.db");
+    let loaded = load(&policy());
+    let prints = numbers(&loaded);
+    record(&path, &prints, NOW - 200 * DAY);
+    // The history of a client which does not know the rules, and has looked every day.
+    let other = directory.path().join("other.db");
+    let since = NOW - 180 * DAY;
+    let (mut history, _) = History::open(&other, "client-1-1", since).unwrap();
+    for day in 0..=180 {
+        history.write(&Batch { looks: 1440, ..Batch::default() }, since + day * DAY).unwrap();
+    }
+    let hosts = vec![OfHost::read(&path, since, NOW).unwrap(), OfHost::read(&other, since, NOW).unwrap()];
+    let report = Report::new(&Question { loaded, hosts, since, now: NOW });
+    assert_eq!(
+        names(report.not_known.iter().map(|rule| &rule.rule)),
+        [1, 21, 22, 23, 24, 25],
+        "its own and everybody's"
+    );
+    assert_eq!((report.unused.len(), report.wider.len()), (9, 10));
+
+    // A look at the time's start and one today.
+    let path = directory.path().join("gap.db");
+    record(&path, &prints, NOW);
+    let (mut history, _) = History::open(&path, "db-1", NOW).unwrap();
+    history.write(&Batch { looks: 1, ..Batch::default() }, since - DAY).unwrap();
+    drop(history);
+    let (_, report) = ask(load(&policy()), &path, 180);
+    assert_eq!((report.unused.len(), report.wider.len(), report.not_known.len()), (0, 0, 50));
+}

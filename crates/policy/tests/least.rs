@@ -123,6 +123,14 @@ fn a_deny_is_not_narrowed() {
 }
 
 #[test]
+fn a_rule_that_was_used_by_whom_it_does_not_mean_any_more_stays() {
+    let rule = r#"{"action": "accept", "src": ["tag:web"], "dst": ["tag:db:5432"]}"#;
+    for seen in [observed(3, 4, 6, 5432), observed(0, 1, 6, 5432)] {
+        assert!(matches!(narrowed(rule, "acls", &[seen]), Narrowing::Kept(_)), "{seen:?}");
+    }
+}
+
+#[test]
 fn a_rule_is_covered_if_all_of_one_side_look() {
     let loaded = load(&policy(r#"{"action": "accept", "src": ["tag:web"], "dst": ["tag:db:5432"]}"#, "acls"));
     let (ruleset, inventory) = (loaded.ruleset.unwrap(), loaded.inventory.unwrap());

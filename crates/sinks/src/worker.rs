@@ -79,7 +79,13 @@ impl Sinks {
     /// How far each is.
     #[must_use]
     pub fn progress(&self) -> Vec<Sink> {
-        self.workers.iter().map(|(progress, _)| progress.read()).collect()
+        let of = |(progress, thread): &(Arc<Shared>, JoinHandle<()>)| {
+            let ended =
+                thread.is_finished().then(|| "its thread has ended: start the agent again".to_owned());
+            let sink = progress.read();
+            Sink { problem: ended.or(sink.problem), ..sink }
+        };
+        self.workers.iter().map(of).collect()
     }
 
     /// Ends them. Within a limit they send what is there; the rest is sent after the next start.

@@ -15,8 +15,10 @@ pub(crate) fn list(root: &Path, size: u64) -> Result<Vec<PathBuf>> {
     while let Some(directory) = directories.pop() {
         let listed = fs::read_dir(&directory).map_err(Error::io("list", &directory));
         for found in disk::if_there(listed)?.into_iter().flatten() {
-            let path = found.map_err(Error::io("list", &directory))?.path();
-            if path.is_dir() {
+            let found = found.map_err(Error::io("list", &directory))?;
+            let path = found.path();
+            // A link is followed nowhere.
+            if found.file_type().is_ok_and(|kind| kind.is_dir()) {
                 directories.push(path);
                 continue;
             }

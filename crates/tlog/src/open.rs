@@ -79,9 +79,8 @@ impl Log {
             recovered: 0,
             torn: found.as_ref().map_or(0, |found| found.torn),
         };
-        if !opening.closed {
-            left_over::remove_partials(directory, signed.size)?;
-        }
+        // Of a writer that was killed, or whose disk was full for a while.
+        left_over::remove_partials(directory, signed.size)?;
         let pending = Pending::open(directory, found.as_ref(), signed.size)?;
         let mut log = Self {
             directory: directory.to_owned(),

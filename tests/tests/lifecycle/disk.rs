@@ -17,14 +17,14 @@ impl Disk {
         let disk = Self(PathBuf::from("/var/lib/bulkhead").join(site.instance()));
         std::fs::create_dir_all(&disk.0).unwrap();
         let place = disk.0.display().to_string();
-        run("mount", &["-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs", &place]);
+        run("mount", &["-t", "tmpfs", "-o", "size=1024k,mode=700", "tmpfs", &place]);
         disk
     }
 
     /// Takes all the room that there is.
     fn fill(&self) {
         let junk = self.0.join("junk");
-        let error = std::fs::write(junk, vec![0; 400_000]).unwrap_err();
+        let error = std::fs::write(junk, vec![0; 2_000_000]).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
     }
 

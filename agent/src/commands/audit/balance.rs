@@ -114,6 +114,10 @@ impl Checker {
             |is_odd: usize, account: &Account| self.before.get(&account.records).map(|told| told[is_odd]);
         let told = [told(0, &balance.even), told(1, &balance.odd)];
         let [Some(even), Some(odd)] = told else {
+            if self.last.is_none() && balance.accounts().iter().all(|account| account.records <= record) {
+                // The place that it names may have been pruned; the next one is compared with its own.
+                return self.fault(record, time, faults);
+            }
             faults.push("it names a place in the log that is not before it".to_owned());
             return self.fault(record, time, faults);
         };

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use bulkhead_api::event::{Coverage, Covered, Event, Kind, Timestamp};
+use bulkhead_api::mode::Mode;
+use bulkhead_api::text::plain;
 use serde::Serialize;
 
 use super::filter::Meant;
@@ -13,7 +15,8 @@ use crate::global::Global;
 /// Check that enforcement was on all the time.
 ///
 /// From the log alone: which programs, policy and inventory were on the hooks, by digests; times without
-/// enforcement; and times that no agent has attested. Ends with 1 if there is either.
+/// enforcement; and times that no agent has attested, of what is asked for. Ends with 1 if there is either, or if
+/// packets were only observed (mode audit).
 #[derive(Debug, clap::Args)]
 pub struct AuditCoverage {
     /// Only since a time (RFC 3339), or so long ago, such as 24h.
@@ -78,11 +81,13 @@ impl AuditCoverage {
         let mut follower = Follower::default();
         for record in Records::open(&self.source, global)? {
             let (number, record) = record?;
-            if meant.is_meant(&record.event) {
+            let is_after = |until| matches!(&record.event.kind, Kind::Coverage(is) if is.since >= until);
+            if meant.since.is_none_or(|since| record.event.time > since) && !meant.until.is_some_and(is_after)
+            {
                 follower.take(number, &record.event);
             }
         }
-        let found = follower.found;
+        let found = follower.asked(meant.since, meant.until);
         if global.json {
             println!("{}", serde_json::to_string(&found)?);
         } else {
@@ -99,7 +104,7 @@ impl Follower {
         let Coverage { at_start, at_end, .. } = &**coverage;
         let at_end = at_end.as_ref().unwrap_or(at_start);
         if let Some((last, covered)) = self.last.replace((until, at_end.clone()))
-            && last < since
+            && (last < since || until < last)
         {
             let same_programs = covered.hooks == at_start.hooks && !covered.hooks.is_empty();
             self.found.unattested.push(Span { record, from: last, until: since, same_programs });
@@ -122,6 +127,23 @@ impl Follower {
         self.found.until = Some(until);
     }
 
+    /// What is found of a time that was asked for: its ends, too, are to be attested.
+    fn asked(self, since: Option<Timestamp>, until: Option<Timestamp>) -> Found {
+        let Self { mut found, last } = self;
+        let mut add = |from, until| {
+            if from < until {
+                found.unattested.push(Span { record: 0, from, until, same_programs: false });
+            }
+        };
+        if let (Some(since), Some(from)) = (since, found.from) {
+            add(since, from);
+        }
+        if let (Some(until), Some((last, _))) = (until, last) {
+            add(last, until);
+        }
+        found
+    }
+
     fn enforced(&mut self, from: Timestamp, until: Timestamp, covered: &Covered) {
         match self.found.enforced.last_mut() {
             Some(last) if last.covered == *covered => last.until = until,
@@ -132,7 +154,10 @@ impl Follower {
 
 impl Found {
     fn is_whole(&self) -> bool {
-        self.intervals != 0 && self.not_whole.is_empty() && self.unattested.is_empty() && self.altered == 0
+        let is_whole = self.not_whole.is_empty() && self.unattested.is_empty() && self.altered == 0;
+        // What only observes stops nothing.
+        let is_enforced = self.enforced.iter().all(|of| of.covered.mode == Mode::Enforce);
+        self.intervals != 0 && is_whole && is_enforced
     }
 
     fn show(&self) {
@@ -143,7 +168,8 @@ impl Found {
         println!("{} closed intervals, {} to {}", self.intervals, from.milliseconds(), until.milliseconds());
         for Enforced { from, covered, .. } in &self.enforced {
             let short = |digest: &Option<String>| {
-                digest.as_deref().map_or("unknown", |digest| &digest[..12]).to_owned()
+                let digest = digest.as_deref().map_or("unknown", |digest| digest.get(..12).unwrap_or(digest));
+                plain(digest).into_owned()
             };
             println!(
                 "from {} generation {}, {}, policy {}, inventory {}, on {} hooks",
@@ -156,6 +182,7 @@ impl Found {
             );
         }
         for (what, time) in &self.unenforced {
+            let what = plain(what);
             println!("{what}: not enforced for {} ms", time.div_ceil(1_000_000));
         }
         let span = |words: &str, Span { record, from, until, .. }: &Span, more: &str| {
@@ -194,7 +221,7 @@ mod tests {
     use bulkhead_api::event::{Coverage, Covered, CoveredHook, Event, Kind, Timestamp};
     use bulkhead_api::hook::Hook;
 
-    use super::{Follower, Found};
+    use super::{Follower, Found, Mode};
 
     fn covered(program: u32) -> Covered {
         let hook = CoveredHook { interface: "wg0".to_owned(), hook: Hook::TcxIngress, program, tag: None };
@@ -245,7 +272,29 @@ mod tests {
         ]);
         let same: Vec<_> = holes.unattested.iter().map(|span| (span.record, span.same_programs)).collect();
         assert_eq!((same, holes.is_whole()), (vec![(1, true), (2, false)], false));
+        let back = found(&[interval(6, 9, [7, 7], true), interval(1, 5, [7, 7], true)]);
+        assert_eq!((back.unattested.len(), back.is_whole()), (1, false), "the clock was set back");
         let open = found(&[interval(1, 5, [7, 7], false)]);
         assert_eq!((open.not_whole.len(), open.unenforced["wg0"], open.is_whole()), (1, 5, false));
+    }
+
+    #[test]
+    fn the_ends_of_what_is_asked_for_are_to_be_attested_too() {
+        let asked = |since: Option<u64>, until: Option<u64>| {
+            let mut follower = Follower::default();
+            follower.take(0, &interval(2, 5, [7, 7], true));
+            follower.asked(since.map(Timestamp::from_unix), until.map(Timestamp::from_unix)).is_whole()
+        };
+        assert!(asked(None, None) && asked(Some(2), Some(5)) && asked(Some(3), Some(4)));
+        assert!(!asked(Some(1), None) && !asked(None, Some(6)));
+    }
+
+    #[test]
+    fn what_only_observes_enforces_nothing() {
+        let mut event = interval(1, 5, [7, 7], true);
+        if let Kind::Coverage(coverage) = &mut event.kind {
+            coverage.at_start.mode = Mode::Audit;
+        }
+        assert!(!found(&[event]).is_whole());
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bulkhead_api::text::plain;
 use bulkhead_tlog::{Note, Report, Trust, VerifierKey, verify};
 use serde_json::json;
 
@@ -109,14 +110,14 @@ const SHOWN: usize = 20;
 
 fn show(report: &Report, misplaced: &[String], keys: &[VerifierKey], is_own: bool, is_well: bool) {
     for fault in report.faults.iter().take(SHOWN) {
-        println!("{fault}");
+        println!("{}", plain(&fault.to_string()));
     }
     if report.faults.len() > SHOWN {
         println!("and {} more; `--json` lists all", report.faults.len() - SHOWN);
     }
-    misplaced.iter().take(SHOWN).for_each(|what| println!("{what}"));
+    misplaced.iter().take(SHOWN).for_each(|what| println!("{}", plain(what)));
     for file in &report.unfinished {
-        println!("{}: is no part of what was signed", file.display());
+        println!("{}: is no part of what was signed", plain(&file.display().to_string()));
     }
     if let Some(checkpoint) = &report.checkpoint {
         let pruned = if report.first == 0 { String::new() } else { format!(", from {} on", report.first) };

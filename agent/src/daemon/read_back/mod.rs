@@ -41,6 +41,9 @@ const RESTORES: u32 = 2;
 /// Between a look that has found something and the one that is believed.
 const SETTLE: Duration = Duration::from_millis(1500);
 
+/// How often a look is begun again because what is enforced was being changed.
+const TRIES: u32 = 5;
+
 /// What a look has found.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
@@ -170,7 +173,10 @@ pub fn start(enforcer: Arc<Enforcer>) -> std::io::Result<()> {
                 look = take(&enforcer);
             }
             if look.differences() == 0 {
-                restores = 0;
+                // A look that failed shows nothing.
+                if look.failure.is_none() {
+                    restores = 0;
+                }
             } else {
                 tell(&enforcer, &look);
                 if restores < RESTORES {
@@ -200,13 +206,13 @@ fn take(enforcer: &Enforcer) -> Look {
 }
 
 fn compare(enforcer: &Enforcer) -> anyhow::Result<(u32, Comparison)> {
-    loop {
+    for _ in 0..TRIES {
         let sets = Sets::compile(recorded(enforcer)?)?;
         // Nobody is cut off or released, and no clock followed, while the tables are read.
         let live = enforcer.live();
         if live.built.number != sets.number || live.mixed {
             drop(live);
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(SETTLE);
             continue;
         }
         let (quarantined, attached) = (live.quarantined.clone(), live.attached.clone());
@@ -218,6 +224,7 @@ fn compare(enforcer: &Enforcer) -> anyhow::Result<(u32, Comparison)> {
         comparison.add(programs);
         return Ok((sets.number, comparison));
     }
+    anyhow::bail!("a change did not come to its end meanwhile")
 }
 
 /// What is in force, as it was kept.

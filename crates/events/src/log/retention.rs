@@ -41,15 +41,18 @@ impl Keep {
     /// The first bundle that has, or may have, a record that is young enough.
     fn young(self, reader: &Reader, bundles: std::ops::Range<u64>, now: Timestamp) -> Result<u64> {
         let since = now.unix().saturating_sub(u64::from(self.days).saturating_mul(DAY));
-        let (mut low, mut high) = (bundles.start, bundles.end);
-        // The first bundle that begins with a young record; the one before it may end with one.
-        while low < high {
-            let middle = low + (high - low) / 2;
+        // From the oldest on: times need not rise, where a clock was wrong. What cannot be read is not known to be old.
+        let mut first = bundles.start;
+        while first < bundles.end {
             let time =
-                Record::read(&reader.entry(middle * BUNDLE)?).ok().map(|record| record.event.time.unix());
-            if time.is_none_or(|time| time < since) { low = middle + 1 } else { high = middle }
+                Record::read(&reader.entry(first * BUNDLE)?).ok().map(|record| record.event.time.unix());
+            if time.is_none_or(|time| time >= since) {
+                break;
+            }
+            first += 1;
         }
-        Ok(low.saturating_sub(1).max(bundles.start))
+        // The bundle before one that begins with a young record may end with one.
+        Ok(first.saturating_sub(1).max(bundles.start))
     }
 
     /// The first bundle from which on all together are small enough.

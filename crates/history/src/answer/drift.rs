@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bulkhead_policy::inventory::Inventory;
-use bulkhead_policy::least::{Axis, Narrowing, Party, is_covered, narrow};
+use bulkhead_policy::least::{Axis, Narrowing, Party, is_covered, narrow, seeing};
 use bulkhead_policy::policy::{Action, Policy, Record, Section};
 use bulkhead_policy::resolve::{Rule, Ruleset};
 use bulkhead_policy::service::{has_ports, name_of};
@@ -148,7 +148,7 @@ impl Report {
             .iter()
             .map(|host| Host {
                 node: host.node.clone(),
-                first_day: host.coverage.first_day.map(|day| date(day.unsigned_abs() * DAY)),
+                first_day: host.coverage.first_day.map(|day| date(day.unsigned_abs().saturating_mul(DAY))),
                 missing_days: host.coverage.missing_days,
             })
             .collect();
@@ -162,7 +162,8 @@ impl Report {
         let mut by_rule = observed::by_rule(hosts, &rulesets, inventory);
         let nodes: BTreeSet<Party> =
             hosts.iter().filter_map(|host| inventory.index(&host.node)).map(Party::Node).collect();
-        let look = Look { policy, ruleset, inventory, nodes, since: *since, now: *now };
+        let missing_days = hosts.iter().map(|host| host.coverage.missing_days).max().unwrap_or(0);
+        let look = Look { policy, ruleset, inventory, nodes, missing_days, since: *since, now: *now };
         for rule in ruleset.rules.iter().filter(|rule| is_judged(rule)) {
             report.rules += 1;
             look.judge(rule, &by_rule.remove(&rule.number).unwrap_or_default(), &mut report);
@@ -182,6 +183,8 @@ struct Look<'a> {
     ruleset: &'a Ruleset,
     inventory: &'a Inventory,
     nodes: BTreeSet<Party>,
+    /// Days without a look, of the host that has most.
+    missing_days: u64,
     since: u64,
     now: u64,
 }
@@ -195,9 +198,13 @@ impl Look<'_> {
             report.elsewhere.push(Elsewhere { rule: named, used: of.is_used() });
             return;
         }
-        let known = of.known_since.unwrap_or(self.now);
-        if known > self.since {
-            let days = days(known, self.now);
+        // A host that sees its use and did not know the rule, or had days without a look, may have missed it.
+        let seeing = seeing(self.ruleset, rule, self.inventory, &self.nodes);
+        let is_known = is_lane || seeing.is_subset(&of.known_by);
+        let known = of.known_since.filter(|_| is_known).unwrap_or(self.now);
+        if known > self.since || self.missing_days != 0 {
+            let missing = if known > self.since { 0 } else { self.missing_days };
+            let days = days(known, self.now).saturating_sub(missing);
             report.not_known.push(NotKnown { rule: named, days, used: of.is_used() });
             return;
         }

@@ -6,6 +6,7 @@ use bulkhead_policy::fingerprint::fingerprints;
 use bulkhead_policy::inventory::{Inventory, Network};
 use bulkhead_policy::least::{Observed, Party};
 use bulkhead_policy::resolve::{Rule, Ruleset};
+use bulkhead_policy::service::has_ports;
 
 use super::{OfHost, date, times};
 use crate::{DAY, End, Used, Verdict};
@@ -24,6 +25,8 @@ pub struct OfRule {
     pub last: u64,
     /// Since when it is known on every host that has it: the latest of them; none: no host has it.
     pub known_since: Option<u64>,
+    /// Whose hosts have it.
+    pub known_by: BTreeSet<Party>,
 }
 
 impl OfRule {
@@ -51,9 +54,11 @@ pub fn by_rule(
     for host in hosts {
         for rule in host.rules.iter().filter(|rule| rule.in_force) {
             let Some(number) = numbers.get(&rule.note.fingerprint) else { continue };
-            let first = host.coverage.first_day.map_or(u64::MAX, |day| day.unsigned_abs() * DAY);
+            let first =
+                host.coverage.first_day.map_or(u64::MAX, |day| day.unsigned_abs().saturating_mul(DAY));
             let since = rule.since.max(first);
             let of = by_rule.entry(*number).or_default();
+            of.known_by.extend(inventory.index(&host.node).map(Party::Node));
             of.known_since = Some(of.known_since.map_or(since, |known| known.max(since)));
         }
         for used in host.used.iter().filter(|used| is_use(used.what.verdict)) {
@@ -90,7 +95,8 @@ pub fn conversation(used: &Used, inventory: &Inventory) -> Option<Observed> {
 pub struct Wanted {
     /// What was used, or would have been dropped.
     pub observed: BTreeMap<Observed, String>,
-    /// What was seen and looks like answers to what began before the agent did.
+    /// What was seen and looks like answers to what began before the agent did, and what no rule can name: protocol
+    /// 0, port 0.
     pub left_out: Vec<String>,
     /// Rows whose ends are not known.
     pub unknown: u64,
@@ -109,14 +115,15 @@ pub fn wanted(hosts: &[OfHost], inventory: &Inventory) -> Wanted {
             None => wanted.unknown += 1,
             Some(observed) => {
                 let counts = seen.entry(observed).or_default().entry(used.what.verdict).or_default();
-                *counts = (counts.0 + used.count, counts.1.max(used.last));
+                *counts = (counts.0.saturating_add(used.count), counts.1.max(used.last));
             }
         }
     }
     for (observed, counts) in seen {
         let words = words(&counts);
         let began = counts.contains_key(&Verdict::Allowed) || counts.contains_key(&Verdict::Audited);
-        if began || observed.port < EPHEMERAL {
+        let is_writable = observed.protocol != 0 && (observed.port != 0 || !has_ports(observed.protocol));
+        if is_writable && (began || observed.port < EPHEMERAL) {
             wanted.observed.insert(observed, words);
         } else {
             let (from, to) = (observed.source.title(inventory), observed.destination.title(inventory));

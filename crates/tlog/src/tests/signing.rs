@@ -122,4 +122,13 @@ fn cosignatures_of_known_witnesses_are_taken_over() {
     assert_eq!(kept.require(&witnesses).unwrap().len(), 1);
     assert_eq!(kept.require(&keys).unwrap().len(), 1);
     assert!(log.note().unwrap().signers(&witnesses).unwrap().is_empty());
+    let report = verify(directory.path(), &trust).unwrap();
+    assert_eq!((told(&report), report.witnesses), (vec![], vec!["witness.example".to_owned()]));
+    fs::remove_file(directory.path().join("cosigned")).unwrap();
+    let report = verify(directory.path(), &trust).unwrap();
+    assert_eq!(
+        (told(&report).len(), report.witnesses),
+        (1, vec![]),
+        "a witness that signed nothing shows nothing"
+    );
 }

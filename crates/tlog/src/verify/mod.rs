@@ -13,6 +13,7 @@ use crate::left_over;
 use crate::log::{CHECKPOINT, NEXT};
 use crate::note::Note;
 use crate::reader::Reader;
+use crate::witness::COSIGNED;
 use crate::{pending, statement};
 use walk::Walk;
 
@@ -111,6 +112,7 @@ pub fn verify(directory: &Path, trust: &Trust<'_>) -> Result<Report> {
         if report.faults.len() > before && rounds < MAX_ROUNDS && is_replaced(&reader)? {
             continue;
         }
+        check_witnesses(&reader, trust, &mut report);
         check_anchors(&reader, trust, &mut report);
         check_pending(&reader, &mut report)?;
         report.unfinished = left_over::list(directory, reader.checkpoint().size)?;
@@ -149,6 +151,37 @@ fn check_signatures(reader: &Reader, trust: &Trust<'_>, report: &mut Report) {
         Ok(first) if first <= reader.checkpoint().size => report.first = first,
         Ok(first) => report.fault(statement::PRUNED, None, format!("says {first}, beyond the checkpoint")),
         Err(error) => report.fault(statement::PRUNED, None, error.to_string()),
+    }
+}
+
+/// That each witness has signed the checkpoint, or an earlier one that the log continues.
+fn check_witnesses(reader: &Reader, trust: &Trust<'_>, report: &mut Report) {
+    let cosigned = || {
+        let Some(text) = disk::if_there(disk::read_text(&reader.directory().join(COSIGNED)))? else {
+            return Ok(Vec::new());
+        };
+        let note = Note::parse(&text)?;
+        let earlier = Checkpoint::parse(note.text())?;
+        let is_continued =
+            earlier.origin == reader.checkpoint().origin && reader.root_at(earlier.size)? == earlier.root;
+        let signers = note.signers(trust.witnesses)?;
+        Ok::<_, Error>(if is_continued { signers } else { Vec::new() })
+    };
+    if trust.witnesses.is_empty() {
+        return;
+    }
+    match cosigned() {
+        Ok(signers) => report.witnesses.extend(signers.iter().map(|key| key.name().to_owned())),
+        Err(error) => report.fault(COSIGNED, None, error.to_string()),
+    }
+    report.witnesses.sort();
+    report.witnesses.dedup();
+    for witness in trust.witnesses {
+        if !report.witnesses.iter().any(|name| name == witness.name()) {
+            let what =
+                format!("the witness {} has signed no checkpoint that the log continues", witness.name());
+            report.fault(CHECKPOINT, None, what);
+        }
     }
 }
 

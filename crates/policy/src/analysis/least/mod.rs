@@ -8,7 +8,7 @@ mod narrow;
 mod words;
 
 pub use draft::{Draft, draft};
-pub use narrow::{Axis, Narrowing, is_covered, narrow};
+pub use narrow::{Axis, Narrowing, is_covered, narrow, seeing};
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -39,11 +39,12 @@ pub struct Observed {
 }
 
 impl Party {
-    /// Whose an address is today. A node that has got another address since goes by its name.
+    /// Whose an address was: the node that was recorded, by its name, whatever addresses it has today. Where none was,
+    /// the address's holder.
     #[must_use]
     pub fn of(inventory: &Inventory, name: Option<&str>, address: IpAddr) -> Self {
-        let holder = inventory.holder(address).map(|node| node.name.as_str()).or(name);
-        let node = holder.and_then(|name| inventory.index(name));
+        let holder = || inventory.holder(address).map(|node| node.name.as_str());
+        let node = name.or_else(holder).and_then(|name| inventory.index(name));
         node.map_or(Self::Address(address), Self::Node)
     }
 

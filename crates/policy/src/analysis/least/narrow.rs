@@ -43,6 +43,18 @@ pub struct Axis {
     pub used: Vec<String>,
 }
 
+/// Those of some nodes that see use of a rule: its sources and its destinations.
+#[must_use]
+pub fn seeing(
+    ruleset: &Ruleset,
+    rule: &Rule,
+    inventory: &Inventory,
+    nodes: &BTreeSet<Party>,
+) -> BTreeSet<Party> {
+    let ends = sources(ruleset, rule).union(&destinations(ruleset, rule));
+    nodes_in(inventory, &ends).intersection(nodes).copied().collect()
+}
+
 /// Whether some nodes together see all use of a rule: all of its destinations, or all of its sources.
 #[must_use]
 pub fn is_covered(ruleset: &Ruleset, rule: &Rule, inventory: &Inventory, nodes: &BTreeSet<Party>) -> bool {
@@ -104,6 +116,8 @@ struct Side {
     set: AddressSet,
     used: BTreeSet<Party>,
     is_wider: bool,
+    /// It was used by somebody whom it does not mean any more.
+    has_left: bool,
     has: usize,
 }
 
@@ -111,6 +125,9 @@ impl Narrow<'_> {
     fn narrow(&self) -> Narrowing {
         let from = self.side(sources(self.ruleset, self.rule), |observed| observed.source);
         let to = self.side(destinations(self.ruleset, self.rule), |observed| observed.destination);
+        if from.has_left || to.has_left {
+            return Narrowing::Kept("it was used by or with somebody whom it does not name any more");
+        }
         let (all, used_ports) = self.ports();
         let is_many = used_ports.len() > MOST;
         let unused = all.minus(&Intervals::new(used_ports.iter().map(|port| (*port, *port)).collect()));
@@ -141,8 +158,11 @@ impl Narrow<'_> {
         let others: Vec<_> = used.iter().filter(|party| !nodes.contains(party)).copied().collect();
         let known = addresses_of(self.inventory, nodes.iter().copied().chain(others.iter().copied()));
         let has_more = !set.minus(&known).is_empty();
+        let is_meant =
+            |party: &Party| party.addresses(self.inventory).iter().any(|address| set.contains(*address));
+        let has_left = !used.iter().all(is_meant);
         let is_wider = others.len() <= MOST && (has_more || !nodes.is_subset(&used));
-        Side { has: nodes.len() + others.len() + usize::from(has_more), set, used, is_wider }
+        Side { has: nodes.len() + others.len() + usize::from(has_more), set, used, is_wider, has_left }
     }
 
     /// The ports that the rule names, and those that were used, whatever the protocol.
