@@ -10,6 +10,7 @@ use crate::edge::Edge;
 use crate::error::{Error, Result};
 use crate::hash::Hash;
 use crate::key::{SignerKey, VerifierKey};
+use crate::left_over;
 use crate::note::Note;
 use crate::pending::Pending;
 use crate::tile::{self, Row, Tile, WIDTH};
@@ -67,6 +68,8 @@ pub(crate) struct Unsigned {
     pub bundles: Vec<usize>,
     /// Full hash tiles.
     pub tiles: Vec<(Tile, Vec<u8>)>,
+    /// The last attempt to sign has failed.
+    pub has_failed: bool,
 }
 
 impl Log {
@@ -125,6 +128,8 @@ impl Log {
     pub(crate) fn sign(&mut self, others: &[&SignerKey]) -> Result<()> {
         let new =
             Checkpoint { origin: self.signed.origin.clone(), size: self.edge.size(), root: self.edge.root() };
+        // Until it is through: an attempt that fails may leave unfinished tiles of its own.
+        let has_failed = std::mem::replace(&mut self.unsigned.has_failed, true);
         let before = tile::partials(self.signed.size);
         let after = tile::partials(new.size);
         self.write_tiles(&before, &after)?;
@@ -144,6 +149,10 @@ impl Log {
         for tile in before.iter().filter(|tile| !after.contains(tile)) {
             remove_partial(&self.directory, *tile)?;
         }
+        if has_failed {
+            left_over::remove_partials(&self.directory, self.signed.size)?;
+        }
+        self.unsigned.has_failed = false;
         Ok(())
     }
 
