@@ -64,6 +64,14 @@ impl Party {
         }
     }
 
+    /// Whether it has an address in a set.
+    fn is_in(self, inventory: &Inventory, set: &AddressSet) -> bool {
+        match self {
+            Self::Address(address) => set.contains(address),
+            Self::Node(_) => self.node(inventory).is_some_and(|node| has_address_in(node, set)),
+        }
+    }
+
     /// Its name, for people.
     #[must_use]
     pub fn title(self, inventory: &Inventory) -> String {
@@ -74,10 +82,17 @@ impl Party {
     }
 }
 
+fn has_address_in(node: &Node, set: &AddressSet) -> bool {
+    node.addresses.iter().any(|address| set.contains(*address))
+}
+
 /// Nodes with an address in a set.
 fn nodes_in(inventory: &Inventory, set: &AddressSet) -> BTreeSet<Party> {
-    let is_in = |node: &Node| node.addresses.iter().any(|address| set.contains(*address));
-    (0..).zip(&inventory.nodes).filter(|(_, node)| is_in(node)).map(|(index, _)| Party::Node(index)).collect()
+    (0..)
+        .zip(&inventory.nodes)
+        .filter(|(_, node)| has_address_in(node, set))
+        .map(|(index, _)| Party::Node(index))
+        .collect()
 }
 
 fn addresses_of(inventory: &Inventory, parties: impl IntoIterator<Item = Party>) -> AddressSet {

@@ -52,7 +52,7 @@ pub fn seeing(
     nodes: &BTreeSet<Party>,
 ) -> BTreeSet<Party> {
     let ends = sources(ruleset, rule).union(&destinations(ruleset, rule));
-    nodes_in(inventory, &ends).intersection(nodes).copied().collect()
+    nodes.iter().copied().filter(|party| party.is_in(inventory, &ends)).collect()
 }
 
 /// Whether some nodes together see all use of a rule: all of its destinations, or all of its sources.
@@ -158,9 +158,7 @@ impl Narrow<'_> {
         let others: Vec<_> = used.iter().filter(|party| !nodes.contains(party)).copied().collect();
         let known = addresses_of(self.inventory, nodes.iter().copied().chain(others.iter().copied()));
         let has_more = !set.minus(&known).is_empty();
-        let is_meant =
-            |party: &Party| party.addresses(self.inventory).iter().any(|address| set.contains(*address));
-        let has_left = !used.iter().all(is_meant);
+        let has_left = !used.iter().all(|party| party.is_in(self.inventory, &set));
         let is_wider = others.len() <= MOST && (has_more || !nodes.is_subset(&used));
         Side { has: nodes.len() + others.len() + usize::from(has_more), set, used, is_wider, has_left }
     }
