@@ -23,6 +23,16 @@ pub(crate) fn handshake(
     host: &str,
     mut tcp: TcpStream,
 ) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let config = configuration(tls)?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| invalid(&format!("{host}: {error}")))?;
+    let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut tcp)?;
+    }
+    Ok(StreamOwned::new(connection, tcp))
+}
+
+fn configuration(tls: &Tls) -> io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(authorities(tls)?);
     if added == 0 {
@@ -32,20 +42,20 @@ pub(crate) fn handshake(
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .with_root_certificates(roots);
-    let config = match identity(tls)? {
-        Some((chain, key)) => config.with_client_auth_cert(chain, key).map_err(io::Error::other)?,
-        None => config.with_no_client_auth(),
-    };
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| invalid(&format!("{host}: {error}")))?;
-    let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-    while connection.is_handshaking() {
-        connection.complete_io(&mut tcp)?;
+    match &tls.identity {
+        Some((chain, key)) => {
+            let (certificates, secret) = identity(chain, key)?;
+            let of_both = |error| invalid(&format!("{} and {}: {error}", chain.display(), key.display()));
+            config.with_client_auth_cert(certificates, secret).map_err(of_both)
+        }
+        None => Ok(config.with_no_client_auth()),
     }
-    Ok(StreamOwned::new(connection, tcp))
 }
 
 /// The same for HTTP.
 pub(crate) fn for_http(tls: &Tls) -> io::Result<TlsConfig> {
+    // ureq panics where rustls refuses a key.
+    configuration(tls)?;
     let authorities: Vec<_> =
         authorities(tls)?.iter().map(|authority| Certificate::from_der(authority).to_owned()).collect();
     let identity = match &tls.identity {
@@ -75,11 +85,12 @@ fn authorities(tls: &Tls) -> io::Result<Vec<CertificateDer<'static>>> {
     }
 }
 
-fn identity(tls: &Tls) -> io::Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>> {
-    let Some((chain, key)) = &tls.identity else { return Ok(None) };
-    let read =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| invalid(&format!("{}: {error}", key.display())))?;
-    Ok(Some((certificates(chain)?, read)))
+fn identity(
+    chain: &Path,
+    key: &Path,
+) -> io::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let wrong = |error| invalid(&format!("{}: {error}", key.display()));
+    Ok((certificates(chain)?, PrivateKeyDer::from_pem_file(key).map_err(wrong)?))
 }
 
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {

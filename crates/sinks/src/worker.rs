@@ -114,6 +114,8 @@ struct Worker {
     saved_at: Instant,
     /// The next record to send.
     next: u64,
+    /// Records below it that were pruned are counted.
+    counted: u64,
     /// What was sent and is not confirmed: when, and the position after it.
     in_flight: VecDeque<(Instant, Position)>,
 }
@@ -137,6 +139,7 @@ impl Worker {
             saved: None,
             saved_at: Instant::now(),
             next: 0,
+            counted: 0,
             in_flight: VecDeque::new(),
         }
     }
@@ -224,13 +227,14 @@ impl Worker {
         let Some((first, _)) = records.first() else {
             return Err(io::Error::other(format!("record {} cannot be read", self.next)).into());
         };
-        let skipped = first.saturating_sub(self.next);
+        let skipped = first.saturating_sub(self.next.max(self.counted));
         if skipped != 0 {
             let sink = &self.settings.name;
             tracing::warn!(sink, skipped, "records were pruned from the event log before they were sent");
             self.progress.note(|progress| progress.skipped += skipped);
-            self.next = *first;
+            self.counted = *first;
         }
+        self.next = self.next.max(*first);
         let records: Vec<_> =
             records.into_iter().map(|(number, bytes)| Exported::new(number, bytes)).collect();
         let outlet = match &mut self.outlet {

@@ -22,10 +22,12 @@ const ANSWER: u64 = 64 << 10;
 pub(crate) struct Http {
     agent: Agent,
     url: String,
+    /// The URL without what may be secret in it.
+    name: String,
     headers: Vec<(String, String)>,
     host: String,
     format: Format,
-    /// Records that it takes at once: fewer once it has said that there were too many.
+    /// Records that it takes at once: fewer once it has said that there were too many, and slowly more again.
     most: usize,
 }
 
@@ -49,7 +51,8 @@ impl Http {
             config = config.tls_config(tls::for_http(tls)?);
         }
         let agent = config.build().new_agent();
-        Ok(Self { agent, url: url.to_owned(), headers, host: host.to_owned(), format, most: usize::MAX })
+        let (name, url, host) = (without_secrets(url), url.to_owned(), host.to_owned());
+        Ok(Self { agent, url, name, headers, host, format, most: usize::MAX })
     }
 }
 
@@ -61,7 +64,8 @@ impl Outlet for Http {
             request = request.header(name, value);
         }
         let body = otlp::request(records, self.format, &self.host);
-        let mut answer = request.send(&body[..]).map_err(|error| error.into_io())?;
+        let sent = request.send(&body[..]).map_err(|error| error.into_io());
+        let mut answer = sent.map_err(|error| self.named(&error))?;
         let status = answer.status();
         if status == StatusCode::PAYLOAD_TOO_LARGE {
             return match records {
@@ -76,17 +80,37 @@ impl Outlet for Http {
         if !status.is_success() {
             let seconds =
                 answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            let error = io::Error::other(format!("{} answers {status}", self.url));
+            let error = io::Error::other(format!("{} answers {status}", self.name));
             return Err(Failure { error, retry_after: seconds.map(Duration::from_secs) });
         }
         let answer =
             answer.body_mut().with_config().limit(ANSWER).read_to_vec().map_err(|error| error.into_io())?;
         let refused = otlp::rejected(&answer).map_or(0, |(refused, why)| {
-            tracing::warn!("{} has refused {refused} records: {why}", self.url);
+            tracing::warn!("{} has refused {refused} records: {why}", self.name);
             refused
         });
+        if records.len() == self.most {
+            self.most += self.most / 8 + 1;
+        }
         Ok(Sent { taken: records.len(), refused })
     }
+}
+
+impl Http {
+    fn named(&self, error: &io::Error) -> io::Error {
+        // What an error says of a URL is not repeated.
+        let words = error.to_string().replace(&self.url, &self.name);
+        io::Error::new(error.kind(), format!("{}: {words}", self.name))
+    }
+}
+
+/// Scheme, host, port and path of a URL: not a user's password, nor a query that may hold a key.
+fn without_secrets(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return "the receiver".to_owned() };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
 }
 
 /// Headers, one a line: `Name: value`.

@@ -9,7 +9,7 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::PATIENCE;
 
@@ -74,9 +74,13 @@ pub(crate) fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 
 /// Connects to a Unix stream socket.
 pub(crate) fn connect_unix(path: &std::path::Path) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect(path).map_err(|error| super::file::named(path, &error))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    Ok(stream)
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // `connect` waits without limit for a listener that accepts nobody; this asks once (unix(7), EAGAIN).
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?).map_err(|error| super::file::named(path, &error))?;
+    socket.set_nonblocking(false)?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    Ok(socket.into())
 }
 
 /// Whether a receiver that is not expected to say anything is still there; what it says is not heard.

@@ -127,6 +127,21 @@ fn what_was_pruned_before_it_was_sent_is_counted() {
 }
 
 #[test]
+fn what_was_pruned_is_counted_once_however_often_a_receiver_fails() {
+    let state = tempfile::tempdir().unwrap();
+    let path = state.path().join("not").join("there").join("out.jsonl");
+    let source = Arc::new(Memory::of("h", 100));
+    source.prune(60);
+    let sinks = start(to(&path, u64::MAX, 1), &source, state.path());
+    wait_for(&sinks, "a problem", |progress| progress.problem.is_some());
+    std::thread::sleep(Duration::from_millis(1500));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let progress = wait_for(&sinks, "all sent", |progress| progress.position == 100);
+    assert_eq!(progress.skipped, 60);
+    sinks.end(LIMIT);
+}
+
+#[test]
 fn another_log_is_sent_from_its_beginning_however_long_it_is() {
     for length in [50, 150] {
         let state = tempfile::tempdir().unwrap();

@@ -135,6 +135,49 @@ fn records_that_a_receiver_refuses_are_counted_and_one_that_is_too_large_stops_n
 }
 
 #[test]
+fn a_receiver_gets_more_at_once_again() {
+    let state = tempfile::tempdir().unwrap();
+    let (port, requests) = server(|_, request| match request.numbers {
+        ref numbers if numbers.contains(&100) && numbers.len() > 8 => (413, Vec::new()),
+        _ => (200, Vec::new()),
+    });
+    let source = Arc::new(Memory::of("h", 5000));
+    let sinks =
+        start(otlp(format!("http://127.0.0.1:{port}/v1/logs"), Tls::default()), &source, state.path());
+    wait_for(&sinks, "all sent", |progress| progress.position == 5000);
+    sinks.end(LIMIT);
+    let requests: Vec<_> =
+        requests.try_iter().map(|(status, request)| (status, request.numbers.len())).collect();
+    let after = requests.iter().rev().take_while(|(status, _)| *status == 200);
+    let largest = after.map(|(_, length)| *length).max();
+    assert!(largest > Some(100), "{requests:?}");
+}
+
+#[test]
+fn a_key_of_another_certificate_and_what_is_secret_in_a_url_are_told_of_without_it() {
+    let state = tempfile::tempdir().unwrap();
+    let (one, other) = (Authority::new(state.path(), "one"), Authority::new(state.path(), "other"));
+    let (chain, _) = one.client().identity.unwrap();
+    let (_, key) = other.client().identity.unwrap();
+    let tls = Tls { identity: Some((chain, key)), ..one.client() };
+    let source = Arc::new(Memory::of("h", 1));
+    let sinks = start(otlp("https://127.0.0.1:1/v1/logs".to_owned(), tls), &source, state.path());
+    let told = wait_for(&sinks, "a problem", |progress| progress.problem.is_some()).problem.unwrap();
+    assert!(told.contains("client.pem") && told.contains("client.key"), "{told}");
+    sinks.end(LIMIT);
+
+    let (port, _requests) = server(|_, _| (500, Vec::new()));
+    for port in [port, 1] {
+        let url = format!("http://user:word@127.0.0.1:{port}/v1/logs?key=word");
+        let sinks = start(otlp(url, Tls::default()), &source, state.path());
+        let told = wait_for(&sinks, "a problem", |progress| progress.problem.is_some()).problem.unwrap();
+        assert!(told.contains(&format!("http://127.0.0.1:{port}/v1/logs")), "{told}");
+        assert!(!told.contains("word"), "{told}");
+        sinks.end(LIMIT);
+    }
+}
+
+#[test]
 fn https_goes_to_whom_the_authority_vouches_for_with_the_headers_of_a_file() {
     let state = tempfile::tempdir().unwrap();
     let authority = Authority::new(state.path(), "ca");

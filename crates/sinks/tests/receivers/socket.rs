@@ -1,10 +1,12 @@
 //! Unix sockets.
 
 use std::io::Read as _;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bulkhead_sinks::Kind;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::memory::Memory;
 use crate::{LIMIT, assert_at_least_once, number, numbers, settings, start, wait_for};
@@ -37,6 +39,25 @@ fn a_receiver_that_dies_with_unread_bytes_gets_all_once_it_is_back() {
     let again = start(settings(Kind::Socket { path }), &source, state.path());
     wait_for(&again, "nothing left", |progress| progress.position == 2000 && progress.behind == 0);
     again.end(LIMIT);
+}
+
+#[test]
+fn a_listener_that_accepts_nobody_is_told_of_and_keeps_no_agent_from_ending() {
+    let state = tempfile::tempdir().unwrap();
+    let path = state.path().join("collector.sock");
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    listener.listen(0).unwrap();
+    // One waits to be accepted, and there is room for no other.
+    let waits = UnixStream::connect(&path).unwrap();
+    let source = Arc::new(Memory::of("h", 10));
+    let sinks = start(settings(Kind::Socket { path }), &source, state.path());
+    let problem = wait_for(&sinks, "a problem", |progress| progress.problem.is_some()).problem.unwrap();
+    assert!(problem.contains("collector.sock"), "{problem}");
+    let before = Instant::now();
+    sinks.end(LIMIT);
+    assert!(before.elapsed() < LIMIT / 2);
+    drop(waits);
 }
 
 #[test]
