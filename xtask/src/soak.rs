@@ -18,7 +18,7 @@ const RUN_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 pub struct Arguments {
     /// What to run; all, one after the other, if none is named. Sizes are in the environment:
     /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_MEDDLINGS, BULKHEAD_CONVERSATIONS, BULKHEAD_FLOWS,
-    /// BULKHEAD_PACKETS, BULKHEAD_FEED, BULKHEAD_BITS; BULKHEAD_SEED repeats a failure.
+    /// BULKHEAD_PACKETS, BULKHEAD_FEED, BULKHEAD_BITS, BULKHEAD_DENIED; BULKHEAD_SEED repeats a failure.
     proofs: Vec<Proof>,
 }
 
@@ -41,10 +41,12 @@ enum Proof {
     Feed,
     /// 10,000 single bits of live maps, each found or shown to mean nothing.
     Bits,
+    /// 10 million denied packets of 100,000 sources.
+    Flood,
 }
 
 impl Proof {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Swaps,
         Self::Kills,
         Self::Meddlings,
@@ -53,6 +55,7 @@ impl Proof {
         Self::Differential,
         Self::Feed,
         Self::Bits,
+        Self::Flood,
     ];
 
     /// The test binary, and the filter of its tests.
@@ -65,6 +68,7 @@ impl Proof {
             Self::Flows => ("flows", ""),
             Self::Feed => ("lifecycle", "feed::"),
             Self::Bits => ("lifecycle", "read_back::bits"),
+            Self::Flood => ("lifecycle", "flood::sources"),
             Self::Differential => ("differential", "the_kernel_decides_as_the_engine_does"),
         }
     }
@@ -79,6 +83,8 @@ impl Proof {
             Self::Flows => &[("BULKHEAD_FLOWS", "10000000"), ("BULKHEAD_IDLE", "10000")],
             Self::Feed => &[("BULKHEAD_FEED", "600")],
             Self::Bits => &[("BULKHEAD_BITS", "10000")],
+            // A tenth of a core.
+            Self::Flood => &[("BULKHEAD_DENIED", "10000000"), ("BULKHEAD_CORE", "100")],
             Self::Differential => &[("BULKHEAD_PACKETS", "10000000")],
         }
     }

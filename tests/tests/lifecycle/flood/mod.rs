@@ -1,9 +1,11 @@
 //! A flood of drops beside a few of a stranger: these are told of, each.
 
+mod sources;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -24,7 +26,8 @@ const DENIED: &str =
 /// Datagrams from one socket of a host to a port that no rule admits, as fast as it can.
 struct Flood {
     stop: Arc<AtomicBool>,
-    sending: JoinHandle<u64>,
+    sent: Arc<AtomicU64>,
+    sending: JoinHandle<()>,
     started: Instant,
 }
 
@@ -38,51 +41,87 @@ impl Flood {
 
     /// The same, of a new source each.
     fn made_up(site: &Site, from: &str, to: &str) -> Self {
-        let raw = || Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)));
-        let socket = site.namespace(from).run(raw).unwrap().unwrap();
-        let IpAddr::V4(to) = site.address(to) else { unreachable!("an IPv4 address") };
-        let at = SocketAddr::from((to, 0)).into();
         let mut rng = fastrand::Rng::with_seed(21);
+        let send = raw(site, from, to);
         Self::of(move || {
             // Of none of the networks that the policy names.
-            let source = [rng.u8(1..10), rng.u8(..), rng.u8(..), rng.u8(..)];
-            // Version and header length, total length, TTL, protocol; the kernel fills in the sum.
-            let mut packet = [0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0];
-            packet[4..6].copy_from_slice(&rng.u16(1..).to_be_bytes());
-            let datagram = [0, 7, 0, 9, 0, 9, 0, 0, 0];
-            let packet = [&packet[..], &source, &to.octets(), &datagram].concat();
-            socket.send_to(&packet, &at).is_ok()
+            send([rng.u8(1..10), rng.u8(..), rng.u8(..), rng.u8(..)], rng.u16(1..))
         })
     }
 
-    fn of(mut send: impl FnMut() -> bool + Send + 'static) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let until = Arc::clone(&stop);
+    /// So many datagrams of so many sources, one after the other.
+    fn of_sources(site: &Site, from: &str, to: &str, packets: u64, sources: u32) -> Self {
+        let send = raw(site, from, to);
+        let mut sources = (0..sources).cycle();
+        Self::bounded(packets, move || {
+            let [_, a, b, c] = sources.next().unwrap_or_default().to_be_bytes();
+            send([1, a, b, c], 1)
+        })
+    }
+
+    fn of(send: impl FnMut() -> bool + Send + 'static) -> Self {
+        Self::bounded(u64::MAX, send)
+    }
+
+    fn bounded(packets: u64, mut send: impl FnMut() -> bool + Send + 'static) -> Self {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (until, count) = (Arc::clone(&stop), Arc::clone(&sent));
         let sending = std::thread::spawn(move || {
-            let mut sent = 0;
-            while !until.load(Ordering::Relaxed) {
+            while !until.load(Ordering::Relaxed) && count.load(Ordering::Relaxed) < packets {
                 // What is dropped on its way out may be an error here.
-                sent += u64::from(send());
+                count.fetch_add(u64::from(send()), Ordering::Relaxed);
             }
-            sent
         });
-        Self { stop, sending, started: Instant::now() }
+        Self { stop, sent, sending, started: Instant::now() }
+    }
+
+    /// How many were sent until now.
+    fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Waits until all are sent: how many a second, and how long it took.
+    fn join(self) -> (f64, Duration) {
+        self.sending.join().unwrap();
+        let took = self.started.elapsed();
+        (self.sent.load(Ordering::Relaxed) as f64 / took.as_secs_f64(), took)
     }
 
     /// How many a second were sent.
     fn stop(self) -> f64 {
         self.stop.store(true, Ordering::Relaxed);
-        self.sending.join().unwrap() as f64 / self.started.elapsed().as_secs_f64()
+        self.join().0
+    }
+}
+
+/// Sends a datagram of a source that need not be there, with this identification.
+fn raw(site: &Site, from: &str, to: &str) -> impl Fn([u8; 4], u16) -> bool + Send + use<> {
+    let open = || Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)));
+    let socket = site.namespace(from).run(open).unwrap().unwrap();
+    let IpAddr::V4(to) = site.address(to) else { unreachable!("an IPv4 address") };
+    let at = SocketAddr::from((to, 0)).into();
+    move |source, identification| {
+        // Version and header length, total length, TTL, protocol; the kernel fills in the sum.
+        let mut packet = *b"\x45\0\0\x1d\0\0\0\0\x40\x11\0\0\0\0\0\0\0\0\0\0\0\x07\0\x09\0\x09\0\0\0";
+        packet[4..6].copy_from_slice(&identification.to_be_bytes());
+        packet[12..16].copy_from_slice(&source);
+        packet[16..20].copy_from_slice(&to.octets());
+        socket.send_to(&packet, &at).is_ok()
     }
 }
 
 /// One datagram to each of three ports.
 fn probe(site: &Site, first: u16) {
+    for port in first..first + PROBES {
+        probe_at(site, port);
+    }
+}
+
+/// One datagram of the stranger to a port.
+fn probe_at(site: &Site, port: u16) {
     let any = SocketAddr::from(([0, 0, 0, 0], 0));
     let socket = site.namespace("stranger").run(|| UdpSocket::bind(any)).unwrap().unwrap();
-    for port in first..first + PROBES {
-        socket.send_to(b"?", SocketAddr::new(site.address("server"), port)).unwrap();
-    }
+    socket.send_to(b"?", SocketAddr::new(site.address("server"), port)).unwrap();
 }
 
 /// The ports that events tell of, each of one datagram, with names on both ends.
