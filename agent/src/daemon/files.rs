@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_api::change::{Change, Text};
 use bulkhead_api::event::Actor;
+use bulkhead_api::record::Digests;
 use bulkhead_api::session::Session;
 use bulkhead_policy::source::Source;
+use sha2::{Digest as _, Sha256};
 
 use crate::config::Mode;
 use crate::daemon::regular;
@@ -42,6 +44,16 @@ impl Files {
     #[must_use]
     pub fn same_text(&self, other: &Self) -> bool {
         self.policy.text() == other.policy.text() && self.inventory.text() == other.inventory.text()
+    }
+
+    /// Their SHA-256, hexadecimal.
+    #[must_use]
+    pub fn digests(&self) -> Digests {
+        let [policy, inventory] = [&self.policy, &self.inventory].map(|file| {
+            let digest = Sha256::digest(file.text());
+            digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        });
+        Digests { policy, inventory }
     }
 
     /// Their paths, as they were given.

@@ -150,7 +150,10 @@ pub struct Attached {
     /// The numbers of the programs on them.
     #[serde(default)]
     pub programs: Vec<u32>,
-    /// The tags of these programs: the first 8 bytes of a SHA-1 of their instructions, hexadecimal
+    /// The numbers of the programs that enforce there: the same, unless those of a staged policy observe before them.
+    #[serde(default)]
+    pub enforcing: Vec<u32>,
+    /// The tags of the programs on the hooks: the first 8 bytes of a SHA-1 of their instructions, hexadecimal
     /// (`bpf_prog_calc_tag`, kernel/bpf/core.c).
     #[serde(default)]
     pub tags: Vec<String>,
@@ -173,6 +176,7 @@ impl Attached {
             group: 0,
             hooks: Vec::new(),
             programs: Vec::new(),
+            enforcing: Vec::new(),
             tags: Vec::new(),
             contested: false,
             fallback: None,

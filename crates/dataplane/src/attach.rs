@@ -33,6 +33,7 @@ pub fn attach(
     let hooks = vec![ingress, Hook::TcxEgress];
     let on_hooks: Vec<_> = hooks.iter().map(|hook| group.program_id(*hook)).collect::<Result<_, _>>()?;
     let (programs, tags) = on_hooks.into_iter().unzip();
+    let enforcing = hooks.iter().map(|hook| group.enforcing_id(*hook)).collect::<Result<_, _>>()?;
     let Interface { name, device, index, group: in_group, .. } = interface.clone();
     let contested = false;
     Ok(Attached {
@@ -42,6 +43,7 @@ pub fn attach(
         group: in_group,
         hooks,
         programs,
+        enforcing,
         tags,
         contested,
         fallback,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use aya::programs::{SchedClassifier, Xdp};
+use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bulkhead_abi::{
     FEATURE_AUDIT, FEATURE_STAGED, INTERFACE_BARE_IP, INTERFACE_ETHERNET, NESTING_LEVELS, Settings,
@@ -125,10 +125,21 @@ impl Group {
     /// # Errors
     /// If it is not loaded.
     pub(super) fn program_id(&self, hook: Hook) -> Result<(u32, String), KernelError> {
-        let name = self.on_hook(hook);
-        let info = self.object.program(name).ok_or_else(|| missing(name))?.info();
-        let info = info.map_err(KernelError::refused(format!("program {name}")))?;
+        let info = self.info(self.on_hook(hook))?;
         Ok((info.id(), format!("{:016x}", info.tag())))
+    }
+
+    /// The number of the program that enforces at a hook, as the kernel says.
+    ///
+    /// # Errors
+    /// If it is not loaded.
+    pub(super) fn enforcing_id(&self, hook: Hook) -> Result<u32, KernelError> {
+        Ok(self.info(Program::at(hook).name())?.id())
+    }
+
+    fn info(&self, name: &'static str) -> Result<ProgramInfo, KernelError> {
+        let info = self.object.program(name).ok_or_else(|| missing(name))?.info();
+        info.map_err(KernelError::refused(format!("program {name}")))
     }
 
     /// A TC program: `tc_ingress` or `tc_egress`, or one that observes before it.

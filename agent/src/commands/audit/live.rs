@@ -5,7 +5,6 @@ use bulkhead_policy::held::{Comparison, Difference};
 use serde::Serialize;
 
 use crate::client::{self, PATIENCE};
-use crate::daemon::events::control::digests;
 use crate::daemon::quarantine::list::{self, List};
 use crate::daemon::read_back::ask;
 use crate::daemon::store::Store;
@@ -56,7 +55,7 @@ impl Live {
         let (files, _) = store
             .inputs_of(sets.number)
             .ok_or_else(|| anyhow::anyhow!("generation {} has just been replaced; ask again", sets.number))?;
-        let Digests { policy: policy_sha256, inventory: inventory_sha256 } = digests(&files);
+        let Digests { policy: policy_sha256, inventory: inventory_sha256 } = files.digests();
         let (policy, inventory) = files.paths();
         let same = comparison.is_same();
         let Comparison { differences, omitted, meaningless } = comparison;

@@ -2,14 +2,11 @@
 
 use bulkhead_api::event::{Action, Actor, Control, Kind, Outcome};
 use bulkhead_api::quarantine::Entry;
-use bulkhead_api::record::Digests;
 use bulkhead_dataplane::Dataplane;
 use bulkhead_events::Facts as _;
-use sha2::{Digest as _, Sha256};
 
 use crate::daemon::clock::boot_time;
 use crate::daemon::events::{Shared, timestamp};
-use crate::daemon::files::Files;
 use crate::daemon::quarantine::list::{self, List};
 use crate::daemon::setup::Setup;
 use crate::daemon::state::Enforcer;
@@ -127,13 +124,4 @@ impl Before {
         let why = "the first policy was not confirmed in time";
         Change::by_agent(Action::Detach, self.generation, Some(why)).tell_of(shared, 0, [None, None]);
     }
-}
-
-/// SHA-256 of a policy and an inventory, hexadecimal.
-pub fn digests(files: &Files) -> Digests {
-    let [policy, inventory] = [&files.policy, &files.inventory].map(|file| {
-        let digest = Sha256::digest(file.text());
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
-    });
-    Digests { policy, inventory }
 }

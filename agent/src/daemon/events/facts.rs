@@ -8,7 +8,6 @@ use bulkhead_api::record::{Clock, Digests};
 use bulkhead_events::Facts;
 use bulkhead_host::clock::ClockState;
 
-use super::control::digests;
 use crate::daemon::store::Store;
 
 /// How long an answer of the kernel about its clock, or that nothing is kept of a generation, is taken for granted.
@@ -57,7 +56,7 @@ impl Facts for HostFacts {
             return files.clone();
         }
         let kept = self.store.inputs_of(generation);
-        let files = kept.map(|(files, _)| digests(&files));
+        let files = kept.map(|(files, _)| files.digests());
         known.insert(generation, (Instant::now(), files.clone()));
         while known.len() > KEPT {
             known.pop_first();
@@ -97,6 +96,7 @@ mod tests {
             let made = GenerationMeta {
                 policy: "p".into(),
                 inventory: "i".into(),
+                digests: None,
                 mode: Mode::Enforce,
                 fingerprints: Vec::new(),
                 origin: None,

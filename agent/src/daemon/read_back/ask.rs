@@ -24,7 +24,8 @@ const BETWEEN: Duration = Duration::from_millis(300);
 pub fn recorded(store: &Store, number: u32, built: Built) -> anyhow::Result<Recorded> {
     let kept = |number: u32| {
         let kept = store.inputs_of(number);
-        kept.with_context(|| format!("what generation {number} was made from is not kept any more"))
+        kept.with_context(|| format!("the files that generation {number} was made from are gone, damaged or changed; `bulkhead apply` \
+             enforces files that are known"))
     };
     let (files, made) = kept(number)?;
     let staged = built.staged.map(|number| anyhow::Ok((number, kept(number)?)));

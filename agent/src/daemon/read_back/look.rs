@@ -101,7 +101,7 @@ fn of_set(sets: &Sets, set: &Set, expected: &Tables, moment: &Moment) -> anyhow:
         let attached = moment.attached.iter().find(|attached| attached.interface == built.name);
         let Some(attached) = attached.filter(|attached| attached.index != 0) else { continue };
         let held = held_programs(&pins, sets.number, &built.name)?;
-        for (hook, number) in attached.hooks.iter().zip(&attached.programs) {
+        for (place, (hook, number)) in attached.hooks.iter().zip(&attached.programs).enumerate() {
             let tell = |expected: String, is: String| Difference {
                 table: "program".to_owned(),
                 entry: hook.name().to_owned(),
@@ -122,8 +122,14 @@ fn of_set(sets: &Sets, set: &Set, expected: &Tables, moment: &Moment) -> anyhow:
                 let is = format!("program {}{}", program.program, tag.unwrap_or_default());
                 found.differences.push(tell(format!("program {number}"), is));
             }
-            // A program of this number is the one that was put there, with the maps that it was loaded with.
             let Some(inside) = &program.inside else { continue };
+            // What enforces behind an observer is in a map, to which whoever has root can write.
+            let behind = attached.enforcing.get(place).filter(|_| program.program == *number);
+            if let Some(behind) = behind.filter(|behind| program.enforcing != Some(**behind)) {
+                let is = program.enforcing.map_or_else(|| "none".to_owned(), |id| format!("program {id}"));
+                let is = format!("{is}, tag {:016x}", inside.tag);
+                found.differences.push(tell(format!("program {behind} behind program {number}"), is));
+            }
             found.differences.extend(maps(inside).map(|(expected, is)| tell(expected, is)));
             let Some(settings) = &inside.settings else {
                 found.differences.push(tell("a program of this agent".to_owned(), "another".to_owned()));

@@ -4,7 +4,6 @@ use bulkhead_api::event::{Action, Actor, Timestamp};
 use bulkhead_api::history::{Entry, Origin, Standing, Summary};
 use bulkhead_api::record::Digests;
 
-use crate::daemon::events::control::digests;
 use crate::daemon::store::{Ledger, Store};
 
 /// The last changes, the newest first, by the ledger of what is in force.
@@ -26,7 +25,7 @@ pub fn history(store: &Store, ledger: &Ledger) -> Vec<Entry> {
             _ => return None,
         };
         let (files, made) = store.inputs_of(generation)?;
-        let Digests { policy, inventory } = digests(&files);
+        let Digests { policy, inventory } = files.digests();
         Some(Entry {
             generation,
             standing,

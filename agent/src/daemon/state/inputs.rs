@@ -155,7 +155,8 @@ impl Inputs {
     pub fn made(&self) -> GenerationMeta {
         let (policy, inventory) = self.files.paths();
         let (mode, fingerprints) = (self.mode, self.fingerprints.clone());
-        GenerationMeta { policy, inventory, mode, fingerprints, origin: self.origin.clone() }
+        let digests = Some(self.files.digests());
+        GenerationMeta { policy, inventory, digests, mode, fingerprints, origin: self.origin.clone() }
     }
 
     fn of(loaded: Loaded, files: Files, mode: Mode, options: &CompileOptions) -> Result<Self, Refused> {

@@ -156,6 +156,7 @@ mod tests {
             device: "e2".to_owned(),
             group: 0,
             programs: Vec::new(),
+            enforcing: Vec::new(),
             tags: Vec::new(),
             contested: false,
             interface: "e2".to_owned(),

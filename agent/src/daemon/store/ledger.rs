@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bulkhead_api::history::Origin;
+use bulkhead_api::record::Digests;
 
 use crate::config::Mode;
 use crate::daemon::files::Files;
@@ -110,6 +111,9 @@ pub struct GenerationMeta {
     pub policy: PathBuf,
     /// The inventory's path.
     pub inventory: PathBuf,
+    /// What its files are; none: an agent that knew no digests has kept them.
+    #[serde(default)]
+    pub digests: Option<Digests>,
     /// Enforce or audit.
     pub mode: Mode,
     /// Fingerprints of the rules that cells name.

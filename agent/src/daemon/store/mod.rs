@@ -3,11 +3,13 @@
 
 mod ledger;
 mod origins;
+mod seals;
 mod seen;
 pub mod unsaved;
 
 use ledger::Unsaved;
 pub use ledger::{GenerationMeta, Ledger, Pending};
+use seals::Seals;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -38,6 +40,7 @@ const UNCONFIRMED: &str = "unconfirmed";
 pub struct Store {
     root: PathBuf,
     unsaved: Arc<Mutex<Unsaved>>,
+    seals: Seals,
     #[cfg(test)]
     faults: bulkhead_dataplane::fake::Faults,
 }
@@ -49,6 +52,7 @@ impl Store {
         Self {
             root: root.to_owned(),
             unsaved: Arc::default(),
+            seals: Seals::default(),
             #[cfg(test)]
             faults: bulkhead_dataplane::fake::Faults::default(),
         }
@@ -210,7 +214,9 @@ impl Store {
             self.replace(&directory.join("made.json"), &serde_json::to_vec_pretty(made)?)?;
             self.sync(&directory)
         };
-        write().with_context(|| format!("{}: keeping what the generation is made from", directory.display()))
+        write().with_context(|| format!("{}: keeping what the generation is made from", directory.display()))?;
+        self.seals.set(number, files, made);
+        Ok(())
     }
 
     /// Keeps what a generation was built with besides its files.
@@ -231,7 +237,7 @@ impl Store {
         self.load(&format!("generation-{number}/{}", record::FILE))
     }
 
-    /// What a generation was made from; `None` if that was not kept whole.
+    /// What a generation was made from; `None` if that was not kept whole, or is not what was kept.
     #[must_use]
     pub fn inputs_of(&self, number: u32) -> Option<(Files, GenerationMeta)> {
         if let Some(held) = self.unsaved().generations.get(&number) {
@@ -247,7 +253,8 @@ impl Store {
         };
         let policy = source("policy", &made.policy)?;
         let inventory = source("inventory", &made.inventory)?;
-        Some((Files { policy, inventory }, made))
+        let files = Files { policy, inventory };
+        self.seals.holds(number, &files, &made).then_some((files, made))
     }
 
     /// The fingerprints of a generation's rules, as they were kept.
@@ -262,6 +269,7 @@ impl Store {
     pub fn prune_except(&self, keep: &[u32]) {
         let mut unsaved = self.unsaved();
         unsaved.generations.retain(|number, _| keep.contains(number));
+        self.seals.keep(keep);
         if unsaved.ledger.is_some() {
             return;
         }

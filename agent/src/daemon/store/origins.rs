@@ -119,6 +119,7 @@ mod tests {
         let made = GenerationMeta {
             policy: "p".into(),
             inventory: "i".into(),
+            digests: None,
             mode: Mode::Enforce,
             fingerprints: Vec::new(),
             origin: Some(origin),

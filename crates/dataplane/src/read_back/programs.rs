@@ -21,7 +21,10 @@ pub struct HeldProgram {
     pub hook: Hook,
     /// The program's number.
     pub program: u32,
-    /// What it is; none if the kernel does not tell, which it does to CAP_SYS_ADMIN alone.
+    /// The number of the program that enforces: the same, unless a staged policy observes before it. None if the kernel
+    /// does not tell, or nothing does.
+    pub enforcing: Option<u32>,
+    /// What enforces is; none if the kernel does not tell, which it does to CAP_SYS_ADMIN alone.
     pub inside: Option<Inside>,
 }
 
@@ -72,7 +75,7 @@ pub fn held_programs(pins: &Pins, generation: u32, interface: &str) -> Result<Ve
             infos = loaded_programs().flatten().map(|info| (info.id(), info)).collect();
         }
         let Some(info) = infos.get(&program) else {
-            held.push(HeldProgram { interface: name, hook, program, inside: None });
+            held.push(HeldProgram { interface: name, hook, program, enforcing: None, inside: None });
             continue;
         };
         let observer = maps_of(info);
@@ -80,12 +83,15 @@ pub fn held_programs(pins: &Pins, generation: u32, interface: &str) -> Result<Ve
         let mut strangers = compare(pins, generation, &observer, enforced == program);
         let (mut tag, mut maps) = (info.tag(), observer);
         if enforced != program {
-            let Some(info) = infos.get(&enforced) else { continue };
+            let Some(info) = infos.get(&enforced) else {
+                held.push(HeldProgram { interface: name, hook, program, enforcing: None, inside: None });
+                continue;
+            };
             (tag, maps) = (info.tag(), maps_of(info));
             strangers.extend(compare(pins, generation, &maps, true));
         }
         let inside = Some(Inside { tag, settings: settings(&maps)?, strangers });
-        held.push(HeldProgram { interface: name, hook, program, inside });
+        held.push(HeldProgram { interface: name, hook, program, enforcing: Some(enforced), inside });
     }
     Ok(held)
 }

@@ -3,6 +3,7 @@
 
 mod bits;
 mod memory;
+mod recorded;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -149,7 +150,7 @@ fn a_changed_cell_is_named_by_source_destination_and_port() {
     let refused = site.bulkhead(&["audit", "live"]);
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
-        refused.status.code() == Some(2) && words.contains("are not those that it was built from"),
+        refused.status.code() == Some(2) && words.contains("gone, damaged or changed"),
         "{words}"
     );
 }

@@ -1,0 +1,95 @@
+//! Whether what was kept of a generation is what was kept: files that somebody has changed since are as good as gone.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bulkhead_api::record::Digests;
+
+use crate::config::Mode;
+use crate::daemon::files::Files;
+use crate::daemon::store::GenerationMeta;
+
+/// What this process has written or read first, by generation. Whoever changes the digests on disk along with the
+/// files does not get past it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seals(Arc<Mutex<BTreeMap<u32, Seal>>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seal {
+    digests: Digests,
+    mode: Mode,
+}
+
+impl Seals {
+    /// A generation is made from this.
+    pub(super) fn set(&self, number: u32, files: &Files, made: &GenerationMeta) {
+        self.all().insert(number, Seal { digests: files.digests(), mode: made.mode });
+    }
+
+    /// Whether what was read is what was kept.
+    pub(super) fn holds(&self, number: u32, files: &Files, made: &GenerationMeta) -> bool {
+        let read = Seal { digests: files.digests(), mode: made.mode };
+        let is_recorded = made.digests.as_ref().is_none_or(|digests| *digests == read.digests);
+        let holds = is_recorded && *self.all().entry(number).or_insert_with(|| read.clone()) == read;
+        if !holds {
+            tracing::error!(
+                generation = number,
+                "its recorded files are not those that it was made from: somebody has changed them"
+            );
+        }
+        holds
+    }
+
+    /// Forgets other generations than these.
+    pub(super) fn keep(&self, numbers: &[u32]) {
+        self.all().retain(|number, _| numbers.contains(number));
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, Seal>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_policy::source::Source;
+
+    use crate::config::Mode;
+    use crate::daemon::files::Files;
+    use crate::daemon::store::{GenerationMeta, Store};
+
+    fn save(store: &Store, mode: Mode) {
+        let files = Files { policy: Source::new("p", "[]"), inventory: Source::new("i", "{}") };
+        let digests = Some(files.digests());
+        let fingerprints = Vec::new();
+        let (policy, inventory) = files.paths();
+        let made = GenerationMeta { policy, inventory, digests, mode, fingerprints, origin: None };
+        store.save_inputs(7, &files, &made).unwrap();
+    }
+
+    #[test]
+    fn changed_files_are_as_good_as_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let agent = Store::new(root.path());
+        for file in ["policy", "inventory"] {
+            save(&agent, Mode::Enforce);
+            assert!(agent.inputs_of(7).is_some() && Store::new(root.path()).inputs_of(7).is_some());
+            std::fs::write(root.path().join("generation-7").join(file), "[ ]").unwrap();
+            assert!(agent.inputs_of(7).is_none(), "{file}");
+            assert!(Store::new(root.path()).inputs_of(7).is_none(), "{file}");
+        }
+    }
+
+    #[test]
+    fn what_a_process_has_kept_it_knows_whatever_the_disk_says() {
+        let root = tempfile::tempdir().unwrap();
+        let agent = Store::new(root.path());
+        save(&agent, Mode::Enforce);
+        // Somebody else, with digests that fit.
+        save(&Store::new(root.path()), Mode::Audit);
+        assert!(agent.inputs_of(7).is_none());
+        assert!(Store::new(root.path()).inputs_of(7).is_some());
+        save(&agent, Mode::Enforce);
+        assert!(agent.inputs_of(7).is_some());
+    }
+}
