@@ -1,7 +1,7 @@
 //! What becomes of an outcome: it is counted, a drop is reported, and the hook is told what to do. Nothing here
 //! changes a verdict.
 
-use bulkhead_abi::{Direction, LOST_RING};
+use bulkhead_abi::{Direction, LOST_RING, recall};
 use bulkhead_engine::{Action, Environment as _, Metadata, Outcome, Reason, is_of_known_sender};
 
 use crate::compare::compare;
@@ -9,7 +9,7 @@ use crate::counters::count_outcome;
 use crate::environment::MAPS;
 use crate::maps::{REASON_COUNTERS, REASON_COUNTERS_1, UNREPORTED};
 use crate::nesting::Place;
-use crate::reports::{Turn, pay, tell, turn};
+use crate::reports::{Turn, pay, report_flow, tell, turn};
 use crate::settings;
 
 /// Counts and reports an outcome; returns what to do with the packet. Out of line is only what
@@ -20,6 +20,11 @@ pub(crate) fn conclude(meta: &Metadata, place: Place, direction: Direction, inte
     match meta.outcome.reason.action() {
         Action::Pass => {
             count_outcome(meta.outcome, meta.headers.length, direction, &REASON_COUNTERS);
+            // Where ends were not looked at they are an earlier packet's, and no rule has decided.
+            if MAPS.tells_of_flows() && meta.outcome.reason == Reason::Rule && recall(&meta.sides.begun) != 0
+            {
+                report_flow(meta, direction, interface);
+            }
             Action::Pass
         }
         Action::Drop => {

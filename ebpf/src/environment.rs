@@ -167,6 +167,10 @@ impl<const STAGED: bool, H: sockets::Hook> Environment for View<STAGED, H> {
         !STAGED
     }
     #[inline(always)]
+    fn tells_of_flows(&self) -> bool {
+        !STAGED && settings::allowed_budget() != 0
+    }
+    #[inline(always)]
     fn link(&self) -> u32 {
         if STAGED { 0 } else { settings::link() }
     }

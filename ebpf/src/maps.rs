@@ -69,6 +69,10 @@ pub(crate) static LOST_EVENTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(
 #[map]
 pub(crate) static LOST_EVENTS_1: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// One entry: flows that rules let begin, of which no event tells though one should.
+#[map]
+pub(crate) static LOST_FLOWS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// One entry: ns that the fixed clock of tests has gone on since it was set. Other programs
 /// do not look here: the verifier removes it.
 #[map]

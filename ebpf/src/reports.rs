@@ -1,12 +1,13 @@
-//! Reports of drops, as far as the budget goes: in the ring the first of a kind, in an aggregate the others.
+//! Reports of drops, as far as the budget goes: in the ring the first of a kind, in an aggregate the others. And of
+//! flows as they begin, if they are asked for.
 //! Nothing here changes a verdict.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns};
 use aya_ebpf::maps::HashMap;
 use bulkhead_abi::{
-    AggregateKey, AggregateValue, Direction, EVENT_AUDIT, EVENT_ODD, Event, KIND_DROP, KIND_SENDER,
-    LOST_RING, LOST_STAGED, Word,
+    AggregateKey, AggregateValue, Direction, EVENT_AUDIT, EVENT_ODD, Event, KIND_ALLOWED, KIND_DROP,
+    KIND_SENDER, LOST_RING, LOST_STAGED, Word,
 };
 use bulkhead_engine::parse::Headers;
 use bulkhead_engine::{
@@ -14,7 +15,9 @@ use bulkhead_engine::{
 };
 
 use crate::environment::MAPS;
-use crate::maps::{AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, BUDGET, EVENTS, LOST_EVENTS, LOST_EVENTS_1};
+use crate::maps::{
+    AGGREGATE_EPOCH, AGGREGATES_0, AGGREGATES_1, BUDGET, EVENTS, LOST_EVENTS, LOST_EVENTS_1, LOST_FLOWS,
+};
 use crate::nesting::add;
 use crate::settings;
 
@@ -124,14 +127,52 @@ pub(crate) fn tell(
         source_port: headers.source_port,
         detail: headers.detail,
         flags,
-        reserved: 0,
+        one_in: 0,
     };
-    match EVENTS.reserve::<Event>(0) {
-        Some(mut entry) => {
-            entry.write(event);
-            entry.submit(0);
-        }
-        None => lose(lost, turn),
+    if !submit(event) {
+        lose(lost, turn);
+    }
+}
+
+/// False: the ring has no room.
+#[inline(always)]
+fn submit(event: Event) -> bool {
+    let entry = EVENTS.reserve::<Event>(0);
+    let is_there = entry.is_some();
+    if let Some(mut entry) = entry {
+        entry.write(event);
+        entry.submit(0);
+    }
+    is_there
+}
+
+/// Tells of a flow that a rule has let begin, or of one of so many. What is to be told of and is not is counted.
+#[inline(never)]
+pub(crate) fn report_flow(meta: &Metadata, direction: Direction, interface: u32) {
+    let mask = settings::allowed_mask();
+    // SAFETY: the helper has no preconditions.
+    if mask != 0 && unsafe { bpf_get_prandom_u32() } & mask != 0 {
+        return;
+    }
+    let pays =
+        budget().is_some_and(|budget| budget.pay_for_flow(settings::allowed_budget(), MAPS.flow_time()));
+    let key = meta.drop_key(direction, interface, settings::generation());
+    let Headers { length, source_port, detail, .. } = meta.headers;
+    let event = Event {
+        // SAFETY: the helper has no preconditions.
+        time: unsafe { bpf_ktime_get_boot_ns() },
+        key: AggregateKey { kind: KIND_ALLOWED, ..key },
+        length,
+        source_port,
+        detail,
+        flags: 0,
+        one_in: mask.wrapping_add(1),
+    };
+    if !(pays && submit(event))
+        && let Some(lost) = LOST_FLOWS.get_ptr_mut(0)
+    {
+        // SAFETY: this CPU's own element.
+        unsafe { add(lost, 1) };
     }
 }
 

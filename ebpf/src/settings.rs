@@ -37,6 +37,8 @@ setting! {
     remotes: u32 = SETTINGS.remotes;
     wide: u32 = SETTINGS.wide;
     event_budget: u32 = SETTINGS.event_budget;
+    allowed_budget: u32 = SETTINGS.allowed_budget;
+    allowed_mask: u32 = SETTINGS.allowed_mask;
     flow_mask: u32 = SETTINGS.flow_mask;
     outward_ports: [u16; 2] = SETTINGS.outward_ports;
     forwarded_until: u32 = SETTINGS.forwarded_until;

@@ -191,6 +191,9 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
                 "lost besides: {unread} drops, whose reports an agent of another map ABI had left"
             )?;
         }
+        if status.lost.flows != 0 {
+            writeln!(out, "not told of: {} flows that rules let begin", status.lost.flows)?;
+        }
         if let Some(staged) = &agent.staged {
             writeln!(
                 out,

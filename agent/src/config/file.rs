@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use bulkhead_abi::per_second;
+use bulkhead_abi::{AllowedReports, per_second};
 use bulkhead_api::hook::Kind;
 use bulkhead_policy::diagnostic::Location;
 use bulkhead_policy::resolve;
@@ -107,6 +107,18 @@ struct Events {
     attest_seconds: Option<Spanned<i64>>,
     keep_days: Option<Spanned<i64>>,
     keep_mib: Option<Spanned<i64>>,
+    allowed: Option<Spanned<Allowed>>,
+    allowed_one_in: Option<Spanned<i64>>,
+    allowed_budget: Option<Spanned<i64>>,
+}
+
+/// Which flows are told of as rules let them begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Allowed {
+    Off,
+    Sampled,
+    All,
 }
 
 /// Where Prometheus may ask.
@@ -149,6 +161,7 @@ const SPARES: RangeInclusive<i64> = 0..=65_536;
 /// 0: any number.
 const NEW_FLOWS: RangeInclusive<i64> = 0..=10_000_000;
 const BUDGET: RangeInclusive<i64> = 1..=10_000_000;
+const ONE_IN: RangeInclusive<i64> = 2..=1 << 20;
 /// 0: never; up to a day.
 const READ_BACK: RangeInclusive<i64> = 0..=24 * 60 * 60;
 const PORT: RangeInclusive<i64> = 1..=65_535;
@@ -214,6 +227,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
             *to = number(name, value, bounds)?;
         }
     }
+    config.allowed = allowed(&source, &file.events)?;
     if let Some(listen) = &file.metrics.listen {
         let address = *listen.get_ref();
         if !address.ip().is_loopback() {
@@ -314,6 +328,39 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         return Err(at(&source, starts[index], &message));
     }
     Ok(config)
+}
+
+/// Which flows are told of as rules let them begin.
+fn allowed(source: &Source, events: &Events) -> Result<AllowedReports, Usage> {
+    let choice = events.allowed.as_ref().map_or(Allowed::Off, |choice| *choice.get_ref());
+    for (name, given, is_used) in [
+        ("allowed_one_in", &events.allowed_one_in, choice == Allowed::Sampled),
+        ("allowed_budget", &events.allowed_budget, choice != Allowed::Off),
+    ] {
+        if let Some(given) = given.as_ref().filter(|_| !is_used) {
+            let words = format!("{name}: says nothing here; add allowed = \"sampled\", or remove it");
+            return Err(at(source, given.span().start, &words));
+        }
+    }
+    let budget = match &events.allowed_budget {
+        Some(budget) => bounded(source, "allowed_budget", budget, BUDGET)?,
+        None => 1000,
+    };
+    let one_in = match &events.allowed_one_in {
+        Some(given) => {
+            let one_in = bounded(source, "allowed_one_in", given, ONE_IN)?;
+            if !one_in.is_power_of_two() {
+                return Err(at(source, given.span().start, "allowed_one_in: not a power of two; try 64"));
+            }
+            one_in
+        }
+        None => 64,
+    };
+    Ok(match choice {
+        Allowed::Off => AllowedReports::NONE,
+        Allowed::Sampled => AllowedReports { budget, one_in },
+        Allowed::All => AllowedReports { budget, one_in: 1 },
+    })
 }
 
 /// The first exchange interface whose zone an overlay has, too.

@@ -14,7 +14,9 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use bulkhead_abi::{Capacity, DEFAULT_NEW_FLOWS, Rate, Timeouts, default_timeouts, per_second};
+use bulkhead_abi::{
+    AllowedReports, Capacity, DEFAULT_NEW_FLOWS, Rate, Timeouts, default_timeouts, per_second,
+};
 use bulkhead_api::hook::Kind;
 use bulkhead_policy::resolve::{Exemptions, Management, OverlayServices, WireGuard};
 
@@ -121,6 +123,8 @@ pub struct Config {
     pub new_flows: Rate,
     /// Drops that one CPU reports in a second.
     pub event_budget: u32,
+    /// Which flows are told of as rules let them begin.
+    pub allowed: AllowedReports,
     /// Seconds between two looks at what the kernel holds; 0: none.
     pub read_back_seconds: u32,
     /// Seconds between two records of coverage and balance.
@@ -176,6 +180,7 @@ impl Default for Config {
             watch: false,
             new_flows: per_second(DEFAULT_NEW_FLOWS),
             event_budget: 10_000,
+            allowed: AllowedReports::NONE,
             read_back_seconds: 60,
             attest_seconds: 60,
             keep_days: 396,

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use bulkhead_abi::{FlowState, Rate};
+use bulkhead_abi::{AllowedReports, FlowState, Rate};
 use bulkhead_api::hook::Kind;
 use bulkhead_policy::resolve::Overlay;
 
@@ -50,6 +50,9 @@ fn every_setting_arrives() {
         [events]
         ring_bytes = 8192
         aggregates = 128
+        allowed = "sampled"
+        allowed_one_in = 256
+        allowed_budget = 9
         [control]
         read = "bulkhead"
         change = "4242"
@@ -92,6 +95,10 @@ fn every_setting_arrives() {
     );
     assert_eq!(config.new_flows, Rate { interval: 4_000_000, tolerance: 1_000_000_000 });
     assert_eq!((config.event_budget, config.read_back_seconds), (7, 0));
+    assert_eq!(config.allowed, AllowedReports { budget: 9, one_in: 256 });
+    let all = AllowedReports { budget: 1000, one_in: 1 };
+    assert_eq!(parse("[events]\nallowed = \"all\"").unwrap().allowed, all);
+    assert_eq!(parse("[events]\nallowed = \"off\"").unwrap().allowed, AllowedReports::NONE);
     let control = Control { read: Some("bulkhead".to_owned()), change: Some("4242".to_owned()) };
     assert_eq!(config.control, control);
     let capacity = config.capacity;
@@ -153,6 +160,10 @@ fn what_is_wrong_has_its_place() {
         ("[limits]\nnew_flows_per_second = -1", "2:24", "not between 0 and"),
         ("[limits]\nevent_budget = 0", "2:16", "not between 1 and"),
         ("[limits]\nread_back_seconds = 86401", "2:21", "not between 0 and 86400"),
+        ("[events]\nallowed = \"some\"", "2:11", "unknown variant"),
+        ("[events]\nallowed_one_in = 64", "2:18", "says nothing here"),
+        ("[events]\nallowed = \"all\"\nallowed_one_in = 64", "3:18", "says nothing here"),
+        ("[events]\nallowed = \"sampled\"\nallowed_one_in = 65", "3:18", "not a power of two"),
         ("node = ", "1:8", ""),
     ] {
         let error = parse(text).unwrap_err();

@@ -1,4 +1,4 @@
-//! What the kernel tells of a drop.
+//! What the kernel tells of a drop, and of a flow that begins.
 
 use crate::Address;
 
@@ -16,6 +16,10 @@ pub const KIND_STAGED: u8 = 1;
 /// Kind of a report: packets of one sender were dropped whose kinds were too many to tell apart. The
 /// destination is zero, and so are port and protocol.
 pub const KIND_SENDER: u8 = 2;
+
+/// Kind of a report: a rule has let a flow begin with this packet, which passed. Told of by an event, never by an
+/// aggregate.
+pub const KIND_ALLOWED: u8 = 3;
 
 /// Number of drops that neither an event nor an aggregate tells of: the ring was full, or the table of
 /// aggregates.
@@ -36,13 +40,13 @@ pub const fn staged_index(direction: super::Direction, would_pass: bool) -> u32 
     direction.index() * 2 + would_pass as u32
 }
 
-/// One event in the ring: the first drop of an aggregate.
+/// One event in the ring: the first drop of an aggregate, or a flow that begins.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Time, ns since boot (`CLOCK_BOOTTIME`).
     pub time: u64,
-    /// What was dropped: the aggregate's key.
+    /// What was dropped: the aggregate's key; or what began.
     pub key: AggregateKey,
     /// Length in bytes at the IP layer and above.
     pub length: u32,
@@ -52,8 +56,8 @@ pub struct Event {
     pub detail: u8,
     /// `EVENT_` bits.
     pub flags: u8,
-    /// Zero.
-    pub reserved: u32,
+    /// Of a flow that begins: one of so many is told of; else 0.
+    pub one_in: u32,
 }
 const _: () = assert!(size_of::<Event>() == 80);
 
@@ -85,7 +89,7 @@ pub struct AggregateKey {
     pub other_generation: u32,
     /// Of a difference: the enforced generation's [`crate::Reason`]; else 0.
     pub other_reason: u8,
-    /// [`KIND_DROP`], [`KIND_STAGED`] or [`KIND_SENDER`].
+    /// [`KIND_DROP`], [`KIND_STAGED`], [`KIND_SENDER`] or [`KIND_ALLOWED`].
     pub kind: u8,
     /// Zero.
     pub reserved: [u8; 2],

@@ -32,8 +32,8 @@ pub use cell::{
 };
 pub use defaults::{Capacity, DEFAULT_NEW_FLOWS, default_timeouts, per_second};
 pub use event::{
-    AggregateKey, AggregateValue, EVENT_AUDIT, EVENT_ODD, Event, KIND_DROP, KIND_SENDER, KIND_STAGED, LOSSES,
-    LOST_BUDGET, LOST_RING, LOST_STAGED, staged_index,
+    AggregateKey, AggregateValue, EVENT_AUDIT, EVENT_ODD, Event, KIND_ALLOWED, KIND_DROP, KIND_SENDER,
+    KIND_STAGED, LOSSES, LOST_BUDGET, LOST_RING, LOST_STAGED, staged_index,
 };
 pub use flow::{
     FLOW_AUDIT, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowKey, FlowRecord, FlowState,
@@ -51,18 +51,18 @@ pub use recall::recall;
 pub use reset::ResetRequest;
 pub use routed::Routed;
 pub use settings::{
-    DIRECTIONS, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS,
-    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FEATURE_STAGED, INTERFACE_BARE_IP, INTERFACE_ETHERNET,
-    LINK_BFD, LINK_BFD_LAG, LINK_BFD_MULTIHOP, LINK_DATAGRAMS, LINK_DHCP, LINK_EAPOL, LINK_IGMP, LINK_LACP,
-    LINK_LLDP, LINK_MACSEC, LINK_PTP, LINK_PTP_UNICAST, LINK_RA, LINK_VRRP, MAX_TABLE_BYTES, NESTING_LEVELS,
-    Settings,
+    AllowedReports, DIRECTIONS, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK,
+    FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FEATURE_STAGED, INTERFACE_BARE_IP,
+    INTERFACE_ETHERNET, LINK_BFD, LINK_BFD_LAG, LINK_BFD_MULTIHOP, LINK_DATAGRAMS, LINK_DHCP, LINK_EAPOL,
+    LINK_IGMP, LINK_LACP, LINK_LLDP, LINK_MACSEC, LINK_PTP, LINK_PTP_UNICAST, LINK_RA, LINK_VRRP,
+    MAX_TABLE_BYTES, NESTING_LEVELS, Settings,
 };
 pub use slot::{BUCKET_SLOTS, FlowBucket, FlowSlot, Head, KeyWords};
 pub use word::Word;
 
 /// The map ABI version. It names the bpffs directory, so that objects of another map ABI are
 /// never reused silently. [`Settings`] has none: it is part of each program, and read by no other.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Counters of packets and bytes, one per rule and CPU.
 #[repr(C)]

@@ -110,6 +110,20 @@ impl Direction {
 /// this (`BPF_MAX_VAR_OFF`, linux/bpf_verifier.h).
 pub const MAX_TABLE_BYTES: usize = 1 << 29;
 
+/// Which flows are told of as rules let them begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllowedReports {
+    /// How many a second, by one CPU; 0: none.
+    pub budget: u32,
+    /// One of so many; a power of two.
+    pub one_in: u32,
+}
+
+impl AllowedReports {
+    /// None is.
+    pub const NONE: Self = Self { budget: 0, one_in: 1 };
+}
+
 /// Constants of one program: one interface in one generation. The verifier removes the code
 /// that they make unreachable.
 #[repr(C)]
@@ -131,6 +145,10 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Drops that one CPU reports in a second; what is beyond is counted only.
     pub event_budget: u32,
+    /// Flows that one CPU tells of in a second as rules let them begin; 0: none.
+    pub allowed_budget: u32,
+    /// One of so many of them is told of: one less than a power of two.
+    pub allowed_mask: u32,
     /// The highest bucket of the table of flows: one less than a power of two.
     pub flow_mask: u32,
     /// Until when connections that the host forwards are taken up, seconds of the flow clock; 0: never.
@@ -149,7 +167,7 @@ pub struct Settings {
     /// Zero.
     pub reserved: [u8; 5],
 }
-const _: () = assert!(size_of::<Settings>() == 136);
+const _: () = assert!(size_of::<Settings>() == 144);
 
 impl Settings {
     /// All zeros: no generation, no feature, every flow over at once.
@@ -162,6 +180,8 @@ impl Settings {
         remotes: 0,
         timeouts: Timeouts([0; TIMEOUTS]),
         event_budget: 0,
+        allowed_budget: 0,
+        allowed_mask: 0,
         flow_mask: 0,
         forwarded_until: 0,
         link: 0,

@@ -1,9 +1,10 @@
-//! Events: drops, what a staged policy would decide otherwise, times without enforcement, who changed what, what in the
+//! Events: drops, flows as rules let them begin, what a staged policy would decide otherwise, times without enforcement, who changed what, what in the
 //! kernel is not what was approved, and the accounts that show that nothing is missing.
 //!
 //! An event is one JSON object, in the event log and for whoever watches. `kind` says which one it is; fields that
 //! do not apply are absent.
 
+mod allowed;
 mod altered;
 mod balance;
 mod control;
@@ -23,6 +24,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::allowed::Allowed;
 pub use self::altered::Altered;
 pub use self::balance::{Account, Balance, Count};
 pub use self::control::{Action, Actor, Control, Outcome};
@@ -58,6 +60,8 @@ pub enum Kind {
     Drop(Box<Drop>),
     /// `would_differ`: the staged policy decides otherwise than the enforced one. No drop.
     WouldDiffer(Box<WouldDiffer>),
+    /// `allowed`: a rule has let a flow begin. Only if agent.toml asks for it.
+    Allowed(Box<Allowed>),
     /// `unenforced`: a time without enforcement has ended.
     Unenforced(Box<Unenforced>),
     /// `control`: somebody, or the agent itself, has changed or tried to change what is enforced.
@@ -81,6 +85,7 @@ impl Kind {
         match self {
             Self::Drop(_) => "drop",
             Self::WouldDiffer(_) => "would_differ",
+            Self::Allowed(_) => "allowed",
             Self::Unenforced(_) => "unenforced",
             Self::Control(_) => "control",
             Self::Altered(_) => "altered",

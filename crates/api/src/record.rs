@@ -70,6 +70,7 @@ impl Record {
         let number = match &event.kind {
             Kind::Drop(drop) => drop.generation,
             Kind::WouldDiffer(differs) => differs.staged.generation,
+            Kind::Allowed(allowed) => allowed.first.generation,
             Kind::Unenforced(time) => time.generation,
             Kind::Control(control) => control.generation,
             Kind::Altered(altered) => altered.generation,

@@ -245,6 +245,9 @@ pub struct Losses {
     pub budget: u64,
     /// Differences of the staged policy, for either.
     pub staged: u64,
+    /// Flows that rules let begin and that were to be told of, for either.
+    #[serde(default)]
+    pub flows: u64,
 }
 
 /// Since when the totals count, and what they lack.

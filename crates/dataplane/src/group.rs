@@ -185,6 +185,8 @@ pub(super) fn settings_of(specification: &Specification, specialisation: Special
         timeouts: specification.timeouts,
         new_flows: specification.new_flows,
         event_budget: specification.event_budget,
+        allowed_budget: specification.allowed.budget,
+        allowed_mask: specification.allowed.one_in.saturating_sub(1),
         flow_mask: specification.capacity.flow_buckets() - 1,
         forwarded_until: specification.forwarded_until,
         link,

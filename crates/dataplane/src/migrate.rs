@@ -42,6 +42,7 @@ const SAME: &[(u32, &[&str])] = &[
     (3, STATE_MAPS),
     (4, STATE_MAPS),
     (5, STATE_MAPS),
+    (6, STATE_MAPS),
 ];
 
 /// A table that cannot stay what it is.

@@ -28,6 +28,7 @@ pub const STATE_MAPS: &[&str] = &[
     "EVENTS",
     "LOST_EVENTS",
     "LOST_EVENTS_1",
+    "LOST_FLOWS",
     "INITIATORS",
     "RESETS",
 ];

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use bulkhead_abi::{Capacity, Rate, Settings, Timeouts};
+use bulkhead_abi::{AllowedReports, Capacity, Rate, Settings, Timeouts};
 use bulkhead_engine::host_table::HostTable;
 use bulkhead_engine::memory::Tables;
 
@@ -40,6 +40,8 @@ pub struct Specification<'a> {
     pub forwarded_until: u32,
     /// Drops that one CPU reports in a second.
     pub event_budget: u32,
+    /// Which flows are told of as rules let them begin.
+    pub allowed: AllowedReports,
     /// Programs may interrupt each other on a CPU: see [`super::is_realtime`].
     pub realtime: bool,
     /// A clock for tests, ns; else the kernel's.
@@ -62,6 +64,7 @@ impl<'a> Specification<'a> {
             new_flows: Rate::default(),
             forwarded_until: 0,
             event_budget: u32::MAX,
+            allowed: AllowedReports::NONE,
             realtime: super::is_realtime(),
             fixed_clock: None,
             object: OBJECT,

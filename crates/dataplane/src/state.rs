@@ -41,6 +41,7 @@ pub struct State {
     unreported: PerCpuArray<MapData, PodCounter>,
     lost: PerCpuArray<MapData, u64>,
     lost_odd: PerCpuArray<MapData, u64>,
+    lost_flows: PerCpuArray<MapData, u64>,
     flows: FlowTable,
     evicted: PerCpuArray<MapData, u64>,
 }
@@ -117,6 +118,7 @@ impl State {
             unreported: typed(pins, "UNREPORTED", Map::PerCpuArray)?,
             lost: typed(pins, "LOST_EVENTS", Map::PerCpuArray)?,
             lost_odd: typed(pins, "LOST_EVENTS_1", Map::PerCpuArray)?,
+            lost_flows: typed(pins, "LOST_FLOWS", Map::PerCpuArray)?,
             flows: FlowTable::open(&pins.state("FLOWS"))?,
             evicted: typed(pins, "EVICTED", Map::PerCpuArray)?,
         })
@@ -167,8 +169,11 @@ impl State {
         let mut drops = self.by_reason(&[&self.reasons[usize::from(is_odd)]])?;
         drops.retain(|(_, reason, _)| reason.action() == Action::Drop);
         // Layout 4 and before counted the budget's in the one account that they had.
-        let lost =
-            if is_odd { self.lost_odd()? } else { self.lost_of(LOST_RING)? + self.lost_of(LOST_BUDGET)? };
+        let lost = if is_odd {
+            sum(&self.lost_odd)?
+        } else {
+            self.lost_of(LOST_RING)? + self.lost_of(LOST_BUDGET)?
+        };
         Ok((drops, lost))
     }
 
@@ -185,11 +190,6 @@ impl State {
         Ok(counts.iter().sum())
     }
 
-    fn lost_odd(&self) -> Result<u64, KernelError> {
-        let counts = self.lost_odd.get(&0, 0).map_err(KernelError::refused("reading the loss counters"))?;
-        Ok(counts.iter().sum())
-    }
-
     /// What neither an event nor an aggregate tells of.
     ///
     /// # Errors
@@ -199,8 +199,9 @@ impl State {
         for index in 0..DIRECTIONS * REASONS {
             budget += counted(&self.unreported, index)?.packets;
         }
-        let ring = self.lost_of(LOST_RING)? + self.lost_odd()?;
-        Ok(Losses { ring, budget, staged: self.lost_of(LOST_STAGED)? })
+        let ring = self.lost_of(LOST_RING)? + sum(&self.lost_odd)?;
+        let flows = sum(&self.lost_flows)?;
+        Ok(Losses { ring, budget, staged: self.lost_of(LOST_STAGED)?, flows })
     }
 
     /// Tracked flows: unreplied and established, expired ones that were not collected included.
@@ -266,6 +267,12 @@ const fn plus(a: Counter, b: Counter) -> Counter {
 }
 
 /// A counter, all CPUs together.
+/// A counter of one entry, all CPUs together.
+fn sum(map: &PerCpuArray<MapData, u64>) -> Result<u64, KernelError> {
+    let counts = map.get(&0, 0).map_err(KernelError::refused("reading the loss counters"))?;
+    Ok(counts.iter().sum())
+}
+
 fn counted(map: &PerCpuArray<MapData, PodCounter>, index: u32) -> Result<Counter, KernelError> {
     let values = map.get(&index, 0).map_err(KernelError::refused("reading counters"))?;
     Ok(values.iter().fold(Counter::default(), |sum, PodCounter(counter)| plus(sum, *counter)))

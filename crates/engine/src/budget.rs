@@ -27,14 +27,14 @@ const PERIOD_BITS: u32 = 30;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// The period that the next two count in.
+    /// The period that the next three count in.
     period: u32,
     /// Reports that nobody's share paid for.
     common: u32,
     /// Kinds of drops that the first of those told of.
     kinds: u32,
-    /// Zero.
-    reserved: u32,
+    /// Flows that were told of as they began.
+    flows: u32,
     shares: [Share; SHARES],
 }
 const _: () = assert!(size_of::<Budget>() == 16 + 8 * SHARES);
@@ -104,13 +104,8 @@ pub const fn is_of_known_sender(reason: Reason, remote: u32, wide: u32) -> bool 
 
 impl Budget {
     /// Nothing was reported yet.
-    pub const UNUSED: Self = Self {
-        period: 0,
-        common: 0,
-        kinds: 0,
-        reserved: 0,
-        shares: [Share { period: 0, reports: 0 }; SHARES],
-    };
+    pub const UNUSED: Self =
+        Self { period: 0, common: 0, kinds: 0, flows: 0, shares: [Share { period: 0, reports: 0 }; SHARES] };
 
     /// What would pay for one more report of so many in a period; 0: there are none.
     #[inline(always)]
@@ -127,10 +122,27 @@ impl Budget {
         if share.reports < (reports / 2 / SHARES as u32).max(1) {
             return Some(Fund::Share);
         }
-        if self.period != period {
-            (self.period, self.common, self.kinds) = (period, 0, 0);
-        }
+        self.begin(period);
         (self.common < reports / 2).then_some(Fund::Common)
+    }
+
+    #[inline(always)]
+    fn begin(&mut self, period: u32) {
+        if self.period != period {
+            (self.period, self.common, self.kinds, self.flows) = (period, 0, 0, 0);
+        }
+    }
+
+    /// Whether one more flow may be told of as it begins, of so many in the period of `now`, ns of the clock for flows.
+    /// It takes nothing of what drops have.
+    #[inline(always)]
+    pub fn pay_for_flow(&mut self, flows: u32, now: u64) -> bool {
+        self.begin((now >> PERIOD_BITS) as u32);
+        if self.flows >= flows {
+            return false;
+        }
+        self.flows += 1;
+        true
     }
 
     /// Pays for one more report, if there is one.

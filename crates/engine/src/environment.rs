@@ -68,6 +68,10 @@ pub trait Environment {
     fn judges_errors(&self) -> bool {
         true
     }
+    /// Flows are told of as rules let them begin.
+    fn tells_of_flows(&self) -> bool {
+        false
+    }
     /// The link protocols that pass: `LINK_` bits.
     fn link(&self) -> u32;
     /// The rate at which one address may begin flows.

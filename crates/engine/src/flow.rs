@@ -82,8 +82,13 @@ fn is_expired(env: &impl Environment, flow: &FlowValue, now: u64) -> bool {
 /// not be stored, without which no reply would pass; or the rate that lets no flow begin now.
 #[inline(always)]
 pub fn admit(env: &impl Environment, meta: &mut Metadata, direction: Direction, (rule, limit): (u32, u16)) {
-    let Metadata { headers, found, outcome, .. } = meta;
-    *outcome = Outcome { reason: record(env, headers, found, direction, (rule, limit)), rule };
+    let Metadata { headers, found, sides, outcome, .. } = meta;
+    let reason = record(env, headers, found, direction, (rule, limit));
+    let is_first = matches!(headers.role, Role::Open | Role::Datagram) && !found.is_some();
+    if env.tells_of_flows() && is_first && reason == Reason::Rule {
+        sides.begun = 1;
+    }
+    *outcome = Outcome { reason, rule };
 }
 
 #[inline(always)]

@@ -31,8 +31,8 @@ pub struct Sides {
     pub remote: u32,
     /// 1: one end is quarantined, and only a management exemption may let the packet pass.
     pub quarantined: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1: a rule has let a flow begin with this packet. Written only where [`crate::Environment::tells_of_flows`].
+    pub begun: u32,
 }
 
 /// A flow that was looked up, or why there is none. In memory of a map, like all metadata: stack
@@ -98,7 +98,7 @@ impl Metadata {
         headers: Headers::UNKNOWN,
         quote: Headers::UNKNOWN,
         found: Found::NOTHING,
-        sides: Sides { local: 0, remote: 0, quarantined: 0, reserved: 0 },
+        sides: Sides { local: 0, remote: 0, quarantined: 0, begun: 0 },
         outcome: Outcome::of(Reason::LookupFailed),
     };
 

@@ -20,7 +20,7 @@ pub fn local_check(direction: Direction, source: Leaf, destination: Leaf) -> Res
     if near.local() == 0 || far.own() {
         return Err(Reason::NotLocal);
     }
-    Ok(Sides { local: near.local(), remote: far.remote(), quarantined: 0, reserved: 0 })
+    Ok(Sides { local: near.local(), remote: far.remote(), quarantined: 0, begun: 0 })
 }
 
 /// The classes of both ends. Where there are management exemptions, a quarantined end is marked

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bulkhead_abi::{Action, AggregateKey, KIND_SENDER, KIND_STAGED, NO_RULE, Reason as OfPrograms, to_ip};
 use bulkhead_api::event::{
-    Direction, Drop, End, Enforced, EtherType, Kind, Protocol, Reason, Rule, WouldDiffer,
+    Allowed, Direction, Drop, End, Enforced, EtherType, Kind, Protocol, Reason, Rule, WouldDiffer,
 };
 use bulkhead_policy::inventory::{Inventory, Node, Owner};
 use ipnet::IpNet;
@@ -139,6 +139,14 @@ impl Enricher {
             }
             None => Kind::Drop(Box::new(drop)),
         }
+    }
+
+    /// What an event of a flow that begins tells of; one of so many is told of.
+    #[must_use]
+    pub fn allowed(&self, key: &AggregateKey, packets: Packets, one_in: u32) -> Kind {
+        // A packet that audit mode lets pass though no rule does begins nothing that is told of.
+        let first = Drop { audit: false, ..self.drop(key, packets) };
+        Kind::Allowed(Box::new(Allowed { first, one_in }))
     }
 
     fn drop(&self, key: &AggregateKey, packets: Packets) -> Drop {

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_abi::{EVENT_AUDIT, EVENT_ODD, Event, KIND_STAGED};
+use bulkhead_abi::{EVENT_AUDIT, EVENT_ODD, Event, KIND_ALLOWED, KIND_STAGED};
 use bulkhead_api::event::{Counted, Timestamp};
 
 use crate::enrich::{Enricher, Packets};
@@ -125,7 +125,11 @@ impl Reader {
                 is_audit: Some(event.flags & EVENT_AUDIT != 0),
             };
             let origin = Origin::Ring(record.to_vec());
-            let kind = names.kind(&event.key, packets, enforced.as_deref());
+            let kind = if event.key.kind == KIND_ALLOWED {
+                names.allowed(&event.key, packets, event.one_in)
+            } else {
+                names.kind(&event.key, packets, enforced.as_deref())
+            };
             let ticket = self.hub.publish((self.clock)(event.time), kind, Counted::Events, origin);
             self.held.push_back((ticket, self.ring.cursor()));
         }

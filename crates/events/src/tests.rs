@@ -34,7 +34,7 @@ fn drop_to(port: u16, generation: u32) -> Event {
         kind: KIND_DROP,
         reserved: [0; 2],
     };
-    Event { time: port.into(), key, length: 60, source_port: 9, detail: 0, flags: 0, reserved: 0 }
+    Event { time: port.into(), key, length: 60, source_port: 9, detail: 0, flags: 0, one_in: 0 }
 }
 
 fn port(event: &event::Event) -> Option<u16> {

@@ -22,7 +22,7 @@ impl Severity {
         match kind {
             Kind::Drop(drop) if drop.audit => Self::Informational,
             Kind::Drop(_) => Self::Low,
-            Kind::WouldDiffer(_) => Self::Informational,
+            Kind::WouldDiffer(_) | Kind::Allowed(_) => Self::Informational,
             Kind::Unenforced(time) => match time.effect {
                 Effect::None => Self::Low,
                 Effect::Closed => Self::Medium,

@@ -83,6 +83,7 @@ fn parameters(exported: &Exported) -> Vec<(&'static str, String)> {
     let (drop, audit) = match &record.event.kind {
         Kind::Drop(drop) => (&**drop, drop.audit),
         Kind::WouldDiffer(differs) => (&differs.staged, differs.staged.audit),
+        Kind::Allowed(allowed) => (&allowed.first, false),
         Kind::Control(control) => {
             parameters.push(("action", control.action.name().to_owned()));
             parameters.push(("outcome", control.outcome.name().to_owned()));

@@ -85,10 +85,7 @@ fn authorities(tls: &Tls) -> io::Result<Vec<CertificateDer<'static>>> {
     }
 }
 
-fn identity(
-    chain: &Path,
-    key: &Path,
-) -> io::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+fn identity(chain: &Path, key: &Path) -> io::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     let wrong = |error| invalid(&format!("{}: {error}", key.display()));
     Ok((certificates(chain)?, PrivateKeyDer::from_pem_file(key).map_err(wrong)?))
 }

@@ -355,6 +355,13 @@ impl Kernel {
         HashMap::try_from(map).expect("a hash map")
     }
 
+    /// Flows that were to be told of as they began.
+    pub fn lost_flows(&mut self) -> u64 {
+        let map = self.generation.map_mut("LOST_FLOWS").expect("a map of the object");
+        let lost = PerCpuArray::<_, u64>::try_from(map).expect("a per-CPU array");
+        lost.get(&0, 0).expect("a counter").iter().sum()
+    }
+
     /// Drops that nothing else tells of.
     pub fn lost(&mut self) -> u64 {
         let map = self.generation.map_mut("LOST_EVENTS").expect("a map of the object");

@@ -5,6 +5,7 @@
 #[path = "../site/mod.rs"]
 mod site;
 
+mod allowed;
 mod checked;
 mod coming;
 mod confirm;

@@ -6,6 +6,7 @@
 mod kernel;
 
 mod accounts;
+mod allowed;
 mod broken;
 mod errors;
 mod flood;

@@ -40,7 +40,7 @@ pub struct Filter {
 
 /// Kinds of events, as records name them.
 const KINDS: [&str; 8] =
-    ["drop", "would_differ", "unenforced", "control", "altered", "coverage", "balance", "lost"];
+    ["drop", "would_differ", "allowed", "unenforced", "control", "altered", "coverage", "balance", "lost"];
 
 /// A filter whose words are understood.
 #[derive(Clone, Debug, Default)]
@@ -146,6 +146,7 @@ impl Meant {
             && self.fits(match &event.kind {
                 Kind::Drop(drop) => Some(drop),
                 Kind::WouldDiffer(differs) => Some(&differs.staged),
+                Kind::Allowed(allowed) => Some(&allowed.first),
                 _ => None,
             })
     }

@@ -35,8 +35,12 @@ pub fn compile<D: Dataplane>(
 /// The files of a generation, as they were kept.
 pub fn files<D: Dataplane>(enforcer: &Enforcer<D>, number: u32) -> anyhow::Result<(Files, GenerationMeta)> {
     let kept = enforcer.store.inputs_of(number);
-    kept.with_context(|| format!("the files that generation {number} was made from are gone, damaged or changed; `bulkhead apply` \
-             enforces files that are known"))
+    kept.with_context(|| {
+        format!(
+            "the files that generation {number} was made from are gone, damaged or changed; `bulkhead apply` \
+             enforces files that are known"
+        )
+    })
 }
 
 /// Whether there is what a change that is to be confirmed within a time would go back to.

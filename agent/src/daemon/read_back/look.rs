@@ -161,8 +161,17 @@ fn maps(program: &Inside) -> impl Iterator<Item = (String, String)> {
 fn changed(expected: &Settings, is: &Settings) -> impl Iterator<Item = (String, String)> {
     let of = |settings: &Settings| {
         let Settings { generation, features, locals, remotes, wide, zone, link, .. } = *settings;
-        let Settings { new_flows, event_budget, flow_mask, fixed_clock, timeouts, .. } = *settings;
-        let numbers: [(&'static str, u64); 12] = [
+        let Settings {
+            new_flows,
+            event_budget,
+            allowed_budget,
+            allowed_mask,
+            flow_mask,
+            fixed_clock,
+            timeouts,
+            ..
+        } = *settings;
+        let numbers: [(&'static str, u64); 14] = [
             ("generation", generation.into()),
             ("features", features.into()),
             ("local classes", locals.into()),
@@ -173,6 +182,8 @@ fn changed(expected: &Settings, is: &Settings) -> impl Iterator<Item = (String, 
             ("ns between new flows", new_flows.interval),
             ("burst of new flows", new_flows.tolerance),
             ("event budget", event_budget.into()),
+            ("budget of flows that begin", allowed_budget.into()),
+            ("mask of flows that begin", allowed_mask.into()),
             ("highest bucket of flows", flow_mask.into()),
             ("fixed clock", fixed_clock),
         ];

@@ -1,7 +1,7 @@
 //! What a generation was built with besides its files, kept beside them so that whoever reads the kernel's tables
 //! back can build the same again.
 
-use bulkhead_abi::{Capacity, Rate, Timeouts};
+use bulkhead_abi::{AllowedReports, Capacity, Rate, Timeouts};
 use bulkhead_api::hook::Kind;
 use bulkhead_dataplane::Specialisation;
 use bulkhead_policy::Dialect;
@@ -43,6 +43,9 @@ pub struct Built {
     pub new_flows: [u64; 2],
     /// Drops that one CPU reports in a second.
     pub event_budget: u32,
+    /// Flows that one CPU tells of in a second as rules let them begin, and one of how many.
+    #[serde(default)]
+    pub allowed: [u32; 2],
     /// The interfaces.
     pub interfaces: Vec<BuiltInterface>,
 }
@@ -94,6 +97,7 @@ impl Built {
             timeouts: config.timeouts.0.to_vec(),
             new_flows: [config.new_flows.interval, config.new_flows.tolerance],
             event_budget: config.event_budget,
+            allowed: [config.allowed.budget, config.allowed.one_in],
             interfaces: config.interfaces.iter().map(interface).collect(),
         }
     }
@@ -115,6 +119,13 @@ impl Built {
     pub fn capacity(&self) -> Capacity {
         let (flows, spare_addresses) = (self.flows, self.spare_addresses);
         Capacity { flows, spare_addresses, ..Capacity::default() }
+    }
+
+    /// Which flows are told of as rules let them begin.
+    #[must_use]
+    pub fn allowed(&self) -> AllowedReports {
+        let [budget, one_in] = self.allowed;
+        AllowedReports { budget, one_in }
     }
 
     /// Time-outs of flows; none if there are not as many as this agent knows.

@@ -130,6 +130,7 @@ impl Sets {
             capacity: built.capacity(),
             new_flows: built.new_flows(),
             event_budget: built.event_budget,
+            allowed: built.allowed(),
             ..Specification::new(self.number, tables, timeouts)
         })
     }

@@ -163,6 +163,8 @@ fn losses(metrics: &mut Metrics, status: &Status) {
     let of = |cause: &str, count: u64| (vec![("cause", cause.to_owned())], count as f64);
     let lost = [of("ring", status.lost.ring), of("budget", status.lost.budget)];
     metrics.counter("unreported_drops", "Drops that no event and no summary tells of", lost);
+    let lost = [(vec![], status.lost.flows as f64)];
+    metrics.counter("unreported_flows", "Flows that rules let begin and that were to be told of", lost);
     metrics.counter(
         "evicted_flows",
         "Flows that made room for others before they had expired",

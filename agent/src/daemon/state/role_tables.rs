@@ -60,6 +60,7 @@ impl<D: Dataplane> RoleTables<D> {
             staged: staged.as_ref().map(|(number, tables)| Staged { number: *number, tables }),
             new_flows: setup.config.new_flows,
             event_budget: setup.config.event_budget,
+            allowed: setup.config.allowed,
             forwarded_until: setup.forwarded_until,
             ..Specification::new(number, &tables, setup.config.timeouts)
         };

@@ -214,7 +214,8 @@ impl Store {
             self.replace(&directory.join("made.json"), &serde_json::to_vec_pretty(made)?)?;
             self.sync(&directory)
         };
-        write().with_context(|| format!("{}: keeping what the generation is made from", directory.display()))?;
+        write()
+            .with_context(|| format!("{}: keeping what the generation is made from", directory.display()))?;
         self.seals.set(number, files, made);
         Ok(())
     }

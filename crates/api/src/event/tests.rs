@@ -94,6 +94,7 @@ fn kind() -> impl Strategy<Value = Kind> {
         drop().prop_map(|drop| Kind::Drop(Box::new(drop))),
         (drop(), enforced)
             .prop_map(|(staged, enforced)| Kind::WouldDiffer(Box::new(WouldDiffer { staged, enforced }))),
+        (drop(), any::<u32>()).prop_map(|(first, one_in)| Kind::Allowed(Box::new(Allowed { first, one_in }))),
         unenforced.prop_map(|(interface, since, milliseconds, cause, effect, generation, agent)| {
             let since = Timestamp::from_unix(since);
             Kind::Unenforced(Box::new(Unenforced {

@@ -16,6 +16,10 @@ impl fmt::Display for Event {
                 times(f, drop)
             }
             Kind::WouldDiffer(differs) => would_differ(f, differs),
+            Kind::Allowed(allowed) => {
+                packets(f, "allow", &allowed.first)?;
+                if allowed.one_in > 1 { write!(f, ", one of {}", allowed.one_in) } else { Ok(()) }
+            }
             Kind::Unenforced(time) => unenforced(f, time),
             Kind::Control(control) => self::control(f, control),
             Kind::Altered(altered) => self::altered(f, altered),

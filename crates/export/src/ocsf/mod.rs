@@ -2,7 +2,7 @@
 //!
 //! | event | class |
 //! |---|---|
-//! | `drop`, `would_differ` | Network Activity (4001) |
+//! | `drop`, `would_differ`, `allowed` | Network Activity (4001) |
 //! | `control` | Entity Management (3004); `start` and `stop`: Application Lifecycle (6002) |
 //! | `unenforced`, `altered`, `lost` | Detection Finding (2004) |
 //! | `coverage`, `balance` | Compliance Finding (2003) |
@@ -48,6 +48,7 @@ pub fn object(exported: &Exported) -> Value {
     let mut object = match &record.event.kind {
         Kind::Drop(drop) => network::dropped(record, drop),
         Kind::WouldDiffer(differs) => network::would_differ(record, differs),
+        Kind::Allowed(allowed) => network::allowed(record, allowed),
         Kind::Control(control) => control::changed(record, control),
         Kind::Unenforced(time) => finding::unenforced(exported, record, time),
         Kind::Altered(altered) => finding::altered(exported, record, altered),

@@ -1,6 +1,6 @@
 //! Packets: Network Activity.
 
-use bulkhead_api::event::{Direction, Drop, End, Rule, WouldDiffer};
+use bulkhead_api::event::{Allowed, Direction, Drop, End, Rule, WouldDiffer};
 use bulkhead_api::record::Record;
 use serde_json::{Value, json};
 
@@ -8,6 +8,7 @@ use super::{Activity, Class, Members, device, of, policy, set, set_some};
 
 const CLASS: Class = Class { uid: 4001, name: "Network Activity", category: (4, "Network Activity") };
 
+const OPEN: Activity = (1, "Open");
 const REFUSE: Activity = (5, "Refuse");
 const TRAFFIC: Activity = (6, "Traffic");
 
@@ -37,6 +38,21 @@ pub(super) fn would_differ(record: &Record, differs: &WouldDiffer) -> Members {
     let staged = if differs.enforced.passed { "drop" } else { "pass" };
     let detail = format!("{enforced} by the enforced policy; the staged policy would {staged} it");
     set(&mut object, "status_detail", detail);
+    object
+}
+
+/// A flow that a rule has let begin.
+pub(super) fn allowed(record: &Record, allowed: &Allowed) -> Members {
+    let mut object = packets(record, &allowed.first, OPEN, true);
+    set(&mut object, "action_id", 1);
+    set(&mut object, "action", "Allowed");
+    set(&mut object, "disposition_id", 1);
+    set(&mut object, "disposition", "Allowed");
+    set(&mut object, "status_id", 1);
+    set(&mut object, "status", "Success");
+    if allowed.one_in > 1 {
+        set(&mut object, "status_detail", format!("one of {} flows is told of", allowed.one_in));
+    }
     object
 }
 

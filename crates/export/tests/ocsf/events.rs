@@ -132,8 +132,12 @@ pub fn all() -> Vec<Exported> {
         let enforced = json!({"reason": "no_rule", "passed": index % 2 == 0, "rule": {"number": 1}});
         with(drop, json!({"kind": "would_differ", "enforced": enforced}))
     };
+    let allowed = |(index, drop): (usize, Value)| {
+        with(drop, json!({"kind": "allowed", "reason": "rule", "one_in": 1 + index % 2 * 63}))
+    };
     let mut events = drops();
     events.extend(drops().into_iter().enumerate().map(differs));
+    events.extend(drops().into_iter().enumerate().map(allowed));
     events.extend(controls());
     events.extend(evidence());
     events.push(with(drop(), json!({"node": ""})));

@@ -120,5 +120,8 @@ fn what_was_done_to_packets_is_said_as_it_was() {
     assert_eq!(of(json!({})), (words(refuse), true, "Low".to_owned()));
     assert_eq!(of(json!({"audit": true})), (words(traffic), false, "Informational".to_owned()));
     let differs = json!({"kind": "would_differ", "enforced": {"reason": "no_rule", "passed": false}});
+    let allowed = json!({"kind": "allowed", "reason": "rule", "one_in": 1});
+    let open = ["Open", "Allowed", "Allowed"];
+    assert_eq!(of(allowed), (words(open), true, "Informational".to_owned()));
     assert_eq!(of(differs), (words(traffic), false, "Informational".to_owned()));
 }

@@ -149,10 +149,7 @@ fn a_changed_cell_is_named_by_source_destination_and_port() {
     std::fs::write(kept[0].join("policy"), text.replace("\"deny\"", "\"accept\"")).unwrap();
     let refused = site.bulkhead(&["audit", "live"]);
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(
-        refused.status.code() == Some(2) && words.contains("gone, damaged or changed"),
-        "{words}"
-    );
+    assert!(refused.status.code() == Some(2) && words.contains("gone, damaged or changed"), "{words}");
 }
 
 #[test]

@@ -29,10 +29,15 @@ fn changed_records_are_not_enforced_in_the_place_of_changed_tables() {
         status["agent"]["read_back"]["failure"].as_str().is_some_and(|why| why.contains("changed"))
     });
     let_in(&Memory::open(&pin(&site, "CELLS")), denying_cell(&program));
-    let looked = |status: &serde_json::Value| status["agent"]["read_back"]["time"].as_str().map(str::to_owned);
+    let looked =
+        |status: &serde_json::Value| status["agent"]["read_back"]["time"].as_str().map(str::to_owned);
     let before = looked(&site.status());
     site.wait_for("it has looked again", |status| looked(status) != before);
-    assert_eq!(number(&site.status()["agent"]["generation"]), generation, "nothing is built from changed files");
+    assert_eq!(
+        number(&site.status()["agent"]["generation"]),
+        generation,
+        "nothing is built from changed files"
+    );
     let (_, code) = live(&site);
     assert_eq!(code, Some(2));
     site.done(&["apply"]);
@@ -44,7 +49,10 @@ fn changed_records_are_not_enforced_in_the_place_of_changed_tables() {
 fn what_enforces_behind_a_staged_policy_is_compared() {
     let mut site = Site::new("behind", Over::Tunnel, &[DENY, WEB]);
     let interface = site.interface();
-    site.write("agent.toml", &(site.configuration("server", interface) + "[limits]\nread_back_seconds = 0\n"));
+    site.write(
+        "agent.toml",
+        &(site.configuration("server", interface) + "[limits]\nread_back_seconds = 0\n"),
+    );
     site.start();
     site.write("candidate.hujson", &policy(&[OTHER]));
     site.done(&["stage", &site.path("candidate.hujson")]);
