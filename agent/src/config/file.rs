@@ -199,7 +199,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
             *to = number(name, value, bounds)?;
         }
     }
-    if let Some(bytes) = file.events.ring_bytes.filter(|_| !capacity.event_bytes.is_power_of_two()) {
+    if let Some(bytes) = file.events.ring_bytes.as_ref().filter(|_| !capacity.event_bytes.is_power_of_two()) {
         return Err(at(&source, bytes.span().start, "ring_bytes: not a power of two; try 1048576"));
     }
     if let Some(mib) = &file.limits.table_memory_mib {

@@ -45,6 +45,14 @@ pub(super) fn examine(patient: &Patient, status: &Status) -> Vec<Finding> {
             "raise `event_budget` or `ring_bytes` in agent.toml, or find who sends so much",
         ));
     }
+    if status.lost.flows != 0 {
+        findings.push(Finding::new(
+            "events",
+            Level::Warning,
+            format!("{} flows that rules let begin are in no report", status.lost.flows),
+            "raise `allowed_budget` in agent.toml, or sample them",
+        ));
+    }
     if let Some(agent) = status.agent.as_ref().filter(|agent| agent.events.unwritten != 0) {
         let found = format!("{} events are not in the event log", agent.events.unwritten);
         findings.push(Finding::new("events", Level::Warning, found, "make room in the state directory"));

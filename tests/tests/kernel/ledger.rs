@@ -19,7 +19,7 @@ pub struct Told {
 
 impl From<Event> for Told {
     fn from(event: Event) -> Self {
-        let Event { time: _, key, length, source_port, detail, flags, reserved: _ } = event;
+        let Event { time: _, key, length, source_port, detail, flags, one_in: _ } = event;
         Self { key, length, source_port, detail, flags }
     }
 }

@@ -39,7 +39,7 @@ pub struct Filter {
 }
 
 /// Kinds of events, as records name them.
-const KINDS: [&str; 8] =
+const KINDS: [&str; 9] =
     ["drop", "would_differ", "allowed", "unenforced", "control", "altered", "coverage", "balance", "lost"];
 
 /// A filter whose words are understood.

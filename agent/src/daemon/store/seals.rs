@@ -1,7 +1,7 @@
 //! Whether what was kept of a generation is what was kept: files that somebody has changed since are as good as gone.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_api::record::Digests;
 
@@ -14,24 +14,34 @@ use crate::daemon::store::GenerationMeta;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seals(Arc<Mutex<BTreeMap<u32, Seal>>>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Seal {
     digests: Digests,
     mode: Mode,
+    /// That it was broken is told once.
+    is_told: bool,
+}
+
+impl Seal {
+    fn new(files: &Files, made: &GenerationMeta) -> Self {
+        Self { digests: files.digests(), mode: made.mode, is_told: false }
+    }
 }
 
 impl Seals {
     /// A generation is made from this.
     pub(super) fn set(&self, number: u32, files: &Files, made: &GenerationMeta) {
-        self.all().insert(number, Seal { digests: files.digests(), mode: made.mode });
+        self.all().insert(number, Seal::new(files, made));
     }
 
     /// Whether what was read is what was kept.
     pub(super) fn holds(&self, number: u32, files: &Files, made: &GenerationMeta) -> bool {
-        let read = Seal { digests: files.digests(), mode: made.mode };
+        let read = Seal::new(files, made);
         let is_recorded = made.digests.as_ref().is_none_or(|digests| *digests == read.digests);
-        let holds = is_recorded && *self.all().entry(number).or_insert_with(|| read.clone()) == read;
-        if !holds {
+        let mut all = self.all();
+        let seal = all.entry(number).or_insert_with(|| read.clone());
+        let holds = is_recorded && (&seal.digests, seal.mode) == (&read.digests, read.mode);
+        if !holds && !std::mem::replace(&mut seal.is_told, true) {
             tracing::error!(
                 generation = number,
                 "its recorded files are not those that it was made from: somebody has changed them"
@@ -45,7 +55,7 @@ impl Seals {
         self.all().retain(|number, _| numbers.contains(number));
     }
 
-    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, Seal>> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<u32, Seal>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
