@@ -55,6 +55,7 @@ mod unseen;
 mod uplinks;
 mod used;
 mod watched;
+mod watching;
 
 use std::time::Duration;
 
