@@ -5,6 +5,7 @@
 #[path = "../site/mod.rs"]
 mod site;
 
+mod alarms;
 mod checked;
 mod coming;
 mod confirm;

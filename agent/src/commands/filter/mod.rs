@@ -61,8 +61,8 @@ pub struct Times {
 const DIRECTIONS: [&str; 2] = ["ingress", "egress"];
 
 /// Kinds of events, as records name them.
-const KINDS: [&str; 8] =
-    ["drop", "would_differ", "unenforced", "control", "altered", "coverage", "balance", "lost"];
+const KINDS: [&str; 9] =
+    ["drop", "would_differ", "unenforced", "control", "altered", "alarm", "coverage", "balance", "lost"];
 
 /// A filter whose words are understood.
 #[derive(Clone, Debug, Default)]

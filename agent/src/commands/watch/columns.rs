@@ -25,7 +25,7 @@ pub fn columns(event: &Event, width: usize) -> String {
             return format!("{} {}", time(event, width), plain(words));
         }
     };
-    format!("{} {} {}", time(event, width), fit(what, 7), packets(drop, width - 1))
+    format!("{} {} {}", time(event, width), fit(what, 7), packets(drop, width))
 }
 
 fn time(event: &Event, width: usize) -> String {

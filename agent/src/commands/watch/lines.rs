@@ -96,6 +96,6 @@ fn color(event: &Event) -> u8 {
         Kind::Drop(_) => RED,
         Kind::WouldDiffer(_) => CYAN,
         Kind::Control(_) | Kind::Coverage(_) | Kind::Balance(_) => GREEN,
-        Kind::Unenforced(_) | Kind::Altered(_) | Kind::Lost(_) | Kind::Missed(_) => MAGENTA,
+        Kind::Unenforced(_) | Kind::Altered(_) | Kind::Alarm(_) | Kind::Lost(_) | Kind::Missed(_) => MAGENTA,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use bulkhead_api::status::Status;
+use bulkhead_api::status::{ActiveAlarm, Status};
 use bulkhead_api::text::plain;
 
 use crate::commands::watch::label;
@@ -26,9 +26,11 @@ pub struct Polled {
     pub is_enforced: bool,
     /// What is wrong, the first of it.
     pub problem: Option<String>,
+    /// Alarms that are on.
+    pub alarms: Vec<String>,
     /// Packets by reason and direction.
     pub reasons: BTreeMap<(String, String), Counter>,
-    /// Packets that rules let pass.
+    /// Packets that rules decided.
     pub rules: BTreeMap<String, Counter>,
     /// Who is cut off.
     pub quarantined: usize,
@@ -74,6 +76,10 @@ impl Polled {
         self.title = Some(plain(&format!("instance {}  {words}", status.instance)).into_owned());
         self.is_enforced = status.state == bulkhead_api::status::State::Enforced;
         self.problem = status.problems.first().map(|problem| plain(problem).into_owned());
+        let alarms = status.agent.iter().flat_map(|agent| &agent.alarms).flat_map(|alarms| &alarms.active);
+        let words =
+            |alarm: &ActiveAlarm| plain(&format!("{}: {}", alarm.alarm.name(), alarm.detail)).into_owned();
+        self.alarms = alarms.map(words).collect();
         self.quarantined = status.quarantined.len();
         self.lost = [status.lost.ring, status.lost.budget];
         self.unwritten = status.agent.as_ref().map_or(0, |agent| agent.events.unwritten);

@@ -14,6 +14,9 @@ use super::tally::{Tally, WINDOW};
 /// Lines and columns below which nothing is legible.
 const LEAST: (u16, u16) = (14, 60);
 
+/// Alarms that are shown.
+const ALARMS: usize = 3;
+
 /// Columns from which on the ends of a pair have room beside all else.
 const WIDE: u16 = 110;
 
@@ -69,7 +72,7 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, color: bool) {
     frame.render_widget(Paragraph::new(losses_of(picture, palette)), losses);
     draw_pairs(frame, state, pairs);
     let [rules, reasons] =
-        Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(tables);
+        Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).spacing(2).areas(tables);
     draw_rules(frame, picture, rules);
     draw_reasons(frame, &picture.polled, reasons);
     frame.render_widget(Paragraph::new(notes), said);
@@ -91,11 +94,11 @@ fn draw_title(frame: &mut Frame<'_>, picture: &Picture, palette: Palette, area: 
 
 fn draw_rates(frame: &mut Frame<'_>, picture: &Picture, palette: Palette, area: Rect) {
     let Picture { tally: Tally { drops, .. }, polled, now } = picture;
-    let passed: f64 = polled.rules.values().map(|counter| counter.rate).sum();
+    let decided: f64 = polled.rules.values().map(|counter| counter.rate).sum();
     let [one, ten, sixty] = [1, 10, 60].map(|over| number(drops.per_second(*now, over)));
     let words = vec![
         Line::from(format!("drops a second: {one} now, {ten} over 10 s, {sixty} over 60 s")),
-        Line::from(format!("drops seen: {}   passed by rules a second: {}", drops.total(), number(passed))),
+        Line::from(format!("drops seen: {}   decided by rules a second: {}", drops.total(), number(decided))),
     ];
     let [left, right] = Layout::horizontal([Constraint::Min(58), Constraint::Max(60)]).areas(area);
     frame.render_widget(Paragraph::new(words), left);
@@ -182,20 +185,20 @@ fn draw_rules(frame: &mut Frame<'_>, picture: &Picture, area: Rect) {
     let names = polled.rules.keys().chain(tally.rules.rows().map(|(name, _)| name));
     let mut rows: Vec<_> = names
         .map(|name| {
-            let passed = polled.rules.get(name).cloned().unwrap_or_default();
+            let decided = polled.rules.get(name).cloned().unwrap_or_default();
             let drops = dropped(name).map_or(0.0, |row| row.rate.per_second(*now, WINDOW));
-            (name, passed, drops, dropped(name).map_or(0, |row| row.rate.total()))
+            (name, decided, drops, dropped(name).map_or(0, |row| row.rate.total()))
         })
         .collect();
-    let busy = |(_, passed, drops, _): &(&String, Counter, f64, u64)| passed.rate + drops;
+    let busy = |(_, decided, drops, _): &(&String, Counter, f64, u64)| decided.rate + drops;
     rows.sort_by(|one, other| busy(other).total_cmp(&busy(one)).then_with(|| one.0.cmp(other.0)));
     rows.dedup_by(|one, other| one.0 == other.0);
-    let cells = rows.into_iter().take(area.height.into()).map(|(name, passed, drops, dropped)| {
-        let [passing, dropping] = [passed.rate, drops].map(|rate| format!("{:>8}", number(rate)));
-        Cells::new(vec![name.clone(), passing, dropping, format!("{dropped:>9}")])
+    let cells = rows.into_iter().take(area.height.into()).map(|(name, decided, drops, dropped)| {
+        let [deciding, dropping] = [decided.rate, drops].map(|rate| format!("{:>9}", number(rate)));
+        Cells::new(vec![name.clone(), deciding, dropping, format!("{dropped:>9}")])
     });
-    let widths = [Constraint::Fill(1), Constraint::Length(8), Constraint::Length(8), Constraint::Length(9)];
-    let head = Cells::new(["rule", "passed/s", "denied/s", "   denied"]).style(HEAD);
+    let widths = [Constraint::Fill(1), Constraint::Length(9), Constraint::Length(9), Constraint::Length(9)];
+    let head = Cells::new(["rule", "packets/s", " denied/s", "   denied"]).style(HEAD);
     frame.render_widget(Table::new(cells, widths).header(head), area);
 }
 
@@ -205,10 +208,10 @@ fn draw_reasons(frame: &mut Frame<'_>, polled: &Polled, area: Rect) {
         b.rate.total_cmp(&a.rate).then_with(|| b.packets.cmp(&a.packets)).then_with(|| one.cmp(other))
     });
     let cells = rows.into_iter().take(area.height.into()).map(|((reason, direction), counter)| {
-        let rate = format!("{:>8}", number(counter.rate));
+        let rate = format!("{:>9}", number(counter.rate));
         Cells::new(vec![reason.clone(), direction.clone(), rate, format!("{:>10}", counter.packets)])
     });
-    let widths = [Constraint::Fill(1), Constraint::Length(7), Constraint::Length(8), Constraint::Length(10)];
+    let widths = [Constraint::Fill(1), Constraint::Length(7), Constraint::Length(9), Constraint::Length(10)];
     let head = Cells::new(["reason", "dir", "packets/s", "    packets"]).style(HEAD);
     frame.render_widget(Table::new(cells, widths).header(head), area);
 }
@@ -217,8 +220,12 @@ fn notes(picture: &Picture, state: &State, palette: Palette) -> Vec<Line<'static
     let bad = |words: &str| Line::styled(words.to_owned(), palette.bad());
     let problem = picture.polled.problem.as_deref().map(|words| bad(&format!("problem: {words}")));
     let gap = state.gap.as_deref().map(bad);
+    let alarms = &picture.polled.alarms;
+    let shown = alarms.iter().take(ALARMS).map(|words| bad(&format!("ALARM {words}")));
+    let more = alarms.len().checked_sub(ALARMS + 1);
+    let more = more.map(|more| bad(&format!("and {} alarms more: `bulkhead status` has them", more + 1)));
     let notice = picture.tally.notice.as_deref().map(|words| Line::from(format!("last: {words}")));
-    problem.into_iter().chain(gap).chain(notice).collect()
+    problem.into_iter().chain(shown).chain(more).chain(gap).chain(notice).collect()
 }
 
 fn keys_of(state: &State, palette: Palette) -> Line<'_> {
