@@ -7,6 +7,7 @@ use bulkhead_api::event::{Action, Outcome};
 use bulkhead_api::quarantine::Request;
 use bulkhead_dataplane::Kind;
 use bulkhead_policy::inventory::Node;
+use ipnet::IpNet;
 
 use super::denials::Denied;
 use super::{Alarms, Cause, Found};
@@ -67,19 +68,18 @@ pub fn respond(enforcer: &Enforcer, alarms: &Alarms, settings: &Response, denied
     Change { outcome, subject: Some(node.clone()), ..change }.tell(enforcer);
 }
 
-/// Why a node must not be cut off: it has an address from which this host is managed.
+/// Why a node must not be cut off: this host is managed from an address of it, or through it.
 fn protected(node: &Node, config: &Config) -> Option<String> {
-    let addresses = || node.addresses.iter().chain(&node.underlay);
-    let is_exempt = |address: &IpAddr| {
-        config.management.iter().any(|exempt| exempt.sources.iter().any(|net| net.contains(address)))
-    };
-    if let Some(address) = addresses().find(|address| is_exempt(address)) {
-        return Some(format!("[[management]] has {address}"));
+    let addresses = node.addresses.iter().chain(&node.underlay).map(|address| IpNet::from(*address));
+    let reached: Vec<IpNet> = addresses.chain(node.routes.iter().copied()).collect();
+    let exempt = || config.management.iter().flat_map(|exempt| &exempt.sources);
+    let is_either = |net: &&IpNet| exempt().any(|exempt| exempt.contains(*net) || net.contains(exempt));
+    if let Some(net) = reached.iter().find(is_either) {
+        return Some(format!("[[management]] has {net}"));
     }
     let operators = operators(config);
-    addresses()
-        .find(|address| operators.contains(address))
-        .map(|address| format!("an operator of this host is connected from {address}"))
+    let operator = operators.iter().find(|operator| reached.iter().any(|net| net.contains(*operator)));
+    operator.map(|operator| format!("an operator of this host is connected from {operator}"))
 }
 
 /// From where somebody is connected to SSH or to what management is exempt for. Where the kernel does not tell, the
@@ -91,4 +91,34 @@ fn operators(config: &Config) -> HashSet<IpAddr> {
     let open = open.into_iter().filter(|open| ports.contains(&open.local.port()));
     let connected = open.map(|open| open.remote.ip().to_canonical());
     connected.chain(session::operators()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_policy::diagnostic::Findings;
+    use bulkhead_policy::inventory;
+    use bulkhead_policy::resolve::Management;
+    use bulkhead_policy::source::Source;
+
+    use super::{Config, protected};
+
+    #[test]
+    fn who_manages_the_host_is_protected() {
+        let text = r#"{"nodes": [
+            {"name": "ops", "addresses": ["100.64.0.1"], "underlay": ["203.0.113.7"], "tags": ["tag:a"]},
+            {"name": "gateway", "addresses": ["100.64.0.2"], "routes": ["10.20.0.0/16"], "tags": ["tag:a"]},
+            {"name": "other", "addresses": ["100.64.0.3"], "routes": ["10.30.0.0/16"], "tags": ["tag:a"]}]}"#;
+        let inventory = inventory::parse(&Source::new("i", text), &mut Findings::default()).unwrap();
+        let is = |name: &str, from: &str| {
+            let sources = vec![from.parse().unwrap()];
+            let management = vec![Management { sources, ports: vec![2222], location: None }];
+            let config = Config { management, ..Config::default() };
+            protected(inventory.node(name).unwrap(), &config).is_some()
+        };
+        assert!(is("ops", "100.64.0.1/32") && is("ops", "100.64.0.0/24") && is("ops", "203.0.113.7/32"));
+        assert!(is("gateway", "10.20.3.4/32") && is("gateway", "10.0.0.0/8"));
+        for from in ["100.64.0.1/32", "10.20.3.4/32"] {
+            assert!(!is("other", from), "{from}");
+        }
+    }
 }
