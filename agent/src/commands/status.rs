@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use bulkhead_api::link::Link;
 use bulkhead_api::route;
-use bulkhead_api::status::{ExchangeInterface, Sink, State, Status as Answered};
+use bulkhead_api::status::{ExchangeInterface, Quarantined, Sink, State, Status as Answered};
+use bulkhead_api::text::plain;
 use hyper::Method;
 
 use crate::client::{self, PATIENCE};
@@ -75,6 +76,15 @@ fn text(status: &Answered) -> String {
     text
 }
 
+/// Who is cut off, since when, until when, by whom and why.
+pub fn quarantined(quarantined: &Quarantined) -> String {
+    let Quarantined { entry, since_time, until_time } = quarantined;
+    let until = until_time.as_ref().map(|time| format!(" until {time}")).unwrap_or_default();
+    let by = if entry.automatic { ", by the agent itself" } else { "" };
+    let reason = entry.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    plain(&format!("{} since {since_time}{until}{by}{reason}", entry.title())).into_owned()
+}
+
 fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
     match &status.agent {
         Some(agent) => {
@@ -129,6 +139,10 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
         for ExchangeInterface { interface, link } in &agent.linked {
             writeln!(out, "interface: {interface}; link protocols: {}", names(link))?;
         }
+        for alarm in agent.alarms.iter().flat_map(|alarms| &alarms.active) {
+            let since = alarm.since.milliseconds();
+            writeln!(out, "alarm: {} since {since}: {}", alarm.alarm.name(), plain(&alarm.detail))?;
+        }
         for exemption in &agent.exemptions {
             writeln!(out, "exempt: {exemption}")?;
         }
@@ -137,10 +151,7 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
         }
     }
     for quarantined in &status.quarantined {
-        let entry = &quarantined.entry;
-        let until = quarantined.until_time.as_ref().map(|time| format!(" until {time}")).unwrap_or_default();
-        let reason = entry.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        writeln!(out, "quarantined: {} since {}{until}{reason}", entry.title(), quarantined.since_time)?;
+        writeln!(out, "quarantined: {}", self::quarantined(quarantined))?;
     }
     writeln!(
         out,

@@ -16,7 +16,7 @@ use toml::Spanned;
 
 #[cfg(feature = "agent")]
 use super::sinks;
-use super::{Config, HookChoice, Link, Managed, Mode, Role, history, timeouts};
+use super::{Config, HookChoice, Link, Managed, Mode, Role, alarms, history, timeouts};
 use crate::exit::Usage;
 
 #[derive(Debug, Default, Deserialize)]
@@ -37,6 +37,7 @@ struct File {
     metrics: Metrics,
     control: Control,
     history: history::Section,
+    alarms: alarms::Section,
     #[cfg(feature = "agent")]
     sink: Vec<sinks::Section>,
     #[cfg(not(feature = "agent"))]
@@ -315,6 +316,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
             overlay,
         });
     }
+    config.alarms = file.alarms.read(&source, &config.interfaces)?;
     #[cfg(feature = "agent")]
     {
         config.sinks = sinks::read(&source, path.parent().unwrap_or(Path::new("")), file.sink)?;

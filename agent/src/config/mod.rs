@@ -1,5 +1,6 @@
 //! `agent.toml`: what one agent enforces, where, and how large its tables are.
 
+mod alarms;
 mod file;
 mod history;
 #[cfg(feature = "agent")]
@@ -24,6 +25,8 @@ pub use bulkhead_api::link::Link;
 pub use bulkhead_api::mode::Mode;
 
 use crate::exit::Usage;
+
+pub use self::alarms::{Alarms, Response, Scan, Spike};
 
 /// Where an agent's configuration is, unless `--config` names another.
 pub const DEFAULT: &str = "/etc/bulkhead/agent.toml";
@@ -143,6 +146,8 @@ pub struct Config {
     pub control: Control,
     /// What is kept of who used which rule; none: nothing is.
     pub history: Option<History>,
+    /// What raises alarms; none: nothing does.
+    pub alarms: Option<Alarms>,
     /// Where records of the event log go.
     #[cfg(feature = "agent")]
     pub sinks: Vec<bulkhead_sinks::Settings>,
@@ -190,6 +195,7 @@ impl Default for Config {
             wireguard: Vec::new(),
             control: Control::default(),
             history: Some(History::default()),
+            alarms: Some(Alarms::default()),
             #[cfg(feature = "agent")]
             sinks: Vec::new(),
         }

@@ -4,7 +4,7 @@ use bulkhead_abi::{AllowedReports, FlowState, Rate};
 use bulkhead_api::hook::Kind;
 use bulkhead_policy::resolve::Overlay;
 
-use super::{Config, Control, History, HookChoice, Link, Mode, Role, file};
+use super::{Alarms, Config, Control, History, HookChoice, Link, Mode, Role, file};
 
 fn parse(text: &str) -> Result<Config, String> {
     file::parse(Path::new("/etc/bulkhead/agent.toml"), text).map_err(|error| error.to_string())
@@ -264,5 +264,39 @@ fn a_wireguard_file_named_by_mistake_is_not_repeated() {
     ] {
         let error = file::parse(Path::new("wg0.conf"), &text).unwrap_err().to_string();
         assert!((0..secret.len() - 8).all(|at| !error.contains(&secret[at..at + 8])), "{error}");
+    }
+}
+
+#[test]
+fn alarms_are_on_and_nobody_is_cut_off_unless_asked() {
+    let read = |text: &str| parse(text).map(|config| config.alarms);
+    let alarms = read("").unwrap().unwrap();
+    assert_eq!(alarms, Alarms::default());
+    assert_eq!(alarms.quarantine, None);
+    assert_eq!(read("[alarms]\nenabled = false\n").unwrap(), None);
+    assert_eq!(read("[alarms]\nscan_targets = 40\n").unwrap().unwrap().scan.targets, 40);
+    let wg0 = "[[interface]]\nname = \"wg0\"\n";
+    let quarantine = |words: &str| read(&format!("{wg0}[alarms.quarantine]\n{words}"));
+    assert_eq!(quarantine("denials = 5\n").unwrap().unwrap().quarantine, None);
+    let on = quarantine("enabled = true\ninterfaces = [\"wg0\"]\nminutes = 2\n")
+        .unwrap()
+        .unwrap()
+        .quarantine
+        .unwrap();
+    assert_eq!((on.hold, on.at_once, on.denials), (120, 2, 50));
+    for (text, words) in [
+        ("[alarms]\nscan_targets = 1\n".to_owned(), ":2:16: scan_targets: 1 is not between"),
+        ("[alarms]\nscan_ports = 1\n".to_owned(), ": unknown field"),
+        (format!("{wg0}[alarms.quarantine]\nenabled = true\n"), ": quarantine: name in `interfaces`"),
+        (format!("{wg0}[alarms.quarantine]\ninterfaces = [\"wg1\"]\n"), ":4:15: interfaces: 'wg1' is no"),
+        (
+            format!(
+                "{wg0}[alarms]\nenabled = false\n[alarms.quarantine]\nenabled = true\ninterfaces = [\"wg0\"]\n"
+            ),
+            "[alarms] is not",
+        ),
+    ] {
+        let said = read(&text).unwrap_err();
+        assert!(said.contains(words), "{text}: {said}");
     }
 }

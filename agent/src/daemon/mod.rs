@@ -1,5 +1,6 @@
 //! The agent: enforces, tells of drops, and changes what is enforced when asked to.
 
+mod alarms;
 pub mod clock;
 mod descriptors;
 mod enforcement;
@@ -54,6 +55,7 @@ pub use self::setup::Setup;
 use self::state::Enforcer;
 pub use self::state::inputs::CompileOptions;
 use self::store::Store;
+use crate::daemon::alarms::Alerting;
 use crate::exit::Answer;
 use crate::guard;
 use crate::paths::BPFFS;
@@ -163,6 +165,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     resets::start(&paths.pins)?;
     read_back::start(enforcer.clone()).context("reading back what the kernel holds")?;
     let recorder = Recorder::start(&enforcer)?;
+    let _alerting = Alerting::start(&enforcer)?;
     let attesting = evidence::start(&enforcer)?;
     let scrapes = Arc::default();
     let metrics = match enforcer.setup.config.metrics {

@@ -1,9 +1,11 @@
-//! Events: drops, flows as rules let them begin, what a staged policy would decide otherwise, times without enforcement, who changed what, what in the
-//! kernel is not what was approved, and the accounts that show that nothing is missing.
+//! Events: drops, flows as rules let them begin, what a staged policy would decide otherwise, times without
+//! enforcement, who changed what, what in the kernel is not what was approved, alarms, and the accounts that show that
+//! nothing is missing.
 //!
 //! An event is one JSON object, in the event log and for whoever watches. `kind` says which one it is; fields that
 //! do not apply are absent.
 
+mod alarm;
 mod allowed;
 mod altered;
 mod balance;
@@ -24,6 +26,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::alarm::{Alarm, AlarmKind, AlarmState};
 pub use self::allowed::Allowed;
 pub use self::altered::Altered;
 pub use self::balance::{Account, Balance, Count};
@@ -68,6 +71,8 @@ pub enum Kind {
     Control(Box<Control>),
     /// `altered`: an entry of the running tables is not what was approved.
     Altered(Box<Altered>),
+    /// `alarm`: something that somebody should look at has begun, or has ended.
+    Alarm(Box<Alarm>),
     /// `coverage`: what enforced over an interval, and whether it did all the time.
     Coverage(Box<Coverage>),
     /// `balance`: the account of drops. In the event log alone.
@@ -89,6 +94,7 @@ impl Kind {
             Self::Unenforced(_) => "unenforced",
             Self::Control(_) => "control",
             Self::Altered(_) => "altered",
+            Self::Alarm(_) => "alarm",
             Self::Coverage(_) => "coverage",
             Self::Balance(_) => "balance",
             Self::Lost(_) => "lost",

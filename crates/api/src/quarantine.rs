@@ -55,6 +55,9 @@ pub struct Entry {
     pub since: u64,
     /// Until when, ns since the Unix epoch; none: until it is released.
     pub until: Option<u64>,
+    /// The agent did it by itself, since `[alarms.quarantine]` asks for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub automatic: bool,
 }
 
 impl Entry {

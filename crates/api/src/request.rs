@@ -98,3 +98,16 @@ pub struct AttachAnswer {
     /// The generation that is enforced.
     pub generation: u32,
 }
+
+/// Watch events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Watch {
+    /// Say in the header `bulkhead-records` how many records the event log has of what was before the first event: the
+    /// rest is told here. Absent if the log has not got it all within 5 s.
+    pub records: bool,
+}
+
+/// The header that [`Watch::records`] asks for.
+pub const RECORDS: &str = "bulkhead-records";

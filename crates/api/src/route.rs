@@ -14,7 +14,7 @@ pub const ALIVE: &str = "/v1/alive";
 pub const STATUS: &str = "/v1/status";
 /// Metrics in Prometheus' text format; GET.
 pub const METRICS: &str = "/v1/metrics";
-/// Events as they come, one JSON object a line; GET.
+/// Events as they come, one JSON object a line; GET, with a [`crate::request::Watch`].
 pub const EVENTS: &str = "/v1/events";
 /// The host's conversations, one JSON object a line; GET, with a [`crate::flow::Query`].
 pub const FLOWS: &str = "/v1/flows";

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{EventStats, Rule};
+use crate::event::{AlarmKind, EventStats, Rule, Timestamp};
 use crate::hook::{Attached, RunningLink};
 use crate::link::Link;
 use crate::mode::Mode;
@@ -151,6 +151,9 @@ pub struct Agent {
     /// What takes records from the event log to others.
     #[serde(default)]
     pub sinks: Vec<Sink>,
+    /// What somebody should look at; none: agent.toml has alarms off.
+    #[serde(default)]
+    pub alarms: Option<Alarms>,
     /// The staged policy, and what it would have decided otherwise.
     pub staged: Option<Observed>,
 }
@@ -175,6 +178,32 @@ pub struct LastLook {
     pub restored: Option<u32>,
     /// Why there was no look.
     pub failure: Option<String>,
+}
+
+/// Alarms.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Alarms {
+    /// Those that are on.
+    pub active: Vec<ActiveAlarm>,
+    /// How many were raised since the agent started, by kind.
+    pub raised: BTreeMap<String, u64>,
+    /// How many were not, since too many of their kind are on.
+    pub suppressed: u64,
+}
+
+/// An alarm that is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ActiveAlarm {
+    /// What it is, such as `scan`.
+    pub alarm: AlarmKind,
+    /// Its cause, as its events have it.
+    pub cause: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// In words.
+    pub detail: String,
 }
 
 /// How far a sink is.

@@ -73,13 +73,13 @@ impl EventHub {
     /// Publishes an event. Never waits for a sink.
     pub fn publish(&self, time: Timestamp, kind: Kind, counted: Counted, origin: Origin) -> Ticket {
         let entry = Arc::new(Entry { event: self.event(time, kind), counted, origin });
-        let watched = (self.watchers.receiver_count() != 0).then(|| Arc::new(entry.event.clone()));
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         self.log.push(&entry);
         self.others.iter().for_each(|(_, queue)| queue.push(&entry));
-        if let Some(event) = watched {
+        // Asked in the order of events: whoever began to watch before this event gets it.
+        if self.watchers.receiver_count() != 0 {
             // Nobody watching any more is fine.
-            let _ = self.watchers.send(event);
+            let _ = self.watchers.send(Arc::new(entry.event.clone()));
         }
         Ticket(self.log.taken())
     }
@@ -144,6 +144,18 @@ impl EventHub {
     /// Events from now on.
     #[must_use]
     pub fn watch(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.watchers.subscribe()
+    }
+
+    /// The same; and once the event log has all events before them, `told` how many records it has by then. It is
+    /// dropped unheard if the log's queue has no room.
+    #[must_use]
+    pub fn watch_from(&self, told: impl FnOnce(u64) + Send + 'static) -> broadcast::Receiver<Arc<Event>> {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        self.log.seal(Box::new(|_, records| {
+            told(records);
+            None
+        }));
         self.watchers.subscribe()
     }
 

@@ -1,6 +1,6 @@
 //! How bad an event is, on the scales of others.
 
-use bulkhead_api::event::{Action, Effect, Kind, LostCause, Outcome};
+use bulkhead_api::event::{Action, AlarmKind, AlarmState, Effect, Kind, LostCause, Outcome};
 
 /// How bad an event is. The order is that of OCSF's `severity_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +35,11 @@ impl Severity {
                 (Outcome::Refused, _) => Self::Low,
             },
             Kind::Altered(_) => Self::High,
+            Kind::Alarm(alarm) => match (alarm.state, alarm.alarm) {
+                (AlarmState::Ended, _) => Self::Informational,
+                (AlarmState::Raised, AlarmKind::Expiry | AlarmKind::IdleRule) => Self::Low,
+                (AlarmState::Raised, _) => Self::Medium,
+            },
             Kind::Coverage(coverage) if coverage.whole => Self::Informational,
             Kind::Coverage(_) => Self::Medium,
             Kind::Balance(balance) if balance.is_balanced() => Self::Informational,

@@ -9,6 +9,7 @@
 //! its address. Days are UTC's. The caller says what time it is: nothing here asks a clock.
 
 pub mod answer;
+mod idle;
 mod keep;
 mod open;
 mod read;
@@ -18,6 +19,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use idle::UsedAgain;
 pub use keep::Kept;
 pub use open::{Error, History, SetAside};
 pub use read::{Coverage, Reader, RuleSeen, Used};

@@ -1,6 +1,6 @@
 //! The file: opening it, and setting it aside if it is damaged.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -94,6 +94,8 @@ pub struct History {
     pub(crate) path: PathBuf,
     /// Rules that were used in the batch before.
     pub(crate) used_before: HashSet<String>,
+    /// When rules were used last, as far as it was asked for: s since the Unix epoch.
+    pub(crate) last_used: HashMap<String, u64>,
 }
 
 impl History {
@@ -117,7 +119,7 @@ impl History {
         let connection = Connection::open(path).map_err(refused)?;
         prepare(&connection, node).map_err(refused)?;
         check_version(&connection, path)?;
-        Ok(Self { connection, path: path.into(), used_before: HashSet::new() })
+        Ok(Self { connection, path: path.into(), used_before: HashSet::new(), last_used: HashMap::new() })
     }
 
     pub(crate) fn refused(&self) -> impl Fn(rusqlite::Error) -> Error + use<> {

@@ -5,6 +5,7 @@
 #[path = "../site/mod.rs"]
 mod site;
 
+mod alarms;
 mod allowed;
 mod checked;
 mod coming;
@@ -56,6 +57,7 @@ mod unseen;
 mod uplinks;
 mod used;
 mod watched;
+mod watching;
 
 use std::time::Duration;
 

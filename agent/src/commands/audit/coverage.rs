@@ -7,8 +7,8 @@ use bulkhead_api::mode::Mode;
 use bulkhead_api::text::plain;
 use serde::Serialize;
 
-use super::filter::Meant;
 use super::source::{Records, Source};
+use crate::commands::filter::{Meant, Times};
 use crate::exit::Answer;
 use crate::global::Global;
 
@@ -19,12 +19,8 @@ use crate::global::Global;
 /// packets were only observed (mode audit).
 #[derive(Debug, clap::Args)]
 pub struct AuditCoverage {
-    /// Only since a time (RFC 3339), or so long ago, such as 24h.
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Only before a time (RFC 3339), or so long ago.
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
+    #[command(flatten)]
+    times: Times,
     #[command(flatten)]
     source: Source,
 }
@@ -77,7 +73,7 @@ struct Follower {
 
 impl AuditCoverage {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let meant = Meant::within(self.since.as_deref(), self.until.as_deref())?;
+        let meant = self.times.of(Meant::default())?;
         let mut follower = Follower::default();
         for record in Records::open(&self.source, global)? {
             let (number, record) = record?;

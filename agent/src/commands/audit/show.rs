@@ -4,8 +4,8 @@ use std::io::{self, Write as _};
 
 use bulkhead_api::text::plain;
 
-use super::filter::Filter;
 use super::source::{Records, Source};
+use crate::commands::filter::{Filter, Times};
 use crate::exit::Answer;
 use crate::global::Global;
 
@@ -18,12 +18,14 @@ pub struct Show {
     #[command(flatten)]
     filter: Filter,
     #[command(flatten)]
+    times: Times,
+    #[command(flatten)]
     source: Source,
 }
 
 impl Show {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let meant = self.filter.meant()?;
+        let meant = self.times.of(self.filter.meant()?)?;
         let mut out = io::BufWriter::new(io::stdout().lock());
         for record in Records::open(&self.source, global)? {
             let (number, record) = record?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use bulkhead_api::event::Timestamp;
 use bulkhead_api::record::Record;
 use bulkhead_tlog::Reader;
 
@@ -45,6 +46,21 @@ pub struct Records {
     has_unsigned: bool,
 }
 
+/// So many bundles of older records in a row, and all before them are older: more than what a ring of the usual size
+/// holds of drops that are told of late, since no agent ran.
+const OLDER: u64 = 64;
+
+/// What is read of a record to learn its time.
+#[derive(serde::Deserialize)]
+struct Timed {
+    event: Time,
+}
+
+#[derive(serde::Deserialize)]
+struct Time {
+    time: Timestamp,
+}
+
 /// Records that are read at once: those of one bundle.
 const BUNDLE: u64 = 256;
 
@@ -58,6 +74,36 @@ impl Records {
         let reader = Reader::open(&directory).with_context(|| not_read(&directory.display().to_string()))?;
         let next = reader.first().with_context(|| not_read(&directory.display().to_string()))?;
         Ok(Self { reader, next, bundle: Vec::new().into_iter(), has_unsigned: true })
+    }
+
+    /// Those since a time and all that were written between them, without reading the whole log for it.
+    ///
+    /// # Errors
+    /// What is wrong with the log.
+    pub fn since(mut self, since: Timestamp) -> anyhow::Result<Self> {
+        let what = || not_read(&self.reader.directory().display().to_string());
+        let size = self.reader.checkpoint().size;
+        let (mut begin, mut bundle) = (size, size.div_ceil(BUNDLE));
+        while bundle > self.next / BUNDLE && begin.saturating_sub(bundle * BUNDLE) < OLDER * BUNDLE {
+            bundle -= 1;
+            let from = self.next.max(bundle * BUNDLE);
+            for entry in self.reader.entries(from..(bundle + 1) * BUNDLE) {
+                let (number, bytes) = entry.with_context(what)?;
+                // What is no record has no time.
+                let timed = serde_json::from_slice::<Timed>(&bytes);
+                if timed.is_ok_and(|timed| timed.event.time >= since) {
+                    begin = number;
+                    break;
+                }
+            }
+        }
+        self.next = begin;
+        Ok(self)
+    }
+
+    /// The number after the last record that was read from the disk.
+    pub fn end(&self) -> u64 {
+        self.next
     }
 
     fn fill(&mut self) -> anyhow::Result<()> {

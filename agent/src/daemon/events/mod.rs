@@ -26,6 +26,7 @@ use self::balance::Balancer;
 use self::facts::HostFacts;
 use self::turns::Turns;
 use crate::config::Config;
+use crate::daemon::alarms::{AlarmSink, Alarms};
 use crate::daemon::clock::BootClock;
 use crate::daemon::history::{HistorySink, Recent};
 use crate::daemon::links::missed::{Missed, MissedSink};
@@ -62,6 +63,8 @@ pub struct Shared {
     pub missed: Arc<Missed>,
     /// Drops that history has not got yet; none: nothing is recorded.
     pub recent: Option<Arc<Recent>>,
+    /// What raises alarms; none: nothing does.
+    pub alarms: Option<Arc<Alarms>>,
     /// What records say of where they are from.
     pub facts: Arc<HostFacts>,
     /// Balances that are asked for.
@@ -83,13 +86,15 @@ impl Shared {
         let facts = Arc::new(HostFacts::new(store.clone()));
         let log = EventLog::open(&setup.paths.state, &setup.options.node, keep(&setup.config), facts.clone());
         let recent = setup.config.history.map(|_| Arc::<Recent>::default());
-        let hub = EventHub::new(&setup.options.node, log, sinks(&missed, recent.as_ref()));
+        let alarms = setup.config.alarms.as_ref().map(|alarms| Arc::new(Alarms::open(alarms, &store)));
+        let taking = sinks(&missed, recent.as_ref(), alarms.as_ref());
+        let hub = EventHub::new(&setup.options.node, log, taking);
         let resolve = resolver(store.clone(), setup, indices.clone());
         let names = Generations::new(Enricher::unknown(indices.clone()), resolve).context(what)?;
         let (hub, names) = (Arc::new(hub.context(what)?), Arc::new(names));
         let source: Arc<dyn RecordSource> = Arc::new(LogSource::new(&setup.paths.state.join(DIRECTORY)));
         let sinks = Sinks::start(setup.config.sinks.clone(), &source, &setup.paths.state).context(what)?;
-        Ok(Self { hub, names, indices, missed, recent, facts, turns: Turns::default(), sinks, store })
+        Ok(Self { hub, names, indices, missed, recent, alarms, facts, turns: Turns::default(), sinks, store })
     }
 
     /// Adds a generation's names, before a packet can meet it.
@@ -111,10 +116,17 @@ fn keep(config: &Config) -> Keep {
 }
 
 /// Where events go besides the event log and whoever watches.
-fn sinks(missed: &Arc<Missed>, recent: Option<&Arc<Recent>>) -> Vec<Box<dyn Sink>> {
+fn sinks(
+    missed: &Arc<Missed>,
+    recent: Option<&Arc<Recent>>,
+    alarms: Option<&Arc<Alarms>>,
+) -> Vec<Box<dyn Sink>> {
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(MissedSink(missed.clone()))];
     if let Some(recent) = recent {
         sinks.push(Box::new(HistorySink(recent.clone())));
+    }
+    if let Some(alarms) = alarms {
+        sinks.push(Box::new(AlarmSink(alarms.clone())));
     }
     sinks
 }

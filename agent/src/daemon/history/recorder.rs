@@ -11,13 +11,14 @@ use anyhow::Context as _;
 use bulkhead_api::status::RuleCount;
 use bulkhead_dataplane::{FlowTable, flow_clock};
 use bulkhead_events::Enricher;
-use bulkhead_history::{Batch, End, History, Use, Verdict};
+use bulkhead_history::{Batch, DAY, End, History, Use, Verdict};
 
 use super::FILE;
 use super::look::{Talk, look};
 use super::recent::Recent;
 use super::rules::{Known, Rules};
 use crate::config;
+use crate::daemon::alarms::{Cause, Found, label, title};
 use crate::daemon::clock::wall_time;
 use crate::daemon::state::Enforcer;
 
@@ -236,6 +237,7 @@ impl Work {
             None => self.open(now)?,
         };
         if !self.batch.is_empty() {
+            self.tell_idle(&mut history, now)?;
             history.write(&self.batch, now)?;
             self.batch = Batch::default();
         }
@@ -250,6 +252,34 @@ impl Work {
         self.recent.set_full(kept.is_full || kept.drops_today >= most);
         self.history = Some(history);
         self.told = None;
+        Ok(())
+    }
+
+    /// Tells of rules that are used after a long time without.
+    fn tell_idle(&self, history: &mut History, now: u64) -> anyhow::Result<()> {
+        let shared = &self.enforcer.shared;
+        let Some((alarms, settings)) = shared.alarms.as_ref().zip(self.enforcer.setup.config.alarms.as_ref())
+        else {
+            return Ok(());
+        };
+        let idle = settings.idle_days * DAY;
+        let again = history.used_again(&self.batch, now)?;
+        for again in again.into_iter().filter(|again| again.now.saturating_sub(again.before) >= idle) {
+            let live = self.enforcer.live();
+            let names = live.built.names.clone();
+            let place = live.built.fingerprints.iter().position(|print| *print == again.fingerprint);
+            drop(live);
+            let Some(rule) = place.and_then(|place| names.rules().get(place)) else { continue };
+            let is_by = |of: &&Use| of.rule.as_ref() == Some(&again.fingerprint);
+            let by = self.batch.uses.keys().find(is_by);
+            let end = |end: Option<&End>| end.and_then(|end| end.address).map(|address| names.end(address));
+            let (source, destination) = (end(by.map(|of| &of.source)), end(by.map(|of| &of.destination)));
+            let (title, days) = (title(rule), (again.now - again.before) / DAY);
+            let who = source.as_ref().map(|end| format!(" by {}", label(end))).unwrap_or_default();
+            let words = format!("{title} was used{who}, for the first time in {days} days");
+            let cause = Cause::IdleRule { rule: rule.clone(), source, destination };
+            alarms.raise(&Found::plain(cause, words));
+        }
         Ok(())
     }
 

@@ -18,6 +18,25 @@ use crate::daemon::state::{Enforcer, Live, held};
 /// # Errors
 /// If the kernel refuses.
 pub fn quarantine<D: Dataplane>(enforcer: &Enforcer<D>, request: &Request) -> anyhow::Result<Answer> {
+    cut_off(enforcer, request, false)
+}
+
+/// The same by the agent itself.
+///
+/// # Errors
+/// As there.
+pub fn quarantine_automatically<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    request: &Request,
+) -> anyhow::Result<Answer> {
+    cut_off(enforcer, request, true)
+}
+
+fn cut_off<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    request: &Request,
+    automatic: bool,
+) -> anyhow::Result<Answer> {
     let mut live = enforcer.live();
     let entry = match find(&request.subject, &live.built.inventory) {
         Ok(entry) => entry,
@@ -25,7 +44,7 @@ pub fn quarantine<D: Dataplane>(enforcer: &Enforcer<D>, request: &Request) -> an
     };
     let since = wall_time();
     let until = request.seconds.map(|seconds| since.saturating_add(seconds.saturating_mul(1_000_000_000)));
-    let entry = Entry { since, until, reason: request.reason.clone(), ..entry };
+    let entry = Entry { since, until, reason: request.reason.clone(), automatic, ..entry };
     let mut notes = notes_on(enforcer, &live, &entry);
     live.quarantined.add(entry.clone());
     // An intruder is cut off even if the disk refuses or hangs; only a restart would not know.

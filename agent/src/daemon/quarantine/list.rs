@@ -39,6 +39,7 @@ pub fn find(subject: &str, inventory: &Inventory) -> Result<Entry, String> {
         reason: None,
         since: 0,
         until: None,
+        automatic: false,
     };
     let by_key = || inventory.nodes.iter().find(|node| key_of(node).as_deref() == Some(subject));
     let address = subject.parse::<IpAddr>().ok().map(|address| address.to_canonical());

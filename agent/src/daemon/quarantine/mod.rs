@@ -3,4 +3,4 @@
 pub mod apply;
 pub mod list;
 
-pub use apply::{quarantine, release};
+pub use apply::{quarantine, quarantine_automatically, release};

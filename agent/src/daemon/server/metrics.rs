@@ -5,7 +5,7 @@
 use std::sync::atomic::AtomicU64;
 
 use bulkhead_abi::Action;
-use bulkhead_api::event::Rule;
+use bulkhead_api::event::{AlarmKind, Rule};
 use bulkhead_api::status::{ReasonCount, Sink, State, Status};
 use bulkhead_engine::Reason;
 use prometheus_client::encoding::prometheus_text;
@@ -61,6 +61,7 @@ pub fn render(status: &Status, sampled: &Sampled) -> String {
     packets(&mut metrics, status);
     losses(&mut metrics, status);
     sinks(&mut metrics, status);
+    alarms(&mut metrics, status);
     let mut text = String::new();
     // Writing into a string does not fail.
     let _ = prometheus_text::encode(&mut text, &metrics.0);
@@ -157,6 +158,19 @@ fn sinks(metrics: &mut Metrics, status: &Status) {
     metrics.counter("sink_skipped_records", help, sinks().map(|sink| of(sink, sink.skipped as f64)));
     let help = "Records that a sink's receiver has refused for good";
     metrics.counter("sink_refused_records", help, sinks().map(|sink| of(sink, sink.refused as f64)));
+}
+
+fn alarms(metrics: &mut Metrics, status: &Status) {
+    let Some(alarms) = status.agent.as_ref().and_then(|agent| agent.alarms.as_ref()) else { return };
+    let of = |kind: &AlarmKind, count: u64| (vec![("alarm", kind.name().to_owned())], count as f64);
+    let on = |kind: &AlarmKind| alarms.active.iter().filter(|active| active.alarm == *kind).count() as u64;
+    let active = AlarmKind::ALL.iter().map(|kind| of(kind, on(kind)));
+    metrics.gauge("alarms_active", "Alarms that are on", active);
+    let raised = |kind: &AlarmKind| alarms.raised.get(kind.name()).copied().unwrap_or(0);
+    let counts = AlarmKind::ALL.iter().map(|kind| of(kind, raised(kind)));
+    metrics.counter("alarms", "Alarms that were raised since the agent started", counts);
+    let help = "Alarms that were not raised, since too many of their kind are on";
+    metrics.counter("alarms_suppressed", help, [(vec![], alarms.suppressed as f64)]);
 }
 
 fn losses(metrics: &mut Metrics, status: &Status) {

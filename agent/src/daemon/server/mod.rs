@@ -6,6 +6,7 @@ pub mod budget;
 mod changes;
 mod connections;
 mod current;
+mod events;
 mod flows;
 pub mod history;
 mod limits;
@@ -24,15 +25,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State as Extract};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use budget::Budget;
-use bulkhead_api::event::{Event, Kind, Missed};
 use bulkhead_api::route::{self, Version};
 use bulkhead_host::spare;
 use current::current;
@@ -43,11 +42,8 @@ use serde::Serialize;
 use socket2::{Domain, SockAddr, Socket, Type};
 use status::with_flows;
 use tokio::net::UnixListener;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
-use crate::daemon::clock::boot_time;
-use crate::daemon::events::{Shared, timestamp};
 use crate::daemon::server::listener::Heard;
 use crate::daemon::state::Enforcer;
 use crate::exit::Usage;
@@ -131,7 +127,7 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> Infallible {
         .route(route::STATUS, get(status))
         .route(route::HISTORY, get(past))
         .route(route::METRICS, get(metrics))
-        .route(route::EVENTS, get(events))
+        .route(route::EVENTS, get(events::events))
         .route(route::FLOWS, get(flows::flows))
         .route(route::DETACH, post(changes::detach))
         .route(route::APPLY, post(changes::apply))
@@ -208,26 +204,4 @@ async fn version() -> Json<Version> {
 /// What is asked for by another version's route.
 async fn unknown() -> (StatusCode, String) {
     (StatusCode::NOT_FOUND, format!("the agent's version is {VERSION}"))
-}
-
-/// Events as they come, one JSON object a line.
-async fn events(Extract(api): Extract<Arc<Api>>) -> Response {
-    let shared = api.enforcer.shared.clone();
-    let watching = (shared.hub.watch(), shared);
-    let lines = Body::from_stream(futures_util::stream::unfold(watching, next_line));
-    ([(header::CONTENT_TYPE, NDJSON)], lines).into_response()
-}
-
-type Watching = (broadcast::Receiver<Arc<Event>>, Arc<Shared>);
-
-async fn next_line((mut receiver, shared): Watching) -> Option<(Result<Bytes, Infallible>, Watching)> {
-    let line = match receiver.recv().await {
-        Ok(event) => serde_json::to_string(&*event),
-        Err(RecvError::Lagged(missed)) => {
-            shared.hub.note_missed(missed);
-            serde_json::to_string(&shared.hub.event(timestamp(boot_time()), Kind::Missed(Missed { missed })))
-        }
-        Err(RecvError::Closed) => return None,
-    };
-    Some((Ok(Bytes::from(line.ok()? + "\n")), (receiver, shared)))
 }

@@ -122,6 +122,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         events,
         unenforced,
         sinks,
+        alarms: enforcer.shared.alarms.as_ref().map(|alarms| alarms.status()),
         read_back: enforcer.looks.last().map(|look| look.status()),
         staged,
     }

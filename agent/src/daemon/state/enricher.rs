@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bulkhead_api::event::Rule;
 use bulkhead_events::Enricher;
-use bulkhead_policy::resolve::Ruleset;
+use bulkhead_policy::resolve::{self, Ruleset};
 
 use crate::config::Mode;
 use crate::daemon::state::inputs::Inputs;
@@ -13,23 +13,25 @@ use crate::daemon::state::inputs::Inputs;
 /// Interfaces by all indices that they have had.
 pub type Indices = Arc<Mutex<HashMap<u32, String>>>;
 
+/// A rule as events name it.
+pub fn named(rule: &resolve::Rule) -> Rule {
+    Rule {
+        number: rule.number,
+        name: rule.name.clone(),
+        position: rule.location.as_ref().map(ToString::to_string),
+    }
+}
+
 /// Names of what a generation was made from.
 #[must_use]
 pub fn enricher(inputs: &Inputs, indices: Indices) -> Enricher {
     let Inputs { ruleset, inventory, program, exchange, .. } = inputs;
-    let named = |ruleset: &Ruleset, rules: &[usize]| -> Vec<Rule> {
-        let rules = rules.iter().map(|index| &ruleset.rules[*index]);
-        rules
-            .map(|rule| Rule {
-                number: rule.number,
-                name: rule.name.clone(),
-                position: rule.location.as_ref().map(ToString::to_string),
-            })
-            .collect()
+    let all = |ruleset: &Ruleset, rules: &[usize]| -> Vec<Rule> {
+        rules.iter().map(|index| named(&ruleset.rules[*index])).collect()
     };
-    let mut rules = named(ruleset, &program.rules);
+    let mut rules = all(ruleset, &program.rules);
     if let Some(exchange) = exchange {
-        rules.extend(named(&exchange.ruleset, &exchange.program.rules));
+        rules.extend(all(&exchange.ruleset, &exchange.program.rules));
     }
     Enricher::new(inventory, rules, indices, inputs.mode == Mode::Audit)
 }

@@ -25,6 +25,7 @@ use crate::daemon::state::inputs::Inputs;
 use crate::daemon::state::member::{Arrival, Member};
 use crate::daemon::state::role_tables::{BuildContext, RoleTables};
 use crate::daemon::state::venues::{self, Venue};
+use crate::daemon::state::watched::Watched;
 use crate::daemon::store::Store;
 
 /// The file in the state directory of the zones that interfaces' connections are tracked in.
@@ -57,6 +58,8 @@ pub struct LoadedGeneration<D: Dataplane = Kernel> {
     pub fingerprints: Vec<String>,
     /// What its numbers mean.
     pub names: Arc<Enricher>,
+    /// What alarms watch of its rules.
+    pub watched: Watched,
     /// The staged policy that observes beside it.
     pub staged: Option<StagedGeneration>,
 }
@@ -141,6 +144,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
             clock: &clock,
         };
         let venues = venues::of(&inputs.ruleset);
+        let watched = Watched::of(&inputs);
         let mut roles = Vec::new();
         if !overlay.is_empty() {
             roles.push(RoleTables::new(&context, Role::Overlay, inputs.program, staged_overlay, overlay)?);
@@ -161,6 +165,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
             problems: inputs.problems,
             fingerprints: inputs.fingerprints,
             names,
+            watched,
             staged: staged_generation,
         })
     }

@@ -13,6 +13,7 @@ pub mod member;
 pub mod retire;
 pub mod role_tables;
 pub mod venues;
+pub mod watched;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

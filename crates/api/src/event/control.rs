@@ -54,6 +54,8 @@ macro_rules! names {
     };
 }
 
+pub(super) use names;
+
 names! {
     /// What is done to what is enforced.
     Action {

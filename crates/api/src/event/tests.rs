@@ -142,6 +142,7 @@ fn kind() -> impl Strategy<Value = Kind> {
                     omitted: others / 2,
                 }))
             }),
+        alarm(),
         coverage(),
         balance(),
         (any::<Option<u64>>(), any::<Option<u64>>(), proptest::option::of(text())).prop_map(
@@ -151,6 +152,34 @@ fn kind() -> impl Strategy<Value = Kind> {
         ),
         any::<u64>().prop_map(|missed| Kind::Missed(Missed { missed })),
     ]
+}
+
+fn alarm() -> impl Strategy<Value = Kind> {
+    let what = (
+        prop::sample::select(AlarmKind::ALL),
+        prop::sample::select(AlarmState::ALL),
+        proptest::option::of(end()),
+        rule(),
+    );
+    (what, text(), any::<u64>(), any::<Option<u64>>(), any::<u32>()).prop_map(
+        |((alarm, state, source, rule), text, count, usual, generation)| {
+            Kind::Alarm(Box::new(Alarm {
+                alarm,
+                state,
+                cause: text.clone(),
+                since: Timestamp::from_unix(count),
+                destination: source.clone(),
+                source,
+                rule,
+                count,
+                usual,
+                seconds: usual,
+                expires: usual.map(Timestamp::from_unix),
+                detail: text,
+                generation,
+            }))
+        },
+    )
 }
 
 fn covered() -> impl Strategy<Value = Covered> {

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    Actor, Altered, Balance, Control, Coverage, Drop, Effect, End, Event, Kind, LostEvents, Missed, Outcome,
-    Rule, Unenforced, WouldDiffer,
+    Actor, Alarm, AlarmState, Altered, Balance, Control, Coverage, Drop, Effect, End, Event, Kind,
+    LostEvents, Missed, Outcome, Rule, Unenforced, WouldDiffer,
 };
 
 impl fmt::Display for Event {
@@ -23,6 +23,7 @@ impl fmt::Display for Event {
             Kind::Unenforced(time) => unenforced(f, time),
             Kind::Control(control) => self::control(f, control),
             Kind::Altered(altered) => self::altered(f, altered),
+            Kind::Alarm(alarm) => self::alarm(f, alarm),
             Kind::Coverage(coverage) => self::coverage(f, coverage),
             Kind::Balance(balance) => self::balance(f, balance),
             Kind::Lost(lost) => self::lost(f, lost),
@@ -110,6 +111,15 @@ fn altered(f: &mut fmt::Formatter<'_>, altered: &Altered) -> fmt::Result {
     }
     write!(f, ": {expected} should be; {found} is ({table} {entry}, generation {generation})")?;
     if altered.omitted != 0 { write!(f, "; and {} more", altered.omitted) } else { Ok(()) }
+}
+
+fn alarm(f: &mut fmt::Formatter<'_>, alarm: &Alarm) -> fmt::Result {
+    let Alarm { alarm: kind, state, since, detail, .. } = alarm;
+    let kind = kind.name();
+    match state {
+        AlarmState::Raised => write!(f, "ALARM {kind}: {detail}"),
+        AlarmState::Ended => write!(f, "alarm ended, {kind} since {}: {detail}", since.milliseconds()),
+    }
 }
 
 fn control(f: &mut fmt::Formatter<'_>, control: &Control) -> fmt::Result {

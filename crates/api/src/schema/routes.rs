@@ -8,7 +8,7 @@ use crate::flow;
 use crate::history;
 use crate::hook::Hook;
 use crate::quarantine;
-use crate::request::{Applied, AttachAnswer, Confirmation, Promotion, Rollback};
+use crate::request::{Applied, AttachAnswer, Confirmation, Promotion, Rollback, Watch};
 use crate::route::{self, Right};
 use crate::status::Status;
 
@@ -122,12 +122,16 @@ pub const ROUTES: &[Route] = &[
         Content::Json(of::<Vec<history::Entry>>),
     ),
     Route::get(route::METRICS, "Metrics.", "Metrics in Prometheus' text format.", Content::Text),
-    Route::get(
-        route::EVENTS,
-        "Events as they come.",
-        "One event a line, without an end.",
-        Content::Lines(of::<Event>),
-    ),
+    Route {
+        query: Some(whole::<Watch>),
+        ..Route::get(
+            route::EVENTS,
+            "Events as they come.",
+            "One event a line, without an end. The header `bulkhead-records`, if it was asked for, has the number of the \
+             event log's record from which on records are told here.",
+            Content::Lines(of::<Event>),
+        )
+    },
     Route {
         query: Some(whole::<flow::Query>),
         ..Route::get(

@@ -1,6 +1,8 @@
 //! What went wrong (Detection Finding), and whether the control held (Compliance Finding).
 
-use bulkhead_api::event::{Altered, Balance, Coverage, Effect, LostEvents, Timestamp, Unenforced};
+use bulkhead_api::event::{
+    Alarm, AlarmState, Altered, Balance, Coverage, Effect, LostEvents, Timestamp, Unenforced,
+};
 use bulkhead_api::record::Record;
 use serde_json::json;
 
@@ -11,6 +13,7 @@ const DETECTION: Class = Class { uid: 2004, name: "Detection Finding", category:
 const COMPLIANCE: Class = Class { uid: 2003, name: "Compliance Finding", category: (2, "Findings") };
 
 const CREATE: Activity = (1, "Create");
+const CLOSE: Activity = (3, "Close");
 
 /// How a control did: OCSF's `compliance.status_id`.
 #[derive(Clone, Copy)]
@@ -49,6 +52,28 @@ pub(super) fn altered(exported: &Exported, record: &Record, altered: &Altered) -
     set(&mut object, "count", altered.omitted.saturating_add(1));
     set(&mut object, "status_detail", record.event.to_string());
     set(&mut object, "is_alert", true);
+    object
+}
+
+/// Something that somebody should look at.
+pub(super) fn alarm(exported: &Exported, record: &Record, alarm: &Alarm) -> Members {
+    let is_over = alarm.state == AlarmState::Ended;
+    let title = format!("alarm: {}", alarm.alarm.name().replace('_', " "));
+    let mut object = finding(&DETECTION, exported, record, &title, Some(alarm.since));
+    let mut info = info(exported, record, &title, Some(alarm.since));
+    // The same finding from its begin to its end.
+    set(&mut info, "uid", format!("{} {}", alarm.cause, alarm.since));
+    set(&mut info, "desc", &*alarm.detail);
+    set(&mut object, "finding_info", info);
+    if is_over {
+        object.extend(of(&DETECTION, CLOSE));
+        set(&mut object, "status_id", 4);
+        set(&mut object, "status", "Resolved");
+    }
+    set(&mut object, "policy", policy(alarm.generation, record.files.as_ref().map(|files| &*files.policy)));
+    set(&mut object, "count", alarm.count.max(1));
+    set(&mut object, "status_detail", &*alarm.detail);
+    set(&mut object, "is_alert", !is_over);
     object
 }
 

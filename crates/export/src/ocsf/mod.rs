@@ -52,6 +52,7 @@ pub fn object(exported: &Exported) -> Value {
         Kind::Control(control) => control::changed(record, control),
         Kind::Unenforced(time) => finding::unenforced(exported, record, time),
         Kind::Altered(altered) => finding::altered(exported, record, altered),
+        Kind::Alarm(alarm) => finding::alarm(exported, record, alarm),
         Kind::Lost(lost) => finding::lost(exported, record, lost),
         Kind::Coverage(coverage) => finding::coverage(exported, record, coverage),
         Kind::Balance(balance) => finding::balance(exported, record, balance),

@@ -1,7 +1,7 @@
 //! Events of every kind, with every member and with none that may be absent.
 
 use bulkhead_abi::Reason as OfPrograms;
-use bulkhead_api::event::{Action, GuardReason, Kind, Outcome};
+use bulkhead_api::event::{Action, AlarmKind, AlarmState, GuardReason, Kind, Outcome};
 use bulkhead_export::Exported;
 use serde_json::{Value, json};
 
@@ -122,6 +122,16 @@ fn evidence() -> Vec<Value> {
     let named = json!({"direction": "ingress", "source": "client (10.0.0.3)", "destination": "server (10.0.0.9)",
         "port": "22/tcp", "others": u64::MAX, "omitted": u64::MAX});
     evidence.extend([altered.clone(), with(altered, named)]);
+    for kind in AlarmKind::ALL {
+        for state in AlarmState::ALL {
+            let alarm = json!({"kind": "alarm", "alarm": kind, "state": state, "cause": "scan ingress 10.0.0.3",
+                "since": since, "count": 0, "detail": "10.0.0.3 was denied", "generation": 0});
+            let named = json!({"source": {"address": "10.0.0.3", "name": "client"}, "rule": {"number": 5},
+                "destination": {"address": "fd7a::1"}, "count": u64::MAX, "usual": 7, "seconds": 60,
+                "expires": since, "generation": 7});
+            evidence.extend([alarm.clone(), with(alarm, named)]);
+        }
+    }
     evidence.push(json!({"kind": "missed", "missed": 7}));
     evidence
 }

@@ -83,6 +83,7 @@ impl Resolver<'_> {
                 one_way: false,
                 record: Record::default(),
                 venue: None,
+                is_session: false,
                 blocks,
             });
         };

@@ -128,6 +128,8 @@ pub struct Rule {
     pub one_way: bool,
     /// The venue that it is a lane or the default deny of: an index into [`Ruleset::venues`].
     pub venue: Option<u32>,
+    /// It is a venue's session: order entry.
+    pub is_session: bool,
     /// What it says of itself.
     pub record: Record,
     /// It matches if one of these does.

@@ -50,6 +50,7 @@ impl Resolver<'_> {
                 one_way: false,
                 record: rule.record.clone(),
                 venue: None,
+                is_session: false,
                 blocks,
             });
         }
@@ -80,6 +81,7 @@ impl Resolver<'_> {
             one_way: false,
             record: Record::default(),
             venue: None,
+            is_session: false,
             blocks: vec![Block { sources, destinations, via: None }],
         }
     }

@@ -59,6 +59,7 @@ impl Resolver<'_> {
                     one_way: lane.one_way,
                     record: Record::default(),
                     venue: Some(index),
+                    is_session: kind == "session",
                     blocks,
                 });
             }
@@ -197,6 +198,7 @@ fn default_deny(
         one_way: false,
         record: Record::default(),
         venue: Some(index),
+        is_session: false,
         blocks: vec![block(everybody, addresses), block(addresses, everybody)],
     }
 }

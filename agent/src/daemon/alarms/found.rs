@@ -1,0 +1,164 @@
+//! What was found, before it is told.
+
+use bulkhead_api::event::{Alarm, AlarmKind, AlarmState, Direction, End, Rule, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// What an alarm is about: each is raised once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// A source.
+    Scan { source: End, direction: Direction },
+    /// A pair.
+    FailureSpike { source: End, destination: Option<End> },
+    /// A venue's lane.
+    SessionRate { rule: Rule },
+    /// A rule, and who used it.
+    IdleRule { rule: Rule, source: Option<End>, destination: Option<End> },
+    /// A rule.
+    RuleExpiry { rule: Rule, expires: Timestamp, within: Within },
+    /// A node's key.
+    KeyExpiry { node: String, expires: Timestamp, within: Within },
+    /// A node.
+    QuarantineWithheld { node: String },
+}
+
+/// How soon something expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Within {
+    /// 24 hours.
+    Day,
+    /// 7 days.
+    Week,
+}
+
+impl Within {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Day => "24 hours",
+            Self::Week => "7 days",
+        }
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What it is about.
+    pub cause: Cause,
+    /// As [`Alarm`] has it.
+    pub count: u64,
+    /// As [`Alarm`] has it.
+    pub usual: Option<u64>,
+    /// As [`Alarm`] has it.
+    pub seconds: Option<u64>,
+    /// As [`Alarm`] has it.
+    pub detail: String,
+}
+
+/// An alarm that is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Active {
+    /// What it is about.
+    pub cause: Cause,
+    /// Since when.
+    pub since: Timestamp,
+    /// What was said.
+    pub detail: String,
+}
+
+/// An end's name, else its address.
+pub fn label(end: &End) -> String {
+    end.name.clone().filter(|_| end.route.is_none()).unwrap_or_else(|| end.address.to_string())
+}
+
+/// A rule's name, else its number.
+pub fn title(rule: &Rule) -> String {
+    rule.name.clone().unwrap_or_else(|| format!("rule {}", rule.number))
+}
+
+impl Cause {
+    /// Which alarm it is.
+    pub fn kind(&self) -> AlarmKind {
+        match self {
+            Self::Scan { .. } => AlarmKind::Scan,
+            Self::FailureSpike { .. } => AlarmKind::FailureSpike,
+            Self::SessionRate { .. } => AlarmKind::SessionRate,
+            Self::IdleRule { .. } => AlarmKind::IdleRule,
+            Self::RuleExpiry { .. } | Self::KeyExpiry { .. } => AlarmKind::Expiry,
+            Self::QuarantineWithheld { .. } => AlarmKind::QuarantineWithheld,
+        }
+    }
+
+    /// Its name: equal causes have equal ones.
+    pub fn name(&self) -> String {
+        let kind = self.kind().name();
+        match self {
+            Self::Scan { source, direction } => format!("{kind} {} {}", direction.name(), source.address),
+            Self::FailureSpike { source, destination } => {
+                let destination = destination.as_ref().map_or_else(|| "many".to_owned(), label);
+                format!("{kind} {} {destination}", label(source))
+            }
+            Self::SessionRate { rule } | Self::IdleRule { rule, .. } => format!("{kind} {}", title(rule)),
+            Self::RuleExpiry { rule, expires, within } => {
+                format!("{kind} rule {} {expires} within {}", title(rule), within.name())
+            }
+            Self::KeyExpiry { node, expires, within } => {
+                format!("{kind} key {node} {expires} within {}", within.name())
+            }
+            Self::QuarantineWithheld { node } => format!("{kind} {node}"),
+        }
+    }
+
+    fn ends(&self) -> [Option<End>; 2] {
+        match self {
+            Self::Scan { source, .. } => [Some(source.clone()), None],
+            Self::FailureSpike { source, destination } => [Some(source.clone()), destination.clone()],
+            Self::IdleRule { source, destination, .. } => [source.clone(), destination.clone()],
+            _ => [None, None],
+        }
+    }
+
+    fn rule(&self) -> Option<Rule> {
+        match self {
+            Self::SessionRate { rule } | Self::IdleRule { rule, .. } | Self::RuleExpiry { rule, .. } => {
+                Some(rule.clone())
+            }
+            _ => None,
+        }
+    }
+
+    fn expires(&self) -> Option<Timestamp> {
+        match self {
+            Self::RuleExpiry { expires, .. } | Self::KeyExpiry { expires, .. } => Some(*expires),
+            _ => None,
+        }
+    }
+}
+
+impl Found {
+    /// One of which there is no number.
+    pub fn plain(cause: Cause, detail: String) -> Self {
+        Self { cause, count: 0, usual: None, seconds: None, detail }
+    }
+
+    /// What is told of it.
+    pub fn alarm(&self, state: AlarmState, since: Timestamp) -> Alarm {
+        let [source, destination] = self.cause.ends();
+        Alarm {
+            alarm: self.cause.kind(),
+            state,
+            cause: self.cause.name(),
+            since,
+            source,
+            destination,
+            rule: self.cause.rule(),
+            count: self.count,
+            usual: self.usual,
+            seconds: self.seconds,
+            expires: self.cause.expires(),
+            detail: self.detail.clone(),
+            generation: 0,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+use std::net::IpAddr;
+
+use bulkhead_abi::Reason as OfPrograms;
+use bulkhead_api::event::{
+    Alarm, AlarmKind, AlarmState, Direction, Drop, End, Event, Kind, Protocol, Reason, Rule, Timestamp,
+};
+use bulkhead_policy::diagnostic::Findings;
+use bulkhead_policy::inventory;
+use bulkhead_policy::source::Source;
+
+use super::{Alarms, MOST, expiry};
+use crate::config;
+
+/// 24 hours, ns.
+const DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
+
+fn end(address: &str) -> End {
+    let address: IpAddr = address.parse().unwrap();
+    End { address, name: None, key: None, user: None, tags: Vec::new(), route: None }
+}
+
+/// So many denials at a port.
+pub fn drop(source: &str, port: u16, count: u64) -> Drop {
+    Drop {
+        direction: Direction::Ingress,
+        source: Some(end(source)),
+        source_port: None,
+        destination: Some(end("10.0.0.99")),
+        destination_port: Some(port),
+        protocol: Some(Protocol(6)),
+        ethertype: None,
+        reason: Reason::Program(OfPrograms::NoRule),
+        rule: None,
+        interface: Some("eth0".to_owned()),
+        count,
+        bytes: 60,
+        generation: 1,
+        audit: false,
+        odd: false,
+        many: false,
+    }
+}
+
+fn note(alarms: &Alarms, drop: Drop) {
+    let kind = Kind::Drop(Box::new(drop));
+    alarms.note(&Event { time: Timestamp::from_unix(1), node: "n".to_owned(), kind });
+}
+
+fn told(alarms: &Alarms) -> Vec<(AlarmKind, AlarmState, String)> {
+    alarms.take().into_iter().map(|Alarm { alarm, state, cause, .. }| (alarm, state, cause)).collect()
+}
+
+#[test]
+fn a_scan_is_raised_once_and_other_reasons_are_none() {
+    let alarms = Alarms::new(&config::Alarms::default());
+    for port in 0..1000 {
+        let malformed = Reason::Program(OfPrograms::ALL[0]);
+        note(&alarms, Drop { reason: malformed, ..drop("10.0.0.1", port, 1) });
+    }
+    assert_eq!(told(&alarms), []);
+    (0..1000).for_each(|port| note(&alarms, drop("10.0.0.1", port, 1)));
+    assert_eq!(told(&alarms), [(AlarmKind::Scan, AlarmState::Raised, "scan ingress 10.0.0.1".to_owned())]);
+    assert_eq!(alarms.status().active.len(), 1);
+}
+
+#[test]
+fn a_restart_raises_nothing_again() {
+    let alarms = Alarms::new(&config::Alarms::default());
+    (0..100).for_each(|port| note(&alarms, drop("10.0.0.1", port, 1)));
+    let active = alarms.active();
+    let text = serde_json::to_vec(&active).unwrap();
+    let later = Alarms::new(&config::Alarms::default());
+    later.take_up(serde_json::from_slice(&text).unwrap());
+    assert_eq!(later.active(), active);
+    (0..100).for_each(|port| note(&later, drop("10.0.0.1", port, 1)));
+    assert_eq!(told(&later), []);
+}
+
+#[test]
+fn too_many_alarms_of_a_kind_are_counted() {
+    let alarms = Alarms::new(&config::Alarms::default());
+    for sender in 1..=100 {
+        (0..30).for_each(|port| note(&alarms, drop(&format!("10.0.1.{sender}"), port, 1)));
+    }
+    assert_eq!(told(&alarms).len(), MOST);
+    assert_eq!((alarms.status().active.len(), alarms.status().suppressed), (MOST, 100 - MOST as u64));
+}
+
+#[test]
+fn what_expires_is_told_at_seven_days_and_at_one() {
+    let alarms = Alarms::new(&config::Alarms::default());
+    let text = r#"{"nodes": [{"name": "a", "addresses": ["10.0.0.1"], "tags": ["tag:a"], "expires": "1970-01-21T00:00:00Z"}]}"#;
+    let inventory = inventory::parse(&Source::new("i", text), &mut Findings::default()).unwrap();
+    let rule = Rule { number: 3, name: Some("web".to_owned()), position: None };
+    let rules = [(rule, 30 * DAY)];
+    let look = |now: u64| {
+        expiry::look(&alarms, &rules, &inventory, "a", now);
+        alarms.take().into_iter().map(|alarm| (alarm.state, alarm.detail)).collect::<Vec<_>>()
+    };
+    let states = |told: &[(AlarmState, String)]| told.iter().map(|(state, _)| *state).collect::<Vec<_>>();
+    assert_eq!(look(12 * DAY), []);
+    let told = look(13 * DAY);
+    assert_eq!(states(&told), [AlarmState::Raised]);
+    assert!(told[0].1.contains("key of node a") && told[0].1.contains("within 7 days"), "{told:?}");
+    assert_eq!(look(13 * DAY + 1), [], "once");
+    let told = look(19 * DAY);
+    assert_eq!(states(&told), [AlarmState::Ended, AlarmState::Raised]);
+    assert!(told[1].1.contains("within 24 hours"), "{told:?}");
+    assert_eq!(states(&look(20 * DAY)), [AlarmState::Ended], "it has expired");
+    let told = look(29 * DAY + 1);
+    assert!(
+        told.len() == 1 && told[0].1.contains("web expires") && told[0].1.contains("24 hours"),
+        "{told:?}"
+    );
+    // Another date.
+    expiry::look(&alarms, &[], &inventory, "a", 29 * DAY + 2);
+    assert_eq!(
+        states(&alarms.take().into_iter().map(|alarm| (alarm.state, alarm.detail)).collect::<Vec<_>>()),
+        [AlarmState::Ended]
+    );
+}

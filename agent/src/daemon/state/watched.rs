@@ -1,0 +1,33 @@
+//! What alarms watch of a generation's rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bulkhead_api::event::Rule;
+
+use crate::daemon::state::enricher::named;
+use crate::daemon::state::inputs::Inputs;
+
+/// Rules that matter to the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// Those that expire, and when, ns since the Unix epoch.
+    pub expiring: Vec<(Rule, u64)>,
+    /// Numbers of venues' sessions.
+    pub sessions: BTreeSet<u32>,
+}
+
+impl Watched {
+    /// Those of compiled files.
+    pub fn of(inputs: &Inputs) -> Self {
+        let of_exchange = inputs.exchange.iter().map(|exchange| (&exchange.ruleset, &exchange.program));
+        let sets = std::iter::once((&inputs.ruleset, &inputs.program)).chain(of_exchange);
+        // A lane may be in both sets of tables.
+        let rules: BTreeMap<u32, _> = sets
+            .flat_map(|(ruleset, program)| program.rules.iter().map(|index| &ruleset.rules[*index]))
+            .map(|rule| (rule.number, rule))
+            .collect();
+        let expiring = rules.values().filter_map(|rule| Some((named(rule), rule.expires?))).collect();
+        let sessions = rules.values().filter(|rule| rule.is_session).map(|rule| rule.number).collect();
+        Self { expiring, sessions }
+    }
+}
