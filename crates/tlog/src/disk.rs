@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 
@@ -16,14 +19,39 @@ pub(crate) const PUBLIC: u32 = 0o644;
 /// A file that only its owner may read.
 pub(crate) const PRIVATE: u32 = 0o600;
 
-/// Reads a file.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(Error::io("read", path))
+/// Bytes of the longest file of text: a note or a key.
+const MOST_TEXT: u64 = 1 << 20;
+
+/// Reads a file of at most `most` bytes.
+///
+/// Whoever made a copy of a log can put anything in a file's place: no link is followed, no pipe is waited for, and no
+/// more is read than the log's own file can have.
+pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
+        // A link, a socket.
+        Some(Errno::LOOP | Errno::NXIO) => Error::damaged(path, NO_FILE),
+        _ => Error::io("read", path)(error),
+    })?;
+    let data = file.metadata().map_err(Error::io("read", path))?;
+    if !data.is_file() {
+        return Err(Error::damaged(path, NO_FILE));
+    }
+    let mut bytes = Vec::with_capacity(data.len().min(most) as usize);
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    if bytes.len() as u64 > most {
+        return Err(Error::damaged(path, format!("has more than {most} bytes, which no such file has")));
+    }
+    Ok(bytes)
 }
+
+/// What is said of a link, a pipe, a device, a socket and a directory in a file's place.
+const NO_FILE: &str = "is no regular file";
 
 /// Reads a file of text.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
-    String::from_utf8(read(path)?).map_err(|_| Error::damaged(path, "is no text in UTF-8"))
+    String::from_utf8(read(path, MOST_TEXT)?).map_err(|_| Error::damaged(path, "is no text in UTF-8"))
 }
 
 /// Reads a file that need not be there.

@@ -1,7 +1,12 @@
 //! The right edge of a tree: all that is needed to go on with it.
 
+use std::path::Path;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
 use crate::hash::{Hash, fold};
-use crate::tile::{Row, Tile, WIDTH};
+use crate::log::CHECKPOINT;
+use crate::tile::{self, Row, Tile, WIDTH};
 
 /// The unfinished tile of each level.
 #[derive(Clone, Debug, Default)]
@@ -12,9 +17,23 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    /// Of a tree of `size`, whose unfinished tiles are `levels`, from the lowest.
-    pub(crate) fn new(size: u64, levels: Vec<Vec<Hash>>) -> Self {
-        Self { size, levels }
+    /// That of a checkpoint, whose unfinished tiles `hashes` reads: all of them together must make up its root.
+    pub(crate) fn read(
+        checkpoint: &Checkpoint,
+        directory: &Path,
+        mut hashes: impl FnMut(Tile) -> Result<Vec<Hash>>,
+    ) -> Result<Self> {
+        let mut edge = Self { size: checkpoint.size, levels: Vec::new() };
+        for level in tile::levels(edge.size) {
+            let count = edge.size >> (8 * u32::from(level));
+            let tile = Tile { row: Row::Level(level), index: count / WIDTH, width: count % WIDTH };
+            edge.levels.push(if tile.width == 0 { Vec::new() } else { hashes(tile)? });
+        }
+        if edge.root() == checkpoint.root {
+            return Ok(edge);
+        }
+        let what = format!("the unfinished tiles do not make up its root at {} entries", edge.size);
+        Err(Error::damaged(&directory.join(CHECKPOINT), what))
     }
 
     /// Leaves of the tree.

@@ -91,9 +91,30 @@ impl Error {
         Self::Malformed { kind, line, what: what.into() }
     }
 
+    /// Whether it says something of the log, note or proof that was read: that it is not what it should be, or not
+    /// whole. If not, the system has refused to say, or what was asked for is nothing that a log can have.
+    #[must_use]
+    pub fn is_of_the_log(&self) -> bool {
+        match self {
+            Self::Io { .. } => self.is_absent(),
+            Self::Damaged { .. }
+            | Self::Malformed { .. }
+            | Self::BadSignature(_)
+            | Self::Unsigned(_)
+            | Self::Proof(_) => true,
+            Self::InUse { .. }
+            | Self::TooLong(_)
+            | Self::Beyond { .. }
+            | Self::Pruned { .. }
+            | Self::Key(_)
+            | Self::Prune(..) => false,
+        }
+    }
+
     /// Whether a file was asked for that is not there.
     pub(crate) fn is_absent(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        use io::ErrorKind::{NotADirectory, NotFound};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), NotFound | NotADirectory))
     }
 }
 

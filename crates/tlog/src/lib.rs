@@ -4,6 +4,7 @@
 //! promised, to whom, and the files' format: `docs/reference/evidence-log.md`.
 
 mod bundle;
+mod checked;
 mod checkpoint;
 mod disk;
 mod edge;
@@ -28,6 +29,7 @@ mod verify;
 mod witness;
 
 pub use bundle::MAX_ENTRY;
+pub use checked::{Checked, key_beside};
 pub use checkpoint::Checkpoint;
 pub use error::{Error, Result};
 pub use hash::Hash;

@@ -26,7 +26,8 @@ pub struct Options {
     /// The name of a log that does not exist yet: its checkpoints' first line and its key's name. A log that
     /// exists keeps the name it has.
     pub origin: String,
-    /// Bytes that are appended at most before [`Log::append`] makes a checkpoint by itself. They are in memory.
+    /// Bytes that are appended at most before [`Log::append`] makes a checkpoint by itself. They are in memory; more
+    /// than 8 MiB are taken for 8 MiB.
     pub unsigned_bytes: usize,
 }
 
@@ -68,7 +69,7 @@ pub(crate) struct Unsigned {
     pub bundles: Vec<usize>,
     /// Full hash tiles.
     pub tiles: Vec<(Tile, Vec<u8>)>,
-    /// The last attempt to sign has failed.
+    /// An attempt to sign has failed since the last that went through: it may have left unfinished tiles of its own.
     pub has_failed: bool,
 }
 
@@ -120,6 +121,9 @@ impl Log {
     pub fn checkpoint(&mut self) -> Result<Checkpoint> {
         if self.edge.size() > self.signed.size {
             self.sign(&[])?;
+        } else if self.unsigned.has_failed {
+            // The last one was signed, and what was to be done after it was not.
+            self.clear_away()?;
         }
         Ok(self.signed.clone())
     }
@@ -128,7 +132,6 @@ impl Log {
     pub(crate) fn sign(&mut self, others: &[&SignerKey]) -> Result<()> {
         let new =
             Checkpoint { origin: self.signed.origin.clone(), size: self.edge.size(), root: self.edge.root() };
-        // Until it is through: an attempt that fails may leave unfinished tiles of its own.
         let has_failed = std::mem::replace(&mut self.unsigned.has_failed, true);
         let before = tile::partials(self.signed.size);
         let after = tile::partials(new.size);
@@ -145,13 +148,22 @@ impl Log {
         self.unsigned.bundles.clear();
         self.unsigned.tiles.clear();
         self.signed = new;
+        if has_failed {
+            return self.clear_away();
+        }
         self.pending.begin(self.signed.size)?;
         for tile in before.iter().filter(|tile| !after.contains(tile)) {
             remove_partial(&self.directory, *tile)?;
         }
-        if has_failed {
-            left_over::remove_partials(&self.directory, self.signed.size)?;
-        }
+        self.unsigned.has_failed = false;
+        Ok(())
+    }
+
+    /// Begins `pending` behind the last checkpoint, which covers all that was appended, and removes all that earlier
+    /// attempts and checkpoints have left.
+    fn clear_away(&mut self) -> Result<()> {
+        self.pending.begin(self.signed.size)?;
+        left_over::remove_partials(&self.directory, self.signed.size)?;
         self.unsigned.has_failed = false;
         Ok(())
     }

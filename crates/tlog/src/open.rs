@@ -79,14 +79,16 @@ impl Log {
             recovered: 0,
             torn: found.as_ref().map_or(0, |found| found.torn),
         };
-        // Of a writer that was killed, or whose disk was full for a while.
-        left_over::remove_partials(directory, signed.size)?;
+        if !opening.closed {
+            // Of a writer that was killed. One that closed the log has left nothing, and all tiles need not be walked.
+            left_over::remove_partials(directory, signed.size)?;
+        }
         let pending = Pending::open(directory, found.as_ref(), signed.size)?;
         let mut log = Self {
             directory: directory.to_owned(),
             _lock: lock,
             key,
-            unsigned_bytes: options.unsigned_bytes,
+            unsigned_bytes: options.unsigned_bytes.min(pending::MOST_UNSIGNED),
             edge,
             signed,
             unsigned: Unsigned { signed: entries.len(), entries, ..Unsigned::default() },
@@ -179,23 +181,13 @@ fn read_checkpoint(directory: &Path, key: &SignerKey) -> Result<Checkpoint> {
 
 /// The unfinished tiles and the unfinished bundle of a checkpoint, which must make up its root.
 fn read_edge(directory: &Path, signed: &Checkpoint) -> Result<(Edge, Vec<u8>)> {
-    let mut levels = Vec::new();
-    for level in tile::levels(signed.size) {
-        let hashes = signed.size >> (8 * u32::from(level));
-        let tile = Tile { row: Row::Level(level), index: hashes / WIDTH, width: hashes % WIDTH };
-        levels.push(if tile.width == 0 { Vec::new() } else { read_hashes(directory, tile)? });
-    }
-    let edge = Edge::new(signed.size, levels);
-    if edge.root() != signed.root {
-        let what = format!("the unfinished tiles do not make up its root at {} entries", signed.size);
-        return Err(Error::damaged(&directory.join(CHECKPOINT), what));
-    }
+    let edge = Edge::read(signed, directory, |tile| read_hashes(directory, tile))?;
     let unfinished = Tile { row: Row::Entries, index: signed.size / WIDTH, width: signed.size % WIDTH };
     if unfinished.width == 0 {
         return Ok((edge, Vec::new()));
     }
     let path = directory.join(unfinished.path());
-    let bytes = disk::read(&path)?;
+    let bytes = disk::read(&path, Row::Entries.most_bytes())?;
     let entries = bundle::split(&bytes, unfinished.width).filter(|(_, behind)| behind.is_empty());
     let (entries, _) = entries
         .ok_or_else(|| Error::damaged(&path, format!("does not hold {} entries", unfinished.width)))?;
@@ -211,6 +203,7 @@ fn read_edge(directory: &Path, signed: &Checkpoint) -> Result<(Edge, Vec<u8>)> {
 /// Reads a hash tile of just this width.
 fn read_hashes(directory: &Path, tile: Tile) -> Result<Vec<Hash>> {
     let path = directory.join(tile.path());
-    let hashes = tile::decode(&disk::read(&path)?).filter(|hashes| hashes.len() as u64 == tile.width);
+    let hashes = tile::decode(&disk::read(&path, tile.row.most_bytes())?)
+        .filter(|hashes| hashes.len() as u64 == tile.width);
     hashes.ok_or_else(|| Error::damaged(&path, format!("does not hold {} hashes", tile.width)))
 }

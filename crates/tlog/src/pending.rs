@@ -17,14 +17,21 @@ const OPEN: &[u8; 8] = b"tlogopen";
 const CLOSED: &[u8; 8] = b"tlogdone";
 const HEADER: u64 = 16;
 
+/// Bytes of the longest file. What a writer holds unsigned is bounded so that it has fewer.
+const MOST_BYTES: u64 = 32 << 20;
+
+/// What a writer may hold unsigned at most: a record takes six bytes here where an entry takes two, and an entry may
+/// be empty.
+pub(crate) const MOST_UNSIGNED: usize = (MOST_BYTES / 4) as usize;
+
 /// Records are written when they are this many bytes, flushed or not.
 const BUFFER: usize = 64 << 10;
 
 /// The file, open for its one writer.
 pub(crate) struct Pending {
     path: PathBuf,
-    file: File,
-    /// Bytes of the file that are whole.
+    pub(crate) file: File,
+    /// Bytes of the file that are whole; 0 if it could not be begun.
     length: u64,
     buffer: Vec<u8>,
 }
@@ -61,13 +68,20 @@ pub(crate) const NAME: &str = "pending";
 /// Reads the file of a log in `directory`; `None` if it is not there or was just being begun.
 pub(crate) fn read(directory: &Path) -> Result<Option<Found>> {
     let path = directory.join(NAME);
-    let Some(bytes) = disk::if_there(disk::read(&path))? else { return Ok(None) };
+    let Some(bytes) = disk::if_there(disk::read(&path, MOST_BYTES))? else { return Ok(None) };
     let Some((state, rest)) = bytes.split_first_chunk::<8>() else { return Ok(None) };
     let Some((first, mut rest)) = rest.split_first_chunk::<8>() else { return Ok(None) };
+    let first = u64::from_be_bytes(*first);
+    if *state == [0; 8] && first == 0 {
+        // A loss of power left the file's length without what was in it.
+        return Ok(Some(Found { torn: rest.len() as u64, ..Found::default() }));
+    }
     if ![OPEN, CLOSED].contains(&state) {
         return Err(Error::damaged(&path, "does not begin as a file of pending entries does"));
     }
-    let first = u64::from_be_bytes(*first);
+    if first.checked_add(bytes.len() as u64).is_none() {
+        return Err(Error::damaged(&path, format!("begins at entry {first}, which no log has")));
+    }
     let mut found = Found { closed: state == CLOSED, first, ..Found::default() };
     while let Some((entry, behind)) = record(rest, found.end()) {
         found.entries.push((entry.to_vec(), (bytes.len() - behind.len()) as u64));

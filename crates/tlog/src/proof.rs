@@ -14,7 +14,10 @@ impl Reader {
     ///
     /// If the checkpoint does not cover the entry, or a tile that is needed was pruned or is missing.
     pub fn inclusion(&self, index: u64) -> Result<Vec<Hash>> {
-        let size = self.covered(index + 1)?;
+        let size = self.checkpoint().size;
+        if index >= size {
+            return Err(Error::Beyond { index, size });
+        }
         let mut path = Vec::new();
         let mut range = 0..size;
         while range.end - range.start > 1 {

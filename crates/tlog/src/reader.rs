@@ -16,7 +16,8 @@ use crate::tile::{self, Row, Tile, WIDTH};
 
 /// Reads a log up to a checkpoint. It takes no lock and writes nothing.
 ///
-/// Neither signatures nor hashes are checked by reading: see [`verify`](crate::verify()) and [`Reader::prove`].
+/// Neither signatures nor hashes are checked by reading: see [`Checked`](crate::Checked), which is for logs that somebody
+/// else has had in their hands, and [`verify`](crate::verify()).
 #[derive(Clone, Debug)]
 pub struct Reader {
     directory: PathBuf,
@@ -105,16 +106,21 @@ impl Reader {
         if index >= self.checkpoint.size {
             return Err(Error::Beyond { index, size: self.checkpoint.size });
         }
-        let width = WIDTH.min(self.checkpoint.size - index / WIDTH * WIDTH);
-        let path = self.directory.join(Tile { row: Row::Entries, index: index / WIDTH, width }.path());
+        let path = self.directory.join(self.bundle_tile(index).path());
         fs::metadata(&path).map(|data| data.len()).map_err(Error::io("read", &path))
     }
 
-    /// The signed entries of the bundle of an entry.
-    fn bundle_of(&self, entry: u64) -> Result<Vec<Vec<u8>>> {
+    /// The bundle of an entry that the checkpoint covers, as wide as it does.
+    pub(crate) fn bundle_tile(&self, entry: u64) -> Tile {
         let index = entry / WIDTH;
-        let width = WIDTH.min(self.checkpoint.size - index * WIDTH);
-        let read = self.read(Tile { row: Row::Entries, index, width });
+        Tile { row: Row::Entries, index, width: WIDTH.min(self.checkpoint.size - index * WIDTH) }
+    }
+
+    /// The signed entries of the bundle of an entry.
+    pub(crate) fn bundle_of(&self, entry: u64) -> Result<Vec<Vec<u8>>> {
+        let tile = self.bundle_tile(entry);
+        let width = tile.width;
+        let read = self.read(tile);
         let (path, bytes) = read.map_err(|error| self.pruned(entry, error))?;
         let (entries, _) = bundle::split(&bytes, width)
             .ok_or_else(|| Error::damaged(&path, format!("does not hold {width} entries")))?;
@@ -141,9 +147,10 @@ impl Reader {
     }
 
     /// A tile or bundle of this width. A writer that has gone on replaced it by a wider one, which begins the same.
-    fn read(&self, tile: Tile) -> Result<(PathBuf, Vec<u8>)> {
+    pub(crate) fn read(&self, tile: Tile) -> Result<(PathBuf, Vec<u8>)> {
         let path = self.directory.join(tile.path());
-        let absent = match disk::read(&path) {
+        let most = tile.row.most_bytes();
+        let absent = match disk::read(&path, most) {
             Ok(bytes) => return Ok((path, bytes)),
             Err(error) if error.is_absent() && tile.width < WIDTH => error,
             Err(error) => return Err(error),
@@ -153,7 +160,7 @@ impl Reader {
         for _ in 0..8 {
             let wider = path.parent().and_then(|parent| widest(parent, tile.width));
             for candidate in wider.into_iter().chain([full.clone()]) {
-                if let Some(bytes) = disk::if_there(disk::read(&candidate))? {
+                if let Some(bytes) = disk::if_there(disk::read(&candidate, most))? {
                     return Ok((candidate, bytes));
                 }
             }
@@ -166,7 +173,10 @@ impl Reader {
 fn widest(directory: &Path, width: u64) -> Option<PathBuf> {
     let names = fs::read_dir(directory).ok()?.flatten();
     let widths = names.filter_map(|name| name.file_name().to_str()?.parse::<u64>().ok());
-    widths.filter(|&other| other > width).max().map(|widest| directory.join(widest.to_string()))
+    widths
+        .filter(|&other| width < other && other < WIDTH)
+        .max()
+        .map(|widest| directory.join(widest.to_string()))
 }
 
 /// Entries of a log, one after the other; see [`Reader::entries`].

@@ -50,27 +50,58 @@ fn second_line<'n>(note: &'n Note, what: &str, origin: &str) -> Option<&'n str> 
     (first.strip_prefix(what)?.strip_prefix(' ')? == origin).then_some(second)
 }
 
-/// `keys`, and those that they handed the log on to, one after the other.
-///
-/// # Errors
-///
-/// If a rotation is malformed or not signed by an earlier key.
-pub(crate) fn trusted(directory: &Path, origin: &str, keys: &[VerifierKey]) -> Result<Vec<VerifierKey>> {
-    let mut trusted = keys.to_vec();
-    for (_, path) in rotations(directory)? {
-        let note = Note::parse(&disk::read_text(&path)?)
-            .map_err(|error| Error::damaged(&path, error.to_string()))?;
-        let new =
-            read_rotation(&note, origin).ok_or_else(|| Error::damaged(&path, "names no key of this log"))?;
-        match note.require(&trusted) {
-            Ok(_) if !trusted.contains(&new) => trusted.push(new),
-            Ok(_) => {}
-            // Of a time before the keys that are trusted: they need not follow from it.
-            Err(Error::Unsigned(_)) => {}
-            Err(error) => return Err(Error::damaged(&path, error.to_string())),
+/// Whether an entry is a rotation of a log: it hands the log on to a key that it names.
+pub(crate) fn is_rotation(entry: &[u8], origin: &str) -> bool {
+    entry.starts_with(b"rotation ")
+        && str::from_utf8(entry)
+            .ok()
+            .and_then(|text| Note::parse(text).ok())
+            .is_some_and(|note| read_rotation(&note, origin).is_some())
+}
+
+/// Keys of a log, and up to which size each may sign its checkpoints.
+#[derive(Debug)]
+pub(crate) struct Keys(Vec<(VerifierKey, u64)>);
+
+impl Keys {
+    /// Those of `keys` that are the log's, and those that they handed it on to before it had `size` entries, one after
+    /// the other. Who has handed it on signs the checkpoint that covers the rotation, and none after it.
+    ///
+    /// # Errors
+    ///
+    /// If a rotation is malformed, or its signature does not fit.
+    pub(crate) fn of(directory: &Path, origin: &str, keys: &[VerifierKey], size: u64) -> Result<Self> {
+        let mut all = Self::without_rotations(origin, keys);
+        for (index, path) in rotations(directory)?.into_iter().take_while(|(index, _)| *index < size) {
+            let damaged = |error: Error| Error::damaged(&path, error.to_string());
+            let note = Note::parse(&disk::read_text(&path)?).map_err(damaged)?;
+            let new = read_rotation(&note, origin)
+                .ok_or_else(|| Error::damaged(&path, "names no key of this log"))?;
+            let last = index + 1;
+            let able = all.at(last);
+            // One that no key of these signed is of a time before them: they need not follow from it.
+            let signers = note.signers(&able).map_err(damaged)?;
+            if signers.is_empty() {
+                continue;
+            }
+            let retired = all.0.iter_mut().filter(|(key, _)| signers.contains(&key));
+            retired.for_each(|(_, until)| *until = last.min(*until));
+            if all.0.iter().all(|(key, _)| *key != new) {
+                all.0.push((new, u64::MAX));
+            }
         }
+        Ok(all)
     }
-    Ok(trusted)
+
+    /// Those of `keys` that are the log's.
+    pub(crate) fn without_rotations(origin: &str, keys: &[VerifierKey]) -> Self {
+        Self(keys.iter().filter(|key| key.name() == origin).map(|key| (key.clone(), u64::MAX)).collect())
+    }
+
+    /// Those that may sign a checkpoint of `size` entries.
+    pub(crate) fn at(&self, size: u64) -> Vec<VerifierKey> {
+        self.0.iter().filter(|(_, until)| size <= *until).map(|(key, _)| key.clone()).collect()
+    }
 }
 
 /// Indices of rotations with their files, in order.

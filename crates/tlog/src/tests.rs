@@ -1,5 +1,7 @@
 //! Tests of the writer, the reader and what is on disk.
 
+mod checked;
+mod hostile;
 mod mutation;
 mod proving;
 mod pruning;
@@ -33,6 +35,12 @@ pub(crate) fn grow(log: &mut Log, size: u64) {
 /// Verifies with the key that the log began with.
 pub(crate) fn verified(log: &Log) -> Report {
     verify(log.directory(), &Trust { keys: &[log.verifier_key().clone()], ..Trust::default() }).unwrap()
+}
+
+/// Verifies with the key that lies beside the log.
+pub(crate) fn verified_beside(directory: &Path) -> Report {
+    let keys = [crate::key_beside(directory).unwrap()];
+    verify(directory, &Trust { keys: &keys, ..Trust::default() }).unwrap()
 }
 
 /// The faults as they are printed.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::bundle::MAX_ENTRY;
 use crate::hash::Hash;
 
 /// Hashes in a full tile, entries in a full bundle.
@@ -12,6 +13,16 @@ pub(crate) const WIDTH: u64 = 256;
 pub(crate) enum Row {
     Entries,
     Level(u8),
+}
+
+impl Row {
+    /// Bytes of its longest file.
+    pub(crate) const fn most_bytes(self) -> u64 {
+        match self {
+            Self::Entries => WIDTH * (2 + MAX_ENTRY as u64),
+            Self::Level(_) => WIDTH * Hash::LEN as u64,
+        }
+    }
 }
 
 /// A tile or a bundle: full, or partial with a width from 1 to 255.

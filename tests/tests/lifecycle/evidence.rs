@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulkhead_testkit::measure::bpf;
+use bulkhead_tlog::Reader;
 use serde_json::Value;
 
 use crate::site::account::reports;
@@ -48,12 +49,17 @@ fn knock(site: &Site, ports: std::ops::Range<u16>) {
     }
 }
 
-/// Waits until the log has so many more records of a kind.
+/// Waits until the log has so many more records of a kind, and they are signed.
 fn wait_for_more(site: &Site, kind: &str, more: usize) {
-    let count = || reports(&site.journal_file()).iter().filter(|report| report["kind"] == kind).count();
-    let enough = count() + more;
+    let log = site.journal_file();
+    let numbers = || {
+        let of_kind = |(number, report): (u64, Value)| (report["kind"] == kind).then_some(number);
+        (0..).zip(reports(&log)).filter_map(of_kind).collect::<Vec<u64>>()
+    };
+    let enough = numbers().len() + more;
     for _ in 0..600 {
-        if count() >= enough {
+        let signed = Reader::open(&log).map_or(0, |log| log.checkpoint().size);
+        if numbers().get(enough - 1).is_some_and(|&last| last < signed) {
             return;
         }
         std::thread::sleep(Duration::from_millis(100));
@@ -119,6 +125,12 @@ fn a_stranger_sees_that_enforcement_was_on_and_that_every_drop_is_told_of() {
     let (balance, code) = audit(&site, &["balance"]);
     assert_eq!(code, Some(0), "{balance}");
     let records = shown(&site, &[]);
+    // What is printed are the bytes that are in the log, which a proof is of.
+    let log = Reader::open(&site.journal_file()).unwrap();
+    let output = site.bulkhead(&["audit", "show", "--json", "--kind", "control"]).stdout;
+    let line = output.split(|byte| *byte == b'\n').next().unwrap();
+    let number = serde_json::from_slice::<Value>(line).unwrap()["sequence"].as_u64().unwrap();
+    assert_eq!(log.entry(number).unwrap(), line);
     assert!((0..).zip(&records).all(|(number, record)| record["sequence"] == number), "a gap");
     let (coverage, code) = audit(&site, &["coverage"]);
     // The programs were on their hooks, and nobody looked.

@@ -1,13 +1,15 @@
 //! `bulkhead audit coverage`: whether enforcement was on all the time.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Write};
 
 use bulkhead_api::event::{Coverage, Covered, Event, Kind, Timestamp};
 use bulkhead_api::mode::Mode;
 use bulkhead_api::text::plain;
 use serde::Serialize;
 
-use super::source::{Records, Source};
+use super::source::{Records, Shown, Source};
 use crate::commands::filter::{Meant, Times};
 use crate::exit::Answer;
 use crate::global::Global;
@@ -16,7 +18,7 @@ use crate::global::Global;
 ///
 /// From the log alone: which programs, policy and inventory were on the hooks, by digests; times without
 /// enforcement; and times that no agent has attested, of what is asked for. Ends with 1 if there is either, or if
-/// packets were only observed (mode audit).
+/// packets were only observed (mode audit). Only what is signed counts.
 #[derive(Debug, clap::Args)]
 pub struct AuditCoverage {
     #[command(flatten)]
@@ -42,6 +44,8 @@ struct Found {
     unattested: Vec<Span>,
     /// Intervals in which the tables were read back and were not what was approved.
     altered: u64,
+    /// Records behind the last checkpoint: not signed yet, and not counted.
+    unsigned: u64,
 }
 
 /// What enforced for a time.
@@ -75,19 +79,20 @@ impl AuditCoverage {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let meant = self.times.of(Meant::default())?;
         let mut follower = Follower::default();
-        for record in Records::open(&self.source, global)? {
-            let (number, record) = record?;
+        let mut records = Records::open(&self.source, global)?;
+        for shown in records.by_ref() {
+            let Shown { number, record, .. } = shown?;
             let is_after = |until| matches!(&record.event.kind, Kind::Coverage(is) if is.since >= until);
             if meant.since.is_none_or(|since| record.event.time > since) && !meant.until.is_some_and(is_after)
             {
                 follower.take(number, &record.event);
             }
         }
-        let found = follower.asked(meant.since, meant.until);
+        let found = Found { unsigned: records.unsigned()?, ..follower.asked(meant.since, meant.until) };
         if global.json {
             println!("{}", serde_json::to_string(&found)?);
         } else {
-            found.show();
+            found.show(&mut io::stdout().lock())?;
         }
         Ok(if found.is_whole() { Answer::Yes } else { Answer::No })
     }
@@ -110,7 +115,8 @@ impl Follower {
             self.found.not_whole.push(Span { record, from: since, until, same_programs });
         }
         for (what, time) in &coverage.unenforced {
-            *self.found.unenforced.entry(what.clone()).or_default() += time;
+            let all = self.found.unenforced.entry(what.clone()).or_default();
+            *all = all.saturating_add(*time);
         }
         self.found.altered +=
             u64::from(coverage.read_back.as_ref().is_some_and(|read| read.differences != 0));
@@ -156,141 +162,70 @@ impl Found {
         self.intervals != 0 && is_whole && is_enforced
     }
 
-    fn show(&self) {
+    fn show(&self, out: &mut impl Write) -> io::Result<()> {
+        if self.unsigned != 0 {
+            let unsigned = self.unsigned;
+            writeln!(
+                out,
+                "{unsigned} records behind the last checkpoint are not signed yet, and not counted"
+            )?;
+        }
         let (Some(from), Some(until)) = (self.from, self.until) else {
-            println!("no coverage in the log: the agent writes it every `[events] attest_seconds`");
-            return;
-        };
-        println!("{} closed intervals, {} to {}", self.intervals, from.milliseconds(), until.milliseconds());
-        for Enforced { from, covered, .. } in &self.enforced {
-            let short = |digest: &Option<String>| {
-                let digest = digest.as_deref().map_or("unknown", |digest| digest.get(..12).unwrap_or(digest));
-                plain(digest).into_owned()
-            };
-            println!(
-                "from {} generation {}, {}, policy {}, inventory {}, on {} hooks",
-                from.milliseconds(),
-                covered.generation,
-                covered.mode.name(),
-                short(&covered.policy),
-                short(&covered.inventory),
-                covered.hooks.len()
+            return writeln!(
+                out,
+                "no coverage in the log: the agent writes it every `[events] attest_seconds`"
             );
-        }
+        };
+        let (from, until) = (from.milliseconds(), until.milliseconds());
+        writeln!(out, "{} closed intervals, {from} to {until}", self.intervals)?;
+        self.enforced.iter().try_for_each(|enforced| writeln!(out, "{enforced}"))?;
         for (what, time) in &self.unenforced {
-            let what = plain(what);
-            println!("{what}: not enforced for {} ms", time.div_ceil(1_000_000));
+            writeln!(out, "{}: not enforced for {} ms", plain(what), time.div_ceil(1_000_000))?;
         }
-        let span = |words: &str, Span { record, from, until, .. }: &Span, more: &str| {
-            println!(
-                "{words} from {} to {} (record {record}){more}",
-                from.milliseconds(),
-                until.milliseconds()
-            );
-        };
-        for time in &self.not_whole {
-            span("not whole", time, "");
-        }
+        self.not_whole.iter().try_for_each(|time| writeln!(out, "not whole {time}"))?;
         for time in &self.unattested {
-            let same = if time.same_programs {
-                "; the same programs were on the hooks before and after"
-            } else {
-                ""
-            };
-            span("not attested", time, same);
+            let same = "; the same programs were on the hooks before and after";
+            writeln!(out, "not attested {time}{}", if time.same_programs { same } else { "" })?;
         }
         if self.altered != 0 {
-            println!(
-                "in {} intervals the tables were not what was approved; `bulkhead audit show --kind altered` lists them",
-                self.altered
-            );
+            let words =
+                "the tables were not what was approved; `bulkhead audit show --kind altered` lists them";
+            writeln!(out, "in {} intervals {words}", self.altered)?;
         }
-        println!(
+        let is_whole = self.is_whole();
+        writeln!(
+            out,
             "{}",
-            if self.is_whole() { "enforced all the time" } else { "NOT shown to be enforced all the time" }
-        );
+            if is_whole { "enforced all the time" } else { "NOT shown to be enforced all the time" }
+        )
+    }
+}
+
+impl fmt::Display for Enforced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short = |digest: &Option<String>| {
+            let digest = digest.as_deref().map_or("unknown", |digest| digest.get(..12).unwrap_or(digest));
+            plain(digest).into_owned()
+        };
+        let Covered { generation, mode, policy, inventory, hooks, .. } = &self.covered;
+        write!(
+            f,
+            "from {} generation {generation}, {}, policy {}, inventory {}, on {} hooks",
+            self.from.milliseconds(),
+            mode.name(),
+            short(policy),
+            short(inventory),
+            hooks.len()
+        )
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (from, until) = (self.from.milliseconds(), self.until.milliseconds());
+        write!(f, "from {from} to {until} (record {})", self.record)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use bulkhead_api::event::{Coverage, Covered, CoveredHook, Event, Kind, Timestamp};
-    use bulkhead_api::hook::Hook;
-
-    use super::{Follower, Found, Mode};
-
-    fn covered(program: u32) -> Covered {
-        let hook = CoveredHook { interface: "wg0".to_owned(), hook: Hook::TcxIngress, program, tag: None };
-        Covered { generation: 1, hooks: vec![hook], ..Covered::default() }
-    }
-
-    fn interval(since: u64, until: u64, programs: [u32; 2], whole: bool) -> Event {
-        let [at_start, at_end] = programs.map(covered);
-        let coverage = Coverage {
-            since: Timestamp::from_unix(since),
-            whole,
-            at_end: (at_start != at_end).then_some(at_end),
-            at_start,
-            unenforced: if whole { [].into() } else { [("wg0".to_owned(), 5)].into() },
-            looks: 1,
-            longest_look: 1,
-            read_back: None,
-        };
-        let kind = Kind::Coverage(Box::new(coverage));
-        Event { time: Timestamp::from_unix(until), node: String::new(), kind }
-    }
-
-    fn found(events: &[Event]) -> Found {
-        let mut follower = Follower::default();
-        (0..).zip(events).for_each(|(number, event)| follower.take(number, event));
-        follower.found
-    }
-
-    #[test]
-    fn intervals_that_follow_each_other_are_one_time() {
-        let found = found(&[
-            interval(1, 5, [7, 7], true),
-            interval(5, 9, [7, 8], true),
-            interval(9, 12, [8, 8], true),
-        ]);
-        assert!(found.is_whole());
-        let times: Vec<_> = found.enforced.iter().map(|time| (time.from.unix(), time.until.unix())).collect();
-        assert_eq!(times, [(1, 9), (9, 12)]);
-        assert!(!Found::default().is_whole(), "nothing is shown by nothing");
-    }
-
-    #[test]
-    fn a_time_that_nobody_attests_and_one_without_enforcement_are_told() {
-        let holes = found(&[
-            interval(1, 5, [7, 7], true),
-            interval(6, 9, [7, 7], true),
-            interval(11, 12, [8, 8], true),
-        ]);
-        let same: Vec<_> = holes.unattested.iter().map(|span| (span.record, span.same_programs)).collect();
-        assert_eq!((same, holes.is_whole()), (vec![(1, true), (2, false)], false));
-        let back = found(&[interval(6, 9, [7, 7], true), interval(1, 5, [7, 7], true)]);
-        assert_eq!((back.unattested.len(), back.is_whole()), (1, false), "the clock was set back");
-        let open = found(&[interval(1, 5, [7, 7], false)]);
-        assert_eq!((open.not_whole.len(), open.unenforced["wg0"], open.is_whole()), (1, 5, false));
-    }
-
-    #[test]
-    fn the_ends_of_what_is_asked_for_are_to_be_attested_too() {
-        let asked = |since: Option<u64>, until: Option<u64>| {
-            let mut follower = Follower::default();
-            follower.take(0, &interval(2, 5, [7, 7], true));
-            follower.asked(since.map(Timestamp::from_unix), until.map(Timestamp::from_unix)).is_whole()
-        };
-        assert!(asked(None, None) && asked(Some(2), Some(5)) && asked(Some(3), Some(4)));
-        assert!(!asked(Some(1), None) && !asked(None, Some(6)));
-    }
-
-    #[test]
-    fn what_only_observes_enforces_nothing() {
-        let mut event = interval(1, 5, [7, 7], true);
-        if let Kind::Coverage(coverage) = &mut event.kind {
-            coverage.at_start.mode = Mode::Audit;
-        }
-        assert!(!found(&[event]).is_whole());
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! Keys and checkpoints that the caller has from elsewhere.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -16,8 +18,8 @@ pub fn key(text: &str) -> anyhow::Result<VerifierKey> {
     if let Ok(key) = own {
         return Ok(key);
     }
-    let file = std::fs::read_to_string(text);
-    let key = file.ok().and_then(|text| VerifierKey::parse(text.trim_end()).ok());
+    let file = read(Path::new(text));
+    let key = file.ok().and_then(|text| VerifierKey::parse(String::from_utf8_lossy(&text).trim_end()).ok());
     let words =
         || Usage(format!("'{text}' is neither a verifier key nor a file with one, such as the log's vkey"));
     Ok(key.ok_or_else(words)?)
@@ -28,7 +30,19 @@ pub fn key(text: &str) -> anyhow::Result<VerifierKey> {
 /// # Errors
 /// [`Usage`] if it is none.
 pub fn anchor(path: &Path) -> anyhow::Result<Note> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| Usage(format!("{}: {error}", path.display())))?;
-    Note::parse(&text).with_context(|| format!("{}: no checkpoint", path.display()))
+    let text = read(path).map_err(|error| Usage(format!("{}: {error}", path.display())))?;
+    Note::parse(&String::from_utf8_lossy(&text)).with_context(|| format!("{}: no checkpoint", path.display()))
+}
+
+/// No key, checkpoint, proof or record is longer.
+const MOST: u64 = 1 << 20;
+
+/// Reads a file that the caller names, which may be a pipe.
+///
+/// # Errors
+/// If it cannot be read, or is longer than such a file.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }

@@ -7,9 +7,13 @@ mod live;
 mod proof;
 mod show;
 pub mod source;
+#[cfg(test)]
+mod tests;
 mod verify;
 
-use crate::exit::Answer;
+use bulkhead_tlog::Error;
+
+use crate::exit::{Answer, tell};
 use crate::global::Global;
 
 /// Read and verify the event log as evidence.
@@ -33,13 +37,21 @@ enum Command {
 
 impl Audit {
     pub fn run(self, global: &Global) -> anyhow::Result<Answer> {
-        match self.command {
+        let answer = match self.command {
             Command::Show(command) => command.run(global),
             Command::Verify(command) => command.run(global),
             Command::Proof(command) => command.run(global),
             Command::Balance(command) => command.run(global),
             Command::Coverage(command) => command.run(global),
             Command::Live(command) => command.run(global),
+        };
+        match answer {
+            // A log that is not to be believed is an answer; that it cannot be read is none.
+            Err(error) if error.downcast_ref::<Error>().is_some_and(Error::is_of_the_log) => {
+                tell(&error);
+                Ok(Answer::No)
+            }
+            answer => answer,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! `bulkhead audit proof`: that one record is in the log, for somebody who does not have the log.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use bulkhead_tlog::{Error, Proof as Proven, Reader};
+use bulkhead_api::text::plain;
+use bulkhead_tlog::{Error, Proof as Proven};
 
 use super::keys;
 use super::source::Source;
@@ -22,24 +23,20 @@ pub struct Proof {
     /// Check this proof instead of making one.
     #[arg(long, value_name = "PROOF", requires = "key")]
     check: Option<PathBuf>,
-    /// The log's key, or a file with it.
-    #[arg(long, value_name = "KEY")]
-    key: Option<String>,
     #[command(flatten)]
     source: Source,
 }
 
 impl Proof {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        if let (Some(proof), Some(key)) = (&self.check, &self.key) {
-            return self.check(proof, key, global);
+        if let Some(proof) = &self.check {
+            return self.check(proof, global);
         }
         let words =
             || Usage(format!("'{}' is no record's number; `bulkhead audit show` has them", self.record));
         let number: u64 = self.record.parse().map_err(|_| words())?;
-        let directory = self.source.directory(global)?;
-        let reader = Reader::open(&directory).context("reading the event log")?;
-        match reader.prove(number) {
+        let (mut log, _) = self.source.checked(global)?;
+        match log.prove(number) {
             Ok(proof) => print!("{proof}"),
             Err(error @ (Error::Beyond { .. } | Error::Pruned { .. })) => {
                 let next = "a record is signed within a second of its writing";
@@ -52,18 +49,16 @@ impl Proof {
         Ok(Answer::Yes)
     }
 
-    fn check(&self, proof: &PathBuf, key: &str, global: &Global) -> anyhow::Result<Answer> {
-        let read = |path: &PathBuf| {
-            std::fs::read(path).map_err(|error| Usage(format!("cannot read {}: {error}", path.display())))
+    fn check(&self, proof: &Path, global: &Global) -> anyhow::Result<Answer> {
+        let read = |path: &Path| {
+            keys::read(path).map_err(|error| Usage(format!("cannot read {}: {error}", path.display())))
         };
-        let bytes = read(&PathBuf::from(&self.record))?;
+        let bytes = read(Path::new(&self.record))?;
         let record = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-        let text = String::from_utf8_lossy(&read(proof)?).into_owned();
-        let checked = Proven::parse(&text).and_then(|proof| {
-            let checkpoint =
-                proof.check(record, &[keys::key(key).map_err(|error| Error::Key(error.to_string()))?])?;
-            Ok((proof.index, checkpoint))
-        });
+        let keys = self.source.key.iter().map(|key| keys::key(key)).collect::<anyhow::Result<Vec<_>>>()?;
+        let proof = read(proof)?;
+        let checked = Proven::parse(&String::from_utf8_lossy(&proof))
+            .and_then(|proof| Ok((proof.index, proof.check(record, &keys)?)));
         let answer = if checked.is_ok() { Answer::Yes } else { Answer::No };
         match checked {
             Ok((index, checkpoint)) if global.json => {
@@ -74,9 +69,9 @@ impl Proof {
                 );
             }
             Ok((index, checkpoint)) => {
-                println!("record {index} of {} records of {}", checkpoint.size, checkpoint.origin);
+                println!("record {index} of {} records of {}", checkpoint.size, plain(&checkpoint.origin));
             }
-            Err(error) => println!("NOT proven: {error}"),
+            Err(error) => println!("NOT proven: {}", plain(&error.to_string())),
         }
         Ok(answer)
     }

@@ -1,7 +1,7 @@
 //! `bulkhead audit verify`: whether the log is as it was signed.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use bulkhead_api::text::plain;
@@ -10,19 +10,16 @@ use serde_json::json;
 
 use super::keys;
 use super::source::{Records, Source};
-use crate::exit::Answer;
+use crate::exit::{Answer, Usage};
 use crate::global::Global;
 
 /// Verify that the event log is as it was signed.
 ///
 /// Every record, hash and checkpoint anew, from the files alone. Ends with 1 if anything was altered, removed or put
-/// in another's place. A key that lies beside the log proves nothing against root of its host: give the key, and
-/// checkpoints, that you have kept elsewhere.
+/// in another's place, and with 2 if a kept checkpoint is too old to be compared. A key that lies beside the log proves
+/// nothing against root of its host: give the key, and checkpoints, that you have kept elsewhere.
 #[derive(Debug, clap::Args)]
 pub struct Verify {
-    /// The log's key, or a file with it; else the log's own is believed.
-    #[arg(long, value_name = "KEY")]
-    key: Vec<String>,
     /// A witness's key, or a file with it.
     #[arg(long, value_name = "KEY")]
     witness: Vec<String>,
@@ -33,106 +30,155 @@ pub struct Verify {
     source: Source,
 }
 
-/// How often files that are just being replaced are looked at again, and after which time.
-const TRIES: usize = 10;
-const AGAIN: Duration = Duration::from_millis(300);
+/// What is shown.
+struct Verified {
+    report: Report,
+    /// What of the records themselves is not as an agent writes them.
+    misplaced: Vec<String>,
+    keys: Vec<VerifierKey>,
+    /// Whether the key is the one beside the log.
+    is_own: bool,
+}
+
+/// Records of which it is said that they are none.
+const MISPLACED: usize = 1000;
 
 impl Verify {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let directory = self.source.directory(global)?;
-        let read =
-            |texts: &[String]| texts.iter().map(|text| keys::key(text)).collect::<anyhow::Result<Vec<_>>>();
-        let mut keys: Vec<VerifierKey> = read(&self.key)?;
-        let is_own = keys.is_empty();
-        if is_own {
-            keys.push(keys::key(&directory.join("vkey").display().to_string())?);
-        }
-        let witnesses = read(&self.witness)?;
+        let keys = self.source.keys(&directory)?;
+        let witnesses =
+            self.witness.iter().map(|text| keys::key(text)).collect::<anyhow::Result<Vec<_>>>()?;
         let anchors: Vec<Note> =
             self.anchor.iter().map(|path| keys::anchor(path)).collect::<anyhow::Result<_>>()?;
         let trust = Trust { keys: &keys, witnesses: &witnesses, anchors: &anchors };
-        let look =
-            || verify(&directory, &trust).with_context(|| format!("verifying {}", directory.display()));
-        let mut report = look()?;
-        // A writer that goes on replaces files meanwhile; one that was killed has left some for good.
-        for _ in 1..TRIES {
-            if report.unfinished.is_empty() {
-                break;
-            }
-            std::thread::sleep(AGAIN);
-            report = look()?;
-        }
+        let report =
+            verify(&directory, &trust).with_context(|| format!("verifying {}", directory.display()))?;
         let misplaced = if report.is_whole() { self.misplaced(global)? } else { Vec::new() };
-        let is_well = report.is_whole() && report.unfinished.is_empty() && misplaced.is_empty();
+        let verified = Verified { report, misplaced, keys, is_own: self.source.key.is_empty() };
         if global.json {
-            println!("{}", to_json(&report, &misplaced, is_own));
+            println!("{}", verified.to_json());
         } else {
-            show(&report, &misplaced, &keys, is_own, is_well);
+            verified.show(&mut io::stdout().lock())?;
         }
-        Ok(if is_well { Answer::Yes } else { Answer::No })
+        if verified.is_well() && !verified.report.unchecked.is_empty() {
+            let words =
+                "what is said not to be checkable shows nothing; give a checkpoint that was kept later";
+            return Err(Usage(words.to_owned()).into());
+        }
+        Ok(if verified.is_well() { Answer::Yes } else { Answer::No })
     }
 
     /// What of the records themselves is not as an agent writes them.
     fn misplaced(&self, global: &Global) -> anyhow::Result<Vec<String>> {
-        let mut misplaced = Vec::new();
-        for record in Records::open(&self.source, global)? {
-            match record {
-                Ok((number, record)) if record.sequence != number => {
-                    misplaced.push(format!("record {number} says that it is record {}", record.sequence));
-                }
-                Ok(_) => {}
-                Err(error) => misplaced.push(format!("{error:#}")),
-            }
-        }
-        Ok(misplaced)
+        let wrong = Records::open(&self.source, global)?.filter_map(Result::err).take(MISPLACED);
+        Ok(wrong.map(|error| format!("{error:#}")).collect())
     }
-}
-
-fn to_json(report: &Report, misplaced: &[String], is_own: bool) -> serde_json::Value {
-    let checkpoint = report.checkpoint.as_ref().map(|checkpoint| {
-        json!({"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.to_string()})
-    });
-    let fault = |fault: &bulkhead_tlog::Fault| json!({"file": fault.file, "position": fault.position, "what": fault.what});
-    json!({
-        "checkpoint": checkpoint,
-        "first": report.first,
-        "unsigned": report.unsigned,
-        "witnesses": report.witnesses,
-        "own_key": is_own,
-        "faults": report.faults.iter().map(fault).collect::<Vec<_>>(),
-        "unfinished": report.unfinished,
-        "misplaced": misplaced,
-    })
 }
 
 /// Faults that are shown.
 const SHOWN: usize = 20;
 
-fn show(report: &Report, misplaced: &[String], keys: &[VerifierKey], is_own: bool, is_well: bool) {
-    for fault in report.faults.iter().take(SHOWN) {
-        println!("{}", plain(&fault.to_string()));
+impl Verified {
+    fn is_well(&self) -> bool {
+        self.report.is_whole() && self.misplaced.is_empty()
     }
-    if report.faults.len() > SHOWN {
-        println!("and {} more; `--json` lists all", report.faults.len() - SHOWN);
+
+    fn to_json(&self) -> serde_json::Value {
+        let Self { report, misplaced, is_own, .. } = self;
+        let checkpoint = report.checkpoint.as_ref().map(|checkpoint| {
+            json!({"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.to_string()})
+        });
+        let fault = |fault: &bulkhead_tlog::Fault| json!({"file": fault.file, "position": fault.position, "what": fault.what});
+        json!({
+            "checkpoint": checkpoint,
+            "first": report.first,
+            "unsigned": report.unsigned,
+            "witnesses": report.witnesses,
+            "own_key": is_own,
+            "faults": report.faults.iter().map(fault).collect::<Vec<_>>(),
+            "unchecked": report.unchecked,
+            "unfinished": report.unfinished,
+            "misplaced": misplaced,
+        })
     }
-    misplaced.iter().take(SHOWN).for_each(|what| println!("{}", plain(what)));
-    for file in &report.unfinished {
-        println!("{}: is no part of what was signed", plain(&file.display().to_string()));
+
+    /// Nothing of a log is believed to be fit for a terminal.
+    fn show(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { report, misplaced, keys, is_own } = self;
+        for fault in report.faults.iter().take(SHOWN) {
+            writeln!(out, "{}", plain(&fault.to_string()))?;
+        }
+        misplaced.iter().take(SHOWN).try_for_each(|what| writeln!(out, "{}", plain(what)))?;
+        let more = report.faults.len().saturating_sub(SHOWN) + misplaced.len().saturating_sub(SHOWN);
+        if more != 0 {
+            writeln!(out, "and {more} more; `--json` lists all")?;
+        }
+        for what in &report.unchecked {
+            writeln!(out, "cannot be checked any more: {}", plain(what))?;
+        }
+        if let [file, others @ ..] = &report.unfinished[..] {
+            let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+            let file = file.display().to_string();
+            writeln!(out, "not looked at, since no checkpoint covers it: {}{more}", plain(&file))?;
+        }
+        if let Some(checkpoint) = &report.checkpoint {
+            let pruned =
+                if report.first == 0 { String::new() } else { format!(", from {} on", report.first) };
+            writeln!(out, "{} records{pruned}, root {}", checkpoint.size, checkpoint.root)?;
+        }
+        if report.unsigned != 0 {
+            writeln!(out, "{} records behind them are not signed yet", report.unsigned)?;
+        }
+        for witness in &report.witnesses {
+            writeln!(out, "cosigned by {}", plain(witness))?;
+        }
+        for key in keys {
+            let beside = ", which lies beside the log: keep it elsewhere, and a checkpoint";
+            let own = if *is_own { beside } else { "" };
+            writeln!(out, "by the key {}{own}", plain(&key.to_string()))?;
+        }
+        writeln!(
+            out,
+            "{}",
+            match self.is_well() {
+                true if report.unchecked.is_empty() => "as it was signed",
+                true => "as it was signed, as far as that can be checked",
+                false => "NOT as it was signed",
+            }
+        )
     }
-    if let Some(checkpoint) = &report.checkpoint {
-        let pruned = if report.first == 0 { String::new() } else { format!(", from {} on", report.first) };
-        println!("{} records{pruned}, root {}", checkpoint.size, checkpoint.root);
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_api::text::is_plain;
+    use bulkhead_tlog::{Fault, Report, VerifierKey};
+
+    use super::Verified;
+
+    #[test]
+    fn nothing_of_a_log_reaches_the_terminal() {
+        let evil = "\u{1b}]0;pwned\u{7}\u{202e}\r\u{9b}2J";
+        // A name has no control character, and may turn the direction of writing.
+        let name = "bulkhead/\u{202e}tsoh";
+        let key = format!("{name}+{}", "00000000+ATXQsCdcqdLXlBmPxnJPLkFzpGZsZ8fbBUhm0ZvAhyGt");
+        let id = VerifierKey::parse(&key).unwrap_err().to_string();
+        let id = id.rsplit(' ').next().unwrap().to_owned();
+        let key = VerifierKey::parse(&key.replace("00000000", &id)).unwrap();
+        let report = Report {
+            witnesses: vec![name.to_owned()],
+            faults: vec![Fault { file: evil.into(), position: None, what: evil.to_owned() }],
+            unchecked: vec![evil.to_owned()],
+            unfinished: vec![evil.into(), evil.into()],
+            unsigned: 1,
+            ..Report::default()
+        };
+        let verified = Verified { report, misplaced: vec![evil.to_owned()], keys: vec![key], is_own: true };
+        let mut shown = Vec::new();
+        verified.show(&mut shown).unwrap();
+        let shown = String::from_utf8(shown).unwrap();
+        assert!(shown.lines().all(is_plain), "{shown:?}");
+        assert_eq!((shown.lines().count(), shown.matches(r"\u{202e}").count()), (8, 7), "{shown}");
     }
-    if report.unsigned != 0 {
-        println!("{} records behind them are not signed yet", report.unsigned);
-    }
-    for witness in &report.witnesses {
-        println!("cosigned by {witness}");
-    }
-    for key in keys {
-        let own =
-            if is_own { ", which lies beside the log: keep it elsewhere, and a checkpoint" } else { "" };
-        println!("by the key {key}{own}");
-    }
-    println!("{}", if is_well { "as it was signed" } else { "NOT as it was signed" });
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::client;
-use crate::commands::audit::source::{Records, Source};
+use crate::commands::audit::source::{Records, Shown, Source};
 use crate::global::Global;
 use crate::paths::Paths;
 
@@ -62,7 +62,7 @@ impl Watching {
         tokio::spawn(follow(response.into_body(), sender));
         let (sender, past) = channel(PAST);
         if let Some(since) = since {
-            let opened = Records::open(&Source::default(), global)?;
+            let opened = Records::open(&Source::default(), global)?.with_unsigned();
             std::thread::Builder::new().name("past".to_owned()).spawn(move || {
                 if let Err(error) = read(opened, since, records, &sender) {
                     // Nobody waits any more when the command ends.
@@ -108,9 +108,11 @@ fn read(
     until: Option<u64>,
     told: &Sender<anyhow::Result<Seen>>,
 ) -> anyhow::Result<()> {
-    let mut records = records.since(since)?;
-    for record in &mut records {
-        let (number, record) = record?;
+    let records = records.since(since)?;
+    let mut end = records.begin();
+    for shown in records {
+        let Shown { number, record, .. } = shown?;
+        end = number + 1;
         if until.is_some_and(|until| number >= until) {
             return Ok(());
         }
@@ -124,9 +126,9 @@ fn read(
         }
     }
     let note = match until {
-        Some(until) if records.end() < until => format!(
+        Some(until) if end < until => format!(
             "the disk has not got the last {} records before what comes; `bulkhead audit show` has them later",
-            until - records.end()
+            until - end
         ),
         Some(_) => return Ok(()),
         None => "the event log stands still: what is between it and what comes is missing here; `bulkhead audit show` \

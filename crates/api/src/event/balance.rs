@@ -71,19 +71,26 @@ impl Balance {
 
     /// Drops that the kernel has counted in the accounts.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
+    pub fn dropped(&self) -> u128 {
         self.sum(|account| account.dropped)
     }
 
     /// Of these, those that are told of, not written, or lost.
     #[must_use]
-    pub fn accounted(&self) -> u64 {
-        self.sum(|account| account.told + account.unwritten + account.lost) + self.unread
+    pub fn accounted(&self) -> u128 {
+        let sums = [self.sum(|account| account.told), self.sum(|account| account.unwritten), self.lost()];
+        sums.into_iter().sum()
     }
 
-    /// The sum of a number over both accounts.
-    pub fn sum(&self, number: impl Fn(&Account) -> u64) -> u64 {
-        self.accounts().into_iter().map(number).sum()
+    /// Drops that nothing tells of, or that could not be read.
+    #[must_use]
+    pub fn lost(&self) -> u128 {
+        self.sum(|account| account.lost) + u128::from(self.unread)
+    }
+
+    /// The sum of a number over both accounts, which none of them can exceed: a record may say anything.
+    pub fn sum(&self, number: impl Fn(&Account) -> u64) -> u128 {
+        self.accounts().into_iter().map(|account| u128::from(number(account))).sum()
     }
 
     /// Whether every drop is accounted for, and no more.
@@ -107,5 +114,22 @@ mod tests {
         };
         assert!(balance(95, 99, true) && balance(99, 95, true));
         assert!(!balance(95, 98, true) && !balance(95, 100, true) && !balance(95, 99, false));
+    }
+
+    #[test]
+    fn a_record_that_says_anything_does_not_balance_by_its_sums_running_over() {
+        let most = u64::MAX;
+        let all =
+            Account { dropped: most, told: most, unwritten: most, lost: most, records: most, settled: true };
+        let balance = Balance { even: all, odd: all, unread: most, unreported: most, ..Balance::default() };
+        assert!(!balance.is_balanced());
+        assert_eq!((balance.dropped(), balance.accounted()), (2 * u128::from(most), 7 * u128::from(most)));
+        // Of 64 bits both sums would be nothing.
+        let even = Account { dropped: 0, told: most, lost: 1, ..all };
+        let none = Account { settled: true, ..Account::default() };
+        assert!(
+            !Balance { even: Account { unwritten: 0, ..even }, odd: none, ..Balance::default() }
+                .is_balanced()
+        );
     }
 }

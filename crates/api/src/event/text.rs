@@ -168,11 +168,11 @@ fn coverage(f: &mut fmt::Formatter<'_>, coverage: &Coverage) -> fmt::Result {
 
 fn balance(f: &mut fmt::Formatter<'_>, balance: &Balance) -> fmt::Result {
     let state = if balance.is_balanced() { "balance" } else { "NO BALANCE" };
-    let Balance { unreported, unread, .. } = balance;
+    let unreported = balance.unreported;
     let [told, unwritten] = [balance.sum(|account| account.told), balance.sum(|account| account.unwritten)];
-    let (dropped, lost) = (balance.dropped(), balance.sum(|account| account.lost) + unread);
+    let (dropped, lost) = (balance.dropped(), balance.lost());
     write!(f, "{state}: {dropped} dropped = {told} told + {unwritten} not written + {lost} lost")?;
-    if *unreported == 0 { Ok(()) } else { write!(f, "; {unreported} more over the budget of reports") }
+    if unreported == 0 { Ok(()) } else { write!(f, "; {unreported} more over the budget of reports") }
 }
 
 fn lost(f: &mut fmt::Formatter<'_>, lost: &LostEvents) -> fmt::Result {

@@ -48,7 +48,7 @@ fn open_alone(directory: &Path, host: &str) -> Result<(Log, Opening), Error> {
 /// Whether it may open later as it is. A file of it that is missing will not come back.
 fn is_passing(error: &Error) -> bool {
     match error {
-        Error::Io { source, .. } => source.kind() != ErrorKind::NotFound,
+        Error::Io { source, .. } => !matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
         Error::InUse { .. } => true,
         _ => false,
     }

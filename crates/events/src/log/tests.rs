@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
 use bulkhead_api::event::{Counted, Event, EventStats, Kind, LostCause, Missed, Timestamp};
+use bulkhead_api::record::{Clock, Digests};
 
 use super::{EventLog, Keep};
+use crate::facts::Facts;
 use crate::sink::{Entry, Lost, Origin, Sink as _};
 use crate::tests::facts::{NoFacts, records_in};
 
@@ -159,4 +161,42 @@ fn old_records_go_by_age_and_by_size_and_the_rest_is_verified() {
     log.sync();
     let reader = bulkhead_tlog::Reader::open(&directory).unwrap();
     assert_eq!(reader.entries(1536..u64::MAX).count(), 465);
+}
+
+/// A host whose clock is kept in time, or is not.
+struct Clocked(bool);
+
+impl Facts for Clocked {
+    fn host(&self) -> String {
+        "host".to_owned()
+    }
+
+    fn clock(&self) -> Clock {
+        Clock { synchronized: self.0, ..Clock::default() }
+    }
+
+    fn files(&self, _: u32) -> Option<Digests> {
+        None
+    }
+}
+
+/// A clock that jumped ahead makes all records old: nothing goes by it.
+#[test]
+fn records_go_by_age_only_by_a_clock_that_is_kept_in_time() {
+    let state = tempfile::tempdir().unwrap();
+    for (is_kept_in_time, expected) in [(false, 0), (true, 512)] {
+        let keep = Keep { days: 7, bytes: u64::MAX };
+        let mut log = EventLog::open(state.path(), "node", keep, Arc::new(Clocked(is_kept_in_time)));
+        for _ in log.account.records()..800 {
+            let mut entry = drop_of(1);
+            entry.event.time = Timestamp::from_unix(1);
+            log.write(&entry).unwrap();
+        }
+        log.sync();
+        (log.prune, log.signed) = (std::time::Instant::now(), log.signed - std::time::Duration::from_secs(2));
+        log.idle();
+        assert!(log.prune > std::time::Instant::now(), "it was looked");
+        let reader = bulkhead_tlog::Reader::open(&state.path().join("log")).unwrap();
+        assert_eq!(reader.first().unwrap(), expected, "kept in time: {is_kept_in_time}");
+    }
 }

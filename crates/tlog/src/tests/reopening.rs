@@ -177,3 +177,77 @@ fn a_refused_write_loses_nothing() {
     let reader = Reader::open(directory.path()).unwrap();
     assert!(reader.entries(0..601).all(|read| read.is_ok_and(|(index, read)| read == entry(index))));
 }
+
+/// What was written last and was not on the disk: ext4 and XFS leave the file's length, and nothing in it.
+#[test]
+fn zeroes_that_a_loss_of_power_leaves_are_torn_entries_and_no_damage() {
+    for (signed, at) in [(0, 0), (40, 0), (40, 16), (40, 100)] {
+        let directory = tempfile::tempdir().unwrap();
+        let pending = directory.path().join("pending");
+        let (mut log, _) = open(directory.path());
+        grow(&mut log, signed);
+        log.checkpoint().unwrap();
+        grow(&mut log, 60);
+        drop(log);
+        let mut bytes = fs::read(&pending).unwrap();
+        bytes[at..].fill(0);
+        for length in [bytes.len(), at.max(16)] {
+            fs::write(&pending, &bytes[..length]).unwrap();
+            let report = super::verified_beside(directory.path());
+            assert_eq!(super::told(&report), [""; 0], "{signed}, zeroes from {at}");
+            let (log, opening) = open(directory.path());
+            let whole: usize = 16 + (signed..log.size()).map(|index| 6 + entry(index).len()).sum::<usize>();
+            assert_eq!((opening.closed, opening.torn), (false, (length - whole) as u64));
+            assert!(log.size() < 60 && (log.size() > signed) == (at == 100), "{}", log.size());
+            kill(log);
+        }
+    }
+    // What is neither that nor a beginning is damage.
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()));
+    fs::write(directory.path().join("pending"), "something of another kind").unwrap();
+    assert!(Log::open(directory.path(), &Options::new("bulkhead/test")).is_err());
+}
+
+/// A disk that is full for a while: the checkpoint is through, and what follows it is not.
+#[test]
+fn what_a_checkpoint_did_not_finish_the_next_one_does_though_nothing_is_new() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (mut log, _) = open(directory.path());
+    grow(&mut log, 10);
+    log.checkpoint().unwrap();
+    grow(&mut log, 20);
+    let own = std::mem::replace(
+        &mut log.pending.file,
+        fs::OpenOptions::new().write(true).open("/dev/full").unwrap(),
+    );
+    assert!(log.checkpoint().is_err());
+    assert_eq!(log.signed().size, 20, "it was signed, and seen");
+    assert!(log.checkpoint().is_err(), "that is not done yet");
+    log.pending.file = own;
+    assert!(path("tile/0/000.p/10").exists());
+    assert_eq!(log.checkpoint().unwrap().size, 20);
+    assert!(!path("tile/0/000.p/10").exists() && path("tile/0/000.p/20").exists());
+    // So that `pending` takes what follows.
+    grow(&mut log, 30);
+    log.flush().unwrap();
+    kill(log);
+    let (log, opening) = open(directory.path());
+    assert_eq!((log.size(), opening.recovered), (30, 10));
+}
+
+#[test]
+fn only_after_a_kill_all_tiles_are_looked_through() {
+    let directory = tempfile::tempdir().unwrap();
+    let left = directory.path().join("tile/0/000.p/7");
+    let (mut log, _) = open(directory.path());
+    grow(&mut log, 10);
+    log.close().unwrap();
+    fs::write(&left, "nobody leaves this").unwrap();
+    let (log, opening) = open(directory.path());
+    assert!(opening.closed && left.exists());
+    kill(log);
+    let (_log, opening) = open(directory.path());
+    assert!(!opening.closed && !left.exists());
+}

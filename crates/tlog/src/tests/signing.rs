@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::{entry, grow, open, told};
-use crate::{Algorithm, Error, Note, Reader, SignerKey, Trust, VerifierKey, verify};
+use crate::{Algorithm, Checked, Error, Note, Reader, SignerKey, Trust, VerifierKey, verify};
 
 #[test]
 fn keys_are_those_of_go() {
@@ -131,4 +131,94 @@ fn cosignatures_of_known_witnesses_are_taken_over() {
         (1, vec![]),
         "a witness that signed nothing shows nothing"
     );
+}
+
+/// Who has the old key, or had it, cannot go on with it.
+#[test]
+fn a_key_that_was_handed_on_signs_no_later_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (mut log, _) = open(directory.path());
+    grow(&mut log, 10);
+    log.checkpoint().unwrap();
+    let stolen = SignerKey::parse(&log.key.secret()).unwrap();
+    let before = log.note().unwrap();
+    let new = log.rotate_key().unwrap();
+    let keys = [stolen.public().clone()];
+    let both = [stolen.public().clone(), new];
+    grow(&mut log, 20);
+    log.checkpoint().unwrap();
+    let anchors = [before];
+    for keys in [&keys[..], &both, &both[1..]] {
+        let report = verify(directory.path(), &Trust { keys, ..Trust::default() }).unwrap();
+        assert_eq!(told(&report), [""; 0]);
+    }
+    let trust = Trust { keys: &keys, anchors: &anchors, ..Trust::default() };
+    assert_eq!(told(&verify(directory.path(), &trust).unwrap()), [""; 0], "a checkpoint of its time counts");
+    let mut forged = Note::new(log.note().unwrap().text().to_owned());
+    forged.sign(&stolen, 0);
+    // Nor is one that was kept to be believed.
+    let later = [forged.clone()];
+    let trust = Trust { keys: &keys, anchors: &later, ..Trust::default() };
+    assert_eq!(verify(directory.path(), &trust).unwrap().faults.len(), 1);
+    fs::write(path("checkpoint"), forged.to_string()).unwrap();
+    for keys in [&keys[..], &both] {
+        let faults = told(&verify(directory.path(), &Trust { keys, ..Trust::default() }).unwrap());
+        assert!(faults.len() == 1 && faults[0].contains("no signature by any"), "{faults:?}");
+        assert!(Checked::open(directory.path(), keys).is_err());
+    }
+    // Without the statement beside it, the one in the log says so.
+    fs::remove_file(path("rotations/10")).unwrap();
+    let faults = told(&verify(directory.path(), &Trust { keys: &keys, ..Trust::default() }).unwrap());
+    assert_eq!(faults, ["rotations/10: is missing, and entry 10 hands the log on to a new key"]);
+}
+
+#[test]
+fn a_statement_is_the_entry_that_its_name_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(directory.path());
+    grow(&mut log, 10);
+    log.checkpoint().unwrap();
+    let old = SignerKey::parse(&log.key.secret()).unwrap();
+    log.rotate_key().unwrap();
+    grow(&mut log, 20);
+    log.checkpoint().unwrap();
+    let thief = SignerKey::generate("bulkhead/test", Algorithm::Ed25519).unwrap();
+    let statement = crate::statement::rotation(&old, thief.public()).to_string();
+    fs::write(directory.path().join("rotations/7"), statement).unwrap();
+    let keys = [old.public().clone(), log.verifier_key().clone()];
+    let faults = told(&verify(directory.path(), &Trust { keys: &keys, ..Trust::default() }).unwrap());
+    assert_eq!(faults, ["rotations/7: is not what entry 7 says"]);
+    // One of a place that the log has not got yet is not followed.
+    fs::rename(directory.path().join("rotations/7"), directory.path().join("rotations/99")).unwrap();
+    assert_eq!(told(&verify(directory.path(), &Trust { keys: &keys, ..Trust::default() }).unwrap()), [""; 0]);
+}
+
+#[test]
+fn a_witness_of_another_tree_is_a_witness_of_nothing() {
+    let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut log, _) = open(directory.path());
+    fs::copy(directory.path().join("key"), other.path().join("key")).unwrap();
+    let (mut fork, _) = open(other.path());
+    grow(&mut log, 300);
+    log.checkpoint().unwrap();
+    (0..200).for_each(|_| assert!(fork.append(b"another").is_ok()));
+    fork.checkpoint().unwrap();
+    let witness = SignerKey::generate("witness", Algorithm::Cosignature).unwrap();
+    let (keys, witnesses) = ([log.verifier_key().clone()], [witness.public().clone()]);
+    let mut note = fork.note().unwrap();
+    note.sign(&witness, 1);
+    assert!(matches!(log.cosign(&note, &witnesses), Err(Error::Proof(_))));
+    fs::write(directory.path().join("cosigned"), note.to_string()).unwrap();
+    let trust = Trust { keys: &keys, witnesses: &witnesses, ..Trust::default() };
+    let report = verify(directory.path(), &trust).unwrap();
+    let expected = ["checkpoint: the witness witness has signed no checkpoint that the log continues"];
+    assert_eq!((told(&report), report.witnesses.len()), (expected.map(str::to_owned).to_vec(), 0));
+    // It is beyond the log.
+    (0..200).for_each(|_| assert!(fork.append(b"another").is_ok()));
+    fork.checkpoint().unwrap();
+    let mut note = fork.note().unwrap();
+    note.sign(&witness, 1);
+    fs::write(directory.path().join("cosigned"), note.to_string()).unwrap();
+    assert_eq!(told(&verify(directory.path(), &trust).unwrap()), expected);
 }

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{entry, grow, open, told, verified};
-use crate::{Hash, Log, Note, Options, Trust, verify};
+use crate::{Algorithm, Checked, Hash, Log, Note, Options, SignerKey, Trust, verify};
 
 fn log_of(size: u64) -> (tempfile::TempDir, Log) {
     let directory = tempfile::tempdir().unwrap();
@@ -133,4 +133,66 @@ fn a_fork_and_a_cut_are_found_by_a_checkpoint_that_was_kept() {
     let trust = Trust { keys: &keys, anchors: std::slice::from_ref(&kept), ..Trust::default() };
     assert_eq!(told(&verify(directory.path(), &trust).unwrap()), [""; 0]);
     assert_ne!(log.signed().root, Hash::of_nothing());
+}
+
+/// As `cp` and `rsync` copy a log while its writer goes on: the checkpoint first, tiles later.
+#[test]
+fn a_copy_of_a_log_that_went_on_is_whole() {
+    for size in [601, 700, 768, 900, 1030] {
+        let (directory, mut log) = log_of(600);
+        let checkpoint = fs::read(directory.path().join("checkpoint")).unwrap();
+        grow(&mut log, size);
+        log.checkpoint().unwrap();
+        let key = log.verifier_key().clone();
+        drop(log);
+        fs::write(directory.path().join("checkpoint"), checkpoint).unwrap();
+        fs::remove_file(directory.path().join("pending")).unwrap();
+        let keys = [key];
+        let trust = Trust { keys: &keys, ..Trust::default() };
+        let report = verify(directory.path(), &trust).unwrap();
+        assert_eq!(told(&report), [""; 0], "of {size}");
+        assert!(!report.unfinished.is_empty() && report.checkpoint.unwrap().size == 600);
+        let mut read = Checked::open(directory.path(), &keys).unwrap();
+        assert_eq!(read.entries(599).unwrap(), [(599, entry(599))]);
+        // The wider one begins as it was signed, or it is a fault.
+        let wider = report.unfinished.iter().find(|file| file.starts_with("tile/entries/")).unwrap();
+        let is_in_place = wider.starts_with("tile/entries/002.p") || wider.ends_with("002");
+        assert!(is_in_place, "{}", wider.display());
+        flip(&directory.path().join(wider), 40);
+        let faults = told(&verify(directory.path(), &trust).unwrap());
+        assert!(!faults.is_empty() && faults[0].starts_with("tile/entries/002.p/88"), "{faults:?}");
+        assert!(Checked::open(directory.path(), &keys).unwrap().entries(599).is_err());
+    }
+}
+
+#[test]
+fn a_kept_checkpoint_of_what_was_pruned_is_neither_confirmed_nor_called_a_fork() {
+    let (directory, mut log) = log_of(300);
+    let kept = log.note().unwrap();
+    let witness = SignerKey::generate("witness", Algorithm::Cosignature).unwrap();
+    let witnesses = [witness.public().clone()];
+    let mut cosigned = kept.clone();
+    cosigned.sign(&witness, 1);
+    log.cosign(&cosigned, &witnesses).unwrap();
+    grow(&mut log, 1000);
+    log.checkpoint().unwrap();
+    let keys = [log.verifier_key().clone()];
+    let trust = Trust { keys: &keys, witnesses: &witnesses, anchors: std::slice::from_ref(&kept) };
+    let whole = verify(directory.path(), &trust).unwrap();
+    assert_eq!((told(&whole), whole.unchecked.len(), whole.witnesses.len()), (vec![], 0, 1));
+    log.prune(512).unwrap();
+    let report = verify(directory.path(), &trust).unwrap();
+    assert_eq!((told(&report), report.witnesses.len()), (vec![], 0));
+    let expected = "a kept checkpoint of 300 entries: index 256 was pruned; the log begins at entry 512";
+    assert!(report.unchecked.len() == 2 && report.unchecked[1] == expected, "{:?}", report.unchecked);
+    // That of another log, whose key only says that it was pruned, is a fault all the same.
+    let other = tempfile::tempdir().unwrap();
+    fs::copy(directory.path().join("key"), other.path().join("key")).unwrap();
+    let (mut forged, _) = Log::open(other.path(), &Options::new("any")).unwrap();
+    (0..1000).for_each(|_| assert!(forged.append(b"nothing happened").is_ok()));
+    forged.checkpoint().unwrap();
+    forged.prune(256).unwrap();
+    let report = verify(other.path(), &Trust { witnesses: &[], ..trust }).unwrap();
+    assert_eq!(report.unchecked, [""; 0]);
+    assert!(told(&report)[0].ends_with("a fork"), "{:?}", told(&report));
 }

@@ -1,5 +1,6 @@
 //! Verification of a whole log: every tile and every root again, from the entries.
 
+mod elsewhere;
 mod walk;
 
 use std::fmt;
@@ -13,12 +14,15 @@ use crate::left_over;
 use crate::log::{CHECKPOINT, NEXT};
 use crate::note::Note;
 use crate::reader::Reader;
-use crate::witness::COSIGNED;
-use crate::{pending, statement};
+use crate::statement::{self, Keys};
+use crate::{bundle, pending};
 use walk::Walk;
 
 /// Checkpoints of a writer that goes on are followed this often.
 const MAX_ROUNDS: usize = 8;
+
+/// After so many faults nothing more is looked for: a log can claim to have more entries than there are files.
+const MAX_FAULTS: usize = 1000;
 
 /// What who verifies has from elsewhere.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,7 +60,7 @@ impl fmt::Display for Fault {
 /// What verification found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// The checkpoint that the log was verified up to; `None` if it cannot be read.
+    /// The checkpoint that the log was verified up to; `None` if it cannot be read or no key signed it.
     pub checkpoint: Option<Checkpoint>,
     /// The first entry that is there: those before it were pruned, and the log's key says so.
     pub first: u64,
@@ -64,14 +68,17 @@ pub struct Report {
     pub witnesses: Vec<String>,
     /// Entries on disk that no checkpoint covers. Nothing protects them.
     pub unsigned: u64,
-    /// All that is wrong.
+    /// All that is wrong; after a thousand faults no more are looked for.
     pub faults: Vec<Fault>,
-    /// Files that are no part of what was signed: a killed writer leaves them, the next one replaces them.
+    /// What can be neither confirmed nor denied any more, since pruning removed what it would take.
+    pub unchecked: Vec<String>,
+    /// Files that are no part of what was signed. A killed writer leaves them, and the next one replaces them; so does
+    /// a writer that went on while a log was copied.
     pub unfinished: Vec<PathBuf>,
 }
 
 impl Report {
-    /// Whether the log is as it was signed.
+    /// Whether the log is as it was signed, as far as that could be checked.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.faults.is_empty()
@@ -84,11 +91,13 @@ impl Report {
 
 /// Verifies the log in a directory. Its writer may go on meanwhile.
 ///
+/// What no signature covers is not looked at.
+///
 /// # Errors
 ///
-/// If a file that is there cannot be read. What is wrong with the log is in the report.
+/// If the system refuses. What is wrong with the log is in the report.
 pub fn verify(directory: &Path, trust: &Trust<'_>) -> Result<Report> {
-    let mut walk = Walk::new(directory);
+    let mut walk = Walk::default();
     // What is found below full bundles; the rest is of one checkpoint.
     let mut below = Report::default();
     let mut rounds = 0;
@@ -102,9 +111,17 @@ pub fn verify(directory: &Path, trust: &Trust<'_>) -> Result<Report> {
                 return Ok(report);
             }
         };
-        check_signatures(&reader, trust, &mut report);
+        let keys = read_keys(&reader, trust, &mut report)?;
+        if !is_signed(&reader, &keys, &mut report)? {
+            return Ok(report);
+        }
         walk.full_bundles(&reader, report.first, &mut below)?;
         report.faults.extend(below.faults.iter().cloned());
+        if report.faults.len() >= MAX_FAULTS {
+            report.fault(CHECKPOINT, None, format!("{MAX_FAULTS} faults were found: no more are looked for"));
+            report.checkpoint = Some(reader.checkpoint().clone());
+            return Ok(report);
+        }
         let before = report.faults.len();
         walk.unfinished_tiles(&reader, &mut report)?;
         // A writer that went on has removed unfinished tiles of this checkpoint: look at those of its next.
@@ -112,8 +129,9 @@ pub fn verify(directory: &Path, trust: &Trust<'_>) -> Result<Report> {
         if report.faults.len() > before && rounds < MAX_ROUNDS && is_replaced(&reader)? {
             continue;
         }
-        check_witnesses(&reader, trust, &mut report);
-        check_anchors(&reader, trust, &mut report);
+        check_rotations(&reader, &walk, &mut report)?;
+        elsewhere::check_witnesses(&reader, trust, &mut report)?;
+        elsewhere::check_anchors(&reader, trust.anchors, &keys, &mut report)?;
         check_pending(&reader, &mut report)?;
         report.unfinished = left_over::list(directory, reader.checkpoint().size)?;
         report.unfinished.extend(directory.join(NEXT).exists().then(|| NEXT.into()));
@@ -122,103 +140,81 @@ pub fn verify(directory: &Path, trust: &Trust<'_>) -> Result<Report> {
     }
 }
 
-/// Whether the writer has made another checkpoint since.
-fn is_replaced(reader: &Reader) -> Result<bool> {
-    let current = disk::if_there(disk::read(&reader.directory().join(CHECKPOINT)))?;
-    Ok(current.is_some_and(|current| current != reader.note().to_string().as_bytes()))
+/// What was found, or what is wrong with the log; what the system refused is an error.
+fn found<T>(read: Result<T>) -> Result<Result<T>> {
+    match read {
+        Err(error @ Error::Io { .. }) if !error.is_absent() => Err(error),
+        read => Ok(read),
+    }
 }
 
-/// The checkpoint's signatures, and what the log's keys signed besides.
-fn check_signatures(reader: &Reader, trust: &Trust<'_>, report: &mut Report) {
-    let origin = &reader.checkpoint().origin;
-    let keys = statement::trusted(reader.directory(), origin, trust.keys).unwrap_or_else(|error| {
+/// Whether the writer has made another checkpoint since.
+fn is_replaced(reader: &Reader) -> Result<bool> {
+    let current = found(disk::read_text(&reader.directory().join(CHECKPOINT)))?;
+    Ok(current.is_ok_and(|current| current != reader.note().to_string()))
+}
+
+/// The log's keys: rotations are followed.
+fn read_keys(reader: &Reader, trust: &Trust<'_>, report: &mut Report) -> Result<Keys> {
+    let Checkpoint { origin, size, .. } = reader.checkpoint();
+    let keys = found(Keys::of(reader.directory(), origin, trust.keys, *size))?;
+    Ok(keys.unwrap_or_else(|error| {
         report.fault(statement::ROTATIONS, None, error.to_string());
-        trust.keys.to_vec()
-    });
-    let keys: Vec<VerifierKey> = keys.into_iter().filter(|key| key.name() == origin).collect();
+        Keys::without_rotations(origin, trust.keys)
+    }))
+}
+
+/// Whether one of the log's keys signed the checkpoint; and what it says of pruning.
+fn is_signed(reader: &Reader, keys: &Keys, report: &mut Report) -> Result<bool> {
+    let Checkpoint { origin, size, .. } = reader.checkpoint();
+    let keys = keys.at(*size);
     if let Err(error) = reader.note().require(&keys) {
-        report.fault(CHECKPOINT, None, error.to_string());
-    }
-    match reader.note().signers(trust.witnesses) {
-        Ok(signers) => report.witnesses = signers.iter().map(|key| key.name().to_owned()).collect(),
-        Err(error) => report.fault(CHECKPOINT, None, error.to_string()),
+        let what = format!("{error}; nothing that it claims to cover was looked at");
+        report.fault(CHECKPOINT, None, what);
+        return Ok(false);
     }
     let pruned = statement::read_pruned(reader.directory(), origin).and_then(|pruned| match pruned {
         Some((note, first)) => note.require(&keys).map(|_| first),
         None => Ok(0),
     });
-    match pruned {
-        Ok(first) if first <= reader.checkpoint().size => report.first = first,
+    match found(pruned)? {
+        Ok(first) if first <= *size => report.first = first,
         Ok(first) => report.fault(statement::PRUNED, None, format!("says {first}, beyond the checkpoint")),
         Err(error) => report.fault(statement::PRUNED, None, error.to_string()),
     }
+    Ok(true)
 }
 
-/// That each witness has signed the checkpoint, or an earlier one that the log continues.
-fn check_witnesses(reader: &Reader, trust: &Trust<'_>, report: &mut Report) {
-    let cosigned = || {
-        let Some(text) = disk::if_there(disk::read_text(&reader.directory().join(COSIGNED)))? else {
-            return Ok(Vec::new());
-        };
-        let note = Note::parse(&text)?;
-        let earlier = Checkpoint::parse(note.text())?;
-        let is_continued =
-            earlier.origin == reader.checkpoint().origin && reader.root_at(earlier.size)? == earlier.root;
-        let signers = note.signers(trust.witnesses)?;
-        Ok::<_, Error>(if is_continued { signers } else { Vec::new() })
-    };
-    if trust.witnesses.is_empty() {
-        return;
-    }
-    match cosigned() {
-        Ok(signers) => report.witnesses.extend(signers.iter().map(|key| key.name().to_owned())),
-        Err(error) => report.fault(COSIGNED, None, error.to_string()),
-    }
-    report.witnesses.sort();
-    report.witnesses.dedup();
-    for witness in trust.witnesses {
-        if !report.witnesses.iter().any(|name| name == witness.name()) {
-            let what =
-                format!("the witness {} has signed no checkpoint that the log continues", witness.name());
-            report.fault(CHECKPOINT, None, what);
+/// That the statements beside the log are those in its entries, and none is missing.
+fn check_rotations(reader: &Reader, walk: &Walk, report: &mut Report) -> Result<()> {
+    let size = reader.checkpoint().size;
+    let mut beside = Vec::new();
+    for (index, path) in statement::rotations(reader.directory())? {
+        beside.push(index);
+        if index < report.first || index >= size {
+            continue;
+        }
+        let file = Path::new(statement::ROTATIONS).join(index.to_string());
+        match found(disk::read(&path, bundle::MAX_ENTRY as u64))? {
+            // An entry that cannot be read is a fault already.
+            Ok(bytes) if found(reader.entry(index))?.is_ok_and(|entry| entry != bytes) => {
+                report.fault(file, None, format!("is not what entry {index} says"));
+            }
+            Ok(_) => {}
+            Err(error) => report.fault(file, None, error.to_string()),
         }
     }
-}
-
-/// That the log continues checkpoints that were kept elsewhere.
-fn check_anchors(reader: &Reader, trust: &Trust<'_>, report: &mut Report) {
-    for note in trust.anchors {
-        let checked = || {
-            let keys = statement::trusted(reader.directory(), &reader.checkpoint().origin, trust.keys)?;
-            note.require(&keys)?;
-            let anchor = Checkpoint::parse(note.text())?;
-            let now = reader.root_at(anchor.size)?;
-            if anchor.origin != reader.checkpoint().origin {
-                return Ok(Some(format!("a kept checkpoint is of another log, `{}`", anchor.origin)));
-            }
-            let other = format!(
-                "the log is another than the kept checkpoint of {} entries says: a fork",
-                anchor.size
-            );
-            Ok((now != anchor.root).then_some(other))
-        };
-        match checked() {
-            Ok(None) => {}
-            Ok(Some(what)) => report.fault(CHECKPOINT, None, what),
-            Err(Error::Beyond { index, size }) => {
-                let what = format!("covers {size} entries, a kept checkpoint {}: the log was cut", index + 1);
-                report.fault(CHECKPOINT, None, what);
-            }
-            Err(error) => {
-                report.fault(CHECKPOINT, None, format!("a kept checkpoint cannot be compared: {error}"));
-            }
-        }
+    // The last entry's may still be on its way.
+    for index in walk.rotations().filter(|index| index + 1 < size && !beside.contains(index)) {
+        let file = Path::new(statement::ROTATIONS).join(index.to_string());
+        report.fault(file, None, format!("is missing, and entry {index} hands the log on to a new key"));
     }
+    Ok(())
 }
 
 fn check_pending(reader: &Reader, report: &mut Report) -> Result<()> {
     let size = reader.checkpoint().size;
-    match pending::read(reader.directory()) {
+    match found(pending::read(reader.directory()))? {
         Ok(None) => {}
         // A writer that made a checkpoint meanwhile has begun it anew.
         Ok(Some(found)) if found.first > size && !is_replaced(reader)? => {
@@ -227,7 +223,6 @@ fn check_pending(reader: &Reader, report: &mut Report) -> Result<()> {
             report.fault(pending::NAME, None, what);
         }
         Ok(Some(found)) => report.unsigned = found.end().saturating_sub(size),
-        Err(error @ Error::Io { .. }) => return Err(error),
         Err(error) => report.fault(pending::NAME, None, error.to_string()),
     }
     Ok(())

@@ -1,0 +1,113 @@
+//! What others have of the log: cosignatures of witnesses, and checkpoints that were kept elsewhere.
+
+use super::{Report, Trust, found};
+use crate::checkpoint::Checkpoint;
+use crate::disk;
+use crate::error::{Error, Result};
+use crate::key::VerifierKey;
+use crate::log::CHECKPOINT;
+use crate::note::Note;
+use crate::reader::Reader;
+use crate::statement::Keys;
+use crate::witness::COSIGNED;
+
+/// That each witness has signed the checkpoint, or an earlier one that the log continues.
+pub(super) fn check_witnesses(reader: &Reader, trust: &Trust<'_>, report: &mut Report) -> Result<()> {
+    let mut signers = match reader.note().signers(trust.witnesses) {
+        Ok(signers) => signers,
+        Err(error) => {
+            report.fault(CHECKPOINT, None, error.to_string());
+            Vec::new()
+        }
+    };
+    let mut unchecked = Vec::new();
+    if signers.len() < trust.witnesses.len() {
+        match found(cosigned(reader, trust.witnesses))? {
+            Ok(Cosigned::Continued(earlier)) => signers.extend(earlier),
+            Ok(Cosigned::Pruned(earlier, error)) => {
+                unchecked = earlier;
+                report.unchecked.push(format!("the checkpoint that witnesses have signed: {error}"));
+            }
+            Ok(Cosigned::No) => {}
+            Err(error) => report.fault(COSIGNED, None, error.to_string()),
+        }
+    }
+    report.witnesses = signers.iter().map(|key| key.name().to_owned()).collect();
+    report.witnesses.sort();
+    report.witnesses.dedup();
+    signers.extend(unchecked);
+    for witness in trust.witnesses.iter().filter(|key| !signers.contains(key)) {
+        let what = format!("the witness {} has signed no checkpoint that the log continues", witness.name());
+        report.fault(CHECKPOINT, None, what);
+    }
+    Ok(())
+}
+
+/// The checkpoint that witnesses have signed, and the log.
+enum Cosigned<'w> {
+    /// The log continues it, and these have signed.
+    Continued(Vec<&'w VerifierKey>),
+    /// These have signed, and whether the log continues it cannot be said any more.
+    Pruned(Vec<&'w VerifierKey>, Error),
+    /// It is of another log or another tree, or there is none.
+    No,
+}
+
+fn cosigned<'w>(reader: &Reader, witnesses: &'w [VerifierKey]) -> Result<Cosigned<'w>> {
+    let Some(text) = disk::if_there(disk::read_text(&reader.directory().join(COSIGNED)))? else {
+        return Ok(Cosigned::No);
+    };
+    let note = Note::parse(&text)?;
+    let signers = note.signers(witnesses)?;
+    let earlier = Checkpoint::parse(note.text())?;
+    if earlier.origin != reader.checkpoint().origin {
+        return Ok(Cosigned::No);
+    }
+    match reader.root_at(earlier.size) {
+        Ok(root) if root == earlier.root => Ok(Cosigned::Continued(signers)),
+        Ok(_) | Err(Error::Beyond { .. }) => Ok(Cosigned::No),
+        Err(error @ Error::Pruned { .. }) => Ok(Cosigned::Pruned(signers, error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// That the log continues checkpoints that were kept elsewhere.
+pub(super) fn check_anchors(
+    reader: &Reader,
+    anchors: &[Note],
+    keys: &Keys,
+    report: &mut Report,
+) -> Result<()> {
+    for note in anchors {
+        let checked = || {
+            let anchor = Checkpoint::parse(note.text())?;
+            if anchor.origin != reader.checkpoint().origin {
+                return Ok(Some(format!("a kept checkpoint is of another log, `{}`", anchor.origin)));
+            }
+            note.require(&keys.at(anchor.size))?;
+            let other = format!(
+                "the log is another than the kept checkpoint of {} entries says: a fork",
+                anchor.size
+            );
+            Ok((reader.root_at(anchor.size)? != anchor.root).then_some(other))
+        };
+        match found(checked())? {
+            Ok(None) => {}
+            Ok(Some(what)) => report.fault(CHECKPOINT, None, what),
+            Err(Error::Beyond { index, size }) => {
+                let kept = index.saturating_add(1);
+                let what = format!("covers {size} entries, a kept checkpoint {kept}: the log was cut");
+                report.fault(CHECKPOINT, None, what);
+            }
+            // Of before what pruning left, only roots at multiples of a bundle are known.
+            Err(error @ Error::Pruned { .. }) => {
+                let size = Checkpoint::parse(note.text()).map_or(0, |anchor| anchor.size);
+                report.unchecked.push(format!("a kept checkpoint of {size} entries: {error}"));
+            }
+            Err(error) => {
+                report.fault(CHECKPOINT, None, format!("a kept checkpoint cannot be compared: {error}"));
+            }
+        }
+    }
+    Ok(())
+}
