@@ -3,11 +3,11 @@
 mod balance;
 mod coverage;
 mod filter;
-mod keys;
+pub mod keys;
 mod live;
 mod proof;
 mod show;
-mod source;
+pub mod source;
 mod verify;
 
 use crate::exit::Answer;

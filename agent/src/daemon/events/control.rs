@@ -5,6 +5,7 @@ use bulkhead_api::quarantine::Entry;
 use bulkhead_api::record::Digests;
 use bulkhead_dataplane::Dataplane;
 use bulkhead_events::Facts as _;
+use bulkhead_policy::source::Source;
 use sha2::{Digest as _, Sha256};
 
 use crate::daemon::clock::boot_time;
@@ -131,9 +132,10 @@ impl Before {
 
 /// SHA-256 of a policy and an inventory, hexadecimal.
 pub fn digests(files: &Files) -> Digests {
-    let [policy, inventory] = [&files.policy, &files.inventory].map(|file| {
-        let digest = Sha256::digest(file.text());
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
-    });
-    Digests { policy, inventory }
+    Digests { policy: sha256(&files.policy), inventory: sha256(&files.inventory) }
+}
+
+/// SHA-256 of a file, hexadecimal.
+pub fn sha256(file: &Source) -> String {
+    Sha256::digest(file.text()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
