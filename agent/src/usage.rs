@@ -1,4 +1,5 @@
-//! What was observed, from the history of one host or more, beside a policy: for `bulkhead drift` and `suggest`.
+//! What was observed, from the history of one host or more, beside a policy: for `bulkhead drift`,
+//! `suggest` and `review`.
 
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,11 @@ fn ago(text: &str) -> Result<u64, String> {
 }
 
 impl Asked {
+    /// Whether it is about what is enforced here; else files were named.
+    pub const fn is_enforced(&self) -> bool {
+        self.policy.is_none()
+    }
+
     /// Reads everything, at a time (s since the Unix epoch). `None` if the policy has an error, which has been printed.
     ///
     /// # Errors

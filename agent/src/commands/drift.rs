@@ -65,15 +65,17 @@ impl Drift {
 
 fn print(report: &Report) {
     let hosts: Vec<&str> = report.hosts.iter().map(|host| host.node.as_str()).collect();
-    println!("since {} ({}), as seen on {}", report.since, times(report.days, "day"), hosts.join(", "));
+    let hosts = hosts.join(", ");
+    println!("since {} ({}), as seen on {}", report.since, times(report.days, "day"), plain(&hosts));
     for host in &report.hosts {
+        let node = plain(&host.node);
         match &host.first_day {
-            None => println!("{}: nothing is recorded yet", host.node),
-            Some(first) if *first > report.since => println!("{}: recorded since {first}", host.node),
+            None => println!("{node}: nothing is recorded yet"),
+            Some(first) if *first > report.since => println!("{node}: recorded since {first}"),
             Some(_) => {}
         }
         if host.missing_days > 0 {
-            println!("{}: {} without a look", host.node, times(host.missing_days, "day"));
+            println!("{node}: {} without a look", times(host.missing_days, "day"));
         }
     }
     for rule in &report.unused {
@@ -129,7 +131,7 @@ fn print(report: &Report) {
 
 fn title(rule: &Named) -> String {
     let name = rule.name.as_ref().map_or(format!("rule {}", rule.number), |name| plain(name).to_string());
-    rule.position.as_ref().map_or(name.clone(), |position| format!("{name} at {position}"))
+    rule.position.as_ref().map_or(name.clone(), |position| format!("{name} at {}", plain(position)))
 }
 
 /// Whom to ask about it.

@@ -57,7 +57,7 @@ impl History {
 }
 
 /// The history of an instance: by its agent, or from its state directory without one.
-fn ask(paths: &Paths) -> anyhow::Result<Vec<Entry>> {
+pub fn ask(paths: &Paths) -> anyhow::Result<Vec<Entry>> {
     let answer = client::ask_within(PATIENCE, &paths.socket, Method::GET, route::HISTORY);
     match client::block_on(answer)? {
         Some(entries) => Ok(entries),
@@ -91,7 +91,7 @@ fn line(entry: &Entry) -> String {
 }
 
 /// Who asked, as short as it is clear.
-fn who(by: &Actor) -> String {
+pub fn who(by: &Actor) -> String {
     match by {
         Actor::Socket { uid, .. } | Actor::Command { uid, .. } => user(*uid),
         Actor::Signal { signal } => signal.clone(),

@@ -36,6 +36,8 @@ pub mod quarantine;
 #[cfg(feature = "agent")]
 mod repeat;
 #[cfg(feature = "agent")]
+pub mod review;
+#[cfg(feature = "agent")]
 pub mod run;
 #[cfg(feature = "agent")]
 pub mod stage;

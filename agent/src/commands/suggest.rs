@@ -30,7 +30,7 @@ impl Suggest {
             return Ok(Answer::No);
         };
         let inventory = question.loaded.inventory.as_ref().context("an inventory")?;
-        let wanted = wanted(&question.hosts, inventory);
+        let wanted = wanted(&question);
         let hosts: Vec<&str> = question.hosts.iter().map(|host| host.node.as_str()).collect();
         let mut head = vec![format!(
             "What was observed on {} from {} to {}: {}, and nothing else.",
@@ -41,6 +41,16 @@ impl Suggest {
         )];
         if wanted.unknown > 0 {
             head.push(format!("Not in here: {} whose ends are not known.", times(wanted.unknown, "row")));
+        }
+        if wanted.beneath > 0 {
+            let rows = times(wanted.beneath, "row");
+            head.push(format!(
+                "Not in here: {rows} of addresses beneath the overlay; lanes of venues admit those."
+            ));
+        }
+        if wanted.ending > 0 {
+            let what = times(wanted.ending, "conversation");
+            head.push(format!("{what} in here only a rule admitted that ends by itself; here nothing ends."));
         }
         for left in wanted.left_out.iter().take(LEFT_OUT) {
             head.push(format!("Not in here, as it looks like an answer: {left}"));
@@ -58,7 +68,7 @@ impl Suggest {
                 "{}",
                 serde_json::json!({
                     "policy": draft.text, "rules": draft.rules, "observed": draft.observed,
-                    "left_out": wanted.left_out, "unknown": wanted.unknown,
+                    "left_out": wanted.left_out, "unknown": wanted.unknown, "beneath": wanted.beneath, "ending": wanted.ending,
                     "valid": !loaded.findings.has_errors(),
                 })
             );

@@ -49,11 +49,7 @@ impl Files {
     /// Their SHA-256, hexadecimal.
     #[must_use]
     pub fn digests(&self) -> Digests {
-        let [policy, inventory] = [&self.policy, &self.inventory].map(|file| {
-            let digest = Sha256::digest(file.text());
-            digest.iter().map(|byte| format!("{byte:02x}")).collect()
-        });
-        Digests { policy, inventory }
+        Digests { policy: sha256(&self.policy), inventory: sha256(&self.inventory) }
     }
 
     /// Their paths, as they were given.
@@ -61,6 +57,12 @@ impl Files {
     pub fn paths(&self) -> (PathBuf, PathBuf) {
         (PathBuf::from(&**self.policy.name()), PathBuf::from(&**self.inventory.name()))
     }
+}
+
+/// SHA-256 of a file, hexadecimal.
+#[must_use]
+pub fn sha256(file: &Source) -> String {
+    Sha256::digest(file.text()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A change that is asked for, with the files that were read by who asks.

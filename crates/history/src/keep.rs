@@ -23,16 +23,27 @@ impl History {
     /// Forgets what is older than some days at a time (s since the Unix epoch), then the oldest days, those of drops
     /// first, until the file takes no more than `bytes`. Today is kept.
     ///
+    /// Days are old only by a clock that somebody keeps in time, and counted back from the day after the last one
+    /// before today on which the agent looked: a clock that is years ahead forgets nothing on its first day.
+    ///
     /// # Errors
     /// The disk or SQLite refuses.
-    pub fn keep(&mut self, days: u64, bytes: u64, now: u64) -> Result<Kept, Error> {
+    pub fn keep(&mut self, days: u64, bytes: u64, now: u64, is_synchronized: bool) -> Result<Kept, Error> {
         let refused = self.refused();
-        self.keep_within(days, bytes, now).map_err(refused)
+        self.keep_within(days, bytes, now, is_synchronized).map_err(refused)
     }
 
-    fn keep_within(&mut self, days: u64, bytes: u64, now: u64) -> rusqlite::Result<Kept> {
-        let oldest = now.saturating_sub(days.saturating_mul(DAY));
-        let mut kept = Kept { expired: self.forget_before(oldest)?, ..Kept::default() };
+    fn keep_within(
+        &mut self,
+        days: u64,
+        bytes: u64,
+        now: u64,
+        is_synchronized: bool,
+    ) -> rusqlite::Result<Kept> {
+        let mut kept = Kept::default();
+        if is_synchronized && let Some(today) = self.plausible(now)? {
+            kept.expired = self.forget_before(today.saturating_sub(days.saturating_mul(DAY)))?;
+        }
         let is_drop = Verdict::Dropped as u8;
         while self.bytes()? > bytes {
             let ask = "SELECT min(day) FROM use_by_day WHERE day < ?1";
@@ -61,6 +72,14 @@ impl History {
         let rows = self.connection.query_row(ask, params![day(now), is_drop], |row| row.get::<_, i64>(0))?;
         kept.drops_today = rows.unsigned_abs();
         Ok(kept)
+    }
+
+    /// A time (s since the Unix epoch), but no later than what the days that were recorded before today allow; none:
+    /// there are none.
+    fn plausible(&self, now: u64) -> rusqlite::Result<Option<u64>> {
+        let ask = "SELECT max(day) FROM days WHERE looks > 0 AND day < ?1";
+        let last: Option<i64> = self.connection.query_row(ask, [day(now)], |row| row.get(0))?;
+        Ok(last.map(|last| now.min(last.unsigned_abs().saturating_add(2).saturating_mul(DAY))))
     }
 
     fn forget_before(&mut self, oldest: u64) -> rusqlite::Result<u64> {

@@ -59,6 +59,14 @@ pub enum Error {
         /// Its words.
         error: io::Error,
     },
+    /// It is no history, or not whole.
+    #[error("{path}: {what}", path = .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A later version wrote it.
     #[error("{path}: its layout is {found}, and this version knows {VERSION}; use the version that wrote it, or move it away", path = .path.display())]
     Later {
@@ -73,9 +81,14 @@ impl Error {
     /// Whether the file itself is at fault, so that a new one would do.
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        let Self::Refused { error, .. } = self else { return false };
-        let by_code = |code| matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase);
-        error.sqlite_error_code().is_some_and(by_code) || matches!(error, rusqlite::Error::InvalidQuery)
+        match self {
+            Self::Refused { error, .. } => {
+                let by_code = |code| matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase);
+                error.sqlite_error_code().is_some_and(by_code)
+            }
+            Self::Damaged { .. } => true,
+            Self::Io { .. } | Self::Later { .. } => false,
+        }
     }
 }
 
@@ -117,8 +130,23 @@ impl History {
     fn open_whole(path: &Path, node: &str) -> Result<Self, Error> {
         let refused = |error| Error::Refused { path: path.into(), error };
         let connection = Connection::open(path).map_err(refused)?;
-        prepare(&connection, node).map_err(refused)?;
-        check_version(&connection, path)?;
+        connection.busy_timeout(PATIENCE).map_err(refused)?;
+        let damaged = |what: String| Error::Damaged { path: path.into(), what };
+        let found: Option<String> = connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .optional()
+            .map_err(refused)?;
+        match found.as_deref() {
+            Some("ok") => {}
+            found => return Err(damaged(found.unwrap_or("it cannot be checked").to_owned())),
+        }
+        let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table'";
+        let is_new = connection.query_row(tables, [], |row| row.get::<_, i64>(0)).map_err(refused)? == 0;
+        // Nothing is written to a file of another version.
+        if !is_new {
+            check_version(&connection, path)?;
+        }
+        prepare(&connection, node, is_new).map_err(refused)?;
         Ok(Self { connection, path: path.into(), used_before: HashSet::new(), last_used: HashMap::new() })
     }
 
@@ -143,29 +171,31 @@ pub(crate) fn open_to_read(path: &Path) -> Result<Connection, Error> {
 fn check_version(connection: &Connection, path: &Path) -> Result<(), Error> {
     let ask = "SELECT value FROM about WHERE name = 'layout'";
     let found: Result<String, _> = connection.query_row(ask, [], |row| row.get(0));
-    let found = found.map_err(|error| Error::Refused { path: path.into(), error })?;
+    let found = found.map_err(|error| match error.sqlite_error_code() {
+        // The table is missing, or its row: whoever wrote it did not finish, or it is another's database.
+        None | Some(ErrorCode::Unknown) => Error::Damaged {
+            path: path.into(),
+            what: format!("it does not say which layout it has: {error}"),
+        },
+        Some(_) => Error::Refused { path: path.into(), error },
+    })?;
     match found.parse() {
         Ok(VERSION) => Ok(()),
         found => Err(Error::Later { path: path.into(), found: found.unwrap_or(-1) }),
     }
 }
 
-fn prepare(connection: &Connection, node: &str) -> rusqlite::Result<()> {
-    connection.busy_timeout(PATIENCE)?;
-    // Space of deleted days is given back: the file's size is bounded. Only on a new file does it change anything.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+fn prepare(connection: &Connection, node: &str, is_new: bool) -> rusqlite::Result<()> {
+    if is_new {
+        // Space of deleted days is given back: the file's size is bounded.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // A power cut loses the last minutes at most, and damages nothing.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    let found: Option<String> =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).optional()?;
-    if found.as_deref() != Some("ok") {
-        return Err(rusqlite::Error::InvalidQuery);
-    }
-    let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table'";
-    if connection.query_row(tables, [], |row| row.get::<_, i64>(0))? == 0 {
-        connection.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))?;
-        connection.execute("INSERT INTO about VALUES ('layout', ?1)", [VERSION.to_string()])?;
+    if is_new {
+        let layout = format!("INSERT INTO about VALUES ('layout', '{VERSION}');");
+        connection.execute_batch(&format!("BEGIN; {TABLES} {layout} COMMIT;"))?;
     }
     connection.execute("INSERT OR REPLACE INTO about VALUES ('node', ?1)", [node])?;
     Ok(())

@@ -25,6 +25,12 @@ impl Verdict {
     pub const ALL: [Self; 6] =
         [Self::Allowed, Self::Audited, Self::Dropped, Self::WouldDrop, Self::StagedDrops, Self::StagedPasses];
 
+    /// Whether it is use of the rule that is named: it admitted or denied. What a staged policy would do is none.
+    #[must_use]
+    pub const fn is_use(self) -> bool {
+        matches!(self, Self::Allowed | Self::Dropped | Self::WouldDrop)
+    }
+
     /// The verdict of a number in the file.
     pub(crate) fn of(number: i64) -> Option<Self> {
         usize::try_from(number).ok().and_then(|number| Self::ALL.get(number).copied())

@@ -113,7 +113,7 @@ fn old_days_go_and_what_was_used_last_stays() {
     for (rule, ago) in [("old", 401), ("edge", 400), ("new", 1)] {
         history.write(&one(by(rule, rule, 443), 1, now - ago * DAY), now - ago * DAY).unwrap();
     }
-    let kept = history.keep(400, u64::MAX, now).unwrap();
+    let kept = history.keep(400, u64::MAX, now, true).unwrap();
     assert_eq!((kept.expired, kept.shed), (1, 0));
     let reader = Reader::open(&path).unwrap();
     let used = reader.used_since(0).unwrap();
@@ -140,7 +140,7 @@ fn a_full_file_gives_up_drops_of_the_oldest_days_first() {
         }
         history.write(&batch, now).unwrap();
     }
-    let kept = history.keep(400, 1 << 20, NEW_YEAR).unwrap();
+    let kept = history.keep(400, 1 << 20, NEW_YEAR, true).unwrap();
     assert!(kept.shed >= 2000 && !kept.is_full && kept.drops_today == 2000, "{kept:?}");
     assert!(fs::metadata(&path).unwrap().len() < 2 << 20);
     let reader = Reader::open(&path).unwrap();
@@ -191,4 +191,65 @@ fn a_later_layout_is_left_alone() {
     assert!(matches!(History::open(&path, "db-1", NEW_YEAR), Err(Error::Later { found: 2, .. })));
     assert!(Reader::open(&directory.path().join("none.db")).is_err(), "asking makes no file");
     assert!(!directory.path().join("none.db").exists());
+}
+
+#[test]
+fn a_clock_that_is_years_ahead_forgets_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("history.db");
+    let mut history = open(&path);
+    for day in 0..30 {
+        let now = NEW_YEAR + day * DAY;
+        history.write(&Batch { looks: 1, ..one(by("a", "web-1", 443), 1, now) }, now).unwrap();
+    }
+    let rows = || Reader::open(&path).unwrap().by_day("a", 0, i64::from(u16::MAX)).unwrap().len();
+    let ahead = NEW_YEAR + 5 * 365 * DAY;
+    history.write(&Batch { looks: 1, ..Batch::default() }, ahead).unwrap();
+    // NTP says so, and it is its first day; nobody says so, whatever day it is.
+    assert_eq!(history.keep(400, u64::MAX, ahead, true).unwrap().expired, 0);
+    history.write(&Batch { looks: 1, ..Batch::default() }, ahead + DAY).unwrap();
+    assert_eq!(history.keep(400, u64::MAX, ahead + DAY, false).unwrap().expired, 0);
+    assert_eq!(rows(), 30);
+    // It is that late: the days are old.
+    assert_eq!(history.keep(400, u64::MAX, ahead + DAY, true).unwrap().expired, 30);
+    assert_eq!(rows(), 0);
+}
+
+#[test]
+fn what_a_staged_policy_would_do_hides_no_counter() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("history.db");
+    let mut history = open(&path);
+    let counted = |packets| vec![("a".to_owned(), packets)];
+    let rules = Some(vec![note("a", 1)]);
+    history.write(&Batch { rules, counters: counted(3), ..Batch::default() }, NEW_YEAR).unwrap();
+    let staged = Use { verdict: Verdict::StagedDrops, ..by("a", "web-1", 443) };
+    history.write(&Batch { counters: counted(9), ..one(staged, 6, NEW_YEAR + 60) }, NEW_YEAR + 60).unwrap();
+    let used = Reader::open(&path).unwrap().used_since(0).unwrap();
+    let unknown =
+        used.iter().filter(|used| used.what.verdict == Verdict::Allowed && used.what.source == End::UNKNOWN);
+    assert_eq!(unknown.count(), 1, "{used:?}");
+}
+
+#[test]
+fn a_file_without_its_layout_is_damaged_and_one_of_a_later_version_is_not_written_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("history.db");
+    for (round, undo) in
+        ["DROP TABLE about", "DELETE FROM about WHERE name = 'layout'"].into_iter().enumerate()
+    {
+        open(&path).connection.execute(undo, []).unwrap();
+        let error = Reader::open(&path).err().unwrap();
+        assert!(error.is_damage() && error.to_string().contains("which layout"), "{error}");
+        let (_, aside) = History::open(&path, "db-1", NEW_YEAR + round as u64).unwrap();
+        assert!(aside.unwrap().why.contains("which layout"));
+    }
+    let history = open(&path);
+    history.connection.execute("UPDATE about SET value = '2' WHERE name = 'layout'", []).unwrap();
+    // As a later version may have it.
+    history.connection.pragma_update(None, "journal_mode", "DELETE").unwrap();
+    drop(history);
+    let before = fs::read(&path).unwrap();
+    assert!(matches!(History::open(&path, "other", NEW_YEAR), Err(Error::Later { found: 2, .. })));
+    assert!(fs::read(&path).unwrap() == before);
 }

@@ -24,13 +24,18 @@ impl History {
     pub fn write(&mut self, batch: &Batch, now: u64) -> Result<(), Error> {
         let refused = self.refused();
         let transaction = self.connection.transaction().map_err(&refused)?;
-        let used = batch.uses.keys().filter_map(|of| of.rule.clone()).collect();
+        let used = used(batch).map(str::to_owned).collect();
         write(&transaction, batch, &self.used_before, now)
             .and_then(|()| transaction.commit())
             .map_err(refused)?;
         self.used_before = used;
         Ok(())
     }
+}
+
+/// Rules that were used in a batch.
+fn used(batch: &Batch) -> impl Iterator<Item = &str> {
+    batch.uses.keys().filter(|of| of.verdict.is_use()).filter_map(|of| of.rule.as_deref())
 }
 
 fn write(
@@ -96,12 +101,7 @@ fn note_counters(
     now: u64,
     unknown: &mut HashMap<Use, crate::Seen>,
 ) -> rusqlite::Result<()> {
-    let seen: HashSet<&str> = batch
-        .uses
-        .keys()
-        .filter_map(|of| of.rule.as_deref())
-        .chain(used_before.iter().map(String::as_str))
-        .collect();
+    let seen: HashSet<&str> = used(batch).chain(used_before.iter().map(String::as_str)).collect();
     let mut ask = transaction.prepare("SELECT packets FROM rules WHERE fingerprint = ?1")?;
     let mut put = transaction.prepare("UPDATE rules SET packets = ?2 WHERE fingerprint = ?1")?;
     for (fingerprint, packets) in &batch.counters {

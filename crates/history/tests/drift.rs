@@ -120,7 +120,7 @@ fn record(path: &Path, prints: &[(u32, String)], begun: u64) {
             }
         }
         history.write(&batch, time).unwrap();
-        history.keep(400, 256 << 20, time).unwrap();
+        history.keep(400, 256 << 20, time, true).unwrap();
         time += DAY;
     }
 }

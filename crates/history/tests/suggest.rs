@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
-use bulkhead_history::answer::OfHost;
 use bulkhead_history::answer::observed::wanted;
+use bulkhead_history::answer::{OfHost, Question};
 use bulkhead_history::{Batch, DAY, End, History, Use, Verdict};
 use bulkhead_policy::check::{Loaded, Scope};
+use bulkhead_policy::fingerprint::fingerprints;
 use bulkhead_policy::least::draft;
 use bulkhead_policy::reference::{Probe, admitted};
 use bulkhead_policy::source::Source;
@@ -90,9 +91,10 @@ proptest! {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("history.db");
         record(&path, &rows);
-        let host = OfHost::read(&path, NOW - days * DAY, NOW).unwrap();
-        let inventory = load("{\"acls\": []}").inventory.unwrap();
-        let text = draft(&wanted(&[host], &inventory).observed, &inventory, &[]).text;
+        let hosts = vec![OfHost::read(&path, NOW - days * DAY, NOW).unwrap()];
+        let question = Question { loaded: load("{\"acls\": []}"), hosts, since: NOW - days * DAY, now: NOW };
+        let inventory = question.loaded.inventory.as_ref().unwrap();
+        let text = draft(&wanted(&question).observed, inventory, &[]).text;
         let ruleset = load(&text).ruleset.unwrap();
         let expected = expected(&rows, days);
         for (from, to) in ENDS.flat_map(|from| ENDS.map(move |to| (from, to))).filter(|(from, to)| from != to) {
@@ -103,4 +105,39 @@ proptest! {
             }
         }
     }
+}
+
+const EXCHANGE: &str = r#"{"nodes": [
+    {"name": "web-1", "addresses": ["100.64.0.1"], "underlay": ["203.0.113.1"], "tags": ["tag:web"]},
+    {"name": "db-1", "addresses": ["100.64.0.3"], "underlay": ["203.0.113.3"], "tags": ["tag:db"]}
+]}"#;
+
+#[test]
+fn what_was_seen_beneath_the_overlay_is_no_rule_and_what_ends_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("history.db");
+    let policy = r#"{"acls": [{"action": "accept", "src": ["100.64.0.1"], "dst": ["100.64.0.3:22"], "expires": "2027-08-01T00:00:00Z"}]}"#;
+    let loaded = Loaded::new(
+        Source::new("policy", policy),
+        Some(Source::new("inventory", EXCHANGE)),
+        &Scope::default(),
+    );
+    assert!(!loaded.findings.has_errors(), "{:?}", loaded.findings.0);
+    let print = fingerprints(loaded.ruleset.as_ref().unwrap(), &[0], "").remove(0);
+    let (mut history, _) = History::open(&path, "web-1", NOW).unwrap();
+    let end = |name: &str, address: &str| End { name: Some(name.to_owned()), address: address.parse().ok() };
+    let mut batch = Batch { looks: 1, ..Batch::default() };
+    for (from, to, port, rule) in
+        [("100.64.0.1", "100.64.0.3", 22, Some(print)), ("203.0.113.1", "203.0.113.3", 443, None)]
+    {
+        let (source, destination) = (end("web-1", from), end("db-1", to));
+        batch.add(Use { rule, source, destination, port, protocol: 6, verdict: Verdict::Allowed }, 1, NOW);
+    }
+    history.write(&batch, NOW).unwrap();
+    let hosts = vec![OfHost::read(&path, NOW - DAY, NOW).unwrap()];
+    let wanted = wanted(&Question { loaded, hosts, since: NOW - DAY, now: NOW });
+    let ports: Vec<u16> = wanted.observed.keys().map(|observed| observed.port).collect();
+    assert_eq!((ports, wanted.beneath, wanted.ending), (vec![22], 1, 1));
+    let words = wanted.observed.values().next().unwrap();
+    assert!(words.contains("a rule that ends on 2027-08-01"), "{words}");
 }

@@ -58,6 +58,10 @@ fn what_is_no_text_or_no_day_is_an_error_at_its_place() {
         (r#""owner": 7"#, "owner"),
         (r#""reviewBy": "2027-02-30""#, "\"2027-02-30\" is no day that can be"),
         (r#""reviewBy": "soon""#, "\"soon\" is no day that can be"),
+        (r#""reviewBy": "+2026-01-31""#, "\"+2026-01-31\" is no day that can be"),
+        (r#""reviewBy": "0000-01-01""#, "\"0000-01-01\" is no day that can be"),
+        (r#""owner": """#, "\"owner\" is empty"),
+        (r#""reason": " ""#, "\"reason\" is empty"),
         (r#""reviewOn": "2027-01-31""#, "reviewOn"),
     ] {
         let loaded = load(fields, Dialect::Bulkhead, LAST);

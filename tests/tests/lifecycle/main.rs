@@ -44,6 +44,7 @@ mod places;
 mod read_back;
 mod recreated;
 mod remains;
+mod review;
 mod rights;
 mod service;
 mod session;

@@ -49,14 +49,21 @@ struct Watch {
 
 impl Agents {
     /// Starts all, and returns when all enforce and are watched.
-    pub fn start(lab: &Lab, bulkhead: &Path, policy: &Path, inventory: &Path, stop: &Stop) -> Result<Agents> {
+    pub fn start(
+        lab: &Lab,
+        bulkhead: &Path,
+        policy: &Path,
+        inventory: &Path,
+        mode: &str,
+        stop: &Stop,
+    ) -> Result<Agents> {
         let mut agents = Agents { all: Vec::new(), seen: Arc::default() };
         let made: Vec<&str> = KEPT.into_iter().filter(|path| !Path::new(path).exists()).collect();
         for host in lab.hosts() {
             let instance = format!("{PREFIX}{}-{}", std::process::id(), host.name);
             let mut command = Command::new(bulkhead);
             command.args(["--instance", &instance, "run", "--interface", INTERFACE, "--node", &host.name]);
-            command.arg(policy).arg("--inventory").arg(inventory).args(["--mode", "enforce"]);
+            command.arg(policy).arg("--inventory").arg(inventory).args(["--mode", mode]);
             let log = lab.directory().join(format!("{}.run.log", host.name));
             let run = Process::spawn(&host.namespace, &mut command, &log)?;
             agents.all.push(Agent {
@@ -92,6 +99,23 @@ impl Agents {
             String::from_utf8_lossy(&output.stderr).trim()
         );
         Ok(())
+    }
+
+    /// Ends the agents, which write their histories then, and has a policy suggested from all of these.
+    pub fn suggest(&mut self, policy: &Path, inventory: &Path) -> Result<String> {
+        let mut asking = Command::new(&self.all.first().context("no agent")?.bulkhead);
+        asking.arg("suggest").arg(policy).arg("--inventory").arg(inventory);
+        for agent in &mut self.all {
+            agent.run.stop(slower(COMMAND_LIMIT))?;
+            asking.arg("--history").arg(Path::new(KEPT[2]).join(&agent.instance).join("history.db"));
+        }
+        let output = run_within(&mut asking, slower(COMMAND_LIMIT))?;
+        ensure!(
+            output.status.success(),
+            "`bulkhead suggest` failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// Whether that event has come.

@@ -9,6 +9,7 @@ mod events;
 mod plan;
 mod report;
 mod stop;
+mod suggest;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -29,6 +30,9 @@ use stop::Stop;
 /// What the demo may take after the build.
 const LIMIT: Duration = Duration::from_secs(55);
 
+/// What it may take besides to have a policy suggested.
+const SUGGEST_LIMIT: Duration = Duration::from_secs(30);
+
 /// How long a client waits for its answer. A round trip here takes milliseconds; silence means dropped.
 const PATIENCE: Duration = Duration::from_millis(1200);
 
@@ -44,6 +48,10 @@ pub struct Arguments {
     /// Print the table as JSON on standard output; all else goes to standard error.
     #[arg(long)]
     json: bool,
+    /// Enforce what `bulkhead suggest` makes of the hosts' traffic in audit mode, in place of the policy; compare it with
+    /// the policy all the same.
+    #[arg(long)]
+    suggest: bool,
 }
 
 /// Builds, shows, compares. Leaves nothing behind, also when interrupted.
@@ -56,9 +64,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         setup::ensure()?;
         build_agent("dev")?.binary
     };
-    let stop = Stop::new(slower(LIMIT))?;
+    let limit = if arguments.suggest { LIMIT + SUGGEST_LIMIT } else { LIMIT };
+    let stop = Stop::new(slower(limit))?;
     let started = Instant::now();
-    let rows = show(&binary, &stop)?;
+    let rows = show(&binary, arguments.suggest, &stop)?;
     eprintln!("\nall removed after {:.1} s", started.elapsed().as_secs_f32());
     if arguments.json {
         report::print_json(&rows)?;
@@ -71,7 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Everything that makes hosts and removes them again.
-fn show(bulkhead: &Path, stop: &Stop) -> Result<Vec<Row>> {
+fn show(bulkhead: &Path, is_suggested: bool, stop: &Stop) -> Result<Vec<Row>> {
     let policy = workspace().join("policies/trading-firm/policy.hujson");
     let inventory = workspace().join("policies/trading-firm/inventory.json");
     agents::sweep();
@@ -92,7 +101,9 @@ fn show(bulkhead: &Path, stop: &Stop) -> Result<Vec<Row>> {
     }
     say(&format!("{} hosts; without the agent each reaches every other", lab.hosts().len()));
 
-    let mut agents = Agents::start(&lab, bulkhead, &policy, &inventory, stop)?;
+    let policy =
+        if is_suggested { suggest::suggested(&lab, &firm, bulkhead, &inventory, stop)? } else { policy };
+    let mut agents = Agents::start(&lab, bulkhead, &policy, &inventory, "enforce", stop)?;
     say("the agent enforces the policy on every host; these are the drops, as they come");
     let hosts: Vec<&str> = lab.hosts().iter().map(|host| host.name.as_str()).collect();
     let mut rows = attempt_all(&lab, &firm, &agents, &hosts, Phase::Everywhere, stop)?;

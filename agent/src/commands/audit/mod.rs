@@ -2,7 +2,7 @@
 
 mod balance;
 mod coverage;
-mod keys;
+pub mod keys;
 mod live;
 mod proof;
 mod show;

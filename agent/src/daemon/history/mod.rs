@@ -10,6 +10,7 @@
 //! recorded as of nobody known.
 
 mod look;
+mod opening;
 mod recent;
 mod recorder;
 mod rules;

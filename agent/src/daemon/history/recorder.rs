@@ -11,10 +11,12 @@ use anyhow::Context as _;
 use bulkhead_api::status::RuleCount;
 use bulkhead_dataplane::{FlowTable, flow_clock};
 use bulkhead_events::Enricher;
-use bulkhead_history::{Batch, DAY, End, History, Use, Verdict};
+use bulkhead_history::{Batch, DAY, End, Error, History, Use, Verdict};
+use bulkhead_host::clock::ClockState;
 
 use super::FILE;
 use super::look::{Talk, look};
+use super::opening::Opening;
 use super::recent::Recent;
 use super::rules::{Known, Rules};
 use crate::config;
@@ -23,7 +25,7 @@ use crate::daemon::clock::wall_time;
 use crate::daemon::state::Enforcer;
 
 /// Between two transactions.
-const WRITE: Duration = Duration::from_secs(60);
+pub(super) const WRITE: Duration = Duration::from_secs(60);
 
 /// The longest that the thread sleeps at a time.
 const NAP: Duration = Duration::from_millis(500);
@@ -62,6 +64,7 @@ struct Work {
     looked: u64,
     /// The refusal that was told last: it is told once.
     told: Option<String>,
+    opening: Opening,
 }
 
 impl Recorder {
@@ -83,8 +86,10 @@ impl Recorder {
             batch: Batch::default(),
             known: Known::default(),
             noted: None,
-            looked: 0,
+            // What was over before an agent began is no use of today.
+            looked: flow_clock(),
             told: None,
+            opening: Opening::default(),
         };
         let recorder = Self { work: Arc::new(Mutex::new(work)), is_over: Arc::default() };
         let (work, is_over) = (recorder.work.clone(), recorder.is_over.clone());
@@ -216,17 +221,25 @@ impl Work {
             };
             self.batch.add(of, seen.count, seen.last);
         }
+        if self.history.is_none() && !self.opening.is_due(Instant::now()) {
+            self.forget_too_many();
+            return;
+        }
         if let Err(error) = self.try_write() {
-            self.tell(&error.context("recording who uses which rule; it is tried again each minute"));
-            self.history = None;
-            if self.batch.uses.len() > WAITING {
-                tracing::error!(
-                    kinds = self.batch.uses.len(),
-                    "history is lost: the disk refuses it for too long"
-                );
-                self.batch = Batch::default();
-                self.noted = None;
-            }
+            self.tell(&error.context("recording who uses which rule; it is tried again"));
+            self.forget_too_many();
+        }
+    }
+
+    /// What a disk has refused for too long is given up.
+    fn forget_too_many(&mut self) {
+        if self.batch.uses.len() > WAITING {
+            tracing::error!(
+                kinds = self.batch.uses.len(),
+                "history is lost: the disk refuses it for too long"
+            );
+            self.batch = Batch::default();
+            self.noted = None;
         }
     }
 
@@ -234,14 +247,31 @@ impl Work {
         let now = wall_time() / 1_000_000_000;
         let mut history = match self.history.take() {
             Some(history) => history,
-            None => self.open(now)?,
+            None => self.open(now).inspect_err(|_| self.opening.refused(Instant::now()))?,
         };
+        let written = self.write_to(&mut history, now);
+        // A full disk may have room again; a damaged file is opened anew, and set aside then.
+        let is_damaged = |error: &anyhow::Error| error.downcast_ref().is_some_and(Error::is_damage);
+        if !written.as_ref().is_err_and(is_damaged) {
+            self.history = Some(history);
+        }
+        written?;
+        self.told = None;
+        Ok(())
+    }
+
+    fn write_to(&mut self, history: &mut History, now: u64) -> anyhow::Result<()> {
         if !self.batch.is_empty() {
             self.tell_idle(&mut history, now)?;
             history.write(&self.batch, now)?;
             self.batch = Batch::default();
         }
-        let kept = history.keep(self.settings.days, self.settings.bytes, now)?;
+        let is_synchronized = ClockState::now().discipline.is_some_and(|clock| clock.synchronized);
+        let kept = history.keep(self.settings.days, self.settings.bytes, now, is_synchronized)?;
+        if kept.expired > 0 {
+            let (rows, days) = (kept.expired, self.settings.days);
+            tracing::info!(rows, days, "history: days older than it is kept for are forgotten");
+        }
         if kept.shed > 0 {
             tracing::warn!(
                 rows = kept.shed,
@@ -250,8 +280,6 @@ impl Work {
         }
         let most = self.settings.bytes / DAYS_OF_DROPS / BYTES_A_DROP;
         self.recent.set_full(kept.is_full || kept.drops_today >= most);
-        self.history = Some(history);
-        self.told = None;
         Ok(())
     }
 
@@ -289,7 +317,7 @@ impl Work {
             let (path, why) = (aside.path.display(), aside.why);
             tracing::error!("history was damaged ({why}); it is at {path} now, and a new one begins");
         }
-        self.noted = None;
+        (self.noted, self.opening) = (None, Opening::default());
         Ok(history)
     }
 

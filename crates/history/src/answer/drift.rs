@@ -157,9 +157,7 @@ impl Report {
         else {
             return report;
         };
-        let underlay = loaded.underlay.iter().map(|underlay| (underlay, "exchange\n"));
-        let rulesets: Vec<(&Ruleset, &str)> = std::iter::once((ruleset, "")).chain(underlay).collect();
-        let mut by_rule = observed::by_rule(hosts, &rulesets, inventory);
+        let mut by_rule = observed::of_question(question);
         let nodes: BTreeSet<Party> =
             hosts.iter().filter_map(|host| inventory.index(&host.node)).map(Party::Node).collect();
         let missing_days = hosts.iter().map(|host| host.coverage.missing_days).max().unwrap_or(0);
@@ -173,8 +171,9 @@ impl Report {
     }
 }
 
-/// A venue's default deny is there to be never met.
-fn is_judged(rule: &Rule) -> bool {
+/// Whether a rule is judged: the agent's own are not, nor a venue's default deny, which is there to be never met.
+#[must_use]
+pub fn is_judged(rule: &Rule) -> bool {
     !rule.is_from_agent() && !rule.is_default_deny()
 }
 

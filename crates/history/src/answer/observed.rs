@@ -1,14 +1,15 @@
 //! Rows of histories → conversations between identities.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 
 use bulkhead_policy::fingerprint::fingerprints;
-use bulkhead_policy::inventory::{Inventory, Network};
+use bulkhead_policy::inventory::{Inventory, Network, Node};
 use bulkhead_policy::least::{Observed, Party};
 use bulkhead_policy::resolve::{Rule, Ruleset};
 use bulkhead_policy::service::has_ports;
 
-use super::{OfHost, date, times};
+use super::{OfHost, Question, date, times};
 use crate::{DAY, End, Used, Verdict};
 
 /// From here on ports are those that clients begin from (Linux's ip_local_port_range).
@@ -23,6 +24,10 @@ pub struct OfRule {
     pub is_unknown: bool,
     /// When last, s since the Unix epoch.
     pub last: u64,
+    /// Looks in which it admitted a conversation.
+    pub looks: u64,
+    /// Packets that it denied, or would have but for audit mode.
+    pub packets: u64,
     /// Since when it is known on every host that has it: the latest of them; none: no host has it.
     pub known_since: Option<u64>,
     /// Whose hosts have it.
@@ -37,13 +42,19 @@ impl OfRule {
     }
 }
 
-/// Use of each rule of a policy, by its number.
+/// Use of each rule of a question's policy, on both networks, by its number.
 #[must_use]
-pub fn by_rule(
-    hosts: &[OfHost],
-    rulesets: &[(&Ruleset, &str)],
-    inventory: &Inventory,
-) -> HashMap<u32, OfRule> {
+pub fn of_question(question: &Question) -> HashMap<u32, OfRule> {
+    let loaded = &question.loaded;
+    let (Some(ruleset), Some(inventory)) = (&loaded.ruleset, &loaded.inventory) else {
+        return HashMap::new();
+    };
+    let underlay = loaded.underlay.iter().map(|underlay| (underlay, "exchange\n"));
+    let rulesets: Vec<(&Ruleset, &str)> = std::iter::once((ruleset, "")).chain(underlay).collect();
+    by_rule(&question.hosts, &rulesets, inventory)
+}
+
+fn by_rule(hosts: &[OfHost], rulesets: &[(&Ruleset, &str)], inventory: &Inventory) -> HashMap<u32, OfRule> {
     let mut numbers: HashMap<String, u32> = HashMap::new();
     for (ruleset, of) in rulesets {
         let all: Vec<usize> = (0..ruleset.rules.len()).collect();
@@ -61,10 +72,12 @@ pub fn by_rule(
             of.known_by.extend(inventory.index(&host.node).map(Party::Node));
             of.known_since = Some(of.known_since.map_or(since, |known| known.max(since)));
         }
-        for used in host.used.iter().filter(|used| is_use(used.what.verdict)) {
+        for used in host.used.iter().filter(|used| used.what.verdict.is_use()) {
             let Some(number) = used.what.rule.as_ref().and_then(|rule| numbers.get(rule)) else { continue };
             let of = by_rule.entry(*number).or_default();
             of.last = of.last.max(used.last);
+            let count = if used.what.verdict == Verdict::Allowed { &mut of.looks } else { &mut of.packets };
+            *count = count.saturating_add(used.count);
             match conversation(used, inventory) {
                 Some(observed) => {
                     of.observed.insert(observed);
@@ -74,11 +87,6 @@ pub fn by_rule(
         }
     }
     by_rule
-}
-
-/// Whether a rule was used: it admitted or denied. What a staged policy would do is none of its use.
-const fn is_use(verdict: Verdict) -> bool {
-    matches!(verdict, Verdict::Allowed | Verdict::Dropped | Verdict::WouldDrop)
 }
 
 /// Who talked with whom; none if either is not known.
@@ -100,28 +108,35 @@ pub struct Wanted {
     pub left_out: Vec<String>,
     /// Rows whose ends are not known.
     pub unknown: u64,
+    /// Rows of addresses beneath the overlay, which rules of acls do not mean.
+    pub beneath: u64,
+    /// Rows that only a rule admitted that ends by itself.
+    pub ending: u64,
 }
 
 /// What was used, and what audit mode would have dropped.
 #[must_use]
-pub fn wanted(hosts: &[OfHost], inventory: &Inventory) -> Wanted {
+pub fn wanted(question: &Question) -> Wanted {
     let mut wanted = Wanted::default();
-    let mut seen: BTreeMap<Observed, BTreeMap<Verdict, (u64, u64)>> = BTreeMap::new();
-    let rows = hosts.iter().flat_map(|host| &host.used);
+    let (Some(ruleset), Some(inventory)) = (&question.loaded.ruleset, &question.loaded.inventory) else {
+        return wanted;
+    };
+    let ends = ends(ruleset);
+    let mut seen: BTreeMap<Observed, Counts> = BTreeMap::new();
+    let rows = question.hosts.iter().flat_map(|host| &host.used);
     for used in rows
         .filter(|used| matches!(used.what.verdict, Verdict::Allowed | Verdict::Audited | Verdict::WouldDrop))
     {
-        match conversation(used, inventory).filter(|observed| is_on_overlay(observed, inventory)) {
+        match conversation(used, inventory) {
             None => wanted.unknown += 1,
-            Some(observed) => {
-                let counts = seen.entry(observed).or_default().entry(used.what.verdict).or_default();
-                *counts = (counts.0.saturating_add(used.count), counts.1.max(used.last));
-            }
+            Some(_) if !is_on_overlay(used, inventory) => wanted.beneath += 1,
+            Some(observed) => seen.entry(observed).or_default().add(used, &ends),
         }
     }
     for (observed, counts) in seen {
-        let words = words(&counts);
-        let began = counts.contains_key(&Verdict::Allowed) || counts.contains_key(&Verdict::Audited);
+        let words = counts.words();
+        wanted.ending += u64::from(counts.ends().is_some());
+        let began = counts.has(Verdict::Allowed) || counts.has(Verdict::Audited);
         let is_writable = observed.protocol != 0 && (observed.port != 0 || !has_ports(observed.protocol));
         if is_writable && (began || observed.port < EPHEMERAL) {
             wanted.observed.insert(observed, words);
@@ -133,24 +148,72 @@ pub fn wanted(hosts: &[OfHost], inventory: &Inventory) -> Wanted {
     wanted
 }
 
-/// A node that is seen by its underlay address alone is no identity of acls.
-fn is_on_overlay(observed: &Observed, inventory: &Inventory) -> bool {
-    [observed.source, observed.destination].into_iter().all(|party| match party {
-        Party::Node(index) => inventory
-            .nodes
-            .get(index as usize)
-            .is_some_and(|node| !node.addresses_on(Network::Overlay).is_empty()),
-        Party::Address(_) => true,
+/// Whether both ends were seen by addresses that rules of acls mean: not those beneath the overlay.
+fn is_on_overlay(used: &Used, inventory: &Inventory) -> bool {
+    let is_beneath = |node: &Node, address: &IpAddr| {
+        let overlay = node.addresses_on(Network::Overlay);
+        overlay.is_empty() || (node.underlay.contains(address) && !overlay.contains(address))
+    };
+    [&used.what.source, &used.what.destination].into_iter().all(|end| {
+        let Some(address) = end.address else { return false };
+        match Party::of(inventory, end.name.as_deref(), address) {
+            Party::Node(index) => {
+                inventory.nodes.get(index as usize).is_some_and(|node| !is_beneath(node, &address))
+            }
+            Party::Address(_) => true,
+        }
     })
 }
 
-fn words(counts: &BTreeMap<Verdict, (u64, u64)>) -> String {
-    let last = counts.values().map(|(_, last)| *last).max().unwrap_or(0);
-    let one = |(verdict, (count, _)): (&Verdict, &(u64, u64))| match verdict {
-        Verdict::Allowed => format!("admitted, seen in {}", times(*count, "look")),
-        Verdict::Audited => format!("no rule admits it, seen in {}", times(*count, "look")),
-        _ => format!("{} would be dropped", times(*count, "packet")),
-    };
-    let counts: Vec<String> = counts.iter().map(one).collect();
-    format!("{}; last on {}", counts.join("; "), date(last))
+/// When each rule that ends by itself does, s since the Unix epoch, by fingerprint.
+fn ends(ruleset: &Ruleset) -> HashMap<String, u64> {
+    let all: Vec<usize> = (0..ruleset.rules.len()).collect();
+    let rules = fingerprints(ruleset, &all, "").into_iter().zip(&ruleset.rules);
+    rules.filter_map(|(print, rule)| Some((print, rule.expires? / 1_000_000_000))).collect()
+}
+
+/// How often something was seen, and when last, by verdict; and the end of the rules that admitted it.
+#[derive(Default)]
+struct Counts {
+    seen: BTreeMap<Verdict, (u64, u64)>,
+    /// The latest end of a rule that admitted it.
+    ends: u64,
+    /// A rule without an end admitted it, too.
+    is_lasting: bool,
+}
+
+impl Counts {
+    fn add(&mut self, used: &Used, ends: &HashMap<String, u64>) {
+        let counts = self.seen.entry(used.what.verdict).or_default();
+        *counts = (counts.0.saturating_add(used.count), counts.1.max(used.last));
+        if used.what.verdict == Verdict::Allowed {
+            match used.what.rule.as_ref().and_then(|rule| ends.get(rule)) {
+                Some(end) => self.ends = self.ends.max(*end),
+                None => self.is_lasting = true,
+            }
+        }
+    }
+
+    fn has(&self, verdict: Verdict) -> bool {
+        self.seen.contains_key(&verdict)
+    }
+
+    /// When all rules that admitted it have ended.
+    fn ends(&self) -> Option<u64> {
+        (self.ends != 0 && !self.is_lasting).then_some(self.ends)
+    }
+
+    fn words(&self) -> String {
+        let last = self.seen.values().map(|(_, last)| *last).max().unwrap_or(0);
+        let one = |(verdict, (count, _)): (&Verdict, &(u64, u64))| match verdict {
+            Verdict::Allowed => format!("admitted, seen in {}", times(*count, "look")),
+            Verdict::Audited => format!("no rule admits it, seen in {}", times(*count, "look")),
+            _ => format!("{} would be dropped", times(*count, "packet")),
+        };
+        let counts: Vec<String> = self.seen.iter().map(one).collect();
+        let ends = self
+            .ends()
+            .map(|end| format!("; by a rule that ends on {}: give this one an end, too", date(end)));
+        format!("{}; last on {}{}", counts.join("; "), date(last), ends.unwrap_or_default())
+    }
 }

@@ -36,13 +36,18 @@ impl Record {
     /// Reads one of [`FIELDS`].
     pub(super) fn read(&mut self, reader: &mut Reader<'_>, name: &str, value: &Value<'_>) {
         let Some(text) = reader.string(value, name) else { return };
+        if text.value.trim().is_empty() {
+            let error = Diagnostic::error(reader.source, text.span, format!("\"{name}\" is empty"));
+            reader.findings.push(error.help("say it, or leave the field out"));
+            return;
+        }
         match name {
             "owner" => self.owner = Some(text.value),
             "ticket" => self.ticket = Some(text.value),
             "reason" => self.reason = Some(text.value),
-            _ => match Date::parse(&text.value, DAY) {
-                Ok(date) => self.review_by = Some(Spanned::new(date, text.span)),
-                Err(_) => {
+            _ => match day_of(&text.value) {
+                Some(date) => self.review_by = Some(Spanned::new(date, text.span)),
+                None => {
                     let message = format!("\"{}\" is no day that can be", text.value);
                     let error = Diagnostic::error(reader.source, text.span, message);
                     reader.findings.push(error.help("write year, month and day: 2027-01-31"));
@@ -67,6 +72,12 @@ impl Record {
         let values = [self.owner.clone(), self.ticket.clone(), self.reason.clone(), day];
         FIELDS.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?))).collect()
     }
+}
+
+/// A day such as 2027-01-31: four digits of the year, none of them a sign, and no year before computers.
+fn day_of(text: &str) -> Option<Date> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    Date::parse(text, DAY).ok().filter(|date| is_plain && (1970..=9999).contains(&date.year()))
 }
 
 fn day<S: serde::Serializer>(day: &Option<Spanned<Date>>, serializer: S) -> Result<S::Ok, S::Error> {
