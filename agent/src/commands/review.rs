@@ -127,8 +127,8 @@ fn read_log(
     for record in Records::open(source, global)? {
         match record {
             // What the checkpoint does not cover nothing proves.
-            Ok((number, _)) if number >= size => break,
-            Ok((number, record)) => gather.take(number, &record),
+            Ok(shown) if shown.number >= size => break,
+            Ok(shown) => gather.take(shown.number, &shown.record),
             Err(error) => faults.push(format!("{error:#}")),
         }
     }

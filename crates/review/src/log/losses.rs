@@ -42,12 +42,21 @@ impl Losing {
             losses.open.push(OpenBalance { record, time, what });
             return;
         }
-        let more = |number: fn(&Account) -> u64| balance.sum(number).saturating_sub(last.sum(number));
-        losses.dropped += more(|account| account.dropped);
-        losses.told += more(|account| account.told);
-        losses.unwritten += more(|account| account.unwritten);
-        losses.lost_packets += more(|account| account.lost) + balance.unread.saturating_sub(last.unread);
-        losses.unreported += balance.unreported.saturating_sub(last.unreported);
+        let more = |number: fn(&Account) -> u64| {
+            // No honest agent's is larger.
+            u64::try_from(balance.sum(number).saturating_sub(last.sum(number))).unwrap_or(u64::MAX)
+        };
+        let unread = balance.unread.saturating_sub(last.unread);
+        let unreported = balance.unreported.saturating_sub(last.unreported);
+        for (sum, more) in [
+            (&mut losses.dropped, more(|account| account.dropped)),
+            (&mut losses.told, more(|account| account.told)),
+            (&mut losses.unwritten, more(|account| account.unwritten)),
+            (&mut losses.lost_packets, more(|account| account.lost).saturating_add(unread)),
+            (&mut losses.unreported, unreported),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
     }
 
     pub(super) fn end(self, source: Source) -> Losses {
