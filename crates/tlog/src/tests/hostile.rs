@@ -90,8 +90,10 @@ fn a_log_that_claims_more_than_there_is_ends_with_so_many_faults() {
     }
 }
 
-/// What is put in a file's place.
-const REPLACED: [(&str, fn(&Path)); 7] = [
+/// Puts something in a file's place.
+type Replace = fn(&Path);
+
+const REPLACED: [(&str, Replace); 7] = [
     ("a pipe", |path| mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap()),
     ("a device", |path| {
         // 1:5 is /dev/zero.
