@@ -262,7 +262,7 @@ impl Work {
 
     fn write_to(&mut self, history: &mut History, now: u64) -> anyhow::Result<()> {
         if !self.batch.is_empty() {
-            self.tell_idle(&mut history, now)?;
+            self.tell_idle(history, now)?;
             history.write(&self.batch, now)?;
             self.batch = Batch::default();
         }
