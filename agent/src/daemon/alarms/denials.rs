@@ -68,8 +68,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::super::tests::drop;
-    use super::{Denials, Response};
-    use bulkhead_api::event::Direction;
+    use super::{Denials, Direction, Drop, Response};
 
     #[test]
     fn only_who_is_proven_counts() {
@@ -90,12 +89,13 @@ mod tests {
         denials.prove(HashSet::from(["wg0".to_owned()]));
         assert!(!is_due(&mut denials, &denied), "nobody's address");
         denied.source.as_mut().unwrap().name = Some("client".to_owned());
-        for change in [
-            |drop: &mut bulkhead_api::event::Drop| drop.interface = Some("eth0".to_owned()),
+        let changes: [fn(&mut Drop); 4] = [
+            |drop| drop.interface = Some("eth0".to_owned()),
             |drop| drop.direction = Direction::Egress,
             |drop| drop.audit = true,
             |drop| drop.source.as_mut().unwrap().route = Some("10.0.0.0/8".parse().unwrap()),
-        ] {
+        ];
+        for change in changes {
             let mut other = denied.clone();
             change(&mut other);
             assert!(!is_due(&mut denials, &other), "{other:?}");
