@@ -85,14 +85,14 @@ fn drops_are_shown_by_pair_with_rates_and_losses() {
 #[test]
 fn held_still_it_counts_on() {
     let mut state = state();
-    state.see(&drop("first", 22, 1), NOW);
+    state.see(&drop("alpha", 22, 1), NOW);
     press(&mut state, "p");
-    state.see(&drop("second", 22, 1), NOW);
+    state.see(&drop("omega", 22, 1), NOW);
     let shown = lines(&state, (120, 30)).join("\n");
-    assert!(shown.contains("HELD STILL") && shown.contains("first") && !shown.contains("second"), "{shown}");
+    assert!(shown.contains("HELD STILL") && shown.contains("alpha") && !shown.contains("omega"), "{shown}");
     press(&mut state, "p");
     let shown = lines(&state, (120, 30)).join("\n");
-    assert!(!shown.contains("HELD STILL") && shown.contains("second"), "{shown}");
+    assert!(!shown.contains("HELD STILL") && shown.contains("omega"), "{shown}");
 }
 
 #[test]
