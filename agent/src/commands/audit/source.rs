@@ -18,7 +18,7 @@ pub struct Source {
     /// Read a copy of a log instead of this host's.
     #[arg(long, value_name = "DIRECTORY")]
     pub log: Option<PathBuf>,
-    /// The log's key, or a file with it; else the one beside the log is believed.
+    /// The log's key, or a file with it; else the one beside the log.
     #[arg(long, value_name = "KEY")]
     pub key: Vec<String>,
 }
