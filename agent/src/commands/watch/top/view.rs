@@ -212,7 +212,7 @@ fn draw_reasons(frame: &mut Frame<'_>, polled: &Polled, area: Rect) {
         Cells::new(vec![reason.clone(), direction.clone(), rate, format!("{:>10}", counter.packets)])
     });
     let widths = [Constraint::Fill(1), Constraint::Length(7), Constraint::Length(9), Constraint::Length(10)];
-    let head = Cells::new(["reason", "dir", "packets/s", "    packets"]).style(HEAD);
+    let head = Cells::new(["reason", "dir", "packets/s", "   packets"]).style(HEAD);
     frame.render_widget(Table::new(cells, widths).header(head), area);
 }
 
