@@ -41,7 +41,7 @@ pub(super) fn chart(drops: &Drops) -> Markup {
             @for line in 0..=4_u64 {
                 @let y = TOP + plot - plot * line as f64 / 4.0;
                 line.grid x1=(LEFT) x2=(WIDTH) y1=(round(y)) y2=(round(y)) {}
-                @if top * line % 4 == 0 { text x=(LEFT - 8.0) y=(round(y + 4.0)) text-anchor="end" { (grouped(top * line / 4)) } }
+                @if (top * line).is_multiple_of(4) { text x=(LEFT - 8.0) y=(round(y + 4.0)) text-anchor="end" { (grouped(top * line / 4)) } }
             }
             @for (at, day) in days.iter().enumerate() {
                 @let x = LEFT + slot * at as f64;
