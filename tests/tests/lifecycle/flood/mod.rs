@@ -80,6 +80,10 @@ impl Flood {
         self.sent.load(Ordering::Relaxed)
     }
 
+    fn is_over(&self) -> bool {
+        self.sending.is_finished()
+    }
+
     /// Waits until all are sent: how many a second, and how long it took.
     fn join(self) -> (f64, Duration) {
         self.sending.join().unwrap();
