@@ -10,9 +10,8 @@ use bulkhead_policy::source::Source as Text;
 use bulkhead_review::log::OfLog;
 use bulkhead_review::pack::{File, Head, Log};
 use bulkhead_review::{Gather, OfHistory, Pack, of_history, page};
-use bulkhead_tlog::{Reader, Trust, VerifierKey, verify};
+use bulkhead_tlog::{Reader, Trust, verify};
 
-use super::audit::keys;
 use super::audit::source::{Records, Source};
 use super::history;
 use crate::daemon::files::sha256;
@@ -59,7 +58,7 @@ impl Review {
         match &self.output {
             None => print!("{text}"),
             Some(path) => {
-                std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?
+                std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
             }
         }
         Ok(Answer::Yes)
@@ -116,8 +115,7 @@ fn read_log(
     let reader = Reader::open(&directory).with_context(reading)?;
     let (origin, size, root) =
         (reader.checkpoint().origin.clone(), reader.checkpoint().size, reader.checkpoint().root.to_string());
-    let key: VerifierKey = keys::key(&directory.join("vkey").display().to_string())?;
-    let keys = [key];
+    let keys = source.keys(&directory)?;
     let signers = reader.note().signers(&keys).unwrap_or_default();
     let signed_by = signers.into_iter().map(ToString::to_string).collect();
     let report =

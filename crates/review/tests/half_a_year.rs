@@ -79,7 +79,7 @@ fn batch(prints: &[String], time: u64) -> Batch {
         add(None, "a stranger", 22, Verdict::Dropped, 400);
         add(None, "mon-1", 9200, Verdict::StagedDrops, 7);
     }
-    if time / DAY % 9 == 0 {
+    if (time / DAY).is_multiple_of(9) {
         add(Some(4), "bastion-1", 22, Verdict::Allowed, 3);
     }
     batch

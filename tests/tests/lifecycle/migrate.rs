@@ -44,7 +44,7 @@ fn downgrade(site: &Site, to: u32) {
     rename(site, VERSION, to);
     one_account(&pins(site, to).join("state"));
     let directories = fs::read_dir(pins(site, to)).unwrap().map(|entry| entry.unwrap().path());
-    let mut unknown = vec!["REASON_COUNTERS_1", "LOST_EVENTS_1"];
+    let mut unknown = vec!["REASON_COUNTERS_1", "LOST_EVENTS_1", "LOST_FLOWS"];
     if to <= RECENT {
         unknown.extend(["RESETS", "UNREPORTED"]);
     }

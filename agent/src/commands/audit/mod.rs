@@ -2,7 +2,7 @@
 
 mod balance;
 mod coverage;
-pub mod keys;
+mod keys;
 mod live;
 mod proof;
 mod show;
@@ -27,7 +27,7 @@ pub struct Audit {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    Show(show::Show),
+    Show(Box<show::Show>),
     Verify(verify::Verify),
     Proof(proof::Proof),
     Balance(balance::AuditBalance),

@@ -82,7 +82,13 @@ fn let_in(cells: &Memory, cell: usize) {
 fn arrives(site: &Site, from: &str) -> bool {
     let [server, client] = ["server", from].map(|name| {
         let at = SocketAddr::new(site.address(name), if name == "server" { 8080 } else { 0 });
-        site.namespace(name).run(|| UdpSocket::bind(at)).unwrap().unwrap()
+        // A child that another test has just forked may hold the port of the time before.
+        (0..50)
+            .find_map(|_| {
+                let bound = site.namespace(name).run(|| UdpSocket::bind(at)).unwrap();
+                bound.inspect_err(|_| std::thread::sleep(Duration::from_millis(20))).ok()
+            })
+            .unwrap()
     });
     server.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     client.send_to(b"?", server.local_addr().unwrap()).unwrap();
