@@ -34,7 +34,7 @@ fn count(site: &Site, kind: &str) -> usize {
     reports(&site.journal_file()).iter().filter(|report| report["kind"] == kind).count()
 }
 
-fn names<'a>(pack: &'a Value, is: impl Fn(&Value) -> bool) -> Vec<&'a str> {
+fn names(pack: &Value, is: impl Fn(&Value) -> bool) -> Vec<&str> {
     let rules = pack["rules"]["rules"].as_array().unwrap().iter();
     rules.filter(|rule| is(rule)).map(|rule| rule["name"].as_str().unwrap()).collect()
 }
