@@ -26,7 +26,9 @@ pub use bulkhead_api::mode::Mode;
 
 use crate::exit::Usage;
 
-pub use self::alarms::{Alarms, Response, Scan, Spike};
+pub use self::alarms::Alarms;
+#[cfg(feature = "agent")]
+pub use self::alarms::{Response, Scan, Spike};
 
 /// Where an agent's configuration is, unless `--config` names another.
 pub const DEFAULT: &str = "/etc/bulkhead/agent.toml";
