@@ -9,8 +9,8 @@ use bulkhead_history::answer::Question;
 use bulkhead_policy::source::Source as Text;
 use bulkhead_review::log::OfLog;
 use bulkhead_review::pack::{File, Head, Log};
-use bulkhead_review::{Gather, OfHistory, Pack, of_history, page};
-use bulkhead_tlog::{Reader, Trust, verify};
+use bulkhead_review::{Gather, Pack, of_history, page};
+use bulkhead_tlog::{Checkpoint, Trust, verify};
 
 use super::audit::source::{Records, Source};
 use super::history;
@@ -53,7 +53,7 @@ impl Review {
         let made = Timestamp::from_unix(now);
         let (log, of_log) = read_log(&self.source, global, &kept, [since, made])?;
         let head = head(&question, self.asked.is_enforced(), [since, made], log, &of_log)?;
-        let pack = pack(head, of_log, of_history(&question));
+        let pack = Pack::new(head, of_log, of_history(&question));
         let text = if global.json { serde_json::to_string(&pack)? + "\n" } else { page::render(&pack) };
         match &self.output {
             None => print!("{text}"),
@@ -62,20 +62,6 @@ impl Review {
             }
         }
         Ok(Answer::Yes)
-    }
-}
-
-fn pack(head: Head, log: OfLog, history: OfHistory) -> Pack {
-    Pack {
-        head,
-        coverage: log.coverage,
-        conversations: history.conversations,
-        drops: log.drops,
-        rules: history.rules,
-        staged: history.staged,
-        changes: log.changes,
-        unenforced: log.unenforced,
-        losses: log.losses,
     }
 }
 
@@ -110,22 +96,18 @@ fn read_log(
     kept: &[Entry],
     [since, until]: [Timestamp; 2],
 ) -> anyhow::Result<(Log, OfLog)> {
-    let directory = source.directory(global)?;
-    let reading = || format!("reading the event log in {}", directory.display());
-    let reader = Reader::open(&directory).with_context(reading)?;
-    let (origin, size, root) =
-        (reader.checkpoint().origin.clone(), reader.checkpoint().size, reader.checkpoint().root.to_string());
-    let keys = source.keys(&directory)?;
+    let (checked, keys) = source.checked(global)?;
+    let reader = checked.reader();
+    let Checkpoint { origin, size, root, .. } = reader.checkpoint().clone();
     let signers = reader.note().signers(&keys).unwrap_or_default();
     let signed_by = signers.into_iter().map(ToString::to_string).collect();
-    let report =
-        verify(&directory, &Trust { keys: &keys, witnesses: &[], anchors: &[] }).with_context(reading)?;
+    let trust = Trust { keys: &keys, witnesses: &[], anchors: &[] };
+    let report = verify(reader.directory(), &trust)
+        .with_context(|| format!("reading the event log in {}", reader.directory().display()))?;
     let mut faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
     let mut gather = Gather::new(since, until);
-    for record in Records::open(source, global)? {
+    for record in Records::of(checked, keys) {
         match record {
-            // What the checkpoint does not cover nothing proves.
-            Ok(shown) if shown.number >= size => break,
             Ok(shown) => gather.take(shown.number, &shown.record),
             Err(error) => faults.push(format!("{error:#}")),
         }
@@ -134,7 +116,7 @@ fn read_log(
     let log = Log {
         origin,
         size,
-        root,
+        root: root.to_string(),
         signed_by,
         faults,
         read: of_log.read,

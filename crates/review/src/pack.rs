@@ -3,13 +3,14 @@
 mod of_history;
 mod of_log;
 
-use bulkhead_api::event::Timestamp;
+use bulkhead_api::event::{Covered, Timestamp};
 use bulkhead_api::mode::Mode;
 use serde::Serialize;
 
-pub use self::of_history::{
-    Cell, Grouping, Matrix, RuleLine, Rules, Side, Staged, StagedLine, Standing, UseOfRule,
-};
+use crate::OfHistory;
+use crate::log::OfLog;
+
+pub use self::of_history::{Cell, Grouping, Matrix, RuleLine, Rules, Side, Staged, Standing, UseOfRule};
 pub use self::of_log::{
     Altered, Change, Changes, Coverage, DayOfDrops, Drops, Hole, HoleKind, Loss, Losses, OfReason,
     OpenBalance, Ruled, Shares, Unenforced, UnenforcedTime,
@@ -17,7 +18,6 @@ pub use self::of_log::{
 
 /// The review of a time.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Pack {
     /// Whose, of which time, from what.
     pub head: Head,
@@ -39,9 +39,26 @@ pub struct Pack {
     pub losses: Losses,
 }
 
+impl Pack {
+    /// Of what was read of the log and of the history.
+    #[must_use]
+    pub fn new(head: Head, log: OfLog, history: OfHistory) -> Self {
+        Self {
+            head,
+            coverage: log.coverage,
+            conversations: history.conversations,
+            drops: log.drops,
+            rules: history.rules,
+            staged: history.staged,
+            changes: log.changes,
+            unenforced: log.unenforced,
+            losses: log.losses,
+        }
+    }
+}
+
 /// Whose review it is, of which time, and what it was made from.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Head {
     /// The host that made it (`uname -n`).
     pub host: String,
@@ -68,7 +85,6 @@ pub struct Head {
 
 /// A file.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct File {
     /// Its name.
     pub name: String,
@@ -78,12 +94,19 @@ pub struct File {
 
 /// What was enforced last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EnforcedLast {
     /// The record that says so.
     pub record: u64,
     /// When.
     pub time: Timestamp,
+    /// What it was.
+    #[serde(flatten)]
+    pub of: InForce,
+}
+
+/// What is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InForce {
     /// The generation; 0: none.
     pub generation: u32,
     /// Enforce or audit.
@@ -96,9 +119,15 @@ pub struct EnforcedLast {
     pub inventory: Option<String>,
 }
 
+impl InForce {
+    pub(crate) fn of(covered: &Covered) -> Self {
+        let Covered { generation, mode, policy, inventory, .. } = covered.clone();
+        Self { generation, mode, policy, inventory }
+    }
+}
+
 /// The event log, at the checkpoint that the pack was made at. Records behind it are not in the pack.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Log {
     /// Its name.
     pub origin: String,
@@ -122,7 +151,6 @@ pub struct Log {
 
 /// Places in the log, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Positions {
     /// The first record.
     pub first: u64,
@@ -132,7 +160,6 @@ pub struct Positions {
 
 /// Where figures are from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Source {
     /// Records of the event log that were read for it.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -10,7 +10,7 @@ use bulkhead_policy::policy::Action;
 use bulkhead_policy::resolve::Rule;
 
 use crate::matrix::matrix;
-use crate::pack::{Matrix, RuleLine, Rules, Side, Source, Staged, StagedLine, Standing, UseOfRule};
+use crate::pack::{Matrix, RuleLine, Rules, Side, Source, Staged, Standing, UseOfRule};
 
 /// What histories know of a time.
 pub struct OfHistory {
@@ -28,15 +28,7 @@ pub fn of_history(question: &Question) -> OfHistory {
     let source =
         Source { records: None, histories: question.hosts.iter().map(|host| host.node.clone()).collect() };
     let mut report = Report::new(question);
-    let lines = std::mem::take(&mut report.staged).into_iter().map(|staged| StagedLine {
-        source: staged.source,
-        destination: staged.destination,
-        protocol: staged.protocol,
-        port: staged.port,
-        packets: staged.packets,
-        last: staged.last,
-    });
-    let staged = Staged { source: source.clone(), lines: lines.collect() };
+    let staged = Staged { source: source.clone(), lines: std::mem::take(&mut report.staged) };
     let rules = rules(question, report);
     OfHistory { conversations: matrix(question, source.clone()), rules: Rules { source, rules }, staged }
 }

@@ -14,7 +14,7 @@ use bulkhead_history::{Batch, DAY, End, History, RuleNote, Use, Verdict};
 use bulkhead_policy::check::{Loaded, Scope};
 use bulkhead_policy::fingerprint::fingerprints;
 use bulkhead_policy::source::Source;
-use bulkhead_review::pack::{EnforcedLast, File, Head, Log, Standing};
+use bulkhead_review::pack::{File, Head, Log, Standing};
 use bulkhead_review::{Gather, Pack, of_history, page};
 
 /// 1 June 2027, noon.
@@ -261,37 +261,28 @@ fn pack() -> Pack {
     });
     let history = of_history(&question);
     let file = |name: &str| File { name: name.to_owned(), sha256: "c0ffee".repeat(10) };
-    Pack {
-        head: Head {
-            host: "oms-1.example.com".to_owned(),
-            nodes: vec!["oms-1".to_owned()],
-            version: "0.1.0".to_owned(),
-            made: Timestamp::from_unix(NOW * SECOND),
-            since: Timestamp::from_unix(SINCE * SECOND),
-            policy: file("/etc/bulkhead/policy.hujson"),
-            inventory: file("/etc/bulkhead/inventory.json"),
-            is_enforced: true,
-            enforced: log.enforced.clone(),
-            log: Log {
-                origin: "oms-1.example.com/bulkhead".to_owned(),
-                size: records.len() as u64,
-                root: "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=".to_owned(),
-                signed_by: vec!["oms-1.example.com/bulkhead+2b7e1516+AXk=".to_owned()],
-                faults: Vec::new(),
-                read: log.read,
-                unsynchronized: log.unsynchronized,
-                begins: log.begins,
-            },
+    let head = Head {
+        host: "oms-1.example.com".to_owned(),
+        nodes: vec!["oms-1".to_owned()],
+        version: "0.1.0".to_owned(),
+        made: Timestamp::from_unix(NOW * SECOND),
+        since: Timestamp::from_unix(SINCE * SECOND),
+        policy: file("/etc/bulkhead/policy.hujson"),
+        inventory: file("/etc/bulkhead/inventory.json"),
+        is_enforced: true,
+        enforced: log.enforced.clone(),
+        log: Log {
+            origin: "oms-1.example.com/bulkhead".to_owned(),
+            size: records.len() as u64,
+            root: "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=".to_owned(),
+            signed_by: vec!["oms-1.example.com/bulkhead+2b7e1516+AXk=".to_owned()],
+            faults: Vec::new(),
+            read: log.read,
+            unsynchronized: log.unsynchronized,
+            begins: log.begins,
         },
-        coverage: log.coverage,
-        conversations: history.conversations,
-        drops: log.drops,
-        rules: history.rules,
-        staged: history.staged,
-        changes: log.changes,
-        unenforced: log.unenforced,
-        losses: log.losses,
-    }
+    };
+    Pack::new(head, log, history)
 }
 
 #[test]
@@ -319,7 +310,7 @@ fn the_pack_has_exactly_what_was_recorded() {
     assert_eq!(shares.unenforced, 40 * SECOND);
     assert_eq!(shares.unknown, (5 * 24 + 9) * hour);
     assert_eq!(shares.enforced + shares.audit + shares.unenforced + shares.unknown, 180 * 24 * hour);
-    let last = EnforcedLast { policy: Some("c0ffee".repeat(10)), ..pack.head.enforced.clone().unwrap() };
+    let last = &pack.head.enforced.as_ref().unwrap().of;
     assert_eq!((last.generation, last.mode), (4, Mode::Enforce));
 
     // What is not known is no zero: the first days of the time have no agent's word.

@@ -132,7 +132,12 @@ impl Records {
     /// As [`Source::checked`].
     pub fn open(source: &Source, global: &Global) -> anyhow::Result<Self> {
         let (log, keys) = source.checked(global)?;
-        Ok(Self { next: log.first(), log, keys, bundle: Vec::new().into_iter(), rest: Rest::No })
+        Ok(Self::of(log, keys))
+    }
+
+    /// Those of a log that is open.
+    pub fn of(log: Checked, keys: Vec<VerifierKey>) -> Self {
+        Self { next: log.first(), log, keys, bundle: Vec::new().into_iter(), rest: Rest::No }
     }
 
     /// The same with those behind them that are not signed yet.

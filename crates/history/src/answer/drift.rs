@@ -115,7 +115,7 @@ pub struct Elsewhere {
 }
 
 /// What the staged policy would have stopped.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Staged {
     /// Who.
     pub source: String,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bulkhead_api::event::{self, Covered, Timestamp};
 use bulkhead_api::mode::Mode;
 
-use crate::pack::{Coverage, EnforcedLast, Hole, HoleKind, Positions, Ruled, Shares, Source};
+use crate::pack::{Coverage, EnforcedLast, Hole, HoleKind, InForce, Positions, Ruled, Shares, Source};
 
 /// Nanoseconds of a day.
 pub(super) const DAY: u64 = 86_400_000_000_000;
@@ -45,14 +45,7 @@ impl Covering {
     /// Takes an interval, which ends at a time.
     pub(super) fn take(&mut self, record: u64, until: Timestamp, of: &event::Coverage) {
         let at_end = of.at_end.as_ref().unwrap_or(&of.at_start);
-        self.last = Some(EnforcedLast {
-            record,
-            time: until,
-            generation: at_end.generation,
-            mode: at_end.mode,
-            policy: at_end.policy.clone(),
-            inventory: at_end.inventory.clone(),
-        });
+        self.last = Some(EnforcedLast { record, time: until, of: InForce::of(at_end) });
         let (from, until) = (of.since.unix().max(self.done), until.unix().min(self.until));
         if from >= until {
             return;
@@ -113,12 +106,9 @@ impl Covering {
     }
 
     fn rule(&mut self, record: u64, [from, until]: [u64; 2], covered: &Covered) {
-        let is_it = |ruled: &&mut Ruled| {
-            (ruled.generation, ruled.mode, &ruled.policy, &ruled.inventory)
-                == (covered.generation, covered.mode, &covered.policy, &covered.inventory)
-        };
+        let of = InForce::of(covered);
         let until = Timestamp::from_unix(until);
-        if let Some(last) = self.ruled.last_mut().filter(is_it) {
+        if let Some(last) = self.ruled.last_mut().filter(|ruled| ruled.of == of) {
             (last.until, last.records.last) = (until, record);
             return;
         }
@@ -126,10 +116,7 @@ impl Covering {
             from: Timestamp::from_unix(from),
             until,
             records: Positions { first: record, last: record },
-            generation: covered.generation,
-            mode: covered.mode,
-            policy: covered.policy.clone(),
-            inventory: covered.inventory.clone(),
+            of,
         });
     }
 

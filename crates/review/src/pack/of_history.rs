@@ -1,12 +1,12 @@
 //! What the history and the policy know.
 
+use bulkhead_history::answer::drift;
 use serde::Serialize;
 
 use super::Source;
 
 /// Who talks to whom.
 #[derive(Clone, Debug, Default, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Matrix {
     /// Where it is from.
     pub source: Source,
@@ -27,7 +27,6 @@ pub struct Matrix {
 
 /// What rows and columns stand for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Grouping {
     /// A node, or an address that no node has.
@@ -39,7 +38,6 @@ pub enum Grouping {
 
 /// From one to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cell {
     /// Who began: an index into the sources.
     pub source: usize,
@@ -61,7 +59,6 @@ pub struct Cell {
 
 /// The rules.
 #[derive(Clone, Debug, Default, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Rules {
     /// Where their use is from.
     pub source: Source,
@@ -71,7 +68,6 @@ pub struct Rules {
 
 /// A rule, who answers for it, and its use.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RuleLine {
     /// Its number in the policy.
     pub number: u32,
@@ -120,7 +116,6 @@ pub struct RuleLine {
 
 /// How a rule stands to its use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// It is no wider than its use.
@@ -139,7 +134,6 @@ pub enum Standing {
 
 /// Use of a rule, as far as it was seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UseOfRule {
     /// Looks in which it admitted conversations.
     pub looks: u64,
@@ -152,7 +146,6 @@ pub struct UseOfRule {
 
 /// A side of a rule that is wider than its use.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Side {
     /// `sources`, `destinations` or `ports`.
     pub what: String,
@@ -164,29 +157,9 @@ pub struct Side {
 
 /// What passed, and only a staged policy would have stopped.
 #[derive(Clone, Debug, Default, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Staged {
     /// Where it is from.
     pub source: Source,
     /// Most packets first.
-    pub lines: Vec<StagedLine>,
-}
-
-/// A conversation that a staged policy would have stopped.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct StagedLine {
-    /// Who.
-    pub source: String,
-    /// With whom.
-    pub destination: String,
-    /// Protocol, by its name or number.
-    pub protocol: String,
-    /// Port; absent for protocols without ports, and where it is not known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// Packets.
-    pub packets: u64,
-    /// The day of the last.
-    pub last: String,
+    pub lines: Vec<drift::Staged>,
 }

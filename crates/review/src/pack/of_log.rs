@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 
 use bulkhead_api::event::{Action, Actor, Effect, LostCause, Outcome, Timestamp};
 use bulkhead_api::history::Summary;
-use bulkhead_api::mode::Mode;
 use serde::Serialize;
 
-use super::{Positions, Source};
+use super::{InForce, Positions, Source};
 
 /// Whether enforcement was on.
 #[derive(Clone, Debug, Default, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Coverage {
     /// Where it is from.
     pub source: Source,
@@ -25,7 +23,6 @@ pub struct Coverage {
 
 /// Parts of a time, ns; together they are all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Shares {
     /// All interfaces were enforced, as the kernel said at each look.
     pub enforced: u64,
@@ -39,7 +36,6 @@ pub struct Shares {
 
 /// What was in force for a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ruled {
     /// Since when.
     pub from: Timestamp,
@@ -47,21 +43,13 @@ pub struct Ruled {
     pub until: Timestamp,
     /// Records that attest it.
     pub records: Positions,
-    /// The generation; 0: none.
-    pub generation: u32,
-    /// Enforce or audit.
-    pub mode: Mode,
-    /// SHA-256 of its policy file; absent if it was not kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy: Option<String>,
-    /// SHA-256 of its inventory file; absent if it was not kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub inventory: Option<String>,
+    /// What it was.
+    #[serde(flatten)]
+    pub of: InForce,
 }
 
 /// A time that was not, or not wholly, enforced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hole {
     /// Its start.
     pub from: Timestamp,
@@ -80,7 +68,6 @@ pub struct Hole {
 
 /// What a time without whole enforcement was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum HoleKind {
     /// Judged, and let pass.
@@ -93,7 +80,6 @@ pub enum HoleKind {
 
 /// What was dropped.
 #[derive(Clone, Debug, Default, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Drops {
     /// Where it is from.
     pub source: Source,
@@ -107,7 +93,6 @@ pub struct Drops {
 
 /// Packets of one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OfReason {
     /// Its stable name.
     pub reason: String,
@@ -119,7 +104,6 @@ pub struct OfReason {
 
 /// Drops of one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DayOfDrops {
     /// The day, UTC.
     pub day: String,
@@ -135,7 +119,6 @@ pub struct DayOfDrops {
 
 /// Who changed what.
 #[derive(Clone, Debug, Default, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Changes {
     /// Where it is from.
     pub source: Source,
@@ -145,7 +128,6 @@ pub struct Changes {
 
 /// A change of what is enforced, or an attempt at one.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Change {
     /// The record.
     pub record: u64,
@@ -179,7 +161,6 @@ pub struct Change {
 
 /// Times without enforcement, and what in the kernel was not what was approved.
 #[derive(Clone, Debug, Default, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Unenforced {
     /// Where it is from.
     pub source: Source,
@@ -191,7 +172,6 @@ pub struct Unenforced {
 
 /// A time in which an interface was not enforced.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnenforcedTime {
     /// The record.
     pub record: u64,
@@ -213,7 +193,6 @@ pub struct UnenforcedTime {
 
 /// Something that was not what was approved.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Altered {
     /// The record.
     pub record: u64,
@@ -229,7 +208,6 @@ pub struct Altered {
 
 /// What the log has lost, and accounts that are open.
 #[derive(Clone, Debug, Default, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Losses {
     /// Where it is from.
     pub source: Source,
@@ -256,7 +234,6 @@ pub struct Losses {
 
 /// Events that are not in the log.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Loss {
     /// The record that says so.
     pub record: u64,
@@ -277,7 +254,6 @@ pub struct Loss {
 
 /// A balance that does not balance.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OpenBalance {
     /// The record.
     pub record: u64,

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::summary::mode;
 use super::words::{grouped, moment, percent, short, span, text};
-use crate::pack::{HoleKind, Pack, Positions};
+use crate::pack::{HoleKind, Pack, Positions, Ruled};
 
 /// Rows of a table that are shown.
 const SHOWN: usize = 40;
@@ -45,8 +45,8 @@ pub(super) fn coverage(pack: &Pack) -> Markup {
             table {
                 thead { tr { th { "From" } th { "Until" } th.right { "Generation" } th { "Mode" } th { "Policy" } th { "Inventory" } th.right { "Records" } } }
                 tbody {
-                    @for of in ruled.iter().skip(ruled.len().saturating_sub(SHOWN)) {
-                        tr { td { (moment(of.from)) } td { (moment(of.until)) } td.right { (of.generation) } td { (mode(of.mode)) } td { (short(of.policy.as_deref())) } td { (short(of.inventory.as_deref())) } td.right { (positions(Some(of.records))) } }
+                    @for Ruled { from, until, records, of } in ruled.iter().skip(ruled.len().saturating_sub(SHOWN)) {
+                        tr { td { (moment(*from)) } td { (moment(*until)) } td.right { (of.generation) } td { (mode(of.mode)) } td { (short(of.policy.as_deref())) } td { (short(of.inventory.as_deref())) } td.right { (positions(Some(*records))) } }
                     }
                 }
             }

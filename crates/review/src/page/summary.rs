@@ -133,7 +133,8 @@ fn facts(pack: &Pack) -> Markup {
                     td {
                         @match &head.enforced {
                             Some(last) => {
-                                @if last.generation == 0 { "nothing" } @else { "generation " (last.generation) ", " (mode(last.mode)) ", policy " (short(last.policy.as_deref())) ", inventory " (short(last.inventory.as_deref())) }
+                                @let of = &last.of;
+                                @if of.generation == 0 { "nothing" } @else { "generation " (of.generation) ", " (mode(of.mode)) ", policy " (short(of.policy.as_deref())) ", inventory " (short(of.inventory.as_deref())) }
                                 ", at " (moment(last.time)) " (record " (grouped(last.record)) ")"
                             },
                             None => span.unknown { "not known: the log has no coverage of this time" },
