@@ -52,18 +52,18 @@ impl Live {
     fn look(&self, paths: &Paths) -> anyhow::Result<Told> {
         let store = Store::new(&paths.state);
         let (sets, comparison) = ask::look(paths, || quarantined(paths, &store), self.most)?;
-        let (files, _) = store
-            .inputs_of(sets.number)
+        let kept = store.inputs_of(sets.number);
+        let (made, digests) = kept
+            .and_then(|(_, mut made)| made.digests.take().map(|digests| (made, digests)))
             .ok_or_else(|| anyhow::anyhow!("generation {} has just been replaced; ask again", sets.number))?;
-        let Digests { policy: policy_sha256, inventory: inventory_sha256 } = files.digests();
-        let (policy, inventory) = files.paths();
+        let Digests { policy: policy_sha256, inventory: inventory_sha256 } = digests;
         let same = comparison.is_same();
         let Comparison { differences, omitted, meaningless } = comparison;
         Ok(Told {
             generation: sets.number,
-            policy: policy.display().to_string(),
+            policy: made.policy.display().to_string(),
             policy_sha256,
-            inventory: inventory.display().to_string(),
+            inventory: made.inventory.display().to_string(),
             inventory_sha256,
             same,
             differences,

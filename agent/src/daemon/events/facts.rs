@@ -56,7 +56,7 @@ impl Facts for HostFacts {
             return files.clone();
         }
         let kept = self.store.inputs_of(generation);
-        let files = kept.map(|(files, _)| files.digests());
+        let files = kept.and_then(|(_, made)| made.digests);
         known.insert(generation, (Instant::now(), files.clone()));
         while known.len() > KEPT {
             known.pop_first();

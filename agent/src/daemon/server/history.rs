@@ -24,8 +24,8 @@ pub fn history(store: &Store, ledger: &Ledger) -> Vec<Entry> {
             _ if index < returnable => Standing::Kept,
             _ => return None,
         };
-        let (files, made) = store.inputs_of(generation)?;
-        let Digests { policy, inventory } = files.digests();
+        let (_, made) = store.inputs_of(generation)?;
+        let Digests { policy, inventory } = made.digests?;
         Some(Entry {
             generation,
             standing,

@@ -111,7 +111,7 @@ pub struct GenerationMeta {
     pub policy: PathBuf,
     /// The inventory's path.
     pub inventory: PathBuf,
-    /// What its files are; none: an agent that knew no digests has kept them.
+    /// What its files are; none: an agent that knew no digests has kept them. Of what was read it is what was found.
     #[serde(default)]
     pub digests: Option<Digests>,
     /// Enforce or audit.

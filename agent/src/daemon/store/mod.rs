@@ -216,7 +216,8 @@ impl Store {
         };
         write()
             .with_context(|| format!("{}: keeping what the generation is made from", directory.display()))?;
-        self.seals.set(number, files, made);
+        let digests = made.digests.clone().unwrap_or_else(|| files.digests());
+        self.seals.set(number, digests, made.mode);
         Ok(())
     }
 
@@ -255,7 +256,10 @@ impl Store {
         let policy = source("policy", &made.policy)?;
         let inventory = source("inventory", &made.inventory)?;
         let files = Files { policy, inventory };
-        self.seals.holds(number, &files, &made).then_some((files, made))
+        let digests = files.digests();
+        let holds = self.seals.holds(number, &digests, &made);
+        made.digests = Some(digests);
+        holds.then_some((files, made))
     }
 
     /// The fingerprints of a generation's rules, as they were kept.

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bulkhead_api::record::Digests;
 
 use crate::config::Mode;
-use crate::daemon::files::Files;
 use crate::daemon::store::GenerationMeta;
 
 /// What this process has written or read first, by generation. Whoever changes the digests on disk along with the
@@ -14,7 +13,7 @@ use crate::daemon::store::GenerationMeta;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seals(Arc<Mutex<BTreeMap<u32, Seal>>>);
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Seal {
     digests: Digests,
     mode: Mode,
@@ -22,25 +21,19 @@ struct Seal {
     is_told: bool,
 }
 
-impl Seal {
-    fn new(files: &Files, made: &GenerationMeta) -> Self {
-        Self { digests: files.digests(), mode: made.mode, is_told: false }
-    }
-}
-
 impl Seals {
     /// A generation is made from this.
-    pub(super) fn set(&self, number: u32, files: &Files, made: &GenerationMeta) {
-        self.all().insert(number, Seal::new(files, made));
+    pub(super) fn set(&self, number: u32, digests: Digests, mode: Mode) {
+        self.all().insert(number, Seal { digests, mode, is_told: false });
     }
 
-    /// Whether what was read is what was kept.
-    pub(super) fn holds(&self, number: u32, files: &Files, made: &GenerationMeta) -> bool {
-        let read = Seal::new(files, made);
-        let is_recorded = made.digests.as_ref().is_none_or(|digests| *digests == read.digests);
+    /// Whether what was read, files of these digests and what was kept besides, is what was kept.
+    pub(super) fn holds(&self, number: u32, read: &Digests, made: &GenerationMeta) -> bool {
+        let is_recorded = made.digests.as_ref().is_none_or(|digests| digests == read);
         let mut all = self.all();
-        let seal = all.entry(number).or_insert_with(|| read.clone());
-        let holds = is_recorded && (&seal.digests, seal.mode) == (&read.digests, read.mode);
+        let new = || Seal { digests: read.clone(), mode: made.mode, is_told: false };
+        let seal = all.entry(number).or_insert_with(new);
+        let holds = is_recorded && (&seal.digests, seal.mode) == (read, made.mode);
         if !holds && !std::mem::replace(&mut seal.is_told, true) {
             tracing::error!(
                 generation = number,
