@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use bulkhead_abi::{AllowedReports, per_second};
+use bulkhead_abi::per_second;
 use bulkhead_api::hook::Kind;
 use bulkhead_policy::diagnostic::Location;
 use bulkhead_policy::resolve;
@@ -16,7 +16,7 @@ use toml::Spanned;
 
 #[cfg(feature = "agent")]
 use super::sinks;
-use super::{Config, HookChoice, Link, Managed, Mode, Role, alarms, history, timeouts};
+use super::{Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, timeouts};
 use crate::exit::Usage;
 
 #[derive(Debug, Default, Deserialize)]
@@ -32,7 +32,7 @@ struct File {
     management: Vec<Management>,
     flows: Flows,
     timeouts: timeouts::Section,
-    events: Events,
+    events: events::Section,
     limits: Limits,
     metrics: Metrics,
     control: Control,
@@ -100,28 +100,6 @@ struct Flows {
     capacity: Option<Spanned<i64>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Events {
-    ring_bytes: Option<Spanned<i64>>,
-    aggregates: Option<Spanned<i64>>,
-    attest_seconds: Option<Spanned<i64>>,
-    keep_days: Option<Spanned<i64>>,
-    keep_mib: Option<Spanned<i64>>,
-    allowed: Option<Spanned<Allowed>>,
-    allowed_one_in: Option<Spanned<i64>>,
-    allowed_budget: Option<Spanned<i64>>,
-}
-
-/// Which flows are told of as rules let them begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Allowed {
-    Off,
-    Sampled,
-    All,
-}
-
 /// Where Prometheus may ask.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -149,20 +127,14 @@ struct Limits {
 
 /// Flows: each takes 128 bytes, since half of the table is kept free.
 const FLOWS: RangeInclusive<i64> = 1024..=16_777_216;
-const AGGREGATES: RangeInclusive<i64> = 64..=1_048_576;
-const RING_BYTES: RangeInclusive<i64> = 4096..=1_073_741_824;
 /// Up to 30 days, seconds.
 const TIMEOUT: RangeInclusive<i64> = 1..=30 * 24 * 60 * 60;
-const ATTEST: RangeInclusive<i64> = 1..=3600;
-const KEEP_DAYS: RangeInclusive<i64> = 1..=36_500;
-const KEEP_MIB: RangeInclusive<i64> = 64..=1_048_576;
 const ZONE: RangeInclusive<i64> = 1..=65_535;
 const TABLE_MIB: RangeInclusive<i64> = 1..=65_536;
 const SPARES: RangeInclusive<i64> = 0..=65_536;
 /// 0: any number.
 const NEW_FLOWS: RangeInclusive<i64> = 0..=10_000_000;
-const BUDGET: RangeInclusive<i64> = 1..=10_000_000;
-const ONE_IN: RangeInclusive<i64> = 2..=1 << 20;
+pub(super) const BUDGET: RangeInclusive<i64> = 1..=10_000_000;
 /// 0: never; up to a day.
 const READ_BACK: RangeInclusive<i64> = 0..=24 * 60 * 60;
 const PORT: RangeInclusive<i64> = 1..=65_535;
@@ -192,17 +164,13 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     let capacity = &mut config.capacity;
     for (name, value, bounds, to) in [
         ("capacity", &file.flows.capacity, FLOWS, &mut capacity.flows),
-        ("aggregates", &file.events.aggregates, AGGREGATES, &mut capacity.aggregates),
-        ("ring_bytes", &file.events.ring_bytes, RING_BYTES, &mut capacity.event_bytes),
         ("spare_addresses", &file.limits.spare_addresses, SPARES, &mut capacity.spare_addresses),
     ] {
         if let Some(value) = value {
             *to = number(name, value, bounds)?;
         }
     }
-    if let Some(bytes) = file.events.ring_bytes.as_ref().filter(|_| !capacity.event_bytes.is_power_of_two()) {
-        return Err(at(&source, bytes.span().start, "ring_bytes: not a power of two; try 1048576"));
-    }
+    file.events.read(&source, &mut config)?;
     if let Some(mib) = &file.limits.table_memory_mib {
         config.table_memory = u64::from(number("table_memory_mib", mib, TABLE_MIB)?) << 20;
     }
@@ -219,16 +187,6 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         config.read_back_seconds = number("read_back_seconds", seconds, READ_BACK)?;
     }
     config.history = file.history.read(&source)?;
-    for (name, value, bounds, to) in [
-        ("attest_seconds", &file.events.attest_seconds, ATTEST, &mut config.attest_seconds),
-        ("keep_days", &file.events.keep_days, KEEP_DAYS, &mut config.keep_days),
-        ("keep_mib", &file.events.keep_mib, KEEP_MIB, &mut config.keep_mib),
-    ] {
-        if let Some(value) = value {
-            *to = number(name, value, bounds)?;
-        }
-    }
-    config.allowed = allowed(&source, &file.events)?;
     if let Some(listen) = &file.metrics.listen {
         let address = *listen.get_ref();
         if !address.ip().is_loopback() {
@@ -330,39 +288,6 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         return Err(at(&source, starts[index], &message));
     }
     Ok(config)
-}
-
-/// Which flows are told of as rules let them begin.
-fn allowed(source: &Source, events: &Events) -> Result<AllowedReports, Usage> {
-    let choice = events.allowed.as_ref().map_or(Allowed::Off, |choice| *choice.get_ref());
-    for (name, given, is_used) in [
-        ("allowed_one_in", &events.allowed_one_in, choice == Allowed::Sampled),
-        ("allowed_budget", &events.allowed_budget, choice != Allowed::Off),
-    ] {
-        if let Some(given) = given.as_ref().filter(|_| !is_used) {
-            let words = format!("{name}: says nothing here; add allowed = \"sampled\", or remove it");
-            return Err(at(source, given.span().start, &words));
-        }
-    }
-    let budget = match &events.allowed_budget {
-        Some(budget) => bounded(source, "allowed_budget", budget, BUDGET)?,
-        None => 1000,
-    };
-    let one_in = match &events.allowed_one_in {
-        Some(given) => {
-            let one_in = bounded(source, "allowed_one_in", given, ONE_IN)?;
-            if !one_in.is_power_of_two() {
-                return Err(at(source, given.span().start, "allowed_one_in: not a power of two; try 64"));
-            }
-            one_in
-        }
-        None => 64,
-    };
-    Ok(match choice {
-        Allowed::Off => AllowedReports::NONE,
-        Allowed::Sampled => AllowedReports { budget, one_in },
-        Allowed::All => AllowedReports { budget, one_in: 1 },
-    })
 }
 
 /// The first exchange interface whose zone an overlay has, too.

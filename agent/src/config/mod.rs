@@ -1,6 +1,7 @@
 //! `agent.toml`: what one agent enforces, where, and how large its tables are.
 
 mod alarms;
+mod events;
 mod file;
 mod history;
 #[cfg(feature = "agent")]
