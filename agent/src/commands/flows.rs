@@ -137,7 +137,7 @@ impl Printer {
         let peer = Flow::end(flow.peer.address, flow.peer_port);
         let peer = flow.peer.name.as_ref().map_or(peer.clone(), |name| format!("{name} {peer}"));
         let rule = match &flow.rule {
-            Some(rule) => rule.name.clone().unwrap_or_else(|| format!("rule {}", rule.number)),
+            Some(rule) => rule.title(),
             None if flow.audit => "none (audit)".to_owned(),
             None => "-".to_owned(),
         };

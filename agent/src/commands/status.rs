@@ -214,7 +214,7 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
             )?;
         }
         for count in &agent.rule_counters {
-            let title = count.rule.name.clone().unwrap_or_else(|| format!("rule {}", count.rule.number));
+            let title = count.rule.title();
             let place = count.rule.position.as_deref().unwrap_or("");
             writeln!(out, "  {title:<31} {:>12} packets {:>15} bytes  {place}", count.packets, count.bytes)?;
         }

@@ -112,6 +112,17 @@ pub struct Missed {
 }
 
 impl Event {
+    /// The packets that it tells of, if it tells of any: dropped, allowed, or decided otherwise by a staged policy.
+    #[must_use]
+    pub fn packets(&self) -> Option<&Drop> {
+        match &self.kind {
+            Kind::Drop(drop) => Some(drop),
+            Kind::WouldDiffer(differs) => Some(&differs.staged),
+            Kind::Allowed(allowed) => Some(&allowed.first),
+            _ => None,
+        }
+    }
+
     /// How many drops it tells of.
     #[must_use]
     pub fn drops(&self) -> u64 {

@@ -6,7 +6,7 @@ mod who;
 #[cfg(test)]
 mod tests;
 
-use bulkhead_api::event::{Drop, Event, Kind, Protocol, Reason, Timestamp};
+use bulkhead_api::event::{Drop, Event, Protocol, Reason, Timestamp};
 use clap::builder::PossibleValuesParser;
 
 use self::who::Who;
@@ -170,12 +170,7 @@ impl Meant {
         self.since.is_none_or(|since| event.time >= since)
             && self.until.is_none_or(|until| event.time < until)
             && self.kind.as_deref().is_none_or(|kind| kind == event.kind.name())
-            && self.fits(match &event.kind {
-                Kind::Drop(drop) => Some(drop),
-                Kind::WouldDiffer(differs) => Some(&differs.staged),
-                Kind::Allowed(allowed) => Some(&allowed.first),
-                _ => None,
-            })
+            && self.fits(event.packets())
     }
 
     /// Whether what is asked of packets holds of a drop; of other events nothing may be asked of them.

@@ -1,6 +1,6 @@
 //! Columns that stay where they are from line to line.
 
-use bulkhead_api::event::{Drop, Event, Kind};
+use bulkhead_api::event::{Drop, Event};
 use bulkhead_api::text::plain;
 
 use super::label::{self, fit};
@@ -14,17 +14,10 @@ const RULE: usize = 24;
 
 /// An event in a terminal of so many columns.
 pub fn columns(event: &Event, width: usize) -> String {
-    let (what, drop) = match &event.kind {
-        Kind::Drop(drop) => (if drop.audit { "audit" } else { "drop" }, &**drop),
-        Kind::WouldDiffer(differs) => {
-            (if differs.enforced.passed { "staged-" } else { "staged+" }, &differs.staged)
-        }
-        Kind::Allowed(allowed) => ("allow", &allowed.first),
-        _ => {
-            let text = event.to_string();
-            let words = text.split_once(' ').map_or(text.as_str(), |(_, words)| words);
-            return format!("{} {}", time(event, width), plain(words));
-        }
+    let Some((what, drop)) = label::packets(event) else {
+        let text = event.to_string();
+        let words = text.split_once(' ').map_or(text.as_str(), |(_, words)| words);
+        return format!("{} {}", time(event, width), plain(words));
     };
     format!("{} {} {}", time(event, width), fit(what, 7), packets(drop, width))
 }

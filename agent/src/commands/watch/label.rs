@@ -1,7 +1,19 @@
 //! Short words for what packets have in common.
 
-use bulkhead_api::event::{Direction, Drop, End, Rule};
+use bulkhead_api::event::{Direction, Drop, End, Event, Kind, Rule};
 use bulkhead_api::text::plain;
+
+/// What became of packets, and these; none: it tells of no packets.
+pub fn packets(event: &Event) -> Option<(&'static str, &Drop)> {
+    let what = match &event.kind {
+        Kind::Drop(drop) if drop.audit => "audit",
+        Kind::Drop(_) => "drop",
+        Kind::WouldDiffer(differs) if differs.enforced.passed => "staged-",
+        Kind::WouldDiffer(_) => "staged+",
+        _ => "allow",
+    };
+    Some((what, event.packets()?))
+}
 
 /// Who an end is: the node by its name, else the address.
 pub fn end(end: Option<&End>) -> String {
@@ -50,10 +62,7 @@ pub fn port(drop: &Drop) -> String {
 
 /// A rule by its name, else by its number.
 pub fn rule(rule: &Rule) -> String {
-    match &rule.name {
-        Some(name) => plain(name).into_owned(),
-        None => format!("rule {}", rule.number),
-    }
+    plain(&rule.title()).into_owned()
 }
 
 /// The text in exactly so many columns: filled up, or cut with an ellipsis in its place.

@@ -31,7 +31,7 @@ fn due(rules: &[(Rule, u64)], inventory: &Inventory, node: &str, now: u64) -> Ve
     for (rule, expires) in rules {
         if let Some(within) = within(*expires, now) {
             let time = Timestamp::from_unix(*expires);
-            let what = super::title(rule);
+            let what = rule.title();
             let position = rule.position.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
             let cause = Cause::RuleExpiry { rule: rule.clone(), expires: time, within };
             let words = format!("{what}{position} expires {}, within {}", time.milliseconds(), within.name());

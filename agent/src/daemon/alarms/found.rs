@@ -72,11 +72,6 @@ pub fn label(end: &End) -> String {
     end.name.clone().filter(|_| end.route.is_none()).unwrap_or_else(|| end.address.to_string())
 }
 
-/// A rule's name, else its number.
-pub fn title(rule: &Rule) -> String {
-    rule.name.clone().unwrap_or_else(|| format!("rule {}", rule.number))
-}
-
 impl Cause {
     /// Which alarm it is.
     pub fn kind(&self) -> AlarmKind {
@@ -99,9 +94,9 @@ impl Cause {
                 let destination = destination.as_ref().map_or_else(|| "many".to_owned(), label);
                 format!("{kind} {} {destination}", label(source))
             }
-            Self::SessionRate { rule } | Self::IdleRule { rule, .. } => format!("{kind} {}", title(rule)),
+            Self::SessionRate { rule } | Self::IdleRule { rule, .. } => format!("{kind} {}", rule.title()),
             Self::RuleExpiry { rule, expires, within } => {
-                format!("{kind} rule {} {expires} within {}", title(rule), within.name())
+                format!("{kind} rule {} {expires} within {}", rule.title(), within.name())
             }
             Self::KeyExpiry { node, expires, within } => {
                 format!("{kind} key {node} {expires} within {}", within.name())

@@ -28,7 +28,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_api::event::{Alarm, AlarmKind, AlarmState, Drop, End, Event, Kind, Timestamp};
 use bulkhead_api::status;
-use bulkhead_engine::Reason;
 use bulkhead_events::{Entry, Sink};
 
 use self::denials::{Denials, Denied};
@@ -40,7 +39,7 @@ use crate::daemon::clock::{boot_time, wall_time};
 use crate::daemon::log::log_and_default;
 use crate::daemon::store::Store;
 
-pub use self::found::{Cause, Found, Within, label, title};
+pub use self::found::{Cause, Found, Within, label};
 pub use self::worker::Alerting;
 
 /// Alarms that are on, in the state directory.
@@ -51,10 +50,6 @@ const PAIRS: usize = 4096;
 
 /// Alarms of one kind that are on at once: more are counted.
 const MOST: usize = 64;
-
-/// Reasons that the policy has: what no policy would let pass is no failure of somebody's.
-const OF_POLICY: [Reason; 4] =
-    [Reason::NoRule, Reason::DenyRule, Reason::UnknownAddress, Reason::VenueDefaultDeny];
 
 /// How long the use of an idle rule, and a withheld quarantine, are on: ns.
 const SHOWN: u64 = 24 * 60 * 60 * 1_000_000_000;
@@ -186,7 +181,7 @@ impl Alarms {
 
     fn note(&self, event: &Event) {
         let Kind::Drop(drop) = &event.kind else { return };
-        if drop.source.is_some() && OF_POLICY.iter().any(|reason| drop.reason.is(*reason)) {
+        if drop.source.is_some() && drop.reason.is_of_rules() {
             self.held().note(drop, seconds());
         }
     }

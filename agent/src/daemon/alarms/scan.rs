@@ -35,6 +35,11 @@ struct Source {
 }
 
 impl Source {
+    fn new(end: &End, now: u64) -> Self {
+        let (hit, is_many, is_raised) = (HashSet::new(), false, false);
+        Self { end: end.clone(), began: now, hit, packets: 0, is_many, is_raised }
+    }
+
     fn weight(&self) -> u64 {
         // Addresses that nobody has cost nothing: a flood of them does not push nodes out.
         let known = if self.end.name.is_some() { 1 << 32 } else { 0 };
@@ -61,16 +66,8 @@ impl Scans {
     pub fn note(&mut self, drop: &Drop, now: u64) -> Option<Found> {
         let end = drop.source.as_ref()?;
         let settings = self.settings;
-        let make = || Source {
-            end: end.clone(),
-            began: now,
-            hit: HashSet::new(),
-            packets: 0,
-            is_many: false,
-            is_raised: false,
-        };
         let key = (end.address, drop.direction);
-        let source = self.sources.entry(&key, Source::weight, make);
+        let source = self.sources.entry(&key, Source::weight, || Source::new(end, now));
         if !source.is_raised && now.saturating_sub(source.began) >= settings.seconds {
             source.begin(now);
         }
@@ -108,15 +105,8 @@ impl Scans {
 
     /// Takes up one that an earlier agent raised.
     pub fn take_up(&mut self, end: &End, direction: Direction, now: u64) {
-        let make = || Source {
-            end: end.clone(),
-            began: now,
-            hit: HashSet::new(),
-            packets: 0,
-            is_many: false,
-            is_raised: true,
-        };
-        self.sources.entry(&(end.address, direction), Source::weight, make).is_raised = true;
+        let source = || Source::new(end, now);
+        self.sources.entry(&(end.address, direction), Source::weight, source).is_raised = true;
     }
 }
 

@@ -6,7 +6,7 @@ use bulkhead_api::event::Rule;
 use bulkhead_api::status::RuleCount;
 
 use super::spike::{Above, Spikes};
-use super::{Alarms, Cause, Found, title};
+use super::{Alarms, Cause, Found};
 use crate::config::Spike;
 
 /// Lanes that are counted: more than any policy has.
@@ -28,7 +28,7 @@ impl Sessions {
     pub fn look(&mut self, alarms: &Alarms, counts: impl Iterator<Item = RuleCount>, now: u64) {
         let mut counted = HashMap::new();
         for RuleCount { rule, packets, .. } in counts.take(LANES) {
-            let name = title(&rule);
+            let name = rule.title();
             // Those of before the agent looked first are of no time that it knows.
             let before = self.counted.get(&name).copied().unwrap_or(packets);
             let more = packets.saturating_sub(before);
@@ -43,13 +43,13 @@ impl Sessions {
 
     /// Takes up one that an earlier agent raised.
     pub fn take_up(&mut self, rule: &Rule) {
-        self.rates.take_up(&title(rule), rule.clone());
+        self.rates.take_up(&rule.title(), rule.clone());
     }
 }
 
 fn of_session(above: &Above<Rule>) -> Found {
     let Above { about, count, usual, seconds } = above;
-    let name = title(about);
+    let name = about.title();
     Found {
         cause: Cause::SessionRate { rule: about.clone() },
         count: *count,

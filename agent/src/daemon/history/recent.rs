@@ -14,10 +14,6 @@ use bulkhead_history::{End, Seen, Verdict};
 /// Kinds of drops that are told apart in a minute: some 4 MB. Beyond that who it was is not kept.
 const KINDS: usize = 16_384;
 
-/// Reasons that the policy has: what no policy would let pass is nothing to learn from.
-const OF_POLICY: [Reason; 4] =
-    [Reason::NoRule, Reason::DenyRule, Reason::UnknownAddress, Reason::VenueDefaultDeny];
-
 /// What was dropped, or is decided otherwise by the staged policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Dropped {
@@ -57,7 +53,7 @@ impl Recent {
             _ => return,
         };
         let is_drop = matches!(verdict, Verdict::Dropped | Verdict::WouldDrop);
-        if is_drop && !OF_POLICY.iter().any(|reason| drop.reason.is(*reason)) {
+        if is_drop && !drop.reason.is_of_rules() {
             return;
         }
         let mut what = dropped(drop, verdict);

@@ -20,7 +20,7 @@ use super::opening::Opening;
 use super::recent::Recent;
 use super::rules::{Known, Rules};
 use crate::config;
-use crate::daemon::alarms::{Cause, Found, label, title};
+use crate::daemon::alarms::{Cause, Found, label};
 use crate::daemon::clock::wall_time;
 use crate::daemon::state::Enforcer;
 
@@ -302,7 +302,7 @@ impl Work {
             let by = self.batch.uses.keys().find(is_by);
             let end = |end: Option<&End>| end.and_then(|end| end.address).map(|address| names.end(address));
             let (source, destination) = (end(by.map(|of| &of.source)), end(by.map(|of| &of.destination)));
-            let (title, days) = (title(rule), (again.now - again.before) / DAY);
+            let (title, days) = (rule.title(), (again.now - again.before) / DAY);
             let who = source.as_ref().map(|end| format!(" by {}", label(end))).unwrap_or_default();
             let words = format!("{title} was used{who}, for the first time in {days} days");
             let cause = Cause::IdleRule { rule: rule.clone(), source, destination };

@@ -119,6 +119,14 @@ pub struct Rule {
     pub position: Option<String>,
 }
 
+impl Rule {
+    /// Its name, else its number.
+    #[must_use]
+    pub fn title(&self) -> String {
+        self.name.clone().unwrap_or_else(|| format!("rule {}", self.number))
+    }
+}
+
 /// Which way a packet goes, seen from this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -38,6 +38,19 @@ pub enum GuardReason {
 pub struct UnknownName(String);
 
 impl Reason {
+    /// Whether the policy speaks against such a packet. What no policy would let pass, or a rate refuses, is no
+    /// attempt at something that a rule could allow.
+    #[must_use]
+    pub fn is_of_rules(self) -> bool {
+        const OF_RULES: [OfPrograms; 4] = [
+            OfPrograms::NoRule,
+            OfPrograms::DenyRule,
+            OfPrograms::UnknownAddress,
+            OfPrograms::VenueDefaultDeny,
+        ];
+        OF_RULES.iter().any(|reason| self.is(*reason))
+    }
+
     /// Whether it is the nftables guard's.
     #[must_use]
     pub const fn is_guards(self) -> bool {

@@ -19,10 +19,7 @@ pub(super) fn dropped(record: &Record, drop: &Drop) -> Members {
     if drop.audit {
         observed(&mut object);
     } else {
-        set(&mut object, "action_id", 2);
-        set(&mut object, "action", "Denied");
-        set(&mut object, "disposition_id", 2);
-        set(&mut object, "disposition", "Blocked");
+        treated(&mut object, (2, "Denied"), (2, "Blocked"));
         set(&mut object, "status_id", 2);
         set(&mut object, "status", "Failure");
     }
@@ -44,10 +41,7 @@ pub(super) fn would_differ(record: &Record, differs: &WouldDiffer) -> Members {
 /// A flow that a rule has let begin.
 pub(super) fn allowed(record: &Record, allowed: &Allowed) -> Members {
     let mut object = packets(record, &allowed.first, OPEN, true);
-    set(&mut object, "action_id", 1);
-    set(&mut object, "action", "Allowed");
-    set(&mut object, "disposition_id", 1);
-    set(&mut object, "disposition", "Allowed");
+    treated(&mut object, (1, "Allowed"), (1, "Allowed"));
     set(&mut object, "status_id", 1);
     set(&mut object, "status", "Success");
     if allowed.one_in > 1 {
@@ -58,10 +52,15 @@ pub(super) fn allowed(record: &Record, allowed: &Allowed) -> Members {
 
 /// Nothing was done to them.
 fn observed(object: &mut Members) {
-    set(object, "action_id", 3);
-    set(object, "action", "Observed");
-    set(object, "disposition_id", 17);
-    set(object, "disposition", "Logged");
+    treated(object, (3, "Observed"), (17, "Logged"));
+}
+
+/// What was done to them, and what came of it.
+fn treated(object: &mut Members, action: (u8, &str), disposition: (u8, &str)) {
+    set(object, "action_id", action.0);
+    set(object, "action", action.1);
+    set(object, "disposition_id", disposition.0);
+    set(object, "disposition", disposition.1);
 }
 
 fn packets(record: &Record, drop: &Drop, activity: Activity, is_applied: bool) -> Members {
@@ -127,8 +126,7 @@ fn connection(drop: &Drop) -> Members {
 fn rule(rule: &Rule) -> Members {
     let mut object = Members::new();
     set(&mut object, "uid", rule.number.to_string());
-    let name = rule.name.clone().unwrap_or_else(|| format!("rule {}", rule.number));
-    set(&mut object, "name", name);
+    set(&mut object, "name", rule.title());
     set_some(&mut object, "desc", rule.position.as_deref());
     object
 }

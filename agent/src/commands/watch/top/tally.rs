@@ -106,11 +106,8 @@ pub struct Tally {
 impl Tally {
     /// Adds an event up in a second.
     pub fn add(&mut self, event: &Event, second: u64) {
-        let (what, drop) = match &event.kind {
-            Kind::Drop(drop) => (if drop.audit { "audit" } else { "drop" }, &**drop),
-            Kind::WouldDiffer(differs) => {
-                (if differs.enforced.passed { "staged-" } else { "staged+" }, &differs.staged)
-            }
+        match &event.kind {
+            Kind::Drop(_) | Kind::WouldDiffer(_) => {}
             Kind::Missed(missed) => {
                 self.missed += missed.missed;
                 return;
@@ -120,7 +117,8 @@ impl Tally {
                 self.notice = Some(plain(&event.to_string()).into_owned());
                 return;
             }
-        };
+        }
+        let Some((what, drop)) = label::packets(event) else { return };
         if matches!(event.kind, Kind::Drop(_)) {
             self.drops.add(second, drop.count);
             if let Some(rule) = &drop.rule {
