@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod ledger;
+mod lost;
 mod places;
 pub mod sys;
 
@@ -10,12 +11,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use aya::Pod;
-use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{HashMap, MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
 use bulkhead_abi::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
-    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LOST_RING, REASONS, Rate, ResetRequest, Settings,
-    TIMEOUTS, Timeouts,
+    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, REASONS, Rate, ResetRequest, Settings, TIMEOUTS,
+    Timeouts,
 };
 use bulkhead_dataplane::{
     Capacity, Generation, Hook, Kind, Pins, Specialisation, Specification, check_support,
@@ -353,21 +354,6 @@ impl Kernel {
     fn aggregate_table(&mut self) -> HashMap<&mut MapData, AggregateKeyBytes, AggregateBytes> {
         let map = self.generation.map_mut("AGGREGATES_0").expect("a map of the object");
         HashMap::try_from(map).expect("a hash map")
-    }
-
-    /// Flows that were to be told of as they began.
-    pub fn lost_flows(&mut self) -> u64 {
-        let map = self.generation.map_mut("LOST_FLOWS").expect("a map of the object");
-        let lost = PerCpuArray::<_, u64>::try_from(map).expect("a per-CPU array");
-        lost.get(&0, 0).expect("a counter").iter().sum()
-    }
-
-    /// Drops that nothing else tells of.
-    pub fn lost(&mut self) -> u64 {
-        let map = self.generation.map_mut("LOST_EVENTS").expect("a map of the object");
-        let lost = PerCpuArray::<_, u64>::try_from(map).expect("a per-CPU array");
-        let by_ring: u64 = lost.get(&LOST_RING, 0).expect("a counter of lost events").iter().sum();
-        by_ring + self.every_reason(&self.unreported).map(|counter| counter.packets).sum::<u64>()
     }
 }
 
