@@ -4,6 +4,8 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt;
+
 use crate::frames::{self, LLDP};
 use crate::site::load;
 use crate::site::{Over, Site, WEB};
@@ -159,6 +161,8 @@ fn the_rate_of_a_feed_holds() {
     let at = SocketAddr::new(site.underlay("server"), 9091);
     let receiver = site.namespace("server").run(|| UdpSocket::bind(at)).unwrap().unwrap();
     receiver.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    // Room for all that may pass: a reader that has to wait for a CPU loses none of it.
+    sockopt::set_socket_recv_buffer_size_force(&receiver, 32 << 20).unwrap();
     let any = SocketAddr::from(([0, 0, 0, 0], 0));
     let sender = site.namespace("feed").run(|| UdpSocket::bind(any)).unwrap().unwrap();
     let started = Instant::now();
@@ -190,7 +194,8 @@ fn the_rate_of_a_feed_holds() {
     }
     let sent = sending.join().unwrap();
     assert!(sent > 3 * PACKETS_PER_SECOND * SECONDS, "{sent} sent");
-    let wanted = PACKETS_PER_SECOND * SECONDS;
+    assert!(last - first > 900_000 * SECONDS, "sent from {first} to {last} us");
+    let wanted = PACKETS_PER_SECOND * (last - first) / 1_000_000;
     println!("{within} of {sent} packets passed, {wanted} wanted, between {first} and {last} us");
     assert!(within.abs_diff(wanted) * 50 <= wanted, "{within} passed, {wanted} wanted");
 }
