@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_api::link::Link;
 use bulkhead_api::route;
-use bulkhead_api::status::{ExchangeInterface, Quarantined, Sink, State, Status as Answered};
+use bulkhead_api::status::{Anchor, ExchangeInterface, Quarantined, Sink, State, Status as Answered};
 use bulkhead_api::text::plain;
 use hyper::Method;
 
@@ -187,6 +187,11 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
             let Sink { name, kind, position, behind, refused, .. } = sink;
             let refused = if *refused == 0 { String::new() } else { format!(", {refused} refused") };
             writeln!(out, "sink {name} ({kind}): has records up to {position}, {behind} behind{refused}")?;
+        }
+        for anchor in &agent.anchors {
+            let Anchor { name, kind, records, age_seconds, .. } = anchor;
+            let ago = age_seconds.map(|age| format!(", taken {age} s ago")).unwrap_or_default();
+            writeln!(out, "anchor {name} ({kind}): has a checkpoint of {records} records{ago}")?;
         }
         if !status.guard.is_empty() {
             writeln!(

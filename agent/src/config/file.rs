@@ -15,7 +15,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 #[cfg(feature = "agent")]
-use super::sinks;
+use super::{anchors, sinks};
 use super::{Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, timeouts};
 use crate::exit::Usage;
 
@@ -40,8 +40,12 @@ struct File {
     alarms: alarms::Section,
     #[cfg(feature = "agent")]
     sink: Vec<sinks::Section>,
+    #[cfg(feature = "agent")]
+    anchor: Vec<anchors::Section>,
     #[cfg(not(feature = "agent"))]
     sink: serde::de::IgnoredAny,
+    #[cfg(not(feature = "agent"))]
+    anchor: serde::de::IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]
@@ -277,7 +281,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     config.alarms = file.alarms.read(&source, &config.interfaces)?;
     #[cfg(feature = "agent")]
     {
-        config.sinks = sinks::read(&source, path.parent().unwrap_or(Path::new("")), file.sink)?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        config.sinks = sinks::read(&source, directory, file.sink)?;
+        config.anchors = anchors::read(&source, directory, file.anchor)?;
     }
     if let Some((index, zone)) = shared_zone(&config.interfaces) {
         let message = format!(

@@ -1,11 +1,15 @@
 //! `agent.toml`: what one agent enforces, where, and how large its tables are.
 
 mod alarms;
+#[cfg(feature = "agent")]
+mod anchors;
 mod events;
 mod file;
 mod history;
 #[cfg(feature = "agent")]
 mod hooks;
+#[cfg(feature = "agent")]
+mod receivers;
 #[cfg(feature = "agent")]
 mod sinks;
 mod timeouts;
@@ -154,6 +158,9 @@ pub struct Config {
     /// Where records of the event log go.
     #[cfg(feature = "agent")]
     pub sinks: Vec<bulkhead_sinks::Settings>,
+    /// Where checkpoints of the event log go.
+    #[cfg(feature = "agent")]
+    pub anchors: Vec<bulkhead_sinks::AnchorSettings>,
 }
 
 /// How much is kept of who used which rule.
@@ -201,6 +208,8 @@ impl Default for Config {
             alarms: Some(Alarms::default()),
             #[cfg(feature = "agent")]
             sinks: Vec::new(),
+            #[cfg(feature = "agent")]
+            anchors: Vec::new(),
         }
     }
 }

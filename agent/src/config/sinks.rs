@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_export::Format;
 use bulkhead_policy::source::Source;
-use bulkhead_sinks::{From, Kind, Settings, Tls};
+use bulkhead_sinks::{From, Kind, Settings};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::file::{at, bounded};
+use super::receivers::{self, Files, Given, is_plain};
 use crate::exit::Usage;
 
 /// One table. Which keys it may have depends on `kind`.
@@ -102,19 +103,16 @@ pub(super) fn read(
 }
 
 fn settings(source: &Source, directory: &Path, section: Section) -> Result<Settings, Usage> {
-    let name = section.name.get_ref().clone();
-    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_fit) {
-        let words = format!("name: '{name}' is not 1 to 64 letters, digits, `-` and `_`");
-        return Err(at(source, section.name.span().start, &words));
-    }
+    let name = receivers::name(source, &section.name)?;
     let kind = *section.kind.get_ref();
     check_keys(source, &section, kind)?;
     let missing = |key: &str| at(source, section.kind.span().start, &format!("sink {name} needs `{key}`"));
     let path_of =
         |given: &Option<Spanned<PathBuf>>| given.as_ref().map(|path| directory.join(path.get_ref()));
     let path = path_of(&section.path);
-    let tls = tls(source, &section, directory)?;
+    let is_plain = section.path.is_some() || section.url.as_ref().is_some_and(is_plain);
+    let files = Files { ca: &section.ca, certificate: &section.certificate, key: &section.key };
+    let tls = files.tls(source, directory, is_plain)?;
     let number = |key: &str, value: &Option<Spanned<i64>>, bounds, otherwise| {
         value.as_ref().map_or(Ok(otherwise), |value| bounded(source, key, value, bounds))
     };
@@ -143,7 +141,8 @@ fn settings(source: &Source, directory: &Path, section: Section) -> Result<Setti
         },
         KindName::Otlp => {
             let url = section.url.as_ref().ok_or_else(|| missing("url"))?;
-            check_url(source, url)?;
+            let example = "an OTLP receiver, such as https://collector.example.com:4318/v1/logs";
+            receivers::check_url(source, url, example)?;
             let (url, headers) = (url.get_ref().clone(), path_of(&section.headers));
             Kind::Otlp { url, headers, tls, host: bulkhead_host::name() }
         }
@@ -161,46 +160,18 @@ fn settings(source: &Source, directory: &Path, section: Section) -> Result<Setti
 
 /// That there is no key which its kind does not know.
 fn check_keys(source: &Source, section: &Section, kind: KindName) -> Result<(), Usage> {
-    let start = |given: &Option<Spanned<PathBuf>>| given.as_ref().map(|value| value.span().start);
-    let text = |given: &Option<Spanned<String>>| given.as_ref().map(|value| value.span().start);
-    let number = |given: &Option<Spanned<i64>>| given.as_ref().map(|value| value.span().start);
-    let given = [
-        ("path", start(&section.path)),
-        ("rotate_mib", number(&section.rotate_mib)),
-        ("keep", number(&section.keep)),
-        ("address", text(&section.address)),
-        ("url", text(&section.url)),
-        ("headers", start(&section.headers)),
-        ("ca", start(&section.ca)),
-        ("certificate", start(&section.certificate)),
-        ("key", start(&section.key)),
+    let given: [(&str, &dyn Given); 9] = [
+        ("path", &section.path),
+        ("rotate_mib", &section.rotate_mib),
+        ("keep", &section.keep),
+        ("address", &section.address),
+        ("url", &section.url),
+        ("headers", &section.headers),
+        ("ca", &section.ca),
+        ("certificate", &section.certificate),
+        ("key", &section.key),
     ];
-    let unfit = given
-        .into_iter()
-        .find_map(|(key, start)| Some((key, start?)).filter(|_| !kind.keys().contains(&key)));
-    unfit.map_or(Ok(()), |(key, start)| {
-        Err(at(source, start, &format!("{key}: not of sinks of kind \"{}\"; remove it", kind.name())))
-    })
-}
-
-fn tls(source: &Source, section: &Section, directory: &Path) -> Result<Tls, Usage> {
-    let beside = |given: &Spanned<PathBuf>| directory.join(given.get_ref());
-    let identity = match (&section.certificate, &section.key) {
-        (Some(certificate), Some(key)) => Some((beside(certificate), beside(key))),
-        (None, None) => None,
-        (Some(alone), None) => {
-            return Err(at(source, alone.span().start, "certificate: its `key` is missing"));
-        }
-        (None, Some(alone)) => {
-            return Err(at(source, alone.span().start, "key: its `certificate` is missing"));
-        }
-    };
-    let is_http = section.url.as_ref().is_some_and(|url| url.get_ref().starts_with("http:"));
-    let ca = section.ca.as_ref().or(section.certificate.as_ref());
-    if let Some(ca) = ca.filter(|_| is_http || section.path.is_some()) {
-        return Err(at(source, ca.span().start, "files of TLS, and no TLS; use https: or an `address`"));
-    }
-    Ok(Tls { ca: section.ca.as_ref().map(beside), identity })
+    receivers::check_keys(source, &given, kind.keys(), &format!("sinks of kind \"{}\"", kind.name()))
 }
 
 /// A name or address, and a port if there is one.
@@ -216,16 +187,4 @@ fn host_and_port(text: &str) -> Option<(String, u16)> {
     let port = port.map_or(Some(SYSLOG_TLS), |port| port.parse().ok().filter(|port| *port != 0))?;
     let is_fit = !host.is_empty() && !host.contains(|of: char| of.is_whitespace() || of == '/');
     is_fit.then(|| (host.to_owned(), port))
-}
-
-fn check_url(source: &Source, url: &Spanned<String>) -> Result<(), Usage> {
-    let parsed: Result<axum::http::Uri, _> = url.get_ref().parse();
-    let is_fit = parsed.is_ok_and(|uri| {
-        // As the sink compares it: in small letters.
-        let is_http = ["http://", "https://"].iter().any(|scheme| url.get_ref().starts_with(scheme));
-        is_http && uri.host().is_some_and(|host| !host.is_empty())
-    });
-    let words =
-        "url: not the whole URL of an OTLP receiver, such as https://collector.example.com:4318/v1/logs";
-    if is_fit { Ok(()) } else { Err(at(source, url.span().start, words)) }
 }

@@ -230,6 +230,54 @@ fn sinks_have_what_their_kind_needs_and_nothing_else() {
     }
 }
 
+#[cfg(feature = "agent")]
+#[test]
+fn anchors_have_what_their_kind_needs_and_nothing_else() {
+    use std::time::Duration;
+
+    use bulkhead_sinks::{AnchorKind, AnchorSettings, Tls};
+    use bulkhead_tlog::{Algorithm, SignerKey};
+
+    let key = |algorithm| SignerKey::generate("witness.example", algorithm).unwrap().public().clone();
+    let witness = key(Algorithm::Cosignature);
+    let text = format!(
+        "[[anchor]]\nname = \"worm\"\nkind = \"directory\"\npath = \"kept\"\n\
+         [[anchor]]\nname = \"w\"\nkind = \"witness\"\nurl = \"http://w.example\"\nwitness_key = \"{witness}\"\n\
+         every_seconds = 5\n"
+    );
+    let anchor = |name: &str, every, kind| AnchorSettings {
+        name: name.to_owned(),
+        every: Duration::from_secs(every),
+        kind,
+    };
+    let directory = AnchorKind::Directory { path: "/etc/bulkhead/kept".into() };
+    let (url, tls) = ("http://w.example".to_owned(), Tls::default());
+    let asked = AnchorKind::Witness { url, key: Box::new(witness.clone()), headers: None, tls };
+    assert_eq!(parse(&text).unwrap().anchors, [anchor("worm", 300, directory), anchor("w", 5, asked)]);
+
+    let anchor = |rest: &str| format!("[[anchor]]\nname = \"a\"\n{rest}");
+    let of_witness = |key: &str| {
+        anchor(&format!("kind = \"witness\"\nurl = \"https://w.example\"\nwitness_key = \"{key}\""))
+    };
+    let log = key(Algorithm::Ed25519).to_string();
+    for (text, place, words) in [
+        (anchor("kind = \"s3\""), "3:8", "unknown variant `s3`"),
+        (anchor("kind = \"directory\""), "3:8", "anchor a needs `path`"),
+        (anchor("kind = \"directory\"\npath = \"x\"\nurl = \"x\""), "5:7", "not of anchors of kind \"directory\""),
+        (anchor("kind = \"http\"\nurl = \"w.example\""), "4:7", "not the whole URL of a receiver"),
+        (anchor("kind = \"http\"\nurl = \"http://w/\"\nca = \"x\""), "5:6", "no TLS"),
+        (anchor("kind = \"witness\"\nurl = \"http://w/\""), "3:8", "anchor a needs `witness_key`"),
+        (of_witness("w+1+2"), "5:15", "no verifier key"),
+        (of_witness(&log), "5:15", "the key of a log"),
+        (anchor("kind = \"directory\"\npath = \"x\"\nevery_seconds = 4"), "5:17", "not between 5 and 86400"),
+        (anchor("kind = \"http\"\n").replace("\"a\"", "\"a b\""), "2:8", "letters, digits"),
+    ] {
+        let error = parse(&text).unwrap_err();
+        let start = format!("/etc/bulkhead/agent.toml:{place}: ");
+        assert!(error.starts_with(&start) && error.contains(words), "{text:?} gives {error}");
+    }
+}
+
 #[test]
 fn a_rate_may_be_none() {
     assert_eq!(parse("[limits]\nnew_flows_per_second = 0").unwrap().new_flows, Rate::default());

@@ -63,12 +63,6 @@ use crate::paths::BPFFS;
 /// How long an agent that ends goes on to answer.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
-/// How long an agent that ends waits for its event log.
-const LAST_EVENTS: Duration = Duration::from_secs(2);
-
-/// How long an agent that ends goes on to send records; the next one sends the others.
-const LAST_SENT: Duration = Duration::from_secs(2);
-
 /// Runs the agent until a signal or `detach`. Enforcement goes on after a signal. The result
 /// is negative if the policy or the inventory is invalid.
 ///
@@ -103,8 +97,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     if start::goes_back_to_nothing(&Kernel, &setup, &store)? {
         let shared = Shared::open(&setup, store)?;
         before.tell_ended(&shared);
-        shared.hub.sign(LAST_EVENTS);
-        shared.sinks.end(LAST_SENT);
+        shared.end();
         return Ok(Answer::No);
     }
     if let Some(warning) = setup.config.lockout() {
@@ -121,9 +114,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     let enforcer = Arc::new(takeover::start(Kernel, setup, named, shared.clone())?);
     before.tell(&enforcer);
     let ended = runtime.block_on(serve(enforcer, guard_log));
-    // What an event log that stands still has not got by then, it never will.
-    shared.hub.sign(LAST_EVENTS);
-    shared.sinks.end(LAST_SENT);
+    shared.end();
     ended
 }
 
@@ -206,7 +197,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
         _ = interrupt.recv() => still_enforced(&enforcer, "SIGINT"),
     }
     service::stopping();
-    attesting.end(LAST_EVENTS);
+    attesting.end(events::LAST_EVENTS);
     // Lets the last answer leave, and whoever watches see the last event.
     tokio::time::sleep(LAST_ANSWERS).await;
     if let Some(recorder) = recorder {

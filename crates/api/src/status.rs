@@ -151,6 +151,9 @@ pub struct Agent {
     /// What takes records from the event log to others.
     #[serde(default)]
     pub sinks: Vec<Sink>,
+    /// Where checkpoints of the event log go.
+    #[serde(default)]
+    pub anchors: Vec<Anchor>,
     /// What somebody should look at; none: agent.toml has alarms off.
     #[serde(default)]
     pub alarms: Option<Alarms>,
@@ -223,6 +226,24 @@ pub struct Sink {
     /// Records since the agent's start that its receiver has refused for good.
     pub refused: u64,
     /// Why nothing is sent at the moment, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Where checkpoints of the event log go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Anchor {
+    /// Its name.
+    pub name: String,
+    /// Its kind, such as `witness`.
+    pub kind: String,
+    /// Records under the last checkpoint that it has taken since the agent's start.
+    pub records: u64,
+    /// Seconds since it took that; none: it has taken none since the agent's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_seconds: Option<u64>,
+    /// Why it has not the last one, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }

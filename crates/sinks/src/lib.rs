@@ -10,7 +10,12 @@
 //! for it, and it gets what the log still has once it is back. Records go out in order and at least once: what a
 //! receiver has not confirmed before it, the agent or the host dies is sent again. What the log has pruned before a
 //! sink got it is counted as skipped.
+//!
+//! [`Anchors`] take the log's checkpoints, not its records, to where they bind this host's root.
 
+mod anchor;
+mod ending;
+mod http;
 mod log_source;
 mod outlet;
 mod position;
@@ -20,6 +25,7 @@ mod source;
 mod tls;
 mod worker;
 
+pub use anchor::{AnchorKind, AnchorSettings, Anchors};
 pub use log_source::LogSource;
 pub use settings::{From, Kind, Settings, Tls};
 pub use source::RecordSource;

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bulkhead_api::status::Sink;
 use bulkhead_export::Exported;
 
+use crate::ending::{self, Ending};
 use crate::outlet::{self, Failure, Outlet};
 use crate::position::{Place, Position};
 use crate::progress::Shared;
@@ -35,28 +36,6 @@ pub struct Sinks {
     ending: Arc<Ending>,
 }
 
-/// Tells workers to end.
-#[derive(Default)]
-struct Ending {
-    /// Until when they may go on to send what is there.
-    until: Mutex<Option<Instant>>,
-    news: Condvar,
-}
-
-impl Ending {
-    fn until(&self) -> Option<Instant> {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits, or until it is told to end.
-    fn wait(&self, time: Duration) {
-        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        if until.is_none() {
-            drop(self.news.wait_timeout(until, time));
-        }
-    }
-}
-
 impl Sinks {
     /// Starts a thread for each. Positions lie in the state directory.
     ///
@@ -80,22 +59,15 @@ impl Sinks {
     #[must_use]
     pub fn progress(&self) -> Vec<Sink> {
         let of = |(progress, thread): &(Arc<Shared>, JoinHandle<()>)| {
-            let ended =
-                thread.is_finished().then(|| "its thread has ended: start the agent again".to_owned());
             let sink = progress.read();
-            Sink { problem: ended.or(sink.problem), ..sink }
+            Sink { problem: ending::ended(thread).or(sink.problem), ..sink }
         };
         self.workers.iter().map(of).collect()
     }
 
     /// Ends them. Within a limit they send what is there; the rest is sent after the next start.
     pub fn end(&self, limit: Duration) {
-        let until = Instant::now() + limit;
-        *self.ending.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
-        self.ending.news.notify_all();
-        while self.workers.iter().any(|(_, thread)| !thread.is_finished()) && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.ending.end(limit, self.workers.iter().map(|(_, thread)| thread));
     }
 }
 

@@ -41,4 +41,4 @@ pub use proof::{check_consistency, check_inclusion};
 pub use proof_file::Proof;
 pub use reader::{Entries, Reader};
 pub use verify::{Fault, Report, Trust, verify};
-pub use witness::COSIGNED;
+pub use witness::{COSIGNED, cosign};

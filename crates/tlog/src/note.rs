@@ -13,6 +13,9 @@ const KIND: &str = "signed note";
 /// No note is longer: what is read from strangers is bounded.
 const MAX_BYTES: usize = 1 << 20;
 
+/// What a line of a signature begins with.
+const SIGNATURE: &str = "— ";
+
 /// One line of a note.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signature {
@@ -63,12 +66,41 @@ impl Note {
                 "does not end with a newline; is it cut short?",
             ));
         };
-        let signatures = signatures.split('\n').enumerate().map(|(at, line)| {
-            signature(line).ok_or_else(|| {
-                Error::malformed(KIND, first + at, "no signature: one looks like `— NAME BASE64`")
-            })
-        });
-        Ok(Self { text: text.to_owned(), signatures: signatures.collect::<Result<_>>()? })
+        Ok(Self { text: text.to_owned(), signatures: lines_of_signatures(signatures, first)? })
+    }
+
+    /// Adds signatures, a line each as in a note: what a witness answers (C2SP tlog-witness). Nothing is known of
+    /// them before [`Note::signers`] is asked.
+    ///
+    /// # Errors
+    ///
+    /// If a line is no signature.
+    pub fn add_signatures(&mut self, lines: &str) -> Result<()> {
+        self.signatures.extend(lines_of_signatures(lines.trim_end_matches('\n'), 1)?);
+        Ok(())
+    }
+
+    /// Reads notes that follow one another. None of them has a line in its text that begins as a signature does.
+    ///
+    /// # Errors
+    ///
+    /// If one is malformed, with the line in it.
+    pub fn parse_all(notes: &str) -> Result<Vec<Self>> {
+        let mut read = Vec::new();
+        let (mut start, mut end, mut in_signatures) = (0, 0, false);
+        for line in notes.split_inclusive('\n') {
+            let is_signature = line.starts_with(SIGNATURE);
+            if in_signatures && !is_signature {
+                read.push(Self::parse(&notes[start..end])?);
+                start = end;
+            }
+            in_signatures = is_signature;
+            end += line.len();
+        }
+        if start != end {
+            read.push(Self::parse(&notes[start..])?);
+        }
+        Ok(read)
     }
 
     /// What is signed, with its last newline.
@@ -120,9 +152,25 @@ impl Note {
 
     /// Takes over the signatures of `keys` from another note of the same text, in place of earlier ones.
     pub(crate) fn take_signatures(&mut self, other: &Self, keys: &[&VerifierKey]) {
-        let by_them = |signature: &Signature| keys.iter().any(|key| signature.is_by(key));
-        self.signatures.retain(|signature| !by_them(signature));
-        self.signatures.extend(other.signatures.iter().filter(|&signature| by_them(signature)).cloned());
+        self.drop_signatures(keys);
+        let by_them = |signature: &&Signature| keys.iter().any(|key| signature.is_by(key));
+        self.signatures.extend(other.signatures.iter().filter(by_them).cloned());
+    }
+
+    /// The same for signatures under a name, whichever its key is.
+    pub(crate) fn take_signatures_of(&mut self, other: &Self, name: &str) {
+        self.signatures.retain(|signature| signature.name != name);
+        self.signatures.extend(other.signatures.iter().filter(|signature| signature.name == name).cloned());
+    }
+
+    /// Forgets the signatures of `keys`.
+    pub(crate) fn drop_signatures(&mut self, keys: &[&VerifierKey]) {
+        self.signatures.retain(|signature| !keys.iter().any(|key| signature.is_by(key)));
+    }
+
+    /// Whether it is signed under another name as well.
+    pub(crate) fn has_signature_besides(&self, name: &str) -> bool {
+        self.signatures.iter().any(|signature| signature.name != name)
     }
 }
 
@@ -137,8 +185,18 @@ impl fmt::Display for Note {
     }
 }
 
+/// Signatures, a line each; `first` is the number of the first line.
+fn lines_of_signatures(lines: &str, first: usize) -> Result<Vec<Signature>> {
+    let read = |(at, line)| {
+        signature(line).ok_or_else(|| {
+            Error::malformed(KIND, first + at, "no signature: one looks like `— NAME BASE64`")
+        })
+    };
+    lines.split('\n').enumerate().map(read).collect()
+}
+
 fn signature(line: &str) -> Option<Signature> {
-    let (name, encoded) = line.strip_prefix("— ")?.split_once(' ')?;
+    let (name, encoded) = line.strip_prefix(SIGNATURE)?.split_once(' ')?;
     crate::key::check_name(name).ok()?;
     let bytes = STANDARD.decode(encoded).ok()?;
     let (id, bytes) = bytes.split_first_chunk::<4>()?;

@@ -1,50 +1,62 @@
 //! Cosignatures of witnesses: others who saw a checkpoint, and that it continued what they had seen before.
 
+use std::path::Path;
+
 use crate::checkpoint::Checkpoint;
 use crate::disk::{self, PUBLIC};
 use crate::error::{Error, Result};
 use crate::key::VerifierKey;
-use crate::log::{CHECKPOINT, Log};
 use crate::note::Note;
 use crate::reader::Reader;
 
-/// The last checkpoint that witnesses signed; the log goes on meanwhile.
+/// For each witness the last checkpoint that it signed, one note after the other; the log goes on meanwhile.
 pub const COSIGNED: &str = "cosigned";
 
-impl Log {
-    /// Takes over the cosignatures of `witnesses` on a checkpoint of this log, and returns their names.
-    ///
-    /// They are kept in the file `cosigned`, and in the checkpoint too if it is still the last one.
-    ///
-    /// # Errors
-    ///
-    /// If the note is of another log or another tree, if none of `witnesses` signed, or if a signature of one does
-    /// not fit; or if the system refuses.
-    pub fn cosign(&mut self, cosigned: &Note, witnesses: &[VerifierKey]) -> Result<Vec<String>> {
-        let signers = cosigned.require(witnesses)?;
-        let checkpoint = Checkpoint::parse(cosigned.text())?;
-        if checkpoint.origin != self.signed.origin {
-            return Err(Error::Proof("the cosigned checkpoint is of another log"));
-        }
-        if Reader::open(&self.directory)?.root_at(checkpoint.size)? != checkpoint.root {
-            return Err(Error::Proof("the cosigned checkpoint is of another tree"));
-        }
-        let own = std::slice::from_ref(self.key.public());
-        let mut keys = cosigned.require(own)?;
-        keys.extend(&signers);
-        let path = self.directory.join(COSIGNED);
-        let mut kept = match disk::if_there(disk::read_text(&path))? {
-            Some(text) => Note::parse(&text).ok().filter(|kept| kept.text() == cosigned.text()),
-            None => None,
-        }
-        .unwrap_or_else(|| Note::new(cosigned.text().to_owned()));
-        kept.take_signatures(cosigned, &keys);
-        disk::write_durably(&path, kept.to_string().as_bytes(), PUBLIC)?;
-        let mut last = self.note()?;
-        if last.text() == cosigned.text() {
-            last.take_signatures(cosigned, &signers);
-            disk::write_durably(&self.directory.join(CHECKPOINT), last.to_string().as_bytes(), PUBLIC)?;
-        }
-        Ok(signers.iter().map(|key| key.name().to_owned()).collect())
+/// Takes over the cosignatures of `witnesses` on a checkpoint of the log in `directory`, and returns their names.
+///
+/// They take the place of what these witnesses signed before in the file `cosigned`, which has one writer at a time.
+///
+/// # Errors
+///
+/// If the note is of another log or another tree, if none of `witnesses` signed, or if a signature of one does
+/// not fit; or if the system refuses.
+pub fn cosign(directory: &Path, cosigned: &Note, witnesses: &[VerifierKey]) -> Result<Vec<String>> {
+    let signers = cosigned.require(witnesses)?;
+    let checkpoint = Checkpoint::parse(cosigned.text())?;
+    let reader = Reader::open(directory)?;
+    if checkpoint.origin != reader.checkpoint().origin {
+        return Err(Error::Proof("the cosigned checkpoint is of another log"));
     }
+    if reader.root_at(checkpoint.size)? != checkpoint.root {
+        return Err(Error::Proof("the cosigned checkpoint is of another tree"));
+    }
+    // What nobody can read is worth less than a signature that is new.
+    let mut notes = kept(directory).unwrap_or_default();
+    for note in &mut notes {
+        note.drop_signatures(&signers);
+    }
+    notes.retain(|note| note.text() == cosigned.text() || note.has_signature_besides(&checkpoint.origin));
+    let at = notes.iter().position(|note| note.text() == cosigned.text());
+    match at.and_then(|at| notes.get_mut(at)) {
+        Some(same) => same.take_signatures(cosigned, &signers),
+        None => {
+            let mut new = Note::new(cosigned.text().to_owned());
+            new.take_signatures_of(cosigned, &checkpoint.origin);
+            new.take_signatures(cosigned, &signers);
+            notes.push(new);
+        }
+    }
+    let text: String = notes.iter().map(Note::to_string).collect();
+    disk::write_durably(&directory.join(COSIGNED), text.as_bytes(), PUBLIC)?;
+    Ok(signers.iter().map(|key| key.name().to_owned()).collect())
+}
+
+/// The checkpoints that witnesses have signed; none if there is no such file.
+///
+/// # Errors
+///
+/// If the file is malformed, or cannot be read.
+pub(crate) fn kept(directory: &Path) -> Result<Vec<Note>> {
+    disk::if_there(disk::read_text(&directory.join(COSIGNED)))?
+        .map_or_else(|| Ok(Vec::new()), |text| Note::parse_all(&text))
 }

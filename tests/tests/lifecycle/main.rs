@@ -7,6 +7,7 @@ mod site;
 
 mod alarms;
 mod allowed;
+mod anchored;
 mod checked;
 mod coming;
 mod confirm;

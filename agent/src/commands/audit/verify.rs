@@ -1,11 +1,11 @@
 //! `bulkhead audit verify`: whether the log is as it was signed.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use bulkhead_api::text::plain;
-use bulkhead_tlog::{Note, Report, Trust, VerifierKey, verify};
+use bulkhead_tlog::{Note, Reader, Report, Trust, VerifierKey, verify};
 use serde_json::json;
 
 use super::keys;
@@ -23,8 +23,8 @@ pub struct Verify {
     /// A witness's key, or a file with it.
     #[arg(long, value_name = "KEY")]
     witness: Vec<String>,
-    /// A checkpoint that was kept elsewhere, which the log must continue.
-    #[arg(long, value_name = "FILE")]
+    /// A checkpoint that was kept elsewhere, which the log must continue, or a directory of them.
+    #[arg(long, value_name = "PATH")]
     anchor: Vec<PathBuf>,
     #[command(flatten)]
     source: Source,
@@ -49,8 +49,7 @@ impl Verify {
         let keys = self.source.keys(&directory)?;
         let witnesses =
             self.witness.iter().map(|text| keys::key(text)).collect::<anyhow::Result<Vec<_>>>()?;
-        let anchors: Vec<Note> =
-            self.anchor.iter().map(|path| keys::anchor(path)).collect::<anyhow::Result<_>>()?;
+        let anchors = self.anchors(&directory, &keys)?;
         let trust = Trust { keys: &keys, witnesses: &witnesses, anchors: &anchors };
         let report =
             verify(&directory, &trust).with_context(|| format!("verifying {}", directory.display()))?;
@@ -67,6 +66,15 @@ impl Verify {
             return Err(Usage(words.to_owned()).into());
         }
         Ok(if verified.is_well() { Answer::Yes } else { Answer::No })
+    }
+
+    /// The checkpoints that were kept elsewhere.
+    fn anchors(&self, log: &Path, keys: &[VerifierKey]) -> anyhow::Result<Vec<Note>> {
+        // What the log says of where it begins is checked later.
+        let first = Reader::open(log).and_then(|reader| reader.first()).unwrap_or_default();
+        let origin = keys.first().map_or("", VerifierKey::name);
+        let read = self.anchor.iter().map(|path| keys::anchors(path, origin, first));
+        Ok(read.collect::<anyhow::Result<Vec<_>>>()?.concat())
     }
 
     /// What of the records themselves is not as an agent writes them.

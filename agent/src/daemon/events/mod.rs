@@ -19,7 +19,7 @@ use bulkhead_dataplane::{OrphanedEvents, Pins, State};
 use bulkhead_events::{
     DIRECTORY, Enricher, EventHub, EventLog, Generations, Keep, Origin, Pace, Packets, Reader, Ring, Sink,
 };
-use bulkhead_sinks::{LogSource, RecordSource, Sinks};
+use bulkhead_sinks::{Anchors, LogSource, RecordSource, Sinks};
 use tokio::sync::mpsc;
 
 use self::balance::Balancer;
@@ -48,6 +48,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The same for tables that are about to be removed.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long an agent that ends waits for its event log.
+pub const LAST_EVENTS: Duration = Duration::from_secs(2);
+
+/// How long an agent that ends goes on to send records, and checkpoints; the next one sends the others.
+const LAST_SENT: Duration = Duration::from_secs(2);
+
 /// Between two looks whether the other table is half full.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -71,6 +77,8 @@ pub struct Shared {
     pub turns: Turns,
     /// What takes records from the event log to others.
     pub sinks: Sinks,
+    /// What takes its checkpoints to where they are kept.
+    pub anchors: Anchors,
     /// The state directory, which has what generations before this agent's were made from.
     pub store: Store,
 }
@@ -92,9 +100,12 @@ impl Shared {
         let resolve = resolver(store.clone(), setup, indices.clone());
         let names = Generations::new(Enricher::unknown(indices.clone()), resolve).context(what)?;
         let (hub, names) = (Arc::new(hub.context(what)?), Arc::new(names));
-        let source: Arc<dyn RecordSource> = Arc::new(LogSource::new(&setup.paths.state.join(DIRECTORY)));
+        let directory = setup.paths.state.join(DIRECTORY);
+        let source: Arc<dyn RecordSource> = Arc::new(LogSource::new(&directory));
         let sinks = Sinks::start(setup.config.sinks.clone(), &source, &setup.paths.state).context(what)?;
-        Ok(Self { hub, names, indices, missed, recent, alarms, facts, turns: Turns::default(), sinks, store })
+        let anchors = Anchors::start(setup.config.anchors.clone(), &directory).context(what)?;
+        let turns = Turns::default();
+        Ok(Self { hub, names, indices, missed, recent, alarms, facts, turns, sinks, anchors, store })
     }
 
     /// Adds a generation's names, before a packet can meet it.
@@ -102,6 +113,16 @@ impl Shared {
         // A number may be given again, if what had it came to nothing.
         self.facts.forget(generation);
         self.names.add(generation, names);
+    }
+
+    /// Has the event log sign what it has, and takes that to others. Each within its limit: what an event log that
+    /// stands still has not got by then, it never will.
+    pub fn end(&self) {
+        self.hub.sign(LAST_EVENTS);
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.sinks.end(LAST_SENT));
+            self.anchors.end(LAST_SENT);
+        });
     }
 
     /// Tells of something that is no drop.

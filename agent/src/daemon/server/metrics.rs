@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use bulkhead_abi::Action;
 use bulkhead_api::event::{AlarmKind, Rule};
-use bulkhead_api::status::{ReasonCount, Sink, State, Status};
+use bulkhead_api::status::{Anchor, ReasonCount, Sink, State, Status};
 use bulkhead_engine::Reason;
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -61,6 +61,7 @@ pub fn render(status: &Status, sampled: &Sampled) -> String {
     packets(&mut metrics, status);
     losses(&mut metrics, status);
     sinks(&mut metrics, status);
+    anchors(&mut metrics, status);
     alarms(&mut metrics, status);
     let mut text = String::new();
     // Writing into a string does not fail.
@@ -158,6 +159,18 @@ fn sinks(metrics: &mut Metrics, status: &Status) {
     metrics.counter("sink_skipped_records", help, sinks().map(|sink| of(sink, sink.skipped as f64)));
     let help = "Records that a sink's receiver has refused for good";
     metrics.counter("sink_refused_records", help, sinks().map(|sink| of(sink, sink.refused as f64)));
+}
+
+fn anchors(metrics: &mut Metrics, status: &Status) {
+    let anchors = || status.agent.iter().flat_map(|agent| &agent.anchors);
+    let of = |anchor: &Anchor, value: f64| (vec![("anchor", anchor.name.clone())], value);
+    let up = anchors().map(|anchor| of(anchor, f64::from(u8::from(anchor.problem.is_none()))));
+    metrics.gauge("anchor_up", "Whether an anchor takes the event log's checkpoints", up);
+    let help = "Records under the last checkpoint that an anchor has taken since the agent started";
+    metrics.gauge("anchor_records", help, anchors().map(|anchor| of(anchor, anchor.records as f64)));
+    let help = "Time since an anchor has taken a checkpoint";
+    let ages = anchors().filter_map(|anchor| Some(of(anchor, anchor.age_seconds? as f64)));
+    metrics.gauge("anchor_age_seconds", help, ages);
 }
 
 fn alarms(metrics: &mut Metrics, status: &Status) {

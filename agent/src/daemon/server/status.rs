@@ -2,7 +2,7 @@
 
 use bulkhead_api::event::EventStats;
 use bulkhead_api::quarantine::Entry;
-use bulkhead_api::status::{Agent, ExchangeInterface, Losses, Quarantined, ReasonCount, Sink, State, Status};
+use bulkhead_api::status::{Agent, Anchor, ExchangeInterface, Losses, Quarantined, ReasonCount, Sink, State, Status};
 use bulkhead_dataplane::{
     Dataplane, Kernel, KernelError, Pins, RunningLink, STATE_MAPS, State as Tables, running,
 };
@@ -94,6 +94,8 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     warnings.extend(missed.unwrap_or_default());
     let sinks = enforcer.shared.sinks.progress();
     warnings.extend(sinks.iter().filter_map(behind));
+    let anchors = enforcer.shared.anchors.progress();
+    warnings.extend(anchors.iter().filter_map(without_last));
     let kept = enforcer.store.inputs_of(live.ledger.enforced).map(|(files, _)| files.paths());
     let (policy, inventory) = kept.unwrap_or_else(|| enforcer.setup.files());
     Agent {
@@ -122,6 +124,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         events,
         unenforced,
         sinks,
+        anchors,
         alarms: enforcer.shared.alarms.as_ref().map(|alarms| alarms.status()),
         read_back: enforcer.looks.last().map(|look| look.status()),
         staged,
@@ -135,6 +138,11 @@ fn behind(sink: &Sink) -> Option<String> {
         return Some(format!("sink {name} does not send, and is {behind} records behind: {problem}"));
     }
     (*skipped != 0).then(|| format!("sink {name}: {skipped} records were pruned before they were sent"))
+}
+
+fn without_last(anchor: &Anchor) -> Option<String> {
+    let Anchor { name, problem, .. } = anchor;
+    problem.as_ref().map(|problem| format!("anchor {name} has not the event log's last checkpoint: {problem}"))
 }
 
 /// Reads what the kernel and the state directory tell, and compares it with what an agent has put in place.

@@ -125,6 +125,6 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
 }
 
 /// An error with the path that it is about.
-pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
+pub(crate) fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

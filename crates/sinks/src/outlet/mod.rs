@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use bulkhead_export::Exported;
 
+pub(crate) use self::file::named;
+
 use crate::settings::{Kind, Settings};
 
 /// How long a receiver may take to let a connection or bytes in.

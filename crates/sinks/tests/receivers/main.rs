@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of a test are a test
 
+mod anchor;
 mod file;
 mod http;
 mod log;

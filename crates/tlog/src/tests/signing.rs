@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::{entry, grow, open, told};
-use crate::{Algorithm, Checked, Error, Note, Reader, SignerKey, Trust, VerifierKey, verify};
+use crate::{Algorithm, COSIGNED, Checked, Error, Note, Reader, SignerKey, Trust, VerifierKey, cosign, verify};
 
 #[test]
 fn keys_are_those_of_go() {
@@ -100,9 +100,9 @@ fn cosignatures_of_known_witnesses_are_taken_over() {
     let witnesses = [witness.public().clone()];
     let mut note = log.note().unwrap();
     note.sign(&other, 1_790_000_000);
-    assert!(matches!(log.cosign(&note, &witnesses), Err(Error::Unsigned(_))));
+    assert!(matches!(cosign(directory.path(), &note, &witnesses), Err(Error::Unsigned(_))));
     note.sign(&witness, 1_790_000_000);
-    assert_eq!(log.cosign(&note, &witnesses).unwrap(), ["witness.example"]);
+    assert_eq!(cosign(directory.path(), &note, &witnesses).unwrap(), ["witness.example"]);
     let keys = [log.verifier_key().clone()];
     let trust = Trust { keys: &keys, witnesses: &witnesses, ..Trust::default() };
     let report = verify(directory.path(), &trust).unwrap();
@@ -112,12 +112,12 @@ fn cosignatures_of_known_witnesses_are_taken_over() {
     let line = note.to_string().lines().last().unwrap().to_owned();
     let altered = note.to_string().replace(&line, &line.replace("AABqs", "AABqt"));
     assert_ne!(altered, note.to_string());
-    let refused = log.cosign(&Note::parse(&altered).unwrap(), &witnesses);
+    let refused = cosign(directory.path(), &Note::parse(&altered).unwrap(), &witnesses);
     assert!(matches!(refused, Err(Error::BadSignature(_))), "{refused:?}");
     // The log went on: the earlier checkpoint is kept beside it.
     grow(&mut log, 20);
     log.checkpoint().unwrap();
-    log.cosign(&note, &witnesses).unwrap();
+    cosign(directory.path(), &note, &witnesses).unwrap();
     let kept = Note::parse(&fs::read_to_string(directory.path().join("cosigned")).unwrap()).unwrap();
     assert_eq!(kept.require(&witnesses).unwrap().len(), 1);
     assert_eq!(kept.require(&keys).unwrap().len(), 1);
@@ -195,6 +195,65 @@ fn a_statement_is_the_entry_that_its_name_says() {
 }
 
 #[test]
+fn of_each_witness_the_last_cosignature_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(directory.path());
+    let signers = ["a.example", "b.example"].map(|name| SignerKey::generate(name, Algorithm::Cosignature).unwrap());
+    let witnesses = signers.each_ref().map(|key| key.public().clone());
+    let mut sign = |witness: usize, count| {
+        grow(&mut log, count);
+        log.checkpoint().unwrap();
+        let mut note = log.note().unwrap();
+        let mut answer = note.clone();
+        answer.sign(&signers[witness], count);
+        let lines = answer.to_string();
+        note.add_signatures(lines.lines().last().unwrap()).unwrap();
+        cosign(directory.path(), &note, &witnesses).unwrap();
+    };
+    // The second is away after the first round, and comes back.
+    for (witness, size) in [(0, 10), (1, 10), (0, 20), (0, 30)] {
+        sign(witness, size);
+    }
+    let sizes = || {
+        let notes = Note::parse_all(&fs::read_to_string(directory.path().join(COSIGNED)).unwrap()).unwrap();
+        let size = |note: &Note| note.text().lines().nth(1).unwrap().to_owned();
+        notes.iter().map(|note| (size(note), note.signers(&witnesses).unwrap().len())).collect::<Vec<_>>()
+    };
+    assert_eq!(sizes(), [("10".to_owned(), 1), ("30".to_owned(), 1)]);
+    let keys = [VerifierKey::parse(fs::read_to_string(directory.path().join("vkey")).unwrap().trim()).unwrap()];
+    let trust = Trust { keys: &keys, witnesses: &witnesses, ..Trust::default() };
+    let report = verify(directory.path(), &trust).unwrap();
+    assert_eq!((told(&report), report.witnesses.len()), (vec![], 2));
+    sign(1, 30);
+    assert_eq!(sizes(), [("30".to_owned(), 2)]);
+    fs::write(directory.path().join(COSIGNED), "half of a").unwrap();
+    assert_eq!(told(&verify(directory.path(), &trust).unwrap()).len(), 3, "the file, and both witnesses");
+    sign(1, 40);
+    assert_eq!(sizes(), [("40".to_owned(), 1)]);
+}
+
+#[test]
+fn notes_that_follow_one_another_are_told_apart() {
+    let key = SignerKey::generate("log", Algorithm::Ed25519).unwrap();
+    let note = |text: &str, signatures: usize| {
+        let mut note = Note::new(text.to_owned());
+        (0..signatures).for_each(|_| note.sign(&key, 0));
+        note
+    };
+    let notes = [note("a\n\nb\n", 1), note("log\n", 3), note("\n", 1)];
+    let text: String = notes.iter().map(Note::to_string).collect();
+    assert_eq!(Note::parse_all(&text).unwrap(), notes);
+    assert!(Note::parse_all("").unwrap().is_empty());
+    for cut in 1..text.len() {
+        if let Some(text) = text.get(..cut)
+            && let Ok(read) = Note::parse_all(text)
+        {
+            assert_eq!(read.iter().map(Note::to_string).collect::<String>(), text, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
 fn a_witness_of_another_tree_is_a_witness_of_nothing() {
     let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (mut log, _) = open(directory.path());
@@ -208,7 +267,7 @@ fn a_witness_of_another_tree_is_a_witness_of_nothing() {
     let (keys, witnesses) = ([log.verifier_key().clone()], [witness.public().clone()]);
     let mut note = fork.note().unwrap();
     note.sign(&witness, 1);
-    assert!(matches!(log.cosign(&note, &witnesses), Err(Error::Proof(_))));
+    assert!(matches!(cosign(directory.path(), &note, &witnesses), Err(Error::Proof(_))));
     fs::write(directory.path().join("cosigned"), note.to_string()).unwrap();
     let trust = Trust { keys: &keys, witnesses: &witnesses, ..Trust::default() };
     let report = verify(directory.path(), &trust).unwrap();

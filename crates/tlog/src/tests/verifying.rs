@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{entry, grow, open, told, verified};
-use crate::{Algorithm, Checked, Hash, Log, Note, Options, SignerKey, Trust, verify};
+use crate::{Algorithm, Checked, Hash, Log, Note, Options, SignerKey, Trust, cosign, verify};
 
 fn log_of(size: u64) -> (tempfile::TempDir, Log) {
     let directory = tempfile::tempdir().unwrap();
@@ -173,7 +173,7 @@ fn a_kept_checkpoint_of_what_was_pruned_is_neither_confirmed_nor_called_a_fork()
     let witnesses = [witness.public().clone()];
     let mut cosigned = kept.clone();
     cosigned.sign(&witness, 1);
-    log.cosign(&cosigned, &witnesses).unwrap();
+    cosign(directory.path(), &cosigned, &witnesses).unwrap();
     grow(&mut log, 1000);
     log.checkpoint().unwrap();
     let keys = [log.verifier_key().clone()];

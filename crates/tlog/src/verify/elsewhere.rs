@@ -2,14 +2,13 @@
 
 use super::{Report, Trust, found};
 use crate::checkpoint::Checkpoint;
-use crate::disk;
 use crate::error::{Error, Result};
 use crate::key::VerifierKey;
 use crate::log::CHECKPOINT;
 use crate::note::Note;
 use crate::reader::Reader;
 use crate::statement::Keys;
-use crate::witness::COSIGNED;
+use crate::witness::{self, COSIGNED};
 
 /// That each witness has signed the checkpoint, or an earlier one that the log continues.
 pub(super) fn check_witnesses(reader: &Reader, trust: &Trust<'_>, report: &mut Report) -> Result<()> {
@@ -22,13 +21,12 @@ pub(super) fn check_witnesses(reader: &Reader, trust: &Trust<'_>, report: &mut R
     };
     let mut unchecked = Vec::new();
     if signers.len() < trust.witnesses.len() {
-        match found(cosigned(reader, trust.witnesses))? {
-            Ok(Cosigned::Continued(earlier)) => signers.extend(earlier),
-            Ok(Cosigned::Pruned(earlier, error)) => {
-                unchecked = earlier;
-                report.unchecked.push(format!("the checkpoint that witnesses have signed: {error}"));
+        match found(witness::kept(reader.directory()))? {
+            Ok(notes) => {
+                for note in notes {
+                    check_cosigned(reader, &note, trust.witnesses, (&mut signers, &mut unchecked), report)?;
+                }
             }
-            Ok(Cosigned::No) => {}
             Err(error) => report.fault(COSIGNED, None, error.to_string()),
         }
     }
@@ -43,32 +41,37 @@ pub(super) fn check_witnesses(reader: &Reader, trust: &Trust<'_>, report: &mut R
     Ok(())
 }
 
-/// The checkpoint that witnesses have signed, and the log.
-enum Cosigned<'w> {
-    /// The log continues it, and these have signed.
-    Continued(Vec<&'w VerifierKey>),
-    /// These have signed, and whether the log continues it cannot be said any more.
-    Pruned(Vec<&'w VerifierKey>, Error),
-    /// It is of another log or another tree, or there is none.
-    No,
-}
-
-fn cosigned<'w>(reader: &Reader, witnesses: &'w [VerifierKey]) -> Result<Cosigned<'w>> {
-    let Some(text) = disk::if_there(disk::read_text(&reader.directory().join(COSIGNED)))? else {
-        return Ok(Cosigned::No);
+/// Who of `witnesses` has signed an earlier checkpoint: `signers`, if the log continues it; `unchecked`, if that cannot be
+/// said any more. One of another log or another tree shows nothing.
+fn check_cosigned<'w>(
+    reader: &Reader,
+    note: &Note,
+    witnesses: &'w [VerifierKey],
+    (signers, unchecked): (&mut Vec<&'w VerifierKey>, &mut Vec<&'w VerifierKey>),
+    report: &mut Report,
+) -> Result<()> {
+    let checked = || {
+        let by = note.signers(witnesses)?;
+        let earlier = Checkpoint::parse(note.text())?;
+        if by.is_empty() || earlier.origin != reader.checkpoint().origin {
+            return Ok((Vec::new(), None));
+        }
+        match reader.root_at(earlier.size) {
+            Ok(root) if root == earlier.root => Ok((by, None)),
+            Ok(_) | Err(Error::Beyond { .. }) => Ok((Vec::new(), None)),
+            Err(error @ Error::Pruned { .. }) => Ok((by, Some(error))),
+            Err(error) => Err(error),
+        }
     };
-    let note = Note::parse(&text)?;
-    let signers = note.signers(witnesses)?;
-    let earlier = Checkpoint::parse(note.text())?;
-    if earlier.origin != reader.checkpoint().origin {
-        return Ok(Cosigned::No);
+    match found(checked())? {
+        Ok((by, None)) => signers.extend(by),
+        Ok((by, Some(error))) => {
+            unchecked.extend(by);
+            report.unchecked.push(format!("the checkpoint that witnesses have signed: {error}"));
+        }
+        Err(error) => report.fault(COSIGNED, None, error.to_string()),
     }
-    match reader.root_at(earlier.size) {
-        Ok(root) if root == earlier.root => Ok(Cosigned::Continued(signers)),
-        Ok(_) | Err(Error::Beyond { .. }) => Ok(Cosigned::No),
-        Err(error @ Error::Pruned { .. }) => Ok(Cosigned::Pruned(signers, error)),
-        Err(error) => Err(error),
-    }
+    Ok(())
 }
 
 /// That the log continues checkpoints that were kept elsewhere.

@@ -1,0 +1,149 @@
+//! The threads of anchors.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bulkhead_api::status::Anchor;
+
+use super::{AnchorSettings, Last, open};
+use crate::ending::{self, Ending};
+use crate::outlet::Failure;
+
+/// Between two tries of one that fails, unless checkpoints go there more often.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// All anchors of an agent.
+pub struct Anchors {
+    workers: Vec<(Arc<Progress>, JoinHandle<()>)>,
+    ending: Arc<Ending>,
+}
+
+impl Anchors {
+    /// Starts a thread for each. `log` is the event log's directory.
+    ///
+    /// # Errors
+    /// If the system has no more threads.
+    pub fn start(settings: Vec<AnchorSettings>, log: &Path) -> io::Result<Self> {
+        let ending = Arc::<Ending>::default();
+        let start = |settings: AnchorSettings| {
+            let progress = Arc::new(Progress::new(&settings));
+            let name = format!("anchor {}", settings.name);
+            let (log, ending) = (log.to_owned(), ending.clone());
+            let worker = Worker { settings, log, progress: progress.clone(), ending };
+            let thread = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
+            Ok((progress, thread))
+        };
+        let workers = settings.into_iter().map(start).collect::<io::Result<_>>()?;
+        Ok(Self { workers, ending })
+    }
+
+    /// What each has.
+    #[must_use]
+    pub fn progress(&self) -> Vec<Anchor> {
+        let of = |(progress, thread): &(Arc<Progress>, JoinHandle<()>)| {
+            let anchor = progress.read();
+            Anchor { problem: ending::ended(thread).or(anchor.problem), ..anchor }
+        };
+        self.workers.iter().map(of).collect()
+    }
+
+    /// Ends them. Within a limit they take the last checkpoint out.
+    pub fn end(&self, limit: Duration) {
+        self.ending.end(limit, self.workers.iter().map(|(_, thread)| thread));
+    }
+}
+
+/// What an anchor has, which its thread writes.
+struct Progress(Mutex<(Anchor, Option<Instant>)>);
+
+impl Progress {
+    fn new(settings: &AnchorSettings) -> Self {
+        let (name, kind) = (settings.name.clone(), settings.kind.name().to_owned());
+        Self(Mutex::new((Anchor { name, kind, records: 0, age_seconds: None, problem: None }, None)))
+    }
+
+    fn read(&self) -> Anchor {
+        let (anchor, taken) = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Anchor { age_seconds: taken.map(|taken| taken.elapsed().as_secs()), ..anchor }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Anchor, &mut Option<Instant>)) {
+        let (anchor, taken) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(anchor, taken);
+    }
+}
+
+/// One anchor's thread.
+struct Worker {
+    settings: AnchorSettings,
+    log: PathBuf,
+    progress: Arc<Progress>,
+    ending: Arc<Ending>,
+}
+
+impl Worker {
+    fn run(self) {
+        let (mut keeper, mut given) = (None, None);
+        loop {
+            let is_last = self.ending.until().is_some();
+            let every = self.settings.every;
+            let pause = match self.turn(&mut keeper, given) {
+                Ok(size) => {
+                    given = size;
+                    every
+                }
+                Err(failure) => {
+                    keeper = None;
+                    self.fail(&failure);
+                    failure.retry_after.unwrap_or(RETRY).min(every)
+                }
+            };
+            if is_last {
+                return;
+            }
+            // Not all agents of a fleet at once.
+            self.ending.wait(pause.mul_f64(1.0 - fastrand::f64() / 10.0));
+        }
+    }
+
+    /// Gives the last checkpoint, unless that is the one that was `given`. Its size.
+    fn turn(
+        &self,
+        keeper: &mut Option<Box<dyn super::Keeper>>,
+        given: Option<u64>,
+    ) -> Result<Option<u64>, Failure> {
+        let Some(last) = Last::of(&self.log)? else { return Ok(None) };
+        let size = last.checkpoint().size;
+        if given != Some(size) {
+            let keeper = match keeper {
+                Some(keeper) => keeper,
+                closed => closed.insert(open(&self.settings.kind)?),
+            };
+            keeper.give(&last)?;
+            self.took(size);
+        }
+        Ok(Some(size))
+    }
+
+    fn took(&self, size: u64) {
+        self.progress.note(|anchor, taken| {
+            if anchor.problem.is_some() {
+                tracing::info!(anchor = self.settings.name, "takes checkpoints again");
+            }
+            (anchor.records, anchor.problem, *taken) = (size, None, Some(Instant::now()));
+        });
+    }
+
+    fn fail(&self, failure: &Failure) {
+        let problem = failure.to_string();
+        self.progress.note(|anchor, _| {
+            if anchor.problem.as_ref() != Some(&problem) {
+                tracing::warn!(anchor = self.settings.name, "has not the last checkpoint: {problem}");
+            }
+            anchor.problem = Some(problem);
+        });
+    }
+}
