@@ -57,6 +57,8 @@ fn a_log_that_root_writes_anew_does_not_continue_what_an_anchor_has() {
     let verify = |words: &[&str]| site.bulkhead(&[&["audit", "verify"], words].concat());
     let verified = verify(&["--anchor", directory]);
     assert_eq!(verified.status.code(), Some(0), "{verified:?}");
+    let said = String::from_utf8(verified.stdout).unwrap();
+    assert!(said.contains(&format!("continues {} kept checkpoints", before + 1)), "{said}");
     fs::write(anchors.join("bulkhead_other-000000000001.checkpoint"), "no checkpoint").unwrap();
     assert_ne!(verify(&["--anchor", directory]).status.code(), Some(0), "what cannot be read shows nothing");
     fs::remove_file(anchors.join("bulkhead_other-000000000001.checkpoint")).unwrap();

@@ -103,6 +103,7 @@ impl Verified {
             "first": report.first,
             "unsigned": report.unsigned,
             "witnesses": report.witnesses,
+            "anchors": report.anchors,
             "own_key": is_own,
             "faults": report.faults.iter().map(fault).collect::<Vec<_>>(),
             "unchecked": report.unchecked,
@@ -137,6 +138,11 @@ impl Verified {
         }
         if report.unsigned != 0 {
             writeln!(out, "{} records behind them are not signed yet", report.unsigned)?;
+        }
+        match report.anchors {
+            0 => {}
+            1 => writeln!(out, "continues a kept checkpoint")?,
+            many => writeln!(out, "continues {many} kept checkpoints")?,
         }
         for witness in &report.witnesses {
             writeln!(out, "cosigned by {}", plain(witness))?;

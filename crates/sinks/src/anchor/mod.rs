@@ -31,12 +31,13 @@ struct Last {
 }
 
 impl Last {
-    /// None before the log's first.
+    /// None before the log's first record.
     fn of(log: &Path) -> io::Result<Option<Self>> {
         if !log.join("checkpoint").try_exists()? {
             return Ok(None);
         }
-        Ok(Some(Self { reader: Reader::open(log).map_err(io::Error::other)? }))
+        let reader = Reader::open(log).map_err(io::Error::other)?;
+        Ok((reader.checkpoint().size != 0).then_some(Self { reader }))
     }
 
     fn checkpoint(&self) -> &Checkpoint {

@@ -180,6 +180,7 @@ fn a_kept_checkpoint_of_what_was_pruned_is_neither_confirmed_nor_called_a_fork()
     let trust = Trust { keys: &keys, witnesses: &witnesses, anchors: std::slice::from_ref(&kept) };
     let whole = verify(directory.path(), &trust).unwrap();
     assert_eq!((told(&whole), whole.unchecked.len(), whole.witnesses.len()), (vec![], 0, 1));
+    assert_eq!(whole.anchors, 1);
     log.prune(512).unwrap();
     let report = verify(directory.path(), &trust).unwrap();
     assert_eq!((told(&report), report.witnesses.len()), (vec![], 0));

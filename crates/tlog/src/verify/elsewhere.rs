@@ -95,7 +95,7 @@ pub(super) fn check_anchors(
             Ok((reader.root_at(anchor.size)? != anchor.root).then_some(other))
         };
         match found(checked())? {
-            Ok(None) => {}
+            Ok(None) => report.anchors += 1,
             Ok(Some(what)) => report.fault(CHECKPOINT, None, what),
             Err(Error::Beyond { index, size }) => {
                 let kept = index.saturating_add(1);

@@ -66,6 +66,8 @@ pub struct Report {
     pub first: u64,
     /// Witnesses that signed the checkpoint.
     pub witnesses: Vec<String>,
+    /// How many of the checkpoints that were kept elsewhere the log continues.
+    pub anchors: usize,
     /// Entries on disk that no checkpoint covers. Nothing protects them.
     pub unsigned: u64,
     /// All that is wrong; after a thousand faults no more are looked for.
