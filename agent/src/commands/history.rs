@@ -77,6 +77,7 @@ fn line(entry: &Entry) -> String {
         Standing::Enforced => ", enforced",
         Standing::Unconfirmed => ", enforced until it is confirmed",
         Standing::Previous => ", what `bulkhead rollback` returns to",
+        Standing::Lapsed => ", never confirmed",
         Standing::Kept => "",
     };
     format!(

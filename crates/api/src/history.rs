@@ -41,6 +41,8 @@ pub enum Standing {
     Unconfirmed,
     /// `rollback` returns to it.
     Previous,
+    /// It was given up before it was confirmed: `rollback N` returns to it, `rollback` never does.
+    Lapsed,
     /// Its files are kept: `rollback N` returns to it.
     Kept,
 }

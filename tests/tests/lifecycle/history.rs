@@ -100,6 +100,51 @@ fn every_change_is_listed_and_can_be_returned_to() {
 }
 
 #[test]
+fn a_rollback_never_returns_to_what_nobody_confirmed() {
+    let mut site = Site::new("lapsed", Over::Ethernet, &[WEB]);
+    site.start();
+    site.write_policy(&[OTHER]);
+    site.done(&["apply"]);
+    let not_confirmed = |site: &mut Site| {
+        site.write("open.hujson", &crate::site::policy(&[WEB, OTHER]));
+        site.done(&["apply", &site.path("open.hujson"), "--confirm", "2s"]);
+        assert!(site.connects("client", 8080) && site.connects("client", 8081));
+    };
+    // It goes back by itself, and the way back from there leads to what was in force before that.
+    not_confirmed(&mut site);
+    site.wait_for("back", |status| status["agent"]["confirm_within"].is_null());
+    assert!(site.connects("client", 8081) && site.is_denied("client", 8080));
+    let listed = history(&site);
+    let standings: Vec<_> = listed.iter().map(|entry| entry["standing"].as_str().unwrap()).collect();
+    assert_eq!(standings, ["enforced", "lapsed", "kept", "previous"], "{listed:?}");
+    assert!(said(&site, &["history"], 0).contains(", never confirmed"));
+    assert_eq!(site.status()["agent"]["previous"], listed[3]["generation"]);
+    said(&site, &["rollback"], 0);
+    assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
+    // A second one undoes the first.
+    said(&site, &["rollback"], 0);
+    assert!(site.connects("client", 8081) && site.is_denied("client", 8080));
+
+    // The same if the time is over while no agent runs.
+    not_confirmed(&mut site);
+    site.kill();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    site.start();
+    assert!(site.connects("client", 8081) && site.is_denied("client", 8080));
+    said(&site, &["rollback"], 0);
+    assert!(site.connects("client", 8080) && site.is_denied("client", 8081));
+
+    // The same again is nothing to return to either, and whoever means what nobody confirmed names it.
+    site.write_policy(&[WEB]);
+    site.done(&["apply"]);
+    said(&site, &["rollback"], 0);
+    assert!(site.connects("client", 8081) && site.is_denied("client", 8080));
+    let lapsed = history(&site).into_iter().find(|entry| entry["standing"] == "lapsed").unwrap();
+    said(&site, &["rollback", &lapsed["generation"].to_string()], 0);
+    assert!(site.connects("client", 8080) && site.connects("client", 8081));
+}
+
+#[test]
 fn a_history_that_somebody_has_damaged_keeps_nothing_from_going_on() {
     let mut site = Site::new("damaged", Over::Ethernet, &[WEB]);
     site.start();

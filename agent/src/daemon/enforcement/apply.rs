@@ -10,8 +10,8 @@ use crate::daemon::enforcement::{change, kept, origin, session};
 use crate::daemon::files::{Asked, Files};
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::Inputs;
+use crate::daemon::store::Pending;
 use crate::daemon::store::unsaved::Disk;
-use crate::daemon::store::{Ledger, Pending};
 use crate::exit::Usage;
 
 /// Enforces the files of a change, or reads anew those that `run` names. What is wrong with them is an
@@ -41,12 +41,12 @@ pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
     // Files that `run` names and that are not there are what they were.
     let seen = if named { Some(files) } else { named_files(enforcer) };
     let staged = enforcer.live().ledger.staged;
-    let applied = change::change(enforcer, Disk::First, inputs, staged, |ledger, number| {
+    let applied = change::change(enforcer, Disk::First, inputs, staged, |ledger, number, is_same| {
         // A restart goes on with this until what `run` names changes again.
         if let Some(seen) = &seen {
             enforcer.store.save_requested(seen, enforcer.setup.config.mode, number, ledger)?;
         }
-        Ok(ledger.succeeded_by(number, Pending::within(request.confirm)))
+        Ok(ledger.succeeded(Pending::within(request.confirm), is_same))
     });
     let applied = applied.inspect_err(|_| enforcer.store.keep_requested())?;
     Ok(Applied { difference, ..applied })
@@ -83,7 +83,9 @@ pub fn confirm<D: Dataplane>(enforcer: &Enforcer<D>, meant: Option<u32>) -> anyh
         ))
         .into());
     }
-    let ledger = Ledger { pending: None, ..live.ledger.clone() };
+    let made = enforcer.store.made_of(number);
+    let is_same = |other| made.as_ref().is_some_and(|made| enforcer.store.is_same(other, made));
+    let ledger = live.ledger.settled(is_same);
     let written = enforcer.store.write_ledger(&ledger).inspect_err(|_| enforcer.store.put_back(&live.ledger));
     written.context("nothing is confirmed: make room there and confirm again")?;
     live.ledger = ledger;

@@ -50,13 +50,14 @@ pub(in crate::daemon) fn refusal<D: Dataplane>(enforcer: &Enforcer<D>, refused: 
 }
 
 /// Builds the next generation, with a staged policy beside it or none, and swaps it in. The
-/// caller holds `changing`.
+/// caller holds `changing`. `after` makes the ledger of it from the one before, its number, and whether a generation is
+/// of the same files and mode.
 pub(in crate::daemon) fn change<D: Dataplane>(
     enforcer: &Enforcer<D>,
     disk: Disk,
     inputs: Inputs,
     staged: Option<u32>,
-    after: impl FnOnce(&Ledger, u32) -> anyhow::Result<Ledger>,
+    after: impl FnOnce(&Ledger, u32, &dyn Fn(u32) -> bool) -> anyhow::Result<Ledger>,
 ) -> anyhow::Result<Applied> {
     let pins = enforcer.pins();
     let (number, quarantined, attached) = {
@@ -70,7 +71,8 @@ pub(in crate::daemon) fn change<D: Dataplane>(
             live.attached.clone(),
         )
     };
-    let saved = enforcer.store.save_or_hold_inputs(disk, number, &inputs.files, &inputs.made());
+    let made = inputs.made();
+    let saved = enforcer.store.save_or_hold_inputs(disk, number, &inputs.files, &made);
     saved.inspect_err(|_| enforcer.store.disown(number))?;
     let indices = enforcer.shared.indices.clone();
     let again = |number| anyhow::Ok((number, kept::inputs(enforcer, number, Inputs::compile_at)?));
@@ -92,6 +94,7 @@ pub(in crate::daemon) fn change<D: Dataplane>(
     if let Ok(built) = &built {
         read_back::keep_record(&enforcer.store, &enforcer.setup, built);
     }
+    let after = |ledger: &Ledger| after(ledger, number, &|other| enforcer.store.is_same(other, &made));
     let applied = match built.and_then(|built| swap(enforcer, disk, built, quarantined, after)) {
         Ok(applied) => applied,
         Err(error) => {
@@ -113,7 +116,7 @@ fn swap<D: Dataplane>(
     disk: Disk,
     mut built: LoadedGeneration<D>,
     baked: List,
-    after: impl FnOnce(&Ledger, u32) -> anyhow::Result<Ledger>,
+    after: impl FnOnce(&Ledger) -> anyhow::Result<Ledger>,
 ) -> anyhow::Result<Applied> {
     let pins = enforcer.pins();
     let mut live = enforcer.live();
@@ -137,8 +140,11 @@ fn swap<D: Dataplane>(
         Ok(before) => before,
         Err(error) => return give_up(error.into()),
     };
-    let ledger = match after(&live.ledger, number) {
-        Ok(ledger) => Ledger { staged: built.staged.as_ref().map(|staged| staged.number), ..ledger },
+    let ledger = match after(&live.ledger) {
+        Ok(ledger) => {
+            let staged = built.staged.as_ref().map(|staged| staged.number);
+            Ledger { enforced: number, target: None, staged, ..ledger }
+        }
         Err(error) => return give_up(error),
     };
     let intent = Ledger { target: Some(number), enforced: live.ledger.enforced, ..ledger.clone() };
@@ -216,7 +222,8 @@ pub(in crate::daemon) fn kept_generations(store: &Store, ledger: &Ledger) -> Vec
     let recent = ledger.enforced.saturating_sub(3)..=ledger.enforced;
     let changes = store.changes();
     let returnable = store.returnable(&changes).iter().map(|(number, _)| *number);
-    recent.chain(ledger.previous).chain(ledger.staged).chain(returnable).collect()
+    let before = ledger.pending.as_ref().and_then(|pending| pending.before);
+    recent.chain(ledger.previous).chain(before).chain(ledger.staged).chain(returnable).collect()
 }
 
 /// Makes what a generation and its staged policy report readable, before a packet can meet them.

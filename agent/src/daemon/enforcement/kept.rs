@@ -8,7 +8,7 @@ use crate::daemon::clock::wall_time;
 use crate::daemon::files::Files;
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::{CompileOptions, Inputs, Refused};
-use crate::daemon::store::{GenerationMeta, Ledger};
+use crate::daemon::store::GenerationMeta;
 use crate::exit::Usage;
 
 /// What a generation was made from, compiled again.
@@ -48,8 +48,7 @@ pub fn files<D: Dataplane>(enforcer: &Enforcer<D>, number: u32) -> anyhow::Resul
 /// # Errors
 /// If its files are damaged or gone: then nothing would bring it back.
 pub fn promise_return<D: Dataplane>(enforcer: &Enforcer<D>, within: Option<u64>) -> Result<(), Usage> {
-    let Ledger { enforced, previous, pending, .. } = enforcer.live().ledger.clone();
-    let to = if pending.is_some() { previous } else { Some(enforced) };
+    let to = enforcer.live().ledger.confirmed();
     match to.filter(|to| within.is_some() && enforcer.store.inputs_of(*to).is_none()) {
         Some(to) => Err(Usage(format!(
             "nothing could go back to generation {to}, whose files are damaged or gone: confirm what is enforced, or apply \

@@ -75,8 +75,8 @@ fn roll_back<D: Dataplane>(enforcer: &Enforcer<D>, way: &Return) -> anyhow::Resu
         return Ok(Some(Applied { difference, text, ..change::unchanged(enforcer) }));
     }
     let pending = Pending::within(way.within);
-    let mut done = change::change(enforcer, Disk::Follows, inputs, staged, |ledger, number| {
-        Ok(Ledger { staged, ..ledger.returned_by(number, pending) })
+    let mut done = change::change(enforcer, Disk::Follows, inputs, staged, |ledger, _, is_same| {
+        Ok(ledger.succeeded(pending, is_same))
     })?;
     if way.within.is_none() {
         enforcer.store.end_wait();
@@ -95,7 +95,8 @@ pub fn end_unconfirmed<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<b
     let due = enforcer.live().ledger.goes_back_to_nothing();
     if due {
         detach::end(enforcer)?;
-        log_unsaved(enforcer.store.write_ledger(&Ledger::default()));
+        let ended = enforcer.live().ledger.ended();
+        log_unsaved(enforcer.store.write_ledger(&ended));
     }
     Ok(due)
 }

@@ -87,8 +87,8 @@ pub fn promote<D: Dataplane>(
     if let Some(text) = session::cut(enforcer, &staged, asker.session)? {
         return Ok(Some(Applied { difference, text, ..change::unchanged(enforcer) }));
     }
-    let applied = change::change(enforcer, Disk::First, staged, None, |ledger, number| {
-        Ok(ledger.succeeded_by(number, Pending::within(within)))
+    let applied = change::change(enforcer, Disk::First, staged, None, |ledger, _, is_same| {
+        Ok(ledger.succeeded(Pending::within(within), is_same))
     })?;
     Ok(Some(Applied { difference, ..applied }))
 }

@@ -139,7 +139,7 @@ pub fn goes_back_to_nothing(plane: &impl Dataplane, setup: &Setup, store: &Store
     }
     plane.detach(&setup.paths.pins)?;
     in_place::forget(&setup.paths.socket);
-    log_unsaved(store.write_ledger(&Ledger::default()));
+    log_unsaved(store.write_ledger(&ledger.ended()));
     tell_nothing_is_enforced();
     Ok(true)
 }
@@ -196,18 +196,16 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
     let unchanged = problem.is_some()
         || seen.is_some_and(|(files, mode)| files.same_text(&named.files) && mode == setup.config.mode);
     let before = ledger.enforced;
-    let choice = choose(&mut ledger, unchanged);
+    let choice = choose(&ledger, unchanged);
     let mut inputs = match choice {
         Choice::Named => named,
         Choice::Kept(number) => go_on_with(setup, store, number, named),
     };
     let is_named = choice == Choice::Named && problem.is_none();
-    if choice != Choice::Kept(ledger.enforced) {
-        ledger.applied = wall_time();
+    if choice != Choice::Kept(before) {
         inputs.origin = Some(origin(setup, store, (before, choice), &inputs));
-    }
-    if is_named {
-        ledger.pending = Pending::within(setup.confirm);
+        let pending = Pending::within(setup.confirm).filter(|_| is_named);
+        ledger = ledger.succeeded(pending, |number| store.is_same(number, &inputs.made()));
     }
     inputs.problems.extend(problem);
     let mut quarantined: List = store.load(list::FILE)?.unwrap_or_default();
@@ -225,31 +223,13 @@ fn origin(setup: &Setup, store: &Store, (before, choice): (u32, Choice), inputs:
     Origin { action, by: Actor::Agent, time: wall_time(), difference }
 }
 
-fn choose(ledger: &mut Ledger, unchanged: bool) -> Choice {
-    if ledger.enforced == 0 {
-        return Choice::Named;
+fn choose(ledger: &Ledger, unchanged: bool) -> Choice {
+    if ledger.is_unconfirmed() {
+        tracing::warn!(generation = ledger.enforced, "was not confirmed in time");
+        // The first one is detached by now.
+        return ledger.previous.map_or(Choice::Named, Choice::Kept);
     }
-    if let Some(pending) = &ledger.pending
-        && pending.is_over()
-    {
-        let refused = ledger.enforced;
-        tracing::warn!(generation = refused, "was not confirmed in time");
-        ledger.pending = None;
-        if let Some(previous) = ledger.previous {
-            ledger.previous = Some(refused);
-            return Choice::Kept(previous);
-        }
-        // It was the first one, and is detached by now.
-        return Choice::Named;
-    }
-    if unchanged {
-        return Choice::Kept(ledger.enforced);
-    }
-    // What waits for its confirmation is not what to return to.
-    if ledger.pending.take().is_none() {
-        ledger.previous = Some(ledger.enforced);
-    }
-    Choice::Named
+    if unchanged && ledger.enforced != 0 { Choice::Kept(ledger.enforced) } else { Choice::Named }
 }
 
 fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> Inputs {
@@ -288,44 +268,35 @@ mod tests {
     use crate::daemon::clock::{boot_id, boot_time};
 
     fn ledger(pending: Option<Pending>) -> Ledger {
-        Ledger { enforced: 5, previous: Some(4), target: None, pending, staged: None, applied: 0 }
+        Ledger { enforced: 5, previous: Some(4), pending, ..Ledger::default() }
     }
 
     fn due_in(nanoseconds: i64, boot: String) -> Option<Pending> {
-        Some(Pending { until: boot_time().saturating_add_signed(nanoseconds), boot })
+        let until = boot_time().saturating_add_signed(nanoseconds);
+        Some(Pending { until, boot, before: Some(3) })
     }
 
     #[test]
     fn a_restart_goes_on_unless_the_files_have_changed() {
-        assert_eq!(choose(&mut Ledger::default(), false), Choice::Named);
-        let mut same = ledger(None);
-        assert_eq!(choose(&mut same, true), Choice::Kept(5));
-        assert_eq!(same, ledger(None));
-        let mut changed = ledger(None);
-        assert_eq!(choose(&mut changed, false), Choice::Named);
-        assert_eq!(changed.previous, Some(5));
+        assert_eq!(choose(&Ledger::default(), false), Choice::Named);
+        assert_eq!(choose(&Ledger::default(), true), Choice::Named);
+        assert_eq!(choose(&ledger(None), true), Choice::Kept(5));
+        assert_eq!(choose(&ledger(None), false), Choice::Named);
     }
 
     #[test]
     fn a_first_policy_that_was_not_confirmed_is_not_what_a_start_goes_on_with() {
-        let mut first = Ledger { previous: None, ..ledger(due_in(-1, boot_id())) };
-        assert_eq!(choose(&mut first, true), Choice::Named);
-        assert_eq!((first.pending, first.previous), (None, None));
-        // A changed file in the place of one that waits: the confirmed one stays what to return to.
-        let mut changed = ledger(due_in(60_000_000_000, boot_id()));
-        assert_eq!(choose(&mut changed, false), Choice::Named);
-        assert_eq!((changed.pending, changed.previous), (None, Some(4)));
+        let first = Ledger { previous: None, ..ledger(due_in(-1, boot_id())) };
+        assert_eq!(choose(&first, true), Choice::Named);
     }
 
     #[test]
     fn what_was_not_confirmed_is_not_taken_up_again() {
-        let mut waiting = ledger(due_in(60_000_000_000, boot_id()));
-        assert_eq!(choose(&mut waiting, true), Choice::Kept(5));
-        assert!(waiting.pending.is_some(), "there is time left");
+        let waiting = ledger(due_in(60_000_000_000, boot_id()));
+        assert_eq!((choose(&waiting, true), choose(&waiting, false)), (Choice::Kept(5), Choice::Named));
         for pending in [due_in(-1, boot_id()), due_in(60_000_000_000, "another boot".to_owned())] {
-            let mut over = ledger(pending);
-            assert_eq!(choose(&mut over, true), Choice::Kept(4));
-            assert_eq!((over.pending, over.previous), (None, Some(5)));
+            let over = ledger(pending);
+            assert_eq!((choose(&over, true), choose(&over, false)), (Choice::Kept(4), Choice::Kept(4)));
         }
     }
 }

@@ -26,8 +26,8 @@ use crate::daemon::state::generation::{self, LoadedGeneration};
 use crate::daemon::state::in_place::{self, Notes};
 use crate::daemon::state::retire::retire;
 use crate::daemon::state::{Enforcer, Live};
+use crate::daemon::store::Store;
 use crate::daemon::store::unsaved::Disk;
-use crate::daemon::store::{Pending, Store};
 
 /// Takes the enforcement up, or over from an agent that is gone.
 ///
@@ -95,8 +95,8 @@ pub fn start<D: Dataplane>(
             links.undo(&pins, &before);
             if before.is_empty() {
                 let _ = plane.remove_all(&pins);
-                ledger.target = None;
-                log_unsaved(store.write_ledger(&ledger));
+                // Nothing has changed: what waited for a confirmation is not confirmed by this.
+                log_unsaved(store.write_ledger(&ledger_before));
             }
             return Err(error);
         }
@@ -112,7 +112,7 @@ pub fn start<D: Dataplane>(
     ledger.target = None;
     if named {
         // The time begins once it is enforced.
-        ledger.pending = Pending::within(setup.confirm);
+        ledger.begin_wait(setup.confirm);
     }
     store.write_or_hold(&ledger);
     log_unsaved(built.save_zones(&store));

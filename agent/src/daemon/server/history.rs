@@ -21,8 +21,9 @@ pub fn history(store: &Store, ledger: &Ledger) -> Vec<Entry> {
             number if number == ledger.enforced && ledger.pending.is_some() => Standing::Unconfirmed,
             number if number == ledger.enforced => Standing::Enforced,
             number if Some(number) == ledger.previous => Standing::Previous,
-            _ if index < returnable => Standing::Kept,
-            _ => return None,
+            _ if index >= returnable => return None,
+            number if ledger.lapsed.contains(&number) => Standing::Lapsed,
+            _ => Standing::Kept,
         };
         let (_, made) = store.inputs_of(generation)?;
         let Digests { policy, inventory } = made.digests?;

@@ -13,6 +13,7 @@ use crate::daemon::files::Files;
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::clock::{boot_id, boot_time, wall_time};
+use crate::daemon::store::origins::CHANGES;
 
 /// A deadline to confirm by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct Pending {
     pub until: u64,
     /// The boot meant. After another one the deadline is over.
     pub boot: String,
+    /// What `rollback` returned to before the change that waits, and returns to again if that is given up.
+    #[serde(default)]
+    pub before: Option<u32>,
 }
 
 impl Pending {
@@ -30,6 +34,7 @@ impl Pending {
         seconds.map(|seconds| Self {
             until: boot_time().saturating_add(Duration::from_secs(seconds).as_nanos() as u64),
             boot: boot_id(),
+            before: None,
         })
     }
 
@@ -49,7 +54,7 @@ impl Pending {
 pub struct Ledger {
     /// The generation that is enforced.
     pub enforced: u32,
-    /// The one to return to by `rollback`.
+    /// The one to return to by `rollback`: it was confirmed, or needed no confirmation.
     pub previous: Option<u32>,
     /// The one that hooks were being given when this was written. It is completed or undone by
     /// the next start.
@@ -62,6 +67,9 @@ pub struct Ledger {
     /// When another policy, inventory or mode was put in force last, ns since the Unix epoch; 0: not known.
     #[serde(default)]
     pub applied: u64,
+    /// The last ones that were given up while they waited for a confirmation.
+    #[serde(default)]
+    pub lapsed: Vec<u32>,
 }
 
 impl Ledger {
@@ -80,28 +88,54 @@ impl Ledger {
         [Some(self.enforced), self.target].into_iter().flatten().collect()
     }
 
-    /// The ledger once `number` is enforced in the place of this one's. While a change waits for its
-    /// confirmation the one before it is what to return to. The staged generation is whatever is built with it.
+    /// What was confirmed last, or needed no confirmation; none: nothing.
     #[must_use]
-    pub fn succeeded_by(&self, number: u32, pending: Option<Pending>) -> Self {
-        let previous = if self.pending.is_some() { self.previous } else { Some(self.enforced) };
-        Self { enforced: number, previous, target: None, pending, staged: self.staged, applied: wall_time() }
+    pub fn confirmed(&self) -> Option<u32> {
+        if self.pending.is_some() { self.previous } else { Some(self.enforced).filter(|number| *number != 0) }
     }
 
-    /// The ledger once `number` is enforced by a way back. What is left is what to return to; but who has to confirm
-    /// the way back returns to what was confirmed, never to what is not.
-    #[must_use]
-    pub fn returned_by(&self, number: u32, pending: Option<Pending>) -> Self {
-        let is_unconfirmed = self.pending.is_some() && pending.is_some();
-        let previous = if is_unconfirmed { self.previous } else { Some(self.enforced) };
-        Self { previous, ..self.succeeded_by(number, pending) }
+    /// What `rollback` returned to while that was in force; none: there was nothing.
+    fn before_confirmed(&self) -> Option<u32> {
+        self.pending.as_ref().map_or(self.previous, |pending| pending.before)
     }
 
-    /// The ledger once the same files are enforced as `number`.
+    /// The ledger once something else is enforced, by a change or a way back; `is_same` says of a generation whether
+    /// that is the same. What to return to is what was confirmed last: never what was given up unconfirmed.
     #[must_use]
-    pub fn rebuilt_as(&self, number: u32) -> Self {
-        Self { enforced: number, target: None, ..self.clone() }
+    pub fn succeeded(&self, pending: Option<Pending>, is_same: impl Fn(u32) -> bool) -> Self {
+        let (confirmed, before) = (self.confirmed(), self.before_confirmed());
+        let previous = if pending.is_some() { confirmed } else { other_than(is_same, confirmed, before) };
+        let pending = pending.map(|pending| Pending { before, ..pending });
+        let mut lapsed = self.lapsed.clone();
+        lapsed.extend(self.pending.as_ref().map(|_| self.enforced));
+        lapsed.drain(..lapsed.len().saturating_sub(CHANGES));
+        Self { previous, pending, applied: wall_time(), lapsed, ..self.clone() }
     }
+
+    /// The ledger once what waits for its confirmation has it; `is_same` says of a generation whether it is the same.
+    #[must_use]
+    pub fn settled(&self, is_same: impl Fn(u32) -> bool) -> Self {
+        let previous = other_than(is_same, self.confirmed(), self.before_confirmed());
+        Self { previous, pending: None, ..self.clone() }
+    }
+
+    /// The ledger once nothing is enforced any more, since the first policy was not confirmed in time.
+    #[must_use]
+    pub fn ended(&self) -> Self {
+        Self { lapsed: self.succeeded(None, |_| false).lapsed, ..Self::default() }
+    }
+
+    /// The time to confirm within begins now; none: nothing waits.
+    pub fn begin_wait(&mut self, seconds: Option<u64>) {
+        let before = self.pending.as_ref().and_then(|pending| pending.before);
+        self.pending = Pending::within(seconds).map(|pending| Pending { before, ..pending });
+    }
+}
+
+/// The first of two generations, or the second if the first is the same as what is enforced: going there would change
+/// nothing.
+fn other_than(is_same: impl Fn(u32) -> bool, first: Option<u32>, second: Option<u32>) -> Option<u32> {
+    if first.is_some_and(is_same) { second } else { first }
 }
 
 /// What a generation was made from, besides its files.
@@ -130,4 +164,66 @@ pub struct Unsaved {
     pub generations: BTreeMap<u32, (Files, GenerationMeta)>,
     /// Which generation is meant to run.
     pub ledger: Option<Ledger>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CHANGES, Ledger, Pending};
+
+    /// 5 is enforced in the place of 4, for good or until it is confirmed.
+    fn ledger(waits: bool) -> Ledger {
+        let pending = Pending::within(Some(600)).filter(|_| waits);
+        let pending = pending.map(|pending| Pending { before: Some(3), ..pending });
+        Ledger { enforced: 5, previous: Some(4), pending, ..Ledger::default() }
+    }
+
+    fn before(ledger: &Ledger) -> Option<u32> {
+        ledger.pending.as_ref().and_then(|pending| pending.before)
+    }
+
+    #[test]
+    fn a_way_back_leads_to_what_was_confirmed() {
+        let other = |_| false;
+        // What is succeeded; whether the next one waits; what it returns to, then, and what has lapsed.
+        let cases = [
+            (ledger(false), false, Some(5), None, vec![]),
+            (ledger(false), true, Some(5), Some(4), vec![]),
+            (ledger(true), false, Some(4), None, vec![5]),
+            (ledger(true), true, Some(4), Some(3), vec![5]),
+            (Ledger::default(), false, None, None, vec![]),
+            (Ledger::default(), true, None, None, vec![]),
+        ];
+        for (ledger, waits, previous, of_waiting, lapsed) in cases {
+            let next = ledger.succeeded(Pending::within(Some(600)).filter(|_| waits), other);
+            assert_eq!(
+                (next.previous, before(&next), next.pending.is_some(), &next.lapsed),
+                (previous, of_waiting, waits, &lapsed),
+                "{ledger:?}"
+            );
+            assert_ne!(next.applied, 0);
+        }
+    }
+
+    #[test]
+    fn what_says_the_same_is_nothing_to_return_to() {
+        // What waited is given up for what was confirmed, and the same is applied once more.
+        assert_eq!(ledger(true).succeeded(None, |number| number == 4).previous, Some(3));
+        assert_eq!(ledger(false).succeeded(None, |number| number == 5).previous, Some(4));
+        // It waits for its confirmation, without which it goes back all the same.
+        let waiting = ledger(false).succeeded(Pending::within(Some(600)), |number| number == 5);
+        assert_eq!(waiting.previous, Some(5));
+        assert_eq!(waiting.settled(|number| number == 5).previous, Some(4));
+        assert_eq!(waiting.settled(|_| false).previous, Some(5));
+    }
+
+    #[test]
+    fn a_wait_that_begins_anew_forgets_nothing_and_what_has_lapsed_is_bounded() {
+        let mut waiting = ledger(true);
+        waiting.begin_wait(Some(60));
+        assert_eq!((before(&waiting), waiting.pending.unwrap().seconds_left()), (Some(3), 60));
+        assert_eq!(ledger(true).ended(), Ledger { lapsed: vec![5], ..Ledger::default() });
+        let many = Ledger { lapsed: (100..200).collect(), ..ledger(true) };
+        let lapsed = many.succeeded(None, |_| false).lapsed;
+        assert_eq!((lapsed.len(), lapsed.last()), (CHANGES, Some(&5)));
+    }
 }

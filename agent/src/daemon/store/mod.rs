@@ -239,6 +239,23 @@ impl Store {
         self.load(&format!("generation-{number}/{}", record::FILE))
     }
 
+    /// What was kept of a generation besides its files, which nobody reads for it; `None` if that was not kept.
+    #[must_use]
+    pub fn made_of(&self, number: u32) -> Option<GenerationMeta> {
+        if let Some((_, made)) = self.unsaved().generations.get(&number) {
+            return Some(made.clone());
+        }
+        let made = fs::read(self.generation(number).join("made.json")).ok()?;
+        Some(GenerationMeta { origin: self.origin_of(number), ..serde_json::from_slice(&made).ok()? })
+    }
+
+    /// Whether a generation is of the same files in the same mode, as far as that was kept.
+    #[must_use]
+    pub fn is_same(&self, number: u32, made: &GenerationMeta) -> bool {
+        let is_same = |kept: GenerationMeta| (kept.digests, kept.mode) == (made.digests.clone(), made.mode);
+        made.digests.is_some() && self.made_of(number).is_some_and(is_same)
+    }
+
     /// What a generation was made from; `None` if that was not kept whole, or is not what was kept.
     #[must_use]
     pub fn inputs_of(&self, number: u32) -> Option<(Files, GenerationMeta)> {
@@ -246,9 +263,7 @@ impl Store {
             return Some(held.clone());
         }
         let directory = self.generation(number);
-        let mut made: GenerationMeta =
-            serde_json::from_slice(&fs::read(directory.join("made.json")).ok()?).ok()?;
-        made.origin = self.origin_of(number);
+        let mut made = self.made_of(number)?;
         let source = |file: &str, path: &Path| {
             let text = fs::read_to_string(directory.join(file)).ok()?;
             Some(Source::new(&path.display().to_string(), &text))
@@ -265,7 +280,7 @@ impl Store {
     /// The fingerprints of a generation's rules, as they were kept.
     #[must_use]
     pub fn fingerprints(&self, number: u32) -> Vec<String> {
-        self.inputs_of(number).map(|(_, made)| made.fingerprints).unwrap_or_default()
+        self.made_of(number).map(|made| made.fingerprints).unwrap_or_default()
     }
 
     /// Forgets what other generations than these were made from.
@@ -328,6 +343,7 @@ mod tests {
             pending: None,
             staged: Some(3),
             applied: 9,
+            lapsed: vec![5],
         };
         store.write_ledger(&ledger).unwrap();
         assert_eq!(store.ledger().unwrap(), ledger);

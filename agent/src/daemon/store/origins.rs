@@ -11,7 +11,7 @@ use crate::daemon::lock;
 pub const FILE: &str = "origin.json";
 
 /// So many changes can be returned to.
-const CHANGES: usize = 20;
+pub(super) const CHANGES: usize = 20;
 
 /// Their files take no more than this, but for those that are needed in any case.
 const BYTES: u64 = 256 << 20;

@@ -84,6 +84,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_besides_the_files_is_known_without_them() {
+        let root = tempfile::tempdir().unwrap();
+        let agent = Store::new(root.path());
+        save(&agent, Mode::Audit);
+        let (_, whole) = agent.inputs_of(7).unwrap();
+        for file in ["policy", "inventory"] {
+            std::fs::remove_file(root.path().join("generation-7").join(file)).unwrap();
+        }
+        assert_eq!((agent.made_of(7), agent.inputs_of(7).is_none()), (Some(whole.clone()), true));
+        // Another mode, or files that are not known, are not the same.
+        let other = GenerationMeta { mode: Mode::Enforce, ..whole.clone() };
+        let unknown = GenerationMeta { digests: None, ..whole.clone() };
+        let is_same = [whole, other, unknown].map(|made| agent.is_same(7, &made));
+        assert_eq!((is_same, agent.made_of(8)), ([true, false, false], None));
+    }
+
+    #[test]
     fn what_a_process_has_kept_it_knows_whatever_the_disk_says() {
         let root = tempfile::tempdir().unwrap();
         let agent = Store::new(root.path());
