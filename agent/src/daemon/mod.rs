@@ -142,7 +142,6 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     let mut rights = Rights::new(&enforcer.setup.config.control);
     let listener = server::listen(&paths, &mut rights)?;
     rights.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    flows::note_timeouts(&enforcer);
     tell_attached(&enforcer);
     service::ready(&enforcer);
     let shared = enforcer.shared.clone();

@@ -165,6 +165,48 @@ fn each_filter_lists_exactly_the_conversations_that_are_so() {
     assert_eq!(listed(&site, &[]).1["matched"], 0, "there is no table any more");
 }
 
+#[test]
+fn without_an_agent_the_programs_tell_what_is_in_force() {
+    let mut site = Site::new("intime", Over::Ethernet, &[WEB]);
+    let base = site.configuration("server", "eth0");
+    let configured = |site: &Site, seconds: u32| {
+        site.write("agent.toml", &format!("{base}[timeouts]\nudp_unreplied = {seconds}\n"));
+    };
+    let state = std::path::PathBuf::from(format!("/var/lib/bulkhead/{}", site.instance()));
+    let matched = |site: &Site| listed(site, &["--interface", "eth0"]).1["matched"].clone();
+    configured(&site, 3);
+    site.start();
+    let asked = bound(&site, "client", 9500);
+    asked.send_to(b"x", SocketAddr::new(site.address("server"), 8080)).unwrap();
+    site.kill();
+    assert_eq!(matched(&site), 1);
+    // Whatever files say by now, and though what was kept of it is gone or says otherwise.
+    configured(&site, 3600);
+    std::fs::remove_file(state.join("zones.json")).unwrap();
+    let number = site.status()["links"][0]["generation"].to_string();
+    let made = state.join(format!("generation-{number}/made.json"));
+    let kept = std::fs::read_to_string(&made).unwrap();
+    std::fs::write(&made, kept.replace("\"enforce\"", "\"audit\"")).unwrap();
+    assert_ne!(std::fs::read_to_string(&made).unwrap(), kept);
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(matched(&site), 0, "it is over by the programs that run");
+    let status = site.status();
+    assert_eq!((&status["mode"], &status["state"]), (&"enforce".into(), &"enforced".into()), "{status}");
+    std::fs::write(&made, kept).unwrap();
+    // Programs of other time-outs take it up.
+    site.start();
+    assert_eq!(matched(&site), 1);
+    configured(&site, 3);
+    site.kill();
+    assert_eq!(matched(&site), 1);
+    // While a staged policy observes, it is what enforces that counts.
+    site.start();
+    site.done(&["stage", &site.path("policy.hujson")]);
+    site.kill();
+    configured(&site, 3600);
+    assert_eq!(matched(&site), 0);
+}
+
 /// Begins as many flows with the server as there are pairs of these ports.
 fn begin(sockets: &[UdpSocket], server: IpAddr, ports: std::ops::Range<u16>) {
     for port in ports {

@@ -104,7 +104,7 @@ pub fn observed<D: Dataplane>(
     let Some(staged) = &built.staged else { return Ok(None) };
     let [would_drop, would_pass] = enforcer.plane.staged_counters(enforcer.pins(), built.number)?;
     let (policy, inventory) =
-        enforcer.store.inputs_of(staged.number).map(|(files, _)| files.paths()).unwrap_or_default();
+        enforcer.store.made_of(staged.number).map(|made| (made.policy, made.inventory)).unwrap_or_default();
     Ok(Some(Observed {
         generation: staged.number,
         policy: policy.display().to_string(),

@@ -167,7 +167,7 @@ fn resolver(
         let (files, made) = store.inputs_of(generation)?;
         let inputs = Inputs::compile(files, made.mode, &target).ok()?;
         // Another node's or compiler's tables would number rules otherwise.
-        let is_same = inputs.fingerprints == store.fingerprints(generation);
+        let is_same = inputs.fingerprints == made.fingerprints;
         is_same.then(|| enricher(&inputs, indices.clone()))
     }
 }

@@ -5,23 +5,20 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bulkhead_abi::{FlowValue, TIMEOUTS, Timeouts};
+use bulkhead_abi::{FlowValue, Timeouts};
 use bulkhead_api::event::{End, Rule};
+use bulkhead_dataplane::{Pins, held_settings};
 use bulkhead_events::{Enricher, Generations};
 use bulkhead_policy::address::AddressSet;
 use bulkhead_policy::diagnostic::Findings;
 use bulkhead_policy::inventory::{Inventory, Node, parse};
 use ipnet::IpNet;
 
-use crate::daemon::log::log_unsaved;
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::enricher::Indices;
 use crate::daemon::state::generation::ZONES;
 use crate::daemon::store::Store;
 use crate::exit::Usage;
-
-/// The file in the state directory of the time-outs that are in force, for whoever lists flows without an agent.
-const FILE: &str = "timeouts.json";
 
 /// Names of one moment.
 pub struct Known {
@@ -34,11 +31,6 @@ pub struct Known {
     zones: BTreeMap<String, u16>,
     /// None: not known, and then no flow is taken for one that is over.
     timeouts: Option<Timeouts>,
-}
-
-/// Notes the time-outs of an agent that starts.
-pub fn note_timeouts(enforcer: &Enforcer) {
-    log_unsaved(enforcer.store.save(FILE, &enforcer.setup.config.timeouts.0));
 }
 
 /// What was read, or nothing.
@@ -62,14 +54,17 @@ impl Known {
         }
     }
 
-    /// What an agent has kept: not which rules the numbers are, which needs the policy to be compiled as it did. What
-    /// cannot be read is said, and not known.
-    pub fn kept(store: &Store) -> Self {
-        let enforced = or_unknown(store.ledger()).enforced;
+    /// What the programs on the hooks tell, and an agent has kept: not which rules the numbers are, which needs the
+    /// policy to be compiled as it did. What cannot be read is said, and not known.
+    pub fn kept(pins: &Pins, store: &Store) -> Self {
+        let running = or_unknown(held_settings(pins).map_err(Into::into));
+        let generation = running.values().map(|settings| settings.generation).max();
+        let enforced = generation.unwrap_or_else(|| or_unknown(store.ledger()).enforced);
         let inventory = store
             .inputs_of(enforced)
             .and_then(|(files, _)| parse(&files.inventory, &mut Findings::default()));
-        let timeouts: Option<[u32; TIMEOUTS]> = or_unknown(store.load(FILE));
+        let mut zones: BTreeMap<String, u16> = or_unknown(store.load(ZONES)).unwrap_or_default();
+        zones.extend(running.iter().map(|(name, settings)| (name.clone(), settings.zone)));
         let indices = Indices::default();
         let names = inventory.as_ref().map_or_else(
             || Enricher::unknown(indices.clone()),
@@ -79,8 +74,9 @@ impl Known {
             names: Arc::new(names),
             generations: None,
             inventory: inventory.map(Arc::new),
-            zones: or_unknown(store.load(ZONES)).unwrap_or_default(),
-            timeouts: timeouts.map(Timeouts),
+            zones,
+            // Those of an agent are the same for every program.
+            timeouts: running.values().next().map(|settings| settings.timeouts),
         }
     }
 

@@ -13,7 +13,7 @@ use bulkhead_api::flow::{Flow, LIMIT, Line, Query, State, Total};
 use bulkhead_dataplane::{FlowTable, Pins, STATE_MAPS, flow_clock};
 
 use self::filter::Filter;
-pub use self::known::{Known, note_timeouts};
+pub use self::known::Known;
 
 /// Buckets that one part looks at, and bytes from which on it looks at no more.
 const BUCKETS: usize = 4096;

@@ -69,5 +69,5 @@ fn elsewhere(mut status: Status) -> Status {
 /// # Errors
 /// What the query names that is not known, or what cannot be read.
 pub fn flows(paths: &Paths, query: &Query) -> anyhow::Result<Listing> {
-    Listing::begin(&paths.pins, Known::kept(&Store::new(&paths.state)), query)
+    Listing::begin(&paths.pins, Known::kept(&paths.pins, &Store::new(&paths.state)), query)
 }

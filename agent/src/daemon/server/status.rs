@@ -1,10 +1,13 @@
 //! What `bulkhead status` tells.
 
+use std::collections::BTreeMap;
+
+use bulkhead_abi::{FEATURE_AUDIT, Settings};
 use bulkhead_api::event::EventStats;
 use bulkhead_api::quarantine::Entry;
 use bulkhead_api::status::{Agent, Anchor, ExchangeInterface, Losses, Quarantined, ReasonCount, Sink, State, Status};
 use bulkhead_dataplane::{
-    Dataplane, Kernel, KernelError, Pins, RunningLink, STATE_MAPS, State as Tables, running,
+    Dataplane, Kernel, KernelError, Pins, RunningLink, STATE_MAPS, State as Tables, held_settings, running,
 };
 use bulkhead_policy::inventory::Node;
 use bulkhead_policy::resolve::OverlayServices;
@@ -96,7 +99,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     warnings.extend(sinks.iter().filter_map(behind));
     let anchors = enforcer.shared.anchors.progress();
     warnings.extend(anchors.iter().filter_map(without_last));
-    let kept = enforcer.store.inputs_of(live.ledger.enforced).map(|(files, _)| files.paths());
+    let kept = enforcer.store.made_of(live.ledger.enforced).map(|made| (made.policy, made.inventory));
     let (policy, inventory) = kept.unwrap_or_else(|| enforcer.setup.files());
     Agent {
         pid: std::process::id(),
@@ -167,7 +170,7 @@ pub fn read(
         ledger.unwrap_or_default()
     });
     let half_way = ledger.target.is_some();
-    let made = store.inputs_of(ledger.enforced).filter(|_| !links.is_empty());
+    let made = store.made_of(ledger.enforced).filter(|_| !links.is_empty());
     let guard = in_place.as_ref().and_then(|in_place| in_place.guard.problem(&Nft, instance));
     let unknown = (in_place.is_none() && !links.is_empty()).then(|| {
         format!(
@@ -182,7 +185,10 @@ pub fn read(
     let links: Vec<_> =
         links.into_iter().map(|link| RunningLink { generation: known.generation(&link), ..link }).collect();
     wrong.extend(guard.into_iter().chain(unknown));
-    let mode = agent.as_ref().map(|agent| agent.mode).or(made.map(|(_, made)| made.mode));
+    let mode = match &agent {
+        Some(agent) => Some(agent.mode),
+        None => running_mode(&held_settings(pins)?).or(made.map(|made| made.mode)),
+    };
     let quarantined: Option<List> = store.load(list::FILE).unwrap_or_else(|error| {
         wrong.push(unread("who is quarantined", &error, agent.is_some()));
         None
@@ -215,6 +221,12 @@ pub fn read(
         count(&mut status, &Tables::open(pins)?)?;
     }
     Ok(status.with_problems(wrong))
+}
+
+/// The mode of the programs on the hooks; none if the kernel does not tell.
+fn running_mode(running: &BTreeMap<String, Settings>) -> Option<Mode> {
+    let is_audit = running.values().all(|settings| settings.features & FEATURE_AUDIT != 0);
+    (!running.is_empty()).then_some(if is_audit { Mode::Audit } else { Mode::Enforce })
 }
 
 /// What a damaged record means, and what to do.

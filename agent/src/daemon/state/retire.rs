@@ -28,7 +28,7 @@ pub fn retire<D: Dataplane>(pins: &Pins, store: &Store, folded: &mut Folded, run
     }
     let mut kept = Vec::new();
     for number in &old {
-        let Some((_, made)) = store.inputs_of(*number) else { continue };
+        let Some(made) = store.made_of(*number) else { continue };
         match plane.rule_counters(pins, *number, made.fingerprints.len()) {
             Ok(counters) => folded.fold(*number, &made.fingerprints, &counters),
             Err(error) => tracing::warn!(

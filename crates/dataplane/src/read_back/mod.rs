@@ -14,7 +14,7 @@ use super::tables::{ENFORCED, STAGED_TABLES, TableNames};
 use super::value::Value;
 use super::{KernelError, Pins};
 
-pub use programs::{HeldProgram, Inside, Stranger, held_programs};
+pub use programs::{HeldProgram, Inside, Stranger, held_programs, held_settings};
 
 /// The tables of one role of a generation, as the kernel holds them; of its staged policy if `of_staged`. What lies
 /// in no map (numbers of classes and rules) is `expected`'s. Deadlines are in ns since boot.

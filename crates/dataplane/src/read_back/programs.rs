@@ -1,6 +1,6 @@
 //! What runs on the hooks: each program's tag, the maps that it uses, and what it was specialised by.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use aya::maps::{MapData, MapInfo};
@@ -62,17 +62,15 @@ const NAME: usize = 15;
 /// # Errors
 /// If the kernel cannot be asked.
 pub fn held_programs(pins: &Pins, generation: u32, interface: &str) -> Result<Vec<HeldProgram>, KernelError> {
-    let what = || KernelError::refused::<io::Error>(format!("interface {interface}: asking what runs there"));
     let mut held = Vec::new();
     let mut infos: HashMap<u32, ProgramInfo> = HashMap::new();
     for (name, hook) in pins.links()? {
         if name != interface {
             continue;
         }
-        let Some(link) = Link::pinned(&pins.link(&name, hook)).map_err(what())? else { continue };
-        let program = link.info().map_err(what())?.program;
+        let Some(program) = attached(pins, &name, hook)? else { continue };
         if infos.is_empty() {
-            infos = loaded_programs().flatten().map(|info| (info.id(), info)).collect();
+            infos = loaded();
         }
         let Some(info) = infos.get(&program) else {
             held.push(HeldProgram { interface: name, hook, program, enforcing: None, inside: None });
@@ -94,6 +92,41 @@ pub fn held_programs(pins: &Pins, generation: u32, interface: &str) -> Result<Ve
         held.push(HeldProgram { interface: name, hook, program, enforcing: Some(enforced), inside });
     }
     Ok(held)
+}
+
+/// What the programs that enforce on each interface were specialised by, by its managed name. One of which the kernel
+/// does not tell, which it does to CAP_SYS_ADMIN alone, or whose program is of no generation that is pinned, is not there.
+///
+/// # Errors
+/// If the kernel cannot be asked.
+pub fn held_settings(pins: &Pins) -> Result<BTreeMap<String, Settings>, KernelError> {
+    let links = pins.links()?;
+    let (generations, infos) =
+        (pins.generations()?, if links.is_empty() { HashMap::new() } else { loaded() });
+    let mut held = BTreeMap::new();
+    for (name, hook) in links {
+        let Some(program) = attached(pins, &name, hook)? else { continue };
+        let Some(observer) = infos.get(&program).map(maps_of) else { continue };
+        let enforced = chained(&observer, hook)?.unwrap_or(program);
+        let Some(maps) = infos.get(&enforced).map(maps_of) else { continue };
+        if let Some(settings) = settings(&maps)?.filter(|settings| generations.contains(&settings.generation))
+        {
+            held.insert(name, settings);
+        }
+    }
+    Ok(held)
+}
+
+/// The program on a hook; none if its link is gone.
+fn attached(pins: &Pins, interface: &str, hook: Hook) -> Result<Option<u32>, KernelError> {
+    let what = || KernelError::refused::<io::Error>(format!("interface {interface}: asking what runs there"));
+    let Some(link) = Link::pinned(&pins.link(interface, hook)).map_err(what())? else { return Ok(None) };
+    Ok(Some(link.info().map_err(what())?.program))
+}
+
+/// The programs in the kernel, by number.
+fn loaded() -> HashMap<u32, ProgramInfo> {
+    loaded_programs().flatten().map(|info| (info.id(), info)).collect()
 }
 
 /// The maps of a program, by name and number.
