@@ -67,7 +67,12 @@ fn modes(before: Mode, after: Mode) -> Option<String> {
 }
 
 fn flows(before: Files, options: &CompileOptions, inputs: &Inputs) -> Vec<String> {
-    let old = Loaded::new(before.policy, Some(before.inventory), &options.scope());
+    let scope = options.scope();
+    let old = if before.inventory.text() == inputs.files.inventory.text() {
+        Loaded::over(before.policy, &inputs.inventory, &scope)
+    } else {
+        Loaded::new(before.policy, Some(before.inventory), &scope)
+    };
     let (Some(ruleset), Some(inventory)) = (&old.ruleset, &old.inventory) else {
         return vec!["flows are not compared: what is enforced was read by other rules".to_owned()];
     };

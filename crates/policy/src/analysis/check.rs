@@ -63,12 +63,28 @@ impl Loaded {
     /// Parses and resolves both files, on both networks. What is wrong in them is among the findings.
     #[must_use]
     pub fn new(policy_source: Source, inventory_source: Option<Source>, scope: &Scope) -> Self {
+        let inventory = inventory_source.clone();
+        Self::with(policy_source, inventory_source, scope, |policy, findings| match &inventory {
+            Some(source) => inventory::parse(source, findings),
+            None => policy.map(placeholder),
+        })
+    }
+
+    /// The same over an inventory that was read before and had no error: reading it anew takes longer than all else.
+    #[must_use]
+    pub fn over(policy_source: Source, inventory: &Inventory, scope: &Scope) -> Self {
+        Self::with(policy_source, Some(inventory.source.clone()), scope, |_, _| Some(inventory.clone()))
+    }
+
+    fn with(
+        policy_source: Source,
+        inventory_source: Option<Source>,
+        scope: &Scope,
+        read: impl FnOnce(Option<&Policy>, &mut Findings) -> Option<Inventory>,
+    ) -> Self {
         let mut findings = Findings::default();
         let policy = policy::parse(&policy_source, scope.dialect, &mut findings);
-        let inventory = match &inventory_source {
-            Some(source) => inventory::parse(source, &mut findings),
-            None => policy.as_ref().map(placeholder),
-        };
+        let inventory = read(policy.as_ref(), &mut findings);
         let mut resolve = |network| {
             let (policy, inventory) = policy.as_ref().zip(inventory.as_ref())?;
             let on_exchanges = || inventory.nodes.iter().any(|node| !node.underlay.is_empty());

@@ -96,21 +96,26 @@ const ROUTERS: usize = 3;
 
 /// Ends in words. A range that nodes route says behind whom it is; nodes come first.
 pub(super) fn words(ends: &[End], side: &Side<'_>) -> Vec<String> {
+    let (ranges, nodes): (Vec<&End>, Vec<&End>) =
+        ends.iter().partition(|end| matches!(end, End::Range { .. }));
+    let routers = side.inventory.routers().filter(|_| !ranges.is_empty()).map(|node| {
+        let nets = node.routes_on(side.ruleset.network).iter();
+        (node, AddressSet::from_prefixes(nets.filter(|net| net.prefix_len() > 0)))
+    });
+    let routers: Vec<(&Node, AddressSet)> = routers.collect();
     let behind = |first: &IpAddr, last: &IpAddr| {
         let range = AddressSet::from_ranges([(*first, *last)]);
         // A router may have the range in several routes, or not all of it.
-        let named = |node: &Node| {
-            let nets = node.routes_on(side.ruleset.network).iter();
-            let routed = AddressSet::from_prefixes(nets.filter(|net| net.prefix_len() > 0));
-            let is_whole = range.minus(&routed).is_empty();
-            let name = if is_whole { node.name.clone() } else { format!("{} in part", node.name) };
-            range.intersects(&routed).then_some(name)
+        let named = |(node, routed): &(&Node, AddressSet)| {
+            if !range.intersects(routed) {
+                return None;
+            }
+            let is_whole = range.minus(routed).is_empty();
+            Some(if is_whole { node.name.clone() } else { format!("{} in part", node.name) })
         };
-        let routers: Vec<String> = side.inventory.routers().filter_map(named).take(ROUTERS).collect();
+        let routers: Vec<String> = routers.iter().filter_map(named).take(ROUTERS).collect();
         if routers.is_empty() { String::new() } else { format!(" behind {}", routers.join(" and ")) }
     };
-    let (ranges, nodes): (Vec<&End>, Vec<&End>) =
-        ends.iter().partition(|end| matches!(end, End::Range { .. }));
     let word = |end: &End| match end {
         End::Node { name, address, way } => {
             let address = address.map(|address| format!(" ({address})")).unwrap_or_default();
@@ -138,16 +143,18 @@ pub(super) fn selectors(
         Some(false) => AddressSet { v4: AddressSet::default().v4, ..set },
         None => set,
     };
-    let addresses = |end: &End| match end {
-        End::Range { first, last, .. } => AddressSet::from_ranges([(*first, *last)]),
-        End::Node { address: Some(address), .. } => AddressSet::from_addresses([*address]),
-        End::Node { name, .. } => {
-            let node = side.inventory.node(name);
-            AddressSet::from_addresses(
-                node.map_or(&[][..], |node| node.addresses_on(network)).iter().copied(),
-            )
-        }
+    let ranges = |end: &End| -> Vec<(IpAddr, IpAddr)> {
+        let all = match end {
+            End::Range { first, last, .. } => return vec![(*first, *last)],
+            End::Node { address: Some(address), .. } => std::slice::from_ref(address),
+            End::Node { name, .. } => {
+                side.inventory.node(name).map_or(&[][..], |node| node.addresses_on(network))
+            }
+        };
+        all.iter().map(|address| (*address, *address)).collect()
     };
+    // At once: a hundred thousand sets of one address that are joined one by one take minutes.
+    let addresses = |ends: &[End]| AddressSet::from_ranges(ends.iter().flat_map(ranges));
     if ends.len() < 2
         || ends
             .iter()
@@ -156,11 +163,10 @@ pub(super) fn selectors(
         return Vec::new();
     }
     let alone = match others {
-        [only @ End::Node { .. }] => addresses(only),
+        [End::Node { .. }] => addresses(others),
         _ => AddressSet::default(),
     };
-    let set = ends.iter().fold(AddressSet::default(), |all, end| all.union(&addresses(end)));
-    let set = of_family(set).minus(&alone);
+    let set = of_family(addresses(ends)).minus(&alone);
     let Some(one) = set.first() else { return Vec::new() };
     let blocks = side.ruleset.rules.iter().flat_map(|rule| &rule.blocks);
     let mut ids: Vec<_> = blocks
