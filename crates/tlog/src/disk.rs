@@ -1,15 +1,20 @@
 //! Files, and when they are durable.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, ReadDir};
 use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+
+/// How a directory on the way to a file is opened, and how the file is.
+const WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// Files that are open at once before they are synced.
 const OPEN: usize = 64;
@@ -22,18 +27,58 @@ pub(crate) const PRIVATE: u32 = 0o600;
 /// Bytes of the longest file of text: a note or a key.
 const MOST_TEXT: u64 = 1 << 20;
 
-/// Reads a file of at most `most` bytes.
+/// Reads a file of at most `most` bytes below a log's directory, by its name there.
 ///
-/// Whoever made a copy of a log can put anything in a file's place: no link is followed, no pipe is waited for, and no
-/// more is read than the log's own file can have.
+/// Whoever made a copy of a log can put anything in a file's place, or in that of a directory on the way to it: no link
+/// is followed, no pipe is waited for, and no more is read than the log's own file can have. The log's directory itself
+/// its reader has named, and may be a link.
+pub(crate) fn read_below(root: &Path, name: &Path, most: u64) -> Result<Vec<u8>> {
+    let path = root.join(name);
+    let directory =
+        openat(CWD, root, WAY, Mode::empty()).map_err(|errno| Error::io("open", root)(errno.into()))?;
+    let no_links = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    match openat2(&directory, name, FILE, Mode::empty(), no_links) {
+        Ok(opened) => read_all(File::from(opened), &path, most),
+        Err(errno @ Errno::NOENT) => Err(Error::io("read", &path)(errno.into())),
+        // Step by step, to say where it ends; and for systems that do not have this call, or forbid it.
+        Err(_) => read_in(walk(root, directory, name)?.as_fd(), name_of(name), &path, most),
+    }
+}
+
+/// The directory of a file below `root`.
+pub(crate) fn walk(root: &Path, mut directory: OwnedFd, name: &Path) -> Result<OwnedFd> {
+    let mut at = root.to_owned();
+    for part in name.parent().into_iter().flatten() {
+        at.push(part);
+        let opened = openat(&directory, part, WAY | OFlags::NOFOLLOW, Mode::empty());
+        directory = opened.map_err(|errno| match errno {
+            Errno::NOTDIR | Errno::LOOP => Error::damaged(&at, NO_DIRECTORY),
+            _ => Error::io("open", &at)(errno.into()),
+        })?;
+    }
+    Ok(directory)
+}
+
+fn name_of(path: &Path) -> &Path {
+    path.file_name().unwrap_or_default().as_ref()
+}
+
+/// Reads a file of at most `most` bytes in a log's directory, or one that is named by its path; no link is followed
+/// where it should be.
 pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
-    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
+    read_in(CWD, path, path, most)
+}
+
+fn read_in(directory: BorrowedFd<'_>, name: &Path, path: &Path, most: u64) -> Result<Vec<u8>> {
+    let opened = openat(directory, name, FILE, Mode::empty()).map_err(|errno| match errno {
         // A link, a socket.
-        Some(Errno::LOOP | Errno::NXIO) => Error::damaged(path, NO_FILE),
-        _ => Error::io("read", path)(error),
+        Errno::LOOP | Errno::NXIO => Error::damaged(path, NO_FILE),
+        _ => Error::io("read", path)(errno.into()),
     })?;
+    read_all(File::from(opened), path, most)
+}
+
+fn read_all(file: File, path: &Path, most: u64) -> Result<Vec<u8>> {
     let data = file.metadata().map_err(Error::io("read", path))?;
     if !data.is_file() {
         return Err(Error::damaged(path, NO_FILE));
@@ -49,9 +94,32 @@ pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
 /// What is said of a link, a pipe, a device, a socket and a directory in a file's place.
 const NO_FILE: &str = "is no regular file";
 
+/// What is said of anything else in a directory's place, and of a link to one.
+pub(crate) const NO_DIRECTORY: &str = "is no directory, or a link to one";
+
+/// Lists a directory of a log, if it is there; one that is a link is not listed.
+pub(crate) fn list(directory: &Path) -> Result<Option<ReadDir>> {
+    let Some(found) = if_there(fs::symlink_metadata(directory).map_err(Error::io("list", directory)))? else {
+        return Ok(None);
+    };
+    if !found.is_dir() {
+        return Err(Error::damaged(directory, NO_DIRECTORY));
+    }
+    if_there(fs::read_dir(directory).map_err(Error::io("list", directory)))
+}
+
 /// Reads a file of text.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
-    String::from_utf8(read(path, MOST_TEXT)?).map_err(|_| Error::damaged(path, "is no text in UTF-8"))
+    text(path, read(path, MOST_TEXT)?)
+}
+
+/// Reads a file of text below a log's directory.
+pub(crate) fn read_text_below(root: &Path, name: &Path) -> Result<String> {
+    text(&root.join(name), read_below(root, name, MOST_TEXT)?)
+}
+
+fn text(path: &Path, bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).map_err(|_| Error::damaged(path, "is no text in UTF-8"))
 }
 
 /// Reads a file that need not be there.

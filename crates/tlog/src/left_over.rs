@@ -1,6 +1,5 @@
 //! Files below `tile` that no checkpoint covers.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::disk;
@@ -13,8 +12,7 @@ pub(crate) fn list(root: &Path, size: u64) -> Result<Vec<PathBuf>> {
     let mut directories = vec![root.join("tile")];
     let mut all = Vec::new();
     while let Some(directory) = directories.pop() {
-        let listed = fs::read_dir(&directory).map_err(Error::io("list", &directory));
-        for found in disk::if_there(listed)?.into_iter().flatten() {
+        for found in disk::list(&directory)?.into_iter().flatten() {
             let found = found.map_err(Error::io("list", &directory))?;
             let path = found.path();
             // A link is followed nowhere.

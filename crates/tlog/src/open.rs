@@ -187,7 +187,7 @@ fn read_edge(directory: &Path, signed: &Checkpoint) -> Result<(Edge, Vec<u8>)> {
         return Ok((edge, Vec::new()));
     }
     let path = directory.join(unfinished.path());
-    let bytes = disk::read(&path, Row::Entries.most_bytes())?;
+    let bytes = disk::read_below(directory, &unfinished.path(), Row::Entries.most_bytes())?;
     let entries = bundle::split(&bytes, unfinished.width).filter(|(_, behind)| behind.is_empty());
     let (entries, _) = entries
         .ok_or_else(|| Error::damaged(&path, format!("does not hold {} entries", unfinished.width)))?;
@@ -203,7 +203,7 @@ fn read_edge(directory: &Path, signed: &Checkpoint) -> Result<(Edge, Vec<u8>)> {
 /// Reads a hash tile of just this width.
 fn read_hashes(directory: &Path, tile: Tile) -> Result<Vec<Hash>> {
     let path = directory.join(tile.path());
-    let hashes = tile::decode(&disk::read(&path, tile.row.most_bytes())?)
+    let hashes = tile::decode(&disk::read_below(directory, &tile.path(), tile.row.most_bytes())?)
         .filter(|hashes| hashes.len() as u64 == tile.width);
     hashes.ok_or_else(|| Error::damaged(&path, format!("does not hold {} hashes", tile.width)))
 }

@@ -148,20 +148,22 @@ impl Reader {
 
     /// A tile or bundle of this width. A writer that has gone on replaced it by a wider one, which begins the same.
     pub(crate) fn read(&self, tile: Tile) -> Result<(PathBuf, Vec<u8>)> {
-        let path = self.directory.join(tile.path());
-        let most = tile.row.most_bytes();
-        let absent = match disk::read(&path, most) {
+        let (name, most) = (tile.path(), tile.row.most_bytes());
+        let path = self.directory.join(&name);
+        let absent = match disk::read_below(&self.directory, &name, most) {
             Ok(bytes) => return Ok((path, bytes)),
             Err(error) if error.is_absent() && tile.width < WIDTH => error,
             Err(error) => return Err(error),
         };
-        let full = self.directory.join(Tile { width: WIDTH, ..tile }.path());
+        let full = Tile { width: WIDTH, ..tile }.path();
         // Between looking and reading the writer may go on once more.
         for _ in 0..8 {
             let wider = path.parent().and_then(|parent| widest(parent, tile.width));
-            for candidate in wider.into_iter().chain([full.clone()]) {
-                if let Some(bytes) = disk::if_there(disk::read(&candidate, most))? {
-                    return Ok((candidate, bytes));
+            let wider = wider.map(|width| Tile { width, ..tile }.path());
+            for candidate in wider.iter().chain([&full]) {
+                let read = disk::read_below(&self.directory, candidate, most);
+                if let Some(bytes) = disk::if_there(read)? {
+                    return Ok((self.directory.join(candidate), bytes));
                 }
             }
         }
@@ -170,13 +172,10 @@ impl Reader {
 }
 
 /// The widest partial tile in a directory, if it is wider than `width`.
-fn widest(directory: &Path, width: u64) -> Option<PathBuf> {
-    let names = fs::read_dir(directory).ok()?.flatten();
+fn widest(directory: &Path, width: u64) -> Option<u64> {
+    let names = disk::list(directory).ok()??.flatten();
     let widths = names.filter_map(|name| name.file_name().to_str()?.parse::<u64>().ok());
-    widths
-        .filter(|&other| width < other && other < WIDTH)
-        .max()
-        .map(|widest| directory.join(widest.to_string()))
+    widths.filter(|&other| width < other && other < WIDTH).max()
 }
 
 /// Entries of a log, one after the other; see [`Reader::entries`].

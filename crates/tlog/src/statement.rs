@@ -72,9 +72,10 @@ impl Keys {
     /// If a rotation is malformed, or its signature does not fit.
     pub(crate) fn of(directory: &Path, origin: &str, keys: &[VerifierKey], size: u64) -> Result<Self> {
         let mut all = Self::without_rotations(origin, keys);
-        for (index, path) in rotations(directory)?.into_iter().take_while(|(index, _)| *index < size) {
+        for (index, name) in rotations(directory)?.into_iter().take_while(|(index, _)| *index < size) {
+            let path = directory.join(&name);
             let damaged = |error: Error| Error::damaged(&path, error.to_string());
-            let note = Note::parse(&disk::read_text(&path)?).map_err(damaged)?;
+            let note = Note::parse(&disk::read_text_below(directory, &name)?).map_err(damaged)?;
             let new = read_rotation(&note, origin)
                 .ok_or_else(|| Error::damaged(&path, "names no key of this log"))?;
             let last = index + 1;
@@ -104,16 +105,15 @@ impl Keys {
     }
 }
 
-/// Indices of rotations with their files, in order.
+/// Indices of rotations with their files' names below the log's directory, in order.
 pub(crate) fn rotations(directory: &Path) -> Result<Vec<(u64, std::path::PathBuf)>> {
     let path = directory.join(ROTATIONS);
-    let listed = std::fs::read_dir(&path).map_err(Error::io("list", &path));
-    let Some(listed) = disk::if_there(listed)? else { return Ok(Vec::new()) };
+    let Some(listed) = disk::list(&path)? else { return Ok(Vec::new()) };
     let mut all = Vec::new();
     for found in listed {
         let found = found.map_err(Error::io("list", &path))?;
         if let Some(index) = found.file_name().to_str().and_then(decimal) {
-            all.push((index, found.path()));
+            all.push((index, Path::new(ROTATIONS).join(found.file_name())));
         }
     }
     all.sort();

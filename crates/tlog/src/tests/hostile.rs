@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
 
 use super::{grow, open, told};
 use crate::{Checked, Error, Hash, Log, Note, Reader, SignerKey, Trust, VerifierKey, verify};
@@ -158,6 +158,72 @@ fn only_a_regular_file_of_a_log_s_size_is_read() {
             assert!(began.elapsed() < SOON, "{file}, {what}");
         }
     }
+}
+
+/// The same log, but for a directory of it that is a link to where it was moved, or that is something else.
+#[test]
+fn no_directory_of_a_log_is_a_link() {
+    let (original, log) = log_of(600);
+    let key = log.verifier_key().clone();
+    let keys = [key.clone()];
+    let replace: [(&str, Replace); 3] = [
+        ("a link to it", |path| {
+            let aside = path.with_extension("aside");
+            fs::rename(path, &aside).unwrap();
+            symlink(aside, path).unwrap();
+        }),
+        ("a link to nothing", |path| {
+            fs::remove_dir_all(path).unwrap();
+            symlink("/nowhere", path).unwrap();
+        }),
+        ("a file", |path| {
+            fs::remove_dir_all(path).unwrap();
+            fs::write(path, "").unwrap();
+        }),
+    ];
+    for at in ["tile", "tile/entries", "tile/entries/002.p", "tile/0", "tile/0/002.p", "tile/1", "rotations"]
+    {
+        for (what, replace) in replace {
+            let parent = tempfile::tempdir().unwrap();
+            let directory = parent.path().join("log");
+            fs::create_dir(&directory).unwrap();
+            copy(original.path(), &directory);
+            let _ = fs::create_dir(directory.join("rotations"));
+            replace(&directory.join(at));
+            let told = faults(&directory, &key);
+            let is_named =
+                |fault: &String| fault.contains(at) && fault.contains("is no directory, or a link to one");
+            assert!(told.iter().any(is_named), "{at}, {what}: {told:?}");
+            let read: Result<Vec<_>, Error> = Checked::open(&directory, &keys)
+                .and_then(|mut log| [0, 256, 512].into_iter().map(|index| log.entries(index)).collect());
+            let error = read.unwrap_err();
+            assert!(error.is_of_the_log(), "{at}, {what}: {error}");
+            let reader = Reader::open(&directory).unwrap();
+            let is_whole = reader.entries(0..600).all(|entry| entry.is_ok());
+            assert_eq!(
+                is_whole,
+                !matches!(at, "tile" | "tile/entries" | "tile/entries/002.p"),
+                "{at}, {what}"
+            );
+        }
+    }
+    // Where the system cannot look for links by itself, each step does.
+    let stepped = |at: &Path, name: &str| {
+        let opened = openat(CWD, at, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        crate::disk::walk(at, opened, Path::new(name)).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let parent = tempfile::tempdir().unwrap();
+    symlink(original.path().join("tile"), parent.path().join("tile")).unwrap();
+    assert_eq!(stepped(original.path(), "tile/entries/001"), Ok(()));
+    let refused = stepped(parent.path(), "tile/entries/001").unwrap_err();
+    assert!(refused.ends_with("tile: is no directory, or a link to one"), "{refused}");
+
+    // The directory itself is what its reader has named.
+    let parent = tempfile::tempdir().unwrap();
+    let link = parent.path().join("log");
+    symlink(original.path(), &link).unwrap();
+    assert_eq!(faults(&link, &key), Vec::<String>::new());
+    assert_eq!(Checked::open(&link, &keys).unwrap().entries(599).unwrap().len(), 1);
 }
 
 #[test]

@@ -135,7 +135,10 @@ pub fn verify(directory: &Path, trust: &Trust<'_>) -> Result<Report> {
         elsewhere::check_witnesses(&reader, trust, &mut report)?;
         elsewhere::check_anchors(&reader, trust.anchors, &keys, &mut report)?;
         check_pending(&reader, &mut report)?;
-        report.unfinished = left_over::list(directory, reader.checkpoint().size)?;
+        match found(left_over::list(directory, reader.checkpoint().size))? {
+            Ok(unfinished) => report.unfinished = unfinished,
+            Err(error) => report.fault("tile", None, error.to_string()),
+        }
         report.unfinished.extend(directory.join(NEXT).exists().then(|| NEXT.into()));
         report.checkpoint = Some(reader.checkpoint().clone());
         return Ok(report);
@@ -191,13 +194,13 @@ fn is_signed(reader: &Reader, keys: &Keys, report: &mut Report) -> Result<bool> 
 fn check_rotations(reader: &Reader, walk: &Walk, report: &mut Report) -> Result<()> {
     let size = reader.checkpoint().size;
     let mut beside = Vec::new();
-    for (index, path) in statement::rotations(reader.directory())? {
+    // One that cannot be listed is told of where keys are read.
+    for (index, file) in found(statement::rotations(reader.directory()))?.unwrap_or_default() {
         beside.push(index);
         if index < report.first || index >= size {
             continue;
         }
-        let file = Path::new(statement::ROTATIONS).join(index.to_string());
-        match found(disk::read(&path, bundle::MAX_ENTRY as u64))? {
+        match found(disk::read_below(reader.directory(), &file, bundle::MAX_ENTRY as u64))? {
             // An entry that cannot be read is a fault already.
             Ok(bytes) if found(reader.entry(index))?.is_ok_and(|entry| entry != bytes) => {
                 report.fault(file, None, format!("is not what entry {index} says"));
