@@ -155,7 +155,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     resets::start(&paths.pins)?;
     read_back::start(enforcer.clone()).context("reading back what the kernel holds")?;
     let recorder = Recorder::start(&enforcer)?;
-    let _alerting = Alerting::start(&enforcer)?;
+    let alerting = Alerting::start(&enforcer)?;
     let attesting = evidence::start(&enforcer)?;
     let scrapes = Arc::default();
     let metrics = match enforcer.setup.config.metrics {
@@ -202,6 +202,10 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     if let Some(recorder) = recorder {
         // Events of the last moment are on their way to it by now.
         recorder.end();
+    }
+    if let Some(alerting) = alerting {
+        // The recorder may just have raised some.
+        alerting.end();
     }
     let _ = std::fs::remove_file(&paths.socket);
     Ok(answer)

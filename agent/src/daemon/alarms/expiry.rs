@@ -22,7 +22,7 @@ pub fn look(alarms: &Alarms, rules: &[(Rule, u64)], inventory: &Inventory, node:
     for Active { cause, detail, .. } in active.iter().filter(is_over) {
         alarms.end(&Found::plain(cause.clone(), detail.clone()));
     }
-    due.iter().for_each(|found| alarms.raise(found));
+    due.iter().for_each(|found| _ = alarms.raise(found));
 }
 
 /// What expires soon: the soonest first, with the node's own key before all others.

@@ -16,6 +16,7 @@ mod scan;
 mod sessions;
 mod spike;
 mod table;
+mod telling;
 mod worker;
 
 #[cfg(test)]
@@ -96,9 +97,9 @@ impl Alarms {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Raises an alarm, unless it is on.
-    pub fn raise(&self, found: &Found) {
-        self.held().raise(found);
+    /// Raises an alarm, unless it is on; whether it has.
+    pub fn raise(&self, found: &Found) -> bool {
+        self.held().raise(found)
     }
 
     /// Ends an alarm, if it is on.
@@ -146,9 +147,10 @@ impl Alarms {
         self.held().active.values().cloned().collect()
     }
 
-    /// What is to be told, in its order.
-    fn take(&self) -> Vec<Alarm> {
-        std::mem::take(&mut self.held().told)
+    /// What is to be told, in its order; and which are on then, of the same moment: nothing is on that is not told.
+    fn take(&self) -> (Vec<Alarm>, Vec<Active>) {
+        let mut kept = self.held();
+        (std::mem::take(&mut kept.told), kept.active.values().cloned().collect())
     }
 
     /// Who is to be quarantined.
@@ -188,20 +190,21 @@ impl Alarms {
 }
 
 impl Kept {
-    fn raise(&mut self, found: &Found) {
+    fn raise(&mut self, found: &Found) -> bool {
         let (name, kind) = (found.cause.name(), found.cause.kind());
         if self.active.contains_key(&name) {
-            return;
+            return false;
         }
         if self.active.values().filter(|active| active.cause.kind() == kind).count() >= MOST {
             self.suppressed += 1;
-            return;
+            return false;
         }
         let since = Timestamp::from_unix(wall_time());
         let (cause, detail) = (found.cause.clone(), found.detail.clone());
         self.active.insert(name, Active { cause, since, detail });
         *self.raised.entry(kind.name()).or_default() += 1;
         self.told.push(found.alarm(AlarmState::Raised, since));
+        true
     }
 
     fn end(&mut self, found: &Found) {
@@ -218,8 +221,8 @@ impl Kept {
         let about = (source.clone(), drop.destination.clone());
         let above = self.pairs.note(&key(&about), || about, drop.count);
         let denied = self.denials.as_mut().and_then(|denials| denials.note(drop, now));
-        scan.iter().for_each(|found| self.raise(found));
-        above.iter().for_each(|above| self.raise(&of_pair(above)));
+        scan.iter().for_each(|found| _ = self.raise(found));
+        above.iter().for_each(|above| _ = self.raise(&of_pair(above)));
         self.denied.extend(denied);
         // Nobody takes them while the agent starts.
         self.denied.truncate(MOST);

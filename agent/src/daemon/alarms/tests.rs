@@ -47,7 +47,7 @@ fn note(alarms: &Alarms, drop: Drop) {
 }
 
 fn told(alarms: &Alarms) -> Vec<(AlarmKind, AlarmState, String)> {
-    alarms.take().into_iter().map(|Alarm { alarm, state, cause, .. }| (alarm, state, cause)).collect()
+    alarms.take().0.into_iter().map(|Alarm { alarm, state, cause, .. }| (alarm, state, cause)).collect()
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn what_expires_is_told_at_seven_days_and_at_one() {
     let rules = [(rule, 30 * DAY)];
     let look = |now: u64| {
         expiry::look(&alarms, &rules, &inventory, "a", now);
-        alarms.take().into_iter().map(|alarm| (alarm.state, alarm.detail)).collect::<Vec<_>>()
+        alarms.take().0.into_iter().map(|alarm| (alarm.state, alarm.detail)).collect::<Vec<_>>()
     };
     let states = |told: &[(AlarmState, String)]| told.iter().map(|(state, _)| *state).collect::<Vec<_>>();
     assert_eq!(look(12 * DAY), []);
@@ -115,7 +115,7 @@ fn what_expires_is_told_at_seven_days_and_at_one() {
     // Another date.
     expiry::look(&alarms, &[], &inventory, "a", 29 * DAY + 2);
     assert_eq!(
-        states(&alarms.take().into_iter().map(|alarm| (alarm.state, alarm.detail)).collect::<Vec<_>>()),
+        states(&alarms.take().0.into_iter().map(|alarm| (alarm.state, alarm.detail)).collect::<Vec<_>>()),
         [AlarmState::Ended]
     );
 }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bulkhead_api::event::Kind;
+use bulkhead_api::event::{Alarm, Kind};
 
 use super::sessions::Sessions;
+use super::telling::{Outside, Telling};
 use super::{Active, Alarms, Cause, FILE, expiry, respond, seconds};
 use crate::config;
 use crate::daemon::clock::{boot_time, wall_time};
@@ -24,12 +26,33 @@ const EXPIRY: u64 = 60;
 /// Seconds between two looks at sessions' counters; shorter where windows are.
 const COUNTERS: u64 = 10;
 
+/// How long the event log is waited for before it is known whether alarms are in it.
+const LOGGED: Duration = Duration::from_millis(200);
+
+/// How long an agent that ends waits for the last look.
+const LAST: Duration = Duration::from_secs(1);
+
 /// Looks, until it is dropped.
-pub struct Alerting(Arc<AtomicBool>);
+pub struct Alerting {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Alerting {
+    /// Tells of what was raised last; not while the disk hangs.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        let began = Instant::now();
+        while !self.thread.is_finished() && began.elapsed() < LAST {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
 
 impl Drop for Alerting {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.is_over.store(true, Ordering::Relaxed);
     }
 }
 
@@ -38,13 +61,10 @@ struct Worker {
     alarms: Arc<Alarms>,
     settings: config::Alarms,
     sessions: Sessions,
-    /// What is on, as the file has it.
-    saved: Vec<Active>,
+    telling: Telling,
     /// When something was looked at, s.
     expiry: Option<u64>,
     counters: u64,
-    /// The refusal that was told last: it is told once.
-    told: Option<String>,
 }
 
 impl Alerting {
@@ -67,19 +87,20 @@ impl Alerting {
             }
         }
         let (enforcer, ended) = (enforcer.clone(), is_over.clone());
-        let mut worker =
-            Worker { enforcer, alarms, settings, sessions, saved, expiry: None, counters: 0, told: None };
+        let telling = Telling::new(saved);
+        let mut worker = Worker { enforcer, alarms, settings, sessions, telling, expiry: None, counters: 0 };
         let run = move || {
             while !ended.load(Ordering::Relaxed) {
                 worker.look();
-                std::thread::sleep(LOOK);
+                std::thread::park_timeout(LOOK);
             }
+            worker.tell();
         };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("alarms".to_owned())
             .spawn(run)
             .context("starting the thread for alarms")?;
-        Ok(Some(Self(is_over)))
+        Ok(Some(Self { is_over, thread }))
     }
 }
 
@@ -131,27 +152,31 @@ impl Worker {
         self.sessions.look(&self.alarms, of_sessions, now);
     }
 
-    /// Tells of what is new, and keeps what is on.
     fn tell(&mut self) {
-        let generation = control::generation(&self.enforcer);
-        for mut alarm in self.alarms.take() {
-            alarm.generation = generation;
-            tracing::warn!(alarm = alarm.alarm.name(), state = alarm.state.name(), "{}", alarm.detail);
-            self.enforcer.shared.tell(timestamp(boot_time()), Kind::Alarm(Box::new(alarm)));
-        }
-        let active = self.alarms.active();
-        if active == self.saved {
-            return;
-        }
-        match self.enforcer.store.save(FILE, &active) {
-            Ok(()) => (self.saved, self.told) = (active, None),
-            Err(error) => {
-                let words = format!("keeping which alarms are on; it is tried again: {error:#}");
-                if self.told.as_ref() != Some(&words) {
-                    tracing::error!("{words}");
-                    self.told = Some(words);
-                }
-            }
-        }
+        let mut outside =
+            OfAgent { enforcer: &self.enforcer, generation: control::generation(&self.enforcer) };
+        self.telling.tell(&self.alarms, &mut outside);
+    }
+}
+
+/// The agent's event log and state directory.
+struct OfAgent<'a> {
+    enforcer: &'a Enforcer,
+    generation: u32,
+}
+
+impl Outside for OfAgent<'_> {
+    fn publish(&mut self, mut alarm: Alarm) {
+        alarm.generation = self.generation;
+        tracing::warn!(alarm = alarm.alarm.name(), state = alarm.state.name(), "{}", alarm.detail);
+        self.enforcer.shared.tell(timestamp(boot_time()), Kind::Alarm(Box::new(alarm)));
+    }
+
+    fn is_logged(&mut self) -> bool {
+        self.enforcer.shared.hub.flush(LOGGED)
+    }
+
+    fn save(&mut self, active: &[Active]) -> anyhow::Result<()> {
+        self.enforcer.store.save(FILE, &active)
     }
 }

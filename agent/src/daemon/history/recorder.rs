@@ -65,6 +65,8 @@ struct Work {
     /// The refusal that was told last: it is told once.
     told: Option<String>,
     opening: Opening,
+    /// The agent ends: nothing is written later.
+    is_last: bool,
 }
 
 impl Recorder {
@@ -90,6 +92,7 @@ impl Recorder {
             looked: flow_clock(),
             told: None,
             opening: Opening::default(),
+            is_last: false,
         };
         let recorder = Self { work: Arc::new(Mutex::new(work)), is_over: Arc::default() };
         let (work, is_over) = (recorder.work.clone(), recorder.is_over.clone());
@@ -107,6 +110,7 @@ impl Recorder {
         let began = Instant::now();
         while began.elapsed() < LAST {
             if let Ok(mut work) = self.work.try_lock() {
+                work.is_last = true;
                 work.record();
                 // Closed, the file is whole without its log.
                 work.history = None;
@@ -262,7 +266,10 @@ impl Work {
 
     fn write_to(&mut self, history: &mut History, now: u64) -> anyhow::Result<()> {
         if !self.batch.is_empty() {
-            self.tell_idle(history, now)?;
+            // The file says that a rule is used once its alarm is told: killed in between, the next agent still tells.
+            if self.tell_idle(history, now)? && !self.is_last {
+                return Ok(());
+            }
             history.write(&self.batch, now)?;
             self.batch = Batch::default();
         }
@@ -283,13 +290,14 @@ impl Work {
         Ok(())
     }
 
-    /// Tells of rules that are used after a long time without.
-    fn tell_idle(&self, history: &mut History, now: u64) -> anyhow::Result<()> {
+    /// Raises alarms of rules that are used after a long time without; whether there are new ones.
+    fn tell_idle(&self, history: &mut History, now: u64) -> anyhow::Result<bool> {
         let shared = &self.enforcer.shared;
         let Some((alarms, settings)) = shared.alarms.as_ref().zip(self.enforcer.setup.config.alarms.as_ref())
         else {
-            return Ok(());
+            return Ok(false);
         };
+        let mut is_new = false;
         let idle = settings.idle_days * DAY;
         let again = history.used_again(&self.batch, now)?;
         for again in again.into_iter().filter(|again| again.now.saturating_sub(again.before) >= idle) {
@@ -306,9 +314,9 @@ impl Work {
             let who = source.as_ref().map(|end| format!(" by {}", label(end))).unwrap_or_default();
             let words = format!("{title} was used{who}, for the first time in {days} days");
             let cause = Cause::IdleRule { rule: rule.clone(), source, destination };
-            alarms.raise(&Found::plain(cause, words));
+            is_new |= alarms.raise(&Found::plain(cause, words));
         }
-        Ok(())
+        Ok(is_new)
     }
 
     fn open(&mut self, now: u64) -> anyhow::Result<History> {
