@@ -1,5 +1,6 @@
 //! The pack's types: what JSON has, and what the page is rendered from.
 
+mod alarms;
 mod of_history;
 mod of_log;
 
@@ -10,6 +11,7 @@ use serde::Serialize;
 use crate::OfHistory;
 use crate::log::OfLog;
 
+pub use self::alarms::{AgentsQuarantine, Alarms, AlarmsOfCause, RecordedEnd, TimeOfAlarm};
 pub use self::of_history::{Cell, Grouping, Matrix, RuleLine, Rules, Side, Staged, Standing, UseOfRule};
 pub use self::of_log::{
     Altered, Change, Changes, Coverage, DayOfDrops, Drops, Hole, HoleKind, Loss, Losses, OfReason,
@@ -35,6 +37,8 @@ pub struct Pack {
     pub changes: Changes,
     /// Times without enforcement, and tables that were not what was approved.
     pub unenforced: Unenforced,
+    /// What alarmed, and whom the agent cut off by itself.
+    pub alarms: Alarms,
     /// What the log has lost, and accounts that are open.
     pub losses: Losses,
 }
@@ -52,6 +56,7 @@ impl Pack {
             staged: history.staged,
             changes: log.changes,
             unenforced: log.unenforced,
+            alarms: log.alarms,
             losses: log.losses,
         }
     }

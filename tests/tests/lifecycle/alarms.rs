@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bulkhead_testkit::lab::slower;
 use serde_json::Value;
 
-use crate::site::account::reports;
+use crate::site::account::{records, reports};
 use crate::site::{Over, Site, WEB};
 
 /// Datagrams of a host to ports that no rule admits.
@@ -24,12 +24,14 @@ fn events(site: &Site, kind: &str) -> Vec<Value> {
     all.into_iter().filter(|event| event["kind"] == kind).collect()
 }
 
-fn alarms(site: &Site, alarm: &str, state: &str) -> Vec<Value> {
+/// Alarms of a kind that were raised, or ended.
+pub fn alarms(site: &Site, alarm: &str, state: &str) -> Vec<Value> {
     let all = events(site, "alarm").into_iter();
     all.filter(|event| event["alarm"] == alarm && event["state"] == state).collect()
 }
 
-fn until(site: &Site, what: &str, holds: impl Fn() -> bool) {
+/// Waits until something holds.
+pub fn until(site: &Site, what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + slower(Duration::from_secs(20));
     while !holds() {
         assert!(Instant::now() < deadline, "not so: {what}\n{}", site.log());
@@ -163,6 +165,26 @@ fn a_node_that_is_denied_again_and_again_is_cut_off_for_a_time_and_no_more_than_
     assert!(site.connects("client", 8080));
     let is_release = |event: &Value| event["action"] == "release" && event["by"]["via"] == "agent";
     assert!(events(&site, "control").iter().any(is_release));
+
+    // The review pack says whom it cut off, until when, why, and whom not.
+    site.signal(libc::SIGTERM);
+    assert!(site.has_ended(), "{}", site.log());
+    let pack = site.bulkhead(&["review", "--since", "1d", "--json"]);
+    let pack: Value =
+        serde_json::from_slice(&pack.stdout).unwrap_or_else(|error| panic!("{error}: {pack:?}"));
+    let number = |is: &dyn Fn(&Value) -> bool| {
+        let numbered = (0u64..).zip(records(&site.journal_file()));
+        numbered.into_iter().find(|(_, record)| is(&record["event"])).map(|(number, _)| Value::from(number))
+    };
+    let cut = &pack["alarms"]["quarantines"][0];
+    assert_eq!(pack["alarms"]["quarantines"].as_array().unwrap().len(), 1, "{pack}");
+    assert_eq!((&cut["node"], Some(&cut["record"])), (&"client".into(), number(&by_agent).as_ref()));
+    assert_eq!(
+        (&cut["detail"], Some(&cut["ended"]["record"])),
+        (&control["detail"], number(&is_release).as_ref())
+    );
+    let causes = pack["alarms"]["causes"].as_array().unwrap();
+    assert!(causes.iter().any(|of| of["cause"] == "quarantine_withheld stranger"), "{pack}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use bulkhead_testkit::lab::slower;
 use bulkhead_testkit::measure::bpf;
 use serde_json::Value;
 
-use crate::site::account::reports;
+use crate::site::account::{records, reports};
 use crate::site::{Over, Site};
 
 /// The client uses one port of it.
@@ -45,7 +45,9 @@ fn the_pack_has_what_happened_and_the_page_says_it() {
     let config = site.configuration("server", site.interface());
     site.write(
         "agent.toml",
-        &format!("{config}[events]\nattest_seconds = 1\n[history]\nflows_seconds = 1\n"),
+        &format!(
+            "{config}[events]\nattest_seconds = 1\n[history]\nflows_seconds = 1\n[alarms]\nscan_seconds = 3\n"
+        ),
     );
     site.start();
     let (mut client, mut stranger) = (site.connect("client", 8080), site.connect("stranger", 8081));
@@ -65,6 +67,11 @@ fn the_pack_has_what_happened_and_the_page_says_it() {
         socket.send_to(b"?", SocketAddr::new(site.address("server"), 4444)).unwrap();
     }
     wait_for(&site, "drop", 1);
+    // A scan, with its end.
+    for port in 1000..1100 {
+        socket.send_to(b"?", SocketAddr::new(site.address("server"), port)).unwrap();
+    }
+    wait_for(&site, "alarm", 2);
     let link = site.link("eth0", "tcx-ingress");
     bpf::detach(&if link.exists() { link } else { site.link("eth0", "xdp-native") }).unwrap();
     wait_for(&site, "unenforced", 1);
@@ -115,6 +122,22 @@ fn the_pack_has_what_happened_and_the_page_says_it() {
     let difference = apply[0]["difference"]["lines"].as_array().unwrap();
     assert!(difference.len() == 1 && difference[0].as_str().unwrap().contains("tcp:7000"), "{apply:?}");
 
+    // The alarm, by the records that the log has of it.
+    let alarms: Vec<(u64, Value)> = (0..)
+        .zip(records(&site.journal_file()))
+        .filter(|(_, record)| record["event"]["kind"] == "alarm")
+        .map(|(number, record)| (number, record["event"].clone()))
+        .collect();
+    let causes = pack["alarms"]["causes"].as_array().unwrap();
+    assert_eq!((alarms.len(), causes.len()), (2, 1), "{alarms:?}: {pack}");
+    let (scan, time) = (&causes[0], &causes[0]["times"][0]);
+    assert_eq!((&scan["alarm"], &scan["raised"]), (&"scan".into(), &1.into()), "{scan}");
+    let who = format!("stranger ({})", site.address("stranger"));
+    assert_eq!((&scan["source"], &scan["cause"]), (&who.clone().into(), &alarms[0].1["cause"]));
+    assert_eq!((&time["record"], &time["since"]), (&alarms[0].0.into(), &alarms[0].1["since"]));
+    assert_eq!((&time["ended"]["record"], &alarms[1].1["state"]), (&alarms[1].0.into(), &"ended".into()));
+    assert_eq!(pack["alarms"]["quarantines"], serde_json::json!([]));
+
     let matrix = &pack["conversations"];
     let of = |cell: &&Value| matrix["sources"][cell["source"].as_u64().unwrap() as usize] == "client";
     let cells = matrix["cells"].as_array().unwrap();
@@ -141,6 +164,9 @@ fn the_pack_has_what_happened_and_the_page_says_it() {
         "shop &lt;b&gt;team&lt;/b&gt;",
         "SHOP-1",
         "tcp:7000",
+        "1 alarm raised",
+        who.as_str(),
+        "Nobody.",
         "Source: event log",
     ] {
         assert!(html.contains(words), "{words}");

@@ -37,13 +37,19 @@ impl fmt::Display for Event {
     }
 }
 
-fn end(end: Option<&End>) -> String {
-    let Some(End { address, name, route, .. }) = end else { return "unparsed".to_owned() };
-    match (name, route) {
-        (Some(name), Some(route)) => format!("{name} (route {route}) ({address})"),
-        (Some(name), None) => format!("{name} ({address})"),
-        (None, _) => format!("unknown ({address})"),
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, name, route, .. } = self;
+        match (name, route) {
+            (Some(name), Some(route)) => write!(f, "{name} (route {route}) ({address})"),
+            (Some(name), None) => write!(f, "{name} ({address})"),
+            (None, _) => write!(f, "unknown ({address})"),
+        }
     }
+}
+
+fn end(end: Option<&End>) -> String {
+    end.map_or_else(|| "unparsed".to_owned(), End::to_string)
 }
 
 fn packets(f: &mut fmt::Formatter<'_>, verb: &str, drop: &Drop) -> fmt::Result {

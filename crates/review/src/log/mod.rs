@@ -1,5 +1,6 @@
 //! Records of the event log → the parts of the pack that are from it.
 
+mod alarms;
 mod coverage;
 mod drops;
 mod losses;
@@ -8,11 +9,12 @@ use bulkhead_api::event::{Actor, Control, Event, Kind, Timestamp};
 use bulkhead_api::history::Entry;
 use bulkhead_api::record::Record;
 
+use self::alarms::Alarming;
 use self::coverage::Covering;
 use self::drops::Dropping;
 use self::losses::Losing;
 use crate::pack::{
-    Altered, Change, Changes, Coverage, Drops, EnforcedLast, Losses, Positions, Source, Unenforced,
+    Alarms, Altered, Change, Changes, Coverage, Drops, EnforcedLast, Losses, Positions, Source, Unenforced,
     UnenforcedTime,
 };
 
@@ -28,6 +30,7 @@ pub struct Gather {
     unsynchronized: u64,
     covering: Covering,
     dropping: Dropping,
+    alarming: Alarming,
     losing: Losing,
     changes: Vec<(u64, Timestamp, Control)>,
     unenforced: Unenforced,
@@ -51,6 +54,8 @@ pub struct OfLog {
     pub changes: Changes,
     /// Times without enforcement.
     pub unenforced: Unenforced,
+    /// What alarmed.
+    pub alarms: Alarms,
     /// What the log has lost.
     pub losses: Losses,
 }
@@ -67,6 +72,7 @@ impl Gather {
             unsynchronized: 0,
             covering: Covering::new(since, until),
             dropping: Dropping::default(),
+            alarming: Alarming::default(),
             losing: Losing::default(),
             changes: Vec::new(),
             unenforced: Unenforced::default(),
@@ -77,10 +83,13 @@ impl Gather {
     pub fn take(&mut self, number: u64, record: &Record) {
         let Event { time, kind, .. } = &record.event;
         self.begins.get_or_insert(*time);
-        if let Kind::Balance(balance) = kind {
-            self.losing.balance(number, *time, balance, *time >= self.since && *time <= self.until);
+        let is_asked = *time >= self.since && *time <= self.until;
+        match kind {
+            Kind::Balance(balance) => self.losing.balance(number, *time, balance, is_asked),
+            Kind::Alarm(alarm) if *time <= self.until => self.alarming.take(number, *time, alarm, is_asked),
+            _ => {}
         }
-        if *time < self.since || *time > self.until {
+        if !is_asked {
             return;
         }
         self.read.get_or_insert(Positions { first: number, last: number }).last = number;
@@ -88,7 +97,10 @@ impl Gather {
         match kind {
             Kind::Drop(drop) => self.dropping.take(*time, drop),
             Kind::Coverage(coverage) => self.covering.take(number, *time, coverage),
-            Kind::Control(control) => self.changes.push((number, *time, (**control).clone())),
+            Kind::Control(control) => {
+                self.alarming.control(number, *time, control);
+                self.changes.push((number, *time, (**control).clone()));
+            }
             Kind::Unenforced(of) => self.unenforced.times.push(UnenforcedTime {
                 record: number,
                 interface: of.interface.clone(),
@@ -116,6 +128,7 @@ impl Gather {
         let source = Source { records: self.read, histories: Vec::new() };
         let (enforced, coverage, attested) = self.covering.end(source.clone());
         let losses = self.losing.end(source.clone());
+        let alarms = self.alarming.end(source.clone());
         let drops = self.dropping.end(source.clone(), &attested, losses.untold());
         let changes = self.changes.into_iter().map(|change| of_control(change, kept, &who)).collect();
         OfLog {
@@ -127,6 +140,7 @@ impl Gather {
             drops,
             changes: Changes { source: source.clone(), changes },
             unenforced: Unenforced { source, ..self.unenforced },
+            alarms,
             losses,
         }
     }

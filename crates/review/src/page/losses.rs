@@ -1,4 +1,4 @@
-//! Section 9: what the log has not got.
+//! Section 10: what the log has not got.
 
 use maud::{Markup, html};
 

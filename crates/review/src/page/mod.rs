@@ -1,5 +1,6 @@
 //! The pack as one page: no script, nothing from elsewhere, and every text escaped.
 
+mod alarms;
 mod changes;
 mod chart;
 mod conversations;
@@ -44,7 +45,8 @@ pub fn render(pack: &Pack) -> String {
                 (section("staged", "6", "What only a staged policy would have stopped", &pack.staged.source, &rules::staged(&pack.staged)))
                 (section("changes", "7", "Changes", &pack.changes.source, &changes::changes(&pack.changes)))
                 (section("unenforced", "8", "Times without enforcement", &pack.unenforced.source, &changes::unenforced(&pack.unenforced)))
-                (section("losses", "9", "Losses and open balances", &pack.losses.source, &losses::losses(pack)))
+                (section("alarms", "9", "Alarms, and what the agent did", &pack.alarms.source, &alarms::alarms(&pack.alarms)))
+                (section("losses", "10", "Losses and open balances", &pack.losses.source, &losses::losses(pack)))
                 (summary::bottom(pack))
             }
         }

@@ -112,6 +112,10 @@ fn points(pack: &Pack) -> Vec<(&'static str, String)> {
             times(unjudged, "rule")
         ),
     );
+    let raised = pack.alarms.causes.iter().map(|of| of.raised).sum();
+    point("#alarms", raised != 0, format!("{} raised", times(raised, "alarm")));
+    let cut = pack.alarms.quarantines.len() as u64;
+    point("#alarms", cut != 0, format!("{} by the agent itself", times(cut, "quarantine")));
     let lost = pack.losses.lost.len() as u64;
     point("#losses", lost != 0, format!("{} of events that the log has not got", times(lost, "report")));
     let open = pack.losses.open.len() as u64;
