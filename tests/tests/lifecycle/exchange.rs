@@ -13,7 +13,7 @@ use crate::site::{Over, Site, WEB};
 const PACKETS_PER_SECOND: u64 = 2000;
 
 /// `server` is the engine, `feed` and `other` are the venue's.
-fn exchange_site(label: &str) -> Site {
+pub fn exchange_site(label: &str) -> Site {
     let site = Site::with_hosts(label, Over::Tunnel, &[WEB], &["feed", "other"]);
     let nodes: Vec<String> = ["server", "client", "stranger"]
         .map(|name| {

@@ -6,6 +6,7 @@
 mod site;
 
 mod alarms;
+mod alarms_of_rules;
 mod allowed;
 mod anchored;
 mod checked;
