@@ -223,6 +223,10 @@ pub struct Sink {
     pub behind: u64,
     /// Records since the agent's start that the event log had pruned before they were sent.
     pub skipped: u64,
+    /// Records since the agent's start that it had not confirmed when the event log that they are in was set aside:
+    /// they are not sent.
+    #[serde(default)]
+    pub set_aside: u64,
     /// Records since the agent's start that its receiver has refused for good.
     pub refused: u64,
     /// Why nothing is sent at the moment, if so.

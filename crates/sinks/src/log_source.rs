@@ -1,11 +1,15 @@
 //! The event log on disk as a source.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bulkhead_tlog::Reader;
 
 use crate::source::RecordSource;
+
+/// What a log that was set aside is called besides, before the time of that.
+const SET_ASIDE: &str = "damaged-";
 
 /// The event log in a directory, up to its last checkpoint.
 #[derive(Clone, Debug)]
@@ -18,6 +22,24 @@ impl LogSource {
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }
+    }
+
+    /// Logs that were set aside, as far as their checkpoints can be read; the oldest first.
+    fn all_set_aside(&self) -> Vec<Reader> {
+        let (Some(parent), Some(name)) = (self.directory.parent(), self.directory.file_name()) else {
+            return Vec::new();
+        };
+        let prefix = format!("{}.{SET_ASIDE}", name.to_string_lossy());
+        let listed = fs::read_dir(parent).into_iter().flatten().flatten();
+        let mut all: Vec<(u64, Reader)> = listed
+            .filter_map(|found| {
+                let name = found.file_name();
+                let time = name.to_str()?.strip_prefix(&prefix)?.parse().ok()?;
+                Some((time, Reader::open(&found.path()).ok()?))
+            })
+            .collect();
+        all.sort_by_key(|(time, _)| *time);
+        all.into_iter().map(|(_, log)| log).collect()
     }
 }
 
@@ -37,5 +59,18 @@ impl RecordSource for LogSource {
             .entries(from..from.saturating_add(limit as u64))
             .collect::<Result<_, _>>()
             .map_err(io::Error::other)
+    }
+
+    fn set_aside(&self, from: u64, is_it: &dyn Fn(&[u8]) -> bool) -> Option<u64> {
+        let mut logs = self.all_set_aside();
+        // The last one whose record before is the same, or cannot be compared.
+        let is_known = |log: &Reader| {
+            from.checked_sub(1).is_none_or(|before| {
+                before < log.checkpoint().size && log.entry(before).map_or(true, |bytes| is_it(&bytes))
+            })
+        };
+        let of_sink = logs.iter().rposition(is_known)?;
+        let later: u64 = logs.split_off(of_sink + 1).iter().map(|log| log.checkpoint().size).sum();
+        Some(logs.last()?.checkpoint().size.saturating_sub(from).saturating_add(later))
     }
 }

@@ -11,7 +11,16 @@ pub(crate) struct Shared(Mutex<Sink>);
 impl Shared {
     pub(crate) fn new(name: &str, kind: &str) -> Self {
         let (name, kind) = (name.to_owned(), kind.to_owned());
-        Self(Mutex::new(Sink { name, kind, position: 0, behind: 0, skipped: 0, refused: 0, problem: None }))
+        Self(Mutex::new(Sink {
+            name,
+            kind,
+            position: 0,
+            behind: 0,
+            skipped: 0,
+            set_aside: 0,
+            refused: 0,
+            problem: None,
+        }))
     }
 
     pub(crate) fn read(&self) -> Sink {

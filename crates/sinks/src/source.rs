@@ -16,4 +16,9 @@ pub trait RecordSource: Send + Sync {
     /// # Errors
     /// If the log cannot be read.
     fn read(&self, from: u64, limit: usize) -> io::Result<Vec<(u64, Vec<u8>)>>;
+
+    /// Of a log that was set aside, and whose record before `from` is the one that `is_it` knows: how many records it
+    /// has from `from` on, with those of logs that were set aside after it. None: there is no such log, or it cannot be
+    /// read any more.
+    fn set_aside(&self, from: u64, is_it: &dyn Fn(&[u8]) -> bool) -> Option<u64>;
 }

@@ -81,6 +81,8 @@ struct Worker {
     outlet: Option<Box<dyn Outlet>>,
     /// What the receiver has confirmed.
     confirmed: Position,
+    /// Whether that was found out.
+    is_known: bool,
     /// What the file says.
     saved: Option<Position>,
     saved_at: Instant,
@@ -108,6 +110,7 @@ impl Worker {
             ending,
             outlet: None,
             confirmed: Position::default(),
+            is_known: false,
             saved: None,
             saved_at: Instant::now(),
             next: 0,
@@ -140,6 +143,8 @@ impl Worker {
                 }
                 Err(failure) => {
                     self.fail(&failure);
+                    // Another log may have begun meanwhile.
+                    is_placed = false;
                     if until.is_some() {
                         break;
                     }
@@ -159,11 +164,11 @@ impl Worker {
     /// Finds the place to go on from.
     fn resume(&mut self) -> Result<(), Failure> {
         let end = self.source.end()?;
-        let position = match self.place.read() {
+        let known = if self.is_known { Some(self.confirmed.clone()) } else { self.place.read() };
+        let position = match known {
             Some(position) if self.is_of_this_log(&position, end)? => position,
-            Some(_) => {
-                let sink = &self.settings.name;
-                tracing::warn!(sink, "another event log has begun: all of it is sent");
+            Some(position) => {
+                self.begin_anew(&position);
                 Position::default()
             }
             None if self.settings.from == From::Now => Position { next: end, last: None },
@@ -171,8 +176,31 @@ impl Worker {
         };
         self.next = position.next;
         self.confirmed = position;
+        self.is_known = true;
         self.note(None);
         Ok(())
+    }
+
+    /// Another log has begun: what the receiver has not confirmed of the one before, it does not get.
+    fn begin_anew(&mut self, position: &Position) {
+        let (sink, left) = (&self.settings.name, &position.next);
+        let unsent = self.source.set_aside(*left, &|bytes| position.follows(bytes));
+        match unsent {
+            Some(0) => tracing::info!(sink, "another event log has begun: all of it is sent"),
+            Some(unsent) => {
+                tracing::warn!(
+                    sink,
+                    unsent,
+                    "another event log has begun; records of the one before are not sent"
+                );
+            }
+            None => tracing::warn!(
+                sink,
+                "another event log has begun; records of the one before from {left} on, if there are any, are not sent"
+            ),
+        }
+        self.counted = 0;
+        self.progress.note(|progress| progress.set_aside += unsent.unwrap_or(0));
     }
 
     fn is_of_this_log(&self, position: &Position, end: u64) -> io::Result<bool> {

@@ -136,11 +136,19 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
 
 /// The warning that a sink's receiver does not get what it is to get.
 fn behind(sink: &Sink) -> Option<String> {
-    let Sink { name, behind, skipped, problem, .. } = sink;
+    let Sink { name, behind, skipped, set_aside, problem, .. } = sink;
     if let Some(problem) = problem {
         return Some(format!("sink {name} does not send, and is {behind} records behind: {problem}"));
     }
-    (*skipped != 0).then(|| format!("sink {name}: {skipped} records were pruned before they were sent"))
+    let pruned = (*skipped != 0).then(|| format!("{skipped} records were pruned before they were sent"));
+    let lost = (*set_aside != 0).then(|| {
+        format!(
+            "{set_aside} records are lost to it: the event log that they are in was set aside, where \
+             `bulkhead audit show --log` reads them"
+        )
+    });
+    let words: Vec<String> = pruned.into_iter().chain(lost).collect();
+    (!words.is_empty()).then(|| format!("sink {name}: {}", words.join("; ")))
 }
 
 fn without_last(anchor: &Anchor) -> Option<String> {

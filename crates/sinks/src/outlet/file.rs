@@ -73,19 +73,28 @@ impl Outlet for Rotated {
             (self.file, self.size) = open(&self.path)?;
         }
         let mut lines = Vec::new();
-        for exported in records {
+        let mut written = 0;
+        for (at, exported) in records.iter().enumerate() {
             let mut line = exported.line(self.format);
             line.push(b'\n');
             let full = self.size + (lines.len() + line.len()) as u64 > self.rotate_bytes;
             if full && self.size + lines.len() as u64 != 0 {
-                self.append(&lines)?;
+                // What is on the disk is not written again: on one that is full, it would rotate others away.
+                match self.append(&lines).and_then(|()| {
+                    written = at;
+                    self.rotate()
+                }) {
+                    Err(_) if written != 0 => return Ok(Sent { taken: written, refused: 0 }),
+                    done => done?,
+                }
                 lines.clear();
-                self.rotate()?;
             }
             lines.append(&mut line);
         }
-        self.append(&lines)?;
-        Ok(all(records))
+        match self.append(&lines) {
+            Err(_) if written != 0 => Ok(Sent { taken: written, refused: 0 }),
+            done => done.map(|()| all(records)).map_err(Failure::from),
+        }
     }
 }
 

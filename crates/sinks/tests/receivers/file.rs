@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,4 +171,52 @@ fn a_sink_may_begin_with_what_comes() {
     wait_for(&sinks, "all sent", |progress| progress.position == 105);
     sinks.end(LIMIT);
     assert_eq!(numbers(&fs::read(&path).unwrap()), (100..105).collect::<Vec<_>>());
+}
+
+/// A small file system, which is taken away at the end.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn new() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs"]).arg(place.path());
+        assert!(mount.status().unwrap().success());
+        Self(place)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        assert!(Command::new("umount").arg("--lazy").arg(self.0.path()).status().unwrap().success());
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_of_and_once_it_has_room_nothing_is_missing_nor_rotated_away() {
+    // Without rotation, and with files of which several fit.
+    for (rotate_bytes, keep) in [(u64::MAX, 1), (32 << 10, 20)] {
+        let (state, small) = (tempfile::tempdir().unwrap(), Small::new());
+        let directory = small.0.path();
+        let path = directory.join("out.jsonl");
+        // A bit of room is left: for the beginning of a batch, and not for all of it.
+        let ballast = directory.join("ballast");
+        fs::write(&ballast, vec![0; 150 << 10]).unwrap();
+        let source = Arc::new(Memory::of("h", 450));
+        let sinks = start(to(&path, rotate_bytes, keep), &source, state.path());
+        let full = wait_for(&sinks, "a full disk", |progress| progress.problem.is_some());
+        assert!(full.problem.as_ref().unwrap().contains("No space left"), "{full:?}");
+        // It is tried again and again meanwhile.
+        std::thread::sleep(Duration::from_secs(4));
+        fs::remove_file(&ballast).unwrap();
+        let progress = wait_for(&sinks, "all sent", |progress| progress.position == 450);
+        assert_eq!((progress.problem, progress.skipped, progress.refused), (None, 0, 0));
+        sinks.end(LIMIT);
+        let mut all = Vec::new();
+        for number in (1..=keep).rev() {
+            all.extend(numbers(&fs::read(directory.join(format!("out.jsonl.{number}"))).unwrap_or_default()));
+        }
+        all.extend(numbers(&fs::read(&path).unwrap()));
+        assert_eq!(all, (0..450).collect::<Vec<_>>(), "each once: what was on the disk was not sent again");
+    }
 }

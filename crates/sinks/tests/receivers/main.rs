@@ -7,6 +7,7 @@ mod file;
 mod http;
 mod log;
 mod memory;
+mod rsyslog;
 mod socket;
 mod tls;
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Mutex;
 
 use bulkhead_sinks::RecordSource;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Records, and how many of the first are pruned.
 #[derive(Default)]
@@ -30,6 +30,20 @@ impl Memory {
         log.0.extend((end..end + more).map(|number| record(number, "h")));
     }
 
+    /// Adds a record with a reason for a change of so many bytes.
+    pub fn push(&self, number: u64, length: usize) {
+        let mut record: Value = serde_json::from_slice(&record(number, "h")).unwrap();
+        record["event"] = json!({"time": "2026-11-28T08:53:14Z", "node": "n", "kind": "control", "action": "apply",
+            "outcome": "done", "by": {"via": "agent"}, "detail": "x".repeat(length), "generation_before": 1,
+            "generation": 2});
+        self.0.lock().unwrap().0.push(serde_json::to_vec(&record).unwrap());
+    }
+
+    /// Whether a record is just so.
+    pub fn is(&self, number: u64, bytes: &[u8]) -> bool {
+        self.0.lock().unwrap().0[usize::try_from(number).unwrap()] == bytes
+    }
+
     pub fn prune(&self, first: u64) {
         self.0.lock().unwrap().1 = first;
     }
@@ -45,5 +59,9 @@ impl RecordSource for Memory {
         let from = from.max(log.1);
         let records = log.0.iter().skip(usize::try_from(from).unwrap()).take(limit);
         Ok((from..).zip(records.cloned()).collect())
+    }
+
+    fn set_aside(&self, _from: u64, _is_it: &dyn Fn(&[u8]) -> bool) -> Option<u64> {
+        None
     }
 }

@@ -43,6 +43,17 @@ impl Authority {
         Tls { ca: Some(self.directory.join("ca.pem")), identity: Some((chain, secret)) }
     }
 
+    /// Files of the authority, and of a server that it vouches for.
+    pub fn server_files(&self) -> [PathBuf; 3] {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let files = ["ca.pem", "server.pem", "server.key"].map(|name| self.directory.join(name));
+        fs::write(&files[1], certificate.pem()).unwrap();
+        fs::write(&files[2], key.serialize_pem()).unwrap();
+        files
+    }
+
     pub fn server(&self) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
