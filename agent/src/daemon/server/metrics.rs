@@ -80,7 +80,12 @@ fn state(metrics: &mut Metrics, status: &Status, sampled: &Sampled) {
         "Problems that `bulkhead status` names",
         [(vec![], status.problems.len() as f64)],
     );
-    metrics.gauge("quarantined", "Identities that are cut off", [(vec![], status.quarantined.len() as f64)]);
+    let by = |who: &str, is_agent: bool| {
+        let entries = status.quarantined.iter().filter(|of| of.entry.automatic == is_agent);
+        (vec![("by", who.to_owned())], entries.count() as f64)
+    };
+    let quarantined = [by("operator", false), by("agent", true)];
+    metrics.gauge("quarantined", "Identities that are cut off, by whom", quarantined);
     metrics.gauge(
         "flow_table_capacity",
         "Flows that the table has room for",
@@ -155,8 +160,13 @@ fn sinks(metrics: &mut Metrics, status: &Status) {
     metrics.gauge("sink_up", "Whether a sink's receiver takes records", up);
     let help = "Records in the event log that a sink's receiver has not confirmed";
     metrics.gauge("sink_behind_records", help, sinks().map(|sink| of(sink, sink.behind as f64)));
-    let help = "Records that the event log had pruned before a sink sent them";
-    metrics.counter("sink_skipped_records", help, sinks().map(|sink| of(sink, sink.skipped as f64)));
+    let help = "Records that a sink does not send: pruned before, or in an event log that was set aside";
+    let skipped = sinks().flat_map(|sink| {
+        [("pruned", sink.skipped), ("set_aside", sink.set_aside)].map(|(cause, count)| {
+            (vec![("sink", sink.name.clone()), ("cause", cause.to_owned())], count as f64)
+        })
+    });
+    metrics.counter("sink_skipped_records", help, skipped);
     let help = "Records that a sink's receiver has refused for good";
     metrics.counter("sink_refused_records", help, sinks().map(|sink| of(sink, sink.refused as f64)));
 }
