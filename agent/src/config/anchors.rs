@@ -92,8 +92,7 @@ fn settings(source: &Source, directory: &Path, section: &Section) -> Result<Anch
         Ok(url.get_ref().clone())
     };
     let every = section.every_seconds.as_ref();
-    let every =
-        every.map_or(Ok(300), |value| bounded(source, "every_seconds", value, 5..=86_400))?;
+    let every = every.map_or(Ok(300), |value| bounded(source, "every_seconds", value, 5..=86_400))?;
     let kind = match kind {
         KindName::Directory => {
             let path = section.path.as_ref().ok_or_else(|| missing("path"))?;

@@ -14,9 +14,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::{Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, timeouts};
 #[cfg(feature = "agent")]
 use super::{anchors, sinks};
-use super::{Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, timeouts};
 use crate::exit::Usage;
 
 #[derive(Debug, Default, Deserialize)]

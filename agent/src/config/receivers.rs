@@ -85,7 +85,11 @@ impl Files<'_> {
         };
         let files = self.ca.as_ref().or(self.certificate.as_ref());
         if let Some(files) = files.filter(|_| is_plain) {
-            return Err(at(source, files.span().start, "files of TLS, and no TLS; use https: or an `address`"));
+            return Err(at(
+                source,
+                files.span().start,
+                "files of TLS, and no TLS; use https: or an `address`",
+            ));
         }
         Ok(Tls { ca: self.ca.as_ref().map(beside), identity })
     }

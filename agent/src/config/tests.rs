@@ -263,7 +263,11 @@ fn anchors_have_what_their_kind_needs_and_nothing_else() {
     for (text, place, words) in [
         (anchor("kind = \"s3\""), "3:8", "unknown variant `s3`"),
         (anchor("kind = \"directory\""), "3:8", "anchor a needs `path`"),
-        (anchor("kind = \"directory\"\npath = \"x\"\nurl = \"x\""), "5:7", "not of anchors of kind \"directory\""),
+        (
+            anchor("kind = \"directory\"\npath = \"x\"\nurl = \"x\""),
+            "5:7",
+            "not of anchors of kind \"directory\"",
+        ),
         (anchor("kind = \"http\"\nurl = \"w.example\""), "4:7", "not the whole URL of a receiver"),
         (anchor("kind = \"http\"\nurl = \"http://w/\"\nca = \"x\""), "5:6", "no TLS"),
         (anchor("kind = \"witness\"\nurl = \"http://w/\""), "3:8", "anchor a needs `witness_key`"),

@@ -188,9 +188,8 @@ impl fmt::Display for Note {
 /// Signatures, a line each; `first` is the number of the first line.
 fn lines_of_signatures(lines: &str, first: usize) -> Result<Vec<Signature>> {
     let read = |(at, line)| {
-        signature(line).ok_or_else(|| {
-            Error::malformed(KIND, first + at, "no signature: one looks like `— NAME BASE64`")
-        })
+        signature(line)
+            .ok_or_else(|| Error::malformed(KIND, first + at, "no signature: one looks like `— NAME BASE64`"))
     };
     lines.split('\n').enumerate().map(read).collect()
 }

@@ -50,7 +50,9 @@ pub fn anchors(path: &Path, origin: &str, first: u64) -> anyhow::Result<Vec<Note
         }
     }
     if anchors.is_empty() {
-        return Err(Usage(format!("{}: no *.checkpoint in it is of {}", path.display(), plain(origin))).into());
+        return Err(
+            Usage(format!("{}: no *.checkpoint in it is of {}", path.display(), plain(origin))).into()
+        );
     }
     if anchors.iter().any(|(size, _)| *size >= first) {
         anchors.retain(|(size, _)| *size >= first);

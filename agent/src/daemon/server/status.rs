@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use bulkhead_abi::{FEATURE_AUDIT, Settings};
 use bulkhead_api::event::EventStats;
 use bulkhead_api::quarantine::Entry;
-use bulkhead_api::status::{Agent, Anchor, ExchangeInterface, Losses, Quarantined, ReasonCount, Sink, State, Status};
+use bulkhead_api::status::{
+    Agent, Anchor, ExchangeInterface, Losses, Quarantined, ReasonCount, Sink, State, Status,
+};
 use bulkhead_dataplane::{
     Dataplane, Kernel, KernelError, Pins, RunningLink, STATE_MAPS, State as Tables, held_settings, running,
 };
@@ -153,7 +155,9 @@ fn behind(sink: &Sink) -> Option<String> {
 
 fn without_last(anchor: &Anchor) -> Option<String> {
     let Anchor { name, problem, .. } = anchor;
-    problem.as_ref().map(|problem| format!("anchor {name} has not the event log's last checkpoint: {problem}"))
+    problem
+        .as_ref()
+        .map(|problem| format!("anchor {name} has not the event log's last checkpoint: {problem}"))
 }
 
 /// Reads what the kernel and the state directory tell, and compares it with what an agent has put in place.

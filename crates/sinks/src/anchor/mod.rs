@@ -53,7 +53,9 @@ impl Last {
 fn open(kind: &AnchorKind) -> io::Result<Box<dyn Keeper>> {
     Ok(match kind {
         AnchorKind::Directory { path } => Box::new(directory::Directory::new(path)),
-        AnchorKind::Http { url, headers, tls } => Box::new(http::Receiver::new(url, headers.as_deref(), tls)?),
+        AnchorKind::Http { url, headers, tls } => {
+            Box::new(http::Receiver::new(url, headers.as_deref(), tls)?)
+        }
         AnchorKind::Witness { url, key, headers, tls } => {
             Box::new(witness::Witness::new(url, key, headers.as_deref(), tls)?)
         }

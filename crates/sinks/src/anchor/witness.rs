@@ -21,12 +21,7 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    pub(super) fn new(
-        url: &str,
-        key: &VerifierKey,
-        headers: Option<&Path>,
-        tls: &Tls,
-    ) -> io::Result<Self> {
+    pub(super) fn new(url: &str, key: &VerifierKey, headers: Option<&Path>, tls: &Tls) -> io::Result<Self> {
         let url = format!("{}/add-checkpoint", url.trim_end_matches('/'));
         Ok(Self { client: Client::new(&url, headers, tls)?, key: key.clone(), seen: 0 })
     }

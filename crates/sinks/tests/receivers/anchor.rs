@@ -155,7 +155,12 @@ fn witness(log: &Growing) -> (Arc<Mutex<Witness>>, String, VerifierKey) {
 }
 
 fn of_witness(url: &str, key: &VerifierKey) -> AnchorKind {
-    AnchorKind::Witness { url: url.to_owned(), key: Box::new(key.clone()), headers: None, tls: Tls::default() }
+    AnchorKind::Witness {
+        url: url.to_owned(),
+        key: Box::new(key.clone()),
+        headers: None,
+        tls: Tls::default(),
+    }
 }
 
 #[test]
@@ -258,7 +263,8 @@ fn a_receiver_gets_each_checkpoint_that_is_new_until_it_has_it() {
         count += 1;
         (if count < 3 { 503 } else { 201 }, String::new())
     });
-    let kind = AnchorKind::Http { url: format!("{url}/kept?token=secret"), headers: None, tls: Tls::default() };
+    let kind =
+        AnchorKind::Http { url: format!("{url}/kept?token=secret"), headers: None, tls: Tls::default() };
     log.to(3);
     let anchors = start(kind, &log);
     let told = wait_for(&anchors, "refused", |anchor| anchor.problem.is_some()).problem.unwrap();

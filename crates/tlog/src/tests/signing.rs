@@ -1,7 +1,9 @@
 use std::fs;
 
 use super::{entry, grow, open, told};
-use crate::{Algorithm, COSIGNED, Checked, Error, Note, Reader, SignerKey, Trust, VerifierKey, cosign, verify};
+use crate::{
+    Algorithm, COSIGNED, Checked, Error, Note, Reader, SignerKey, Trust, VerifierKey, cosign, verify,
+};
 
 #[test]
 fn keys_are_those_of_go() {
@@ -198,7 +200,8 @@ fn a_statement_is_the_entry_that_its_name_says() {
 fn of_each_witness_the_last_cosignature_is_kept() {
     let directory = tempfile::tempdir().unwrap();
     let (mut log, _) = open(directory.path());
-    let signers = ["a.example", "b.example"].map(|name| SignerKey::generate(name, Algorithm::Cosignature).unwrap());
+    let signers =
+        ["a.example", "b.example"].map(|name| SignerKey::generate(name, Algorithm::Cosignature).unwrap());
     let witnesses = signers.each_ref().map(|key| key.public().clone());
     let mut sign = |witness: usize, count| {
         grow(&mut log, count);
@@ -220,7 +223,8 @@ fn of_each_witness_the_last_cosignature_is_kept() {
         notes.iter().map(|note| (size(note), note.signers(&witnesses).unwrap().len())).collect::<Vec<_>>()
     };
     assert_eq!(sizes(), [("10".to_owned(), 1), ("30".to_owned(), 1)]);
-    let keys = [VerifierKey::parse(fs::read_to_string(directory.path().join("vkey")).unwrap().trim()).unwrap()];
+    let keys =
+        [VerifierKey::parse(fs::read_to_string(directory.path().join("vkey")).unwrap().trim()).unwrap()];
     let trust = Trust { keys: &keys, witnesses: &witnesses, ..Trust::default() };
     let report = verify(directory.path(), &trust).unwrap();
     assert_eq!((told(&report), report.witnesses.len()), (vec![], 2));

@@ -54,7 +54,8 @@ fn every_packet_of_very_many_sources_is_accounted_for() {
     assert_eq!(probes.next(), None, "the flood was over before the last probe");
     let (rate, took) = flood.join();
     let used = used(agent) - before;
-    let status = site.wait_for("all is told of", |status| drops(status) == account::told(status) + lost(status));
+    let status =
+        site.wait_for("all is told of", |status| drops(status) == account::told(status) + lost(status));
     // The log has over a million records: it is read once, when an agent that ended has written all of them.
     site.signal(libc::SIGTERM);
     assert_eq!(site.exit_code(), Some(0), "{}", site.log());
