@@ -18,7 +18,7 @@ const RUN_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 pub struct Arguments {
     /// What to run; all, one after the other, if none is named. Sizes are in the environment:
     /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_MEDDLINGS, BULKHEAD_CONVERSATIONS, BULKHEAD_FLOWS,
-    /// BULKHEAD_PACKETS, BULKHEAD_FEED, BULKHEAD_BITS, BULKHEAD_DENIED; BULKHEAD_SEED repeats a failure.
+    /// BULKHEAD_PACKETS, BULKHEAD_FEED, BULKHEAD_BITS, BULKHEAD_DENIED, BULKHEAD_ATTEST; BULKHEAD_SEED repeats a failure.
     proofs: Vec<Proof>,
 }
 
@@ -84,7 +84,9 @@ impl Proof {
             Self::Feed => &[("BULKHEAD_FEED", "600")],
             Self::Bits => &[("BULKHEAD_BITS", "10000")],
             // A tenth of a core.
-            Self::Flood => &[("BULKHEAD_DENIED", "10000000"), ("BULKHEAD_CORE", "100")],
+            Self::Flood => {
+                &[("BULKHEAD_DENIED", "10000000"), ("BULKHEAD_CORE", "100"), ("BULKHEAD_ATTEST", "30")]
+            }
             Self::Differential => &[("BULKHEAD_PACKETS", "10000000")],
         }
     }

@@ -42,8 +42,8 @@ use crate::daemon::store::Store;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How much later for each aggregate that was taken: a flood from very many senders, which nothing puts together, costs
-/// a twentieth of a core and not a third. What the tables have no room for meanwhile is counted by its reason.
-const EACH: Duration = Duration::from_millis(1);
+/// a few hundredths of a core and not a third. What the tables have no room for meanwhile is counted by its reason.
+const EACH: Duration = Duration::from_millis(2);
 
 /// How long what is taken out of the kernel's tables stays there for an event log that stands still, while the other
 /// table is not half full: longer than a checkpoint takes on a busy disk.
