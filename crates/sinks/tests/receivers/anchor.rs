@@ -244,7 +244,7 @@ fn what_a_witness_answers_is_not_believed() {
         (500, "x".repeat(1 << 20)),
     ];
     for (status, body) in answers {
-        let shown = format!("{status} {:.40}", body);
+        let shown = format!("{status} {body:.40}");
         let (url, asked) = server(move |_, _| (status, body.clone()));
         let anchors = start(of_witness(&url, key.public()), &log);
         let anchor = wait_for(&anchors, "refused", |anchor| anchor.problem.is_some());
