@@ -101,7 +101,7 @@ fn read_log(
     let Checkpoint { origin, size, root, .. } = reader.checkpoint().clone();
     let signers = reader.note().signers(&keys).unwrap_or_default();
     let signed_by = signers.into_iter().map(ToString::to_string).collect();
-    let trust = Trust { keys: &keys, witnesses: &[], anchors: &[] };
+    let trust = Trust { keys: &keys, ..Trust::default() };
     let report = verify(reader.directory(), &trust)
         .with_context(|| format!("reading the event log in {}", reader.directory().display()))?;
     let mut faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();

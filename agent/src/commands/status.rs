@@ -191,7 +191,10 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
         for anchor in &agent.anchors {
             let Anchor { name, kind, records, age_seconds, .. } = anchor;
             let ago = age_seconds.map(|age| format!(", taken {age} s ago")).unwrap_or_default();
-            writeln!(out, "anchor {name} ({kind}): has a checkpoint of {records} records{ago}")?;
+            match records {
+                0 => writeln!(out, "anchor {name} ({kind}): has no checkpoint yet")?,
+                _ => writeln!(out, "anchor {name} ({kind}): has a checkpoint of {records} records{ago}")?,
+            }
         }
         if !status.guard.is_empty() {
             writeln!(

@@ -96,6 +96,9 @@ fn settings(source: &Source, directory: &Path, section: &Section) -> Result<Anch
     let kind = match kind {
         KindName::Directory => {
             let path = section.path.as_ref().ok_or_else(|| missing("path"))?;
+            if path.get_ref().as_os_str().is_empty() {
+                return Err(at(source, path.span().start, "path: is empty; name a directory"));
+            }
             AnchorKind::Directory { path: directory.join(path.get_ref()) }
         }
         KindName::Http => {
@@ -104,6 +107,11 @@ fn settings(source: &Source, directory: &Path, section: &Section) -> Result<Anch
         }
         KindName::Witness => {
             let url = url("a witness, such as https://witness.example.com")?;
+            if let Some(given) = section.url.as_ref().filter(|_| url.contains(['?', '#'])) {
+                let words =
+                    "url: that of a witness has neither `?` nor `#`: `/add-checkpoint` comes behind it";
+                return Err(at(source, given.span().start, words));
+            }
             let key = section.witness_key.as_ref().ok_or_else(|| missing("witness_key"))?;
             AnchorKind::Witness { url, key: Box::new(witness_key(source, key)?), headers, tls }
         }

@@ -56,7 +56,12 @@ pub(super) fn check_url(source: &Source, url: &Spanned<String>, example: &str) -
     let is_fit = parsed.is_ok_and(|uri| {
         // As it is compared later: in small letters.
         let is_http = ["http://", "https://"].iter().any(|scheme| url.get_ref().starts_with(scheme));
-        is_http && uri.host().is_some_and(|host| !host.is_empty())
+        let port = |uri: &axum::http::Uri| {
+            let given = uri.authority()?.as_str().rsplit('@').next()?.rsplit_once(':')?.1.to_owned();
+            Some(given).filter(|given| !given.ends_with(']'))
+        };
+        let has_port = port(&uri).is_none_or(|port| port.parse().is_ok_and(|port: u16| port != 0));
+        is_http && has_port && uri.host().is_some_and(|host| !host.is_empty())
     });
     let words = || format!("url: not the whole URL of {example}");
     if is_fit { Ok(()) } else { Err(at(source, url.span().start, &words())) }

@@ -150,17 +150,11 @@ impl Note {
         Ok(signers)
     }
 
-    /// Takes over the signatures of `keys` from another note of the same text, in place of earlier ones.
+    /// Takes over a signature of each of `keys` from another note of the same text, in place of earlier ones.
     pub(crate) fn take_signatures(&mut self, other: &Self, keys: &[&VerifierKey]) {
         self.drop_signatures(keys);
-        let by_them = |signature: &&Signature| keys.iter().any(|key| signature.is_by(key));
-        self.signatures.extend(other.signatures.iter().filter(by_them).cloned());
-    }
-
-    /// The same for signatures under a name, whichever its key is.
-    pub(crate) fn take_signatures_of(&mut self, other: &Self, name: &str) {
-        self.signatures.retain(|signature| signature.name != name);
-        self.signatures.extend(other.signatures.iter().filter(|signature| signature.name == name).cloned());
+        let by = |key: &&VerifierKey| other.signatures.iter().rev().find(|signature| signature.is_by(key));
+        self.signatures.extend(keys.iter().filter_map(by).cloned());
     }
 
     /// Forgets the signatures of `keys`.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::site::{Over, Site, WEB};
@@ -59,9 +60,22 @@ fn a_log_that_root_writes_anew_does_not_continue_what_an_anchor_has() {
     assert_eq!(verified.status.code(), Some(0), "{verified:?}");
     let said = String::from_utf8(verified.stdout).unwrap();
     assert!(said.contains(&format!("continues {} kept checkpoints", before + 1)), "{said}");
-    fs::write(anchors.join("bulkhead_other-000000000001.checkpoint"), "no checkpoint").unwrap();
-    assert_ne!(verify(&["--anchor", directory]).status.code(), Some(0), "what cannot be read shows nothing");
-    fs::remove_file(anchors.join("bulkhead_other-000000000001.checkpoint")).unwrap();
+    // What others put there accuses nobody.
+    let own = fs::read_to_string(anchors.join(&kept(&anchors)[0])).unwrap();
+    let foreign = own.replace("— bulkhead/", "— other/");
+    assert_ne!(own, foreign);
+    fs::write(anchors.join("a.checkpoint"), "no checkpoint").unwrap();
+    fs::write(anchors.join("b.checkpoint"), foreign).unwrap();
+    fs::create_dir(anchors.join("c.checkpoint")).unwrap();
+    assert!(Command::new("mkfifo").arg(anchors.join("d.checkpoint")).status().unwrap().success());
+    let verified = verify(&["--anchor", directory]);
+    assert_eq!(verified.status.code(), Some(0), "{verified:?}");
+    let said = String::from_utf8(verified.stdout).unwrap();
+    assert!(said.contains("4 kept checkpoints are not signed by this log's key"), "{said}");
+    assert_eq!(
+        verify(&["--witness", &site.journal_file().join("vkey").display().to_string()]).status.code(),
+        Some(2)
+    );
     assert_eq!(verify(&["--anchor", empty.to_str().unwrap()]).status.code(), Some(2));
 
     // Root removes what the log says, and keeps its key.

@@ -145,6 +145,28 @@ fn a_rollback_never_returns_to_what_nobody_confirmed() {
 }
 
 #[test]
+fn an_unconfirmed_policy_that_nothing_can_be_put_in_the_place_of_is_said_to_be_so() {
+    let mut site = Site::new("nowayback", Over::Ethernet, &[WEB]);
+    site.start();
+    let first = site.status()["agent"]["generation"].to_string();
+    site.write_policy(&[OTHER]);
+    site.done(&["apply", "--confirm", "2s"]);
+    site.kill();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let state = site.journal_file().with_file_name(format!("generation-{first}"));
+    std::fs::remove_dir_all(state).unwrap();
+    site.start();
+    let status = site.status();
+    let problems = status["problems"].to_string();
+    assert_eq!(status["state"], "degraded", "{status}");
+    assert!(problems.contains(&format!("generation {first} cannot be returned to")), "{problems}");
+    // Whoever says what is to be enforced ends it.
+    site.write_policy(&[WEB]);
+    site.done(&["apply"]);
+    assert_eq!(site.status()["state"], "enforced");
+}
+
+#[test]
 fn a_history_that_somebody_has_damaged_keeps_nothing_from_going_on() {
     let mut site = Site::new("damaged", Over::Ethernet, &[WEB]);
     site.start();

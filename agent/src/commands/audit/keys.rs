@@ -1,12 +1,12 @@
 //! Keys and checkpoints that the caller has from elsewhere.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use anyhow::Context as _;
-use bulkhead_api::text::plain;
-use bulkhead_tlog::{Checkpoint, Note, VerifierKey};
+use bulkhead_tlog::{Algorithm, Note, VerifierKey};
+use rustix::fs::OFlags;
 
 use crate::exit::Usage;
 
@@ -26,43 +26,59 @@ pub fn key(text: &str) -> anyhow::Result<VerifierKey> {
     Ok(key.ok_or_else(words)?)
 }
 
-/// Checkpoints that were kept elsewhere: one in a file, or in a directory those of the log of `origin`, which must have
-/// one. Of a directory those are passed over that are older than the log's `first` record, if there are later ones: it
-/// cannot be said any more whether the log continues them.
+/// The key of a witness, or a file that has one.
 ///
 /// # Errors
-/// [`Usage`] if there is none.
-pub fn anchors(path: &Path, origin: &str, first: u64) -> anyhow::Result<Vec<Note>> {
-    let unread = |error: io::Error| Usage(format!("{}: {error}", path.display()));
-    if !path.is_dir() {
-        return Ok(vec![anchor(path)?]);
+/// [`Usage`] if it is neither, or a log's.
+pub fn witness(text: &str) -> anyhow::Result<VerifierKey> {
+    let key = key(text)?;
+    if key.algorithm() != Algorithm::Cosignature {
+        let words = format!("'{text}' is the key of a log; that of a witness is for cosignatures");
+        return Err(Usage(words).into());
     }
-    let mut anchors = Vec::new();
-    for entry in path.read_dir().map_err(unread)? {
-        let file = entry.map_err(unread)?.path();
-        if file.extension().is_some_and(|extension| extension == "checkpoint") {
-            let note = anchor(&file)?;
-            let checkpoint = Checkpoint::parse(note.text())
-                .with_context(|| format!("{}: no checkpoint", file.display()))?;
-            if checkpoint.origin == origin {
-                anchors.push((checkpoint.size, note));
+    Ok(key)
+}
+
+/// A checkpoint that was kept elsewhere.
+///
+/// # Errors
+/// [`Usage`] if it is none.
+pub fn anchor(path: &Path) -> anyhow::Result<Note> {
+    let text = read(path).map_err(|error| Usage(format!("{}: {error}", path.display())))?;
+    let note = Note::parse(&String::from_utf8_lossy(&text));
+    Ok(note.map_err(|error| Usage(format!("{}: no checkpoint: {error}", path.display())))?)
+}
+
+/// The checkpoints in a directory, and how many files there are none though their names say so.
+///
+/// # Errors
+/// [`Usage`] if it cannot be read.
+pub fn anchors(directory: &Path) -> anyhow::Result<(Vec<Note>, usize)> {
+    let unread = |error: io::Error| Usage(format!("{}: {error}", directory.display()));
+    let (mut notes, mut others) = (Vec::new(), 0);
+    for entry in directory.read_dir().map_err(unread)? {
+        let path = entry.map_err(unread)?.path();
+        if path.extension().is_some_and(|extension| extension == "checkpoint") {
+            match read_kept(&path).ok().and_then(|text| Note::parse(&text).ok()) {
+                Some(note) => notes.push(note),
+                None => others += 1,
             }
         }
     }
-    if anchors.is_empty() {
-        return Err(
-            Usage(format!("{}: no *.checkpoint in it is of {}", path.display(), plain(origin))).into()
-        );
-    }
-    if anchors.iter().any(|(size, _)| *size >= first) {
-        anchors.retain(|(size, _)| *size >= first);
-    }
-    Ok(anchors.into_iter().map(|(_, note)| note).collect())
+    Ok((notes, others))
 }
 
-fn anchor(path: &Path) -> anyhow::Result<Note> {
-    let text = read(path).map_err(|error| Usage(format!("{}: {error}", path.display())))?;
-    Note::parse(&String::from_utf8_lossy(&text)).with_context(|| format!("{}: no checkpoint", path.display()))
+/// A regular file that somebody else may have put there.
+fn read_kept(path: &Path) -> io::Result<String> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("is no regular file"));
+    }
+    let mut text = String::new();
+    file.take(MOST).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// No key, checkpoint, proof or record is longer.

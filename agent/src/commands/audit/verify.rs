@@ -1,11 +1,11 @@
 //! `bulkhead audit verify`: whether the log is as it was signed.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use bulkhead_api::text::plain;
-use bulkhead_tlog::{Note, Reader, Report, Trust, VerifierKey, verify};
+use bulkhead_tlog::{Report, Trust, VerifierKey, verify};
 use serde_json::json;
 
 use super::keys;
@@ -23,7 +23,9 @@ pub struct Verify {
     /// A witness's key, or a file with it.
     #[arg(long, value_name = "KEY")]
     witness: Vec<String>,
-    /// A checkpoint that was kept elsewhere, which the log must continue, or a directory of them.
+    /// A checkpoint that was kept elsewhere, or a directory of them.
+    ///
+    /// The log must continue each. Of a directory, what the log's keys have not signed is passed over, and named.
     #[arg(long, value_name = "PATH")]
     anchor: Vec<PathBuf>,
     #[command(flatten)]
@@ -48,11 +50,22 @@ impl Verify {
         let directory = self.source.directory(global)?;
         let keys = self.source.keys(&directory)?;
         let witnesses =
-            self.witness.iter().map(|text| keys::key(text)).collect::<anyhow::Result<Vec<_>>>()?;
-        let anchors = self.anchors(&directory, &keys)?;
-        let trust = Trust { keys: &keys, witnesses: &witnesses, anchors: &anchors };
-        let report =
+            self.witness.iter().map(|text| keys::witness(text)).collect::<anyhow::Result<Vec<_>>>()?;
+        let (directories, files): (Vec<_>, Vec<_>) = self.anchor.iter().partition(|path| path.is_dir());
+        let anchors = files.into_iter().map(|path| keys::anchor(path)).collect::<anyhow::Result<Vec<_>>>()?;
+        let (mut kept, mut malformed) = (Vec::new(), 0);
+        for directory in &directories {
+            let (notes, others) = keys::anchors(directory)?;
+            kept.extend(notes);
+            malformed += others;
+        }
+        let trust = Trust { keys: &keys, witnesses: &witnesses, anchors: &anchors, kept: &kept };
+        let mut report =
             verify(&directory, &trust).with_context(|| format!("verifying {}", directory.display()))?;
+        report.foreign += malformed;
+        if !directories.is_empty() && report.anchors == 0 {
+            report.unchecked.push("no checkpoint in the directory shows anything of this log".to_owned());
+        }
         let misplaced = if report.is_whole() { self.misplaced(global)? } else { Vec::new() };
         let verified = Verified { report, misplaced, keys, is_own: self.source.key.is_empty() };
         if global.json {
@@ -66,15 +79,6 @@ impl Verify {
             return Err(Usage(words.to_owned()).into());
         }
         Ok(if verified.is_well() { Answer::Yes } else { Answer::No })
-    }
-
-    /// The checkpoints that were kept elsewhere.
-    fn anchors(&self, log: &Path, keys: &[VerifierKey]) -> anyhow::Result<Vec<Note>> {
-        // What the log says of where it begins is checked later.
-        let first = Reader::open(log).and_then(|reader| reader.first()).unwrap_or_default();
-        let origin = keys.first().map_or("", VerifierKey::name);
-        let read = self.anchor.iter().map(|path| keys::anchors(path, origin, first));
-        Ok(read.collect::<anyhow::Result<Vec<_>>>()?.concat())
     }
 
     /// What of the records themselves is not as an agent writes them.
@@ -104,6 +108,8 @@ impl Verified {
             "unsigned": report.unsigned,
             "witnesses": report.witnesses,
             "anchors": report.anchors,
+            "foreign_anchors": report.foreign,
+            "outlived_anchors": report.outlived,
             "own_key": is_own,
             "faults": report.faults.iter().map(fault).collect::<Vec<_>>(),
             "unchecked": report.unchecked,
@@ -143,6 +149,13 @@ impl Verified {
             0 => {}
             1 => writeln!(out, "continues a kept checkpoint")?,
             many => writeln!(out, "continues {many} kept checkpoints")?,
+        }
+        if report.outlived != 0 {
+            let (count, first) = (report.outlived, report.first);
+            writeln!(out, "{count} kept checkpoints are of before record {first} and show nothing any more")?;
+        }
+        if report.foreign != 0 {
+            writeln!(out, "{} kept checkpoints are not signed by this log's key", report.foreign)?;
         }
         for witness in &report.witnesses {
             writeln!(out, "cosigned by {}", plain(witness))?;

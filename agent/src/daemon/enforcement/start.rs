@@ -199,7 +199,14 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
     let choice = choose(&ledger, unchanged);
     let mut inputs = match choice {
         Choice::Named => named,
-        Choice::Kept(number) => go_on_with(setup, store, number, named),
+        Choice::Kept(number) => {
+            go_on_with(setup, store, number, named).unwrap_or_else(|(mut named, why)| {
+                tracing::warn!(generation = number, "{why}; enforcing what `run` names");
+                // Which may be the very policy that nobody has confirmed.
+                named.problems.extend((number != before).then(|| no_way_back(before, number, &why)));
+                named
+            })
+        }
     };
     let is_named = choice == Choice::Named && problem.is_none();
     if choice != Choice::Kept(before) {
@@ -232,14 +239,22 @@ fn choose(ledger: &Ledger, unchanged: bool) -> Choice {
     if unchanged && ledger.enforced != 0 { Choice::Kept(ledger.enforced) } else { Choice::Named }
 }
 
-fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> Inputs {
+/// What to say where an unconfirmed generation has nothing to go back to.
+fn no_way_back(refused: u32, number: u32, why: &str) -> String {
+    format!(
+        "generation {refused} was not confirmed in time, and generation {number} cannot be returned to ({why}): what \
+         `run` names is enforced, confirmed or not; apply what is to be enforced"
+    )
+}
+
+/// What a generation was made from; or what is named, and why that has to do.
+fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> Result<Inputs, (Inputs, String)> {
     let Some((files, made)) = store.inputs_of(number) else {
-        tracing::warn!(generation = number, "its files are not kept; enforcing those that `run` names");
-        return named;
+        return Err((named, "its files are damaged or gone".to_owned()));
     };
     let origin = made.origin;
     if files.same_text(&named.files) && made.mode == named.mode {
-        return Inputs { origin, ..named };
+        return Ok(Inputs { origin, ..named });
     }
     match Inputs::check_kept(files, made.mode, &setup.options, wall_time()) {
         Ok(inputs) => {
@@ -249,16 +264,9 @@ fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> Input
                 "going on with its files as they were kept, not with {}; `bulkhead apply` enforces that",
                 setup.config.policy.display()
             );
-            Inputs { origin, ..inputs }
+            Ok(Inputs { origin, ..inputs })
         }
-        Err(refused) => {
-            tracing::warn!(
-                generation = number,
-                "its files no longer compile; enforcing those that `run` names\n{}",
-                refused.text()
-            );
-            named
-        }
+        Err(refused) => Err((named, format!("its files no longer compile: {}", refused.text().trim_end()))),
     }
 }
 

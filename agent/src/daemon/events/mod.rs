@@ -41,8 +41,9 @@ use crate::daemon::store::Store;
 /// How often aggregates are taken out of the kernel.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How much later for each aggregate that was taken: a flood from very many senders, which nothing puts together, costs
-/// a few hundredths of a core and not a third. What the tables have no room for meanwhile is counted by its reason.
+/// How much later for each aggregate that was taken, where they were more than half of what a table has room for: a
+/// flood from very many senders, which nothing puts together, costs a few hundredths of a core and not a third. What the
+/// table has no room for meanwhile is counted by its reason.
 const EACH: Duration = Duration::from_millis(2);
 
 /// How long what is taken out of the kernel's tables stays there for an event log that stands still, while the other
@@ -204,7 +205,7 @@ pub fn start(
     // What cannot be asked is no reason to give up what the log has not got.
     let is_crowded = move || looker.has_aggregates(half).unwrap_or(false);
     let summarise = move || {
-        if let Err(error) = summaries(state, &shared, &balancer, guard, &is_crowded) {
+        if let Err(error) = summaries(state, &shared, &balancer, guard, (half, &is_crowded)) {
             let _ = failed.send(error);
         }
     };
@@ -218,7 +219,7 @@ fn summaries(
     shared: &Shared,
     balancer: &Balancer,
     guard: impl Fn() -> anyhow::Result<Vec<ReasonCount>>,
-    is_crowded: &dyn Fn() -> bool,
+    (half, is_crowded): (usize, &dyn Fn() -> bool),
 ) -> anyhow::Result<()> {
     let mut pace = Pace::default();
     // First, while it is as a killed agent has left it.
@@ -242,7 +243,8 @@ fn summaries(
             }
             shared.turns.made(asked);
         }
-        shared.turns.pause(INTERVAL.max(EACH.saturating_mul(u32::try_from(taken).unwrap_or(u32::MAX))));
+        let each = if taken > half { u32::try_from(taken).unwrap_or(u32::MAX) } else { 0 };
+        shared.turns.pause(INTERVAL.max(EACH.saturating_mul(each)));
     }
 }
 

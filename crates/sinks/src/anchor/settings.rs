@@ -21,7 +21,7 @@ pub struct AnchorSettings {
 /// Where checkpoints go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnchorKind {
-    /// A directory that is there: each checkpoint is a file of its own, `ORIGIN-SIZE.checkpoint`.
+    /// A directory that is there: each checkpoint is a file of its own, `ORIGIN-SIZE-ROOT.checkpoint`.
     Directory {
         /// The directory.
         path: PathBuf,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,12 @@ use crate::outlet::Failure;
 
 /// Between two tries of one that fails, unless checkpoints go there more often.
 const RETRY: Duration = Duration::from_secs(30);
+
+/// One that wants to be asked sooner is not.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// Longer than any answer over a network is waited for: what takes longer hangs.
+const HANGS: Duration = Duration::from_secs(90);
 
 /// All anchors of an agent.
 pub struct Anchors {
@@ -57,22 +63,33 @@ impl Anchors {
 }
 
 /// What an anchor has, which its thread writes.
-struct Progress(Mutex<(Anchor, Option<Instant>)>);
+struct Progress(Mutex<State>);
+
+struct State {
+    anchor: Anchor,
+    /// When it took that.
+    taken: Option<Instant>,
+    /// Since when it is being given another one.
+    giving: Option<Instant>,
+}
 
 impl Progress {
     fn new(settings: &AnchorSettings) -> Self {
         let (name, kind) = (settings.name.clone(), settings.kind.name().to_owned());
-        Self(Mutex::new((Anchor { name, kind, records: 0, age_seconds: None, problem: None }, None)))
+        let anchor = Anchor { name, kind, records: 0, age_seconds: None, problem: None };
+        Self(Mutex::new(State { anchor, taken: None, giving: None }))
     }
 
     fn read(&self) -> Anchor {
-        let (anchor, taken) = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Anchor { age_seconds: taken.map(|taken| taken.elapsed().as_secs()), ..anchor }
+        let State { anchor, taken, giving } = &*self.held();
+        let hangs = giving.map(|since| since.elapsed()).filter(|time| *time > HANGS);
+        let hangs = hangs.map(|time| format!("has not answered for {} s", time.as_secs()));
+        let age_seconds = taken.map(|taken| taken.elapsed().as_secs());
+        Anchor { age_seconds, problem: hangs.or_else(|| anchor.problem.clone()), ..anchor.clone() }
     }
 
-    fn note(&self, change: impl FnOnce(&mut Anchor, &mut Option<Instant>)) {
-        let (anchor, taken) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(anchor, taken);
+    fn held(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,15 +107,19 @@ impl Worker {
         loop {
             let is_last = self.ending.until().is_some();
             let every = self.settings.every;
-            let pause = match self.turn(&mut keeper, given) {
+            self.progress.held().giving = Some(Instant::now());
+            let turn = self.turn(&mut keeper, given);
+            self.progress.held().giving = None;
+            let pause = match turn {
                 Ok(size) => {
                     given = size;
+                    self.is_well();
                     every
                 }
                 Err(failure) => {
                     keeper = None;
                     self.fail(&failure);
-                    failure.retry_after.unwrap_or(RETRY).min(every)
+                    failure.retry_after.unwrap_or(RETRY).clamp(SHORTEST, RETRY).min(every)
                 }
             };
             if is_last {
@@ -129,21 +150,21 @@ impl Worker {
     }
 
     fn took(&self, size: u64) {
-        self.progress.note(|anchor, taken| {
-            if anchor.problem.is_some() {
-                tracing::info!(anchor = self.settings.name, "takes checkpoints again");
-            }
-            (anchor.records, anchor.problem, *taken) = (size, None, Some(Instant::now()));
-        });
+        let mut state = self.progress.held();
+        (state.anchor.records, state.taken) = (size, Some(Instant::now()));
+    }
+
+    fn is_well(&self) {
+        if self.progress.held().anchor.problem.take().is_some() {
+            tracing::info!(anchor = self.settings.name, "takes checkpoints again");
+        }
     }
 
     fn fail(&self, failure: &Failure) {
         let problem = failure.to_string();
-        self.progress.note(|anchor, _| {
-            if anchor.problem.as_ref() != Some(&problem) {
-                tracing::warn!(anchor = self.settings.name, "has not the last checkpoint: {problem}");
-            }
-            anchor.problem = Some(problem);
-        });
+        let before = self.progress.held().anchor.problem.replace(problem.clone());
+        if before.as_ref() != Some(&problem) {
+            tracing::warn!(anchor = self.settings.name, "has not the last checkpoint: {problem}");
+        }
     }
 }

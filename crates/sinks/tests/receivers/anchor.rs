@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -283,6 +284,13 @@ fn a_receiver_gets_each_checkpoint_that_is_new_until_it_has_it() {
     assert!(verify(log.path(), &trust).unwrap().is_whole());
 }
 
+/// The file of a log's last checkpoint.
+fn file_name(log: &Growing) -> String {
+    let Checkpoint { size, root, .. } = log.log.signed();
+    let root: String = root.0[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("bulkhead_h-{size:012}-{root}.checkpoint")
+}
+
 #[test]
 fn a_directory_keeps_what_it_has() {
     let mut log = Growing::new();
@@ -291,24 +299,32 @@ fn a_directory_keeps_what_it_has() {
     log.to(3);
     let anchors = start(AnchorKind::Directory { path: path.clone() }, &log);
     let told = wait_for(&anchors, "refused", |anchor| anchor.problem.is_some()).problem.unwrap();
-    assert!(told.contains("mounted/bulkhead_h-000000000003.checkpoint: No such file"), "{told}");
+    let first = file_name(&log);
+    assert!(told.contains(&format!("mounted/{first}: No such file")), "{told}");
     assert!(!path.exists(), "one that is not mounted is not made");
     fs::create_dir(&path).unwrap();
-    // What a killed agent has left.
-    fs::write(path.join("bulkhead_h-000000000003.new"), "half").unwrap();
     wait_for(&anchors, "taken", |anchor| anchor.records == 3 && anchor.problem.is_none());
-    // Another checkpoint of a size that is still to come.
-    fs::write(path.join("bulkhead_h-000000000007.checkpoint"), "another").unwrap();
-    log.to(7);
-    let told = wait_for(&anchors, "refused", |anchor| anchor.problem.is_some()).problem.unwrap();
-    assert!(told.contains("another checkpoint of as many records is there"), "{told}");
-    assert_eq!(fs::read_to_string(path.join("bulkhead_h-000000000007.checkpoint")).unwrap(), "another");
-    log.to(9);
-    wait_for(&anchors, "taken", |anchor| anchor.records == 9);
+    let mode = fs::metadata(path.join(&first)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o444, "whoever verifies need not be root");
     anchors.end(LIMIT);
-    let mut names: Vec<_> =
-        fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    let expected = ["3", "7", "9"].map(|size| format!("bulkhead_h-{size:0>12}.checkpoint"));
-    assert_eq!(names, expected);
+
+    // What is there stays, whatever it is: what a kill has cut short, a link, and what hangs whoever opens it.
+    let aim = kept.path().join("aim");
+    fs::write(&aim, "aim").unwrap();
+    for (size, kind) in [(5, "half"), (7, "link"), (9, "fifo")] {
+        log.to(size);
+        let name = path.join(file_name(&log));
+        match kind {
+            "half" => fs::write(&name, "half").unwrap(),
+            "link" => std::os::unix::fs::symlink(&aim, &name).unwrap(),
+            _ => rustix::fs::mkfifoat(rustix::fs::CWD, &name, 0o600.into()).unwrap(),
+        }
+        let anchors = start(AnchorKind::Directory { path: path.clone() }, &log);
+        let told = wait_for(&anchors, "refused", |anchor| anchor.problem.is_some()).problem.unwrap();
+        assert!(told.contains(&file_name(&log)), "{kind}: {told}");
+        log.to(size + 1);
+        wait_for(&anchors, "taken", |anchor| anchor.records == size + 1 && anchor.problem.is_none());
+        anchors.end(LIMIT);
+    }
+    assert_eq!(fs::read_to_string(&aim).unwrap(), "aim");
 }

@@ -109,7 +109,8 @@ fn cosignatures_of_known_witnesses_are_taken_over() {
     let trust = Trust { keys: &keys, witnesses: &witnesses, ..Trust::default() };
     let report = verify(directory.path(), &trust).unwrap();
     assert_eq!((told(&report), report.witnesses), (vec![], vec!["witness.example".to_owned()]));
-    assert!(!log.note().unwrap().to_string().contains("other.example"));
+    let kept = fs::read_to_string(directory.path().join(COSIGNED)).unwrap();
+    assert!(!kept.contains("other.example"), "{kept}");
     // Another time than was signed.
     let line = note.to_string().lines().last().unwrap().to_owned();
     let altered = note.to_string().replace(&line, &line.replace("AABqs", "AABqt"));
@@ -234,6 +235,32 @@ fn of_each_witness_the_last_cosignature_is_kept() {
     assert_eq!(told(&verify(directory.path(), &trust).unwrap()).len(), 3, "the file, and both witnesses");
     sign(1, 40);
     assert_eq!(sizes(), [("40".to_owned(), 1)]);
+}
+
+#[test]
+fn witnesses_that_answer_at_the_same_time_are_all_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(directory.path());
+    grow(&mut log, 10);
+    log.checkpoint().unwrap();
+    let note = log.note().unwrap();
+    let signers = ["a", "b", "c"].map(|name| SignerKey::generate(name, Algorithm::Cosignature).unwrap());
+    let witnesses = signers.each_ref().map(|key| key.public().clone());
+    std::thread::scope(|scope| {
+        for (signer, witness) in signers.iter().zip(&witnesses) {
+            let (note, directory) = (&note, directory.path());
+            scope.spawn(move || {
+                for time in 0..30 {
+                    let mut note = note.clone();
+                    note.sign(signer, time);
+                    cosign(directory, &note, std::slice::from_ref(witness)).unwrap();
+                }
+            });
+        }
+    });
+    let kept = Note::parse_all(&fs::read_to_string(directory.path().join(COSIGNED)).unwrap()).unwrap();
+    assert_eq!((kept.len(), kept[0].signers(&witnesses).unwrap().len()), (1, 3));
+    assert_eq!(kept[0].to_string().lines().count(), 4 + 1 + 3, "one signature each, and the log's");
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn a_fork_and_a_cut_are_found_by_a_checkpoint_that_was_kept() {
     let kept: Note = log.note().unwrap();
     let key = fs::read(directory.path().join("key")).unwrap();
     let keys = [log.verifier_key().clone()];
-    for (size, expected) in [(700, "a fork"), (500, "the log was cut")] {
+    for (size, expected) in [(700, "a fork"), (500, "the log was cut, or copied before that checkpoint")] {
         let forged = tempfile::tempdir().unwrap();
         fs::write(forged.path().join("key"), &key).unwrap();
         let (mut log, _) = Log::open(forged.path(), &Options::new("any")).unwrap();
@@ -166,6 +166,37 @@ fn a_copy_of_a_log_that_went_on_is_whole() {
 }
 
 #[test]
+fn out_of_a_place_of_many_only_what_the_logs_key_has_signed_accuses() {
+    let (directory, mut log) = log_of(300);
+    let (earlier, key) = (log.note().unwrap(), log.verifier_key().clone());
+    grow(&mut log, 1000);
+    log.checkpoint().unwrap();
+    // Of a log that the same key has signed, and of one that another has under the same name.
+    let [forked, other] = [true, false].map(|has_key| {
+        let place = tempfile::tempdir().unwrap();
+        if has_key {
+            fs::copy(directory.path().join("key"), place.path().join("key")).unwrap();
+        }
+        let (mut log, _) = Log::open(place.path(), &Options::new(key.name())).unwrap();
+        log.append(b"another").unwrap();
+        grow(&mut log, 700);
+        log.checkpoint().unwrap();
+        log.note().unwrap()
+    });
+    let report = |kept: &[Note]| {
+        let trust = Trust { keys: std::slice::from_ref(&key), kept, ..Trust::default() };
+        let report = verify(directory.path(), &trust).unwrap();
+        (told(&report), report.anchors, report.foreign, report.outlived)
+    };
+    assert_eq!(report(&[earlier.clone(), other.clone()]), (vec![], 1, 1, 0));
+    let (faults, ..) = report(&[earlier.clone(), forked, other]);
+    assert!(faults.len() == 1 && faults[0].contains("a fork"), "{faults:?}");
+    let later = log.note().unwrap();
+    log.prune(512).unwrap();
+    assert_eq!(report(&[earlier, later]), (vec![], 1, 0, 1), "what shows nothing any more is counted");
+}
+
+#[test]
 fn a_kept_checkpoint_of_what_was_pruned_is_neither_confirmed_nor_called_a_fork() {
     let (directory, mut log) = log_of(300);
     let kept = log.note().unwrap();
@@ -177,7 +208,8 @@ fn a_kept_checkpoint_of_what_was_pruned_is_neither_confirmed_nor_called_a_fork()
     grow(&mut log, 1000);
     log.checkpoint().unwrap();
     let keys = [log.verifier_key().clone()];
-    let trust = Trust { keys: &keys, witnesses: &witnesses, anchors: std::slice::from_ref(&kept) };
+    let (anchors, none) = (std::slice::from_ref(&kept), Trust::default());
+    let trust = Trust { keys: &keys, witnesses: &witnesses, anchors, ..none };
     let whole = verify(directory.path(), &trust).unwrap();
     assert_eq!((told(&whole), whole.unchecked.len(), whole.witnesses.len()), (vec![], 0, 1));
     assert_eq!(whole.anchors, 1);

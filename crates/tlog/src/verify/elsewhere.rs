@@ -74,6 +74,24 @@ fn check_cosigned<'w>(
     Ok(())
 }
 
+/// That the log continues what its keys have signed of what was kept in a place of many.
+pub(super) fn check_kept(reader: &Reader, kept: &[Note], keys: &Keys, report: &mut Report) -> Result<()> {
+    for note in kept {
+        let size =
+            Checkpoint::parse(note.text()).ok().filter(|kept| kept.origin == reader.checkpoint().origin);
+        let size = size.map(|kept| kept.size).filter(|size| note.require(&keys.at(*size)).is_ok());
+        let Some(size) = size else {
+            report.foreign += 1;
+            continue;
+        };
+        match found(reader.root_at(size))? {
+            Err(Error::Pruned { .. }) => report.outlived += 1,
+            _ => check_anchors(reader, std::slice::from_ref(note), keys, report)?,
+        }
+    }
+    Ok(())
+}
+
 /// That the log continues checkpoints that were kept elsewhere.
 pub(super) fn check_anchors(
     reader: &Reader,
@@ -99,7 +117,9 @@ pub(super) fn check_anchors(
             Ok(Some(what)) => report.fault(CHECKPOINT, None, what),
             Err(Error::Beyond { index, size }) => {
                 let kept = index.saturating_add(1);
-                let what = format!("covers {size} entries, a kept checkpoint {kept}: the log was cut");
+                let what = format!(
+                    "covers {size} entries, a kept checkpoint {kept}: the log was cut, or copied before that checkpoint"
+                );
                 report.fault(CHECKPOINT, None, what);
             }
             // Of before what pruning left, only roots at multiples of a bundle are known.

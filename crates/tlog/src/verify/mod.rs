@@ -33,6 +33,8 @@ pub struct Trust<'t> {
     pub witnesses: &'t [VerifierKey],
     /// Earlier checkpoints of the log that were kept where its host cannot write. The log must continue each.
     pub anchors: &'t [Note],
+    /// The same, out of a place where others put theirs as well: of what no key of the log has signed nothing is said.
+    pub kept: &'t [Note],
 }
 
 /// Something that is not as it was signed.
@@ -68,6 +70,10 @@ pub struct Report {
     pub witnesses: Vec<String>,
     /// How many of the checkpoints that were kept elsewhere the log continues.
     pub anchors: usize,
+    /// How many of [`Trust::kept`] no key of the log has signed, or are no checkpoints.
+    pub foreign: usize,
+    /// How many of [`Trust::kept`] are of before what pruning left: they show nothing any more.
+    pub outlived: usize,
     /// Entries on disk that no checkpoint covers. Nothing protects them.
     pub unsigned: u64,
     /// All that is wrong; after a thousand faults no more are looked for.
@@ -134,6 +140,7 @@ pub fn verify(directory: &Path, trust: &Trust<'_>) -> Result<Report> {
         check_rotations(&reader, &walk, &mut report)?;
         elsewhere::check_witnesses(&reader, trust, &mut report)?;
         elsewhere::check_anchors(&reader, trust.anchors, &keys, &mut report)?;
+        elsewhere::check_kept(&reader, trust.kept, &keys, &mut report)?;
         check_pending(&reader, &mut report)?;
         match found(left_over::list(directory, reader.checkpoint().size))? {
             Ok(unfinished) => report.unfinished = unfinished,
