@@ -41,8 +41,8 @@ use crate::daemon::store::Store;
 /// How often aggregates are taken out of the kernel.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How much later for each aggregate that was taken, where they were more than half of what a table has room for: a
-/// flood from very many senders, which nothing puts together, costs a few hundredths of a core and not a third. What the
+/// How much later for each aggregate that was taken, where in a second there are more than half of what a table has
+/// room for: a flood from very many senders, which nothing puts together, costs a few hundredths of a core and not a third. What the
 /// table has no room for meanwhile is counted by its reason.
 const EACH: Duration = Duration::from_millis(2);
 
@@ -227,7 +227,11 @@ fn summaries(
         summarise(entries, is_odd, shared, &mut pace, true);
         wait_for_log(shared, is_crowded);
     })?;
+    let mut last = Instant::now();
     loop {
+        // While the event log stands still they are of a longer time.
+        let since = last.elapsed().max(INTERVAL);
+        last = Instant::now();
         let mut taken = 0;
         let mut take = |entries: &[_], is_odd| {
             taken += entries.len();
@@ -243,7 +247,8 @@ fn summaries(
             }
             shared.turns.made(asked);
         }
-        let each = if taken > half { u32::try_from(taken).unwrap_or(u32::MAX) } else { 0 };
+        let is_flood = taken as f64 > half as f64 * since.as_secs_f64();
+        let each = if is_flood { u32::try_from(taken).unwrap_or(u32::MAX) } else { 0 };
         shared.turns.pause(INTERVAL.max(EACH.saturating_mul(each)));
     }
 }
