@@ -200,12 +200,13 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
     let mut inputs = match choice {
         Choice::Named => named,
         Choice::Kept(number) => {
-            go_on_with(setup, store, number, named).unwrap_or_else(|(mut named, why)| {
+            let (mut inputs, lost) = go_on_with(setup, store, number, named);
+            if let Some(why) = lost {
                 tracing::warn!(generation = number, "{why}; enforcing what `run` names");
                 // Which may be the very policy that nobody has confirmed.
-                named.problems.extend((number != before).then(|| no_way_back(before, number, &why)));
-                named
-            })
+                inputs.problems.extend((number != before).then(|| no_way_back(before, number, &why)));
+            }
+            inputs
         }
     };
     let is_named = choice == Choice::Named && problem.is_none();
@@ -247,14 +248,14 @@ fn no_way_back(refused: u32, number: u32, why: &str) -> String {
     )
 }
 
-/// What a generation was made from; or what is named, and why that has to do.
-fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> Result<Inputs, (Inputs, String)> {
+/// What a generation was made from; or what is named, if that has to do, and why.
+fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> (Inputs, Option<String>) {
     let Some((files, made)) = store.inputs_of(number) else {
-        return Err((named, "its files are damaged or gone".to_owned()));
+        return (named, Some("its files are damaged or gone".to_owned()));
     };
     let origin = made.origin;
     if files.same_text(&named.files) && made.mode == named.mode {
-        return Ok(Inputs { origin, ..named });
+        return (Inputs { origin, ..named }, None);
     }
     match Inputs::check_kept(files, made.mode, &setup.options, wall_time()) {
         Ok(inputs) => {
@@ -264,9 +265,9 @@ fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> Resul
                 "going on with its files as they were kept, not with {}; `bulkhead apply` enforces that",
                 setup.config.policy.display()
             );
-            Ok(Inputs { origin, ..inputs })
+            (Inputs { origin, ..inputs }, None)
         }
-        Err(refused) => Err((named, format!("its files no longer compile: {}", refused.text().trim_end()))),
+        Err(refused) => (named, Some(format!("its files no longer compile: {}", refused.text().trim_end()))),
     }
 }
 
