@@ -1,12 +1,11 @@
 //! The `[[anchor]]` tables: where checkpoints of the event log go.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulkhead_policy::source::Source;
 use bulkhead_sinks::{AnchorKind, AnchorSettings};
-use bulkhead_tlog::{Algorithm, VerifierKey};
+use bulkhead_tlog::VerifierKey;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -63,22 +62,12 @@ pub(super) fn read(
     directory: &Path,
     sections: Vec<Section>,
 ) -> Result<Vec<AnchorSettings>, Usage> {
-    let mut seen = HashSet::new();
-    let mut read = Vec::new();
-    for section in sections {
-        let start = section.name.span().start;
-        let settings = settings(source, directory, &section)?;
-        if !seen.insert(settings.name.clone()) {
-            let words = format!("anchor {} is there twice; give one of them another name", settings.name);
-            return Err(at(source, start, &words));
-        }
-        read.push(settings);
-    }
-    Ok(read)
+    let name = |section: &Section| section.name.clone();
+    receivers::each(source, "anchor", sections, name, |section| settings(source, directory, &section))
 }
 
 fn settings(source: &Source, directory: &Path, section: &Section) -> Result<AnchorSettings, Usage> {
-    let name = receivers::name(source, &section.name)?;
+    let name = section.name.get_ref().clone();
     let kind = *section.kind.get_ref();
     check_keys(source, section, kind)?;
     let missing = |key: &str| at(source, section.kind.span().start, &format!("anchor {name} needs `{key}`"));
@@ -121,12 +110,8 @@ fn settings(source: &Source, directory: &Path, section: &Section) -> Result<Anch
 
 /// The key of a witness, whose signatures have a time.
 fn witness_key(source: &Source, given: &Spanned<String>) -> Result<VerifierKey, Usage> {
-    let wrong = |words: &str| at(source, given.span().start, &format!("witness_key: {words}"));
-    let key = VerifierKey::parse(given.get_ref()).map_err(|error| wrong(&error.to_string()))?;
-    match key.algorithm() {
-        Algorithm::Cosignature => Ok(key),
-        Algorithm::Ed25519 => Err(wrong("the key of a log; that of a witness is for cosignatures")),
-    }
+    let key = VerifierKey::parse(given.get_ref()).and_then(|key| key.check_witness().map(|()| key));
+    key.map_err(|error| at(source, given.span().start, &format!("witness_key: {error}")))
 }
 
 /// That there is no key which its kind does not know.

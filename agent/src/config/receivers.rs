@@ -1,5 +1,6 @@
 //! What `[[sink]]` and `[[anchor]]` have in common: names, URLs, files of TLS, and keys that not every kind has.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use bulkhead_policy::source::Source;
@@ -9,15 +10,36 @@ use toml::Spanned;
 use super::file::at;
 use crate::exit::Usage;
 
+/// Checks tables, each of which has a name that no other has. `what` they are is said where one has.
+pub(super) fn each<S, T>(
+    source: &Source,
+    what: &str,
+    sections: Vec<S>,
+    name_of: impl Fn(&S) -> Spanned<String>,
+    read: impl Fn(S) -> Result<T, Usage>,
+) -> Result<Vec<T>, Usage> {
+    let mut seen = HashSet::new();
+    let one = |section| {
+        let given = name_of(&section);
+        check_name(source, &given)?;
+        let settings = read(section)?;
+        let start = given.span().start;
+        let name = given.into_inner();
+        let words = format!("{what} {name} is there twice; give one of them another name");
+        if seen.insert(name) { Ok(settings) } else { Err(at(source, start, &words)) }
+    };
+    sections.into_iter().map(one).collect()
+}
+
 /// A name, which is also one of files and threads.
-pub(super) fn name(source: &Source, given: &Spanned<String>) -> Result<String, Usage> {
+fn check_name(source: &Source, given: &Spanned<String>) -> Result<(), Usage> {
     let name = given.get_ref();
     let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if name.is_empty() || name.len() > 64 || !name.bytes().all(is_fit) {
         let words = format!("name: '{name}' is not 1 to 64 letters, digits, `-` and `_`");
         return Err(at(source, given.span().start, &words));
     }
-    Ok(name.clone())
+    Ok(())
 }
 
 /// A key that may be there.

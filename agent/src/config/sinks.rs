@@ -1,6 +1,5 @@
 //! The `[[sink]]` tables: where records of the event log go.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use bulkhead_export::Format;
@@ -88,22 +87,12 @@ pub(super) fn read(
     directory: &Path,
     sections: Vec<Section>,
 ) -> Result<Vec<Settings>, Usage> {
-    let mut seen = HashSet::new();
-    let mut read = Vec::new();
-    for section in sections {
-        let start = section.name.span().start;
-        let settings = settings(source, directory, section)?;
-        if !seen.insert(settings.name.clone()) {
-            let words = format!("sink {} is there twice; give one of them another name", settings.name);
-            return Err(at(source, start, &words));
-        }
-        read.push(settings);
-    }
-    Ok(read)
+    let name = |section: &Section| section.name.clone();
+    receivers::each(source, "sink", sections, name, |section| settings(source, directory, section))
 }
 
 fn settings(source: &Source, directory: &Path, section: Section) -> Result<Settings, Usage> {
-    let name = receivers::name(source, &section.name)?;
+    let name = section.name.get_ref().clone();
     let kind = *section.kind.get_ref();
     check_keys(source, &section, kind)?;
     let missing = |key: &str| at(source, section.kind.span().start, &format!("sink {name} needs `{key}`"));

@@ -25,6 +25,7 @@ mod service;
 mod setup;
 pub mod state;
 pub mod store;
+mod threads;
 #[cfg(test)]
 mod transitions;
 

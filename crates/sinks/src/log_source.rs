@@ -1,15 +1,11 @@
 //! The event log on disk as a source.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bulkhead_tlog::Reader;
 
 use crate::source::RecordSource;
-
-/// What a log that was set aside is called besides, before the time of that.
-const SET_ASIDE: &str = "damaged-";
 
 /// The event log in a directory, up to its last checkpoint.
 #[derive(Clone, Debug)]
@@ -26,20 +22,8 @@ impl LogSource {
 
     /// Logs that were set aside, as far as their checkpoints can be read; the oldest first.
     fn all_set_aside(&self) -> Vec<Reader> {
-        let (Some(parent), Some(name)) = (self.directory.parent(), self.directory.file_name()) else {
-            return Vec::new();
-        };
-        let prefix = format!("{}.{SET_ASIDE}", name.to_string_lossy());
-        let listed = fs::read_dir(parent).into_iter().flatten().flatten();
-        let mut all: Vec<(u64, Reader)> = listed
-            .filter_map(|found| {
-                let name = found.file_name();
-                let time = name.to_str()?.strip_prefix(&prefix)?.parse().ok()?;
-                Some((time, Reader::open(&found.path()).ok()?))
-            })
-            .collect();
-        all.sort_by_key(|(time, _)| *time);
-        all.into_iter().map(|(_, log)| log).collect()
+        let all = bulkhead_tlog::set_aside(&self.directory);
+        all.iter().filter_map(|path| Reader::open(path).ok()).collect()
     }
 }
 

@@ -4,13 +4,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bulkhead_api::status::Sink;
 use bulkhead_export::Exported;
 
-use crate::ending::{self, Ending};
+use crate::ending::{Ending, Threads};
 use crate::outlet::{self, Failure, Outlet};
 use crate::position::{Place, Position};
 use crate::progress::Shared;
@@ -31,10 +30,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const SAVE: Duration = Duration::from_secs(1);
 
 /// All sinks of an agent.
-pub struct Sinks {
-    workers: Vec<(Arc<Shared>, JoinHandle<()>)>,
-    ending: Arc<Ending>,
-}
+pub struct Sinks(Threads<Shared>);
 
 impl Sinks {
     /// Starts a thread for each. Positions lie in the state directory.
@@ -42,32 +38,30 @@ impl Sinks {
     /// # Errors
     /// If the system has no more threads.
     pub fn start(settings: Vec<Settings>, source: &Arc<dyn RecordSource>, state: &Path) -> io::Result<Self> {
-        let ending = Arc::<Ending>::default();
-        let start = |settings: Settings| {
+        let mut threads = Threads::new();
+        for settings in settings {
             let progress = Arc::new(Shared::new(&settings.name, settings.kind.name()));
             let name = format!("sink {}", settings.name);
             let place = Place::new(state, &settings.name);
-            let worker = Worker::new(settings, source.clone(), place, progress.clone(), ending.clone());
-            let thread = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
-            Ok((progress, thread))
-        };
-        let workers = settings.into_iter().map(start).collect::<io::Result<_>>()?;
-        Ok(Self { workers, ending })
+            let (source, told) = (source.clone(), progress.clone());
+            let run = move |ending| Worker::new(settings, source, place, told, ending).run();
+            threads.start(name, progress, run)?;
+        }
+        Ok(Self(threads))
     }
 
     /// How far each is.
     #[must_use]
     pub fn progress(&self) -> Vec<Sink> {
-        let of = |(progress, thread): &(Arc<Shared>, JoinHandle<()>)| {
+        self.0.progress(|progress, ended| {
             let sink = progress.read();
-            Sink { problem: ending::ended(thread).or(sink.problem), ..sink }
-        };
-        self.workers.iter().map(of).collect()
+            Sink { problem: ended.or(sink.problem), ..sink }
+        })
     }
 
     /// Ends them. Within a limit they send what is there; the rest is sent after the next start.
     pub fn end(&self, limit: Duration) {
-        self.ending.end(limit, self.workers.iter().map(|(_, thread)| thread));
+        self.0.end(limit);
     }
 }
 

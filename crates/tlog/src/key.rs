@@ -90,6 +90,23 @@ impl VerifierKey {
         self.algorithm
     }
 
+    /// That its signatures are a witness's.
+    ///
+    /// # Errors
+    ///
+    /// If they are a log's.
+    pub fn check_witness(&self) -> Result<()> {
+        match self.algorithm {
+            Algorithm::Cosignature => Ok(()),
+            Algorithm::Ed25519 => {
+                let name = &self.name;
+                Err(Error::Key(format!(
+                    "`{name}` is the key of a log; that of a witness is for cosignatures"
+                )))
+            }
+        }
+    }
+
     /// The four bytes that stand before a signature.
     pub(crate) fn id(&self) -> [u8; 4] {
         self.id

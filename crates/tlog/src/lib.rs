@@ -3,6 +3,7 @@
 //! [`Log`] is the writer, one at a time; [`Reader`] reads, also meanwhile. Entries are opaque bytes. What is
 //! promised, to whom, and the files' format: `docs/reference/evidence-log.md`.
 
+mod aside;
 mod bundle;
 mod checked;
 mod checkpoint;
@@ -28,6 +29,7 @@ mod tile;
 mod verify;
 mod witness;
 
+pub use aside::{aside, set_aside};
 pub use bundle::MAX_ENTRY;
 pub use checked::{Checked, key_beside};
 pub use checkpoint::Checkpoint;

@@ -1,10 +1,12 @@
 //! Signed notes (C2SP signed-note): a text, an empty line, and a line for each signature.
 
 use std::fmt;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::key::{SignerKey, VerifierKey};
 
@@ -78,6 +80,15 @@ impl Note {
     pub fn add_signatures(&mut self, lines: &str) -> Result<()> {
         self.signatures.extend(lines_of_signatures(lines.trim_end_matches('\n'), 1)?);
         Ok(())
+    }
+
+    /// Reads a file of one note, which somebody else may have put there: no link is followed, no pipe waited for.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, is no regular file, or is malformed.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::parse(&disk::read_text(path)?).map_err(|error| Error::damaged(path, error.to_string()))
     }
 
     /// Reads notes that follow one another. None of them has a line in its text that begins as a signature does.

@@ -170,14 +170,7 @@ fn reports_of_allowed_flows_cost_conversations_that_go_on_nothing() {
         let program = generation.only_group().expect("programs").classifier("tc_ingress").expect("a program");
         drive(program.fd().expect("loaded"))
     });
-    let drivers = [drive(&nothing), off, on];
-    let mut times = drivers.each_ref().map(|_| Vec::with_capacity(ROUNDS));
-    for _ in 0..ROUNDS {
-        for (driver, times) in drivers.iter().zip(&mut times) {
-            times.push(driver.run(&segment, REPEAT).expect("a run").nanoseconds);
-        }
-    }
-    let [nothing, off, on] = times.map(median);
+    let [nothing, off, on] = medians([drive(&nothing), off, on].map(|driver| (driver, &segment[..])));
     let ratio = (on - nothing) / (off - nothing);
     println!(
         "forward path with reports of allowed flows: {ratio:.3} of that without; {} instructions, {} without",
@@ -185,6 +178,17 @@ fn reports_of_allowed_flows_cost_conversations_that_go_on_nothing() {
     );
     assert!(sizes[0] < sizes[1], "what is not asked for is not in the program: {sizes:?}");
     assert!(ratio < 1.15, "{ratio:.3}");
+}
+
+/// What each costs with its packet, ns: rounds of all of them alternate.
+fn medians<const N: usize>(programs: [(Driver, &[u8]); N]) -> [f64; N] {
+    let mut times = programs.each_ref().map(|_| Vec::with_capacity(ROUNDS));
+    for _ in 0..ROUNDS {
+        for ((driver, packet), times) in programs.iter().zip(&mut times) {
+            times.push(driver.run(packet, REPEAT).expect("a run").nanoseconds);
+        }
+    }
+    times.map(median)
 }
 
 /// The programs of a node, on an interface without Ethernet.
@@ -227,27 +231,20 @@ fn measure(name: &str, addresses: Addresses) -> [f64; 2] {
         let program = generation.only_group().expect("programs").classifier(program).expect("a program");
         drive(program.fd().expect("loaded"), offset)
     };
-    let drivers = [
-        drive(&nothing, 12),
-        drive(&copy, 12),
-        drive(&look_up, 12),
-        driver("tc_ingress", 12),
-        driver("tc_egress", 16),
+    let programs = [
+        (drive(&nothing, 12), &segment[..]),
+        (drive(&copy, 12), &segment),
+        (drive(&look_up, 12), &segment),
+        (driver("tc_ingress", 12), &segment),
+        (driver("tc_egress", 16), &reply),
     ];
-    let mut times = drivers.each_ref().map(|_| Vec::with_capacity(ROUNDS));
-    for _ in 0..ROUNDS {
-        for (index, (driver, times)) in drivers.iter().zip(&mut times).enumerate() {
-            let ran = driver.run(if index == 4 { &reply } else { &segment }, REPEAT).expect("a run");
-            times.push(ran.nanoseconds);
-        }
-    }
+    let [nothing, copy, look_up, forward, reply] = medians(programs);
     let after = passed(&mut generation);
     let runs = ROUNDS as u64 * u64::from(REPEAT);
     assert_eq!(after[0] - before[0], runs, "segments of the forward path that passed by a rule");
     let replies = (after[1] - before[1]) as f64 / runs as f64;
     assert!(replies > FULL, "{replies} of the replies passed");
 
-    let [nothing, copy, look_up, forward, reply] = times.map(median);
     let (look_up, forward, reply) = (look_up - copy, forward - nothing, reply - nothing);
     println!(
         "{ADDRESSES} addresses {name}, {} trie blocks: look-up {look_up:.0} ns; forward path {forward:.0} ns, \

@@ -1,12 +1,10 @@
 //! Keys and checkpoints that the caller has from elsewhere.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use bulkhead_tlog::{Algorithm, Note, VerifierKey};
-use rustix::fs::OFlags;
+use bulkhead_tlog::{Note, VerifierKey};
 
 use crate::exit::Usage;
 
@@ -32,10 +30,7 @@ pub fn key(text: &str) -> anyhow::Result<VerifierKey> {
 /// [`Usage`] if it is neither, or a log's.
 pub fn witness(text: &str) -> anyhow::Result<VerifierKey> {
     let key = key(text)?;
-    if key.algorithm() != Algorithm::Cosignature {
-        let words = format!("'{text}' is the key of a log; that of a witness is for cosignatures");
-        return Err(Usage(words).into());
-    }
+    key.check_witness().map_err(|error| Usage(error.to_string()))?;
     Ok(key)
 }
 
@@ -59,26 +54,13 @@ pub fn anchors(directory: &Path) -> anyhow::Result<(Vec<Note>, usize)> {
     for entry in directory.read_dir().map_err(unread)? {
         let path = entry.map_err(unread)?.path();
         if path.extension().is_some_and(|extension| extension == "checkpoint") {
-            match read_kept(&path).ok().and_then(|text| Note::parse(&text).ok()) {
-                Some(note) => notes.push(note),
-                None => others += 1,
+            match Note::read(&path) {
+                Ok(note) => notes.push(note),
+                Err(_) => others += 1,
             }
         }
     }
     Ok((notes, others))
-}
-
-/// A regular file that somebody else may have put there.
-fn read_kept(path: &Path) -> io::Result<String> {
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
-    let file = options.open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("is no regular file"));
-    }
-    let mut text = String::new();
-    file.take(MOST).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// No key, checkpoint, proof or record is longer.

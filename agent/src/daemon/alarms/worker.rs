@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bulkhead_api::event::{Alarm, Kind};
@@ -16,6 +16,7 @@ use crate::daemon::clock::{boot_time, wall_time};
 use crate::daemon::events::control;
 use crate::daemon::events::timestamp;
 use crate::daemon::state::Enforcer;
+use crate::daemon::threads;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -43,10 +44,7 @@ impl Alerting {
     pub fn end(&self) {
         self.is_over.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
-        let began = Instant::now();
-        while !self.thread.is_finished() && began.elapsed() < LAST {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        threads::wait(&self.thread, LAST);
     }
 }
 

@@ -5,10 +5,11 @@ mod coverage;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::coverage::Interval;
 use crate::daemon::state::Enforcer;
+use crate::daemon::threads;
 
 /// How long a balance is waited for before the next interval begins.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,10 +37,7 @@ impl Attesting {
     pub fn end(self, limit: Duration) {
         let Self { end, thread } = self;
         drop(end);
-        let until = Instant::now() + limit;
-        while !thread.is_finished() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        threads::wait(&thread, limit);
     }
 }
 

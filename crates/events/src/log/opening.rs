@@ -56,7 +56,7 @@ fn is_passing(error: &Error) -> bool {
 
 /// A damaged log stays as evidence, under another name.
 fn set_aside(directory: &Path, host: &str, error: &Error) -> Result<(Log, Option<String>), ()> {
-    let aside = directory.with_extension(format!("damaged-{}", super::now().unix()));
+    let aside = bulkhead_tlog::aside(directory, super::now().unix());
     let detail = format!("{error}; it is kept as {}", aside.display());
     let renamed = fs::rename(directory, &aside).map_err(|error| tracing::error!("event log: {error}"));
     let opened = renamed.and_then(|()| {

@@ -3,13 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bulkhead_api::status::Anchor;
 
 use super::{AnchorSettings, Last, open};
-use crate::ending::{self, Ending};
+use crate::ending::{Ending, Threads};
 use crate::outlet::Failure;
 
 /// Between two tries of one that fails, unless checkpoints go there more often.
@@ -22,10 +21,7 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const HANGS: Duration = Duration::from_secs(90);
 
 /// All anchors of an agent.
-pub struct Anchors {
-    workers: Vec<(Arc<Progress>, JoinHandle<()>)>,
-    ending: Arc<Ending>,
-}
+pub struct Anchors(Threads<Progress>);
 
 impl Anchors {
     /// Starts a thread for each. `log` is the event log's directory.
@@ -33,32 +29,30 @@ impl Anchors {
     /// # Errors
     /// If the system has no more threads.
     pub fn start(settings: Vec<AnchorSettings>, log: &Path) -> io::Result<Self> {
-        let ending = Arc::<Ending>::default();
-        let start = |settings: AnchorSettings| {
+        let mut threads = Threads::new();
+        for settings in settings {
             let progress = Arc::new(Progress::new(&settings));
             let name = format!("anchor {}", settings.name);
-            let (log, ending) = (log.to_owned(), ending.clone());
-            let worker = Worker { settings, log, progress: progress.clone(), ending };
-            let thread = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
-            Ok((progress, thread))
-        };
-        let workers = settings.into_iter().map(start).collect::<io::Result<_>>()?;
-        Ok(Self { workers, ending })
+            let (log, told) = (log.to_owned(), progress.clone());
+            threads.start(name, progress, move |ending| {
+                Worker { settings, log, progress: told, ending }.run();
+            })?;
+        }
+        Ok(Self(threads))
     }
 
     /// What each has.
     #[must_use]
     pub fn progress(&self) -> Vec<Anchor> {
-        let of = |(progress, thread): &(Arc<Progress>, JoinHandle<()>)| {
+        self.0.progress(|progress, ended| {
             let anchor = progress.read();
-            Anchor { problem: ending::ended(thread).or(anchor.problem), ..anchor }
-        };
-        self.workers.iter().map(of).collect()
+            Anchor { problem: ended.or(anchor.problem), ..anchor }
+        })
     }
 
     /// Ends them. Within a limit they take the last checkpoint out.
     pub fn end(&self, limit: Duration) {
-        self.ending.end(limit, self.workers.iter().map(|(_, thread)| thread));
+        self.0.end(limit);
     }
 }
 

@@ -65,6 +65,26 @@ impl Rotated {
     }
 }
 
+impl Rotated {
+    /// Writes records, and says how many of them are on the disk whatever comes.
+    fn write(&mut self, records: &[Exported], written: &mut usize) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for (at, exported) in records.iter().enumerate() {
+            let mut line = exported.line(self.format);
+            line.push(b'\n');
+            let full = self.size + (lines.len() + line.len()) as u64 > self.rotate_bytes;
+            if full && self.size + lines.len() as u64 != 0 {
+                self.append(&lines)?;
+                *written = at;
+                self.rotate()?;
+                lines.clear();
+            }
+            lines.append(&mut line);
+        }
+        self.append(&lines)
+    }
+}
+
 impl Outlet for Rotated {
     fn send(&mut self, records: &[Exported]) -> Result<Sent, Failure> {
         // Whoever rotates it from outside, or removes it, gets the next lines in a new file.
@@ -72,28 +92,11 @@ impl Outlet for Rotated {
         if !is_there {
             (self.file, self.size) = open(&self.path)?;
         }
-        let mut lines = Vec::new();
         let mut written = 0;
-        for (at, exported) in records.iter().enumerate() {
-            let mut line = exported.line(self.format);
-            line.push(b'\n');
-            let full = self.size + (lines.len() + line.len()) as u64 > self.rotate_bytes;
-            if full && self.size + lines.len() as u64 != 0 {
-                // What is on the disk is not written again: on one that is full, it would rotate others away.
-                match self.append(&lines).and_then(|()| {
-                    written = at;
-                    self.rotate()
-                }) {
-                    Err(_) if written != 0 => return Ok(Sent { taken: written, refused: 0 }),
-                    done => done?,
-                }
-                lines.clear();
-            }
-            lines.append(&mut line);
-        }
-        match self.append(&lines) {
+        match self.write(records, &mut written) {
+            // What is on the disk is not written again: on one that is full, it would rotate others away.
             Err(_) if written != 0 => Ok(Sent { taken: written, refused: 0 }),
-            done => done.map(|()| all(records)).map_err(Failure::from),
+            done => Ok(done.map(|()| all(records))?),
         }
     }
 }

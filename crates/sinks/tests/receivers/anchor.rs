@@ -1,13 +1,13 @@
 //! Anchors: a directory, a receiver over HTTP, and a witness that checks as C2SP tlog-witness demands.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bulkhead_api::status::Anchor;
 use bulkhead_sinks::{AnchorKind, AnchorSettings, Anchors, Tls};
@@ -15,8 +15,9 @@ use bulkhead_tlog::{
     Algorithm, Checkpoint, Hash, Log, Note, Options, SignerKey, Trust, VerifierKey, check_consistency, verify,
 };
 
-use crate::LIMIT;
+use crate::http::read_request;
 use crate::memory::record;
+use crate::{LIMIT, wait_until};
 
 /// A log that grows.
 struct Growing {
@@ -56,15 +57,7 @@ fn start(kind: AnchorKind, log: &Growing) -> Anchors {
 }
 
 fn wait_for(anchors: &Anchors, what: &str, is_so: impl Fn(&Anchor) -> bool) -> Anchor {
-    let until = Instant::now() + LIMIT;
-    loop {
-        let progress = anchors.progress().remove(0);
-        if is_so(&progress) {
-            return progress;
-        }
-        assert!(Instant::now() < until, "not {what}: {progress:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until(what, || anchors.progress().remove(0), is_so)
 }
 
 /// A server of HTTP that answers each request: path and body → status and body. What it was asked.
@@ -77,21 +70,7 @@ fn server(
     std::thread::spawn(move || {
         loop {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                if stream.read(&mut byte).unwrap_or(0) == 0 {
-                    break;
-                }
-                head.push(byte[0]);
-            }
-            let head = String::from_utf8(head).unwrap();
-            let lower = head.to_lowercase();
-            let Some(length) = lower.lines().find_map(|line| line.strip_prefix("content-length: ")) else {
-                continue;
-            };
-            let mut body = vec![0; length.parse().unwrap()];
-            stream.read_exact(&mut body).unwrap();
+            let Some((head, body)) = read_request(&mut stream) else { continue };
             let body = String::from_utf8(body).unwrap();
             let path = head.split(' ').nth(1).unwrap();
             let (status, text) = answer(path, &body);

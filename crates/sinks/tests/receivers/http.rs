@@ -24,8 +24,8 @@ struct Request {
     numbers: Vec<u64>,
 }
 
-/// Reads a request, and answers it; none if the connection has ended.
-fn serve(stream: &mut (impl Read + Write), answer: impl Fn(&Request) -> (u16, Vec<u8>)) -> Option<Request> {
+/// The head and the body of a request; none if the connection has ended.
+pub fn read_request(stream: &mut impl Read) -> Option<(String, Vec<u8>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -34,10 +34,18 @@ fn serve(stream: &mut (impl Read + Write), answer: impl Fn(&Request) -> (u16, Ve
         }
         head.push(byte[0]);
     }
-    let head = String::from_utf8(head).unwrap().to_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let head = String::from_utf8(head).unwrap();
+    let lower = head.to_lowercase();
+    let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
     let mut body = vec![0; length.parse().unwrap()];
     stream.read_exact(&mut body).unwrap();
+    Some((head, body))
+}
+
+/// Reads a request, and answers it; none if the connection has ended.
+fn serve(stream: &mut (impl Read + Write), answer: impl Fn(&Request) -> (u16, Vec<u8>)) -> Option<Request> {
+    let (head, body) = read_request(stream)?;
+    let head = head.to_lowercase();
     let request = ExportLogsServiceRequest::decode(&*body).unwrap();
     let records = &request.resource_logs[0].scope_logs[0].log_records;
     let number = |attributes: &[opentelemetry_proto::tonic::common::v1::KeyValue]| {

@@ -37,9 +37,14 @@ fn start(settings: Settings, source: &Arc<Memory>, state: &Path) -> Sinks {
 
 /// Waits until the sink's progress is as it should be.
 fn wait_for(sinks: &Sinks, what: &str, is_so: impl Fn(&Sink) -> bool) -> Sink {
+    wait_until(what, || sinks.progress().remove(0), is_so)
+}
+
+/// Waits until what is asked for is as it should be.
+fn wait_until<P: std::fmt::Debug>(what: &str, ask: impl Fn() -> P, is_so: impl Fn(&P) -> bool) -> P {
     let until = Instant::now() + LIMIT;
     loop {
-        let progress = sinks.progress().remove(0);
+        let progress = ask();
         if is_so(&progress) {
             return progress;
         }

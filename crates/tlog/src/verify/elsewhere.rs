@@ -56,12 +56,11 @@ fn check_cosigned<'w>(
         if by.is_empty() || earlier.origin != reader.checkpoint().origin {
             return Ok((Vec::new(), None));
         }
-        match reader.root_at(earlier.size) {
-            Ok(root) if root == earlier.root => Ok((by, None)),
-            Ok(_) | Err(Error::Beyond { .. }) => Ok((Vec::new(), None)),
-            Err(error @ Error::Pruned { .. }) => Ok((by, Some(error))),
-            Err(error) => Err(error),
-        }
+        Ok(match compare(reader, &earlier)? {
+            Compared::Continued => (by, None),
+            Compared::Fork | Compared::Beyond => (Vec::new(), None),
+            Compared::Pruned(error) => (by, Some(error)),
+        })
     };
     match found(checked())? {
         Ok((by, None)) => signers.extend(by),
@@ -74,19 +73,52 @@ fn check_cosigned<'w>(
     Ok(())
 }
 
+/// A checkpoint of before, and the log.
+enum Compared {
+    /// The log continues it.
+    Continued,
+    /// The log had another root then.
+    Fork,
+    /// The log has fewer entries.
+    Beyond,
+    /// That cannot be said any more: of before what pruning left, only roots at multiples of a bundle are known.
+    Pruned(Error),
+}
+
+fn compare(reader: &Reader, earlier: &Checkpoint) -> Result<Compared> {
+    match reader.root_at(earlier.size) {
+        Ok(root) if root == earlier.root => Ok(Compared::Continued),
+        Ok(_) => Ok(Compared::Fork),
+        Err(Error::Beyond { .. }) => Ok(Compared::Beyond),
+        Err(error @ Error::Pruned { .. }) => Ok(Compared::Pruned(error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The checkpoint of a note, if it is of this log and signed by it.
+fn checkpoint_of(
+    reader: &Reader,
+    note: &Note,
+    keys: &Keys,
+) -> Result<std::result::Result<Checkpoint, String>> {
+    let kept = Checkpoint::parse(note.text())?;
+    if kept.origin != reader.checkpoint().origin {
+        return Ok(Err(format!("a kept checkpoint is of another log, `{}`", kept.origin)));
+    }
+    note.require(&keys.at(kept.size))?;
+    Ok(Ok(kept))
+}
+
 /// That the log continues what its keys have signed of what was kept in a place of many.
 pub(super) fn check_kept(reader: &Reader, kept: &[Note], keys: &Keys, report: &mut Report) -> Result<()> {
     for note in kept {
-        let size =
-            Checkpoint::parse(note.text()).ok().filter(|kept| kept.origin == reader.checkpoint().origin);
-        let size = size.map(|kept| kept.size).filter(|size| note.require(&keys.at(*size)).is_ok());
-        let Some(size) = size else {
+        let Ok(Ok(kept)) = checkpoint_of(reader, note, keys) else {
             report.foreign += 1;
             continue;
         };
-        match found(reader.root_at(size))? {
-            Err(Error::Pruned { .. }) => report.outlived += 1,
-            _ => check_anchors(reader, std::slice::from_ref(note), keys, report)?,
+        match found(compare(reader, &kept))? {
+            Ok(Compared::Pruned(_)) => report.outlived += 1,
+            compared => tell(reader, kept.size, compared, report),
         }
     }
     Ok(())
@@ -100,37 +132,34 @@ pub(super) fn check_anchors(
     report: &mut Report,
 ) -> Result<()> {
     for note in anchors {
-        let checked = || {
-            let anchor = Checkpoint::parse(note.text())?;
-            if anchor.origin != reader.checkpoint().origin {
-                return Ok(Some(format!("a kept checkpoint is of another log, `{}`", anchor.origin)));
-            }
-            note.require(&keys.at(anchor.size))?;
-            let other = format!(
-                "the log is another than the kept checkpoint of {} entries says: a fork",
-                anchor.size
-            );
-            Ok((reader.root_at(anchor.size)? != anchor.root).then_some(other))
-        };
-        match found(checked())? {
-            Ok(None) => report.anchors += 1,
-            Ok(Some(what)) => report.fault(CHECKPOINT, None, what),
-            Err(Error::Beyond { index, size }) => {
-                let kept = index.saturating_add(1);
-                let what = format!(
-                    "covers {size} entries, a kept checkpoint {kept}: the log was cut, or copied before that checkpoint"
-                );
-                report.fault(CHECKPOINT, None, what);
-            }
-            // Of before what pruning left, only roots at multiples of a bundle are known.
-            Err(error @ Error::Pruned { .. }) => {
-                let size = Checkpoint::parse(note.text()).map_or(0, |anchor| anchor.size);
-                report.unchecked.push(format!("a kept checkpoint of {size} entries: {error}"));
-            }
-            Err(error) => {
-                report.fault(CHECKPOINT, None, format!("a kept checkpoint cannot be compared: {error}"));
-            }
+        match found(checkpoint_of(reader, note, keys))? {
+            Ok(Ok(kept)) => tell(reader, kept.size, found(compare(reader, &kept))?, report),
+            Ok(Err(what)) => report.fault(CHECKPOINT, None, what),
+            Err(error) => tell(reader, 0, Err(error), report),
         }
     }
     Ok(())
+}
+
+/// Tells what came of a kept checkpoint of so many entries.
+fn tell(reader: &Reader, kept: u64, compared: Result<Compared>, report: &mut Report) {
+    let what = match compared {
+        Ok(Compared::Continued) => {
+            report.anchors += 1;
+            return;
+        }
+        Ok(Compared::Pruned(error)) => {
+            report.unchecked.push(format!("a kept checkpoint of {kept} entries: {error}"));
+            return;
+        }
+        Ok(Compared::Fork) => {
+            format!("the log is another than the kept checkpoint of {kept} entries says: a fork")
+        }
+        Ok(Compared::Beyond) => format!(
+            "covers {} entries, a kept checkpoint {kept}: the log was cut, or copied before that checkpoint",
+            reader.checkpoint().size
+        ),
+        Err(error) => format!("a kept checkpoint cannot be compared: {error}"),
+    };
+    report.fault(CHECKPOINT, None, what);
 }
