@@ -63,7 +63,19 @@ pub(super) fn read(
     sections: Vec<Section>,
 ) -> Result<Vec<AnchorSettings>, Usage> {
     let name = |section: &Section| section.name.clone();
-    receivers::each(source, "anchor", sections, name, |section| settings(source, directory, &section))
+    let mut witnesses: Vec<VerifierKey> = Vec::new();
+    receivers::each(source, "anchor", sections, name, |section| {
+        let settings = settings(source, directory, &section)?;
+        if let (AnchorKind::Witness { key, .. }, Some(given)) = (&settings.kind, &section.witness_key) {
+            // Its last note is kept by its key.
+            if witnesses.contains(key) {
+                let words = "witness_key: another anchor has this witness; remove one of them";
+                return Err(at(source, given.span().start, words));
+            }
+            witnesses.push((**key).clone());
+        }
+        Ok(settings)
+    })
 }
 
 fn settings(source: &Source, directory: &Path, section: &Section) -> Result<AnchorSettings, Usage> {

@@ -16,7 +16,7 @@ pub(super) fn each<S, T>(
     what: &str,
     sections: Vec<S>,
     name_of: impl Fn(&S) -> Spanned<String>,
-    read: impl Fn(S) -> Result<T, Usage>,
+    mut read: impl FnMut(S) -> Result<T, Usage>,
 ) -> Result<Vec<T>, Usage> {
     let mut seen = HashSet::new();
     let one = |section| {

@@ -276,6 +276,12 @@ fn anchors_have_what_their_kind_needs_and_nothing_else() {
         (anchor("kind = \"directory\"\npath = \"\""), "4:8", "path: is empty"),
         (anchor("kind = \"witness\"\nurl = \"http://w/\""), "3:8", "anchor a needs `witness_key`"),
         (of_witness("w+1+2"), "5:15", "no verifier key"),
+        (
+            [of_witness(&witness.to_string()), of_witness(&witness.to_string()).replace("\"a\"", "\"b\"")]
+                .join("\n"),
+            "10:15",
+            "another anchor has this witness",
+        ),
         (of_witness(&log), "5:15", "the key of a log"),
         (anchor("kind = \"directory\"\npath = \"x\"\nevery_seconds = 4"), "5:17", "not between 5 and 86400"),
         (anchor("kind = \"http\"\n").replace("\"a\"", "\"a b\""), "2:8", "letters, digits"),

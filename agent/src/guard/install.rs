@@ -1,6 +1,7 @@
 //! Putting the guard in place, and comparing the kernel with what was put there.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bulkhead_host::spare;
@@ -15,6 +16,10 @@ use super::state::{self, Outline, State};
 /// How often a guard is put in place anew because others changed nftables at the same time.
 const TRIES: usize = 5;
 
+/// How long a guard of which there are no news is taken to be as it was. The kernel tells of every transaction, or of
+/// having had no room to; this is for what it might not.
+const SILENCE: Duration = Duration::from_millis(250);
+
 /// What was put in place, to compare the kernel with.
 #[derive(Debug)]
 pub struct Installed {
@@ -23,6 +28,8 @@ pub struct Installed {
     pub(super) contents: state::Contents,
     /// The generation of the ruleset that was last found to hold it.
     pub(super) generation: u32,
+    /// When the kernel was asked for that.
+    asked: Instant,
     /// Open for as long, so that a look needs no descriptor.
     pub(super) netfilter: Netfilter,
     /// What became of the table since.
@@ -73,7 +80,8 @@ impl Guard {
                     news.forget();
                 }
                 let instance = instance.to_owned();
-                return Ok(Installed { instance, shape, contents, generation, netfilter, news });
+                let asked = Instant::now();
+                return Ok(Installed { instance, shape, contents, generation, asked, netfilter, news });
             }
         }
         anyhow::bail!("others change the table as soon as it is there; find out who (`nft monitor`)")
@@ -110,7 +118,12 @@ impl Installed {
     }
 
     fn compare(&mut self) -> anyhow::Result<Option<&'static str>> {
+        if self.asked.elapsed() < SILENCE && !self.news.is_touched() && !self.news.is_there()? {
+            return Ok(None);
+        }
+        let asked = Instant::now();
         if state::generation(&self.netfilter)? == self.generation {
+            self.asked = asked;
             return Ok(None);
         }
         self.news.read().context("listening to nftables")?;

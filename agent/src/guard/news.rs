@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::netlink::{NFTABLES, Netfilter, attribute, name, number};
 
 /// `NFNLGRP_NFTABLES`.
@@ -60,6 +62,16 @@ impl News {
         let netfilter = Netfilter::member(GROUP)?;
         netfilter.set_room(ROOM)?;
         Ok(Self { netfilter, table: table.to_owned(), touches: Touches::default() })
+    }
+
+    /// Whether something has arrived, or was lost, that was not read.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn is_there(&self) -> io::Result<bool> {
+        let mut arrived = [PollFd::new(&self.netfilter, PollFlags::IN)];
+        poll(&mut arrived, Some(&Timespec::default()))?;
+        Ok(!arrived[0].revents().is_empty())
     }
 
     /// Reads what has arrived.

@@ -1,5 +1,6 @@
 //! What the agent says and is asked: wire types of its socket, and events. Plain data that serialises; no I/O.
 
+mod canonical;
 pub mod change;
 pub mod event;
 pub mod flow;

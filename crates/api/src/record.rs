@@ -1,13 +1,16 @@
 //! Records of the event log: an event, and what a stranger needs to know of where it is from.
 
+use std::borrow::Borrow;
+
 use serde::{Deserialize, Serialize};
 
+use crate::canonical;
 use crate::event::Event;
 
 /// One record. Its bytes are canonical JSON (RFC 8785): one record has one text and one hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Record {
+pub struct Record<E = Event> {
     /// The host's name (`uname -n`).
     pub host: String,
     /// Its number in the log, from 0: without a gap, so that none can be missing.
@@ -18,7 +21,7 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<Digests>,
     /// The event.
-    pub event: Event,
+    pub event: E,
 }
 
 /// The state of the wall clock, as the kernel says (adjtimex(2)).
@@ -45,16 +48,18 @@ pub struct Digests {
     pub inventory: String,
 }
 
-impl Record {
+impl<E: Borrow<Event> + Serialize> Record<E> {
     /// Its canonical bytes: members sorted, no white space, numbers as integers, and only what must be is escaped.
     ///
     /// # Errors
     /// None that a record can bring about.
     pub fn canonical(&self) -> serde_json::Result<Vec<u8>> {
-        // `serde_json`'s map sorts its members, all of whose names are ASCII, and writes strings as RFC 8785 asks.
-        serde_json::to_vec(&serde_json::to_value(self)?)
+        // `serde_json` writes numbers and strings as RFC 8785 asks.
+        serde_json::to_vec(self).map(|text| canonical::sort(&text))
     }
+}
 
+impl Record {
     /// Reads the bytes of a record.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! Reads a hash map or an LPM trie whole. Key after key would start over whenever a program has removed the last one read.
+//! Reads a hash map or an LPM trie whole. Key after key would start over whenever a program has removed the last one
+//! read, and is a call of the system for each.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -10,6 +11,8 @@ use super::KernelError;
 
 /// `BPF_MAP_LOOKUP_BATCH` of `enum bpf_cmd`, from Linux 5.6 on.
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+/// `BPF_MAP_DELETE_BATCH`, from Linux 5.6 on.
+const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 /// Entries asked for at a time; more than any bucket has.
 const BATCH: usize = 4096;
 
@@ -71,9 +74,7 @@ pub(super) fn read_bytes(map: &MapData, mut take: impl FnMut(&[u8], &[u8])) -> R
             flags: 0,
         };
         // SAFETY: the kernel writes at most `count` keys and values of these sizes, and one place.
-        let done =
-            unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_BATCH, &raw mut batch, size_of::<Batch>()) };
-        let error = (done < 0).then(io::Error::last_os_error);
+        let error = unsafe { call(BPF_MAP_LOOKUP_BATCH, &mut batch) }.err();
         let is_last = error.as_ref().is_some_and(|error| error.raw_os_error() == Some(libc::ENOENT));
         if let Some(error) = error.filter(|_| !is_last) {
             return Err(failed(error));
@@ -86,4 +87,39 @@ pub(super) fn read_bytes(map: &MapData, mut take: impl FnMut(&[u8], &[u8])) -> R
         place.copy_from_slice(&next);
         is_first = false;
     }
+}
+
+/// Removes entries of a hash map in their order.
+///
+/// # Errors
+/// If the kernel refuses, or one is not there: those behind it stay.
+pub(super) fn remove<K: Pod>(map: &MapData, keys: &[K]) -> Result<(), KernelError> {
+    let failed = |error: io::Error| KernelError::refused("emptying a table")(error);
+    let info = map.info().map_err(KernelError::refused("emptying a table"))?;
+    if info.key_size() as usize != size_of::<K>() {
+        return Err(failed(io::Error::other("keys of another size")));
+    }
+    for keys in keys.chunks(BATCH) {
+        let mut batch = Batch {
+            from: 0,
+            to: 0,
+            keys: keys.as_ptr() as u64,
+            values: 0,
+            count: keys.len() as u32,
+            map: map.fd().as_fd().as_raw_fd().cast_unsigned(),
+            element_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: the kernel reads `count` keys of this size.
+        unsafe { call(BPF_MAP_DELETE_BATCH, &mut batch) }.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// # Safety
+/// What the batch points to has room for what the command reads and writes.
+unsafe fn call(command: libc::c_int, batch: &mut Batch) -> io::Result<()> {
+    // SAFETY: the attribute of these commands; the caller answers for what it points to.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *batch, size_of::<Batch>()) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -7,7 +7,7 @@ use bulkhead_api::hook::{Fault, Hook};
 
 use super::chain::{OnHook, chain};
 use super::device::Device;
-use super::link::Link;
+use super::link::{Link, LinkInfo};
 
 /// What is wrong with `link`, which is to run on a hook of the device that has the name now; nothing if
 /// every packet meets its program first.
@@ -16,6 +16,14 @@ use super::link::Link;
 /// If the kernel cannot be asked.
 pub(super) fn fault(link: &Link, hook: Hook, device: Option<&Device>) -> io::Result<Option<Fault>> {
     let Some(device) = device else { return Ok(Some(Fault::NoDevice)) };
+    fault_of(&link.info()?, hook, device)
+}
+
+/// The same of what the kernel says of the link.
+///
+/// # Errors
+/// If the kernel cannot be asked.
+pub(super) fn fault_of(link: &LinkInfo, hook: Hook, device: &Device) -> io::Result<Option<Fault>> {
     fault_at(link, hook, device.index, |program| device.xdp == Some((hook, program)))
 }
 
@@ -24,17 +32,16 @@ pub(super) fn fault(link: &Link, hook: Hook, device: Option<&Device>) -> io::Res
 ///
 /// # Errors
 /// If the kernel cannot be asked.
-pub(super) fn fault_without_news(link: &Link, hook: Hook, index: u32) -> io::Result<Option<Fault>> {
+pub(super) fn fault_without_news(link: &LinkInfo, hook: Hook, index: u32) -> io::Result<Option<Fault>> {
     fault_at(link, hook, index, |_| true)
 }
 
 fn fault_at(
-    link: &Link,
+    info: &LinkInfo,
     hook: Hook,
     index: u32,
     is_xdp: impl FnOnce(u32) -> bool,
 ) -> io::Result<Option<Fault>> {
-    let info = link.info()?;
     if info.index == 0 {
         return Ok(Some(Fault::Detached));
     }

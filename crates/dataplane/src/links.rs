@@ -6,8 +6,8 @@ use std::io;
 use std::path::Path;
 
 use super::device::{Device, Devices};
-use super::hook::{fault, fault_without_news, is_pinned};
-use super::link::Link;
+use super::hook::{fault, fault_of, fault_without_news, is_pinned};
+use super::link::{Link, LinkInfo};
 use super::{Attached, Fault, Hook, Interface, KernelError, Pins};
 
 /// What there is for a hook of a device.
@@ -179,7 +179,7 @@ impl Links {
         device: &Device,
         program: u32,
     ) -> Result<Option<Fault>, KernelError> {
-        self.fault_of(interface, hook, program, |link| fault(link, hook, Some(device)))
+        self.fault_by(interface, hook, program, |link| fault_of(link, hook, device))
     }
 
     /// The same where rtnetlink has had no news since the device was asked for and had this index.
@@ -193,23 +193,24 @@ impl Links {
         index: u32,
         program: u32,
     ) -> Result<Option<Fault>, KernelError> {
-        self.fault_of(interface, hook, program, |link| fault_without_news(link, hook, index))
+        self.fault_by(interface, hook, program, |link| fault_without_news(link, hook, index))
     }
 
-    fn fault_of(
+    fn fault_by(
         &self,
         interface: &str,
         hook: Hook,
         program: u32,
-        fault: impl FnOnce(&Link) -> io::Result<Option<Fault>>,
+        fault: impl FnOnce(&LinkInfo) -> io::Result<Option<Fault>>,
     ) -> Result<Option<Fault>, KernelError> {
         let failed =
             || KernelError::refused(format!("interface {interface}: asking what {} runs", hook.name()));
         let Some(link) = self.0.get(&(interface.to_owned(), hook)) else { return Ok(Some(Fault::Detached)) };
-        if let Some(fault) = fault(link).map_err(failed())? {
+        let info = link.info().map_err(failed())?;
+        if let Some(fault) = fault(&info).map_err(failed())? {
             return Ok(Some(fault));
         }
-        let runs = link.info().map_err(failed())?.program;
+        let runs = info.program;
         Ok((runs != program).then_some(Fault::OtherProgram { program: runs }))
     }
 

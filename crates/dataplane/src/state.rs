@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aya::Pod;
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, PerCpuArray, RingBuf};
 use bulkhead_abi::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, LOST_BUDGET, LOST_RING, LOST_STAGED,
     REASONS, staged_index,
@@ -12,7 +12,7 @@ use bulkhead_api::status::Losses;
 use bulkhead_engine::{Action, Reason};
 
 use super::mapped::Mapped;
-use super::{FlowTable, KernelError, Pins, wait_for_programs};
+use super::{FlowTable, KernelError, Pins, batch, wait_for_programs};
 
 macro_rules! pod {
     ($($name:ident: $layout:ty),*) => {$(
@@ -72,16 +72,12 @@ pub(super) fn empty(
     table: &mut Aggregates,
     mut take: impl FnMut(&[(AggregateKey, AggregateValue)]),
 ) -> Result<(), KernelError> {
-    let what = || KernelError::refused("taking aggregates");
-    let entry =
-        |entry: Result<(PodKey, PodValue), _>| entry.map(|(PodKey(key), PodValue(value))| (key, value));
-    let mut entries = table.iter().map(entry).collect::<Result<Vec<_>, _>>().map_err(what())?;
+    let mut entries = Vec::new();
+    batch::read(table.map(), |PodKey(key), PodValue(value)| entries.push((key, value)))?;
     entries.sort_unstable_by_key(|(key, _)| *key);
     take(&entries);
-    for (key, _) in entries {
-        table.remove(&PodKey(key)).map_err(what())?;
-    }
-    Ok(())
+    let keys: Vec<_> = entries.into_iter().map(|(key, _)| PodKey(key)).collect();
+    batch::remove(table.map(), &keys)
 }
 
 /// What a pinned table of losses counts as lost by a full ring.

@@ -40,11 +40,18 @@ struct Noted {
 }
 
 /// The whole file. The first agents knew `now` alone, as the file itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 struct Both {
     now: Noted,
     /// What is so once the log has the next record.
     next: Option<Noted>,
+}
+
+/// The same, to be written.
+#[derive(Serialize)]
+struct Written<'a> {
+    now: &'a Noted,
+    next: Option<&'a Noted>,
 }
 
 /// What an earlier agent told of last: it, and what came before it, may still be in the kernel.
@@ -74,6 +81,8 @@ pub(crate) struct Account {
     noted: Noted,
     left: Left,
     failed: bool,
+    /// What is written, for its room.
+    text: Vec<u8>,
     /// The file has what is noted, and nothing that is still to be.
     is_settled: bool,
 }
@@ -102,7 +111,7 @@ impl Account {
             summary: Some(noted.summary.as_ref().unwrap_or(&noted.last).clone()),
         });
         let (noted, left) = (noted.unwrap_or_default(), left.unwrap_or_default());
-        Self { file, noted, left, failed: false, is_settled: false }
+        Self { file, noted, left, failed: false, text: Vec::new(), is_settled: false }
     }
 
     /// The counts.
@@ -137,15 +146,15 @@ impl Account {
             Origin::Summary(item) => next.summary = Some(digest(item)),
             Origin::Agent => {}
         }
-        let mut unwritten = Noted { records: self.noted.records, ..next.clone() };
         count(&mut next.stats, true);
         self.write(Some(&next));
         let written = write();
-        if written.is_ok() {
-            self.noted = next;
-        } else {
-            count(&mut unwritten.stats, false);
-            self.noted = unwritten;
+        if written.is_err() {
+            (next.stats, next.records) = (self.noted.stats, self.noted.records);
+            count(&mut next.stats, false);
+        }
+        self.noted = next;
+        if written.is_err() {
             self.write(None);
         }
         written
@@ -191,10 +200,12 @@ impl Account {
 
     fn write(&mut self, next: Option<&Noted>) {
         let Some(file) = &self.file else { return };
-        let both = Both { now: self.noted.clone(), next: next.cloned() };
-        let written = serde_json::to_vec(&both).map_err(io::Error::from).and_then(|mut text| {
+        let text = &mut self.text;
+        text.clear();
+        let made = serde_json::to_writer(&mut *text, &Written { now: &self.noted, next });
+        let written = made.map_err(io::Error::from).and_then(|()| {
             text.resize(LENGTH.max(text.len()), b' ');
-            file.write_all_at(&text, 0)
+            file.write_all_at(text, 0)
         });
         if let (Err(error), false) = (&written, self.failed) {
             tracing::error!("{FILE}: {error}; after a restart, fewer drops are said to be told of than were");
@@ -245,7 +256,7 @@ fn digest(item: &[u8]) -> String {
 mod tests {
     use std::io;
 
-    use super::{Account, Both, FILE, LENGTH, Noted};
+    use super::{Account, FILE, LENGTH, Noted, Written};
     use crate::sink::Origin;
     use bulkhead_api::event::{Counted, Event, EventStats};
 
@@ -350,8 +361,8 @@ mod tests {
         };
         let digest = super::digest(b"");
         let noted = Noted { stats, records: most, last: digest.clone(), summary: Some(digest) };
-        let both = Both { now: noted.clone(), next: Some(noted) };
-        let length = serde_json::to_vec(&both).unwrap().len();
+        let written = Written { now: &noted, next: Some(&noted) };
+        let length = serde_json::to_vec(&written).unwrap().len();
         assert!(length <= LENGTH, "{length}");
     }
 }

@@ -156,7 +156,7 @@ impl EventLog {
             sequence,
             clock: self.facts.clock(),
             files: Record::generation(&entry.event).and_then(|generation| self.facts.files(generation)),
-            event: entry.event.clone(),
+            event: &entry.event,
         };
         let Some(log) = &mut self.log else { return Ok(()) };
         let count = |stats: &mut EventStats, is_written: bool| {

@@ -160,6 +160,8 @@ fn an_unconfirmed_policy_that_nothing_can_be_put_in_the_place_of_is_said_to_be_s
     let problems = status["problems"].to_string();
     assert_eq!(status["state"], "degraded", "{status}");
     assert!(problems.contains(&format!("generation {first} cannot be returned to")), "{problems}");
+    let listed = history(&site);
+    assert_eq!(listed[0]["origin"]["action"], "start", "nothing is returned to: {listed:?}");
     // Whoever says what is to be enforced ends it.
     site.write_policy(&[WEB]);
     site.done(&["apply"]);

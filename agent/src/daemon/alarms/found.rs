@@ -1,5 +1,7 @@
 //! What was found, before it is told.
 
+use std::net::IpAddr;
+
 use bulkhead_api::event::{Alarm, AlarmKind, AlarmState, Direction, End, Rule, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -67,9 +69,31 @@ pub struct Active {
     pub detail: String,
 }
 
-/// An end's name, else its address.
+/// What an end is called.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Label {
+    /// By its name.
+    Name(String),
+    /// By its address.
+    Address(IpAddr),
+}
+
+impl Label {
+    /// An end's name, else its address.
+    pub fn of(end: &End) -> Self {
+        match &end.name {
+            Some(name) if end.route.is_none() => Self::Name(name.clone()),
+            _ => Self::Address(end.address),
+        }
+    }
+}
+
+/// The same as a text.
 pub fn label(end: &End) -> String {
-    end.name.clone().filter(|_| end.route.is_none()).unwrap_or_else(|| end.address.to_string())
+    match Label::of(end) {
+        Label::Name(name) => name,
+        Label::Address(address) => address.to_string(),
+    }
 }
 
 impl Cause {

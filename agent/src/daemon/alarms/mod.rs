@@ -40,7 +40,7 @@ use crate::daemon::clock::{boot_time, wall_time};
 use crate::daemon::log::log_and_default;
 use crate::daemon::store::Store;
 
-pub use self::found::{Cause, Found, Within, label};
+pub use self::found::{Cause, Found, Label, Within, label};
 pub use self::worker::Alerting;
 
 /// Alarms that are on, in the state directory.
@@ -60,7 +60,7 @@ pub struct Alarms(Mutex<Kept>);
 
 struct Kept {
     scans: Scans,
-    pairs: Spikes<(String, String), (End, Option<End>)>,
+    pairs: Spikes<(Label, Option<Label>), (End, Option<End>)>,
     denials: Option<Denials>,
     denied: Vec<Denied>,
     active: BTreeMap<String, Active>,
@@ -116,7 +116,7 @@ impl Alarms {
                 Cause::Scan { source, direction } => kept.scans.take_up(source, *direction, now),
                 Cause::FailureSpike { source, destination } => {
                     let about = (source.clone(), destination.clone());
-                    kept.pairs.take_up(&key(&about), about);
+                    kept.pairs.take_up(&key(source, destination.as_ref()), about);
                 }
                 _ => {}
             }
@@ -218,8 +218,8 @@ impl Kept {
     fn note(&mut self, drop: &Drop, now: u64) {
         let Some(source) = &drop.source else { return };
         let scan = self.scans.note(drop, now);
-        let about = (source.clone(), drop.destination.clone());
-        let above = self.pairs.note(&key(&about), || about, drop.count);
+        let about = || (source.clone(), drop.destination.clone());
+        let above = self.pairs.note(&key(source, drop.destination.as_ref()), about, drop.count);
         let denied = self.denials.as_mut().and_then(|denials| denials.note(drop, now));
         scan.iter().for_each(|found| _ = self.raise(found));
         above.iter().for_each(|above| _ = self.raise(&of_pair(above)));
@@ -229,8 +229,8 @@ impl Kept {
     }
 }
 
-fn key((source, destination): &(End, Option<End>)) -> (String, String) {
-    (label(source), destination.as_ref().map(label).unwrap_or_default())
+fn key(source: &End, destination: Option<&End>) -> (Label, Option<Label>) {
+    (Label::of(source), destination.map(Label::of))
 }
 
 fn of_pair(above: &Above<(End, Option<End>)>) -> Found {

@@ -197,12 +197,14 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
         || seen.is_some_and(|(files, mode)| files.same_text(&named.files) && mode == setup.config.mode);
     let before = ledger.enforced;
     let choice = choose(&ledger, unchanged);
+    let mut action = if choice == Choice::Named { Action::Start } else { Action::Rollback };
     let mut inputs = match choice {
         Choice::Named => named,
         Choice::Kept(number) => {
             let (mut inputs, lost) = go_on_with(setup, store, number, named);
             if let Some(why) = lost {
                 tracing::warn!(generation = number, "{why}; enforcing what `run` names");
+                action = Action::Start;
                 // Which may be the very policy that nobody has confirmed.
                 inputs.problems.extend((number != before).then(|| no_way_back(before, number, &why)));
             }
@@ -211,7 +213,7 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
     };
     let is_named = choice == Choice::Named && problem.is_none();
     if choice != Choice::Kept(before) {
-        inputs.origin = Some(origin(setup, store, (before, choice), &inputs));
+        inputs.origin = Some(origin(setup, store, (before, action), &inputs));
         let pending = Pending::within(setup.confirm).filter(|_| is_named);
         ledger = ledger.succeeded(pending, |number| store.is_same(number, &inputs.made()));
     }
@@ -224,9 +226,8 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
 }
 
 /// How other files than before come to be in force by a start.
-fn origin(setup: &Setup, store: &Store, (before, choice): (u32, Choice), inputs: &Inputs) -> Origin {
+fn origin(setup: &Setup, store: &Store, (before, action): (u32, Action), inputs: &Inputs) -> Origin {
     let compare = |before| origin::difference(before, &setup.options, inputs);
-    let action = if choice == Choice::Named { Action::Start } else { Action::Rollback };
     let difference = store.inputs_of(before).map(compare).unwrap_or_default();
     Origin { action, by: Actor::Agent, time: wall_time(), difference }
 }

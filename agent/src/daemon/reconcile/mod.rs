@@ -313,11 +313,13 @@ pub fn start(enforcer: Arc<Enforcer>) -> io::Result<oneshot::Receiver<Infallible
     std::thread::Builder::new().name("reconcile".to_owned()).spawn(move || {
         let _alive = alive;
         let (mut looks, mut is_news) = ([Duration::ZERO; 8], true);
+        let mut before = thread_time();
         for look in (0..looks.len()).cycle() {
-            let started = thread_time();
             // What fails is told once, by its interface, and tried again.
             let _ = reconcile(&enforcer, is_news);
-            looks[look] = thread_time().saturating_sub(started);
+            let now = thread_time();
+            looks[look] = now.saturating_sub(before);
+            before = now;
             // Whole looks, and those that restore, are few.
             let usual = looks.into_iter().min().unwrap_or_default();
             is_news = wait((&news.0, news.1.as_ref()), (usual * SHARE).clamp(INTERVAL, LONGEST));
@@ -337,8 +339,10 @@ fn wait((devices, pins): (&Socket, Option<&OwnedFd>), limit: Duration) -> bool {
     let mut polls: Vec<_> = std::iter::once(PollFd::new(devices, PollFlags::IN))
         .chain(pins.map(|pins| PollFd::new(pins, PollFlags::IN)))
         .collect();
-    // Interrupted or not, what there is is taken.
-    let _ = poll(&mut polls, Timespec::try_from(limit).ok().as_ref());
+    // Interrupted, what there is is taken.
+    if poll(&mut polls, Timespec::try_from(limit).ok().as_ref()) == Ok(0) {
+        return false;
+    }
     let of_pins = pins.is_some_and(|pins| pin_news::take(pins.as_fd()));
     take(devices) || of_pins
 }

@@ -23,6 +23,14 @@ impl Directory {
 
 impl Keeper for Directory {
     fn give(&mut self, last: &Last) -> Result<(), Failure> {
+        let log = last.reader.directory();
+        // What is not there has its own words below.
+        if let (Ok(here), Ok(log)) = (self.path.canonicalize(), log.canonicalize())
+            && here.starts_with(log)
+        {
+            let words = "lies in the log itself, and is rewritten with it; name one of another file system";
+            return Err(named(&self.path, &io::Error::other(words)).into());
+        }
         let path = self.path.join(file_name(last.checkpoint()));
         match write(&self.path, &path, &last.note().to_string()) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match Note::read(&path) {

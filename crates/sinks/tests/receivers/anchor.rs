@@ -307,3 +307,21 @@ fn a_directory_keeps_what_it_has() {
     }
     assert_eq!(fs::read_to_string(&aim).unwrap(), "aim");
 }
+
+#[test]
+fn the_log_itself_is_no_place_for_what_it_is_compared_with() {
+    let mut log = Growing::new();
+    log.to(3);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let link = elsewhere.path().join("link");
+    std::os::unix::fs::symlink(log.path(), &link).unwrap();
+    let below = log.path().join("kept");
+    fs::create_dir(&below).unwrap();
+    for path in [log.path().to_owned(), link, below] {
+        let anchors = start(AnchorKind::Directory { path: path.clone() }, &log);
+        let told = wait_for(&anchors, "refused", |anchor| anchor.problem.is_some()).problem.unwrap();
+        assert!(told.contains("lies in the log itself"), "{}: {told}", path.display());
+        anchors.end(LIMIT);
+        assert!(!path.join(file_name(&log)).exists(), "{}", path.display());
+    }
+}
