@@ -9,12 +9,10 @@ use anyhow::{Context as _, Result, ensure};
 use super::output;
 use crate::cargo::{executables_by, workspace};
 
-/// The last commit of the layout before this one, and where that is written there.
-const COMMIT: &str = "d732a9c4";
-const LAYOUT: &str = "engine/src/layout/mod.rs";
+/// Where the layout's number is written.
+const LAYOUT: &str = "crates/abi/src/lib.rs";
 
-/// Packs the older agent as `deb` packs this one: it came before there were packages, and tells no service manager
-/// that it is ready.
+/// Packs the older agent as `deb` packs this one.
 pub fn deb(deb: &Path, directory: &Path) -> Result<PathBuf> {
     let agent = agent(directory)?;
     let root = directory.join("root");
@@ -24,11 +22,7 @@ pub fn deb(deb: &Path, directory: &Path) -> Result<PathBuf> {
     output(Command::new("dpkg-deb").arg("--raw-extract").arg(deb).arg(&root))?;
     fs::copy(agent, root.join("usr/bin/bulkhead"))?;
     change(&root.join("DEBIAN/control"), |line| {
-        Some(if line.starts_with("Version: ") { "Version: 0.0.9-1" } else { line })
-    })?;
-    change(&root.join("usr/lib/systemd/system/bulkhead.service"), |line| match line {
-        "Type=notify" => Some("Type=exec"),
-        _ => (!line.starts_with("WatchdogSec=")).then_some(line),
+        if line.starts_with("Version: ") { "Version: 0.0.9-1" } else { line }
     })?;
     let packed = directory.join("bulkhead_0.0.9-1_amd64.deb");
     output(Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&root).arg(&packed))?;
@@ -37,13 +31,9 @@ pub fn deb(deb: &Path, directory: &Path) -> Result<PathBuf> {
 
 /// Builds the agent in a clone below `directory`, of which only the program stays, or finds that there.
 fn agent(directory: &Path) -> Result<PathBuf> {
-    let place = format!("{COMMIT}:{LAYOUT}");
-    let text = output(Command::new("git").args(["show", &place]).current_dir(workspace()))
-        .context("the older agent is built from the history: clone all of it")?;
-    let this = layout(&fs::read_to_string(workspace().join("crates/abi/src/lib.rs"))?)?;
-    let older = layout(&text)?;
-    ensure!(older + 1 == this, "{COMMIT} has layout {older}: name the last commit that has {}", this - 1);
-    let binary = directory.join(format!("bulkhead-{COMMIT}"));
+    let (commit, older) =
+        last_of_older_layout().context("the older agent is built from the history: clone all of it")?;
+    let binary = directory.join(format!("bulkhead-{commit}"));
     if binary.exists() {
         return Ok(binary);
     }
@@ -53,7 +43,7 @@ fn agent(directory: &Path) -> Result<PathBuf> {
     }
     fs::create_dir_all(directory)?;
     output(Command::new("git").args(["clone", "--quiet", "--shared"]).arg(workspace()).arg(&source))?;
-    output(Command::new("git").args(["checkout", "--quiet", COMMIT]).current_dir(&source))?;
+    output(Command::new("git").args(["checkout", "--quiet", &commit]).current_dir(&source))?;
     eprintln!("package: building the agent of layout {older}");
     let words = ["build", "--locked", "--release", "--package", "bulkhead"];
     let found = executables_by(&words, |cargo| {
@@ -74,9 +64,22 @@ fn layout(text: &str) -> Result<u32> {
     Ok(number.context("the source names no layout")?.parse()?)
 }
 
-/// Changes a text file line by line, or leaves lines out.
-fn change(file: &Path, line: impl Fn(&str) -> Option<&str>) -> Result<()> {
+/// The last commit of the layout before this one, and that layout.
+fn last_of_older_layout() -> Result<(String, u32)> {
+    let git = |words: &[&str]| output(Command::new("git").args(words).current_dir(workspace()));
+    let this = layout(&fs::read_to_string(workspace().join(LAYOUT))?)?;
+    let changed = format!("-Spub const VERSION: u32 = {this};");
+    let commits = git(&["log", "--reverse", "--format=%h", &changed, "--", LAYOUT])?;
+    let first = commits.lines().next().with_context(|| format!("no commit begins layout {this}"))?;
+    let commit = git(&["rev-parse", "--short=8", &format!("{first}^")])?.trim().to_owned();
+    let older = layout(&git(&["show", &format!("{commit}:{LAYOUT}")])?)?;
+    ensure!(older + 1 == this, "{commit} has layout {older}, not the one before {this}");
+    Ok((commit, older))
+}
+
+/// Changes a text file line by line.
+fn change(file: &Path, line: impl Fn(&str) -> &str) -> Result<()> {
     let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    let lines = text.lines().filter_map(line).map(|line| format!("{line}\n"));
+    let lines = text.lines().map(|text| format!("{}\n", line(text)));
     Ok(fs::write(file, lines.collect::<String>())?)
 }
