@@ -66,20 +66,20 @@ impl<'t> Sorter<'t> {
         self.at += 1;
         out.push(b'{');
         let begin = out.len();
-        let mut members: Vec<(&[u8], Range<usize>)> = Vec::new();
+        let mut members: Vec<(Name, Range<usize>)> = Vec::with_capacity(16);
         while !matches!(self.next(), b'}' | 0) {
             let (name, from) = (self.string(), out.len());
             out.extend_from_slice(name);
             out.push(b':');
             self.at += 1;
             self.value(out);
-            members.push((name, from - begin..out.len() - begin));
+            members.push((Name::of(name), from - begin..out.len() - begin));
             if self.next() == b',' {
                 self.at += 1;
             }
         }
         self.at += 1;
-        members.sort_by(|(one, _), (other, _)| order(one, other));
+        members.sort_by(|(one, _), (other, _)| one.cmp(other));
         let unsorted = out.split_off(begin);
         for (place, (_, member)) in members.into_iter().enumerate() {
             if place != 0 {
@@ -91,14 +91,39 @@ impl<'t> Sorter<'t> {
     }
 }
 
-/// The order of two names, which have their quotes: that of their UTF-16 code units (RFC 8785, 3.2.3).
-fn order(one: &[u8], other: &[u8]) -> Ordering {
-    let is_plain = |name: &[u8]| name.iter().all(|byte| byte.is_ascii() && *byte != b'\\');
-    if is_plain(one) && is_plain(other) {
-        return one[1..one.len() - 1].cmp(&other[1..other.len() - 1]);
+/// A member's name. Names have the order of their UTF-16 code units (RFC 8785, 3.2.3).
+#[derive(Debug, PartialEq, Eq)]
+enum Name<'t> {
+    /// Of ASCII, and without escapes: its bytes have the same order.
+    Plain(&'t [u8]),
+    /// Any other.
+    Units(Vec<u16>),
+}
+
+impl<'t> Name<'t> {
+    /// Of a name with its quotes.
+    fn of(name: &'t [u8]) -> Self {
+        if name.iter().all(|byte| byte.is_ascii() && *byte != b'\\') {
+            return Self::Plain(&name[1..name.len() - 1]);
+        }
+        let text: String = serde_json::from_slice(name).unwrap_or_default();
+        Self::Units(text.encode_utf16().collect())
     }
-    let text = |name| serde_json::from_slice::<String>(name).unwrap_or_default();
-    text(one).encode_utf16().cmp(text(other).encode_utf16())
+
+    fn units(&self) -> impl Iterator<Item = u16> {
+        let (plain, units) = match self {
+            Self::Plain(bytes) => (*bytes, &[][..]),
+            Self::Units(units) => (&[][..], &**units),
+        };
+        plain.iter().map(|byte| u16::from(*byte)).chain(units.iter().copied())
+    }
+
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Plain(one), Self::Plain(other)) => one.cmp(other),
+            _ => self.units().cmp(other.units()),
+        }
+    }
 }
 
 #[cfg(test)]

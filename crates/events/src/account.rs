@@ -1,9 +1,11 @@
 //! The account of what was told of, which outlives the agent: to the drop, also if it is killed.
 //!
-//! What is told of goes three steps: the account says what it is about to be and how many records the log has then,
-//! the record is written, then it is taken out of the kernel. So the next agent knows where an earlier one was killed:
-//! the log has the record, or not. If it has, what the account was about to be is so, and what it names last, and what
-//! comes before that, is taken out without another record; if not, it is told of again.
+//! What is told of goes three steps: the account says what the next records add to it, these are written, then what
+//! they tell of is taken out of the kernel. So the next agent knows where an earlier one was killed: the log has some
+//! first ones of the records. What these add is so, and what the last of them names, and what comes before that, is
+//! taken out without another record; the others are told of again.
+
+mod step;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -12,17 +14,19 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bulkhead_api::event::{Counted, Event, EventStats};
+use bulkhead_api::event::{Counted, EventStats};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::sink::{Lost, Origin};
+use crate::sink::Lost;
+
+pub(crate) use self::step::{STEPS, Step};
 
 /// The file in the state directory.
 const FILE: &str = "told.json";
 
 /// Its length: one write within one page, which a killed process makes whole or not at all.
-const LENGTH: usize = 2048;
+const LENGTH: usize = 4096;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Noted {
@@ -41,17 +45,47 @@ struct Noted {
 
 /// The whole file. The first agents knew `now` alone, as the file itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-struct Both {
+struct Kept {
     now: Noted,
-    /// What is so once the log has the next record.
+    /// What is so once the log has the next record, of agents that knew no `steps`.
     next: Option<Noted>,
+    /// How many records the log has before those of `steps`.
+    #[serde(default)]
+    before: u64,
+    /// What each of the next records adds.
+    #[serde(default)]
+    steps: Vec<Step>,
 }
 
 /// The same, to be written.
 #[derive(Serialize)]
 struct Written<'a> {
     now: &'a Noted,
-    next: Option<&'a Noted>,
+    before: u64,
+    steps: &'a [Step],
+}
+
+impl Kept {
+    /// What is so with a log that has so many records; none: another log.
+    fn noted(self, records: Option<u64>) -> Noted {
+        let Self { mut now, next, before, steps } = self;
+        // A log that has lost records was that of a machine which stopped: nothing is in the kernel any more.
+        let has_lost = records.is_some_and(|has| has < now.records);
+        if let Some(next) = next
+            && (has_lost || records.is_some_and(|has| has >= next.records))
+        {
+            return next;
+        }
+        let has = if has_lost { u64::MAX } else { records.unwrap_or(0) };
+        let taken = usize::try_from(has.saturating_sub(before)).unwrap_or(usize::MAX).min(steps.len());
+        for step in &steps[..taken] {
+            step.apply(&mut now, true);
+        }
+        if taken != 0 {
+            now.records = before + taken as u64;
+        }
+        now
+    }
 }
 
 /// What an earlier agent told of last: it, and what came before it, may still be in the kernel.
@@ -96,16 +130,12 @@ impl Account {
         let mut text = String::new();
         let file = open().and_then(|mut file| file.read_to_string(&mut text).map(|_| file));
         let file = file.inspect_err(|error| tracing::error!("{}: {error}", path.display())).ok();
-        let earlier = || serde_json::from_str(&text).ok().map(|now| Both { now, next: None });
-        let both: Option<Both> = serde_json::from_str(&text).ok().or_else(earlier);
-        if both.is_none() && !text.is_empty() {
+        let earlier = || serde_json::from_str(&text).ok().map(|now| Kept { now, ..Kept::default() });
+        let kept: Option<Kept> = serde_json::from_str(&text).ok().or_else(earlier);
+        if kept.is_none() && !text.is_empty() {
             tracing::error!("{}: not what an agent wrote; what was told of is counted anew", path.display());
         }
-        let noted = both.map(|Both { now, next }| match next {
-            // A log that has lost records was that of a machine which stopped: nothing is in the kernel any more.
-            Some(next) if records.is_some_and(|has| has >= next.records || has < now.records) => next,
-            _ => now,
-        });
+        let noted = kept.map(|kept| kept.noted(records));
         let left = noted.as_ref().map(|noted| Left {
             event: Some(noted.last.clone()),
             summary: Some(noted.summary.as_ref().unwrap_or(&noted.last).clone()),
@@ -129,41 +159,36 @@ impl Account {
         &self.left
     }
 
-    /// Notes that `origin` is told of by what `write` adds to the event log, which has `records` by then.
+    /// Notes what is told of by records that `write` adds to the event log, which has so many `before` them. `write`
+    /// says how many of the first ones the log has got then, and what became of the others: they are noted as told of
+    /// and not written.
     ///
     /// # Errors
-    /// What `write` has failed by; then it is noted as told of and not written.
+    /// What `write` has failed by.
     pub(crate) fn note(
         &mut self,
-        origin: &Origin,
-        records: u64,
-        count: impl Fn(&mut EventStats, bool),
-        write: impl FnOnce() -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut next = Noted { records, ..self.noted.clone() };
-        match origin {
-            Origin::Ring(item) => next.last = digest(item),
-            Origin::Summary(item) => next.summary = Some(digest(item)),
-            Origin::Agent => {}
+        steps: &[Step],
+        before: u64,
+        write: impl FnOnce() -> (usize, io::Result<()>),
+    ) -> (usize, io::Result<()>) {
+        self.write(before, steps);
+        let (written, result) = write();
+        for (place, step) in steps.iter().enumerate() {
+            step.apply(&mut self.noted, place < written);
         }
-        count(&mut next.stats, true);
-        self.write(Some(&next));
-        let written = write();
-        if written.is_err() {
-            (next.stats, next.records) = (self.noted.stats, self.noted.records);
-            count(&mut next.stats, false);
+        if written != 0 {
+            self.noted.records = before + written as u64;
         }
-        self.noted = next;
-        if written.is_err() {
-            self.write(None);
+        if result.is_err() {
+            self.settle();
         }
-        written
+        (written, result)
     }
 
     /// Notes events that the log's queue had no room for.
     pub(crate) fn note_lost(&mut self, lost: &Lost) {
         add(&mut self.noted.stats, lost);
-        self.write(None);
+        self.settle();
     }
 
     /// Notes that the log has got what it held in memory.
@@ -181,28 +206,33 @@ impl Account {
             }
         }
         stats.unwritten_odd = stats.unwritten_odd.saturating_sub(held.odd);
-        self.write(None);
+        self.settle();
     }
 
     /// Notes how many records the log has.
     pub(crate) fn note_records(&mut self, records: u64) {
         if self.noted.records != records || !self.is_settled {
             self.noted.records = records;
-            self.write(None);
+            self.settle();
         }
     }
 
     /// Begins anew, as the kernel's counters do.
     pub(crate) fn begin(&mut self) {
         self.noted.stats = EventStats::default();
-        self.write(None);
+        self.settle();
     }
 
-    fn write(&mut self, next: Option<&Noted>) {
+    /// Writes what is noted, and nothing that is still to be.
+    fn settle(&mut self) {
+        self.write(0, &[]);
+    }
+
+    fn write(&mut self, before: u64, steps: &[Step]) {
         let Some(file) = &self.file else { return };
         let text = &mut self.text;
         text.clear();
-        let made = serde_json::to_writer(&mut *text, &Written { now: &self.noted, next });
+        let made = serde_json::to_writer(&mut *text, &Written { now: &self.noted, before, steps });
         let written = made.map_err(io::Error::from).and_then(|()| {
             text.resize(LENGTH.max(text.len()), b' ');
             file.write_all_at(text, 0)
@@ -211,7 +241,7 @@ impl Account {
             tracing::error!("{FILE}: {error}; after a restart, fewer drops are said to be told of than were");
         }
         self.failed = written.is_err();
-        self.is_settled = next.is_none() && written.is_ok();
+        self.is_settled = steps.is_empty() && written.is_ok();
     }
 }
 
@@ -227,20 +257,6 @@ pub(crate) fn add(stats: &mut EventStats, lost: &Lost) {
     stats.unwritten_odd += lost.odd;
 }
 
-/// Counts an event that the log has got, or not.
-pub(crate) fn count(stats: &mut EventStats, counted: Counted, event: &Event, is_written: bool) {
-    let (drops, odd) = (event.drops(), event.odd_drops());
-    *stats.count(counted) += drops;
-    stats.odd += odd;
-    if is_written {
-        stats.written += 1;
-    } else {
-        stats.unwritten += 1;
-        stats.unwritten_odd += odd;
-        unwritten(stats, counted, drops);
-    }
-}
-
 fn unwritten(stats: &mut EventStats, counted: Counted, drops: u64) {
     stats.unwritten_drops += drops;
     if counted.is_guards() {
@@ -253,116 +269,4 @@ fn digest(item: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io;
-
-    use super::{Account, FILE, LENGTH, Noted, Written};
-    use crate::sink::Origin;
-    use bulkhead_api::event::{Counted, Event, EventStats};
-
-    fn drops(stats: &mut EventStats, is_written: bool) {
-        let line = br#"{"time":"2026-11-28T08:53:14Z","kind":"drop","direction":"ingress","reason":"no_rule",
-            "count":3,"bytes":60,"generation":1,"audit":false,"odd":true}"#;
-        super::count(stats, Counted::Events, &Event::read(line).unwrap(), is_written);
-    }
-
-    fn ring(item: &[u8]) -> Origin {
-        Origin::Ring(item.to_vec())
-    }
-
-    #[test]
-    fn every_step_that_an_agent_is_killed_after_is_known() {
-        let state = tempfile::tempdir().unwrap();
-        let file = state.path().join(FILE);
-        let mut account = Account::open(state.path(), Some(1));
-        account.note(&ring(b"one"), 2, drops, || Ok(())).unwrap();
-        assert_eq!(std::fs::metadata(&file).unwrap().len(), LENGTH as u64);
-        // What the agent itself tells of moves no place in the kernel.
-        account.note(&Origin::Agent, 3, drops, || Ok(())).unwrap();
-        // Killed before the record was written, and after: what is in the kernel is told of again, or is not.
-        let mut seen = String::new();
-        account
-            .note(&ring(b"two"), 4, drops, || {
-                seen = std::fs::read_to_string(&file).unwrap();
-                Ok(())
-            })
-            .unwrap();
-        std::fs::write(&file, &seen).unwrap();
-        for (records, last, other, told) in
-            [(3, b"one", b"two", 6), (4, b"two", b"one", 9), (9, b"two", b"one", 9)]
-        {
-            let account = Account::open(state.path(), Some(records));
-            let left = account.left();
-            assert!(left.is_last_event(last) && !left.is_last_event(other), "{records}");
-            assert_eq!((account.stats().events, account.stats().written), (told, told / 3));
-        }
-        // Of a log that was set aside, or a machine that lost its power.
-        assert_eq!(Account::open(state.path(), None).stats().events, 6);
-        std::fs::write(&file, "{\"events\"").unwrap();
-        assert_eq!(Account::open(state.path(), Some(4)).stats().events, 0);
-    }
-
-    #[test]
-    fn what_the_log_refuses_is_told_of_all_the_same() {
-        let state = tempfile::tempdir().unwrap();
-        let mut account = Account::open(state.path(), Some(0));
-        let full = || Err(io::Error::from_raw_os_error(28));
-        assert!(account.note(&ring(b"one"), 1, drops, full).is_err());
-        let account = Account::open(state.path(), Some(0));
-        let stats = account.stats();
-        assert_eq!((stats.events, stats.unwritten, stats.unwritten_drops, stats.written), (3, 1, 3, 0));
-        assert_eq!(
-            (account.left().is_last_event(b"one"), account.records(), stats.told(true)),
-            (true, 0, (0, 3))
-        );
-        assert_eq!(stats.told(false), (0, 0));
-    }
-
-    #[test]
-    fn an_account_of_the_first_agents_is_read() {
-        let state = tempfile::tempdir().unwrap();
-        let one = super::digest(b"one");
-        let text = format!(
-            "{{\"events\":5,\"aggregated\":2,\"written\":6,\"unwritten\":0,\"unwritten_drops\":0,\"journal\":900,\
-             \"last\":\"{one}\"}}      "
-        );
-        std::fs::write(state.path().join(FILE), text).unwrap();
-        let account = Account::open(state.path(), Some(0));
-        assert_eq!((account.stats().events, account.records()), (5, 0));
-        assert!(account.left().is_last_event(b"one") && account.left().is_last_summary(b"one"));
-    }
-
-    #[test]
-    fn events_and_summaries_each_have_a_last_one() {
-        let state = tempfile::tempdir().unwrap();
-        let mut account = Account::open(state.path(), Some(0));
-        account.note(&ring(b"one"), 1, drops, || Ok(())).unwrap();
-        account.note(&Origin::Summary(b"sum".to_vec()), 2, drops, || Ok(())).unwrap();
-        let left = Account::open(state.path(), Some(2)).left().clone();
-        assert!(left.is_last_event(b"one") && left.is_last_summary(b"sum") && !left.is_last_summary(b"one"));
-    }
-
-    #[test]
-    fn the_largest_account_has_room() {
-        let most = u64::MAX;
-        let stats = EventStats {
-            events: most,
-            aggregated: most,
-            written: most,
-            unwritten: most,
-            unwritten_drops: most,
-            unwritten_guard: most,
-            odd: most,
-            unwritten_odd: most,
-            overflowed: most,
-            guard_logged: most,
-            guard_counted: most,
-            missed_by_watchers: most,
-        };
-        let digest = super::digest(b"");
-        let noted = Noted { stats, records: most, last: digest.clone(), summary: Some(digest) };
-        let written = Written { now: &noted, next: Some(&noted) };
-        let length = serde_json::to_vec(&written).unwrap().len();
-        assert!(length <= LENGTH, "{length}");
-    }
-}
+mod tests;

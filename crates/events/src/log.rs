@@ -4,6 +4,7 @@ mod opening;
 mod retention;
 
 use std::io;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,7 +13,7 @@ use bulkhead_api::event::{Counted, Event, EventStats, Kind, LostCause, LostEvent
 use bulkhead_api::record::Record;
 use bulkhead_tlog::Log;
 
-use crate::account::{self, Account, Left};
+use crate::account::{Account, Left, STEPS, Step};
 use crate::facts::Facts;
 use crate::sink::{Entry, Lost, Origin, Seal, Sink};
 
@@ -118,7 +119,7 @@ impl EventLog {
     /// Writes what the log itself has to tell. If the disk refuses that, it is counted like any event.
     fn tell(&mut self, kind: Kind) {
         let event = Event { time: now(), node: self.node.clone(), kind };
-        let _ = self.add(&Entry { event, counted: Counted::Events, origin: Origin::Agent });
+        let _ = self.add(&[&Entry { event, counted: Counted::Events, origin: Origin::Agent }]);
     }
 
     /// What became of events, as it is noted.
@@ -148,36 +149,60 @@ impl EventLog {
         self.log.as_mut().ok_or_else(missing)
     }
 
-    /// Adds a record, and hands it to the system.
-    fn add(&mut self, entry: &Entry) -> io::Result<()> {
-        let sequence = self.log()?.size();
-        let record = Record {
-            host: self.host.clone(),
-            sequence,
-            clock: self.facts.clock(),
-            files: Record::generation(&entry.event).and_then(|generation| self.facts.files(generation)),
-            event: &entry.event,
+    /// Writes records, and hands them to the system: how many of the first ones it has got, and what became of the
+    /// others.
+    fn add<E: Deref<Target = Entry>>(&mut self, entries: &[E]) -> (usize, io::Result<()>) {
+        let steps: Vec<Step> = entries.iter().map(|entry| Step::of(entry)).collect();
+        let first = match self.log() {
+            Ok(log) => log.size(),
+            Err(error) => {
+                entries.iter().for_each(|entry| self.untold.add(entry));
+                return self.account.note(&steps, self.account.records(), || (0, Err(error)));
+            }
         };
-        let Some(log) = &mut self.log else { return Ok(()) };
-        let count = |stats: &mut EventStats, is_written: bool| {
-            account::count(stats, entry.counted, &entry.event, is_written);
+        let clock = self.facts.clock();
+        let record = |(sequence, entry): (u64, &E)| {
+            let files = Record::generation(&entry.event).and_then(|generation| self.facts.files(generation));
+            let (host, clock) = (self.host.clone(), clock.clone());
+            Record { host, sequence, clock, files, event: &entry.event }.canonical()
         };
-        let mut is_held = false;
+        let records: Vec<_> = (first..).zip(entries).map(record).collect();
+        let Some(log) = &mut self.log else { return (0, Ok(())) };
+        let (mut held, mut is_handed_over) = (0, false);
         let write = || {
-            log.append(&record.canonical()?).map_err(io::Error::other)?;
-            // From here on the log has it, and hands it over with the next one if not with this.
-            is_held = true;
-            log.flush().map_err(io::Error::other)
+            let mut appended = Ok(());
+            for record in records {
+                let append = record.map_err(io::Error::from);
+                appended = append.and_then(|record| log.append(&record).map(drop).map_err(io::Error::other));
+                if appended.is_err() {
+                    break;
+                }
+                // From here on the log has it, and hands it over with the next one if not with this.
+                held += 1;
+            }
+            let flushed = log.flush().map_err(io::Error::other);
+            is_handed_over = flushed.is_ok();
+            if is_handed_over { (held, appended) } else { (0, flushed) }
         };
-        let written = self.account.note(&entry.origin, sequence + 1, count, write);
-        if written.is_ok() {
+        let (written, result) = self.account.note(&steps, first, write);
+        if is_handed_over {
             self.account.note_held(&std::mem::take(&mut self.held));
-        } else if is_held {
-            self.held.add(entry);
-        } else {
-            self.untold.add(entry);
         }
-        written
+        entries[written..held].iter().for_each(|entry| self.held.add(entry));
+        entries[held..].iter().for_each(|entry| self.untold.add(entry));
+        (written, result)
+    }
+
+    /// Takes events, and tells of those that it has not got before, once it can.
+    fn take<E: Deref<Target = Entry>>(&mut self, entries: &[E]) -> (usize, io::Result<()>) {
+        let (written, result) = self.add(entries);
+        if result.is_ok() && self.untold.events != 0 {
+            let untold = std::mem::take(&mut self.untold);
+            self.tell_lost(&untold, LostCause::Refused);
+        }
+        self.publish();
+        self.sign_if_due();
+        (written, result)
     }
 
     /// Signs what is not signed yet.
@@ -232,23 +257,16 @@ impl Sink for EventLog {
     }
 
     fn write(&mut self, entry: &Entry) -> io::Result<()> {
-        let written = match self.log() {
-            Ok(_) => self.add(entry),
-            Err(error) => {
-                self.untold.add(entry);
-                let count = |stats: &mut EventStats, is_written| {
-                    account::count(stats, entry.counted, &entry.event, is_written);
-                };
-                self.account.note(&entry.origin, self.account.records(), count, || Err(error))
-            }
-        };
-        if written.is_ok() && self.untold.events != 0 {
-            let untold = std::mem::take(&mut self.untold);
-            self.tell_lost(&untold, LostCause::Refused);
+        self.take(&[entry]).1
+    }
+
+    fn write_all(&mut self, entries: &[Arc<Entry>], each: &mut dyn FnMut(io::Result<()>)) {
+        for entries in entries.chunks(STEPS) {
+            let (written, result) = self.take(entries);
+            let refused = || result.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()));
+            (0..entries.len())
+                .for_each(|place| each(if place < written { Ok(()) } else { refused().copied() }));
         }
-        self.publish();
-        self.sign_if_due();
-        written
     }
 
     fn seal(&mut self, seal: Seal) -> io::Result<()> {

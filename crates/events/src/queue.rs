@@ -16,6 +16,9 @@ const IDLE: Duration = Duration::from_millis(100);
 /// One of so many places of a queue is kept for what is no drop.
 const RESERVE: usize = 64;
 
+/// Events that a sink is given together at most.
+const TOGETHER: usize = 64;
+
 /// What waits for a sink.
 enum Message {
     Entry(Arc<Entry>),
@@ -142,8 +145,9 @@ impl Queue {
 
 fn run(mut sink: Box<dyn Sink>, receiver: &Receiver<Message>, shared: &Shared) {
     let mut is_told = false;
+    let (mut entries, mut next) = (Vec::with_capacity(TOGETHER), None);
     loop {
-        let message = receiver.recv_timeout(IDLE);
+        let message = next.take().map_or_else(|| receiver.recv_timeout(IDLE), Ok);
         let lost = std::mem::take(&mut *held(&shared.lost));
         if lost.events != 0 {
             tracing::warn!(sink = sink.name(), events = lost.events, "event sink too slow: events lost");
@@ -151,12 +155,24 @@ fn run(mut sink: Box<dyn Sink>, receiver: &Receiver<Message>, shared: &Shared) {
         }
         match message {
             Ok(Message::Entry(entry)) => {
-                let written = sink.write(&entry);
-                is_told = note(&*sink, &shared.counts, written, is_told);
+                entries.push(entry);
+                while entries.len() < TOGETHER && next.is_none() {
+                    match receiver.try_recv() {
+                        Ok(Message::Entry(entry)) => entries.push(entry),
+                        Ok(other) => next = Some(other),
+                        Err(_) => break,
+                    }
+                }
+                let name = sink.name();
+                let mut each = |written| is_told = note(name, &shared.counts, written, is_told);
+                sink.write_all(&entries, &mut each);
+                shared.done.fetch_add(entries.len() as u64, Ordering::AcqRel);
+                entries.clear();
+                continue;
             }
             Ok(Message::Seal(seal)) => {
                 let written = sink.seal(seal);
-                is_told = note(&*sink, &shared.counts, written, is_told);
+                is_told = note(sink.name(), &shared.counts, written, is_told);
             }
             Ok(Message::Begin) => sink.begin(),
             Ok(Message::Sync) => sink.sync(),
@@ -171,14 +187,14 @@ fn run(mut sink: Box<dyn Sink>, receiver: &Receiver<Message>, shared: &Shared) {
 }
 
 /// Counts what a sink has got, or not; says so of the first failure in a row.
-fn note(sink: &dyn Sink, counts: &Mutex<Counts>, written: io::Result<()>, is_told: bool) -> bool {
+fn note(sink: &str, counts: &Mutex<Counts>, written: io::Result<()>, is_told: bool) -> bool {
     let mut counts = held(counts);
     match &written {
         Ok(()) => counts.written += 1,
         Err(_) => counts.failed += 1,
     }
     if let (Err(error), false) = (&written, is_told) {
-        tracing::error!(sink = sink.name(), "event sink fails: {error}");
+        tracing::error!(sink, "event sink fails: {error}");
     }
     written.is_err()
 }

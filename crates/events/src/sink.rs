@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use bulkhead_api::event::{Counted, Event, EventStats, Kind, Timestamp};
 
@@ -15,6 +16,11 @@ pub trait Sink: Send {
     /// # Errors
     /// If it has not got it; it is lost for this sink, and counted.
     fn write(&mut self, entry: &Entry) -> io::Result<()>;
+
+    /// Takes events that wait together, in their order, and says of each what became of it.
+    fn write_all(&mut self, entries: &[Arc<Entry>], each: &mut dyn FnMut(io::Result<()>)) {
+        entries.iter().for_each(|entry| each(self.write(entry)));
+    }
 
     /// Takes an event that is made when it is written. Only the event log does.
     ///

@@ -68,7 +68,7 @@ impl Sink for Ports {
             let _ = blocked.recv();
         }
         self.ports.lock().unwrap().extend(port(&entry.event));
-        account::count(&mut self.stats.lock().unwrap(), entry.counted, &entry.event, true);
+        account::Step::of(entry).count(&mut self.stats.lock().unwrap(), true);
         Ok(())
     }
 

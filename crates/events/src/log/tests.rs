@@ -200,3 +200,47 @@ fn records_go_by_age_only_by_a_clock_that_is_kept_in_time() {
         assert_eq!(reader.first().unwrap(), expected, "kept in time: {is_kept_in_time}");
     }
 }
+
+#[test]
+fn a_kill_in_the_middle_of_what_is_written_together_is_known() {
+    let state = tempfile::tempdir().unwrap();
+    let mut log = open(state.path());
+    log.write(&drop_of(1)).unwrap();
+    let pending = state.path().join("log/pending");
+    let before = std::fs::metadata(&pending).unwrap().len();
+    let entries: Vec<_> = (2..8).map(|count| Arc::new(drop_of(count))).collect();
+    let mut taken = 0;
+    log.write_all(&entries, &mut |written| {
+        written.unwrap();
+        taken += 1;
+    });
+    assert_eq!(taken, 6);
+    let whole = std::fs::read(&pending).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for length in (before as usize..=whole.len()).step_by(7).chain([whole.len()]) {
+        let killed = tempfile::tempdir().unwrap();
+        copy(state.path(), killed.path());
+        std::fs::write(killed.path().join("log/pending"), &whole[..length]).unwrap();
+        let next = open(killed.path());
+        // Records are of 1, 2, 3 … drops.
+        let records = next.account.records();
+        let drops: u64 = (1..=records).sum();
+        assert_eq!(next.log.as_ref().unwrap().size(), records, "{length}");
+        assert_eq!(next.account.stats().told(false), (drops, 0), "{length}");
+        assert!(next.left().is_last_event(&records.to_ne_bytes()), "{length}");
+        seen.insert(records);
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), (1..=7).collect::<Vec<_>>());
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
