@@ -294,11 +294,10 @@ fn summarise(
         [Some(key.generation), other].into_iter().flatten()
     });
     shared.names.wait(&generations.collect::<BTreeSet<u32>>());
-    let items: Vec<_> =
-        entries.iter().map(|(key, value)| format!("{key:?} {value:?}").into_bytes()).collect();
-    let last = items.iter().rposition(|item| is_left && shared.hub.left().is_last_summary(item));
+    let item = |(key, value): &(AggregateKey, AggregateValue)| format!("{key:?} {value:?}").into_bytes();
+    let last = entries.iter().rposition(|entry| is_left && shared.hub.left().is_last_summary(&item(entry)));
     let clock = BootClock::now();
-    for ((key, value), item) in entries.iter().zip(items).skip(last.map_or(0, |last| last + 1)) {
+    for entry @ (key, value) in entries.iter().skip(last.map_or(0, |last| last + 1)) {
         if value.packets == 0 {
             continue;
         }
@@ -307,6 +306,7 @@ fn summarise(
         let packets = Packets { count, bytes, source_port: None, is_odd, is_audit: None };
         let enforced = (key.kind == KIND_STAGED).then(|| shared.names.known(key.other_generation));
         let kind = shared.names.known(key.generation).kind(key, packets, enforced.as_deref());
-        shared.hub.publish(clock.timestamp(value.last), kind, Counted::Aggregated, Origin::Summary(item));
+        let origin = Origin::Summary(item(entry));
+        shared.hub.publish(clock.timestamp(value.last), kind, Counted::Aggregated, origin);
     }
 }
