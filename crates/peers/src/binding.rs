@@ -47,28 +47,30 @@ impl Routes {
 
 /// What is found of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judgement {
-    /// It is routed by one of the identity's keys, and by nobody else's.
-    Bound(Key),
-    /// Somebody else's key routes it: that one.
-    Conflicting(Key),
+pub enum Judgement<I> {
+    /// It is routed by one of the identity's keys, and by nobody else's: by this one, on this interface.
+    Bound(Key, I),
+    /// Somebody else's key routes it: that one, on this interface.
+    Conflicting(Key, I),
     /// Nobody routes it.
     Unbound,
 }
 
 /// Judges one address of an identity with these keys. Each interface takes a source from the peer that its own
 /// longest prefix names, whatever another one routes, so each is asked for itself.
-pub fn judge<'a>(
+pub fn judge<'a, I: Copy + 'a>(
     own: impl Iterator<Item = Key> + Clone,
     address: IpAddr,
-    interfaces: impl IntoIterator<Item = &'a Routes>,
-) -> Judgement {
+    interfaces: impl IntoIterator<Item = (I, &'a Routes)>,
+) -> Judgement<I> {
     let mut judgement = Judgement::Unbound;
-    for key in interfaces.into_iter().flat_map(|routes| routes.of(address)) {
-        if !own.clone().any(|own| own == *key) {
-            return Judgement::Conflicting(*key);
+    for (interface, routes) in interfaces {
+        for key in routes.of(address) {
+            if !own.clone().any(|own| own == *key) {
+                return Judgement::Conflicting(*key, interface);
+            }
+            judgement = Judgement::Bound(*key, interface);
         }
-        judgement = Judgement::Bound(*key);
     }
     judgement
 }
@@ -84,18 +86,18 @@ mod tests {
         Peer { key: Key([key; 32]), allowed, handshake: None }
     }
 
-    fn judged(own: &[u8], address: &str, interfaces: &[&[Peer]]) -> Judgement {
+    fn judged(own: &[u8], address: &str, interfaces: &[&[Peer]]) -> Judgement<usize> {
         let routes: Vec<_> = interfaces.iter().map(|peers| Routes::new(peers)).collect();
-        judge(own.iter().map(|key| Key([*key; 32])), address.parse().unwrap(), &routes)
+        judge(own.iter().map(|key| Key([*key; 32])), address.parse().unwrap(), routes.iter().enumerate())
     }
 
     #[test]
     fn own_keys_bind_and_another_conflicts() {
         let peers = [peer(1, &["10.0.0.1/32", "fd00::1/128"]), peer(2, &["10.0.0.0/8"]), peer(3, &[])];
-        assert_eq!(judged(&[1], "10.0.0.1", &[&peers]), Judgement::Bound(Key([1; 32])));
-        assert_eq!(judged(&[3, 1], "fd00::1", &[&peers]), Judgement::Bound(Key([1; 32])));
-        assert_eq!(judged(&[1], "10.0.0.2", &[&peers]), Judgement::Conflicting(Key([2; 32])));
-        assert_eq!(judged(&[3], "10.0.0.1", &[&peers]), Judgement::Conflicting(Key([1; 32])));
+        assert_eq!(judged(&[1], "10.0.0.1", &[&peers]), Judgement::Bound(Key([1; 32]), 0));
+        assert_eq!(judged(&[3, 1], "fd00::1", &[&peers]), Judgement::Bound(Key([1; 32]), 0));
+        assert_eq!(judged(&[1], "10.0.0.2", &[&peers]), Judgement::Conflicting(Key([2; 32]), 0));
+        assert_eq!(judged(&[3], "10.0.0.1", &[&peers]), Judgement::Conflicting(Key([1; 32]), 0));
         assert_eq!(judged(&[1], "fd00::2", &[&peers]), Judgement::Unbound);
         assert_eq!(judged(&[1], "10.0.0.1", &[]), Judgement::Unbound);
     }
@@ -103,23 +105,23 @@ mod tests {
     #[test]
     fn each_interface_is_asked_for_itself() {
         let (right, wide) = ([peer(1, &["10.0.0.1/32"])], [peer(2, &["0.0.0.0/0"])]);
-        assert_eq!(judged(&[1], "10.0.0.1", &[&right, &wide]), Judgement::Conflicting(Key([2; 32])));
-        assert_eq!(judged(&[1, 2], "10.0.0.1", &[&right, &wide]), Judgement::Bound(Key([2; 32])));
+        assert_eq!(judged(&[1], "10.0.0.1", &[&right, &wide]), Judgement::Conflicting(Key([2; 32]), 1));
+        assert_eq!(judged(&[1, 2], "10.0.0.1", &[&right, &wide]), Judgement::Bound(Key([2; 32]), 1));
     }
 
     /// Every peer of every interface, one after the other.
-    fn naive(own: &[Key], address: IpAddr, interfaces: &[Vec<Peer>]) -> Judgement {
+    fn naive(own: &[Key], address: IpAddr, interfaces: &[Vec<Peer>]) -> Judgement<usize> {
         let mut judgement = Judgement::Unbound;
-        for peers in interfaces {
+        for (on, peers) in interfaces.iter().enumerate() {
             let holds = |peer: &Peer, length: u8| {
                 peer.allowed.iter().any(|net| net.prefix_len() == length && net.contains(&address))
             };
             let longest = (0..=128).rev().find(|length| peers.iter().any(|peer| holds(peer, *length)));
             for peer in peers.iter().filter(|peer| longest.is_some_and(|length| holds(peer, length))) {
                 if !own.contains(&peer.key) {
-                    return Judgement::Conflicting(peer.key);
+                    return Judgement::Conflicting(peer.key, on);
                 }
-                judgement = Judgement::Bound(peer.key);
+                judgement = Judgement::Bound(peer.key, on);
             }
         }
         judgement
@@ -154,7 +156,7 @@ mod tests {
             let text = if is_v4 { format!("10.0.0.{last}") } else { format!("fd00::{last}") };
             let address = text.parse().unwrap();
             let routes: Vec<_> = interfaces.iter().map(|peers| Routes::new(peers)).collect();
-            let found = judge(own.iter().copied(), address, &routes);
+            let found = judge(own.iter().copied(), address, routes.iter().enumerate());
             let expected = naive(&own, address, &interfaces);
             // Which of several keys is named depends on their order alone.
             prop_assert_eq!(found, expected);

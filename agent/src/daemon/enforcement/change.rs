@@ -8,6 +8,7 @@ use bulkhead_api::history::Summary;
 use bulkhead_api::request::Applied;
 use bulkhead_dataplane::{Attached, Dataplane, HookLinks as _, Pins};
 
+use crate::daemon::bindings;
 use crate::daemon::enforcement::kept;
 use crate::daemon::events::Shared;
 use crate::daemon::fallback;
@@ -60,7 +61,7 @@ pub(in crate::daemon) fn change<D: Dataplane>(
     after: impl FnOnce(&Ledger, u32, &dyn Fn(u32) -> bool) -> anyhow::Result<Ledger>,
 ) -> anyhow::Result<Applied> {
     let pins = enforcer.pins();
-    let (number, quarantined, attached) = {
+    let (number, quarantined, unbound, attached) = {
         let live = enforcer.live();
         anyhow::ensure!(!live.detached, "the agent has detached and is ending");
         let mut quarantined = live.quarantined.clone();
@@ -68,6 +69,7 @@ pub(in crate::daemon) fn change<D: Dataplane>(
         (
             next_number(&enforcer.plane, pins, &enforcer.store, &live.ledger)?,
             quarantined,
+            live.bindings.refused(&live.bindings.judge(&inputs.inventory, &enforcer.setup.options.node)),
             live.attached.clone(),
         )
     };
@@ -87,7 +89,7 @@ pub(in crate::daemon) fn change<D: Dataplane>(
         &enforcer.setup,
         (number, inputs),
         staged,
-        &quarantined,
+        (&quarantined, &unbound),
         &indices,
         &attached,
     );
@@ -135,6 +137,12 @@ fn swap<D: Dataplane>(
                 return give_up(anyhow::Error::new(error).context(format!("quarantine of {address}")));
             }
         }
+    }
+    // Whoever was bound, or not any more, while it was built.
+    let verdicts = live.bindings.judge(&built.inventory, &enforcer.setup.options.node);
+    let unbound = live.bindings.refused(&verdicts);
+    if let Some(error) = built.set_unbound(&unbound).into_iter().find_map(Result::err) {
+        return give_up(anyhow::Error::new(error).context("writing who is not bound"));
     }
     let before = match enforcer.plane.pinned_links(pins) {
         Ok(before) => before,
@@ -186,7 +194,9 @@ fn swap<D: Dataplane>(
     live.quarantined = quarantined;
     live.mixed = false;
     live.must_rebuild = false;
-    let Live { folded, built, .. } = &mut *live;
+    let Live { folded, built, bindings, .. } = &mut *live;
+    bindings.keep(verdicts, &enforcer.shared, &built.inventory, number);
+    log_unsaved(enforcer.store.save(bindings::FILE, &unbound));
     retire(pins, &enforcer.store, folded, built);
     drop(old);
     enforcer.store.prune_except(&kept_generations(&enforcer.store, &live.ledger));

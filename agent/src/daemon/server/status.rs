@@ -16,6 +16,7 @@ use bulkhead_policy::resolve::OverlayServices;
 use bulkhead_policy::service;
 
 use crate::config::{Config, Managed, Mode, Role};
+use crate::daemon::bindings;
 use crate::daemon::clock::BootClock;
 use crate::daemon::enforcement::stage;
 use crate::daemon::fallback::drops;
@@ -101,6 +102,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     warnings.extend(sinks.iter().filter_map(behind));
     let anchors = enforcer.shared.anchors.progress();
     warnings.extend(anchors.iter().filter_map(without_last));
+    warnings.extend(live.bindings.report.problems.iter().cloned());
     let kept = enforcer.store.made_of(live.ledger.enforced).map(|made| (made.policy, made.inventory));
     let (policy, inventory) = kept.unwrap_or_else(|| enforcer.setup.files());
     Agent {
@@ -132,6 +134,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         anchors,
         alarms: enforcer.shared.alarms.as_ref().map(|alarms| alarms.status()),
         read_back: enforcer.looks.last().map(|look| look.status()),
+        identities: bindings::status::identities(&live.bindings, &live.built.inventory),
         staged,
     }
 }
