@@ -173,6 +173,8 @@ pub struct Identities {
     pub enforced: bool,
     /// Who says which key an interface routes an address to, by interface: `netlink`, `uapi`, `tailscale`, or `none`.
     pub sources: BTreeMap<String, String>,
+    /// Why an interface's peers could not be read; identities stay bound as they were.
+    pub problems: Vec<String>,
     /// Addresses of other nodes, by state.
     pub count: BTreeMap<String, u64>,
     /// Bound ones whose key has had no handshake for 180 s.

@@ -30,6 +30,9 @@ pub const FILE: &str = "unbound.json";
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(500);
 
+/// After a generation that could not be built.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
+
 /// Addresses of one look that have an event each; the last one has the number of the others.
 const TOLD: usize = 64;
 
@@ -43,8 +46,8 @@ pub struct Bindings {
     /// How the last look went.
     pub report: Report,
     evidence: Evidence,
-    /// The running tables are not what was found.
-    is_behind: bool,
+    /// The running tables are not what was found: only the next generation can be.
+    pub is_behind: bool,
 }
 
 impl Bindings {
@@ -61,17 +64,27 @@ impl Bindings {
         (Self { choice, evidence, report, ..Self::default() }, seen)
     }
 
-    /// What is found of the addresses of an inventory by what was read last.
-    pub fn judge(&self, inventory: &Inventory, own: &str) -> Verdicts {
-        match self.choice {
+    /// What addresses are judged by now.
+    pub fn evidence(&self) -> Evidence {
+        self.evidence.clone()
+    }
+
+    /// Whether that is what they were judged by.
+    pub fn is_by(&self, evidence: &Evidence) -> bool {
+        self.evidence.is_same(evidence)
+    }
+
+    /// What is found of the addresses of an inventory. Takes a while where they are many.
+    pub fn judge(choice: Binding, evidence: &Evidence, inventory: &Inventory, own: &str) -> Verdicts {
+        match choice {
             Binding::Off => Verdicts::new(),
-            _ => verdicts(inventory, own, &self.evidence),
+            _ => verdicts(inventory, own, evidence),
         }
     }
 
     /// The addresses that are to be nobody's.
-    pub fn refused(&self, verdicts: &Verdicts) -> BTreeSet<IpAddr> {
-        if self.choice == Binding::Enforce { refused(verdicts) } else { BTreeSet::new() }
+    pub fn refused(choice: Binding, verdicts: &Verdicts) -> BTreeSet<IpAddr> {
+        if choice == Binding::Enforce { refused(verdicts) } else { BTreeSet::new() }
     }
 
     /// Keeps what was found of the identities that are enforced now, and tells of what has changed.
@@ -160,6 +173,7 @@ fn look<D: Dataplane>(enforcer: &Enforcer<D>) {
     }
     if must_rebuild && let Err(error) = rebuild::rebuild(enforcer) {
         tracing::error!("who is bound needs a new generation: {error:#}");
+        std::thread::sleep(AFTER_FAILURE);
     }
 }
 
@@ -168,7 +182,7 @@ fn look<D: Dataplane>(enforcer: &Enforcer<D>) {
 /// # Errors
 /// If the kernel refuses; the other addresses are written.
 fn follow<D: Dataplane>(live: &mut Live<D>, found: &Verdicts) -> Result<bool, QuarantineError> {
-    let wanted = live.bindings.refused(found);
+    let wanted = Bindings::refused(live.bindings.choice, found);
     let (mut is_stuck, mut refused) = (false, None);
     for written in live.built.set_unbound(&wanted) {
         match written {

@@ -66,19 +66,27 @@ pub fn identities(bindings: &Bindings, inventory: &Inventory) -> Option<Identiti
     let mut found = Identities {
         enforced: bindings.choice == Binding::Enforce,
         sources: report.sources.iter().map(|(name, source)| (name.clone(), (*source).to_owned())).collect(),
-        count: BindingState::ALL.iter().map(|state| (state.name().to_owned(), 0)).collect(),
+        problems: report.problems.clone(),
         ..Identities::default()
     };
-    let mut all: Vec<_> = bindings.verdicts.iter().collect();
-    for (_, verdict) in &all {
-        *found.count.entry(verdict.state.name().to_owned()).or_default() += 1;
+    // By urgency.
+    let mut all: [Vec<_>; 4] = Default::default();
+    let mut count = [0; BindingState::ALL.len()];
+    for (address, verdict) in &bindings.verdicts {
+        count[verdict.state as usize] += 1;
         found.stale += u64::from(is_stale(verdict));
+        let list = &mut all[urgency(verdict.state)];
+        if list.len() < LISTED {
+            list.push((address, verdict));
+        }
     }
-    all.sort_by_key(|(_, verdict)| (urgency(verdict.state), !is_stale(verdict)));
-    all.truncate(LISTED);
+    found.count =
+        BindingState::ALL.iter().map(|state| (state.name().to_owned(), count[*state as usize])).collect();
     let holders = holders(inventory);
     found.addresses = all
         .into_iter()
+        .flatten()
+        .take(LISTED)
         .map(|(address, verdict)| Identity {
             node: verdict.node.clone(),
             address: *address,
@@ -93,7 +101,7 @@ pub fn identities(bindings: &Bindings, inventory: &Inventory) -> Option<Identiti
     Some(found)
 }
 
-const fn urgency(state: BindingState) -> u8 {
+const fn urgency(state: BindingState) -> usize {
     match state {
         BindingState::Conflicting => 0,
         BindingState::Unbound => 1,

@@ -62,8 +62,9 @@ pub fn start<D: Dataplane>(
     let prepared = setup.with_pins(migration.prepared());
     let staged = start::staged(&setup, &store, &mut ledger);
     let (mut bindings, peers) = Bindings::begin(&setup.config);
-    let verdicts = bindings.judge(&inputs.inventory, &setup.options.node);
-    let unbound = bindings.refused(&verdicts);
+    let (binding, node) = (setup.config.binding, &setup.options.node);
+    let verdicts = Bindings::judge(binding, &bindings.evidence(), &inputs.inventory, node);
+    let unbound = Bindings::refused(binding, &verdicts);
     let shut = (&quarantined, &unbound);
     let mut built = LoadedGeneration::new(&plane, &prepared, (number, inputs), staged, shut, &indices, &[])
         .inspect_err(|_| {

@@ -102,7 +102,6 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     warnings.extend(sinks.iter().filter_map(behind));
     let anchors = enforcer.shared.anchors.progress();
     warnings.extend(anchors.iter().filter_map(without_last));
-    warnings.extend(live.bindings.report.problems.iter().cloned());
     let kept = enforcer.store.made_of(live.ledger.enforced).map(|made| (made.policy, made.inventory));
     let (policy, inventory) = kept.unwrap_or_else(|| enforcer.setup.files());
     Agent {
@@ -200,6 +199,8 @@ pub fn read(
     let links: Vec<_> =
         links.into_iter().map(|link| RunningLink { generation: known.generation(&link), ..link }).collect();
     wrong.extend(guard.into_iter().chain(unknown));
+    let identities = agent.iter().flat_map(|agent| &agent.identities);
+    wrong.extend(identities.flat_map(|identities| identities.problems.iter().cloned()));
     let mode = match &agent {
         Some(agent) => Some(agent.mode),
         None => running_mode(&held_settings(pins)?).or(made.map(|made| made.mode)),
