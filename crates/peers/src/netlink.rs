@@ -111,43 +111,57 @@ pub(crate) fn named(name: &str) -> Vec<u8> {
     [name.as_bytes(), &[0]].concat()
 }
 
-/// What a link is: its `IFLA_INFO_KIND`, such as `wireguard` or `tun`; empty for a card. None if there is no such
-/// interface.
+/// A network interface.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// Its own name; what it was looked up by may be an alternative one.
+    pub name: String,
+    /// Its `IFLA_INFO_KIND`, such as `wireguard` or `tun`; empty for a card.
+    pub kind: String,
+}
+
+/// The interface of a name, be it an alternative one; none if there is none.
 ///
 /// # Errors
 /// If the kernel refuses.
-pub(crate) fn kind(interface: &str) -> io::Result<Option<String>> {
+pub(crate) fn link(interface: &str) -> io::Result<Option<Link>> {
     // linux/rtnetlink.h and linux/if_link.h.
     const RTM_GETLINK: u16 = 18;
     const IFLA_IFNAME: u16 = 3;
     const IFLA_LINKINFO: u16 = 18;
+    const IFLA_ALT_IFNAME: u16 = 53;
     const IFLA_INFO_KIND: u16 = 1;
+    const IFNAMSIZ: usize = 16;
     const ENODEV: i32 = rustix::io::Errno::NODEV.raw_os_error();
     let name = named(interface);
-    let question =
-        Question { kind: RTM_GETLINK, flags: NLM_F_ACK, header: &[0; 16], attribute: (IFLA_IFNAME, &name) };
-    let mut kind = String::new();
+    let by = if name.len() <= IFNAMSIZ { IFLA_IFNAME } else { IFLA_ALT_IFNAME };
+    let question = Question { kind: RTM_GETLINK, flags: NLM_F_ACK, header: &[0; 16], attribute: (by, &name) };
+    let mut link = Link::default();
     let asked = ask(netlink_sys::protocols::NETLINK_ROUTE, &question, |answer| {
-        let found = attribute(answer, IFLA_LINKINFO).and_then(|info| attribute(info, IFLA_INFO_KIND));
-        kind = found
-            .map(|name| String::from_utf8_lossy(name).trim_end_matches('\0').to_owned())
-            .unwrap_or_default();
+        let kind = attribute(answer, IFLA_LINKINFO).and_then(|info| attribute(info, IFLA_INFO_KIND));
+        link = Link { name: text(attribute(answer, IFLA_IFNAME)), kind: text(kind) };
     });
     match asked {
-        Ok(_) => Ok(Some(kind)),
+        Ok(_) => Ok(Some(link)),
         Err(error) if error.raw_os_error() == Some(ENODEV) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
+/// A name of an answer.
+fn text(name: Option<&[u8]>) -> String {
+    String::from_utf8_lossy(name.unwrap_or_default()).trim_end_matches('\0').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{attribute, kind, messages};
+    use super::{Link, attribute, link, messages};
 
     #[test]
     fn the_kernel_says_what_a_link_is() {
-        assert_eq!(kind("lo").unwrap().as_deref(), Some(""));
-        assert_eq!(kind("no-such-link").unwrap(), None);
+        assert_eq!(link("lo").unwrap(), Some(Link { name: "lo".to_owned(), kind: String::new() }));
+        assert_eq!(link("no-such-link").unwrap(), None);
+        assert_eq!(link("a name that is longer than any but an alternative one").unwrap(), None);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use crate::netlink::{self, Link};
 use crate::tailscale::{self, SOCKET};
 use crate::uapi::{self, Place};
-use crate::{Peer, PeersError, netlink, wireguard};
+use crate::{Peer, PeersError, wireguard};
 
 /// Who knows the peers of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,26 +34,27 @@ pub enum Found {
 /// # Errors
 /// If the kernel does not say what the interface is.
 pub fn find(interface: &str) -> Result<Found, PeersError> {
-    let kind =
-        netlink::kind(interface).map_err(PeersError::system(format!("what {interface} is, by netlink")))?;
-    Ok(match kind.as_deref() {
-        None => Found::Absent,
-        Some("wireguard") => Found::Source(Source::Kernel),
-        Some("tun") => {
-            let uapi = [Place::of_tunnel(interface), Place::of(interface)];
+    let link = netlink::link(interface);
+    let link = link.map_err(PeersError::system(format!("what {interface} is, by netlink")))?;
+    let Some(Link { name, kind }) = link else { return Ok(Found::Absent) };
+    Ok(match &*kind {
+        "wireguard" => Found::Source(Source::Kernel),
+        "tun" => {
+            let uapi = [Place::of_tunnel(&name), Place::of(&name)];
             let uapi = uapi.into_iter().find(is_there).map(Source::Uapi);
             // As `init` tells it.
-            let is_tailscale = || interface.starts_with("tailscale") && Path::new(SOCKET).exists();
+            let is_tailscale = || name.starts_with("tailscale") && Path::new(SOCKET).exists();
             uapi.or_else(|| is_tailscale().then_some(Source::Tailscale)).map_or(Found::Nobody, Found::Source)
         }
-        Some(_) => Found::Nobody,
+        _ => Found::Nobody,
     })
 }
 
 fn is_there(place: &Place) -> bool {
     match place {
         Place::File(path) => path.exists(),
-        Place::Name(_) => place.connect().is_ok(),
+        // Anybody may have a name.
+        Place::Name(name) => place.connect().is_ok_and(|stream| uapi::of_root(&stream, name).is_ok()),
     }
 }
 

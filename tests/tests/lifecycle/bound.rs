@@ -83,46 +83,65 @@ fn decode(key: &str) -> Vec<u8> {
     bits.0[..32].to_vec()
 }
 
-/// Datagrams from one host to another, one every 2 ms while something is done, each with its number. What was heard:
-/// the numbers, each with the time.
+/// Datagrams from one host to another.
+struct Datagrams {
+    at: SocketAddr,
+    sender: UdpSocket,
+    receiver: UdpSocket,
+}
+
+impl Datagrams {
+    fn between(site: &Site, (from, source): (&str, &str), to: &str) -> Self {
+        let at = SocketAddr::new(site.address(to), 8080);
+        let receiver = site.namespace(to).run(|| UdpSocket::bind(at).unwrap()).unwrap();
+        receiver.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let any = SocketAddr::new(source.parse().unwrap(), 0);
+        let sender = site.namespace(from).run(|| UdpSocket::bind(any).unwrap()).unwrap();
+        Self { at, sender, receiver }
+    }
+
+    /// One every 2 ms while something is done, each with its number: the numbers that were heard, each with the
+    /// time; and how many were sent.
+    fn during<T>(&self, work: impl FnOnce() -> T) -> (Vec<(u64, Instant)>, u64, T) {
+        let Self { at, sender, receiver } = self;
+        let (is_over, is_deaf) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let sending = scope.spawn(|| {
+                let mut number = 0u64;
+                while !is_over.load(Ordering::Relaxed) {
+                    sender.send_to(&number.to_be_bytes(), at).unwrap();
+                    number += 1;
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                number
+            });
+            let hearing = scope.spawn(|| {
+                let (mut heard, mut bytes) = (Vec::new(), [0; 8]);
+                loop {
+                    match receiver.recv(&mut bytes) {
+                        Ok(8) => heard.push((u64::from_be_bytes(bytes), Instant::now())),
+                        _ if is_deaf.load(Ordering::Relaxed) => return heard,
+                        _ => {}
+                    }
+                }
+            });
+            let done = work();
+            is_over.store(true, Ordering::Relaxed);
+            let sent = sending.join().unwrap();
+            is_deaf.store(true, Ordering::Relaxed);
+            (hearing.join().unwrap(), sent, done)
+        })
+    }
+}
+
+/// The same at once.
 fn stream<T>(
     site: &Site,
-    (from, source): (&str, &str),
+    from: (&str, &str),
     to: &str,
     work: impl FnOnce() -> T,
 ) -> (Vec<(u64, Instant)>, u64, T) {
-    let at = SocketAddr::new(site.address(to), 8080);
-    let receiver = site.namespace(to).run(|| UdpSocket::bind(at).unwrap()).unwrap();
-    receiver.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    let any = SocketAddr::new(source.parse().unwrap(), 0);
-    let sender = site.namespace(from).run(|| UdpSocket::bind(any).unwrap()).unwrap();
-    let (is_over, is_deaf) = (AtomicBool::new(false), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        let sending = scope.spawn(|| {
-            let mut number = 0u64;
-            while !is_over.load(Ordering::Relaxed) {
-                sender.send_to(&number.to_be_bytes(), at).unwrap();
-                number += 1;
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            number
-        });
-        let hearing = scope.spawn(|| {
-            let (mut heard, mut bytes) = (Vec::new(), [0; 8]);
-            loop {
-                match receiver.recv(&mut bytes) {
-                    Ok(8) => heard.push((u64::from_be_bytes(bytes), Instant::now())),
-                    _ if is_deaf.load(Ordering::Relaxed) => return heard,
-                    _ => {}
-                }
-            }
-        });
-        let done = work();
-        is_over.store(true, Ordering::Relaxed);
-        let sent = sending.join().unwrap();
-        is_deaf.store(true, Ordering::Relaxed);
-        (hearing.join().unwrap(), sent, done)
-    })
+    Datagrams::between(site, from, to).during(work)
 }
 
 /// Events of bindings.
@@ -192,7 +211,9 @@ fn an_address_that_moves_to_another_key_is_nobodys_within_a_second() {
     give(&site, &client, &clients);
     assert!(site.is_denied("client", 8080), "nobody looks");
     give(&site, &client, &strangers);
-    let (heard, ..) = stream(&site, spoofed, "server", || site.start());
+    let datagrams = Datagrams::between(&site, spoofed, "server");
+    let (heard, ..) = datagrams.during(|| site.start());
+    drop(datagrams);
     assert_eq!(heard.len(), 0, "its first generation has it");
 
     // Moved back, it is who it was.
