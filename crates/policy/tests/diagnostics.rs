@@ -107,7 +107,7 @@ fn inventories_are_checked() {
     );
     assert!(node(r#""addresses": [], "key": "AAAA""#)[0].contains("is no WireGuard key"));
     let told = node(r#""addresses": [], "keys": ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE=", "AAAA"]"#);
-    assert!(told[0].starts_with("i:2:81: \"AAAA\" is no WireGuard key"), "{told:?}");
+    assert!(told[0].starts_with("i:2:89: \"AAAA\" is no WireGuard key"), "{told:?}");
     let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE=";
     let keys = format!(
         r#"{{"nodes": [{{"name": "a", "key": "{key}", "addresses": []}},
@@ -115,7 +115,7 @@ fn inventories_are_checked() {
         key.replace('E', "I")
     );
     assert!(
-        errors(&policy, &keys)[0].starts_with("i:2:75: the key is held by a and by b"),
+        errors(&policy, &keys)[0].starts_with("i:2:74: the key is held by a and by b"),
         "{:?}",
         errors(&policy, &keys)
     );

@@ -28,7 +28,7 @@ fn node(node: &Node) -> String {
     let mut fields = vec![("name", json!(node.name))];
     fields.extend(node.key.map(|key| ("key", json!(base64(&key)))));
     if !node.keys.is_empty() {
-        fields.push(("keys", json!(node.keys.iter().map(|key| base64(key)).collect::<Vec<_>>())));
+        fields.push(("keys", json!(node.keys.iter().map(base64).collect::<Vec<_>>())));
     }
     fields.push(("addresses", json!(node.addresses)));
     match &node.owner {
