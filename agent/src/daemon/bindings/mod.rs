@@ -95,7 +95,7 @@ impl Bindings {
         for event in events {
             match event.state {
                 BindingState::Bound | BindingState::Unproven => {
-                    tracing::info!(address = %event.address, "binding of {}: {}", event.identity, event.state.name())
+                    tracing::info!(address = %event.address, "binding of {}: {}", event.identity, event.state.name());
                 }
                 _ => tracing::warn!(
                     address = %event.address,

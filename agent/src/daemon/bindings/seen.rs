@@ -49,12 +49,13 @@ pub struct Evidence {
 impl Evidence {
     /// Whether both come from the same looks.
     pub fn is_same(&self, other: &Self) -> bool {
-        let same = |(a, b): (&(String, Arc<Routing>), &(String, Arc<Routing>))| {
-            a.0 == b.0 && Arc::ptr_eq(&a.1, &b.1)
-        };
         self.has_unproven == other.has_unproven
             && self.routing.len() == other.routing.len()
-            && self.routing.iter().zip(&other.routing).all(same)
+            && self
+                .routing
+                .iter()
+                .zip(&other.routing)
+                .all(|(one, two)| one.0 == two.0 && Arc::ptr_eq(&one.1, &two.1))
     }
 }
 
