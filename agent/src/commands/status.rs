@@ -3,9 +3,12 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use bulkhead_api::event::BindingState;
 use bulkhead_api::link::Link;
 use bulkhead_api::route;
-use bulkhead_api::status::{Anchor, ExchangeInterface, Quarantined, Sink, State, Status as Answered};
+use bulkhead_api::status::{
+    Anchor, ExchangeInterface, Identities, Identity, Quarantined, Sink, State, Status as Answered,
+};
 use bulkhead_api::text::plain;
 use hyper::Method;
 
@@ -146,6 +149,9 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
         for exemption in &agent.exemptions {
             writeln!(out, "exempt: {exemption}")?;
         }
+        if let Some(found) = &agent.identities {
+            identities(out, found)?;
+        }
         for warning in &agent.warnings {
             writeln!(out, "warning: {warning}")?;
         }
@@ -241,6 +247,31 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
             "  {:<8} {:<25} {:>12} packets {:>15} bytes",
             count.direction, count.reason, count.packets, count.bytes
         )?;
+    }
+    Ok(())
+}
+
+/// Identities that are not bound each in a line, the others by number.
+fn identities(out: &mut String, found: &Identities) -> std::fmt::Result {
+    let of = |state: BindingState| found.count.get(state.name()).copied().unwrap_or(0);
+    writeln!(
+        out,
+        "identities: {} addresses bound ({} without a handshake for 180 s), {} conflicting, {} unbound, {} unproven{}",
+        of(BindingState::Bound),
+        found.stale,
+        of(BindingState::Conflicting),
+        of(BindingState::Unbound),
+        of(BindingState::Unproven),
+        if found.enforced { "" } else { "; reported, not enforced" }
+    )?;
+    let wrong =
+        |identity: &&Identity| matches!(identity.state, BindingState::Conflicting | BindingState::Unbound);
+    for identity in found.addresses.iter().filter(wrong) {
+        let Identity { node, address, state, key, holder, interface, .. } = identity;
+        let by = key.as_ref().map_or_else(|| "nobody".to_owned(), |key| format!("key {key}"));
+        let whose = holder.as_ref().map(|holder| format!(" of {holder}")).unwrap_or_default();
+        let place = interface.as_ref().map(|interface| format!(" on {interface}")).unwrap_or_default();
+        writeln!(out, "{}: {} ({address}), routed by {by}{whose}{place}", state.name(), plain(node))?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, timeouts};
+use super::{Binding, Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, timeouts};
 #[cfg(feature = "agent")]
 use super::{anchors, sinks};
 use crate::exit::Usage;
@@ -34,6 +34,7 @@ struct File {
     timeouts: timeouts::Section,
     events: events::Section,
     limits: Limits,
+    identity: Identity,
     metrics: Metrics,
     control: Control,
     history: history::Section,
@@ -119,6 +120,13 @@ struct Control {
     change: Option<Spanned<String>>,
 }
 
+/// Whether identities are held to their keys.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Identity {
+    binding: Binding,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Limits {
@@ -190,6 +198,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     if let Some(seconds) = &file.limits.read_back_seconds {
         config.read_back_seconds = number("read_back_seconds", seconds, READ_BACK)?;
     }
+    config.binding = file.identity.binding;
     config.history = file.history.read(&source)?;
     if let Some(listen) = &file.metrics.listen {
         let address = *listen.get_ref();

@@ -97,6 +97,19 @@ impl Managed {
     }
 }
 
+/// What is done where an identity's address is not routed by one of its own keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Binding {
+    /// The address is treated as one that nobody has, and that is told.
+    #[default]
+    Enforce,
+    /// It is told alone.
+    Report,
+    /// Nobody looks.
+    Off,
+}
+
 /// Which groups may use the agent's socket, besides root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Control {
@@ -135,6 +148,8 @@ pub struct Config {
     pub event_budget: u32,
     /// Which flows are told of as rules let them begin.
     pub allowed: AllowedReports,
+    /// What is done where an identity's address is not routed by one of its own keys.
+    pub binding: Binding,
     /// Seconds between two looks at what the kernel holds; 0: none.
     pub read_back_seconds: u32,
     /// Seconds between two records of coverage and balance.
@@ -196,6 +211,7 @@ impl Default for Config {
             new_flows: per_second(DEFAULT_NEW_FLOWS),
             event_budget: 10_000,
             allowed: AllowedReports::NONE,
+            binding: Binding::default(),
             read_back_seconds: 60,
             attest_seconds: 60,
             keep_days: 396,

@@ -4,7 +4,7 @@ use bulkhead_abi::{AllowedReports, FlowState, Rate};
 use bulkhead_api::hook::Kind;
 use bulkhead_policy::resolve::Overlay;
 
-use super::{Alarms, Config, Control, History, HookChoice, Link, Mode, Role, file};
+use super::{Alarms, Binding, Config, Control, History, HookChoice, Link, Mode, Role, file};
 
 fn parse(text: &str) -> Result<Config, String> {
     file::parse(Path::new("/etc/bulkhead/agent.toml"), text).map_err(|error| error.to_string())
@@ -78,6 +78,8 @@ fn every_setting_arrives() {
     assert_eq!(overlays, [Overlay::Tailscale], "once for the node");
     assert_eq!((config.interfaces[0].zone, config.interfaces[0].hook), (Some(7), HookChoice::Xdp));
     assert_eq!((config.interfaces[2].zone, config.interfaces[2].hook), (None, HookChoice::Auto));
+    assert_eq!(parse("").unwrap().binding, Binding::Enforce);
+    assert_eq!(parse("[identity]\nbinding = \"report\"").unwrap().binding, Binding::Report);
     let history = History { days: 30, bytes: 16 << 20, flows_seconds: 5 };
     assert_eq!(config.history, Some(history));
     assert_eq!(parse("[history]\nenabled = false").unwrap().history, None);
@@ -117,6 +119,7 @@ fn what_is_wrong_has_its_place() {
         ("\nmode = \"off\"", "2:8", "unknown variant `off`"),
         ("[flows]\ncapacity = 1023", "2:12", "not between 1024 and"),
         ("[flows]\ncapacity = -1", "2:12", "not between 1024 and"),
+        ("[identity]\nbinding = \"maybe\"", "2:11", "unknown variant"),
         ("[history]\nmib = 0", "2:7", "not between 1 and 65536"),
         ("[history]\nenabled = false\nflows_seconds = 4000", "3:17", "not between 1 and 3600"),
         ("[events]\nring_bytes = 5000", "2:14", "not a power of two"),

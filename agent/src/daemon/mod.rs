@@ -1,6 +1,7 @@
 //! The agent: enforces, tells of drops, and changes what is enforced when asked to.
 
 mod alarms;
+pub mod bindings;
 pub mod clock;
 mod descriptors;
 mod enforcement;
@@ -154,6 +155,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     let half = enforcer.setup.config.capacity.aggregates as usize / 2;
     let mut failures = events::start(&paths.pins, &shared, half, guard)?;
     resets::start(&paths.pins)?;
+    bindings::start(enforcer.clone()).context("watching whose keys identities have")?;
     read_back::start(enforcer.clone()).context("reading back what the kernel holds")?;
     let recorder = Recorder::start(&enforcer)?;
     let alerting = Alerting::start(&enforcer)?;

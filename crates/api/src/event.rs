@@ -1,5 +1,6 @@
 //! Events: drops, flows as rules let them begin, what a staged policy would decide otherwise, times without
-//! enforcement, who changed what, what in the kernel is not what was approved, alarms, and the accounts that show that
+//! enforcement, who changed what, what in the kernel is not what was approved, whose key routes an identity,
+//! alarms, and the accounts that show that
 //! nothing is missing.
 //!
 //! An event is one JSON object, in the event log and for whoever watches. `kind` says which one it is; fields that
@@ -9,6 +10,7 @@ mod alarm;
 mod allowed;
 mod altered;
 mod balance;
+mod binding;
 mod control;
 mod coverage;
 mod drop;
@@ -30,6 +32,7 @@ pub use self::alarm::{Alarm, AlarmKind, AlarmState};
 pub use self::allowed::Allowed;
 pub use self::altered::Altered;
 pub use self::balance::{Account, Balance, Count};
+pub use self::binding::{Binding, BindingState};
 pub use self::control::{Action, Actor, Control, Outcome};
 pub use self::coverage::{Coverage, Covered, CoveredHook, ReadBack};
 pub use self::drop::{Direction, Drop, End, Enforced, EtherType, Rule, WouldDiffer};
@@ -71,6 +74,8 @@ pub enum Kind {
     Control(Box<Control>),
     /// `altered`: an entry of the running tables is not what was approved.
     Altered(Box<Altered>),
+    /// `binding`: whether an identity's address is routed by one of its keys has changed.
+    Binding(Box<Binding>),
     /// `alarm`: something that somebody should look at has begun, or has ended.
     Alarm(Box<Alarm>),
     /// `coverage`: what enforced over an interval, and whether it did all the time.
@@ -94,6 +99,7 @@ impl Kind {
             Self::Unenforced(_) => "unenforced",
             Self::Control(_) => "control",
             Self::Altered(_) => "altered",
+            Self::Binding(_) => "binding",
             Self::Alarm(_) => "alarm",
             Self::Coverage(_) => "coverage",
             Self::Balance(_) => "balance",

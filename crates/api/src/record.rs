@@ -79,6 +79,7 @@ impl Record {
             Kind::Unenforced(time) => time.generation,
             Kind::Control(control) => control.generation,
             Kind::Altered(altered) => altered.generation,
+            Kind::Binding(binding) => binding.generation,
             Kind::Alarm(alarm) => alarm.generation,
             Kind::Coverage(_) | Kind::Balance(_) | Kind::Lost(_) | Kind::Missed(_) => return None,
         };

@@ -1,10 +1,11 @@
 //! Status: what is enforced, and what it has done.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{AlarmKind, EventStats, Rule, Timestamp};
+use crate::event::{AlarmKind, BindingState, EventStats, Rule, Timestamp};
 use crate::hook::{Attached, RunningLink};
 use crate::link::Link;
 use crate::mode::Mode;
@@ -157,8 +158,55 @@ pub struct Agent {
     /// What somebody should look at; none: agent.toml has alarms off.
     #[serde(default)]
     pub alarms: Option<Alarms>,
+    /// Whose keys route the identities' addresses; none: agent.toml has it off.
+    #[serde(default)]
+    pub identities: Option<Identities>,
     /// The staged policy, and what it would have decided otherwise.
     pub staged: Option<Observed>,
+}
+
+/// Whose keys route the identities' addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Identities {
+    /// Whether what is not bound is treated as nobody's.
+    pub enforced: bool,
+    /// Who says which key an interface routes an address to, by interface: `netlink`, `uapi`, `tailscale`, or `none`.
+    pub sources: BTreeMap<String, String>,
+    /// Why an interface's peers could not be read; identities stay bound as they were.
+    pub problems: Vec<String>,
+    /// Addresses of other nodes, by state.
+    pub count: BTreeMap<String, u64>,
+    /// Bound ones whose key has had no handshake for 180 s.
+    pub stale: u64,
+    /// The addresses, those that are not bound first; not all of them where there are many.
+    pub addresses: Vec<Identity>,
+}
+
+/// An address of an identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Identity {
+    /// The node.
+    pub node: String,
+    /// The address.
+    pub address: IpAddr,
+    /// What is found of it, such as `bound`.
+    pub state: BindingState,
+    /// The key that routes it, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Whose that is, if it is another node's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+    /// On which interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Seconds since that key's last handshake; none: it has had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake_seconds: Option<u64>,
+    /// That is longer ago than 180 s, after which WireGuard takes no packet by an old handshake, or there was none.
+    pub stale: bool,
 }
 
 /// What came of comparing what the kernel holds with a fresh compile of the recorded files.

@@ -164,6 +164,9 @@ impl LoadedTables for KernelTables {
     fn set_quarantine(&mut self, address: IpAddr, on: bool) -> Result<(), QuarantineError> {
         self.addresses.set(address, on)
     }
+    fn set_leaf(&mut self, address: IpAddr, leaf: Leaf) -> Result<(), QuarantineError> {
+        self.addresses.set_leaf(address, leaf)
+    }
     fn seed(&mut self, zones: &[u16]) -> Result<Seeded, KernelError> {
         let own = connections()?;
         let tracked = conntrack::connections();

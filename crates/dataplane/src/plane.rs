@@ -265,6 +265,12 @@ pub trait LoadedTables: Send {
     /// [`QuarantineError::Full`] if only the next generation can have it.
     fn set_quarantine(&mut self, address: IpAddr, on: bool) -> Result<(), QuarantineError>;
 
+    /// Gives an address other classes from the next packet on. Whether it is cut off stays as it is.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Full`] if only the next generation can have it.
+    fn set_leaf(&mut self, address: IpAddr, leaf: Leaf) -> Result<(), QuarantineError>;
+
     /// Records the host's open TCP connections as flows of these zones, and those that it forwards as far as
     /// they are known.
     ///

@@ -43,6 +43,24 @@ pub fn quarantine_tables(tables: &mut Tables, addresses: &[IpAddr]) -> Result<()
     addresses.iter().try_for_each(|address| Ok(change(tables, *address, |leaf| leaf.with_quarantine(true))?))
 }
 
+/// Gives addresses other classes in tables that are not in the kernel yet. Returns the leaves that they had.
+///
+/// # Errors
+/// If the tables are broken.
+pub fn replace_leaves(
+    tables: &mut Tables,
+    leaves: impl IntoIterator<Item = (IpAddr, Leaf)>,
+) -> Result<Vec<(IpAddr, Leaf)>, QuarantineError> {
+    let mut before = Vec::new();
+    for (address, wanted) in leaves {
+        change(tables, address, |leaf| {
+            before.push((address, leaf));
+            wanted.with_quarantine(leaf.quarantined())
+        })?;
+    }
+    Ok(before)
+}
+
 /// The host table of a generation in the kernel.
 struct RunningHosts(Mapped);
 
@@ -116,6 +134,14 @@ impl AddressTables {
     /// [`QuarantineError::Full`] if only the next generation can have it.
     pub fn set(&mut self, address: IpAddr, on: bool) -> Result<(), QuarantineError> {
         change(self, address, |leaf| leaf.with_quarantine(on))
+    }
+
+    /// Gives an address other classes from the next packet on; whether it is cut off stays as it is.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Full`] if only the next generation can have it.
+    pub fn set_leaf(&mut self, address: IpAddr, wanted: Leaf) -> Result<(), QuarantineError> {
+        change(self, address, |leaf| wanted.with_quarantine(leaf.quarantined()))
     }
 }
 

@@ -79,7 +79,12 @@ impl Queue {
         // A flood of drops leaves room for what an audit must not miss.
         let has_reserve = matches!(
             entry.event.kind,
-            Kind::Control(_) | Kind::Unenforced(_) | Kind::Altered(_) | Kind::Alarm(_) | Kind::Coverage(_)
+            Kind::Control(_)
+                | Kind::Unenforced(_)
+                | Kind::Altered(_)
+                | Kind::Binding(_)
+                | Kind::Alarm(_)
+                | Kind::Coverage(_)
         );
         let may = has_reserve || self.behind() < self.room;
         if may && self.sender.try_send(Message::Entry(entry.clone())).is_ok() {

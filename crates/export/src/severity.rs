@@ -1,6 +1,6 @@
 //! How bad an event is, on the scales of others.
 
-use bulkhead_api::event::{Action, AlarmKind, AlarmState, Effect, Kind, LostCause, Outcome};
+use bulkhead_api::event::{Action, AlarmKind, AlarmState, BindingState, Effect, Kind, LostCause, Outcome};
 
 /// How bad an event is. The order is that of OCSF's `severity_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +35,12 @@ impl Severity {
                 (Outcome::Refused, _) => Self::Low,
             },
             Kind::Altered(_) => Self::High,
+            Kind::Binding(binding) => match binding.state {
+                BindingState::Bound | BindingState::Unproven => Self::Informational,
+                // A peer that was taken away, or is not there yet.
+                BindingState::Unbound => Self::Low,
+                BindingState::Conflicting => Self::High,
+            },
             Kind::Alarm(alarm) => match (alarm.state, alarm.alarm) {
                 (AlarmState::Ended, _) => Self::Informational,
                 (AlarmState::Raised, AlarmKind::Expiry | AlarmKind::IdleRule) => Self::Low,

@@ -106,6 +106,19 @@ fn inventories_are_checked() {
         node(r#""addresses": ["100.64.0.1/32"]"#)[0].starts_with("i:2:29: \"100.64.0.1/32\" is no address")
     );
     assert!(node(r#""addresses": [], "key": "AAAA""#)[0].contains("is no WireGuard key"));
+    let told = node(r#""addresses": [], "keys": ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE=", "AAAA"]"#);
+    assert!(told[0].starts_with("i:2:89: \"AAAA\" is no WireGuard key"), "{told:?}");
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE=";
+    let keys = format!(
+        r#"{{"nodes": [{{"name": "a", "key": "{key}", "addresses": []}},
+  {{"name": "b", "keys": ["{}", "{key}"], "addresses": []}}]}}"#,
+        key.replace('E', "I")
+    );
+    assert!(
+        errors(&policy, &keys)[0].starts_with("i:2:74: the key is held by a and by b"),
+        "{:?}",
+        errors(&policy, &keys)
+    );
     assert!(node(r#""addresses": [], "adresses": []"#)[0].contains("did you mean \"addresses\"?"));
     assert!(node(r#""tags": ["tag:a"]"#)[0].contains("has no \"addresses\""));
     assert!(node(r#""addresses": [], "tags": ["a"]"#)[0].contains("\"a\" is no tag"));

@@ -41,7 +41,7 @@ pub struct Crypt {
     secret: StaticSecret,
     public: PublicKey,
     limiter: Arc<RateLimiter>,
-    peers: Peers,
+    peers: Arc<Peers>,
     complaints: Throttle,
 }
 
@@ -61,8 +61,13 @@ impl Crypt {
         let secret = StaticSecret::from(config.interface.private_key.0);
         let public = PublicKey::from(&secret);
         let limiter = Arc::new(RateLimiter::new(&public, HANDSHAKES_PER_SECOND));
-        let peers = Peers::new(&secret, &limiter, &config.peers, endpoints);
+        let peers = Arc::new(Peers::new(&secret, &limiter, &config.peers, endpoints));
         Crypt { secret, public, limiter, peers, complaints: Throttle::new(COMPLAINT_PERIOD) }
+    }
+
+    /// The peers, for whoever asks about them meanwhile.
+    pub fn shared_peers(&self) -> Arc<Peers> {
+        Arc::clone(&self.peers)
     }
 
     pub fn peers(&self) -> impl Iterator<Item = &Peer> {

@@ -11,6 +11,7 @@ mod interface;
 mod peers;
 mod pump;
 mod throttle;
+mod uapi;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -38,9 +39,16 @@ pub async fn run(file: &Path, name: &str, config: &Config) -> anyhow::Result<()>
     let work = async {
         let endpoints = resolve(file, config).await?;
         let underlay = pump::Underlay::bind(&config.interface)?;
+        // Before the interface, so that nobody finds it without whoever tells of its peers.
+        let listener = uapi::listen(name)?;
         let device = interface::create(name, config).await?;
         info!(interface = name, port = underlay.port()?, peers = config.peers.len(), "tunnel up");
-        pump::run(crypt::Crypt::new(config, &endpoints), device, underlay).await
+        let crypt = crypt::Crypt::new(config, &endpoints);
+        let peers = crypt.shared_peers();
+        tokio::select! {
+            ended = pump::run(crypt, device, underlay) => ended,
+            ended = uapi::serve(listener, peers) => ended,
+        }
     };
     tokio::select! {
         result = work => result,

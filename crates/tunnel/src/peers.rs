@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -20,7 +20,9 @@ const COMPLAINT_PERIOD: Duration = Duration::from_secs(5);
 
 /// One peer.
 pub struct Peer {
-    /// The start of its public key, for logs.
+    /// Its public key.
+    pub key: [u8; 32],
+    /// The start of it, for logs.
     pub name: String,
     /// Seconds; 0 is off.
     pub keepalive: u16,
@@ -50,8 +52,23 @@ impl Peer {
 pub struct Peers {
     all: Vec<Peer>,
     by_key: HashMap<[u8; 32], usize>,
+    routes: RwLock<Routes>,
+}
+
+/// Whose a prefix is.
+#[derive(Default)]
+struct Routes {
     v4: PrefixMap<Ipv4Net, usize>,
     v6: PrefixMap<Ipv6Net, usize>,
+}
+
+impl Routes {
+    fn give(&mut self, prefix: IpNet, index: usize) {
+        match prefix {
+            IpNet::V4(prefix) => self.v4.insert(prefix, index),
+            IpNet::V6(prefix) => self.v6.insert(prefix, index),
+        };
+    }
 }
 
 impl Peers {
@@ -62,18 +79,12 @@ impl Peers {
         peers: &[config::Peer],
         endpoints: &[Option<SocketAddr>],
     ) -> Peers {
-        let mut result = Peers {
-            all: Vec::with_capacity(peers.len()),
-            by_key: HashMap::new(),
-            v4: PrefixMap::new(),
-            v6: PrefixMap::new(),
-        };
+        let mut result =
+            Peers { all: Vec::with_capacity(peers.len()), by_key: HashMap::new(), routes: RwLock::default() };
+        let mut routes = Routes::default();
         for (index, (peer, endpoint)) in peers.iter().zip(endpoints).enumerate() {
             for prefix in &peer.allowed {
-                match prefix {
-                    IpNet::V4(prefix) => result.v4.insert(*prefix, index),
-                    IpNet::V6(prefix) => result.v6.insert(*prefix, index),
-                };
+                routes.give(*prefix, index);
             }
             result.by_key.insert(peer.public_key, index);
             let tunn = Tunn::new(
@@ -85,12 +96,14 @@ impl Peers {
                 Some(Arc::clone(limiter)),
             );
             result.all.push(Peer {
+                key: peer.public_key,
                 name: short(&peer.public_key),
                 keepalive: peer.keepalive,
                 complaints: Throttle::new(COMPLAINT_PERIOD),
                 state: Mutex::new(State { tunn, endpoint: *endpoint, up: false, attempts: 0 }),
             });
         }
+        result.routes = RwLock::new(routes);
         result
     }
 
@@ -99,7 +112,32 @@ impl Peers {
     }
 
     pub fn by_key(&self, key: &[u8; 32]) -> Option<&Peer> {
-        self.by_key.get(key).and_then(|&index| self.all.get(index))
+        self.all.get(self.index_of(key)?)
+    }
+
+    /// Its place in the order of [`Self::iter`].
+    pub fn index_of(&self, key: &[u8; 32]) -> Option<usize> {
+        self.by_key.get(key).copied()
+    }
+
+    /// The prefixes of the peer of that place.
+    pub fn allowed(&self, index: usize) -> Vec<IpNet> {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let v4 = routes.v4.iter().filter(|(_, of)| **of == index).map(|(prefix, _)| IpNet::V4(prefix));
+        let v6 = routes.v6.iter().filter(|(_, of)| **of == index).map(|(prefix, _)| IpNet::V6(prefix));
+        v4.chain(v6).collect()
+    }
+
+    /// Gives prefixes to peers, by their places, all at one moment; with `true` a peer loses the others that it has.
+    pub fn set_allowed(&self, changes: &[(usize, bool, Vec<IpNet>)]) {
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        for (index, is_all, allowed) in changes {
+            if *is_all {
+                routes.v4.retain(|_, of| of != index);
+                routes.v6.retain(|_, of| of != index);
+            }
+            allowed.iter().for_each(|prefix| routes.give(*prefix, *index));
+        }
     }
 
     /// By the receiver index of a message: the tunnel's number above the session's 8 bits.
@@ -109,11 +147,12 @@ impl Peers {
 
     /// The one peer that may send from this address and is sent what goes to it: the longest prefix decides.
     pub fn by_address(&self, address: IpAddr) -> Option<&Peer> {
-        let index = match address {
-            IpAddr::V4(address) => self.v4.get_lpm(&Ipv4Net::from(address))?.1,
-            IpAddr::V6(address) => self.v6.get_lpm(&Ipv6Net::from(address))?.1,
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let index = *match address {
+            IpAddr::V4(address) => routes.v4.get_lpm(&Ipv4Net::from(address))?.1,
+            IpAddr::V6(address) => routes.v6.get_lpm(&Ipv6Net::from(address))?.1,
         };
-        self.all.get(*index)
+        self.all.get(index)
     }
 }
 

@@ -9,6 +9,7 @@ mod alarms;
 mod alarms_of_rules;
 mod allowed;
 mod anchored;
+mod bound;
 mod checked;
 mod coming;
 mod confirm;

@@ -61,13 +61,14 @@ pub struct Times {
 const DIRECTIONS: [&str; 2] = ["ingress", "egress"];
 
 /// Kinds of events, as records name them.
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
     "drop",
     "would_differ",
     "allowed",
     "unenforced",
     "control",
     "altered",
+    "binding",
     "alarm",
     "coverage",
     "balance",

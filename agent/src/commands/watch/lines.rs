@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
-use bulkhead_api::event::{Event, Kind};
+use bulkhead_api::event::{BindingState, Event, Kind};
 use bulkhead_api::text::plain;
 use rustix::termios::tcgetwinsize;
 
@@ -95,7 +95,13 @@ fn color(event: &Event) -> u8 {
         Kind::Drop(drop) if drop.audit => YELLOW,
         Kind::Drop(_) => RED,
         Kind::WouldDiffer(_) => CYAN,
+        Kind::Binding(binding) if binding.state == BindingState::Bound => GREEN,
         Kind::Allowed(_) | Kind::Control(_) | Kind::Coverage(_) | Kind::Balance(_) => GREEN,
-        Kind::Unenforced(_) | Kind::Altered(_) | Kind::Alarm(_) | Kind::Lost(_) | Kind::Missed(_) => MAGENTA,
+        Kind::Unenforced(_)
+        | Kind::Altered(_)
+        | Kind::Binding(_)
+        | Kind::Alarm(_)
+        | Kind::Lost(_)
+        | Kind::Missed(_) => MAGENTA,
     }
 }

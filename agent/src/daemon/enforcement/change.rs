@@ -8,6 +8,9 @@ use bulkhead_api::history::Summary;
 use bulkhead_api::request::Applied;
 use bulkhead_dataplane::{Attached, Dataplane, HookLinks as _, Pins};
 
+use crate::daemon::bindings::seen::Evidence;
+use crate::daemon::bindings::verdicts::Verdicts;
+use crate::daemon::bindings::{self, Bindings};
 use crate::daemon::enforcement::kept;
 use crate::daemon::events::Shared;
 use crate::daemon::fallback;
@@ -60,7 +63,7 @@ pub(in crate::daemon) fn change<D: Dataplane>(
     after: impl FnOnce(&Ledger, u32, &dyn Fn(u32) -> bool) -> anyhow::Result<Ledger>,
 ) -> anyhow::Result<Applied> {
     let pins = enforcer.pins();
-    let (number, quarantined, attached) = {
+    let (number, quarantined, evidence, attached) = {
         let live = enforcer.live();
         anyhow::ensure!(!live.detached, "the agent has detached and is ending");
         let mut quarantined = live.quarantined.clone();
@@ -68,9 +71,13 @@ pub(in crate::daemon) fn change<D: Dataplane>(
         (
             next_number(&enforcer.plane, pins, &enforcer.store, &live.ledger)?,
             quarantined,
+            live.bindings.evidence(),
             live.attached.clone(),
         )
     };
+    let (binding, node) = (enforcer.setup.config.binding, &enforcer.setup.options.node);
+    let verdicts = Bindings::judge(binding, &evidence, &inputs.inventory, node);
+    let unbound = Bindings::refused(binding, &verdicts);
     let made = inputs.made();
     let saved = enforcer.store.save_or_hold_inputs(disk, number, &inputs.files, &made);
     saved.inspect_err(|_| enforcer.store.disown(number))?;
@@ -87,7 +94,7 @@ pub(in crate::daemon) fn change<D: Dataplane>(
         &enforcer.setup,
         (number, inputs),
         staged,
-        &quarantined,
+        (&quarantined, &unbound),
         &indices,
         &attached,
     );
@@ -95,16 +102,17 @@ pub(in crate::daemon) fn change<D: Dataplane>(
         read_back::keep_record(&enforcer.store, &enforcer.setup, built);
     }
     let after = |ledger: &Ledger| after(ledger, number, &|other| enforcer.store.is_same(other, &made));
-    let applied = match built.and_then(|built| swap(enforcer, disk, built, quarantined, after)) {
-        Ok(applied) => applied,
-        Err(error) => {
-            // What was never in force is nothing to return to. What is on some hooks may be completed.
-            if !enforcer.live().mixed {
-                enforcer.store.disown(number);
+    let applied =
+        match built.and_then(|built| swap(enforcer, disk, built, (quarantined, evidence, verdicts), after)) {
+            Ok(applied) => applied,
+            Err(error) => {
+                // What was never in force is nothing to return to. What is on some hooks may be completed.
+                if !enforcer.live().mixed {
+                    enforcer.store.disown(number);
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
-    };
+        };
     // Before anybody is told that it is enforced. A refusal is in the status, and tried again.
     fallback::keep_guard(enforcer).map(drop).unwrap_or_else(log_and_default);
     Ok(applied)
@@ -115,7 +123,7 @@ fn swap<D: Dataplane>(
     enforcer: &Enforcer<D>,
     disk: Disk,
     mut built: LoadedGeneration<D>,
-    baked: List,
+    (baked, evidence, verdicts): (List, Evidence, Verdicts),
     after: impl FnOnce(&Ledger) -> anyhow::Result<Ledger>,
 ) -> anyhow::Result<Applied> {
     let pins = enforcer.pins();
@@ -135,6 +143,18 @@ fn swap<D: Dataplane>(
                 return give_up(anyhow::Error::new(error).context(format!("quarantine of {address}")));
             }
         }
+    }
+    // Whoever was bound, or not any more, while it was built.
+    let binding = enforcer.setup.config.binding;
+    let verdicts = if live.bindings.is_by(&evidence) {
+        verdicts
+    } else {
+        let evidence = live.bindings.evidence();
+        Bindings::judge(binding, &evidence, &built.inventory, &enforcer.setup.options.node)
+    };
+    let unbound = Bindings::refused(binding, &verdicts);
+    if let Some(error) = built.set_unbound(&unbound).into_iter().find_map(Result::err) {
+        return give_up(anyhow::Error::new(error).context("writing who is not bound"));
     }
     let before = match enforcer.plane.pinned_links(pins) {
         Ok(before) => before,
@@ -186,7 +206,10 @@ fn swap<D: Dataplane>(
     live.quarantined = quarantined;
     live.mixed = false;
     live.must_rebuild = false;
-    let Live { folded, built, .. } = &mut *live;
+    let Live { folded, built, bindings, .. } = &mut *live;
+    bindings.keep(verdicts, &enforcer.shared, &built.inventory, number);
+    bindings.is_behind = false;
+    log_unsaved(enforcer.store.save(bindings::FILE, &unbound));
     retire(pins, &enforcer.store, folded, built);
     drop(old);
     enforcer.store.prune_except(&kept_generations(&enforcer.store, &live.ledger));

@@ -8,6 +8,7 @@ use bulkhead_dataplane::{
     Attached, Dataplane, FORWARDED_GRACE, Hook, HookLinks as _, StateMigration, flow_clock,
 };
 
+use crate::daemon::bindings::{self, Bindings};
 use crate::daemon::enforcement::attach::absent;
 use crate::daemon::enforcement::change;
 use crate::daemon::enforcement::change::{add_names, next_number, note_indices};
@@ -60,14 +61,18 @@ pub fn start<D: Dataplane>(
     setup.forwarded_until = forwarded_until(&plane, &setup, &before, &migration);
     let prepared = setup.with_pins(migration.prepared());
     let staged = start::staged(&setup, &store, &mut ledger);
-    let mut built =
-        LoadedGeneration::new(&plane, &prepared, (number, inputs), staged, &quarantined, &indices, &[])
-            .inspect_err(|_| {
-                if before.is_empty() {
-                    // Nothing was attached, and nothing stays behind.
-                    let _ = plane.remove_all(&pins);
-                }
-            })?;
+    let (mut bindings, peers) = Bindings::begin(&setup.config);
+    let (binding, node) = (setup.config.binding, &setup.options.node);
+    let verdicts = Bindings::judge(binding, &bindings.evidence(), &inputs.inventory, node);
+    let unbound = Bindings::refused(binding, &verdicts);
+    let shut = (&quarantined, &unbound);
+    let mut built = LoadedGeneration::new(&plane, &prepared, (number, inputs), staged, shut, &indices, &[])
+        .inspect_err(|_| {
+        if before.is_empty() {
+            // Nothing was attached, and nothing stays behind.
+            let _ = plane.remove_all(&pins);
+        }
+    })?;
     read_back::keep_record(&store, &setup, &built);
     ledger.target = Some(number);
     if let Err(error) = store.write_ledger(&ledger) {
@@ -117,6 +122,8 @@ pub fn start<D: Dataplane>(
     store.write_or_hold(&ledger);
     log_unsaved(built.save_zones(&store));
     log_unsaved(store.save(list::FILE, &quarantined));
+    log_unsaved(store.save(bindings::FILE, &unbound));
+    bindings.keep(verdicts, &shared, &built.inventory, number);
     let mut live = Live {
         folded: store.load(counters::FILE).unwrap_or_else(log_and_default).unwrap_or_default(),
         built,
@@ -124,6 +131,7 @@ pub fn start<D: Dataplane>(
         links,
         ledger,
         quarantined,
+        bindings,
         must_save: false,
         mixed: false,
         must_rebuild: false,
@@ -156,6 +164,7 @@ pub fn start<D: Dataplane>(
         guard_open: Mutex::new(guarded.open()),
         guarded: Mutex::new(guarded),
         saving: Mutex::default(),
+        peers: Mutex::new(peers),
         looks: Looks::default(),
         live: Mutex::new(live),
     };

@@ -21,6 +21,10 @@ fn key_of(node: &Node) -> Option<String> {
     node.key.map(|key| STANDARD.encode(key))
 }
 
+fn has_key(node: &Node, text: &str) -> bool {
+    node.own_keys().any(|key| STANDARD.encode(key) == text)
+}
+
 fn all_addresses(node: &Node) -> Vec<IpAddr> {
     node.addresses.iter().chain(&node.underlay).copied().collect()
 }
@@ -41,7 +45,7 @@ pub fn find(subject: &str, inventory: &Inventory) -> Result<Entry, String> {
         until: None,
         automatic: false,
     };
-    let by_key = || inventory.nodes.iter().find(|node| key_of(node).as_deref() == Some(subject));
+    let by_key = || inventory.nodes.iter().find(|node| has_key(node, subject));
     let address = subject.parse::<IpAddr>().ok().map(|address| address.to_canonical());
     let node = inventory
         .node(subject)
@@ -100,10 +104,7 @@ impl List {
     /// it has there, one that it no longer knows at those it had.
     pub fn follow(&mut self, inventory: &Inventory) {
         for entry in &mut self.0 {
-            let by_key = entry
-                .key
-                .as_ref()
-                .map(|key| inventory.nodes.iter().find(|node| key_of(node).as_ref() == Some(key)));
+            let by_key = entry.key.as_ref().map(|key| inventory.nodes.iter().find(|node| has_key(node, key)));
             let by_name = || entry.node.as_deref().and_then(|name| inventory.node(name));
             if let Some(node) = by_key.unwrap_or_else(by_name) {
                 entry.addresses = all_addresses(node);

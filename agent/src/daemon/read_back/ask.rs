@@ -8,6 +8,7 @@ use bulkhead_policy::held::Comparison;
 use super::look::{self, Moment};
 use super::record::Built;
 use super::sets::{Recorded, Sets};
+use crate::daemon::bindings;
 use crate::daemon::quarantine::list::List;
 use crate::daemon::state::in_place::InPlace;
 use crate::daemon::store::Store;
@@ -62,7 +63,13 @@ pub fn look(
             "what was put in place is not known in this boot; the next start of the agent notes it",
         )?;
         let quarantined = quarantined()?;
-        let moment = Moment { pins: &paths.pins, quarantined: &quarantined, attached: &in_place.interfaces };
+        let unbound = store.load(bindings::FILE)?.unwrap_or_default();
+        let moment = Moment {
+            pins: &paths.pins,
+            quarantined: &quarantined,
+            unbound: &unbound,
+            attached: &in_place.interfaces,
+        };
         let read = look::read(&sets, &moment);
         let programs = read.and_then(|read| {
             let programs = look::programs(&sets, &read, &moment)?;

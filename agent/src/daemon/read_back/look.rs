@@ -1,5 +1,8 @@
 //! One look at what the kernel holds.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use bulkhead_abi::{FEATURE_STAGED, INTERFACE_ETHERNET, Settings};
 use bulkhead_api::hook::{Attached, Kind};
 use bulkhead_dataplane::{Inside, Pins, held_programs, held_tables};
@@ -25,6 +28,8 @@ pub struct Moment<'a> {
     pub pins: &'a Pins,
     /// Who is cut off.
     pub quarantined: &'a List,
+    /// Which addresses are not bound to their keys.
+    pub unbound: &'a BTreeSet<IpAddr>,
     /// What was put on which interface.
     pub attached: &'a [Attached],
 }
@@ -44,7 +49,7 @@ pub fn read<'a>(sets: &'a Sets, moment: &Moment) -> anyhow::Result<Vec<Held<'a>>
         if !pins.generation(sets.number).join("TRIE4").exists() && !is_used(sets, set, moment.attached) {
             continue;
         }
-        let expected = sets.expected(set, &clock, moment.quarantined)?;
+        let expected = sets.expected(set, &clock, (moment.quarantined, moment.unbound))?;
         let held = held_tables(&pins, sets.number, &expected, of_staged)?;
         all.push(Held { set, of_staged, expected, held });
     }

@@ -216,7 +216,13 @@ fn compare(enforcer: &Enforcer) -> anyhow::Result<(u32, Comparison)> {
             continue;
         }
         let (quarantined, attached) = (live.quarantined.clone(), live.attached.clone());
-        let moment = Moment { pins: enforcer.pins(), quarantined: &quarantined, attached: &attached };
+        let unbound = live.built.unbound();
+        let moment = Moment {
+            pins: enforcer.pins(),
+            quarantined: &quarantined,
+            unbound: &unbound,
+            attached: &attached,
+        };
         let tables = look::read(&sets, &moment)?;
         let programs = look::programs(&sets, &tables, &moment)?;
         drop(live);

@@ -4,6 +4,9 @@
 //! aggregates, events and counters, the words of rates (`LIMIT_STATES`, `INITIATORS`, `ICMP_MISSES`, `BUDGET`), and
 //! the resets to send. Membership and link protocols are in no table: programs are specialised by them.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use anyhow::Context as _;
 use bulkhead_dataplane::{Pins, Specification};
 use bulkhead_engine::memory::Tables;
@@ -18,7 +21,7 @@ use crate::daemon::clock::BootClock;
 use crate::daemon::files::Files;
 use crate::daemon::quarantine::list::List;
 use crate::daemon::state::inputs::{Exchange, Inputs};
-use crate::daemon::state::role_tables::as_now;
+use crate::daemon::state::role_tables::{as_now, unbind};
 use crate::daemon::store::GenerationMeta;
 use crate::version::VERSION;
 
@@ -96,12 +99,17 @@ impl Sets {
         Ok(Self { number, built, enforced, staged, inventory, staged_inventory })
     }
 
-    /// What one set of tables should hold now; deadlines in ns since boot. The data plane fills its maps by the same
+    /// What one set of tables should hold now, with who is cut off and who is not bound; deadlines in ns since boot. The data plane fills its maps by the same
     /// two functions.
     ///
     /// # Errors
     /// If an address cannot be cut off in them.
-    pub fn expected(&self, set: &Set, clock: &BootClock, quarantined: &List) -> anyhow::Result<Tables> {
+    pub fn expected(
+        &self,
+        set: &Set,
+        clock: &BootClock,
+        (quarantined, unbound): (&List, &BTreeSet<IpAddr>),
+    ) -> anyhow::Result<Tables> {
         let mut quarantined = quarantined.clone();
         quarantined.follow(&self.inventory);
         let addresses: Vec<_> = if self.is_staged(set) {
@@ -111,6 +119,9 @@ impl Sets {
             quarantined.addresses().into_iter().collect()
         };
         let mut tables = set.program.tables.clone();
+        if !self.is_staged(set) && set.role == Role::Overlay {
+            unbind(&mut tables, &set.program.unbound, unbound)?;
+        }
         as_now(&mut tables, clock, &addresses)?;
         if !self.is_staged(set) {
             tables.hosts = self.specification(set, &tables)?.hosts()?.into_owned();

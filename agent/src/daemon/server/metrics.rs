@@ -63,6 +63,7 @@ pub fn render(status: &Status, sampled: &Sampled) -> String {
     sinks(&mut metrics, status);
     anchors(&mut metrics, status);
     alarms(&mut metrics, status);
+    identities(&mut metrics, status);
     let mut text = String::new();
     // Writing into a string does not fail.
     let _ = prometheus_text::encode(&mut text, &metrics.0);
@@ -194,6 +195,14 @@ fn alarms(metrics: &mut Metrics, status: &Status) {
     metrics.counter("alarms", "Alarms that were raised since the agent started", counts);
     let help = "Alarms that were not raised, since too many of their kind are on";
     metrics.counter("alarms_suppressed", help, [(vec![], alarms.suppressed as f64)]);
+}
+
+fn identities(metrics: &mut Metrics, status: &Status) {
+    let Some(found) = status.agent.as_ref().and_then(|agent| agent.identities.as_ref()) else { return };
+    let of = |state: &str, count: u64| (vec![("state", state.to_owned())], count as f64);
+    let counts = found.count.iter().map(|(state, count)| of(state, *count)).chain([of("stale", found.stale)]);
+    let help = "Addresses of identities by whether their own keys route them; stale ones are bound as well";
+    metrics.gauge("identities", help, counts);
 }
 
 fn losses(metrics: &mut Metrics, status: &Status) {

@@ -16,6 +16,7 @@ use bulkhead_policy::resolve::OverlayServices;
 use bulkhead_policy::service;
 
 use crate::config::{Config, Managed, Mode, Role};
+use crate::daemon::bindings;
 use crate::daemon::clock::BootClock;
 use crate::daemon::enforcement::stage;
 use crate::daemon::fallback::drops;
@@ -132,6 +133,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         anchors,
         alarms: enforcer.shared.alarms.as_ref().map(|alarms| alarms.status()),
         read_back: enforcer.looks.last().map(|look| look.status()),
+        identities: bindings::status::identities(&live.bindings, &live.built.inventory),
         staged,
     }
 }
@@ -197,6 +199,8 @@ pub fn read(
     let links: Vec<_> =
         links.into_iter().map(|link| RunningLink { generation: known.generation(&link), ..link }).collect();
     wrong.extend(guard.into_iter().chain(unknown));
+    let identities = agent.iter().flat_map(|agent| &agent.identities);
+    wrong.extend(identities.flat_map(|identities| identities.problems.iter().cloned()));
     let mode = match &agent {
         Some(agent) => Some(agent.mode),
         None => running_mode(&held_settings(pins)?).or(made.map(|made| made.mode)),

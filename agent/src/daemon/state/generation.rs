@@ -66,7 +66,7 @@ pub struct LoadedGeneration<D: Dataplane = Kernel> {
 
 impl<D: Dataplane> LoadedGeneration<D> {
     /// Makes a generation for the interfaces that are there, and others like them. Whoever is
-    /// quarantined now is so in it. `attached` is what has been attached since the agent started.
+    /// quarantined now, or not bound, is so in it. `attached` is what has been attached since the agent started.
     ///
     /// # Errors
     /// If the kernel refuses; then nothing is left of it.
@@ -75,12 +75,12 @@ impl<D: Dataplane> LoadedGeneration<D> {
         setup: &Setup,
         enforced: (u32, Inputs),
         staged: Option<(u32, Inputs)>,
-        quarantined: &List,
+        (quarantined, unbound): (&List, &BTreeSet<IpAddr>),
         indices: &Arc<Mutex<HashMap<u32, String>>>,
         attached: &[Attached],
     ) -> anyhow::Result<Self> {
         let (pins, number) = (&setup.paths.pins, enforced.0);
-        let built = Self::build(plane, setup, enforced, staged, quarantined, indices, attached);
+        let built = Self::build(plane, setup, enforced, staged, (quarantined, unbound), indices, attached);
         if built.is_err() {
             // The first error is the one to tell.
             let _ = plane.remove_generation(pins, number);
@@ -93,7 +93,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
         setup: &Setup,
         enforced: (u32, Inputs),
         staged: Option<(u32, Inputs)>,
-        quarantined: &List,
+        (quarantined, unbound): (&List, &BTreeSet<IpAddr>),
         indices: &Arc<Mutex<HashMap<u32, String>>>,
         attached: &[Attached],
     ) -> anyhow::Result<Self> {
@@ -141,6 +141,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
             number,
             mode: inputs.mode,
             quarantined: quarantined.addresses().into_iter().collect(),
+            unbound: unbound.clone(),
             clock: &clock,
         };
         let venues = venues::of(&inputs.ruleset);
@@ -294,6 +295,18 @@ impl<D: Dataplane> LoadedGeneration<D> {
             done = done.and(role.tables.set_quarantine(address, on));
         }
         done
+    }
+
+    /// The addresses that are not bound to their keys in it.
+    pub fn unbound(&self) -> BTreeSet<IpAddr> {
+        self.roles.iter().flat_map(RoleTables::unbound).collect()
+    }
+
+    /// Makes these addresses, and no others, ones that nobody has: what came of each that was not so.
+    pub fn set_unbound(&mut self, wanted: &BTreeSet<IpAddr>) -> Vec<Result<(), QuarantineError>> {
+        // Keys say nothing of the underlay.
+        let overlay = self.roles.iter_mut().find(|role| role.role == Role::Overlay);
+        overlay.map(|role| role.set_unbound(wanted)).unwrap_or_default()
     }
 
     /// Writes the deadlines anew if the wall clock was set; by how many seconds.

@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_dataplane::{Attached, DEVICE_GROUP, Dataplane, Device, Kernel, Pins};
 
+use crate::daemon::bindings::Bindings;
+use crate::daemon::bindings::seen::Seen;
 use crate::daemon::events::Shared;
 use crate::daemon::quarantine::list::List;
 use crate::daemon::read_back::Looks;
@@ -43,6 +45,8 @@ pub struct Live<D: Dataplane = Kernel> {
     pub ledger: Ledger,
     /// Who is cut off.
     pub quarantined: List,
+    /// Whose keys route the identities' addresses.
+    pub bindings: Bindings,
     /// The disk has refused that list.
     pub must_save: bool,
     /// Counters of earlier generations.
@@ -77,6 +81,8 @@ pub struct Enforcer<D: Dataplane = Kernel> {
     pub(in crate::daemon) noted: Mutex<Notes>,
     /// One writer of who is cut off at a time. Taken before `live`.
     pub(in crate::daemon) saving: Mutex<()>,
+    /// Who is asked whose keys route what. Held while they are asked, and no other lock is taken then.
+    pub(in crate::daemon) peers: Mutex<Seen>,
     /// What came of reading the kernel's tables back.
     pub looks: Looks,
     pub(in crate::daemon) live: Mutex<Live<D>>,

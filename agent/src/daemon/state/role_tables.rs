@@ -1,10 +1,15 @@
 //! The tables of one role of a generation, and the programs that its interfaces share.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use bulkhead_dataplane::{Dataplane, Pins, QuarantineError, Specification, Staged, quarantine_tables};
+use bulkhead_abi::Leaf;
+use bulkhead_dataplane::{
+    Dataplane, LoadedTables as _, Pins, QuarantineError, Specification, Staged, quarantine_tables,
+    replace_leaves,
+};
 use bulkhead_engine::memory::Tables;
-use bulkhead_policy::compile::Program;
+use bulkhead_policy::compile::{Program, Unbound};
 
 use crate::config::{Mode, Role};
 use crate::daemon::clock::BootClock;
@@ -23,6 +28,9 @@ pub struct RoleTables<D: Dataplane> {
     pub role: Role,
     pub has_packet_rates: bool,
     pub members: Vec<Member>,
+    unbound: Unbound,
+    /// What the addresses that are not bound have while they are.
+    bound_leaves: BTreeMap<IpAddr, Leaf>,
 }
 
 /// What the tables of all roles of a generation are built with.
@@ -32,6 +40,7 @@ pub struct BuildContext<'a, D> {
     pub number: u32,
     pub mode: Mode,
     pub quarantined: Vec<IpAddr>,
+    pub unbound: BTreeSet<IpAddr>,
     pub clock: &'a BootClock,
 }
 
@@ -44,7 +53,12 @@ impl<D: Dataplane> RoleTables<D> {
         members: Vec<Member>,
     ) -> anyhow::Result<Self> {
         let BuildContext { plane, setup, number, .. } = *context;
-        let mut tables = program.tables;
+        let Program { mut tables, unbound, .. } = program;
+        let bound_leaves = match role {
+            Role::Overlay => unbind(&mut tables, &unbound, &context.unbound)?,
+            // Keys say nothing of the underlay.
+            Role::Exchange => BTreeMap::new(),
+        };
         let deadlines = as_now(&mut tables, context.clock, &context.quarantined)?;
         let mut staged = staged.map(|(number, program)| (number, program.tables));
         let staged_deadlines = staged
@@ -71,8 +85,61 @@ impl<D: Dataplane> RoleTables<D> {
         };
         let groups = member::groups(plane, &members, instance)?;
         let tables = plane.load(&specification, &groups, &pins)?;
-        Ok(Self { pins, tables, deadlines, staged_deadlines, role, has_packet_rates, members })
+        Ok(Self {
+            pins,
+            tables,
+            deadlines,
+            staged_deadlines,
+            role,
+            has_packet_rates,
+            members,
+            unbound,
+            bound_leaves,
+        })
     }
+
+    /// The addresses that are not bound in these tables.
+    pub fn unbound(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.bound_leaves.keys().copied()
+    }
+
+    /// Makes these addresses, and no others, ones that nobody has: what came of each that was not so.
+    pub fn set_unbound(&mut self, wanted: &BTreeSet<IpAddr>) -> Vec<Result<(), QuarantineError>> {
+        let bind: Vec<_> = self.unbound().filter(|address| !wanted.contains(address)).collect();
+        let unbind = wanted.iter().filter(|address| !self.bound_leaves.contains_key(address));
+        let unbind: Vec<_> = unbind.copied().collect();
+        let unbound = unbind.into_iter().map(|address| self.unbind(address)).collect::<Vec<_>>();
+        let bound = bind.into_iter().map(|address| self.bind(address));
+        bound.chain(unbound).collect()
+    }
+
+    fn unbind(&mut self, address: IpAddr) -> Result<(), QuarantineError> {
+        let leaf = self.tables.leaf(address)?;
+        self.tables.set_leaf(address, self.unbound.leaf(address))?;
+        self.bound_leaves.insert(address, leaf);
+        Ok(())
+    }
+
+    fn bind(&mut self, address: IpAddr) -> Result<(), QuarantineError> {
+        if let Some(leaf) = self.bound_leaves.get(&address) {
+            self.tables.set_leaf(address, *leaf)?;
+            self.bound_leaves.remove(&address);
+        }
+        Ok(())
+    }
+}
+
+/// Compiled tables in which these addresses are ones that nobody has. Returns the leaves that they had.
+///
+/// # Errors
+/// If the tables are broken.
+pub fn unbind(
+    tables: &mut Tables,
+    leaves: &Unbound,
+    addresses: &BTreeSet<IpAddr>,
+) -> Result<BTreeMap<IpAddr, Leaf>, QuarantineError> {
+    let unbound = addresses.iter().map(|address| (*address, leaves.leaf(*address)));
+    Ok(replace_leaves(tables, unbound)?.into_iter().collect())
 }
 
 /// Compiled tables as the kernel is to hold them now: deadlines in ns since boot in place of the Unix epoch, and these

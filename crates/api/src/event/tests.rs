@@ -142,6 +142,7 @@ fn kind() -> impl Strategy<Value = Kind> {
                     omitted: others / 2,
                 }))
             }),
+        binding(),
         alarm(),
         coverage(),
         balance(),
@@ -152,6 +153,29 @@ fn kind() -> impl Strategy<Value = Kind> {
         ),
         any::<u64>().prop_map(|missed| Kind::Missed(Missed { missed })),
     ]
+}
+
+fn binding() -> impl Strategy<Value = Kind> {
+    let what = (prop::sample::select(BindingState::ALL), address(), any::<bool>(), any::<u64>());
+    let words = proptest::collection::vec(proptest::option::of(text()), 3);
+    (what, words, text(), any::<u32>()).prop_map(
+        |((state, address, enforced, omitted), words, text, generation)| {
+            let mut words = words.into_iter();
+            let mut next = || words.next().flatten();
+            Kind::Binding(Box::new(Binding {
+                identity: text.clone(),
+                address,
+                state,
+                expected: vec![text; usize::from(enforced)],
+                found: next(),
+                holder: next(),
+                interface: next(),
+                enforced,
+                omitted,
+                generation,
+            }))
+        },
+    )
 }
 
 fn alarm() -> impl Strategy<Value = Kind> {

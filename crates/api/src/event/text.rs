@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    Actor, Alarm, AlarmState, Altered, Balance, Control, Coverage, Drop, Effect, End, Event, Kind,
-    LostEvents, Missed, Outcome, Rule, Unenforced, WouldDiffer,
+    Actor, Alarm, AlarmState, Altered, Balance, Binding, BindingState, Control, Coverage, Drop, Effect, End,
+    Event, Kind, LostEvents, Missed, Outcome, Rule, Unenforced, WouldDiffer,
 };
 
 impl fmt::Display for Event {
@@ -23,6 +23,7 @@ impl fmt::Display for Event {
             Kind::Unenforced(time) => unenforced(f, time),
             Kind::Control(control) => self::control(f, control),
             Kind::Altered(altered) => self::altered(f, altered),
+            Kind::Binding(binding) => self::binding(f, binding),
             Kind::Alarm(alarm) => self::alarm(f, alarm),
             Kind::Coverage(coverage) => self::coverage(f, coverage),
             Kind::Balance(balance) => self::balance(f, balance),
@@ -117,6 +118,26 @@ fn altered(f: &mut fmt::Formatter<'_>, altered: &Altered) -> fmt::Result {
     }
     write!(f, ": {expected} should be; {found} is ({table} {entry}, generation {generation})")?;
     if altered.omitted != 0 { write!(f, "; and {} more", altered.omitted) } else { Ok(()) }
+}
+
+fn binding(f: &mut fmt::Formatter<'_>, binding: &Binding) -> fmt::Result {
+    let Binding { identity, address, state, expected, found, holder, interface, .. } = binding;
+    write!(f, "{} {identity} ({address}): ", state.name())?;
+    match found {
+        Some(found) => write!(f, "routed by key {found}")?,
+        None => f.write_str("routed by nobody")?,
+    }
+    holder.as_ref().map_or(Ok(()), |holder| write!(f, " of {holder}"))?;
+    interface.as_ref().map_or(Ok(()), |interface| write!(f, " on {interface}"))?;
+    if *state != BindingState::Bound {
+        write!(f, "; its own: {}", expected.join(", "))?;
+        f.write_str(if binding.enforced {
+            "; nobody's until it is bound"
+        } else {
+            "; enforced all the same"
+        })?;
+    }
+    if binding.omitted != 0 { write!(f, "; and {} more addresses", binding.omitted) } else { Ok(()) }
 }
 
 fn alarm(f: &mut fmt::Formatter<'_>, alarm: &Alarm) -> fmt::Result {

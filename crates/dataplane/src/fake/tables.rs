@@ -121,6 +121,16 @@ impl LoadedTables for FakeTables {
         Ok(change(tables, address, |leaf| leaf.with_quarantine(on))?)
     }
 
+    fn set_leaf(&mut self, address: IpAddr, wanted: Leaf) -> Result<(), QuarantineError> {
+        match self.fake.step("write an address") {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => return Err(QuarantineError::Full),
+            written => written.map_err(KernelError::refused("writing an address"))?,
+        }
+        let mut machine = self.fake.machine();
+        let tables = machine.tables.get_mut(&self.key).ok_or(QuarantineError::Broken)?;
+        Ok(change(tables, address, |leaf| wanted.with_quarantine(leaf.quarantined()))?)
+    }
+
     fn seed(&mut self, _zones: &[u16]) -> Result<Seeded, KernelError> {
         self.fake.step("seed flows").map_err(KernelError::refused("seeding flows"))?;
         Ok(Seeded::default())

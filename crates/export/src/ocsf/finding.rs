@@ -1,7 +1,8 @@
 //! What went wrong (Detection Finding), and whether the control held (Compliance Finding).
 
 use bulkhead_api::event::{
-    Alarm, AlarmState, Altered, Balance, Coverage, Effect, LostEvents, Timestamp, Unenforced,
+    Alarm, AlarmState, Altered, Balance, Binding, BindingState, Coverage, Effect, LostEvents, Timestamp,
+    Unenforced,
 };
 use bulkhead_api::record::Record;
 use serde_json::json;
@@ -52,6 +53,28 @@ pub(super) fn altered(exported: &Exported, record: &Record, altered: &Altered) -
     set(&mut object, "count", altered.omitted.saturating_add(1));
     set(&mut object, "status_detail", record.event.to_string());
     set(&mut object, "is_alert", true);
+    object
+}
+
+/// Whether an identity's address is routed by one of its keys.
+pub(super) fn binding(exported: &Exported, record: &Record, binding: &Binding) -> Members {
+    let is_over = matches!(binding.state, BindingState::Bound | BindingState::Unproven);
+    let title = "an identity's address is not routed by its key";
+    let mut object = finding(&DETECTION, exported, record, title, None);
+    let mut info = info(exported, record, title, None);
+    // The same finding from its begin to its end.
+    set(&mut info, "uid", format!("binding {} {} {}", record.host, binding.identity, binding.address));
+    set(&mut info, "desc", record.event.to_string());
+    set(&mut object, "finding_info", info);
+    if is_over {
+        object.extend(of(&DETECTION, CLOSE));
+        set(&mut object, "status_id", 4);
+        set(&mut object, "status", "Resolved");
+    }
+    set(&mut object, "policy", policy(binding.generation, record.files.as_ref().map(|files| &*files.policy)));
+    set(&mut object, "count", binding.omitted.saturating_add(1));
+    set(&mut object, "status_detail", binding.state.name());
+    set(&mut object, "is_alert", !is_over);
     object
 }
 

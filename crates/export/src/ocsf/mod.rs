@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `drop`, `would_differ`, `allowed` | Network Activity (4001) |
 //! | `control` | Entity Management (3004); `start` and `stop`: Application Lifecycle (6002) |
-//! | `unenforced`, `altered`, `lost` | Detection Finding (2004) |
+//! | `unenforced`, `altered`, `binding`, `lost` | Detection Finding (2004) |
 //! | `coverage`, `balance` | Compliance Finding (2003) |
 //! | others | Base Event (0) |
 //!
@@ -52,6 +52,7 @@ pub fn object(exported: &Exported) -> Value {
         Kind::Control(control) => control::changed(record, control),
         Kind::Unenforced(time) => finding::unenforced(exported, record, time),
         Kind::Altered(altered) => finding::altered(exported, record, altered),
+        Kind::Binding(binding) => finding::binding(exported, record, binding),
         Kind::Alarm(alarm) => finding::alarm(exported, record, alarm),
         Kind::Lost(lost) => finding::lost(exported, record, lost),
         Kind::Coverage(coverage) => finding::coverage(exported, record, coverage),

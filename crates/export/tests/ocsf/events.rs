@@ -1,7 +1,7 @@
 //! Events of every kind, with every member and with none that may be absent.
 
 use bulkhead_abi::Reason as OfPrograms;
-use bulkhead_api::event::{Action, AlarmKind, AlarmState, GuardReason, Kind, Outcome};
+use bulkhead_api::event::{Action, AlarmKind, AlarmState, BindingState, GuardReason, Kind, Outcome};
 use bulkhead_export::Exported;
 use serde_json::{Value, json};
 
@@ -122,6 +122,13 @@ fn evidence() -> Vec<Value> {
     let named = json!({"direction": "ingress", "source": "client (10.0.0.3)", "destination": "server (10.0.0.9)",
         "port": "22/tcp", "others": u64::MAX, "omitted": u64::MAX});
     evidence.extend([altered.clone(), with(altered, named)]);
+    for state in BindingState::ALL {
+        let binding = json!({"kind": "binding", "identity": "oms-1", "address": "100.64.0.7", "state": state,
+            "expected": [], "enforced": true, "generation": 2});
+        let named = json!({"expected": [SHA, SHA], "found": SHA, "holder": "backup-1", "interface": "wg0",
+            "enforced": false, "omitted": u64::MAX});
+        evidence.extend([binding.clone(), with(binding, named)]);
+    }
     for kind in AlarmKind::ALL {
         for state in AlarmState::ALL {
             let alarm = json!({"kind": "alarm", "alarm": kind, "state": state, "cause": "scan ingress 10.0.0.3",

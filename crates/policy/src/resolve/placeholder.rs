@@ -185,6 +185,7 @@ fn node(number: u32, name: String, owner: Owner, routes: Vec<IpNet>) -> Node {
     Node {
         name,
         key: None,
+        keys: Vec::new(),
         addresses: vec![IpAddr::V4(v4), IpAddr::V6(v6)],
         underlay: Vec::new(),
         routes,

@@ -65,6 +65,9 @@ pub struct Host {
     pub underlay: Ipv4Addr,
     /// Its WireGuard keys.
     pub keys: Keys,
+    /// Its next ones: tunnels made from now on have a peer of that key, at the port after [`WIREGUARD_PORT`], and
+    /// route nothing to it.
+    pub next: Option<Keys>,
     tunnel: Option<Process>,
     /// Its network.
     pub namespace: Namespace,
@@ -114,6 +117,7 @@ impl Lab {
             overlay: overlay.to_vec(),
             underlay,
             keys: Keys::generate()?,
+            next: None,
             tunnel: None,
             namespace,
         };
@@ -267,6 +271,10 @@ impl Lab {
             writeln!(text, "Endpoint = {}:{WIREGUARD_PORT}", peer.underlay)?;
             if greets {
                 writeln!(text, "PersistentKeepalive = 1")?;
+            }
+            if let Some(next) = &peer.next {
+                writeln!(text, "\n[Peer]\nPublicKey = {}", next.public)?;
+                writeln!(text, "Endpoint = {}:{}", peer.underlay, WIREGUARD_PORT + 1)?;
             }
         }
         let path = self.directory.join(format!("{}.conf", host.name));

@@ -76,12 +76,14 @@ type Pair<'a> = [Option<(u32, &'a Node)>; 2];
 /// Nodes before and after, by WireGuard key, else by name where no two keys contradict it.
 fn identities<'a>(sides: &[Side<'a>; 2]) -> Vec<Pair<'a>> {
     let [old, new] = sides.map(|side| side.inventory);
-    let by_key: HashMap<[u8; 32], u32> =
-        (0..).zip(&new.nodes).filter_map(|(index, node)| Some((node.key?, index))).collect();
+    let by_key: HashMap<[u8; 32], u32> = (0..)
+        .zip(&new.nodes)
+        .flat_map(|(index, node)| node.own_keys().map(move |key| (key, index)))
+        .collect();
     let mut taken = HashSet::new();
     let mut pairs: Vec<Pair<'a>> = Vec::new();
     for (index, node) in (0..).zip(&old.nodes) {
-        let same_key = node.key.and_then(|key| by_key.get(&key).copied());
+        let same_key = node.own_keys().find_map(|key| by_key.get(&key).copied());
         let same_name = new.index(&node.name).filter(|other| {
             let other = new.nodes[*other as usize].key;
             node.key.is_none() || other.is_none()

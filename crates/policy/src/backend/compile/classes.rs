@@ -15,6 +15,9 @@ pub(super) struct Classes {
     pub(super) locals: Vec<Bits>,
     /// Members of each remote class; class 0 has none.
     pub(super) remotes: Vec<Bits>,
+    /// Members of further columns of the matrix, behind those of `remotes`: in them nothing counts but management
+    /// exemptions.
+    pub(super) exempt: Vec<Bits>,
     /// Class of the sweep → local class, 0 if not local.
     pub(super) local_of: Vec<u32>,
     /// Class of the sweep → remote class, 0 if unknown.
@@ -27,6 +30,7 @@ impl Classes {
         let mut classes = Self {
             locals: Vec::new(),
             remotes: vec![Bits::new(far)],
+            exempt: Vec::new(),
             local_of: Vec::new(),
             remote_of: Vec::new(),
         };
@@ -61,12 +65,34 @@ impl Classes {
         Ok(classes)
     }
 
+    /// Every column of the matrix: its members, and whether nothing but exemptions counts in it.
+    pub(super) fn columns(&self) -> impl Iterator<Item = (&Bits, bool)> {
+        let all = self.remotes.iter().map(|members| (members, false));
+        all.chain(self.exempt.iter().map(|members| (members, true)))
+    }
+
+    /// How many there are.
+    pub(super) fn column_count(&self) -> usize {
+        self.remotes.len() + self.exempt.len()
+    }
+
+    /// The column of these members in which nothing but exemptions counts. There are as many as combinations of
+    /// exemptions' sources: few.
+    pub(super) fn exempt_column(&mut self, members: Bits) -> usize {
+        let known = self.exempt.iter().position(|known| *known == members);
+        let index = known.unwrap_or_else(|| {
+            self.exempt.push(members);
+            self.exempt.len() - 1
+        });
+        self.remotes.len() + index
+    }
+
     /// Which remote classes hold a whole IPv4 /16 or IPv6 /48 in one piece: whoever makes addresses up has
     /// one of theirs.
     pub(super) fn wide(&self, pieces4: &[Piece<u32>], pieces6: &[Piece<u128>]) -> Vec<bool> {
         let pieces4 = pieces4.iter().map(|piece| (piece.class, piece.last - piece.first >= 0xffff));
         let pieces6 = pieces6.iter().map(|piece| (piece.class, piece.last - piece.first >= (1 << 80) - 1));
-        let mut wide = vec![false; self.remotes.len()];
+        let mut wide = vec![false; self.column_count()];
         for (class, is_wide) in pieces4.chain(pieces6) {
             wide[self.remote_of[class as usize] as usize] |= is_wide;
         }
@@ -89,7 +115,7 @@ pub(super) fn merge(matrix: &Matrix, classes: &Classes, wide: &[bool]) -> Result
     let mut known: [HashMap<Vec<u32>, u32>; 2] = Default::default();
     let mut of = vec![0];
     // In their order, the wide ones last.
-    for remote in 1..classes.remotes.len() {
+    for remote in 1..classes.column_count() {
         let column = matrix.iter().flatten().map(|row_of| row_of[remote]).collect();
         let alike = &mut known[usize::from(wide[remote])];
         let next = alike.len() as u32;

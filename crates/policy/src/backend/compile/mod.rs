@@ -11,10 +11,12 @@ mod rows;
 mod sizes;
 mod tables4;
 mod tables6;
+mod unbound;
 
 pub use added::{added, store};
 pub use error::CompileError;
 pub use sizes::sizes;
+pub use unbound::Unbound;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -59,6 +61,8 @@ pub struct Program {
     pub rules: Vec<usize>,
     /// Distinct rows of cells.
     pub rows: usize,
+    /// What its addresses become while they are not bound to their keys.
+    pub unbound: Unbound,
 }
 
 /// Compiles the tables of one node, on the network that the rules were resolved for.
@@ -81,7 +85,8 @@ pub fn compile(
     let mut sweep = Sweep::new(sets.len());
     let pieces4 = sweep.axis(sets.iter().map(|set| &set.v4).enumerate());
     let pieces6 = sweep.axis(sets.iter().map(|set| &set.v6).enumerate());
-    let classes = Classes::new(&sides, &sweep)?;
+    let mut classes = Classes::new(&sides, &sweep)?;
+    let exempt = unbound::exempt(ruleset, &sides, &mut classes, node, inventory);
 
     let mut rules = Rules::new();
     let lanes = Direction::ALL_LANES
@@ -102,6 +107,7 @@ pub fn compile(
     };
     let most = limits.bytes.min(MAX_TABLE_BYTES as u64);
     let blocks = most as usize / (BLOCK_SLOTS * 4);
+    let unbound = Unbound::new(exempt, &merged);
     let tables4 = tables4::tables4(&pieces4, leaf, blocks).ok_or_else(|| {
         let what = "the IPv4 addresses";
         if most < limits.bytes {
@@ -137,7 +143,7 @@ pub fn compile(
         port_classes: ports.count,
     };
     sizes::check(&tables, limits.bytes)?;
-    Ok(Program { tables, rules: rules.used, rows: row_count })
+    Ok(Program { tables, rules: rules.used, rows: row_count, unbound })
 }
 
 /// Both directions, in the order of their indices.
@@ -253,7 +259,7 @@ fn matrix(
     node: &Node,
     limits: Limits,
 ) -> Result<Matrix, CompileError> {
-    let bytes = 8 * classes.locals.len() as u64 * classes.remotes.len() as u64;
+    let bytes = 8 * classes.locals.len() as u64 * classes.column_count() as u64;
     if bytes > limits.bytes {
         let detail =
             format!("{} local × {} remote address classes", classes.locals.len(), classes.remotes.len());
@@ -286,8 +292,8 @@ fn matrix(
                 })
                 .collect();
             let mut known: HashMap<(Bits, Option<u64>), u32> = HashMap::new();
-            let mut row_of = Vec::with_capacity(classes.remotes.len());
-            for members in &classes.remotes {
+            let mut row_of = Vec::with_capacity(classes.column_count());
+            for (members, only_exempt) in classes.columns() {
                 let mut matching = Bits::new(paths.len());
                 let mut deadline = node.expires;
                 for set in members.iter() {
@@ -296,6 +302,10 @@ fn matrix(
                         deadline = Some(deadline.map_or(time, |other| other.min(time)));
                     } else if let Some(bits) = &by_set[set] {
                         matching.union_with(bits);
+                        if only_exempt {
+                            let others = bits.iter().filter(|path| !paths[*path].source.is_exempt());
+                            others.for_each(|path| matching.remove(path));
+                        }
                     }
                 }
                 let row = match known.get(&(matching.clone(), deadline)) {

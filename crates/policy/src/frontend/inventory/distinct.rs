@@ -55,7 +55,7 @@ pub(super) fn check(inventory: Inventory, findings: &mut Findings) -> Inventory 
         let address = pair[0].0.to_string();
         twice(pair[0].1, pair[1].1, &address, &address);
     }
-    let keys = (0..).zip(nodes).filter_map(|(index, node)| Some((node.key?, index)));
+    let keys = (0..).zip(nodes).flat_map(|(index, node)| node.own_keys().map(move |key| (key, index)));
     let mut keys: Vec<([u8; 32], u32)> = keys.collect();
     keys.sort_unstable();
     for pair in keys.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
@@ -90,7 +90,7 @@ fn strings(value: &Value<'_>, each: &mut impl FnMut(&str, Span)) {
         Kind::String(text) => each(text, value.span),
         Kind::Array(elements) => elements.iter().for_each(|element| strings(element, each)),
         Kind::Object(object) => {
-            let claims = ["name", "key", "addresses", "underlay"];
+            let claims = ["name", "key", "keys", "addresses", "underlay"];
             let members = object.members.iter().filter(|member| claims.contains(&&*member.name));
             members.for_each(|member| strings(&member.value, each));
         }

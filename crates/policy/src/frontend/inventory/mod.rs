@@ -44,6 +44,8 @@ pub struct Node {
     pub name: String,
     /// WireGuard public key.
     pub key: Option<[u8; 32]>,
+    /// Keys that are its own as well while it changes from one to another; none without `key`.
+    pub keys: Vec<[u8; 32]>,
     /// Overlay addresses.
     pub addresses: Vec<IpAddr>,
     /// Addresses on networks beneath the overlay.
@@ -133,6 +135,11 @@ pub enum Network {
 }
 
 impl Node {
+    /// Every key that is its own.
+    pub fn own_keys(&self) -> impl Iterator<Item = [u8; 32]> + Clone + '_ {
+        self.key.into_iter().chain(self.keys.iter().copied())
+    }
+
     /// The addresses that stand for it.
     #[must_use]
     pub fn addresses_on(&self, network: Network) -> &[IpAddr] {

@@ -93,10 +93,22 @@ fn known_role(reader: &mut Reader<'_>, role: Spanned<String>) -> String {
 }
 
 fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
-    const KNOWN: [&str; 10] =
-        ["name", "key", "addresses", "underlay", "routes", "user", "tags", "posture", "expires", "jailed"];
+    const KNOWN: [&str; 11] = [
+        "name",
+        "key",
+        "keys",
+        "addresses",
+        "underlay",
+        "routes",
+        "user",
+        "tags",
+        "posture",
+        "expires",
+        "jailed",
+    ];
     let (mut name, mut key, mut user, mut tags) = (None, None, None, None);
-    let (mut addresses, mut underlay, mut routes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut keys, mut addresses, mut underlay, mut routes) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut posture = Attributes::new();
     let (mut until, mut jailed) = (None, false);
     for (field, property) in reader.fields(object, "a node", &KNOWN) {
@@ -104,6 +116,10 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
         match field {
             "name" => name = reader.string(value, field),
             "key" => key = reader.string(value, field).and_then(|text| wireguard_key(reader, &text)),
+            "keys" => {
+                let texts = reader.strings(value, field).unwrap_or_default();
+                keys = texts.iter().filter_map(|text| wireguard_key(reader, text)).collect();
+            }
             "addresses" => addresses = read_addresses(reader, value, field),
             "underlay" => underlay = read_addresses(reader, value, field),
             "routes" => routes = read_routes(reader, value),
@@ -121,11 +137,15 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
     if object.get("addresses").is_none() {
         reader.error(object.span, "the node has no \"addresses\"");
     }
+    if key.is_none() && !keys.is_empty() {
+        key = Some(keys.remove(0));
+    }
     let owner = owner(reader, user, tags);
     let name = name?.value;
     Some(Node {
         name,
         key,
+        keys,
         addresses,
         underlay,
         routes,

@@ -100,7 +100,7 @@ struct Known {
 /// has, and for the same owner only: whoever may name a machine must not get what belongs to another.
 fn known(listed: &[Listed], old: &[Node]) -> Vec<Option<Known>> {
     let by_key: HashMap<[u8; 32], usize> =
-        (0..).zip(old).filter_map(|(index, node)| Some((node.key?, index))).collect();
+        (0..).zip(old).flat_map(|(index, node)| node.own_keys().map(move |key| (key, index))).collect();
     let by_name: HashMap<&str, usize> =
         (0..).zip(old).map(|(index, node)| (node.name.as_str(), index)).collect();
     let mut taken = HashSet::new();
@@ -156,9 +156,15 @@ fn joined(listed: Listed, known: Option<&Node>) -> Node {
     addresses.sort_unstable();
     routes.sort_unstable();
     routes.dedup();
+    let key = listed.key.or_else(|| known.and_then(|node| node.key));
+    // The list has the key in use; the other ones of a change stay until somebody takes them out.
+    let is_own = known.is_some_and(|node| node.own_keys().any(|own| Some(own) == key));
+    let keys = known.filter(|_| is_own).into_iter().flat_map(Node::own_keys);
+    let keys = keys.filter(|own| Some(*own) != key).collect();
     Node {
         name: listed.name,
-        key: listed.key.or_else(|| known.and_then(|node| node.key)),
+        key,
+        keys,
         addresses,
         underlay: known.map(|node| node.underlay.clone()).unwrap_or_default(),
         routes,

@@ -113,3 +113,20 @@ fn two_of_one_name_or_key_do_not_both_inherit() {
     let made = merge(import, existing.as_ref(), &mut findings);
     assert_eq!(made.nodes.iter().filter(|node| !node.underlay.is_empty()).count(), 1);
 }
+
+#[test]
+fn the_other_keys_of_a_change_stay_with_their_node() {
+    let two = before("laptop", ALICE, true).replace(
+        r#""addresses""#,
+        r#""keys": ["AgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="], "addresses""#,
+    );
+    let (read, findings) = imported(&[machine(1, "renamed", 1, "")], &two);
+    // It was written and read for this.
+    let node = read.node("renamed").unwrap();
+    assert!(is_kept(&read, "renamed") && findings.0.is_empty(), "{findings}");
+    let last = |key: &[u8; 32]| (key[0], key[31]);
+    assert_eq!(node.own_keys().map(|key| last(&key)).collect::<Vec<_>>(), [(0, 1), (2, 0)]);
+    // A key that nobody had is the only one.
+    let (other, _) = imported(&[machine(3, "laptop", 1, "")], &two);
+    assert_eq!(other.node("laptop").unwrap().own_keys().count(), 1);
+}

@@ -27,6 +27,9 @@ fn line(fields: Vec<(&str, Value)>) -> String {
 fn node(node: &Node) -> String {
     let mut fields = vec![("name", json!(node.name))];
     fields.extend(node.key.map(|key| ("key", json!(base64(&key)))));
+    if !node.keys.is_empty() {
+        fields.push(("keys", json!(node.keys.iter().map(base64).collect::<Vec<_>>())));
+    }
     fields.push(("addresses", json!(node.addresses)));
     match &node.owner {
         Owner::User(login) => fields.push(("user", json!(login))),
