@@ -55,7 +55,7 @@ fn give(site: &Site, address: &str, key: &str) {
         lab::ip(&format!("{wg} set {INTERFACE} peer {key} allowed-ips {}", allowed.join(","))).unwrap();
         return;
     }
-    let hex: String = decode(key).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = digits(key);
     let answer = server.run(|| {
         let name = Address::from_abstract_name(format!("bulkhead-tunnel/{INTERFACE}")).unwrap();
         let mut stream = UnixStream::connect_addr(&name).unwrap();
@@ -66,6 +66,11 @@ fn give(site: &Site, address: &str, key: &str) {
         answer
     });
     assert_eq!(answer.unwrap(), "errno=0\n\n");
+}
+
+/// A key as UAPI writes it.
+pub fn digits(key: &str) -> String {
+    decode(key).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The 32 bytes of a key in base64 (RFC 4648).

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bulkhead_testkit::lab::{self, open_tun, slower};
 use serde_json::Value;
 
+use crate::bound::digits;
 use crate::site::account::reports;
 use crate::site::{Over, Site};
 
@@ -21,9 +22,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 fn serve_wg(site: &Site) {
     let directory = site.path("wireguard");
     std::fs::create_dir_all(&directory).unwrap();
-    let peers = [("client", "11"), ("stranger", "22")].map(|(name, byte)| {
+    let peers = ["client", "stranger"].map(|name| {
         let host = site.lab.host(name).unwrap();
-        format!("public_key={}\nallowed_ip={}/32\n", byte.repeat(32), host.overlay[0])
+        // Those that route them: the agent holds what `init` writes to them.
+        format!("public_key={}\nallowed_ip={}/32\n", digits(&host.keys.public), host.overlay[0])
     });
     let answer = format!("listen_port={}\n{}errno=0\n\n", lab::WIREGUARD_PORT, peers.concat());
     let listener = UnixListener::bind(format!("{directory}/{}.sock", lab::INTERFACE)).unwrap();
