@@ -6,7 +6,11 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
-use netlink_packet_core::{ErrorBuffer, NetlinkBuffer, NlaBuffer, NlasIterator};
+use bulkhead_host::netlink::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, ROOM, messages, put,
+};
+pub use bulkhead_host::netlink::{attribute, attributes, named};
+use netlink_packet_core::ErrorBuffer;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 
@@ -18,19 +22,8 @@ pub const UNSPECIFIED: u8 = 0;
 /// `NFPROTO_INET`, the guard's family.
 pub const INET: u8 = 1;
 
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const NLM_F_DUMP_INTR: u16 = 0x10;
-const NLM_F_DUMP: u16 = 0x300;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-
-/// Bytes of `nlmsghdr` and `nfgenmsg`.
-const HEADERS: usize = 20;
 /// Bytes of `nfgenmsg`.
 const FAMILY_HEADER: usize = 4;
-/// Room for what one receive returns: the kernel fills up to 32 KiB.
-const ROOM: usize = 64 << 10;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -183,31 +176,6 @@ impl AsFd for Netfilter {
     }
 }
 
-/// The messages of one receive: number, flags, sequence number, payload.
-fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, u16, u32, &[u8])> {
-    std::iter::from_fn(move || {
-        let message = NetlinkBuffer::new_checked(rest).ok()?;
-        let length = (message.length() as usize).next_multiple_of(4).max(HEADERS - FAMILY_HEADER);
-        let found = (message.message_type(), message.flags(), message.sequence_number(), message.payload());
-        rest = rest.get(length..).unwrap_or(&[]);
-        Some(found)
-    })
-}
-
-/// Attributes: number without flags, and payload. What is cut short ends them.
-pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    NlasIterator::new(bytes).map_while(Result::ok).map(move |attribute: NlaBuffer<&[u8]>| {
-        // The iterator's item lends its bytes for as long as the buffer lives.
-        let kind = attribute.kind();
-        (kind, payload(attribute))
-    })
-}
-
-fn payload(attribute: NlaBuffer<&[u8]>) -> &[u8] {
-    let length = attribute.length() as usize;
-    attribute.into_inner().get(4..length).unwrap_or(&[])
-}
-
 /// Attributes within an attribute.
 pub fn nested(attributes: &[(u16, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -215,29 +183,10 @@ pub fn nested(attributes: &[(u16, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-fn put(bytes: &mut Vec<u8>, attributes: &[(u16, &[u8])]) {
-    for (number, payload) in attributes {
-        bytes.extend_from_slice(&(payload.len() as u16 + 4).to_ne_bytes());
-        bytes.extend_from_slice(&number.to_ne_bytes());
-        bytes.extend_from_slice(payload);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-    }
-}
-
-/// The first attribute of a number.
-pub fn attribute(bytes: &[u8], number: u16) -> Option<&[u8]> {
-    attributes(bytes).find(|(found, _)| *found == number).map(|(_, payload)| payload)
-}
-
 /// A name, as netlink writes it: it ends with a NUL.
 pub fn name(bytes: &[u8]) -> &str {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     std::str::from_utf8(&bytes[..end]).unwrap_or_default()
-}
-
-/// A name for a request.
-pub fn named(name: &str) -> Vec<u8> {
-    [name.as_bytes(), &[0]].concat()
 }
 
 /// A number of 4 bytes in network byte order.
@@ -252,13 +201,13 @@ pub fn long(bytes: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Request, attribute, attributes, messages};
+    use super::{NLM_F_DUMP, Request, attribute, attributes, messages};
 
     #[test]
     fn what_is_asked_for_is_what_was_meant() {
         let request =
             Request { message: (10, 16), family: 1, resource: 7, attributes: &[(1, b"abc\0"), (2, b"x")] };
-        let bytes = request.bytes(super::NLM_F_DUMP, 77);
+        let bytes = request.bytes(NLM_F_DUMP, 77);
         assert_eq!(bytes.len(), 20 + 8 + 8);
         let found: Vec<_> = messages(&bytes).collect();
         let (kind, flags, sequence, payload) = found[0];

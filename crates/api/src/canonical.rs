@@ -92,7 +92,6 @@ impl<'t> Sorter<'t> {
 }
 
 /// A member's name. Names have the order of their UTF-16 code units (RFC 8785, 3.2.3).
-#[derive(Debug, PartialEq, Eq)]
 enum Name<'t> {
     /// Of ASCII, and without escapes: its bytes have the same order.
     Plain(&'t [u8]),

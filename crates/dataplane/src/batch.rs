@@ -18,6 +18,7 @@ const BATCH: usize = 4096;
 
 /// The part of `union bpf_attr` that the batch commands use.
 #[repr(C)]
+#[derive(Default)]
 struct Batch {
     from: u64,
     to: u64,
@@ -70,8 +71,7 @@ pub(super) fn read_bytes(map: &MapData, mut take: impl FnMut(&[u8], &[u8])) -> R
             values: values.as_mut_ptr() as u64,
             count: BATCH as u32,
             map: map.fd().as_fd().as_raw_fd().cast_unsigned(),
-            element_flags: 0,
-            flags: 0,
+            ..Batch::default()
         };
         // SAFETY: the kernel writes at most `count` keys and values of these sizes, and one place.
         let error = unsafe { call(BPF_MAP_LOOKUP_BATCH, &mut batch) }.err();
@@ -101,14 +101,10 @@ pub(super) fn remove<K: Pod>(map: &MapData, keys: &[K]) -> Result<(), KernelErro
     }
     for keys in keys.chunks(BATCH) {
         let mut batch = Batch {
-            from: 0,
-            to: 0,
             keys: keys.as_ptr() as u64,
-            values: 0,
             count: keys.len() as u32,
             map: map.fd().as_fd().as_raw_fd().cast_unsigned(),
-            element_flags: 0,
-            flags: 0,
+            ..Batch::default()
         };
         // SAFETY: the kernel reads `count` keys of this size.
         unsafe { call(BPF_MAP_DELETE_BATCH, &mut batch) }.map_err(failed)?;

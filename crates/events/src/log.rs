@@ -263,9 +263,12 @@ impl Sink for EventLog {
     fn write_all(&mut self, entries: &[Arc<Entry>], each: &mut dyn FnMut(io::Result<()>)) {
         for entries in entries.chunks(STEPS) {
             let (written, result) = self.take(entries);
-            let refused = || result.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()));
-            (0..entries.len())
-                .for_each(|place| each(if place < written { Ok(()) } else { refused().copied() }));
+            for place in 0..entries.len() {
+                each(match &result {
+                    Err(error) if place >= written => Err(io::Error::new(error.kind(), error.to_string())),
+                    _ => Ok(()),
+                });
+            }
         }
     }
 

@@ -1,8 +1,9 @@
 //! What the agent needs of its host: directories that nobody else may change, groups that may more than others,
-//! descriptors in reserve for when all are used up, and the state of its clock.
+//! descriptors in reserve for when all are used up, the state of its clock, and netlink's messages.
 
 pub mod clock;
 pub mod groups;
+pub mod netlink;
 pub mod places;
 pub mod spare;
 

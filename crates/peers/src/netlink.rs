@@ -2,20 +2,12 @@
 
 use std::io;
 
-use netlink_packet_core::{ErrorBuffer, NetlinkBuffer, NlaBuffer, NlasIterator};
+use bulkhead_host::netlink::{
+    NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, ROOM, attribute, messages, named, put,
+};
+use netlink_packet_core::ErrorBuffer;
 use netlink_sys::{Socket, SocketAddr};
 use zeroize::Zeroizing;
-
-const NLM_F_REQUEST: u16 = 1;
-pub(crate) const NLM_F_ACK: u16 = 4;
-const NLM_F_DUMP_INTR: u16 = 0x10;
-pub(crate) const NLM_F_DUMP: u16 = 0x300;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-/// Bytes of `nlmsghdr`.
-const HEADER: usize = 16;
-/// Room for what one receive returns: the kernel fills up to 32 KiB.
-const ROOM: usize = 64 << 10;
 
 /// A question.
 pub(crate) struct Question<'a> {
@@ -37,11 +29,7 @@ impl Question<'_> {
         // Sequence and port: one question a socket.
         bytes.extend_from_slice(&[0; 8]);
         bytes.extend_from_slice(self.header);
-        let (number, payload) = self.attribute;
-        bytes.extend_from_slice(&(payload.len() as u16 + 4).to_ne_bytes());
-        bytes.extend_from_slice(&number.to_ne_bytes());
-        bytes.extend_from_slice(payload);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        put(&mut bytes, &[self.attribute]);
         let length = bytes.len() as u32;
         bytes[..4].copy_from_slice(&length.to_ne_bytes());
         bytes
@@ -66,7 +54,7 @@ pub(crate) fn ask(protocol: isize, question: &Question, mut each: impl FnMut(&[u
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             received => received?,
         };
-        for (kind, flags, payload) in messages(&buffer) {
+        for (kind, flags, _, payload) in messages(&buffer) {
             is_whole &= flags & NLM_F_DUMP_INTR == 0;
             match kind {
                 NLMSG_DONE => return Ok(is_whole),
@@ -80,35 +68,6 @@ pub(crate) fn ask(protocol: isize, question: &Question, mut each: impl FnMut(&[u
             }
         }
     }
-}
-
-/// The messages of one receive: number, flags, payload.
-fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let message = NetlinkBuffer::new_checked(rest).ok()?;
-        let length = (message.length() as usize).next_multiple_of(4).max(HEADER);
-        let found = (message.message_type(), message.flags(), message.payload());
-        rest = rest.get(length..).unwrap_or(&[]);
-        Some(found)
-    })
-}
-
-/// Attributes: number without flags, and payload. What is cut short ends them.
-pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    NlasIterator::new(bytes).map_while(Result::ok).map(|attribute: NlaBuffer<&[u8]>| {
-        let (kind, length) = (attribute.kind(), attribute.length() as usize);
-        (kind, attribute.into_inner().get(4..length).unwrap_or(&[]))
-    })
-}
-
-/// The first attribute of a number.
-pub(crate) fn attribute(bytes: &[u8], number: u16) -> Option<&[u8]> {
-    attributes(bytes).find(|(found, _)| *found == number).map(|(_, payload)| payload)
-}
-
-/// A name for a question: it ends with a NUL.
-pub(crate) fn named(name: &str) -> Vec<u8> {
-    [name.as_bytes(), &[0]].concat()
 }
 
 /// A network interface.
@@ -155,20 +114,12 @@ fn text(name: Option<&[u8]>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Link, attribute, link, messages};
+    use super::{Link, link};
 
     #[test]
     fn the_kernel_says_what_a_link_is() {
         assert_eq!(link("lo").unwrap(), Some(Link { name: "lo".to_owned(), kind: String::new() }));
         assert_eq!(link("no-such-link").unwrap(), None);
         assert_eq!(link("a name that is longer than any but an alternative one").unwrap(), None);
-    }
-
-    #[test]
-    fn what_is_cut_short_ends_what_is_read() {
-        assert_eq!(messages(&[9; 15]).count(), 0);
-        // A message that says it is longer than what came.
-        assert_eq!(messages(&[64, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).count(), 0);
-        assert_eq!(attribute(&[9, 0, 1, 0, 1], 1), None);
     }
 }

@@ -3,10 +3,11 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use bulkhead_host::netlink::{NLM_F_ACK, NLM_F_DUMP, attribute, attributes, named};
 use ipnet::IpNet;
 use netlink_sys::protocols::NETLINK_GENERIC;
 
-use crate::netlink::{NLM_F_ACK, NLM_F_DUMP, Question, ask, attribute, attributes, named};
+use crate::netlink::{Question, ask};
 use crate::{Key, Peer, PeersError};
 
 /// How often a list is read again that changed while it was.

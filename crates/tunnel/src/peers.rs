@@ -120,12 +120,13 @@ impl Peers {
         self.by_key.get(key).copied()
     }
 
-    /// The prefixes of the peer of that place.
-    pub fn allowed(&self, index: usize) -> Vec<IpNet> {
+    /// The prefixes of each, in the order of [`Self::iter`], of one moment.
+    pub fn allowed(&self) -> Vec<Vec<IpNet>> {
+        let mut allowed = vec![Vec::new(); self.all.len()];
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        let v4 = routes.v4.iter().filter(|(_, of)| **of == index).map(|(prefix, _)| IpNet::V4(prefix));
-        let v6 = routes.v6.iter().filter(|(_, of)| **of == index).map(|(prefix, _)| IpNet::V6(prefix));
-        v4.chain(v6).collect()
+        routes.v4.iter().for_each(|(prefix, index)| allowed[*index].push(IpNet::V4(prefix)));
+        routes.v6.iter().for_each(|(prefix, index)| allowed[*index].push(IpNet::V6(prefix)));
+        allowed
     }
 
     /// Gives prefixes to peers, by their places, all at one moment; with `true` a peer loses the others that it has.

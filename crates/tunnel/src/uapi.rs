@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use bulkhead_peers::Key;
 use bulkhead_peers::uapi::Place;
 use ipnet::IpNet;
 use socket2::{Domain, Socket, Type};
@@ -83,19 +84,18 @@ async fn answer(mut stream: UnixStream, peers: &Peers) -> std::io::Result<()> {
 
 fn get(peers: &Peers) -> String {
     let mut text = String::new();
-    for (index, peer) in peers.iter().enumerate() {
-        let hex = peer.key.iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
+    for (peer, allowed) in peers.iter().zip(peers.allowed()) {
         let handshake = peer.state().tunn.time_since_last_handshake();
         let time = handshake.and_then(|age| SystemTime::now().checked_sub(age));
         let seconds =
             time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |time| time.as_secs());
         // Writing to a string cannot fail.
-        let _ =
-            writeln!(text, "public_key={hex}\nlast_handshake_time_sec={seconds}\nlast_handshake_time_nsec=0");
-        for prefix in peers.allowed(index) {
+        let _ = writeln!(
+            text,
+            "public_key={:?}\nlast_handshake_time_sec={seconds}\nlast_handshake_time_nsec=0",
+            Key(peer.key)
+        );
+        for prefix in allowed {
             let _ = writeln!(text, "allowed_ip={prefix}");
         }
     }
@@ -109,7 +109,7 @@ fn set(peers: &Peers, lines: &str) -> Result<(), u32> {
         let (name, value) = line.split_once('=').ok_or(INVALID)?;
         match (name, changes.last_mut()) {
             ("public_key", _) => {
-                let key = bulkhead_peers::Key::from_hex(value.as_bytes()).ok_or(INVALID)?;
+                let key = Key::from_hex(value.as_bytes()).ok_or(INVALID)?;
                 changes.push((peers.index_of(&key.0).ok_or(UNSUPPORTED)?, false, Vec::new()));
             }
             ("update_only", Some(_)) if value == "true" => {}
@@ -170,7 +170,7 @@ mod tests {
         let owner = |text: &str| peers.by_address(text.parse().unwrap()).map(|peer| peer.key[0]);
         set(&peers, &format!("public_key={}\nallowed_ip=10.0.0.1/32\n\n", hex(2))).unwrap();
         assert_eq!((owner("10.0.0.1"), owner("fd00::2")), (Some(2), Some(2)));
-        assert_eq!(peers.allowed(0).len(), 0);
+        assert_eq!(peers.allowed()[0].len(), 0);
         let both = format!(
             "public_key={}\nupdate_only=true\nreplace_allowed_ips=true\nallowed_ip=10.0.0.9/8\npublic_key={}\n\
              replace_allowed_ips=true\n",

@@ -55,7 +55,7 @@ fn give(site: &Site, address: &str, key: &str) {
         lab::ip(&format!("{wg} set {INTERFACE} peer {key} allowed-ips {}", allowed.join(","))).unwrap();
         return;
     }
-    let hex = digits(key);
+    let hex = lab::digits(key).unwrap();
     let answer = server.run(|| {
         let name = Address::from_abstract_name(format!("bulkhead-tunnel/{INTERFACE}")).unwrap();
         let mut stream = UnixStream::connect_addr(&name).unwrap();
@@ -66,26 +66,6 @@ fn give(site: &Site, address: &str, key: &str) {
         answer
     });
     assert_eq!(answer.unwrap(), "errno=0\n\n");
-}
-
-/// A key as UAPI writes it.
-pub fn digits(key: &str) -> String {
-    decode(key).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The 32 bytes of a key in base64 (RFC 4648).
-fn decode(key: &str) -> Vec<u8> {
-    let digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let value = |digit: char| digits.find(digit).unwrap_or_default() as u32;
-    let bits = key.chars().fold((Vec::new(), 0u32, 0), |(mut bytes, held, count), digit| {
-        let (held, count) = (held << 6 | value(digit), count + 6);
-        if count >= 8 {
-            bytes.push((held >> (count - 8)) as u8);
-            return (bytes, held & ((1 << (count - 8)) - 1), count - 8);
-        }
-        (bytes, held, count)
-    });
-    bits.0[..32].to_vec()
 }
 
 /// Datagrams from one host to another.

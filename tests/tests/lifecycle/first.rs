@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use bulkhead_testkit::lab::{self, open_tun, slower};
 use serde_json::Value;
 
-use crate::bound::digits;
 use crate::site::account::reports;
 use crate::site::{Over, Site};
 
@@ -25,7 +24,7 @@ fn serve_wg(site: &Site) {
     let peers = ["client", "stranger"].map(|name| {
         let host = site.lab.host(name).unwrap();
         // Those that route them: the agent holds what `init` writes to them.
-        format!("public_key={}\nallowed_ip={}/32\n", digits(&host.keys.public), host.overlay[0])
+        format!("public_key={}\nallowed_ip={}/32\n", lab::digits(&host.keys.public).unwrap(), host.overlay[0])
     });
     let answer = format!("listen_port={}\n{}errno=0\n\n", lab::WIREGUARD_PORT, peers.concat());
     let listener = UnixListener::bind(format!("{directory}/{}.sock", lab::INTERFACE)).unwrap();

@@ -22,6 +22,7 @@ use crate::daemon::clock::boot_time;
 use crate::daemon::enforcement::rebuild;
 use crate::daemon::events::{Shared, timestamp};
 use crate::daemon::log::log_unsaved;
+use crate::daemon::state::generation::is_stuck;
 use crate::daemon::state::{Enforcer, Live, held};
 
 /// The file in the state directory of the addresses that are not bound: for whoever compares what the kernel holds.
@@ -183,13 +184,5 @@ fn look<D: Dataplane>(enforcer: &Enforcer<D>) {
 /// If the kernel refuses; the other addresses are written.
 fn follow<D: Dataplane>(live: &mut Live<D>, found: &Verdicts) -> Result<bool, QuarantineError> {
     let wanted = Bindings::refused(live.bindings.choice, found);
-    let (mut is_stuck, mut refused) = (false, None);
-    for written in live.built.set_unbound(&wanted) {
-        match written {
-            Ok(()) => {}
-            Err(QuarantineError::Full | QuarantineError::Broken) => is_stuck = true,
-            Err(error) => refused = Some(error),
-        }
-    }
-    refused.map_or(Ok(is_stuck), Err)
+    is_stuck(live.built.set_unbound(&wanted))
 }

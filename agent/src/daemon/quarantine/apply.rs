@@ -11,6 +11,7 @@ use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement::rebuild;
 use crate::daemon::events::control::{self, Change};
 use crate::daemon::quarantine::list::{self, find};
+use crate::daemon::state::generation::is_stuck;
 use crate::daemon::state::{Enforcer, Live, held};
 
 /// Cuts an identity off from the next packet on.
@@ -179,13 +180,5 @@ fn set<D: Dataplane>(
     addresses: impl IntoIterator<Item = IpAddr>,
     on: bool,
 ) -> Result<bool, QuarantineError> {
-    let (mut is_stuck, mut refused) = (false, None);
-    for address in addresses {
-        match live.built.set_quarantine(address, on) {
-            Ok(()) => {}
-            Err(QuarantineError::Full | QuarantineError::Broken) => is_stuck = true,
-            Err(error) => refused = Some(error),
-        }
-    }
-    refused.map_or(Ok(is_stuck), Err)
+    is_stuck(addresses.into_iter().map(|address| live.built.set_quarantine(address, on)))
 }

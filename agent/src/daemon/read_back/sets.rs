@@ -99,8 +99,8 @@ impl Sets {
         Ok(Self { number, built, enforced, staged, inventory, staged_inventory })
     }
 
-    /// What one set of tables should hold now, with who is cut off and who is not bound; deadlines in ns since boot. The data plane fills its maps by the same
-    /// two functions.
+    /// What one set of tables should hold now, with who is cut off and who is not bound; deadlines in ns since boot.
+    /// Generations are built by the same functions.
     ///
     /// # Errors
     /// If an address cannot be cut off in them.

@@ -336,3 +336,21 @@ impl<D: Dataplane> LoadedGeneration<D> {
         folded.read(&self.plane, pins, self.number, &self.fingerprints, self.names.rules())
     }
 }
+
+/// Sums up what came of giving addresses to tables that run: true if some need another generation.
+///
+/// # Errors
+/// If the kernel has refused one.
+pub fn is_stuck(
+    written: impl IntoIterator<Item = Result<(), QuarantineError>>,
+) -> Result<bool, QuarantineError> {
+    let (mut is_stuck, mut refused) = (false, None);
+    for written in written {
+        match written {
+            Ok(()) => {}
+            Err(QuarantineError::Full | QuarantineError::Broken) => is_stuck = true,
+            Err(error) => refused = Some(error),
+        }
+    }
+    refused.map_or(Ok(is_stuck), Err)
+}

@@ -41,7 +41,8 @@ pub struct EventStats {
 }
 
 /// Which number of [`EventStats`] an event's drops are counted in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Counted {
     /// [`EventStats::events`]; events that tell of no drop as well.
     Events,

@@ -17,7 +17,7 @@ pub(crate) struct Step {
     /// What it is there, as a digest; empty for the agent's own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     item: String,
-    counted: As,
+    counted: Counted,
     drops: u64,
     odd: u64,
 }
@@ -30,16 +30,6 @@ enum Of {
     Agent,
 }
 
-/// [`Counted`], in few letters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum As {
-    Events,
-    Aggregated,
-    Logged,
-    Counted,
-}
-
 impl Step {
     /// Of an event.
     pub(crate) fn of(entry: &Entry) -> Self {
@@ -48,13 +38,7 @@ impl Step {
             Origin::Summary(item) => (Of::Summary, digest(item)),
             Origin::Agent => (Of::Agent, String::new()),
         };
-        let counted = match entry.counted {
-            Counted::Events => As::Events,
-            Counted::Aggregated => As::Aggregated,
-            Counted::GuardLogged => As::Logged,
-            Counted::GuardCounted => As::Counted,
-        };
-        Self { of, item, counted, drops: entry.event.drops(), odd: entry.event.odd_drops() }
+        Self { of, item, counted: entry.counted, drops: entry.event.drops(), odd: entry.event.odd_drops() }
     }
 
     /// Adds it to what is noted. `is_written`: the log has it.
@@ -69,27 +53,21 @@ impl Step {
 
     /// Counts it. `is_written`: the log has it.
     pub(crate) fn count(&self, stats: &mut EventStats, is_written: bool) {
-        let counted = match self.counted {
-            As::Events => Counted::Events,
-            As::Aggregated => Counted::Aggregated,
-            As::Logged => Counted::GuardLogged,
-            As::Counted => Counted::GuardCounted,
-        };
-        *stats.count(counted) += self.drops;
+        *stats.count(self.counted) += self.drops;
         stats.odd += self.odd;
         if is_written {
             stats.written += 1;
         } else {
             stats.unwritten += 1;
             stats.unwritten_odd += self.odd;
-            super::unwritten(stats, counted, self.drops);
+            super::unwritten(stats, self.counted, self.drops);
         }
     }
 
     /// The longest that there is, for how much room it takes.
     #[cfg(test)]
     pub(super) fn longest() -> Self {
-        let (of, item, counted) = (Of::Summary, digest(b""), As::Aggregated);
+        let (of, item, counted) = (Of::Summary, digest(b""), Counted::GuardCounted);
         Self { of, item, counted, drops: u64::MAX, odd: u64::MAX }
     }
 }

@@ -31,3 +31,11 @@ impl Keys {
         Ok(Keys { private: STANDARD.encode(secret.as_bytes()), public: STANDARD.encode(public.as_bytes()) })
     }
 }
+
+/// A key as WireGuard's cross-platform interface writes it: 64 hexadecimal digits, of one in base64.
+///
+/// # Errors
+/// It is no base64.
+pub fn digits(key: &str) -> anyhow::Result<String> {
+    Ok(STANDARD.decode(key)?.iter().map(|byte| format!("{byte:02x}")).collect())
+}

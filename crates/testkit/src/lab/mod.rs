@@ -27,7 +27,7 @@ use anyhow::{Context as _, bail, ensure};
 
 pub use binary::bulkhead;
 pub use bounded::{ip, run_within};
-pub use keys::Keys;
+pub use keys::{Keys, digits};
 pub use load::{Counts, Load};
 pub use machine::{has_all_links, slower};
 pub use namespace::{Namespace, PREFIX, alive, sweep};
