@@ -78,11 +78,41 @@ fn a_scan_and_a_spike_are_told_once_with_names_and_their_end() {
     assert!(String::from_utf8_lossy(&shown.stdout).contains("ALARM scan: stranger ("), "{shown:?}");
     knock(&site, "stranger", 1000..1400);
     until(&site, "a second scan", || alarms(&site, "scan", "raised").len() == 2);
-    std::thread::sleep(Duration::from_millis(300));
+    until(&site, "it is known that it was told", || untold(&site).is_empty());
     site.kill();
     site.start();
     until(&site, "its end, by the next agent", || alarms(&site, "scan", "ended").len() == 2);
     assert_eq!(alarms(&site, "scan", "raised").len(), 2);
+}
+
+/// Causes that the agent cannot know to be in its event log.
+fn untold(site: &Site) -> Vec<Value> {
+    let text = std::fs::read(site.journal_file().with_file_name("alarms.json")).unwrap();
+    let remembered: Value = serde_json::from_slice(&text).unwrap();
+    remembered["untold"].as_array().unwrap().clone()
+}
+
+#[test]
+fn an_agent_killed_as_it_tells_of_a_scan_leaves_no_scan_without_its_end() {
+    let mut site = Site::new("killedscan", Over::Ethernet, &[WEB]);
+    let text = site.configuration("server", "eth0") + "[alarms]\nscan_targets = 25\nscan_seconds = 3\n";
+    site.write("agent.toml", &text);
+    site.start();
+    for round in 1..=3 {
+        knock(&site, "stranger", 1000..1100);
+        until(&site, "it is told", || alarms(&site, "scan", "raised").len() >= round);
+        // Wherever it is with its file.
+        site.kill();
+        site.start();
+        let is_over = || site.status()["agent"]["alarms"]["active"].as_array().unwrap().is_empty();
+        until(&site, "nothing is on", is_over);
+        until(&site, "its end is told", || {
+            let since =
+                |state| alarms(&site, "scan", state).into_iter().map(|alarm| alarm["since"].to_string());
+            let ended: Vec<_> = since("ended").collect();
+            since("raised").all(|raised| ended.contains(&raised))
+        });
+    }
 }
 
 #[test]

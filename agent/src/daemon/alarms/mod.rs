@@ -35,6 +35,7 @@ use self::denials::{Denials, Denied};
 use self::found::Active;
 use self::scan::Scans;
 use self::spike::{Above, Spikes};
+use self::telling::Remembered;
 use crate::config;
 use crate::daemon::clock::{boot_time, wall_time};
 use crate::daemon::log::log_and_default;
@@ -74,7 +75,7 @@ impl Alarms {
     /// With what an earlier agent has raised.
     pub fn open(settings: &config::Alarms, store: &Store) -> Self {
         // What cannot be read is raised again.
-        let earlier: Vec<Active> = store.load(FILE).unwrap_or_else(log_and_default).unwrap_or_default();
+        let earlier: Remembered = store.load(FILE).unwrap_or_else(log_and_default).unwrap_or_default();
         let alarms = Self::new(settings);
         alarms.take_up(earlier);
         alarms
@@ -107,11 +108,12 @@ impl Alarms {
         self.held().end(found);
     }
 
-    /// Takes up what an earlier agent raised.
-    fn take_up(&self, earlier: Vec<Active>) {
+    /// Takes up what an earlier agent raised, and tells what that may not have told.
+    fn take_up(&self, earlier: Remembered) {
         let mut kept = self.held();
         let now = seconds();
-        for active in earlier.into_iter().take(AlarmKind::ALL.len() * MOST) {
+        kept.told = earlier.untold;
+        for active in earlier.on.into_iter().take(AlarmKind::ALL.len() * MOST) {
             match &active.cause {
                 Cause::Scan { source, direction } => kept.scans.take_up(source, *direction, now),
                 Cause::FailureSpike { source, destination } => {

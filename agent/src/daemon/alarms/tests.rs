@@ -8,6 +8,7 @@ use bulkhead_policy::diagnostic::Findings;
 use bulkhead_policy::inventory;
 use bulkhead_policy::source::Source;
 
+use super::telling::Remembered;
 use super::{Alarms, MOST, expiry};
 use crate::config;
 
@@ -67,11 +68,12 @@ fn a_scan_is_raised_once_and_other_reasons_are_none() {
 fn a_restart_raises_nothing_again() {
     let alarms = Alarms::new(&config::Alarms::default());
     (0..100).for_each(|port| note(&alarms, drop("10.0.0.1", port, 1)));
-    let active = alarms.active();
-    let text = serde_json::to_vec(&active).unwrap();
+    let (untold, on) = alarms.take();
+    assert_eq!(untold.len(), 1);
+    let text = serde_json::to_vec(&Remembered { on: on.clone(), untold: Vec::new() }).unwrap();
     let later = Alarms::new(&config::Alarms::default());
     later.take_up(serde_json::from_slice(&text).unwrap());
-    assert_eq!(later.active(), active);
+    assert_eq!(later.active(), on);
     (0..100).for_each(|port| note(&later, drop("10.0.0.1", port, 1)));
     assert_eq!(told(&later), []);
 }

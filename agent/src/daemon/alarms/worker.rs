@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use bulkhead_api::event::{Alarm, Kind};
 
 use super::sessions::Sessions;
-use super::telling::{Outside, Telling};
-use super::{Active, Alarms, Cause, FILE, expiry, respond, seconds};
+use super::telling::{Outside, Remembered, Telling};
+use super::{Alarms, Cause, FILE, expiry, respond, seconds};
 use crate::config;
 use crate::daemon::clock::{boot_time, wall_time};
 use crate::daemon::events::control;
@@ -77,15 +77,14 @@ impl Alerting {
             return Ok(None);
         };
         let is_over = Arc::<AtomicBool>::default();
-        let saved = alarms.active();
         let mut sessions = Sessions::new(settings.session, seconds());
-        for active in &saved {
-            if let Cause::SessionRate { rule } = &active.cause {
-                sessions.take_up(rule);
+        for active in alarms.active() {
+            if let Cause::SessionRate { rule } = active.cause {
+                sessions.take_up(&rule);
             }
         }
         let (enforcer, ended) = (enforcer.clone(), is_over.clone());
-        let telling = Telling::new(saved);
+        let telling = Telling::default();
         let mut worker = Worker { enforcer, alarms, settings, sessions, telling, expiry: None, counters: 0 };
         let run = move || {
             while !ended.load(Ordering::Relaxed) {
@@ -174,7 +173,7 @@ impl Outside for OfAgent<'_> {
         self.enforcer.shared.hub.flush(LOGGED)
     }
 
-    fn save(&mut self, active: &[Active]) -> anyhow::Result<()> {
-        self.enforcer.store.save(FILE, &active)
+    fn save(&mut self, remembered: &Remembered) -> anyhow::Result<()> {
+        self.enforcer.store.save(FILE, remembered)
     }
 }
