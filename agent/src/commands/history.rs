@@ -97,6 +97,7 @@ pub fn who(by: &Actor) -> String {
         Actor::Socket { uid, .. } | Actor::Command { uid, .. } => user(*uid),
         Actor::Signal { signal } => signal.clone(),
         Actor::File => "changed files".to_owned(),
+        Actor::Source { name } => format!("source {name}"),
         Actor::Agent => "the agent".to_owned(),
     }
 }

@@ -40,6 +40,8 @@ pub mod review;
 #[cfg(feature = "agent")]
 pub mod run;
 #[cfg(feature = "agent")]
+pub mod sources;
+#[cfg(feature = "agent")]
 pub mod stage;
 #[cfg(feature = "agent")]
 pub mod status;

@@ -7,7 +7,8 @@ use bulkhead_api::event::BindingState;
 use bulkhead_api::link::Link;
 use bulkhead_api::route;
 use bulkhead_api::status::{
-    Anchor, ExchangeInterface, Identities, Identity, Quarantined, Sink, State, Status as Answered,
+    Anchor, ExchangeInterface, Identities, Identity, InventorySource, Quarantined, Sink, State,
+    Status as Answered,
 };
 use bulkhead_api::text::plain;
 use hyper::Method;
@@ -149,6 +150,7 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
         for exemption in &agent.exemptions {
             writeln!(out, "exempt: {exemption}")?;
         }
+        agent.sources.iter().try_for_each(|found| source(out, found))?;
         if let Some(found) = &agent.identities {
             identities(out, found)?;
         }
@@ -249,6 +251,24 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+/// A source of the inventory.
+pub fn source(out: &mut String, source: &InventorySource) -> std::fmt::Result {
+    let InventorySource { name, kind, nodes, answered_seconds, problem, left_out_count, left_out } = source;
+    let nodes = nodes.map_or_else(|| "no answer yet".to_owned(), |nodes| format!("{nodes} nodes"));
+    let age = answered_seconds.map(|seconds| format!(", answered {seconds} s ago")).unwrap_or_default();
+    writeln!(out, "source {name} ({kind}): {nodes}{age}")?;
+    if let Some(problem) = problem {
+        writeln!(out, "  not believed or silent: {problem}")?;
+    }
+    for left in left_out {
+        writeln!(out, "  left out: {}", plain(left))?;
+    }
+    match left_out_count - left_out.len() as u64 {
+        0 => Ok(()),
+        more => writeln!(out, "  left out: {more} more"),
+    }
 }
 
 /// Identities that are not bound each in a line, the others by number.

@@ -16,7 +16,7 @@ use toml::Spanned;
 
 use super::{Binding, Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, timeouts};
 #[cfg(feature = "agent")]
-use super::{anchors, sinks};
+use super::{anchors, sinks, sources};
 use crate::exit::Usage;
 
 #[derive(Debug, Default, Deserialize)]
@@ -43,10 +43,14 @@ struct File {
     sink: Vec<sinks::Section>,
     #[cfg(feature = "agent")]
     anchor: Vec<anchors::Section>,
+    #[cfg(feature = "agent")]
+    source: Vec<sources::Section>,
     #[cfg(not(feature = "agent"))]
     sink: serde::de::IgnoredAny,
     #[cfg(not(feature = "agent"))]
     anchor: serde::de::IgnoredAny,
+    #[cfg(not(feature = "agent"))]
+    source: serde::de::IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]
@@ -293,6 +297,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         let directory = path.parent().unwrap_or(Path::new(""));
         config.sinks = sinks::read(&source, directory, file.sink)?;
         config.anchors = anchors::read(&source, directory, file.anchor)?;
+        config.sources = sources::read(&source, directory, file.source)?;
     }
     if let Some((index, zone)) = shared_zone(&config.interfaces) {
         let message = format!(

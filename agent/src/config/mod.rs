@@ -12,6 +12,8 @@ mod hooks;
 mod receivers;
 #[cfg(feature = "agent")]
 mod sinks;
+#[cfg(feature = "agent")]
+mod sources;
 mod timeouts;
 
 #[cfg(test)]
@@ -176,6 +178,9 @@ pub struct Config {
     /// Where checkpoints of the event log go.
     #[cfg(feature = "agent")]
     pub anchors: Vec<bulkhead_sinks::AnchorSettings>,
+    /// Who is asked who exists, besides the inventory's file.
+    #[cfg(feature = "agent")]
+    pub sources: Vec<bulkhead_sources::Settings>,
 }
 
 /// How much is kept of who used which rule.
@@ -226,6 +231,8 @@ impl Default for Config {
             sinks: Vec::new(),
             #[cfg(feature = "agent")]
             anchors: Vec::new(),
+            #[cfg(feature = "agent")]
+            sources: Vec::new(),
         }
     }
 }

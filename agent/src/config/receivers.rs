@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use bulkhead_http::Tls;
 use bulkhead_policy::source::Source;
-use bulkhead_sinks::Tls;
 use toml::Spanned;
 
 use super::file::at;

@@ -179,7 +179,8 @@ fn what_is_wrong_has_its_place() {
 #[test]
 fn sinks_have_what_their_kind_needs_and_nothing_else() {
     use bulkhead_export::Format;
-    use bulkhead_sinks::{From, Kind, Settings, Tls};
+    use bulkhead_http::Tls;
+    use bulkhead_sinks::{From, Kind, Settings};
 
     let text = r#"
         [[sink]]
@@ -238,7 +239,8 @@ fn sinks_have_what_their_kind_needs_and_nothing_else() {
 fn anchors_have_what_their_kind_needs_and_nothing_else() {
     use std::time::Duration;
 
-    use bulkhead_sinks::{AnchorKind, AnchorSettings, Tls};
+    use bulkhead_http::Tls;
+    use bulkhead_sinks::{AnchorKind, AnchorSettings};
     use bulkhead_tlog::{Algorithm, SignerKey};
 
     let key = |algorithm| SignerKey::generate("witness.example", algorithm).unwrap().public().clone();

@@ -20,9 +20,17 @@ pub struct Files {
     pub policy: Source,
     /// The inventory.
     pub inventory: Source,
+    /// The inventory as it was named, if sources have added to it.
+    pub named: Option<Source>,
 }
 
 impl Files {
+    /// Both, as they were named.
+    #[must_use]
+    pub fn new(policy: Source, inventory: Source) -> Self {
+        Self { policy, inventory, named: None }
+    }
+
     /// Reads both.
     ///
     /// # Errors
@@ -37,7 +45,14 @@ impl Files {
     /// A file that cannot be read.
     pub fn of(asked: &Asked, policy: &Path, inventory: &Path) -> Result<Self, Usage> {
         let one = |asked: &Option<Source>, path| asked.clone().map_or_else(|| regular::read(path), Ok);
-        Ok(Self { policy: one(&asked.policy, policy)?, inventory: one(&asked.inventory, inventory)? })
+        Ok(Self::new(one(&asked.policy, policy)?, one(&asked.inventory, inventory)?))
+    }
+
+    /// The same before sources have added to them.
+    #[must_use]
+    pub fn into_named(mut self) -> Self {
+        self.inventory = self.named.take().unwrap_or(self.inventory);
+        self
     }
 
     /// Whether the texts are the same.

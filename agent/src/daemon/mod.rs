@@ -24,6 +24,7 @@ pub mod residence;
 pub mod server;
 mod service;
 mod setup;
+mod sources;
 pub mod state;
 pub mod store;
 mod threads;
@@ -54,6 +55,7 @@ use self::server::budget::Budget;
 use self::server::rights::Rights;
 use self::server::scrape::{self, Scrapes};
 pub use self::setup::Setup;
+use self::sources::Sources;
 use self::state::Enforcer;
 pub use self::state::inputs::CompileOptions;
 use self::store::Store;
@@ -75,6 +77,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     if let Err(error) = start::readable(&store) {
         return Err(fallback::closed::instead_of_enforcing(&Kernel, &setup, error));
     }
+    setup.sources = Arc::new(Sources::open(&setup.config.sources, &store));
     let named = match start::read(&setup) {
         Ok(inputs) => Named::Holds(inputs),
         // A host that was protected does not come up unprotected because of what has become of a file.
@@ -156,6 +159,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     let mut failures = events::start(&paths.pins, &shared, half, guard)?;
     resets::start(&paths.pins)?;
     bindings::start(enforcer.clone()).context("watching whose keys identities have")?;
+    sources::start(&enforcer)?;
     read_back::start(enforcer.clone()).context("reading back what the kernel holds")?;
     let recorder = Recorder::start(&enforcer)?;
     let alerting = Alerting::start(&enforcer)?;

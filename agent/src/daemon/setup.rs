@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bulkhead_dataplane::Pins;
 
 use crate::config::Config;
+use crate::daemon::sources::Sources;
 use crate::daemon::state::inputs::CompileOptions;
 use crate::guard::Fallback;
 use crate::paths::Paths;
@@ -31,6 +32,8 @@ pub struct Setup {
     pub confirm: Option<u64>,
     /// Until when open connections that the host forwards are taken up, seconds of the flow clock; 0: never.
     pub forwarded_until: u32,
+    /// Who exists besides the inventory's nodes.
+    pub sources: Arc<Sources>,
 }
 
 impl Setup {

@@ -18,10 +18,10 @@ use crate::daemon::state::inputs::Inputs;
 pub fn judge(draft: &Draft, dialect: Dialect, now: u64) -> anyhow::Result<()> {
     let config = Config::parse(Path::new("agent.toml"), &draft.config)?;
     let options = CompileOptions::new(&config, draft.node.clone(), dialect);
-    let files = Files {
-        policy: Source::new("policy.hujson", &draft.policy),
-        inventory: Source::new("inventory.json", &draft.inventory),
-    };
+    let files = Files::new(
+        Source::new("policy.hujson", &draft.policy),
+        Source::new("inventory.json", &draft.inventory),
+    );
     match Inputs::check(files, config.mode, &options, now) {
         Ok(_) => Ok(()),
         Err(refused) => Err(anyhow::anyhow!(

@@ -36,6 +36,8 @@ pub const PROMOTE: &str = "/v1/promote";
 pub const QUARANTINE: &str = "/v1/quarantine";
 /// End a quarantine; POST.
 pub const RELEASE: &str = "/v1/release";
+/// Believe the next answer of a source of the inventory, whatever it lacks; POST, its name.
+pub const ACCEPT: &str = "/v1/accept";
 /// Attach to an interface now; POST.
 pub const ATTACH: &str = "/v1/attach";
 /// End enforcement; POST.

@@ -161,8 +161,31 @@ pub struct Agent {
     /// Whose keys route the identities' addresses; none: agent.toml has it off.
     #[serde(default)]
     pub identities: Option<Identities>,
+    /// Who is asked who exists, besides the inventory's file, in the order of precedence.
+    #[serde(default)]
+    pub sources: Vec<InventorySource>,
     /// The staged policy, and what it would have decided otherwise.
     pub staged: Option<Observed>,
+}
+
+/// A source of the inventory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct InventorySource {
+    /// Its name.
+    pub name: String,
+    /// What it is, such as `tailscale`.
+    pub kind: String,
+    /// Nodes of its last answer that was believed; none: there was none.
+    pub nodes: Option<u64>,
+    /// Seconds since that answer; none: this agent has had none.
+    pub answered_seconds: Option<u64>,
+    /// Why that answer still stands: it is silent, or what it says now is not believed.
+    pub problem: Option<String>,
+    /// Its nodes that are left out.
+    pub left_out_count: u64,
+    /// The first of them, and why.
+    pub left_out: Vec<String>,
 }
 
 /// Whose keys route the identities' addresses.

@@ -44,11 +44,15 @@ struct PeerStatus {
 /// # Errors
 /// If nobody answers, not in time, nobody who is root, or something else.
 pub fn peers(socket: &Path) -> Result<Vec<Peer>, PeersError> {
-    let what = socket.display().to_string();
-    parse(&get(socket, &what)?).map_err(|problem| PeersError::nonsense(what, problem))
+    parse(&status(socket)?).map_err(|problem| PeersError::nonsense(socket.display().to_string(), problem))
 }
 
-fn get(socket: &Path, what: &str) -> Result<Vec<u8>, PeersError> {
+/// What `tailscale status --json` prints.
+///
+/// # Errors
+/// If nobody answers, not in time, or nobody who is root.
+pub fn status(socket: &Path) -> Result<Vec<u8>, PeersError> {
+    let what = &*socket.display().to_string();
     let system = || PeersError::system(what);
     let stream = Place::File(socket.to_owned()).connect().map_err(system())?;
     of_root(&stream, what)?;

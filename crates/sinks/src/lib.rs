@@ -15,18 +15,16 @@
 
 mod anchor;
 mod ending;
-mod http;
 mod log_source;
 mod outlet;
 mod position;
 mod progress;
 mod settings;
 mod source;
-mod tls;
 mod worker;
 
 pub use anchor::{AnchorKind, AnchorSettings, Anchors};
 pub use log_source::LogSource;
-pub use settings::{From, Kind, Settings, Tls};
+pub use settings::{From, Kind, Settings};
 pub use source::RecordSource;
 pub use worker::Sinks;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bulkhead_export::Format;
+use bulkhead_http::Tls;
 
 /// One sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,13 +86,4 @@ impl Kind {
             Self::Otlp { .. } => "otlp",
         }
     }
-}
-
-/// Files of TLS, PEM; they are read at each connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// Certificates of authorities to trust; none: the system's.
-    pub ca: Option<PathBuf>,
-    /// This host's own certificate, if the receiver asks for one, and its private key.
-    pub identity: Option<(PathBuf, PathBuf)>,
 }

@@ -40,6 +40,7 @@ mod hostile;
 mod limits;
 mod links;
 mod listed;
+mod living;
 mod many;
 mod metrics;
 mod migrate;

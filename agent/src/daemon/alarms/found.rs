@@ -22,6 +22,8 @@ pub enum Cause {
     KeyExpiry { node: String, expires: Timestamp, within: Within },
     /// A node.
     QuarantineWithheld { node: String },
+    /// A source of the inventory.
+    Source { name: String },
 }
 
 /// How soon something expires.
@@ -106,6 +108,7 @@ impl Cause {
             Self::IdleRule { .. } => AlarmKind::IdleRule,
             Self::RuleExpiry { .. } | Self::KeyExpiry { .. } => AlarmKind::Expiry,
             Self::QuarantineWithheld { .. } => AlarmKind::QuarantineWithheld,
+            Self::Source { .. } => AlarmKind::Source,
         }
     }
 
@@ -126,6 +129,7 @@ impl Cause {
                 format!("{kind} key {node} {expires} within {}", within.name())
             }
             Self::QuarantineWithheld { node } => format!("{kind} {node}"),
+            Self::Source { name } => format!("{kind} {name}"),
         }
     }
 

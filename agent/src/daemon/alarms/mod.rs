@@ -104,7 +104,7 @@ impl Alarms {
     }
 
     /// Ends an alarm, if it is on.
-    fn end(&self, found: &Found) {
+    pub fn end(&self, found: &Found) {
         self.held().end(found);
     }
 

@@ -146,12 +146,13 @@ mod tests {
 
     /// How often an alarm and its end are told, by agents that are killed at a step of each.
     fn told(killed_at: usize, is_found_again: bool) -> (usize, usize) {
-        let (raise, end, nothing): (fn(&Alarms), fn(&Alarms), fn(&Alarms)) =
-            (|alarms| _ = alarms.raise(&found()), |alarms| alarms.end(&found()), |_| ());
+        let raise = |alarms: &Alarms| _ = alarms.raise(&found());
+        let end = |alarms: &Alarms| alarms.end(&found());
+        let nothing = |_: &Alarms| ();
         let mut disk = Disk::default();
         run(&mut disk, killed_at, raise);
         // Unless its cause goes on, nobody but the file knows of it.
-        run(&mut disk, usize::MAX, if is_found_again { raise } else { nothing });
+        run(&mut disk, usize::MAX, if is_found_again { raise as fn(&Alarms) } else { nothing });
         let raised = disk.count(AlarmState::Raised);
         run(&mut disk, killed_at, end);
         // An agent that takes it up finds that it is over.

@@ -39,7 +39,7 @@ pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
         return Ok(Applied { dry_run: true, difference, ..change::unchanged(enforcer) });
     }
     // Files that `run` names and that are not there are what they were.
-    let seen = if named { Some(files) } else { named_files(enforcer) };
+    let seen = if named { Some(files.into_named()) } else { named_files(enforcer) };
     let staged = enforcer.live().ledger.staged;
     let applied = change::change(enforcer, Disk::First, inputs, staged, |ledger, number, is_same| {
         // A restart goes on with this until what `run` names changes again.
@@ -52,13 +52,13 @@ pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
     Ok(Applied { difference, ..applied })
 }
 
-/// The files that a request means: those that it has, else those that `run` names.
+/// The files that a request means: those that it has, else those that `run` names; with what sources list.
 pub(in crate::daemon) fn requested<D: Dataplane>(
     enforcer: &Enforcer<D>,
     request: &Asked,
 ) -> Result<Files, Usage> {
     let (policy, inventory) = enforcer.setup.files();
-    Files::of(request, &policy, &inventory)
+    Ok(enforcer.setup.sources.add_to(Files::of(request, &policy, &inventory)?))
 }
 
 fn named_files<D: Dataplane>(enforcer: &Enforcer<D>) -> Option<Files> {

@@ -69,6 +69,8 @@ fn roll_back<D: Dataplane>(enforcer: &Enforcer<D>, way: &Return) -> anyhow::Resu
         }
         None => kept::files(enforcer, to)?,
     };
+    let (files, made) = files;
+    let files = (enforcer.setup.sources.add_to(files), made);
     let mut inputs = kept::compile(enforcer, to, files, Inputs::check_kept)?;
     let difference = origin::note(enforcer, &mut inputs, Action::Rollback, &way.asker);
     if let Some(text) = session::cut(enforcer, &inputs, way.asker.session)? {

@@ -76,7 +76,7 @@ pub fn promote<D: Dataplane>(
     let _one = enforcer.one_change();
     let Some(number) = enforcer.live().ledger.staged else { return Ok(None) };
     kept::promise_return(enforcer, within)?;
-    let (files, _) = kept::files(enforcer, number)?;
+    let files = enforcer.setup.sources.add_to(kept::files(enforcer, number)?.0);
     // Not the one it was staged in: that may have been before enforcement began.
     let mode = mode.unwrap_or_else(|| enforcer.live().built.mode);
     let mut staged = match Inputs::check(files, mode, &enforcer.setup.options, wall_time()) {

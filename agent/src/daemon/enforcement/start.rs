@@ -99,7 +99,7 @@ pub fn readable(store: &Store) -> anyhow::Result<()> {
 /// Why it cannot be enforced.
 pub fn read(setup: &Setup) -> Result<Inputs, Unfit> {
     let (policy, inventory) = setup.files();
-    let files = Files::read(&policy, &inventory).map_err(Unfit::Unreadable)?;
+    let files = setup.sources.add_to(Files::read(&policy, &inventory).map_err(Unfit::Unreadable)?);
     Inputs::check(files, setup.config.mode, &setup.options, wall_time()).map_err(Unfit::Refused)
 }
 
@@ -112,6 +112,7 @@ pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
     }
     let number = ledger.target.unwrap_or(ledger.enforced);
     let (files, made) = store.inputs_of(number)?;
+    let files = setup.sources.add_to(files);
     let inputs = Inputs::check_kept(files, made.mode, &setup.options, wall_time()).ok()?;
     let policy = setup.config.policy.display();
     tracing::error!("{policy} cannot be enforced: going on with what was kept\n{}", unfit.text());
@@ -194,7 +195,9 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
     }
     let seen = store.last_requested(&ledger);
     let unchanged = problem.is_some()
-        || seen.is_some_and(|(files, mode)| files.same_text(&named.files) && mode == setup.config.mode);
+        || seen.is_some_and(|(files, mode)| {
+            files.same_text(&named.files.clone().into_named()) && mode == setup.config.mode
+        });
     let before = ledger.enforced;
     let choice = choose(&ledger, unchanged);
     let mut action = if choice == Choice::Named { Action::Start } else { Action::Rollback };
@@ -255,6 +258,7 @@ fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> (Inpu
         return (named, Some("its files are damaged or gone".to_owned()));
     };
     let origin = made.origin;
+    let files = setup.sources.add_to(files);
     if files.same_text(&named.files) && made.mode == named.mode {
         return (Inputs { origin, ..named }, None);
     }

@@ -92,7 +92,7 @@ mod tests {
         let store = Store::new(root.path());
         let facts = HostFacts::new(store.clone());
         let save = |text: &str| {
-            let files = Files { policy: Source::new("p", text), inventory: Source::new("i", "") };
+            let files = Files::new(Source::new("p", text), Source::new("i", ""));
             let made = GenerationMeta {
                 policy: "p".into(),
                 inventory: "i".into(),

@@ -203,6 +203,13 @@ pub async fn release(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) -
     command(api, from, Action::Release, about, work).await
 }
 
+pub async fn accept(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) -> Response {
+    let source = read::<String>(&body);
+    let about = About { subject: source.as_ref().ok().cloned(), reason: None };
+    let work = move |enforcer: &Enforcer| Ok(enforcer.setup.sources.accept(&source?)?);
+    command(api, from, Action::Accept, about, work).await
+}
+
 pub async fn attach(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) -> Response {
     let interface = read::<String>(&body);
     let about = About { subject: interface.as_ref().ok().cloned(), reason: None };

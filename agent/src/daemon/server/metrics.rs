@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use bulkhead_abi::Action;
 use bulkhead_api::event::{AlarmKind, Rule};
-use bulkhead_api::status::{Anchor, ReasonCount, Sink, State, Status};
+use bulkhead_api::status::{Anchor, InventorySource, ReasonCount, Sink, State, Status};
 use bulkhead_engine::Reason;
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -64,6 +64,7 @@ pub fn render(status: &Status, sampled: &Sampled) -> String {
     anchors(&mut metrics, status);
     alarms(&mut metrics, status);
     identities(&mut metrics, status);
+    sources(&mut metrics, status);
     let mut text = String::new();
     // Writing into a string does not fail.
     let _ = prometheus_text::encode(&mut text, &metrics.0);
@@ -203,6 +204,18 @@ fn identities(metrics: &mut Metrics, status: &Status) {
     let counts = found.count.iter().map(|(state, count)| of(state, *count)).chain([of("stale", found.stale)]);
     let help = "Addresses of identities by whether their own keys route them; stale ones are bound as well";
     metrics.gauge("identities", help, counts);
+}
+
+fn sources(metrics: &mut Metrics, status: &Status) {
+    let sources = status.agent.as_ref().map_or(&[][..], |agent| &agent.sources);
+    let of = |source: &InventorySource, value: f64| (vec![("source", source.name.clone())], value);
+    let is_heard = |source: &InventorySource| f64::from(u8::from(source.problem.is_none()));
+    let heard = sources.iter().map(|source| of(source, is_heard(source)));
+    metrics.gauge("source_up", "Whether a source of the inventory answers and is believed", heard);
+    let nodes = sources.iter().filter_map(|source| Some(of(source, source.nodes? as f64)));
+    metrics.gauge("source_nodes", "Nodes of a source's last answer that was believed", nodes);
+    let age = sources.iter().filter_map(|source| Some(of(source, source.answered_seconds? as f64)));
+    metrics.gauge("source_answer_age_seconds", "Time since that answer", age);
 }
 
 fn losses(metrics: &mut Metrics, status: &Status) {

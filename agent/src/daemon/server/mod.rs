@@ -138,6 +138,7 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> Infallible {
         .route(route::PROMOTE, post(changes::promote))
         .route(route::QUARANTINE, post(changes::quarantine))
         .route(route::RELEASE, post(changes::release))
+        .route(route::ACCEPT, post(changes::accept))
         .route(route::ATTACH, post(changes::attach))
         .fallback(unknown)
         .layer(from_fn_with_state(api.clone(), rights::check))

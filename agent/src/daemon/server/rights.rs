@@ -132,6 +132,7 @@ fn action(path: &str) -> Option<Action> {
         route::PROMOTE => Action::Promote,
         route::QUARANTINE => Action::Quarantine,
         route::RELEASE => Action::Release,
+        route::ACCEPT => Action::Accept,
         route::ATTACH => Action::Attach,
         route::DETACH => Action::Detach,
         _ => return None,

@@ -6,7 +6,7 @@ use bulkhead_abi::{FEATURE_AUDIT, Settings};
 use bulkhead_api::event::EventStats;
 use bulkhead_api::quarantine::Entry;
 use bulkhead_api::status::{
-    Agent, Anchor, ExchangeInterface, Losses, Quarantined, ReasonCount, Sink, State, Status,
+    Agent, Anchor, ExchangeInterface, InventorySource, Losses, Quarantined, ReasonCount, Sink, State, Status,
 };
 use bulkhead_dataplane::{
     Dataplane, Kernel, KernelError, Pins, RunningLink, STATE_MAPS, State as Tables, held_settings, running,
@@ -133,6 +133,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         anchors,
         alarms: enforcer.shared.alarms.as_ref().map(|alarms| alarms.status()),
         read_back: enforcer.looks.last().map(|look| look.status()),
+        sources: enforcer.setup.sources.status(),
         identities: bindings::status::identities(&live.bindings, &live.built.inventory),
         staged,
     }
@@ -153,6 +154,16 @@ fn behind(sink: &Sink) -> Option<String> {
     });
     let words: Vec<String> = pruned.into_iter().chain(lost).collect();
     (!words.is_empty()).then(|| format!("sink {name}: {}", words.join("; ")))
+}
+
+/// What is wrong where a source's last answer stands though it is not what it says now.
+fn silent(source: &InventorySource) -> Option<String> {
+    let InventorySource { name, problem, nodes, .. } = source;
+    let stands = match nodes {
+        Some(_) => "its last answer stands",
+        None => "none of its nodes may connect",
+    };
+    problem.as_ref().map(|problem| format!("source {name} changes nothing, and {stands}: {problem}"))
 }
 
 fn without_last(anchor: &Anchor) -> Option<String> {
@@ -201,6 +212,7 @@ pub fn read(
     wrong.extend(guard.into_iter().chain(unknown));
     let identities = agent.iter().flat_map(|agent| &agent.identities);
     wrong.extend(identities.flat_map(|identities| identities.problems.iter().cloned()));
+    wrong.extend(agent.iter().flat_map(|agent| &agent.sources).filter_map(silent));
     let mode = match &agent {
         Some(agent) => Some(agent.mode),
         None => running_mode(&held_settings(pins)?).or(made.map(|made| made.mode)),

@@ -11,7 +11,7 @@ const INVENTORY: &str = r#"{"nodes": [
 
 fn compile(acls: &str, node: &str) -> Result<Inputs, super::Refused> {
     let policy = format!(r#"{{"tagOwners": {{"tag:a": [], "tag:b": []}}, "acls": [{acls}]}}"#);
-    let files = Files { policy: Source::new("p", &policy), inventory: Source::new("i", INVENTORY) };
+    let files = Files::new(Source::new("p", &policy), Source::new("i", INVENTORY));
     let options = CompileOptions {
         node: node.to_owned(),
         dialect: Dialect::Bulkhead,

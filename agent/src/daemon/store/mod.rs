@@ -270,7 +270,7 @@ impl Store {
         };
         let policy = source("policy", &made.policy)?;
         let inventory = source("inventory", &made.inventory)?;
-        let files = Files { policy, inventory };
+        let files = Files::new(policy, inventory);
         let digests = files.digests();
         let holds = self.seals.holds(number, &digests, &made);
         made.digests = Some(digests);

@@ -114,7 +114,7 @@ mod tests {
 
     fn save(store: &Store, number: u32, time: u64, length: usize) {
         let policy = Source::new("p", &"x".repeat(length));
-        let files = Files { policy, inventory: Source::new("i", "") };
+        let files = Files::new(policy, Source::new("i", ""));
         let origin = Origin { action: Action::Apply, by: Actor::Agent, time, difference: Summary::default() };
         let made = GenerationMeta {
             policy: "p".into(),

@@ -62,7 +62,7 @@ mod tests {
     use crate::daemon::store::{GenerationMeta, Store};
 
     fn save(store: &Store, mode: Mode) {
-        let files = Files { policy: Source::new("p", "[]"), inventory: Source::new("i", "{}") };
+        let files = Files::new(Source::new("p", "[]"), Source::new("i", "{}"));
         let digests = Some(files.digests());
         let fingerprints = Vec::new();
         let (policy, inventory) = files.paths();

@@ -24,7 +24,7 @@ impl Store {
         }
         let source =
             |file: &str| fs::read_to_string(self.root.join(file)).ok().map(|text| Source::new(file, &text));
-        let files = Files { policy: source("seen-policy")?, inventory: source("seen-inventory")? };
+        let files = Files::new(source("seen-policy")?, source("seen-inventory")?);
         Some((files, self.load("seen-mode.json").ok()??))
     }
 

@@ -87,7 +87,7 @@ fn what_an_agent_was_killed_over_is_nothing_to_return_to() {
 /// The files that the agent was killed over.
 fn wrong(world: &World) -> crate::daemon::files::Files {
     let inventory = bulkhead_policy::source::Source::new("i", super::world::INVENTORY);
-    crate::daemon::files::Files { policy: world.other_policy(81), inventory }
+    crate::daemon::files::Files::new(world.other_policy(81), inventory)
 }
 
 #[test]

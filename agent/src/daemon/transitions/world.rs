@@ -106,6 +106,7 @@ impl World {
             bpffs_is_the_hosts: true,
             confirm: None,
             forwarded_until: 0,
+            sources: Arc::default(),
         };
         let world = Self { fake, nft, faults, setup, _directory: directory };
         world.write_policy(80);

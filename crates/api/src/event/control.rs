@@ -83,6 +83,8 @@ names! {
         Attach "attach",
         /// Enforcement ends.
         Detach "detach",
+        /// The next answer of a source of the inventory is believed, whatever it lacks.
+        Accept "accept",
         /// What others took away or changed is enforced again.
         Restore "restore",
     }
@@ -136,6 +138,11 @@ pub enum Actor {
     },
     /// `file`: the files that `run` names have changed, and agent.toml has `watch = true`.
     File,
+    /// `source`: sources of the inventory, which list others than before.
+    Source {
+        /// Their names.
+        name: String,
+    },
     /// `agent`: the agent itself: a time was over, something was restored.
     Agent,
 }

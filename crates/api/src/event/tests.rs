@@ -77,6 +77,7 @@ fn actor() -> impl Strategy<Value = Actor> {
         text().prop_map(|signal| Actor::Signal { signal }),
         Just(Actor::Agent),
         Just(Actor::File),
+        text().prop_map(|name| Actor::Source { name }),
     ]
 }
 

@@ -159,6 +159,7 @@ fn control(f: &mut fmt::Formatter<'_>, control: &Control) -> fmt::Result {
     match &control.by {
         Actor::Agent => f.write_str(" by the agent")?,
         Actor::File => f.write_str(" by a change of its files")?,
+        Actor::Source { name } => write!(f, " by what {name} lists")?,
         Actor::Command { uid, pid } => write!(f, " by uid {uid}, process {pid}, without an agent")?,
         Actor::Signal { signal } => write!(f, " by {signal}")?,
         Actor::Socket { uid, pid, comm, .. } => {

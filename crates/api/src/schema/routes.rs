@@ -207,6 +207,16 @@ pub const ROUTES: &[Route] = &[
         )
     },
     Route {
+        body: Some("The source, by its name in agent.toml."),
+        ..Route::post(
+            route::ACCEPT,
+            "Believe the next answer of a source of the inventory, whatever it lacks.",
+            "true.",
+            Content::Json(of::<String>),
+            Content::Json(of::<bool>),
+        )
+    },
+    Route {
         body: Some("The interface, by its name in agent.toml."),
         ..Route::post(
             route::ATTACH,

@@ -24,7 +24,9 @@ fn meaning(action: Action) -> (Entity, Activity) {
     match action {
         Action::Start => (Entity::Application, (3, "Start")),
         Action::Stop => (Entity::Application, (4, "Stop")),
-        Action::Apply | Action::Confirm | Action::Rollback => (Entity::Policy, (3, "Update")),
+        Action::Apply | Action::Confirm | Action::Rollback | Action::Accept => {
+            (Entity::Policy, (3, "Update"))
+        }
         Action::Stage => (Entity::Policy, (1, "Create")),
         Action::Unstage => (Entity::Policy, (4, "Delete")),
         Action::Promote => (Entity::Policy, (10, "Activate")),
@@ -96,6 +98,7 @@ fn actor(record: &Record, by: &Actor) -> Value {
         Actor::Command { uid, pid } => json!({"user": user(*uid), "process": {"pid": pid}}),
         Actor::Signal { signal } => json!({"app_name": format!("signal {signal}")}),
         Actor::File => json!({"app_name": "changed files"}),
+        Actor::Source { name } => json!({"app_name": format!("inventory source {name}")}),
         Actor::Agent => json!({"app_name": PRODUCT, "app_uid": record.event.node}),
     }
 }

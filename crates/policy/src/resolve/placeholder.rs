@@ -87,7 +87,10 @@ pub fn placeholder_as(policy: &Policy, world: World) -> Inventory {
     let all = tagged.chain(owned).chain(second).chain(exit).chain(router);
     let nodes = (1u32..).zip(all).map(|(number, (name, owner, routes))| node(number, name, owner, routes));
     let nodes = nodes.collect();
-    let users = users.into_iter().map(|(login, roles)| User { login, roles, aliases: Vec::new() }).collect();
+    let users = users
+        .into_iter()
+        .map(|(login, roles)| User { login, roles, aliases: Vec::new(), source: None })
+        .collect();
     let mut inventory = Inventory::new(Source::new("(placeholder inventory)", ""), nodes, Some(users));
     inventory.is_placeholder = true;
     inventory
@@ -193,6 +196,7 @@ fn node(number: u32, name: String, owner: Owner, routes: Vec<IpNet>) -> Node {
         posture: serde_json::Map::new(),
         expires: None,
         jailed: false,
+        source: None,
         span: Span::default(),
     }
 }

@@ -4,9 +4,9 @@ use std::io;
 use std::path::Path;
 
 use super::{Keeper, Last};
-use crate::http::{Client, TEXT};
 use crate::outlet::Failure;
-use crate::settings::Tls;
+use bulkhead_http::Tls;
+use bulkhead_http::{Client, TEXT};
 
 /// A receiver.
 pub(super) struct Receiver {
@@ -22,6 +22,6 @@ impl Receiver {
 impl Keeper for Receiver {
     fn give(&mut self, last: &Last) -> Result<(), Failure> {
         let answer = self.client.post(TEXT, last.note().to_string().as_bytes())?;
-        if answer.status.is_success() { Ok(()) } else { Err(self.client.refused(&answer)) }
+        if answer.status.is_success() { Ok(()) } else { Err(Failure::answered(&self.client, &answer)) }
     }
 }

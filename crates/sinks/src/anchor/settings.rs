@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bulkhead_tlog::VerifierKey;
 
-use crate::settings::Tls;
+use bulkhead_http::Tls;
 
 /// One place where checkpoints go.
 #[derive(Clone, Debug, PartialEq, Eq)]

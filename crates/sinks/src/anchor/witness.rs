@@ -4,13 +4,11 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
+use bulkhead_http::{Answer, Client, StatusCode, TEXT, Tls};
 use bulkhead_tlog::{VerifierKey, cosign};
-use ureq::http::StatusCode;
 
 use super::{Keeper, Last};
-use crate::http::{Answer, Client, TEXT};
 use crate::outlet::Failure;
-use crate::settings::Tls;
 
 /// A witness.
 pub(super) struct Witness {
@@ -46,7 +44,7 @@ impl Keeper for Witness {
         }
         let mut answer = self.ask(last)?;
         if answer.status == StatusCode::CONFLICT {
-            self.seen = seen(&answer.body).ok_or_else(|| self.client.refused(&answer))?;
+            self.seen = seen(&answer.body).ok_or_else(|| Failure::answered(&self.client, &answer))?;
             if self.seen > size {
                 let name = self.client.name();
                 let words = format!(
@@ -58,7 +56,7 @@ impl Keeper for Witness {
             answer = self.ask(last)?;
         }
         if answer.status != StatusCode::OK {
-            return Err(self.client.refused(&answer));
+            return Err(Failure::answered(&self.client, &answer));
         }
         let mut note = last.note().clone();
         let wrong = |error| io::Error::other(format!("{}: {error}", self.client.name()));

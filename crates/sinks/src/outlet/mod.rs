@@ -10,9 +10,9 @@ use std::io;
 use std::time::Duration;
 
 use bulkhead_export::Exported;
+use bulkhead_http::{Answer, Client};
 
 pub(crate) use self::file::named;
-
 use crate::settings::{Kind, Settings};
 
 /// How long a receiver may take to let a connection or bytes in.
@@ -57,6 +57,14 @@ pub(crate) struct Failure {
     pub error: io::Error,
     /// When the receiver wants to be asked again.
     pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// An answer that is no success.
+    pub(crate) fn answered(client: &Client, answer: &Answer) -> Self {
+        let error = io::Error::other(format!("{} answers {}", client.name(), answer.status));
+        Self { error, retry_after: answer.retry_after }
+    }
 }
 
 impl From<io::Error> for Failure {

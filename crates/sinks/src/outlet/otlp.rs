@@ -4,11 +4,9 @@ use std::io;
 use std::path::Path;
 
 use bulkhead_export::{Exported, Format, otlp};
-use ureq::http::StatusCode;
+use bulkhead_http::{Client, StatusCode, Tls};
 
 use super::{Failure, Outlet, Sent};
-use crate::http::Client;
-use crate::settings;
 
 /// A receiver.
 pub(crate) struct Http {
@@ -23,7 +21,7 @@ impl Http {
     pub(crate) fn new(
         url: &str,
         headers: Option<&Path>,
-        tls: &settings::Tls,
+        tls: &Tls,
         host: &str,
         format: Format,
     ) -> io::Result<Self> {
@@ -48,7 +46,7 @@ impl Outlet for Http {
             };
         }
         if !answer.status.is_success() {
-            return Err(self.client.refused(&answer));
+            return Err(Failure::answered(&self.client, &answer));
         }
         let refused = otlp::rejected(&answer.body).map_or(0, |(refused, why)| {
             tracing::warn!("{} has refused {refused} records: {why}", self.client.name());

@@ -11,7 +11,6 @@ use rustls::{ClientConnection, StreamOwned};
 
 use super::stream::{self, GRACE};
 use super::{Failure, Outlet, PATIENCE, Sent, all, file::named};
-use crate::{settings, tls};
 
 /// A daemon's socket: most have a datagram socket.
 pub(crate) fn unix(path: &Path, format: Format) -> io::Result<Box<dyn Outlet>> {
@@ -92,9 +91,14 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub(crate) fn connect(host: &str, port: u16, tls: &settings::Tls, format: Format) -> io::Result<Self> {
+    pub(crate) fn connect(
+        host: &str,
+        port: u16,
+        tls: &bulkhead_http::Tls,
+        format: Format,
+    ) -> io::Result<Self> {
         let tcp = stream::connect(host, port)?;
-        Ok(Self { stream: tls::handshake(tls, host, tcp)?, format })
+        Ok(Self { stream: bulkhead_http::handshake(tls, host, tcp)?, format })
     }
 }
 

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bulkhead_api::status::Anchor;
-use bulkhead_sinks::{AnchorKind, AnchorSettings, Anchors, Tls};
+use bulkhead_http::Tls;
+use bulkhead_sinks::{AnchorKind, AnchorSettings, Anchors};
 use bulkhead_tlog::{
     Algorithm, Checkpoint, Hash, Log, Note, Options, SignerKey, Trust, VerifierKey, check_consistency, verify,
 };

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use bulkhead_export::Format;
-use bulkhead_sinks::{Kind, Settings, Tls};
+use bulkhead_http::Tls;
+use bulkhead_sinks::{Kind, Settings};
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
 };

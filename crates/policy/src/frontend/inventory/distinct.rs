@@ -65,7 +65,9 @@ pub(super) fn check(inventory: Inventory, findings: &mut Findings) -> Inventory 
         return inventory;
     }
     let kept = (0..).zip(inventory.nodes).filter(|(index, _)| !refused.contains_key(index));
-    Inventory::new(inventory.source, kept.map(|(_, node)| node).collect(), inventory.users)
+    let nodes = kept.map(|(_, node)| node).collect();
+    let annotations = inventory.annotations;
+    Inventory { annotations, ..Inventory::new(inventory.source, nodes, inventory.users) }
 }
 
 /// Where a node says `written` for the nth time (counting from 0), else the whole node. An

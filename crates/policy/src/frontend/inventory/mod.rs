@@ -1,9 +1,11 @@
 //! Who exists: nodes and users.
 
+mod compose;
 mod distinct;
 pub mod import;
 mod parse;
 
+pub use compose::{Composed, LeftOut, compose};
 pub use parse::parse;
 
 use std::collections::BTreeSet;
@@ -25,6 +27,8 @@ pub struct Inventory {
     pub nodes: Vec<Node>,
     /// Users, if the section is there.
     pub users: Option<Vec<User>>,
+    /// What is known of nodes that a source lists.
+    pub annotations: Vec<Annotation>,
     /// Indices of nodes, sorted by name: a million of them cost less so than hashed.
     by_name: Vec<u32>,
     /// Whether it was made up, for a policy that is checked without one: no address in a file is anybody's.
@@ -60,6 +64,8 @@ pub struct Node {
     pub expires: Option<u64>,
     /// Whether it may answer and never start: a machine that another tailnet shares with this one.
     pub jailed: bool,
+    /// The source that lists it; none: it is written by hand.
+    pub source: Option<String>,
     /// Where it is written.
     pub span: Span,
 }
@@ -114,6 +120,20 @@ pub struct User {
     pub roles: Vec<String>,
     /// What policies may write in place of the login, in small letters.
     pub aliases: Vec<String>,
+    /// The source that lists it; none: it is written by hand.
+    pub source: Option<String>,
+}
+
+/// What only people know of a node that a source lists, known by its key: whoever may name a machine must not get
+/// what belongs to another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Annotation {
+    /// WireGuard public key.
+    pub key: [u8; 32],
+    /// Addresses on networks beneath the overlay.
+    pub underlay: Vec<IpAddr>,
+    /// Posture attributes by name; the source's own come before them.
+    pub posture: Attributes,
 }
 
 impl User {
@@ -199,7 +219,18 @@ impl Inventory {
         by_owner.sort_unstable();
         let routers = (0..).zip(&nodes).filter(|(_, node)| !node.routes.is_empty());
         let routers = routers.map(|(index, _)| index).collect();
-        Self { source, nodes, users, is_placeholder: false, by_name, by_address, by_owner, routers }
+        let annotations = Vec::new();
+        Self {
+            source,
+            nodes,
+            users,
+            annotations,
+            is_placeholder: false,
+            by_name,
+            by_address,
+            by_owner,
+            routers,
+        }
     }
 
     /// The nodes of an owner, in the file's order.

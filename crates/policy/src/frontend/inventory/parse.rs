@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ipnet::IpNet;
 
-use super::{Inventory, Node, Owner, ROLES, User, distinct};
+use super::{Annotation, Inventory, Node, Owner, ROLES, User, distinct};
 use crate::frontend::diagnostic::{Diagnostic, Findings};
 use crate::frontend::json::{self, Object, Reader, Value};
 use crate::frontend::policy::posture::Attributes;
@@ -23,22 +23,29 @@ pub fn parse(source: &Source, findings: &mut Findings) -> Option<Inventory> {
             nodes.extend(node(reader, object));
         }
     };
-    let users =
+    let parsed =
         json::parse_streamed(source, findings, "an inventory", &["nodes"], each, |reader, object| {
-            let mut users = None;
-            for (name, property) in reader.fields(object, "an inventory", &["nodes", "users"]) {
+            let (mut users, mut annotations) = (None, Vec::new());
+            for (name, property) in reader.fields(object, "an inventory", &["nodes", "users", "annotations"])
+            {
                 let Some(elements) = reader.array(&property.value, name) else { continue };
-                if name == "users" {
-                    users = Some(elements.iter().filter_map(|element| user(reader, element)).collect());
+                let elements = elements.iter();
+                match name {
+                    "users" => users = Some(elements.filter_map(|element| user(reader, element)).collect()),
+                    "annotations" => {
+                        annotations = elements.filter_map(|element| annotation(reader, element)).collect();
+                    }
+                    _ => {}
                 }
             }
             if object.get("nodes").is_none() {
                 reader.error(object.span, "the inventory has no \"nodes\"");
             }
-            users
-        })?;
+            (users, annotations)
+        });
+    let (users, annotations) = parsed?;
     let inventory = Inventory::new(source.clone(), nodes, users.map(|users| named(source, users, findings)));
-    Some(distinct::check(inventory, findings))
+    Some(distinct::check(Inventory { annotations, ..inventory }, findings))
 }
 
 /// The users, if no name means two of them.
@@ -64,9 +71,10 @@ fn named(source: &Source, users: Vec<(User, Vec<Span>)>, findings: &mut Findings
 /// A user, and where each of its aliases is written.
 fn user(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<(User, Vec<Span>)> {
     let object = reader.object(value, "each user")?;
-    let (mut login, mut roles, mut aliases) = (None, Vec::new(), Vec::new());
-    for (name, property) in reader.fields(object, "a user", &["login", "roles", "aliases"]) {
+    let (mut login, mut roles, mut aliases, mut listed_by) = (None, Vec::new(), Vec::new(), None);
+    for (name, property) in reader.fields(object, "a user", &["login", "roles", "aliases", "source"]) {
         match name {
+            "source" => listed_by = reader.string(&property.value, name).map(|text| text.value),
             "login" => login = reader.string(&property.value, "login"),
             "roles" => roles = reader.strings(&property.value, "roles").unwrap_or_default(),
             _ => aliases = reader.strings(&property.value, "aliases").unwrap_or_default(),
@@ -77,7 +85,24 @@ fn user(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<(User, Vec<Span>)>
     }
     let roles = roles.into_iter().map(|role| known_role(reader, role)).collect();
     let (aliases, spans) = aliases.into_iter().map(|alias| (alias.value.to_lowercase(), alias.span)).unzip();
-    Some((User { login: login?.value.to_lowercase(), roles, aliases }, spans))
+    Some((User { login: login?.value.to_lowercase(), roles, aliases, source: listed_by }, spans))
+}
+
+fn annotation(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Annotation> {
+    let object = reader.object(value, "each annotation")?;
+    let (mut key, mut underlay, mut posture) = (None, Vec::new(), Attributes::new());
+    for (name, property) in reader.fields(object, "an annotation", &["key", "underlay", "posture"]) {
+        let value = &property.value;
+        match name {
+            "key" => key = reader.string(value, name).and_then(|text| wireguard_key(reader, &text)),
+            "underlay" => underlay = read_addresses(reader, value, name),
+            _ => posture = attributes(reader, value, name).unwrap_or_default(),
+        }
+    }
+    if object.get("key").is_none() {
+        reader.error(value.span, "the annotation has no \"key\": it is that of the node it is about");
+    }
+    Some(Annotation { key: key?, underlay, posture })
 }
 
 /// A role in small letters. One that no autogroup has stands, and is warned of.
@@ -93,7 +118,7 @@ fn known_role(reader: &mut Reader<'_>, role: Spanned<String>) -> String {
 }
 
 fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
-    const KNOWN: [&str; 11] = [
+    const KNOWN: [&str; 12] = [
         "name",
         "key",
         "keys",
@@ -105,12 +130,13 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
         "posture",
         "expires",
         "jailed",
+        "source",
     ];
     let (mut name, mut key, mut user, mut tags) = (None, None, None, None);
     let (mut keys, mut addresses, mut underlay, mut routes) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut posture = Attributes::new();
-    let (mut until, mut jailed) = (None, false);
+    let (mut until, mut jailed, mut listed_by) = (None, false, None);
     for (field, property) in reader.fields(object, "a node", &KNOWN) {
         let value = &property.value;
         match field {
@@ -126,6 +152,7 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
             "user" => user = reader.string(value, field),
             "tags" => tags = reader.strings(value, field),
             "posture" => posture = attributes(reader, value, field).unwrap_or_default(),
+            "source" => listed_by = reader.string(value, field).map(|text| text.value),
             "expires" => until = expires(reader, value).map(|time| time.value),
             // What cannot be read is an error, and the file is refused.
             _ => jailed = reader.boolean(value, field).unwrap_or(true),
@@ -153,6 +180,7 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
         posture,
         expires: until,
         jailed,
+        source: listed_by,
         span: object.span,
     })
 }

@@ -51,7 +51,7 @@ pub fn headscale(source: &Source, findings: &mut Findings) -> Option<Import> {
                 Some(lister.parsed(listed, &spelled(listed, "approved_routes")).unwrap_or_default());
         }
         if let Some(Owner::User(login)) = &node.owner {
-            import.users.push(User { login: login.clone(), roles: Vec::new(), aliases });
+            import.users.push(User { login: login.clone(), roles: Vec::new(), aliases, source: None });
         }
         import.nodes.push(node);
     }

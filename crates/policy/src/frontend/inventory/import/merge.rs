@@ -172,6 +172,7 @@ fn joined(listed: Listed, known: Option<&Node>) -> Node {
         posture,
         expires: listed.expires.unwrap_or_else(|| known.and_then(|node| node.expires)),
         jailed: listed.jailed.unwrap_or_else(|| known.is_some_and(|node| node.jailed)),
+        source: None,
         span: Span::default(),
     }
 }

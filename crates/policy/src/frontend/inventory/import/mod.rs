@@ -1,10 +1,12 @@
 //! Inventories made from what other tools list, with what only people know taken from the
 //! inventory before.
 
+mod devices;
 mod headscale;
 mod merge;
 #[cfg(test)]
 mod merge_tests;
+mod netbird;
 #[cfg(test)]
 mod outside_tests;
 mod tailscale;
@@ -13,10 +15,13 @@ mod tests;
 mod wireguard;
 mod write;
 
+pub use devices::devices;
 pub use headscale::headscale;
 pub use merge::merge;
+pub use netbird::netbird;
 pub use tailscale::tailscale;
-pub use wireguard::wireguard;
+pub use wireguard::{peers, wireguard};
+pub(super) use write::text;
 pub use write::write;
 
 use std::net::IpAddr;

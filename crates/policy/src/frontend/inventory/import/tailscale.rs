@@ -145,7 +145,8 @@ fn told_apart(peers: Vec<Peer>, findings: &mut Findings) -> Import {
     };
     let members: HashSet<String> = peers.iter().filter_map(member).collect();
     let mut import = Import::default();
-    let user = |login: &String, roles| User { login: login.clone(), roles, aliases: Vec::new() };
+    let user =
+        |login: &String, roles| User { login: login.clone(), roles, aliases: Vec::new(), source: None };
     import.users.extend(members.iter().map(|login| user(login, Vec::new())));
     for peer in peers {
         let node = match peer {

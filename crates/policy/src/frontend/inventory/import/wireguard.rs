@@ -56,20 +56,8 @@ pub fn wireguard(dump: &Source, names: &Source, findings: &mut Findings) -> Opti
             continue;
         };
         match allowed.map(allowed_ips).transpose() {
-            Ok(allowed) => {
-                // What the interface itself has is not in its dump.
-                let (addresses, routes) = allowed.unzip();
-                import.nodes.push(Listed {
-                    name: name.clone(),
-                    key: Some(key),
-                    addresses,
-                    routes,
-                    owner: None,
-                    posture: Attributes::new(),
-                    expires: None,
-                    jailed: None,
-                });
-            }
+            // What the interface itself has is not in its dump.
+            Ok(allowed) => import.nodes.push(listed(name, key, allowed)),
             Err(()) => refuse(
                 "allowed IPs that are no prefixes".into(),
                 "import what `wg show IFACE dump` prints, unchanged",
@@ -84,18 +72,43 @@ pub fn wireguard(dump: &Source, names: &Source, findings: &mut Findings) -> Opti
     Some(import)
 }
 
-/// Single addresses are the peer's own, prefixes are its routes.
-fn allowed_ips(text: &str) -> Result<(Vec<IpAddr>, Vec<IpNet>), ()> {
-    let (mut addresses, mut routes) = (Vec::new(), Vec::new());
-    for prefix in text.split(',').filter(|prefix| !prefix.is_empty() && *prefix != NOTHING) {
-        let prefix: IpNet = prefix.parse().map_err(|_| ())?;
-        if prefix.prefix_len() == prefix.max_prefix_len() {
-            addresses.push(prefix.addr());
-        } else {
-            routes.push(prefix.trunc());
-        }
+/// The peers of an interface, each a key with its allowed IPs, that a file names as in [`wireguard`]. What is wrong
+/// with the file goes to `findings`; a peer that it does not name is left out.
+pub fn peers(
+    peers: impl Iterator<Item = ([u8; 32], Vec<IpNet>)>,
+    names: &Source,
+    findings: &mut Findings,
+) -> Option<Import> {
+    let names = read_names(names, findings)?;
+    let named = peers.filter_map(|(key, allowed)| Some(listed(names.get(&key)?, key, Some(split(allowed)))));
+    Some(Import { nodes: named.collect(), users: Vec::new() })
+}
+
+fn listed(name: &str, key: [u8; 32], allowed: Option<(Vec<IpAddr>, Vec<IpNet>)>) -> Listed {
+    let (addresses, routes) = allowed.unzip();
+    Listed {
+        name: name.to_owned(),
+        key: Some(key),
+        addresses,
+        routes,
+        owner: None,
+        posture: Attributes::new(),
+        expires: None,
+        jailed: None,
     }
-    Ok((addresses, routes))
+}
+
+fn allowed_ips(text: &str) -> Result<(Vec<IpAddr>, Vec<IpNet>), ()> {
+    let prefixes = text.split(',').filter(|prefix| !prefix.is_empty() && *prefix != NOTHING);
+    let prefixes: Vec<IpNet> = prefixes.map(str::parse).collect::<Result<_, _>>().map_err(|_| ())?;
+    Ok(split(prefixes))
+}
+
+/// Single addresses are the peer's own, prefixes are its routes.
+fn split(allowed: Vec<IpNet>) -> (Vec<IpAddr>, Vec<IpNet>) {
+    let (own, led): (Vec<IpNet>, Vec<IpNet>) =
+        allowed.into_iter().partition(|prefix| prefix.prefix_len() == prefix.max_prefix_len());
+    (own.iter().map(IpNet::addr).collect(), led.iter().map(IpNet::trunc).collect())
 }
 
 fn read_names(source: &Source, findings: &mut Findings) -> Option<HashMap<[u8; 32], String>> {

@@ -5,17 +5,41 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Merged, base64};
-use crate::frontend::inventory::{Node, Owner, User};
+use crate::frontend::inventory::{Annotation, Node, Owner, User};
 
 /// The file's text.
 #[must_use]
 pub fn write(merged: &Merged) -> String {
-    let nodes: Vec<String> = merged.nodes.iter().map(node).collect();
-    let users: Vec<String> = merged.users.iter().map(user).collect();
-    let list = |items: &[String]| {
-        if items.is_empty() { "[]".to_owned() } else { format!("[\n    {}\n  ]", items.join(",\n    ")) }
-    };
-    format!("{{\n  \"nodes\": {},\n  \"users\": {}\n}}\n", list(&nodes), list(&users))
+    text(&merged.nodes, Some(&merged.users), &[])
+}
+
+/// The text of an inventory; sections that may be left out are, if there are none.
+pub(in super::super) fn text(nodes: &[Node], users: Option<&[User]>, annotations: &[Annotation]) -> String {
+    let mut sections = vec![section("nodes", nodes.iter().map(node))];
+    sections.extend(users.map(|users| section("users", users.iter().map(user))));
+    let annotated = !annotations.is_empty();
+    sections.extend(annotated.then(|| section("annotations", annotations.iter().map(annotation))));
+    format!("{{\n  {}\n}}\n", sections.join(",\n  "))
+}
+
+fn section(name: &str, items: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = items.collect();
+    if items.is_empty() {
+        format!("\"{name}\": []")
+    } else {
+        format!("\"{name}\": [\n    {}\n  ]", items.join(",\n    "))
+    }
+}
+
+fn annotation(annotation: &Annotation) -> String {
+    let mut fields = vec![("key", json!(base64(&annotation.key)))];
+    if !annotation.underlay.is_empty() {
+        fields.push(("underlay", json!(annotation.underlay)));
+    }
+    if !annotation.posture.is_empty() {
+        fields.push(("posture", json!(annotation.posture)));
+    }
+    line(fields)
 }
 
 fn line(fields: Vec<(&str, Value)>) -> String {
@@ -51,6 +75,7 @@ fn node(node: &Node) -> String {
     if node.jailed {
         fields.push(("jailed", json!(true)));
     }
+    fields.extend(node.source.as_ref().map(|source| ("source", json!(source))));
     line(fields)
 }
 
@@ -62,5 +87,6 @@ fn user(user: &User) -> String {
     if !user.aliases.is_empty() {
         fields.push(("aliases", json!(user.aliases)));
     }
+    fields.extend(user.source.as_ref().map(|source| ("source", json!(source))));
     line(fields)
 }

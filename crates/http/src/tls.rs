@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
@@ -11,14 +11,24 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 
-use crate::settings::Tls;
+/// Files of TLS, PEM; they are read at each connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificates of authorities to trust; none: the system's.
+    pub ca: Option<PathBuf>,
+    /// This host's own certificate, if the receiver asks for one, and its private key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
 /// Talks TLS over a connection, after a handshake in which the receiver has shown who it is.
-pub(crate) fn handshake(
+///
+/// # Errors
+/// If a file cannot be read or the handshake fails.
+pub fn handshake(
     tls: &Tls,
     host: &str,
     mut tcp: TcpStream,

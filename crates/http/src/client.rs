@@ -4,24 +4,26 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use ureq::Agent;
-use ureq::http::StatusCode;
 use ureq::http::header::RETRY_AFTER;
+use ureq::http::{Response, StatusCode};
+use ureq::{Agent, Body};
 
-use crate::outlet::{Failure, PATIENCE, named};
-use crate::{settings, tls};
+use crate::tls::{self, Tls};
+
+/// How long a connection may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a request may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What is read of an answer, bytes.
+/// What is read of an answer to what is told, bytes.
 const ANSWER: u64 = 64 << 10;
 
 /// The type of what people could read.
-pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+pub const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Whom requests go to.
-pub(crate) struct Client {
+pub struct Client {
     agent: Agent,
     url: String,
     /// The URL without what may be secret in it.
@@ -30,17 +32,31 @@ pub(crate) struct Client {
 }
 
 /// What was answered.
-pub(crate) struct Answer {
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
     pub status: StatusCode,
     /// When to ask again, if the answer says so.
     pub retry_after: Option<Duration>,
+    /// Its content.
     pub body: Vec<u8>,
 }
 
 impl Client {
-    /// `headers` is a file, which is read now.
-    pub(crate) fn new(url: &str, headers: Option<&Path>, tls: &settings::Tls) -> io::Result<Self> {
+    /// For a URL. `headers` is a file, one `Name: value` a line, which is read now.
+    ///
+    /// # Errors
+    /// If a file cannot be read or understood.
+    pub fn new(url: &str, headers: Option<&Path>, tls: &Tls) -> io::Result<Self> {
         let headers = headers.map(read_headers).transpose()?.unwrap_or_default();
+        Self::with(url, headers, tls)
+    }
+
+    /// For a URL, with these headers in each request.
+    ///
+    /// # Errors
+    /// If a file of TLS cannot be read or understood.
+    pub fn with(url: &str, headers: Vec<(String, String)>, tls: &Tls) -> io::Result<Self> {
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -55,28 +71,50 @@ impl Client {
         Ok(Self { agent, url: url.to_owned(), name: without_secrets(url), headers })
     }
 
+    /// The same for another path of the same server: the URL with `path` behind it.
+    #[must_use]
+    pub fn at(&self, path: &str) -> Self {
+        let url = format!("{}{path}", self.url.trim_end_matches('/'));
+        Self { agent: self.agent.clone(), name: without_secrets(&url), url, headers: self.headers.clone() }
+    }
+
     /// The URL, without what may be secret in it.
-    pub(crate) fn name(&self) -> &str {
+    #[must_use]
+    pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// An error unless there was an answer, whatever its status.
-    pub(crate) fn post(&self, content_type: &str, body: &[u8]) -> io::Result<Answer> {
+    /// Tells something. An answer is one whatever its status.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub fn post(&self, content_type: &str, body: &[u8]) -> io::Result<Answer> {
         let mut request = self.agent.post(&self.url).header("content-type", content_type);
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        let mut answer = request.send(body).map_err(|error| self.named(&error.into_io()))?;
-        let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let body = answer.body_mut().with_config().limit(ANSWER).read_to_vec();
-        let body = body.map_err(|error| self.named(&error.into_io()))?;
-        Ok(Answer { status: answer.status(), retry_after: after.map(Duration::from_secs), body })
+        let answer = request.send(body).map_err(|error| self.named(&error.into_io()))?;
+        self.read(answer, ANSWER)
     }
 
-    /// What to say of an answer that is no success.
-    pub(crate) fn refused(&self, answer: &Answer) -> Failure {
-        let error = io::Error::other(format!("{} answers {}", self.name, answer.status));
-        Failure { error, retry_after: answer.retry_after }
+    /// Asks for something, of which at most so many bytes are read. An answer is one whatever its status.
+    ///
+    /// # Errors
+    /// If there is no answer, or it is longer.
+    pub fn get(&self, longest: u64) -> io::Result<Answer> {
+        let mut request = self.agent.get(&self.url);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let answer = request.call().map_err(|error| self.named(&error.into_io()))?;
+        self.read(answer, longest)
+    }
+
+    fn read(&self, mut answer: Response<Body>, longest: u64) -> io::Result<Answer> {
+        let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let body = answer.body_mut().with_config().limit(longest).read_to_vec();
+        let body = body.map_err(|error| self.named(&error.into_io()))?;
+        Ok(Answer { status: answer.status(), retry_after: after.map(Duration::from_secs), body })
     }
 
     fn named(&self, error: &io::Error) -> io::Error {
@@ -109,4 +147,8 @@ fn read_headers(path: &Path) -> io::Result<Vec<(String, String)>> {
         Ok((name.trim().to_owned(), value.trim().to_owned()))
     };
     lines.map(header).collect()
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -1,0 +1,108 @@
+//! The thread that enforces what the sources list now.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bulkhead_api::event::{Action, Actor, Outcome};
+use bulkhead_dataplane::Dataplane;
+use bulkhead_policy::inventory::Inventory;
+
+use super::asking;
+use crate::daemon::enforcement::{change, kept};
+use crate::daemon::events::control::{Change, generation};
+use crate::daemon::state::Enforcer;
+use crate::daemon::state::inputs::Inputs;
+use crate::daemon::store::unsaved::Disk;
+
+/// Between two looks whether there is something new.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// After a generation that could not be built.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
+
+/// Names that are told of a change.
+const NAMED: usize = 8;
+
+/// Asks each source, and follows what they answer, on threads of their own.
+///
+/// # Errors
+/// If the system has no more threads.
+pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
+    let what = "starting the threads that ask sources";
+    if enforcer.setup.config.sources.is_empty() {
+        return Ok(());
+    }
+    for index in 0..enforcer.setup.config.sources.len() {
+        asking::start(enforcer, index).context(what)?;
+    }
+    let enforcer = enforcer.clone();
+    let run = move || {
+        let mut done = None;
+        while !enforcer.live().detached {
+            let now = (enforcer.setup.sources.revision(), generation(&enforcer));
+            if done != Some(now) {
+                match follow(&enforcer) {
+                    // What was made by it has another number.
+                    Ok(()) => done = Some((now.0, generation(&enforcer))),
+                    Err(error) => {
+                        tracing::error!("what the sources list is not enforced, and tried again: {error:#}");
+                        std::thread::sleep(AFTER_FAILURE);
+                    }
+                }
+            }
+            std::thread::sleep(LOOK);
+        }
+    };
+    std::thread::Builder::new().name("sources".to_owned()).spawn(run).map(drop).context(what)
+}
+
+/// Enforces the same policy over what the sources list now, if that is not what is enforced. What waits for a
+/// confirmation goes on to wait, and `rollback` returns to where it did.
+fn follow<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
+    let _one = enforcer.one_change();
+    let (number, staged) = {
+        let live = enforcer.live();
+        (live.ledger.enforced, live.ledger.staged)
+    };
+    let (files, made) = kept::files(enforcer, number)?;
+    let before = files.inventory.clone();
+    let files = enforcer.setup.sources.add_to(files);
+    if files.inventory.text() == before.text() {
+        return Ok(());
+    }
+    let inputs = kept::compile(enforcer, number, (files, made), Inputs::check_kept)?;
+    let detail = enforcer.live().built.inventory.clone();
+    let detail = difference(&detail, &inputs.inventory);
+    // Nobody keeps a node in by filling the disk.
+    change::change(enforcer, Disk::Follows, inputs, staged, |ledger, _, _| Ok(ledger.clone()))?;
+    let by = Actor::Source { name: enforcer.setup.sources.names() };
+    tracing::info!(generation = generation(enforcer), "enforcing what the sources list: {detail}");
+    let change = Change {
+        action: Action::Apply,
+        by,
+        before: number,
+        outcome: Outcome::Done,
+        subject: None,
+        detail: Some(detail),
+    };
+    change.tell(enforcer);
+    Ok(())
+}
+
+/// Who came and went, in words.
+fn difference(before: &Inventory, after: &Inventory) -> String {
+    let missing = |of: &Inventory, from: &Inventory| {
+        let names = of.nodes.iter().filter(|node| from.node(&node.name).is_none());
+        names.map(|node| node.name.clone()).collect::<Vec<_>>()
+    };
+    let said = |what: &str, mut names: Vec<String>| {
+        let more = names.len().saturating_sub(NAMED);
+        names.truncate(NAMED);
+        let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+        (!names.is_empty()).then(|| format!("{what} {}{rest}", names.join(", ")))
+    };
+    let parts = [said("new:", missing(after, before)), said("gone:", missing(before, after))];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "what is known of nodes has changed".to_owned() } else { parts.join("; ") }
+}

@@ -1,0 +1,214 @@
+//! What is written by hand and what sources list, as one inventory.
+//!
+//! What comes first stands: the file's own nodes, then each source's, in the order of the sources. A node that has the
+//! name, a key or an address of an earlier one is left out, and told: whoever may name a machine does not become
+//! another by it. Composing again takes the earlier sources' nodes out first, so that nobody stays whom no source lists.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use super::{Annotation, Inventory, Node, User, import};
+
+/// An inventory with what sources list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Composed {
+    /// The file's text.
+    pub text: String,
+    /// Nodes of sources that are not in it.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A node that a source lists and that is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The source.
+    pub source: String,
+    /// The node's name.
+    pub node: String,
+    /// What an earlier node has: its name, a key or an address.
+    pub taken: String,
+    /// Who lists the earlier one; none: it is written by hand.
+    pub by: Option<String>,
+}
+
+/// Whose names, keys, addresses and logins are: a source's, or nobody's, whose nodes are written by hand.
+#[derive(Default)]
+struct Taken<'i> {
+    names: HashMap<&'i str, Option<&'i str>>,
+    keys: HashMap<[u8; 32], Option<&'i str>>,
+    addresses: HashMap<IpAddr, Option<&'i str>>,
+    logins: HashSet<&'i str>,
+}
+
+impl<'i> Taken<'i> {
+    /// What of a node an earlier one has, and who lists that.
+    fn conflict(&self, node: &Node) -> Option<(String, Option<&'i str>)> {
+        let name = self.names.get(&*node.name).map(|by| (format!("the name {}", node.name), *by));
+        let key = || node.own_keys().find_map(|key| Some(("its key".to_owned(), *self.keys.get(&key)?)));
+        let mut addresses = node.addresses.iter().chain(&node.underlay);
+        let address =
+            || addresses.find_map(|held| Some((format!("the address {held}"), *self.addresses.get(held)?)));
+        name.or_else(key).or_else(address)
+    }
+
+    fn add(&mut self, node: &'i Node, by: Option<&'i str>) {
+        self.names.insert(&node.name, by);
+        self.keys.extend(node.own_keys().map(|key| (key, by)));
+        self.addresses.extend(node.addresses.iter().chain(&node.underlay).map(|address| (*address, by)));
+    }
+
+    /// Whether a user is new; its aliases are those that mean nobody yet.
+    fn add_user(&mut self, user: &'i User) -> Option<Vec<String>> {
+        if !self.logins.insert(&user.login) {
+            return None;
+        }
+        let is_free = |alias: &&'i String| self.logins.insert(alias) || **alias == user.login;
+        Some(user.aliases.iter().filter(is_free).cloned().collect())
+    }
+}
+
+/// Puts what sources list, each by its name, behind what an inventory has by hand. What sources listed before is taken
+/// out of it.
+#[must_use]
+pub fn compose(base: &Inventory, sources: &[(&str, &Inventory)]) -> Composed {
+    let mut taken = Taken::default();
+    let mut nodes: Vec<Node> = Vec::new();
+    let annotations: HashMap<_, _> = base.annotations.iter().map(|known| (known.key, known)).collect();
+    for node in base.nodes.iter().filter(|node| node.source.is_none()) {
+        taken.add(node, None);
+        nodes.push(node.clone());
+    }
+    let mut users = base.users.as_ref().map(|_| Vec::new());
+    for user in base.users.iter().flatten().filter(|user| user.source.is_none()) {
+        taken.logins.insert(&user.login);
+        taken.logins.extend(user.aliases.iter().map(String::as_str));
+        users.get_or_insert_default().push(user.clone());
+    }
+    let mut left_out = Vec::new();
+    for (name, listed) in sources {
+        for node in &listed.nodes {
+            if let Some((what, by)) = taken.conflict(node) {
+                let (source, by) = ((*name).to_owned(), by.map(str::to_owned));
+                left_out.push(LeftOut { source, node: node.name.clone(), taken: what, by });
+                continue;
+            }
+            taken.add(node, Some(name));
+            let known = node.own_keys().find_map(|key| annotations.get(&key));
+            nodes.push(Node { source: Some((*name).to_owned()), ..annotated(node, known.copied()) });
+        }
+        for user in listed.users.iter().flatten() {
+            if let Some(aliases) = taken.add_user(user) {
+                let source = Some((*name).to_owned());
+                users.get_or_insert_default().push(User { aliases, source, ..user.clone() });
+            }
+        }
+    }
+    Composed { text: import::text(&nodes, users.as_deref(), &base.annotations), left_out }
+}
+
+/// A node with what only people know of it.
+fn annotated(node: &Node, known: Option<&Annotation>) -> Node {
+    let mut node = node.clone();
+    if let Some(known) = known {
+        node.underlay.extend(
+            known
+                .underlay
+                .iter()
+                .filter(|address| !node.underlay.contains(address))
+                .copied()
+                .collect::<Vec<_>>(),
+        );
+        let mut posture = known.posture.clone();
+        posture.extend(node.posture);
+        node.posture = posture;
+    }
+    node
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frontend::diagnostic::Findings;
+    use crate::frontend::source::Source;
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
+
+    fn inventory(text: &str) -> Inventory {
+        let mut findings = Findings::default();
+        let parsed = super::super::parse(&Source::new("test", text), &mut findings).unwrap();
+        assert!(!findings.has_errors(), "{findings}");
+        parsed
+    }
+
+    fn key(number: u8) -> String {
+        BASE64_STANDARD.encode([number; 32])
+    }
+
+    fn node(name: &str, number: u8, more: &str) -> String {
+        let key = key(number);
+        format!(r#"{{"name": "{name}", "key": "{key}", "addresses": ["10.0.0.{number}"], "tags": []{more}}}"#)
+    }
+
+    fn names(inventory: &Inventory) -> Vec<(&str, Option<&str>)> {
+        inventory.nodes.iter().map(|node| (&*node.name, node.source.as_deref())).collect()
+    }
+
+    #[test]
+    fn what_comes_first_stands_and_what_is_left_out_is_told() {
+        let base = inventory(&format!(r#"{{"nodes": [{}, {}]}}"#, node("a", 1, ""), node("b", 2, "")));
+        let again = format!(r#"{{"name": "new", "key": "{}", "addresses": ["10.0.0.77"]}}"#, key(2));
+        let address = r#"{"name": "thief", "addresses": ["10.0.0.9", "10.0.0.1"]}"#;
+        let one =
+            format!(r#"{{"nodes": [{}, {again}, {address}, {}]}}"#, node("a", 66, ""), node("c", 3, ""));
+        let (one, other) = (inventory(&one), inventory(&format!(r#"{{"nodes": [{}]}}"#, node("c", 4, ""))));
+        let composed = compose(&base, &[("one", &one), ("other", &other)]);
+        assert_eq!(names(&inventory(&composed.text)), [("a", None), ("b", None), ("c", Some("one"))]);
+        let told: Vec<_> =
+            composed.left_out.iter().map(|left| (&*left.node, &*left.taken, left.by.as_deref())).collect();
+        let expected = [
+            ("a", "the name a", None),
+            ("new", "its key", None),
+            ("thief", "the address 10.0.0.1", None),
+            ("c", "the name c", Some("one")),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn composing_again_is_composing_once_and_keeps_nobody_whom_no_source_lists() {
+        let posture = r#", "posture": {"custom:ok": true}"#;
+        let base = format!(
+            r#"{{"nodes": [{}], "users": [{{"login": "root@x", "roles": ["admin"]}}],
+                "annotations": [{{"key": "{}", "underlay": ["192.0.2.7"], "posture": {{"custom:ok": false, "custom:rack": "4"}}}}]}}"#,
+            node("a", 1, ""),
+            key(7)
+        );
+        let base = inventory(&base);
+        let full = format!(
+            r#"{{"nodes": [{}, {}], "users": [{{"login": "root@x", "roles": ["owner"]}}, {{"login": "u@x", "aliases": ["root@x", "u"]}}]}}"#,
+            node("n", 7, posture),
+            node("m", 8, "")
+        );
+        let full = inventory(&full);
+        let first = compose(&base, &[("tailnet", &full)]);
+        let read = inventory(&first.text);
+        assert_eq!(compose(&read, &[("tailnet", &full)]), first);
+        let n = read.node("n").unwrap();
+        assert_eq!(n.underlay, ["192.0.2.7".parse::<IpAddr>().unwrap()]);
+        assert_eq!(n.posture["custom:ok"], serde_json::Value::Bool(true), "the source knows better");
+        assert!(n.posture.contains_key("custom:rack"));
+        let users: Vec<_> = read.users.iter().flatten().collect();
+        assert_eq!((users[0].roles.join(","), users[0].source.is_none()), ("admin".to_owned(), true));
+        assert_eq!((&*users[1].login, users[1].aliases.join(","), users.len()), ("u@x", "u".to_owned(), 2));
+
+        // The source knows less of one and nothing of the other.
+        let fewer = inventory(&format!(r#"{{"nodes": [{}]}}"#, node("n", 7, "")));
+        let later = compose(&read, &[("tailnet", &fewer)]);
+        assert_eq!(later, compose(&base, &[("tailnet", &fewer)]));
+        let later = inventory(&later.text);
+        assert_eq!(names(&later), [("a", None), ("n", Some("tailnet"))]);
+        assert_eq!(later.node("n").unwrap().posture["custom:ok"], serde_json::Value::Bool(false));
+        // Without its source nobody is left of it.
+        assert_eq!(names(&inventory(&compose(&later, &[]).text)), [("a", None)]);
+    }
+}

@@ -1,0 +1,236 @@
+//! Living inventories: who a control plane admits is let in, whom it removes is cut off, and one that fails changes
+//! nothing.
+
+mod api;
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use self::api::{Api, Way};
+use crate::alarms::{alarms, until};
+use crate::site::account::reports;
+use crate::site::{Over, Site, WEB};
+
+/// What must hold within this time of an answer.
+const WITHIN: Duration = Duration::from_secs(1);
+
+/// Lets whoever is Ann's and has passed a check use port 8080 of the server.
+const POLICY: &str = r#"{
+    "postures": {"posture:sound": ["custom:sound == true"]},
+    "acls": [{"name": "ann", "action": "accept", "src": ["ann@x.com"], "srcPosture": ["posture:sound"], "dst": ["tag:server:8080"]}]
+}"#;
+
+fn device(site: &Site, id: &str, name: &str, more: Value) -> Value {
+    let host = site.lab.host(name).unwrap();
+    let key = bulkhead_testkit::lab::digits(&host.keys.public).unwrap();
+    let mut device = json!({
+        "nodeId": id, "name": format!("{name}.tail1.ts.net"), "addresses": [site.address(name).to_string()],
+        "nodeKey": format!("nodekey:{key}"), "user": "ann@x.com", "os": "linux", "authorized": true, "isExternal": false,
+        "keyExpiryDisabled": true, "expires": "0001-01-01T00:00:00Z",
+    });
+    device.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    device
+}
+
+/// A site whose inventory has the server alone; an API lists Ann's client and four machines that are not there.
+fn site(label: &str) -> (Site, Api) {
+    let site = Site::with_hosts(label, Over::Tunnel, &[WEB], &["api"]);
+    let api = Api::serve(&site, "api");
+    let server = site.address("server");
+    site.write(
+        "inventory.json",
+        &format!(r#"{{"nodes": [{{"name": "server", "addresses": ["{server}"], "tags": ["tag:server"]}}]}}"#),
+    );
+    site.write("policy.hujson", POLICY);
+    site.write("token", "secret-1\n");
+    let text = site.configuration("server", site.interface())
+        + &format!(
+            "[[source]]\nname = \"tailnet\"\nkind = \"tailscale\"\nurl = \"{}\"\ntailnet = \"example.com\"\n\
+             token = \"token\"\nattributes = true\nevery_seconds = 1\n",
+            api.url()
+        );
+    site.write("agent.toml", &text);
+    let mut devices = vec![device(&site, "c1", "client", json!({}))];
+    devices.extend((10..14).map(|number| {
+        json!({
+            "nodeId": format!("o{number}"), "name": format!("other-{number}.tail1.ts.net"), "authorized": true,
+            "addresses": [format!("100.99.0.{number}")], "nodeKey": format!("nodekey:{}", format!("{number:02x}").repeat(32)),
+            "tags": ["tag:other"], "keyExpiryDisabled": true,
+        })
+    }));
+    {
+        let mut told = api.told();
+        told.devices = devices;
+        told.users =
+            vec![json!({"loginName": "ann@x.com", "role": "member", "type": "member", "status": "active"})];
+        told.attributes = json!({"c1": {"custom:sound": true}});
+    }
+    (site, api)
+}
+
+/// Waits until what was answered at a time is enforced, which must not take long.
+fn cut_within(site: &Site, answered: Instant, connection: &mut crate::site::connection::Connection) {
+    let limit = answered + bulkhead_testkit::lab::slower(WITHIN);
+    while connection.arrives() != [false, false] {
+        assert!(Instant::now() < limit, "a session that should be cut within a second\n{}", site.log());
+    }
+    assert!(site.is_denied("client", 8080));
+}
+
+fn admitted(site: &Site) {
+    until(site, "the client is let in", || site.connects("client", 8080));
+}
+
+#[test]
+fn whom_the_control_plane_admits_is_let_in_and_whom_it_locks_or_removes_is_cut_off() {
+    let (mut site, api) = site("living");
+    site.start();
+    admitted(&site);
+    let nodes = |status: &Value| status["agent"]["sources"][0]["nodes"].clone();
+    assert_eq!(nodes(&site.status()), 5);
+
+    let mut connection = site.connect("client", 8080);
+    let answered = api.tell(|told| told.attributes["c1"]["custom:sound"] = false.into());
+    cut_within(&site, answered, &mut connection);
+    api.tell(|told| told.attributes["c1"]["custom:sound"] = true.into());
+    admitted(&site);
+
+    let mut connection = site.connect("client", 8080);
+    let answered = api.tell(|told| told.users[0]["status"] = "suspended".into());
+    cut_within(&site, answered, &mut connection);
+    api.tell(|told| told.users[0]["status"] = "active".into());
+    admitted(&site);
+
+    let mut connection = site.connect("client", 8080);
+    let client = api.told().devices[0].clone();
+    let answered = api.tell(|told| drop(told.devices.remove(0)));
+    cut_within(&site, answered, &mut connection);
+    let control = |event: &Value| event["kind"] == "control" && event["by"]["via"] == "source";
+    let changes: Vec<Value> = reports(&site.journal_file()).into_iter().filter(control).collect();
+    let last = changes.last().unwrap();
+    assert!(last["detail"] == "gone: client" && last["by"]["name"] == "tailnet", "{changes:#?}");
+    api.tell(|told| told.devices.insert(0, client));
+    admitted(&site);
+
+    // Its key expires, by the device's own time.
+    let mut connection = site.connect("client", 8080);
+    let soon = time::OffsetDateTime::now_utc() + time::Duration::seconds(6);
+    let soon = soon.format(&time::format_description::well_known::Rfc3339).unwrap();
+    api.tell(|told| {
+        told.devices[0]["keyExpiryDisabled"] = false.into();
+        told.devices[0]["expires"] = soon.into();
+    });
+    let deadline = Instant::now() + bulkhead_testkit::lab::slower(Duration::from_secs(20));
+    while connection.arrives() != [false, false] {
+        assert!(Instant::now() < deadline, "the key's end\n{}", site.log());
+    }
+    // What the source lists is what was approved.
+    let live = site.bulkhead(&["audit", "live"]);
+    assert_eq!(live.status.code(), Some(0), "{live:?}");
+}
+
+#[test]
+fn a_source_that_is_down_slow_empty_or_wrong_changes_nothing_and_alarms() {
+    let (mut site, api) = site("faulty");
+    site.start();
+    admitted(&site);
+    let mut connection = site.connect("client", 8080);
+    let devices = api.told().devices.clone();
+    let stolen = {
+        // A machine that takes the server's address is not believed to be it: it is left out.
+        let mut stolen = devices.clone();
+        stolen[0]["addresses"] = json!([site.address("server").to_string()]);
+        json!({ "devices": stolen }).to_string()
+    };
+    let ways = [
+        (Way::Status("503 Service Unavailable"), "503"),
+        (Way::Text("<html>maintenance</html>".to_owned()), "answer is not as it should be"),
+        (Way::Text(r#"{"devices": [], "users": []}"#.to_owned()), "no device"),
+        (Way::Text(stolen[..stolen.len() / 2].to_owned()), "answer is not as it should be"),
+        (Way::Text(r#"{"devices": [{"name": 1}], "users": [], "attributes": {}}"#.to_owned()), "no id"),
+        (Way::Hangs, "tailnet"),
+    ];
+    for (number, (way, words)) in ways.into_iter().enumerate() {
+        let is_hang = way == Way::Hangs;
+        api.told().way = way.clone();
+        // A server that hangs is given up after half a minute, twice.
+        let patience = if is_hang { Duration::from_secs(90) } else { Duration::from_secs(20) };
+        let deadline = Instant::now() + bulkhead_testkit::lab::slower(patience);
+        let problem = loop {
+            let status = site.status();
+            let problem = status["agent"]["sources"][0]["problem"].as_str().unwrap_or_default().to_owned();
+            if problem.contains(words) {
+                assert_eq!(status["state"], "degraded", "{status}");
+                break problem;
+            }
+            assert!(Instant::now() < deadline, "{way:?}: {problem}\n{}", site.log());
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        assert!(!problem.contains("secret-1"), "{problem}");
+        until(&site, "the alarm", || alarms(&site, "source", "raised").len() == number + 1);
+        connection.goes_on();
+        assert!(site.connects("client", 8080), "{way:?}");
+        api.told().way = Way::Well;
+        until(&site, "its end", || alarms(&site, "source", "ended").len() == number + 1);
+    }
+
+    // Half of it gone is a fault until somebody says that it is none.
+    api.tell(|told| told.devices.truncate(1));
+    until(&site, "it is not believed", || {
+        let problem = site.status()["agent"]["sources"][0]["problem"].clone();
+        problem.as_str().is_some_and(|words| words.contains("4 of 5 nodes are gone"))
+    });
+    assert_eq!(site.bulkhead(&["sources"]).status.code(), Some(1));
+    let unknown = site.bulkhead(&["sources", "--accept", "nobody"]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("sources: tailnet"), "{unknown:?}");
+    site.done(&["sources", "--accept", "tailnet"]);
+    until(&site, "it is believed", || site.status()["agent"]["sources"][0]["nodes"] == 1);
+    assert_eq!(site.bulkhead(&["sources"]).status.code(), Some(0));
+    connection.goes_on();
+}
+
+#[test]
+fn a_restart_goes_on_with_the_last_answer_and_a_source_does_not_confirm_a_policy() {
+    let (mut site, api) = site("lasting");
+    site.start();
+    admitted(&site);
+    let mut connection = site.connect("client", 8080);
+    api.told().way = Way::Status("500 Internal Server Error");
+    for _ in 0..2 {
+        site.kill();
+        site.start();
+        connection.goes_on();
+        assert!(site.connects("client", 8080));
+    }
+    // The file changes while no agent runs: nobody is lost by it.
+    site.kill();
+    site.write("policy.hujson", &POLICY.replace("8080", "8080,8081"));
+    site.start();
+    connection.goes_on();
+    assert!(site.connects("client", 8081));
+    api.told().way = Way::Well;
+    api.tell(|_| ());
+
+    // A policy that waits is not kept because a source has changed, and what returns has the source's nodes.
+    site.write("other.hujson", &POLICY.replace("8080", "9999"));
+    let inventory = site.path("inventory.json");
+    site.done(&["apply", &site.path("other.hujson"), "--inventory", &inventory, "--confirm", "8s"]);
+    let waits = |status: &Value| status["agent"]["confirm_within"].is_number();
+    assert!(waits(&site.status()));
+    api.tell(|told| drop(told.devices.pop()));
+    until(&site, "it is followed", || site.status()["agent"]["sources"][0]["nodes"] == 4);
+    assert!(site.is_denied("client", 8080), "the other policy is in force");
+    until(&site, "nobody has confirmed", || !waits(&site.status()));
+    admitted(&site);
+    let status = site.status();
+    assert_eq!(status["agent"]["sources"][0]["nodes"], 4, "{status}");
+    let explained = site.bulkhead(&["audit", "live"]);
+    assert_eq!(explained.status.code(), Some(0), "{explained:?}");
+
+    // Without the source nobody of it is left.
+    site.kill();
+    site.write("agent.toml", &site.configuration("server", site.interface()));
+    site.start();
+    assert!(site.is_denied("client", 8080));
+}
