@@ -85,6 +85,20 @@ impl Connection {
         self.sent(SILENCE)
     }
 
+    /// When the last byte arrived at the server, of those that are sent until none does for a while.
+    pub fn last_arrival(&mut self) -> Instant {
+        let mut last = Instant::now();
+        self.server.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        while last.elapsed() < SILENCE {
+            assert!(self.client.write_all(b"?").is_ok(), "the buffer is full of what does not arrive");
+            if self.server.read_exact(&mut [0]).is_ok() {
+                last = Instant::now();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        last
+    }
+
     #[track_caller]
     pub fn goes_on(&mut self) {
         assert_eq!(self.sent(slower(ARRIVES)), [true, true], "a connection that should go on");

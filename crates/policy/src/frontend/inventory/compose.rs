@@ -185,7 +185,7 @@ mod tests {
         );
         let base = inventory(&base);
         let full = format!(
-            r#"{{"nodes": [{}, {}], "users": [{{"login": "root@x", "roles": ["owner"]}}, {{"login": "u@x", "aliases": ["root@x", "u"]}}]}}"#,
+            r#"{{"nodes": [{}, {}], "users": [{{"login": "u@x", "aliases": ["root@x", "u"]}}]}}"#,
             node("n", 7, posture),
             node("m", 8, "")
         );
