@@ -4,6 +4,7 @@ use bulkhead_api::route;
 
 use crate::client;
 use crate::commands::status;
+use crate::daemon::store::Store;
 use crate::exit::{Answer, Usage};
 use crate::global::Global;
 use crate::paths::Paths;
@@ -17,11 +18,20 @@ pub struct Sources {
     /// Believe a source's next answer, however many nodes it lacks.
     #[arg(long, value_name = "SOURCE")]
     accept: Option<String>,
+    /// Print the inventory that is enforced, with what sources list.
+    ///
+    /// For `check`, `explain`, `eval` and `diff`, which read files. Only root may.
+    #[arg(long, conflicts_with = "accept")]
+    inventory: bool,
 }
 
 impl Sources {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let paths = Paths::of(&global.instance)?;
+        if self.inventory {
+            print!("{}", enforced(&Store::new(&paths.state))?);
+            return Ok(Answer::Yes);
+        }
         if let Some(name) = &self.accept {
             let accepted: bool = client::command(&paths, route::ACCEPT, name)?;
             if global.json {
@@ -46,5 +56,18 @@ impl Sources {
         }
         let is_well = agent.sources.iter().all(|source| source.problem.is_none());
         Ok(if is_well { Answer::Yes } else { Answer::No })
+    }
+}
+
+/// The inventory that is enforced, as it was kept.
+fn enforced(store: &Store) -> anyhow::Result<String> {
+    let number = store.ledger()?.enforced;
+    match store.inputs_of(number) {
+        Some((files, _)) => Ok(files.inventory.text().to_owned()),
+        None if number == 0 => Err(Usage("nothing is enforced here".to_owned()).into()),
+        None => Err(Usage(format!(
+            "the files of generation {number} are not kept, or may not be read; ask as root"
+        ))
+        .into()),
     }
 }

@@ -203,3 +203,60 @@ fn check_keys(source: &Source, section: &Section, kind: KindName) -> Result<(), 
     ];
     receivers::check_keys(source, &given, kind.keys(), &format!("sources of kind \"{}\"", kind.name()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+
+    fn parse(text: &str) -> Result<Vec<Settings>, String> {
+        let config = Config::parse(Path::new("/etc/bulkhead/agent.toml"), text);
+        config.map(|config| config.sources).map_err(|error| error.0)
+    }
+
+    #[test]
+    fn sources_stand_in_their_order_with_what_is_usual() {
+        let text = "[[source]]\nname = \"t\"\nkind = \"tailscale\"\ntoken = \"t.token\"\n\
+                    [[source]]\nname = \"c\"\nkind = \"command\"\ncommand = [\"/bin/list\", \"-j\"]\nevery_seconds = 60\n";
+        let found = parse(text).unwrap();
+        let Kind::Tailscale(api) = &found[0].kind else { panic!("{found:?}") };
+        assert_eq!((&*api.url, &*api.tailnet), ("https://api.tailscale.com", "-"));
+        assert_eq!((api.token.to_str(), api.attributes), (Some("/etc/bulkhead/t.token"), false));
+        assert_eq!((found[0].every.as_secs(), found[0].most_lost), (10, 20));
+        let command = ["/bin/list", "-j"].map(str::to_owned).to_vec();
+        let patience = Duration::from_secs(10);
+        assert_eq!((&found[1].kind, found[1].every.as_secs()), (&Kind::Command { command, patience }, 60));
+    }
+
+    #[test]
+    fn what_a_source_cannot_have_is_told_with_its_place() {
+        let source = |rest: &str| format!("[[source]]\nname = \"s\"\n{rest}");
+        let api = |rest: &str| source(&format!("kind = \"tailscale\"\ntoken = \"t\"\n{rest}"));
+        for (text, place, words) in [
+            (source("kind = \"ldap\""), "3:8", "unknown variant `ldap`"),
+            (source("kind = \"tailscale\""), "3:8", "source s needs `token`"),
+            (source("kind = \"headscale\"\ntoken = \"t\""), "3:8", "source s needs `url`"),
+            (source("kind = \"directory\"\npath = \"\""), "4:8", "path: is empty"),
+            (
+                source("kind = \"directory\"\npath = \"x\"\nurl = \"x\""),
+                "5:7",
+                "not of sources of kind \"directory\"",
+            ),
+            (source("kind = \"command\"\ncommand = [\"list\"]"), "4:11", "by its whole path"),
+            (source("kind = \"command\"\ncommand = []"), "4:11", "by its whole path"),
+            (source("kind = \"wireguard\"\ninterface = \"wg0\""), "3:8", "source s needs `names`"),
+            (api("tailnet = \"a/b\""), "5:11", "no tailnet's name"),
+            (api("url = \"http://x/?k=v\""), "5:7", "neither `?` nor `#`"),
+            (api("url = \"x\""), "5:7", "not the whole URL"),
+            (api("every_seconds = 0"), "5:17", "not between 1 and 3600"),
+            (api("most_lost_percent = 101"), "5:21", "not between 0 and 100"),
+            (api("[[source]]\nname = \"s\"\nkind = \"localapi\""), "6:8", "is there twice"),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(
+                error.contains(&format!("agent.toml:{place}: ")) && error.contains(words),
+                "{text}: {error}"
+            );
+        }
+    }
+}

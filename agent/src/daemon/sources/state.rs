@@ -34,6 +34,8 @@ pub struct Asked {
     silent: u32,
     /// The next answer is believed.
     is_accepted: bool,
+    /// The disk has not got the last answer that was believed.
+    must_save: bool,
 }
 
 /// What came of an answer.
@@ -102,10 +104,8 @@ impl Asked {
                 if self.problem.take().is_some() {
                     tracing::info!("source {} answers again", settings.name);
                 }
-                if is_new && let Some(answer) = &self.kept.answer {
-                    let saved = Saved { inventory: answer.source.text().to_owned() };
-                    log_unsaved(store.save(&file(&settings.name), &saved));
-                }
+                self.must_save |= is_new;
+                self.save(&settings.name, store);
                 if is_new { Heard::New } else { Heard::Same }
             }
             Err(problem) => {
@@ -115,6 +115,16 @@ impl Asked {
                 self.problem = Some(problem);
                 Heard::Nothing
             }
+        }
+    }
+
+    /// A disk that refuses is asked again with the next answer: a restart must not bring back who is gone.
+    fn save(&mut self, name: &str, store: &Store) {
+        if let Some(answer) = self.kept.answer.as_ref().filter(|_| self.must_save) {
+            let saved = Saved { inventory: answer.source.text().to_owned() };
+            let result = store.save(&file(name), &saved);
+            self.must_save = result.is_err();
+            log_unsaved(result);
         }
     }
 
@@ -137,4 +147,67 @@ impl Asked {
 
 fn file(name: &str) -> String {
     format!("source-{name}.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_dataplane::fake::{Fault, Faults};
+    use bulkhead_sources::Kind;
+
+    use super::*;
+
+    fn settings() -> Settings {
+        let kind = Kind::Directory { path: "/none".into() };
+        Settings { name: "s".to_owned(), every: Duration::from_secs(1), most_lost: 20, kind }
+    }
+
+    fn inventory(count: u8) -> Result<Inventory, SourceError> {
+        let node = |number| format!(r#"{{"name": "n{number}", "addresses": ["10.0.0.{number}"]}}"#);
+        let nodes: Vec<_> = (1..=count).map(node).collect();
+        let text = format!(r#"{{"nodes": [{}]}}"#, nodes.join(","));
+        Ok(inventory::parse(&Text::new("t", &text), &mut Findings::default()).unwrap())
+    }
+
+    fn nodes(asked: &Asked) -> usize {
+        asked.answer().map_or(0, |answer| answer.nodes.len())
+    }
+
+    #[test]
+    fn one_loss_is_none_and_the_last_answer_stands_over_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path());
+        let mut asked = Asked::open("s", &store);
+        assert_eq!(asked.hear(&settings(), inventory(3), &store), Heard::New);
+        assert_eq!(asked.hear(&settings(), inventory(3), &store), Heard::Same);
+        let down = || Err(SourceError::Down("no route".to_owned()));
+        assert_eq!(asked.hear(&settings(), down(), &store), Heard::Nothing);
+        assert_eq!(asked.problem(), None);
+        asked.hear(&settings(), down(), &store);
+        assert_eq!(asked.problem(), Some("no route"));
+        let mut next = Asked::open("s", &store);
+        assert_eq!((nodes(&asked), nodes(&next)), (3, 3));
+        // Half of it is gone: not believed unless somebody says so.
+        assert_eq!(next.hear(&settings(), inventory(1), &store), Heard::Nothing);
+        assert!(next.problem().unwrap().contains("bulkhead sources --accept s"));
+        next.accept();
+        assert_eq!(next.hear(&settings(), inventory(1), &store), Heard::New);
+        assert_eq!((next.problem(), nodes(&Asked::open("s", &store))), (None, 1));
+        // What was accepted is the new measure, and once only.
+        assert_eq!(next.hear(&settings(), inventory(0), &store), Heard::Nothing);
+    }
+
+    #[test]
+    fn what_a_full_disk_refused_is_kept_once_it_can_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let faults = Faults::default();
+        let store = Store::with_faults(directory.path(), &faults);
+        let mut asked = Asked::open("s", &store);
+        asked.hear(&settings(), inventory(3), &store);
+        faults.arm(0, Fault::RefuseOn(libc::ENOSPC));
+        asked.hear(&settings(), inventory(2), &store);
+        assert_eq!((nodes(&asked), nodes(&Asked::open("s", &store))), (2, 3));
+        faults.clear();
+        asked.hear(&settings(), inventory(2), &store);
+        assert_eq!(nodes(&Asked::open("s", &store)), 2);
+    }
 }

@@ -113,6 +113,11 @@ fn whom_the_control_plane_admits_is_let_in_and_whom_it_locks_or_removes_is_cut_o
     api.tell(|told| told.devices.insert(0, client));
     admitted(&site);
 
+    let printed = site.bulkhead(&["sources", "--inventory"]);
+    let printed: Value = serde_json::from_slice(&printed.stdout).unwrap_or_else(|_| panic!("{printed:?}"));
+    let listed = printed["nodes"].as_array().unwrap();
+    assert_eq!(listed.iter().filter(|node| node["source"] == "tailnet").count(), 5, "{printed}");
+
     // Its key expires, by the device's own time.
     let mut connection = site.connect("client", 8080);
     let soon = time::OffsetDateTime::now_utc() + time::Duration::seconds(6);
@@ -233,4 +238,57 @@ fn a_restart_goes_on_with_the_last_answer_and_a_source_does_not_confirm_a_policy
     site.write("agent.toml", &site.configuration("server", site.interface()));
     site.start();
     assert!(site.is_denied("client", 8080));
+}
+
+#[test]
+fn a_command_and_a_directory_list_who_exists_and_the_first_of_two_stands() {
+    let mut site = Site::new("listing", Over::Tunnel, &[WEB]);
+    let [server, client, stranger] = ["server", "client", "stranger"].map(|name| site.address(name));
+    let node =
+        |name: &str, address: &str| json!({"name": name, "addresses": [address], "tags": ["tag:client"]});
+    let list = |site: &Site, file: &str, nodes: &[Value]| {
+        site.write(file, &json!({ "nodes": nodes }).to_string());
+    };
+    site.write(
+        "inventory.json",
+        &format!(r#"{{"nodes": [{{"name": "server", "addresses": ["{server}"], "tags": ["tag:server"]}}]}}"#),
+    );
+    std::fs::create_dir(site.path("list.d")).unwrap();
+    list(&site, "cmdb.json", &[node("client", &client.to_string()), node("spare", "100.99.0.1")]);
+    let stranger = node("stranger", &stranger.to_string());
+    list(&site, "list.d/a.json", &[stranger, node("spare-2", "100.99.0.2")]);
+    list(
+        &site,
+        "list.d/b.json",
+        &[node("thief", &server.to_string()), node("client-2", &client.to_string())],
+    );
+    let text = site.configuration("server", site.interface())
+        + &format!(
+            "[[source]]\nname = \"cmdb\"\nkind = \"command\"\ncommand = [\"/bin/cat\", \"{}\"]\nevery_seconds = 1\n\
+             [[source]]\nname = \"drop-in\"\nkind = \"directory\"\npath = \"list.d\"\n",
+            site.path("cmdb.json")
+        );
+    site.write("agent.toml", &text);
+    site.start();
+    admitted(&site);
+    until(&site, "the other source is heard", || site.connects("stranger", 8080));
+    let sources = site.status()["agent"]["sources"].clone();
+    let expected = [
+        "thief: a node of the inventory's file has the address 100.64.0.1".to_owned(),
+        format!("client-2: a node of cmdb has the address {client}"),
+    ];
+    assert_eq!(sources[1]["left_out"], json!(expected), "{sources}");
+
+    // One may go, and nobody at all may not.
+    list(&site, "list.d/a.json", &[node("spare-2", "100.99.0.2")]);
+    until(&site, "it is cut off", || site.is_denied("stranger", 8080));
+    site.write("cmdb.json", r#"{"nodes": []}"#);
+    let says = |words: &str| {
+        let problem = site.status()["agent"]["sources"][0]["problem"].clone();
+        problem.as_str().is_some_and(|problem| problem.contains(words))
+    };
+    until(&site, "an empty list is not believed", || says("lists nobody, after 2 nodes"));
+    std::fs::remove_file(site.path("cmdb.json")).unwrap();
+    until(&site, "a command that fails is told", || says("exit status: 1: /bin/cat:"));
+    assert!(site.connects("client", 8080));
 }
