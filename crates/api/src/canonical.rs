@@ -9,13 +9,17 @@ use std::ops::Range;
 /// In place of a tree of values, which costs several times as much: a flood of drops is some thousand records a second.
 pub(crate) fn sort(text: &[u8]) -> Vec<u8> {
     let mut sorted = Vec::with_capacity(text.len());
-    Sorter { text, at: 0 }.value(&mut sorted);
+    Sorter { text, at: 0, members: Vec::with_capacity(32), unsorted: Vec::new() }.value(&mut sorted);
     sorted
 }
 
 struct Sorter<'t> {
     text: &'t [u8],
     at: usize,
+    /// Of the objects that are being read, the outermost first, with their places in what is written.
+    members: Vec<(Name<'t>, Range<usize>)>,
+    /// An object's members as they were read.
+    unsorted: Vec<u8>,
 }
 
 impl<'t> Sorter<'t> {
@@ -39,12 +43,15 @@ impl<'t> Sorter<'t> {
 
     /// A string with its quotes.
     fn string(&mut self) -> &'t [u8] {
-        let begin = self.at;
-        self.at += 1;
-        while !matches!(self.next(), b'"' | 0) {
-            self.at += if self.next() == b'\\' { 2 } else { 1 };
-        }
-        self.at += 1;
+        let (begin, mut is_escaped) = (self.at, false);
+        let is_end = |byte: &u8| {
+            let is_end = *byte == b'"' && !is_escaped;
+            is_escaped = *byte == b'\\' && !is_escaped;
+            is_end
+        };
+        let behind = &self.text[self.text.len().min(begin + 1)..];
+        let length = behind.iter().position(is_end).map_or(behind.len(), |end| end + 1);
+        self.at = begin + 1 + length;
         &self.text[begin..self.at.min(self.text.len())]
     }
 
@@ -65,28 +72,36 @@ impl<'t> Sorter<'t> {
     fn object(&mut self, out: &mut Vec<u8>) {
         self.at += 1;
         out.push(b'{');
-        let begin = out.len();
-        let mut members: Vec<(Name, Range<usize>)> = Vec::with_capacity(16);
+        let (begin, first) = (out.len(), self.members.len());
         while !matches!(self.next(), b'}' | 0) {
+            if self.members.len() != first {
+                out.push(b',');
+            }
             let (name, from) = (self.string(), out.len());
             out.extend_from_slice(name);
             out.push(b':');
             self.at += 1;
             self.value(out);
-            members.push((Name::of(name), from - begin..out.len() - begin));
+            self.members.push((Name::of(name), from..out.len()));
             if self.next() == b',' {
                 self.at += 1;
             }
         }
         self.at += 1;
-        members.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let unsorted = out.split_off(begin);
-        for (place, (_, member)) in members.into_iter().enumerate() {
-            if place != 0 {
-                out.push(b',');
+        let members = &mut self.members[first..];
+        if !members.is_sorted_by(|(one, _), (other, _)| one.cmp(other).is_le()) {
+            members.sort_by(|(one, _), (other, _)| one.cmp(other));
+            self.unsorted.clear();
+            self.unsorted.extend_from_slice(&out[begin..]);
+            out.truncate(begin);
+            for (place, (_, member)) in members.iter().enumerate() {
+                if place != 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(&self.unsorted[member.start - begin..member.end - begin]);
             }
-            out.extend_from_slice(&unsorted[member]);
         }
+        self.members.truncate(first);
         out.push(b'}');
     }
 }

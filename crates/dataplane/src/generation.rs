@@ -1,7 +1,10 @@
 //! One generation: freshly made tables, and programs that are specialised by their read-only globals.
 
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use aya::Ebpf;
 use aya::maps::Map;
@@ -167,7 +170,8 @@ impl Generation {
                 maps.push((found, pins.chain(self.number, map, position)));
             }
         }
-        maps.retain(|(_, pin)| !pin.exists());
+        let mut listed = Listed::default();
+        maps.retain(|(_, pin)| !listed.has(pin));
         for (map, pin) in &maps {
             let failed = || KernelError::refused(format!("{}: pinning", pin.display()));
             if let Some(directory) = pin.parent() {
@@ -186,6 +190,22 @@ impl Generation {
             Some((name.to_owned(), program.info().ok()?.verified_instruction_count()?))
         });
         counted.collect()
+    }
+}
+
+/// What is in directories, each read once: to ask for pin after pin walks its whole path each time.
+#[derive(Default)]
+struct Listed(BTreeMap<PathBuf, Option<BTreeSet<OsString>>>);
+
+impl Listed {
+    fn has(&mut self, pin: &Path) -> bool {
+        let Some((directory, name)) = pin.parent().zip(pin.file_name()) else { return pin.exists() };
+        let read = || fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>();
+        match self.0.entry(directory.to_owned()).or_insert_with(|| read().ok()) {
+            Some(names) => names.contains(name),
+            // It is gone, or no descriptor is left to read it by.
+            None => pin.exists(),
+        }
     }
 }
 

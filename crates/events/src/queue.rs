@@ -16,6 +16,9 @@ const IDLE: Duration = Duration::from_millis(100);
 /// One of so many places of a queue is kept for what is no drop.
 const RESERVE: usize = 64;
 
+/// How long a sink that has done with all there was lets events gather: in a flood it would be woken for each.
+const GATHER: Duration = Duration::from_millis(5);
+
 /// Events that a sink is given together at most.
 const TOGETHER: usize = 64;
 
@@ -172,7 +175,11 @@ fn run(mut sink: Box<dyn Sink>, receiver: &Receiver<Message>, shared: &Shared) {
                 let mut each = |written| is_told = note(name, &shared.counts, written, is_told);
                 sink.write_all(&entries, &mut each);
                 shared.done.fetch_add(entries.len() as u64, Ordering::AcqRel);
+                let may_gather = entries.len() < TOGETHER && next.is_none();
                 entries.clear();
+                if may_gather {
+                    std::thread::sleep(GATHER);
+                }
                 continue;
             }
             Ok(Message::Seal(seal)) => {

@@ -16,8 +16,9 @@ use crate::pace::Pace;
 use crate::ring::Ring;
 use crate::sink::Origin;
 
-/// Between two looks while records are held that the kernel tells no news beyond.
-const LOOK: Duration = Duration::from_millis(1);
+/// Between two looks while records are held that the kernel tells no news beyond. In a flood each wakes all sinks, and
+/// a ring of the usual size has room for what 100 CPUs report meanwhile.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Between two looks without news.
 const IDLE: Duration = Duration::from_secs(1);

@@ -227,30 +227,38 @@ fn summaries(
         summarise(entries, is_odd, shared, &mut pace, true);
         wait_for_log(shared, is_crowded);
     })?;
-    let mut last = Instant::now();
+    let mut turned = Instant::now();
     loop {
-        // While the event log stands still they are of a longer time.
-        let since = last.elapsed().max(INTERVAL);
-        last = Instant::now();
-        let mut taken = 0;
+        // The last turn says how it is now.
+        let mut pause = INTERVAL;
         let mut take = |entries: &[_], is_odd| {
-            taken += entries.len();
+            pause = until_next(entries.len(), half, turned.elapsed());
+            turned = Instant::now();
             summarise(entries, is_odd, shared, &mut pace, false);
             wait_for_log(shared, is_crowded);
         };
-        state.take_aggregates(&mut take)?;
-        if let Some(asked) = shared.turns.asked() {
-            let guard = guard().unwrap_or_else(log_and_default);
-            let epoch = CounterEpoch::read(&shared.store);
-            if let Err(error) = balancer.balance(&mut state, (epoch, guard), &mut take) {
-                tracing::error!("drops are not balanced against records: {error:#}");
+        match shared.turns.asked() {
+            // It takes both tables.
+            Some(asked) => {
+                let guard = guard().unwrap_or_else(log_and_default);
+                let epoch = CounterEpoch::read(&shared.store);
+                if let Err(error) = balancer.balance(&mut state, (epoch, guard), &mut take) {
+                    tracing::error!("drops are not balanced against records: {error:#}");
+                }
+                shared.turns.made(asked);
             }
-            shared.turns.made(asked);
+            None => _ = state.take_aggregates(&mut take)?,
         }
-        let is_flood = taken as f64 > half as f64 * since.as_secs_f64();
-        let each = if is_flood { u32::try_from(taken).unwrap_or(u32::MAX) } else { 0 };
-        shared.turns.pause(INTERVAL.max(EACH.saturating_mul(each)));
+        shared.turns.pause(pause);
     }
+}
+
+/// How long until the next turn after one of so many lines, of so long a time: while the event log stands still it is
+/// longer. A table that is full does not say how many lines it had no room for.
+fn until_next(lines: usize, half: usize, turn: Duration) -> Duration {
+    let is_flood = lines >= 2 * half || lines as f64 > half as f64 * turn.max(INTERVAL).as_secs_f64();
+    let each = if is_flood { u32::try_from(lines).unwrap_or(u32::MAX) } else { 0 };
+    INTERVAL.max(EACH.saturating_mul(each))
 }
 
 /// Tells of what tables that are replaced still hold, and waits until the event log has it.
@@ -308,5 +316,23 @@ fn summarise(
         let kind = shared.names.known(key.generation).kind(key, packets, enforced.as_deref());
         let origin = Origin::Summary(item(entry));
         shared.hub.publish(clock.timestamp(value.last), kind, Counted::Aggregated, origin);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{INTERVAL, until_next};
+
+    #[test]
+    fn a_flood_is_a_full_table_or_half_of_one_in_a_second() {
+        let after = |lines, seconds| until_next(lines, 8192, Duration::from_secs(seconds));
+        assert_eq!(
+            (after(0, 1), after(8192, 1), after(8193, 0)),
+            (INTERVAL, INTERVAL, 8193 * 2 * INTERVAL / 1000)
+        );
+        assert_eq!((after(12_000, 1), after(12_000, 2)), (Duration::from_secs(24), INTERVAL));
+        assert_eq!(after(16_384, 33), Duration::from_millis(32_768), "it goes on");
     }
 }
