@@ -146,8 +146,8 @@ mod tests {
 
     /// How often an alarm and its end are told, by agents that are killed at a step of each.
     fn told(killed_at: usize, is_found_again: bool) -> (usize, usize) {
-        let (raise, end, nothing): (fn(&Alarms), fn(&Alarms), fn(&Alarms)) =
-            (|alarms| _ = alarms.raise(&found()), |alarms| alarms.end(&found()), |_| ());
+        let [raise, end, nothing]: [fn(&Alarms); 3] =
+            [|alarms| _ = alarms.raise(&found()), |alarms| alarms.end(&found()), |_| ()];
         let mut disk = Disk::default();
         run(&mut disk, killed_at, raise);
         // Unless its cause goes on, nobody but the file knows of it.
