@@ -72,6 +72,7 @@ pub enum AgentCommand {
     Detach(commands::detach::Detach),
     Guard(commands::guard::Guard),
     Doctor(commands::doctor::Doctor),
+    Exposed(commands::exposed::Exposed),
     Audit(commands::audit::Audit),
 }
 
@@ -145,6 +146,7 @@ impl AgentCommand {
             Self::Detach(command) => command.run(global),
             Self::Guard(command) => command.run(global),
             Self::Doctor(command) => command.run(global),
+            Self::Exposed(command) => command.run(global),
             Self::Audit(command) => command.run(global),
         }
     }

@@ -22,6 +22,8 @@ mod doctor;
 #[cfg(feature = "agent")]
 mod duration;
 #[cfg(feature = "agent")]
+mod exposed;
+#[cfg(feature = "agent")]
 mod guard;
 #[cfg(feature = "agent")]
 mod init;

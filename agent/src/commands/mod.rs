@@ -19,6 +19,8 @@ pub mod drift;
 pub mod eval;
 pub mod explain;
 #[cfg(feature = "agent")]
+pub mod exposed;
+#[cfg(feature = "agent")]
 pub mod filter;
 #[cfg(feature = "agent")]
 pub mod flows;

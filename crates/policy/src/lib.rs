@@ -14,7 +14,9 @@ pub mod resolve;
 pub mod service;
 mod suggest;
 
-pub use analysis::{boundaries, check, diff, explain, held, least, proof, reference, unreachable, verify};
+pub use analysis::{
+    boundaries, check, diff, explain, held, least, proof, reference, sources, unreachable, verify,
+};
 pub use backend::{compile, evaluate};
 pub use dialect::Dialect;
 pub use frontend::{diagnostic, inventory, policy, source};

@@ -14,6 +14,7 @@ pub mod least;
 pub mod proof;
 pub mod reference;
 mod review;
+pub mod sources;
 mod unmet;
 pub mod unreachable;
 pub mod verify;
