@@ -58,10 +58,13 @@ pub(super) fn standings(
     let standing = |interface: &Interface| {
         let ingress = |link: &&RunningLink| link.index == interface.index && link.hook != Hook::TcxEgress;
         let Some(link) = status.links.iter().find(ingress) else {
+            // Under its name the guard lets nothing pass, but who knows what else took the programs away.
             let is_named = known.contains_key(interface.name.as_str());
-            return Standing::Open(
-                if is_named { "no program is attached" } else { "not managed" }.to_owned(),
-            );
+            return if is_named {
+                Standing::Open("no program is attached".to_owned())
+            } else {
+                Standing::Unmanaged
+            };
         };
         match (&link.fault, known.get(link.interface.as_str())) {
             (Some(fault), _) if fault.is_open() => Standing::Open(fault.to_string()),

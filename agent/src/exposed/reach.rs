@@ -37,8 +37,10 @@ pub struct Enforced {
 pub enum Standing {
     /// The rules of a role judge them, and these link protocols pass.
     Judged(Role, Vec<Link>),
-    /// Nothing drops them; why.
+    /// It is managed, and nothing drops them all the same; why.
     Open(String),
+    /// It is not managed: the guard alone is there.
+    Unmanaged,
 }
 
 /// The host.
@@ -141,9 +143,10 @@ impl World {
 
     fn reach(&self, socket: &Socket, standing: &Standing) -> Reach {
         match (standing, &self.enforced) {
-            (Standing::Open(_), _) if self.is_guarded && self.is_overlay(socket) => {
+            (Standing::Unmanaged, _) if self.is_guarded && self.is_overlay(socket) => {
                 Reach::Nobody { why: "the guard keeps overlay addresses off it".to_owned() }
             }
+            (Standing::Unmanaged, _) => Reach::Anyone { why: "not managed".to_owned() },
             (Standing::Open(why), _) => Reach::Anyone { why: why.clone() },
             (Standing::Judged(_, link), _) if by_link(socket, link).is_some() => {
                 let protocol = by_link(socket, link).map_or("", Link::name);

@@ -50,7 +50,7 @@ fn world(is_guarded: bool) -> World {
     let addresses = ["127.0.0.1", "::1", "100.64.0.1", "fd7a::1", "192.0.2.1", "10.20.0.1", "198.18.0.1"];
     World {
         interfaces: vec![
-            interface(2, "eth0", Standing::Open("not managed".to_owned())),
+            interface(2, "eth0", Standing::Unmanaged),
             interface(3, "wg0", Standing::Judged(Role::Overlay, vec![])),
             interface(4, "x0", Standing::Judged(Role::Exchange, vec![Link::Dhcp])),
         ],
@@ -127,6 +127,13 @@ fn a_specific_address_is_reached_by_every_interface_but_for_guarded_ones() {
     assert!(!world(true).is_overlay(&uplink));
     assert_eq!(ways(&world(true), &socket(Transport::Tcp, "127.0.0.53", 53)), []);
     assert_eq!(ways(&world(true), &socket(Transport::Udp, "::1", 53)), []);
+}
+
+#[test]
+fn the_guard_does_not_hold_where_a_managed_interface_drops_nothing() {
+    let mut world = world(true);
+    world.interfaces[1].1 = Standing::Open("audit mode drops nothing".to_owned());
+    assert_ways(&world, &socket(Transport::Tcp, "100.64.0.1", 8080), ["nobody", "anyone", "nobody"]);
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod elsewhere;
 mod endurance;
 mod evidence;
 mod exchange;
+mod exposed;
 mod feed;
 mod first;
 mod flood;
