@@ -1,7 +1,6 @@
 //! The thread that asks one source.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bulkhead_sources::ask;
 
@@ -21,7 +20,7 @@ pub(super) fn start(enforcer: &Arc<Enforcer>, index: usize) -> std::io::Result<(
             let answer = ask(&one.settings);
             let heard = held(&one.asked).hear(&one.settings, answer, &enforcer.store);
             if heard == Heard::New {
-                sources.revision.fetch_add(1, Ordering::Release);
+                sources.has_changed();
             }
             alarm(&enforcer, one);
             std::thread::sleep(one.settings.every);

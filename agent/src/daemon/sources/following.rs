@@ -15,7 +15,7 @@ use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::Inputs;
 use crate::daemon::store::unsaved::Disk;
 
-/// Between two looks whether there is something new.
+/// Between two looks whether another generation runs; a source that has changed wakes the thread.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// After a generation that could not be built.
@@ -36,6 +36,7 @@ pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
     for index in 0..enforcer.setup.config.sources.len() {
         asking::start(enforcer, index).context(what)?;
     }
+    let sources = enforcer.setup.sources.clone();
     let enforcer = enforcer.clone();
     let run = move || {
         let mut done = None;
@@ -51,10 +52,13 @@ pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
                     }
                 }
             }
-            std::thread::sleep(LOOK);
+            std::thread::park_timeout(LOOK);
         }
     };
-    std::thread::Builder::new().name("sources".to_owned()).spawn(run).map(drop).context(what)
+    let thread = std::thread::Builder::new().name("sources".to_owned()).spawn(run).context(what)?;
+    // A change before this is seen at the next look.
+    let _ = sources.follower.set(thread.thread().clone());
+    Ok(())
 }
 
 /// Enforces the same policy over what the sources list now, if that is not what is enforced. What waits for a

@@ -12,8 +12,9 @@ mod asking;
 mod following;
 mod state;
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::thread::Thread;
 
 use bulkhead_api::status;
 use bulkhead_policy::diagnostic::Findings;
@@ -42,6 +43,8 @@ pub struct Sources {
     /// Goes up with each answer that is another one than before.
     revision: AtomicU64,
     left_out: Mutex<Vec<LeftOut>>,
+    /// The thread that follows.
+    follower: OnceLock<Thread>,
 }
 
 #[derive(Debug)]
@@ -133,6 +136,14 @@ impl Sources {
     /// Their names.
     fn names(&self) -> String {
         self.each.iter().map(|one| &*one.settings.name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Some source lists others than before.
+    fn has_changed(&self) {
+        self.revision.fetch_add(1, Ordering::Release);
+        if let Some(follower) = self.follower.get() {
+            follower.unpark();
+        }
     }
 
     fn revision(&self) -> u64 {
