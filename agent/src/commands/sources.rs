@@ -54,7 +54,11 @@ impl Sources {
             agent.sources.iter().try_for_each(|source| status::source(&mut out, source))?;
             print!("{out}");
         }
-        let is_well = agent.sources.iter().all(|source| source.problem.is_none());
+        if let Some(problem) = &agent.sources_problem {
+            eprintln!("{problem}");
+        }
+        let is_heard = agent.sources.iter().all(|source| source.problem.is_none());
+        let is_well = is_heard && agent.sources_problem.is_none();
         Ok(if is_well { Answer::Yes } else { Answer::No })
     }
 }

@@ -164,6 +164,9 @@ pub struct Agent {
     /// Who is asked who exists, besides the inventory's file, in the order of precedence.
     #[serde(default)]
     pub sources: Vec<InventorySource>,
+    /// Why what they list cannot be enforced; whoever changed there is cut off.
+    #[serde(default)]
+    pub sources_problem: Option<String>,
     /// The staged policy, and what it would have decided otherwise.
     pub staged: Option<Observed>,
 }

@@ -52,10 +52,11 @@ fn reading(pipe: Option<impl std::io::Read + Send + 'static>, most: u64) -> mpsc
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        if let Some(pipe) = pipe {
-            let mut pipe = pipe.take(most);
+        if let Some(mut pipe) = pipe {
             // What was read before an error is of no use, and the status says the rest.
-            let _ = pipe.read_to_end(&mut bytes);
+            let _ = pipe.by_ref().take(most).read_to_end(&mut bytes);
+            // Whoever goes on to write is not to fail by it.
+            let _ = std::io::copy(&mut pipe, &mut std::io::sink());
         }
         // Whoever asked may not wait any more.
         let _ = sender.send(bytes);
@@ -106,6 +107,8 @@ mod tests {
             run(&["/nonexistent".to_owned()], Duration::from_secs(1)),
             Err(SourceError::Down(_))
         ));
+        let talkative = "for i in $(seq 200); do echo warning $i >&2; done; echo {}";
+        assert_eq!(shell(talkative, 5000).unwrap(), "{}\n");
         assert!(matches!(shell("printf '\\377'", 5000), Err(SourceError::Nonsense(_))));
         assert_eq!(shell("echo $HOME", 5000).unwrap(), "\n", "no environment of the agent's");
     }

@@ -7,7 +7,7 @@ use bulkhead_policy::diagnostic::Findings;
 use bulkhead_policy::inventory::{self, Inventory, compose};
 use bulkhead_policy::source::Source;
 
-use crate::{LONGEST, SourceError, down, wrong};
+use crate::{LONGEST, SourceError, down, file, wrong};
 
 /// The files `*.json` of a directory, in the order of their names, as one inventory.
 pub(crate) fn read(directory: &Path) -> Result<String, SourceError> {
@@ -23,11 +23,8 @@ pub(crate) fn read(directory: &Path) -> Result<String, SourceError> {
     let mut length = 0;
     let mut read = |path: &PathBuf| {
         let name = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|error| down(&format!("{name}: {error}")))?;
+        let text = file::read(path, LONGEST.saturating_sub(length))?;
         length += text.len() as u64;
-        if length > LONGEST {
-            return Err(SourceError::Nonsense(format!("{}: more than {LONGEST} bytes", directory.display())));
-        }
         let (source, mut findings) = (Source::new(&name, &text), Findings::default());
         let inventory = inventory::parse(&source, &mut findings).filter(|_| !findings.has_errors());
         inventory.ok_or_else(|| wrong(&findings))
@@ -70,6 +67,14 @@ mod tests {
             words.contains("c.json: c has the address 10.0.0.1, as a node of ") && words.contains("a.json"),
             "{words}"
         );
+        fs::remove_file(directory.path().join("c.json")).unwrap();
+        let fifo = directory.path().join("c.json");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(read(directory.path()).unwrap_err().to_string().contains("is no regular file"));
+        fs::remove_file(&fifo).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &fifo).unwrap();
+        assert!(read(directory.path()).is_err());
+        fs::remove_file(&fifo).unwrap();
         write("c.json", "{");
         assert!(read(directory.path()).unwrap_err().to_string().contains("c.json:1"));
         assert!(matches!(read(&directory.path().join("none")), Err(SourceError::Down(_))));

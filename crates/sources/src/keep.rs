@@ -33,15 +33,15 @@ pub enum Refusal {
 pub struct Kept {
     /// Who existed then; none: there was no answer yet.
     pub answer: Option<Inventory>,
-    /// Names of the nodes that were there when the window began, and that time, since any fixed moment.
-    window: Option<(Vec<String>, Duration)>,
+    /// Names of the nodes that were there when the window began, and that time, since the Unix epoch.
+    pub window: Option<(Vec<String>, Duration)>,
 }
 
 impl Kept {
     /// What an earlier agent believed.
     #[must_use]
-    pub fn new(answer: Option<Inventory>) -> Self {
-        Self { answer, window: None }
+    pub fn new(answer: Option<Inventory>, window: Option<(Vec<String>, Duration)>) -> Self {
+        Self { answer, window }
     }
 
     /// Takes an answer at a time; whether it is another one than before. A single node may always go.
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_single_node_may_always_go_and_the_last_one_may_not() {
-        let mut kept = Kept::new(Some(inventory(2)));
+        let mut kept = Kept::new(Some(inventory(2)), None);
         assert_eq!(kept.take(inventory(1), 20, NOW), Ok(true));
         assert_eq!(kept.take(inventory(0), 20, NOW), Err(Refusal::Empty { before: 2 }));
     }

@@ -7,6 +7,7 @@
 mod api;
 mod command;
 mod directory;
+mod file;
 mod keep;
 mod settings;
 mod wireguard;

@@ -1,6 +1,5 @@
 //! The peers of a WireGuard interface of this host, named by a file.
 
-use std::fs;
 use std::path::Path;
 
 use bulkhead_peers::{Found, Source, find};
@@ -8,7 +7,7 @@ use bulkhead_policy::diagnostic::Findings;
 use bulkhead_policy::inventory::import::{self, Import};
 use bulkhead_policy::source::Source as Text;
 
-use crate::{SourceError, down, wrong};
+use crate::{LONGEST, SourceError, down, file, wrong};
 
 /// The peers that have a name. One that has none is nobody, as to the policy.
 pub(crate) fn nodes(interface: &str, names: &Path) -> Result<Import, SourceError> {
@@ -23,7 +22,7 @@ pub(crate) fn nodes(interface: &str, names: &Path) -> Result<Import, SourceError
     let peers = source.peers(interface).map_err(|error| down(&error))?;
     let peers = peers.into_iter().map(|peer| (peer.key.0, peer.allowed));
     let path = names.display().to_string();
-    let names = fs::read_to_string(names).map_err(|error| down(&format!("{path}: {error}")))?;
+    let names = file::read(names, LONGEST)?;
     let mut findings = Findings::default();
     let list = import::peers(peers, &Text::new(&path, &names), &mut findings);
     list.filter(|_| !findings.has_errors()).ok_or_else(|| wrong(&findings))

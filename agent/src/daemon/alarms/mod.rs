@@ -108,6 +108,14 @@ impl Alarms {
         self.held().end(found);
     }
 
+    /// Ends those of sources, which are asked anew: some may not be in agent.toml any more.
+    pub fn end_of_sources(&self) {
+        let mut kept = self.held();
+        let is_source = |active: &&Active| matches!(active.cause, Cause::Source { .. });
+        let all: Vec<_> = kept.active.values().filter(is_source).cloned().collect();
+        all.into_iter().for_each(|active| kept.end(&Found::plain(active.cause, active.detail)));
+    }
+
     /// Takes up what an earlier agent raised, and tells what that may not have told.
     fn take_up(&self, earlier: Remembered) {
         let mut kept = self.held();

@@ -112,8 +112,15 @@ pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
     }
     let number = ledger.target.unwrap_or(ledger.enforced);
     let (files, made) = store.inputs_of(number)?;
-    let files = setup.sources.add_to(files);
-    let inputs = Inputs::check_kept(files, made.mode, &setup.options, wall_time()).ok()?;
+    let composed = setup.sources.add_to(files.clone());
+    let check = |files| Inputs::check_kept(files, made.mode, &setup.options, wall_time()).ok();
+    // What the sources list may be why it cannot be enforced. Who is gone stays cut off.
+    let rest = || {
+        let own = &setup.options.node;
+        let inventory = setup.sources.keep_of(&files.inventory, &composed.inventory, own)?;
+        check(Files { inventory, ..files.clone() })
+    };
+    let inputs = check(composed.clone()).or_else(rest)?;
     let policy = setup.config.policy.display();
     tracing::error!("{policy} cannot be enforced: going on with what was kept\n{}", unfit.text());
     let problem = format!(

@@ -102,6 +102,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     warnings.extend(sinks.iter().filter_map(behind));
     let anchors = enforcer.shared.anchors.progress();
     warnings.extend(anchors.iter().filter_map(without_last));
+    let unfit = enforcer.setup.sources.problem();
     let kept = enforcer.store.made_of(live.ledger.enforced).map(|made| (made.policy, made.inventory));
     let (policy, inventory) = kept.unwrap_or_else(|| enforcer.setup.files());
     Agent {
@@ -134,6 +135,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         alarms: enforcer.shared.alarms.as_ref().map(|alarms| alarms.status()),
         read_back: enforcer.looks.last().map(|look| look.status()),
         sources: enforcer.setup.sources.status(),
+        sources_problem: unfit,
         identities: bindings::status::identities(&live.bindings, &live.built.inventory),
         staged,
     }
@@ -213,6 +215,7 @@ pub fn read(
     let identities = agent.iter().flat_map(|agent| &agent.identities);
     wrong.extend(identities.flat_map(|identities| identities.problems.iter().cloned()));
     wrong.extend(agent.iter().flat_map(|agent| &agent.sources).filter_map(silent));
+    wrong.extend(agent.iter().filter_map(|agent| agent.sources_problem.clone()));
     let mode = match &agent {
         Some(agent) => Some(agent.mode),
         None => running_mode(&held_settings(pins)?).or(made.map(|made| made.mode)),

@@ -17,6 +17,7 @@ pub(super) fn start(enforcer: &Arc<Enforcer>, index: usize) -> std::io::Result<(
             let sources = &enforcer.setup.sources;
             let one = &sources.each[index];
             // Not held while it is asked.
+            held(&one.asked).begin();
             let answer = ask(&one.settings);
             let heard = held(&one.asked).hear(&one.settings, answer, &enforcer.store);
             if heard == Heard::New {

@@ -9,10 +9,12 @@ use bulkhead_dataplane::Dataplane;
 use bulkhead_policy::inventory::Inventory;
 
 use super::asking;
+use crate::daemon::alarms::{Cause, Found};
 use crate::daemon::enforcement::{change, kept};
 use crate::daemon::events::control::{Change, generation};
-use crate::daemon::state::Enforcer;
+use crate::daemon::files::Files;
 use crate::daemon::state::inputs::Inputs;
+use crate::daemon::state::{Enforcer, held};
 use crate::daemon::store::unsaved::Disk;
 
 /// Between two looks whether another generation runs; a source that has changed wakes the thread.
@@ -20,6 +22,9 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// After a generation that could not be built.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
+
+/// How a problem begins that each compile finds anew.
+const ACCEPTED_EARLIER: &str = "what is enforced was accepted earlier";
 
 /// Names that are told of a change.
 const NAMED: usize = 8;
@@ -30,6 +35,9 @@ const NAMED: usize = 8;
 /// If the system has no more threads.
 pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
     let what = "starting the threads that ask sources";
+    if let Some(alarms) = &enforcer.shared.alarms {
+        alarms.end_of_sources();
+    }
     if enforcer.setup.config.sources.is_empty() {
         return Ok(());
     }
@@ -45,10 +53,13 @@ pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
             if done != Some(now) {
                 match follow(&enforcer) {
                     // What was made by it has another number.
-                    Ok(()) => done = Some((now.0, generation(&enforcer))),
+                    Ok(()) => {
+                        done = Some((now.0, generation(&enforcer)));
+                        tell(&enforcer, None);
+                    }
                     Err(error) => {
-                        tracing::error!("what the sources list is not enforced, and tried again: {error:#}");
-                        std::thread::sleep(AFTER_FAILURE);
+                        tell(&enforcer, Some(&error));
+                        std::thread::park_timeout(AFTER_FAILURE);
                     }
                 }
             }
@@ -63,35 +74,68 @@ pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
 
 /// Enforces the same policy over what the sources list now, if that is not what is enforced. What waits for a
 /// confirmation goes on to wait, and `rollback` returns to where it did.
+///
+/// # Errors
+/// If what they list cannot be enforced. Whoever they do not list any more, or otherwise, is cut off all the same.
 fn follow<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     let _one = enforcer.one_change();
-    let (number, staged) = {
-        let live = enforcer.live();
-        (live.ledger.enforced, live.ledger.staged)
-    };
+    let number = enforcer.live().ledger.enforced;
     let (files, made) = kept::files(enforcer, number)?;
     let before = files.inventory.clone();
-    let files = enforcer.setup.sources.add_to(files);
-    if files.inventory.text() == before.text() {
+    let composed = enforcer.setup.sources.add_to(files.clone());
+    if composed.inventory.text() == before.text() {
         return Ok(());
     }
-    let inputs = kept::compile(enforcer, number, (files, made), Inputs::check_kept)?;
-    let detail = enforcer.live().built.inventory.clone();
-    let detail = difference(&detail, &inputs.inventory);
+    let compiled = kept::compile(enforcer, number, (composed.clone(), made.clone()), Inputs::check_kept);
+    let error = match compiled {
+        Ok(inputs) => return enforce(enforcer, number, inputs),
+        Err(error) => error,
+    };
+    let own = &enforcer.setup.options.node;
+    let rest = enforcer.setup.sources.keep_of(&before, &composed.inventory, own);
+    if let Some(inventory) = rest.filter(|rest| rest.text() != before.text()) {
+        let inputs =
+            kept::compile(enforcer, number, (Files { inventory, ..files }, made), Inputs::check_kept)?;
+        enforce(enforcer, number, inputs)?;
+    }
+    Err(error)
+}
+
+fn enforce<D: Dataplane>(enforcer: &Enforcer<D>, before: u32, mut inputs: Inputs) -> anyhow::Result<()> {
+    let (staged, detail) = {
+        let live = enforcer.live();
+        // What a start has found still holds; whether tests do is known anew.
+        let found = live.built.problems.iter().filter(|problem| !inputs.problems.contains(problem));
+        let found: Vec<_> = found.filter(|problem| !problem.starts_with(ACCEPTED_EARLIER)).cloned().collect();
+        inputs.problems.extend(found);
+        (live.ledger.staged, difference(&live.built.inventory, &inputs.inventory))
+    };
     // Nobody keeps a node in by filling the disk.
     change::change(enforcer, Disk::Follows, inputs, staged, |ledger, _, _| Ok(ledger.clone()))?;
     let by = Actor::Source { name: enforcer.setup.sources.names() };
     tracing::info!(generation = generation(enforcer), "enforcing what the sources list: {detail}");
-    let change = Change {
-        action: Action::Apply,
-        by,
-        before: number,
-        outcome: Outcome::Done,
-        subject: None,
-        detail: Some(detail),
-    };
-    change.tell(enforcer);
+    let (outcome, detail) = (Outcome::Done, Some(detail));
+    Change { action: Action::Apply, by, before, outcome, subject: None, detail }.tell(enforcer);
     Ok(())
+}
+
+/// Tells that what they list cannot be enforced, once for each reason; none: it is.
+fn tell(enforcer: &Enforcer, error: Option<&anyhow::Error>) {
+    let sources = &enforcer.setup.sources;
+    let words = error.map(|error| format!("{error:#}"));
+    let before = std::mem::replace(&mut *held(&sources.unfit), words.clone());
+    if before == words {
+        return;
+    }
+    let alarms = enforcer.shared.alarms.as_ref();
+    let cause = Cause::Source { name: sources.names() + " (all)" };
+    match sources.problem() {
+        Some(problem) => {
+            tracing::error!("{problem}");
+            alarms.map(|alarms| alarms.raise(&Found::plain(cause, problem)));
+        }
+        None => alarms.map_or((), |alarms| alarms.end(&Found::plain(cause, String::new()))),
+    }
 }
 
 /// Who came and went, in words.

@@ -18,7 +18,7 @@ use std::thread::Thread;
 
 use bulkhead_api::status;
 use bulkhead_policy::diagnostic::Findings;
-use bulkhead_policy::inventory::{self, Composed, Inventory, LeftOut, compose};
+use bulkhead_policy::inventory::{self, Composed, Inventory, LeftOut, common, compose};
 use bulkhead_policy::source::Source as Text;
 use bulkhead_sources::Settings;
 
@@ -43,6 +43,8 @@ pub struct Sources {
     /// Goes up with each answer that is another one than before.
     revision: AtomicU64,
     left_out: Mutex<Vec<LeftOut>>,
+    /// Why what they list is not enforced.
+    unfit: Mutex<Option<String>>,
     /// The thread that follows.
     follower: OnceLock<Thread>,
 }
@@ -59,7 +61,7 @@ impl Sources {
     pub fn open(settings: &[Settings], store: &Store) -> Self {
         let open = |settings: &Settings| One {
             settings: settings.clone(),
-            asked: Mutex::new(Asked::open(&settings.name, store)),
+            asked: Mutex::new(Asked::open(settings, store)),
         };
         Self { each: settings.iter().map(open).collect(), ..Self::default() }
     }
@@ -87,6 +89,17 @@ impl Sources {
         Files { policy: files.policy, inventory, named: Some(named) }
     }
 
+    /// What of an enforced inventory the sources still list so: what can be enforced where all of it cannot.
+    #[must_use]
+    pub fn keep_of(&self, enforced: &Text, composed: &Text, own: &str) -> Option<Text> {
+        let read = |text: &Text| {
+            let mut findings = Findings::default();
+            inventory::parse(text, &mut findings).filter(|_| !findings.has_errors())
+        };
+        let text = common(&read(enforced)?, &read(composed)?, own);
+        Some(Text::new(enforced.name(), &text))
+    }
+
     /// Says which nodes are left out, each once while it is.
     fn tell_of(&self, left_out: Vec<LeftOut>) {
         let mut known = held(&self.left_out);
@@ -107,7 +120,7 @@ impl Sources {
             let known = if names.is_empty() { "agent.toml has none".to_owned() } else { names.join(", ") };
             return Err(Usage(format!("there is no source {name}; sources: {known}")));
         };
-        held(&one.asked).accept();
+        held(&one.asked).accept(&one.settings);
         Ok(true)
     }
 
@@ -131,6 +144,13 @@ impl Sources {
             }
         };
         self.each.iter().map(of).collect()
+    }
+
+    /// Why what they list is not enforced; whoever is gone is cut off all the same.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let why = held(&self.unfit).clone()?;
+        Some(format!("what the sources list cannot be enforced, and whoever changed there is cut off: {why}"))
     }
 
     /// Their names.

@@ -9,17 +9,27 @@ use bulkhead_policy::source::Source as Text;
 use bulkhead_sources::{Kept, Settings, SourceError};
 use serde::{Deserialize, Serialize};
 
-use crate::daemon::clock::boot_time;
+use crate::daemon::clock::{boot_time, wall_time};
 use crate::daemon::log::{log_and_default, log_unsaved};
 use crate::daemon::store::Store;
 
 /// A source that has not answered so often in a row is down: a single loss is none.
 const DOWN: u32 = 2;
 
+/// How long at least `--accept` waits for an answer.
+const ACCEPTED: Duration = Duration::from_secs(120);
+
+/// How long no question takes.
+const STUCK: Duration = Duration::from_secs(700);
+
 /// A source's last answer in the state directory, as an inventory.
 #[derive(Serialize, Deserialize)]
 struct Saved {
+    /// Who was asked: an answer of another one says nothing.
+    of: String,
     inventory: String,
+    /// As [`Kept`] has it, in seconds: a restart does not forget who is gone.
+    window: Option<(Vec<String>, u64)>,
 }
 
 /// What was asked and answered.
@@ -32,8 +42,10 @@ pub struct Asked {
     problem: Option<String>,
     /// Questions in a row that were not answered.
     silent: u32,
-    /// The next answer is believed.
-    is_accepted: bool,
+    /// Until when, ns since boot, the next answer is believed.
+    accepted_until: u64,
+    /// When the question began that is not answered yet, ns since boot.
+    begun: Option<u64>,
     /// The disk has not got the last answer that was believed.
     must_save: bool,
 }
@@ -51,14 +63,17 @@ pub enum Heard {
 
 impl Asked {
     /// With what an earlier agent was answered.
-    pub fn open(name: &str, store: &Store) -> Self {
+    pub fn open(settings: &Settings, store: &Store) -> Self {
+        let name = &settings.name;
         let saved: Option<Saved> = store.load(&file(name)).unwrap_or_else(log_and_default);
-        let read = |saved: Saved| {
-            let mut findings = Findings::default();
-            let source = Text::new(&format!("(the inventory of {name})"), &saved.inventory);
-            inventory::parse(&source, &mut findings).filter(|_| !findings.has_errors())
+        let Some(saved) = saved.filter(|saved| saved.of == asked_of(settings)) else {
+            return Self::default();
         };
-        Self { kept: Kept::new(saved.and_then(read)), ..Self::default() }
+        let mut findings = Findings::default();
+        let source = Text::new(&format!("(the inventory of {name})"), &saved.inventory);
+        let answer = inventory::parse(&source, &mut findings).filter(|_| !findings.has_errors());
+        let window = saved.window.map(|(names, began)| (names, Duration::from_secs(began)));
+        Self { kept: Kept::new(answer, window), ..Self::default() }
     }
 
     /// The last answer that was believed.
@@ -66,9 +81,21 @@ impl Asked {
         self.kept.answer.clone()
     }
 
-    /// Believes the next answer.
-    pub fn accept(&mut self) {
-        self.is_accepted = true;
+    /// Believes the next answer, if one comes soon.
+    pub fn accept(&mut self, settings: &Settings) {
+        let soon = ACCEPTED.max(settings.every * 2).as_nanos() as u64;
+        self.accepted_until = boot_time().saturating_add(soon);
+    }
+
+    /// A question begins.
+    pub fn begin(&mut self) {
+        self.begun = Some(boot_time());
+    }
+
+    /// Since how many seconds a question has had no end, if that is longer than any should take.
+    pub fn stuck(&self) -> Option<u64> {
+        let since = Duration::from_nanos(boot_time().saturating_sub(self.begun?));
+        (since > STUCK).then_some(since.as_secs())
     }
 
     /// Takes what came of a question.
@@ -79,17 +106,19 @@ impl Asked {
         store: &Store,
     ) -> Heard {
         let now = boot_time();
+        self.begun = None;
         let believed = match answer {
-            Ok(answer) if std::mem::take(&mut self.is_accepted) => {
+            Ok(answer) if now < std::mem::take(&mut self.accepted_until) => {
                 self.kept.begin_window();
                 Ok(self.kept.believe(answer))
             }
-            Ok(answer) => {
-                self.kept.take(answer, settings.most_lost, Duration::from_nanos(now)).map_err(|refusal| {
+            Ok(answer) => self
+                .kept
+                .take(answer, settings.most_lost, Duration::from_nanos(wall_time()))
+                .map_err(|refusal| {
                     let name = &settings.name;
                     format!("{refusal}; `bulkhead sources --accept {name}` believes it")
-                })
-            }
+                }),
             Err(SourceError::Down(why)) if self.silent + 1 < DOWN => {
                 tracing::debug!("source {}: {why}", settings.name);
                 self.silent += 1;
@@ -105,7 +134,7 @@ impl Asked {
                     tracing::info!("source {} answers again", settings.name);
                 }
                 self.must_save |= is_new;
-                self.save(&settings.name, store);
+                self.save(settings, store);
                 if is_new { Heard::New } else { Heard::Same }
             }
             Err(problem) => {
@@ -119,10 +148,12 @@ impl Asked {
     }
 
     /// A disk that refuses is asked again with the next answer: a restart must not bring back who is gone.
-    fn save(&mut self, name: &str, store: &Store) {
+    fn save(&mut self, settings: &Settings, store: &Store) {
         if let Some(answer) = self.kept.answer.as_ref().filter(|_| self.must_save) {
-            let saved = Saved { inventory: answer.source.text().to_owned() };
-            let result = store.save(&file(name), &saved);
+            let window = self.kept.window.as_ref().map(|(names, began)| (names.clone(), began.as_secs()));
+            let inventory = answer.source.text().to_owned();
+            let saved = Saved { of: asked_of(settings), inventory, window };
+            let result = store.save(&file(&settings.name), &saved);
             self.must_save = result.is_err();
             log_unsaved(result);
         }
@@ -139,10 +170,18 @@ impl Asked {
         status::InventorySource {
             nodes: self.kept.answer.as_ref().map(|answer| answer.nodes.len() as u64),
             answered_seconds: self.answered.map(age),
-            problem: self.problem.clone(),
+            problem: self
+                .stuck()
+                .map(|since| format!("it has not answered for {since} s"))
+                .or(self.problem.clone()),
             ..status::InventorySource::default()
         }
     }
+}
+
+/// Who is asked, in words: whoever is asked otherwise is another one.
+fn asked_of(settings: &Settings) -> String {
+    format!("{:?}", settings.kind)
 }
 
 fn file(name: &str) -> String {
@@ -176,7 +215,7 @@ mod tests {
     fn one_loss_is_none_and_the_last_answer_stands_over_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path());
-        let mut asked = Asked::open("s", &store);
+        let mut asked = Asked::open(&settings(), &store);
         assert_eq!(asked.hear(&settings(), inventory(3), &store), Heard::New);
         assert_eq!(asked.hear(&settings(), inventory(3), &store), Heard::Same);
         let down = || Err(SourceError::Down("no route".to_owned()));
@@ -184,16 +223,32 @@ mod tests {
         assert_eq!(asked.problem(), None);
         asked.hear(&settings(), down(), &store);
         assert_eq!(asked.problem(), Some("no route"));
-        let mut next = Asked::open("s", &store);
+        let mut next = Asked::open(&settings(), &store);
         assert_eq!((nodes(&asked), nodes(&next)), (3, 3));
         // Half of it is gone: not believed unless somebody says so.
         assert_eq!(next.hear(&settings(), inventory(1), &store), Heard::Nothing);
         assert!(next.problem().unwrap().contains("bulkhead sources --accept s"));
-        next.accept();
+        next.accept(&settings());
         assert_eq!(next.hear(&settings(), inventory(1), &store), Heard::New);
-        assert_eq!((next.problem(), nodes(&Asked::open("s", &store))), (None, 1));
+        assert_eq!((next.problem(), nodes(&Asked::open(&settings(), &store))), (None, 1));
         // What was accepted is the new measure, and once only.
         assert_eq!(next.hear(&settings(), inventory(0), &store), Heard::Nothing);
+        // Another directory has another answer.
+        let other = Settings { kind: Kind::Directory { path: "/other".into() }, ..settings() };
+        assert_eq!(nodes(&Asked::open(&other, &store)), 0);
+    }
+
+    #[test]
+    fn a_restart_does_not_forget_who_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path());
+        let mut asked = Asked::open(&settings(), &store);
+        asked.hear(&settings(), inventory(10), &store);
+        assert_eq!(asked.hear(&settings(), inventory(8), &store), Heard::New);
+        for _ in 0..3 {
+            let mut next = Asked::open(&settings(), &store);
+            assert_eq!(next.hear(&settings(), inventory(7), &store), Heard::Nothing);
+        }
     }
 
     #[test]
@@ -201,13 +256,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let faults = Faults::default();
         let store = Store::with_faults(directory.path(), &faults);
-        let mut asked = Asked::open("s", &store);
+        let mut asked = Asked::open(&settings(), &store);
         asked.hear(&settings(), inventory(3), &store);
         faults.arm(0, Fault::RefuseOn(libc::ENOSPC));
         asked.hear(&settings(), inventory(2), &store);
-        assert_eq!((nodes(&asked), nodes(&Asked::open("s", &store))), (2, 3));
+        assert_eq!((nodes(&asked), nodes(&Asked::open(&settings(), &store))), (2, 3));
         faults.clear();
         asked.hear(&settings(), inventory(2), &store);
-        assert_eq!(nodes(&Asked::open("s", &store)), 2);
+        assert_eq!(nodes(&Asked::open(&settings(), &store)), 2);
     }
 }

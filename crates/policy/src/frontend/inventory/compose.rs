@@ -37,6 +37,8 @@ struct Taken<'i> {
     names: HashMap<&'i str, Option<&'i str>>,
     keys: HashMap<[u8; 32], Option<&'i str>>,
     addresses: HashMap<IpAddr, Option<&'i str>>,
+    /// Addresses that annotations give to keys, the first of two.
+    annotated: HashMap<IpAddr, [u8; 32]>,
     logins: HashSet<&'i str>,
 }
 
@@ -46,8 +48,14 @@ impl<'i> Taken<'i> {
         let name = self.names.get(&*node.name).map(|by| (format!("the name {}", node.name), *by));
         let key = || node.own_keys().find_map(|key| Some(("its key".to_owned(), *self.keys.get(&key)?)));
         let mut addresses = node.addresses.iter().chain(&node.underlay);
-        let address =
-            || addresses.find_map(|held| Some((format!("the address {held}"), *self.addresses.get(held)?)));
+        let address = || {
+            addresses.find_map(|held| {
+                let of_another =
+                    self.annotated.get(held).filter(|key| node.own_keys().all(|own| own != **key));
+                let by = self.addresses.get(held).copied().or_else(|| of_another.map(|_| None))?;
+                Some((format!("the address {held}"), by))
+            })
+        };
         name.or_else(key).or_else(address)
     }
 
@@ -55,6 +63,20 @@ impl<'i> Taken<'i> {
         self.names.insert(&node.name, by);
         self.keys.extend(node.own_keys().map(|key| (key, by)));
         self.addresses.extend(node.addresses.iter().chain(&node.underlay).map(|address| (*address, by)));
+    }
+
+    /// The addresses of an annotation that its node gets: those that nobody else has.
+    fn free(&self, node: &Node, known: &Annotation) -> Vec<IpAddr> {
+        let mut free: Vec<IpAddr> = Vec::new();
+        for address in &known.underlay {
+            let is_own = node.addresses.contains(address) || node.underlay.contains(address);
+            let is_taken =
+                self.addresses.contains_key(address) || self.annotated.get(address) != Some(&known.key);
+            if !is_own && !is_taken && !free.contains(address) {
+                free.push(*address);
+            }
+        }
+        free
     }
 
     /// Whether a user is new; its aliases are those that mean nobody yet.
@@ -78,6 +100,11 @@ pub fn compose(base: &Inventory, sources: &[(&str, &Inventory)]) -> Composed {
         taken.add(node, None);
         nodes.push(node.clone());
     }
+    for known in &base.annotations {
+        for address in &known.underlay {
+            taken.annotated.entry(*address).or_insert(known.key);
+        }
+    }
     let mut users = base.users.as_ref().map(|_| Vec::new());
     for user in base.users.iter().flatten().filter(|user| user.source.is_none()) {
         taken.logins.insert(&user.login);
@@ -92,9 +119,11 @@ pub fn compose(base: &Inventory, sources: &[(&str, &Inventory)]) -> Composed {
                 left_out.push(LeftOut { source, node: node.name.clone(), taken: what, by });
                 continue;
             }
+            let known = node.own_keys().find_map(|key| annotations.get(&key)).copied();
+            let known = known.map(|known| (known, taken.free(node, known)));
             taken.add(node, Some(name));
-            let known = node.own_keys().find_map(|key| annotations.get(&key));
-            nodes.push(Node { source: Some((*name).to_owned()), ..annotated(node, known.copied()) });
+            taken.addresses.extend(known.iter().flat_map(|(_, free)| free).map(|free| (*free, Some(*name))));
+            nodes.push(Node { source: Some((*name).to_owned()), ..annotated(node, known) });
         }
         for user in listed.users.iter().flatten() {
             if let Some(aliases) = taken.add_user(user) {
@@ -107,22 +136,32 @@ pub fn compose(base: &Inventory, sources: &[(&str, &Inventory)]) -> Composed {
 }
 
 /// A node with what only people know of it.
-fn annotated(node: &Node, known: Option<&Annotation>) -> Node {
+fn annotated(node: &Node, known: Option<(&Annotation, Vec<IpAddr>)>) -> Node {
     let mut node = node.clone();
-    if let Some(known) = known {
-        node.underlay.extend(
-            known
-                .underlay
-                .iter()
-                .filter(|address| !node.underlay.contains(address))
-                .copied()
-                .collect::<Vec<_>>(),
-        );
+    if let Some((known, underlay)) = known {
+        node.underlay.extend(underlay);
         let mut posture = known.posture.clone();
         posture.extend(node.posture);
         node.posture = posture;
     }
     node
+}
+
+/// What of an inventory is the same in another one, for when that cannot be enforced: nodes and users of sources that
+/// the other does not have, or has otherwise, are left out. `own` stays: without it nothing could be enforced.
+#[must_use]
+pub fn common(enforced: &Inventory, other: &Inventory, own: &str) -> String {
+    let is_same = |node: &&Node| {
+        let is_kept = node.source.is_none() || node.name == own;
+        is_kept || other.node(&node.name).is_some_and(|other| import::line_of(node) == import::line_of(other))
+    };
+    let nodes: Vec<Node> = enforced.nodes.iter().filter(is_same).cloned().collect();
+    let listed: HashSet<(&str, &[String])> =
+        other.users.iter().flatten().map(|user| (&*user.login, &*user.roles)).collect();
+    let is_known = |user: &&User| user.source.is_none() || listed.contains(&(&*user.login, &*user.roles));
+    let users = enforced.users.as_ref();
+    let users: Option<Vec<User>> = users.map(|users| users.iter().filter(is_known).cloned().collect());
+    import::text(&nodes, users.as_deref(), &enforced.annotations)
 }
 
 #[cfg(test)]
@@ -210,5 +249,43 @@ mod tests {
         assert_eq!(later.node("n").unwrap().posture["custom:ok"], serde_json::Value::Bool(false));
         // Without its source nobody is left of it.
         assert_eq!(names(&inventory(&compose(&later, &[]).text)), [("a", None)]);
+    }
+
+    #[test]
+    fn an_annotation_gives_no_address_that_another_has() {
+        let annotation =
+            |number: u8, address: &str| format!(r#"{{"key": "{}", "underlay": ["{address}"]}}"#, key(number));
+        let base = inventory(&format!(
+            r#"{{"nodes": [{}], "annotations": [{}, {}, {}, {}]}}"#,
+            node("a", 1, r#", "underlay": ["192.0.2.1"]"#),
+            annotation(7, "192.0.2.1"),
+            annotation(8, "192.0.2.8"),
+            annotation(9, "192.0.2.8"),
+            annotation(5, "10.0.0.5")
+        ));
+        let thief = r#"{"name": "thief", "addresses": ["192.0.2.8"]}"#;
+        let listed = [node("own", 5, ""), node("n", 7, ""), node("o", 9, ""), node("p", 8, "")].join(", ");
+        let listed = inventory(&format!(r#"{{"nodes": [{thief}, {listed}]}}"#));
+        let composed = compose(&base, &[("tailnet", &listed)]);
+        let read = inventory(&composed.text);
+        let underlay = |name: &str| read.node(name).unwrap().underlay.len();
+        assert_eq!([underlay("own"), underlay("n"), underlay("o"), underlay("p")], [0, 0, 0, 1]);
+        assert_eq!((composed.left_out.len(), &*composed.left_out[0].node), (1, "thief"));
+    }
+
+    #[test]
+    fn what_two_have_in_common_has_nobody_who_is_gone_or_another() {
+        let base = inventory(&format!(r#"{{"nodes": [{}]}}"#, node("a", 1, "")));
+        let list = |nodes: &[String]| inventory(&format!(r#"{{"nodes": [{}]}}"#, nodes.join(", ")));
+        let before = list(&[node("own", 2, ""), node("b", 3, ""), node("c", 4, ""), node("d", 5, "")]);
+        let enforced = inventory(&compose(&base, &[("t", &before)]).text);
+        let after = list(&[
+            node("b", 3, ""),
+            node("c", 4, r#", "expires": "2020-01-01T00:00:00Z""#),
+            node("e", 6, ""),
+        ]);
+        let other = inventory(&compose(&base, &[("t", &after)]).text);
+        let left = inventory(&common(&enforced, &other, "own"));
+        assert_eq!(names(&left), [("a", None), ("own", Some("t")), ("b", Some("t"))]);
     }
 }

@@ -5,7 +5,7 @@ mod distinct;
 pub mod import;
 mod parse;
 
-pub use compose::{Composed, LeftOut, compose};
+pub use compose::{Composed, LeftOut, common, compose};
 pub use parse::parse;
 
 use std::collections::BTreeSet;

@@ -15,6 +15,9 @@ use crate::frontend::source::{Source, Span};
 
 const UNCHANGED: &str = "the API's answer is read unchanged; is it Tailscale's, version 2?";
 
+/// What is told of one list: more is of the same kind.
+const FINDINGS: usize = 100;
+
 /// States of users whose devices connect to nobody.
 const LOCKED: [&str; 2] = ["suspended", "needs-approval"];
 
@@ -53,6 +56,9 @@ pub fn devices(source: &Source, findings: &mut Findings) -> Option<Import> {
         import.users.push(User { login, roles, aliases: Vec::new(), source: None });
     }
     for value in devices {
+        if lister.findings.0.len() > FINDINGS {
+            break;
+        }
         match object(value) {
             Some(listed) => import.nodes.extend(device(&mut lister, listed, &locked)),
             None => lister.error(value.span, "a device is an object".into(), UNCHANGED),

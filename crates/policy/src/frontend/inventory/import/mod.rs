@@ -21,8 +21,8 @@ pub use merge::merge;
 pub use netbird::netbird;
 pub use tailscale::tailscale;
 pub use wireguard::{peers, wireguard};
-pub(super) use write::text;
 pub use write::write;
+pub(super) use write::{line_of, text};
 
 use std::net::IpAddr;
 

@@ -1,11 +1,16 @@
 //! The peers that NetBird's HTTP API lists (`GET /api/peers`). It tells no keys; groups become tags.
 
+use std::collections::HashMap;
+
 use super::{Import, Listed, Lister, object};
 use crate::frontend::diagnostic::Findings;
 use crate::frontend::inventory::Owner;
 use crate::frontend::json::{self, Kind, Object};
 use crate::frontend::policy::posture::Attributes;
 use crate::frontend::source::{Source, Span};
+
+/// What is told of one list: more is of the same kind.
+const FINDINGS: usize = 100;
 
 const UNCHANGED: &str = "the API's answer is read unchanged; is it NetBird's?";
 
@@ -21,10 +26,13 @@ pub fn netbird(source: &Source, findings: &mut Findings) -> Option<Import> {
         lister.error(value.span, "the list has no peer".into(), UNCHANGED);
         return None;
     }
-    let mut import = Import::default();
+    let (mut import, mut groups) = (Import::default(), HashMap::new());
     for value in peers {
+        if lister.findings.0.len() > FINDINGS {
+            break;
+        }
         match object(value) {
-            Some(listed) => import.nodes.extend(peer(&mut lister, listed)),
+            Some(listed) => import.nodes.extend(peer(&mut lister, listed, &mut groups)),
             None => lister.error(value.span, "a peer is an object".into(), UNCHANGED),
         }
     }
@@ -32,7 +40,7 @@ pub fn netbird(source: &Source, findings: &mut Findings) -> Option<Import> {
 }
 
 /// A peer; none if nothing connects to it.
-fn peer(lister: &mut Lister<'_>, listed: &Object<'_>) -> Option<Listed> {
+fn peer(lister: &mut Lister<'_>, listed: &Object<'_>, known: &mut HashMap<String, String>) -> Option<Listed> {
     let label = lister.text(listed, "dns_label").or_else(|| lister.text(listed, "name"));
     let Some(label) = label else {
         lister.error(listed.span, "a peer without a name".into(), UNCHANGED);
@@ -41,8 +49,20 @@ fn peer(lister: &mut Lister<'_>, listed: &Object<'_>) -> Option<Listed> {
     let name = label.split('.').next().unwrap_or(&label).to_lowercase();
     let mut tags = Vec::new();
     if let Some(Kind::Array(groups)) = listed.get("groups").map(|value| &value.kind) {
-        let groups = groups.iter().filter_map(object);
-        tags.extend(groups.filter_map(|group| lister.text(group, "name")).map(|group| tag(&group)));
+        for group in groups.iter().filter_map(object) {
+            let Some(name) = lister.text(group, "name") else { continue };
+            let tag = tag(&name);
+            let first = known.entry(tag.clone()).or_insert_with(|| name.clone());
+            if *first != name {
+                let message = format!("the groups \"{first}\" and \"{name}\" would both be {tag}");
+                lister.error(
+                    group.span,
+                    message,
+                    "rename one of them: who may make a group must not get another's tag",
+                );
+            }
+            tags.push(tag);
+        }
     }
     tags.sort();
     tags.dedup();
@@ -112,8 +132,9 @@ mod tests {
 
     #[test]
     fn what_is_no_list_is_refused() {
+        let alike = PEER.replace("1st", "ci-runners");
         let no_address = PEER.replace("100.92.0.4", "");
-        for list in ["<html>", "{}", "[]", "[1]", "[{}]", &format!("[{no_address}]")] {
+        for list in ["<html>", "{}", "[]", "[1]", "[{}]", &format!("[{alike}]"), &format!("[{no_address}]")] {
             assert!(read(list).1.has_errors(), "{list}");
         }
     }

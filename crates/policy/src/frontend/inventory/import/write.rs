@@ -15,7 +15,7 @@ pub fn write(merged: &Merged) -> String {
 
 /// The text of an inventory; sections that may be left out are, if there are none.
 pub(in super::super) fn text(nodes: &[Node], users: Option<&[User]>, annotations: &[Annotation]) -> String {
-    let mut sections = vec![section("nodes", nodes.iter().map(node))];
+    let mut sections = vec![section("nodes", nodes.iter().map(line_of))];
     sections.extend(users.map(|users| section("users", users.iter().map(user))));
     let annotated = !annotations.is_empty();
     sections.extend(annotated.then(|| section("annotations", annotations.iter().map(annotation))));
@@ -48,7 +48,8 @@ fn line(fields: Vec<(&str, Value)>) -> String {
     format!("{{{}}}", fields.join(", "))
 }
 
-fn node(node: &Node) -> String {
+/// A node's line.
+pub(in super::super) fn line_of(node: &Node) -> String {
     let mut fields = vec![("name", json!(node.name))];
     fields.extend(node.key.map(|key| ("key", json!(base64(&key)))));
     if !node.keys.is_empty() {
