@@ -94,6 +94,9 @@ fn change(site: &Site, acls: &[&str], more: &str) -> String {
 #[test]
 fn every_route_answers_as_the_document_says() {
     let mut site = Site::new("described", Over::Ethernet, &[WEB]);
+    std::fs::create_dir(site.path("listed")).unwrap();
+    let source = "[[source]]\nname = \"listed\"\nkind = \"directory\"\npath = \"listed\"\n";
+    site.write("agent.toml", &(site.configuration("server", "eth0") + source));
     site.start();
     let mut document = Document::new();
     let mut connection = site.connect("client", 8080);
@@ -152,6 +155,7 @@ fn every_route_answers_as_the_document_says() {
     get(&site, &mut document, "/v1/status");
     assert_eq!(post(&site, &mut document, "/v1/release", "\"client\"")[0]["done"], true);
     assert!(post(&site, &mut document, "/v1/attach", "\"eth0\"")[0]["attached"].is_object());
+    assert_eq!(post(&site, &mut document, "/v1/accept", "\"listed\""), [true]);
     get(&site, &mut document, "/v1/history");
 
     // What is wrong is answered as the document says, and changes nothing.
@@ -164,6 +168,7 @@ fn every_route_answers_as_the_document_says() {
         ("/v1/quarantine", "{\"subject\":5}"),
         ("/v1/release", ""),
         ("/v1/attach", "\"eth7\""),
+        ("/v1/accept", "\"nobody\""),
     ] {
         assert!(post(&site, &mut document, path, body).is_empty(), "{path}");
     }
