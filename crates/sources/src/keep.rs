@@ -1,5 +1,6 @@
 //! What is kept of a source: its last answer that was believed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_policy::inventory::Inventory;
@@ -32,7 +33,7 @@ pub enum Refusal {
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
     /// Who existed then; none: there was no answer yet.
-    pub answer: Option<Inventory>,
+    pub answer: Option<Arc<Inventory>>,
     /// Names of the nodes that were there when the window began, and that time, since the Unix epoch.
     pub window: Option<(Vec<String>, Duration)>,
 }
@@ -41,7 +42,7 @@ impl Kept {
     /// What an earlier agent believed.
     #[must_use]
     pub fn new(answer: Option<Inventory>, window: Option<(Vec<String>, Duration)>) -> Self {
-        Self { answer, window }
+        Self { answer: answer.map(Arc::new), window }
     }
 
     /// Takes an answer at a time; whether it is another one than before. A single node may always go.
@@ -69,7 +70,7 @@ impl Kept {
     /// Believes an answer whatever it lacks: somebody has said that it is right.
     pub fn believe(&mut self, answer: Inventory) -> bool {
         let is_new = self.answer.as_ref().is_none_or(|before| before.source.text() != answer.source.text());
-        self.answer = Some(answer);
+        self.answer = Some(Arc::new(answer));
         is_new
     }
 

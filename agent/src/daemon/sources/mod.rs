@@ -13,7 +13,7 @@ mod following;
 mod state;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 
 use bulkhead_api::status;
@@ -78,10 +78,10 @@ impl Sources {
         let Some(read) = inventory::parse(base, &mut findings).filter(|_| !findings.has_errors()) else {
             return files;
         };
-        let answers: Vec<(&str, Option<Inventory>)> =
+        let answers: Vec<(&str, Option<Arc<Inventory>>)> =
             self.each.iter().map(|one| (&*one.settings.name, held(&one.asked).answer())).collect();
         let listed: Vec<(&str, &Inventory)> =
-            answers.iter().filter_map(|(name, answer)| Some((*name, answer.as_ref()?))).collect();
+            answers.iter().filter_map(|(name, answer)| Some((*name, answer.as_deref()?))).collect();
         let Composed { text, left_out } = compose(&read, &listed);
         self.tell_of(left_out);
         let inventory = Text::new(base.name(), &text);

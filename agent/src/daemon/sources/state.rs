@@ -1,5 +1,6 @@
 //! What is known of one source.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_api::status;
@@ -77,7 +78,7 @@ impl Asked {
     }
 
     /// The last answer that was believed.
-    pub fn answer(&self) -> Option<Inventory> {
+    pub fn answer(&self) -> Option<Arc<Inventory>> {
         self.kept.answer.clone()
     }
 

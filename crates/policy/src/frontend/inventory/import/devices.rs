@@ -15,9 +15,6 @@ use crate::frontend::source::{Source, Span};
 
 const UNCHANGED: &str = "the API's answer is read unchanged; is it Tailscale's, version 2?";
 
-/// What is told of one list: more is of the same kind.
-const FINDINGS: usize = 100;
-
 /// States of users whose devices connect to nobody.
 const LOCKED: [&str; 2] = ["suspended", "needs-approval"];
 
@@ -56,7 +53,7 @@ pub fn devices(source: &Source, findings: &mut Findings) -> Option<Import> {
         import.users.push(User { login, roles, aliases: Vec::new(), source: None });
     }
     for value in devices {
-        if lister.findings.0.len() > FINDINGS {
+        if lister.is_hopeless() {
             break;
         }
         match object(value) {

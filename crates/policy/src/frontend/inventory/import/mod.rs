@@ -83,7 +83,15 @@ struct Lister<'s> {
     findings: &'s mut Findings,
 }
 
+/// What is told of one list: more is of the same kind.
+const FINDINGS: usize = 100;
+
 impl Lister<'_> {
+    /// Whether so much is wrong that the rest need not be read.
+    fn is_hopeless(&self) -> bool {
+        self.findings.0.len() > FINDINGS
+    }
+
     fn error(&mut self, span: Span, message: String, help: &str) {
         self.findings.push(Diagnostic::error(self.source, span, message).help(help));
     }

@@ -9,9 +9,6 @@ use crate::frontend::json::{self, Kind, Object};
 use crate::frontend::policy::posture::Attributes;
 use crate::frontend::source::{Source, Span};
 
-/// What is told of one list: more is of the same kind.
-const FINDINGS: usize = 100;
-
 const UNCHANGED: &str = "the API's answer is read unchanged; is it NetBird's?";
 
 /// Reads the list. What is wrong with it goes to `findings`.
@@ -28,7 +25,7 @@ pub fn netbird(source: &Source, findings: &mut Findings) -> Option<Import> {
     }
     let (mut import, mut groups) = (Import::default(), HashMap::new());
     for value in peers {
-        if lister.findings.0.len() > FINDINGS {
+        if lister.is_hopeless() {
             break;
         }
         match object(value) {
