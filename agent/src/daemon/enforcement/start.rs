@@ -13,6 +13,7 @@ use crate::daemon::files::Files;
 use crate::daemon::log::log_unsaved;
 use crate::daemon::quarantine::list::{self, List};
 use crate::daemon::setup::Setup;
+use crate::daemon::sources::Fit;
 use crate::daemon::state::in_place;
 use crate::daemon::state::inputs::{Inputs, Refused};
 use crate::daemon::store::{Ledger, Pending, Store};
@@ -112,15 +113,8 @@ pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
     }
     let number = ledger.target.unwrap_or(ledger.enforced);
     let (files, made) = store.inputs_of(number)?;
-    let composed = setup.sources.add_to(files.clone());
-    let check = |files| Inputs::check_kept(files, made.mode, &setup.options, wall_time()).ok();
     // What the sources list may be why it cannot be enforced. Who is gone stays cut off.
-    let rest = || {
-        let own = &setup.options.node;
-        let inventory = setup.sources.keep_of(&files.inventory, &composed.inventory, own)?;
-        check(Files { inventory, ..files.clone() })
-    };
-    let inputs = check(composed.clone()).or_else(rest)?;
+    let inputs = setup.sources.fit(files, made.mode, &setup.options).ok()?.inputs;
     let policy = setup.config.policy.display();
     tracing::error!("{policy} cannot be enforced: going on with what was kept\n{}", unfit.text());
     let problem = format!(
@@ -265,12 +259,11 @@ fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> (Inpu
         return (named, Some("its files are damaged or gone".to_owned()));
     };
     let origin = made.origin;
-    let files = setup.sources.add_to(files);
-    if files.same_text(&named.files) && made.mode == named.mode {
+    if setup.sources.add_to(files.clone()).same_text(&named.files) && made.mode == named.mode {
         return (Inputs { origin, ..named }, None);
     }
-    match Inputs::check_kept(files, made.mode, &setup.options, wall_time()) {
-        Ok(inputs) => {
+    match setup.sources.fit(files, made.mode, &setup.options) {
+        Ok(Fit { inputs, .. }) => {
             tracing::warn!(
                 generation = number,
                 mode = made.mode.name(),

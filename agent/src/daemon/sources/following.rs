@@ -8,11 +8,10 @@ use bulkhead_api::event::{Action, Actor, Outcome};
 use bulkhead_dataplane::Dataplane;
 use bulkhead_policy::inventory::Inventory;
 
-use super::asking;
+use super::{Fit, asking};
 use crate::daemon::alarms::{Cause, Found};
 use crate::daemon::enforcement::{change, kept};
 use crate::daemon::events::control::{Change, generation};
-use crate::daemon::files::Files;
 use crate::daemon::state::inputs::Inputs;
 use crate::daemon::state::{Enforcer, held};
 use crate::daemon::store::unsaved::Disk;
@@ -82,23 +81,15 @@ fn follow<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     let number = enforcer.live().ledger.enforced;
     let (files, made) = kept::files(enforcer, number)?;
     let before = files.inventory.clone();
-    let composed = enforcer.setup.sources.add_to(files.clone());
-    if composed.inventory.text() == before.text() {
+    if enforcer.setup.sources.add_to(files.clone()).inventory.text() == before.text() {
         return Ok(());
     }
-    let compiled = kept::compile(enforcer, number, (composed.clone(), made.clone()), Inputs::check_kept);
-    let error = match compiled {
-        Ok(inputs) => return enforce(enforcer, number, inputs),
-        Err(error) => error,
-    };
-    let own = &enforcer.setup.options.node;
-    let rest = enforcer.setup.sources.keep_of(&before, &composed.inventory, own);
-    if let Some(inventory) = rest.filter(|rest| rest.text() != before.text()) {
-        let inputs =
-            kept::compile(enforcer, number, (Files { inventory, ..files }, made), Inputs::check_kept)?;
-        enforce(enforcer, number, inputs)?;
+    let fitted = enforcer.setup.sources.fit(files, made.mode, &enforcer.setup.options);
+    let Fit { inputs, unfit } = fitted.map_err(|refused| anyhow::anyhow!(refused.text()))?;
+    if inputs.files.inventory.text() != before.text() {
+        enforce(enforcer, number, Inputs { origin: made.origin, ..inputs })?;
     }
-    Err(error)
+    unfit.map_or(Ok(()), |refused| Err(anyhow::anyhow!(refused.text())))
 }
 
 fn enforce<D: Dataplane>(enforcer: &Enforcer<D>, before: u32, mut inputs: Inputs) -> anyhow::Result<()> {

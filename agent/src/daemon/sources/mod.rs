@@ -9,6 +9,7 @@
 //! believed, changes nothing: its last answer stands, also over restarts, and an alarm is raised.
 
 mod asking;
+mod fit;
 mod following;
 mod state;
 
@@ -18,7 +19,7 @@ use std::thread::Thread;
 
 use bulkhead_api::status;
 use bulkhead_policy::diagnostic::Findings;
-use bulkhead_policy::inventory::{self, Composed, Inventory, LeftOut, common, compose};
+use bulkhead_policy::inventory::{self, Composed, Inventory, LeftOut, compose};
 use bulkhead_policy::source::Source as Text;
 use bulkhead_sources::Settings;
 
@@ -28,6 +29,7 @@ use crate::daemon::state::held;
 use crate::daemon::store::Store;
 use crate::exit::Usage;
 
+pub use self::fit::Fit;
 pub use self::following::start;
 
 /// Nodes that are left out, as `status` lists them.
@@ -87,17 +89,6 @@ impl Sources {
         let inventory = Text::new(base.name(), &text);
         let named = files.named.unwrap_or_else(|| base.clone());
         Files { policy: files.policy, inventory, named: Some(named) }
-    }
-
-    /// What of an enforced inventory the sources still list so: what can be enforced where all of it cannot.
-    #[must_use]
-    pub fn keep_of(&self, enforced: &Text, composed: &Text, own: &str) -> Option<Text> {
-        let read = |text: &Text| {
-            let mut findings = Findings::default();
-            inventory::parse(text, &mut findings).filter(|_| !findings.has_errors())
-        };
-        let text = common(&read(enforced)?, &read(composed)?, own);
-        Some(Text::new(enforced.name(), &text))
     }
 
     /// Says which nodes are left out, each once while it is.

@@ -317,7 +317,8 @@ fn what_cannot_be_enforced_cuts_off_whoever_has_changed_and_outlives_a_restart()
     admitted(&site);
     // Now this host, too, is the source's alone.
     site.write("none.json", r#"{"nodes": []}"#);
-    site.done(&["apply", &site.path("policy.hujson"), "--inventory", &site.path("none.json")]);
+    site.write("other.hujson", &POLICY.replace("8080", "8080,8081"));
+    site.done(&["apply", &site.path("other.hujson"), "--inventory", &site.path("none.json")]);
     let mut connection = site.connect("client", 8080);
     let client = api.told().devices[0].clone();
     api.tell(|told| {
@@ -336,6 +337,7 @@ fn what_cannot_be_enforced_cuts_off_whoever_has_changed_and_outlives_a_restart()
     assert!(site.is_denied("client", 8080));
     api.tell(|told| told.devices.extend([client, own]));
     admitted(&site);
+    assert!(site.connects("client", 8081), "the policy that was applied, not the one that `run` names");
     until(&site, "all is well", || site.status()["state"] == "enforced");
     assert!(site.status()["agent"]["alarms"]["active"].as_array().unwrap().is_empty());
 }
