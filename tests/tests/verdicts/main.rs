@@ -26,6 +26,7 @@ use std::collections::BTreeSet;
 
 use bulkhead_dataplane::Kind;
 use bulkhead_engine::Reason;
+use bulkhead_policy::compile::Program as Compiled;
 
 use kernel::Program;
 use steps::Stage;
@@ -38,30 +39,42 @@ pub fn hooks() -> impl Iterator<Item = (Program, Kind)> {
 
 #[test]
 fn every_reason_on_every_hook() {
-    let mut reached = BTreeSet::new();
     let compiled = world::program();
-    for kind in [Kind::BareIp, Kind::Ethernet] {
-        for audit in [false, true] {
-            let mut stage = Stage::new(&compiled, kind, audit);
-            for program in Program::ALL {
-                for v4 in [true, false] {
-                    let place = world::Place::new(program.direction(), v4);
-                    for scene in scenes::all(&place, audit) {
-                        reached.extend(stage.play(program, &place, &scene));
-                    }
-                }
-            }
-        }
-    }
-    reached.extend(broken::play());
-    reached.extend(refusing::play());
-    reached.extend(venues::play());
-    reached.extend(errors::play());
-    reached.extend(links::play());
-    reached.extend(full::play());
-    reached.extend(nesting::play());
-    reached.extend(sockets::play());
+    let compiled = &compiled;
+    // They share nothing, so that every core has something to do.
+    let reached: BTreeSet<Reason> = std::thread::scope(|scope| {
+        let staged = [Kind::BareIp, Kind::Ethernet]
+            .into_iter()
+            .flat_map(|kind| [false, true].map(|audit| scope.spawn(move || stage(compiled, kind, audit))));
+        let alone = [
+            broken::play,
+            refusing::play,
+            venues::play,
+            errors::play,
+            links::play,
+            full::play,
+            nesting::play,
+            sockets::play,
+        ];
+        let mut parts: Vec<_> = staged.collect();
+        parts.push(scope.spawn(move || alone.into_iter().flat_map(|play| play()).collect()));
+        parts.into_iter().flat_map(|part| part.join().expect("a part fails the test")).collect()
+    });
     full::importing();
     let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !reached.contains(reason)).collect();
     assert!(missing.is_empty(), "reasons that no scene ends with: {missing:?}");
+}
+
+/// Every scene on every program of one kind of interface, in one mode.
+fn stage(compiled: &Compiled, kind: Kind, audit: bool) -> Vec<Reason> {
+    let mut stage = Stage::new(compiled, kind, audit);
+    let mut reached = Vec::new();
+    for program in Program::ALL {
+        for v4 in [true, false] {
+            let place = world::Place::new(program.direction(), v4);
+            let scenes = scenes::all(&place, audit);
+            reached.extend(scenes.iter().filter_map(|scene| stage.play(program, &place, scene)));
+        }
+    }
+    reached
 }

@@ -79,7 +79,8 @@ impl Job {
         let files = root.with_extension("cpio");
         let packed = match self {
             Self::Verified => {
-                let words = ["build", "--package", "bulkhead-dataplane", "--example", "verified"];
+                // Of the whole workspace, as the tests have built it already.
+                let words = ["build", "--workspace", "--example", "verified"];
                 install("verified", &built("verified", &words)?, &root)?;
                 place(Path::new("job"), b"exec verified\n", &root)?;
                 let limit = Duration::from_secs(600);

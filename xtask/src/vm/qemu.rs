@@ -72,7 +72,9 @@ fn boot(
 ) -> Result<Ran> {
     let mut qemu = Command::new("qemu-system-x86_64");
     // Two programs are verified at a time, emulated for seconds without a pause: the third CPU is for the rest.
-    qemu.args(["-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-smp", "3", "-cpu", "max"]);
+    qemu.args(["-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-smp", "3"]);
+    // x86-64-v2, as RHEL 9 asks for: what newer CPUs have besides takes a sixth longer to emulate.
+    qemu.args(["-cpu", "Nehalem"]);
     qemu.args(["-m", "3072", "-nodefaults", "-no-user-config", "-display", "none"]);
     qemu.args(["-serial", "stdio", "-kernel"]).arg(kernel).arg("-initrd").arg(initrd);
     let mut words = "console=ttyS0 quiet loglevel=4 mitigations=off nokaslr tsc=reliable panic=-1".to_owned();
