@@ -28,6 +28,9 @@ pub enum Job {
 /// Interfaces, uses and programs: what `crates/dataplane/examples/verified.rs` loads at least.
 const PROGRAMS: usize = 46;
 
+/// The guest of a job that has one.
+const ALONE: &str = "alone";
+
 /// A kernel tells its tests from the host's by these.
 const ENVIRONMENT: &str = "BULKHEAD=/usr/bin/bulkhead BULKHEAD_WIREGUARD=kernel BULKHEAD_LINKS=all BULKHEAD_SWAPS=6 BULKHEAD_PAUSE=400";
 
@@ -51,13 +54,13 @@ const LIFE: [(&str, &str); 15] = [
     ("swaps-under-load", "endurance::swaps::swaps_lose_nothing_and_let_nothing_through"),
 ];
 
-/// A job, ready to be put into a guest.
+/// A job, ready to be put into its guests.
 #[derive(Debug)]
 pub struct Packed {
     /// A cpio archive.
     pub files: PathBuf,
-    /// What must come of it.
-    pub expected: Expected,
+    /// Their names, and what must come of each. They run at the same time.
+    pub guests: Vec<(&'static str, Expected)>,
     /// How long it may take.
     pub limit: Duration,
 }
@@ -84,7 +87,7 @@ impl Job {
                 install("verified", &built("verified", &words)?, &root)?;
                 place(Path::new("job"), b"exec verified\n", &root)?;
                 let limit = Duration::from_secs(600);
-                Packed { files, expected: Expected::Programs(PROGRAMS), limit }
+                Packed { files, guests: vec![(ALONE, Expected::Programs(PROGRAMS))], limit }
             }
             Self::Agent => {
                 // Emulated, a debug build of the agent would take several times as long.
@@ -103,11 +106,12 @@ impl Job {
                 place(Path::new("checks"), checks.as_bytes(), &root)?;
                 place(Path::new("job"), include_bytes!("guest/checks"), &root)?;
                 let limit = Duration::from_secs(3600);
-                Packed { files, expected: Expected::Checks(names), limit }
+                Packed { files, guests: vec![(ALONE, Expected::Checks(names))], limit }
             }
             Self::Package => {
-                let expected = Expected::Checks(super::package::lay_out(&root)?);
-                Packed { files, expected, limit: Duration::from_secs(900) }
+                let guests = super::package::lay_out(&root)?;
+                let guests = guests.into_iter().map(|(name, checks)| (name, Expected::Checks(checks)));
+                Packed { files, guests: guests.collect(), limit: Duration::from_secs(900) }
             }
         };
         pack(&root, &packed.files)?;

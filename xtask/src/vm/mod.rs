@@ -23,7 +23,8 @@ use crate::setup;
 use archive::Archive;
 use choice::Wanted;
 use job::Job;
-use report::Row;
+use qemu::Guest;
+use report::{Expected, Row};
 use root::System;
 
 /// Arguments of `vm`.
@@ -80,20 +81,29 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             }
             let image = image::prepare(&archive, kernel, &directory.join("kernels"))?;
             eprintln!("vm: {name} on {} ({})", kernel.release, kernel.upstream());
-            let log = runs.join(format!("{name}-{wanted}.log"));
-            let initrd = runs.join(format!("{name}-{wanted}.initrd"));
             let files = [&*image.modules, &*packed.files];
-            let ran = qemu::run(&image.kernel, &files, disk.as_deref(), &initrd, packed.limit, &log)?;
-            let row =
-                Row::new(name.clone(), wanted.to_string(), kernel.release.clone(), &ran, &packed.expected);
-            if !row.result.wrong.is_empty() {
-                eprintln!("vm: {name} on {wanted}: see {}", log.display());
-                for line in &row.result.wrong {
-                    eprintln!("    {line}");
+            let machine = |name| Guest { kernel: &image.kernel, files, disk: disk.as_deref(), name };
+            let run = |(guest, expected): &(&'static str, Expected)| -> Result<Row> {
+                let name = if packed.guests.len() > 1 { format!("{name}-{guest}") } else { name.clone() };
+                let log = runs.join(format!("{name}-{wanted}.log"));
+                let ran = qemu::run(machine(guest), packed.limit, &log)?;
+                let row = Row::new(name, wanted.to_string(), kernel.release.clone(), &ran, expected);
+                if !row.result.wrong.is_empty() {
+                    eprintln!("vm: {} on {wanted}: see {}", row.job, log.display());
+                    row.result.wrong.iter().for_each(|line| eprintln!("    {line}"));
                 }
+                Ok(row)
+            };
+            let ran: Vec<_> = std::thread::scope(|scope| {
+                let running = packed.guests.iter().map(|guest| scope.spawn(|| run(guest)));
+                let running: Vec<_> = running.collect();
+                running.into_iter().map(|guest| guest.join().expect("a guest's thread panicked")).collect()
+            });
+            for row in ran {
+                let row = row?;
+                eprintln!("{}\n{}", report::head(), row.line());
+                rows.push(row);
             }
-            eprintln!("{}\n{}", report::head(), row.line());
-            rows.push(row);
         }
     }
     println!("{}", report::head());

@@ -9,7 +9,7 @@ use super::image::place;
 use crate::package;
 
 /// What goes into the guest's /check, but the packages.
-const FILES: [(&str, &str); 21] = [
+const FILES: [(&str, &str); 23] = [
     ("after", include_str!("guest/package/after")),
     ("agent.toml", include_str!("guest/package/agent.toml")),
     ("answerer", include_str!("guest/package/answerer")),
@@ -17,12 +17,13 @@ const FILES: [(&str, &str); 21] = [
     ("before", include_str!("guest/package/before")),
     ("check.service", include_str!("guest/package/check.service")),
     ("cut-off", include_str!("guest/package/cut-off")),
+    ("cut-off-for-good", include_str!("guest/package/cut-off-for-good")),
     ("cutting.hujson", include_str!("guest/package/cutting.hujson")),
+    ("downgrade", include_str!("guest/package/downgrade")),
     ("functions", include_str!("guest/package/functions")),
     ("inventory.json", include_str!("guest/package/inventory.json")),
     ("lab", include_str!("guest/package/lab")),
     ("lab.service", include_str!("guest/package/lab.service")),
-    ("layout", include_str!("guest/package/layout")),
     ("operator", include_str!("guest/package/operator")),
     ("operator.service", include_str!("guest/package/operator.service")),
     ("policy.hujson", include_str!("guest/package/policy.hujson")),
@@ -31,11 +32,12 @@ const FILES: [(&str, &str); 21] = [
     ("run", include_str!("guest/package/run")),
     ("sender", include_str!("guest/package/sender")),
     ("sender.service", include_str!("guest/package/sender.service")),
+    ("upgrade", include_str!("guest/package/upgrade")),
 ];
 
 /// Builds the package, one to upgrade to and one to upgrade from, and puts all into `root`; the checks that must
-/// be seen.
-pub fn lay_out(root: &Path) -> Result<Vec<String>> {
+/// be seen in each guest.
+pub fn lay_out(root: &Path) -> Result<[(&'static str, Vec<String>); 2]> {
     let first = package::build()?.deb;
     let second = package::deb_of_version(&format!("{}+next-1", env!("CARGO_PKG_VERSION")))?;
     let older = package::deb_of_older_layout(&first)?;
@@ -50,20 +52,21 @@ pub fn lay_out(root: &Path) -> Result<Vec<String>> {
     }
     // It takes the place of the one that the kernel's image has.
     place(Path::new("init"), include_bytes!("guest/package/init"), root)?;
-    Ok(names())
+    Ok(GUESTS.map(|(guest, parts)| (guest, names(parts))))
 }
 
-/// The parts, in their order. The host is started again before the third.
-const PARTS: [&str; 4] = ["before", "cut-off", "after", "layout"];
+/// The guests, and the parts that each goes through. The first is started again before its last part.
+const GUESTS: [(&str, &[&str]); 2] =
+    [("life", &["before", "cut-off-for-good", "after"]), ("change", &["upgrade", "cut-off", "downgrade"])];
 
 /// The functions that the parts check, in their order.
-fn names() -> Vec<String> {
+fn names(parts: &[&str]) -> Vec<String> {
     let part = |text: &str| {
         let list = text.rsplit_once("for name in ").map_or("", |(_, list)| list);
         let list = list.split_once("; do").map_or("", |(list, _)| list).replace('\\', " ");
         list.split_whitespace().map(ToOwned::to_owned).collect::<Vec<_>>()
     };
-    PARTS.into_iter().flat_map(|name| part(text(name))).collect()
+    parts.iter().flat_map(|name| part(text(name))).collect()
 }
 
 fn text(name: &str) -> &'static str {
@@ -72,7 +75,7 @@ fn text(name: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{PARTS, names, text};
+    use super::{GUESTS, names, text};
 
     #[test]
     fn every_check_that_is_written_is_run() {
@@ -80,8 +83,10 @@ mod tests {
             let functions = text(name).lines().filter_map(|line| line.strip_suffix("() {"));
             functions.map(ToOwned::to_owned).collect::<Vec<_>>()
         };
-        let all = PARTS.iter().map(written).collect::<Vec<_>>().concat();
-        assert!(all.len() >= 20);
-        assert_eq!(names(), all);
+        for (_, parts) in GUESTS {
+            let all = parts.iter().map(written).collect::<Vec<_>>().concat();
+            assert!(all.len() >= 6);
+            assert_eq!(names(parts), all);
+        }
     }
 }

@@ -33,23 +33,28 @@ pub struct Ran {
     pub boots: usize,
 }
 
+/// What is booted.
+#[derive(Clone, Copy, Debug)]
+pub struct Guest<'a> {
+    pub kernel: &'a Path,
+    /// Archives that are the first file system, one over the other.
+    pub files: [&'a Path; 2],
+    pub disk: Option<&'a Path>,
+    /// Which of the guests of a job it is, in its kernel's command line.
+    pub name: &'a str,
+}
+
 /// Boots until the job is reached, and lets that take as long as `limit`. A job that failed is not tried again.
-pub fn run(
-    kernel: &Path,
-    files: &[&Path],
-    disk: Option<&Path>,
-    initrd: &Path,
-    limit: Duration,
-    log: &Path,
-) -> Result<Ran> {
+pub fn run(guest: Guest<'_>, limit: Duration, log: &Path) -> Result<Ran> {
     let mut all = Vec::new();
-    for file in files {
+    for file in guest.files {
         all.extend(fs::read(file).with_context(|| format!("read {}", file.display()))?);
     }
-    fs::write(initrd, all)?;
+    let initrd = log.with_extension("initrd");
+    fs::write(&initrd, all)?;
     let mut ran = Ran::default();
     for boots in 1..=TRIES {
-        ran = boot(kernel, initrd, disk, limit, &mut fs::File::create(log)?)?;
+        ran = boot(guest, &initrd, limit, &mut fs::File::create(log)?)?;
         ran.boots = boots;
         if ran.boot.is_some() {
             break;
@@ -63,22 +68,17 @@ pub fn run(
     Ok(ran)
 }
 
-fn boot(
-    kernel: &Path,
-    initrd: &Path,
-    disk: Option<&Path>,
-    limit: Duration,
-    log: &mut fs::File,
-) -> Result<Ran> {
+fn boot(guest: Guest<'_>, initrd: &Path, limit: Duration, log: &mut fs::File) -> Result<Ran> {
     let mut qemu = Command::new("qemu-system-x86_64");
     // Two programs are verified at a time, emulated for seconds without a pause: the third CPU is for the rest.
     qemu.args(["-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-smp", "3"]);
     // x86-64-v2, as RHEL 9 asks for: what newer CPUs have besides takes a sixth longer to emulate.
     qemu.args(["-cpu", "Nehalem"]);
     qemu.args(["-m", "3072", "-nodefaults", "-no-user-config", "-display", "none"]);
-    qemu.args(["-serial", "stdio", "-kernel"]).arg(kernel).arg("-initrd").arg(initrd);
+    qemu.args(["-serial", "stdio", "-kernel"]).arg(guest.kernel).arg("-initrd").arg(initrd);
     let mut words = "console=ttyS0 quiet loglevel=4 mitigations=off nokaslr tsc=reliable panic=-1".to_owned();
-    if let Some(disk) = disk {
+    words.push_str(&format!(" bulkhead.guest={}", guest.name));
+    if let Some(disk) = guest.disk {
         // What is written is kept over a reboot of the guest, and forgotten with it.
         let drive = format!("if=none,id=root,format=raw,snapshot=on,cache=unsafe,file={}", disk.display());
         qemu.args(["-drive", &drive, "-device", "virtio-blk-pci,drive=root"]);
