@@ -10,7 +10,6 @@ pub mod reconciler;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,7 @@ use crate::daemon::events::control::Change;
 use crate::daemon::fallback;
 use crate::daemon::log::log_unsaved;
 pub use crate::daemon::reconcile::looks::Looks;
-use crate::daemon::reconcile::pin_news::PinNews;
+use crate::daemon::reconcile::pin_news::{Descriptors, PinNews};
 use crate::daemon::reconcile::reconciler::Reconciler;
 use crate::daemon::state::member::Arrival;
 use crate::daemon::state::{Enforcer, Live, held};
@@ -36,7 +35,7 @@ use crate::daemon::state::{Enforcer, Live, held};
 const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Of one CPU's time, looks take a part in so many.
-const SHARE: u32 = 20;
+const SHARE: u32 = 40;
 
 /// Between two looks at most.
 const LONGEST: Duration = Duration::from_millis(100);
@@ -237,10 +236,10 @@ fn is_pinned<D: Dataplane>(
     Ok(true)
 }
 
-/// A descriptor of the news of pins, if these can be watched.
-fn pin_news<D: Dataplane>(enforcer: &Enforcer<D>) -> io::Result<Option<OwnedFd>> {
+/// What tells of news of pins, if these can be watched.
+fn pin_news<D: Dataplane>(enforcer: &Enforcer<D>) -> io::Result<Option<Descriptors>> {
     let reconciler = held(&enforcer.reconciler);
-    reconciler.pins.as_ref().map(PinNews::descriptor).transpose()
+    reconciler.pins.as_ref().map(PinNews::descriptors).transpose()
 }
 
 /// Ends a time without enforcement, if there was one, and reports it.
@@ -335,15 +334,15 @@ fn thread_time() -> Duration {
 }
 
 /// Waits until there is news of devices or pins, or the time is over; whether there was.
-fn wait((devices, pins): (&Socket, Option<&OwnedFd>), limit: Duration) -> bool {
+fn wait((devices, pins): (&Socket, Option<&Descriptors>), limit: Duration) -> bool {
     let mut polls: Vec<_> = std::iter::once(PollFd::new(devices, PollFlags::IN))
-        .chain(pins.map(|pins| PollFd::new(pins, PollFlags::IN)))
+        .chain(pins.into_iter().flat_map(Descriptors::polls))
         .collect();
     // Interrupted, what there is is taken.
     if poll(&mut polls, Timespec::try_from(limit).ok().as_ref()) == Ok(0) {
         return false;
     }
-    let of_pins = pins.is_some_and(|pins| pin_news::take(pins.as_fd()));
+    let of_pins = pins.is_some_and(|pins| pins.take(&polls[1..]));
     take(devices) || of_pins
 }
 
