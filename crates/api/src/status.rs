@@ -346,7 +346,6 @@ pub struct UnderlayInterface {
     /// Its name.
     pub interface: String,
     /// The addresses that it has now.
-    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub addresses: Vec<IpAddr>,
     /// Link protocols that pass.
     pub link: Vec<Link>,

@@ -185,7 +185,7 @@ fn explain_and_check_know_what_passes_on_underlay_interfaces() {
         )
     };
     let (code, text) = explain(&server.to_string(), &format!("{dns}:53/udp"));
-    assert!(code == Some(0) && text.contains("outbound 1") && text.contains("agent.toml:9:3"), "{text}");
+    assert!(code == Some(0) && text.contains("outbound 1") && text.contains("agent.toml:12:3"), "{text}");
     let (code, text) = explain("198.51.100.1", &format!("{server}:41641/udp"));
     assert!(code == Some(0) && text.contains("tailscale preset"), "{text}");
     let (code, text) = explain("198.51.100.1", &format!("{server}:22"));
