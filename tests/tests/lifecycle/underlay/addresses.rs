@@ -46,6 +46,13 @@ fn carried(from: &UdpSocket, to: &UdpSocket, at: IpAddr, kind: u8, yours: Ipv4Ad
     to.recv(&mut bytes).is_ok_and(|length| length > 242 && bytes[242] == kind)
 }
 
+/// A socket of the server's at one of its addresses.
+fn asks(site: &Site, own: Ipv4Addr) -> UdpSocket {
+    let socket = site.namespace("server").run(|| UdpSocket::bind((own, 0))).unwrap().unwrap();
+    socket.set_read_timeout(Some(slower(ARRIVES))).unwrap();
+    socket
+}
+
 #[test]
 fn addresses_come_by_dhcp_and_change_under_traffic() {
     let everybody = IpAddr::from([255, 255, 255, 255]);
@@ -65,11 +72,6 @@ fn addresses_come_by_dhcp_and_change_under_traffic() {
     assert!(carried(&daemon, &client, everybody, 2, first), "offer");
     assert!(carried(&client, &daemon, everybody, 3, first), "request");
     assert!(carried(&daemon, &client, everybody, 5, first), "ack");
-    let asks = |own: Ipv4Addr| {
-        let socket = site.namespace("server").run(|| UdpSocket::bind((own, 0))).unwrap().unwrap();
-        socket.set_read_timeout(Some(slower(ARRIVES))).unwrap();
-        socket
-    };
     let dns = site.underlay("dns");
     let serves = udp(&site, "dns", 53);
     site.namespace("server").ip(&format!("addr add {first}/24 dev eth0")).unwrap();
@@ -80,7 +82,7 @@ fn addresses_come_by_dhcp_and_change_under_traffic() {
     };
     site.wait_for("the lease's address is enforced", |status| holds(status, first));
     println!("enforced {:?} after it was there", since.elapsed());
-    let asking = asks(first);
+    let asking = asks(&site, first);
     assert!(arrives(&asking, &serves, dns) && arrives(&serves, &asking, first.into()), "asked and answered");
     // Renewal: by unicast, both ways.
     assert!(carried(&client, &daemon, dns, 3, first), "renewal");
@@ -108,7 +110,7 @@ fn addresses_come_by_dhcp_and_change_under_traffic() {
         let gap = loop {
             // The kernel makes the second one the first, or takes it along: then it is added again.
             let _ = site.namespace("server").ip(&format!("addr add {second}/24 dev eth0"));
-            let asking = asks(second);
+            let asking = asks(&site, second);
             asking.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
             let _ = asking.send_to(b"ping", (dns, 53));
             if asking.recv(&mut [0; 16]).is_ok() {
@@ -129,6 +131,6 @@ fn addresses_come_by_dhcp_and_change_under_traffic() {
 
     // The old one is nobody's now, even where it is still used.
     site.namespace("server").ip(&format!("addr add {first}/32 dev lo")).unwrap();
-    let (asking, old) = (asks(first), udp(&site, "dns", 123));
+    let (asking, old) = (asks(&site, first), udp(&site, "dns", 123));
     assert!(!leaks(&asking, &old, dns), "from an address that is gone");
 }

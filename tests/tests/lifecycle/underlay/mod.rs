@@ -121,6 +121,7 @@ fn an_underlay_interface_passes_what_is_named_and_replies_to_it() {
     ] {
         assert!(exempt.contains(&line), "{exempt}");
     }
+    println!("{}", String::from_utf8_lossy(&site.bulkhead(&["status"]).stdout));
     let counters = status["agent"]["rule_counters"].as_array().unwrap();
     let packets = |name: &str| {
         let rule = counters.iter().find(|rule| rule["name"] == name);
