@@ -11,7 +11,6 @@ use std::time::Duration;
 use bulkhead_testkit::lab::slower;
 use serde_json::Value;
 
-use crate::site::account::records;
 use crate::site::{Over, Site, WEB};
 
 /// How long a datagram may take that is to arrive.
@@ -121,7 +120,6 @@ fn an_underlay_interface_passes_what_is_named_and_replies_to_it() {
     ] {
         assert!(exempt.contains(&line), "{exempt}");
     }
-    println!("{}", String::from_utf8_lossy(&site.bulkhead(&["status"]).stdout));
     let counters = status["agent"]["rule_counters"].as_array().unwrap();
     let packets = |name: &str| {
         let rule = counters.iter().find(|rule| rule["name"] == name);
@@ -135,7 +133,7 @@ fn an_underlay_interface_passes_what_is_named_and_replies_to_it() {
     let overlay = site.address("server");
     let peer = site.address("client");
     let listens = udp(&site, "server", 51820 + 1);
-    site.namespace("dns").ip(&format!("route add {overlay}/32 dev eth0")).unwrap();
+    site.namespace("dns").ip(&format!("route replace {overlay}/32 dev eth0")).unwrap();
     site.namespace("dns").ip(&format!("addr add {peer}/32 dev eth0")).unwrap();
     site.namespace("server").ip(&format!("neigh replace {peer} lladdr 02:00:00:00:00:09 dev eth0")).unwrap();
     let sends = site.namespace("dns").run(|| UdpSocket::bind((peer, 0))).unwrap().unwrap();
@@ -202,12 +200,4 @@ fn explain_and_check_know_what_passes_on_underlay_interfaces() {
         &config,
     ]);
     assert_eq!(answer.status.code(), Some(0), "{}", String::from_utf8_lossy(&answer.stderr));
-}
-
-/// The changes that are on record, by what was done.
-fn changes(site: &Site, action: &str) -> Vec<Value> {
-    let all = records(&site.journal_file());
-    all.into_iter()
-        .filter(|record| record["control"]["action"] == action || record["action"] == action)
-        .collect()
 }

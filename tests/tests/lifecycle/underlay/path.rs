@@ -59,7 +59,10 @@ fn a_router_on_the_way_lowers_the_mtu_of_the_path() {
         std::thread::sleep(Duration::from_millis(50));
     }
     let mut bytes = [0; 2048];
-    // In fragments from then on, or as short as it must be.
-    asks.send(&[0; 1200]).unwrap();
-    assert!((0..20).any(|_| serves.recv(&mut bytes).is_ok_and(|length| length == 1200)));
+    // What fits arrives. The router's answers are errors of the calls that come after them.
+    let arrives = (0..20).any(|_| {
+        let _ = asks.send(&[0; 1200]);
+        serves.recv(&mut bytes).is_ok_and(|length| length == 1200)
+    });
+    assert!(arrives);
 }
