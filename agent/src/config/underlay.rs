@@ -26,7 +26,8 @@ pub(super) struct WireGuard {
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "a list of ports, or \"any\"")]
 enum Ports {
-    Of(Vec<Spanned<i64>>),
+    // Without places of their own: what is untagged has none.
+    Of(Vec<i64>),
     Word(String),
 }
 
@@ -114,7 +115,16 @@ fn read_wireguard(source: &Source, wireguard: Spanned<WireGuard>) -> Result<reso
     let peer_ports = match peer_ports.map(Spanned::into_inner) {
         None => PeerPorts::Same,
         Some(Ports::Of(list)) if list.is_empty() => PeerPorts::Same,
-        Some(Ports::Of(list)) => PeerPorts::Of(ports(source, &list)?),
+        Some(Ports::Of(list)) => {
+            let port = |port: &i64| {
+                let fits = PORT.contains(port).then(|| u16::try_from(*port).ok()).flatten();
+                fits.ok_or_else(|| {
+                    let (first, last) = (PORT.start(), PORT.end());
+                    at(source, start, &format!("peer_ports: {port} is not between {first} and {last}"))
+                })
+            };
+            PeerPorts::Of(list.iter().map(port).collect::<Result<_, _>>()?)
+        }
         Some(Ports::Word(word)) if word == "any" => PeerPorts::Any,
         Some(Ports::Word(word)) => {
             let message = format!("peer_ports: '{word}' is neither a list of ports nor \"any\"");

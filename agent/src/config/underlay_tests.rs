@@ -65,15 +65,15 @@ fn what_is_wrong_with_an_underlay_interface_has_its_place() {
         ("outbound = [{ proto = \"udp\", to = [\"192.0.2.1\"] }]", "4:13", "udp needs 1 to 64 ports"),
         (
             "outbound = [{ proto = \"udp\", to = [\"192.0.2.1\"], ports = [] }]",
-            "4:59",
+            "4:58",
             "udp needs 1 to 64 ports",
         ),
         (
             "outbound = [{ proto = \"udp\", to = [\"192.0.2.1\"], ports = [0] }]",
-            "4:60",
+            "4:59",
             "not between 1 and 65535",
         ),
-        ("outbound = [{ proto = \"icmp\", to = [\"192.0.2.1\"], ports = [1] }]", "4:60", "icmp has none"),
+        ("outbound = [{ proto = \"icmp\", to = [\"192.0.2.1\"], ports = [1] }]", "4:59", "icmp has none"),
         ("outbound = [{ proto = \"tcp\", to = [], ports = [1] }]", "4:35", "nobody is named"),
         (
             "outbound = [{ proto = \"tcp\", to = [\"dns\"], ports = [1] }]",
@@ -87,6 +87,11 @@ fn what_is_wrong_with_an_underlay_interface_has_its_place() {
             "wireguard = { port = 1, peers = [], peer_ports = \"all\" }",
             "4:50",
             "neither a list of ports nor \"any\"",
+        ),
+        (
+            "wireguard = { port = 1, peers = [], peer_ports = [70000] }",
+            "4:50",
+            "70000 is not between 1 and 65535",
         ),
         ("overlay = \"tailscale\"", "4:11", "overlay: only on interfaces with role = \"overlay\""),
     ] {

@@ -28,7 +28,7 @@ fn enforced() -> Enforced {
         Management { sources: vec!["203.0.113.9/32".parse().unwrap()], ports: vec![22], location: None };
     let transport = WireGuard {
         port: 51820,
-        peers: vec!["192.0.2.0/24".parse().unwrap()],
+        peers: vec!["198.51.101.0/24".parse().unwrap()],
         peer_ports: PeerPorts::Same,
         location: None,
     };
@@ -197,11 +197,7 @@ fn an_underlay_interface_covers_wildcards() {
     assert_ways(&world, &wildcard, ["nobody", "client", "nobody"]);
     assert!(world.ways(&wildcard).iter().all(|way| way.enforced));
     assert_ways(&world, &tcp(22), ["203.0.113.9/32", "203.0.113.9/32", "203.0.113.9/32"]);
-    assert_ways(
-        &world,
-        &socket(Transport::Udp, "0.0.0.0", 51820),
-        ["client 192.0.2.0/24", "nobody", "nobody"],
-    );
+    assert_ways(&world, &socket(Transport::Udp, "0.0.0.0", 51820), ["198.51.101.0/24", "nobody", "nobody"]);
     // An address that the interface alone knows, and the node's overlay address, which is none there.
     assert_ways(&world, &socket(Transport::Tcp, "198.18.0.1", 22), ["203.0.113.9/32", "nobody", "nobody"]);
     assert_ways(&world, &socket(Transport::Tcp, "100.64.0.1", 22), ["nobody", "203.0.113.9/32", "nobody"]);

@@ -42,6 +42,7 @@ fn other_addresses_are_another_generation_of_the_same_files() {
     set(&world, &[FIRST]);
     setup.options.addresses.look(&world.fake, &setup.config).unwrap();
     let agent = world.start_as(setup).unwrap().unwrap();
+    let _ = world.fake.take_history();
     let number = || agent.live().ledger.enforced;
     let first = number();
     assert_eq!(agent.live().built.addresses, wanted(&[FIRST]));
