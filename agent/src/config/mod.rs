@@ -76,6 +76,7 @@ pub enum Role {
     Underlay,
 }
 
+#[cfg(feature = "agent")]
 impl Role {
     /// Its name in agent.toml.
     #[must_use]
