@@ -58,7 +58,7 @@ impl Check {
         if self.inventory.is_some() && !loaded.findings.has_errors() {
             self.fits(&mut loaded, global)?;
         }
-        let Answers { tally, reach, proofs, underlay, .. } = &answers;
+        let Answers { tally, reach, proofs, exchange, .. } = &answers;
         let errors = loaded.findings.count(Severity::Error);
         let warnings = loaded.findings.count(Severity::Warning);
         let rules = loaded.policy.as_ref().map_or(0, |policy| policy.rules());
@@ -78,7 +78,7 @@ impl Check {
                     "rules": rules, "nodes": nodes, "placeholder_inventory": self.inventory.is_none(),
                     "tests": tally.tested, "tests_failed": tally.failed,
                     "unreachable": reach.unreachable, "reachability_not_proved": reach.undecided,
-                    "venues": proofs.venues, "venues_underlay": underlay.venues, "boundaries": proofs.boundaries,
+                    "venues": proofs.venues, "venues_underlay": exchange.venues, "boundaries": proofs.boundaries,
                     "proof_seconds": proof_time,
                     "not_enforced": not_enforced, "findings": loaded.findings.0,
                 })
@@ -112,7 +112,14 @@ impl Check {
         let configured = self.budget.node(global)?.filter(|name| inventory.node(name).is_some());
         let first = || inventory.nodes.first().map(|node| node.name.clone());
         let Some(node) = self.node.clone().or(configured).or_else(first) else { return Ok(()) };
-        if let Err(error) = compile(ruleset, inventory, &node, self.budget.limits(global)?) {
+        let limits = self.budget.limits(global)?;
+        let mut all = vec![compile(ruleset, inventory, &node, limits)];
+        // Of the node that the agent's configuration is for.
+        let is_ours = self.budget.node(global)?.as_ref() == Some(&node);
+        if let Some(rules) = loaded.underlay.as_ref().filter(|_| is_ours) {
+            all.push(compile(&rules.ruleset, &rules.inventory, &node, limits));
+        }
+        for error in all.into_iter().filter_map(Result::err) {
             let message = format!("{node}: {error}");
             loaded.findings.push(Diagnostic::global(Severity::Error, message));
         }
@@ -135,7 +142,7 @@ fn print_proofs(answers: &Answers) {
             println!("{}: not proven{place}", proof.name);
         }
     };
-    for (proofs, place) in [(&answers.proofs, ""), (&answers.underlay, " on exchange interfaces")] {
+    for (proofs, place) in [(&answers.proofs, ""), (&answers.exchange, " on exchange interfaces")] {
         for proof in &proofs.venues {
             let lanes = plural(proof.lanes as u128, "lane");
             let admitted = combinations(proof.admitted);

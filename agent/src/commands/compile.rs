@@ -1,5 +1,6 @@
 //! `bulkhead compile`: the effective rules and table sizes of one node.
 
+use bulkhead_policy::check::Scope;
 use bulkhead_policy::compile::{self, Program, compile};
 use bulkhead_policy::policy::Action;
 use bulkhead_policy::resolve::{Rule, Ruleset};
@@ -23,7 +24,10 @@ pub struct Compile {
 
 impl Compile {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let Some((ruleset, inventory)) = self.on.load(global.dialect, global.json)? else {
+        let scope = Scope { dialect: global.dialect, ..Scope::default() };
+        let config = || self.budget.config(global);
+        let Some((ruleset, inventory)) = self.on.load(&scope, (config, Some(&self.node)), global.json)?
+        else {
             return Ok(Answer::No);
         };
         let program = compile(&ruleset, &inventory, &self.node, self.budget.limits(global)?)

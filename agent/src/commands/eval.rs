@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use bulkhead_abi::Direction;
 use bulkhead_engine::memory::Memory;
 use bulkhead_engine::{Action, Reason};
+use bulkhead_policy::check::Scope;
 use bulkhead_policy::compile::{Program, compile};
 use bulkhead_policy::evaluate::{Evaluation, environment, evaluate};
 use bulkhead_policy::reference::Probe;
@@ -120,7 +121,9 @@ fn answer(evaluation: Evaluation, program: &Program, ruleset: &Ruleset) -> serde
 
 impl Eval {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let Some((ruleset, inventory)) = self.on.load(global.dialect, global.json)? else {
+        let scope = Scope { dialect: global.dialect, ..Scope::default() };
+        let config = (|| self.budget.config(global), Some(self.node.as_str()));
+        let Some((ruleset, inventory)) = self.on.load(&scope, config, global.json)? else {
             return Ok(Answer::No);
         };
         let program = compile(&ruleset, &inventory, &self.node, self.budget.limits(global)?)

@@ -39,9 +39,9 @@ pub struct Explain {
     /// ports, WHO/PROTOCOL.
     #[arg(long, value_name = "WHO:PORT[/PROTO]")]
     to: String,
-    /// The agent's configuration, for its interfaces' `overlay`.
+    /// The agent's configuration, for its interfaces' `overlay`, and for --network underlay.
     ///
-    /// What those overlays serve on its node passes. By default /etc/bulkhead/agent.toml if it is there.
+    /// What those overlays serve on its node passes, and what underlay interfaces let through. By default /etc/bulkhead/agent.toml if it is there.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -68,10 +68,14 @@ fn target(text: &str) -> Result<(&str, u16, u8), Usage> {
 }
 
 impl Explain {
+    fn config(&self, global: &Global) -> Result<Option<Config>, Usage> {
+        Config::find(self.config.as_deref(), is_default(&global.instance)?)
+    }
+
     /// Of what an agent exempts that which is between its node and itself: the rest is about other hosts, too,
     /// on which it does not hold.
     fn scope(&self, global: &Global) -> Result<Scope, Usage> {
-        let config = Config::find(self.config.as_deref(), is_default(&global.instance)?)?.unwrap_or_default();
+        let config = self.config(global)?.unwrap_or_default();
         let Exemptions { node, overlays, .. } = config.exemptions(config.node.as_deref().unwrap_or_default());
         let exemptions = Exemptions { node, overlays, ..Exemptions::default() };
         Ok(Scope { dialect: global.dialect, exemptions, ..Scope::default() })
@@ -79,10 +83,13 @@ impl Explain {
 
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let (to, port, protocol) = target(&self.to)?;
-        let Some((ruleset, inventory)) = self.on.load_for(&self.scope(global)?, global.json)? else {
+        let Some((ruleset, inventory)) =
+            self.on.load(&self.scope(global)?, (|| self.config(global), None), global.json)?
+        else {
             return Ok(Answer::No);
         };
         let (from, to) = (addresses(&ruleset, &inventory, &self.from)?, addresses(&ruleset, &inventory, to)?);
+        let node = self.config(global)?.and_then(|config| config.node);
         let now = input::now();
         let pairs = from.iter().flat_map(|source| to.iter().map(move |destination| (*source, *destination)));
         let holder = |address: &IpAddr| inventory.holder(*address).map(|node| &node.name);
@@ -95,7 +102,13 @@ impl Explain {
             })
             .take(MOST + 1)
             .map(|(source, destination)| {
-                explain(&ruleset, &inventory, &Probe { source, destination, protocol, port }, now)
+                let probe = Probe { source, destination, protocol, port };
+                let mut explained = explain(&ruleset, &inventory, &probe, now);
+                if self.on.is_underlay() {
+                    // What passes at the other end is that node's own list.
+                    explained.hosts.retain(|host| node.as_ref() == Some(&host.node));
+                }
+                explained
             })
             .collect();
         if from.iter().all(|source| to.iter().all(|destination| is_itself(source, destination))) {

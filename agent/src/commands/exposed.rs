@@ -56,8 +56,8 @@ fn text(report: &Report) -> String {
     text += &match report.exposed() {
         0 => "nothing is exposed\n".to_owned(),
         exposed => format!(
-            "{} exposed; next: bind to a loopback or overlay address, or name the interface as [[interface]] in \
-             agent.toml\n",
+            "{} exposed; next: bind to a loopback or overlay address, or name the interface in agent.toml, an \
+             uplink with role = \"underlay\"\n",
             count(exposed)
         ),
     };
@@ -183,8 +183,8 @@ mod tests {
                 "1 socket on loopback addresses not listed; `--all` lists them",
                 "2 sockets on overlay addresses not listed; `--all` lists them",
                 "note: x",
-                "1 socket exposed; next: bind to a loopback or overlay address, or name the interface as [[interface]] \
-                 in agent.toml",
+                "1 socket exposed; next: bind to a loopback or overlay address, or name the interface in agent.toml, \
+                 an uplink with role = \"underlay\"",
             ]
         );
     }

@@ -1,45 +1,60 @@
-//! Which network a command asks about.
+//! Which interfaces a command asks about.
+
+use std::net::IpAddr;
 
 use bulkhead_policy::Dialect;
 use bulkhead_policy::check::Scope;
 use bulkhead_policy::inventory::{Inventory, Network};
 use bulkhead_policy::resolve::{Ruleset, resolve};
 
+use crate::config::Config;
 use crate::diagnostics;
 use crate::exit::Usage;
 use crate::input::{self, Files};
 
-/// The files, and the network whose interfaces are meant.
+/// The files, and the interfaces that are meant.
 #[derive(Clone, Debug, clap::Args)]
 pub struct On {
     #[command(flatten)]
     pub files: Files,
     /// Which interfaces are meant.
     ///
-    /// overlay (WireGuard), where all rules hold, or underlay (exchange interfaces), where the venues do.
-    #[arg(long, value_name = "NETWORK", default_value = "overlay")]
+    /// overlay (WireGuard), where all rules hold; exchange, where the venues do; or underlay: those of agent.toml with
+    /// role = "underlay", with the addresses that the inventory and, on the host itself, the kernel have for them.
+    #[arg(long, value_name = "ROLE", default_value = "overlay")]
     network: Name,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Name {
     Overlay,
+    Exchange,
     Underlay,
 }
 
 impl On {
-    /// Loads both files for that network. `None` if there is an error in them, which has been
-    /// printed then.
-    pub fn load(&self, dialect: Dialect, json: bool) -> Result<Option<(Ruleset, Inventory)>, Usage> {
-        self.load_for(&Scope { dialect, ..Scope::default() }, json)
+    /// Whether underlay interfaces are meant: what is said is about one node then.
+    pub fn is_underlay(&self) -> bool {
+        self.network == Name::Underlay
     }
 
-    /// The same for whom a scope says: on the overlay, with what it exempts.
-    pub fn load_for(&self, scope: &Scope, json: bool) -> Result<Option<(Ruleset, Inventory)>, Usage> {
-        let dialect = scope.dialect;
-        if matches!(self.network, Name::Overlay) {
-            return input::load_valid(&self.files, scope, json);
+    /// Loads both files for those interfaces: on the overlay, with what a scope exempts; beneath it, for a node of
+    /// an agent's configuration, by default the one that it names. `None` if there is an error in them, which has been
+    /// printed then.
+    pub fn load(
+        &self,
+        scope: &Scope,
+        (config, node): (impl FnOnce() -> Result<Option<Config>, Usage>, Option<&str>),
+        json: bool,
+    ) -> Result<Option<(Ruleset, Inventory)>, Usage> {
+        match self.network {
+            Name::Overlay => input::load_valid(&self.files, scope, json),
+            Name::Exchange => self.exchange(scope.dialect, json),
+            Name::Underlay => self.underlay(scope.dialect, (config()?.unwrap_or_default(), node), json),
         }
+    }
+
+    fn exchange(&self, dialect: Dialect, json: bool) -> Result<Option<(Ruleset, Inventory)>, Usage> {
         let mut loaded = input::load(&self.files.policy, Some(&self.files.inventory), dialect)?;
         if let (Some(policy), Some(inventory)) = (loaded.policy, loaded.inventory) {
             let ruleset = resolve(&policy, &inventory, dialect, Network::Underlay, &mut loaded.findings);
@@ -51,4 +66,50 @@ impl On {
         diagnostics::print(&loaded.findings, &loaded.sources, json);
         Ok(None)
     }
+
+    fn underlay(
+        &self,
+        dialect: Dialect,
+        (config, node): (Config, Option<&str>),
+        json: bool,
+    ) -> Result<Option<(Ruleset, Inventory)>, Usage> {
+        let node = node.or(config.node.as_deref()).unwrap_or_default();
+        let mut exemptions = config.exemptions(node);
+        let Some(underlay) = &mut exemptions.underlay else {
+            let message = "--network underlay: agent.toml has no interface with role = \"underlay\"; name the file that \
+                           has by --config, or ask for exchange interfaces by --network exchange";
+            return Err(Usage(message.to_owned()));
+        };
+        underlay.addresses = addresses(&config);
+        let scope = Scope { dialect, exemptions, ..Scope::default() };
+        let loaded = input::load_for(&self.files.policy, Some(&self.files.inventory), &scope)?;
+        if loaded.findings.has_errors() {
+            diagnostics::print(&loaded.findings, &loaded.sources, json);
+            return Ok(None);
+        }
+        let rules = loaded.underlay.map(|rules| (rules.ruleset, rules.inventory));
+        let found = rules.ok_or_else(|| {
+            Usage(format!(
+                "the inventory has no node '{node}', which the underlay interfaces are of; name it as `node`"
+            ))
+        });
+        found.map(Some)
+    }
+}
+
+/// The addresses that underlay interfaces have on this host; none on another one.
+#[cfg(feature = "agent")]
+fn addresses(config: &Config) -> Vec<IpAddr> {
+    use bulkhead_dataplane::Kernel;
+
+    let addresses = crate::daemon::state::addresses::Addresses::default();
+    // What cannot be asked for is as on another host.
+    let _ = addresses.look(&Kernel, config);
+    addresses.now().into_iter().collect()
+}
+
+/// Without the agent, no interface is this host's.
+#[cfg(not(feature = "agent"))]
+fn addresses(_: &Config) -> Vec<IpAddr> {
+    Vec::new()
 }

@@ -8,7 +8,7 @@ use bulkhead_api::link::Link;
 use bulkhead_api::route;
 use bulkhead_api::status::{
     Anchor, ExchangeInterface, Identities, Identity, InventorySource, Quarantined, Sink, State,
-    Status as Answered,
+    Status as Answered, UnderlayInterface,
 };
 use bulkhead_api::text::plain;
 use hyper::Method;
@@ -139,6 +139,12 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
         for ExchangeInterface { interface, link } in &agent.exchange {
             let link = if link.is_empty() { "none".to_owned() } else { names(link) };
             writeln!(out, "exchange interface: {interface}, venues' lanes alone; link protocols: {link}")?;
+        }
+        for UnderlayInterface { interface, addresses, link } in &agent.underlay {
+            let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            let addresses = if addresses.is_empty() { "no address".to_owned() } else { addresses.join(", ") };
+            let link = if link.is_empty() { "none".to_owned() } else { names(link) };
+            writeln!(out, "underlay interface: {interface} ({addresses}); link protocols: {link}")?;
         }
         for ExchangeInterface { interface, link } in &agent.linked {
             writeln!(out, "interface: {interface}; link protocols: {}", names(link))?;

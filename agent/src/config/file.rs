@@ -14,7 +14,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Binding, Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, timeouts};
+use super::{
+    Binding, Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, timeouts, underlay,
+};
 #[cfg(feature = "agent")]
 use super::{anchors, sinks, sources};
 use crate::exit::Usage;
@@ -64,7 +66,9 @@ struct Interface {
     role: Option<Role>,
     #[serde(default)]
     link: Vec<Link>,
-    wireguard: Option<Spanned<WireGuard>>,
+    wireguard: Option<Spanned<underlay::WireGuard>>,
+    outbound: Option<Spanned<Vec<Spanned<underlay::Outbound>>>>,
+    presets: Option<Spanned<Vec<Spanned<String>>>>,
     overlay: Option<Spanned<Overlay>>,
 }
 
@@ -83,16 +87,6 @@ impl From<Overlay> for resolve::Overlay {
             Overlay::NetBird => Self::NetBird,
         }
     }
-}
-
-/// WireGuard's transport on an exchange interface.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WireGuard {
-    port: Spanned<i64>,
-    peers: Vec<Spanned<String>>,
-    #[serde(default)]
-    peer_ports: Vec<Spanned<i64>>,
 }
 
 /// Who may always reach this node.
@@ -153,7 +147,7 @@ const NEW_FLOWS: RangeInclusive<i64> = 0..=10_000_000;
 pub(super) const BUDGET: RangeInclusive<i64> = 1..=10_000_000;
 /// 0: never; up to a day.
 const READ_BACK: RangeInclusive<i64> = 0..=24 * 60 * 60;
-const PORT: RangeInclusive<i64> = 1..=65_535;
+pub(super) const PORT: RangeInclusive<i64> = 1..=65_535;
 
 /// Parses and checks a file. Relative paths in it start at its directory.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
@@ -257,23 +251,26 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         }
         let zone = interface.zone.map(|zone| number("zone", &zone, ZONE)).transpose()?;
         let role = interface.role.unwrap_or_default();
-        if let Some(wireguard) = interface.wireguard.as_ref().filter(|_| role == Role::Overlay) {
-            let message =
-                "wireguard: only on interfaces with role = \"exchange\"; remove it, or add the role";
-            return Err(at(&source, wireguard.span().start, message));
+        let section = underlay::Section {
+            role,
+            wireguard: interface.wireguard,
+            outbound: interface.outbound,
+            presets: interface.presets,
+        };
+        let read = section.read(&source)?;
+        if role == Role::Underlay {
+            config.underlay.wireguard.extend(read.wireguard);
+            config.underlay.outbound.extend(read.outbound);
+            for used in read.presets {
+                if config.underlay.presets.iter().all(|known| known.preset != used.preset) {
+                    config.underlay.presets.push(used);
+                }
+            }
+        } else {
+            config.wireguard.extend(read.wireguard);
         }
-        if let Some(wireguard) = interface.wireguard {
-            let span = wireguard.span();
-            let wireguard = wireguard.into_inner();
-            config.wireguard.push(resolve::WireGuard {
-                port: number("port", &wireguard.port, PORT)? as u16,
-                peers: prefixes(&source, &wireguard.peers)?,
-                peer_ports: ports(&source, &wireguard.peer_ports)?,
-                location: Some(Location::new(&source, Span { start: span.start, end: span.end })),
-            });
-        }
-        if let Some(overlay) = interface.overlay.as_ref().filter(|_| role == Role::Exchange) {
-            let message = "overlay: not on interfaces with role = \"exchange\"; remove one of them";
+        if let Some(overlay) = interface.overlay.as_ref().filter(|_| role != Role::Overlay) {
+            let message = "overlay: only on interfaces with role = \"overlay\"; remove it, or the role";
             return Err(at(&source, overlay.span().start, message));
         }
         let overlay = interface.overlay.map(|overlay| {
@@ -299,27 +296,36 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         config.anchors = anchors::read(&source, directory, file.anchor)?;
         config.sources = sources::read(&source, directory, file.source)?;
     }
-    if let Some((index, zone)) = shared_zone(&config.interfaces) {
+    if let Some((index, zone, other)) = shared_zone(&config.interfaces) {
+        let Managed { name, role, .. } = &config.interfaces[index];
         let message = format!(
-            "zone {zone} is an exchange interface's and an overlay's, so that a peer of one could answer \
-             for the other; give {} another",
-            config.interfaces[index].name
+            "zone {zone} is {} and {}, so that a peer of one could answer for the other; give {name} another",
+            whose(*role),
+            whose(other)
         );
         return Err(at(&source, starts[index], &message));
     }
     Ok(config)
 }
 
-/// The first exchange interface whose zone an overlay has, too.
-fn shared_zone(interfaces: &[Managed]) -> Option<(usize, u16)> {
+/// The first exchange or underlay interface whose zone one of another role has, too, and that role.
+fn shared_zone(interfaces: &[Managed]) -> Option<(usize, u16, Role)> {
     let zones = |managed: &Managed| [Kind::BareIp, Kind::Ethernet].map(|kind| managed.zone(kind));
-    let overlay = interfaces.iter().filter(|managed| managed.role == Role::Overlay);
-    let overlay: HashSet<u16> = overlay.flat_map(zones).collect();
-    let mut exchange = interfaces.iter().enumerate().filter(|(_, managed)| managed.role == Role::Exchange);
-    exchange.find_map(|(index, managed)| {
+    let mut others = interfaces.iter().enumerate().filter(|(_, managed)| managed.role != Role::Overlay);
+    others.find_map(|(index, managed)| {
         let [zone, _] = zones(managed);
-        overlay.contains(&zone).then_some((index, zone))
+        let is_shared = |other: &&Managed| other.role != managed.role && zones(other).contains(&zone);
+        interfaces.iter().find(is_shared).map(|other| (index, zone, other.role))
     })
+}
+
+/// Whose a zone is, by a role.
+const fn whose(role: Role) -> &'static str {
+    match role {
+        Role::Overlay => "an overlay's",
+        Role::Exchange => "an exchange interface's",
+        Role::Underlay => "an underlay interface's",
+    }
 }
 
 /// The name of a group, or its number.
@@ -336,7 +342,7 @@ fn group_name(source: &Source, key: &str, group: &Spanned<String>) -> Result<Str
     Ok(name.clone())
 }
 
-fn prefixes(source: &Source, texts: &[Spanned<String>]) -> Result<Vec<IpNet>, Usage> {
+pub(super) fn prefixes(source: &Source, texts: &[Spanned<String>]) -> Result<Vec<IpNet>, Usage> {
     let parse = |text: &Spanned<String>| {
         let written = text.get_ref();
         let address = || written.parse::<IpAddr>().ok().map(IpNet::from);
@@ -351,7 +357,7 @@ fn prefixes(source: &Source, texts: &[Spanned<String>]) -> Result<Vec<IpNet>, Us
     texts.iter().map(parse).collect()
 }
 
-fn ports(source: &Source, ports: &[Spanned<i64>]) -> Result<Vec<u16>, Usage> {
+pub(super) fn ports(source: &Source, ports: &[Spanned<i64>]) -> Result<Vec<u16>, Usage> {
     ports.iter().map(|port| Ok(bounded(source, "port", port, PORT)? as u16)).collect()
 }
 

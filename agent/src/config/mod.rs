@@ -15,6 +15,7 @@ mod sinks;
 #[cfg(feature = "agent")]
 mod sources;
 mod timeouts;
+mod underlay;
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ use bulkhead_abi::{
     AllowedReports, Capacity, DEFAULT_NEW_FLOWS, Rate, Timeouts, default_timeouts, per_second,
 };
 use bulkhead_api::hook::Kind;
-use bulkhead_policy::resolve::{Exemptions, Management, OverlayServices, WireGuard};
+use bulkhead_policy::resolve::{Exemptions, Management, OverlayServices, Underlay, WireGuard};
 
 pub use bulkhead_api::link::Link;
 pub use bulkhead_api::mode::Mode;
@@ -43,6 +44,9 @@ pub const DEFAULT: &str = "/etc/bulkhead/agent.toml";
 /// The zone of exchange interfaces, unless they name another.
 const EXCHANGE_ZONE: u16 = 3;
 
+/// The zone of underlay interfaces, unless they name another.
+const UNDERLAY_ZONE: u16 = 4;
+
 /// Where packets are seen at ingress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -57,7 +61,9 @@ pub enum HookChoice {
 }
 
 /// Whose packets an interface carries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Identities', by the policy's rules.
@@ -65,6 +71,22 @@ pub enum Role {
     Overlay,
     /// Venues', by their feeds and sessions alone, and the link protocols that are named.
     Exchange,
+    /// The networks beneath the overlay: WireGuard's own transport, flows that are named, and the link protocols
+    /// that are named. No venue's.
+    Underlay,
+}
+
+#[cfg(feature = "agent")]
+impl Role {
+    /// Its name in agent.toml.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Overlay => "overlay",
+            Self::Exchange => "exchange",
+            Self::Underlay => "underlay",
+        }
+    }
 }
 
 /// One interface to enforce on.
@@ -73,7 +95,7 @@ pub struct Managed {
     /// Its name.
     pub name: String,
     /// The interfaces that share flows have one zone. By default overlays share one, Ethernet
-    /// interfaces another, exchange interfaces a third.
+    /// interfaces another, exchange interfaces a third, underlay interfaces a fourth.
     pub zone: Option<u16>,
     /// Where packets are seen at ingress.
     pub hook: HookChoice,
@@ -93,6 +115,7 @@ impl Managed {
     pub fn zone(&self, kind: Kind) -> u16 {
         self.zone.unwrap_or(match (self.role, kind) {
             (Role::Exchange, _) => EXCHANGE_ZONE,
+            (Role::Underlay, _) => UNDERLAY_ZONE,
             (Role::Overlay, Kind::BareIp) => 1,
             (Role::Overlay, Kind::Ethernet) => 2,
         })
@@ -166,6 +189,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// WireGuard's own transport on exchange interfaces.
     pub wireguard: Vec<WireGuard>,
+    /// What passes on underlay interfaces: the lists of all of them.
+    pub underlay: Underlay,
     /// Who may use the socket.
     pub control: Control,
     /// What is kept of who used which rule; none: nothing is.
@@ -224,6 +249,7 @@ impl Default for Config {
             management: Vec::new(),
             metrics: None,
             wireguard: Vec::new(),
+            underlay: Underlay::default(),
             control: Control::default(),
             history: Some(History::default()),
             alarms: Some(Alarms::default()),
@@ -244,12 +270,19 @@ impl Config {
         self.interfaces.iter().any(|managed| managed.role == Role::Exchange)
     }
 
+    /// Whether any interface is to a network beneath the overlay.
+    #[must_use]
+    pub fn has_underlay(&self) -> bool {
+        self.interfaces.iter().any(|managed| managed.role == Role::Underlay)
+    }
+
     /// What passes on a node, whatever the policy says.
     #[must_use]
     pub fn exemptions(&self, node: &str) -> Exemptions {
         let (management, wireguard) = (self.management.clone(), self.wireguard.clone());
         let overlays = self.overlays().cloned().collect();
-        Exemptions { node: node.to_owned(), management, wireguard, overlays }
+        let underlay = self.has_underlay().then(|| self.underlay.clone());
+        Exemptions { node: node.to_owned(), management, wireguard, overlays, underlay }
     }
 
     /// The overlays whose services on this host pass, each once.

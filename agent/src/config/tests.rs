@@ -2,7 +2,7 @@ use std::path::Path;
 
 use bulkhead_abi::{AllowedReports, FlowState, Rate};
 use bulkhead_api::hook::Kind;
-use bulkhead_policy::resolve::Overlay;
+use bulkhead_policy::resolve::{Overlay, PeerPorts};
 
 use super::{Alarms, Binding, Config, Control, History, HookChoice, Link, Mode, Role, file};
 
@@ -90,7 +90,10 @@ fn every_setting_arrives() {
     );
     assert_ne!(exchange.zone(Kind::Ethernet), config.interfaces[0].zone(Kind::BareIp));
     let wireguard = &config.wireguard[0];
-    assert_eq!((wireguard.port, wireguard.peers.len(), &*wireguard.peer_ports), (51820, 2, &[51821][..]));
+    assert_eq!(
+        (wireguard.port, wireguard.peers.len(), &wireguard.peer_ports),
+        (51820, 2, &PeerPorts::Of(vec![51821]))
+    );
     assert_eq!(
         (config.management[0].sources[0].to_string(), config.management[0].ports.len()),
         ("100.64.0.9/32".to_owned(), 2)
@@ -139,7 +142,7 @@ fn what_is_wrong_has_its_place() {
         (
             "[[interface]]\nname = \"a\"\nrole = \"exchange\"\noverlay = \"netbird\"",
             "4:11",
-            "not on interfaces with role",
+            "only on interfaces with role",
         ),
         (
             "[[interface]]\nname = \"a\"\nrole = \"exchange\"\nlink = [\"stp\"]",

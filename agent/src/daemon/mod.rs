@@ -78,6 +78,11 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
         return Err(fallback::closed::instead_of_enforcing(&Kernel, &setup, error));
     }
     setup.sources = Arc::new(Sources::open(&setup.config.sources, &store));
+    setup
+        .options
+        .addresses
+        .look(&Kernel, &setup.config)
+        .context("asking for addresses of underlay interfaces")?;
     let named = match start::read(&setup) {
         Ok(inputs) => Named::Holds(inputs),
         // A host that was protected does not come up unprotected because of what has become of a file.

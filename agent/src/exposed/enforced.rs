@@ -37,11 +37,12 @@ pub(super) fn read(store: &Store, status: &Status) -> anyhow::Result<Option<(Enf
             "the files of generation {number} do not hold for this version; `bulkhead check` says why"
         );
     };
-    let exchange = loaded.underlay.filter(|_| built.has_exchange);
+    let exchange = loaded.exchange.filter(|_| built.has_exchange);
+    let underlay = loaded.underlay;
     let cut_off = status.quarantined.iter().flat_map(|quarantined| quarantined.entry.addresses.clone());
     let cut_off = AddressSet::from_addresses(cut_off);
     let node = built.node.clone();
-    Ok(Some((Enforced { node, inventory, overlay, exchange, cut_off, now: input::now() }, built)))
+    Ok(Some((Enforced { node, inventory, overlay, exchange, underlay, cut_off, now: input::now() }, built)))
 }
 
 /// What becomes of packets that come in by each interface.

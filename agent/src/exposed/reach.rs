@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use bulkhead_api::link::Link;
 use bulkhead_policy::address::AddressSet;
 use bulkhead_policy::inventory::Inventory;
-use bulkhead_policy::resolve::Ruleset;
+use bulkhead_policy::resolve::{Ruleset, UnderlayRules};
 use bulkhead_policy::service::{TCP, UDP};
 use bulkhead_policy::sources::{Target, name, sources};
 use ipnet::IpNet;
@@ -26,6 +26,8 @@ pub struct Enforced {
     pub overlay: Ruleset,
     /// The rules on exchange interfaces.
     pub exchange: Option<Ruleset>,
+    /// The rules on underlay interfaces.
+    pub underlay: Option<UnderlayRules>,
     /// Addresses of who is quarantined.
     pub cut_off: AddressSet,
     /// When, ns since the Unix epoch.
@@ -182,16 +184,21 @@ fn by_link(socket: &Socket, link: &[Link]) -> Option<Link> {
 }
 
 impl Enforced {
-    fn ruleset(&self, role: Role) -> Option<&Ruleset> {
+    /// The rules of a role, and who has which address there.
+    fn of_role(&self, role: Role) -> Option<(&Ruleset, &Inventory)> {
         match role {
-            Role::Overlay => Some(&self.overlay),
-            Role::Exchange => self.exchange.as_ref(),
+            Role::Overlay => Some((&self.overlay, &self.inventory)),
+            Role::Exchange => self.exchange.as_ref().map(|rules| (rules, &self.inventory)),
+            Role::Underlay => self.underlay.as_ref().map(|rules| (&rules.ruleset, &rules.inventory)),
         }
     }
 
     /// Whom the rules of a role let in to a socket of a host with these addresses.
     fn reach(&self, socket: &Socket, role: Role, addresses: &BTreeSet<IpAddr>) -> Reach {
-        let (Some(ruleset), Some(node)) = (self.ruleset(role), self.inventory.node(&self.node)) else {
+        let found = self.of_role(role);
+        let found =
+            found.and_then(|(rules, inventory)| Some((rules, inventory, inventory.node(&self.node)?)));
+        let Some((ruleset, inventory, node)) = found else {
             return Reach::Anyone { why: "the enforced policy does not have this node".to_owned() };
         };
         // Of each range of multicast groups, the first: rules are about whole ranges.
@@ -208,7 +215,7 @@ impl Enforced {
         let (protocol, port) = socket.service();
         let from = |destination: &IpAddr| {
             let target = Target { destination: *destination, protocol, port };
-            sources(ruleset, &self.inventory, node, target, &self.cut_off, self.now)
+            sources(ruleset, inventory, node, target, &self.cut_off, self.now)
         };
         let all = destinations.iter().map(from).fold(AddressSet::default(), |all, more| all.union(&more));
         let named = name(ruleset, &self.inventory, &all);

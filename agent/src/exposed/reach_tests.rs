@@ -3,7 +3,7 @@ use std::net::IpAddr;
 
 use bulkhead_policy::address::AddressSet;
 use bulkhead_policy::check::{Loaded, Scope};
-use bulkhead_policy::resolve::{Exemptions, Management};
+use bulkhead_policy::resolve::{Exemptions, Management, PeerPorts, Underlay, WireGuard};
 use bulkhead_policy::source::Source;
 
 use super::{Enforced, Link, Reach, Role, Socket, Standing, Transport, Way, World};
@@ -26,8 +26,23 @@ const POLICY: &str = r#"{
 fn enforced() -> Enforced {
     let management =
         Management { sources: vec!["203.0.113.9/32".parse().unwrap()], ports: vec![22], location: None };
-    let exemptions =
-        Exemptions { node: "server".to_owned(), management: vec![management], ..Exemptions::default() };
+    let transport = WireGuard {
+        port: 51820,
+        peers: vec!["198.51.101.0/24".parse().unwrap()],
+        peer_ports: PeerPorts::Same,
+        location: None,
+    };
+    let underlay = Underlay {
+        addresses: vec!["198.18.0.1".parse().unwrap()],
+        wireguard: vec![transport],
+        ..Underlay::default()
+    };
+    let exemptions = Exemptions {
+        node: "server".to_owned(),
+        management: vec![management],
+        underlay: Some(underlay),
+        ..Exemptions::default()
+    };
     let scope = Scope { has_exchange: true, exemptions, ..Scope::default() };
     let loaded = Loaded::new(Source::new("p", POLICY), Some(Source::new("i", INVENTORY)), &scope);
     assert!(!loaded.findings.has_errors(), "{}", loaded.findings);
@@ -35,7 +50,8 @@ fn enforced() -> Enforced {
         node: "server".to_owned(),
         inventory: loaded.inventory.unwrap(),
         overlay: loaded.ruleset.unwrap(),
-        exchange: loaded.underlay,
+        exchange: loaded.exchange,
+        underlay: loaded.underlay,
         cut_off: AddressSet::default(),
         now: 0,
     }
@@ -170,4 +186,20 @@ fn a_quarantined_server_is_reached_by_management_alone() {
         &socket(Transport::Tcp, "0.0.0.0", 22),
         ["anyone", "203.0.113.9/32", "203.0.113.9/32"],
     );
+}
+
+#[test]
+fn an_underlay_interface_covers_wildcards() {
+    let mut world = world(true);
+    world.interfaces[0].1 = Standing::Judged(Role::Underlay, vec![Link::Dhcp]);
+    let tcp = |port| socket(Transport::Tcp, "0.0.0.0", port);
+    let wildcard = tcp(8080);
+    assert_ways(&world, &wildcard, ["nobody", "client", "nobody"]);
+    assert!(world.ways(&wildcard).iter().all(|way| way.enforced));
+    assert_ways(&world, &tcp(22), ["203.0.113.9/32", "203.0.113.9/32", "203.0.113.9/32"]);
+    assert_ways(&world, &socket(Transport::Udp, "0.0.0.0", 51820), ["198.51.101.0/24", "nobody", "nobody"]);
+    // An address that the interface alone knows, and the node's overlay address, which is none there.
+    assert_ways(&world, &socket(Transport::Tcp, "198.18.0.1", 22), ["203.0.113.9/32", "nobody", "nobody"]);
+    assert_ways(&world, &socket(Transport::Tcp, "100.64.0.1", 22), ["nobody", "203.0.113.9/32", "nobody"]);
+    assert_ways(&world, &socket(Transport::Udp, "0.0.0.0", 68), ["anyone", "nobody", "anyone"]);
 }

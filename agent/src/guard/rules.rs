@@ -97,13 +97,16 @@ impl Guard {
         // Before connection tracking, so that what is dropped leaves no trace there. A VRF hands over what
         // came, or is about to leave, by an interface below it, where it is judged under that one's name. An
         // IPv6 source that stands for an IPv4 address is that address to a socket of both families.
-        script.push_str(
-            "  chain input {
-    type filter hook prerouting priority -310; policy accept;
-    iifname @managed iif . iifgroup @attached accept
-    iifname @managed goto closed_in
-    iif \"lo\" accept
-    meta iifkind \"vrf\" accept
+        // What is managed beneath the overlay carries no overlay address either, whatever its programs say.
+        let beneath = |side: &str| -> String {
+            let rule = |name: &String| {
+                format!("    {side}ifname \"{name}\" {side}if . {side}ifgroup @attached goto {side}overlay\n")
+            };
+            self.underlay.iter().map(rule).collect()
+        };
+        let _ = write!(
+            script,
+            "  chain ioverlay {{
     ip daddr @own4 goto own_destination
     ip6 daddr @own6 goto own_destination
     ip saddr @own4 goto own_source
@@ -111,20 +114,33 @@ impl Guard {
     ip saddr @others4 goto overlay_source
     ip6 saddr @others6 goto overlay_source
     ip6 saddr ::ffff:0:0/96 goto overlay_source
-  }
-  chain output {
-    type filter hook postrouting priority -310; policy accept;
-    oifname @managed oif . oifgroup @attached accept
-    oifname @managed goto closed_out
-    oif \"lo\" accept
-    meta oifkind \"vrf\" accept
+  }}
+  chain ooverlay {{
     ip daddr @own4 goto overlay_destination
     ip6 daddr @own6 goto overlay_destination
     ip daddr @others4 goto overlay_destination
     ip6 daddr @others6 goto overlay_destination
-  }
-}
+  }}
+  chain input {{
+    type filter hook prerouting priority -310; policy accept;
+{}    iifname @managed iif . iifgroup @attached accept
+    iifname @managed goto closed_in
+    iif \"lo\" accept
+    meta iifkind \"vrf\" accept
+    goto ioverlay
+  }}
+  chain output {{
+    type filter hook postrouting priority -310; policy accept;
+{}    oifname @managed oif . oifgroup @attached accept
+    oifname @managed goto closed_out
+    oif \"lo\" accept
+    meta oifkind \"vrf\" accept
+    goto ooverlay
+  }}
+}}
 ",
+            beneath("i"),
+            beneath("o"),
         );
         script
     }

@@ -12,6 +12,9 @@ pub struct Guard {
     pub managed: BTreeSet<String>,
     /// Index and group of the devices whose packets may pass: they have programs attached, or get them now.
     pub attached: BTreeSet<(u32, u32)>,
+    /// Names of those of them that lead to networks beneath the overlay: what the guard says of other interfaces holds
+    /// there as well.
+    pub underlay: BTreeSet<String>,
     /// The node's own overlay addresses: on other interfaces nothing may be to or from them.
     pub own: BTreeSet<IpAddr>,
     /// Other nodes' overlay addresses: on other interfaces nothing may come from them or leave for them.

@@ -1,5 +1,6 @@
 //! The guard in the kernel, in network namespaces that the tests make.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ fn alone(test: impl FnOnce() + Send + 'static) {
 fn guard() -> Guard {
     Guard {
         managed: ["wg0".to_owned()].into(),
+        underlay: BTreeSet::new(),
         attached: [(7, 5)].into(),
         own: ["100.64.0.1".parse().unwrap(), "fd7a::1".parse().unwrap()].into(),
         others: ["100.64.0.2".parse().unwrap(), "fd7a::2".parse().unwrap()].into(),
@@ -44,6 +46,14 @@ fn the_script_has_every_kind_and_no_empty_elements() {
     // An empty set has no elements clause, which nft would refuse.
     assert!(!Guard::default().script("x").contains("elements"));
     assert!(!Guard::default().script("x").contains("log"));
+    // What leads beneath the overlay is not free of its addresses, whatever is attached there.
+    let beneath = Guard { underlay: ["eth0".to_owned()].into(), ..guard() }.script("x");
+    for side in ["i", "o"] {
+        let rule = format!("{side}ifname \"eth0\" {side}if . {side}ifgroup @attached goto {side}overlay\n");
+        let accept = format!("{side}ifname @managed {side}if . {side}ifgroup @attached accept");
+        let (rule, accept) = (beneath.find(&rule).unwrap(), beneath.find(&accept).unwrap());
+        assert!(rule < accept, "{beneath}");
+    }
 }
 
 #[test]

@@ -81,5 +81,6 @@ fn others(host: &Host) -> String {
         let uplink = if interface.is_uplink { ", the way out (default route)" } else { "" };
         text += &format!("#   {}: {}{uplink}\n", shown(&interface.name), shown(kind));
     }
+    text += "# One that leads to the network beneath an overlay takes role = \"underlay\", and passes what is named alone.\n";
     text + "# An interface that faces an exchange takes role = \"exchange\", which the policy's venues are about.\n"
 }

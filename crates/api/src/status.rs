@@ -134,6 +134,9 @@ pub struct Agent {
     pub interfaces: Vec<Attached>,
     /// Interfaces that carry venues' packets, and the link protocols that pass there.
     pub exchange: Vec<ExchangeInterface>,
+    /// Interfaces to networks beneath the overlay: their addresses, and the link protocols that pass there.
+    #[serde(default)]
+    pub underlay: Vec<UnderlayInterface>,
     /// Other interfaces where link protocols pass.
     #[serde(default)]
     pub linked: Vec<ExchangeInterface>,
@@ -332,6 +335,18 @@ pub struct Anchor {
 pub struct ExchangeInterface {
     /// Its name.
     pub interface: String,
+    /// Link protocols that pass.
+    pub link: Vec<Link>,
+}
+
+/// An interface with role = "underlay".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct UnderlayInterface {
+    /// Its name.
+    pub interface: String,
+    /// The addresses that it has now.
+    pub addresses: Vec<IpAddr>,
     /// Link protocols that pass.
     pub link: Vec<Link>,
 }

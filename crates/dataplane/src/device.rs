@@ -1,6 +1,8 @@
 //! Network devices as the kernel tells of them by rtnetlink, in the calling thread's network namespace.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 
 use netlink_packet_core::{
     DefaultNla, NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -13,6 +15,7 @@ use rtnetlink::packet_route::link::{
 };
 
 use super::Hook;
+use super::addresses::addresses;
 
 /// The longest name that is not an alternative one, with its end (`IFNAMSIZ`).
 const SHORT: usize = libc::IFNAMSIZ;
@@ -104,6 +107,14 @@ impl Devices {
         change.header.index = index;
         change.attributes = vec![LinkAttribute::Group(group)];
         self.ask(RouteNetlinkMessage::SetLink(change)).map(drop)
+    }
+
+    /// The addresses of the device that has an index; none if there is no such device.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn addresses(&self, index: u32) -> io::Result<BTreeSet<IpAddr>> {
+        addresses(index)
     }
 
     /// Sends a message and reads its answer: a device, or none where it is done or not there.

@@ -1,5 +1,6 @@
 //! The data plane that the kernel is.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -99,6 +100,9 @@ impl DeviceTable for Devices {
     }
     fn by_index(&self, index: u32) -> io::Result<Option<Device>> {
         Self::by_index(self, index)
+    }
+    fn addresses(&self, index: u32) -> io::Result<BTreeSet<IpAddr>> {
+        Self::addresses(self, index)
     }
     fn set_group(&self, index: u32, group: u32) -> io::Result<()> {
         Self::set_group(self, index, group)

@@ -1,5 +1,6 @@
 //! The kernel side: builds generations, attaches and swaps them, pins everything.
 
+mod addresses;
 mod attach;
 mod batch;
 mod bpffs;

@@ -5,6 +5,7 @@
 //! <bpffs>/bulkhead/<instance>/v<layout>/state-<N>/<MAP>       takes its place, once generation N runs
 //! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/<MAP>  tables of one generation
 //! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/exchange/<MAP>  those of exchange interfaces
+//! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/underlay/<MAP>  those of underlay interfaces
 //! <bpffs>/bulkhead/<instance>/v<layout>/links/<IFACE>/<HOOK>  the attached programs
 //! ```
 
@@ -147,6 +148,12 @@ impl Pins {
     #[must_use]
     pub fn exchange(&self) -> Self {
         Self { tables: "exchange", ..self.clone() }
+    }
+
+    /// The same pins, but for the tables, which are those of underlay interfaces.
+    #[must_use]
+    pub fn underlay(&self) -> Self {
+        Self { tables: "underlay", ..self.clone() }
     }
 
     /// The directory of the tables of one role within a generation's; empty: they lie in it.

@@ -4,6 +4,7 @@
 //! Pins, links and loaded tables outlive the process in both. Whatever changes what is enforced is one call a
 //! hook or an address, so that a process that is killed may have made any number of them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -167,6 +168,13 @@ pub trait DeviceTable: Send + Sync {
     /// # Errors
     /// If the kernel refuses.
     fn by_index(&self, index: u32) -> io::Result<Option<Device>>;
+
+    /// The addresses of the device of an index; none if there is no such device. One that another host on the link
+    /// has is not among them.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    fn addresses(&self, index: u32) -> io::Result<BTreeSet<IpAddr>>;
 
     /// Puts a device into a group.
     ///

@@ -60,8 +60,8 @@ fn files_with_errors_are_asked_nothing_and_exchanges_only_where_they_are() {
     let venue = r#""venues": {"venue:x": {"addresses": ["198.51.100.0/24"],
         "feeds": [{"from": ["198.51.100.1"], "to": ["tag:b"], "proto": "tcp", "ports": "9090"}]}}"#;
     let (loaded, answers) = check(&policy(venue), &Scope::default(), 0);
-    assert!(loaded.underlay.is_some() && answers.underlay.venues[0].holds, "{}", loaded.findings);
-    assert!(check(&policy(""), &Scope::default(), 0).0.underlay.is_none());
+    assert!(loaded.exchange.is_some() && answers.exchange.venues[0].holds, "{}", loaded.findings);
+    assert!(check(&policy(""), &Scope::default(), 0).0.exchange.is_none());
     let scope = Scope { has_exchange: true, ..Scope::default() };
-    assert!(check(&policy(""), &scope, 0).0.underlay.is_some());
+    assert!(check(&policy(""), &scope, 0).0.exchange.is_some());
 }

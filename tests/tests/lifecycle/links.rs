@@ -1,4 +1,4 @@
-//! What hosts need of an Ethernet link beside what the policy is about, in both roles.
+//! What hosts need of an Ethernet link beside what the policy is about, in all roles.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::site::{Over, Site, WEB};
 /// A site whose server's eth0 has a role.
 fn site_of(label: &str, role: &str) -> Site {
     let site = Site::new(label, Over::Ethernet, &[WEB]);
-    if role == "exchange" {
+    if role != "overlay" {
         let underlay = site.underlay("server");
         let node = format!(
             r#"{{"name": "server", "addresses": ["100.64.0.1"], "underlay": ["{underlay}"], "tags": ["tag:server"]}}"#
@@ -31,7 +31,7 @@ fn warnings(status: &Value) -> String {
 
 #[test]
 fn router_advertisements_pass_where_they_are_named_and_are_missed_elsewhere() {
-    for role in ["overlay", "exchange"] {
+    for role in ["overlay", "exchange", "underlay"] {
         let mut site = site_of("ra", role);
         let learns = |site: &Site| frames::learns_route(site.namespace("client"), site.namespace("server"));
         assert!(learns(&site), "before anything filters, {role}");
@@ -48,8 +48,10 @@ fn router_advertisements_pass_where_they_are_named_and_are_missed_elsewhere() {
         assert!(learns(&site), "{role}");
         let status = site.status();
         assert!(!warnings(&status).contains("router advertisements"), "{status}");
-        let shown =
-            if role == "exchange" { &status["agent"]["exchange"] } else { &status["agent"]["linked"] };
+        let shown = match role {
+            "overlay" => &status["agent"]["linked"],
+            other => &status["agent"][other],
+        };
         assert_eq!(shown[0]["link"], serde_json::json!(["ra"]), "{status}");
     }
 }

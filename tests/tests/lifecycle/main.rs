@@ -59,6 +59,7 @@ mod staged;
 mod starting;
 mod streams;
 mod told;
+mod underlay;
 mod unseen;
 mod uplinks;
 mod used;

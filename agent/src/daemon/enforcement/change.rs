@@ -205,7 +205,7 @@ fn swap<D: Dataplane>(
     live.ledger = ledger;
     live.quarantined = quarantined;
     live.mixed = false;
-    live.must_rebuild = false;
+    live.must_rebuild = None;
     let Live { folded, built, bindings, .. } = &mut *live;
     bindings.keep(verdicts, &enforcer.shared, &built.inventory, number);
     bindings.is_behind = false;

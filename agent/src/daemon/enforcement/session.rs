@@ -11,7 +11,7 @@ use bulkhead_policy::evaluate::{environment, evaluate};
 use bulkhead_policy::reference::Probe;
 use bulkhead_policy::service::TCP;
 
-use crate::config::{Managed, Role};
+use crate::config::Managed;
 use crate::daemon::clock::wall_time;
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::Inputs;
@@ -67,10 +67,7 @@ fn by_policy(
     [source, destination]: [IpAddr; 2],
     port: u16,
 ) -> Option<String> {
-    let program = match (managed.role, &inputs.exchange) {
-        (Role::Exchange, Some(exchange)) => &exchange.program,
-        _ => &inputs.program,
-    };
+    let program = inputs.program_of(managed.role);
     let probe = Probe { source, destination, protocol: TCP, port };
     let reason = evaluate(&environment(&program.tables, wall_time()), Direction::Ingress, &probe).reason;
     (reason.action() == Action::Drop).then(|| {

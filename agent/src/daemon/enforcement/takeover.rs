@@ -134,7 +134,7 @@ pub fn start<D: Dataplane>(
         bindings,
         must_save: false,
         mixed: false,
-        must_rebuild: false,
+        must_rebuild: None,
         detached: false,
     };
     add_names(&shared, &live.built);

@@ -11,7 +11,7 @@ use crate::daemon::clock::BootClock;
 use crate::daemon::enforcement::{rebuild, rollback};
 use crate::daemon::events::control::{self, Change};
 use crate::daemon::quarantine::apply;
-use crate::daemon::state::Enforcer;
+use crate::daemon::state::{Enforcer, Rebuild};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -80,18 +80,23 @@ fn complete<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
         let live = enforcer.live();
         (live.mixed, live.must_rebuild)
     };
-    if mixed || must_rebuild {
-        let undone = enforcer.store.ledger().ok().and_then(|ledger| ledger.target).filter(|_| mixed);
-        let built = rebuild::rebuild(enforcer)?;
-        if mixed {
-            undone.inspect(|number| enforcer.store.disown(*number));
-            tracing::warn!(generation = built.generation, "every hook runs one generation again");
-        } else {
-            tracing::info!(
-                generation = built.generation,
-                "generation built for an interface of another kind"
-            );
-        }
+    if !mixed && must_rebuild.is_none() {
+        return Ok(());
+    }
+    let before = control::generation(enforcer);
+    let undone = enforcer.store.ledger().ok().and_then(|ledger| ledger.target).filter(|_| mixed);
+    let generation = rebuild::rebuild(enforcer)?.generation;
+    if mixed {
+        undone.inspect(|number| enforcer.store.disown(*number));
+        tracing::warn!(generation, "every hook runs one generation again");
+    } else if must_rebuild == Some(Rebuild::Addresses) {
+        let addresses: Vec<_> = enforcer.live().built.addresses.iter().map(ToString::to_string).collect();
+        let addresses = if addresses.is_empty() { "none".to_owned() } else { addresses.join(", ") };
+        tracing::info!(generation, addresses, "generation built for other addresses of underlay interfaces");
+        let change = Change::by_agent(Action::Readdress, before, None);
+        Change { subject: Some(addresses), ..change }.tell(enforcer);
+    } else {
+        tracing::info!(generation, "generation built for an interface of another kind");
     }
     Ok(())
 }

@@ -37,6 +37,20 @@ fn names<'a>(setup: &Setup, devices: impl Iterator<Item = &'a str>) -> BTreeSet<
     configured.filter(|name| name.len() <= LONGEST).chain(devices).collect()
 }
 
+/// The names of those that lead to networks beneath the overlay; `devices` are each an interface and its device.
+fn underlay<'a>(setup: &Setup, devices: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeSet<String> {
+    let managed = || setup.config.interfaces.iter().filter(|managed| managed.role == Role::Underlay);
+    let is_meant = |interface: &str| managed().any(|managed| managed.name == interface);
+    let devices = devices.filter(|(interface, device)| is_meant(interface) && !device.is_empty());
+    let configured = managed().map(|managed| managed.name.clone()).filter(|name| name.len() <= LONGEST);
+    configured.chain(devices.map(|(_, device)| device.to_owned())).collect()
+}
+
+/// The same of what is attached.
+fn attached_underlay(setup: &Setup, attached: &[Attached]) -> BTreeSet<String> {
+    underlay(setup, attached.iter().map(|attached| (&*attached.interface, &*attached.device)))
+}
+
 /// Puts a device into the agent's group, unless somebody has put it into another one; the group it is in then.
 fn mark_device(devices: &impl DeviceTable, interface: &str, index: u32, group: u32) -> anyhow::Result<u32> {
     if group != 0 || index == 0 {
@@ -87,9 +101,11 @@ fn guard_of(
     inventory: &Inventory,
     open: &BTreeSet<(u32, u32)>,
     names: BTreeSet<String>,
+    underlay: BTreeSet<String>,
 ) -> Guard {
     Guard {
         managed: names,
+        underlay,
         attached: open.clone(),
         log: setup.log_group.as_ref().ok().copied(),
         ..Guard::of_node(&inventory.nodes, &setup.options.node)
@@ -103,7 +119,10 @@ fn guard_of(
 pub fn close(setup: &Setup, inventory: &Inventory) -> anyhow::Result<()> {
     if setup.config.guard {
         let names = names(setup, std::iter::empty());
-        setup.fallback.install(&guard_of(setup, inventory, &BTreeSet::new(), names), &setup.instance)?;
+        setup.fallback.install(
+            &guard_of(setup, inventory, &BTreeSet::new(), names, attached_underlay(setup, &[])),
+            &setup.instance,
+        )?;
     }
     Ok(())
 }
@@ -129,10 +148,11 @@ pub fn install_first<D: Dataplane>(
     for Interface { name, device, index, group, .. } in built.interfaces() {
         *group = mark_device(&devices, name, *index, *group)?;
         open.insert((*index, *group));
-        there.push(device.clone());
+        there.push((name.clone(), device.clone()));
     }
-    let names = names(setup, there.iter().map(String::as_str));
-    setup.fallback.install(&guard_of(setup, &built.inventory, &open, names), &setup.instance)?;
+    let names = names(setup, there.iter().map(|(_, device)| &**device));
+    let underlay = underlay(setup, there.iter().map(|(name, device)| (&**name, &**device)));
+    setup.fallback.install(&guard_of(setup, &built.inventory, &open, names, underlay), &setup.instance)?;
     Ok(true)
 }
 
@@ -149,7 +169,8 @@ pub fn install<D: Dataplane>(
     }
     let (open, names) =
         (open(attached), names(setup, attached.iter().map(|attached| attached.device.as_str())));
-    let guard = guard_of(setup, &built.inventory, &open, names.clone());
+    let underlay = attached_underlay(setup, attached);
+    let guard = guard_of(setup, &built.inventory, &open, names.clone(), underlay);
     match setup.fallback.install(&guard, &setup.instance) {
         Ok(installed) => NftFallback {
             made_for: Some(MadeFor { generation: built.number, open, names }),
@@ -235,7 +256,9 @@ fn keep_guarded<D: Dataplane>(
         (Some(installed), None, true) => installed.set_attached(&now.open)?,
         _ => {
             guarded.installed = None;
-            let guard = guard_of(&enforcer.setup, &live.built.inventory, &now.open, now.names.clone());
+            let underlay = attached_underlay(&enforcer.setup, &live.attached);
+            let guard =
+                guard_of(&enforcer.setup, &live.built.inventory, &now.open, now.names.clone(), underlay);
             guarded.installed = Some(enforcer.setup.fallback.install(&guard, &enforcer.setup.instance)?);
         }
     }

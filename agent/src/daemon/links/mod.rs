@@ -36,7 +36,7 @@ pub fn warnings(managed: &[Managed], live: &Live, missed: &Missed) -> anyhow::Re
         if managed.link.contains(&Link::Igmp) {
             continue;
         }
-        if managed.role == Role::Overlay {
+        if managed.role != Role::Exchange {
             warnings.extend(memberships(managed, drops));
             continue;
         }

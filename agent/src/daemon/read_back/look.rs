@@ -76,8 +76,10 @@ pub fn differences(sets: &Sets, all: &[Held], most: usize) -> anyhow::Result<Com
             if *of_staged {
                 difference.table.insert_str(0, "STAGED_");
             }
-            if set.role == Role::Exchange {
-                difference.table.insert_str(0, "exchange/");
+            match set.role {
+                Role::Overlay => {}
+                Role::Exchange => difference.table.insert_str(0, "exchange/"),
+                Role::Underlay => difference.table.insert_str(0, "underlay/"),
             }
         }
         found.add(compared);

@@ -145,7 +145,7 @@ impl Look {
 /// Keeps what a generation was built with. Without it there is no look, and the status says so.
 pub fn keep_record<D: Dataplane>(store: &Store, setup: &Setup, built: &LoadedGeneration<D>) {
     let staged = built.staged.as_ref().map(|staged| staged.number);
-    log_unsaved(store.save_built(built.number, &Built::of(setup, staged)));
+    log_unsaved(store.save_built(built.number, &Built::of(setup, &built.addresses, staged)));
 }
 
 /// Looks at intervals, on a thread of its own that gives way to all others.
@@ -235,12 +235,12 @@ fn compare(enforcer: &Enforcer) -> anyhow::Result<(u32, Comparison)> {
 
 /// What is in force, as it was kept.
 fn recorded(enforcer: &Enforcer) -> anyhow::Result<Recorded> {
-    let (number, staged) = {
-        let live = enforcer.live();
-        (live.built.number, live.built.staged.as_ref().map(|staged| staged.number))
+    let (number, addresses, staged) = {
+        let built = &enforcer.live().built;
+        (built.number, built.addresses.clone(), built.staged.as_ref().map(|staged| staged.number))
     };
     // The agent knows what it was told; a disk that has refused that is none of this.
-    let built = Built::of(&enforcer.setup, staged);
+    let built = Built::of(&enforcer.setup, &addresses, staged);
     ask::recorded(&enforcer.store, number, built)
 }
 

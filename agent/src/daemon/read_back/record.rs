@@ -1,6 +1,9 @@
 //! What a generation was built with besides its files, kept beside them so that whoever reads the kernel's tables
 //! back can build the same again.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use bulkhead_abi::{AllowedReports, Capacity, Rate, Timeouts};
 use bulkhead_api::hook::Kind;
 use bulkhead_dataplane::Specialisation;
@@ -10,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{HookChoice, Link, Managed, Role};
 use crate::daemon::setup::Setup;
+use crate::daemon::state::addresses::Addresses;
 use crate::daemon::state::inputs::CompileOptions;
 use crate::version::VERSION;
 
@@ -74,10 +78,14 @@ impl BuiltInterface {
 }
 
 impl Built {
-    /// By an agent of this setup, with this staged policy.
+    /// By an agent of this setup, for these addresses of underlay interfaces, with this staged policy.
     #[must_use]
-    pub fn of(setup: &Setup, staged: Option<u32>) -> Self {
+    pub fn of(setup: &Setup, addresses: &BTreeSet<IpAddr>, staged: Option<u32>) -> Self {
         let (config, options) = (&setup.config, &setup.options);
+        let mut exemptions = options.exemptions.clone();
+        if let Some(underlay) = &mut exemptions.underlay {
+            underlay.addresses = addresses.iter().copied().collect();
+        }
         let interface = |managed: &Managed| BuiltInterface {
             name: managed.name.clone(),
             role: managed.role,
@@ -90,7 +98,7 @@ impl Built {
             dialect: options.dialect,
             table_memory: options.table_memory,
             has_exchange: options.has_exchange,
-            exemptions: options.exemptions.clone(),
+            exemptions,
             staged,
             flows: config.capacity.flows,
             spare_addresses: config.capacity.spare_addresses,
@@ -111,6 +119,7 @@ impl Built {
             table_memory: self.table_memory,
             has_exchange: self.has_exchange,
             exemptions: self.exemptions.clone(),
+            addresses: Addresses::of(self.exemptions.underlay.iter().flat_map(|all| all.addresses.clone())),
         }
     }
 

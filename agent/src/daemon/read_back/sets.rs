@@ -20,7 +20,7 @@ use crate::config::{Mode, Role};
 use crate::daemon::clock::BootClock;
 use crate::daemon::files::Files;
 use crate::daemon::quarantine::list::List;
-use crate::daemon::state::inputs::{Exchange, Inputs};
+use crate::daemon::state::inputs::{Inputs, OfRole};
 use crate::daemon::state::role_tables::{as_now, unbind};
 use crate::daemon::store::GenerationMeta;
 use crate::version::VERSION;
@@ -48,7 +48,9 @@ pub struct Set {
     pub mode: Mode,
     program: Program,
     ruleset: Ruleset,
-    /// Rules are numbered after so many of the other role.
+    /// Who has which address there; none: as in the inventory.
+    inventory: Option<Inventory>,
+    /// Rules are numbered after so many of other roles.
     first_rule: u32,
 }
 
@@ -156,12 +158,12 @@ impl Sets {
         title: &'a dyn Fn(u32) -> Option<String>,
     ) -> anyhow::Result<Whose<'a>> {
         let staged = self.staged_inventory.as_ref().filter(|_| self.is_staged(set));
-        let inventory = staged.unwrap_or(&self.inventory);
+        let inventory = set.inventory.as_ref().or(staged).unwrap_or(&self.inventory);
         let name = &self.built.node;
         let node = inventory.node(name).with_context(|| format!("the inventory has no node {name}"))?;
         let network = match set.role {
             Role::Overlay => Network::Overlay,
-            Role::Exchange => Network::Underlay,
+            Role::Exchange | Role::Underlay => Network::Underlay,
         };
         Ok(Whose { inventory, node, network, title })
     }
@@ -175,10 +177,7 @@ impl Set {
     /// Its pins.
     #[must_use]
     pub fn pins(&self, pins: &Pins) -> Pins {
-        match self.role {
-            Role::Overlay => pins.clone(),
-            Role::Exchange => pins.exchange(),
-        }
+        self.role.pins(pins)
     }
 
     /// The title of a rule by the number that cells give it.
@@ -190,15 +189,13 @@ impl Set {
 }
 
 fn sets(inputs: Inputs) -> (Vec<Set>, Inventory) {
-    let Inputs { program, ruleset, exchange, inventory, mode, .. } = inputs;
-    let first_rule = program.rules.len() as u32;
-    let overlay = Set { role: Role::Overlay, mode, program, ruleset, first_rule: 0 };
-    let exchange = exchange.map(|Exchange { ruleset, program }| Set {
-        role: Role::Exchange,
-        mode,
-        program,
-        ruleset,
-        first_rule,
-    });
-    (std::iter::once(overlay).chain(exchange).collect(), inventory)
+    let Inputs { program, ruleset, others, inventory, mode, .. } = inputs;
+    let mut first_rule = program.rules.len() as u32;
+    let mut all = vec![Set { role: Role::Overlay, mode, program, ruleset, inventory: None, first_rule: 0 }];
+    for OfRole { role, ruleset, program, inventory } in others {
+        let rules = program.rules.len() as u32;
+        all.push(Set { role, mode, program, ruleset, inventory, first_rule });
+        first_rule += rules;
+    }
+    (all, inventory)
 }

@@ -5,6 +5,7 @@ pub mod contest;
 pub mod gaps;
 mod looks;
 mod pin_news;
+mod readdress;
 pub mod reconciler;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ pub use crate::daemon::reconcile::looks::Looks;
 use crate::daemon::reconcile::pin_news::{Descriptors, PinNews};
 use crate::daemon::reconcile::reconciler::Reconciler;
 use crate::daemon::state::member::Arrival;
-use crate::daemon::state::{Enforcer, Live, held};
+use crate::daemon::state::{Enforcer, Live, Rebuild, held};
 
 /// Between two looks, unless there is news. Detaching a link or putting a program before ours makes none.
 const INTERVAL: Duration = Duration::from_millis(5);
@@ -42,6 +43,9 @@ const LONGEST: Duration = Duration::from_millis(100);
 
 /// `RTMGRP_LINK` of linux/rtnetlink.h: interfaces come, go and change.
 const LINK_NEWS: u32 = 1;
+
+/// `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR`: addresses come and go.
+const ADDRESS_NEWS: u32 = 0x10 | 0x100;
 
 /// Looks at every managed interface and at the guard, and restores what is not as it should be. `is_news`:
 /// devices may have changed.
@@ -69,6 +73,9 @@ pub fn reconcile<D: Dataplane>(enforcer: &Enforcer<D>, is_news: bool) -> anyhow:
     }
     if is_whole {
         reconciler.whole = Some(Instant::now());
+        if let Err(error) = readdress::look(enforcer, &mut reconciler, &mut live) {
+            reconciler.fail("addresses", &error);
+        }
         if let Err(error) = live.built.keep_pinned(enforcer.pins()) {
             reconciler.fail("pins", &error);
         }
@@ -176,7 +183,7 @@ fn look_at<D: Dataplane>(
         // It is of another kind now, or was not there when the generation was built.
         Ok(Arrival::NeedsGeneration) => {
             live.attached[place] = Attached::absent(interface);
-            live.must_rebuild = true;
+            live.must_rebuild = Some(Rebuild::Interface);
             Ok(())
         }
         Err(error) => {
@@ -305,7 +312,8 @@ fn fault<D: Dataplane>(
 /// If the kernel's news cannot be had.
 pub fn start(enforcer: Arc<Enforcer>) -> io::Result<oneshot::Receiver<Infallible>> {
     let mut news = Socket::new(NETLINK_ROUTE)?;
-    news.bind(&SocketAddr::new(0, LINK_NEWS))?;
+    let of_addresses = if enforcer.setup.config.has_underlay() { ADDRESS_NEWS } else { 0 };
+    news.bind(&SocketAddr::new(0, LINK_NEWS | of_addresses))?;
     news.set_non_blocking(true)?;
     let news = (news, pin_news(&enforcer)?);
     let (alive, ended) = oneshot::channel();

@@ -28,6 +28,8 @@ pub struct Reconciler<D: Dataplane = Kernel> {
     pub(super) failed: BTreeMap<String, (Instant, String)>,
     pub(super) contests: Contests,
     pub(super) looks: Looks,
+    /// When addresses asked for a generation last.
+    pub(super) readdressed: Option<Instant>,
 }
 
 impl<D: Dataplane> Reconciler<D> {
@@ -40,7 +42,7 @@ impl<D: Dataplane> Reconciler<D> {
         let news = PinNews::below(pins.links_directory());
         let news = news.inspect_err(|error| tracing::warn!("pins are asked for at every look: {error}"));
         let (failed, contests, looks) = (BTreeMap::new(), Contests::default(), Looks::default());
-        Ok(Self { devices, pins: news.ok(), gaps, whole: None, failed, contests, looks })
+        Ok(Self { devices, pins: news.ok(), gaps, whole: None, failed, contests, looks, readdressed: None })
     }
 
     /// Whether all is to be asked for.

@@ -17,6 +17,7 @@ mod peer;
 pub mod rights;
 pub mod scrape;
 pub mod status;
+mod underlay;
 
 use std::convert::Infallible;
 use std::io;

@@ -23,6 +23,7 @@ use crate::daemon::fallback::drops;
 use crate::daemon::links;
 use crate::daemon::quarantine::list::{self, List};
 use crate::daemon::reconcile;
+use crate::daemon::server::underlay::{self, Underlay};
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::counter_epoch::CounterEpoch;
 use crate::daemon::state::in_place::{self, GuardNote, InPlace};
@@ -58,6 +59,7 @@ fn exemptions(config: &Config, node: Option<&Node>) -> Vec<String> {
         )
     });
     let own = node.map_or(&[][..], |node| &node.addresses);
+    let underlay = config.has_underlay().then(|| underlay::passes(&config.underlay)).into_iter().flatten();
     let overlays = config.overlays().flat_map(|OverlayServices { overlay, .. }| {
         overlay.served(own).into_iter().map(|served| {
             let protocol = if served.protocol == service::TCP { "TCP" } else { "UDP" };
@@ -69,7 +71,7 @@ fn exemptions(config: &Config, node: Option<&Node>) -> Vec<String> {
             )
         })
     });
-    management.chain(wireguard).chain(overlays).collect()
+    management.chain(wireguard).chain(overlays).chain(underlay).collect()
 }
 
 /// Who is cut off, with times for people.
@@ -98,6 +100,8 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     let managed = &enforcer.setup.config.interfaces;
     let missed = links::warnings(managed, &live, &enforcer.shared.missed).map_err(unread);
     warnings.extend(missed.unwrap_or_default());
+    let underlay = Underlay::look(enforcer, &live);
+    warnings.extend(underlay.warnings);
     let sinks = enforcer.shared.sinks.progress();
     warnings.extend(sinks.iter().filter_map(behind));
     let anchors = enforcer.shared.anchors.progress();
@@ -123,6 +127,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         linked: with_link(&enforcer.setup.config, |managed| {
             managed.role == Role::Overlay && !managed.link.is_empty()
         }),
+        underlay: underlay.interfaces,
         exemptions: exemptions(
             &enforcer.setup.config,
             live.built.inventory.node(&enforcer.setup.options.node),

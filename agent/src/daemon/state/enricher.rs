@@ -25,13 +25,13 @@ pub fn named(rule: &resolve::Rule) -> Rule {
 /// Names of what a generation was made from.
 #[must_use]
 pub fn enricher(inputs: &Inputs, indices: Indices) -> Enricher {
-    let Inputs { ruleset, inventory, program, exchange, .. } = inputs;
+    let Inputs { ruleset, inventory, program, others, .. } = inputs;
     let all = |ruleset: &Ruleset, rules: &[usize]| -> Vec<Rule> {
         rules.iter().map(|index| named(&ruleset.rules[*index])).collect()
     };
     let mut rules = all(ruleset, &program.rules);
-    if let Some(exchange) = exchange {
-        rules.extend(all(&exchange.ruleset, &exchange.program.rules));
+    for other in others {
+        rules.extend(all(&other.ruleset, &other.program.rules));
     }
     Enricher::new(inventory, rules, indices, inputs.mode == Mode::Audit)
 }

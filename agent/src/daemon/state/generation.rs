@@ -8,11 +8,11 @@ use anyhow::Context as _;
 use bulkhead_abi::Leaf;
 use bulkhead_api::status::RuleCount;
 use bulkhead_dataplane::{
-    Attached, Dataplane, HookLinks as _, Interface, Kernel, Kind, LoadedTables as _, Pins, QuarantineError,
-    Seeded,
+    Attached, Dataplane, HookLinks as _, Interface, Kernel, LoadedTables as _, Pins, QuarantineError, Seeded,
 };
 use bulkhead_events::Enricher;
 use bulkhead_host::spare;
+use bulkhead_policy::compile::Program;
 use bulkhead_policy::inventory::Inventory;
 
 use crate::config::{Managed, Mode, Role};
@@ -21,7 +21,7 @@ use crate::daemon::quarantine::list::List;
 use crate::daemon::setup::Setup;
 use crate::daemon::state::counters::Folded;
 use crate::daemon::state::enricher::enricher;
-use crate::daemon::state::inputs::Inputs;
+use crate::daemon::state::inputs::{Inputs, OfRole};
 use crate::daemon::state::member::{Arrival, Member};
 use crate::daemon::state::role_tables::{BuildContext, RoleTables};
 use crate::daemon::state::venues::{self, Venue};
@@ -60,6 +60,8 @@ pub struct LoadedGeneration<D: Dataplane = Kernel> {
     pub names: Arc<Enricher>,
     /// What alarms watch of its rules.
     pub watched: Watched,
+    /// The addresses of underlay interfaces that it was made for.
+    pub addresses: BTreeSet<IpAddr>,
     /// The staged policy that observes beside it.
     pub staged: Option<StagedGeneration>,
 }
@@ -103,37 +105,20 @@ impl<D: Dataplane> LoadedGeneration<D> {
             let found = plane.interface(&managed.name).ok()?;
             Some(Member::new(found, managed.clone(), attached))
         });
-        let (exchange, overlay): (Vec<_>, Vec<_>) =
-            there.partition(|member| member.managed.role == Role::Exchange);
-        anyhow::ensure!(
-            !(overlay.is_empty() && exchange.is_empty()),
-            "none of the managed interfaces is there"
-        );
-        if let Some(bare) = exchange.iter().find(|member| member.interface.kind != Kind::Ethernet) {
-            anyhow::bail!(
-                "interface {}: role = \"exchange\" is for Ethernet interfaces; remove it from agent.toml",
-                bare.interface.name
-            );
-        }
-        let bare =
-            |member: &&Member| member.interface.kind != Kind::Ethernet && !member.managed.link.is_empty();
-        if let Some(bare) = overlay.iter().find(bare) {
-            anyhow::bail!(
-                "interface {}: `link` is for Ethernet interfaces, and this one carries bare IP; remove it from \
-                 agent.toml",
-                bare.interface.name
-            );
-        }
+        let mut there: Vec<Member> = there.collect();
+        anyhow::ensure!(!there.is_empty(), "none of the managed interfaces is there");
+        there.iter().try_for_each(Member::refuse_kind)?;
         let names = Arc::new(enricher(&inputs, indices.clone()));
         let staged_generation = staged.as_ref().map(|(number, inputs)| StagedGeneration {
             number: *number,
             names: Arc::new(enricher(inputs, indices.clone())),
         });
-        let (staged_overlay, staged_exchange) = staged
-            .map(|(number, inputs)| {
-                ((number, inputs.program), inputs.exchange.map(|exchange| (number, exchange.program)))
+        let mut staged: BTreeMap<Role, (u32, Program)> = staged
+            .into_iter()
+            .flat_map(|(number, inputs)| {
+                programs(inputs.program, inputs.others).map(move |(role, program)| (role, (number, program)))
             })
-            .unzip();
+            .collect();
         let clock = BootClock::now();
         let context = BuildContext {
             plane,
@@ -147,13 +132,14 @@ impl<D: Dataplane> LoadedGeneration<D> {
         let venues = venues::of(&inputs.ruleset);
         let watched = Watched::of(&inputs);
         let mut roles = Vec::new();
-        if !overlay.is_empty() {
-            roles.push(RoleTables::new(&context, Role::Overlay, inputs.program, staged_overlay, overlay)?);
+        for (role, program) in programs(inputs.program, inputs.others) {
+            let members: Vec<_> = there.extract_if(.., |member| member.managed.role == role).collect();
+            if !members.is_empty() {
+                roles.push(RoleTables::new(&context, role, program, staged.remove(&role), members)?);
+            }
         }
-        if !exchange.is_empty() {
-            let program = inputs.exchange.context("exchange interfaces have no tables")?.program;
-            let staged = staged_exchange.flatten();
-            roles.push(RoleTables::new(&context, Role::Exchange, program, staged, exchange)?);
+        if let Some(left) = there.first() {
+            anyhow::bail!("interface {}: its role has no tables", left.interface.name);
         }
         Ok(Self {
             plane: plane.clone(),
@@ -167,6 +153,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
             fingerprints: inputs.fingerprints,
             names,
             watched,
+            addresses: inputs.addresses,
             staged: staged_generation,
         })
     }
@@ -267,8 +254,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
     pub fn keep_pinned(&self, pins: &Pins) -> anyhow::Result<()> {
         for role in &self.roles {
             // Not where its maps lay until they took another map ABI's place.
-            let pins = if role.role == Role::Exchange { pins.exchange() } else { pins.clone() };
-            if role.tables.keep_pinned(&pins)? {
+            if role.tables.keep_pinned(&role.role.pins(pins))? {
                 tracing::warn!(pins = %pins.root().display(), "pins were removed, and are made again");
             }
         }
@@ -304,7 +290,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
 
     /// Makes these addresses, and no others, ones that nobody has: what came of each that was not so.
     pub fn set_unbound(&mut self, wanted: &BTreeSet<IpAddr>) -> Vec<Result<(), QuarantineError>> {
-        // Keys say nothing of the underlay.
+        // Keys say nothing of the networks beneath.
         let overlay = self.roles.iter_mut().find(|role| role.role == Role::Overlay);
         overlay.map(|role| role.set_unbound(wanted)).unwrap_or_default()
     }
@@ -335,6 +321,12 @@ impl<D: Dataplane> LoadedGeneration<D> {
     pub fn counts(&self, pins: &Pins, folded: &Folded) -> anyhow::Result<Vec<RuleCount>> {
         folded.read(&self.plane, pins, self.number, &self.fingerprints, self.names.rules())
     }
+}
+
+/// The tables of each role.
+fn programs(overlay: Program, others: Vec<OfRole>) -> impl Iterator<Item = (Role, Program)> {
+    std::iter::once((Role::Overlay, overlay))
+        .chain(others.into_iter().map(|other| (other.role, other.program)))
 }
 
 /// Sums up what came of giving addresses to tables that run: true if some need another generation.

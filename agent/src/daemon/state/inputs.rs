@@ -1,5 +1,8 @@
 //! A policy and an inventory, compiled for this node: what a generation is made from.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use bulkhead_abi::NO_RULE;
 use bulkhead_api::history::Origin;
 use bulkhead_policy::Dialect;
@@ -8,11 +11,12 @@ use bulkhead_policy::compile::{Limits, Program, compile};
 use bulkhead_policy::diagnostic::{Diagnostic, Findings, Severity};
 use bulkhead_policy::fingerprint;
 use bulkhead_policy::inventory::Inventory;
-use bulkhead_policy::resolve::{Exemptions, Ruleset};
+use bulkhead_policy::resolve::{Exemptions, Ruleset, UnderlayRules};
 use bulkhead_policy::source::Source;
 
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, Role};
 use crate::daemon::files::Files;
+use crate::daemon::state::addresses::Addresses;
 use crate::daemon::store::GenerationMeta;
 use crate::diagnostics;
 
@@ -29,6 +33,8 @@ pub struct CompileOptions {
     pub has_exchange: bool,
     /// What its agent lets through, whatever the policy says.
     pub exemptions: Exemptions,
+    /// What its underlay interfaces have.
+    pub addresses: Addresses,
 }
 
 impl CompileOptions {
@@ -37,12 +43,16 @@ impl CompileOptions {
     pub fn new(config: &Config, node: String, dialect: Dialect) -> Self {
         let (table_memory, has_exchange) = (config.table_memory, config.has_exchange());
         let exemptions = config.exemptions(&node);
-        Self { node, dialect, table_memory, has_exchange, exemptions }
+        Self { node, dialect, table_memory, has_exchange, exemptions, addresses: Addresses::default() }
     }
 
     /// What the compiler is to know of it.
     pub fn scope(&self) -> Scope {
-        Scope { dialect: self.dialect, exemptions: self.exemptions.clone(), has_exchange: self.has_exchange }
+        let mut exemptions = self.exemptions.clone();
+        if let Some(underlay) = &mut exemptions.underlay {
+            underlay.addresses = self.addresses.now().into_iter().collect();
+        }
+        Scope { dialect: self.dialect, exemptions, has_exchange: self.has_exchange }
     }
 }
 
@@ -58,8 +68,10 @@ pub struct Inputs {
     pub inventory: Inventory,
     /// The node's tables.
     pub program: Program,
-    /// What exchange interfaces enforce. Its cells number rules after those of `program`.
-    pub exchange: Option<Exchange>,
+    /// What interfaces of other roles enforce. Their cells number rules after those of `program`, one after the other.
+    pub others: Vec<OfRole>,
+    /// The addresses of underlay interfaces that it was compiled for.
+    pub addresses: BTreeSet<IpAddr>,
     /// The fingerprint of each rule that cells name.
     pub fingerprints: Vec<String>,
     /// What does not hold today though it is enforced, for status.
@@ -68,12 +80,16 @@ pub struct Inputs {
     pub origin: Option<Origin>,
 }
 
-/// Rules and tables of exchange interfaces: venues' lanes alone.
-pub struct Exchange {
+/// Rules and tables of interfaces of another role than overlay.
+pub struct OfRole {
+    /// Which.
+    pub role: Role,
     /// The rules.
     pub ruleset: Ruleset,
     /// The node's tables.
     pub program: Program,
+    /// Who has which address there; none: as in the inventory.
+    pub inventory: Option<Inventory>,
 }
 
 /// An invalid policy or inventory.
@@ -124,7 +140,9 @@ impl Inputs {
                 format!("what is enforced was accepted earlier, and does not hold today: {failed}")
             }));
         }
-        Self::of(loaded, files, mode, options).map(|inputs| Self { problems, ..inputs })
+        let inputs = Self::of(loaded, files, mode, options)?;
+        problems.extend(inputs.problems);
+        Ok(Self { problems, ..inputs })
     }
 
     /// Compiles files without asking whether their tests and proofs hold: for names, and to build again
@@ -160,40 +178,74 @@ impl Inputs {
     }
 
     fn of(loaded: Loaded, files: Files, mode: Mode, options: &CompileOptions) -> Result<Self, Refused> {
-        let Loaded { sources, inventory, ruleset, underlay, mut findings, .. } = loaded;
+        let Loaded { sources, inventory, ruleset, exchange, underlay, mut findings, .. } = loaded;
         let (Some(inventory), Some(ruleset), false) = (inventory, ruleset, findings.has_errors()) else {
             return Err(Refused { findings, sources, unknown_node: false });
         };
         let unknown_node = inventory.node(&options.node).is_none();
-        let limits = Limits { bytes: options.table_memory };
-        let underlay = underlay.filter(|_| options.has_exchange);
-        let compiled = compile(&ruleset, &inventory, &options.node, limits)
+        let mut addresses = BTreeSet::new();
+        let mut problems = Vec::new();
+        let compiled = compile(&ruleset, &inventory, &options.node, options.limits())
             .map_err(|error| findings.push(Diagnostic::global(Severity::Error, error.to_string())))
             .and_then(|program| {
-                let exchange =
-                    underlay.map(|rules| Exchange::compile(rules, &inventory, options, &mut findings));
-                Ok((program, exchange.transpose()?))
+                let mut others = Vec::new();
+                if let Some(rules) = exchange.filter(|_| options.has_exchange) {
+                    others.push(OfRole::exchange(rules, &inventory, options, &mut findings)?);
+                }
+                if let Some(rules) = underlay {
+                    problems.extend(rules.refused.iter().map(refused));
+                    addresses.extend(&rules.given);
+                    others.push(OfRole::underlay(rules, options, &mut findings)?);
+                }
+                Ok((program, others))
             });
-        let Ok((mut program, mut exchange)) = compiled else {
+        let Ok((mut program, mut others)) = compiled else {
             return Err(Refused { findings, sources, unknown_node });
         };
         let mut fingerprints = fingerprint::fingerprints(&ruleset, &program.rules, "");
-        if let Some(exchange) = &mut exchange {
-            fingerprints.extend(fingerprint::fingerprints(
-                &exchange.ruleset,
-                &exchange.program.rules,
-                "exchange\n",
-            ));
-            number_after(&mut program, &mut exchange.program);
+        for OfRole { role, ruleset, program, .. } in &others {
+            let of = match role {
+                Role::Overlay => "",
+                Role::Exchange => "exchange\n",
+                Role::Underlay => "underlay\n",
+            };
+            fingerprints.extend(fingerprint::fingerprints(ruleset, &program.rules, of));
         }
-        let problems = Vec::new();
-        Ok(Self { files, mode, ruleset, inventory, program, exchange, fingerprints, problems, origin: None })
+        number_through(&mut program, &mut others);
+        let origin = None;
+        Ok(Self {
+            files,
+            mode,
+            ruleset,
+            inventory,
+            program,
+            others,
+            addresses,
+            fingerprints,
+            problems,
+            origin,
+        })
     }
 }
 
-impl Exchange {
+/// An address that an underlay interface has and must not have.
+fn refused((address, holder): &(IpAddr, String)) -> String {
+    format!(
+        "{address} is an overlay address of {holder} in the inventory, and nothing passes to or from it on underlay \
+         interfaces; take it out of the node's `addresses` (`underlay` is for what is no overlay address), or off the \
+         interface"
+    )
+}
+
+impl CompileOptions {
+    const fn limits(&self) -> Limits {
+        Limits { bytes: self.table_memory }
+    }
+}
+
+impl OfRole {
     /// Compiles the venues' lanes. What is wrong goes to `findings`.
-    fn compile(
+    fn exchange(
         ruleset: Ruleset,
         inventory: &Inventory,
         options: &CompileOptions,
@@ -207,20 +259,39 @@ impl Exchange {
             ));
             return Err(());
         }
-        let limits = Limits { bytes: options.table_memory };
-        let program = compile(&ruleset, inventory, &options.node, limits)
+        let program = compile(&ruleset, inventory, &options.node, options.limits())
             .map_err(|error| refuse(format!("exchange interfaces: {error}")))?;
-        Ok(Self { ruleset, program })
+        Ok(Self { role: Role::Exchange, ruleset, program, inventory: None })
+    }
+
+    /// Compiles what passes beneath the overlay. What is wrong goes to `findings`.
+    fn underlay(rules: UnderlayRules, options: &CompileOptions, findings: &mut Findings) -> Result<Self, ()> {
+        let UnderlayRules { ruleset, inventory, .. } = rules;
+        let program = compile(&ruleset, &inventory, &options.node, options.limits()).map_err(|error| {
+            findings.push(Diagnostic::global(Severity::Error, format!("underlay interfaces: {error}")));
+        })?;
+        Ok(Self { role: Role::Underlay, ruleset, program, inventory: Some(inventory) })
     }
 }
 
-/// Numbers the rules of two sets of tables through, so that they share counters and names.
-fn number_after(first: &mut Program, second: &mut Program) {
-    let offset = first.rules.len() as u32;
-    let numbered = second.tables.cells.iter_mut().filter(|cell| cell.rule != NO_RULE);
-    numbered.for_each(|cell| cell.rule += offset);
-    let all = offset + second.rules.len() as u32;
-    (first.tables.rules, second.tables.rules) = (all, all);
+impl Inputs {
+    /// The tables of a role's interfaces.
+    #[must_use]
+    pub fn program_of(&self, role: Role) -> &Program {
+        self.others.iter().find(|other| other.role == role).map_or(&self.program, |other| &other.program)
+    }
+}
+
+/// Numbers the rules of all sets of tables through, so that they share counters and names.
+fn number_through(first: &mut Program, others: &mut [OfRole]) {
+    let mut offset = first.rules.len() as u32;
+    for OfRole { program, .. } in &mut *others {
+        let numbered = program.tables.cells.iter_mut().filter(|cell| cell.rule != NO_RULE);
+        numbered.for_each(|cell| cell.rule += offset);
+        offset += program.rules.len() as u32;
+    }
+    first.tables.rules = offset;
+    others.iter_mut().for_each(|other| other.program.tables.rules = offset);
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
+use bulkhead_abi::NO_RULE;
 use bulkhead_policy::Dialect;
-use bulkhead_policy::resolve::Exemptions;
+use bulkhead_policy::resolve::{Exemptions, Outbound, Underlay};
 use bulkhead_policy::source::Source;
 
 use super::{CompileOptions, Files, Inputs};
-use crate::config::Mode;
+use crate::config::{Mode, Role};
+use crate::daemon::state::addresses::Addresses;
 
 const INVENTORY: &str = r#"{"nodes": [
     {"name": "a", "addresses": ["100.64.0.1"], "tags": ["tag:a"]},
@@ -18,6 +20,7 @@ fn compile(acls: &str, node: &str) -> Result<Inputs, super::Refused> {
         table_memory: 256 << 20,
         has_exchange: false,
         exemptions: Exemptions::default(),
+        addresses: Addresses::default(),
     };
     Inputs::compile(files, Mode::Enforce, &options)
 }
@@ -59,4 +62,39 @@ fn what_does_not_hold_is_told() {
     assert!(!refused.unknown_node);
     let refused = compile(ONE, "nobody").err().unwrap();
     assert!(refused.unknown_node && refused.text().contains("nobody"), "{}", refused.text());
+}
+
+#[test]
+fn rules_of_all_roles_are_numbered_through_and_the_addresses_are_kept() {
+    let outbound = |port| Outbound {
+        protocol: 17,
+        to: vec!["9.9.9.9/32".parse().unwrap()],
+        ports: vec![port],
+        location: None,
+    };
+    let underlay = Underlay { outbound: vec![outbound(53), outbound(123)], ..Underlay::default() };
+    let exemptions = Exemptions { node: "a".to_owned(), underlay: Some(underlay), ..Exemptions::default() };
+    let policy = format!(r#"{{"tagOwners": {{"tag:a": [], "tag:b": []}}, "acls": [{ONE}, {TWO}]}}"#);
+    let files = Files::new(Source::new("p", &policy), Source::new("i", INVENTORY));
+    let [own, overlay] = ["192.0.2.7", "100.64.0.2"].map(|address| address.parse().unwrap());
+    let options = CompileOptions {
+        node: "a".to_owned(),
+        dialect: Dialect::Bulkhead,
+        table_memory: 256 << 20,
+        has_exchange: false,
+        exemptions,
+        addresses: Addresses::of([own, overlay]),
+    };
+    let inputs = Inputs::compile(files, Mode::Enforce, &options).unwrap();
+    assert_eq!(inputs.addresses, [own, overlay].into());
+    assert!(inputs.problems[0].contains("100.64.0.2 is an overlay address of b"), "{:?}", inputs.problems);
+    let [of_underlay] = &inputs.others[..] else { panic!("one role more") };
+    assert_eq!(of_underlay.role, Role::Underlay);
+    let program = inputs.program_of(Role::Underlay);
+    let all = inputs.program.rules.len() + program.rules.len();
+    assert_eq!((program.tables.rules as usize, inputs.program.tables.rules as usize), (all, all));
+    assert_eq!(inputs.fingerprints.len(), all);
+    let numbers = program.tables.cells.iter().map(|cell| cell.rule).filter(|rule| *rule != NO_RULE);
+    assert!(numbers.clone().all(|rule| (inputs.program.rules.len()..all).contains(&(rule as usize))));
+    assert!(numbers.count() >= 2);
 }

@@ -1,11 +1,11 @@
 //! An interface that is there, and which programs it shares with others.
 
 use bulkhead_dataplane::{
-    Attached, Dataplane, Hook, Interface, KernelError, LoadedTables, Pins, Specialisation,
+    Attached, Dataplane, Hook, Interface, KernelError, Kind, LoadedTables, Pins, Specialisation,
 };
 use bulkhead_engine::memory::Tables;
 
-use crate::config::Managed;
+use crate::config::{Managed, Role};
 
 /// What came of attaching to an interface that was not there when the generation was built.
 pub enum Arrival {
@@ -82,6 +82,25 @@ impl Member {
         }
         attached.fallback.clone_from(&self.fallback);
         Ok(Some(attached))
+    }
+
+    /// Refuses an interface that its role or its `link` is not for.
+    ///
+    /// # Errors
+    /// What to do.
+    pub fn refuse_kind(&self) -> anyhow::Result<()> {
+        let Self { interface: Interface { name, kind, .. }, managed, .. } = self;
+        anyhow::ensure!(
+            managed.role == Role::Overlay || *kind == Kind::Ethernet,
+            "interface {name}: role = \"{}\" is for Ethernet interfaces; remove it from agent.toml",
+            managed.role.name()
+        );
+        anyhow::ensure!(
+            managed.link.is_empty() || *kind == Kind::Ethernet,
+            "interface {name}: `link` is for Ethernet interfaces, and this one carries bare IP; remove it from \
+             agent.toml"
+        );
+        Ok(())
     }
 
     /// Refuses packet rates where they would not hold: generic XDP sees merged packets as one and not

@@ -1,6 +1,7 @@
 //! What runs, and what is known of it. Nothing here changes what is enforced: `enforcement`, `quarantine`,
 //! `reconcile` and `fallback` do, and each of them needs this alone.
 
+pub mod addresses;
 pub mod counter_epoch;
 pub mod counters;
 pub mod enricher;
@@ -53,10 +54,19 @@ pub struct Live<D: Dataplane = Kernel> {
     pub folded: Folded,
     /// A change of several hooks stopped half-way.
     pub mixed: bool,
-    /// An interface needs a program that the generation does not have.
-    pub must_rebuild: bool,
+    /// Why what is enforced is to be built again.
+    pub must_rebuild: Option<Rebuild>,
     /// Enforcement was ended by command.
     pub detached: bool,
+}
+
+/// Why what is enforced is built again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rebuild {
+    /// An interface needs a program that the generation does not have.
+    Interface,
+    /// Underlay interfaces have other addresses.
+    Addresses,
 }
 
 /// Makes every change of what is enforced.

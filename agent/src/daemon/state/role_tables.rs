@@ -56,8 +56,8 @@ impl<D: Dataplane> RoleTables<D> {
         let Program { mut tables, unbound, .. } = program;
         let bound_leaves = match role {
             Role::Overlay => unbind(&mut tables, &unbound, &context.unbound)?,
-            // Keys say nothing of the underlay.
-            Role::Exchange => BTreeMap::new(),
+            // Keys say nothing of the networks beneath.
+            Role::Exchange | Role::Underlay => BTreeMap::new(),
         };
         let deadlines = as_now(&mut tables, context.clock, &context.quarantined)?;
         let mut staged = staged.map(|(number, program)| (number, program.tables));
@@ -79,10 +79,7 @@ impl<D: Dataplane> RoleTables<D> {
             ..Specification::new(number, &tables, setup.config.timeouts)
         };
         let instance = &setup.paths.pins;
-        let pins = match role {
-            Role::Overlay => instance.clone(),
-            Role::Exchange => instance.exchange(),
-        };
+        let pins = role.pins(instance);
         let groups = member::groups(plane, &members, instance)?;
         let tables = plane.load(&specification, &groups, &pins)?;
         Ok(Self {
@@ -126,6 +123,18 @@ impl<D: Dataplane> RoleTables<D> {
             self.bound_leaves.remove(&address);
         }
         Ok(())
+    }
+}
+
+impl Role {
+    /// Where the tables of a role lie.
+    #[must_use]
+    pub fn pins(self, instance: &Pins) -> Pins {
+        match self {
+            Self::Overlay => instance.clone(),
+            Self::Exchange => instance.exchange(),
+            Self::Underlay => instance.underlay(),
+        }
     }
 }
 

@@ -19,8 +19,8 @@ pub struct Watched {
 impl Watched {
     /// Those of compiled files.
     pub fn of(inputs: &Inputs) -> Self {
-        let of_exchange = inputs.exchange.iter().map(|exchange| (&exchange.ruleset, &exchange.program));
-        let sets = std::iter::once((&inputs.ruleset, &inputs.program)).chain(of_exchange);
+        let of_others = inputs.others.iter().map(|other| (&other.ruleset, &other.program));
+        let sets = std::iter::once((&inputs.ruleset, &inputs.program)).chain(of_others);
         // A lane may be in both sets of tables.
         let rules: BTreeMap<u32, _> = sets
             .flat_map(|(ruleset, program)| program.rules.iter().map(|index| &ruleset.rules[*index]))

@@ -4,6 +4,7 @@ mod answered;
 mod crash;
 mod damaged;
 mod fallback;
+mod readdressed;
 mod refusal;
 mod returned;
 mod unconfirmed;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bulkhead_dataplane::fake::{Crash, Fake, Fault, Faults, generations};
-use bulkhead_dataplane::{DEVICE_GROUP, Kind};
+use bulkhead_dataplane::{DEVICE_GROUP, Dataplane as _, DeviceTable as _, Kind};
 use bulkhead_policy::Dialect;
 use bulkhead_policy::source::Source;
 use tempfile::TempDir;
@@ -22,6 +22,7 @@ use crate::daemon::events::Shared;
 use crate::daemon::events::control::Before;
 use crate::daemon::files::Asked;
 use crate::daemon::state::Enforcer;
+use crate::daemon::state::addresses::Addresses;
 use crate::daemon::store::{Ledger, Store};
 use crate::daemon::{CompileOptions, Setup, enforcement, reconcile};
 use crate::paths::Paths;
@@ -99,6 +100,7 @@ impl World {
                 table_memory: 1 << 20,
                 has_exchange: true,
                 exemptions: config.exemptions("a"),
+                addresses: Addresses::default(),
             },
             config,
             fallback: Arc::new(nft.clone()),
@@ -111,6 +113,11 @@ impl World {
         let world = Self { fake, nft, faults, setup, _directory: directory };
         world.write_policy(80);
         world
+    }
+
+    /// The index of a device.
+    pub fn index(&self, name: &str) -> u32 {
+        self.fake.devices().unwrap().by_name(name).unwrap().unwrap().index
     }
 
     pub fn write_policy(&self, port: u16) {

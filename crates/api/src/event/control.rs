@@ -87,6 +87,8 @@ names! {
         Accept "accept",
         /// What others took away or changed is enforced again.
         Restore "restore",
+        /// Underlay interfaces have other addresses, and what is enforced is built again for them.
+        Readdress "readdress",
     }
 }
 

@@ -46,6 +46,11 @@ impl Fake {
         index
     }
 
+    /// Gives a device these addresses and no others.
+    pub fn set_addresses(&self, index: u32, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.machine().addresses.insert(index, addresses.into_iter().collect());
+    }
+
     /// The device's driver has no native XDP.
     pub fn refuse_native_xdp(&self, index: u32) {
         self.machine().without_xdp.insert(index);

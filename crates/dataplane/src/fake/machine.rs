@@ -1,6 +1,7 @@
 //! What the fake kernel holds: devices, links, programs and pins.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use bulkhead_api::hook::{Fault, Hook, RunningLink};
@@ -38,6 +39,8 @@ pub type Moment = BTreeMap<(String, bool), BTreeSet<u32>>;
 #[derive(Debug, Default)]
 pub(super) struct Machine {
     pub(super) devices: BTreeMap<u32, Device>,
+    /// Addresses by the device's index.
+    pub(super) addresses: BTreeMap<u32, BTreeSet<IpAddr>>,
     /// Devices whose driver has no native XDP.
     pub(super) without_xdp: BTreeSet<u32>,
     pub(super) links: BTreeMap<u32, Link>,

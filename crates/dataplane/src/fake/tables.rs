@@ -1,5 +1,6 @@
 //! Loaded tables of the fake kernel.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -149,6 +150,12 @@ impl super::super::plane::DeviceTable for FakeDevices {
     fn by_index(&self, index: u32) -> io::Result<Option<super::super::Device>> {
         self.0.step("ask for a device")?;
         Ok(self.0.machine().devices.get(&index).cloned())
+    }
+    fn addresses(&self, index: u32) -> io::Result<BTreeSet<IpAddr>> {
+        self.0.step("ask for addresses")?;
+        let machine = self.0.machine();
+        let is_there = machine.devices.contains_key(&index);
+        Ok(machine.addresses.get(&index).filter(|_| is_there).cloned().unwrap_or_default())
     }
     fn set_group(&self, index: u32, group: u32) -> io::Result<()> {
         self.0.step("put a device into a group")?;

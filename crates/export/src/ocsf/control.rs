@@ -24,7 +24,7 @@ fn meaning(action: Action) -> (Entity, Activity) {
     match action {
         Action::Start => (Entity::Application, (3, "Start")),
         Action::Stop => (Entity::Application, (4, "Stop")),
-        Action::Apply | Action::Confirm | Action::Rollback | Action::Accept => {
+        Action::Apply | Action::Confirm | Action::Rollback | Action::Accept | Action::Readdress => {
             (Entity::Policy, (3, "Update"))
         }
         Action::Stage => (Entity::Policy, (1, "Create")),

@@ -49,8 +49,8 @@ pub fn of_question(question: &Question) -> HashMap<u32, OfRule> {
     let (Some(ruleset), Some(inventory)) = (&loaded.ruleset, &loaded.inventory) else {
         return HashMap::new();
     };
-    let underlay = loaded.underlay.iter().map(|underlay| (underlay, "exchange\n"));
-    let rulesets: Vec<(&Ruleset, &str)> = std::iter::once((ruleset, "")).chain(underlay).collect();
+    let exchange = loaded.exchange.iter().map(|exchange| (exchange, "exchange\n"));
+    let rulesets: Vec<(&Ruleset, &str)> = std::iter::once((ruleset, "")).chain(exchange).collect();
     by_rule(&question.hosts, &rulesets, inventory)
 }
 

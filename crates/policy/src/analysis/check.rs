@@ -12,7 +12,9 @@ use crate::frontend::diagnostic::{Diagnostic, Findings};
 use crate::frontend::inventory::{self, Inventory, Network};
 use crate::frontend::policy::{self, Policy};
 use crate::frontend::source::Source;
-use crate::resolve::{Exemptions, Rule, Ruleset, World, placeholder, placeholder_as, resolve_with};
+use crate::resolve::{
+    Exemptions, Rule, Ruleset, UnderlayRules, World, placeholder, placeholder_as, resolve_with, underlay,
+};
 
 /// Whom a policy is for.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +39,9 @@ pub struct Loaded {
     pub ruleset: Option<Ruleset>,
     /// The rules of exchange interfaces: if the policy has venues and any node an underlay
     /// address, or the scope needs them.
-    pub underlay: Option<Ruleset>,
+    pub exchange: Option<Ruleset>,
+    /// The rules of the underlay interfaces of the scope's node, if it has any.
+    pub underlay: Option<UnderlayRules>,
     /// What was found.
     pub findings: Findings,
     /// Whether the inventory is one of placeholders.
@@ -56,7 +60,7 @@ pub struct Answers {
     /// What was proven on the overlay.
     pub proofs: Proofs,
     /// What was proven on exchange interfaces.
-    pub underlay: Proofs,
+    pub exchange: Proofs,
 }
 
 impl Loaded {
@@ -99,11 +103,15 @@ impl Loaded {
                 ruleset
             })
         };
-        let (ruleset, underlay) = (resolve(Network::Overlay), resolve(Network::Underlay));
+        let (ruleset, exchange) = (resolve(Network::Overlay), resolve(Network::Underlay));
+        let underlay = ruleset
+            .as_ref()
+            .zip(inventory.as_ref())
+            .and_then(|(ruleset, inventory)| underlay(ruleset, inventory, &scope.exemptions, &mut findings));
         findings.sort();
         let is_placeholder = inventory_source.is_none();
         let sources = std::iter::once(policy_source).chain(inventory_source).collect();
-        Self { sources, policy, inventory, ruleset, underlay, findings, is_placeholder }
+        Self { sources, policy, inventory, ruleset, exchange, underlay, findings, is_placeholder }
     }
 
     /// Runs the tests section and sshTests, proves venues and boundaries, and looks for rules that never decide, at
@@ -134,9 +142,9 @@ impl Loaded {
                     review::check(policy, now, findings);
                 }
             });
-            if let Some(underlay) = &mut self.underlay {
-                without_exemptions(underlay, |underlay| {
-                    answers.underlay = proof::prove(underlay, inventory, now, findings);
+            if let Some(exchange) = &mut self.exchange {
+                without_exemptions(exchange, |exchange| {
+                    answers.exchange = proof::prove(exchange, inventory, now, findings);
                 });
             }
         }

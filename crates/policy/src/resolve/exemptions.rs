@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::overlays::{OverlayServices, Served};
 use super::resolver::Resolver;
+use super::underlay::Underlay;
 use super::{Block, Rule, Ruleset, SelectorId};
 use crate::address::AddressSet;
 use crate::frontend::diagnostic::{Diagnostic, Location, Related, Severity};
@@ -31,6 +32,8 @@ pub struct Exemptions {
     /// What overlays serve on the node itself, on [`Network::Overlay`] only: the node may begin, and nobody
     /// else.
     pub overlays: Vec<OverlayServices>,
+    /// What passes on underlay interfaces, for [`super::underlay()`]; none: the node has no such interface.
+    pub underlay: Option<Underlay>,
 }
 
 /// Who may always open TCP connections to the node's own addresses.
@@ -45,18 +48,31 @@ pub struct Management {
     pub location: Option<Location>,
 }
 
-/// A WireGuard interface whose packets travel over exchange interfaces.
+/// A WireGuard interface whose packets travel over exchange or underlay interfaces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireGuard {
     /// The UDP port on which this node listens: peers may begin.
     pub port: u16,
     /// The peers' own addresses, outside the tunnel.
     pub peers: Vec<IpNet>,
-    /// The UDP ports on which the peers listen: this node may begin. Empty: the same as `port`.
-    pub peer_ports: Vec<u16>,
+    /// The UDP ports to which this node may begin.
+    pub peer_ports: PeerPorts,
     /// Where it is configured, for findings.
     #[serde(skip)]
     pub location: Option<Location>,
+}
+
+/// The UDP ports that WireGuard's peers are reached at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerPorts {
+    /// The node's own.
+    #[default]
+    Same,
+    /// These.
+    Of(Vec<u16>),
+    /// Any: the peers are behind translators (NAT), which choose their ports.
+    Any,
 }
 
 impl Resolver<'_> {
@@ -99,9 +115,12 @@ impl Resolver<'_> {
             let name = format!("wireguard transport {index}");
             self.no_venue(&name, &transport.peers, &transport.location, ruleset);
             let peers = self.prefixes(&transport.peers);
-            let theirs =
-                if transport.peer_ports.is_empty() { &[transport.port][..] } else { &transport.peer_ports };
-            let (inward, outward) = (self.service_on(UDP, &[transport.port]), self.service_on(UDP, theirs));
+            let inward = self.service_on(UDP, &[transport.port]);
+            let outward = match &transport.peer_ports {
+                PeerPorts::Same => inward,
+                PeerPorts::Of(ports) => self.service_on(UDP, ports),
+                PeerPorts::Any => self.service(Service::new(Some(UDP), Intervals::all(), false)),
+            };
             let destinations = peers.iter().map(|peer| (*peer, outward)).collect();
             let blocks = vec![
                 Block { sources: peers, destinations: vec![(own, inward)], via: None },

@@ -17,12 +17,14 @@ mod rules;
 mod sets;
 mod ssh;
 mod tests;
+mod underlay;
 mod venues;
 mod via;
 
-pub use exemptions::{Exemptions, Management, WireGuard};
+pub use exemptions::{Exemptions, Management, PeerPorts, WireGuard};
 pub use overlays::{Overlay, OverlayServices};
 pub use placeholder::{World, placeholder, placeholder_as};
+pub use underlay::{Outbound, Preset, Underlay, UnderlayRules, UsedPreset, underlay};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -248,7 +250,10 @@ impl Rule {
     /// Whether the agent's configuration has it, not the policy.
     #[must_use]
     pub fn is_from_agent(&self) -> bool {
-        matches!(self.section, Section::Management | Section::WireGuard | Section::Overlay)
+        matches!(
+            self.section,
+            Section::Management | Section::WireGuard | Section::Overlay | Section::Underlay
+        )
     }
 
     /// Whether it is a management exemption, which quarantine does not touch.

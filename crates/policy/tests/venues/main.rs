@@ -18,7 +18,7 @@ use bulkhead_policy::diagnostic::{Findings, Severity};
 use bulkhead_policy::evaluate::{environment, evaluate};
 use bulkhead_policy::inventory::{self, Inventory, Network};
 use bulkhead_policy::reference::{self, Probe};
-use bulkhead_policy::resolve::{Exemptions, Management, Ruleset, WireGuard, resolve_with};
+use bulkhead_policy::resolve::{Exemptions, Management, PeerPorts, Ruleset, WireGuard, resolve_with};
 use bulkhead_policy::source::Source;
 use bulkhead_policy::{Dialect, policy};
 
@@ -308,10 +308,11 @@ fn what_the_agent_exempts_comes_first_and_touches_no_venue() {
         wireguard: vec![WireGuard {
             port: 51820,
             peers: vec!["203.0.113.0/24".parse().unwrap()],
-            peer_ports: vec![51821],
+            peer_ports: PeerPorts::Of(vec![51821]),
             location: None,
         }],
         overlays: Vec::new(),
+        underlay: None,
     };
     let deny = r#""acls": [{"action": "deny", "src": ["*"], "dst": ["*:*"]}]"#;
     let (ingress, egress) = (Direction::Ingress, Direction::Egress);

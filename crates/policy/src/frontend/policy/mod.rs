@@ -89,6 +89,8 @@ pub enum Section {
     WireGuard,
     /// The agent's configuration: what overlays serve on the node itself.
     Overlay,
+    /// The agent's configuration: what else passes on underlay interfaces.
+    Underlay,
     /// `venues`: a lane or a default deny.
     Venues,
     /// `acls`.
