@@ -89,7 +89,9 @@ impl Explain {
             return Ok(Answer::No);
         };
         let (from, to) = (addresses(&ruleset, &inventory, &self.from)?, addresses(&ruleset, &inventory, to)?);
-        let node = self.config(global)?.and_then(|config| config.node);
+        let config = self.config(global)?;
+        let is_underlay = self.on.is_underlay(config.as_ref());
+        let node = config.and_then(|config| config.node);
         let now = input::now();
         let pairs = from.iter().flat_map(|source| to.iter().map(move |destination| (*source, *destination)));
         let holder = |address: &IpAddr| inventory.holder(*address).map(|node| &node.name);
@@ -104,7 +106,7 @@ impl Explain {
             .map(|(source, destination)| {
                 let probe = Probe { source, destination, protocol, port };
                 let mut explained = explain(&ruleset, &inventory, &probe, now);
-                if self.on.is_underlay() {
+                if is_underlay {
                     // What passes at the other end is that node's own list.
                     explained.hosts.retain(|host| node.as_ref() == Some(&host.node));
                 }

@@ -21,6 +21,7 @@ pub struct On {
     ///
     /// overlay (WireGuard), where all rules hold; exchange, where the venues do; or underlay: those of agent.toml with
     /// role = "underlay", with the addresses that the inventory and, on the host itself, the kernel have for them.
+    /// Where agent.toml has none, underlay is exchange.
     #[arg(long, value_name = "ROLE", default_value = "overlay")]
     network: Name,
 }
@@ -33,9 +34,9 @@ enum Name {
 }
 
 impl On {
-    /// Whether underlay interfaces are meant: what is said is about one node then.
-    pub fn is_underlay(&self) -> bool {
-        self.network == Name::Underlay
+    /// Whether an agent's underlay interfaces are meant: what is said is about its node then.
+    pub fn is_underlay(&self, config: Option<&Config>) -> bool {
+        self.network == Name::Underlay && config.is_some_and(Config::has_underlay)
     }
 
     /// Loads both files for those interfaces: on the overlay, with what a scope exempts; beneath it, for a node of
@@ -50,7 +51,14 @@ impl On {
         match self.network {
             Name::Overlay => input::load_valid(&self.files, scope, json),
             Name::Exchange => self.exchange(scope.dialect, json),
-            Name::Underlay => self.underlay(scope.dialect, (config()?.unwrap_or_default(), node), json),
+            Name::Underlay => {
+                let config = config()?.unwrap_or_default();
+                if config.has_underlay() {
+                    self.underlay(scope.dialect, (config, node), json)
+                } else {
+                    self.exchange(scope.dialect, json)
+                }
+            }
         }
     }
 
@@ -75,12 +83,9 @@ impl On {
     ) -> Result<Option<(Ruleset, Inventory)>, Usage> {
         let node = node.or(config.node.as_deref()).unwrap_or_default();
         let mut exemptions = config.exemptions(node);
-        let Some(underlay) = &mut exemptions.underlay else {
-            let message = "--network underlay: agent.toml has no interface with role = \"underlay\"; name the file that \
-                           has by --config, or ask for exchange interfaces by --network exchange";
-            return Err(Usage(message.to_owned()));
-        };
-        underlay.addresses = addresses(&config);
+        if let Some(underlay) = &mut exemptions.underlay {
+            underlay.addresses = addresses(&config);
+        }
         let scope = Scope { dialect, exemptions, ..Scope::default() };
         let loaded = input::load_for(&self.files.policy, Some(&self.files.inventory), &scope)?;
         if loaded.findings.has_errors() {

@@ -16,14 +16,21 @@ pub fn pack(stage: &Path, to: &Path, version: Option<&str>, epoch: &str) -> Resu
     Ok(Packages { deb: deb(to, version, epoch)?, rpm: rpm(stage, to, epoch)?, tar: tar(stage, to, epoch)? })
 }
 
-/// Packs the .deb: what it holds is in agent/Cargo.toml.
+/// Packs the .deb: what it holds is in agent/Cargo.toml. One of another version is only tried, and compressed in less
+/// time.
 pub fn deb(to: &Path, version: Option<&str>, epoch: &str) -> Result<PathBuf> {
     fs::create_dir_all(to)?;
+    let compression = if version.is_some() { "gz" } else { "xz" };
     let version = version.map_or_else(|| format!("{}-1", super::version()), ToOwned::to_owned);
     let path = to.join(format!("bulkhead_{version}_amd64.deb"));
     let mut deb = cargo::command();
     deb.args(["deb", "--quiet", "--no-build", "--no-strip", "--package", "bulkhead", "--target", TARGET]);
-    deb.arg("--deb-version").arg(&version).arg("--output").arg(&path).env("SOURCE_DATE_EPOCH", epoch);
+    deb.args(["--compress-type", compression])
+        .arg("--deb-version")
+        .arg(&version)
+        .arg("--output")
+        .arg(&path)
+        .env("SOURCE_DATE_EPOCH", epoch);
     output(&mut deb)?;
     Ok(path)
 }

@@ -60,13 +60,25 @@ pub fn build() -> Result<Packages> {
     setup::ensure_package()?;
     let directory = workspace().join("target/package");
     let epoch = epoch()?;
-    let binary = binary::build(&directory.join("build"))?;
-    let stage = stage::lay_out(&binary, &directory.join("stage"))?;
+    let stage = staged(&directory)?;
     let packages = archives::pack(&stage, &directory, None, &epoch)?;
     let again = archives::pack(&stage, &directory.join("again"), None, &epoch)?;
     compare::same(&packages, &again)?;
     fs::remove_dir_all(directory.join("again"))?;
     Ok(packages)
+}
+
+/// Builds the .deb alone, once: which bytes it has is of no matter where it is only tried.
+pub fn build_deb() -> Result<PathBuf> {
+    setup::ensure_package()?;
+    let directory = workspace().join("target/package");
+    staged(&directory)?;
+    archives::deb(&directory, None, &epoch()?)
+}
+
+/// What is packed, below `directory`.
+fn staged(directory: &Path) -> Result<PathBuf> {
+    stage::lay_out(&binary::build(&directory.join("build"))?, &directory.join("stage"))
 }
 
 /// The .deb of the same files under another version, which an upgrade is tried with.

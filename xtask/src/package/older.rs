@@ -25,7 +25,9 @@ pub fn deb(deb: &Path, directory: &Path) -> Result<PathBuf> {
         if line.starts_with("Version: ") { "Version: 0.0.9-1" } else { line }
     })?;
     let packed = directory.join("bulkhead_0.0.9-1_amd64.deb");
-    output(Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&root).arg(&packed))?;
+    output(
+        Command::new("dpkg-deb").args(["--root-owner-group", "-Zgzip", "--build"]).arg(&root).arg(&packed),
+    )?;
     Ok(packed)
 }
 

@@ -38,7 +38,7 @@ const FILES: [(&str, &str); 23] = [
 /// Builds the package, one to upgrade to and one to upgrade from, and puts all into `root`; the checks that must
 /// be seen in each guest.
 pub fn lay_out(root: &Path) -> Result<[(&'static str, Vec<String>); 2]> {
-    let first = package::build()?.deb;
+    let first = package::build_deb()?;
     let second = package::deb_of_version(&format!("{}+next-1", env!("CARGO_PKG_VERSION")))?;
     let older = package::deb_of_older_layout(&first)?;
     let check = Path::new("check");
