@@ -39,9 +39,10 @@ pub struct Explain {
     /// ports, WHO/PROTOCOL.
     #[arg(long, value_name = "WHO:PORT[/PROTO]")]
     to: String,
-    /// The agent's configuration, for its interfaces' `overlay`, and for --network underlay.
+    /// The agent's configuration, for `overlay` and underlay interfaces.
     ///
-    /// What those overlays serve on its node passes, and what underlay interfaces let through. By default /etc/bulkhead/agent.toml if it is there.
+    /// What those overlays serve on its node passes, and with --network underlay what such interfaces let through. By
+    /// default /etc/bulkhead/agent.toml if it is there.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

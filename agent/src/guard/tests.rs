@@ -66,6 +66,7 @@ fn whatever_is_meddled_with_is_noticed_and_restored() {
         for meddling in [
             "flush table inet bulkhead-x",
             "flush chain inet bulkhead-x input",
+            "flush chain inet bulkhead-x ioverlay",
             "flush chain inet bulkhead-x own_source",
             "delete table inet bulkhead-x",
             "flush ruleset",
@@ -88,17 +89,17 @@ fn whatever_is_meddled_with_is_noticed_and_restored() {
             installed = guard.install("x").unwrap_or_else(|error| panic!("after {meddling}: {error:#}"));
             assert_eq!(installed.difference().unwrap(), None, "after {meddling}");
         }
-        let rules = nft("-a list chain inet bulkhead-x input\n");
+        let rules = nft("-a list chain inet bulkhead-x ioverlay\n");
         assert!(rules.is_err(), "flags are no commands: {rules:?}");
         // One rule of many.
         let listed = std::process::Command::new("nft")
-            .args(["-a", "list", "chain", "inet", "bulkhead-x", "input"])
+            .args(["-a", "list", "chain", "inet", "bulkhead-x", "ioverlay"])
             .output()
             .unwrap();
         let listed = String::from_utf8(listed.stdout).unwrap();
         let line = listed.lines().find(|line| line.contains("ip saddr @own4")).unwrap();
         let handle = line.rsplit(' ').next().unwrap();
-        nft(&format!("delete rule inet bulkhead-x input handle {handle}")).unwrap();
+        nft(&format!("delete rule inet bulkhead-x ioverlay handle {handle}")).unwrap();
         assert!(installed.difference().unwrap().is_some());
         remove("x").unwrap();
         assert_eq!(read("x").unwrap(), None);
