@@ -346,13 +346,16 @@ pub(super) fn prefixes(source: &Source, texts: &[Spanned<String>]) -> Result<Vec
     let parse = |text: &Spanned<String>| {
         let written = text.get_ref();
         let address = || written.parse::<IpAddr>().ok().map(IpNet::from);
-        written.parse::<IpNet>().ok().or_else(address).map(|prefix| prefix.trunc()).ok_or_else(|| {
-            at(
-                source,
-                text.span().start,
-                &format!("'{written}' is neither an address nor a prefix such as 203.0.113.0/24"),
-            )
-        })
+        let refuse = |words: &str| at(source, text.span().start, &format!("'{written}' {words}"));
+        let prefix = written.parse::<IpNet>().ok().or_else(address);
+        let prefix =
+            prefix.ok_or_else(|| refuse("is neither an address nor a prefix such as 203.0.113.0/24"))?;
+        if prefix.addr() != prefix.network() {
+            // A slip of the pen in the length opens what nobody meant.
+            let (whole, one) = (prefix.trunc(), IpNet::from(prefix.addr()));
+            return Err(refuse(&format!("is an address with the length of a prefix: {whole} or {one}?")));
+        }
+        Ok(prefix)
     };
     texts.iter().map(parse).collect()
 }

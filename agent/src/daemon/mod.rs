@@ -78,11 +78,10 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
         return Err(fallback::closed::instead_of_enforcing(&Kernel, &setup, error));
     }
     setup.sources = Arc::new(Sources::open(&setup.config.sources, &store));
-    setup
-        .options
-        .addresses
-        .look(&Kernel, &setup.config)
-        .context("asking for addresses of underlay interfaces")?;
+    // Where they are not known nothing passes; they are asked for again once the rest is enforced.
+    if let Err(error) = setup.options.addresses.look(&Kernel, &setup.config) {
+        tracing::error!("addresses of underlay interfaces are not known, and nothing passes there: {error}");
+    }
     let named = match start::read(&setup) {
         Ok(inputs) => Named::Holds(inputs),
         // A host that was protected does not come up unprotected because of what has become of a file.

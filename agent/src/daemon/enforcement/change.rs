@@ -67,7 +67,7 @@ pub(in crate::daemon) fn change<D: Dataplane>(
         let live = enforcer.live();
         anyhow::ensure!(!live.detached, "the agent has detached and is ending");
         let mut quarantined = live.quarantined.clone();
-        quarantined.follow(&inputs.inventory);
+        quarantined.follow(&inputs.inventory, (&enforcer.setup.options.node, &inputs.addresses));
         (
             next_number(&enforcer.plane, pins, &enforcer.store, &live.ledger)?,
             quarantined,
@@ -135,7 +135,7 @@ fn swap<D: Dataplane>(
     };
     // Whoever was cut off or released while it was built.
     let mut quarantined = live.quarantined.clone();
-    quarantined.follow(&built.inventory);
+    quarantined.follow(&built.inventory, (&enforcer.setup.options.node, &built.addresses));
     let (wanted, has) = (quarantined.addresses(), baked.addresses());
     for (addresses, on) in [(wanted.difference(&has), true), (has.difference(&wanted), false)] {
         for address in addresses {
@@ -213,6 +213,7 @@ fn swap<D: Dataplane>(
     retire(pins, &enforcer.store, folded, built);
     drop(old);
     enforcer.store.prune_except(&kept_generations(&enforcer.store, &live.ledger));
+    let notes = enforcer.store.unsaved_problem().into_iter().chain(enforcer.setup.config.lockout());
     Ok(Applied {
         applied: true,
         dry_run: false,
@@ -221,7 +222,7 @@ fn swap<D: Dataplane>(
         rules: live.built.names.count(),
         confirm_within: live.ledger.pending.as_ref().map(|pending| pending.seconds_left()),
         difference: Summary::default(),
-        notes: enforcer.store.unsaved_problem().into_iter().chain(enforcer.setup.config.lockout()).collect(),
+        notes: notes.chain(live.built.refused.iter().cloned()).collect(),
         findings: Vec::new(),
         text: String::new(),
     })

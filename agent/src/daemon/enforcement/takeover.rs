@@ -48,7 +48,7 @@ pub fn start<D: Dataplane>(
     let indices = shared.indices.clone();
     let start::Plan { inputs, mut ledger, mut quarantined, is_named: named } =
         start::plan(&setup, &store, named)?;
-    quarantined.follow(&inputs.inventory);
+    quarantined.follow(&inputs.inventory, (&setup.options.node, &inputs.addresses));
     let number = next_number(&plane, &pins, &store, &ledger)?;
     store.save_or_hold_inputs(Disk::Follows, number, &inputs.files, &inputs.made())?;
     if named {

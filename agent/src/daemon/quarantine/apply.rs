@@ -39,7 +39,8 @@ fn cut_off<D: Dataplane>(
     automatic: bool,
 ) -> anyhow::Result<Answer> {
     let mut live = enforcer.live();
-    let entry = match find(&request.subject, &live.built.inventory) {
+    let own = (enforcer.setup.options.node.as_str(), &live.built.addresses);
+    let entry = match find(&request.subject, &live.built.inventory, own) {
         Ok(entry) => entry,
         Err(note) => return Ok(Answer::no(note)),
     };

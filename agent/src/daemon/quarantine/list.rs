@@ -25,16 +25,18 @@ fn has_key(node: &Node, text: &str) -> bool {
     node.own_keys().any(|key| STANDARD.encode(key) == text)
 }
 
-fn all_addresses(node: &Node) -> Vec<IpAddr> {
-    node.addresses.iter().chain(&node.underlay).copied().collect()
+fn all_addresses(node: &Node, (name, own): (&str, &BTreeSet<IpAddr>)) -> Vec<IpAddr> {
+    let known: Vec<IpAddr> = node.addresses.iter().chain(&node.underlay).copied().collect();
+    let found = own.iter().filter(|address| node.name == name && !known.contains(address));
+    known.iter().chain(found).copied().collect()
 }
 
 /// Who is meant: a node by name, key or one of its addresses (then all of them are meant), or
-/// an address that nobody has.
+/// an address that nobody has. `own`: the agent's own node, and the addresses of its underlay interfaces.
 ///
 /// # Errors
 /// Nobody is.
-pub fn find(subject: &str, inventory: &Inventory) -> Result<Entry, String> {
+pub fn find(subject: &str, inventory: &Inventory, own: (&str, &BTreeSet<IpAddr>)) -> Result<Entry, String> {
     let entry = |node: Option<&Node>, addresses| Entry {
         subject: subject.to_owned(),
         node: node.map(|node| node.name.clone()),
@@ -50,10 +52,11 @@ pub fn find(subject: &str, inventory: &Inventory) -> Result<Entry, String> {
     let node = inventory
         .node(subject)
         .or_else(by_key)
-        .or_else(|| address.and_then(|address| inventory.holder(address)));
+        .or_else(|| address.and_then(|address| inventory.holder(address)))
+        .or_else(|| address.filter(|address| own.1.contains(address)).and_then(|_| inventory.node(own.0)));
     match (node, address) {
         (Some(node), _) => {
-            let addresses = all_addresses(node);
+            let addresses = all_addresses(node, own);
             if addresses.is_empty() {
                 return Err(format!("node {} has no address that could be cut off", node.name));
             }
@@ -101,13 +104,14 @@ impl List {
     }
 
     /// Follows the identities: a node that an inventory knows is cut off at the addresses that
-    /// it has there, one that it no longer knows at those it had.
-    pub fn follow(&mut self, inventory: &Inventory) {
+    /// it has there, one that it no longer knows at those it had. The agent's own node, by its name, is at those of its
+    /// underlay interfaces as well.
+    pub fn follow(&mut self, inventory: &Inventory, own: (&str, &BTreeSet<IpAddr>)) {
         for entry in &mut self.0 {
             let by_key = entry.key.as_ref().map(|key| inventory.nodes.iter().find(|node| has_key(node, key)));
             let by_name = || entry.node.as_deref().and_then(|name| inventory.node(name));
             if let Some(node) = by_key.unwrap_or_else(by_name) {
-                entry.addresses = all_addresses(node);
+                entry.addresses = all_addresses(node, own);
                 entry.node = Some(node.name.clone());
             }
         }
@@ -122,11 +126,16 @@ impl List {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::net::IpAddr;
+
     use bulkhead_policy::diagnostic::Findings;
     use bulkhead_policy::inventory::{self, Inventory};
     use bulkhead_policy::source::Source;
 
     use super::{Entry, List, find};
+
+    const NOBODY: (&str, &BTreeSet<IpAddr>) = ("", &BTreeSet::new());
 
     const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE=";
 
@@ -146,24 +155,41 @@ mod tests {
     fn any_name_of_an_identity_means_all_its_addresses() {
         let inventory = inventory(&engine(r#""100.64.0.1", "fd7a::1""#));
         for subject in ["engine", KEY, "100.64.0.1", "fd7a::1", "203.0.113.7", "::ffff:100.64.0.1"] {
-            let entry = find(subject, &inventory).unwrap();
+            let entry = find(subject, &inventory, NOBODY).unwrap();
             assert_eq!(entry.addresses.len(), 3, "{subject}");
             assert_eq!(entry.key.as_deref(), Some(KEY));
         }
-        assert_eq!(find("198.51.100.1", &inventory).unwrap().addresses.len(), 1);
-        assert!(find("engin", &inventory).unwrap_err().contains("neither a node"));
-        assert!(find("0.0.0.0", &inventory).is_err());
+        assert_eq!(find("198.51.100.1", &inventory, NOBODY).unwrap().addresses.len(), 1);
+        assert!(find("engin", &inventory, NOBODY).unwrap_err().contains("neither a node"));
+        assert!(find("0.0.0.0", &inventory, NOBODY).is_err());
+    }
+
+    #[test]
+    fn the_agents_own_node_is_cut_off_where_its_uplinks_are() {
+        let inventory = inventory(&engine(r#""100.64.0.1""#));
+        let [first, second]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.45"].map(|text| text.parse().unwrap());
+        let (before, after) = (BTreeSet::from([first]), BTreeSet::from([second]));
+        for subject in ["engine", "192.0.2.1"] {
+            let mut list = List(vec![find(subject, &inventory, ("engine", &before)).unwrap()]);
+            assert!(list.addresses().contains(&first) && list.addresses().len() == 3, "{subject}");
+            list.follow(&inventory, ("engine", &after));
+            assert!(list.addresses().contains(&second) && !list.addresses().contains(&first), "{subject}");
+        }
+        assert_eq!(find("engine", &inventory, ("other", &before)).unwrap().addresses.len(), 2);
     }
 
     #[test]
     fn an_identity_is_followed_to_its_new_addresses() {
         let before = inventory(&engine(r#""100.64.0.1""#));
-        let mut list = List(vec![find("engine", &before).unwrap()]);
-        list.follow(&inventory(&engine(r#""100.64.0.9""#)));
+        let mut list = List(vec![find("engine", &before, NOBODY).unwrap()]);
+        list.follow(&inventory(&engine(r#""100.64.0.9""#)), NOBODY);
         assert_eq!(list.addresses().len(), 2);
         assert!(list.addresses().contains(&"100.64.0.9".parse().unwrap()));
         // Out of the inventory it stays cut off where it was, and a new bearer of its name is another.
-        list.follow(&inventory(r#"{"name": "engine", "addresses": ["100.64.0.3"], "tags": ["tag:e"]}"#));
+        list.follow(
+            &inventory(r#"{"name": "engine", "addresses": ["100.64.0.3"], "tags": ["tag:e"]}"#),
+            NOBODY,
+        );
         assert!(list.addresses().contains(&"100.64.0.9".parse().unwrap()));
         assert!(!list.addresses().contains(&"100.64.0.3".parse().unwrap()));
     }
@@ -171,7 +197,7 @@ mod tests {
     #[test]
     fn entries_end_and_are_replaced() {
         let inventory = inventory(&engine(r#""100.64.0.1""#));
-        let entry = |until| Entry { until, ..find("engine", &inventory).unwrap() };
+        let entry = |until| Entry { until, ..find("engine", &inventory, NOBODY).unwrap() };
         let mut list = List::default();
         list.add(entry(None));
         list.add(Entry { subject: KEY.into(), ..entry(Some(5)) });

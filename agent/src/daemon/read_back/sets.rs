@@ -113,7 +113,9 @@ impl Sets {
         (quarantined, unbound): (&List, &BTreeSet<IpAddr>),
     ) -> anyhow::Result<Tables> {
         let mut quarantined = quarantined.clone();
-        quarantined.follow(&self.inventory);
+        let own =
+            self.built.exemptions.underlay.iter().flat_map(|all| all.addresses.iter().copied()).collect();
+        quarantined.follow(&self.inventory, (&self.built.node, &own));
         let addresses: Vec<_> = if self.is_staged(set) {
             // What only observes has nobody cut off.
             Vec::new()

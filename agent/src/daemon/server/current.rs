@@ -38,6 +38,7 @@ pub fn current(enforcer: &Enforcer) -> anyhow::Result<Status> {
     let status = status.with_problems(fallback::guard_problem(enforcer).into_iter().collect());
     let status = status.with_problems(reconcile::contested(enforcer));
     let status = status.with_problems(enforcer.live().built.problems.clone());
+    let status = status.with_problems(enforcer.live().built.refused.clone());
     let looked = enforcer.looks.last().and_then(|look| look.problem());
     let status = status.with_problems(looked.into_iter().collect());
     let status = status.with_problems(enforcer.store.unsaved_problem().into_iter().collect());

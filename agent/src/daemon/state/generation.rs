@@ -54,6 +54,8 @@ pub struct LoadedGeneration<D: Dataplane = Kernel> {
     pub venues: Vec<Venue>,
     /// What does not hold today though it is enforced.
     pub problems: Vec<String>,
+    /// Addresses of underlay interfaces where nothing passes, and why, for status.
+    pub refused: Vec<String>,
     /// Its rules' fingerprints.
     pub fingerprints: Vec<String>,
     /// What its numbers mean.
@@ -150,6 +152,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
             inventory: Arc::new(inputs.inventory),
             venues,
             problems: inputs.problems,
+            refused: inputs.refused,
             fingerprints: inputs.fingerprints,
             names,
             watched,

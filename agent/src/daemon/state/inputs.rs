@@ -76,6 +76,8 @@ pub struct Inputs {
     pub fingerprints: Vec<String>,
     /// What does not hold today though it is enforced, for status.
     pub problems: Vec<String>,
+    /// Addresses of underlay interfaces where nothing passes, and why, for status.
+    pub refused: Vec<String>,
     /// How they came to be in force; none: not known, or they are not.
     pub origin: Option<Origin>,
 }
@@ -140,9 +142,7 @@ impl Inputs {
                 format!("what is enforced was accepted earlier, and does not hold today: {failed}")
             }));
         }
-        let inputs = Self::of(loaded, files, mode, options)?;
-        problems.extend(inputs.problems);
-        Ok(Self { problems, ..inputs })
+        Ok(Self { problems, ..Self::of(loaded, files, mode, options)? })
     }
 
     /// Compiles files without asking whether their tests and proofs hold: for names, and to build again
@@ -184,7 +184,7 @@ impl Inputs {
         };
         let unknown_node = inventory.node(&options.node).is_none();
         let mut addresses = BTreeSet::new();
-        let mut problems = Vec::new();
+        let mut refused = Vec::new();
         let compiled = compile(&ruleset, &inventory, &options.node, options.limits())
             .map_err(|error| findings.push(Diagnostic::global(Severity::Error, error.to_string())))
             .and_then(|program| {
@@ -193,7 +193,7 @@ impl Inputs {
                     others.push(OfRole::exchange(rules, &inventory, options, &mut findings)?);
                 }
                 if let Some(rules) = underlay {
-                    problems.extend(rules.refused.iter().map(refused));
+                    refused.extend(rules.refused.iter().map(why_refused));
                     addresses.extend(&rules.given);
                     others.push(OfRole::underlay(rules, options, &mut findings)?);
                 }
@@ -222,18 +222,18 @@ impl Inputs {
             others,
             addresses,
             fingerprints,
-            problems,
+            problems: Vec::new(),
+            refused,
             origin,
         })
     }
 }
 
-/// An address that an underlay interface has and must not have.
-fn refused((address, holder): &(IpAddr, String)) -> String {
+/// Of an address that an underlay interface has and must not have.
+fn why_refused((address, holder): &(IpAddr, String)) -> String {
     format!(
-        "{address} is an overlay address of {holder} in the inventory, and nothing passes to or from it on underlay \
-         interfaces; take it out of the node's `addresses` (`underlay` is for what is no overlay address), or off the \
-         interface"
+        "{address} is an address of {holder}, and nothing passes to or from it on underlay interfaces; take it off the \
+         interface, or out of there (of a node, `addresses` are on the overlay, `underlay` are not)"
     )
 }
 

@@ -87,7 +87,7 @@ fn rules_of_all_roles_are_numbered_through_and_the_addresses_are_kept() {
     };
     let inputs = Inputs::compile(files, Mode::Enforce, &options).unwrap();
     assert_eq!(inputs.addresses, [own, overlay].into());
-    assert!(inputs.problems[0].contains("100.64.0.2 is an overlay address of b"), "{:?}", inputs.problems);
+    assert!(inputs.refused[0].contains("100.64.0.2 is an address of b"), "{:?}", inputs.refused);
     let [of_underlay] = &inputs.others[..] else { panic!("one role more") };
     assert_eq!(of_underlay.role, Role::Underlay);
     let program = inputs.program_of(Role::Underlay);

@@ -24,7 +24,7 @@ pub(super) struct Covered<'a> {
 }
 
 /// IPv4 addresses as IPv6 ones in the prefix of NAT64 (RFC 6052).
-fn translated(v4: &Intervals<u32>) -> AddressSet {
+pub(super) fn translated(v4: &Intervals<u32>) -> AddressSet {
     const NAT64: u128 = 0x0064_ff9b << 96;
     let ranges = v4.as_slice().iter();
     let ranges = ranges.map(|(first, last)| (NAT64 | u128::from(*first), NAT64 | u128::from(*last)));

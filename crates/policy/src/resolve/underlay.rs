@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::exemptions::{Exemptions, PeerPorts, WireGuard};
+use super::overlap::translated;
 use super::{Block, By, Rule, Ruleset, Selected, SelectorId, ServiceId};
 use crate::address::AddressSet;
 use crate::frontend::diagnostic::{Diagnostic, Findings, Location, Related, Severity};
@@ -14,6 +15,10 @@ use crate::frontend::inventory::{Inventory, Network};
 use crate::frontend::policy::{Action, Rates, Record, Section};
 use crate::interval::Intervals;
 use crate::service::{ICMP, ICMPV6, Service, TCP, UDP};
+
+/// Where no single host is: this network, loopback, groups and broadcast (RFC 6890, RFC 4291).
+const NOBODY: [&str; 7] =
+    ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::/128", "::1/128", "ff00::/8"];
 
 /// What passes on a node's underlay interfaces besides management: one list for all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +100,8 @@ pub struct UnderlayRules {
     pub inventory: Inventory,
     /// The addresses of the interfaces that it was resolved for.
     pub given: Vec<IpAddr>,
-    /// Addresses that the interfaces have and that are some node's overlay address: they are not let through.
+    /// Addresses that the interfaces have and that are some node's overlay address, or a venue's, and whose: nothing
+    /// passes to or from them.
     pub refused: Vec<(IpAddr, String)>,
 }
 
@@ -114,11 +120,19 @@ pub fn underlay(
         AddressSet::from_addresses(inventory.nodes.iter().flat_map(|node| node.addresses.clone()));
     let is_own =
         |address: &IpAddr| !address.is_unspecified() && !address.is_multicast() && !address.is_loopback();
+    let venues: Vec<_> = overlay
+        .venues
+        .iter()
+        .map(|venue| (&*venue.name, overlay.selector(venue.addresses).set.clone(), &venue.location))
+        .collect();
     let (mut own, mut refused) = (Vec::new(), Vec::new());
     for address in node.underlay.iter().chain(&config.addresses).filter(|address| is_own(address)) {
+        let venue = venues.iter().find(|(_, set, _)| set.contains(*address));
         if of_overlay.contains(*address) {
             let holder = inventory.holder(*address).map(|node| node.name.clone()).unwrap_or_default();
-            refused.push((*address, holder));
+            refused.push((*address, format!("{holder} on the overlay")));
+        } else if let Some((name, ..)) = venue {
+            refused.push((*address, (*name).to_owned()));
         } else if !own.contains(address) {
             own.push(*address);
         }
@@ -133,11 +147,7 @@ pub fn underlay(
         ruleset: empty(overlay),
         number: overlay.rules.iter().map(|rule| rule.number).max().unwrap_or(0),
         own: SelectorId(0),
-        venues: overlay
-            .venues
-            .iter()
-            .map(|venue| (&*venue.name, overlay.selector(venue.addresses).set.clone(), &venue.location))
-            .collect(),
+        venues,
         findings,
     };
     rules.own = rules.push(node.name.clone(), AddressSet::from_addresses(own));
@@ -227,7 +237,7 @@ impl Rules<'_> {
         if set.is_empty() {
             return;
         }
-        let (own, whom) = (self.own, self.push(name.to_owned(), set));
+        let (own, whom) = (self.own, self.push(name.to_owned(), with_translated(&set)));
         let all = self.service(Service::everything());
         let blocks = vec![between(whom, own, all), between(own, whom, all)];
         self.rule((Section::Underlay, Action::Deny), name.to_owned(), &None, blocks);
@@ -239,7 +249,7 @@ impl Rules<'_> {
         let known = overlay.rules.iter().filter(|rule| rule.section == Section::Management);
         for (exemption, known) in exemptions.management.iter().zip(known) {
             let sources = exemption.sources.iter().map(|net| {
-                let set = AddressSet::from_prefixes([net]).minus(of_overlay);
+                let set = AddressSet::from_prefixes([net]).minus(&with_translated(of_overlay));
                 self.push(net.to_string(), set)
             });
             let sources = sources.collect();
@@ -284,7 +294,9 @@ impl Rules<'_> {
     }
 
     fn preset(&mut self, UsedPreset { preset, location }: &UsedPreset) {
-        let (own, anyone) = (self.own, self.push("anyone".to_owned(), AddressSet::all()));
+        let nobody = NOBODY.map(|net| net.parse::<IpNet>().expect("a prefix"));
+        let anyone = AddressSet::all().minus(&AddressSet::from_prefixes(&nobody));
+        let (own, anyone) = (self.own, self.push("anyone".to_owned(), anyone));
         let inward = self.on(UDP, &[preset.inbound()]);
         let outward = preset.outbound().iter().map(|(protocol, ports)| (anyone, self.on(*protocol, ports)));
         let destinations = outward.collect();
@@ -297,8 +309,10 @@ impl Rules<'_> {
     fn no_venue(&mut self, what: &str, nets: &[IpNet], location: &Option<Location>) {
         for net in nets.iter().filter(|net| net.prefix_len() != 0) {
             let set = AddressSet::from_prefixes([net]);
-            for (venue, _, place) in self.venues.iter().filter(|(_, addresses, _)| addresses.intersects(&set))
-            {
+            let named = |(_, addresses, _): &&(&str, AddressSet, &Location)| {
+                with_translated(addresses).intersects(&set)
+            };
+            for (venue, _, place) in self.venues.iter().filter(named) {
                 let related = Related { message: format!("{venue} is here"), location: (*place).clone() };
                 self.findings.push(Diagnostic {
                     location: location.clone(),
@@ -313,6 +327,11 @@ impl Rules<'_> {
             }
         }
     }
+}
+
+/// Addresses, and how a NAT64 gateway leads to them.
+fn with_translated(set: &AddressSet) -> AddressSet {
+    set.union(&translated(&set.v4))
 }
 
 fn between(source: SelectorId, destination: SelectorId, service: ServiceId) -> Block {

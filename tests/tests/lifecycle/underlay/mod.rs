@@ -109,6 +109,13 @@ fn an_underlay_interface_passes_what_is_named_and_replies_to_it() {
     site.done(&["quarantine", "stranger"]);
     assert!(site.reaches_underlay("stranger", "server", 22) && site.connects("client", 8080));
     site.done(&["release", "stranger"]);
+    // Of this host itself, at the addresses that the kernel has for it, nothing is left but management.
+    site.done(&["quarantine", "server"]);
+    assert!(!site.reaches_underlay("server", "other", 443) && site.is_denied("client", 8080));
+    assert!(site.reaches_underlay("stranger", "server", 22));
+    site.done(&["release", "server"]);
+    assert!(site.reaches_underlay("server", "other", 443));
+    assert!(site.connects("client", 8080));
 
     let status = site.status();
     assert_eq!(status["state"], "enforced", "{status}");
