@@ -224,13 +224,17 @@ fn a_preset_is_what_the_overlays_program_needs() {
 
 #[test]
 fn an_interface_that_has_an_overlay_address_does_not_lead_there() {
-    let addresses = ["100.64.0.1", "100.64.0.3", "203.0.113.7", "224.0.0.1", "127.0.0.1", "0.0.0.0"];
+    let addresses =
+        ["100.64.0.1", "100.64.0.3", "198.51.100.20", "203.0.113.7", "224.0.0.1", "127.0.0.1", "0.0.0.0"];
     let addresses = addresses.map(|address| address.parse().unwrap()).to_vec();
     let rules = load(Underlay { addresses, ..Underlay::default() });
-    assert_eq!(
-        rules.refused,
-        [("100.64.0.1".parse().unwrap(), "a".to_owned()), ("100.64.0.3".parse().unwrap(), "c".to_owned())]
-    );
+    let refused = |(address, holder): (&str, &str)| (address.parse::<IpAddr>().unwrap(), holder.to_owned());
+    let expected = [
+        ("100.64.0.1", "a on the overlay"),
+        ("100.64.0.3", "c on the overlay"),
+        ("198.51.100.20", "venue:x"),
+    ];
+    assert_eq!(rules.refused, expected.map(refused));
     assert_eq!(rules.inventory.node("a").unwrap().underlay, ["203.0.113.7".parse::<IpAddr>().unwrap()]);
     assert_eq!(admitted(&rules), set(&["203.0.113.7 < 192.0.2.9 6 22"]));
 }
@@ -239,7 +243,7 @@ fn an_interface_that_has_an_overlay_address_does_not_lead_there() {
 fn a_prefix_that_holds_a_venues_address_is_an_error_with_a_next_step() {
     let underlay = Underlay {
         wireguard: vec![wireguard(&["198.51.0.0/16"], PeerPorts::Same)],
-        outbound: vec![outbound(6, &["198.51.100.10/32", "0.0.0.0/0"], &[443])],
+        outbound: vec![outbound(6, &["198.51.100.10/32", "0.0.0.0/0", "64:ff9b::c633:6400/120"], &[443])],
         ..Underlay::default()
     };
     let loaded = load_in(INVENTORY, underlay, &["192.0.2.9/32"]);
@@ -249,7 +253,8 @@ fn a_prefix_that_holds_a_venues_address_is_an_error_with_a_next_step() {
         messages,
         [
             "underlay wireguard transport 1: \"198.51.0.0/16\" overlaps venue:x",
-            "outbound 1: \"198.51.100.10/32\" overlaps venue:x"
+            "outbound 1: \"198.51.100.10/32\" overlaps venue:x",
+            "outbound 1: \"64:ff9b::c633:6400/120\" overlaps venue:x"
         ]
     );
     assert!(errors.iter().all(|found| found.help.is_some() && !found.related.is_empty()));
