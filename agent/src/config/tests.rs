@@ -163,6 +163,11 @@ fn what_is_wrong_has_its_place() {
         ("[control]\nchange = \"wheel\"", "2:10", "name a `read` group"),
         ("[control]\nread = \"a b\"", "2:8", "no group's name"),
         ("[[management]]\nfrom = [\"10.0.0.1\"]\nports = [0]", "3:10", "not between 1 and 65535"),
+        (
+            "[[management]]\nfrom = [\"10.0.0.1\", \"10.0.0.1/0\"]\nports = [22]",
+            "2:21",
+            "'10.0.0.1/0' is an address with the length of a prefix: 0.0.0.0/0 or 10.0.0.1/32?",
+        ),
         ("[limits]\nnew_flows_per_second = -1", "2:24", "not between 0 and"),
         ("[limits]\nevent_budget = 0", "2:16", "not between 1 and"),
         ("[limits]\nread_back_seconds = 86401", "2:21", "not between 0 and 86400"),
