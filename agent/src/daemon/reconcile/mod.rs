@@ -36,7 +36,7 @@ use crate::daemon::state::{Enforcer, Live, Rebuild, held};
 const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Of one CPU's time, looks take a part in so many.
-const SHARE: u32 = 40;
+const SHARE: u32 = 20;
 
 /// Between two looks at most.
 const LONGEST: Duration = Duration::from_millis(100);
