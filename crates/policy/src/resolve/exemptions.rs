@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::overlays::{OverlayServices, Served};
 use super::resolver::Resolver;
 use super::underlay::Underlay;
-use super::{Block, Rule, Ruleset, SelectorId};
+use super::{Block, Rule, Ruleset, SelectorId, ServiceId};
 use crate::address::AddressSet;
 use crate::frontend::diagnostic::{Diagnostic, Location, Related, Severity};
 use crate::frontend::inventory::Network;
-use crate::frontend::policy::{Action, Rates, Record, Section};
+use crate::frontend::policy::{Action, Section};
 use crate::interval::Intervals;
 use crate::service::{Service, TCP, UDP};
 
@@ -75,6 +75,68 @@ pub enum PeerPorts {
     Any,
 }
 
+/// What takes in the selectors and services that rules of the agent name.
+pub(super) trait Named {
+    /// Takes in addresses.
+    fn push(&mut self, label: String, set: AddressSet) -> SelectorId;
+
+    /// Takes in a service, once.
+    fn service(&mut self, service: Service) -> ServiceId;
+
+    /// Takes in prefixes, each by itself.
+    fn prefixes(&mut self, nets: &[IpNet]) -> Vec<SelectorId> {
+        nets.iter().map(|net| self.push(net.to_string(), AddressSet::from_prefixes([net]))).collect()
+    }
+
+    /// Takes in ports of a protocol.
+    fn service_on(&mut self, protocol: u8, ports: &[u16]) -> ServiceId {
+        let ports = Intervals::new(ports.iter().map(|port| (*port, *port)).collect());
+        self.service(Service::new(Some(protocol), ports, false))
+    }
+
+    /// What WireGuard's own transport is between these addresses and its peers, both ways.
+    fn transport(&mut self, own: SelectorId, transport: &WireGuard) -> Vec<Block> {
+        let peers = self.prefixes(&transport.peers);
+        let inward = self.service_on(UDP, &[transport.port]);
+        let outward = match &transport.peer_ports {
+            PeerPorts::Same => inward,
+            PeerPorts::Of(ports) => self.service_on(UDP, ports),
+            PeerPorts::Any => self.service(Service::new(Some(UDP), Intervals::all(), false)),
+        };
+        let destinations = peers.iter().map(|peer| (*peer, outward)).collect();
+        vec![
+            Block { sources: peers, destinations: vec![(own, inward)], via: None },
+            Block { sources: vec![own], destinations, via: None },
+        ]
+    }
+}
+
+impl Named for Resolver<'_> {
+    fn push(&mut self, label: String, set: AddressSet) -> SelectorId {
+        Resolver::push(self, label, set)
+    }
+
+    fn service(&mut self, service: Service) -> ServiceId {
+        Resolver::service(self, service)
+    }
+}
+
+/// That a prefix of the agent's configuration holds a venue's address.
+pub(super) fn overlap(
+    what: &str,
+    net: &IpNet,
+    location: &Option<Location>,
+    (venue, place): (&str, &Location),
+    help: &str,
+) -> Diagnostic {
+    Diagnostic {
+        location: location.clone(),
+        help: Some(help.into()),
+        related: vec![Related { message: format!("{venue} is here"), location: place.clone() }],
+        ..Diagnostic::global(Severity::Error, format!("{what}: \"{net}\" overlaps {venue}"))
+    }
+}
+
 impl Resolver<'_> {
     /// The rules of exemptions, in the order in which they are tried: before all others.
     pub(super) fn exempt(&mut self, exemptions: &Exemptions, ruleset: &Ruleset) -> Vec<Rule> {
@@ -88,20 +150,8 @@ impl Resolver<'_> {
         let mut all = Vec::new();
         let mut rule = |section, name: String, location: &Option<Location>, blocks| {
             number += 1;
-            all.push(Rule {
-                number,
-                section,
-                action: Action::Accept,
-                name: Some(name),
-                location: location.clone(),
-                expires: None,
-                rates: Rates::default(),
-                one_way: false,
-                record: Record::default(),
-                venue: None,
-                is_session: false,
-                blocks,
-            });
+            let plain = Rule::plain(number, section, Action::Accept);
+            all.push(Rule { name: Some(name), location: location.clone(), blocks, ..plain });
         };
         for (index, exemption) in (1..).zip(&exemptions.management) {
             let name = format!("management exemption {index}");
@@ -114,18 +164,7 @@ impl Resolver<'_> {
         for (index, transport) in (1..).zip(&exemptions.wireguard) {
             let name = format!("wireguard transport {index}");
             self.no_venue(&name, &transport.peers, &transport.location, ruleset);
-            let peers = self.prefixes(&transport.peers);
-            let inward = self.service_on(UDP, &[transport.port]);
-            let outward = match &transport.peer_ports {
-                PeerPorts::Same => inward,
-                PeerPorts::Of(ports) => self.service_on(UDP, ports),
-                PeerPorts::Any => self.service(Service::new(Some(UDP), Intervals::all(), false)),
-            };
-            let destinations = peers.iter().map(|peer| (*peer, outward)).collect();
-            let blocks = vec![
-                Block { sources: peers, destinations: vec![(own, inward)], via: None },
-                Block { sources: vec![own], destinations, via: None },
-            ];
+            let blocks = self.transport(own, transport);
             // The numbers are the same on both networks.
             let blocks = if network == Network::Underlay { blocks } else { Vec::new() };
             rule(Section::WireGuard, name, &transport.location, blocks);
@@ -150,15 +189,6 @@ impl Resolver<'_> {
             rule(Section::Overlay, name, location, blocks);
         }
         all
-    }
-
-    fn prefixes(&mut self, nets: &[IpNet]) -> Vec<SelectorId> {
-        nets.iter().map(|net| self.push(net.to_string(), AddressSet::from_prefixes([net]))).collect()
-    }
-
-    fn service_on(&mut self, protocol: u8, ports: &[u16]) -> super::ServiceId {
-        let ports = Intervals::new(ports.iter().map(|port| (*port, *port)).collect());
-        self.service(Service::new(Some(protocol), ports, false))
     }
 
     /// An exemption of nothing would be thought to be one.
@@ -203,15 +233,10 @@ impl Resolver<'_> {
                 if !self.selectors[venue.addresses.0 as usize].set.intersects(&set) {
                     continue;
                 }
-                let message = format!("{what}: \"{net}\" overlaps {}", venue.name);
-                let related =
-                    Related { message: format!("{} is here", venue.name), location: venue.location.clone() };
-                self.findings.push(Diagnostic {
-                    location: location.clone(),
-                    help: Some("what passes between a venue and this side is its feeds and sessions, without exception".into()),
-                    related: vec![related],
-                    ..Diagnostic::global(Severity::Error, message)
-                });
+                let help =
+                    "what passes between a venue and this side is its feeds and sessions, without exception";
+                let venue = (&*venue.name, &venue.location);
+                self.findings.push(overlap(what, net, location, venue, help));
             }
         }
     }

@@ -278,6 +278,46 @@ pub fn resolve(
     resolve_with(policy, inventory, dialect, network, &Exemptions::default(), findings)
 }
 
+impl Ruleset {
+    /// Of no rules yet.
+    fn empty(hosts: Vec<(String, IpNet)>, network: Network, dialect: Dialect) -> Self {
+        Self {
+            rules: Vec::new(),
+            selectors: Vec::new(),
+            services: Vec::new(),
+            tests: Vec::new(),
+            ssh_failures: Vec::new(),
+            assumed: Vec::new(),
+            venues: Vec::new(),
+            boundaries: Vec::new(),
+            receivers: Vec::new(),
+            hosts,
+            network,
+            dialect,
+        }
+    }
+}
+
+impl Rule {
+    /// A rule that no policy's author wrote: without a name and about nobody yet, with no end and no rate.
+    fn plain(number: u32, section: Section, action: Action) -> Self {
+        Self {
+            number,
+            section,
+            action,
+            name: None,
+            location: None,
+            expires: None,
+            rates: Rates::default(),
+            one_way: false,
+            record: Record::default(),
+            venue: None,
+            is_session: false,
+            blocks: Vec::new(),
+        }
+    }
+}
+
 /// [`resolve`], with what one node's agent exempts.
 #[must_use]
 pub fn resolve_with(
@@ -292,20 +332,9 @@ pub fn resolve_with(
     let mut resolver = Resolver::new(policy, inventory, dialect, network, findings);
     resolver.default_posture();
     let venues = resolver.venues();
-    let mut ruleset = Ruleset {
-        rules: Vec::new(),
-        selectors: Vec::new(),
-        services: Vec::new(),
-        tests: Vec::new(),
-        ssh_failures: Vec::new(),
-        assumed: Vec::new(),
-        venues: venues.venues,
-        boundaries: Vec::new(),
-        receivers: venues.receivers,
-        hosts: policy.hosts.iter().map(|(name, net)| (name.value.clone(), *net)).collect(),
-        network,
-        dialect,
-    };
+    let hosts = policy.hosts.iter().map(|(name, net)| (name.value.clone(), *net)).collect();
+    let empty = Ruleset::empty(hosts, network, dialect);
+    let mut ruleset = Ruleset { venues: venues.venues, receivers: venues.receivers, ..empty };
     let mut boundaries = Vec::new();
     if network == Network::Overlay {
         ruleset.rules = resolver.rules(None);

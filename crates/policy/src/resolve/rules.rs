@@ -7,7 +7,7 @@ use super::{Block, Rule};
 use crate::Dialect;
 use crate::frontend::diagnostic::{Diagnostic, Location};
 use crate::frontend::policy::posture::Attributes;
-use crate::frontend::policy::{self, Action, Autogroup, Rates, Record, Section, Selector};
+use crate::frontend::policy::{self, Action, Autogroup, Section, Selector};
 use crate::frontend::source::{Span, Spanned};
 use crate::service::Service;
 
@@ -70,20 +70,8 @@ impl Resolver<'_> {
             (select(Place::source(Action::Accept)), select(Place::destination(Action::Accept)));
         let service = self.service(Service::new(None, crate::interval::Intervals::all(), false));
         let destinations = destinations.into_iter().map(|id| (id, service)).collect();
-        Rule {
-            number: 1,
-            section: Section::Acls,
-            action: Action::Accept,
-            name: None,
-            location: None,
-            expires: None,
-            rates: Rates::default(),
-            one_way: false,
-            record: Record::default(),
-            venue: None,
-            is_session: false,
-            blocks: vec![Block { sources, destinations, via: None }],
-        }
+        let blocks = vec![Block { sources, destinations, via: None }];
+        Rule { blocks, ..Rule::plain(1, Section::Acls, Action::Accept) }
     }
 
     fn blocks(&mut self, rule: &policy::Rule, assumed: Option<&Attributes>) -> Vec<Block> {

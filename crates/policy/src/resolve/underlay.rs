@@ -6,14 +6,13 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::exemptions::{Exemptions, PeerPorts, WireGuard};
+use super::exemptions::{Exemptions, Named, WireGuard, overlap};
 use super::overlap::translated;
 use super::{Block, By, Rule, Ruleset, Selected, SelectorId, ServiceId};
 use crate::address::AddressSet;
-use crate::frontend::diagnostic::{Diagnostic, Findings, Location, Related, Severity};
+use crate::frontend::diagnostic::{Findings, Location};
 use crate::frontend::inventory::{Inventory, Network};
-use crate::frontend::policy::{Action, Rates, Record, Section};
-use crate::interval::Intervals;
+use crate::frontend::policy::{Action, Section};
 use crate::service::{ICMP, ICMPV6, Service, TCP, UDP};
 
 /// Where no single host is: this network, loopback, groups and broadcast (RFC 6890, RFC 4291).
@@ -144,7 +143,7 @@ pub fn underlay(
         node.underlay.clone_from(&own);
     }
     let mut rules = Rules {
-        ruleset: empty(overlay),
+        ruleset: Ruleset::empty(overlay.hosts.clone(), Network::Underlay, overlay.dialect),
         number: overlay.rules.iter().map(|rule| rule.number).max().unwrap_or(0),
         own: SelectorId(0),
         venues,
@@ -167,23 +166,6 @@ pub fn underlay(
     })
 }
 
-fn empty(overlay: &Ruleset) -> Ruleset {
-    Ruleset {
-        rules: Vec::new(),
-        selectors: Vec::new(),
-        services: Vec::new(),
-        tests: Vec::new(),
-        ssh_failures: Vec::new(),
-        assumed: Vec::new(),
-        venues: Vec::new(),
-        boundaries: Vec::new(),
-        receivers: Vec::new(),
-        hosts: overlay.hosts.clone(),
-        network: Network::Underlay,
-        dialect: overlay.dialect,
-    }
-}
-
 struct Rules<'a> {
     ruleset: Ruleset,
     number: u32,
@@ -192,7 +174,7 @@ struct Rules<'a> {
     findings: &'a mut Findings,
 }
 
-impl Rules<'_> {
+impl Named for Rules<'_> {
     fn push(&mut self, label: String, set: AddressSet) -> SelectorId {
         self.ruleset.selectors.push(Selected { label, set, narrowed: None, by: By::Address });
         SelectorId(self.ruleset.selectors.len() as u32 - 1)
@@ -206,16 +188,9 @@ impl Rules<'_> {
             services.len() - 1
         }) as u32)
     }
+}
 
-    fn on(&mut self, protocol: u8, ports: &[u16]) -> ServiceId {
-        let ports = Intervals::new(ports.iter().map(|port| (*port, *port)).collect());
-        self.service(Service::new(Some(protocol), ports, false))
-    }
-
-    fn prefixes(&mut self, nets: &[IpNet]) -> Vec<SelectorId> {
-        nets.iter().map(|net| self.push(net.to_string(), AddressSet::from_prefixes([net]))).collect()
-    }
-
+impl Rules<'_> {
     fn rule(
         &mut self,
         (section, action): (Section, Action),
@@ -224,8 +199,8 @@ impl Rules<'_> {
         blocks: Vec<Block>,
     ) {
         self.number += 1;
-        let (number, name, location) = (self.number, Some(name), location.clone());
-        self.ruleset.rules.push(Rule { blocks, ..bare(number, section, action, name, location) });
+        let plain = Rule::plain(self.number, section, action);
+        self.ruleset.rules.push(Rule { name: Some(name), location: location.clone(), blocks, ..plain });
     }
 
     fn accept(&mut self, section: Section, name: String, location: &Option<Location>, blocks: Vec<Block>) {
@@ -253,7 +228,7 @@ impl Rules<'_> {
                 self.push(net.to_string(), set)
             });
             let sources = sources.collect();
-            let service = self.on(TCP, &exemption.ports);
+            let service = self.service_on(TCP, &exemption.ports);
             let block = Block { sources, destinations: vec![(self.own, service)], via: None };
             self.ruleset.rules.push(Rule { blocks: vec![block], ..known.clone() });
         }
@@ -262,19 +237,7 @@ impl Rules<'_> {
     fn wireguard(&mut self, transport: &WireGuard, index: usize) {
         let name = format!("underlay wireguard transport {index}");
         self.no_venue(&name, &transport.peers, &transport.location);
-        let peers = self.prefixes(&transport.peers);
-        let inward = self.on(UDP, &[transport.port]);
-        let outward = match &transport.peer_ports {
-            PeerPorts::Same => inward,
-            PeerPorts::Of(ports) => self.on(UDP, ports),
-            PeerPorts::Any => self.service(Service::new(Some(UDP), Intervals::all(), false)),
-        };
-        let own = self.own;
-        let destinations = peers.iter().map(|peer| (*peer, outward)).collect();
-        let blocks = vec![
-            Block { sources: peers, destinations: vec![(own, inward)], via: None },
-            Block { sources: vec![own], destinations, via: None },
-        ];
+        let blocks = self.transport(self.own, transport);
         self.accept(Section::WireGuard, name, &transport.location, blocks);
     }
 
@@ -286,7 +249,10 @@ impl Rules<'_> {
                 (ICMP, IpNet::V6(_)) => ICMPV6,
                 (protocol, _) => protocol,
             };
-            (self.push(net.to_string(), AddressSet::from_prefixes([net])), self.on(protocol, &outbound.ports))
+            (
+                self.push(net.to_string(), AddressSet::from_prefixes([net])),
+                self.service_on(protocol, &outbound.ports),
+            )
         });
         let destinations = destinations.collect();
         let block = Block { sources: vec![self.own], destinations, via: None };
@@ -297,8 +263,9 @@ impl Rules<'_> {
         let nobody = NOBODY.map(|net| net.parse::<IpNet>().expect("a prefix"));
         let anyone = AddressSet::all().minus(&AddressSet::from_prefixes(&nobody));
         let (own, anyone) = (self.own, self.push("anyone".to_owned(), anyone));
-        let inward = self.on(UDP, &[preset.inbound()]);
-        let outward = preset.outbound().iter().map(|(protocol, ports)| (anyone, self.on(*protocol, ports)));
+        let inward = self.service_on(UDP, &[preset.inbound()]);
+        let outward =
+            preset.outbound().iter().map(|(protocol, ports)| (anyone, self.service_on(*protocol, ports)));
         let destinations = outward.collect();
         let blocks =
             vec![between(anyone, own, inward), Block { sources: vec![own], destinations, via: None }];
@@ -313,17 +280,9 @@ impl Rules<'_> {
                 with_translated(addresses).intersects(&set)
             };
             for (venue, _, place) in self.venues.iter().filter(named) {
-                let related = Related { message: format!("{venue} is here"), location: (*place).clone() };
-                self.findings.push(Diagnostic {
-                    location: location.clone(),
-                    help: Some(
-                        "no venue's address passes on an underlay interface: name a prefix without it, or give the \
-                         interface that leads to the venue role = \"exchange\""
-                            .into(),
-                    ),
-                    related: vec![related],
-                    ..Diagnostic::global(Severity::Error, format!("{what}: \"{net}\" overlaps {venue}"))
-                });
+                let help = "no venue's address passes on an underlay interface: name a prefix without it, or give the \
+                            interface that leads to the venue role = \"exchange\"";
+                self.findings.push(overlap(what, net, location, (venue, place), help));
             }
         }
     }
@@ -336,28 +295,4 @@ fn with_translated(set: &AddressSet) -> AddressSet {
 
 fn between(source: SelectorId, destination: SelectorId, service: ServiceId) -> Block {
     Block { sources: vec![source], destinations: vec![(destination, service)], via: None }
-}
-
-/// A rule of the agent's about nobody yet.
-fn bare(
-    number: u32,
-    section: Section,
-    action: Action,
-    name: Option<String>,
-    location: Option<Location>,
-) -> Rule {
-    Rule {
-        number,
-        section,
-        action,
-        name,
-        location,
-        expires: None,
-        rates: Rates::default(),
-        one_way: false,
-        record: Record::default(),
-        venue: None,
-        is_session: false,
-        blocks: Vec::new(),
-    }
 }

@@ -6,7 +6,7 @@ use super::sets::Place;
 use super::{Block, Receivers, Rule, SelectorId, ServiceId, Venue};
 use crate::address::AddressSet;
 use crate::frontend::diagnostic::{Diagnostic, Location};
-use crate::frontend::policy::{self, Action, Autogroup, Rates, Record, Section, Selector};
+use crate::frontend::policy::{self, Action, Autogroup, Record, Section, Selector};
 use crate::frontend::source::Spanned;
 use crate::interval::Intervals;
 use crate::service::Service;
@@ -188,17 +188,10 @@ fn default_deny(
 ) -> Rule {
     let block = |from, to| Block { sources: vec![from], destinations: vec![(to, everything)], via: None };
     Rule {
-        number,
-        section: Section::Venues,
-        action: Action::Deny,
         name: Some(format!("{} default deny", venue.name.value)),
         location: Some(location.clone()),
-        expires: None,
-        rates: Rates::default(),
-        one_way: false,
-        record: Record::default(),
         venue: Some(index),
-        is_session: false,
         blocks: vec![block(everybody, addresses), block(addresses, everybody)],
+        ..Rule::plain(number, Section::Venues, Action::Deny)
     }
 }
