@@ -6,8 +6,16 @@ use bulkhead_policy::resolve::{Overlay, PeerPorts};
 
 use super::{Alarms, Binding, Config, Control, History, HookChoice, Link, Mode, Role, file};
 
-fn parse(text: &str) -> Result<Config, String> {
+pub(super) fn parse(text: &str) -> Result<Config, String> {
     file::parse(Path::new("/etc/bulkhead/agent.toml"), text).map_err(|error| error.to_string())
+}
+
+/// A file is refused at a place, with these words.
+#[track_caller]
+pub(super) fn is_refused(text: &str, place: &str, words: &str) {
+    let error = parse(text).unwrap_err();
+    let start = format!("/etc/bulkhead/agent.toml:{place}: ");
+    assert!(error.starts_with(&start) && error.contains(words), "{text:?} gives {error}");
 }
 
 #[test]
@@ -177,9 +185,7 @@ fn what_is_wrong_has_its_place() {
         ("[events]\nallowed = \"sampled\"\nallowed_one_in = 65", "3:18", "not a power of two"),
         ("node = ", "1:8", ""),
     ] {
-        let error = parse(text).unwrap_err();
-        let start = format!("/etc/bulkhead/agent.toml:{place}: ");
-        assert!(error.starts_with(&start) && error.contains(words), "{text:?} gives {error}");
+        is_refused(text, place, words);
     }
 }
 
@@ -236,9 +242,7 @@ fn sinks_have_what_their_kind_needs_and_nothing_else() {
         (sink("kind = \"stdout\"").replace("\"s\"", "\"a/b\""), "2:8", "letters, digits"),
         (sink("kind = \"stdout\"\n") + &sink("kind = \"stdout\""), "5:8", "sink s is there twice"),
     ] {
-        let error = parse(&text).unwrap_err();
-        let start = format!("/etc/bulkhead/agent.toml:{place}: ");
-        assert!(error.starts_with(&start) && error.contains(words), "{text:?} gives {error}");
+        is_refused(&text, place, words);
     }
 }
 
@@ -299,9 +303,7 @@ fn anchors_have_what_their_kind_needs_and_nothing_else() {
         (anchor("kind = \"directory\"\npath = \"x\"\nevery_seconds = 4"), "5:17", "not between 5 and 86400"),
         (anchor("kind = \"http\"\n").replace("\"a\"", "\"a b\""), "2:8", "letters, digits"),
     ] {
-        let error = parse(&text).unwrap_err();
-        let start = format!("/etc/bulkhead/agent.toml:{place}: ");
-        assert!(error.starts_with(&start) && error.contains(words), "{text:?} gives {error}");
+        is_refused(&text, place, words);
     }
 }
 

@@ -1,13 +1,8 @@
-use std::path::Path;
-
 use bulkhead_api::hook::Kind;
 use bulkhead_policy::resolve::{PeerPorts, Preset};
 
-use crate::config::{Config, Link, Role, file};
-
-fn parse(text: &str) -> Result<Config, String> {
-    file::parse(Path::new("/etc/bulkhead/agent.toml"), text).map_err(|error| error.to_string())
-}
+use crate::config::tests::{is_refused, parse};
+use crate::config::{Link, Role};
 
 #[test]
 fn an_underlay_interface_has_flows_of_its_own_and_a_zone_of_its_own() {
@@ -95,8 +90,7 @@ fn what_is_wrong_with_an_underlay_interface_has_its_place() {
         ),
         ("overlay = \"tailscale\"", "4:11", "overlay: only on interfaces with role = \"overlay\""),
     ] {
-        let error = parse(&format!("{underlay}{text}")).unwrap_err();
-        assert!(error.contains(&format!("agent.toml:{place}: ")) && error.contains(words), "{text}: {error}");
+        is_refused(&format!("{underlay}{text}"), place, words);
     }
     for (text, place, words) in [
         (
@@ -125,7 +119,6 @@ fn what_is_wrong_with_an_underlay_interface_has_its_place() {
             "zone 3 is an underlay interface's and an exchange interface's",
         ),
     ] {
-        let error = parse(text).unwrap_err();
-        assert!(error.contains(&format!("agent.toml:{place}: ")) && error.contains(words), "{text}: {error}");
+        is_refused(text, place, words);
     }
 }
