@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+
+use super::dump::dump;
 
 /// How often the list is asked for that changes while it is told.
 const ATTEMPTS: usize = 5;
@@ -31,40 +29,14 @@ pub(super) fn addresses(index: u32) -> io::Result<BTreeSet<IpAddr>> {
 
 /// The same once; `None` if the list changed meanwhile.
 fn attempt(index: u32) -> io::Result<Option<BTreeSet<IpAddr>>> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let mut found = BTreeSet::new();
     let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let (mut found, mut is_whole) = (BTreeSet::new(), true);
-    loop {
-        let (answer, _) = socket.recv_from_full()?;
-        let mut rest = &answer[..];
-        while !rest.is_empty() {
-            let message =
-                NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
-            is_whole &= message.header.flags & NLM_F_DUMP_INTR == 0;
-            // Messages begin at multiples of four bytes.
-            let length = (message.header.length as usize).next_multiple_of(4).max(16);
-            rest = rest.get(length..).unwrap_or_default();
-            match message.payload {
-                NetlinkPayload::Done(_) => return Ok(is_whole.then_some(found)),
-                NetlinkPayload::Error(error) => {
-                    return Err(io::Error::from_raw_os_error(error.raw_code().abs()));
-                }
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
-                    found.extend(of_device(&address, index));
-                }
-                _ => {}
-            }
+    let is_whole = dump(NETLINK_ROUTE, question, |message| {
+        if let RouteNetlinkMessage::NewAddress(address) = message {
+            found.extend(of_device(&address, index));
         }
-    }
+    })?;
+    Ok(is_whole.then_some(found))
 }
 
 fn of_device(message: &AddressMessage, index: u32) -> Option<IpAddr> {

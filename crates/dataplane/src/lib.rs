@@ -8,6 +8,7 @@ mod chain;
 pub mod conntrack;
 mod device;
 mod direct;
+mod dump;
 pub mod fake;
 mod fill;
 mod flows;

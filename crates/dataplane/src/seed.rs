@@ -7,13 +7,12 @@ use bulkhead_abi::{
     Direction, FLOW_ESTABLISHED, FlowKey, FlowRecord, FlowState, FlowValue, NO_RULE, RECORD_NEW, from_ip,
 };
 use bulkhead_engine::begun;
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
-use netlink_sys::{Socket, SocketAddr as NetlinkAddress};
 
+use super::dump::dump;
 use super::outward::outward_ports;
 use super::{Importer, KernelError};
 
@@ -35,7 +34,7 @@ pub struct Connection {
 pub fn connections() -> Result<Vec<Connection>, KernelError> {
     let (mut open, mut listeners) = (Vec::new(), HashSet::new());
     for (family, id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
-        dump(family, id, |state, local, remote| {
+        sockets(family, id, |state, local, remote| {
             if StateFlags::LISTEN.bits() >> state & 1 != 0 {
                 listeners.insert(local);
             } else {
@@ -56,46 +55,24 @@ pub fn connections() -> Result<Vec<Connection>, KernelError> {
 }
 
 /// Lists sockets: the number of their state (net/tcp_states.h), local and remote end.
-fn dump(
+fn sockets(
     family: u8,
     socket_id: SocketId,
     mut found: impl FnMut(u8, SocketAddr, SocketAddr),
 ) -> std::io::Result<()> {
-    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    socket.bind_auto()?;
-    socket.connect(&NetlinkAddress::new(0, 0))?;
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let states = StateFlags::all() - StateFlags::CLOSE - StateFlags::TIME_WAIT;
     let request =
         InetRequest { family, protocol: IPPROTO_TCP, extensions: ExtensionFlags::empty(), states, socket_id };
-    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    loop {
-        let (answer, _) = socket.recv_from_full()?;
-        let mut rest = &answer[..];
-        while !rest.is_empty() {
-            let message =
-                NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(std::io::Error::other)?;
-            match message.payload {
-                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                    let id = &response.header.socket_id;
-                    let end = |address: IpAddr, port| SocketAddr::new(address.to_canonical(), port);
-                    let local = end(id.source_address, id.source_port);
-                    found(response.header.state, local, end(id.destination_address, id.destination_port));
-                }
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                _ => {}
-            }
-            // Messages are aligned to 4 bytes.
-            let length = (message.header.length as usize).next_multiple_of(4).max(4);
-            rest = rest.get(length..).unwrap_or(&[]);
+    // What comes or goes meanwhile is not waited for.
+    dump(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(request), |message| {
+        if let SockDiagMessage::InetResponse(response) = message {
+            let id = &response.header.socket_id;
+            let end = |address: IpAddr, port| SocketAddr::new(address.to_canonical(), port);
+            let local = end(id.source_address, id.source_port);
+            found(response.header.state, local, end(id.destination_address, id.destination_port));
         }
-    }
+    })?;
+    Ok(())
 }
 
 /// How long after a first attach open connections that the host forwards are taken up, seconds: their
