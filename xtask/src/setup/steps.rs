@@ -88,8 +88,7 @@ const LINKER: [Package; 4] = [
 const COMPARED: [Package; 3] =
     [("xdp-tools", "/usr/sbin/xdp-filter"), ("iptables", "/usr/sbin/iptables"), ("ipset", "/usr/sbin/ipset")];
 
-/// What boots another kernel, what its first file system is made with, and what runs in it. qemu-utils is not
-/// among them: of backports, it conflicts with the emulator of the stable release.
+/// What boots another kernel, what its first file system is made with, and what runs in it.
 const VIRTUAL_MACHINES: [Package; 5] = [
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
     ("kmod", "/usr/sbin/depmod"),
@@ -147,7 +146,23 @@ fn compared(machine: &dyn Machine) -> Option<Lack> {
 }
 
 fn virtual_machines(machine: &dyn Machine) -> Option<Lack> {
-    brought(machine, &VIRTUAL_MACHINES)
+    let mut lack = brought(machine, &VIRTUAL_MACHINES)?;
+    let has_emulator = machine.exists(Path::new("/usr/bin/qemu-system-x86_64"));
+    if let (false, true, Some(release)) =
+        (has_emulator, machine.exists(Path::new("/usr/bin/qemu-img")), release(machine))
+        && let Some(install) = lack.fix.last_mut()
+    {
+        // Of backports, qemu-utils cannot be there beside the release's emulator: it becomes the release's, too.
+        install.arguments.extend(["--allow-downgrades".to_owned(), format!("qemu-utils/{release}")]);
+    }
+    Some(lack)
+}
+
+/// The release that this machine's packages are of, such as `bookworm` (os-release(5)).
+fn release(machine: &dyn Machine) -> Option<String> {
+    let text = machine.read(Path::new("/etc/os-release"))?;
+    let name = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="))?;
+    Some(name.trim_matches('"').to_owned())
 }
 
 fn brought(machine: &dyn Machine, packages: &[Package]) -> Option<Lack> {

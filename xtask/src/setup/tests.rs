@@ -109,7 +109,11 @@ impl Machine for Fake {
     }
 
     fn read(&self, path: &Path) -> Option<String> {
-        (path == Path::new("/proc/self/mounts")).then(|| self.mounts.clone())
+        match path.to_str()? {
+            "/proc/self/mounts" => Some(self.mounts.clone()),
+            "/etc/os-release" => Some("ID=debian\nVERSION_CODENAME=bookworm\n".to_owned()),
+            _ => None,
+        }
     }
 
     fn fix(&mut self, fix: &Fix) -> Result<()> {
@@ -282,6 +286,14 @@ fn what_boots_other_kernels_is_installed_for_vm_only() {
     machine.ran.clear();
     ensure_steps(&mut machine, &VM_STEPS).unwrap();
     assert_eq!(machine.ran, Vec::<String>::new());
+}
+
+#[test]
+fn an_emulator_takes_the_place_of_tools_from_backports() {
+    let mut machine = Fake::complete();
+    machine.files.insert("/usr/bin/qemu-img");
+    ensure_steps(&mut machine, &VM_STEPS).unwrap();
+    assert!(machine.ran[1].ends_with("xz-utils --allow-downgrades qemu-utils/bookworm"), "{:?}", machine.ran);
 }
 
 #[test]
