@@ -68,12 +68,12 @@ pub fn build() -> Result<Packages> {
     Ok(packages)
 }
 
-/// Builds the .deb alone, once: which bytes it has is of no matter where it is only tried.
+/// Builds the .deb alone, once, and packs it in less time than the one that ships: which bytes it has is of no matter
+/// where it is only tried.
 pub fn build_deb() -> Result<PathBuf> {
     setup::ensure_package()?;
-    let directory = workspace().join("target/package");
-    staged(&directory)?;
-    archives::deb(&directory, None, &epoch()?)
+    staged(&workspace().join("target/package"))?;
+    deb_of_version(&format!("{}-1", version()))
 }
 
 /// What is packed, below `directory`.
