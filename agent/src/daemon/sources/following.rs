@@ -8,6 +8,7 @@ use bulkhead_api::event::{Action, Actor, Outcome};
 use bulkhead_dataplane::Dataplane;
 use bulkhead_policy::inventory::Inventory;
 
+use super::state::forget_others;
 use super::{Fit, asking};
 use crate::daemon::alarms::{Cause, Found};
 use crate::daemon::enforcement::{change, kept};
@@ -37,6 +38,8 @@ pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
     if let Some(alarms) = &enforcer.shared.alarms {
         alarms.end_of_sources();
     }
+    // Here, where this agent is the only one.
+    forget_others(&enforcer.setup.config.sources, &enforcer.store);
     if enforcer.setup.config.sources.is_empty() {
         return Ok(());
     }

@@ -189,6 +189,16 @@ fn file(name: &str) -> String {
     format!("source-{name}.json")
 }
 
+/// Removes the answers of sources that are not configured any more: one that comes back under its name, however much
+/// later, begins with what it answers then.
+pub fn forget_others(settings: &[Settings], store: &Store) {
+    let is_known = |name: &str| settings.iter().any(|settings| file(&settings.name) == name);
+    let is_other = |name: &str| name.starts_with("source-") && name.ends_with(".json") && !is_known(name);
+    if let Err(error) = store.remove(is_other) {
+        tracing::warn!("answers of sources that are not in agent.toml any more: {error:#}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bulkhead_dataplane::fake::{Fault, Faults};
@@ -237,6 +247,19 @@ mod tests {
         // Another directory has another answer.
         let other = Settings { kind: Kind::Directory { path: "/other".into() }, ..settings() };
         assert_eq!(nodes(&Asked::open(&other, &store)), 0);
+    }
+
+    #[test]
+    fn a_source_that_comes_back_begins_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path());
+        Asked::open(&settings(), &store).hear(&settings(), inventory(3), &store);
+        store.save("ledger.json", &3).unwrap();
+        forget_others(&[settings()], &store);
+        assert_eq!(nodes(&Asked::open(&settings(), &store)), 3);
+        forget_others(&[], &store);
+        assert_eq!(nodes(&Asked::open(&settings(), &store)), 0);
+        assert!(store.has("ledger.json"));
     }
 
     #[test]

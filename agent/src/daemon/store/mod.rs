@@ -191,6 +191,23 @@ impl Store {
         write().with_context(|| format!("{}: writing", path.display()))
     }
 
+    /// Removes files of the state directory by their names.
+    ///
+    /// # Errors
+    /// If the disk refuses; some may be gone then.
+    pub fn remove(&self, is_meant: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+        let remove = || -> io::Result<()> {
+            for entry in fs::read_dir(&self.root)? {
+                let entry = entry?;
+                if entry.file_name().to_str().is_some_and(&is_meant) {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        };
+        remove().with_context(|| format!("{}: removing files", self.root.display()))
+    }
+
     /// Keeps what a generation is made from.
     ///
     /// # Errors
