@@ -54,8 +54,34 @@ impl<E: Borrow<Event> + Serialize> Record<E> {
     /// # Errors
     /// None that a record can bring about.
     pub fn canonical(&self) -> serde_json::Result<Vec<u8>> {
+        let mut writer = RecordWriter::default();
+        writer.canonical(self)?;
+        Ok(writer.sorted)
+    }
+}
+
+/// Makes the canonical bytes of one record after the other, in the same memory.
+#[derive(Debug, Default)]
+pub struct RecordWriter {
+    text: Vec<u8>,
+    sorted: Vec<u8>,
+    room: Vec<u8>,
+}
+
+impl RecordWriter {
+    /// As [`Record::canonical`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn canonical<E>(&mut self, record: &Record<E>) -> serde_json::Result<&[u8]>
+    where
+        E: Borrow<Event> + Serialize,
+    {
+        self.text.clear();
         // `serde_json` writes numbers and strings as RFC 8785 asks.
-        serde_json::to_vec(self).map(|text| canonical::sort(&text))
+        serde_json::to_writer(&mut self.text, record)?;
+        canonical::sort(&self.text, &mut self.sorted, &mut self.room);
+        Ok(&self.sorted)
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_api::event::{Counted, Event, EventStats, Kind, LostCause, LostEvents, Timestamp};
-use bulkhead_api::record::Record;
+use bulkhead_api::record::{Record, RecordWriter};
 use bulkhead_tlog::Log;
 
 use crate::account::{Account, Left, STEPS, Step};
@@ -45,6 +45,7 @@ pub struct EventLog {
     noted: Arc<Mutex<EventStats>>,
     facts: Arc<dyn Facts>,
     host: String,
+    writer: RecordWriter,
     keep: Keep,
     /// When records that are not kept any more are to be removed.
     prune: Instant,
@@ -77,6 +78,7 @@ impl EventLog {
             noted,
             facts,
             host,
+            writer: RecordWriter::default(),
             keep,
             prune: now + FIRST_PRUNE,
             held: Lost::default(),
@@ -160,20 +162,23 @@ impl EventLog {
                 return self.account.note(&steps, self.account.records(), || (0, Err(error)));
             }
         };
-        let clock = self.facts.clock();
-        let record = |(sequence, entry): (u64, &E)| {
-            let files = Record::generation(&entry.event).and_then(|generation| self.facts.files(generation));
-            let (host, clock) = (self.host.clone(), clock.clone());
-            Record { host, sequence, clock, files, event: &entry.event }.canonical()
-        };
-        let records: Vec<_> = (first..).zip(entries).map(record).collect();
-        let Some(log) = &mut self.log else { return (0, Ok(())) };
+        let (Some(log), Some(entry)) = (&mut self.log, entries.first()) else { return (0, Ok(())) };
+        // What most records have in common is made once: in a flood it would be most of the work.
+        let (host, clock, event) = (self.host.clone(), self.facts.clock(), &entry.event);
+        let mut record = Record { host, sequence: first, clock, files: None, event };
+        let (writer, facts, mut made_from) = (&mut self.writer, &self.facts, None);
         let (mut held, mut is_handed_over) = (0, false);
         let write = || {
             let mut appended = Ok(());
-            for record in records {
-                let append = record.map_err(io::Error::from);
-                appended = append.and_then(|record| log.append(&record).map(drop).map_err(io::Error::other));
+            for (sequence, entry) in (first..).zip(entries) {
+                let generation = Record::generation(&entry.event);
+                if generation != made_from {
+                    record.files = generation.and_then(|generation| facts.files(generation));
+                    made_from = generation;
+                }
+                (record.sequence, record.event) = (sequence, &entry.event);
+                let bytes = writer.canonical(&record).map_err(io::Error::from);
+                appended = bytes.and_then(|bytes| log.append(bytes).map(drop).map_err(io::Error::other));
                 if appended.is_err() {
                     break;
                 }
