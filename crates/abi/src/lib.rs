@@ -8,6 +8,7 @@
 
 mod address;
 mod cell;
+mod cgroup;
 mod defaults;
 mod event;
 mod flow;
@@ -30,6 +31,7 @@ pub use cell::{
     CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_NONE, CELL_ONE_WAY, Cell, MAX_EXPIRY_CHAIN,
     NO_RULE,
 };
+pub use cgroup::{CgroupSettings, Holder, PREFIX_OTHER, PREFIX_OVERLAY, WORKLOAD_ADDRESSES};
 pub use defaults::{Capacity, DEFAULT_NEW_FLOWS, default_timeouts, per_second};
 pub use event::{
     AggregateKey, AggregateValue, EVENT_AUDIT, EVENT_ODD, Event, KIND_ALLOWED, KIND_DROP, KIND_SENDER,
