@@ -45,6 +45,7 @@ pub const TABLE_MAPS: &[&str] = &[
     "PAIRS",
     "CELLS",
     "DEADLINES",
+    "WORKLOADS",
     "LIMITS",
     "LIMIT_STATES",
     "RULE_COUNTERS",

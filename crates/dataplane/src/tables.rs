@@ -26,6 +26,7 @@ pub(super) struct TableNames {
 /// Maps that only enforced tables have: what observes counts no rule and takes nothing of a rate.
 pub(super) struct Enforcing {
     pub(super) routes: &'static str,
+    pub(super) workloads: &'static str,
     pub(super) limits: &'static str,
     limit_states: &'static str,
     rule_counters: &'static str,
@@ -42,6 +43,7 @@ pub(super) const ENFORCED: TableNames = TableNames {
     deadlines: "DEADLINES",
     enforcing: Some(Enforcing {
         routes: "ROUTES",
+        workloads: "WORKLOADS",
         limits: "LIMITS",
         limit_states: "LIMIT_STATES",
         rule_counters: "RULE_COUNTERS",
@@ -73,13 +75,16 @@ pub(super) fn make_direct(
     maps.make(names.ports, tables.ports.as_flattened())?;
     maps.make(names.pairs, tables.pairs.as_flattened())?;
     maps.make(names.cells, &tables.cells)?;
+    if let Some(enforcing) = &names.enforcing {
+        maps.make(enforcing.workloads, &tables.workloads)?;
+    }
     maps.make(names.deadlines, &tables.deadlines)
 }
 
 /// The entries that each of the other maps needs, which the object has.
 pub(super) fn sizes(tables: &Tables, names: &TableNames) -> Vec<(&'static str, usize)> {
     let mut sizes = vec![(names.prefix6, tables.prefixes6.len())];
-    if let Some(Enforcing { routes, limits, limit_states, rule_counters }) = names.enforcing {
+    if let Some(Enforcing { routes, limits, limit_states, rule_counters, .. }) = names.enforcing {
         sizes.push((routes, tables.routes.len()));
         sizes.push((limits, tables.limits.len()));
         sizes.push((limit_states, 2 * tables.limits.len()));

@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use bulkhead_abi::{
     Address, BLOCK_SLOTS, CELL_EXEMPT, Cell, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_GROUPS,
-    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    INTERFACE_ETHERNET, Leaf, LpmKey, PORT_BLOCKS, Pair, Rate, RateLimit, Routed, Settings, TIMEOUTS,
-    TRIE_ROOT_BLOCKS,
+    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_LOOPBACK, FEATURE_ROUTES, FEATURE_WORKLOADS, FlowKey, FlowValue,
+    FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey, PORT_BLOCKS, Pair, Rate, RateLimit, Routed,
+    Settings, TIMEOUTS, TRIE_ROOT_BLOCKS, Workload,
 };
 
 use crate::change::{Addresses, Unchanged};
@@ -38,6 +38,8 @@ pub struct Tables {
     pub deadlines: Vec<u64>,
     /// Rate limits that cells name. Entry 0 is unused.
     pub limits: Vec<RateLimit>,
+    /// Whose each local class is, by its number, 0 included. Which cgroups they are the agent fills in.
+    pub workloads: Vec<Workload>,
     /// Some addresses are multicast groups of feeds.
     pub groups: bool,
     /// Number of rules: cells name 0 to this number − 1.
@@ -66,6 +68,7 @@ impl Tables {
             cells: vec![Cell::NONE],
             deadlines: vec![0],
             limits: vec![RateLimit::default()],
+            workloads: vec![Workload::NONE; 2],
             groups: false,
             rules: 0,
             locals: 1,
@@ -124,6 +127,7 @@ impl Tables {
             | feature(FEATURE_EXEMPT, has(CELL_EXEMPT))
             | feature(FEATURE_GROUPS, self.groups)
             | feature(FEATURE_ROUTES, !self.routes.is_empty())
+            | feature(FEATURE_WORKLOADS, self.workloads.iter().any(|workload| workload.is_some()))
     }
 
     fn prefix6(&self, address: &Address) -> Option<Leaf> {

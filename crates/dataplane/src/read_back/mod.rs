@@ -4,7 +4,7 @@
 mod programs;
 
 use aya::maps::MapData;
-use bulkhead_abi::{BLOCK_SLOTS, HostBucket, Leaf, LpmKey, Routed};
+use bulkhead_abi::{BLOCK_SLOTS, HostBucket, Leaf, LpmKey, Routed, Workload};
 use bulkhead_engine::host_table::HostTable;
 use bulkhead_engine::memory::Tables;
 
@@ -19,7 +19,8 @@ pub use programs::{HeldProgram, Inside, Stranger, held_programs, held_settings};
 /// The tables of one role of a generation, as the kernel holds them; of its staged policy if `of_staged`. What lies
 /// in no map (numbers of classes and rules) is `expected`'s. Deadlines are in ns since boot.
 ///
-/// What is written at run time and says nothing of the policy is not read: counters, the words of rates, flows.
+/// What is written at run time and says nothing of the policy is not read: counters, the words of rates, flows. Nor is
+/// which cgroups workloads are just now: of each that has any, that it is one is all that is told.
 ///
 /// # Errors
 /// If a map is not pinned, or not of the shape that this agent makes.
@@ -44,6 +45,8 @@ pub fn held_tables(
     };
     if let Some(enforcing) = enforcing {
         tables.limits = held.values(enforcing.limits)?;
+        let workloads = held.values::<Workload>(enforcing.workloads)?;
+        tables.workloads = workloads.into_iter().map(|held| held.without_cgroup()).collect();
         tables.routes = held.prefixes(enforcing.routes, |value: [u8; 8]| {
             let (behind, speaks_for) = value.split_at(4);
             let word = |bytes: &[u8]| u32::from_ne_bytes(bytes.try_into().unwrap_or_default());

@@ -197,6 +197,7 @@ fn node(number: u32, name: String, owner: Owner, routes: Vec<IpNet>) -> Node {
         expires: None,
         jailed: false,
         source: None,
+        workload: None,
         span: Span::default(),
     }
 }

@@ -12,18 +12,20 @@ mod sizes;
 mod tables4;
 mod tables6;
 mod unbound;
+mod workloads;
 
 pub use added::{added, store};
 pub use error::CompileError;
 pub use sizes::sizes;
 pub use unbound::Unbound;
+pub use workloads::{CompiledWorkload, Workloads};
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use bulkhead_abi::{
     BLOCK_SLOTS, CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_ONE_WAY, Cell, Direction, Leaf,
-    MAX_TABLE_BYTES, Pair, from_ip, pair_index,
+    MAX_TABLE_BYTES, Pair, Workload, from_ip, pair_index,
 };
 use bulkhead_engine::host_table::HostTable;
 use bulkhead_engine::memory::Tables;
@@ -63,6 +65,8 @@ pub struct Program {
     pub rows: usize,
     /// What its addresses become while they are not bound to their keys.
     pub unbound: Unbound,
+    /// Its workloads, for the agent.
+    pub workloads: Workloads,
 }
 
 /// Compiles the tables of one node, on the network that the rules were resolved for.
@@ -135,6 +139,7 @@ pub fn compile(
         cells,
         deadlines,
         limits: rules.limits.table,
+        workloads: vec![Workload::NONE; locals.max(1) as usize + 1],
         groups: !ruleset.groups_of(node).is_empty(),
         rules: rules.used.len() as u32,
         locals: locals.max(1),
@@ -143,7 +148,7 @@ pub fn compile(
         port_classes: ports.count,
     };
     sizes::check(&tables, limits.bytes)?;
-    Ok(Program { tables, rules: rules.used, rows: row_count, unbound })
+    Ok(Program { tables, rules: rules.used, rows: row_count, unbound, workloads: Workloads::default() })
 }
 
 /// Both directions, in the order of their indices.

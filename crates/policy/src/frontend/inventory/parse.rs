@@ -181,6 +181,7 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
         expires: until,
         jailed,
         source: listed_by,
+        workload: None,
         span: object.span,
     })
 }

@@ -173,6 +173,7 @@ fn joined(listed: Listed, known: Option<&Node>) -> Node {
         expires: listed.expires.unwrap_or_else(|| known.and_then(|node| node.expires)),
         jailed: listed.jailed.unwrap_or_else(|| known.is_some_and(|node| node.jailed)),
         source: None,
+        workload: None,
         span: Span::default(),
     }
 }
