@@ -3,12 +3,15 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_sockopt;
-use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_netns_cookie,
+};
 use aya_ebpf::macros::{cgroup_skb, cgroup_sock_addr, cgroup_sockopt};
 use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockoptContext};
 
 use crate::maps::{holder, is_overlay, is_seen};
-use crate::packet::{End, address, ancestor, cgroup};
+use crate::packet::{End, address, ancestor, cgroup, is_elsewhere};
+use crate::settings;
 use crate::settings::is_near;
 use crate::socket::Question;
 
@@ -30,7 +33,7 @@ const LONGEST_OPTION: i32 = 4096;
 fn host_ingress(ctx: SkBuffContext) -> i32 {
     // What is neither IPv4 nor IPv6 has none of these addresses.
     let Some(destination) = address(&ctx, End::Destination) else { return ALLOW };
-    if !is_near(&destination) {
+    if !is_near(&destination) || is_elsewhere(&ctx) {
         return ALLOW;
     }
     match holder(&destination) {
@@ -43,7 +46,7 @@ fn host_ingress(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb(egress)]
 fn host_egress(ctx: SkBuffContext) -> i32 {
     let Some(source) = address(&ctx, End::Source) else { return ALLOW };
-    if !is_near(&source) {
+    if !is_near(&source) || is_elsewhere(&ctx) {
         return ALLOW;
     }
     match holder(&source) {
@@ -104,7 +107,9 @@ fn connect<const V6: bool>(question: &Question<V6>) -> i32 {
 
 #[cgroup_sockopt(setsockopt)]
 fn host_setsockopt(ctx: SockoptContext) -> i32 {
-    i32::from(!is_bypass(&ctx))
+    // SAFETY: the context is the kernel's.
+    let is_elsewhere = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) } != settings::netns();
+    i32::from(is_elsewhere || !is_bypass(&ctx))
 }
 
 /// Whether an option lets packets leave or come around the programs on interfaces.

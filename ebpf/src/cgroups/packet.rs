@@ -4,10 +4,13 @@ use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes};
+use aya_ebpf::helpers::generated::{
+    bpf_get_netns_cookie, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes,
+};
 use aya_ebpf::programs::SkBuffContext;
 use bulkhead_abi::Address;
 
+use crate::settings;
 use crate::settings::mapped;
 
 /// EtherTypes, as they lie in the packet.
@@ -23,6 +26,13 @@ pub(crate) enum End {
 
 fn skb(ctx: &SkBuffContext) -> *mut __sk_buff {
     ctx.as_ptr().cast()
+}
+
+/// Whether the packet is known to be in a network namespace other than the host's, whose addresses are its own.
+#[inline(always)]
+pub(crate) fn is_elsewhere(ctx: &SkBuffContext) -> bool {
+    // SAFETY: the context is the kernel's.
+    settings::tells_netns() != 0 && unsafe { bpf_get_netns_cookie(ctx.as_ptr()) } != settings::netns()
 }
 
 /// The address of an end; `None` if there is none, as in a packet that is too short.

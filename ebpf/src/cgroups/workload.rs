@@ -5,7 +5,7 @@ use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockoptContext};
 
 use crate::host::is_bypass;
 use crate::maps::is_overlay;
-use crate::packet::{End, address};
+use crate::packet::{End, address, is_elsewhere};
 use crate::settings::{is_own, is_wildcard};
 use crate::socket::Question;
 
@@ -108,7 +108,7 @@ fn workload_ingress(ctx: SkBuffContext) -> i32 {
 #[inline(always)]
 fn is_its_own(ctx: &SkBuffContext, end: End) -> i32 {
     let Some(address) = address(ctx, end) else { return REFUSE };
-    i32::from(is_own(&address) || !is_overlay(&address))
+    i32::from(is_own(&address) || !is_overlay(&address) || is_elsewhere(ctx))
 }
 
 #[cgroup_sockopt(setsockopt)]
