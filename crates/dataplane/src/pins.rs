@@ -64,6 +64,7 @@ pub const STAGED_MAPS: &[&str] = &[
     "STAGED_PAIRS",
     "STAGED_CELLS",
     "STAGED_DEADLINES",
+    "STAGED_WORKLOADS",
     "STAGED_COUNTERS",
 ];
 

@@ -20,13 +20,13 @@ pub(super) struct TableNames {
     pub(super) pairs: &'static str,
     pub(super) cells: &'static str,
     pub(super) deadlines: &'static str,
+    pub(super) workloads: &'static str,
     pub(super) enforcing: Option<Enforcing>,
 }
 
 /// Maps that only enforced tables have: what observes counts no rule and takes nothing of a rate.
 pub(super) struct Enforcing {
     pub(super) routes: &'static str,
-    pub(super) workloads: &'static str,
     pub(super) limits: &'static str,
     limit_states: &'static str,
     rule_counters: &'static str,
@@ -41,9 +41,9 @@ pub(super) const ENFORCED: TableNames = TableNames {
     pairs: "PAIRS",
     cells: "CELLS",
     deadlines: "DEADLINES",
+    workloads: "WORKLOADS",
     enforcing: Some(Enforcing {
         routes: "ROUTES",
-        workloads: "WORKLOADS",
         limits: "LIMITS",
         limit_states: "LIMIT_STATES",
         rule_counters: "RULE_COUNTERS",
@@ -59,6 +59,7 @@ pub(super) const STAGED_TABLES: TableNames = TableNames {
     pairs: "STAGED_PAIRS",
     cells: "STAGED_CELLS",
     deadlines: "STAGED_DEADLINES",
+    workloads: "STAGED_WORKLOADS",
     enforcing: None,
 };
 
@@ -75,16 +76,14 @@ pub(super) fn make_direct(
     maps.make(names.ports, tables.ports.as_flattened())?;
     maps.make(names.pairs, tables.pairs.as_flattened())?;
     maps.make(names.cells, &tables.cells)?;
-    if let Some(enforcing) = &names.enforcing {
-        maps.make(enforcing.workloads, &tables.workloads)?;
-    }
+    maps.make(names.workloads, &tables.workloads)?;
     maps.make(names.deadlines, &tables.deadlines)
 }
 
 /// The entries that each of the other maps needs, which the object has.
 pub(super) fn sizes(tables: &Tables, names: &TableNames) -> Vec<(&'static str, usize)> {
     let mut sizes = vec![(names.prefix6, tables.prefixes6.len())];
-    if let Some(Enforcing { routes, limits, limit_states, rule_counters, .. }) = names.enforcing {
+    if let Some(Enforcing { routes, limits, limit_states, rule_counters }) = names.enforcing {
         sizes.push((routes, tables.routes.len()));
         sizes.push((limits, tables.limits.len()));
         sizes.push((limit_states, 2 * tables.limits.len()));

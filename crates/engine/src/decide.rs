@@ -8,7 +8,7 @@ use crate::limits::{Counted, take_limit};
 use crate::membership::{is_membership, membership};
 use crate::metadata::{Metadata, Outcome};
 use crate::parse::{self, Headers, Role, protocol};
-use crate::sides::{ends, leaves};
+use crate::sides::{ends, leaves, passes_apart, passes_as_to_ends};
 use crate::{Action, Calls, Judgement, Packet, Reason, link, report};
 
 /// Parses a packet, decides on it, and records what it does to its flow.
@@ -27,16 +27,18 @@ pub fn decide(env: &impl Calls, packet: &Packet, direction: Direction, meta: &mu
 pub fn decide_parsed(env: &impl Calls, packet: &Packet, direction: Direction, meta: &mut Metadata) {
     let role = recall(&meta.headers.role);
     meta.outcome = match role {
+        _ if env.is_loopback() && passes_apart(env, &meta.headers) => Outcome::of(Reason::Loopback),
         Role::Invalid => Outcome::of(fault_of(env, &meta.headers)),
         Role::Arp => Outcome::of(Reason::Arp),
         Role::Link => Outcome::of(link::frame(env, packet, &meta.headers)),
         Role::NeighbourDiscovery if env.ethernet() => Outcome::of(Reason::NeighbourDiscovery),
-        _ if is_membership(env, &meta.headers) => match leaves(env, &meta.headers) {
-            Ok(_) => return membership(env, packet, meta, direction),
+        _ if is_membership(env, &meta.headers) => match passes_as_to_ends(env, direction, &meta.headers) {
+            Ok(()) => return membership(env, packet, meta, direction),
             Err(reason) => Outcome::of(reason),
         },
         _ if env.link() != 0 && env.ethernet() && link::passes(env, &meta.headers) => {
-            Outcome::of(leaves(env, &meta.headers).map_or_else(|reason| reason, |_| Reason::Link))
+            let ends = passes_as_to_ends(env, direction, &meta.headers);
+            Outcome::of(ends.map_or_else(|reason| reason, |()| Reason::Link))
         }
         _ => match ends(env, direction, &meta.headers) {
             Ok(sides) => {

@@ -8,7 +8,8 @@ use bulkhead_abi::{
 use crate::decide::decide_judged;
 use crate::parse::plain::{self, Plain};
 use crate::parse::{mapped, protocol};
-use crate::sides::local_check;
+use crate::sides::sent_between;
+use crate::workload::is_apart;
 use crate::tables::{cell_of, leaf_of};
 use crate::{Calls, Environment, Judgement, Metadata, Outcome, Packet, Reason, Sides};
 
@@ -47,6 +48,9 @@ pub fn fast_path<'a>(
     let leaf = |address| leaf_of(env, 4, &mapped(address)).ok();
     let (source, destination) = (leaf(plain.source())?, leaf(plain.destination())?);
     if source.quarantined() || destination.quarantined() {
+        if env.is_loopback() && is_apart(env, source, destination) {
+            return Some(FastPath::Verdict(plain.length, Outcome::of(Reason::Loopback), 0));
+        }
         // A management exemption may let it pass.
         let settled = FastPath::Verdict(plain.length, Outcome::of(Reason::Quarantined), 0);
         return (!env.has_exemptions()).then_some(settled);
@@ -62,7 +66,8 @@ fn judge_between<'a>(
     source: Leaf,
     destination: Leaf,
 ) -> Option<FastPath<'a>> {
-    let sides = match local_check(direction, source, destination) {
+    let is_answer = plain.protocol == protocol::TCP && !plain.opens();
+    let sides = match sent_between(env, direction, source, destination, is_answer) {
         Ok(sides) => sides,
         Err(reason) => return Some(FastPath::Verdict(plain.length, Outcome::of(reason), 0)),
     };

@@ -36,6 +36,7 @@ mod sides;
 mod socket;
 mod tables;
 mod untracked;
+mod workload;
 
 pub use bulkhead_abi::{Action, Reason};
 

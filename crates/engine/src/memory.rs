@@ -86,6 +86,17 @@ pub type Flows = HashMap<FlowKey, FlowValue>;
 /// remote end is zero.
 pub type Sockets = HashMap<[(Address, u16); 2], SocketState>;
 
+/// Who hands over a packet that leaves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sender {
+    /// The ids of the cgroup that its socket is in and of those above, by level from the root's.
+    pub cgroups: Vec<u64>,
+    /// It is the kernel itself. By default nobody of this host is the sender: the packet is forwarded.
+    pub is_kernel: bool,
+    /// Its socket is a packet socket.
+    pub is_packet_socket: bool,
+}
+
 /// The remote end of one that listens.
 const ANYBODY: End<'static> = End(&[0; 4], 0);
 
@@ -110,6 +121,8 @@ pub struct Memory<'a> {
     pub answer_states: RefCell<HashMap<u32, Rc<Shared<u64>>>>,
     /// Datagrams in fragments.
     pub fragments: RefCell<HashMap<FragmentKey, FragmentValue>>,
+    /// Who hands over the packet.
+    pub sender: RefCell<Sender>,
     /// The constants that a program would be specialised by.
     pub settings: Settings,
     /// Deadlines in ns of the clock `settings.fixed_clock`, by index.
@@ -173,6 +186,7 @@ impl<'a> Memory<'a> {
             miss_states: RefCell::default(),
             answer_states: RefCell::default(),
             fragments: RefCell::default(),
+            sender: RefCell::default(),
             settings,
             deadlines: tables.deadlines.clone(),
         }
@@ -249,6 +263,18 @@ impl Environment for Memory<'_> {
     fn routed(&self, address: &Address) -> Routed {
         longest(&self.tables.routes, address).unwrap_or_default()
     }
+    fn workload(&self, local: u32) -> Option<Workload> {
+        self.tables.workloads.get(local as usize).copied()
+    }
+    fn ancestor(&self, level: u32) -> u64 {
+        self.sender.borrow().cgroups.get(level as usize).copied().unwrap_or_default()
+    }
+    fn is_by_kernel(&self) -> bool {
+        self.sender.borrow().is_kernel
+    }
+    fn is_by_packet_socket(&self) -> bool {
+        self.sender.borrow().is_packet_socket
+    }
     fn flow_time(&self) -> u64 {
         self.settings.fixed_clock
     }
@@ -275,6 +301,12 @@ impl Environment for Memory<'_> {
     }
     fn has_routes(&self) -> bool {
         self.settings.features & FEATURE_ROUTES != 0
+    }
+    fn has_workloads(&self) -> bool {
+        self.settings.features & FEATURE_WORKLOADS != 0
+    }
+    fn is_loopback(&self) -> bool {
+        self.settings.features & FEATURE_LOOPBACK != 0
     }
     fn link(&self) -> u32 {
         self.settings.link

@@ -3,8 +3,9 @@
 use bulkhead_abi::{Direction, Leaf, recall};
 
 use crate::metadata::Sides;
-use crate::parse::Headers;
-use crate::{Calls, Reason};
+use crate::parse::{Headers, Role};
+use crate::workload::{is_answer, is_apart, may_send, may_send_apart, sides_between};
+use crate::{Calls, Environment, Reason};
 
 /// Which end is this node's: the destination of what comes in, the source of what goes out.
 /// The other end must not be the node's own.
@@ -24,7 +25,7 @@ pub fn local_check(direction: Direction, source: Leaf, destination: Leaf) -> Res
 }
 
 /// The classes of both ends. Where there are management exemptions, a quarantined end is marked
-/// and not yet a reason to drop.
+/// and not yet a reason to drop. What leaves is looked at by who sends it.
 #[inline(always)]
 pub(crate) fn ends(env: &impl Calls, direction: Direction, headers: &Headers) -> Result<Sides, Reason> {
     let (source, destination) = both_leaves(env, headers)?;
@@ -32,11 +33,52 @@ pub(crate) fn ends(env: &impl Calls, direction: Direction, headers: &Headers) ->
     if cut_off && !env.has_exemptions() {
         return Err(Reason::Quarantined);
     }
-    match local_check(direction, source, destination) {
+    match sent_between(env, direction, source, destination, is_answer(recall(&headers.role))) {
         Ok(sides) => Ok(Sides { quarantined: u32::from(cut_off), ..sides }),
         Err(_) if cut_off => Err(Reason::Quarantined),
         Err(reason) => Err(reason),
     }
+}
+
+/// [`sides_between`], and whether who sends what leaves may do so.
+///
+/// # Errors
+/// As there.
+#[inline(always)]
+pub(crate) fn sent_between(
+    env: &impl Environment,
+    direction: Direction,
+    source: Leaf,
+    destination: Leaf,
+    is_answer: bool,
+) -> Result<Sides, Reason> {
+    let sides = sides_between(env, direction, source, destination, is_answer)?;
+    if direction == Direction::Egress && env.has_workloads() {
+        may_send(env, sides.local, is_answer)?;
+    }
+    Ok(sides)
+}
+
+/// Neither end of a packet on `lo` is a workload's: it passes at once, whatever it is.
+#[inline(always)]
+pub(crate) fn passes_apart(env: &impl Calls, headers: &Headers) -> bool {
+    match recall(&headers.version) {
+        0 => headers.role == Role::Link,
+        _ => both_leaves(env, headers).is_ok_and(|(source, destination)| is_apart(env, source, destination)),
+    }
+}
+
+/// Whether a packet that is of no conversation may pass as far as its ends have a say.
+///
+/// # Errors
+/// Why not.
+#[inline(always)]
+pub(crate) fn passes_as_to_ends(env: &impl Calls, direction: Direction, headers: &Headers) -> Result<(), Reason> {
+    let (source, _) = leaves(env, headers)?;
+    if direction == Direction::Egress && env.has_workloads() {
+        may_send_apart(env, source.local())?;
+    }
+    Ok(())
 }
 
 /// The leaves of source and destination, neither of them quarantined.

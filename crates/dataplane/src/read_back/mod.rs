@@ -31,7 +31,7 @@ pub fn held_tables(
     of_staged: bool,
 ) -> Result<Tables, KernelError> {
     let names = if of_staged { &STAGED_TABLES } else { &ENFORCED };
-    let TableNames { trie, hosts, prefix6, ports, pairs, cells, deadlines, enforcing } = names;
+    let TableNames { trie, hosts, prefix6, ports, pairs, cells, deadlines, workloads, enforcing } = names;
     let held = Held { pins, generation };
     let mut tables = Tables {
         trie: blocks(held.values(trie)?),
@@ -41,12 +41,11 @@ pub fn held_tables(
         pairs: blocks(held.values(pairs)?),
         cells: held.values(cells)?,
         deadlines: held.values(deadlines)?,
+        workloads: held.values::<Workload>(workloads)?.into_iter().map(Workload::without_cgroup).collect(),
         ..expected.clone()
     };
     if let Some(enforcing) = enforcing {
         tables.limits = held.values(enforcing.limits)?;
-        let workloads = held.values::<Workload>(enforcing.workloads)?;
-        tables.workloads = workloads.into_iter().map(|held| held.without_cgroup()).collect();
         tables.routes = held.prefixes(enforcing.routes, |value: [u8; 8]| {
             let (behind, speaks_for) = value.split_at(4);
             let word = |bytes: &[u8]| u32::from_ne_bytes(bytes.try_into().unwrap_or_default());

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 use super::ipsets::ipsets;
 use crate::address::AddressSet;
-use crate::frontend::inventory::{Inventory, Node, Owner, ROLES, SHARED, User};
+use crate::frontend::inventory::{Inventory, Matches, Node, Owner, ROLES, SHARED, User, Workload};
 use crate::frontend::policy::{Autogroup, Policy, Rule, Selector};
 use crate::frontend::source::{Source, Span};
 
@@ -57,6 +57,7 @@ pub fn placeholder_as(policy: &Policy, world: World) -> Inventory {
     users.extend(named.chain(members).map(|login| (login, world.roles())));
     let mut tags: BTreeSet<&str> = policy.tag_owners.iter().map(|(tag, _)| tag.value.as_str()).collect();
     let mut is_led_out = false;
+    let mut ids = BTreeSet::new();
     for selector in &selectors {
         match selector {
             Selector::Domain(domain) => drop(users.entry(format!("member@{domain}")).or_default()),
@@ -68,6 +69,7 @@ pub fn placeholder_as(policy: &Policy, world: World) -> Inventory {
             }
             Selector::Autogroup(Autogroup::Internet) => is_led_out = true,
             Selector::Tag(tag) => drop(tags.insert(tag)),
+            Selector::Spiffe(pattern) => drop(ids.insert(pattern.example())),
             _ => {}
         }
     }
@@ -86,7 +88,19 @@ pub fn placeholder_as(policy: &Policy, world: World) -> Inventory {
     let router = (!routed.is_empty()).then(|| nobodys("router", routed));
     let all = tagged.chain(owned).chain(second).chain(exit).chain(router);
     let nodes = (1u32..).zip(all).map(|(number, (name, owner, routes))| node(number, name, owner, routes));
-    let nodes = nodes.collect();
+    let mut nodes: Vec<Node> = nodes.collect();
+    for id in ids {
+        let number = nodes.len() as u32 + 1;
+        let workload = Workload {
+            host: "placeholder".into(),
+            name: id.to_string(),
+            spiffe: Some(id.clone()),
+            expires: None,
+            matches: Matches::default(),
+        };
+        let own = node(number, id.to_string(), Owner::Tags(Vec::new()), Vec::new());
+        nodes.push(Node { workload: Some(Box::new(workload)), ..own });
+    }
     let users = users
         .into_iter()
         .map(|(login, roles)| User { login, roles, aliases: Vec::new(), source: None })

@@ -3,9 +3,11 @@
 mod compose;
 mod distinct;
 pub mod import;
+mod overlap;
 mod parse;
 mod spiffe;
 mod workload;
+mod workloads;
 
 pub use compose::{Composed, LeftOut, common, compose};
 pub use parse::parse;
