@@ -25,17 +25,18 @@ pub struct Verdict {
 /// Of every address of other nodes.
 pub type Verdicts = BTreeMap<IpAddr, Verdict>;
 
-/// Judges every address of nodes other than `own`.
+/// Judges every address of nodes other than `own` and its workloads. A workload's address is bound if its host's key
+/// routes it.
 pub fn verdicts(inventory: &Inventory, own: &str, evidence: &Evidence) -> Verdicts {
-    let others = inventory.nodes.iter().filter(|node| node.name != own);
+    let others = inventory.nodes.iter().filter(|node| node.host() != own);
     let judged = others.flat_map(|node| node.addresses.iter().map(move |address| (*address, node)));
-    judged.map(|(address, node)| (address, verdict(node, address, evidence))).collect()
+    judged.map(|(address, node)| (address, verdict(node, inventory.host_of(node), address, evidence))).collect()
 }
 
-fn verdict(node: &Node, address: IpAddr, evidence: &Evidence) -> Verdict {
+fn verdict(node: &Node, host: &Node, address: IpAddr, evidence: &Evidence) -> Verdict {
     let interfaces = evidence.routing.iter().map(|(name, routing)| (name, &routing.routes));
-    let (state, found) = match judge(node.own_keys().map(Key), address, interfaces) {
-        _ if node.key.is_none() => (BindingState::Unproven, None),
+    let (state, found) = match judge(host.own_keys().map(Key), address, interfaces) {
+        _ if host.key.is_none() => (BindingState::Unproven, None),
         Judgement::Bound(key, on) => (BindingState::Bound, Some((key, on.clone()))),
         Judgement::Conflicting(key, on) => (BindingState::Conflicting, Some((key, on.clone()))),
         // It may be behind an interface that nobody tells of. By the others nothing comes from it.
@@ -92,7 +93,7 @@ pub fn changes(
     }
     let holders = holders(inventory);
     let event = |(address, verdict): &(&IpAddr, &Verdict)| {
-        let node = inventory.node(&verdict.node);
+        let node = inventory.node(&verdict.node).map(|node| inventory.host_of(node));
         let key = verdict.found.as_ref().map(|(key, _)| key);
         Binding {
             identity: verdict.node.clone(),

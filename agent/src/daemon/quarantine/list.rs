@@ -25,8 +25,14 @@ fn has_key(node: &Node, text: &str) -> bool {
     node.own_keys().any(|key| STANDARD.encode(key) == text)
 }
 
-fn all_addresses(node: &Node, (name, own): (&str, &BTreeSet<IpAddr>)) -> Vec<IpAddr> {
-    let known: Vec<IpAddr> = node.addresses.iter().chain(&node.underlay).copied().collect();
+/// Those of a node, and with a host's those of its workloads.
+fn all_addresses(
+    node: &Node,
+    inventory: &Inventory,
+    (name, own): (&str, &BTreeSet<IpAddr>),
+) -> Vec<IpAddr> {
+    let known = inventory.overlay_addresses(node).chain(node.underlay.iter().copied());
+    let known: Vec<IpAddr> = known.collect();
     let found = own.iter().filter(|address| node.name == name && !known.contains(address));
     known.iter().chain(found).copied().collect()
 }
@@ -56,7 +62,7 @@ pub fn find(subject: &str, inventory: &Inventory, own: (&str, &BTreeSet<IpAddr>)
         .or_else(|| address.filter(|address| own.1.contains(address)).and_then(|_| inventory.node(own.0)));
     match (node, address) {
         (Some(node), _) => {
-            let addresses = all_addresses(node, own);
+            let addresses = all_addresses(node, inventory, own);
             if addresses.is_empty() {
                 return Err(format!("node {} has no address that could be cut off", node.name));
             }
@@ -111,7 +117,7 @@ impl List {
             let by_key = entry.key.as_ref().map(|key| inventory.nodes.iter().find(|node| has_key(node, key)));
             let by_name = || entry.node.as_deref().and_then(|name| inventory.node(name));
             if let Some(node) = by_key.unwrap_or_else(by_name) {
-                entry.addresses = all_addresses(node, own);
+                entry.addresses = all_addresses(node, inventory, own);
                 entry.node = Some(node.name.clone());
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use ipnet::IpNet;
 
 use super::ipsets::ipsets;
 use crate::address::AddressSet;
@@ -138,20 +138,9 @@ fn addressed(policy: &Policy, selector: &Selector) -> Vec<IpNet> {
             let hosts = policy.hosts.iter().filter(|(name, _)| name.value == *host);
             hosts.map(|(_, net)| *net).collect()
         }
-        Selector::IpSet(name) => ipsets(policy).get(name.as_str()).map(prefixes).unwrap_or_default(),
+        Selector::IpSet(name) => ipsets(policy).get(name.as_str()).map(AddressSet::prefixes).unwrap_or_default(),
         _ => Vec::new(),
     }
-}
-
-/// A set as the fewest prefixes.
-fn prefixes(set: &AddressSet) -> Vec<IpNet> {
-    let v4 = set.v4.as_slice().iter().flat_map(|(first, last)| {
-        Ipv4Subnets::new(Ipv4Addr::from_bits(*first), Ipv4Addr::from_bits(*last), 0).map(IpNet::V4)
-    });
-    let v6 = set.v6.as_slice().iter().flat_map(|(first, last)| {
-        Ipv6Subnets::new(Ipv6Addr::from_bits(*first), Ipv6Addr::from_bits(*last), 0).map(IpNet::V6)
-    });
-    v4.chain(v6).collect()
 }
 
 /// Every selector that the policy names.
