@@ -6,6 +6,7 @@
 //! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/<MAP>  tables of one generation
 //! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/exchange/<MAP>  those of exchange interfaces
 //! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/underlay/<MAP>  those of underlay interfaces
+//! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/local/<MAP>     those of lo
 //! <bpffs>/bulkhead/<instance>/v<layout>/links/<IFACE>/<HOOK>  the attached programs
 //! <bpffs>/bulkhead/<instance>/v<layout>/cgroups/host/<HOOK>   those of the root cgroup
 //! <bpffs>/bulkhead/<instance>/v<layout>/cgroups/<ID>/<HOOK>   those of a workload's cgroup
@@ -159,6 +160,12 @@ impl Pins {
     #[must_use]
     pub fn underlay(&self) -> Self {
         Self { tables: "underlay", ..self.clone() }
+    }
+
+    /// The same pins, but for the tables, which are those of `lo`.
+    #[must_use]
+    pub fn local(&self) -> Self {
+        Self { tables: "local", ..self.clone() }
     }
 
     /// The directory of the tables of one role within a generation's; empty: they lie in it.

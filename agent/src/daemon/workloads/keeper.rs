@@ -41,6 +41,8 @@ pub(super) struct Kept {
     /// The set is not attached everywhere yet.
     is_new: bool,
     links: Option<CgroupLinks>,
+    /// What nobody was told of yet.
+    untold: Looked,
     root: Option<PathBuf>,
 }
 
@@ -88,7 +90,7 @@ impl Keeper {
         }
         kept.put(pins, specification)?;
         kept.wanted = next.clone();
-        kept.look(pins, |_| Ok(())).map(drop)
+        kept.look(pins, |_| Ok(()))
     }
 
     /// Once these workloads are enforced: holds these, and lets go of all else.
@@ -103,7 +105,7 @@ impl Keeper {
             return kept.release(pins);
         }
         kept.put(pins, specification)?;
-        kept.look(pins, |_| Ok(())).map(drop)
+        kept.look(pins, |_| Ok(()))
     }
 
     /// Looks at the cgroups, and at what is attached to them, and restores it. `publish` tells the programs on
@@ -122,7 +124,7 @@ impl Keeper {
         }
         let looked = kept.look(pins, publish);
         kept.problem = looked.as_ref().err().map(|error| format!("{error:#}"));
-        looked
+        looked.map(|()| std::mem::take(&mut kept.untold))
     }
 
     /// Whether there are workloads to be held to anything.
@@ -206,14 +208,14 @@ impl Kept {
         &mut self,
         pins: &Pins,
         publish: impl FnOnce(&Assigned) -> anyhow::Result<()>,
-    ) -> anyhow::Result<Looked> {
+    ) -> anyhow::Result<()> {
         let tree = self.tree()?;
         let root = self.root()?;
         let now = find(&self.wanted, &tree);
-        let mut looked = Looked::default();
+        let mut restored = Vec::new();
         let before = self.found.clone();
         self.links(pins)?;
-        let Self { set: Some(set), links: Some(links), .. } = self else { return Ok(looked) };
+        let Self { set: Some(set), links: Some(links), .. } = self else { return Ok(()) };
         // Whoever does not run any more, first: another may be about to get the address.
         for name in before.keys().chain(now.keys()) {
             let holder = now.get(name).and_then(Found::holder);
@@ -243,7 +245,7 @@ impl Kept {
             }
             let was_there = before.get(name) == Some(found);
             if was_there && !self.is_new {
-                looked.restored.push((Some(name.clone()), fault));
+                restored.push((Some(name.clone()), fault));
             }
         }
         let mut now = now;
@@ -260,7 +262,7 @@ impl Kept {
             let directory = File::open(&root).with_context(|| format!("{}: opening it", root.display()))?;
             links.attach(set, Place::Host, None, directory.as_fd(), pins)?;
             if !self.is_new {
-                looked.restored.push((None, fault));
+                restored.push((None, fault));
             }
         }
         self.is_new = false;
@@ -273,9 +275,11 @@ impl Kept {
             }
         }
         let changed = now.iter().filter(|(name, found)| before.get(*name) != Some(found));
-        looked.changed = changed.map(|(name, found)| (name.clone(), found.clone())).collect();
+        let changed = changed.map(|(name, found)| (name.clone(), found.clone()));
+        self.untold.changed.extend(changed);
+        self.untold.restored.extend(restored);
         self.found = now;
-        Ok(looked)
+        Ok(())
     }
 
     /// Detaches everything: there are no workloads any more.

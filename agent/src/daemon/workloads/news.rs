@@ -1,6 +1,6 @@
 //! News of cgroups that come and go, by inotify: a watch on each, since a file system cannot be watched as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 /// What is watched.
 pub struct News {
     inotify: OwnedFd,
-    watched: BTreeMap<PathBuf, ()>,
+    watched: BTreeSet<PathBuf>,
 }
 
 impl News {
@@ -20,16 +20,16 @@ impl News {
     /// If the kernel refuses.
     pub fn new() -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        Ok(Self { inotify, watched: BTreeMap::new() })
+        Ok(Self { inotify, watched: BTreeSet::new() })
     }
 
     /// Watches every cgroup below the root, and the root; those that are watched already at no cost. What cannot be
     /// watched is found by looks that are taken anyhow.
     pub fn watch(&mut self, root: &Path) {
         let mut left = vec![root.to_owned()];
-        let mut there = BTreeMap::new();
+        let mut there = BTreeSet::new();
         while let Some(directory) = left.pop() {
-            if !self.watched.contains_key(&directory) {
+            if !self.watched.contains(&directory) {
                 let flags = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::ONLYDIR;
                 if inotify::add_watch(&self.inotify, &directory, flags).is_err() {
                     continue;
@@ -38,7 +38,7 @@ impl News {
             let Ok(entries) = std::fs::read_dir(&directory) else { continue };
             let inner = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
             left.extend(inner.map(|entry| entry.path()));
-            there.insert(directory, ());
+            there.insert(directory);
         }
         self.watched = there;
     }

@@ -4,20 +4,21 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_api::event::{Action, Kind, WorkloadChange, WorkloadState};
+use bulkhead_api::event::{Action, Kind, WorkloadChange};
 use bulkhead_dataplane::Dataplane;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::found::Found;
 use super::keeper::Looked;
 use super::news::News;
+use super::status::state;
 use crate::daemon::clock::boot_time;
 use crate::daemon::events::control::Change;
 use crate::daemon::events::timestamp;
 use crate::daemon::state::Enforcer;
 
 /// Between two looks without news: what somebody detaches makes none.
-const INTERVAL: Duration = Duration::from_millis(200);
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Watches on a thread of its own.
 ///
@@ -101,15 +102,14 @@ pub fn look<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
 }
 
 fn event(workload: String, found: &Found, generation: u32) -> WorkloadChange {
-    let (state, cgroup) = match found {
-        Found::Running(cgroup) => (WorkloadState::Running, Some(cgroup)),
-        Found::NotRunning => (WorkloadState::NotRunning, None),
-        Found::Several(_) | Found::Overlaps(..) => (WorkloadState::Ambiguous, None),
+    let cgroup = match found {
+        Found::Running(cgroup) => Some(cgroup),
+        _ => None,
     };
     WorkloadChange {
         problem: found.problem(&workload),
         workload,
-        state,
+        state: state(found),
         cgroup: cgroup.map(|cgroup| cgroup.path.clone()),
         cgroup_id: cgroup.map(|cgroup| cgroup.id),
         generation,
