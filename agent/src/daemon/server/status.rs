@@ -29,6 +29,7 @@ use crate::daemon::state::counter_epoch::CounterEpoch;
 use crate::daemon::state::in_place::{self, GuardNote, InPlace};
 use crate::daemon::state::judge::{Known, devices, judge};
 use crate::daemon::store::{Ledger, Store};
+use crate::daemon::workloads;
 use crate::guard::Nft;
 use crate::paths::Paths;
 use crate::version::VERSION;
