@@ -9,4 +9,4 @@ mod tree;
 mod watch;
 
 pub use self::keeper::{Assigned, Keeper};
-pub use self::watch::{look, start};
+pub use self::watch::start;

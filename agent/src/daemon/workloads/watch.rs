@@ -73,7 +73,7 @@ fn wait(news: Option<&News>) {
 ///
 /// # Errors
 /// If the kernel refuses. Who is not known by then uses no overlay address.
-pub fn look<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
+fn look<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     let publish = |assigned: &super::Assigned| {
         let mut live = enforcer.live();
         Ok(live.built.set_workloads(assigned)?)
