@@ -40,6 +40,8 @@ pub(super) struct Kept {
     set: Option<CgroupSet>,
     /// The set is not attached everywhere yet.
     is_new: bool,
+    /// Others are about to be enforced: whoever is none of theirs stays what it is until then.
+    is_preparing: bool,
     links: Option<CgroupLinks>,
     /// What nobody was told of yet.
     untold: Looked,
@@ -90,6 +92,7 @@ impl Keeper {
         }
         kept.put(pins, specification)?;
         kept.wanted = next.clone();
+        kept.is_preparing = true;
         kept.look(pins, |_| Ok(()))
     }
 
@@ -100,6 +103,7 @@ impl Keeper {
     pub fn settle(&self, pins: &Pins, now: &Workloads, to_all: bool) -> anyhow::Result<()> {
         let mut kept = held(&self.0);
         kept.wanted = now.clone();
+        kept.is_preparing = false;
         let specification = specification(now, Vec::new(), to_all);
         if specification.is_empty() {
             return kept.release(pins);
@@ -269,6 +273,7 @@ impl Kept {
         let in_use = assigned(&now);
         for place in links.places() {
             if let Place::Cgroup(id) = place
+                && !self.is_preparing
                 && in_use.values().all(|(used, _)| *used != id)
             {
                 links.detach(place, pins)?;

@@ -9,4 +9,5 @@ mod tree;
 mod watch;
 
 pub use self::keeper::{Assigned, Keeper};
+pub use self::tree::mount_point;
 pub use self::watch::start;
