@@ -14,9 +14,7 @@ use crate::packet::{End, address, ancestor, cgroup, is_elsewhere};
 use crate::settings;
 use crate::settings::is_near;
 use crate::socket::Question;
-
-const REFUSE: i32 = 0;
-const ALLOW: i32 = 1;
+use crate::verdict::verdict;
 
 /// The highest id of what the kernel itself sends by: the root cgroup's.
 const KERNEL: u64 = 1;
@@ -31,85 +29,83 @@ const LONGEST_OPTION: i32 = 4096;
 
 #[cgroup_skb(ingress)]
 fn host_ingress(ctx: SkBuffContext) -> i32 {
-    // What is neither IPv4 nor IPv6 has none of these addresses.
-    let Some(destination) = address(&ctx, End::Destination) else { return ALLOW };
-    if !is_near(&destination) || is_elsewhere(&ctx) {
-        return ALLOW;
-    }
-    match holder(&destination) {
-        None => ALLOW,
-        Some(holder) if holder.cgroup == 0 => i32::from(is_seen(cgroup(&ctx))),
-        Some(holder) => i32::from(ancestor(&ctx, holder.level) == holder.cgroup),
-    }
+    verdict(may_use(&ctx, End::Destination, false))
 }
 
 #[cgroup_skb(egress)]
 fn host_egress(ctx: SkBuffContext) -> i32 {
-    let Some(source) = address(&ctx, End::Source) else { return ALLOW };
-    if !is_near(&source) || is_elsewhere(&ctx) {
-        return ALLOW;
+    // Resets of the kernel: whether they pass is judged where it is known what they answer.
+    verdict(may_use(&ctx, End::Source, true))
+}
+
+/// Whether a packet's socket may have the address of an end.
+#[inline(always)]
+fn may_use(ctx: &SkBuffContext, end: End, is_kernels: bool) -> bool {
+    // What is neither IPv4 nor IPv6 has none of these addresses.
+    let Some(address) = address(ctx, end) else { return true };
+    if !is_near(&address) || is_elsewhere(ctx) {
+        return true;
     }
-    match holder(&source) {
-        None => ALLOW,
-        Some(holder) if holder.cgroup == 0 => i32::from(is_seen(cgroup(&ctx))),
-        // Resets of the kernel: whether they pass is judged where it is known what they answer.
+    match holder(&address) {
+        None => true,
+        Some(holder) if holder.cgroup == 0 => is_seen(cgroup(ctx)),
         Some(holder) => {
-            i32::from(ancestor(&ctx, holder.level) == holder.cgroup || cgroup(&ctx) <= KERNEL)
+            ancestor(ctx, holder.level) == holder.cgroup || is_kernels && cgroup(ctx) <= KERNEL
         }
     }
 }
 
 #[cgroup_sock_addr(bind4)]
 fn host_bind4(ctx: SockAddrContext) -> i32 {
-    bind(&Question::<false>(ctx))
+    verdict(bind(&Question::<false>(ctx)))
 }
 
 #[cgroup_sock_addr(bind6)]
 fn host_bind6(ctx: SockAddrContext) -> i32 {
-    bind(&Question::<true>(ctx))
+    verdict(bind(&Question::<true>(ctx)))
 }
 
 /// Of a workload's address the process is asked: the kernel does not tell whose the socket is here. If that is
 /// another's, its packets are dropped.
 #[inline(always)]
-fn bind<const V6: bool>(question: &Question<V6>) -> i32 {
+fn bind<const V6: bool>(question: &Question<V6>) -> bool {
     let wanted = question.address();
     if !is_near(&wanted) || question.is_elsewhere() {
-        return ALLOW;
+        return true;
     }
     match holder(&wanted) {
         Some(holder) if holder.cgroup != 0 => {
             // SAFETY: the helper has no preconditions.
             let process = unsafe { bpf_get_current_ancestor_cgroup_id(holder.level as i32) };
-            i32::from(process == holder.cgroup)
+            process == holder.cgroup
         }
-        _ => ALLOW,
+        _ => true,
     }
 }
 
 #[cgroup_sock_addr(connect4)]
 fn host_connect4(ctx: SockAddrContext) -> i32 {
-    connect(&Question::<false>(ctx))
+    verdict(connect(&Question::<false>(ctx)))
 }
 
 #[cgroup_sock_addr(connect6)]
 fn host_connect6(ctx: SockAddrContext) -> i32 {
-    connect(&Question::<true>(ctx))
+    verdict(connect(&Question::<true>(ctx)))
 }
 
 /// Who may be a workload connects to the overlay once that is known: refused at once, not dropped for minutes.
 #[inline(always)]
-fn connect<const V6: bool>(question: &Question<V6>) -> i32 {
+fn connect<const V6: bool>(question: &Question<V6>) -> bool {
     // SAFETY: the helper has no preconditions.
     let process = unsafe { bpf_get_current_cgroup_id() };
-    if is_seen(process) || question.is_elsewhere() || !is_overlay(&question.address()) { ALLOW } else { REFUSE }
+    is_seen(process) || question.is_elsewhere() || !is_overlay(&question.address())
 }
 
 #[cgroup_sockopt(setsockopt)]
 fn host_setsockopt(ctx: SockoptContext) -> i32 {
     // SAFETY: the context is the kernel's.
     let is_elsewhere = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) } != settings::netns();
-    i32::from(is_elsewhere || !is_bypass(&ctx))
+    verdict(is_elsewhere || !is_bypass(&ctx))
 }
 
 /// Whether an option lets packets leave or come around the programs on interfaces.

@@ -4,12 +4,14 @@
 //! so that the data path's does not grow with it.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod host;
 mod maps;
 mod packet;
 mod settings;
 mod socket;
+mod verdict;
 mod workload;
 
 #[panic_handler]

@@ -8,79 +8,77 @@ use crate::maps::is_overlay;
 use crate::packet::{End, address, is_elsewhere};
 use crate::settings::{is_own, is_wildcard};
 use crate::socket::Question;
-
-const REFUSE: i32 = 0;
-const ALLOW: i32 = 1;
+use crate::verdict::verdict;
 
 #[cgroup_sock_addr(connect4)]
 fn workload_connect4(ctx: SockAddrContext) -> i32 {
-    connect(&Question::<false>(ctx))
+    verdict(connect(&Question::<false>(ctx)))
 }
 
 #[cgroup_sock_addr(connect6)]
 fn workload_connect6(ctx: SockAddrContext) -> i32 {
-    connect(&Question::<true>(ctx))
+    verdict(connect(&Question::<true>(ctx)))
 }
 
 /// A connection to the overlay comes from the workload's own address. One that is bound to another refuses.
 #[inline(always)]
-fn connect<const V6: bool>(question: &Question<V6>) -> i32 {
+fn connect<const V6: bool>(question: &Question<V6>) -> bool {
     let destination = question.address();
     if question.is_elsewhere() || !is_overlay(&destination) {
-        return ALLOW;
+        return true;
     }
     if let Some(bound) = question.bound() {
-        return i32::from(is_own(&bound));
+        return is_own(&bound);
     }
     match question.own_for(&destination) {
-        Some(own) => i32::from(question.bind(&own)),
-        None => REFUSE,
+        Some(own) => question.bind(&own),
+        None => false,
     }
 }
 
 #[cgroup_sock_addr(sendmsg4)]
 fn workload_sendmsg4(ctx: SockAddrContext) -> i32 {
-    send(&Question::<false>(ctx))
+    verdict(send(&Question::<false>(ctx)))
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 fn workload_sendmsg6(ctx: SockAddrContext) -> i32 {
-    send(&Question::<true>(ctx))
+    verdict(send(&Question::<true>(ctx)))
 }
 
 /// A datagram to the overlay of a socket that is not connected comes from the workload's own address, whatever the
 /// sender has asked for.
 #[inline(always)]
-fn send<const V6: bool>(question: &Question<V6>) -> i32 {
+fn send<const V6: bool>(question: &Question<V6>) -> bool {
     let destination = question.address();
     if question.is_elsewhere() || !is_overlay(&destination) {
-        return ALLOW;
+        return true;
     }
-    let Some(own) = question.own_for(&destination) else { return REFUSE };
+    let Some(own) = question.own_for(&destination) else { return false };
     // One that is bound to another address of the workload's keeps that.
     if question.bound().is_none_or(|bound| !is_own(&bound)) {
         question.set_source(&own);
     }
-    ALLOW
+    true
 }
 
 #[cgroup_sock_addr(bind4)]
 fn workload_bind4(ctx: SockAddrContext) -> i32 {
-    bind(&Question::<false>(ctx))
+    verdict(bind(&Question::<false>(ctx)))
 }
 
 #[cgroup_sock_addr(bind6)]
 fn workload_bind6(ctx: SockAddrContext) -> i32 {
-    bind(&Question::<true>(ctx))
+    verdict(bind(&Question::<true>(ctx)))
 }
 
 /// Of the overlay's addresses a workload binds its own alone. A connection that is bound to no address and no port
 /// before it begins gets its own: once it is bound the kernel lets nobody else do that.
 #[inline(always)]
-fn bind<const V6: bool>(question: &Question<V6>) -> i32 {
+fn bind<const V6: bool>(question: &Question<V6>) -> bool {
     let wanted = question.address();
     if question.is_elsewhere() {
-        return ALLOW;
+        return true;
     }
     if is_wildcard(&wanted) {
         if question.has_no_port()
@@ -89,29 +87,29 @@ fn bind<const V6: bool>(question: &Question<V6>) -> i32 {
         {
             question.replace(&own);
         }
-        return ALLOW;
+        return true;
     }
-    i32::from(is_own(&wanted) || !is_overlay(&wanted))
+    is_own(&wanted) || !is_overlay(&wanted)
 }
 
 #[cgroup_skb(egress)]
 fn workload_egress(ctx: SkBuffContext) -> i32 {
-    is_its_own(&ctx, End::Source)
+    verdict(is_its_own(&ctx, End::Source))
 }
 
 #[cgroup_skb(ingress)]
 fn workload_ingress(ctx: SkBuffContext) -> i32 {
-    is_its_own(&ctx, End::Destination)
+    verdict(is_its_own(&ctx, End::Destination))
 }
 
 /// Nothing leaves or arrives under another overlay address than the workload's own, the host's among them.
 #[inline(always)]
-fn is_its_own(ctx: &SkBuffContext, end: End) -> i32 {
-    let Some(address) = address(ctx, end) else { return REFUSE };
-    i32::from(is_own(&address) || !is_overlay(&address) || is_elsewhere(ctx))
+fn is_its_own(ctx: &SkBuffContext, end: End) -> bool {
+    let Some(address) = address(ctx, end) else { return false };
+    is_own(&address) || !is_overlay(&address) || is_elsewhere(ctx)
 }
 
 #[cgroup_sockopt(setsockopt)]
 fn workload_setsockopt(ctx: SockoptContext) -> i32 {
-    i32::from(!is_bypass(&ctx))
+    verdict(!is_bypass(&ctx))
 }
