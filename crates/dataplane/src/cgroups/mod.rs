@@ -10,6 +10,8 @@ mod load;
 mod netns;
 mod set;
 mod specification;
+#[cfg(test)]
+mod tests;
 
 pub use hook::CgroupHook;
 pub use links::{CgroupFault, CgroupLinks, Place};
