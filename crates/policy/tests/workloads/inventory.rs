@@ -98,8 +98,12 @@ fn what_is_wrong_is_told_with_its_place_and_what_to_do() {
     let (parsed, findings) = read(&host(&with("a", "100.64.0.2", r#"{"unit": "a.service"}"#)));
     assert!(parsed.is_none() && findings.contains("100.64.0.2"), "{findings}");
     // Both places of an overlap are told.
-    let (_, findings) = read(&host(&format!("{ENGINE}, {}", with("b", "100.64.9.2", r#"{"unit": "engine.service"}"#))));
-    assert!(findings.contains("h/engine matches here"), "{findings}");
+    let text = host(&format!("{ENGINE}, {}", with("b", "100.64.9.2", r#"{"unit": "engine.service"}"#)));
+    let mut findings = Findings::default();
+    inventory::parse(&Source::new("i", &text), &mut findings);
+    let [error] = &findings.0[..] else { panic!("{findings}") };
+    assert_eq!(error.related.len(), 1);
+    assert_eq!(error.related[0].message, "h/engine matches here");
     // The same units on two hosts are replicas.
     let replicas = r#"{"nodes": [
         {"name": "a", "addresses": ["100.64.0.1"], "routes": ["100.64.9.1/32"], "workloads": [{"name": "w", "addresses": ["100.64.9.1"], "spiffe": "spiffe://x/w", "match": {"unit": "w.service"}}]},

@@ -64,7 +64,7 @@ fn a_spiffe_id_names_workloads_on_either_side() {
 fn findings(rules: &str, dialect: Dialect) -> String {
     let mut findings = Findings::default();
     let inventory = inventory::parse(&Source::new("i", INVENTORY), &mut findings).unwrap();
-    if let Some(policy) = policy::parse(&Source::new("p", policy_of(rules)), dialect, &mut findings) {
+    if let Some(policy) = policy::parse(&Source::new("p", &policy_of(rules)), dialect, &mut findings) {
         let _ = resolve(&policy, &inventory, dialect, Default::default(), &mut findings);
     }
     findings.to_string()
@@ -87,8 +87,8 @@ fn what_means_nobody_is_warned_of_and_what_is_malformed_refused() {
 fn without_an_inventory_a_spiffe_id_is_somebody() {
     let text = policy_of(&accept("spiffe://x.y/a/*", "spiffe://x.y/b:80"));
     let mut findings = Findings::default();
-    let policy = policy::parse(&Source::new("p", text), Dialect::Bulkhead, &mut findings).unwrap();
-    let inventory = placeholder::placeholder(&policy);
+    let policy = policy::parse(&Source::new("p", &text), Dialect::Bulkhead, &mut findings).unwrap();
+    let inventory = placeholder(&policy);
     let ruleset = resolve(&policy, &inventory, Dialect::Bulkhead, Default::default(), &mut findings);
     assert_eq!(findings.to_string(), "");
     assert!(ruleset.selectors.iter().all(|selector| !selector.set.is_empty()));
@@ -123,7 +123,7 @@ fn tables_are_a_hosts_and_its_workloads_have_classes_of_their_own() {
     }
     // On lo nobody is known but the host's own.
     let lo = compile_loopback(&ruleset, &inventory, "h", Limits::default()).unwrap();
-    assert!(lo.tables.remotes <= 4 && lo.tables.hosts.count() <= 4, "{:?}", lo.tables.remotes);
+    assert!(lo.tables.remotes <= 4 && lo.tables.hosts.iter().count() <= 4, "{:?}", lo.tables.remotes);
 }
 
 #[test]

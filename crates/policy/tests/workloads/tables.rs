@@ -60,11 +60,12 @@ fn reason(ruleset: &Ruleset, verdict: Verdict) -> Reason {
     }
 }
 
-/// Whether what was found is what the reference says. A first packet may look like a reply, and somebody unknown may be
-/// known by a rule about something else.
+/// Whether what was found is what the reference says. A first packet may look like a reply, somebody unknown may be
+/// known by a rule about something else, and what a rule admits may be used up by those before.
 fn agrees(found: Reason, wanted: Reason, probe: &Probe) -> bool {
     found == wanted
         || matches!((found, wanted), (Reason::NoRule, Reason::UnknownAddress))
+        || matches!((found, wanted), (Reason::PacketRate | Reason::NewFlowRate, Reason::Rule))
         || (probe.protocol == 17
             && found == Reason::NoFlow
             && matches!(wanted, Reason::NoRule | Reason::UnknownAddress | Reason::DenyRule))
