@@ -56,7 +56,8 @@ pub fn find(workloads: &Workloads, tree: &Tree) -> BTreeMap<String, Found> {
         let of = match outermost {
             None => Found::NotRunning,
             Some(outermost) => {
-                let others: Vec<_> = matching.filter(|cgroup| !is_within(&cgroup.path, &outermost.path)).collect();
+                let others: Vec<_> =
+                    matching.filter(|cgroup| !is_within(&cgroup.path, &outermost.path)).collect();
                 if others.is_empty() {
                     Found::Running(outermost)
                 } else {
@@ -83,9 +84,8 @@ fn overlaps(found: &BTreeMap<String, Found>) -> Vec<(String, String, String)> {
     };
     let mut overlapping = Vec::new();
     for (name, path) in running() {
-        let other = running().find(|(other, above)| {
-            *other != name && (is_within(path, above) || is_within(above, path))
-        });
+        let other = running()
+            .find(|(other, above)| *other != name && (is_within(path, above) || is_within(above, path)));
         overlapping.extend(other.map(|(other, _)| (name.clone(), other.clone(), path.clone())));
     }
     overlapping
