@@ -6,8 +6,8 @@ use aya_ebpf::maps::lpm_trie::Key;
 use bulkhead_abi::{
     Address, Cell, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS,
     FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_LOOPBACK, FEATURE_ROUTES, FEATURE_STAGED, FEATURE_WORKLOADS,
-    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, Pair, Rate, RateLimit, Routed, Word,
-    Workload,
+    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, Pair, Rate, RateLimit, Routed,
+    Word, Workload,
 };
 use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::host_table::Buckets;

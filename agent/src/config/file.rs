@@ -15,7 +15,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Binding, Config, HookChoice, LOOPBACK, Link, Managed, Mode, Role, alarms, events, history, timeouts, underlay,
+    Binding, Config, HookChoice, LOOPBACK, Link, Managed, Mode, Role, alarms, events, history, timeouts,
+    underlay,
 };
 #[cfg(feature = "agent")]
 use super::{anchors, sinks, sources};

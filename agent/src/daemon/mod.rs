@@ -28,9 +28,9 @@ mod sources;
 pub mod state;
 pub mod store;
 mod threads;
-pub mod workloads;
 #[cfg(test)]
 mod transitions;
+pub mod workloads;
 
 use std::convert::Infallible;
 use std::path::Path;

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bulkhead_abi::{
-    FEATURE_AUDIT, FEATURE_LOOPBACK, FEATURE_STAGED, INTERFACE_BARE_IP, INTERFACE_ETHERNET, NESTING_LEVELS, Settings,
+    FEATURE_AUDIT, FEATURE_LOOPBACK, FEATURE_STAGED, INTERFACE_BARE_IP, INTERFACE_ETHERNET, NESTING_LEVELS,
+    Settings,
 };
 
 use super::object::missing;

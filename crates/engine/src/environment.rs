@@ -1,7 +1,8 @@
 //! What a decision may look at besides the packet.
 
 use bulkhead_abi::{
-    Address, Cell, FlowKey, FlowValue, FragmentKey, FragmentValue, Leaf, Pair, Rate, RateLimit, Routed, Workload,
+    Address, Cell, FlowKey, FlowValue, FragmentKey, FragmentValue, Leaf, Pair, Rate, RateLimit, Routed,
+    Workload,
 };
 
 use crate::host_table::Buckets;

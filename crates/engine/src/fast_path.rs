@@ -9,8 +9,8 @@ use crate::decide::decide_judged;
 use crate::parse::plain::{self, Plain};
 use crate::parse::{mapped, protocol};
 use crate::sides::sent_between;
-use crate::workload::is_apart;
 use crate::tables::{cell_of, leaf_of};
+use crate::workload::is_apart;
 use crate::{Calls, Environment, Judgement, Metadata, Outcome, Packet, Reason, Sides};
 
 /// How far a plain packet got.

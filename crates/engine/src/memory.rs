@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use bulkhead_abi::{
     Address, BLOCK_SLOTS, CELL_EXEMPT, Cell, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_GROUPS,
-    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_LOOPBACK, FEATURE_ROUTES, FEATURE_WORKLOADS, FlowKey, FlowValue,
-    FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey, PORT_BLOCKS, Pair, Rate, RateLimit, Routed,
-    Settings, TIMEOUTS, TRIE_ROOT_BLOCKS, Workload,
+    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_LOOPBACK, FEATURE_ROUTES, FEATURE_WORKLOADS, FlowKey,
+    FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey, PORT_BLOCKS, Pair, Rate,
+    RateLimit, Routed, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS, Workload,
 };
 
 use crate::change::{Addresses, Unchanged};

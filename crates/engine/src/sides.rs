@@ -73,7 +73,11 @@ pub(crate) fn passes_apart(env: &impl Calls, headers: &Headers) -> bool {
 /// # Errors
 /// Why not.
 #[inline(always)]
-pub(crate) fn passes_as_to_ends(env: &impl Calls, direction: Direction, headers: &Headers) -> Result<(), Reason> {
+pub(crate) fn passes_as_to_ends(
+    env: &impl Calls,
+    direction: Direction,
+    headers: &Headers,
+) -> Result<(), Reason> {
     let (source, _) = leaves(env, headers)?;
     if direction == Direction::Egress && env.has_workloads() {
         may_send_apart(env, source.local())?;

@@ -72,7 +72,8 @@ fn within(
     destination: Leaf,
     is_answer: bool,
 ) -> Result<Sides, Reason> {
-    let (Some(sender), Some(receiver)) = (env.workload(source.local()), env.workload(destination.local())) else {
+    let (Some(sender), Some(receiver)) = (env.workload(source.local()), env.workload(destination.local()))
+    else {
         return Err(Reason::LookupFailed);
     };
     if !sender.is_some() && !receiver.is_some() {

@@ -1,6 +1,8 @@
 //! How bad an event is, on the scales of others.
 
-use bulkhead_api::event::{Action, AlarmKind, AlarmState, BindingState, Effect, Kind, LostCause, Outcome, WorkloadState};
+use bulkhead_api::event::{
+    Action, AlarmKind, AlarmState, BindingState, Effect, Kind, LostCause, Outcome, WorkloadState,
+};
 
 /// How bad an event is. The order is that of OCSF's `severity_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

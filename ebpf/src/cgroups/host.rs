@@ -49,9 +49,7 @@ fn may_use(ctx: &SkBuffContext, end: End, is_kernels: bool) -> bool {
     match holder(&address) {
         None => true,
         Some(holder) if holder.cgroup == 0 => is_seen(cgroup(ctx)),
-        Some(holder) => {
-            ancestor(ctx, holder.level) == holder.cgroup || is_kernels && cgroup(ctx) <= KERNEL
-        }
+        Some(holder) => ancestor(ctx, holder.level) == holder.cgroup || is_kernels && cgroup(ctx) <= KERNEL,
     }
 }
 

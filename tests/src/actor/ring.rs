@@ -76,7 +76,15 @@ pub fn connect(words: &Words<'_>) -> io::Result<String> {
         word(sq[6]).store(0, Ordering::Relaxed);
         word(sq[1]).store(1, Ordering::Release);
         let (count, flags) = if is_polled { (0, ENTER_SQ_WAKEUP) } else { (1, 0) };
-        libc::syscall(libc::SYS_io_uring_enter, ring, count, 0, flags & !ENTER_GETEVENTS, null_mut::<u8>(), 0);
+        libc::syscall(
+            libc::SYS_io_uring_enter,
+            ring,
+            count,
+            0,
+            flags & !ENTER_GETEVENTS,
+            null_mut::<u8>(),
+            0,
+        );
         let deadline = Instant::now() + Duration::from_millis(1500);
         while word(cq[1]).load(Ordering::Acquire) == 0 {
             if Instant::now() > deadline {

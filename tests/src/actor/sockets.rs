@@ -83,7 +83,9 @@ pub fn udp(words: &Words<'_>) -> io::Result<String> {
         socket.connect(&to.into())?;
     }
     match words.value("source") {
-        Some(source) => send_from(&socket, to, source.parse().map_err(io::Error::other)?, words.has("connect"))?,
+        Some(source) => {
+            send_from(&socket, to, source.parse().map_err(io::Error::other)?, words.has("connect"))?
+        }
         None if words.has("connect") => socket.send(b"x").map(drop)?,
         None => socket.send_to(b"x", &to.into()).map(drop)?,
     }
@@ -203,7 +205,12 @@ pub fn say(mut socket: &Socket) -> io::Result<String> {
 pub fn option(words: &Words<'_>) -> io::Result<String> {
     let of = |family: i32, kind: Type| Socket::new(Domain::from(family), kind, None);
     match words.at(1)? {
-        "bypass" => set(&of(libc::AF_PACKET, Type::DGRAM)?, libc::SOL_PACKET, PACKET_QDISC_BYPASS, &1i32.to_ne_bytes())?,
+        "bypass" => set(
+            &of(libc::AF_PACKET, Type::DGRAM)?,
+            libc::SOL_PACKET,
+            PACKET_QDISC_BYPASS,
+            &1i32.to_ne_bytes(),
+        )?,
         "xdp" => set(&of(libc::AF_XDP, Type::RAW)?, SOL_XDP, XDP_RX_RING, &64i32.to_ne_bytes())?,
         "version" => {
             set(&of(libc::AF_PACKET, Type::RAW)?, libc::SOL_PACKET, PACKET_VERSION, &1i32.to_ne_bytes())?;

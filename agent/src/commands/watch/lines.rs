@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
-use bulkhead_api::event::{BindingState, WorkloadState, Event, Kind};
+use bulkhead_api::event::{BindingState, Event, Kind, WorkloadState};
 use bulkhead_api::text::plain;
 use rustix::termios::tcgetwinsize;
 

@@ -30,7 +30,9 @@ pub type Verdicts = BTreeMap<IpAddr, Verdict>;
 pub fn verdicts(inventory: &Inventory, own: &str, evidence: &Evidence) -> Verdicts {
     let others = inventory.nodes.iter().filter(|node| node.host() != own);
     let judged = others.flat_map(|node| node.addresses.iter().map(move |address| (*address, node)));
-    judged.map(|(address, node)| (address, verdict(node, inventory.host_of(node), address, evidence))).collect()
+    judged
+        .map(|(address, node)| (address, verdict(node, inventory.host_of(node), address, evidence)))
+        .collect()
 }
 
 fn verdict(node: &Node, host: &Node, address: IpAddr, evidence: &Evidence) -> Verdict {

@@ -107,7 +107,8 @@ pub(in crate::daemon) fn change<D: Dataplane>(
     let workloads = &enforcer.setup.workloads;
     // Whose addresses they will be is held before any packet may be theirs.
     let built = built.and_then(|built| workloads.prepare(pins, &built.workloads, to_all).map(|()| built));
-    let built = built.inspect_err(|_| workloads.settle(pins, &before, to_all).unwrap_or_else(log_and_default));
+    let built =
+        built.inspect_err(|_| workloads.settle(pins, &before, to_all).unwrap_or_else(log_and_default));
     let applied =
         match built.and_then(|built| swap(enforcer, disk, built, (quarantined, evidence, verdicts), after)) {
             Ok(applied) => applied,

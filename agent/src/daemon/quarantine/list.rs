@@ -26,11 +26,7 @@ fn has_key(node: &Node, text: &str) -> bool {
 }
 
 /// Those of a node, and with a host's those of its workloads.
-fn all_addresses(
-    node: &Node,
-    inventory: &Inventory,
-    (name, own): (&str, &BTreeSet<IpAddr>),
-) -> Vec<IpAddr> {
+fn all_addresses(node: &Node, inventory: &Inventory, (name, own): (&str, &BTreeSet<IpAddr>)) -> Vec<IpAddr> {
     let known = inventory.overlay_addresses(node).chain(node.underlay.iter().copied());
     let known: Vec<IpAddr> = known.collect();
     let found = own.iter().filter(|address| node.name == name && !known.contains(address));

@@ -153,7 +153,10 @@ impl Keeper {
     }
 
     /// What is known, for `status`.
-    pub(super) fn known<T>(&self, of: impl FnOnce(&Workloads, &BTreeMap<String, Found>, Option<&str>) -> T) -> T {
+    pub(super) fn known<T>(
+        &self,
+        of: impl FnOnce(&Workloads, &BTreeMap<String, Found>, Option<&str>) -> T,
+    ) -> T {
         let kept = held(&self.0);
         of(&kept.wanted, &kept.found, kept.problem.as_deref())
     }

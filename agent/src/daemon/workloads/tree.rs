@@ -157,6 +157,9 @@ mod tests {
         let found = |path: &str| after.cgroups.iter().find(|cgroup| cgroup.path == path).unwrap();
         let (outer, inner) = (found(&format!("/{name}")), found(&format!("/{name}/inner")));
         assert_eq!((outer.level, inner.level), (1, 2));
-        assert!(before.last < outer.id && outer.id < inner.id && inner.id <= after.last, "{outer:?} {inner:?}");
+        assert!(
+            before.last < outer.id && outer.id < inner.id && inner.id <= after.last,
+            "{outer:?} {inner:?}"
+        );
     }
 }

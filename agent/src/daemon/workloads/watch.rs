@@ -40,7 +40,8 @@ fn watch(enforcer: &Enforcer) {
             && enforcer.setup.workloads.has_any()
         {
             if news.is_none() {
-                news = News::new().inspect_err(|error| tracing::warn!("cgroups are only polled: {error}")).ok();
+                news =
+                    News::new().inspect_err(|error| tracing::warn!("cgroups are only polled: {error}")).ok();
             }
             if let Some(news) = &mut news {
                 news.take();
@@ -53,7 +54,9 @@ fn watch(enforcer: &Enforcer) {
                 let words = format!("{error:#}");
                 // What fails again and again is told once.
                 if words != failed {
-                    tracing::error!("workloads are not looked at, and new cgroups stay off the overlay: {words}");
+                    tracing::error!(
+                        "workloads are not looked at, and new cgroups stay off the overlay: {words}"
+                    );
                     failed = words;
                 }
             }

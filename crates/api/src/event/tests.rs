@@ -184,7 +184,14 @@ fn workload() -> impl Strategy<Value = Kind> {
     (prop::sample::select(WorkloadState::ALL), text(), words, any::<Option<u64>>(), any::<u32>()).prop_map(
         |(state, workload, mut words, cgroup_id, generation)| {
             let (cgroup, problem) = (words.pop().flatten(), words.pop().flatten());
-            Kind::Workload(Box::new(WorkloadChange { workload, state, cgroup, cgroup_id, problem, generation }))
+            Kind::Workload(Box::new(WorkloadChange {
+                workload,
+                state,
+                cgroup,
+                cgroup_id,
+                problem,
+                generation,
+            }))
         },
     )
 }

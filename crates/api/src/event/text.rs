@@ -4,8 +4,7 @@ use std::fmt;
 
 use super::{
     Actor, Alarm, AlarmState, Altered, Balance, Binding, BindingState, Control, Coverage, Drop, Effect, End,
-    Event, Kind, LostEvents, Missed, Outcome, Rule, Unenforced, WorkloadChange,
-    WouldDiffer,
+    Event, Kind, LostEvents, Missed, Outcome, Rule, Unenforced, WorkloadChange, WouldDiffer,
 };
 
 impl fmt::Display for Event {

@@ -101,7 +101,8 @@ impl CgroupLinks {
             pinned.map_err(KernelError::refused(format!("{}: pinning", pin.display())))?;
         }
         // Hooks that this set has no program for.
-        let others: Vec<_> = self.hooks_of(place).filter(|hook| set.hooks(workload).all(|known| known != *hook)).collect();
+        let others: Vec<_> =
+            self.hooks_of(place).filter(|hook| set.hooks(workload).all(|known| known != *hook)).collect();
         for hook in others {
             self.remove(place, hook, pins)?;
         }

@@ -38,8 +38,9 @@ pub(super) fn load(
     for name in SHARED {
         loader.map_pin_path(name, directory.join(name));
     }
-    let mut object =
-        loader.load(CGROUP_OBJECT).map_err(KernelError::refused("loading the object of programs on cgroups"))?;
+    let mut object = loader
+        .load(CGROUP_OBJECT)
+        .map_err(KernelError::refused("loading the object of programs on cgroups"))?;
     programs::load(programs::unloaded(&mut object, names)?)?;
     Ok(object)
 }

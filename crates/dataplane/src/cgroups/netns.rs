@@ -11,7 +11,8 @@ const SO_NETNS_COOKIE: libc::c_int = 71;
 /// # Errors
 /// If the kernel has none: Linux has them from 5.14 on.
 pub(super) fn cookie() -> io::Result<u64> {
-    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| std::net::UdpSocket::bind(("::", 0)))?;
+    let socket =
+        std::net::UdpSocket::bind(("127.0.0.1", 0)).or_else(|_| std::net::UdpSocket::bind(("::", 0)))?;
     let (mut cookie, mut length) = (0u64, size_of::<u64>() as libc::socklen_t);
     // SAFETY: the option is a double word, for which there is room.
     let answer = unsafe {

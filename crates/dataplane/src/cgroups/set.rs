@@ -69,7 +69,8 @@ impl CgroupSet {
         directory: &Path,
         tells_netns: bool,
     ) -> Result<Self, KernelError> {
-        let netns = netns::cookie().map_err(KernelError::refused("asking for the network namespace's cookie"))?;
+        let netns =
+            netns::cookie().map_err(KernelError::refused("asking for the network namespace's cookie"))?;
         let (held, prefixes) = (specification.held(), specification.prefixes());
         let sizes = [("HOLDERS", held.len()), ("OVERLAY", prefixes.len())];
         let of_host = CgroupHook::ALL.into_iter().filter(|hook| is_hosts(specification, *hook));
@@ -110,8 +111,7 @@ impl CgroupSet {
     /// # Errors
     /// If the kernel refuses.
     pub fn hold(&mut self, workload: &str, cgroup: Option<(u64, u32)>) -> Result<(), KernelError> {
-        let holder = cgroup
-            .map_or(Holder::NOBODY, |(cgroup, level)| Holder { cgroup, level, reserved: 0 });
+        let holder = cgroup.map_or(Holder::NOBODY, |(cgroup, level)| Holder { cgroup, level, reserved: 0 });
         let known = self.specification.workloads.iter().find(|known| known.name == workload);
         for address in known.map(|known| &*known.addresses).unwrap_or_default() {
             self.holders

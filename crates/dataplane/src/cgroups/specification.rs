@@ -208,10 +208,8 @@ mod tests {
 
     #[test]
     fn loopback_is_never_of_the_overlay() {
-        let specification = CgroupSpecification {
-            overlay: vec![(ip("0.0.0.0"), 0)],
-            ..CgroupSpecification::default()
-        };
+        let specification =
+            CgroupSpecification { overlay: vec![(ip("0.0.0.0"), 0)], ..CgroupSpecification::default() };
         let keys = specification.prefixes();
         assert!(keys.contains(&(96, from_ip(ip("0.0.0.0")), true)), "{keys:?}");
         assert!(keys.contains(&(104, from_ip(ip("127.0.0.1")), false)), "{keys:?}");

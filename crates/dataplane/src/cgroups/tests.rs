@@ -44,7 +44,8 @@ fn a_set_is_taken_over_by_the_next_and_asked_of_the_kernel() {
     set.hold("h/engine", Some((id, 1))).unwrap();
     set.see(id).unwrap();
     let mut links = CgroupLinks::open(&pins).unwrap();
-    let fault = |links: &CgroupLinks, set: &CgroupSet| links.fault(set, place, Some("h/engine"), &pins).unwrap();
+    let fault =
+        |links: &CgroupLinks, set: &CgroupSet| links.fault(set, place, Some("h/engine"), &pins).unwrap();
     assert_eq!(fault(&links, &set), Some(CgroupFault::Detached(CgroupHook::Bind4)));
     links.attach(&set, place, Some("h/engine"), open.as_fd(), &pins).unwrap();
     assert_eq!(fault(&links, &set), None);

@@ -53,7 +53,8 @@ fn sent(node: &Node, sender: &Sender, packet: &[u8]) -> Reason {
     *node.0.sender.borrow_mut() = sender.clone();
     let copy = node.0.clone();
     let reason = node.send(packet);
-    if let Some(FastPath::Verdict(_, outcome, _)) = fast_path(&copy, &Packet::new(packet), Direction::Egress) {
+    if let Some(FastPath::Verdict(_, outcome, _)) = fast_path(&copy, &Packet::new(packet), Direction::Egress)
+    {
         assert_eq!(outcome.reason, reason);
     }
     reason
@@ -126,10 +127,13 @@ fn a_workload_that_does_not_run_is_nobody() {
 
 #[test]
 fn the_kernel_answers_for_a_workload_and_begins_nothing() {
-    let tables = between(&[inn(2, 1, TCP, 80), inn(2, 1, UDP, 53), out(2, 1, TCP, 443), out(2, 1, UDP, 53)], false);
+    let tables =
+        between(&[inn(2, 1, TCP, 80), inn(2, 1, UDP, 53), out(2, 1, TCP, 443), out(2, 1, UDP, 53)], false);
     let node = Node::new(&tables);
     // Nothing was asked: what the policy admits outwards is not begun by the kernel.
-    for packet in [tcp((ENGINE, 4000), (PEER, 443), SYN), udp((ENGINE, 4000), (PEER, 53)), echo(ENGINE, PEER, 7)] {
+    for packet in
+        [tcp((ENGINE, 4000), (PEER, 443), SYN), udp((ENGINE, 4000), (PEER, 53)), echo(ENGINE, PEER, 7)]
+    {
         assert_eq!(sent(&node, &kernel(), &packet), Reason::WorkloadSpoofed);
     }
     assert_eq!(sent(&node, &kernel(), &tcp((ENGINE, 81), (PEER, 4000), RST | ACK)), Reason::NoFlow);
@@ -178,7 +182,8 @@ fn over(node: &Node, sender: &Sender, packet: &[u8]) -> (Reason, Option<Reason>)
 
 #[test]
 fn on_lo_each_end_is_judged_as_if_the_other_were_elsewhere() {
-    let tables = between(&[out(1, 2, TCP, 80), inn(2, 1, TCP, 80), out(1, 2, TCP, 81), inn(2, 1, TCP, 82)], true);
+    let tables =
+        between(&[out(1, 2, TCP, 80), inn(2, 1, TCP, 80), out(1, 2, TCP, 81), inn(2, 1, TCP, 82)], true);
     let node = lo(&tables);
     let (host, engine) = (by(&[1, 6]), by(&[1, 5, ENGINE_CGROUP]));
     let ask = |port, flags| tcp((OWN, 4000), (ENGINE, port), flags);
@@ -206,7 +211,10 @@ fn on_lo_each_end_is_judged_as_if_the_other_were_elsewhere() {
     assert_eq!(over(&node, &kernel(), &reset), (Reason::Loopback, Some(Reason::Loopback)));
     // Whoever is on lo by none of the host's addresses is nobody to a workload.
     assert_eq!(over(&node, &host, &tcp(("127.0.0.1", 4000), (ENGINE, 80), SYN)).0, Reason::NotLocal);
-    assert_eq!(over(&node, &engine, &tcp((ENGINE, 4000), ("127.0.0.1", 80), SYN)), (Reason::UnknownAddress, None));
+    assert_eq!(
+        over(&node, &engine, &tcp((ENGINE, 4000), ("127.0.0.1", 80), SYN)),
+        (Reason::UnknownAddress, None)
+    );
 }
 
 #[test]
@@ -267,11 +275,8 @@ fn who_is_cut_off_is_so_on_lo_and_a_host_stays_open_to_itself() {
 
 fn sender() -> impl Strategy<Value = Sender> {
     let ids = prop::collection::vec(prop::sample::select(vec![1, 5, ENGINE_CGROUP, BACKUP_CGROUP, 0]), 0..5);
-    (ids, any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(cgroups, is_kernel, is_packet_socket)| Sender {
-        cgroups,
-        is_kernel,
-        is_packet_socket,
-    })
+    (ids, any::<bool>(), prop::bool::weighted(0.2))
+        .prop_map(|(cgroups, is_kernel, is_packet_socket)| Sender { cgroups, is_kernel, is_packet_socket })
 }
 
 proptest! {

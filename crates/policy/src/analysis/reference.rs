@@ -172,7 +172,9 @@ pub fn judge_loopback(
     probe: &Probe,
     now: u64,
 ) -> Option<Verdict> {
-    let workload = |address| inventory.workloads_of(&host.name).find(|node| node.addresses_on(ruleset.network).contains(&address));
+    let workload = |address| {
+        inventory.workloads_of(&host.name).find(|node| node.addresses_on(ruleset.network).contains(&address))
+    };
     let (from, to) = (workload(probe.source), workload(probe.destination));
     match (from, to) {
         (None, None) => return None,
@@ -202,7 +204,8 @@ fn decide(
     probe: &Probe,
     now: u64,
 ) -> Verdict {
-    let here = inventory.workloads_of(&node.name).find(|own| own.addresses_on(ruleset.network).contains(&local));
+    let here =
+        inventory.workloads_of(&node.name).find(|own| own.addresses_on(ruleset.network).contains(&local));
     let ends = [here.unwrap_or(node).expires, expiry(ruleset, inventory, remote)];
     let gone = ends.into_iter().flatten().any(|end| now >= end);
     let router = inventory.index(&node.name).filter(|_| direction == Direction::Ingress);

@@ -138,7 +138,9 @@ fn addressed(policy: &Policy, selector: &Selector) -> Vec<IpNet> {
             let hosts = policy.hosts.iter().filter(|(name, _)| name.value == *host);
             hosts.map(|(_, net)| *net).collect()
         }
-        Selector::IpSet(name) => ipsets(policy).get(name.as_str()).map(AddressSet::prefixes).unwrap_or_default(),
+        Selector::IpSet(name) => {
+            ipsets(policy).get(name.as_str()).map(AddressSet::prefixes).unwrap_or_default()
+        }
         _ => Vec::new(),
     }
 }

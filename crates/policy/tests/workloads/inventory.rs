@@ -31,7 +31,10 @@ fn a_workload_is_an_identity_of_its_own_that_ends_with_its_host() {
     let inventory = inventory.unwrap_or_else(|| panic!("{findings}"));
     let (host, engine) = (inventory.node("h").unwrap(), inventory.node("h/engine").unwrap());
     assert_eq!((engine.tags(), engine.routes.len(), engine.key), (&["tag:engine".to_owned()][..], 0, None));
-    assert_eq!((engine.expires, engine.host(), inventory.host_of(engine).name.as_str()), (host.expires, "h", "h"));
+    assert_eq!(
+        (engine.expires, engine.host(), inventory.host_of(engine).name.as_str()),
+        (host.expires, "h", "h")
+    );
     assert_eq!(engine.posture, host.posture, "it runs on that machine");
     assert_eq!(engine.spiffe().unwrap().as_str(), "spiffe://x.y/engine");
     let matches = &engine.workload.as_ref().unwrap().matches;
@@ -47,13 +50,18 @@ fn a_workload_is_an_identity_of_its_own_that_ends_with_its_host() {
 
 #[test]
 fn what_is_wrong_is_told_with_its_place_and_what_to_do() {
-    let one = |fields: &str| format!(r#"{{"name": "w", "addresses": ["100.64.9.2"], "match": {{"unit": "w.service"}}{fields}}}"#);
+    let one = |fields: &str| {
+        format!(r#"{{"name": "w", "addresses": ["100.64.9.2"], "match": {{"unit": "w.service"}}{fields}}}"#)
+    };
     let with = |name: &str, address: &str, matches: &str| {
         format!(r#"{{"name": "{name}", "addresses": ["{address}"], "match": {matches}}}"#)
     };
     for (workloads, wanted) in [
         (with("a/b", "100.64.9.1", r#"{"unit": "a.service"}"#), "\"a/b\" is no name of a workload"),
-        (with("a", "100.64.8.1", r#"{"unit": "a.service"}"#), "h does not route 100.64.8.1, the address of a workload of it"),
+        (
+            with("a", "100.64.8.1", r#"{"unit": "a.service"}"#),
+            "h does not route 100.64.8.1, the address of a workload of it",
+        ),
         (with("a", "8.8.8.8", r#"{"unit": "a.service"}"#), "add \"8.8.8.8/32\" to its routes"),
         (with("a", "100.64.0.1", r#"{"unit": "a.service"}"#), "h does not route 100.64.0.1"),
         (with("a", "100.64.9.1", r#"{"unit": "a"}"#), "\"a\" is no name of a unit that has a cgroup"),
@@ -69,10 +77,16 @@ fn what_is_wrong_is_told_with_its_place_and_what_to_do() {
         (with("a", "100.64.9.1", r#"{"uid": 1000}"#), "unknown field \"uid\" in match"),
         (one(r#", "user": "u@x.y""#), "unknown field \"user\" in a workload"),
         (one(r#", "tags": ["engine"]"#), "\"engine\" is no tag"),
-        (one(r#", "spiffe": "spiffe://x.y""#), "is no SPIFFE ID of a workload: it names a trust domain and no workload"),
+        (
+            one(r#", "spiffe": "spiffe://x.y""#),
+            "is no SPIFFE ID of a workload: it names a trust domain and no workload",
+        ),
         (r#"{"name": "w", "match": {"unit": "w.service"}}"#.to_owned(), "the workload has no \"addresses\""),
         (r#"{"name": "w", "addresses": ["100.64.9.1"]}"#.to_owned(), "the workload has no \"match\""),
-        (r#"{"addresses": ["100.64.9.1"], "match": {"unit": "w.service"}}"#.to_owned(), "the workload has no \"name\""),
+        (
+            r#"{"addresses": ["100.64.9.1"], "match": {"unit": "w.service"}}"#.to_owned(),
+            "the workload has no \"name\"",
+        ),
         (
             format!("{ENGINE}, {}", with("b", "100.64.9.1", r#"{"unit": "b.service"}"#)),
             "100.64.9.1 is held by h/engine and by h/b",
@@ -86,7 +100,10 @@ fn what_is_wrong_is_told_with_its_place_and_what_to_do() {
             "h/b and h/engine would both be cgroups that engine.socket and engine.socket match",
         ),
         (
-            format!("{ENGINE}, {}", with("b", "100.64.9.2", r#"{"cgroup": "/system.slice/engine.service/inner"}"#)),
+            format!(
+                "{ENGINE}, {}",
+                with("b", "100.64.9.2", r#"{"cgroup": "/system.slice/engine.service/inner"}"#)
+            ),
             "h/b and h/engine would both be cgroups",
         ),
     ] {
@@ -123,7 +140,13 @@ fn an_inventory_that_is_written_again_has_the_same_workloads() {
     let second = second.unwrap_or_else(|| panic!("{findings}\n{text}"));
     let all = |inventory: &Inventory| -> Vec<_> {
         let of = |node: &inventory::Node| {
-            (node.name.clone(), node.addresses.clone(), node.owner.clone(), node.expires, node.workload.clone())
+            (
+                node.name.clone(),
+                node.addresses.clone(),
+                node.owner.clone(),
+                node.expires,
+                node.workload.clone(),
+            )
         };
         inventory.nodes.iter().map(of).collect()
     };

@@ -57,7 +57,12 @@ fn a_spiffe_id_names_workloads_on_either_side() {
     }
     let grant = r#"{"grants": [{"src": ["spiffe://x.y/backup"], "dst": ["spiffe://x.y/trading/engine"], "ip": ["tcp:22"]}]}"#;
     let (ruleset, _) = load(grant, INVENTORY);
-    let probe = Probe { source: backup.parse().unwrap(), destination: engine.parse().unwrap(), protocol: 6, port: 22 };
+    let probe = Probe {
+        source: backup.parse().unwrap(),
+        destination: engine.parse().unwrap(),
+        protocol: 6,
+        port: 22,
+    };
     assert!(admitted(&ruleset, &probe, 0) && !admitted(&ruleset, &Probe { port: 23, ..probe }, 0));
 }
 
@@ -74,7 +79,10 @@ fn findings(rules: &str, dialect: Dialect) -> String {
 fn what_means_nobody_is_warned_of_and_what_is_malformed_refused() {
     let ours = |from: &str| findings(&accept(from, "tag:oms:1"), Dialect::Bulkhead);
     let nobody = ours("spiffe://x.y/nobody");
-    assert!(nobody.contains("spiffe://x.y/nobody matches nobody in the inventory") && !nobody.contains("error"), "{nobody}");
+    assert!(
+        nobody.contains("spiffe://x.y/nobody matches nobody in the inventory") && !nobody.contains("error"),
+        "{nobody}"
+    );
     assert!(ours("spiffe://X/a").contains("\"spiffe://X/a\" is no SPIFFE ID of workloads"));
     assert!(ours("spiffe://x.y").contains("it names a trust domain and no workload"));
     let portless = findings(&accept("tag:oms", "spiffe://x.y/backup"), Dialect::Bulkhead);
@@ -112,7 +120,10 @@ fn tables_are_a_hosts_and_its_workloads_have_classes_of_their_own() {
     assert_eq!(program.tables.workloads.iter().filter(|of_class| of_class.is_some()).count(), of);
     assert_eq!(program.workloads.host, ["100.64.0.1".parse::<IpAddr>().unwrap()]);
     let overlay: Vec<_> = program.workloads.overlay.iter().map(ToString::to_string).collect();
-    assert_eq!(overlay, ["100.64.0.1/32", "100.64.0.2/32", "100.64.9.1/32", "100.64.9.2/32", "fd7a::2/128", "fd7a::91/128"]);
+    assert_eq!(
+        overlay,
+        ["100.64.0.1/32", "100.64.0.2/32", "100.64.9.1/32", "100.64.9.2/32", "fd7a::2/128", "fd7a::91/128"]
+    );
     // Who has none pays nothing: no workload in its tables, and no routes for errors.
     let other = compile(&ruleset, &inventory, "oms", Limits::default()).unwrap();
     assert!(other.workloads.each.is_empty() && other.workloads.overlay.is_empty());
@@ -128,10 +139,12 @@ fn tables_are_a_hosts_and_its_workloads_have_classes_of_their_own() {
 
 #[test]
 fn explain_names_workloads_and_asks_lo_where_they_share_a_host() {
-    let rules = format!("{}, {}", accept("tag:engine", "tag:oms:8080"), accept("tag:host", "tag:engine:9090"));
+    let rules =
+        format!("{}, {}", accept("tag:engine", "tag:oms:8080"), accept("tag:host", "tag:engine:9090"));
     let (ruleset, inventory) = load(&policy_of(&rules), INVENTORY);
     let ask = |from: &str, to: &str, port| {
-        let probe = Probe { source: from.parse().unwrap(), destination: to.parse().unwrap(), protocol: 6, port };
+        let probe =
+            Probe { source: from.parse().unwrap(), destination: to.parse().unwrap(), protocol: 6, port };
         explain(&ruleset, &inventory, &probe, 0)
     };
     let found = ask("100.64.9.1", "100.64.0.2", 8080);

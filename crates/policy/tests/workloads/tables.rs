@@ -106,7 +106,11 @@ fn over_the_overlay(ruleset: &Ruleset, inventory: &Inventory, node: &Node, now: 
                 _ if whose.is_some() && whose != number => Reason::WorkloadSpoofed,
                 wanted => reason(ruleset, wanted),
             };
-            assert!(agrees(found, wanted, &probe), "{found:?} {wanted:?} {} {number:?} {probe:?} at {now}", node.name);
+            assert!(
+                agrees(found, wanted, &probe),
+                "{found:?} {wanted:?} {} {number:?} {probe:?} at {now}",
+                node.name
+            );
         }
     }
 }
@@ -128,13 +132,16 @@ fn over_lo(ruleset: &Ruleset, inventory: &Inventory, node: &Node, now: u64) {
                 let (found, _) = decided(&memory, direction, &frame);
                 let wanted = match judged {
                     Some(Verdict::NotLocal) => Reason::NotLocal,
-                    _ if direction == Direction::Egress && whose.is_some() && whose != number => Reason::WorkloadSpoofed,
+                    _ if direction == Direction::Egress && whose.is_some() && whose != number => {
+                        Reason::WorkloadSpoofed
+                    }
                     Some(verdict) => reason(ruleset, verdict),
                     None => Reason::Loopback,
                 };
                 assert!(
                     agrees(found, wanted, &probe),
-                    "{found:?} {wanted:?} {} {direction:?} {number:?} {probe:?} at {now}", node.name
+                    "{found:?} {wanted:?} {} {direction:?} {number:?} {probe:?} at {now}",
+                    node.name
                 );
             }
         }

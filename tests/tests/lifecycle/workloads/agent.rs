@@ -71,7 +71,10 @@ fn a_unit_that_starts_again_is_its_new_cgroup_or_dropped() {
             answers.push(engine.ask(&format!("tcp {PEER}")));
             assert!(answers.len() < 2000, "round {round}: {:?}", answers.last());
         }
-        assert!(answers.iter().all(|answer| *answer == seen || answer == "error PermissionDenied"), "{answers:?}");
+        assert!(
+            answers.iter().all(|answer| *answer == seen || answer == "error PermissionDenied"),
+            "{answers:?}"
+        );
         let others: Vec<_> =
             world.witness.seen().into_iter().filter(|(from, _)| from.to_string() != ENGINE).collect();
         assert_eq!(others, [], "round {round}");
@@ -145,10 +148,15 @@ fn bad_input_changes_nothing_that_is_enforced() {
     let mut world = World::new("badinput", "");
     let (mut engine, _, _) = world.start();
     let unit = world.engine_unit.clone();
-    let twin = format!(r#", {{"name": "twin", "addresses": ["100.64.9.3"], "tags": ["tag:backup"], "match": {{"unit": "{unit}"}}}}"#);
-    let same = format!(r#", {{"name": "same", "addresses": ["{BACKUP}"], "tags": ["tag:backup"], "match": {{"unit": "c.service"}}}}"#);
+    let twin = format!(
+        r#", {{"name": "twin", "addresses": ["100.64.9.3"], "tags": ["tag:backup"], "match": {{"unit": "{unit}"}}}}"#
+    );
+    let same = format!(
+        r#", {{"name": "same", "addresses": ["{BACKUP}"], "tags": ["tag:backup"], "match": {{"unit": "c.service"}}}}"#
+    );
     let unrouted = r#", {"name": "far", "addresses": ["100.64.10.1"], "tags": ["tag:backup"], "match": {"unit": "c.service"}}"#;
-    for (more, words) in [(twin.as_str(), "twin"), (&same, BACKUP), (unrouted, "does not route 100.64.10.1")] {
+    for (more, words) in [(twin.as_str(), "twin"), (&same, BACKUP), (unrouted, "does not route 100.64.10.1")]
+    {
         world.write_inventory(&format!(r#""unit": "{unit}""#), more);
         let output = world.site.bulkhead(&["apply"]);
         let said = String::from_utf8_lossy(&output.stderr);

@@ -184,7 +184,8 @@ fn a_socket_is_whose_it_was_made_by() {
     assert_eq!(engine.end(), "given");
     assert_eq!(backup.ask(&format!("use its {PEER}")), format!("seen {ENGINE}"));
     // A process without rights cannot move itself.
-    let mut nobody = Actor::nobody(world.site.namespace("server"), &world.cgroups.at("user.slice/nobody.scope"));
+    let mut nobody =
+        Actor::nobody(world.site.namespace("server"), &world.cgroups.at("user.slice/nobody.scope"));
     assert_eq!(nobody.ask(&format!("move {engines}")), REFUSED);
     assert!(SILENT.contains(&&*nobody.ask(&format!("tcp {PEER}"))));
 }
@@ -206,7 +207,10 @@ fn what_comes_to_a_workload_is_received_by_it_alone() {
     for address in [HOST, BACKUP] {
         for by in ["tcp", "udp"] {
             let answer = client.ask(&format!("{by} {}", at(address, 9090)));
-            assert!(SILENT.contains(&&*answer) || answer == "error ConnectionRefused", "{address} {by}: {answer}");
+            assert!(
+                SILENT.contains(&&*answer) || answer == "error ConnectionRefused",
+                "{address} {by}: {answer}"
+            );
         }
     }
     // Another one's wildcard does not get what is sent to the engine.
@@ -216,7 +220,10 @@ fn what_comes_to_a_workload_is_received_by_it_alone() {
     assert_eq!(client.ask(&format!("udp {}", at(BACKUP, 9091))), "seen backup");
     for (by, address) in [("tcp", ENGINE), ("tcp", BACKUP), ("udp", ENGINE), ("udp", HOST)] {
         let answer = client.ask(&format!("{by} {}", at(address, 9091)));
-        assert!(SILENT.contains(&&*answer) || answer == "error ConnectionRefused", "{address} {by}: {answer}");
+        assert!(
+            SILENT.contains(&&*answer) || answer == "error ConnectionRefused",
+            "{address} {by}: {answer}"
+        );
     }
 }
 

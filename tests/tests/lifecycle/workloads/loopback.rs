@@ -53,8 +53,10 @@ fn workloads_of_one_host_are_apart_over_lo() {
     apart(&mut engine, &mut backup, &mut other);
     // A closed port answers at once.
     assert_eq!(engine.ask("listen tcp 127.0.0.1:9099 engine"), "listening");
-    let rules: Vec<_> =
-        super::RULES.into_iter().chain([r#"{"action": "accept", "src": ["tag:engine"], "dst": ["tag:backup:9098"]}"#]).collect();
+    let rules: Vec<_> = super::RULES
+        .into_iter()
+        .chain([r#"{"action": "accept", "src": ["tag:engine"], "dst": ["tag:backup:9098"]}"#])
+        .collect();
     world.write_policy(&rules);
     world.site.done(&["apply"]);
     assert_eq!(engine.ask(&format!("tcp {BACKUP}:9098")), "error ConnectionRefused");

@@ -129,7 +129,8 @@ impl World {
     /// Waits until a workload is in a state; its part of the status.
     pub fn wait_for(&mut self, workload: &str, state: &str) -> Value {
         let name = format!("server/{workload}");
-        let status = self.site.wait_for(&format!("{name} is {state}"), |status| of(status, &name)["state"] == state);
+        let status =
+            self.site.wait_for(&format!("{name} is {state}"), |status| of(status, &name)["state"] == state);
         of(&status, &name)
     }
 

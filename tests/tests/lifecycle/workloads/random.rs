@@ -2,7 +2,7 @@
 
 use bulkhead_testkit::setting;
 
-use super::{BACKUP, ENGINE, ENGINE6, HOST, HOST6, TO_BACKUP, TO_HOST, PEER, PEER6, World};
+use super::{BACKUP, ENGINE, ENGINE6, HOST, HOST6, PEER, PEER6, TO_BACKUP, TO_HOST, World};
 
 #[test]
 fn nobody_is_seen_as_another_whatever_is_tried() {
@@ -14,8 +14,7 @@ fn nobody_is_seen_as_another_whatever_is_tried() {
     // All may come everywhere, so that nothing but who they are keeps them apart.
     world.write_policy(&[r#"{"action": "accept", "src": ["*"], "dst": ["*:*"]}"#]);
     let (engine, backup, other) = world.start();
-    let mut actors =
-        [(engine, &[ENGINE, ENGINE6][..]), (backup, &[BACKUP][..]), (other, &[HOST, HOST6][..])];
+    let mut actors = [(engine, &[ENGINE, ENGINE6][..]), (backup, &[BACKUP][..]), (other, &[HOST, HOST6][..])];
     let mut heard = 0;
     for attempt in 0..attempts {
         let place = random.usize(..actors.len());
@@ -24,8 +23,7 @@ fn nobody_is_seen_as_another_whatever_is_tried() {
         let sources6 = ["::", HOST6, ENGINE6];
         let is_v6 = random.u8(..4) == 0;
         let to = if is_v6 { PEER6 } else { [PEER, TO_BACKUP, TO_HOST][random.usize(..3)] };
-        let source =
-            if is_v6 { sources6[random.usize(..3)] } else { sources4[random.usize(..5)] };
+        let source = if is_v6 { sources6[random.usize(..3)] } else { sources4[random.usize(..5)] };
         let from = if is_v6 { format!("[{source}]") } else { source.to_owned() };
         let port = if random.bool() { 0 } else { random.u16(20_000..30_000) };
         let mut command = match random.u8(..8) {
@@ -38,8 +36,12 @@ fn nobody_is_seen_as_another_whatever_is_tried() {
             _ => format!("tcp {to}"),
         };
         for (option, fits) in [
-            ("transparent", !is_v6), ("freebind", !is_v6), ("mptcp", command.starts_with("tcp")),
-            ("device=wg0", true), ("connect", command.starts_with("udp")), ("fastopen", command.starts_with("tcp")),
+            ("transparent", !is_v6),
+            ("freebind", !is_v6),
+            ("mptcp", command.starts_with("tcp")),
+            ("device=wg0", true),
+            ("connect", command.starts_with("udp")),
+            ("fastopen", command.starts_with("tcp")),
         ] {
             if fits && random.u8(..4) == 0 {
                 command = format!("{command} {option}");
@@ -52,7 +54,10 @@ fn nobody_is_seen_as_another_whatever_is_tried() {
         for (from, what) in world.witness.seen() {
             heard += 1;
             let from = from.to_string();
-            assert!(own.contains(&&*from), "attempt {attempt}, {command}: {answer}; seen as {from}: {what:?}");
+            assert!(
+                own.contains(&&*from),
+                "attempt {attempt}, {command}: {answer}; seen as {from}: {what:?}"
+            );
         }
     }
     assert!(heard > attempts / 8, "it must be heard when it is itself: {heard} of {attempts}");

@@ -315,7 +315,8 @@ fn matrix(
     for (paths_of, rows_of) in lanes.iter().zip(&mut matrix) {
         for (paths, local) in paths_of.iter().zip(&classes.locals) {
             // A workload ends with its host, or before.
-            let ends = sides.workload_of(local).and_then(|place| sides.workloads[place].0.expires).or(node.expires);
+            let ends =
+                sides.workload_of(local).and_then(|place| sides.workloads[place].0.expires).or(node.expires);
             let mut by_set: Vec<Option<Bits>> = vec![None; sides.remotes()];
             for (number, path) in paths.iter().enumerate() {
                 for set in path.remote.iter().filter_map(|id| position.get(id)) {

@@ -41,7 +41,12 @@ pub(super) struct Sides<'a> {
 }
 
 impl<'a> Sides<'a> {
-    pub(super) fn new(ruleset: &'a Ruleset, inventory: &'a Inventory, node: &'a Node, between: Between) -> Self {
+    pub(super) fn new(
+        ruleset: &'a Ruleset,
+        inventory: &'a Inventory,
+        node: &'a Node,
+        between: Between,
+    ) -> Self {
         let of = |node: &Node| AddressSet::from_addresses(node.addresses_on(ruleset.network).iter().copied());
         let workloads = inventory.workloads_of(&node.name).map(|workload| (workload, of(workload)));
         let workloads: Vec<_> = workloads.filter(|(_, set)| !set.is_empty()).collect();

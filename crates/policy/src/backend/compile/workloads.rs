@@ -39,7 +39,9 @@ pub struct CompiledWorkload {
 
 /// Whose each local class is, with place 0 for what is not local. None is anybody's yet who runs.
 pub(super) fn table(sides: &Sides<'_>, classes: &Classes) -> Vec<Workload> {
-    let of = |members| sides.workload_of(members).map_or(Workload::NONE, |place| Workload::not_running(place as u32));
+    let of = |members| {
+        sides.workload_of(members).map_or(Workload::NONE, |place| Workload::not_running(place as u32))
+    };
     let mut table = vec![Workload::NONE];
     table.extend(classes.locals.iter().map(of));
     table.resize(table.len().max(2), Workload::NONE);

@@ -55,9 +55,10 @@ impl Form {
                 let mut parts = pattern.split('/').skip(1).filter(|part| *part != "*");
                 parts.any(|part| meet(part.as_bytes(), unit.as_bytes()))
             }
-            (Self::Cgroup(one), Self::Cgroup(other)) => {
-                one.split('/').zip(other.split('/')).all(|(one, other)| meet(one.as_bytes(), other.as_bytes()))
-            }
+            (Self::Cgroup(one), Self::Cgroup(other)) => one
+                .split('/')
+                .zip(other.split('/'))
+                .all(|(one, other)| meet(one.as_bytes(), other.as_bytes())),
         }
     }
 }
@@ -77,7 +78,8 @@ fn meet(one: &[u8], other: &[u8]) -> bool {
     for read in 0..=one.len() {
         let before = reach.clone();
         for to in 0..=other.len() {
-            let (last, other_last) = (read.checked_sub(1).map(|at| one[at]), to.checked_sub(1).map(|at| other[at]));
+            let (last, other_last) =
+                (read.checked_sub(1).map(|at| one[at]), to.checked_sub(1).map(|at| other[at]));
             reach[to] = match (last, other_last) {
                 (None, None) => true,
                 (Some(b'*'), _) => before[to] || to > 0 && reach[to - 1],
@@ -91,11 +93,20 @@ fn meet(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// Tells where the `match` of a workload overlaps those of earlier ones.
-pub(super) fn check(reader: &mut Reader<'_>, earlier: &[(String, Vec<Match>)], name: &str, matches: &[Match]) {
+pub(super) fn check(
+    reader: &mut Reader<'_>,
+    earlier: &[(String, Vec<Match>)],
+    name: &str,
+    matches: &[Match],
+) {
     for (other, theirs) in earlier {
         let pairs = matches.iter().flat_map(|own| theirs.iter().map(move |their| (own, their)));
         for (own, their) in pairs.filter(|(own, their)| own.form.overlaps(&their.form)) {
-            let message = format!("{name} and {other} would both be cgroups that {} and {} match", own.form.text(), their.form.text());
+            let message = format!(
+                "{name} and {other} would both be cgroups that {} and {} match",
+                own.form.text(),
+                their.form.text()
+            );
             let error = Diagnostic::error(reader.source, own.span, message)
                 .related(reader.source, their.span, format!("{other} matches here"))
                 .help("a cgroup, with all below it, is one workload: make them distinct, or one workload of them");
@@ -111,9 +122,18 @@ mod tests {
     #[test]
     fn patterns_meet_where_some_name_matches_both() {
         for (one, other, is) in [
-            ("a", "a", true), ("a", "b", false), ("", "", true), ("*", "", true), ("a*", "*b", true),
-            ("a*c", "ab*", true), ("a*", "b*", false), ("job-*.scope", "job-1.scope", true),
-            ("job-*.scope", "job-*.service", false), ("*a*", "*b*", true), ("aa*", "a", false), ("*", "*", true),
+            ("a", "a", true),
+            ("a", "b", false),
+            ("", "", true),
+            ("*", "", true),
+            ("a*", "*b", true),
+            ("a*c", "ab*", true),
+            ("a*", "b*", false),
+            ("job-*.scope", "job-1.scope", true),
+            ("job-*.scope", "job-*.service", false),
+            ("*a*", "*b*", true),
+            ("aa*", "a", false),
+            ("*", "*", true),
             ("a*b*c", "a*d", false),
         ] {
             assert_eq!(meet(one.as_bytes(), other.as_bytes()), is, "{one} {other}");

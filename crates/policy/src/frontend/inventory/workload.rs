@@ -102,7 +102,9 @@ impl Inventory {
 
     /// Every overlay address of a host and of its workloads.
     pub fn overlay_addresses<'i>(&'i self, host: &'i Node) -> impl Iterator<Item = IpAddr> + 'i {
-        std::iter::once(host).chain(self.workloads_of(&host.name)).flat_map(|node| node.addresses.iter().copied())
+        std::iter::once(host)
+            .chain(self.workloads_of(&host.name))
+            .flat_map(|node| node.addresses.iter().copied())
     }
 
     /// Every key by which a node's addresses are routed: its own, and of a workload its host's.

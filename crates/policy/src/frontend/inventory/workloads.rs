@@ -27,7 +27,11 @@ pub(super) fn workloads(reader: &mut Reader<'_>, value: &Value<'_>, host: &Node)
     nodes
 }
 
-fn workload(reader: &mut Reader<'_>, object: &Object<'_>, host: &Node) -> Option<(Node, Vec<overlap::Match>)> {
+fn workload(
+    reader: &mut Reader<'_>,
+    object: &Object<'_>,
+    host: &Node,
+) -> Option<(Node, Vec<overlap::Match>)> {
     const KNOWN: [&str; 6] = ["name", "spiffe", "addresses", "tags", "match", "expires"];
     let (mut name, mut spiffe, mut tags, mut until) = (None, None, None, None);
     let (mut addresses, mut matches) = (Vec::new(), Vec::new());
@@ -100,7 +104,9 @@ fn plain_name(reader: &mut Reader<'_>, name: Spanned<String>) -> Option<Spanned<
     if text.is_empty() || text.contains(['/', '*', ':']) || text.contains(char::is_whitespace) {
         let message = format!("\"{text}\" is no name of a workload");
         let error = Diagnostic::error(reader.source, name.span, message);
-        reader.findings.push(error.help("write a name without /, *, : and spaces: with its host's it is HOST/NAME"));
+        reader
+            .findings
+            .push(error.help("write a name without /, *, : and spaces: with its host's it is HOST/NAME"));
         return None;
     }
     Some(name)
@@ -129,9 +135,11 @@ fn routed(reader: &mut Reader<'_>, value: &Value<'_>, addresses: &[IpAddr], host
             place(value, *address),
             format!("{} does not route {address}, the address of a workload of it", host.name),
         );
-        reader.findings.push(error.help(format!(
-            "add \"{net}\" to its routes, and on other hosts to the AllowedIPs of its key"
-        )));
+        reader.findings.push(
+            error.help(format!(
+                "add \"{net}\" to its routes, and on other hosts to the AllowedIPs of its key"
+            )),
+        );
     }
 }
 
@@ -163,7 +171,9 @@ fn read_matches(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<overlap::Matc
     }
     if is_empty {
         let error = Diagnostic::error(reader.source, value.span, "the workload matches no cgroup");
-        reader.findings.push(error.help("name a unit or a cgroup, for instance {\"unit\": \"NAME.service\"}"));
+        reader
+            .findings
+            .push(error.help("name a unit or a cgroup, for instance {\"unit\": \"NAME.service\"}"));
     }
     matches
 }

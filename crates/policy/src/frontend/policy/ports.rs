@@ -10,7 +10,8 @@ pub(super) fn split(destination: &str) -> Result<(&str, &str), Malformed> {
     const HELP: &str = "a destination is SELECTOR:PORTS, for instance tag:web:443 or tag:web:*";
     // Of a SPIFFE ID the first colon is of its scheme.
     let from = if destination.starts_with(SPIFFE_SCHEME) { SPIFFE_SCHEME.len() } else { 0 };
-    let parts = destination[from..].rfind(':').map(|at| (&destination[..from + at], &destination[from + at + 1..]));
+    let parts =
+        destination[from..].rfind(':').map(|at| (&destination[..from + at], &destination[from + at + 1..]));
     match parts {
         None => Err(Malformed::new(format!("\"{destination}\" has no ports")).help(HELP)),
         Some(("", _)) => Err(Malformed::new(format!("\"{destination}\" names nobody")).help(HELP)),

@@ -196,7 +196,11 @@ pub(super) fn selector(
         }
         Ok(Selector::Spiffe(_)) if dialect == Dialect::Tailscale => {
             let problem = Malformed::new(format!("\"{word}\": Tailscale's language has no SPIFFE IDs"));
-            complain(reader, span, problem.help("without --dialect tailscale they are workloads of the inventory"));
+            complain(
+                reader,
+                span,
+                problem.help("without --dialect tailscale they are workloads of the inventory"),
+            );
             None
         }
         Ok(selector) => Some(Spanned::new(selector, span)),

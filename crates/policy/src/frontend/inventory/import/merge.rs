@@ -121,8 +121,11 @@ struct Known {
 fn known(listed: &[Listed], old: &[Node]) -> Vec<Option<Known>> {
     let by_key: HashMap<[u8; 32], usize> =
         (0..).zip(old).flat_map(|(index, node)| node.own_keys().map(move |key| (key, index))).collect();
-    let by_name: HashMap<&str, usize> =
-        (0..).zip(old).filter(|(_, node)| node.workload.is_none()).map(|(index, node)| (node.name.as_str(), index)).collect();
+    let by_name: HashMap<&str, usize> = (0..)
+        .zip(old)
+        .filter(|(_, node)| node.workload.is_none())
+        .map(|(index, node)| (node.name.as_str(), index))
+        .collect();
     let mut taken = HashSet::new();
     let of_key = |listed: &Listed| {
         let index = *by_key.get(&listed.key?)?;
