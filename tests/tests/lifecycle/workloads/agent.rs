@@ -225,15 +225,16 @@ fn an_agent_that_is_killed_at_any_moment_leaves_nothing_open() {
         engine.kill();
         world.cgroups.remove(&unit);
         let delay = Duration::from_millis(fastrand::u64(..700));
-        std::thread::scope(|scope| {
+        engine = std::thread::scope(|scope| {
             let site = &world.site;
             let applying = scope.spawn(move || site.bulkhead(&["apply"]).status.code());
             std::thread::sleep(delay / 2);
-            engine = world.engine();
+            let engine = world.engine();
             std::thread::sleep(delay / 2);
             site.signal(libc::SIGKILL);
             let code = applying.join().unwrap();
             assert!(matches!(code, Some(0 | 3)), "{code:?}");
+            engine
         });
         world.site.kill();
         world.witness.seen();
