@@ -8,6 +8,7 @@ mod places;
 pub mod sys;
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use aya::Pod;
@@ -21,7 +22,7 @@ use bulkhead_abi::{
 use bulkhead_dataplane::{
     Capacity, Generation, Hook, Kind, Pins, Specialisation, Specification, check_support,
 };
-use bulkhead_engine::memory::{Memory, Tables};
+use bulkhead_engine::memory::{Memory, Sender, Tables};
 use bulkhead_engine::{Action, FastPath, Metadata, Outcome, Packet, Reason, fast_path};
 
 /// The smallest packet that BPF_PROG_TEST_RUN takes: what it holds for an Ethernet header.
@@ -117,6 +118,23 @@ pub fn specification(tables: &Tables, capacity: Capacity) -> Specification<'_> {
     Specification { capacity, fixed_clock: Some(0), ..Specification::new(GENERATION, tables, SHORT_TIMEOUTS) }
 }
 
+/// Who sends what BPF_PROG_TEST_RUN hands to a classifier: a socket of this process. XDP is not asked.
+pub fn own_sender() -> Sender {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("the mounts");
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 ")).expect("cgroup2");
+    let mut path = PathBuf::from(mount.split(' ').nth(4).expect("a mount point"));
+    let own = std::fs::read_to_string("/proc/self/cgroup").expect("the own cgroup");
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).expect("a cgroup of cgroup2");
+    let id = |path: &Path| std::fs::metadata(path).expect("a cgroup").ino();
+    let mut cgroups = vec![id(&path)];
+    for name in own.split('/').filter(|name| !name.is_empty()) {
+        path.push(name);
+        cgroups.push(id(&path));
+    }
+    let is_kernel = cgroups.len() == 1;
+    Sender { cgroups, is_kernel, is_packet_socket: false }
+}
+
 /// The engine's environment for it, on the host.
 pub fn environment(tables: &Tables, kind: Kind) -> Memory<'_> {
     let interface = match kind {
@@ -134,7 +152,9 @@ pub fn environment(tables: &Tables, kind: Kind) -> Memory<'_> {
         interface,
         ..Settings::UNSET
     };
-    Memory::new(tables, settings)
+    let memory = Memory::new(tables, settings);
+    memory.sender.replace(own_sender());
+    memory
 }
 
 /// A generation under test.
