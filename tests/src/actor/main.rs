@@ -52,9 +52,9 @@ fn main() -> io::Result<()> {
 
 fn answer(line: &str, kept: &mut Kept) -> String {
     let words = Words(line.split(' ').collect());
-    act(&words, kept).unwrap_or_else(|error| match error.raw_os_error() {
-        Some(_) => format!("error {:?}", error.kind()),
-        None => format!("error {error}"),
+    act(&words, kept).unwrap_or_else(|error| match error.kind() {
+        io::ErrorKind::Other => format!("error {error}"),
+        kind => format!("error {kind:?}"),
     })
 }
 

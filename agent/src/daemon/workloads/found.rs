@@ -13,10 +13,10 @@ pub enum Found {
     Running(Cgroup),
     /// None matches: its unit does not run.
     NotRunning,
-    /// Several match, none of which lies above the others: their paths.
-    Several(Vec<String>),
-    /// Its cgroup is another workload's, or lies in one: that one's name, and its path.
-    Overlaps(String, String),
+    /// Several match, none of which lies above the others.
+    Several(Vec<Cgroup>),
+    /// Its cgroup is another workload's, or lies in one, or one in it: that one's name, and its cgroup.
+    Overlaps(String, Cgroup),
 }
 
 impl Found {
@@ -28,19 +28,29 @@ impl Found {
         }
     }
 
+    /// Every cgroup that may be it: whose sockets are not the host's in any case.
+    pub fn cgroups(&self) -> &[Cgroup] {
+        match self {
+            Self::Running(cgroup) | Self::Overlaps(_, cgroup) => std::slice::from_ref(cgroup),
+            Self::Several(cgroups) => cgroups,
+            Self::NotRunning => &[],
+        }
+    }
+
     /// What an operator is told.
     pub fn problem(&self, workload: &str) -> Option<String> {
         match self {
             Self::Running(_) | Self::NotRunning => None,
-            Self::Several(paths) => Some(format!(
+            Self::Several(cgroups) => Some(format!(
                 "workload {workload}: its `match` holds of {} cgroups that are not within one ({}), so that nobody has its \
                  addresses; name one, or a slice that they are in",
-                paths.len(),
-                paths.join(", ")
+                cgroups.len(),
+                cgroups.iter().map(|cgroup| cgroup.path.as_str()).collect::<Vec<_>>().join(", ")
             )),
-            Self::Overlaps(other, path) => Some(format!(
-                "workload {workload}: its cgroup {path} is {other}'s as well, so that nobody has the addresses of either; \
-                 change their `match`"
+            Self::Overlaps(other, cgroup) => Some(format!(
+                "workload {workload}: its cgroup {} is {other}'s as well, so that nobody has the addresses of either; \
+                 change their `match`",
+                cgroup.path
             )),
         }
     }
@@ -56,37 +66,40 @@ pub fn find(workloads: &Workloads, tree: &Tree) -> BTreeMap<String, Found> {
         let of = match outermost {
             None => Found::NotRunning,
             Some(outermost) => {
-                let others: Vec<_> =
-                    matching.filter(|cgroup| !is_within(&cgroup.path, &outermost.path)).collect();
-                if others.is_empty() {
-                    Found::Running(outermost)
-                } else {
-                    let others = others.into_iter().map(|cgroup| cgroup.path.clone());
-                    Found::Several(std::iter::once(outermost.path.clone()).chain(others).collect())
+                let mut all = vec![outermost];
+                for cgroup in matching {
+                    if all.iter().all(|above| !is_within(&cgroup.path, &above.path)) {
+                        all.push(cgroup.clone());
+                    }
+                }
+                match &mut all[..] {
+                    [one] => Found::Running(one.clone()),
+                    _ => Found::Several(all),
                 }
             }
         };
         found.insert(workload.name.clone(), of);
     }
-    for (name, other, path) in overlaps(&found) {
-        found.insert(name, Found::Overlaps(other, path));
+    for (name, other, cgroup) in overlaps(&found) {
+        found.insert(name, Found::Overlaps(other, cgroup));
     }
     found
 }
 
-/// Workloads whose cgroups are not apart: each with another one, and its own path.
-fn overlaps(found: &BTreeMap<String, Found>) -> Vec<(String, String, String)> {
+/// Workloads whose cgroups are not apart: each with another one, and its own cgroup.
+fn overlaps(found: &BTreeMap<String, Found>) -> Vec<(String, String, Cgroup)> {
     let running = || {
         found.iter().filter_map(|(name, found)| match found {
-            Found::Running(cgroup) => Some((name, &cgroup.path)),
+            Found::Running(cgroup) => Some((name, cgroup)),
             _ => None,
         })
     };
     let mut overlapping = Vec::new();
-    for (name, path) in running() {
-        let other = running()
-            .find(|(other, above)| *other != name && (is_within(path, above) || is_within(above, path)));
-        overlapping.extend(other.map(|(other, _)| (name.clone(), other.clone(), path.clone())));
+    for (name, cgroup) in running() {
+        let other = running().find(|(other, above)| {
+            *other != name && (is_within(&cgroup.path, &above.path) || is_within(&above.path, &cgroup.path))
+        });
+        overlapping.extend(other.map(|(other, _)| (name.clone(), other.clone(), cgroup.clone())));
     }
     overlapping
 }

@@ -3,7 +3,7 @@
 //! In the order of every step here nothing is open in between: programs are on a cgroup before it may use an address,
 //! and a cgroup that was not looked at yet uses no overlay address at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::net::IpAddr;
@@ -230,29 +230,34 @@ impl Kept {
                 set.hold(name, None)?;
             }
         }
-        let mut gone = Vec::new();
+        let mut gone = BTreeSet::new();
+        let mut in_use = BTreeSet::new();
         for (name, found) in &now {
-            let Found::Running(cgroup) = found else { continue };
-            let place = Place::Cgroup(cgroup.id);
-            let Some(fault) = links.fault(set, place, Some(name), pins)? else { continue };
-            let path = root.join(cgroup.path.trim_start_matches('/'));
-            let attached = match File::open(&path) {
-                Ok(directory) if is_same(&directory, cgroup.id) => {
-                    links.attach(set, place, Some(name), directory.as_fd(), pins)
-                }
-                // It has ended meanwhile, and another may be there under its name: the next look tells.
-                _ => {
-                    gone.push(name.clone());
+            // Also where nobody may say whose they are: none of them speaks as the host.
+            for cgroup in found.cgroups() {
+                if !in_use.insert(cgroup.id) {
                     continue;
                 }
-            };
-            match attached {
-                Err(_) if !path.exists() => gone.push(name.clone()),
-                attached => attached?,
-            }
-            let was_there = before.get(name) == Some(found);
-            if was_there && !self.is_new {
-                restored.push((Some(name.clone()), fault));
+                let place = Place::Cgroup(cgroup.id);
+                let Some(fault) = links.fault(set, place, Some(name), pins)? else { continue };
+                let path = root.join(cgroup.path.trim_start_matches('/'));
+                let attached = match File::open(&path) {
+                    Ok(directory) if is_same(&directory, cgroup.id) => {
+                        links.attach(set, place, Some(name), directory.as_fd(), pins)
+                    }
+                    // It has ended meanwhile, and another may be there under its name: the next look tells.
+                    _ => {
+                        gone.insert(name.clone());
+                        continue;
+                    }
+                };
+                match attached {
+                    Err(_) if !path.exists() => _ = gone.insert(name.clone()),
+                    attached => attached?,
+                }
+                if before.get(name) == Some(found) && !self.is_new {
+                    restored.push((Some(name.clone()), fault));
+                }
             }
         }
         let mut now = now;
@@ -273,11 +278,10 @@ impl Kept {
             }
         }
         self.is_new = false;
-        let in_use = assigned(&now);
         for place in links.places() {
             if let Place::Cgroup(id) = place
                 && !self.is_preparing
-                && in_use.values().all(|(used, _)| *used != id)
+                && !in_use.contains(&id)
             {
                 links.detach(place, pins)?;
             }

@@ -212,6 +212,60 @@ fn other_workloads_are_put_in_force_without_a_gap() {
 }
 
 #[test]
+fn an_agent_that_is_killed_at_any_moment_leaves_nothing_open() {
+    let mut world = World::new("killed", "");
+    let (mut engine, backup, mut other) = world.start();
+    drop(backup);
+    let unit = format!("system.slice/{}", world.engine_unit);
+    let third = r#", {"name": "third", "addresses": ["100.64.9.7"], "tags": ["tag:backup"], "match": {"unit": "third.service"}}"#;
+    for round in 0..bulkhead_testkit::setting("BULKHEAD_KILLS", 8) {
+        // While it puts others in force, and a unit starts again.
+        let more = if round % 2 == 0 { third } else { "" };
+        world.write_inventory(&format!(r#""unit": "{}""#, world.engine_unit), more);
+        engine.kill();
+        world.cgroups.remove(&unit);
+        let delay = Duration::from_millis(fastrand::u64(..700));
+        engine = std::thread::scope(|scope| {
+            let site = &world.site;
+            let applying = scope.spawn(move || site.bulkhead(&["apply"]).status.code());
+            std::thread::sleep(delay / 2);
+            let engine = world.engine();
+            std::thread::sleep(delay / 2);
+            site.signal(libc::SIGKILL);
+            let code = applying.join().unwrap();
+            assert!(matches!(code, Some(0 | 3)), "{code:?}");
+            engine
+        });
+        world.site.kill();
+        world.witness.seen();
+        let attempts = |actor: &mut super::Actor| {
+            for command in [
+                format!("tcp {PEER}"),
+                format!("udp {PEER} source={HOST}"),
+                format!("raw {HOST} {PEER}"),
+                format!("tcp {TO_HOST}"),
+            ] {
+                actor.ask(&command);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        attempts(&mut engine);
+        let others = |from: &(std::net::IpAddr, _)| from.0.to_string() != ENGINE;
+        let seen: Vec<_> = world.witness.seen().into_iter().filter(others).collect();
+        assert_eq!(seen, [], "round {round}, killed after {delay:?}");
+        other.ask(&format!("tcp {PEER} from={ENGINE}:0"));
+        other.ask(&format!("raw {ENGINE} {PEER}"));
+        assert_eq!(world.witness.seen(), [], "round {round}, killed after {delay:?}");
+        world.site.start();
+        world.wait_for("engine", "running");
+        attempts(&mut engine);
+        let seen = world.witness.seen();
+        assert!(!seen.is_empty() && !seen.iter().any(others), "round {round}: {seen:?}");
+        assert_eq!(other.ask(&format!("tcp {TO_HOST}")), format!("seen {HOST}"));
+    }
+}
+
+#[test]
 fn what_others_take_away_is_put_back() {
     let mut world = World::new("meddled", "");
     let (mut engine, _, mut other) = world.start();
