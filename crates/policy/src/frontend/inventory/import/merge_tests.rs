@@ -150,7 +150,16 @@ fn workloads_go_with_their_hosts() {
     };
     let mut key = [0; 32];
     key[31] = 1;
-    let renamed = Listed { name: "new".into(), key: Some(key), ..Listed::default() };
+    let renamed = Listed {
+        name: "new".into(),
+        key: Some(key),
+        addresses: None,
+        routes: None,
+        owner: None,
+        posture: serde_json::Map::new(),
+        expires: None,
+        jailed: None,
+    };
     assert_eq!(after(vec![renamed]), ("by-hand by-hand/v new new/w".into(), String::new()));
     let (names, findings) = after(Vec::new());
     assert_eq!(names, "by-hand by-hand/v");
