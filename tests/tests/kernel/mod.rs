@@ -5,10 +5,10 @@
 pub mod ledger;
 mod lost;
 mod places;
+mod sender;
 pub mod sys;
 
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use aya::Pod;
@@ -22,8 +22,10 @@ use bulkhead_abi::{
 use bulkhead_dataplane::{
     Capacity, Generation, Hook, Kind, Pins, Specialisation, Specification, check_support,
 };
-use bulkhead_engine::memory::{Memory, Sender, Tables};
+use bulkhead_engine::memory::{Memory, Tables};
 use bulkhead_engine::{Action, FastPath, Metadata, Outcome, Packet, Reason, fast_path};
+
+pub use sender::own_sender;
 
 /// The smallest packet that BPF_PROG_TEST_RUN takes: what it holds for an Ethernet header.
 pub const SHORTEST: usize = 14;
@@ -116,24 +118,6 @@ impl Drop for Pinned {
 /// What a generation under test is made of.
 pub fn specification(tables: &Tables, capacity: Capacity) -> Specification<'_> {
     Specification { capacity, fixed_clock: Some(0), ..Specification::new(GENERATION, tables, SHORT_TIMEOUTS) }
-}
-
-/// Who sends what BPF_PROG_TEST_RUN hands to a classifier: a socket of this process. XDP is not asked.
-pub fn own_sender() -> Sender {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("the mounts");
-    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 ")).expect("cgroup2");
-    let mut path = PathBuf::from(mount.split(' ').nth(4).expect("a mount point"));
-    let own = std::fs::read_to_string("/proc/self/cgroup").expect("the own cgroup");
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).expect("a cgroup of cgroup2");
-    // One may be removed meanwhile, by a test beside this one.
-    let id = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.ino());
-    let mut cgroups = vec![id(&path)];
-    for name in own.split('/').filter(|name| !name.is_empty()) {
-        path.push(name);
-        cgroups.push(id(&path));
-    }
-    let is_kernel = cgroups.len() == 1;
-    Sender { cgroups, is_kernel, is_packet_socket: false }
 }
 
 /// The engine's environment for it, on the host.
