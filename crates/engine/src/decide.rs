@@ -8,7 +8,7 @@ use crate::limits::{Counted, take_limit};
 use crate::membership::{is_membership, membership};
 use crate::metadata::{Metadata, Outcome};
 use crate::parse::{self, Headers, Role, protocol};
-use crate::sides::{ends, leaves, passes_apart, passes_as_to_ends};
+use crate::sides::{leaves, passes_apart, passes_as_to_ends, sent_ends};
 use crate::{Action, Calls, Judgement, Packet, Reason, link, report};
 
 /// Parses a packet, decides on it, and records what it does to its flow.
@@ -40,7 +40,7 @@ pub fn decide_parsed(env: &impl Calls, packet: &Packet, direction: Direction, me
             let ends = passes_as_to_ends(env, direction, &meta.headers);
             Outcome::of(ends.map_or_else(|reason| reason, |()| Reason::Link))
         }
-        _ => match ends(env, direction, &meta.headers) {
+        _ => match sent_ends(env, direction, &meta.headers) {
             Ok(sides) => {
                 meta.sides = sides;
                 if role == Role::LaterFragment {

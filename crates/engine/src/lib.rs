@@ -32,6 +32,8 @@ pub mod parse;
 mod rate;
 mod reply;
 pub mod report;
+#[cfg(any(test, feature = "std"))]
+mod sender;
 mod sides;
 mod socket;
 mod tables;

@@ -15,6 +15,7 @@ use bulkhead_abi::{
 use crate::change::{Addresses, Unchanged};
 use crate::host_table::{Buckets, HostTable};
 use crate::parse::Headers;
+pub use crate::sender::Sender;
 use crate::{Calls, End, Environment, Judgement, Metadata, RateState, Reason, SocketState};
 
 /// The compiled tables of one node: everything of one generation that the kernel looks up.
@@ -85,17 +86,6 @@ pub type Flows = HashMap<FlowKey, FlowValue>;
 /// TCP sockets by local and remote end, ports in host byte order; of one that listens all of the
 /// remote end is zero.
 pub type Sockets = HashMap<[(Address, u16); 2], SocketState>;
-
-/// Who hands over a packet that leaves.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sender {
-    /// The ids of the cgroup that its socket is in and of those above, by level from the root's.
-    pub cgroups: Vec<u64>,
-    /// It is the kernel itself. By default nobody of this host is the sender: the packet is forwarded.
-    pub is_kernel: bool,
-    /// Its socket is a packet socket.
-    pub is_packet_socket: bool,
-}
 
 /// The remote end of one that listens.
 const ANYBODY: End<'static> = End(&[0; 4], 0);

@@ -5,6 +5,7 @@
 pub mod ledger;
 mod lost;
 mod places;
+mod sender;
 pub mod sys;
 
 use std::os::fd::OwnedFd;
@@ -23,6 +24,8 @@ use bulkhead_dataplane::{
 };
 use bulkhead_engine::memory::{Memory, Tables};
 use bulkhead_engine::{Action, FastPath, Metadata, Outcome, Packet, Reason, fast_path};
+
+pub use sender::own_sender;
 
 /// The smallest packet that BPF_PROG_TEST_RUN takes: what it holds for an Ethernet header.
 pub const SHORTEST: usize = 14;
@@ -134,7 +137,9 @@ pub fn environment(tables: &Tables, kind: Kind) -> Memory<'_> {
         interface,
         ..Settings::UNSET
     };
-    Memory::new(tables, settings)
+    let memory = Memory::new(tables, settings);
+    memory.sender.replace(own_sender());
+    memory
 }
 
 /// A generation under test.

@@ -199,7 +199,7 @@ fn over_an_overlay(tables: &Tables, cgroups: &Cgroups, kind: Kind, ends: Ends) {
     // As the kernel: it answers and begins nothing, and what came in by an interface is not its.
     cgroups.enter_root();
     assert_eq!(scene.sent(&ask(engine)), Reason::WorkloadSpoofed);
-    assert_eq!(scene.sent(&reset), Reason::NoFlow);
+    assert_eq!(scene.sent(&reset), Reason::Reset);
     assert_eq!(scene.run(Program::TcIngress, &asked, 0), Reason::Rule);
     assert_eq!(scene.sent(&reset), Reason::Reply);
     assert_eq!(scene.run(Program::TcEgress, &reset, 1), Reason::WorkloadSpoofed);

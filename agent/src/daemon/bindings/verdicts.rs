@@ -117,10 +117,14 @@ pub fn changes(
     events
 }
 
-/// Whose key routes an address, if that is another node's.
+/// Whose key routes an address, if that is another node's, and of a workload another's than its host's.
 pub fn holder(holders: &HashMap<Key, &str>, verdict: &Verdict) -> Option<String> {
     let (key, _) = verdict.found.as_ref()?;
-    holders.get(key).filter(|name| **name != verdict.node).map(|name| (*name).to_owned())
+    let is_own = |name: &str| {
+        let rest = verdict.node.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    holders.get(key).filter(|name| !is_own(name)).map(|name| (*name).to_owned())
 }
 
 #[cfg(test)]
@@ -182,6 +186,32 @@ mod tests {
         );
         assert_eq!(of(&[(1, "10.0.0.2/32"), (2, "10.0.0.1/32")], false), "con con unp unb");
         assert_eq!(of(&[(7, "0.0.0.0/0")], true), "con con unp unp");
+    }
+
+    #[test]
+    fn a_workload_is_bound_by_its_hosts_key_and_that_of_the_own_node_is_own() {
+        let part = |host: &str, byte: u8| {
+            let key = key(byte);
+            format!(
+                r#"{{"name": "{host}", "key": "{key}", "addresses": ["10.0.0.{byte}"], "routes": ["10.9.0.{byte}/32"], "workloads": [
+                    {{"name": "w", "addresses": ["10.9.0.{byte}"], "match": {{"unit": "w.service"}}}}]}}"#
+            )
+        };
+        let text = format!(r#"{{"nodes": [{}, {}]}}"#, part("own", 9), part("h", 1));
+        let mut findings = Findings::default();
+        let inventory =
+            inventory::parse(&Source::new("i", &text), &mut findings).unwrap_or_else(|| panic!("{findings}"));
+        let of = |peers: &[(u8, &str)]| verdicts(&inventory, "own", &evidence(peers, false));
+        let right = of(&[(1, "10.0.0.1/32 10.9.0.1/32")]);
+        let found: Vec<_> = right.values().map(|verdict| (&*verdict.node, verdict.state.name())).collect();
+        assert_eq!(found, [("h", "bound"), ("h/w", "bound")]);
+        let wrong = of(&[(1, "10.0.0.1/32"), (2, "10.9.0.1/32")]);
+        let told = changes(&right, &wrong, &inventory, (true, 7), 64);
+        let [Binding { identity, expected, found, holder, .. }] = &told[..] else { panic!("{told:?}") };
+        assert_eq!((&**identity, expected, found.as_ref()), ("h/w", &vec![key(1)], Some(&key(2))));
+        assert_eq!(*holder, None);
+        let back = changes(&wrong, &right, &inventory, (true, 7), 64);
+        assert_eq!((back[0].state, back[0].holder.clone()), (BindingState::Bound, None));
     }
 
     #[test]

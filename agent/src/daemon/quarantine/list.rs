@@ -181,6 +181,26 @@ mod tests {
     }
 
     #[test]
+    fn a_host_is_cut_off_with_its_workloads_and_a_workload_alone() {
+        let inventory = inventory(&format!(
+            r#"{{"name": "h", "key": "{KEY}", "addresses": ["100.64.0.1"], "routes": ["10.9.0.0/30"], "workloads": [
+                {{"name": "a", "addresses": ["10.9.0.1"], "match": {{"unit": "a.service"}}}},
+                {{"name": "b", "addresses": ["10.9.0.2"], "match": {{"unit": "b.service"}}}}]}}"#
+        ));
+        for subject in ["h", KEY, "100.64.0.1"] {
+            let entry = find(subject, &inventory, NOBODY).unwrap();
+            assert_eq!((entry.node.as_deref(), entry.addresses.len()), (Some("h"), 3), "{subject}");
+        }
+        for subject in ["h/a", "10.9.0.1"] {
+            let mut list = List(vec![find(subject, &inventory, NOBODY).unwrap()]);
+            assert_eq!((list.0[0].node.as_deref(), list.0[0].key.as_deref()), (Some("h/a"), None));
+            // It stays alone when the inventory is read again.
+            list.follow(&inventory, NOBODY);
+            assert_eq!(list.addresses(), BTreeSet::from(["10.9.0.1".parse().unwrap()]), "{subject}");
+        }
+    }
+
+    #[test]
     fn an_identity_is_followed_to_its_new_addresses() {
         let before = inventory(&engine(r#""100.64.0.1""#));
         let mut list = List(vec![find("engine", &before, NOBODY).unwrap()]);

@@ -150,6 +150,20 @@ fn the_kernel_answers_for_a_workload_and_begins_nothing() {
 }
 
 #[test]
+fn an_error_about_what_a_workload_has_sent_arrives() {
+    let tables = between(&[out(2, 1, UDP, 53)], false);
+    let node = Node::new(&tables);
+    let asked = udp((ENGINE, 4000), (PEER, 53));
+    assert_eq!(sent(&node, &by(&[1, 5, ENGINE_CGROUP]), &asked), Reason::Rule);
+    // Whoever sends something else just now.
+    for nobody in [Sender::default(), by(&[1, 6])] {
+        *node.0.sender.borrow_mut() = nobody;
+        assert_eq!(node.receive(too_big(PEER, ENGINE, &asked)), Reason::IcmpError);
+        assert_eq!(node.receive(icmp(PEER, ENGINE, 3, [0; 4], &asked)), Reason::IcmpError);
+    }
+}
+
+#[test]
 fn in_audit_mode_it_is_told_of() {
     let tables = between(&[out(2, 1, TCP, 443)], false);
     let mut node = Node::new(&tables);

@@ -155,7 +155,7 @@ pub fn judge(
 }
 
 /// The addresses that are a node's and its workloads', and the groups that it receives.
-fn own(ruleset: &Ruleset, inventory: &Inventory, node: &Node) -> AddressSet {
+pub(crate) fn own(ruleset: &Ruleset, inventory: &Inventory, node: &Node) -> AddressSet {
     let nodes = std::iter::once(node).chain(inventory.workloads_of(&node.name));
     let own = AddressSet::from_addresses(nodes.flat_map(|node| node.addresses_on(ruleset.network)).copied());
     own.union(&ruleset.groups_of(node))

@@ -237,7 +237,12 @@ fn policy_of(acls: &[String], grants: &[String], default: bool, venues: &str) ->
     )
 }
 
+/// A node, and maybe workloads of it.
 pub fn node(index: usize) -> impl Strategy<Value = String> {
+    node_with(index, workloads(index).boxed())
+}
+
+fn node_with(index: usize, workloads: BoxedStrategy<String>) -> impl Strategy<Value = String> {
     let owner = prop_oneof![
         select(vec!["u1@x.y", "u2@x.y", "u3@x.y"]).prop_map(|user| format!("\"user\": \"{user}\"")),
         subsequence(vec!["tag:a", "tag:b", "tag:c"], 0..3).prop_map(|tags| format!("\"tags\": {tags:?}")),
@@ -260,7 +265,7 @@ pub fn node(index: usize) -> impl Strategy<Value = String> {
         1 => Just(format!("[\"192.0.2.{index}\", \"198.51.100.1{index}\", \"2001:db9::1:{index}\"]")),
     ];
     let jailed = prop::bool::weighted(0.1).prop_map(|jailed| if jailed { ", \"jailed\": true" } else { "" });
-    let parts = (owner, routes, expires(), posture, underlay, jailed, workloads(index));
+    let parts = (owner, routes, expires(), posture, underlay, jailed, workloads);
     parts.prop_map(move |(owner, routes, expires, posture, underlay, jailed, workloads)| {
         let routes = match (&*workloads, &*routes) {
             ("", _) => routes,
@@ -305,12 +310,21 @@ pub fn workloads(index: usize) -> impl Strategy<Value = String> {
 }
 
 pub fn inventory_text() -> impl Strategy<Value = String> {
-    (node(1), node(2), node(3), node(4)).prop_map(|(a, b, c, d)| {
-        format!(
-            r#"{{"nodes": [{a}, {b}, {c}, {d}],
-               "users": [{{"login": "u1@x.y", "roles": ["admin"]}}, {{"login": "u2@x.y"}}, {{"login": "u3@x.y"}}]}}"#
-        )
-    })
+    (node(1), node(2), node(3), node(4)).prop_map(|(a, b, c, d)| inventory_of([a, b, c, d]))
+}
+
+/// An inventory without workloads.
+pub fn hosts_text() -> impl Strategy<Value = String> {
+    let host = |index| node_with(index, Just(String::new()).boxed());
+    (host(1), host(2), host(3), host(4)).prop_map(|(a, b, c, d)| inventory_of([a, b, c, d]))
+}
+
+fn inventory_of(nodes: [String; 4]) -> String {
+    format!(
+        r#"{{"nodes": [{}],
+           "users": [{{"login": "u1@x.y", "roles": ["admin"]}}, {{"login": "u2@x.y"}}, {{"login": "u3@x.y"}}]}}"#,
+        nodes.join(", ")
+    )
 }
 
 pub fn load(policy_text: &str, inventory_text: &str) -> (Ruleset, Inventory) {
