@@ -4,8 +4,8 @@ use bulkhead_abi::{Direction, Leaf, recall};
 
 use crate::metadata::Sides;
 use crate::parse::{Headers, Role};
-use crate::workload::{is_answer, is_apart, may_send, may_send_apart, sides_between};
-use crate::{Calls, Environment, Reason};
+use crate::workload::{is_answer, is_apart, may_send_apart, sides_between};
+use crate::{Calls, Reason};
 
 /// Which end is this node's: the destination of what comes in, the source of what goes out.
 /// The other end must not be the node's own.
@@ -28,57 +28,16 @@ pub fn local_check(direction: Direction, source: Leaf, destination: Leaf) -> Res
 /// and not yet a reason to drop.
 #[inline(always)]
 pub(crate) fn ends(env: &impl Calls, direction: Direction, headers: &Headers) -> Result<Sides, Reason> {
-    ends_by(env, headers, |source, destination| sides_between(env, direction, source, destination))
-}
-
-/// [`ends`] of the packet that is at hand, which must be its sender's where it leaves.
-#[inline(always)]
-pub(crate) fn sent_ends(env: &impl Calls, direction: Direction, headers: &Headers) -> Result<Sides, Reason> {
-    let is_answer = is_answer(recall(&headers.role));
-    ends_by(env, headers, |source, destination| sent_between(env, direction, source, destination, is_answer))
-}
-
-#[inline(always)]
-fn ends_by(
-    env: &impl Calls,
-    headers: &Headers,
-    sides: impl FnOnce(Leaf, Leaf) -> Result<Sides, Reason>,
-) -> Result<Sides, Reason> {
     let (source, destination) = both_leaves(env, headers)?;
     let cut_off = source.quarantined() || destination.quarantined();
     if cut_off && !env.has_exemptions() {
         return Err(Reason::Quarantined);
     }
-    match sides(source, destination) {
+    let is_answer = is_answer(recall(&headers.role));
+    match sides_between(env, direction, source, destination, is_answer) {
         Ok(sides) => Ok(Sides { quarantined: u32::from(cut_off), ..sides }),
         Err(_) if cut_off => Err(Reason::Quarantined),
         Err(reason) => Err(reason),
-    }
-}
-
-/// [`sides_between`], and whether who sends what leaves may do so.
-///
-/// # Errors
-/// As there, and what [`may_send`] says.
-#[inline(always)]
-pub(crate) fn sent_between(
-    env: &impl Environment,
-    direction: Direction,
-    source: Leaf,
-    destination: Leaf,
-    is_answer: bool,
-) -> Result<Sides, Reason> {
-    let sides = sides_between(env, direction, source, destination);
-    if direction == Direction::Ingress {
-        return sides;
-    }
-    match sides {
-        Ok(sides) if env.has_workloads() => may_send(env, sides.local, is_answer).map(|()| sides),
-        // What passes on lo may be a workload's to itself.
-        Err(Reason::Loopback) if env.has_workloads() => {
-            may_send_apart(env, source.local(), is_answer).and(Err(Reason::Loopback))
-        }
-        other => other,
     }
 }
 
@@ -103,7 +62,7 @@ pub(crate) fn passes_as_to_ends(
 ) -> Result<(), Reason> {
     let (source, _) = leaves(env, headers)?;
     if direction == Direction::Egress && env.has_workloads() {
-        may_send_apart(env, source.local(), true)?;
+        may_send_apart(env, source.local())?;
     }
     Ok(())
 }

@@ -31,35 +31,34 @@ pub(crate) fn may_send(env: &impl Environment, local: u32, is_answer: bool) -> R
     if is_its || is_answer && env.is_by_kernel() { Ok(()) } else { Err(Reason::WorkloadSpoofed) }
 }
 
-/// The same where only a workload's address matters: of link protocols and membership, which hosts send by packet
-/// sockets, and of what passes on `lo`.
+/// The same for what is of no conversation: link protocols and membership, which hosts send by packet sockets.
 ///
 /// # Errors
 /// As there.
 #[inline(always)]
-pub(crate) fn may_send_apart(env: &impl Environment, local: u32, is_answer: bool) -> Result<(), Reason> {
+pub(crate) fn may_send_apart(env: &impl Environment, local: u32) -> Result<(), Reason> {
     match env.workload(local) {
         Some(workload) if !workload.is_some() => Ok(()),
-        _ => may_send(env, local, is_answer),
+        _ => may_send(env, local, true),
     }
 }
 
 /// Which end is this node's, as [`local_check`] says; on `lo` both are, and each is judged at its own hook.
 ///
 /// # Errors
-/// [`Reason::NotLocal`]; [`Reason::Loopback`], which passes.
+/// [`Reason::NotLocal`]; on `lo` [`Reason::Loopback`], which passes, between addresses of one workload or of none, and
+/// what [`may_send`] says of the former.
 #[inline(always)]
 pub(crate) fn sides_between(
     env: &impl Environment,
     direction: Direction,
     source: Leaf,
     destination: Leaf,
+    is_answer: bool,
 ) -> Result<Sides, Reason> {
     match local_check(direction, source, destination) {
-        // On lo nobody but own addresses has a remote class.
-        Ok(sides) if sides.remote != 0 => Ok(sides),
-        other if !env.is_loopback() => other,
-        _ => within(env, direction, source, destination),
+        Err(_) if env.is_loopback() => within(env, direction, source, destination, is_answer),
+        other => other,
     }
 }
 
@@ -70,6 +69,7 @@ fn within(
     direction: Direction,
     source: Leaf,
     destination: Leaf,
+    is_answer: bool,
 ) -> Result<Sides, Reason> {
     let (Some(sender), Some(receiver)) = (env.workload(source.local()), env.workload(destination.local()))
     else {
@@ -79,6 +79,10 @@ fn within(
         return Err(Reason::Loopback);
     }
     if sender.is_some() && receiver.is_some() && sender.number == receiver.number {
+        // Nobody else may have written its address there.
+        if direction == Direction::Egress && env.has_workloads() {
+            may_send(env, source.local(), is_answer)?;
+        }
         return Err(Reason::Loopback);
     }
     let (near, far) = match direction {

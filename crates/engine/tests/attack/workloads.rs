@@ -223,6 +223,9 @@ fn on_lo_each_end_is_judged_as_if_the_other_were_elsewhere() {
     assert_eq!(over(&node, &kernel(), &itself), (Reason::WorkloadSpoofed, None));
     let reset = tcp((ENGINE, 80), (ENGINE, 4000), RST);
     assert_eq!(over(&node, &kernel(), &reset), (Reason::Loopback, Some(Reason::Loopback)));
+    // An error about that is about no flow.
+    let about = icmp(OWN, ENGINE, 3, [0; 4], &itself);
+    assert_eq!(node.receive(frame(&about)), Reason::IcmpErrorUnrelated);
     // Whoever is on lo by none of the host's addresses is nobody to a workload.
     assert_eq!(over(&node, &host, &tcp(("127.0.0.1", 4000), (ENGINE, 80), SYN)).0, Reason::NotLocal);
     assert_eq!(
