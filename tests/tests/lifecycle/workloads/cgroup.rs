@@ -6,9 +6,9 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use bulkhead_testkit::lab::{Namespace, Process};
+use bulkhead_testkit::lab::Namespace;
 
 /// A part of the tree of cgroups, removed when dropped.
 pub struct Cgroups {
@@ -75,7 +75,7 @@ impl Drop for Cgroups {
 pub struct Actor {
     told: ChildStdin,
     answers: BufReader<ChildStdout>,
-    process: Process,
+    child: Child,
 }
 
 impl Actor {
@@ -105,10 +105,9 @@ impl Actor {
                 Err(std::io::Error::last_os_error())
             });
         }
-        let mut process = Process::spawn_piped(namespace, &mut command, Path::new("/dev/null")).unwrap();
-        let child = process.child();
+        let mut child = command.spawn().unwrap();
         let (told, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        Self { told, answers, process }
+        Self { told, answers, child }
     }
 
     /// Tells it to do something; what came of it.
@@ -130,8 +129,14 @@ impl Actor {
     }
 
     /// Ends it as nothing else can.
-    pub fn kill(mut self) {
-        self.process.signal(libc::SIGKILL);
-        self.process.wait(std::time::Duration::from_secs(5)).unwrap();
+    pub fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
