@@ -1,11 +1,11 @@
-//! Compiles the BPF program and hands it to the crate, so that the installed binary needs no toolchain.
+//! Compiles the BPF programs and hands them to the crate, so that the installed binary needs no toolchain.
 
 use std::env;
 use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
 
-use bulkhead_toolchain::{Host, Object, find};
+use bulkhead_toolchain::{Host, OBJECTS, Object, find};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?);
@@ -36,6 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     let built = toolchain.compile(&object)?;
-    fs::copy(built, out.join("bulkhead-ebpf"))?;
+    for name in OBJECTS {
+        fs::copy(built.join(name), out.join(name))?;
+    }
     Ok(())
 }

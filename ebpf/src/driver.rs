@@ -34,7 +34,7 @@ pub(crate) trait Hook: EbpfContext {
 #[inline(always)]
 pub(crate) fn run(hook: &impl Hook, direction: Direction) -> Action {
     let packet = hook.packet();
-    let judged = match fast_path(&MAPS, &packet, direction) {
+    let judged = match fast_path(&View::<false, _>(hook.sockets()), &packet, direction) {
         Some(FastPath::Verdict(length, outcome, remote)) => {
             let has_budget = |is_known| hook.has_budget(direction, is_known);
             if let Some(action) = conclude_settled((length, outcome, remote), direction, has_budget) {

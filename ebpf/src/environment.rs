@@ -5,8 +5,9 @@ use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_n
 use aya_ebpf::maps::lpm_trie::Key;
 use bulkhead_abi::{
     Address, Cell, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS,
-    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FEATURE_STAGED, FlowKey, FlowValue, FragmentKey,
-    FragmentValue, INTERFACE_ETHERNET, Leaf, Pair, Rate, RateLimit, Routed, Word,
+    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_LOOPBACK, FEATURE_ROUTES, FEATURE_STAGED, FEATURE_WORKLOADS,
+    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, Pair, Rate, RateLimit, Routed,
+    Word, Workload,
 };
 use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::host_table::Buckets;
@@ -112,6 +113,23 @@ impl<const STAGED: bool, H: sockets::Hook> Environment for View<STAGED, H> {
     }
 
     #[inline(always)]
+    fn workload(&self, local: u32) -> Option<Workload> {
+        tables::workload::<STAGED>(local.into()).copied()
+    }
+    #[inline(always)]
+    fn ancestor(&self, level: u32) -> u64 {
+        self.0.ancestor(level)
+    }
+    #[inline(always)]
+    fn is_by_kernel(&self) -> bool {
+        self.0.is_by_kernel()
+    }
+    #[inline(always)]
+    fn is_by_packet_socket(&self) -> bool {
+        self.0.is_by_packet_socket()
+    }
+
+    #[inline(always)]
     fn flow_time(&self) -> u64 {
         if settings::features() & FEATURE_FIXED_CLOCK != 0 {
             return fixed_clock();
@@ -161,6 +179,14 @@ impl<const STAGED: bool, H: sockets::Hook> Environment for View<STAGED, H> {
     #[inline(always)]
     fn has_routes(&self) -> bool {
         Self::features() & FEATURE_ROUTES != 0
+    }
+    #[inline(always)]
+    fn has_workloads(&self) -> bool {
+        H::HAS && !STAGED && Self::features() & FEATURE_WORKLOADS != 0
+    }
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        H::HAS && settings::features() & FEATURE_LOOPBACK != 0
     }
     #[inline(always)]
     fn judges_errors(&self) -> bool {

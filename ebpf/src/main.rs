@@ -21,6 +21,7 @@ mod nesting;
 mod packets;
 mod reports;
 mod resets;
+mod senders;
 mod settings;
 mod sockets;
 mod staged;

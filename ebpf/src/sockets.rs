@@ -13,9 +13,10 @@ use bulkhead_engine::{End, Metadata, SocketState};
 
 use crate::environment::View;
 use crate::packets::{tc_packet, xdp_packet};
+use crate::senders::Senders;
 
 /// Where a view of the maps is used.
-pub(crate) trait Hook: Copy {
+pub(crate) trait Hook: Senders {
     /// [`bulkhead_engine::untracked`].
     fn untracked<const STAGED: bool>(self, meta: &mut Metadata, direction: Direction);
     /// [`bulkhead_engine::forgotten`], for what is enforced.

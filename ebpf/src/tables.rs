@@ -5,7 +5,7 @@
 
 use core::arch::asm;
 
-use bulkhead_abi::{BLOCK_SLOTS, Cell, HostBucket, Leaf, Pair};
+use bulkhead_abi::{BLOCK_SLOTS, Cell, HostBucket, Leaf, Pair, Workload};
 
 /// Entry `index` of a table whose last entry begins `last` bytes behind its first.
 ///
@@ -66,6 +66,7 @@ tables! {
     pair: Pair = PAIRS to PAIRS_LAST or STAGED_PAIRS to STAGED_PAIRS_LAST;
     cell: Cell = CELLS to CELLS_LAST or STAGED_CELLS to STAGED_CELLS_LAST;
     port: u16 = PORTS to PORTS_LAST or STAGED_PORTS to STAGED_PORTS_LAST;
+    workload: Workload = WORKLOADS to WORKLOADS_LAST or STAGED_WORKLOADS to STAGED_WORKLOADS_LAST;
     deadline: u64 = DEADLINES to DEADLINES_LAST or STAGED_DEADLINES to STAGED_DEADLINES_LAST;
 }
 

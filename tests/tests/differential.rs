@@ -8,7 +8,7 @@
 
 mod kernel;
 
-use bulkhead_abi::{Address, Direction, FlowKey, Rate, ResetRequest};
+use bulkhead_abi::{Address, Direction, FlowKey, Rate, ResetRequest, Workload};
 use bulkhead_dataplane::{Kind, Specification};
 use bulkhead_engine::memory::Memory;
 use bulkhead_engine::parse::{Headers, Role, protocol::TCP};
@@ -19,7 +19,7 @@ use bulkhead_testkit::packets::{Frame, Generator, World};
 use bulkhead_testkit::setting;
 use fastrand::Rng;
 use kernel::ledger::Ledger;
-use kernel::{Kernel, Program, SHORTEST, ZONE, ample, blank_metadata, settled, specification};
+use kernel::{Kernel, Program, SHORTEST, ZONE, ample, blank_metadata, own_sender, settled, specification};
 
 /// Packets that one generation is given.
 const PACKETS_A_WORLD: u64 = 12_500;
@@ -209,6 +209,7 @@ impl Tally {
             Reason::FlowRevoked,
             Reason::FragmentOverlap,
             Reason::FragmentOrder,
+            Reason::WorkloadSpoofed,
         ];
         let packets: u64 = self.reasons.iter().sum();
         println!(
@@ -260,6 +261,17 @@ fn run_world(seed: u64, kind: Kind, count: u64, tally: &mut Tally) {
     if rng.u8(..4) == 0 {
         world.quarantine(&mut rng);
     }
+    // Each in this process's own cgroup or one above it, in another, or not running.
+    let own = own_sender().cgroups;
+    world.run_workloads(|_| {
+        let level = rng.usize(..own.len());
+        match rng.u8(..4) {
+            0 => (Workload::NOBODY, 0),
+            1 => (own[level] + 1_000_000, level as u32),
+            2 => (own[level], level as u32 + 1),
+            _ => (own[level], level as u32),
+        }
+    });
     let audit = rng.u8(..4) == 0;
     let (new_flows, link) = limits(&mut rng, kind);
     let is_reported = rng.u8(..4) != 0;

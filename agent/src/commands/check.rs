@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bulkhead_policy::Dialect;
 use bulkhead_policy::check::{Answers, Loaded, Scope};
-use bulkhead_policy::compile::compile;
+use bulkhead_policy::compile::{compile, compile_loopback};
 use bulkhead_policy::diagnostic::{Diagnostic, Severity};
 use bulkhead_policy::policy::Policy;
 use bulkhead_policy::proof::Proof;
@@ -114,6 +114,9 @@ impl Check {
         let Some(node) = self.node.clone().or(configured).or_else(first) else { return Ok(()) };
         let limits = self.budget.limits(global)?;
         let mut all = vec![compile(ruleset, inventory, &node, limits)];
+        if inventory.workloads_of(&node).next().is_some() {
+            all.push(compile_loopback(ruleset, inventory, &node, limits));
+        }
         // Of the node that the agent's configuration is for.
         let is_ours = self.budget.node(global)?.as_ref() == Some(&node);
         if let Some(rules) = loaded.underlay.as_ref().filter(|_| is_ours) {

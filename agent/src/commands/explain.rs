@@ -50,7 +50,9 @@ pub struct Explain {
 /// Splits `NODE:PORT/PROTO`.
 fn target(text: &str) -> Result<(&str, u16, u8), Usage> {
     let wrong = |why: &str| Usage(format!("--to {text}: {why}; write NODE:PORT or NODE:PORT/PROTOCOL"));
-    let (place, protocol) = match text.rsplit_once('/') {
+    // A workload's name has a slash before its port, and so has a SPIFFE ID.
+    let named = text.rsplit_once('/').filter(|(_, name)| !name.contains(':'));
+    let (place, protocol) = match named {
         Some((place, name)) => {
             let number = service::by_name(name, true).or_else(|| name.parse().ok());
             (place, number.ok_or_else(|| wrong(&format!("unknown protocol \"{name}\"")))?)
@@ -260,6 +262,8 @@ fn who(end: &End) -> String {
     };
     let mut parts = vec![name];
     parts.extend(end.venue.iter().map(|venue| format!("an address of {venue}")));
+    parts.extend(end.host.iter().map(|host| format!("a workload that {host} vouches for")));
+    parts.extend(end.spiffe.clone());
     parts.extend(end.user.clone());
     parts.extend(end.tags.iter().cloned());
     parts.extend(end.jailed.then(|| "jailed: it answers and starts nothing".to_owned()));
@@ -283,6 +287,9 @@ mod tests {
     fn targets_split_into_node_port_and_protocol() {
         assert_eq!(target("oms-1:8080").unwrap(), ("oms-1", 8080, 6));
         assert_eq!(target("oms-1:53/udp").unwrap(), ("oms-1", 53, 17));
+        assert_eq!(target("h/engine:8080").unwrap(), ("h/engine", 8080, 6));
+        assert_eq!(target("h/engine:53/udp").unwrap(), ("h/engine", 53, 17));
+        assert_eq!(target("spiffe://a/b:80").unwrap(), ("spiffe://a/b", 80, 6));
         assert_eq!(target("[fd7a::1]:53/17").unwrap(), ("[fd7a::1]", 53, 17));
         for text in ["oms-1/icmp", "oms-1:*/icmp", "oms-1:0/icmp"] {
             assert_eq!(target(text).unwrap(), ("oms-1", 0, 1), "{text}");

@@ -136,6 +136,7 @@ impl Run {
             bpffs_is_the_hosts,
             confirm: self.confirm,
             forwarded_until: 0,
+            workloads: Arc::default(),
             sources: Arc::default(),
         })
     }

@@ -8,7 +8,7 @@ use bulkhead_api::link::Link;
 use bulkhead_api::route;
 use bulkhead_api::status::{
     Anchor, ExchangeInterface, Identities, Identity, InventorySource, Quarantined, Sink, State,
-    Status as Answered, UnderlayInterface,
+    Status as Answered, UnderlayInterface, Workload,
 };
 use bulkhead_api::text::plain;
 use hyper::Method;
@@ -160,6 +160,7 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
         if let Some(found) = &agent.identities {
             identities(out, found)?;
         }
+        agent.workloads.iter().try_for_each(|found| workload(out, found))?;
         for warning in &agent.warnings {
             writeln!(out, "warning: {warning}")?;
         }
@@ -275,6 +276,15 @@ pub fn source(out: &mut String, source: &InventorySource) -> std::fmt::Result {
         0 => Ok(()),
         more => writeln!(out, "  left out: {more} more"),
     }
+}
+
+/// A workload of this host.
+fn workload(out: &mut String, workload: &Workload) -> std::fmt::Result {
+    let Workload { name, addresses, state, cgroup, .. } = workload;
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    let cgroup = cgroup.as_ref().map(|cgroup| format!(", cgroup {}", plain(cgroup))).unwrap_or_default();
+    let state = state.name().replace('_', " ");
+    writeln!(out, "workload: {} ({}): {state}{cgroup}", plain(name), addresses.join(", "))
 }
 
 /// Identities that are not bound each in a line, the others by number.

@@ -45,7 +45,11 @@ pub fn addresses(ruleset: &Ruleset, inventory: &Inventory, who: &str) -> Result<
     }
     let login = who.to_lowercase();
     let login = inventory.login_of(&login).map_or(login.clone(), str::to_owned);
-    let means = |node: &&Node| node.user() == Some(&*login) || node.tags().iter().any(|tag| tag == who);
+    let means = |node: &&Node| {
+        node.user() == Some(&*login)
+            || node.tags().iter().any(|tag| tag == who)
+            || node.spiffe().is_some_and(|id| id.as_str() == who)
+    };
     let mut all = of(inventory.nodes.iter().filter(means).collect());
     if all.is_empty() {
         let host = ruleset.hosts.iter().find(|(name, _)| name == who);
@@ -89,7 +93,8 @@ mod tests {
             "acls": [{"action": "accept", "src": ["group:g", "autogroup:member"], "dst": ["tag:a:80", "db:80"]}]}"#;
         let inventory = r#"{"nodes": [{"name": "b1", "addresses": ["100.64.0.1"], "user": "bob@x.y"},
             {"name": "b2", "addresses": ["100.64.0.2"], "user": "bob@x.y"},
-            {"name": "a1", "addresses": ["100.64.0.3"], "tags": ["tag:a"]}],
+            {"name": "a1", "addresses": ["100.64.0.3"], "tags": ["tag:a"], "routes": ["100.64.9.0/24"],
+             "workloads": [{"name": "w", "addresses": ["100.64.9.1"], "spiffe": "spiffe://x/w", "match": {"unit": "w.service"}}]}],
             "users": [{"login": "bob@x.y", "aliases": ["bobby@"]}]}"#;
         let load = |policy: &str| {
             let inventory = Some(Source::new("i", inventory));
@@ -109,6 +114,8 @@ mod tests {
             ("group:g", "100.64.0.1 100.64.0.2"),
             ("autogroup:member", "100.64.0.1 100.64.0.2"),
             ("tag:a", "100.64.0.3"),
+            ("a1/w", "100.64.9.1"),
+            ("spiffe://x/w", "100.64.9.1"),
             ("db", "10.1.0.0"),
             ("one", "100.64.0.2"),
         ] {

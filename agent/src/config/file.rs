@@ -15,7 +15,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Binding, Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, timeouts, underlay,
+    Binding, Config, HookChoice, LOOPBACK, Link, Managed, Mode, Role, alarms, events, history, timeouts,
+    underlay,
 };
 #[cfg(feature = "agent")]
 use super::{anchors, sinks, sources};
@@ -37,6 +38,7 @@ struct File {
     events: events::Section,
     limits: Limits,
     identity: Identity,
+    workloads: Workloads,
     metrics: Metrics,
     control: Control,
     history: history::Section,
@@ -118,6 +120,22 @@ struct Control {
     change: Option<Spanned<String>>,
 }
 
+/// What holds where the host has workloads.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Workloads {
+    refuse_bypass: Refused,
+}
+
+/// To whom options are refused that lead around the programs on interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Refused {
+    #[default]
+    Workloads,
+    All,
+}
+
 /// Whether identities are held to their keys.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -196,6 +214,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     if let Some(seconds) = &file.limits.read_back_seconds {
         config.read_back_seconds = number("read_back_seconds", seconds, READ_BACK)?;
     }
+    config.refuse_bypass_to_all = file.workloads.refuse_bypass == Refused::All;
     config.binding = file.identity.binding;
     config.history = file.history.read(&source)?;
     if let Some(listen) = &file.metrics.listen {
@@ -251,6 +270,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         }
         let zone = interface.zone.map(|zone| number("zone", &zone, ZONE)).transpose()?;
         let role = interface.role.unwrap_or_default();
+        if let Some(problem) = misplaced(&name, role, interface.hook, &interface.link) {
+            return Err(at(&source, start, &problem));
+        }
         let section = underlay::Section {
             role,
             wireguard: interface.wireguard,
@@ -308,6 +330,22 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     Ok(config)
 }
 
+/// What is wrong with a role for an interface of a name.
+fn misplaced(name: &str, role: Role, hook: Option<HookChoice>, link: &[Link]) -> Option<String> {
+    match (name == LOOPBACK, role == Role::Local) {
+        (true, false) => {
+            Some("interface lo: its role is \"local\"; write role = \"local\", or remove it".to_owned())
+        }
+        (false, true) => {
+            Some(format!("interface {name}: the role \"local\" is that of lo; remove it, or name lo"))
+        }
+        (true, true) if hook == Some(HookChoice::Xdp) || !link.is_empty() => {
+            Some("interface lo: it has neither XDP nor link protocols; remove `hook` and `link`".to_owned())
+        }
+        _ => None,
+    }
+}
+
 /// The first exchange or underlay interface whose zone one of another role has, too, and that role.
 fn shared_zone(interfaces: &[Managed]) -> Option<(usize, u16, Role)> {
     let zones = |managed: &Managed| [Kind::BareIp, Kind::Ethernet].map(|kind| managed.zone(kind));
@@ -325,6 +363,7 @@ const fn whose(role: Role) -> &'static str {
         Role::Overlay => "an overlay's",
         Role::Exchange => "an exchange interface's",
         Role::Underlay => "an underlay interface's",
+        Role::Local => "that of lo",
     }
 }
 

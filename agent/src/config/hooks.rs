@@ -28,13 +28,14 @@ impl Managed {
     #[must_use]
     pub fn specialisation(&self, kind: Kind) -> Specialisation {
         let link = self.link.iter().fold(0, |bits, link| bits | bit(*link));
-        Specialisation { kind, zone: self.zone(kind), link }
+        Specialisation { kind, zone: self.zone(kind), link, is_loopback: self.role == Role::Local }
     }
 
     /// The hooks to try at ingress, the best first.
     #[must_use]
     pub fn ingress(&self, kind: Kind) -> &'static [Hook] {
         match (kind, self.hook) {
+            _ if self.role == Role::Local => &[Hook::TcxIngress],
             (_, HookChoice::Tcx) | (Kind::BareIp, HookChoice::Auto) => &[Hook::TcxIngress],
             (Kind::BareIp, HookChoice::Xdp) => &[Hook::XdpGeneric],
             (Kind::Ethernet, HookChoice::Auto) => &[Hook::XdpNative, Hook::TcxIngress],

@@ -41,11 +41,17 @@ pub use self::alarms::{Response, Scan, Spike};
 /// Where an agent's configuration is, unless `--config` names another.
 pub const DEFAULT: &str = "/etc/bulkhead/agent.toml";
 
+/// The interface on which a host speaks to itself, in every network namespace.
+pub const LOOPBACK: &str = "lo";
+
 /// The zone of exchange interfaces, unless they name another.
 const EXCHANGE_ZONE: u16 = 3;
 
 /// The zone of underlay interfaces, unless they name another.
 const UNDERLAY_ZONE: u16 = 4;
+
+/// The zone of `lo`, unless it names another.
+const LOCAL_ZONE: u16 = 5;
 
 /// Where packets are seen at ingress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
@@ -74,6 +80,8 @@ pub enum Role {
     /// The networks beneath the overlay: WireGuard's own transport, flows that are named, and the link protocols
     /// that are named. No venue's.
     Underlay,
+    /// What workloads of this host say to each other and to the host itself: `lo`.
+    Local,
 }
 
 #[cfg(feature = "agent")]
@@ -85,6 +93,7 @@ impl Role {
             Self::Overlay => "overlay",
             Self::Exchange => "exchange",
             Self::Underlay => "underlay",
+            Self::Local => "local",
         }
     }
 }
@@ -95,7 +104,7 @@ pub struct Managed {
     /// Its name.
     pub name: String,
     /// The interfaces that share flows have one zone. By default overlays share one, Ethernet
-    /// interfaces another, exchange interfaces a third, underlay interfaces a fourth.
+    /// interfaces another, exchange interfaces a third, underlay interfaces a fourth, `lo` a fifth.
     pub zone: Option<u16>,
     /// Where packets are seen at ingress.
     pub hook: HookChoice,
@@ -116,6 +125,7 @@ impl Managed {
         self.zone.unwrap_or(match (self.role, kind) {
             (Role::Exchange, _) => EXCHANGE_ZONE,
             (Role::Underlay, _) => UNDERLAY_ZONE,
+            (Role::Local, _) => LOCAL_ZONE,
             (Role::Overlay, Kind::BareIp) => 1,
             (Role::Overlay, Kind::Ethernet) => 2,
         })
@@ -191,6 +201,9 @@ pub struct Config {
     pub wireguard: Vec<WireGuard>,
     /// What passes on underlay interfaces: the lists of all of them.
     pub underlay: Underlay,
+    /// Options that lead around the programs on interfaces (`PACKET_QDISC_BYPASS`, AF_XDP) are refused to every process
+    /// of a host that has workloads, and not to these alone.
+    pub refuse_bypass_to_all: bool,
     /// Who may use the socket.
     pub control: Control,
     /// What is kept of who used which rule; none: nothing is.
@@ -250,6 +263,7 @@ impl Default for Config {
             metrics: None,
             wireguard: Vec::new(),
             underlay: Underlay::default(),
+            refuse_bypass_to_all: false,
             control: Control::default(),
             history: Some(History::default()),
             alarms: Some(Alarms::default()),
@@ -274,6 +288,12 @@ impl Config {
     #[must_use]
     pub fn has_underlay(&self) -> bool {
         self.interfaces.iter().any(|managed| managed.role == Role::Underlay)
+    }
+
+    /// Whether what workloads say to each other on `lo` is judged.
+    #[must_use]
+    pub fn has_local(&self) -> bool {
+        self.interfaces.iter().any(|managed| managed.role == Role::Local)
     }
 
     /// What passes on a node, whatever the policy says.

@@ -30,6 +30,7 @@ pub mod store;
 mod threads;
 #[cfg(test)]
 mod transitions;
+pub mod workloads;
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -163,6 +164,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     let mut failures = events::start(&paths.pins, &shared, half, guard)?;
     resets::start(&paths.pins)?;
     bindings::start(enforcer.clone()).context("watching whose keys identities have")?;
+    workloads::start(enforcer.clone()).context("watching which cgroups workloads are")?;
     sources::start(&enforcer)?;
     read_back::start(enforcer.clone()).context("reading back what the kernel holds")?;
     let recorder = Recorder::start(&enforcer)?;

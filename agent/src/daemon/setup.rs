@@ -8,6 +8,7 @@ use bulkhead_dataplane::Pins;
 use crate::config::Config;
 use crate::daemon::sources::Sources;
 use crate::daemon::state::inputs::CompileOptions;
+use crate::daemon::workloads::Keeper;
 use crate::guard::Fallback;
 use crate::paths::Paths;
 
@@ -32,6 +33,8 @@ pub struct Setup {
     pub confirm: Option<u64>,
     /// Until when open connections that the host forwards are taken up, seconds of the flow clock; 0: never.
     pub forwarded_until: u32,
+    /// What holds workloads to their addresses.
+    pub workloads: Arc<Keeper>,
     /// Who exists besides the inventory's nodes.
     pub sources: Arc<Sources>,
 }

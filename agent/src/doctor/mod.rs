@@ -4,6 +4,7 @@ mod enforcement;
 mod host;
 mod network;
 mod policy;
+mod workloads;
 mod xdp_sockets;
 
 use serde::Serialize;

@@ -8,7 +8,7 @@ use bulkhead_policy::diagnostic::Severity;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Finding, Level, Patient};
+use super::{Finding, Level, Patient, workloads};
 use crate::input;
 
 pub(super) fn examine(patient: &Patient, status: &Status) -> Vec<Finding> {
@@ -29,6 +29,9 @@ pub(super) fn examine(patient: &Patient, status: &Status) -> Vec<Finding> {
     let answers = loaded.check(u64::try_from(now).unwrap_or_default());
     let mut findings = vec![checked(&loaded)];
     findings.extend(known(patient, &loaded));
+    if let Some(inventory) = &loaded.inventory {
+        findings.extend(workloads::examine(patient, inventory, status));
+    }
     if answers.reach.unreachable != 0 {
         findings.push(Finding::new(
             "policy",

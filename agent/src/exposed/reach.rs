@@ -190,6 +190,8 @@ impl Enforced {
             Role::Overlay => Some((&self.overlay, &self.inventory)),
             Role::Exchange => self.exchange.as_ref().map(|rules| (rules, &self.inventory)),
             Role::Underlay => self.underlay.as_ref().map(|rules| (&rules.ruleset, &rules.inventory)),
+            // Nobody reaches a socket from elsewhere by lo.
+            Role::Local => None,
         }
     }
 

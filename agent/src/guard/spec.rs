@@ -15,7 +15,7 @@ pub struct Guard {
     /// Names of those of them that lead to networks beneath the overlay: what the guard says of other interfaces holds
     /// there as well.
     pub underlay: BTreeSet<String>,
-    /// The node's own overlay addresses: on other interfaces nothing may be to or from them.
+    /// The node's own overlay addresses, and its workloads': on other interfaces nothing may be to or from them.
     pub own: BTreeSet<IpAddr>,
     /// Other nodes' overlay addresses: on other interfaces nothing may come from them or leave for them.
     pub others: BTreeSet<IpAddr>,
@@ -24,9 +24,9 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// What a node's guard knows of addresses: its own, and the others'.
+    /// What a node's guard knows of addresses: its own and its workloads', and the others'.
     pub fn of_node(nodes: &[Node], node: &str) -> Self {
-        let (own, others): (Vec<_>, Vec<_>) = nodes.iter().partition(|other| other.name == node);
+        let (own, others): (Vec<_>, Vec<_>) = nodes.iter().partition(|other| other.host() == node);
         let addresses =
             |nodes: Vec<&Node>| nodes.into_iter().flat_map(|node| node.addresses.clone()).collect();
         Self { own: addresses(own), others: addresses(others), ..Self::default() }

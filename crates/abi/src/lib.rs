@@ -8,6 +8,7 @@
 
 mod address;
 mod cell;
+mod cgroup;
 mod defaults;
 mod event;
 mod flow;
@@ -24,12 +25,14 @@ mod routed;
 mod settings;
 mod slot;
 mod word;
+mod workload;
 
 pub use address::{Address, BLOCK_SLOTS, Leaf, LpmKey, TRIE_ROOT_BLOCKS, from_ip, to_ip};
 pub use cell::{
     CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_NONE, CELL_ONE_WAY, Cell, MAX_EXPIRY_CHAIN,
     NO_RULE,
 };
+pub use cgroup::{CgroupSettings, Holder, PREFIX_OTHER, PREFIX_OVERLAY, WORKLOAD_ADDRESSES};
 pub use defaults::{Capacity, DEFAULT_NEW_FLOWS, default_timeouts, per_second};
 pub use event::{
     AggregateKey, AggregateValue, EVENT_AUDIT, EVENT_ODD, Event, KIND_ALLOWED, KIND_DROP, KIND_SENDER,
@@ -52,17 +55,18 @@ pub use reset::ResetRequest;
 pub use routed::Routed;
 pub use settings::{
     AllowedReports, DIRECTIONS, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK,
-    FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FEATURE_STAGED, INTERFACE_BARE_IP,
-    INTERFACE_ETHERNET, LINK_BFD, LINK_BFD_LAG, LINK_BFD_MULTIHOP, LINK_DATAGRAMS, LINK_DHCP, LINK_EAPOL,
-    LINK_IGMP, LINK_LACP, LINK_LLDP, LINK_MACSEC, LINK_PTP, LINK_PTP_UNICAST, LINK_RA, LINK_VRRP,
-    MAX_TABLE_BYTES, NESTING_LEVELS, Settings,
+    FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_LOOPBACK, FEATURE_ROUTES, FEATURE_STAGED,
+    FEATURE_WORKLOADS, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LINK_BFD, LINK_BFD_LAG, LINK_BFD_MULTIHOP,
+    LINK_DATAGRAMS, LINK_DHCP, LINK_EAPOL, LINK_IGMP, LINK_LACP, LINK_LLDP, LINK_MACSEC, LINK_PTP,
+    LINK_PTP_UNICAST, LINK_RA, LINK_VRRP, MAX_TABLE_BYTES, NESTING_LEVELS, Settings,
 };
 pub use slot::{BUCKET_SLOTS, FlowBucket, FlowSlot, Head, KeyWords};
 pub use word::Word;
+pub use workload::Workload;
 
 /// The map ABI version. It names the bpffs directory, so that objects of another map ABI are
 /// never reused silently. [`Settings`] has none: it is part of each program, and read by no other.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// Counters of packets and bytes, one per rule and CPU.
 #[repr(C)]

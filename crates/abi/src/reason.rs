@@ -95,6 +95,7 @@ reasons! {
     9 Reset "reset" Pass Policy "It resets a TCP connection that is not tracked, and that the policy would let its receiver begin.";
     10 Resumed "resumed" Pass Policy "It continues a connection of this host's sockets that the policy allows and that was not tracked any more.";
     11 MembershipMasked "membership_masked" Pass Packet "A membership report that leaves without the groups of no feed that it named.";
+    12 Loopback "loopback" Pass Host "On lo, between ends neither of which is a workload's, or both one's.";
 
     16 NoRule "no_rule" Drop Policy "No rule admits it, and it is no reply.";
     17 DenyRule "deny_rule" Drop Policy "A deny rule names it, and it is no reply.";
@@ -141,6 +142,7 @@ reasons! {
     56 IcmpErrorSource "icmp_error_source" Drop Host "An ICMP error of an overlay peer that is neither the destination of the packet quoted nor a router for it.";
     57 IcmpErrorRate "icmp_error_rate" Drop Host "An ICMP error about an address of which too many came that quote no tracked flow.";
     58 RouterDiscovery "router_discovery" Drop Packet "An IPv6 router advertisement or solicitation, where the configuration does not name them.";
+    59 WorkloadSpoofed "workload_spoofed" Drop Host "Its sender may not send from its source: a workload's address that is another's, or a packet socket.";
 
     64 LookupFailed "lookup_failed" Drop Packet "A table look-up that cannot miss did. Please report it.";
     65 FlowTableFull "flow_table_full" Drop Packet "The kernel could not store the flow.";

@@ -23,6 +23,11 @@ pub const FEATURE_EXEMPT: u32 = 1 << 5;
 pub const FEATURE_GROUPS: u32 = 1 << 6;
 /// Some addresses lie behind routers.
 pub const FEATURE_ROUTES: u32 = 1 << 7;
+/// Some own addresses are workloads': who sends from one is looked at as it leaves.
+pub const FEATURE_WORKLOADS: u32 = 1 << 8;
+/// The interface is `lo`: both ends of a packet may be own, and what is between no workload's addresses passes.
+pub const FEATURE_LOOPBACK: u32 = 1 << 9;
+
 /// How many programs can be at work on one CPU of a real-time kernel at a time. A power of two.
 pub const NESTING_LEVELS: u32 = 16;
 

@@ -1,5 +1,5 @@
 //! Events: drops, flows as rules let them begin, what a staged policy would decide otherwise, times without
-//! enforcement, who changed what, what in the kernel is not what was approved, whose key routes an identity,
+//! enforcement, who changed what, what in the kernel is not what was approved, whose key routes an identity, which cgroup a workload is,
 //! alarms, and the accounts that show that
 //! nothing is missing.
 //!
@@ -22,6 +22,7 @@ mod stats;
 mod text;
 mod timestamp;
 mod unenforced;
+mod workload;
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub use self::reason::{GuardReason, Reason, UnknownName};
 pub use self::stats::{Counted, EventStats};
 pub use self::timestamp::{Timestamp, UnreadableTime};
 pub use self::unenforced::{Effect, Unenforced};
+pub use self::workload::{WorkloadChange, WorkloadState};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +78,8 @@ pub enum Kind {
     Altered(Box<Altered>),
     /// `binding`: whether an identity's address is routed by one of its keys has changed.
     Binding(Box<Binding>),
+    /// `workload`: which cgroup a workload of this host is has changed.
+    Workload(Box<WorkloadChange>),
     /// `alarm`: something that somebody should look at has begun, or has ended.
     Alarm(Box<Alarm>),
     /// `coverage`: what enforced over an interval, and whether it did all the time.
@@ -100,6 +104,7 @@ impl Kind {
             Self::Control(_) => "control",
             Self::Altered(_) => "altered",
             Self::Binding(_) => "binding",
+            Self::Workload(_) => "workload",
             Self::Alarm(_) => "alarm",
             Self::Coverage(_) => "coverage",
             Self::Balance(_) => "balance",

@@ -106,6 +106,7 @@ impl Record {
             Kind::Control(control) => control.generation,
             Kind::Altered(altered) => altered.generation,
             Kind::Binding(binding) => binding.generation,
+            Kind::Workload(change) => change.generation,
             Kind::Alarm(alarm) => alarm.generation,
             Kind::Coverage(_) | Kind::Balance(_) | Kind::Lost(_) | Kind::Missed(_) => return None,
         };

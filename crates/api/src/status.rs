@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{AlarmKind, BindingState, EventStats, Rule, Timestamp};
+use crate::event::{AlarmKind, BindingState, EventStats, Rule, Timestamp, WorkloadState};
 use crate::hook::{Attached, RunningLink};
 use crate::link::Link;
 use crate::mode::Mode;
@@ -170,6 +170,9 @@ pub struct Agent {
     /// Why what they list cannot be enforced; whoever changed there is cut off.
     #[serde(default)]
     pub sources_problem: Option<String>,
+    /// Workloads of this host.
+    #[serde(default)]
+    pub workloads: Vec<Workload>,
     /// The staged policy, and what it would have decided otherwise.
     pub staged: Option<Observed>,
 }
@@ -192,6 +195,27 @@ pub struct InventorySource {
     pub left_out_count: u64,
     /// The first of them, and why.
     pub left_out: Vec<String>,
+}
+
+/// A workload of the host: a cgroup that is an identity of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Workload {
+    /// `HOST/WORKLOAD`.
+    pub name: String,
+    /// Its overlay addresses, which its sockets alone use.
+    pub addresses: Vec<IpAddr>,
+    /// Whether it runs.
+    pub state: WorkloadState,
+    /// The path of its cgroup below the root of cgroup2, if it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// That cgroup's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_id: Option<u64>,
+    /// Why nobody has its addresses, where something is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// Whose keys route the identities' addresses.

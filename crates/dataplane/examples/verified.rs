@@ -5,7 +5,9 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use bulkhead_abi::{CELL_EXEMPT, LINK_IGMP, Leaf, LpmKey, Rate, RateLimit, Routed, TIMEOUTS, Timeouts};
+use bulkhead_abi::{
+    CELL_EXEMPT, LINK_IGMP, Leaf, LpmKey, Rate, RateLimit, Routed, TIMEOUTS, Timeouts, Workload,
+};
 use bulkhead_dataplane::{Generation, Hook, Kind, Specialisation, Specification, Staged};
 use bulkhead_engine::memory::Tables;
 
@@ -39,6 +41,7 @@ fn tables(everything: bool) -> Tables {
         tables.limits.push(RateLimit::default());
         tables.cells[0].flags = CELL_EXEMPT;
         tables.groups = true;
+        tables.workloads[1] = Workload::not_running(0);
     }
     tables
 }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
             if uses.everything {
                 // All but what lets reports pass unread.
                 specialisation.link = !LINK_IGMP;
+                specialisation.is_loopback = kind == Kind::Ethernet;
             }
             let wanted = (specialisation, Hook::ALL.to_vec());
             let name = match kind {

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bulkhead_abi::{
-    FEATURE_AUDIT, FEATURE_STAGED, INTERFACE_BARE_IP, INTERFACE_ETHERNET, NESTING_LEVELS, Settings,
+    FEATURE_AUDIT, FEATURE_LOOPBACK, FEATURE_STAGED, INTERFACE_BARE_IP, INTERFACE_ETHERNET, NESTING_LEVELS,
+    Settings,
 };
 
 use super::object::missing;
@@ -27,13 +28,15 @@ pub struct Specialisation {
     pub zone: u16,
     /// `LINK_` bits: the link protocols that pass.
     pub link: u32,
+    /// It is `lo`, both ends of whose packets are this host's.
+    pub is_loopback: bool,
 }
 
 impl Specialisation {
     /// Of interfaces of a kind in a zone, where no link protocol passes.
     #[must_use]
     pub const fn new(kind: Kind, zone: u16) -> Self {
-        Self { kind, zone, link: 0 }
+        Self { kind, zone, link: 0, is_loopback: false }
     }
 }
 
@@ -162,7 +165,7 @@ impl Group {
 }
 
 pub(super) fn settings_of(specification: &Specification, specialisation: Specialisation) -> Settings {
-    let Specialisation { kind, zone, link } = specialisation;
+    let Specialisation { kind, zone, link, is_loopback } = specialisation;
     let tables = specification.tables;
     let mut features = tables.features();
     if specification.audit {
@@ -170,6 +173,9 @@ pub(super) fn settings_of(specification: &Specification, specialisation: Special
     }
     if specification.staged.is_some() {
         features |= FEATURE_STAGED;
+    }
+    if is_loopback {
+        features |= FEATURE_LOOPBACK;
     }
     if specification.fixed_clock.is_some() {
         features |= bulkhead_abi::FEATURE_FIXED_CLOCK;

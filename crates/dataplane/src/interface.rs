@@ -24,6 +24,7 @@ pub struct Interface {
 
 /// `ARPHRD_` numbers of linux/if_arp.h.
 const ARPHRD_ETHER: u16 = 1;
+const ARPHRD_LOOPBACK: u16 = 772;
 const ARPHRD_NONE: u16 = 0xfffe;
 const ARPHRD_RAWIP: u16 = 519;
 
@@ -47,7 +48,8 @@ impl Interface {
     /// If its link layer is one that is not parsed.
     pub fn of(name: &str, device: &Device) -> Result<Self, KernelError> {
         let kind = match device.link_type {
-            ARPHRD_ETHER => Kind::Ethernet,
+            // Its frames have Ethernet headers as well.
+            ARPHRD_ETHER | ARPHRD_LOOPBACK => Kind::Ethernet,
             ARPHRD_NONE | ARPHRD_RAWIP => Kind::BareIp,
             link_type => return Err(KernelError::LinkType { name: name.to_owned(), link_type }),
         };

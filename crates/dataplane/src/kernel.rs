@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use bulkhead_abi::{Counter, Leaf};
+use bulkhead_abi::{Counter, Leaf, Workload};
 use bulkhead_engine::change::leaf;
 
 use super::plane::{Dataplane, DeviceTable, HookLinks, LoadedTables, Seeded, StateMigration};
@@ -170,6 +170,9 @@ impl LoadedTables for KernelTables {
     }
     fn set_leaf(&mut self, address: IpAddr, leaf: Leaf) -> Result<(), QuarantineError> {
         self.addresses.set_leaf(address, leaf)
+    }
+    fn set_workload(&mut self, class: u32, workload: Workload) -> Result<(), QuarantineError> {
+        self.addresses.set_workload(class, workload)
     }
     fn seed(&mut self, zones: &[u16]) -> Result<Seeded, KernelError> {
         let own = connections()?;

@@ -4,6 +4,7 @@ mod addresses;
 mod attach;
 mod batch;
 mod bpffs;
+mod cgroups;
 mod chain;
 pub mod conntrack;
 mod device;
@@ -48,6 +49,9 @@ pub use attach::{attach, attached_hooks, detach};
 pub use bulkhead_abi::{Capacity, DEFAULT_NEW_FLOWS, default_timeouts, per_second};
 pub use bulkhead_api::hook::{Attached, Fault, Hook, Kind, RunningLink};
 pub use bulkhead_api::status::Losses;
+pub use cgroups::{
+    CgroupFault, CgroupHook, CgroupLinks, CgroupSet, CgroupSpecification, Place, WorkloadAddresses,
+};
 pub use device::{DEVICE_GROUP, Device, Devices, Port, name_of};
 pub use flows::{FlowTable, Importer};
 pub use generation::Generation;

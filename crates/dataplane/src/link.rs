@@ -51,10 +51,19 @@ pub(crate) struct LinkInfo {
     rest: [u32; 10],
 }
 
+impl LinkInfo {
+    /// Of a link on a cgroup, whose part of the union is its id, 64 bits: the cgroup's; 0 if it is gone, or the link was
+    /// detached.
+    pub(crate) fn cgroup(&self) -> u64 {
+        u64::from(self.index) | u64::from(self.attach_type) << 32
+    }
+}
+
 /// `union bpf_attr` of `BPF_LINK_CREATE`.
 #[repr(C)]
 struct Create {
     program: u32,
+    /// An interface's index, or the descriptor of a cgroup.
     index: u32,
     attach_type: u32,
     flags: u32,
@@ -116,6 +125,23 @@ impl Link {
         };
         let program = program.as_raw_fd().cast_unsigned();
         let mut attribute = Create { program, index, attach_type, flags, relative: 0, revision: 0 };
+        // SAFETY: the attribute of this command.
+        unsafe { open(BPF_LINK_CREATE, &mut attribute) }.map(Self)
+    }
+
+    /// Puts a program on a hook of the cgroup of a descriptor, beside others that are there; the hook is of
+    /// `enum bpf_attach_type`.
+    ///
+    /// # Errors
+    /// EPERM: a program is there that lets no other beside it.
+    pub(crate) fn create_on_cgroup(
+        program: BorrowedFd<'_>,
+        cgroup: BorrowedFd<'_>,
+        attach_type: u32,
+    ) -> io::Result<Self> {
+        let program = program.as_raw_fd().cast_unsigned();
+        let index = cgroup.as_raw_fd().cast_unsigned();
+        let mut attribute = Create { program, index, attach_type, flags: 0, relative: 0, revision: 0 };
         // SAFETY: the attribute of this command.
         unsafe { open(BPF_LINK_CREATE, &mut attribute) }.map(Self)
     }

@@ -264,7 +264,7 @@ impl Links {
 }
 
 /// Makes the pin hold this link, whatever it held before. At no moment is there no pin.
-fn keep_pinned(link: &Link, pin: &Path) -> io::Result<()> {
+pub(super) fn keep_pinned(link: &Link, pin: &Path) -> io::Result<()> {
     if is_pinned(link, pin)? {
         return Ok(());
     }

@@ -43,6 +43,7 @@ const SAME: &[(u32, &[&str])] = &[
     (4, STATE_MAPS),
     (5, STATE_MAPS),
     (6, STATE_MAPS),
+    (7, STATE_MAPS),
 ];
 
 /// A table that cannot stay what it is.

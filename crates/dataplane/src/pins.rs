@@ -6,14 +6,18 @@
 //! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/<MAP>  tables of one generation
 //! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/exchange/<MAP>  those of exchange interfaces
 //! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/underlay/<MAP>  those of underlay interfaces
+//! <bpffs>/bulkhead/<instance>/v<layout>/generation-<N>/local/<MAP>     those of lo
 //! <bpffs>/bulkhead/<instance>/v<layout>/links/<IFACE>/<HOOK>  the attached programs
+//! <bpffs>/bulkhead/<instance>/v<layout>/cgroups/host/<HOOK>   those of the root cgroup
+//! <bpffs>/bulkhead/<instance>/v<layout>/cgroups/<ID>/<HOOK>   those of a workload's cgroup
+//! <bpffs>/bulkhead/<instance>/v<layout>/cgroups/loading/<MAP>   what they look up, while they are loaded
 //! ```
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{Hook, KernelError};
+use super::{CgroupHook, Hook, KernelError, Place};
 
 /// Maps that outlive generations.
 pub const STATE_MAPS: &[&str] = &[
@@ -45,6 +49,7 @@ pub const TABLE_MAPS: &[&str] = &[
     "PAIRS",
     "CELLS",
     "DEADLINES",
+    "WORKLOADS",
     "LIMITS",
     "LIMIT_STATES",
     "RULE_COUNTERS",
@@ -60,6 +65,7 @@ pub const STAGED_MAPS: &[&str] = &[
     "STAGED_PAIRS",
     "STAGED_CELLS",
     "STAGED_DEADLINES",
+    "STAGED_WORKLOADS",
     "STAGED_COUNTERS",
 ];
 
@@ -156,6 +162,12 @@ impl Pins {
         Self { tables: "underlay", ..self.clone() }
     }
 
+    /// The same pins, but for the tables, which are those of `lo`.
+    #[must_use]
+    pub fn local(&self) -> Self {
+        Self { tables: "local", ..self.clone() }
+    }
+
     /// The directory of the tables of one role within a generation's; empty: they lie in it.
     pub(super) fn role(&self) -> &'static str {
         self.tables
@@ -204,6 +216,47 @@ impl Pins {
     #[must_use]
     pub fn link_directory(&self, interface: &str) -> PathBuf {
         self.links_directory().join(interface.replace('.', ":"))
+    }
+
+    /// The directory of the links on a cgroup.
+    #[must_use]
+    pub fn cgroup_directory(&self, place: Place) -> PathBuf {
+        let cgroups = self.root.join("cgroups");
+        match place {
+            Place::Host => cgroups.join("host"),
+            Place::Cgroup(id) => cgroups.join(id.to_string()),
+        }
+    }
+
+    /// The pin of the program attached to one hook of a cgroup.
+    #[must_use]
+    pub fn cgroup_link(&self, place: Place, hook: CgroupHook) -> PathBuf {
+        self.cgroup_directory(place).join(hook.name())
+    }
+
+    /// Where programs are attached to cgroups, by their pins.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn cgroup_links(&self) -> Result<Vec<(Place, CgroupHook)>, KernelError> {
+        let cgroups = self.root.join("cgroups");
+        let mut links = Vec::new();
+        for name in names(&cgroups)? {
+            let place = match name.parse() {
+                Ok(id) => Place::Cgroup(id),
+                Err(_) if name == "host" => Place::Host,
+                Err(_) => continue,
+            };
+            let hooks = names(&cgroups.join(name))?;
+            links.extend(hooks.iter().filter_map(|hook| Some((place, CgroupHook::from_name(hook)?))));
+        }
+        links.sort_unstable();
+        Ok(links)
+    }
+
+    /// The directory of the maps of programs on cgroups while these are loaded.
+    pub(super) fn cgroup_maps(&self) -> PathBuf {
+        self.root.join("cgroups").join("loading")
     }
 
     /// Makes the directory of an interface's links.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use bulkhead_abi::{Counter, Leaf};
+use bulkhead_abi::{Counter, Leaf, Workload};
 
 use super::{
     Attached, Capacity, Device, Fault, Hook, Interface, KernelError, OrphanedEvents, Pins, QuarantineError,
@@ -278,6 +278,12 @@ pub trait LoadedTables: Send {
     /// # Errors
     /// [`QuarantineError::Full`] if only the next generation can have it.
     fn set_leaf(&mut self, address: IpAddr, leaf: Leaf) -> Result<(), QuarantineError>;
+
+    /// Says which cgroup a workload is, by a local class that its addresses have, from the next packet on.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Broken`] if there is no such class.
+    fn set_workload(&mut self, class: u32, workload: Workload) -> Result<(), QuarantineError>;
 
     /// Records the host's open TCP connections as flows of these zones, and those that it forwards as far as
     /// they are known.

@@ -95,6 +95,9 @@ fn load_one(name: &str, program: &mut aya::programs::Program) -> Result<(), Kern
     match program {
         aya::programs::Program::Xdp(program) => program.load(),
         aya::programs::Program::SchedClassifier(program) => program.load(),
+        aya::programs::Program::CgroupSkb(program) => program.load(),
+        aya::programs::Program::CgroupSockAddr(program) => program.load(),
+        aya::programs::Program::CgroupSockopt(program) => program.load(),
         _ => return Err(missing(name)),
     }
     .map_err(|error| refusal::refused(name, error))

@@ -1,10 +1,11 @@
 //! Quarantine in one generation's tables: one publishing store an address.
 
+use std::mem::offset_of;
 use std::net::IpAddr;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData, MapError};
-use bulkhead_abi::{Address, BLOCK_SLOTS, HostBucket, HostKey, Leaf};
+use bulkhead_abi::{Address, BLOCK_SLOTS, HostBucket, HostKey, Leaf, Workload};
 use bulkhead_engine::change::{Addresses, Unchanged, change};
 use bulkhead_engine::host_table::{self, Buckets, BucketsMut};
 use bulkhead_engine::memory::Tables;
@@ -101,6 +102,7 @@ pub struct AddressTables {
     trie: Mapped,
     hosts: RunningHosts,
     prefix6: LpmTrie<MapData, [u32; 4], u32>,
+    workloads: Mapped,
 }
 
 impl AddressTables {
@@ -125,7 +127,7 @@ impl AddressTables {
         let prefix6 = Map::LpmTrie(open("PREFIX6")?)
             .try_into()
             .map_err(KernelError::refused(format!("generation {generation}: map PREFIX6")))?;
-        Ok(Self { trie, hosts, prefix6 })
+        Ok(Self { trie, hosts, prefix6, workloads: mapped("WORKLOADS")? })
     }
 
     /// Cuts an address off from the next packet on, or takes that back.
@@ -134,6 +136,24 @@ impl AddressTables {
     /// [`QuarantineError::Full`] if only the next generation can have it.
     pub fn set(&mut self, address: IpAddr, on: bool) -> Result<(), QuarantineError> {
         change(self, address, |leaf| leaf.with_quarantine(on))
+    }
+
+    /// Says which cgroup a workload is, by a local class that its addresses have. In between nobody may send from them.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Broken`] if there is no such class.
+    pub fn set_workload(&mut self, class: u32, workload: Workload) -> Result<(), QuarantineError> {
+        const WORDS: usize = size_of::<Workload>() / 4;
+        const CGROUP: usize = offset_of!(Workload, cgroup) / 8;
+        let class = class as usize;
+        if class >= self.workloads.count::<Workload>() {
+            return Err(QuarantineError::Broken);
+        }
+        let cgroup = class * WORDS / 2 + CGROUP;
+        self.workloads.store_u64(cgroup, Workload::NOBODY);
+        self.workloads.store_u32(class * WORDS + offset_of!(Workload, level) / 4, workload.level);
+        self.workloads.store_u64(cgroup, workload.cgroup);
+        Ok(())
     }
 
     /// Gives an address other classes from the next packet on; whether it is cut off stays as it is.

@@ -29,8 +29,8 @@ pub fn running(pins: &Pins) -> Result<Vec<RunningLink>, KernelError> {
         for number in pins.generations()? {
             // One that was just being built or freed has no such map. While a staged policy observes, it is
             // its program that the hook names.
-            let (exchange, underlay) = (pins.exchange(), pins.underlay());
-            let tables = [pins, &exchange, &underlay].into_iter();
+            let (exchange, underlay, local) = (pins.exchange(), pins.underlay(), pins.local());
+            let tables = [pins, &exchange, &underlay, &local].into_iter();
             for path in tables.flat_map(|pins| TRIES.map(|map| pins.table(number, map))) {
                 if let Ok(info) = MapInfo::from_pin(path) {
                     generation_of.insert(info.id(), number);

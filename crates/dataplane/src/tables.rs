@@ -20,6 +20,7 @@ pub(super) struct TableNames {
     pub(super) pairs: &'static str,
     pub(super) cells: &'static str,
     pub(super) deadlines: &'static str,
+    pub(super) workloads: &'static str,
     pub(super) enforcing: Option<Enforcing>,
 }
 
@@ -40,6 +41,7 @@ pub(super) const ENFORCED: TableNames = TableNames {
     pairs: "PAIRS",
     cells: "CELLS",
     deadlines: "DEADLINES",
+    workloads: "WORKLOADS",
     enforcing: Some(Enforcing {
         routes: "ROUTES",
         limits: "LIMITS",
@@ -57,6 +59,7 @@ pub(super) const STAGED_TABLES: TableNames = TableNames {
     pairs: "STAGED_PAIRS",
     cells: "STAGED_CELLS",
     deadlines: "STAGED_DEADLINES",
+    workloads: "STAGED_WORKLOADS",
     enforcing: None,
 };
 
@@ -73,6 +76,7 @@ pub(super) fn make_direct(
     maps.make(names.ports, tables.ports.as_flattened())?;
     maps.make(names.pairs, tables.pairs.as_flattened())?;
     maps.make(names.cells, &tables.cells)?;
+    maps.make(names.workloads, &tables.workloads)?;
     maps.make(names.deadlines, &tables.deadlines)
 }
 

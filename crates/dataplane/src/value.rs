@@ -1,6 +1,6 @@
 //! What tables hold, as it lies in memory.
 
-use bulkhead_abi::{Cell, HostBucket, Leaf, Pair, RateLimit};
+use bulkhead_abi::{Cell, HostBucket, Leaf, Pair, RateLimit, Workload};
 
 /// Layout types whose bytes may be copied into a map.
 ///
@@ -19,5 +19,7 @@ unsafe impl Value for Cell {}
 unsafe impl Value for HostBucket {}
 // SAFETY: repr(C), 32 bytes without padding.
 unsafe impl Value for RateLimit {}
+// SAFETY: repr(C), 16 bytes without padding.
+unsafe impl Value for Workload {}
 // SAFETY: one double word.
 unsafe impl Value for u64 {}

@@ -6,9 +6,10 @@ use crate::errors::about_flow;
 use crate::fragment::{decide_later, remember_first};
 use crate::limits::{Counted, take_limit};
 use crate::membership::{is_membership, membership};
-use crate::metadata::{Metadata, Outcome};
+use crate::metadata::{Metadata, Outcome, Sides};
 use crate::parse::{self, Headers, Role, protocol};
-use crate::sides::{ends, leaves};
+use crate::sides::{ends, leaves, passes_apart, passes_as_to_ends};
+use crate::workload::{is_answer, may_send};
 use crate::{Action, Calls, Judgement, Packet, Reason, link, report};
 
 /// Parses a packet, decides on it, and records what it does to its flow.
@@ -27,18 +28,20 @@ pub fn decide(env: &impl Calls, packet: &Packet, direction: Direction, meta: &mu
 pub fn decide_parsed(env: &impl Calls, packet: &Packet, direction: Direction, meta: &mut Metadata) {
     let role = recall(&meta.headers.role);
     meta.outcome = match role {
+        _ if env.is_loopback() && passes_apart(env, &meta.headers) => Outcome::of(Reason::Loopback),
         Role::Invalid => Outcome::of(fault_of(env, &meta.headers)),
         Role::Arp => Outcome::of(Reason::Arp),
         Role::Link => Outcome::of(link::frame(env, packet, &meta.headers)),
         Role::NeighbourDiscovery if env.ethernet() => Outcome::of(Reason::NeighbourDiscovery),
-        _ if is_membership(env, &meta.headers) => match leaves(env, &meta.headers) {
-            Ok(_) => return membership(env, packet, meta, direction),
+        _ if is_membership(env, &meta.headers) => match passes_as_to_ends(env, direction, &meta.headers) {
+            Ok(()) => return membership(env, packet, meta, direction),
             Err(reason) => Outcome::of(reason),
         },
         _ if env.link() != 0 && env.ethernet() && link::passes(env, &meta.headers) => {
-            Outcome::of(leaves(env, &meta.headers).map_or_else(|reason| reason, |_| Reason::Link))
+            let ends = passes_as_to_ends(env, direction, &meta.headers);
+            Outcome::of(ends.map_or_else(|reason| reason, |()| Reason::Link))
         }
-        _ => match ends(env, direction, &meta.headers) {
+        _ => match ends(env, direction, &meta.headers).and_then(|sides| sent(env, direction, role, sides)) {
             Ok(sides) => {
                 meta.sides = sides;
                 if role == Role::LaterFragment {
@@ -59,6 +62,15 @@ pub fn decide_parsed(env: &impl Calls, packet: &Packet, direction: Direction, me
     if recall(&meta.headers.first_fragment) != 0 && meta.outcome.reason.action() == Action::Pass {
         remember_first(env, meta, direction);
     }
+}
+
+/// The sides of a packet, if who sends it may send from its end.
+#[inline(always)]
+fn sent(env: &impl Calls, direction: Direction, role: Role, sides: Sides) -> Result<Sides, Reason> {
+    if direction == Direction::Egress && env.has_workloads() {
+        may_send(env, sides.local, is_answer(role))?;
+    }
+    Ok(sides)
 }
 
 /// Why a packet is invalid. In audit mode such a packet passes, but not from or to whoever is

@@ -2,6 +2,7 @@
 
 use bulkhead_abi::{
     Address, Cell, FlowKey, FlowValue, FragmentKey, FragmentValue, Leaf, Pair, Rate, RateLimit, Routed,
+    Workload,
 };
 
 use crate::host_table::Buckets;
@@ -40,6 +41,15 @@ pub trait Environment {
     /// Behind which routers an address lies.
     fn routed(&self, address: &Address) -> Routed;
 
+    /// Whose a local class is, 0 included.
+    fn workload(&self, local: u32) -> Option<Workload>;
+    /// The id of the cgroup at a level below the root that the socket which sends the packet is in; 0 if there is none.
+    fn ancestor(&self, level: u32) -> u64;
+    /// The kernel itself sends the packet, and does not forward it.
+    fn is_by_kernel(&self) -> bool;
+    /// A packet socket sends the packet.
+    fn is_by_packet_socket(&self) -> bool;
+
     /// Time for flows: monotonic, coarse, ns.
     fn flow_time(&self) -> u64;
     /// Time for expiry: ns since boot, suspended time included.
@@ -64,6 +74,10 @@ pub trait Environment {
     fn has_groups(&self) -> bool;
     /// Some addresses lie behind routers.
     fn has_routes(&self) -> bool;
+    /// Some local classes are workloads'. What leaves is looked at by who sends it.
+    fn has_workloads(&self) -> bool;
+    /// The interface is `lo`.
+    fn is_loopback(&self) -> bool;
     /// Who sends ICMP errors, and how many, has a say.
     fn judges_errors(&self) -> bool {
         true

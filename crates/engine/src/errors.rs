@@ -112,7 +112,11 @@ fn quoted_flow(
 ) -> Result<(), Reason> {
     // The quoted packet went the other way: it started the flow, or was a reply in it.
     let sent = direction.opposite();
-    let sides = ends(env, sent, quote)?;
+    let sides = match ends(env, sent, quote) {
+        // What a workload sends to itself has no flow.
+        Err(Reason::Loopback) => return Err(Reason::NoFlow),
+        other => other?,
+    };
     let now = env.flow_time();
     found.key.set(own_key(env, quote, sent));
     let mut started = sent;

@@ -8,8 +8,8 @@ use bulkhead_abi::{
 use crate::decide::decide_judged;
 use crate::parse::plain::{self, Plain};
 use crate::parse::{mapped, protocol};
-use crate::sides::local_check;
 use crate::tables::{cell_of, leaf_of};
+use crate::workload::{is_apart, may_send, sides_between};
 use crate::{Calls, Environment, Judgement, Metadata, Outcome, Packet, Reason, Sides};
 
 /// How far a plain packet got.
@@ -47,6 +47,9 @@ pub fn fast_path<'a>(
     let leaf = |address| leaf_of(env, 4, &mapped(address)).ok();
     let (source, destination) = (leaf(plain.source())?, leaf(plain.destination())?);
     if source.quarantined() || destination.quarantined() {
+        if env.is_loopback() && is_apart(env, source, destination) {
+            return Some(FastPath::Verdict(plain.length, Outcome::of(Reason::Loopback), 0));
+        }
         // A management exemption may let it pass.
         let settled = FastPath::Verdict(plain.length, Outcome::of(Reason::Quarantined), 0);
         return (!env.has_exemptions()).then_some(settled);
@@ -62,13 +65,23 @@ fn judge_between<'a>(
     source: Leaf,
     destination: Leaf,
 ) -> Option<FastPath<'a>> {
-    let sides = match local_check(direction, source, destination) {
+    let at_once = |reason| Some(FastPath::Verdict(plain.length, Outcome::of(reason), 0));
+    let is_answer = plain.protocol == protocol::TCP && !plain.opens();
+    let sides = match sides_between(env, direction, source, destination, is_answer) {
         Ok(sides) => sides,
-        Err(reason) => return Some(FastPath::Verdict(plain.length, Outcome::of(reason), 0)),
+        Err(reason) => return at_once(reason),
     };
+    if direction == Direction::Egress
+        && env.has_workloads()
+        && let Err(reason) = may_send(env, sides.local, is_answer)
+    {
+        let is_apart = env.is_loopback() && is_apart(env, source, destination);
+        return at_once(if is_apart { Reason::Loopback } else { reason });
+    }
     // Class 0 is whom no rule speaks of: none needs to be asked.
     if sides.remote == 0 {
-        return Some(FastPath::Verdict(plain.length, Outcome::of(Reason::UnknownAddress), 0));
+        let is_apart = env.is_loopback() && is_apart(env, source, destination);
+        return at_once(if is_apart { Reason::Loopback } else { Reason::UnknownAddress });
     }
     let ends = [sides.local, sides.remote];
     let (pair, cell) = cell_of(env, direction, ends, plain.protocol, plain.destination_port())?;

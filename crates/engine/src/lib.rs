@@ -32,10 +32,13 @@ pub mod parse;
 mod rate;
 mod reply;
 pub mod report;
+#[cfg(any(test, feature = "std"))]
+mod sender;
 mod sides;
 mod socket;
 mod tables;
 mod untracked;
+mod workload;
 
 pub use bulkhead_abi::{Action, Reason};
 

@@ -7,14 +7,15 @@ use std::rc::Rc;
 
 use bulkhead_abi::{
     Address, BLOCK_SLOTS, CELL_EXEMPT, Cell, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_GROUPS,
-    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_ROUTES, FlowKey, FlowValue, FragmentKey, FragmentValue,
-    INTERFACE_ETHERNET, Leaf, LpmKey, PORT_BLOCKS, Pair, Rate, RateLimit, Routed, Settings, TIMEOUTS,
-    TRIE_ROOT_BLOCKS,
+    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_LOOPBACK, FEATURE_ROUTES, FEATURE_WORKLOADS, FlowKey,
+    FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey, PORT_BLOCKS, Pair, Rate,
+    RateLimit, Routed, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS, Workload,
 };
 
 use crate::change::{Addresses, Unchanged};
 use crate::host_table::{Buckets, HostTable};
 use crate::parse::Headers;
+pub use crate::sender::Sender;
 use crate::{Calls, End, Environment, Judgement, Metadata, RateState, Reason, SocketState};
 
 /// The compiled tables of one node: everything of one generation that the kernel looks up.
@@ -38,6 +39,8 @@ pub struct Tables {
     pub deadlines: Vec<u64>,
     /// Rate limits that cells name. Entry 0 is unused.
     pub limits: Vec<RateLimit>,
+    /// Whose each local class is, by its number, 0 included. Which cgroups they are the agent fills in.
+    pub workloads: Vec<Workload>,
     /// Some addresses are multicast groups of feeds.
     pub groups: bool,
     /// Number of rules: cells name 0 to this number − 1.
@@ -66,6 +69,7 @@ impl Tables {
             cells: vec![Cell::NONE],
             deadlines: vec![0],
             limits: vec![RateLimit::default()],
+            workloads: vec![Workload::NONE; 2],
             groups: false,
             rules: 0,
             locals: 1,
@@ -107,6 +111,8 @@ pub struct Memory<'a> {
     pub answer_states: RefCell<HashMap<u32, Rc<Shared<u64>>>>,
     /// Datagrams in fragments.
     pub fragments: RefCell<HashMap<FragmentKey, FragmentValue>>,
+    /// Who hands over the packet.
+    pub sender: RefCell<Sender>,
     /// The constants that a program would be specialised by.
     pub settings: Settings,
     /// Deadlines in ns of the clock `settings.fixed_clock`, by index.
@@ -124,6 +130,7 @@ impl Tables {
             | feature(FEATURE_EXEMPT, has(CELL_EXEMPT))
             | feature(FEATURE_GROUPS, self.groups)
             | feature(FEATURE_ROUTES, !self.routes.is_empty())
+            | feature(FEATURE_WORKLOADS, self.workloads.iter().any(|workload| workload.is_some()))
     }
 
     fn prefix6(&self, address: &Address) -> Option<Leaf> {
@@ -169,6 +176,7 @@ impl<'a> Memory<'a> {
             miss_states: RefCell::default(),
             answer_states: RefCell::default(),
             fragments: RefCell::default(),
+            sender: RefCell::default(),
             settings,
             deadlines: tables.deadlines.clone(),
         }
@@ -245,6 +253,18 @@ impl Environment for Memory<'_> {
     fn routed(&self, address: &Address) -> Routed {
         longest(&self.tables.routes, address).unwrap_or_default()
     }
+    fn workload(&self, local: u32) -> Option<Workload> {
+        self.tables.workloads.get(local as usize).copied()
+    }
+    fn ancestor(&self, level: u32) -> u64 {
+        self.sender.borrow().cgroups.get(level as usize).copied().unwrap_or_default()
+    }
+    fn is_by_kernel(&self) -> bool {
+        self.sender.borrow().is_kernel
+    }
+    fn is_by_packet_socket(&self) -> bool {
+        self.sender.borrow().is_packet_socket
+    }
     fn flow_time(&self) -> u64 {
         self.settings.fixed_clock
     }
@@ -271,6 +291,12 @@ impl Environment for Memory<'_> {
     }
     fn has_routes(&self) -> bool {
         self.settings.features & FEATURE_ROUTES != 0
+    }
+    fn has_workloads(&self) -> bool {
+        self.settings.features & FEATURE_WORKLOADS != 0
+    }
+    fn is_loopback(&self) -> bool {
+        self.settings.features & FEATURE_LOOPBACK != 0
     }
     fn link(&self) -> u32 {
         self.settings.link

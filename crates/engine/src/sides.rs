@@ -3,7 +3,8 @@
 use bulkhead_abi::{Direction, Leaf, recall};
 
 use crate::metadata::Sides;
-use crate::parse::Headers;
+use crate::parse::{Headers, Role};
+use crate::workload::{is_answer, is_apart, may_send_apart, sides_between};
 use crate::{Calls, Reason};
 
 /// Which end is this node's: the destination of what comes in, the source of what goes out.
@@ -32,11 +33,38 @@ pub(crate) fn ends(env: &impl Calls, direction: Direction, headers: &Headers) ->
     if cut_off && !env.has_exemptions() {
         return Err(Reason::Quarantined);
     }
-    match local_check(direction, source, destination) {
+    let is_answer = is_answer(recall(&headers.role));
+    match sides_between(env, direction, source, destination, is_answer) {
         Ok(sides) => Ok(Sides { quarantined: u32::from(cut_off), ..sides }),
         Err(_) if cut_off => Err(Reason::Quarantined),
         Err(reason) => Err(reason),
     }
+}
+
+/// Neither end of a packet on `lo` is a workload's: it passes at once, whatever it is.
+#[inline(always)]
+pub(crate) fn passes_apart(env: &impl Calls, headers: &Headers) -> bool {
+    match recall(&headers.version) {
+        0 => headers.role == Role::Link,
+        _ => both_leaves(env, headers).is_ok_and(|(source, destination)| is_apart(env, source, destination)),
+    }
+}
+
+/// Whether a packet that is of no conversation may pass as far as its ends have a say.
+///
+/// # Errors
+/// Why not.
+#[inline(always)]
+pub(crate) fn passes_as_to_ends(
+    env: &impl Calls,
+    direction: Direction,
+    headers: &Headers,
+) -> Result<(), Reason> {
+    let (source, _) = leaves(env, headers)?;
+    if direction == Direction::Egress && env.has_workloads() {
+        may_send_apart(env, source.local())?;
+    }
+    Ok(())
 }
 
 /// The leaves of source and destination, neither of them quarantined.

@@ -86,6 +86,7 @@ impl Queue {
                 | Kind::Unenforced(_)
                 | Kind::Altered(_)
                 | Kind::Binding(_)
+                | Kind::Workload(_)
                 | Kind::Alarm(_)
                 | Kind::Coverage(_)
         );

@@ -1,6 +1,8 @@
 //! How bad an event is, on the scales of others.
 
-use bulkhead_api::event::{Action, AlarmKind, AlarmState, BindingState, Effect, Kind, LostCause, Outcome};
+use bulkhead_api::event::{
+    Action, AlarmKind, AlarmState, BindingState, Effect, Kind, LostCause, Outcome, WorkloadState,
+};
 
 /// How bad an event is. The order is that of OCSF's `severity_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +42,10 @@ impl Severity {
                 // A peer that was taken away, or is not there yet.
                 BindingState::Unbound => Self::Low,
                 BindingState::Conflicting => Self::High,
+            },
+            Kind::Workload(change) => match change.state {
+                WorkloadState::Running | WorkloadState::NotRunning => Self::Informational,
+                WorkloadState::Ambiguous => Self::High,
             },
             Kind::Alarm(alarm) => match (alarm.state, alarm.alarm) {
                 (AlarmState::Ended, _) => Self::Informational,

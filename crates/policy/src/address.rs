@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 use crate::interval::Intervals;
 
@@ -85,6 +85,18 @@ impl AddressSet {
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         Self { v4: self.v4.minus(&other.v4), v6: self.v6.minus(&other.v6) }
+    }
+
+    /// The fewest prefixes that make it up, IPv4's first.
+    #[must_use]
+    pub fn prefixes(&self) -> Vec<IpNet> {
+        let v4 = self.v4.as_slice().iter().flat_map(|(first, last)| {
+            Ipv4Subnets::new(Ipv4Addr::from_bits(*first), Ipv4Addr::from_bits(*last), 0).map(IpNet::V4)
+        });
+        let v6 = self.v6.as_slice().iter().flat_map(|(first, last)| {
+            Ipv6Subnets::new(Ipv6Addr::from_bits(*first), Ipv6Addr::from_bits(*last), 0).map(IpNet::V6)
+        });
+        v4.chain(v6).collect()
     }
 
     /// One address of it, IPv4 if there is one.

@@ -53,7 +53,7 @@ fn every_mistake_is_found_at_once_at_its_place() {
             r#"p:2:51: port range "ssh": invalid first integer (ports are numbers, lists and ranges: 22, 80,443, 8000-8080, or * for all)"#,
             r#"p:2:64: port range "70000": invalid first integer: 70000 is above 65535"#,
             r#"p:3:14: unknown action "acept" (an action is accept or deny)"#,
-            r#"p:3:59: "grup:b" is no selector (a selector is *, tag:…, group:…, autogroup:…, ipset:…, a user's login, an address, a prefix, or a name from hosts)"#,
+            r#"p:3:59: "grup:b" is no selector (a selector is *, tag:…, group:…, autogroup:…, ipset:…, spiffe://…, a user's login, an address, a prefix, or a name from hosts)"#,
             r#"p:3:73: unknown field "prot" in a rule of acls (did you mean "proto"?)"#,
             r#"p:5:26: group not found: "group:none" (owners of a tag are logins, groups, autogroups and other tags)"#,
             r#"p:5:55: unknown field "grous" in a policy (did you mean "groups"?)"#,

@@ -4,7 +4,7 @@
 
 mod common;
 
-use bulkhead_abi::{BLOCK_SLOTS, Direction, Leaf, Pair};
+use bulkhead_abi::{BLOCK_SLOTS, Direction, Leaf, Pair, Workload};
 use bulkhead_engine::host_table::HostTable;
 use bulkhead_engine::memory::Tables;
 use bulkhead_policy::compile::{Limits, Program, compile};
@@ -97,6 +97,23 @@ fn every_kind_of_table_is_told_of_in_the_policys_terms() {
         *entry = Leaf(Leaf::default().with_quarantine(true).0);
     });
     assert!(trie.contains("quarantined is (TRIE4 2560; 65535 others alike)"), "{trie}");
+}
+
+#[test]
+fn whose_a_class_is_is_compared_but_not_in_which_cgroup_it_runs() {
+    let policy = r#"{"acls": []}"#;
+    let inventory = r#"{"nodes": [{"name": "n1", "addresses": ["10.0.0.9"], "routes": ["10.0.9.1/32"], "workloads": [
+        {"name": "w", "addresses": ["10.0.9.1"], "match": {"unit": "w.service"}}]}]}"#;
+    let (ruleset, inventory) = load(policy, inventory);
+    let program = compile(&ruleset, &inventory, "n1", Limits::default()).unwrap();
+    let own = program.workloads.each[0].classes[0] as usize;
+    let mut held = program.tables.clone();
+    held.workloads[own] = Workload { cgroup: 77, level: 2, number: 0 }.without_cgroup();
+    assert_eq!(told(&ruleset, &inventory, &program, &held), Comparison::default());
+    held.workloads[own] = Workload::NONE;
+    let found = told(&ruleset, &inventory, &program, &held);
+    let words: Vec<_> = found.differences.iter().map(ToString::to_string).collect();
+    assert_eq!(words, [format!("n1/w (10.0.9.1): workload 0 should be; no workload is (WORKLOADS {own})")]);
 }
 
 #[test]

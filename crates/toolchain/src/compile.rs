@@ -10,8 +10,11 @@ use crate::{Compiler, TARGET, Toolchain};
 /// The profile of the workspace that BPF code is built with.
 const PROFILE: &str = "bpf";
 
-/// The package and binary that is the BPF object.
+/// The package of the BPF objects.
 const PACKAGE: &str = "bulkhead-ebpf";
+
+/// The objects, by their binaries' names: of programs on interfaces, and of those on cgroups.
+pub const OBJECTS: [&str; 2] = ["bulkhead-ebpf", "bulkhead-cgroups"];
 
 /// What a build script passes on from the outer build, and what would bend the inner one:
 /// clippy's wrapper, the host's flags and rustup's choice of toolchain among it.
@@ -28,7 +31,7 @@ const NOT_INHERITED: [&str; 10] = [
     "RUSTUP_TOOLCHAIN",
 ];
 
-/// One build of the BPF object.
+/// One build of the BPF objects.
 #[derive(Clone, Debug)]
 pub struct Object<'a> {
     /// The workspace's root directory.
@@ -64,7 +67,7 @@ impl fmt::Display for CompileError {
 impl std::error::Error for CompileError {}
 
 impl Toolchain {
-    /// Compiles the object and returns its path.
+    /// Compiles the objects and returns the directory where they are.
     ///
     /// # Errors
     /// When cargo cannot be started or fails.
@@ -73,7 +76,7 @@ impl Toolchain {
         if !status.success() {
             return Err(CompileError::Failed(status));
         }
-        Ok(object.target_dir.join(TARGET).join(PROFILE).join(PACKAGE))
+        Ok(object.target_dir.join(TARGET).join(PROFILE))
     }
 
     /// The call of cargo.

@@ -7,6 +7,6 @@ mod compile;
 mod find;
 mod system;
 
-pub use compile::{CompileError, Object};
+pub use compile::{CompileError, OBJECTS, Object};
 pub use find::{Compiler, LINKER_VERSION, Missing, TARGET, Toolchain, bpf_linker, find, nightly, prebuilt};
 pub use system::{Host, System};

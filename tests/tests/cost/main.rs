@@ -16,6 +16,8 @@
 //! looks a flow up, has a bound of its own. Nearly every reply here is the first in a second for its flow, and
 //! so also writes the flow's time: the dearest case.
 
+mod workloads;
+
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::ops::Range;

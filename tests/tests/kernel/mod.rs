@@ -5,6 +5,7 @@
 pub mod ledger;
 mod lost;
 mod places;
+mod sender;
 pub mod sys;
 
 use std::os::fd::OwnedFd;
@@ -23,6 +24,8 @@ use bulkhead_dataplane::{
 };
 use bulkhead_engine::memory::{Memory, Tables};
 use bulkhead_engine::{Action, FastPath, Metadata, Outcome, Packet, Reason, fast_path};
+
+pub use sender::own_sender;
 
 /// The smallest packet that BPF_PROG_TEST_RUN takes: what it holds for an Ethernet header.
 pub const SHORTEST: usize = 14;
@@ -134,7 +137,9 @@ pub fn environment(tables: &Tables, kind: Kind) -> Memory<'_> {
         interface,
         ..Settings::UNSET
     };
-    Memory::new(tables, settings)
+    let memory = Memory::new(tables, settings);
+    memory.sender.replace(own_sender());
+    memory
 }
 
 /// A generation under test.
@@ -176,10 +181,15 @@ impl Kernel {
 
     /// What a specification makes, with a clock that stands still at 0.
     pub fn of(specification: Specification, kind: Kind, link: u32) -> Self {
+        Self::of_interface(specification, kind, link, false)
+    }
+
+    /// The same, on `lo` or another interface.
+    pub fn of_interface(specification: Specification, kind: Kind, link: u32, is_loopback: bool) -> Self {
         let cpu = stay_on_this_cpu();
         let specification = Specification { fixed_clock: Some(0), ..specification };
         let Specification { tables, audit, new_flows, timeouts, .. } = specification;
-        let specialisation = Specialisation { link, ..Specialisation::new(kind, ZONE) };
+        let specialisation = Specialisation { link, is_loopback, ..Specialisation::new(kind, ZONE) };
         let generation = Generation::build(&specification, &[(specialisation, Hook::ALL.to_vec())], None)
             .unwrap_or_else(|error| panic!("these tests need root and a kernel with BPF: {error}"));
         let [metadata, reasons, unreported, rules] =
@@ -230,6 +240,16 @@ impl Kernel {
         self.run_named(program, ["xdp_ingress", "tc_ingress", "tc_egress"], packet, &mut [])
     }
 
+    /// Runs a program on a packet that came in by the interface of an index; 0: it is of this host.
+    pub fn run_forwarded(&mut self, program: Program, packet: &[u8], from: u32) -> Action {
+        // `ingress_ifindex` of `struct __sk_buff` (linux/bpf.h).
+        const AT: usize = 36;
+        let mut context = [0; 192];
+        context[AT..AT + 4].copy_from_slice(&from.to_ne_bytes());
+        let context = (from != 0).then_some(&context[..]);
+        self.run_in(program, ["xdp_ingress", "tc_ingress", "tc_egress"], packet, &mut [], context)
+    }
+
     /// Runs a program on a packet: what leaves of it, which must pass.
     pub fn sent(&mut self, program: Program, packet: &[u8]) -> Vec<u8> {
         let mut sent = vec![0; packet.len()];
@@ -244,12 +264,23 @@ impl Kernel {
     }
 
     fn run_named(&mut self, program: Program, names: [&str; 3], packet: &[u8], sent: &mut [u8]) -> Action {
+        self.run_in(program, names, packet, sent, None)
+    }
+
+    fn run_in(
+        &mut self,
+        program: Program,
+        names: [&str; 3],
+        packet: &[u8],
+        sent: &mut [u8],
+        ctx_in: Option<&[u8]>,
+    ) -> Action {
         const XDP_DROP: u32 = 1;
         const XDP_PASS: u32 = 2;
         const TC_SHOT: u32 = 2;
         const TCX_NEXT: u32 = u32::MAX;
         let data_out = Some(sent).filter(|sent| !sent.is_empty());
-        let options = TestRunOptions { data_in: Some(packet), data_out, ..TestRunOptions::default() };
+        let options = TestRunOptions { data_in: Some(packet), data_out, ctx_in, ..TestRunOptions::default() };
         let [xdp, ingress, egress] = names;
         let group = self.generation.only_group().expect("the programs");
         let result = match program {

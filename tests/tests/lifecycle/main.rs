@@ -65,6 +65,7 @@ mod uplinks;
 mod used;
 mod watched;
 mod watching;
+mod workloads;
 
 use std::time::Duration;
 
@@ -352,7 +353,7 @@ fn bad_inputs_have_their_exit_codes_and_leave_nothing_attached() {
         (&["--node", "nobody"], 2, "no node \"nobody\""),
         (&[&broken], 1, "HuJSON"),
         (&["/nowhere/p"], 2, "cannot read /nowhere/p"),
-        (&["--interface", "lo"], 3, "link type"),
+        (&["--interface", "lo"], 3, "role = \"local\""),
     ] {
         let (answer, said) = run(&site, more);
         assert_eq!(answer, Some(code), "{more:?}: {said}");

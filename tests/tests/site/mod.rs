@@ -55,20 +55,33 @@ impl Site {
 
     /// The same with further hosts, which are no nodes.
     pub fn with_hosts(label: &str, over: Over, acls: &[&str], more: &[&str]) -> Self {
-        Self::made(label, over, acls, more, false)
+        Self::made(label, over, acls, more, false, &[])
     }
 
     /// The same with an IPv6 address for everybody.
     pub fn dual(label: &str, over: Over, acls: &[&str], more: &[&str]) -> Self {
-        Self::made(label, over, acls, more, true)
+        Self::made(label, over, acls, more, true, &[])
     }
 
-    fn made(label: &str, over: Over, acls: &[&str], more: &[&str], is_dual: bool) -> Self {
+    /// The same with further addresses that the server routes.
+    pub fn with_addresses(label: &str, over: Over, acls: &[&str], more: &[IpAddr]) -> Self {
+        Self::made(label, over, acls, &[], true, more)
+    }
+
+    fn made(
+        label: &str,
+        over: Over,
+        acls: &[&str],
+        more: &[&str],
+        is_dual: bool,
+        of_server: &[IpAddr],
+    ) -> Self {
         let bulkhead = lab::bulkhead().unwrap();
         let mut lab = Lab::new(label).unwrap();
         let nodes = ["server", "client", "stranger"];
         for (last, name) in (1..).zip(nodes).chain((64..).zip(more.iter().copied())) {
-            let host = lab.add_host(name, &overlay(last)).unwrap();
+            let more = if name == "server" { of_server } else { &[] };
+            let host = lab.add_host(name, &[&overlay(last), more].concat()).unwrap();
             if is_dual {
                 let address = underlay6(host.underlay);
                 host.namespace.ip(&format!("addr add {address}/64 dev eth0 nodad")).unwrap();

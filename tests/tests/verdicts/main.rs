@@ -20,6 +20,7 @@ mod scenes;
 mod sockets;
 mod steps;
 mod venues;
+mod workloads;
 mod world;
 
 use std::collections::BTreeSet;
@@ -61,6 +62,8 @@ fn every_reason_on_every_hook() {
         parts.into_iter().flat_map(|part| part.join().expect("a part fails the test")).collect()
     });
     full::importing();
+    // It moves the process from cgroup to cgroup.
+    let reached: BTreeSet<Reason> = reached.into_iter().chain(workloads::play()).collect();
     let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !reached.contains(reason)).collect();
     assert!(missing.is_empty(), "reasons that no scene ends with: {missing:?}");
 }

@@ -61,7 +61,7 @@ pub struct Times {
 const DIRECTIONS: [&str; 2] = ["ingress", "egress"];
 
 /// Kinds of events, as records name them.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 12] = [
     "drop",
     "would_differ",
     "allowed",
@@ -69,6 +69,7 @@ const KINDS: [&str; 11] = [
     "control",
     "altered",
     "binding",
+    "workload",
     "alarm",
     "coverage",
     "balance",

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
-use bulkhead_api::event::{BindingState, Event, Kind};
+use bulkhead_api::event::{BindingState, Event, Kind, WorkloadState};
 use bulkhead_api::text::plain;
 use rustix::termios::tcgetwinsize;
 
@@ -96,10 +96,12 @@ fn color(event: &Event) -> u8 {
         Kind::Drop(_) => RED,
         Kind::WouldDiffer(_) => CYAN,
         Kind::Binding(binding) if binding.state == BindingState::Bound => GREEN,
+        Kind::Workload(change) if change.state != WorkloadState::Ambiguous => GREEN,
         Kind::Allowed(_) | Kind::Control(_) | Kind::Coverage(_) | Kind::Balance(_) => GREEN,
         Kind::Unenforced(_)
         | Kind::Altered(_)
         | Kind::Binding(_)
+        | Kind::Workload(_)
         | Kind::Alarm(_)
         | Kind::Lost(_)
         | Kind::Missed(_) => MAGENTA,

@@ -25,17 +25,20 @@ pub struct Verdict {
 /// Of every address of other nodes.
 pub type Verdicts = BTreeMap<IpAddr, Verdict>;
 
-/// Judges every address of nodes other than `own`.
+/// Judges every address of nodes other than `own` and its workloads. A workload's address is bound if its host's key
+/// routes it.
 pub fn verdicts(inventory: &Inventory, own: &str, evidence: &Evidence) -> Verdicts {
-    let others = inventory.nodes.iter().filter(|node| node.name != own);
+    let others = inventory.nodes.iter().filter(|node| node.host() != own);
     let judged = others.flat_map(|node| node.addresses.iter().map(move |address| (*address, node)));
-    judged.map(|(address, node)| (address, verdict(node, address, evidence))).collect()
+    judged
+        .map(|(address, node)| (address, verdict(node, inventory.host_of(node), address, evidence)))
+        .collect()
 }
 
-fn verdict(node: &Node, address: IpAddr, evidence: &Evidence) -> Verdict {
+fn verdict(node: &Node, host: &Node, address: IpAddr, evidence: &Evidence) -> Verdict {
     let interfaces = evidence.routing.iter().map(|(name, routing)| (name, &routing.routes));
-    let (state, found) = match judge(node.own_keys().map(Key), address, interfaces) {
-        _ if node.key.is_none() => (BindingState::Unproven, None),
+    let (state, found) = match judge(host.own_keys().map(Key), address, interfaces) {
+        _ if host.key.is_none() => (BindingState::Unproven, None),
         Judgement::Bound(key, on) => (BindingState::Bound, Some((key, on.clone()))),
         Judgement::Conflicting(key, on) => (BindingState::Conflicting, Some((key, on.clone()))),
         // It may be behind an interface that nobody tells of. By the others nothing comes from it.
@@ -92,7 +95,7 @@ pub fn changes(
     }
     let holders = holders(inventory);
     let event = |(address, verdict): &(&IpAddr, &Verdict)| {
-        let node = inventory.node(&verdict.node);
+        let node = inventory.node(&verdict.node).map(|node| inventory.host_of(node));
         let key = verdict.found.as_ref().map(|(key, _)| key);
         Binding {
             identity: verdict.node.clone(),
@@ -114,10 +117,14 @@ pub fn changes(
     events
 }
 
-/// Whose key routes an address, if that is another node's.
+/// Whose key routes an address, if that is another node's, and of a workload another's than its host's.
 pub fn holder(holders: &HashMap<Key, &str>, verdict: &Verdict) -> Option<String> {
     let (key, _) = verdict.found.as_ref()?;
-    holders.get(key).filter(|name| **name != verdict.node).map(|name| (*name).to_owned())
+    let is_own = |name: &str| {
+        let rest = verdict.node.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    holders.get(key).filter(|name| !is_own(name)).map(|name| (*name).to_owned())
 }
 
 #[cfg(test)]
@@ -179,6 +186,32 @@ mod tests {
         );
         assert_eq!(of(&[(1, "10.0.0.2/32"), (2, "10.0.0.1/32")], false), "con con unp unb");
         assert_eq!(of(&[(7, "0.0.0.0/0")], true), "con con unp unp");
+    }
+
+    #[test]
+    fn a_workload_is_bound_by_its_hosts_key_and_that_of_the_own_node_is_own() {
+        let part = |host: &str, byte: u8| {
+            let key = key(byte);
+            format!(
+                r#"{{"name": "{host}", "key": "{key}", "addresses": ["10.0.0.{byte}"], "routes": ["10.9.0.{byte}/32"], "workloads": [
+                    {{"name": "w", "addresses": ["10.9.0.{byte}"], "match": {{"unit": "w.service"}}}}]}}"#
+            )
+        };
+        let text = format!(r#"{{"nodes": [{}, {}]}}"#, part("own", 9), part("h", 1));
+        let mut findings = Findings::default();
+        let inventory =
+            inventory::parse(&Source::new("i", &text), &mut findings).unwrap_or_else(|| panic!("{findings}"));
+        let of = |peers: &[(u8, &str)]| verdicts(&inventory, "own", &evidence(peers, false));
+        let right = of(&[(1, "10.0.0.1/32 10.9.0.1/32")]);
+        let found: Vec<_> = right.values().map(|verdict| (&*verdict.node, verdict.state.name())).collect();
+        assert_eq!(found, [("h", "bound"), ("h/w", "bound")]);
+        let wrong = of(&[(1, "10.0.0.1/32"), (2, "10.9.0.1/32")]);
+        let told = changes(&right, &wrong, &inventory, (true, 7), 64);
+        let [Binding { identity, expected, found, holder, .. }] = &told[..] else { panic!("{told:?}") };
+        assert_eq!((&**identity, expected, found.as_ref()), ("h/w", &vec![key(1)], Some(&key(2))));
+        assert_eq!(*holder, None);
+        let back = changes(&wrong, &right, &inventory, (true, 7), 64);
+        assert_eq!((back[0].state, back[0].holder.clone()), (BindingState::Bound, None));
     }
 
     #[test]

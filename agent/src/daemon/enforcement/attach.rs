@@ -6,6 +6,7 @@ use bulkhead_api::request::AttachAnswer;
 use bulkhead_dataplane::{Attached, Dataplane, KernelError};
 use bulkhead_policy::inventory::Inventory;
 
+use crate::config::LOOPBACK;
 use crate::daemon::service;
 use crate::daemon::setup::Setup;
 use crate::daemon::state::Enforcer;
@@ -26,7 +27,8 @@ pub fn wait_for_one(plane: &impl Dataplane, setup: &Setup, inventory: &Inventory
     }
     let mut is_told = false;
     loop {
-        for managed in managed {
+        // One that is always there says nothing.
+        for managed in managed.iter().filter(|managed| managed.name != LOOPBACK) {
             match plane.interface(&managed.name) {
                 Ok(_) => return Ok(()),
                 Err(KernelError::NoInterface(_)) => {}

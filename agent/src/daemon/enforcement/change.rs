@@ -102,10 +102,19 @@ pub(in crate::daemon) fn change<D: Dataplane>(
         read_back::keep_record(&enforcer.store, &enforcer.setup, built);
     }
     let after = |ledger: &Ledger| after(ledger, number, &|other| enforcer.store.is_same(other, &made));
+    let (to_all, before) =
+        (enforcer.setup.config.refuse_bypass_to_all, enforcer.live().built.workloads.clone());
+    let workloads = &enforcer.setup.workloads;
+    // Whose addresses they will be is held before any packet may be theirs.
+    let built = built.and_then(|built| workloads.prepare(pins, &built.workloads, to_all).map(|()| built));
+    let built =
+        built.inspect_err(|_| workloads.settle(pins, &before, to_all).unwrap_or_else(log_and_default));
     let applied =
         match built.and_then(|built| swap(enforcer, disk, built, (quarantined, evidence, verdicts), after)) {
             Ok(applied) => applied,
             Err(error) => {
+                let now = enforcer.live().built.workloads.clone();
+                workloads.settle(pins, &now, to_all).unwrap_or_else(log_and_default);
                 // What was never in force is nothing to return to. What is on some hooks may be completed.
                 if !enforcer.live().mixed {
                     enforcer.store.disown(number);
@@ -113,6 +122,8 @@ pub(in crate::daemon) fn change<D: Dataplane>(
                 return Err(error);
             }
         };
+    let now = enforcer.live().built.workloads.clone();
+    workloads.settle(pins, &now, to_all).unwrap_or_else(log_and_default);
     // Before anybody is told that it is enforced. A refusal is in the status, and tried again.
     fallback::keep_guard(enforcer).map(drop).unwrap_or_else(log_and_default);
     Ok(applied)

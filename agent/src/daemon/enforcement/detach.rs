@@ -15,6 +15,8 @@ pub fn detach<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Vec<(Strin
 }
 
 pub(in crate::daemon) fn end<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Vec<(String, Hook)>> {
+    // What is pinned stays until its pins go, with the others. Before `live`: a look takes them in that order.
+    enforcer.setup.workloads.clear();
     let mut live = enforcer.live();
     // The guard first: without programs it would drop everything.
     if enforcer.setup.config.guard {

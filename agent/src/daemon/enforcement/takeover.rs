@@ -93,12 +93,22 @@ pub fn start<D: Dataplane>(
     let new_zones = new_zones(&store, &built, &before, &migration);
     let gaps = left_open(&plane, &setup, &ledger_before)?;
     in_place::begin_change(&setup.paths.socket);
+    let to_all = setup.config.refuse_bypass_to_all;
+    let keeper = setup.workloads.clone();
+    // Whose addresses they are is held before any packet may be theirs.
+    keeper.prepare(&pins, &built.workloads, to_all).inspect_err(|_| {
+        if before.is_empty() {
+            keeper.clear();
+            let _ = plane.remove_all(&pins);
+        }
+    })?;
     let mut links = plane.open_links(&pins)?;
     let mut attached = match attach(&plane, &setup, &migration, &mut built, &mut links, &new_zones) {
         Ok(attached) => attached,
         Err(error) => {
             links.undo(&pins, &before);
             if before.is_empty() {
+                keeper.clear();
                 let _ = plane.remove_all(&pins);
                 // Nothing has changed: what waited for a confirmation is not confirmed by this.
                 log_unsaved(store.write_ledger(&ledger_before));
@@ -110,6 +120,7 @@ pub fn start<D: Dataplane>(
         CounterEpoch::begin(&store);
         shared.hub.begin();
     }
+    keeper.settle(&pins, &built.workloads, to_all).unwrap_or_else(log_and_default);
     log_unsaved(fallback::mark(&plane, &setup, &mut attached));
     // What is detached below must be closed by then.
     let guarded = fallback::install(&setup, &built, &attached);

@@ -11,7 +11,7 @@ use bulkhead_dataplane::{Attached, DEVICE_GROUP, Dataplane, Device, DeviceTable,
 use bulkhead_host::spare;
 use bulkhead_policy::inventory::Inventory;
 
-use crate::config::Role;
+use crate::config::{LOOPBACK, Role};
 use crate::daemon::setup::Setup;
 use crate::daemon::state::fallback::{MadeFor, NftFallback};
 use crate::daemon::state::generation::LoadedGeneration;
@@ -25,15 +25,23 @@ const LONGEST: usize = libc::IFNAMSIZ - 1;
 /// A device as the guard knows it: the index and the group. Another one that gets the same index is not in
 /// the group, and closed before anybody looks. So is one whose enforcement others keep taking away.
 fn open(attached: &[Attached]) -> BTreeSet<(u32, u32)> {
-    let there = attached.iter().filter(|attached| attached.index != 0 && !attached.contested);
+    let there = attached.iter().filter(|attached| is_guarded(&attached.interface));
+    let there = there.filter(|attached| attached.index != 0 && !attached.contested);
     there.map(|attached| (attached.index, attached.group)).collect()
+}
+
+/// Whether an interface is one that the guard closes without its programs. What is said on `lo` by whoever is no
+/// workload goes on in any case.
+fn is_guarded(interface: &str) -> bool {
+    interface != LOOPBACK
 }
 
 /// The names by which nftables knows the managed interfaces: those that agent.toml has, and where that is
 /// an alternative one, the device's own.
 fn names<'a>(setup: &Setup, devices: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     let configured = setup.config.interfaces.iter().map(|managed| managed.name.clone());
-    let devices = devices.filter(|name| !name.is_empty()).map(ToOwned::to_owned);
+    let configured = configured.filter(|name| is_guarded(name));
+    let devices = devices.filter(|name| !name.is_empty() && is_guarded(name)).map(ToOwned::to_owned);
     configured.filter(|name| name.len() <= LONGEST).chain(devices).collect()
 }
 
@@ -72,6 +80,9 @@ pub fn mark(plane: &impl Dataplane, setup: &Setup, attached: &mut [Attached]) ->
     }
     let devices = spare::open(|| plane.devices()).context("asking for interfaces")?;
     for Attached { interface, index, group, .. } in attached {
+        if !is_guarded(interface) {
+            continue;
+        }
         *group = mark_device(&devices, interface, *index, *group)?;
     }
     Ok(())
@@ -146,6 +157,9 @@ pub fn install_first<D: Dataplane>(
     let devices = plane.devices().context("asking for interfaces")?;
     let (mut open, mut there) = (BTreeSet::new(), Vec::new());
     for Interface { name, device, index, group, .. } in built.interfaces() {
+        if !is_guarded(name) {
+            continue;
+        }
         *group = mark_device(&devices, name, *index, *group)?;
         open.insert((*index, *group));
         there.push((name.clone(), device.clone()));

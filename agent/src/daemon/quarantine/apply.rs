@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use bulkhead_api::event::Action;
 use bulkhead_api::quarantine::{Answer, Entry, Request};
 use bulkhead_dataplane::{Dataplane, QuarantineError};
+use ipnet::IpNet;
 
 use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement::rebuild;
@@ -105,8 +106,11 @@ fn notes_on<D: Dataplane>(enforcer: &Enforcer<D>, live: &Live<D>, entry: &Entry)
     if node.name == enforcer.setup.options.node {
         notes.push("this is the agent's own node: nothing passes on its managed interfaces".to_owned());
     }
-    if !node.routes.is_empty() {
-        let routes: Vec<_> = node.routes.iter().map(ToString::to_string).collect();
+    // Those of its workloads are cut off with it.
+    let own: Vec<IpNet> = live.built.inventory.overlay_addresses(node).map(IpNet::from).collect();
+    let routes: Vec<_> =
+        node.routes.iter().filter(|route| !own.contains(route)).map(ToString::to_string).collect();
+    if !routes.is_empty() {
         notes.push(format!("hosts behind its routes ({}) are not cut off", routes.join(", ")));
     }
     notes

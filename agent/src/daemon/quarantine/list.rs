@@ -25,8 +25,10 @@ fn has_key(node: &Node, text: &str) -> bool {
     node.own_keys().any(|key| STANDARD.encode(key) == text)
 }
 
-fn all_addresses(node: &Node, (name, own): (&str, &BTreeSet<IpAddr>)) -> Vec<IpAddr> {
-    let known: Vec<IpAddr> = node.addresses.iter().chain(&node.underlay).copied().collect();
+/// Those of a node, and with a host's those of its workloads.
+fn all_addresses(node: &Node, inventory: &Inventory, (name, own): (&str, &BTreeSet<IpAddr>)) -> Vec<IpAddr> {
+    let known = inventory.overlay_addresses(node).chain(node.underlay.iter().copied());
+    let known: Vec<IpAddr> = known.collect();
     let found = own.iter().filter(|address| node.name == name && !known.contains(address));
     known.iter().chain(found).copied().collect()
 }
@@ -56,7 +58,7 @@ pub fn find(subject: &str, inventory: &Inventory, own: (&str, &BTreeSet<IpAddr>)
         .or_else(|| address.filter(|address| own.1.contains(address)).and_then(|_| inventory.node(own.0)));
     match (node, address) {
         (Some(node), _) => {
-            let addresses = all_addresses(node, own);
+            let addresses = all_addresses(node, inventory, own);
             if addresses.is_empty() {
                 return Err(format!("node {} has no address that could be cut off", node.name));
             }
@@ -111,7 +113,7 @@ impl List {
             let by_key = entry.key.as_ref().map(|key| inventory.nodes.iter().find(|node| has_key(node, key)));
             let by_name = || entry.node.as_deref().and_then(|name| inventory.node(name));
             if let Some(node) = by_key.unwrap_or_else(by_name) {
-                entry.addresses = all_addresses(node, own);
+                entry.addresses = all_addresses(node, inventory, own);
                 entry.node = Some(node.name.clone());
             }
         }
@@ -176,6 +178,26 @@ mod tests {
             assert!(list.addresses().contains(&second) && !list.addresses().contains(&first), "{subject}");
         }
         assert_eq!(find("engine", &inventory, ("other", &before)).unwrap().addresses.len(), 2);
+    }
+
+    #[test]
+    fn a_host_is_cut_off_with_its_workloads_and_a_workload_alone() {
+        let inventory = inventory(&format!(
+            r#"{{"name": "h", "key": "{KEY}", "addresses": ["100.64.0.1"], "routes": ["10.9.0.0/30"], "workloads": [
+                {{"name": "a", "addresses": ["10.9.0.1"], "match": {{"unit": "a.service"}}}},
+                {{"name": "b", "addresses": ["10.9.0.2"], "match": {{"unit": "b.service"}}}}]}}"#
+        ));
+        for subject in ["h", KEY, "100.64.0.1"] {
+            let entry = find(subject, &inventory, NOBODY).unwrap();
+            assert_eq!((entry.node.as_deref(), entry.addresses.len()), (Some("h"), 3), "{subject}");
+        }
+        for subject in ["h/a", "10.9.0.1"] {
+            let mut list = List(vec![find(subject, &inventory, NOBODY).unwrap()]);
+            assert_eq!((list.0[0].node.as_deref(), list.0[0].key.as_deref()), (Some("h/a"), None));
+            // It stays alone when the inventory is read again.
+            list.follow(&inventory, NOBODY);
+            assert_eq!(list.addresses(), BTreeSet::from(["10.9.0.1".parse().unwrap()]), "{subject}");
+        }
     }
 
     #[test]

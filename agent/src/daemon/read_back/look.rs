@@ -80,6 +80,7 @@ pub fn differences(sets: &Sets, all: &[Held], most: usize) -> anyhow::Result<Com
                 Role::Overlay => {}
                 Role::Exchange => difference.table.insert_str(0, "exchange/"),
                 Role::Underlay => difference.table.insert_str(0, "underlay/"),
+                Role::Local => difference.table.insert_str(0, "local/"),
             }
         }
         found.add(compared);

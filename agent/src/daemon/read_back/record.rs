@@ -33,6 +33,9 @@ pub struct Built {
     pub table_memory: u64,
     /// Whether exchange interfaces have tables of their own.
     pub has_exchange: bool,
+    /// Whether `lo` has tables of its own.
+    #[serde(default)]
+    pub has_local: bool,
     /// What passes, whatever the policy says.
     pub exemptions: Exemptions,
     /// The staged policy that observes beside it.
@@ -98,6 +101,7 @@ impl Built {
             dialect: options.dialect,
             table_memory: options.table_memory,
             has_exchange: options.has_exchange,
+            has_local: options.has_local,
             exemptions,
             staged,
             flows: config.capacity.flows,
@@ -118,6 +122,7 @@ impl Built {
             dialect: self.dialect,
             table_memory: self.table_memory,
             has_exchange: self.has_exchange,
+            has_local: self.has_local,
             exemptions: self.exemptions.clone(),
             addresses: Addresses::of(self.exemptions.underlay.iter().flat_map(|all| all.addresses.clone())),
         }

@@ -164,7 +164,7 @@ impl Sets {
         let name = &self.built.node;
         let node = inventory.node(name).with_context(|| format!("the inventory has no node {name}"))?;
         let network = match set.role {
-            Role::Overlay => Network::Overlay,
+            Role::Overlay | Role::Local => Network::Overlay,
             Role::Exchange | Role::Underlay => Network::Underlay,
         };
         Ok(Whose { inventory, node, network, title })

@@ -29,6 +29,7 @@ use crate::daemon::state::counter_epoch::CounterEpoch;
 use crate::daemon::state::in_place::{self, GuardNote, InPlace};
 use crate::daemon::state::judge::{Known, devices, judge};
 use crate::daemon::store::{Ledger, Store};
+use crate::daemon::workloads;
 use crate::guard::Nft;
 use crate::paths::Paths;
 use crate::version::VERSION;
@@ -91,6 +92,7 @@ pub fn quarantined(list: &List) -> Vec<Quarantined> {
 pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     // Before `live`, as every lock of looks.
     let unenforced = reconcile::unenforced(enforcer);
+    let workloads = workloads::status::report(&enforcer.setup);
     let (live, clock) = (enforcer.live(), BootClock::now());
     let mut warnings: Vec<String> = enforcer.setup.config.lockout().into_iter().collect();
     let mut unread = |error: anyhow::Error| warnings.push(format!("counters are missing: {error:#}"));
@@ -102,6 +104,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     warnings.extend(missed.unwrap_or_default());
     let underlay = Underlay::look(enforcer, &live);
     warnings.extend(underlay.warnings);
+    warnings.extend(workloads.warnings);
     let sinks = enforcer.shared.sinks.progress();
     warnings.extend(sinks.iter().filter_map(behind));
     let anchors = enforcer.shared.anchors.progress();
@@ -142,6 +145,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         sources: enforcer.setup.sources.status(),
         sources_problem: unfit,
         identities: bindings::status::identities(&live.bindings, &live.built.inventory),
+        workloads: workloads.workloads,
         staged,
     }
 }
@@ -219,6 +223,8 @@ pub fn read(
     wrong.extend(guard.into_iter().chain(unknown));
     let identities = agent.iter().flat_map(|agent| &agent.identities);
     wrong.extend(identities.flat_map(|identities| identities.problems.iter().cloned()));
+    let workloads = agent.iter().flat_map(|agent| &agent.workloads);
+    wrong.extend(workloads.filter_map(|workload| workload.problem.clone()));
     wrong.extend(agent.iter().flat_map(|agent| &agent.sources).filter_map(silent));
     wrong.extend(agent.iter().filter_map(|agent| agent.sources_problem.clone()));
     let mode = match &agent {

@@ -12,7 +12,7 @@ use bulkhead_dataplane::{
 };
 use bulkhead_events::Enricher;
 use bulkhead_host::spare;
-use bulkhead_policy::compile::Program;
+use bulkhead_policy::compile::{Program, Workloads};
 use bulkhead_policy::inventory::Inventory;
 
 use crate::config::{Managed, Mode, Role};
@@ -27,6 +27,7 @@ use crate::daemon::state::role_tables::{BuildContext, RoleTables};
 use crate::daemon::state::venues::{self, Venue};
 use crate::daemon::state::watched::Watched;
 use crate::daemon::store::Store;
+use crate::daemon::workloads::Assigned;
 
 /// The file in the state directory of the zones that interfaces' connections are tracked in.
 pub const ZONES: &str = "zones.json";
@@ -64,6 +65,8 @@ pub struct LoadedGeneration<D: Dataplane = Kernel> {
     pub watched: Watched,
     /// The addresses of underlay interfaces that it was made for.
     pub addresses: BTreeSet<IpAddr>,
+    /// Parts of this host that are identities of their own.
+    pub workloads: Workloads,
     /// The staged policy that observes beside it.
     pub staged: Option<StagedGeneration>,
 }
@@ -130,8 +133,10 @@ impl<D: Dataplane> LoadedGeneration<D> {
             quarantined: quarantined.addresses().into_iter().collect(),
             unbound: unbound.clone(),
             clock: &clock,
+            assigned: setup.workloads.assigned(&inputs.program.workloads)?,
         };
         let venues = venues::of(&inputs.ruleset);
+        let workloads = inputs.program.workloads.clone();
         let watched = Watched::of(&inputs);
         let mut roles = Vec::new();
         for (role, program) in programs(inputs.program, inputs.others) {
@@ -157,6 +162,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
             names,
             watched,
             addresses: inputs.addresses,
+            workloads,
             staged: staged_generation,
         })
     }
@@ -296,6 +302,14 @@ impl<D: Dataplane> LoadedGeneration<D> {
         // Keys say nothing of the networks beneath.
         let overlay = self.roles.iter_mut().find(|role| role.role == Role::Overlay);
         overlay.map(|role| role.set_unbound(wanted)).unwrap_or_default()
+    }
+
+    /// Says which cgroups workloads are, from the next packet on.
+    ///
+    /// # Errors
+    /// If the tables are broken.
+    pub fn set_workloads(&mut self, assigned: &Assigned) -> Result<(), QuarantineError> {
+        self.roles.iter_mut().try_for_each(|role| role.set_workloads(assigned))
     }
 
     /// Writes the deadlines anew if the wall clock was set; by how many seconds.

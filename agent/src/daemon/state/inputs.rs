@@ -7,7 +7,7 @@ use bulkhead_abi::NO_RULE;
 use bulkhead_api::history::Origin;
 use bulkhead_policy::Dialect;
 use bulkhead_policy::check::{Loaded, Scope};
-use bulkhead_policy::compile::{Limits, Program, compile};
+use bulkhead_policy::compile::{Limits, Program, compile, compile_loopback};
 use bulkhead_policy::diagnostic::{Diagnostic, Findings, Severity};
 use bulkhead_policy::fingerprint;
 use bulkhead_policy::inventory::Inventory;
@@ -31,6 +31,8 @@ pub struct CompileOptions {
     pub table_memory: u64,
     /// Whether it has exchange interfaces, which need tables of their own.
     pub has_exchange: bool,
+    /// Whether what is said on `lo` is judged, which needs tables of its own.
+    pub has_local: bool,
     /// What its agent lets through, whatever the policy says.
     pub exemptions: Exemptions,
     /// What its underlay interfaces have.
@@ -42,8 +44,17 @@ impl CompileOptions {
     #[must_use]
     pub fn new(config: &Config, node: String, dialect: Dialect) -> Self {
         let (table_memory, has_exchange) = (config.table_memory, config.has_exchange());
+        let has_local = config.has_local();
         let exemptions = config.exemptions(&node);
-        Self { node, dialect, table_memory, has_exchange, exemptions, addresses: Addresses::default() }
+        Self {
+            node,
+            dialect,
+            table_memory,
+            has_exchange,
+            has_local,
+            exemptions,
+            addresses: Addresses::default(),
+        }
     }
 
     /// What the compiler is to know of it.
@@ -197,6 +208,9 @@ impl Inputs {
                     addresses.extend(&rules.given);
                     others.push(OfRole::underlay(rules, options, &mut findings)?);
                 }
+                if options.has_local {
+                    others.push(OfRole::local(&ruleset, &inventory, options, &mut findings)?);
+                }
                 Ok((program, others))
             });
         let Ok((mut program, mut others)) = compiled else {
@@ -208,6 +222,7 @@ impl Inputs {
                 Role::Overlay => "",
                 Role::Exchange => "exchange\n",
                 Role::Underlay => "underlay\n",
+                Role::Local => "local\n",
             };
             fingerprints.extend(fingerprint::fingerprints(ruleset, &program.rules, of));
         }
@@ -262,6 +277,18 @@ impl OfRole {
         let program = compile(&ruleset, inventory, &options.node, options.limits())
             .map_err(|error| refuse(format!("exchange interfaces: {error}")))?;
         Ok(Self { role: Role::Exchange, ruleset, program, inventory: None })
+    }
+
+    /// Compiles what is said on `lo`: by the overlay's rules. What is wrong goes to `findings`.
+    fn local(
+        ruleset: &Ruleset,
+        inventory: &Inventory,
+        options: &CompileOptions,
+        findings: &mut Findings,
+    ) -> Result<Self, ()> {
+        let program = compile_loopback(ruleset, inventory, &options.node, options.limits())
+            .map_err(|error| findings.push(Diagnostic::global(Severity::Error, format!("lo: {error}"))))?;
+        Ok(Self { role: Role::Local, ruleset: ruleset.clone(), program, inventory: None })
     }
 
     /// Compiles what passes beneath the overlay. What is wrong goes to `findings`.

@@ -19,6 +19,7 @@ fn compile(acls: &str, node: &str) -> Result<Inputs, super::Refused> {
         dialect: Dialect::Bulkhead,
         table_memory: 256 << 20,
         has_exchange: false,
+        has_local: false,
         exemptions: Exemptions::default(),
         addresses: Addresses::default(),
     };
@@ -82,6 +83,7 @@ fn rules_of_all_roles_are_numbered_through_and_the_addresses_are_kept() {
         dialect: Dialect::Bulkhead,
         table_memory: 256 << 20,
         has_exchange: false,
+        has_local: false,
         exemptions,
         addresses: Addresses::of([own, overlay]),
     };

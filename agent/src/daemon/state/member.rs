@@ -5,7 +5,7 @@ use bulkhead_dataplane::{
 };
 use bulkhead_engine::memory::Tables;
 
-use crate::config::{Managed, Role};
+use crate::config::{LOOPBACK, Managed, Role};
 
 /// What came of attaching to an interface that was not there when the generation was built.
 pub enum Arrival {
@@ -90,6 +90,10 @@ impl Member {
     /// What to do.
     pub fn refuse_kind(&self) -> anyhow::Result<()> {
         let Self { interface: Interface { name, kind, .. }, managed, .. } = self;
+        anyhow::ensure!(
+            (name == LOOPBACK) == (managed.role == Role::Local),
+            "interface {name}: lo has role = \"local\" in agent.toml, and nothing else has"
+        );
         anyhow::ensure!(
             managed.role == Role::Overlay || *kind == Kind::Ethernet,
             "interface {name}: role = \"{}\" is for Ethernet interfaces; remove it from agent.toml",

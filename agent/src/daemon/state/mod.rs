@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_dataplane::{Attached, DEVICE_GROUP, Dataplane, Device, Kernel, Pins};
 
+use crate::config::LOOPBACK;
 use crate::daemon::bindings::Bindings;
 use crate::daemon::bindings::seen::Seen;
 use crate::daemon::events::Shared;
@@ -127,7 +128,7 @@ impl<D: Dataplane> Enforcer<D> {
     /// Whether the guard has dropped what a device carries since it has its name; not if that is not known: while
     /// the guard is changed, and where somebody else has put the device into a group.
     pub fn is_closed(&self, device: &Device) -> bool {
-        let is_ours = matches!(device.group, 0 | DEVICE_GROUP);
+        let is_ours = matches!(device.group, 0 | DEVICE_GROUP) && device.name != LOOPBACK;
         let open = held(&self.guard_open);
         is_ours && open.as_ref().is_some_and(|open| !open.contains(&(device.index, device.group)))
     }

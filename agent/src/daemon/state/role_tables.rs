@@ -3,19 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use bulkhead_abi::Leaf;
+use bulkhead_abi::{Leaf, Workload};
 use bulkhead_dataplane::{
     Dataplane, LoadedTables as _, Pins, QuarantineError, Specification, Staged, quarantine_tables,
     replace_leaves,
 };
 use bulkhead_engine::memory::Tables;
-use bulkhead_policy::compile::{Program, Unbound};
+use bulkhead_policy::compile::{Program, Unbound, Workloads};
 
 use crate::config::{Mode, Role};
 use crate::daemon::clock::BootClock;
 use crate::daemon::setup::Setup;
 use crate::daemon::state::member;
 use crate::daemon::state::member::Member;
+use crate::daemon::workloads::Assigned;
 
 /// The tables of one role, and the programs that its interfaces share.
 pub struct RoleTables<D: Dataplane> {
@@ -28,6 +29,9 @@ pub struct RoleTables<D: Dataplane> {
     pub role: Role,
     pub has_packet_rates: bool,
     pub members: Vec<Member>,
+    workloads: Workloads,
+    /// Which cgroups these are in the tables.
+    assigned: Assigned,
     unbound: Unbound,
     /// What the addresses that are not bound have while they are.
     bound_leaves: BTreeMap<IpAddr, Leaf>,
@@ -42,6 +46,8 @@ pub struct BuildContext<'a, D> {
     pub quarantined: Vec<IpAddr>,
     pub unbound: BTreeSet<IpAddr>,
     pub clock: &'a BootClock,
+    /// Which cgroups workloads are.
+    pub assigned: Assigned,
 }
 
 impl<D: Dataplane> RoleTables<D> {
@@ -53,11 +59,17 @@ impl<D: Dataplane> RoleTables<D> {
         members: Vec<Member>,
     ) -> anyhow::Result<Self> {
         let BuildContext { plane, setup, number, .. } = *context;
-        let Program { mut tables, unbound, .. } = program;
+        let Program { mut tables, unbound, workloads, .. } = program;
+        for (class, workload) in classes(&workloads, &context.assigned) {
+            if let Some(entry) = tables.workloads.get_mut(class as usize) {
+                *entry = workload;
+            }
+        }
         let bound_leaves = match role {
             Role::Overlay => unbind(&mut tables, &unbound, &context.unbound)?,
             // Keys say nothing of the networks beneath.
-            Role::Exchange | Role::Underlay => BTreeMap::new(),
+            // On lo there are this host's addresses alone.
+            Role::Exchange | Role::Underlay | Role::Local => BTreeMap::new(),
         };
         let deadlines = as_now(&mut tables, context.clock, &context.quarantined)?;
         let mut staged = staged.map(|(number, program)| (number, program.tables));
@@ -90,6 +102,8 @@ impl<D: Dataplane> RoleTables<D> {
             role,
             has_packet_rates,
             members,
+            workloads,
+            assigned: context.assigned.clone(),
             unbound,
             bound_leaves,
         })
@@ -108,6 +122,21 @@ impl<D: Dataplane> RoleTables<D> {
         let unbound = unbind.into_iter().map(|address| self.unbind(address)).collect::<Vec<_>>();
         let bound = bind.into_iter().map(|address| self.bind(address));
         bound.chain(unbound).collect()
+    }
+
+    /// Says which cgroups workloads are, from the next packet on.
+    ///
+    /// # Errors
+    /// If the tables are broken.
+    pub fn set_workloads(&mut self, assigned: &Assigned) -> Result<(), QuarantineError> {
+        if self.assigned == *assigned {
+            return Ok(());
+        }
+        for (class, workload) in classes(&self.workloads, assigned) {
+            self.tables.set_workload(class, workload)?;
+        }
+        self.assigned.clone_from(assigned);
+        Ok(())
     }
 
     fn unbind(&mut self, address: IpAddr) -> Result<(), QuarantineError> {
@@ -134,8 +163,23 @@ impl Role {
             Self::Overlay => instance.clone(),
             Self::Exchange => instance.exchange(),
             Self::Underlay => instance.underlay(),
+            Self::Local => instance.local(),
         }
     }
+}
+
+/// What the local classes of workloads are to be, if these run.
+fn classes<'a>(
+    workloads: &'a Workloads,
+    assigned: &'a Assigned,
+) -> impl Iterator<Item = (u32, Workload)> + 'a {
+    let entry = |number: u32, name: &str| match assigned.get(name) {
+        Some((cgroup, level)) => Workload { cgroup: *cgroup, level: *level, number },
+        None => Workload::not_running(number),
+    };
+    (0..).zip(&workloads.each).flat_map(move |(number, workload)| {
+        workload.classes.iter().map(move |class| (*class, entry(number, &workload.name)))
+    })
 }
 
 /// Compiled tables in which these addresses are ones that nobody has. Returns the leaves that they had.

@@ -99,6 +99,7 @@ impl World {
                 dialect: Dialect::Bulkhead,
                 table_memory: 1 << 20,
                 has_exchange: true,
+                has_local: false,
                 exemptions: config.exemptions("a"),
                 addresses: Addresses::default(),
             },
@@ -108,6 +109,7 @@ impl World {
             bpffs_is_the_hosts: true,
             confirm: None,
             forwarded_until: 0,
+            workloads: Arc::default(),
             sources: Arc::default(),
         };
         let world = Self { fake, nft, faults, setup, _directory: directory };

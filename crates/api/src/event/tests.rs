@@ -143,7 +143,7 @@ fn kind() -> impl Strategy<Value = Kind> {
                     omitted: others / 2,
                 }))
             }),
-        binding(),
+        prop_oneof![binding(), workload()],
         alarm(),
         coverage(),
         balance(),
@@ -173,6 +173,23 @@ fn binding() -> impl Strategy<Value = Kind> {
                 interface: next(),
                 enforced,
                 omitted,
+                generation,
+            }))
+        },
+    )
+}
+
+fn workload() -> impl Strategy<Value = Kind> {
+    let words = proptest::collection::vec(proptest::option::of(text()), 2);
+    (prop::sample::select(WorkloadState::ALL), text(), words, any::<Option<u64>>(), any::<u32>()).prop_map(
+        |(state, workload, mut words, cgroup_id, generation)| {
+            let (cgroup, problem) = (words.pop().flatten(), words.pop().flatten());
+            Kind::Workload(Box::new(WorkloadChange {
+                workload,
+                state,
+                cgroup,
+                cgroup_id,
+                problem,
                 generation,
             }))
         },

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     Actor, Alarm, AlarmState, Altered, Balance, Binding, BindingState, Control, Coverage, Drop, Effect, End,
-    Event, Kind, LostEvents, Missed, Outcome, Rule, Unenforced, WouldDiffer,
+    Event, Kind, LostEvents, Missed, Outcome, Rule, Unenforced, WorkloadChange, WouldDiffer,
 };
 
 impl fmt::Display for Event {
@@ -24,6 +24,7 @@ impl fmt::Display for Event {
             Kind::Control(control) => self::control(f, control),
             Kind::Altered(altered) => self::altered(f, altered),
             Kind::Binding(binding) => self::binding(f, binding),
+            Kind::Workload(change) => workload(f, change),
             Kind::Alarm(alarm) => self::alarm(f, alarm),
             Kind::Coverage(coverage) => self::coverage(f, coverage),
             Kind::Balance(balance) => self::balance(f, balance),
@@ -138,6 +139,13 @@ fn binding(f: &mut fmt::Formatter<'_>, binding: &Binding) -> fmt::Result {
         })?;
     }
     if binding.omitted != 0 { write!(f, "; and {} more addresses", binding.omitted) } else { Ok(()) }
+}
+
+fn workload(f: &mut fmt::Formatter<'_>, change: &WorkloadChange) -> fmt::Result {
+    let WorkloadChange { workload, state, cgroup, problem, .. } = change;
+    write!(f, "workload {workload}: {}", state.name().replace('_', " "))?;
+    cgroup.as_ref().map_or(Ok(()), |cgroup| write!(f, ", {cgroup}"))?;
+    problem.as_ref().map_or(Ok(()), |problem| write!(f, ": {problem}"))
 }
 
 fn alarm(f: &mut fmt::Formatter<'_>, alarm: &Alarm) -> fmt::Result {

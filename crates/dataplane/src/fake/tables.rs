@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use bulkhead_abi::Leaf;
+use bulkhead_abi::{Leaf, Workload};
 use bulkhead_api::hook::{Attached, Hook};
 use bulkhead_engine::change::{change, leaf};
 
@@ -130,6 +130,14 @@ impl LoadedTables for FakeTables {
         let mut machine = self.fake.machine();
         let tables = machine.tables.get_mut(&self.key).ok_or(QuarantineError::Broken)?;
         Ok(change(tables, address, |leaf| wanted.with_quarantine(leaf.quarantined()))?)
+    }
+
+    fn set_workload(&mut self, class: u32, workload: Workload) -> Result<(), QuarantineError> {
+        self.fake.step("write a workload").map_err(KernelError::refused("writing a workload"))?;
+        let mut machine = self.fake.machine();
+        let tables = machine.tables.get_mut(&self.key).ok_or(QuarantineError::Broken)?;
+        *tables.workloads.get_mut(class as usize).ok_or(QuarantineError::Broken)? = workload;
+        Ok(())
     }
 
     fn seed(&mut self, _zones: &[u16]) -> Result<Seeded, KernelError> {

@@ -4,7 +4,7 @@
 mod programs;
 
 use aya::maps::MapData;
-use bulkhead_abi::{BLOCK_SLOTS, HostBucket, Leaf, LpmKey, Routed};
+use bulkhead_abi::{BLOCK_SLOTS, HostBucket, Leaf, LpmKey, Routed, Workload};
 use bulkhead_engine::host_table::HostTable;
 use bulkhead_engine::memory::Tables;
 
@@ -19,7 +19,8 @@ pub use programs::{HeldProgram, Inside, Stranger, held_programs, held_settings};
 /// The tables of one role of a generation, as the kernel holds them; of its staged policy if `of_staged`. What lies
 /// in no map (numbers of classes and rules) is `expected`'s. Deadlines are in ns since boot.
 ///
-/// What is written at run time and says nothing of the policy is not read: counters, the words of rates, flows.
+/// What is written at run time and says nothing of the policy is not read: counters, the words of rates, flows. Nor is
+/// which cgroups workloads are just now: of each that has any, that it is one is all that is told.
 ///
 /// # Errors
 /// If a map is not pinned, or not of the shape that this agent makes.
@@ -30,7 +31,7 @@ pub fn held_tables(
     of_staged: bool,
 ) -> Result<Tables, KernelError> {
     let names = if of_staged { &STAGED_TABLES } else { &ENFORCED };
-    let TableNames { trie, hosts, prefix6, ports, pairs, cells, deadlines, enforcing } = names;
+    let TableNames { trie, hosts, prefix6, ports, pairs, cells, deadlines, workloads, enforcing } = names;
     let held = Held { pins, generation };
     let mut tables = Tables {
         trie: blocks(held.values(trie)?),
@@ -40,6 +41,7 @@ pub fn held_tables(
         pairs: blocks(held.values(pairs)?),
         cells: held.values(cells)?,
         deadlines: held.values(deadlines)?,
+        workloads: held.values::<Workload>(workloads)?.into_iter().map(Workload::without_cgroup).collect(),
         ..expected.clone()
     };
     if let Some(enforcing) = enforcing {

@@ -12,4 +12,5 @@ mod generations;
 mod icmp;
 mod packets;
 mod untracked;
+mod workloads;
 mod world;

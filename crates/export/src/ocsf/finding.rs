@@ -2,7 +2,7 @@
 
 use bulkhead_api::event::{
     Alarm, AlarmState, Altered, Balance, Binding, BindingState, Coverage, Effect, LostEvents, Timestamp,
-    Unenforced,
+    Unenforced, WorkloadChange, WorkloadState,
 };
 use bulkhead_api::record::Record;
 use serde_json::json;
@@ -53,6 +53,27 @@ pub(super) fn altered(exported: &Exported, record: &Record, altered: &Altered) -
     set(&mut object, "count", altered.omitted.saturating_add(1));
     set(&mut object, "status_detail", record.event.to_string());
     set(&mut object, "is_alert", true);
+    object
+}
+
+/// Which cgroup a workload is.
+pub(super) fn workload(exported: &Exported, record: &Record, change: &WorkloadChange) -> Members {
+    let is_over = change.state != WorkloadState::Ambiguous;
+    let title = "which cgroup a workload is";
+    let mut object = finding(&DETECTION, exported, record, title, None);
+    let mut info = info(exported, record, title, None);
+    // The same finding from its begin to its end.
+    set(&mut info, "uid", format!("workload {} {}", record.host, change.workload));
+    set(&mut info, "desc", record.event.to_string());
+    set(&mut object, "finding_info", info);
+    if is_over {
+        object.extend(of(&DETECTION, CLOSE));
+        set(&mut object, "status_id", 4);
+        set(&mut object, "status", "Resolved");
+    }
+    set(&mut object, "policy", policy(change.generation, record.files.as_ref().map(|files| &*files.policy)));
+    set(&mut object, "status_detail", change.state.name());
+    set(&mut object, "is_alert", !is_over);
     object
 }
 

@@ -53,6 +53,7 @@ pub fn object(exported: &Exported) -> Value {
         Kind::Unenforced(time) => finding::unenforced(exported, record, time),
         Kind::Altered(altered) => finding::altered(exported, record, altered),
         Kind::Binding(binding) => finding::binding(exported, record, binding),
+        Kind::Workload(change) => finding::workload(exported, record, change),
         Kind::Alarm(alarm) => finding::alarm(exported, record, alarm),
         Kind::Lost(lost) => finding::lost(exported, record, lost),
         Kind::Coverage(coverage) => finding::coverage(exported, record, coverage),

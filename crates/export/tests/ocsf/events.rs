@@ -1,7 +1,9 @@
 //! Events of every kind, with every member and with none that may be absent.
 
 use bulkhead_abi::Reason as OfPrograms;
-use bulkhead_api::event::{Action, AlarmKind, AlarmState, BindingState, GuardReason, Kind, Outcome};
+use bulkhead_api::event::{
+    Action, AlarmKind, AlarmState, BindingState, GuardReason, Kind, Outcome, WorkloadState,
+};
 use bulkhead_export::Exported;
 use serde_json::{Value, json};
 
@@ -128,6 +130,12 @@ fn evidence() -> Vec<Value> {
         let named = json!({"expected": [SHA, SHA], "found": SHA, "holder": "backup-1", "interface": "wg0",
             "enforced": false, "omitted": u64::MAX});
         evidence.extend([binding.clone(), with(binding, named)]);
+    }
+    for state in WorkloadState::ALL {
+        let change = json!({"kind": "workload", "workload": "oms-1/engine", "state": state, "generation": 2});
+        let named =
+            json!({"cgroup": "/system.slice/engine.service", "cgroup_id": u64::MAX, "problem": "two match"});
+        evidence.extend([change.clone(), with(change, named)]);
     }
     for kind in AlarmKind::ALL {
         for state in AlarmState::ALL {

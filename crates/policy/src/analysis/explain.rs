@@ -42,6 +42,12 @@ pub struct End {
     pub nodes: Vec<String>,
     /// Whether a node holds it itself.
     pub held: bool,
+    /// Of a workload, the host that vouches for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Of a workload, its SPIFFE ID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spiffe: Option<String>,
     /// The node's user, if it is a user's device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
@@ -154,13 +160,13 @@ pub fn explain(ruleset: &Ruleset, inventory: &Inventory, probe: &Probe, now: u64
             hosts_of(ruleset, inventory, address).into_iter().map(move |node| (node, direction))
         })
         .map(|(node, direction)| {
-            let verdict = reference::judge(ruleset, inventory, node, direction, probe, now);
+            let verdict = verdict(ruleset, inventory, (node, direction), probe, now);
             Host {
                 node: node.name.clone(),
                 direction: direction.name(),
-                allowed: verdict.allows(),
-                reason: reason(ruleset, verdict),
-                rule: verdict.rule().map(|index| ruleset.rules[index].number),
+                allowed: verdict.is_none_or(Verdict::allows),
+                reason: verdict.map_or("loopback", |verdict| reason(ruleset, verdict)),
+                rule: verdict.and_then(Verdict::rule).map(|index| ruleset.rules[index].number),
             }
         })
         .collect();
@@ -182,6 +188,24 @@ pub fn explain(ruleset: &Ruleset, inventory: &Inventory, probe: &Probe, now: u64
         earlier: earlier.collect(),
         hosts,
     }
+}
+
+/// What the host of a node says, on `lo` where both ends are of that host and one of them is a workload. `None`: there it
+/// passes untouched.
+fn verdict(
+    ruleset: &Ruleset,
+    inventory: &Inventory,
+    (node, direction): (&Node, Direction),
+    probe: &Probe,
+    now: u64,
+) -> Option<Verdict> {
+    let ends = [probe.source, probe.destination].map(|address| holder(ruleset, inventory, address));
+    let host = inventory.host_of(node);
+    let is_within = ends.iter().all(|end| end.is_some_and(|end| end.host() == host.name));
+    if is_within && ends.iter().flatten().any(|end| end.workload.is_some()) {
+        return reference::judge_loopback(ruleset, inventory, host, direction, probe, now);
+    }
+    Some(reference::judge(ruleset, inventory, node, direction, probe, now))
 }
 
 /// Whether there is a way: at each end where somebody enforces, one who lets it pass.
@@ -215,6 +239,8 @@ fn end(ruleset: &Ruleset, inventory: &Inventory, address: IpAddr, now: u64) -> E
         None => end,
         Some(node) => End {
             held: true,
+            host: node.workload.as_ref().map(|workload| workload.host.clone()),
+            spiffe: node.spiffe().map(ToString::to_string),
             user: node.user().map(str::to_string),
             tags: node.tags().to_vec(),
             posture: node.posture.clone(),

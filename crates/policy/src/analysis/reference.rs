@@ -132,7 +132,7 @@ fn is_known(ruleset: &Ruleset, inventory: &Inventory, address: IpAddr) -> bool {
     })
 }
 
-/// What a node does with a probe at a time (ns since the Unix epoch).
+/// What a node does with a probe at a time (ns since the Unix epoch). Of a workload it is its host that does.
 #[must_use]
 pub fn judge(
     ruleset: &Ruleset,
@@ -146,12 +146,67 @@ pub fn judge(
         Direction::Ingress => (probe.destination, probe.source),
         Direction::Egress => (probe.source, probe.destination),
     };
-    let own = AddressSet::from_addresses(node.addresses_on(ruleset.network).iter().copied());
-    let own = own.union(&ruleset.groups_of(node));
+    let node = inventory.host_of(node);
+    let own = own(ruleset, inventory, node);
     if own.contains(remote) || !own.union(&node.routed(ruleset.network)).contains(local) {
         return Verdict::NotLocal;
     }
-    let ends = [node.expires, expiry(ruleset, inventory, remote)];
+    decide(ruleset, inventory, (node, direction), (local, remote), probe, now)
+}
+
+/// The addresses that are a node's and its workloads', and the groups that it receives.
+pub(crate) fn own(ruleset: &Ruleset, inventory: &Inventory, node: &Node) -> AddressSet {
+    let nodes = std::iter::once(node).chain(inventory.workloads_of(&node.name));
+    let own = AddressSet::from_addresses(nodes.flat_map(|node| node.addresses_on(ruleset.network)).copied());
+    own.union(&ruleset.groups_of(node))
+}
+
+/// What a host does on `lo` with a probe between two of its own addresses, at the hook of a direction and a time (ns
+/// since the Unix epoch). `None`: it passes, since neither end is a workload's, or both are one's.
+#[must_use]
+pub fn judge_loopback(
+    ruleset: &Ruleset,
+    inventory: &Inventory,
+    host: &Node,
+    direction: Direction,
+    probe: &Probe,
+    now: u64,
+) -> Option<Verdict> {
+    let workload = |address| {
+        inventory.workloads_of(&host.name).find(|node| node.addresses_on(ruleset.network).contains(&address))
+    };
+    let (from, to) = (workload(probe.source), workload(probe.destination));
+    match (from, to) {
+        (None, None) => return None,
+        (Some(one), Some(other)) if one.name == other.name => return None,
+        _ => {}
+    }
+    let (local, remote) = match direction {
+        Direction::Ingress => (probe.destination, probe.source),
+        Direction::Egress => (probe.source, probe.destination),
+    };
+    let own = own(ruleset, inventory, host);
+    if !own.contains(local) {
+        return Some(Verdict::NotLocal);
+    }
+    if !own.contains(remote) {
+        return Some(Verdict::Unknown);
+    }
+    Some(decide(ruleset, inventory, (host, direction), (local, remote), probe, now))
+}
+
+/// What the rules say between a local and a remote end that are a node's and another's.
+fn decide(
+    ruleset: &Ruleset,
+    inventory: &Inventory,
+    (node, direction): (&Node, Direction),
+    (local, remote): (IpAddr, IpAddr),
+    probe: &Probe,
+    now: u64,
+) -> Verdict {
+    let here =
+        inventory.workloads_of(&node.name).find(|own| own.addresses_on(ruleset.network).contains(&local));
+    let ends = [here.unwrap_or(node).expires, expiry(ruleset, inventory, remote)];
     let gone = ends.into_iter().flatten().any(|end| now >= end);
     let router = inventory.index(&node.name).filter(|_| direction == Direction::Ingress);
     match first_of(ruleset, &ruleset.rules, probe, router, now).filter(|_| !gone) {

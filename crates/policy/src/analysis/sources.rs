@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 use crate::address::AddressSet;
+use crate::analysis::reference::own;
 use crate::frontend::inventory::{Inventory, Network, Node};
 use crate::frontend::policy::Action;
 use crate::resolve::Ruleset;
@@ -33,10 +34,13 @@ pub fn sources(
     now: u64,
 ) -> AddressSet {
     let network = ruleset.network;
-    let own = AddressSet::from_addresses(node.addresses_on(network).iter().copied());
-    let own = own.union(&ruleset.groups_of(node));
+    let node = inventory.host_of(node);
+    let own = own(ruleset, inventory, node);
+    let here = inventory.workloads_of(&node.name);
+    let mut here = here.filter(|own| own.addresses_on(network).contains(&target.destination));
+    let expires = here.next().unwrap_or(node).expires;
     let is_local = own.contains(target.destination) || node.routed(network).contains(target.destination);
-    if !is_local || node.expires.is_some_and(|end| now >= end) {
+    if !is_local || expires.is_some_and(|end| now >= end) {
         return AddressSet::default();
     }
     let router = inventory.index(&node.name);

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use ipnet::IpNet;
 
 use super::ipsets::ipsets;
 use crate::address::AddressSet;
-use crate::frontend::inventory::{Inventory, Node, Owner, ROLES, SHARED, User};
+use crate::frontend::inventory::{Inventory, Matches, Node, Owner, ROLES, SHARED, User, Workload};
 use crate::frontend::policy::{Autogroup, Policy, Rule, Selector};
 use crate::frontend::source::{Source, Span};
 
@@ -57,6 +57,7 @@ pub fn placeholder_as(policy: &Policy, world: World) -> Inventory {
     users.extend(named.chain(members).map(|login| (login, world.roles())));
     let mut tags: BTreeSet<&str> = policy.tag_owners.iter().map(|(tag, _)| tag.value.as_str()).collect();
     let mut is_led_out = false;
+    let mut ids = BTreeSet::new();
     for selector in &selectors {
         match selector {
             Selector::Domain(domain) => drop(users.entry(format!("member@{domain}")).or_default()),
@@ -68,6 +69,7 @@ pub fn placeholder_as(policy: &Policy, world: World) -> Inventory {
             }
             Selector::Autogroup(Autogroup::Internet) => is_led_out = true,
             Selector::Tag(tag) => drop(tags.insert(tag)),
+            Selector::Spiffe(pattern) => drop(ids.insert(pattern.example())),
             _ => {}
         }
     }
@@ -86,7 +88,19 @@ pub fn placeholder_as(policy: &Policy, world: World) -> Inventory {
     let router = (!routed.is_empty()).then(|| nobodys("router", routed));
     let all = tagged.chain(owned).chain(second).chain(exit).chain(router);
     let nodes = (1u32..).zip(all).map(|(number, (name, owner, routes))| node(number, name, owner, routes));
-    let nodes = nodes.collect();
+    let mut nodes: Vec<Node> = nodes.collect();
+    for id in ids {
+        let number = nodes.len() as u32 + 1;
+        let workload = Workload {
+            host: "placeholder".into(),
+            name: id.to_string(),
+            spiffe: Some(id.clone()),
+            expires: None,
+            matches: Matches::default(),
+        };
+        let own = node(number, id.to_string(), Owner::Tags(Vec::new()), Vec::new());
+        nodes.push(Node { workload: Some(Box::new(workload)), ..own });
+    }
     let users = users
         .into_iter()
         .map(|(login, roles)| User { login, roles, aliases: Vec::new(), source: None })
@@ -124,20 +138,11 @@ fn addressed(policy: &Policy, selector: &Selector) -> Vec<IpNet> {
             let hosts = policy.hosts.iter().filter(|(name, _)| name.value == *host);
             hosts.map(|(_, net)| *net).collect()
         }
-        Selector::IpSet(name) => ipsets(policy).get(name.as_str()).map(prefixes).unwrap_or_default(),
+        Selector::IpSet(name) => {
+            ipsets(policy).get(name.as_str()).map(AddressSet::prefixes).unwrap_or_default()
+        }
         _ => Vec::new(),
     }
-}
-
-/// A set as the fewest prefixes.
-fn prefixes(set: &AddressSet) -> Vec<IpNet> {
-    let v4 = set.v4.as_slice().iter().flat_map(|(first, last)| {
-        Ipv4Subnets::new(Ipv4Addr::from_bits(*first), Ipv4Addr::from_bits(*last), 0).map(IpNet::V4)
-    });
-    let v6 = set.v6.as_slice().iter().flat_map(|(first, last)| {
-        Ipv6Subnets::new(Ipv6Addr::from_bits(*first), Ipv6Addr::from_bits(*last), 0).map(IpNet::V6)
-    });
-    v4.chain(v6).collect()
 }
 
 /// Every selector that the policy names.
@@ -197,6 +202,7 @@ fn node(number: u32, name: String, owner: Owner, routes: Vec<IpNet>) -> Node {
         expires: None,
         jailed: false,
         source: None,
+        workload: None,
         span: Span::default(),
     }
 }

@@ -156,6 +156,9 @@ impl<'a> Sets<'a> {
                 }
             },
             Selector::Autogroup(autogroup) => self.autogroup(*autogroup, place.side)?,
+            Selector::Spiffe(pattern) => {
+                self.directory.devices(|node| node.spiffe().is_some_and(|id| pattern.holds(id)))
+            }
             Selector::Prefix(net) => AddressSet::from_prefixes([net]),
             Selector::Host(name) => match self.hosts.get(name.as_str()) {
                 Some(net) => AddressSet::from_prefixes([net]),

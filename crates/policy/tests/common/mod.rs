@@ -13,7 +13,7 @@ use bulkhead_policy::{Dialect, policy};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-pub const SOURCES: [&str; 19] = [
+pub const SOURCES: [&str; 21] = [
     "*",
     "tag:*",
     "tag:a",
@@ -33,8 +33,10 @@ pub const SOURCES: [&str; 19] = [
     "fd7a:115c:a1e0::3",
     "user:*@x.y",
     "ipset:s",
+    "spiffe://x.y/w",
+    "spiffe://x.y/*",
 ];
-pub const DESTINATIONS: [&str; 17] = [
+pub const DESTINATIONS: [&str; 19] = [
     "*",
     "tag:*",
     "tag:a",
@@ -52,6 +54,8 @@ pub const DESTINATIONS: [&str; 17] = [
     "[fd7a:115c:a1e0::3]",
     "2001:db8::/32",
     "ipset:s",
+    "spiffe://x.y/w",
+    "spiffe://x.y/*",
 ];
 pub const PORTS: [&str; 7] = ["*", "22", "80-443", "443", "1-65535", "22,8080", "0-79"];
 pub const PROTOCOLS: [&str; 7] = ["", "tcp", "udp", "sctp", "icmp", "ipv6-icmp", "47"];
@@ -233,7 +237,12 @@ fn policy_of(acls: &[String], grants: &[String], default: bool, venues: &str) ->
     )
 }
 
+/// A node, and maybe workloads of it.
 pub fn node(index: usize) -> impl Strategy<Value = String> {
+    node_with(index, workloads(index).boxed())
+}
+
+fn node_with(index: usize, workloads: BoxedStrategy<String>) -> impl Strategy<Value = String> {
     let owner = prop_oneof![
         select(vec!["u1@x.y", "u2@x.y", "u3@x.y"]).prop_map(|user| format!("\"user\": \"{user}\"")),
         subsequence(vec!["tag:a", "tag:b", "tag:c"], 0..3).prop_map(|tags| format!("\"tags\": {tags:?}")),
@@ -256,24 +265,66 @@ pub fn node(index: usize) -> impl Strategy<Value = String> {
         1 => Just(format!("[\"192.0.2.{index}\", \"198.51.100.1{index}\", \"2001:db9::1:{index}\"]")),
     ];
     let jailed = prop::bool::weighted(0.1).prop_map(|jailed| if jailed { ", \"jailed\": true" } else { "" });
-    let parts = (owner, routes, expires(), posture, underlay, jailed);
-    parts.prop_map(move |(owner, routes, expires, posture, underlay, jailed)| {
+    let parts = (owner, routes, expires(), posture, underlay, jailed, workloads);
+    parts.prop_map(move |(owner, routes, expires, posture, underlay, jailed, workloads)| {
+        let routes = match (&*workloads, &*routes) {
+            ("", _) => routes,
+            (_, "[]") => format!("[\"100.64.9.{index}0/31\", \"fd7a:115c:a1e0::9{index}/128\"]"),
+            (_, routes) => routes.replace('[', &format!("[\"100.64.9.{index}0/31\", \"fd7a:115c:a1e0::9{index}/128\", ")),
+        };
         let expires =
             expires.map(|seconds| format!(", \"expires\": \"{}\"", time(seconds))).unwrap_or_default();
         format!(
             "{{\"name\": \"n{index}\", \"addresses\": [\"100.64.0.{index}\", \"fd7a:115c:a1e0::{index}\"], \
-             \"underlay\": {underlay}, {owner}, \"routes\": {routes}, \"posture\": {posture}{expires}{jailed}}}"
+             \"underlay\": {underlay}, {owner}, \"routes\": {routes}, \"posture\": {posture}{expires}{jailed}{workloads}}}"
         )
     })
 }
 
-pub fn inventory_text() -> impl Strategy<Value = String> {
-    (node(1), node(2), node(3), node(4)).prop_map(|(a, b, c, d)| {
+/// Workloads of a node: none, one, or two of which the second has IPv4 alone.
+pub fn workloads(index: usize) -> impl Strategy<Value = String> {
+    let one = || {
+        let tags = subsequence(vec!["tag:a", "tag:b", "tag:c"], 0..3);
+        let id = select(vec!["", ", \"spiffe\": \"spiffe://x.y/w\"", ", \"spiffe\": \"spiffe://x.y/v/w\""]);
+        (tags, id, expires()).prop_map(|(tags, id, expires)| {
+            let expires = expires.map(|at| format!(", \"expires\": \"{}\"", time(at))).unwrap_or_default();
+            format!("\"tags\": {tags:?}{id}{expires}")
+        })
+    };
+    let first = move |rest: String| {
         format!(
-            r#"{{"nodes": [{a}, {b}, {c}, {d}],
-               "users": [{{"login": "u1@x.y", "roles": ["admin"]}}, {{"login": "u2@x.y"}}, {{"login": "u3@x.y"}}]}}"#
+            "{{\"name\": \"v\", \"addresses\": [\"100.64.9.{index}0\", \"fd7a:115c:a1e0::9{index}\"], \
+             \"match\": {{\"unit\": \"v.service\"}}, {rest}}}"
         )
-    })
+    };
+    let second = move |rest: String| {
+        format!(
+            "{{\"name\": \"w\", \"addresses\": [\"100.64.9.{index}1\"], \"match\": {{\"unit\": \"w.service\"}}, {rest}}}"
+        )
+    };
+    prop_oneof![
+        2 => Just(String::new()),
+        1 => one().prop_map(move |rest| format!(", \"workloads\": [{}]", first(rest))),
+        1 => (one(), one()).prop_map(move |(a, b)| format!(", \"workloads\": [{}, {}]", first(a), second(b))),
+    ]
+}
+
+pub fn inventory_text() -> impl Strategy<Value = String> {
+    (node(1), node(2), node(3), node(4)).prop_map(|(a, b, c, d)| inventory_of([a, b, c, d]))
+}
+
+/// An inventory without workloads.
+pub fn hosts_text() -> impl Strategy<Value = String> {
+    let host = |index| node_with(index, Just(String::new()).boxed());
+    (host(1), host(2), host(3), host(4)).prop_map(|(a, b, c, d)| inventory_of([a, b, c, d]))
+}
+
+fn inventory_of(nodes: [String; 4]) -> String {
+    format!(
+        r#"{{"nodes": [{}],
+           "users": [{{"login": "u1@x.y", "roles": ["admin"]}}, {{"login": "u2@x.y"}}, {{"login": "u3@x.y"}}]}}"#,
+        nodes.join(", ")
+    )
 }
 
 pub fn load(policy_text: &str, inventory_text: &str) -> (Ruleset, Inventory) {
@@ -295,7 +346,16 @@ pub fn addresses() -> Vec<IpAddr> {
     let more =
         ["10.1.255.255", "10.2.0.0", "192.168.7.1", "192.168.8.0", "8.8.8.8", "0.0.0.0", "255.255.255.255"];
     let v6 = ["fd7a:115c:a1e0::1", "fd7a:115c:a1e0::2", "fd7a:115c:a1e0::3", "fd7a:115c:a1e0::4", "::"];
-    let rest = ["fd7a:115c:a1e0::9", "2001:db8::1", "2001:db8:1::1", "2001:db8:2::", "2600::1", "fe80::1"];
+    let workloads = ["100.64.9.10", "100.64.9.11", "100.64.9.20"];
+    let rest = [
+        "fd7a:115c:a1e0::9",
+        "fd7a:115c:a1e0::91",
+        "2001:db8::1",
+        "2001:db8:1::1",
+        "2001:db8:2::",
+        "2600::1",
+        "fe80::1",
+    ];
     let venue =
         ["198.51.100.10", "198.51.100.12", "198.51.100.20", "198.51.100.255", "203.0.113.1", "203.0.113.9"];
     let venue6 = [
@@ -308,6 +368,6 @@ pub fn addresses() -> Vec<IpAddr> {
         "233.54.12.2",
         "ff35::1",
     ];
-    let all = v4.into_iter().chain(more).chain(v6).chain(rest).chain(venue).chain(venue6);
+    let all = v4.into_iter().chain(workloads).chain(more).chain(v6).chain(rest).chain(venue).chain(venue6);
     all.map(|address| address.parse().unwrap()).collect()
 }

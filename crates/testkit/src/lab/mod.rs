@@ -158,7 +158,7 @@ impl Lab {
     }
 
     /// Starts `bulkhead tunnel` on every host, each a peer of all others, and returns when every host has got an
-    /// answer from every other over it, on every overlay address.
+    /// answer from every other over it, on its first overlay address of each family.
     ///
     /// # Errors
     /// A tunnel that ends (with what it said), or a pair without answer by the deadline.
@@ -237,8 +237,8 @@ impl Lab {
         for host in &self.hosts {
             let others = self.hosts.iter().filter(|other| other.name != host.name);
             let mut left: Vec<Probe> = others
-                .flat_map(|other| &other.overlay)
-                .map(|&address| Probe { to: SocketAddr::new(address, PROOF_PORT), protocol: Protocol::Udp })
+                .flat_map(Host::first_overlay)
+                .map(|address| Probe { to: SocketAddr::new(address, PROOF_PORT), protocol: Protocol::Udp })
                 .collect();
             while !left.is_empty() {
                 let outcomes = probe_all(&host.namespace, &left, slower(Duration::from_millis(1000)))?;
@@ -294,6 +294,14 @@ impl Drop for Lab {
 }
 
 impl Host {
+    /// The first overlay address of each family, from which a server on any address answers.
+    fn first_overlay(&self) -> impl Iterator<Item = IpAddr> {
+        let is_first = move |(index, address): &(usize, &IpAddr)| {
+            self.overlay[..*index].iter().all(|before| before.is_ipv4() != address.is_ipv4())
+        };
+        self.overlay.iter().enumerate().filter(is_first).map(|(_, address)| *address)
+    }
+
     fn wait_for_tunnel(&mut self, deadline: Instant) -> anyhow::Result<()> {
         let Some(tunnel) = &mut self.tunnel else { bail!("{} has no tunnel", self.name) };
         // The last thing to come up is the interface's flag.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use bulkhead_abi::{HostBucket, Leaf, from_ip, host_key};
+use bulkhead_abi::{HostBucket, Leaf, Workload, from_ip, host_key};
 use bulkhead_engine::change::change;
 use bulkhead_engine::host_table::{HostTable, rest};
 use bulkhead_policy::compile::{Limits, Program, compile};
@@ -14,7 +14,7 @@ use bulkhead_policy::source::Source;
 use bulkhead_policy::{Dialect, policy};
 use fastrand::Rng;
 
-const ENDS: [&str; 13] = [
+const ENDS: [&str; 14] = [
     "*",
     "tag:*",
     "tag:a",
@@ -28,6 +28,7 @@ const ENDS: [&str; 13] = [
     "host",
     "100.64.0.2",
     "fd7a:115c:a1e0::/48",
+    "spiffe://x.y/w",
 ];
 const PORTS: [&str; 6] = ["*", "22", "80-443", "443", "22,8080", "1-65535"];
 const PROTOCOLS: [&str; 7] = ["", "", "tcp", "udp", "sctp", "icmp", "47"];
@@ -36,12 +37,14 @@ const ROUTES: [&str; 5] = ["10.1.0.0/16", "10.1.2.0/24", "2001:db8:1::/48", "0.0
 const ENDINGS: [u64; 4] = [50, 100, 150, 250];
 
 /// Addresses in and around every world.
-const ADDRESSES: [&str; 27] = [
+const ADDRESSES: [&str; 31] = [
     "100.64.0.1",
     "100.64.0.2",
     "100.64.0.3",
     "100.64.0.4",
     "100.64.0.9",
+    "100.64.9.1",
+    "100.64.9.2",
     "10.1.0.0",
     "10.1.2.7",
     "10.2.0.0",
@@ -53,6 +56,8 @@ const ADDRESSES: [&str; 27] = [
     "fd7a:115c:a1e0::3",
     "fd7a:115c:a1e0::4",
     "fd7a:115c:a1e0::9",
+    "fd7a:115c:a1e0::91",
+    "fd7a:115c:a1e0::92",
     "2001:db8:1::1",
     "2001:db8:2::1",
     "fe80::1",
@@ -129,7 +134,8 @@ impl World {
         let held = inventory.node(node);
         locals.retain(|address| {
             held.is_some_and(|node| {
-                node.addresses.contains(address) || node.routes.iter().any(|route| route.contains(address))
+                inventory.overlay_addresses(node).any(|own| own == *address)
+                    || node.routes.iter().any(|route| route.contains(address))
             })
         });
         let node = node.to_owned();
@@ -150,6 +156,16 @@ impl World {
         let is_behind =
             |address: &&IpAddr| rest(table, host_key(from_ip(**address))) & HostBucket::PRESENT != 0;
         self.addresses.iter().filter(is_behind).count()
+    }
+
+    /// Has the node's workloads run, each in the cgroup, by its id and level, that `cgroup` says for its number.
+    pub fn run_workloads(&mut self, mut cgroup: impl FnMut(u32) -> (u64, u32)) {
+        let numbers = 0..self.program.workloads.each.len() as u32;
+        let cgroups: Vec<_> = numbers.map(&mut cgroup).collect();
+        for workload in self.program.tables.workloads.iter_mut().filter(|workload| workload.is_some()) {
+            let (cgroup, level) = cgroups[workload.number as usize];
+            *workload = Workload { cgroup, level, ..*workload };
+        }
     }
 
     /// Cuts one address off, as `quarantine` does: somebody's or nobody's.
@@ -231,6 +247,17 @@ fn more_addresses(rng: &mut Rng, node: u32) -> String {
     }
 }
 
+/// A workload of a node, and what the node must route for it.
+fn workload(rng: &mut Rng, node: u32) -> (String, String) {
+    let tag = one_of(rng, &["tag:a", "tag:b", "tag:c"]);
+    let addresses = format!("\"100.64.9.{node}\", \"fd7a:115c:a1e0::9{node}\"");
+    let workload = format!(
+        ", \"workloads\": [{{\"name\": \"w\", \"spiffe\": \"spiffe://x.y/w\", \"addresses\": [{addresses}], \
+         \"tags\": [\"{tag}\"], \"match\": {{\"unit\": \"w.service\"}}}}]"
+    );
+    (workload, addresses)
+}
+
 fn inventory_text(rng: &mut Rng) -> String {
     let mut text = String::from("{\"nodes\": [\n");
     for index in 1..=4 {
@@ -240,12 +267,14 @@ fn inventory_text(rng: &mut Rng) -> String {
         };
         let route = if rng.u8(..4) == 0 { format!("\"{}\"", one_of(rng, &ROUTES)) } else { String::new() };
         let more = more_addresses(rng, index);
+        let (workloads, ways) = if rng.bool() { workload(rng, index) } else { Default::default() };
+        let route = [ways, route].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
         let expires =
             if rng.u8(..5) == 0 { format!(", \"expires\": \"{}\"", ending(rng)) } else { String::new() };
         let _ = writeln!(
             text,
             "{{\"name\": \"n{index}\", \"addresses\": [\"100.64.0.{index}\", \"fd7a:115c:a1e0::{index}\"{more}], \
-             {owner}, \"routes\": [{route}]{expires}}},"
+             {owner}, \"routes\": [{route}]{expires}{workloads}}},"
         );
     }
     text + r#"], "users": [{"login": "u1@x.y", "roles": ["admin"]}, {"login": "u2@x.y"}, {"login": "u3@x.y"}]}"#

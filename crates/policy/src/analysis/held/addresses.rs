@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use bulkhead_abi::{BLOCK_SLOTS, Direction, Leaf, LpmKey, Reason, TRIE_ROOT_BLOCKS, to_ip};
+use bulkhead_abi::{BLOCK_SLOTS, Direction, Leaf, LpmKey, Reason, TRIE_ROOT_BLOCKS, Workload, to_ip};
 use bulkhead_engine::host_table::Buckets as _;
 
 use super::names::{Names, leaf};
@@ -39,6 +39,7 @@ pub(super) fn compare(sides: &Sides, names: &Names, most: usize, out: &mut Compa
     let must_compare_hosts = told.trie();
     told.hosts(must_compare_hosts);
     let (expected, held) = (sides.expected.tables, sides.held.tables);
+    told.workloads(&expected.workloads, &held.workloads);
     told.prefixes("PREFIX6", &expected.prefixes6, &held.prefixes6, |leaf| Names::leaf(Ok(*leaf)));
     told.prefixes("ROUTES", &expected.routes, &held.routes, |routed| {
         format!("behind group {}, speaking for group {}", routed.behind, routed.speaks_for)
@@ -143,6 +144,34 @@ impl Told<'_, '_> {
         // Addresses that came in another order lie in other places; who is found is the same.
         if differ == 0 && expected.count() == held.count() {
             self.out.meaningless += changed;
+        }
+    }
+
+    /// Whose local classes are; which cgroups that is just now is not compared.
+    fn workloads(&mut self, expected: &[Workload], held: &[Workload]) {
+        let words = |of: Option<&Workload>| match of {
+            None => "no entry".to_owned(),
+            Some(workload) if workload.is_some() => format!("workload {}", workload.number),
+            Some(_) => "no workload".to_owned(),
+        };
+        for class in changed(expected, held) {
+            let (should, is) = (expected.get(class as usize), held.get(class as usize));
+            if !expected.iter().any(|workload| workload.is_some()) {
+                // No program of a node without any looks there.
+                self.out.meaningless += 1;
+                continue;
+            }
+            self.tell(Difference {
+                table: "WORKLOADS".to_owned(),
+                entry: class.to_string(),
+                direction: None,
+                source: Some(self.names.local(class)),
+                destination: None,
+                port: None,
+                others: 0,
+                expected: words(should),
+                found: words(is),
+            });
         }
     }
 

@@ -32,7 +32,7 @@ pub fn added(
 ) -> Option<Vec<(IpAddr, Leaf)>> {
     let addresses = new.addresses_on(ruleset.network);
     let claimed = new.addresses.iter().chain(&new.underlay);
-    if !new.routes.is_empty() || inventory.index(&new.name).is_some() {
+    if !new.routes.is_empty() || new.workload.is_some() || inventory.index(&new.name).is_some() {
         return None;
     }
     for address in claimed {
@@ -75,6 +75,7 @@ fn is_routed(inventory: &Inventory, address: IpAddr) -> bool {
 fn is_same(node: &Node, new: &Node) -> bool {
     node.expires == new.expires
         && node.jailed == new.jailed
+        && node.workload.is_none()
         && node.routes.is_empty()
         && node.posture == new.posture
 }

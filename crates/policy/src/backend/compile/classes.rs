@@ -25,7 +25,7 @@ pub(super) struct Classes {
 }
 
 impl Classes {
-    pub(super) fn new(sides: &Sides, sweep: &Sweep) -> Result<Self, CompileError> {
+    pub(super) fn new(sides: &Sides<'_>, sweep: &Sweep) -> Result<Self, CompileError> {
         let (near, far) = (sides.locals(), sides.remotes());
         let mut classes = Self {
             locals: Vec::new(),

@@ -11,6 +11,14 @@ pub enum CompileError {
         /// A name that is close.
         suggestion: Option<String>,
     },
+    /// A workload has no tables of its own.
+    #[error("{name} is a workload: it has no tables of its own; name {host}, the host that it is on")]
+    Workload {
+        /// The name asked for.
+        name: String,
+        /// Its host.
+        host: String,
+    },
     /// A number that the layouts cannot hold.
     #[error(
         "{what}: {count} are needed for this node, the tables hold {limit}; use fewer distinct selectors, ports or expiry times"

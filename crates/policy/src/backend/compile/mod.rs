@@ -12,11 +12,13 @@ mod sizes;
 mod tables4;
 mod tables6;
 mod unbound;
+mod workloads;
 
 pub use added::{added, store};
 pub use error::CompileError;
 pub use sizes::sizes;
 pub use unbound::Unbound;
+pub use workloads::{CompiledWorkload, Workloads};
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -35,7 +37,7 @@ use crate::frontend::policy::Action;
 use crate::resolve::{Rule, Ruleset, SelectorId};
 use crate::suggest;
 use classes::{Classes, Merged, merge};
-use node::Sides;
+use node::{Between, Sides};
 use ports::PortClasses;
 use rows::{Lane, Rows};
 
@@ -63,6 +65,8 @@ pub struct Program {
     pub rows: usize,
     /// What its addresses become while they are not bound to their keys.
     pub unbound: Unbound,
+    /// Its workloads, for the agent.
+    pub workloads: Workloads,
 }
 
 /// Compiles the tables of one node, on the network that the rules were resolved for.
@@ -75,13 +79,41 @@ pub fn compile(
     name: &str,
     limits: Limits,
 ) -> Result<Program, CompileError> {
+    compile_between(ruleset, inventory, name, limits, Between::Hosts)
+}
+
+/// Compiles the tables of a node's `lo`: each end of a packet is judged as if the other were on another host. Nobody
+/// has a class in them but the node's own addresses and those of its workloads, so that an identity more on another
+/// host changes nothing. `ruleset` is that of the overlay.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_loopback(
+    ruleset: &Ruleset,
+    inventory: &Inventory,
+    name: &str,
+    limits: Limits,
+) -> Result<Program, CompileError> {
+    compile_between(ruleset, inventory, name, limits, Between::Own)
+}
+
+fn compile_between(
+    ruleset: &Ruleset,
+    inventory: &Inventory,
+    name: &str,
+    limits: Limits,
+    between: Between,
+) -> Result<Program, CompileError> {
     let node = inventory.node(name).ok_or_else(|| CompileError::UnknownNode {
         name: name.into(),
         suggestion: suggest::did_you_mean(name, inventory.nodes.iter().map(|node| node.name.as_str())),
     })?;
+    if let Some(workload) = &node.workload {
+        return Err(CompileError::Workload { name: name.into(), host: workload.host.clone() });
+    }
     let router = inventory.index(name);
-    let sides = Sides::new(ruleset, inventory, node);
-    let sets = sides.sets(ruleset);
+    let sides = Sides::new(ruleset, inventory, node, between);
+    let sets = sides.sets();
     let mut sweep = Sweep::new(sets.len());
     let pieces4 = sweep.axis(sets.iter().map(|set| &set.v4).enumerate());
     let pieces6 = sweep.axis(sets.iter().map(|set| &set.v6).enumerate());
@@ -129,12 +161,17 @@ pub fn compile(
         trie: tables4.trie,
         hosts,
         prefixes6: tables6.prefixes,
-        routes: routes::routes(inventory, node, ruleset.network),
+        routes: match between {
+            Between::Hosts => routes::routes(inventory, node, ruleset.network),
+            // Nobody routes between a host's own addresses.
+            Between::Own => Vec::new(),
+        },
         ports: ports.blocks,
         pairs,
         cells,
         deadlines,
         limits: rules.limits.table,
+        workloads: workloads::table(&sides, &classes),
         groups: !ruleset.groups_of(node).is_empty(),
         rules: rules.used.len() as u32,
         locals: locals.max(1),
@@ -143,7 +180,8 @@ pub fn compile(
         port_classes: ports.count,
     };
     sizes::check(&tables, limits.bytes)?;
-    Ok(Program { tables, rules: rules.used, rows: row_count, unbound })
+    let workloads = workloads::workloads(&sides, &classes, node, ruleset.network);
+    Ok(Program { tables, rules: rules.used, rows: row_count, unbound, workloads })
 }
 
 /// Both directions, in the order of their indices.
@@ -202,7 +240,7 @@ struct Path<'r> {
 /// For each local class, the paths of one direction in the order of their rules.
 fn lanes<'r>(
     ruleset: &'r Ruleset,
-    sides: &Sides,
+    sides: &Sides<'_>,
     classes: &Classes,
     (direction, router): (Direction, Option<u32>),
     rules: &mut Rules,
@@ -252,7 +290,7 @@ type Matrix = [Vec<Vec<u32>>; 2];
 
 fn matrix(
     lanes: &[Vec<Vec<Path<'_>>>; 2],
-    sides: &Sides,
+    sides: &Sides<'_>,
     classes: &Classes,
     ports: &PortClasses,
     rows: &mut Rows,
@@ -275,7 +313,10 @@ fn matrix(
     let first_time = sides.remote_selectors.len() + 1;
     let mut matrix = [Vec::new(), Vec::new()];
     for (paths_of, rows_of) in lanes.iter().zip(&mut matrix) {
-        for paths in paths_of {
+        for (paths, local) in paths_of.iter().zip(&classes.locals) {
+            // A workload ends with its host, or before.
+            let ends =
+                sides.workload_of(local).and_then(|place| sides.workloads[place].0.expires).or(node.expires);
             let mut by_set: Vec<Option<Bits>> = vec![None; sides.remotes()];
             for (number, path) in paths.iter().enumerate() {
                 for set in path.remote.iter().filter_map(|id| position.get(id)) {
@@ -295,7 +336,7 @@ fn matrix(
             let mut row_of = Vec::with_capacity(classes.column_count());
             for (members, only_exempt) in classes.columns() {
                 let mut matching = Bits::new(paths.len());
-                let mut deadline = node.expires;
+                let mut deadline = ends;
                 for set in members.iter() {
                     if set >= first_time {
                         let time = sides.expiring[set - first_time].0;

@@ -16,17 +16,19 @@ type Prefix = (u128, u8);
 ///
 /// Routers that have a route in common are one group, since either may carry a packet. A node speaks for its
 /// own group alone, not for that of a router whose route happens to hold its address. And no route to
-/// everywhere leads to a node.
+/// everywhere leads to a node. A workload's address is its host's own, and no way through it.
 pub(super) fn routes(inventory: &Inventory, node: &Node, network: Network) -> Vec<(LpmKey, Routed)> {
-    let routers: Vec<&Node> = inventory
+    let routers: Vec<(&Node, Vec<IpNet>)> = inventory
         .routers()
-        .filter(|router| router.name != node.name && !router.routes_on(network).is_empty())
+        .filter(|router| router.name != node.name)
+        .map(|router| (router, ways(inventory, router, network)))
+        .filter(|(_, ways)| !ways.is_empty())
         .collect();
-    let groups = groups(&routers, network);
+    let groups = groups(&routers);
     let mut entries: BTreeMap<Prefix, Routed> = BTreeMap::new();
     let mut lengths: Vec<u8> = Vec::new();
-    for (router, group) in routers.iter().zip(&groups) {
-        for route in router.routes_on(network) {
+    for ((_, ways), group) in routers.iter().zip(&groups) {
+        for route in ways {
             entries.insert(prefix(route), Routed { behind: *group, speaks_for: *group });
             lengths.push(prefix(route).1);
         }
@@ -47,7 +49,7 @@ pub(super) fn routes(inventory: &Inventory, node: &Node, network: Network) -> Ve
     let mut nodes: Vec<(Prefix, Routed)> = Vec::new();
     let mut apart = Vec::new();
     let group_of: HashMap<&str, u32> =
-        routers.iter().zip(&groups).map(|(router, group)| (&*router.name, *group)).collect();
+        routers.iter().zip(&groups).map(|((router, _), group)| (&*router.name, *group)).collect();
     for other in &inventory.nodes {
         let speaks_for = group_of.get(&*other.name).copied().unwrap_or(0);
         for address in other.addresses_on(network) {
@@ -81,12 +83,22 @@ pub(super) fn routes(inventory: &Inventory, node: &Node, network: Network) -> Ve
     routes
 }
 
+/// The routes of a node that lead to somebody else.
+fn ways(inventory: &Inventory, router: &Node, network: Network) -> Vec<IpNet> {
+    let mut routes = router.routes_on(network).to_vec();
+    for address in inventory.workloads_of(&router.name).flat_map(|workload| workload.addresses_on(network)) {
+        let own = IpNet::from(*address);
+        routes.retain(|route| *route != own);
+    }
+    routes
+}
+
 /// The number of each router's group, from 1.
-fn groups(routers: &[&Node], network: Network) -> Vec<u32> {
+fn groups(routers: &[(&Node, Vec<IpNet>)]) -> Vec<u32> {
     let mut group: Vec<usize> = (0..routers.len()).collect();
     let mut first: HashMap<Prefix, usize> = HashMap::new();
-    for (index, router) in routers.iter().enumerate() {
-        for route in router.routes_on(network) {
+    for (index, (_, ways)) in routers.iter().enumerate() {
+        for route in ways {
             let (other, own) = (group[*first.entry(prefix(route)).or_insert(index)], group[index]);
             if other != own {
                 group.iter_mut().filter(|group| **group == own).for_each(|group| *group = other);

@@ -7,7 +7,7 @@ use super::error::CompileError;
 
 /// Each table's name and bytes, as the entries lie in the kernel, without its own overhead.
 #[must_use]
-pub fn sizes(tables: &Tables) -> [(&'static str, u64); 9] {
+pub fn sizes(tables: &Tables) -> [(&'static str, u64); 10] {
     [
         ("IPv4 trie", size_of_val(&tables.trie[..])),
         ("host table", size_of_val(tables.hosts.buckets())),
@@ -18,6 +18,7 @@ pub fn sizes(tables: &Tables) -> [(&'static str, u64); 9] {
         ("cells", size_of_val(&tables.cells[..])),
         ("expiry times", size_of_val(&tables.deadlines[..])),
         ("rate limits", size_of_val(&tables.limits[..])),
+        ("workloads", size_of_val(&tables.workloads[..])),
     ]
     .map(|(name, bytes)| (name, bytes as u64))
 }

@@ -39,7 +39,7 @@ impl Unbound {
 /// these exemptions counts. Returns the column of each such address.
 pub(super) fn exempt(
     ruleset: &Ruleset,
-    sides: &Sides,
+    sides: &Sides<'_>,
     classes: &mut Classes,
     node: &Node,
     inventory: &Inventory,
@@ -56,7 +56,9 @@ pub(super) fn exempt(
         .filter(|(_, id)| named.contains(id))
         .map(|(number, id)| (number, &ruleset.selector(*id).set))
         .collect();
-    let others = inventory.nodes.iter().filter(|other| other.key.is_some() && other.name != node.name);
+    // A workload's address is routed by its host's key.
+    let is_proven = |other: &&Node| inventory.host_of(other).key.is_some() && other.host() != node.name;
+    let others = inventory.nodes.iter().filter(is_proven);
     let addresses = others.flat_map(|other| other.addresses_on(ruleset.network));
     let mut columns = Vec::new();
     for address in addresses {

@@ -3,10 +3,16 @@
 mod compose;
 mod distinct;
 pub mod import;
+mod overlap;
 mod parse;
+mod spiffe;
+mod workload;
+mod workloads;
 
 pub use compose::{Composed, LeftOut, common, compose};
 pub use parse::parse;
+pub use spiffe::{SCHEME as SPIFFE_SCHEME, SpiffeId, SpiffePattern};
+pub use workload::{Matches, Workload, pattern_matches};
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -23,7 +29,8 @@ use crate::frontend::source::{Source, Span};
 pub struct Inventory {
     /// The file.
     pub source: Source,
-    /// Nodes, in the file's order. No two have a name, a key or an address in common.
+    /// Nodes and workloads, in the file's order, a host before its workloads. No two have a name, a key or an address
+    /// in common.
     pub nodes: Vec<Node>,
     /// Users, if the section is there.
     pub users: Option<Vec<User>>,
@@ -39,9 +46,11 @@ pub struct Inventory {
     by_owner: Vec<(u64, u32)>,
     /// Indices of nodes that route.
     routers: Vec<u32>,
+    /// Indices of workloads, by the name of their host.
+    by_host: Vec<u32>,
 }
 
-/// A node, known by its WireGuard public key.
+/// A node, known by its WireGuard public key, or a workload of one.
 #[derive(Clone, Debug)]
 pub struct Node {
     /// Its name.
@@ -66,6 +75,8 @@ pub struct Node {
     pub jailed: bool,
     /// The source that lists it; none: it is written by hand.
     pub source: Option<String>,
+    /// Of a workload: of which host, and what it is there.
+    pub workload: Option<Box<Workload>>,
     /// Where it is written.
     pub span: Span,
 }
@@ -219,6 +230,9 @@ impl Inventory {
         by_owner.sort_unstable();
         let routers = (0..).zip(&nodes).filter(|(_, node)| !node.routes.is_empty());
         let routers = routers.map(|(index, _)| index).collect();
+        let mut by_host: Vec<u32> =
+            (0..).zip(&nodes).filter(|(_, node)| node.workload.is_some()).map(|(index, _)| index).collect();
+        by_host.sort_by(|a, b| nodes[*a as usize].host().cmp(nodes[*b as usize].host()));
         let annotations = Vec::new();
         Self {
             source,
@@ -230,6 +244,7 @@ impl Inventory {
             by_address,
             by_owner,
             routers,
+            by_host,
         }
     }
 

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ipnet::IpNet;
 
-use super::{Annotation, Inventory, Node, Owner, ROLES, User, distinct};
+use super::{Annotation, Inventory, Node, Owner, ROLES, User, distinct, workloads::workloads};
 use crate::frontend::diagnostic::{Diagnostic, Findings};
 use crate::frontend::json::{self, Object, Reader, Value};
 use crate::frontend::policy::posture::Attributes;
@@ -117,8 +117,9 @@ fn known_role(reader: &mut Reader<'_>, role: Spanned<String>) -> String {
     name
 }
 
-fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
-    const KNOWN: [&str; 12] = [
+/// A node, and its workloads behind it.
+fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Vec<Node> {
+    const KNOWN: [&str; 13] = [
         "name",
         "key",
         "keys",
@@ -131,12 +132,13 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
         "expires",
         "jailed",
         "source",
+        "workloads",
     ];
     let (mut name, mut key, mut user, mut tags) = (None, None, None, None);
     let (mut keys, mut addresses, mut underlay, mut routes) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut posture = Attributes::new();
-    let (mut until, mut jailed, mut listed_by) = (None, false, None);
+    let (mut until, mut jailed, mut listed_by, mut within) = (None, false, None, None);
     for (field, property) in reader.fields(object, "a node", &KNOWN) {
         let value = &property.value;
         match field {
@@ -153,6 +155,7 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
             "tags" => tags = reader.strings(value, field),
             "posture" => posture = attributes(reader, value, field).unwrap_or_default(),
             "source" => listed_by = reader.string(value, field).map(|text| text.value),
+            "workloads" => within = Some(value),
             "expires" => until = expires(reader, value).map(|time| time.value),
             // What cannot be read is an error, and the file is refused.
             _ => jailed = reader.boolean(value, field).unwrap_or(true),
@@ -168,9 +171,9 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
         key = Some(keys.remove(0));
     }
     let owner = owner(reader, user, tags);
-    let name = name?.value;
-    Some(Node {
-        name,
+    let Some(name) = name else { return Vec::new() };
+    let node = Node {
+        name: name.value,
         key,
         keys,
         addresses,
@@ -181,8 +184,11 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Option<Node> {
         expires: until,
         jailed,
         source: listed_by,
+        workload: None,
         span: object.span,
-    })
+    };
+    let parts = within.map(|value| workloads(reader, value, &node)).unwrap_or_default();
+    std::iter::once(node).chain(parts).collect()
 }
 
 /// A tagged node is its tags, whoever set it up; a node with neither is nobody's.
@@ -198,6 +204,15 @@ fn owner(
             .help("remove \"user\": a tagged node acts as its tags");
         reader.findings.push(error);
     }
+    let names = tag_names(reader, tags);
+    match user {
+        Some(user) if names.is_empty() => Owner::User(user.value.to_lowercase()),
+        _ => Owner::Tags(names),
+    }
+}
+
+/// Tags, each with its prefix; what is none is an error and left out.
+pub(super) fn tag_names(reader: &mut Reader<'_>, tags: Vec<Spanned<String>>) -> Vec<String> {
     let mut names = Vec::new();
     for tag in tags {
         if matches!(Selector::parse(&tag.value), Ok(Selector::Tag(_))) {
@@ -207,10 +222,7 @@ fn owner(
             reader.findings.push(error.help("write tag:NAME"));
         }
     }
-    match user {
-        Some(user) if names.is_empty() => Owner::User(user.value.to_lowercase()),
-        _ => Owner::Tags(names),
-    }
+    names
 }
 
 fn wireguard_key(reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<[u8; 32]> {
@@ -225,7 +237,7 @@ fn wireguard_key(reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<[u8;
     decoded
 }
 
-fn read_addresses(reader: &mut Reader<'_>, value: &Value<'_>, what: &str) -> Vec<IpAddr> {
+pub(super) fn read_addresses(reader: &mut Reader<'_>, value: &Value<'_>, what: &str) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     for text in reader.strings(value, what).unwrap_or_default() {
         match text.value.parse::<IpAddr>() {

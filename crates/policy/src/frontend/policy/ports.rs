@@ -1,13 +1,18 @@
 //! Ports and protocols as written.
 
 use super::selector::Malformed;
+use crate::frontend::inventory::SPIFFE_SCHEME;
 use crate::interval::Intervals;
 use crate::{Dialect, service, suggest};
 
 /// Splits `SELECTOR:PORTS` at its last colon. IPv6 may stand in brackets.
 pub(super) fn split(destination: &str) -> Result<(&str, &str), Malformed> {
     const HELP: &str = "a destination is SELECTOR:PORTS, for instance tag:web:443 or tag:web:*";
-    match destination.rsplit_once(':') {
+    // Of a SPIFFE ID the first colon is of its scheme.
+    let from = if destination.starts_with(SPIFFE_SCHEME) { SPIFFE_SCHEME.len() } else { 0 };
+    let parts =
+        destination[from..].rfind(':').map(|at| (&destination[..from + at], &destination[from + at + 1..]));
+    match parts {
         None => Err(Malformed::new(format!("\"{destination}\" has no ports")).help(HELP)),
         Some(("", _)) => Err(Malformed::new(format!("\"{destination}\" names nobody")).help(HELP)),
         Some((_, "")) => Err(Malformed::new(format!("\"{destination}\" ends before its ports")).help(HELP)),
@@ -128,7 +133,9 @@ mod tests {
         assert_eq!(split("tag:a:80").unwrap(), ("tag:a", "80"));
         assert_eq!(split("[fd7a::1]:80").unwrap(), ("[fd7a::1]", "80"));
         assert_eq!(split("fd7a::/48:*").unwrap(), ("fd7a::/48", "*"));
-        for bad in ["web", ":80", "web:", "[fd7a::1"] {
+        assert_eq!(split("spiffe://a/b:8080").unwrap(), ("spiffe://a/b", "8080"));
+        assert_eq!(split("spiffe://a/b/*:*").unwrap(), ("spiffe://a/b/*", "*"));
+        for bad in ["web", ":80", "web:", "[fd7a::1", "spiffe://a/b", "spiffe://a/b:"] {
             assert!(split(bad).is_err(), "{bad}");
         }
     }

@@ -194,6 +194,15 @@ pub(super) fn selector(
             complain(reader, span, Malformed::new("tag not found: \"tag:*\""));
             None
         }
+        Ok(Selector::Spiffe(_)) if dialect == Dialect::Tailscale => {
+            let problem = Malformed::new(format!("\"{word}\": Tailscale's language has no SPIFFE IDs"));
+            complain(
+                reader,
+                span,
+                problem.help("without --dialect tailscale they are workloads of the inventory"),
+            );
+            None
+        }
         Ok(selector) => Some(Spanned::new(selector, span)),
         Err(problem) => {
             complain(reader, span, problem);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::frontend::inventory::{SPIFFE_SCHEME, SpiffePattern};
 use crate::suggest;
 
 /// Who a rule is about, as written.
@@ -28,6 +29,8 @@ pub enum Selector {
     Service(String),
     /// `autogroup:NAME`
     Autogroup(Autogroup),
+    /// `spiffe://TRUST_DOMAIN/PATH`, or `/*` behind it: workloads by their SPIFFE IDs. Ours.
+    Spiffe(SpiffePattern),
     /// An address or prefix.
     Prefix(IpNet),
     /// Any other word: a name from `hosts`.
@@ -112,6 +115,12 @@ impl Selector {
             "tag:*" => return Ok(Self::AnyTag),
             _ => {}
         }
+        if word.starts_with(SPIFFE_SCHEME) {
+            return SpiffePattern::parse(word).map(Self::Spiffe).map_err(|why| {
+                Malformed::new(format!("\"{word}\" is no SPIFFE ID of workloads: {why}"))
+                    .help("write spiffe://TRUST_DOMAIN/PATH, or spiffe://TRUST_DOMAIN/PATH/* for all below")
+            });
+        }
         match word.split_once(':').map(|(kind, rest)| (kind, rest.is_empty())) {
             Some(("user", _)) => {
                 let domain = word
@@ -153,7 +162,7 @@ impl Selector {
         }
         if word.contains([':', '/', '[', ']', '*']) {
             return Err(Malformed::new(format!("\"{word}\" is no selector")).help(
-                "a selector is *, tag:…, group:…, autogroup:…, ipset:…, a user's login, an address, a prefix, or a name from hosts",
+                "a selector is *, tag:…, group:…, autogroup:…, ipset:…, spiffe://…, a user's login, an address, a prefix, or a name from hosts",
             ));
         }
         Ok(Self::Host(word.into()))
@@ -219,6 +228,7 @@ impl fmt::Display for Selector {
             | Self::Service(name) => f.write_str(name),
             Self::Domain(domain) => write!(f, "user:*@{domain}"),
             Self::Autogroup(autogroup) => f.write_str(autogroup.name()),
+            Self::Spiffe(pattern) => pattern.fmt(f),
             Self::Prefix(net) if net.prefix_len() == net.max_prefix_len() => write!(f, "{}", net.addr()),
             Self::Prefix(net) => write!(f, "{net}"),
         }
@@ -247,6 +257,9 @@ mod tests {
             "10.1.2.3",
             "fd7a::1",
             "fd7a::/48",
+            "spiffe://a.b/c",
+            "spiffe://a.b/c/*",
+            "spiffe://a.b/*",
             "webserver",
         ] {
             assert_eq!(Selector::parse(word).unwrap().to_string(), word);
@@ -280,6 +293,9 @@ mod tests {
             "[fd7a::/48]",
             "[10.1.2.3]",
             "[web]",
+            "spiffe://a.b",
+            "spiffe://a.b/c:80",
+            "spiffe:a",
         ] {
             assert!(Selector::parse(word).is_err(), "{word}");
         }

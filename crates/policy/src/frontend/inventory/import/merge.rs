@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Import, Listed, Merged};
 use crate::frontend::diagnostic::{Diagnostic, Findings, Severity};
-use crate::frontend::inventory::{Inventory, Node, Owner, User};
+use crate::frontend::inventory::{Inventory, Node, Owner, User, Workload};
 use crate::frontend::source::Span;
 
 /// Puts a list in the place of an inventory, which keeps what the list does not say: underlay
@@ -17,14 +17,20 @@ pub fn merge(import: Import, existing: Option<&Inventory>, findings: &mut Findin
     let taken: HashSet<usize> = known.iter().filter_map(|known| Some(known.as_ref()?.index)).collect();
     let listed: HashSet<String> = import.nodes.iter().map(|listed| listed.name.clone()).collect();
     let mut nodes = Vec::with_capacity(import.nodes.len());
+    // What nodes of the inventory are called now.
+    let mut renamed: HashMap<&str, String> = HashMap::new();
     for (listed, known) in import.nodes.into_iter().zip(known) {
         let before = known.as_ref().map(|known| &old[known.index]);
         if let (Some(before), Some(Known { by_name: true, .. })) = (before, known) {
             by_name_alone(&listed, before, findings);
         }
+        if let Some(before) = before {
+            renamed.insert(&*before.name, listed.name.clone());
+        }
         nodes.push(joined(listed, before));
     }
-    for node in old.iter().enumerate().filter(|(index, _)| !taken.contains(index)).map(|(_, node)| node) {
+    let left = old.iter().enumerate().filter(|(index, _)| !taken.contains(index)).map(|(_, node)| node);
+    for node in left.clone().filter(|node| node.workload.is_none()) {
         match (node.key.is_some(), listed.contains(&node.name)) {
             (true, true) => {
                 let message = format!(
@@ -49,8 +55,22 @@ pub fn merge(import: Import, existing: Option<&Inventory>, findings: &mut Findin
                     error.help("rename one of them; if they are one, write its key into the inventory"),
                 );
             }
-            (false, false) => nodes.push(node.clone()),
+            (false, false) => {
+                renamed.insert(&node.name, node.name.clone());
+                nodes.push(node.clone());
+            }
         }
+    }
+    // Workloads go with their hosts.
+    for (node, own) in left.filter_map(|node| Some((node, node.workload.as_deref()?))) {
+        let Some(host) = renamed.get(&*own.host) else {
+            let message = format!("{} is left out with its host", node.name);
+            findings.push(Diagnostic::global(Severity::Note, message));
+            continue;
+        };
+        let name = format!("{host}/{}", own.name);
+        let own = Workload { host: host.clone(), ..own.clone() };
+        nodes.push(Node { name, workload: Some(Box::new(own)), ..node.clone() });
     }
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
     let known = existing.and_then(|inventory| inventory.users.clone()).unwrap_or_default();
@@ -101,8 +121,11 @@ struct Known {
 fn known(listed: &[Listed], old: &[Node]) -> Vec<Option<Known>> {
     let by_key: HashMap<[u8; 32], usize> =
         (0..).zip(old).flat_map(|(index, node)| node.own_keys().map(move |key| (key, index))).collect();
-    let by_name: HashMap<&str, usize> =
-        (0..).zip(old).map(|(index, node)| (node.name.as_str(), index)).collect();
+    let by_name: HashMap<&str, usize> = (0..)
+        .zip(old)
+        .filter(|(_, node)| node.workload.is_none())
+        .map(|(index, node)| (node.name.as_str(), index))
+        .collect();
     let mut taken = HashSet::new();
     let of_key = |listed: &Listed| {
         let index = *by_key.get(&listed.key?)?;
@@ -173,6 +196,7 @@ fn joined(listed: Listed, known: Option<&Node>) -> Node {
         expires: listed.expires.unwrap_or_else(|| known.and_then(|node| node.expires)),
         jailed: listed.jailed.unwrap_or_else(|| known.is_some_and(|node| node.jailed)),
         source: None,
+        workload: None,
         span: Span::default(),
     }
 }

@@ -130,3 +130,38 @@ fn the_other_keys_of_a_change_stay_with_their_node() {
     let (other, _) = imported(&[machine(3, "laptop", 1, "")], &two);
     assert_eq!(other.node("laptop").unwrap().own_keys().count(), 1);
 }
+
+#[test]
+fn workloads_go_with_their_hosts() {
+    let text = format!(
+        r#"{{"nodes": [
+            {{"name": "h", "key": "{KEY_1}", "addresses": ["100.64.0.1"], "routes": ["10.9.0.1/32"], "tags": ["tag:a"], "workloads": [
+                {{"name": "w", "addresses": ["10.9.0.1"], "tags": ["tag:w"], "match": {{"unit": "w.service"}}}}]}},
+            {{"name": "by-hand", "addresses": ["100.64.0.2"], "routes": ["10.9.0.2/32"], "workloads": [
+                {{"name": "v", "addresses": ["10.9.0.2"], "match": {{"unit": "v.service"}}}}]}}]}}"#
+    );
+    let after = |listed: Vec<Listed>| {
+        let mut findings = Findings::default();
+        let before = crate::frontend::inventory::parse(&source(&text), &mut findings).unwrap();
+        let merged = merge(Import { nodes: listed, users: Vec::new() }, Some(&before), &mut findings);
+        let read = crate::frontend::inventory::parse(&source(&write(&merged)), &mut findings).unwrap();
+        let names: Vec<_> = read.nodes.iter().map(|node| node.name.clone()).collect();
+        (names.join(" "), findings.to_string())
+    };
+    let mut key = [0; 32];
+    key[31] = 1;
+    let renamed = Listed {
+        name: "new".into(),
+        key: Some(key),
+        addresses: None,
+        routes: None,
+        owner: None,
+        posture: serde_json::Map::new(),
+        expires: None,
+        jailed: None,
+    };
+    assert_eq!(after(vec![renamed]), ("by-hand by-hand/v new new/w".into(), String::new()));
+    let (names, findings) = after(Vec::new());
+    assert_eq!(names, "by-hand by-hand/v");
+    assert!(findings.contains("h/w is left out with its host"), "{findings}");
+}

@@ -1,11 +1,13 @@
 //! A merged inventory as a file: a line for each node and user, so that changes show in a diff.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Merged, base64};
-use crate::frontend::inventory::{Annotation, Node, Owner, User};
+use crate::frontend::inventory::{Annotation, Node, Owner, User, Workload};
 
 /// The file's text.
 #[must_use]
@@ -15,7 +17,13 @@ pub fn write(merged: &Merged) -> String {
 
 /// The text of an inventory; sections that may be left out are, if there are none.
 pub(in super::super) fn text(nodes: &[Node], users: Option<&[User]>, annotations: &[Annotation]) -> String {
-    let mut sections = vec![section("nodes", nodes.iter().map(line_of))];
+    let mut parts: HashMap<&str, Vec<&Node>> = HashMap::new();
+    for node in nodes.iter().filter(|node| node.workload.is_some()) {
+        parts.entry(node.host()).or_default().push(node);
+    }
+    let hosts = nodes.iter().filter(|node| node.workload.is_none());
+    let lines = hosts.map(|host| line(fields(host, parts.get(&*host.name).map_or(&[], Vec::as_slice))));
+    let mut sections = vec![section("nodes", lines)];
     sections.extend(users.map(|users| section("users", users.iter().map(user))));
     let annotated = !annotations.is_empty();
     sections.extend(annotated.then(|| section("annotations", annotations.iter().map(annotation))));
@@ -48,8 +56,34 @@ fn line(fields: Vec<(&str, Value)>) -> String {
     format!("{{{}}}", fields.join(", "))
 }
 
-/// A node's line.
+/// A node's line, without its workloads, or what a workload's host has of it.
 pub(in super::super) fn line_of(node: &Node) -> String {
+    node.workload.as_ref().map_or_else(|| line(fields(node, &[])), |own| part(node, own).to_string())
+}
+
+/// A workload, as its host has it.
+fn part(node: &Node, own: &Workload) -> Value {
+    let mut part = json!({"name": own.name, "addresses": node.addresses, "tags": node.tags()});
+    if let Some(id) = &own.spiffe {
+        part["spiffe"] = json!(id.as_str());
+    }
+    for (name, texts) in [("unit", &own.matches.units), ("cgroup", &own.matches.cgroups)] {
+        if !texts.is_empty() {
+            part["match"][name] = json!(texts);
+        }
+    }
+    if let Some(time) = own.expires.and_then(rfc3339) {
+        part["expires"] = json!(time);
+    }
+    part
+}
+
+/// A time in ns since the Unix epoch.
+fn rfc3339(time: u64) -> Option<String> {
+    OffsetDateTime::from_unix_timestamp_nanos(time.into()).ok()?.format(&Rfc3339).ok()
+}
+
+fn fields<'n>(node: &'n Node, parts: &[&Node]) -> Vec<(&'n str, Value)> {
     let mut fields = vec![("name", json!(node.name))];
     fields.extend(node.key.map(|key| ("key", json!(base64(&key)))));
     if !node.keys.is_empty() {
@@ -69,15 +103,19 @@ pub(in super::super) fn line_of(node: &Node) -> String {
     if !node.posture.is_empty() {
         fields.push(("posture", json!(node.posture)));
     }
-    let expires = node.expires.and_then(|time| OffsetDateTime::from_unix_timestamp_nanos(time.into()).ok());
-    if let Some(time) = expires.and_then(|time| time.format(&Rfc3339).ok()) {
+    if let Some(time) = node.expires.and_then(rfc3339) {
         fields.push(("expires", json!(time)));
     }
     if node.jailed {
         fields.push(("jailed", json!(true)));
     }
     fields.extend(node.source.as_ref().map(|source| ("source", json!(source))));
-    line(fields)
+    let parts: Vec<Value> =
+        parts.iter().filter_map(|node| node.workload.as_ref().map(|own| part(node, own))).collect();
+    if !parts.is_empty() {
+        fields.push(("workloads", json!(parts)));
+    }
+    fields
 }
 
 fn user(user: &User) -> String {
