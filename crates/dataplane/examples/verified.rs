@@ -2,13 +2,17 @@
 //! followed for it, of the million that it allows. Needs root. Run by `cargo xtask build --stats`.
 //! `RUST_LOG=debug` shows what a verifier says that refuses one.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use bulkhead_abi::{
     CELL_EXEMPT, LINK_IGMP, Leaf, LpmKey, Rate, RateLimit, Routed, TIMEOUTS, Timeouts, Workload,
 };
-use bulkhead_dataplane::{Generation, Hook, Kind, Specialisation, Specification, Staged};
+use bulkhead_dataplane::{
+    CgroupSet, CgroupSpecification, Generation, Hook, KernelError, Kind, Pins, Specialisation, Specification,
+    Staged, WorkloadAddresses,
+};
 use bulkhead_engine::memory::Tables;
 
 /// What a policy uses.
@@ -44,6 +48,23 @@ fn tables(everything: bool) -> Tables {
         tables.workloads[1] = Workload::not_running(0);
     }
     tables
+}
+
+/// The programs on cgroups, of a host with one workload.
+fn on_cgroups() -> Result<Vec<(String, u32)>, KernelError> {
+    let base = PathBuf::from(format!("/sys/fs/bpf/bulkhead-verified-{}", std::process::id()));
+    let address = |text: &str| text.parse().expect("an address");
+    let addresses = vec![address("100.64.9.1"), address("fd7a::9:1")];
+    let specification = CgroupSpecification {
+        workloads: vec![WorkloadAddresses { name: "host/engine".to_owned(), addresses }],
+        host: vec![address("100.64.0.1")],
+        overlay: vec![(address("100.64.0.0"), 10)],
+        refuse_bypass_to_all: true,
+        ..CgroupSpecification::default()
+    };
+    let set = CgroupSet::load(specification, &Pins::new(&base, "verified"));
+    let _ = std::fs::remove_dir_all(base);
+    set.map(|set| set.verified())
 }
 
 fn main() -> ExitCode {
@@ -87,6 +108,19 @@ fn main() -> ExitCode {
                     println!("{name:<10} {:<20} refused: {error}", uses.name);
                 }
             }
+        }
+    }
+    let started = Instant::now();
+    match on_cgroups() {
+        Ok(verified) => {
+            let ms = started.elapsed().as_millis();
+            for (program, verified) in verified {
+                println!("{:<10} {:<20} {program:<19} {verified:>5} {ms:>8}", "cgroup", "");
+            }
+        }
+        Err(error) => {
+            refused = true;
+            println!("{:<10} {:<20} refused: {error}", "cgroup", "");
         }
     }
     if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -70,7 +70,8 @@ pub fn judge(console: &[String], expected: &Expected) -> Result {
 fn is_program(line: &str) -> bool {
     let mut words = line.split_whitespace().rev();
     let numbers = [words.next(), words.next()].map(|word| word.and_then(|word| word.parse::<u64>().ok()));
-    numbers.iter().all(Option::is_some) && (line.starts_with("bare IP ") || line.starts_with("Ethernet "))
+    let is_listed = ["bare IP ", "Ethernet ", "cgroup "].iter().any(|name| line.starts_with(name));
+    numbers.iter().all(Option::is_some) && is_listed
 }
 
 /// One line of the table.

@@ -129,6 +129,16 @@ impl CgroupSet {
         self.seen.set(0, last, 0).map_err(KernelError::refused("writing which cgroups are known"))
     }
 
+    /// How many instructions the verifier followed, by program.
+    #[must_use]
+    pub fn verified(&self) -> Vec<(String, u32)> {
+        let programs = self.workloads.values().chain([&self.host]).flat_map(Ebpf::programs);
+        let counted = programs.filter_map(|(name, program)| {
+            Some((name.to_owned(), program.info().ok()?.verified_instruction_count()?))
+        });
+        counted.collect()
+    }
+
     /// The hooks of the root cgroup that it has a program for, or of a workload's.
     pub(super) fn hooks(&self, workload: Option<&str>) -> impl Iterator<Item = CgroupHook> {
         let all = CgroupHook::ALL.into_iter();
