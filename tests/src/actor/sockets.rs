@@ -84,7 +84,7 @@ pub fn udp(words: &Words<'_>) -> io::Result<String> {
     }
     match words.value("source") {
         Some(source) => {
-            send_from(&socket, to, source.parse().map_err(io::Error::other)?, words.has("connect"))?
+            send_from(&socket, to, source.parse().map_err(io::Error::other)?, words.has("connect"))?;
         }
         None if words.has("connect") => socket.send(b"x").map(drop)?,
         None => socket.send_to(b"x", &to.into()).map(drop)?,

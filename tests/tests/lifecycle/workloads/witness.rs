@@ -8,7 +8,10 @@ use bulkhead_testkit::lab::Namespace;
 
 /// Who was seen, by whatever came.
 #[derive(Clone, Default)]
-pub struct Witness(Arc<Mutex<Vec<(IpAddr, Vec<u8>)>>>);
+pub struct Witness(Arc<Mutex<Vec<Heard>>>);
+
+/// From whom, and what.
+type Heard = (IpAddr, Vec<u8>);
 
 impl Witness {
     /// Answers at each address and port by TCP and UDP, as long as the process lives.
