@@ -6,7 +6,7 @@ use bulkhead_api::request::AttachAnswer;
 use bulkhead_dataplane::{Attached, Dataplane, KernelError};
 use bulkhead_policy::inventory::Inventory;
 
-use crate::config::LOOPBACK;
+use crate::config::Role;
 use crate::daemon::service;
 use crate::daemon::setup::Setup;
 use crate::daemon::state::Enforcer;
@@ -25,10 +25,14 @@ pub fn wait_for_one(plane: &impl Dataplane, setup: &Setup, inventory: &Inventory
     for must in managed.iter().filter(|managed| !managed.is_optional) {
         plane.interface(&must.name)?;
     }
+    // lo is always there, which says nothing of the others.
+    let managed: Vec<_> = managed.iter().filter(|managed| managed.role != Role::Local).collect();
+    if managed.is_empty() {
+        return Ok(());
+    }
     let mut is_told = false;
     loop {
-        // One that is always there says nothing.
-        for managed in managed.iter().filter(|managed| managed.name != LOOPBACK) {
+        for managed in &managed {
             match plane.interface(&managed.name) {
                 Ok(_) => return Ok(()),
                 Err(KernelError::NoInterface(_)) => {}

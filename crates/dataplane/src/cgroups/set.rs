@@ -64,7 +64,8 @@ impl CgroupSet {
         }
     }
 
-    fn load_with(
+    /// The same, where the kernel tells programs of packets in which namespace they are, or not.
+    pub(super) fn load_with(
         specification: &CgroupSpecification,
         directory: &Path,
         tells_netns: bool,

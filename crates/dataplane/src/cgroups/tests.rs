@@ -34,6 +34,17 @@ fn cgroup(label: &str) -> PathBuf {
 }
 
 #[test]
+fn kernels_that_tell_no_namespace_take_the_programs() {
+    let base = PathBuf::from(format!("/sys/fs/bpf/bulkhead-untold-{}", std::process::id()));
+    let pins = Pins::new(&base, "x");
+    let directory = pins.cgroup_maps();
+    fs::create_dir_all(&directory).unwrap();
+    let loaded = CgroupSet::load_with(&specification(&["198.18.9.1"], true), &directory, false);
+    fs::remove_dir_all(base).unwrap();
+    assert!(loaded.is_ok(), "{}", loaded.err().unwrap());
+}
+
+#[test]
 fn a_set_is_taken_over_by_the_next_and_asked_of_the_kernel() {
     let base = PathBuf::from(format!("/sys/fs/bpf/bulkhead-cgroups-{}", std::process::id()));
     let pins = Pins::new(&base, "x");
