@@ -45,7 +45,7 @@ impl Witness {
         let _ = stream.write_all(from.ip().to_string().as_bytes());
         let mut bytes = [0; 200];
         while let Ok(length @ 1..) = stream.read(&mut bytes) {
-            self.note(from.ip(), &bytes[..length]);
+            // Who it is was noted when it connected; what it says may come after its next answer.
             let _ = stream.write_all(&bytes[..length]);
         }
     }
