@@ -41,7 +41,9 @@ pub fn decide_parsed(env: &impl Calls, packet: &Packet, direction: Direction, me
             let ends = passes_as_to_ends(env, direction, &meta.headers);
             Outcome::of(ends.map_or_else(|reason| reason, |()| Reason::Link))
         }
-        _ => match ends(env, direction, &meta.headers).and_then(|sides| sent(env, direction, role, sides)) {
+        _ => match ends(env, direction, &meta.headers)
+            .and_then(|sides| sent(env, direction, &meta.headers, sides))
+        {
             Ok(sides) => {
                 meta.sides = sides;
                 if role == Role::LaterFragment {
@@ -66,9 +68,9 @@ pub fn decide_parsed(env: &impl Calls, packet: &Packet, direction: Direction, me
 
 /// The sides of a packet, if who sends it may send from its end.
 #[inline(always)]
-fn sent(env: &impl Calls, direction: Direction, role: Role, sides: Sides) -> Result<Sides, Reason> {
+fn sent(env: &impl Calls, direction: Direction, headers: &Headers, sides: Sides) -> Result<Sides, Reason> {
     if direction == Direction::Egress && env.has_workloads() {
-        may_send(env, sides.local, is_answer(role))?;
+        may_send(env, sides.local, is_answer(recall(&headers.role)))?;
     }
     Ok(sides)
 }

@@ -7,7 +7,7 @@ use crate::metadata::{Found, Metadata};
 use crate::parse::{self, Headers, protocol};
 use crate::rate::{hash, is_used_up, take};
 use crate::reply::still_allowed;
-use crate::sides::ends;
+use crate::sides::quoted_ends;
 use crate::{Calls, Environment, Packet, Reason};
 
 /// How many errors that quote no flow may come about one address: 4 a second after a burst of 16. There
@@ -112,11 +112,7 @@ fn quoted_flow(
 ) -> Result<(), Reason> {
     // The quoted packet went the other way: it started the flow, or was a reply in it.
     let sent = direction.opposite();
-    let sides = match ends(env, sent, quote) {
-        // What a workload sends to itself has no flow.
-        Err(Reason::Loopback) => return Err(Reason::NoFlow),
-        other => other?,
-    };
+    let sides = quoted_ends(env, sent, quote)?;
     let now = env.flow_time();
     found.key.set(own_key(env, quote, sent));
     let mut started = sent;

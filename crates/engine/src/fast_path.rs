@@ -66,14 +66,14 @@ fn judge_between<'a>(
     destination: Leaf,
 ) -> Option<FastPath<'a>> {
     let at_once = |reason| Some(FastPath::Verdict(plain.length, Outcome::of(reason), 0));
-    let is_answer = plain.protocol == protocol::TCP && !plain.opens();
+    let is_answer = || plain.protocol == protocol::TCP && !plain.opens();
     let sides = match sides_between(env, direction, source, destination, is_answer) {
         Ok(sides) => sides,
         Err(reason) => return at_once(reason),
     };
     if direction == Direction::Egress
         && env.has_workloads()
-        && let Err(reason) = may_send(env, sides.local, is_answer)
+        && let Err(reason) = may_send(env, sides.local, is_answer())
     {
         let is_apart = env.is_loopback() && is_apart(env, source, destination);
         return at_once(if is_apart { Reason::Loopback } else { reason });

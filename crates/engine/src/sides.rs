@@ -14,11 +14,22 @@ use crate::{Calls, Reason};
 /// [`Reason::NotLocal`].
 #[inline(always)]
 pub fn local_check(direction: Direction, source: Leaf, destination: Leaf) -> Result<Sides, Reason> {
+    sides_of(direction, source, destination, false)
+}
+
+/// [`local_check`]; where it `may_be_own`, the other end is this node's as well.
+#[inline(always)]
+fn sides_of(
+    direction: Direction,
+    source: Leaf,
+    destination: Leaf,
+    may_be_own: bool,
+) -> Result<Sides, Reason> {
     let (near, far) = match direction {
         Direction::Ingress => (destination, source),
         Direction::Egress => (source, destination),
     };
-    if near.local() == 0 || far.own() {
+    if near.local() == 0 || far.own() && !may_be_own {
         return Err(Reason::NotLocal);
     }
     Ok(Sides { local: near.local(), remote: far.remote(), quarantined: 0, begun: 0 })
@@ -29,12 +40,31 @@ pub fn local_check(direction: Direction, source: Leaf, destination: Leaf) -> Res
 #[inline(always)]
 pub(crate) fn ends(env: &impl Calls, direction: Direction, headers: &Headers) -> Result<Sides, Reason> {
     let (source, destination) = both_leaves(env, headers)?;
+    let cut_off = cut_off(env, source, destination)?;
+    // Asked on lo alone: nobody else keeps the role for it.
+    let is_answer = || is_answer(recall(&headers.role));
+    marked(sides_between(env, direction, source, destination, is_answer), cut_off)
+}
+
+/// [`ends`] of a packet that was sent before, and is quoted. On `lo` it has a flow, or what the quote is about had none:
+/// no workload has a flow with itself.
+#[inline(always)]
+pub(crate) fn quoted_ends(env: &impl Calls, sent: Direction, quote: &Headers) -> Result<Sides, Reason> {
+    let (source, destination) = both_leaves(env, quote)?;
+    let cut_off = cut_off(env, source, destination)?;
+    marked(sides_of(sent, source, destination, env.is_loopback()), cut_off)
+}
+
+/// Whether an end is quarantined, where there are management exemptions.
+#[inline(always)]
+fn cut_off(env: &impl Calls, source: Leaf, destination: Leaf) -> Result<bool, Reason> {
     let cut_off = source.quarantined() || destination.quarantined();
-    if cut_off && !env.has_exemptions() {
-        return Err(Reason::Quarantined);
-    }
-    let is_answer = is_answer(recall(&headers.role));
-    match sides_between(env, direction, source, destination, is_answer) {
+    if cut_off && !env.has_exemptions() { Err(Reason::Quarantined) } else { Ok(cut_off) }
+}
+
+#[inline(always)]
+fn marked(sides: Result<Sides, Reason>, cut_off: bool) -> Result<Sides, Reason> {
+    match sides {
         Ok(sides) => Ok(Sides { quarantined: u32::from(cut_off), ..sides }),
         Err(_) if cut_off => Err(Reason::Quarantined),
         Err(reason) => Err(reason),

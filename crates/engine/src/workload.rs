@@ -54,7 +54,7 @@ pub(crate) fn sides_between(
     direction: Direction,
     source: Leaf,
     destination: Leaf,
-    is_answer: bool,
+    is_answer: impl Fn() -> bool,
 ) -> Result<Sides, Reason> {
     match local_check(direction, source, destination) {
         Err(_) if env.is_loopback() => within(env, direction, source, destination, is_answer),
@@ -69,7 +69,7 @@ fn within(
     direction: Direction,
     source: Leaf,
     destination: Leaf,
-    is_answer: bool,
+    is_answer: impl Fn() -> bool,
 ) -> Result<Sides, Reason> {
     let (Some(sender), Some(receiver)) = (env.workload(source.local()), env.workload(destination.local()))
     else {
@@ -81,7 +81,7 @@ fn within(
     if sender.is_some() && receiver.is_some() && sender.number == receiver.number {
         // Nobody else may have written its address there.
         if direction == Direction::Egress && env.has_workloads() {
-            may_send(env, source.local(), is_answer)?;
+            may_send(env, source.local(), is_answer())?;
         }
         return Err(Reason::Loopback);
     }
