@@ -18,7 +18,7 @@ use super::{
     Binding, Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, timeouts, underlay,
 };
 #[cfg(feature = "agent")]
-use super::{anchors, sinks, sources};
+use super::{anchors, sinks, sources, trust};
 use crate::exit::Usage;
 
 #[derive(Debug, Default, Deserialize)]
@@ -41,6 +41,10 @@ struct File {
     control: Control,
     history: history::Section,
     alarms: alarms::Section,
+    #[cfg(feature = "agent")]
+    trust: Option<trust::Section>,
+    #[cfg(not(feature = "agent"))]
+    trust: serde::de::IgnoredAny,
     #[cfg(feature = "agent")]
     sink: Vec<sinks::Section>,
     #[cfg(feature = "agent")]
@@ -197,6 +201,12 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         config.read_back_seconds = number("read_back_seconds", seconds, READ_BACK)?;
     }
     config.binding = file.identity.binding;
+    #[cfg(feature = "agent")]
+    if let Some(section) = &file.trust {
+        let trust =
+            section.read().map_err(|(span, words)| at(&source, span.start, &format!("trust: {words}")))?;
+        config.trust = Some(trust);
+    }
     config.history = file.history.read(&source)?;
     if let Some(listen) = &file.metrics.listen {
         let address = *listen.get_ref();

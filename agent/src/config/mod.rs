@@ -15,6 +15,8 @@ mod sinks;
 #[cfg(feature = "agent")]
 mod sources;
 mod timeouts;
+#[cfg(feature = "agent")]
+mod trust;
 mod underlay;
 
 #[cfg(test)]
@@ -37,6 +39,8 @@ use crate::exit::Usage;
 pub use self::alarms::Alarms;
 #[cfg(feature = "agent")]
 pub use self::alarms::{Response, Scan, Spike};
+#[cfg(feature = "agent")]
+pub use self::trust::Trust;
 
 /// Where an agent's configuration is, unless `--config` names another.
 pub const DEFAULT: &str = "/etc/bulkhead/agent.toml";
@@ -193,6 +197,9 @@ pub struct Config {
     pub underlay: Underlay,
     /// Who may use the socket.
     pub control: Control,
+    /// Who must sign a policy and an inventory; none: nobody need.
+    #[cfg(feature = "agent")]
+    pub trust: Option<Trust>,
     /// What is kept of who used which rule; none: nothing is.
     pub history: Option<History>,
     /// What raises alarms; none: nothing does.
@@ -251,6 +258,8 @@ impl Default for Config {
             wireguard: Vec::new(),
             underlay: Underlay::default(),
             control: Control::default(),
+            #[cfg(feature = "agent")]
+            trust: None,
             history: Some(History::default()),
             alarms: Some(Alarms::default()),
             #[cfg(feature = "agent")]

@@ -1,5 +1,7 @@
 //! What people sign who put a policy and an inventory in force.
 
+use sha2::{Digest as _, Sha256};
+
 use crate::error::{Error, Result};
 
 const KIND: &str = "bulkhead-policy/v1";
@@ -14,6 +16,14 @@ pub struct PolicyDigests {
 }
 
 impl PolicyDigests {
+    /// Of these texts.
+    #[must_use]
+    pub fn of(policy: &str, inventory: &str) -> Self {
+        let [policy, inventory] = [policy, inventory]
+            .map(|text| Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect());
+        Self { policy, inventory }
+    }
+
     /// The text that is signed.
     #[must_use]
     pub fn text(&self) -> String {

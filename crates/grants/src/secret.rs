@@ -74,6 +74,12 @@ impl SecretKey {
         Ok(Self(key))
     }
 
+    /// The key of a seed (RFC 8032, section 5.1.5).
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(seed))
+    }
+
     /// The public part.
     #[must_use]
     pub fn public(&self) -> PublicKey {

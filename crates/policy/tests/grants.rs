@@ -8,10 +8,9 @@ use bulkhead_policy::reference::{Probe, first};
 use bulkhead_policy::resolve::grantable::{NotGrantable, Wanted, entries};
 use bulkhead_policy::source::Source;
 
-const KEYS: [&str; 3] = [
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c alice",
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIE5dw6ofSB0ZkEaxT//8q4rHUSIRyv09gA9wsHaF2Y5",
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO1JKMYo0cLGqXMDLBLJf7bcAiNCdvjRUbHOT4hp8Aci carol",
+const KEYS: [&str; 2] = [
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAID85fk9YKTph2JNhq8Ay9/EsiSxXXvS30x/F4cQYkwxy alice",
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPjx7IAXc0aWUC5GwUIq5/wqiDfxC5HC6UL0xmyaJIgx",
 ];
 
 const INVENTORY: &str = r#"{"nodes": [

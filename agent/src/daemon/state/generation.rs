@@ -64,6 +64,10 @@ pub struct LoadedGeneration<D: Dataplane = Kernel> {
     pub watched: Watched,
     /// The addresses of underlay interfaces that it was made for.
     pub addresses: BTreeSet<IpAddr>,
+    /// The grants that are among its rules, by their ids.
+    pub granted: BTreeSet<String>,
+    /// Who has signed what it was made from.
+    pub signers: Vec<String>,
     /// The staged policy that observes beside it.
     pub staged: Option<StagedGeneration>,
 }
@@ -157,6 +161,8 @@ impl<D: Dataplane> LoadedGeneration<D> {
             names,
             watched,
             addresses: inputs.addresses,
+            granted: inputs.granted,
+            signers: inputs.signers,
             staged: staged_generation,
         })
     }

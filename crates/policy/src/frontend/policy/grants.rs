@@ -4,11 +4,12 @@ use bulkhead_grants::{LONGEST, People, Person, PublicKey, check_name, is_id};
 
 use super::definitions::look_alike;
 use super::fields::{complain, required};
+use super::ports;
 use super::record::Record;
 use super::rules::{acl_destination, expires, list, proto, selectors};
 use super::selector::Malformed;
 use super::venues::MOST;
-use super::{Action, Approver, Grant, Grantable, Rates, Rule, Section};
+use super::{Action, Approver, Destination, Grant, Grantable, Rates, Rule, Section, Selector};
 use crate::Dialect;
 use crate::frontend::json::{Kind, Object, Reader, Value};
 use crate::frontend::source::Spanned;
@@ -115,7 +116,7 @@ fn entry(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Opti
         complain(reader, approvals_at, problem);
     }
     let protocol = match protocol {
-        None => super::ports::protocol("tcp", true).ok(),
+        None => ports::protocol("tcp", true).ok(),
         Some(text) => proto(reader, Some(&text), dialect)?,
     };
     let sources = selectors(reader, &sources?, dialect);
@@ -275,4 +276,21 @@ impl Grantable {
             .as_ref()
             .map_or("an entry of grantable".to_owned(), |name| format!("grantable \"{}\"", name.value))
     }
+}
+
+/// A destination with ports that stands by itself, in no file: its place says nothing.
+pub(crate) fn destination(word: &str, protocol: u8) -> Result<Destination, String> {
+    let parsed = ports::split(word).and_then(|(selector, text)| {
+        let set = ports::parse(text, Dialect::Bulkhead)?;
+        ports::portless(Some(protocol), &set)?;
+        Ok((Selector::parse(selector)?, set))
+    });
+    let (selector, set) = parsed.map_err(|problem| problem.message)?;
+    let selector = Spanned::new(selector, Span::default());
+    Ok(Destination { selector, services: vec![(Some(protocol), set)] })
+}
+
+/// A protocol by name or number.
+pub(crate) fn protocol_of(text: &str) -> Result<u8, String> {
+    ports::protocol(text, true).map_err(|problem| problem.message)
 }

@@ -19,9 +19,10 @@ mod test;
 mod venues;
 
 pub(crate) use definitions::attributes;
+pub(crate) use grants::{destination, protocol_of};
 pub use parse::parse;
 pub use record::Record;
-pub(crate) use rules::{destination, expires, protocol_of};
+pub(crate) use rules::expires;
 pub use selector::{Autogroup, Selector};
 pub(crate) use test::{FAILED, ONE_HOST};
 

@@ -310,23 +310,6 @@ pub(super) fn acl_destination(
     }
 }
 
-/// A destination with ports that stands by itself, in no file: its place says nothing.
-pub(crate) fn destination(word: &str, protocol: u8) -> Result<Destination, String> {
-    let parsed = ports::split(word).and_then(|(selector, text)| {
-        let set = ports::parse(text, Dialect::Bulkhead)?;
-        ports::portless(Some(protocol), &set)?;
-        Ok((Selector::parse(selector)?, set))
-    });
-    let (selector, set) = parsed.map_err(|problem| problem.message)?;
-    let selector = Spanned::new(selector, Span::default());
-    Ok(Destination { selector, services: vec![(Some(protocol), set)] })
-}
-
-/// A protocol by name or number.
-pub(crate) fn protocol_of(text: &str) -> Result<u8, String> {
-    ports::protocol(text, true).map_err(|problem| problem.message)
-}
-
 /// One entry of grants. One of app capabilities only has no service: its names are checked, and
 /// there is nothing to enforce.
 pub(super) fn grant(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Option<Rule> {
