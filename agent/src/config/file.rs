@@ -205,7 +205,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     if let Some(section) = &file.trust {
         let trust =
             section.read().map_err(|(span, words)| at(&source, span.start, &format!("trust: {words}")))?;
-        config.trust = Some(trust);
+        config.trust = Some(trust.beside(path));
     }
     config.history = file.history.read(&source)?;
     if let Some(listen) = &file.metrics.listen {

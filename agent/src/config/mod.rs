@@ -21,6 +21,8 @@ mod underlay;
 
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, feature = "agent"))]
+mod trust_tests;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -21,6 +21,12 @@ pub struct Trust {
 }
 
 impl Trust {
+    /// The same as agent.toml at a path means it.
+    pub(super) fn beside(mut self, config: &Path) -> Self {
+        self.note = self.note.map(|note| config.parent().unwrap_or(Path::new("")).join(note));
+        self
+    }
+
     /// Where the note of the files that `run` names is.
     #[must_use]
     pub fn note(&self, policy: &Path) -> PathBuf {

@@ -63,13 +63,7 @@ impl Revoke {
 
 impl Grants {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let paths = Paths::of(&global.instance)?;
-        let answer = client::ask_within(PATIENCE, &paths.socket, Method::GET, route::GRANTS);
-        let now = (input::now() / 1_000_000_000).cast_signed();
-        let mut entries: Vec<Entry> = match client::block_on(answer)? {
-            Some(entries) => entries,
-            None => Kept::listed(&Store::new(&paths.state), now)?,
-        };
+        let mut entries = ask(&Paths::of(&global.instance)?)?;
         if !self.all {
             entries.retain(|entry| entry.standing == Standing::Running);
         }
@@ -81,6 +75,16 @@ impl Grants {
             entries.iter().for_each(|entry| println!("{}", line(entry)));
         }
         Ok(Answer::Yes)
+    }
+}
+
+/// Grants that run and that are remembered: by the agent, or from its state directory without one.
+pub fn ask(paths: &Paths) -> anyhow::Result<Vec<Entry>> {
+    let answer = client::ask_within(PATIENCE, &paths.socket, Method::GET, route::GRANTS);
+    let now = (input::now() / 1_000_000_000).cast_signed();
+    match client::block_on(answer)? {
+        Some(entries) => Ok(entries),
+        None => Kept::listed(&Store::new(&paths.state), now),
     }
 }
 

@@ -7,7 +7,7 @@ mod request;
 mod sign;
 
 #[cfg(feature = "agent")]
-pub use hand_in::{GrantCommand, Grants, Revoke, line};
+pub use hand_in::{GrantCommand, Grants, Revoke, ask, line};
 pub use request::Request;
 pub use sign::{Approve, Sign};
 

@@ -12,7 +12,7 @@ use super::venues::MOST;
 use super::{Action, Approver, Destination, Grant, Grantable, Rates, Rule, Section, Selector};
 use crate::Dialect;
 use crate::frontend::json::{Kind, Object, Reader, Value};
-use crate::frontend::source::Spanned;
+use crate::frontend::source::{Span, Spanned};
 
 /// The longest time of a break-glass entry, in seconds.
 const BREAK_GLASS: u64 = 3600;
