@@ -92,7 +92,7 @@ pub fn load_valid(files: &Files, scope: &Scope, json: bool) -> Result<Option<(Ru
 }
 
 /// Where the note over a policy is, unless another place is named: the policy's name with `.note` behind it.
-pub fn note_beside(policy: &Path) -> std::path::PathBuf {
+pub fn note_beside(policy: &Path) -> PathBuf {
     let mut name = policy.as_os_str().to_owned();
     name.push(".note");
     name.into()

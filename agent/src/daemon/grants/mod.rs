@@ -79,12 +79,6 @@ impl Grants {
         held(&self.0).kept.entries(now)
     }
 
-    /// Why none runs, for status.
-    #[must_use]
-    pub fn problem(&self) -> Option<String> {
-        held(&self.0).damaged.clone()
-    }
-
     /// Files with the grants that run in their policy, as far as it allows them, and without others. Files that
     /// cannot be understood have none: whoever enforces them says what is wrong.
     #[must_use]

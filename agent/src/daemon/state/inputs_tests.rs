@@ -21,7 +21,7 @@ fn compile(acls: &str, node: &str) -> Result<Inputs, super::Refused> {
         has_exchange: false,
         exemptions: Exemptions::default(),
         addresses: Addresses::default(),
-        grants: Arc::default(),
+        grants: std::sync::Arc::default(),
     };
     Inputs::compile(files, Mode::Enforce, &options)
 }
@@ -85,7 +85,7 @@ fn rules_of_all_roles_are_numbered_through_and_the_addresses_are_kept() {
         has_exchange: false,
         exemptions,
         addresses: Addresses::of([own, overlay]),
-        grants: Arc::default(),
+        grants: std::sync::Arc::default(),
     };
     let inputs = Inputs::compile(files, Mode::Enforce, &options).unwrap();
     assert_eq!(inputs.addresses, [own, overlay].into());

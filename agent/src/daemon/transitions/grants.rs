@@ -12,6 +12,7 @@ use crate::daemon::enforcement;
 use crate::daemon::enforcement::rollback::Return;
 use crate::daemon::files::Asked;
 use crate::daemon::grants::{grant, revoke};
+use crate::daemon::store::Ledger;
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
@@ -87,13 +88,21 @@ fn standing(agent: &Agent) -> Vec<(Standing, Option<String>)> {
     entries.into_iter().map(|entry| (entry.standing, entry.why)).collect()
 }
 
+type State = (Ledger, Vec<String>, Vec<(Standing, Option<String>)>);
+
+fn state(agent: &Agent) -> State {
+    // Each is asked with a lock of its own.
+    let ledger = agent.live().ledger.clone();
+    (ledger, in_force(agent), standing(agent))
+}
+
 #[track_caller]
 fn is_refused(agent: &Agent, note: String, why: &str) {
-    let before = (agent.live().ledger.clone(), in_force(agent), standing(agent));
+    let before = state(agent);
     let answer = hand_in(agent, note);
     assert!(!answer.done && answer.grant.is_none() && answer.notes[0].contains(why), "{why}: {answer:?}");
     keep_up(agent);
-    assert_eq!((agent.live().ledger.clone(), in_force(agent), standing(agent)), before, "{why}");
+    assert_eq!(state(agent), before, "{why}");
 }
 
 #[test]
@@ -276,6 +285,7 @@ fn one_signature_suffices_for_an_emergency() {
         let alarms = agent.shared.alarms.as_ref().unwrap();
         alarms
             .status()
+            .active
             .iter()
             .map(|alarm| alarm.detail.clone())
             .filter(|words| words.contains("break-glass"))
