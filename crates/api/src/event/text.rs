@@ -180,6 +180,9 @@ fn control(f: &mut fmt::Formatter<'_>, control: &Control) -> fmt::Result {
         (before, after) if before == after => write!(f, ", generation {after}")?,
         (before, after) => write!(f, ", generation {before} → {after}")?,
     }
+    if !control.signers.is_empty() {
+        write!(f, ", signed by {}", control.signers.join(", "))?;
+    }
     control
         .detail
         .as_ref()
