@@ -1,5 +1,7 @@
 //! Signatures by ssh-agent: OpenSSH's own, and one of the test's that has a device of software.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use std::io::{Read as _, Write as _};

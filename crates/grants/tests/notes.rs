@@ -1,5 +1,7 @@
 //! Whose signatures a note has, and what is refused, each with its own reason.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use bulkhead_grants::{Error, Grant, MAX_BYTES, Note, People, Person, SecretKey, Window};

@@ -1,5 +1,7 @@
 //! What may be granted, and where a grant stands among the rules.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use bulkhead_policy::Dialect;
 use bulkhead_policy::check::{Loaded, Scope};
 use bulkhead_policy::policy::Action;

@@ -64,11 +64,12 @@ pub fn grant<D: Dataplane>(enforcer: &Enforcer<D>, request: &Request) -> anyhow:
             return Ok(Answer::no(refused.text()));
         }
     };
-    let decides = inputs
-        .program
-        .rules
-        .iter()
-        .any(|index| inputs.ruleset.rules[*index].grant.as_ref().is_some_and(|grant| grant.id == id));
+    let is_it =
+        |index: &usize| inputs.ruleset.rules[*index].grant.as_ref().is_some_and(|grant| grant.id == id);
+    let number = inputs.program.rules.iter().position(is_it);
+    // A rule that others shadow has a number and no cell.
+    let decides = number
+        .is_some_and(|number| inputs.program.tables.cells.iter().any(|cell| cell.rule as usize == number));
     let none = "no packet of this host is decided by it: this host is neither end, or rules before it decide";
     let notes = if decides { Vec::new() } else { vec![none.to_owned()] };
     enforce(enforcer, Disk::First, Inputs { origin: made.origin, ..inputs }).inspect_err(|_| give_up())?;
