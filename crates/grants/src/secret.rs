@@ -34,8 +34,10 @@ impl SecretKey {
                     "the file is no OpenSSH private key: one is made by `ssh-keygen -t ed25519`".to_owned(),
                 )
             })?;
-        let body: Zeroizing<String> = Zeroizing::new(body.split_ascii_whitespace().collect());
-        let blob = Zeroizing::new(STANDARD.decode(&*body).map_err(|_| damaged())?);
+        // As long as it can be: what grows leaves copies behind.
+        let mut text = Zeroizing::new(String::with_capacity(body.len()));
+        body.split_ascii_whitespace().for_each(|line| text.push_str(line));
+        let blob = Zeroizing::new(STANDARD.decode(&*text).map_err(|_| damaged())?);
         let mut reader = Reader::new(blob.strip_prefix(MAGIC).ok_or_else(damaged)?, "the private key's file");
         let (cipher, _, _) = (reader.text()?, reader.text()?, reader.string()?);
         if cipher != "none" {

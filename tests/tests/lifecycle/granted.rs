@@ -199,6 +199,8 @@ fn a_revoked_grant_s_session_is_cut_at_once_and_it_does_not_come_back() {
 #[test]
 fn an_emergency_takes_one_signature_and_raises_an_alarm() {
     let mut site = site("glass");
+    let configuration = std::fs::read_to_string(site.path("agent.toml")).unwrap();
+    site.write("agent.toml", &(configuration + "[limits]\nnew_flows_per_second = 2\n"));
     site.start();
     let file = request(&site, "tag:server:8082", "5m", &["--break-glass"]);
     approve(&site, &file, "carol");
@@ -213,6 +215,22 @@ fn an_emergency_takes_one_signature_and_raises_an_alarm() {
     let glass: Vec<&Value> = controls.iter().filter(|report| report["action"] == "break_glass").collect();
     assert_eq!(glass.len(), 1, "{glass:?}");
     assert_eq!((&glass[0]["outcome"], &glass[0]["signers"]), (&"done".into(), &serde_json::json!(["carol"])));
+
+    // Drops under it say so, too: of flows beyond what one sender may begin.
+    for _ in 0..6 {
+        assert!(site.connects("client", 8082));
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let dropped = loop {
+        let dropped = under(&site, "drop");
+        if !dropped.is_empty() || Instant::now() > deadline {
+            break dropped;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let grant = &dropped.first().expect("a flow beyond the rate is dropped")["rule"]["grant"];
+    assert_eq!((&grant["ticket"], &grant["requester"]), (&"OPS-7".into(), &"alice".into()));
+    assert_eq!((&grant["approvers"], &grant["break_glass"]), (&serde_json::json!(["carol"]), &true.into()));
 }
 
 #[test]

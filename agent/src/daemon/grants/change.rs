@@ -23,10 +23,12 @@ fn grants<D: Dataplane>(enforcer: &Enforcer<D>) -> &Grants {
     &enforcer.setup.options.grants
 }
 
-/// Keeps what is in memory.
+/// Keeps what is in memory. What the disk refuses is tried again by [`settle`](super::settle()).
 pub(super) fn save<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     let kept: Kept = held(&grants(enforcer).0).kept.clone();
-    enforcer.store.save(FILE, &kept)
+    let saved = enforcer.store.save(FILE, &kept);
+    held(&grants(enforcer).0).unsaved = saved.is_err();
+    saved
 }
 
 /// Takes a grant, if its note is one under what is enforced. What is wrong with it is an answer, and changes nothing.

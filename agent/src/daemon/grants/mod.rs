@@ -48,6 +48,8 @@ struct State {
     refused: BTreeMap<String, String>,
     /// Why none runs and none is taken.
     damaged: Option<String>,
+    /// The disk has refused what is kept.
+    unsaved: bool,
 }
 
 impl Grants {
@@ -62,7 +64,7 @@ impl Grants {
                 (Kept::default(), Some(why))
             }
         };
-        Self(Mutex::new(State { kept, refused: BTreeMap::new(), damaged }))
+        Self(Mutex::new(State { kept, damaged, ..State::default() }))
     }
 
     /// Those that a state directory has, at a time in seconds since 1970.

@@ -20,7 +20,7 @@ pub fn settle<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     let Ok(_one) = enforcer.changing.try_lock() else { return Ok(()) };
     let now = seconds(wall_time());
     let in_force = enforcer.live().built.granted.clone();
-    let (ended, is_too_much, emergencies) = {
+    let (ended, is_too_much, emergencies, unsaved) = {
         let mut state = held(&enforcer.setup.options.grants.0);
         let mut ended = Vec::new();
         for id in state.kept.expired(now) {
@@ -34,7 +34,7 @@ pub fn settle<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
         if !ended.is_empty() {
             state.kept.forget(now);
         }
-        (ended, state.kept.is_too_much(&in_force, now), state.kept.emergencies())
+        (ended, state.kept.is_too_much(&in_force, now), state.kept.emergencies(), state.unsaved)
     };
     for (entry, until) in emergencies {
         alarm(enforcer, &entry, until);
@@ -42,10 +42,10 @@ pub fn settle<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     for entry in &ended {
         tell(enforcer, entry);
     }
-    if !ended.is_empty() {
-        save(enforcer)?;
-    }
-    if is_too_much { enforce_anew(enforcer) } else { Ok(()) }
+    let enforced = if is_too_much { enforce_anew(enforcer) } else { Ok(()) };
+    // Nobody keeps a grant in force by filling the disk.
+    let saved = if unsaved || !ended.is_empty() { save(enforcer) } else { Ok(()) };
+    enforced.and(saved)
 }
 
 fn tell<D: Dataplane>(enforcer: &Enforcer<D>, entry: &Entry) {

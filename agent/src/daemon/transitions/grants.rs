@@ -3,6 +3,7 @@
 use std::fs;
 
 use bulkhead_api::grant::{Answer, Request, Revocation, Standing};
+use bulkhead_dataplane::fake::Fault;
 use bulkhead_grants::{Grant, MAX_BYTES, Note, SecretKey, Window};
 use bulkhead_policy::source::Source;
 
@@ -324,4 +325,23 @@ fn nobody_applies_grants_that_no_host_has_verified() {
     let error = enforcement::apply(&agent, &asked).unwrap_err().to_string();
     assert!(error.contains("the section \"granted\" is the agent's own"), "{error}");
     assert_eq!(agent.live().ledger.enforced, number);
+}
+
+#[test]
+fn a_disk_that_refuses_keeps_no_grant_in_force_and_lets_none_begin() {
+    let (world, agent) = world();
+    assert!(hand_in(&agent, note(&asked(), TWO)).done);
+    world.faults.arm(0, Fault::RefuseOn(libc::ENOSPC));
+    let other = Grant { id: "a".repeat(32), ..asked() };
+    assert!(grant(&agent, &Request { note: note(&other, TWO) }).is_err());
+    assert_eq!(in_force(&agent), [ID]);
+    let answer = revoke(&agent, &Revocation { id: ID.to_owned(), reason: None }).unwrap();
+    assert!(answer.done && answer.notes[0].contains("a restart would let it run again"), "{answer:?}");
+    assert_eq!(in_force(&agent), Vec::<String>::new());
+    world.faults.clear();
+    keep_up(&agent);
+    drop(agent);
+    // By then it is on disk.
+    let agent = world.started();
+    assert_eq!((in_force(&agent), standing(&agent)), (Vec::new(), vec![(Standing::Revoked, None)]));
 }
