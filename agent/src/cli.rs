@@ -32,6 +32,12 @@ pub enum Command {
     Compile(commands::compile::Compile),
     Diff(commands::diff::Diff),
     Inventory(commands::inventory::Inventory),
+    #[cfg(unix)]
+    Request(commands::grants::Request),
+    #[cfg(unix)]
+    Approve(commands::grants::Approve),
+    #[cfg(unix)]
+    Sign(commands::grants::Sign),
     #[cfg(feature = "agent")]
     #[command(flatten)]
     Agent(AgentCommand),
@@ -67,6 +73,9 @@ pub enum AgentCommand {
     Promote(commands::stage::Promote),
     Quarantine(commands::quarantine::Quarantine),
     Release(commands::quarantine::Release),
+    Grant(commands::grants::GrantCommand),
+    Grants(commands::grants::Grants),
+    Revoke(commands::grants::Revoke),
     Sources(commands::sources::Sources),
     Attach(commands::attach::Attach),
     Detach(commands::detach::Detach),
@@ -87,6 +96,12 @@ impl Cli {
             Command::Compile(command) => command.run(global),
             Command::Diff(command) => command.run(global),
             Command::Inventory(command) => command.run(global),
+            #[cfg(unix)]
+            Command::Request(command) => command.run(global),
+            #[cfg(unix)]
+            Command::Approve(command) => command.run(global),
+            #[cfg(unix)]
+            Command::Sign(command) => command.run(global),
             #[cfg(feature = "agent")]
             Command::Agent(command) => command.run(global),
             #[cfg(feature = "tunnel")]
@@ -141,6 +156,9 @@ impl AgentCommand {
             Self::Promote(command) => command.run(global),
             Self::Quarantine(command) => command.run(global),
             Self::Release(command) => command.run(global),
+            Self::Grant(command) => command.run(global),
+            Self::Grants(command) => command.run(global),
+            Self::Revoke(command) => command.run(global),
             Self::Sources(command) => command.run(global),
             Self::Attach(command) => command.run(global),
             Self::Detach(command) => command.run(global),

@@ -4,6 +4,7 @@
 ///
 /// # Errors
 /// Another form, or out of these bounds.
+#[cfg(any(feature = "agent", test))]
 pub fn parse(text: &str) -> Result<u64, String> {
     within(text, 365)
 }

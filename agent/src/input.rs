@@ -91,6 +91,25 @@ pub fn load_valid(files: &Files, scope: &Scope, json: bool) -> Result<Option<(Ru
     }
 }
 
+/// Where the note over a policy is, unless another place is named: the policy's name with `.note` behind it.
+pub fn note_beside(policy: &Path) -> PathBuf {
+    let mut name = policy.as_os_str().to_owned();
+    name.push(".note");
+    name.into()
+}
+
+/// Reads the note over a policy for an agent: the one that is named, else the one beside the policy, if it is there.
+///
+/// # Errors
+/// What to do.
+#[cfg(feature = "agent")]
+pub fn note(policy: Option<&Path>, named: Option<&Path>) -> Result<Option<String>, Usage> {
+    let beside = policy.map(note_beside).filter(|path| path.exists());
+    let Some(path) = named.map(Path::to_owned).or(beside) else { return Ok(None) };
+    let file = File::open(&path).map_err(missing(&path))?;
+    read_text(file, &path, bulkhead_grants::MAX_BYTES as u64).map(Some)
+}
+
 /// The present time, ns since the Unix epoch.
 pub fn now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

@@ -19,7 +19,7 @@ mod client;
 mod daemon;
 #[cfg(feature = "agent")]
 mod doctor;
-#[cfg(feature = "agent")]
+#[cfg(any(feature = "agent", unix))]
 mod duration;
 #[cfg(feature = "agent")]
 mod exposed;

@@ -30,6 +30,9 @@ pub struct Apply {
     /// The inventory; without it the one the agent was started with.
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
+    /// The note of who has signed both [default: POLICY.note, if there].
+    #[arg(long, value_name = "FILE")]
+    note: Option<PathBuf>,
     /// Drop what the policy does not admit, or report it [default: as now].
     #[arg(long, value_enum)]
     mode: Option<Mode>,
@@ -88,6 +91,7 @@ impl Apply {
         let change = Change {
             policy: self.policy.as_deref().map(input::text).transpose()?,
             inventory: self.inventory.as_deref().map(input::text).transpose()?,
+            note: input::note(self.policy.as_deref(), self.note.as_deref())?,
             mode: self.mode,
             confirm: self.confirm,
             dry_run: self.dry_run,

@@ -172,6 +172,10 @@ fn show_rule(rule: &Deciding) {
     for (name, value) in rule.record.fields() {
         println!("    {name}: {}", plain(&value));
     }
+    if let Some(grant) = &rule.grant {
+        let glass = if grant.break_glass { ", break-glass" } else { "" };
+        println!("    requested by {}, approved by {}{glass}", grant.requester, grant.approvers.join(", "));
+    }
     if let Some(location) = &rule.location {
         println!("    at {location}");
     }

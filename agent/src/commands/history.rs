@@ -7,6 +7,7 @@ use bulkhead_api::route;
 use hyper::Method;
 
 use super::apply::show_difference;
+use super::grants;
 use crate::client::{self, PATIENCE};
 use crate::daemon::server::history;
 use crate::daemon::store::Store;
@@ -16,7 +17,8 @@ use crate::paths::Paths;
 
 /// Show what was enforced when, who applied it, and what that changed.
 ///
-/// The newest first, as far back as files are kept to roll back to. The event log has every change and attempt.
+/// The newest first, as far back as files are kept to roll back to. Then what is granted for a time, and what
+/// was. The event log has every change and attempt.
 #[derive(Debug, clap::Args)]
 pub struct History {
     /// Only this generation, with what it changed.
@@ -50,6 +52,11 @@ impl History {
             println!("{}", line(entry));
             if self.diff || self.generation.is_some() {
                 show_difference(&entry.origin.difference);
+            }
+        }
+        if self.generation.is_none() {
+            for grant in grants::ask(&Paths::of(&global.instance)?)? {
+                println!("grant {}", grants::line(&grant));
             }
         }
         Ok(Answer::Yes)

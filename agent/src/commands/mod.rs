@@ -25,6 +25,8 @@ pub mod filter;
 #[cfg(feature = "agent")]
 pub mod flows;
 pub mod generate;
+#[cfg(unix)]
+pub mod grants;
 #[cfg(feature = "agent")]
 pub mod guard;
 #[cfg(feature = "agent")]

@@ -26,6 +26,9 @@ pub struct Stage {
     /// Its inventory; without it the one the agent was started with.
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
+    /// The note of who has signed both [default: POLICY.note, if there].
+    #[arg(long, value_name = "FILE")]
+    note: Option<PathBuf>,
 }
 
 /// Unstage: take the staged policy away.
@@ -50,6 +53,7 @@ impl Stage {
         let change = Change {
             policy: Some(input::text(&self.policy)?),
             inventory: self.inventory.as_deref().map(input::text).transpose()?,
+            note: input::note(Some(&self.policy), self.note.as_deref())?,
             ..Change::default()
         };
         let answer = client::change(&Paths::of(&global.instance)?, route::STAGE, change)?;

@@ -14,6 +14,7 @@ use bulkhead_api::text::plain;
 use hyper::Method;
 
 use crate::client::{self, PATIENCE};
+use crate::commands::grants;
 use crate::commands::repeat::until_interrupted;
 use crate::daemon::server::alone;
 use crate::exit::Answer;
@@ -167,6 +168,9 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
     }
     for quarantined in &status.quarantined {
         writeln!(out, "quarantined: {}", self::quarantined(quarantined))?;
+    }
+    for grant in &status.grants {
+        writeln!(out, "granted: {}", grants::line(grant))?;
     }
     writeln!(
         out,

@@ -19,7 +19,7 @@ use super::{
     underlay,
 };
 #[cfg(feature = "agent")]
-use super::{anchors, sinks, sources};
+use super::{anchors, sinks, sources, trust};
 use crate::exit::Usage;
 
 #[derive(Debug, Default, Deserialize)]
@@ -43,6 +43,10 @@ struct File {
     control: Control,
     history: history::Section,
     alarms: alarms::Section,
+    #[cfg(feature = "agent")]
+    trust: Option<trust::Section>,
+    #[cfg(not(feature = "agent"))]
+    trust: serde::de::IgnoredAny,
     #[cfg(feature = "agent")]
     sink: Vec<sinks::Section>,
     #[cfg(feature = "agent")]
@@ -216,6 +220,12 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
     }
     config.refuse_bypass_to_all = file.workloads.refuse_bypass == Refused::All;
     config.binding = file.identity.binding;
+    #[cfg(feature = "agent")]
+    if let Some(section) = &file.trust {
+        let trust =
+            section.read().map_err(|(span, words)| at(&source, span.start, &format!("trust: {words}")))?;
+        config.trust = Some(trust.beside(path));
+    }
     config.history = file.history.read(&source)?;
     if let Some(listen) = &file.metrics.listen {
         let address = *listen.get_ref();

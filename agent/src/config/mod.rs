@@ -15,10 +15,14 @@ mod sinks;
 #[cfg(feature = "agent")]
 mod sources;
 mod timeouts;
+#[cfg(feature = "agent")]
+mod trust;
 mod underlay;
 
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, feature = "agent"))]
+mod trust_tests;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -37,6 +41,8 @@ use crate::exit::Usage;
 pub use self::alarms::Alarms;
 #[cfg(feature = "agent")]
 pub use self::alarms::{Response, Scan, Spike};
+#[cfg(feature = "agent")]
+pub use self::trust::Trust;
 
 /// Where an agent's configuration is, unless `--config` names another.
 pub const DEFAULT: &str = "/etc/bulkhead/agent.toml";
@@ -206,6 +212,9 @@ pub struct Config {
     pub refuse_bypass_to_all: bool,
     /// Who may use the socket.
     pub control: Control,
+    /// Who must sign a policy and an inventory; none: nobody need.
+    #[cfg(feature = "agent")]
+    pub trust: Option<Trust>,
     /// What is kept of who used which rule; none: nothing is.
     pub history: Option<History>,
     /// What raises alarms; none: nothing does.
@@ -265,6 +274,8 @@ impl Default for Config {
             underlay: Underlay::default(),
             refuse_bypass_to_all: false,
             control: Control::default(),
+            #[cfg(feature = "agent")]
+            trust: None,
             history: Some(History::default()),
             alarms: Some(Alarms::default()),
             #[cfg(feature = "agent")]

@@ -22,13 +22,15 @@ pub struct Files {
     pub inventory: Source,
     /// The inventory as it was named, if sources have added to it.
     pub named: Option<Source>,
+    /// The policy as it was named, if grants were added to it.
+    pub named_policy: Option<Source>,
 }
 
 impl Files {
     /// Both, as they were named.
     #[must_use]
     pub fn new(policy: Source, inventory: Source) -> Self {
-        Self { policy, inventory, named: None }
+        Self { policy, inventory, named: None, named_policy: None }
     }
 
     /// Reads both.
@@ -48,10 +50,11 @@ impl Files {
         Ok(Self::new(one(&asked.policy, policy)?, one(&asked.inventory, inventory)?))
     }
 
-    /// The same before sources have added to them.
+    /// The same before sources and grants were added to them.
     #[must_use]
     pub fn into_named(mut self) -> Self {
         self.inventory = self.named.take().unwrap_or(self.inventory);
+        self.policy = self.named_policy.take().unwrap_or(self.policy);
         self
     }
 
@@ -93,6 +96,8 @@ pub struct Asked {
     pub confirm: Option<u64>,
     /// Say what it would change, and change nothing.
     pub dry_run: bool,
+    /// Who has signed the files, as a note says; none: the one that agent.toml names.
+    pub note: Option<String>,
     /// Who asks.
     pub asker: Asker,
 }
@@ -117,10 +122,10 @@ impl Asked {
     /// A change that somebody has sent.
     #[must_use]
     pub fn new(change: Change, by: Actor) -> Self {
-        let Change { policy, inventory, mode, confirm, dry_run, session } = change;
+        let Change { policy, inventory, note, mode, confirm, dry_run, session } = change;
         let source = |Text { name, text }: Text| Source::new(&name, &text);
         let (policy, inventory) = (policy.map(source), inventory.map(source));
-        Self { policy, inventory, mode, confirm, dry_run, asker: Asker { by, session } }
+        Self { policy, inventory, note, mode, confirm, dry_run, asker: Asker { by, session } }
     }
 
     /// The files that `run` names, read anew.

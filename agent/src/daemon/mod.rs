@@ -10,6 +10,7 @@ mod evidence;
 pub mod fallback;
 pub mod files;
 mod flows;
+pub mod grants;
 pub mod history;
 mod links;
 pub mod lock;
@@ -30,6 +31,7 @@ pub mod store;
 mod threads;
 #[cfg(test)]
 mod transitions;
+mod trust;
 pub mod workloads;
 
 use std::convert::Infallible;
@@ -50,6 +52,7 @@ use self::enforcement::{attach, takeover};
 use self::events::Shared;
 use self::events::control::{self, Before, Change};
 use self::fallback::drops;
+use self::grants::Grants;
 use self::history::Recorder;
 use self::server::Api;
 use self::server::budget::Budget;
@@ -79,6 +82,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
         return Err(fallback::closed::instead_of_enforcing(&Kernel, &setup, error));
     }
     setup.sources = Arc::new(Sources::open(&setup.config.sources, &store));
+    setup.options.grants = Arc::new(Grants::open(&store));
     // Where they are not known nothing passes; they are asked for again once the rest is enforced.
     if let Err(error) = setup.options.addresses.look(&Kernel, &setup.config) {
         tracing::error!("addresses of underlay interfaces are not known, and nothing passes there: {error}");

@@ -106,7 +106,8 @@ async fn reload(enforcer: &Arc<Enforcer>, by: Actor, why: &'static str) -> anyho
         let applied = apply(&enforcer, &Asked::anew(by.clone()));
         if let Some((outcome, detail)) = account::outcome(&applied) {
             let action = Action::Apply;
-            Change { action, by, before, outcome, subject: None, detail }.tell(&enforcer);
+            Change { action, by, before, outcome, subject: None, detail, signers: Vec::new() }
+                .tell(&enforcer);
         }
         service::ready(&enforcer);
         applied

@@ -36,6 +36,8 @@ pub struct Change {
     pub policy: Option<Text>,
     /// The inventory; none: the one that `run` names.
     pub inventory: Option<Text>,
+    /// The note of who has signed both; none: the one that agent.toml names.
+    pub note: Option<String>,
     /// Enforce or audit; none: as now.
     pub mode: Option<Mode>,
     /// Seconds to confirm within; none: it stays.
@@ -53,6 +55,9 @@ pub struct Change {
 pub(crate) struct Head {
     policy: Option<Announced>,
     inventory: Option<Announced>,
+    /// The signed note over both, whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
     mode: Option<Mode>,
     confirm: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -117,6 +122,7 @@ impl Change {
         let head = Head {
             policy: self.policy.as_ref().map(announced),
             inventory: self.inventory.as_ref().map(announced),
+            note: self.note,
             mode: self.mode,
             confirm: self.confirm,
             dry_run: self.dry_run,
@@ -216,6 +222,7 @@ impl<A: FnMut(u64) -> bool> Reader<A> {
         Ok(Change {
             policy,
             inventory,
+            note: head.note,
             mode: head.mode,
             confirm: head.confirm,
             dry_run: head.dry_run,

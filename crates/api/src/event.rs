@@ -36,7 +36,7 @@ pub use self::balance::{Account, Balance, Count};
 pub use self::binding::{Binding, BindingState};
 pub use self::control::{Action, Actor, Control, Outcome};
 pub use self::coverage::{Coverage, Covered, CoveredHook, ReadBack};
-pub use self::drop::{Direction, Drop, End, Enforced, EtherType, Rule, WouldDiffer};
+pub use self::drop::{Direction, Drop, End, Enforced, EtherType, Granted, Rule, WouldDiffer};
 pub use self::lost::{LostCause, LostEvents};
 pub use self::protocol::Protocol;
 pub use self::reason::{GuardReason, Reason, UnknownName};

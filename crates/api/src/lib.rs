@@ -4,6 +4,7 @@ mod canonical;
 pub mod change;
 pub mod event;
 pub mod flow;
+pub mod grant;
 pub mod history;
 pub mod hook;
 pub mod link;

@@ -38,6 +38,12 @@ pub const QUARANTINE: &str = "/v1/quarantine";
 pub const RELEASE: &str = "/v1/release";
 /// Believe the next answer of a source of the inventory, whatever it lacks; POST, its name.
 pub const ACCEPT: &str = "/v1/accept";
+/// What is granted for a time, and what was; GET.
+pub const GRANTS: &str = "/v1/grants";
+/// Hand a grant in; POST, a [`crate::grant::Request`].
+pub const GRANT: &str = "/v1/grant";
+/// End a grant; POST, a [`crate::grant::Revocation`].
+pub const REVOKE: &str = "/v1/revoke";
 /// Attach to an interface now; POST.
 pub const ATTACH: &str = "/v1/attach";
 /// End enforcement; POST.

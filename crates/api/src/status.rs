@@ -62,6 +62,9 @@ pub struct Status {
     pub generations: Vec<u32>,
     /// Who is cut off.
     pub quarantined: Vec<Quarantined>,
+    /// What is granted for a time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<crate::grant::Entry>,
     /// Since when packets by reason and losses are counted.
     pub counted: Counted,
     /// Packets by reason.

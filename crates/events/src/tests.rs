@@ -138,6 +138,7 @@ fn an_event_log_that_stands_still_costs_the_ring_and_other_sinks_nothing() {
         by: event::Actor::Agent,
         subject: None,
         detail: None,
+        signers: Vec::new(),
         generation_before: 1,
         generation: 1,
         policy: None,

@@ -156,6 +156,10 @@ fn every_route_answers_as_the_document_says() {
     assert_eq!(post(&site, &mut document, "/v1/release", "\"client\"")[0]["done"], true);
     assert!(post(&site, &mut document, "/v1/attach", "\"eth0\"")[0]["attached"].is_object());
     assert_eq!(post(&site, &mut document, "/v1/accept", "\"listed\""), [true]);
+    assert_eq!(post(&site, &mut document, "/v1/grant", "{\"note\":\"garbage\"}")[0]["done"], false);
+    let unknown = format!("{{\"id\":\"{}\",\"reason\":\"stolen\"}}", "0".repeat(32));
+    assert_eq!(post(&site, &mut document, "/v1/revoke", &unknown)[0]["done"], true);
+    get(&site, &mut document, "/v1/grants");
     get(&site, &mut document, "/v1/history");
 
     // What is wrong is answered as the document says, and changes nothing.
@@ -169,6 +173,8 @@ fn every_route_answers_as_the_document_says() {
         ("/v1/release", ""),
         ("/v1/attach", "\"eth7\""),
         ("/v1/accept", "\"nobody\""),
+        ("/v1/grant", "{}"),
+        ("/v1/revoke", "[]"),
     ] {
         assert!(post(&site, &mut document, path, body).is_empty(), "{path}");
     }

@@ -33,6 +33,7 @@ mod feed;
 mod first;
 mod flood;
 mod frames;
+mod granted;
 mod guard;
 mod hang;
 mod history;

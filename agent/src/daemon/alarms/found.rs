@@ -22,6 +22,8 @@ pub enum Cause {
     KeyExpiry { node: String, expires: Timestamp, within: Within },
     /// A node.
     QuarantineWithheld { node: String },
+    /// A grant.
+    BreakGlass { id: String, expires: Timestamp },
     /// A source of the inventory.
     Source { name: String },
 }
@@ -108,6 +110,7 @@ impl Cause {
             Self::IdleRule { .. } => AlarmKind::IdleRule,
             Self::RuleExpiry { .. } | Self::KeyExpiry { .. } => AlarmKind::Expiry,
             Self::QuarantineWithheld { .. } => AlarmKind::QuarantineWithheld,
+            Self::BreakGlass { .. } => AlarmKind::BreakGlass,
             Self::Source { .. } => AlarmKind::Source,
         }
     }
@@ -129,6 +132,7 @@ impl Cause {
                 format!("{kind} key {node} {expires} within {}", within.name())
             }
             Self::QuarantineWithheld { node } => format!("{kind} {node}"),
+            Self::BreakGlass { id, .. } => format!("{kind} {id}"),
             Self::Source { name } => format!("{kind} {name}"),
         }
     }
@@ -153,7 +157,9 @@ impl Cause {
 
     fn expires(&self) -> Option<Timestamp> {
         match self {
-            Self::RuleExpiry { expires, .. } | Self::KeyExpiry { expires, .. } => Some(*expires),
+            Self::RuleExpiry { expires, .. }
+            | Self::KeyExpiry { expires, .. }
+            | Self::BreakGlass { expires, .. } => Some(*expires),
             _ => None,
         }
     }

@@ -73,7 +73,7 @@ mod tests {
     use crate::config;
 
     fn count(number: u32, name: &str, packets: u64) -> RuleCount {
-        let rule = Rule { number, name: Some(name.to_owned()), position: None };
+        let rule = Rule::plain(number, Some(name.to_owned()), None);
         RuleCount { rule, packets, bytes: 0 }
     }
 

@@ -93,7 +93,7 @@ fn what_expires_is_told_at_seven_days_and_at_one() {
     let alarms = Alarms::new(&config::Alarms::default());
     let text = r#"{"nodes": [{"name": "a", "addresses": ["10.0.0.1"], "tags": ["tag:a"], "expires": "1970-01-21T00:00:00Z"}]}"#;
     let inventory = inventory::parse(&Source::new("i", text), &mut Findings::default()).unwrap();
-    let rule = Rule { number: 3, name: Some("web".to_owned()), position: None };
+    let rule = Rule::plain(3, Some("web".to_owned()), None);
     let rules = [(rule, 30 * DAY)];
     let look = |now: u64| {
         expiry::look(&alarms, &rules, &inventory, "a", now);

@@ -8,10 +8,12 @@ use bulkhead_dataplane::Dataplane;
 use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement::{change, kept, origin, session};
 use crate::daemon::files::{Asked, Files};
+use crate::daemon::grants;
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::Inputs;
 use crate::daemon::store::Pending;
 use crate::daemon::store::unsaved::Disk;
+use crate::daemon::trust;
 use crate::exit::Usage;
 
 /// Enforces the files of a change, or reads anew those that `run` names. What is wrong with them is an
@@ -23,7 +25,7 @@ pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
     let _one = enforcer.one_change();
     kept::promise_return(enforcer, request.confirm)?;
     let named = request.policy.is_none() && request.inventory.is_none();
-    let files = requested(enforcer, request)?;
+    let (files, signers) = requested(enforcer, request)?;
     let mode = request.mode.unwrap_or_else(|| enforcer.live().built.mode);
     let mut inputs = match Inputs::check(files.clone(), mode, &enforcer.setup.options, wall_time()) {
         Ok(inputs) => inputs,
@@ -31,6 +33,7 @@ pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
             return Ok(Applied { dry_run: request.dry_run, ..change::refusal(enforcer, &refused) });
         }
     };
+    inputs.signers = signers;
     let difference = origin::note(enforcer, &mut inputs, Action::Apply, &request.asker);
     if let Some(text) = session::cut(enforcer, &inputs, request.asker.session)? {
         return Ok(Applied { dry_run: request.dry_run, difference, text, ..change::unchanged(enforcer) });
@@ -52,13 +55,20 @@ pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
     Ok(Applied { difference, ..applied })
 }
 
-/// The files that a request means: those that it has, else those that `run` names; with what sources list.
+/// The files that a request means: those that it has, else those that `run` names; with what sources list, and who has
+/// signed them.
+///
+/// # Errors
+/// A file that cannot be read, or is not signed as agent.toml asks for.
 pub(in crate::daemon) fn requested<D: Dataplane>(
     enforcer: &Enforcer<D>,
     request: &Asked,
-) -> Result<Files, Usage> {
+) -> Result<(Files, Vec<String>), Usage> {
     let (policy, inventory) = enforcer.setup.files();
-    Ok(enforcer.setup.sources.add_to(Files::of(request, &policy, &inventory)?))
+    let files = Files::of(request, &policy, &inventory)?;
+    grants::refuse_section(&files)?;
+    let signers = trust::signers(&enforcer.setup.config, &files, request.note.as_deref())?;
+    Ok((enforcer.setup.sources.add_to(files), signers))
 }
 
 fn named_files<D: Dataplane>(enforcer: &Enforcer<D>) -> Option<Files> {

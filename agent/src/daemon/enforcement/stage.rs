@@ -14,6 +14,7 @@ use crate::daemon::state::generation::LoadedGeneration;
 use crate::daemon::state::inputs::Inputs;
 use crate::daemon::store::Pending;
 use crate::daemon::store::unsaved::Disk;
+use crate::daemon::trust;
 use crate::exit::Usage;
 
 /// Compiles a staged policy and lets it observe beside what is enforced. An invalid policy or inventory
@@ -24,7 +25,7 @@ use crate::exit::Usage;
 pub fn stage<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::Result<Applied> {
     stageable(request)?;
     let _one = enforcer.one_change();
-    let files = apply::requested(enforcer, request)?;
+    let (files, signers) = apply::requested(enforcer, request)?;
     let mode = enforcer.live().built.mode;
     let staged = match Inputs::check(files, mode, &enforcer.setup.options, wall_time()) {
         Ok(inputs) => inputs,
@@ -32,6 +33,7 @@ pub fn stage<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
     };
     let number = change::following_number(enforcer)?;
     enforcer.store.save_inputs(number, &staged.files, &staged.made())?;
+    enforcer.store.save(trust::STAGED, &(number, &signers))?;
     rebuild::enforce_with(enforcer, Some(number))
 }
 
@@ -76,6 +78,7 @@ pub fn promote<D: Dataplane>(
     let _one = enforcer.one_change();
     let Some(number) = enforcer.live().ledger.staged else { return Ok(None) };
     kept::promise_return(enforcer, within)?;
+    let signers = signed(enforcer, number)?;
     let files = enforcer.setup.sources.add_to(kept::files(enforcer, number)?.0);
     // Not the one it was staged in: that may have been before enforcement began.
     let mode = mode.unwrap_or_else(|| enforcer.live().built.mode);
@@ -83,6 +86,7 @@ pub fn promote<D: Dataplane>(
         Ok(inputs) => inputs,
         Err(refused) => return Ok(Some(change::refusal(enforcer, &refused))),
     };
+    staged.signers = signers;
     let difference = origin::note(enforcer, &mut staged, Action::Promote, asker);
     if let Some(text) = session::cut(enforcer, &staged, asker.session)? {
         return Ok(Some(Applied { difference, text, ..change::unchanged(enforcer) }));
@@ -91,6 +95,22 @@ pub fn promote<D: Dataplane>(
         Ok(ledger.succeeded(Pending::within(within), is_same))
     })?;
     Ok(Some(Applied { difference, ..applied }))
+}
+
+/// Who has signed what is staged.
+///
+/// # Errors
+/// If agent.toml asks for signatures, and it was staged before it did.
+fn signed<D: Dataplane>(enforcer: &Enforcer<D>, number: u32) -> anyhow::Result<Vec<String>> {
+    let known = enforcer.store.load::<(u32, Vec<String>)>(trust::STAGED)?;
+    let signers = known.filter(|(of, _)| *of == number).map(|(_, signers)| signers).unwrap_or_default();
+    match &enforcer.setup.config.trust {
+        Some(trust) if signers.len() < trust.threshold => Err(Usage(
+            "the staged policy was staged when [trust] in agent.toml asked for fewer signatures: stage it again".to_owned(),
+        )
+        .into()),
+        _ => Ok(signers),
+    }
 }
 
 /// What the staged policy has decided otherwise; `None` if there is none.

@@ -10,6 +10,7 @@ use bulkhead_dataplane::Dataplane;
 use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement::origin;
 use crate::daemon::files::Files;
+use crate::daemon::grants;
 use crate::daemon::log::log_unsaved;
 use crate::daemon::quarantine::list::{self, List};
 use crate::daemon::setup::Setup;
@@ -17,6 +18,7 @@ use crate::daemon::sources::Fit;
 use crate::daemon::state::in_place;
 use crate::daemon::state::inputs::{Inputs, Refused};
 use crate::daemon::store::{Ledger, Pending, Store};
+use crate::daemon::trust;
 use crate::diagnostics;
 use crate::exit::{Answer, Usage};
 
@@ -51,7 +53,7 @@ impl Named {
 
 /// Why what `run` names cannot be enforced.
 pub enum Unfit {
-    /// A file cannot be read.
+    /// A file cannot be read, or is not signed as agent.toml asks for.
     Unreadable(Usage),
     /// The policy or the inventory is invalid.
     Refused(Refused),
@@ -100,8 +102,13 @@ pub fn readable(store: &Store) -> anyhow::Result<()> {
 /// Why it cannot be enforced.
 pub fn read(setup: &Setup) -> Result<Inputs, Unfit> {
     let (policy, inventory) = setup.files();
-    let files = setup.sources.add_to(Files::read(&policy, &inventory).map_err(Unfit::Unreadable)?);
-    Inputs::check(files, setup.config.mode, &setup.options, wall_time()).map_err(Unfit::Refused)
+    let files = Files::read(&policy, &inventory).map_err(Unfit::Unreadable)?;
+    grants::refuse_section(&files).map_err(Unfit::Unreadable)?;
+    let signers = trust::signers(&setup.config, &files, None).map_err(Unfit::Unreadable)?;
+    let files = setup.sources.add_to(files);
+    let inputs =
+        Inputs::check(files, setup.config.mode, &setup.options, wall_time()).map_err(Unfit::Refused)?;
+    Ok(Inputs { signers, ..inputs })
 }
 
 /// What was enforced last, as it was kept, for a start whose policy or inventory is invalid. `None` if there is
@@ -259,7 +266,9 @@ fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> (Inpu
         return (named, Some("its files are damaged or gone".to_owned()));
     };
     let origin = made.origin;
-    if setup.sources.add_to(files.clone()).same_text(&named.files) && made.mode == named.mode {
+    // What is granted is the same in both by now.
+    let with_grants = |files| setup.options.grants.add_to(files, &setup.options.scope(), wall_time());
+    if with_grants(setup.sources.add_to(files.clone())).same_text(&named.files) && made.mode == named.mode {
         return (Inputs { origin, ..named }, None);
     }
     match setup.sources.fit(files, made.mode, &setup.options) {

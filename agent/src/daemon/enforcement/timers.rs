@@ -10,6 +10,7 @@ use bulkhead_dataplane::Dataplane;
 use crate::daemon::clock::BootClock;
 use crate::daemon::enforcement::{rebuild, rollback};
 use crate::daemon::events::control::{self, Change};
+use crate::daemon::grants;
 use crate::daemon::quarantine::apply;
 use crate::daemon::state::{Enforcer, Rebuild};
 
@@ -60,6 +61,7 @@ impl Timers {
         }
         check("returning to what was confirmed", unconfirmed(enforcer));
         check("completing an interrupted update", complete(enforcer));
+        check("ending grants", grants::settle(enforcer));
         check("following the wall clock", follow_clock(enforcer));
         failed.difference(&self.told).for_each(|failure| tracing::error!("{failure}; trying again"));
         self.told = failed;

@@ -35,19 +35,29 @@ pub struct Change {
     pub subject: Option<String>,
     /// Why.
     pub detail: Option<String>,
+    /// Who has signed what it is about.
+    pub signers: Vec<String>,
 }
 
 impl Change {
     /// What the agent has done by itself, and why.
     pub fn by_agent(action: Action, before: u32, detail: Option<&str>) -> Self {
         let detail = detail.map(str::to_owned);
-        Self { action, by: Actor::Agent, before, outcome: Outcome::Done, subject: None, detail }
+        Self {
+            action,
+            by: Actor::Agent,
+            before,
+            outcome: Outcome::Done,
+            subject: None,
+            detail,
+            signers: Vec::new(),
+        }
     }
 
     /// What a signal has made it do.
     pub fn by_signal(action: Action, before: u32, signal: &str, outcome: Outcome) -> Self {
         let by = Actor::Signal { signal: signal.to_owned() };
-        Self { action, by, before, outcome, subject: None, detail: None }
+        Self { action, by, before, outcome, subject: None, detail: None, signers: Vec::new() }
     }
 
     /// Tells of it.
@@ -56,8 +66,13 @@ impl Change {
         let has_files = self.outcome == Outcome::Done
             && matches!(self.action, Action::Start | Action::Apply | Action::Rollback | Action::Promote);
         let files = has_files.then(|| enforcer.shared.facts.files(generation)).flatten();
+        let signers = if has_files && self.signers.is_empty() {
+            enforcer.live().built.signers.clone()
+        } else {
+            self.signers.clone()
+        };
         let digests = files.map_or([None, None], |files| [Some(files.policy), Some(files.inventory)]);
-        self.tell_of(&enforcer.shared, generation, digests);
+        Self { signers, ..self }.tell_of(&enforcer.shared, generation, digests);
     }
 
     /// Tells of it, and of what is enforced now and from which files.
@@ -67,13 +82,14 @@ impl Change {
 
     /// Its event, with what is enforced now and the digests of the policy and the inventory if they are told.
     pub fn event(self, generation: u32, [policy, inventory]: [Option<String>; 2]) -> Kind {
-        let Self { action, by, before, outcome, subject, detail } = self;
+        let Self { action, by, before, outcome, subject, detail, signers } = self;
         let control = Control {
             action,
             outcome,
             by,
             subject: subject.map(|subject| subject.chars().take(WORDS).collect()),
             detail: detail.map(|detail| detail.chars().take(WORDS).collect()),
+            signers,
             generation_before: before,
             generation,
             policy,

@@ -26,7 +26,7 @@ impl Rules {
         let mut notes = Vec::new();
         for (fingerprint, rule) in fingerprints.iter().zip(rules) {
             by_number.entry(rule.number).or_insert_with(|| {
-                let Rule { number, name, position } = rule.clone();
+                let Rule { number, name, position, .. } = rule.clone();
                 notes.push(RuleNote { fingerprint: fingerprint.clone(), number, name, position });
                 fingerprint.clone()
             });
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_lane_in_both_sets_of_tables_is_one_rule() {
-        let rule = |number| Rule { number, name: None, position: None };
+        let rule = |number| Rule::plain(number, None, None);
         let prints = ["a", "b", "a'"].map(str::to_owned);
         let rules = Rules::new(&prints, &[rule(1), rule(7), rule(1)]);
         let by_cell: Vec<_> = (0..4).map(|cell| rules.by_cell(cell).map(String::as_str)).collect();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bulkhead_abi::{AllowedReports, Capacity, Rate, Timeouts};
 use bulkhead_api::hook::Kind;
@@ -125,6 +126,7 @@ impl Built {
             has_local: self.has_local,
             exemptions: self.exemptions.clone(),
             addresses: Addresses::of(self.exemptions.underlay.iter().flat_map(|all| all.addresses.clone())),
+            grants: Arc::default(),
         }
     }
 

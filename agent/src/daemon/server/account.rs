@@ -1,6 +1,7 @@
 //! What came of a request for a change, as its handler says it, for the control event that tells of it.
 
 use bulkhead_api::event::Outcome;
+use bulkhead_api::grant;
 use bulkhead_api::quarantine;
 use bulkhead_api::request::{Applied, AttachAnswer};
 use bulkhead_dataplane::Hook;
@@ -29,6 +30,11 @@ pub fn outcome<T: Answered>(answer: &anyhow::Result<T>) -> Option<(Outcome, Opti
 pub trait Answered {
     /// The outcome, and why it is none that was asked for; none: nothing has changed, nor was to.
     fn outcome(&self) -> Option<(Outcome, Option<String>)>;
+
+    /// Who has signed what it is about, if that is not known by what is enforced.
+    fn signers(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 fn done_or(is_done: bool, why: impl FnOnce() -> Option<String>) -> Option<(Outcome, Option<String>)> {
@@ -63,6 +69,16 @@ impl Answered for bool {
 impl Answered for quarantine::Answer {
     fn outcome(&self) -> Option<(Outcome, Option<String>)> {
         done_or(self.done, || self.notes.first().cloned())
+    }
+}
+
+impl Answered for grant::Answer {
+    fn outcome(&self) -> Option<(Outcome, Option<String>)> {
+        done_or(self.done, || self.notes.first().cloned())
+    }
+
+    fn signers(&self) -> Vec<String> {
+        self.grant.as_ref().map(|grant| grant.approvers.clone()).unwrap_or_default()
     }
 }
 

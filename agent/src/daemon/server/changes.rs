@@ -5,14 +5,17 @@
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, State as Extract};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bulkhead_api::change::{Malformed, Reader};
 use bulkhead_api::event::{Action, Actor};
+use bulkhead_api::grant;
 use bulkhead_api::quarantine;
 use bulkhead_api::request::{self, Confirmation, Promotion, Rollback};
 use bulkhead_api::text::is_plain;
+use bulkhead_grants::{Grant, MAX_BYTES, Note};
 use bulkhead_host::spare;
 use futures_util::StreamExt as _;
 use serde::Serialize;
@@ -26,6 +29,7 @@ use crate::daemon::enforcement;
 use crate::daemon::enforcement::rollback::Return;
 use crate::daemon::events::control::{Change, generation};
 use crate::daemon::files::{Asked, Asker};
+use crate::daemon::grants;
 use crate::daemon::quarantine as quarantining;
 use crate::daemon::state::Enforcer;
 use crate::exit::Usage;
@@ -45,7 +49,14 @@ async fn command<T: Serialize + Answered + Send + 'static>(
     let done = tokio::spawn(async move {
         let makes_generation = matches!(
             action,
-            Action::Apply | Action::Rollback | Action::Stage | Action::Unstage | Action::Promote
+            Action::Apply
+                | Action::Rollback
+                | Action::Stage
+                | Action::Unstage
+                | Action::Promote
+                | Action::Grant
+                | Action::BreakGlass
+                | Action::Revoke
         );
         let _one = if makes_generation { Some(api.changes.lock().await) } else { None };
         let enforcer = api.enforcer.clone();
@@ -83,7 +94,8 @@ fn tell<T: Answered>(
     let is_told = action != Action::Attach || answer.is_ok();
     if let Some((outcome, why)) = outcome(answer).filter(|_| is_told) {
         let detail = why.or(about.reason);
-        Change { action, by, before, outcome, subject: about.subject, detail }.tell(enforcer);
+        let signers = answer.as_ref().map(Answered::signers).unwrap_or_default();
+        Change { action, by, before, outcome, subject: about.subject, detail, signers }.tell(enforcer);
     }
 }
 
@@ -208,6 +220,46 @@ pub async fn accept(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) ->
     let about = About { subject: source.as_ref().ok().cloned(), reason: None };
     let work = move |enforcer: &Enforcer| Ok(enforcer.setup.sources.accept(&source?)?);
     command(api, from, Action::Accept, about, work).await
+}
+
+/// Takes a grant. A note that is too long is refused as one, and on record like others.
+pub async fn grant(
+    Extract(api): Extract<Arc<Api>>,
+    from: From,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let request = body
+        .map_err(|_| Usage(format!("the note is longer than {MAX_BYTES} bytes: no note of a grant")))
+        .and_then(|body| read::<grant::Request>(&body));
+    let asked = request.as_ref().ok().and_then(|request| {
+        let note = Note::parse(request.note.as_bytes()).ok()?;
+        Grant::parse(note.text()).ok()
+    });
+    let is_glass = asked.as_ref().is_some_and(|asked| asked.break_glass);
+    let about = asked.map(|asked| {
+        let Grant { id, source, destination, protocol, ticket, reason, requester, .. } = asked;
+        let reason =
+            format!("{source} to {destination}/{protocol}; {ticket}: {reason}; requested by {requester}");
+        About { subject: Some(id), reason: Some(reason) }
+    });
+    let action = if is_glass { Action::BreakGlass } else { Action::Grant };
+    let work = move |enforcer: &Enforcer| grants::grant(enforcer, &request?);
+    command(api, from, action, about.unwrap_or_default(), work).await
+}
+
+pub async fn revoke(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) -> Response {
+    let request = read::<grant::Revocation>(&body).and_then(|request| {
+        if request.reason.as_ref().is_none_or(|reason| is_plain(reason)) && is_plain(&request.id) {
+            return Ok(request);
+        }
+        Err(Usage("the id and the reason are one line each, without control characters".to_owned()))
+    });
+    let about = request
+        .as_ref()
+        .map(|request| About { subject: Some(request.id.clone()), reason: request.reason.clone() });
+    let about = about.unwrap_or_default();
+    let work = move |enforcer: &Enforcer| grants::revoke(enforcer, &request?);
+    command(api, from, Action::Revoke, about, work).await
 }
 
 pub async fn attach(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) -> Response {

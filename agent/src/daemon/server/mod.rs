@@ -45,6 +45,7 @@ use status::with_flows;
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::daemon::clock::wall_time;
 use crate::daemon::server::listener::Heard;
 use crate::daemon::state::Enforcer;
 use crate::exit::Usage;
@@ -139,6 +140,9 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> Infallible {
         .route(route::PROMOTE, post(changes::promote))
         .route(route::QUARANTINE, post(changes::quarantine))
         .route(route::RELEASE, post(changes::release))
+        .route(route::GRANTS, get(granted))
+        .route(route::GRANT, post(changes::grant))
+        .route(route::REVOKE, post(changes::revoke))
         .route(route::ACCEPT, post(changes::accept))
         .route(route::ATTACH, post(changes::attach))
         .fallback(unknown)
@@ -192,6 +196,12 @@ async fn past(Extract(api): Extract<Arc<Api>>) -> Response {
         Ok(history::history(&enforcer.store, &ledger))
     };
     respond(blocking(&api, read).await)
+}
+
+/// What is granted for a time, and what was.
+async fn granted(Extract(api): Extract<Arc<Api>>) -> Response {
+    let now = (wall_time() / 1_000_000_000).cast_signed();
+    respond(blocking(&api, move |enforcer| Ok(enforcer.setup.options.grants.entries(now))).await)
 }
 
 /// Metrics for Prometheus.

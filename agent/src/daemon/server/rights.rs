@@ -108,7 +108,16 @@ pub async fn check(
 fn tell(enforcer: &Enforcer, action: Action, peer: Peer, detail: String) {
     let before = generation(enforcer);
     let outcome = Outcome::Refused;
-    Change { action, by: peer.actor, before, outcome, subject: None, detail: Some(detail) }.tell(enforcer);
+    Change {
+        action,
+        by: peer.actor,
+        before,
+        outcome,
+        subject: None,
+        detail: Some(detail),
+        signers: Vec::new(),
+    }
+    .tell(enforcer);
 }
 
 /// Who may, to one who may not.
@@ -132,6 +141,8 @@ fn action(path: &str) -> Option<Action> {
         route::PROMOTE => Action::Promote,
         route::QUARANTINE => Action::Quarantine,
         route::RELEASE => Action::Release,
+        route::GRANT => Action::Grant,
+        route::REVOKE => Action::Revoke,
         route::ACCEPT => Action::Accept,
         route::ATTACH => Action::Attach,
         route::DETACH => Action::Detach,

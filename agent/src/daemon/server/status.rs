@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bulkhead_abi::{FEATURE_AUDIT, Settings};
 use bulkhead_api::event::EventStats;
+use bulkhead_api::grant;
 use bulkhead_api::quarantine::Entry;
 use bulkhead_api::status::{
     Agent, Anchor, ExchangeInterface, InventorySource, Losses, Quarantined, ReasonCount, Sink, State, Status,
@@ -17,9 +18,10 @@ use bulkhead_policy::service;
 
 use crate::config::{Config, Managed, Mode, Role};
 use crate::daemon::bindings;
-use crate::daemon::clock::BootClock;
+use crate::daemon::clock::{BootClock, wall_time};
 use crate::daemon::enforcement::stage;
 use crate::daemon::fallback::drops;
+use crate::daemon::grants::Grants;
 use crate::daemon::links;
 use crate::daemon::quarantine::list::{self, List};
 use crate::daemon::reconcile;
@@ -236,6 +238,10 @@ pub fn read(
         None
     });
     let quarantined = quarantined.unwrap_or_default();
+    let grants = granted(&store).unwrap_or_else(|error| {
+        wrong.push(format!("no grant runs, and none is taken: {error:#}"));
+        Vec::new()
+    });
     let counting = CounterEpoch::read(&store);
     let guard = drops::totals(instance, &store).unwrap_or_else(|error| {
         problems.push(format!("what the guard has dropped is not known: {error:#}"));
@@ -250,6 +256,7 @@ pub fn read(
         links,
         generations: pins.generations()?,
         quarantined: self::quarantined(&quarantined),
+        grants,
         counted: counting.counted(),
         reasons: Vec::new(),
         guard,
@@ -263,6 +270,14 @@ pub fn read(
         count(&mut status, &Tables::open(pins)?)?;
     }
     Ok(status.with_problems(wrong))
+}
+
+/// What is granted for a time.
+fn granted(store: &Store) -> anyhow::Result<Vec<grant::Entry>> {
+    let now = (wall_time() / 1_000_000_000).cast_signed();
+    let mut all = Grants::listed(store, now)?;
+    all.retain(|entry| entry.standing == grant::Standing::Running);
+    Ok(all)
 }
 
 /// The mode of the programs on the hooks; none if the kernel does not tell.

@@ -109,7 +109,8 @@ fn enforce<D: Dataplane>(enforcer: &Enforcer<D>, before: u32, mut inputs: Inputs
     let by = Actor::Source { name: enforcer.setup.sources.names() };
     tracing::info!(generation = generation(enforcer), "enforcing what the sources list: {detail}");
     let (outcome, detail) = (Outcome::Done, Some(detail));
-    Change { action: Action::Apply, by, before, outcome, subject: None, detail }.tell(enforcer);
+    Change { action: Action::Apply, by, before, outcome, subject: None, detail, signers: Vec::new() }
+        .tell(enforcer);
     Ok(())
 }
 

@@ -88,7 +88,7 @@ impl Sources {
         self.tell_of(left_out);
         let inventory = Text::new(base.name(), &text);
         let named = files.named.unwrap_or_else(|| base.clone());
-        Files { policy: files.policy, inventory, named: Some(named) }
+        Files { inventory, named: Some(named), ..files }
     }
 
     /// Says which nodes are left out, each once while it is.

@@ -80,7 +80,7 @@ mod tests {
     use super::{Folded, Rule};
 
     fn names(numbers: &[u32]) -> Vec<Rule> {
-        numbers.iter().map(|number| Rule { number: *number, name: None, position: None }).collect()
+        numbers.iter().map(|number| Rule::plain(*number, None, None)).collect()
     }
 
     fn counter(packets: u64) -> Counter {

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use bulkhead_api::event::Rule;
+use bulkhead_api::event::{Granted, Rule};
 use bulkhead_events::Enricher;
+use bulkhead_policy::policy;
 use bulkhead_policy::resolve::{self, Ruleset};
 
 use crate::config::Mode;
@@ -15,10 +16,18 @@ pub type Indices = Arc<Mutex<HashMap<u32, String>>>;
 
 /// A rule as events name it.
 pub fn named(rule: &resolve::Rule) -> Rule {
+    let granted = |grant: &policy::Grant| Granted {
+        id: grant.id.clone(),
+        ticket: rule.record.ticket.clone().unwrap_or_default(),
+        requester: grant.requester.clone(),
+        approvers: grant.approvers.clone(),
+        break_glass: grant.break_glass,
+    };
     Rule {
         number: rule.number,
         name: rule.name.clone(),
         position: rule.location.as_ref().map(ToString::to_string),
+        grant: rule.grant.as_ref().map(|grant| Box::new(granted(grant))),
     }
 }
 

@@ -67,6 +67,10 @@ pub struct LoadedGeneration<D: Dataplane = Kernel> {
     pub addresses: BTreeSet<IpAddr>,
     /// Parts of this host that are identities of their own.
     pub workloads: Workloads,
+    /// The grants that are among its rules, by their ids.
+    pub granted: BTreeSet<String>,
+    /// Who has signed what it was made from.
+    pub signers: Vec<String>,
     /// The staged policy that observes beside it.
     pub staged: Option<StagedGeneration>,
 }
@@ -163,6 +167,8 @@ impl<D: Dataplane> LoadedGeneration<D> {
             watched,
             addresses: inputs.addresses,
             workloads,
+            granted: inputs.granted,
+            signers: inputs.signers,
             staged: staged_generation,
         })
     }

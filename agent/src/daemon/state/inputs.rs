@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bulkhead_abi::NO_RULE;
 use bulkhead_api::history::Origin;
@@ -16,6 +17,7 @@ use bulkhead_policy::source::Source;
 
 use crate::config::{Config, Mode, Role};
 use crate::daemon::files::Files;
+use crate::daemon::grants::Grants;
 use crate::daemon::state::addresses::Addresses;
 use crate::daemon::store::GenerationMeta;
 use crate::diagnostics;
@@ -37,6 +39,8 @@ pub struct CompileOptions {
     pub exemptions: Exemptions,
     /// What its underlay interfaces have.
     pub addresses: Addresses,
+    /// What is granted for a time.
+    pub grants: Arc<Grants>,
 }
 
 impl CompileOptions {
@@ -54,6 +58,7 @@ impl CompileOptions {
             has_local,
             exemptions,
             addresses: Addresses::default(),
+            grants: Arc::default(),
         }
     }
 
@@ -89,6 +94,10 @@ pub struct Inputs {
     pub problems: Vec<String>,
     /// Addresses of underlay interfaces where nothing passes, and why, for status.
     pub refused: Vec<String>,
+    /// The grants that are among the rules, by their ids.
+    pub granted: BTreeSet<String>,
+    /// Who has signed the files, as `[trust]` asks for.
+    pub signers: Vec<String>,
     /// How they came to be in force; none: not known, or they are not.
     pub origin: Option<Origin>,
 }
@@ -125,23 +134,25 @@ impl Refused {
 }
 
 impl Inputs {
-    /// Compiles files that are to be enforced for the first time: they must hold whatever `check`
+    /// Compiles files that are to be enforced for the first time, with the grants that run: they must hold whatever `check`
     /// asks, at a time (ns since the Unix epoch).
     ///
     /// # Errors
     /// What is wrong in them, failed tests and proofs included.
     pub fn check(files: Files, mode: Mode, options: &CompileOptions, now: u64) -> Result<Self, Refused> {
+        let files = options.grants.add_to(files, &options.scope(), now);
         let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &options.scope());
         loaded.check(now);
         Self::of(loaded, files, mode, options)
     }
 
-    /// Compiles files that were enforced before: what runs is not given up because time has passed and
+    /// Compiles files that were enforced before, with the grants that run: what runs is not given up because time has passed and
     /// a test of theirs fails by now. It is said instead.
     ///
     /// # Errors
     /// What is wrong in them, but not failed tests and proofs.
     pub fn check_kept(files: Files, mode: Mode, options: &CompileOptions, now: u64) -> Result<Self, Refused> {
+        let files = options.grants.add_to(files, &options.scope(), now);
         let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &options.scope());
         let mut problems = Vec::new();
         if !loaded.findings.has_errors() {
@@ -228,6 +239,7 @@ impl Inputs {
         }
         number_through(&mut program, &mut others);
         let origin = None;
+        let granted = ruleset.rules.iter().filter_map(|rule| Some(rule.grant.as_ref()?.id.clone())).collect();
         Ok(Self {
             files,
             mode,
@@ -239,6 +251,8 @@ impl Inputs {
             fingerprints,
             problems: Vec::new(),
             refused,
+            granted,
+            signers: Vec::new(),
             origin,
         })
     }

@@ -22,6 +22,7 @@ fn compile(acls: &str, node: &str) -> Result<Inputs, super::Refused> {
         has_local: false,
         exemptions: Exemptions::default(),
         addresses: Addresses::default(),
+        grants: std::sync::Arc::default(),
     };
     Inputs::compile(files, Mode::Enforce, &options)
 }
@@ -86,6 +87,7 @@ fn rules_of_all_roles_are_numbered_through_and_the_addresses_are_kept() {
         has_local: false,
         exemptions,
         addresses: Addresses::of([own, overlay]),
+        grants: std::sync::Arc::default(),
     };
     let inputs = Inputs::compile(files, Mode::Enforce, &options).unwrap();
     assert_eq!(inputs.addresses, [own, overlay].into());

@@ -26,7 +26,12 @@ impl Watched {
             .flat_map(|(ruleset, program)| program.rules.iter().map(|index| &ruleset.rules[*index]))
             .map(|rule| (rule.number, rule))
             .collect();
-        let expiring = rules.values().filter_map(|rule| Some((named(rule), rule.expires?))).collect();
+        // A grant ends soon by its nature.
+        let expiring = rules
+            .values()
+            .filter(|rule| rule.grant.is_none())
+            .filter_map(|rule| Some((named(rule), rule.expires?)))
+            .collect();
         let sessions = rules.values().filter(|rule| rule.is_session).map(|rule| rule.number).collect();
         Self { expiring, sessions }
     }

@@ -21,6 +21,7 @@ use crate::daemon::enforcement::timers::Timers;
 use crate::daemon::events::Shared;
 use crate::daemon::events::control::Before;
 use crate::daemon::files::Asked;
+use crate::daemon::grants::Grants;
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::addresses::Addresses;
 use crate::daemon::store::{Ledger, Store};
@@ -102,6 +103,7 @@ impl World {
                 has_local: false,
                 exemptions: config.exemptions("a"),
                 addresses: Addresses::default(),
+                grants: Arc::default(),
             },
             config,
             fallback: Arc::new(nft.clone()),
@@ -141,8 +143,9 @@ impl World {
     }
 
     /// The same with another configuration.
-    pub fn start_as(&self, setup: Setup) -> anyhow::Result<Option<Agent>> {
+    pub fn start_as(&self, mut setup: Setup) -> anyhow::Result<Option<Agent>> {
         let store = self.store();
+        setup.options.grants = Arc::new(Grants::open(&store));
         let named = match start::read(&setup) {
             Ok(inputs) => Named::Holds(inputs),
             Err(unfit) => match start::instead(&setup, &store, &unfit) {

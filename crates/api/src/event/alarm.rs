@@ -58,6 +58,8 @@ names! {
         Expiry "expiry",
         /// A node that was to be quarantined was not.
         QuarantineWithheld "quarantine_withheld",
+        /// A grant runs that one signature has sufficed for.
+        BreakGlass "break_glass",
         /// A source of the inventory does not answer, or what it answers is not believed.
         Source "source",
     }

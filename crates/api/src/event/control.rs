@@ -22,6 +22,9 @@ pub struct Control {
     pub generation_before: u32,
     /// The generation that is enforced after; 0: none.
     pub generation: u32,
+    /// Who has signed the policy and the inventory, or the grant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signers: Vec<String>,
     /// SHA-256 of the policy file that is enforced after, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
@@ -83,6 +86,14 @@ names! {
         Attach "attach",
         /// Enforcement ends.
         Detach "detach",
+        /// A grant is handed in.
+        Grant "grant",
+        /// A grant is handed in that one signature suffices for.
+        BreakGlass "break_glass",
+        /// A grant is ended, by command, or because the policy does not allow it any more.
+        Revoke "revoke",
+        /// A grant's time is over.
+        GrantExpired "grant_expired",
         /// The next answer of a source of the inventory is believed, whatever it lacks.
         Accept "accept",
         /// What others took away or changed is enforced again.

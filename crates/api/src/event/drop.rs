@@ -117,9 +117,35 @@ pub struct Rule {
     /// Its position: file, line and column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<String>,
+    /// Who has asked for it and who has approved it, if it is a grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Box<Granted>>,
+}
+
+/// What a rule says of itself that is granted for a time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Granted {
+    /// The grant's id: 32 hexadecimal digits.
+    pub id: String,
+    /// Where it was asked for.
+    pub ticket: String,
+    /// Who has asked.
+    pub requester: String,
+    /// Who has approved.
+    pub approvers: Vec<String>,
+    /// It is an emergency: one signature has sufficed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
 }
 
 impl Rule {
+    /// One that is no grant.
+    #[must_use]
+    pub const fn plain(number: u32, name: Option<String>, position: Option<String>) -> Self {
+        Self { number, name, position, grant: None }
+    }
+
     /// Its name, else its number.
     #[must_use]
     pub fn title(&self) -> String {

@@ -92,7 +92,7 @@ pub(super) fn read(line: &[u8]) -> Option<Event> {
 
 fn rule(decision: &Decision) -> Option<Rule> {
     let Decision { rule, rule_name, position, .. } = decision;
-    rule.map(|number| Rule { number, name: rule_name.clone(), position: position.clone() })
+    rule.map(|number| Rule::plain(number, rule_name.clone(), position.clone()))
 }
 
 /// The name of a host behind a route was `gateway-a (route 10.0.0.0/8)`.

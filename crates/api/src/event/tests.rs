@@ -28,7 +28,7 @@ fn end() -> impl Strategy<Value = End> {
 
 fn rule() -> impl Strategy<Value = Option<Rule>> {
     let named = (any::<u32>(), proptest::option::of(text()), proptest::option::of(text()));
-    proptest::option::of(named.prop_map(|(number, name, position)| Rule { number, name, position }))
+    proptest::option::of(named.prop_map(|(number, name, position)| Rule::plain(number, name, position)))
 }
 
 fn reason() -> impl Strategy<Value = Reason> {
@@ -118,6 +118,7 @@ fn kind() -> impl Strategy<Value = Kind> {
                     by,
                     subject: next(),
                     detail: next(),
+                    signers: next().into_iter().collect(),
                     generation_before: before,
                     generation,
                     policy: next(),

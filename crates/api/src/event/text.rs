@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     Actor, Alarm, AlarmState, Altered, Balance, Binding, BindingState, Control, Coverage, Drop, Effect, End,
-    Event, Kind, LostEvents, Missed, Outcome, Rule, Unenforced, WorkloadChange, WouldDiffer,
+    Event, Granted, Kind, LostEvents, Missed, Outcome, Rule, Unenforced, WorkloadChange, WouldDiffer,
 };
 
 impl fmt::Display for Event {
@@ -75,7 +75,15 @@ fn packets(f: &mut fmt::Formatter<'_>, verb: &str, drop: &Drop) -> fmt::Result {
 }
 
 fn rule(f: &mut fmt::Formatter<'_>, rule: Option<&Rule>) -> fmt::Result {
-    let Some(Rule { number, name, position: Some(position) }) = rule else { return Ok(()) };
+    let Some(Rule { number, name, position: Some(position), grant }) = rule else { return Ok(()) };
+    if let Some(Granted { id, ticket, requester, approvers, break_glass }) = grant.as_deref() {
+        let glass = if *break_glass { ", break-glass" } else { "" };
+        let approvers = approvers.join(", ");
+        return write!(
+            f,
+            " by grant {id} ({ticket}, requested by {requester}, approved by {approvers}{glass})"
+        );
+    }
     match name {
         Some(name) => write!(f, " by {name} at {position}"),
         None => write!(f, " by rule {number} at {position}"),
@@ -179,6 +187,9 @@ fn control(f: &mut fmt::Formatter<'_>, control: &Control) -> fmt::Result {
     match (before, generation) {
         (before, after) if before == after => write!(f, ", generation {after}")?,
         (before, after) => write!(f, ", generation {before} → {after}")?,
+    }
+    if !control.signers.is_empty() {
+        write!(f, ", signed by {}", control.signers.join(", "))?;
     }
     control
         .detail

@@ -5,6 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use crate::change;
 use crate::event::Event;
 use crate::flow;
+use crate::grant;
 use crate::history;
 use crate::hook::Hook;
 use crate::quarantine;
@@ -121,6 +122,12 @@ pub const ROUTES: &[Route] = &[
         "Changes whose files are kept, the newest first.",
         Content::Json(of::<Vec<history::Entry>>),
     ),
+    Route::get(
+        route::GRANTS,
+        "What is granted for a time, and what was.",
+        "Grants that run, then those that are over and remembered.",
+        Content::Json(of::<Vec<grant::Entry>>),
+    ),
     Route::get(route::METRICS, "Metrics.", "Metrics in Prometheus' text format.", Content::Text),
     Route {
         query: Some(whole::<Watch>),
@@ -195,6 +202,20 @@ pub const ROUTES: &[Route] = &[
         "What came of it.",
         Content::Json(of::<quarantine::Request>),
         Content::Json(of::<quarantine::Answer>),
+    ),
+    Route::post(
+        route::GRANT,
+        "Hand a grant in: a note that its approvers have signed.",
+        "What came of it.",
+        Content::Json(of::<grant::Request>),
+        Content::Json(of::<grant::Answer>),
+    ),
+    Route::post(
+        route::REVOKE,
+        "End a grant at once, for good.",
+        "What came of it.",
+        Content::Json(of::<grant::Revocation>),
+        Content::Json(of::<grant::Answer>),
     ),
     Route {
         body: Some("Whom to let in again: a node, its key or an address."),

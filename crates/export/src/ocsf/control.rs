@@ -29,7 +29,8 @@ fn meaning(action: Action) -> (Entity, Activity) {
         }
         Action::Stage => (Entity::Policy, (1, "Create")),
         Action::Unstage => (Entity::Policy, (4, "Delete")),
-        Action::Promote => (Entity::Policy, (10, "Activate")),
+        Action::Promote | Action::Grant | Action::BreakGlass => (Entity::Policy, (10, "Activate")),
+        Action::Revoke | Action::GrantExpired => (Entity::Policy, (11, "Deactivate")),
         Action::Quarantine => (Entity::Identity, (12, "Suspend")),
         Action::Release => (Entity::Identity, (13, "Resume")),
         Action::Attach | Action::Restore => (Entity::Enforcement, (8, "Enable")),

@@ -9,7 +9,7 @@ use crate::analysis::reference::{self, Probe, Verdict};
 use crate::frontend::diagnostic::Location;
 use crate::frontend::inventory::{Inventory, Node};
 use crate::frontend::policy::posture::Attributes;
-use crate::frontend::policy::{Action, Rates, Record};
+use crate::frontend::policy::{Action, Grant, Rates, Record};
 use crate::resolve::{Rule, Ruleset, SelectorId};
 
 /// One pair of addresses.
@@ -99,6 +99,9 @@ pub struct Deciding {
     /// What it says of itself.
     #[serde(flatten)]
     pub record: Record,
+    /// Who has asked for it and who has approved it, if it is a grant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Grant>,
     /// Where it stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
@@ -276,6 +279,7 @@ fn deciding(ruleset: &Ruleset, rule: &Rule, probe: &Probe) -> Option<Deciding> {
             name: rule.name.clone(),
             action: rule.action,
             record: rule.record.clone(),
+            grant: rule.grant.clone(),
             location: rule.location.clone(),
             source: ruleset.selector(*source).label.clone(),
             destination: ruleset.selector(*destination).label.clone(),

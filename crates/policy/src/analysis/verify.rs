@@ -7,7 +7,7 @@ use crate::analysis::address_classes::{Class, Space};
 use crate::analysis::reference::{self, Probe};
 use crate::frontend::diagnostic::{Diagnostic, Findings, Related, Severity};
 use crate::frontend::inventory::Inventory;
-use crate::frontend::policy::{Action, FAILED};
+use crate::frontend::policy::{Action, FAILED, Section};
 use crate::resolve::{Rule, Ruleset, SelectorId, Test, TestTarget};
 use crate::service::{ICMP, ICMPV6, Service, TCP, UDP, has_ports};
 
@@ -81,9 +81,12 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// The rules that the test is about.
+    /// The rules that the test is about: of the policy, not those that somebody was granted for a time. What no grant
+    /// may open is in no `grantable`, or behind a boundary.
     fn rules(&self) -> &[Rule] {
-        self.test.assumed.map_or(&self.ruleset.rules, |index| &self.ruleset.assumed[index])
+        let rules = self.test.assumed.map_or(&self.ruleset.rules, |index| &self.ruleset.assumed[index]);
+        let granted = rules.iter().position(|rule| rule.section == Section::Granted);
+        &rules[..granted.unwrap_or(rules.len())]
     }
 
     /// The rule that decides, and whether it admits.

@@ -6,6 +6,8 @@ mod cycles;
 mod directory;
 mod exemptions;
 pub mod fingerprint;
+pub mod grantable;
+mod granted;
 mod ipsets;
 mod name_check;
 mod overlap;
@@ -34,7 +36,7 @@ use crate::address::AddressSet;
 use crate::frontend::diagnostic::{Diagnostic, Findings, Location};
 use crate::frontend::inventory::{Inventory, Network, Node};
 use crate::frontend::policy::posture::Attributes;
-use crate::frontend::policy::{Action, Policy, Rates, Record, Section};
+use crate::frontend::policy::{Action, Grant, Policy, Rates, Record, Section};
 use crate::service::Service;
 use resolver::Resolver;
 
@@ -50,7 +52,7 @@ pub struct ServiceId(pub u32);
 #[derive(Clone, Debug)]
 pub struct Ruleset {
     /// Rules: the agent's exemptions, if there are any; each venue's lanes and its default deny; all acls
-    /// in file order; all grants.
+    /// in file order; all grants; what is granted for a time.
     pub rules: Vec<Rule>,
     /// The distinct selectors that rules name.
     pub selectors: Vec<Selected>,
@@ -112,7 +114,7 @@ pub struct Narrowed {
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// Its number: acls and grants count from 1 in their order, then come the lanes and default denies of
-    /// venues, then the agent's exemptions. The same on both networks.
+    /// venues, then the agent's exemptions. The same on both networks. Grants that run count from 1,000,001.
     pub number: u32,
     /// The section it stands in.
     pub section: Section,
@@ -134,6 +136,8 @@ pub struct Rule {
     pub is_session: bool,
     /// What it says of itself.
     pub record: Record,
+    /// Who has asked for it and who has approved it, if it is a grant.
+    pub grant: Option<Grant>,
     /// It matches if one of these does.
     pub blocks: Vec<Block>,
 }
@@ -311,6 +315,7 @@ impl Rule {
             rates: Rates::default(),
             one_way: false,
             record: Record::default(),
+            grant: None,
             venue: None,
             is_session: false,
             blocks: Vec::new(),
@@ -357,6 +362,9 @@ pub fn resolve_with(
     }
     ruleset.rules.splice(0..0, venues.rules);
     let exempt = resolver.exempt(exemptions, &ruleset);
+    if network == Network::Overlay {
+        ruleset.rules.extend(resolver.granted());
+    }
     (ruleset.selectors, ruleset.services) = (resolver.selectors, resolver.services);
     ruleset.boundaries = boundaries;
     ruleset.rules.splice(0..0, exempt);

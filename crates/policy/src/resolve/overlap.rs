@@ -57,7 +57,7 @@ impl Resolver<'_> {
     pub(super) fn overlaps(&mut self, venues: &[Covered<'_>]) {
         self.between_venues(venues);
         let policy = self.policy;
-        let rules = policy.acls.iter().chain(&policy.grants).flatten();
+        let rules = policy.acls.iter().chain(&policy.grants).flatten().chain(&policy.granted);
         let in_rules = rules.flat_map(|rule| {
             rule.sources.iter().chain(rule.destinations.iter().map(|destination| &destination.selector))
         });
@@ -187,7 +187,7 @@ impl Resolver<'_> {
     /// Selectors that hold a venue's addresses without naming them, where they would admit.
     fn notes(&mut self, venues: &[Covered<'_>]) {
         let policy = self.policy;
-        let rules = policy.acls.iter().chain(&policy.grants).flatten();
+        let rules = policy.acls.iter().chain(&policy.grants).flatten().chain(&policy.granted);
         let mut said: HashSet<SelectorId> = HashSet::new();
         for rule in rules.filter(|rule| rule.action == Action::Accept) {
             let sources = rule.sources.iter().map(|selector| (selector, Place::source(Action::Accept)));

@@ -49,6 +49,7 @@ impl Resolver<'_> {
                 rates: rule.rates,
                 one_way: false,
                 record: rule.record.clone(),
+                grant: None,
                 venue: None,
                 is_session: false,
                 blocks,
@@ -74,7 +75,7 @@ impl Resolver<'_> {
         Rule { blocks, ..Rule::plain(1, Section::Acls, Action::Accept) }
     }
 
-    fn blocks(&mut self, rule: &policy::Rule, assumed: Option<&Attributes>) -> Vec<Block> {
+    pub(super) fn blocks(&mut self, rule: &policy::Rule, assumed: Option<&Attributes>) -> Vec<Block> {
         let own = |destination: &&policy::Destination| {
             destination.selector.value == Selector::Autogroup(Autogroup::OwnDevices)
         };

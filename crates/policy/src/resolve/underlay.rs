@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::exemptions::{Exemptions, Named, WireGuard, overlap};
+use super::granted::FIRST as FIRST_GRANT;
 use super::overlap::translated;
 use super::{Block, By, Rule, Ruleset, Selected, SelectorId, ServiceId};
 use crate::address::AddressSet;
@@ -144,7 +145,13 @@ pub fn underlay(
     }
     let mut rules = Rules {
         ruleset: Ruleset::empty(overlay.hosts.clone(), Network::Underlay, overlay.dialect),
-        number: overlay.rules.iter().map(|rule| rule.number).max().unwrap_or(0),
+        number: overlay
+            .rules
+            .iter()
+            .map(|rule| rule.number)
+            .filter(|number| *number < FIRST_GRANT)
+            .max()
+            .unwrap_or(0),
         own: SelectorId(0),
         venues,
         findings,

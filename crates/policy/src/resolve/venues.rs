@@ -58,6 +58,7 @@ impl Resolver<'_> {
                     rates: lane.rates,
                     one_way: lane.one_way,
                     record: Record::default(),
+                    grant: None,
                     venue: Some(index),
                     is_session: kind == "session",
                     blocks,

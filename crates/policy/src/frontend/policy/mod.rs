@@ -2,8 +2,10 @@
 
 mod boundaries;
 mod capability;
+pub mod compose;
 mod definitions;
 mod fields;
+mod grants;
 pub mod ipset;
 mod parse;
 mod ports;
@@ -17,6 +19,7 @@ mod test;
 mod venues;
 
 pub(crate) use definitions::attributes;
+pub(crate) use grants::{destination, protocol_of};
 pub use parse::parse;
 pub use record::Record;
 pub(crate) use rules::expires;
@@ -25,6 +28,7 @@ pub(crate) use test::{FAILED, ONE_HOST};
 
 use std::net::IpAddr;
 
+use bulkhead_grants::PublicKey;
 use ipnet::IpNet;
 
 use crate::frontend::source::{Source, Span, Spanned};
@@ -59,6 +63,12 @@ pub struct Policy {
     pub venues: Vec<Venue>,
     /// `boundaries`, ours.
     pub boundaries: Vec<Boundary>,
+    /// `approvers`, ours: who may approve grants.
+    pub approvers: Vec<Approver>,
+    /// `grantable`, ours: what may be granted.
+    pub grantable: Vec<Grantable>,
+    /// `granted`, ours: grants that run, as rules. The agent writes them.
+    pub granted: Vec<Rule>,
     /// `ssh`, in Tailscale's dialect only.
     pub ssh: Vec<ssh::SshRule>,
     /// `sshTests`, in Tailscale's dialect only.
@@ -97,6 +107,8 @@ pub enum Section {
     Acls,
     /// `grants`.
     Grants,
+    /// `granted`: access that ends, tried last of all.
+    Granted,
 }
 
 /// What a rule does.
@@ -134,6 +146,55 @@ pub struct Rule {
     pub rates: Rates,
     /// `owner`, `ticket`, `reason` and `reviewBy`, ours.
     pub record: Record,
+    /// What it is of, if it is one of `granted`.
+    pub grant: Option<Grant>,
+}
+
+/// Who has asked for a rule of `granted`, and who has approved it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    /// What it is known by: 32 hexadecimal digits.
+    pub id: String,
+    /// Who has asked for it.
+    pub requester: String,
+    /// Who has approved it.
+    pub approvers: Vec<String>,
+    /// It was an emergency: one signature has sufficed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
+}
+
+/// One entry of `approvers`.
+#[derive(Clone, Debug)]
+pub struct Approver {
+    /// The name that stands before their signatures.
+    pub name: Spanned<String>,
+    /// Their keys.
+    pub keys: Vec<Spanned<PublicKey>>,
+}
+
+/// One entry of `grantable`: what may be granted, for how long, and by whom.
+#[derive(Clone, Debug)]
+pub struct Grantable {
+    /// The whole object.
+    pub span: Span,
+    /// `name`.
+    pub name: Option<Spanned<String>>,
+    /// `src`.
+    pub sources: Vec<Spanned<Selector>>,
+    /// `dst`, each with its services.
+    pub destinations: Vec<Destination>,
+    /// `longest`, in seconds.
+    pub longest: Spanned<u64>,
+    /// `approvals`: how many people are to sign.
+    pub approvals: u32,
+    /// Where that is written.
+    pub approvals_at: Span,
+    /// `by`: who of the approvers may; empty: any of them.
+    pub by: Vec<Spanned<String>>,
+    /// `breakGlass`: one signature suffices.
+    pub break_glass: bool,
 }
 
 /// What a rule or a lane admits a second at most.

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::definitions::{hosts, ipsets, members, postures, tag_owners};
-use super::{Policy, boundaries, rules, sections, ssh, test, venues};
+use super::{Policy, boundaries, grants, rules, sections, ssh, test, venues};
 use crate::Dialect;
 use crate::frontend::diagnostic::Findings;
 use crate::frontend::json::{self, Kind, Object, Reader, Value};
@@ -34,7 +34,7 @@ const SECTIONS: [&str; 9] =
     ["acls", "grants", "groups", "tagOwners", "hosts", "ipsets", "postures", "defaultSrcPosture", "tests"];
 
 /// Sections that are ours.
-const OURS: [&str; 2] = ["venues", "boundaries"];
+const OURS: [&str; 5] = ["venues", "boundaries", "approvers", "grantable", "granted"];
 
 /// Reads a policy file. What is wrong with it goes to `findings`; a policy comes back whenever
 /// the text is an object, so that resolving it can find more.
@@ -60,6 +60,9 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
         tests: Vec::new(),
         venues: Vec::new(),
         boundaries: Vec::new(),
+        approvers: Vec::new(),
+        grantable: Vec::new(),
+        granted: Vec::new(),
         ssh: Vec::new(),
         ssh_tests: Vec::new(),
         not_enforced: Vec::new(),
@@ -88,6 +91,9 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
             "hosts" => policy.hosts = hosts(reader, value),
             "venues" => policy.venues = venues::venues(reader, value),
             "boundaries" => policy.boundaries = boundaries::boundaries(reader, value, dialect),
+            "approvers" => policy.approvers = grants::approvers(reader, value),
+            "grantable" => policy.grantable = grants::grantable(reader, value, dialect),
+            "granted" => policy.granted = grants::granted(reader, value, dialect),
             "ipsets" => policy.ipsets = ipsets(reader, value),
             "postures" => policy.postures = postures(reader, value),
             "defaultSrcPosture" => policy.default_posture = reader.strings(value, name).unwrap_or_default(),
@@ -106,6 +112,7 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
         }
     }
     policy.not_enforced.extend(policy.not_understood.iter().cloned());
+    grants::check(reader, &policy.approvers, &policy.grantable);
     policy
 }
 

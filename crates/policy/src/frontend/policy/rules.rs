@@ -74,6 +74,7 @@ impl Parts {
             expires: self.expires,
             rates: self.rates,
             record: self.record,
+            grant: None,
         }
     }
 }

@@ -1,0 +1,172 @@
+//! Grants that are handed in, and revoked.
+
+use anyhow::Context as _;
+use bulkhead_api::grant::{Answer, Request, Revocation, Standing};
+use bulkhead_dataplane::Dataplane;
+use bulkhead_grants::{LONGEST, Note, is_id};
+use bulkhead_policy::diagnostic::Findings;
+use bulkhead_policy::{inventory, policy};
+
+use super::kept::{Held, Kept, MOST};
+use super::verify::{Moment, Verified, seconds, verify};
+use super::{FILE, Grants};
+use crate::daemon::clock::wall_time;
+use crate::daemon::enforcement::{change, kept};
+use crate::daemon::state::inputs::Inputs;
+use crate::daemon::state::{Enforcer, held};
+use crate::daemon::store::unsaved::Disk;
+
+/// What of a running agent's problems each compile finds anew.
+const FOUND_ANEW: &str = "what is enforced was accepted earlier";
+
+fn grants<D: Dataplane>(enforcer: &Enforcer<D>) -> &Grants {
+    &enforcer.setup.options.grants
+}
+
+/// Keeps what is in memory. What the disk refuses is tried again by [`settle`](super::settle()).
+pub(super) fn save<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
+    let kept: Kept = held(&grants(enforcer).0).kept.clone();
+    let saved = enforcer.store.save(FILE, &kept);
+    held(&grants(enforcer).0).unsaved = saved.is_err();
+    saved
+}
+
+/// Takes a grant, if its note is one under what is enforced. What is wrong with it is an answer, and changes nothing.
+///
+/// # Errors
+/// If the system refuses; nothing has changed then.
+pub fn grant<D: Dataplane>(enforcer: &Enforcer<D>, request: &Request) -> anyhow::Result<Answer> {
+    let _one = enforcer.one_change();
+    let number = enforcer.live().ledger.enforced;
+    let (files, made) = kept::files(enforcer, number)?;
+    let verified = match judge(enforcer, &request.note, &files) {
+        Ok(verified) => verified,
+        Err(why) => return Ok(Answer::no(why)),
+    };
+    let (id, entry) = (verified.grant.id.clone(), verified.entry());
+    let taken = Held { note: request.note.clone(), until: verified.grant.window.until, entry: entry.clone() };
+    held(&grants(enforcer).0).kept.insert(taken);
+    let give_up = || {
+        held(&grants(enforcer).0).kept.remove(&id);
+        // It was on disk for a moment at most; the next one is tried.
+        let _ = save(enforcer);
+    };
+    // A restart must know it before anybody is told that it runs.
+    save(enforcer).inspect_err(|_| give_up())?;
+    let compiled = Inputs::check_kept(files, made.mode, &enforcer.setup.options, wall_time());
+    let inputs = match compiled {
+        Ok(inputs) if inputs.granted.contains(&id) => inputs,
+        Ok(_) => {
+            let why = held(&grants(enforcer).0).refused.remove(&id);
+            give_up();
+            return Ok(Answer::no(why.unwrap_or_else(|| "the policy does not allow it".to_owned())));
+        }
+        Err(refused) => {
+            give_up();
+            return Ok(Answer::no(refused.text()));
+        }
+    };
+    let is_it =
+        |index: &usize| inputs.ruleset.rules[*index].grant.as_ref().is_some_and(|grant| grant.id == id);
+    let number = inputs.program.rules.iter().position(is_it);
+    // A rule that others shadow has a number and no cell.
+    let decides = number
+        .is_some_and(|number| inputs.program.tables.cells.iter().any(|cell| cell.rule as usize == number));
+    let none = "no packet of this host is decided by it: this host is neither end, or rules before it decide";
+    let notes = if decides { Vec::new() } else { vec![none.to_owned()] };
+    enforce(enforcer, Disk::First, Inputs { origin: made.origin, ..inputs }).inspect_err(|_| give_up())?;
+    super::settle::alarm(enforcer, &entry, verified.grant.window.until);
+    tracing::info!(id, "granted: {}", entry.words());
+    Ok(Answer { done: true, grant: Some(entry), notes })
+}
+
+fn judge<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    note: &str,
+    files: &crate::daemon::files::Files,
+) -> Result<Verified, String> {
+    let note = Note::parse(note.as_bytes()).map_err(|error| error.to_string())?;
+    let dialect = enforcer.setup.options.dialect;
+    let mut findings = Findings::default();
+    let policy = policy::parse(&files.policy, dialect, &mut findings);
+    let inventory = inventory::parse(&files.inventory, &mut findings);
+    let (Some(policy), Some(inventory)) = (policy, inventory) else {
+        return Err("what is enforced cannot be read any more: apply it again".to_owned());
+    };
+    let verified = verify(&note, (&policy, &inventory, dialect), Moment::New(wall_time()));
+    let verified = verified.map_err(|refusal| refusal.why)?;
+    let state = held(&grants(enforcer).0);
+    if let Some(why) = &state.damaged {
+        return Err(why.clone());
+    }
+    if let Some(why) = state.kept.known(&verified.grant.id) {
+        return Err(why);
+    }
+    if state.kept.is_full() {
+        return Err(format!("{MOST} grants run, and no more do at a time: `bulkhead revoke` ends one"));
+    }
+    Ok(verified)
+}
+
+/// Ends a grant at once, with its sessions, for good. One that has not come yet is refused when it comes.
+///
+/// # Errors
+/// If the system refuses; it is tried again then.
+pub fn revoke<D: Dataplane>(enforcer: &Enforcer<D>, request: &Revocation) -> anyhow::Result<Answer> {
+    let _one = enforcer.one_change();
+    let id = &request.id;
+    let matching = if id.len() < 6 { Vec::new() } else { held(&grants(enforcer).0).kept.matching(id) };
+    let id = match &matching[..] {
+        [id] => id.clone(),
+        [_, _, ..] => return Ok(Answer::no(format!("more than one id begins with {id}: give all of it"))),
+        [] if is_id(id) => return Ok(refuse(enforcer, id)),
+        [] => {
+            return Ok(Answer::no(format!("no grant {id} runs here; `bulkhead grants` lists those that do")));
+        }
+    };
+    let entry = held(&grants(enforcer).0).kept.end(&id, Standing::Revoked, request.reason.clone());
+    let entry = entry.context("the grant has just ended")?;
+    let enforced = enforce_anew(enforcer);
+    let notes = save(enforcer)
+        .err()
+        .map(|error| format!("{error:#}: a restart would let it run again; make room, and revoke it again"));
+    super::settle::silence(enforcer, &entry);
+    enforced.context("the grant is revoked, and its rule still in force: it is tried again")?;
+    tracing::info!(id, "revoked: {}", entry.words());
+    Ok(Answer { done: true, grant: Some(entry), notes: notes.into_iter().collect() })
+}
+
+fn refuse<D: Dataplane>(enforcer: &Enforcer<D>, id: &str) -> Answer {
+    let until = seconds(wall_time()).saturating_add(LONGEST.cast_signed());
+    {
+        let mut state = held(&grants(enforcer).0);
+        if let Some(why) = state.kept.known(id) {
+            return Answer::no(why);
+        }
+        state.kept.refuse(id, until);
+    }
+    let unsaved = save(enforcer).err().map(|error| format!("{error:#}: a restart would forget it"));
+    let known = "no such grant has come here: it is refused if it comes".to_owned();
+    Answer { done: true, grant: None, notes: std::iter::once(known).chain(unsaved).collect() }
+}
+
+/// Builds what is enforced again with the grants that run. The caller holds the one change.
+pub(super) fn enforce_anew<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
+    let number = enforcer.live().ledger.enforced;
+    let inputs = kept::inputs(enforcer, number, Inputs::check_kept)?;
+    // Nobody keeps a grant in force by filling the disk.
+    enforce(enforcer, Disk::Follows, inputs)
+}
+
+fn enforce<D: Dataplane>(enforcer: &Enforcer<D>, disk: Disk, mut inputs: Inputs) -> anyhow::Result<()> {
+    let staged = {
+        let live = enforcer.live();
+        let found = live.built.problems.iter().filter(|problem| !problem.starts_with(FOUND_ANEW));
+        let found: Vec<_> = found.filter(|problem| !inputs.problems.contains(problem)).cloned().collect();
+        inputs.problems.extend(found);
+        inputs.signers.clone_from(&live.built.signers);
+        live.ledger.staged
+    };
+    // What waits for a confirmation goes on to wait.
+    change::change(enforcer, disk, inputs, staged, |ledger, _, _| Ok(ledger.clone())).map(drop)
+}

@@ -1,0 +1,171 @@
+//! Access that ends: grants that were handed in, as rules of what is enforced.
+//!
+//! ```text
+//! note ─ verify (people, grantable, time, replay) ─ kept ─┐
+//! policy that is about to be enforced ────────────────────┼─ compose ─ compiled, with a deadline each
+//! ```
+//!
+//! Whatever is enforced has the grants that run and that its policy allows: each is verified anew, with its signatures,
+//! for every generation. The kernel ends them, whether or not an agent runs. One that is over is remembered until its
+//! end, so that nobody hands it in again.
+
+mod change;
+mod kept;
+mod settle;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use bulkhead_api::grant::Entry;
+use bulkhead_grants::Note;
+use bulkhead_policy::Dialect;
+use bulkhead_policy::check::{Loaded, Scope};
+use bulkhead_policy::diagnostic::{Findings, Severity};
+use bulkhead_policy::policy::compose::{Running, compose, without};
+use bulkhead_policy::{inventory, policy};
+
+pub use self::change::{grant, revoke};
+use self::kept::Kept;
+pub use self::settle::settle;
+use self::verify::{Moment, verify};
+use crate::daemon::files::Files;
+use crate::daemon::state::held;
+use crate::daemon::store::Store;
+use crate::exit::Usage;
+
+/// Grants that run and that are over, in the state directory.
+const FILE: &str = "grants.json";
+
+/// Grants that run.
+#[derive(Debug, Default)]
+pub struct Grants(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    kept: Kept,
+    /// Why grants are in nothing that was compiled last, by their ids.
+    refused: BTreeMap<String, String>,
+    /// Why none runs and none is taken.
+    damaged: Option<String>,
+    /// The disk has refused what is kept.
+    unsaved: bool,
+}
+
+impl Grants {
+    /// Those that an earlier agent has kept. If they cannot be read none runs: what was revoked is not known.
+    #[must_use]
+    pub fn open(store: &Store) -> Self {
+        let (kept, damaged) = match store.load(FILE) {
+            Ok(kept) => (kept.unwrap_or_default(), None),
+            Err(error) => {
+                let why = format!("no grant runs, and none is taken: {error:#}");
+                tracing::error!("{why}");
+                (Kept::default(), Some(why))
+            }
+        };
+        Self(Mutex::new(State { kept, damaged, ..State::default() }))
+    }
+
+    /// Those that a state directory has, at a time in seconds since 1970.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn listed(store: &Store, now: i64) -> anyhow::Result<Vec<Entry>> {
+        Ok(store.load::<Kept>(FILE)?.unwrap_or_default().entries(now))
+    }
+
+    /// Those that run and those that are remembered, at a time in seconds since 1970.
+    #[must_use]
+    pub fn entries(&self, now: i64) -> Vec<Entry> {
+        held(&self.0).kept.entries(now)
+    }
+
+    /// Files with the grants that run in their policy, as far as it allows them, and without others. Files that
+    /// cannot be understood have none: whoever enforces them says what is wrong.
+    #[must_use]
+    pub fn add_to(&self, files: Files, scope: &Scope, now: u64) -> Files {
+        let base = without(&files.policy).unwrap_or_else(|| files.policy.clone());
+        let notes: Vec<String> = held(&self.0).kept.notes();
+        let with = |running: &[Running]| {
+            let policy = compose(&base, running);
+            let named_policy = Some(files.named_policy.clone().unwrap_or_else(|| base.clone()));
+            Files { policy, named_policy, ..files.clone() }
+        };
+        if notes.is_empty() {
+            return with(&[]);
+        }
+        let (allowed, mut refused) = allowed(&notes, &with(&[]), scope.dialect, now);
+        let holds = |running: &[Running]| refusal(&with(running), scope, now).is_none();
+        let allowed = if holds(&allowed) || !holds(&[]) {
+            allowed
+        } else {
+            // Something that is proven of the policy does not hold with some of them.
+            let mut fit = Vec::new();
+            for running in allowed {
+                fit.push(running);
+                if let Some(why) = refusal(&with(&fit), scope, now)
+                    && let Some(unfit) = fit.pop()
+                {
+                    refused.insert(unfit.id, why);
+                }
+            }
+            fit
+        };
+        held(&self.0).refused = refused;
+        with(&allowed)
+    }
+}
+
+/// Which grants a policy allows, and why it does not allow others.
+fn allowed(
+    notes: &[String],
+    files: &Files,
+    dialect: Dialect,
+    now: u64,
+) -> (Vec<Running>, BTreeMap<String, String>) {
+    let mut findings = Findings::default();
+    let policy = policy::parse(&files.policy, dialect, &mut findings);
+    let inventory = inventory::parse(&files.inventory, &mut findings);
+    let (Some(policy), Some(inventory), false) = (policy, inventory, findings.has_errors()) else {
+        return (Vec::new(), BTreeMap::new());
+    };
+    let mut running = Vec::new();
+    let mut refused = BTreeMap::new();
+    for note in notes {
+        // What is kept was read before.
+        let Ok(note) = Note::parse(note.as_bytes()) else { continue };
+        match verify(&note, (&policy, &inventory, dialect), Moment::Running(now)) {
+            Ok(verified) => running.push(verified.running()),
+            Err(refusal) => {
+                if let Some(id) = refusal.id {
+                    refused.insert(id, refusal.why);
+                }
+            }
+        }
+    }
+    (running, refused)
+}
+
+/// Why files cannot be enforced, if so.
+fn refusal(files: &Files, scope: &Scope, now: u64) -> Option<String> {
+    let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), scope);
+    loaded.check(now);
+    let error = loaded.findings.0.iter().find(|finding| finding.severity == Severity::Error)?;
+    Some(format!("with it the policy does not hold: {}", error.message))
+}
+
+/// That nobody hands in a policy with grants that no host has verified.
+///
+/// # Errors
+/// If it has the section.
+pub fn refuse_section(files: &Files) -> Result<(), Usage> {
+    match without(&files.policy) {
+        None => Ok(()),
+        Some(_) => Err(Usage(format!(
+            "{}: the section \"granted\" is the agent's own, which writes it into what it enforces: remove it, and hand \
+             grants in by `bulkhead grant`",
+            files.policy.name()
+        ))),
+    }
+}

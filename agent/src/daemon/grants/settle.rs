@@ -1,0 +1,86 @@
+//! What time and other policies bring: grants that are over, and those that are not allowed any more.
+
+use bulkhead_api::event::{Action, Actor, Outcome, Timestamp};
+use bulkhead_api::grant::{Entry, Standing};
+use bulkhead_dataplane::Dataplane;
+
+use super::change::{enforce_anew, save};
+use super::verify::seconds;
+use crate::daemon::alarms::{Cause, Found};
+use crate::daemon::clock::wall_time;
+use crate::daemon::events::control::{Change, generation};
+use crate::daemon::state::{Enforcer, held};
+
+/// Ends what is over, tells of it, and takes out of force what does not run. The kernel has ended what expired.
+///
+/// # Errors
+/// If the system refuses; the next call tries again.
+pub fn settle<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
+    // A change that is being made is not waited for.
+    let Ok(_one) = enforcer.changing.try_lock() else { return Ok(()) };
+    let now = seconds(wall_time());
+    let in_force = enforcer.live().built.granted.clone();
+    let (ended, is_too_much, emergencies, unsaved) = {
+        let mut state = held(&enforcer.setup.options.grants.0);
+        let mut ended = Vec::new();
+        for id in state.kept.expired(now) {
+            ended.extend(state.kept.end(&id, Standing::Expired, None));
+        }
+        for id in state.kept.missing(&in_force) {
+            let why = state.refused.remove(&id);
+            let why = why.unwrap_or_else(|| "what is enforced was built without it".to_owned());
+            ended.extend(state.kept.end(&id, Standing::Ended, Some(why)));
+        }
+        if !ended.is_empty() {
+            state.kept.forget(now);
+        }
+        (ended, state.kept.is_too_much(&in_force, now), state.kept.emergencies(), state.unsaved)
+    };
+    for (entry, until) in emergencies {
+        alarm(enforcer, &entry, until);
+    }
+    for entry in &ended {
+        tell(enforcer, entry);
+    }
+    let enforced = if is_too_much { enforce_anew(enforcer) } else { Ok(()) };
+    // Nobody keeps a grant in force by filling the disk.
+    let saved = if unsaved || !ended.is_empty() { save(enforcer) } else { Ok(()) };
+    enforced.and(saved)
+}
+
+fn tell<D: Dataplane>(enforcer: &Enforcer<D>, entry: &Entry) {
+    let action = if entry.standing == Standing::Expired { Action::GrantExpired } else { Action::Revoke };
+    let why = entry.why.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+    tracing::info!(id = entry.id, standing = entry.standing.name(), "{}{why}", entry.words());
+    silence(enforcer, entry);
+    Change {
+        action,
+        by: Actor::Agent,
+        before: generation(enforcer),
+        outcome: Outcome::Done,
+        subject: Some(entry.id.clone()),
+        detail: Some(format!("{}{why}", entry.words())),
+        signers: entry.approvers.clone(),
+    }
+    .tell(enforcer);
+}
+
+fn found(entry: &Entry, until: i64) -> Found {
+    let expires = Timestamp::from_unix(u64::try_from(until).unwrap_or(0).saturating_mul(1_000_000_000));
+    let cause = Cause::BreakGlass { id: entry.id.clone(), expires };
+    Found::plain(cause, format!("break-glass: {}", entry.words()))
+}
+
+/// Raises the alarm of an emergency, once.
+pub(super) fn alarm<D: Dataplane>(enforcer: &Enforcer<D>, entry: &Entry, until: i64) {
+    if let (true, Some(alarms)) = (entry.break_glass, &enforcer.shared.alarms) {
+        alarms.raise(&found(entry, until));
+    }
+}
+
+/// Ends it.
+pub(super) fn silence<D: Dataplane>(enforcer: &Enforcer<D>, entry: &Entry) {
+    if let (true, Some(alarms)) = (entry.break_glass, &enforcer.shared.alarms) {
+        alarms.end(&found(entry, 0));
+    }
+}

@@ -1,0 +1,144 @@
+//! Policies by two: what is not signed by enough different people is enforced by no command and no start.
+
+use std::fs;
+
+use bulkhead_grants::{Note, PolicyDigests};
+
+use super::grants::key;
+use super::world::{Agent, INVENTORY, World, policy};
+use crate::config::Config;
+use crate::daemon::Setup;
+use crate::daemon::enforcement;
+use crate::daemon::files::{Asked, Asker};
+use bulkhead_policy::source::Source;
+
+/// The same machine, whose agent.toml asks for two of three people.
+fn setup(world: &World) -> Setup {
+    let line = |seed| format!("[\"{}\"]", key(seed).public());
+    let text = format!(
+        "[trust]\nthreshold = 2\n[trust.keys]\nalice = {}\nbob = [\"{}\", \"{}\"]\ncarol = {}\n",
+        line(1),
+        key(2).public(),
+        key(22).public(),
+        line(3)
+    );
+    let trust = Config::parse(std::path::Path::new("agent.toml"), &text).unwrap().trust;
+    assert!(trust.is_some());
+    let mut setup = world.setup.clone();
+    setup.config.trust = trust;
+    setup
+}
+
+fn signed(policy: &str, inventory: &str, signers: &[(&str, u8)]) -> String {
+    let mut note = Note::new(PolicyDigests::of(policy, inventory).text());
+    signers.iter().for_each(|(name, seed)| key(*seed).sign(&mut note, name).unwrap());
+    note.to_string()
+}
+
+const TWO: &[(&str, u8)] = &[("alice", 1), ("carol", 3)];
+
+/// An agent that asks for signatures, and has them for what it enforces.
+fn started(world: &World) -> Agent {
+    write(world, 80, TWO);
+    world.start_as(setup(world)).unwrap().unwrap()
+}
+
+/// Writes what `run` names, and its note.
+fn write(world: &World, port: u16, signers: &[(&str, u8)]) {
+    world.write_policy(port);
+    let note = signed(&policy(port), INVENTORY, signers);
+    fs::write(world.setup.config.policy.with_extension("note"), note).unwrap();
+}
+
+fn asked(port: u16, note: Option<String>) -> Asked {
+    Asked { policy: Some(Source::new("other-policy", &policy(port))), note, ..Asked::default() }
+}
+
+#[test]
+fn only_what_two_people_have_signed_is_applied() {
+    let world = World::new();
+    let agent = started(&world);
+    let other = policy(81);
+    let note = |signers: &[(&str, u8)]| Some(signed(&other, INVENTORY, signers));
+    let copied = note(&TWO[..1]).map(|note| format!("{note}{}\n", note.lines().last().unwrap()));
+    for (note, why) in [
+        // The note that is there is over what is enforced.
+        (None, "the note is over another policy (SHA-256 "),
+        (note(&[]), "0 of 2 signatures"),
+        (note(&TWO[..1]), "1 of 2 signatures: others have to sign as well"),
+        (note(&[("bob", 2), ("bob", 22)]), "more than one key, and is one person"),
+        (note(&[("bob", 2), ("eve", 9)]), "nobody here knows eve"),
+        (copied, "a copied line is no second signature"),
+        (Some(signed(&policy(82), INVENTORY, TWO)), "the note is over another policy"),
+        (Some(signed(&other, "{}", TWO)), "the note is over another inventory"),
+        (note(TWO).map(|note| note.replace("policy: ", "policy: 0")), "no `policy: ` with a SHA-256"),
+        (Some("garbage".to_owned()), "no empty line"),
+        (Some("x".repeat(1 << 20)), "longer than"),
+    ] {
+        for stage in [false, true] {
+            let asked = asked(81, note.clone());
+            let done =
+                if stage { enforcement::stage(&agent, &asked) } else { enforcement::apply(&agent, &asked) };
+            let error = done.unwrap_err().to_string();
+            assert!(error.contains(why), "{why}: {error}");
+            assert_eq!(world.settled(&agent), 80, "{why}");
+        }
+    }
+    assert!(enforcement::apply(&agent, &asked(81, note(TWO))).unwrap().applied);
+    assert_eq!(world.settled(&agent), 81);
+    assert_eq!(agent.live().built.signers, ["alice", "carol"]);
+}
+
+#[test]
+fn a_reload_and_a_start_ask_for_signatures_too() {
+    let world = World::new();
+    let agent = started(&world);
+    assert_eq!(agent.live().built.signers, ["alice", "carol"]);
+    world.write_policy(81);
+    let error = enforcement::apply(&agent, &Asked::default()).unwrap_err().to_string();
+    assert!(error.contains("the note is over another policy"), "{error}");
+    drop(agent);
+    // What was enforced goes on.
+    for signers in [None, Some(&TWO[..1])] {
+        if let Some(signers) = signers {
+            write(&world, 81, signers);
+        }
+        let agent = world.start_as(setup(&world)).unwrap().unwrap();
+        assert_eq!(world.settled(&agent), 80);
+        let problems = agent.live().built.problems.clone();
+        assert!(
+            problems[0].contains("cannot be enforced, and what was enforced last goes on"),
+            "{problems:?}"
+        );
+    }
+    write(&world, 81, TWO);
+    let agent = world.start_as(setup(&world)).unwrap().unwrap();
+    assert_eq!(world.settled(&agent), 81);
+    write(&world, 82, TWO);
+    assert!(enforcement::apply(&agent, &Asked::default()).unwrap().applied);
+    assert_eq!(world.settled(&agent), 82);
+    // On a machine that enforced nothing an unsigned policy does not begin.
+    let fresh = World::new();
+    assert!(fresh.start_as(setup(&fresh)).is_err());
+}
+
+#[test]
+fn a_staged_policy_is_promoted_with_its_signatures() {
+    let world = World::new();
+    let agent = started(&world);
+    let note = Some(signed(&policy(81), INVENTORY, &[("bob", 22), ("carol", 3)]));
+    enforcement::stage(&agent, &asked(81, note)).unwrap();
+    assert!(enforcement::promote(&agent, (None, None), &Asker::default()).unwrap().unwrap().applied);
+    assert_eq!(agent.live().built.signers, ["bob", "carol"]);
+    drop(agent);
+    // One that was staged before anybody asked for signatures is not.
+    let other = World::new();
+    let agent = other.started();
+    enforcement::stage(&agent, &asked(81, None)).unwrap();
+    drop(agent);
+    write(&other, 80, TWO);
+    let agent = other.start_as(setup(&other)).unwrap().unwrap();
+    let error = enforcement::promote(&agent, (None, None), &Asker::default()).unwrap_err().to_string();
+    assert!(error.contains("stage it again"), "{error}");
+    assert_eq!(other.settled(&agent), 80);
+}

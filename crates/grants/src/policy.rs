@@ -1,0 +1,60 @@
+//! What people sign who put a policy and an inventory in force.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{Error, Result};
+
+const KIND: &str = "bulkhead-policy/v1";
+
+/// The SHA-256 of a policy's and an inventory's text, hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyDigests {
+    /// Of the policy.
+    pub policy: String,
+    /// Of the inventory.
+    pub inventory: String,
+}
+
+impl PolicyDigests {
+    /// Of these texts.
+    #[must_use]
+    pub fn of(policy: &str, inventory: &str) -> Self {
+        let [policy, inventory] = [policy, inventory]
+            .map(|text| Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect());
+        Self { policy, inventory }
+    }
+
+    /// The text that is signed.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{KIND}\npolicy: {}\ninventory: {}\n", self.policy, self.inventory)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// If the text is another.
+    pub fn parse(text: &str) -> Result<Self> {
+        let problem = |line, problem: &str| Error::Text { line, problem: problem.to_owned() };
+        let mut lines = text.lines();
+        if lines.next() != Some(KIND) {
+            return Err(problem(
+                1,
+                "the note is not over a policy: its text begins with `bulkhead-policy/v1`",
+            ));
+        }
+        let mut digest = |line, field: &str| {
+            let value = lines.next().and_then(|line| line.strip_prefix(field)?.strip_prefix(": "));
+            let value =
+                value.filter(|value| value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit()));
+            value.map(str::to_owned).ok_or_else(|| problem(line, &format!("no `{field}: ` with a SHA-256")))
+        };
+        let read = Self { policy: digest(2, "policy")?, inventory: digest(3, "inventory")? };
+        if lines.next().is_some() {
+            Err(problem(4, "the text goes on where it should end"))
+        } else {
+            Ok(read)
+        }
+    }
+}
