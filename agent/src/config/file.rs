@@ -6,7 +6,6 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use bulkhead_abi::per_second;
-use bulkhead_api::hook::Kind;
 use bulkhead_policy::diagnostic::Location;
 use bulkhead_policy::resolve;
 use bulkhead_policy::source::{Source, Span};
@@ -15,7 +14,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Binding, Config, HookChoice, LOOPBACK, Link, Managed, Mode, Role, alarms, events, history, timeouts,
+    Binding, Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, roles, timeouts,
     underlay,
 };
 #[cfg(feature = "agent")]
@@ -280,7 +279,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         }
         let zone = interface.zone.map(|zone| number("zone", &zone, ZONE)).transpose()?;
         let role = interface.role.unwrap_or_default();
-        if let Some(problem) = misplaced(&name, role, interface.hook, &interface.link) {
+        if let Some(problem) = roles::misplaced(&name, role, interface.hook, &interface.link) {
             return Err(at(&source, start, &problem));
         }
         let section = underlay::Section {
@@ -328,53 +327,16 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         config.anchors = anchors::read(&source, directory, file.anchor)?;
         config.sources = sources::read(&source, directory, file.source)?;
     }
-    if let Some((index, zone, other)) = shared_zone(&config.interfaces) {
+    if let Some((index, zone, other)) = roles::shared_zone(&config.interfaces) {
         let Managed { name, role, .. } = &config.interfaces[index];
         let message = format!(
             "zone {zone} is {} and {}, so that a peer of one could answer for the other; give {name} another",
-            whose(*role),
-            whose(other)
+            roles::whose(*role),
+            roles::whose(other)
         );
         return Err(at(&source, starts[index], &message));
     }
     Ok(config)
-}
-
-/// What is wrong with a role for an interface of a name.
-fn misplaced(name: &str, role: Role, hook: Option<HookChoice>, link: &[Link]) -> Option<String> {
-    match (name == LOOPBACK, role == Role::Local) {
-        (true, false) => {
-            Some("interface lo: its role is \"local\"; write role = \"local\", or remove it".to_owned())
-        }
-        (false, true) => {
-            Some(format!("interface {name}: the role \"local\" is that of lo; remove it, or name lo"))
-        }
-        (true, true) if hook == Some(HookChoice::Xdp) || !link.is_empty() => {
-            Some("interface lo: it has neither XDP nor link protocols; remove `hook` and `link`".to_owned())
-        }
-        _ => None,
-    }
-}
-
-/// The first exchange or underlay interface whose zone one of another role has, too, and that role.
-fn shared_zone(interfaces: &[Managed]) -> Option<(usize, u16, Role)> {
-    let zones = |managed: &Managed| [Kind::BareIp, Kind::Ethernet].map(|kind| managed.zone(kind));
-    let mut others = interfaces.iter().enumerate().filter(|(_, managed)| managed.role != Role::Overlay);
-    others.find_map(|(index, managed)| {
-        let [zone, _] = zones(managed);
-        let is_shared = |other: &&Managed| other.role != managed.role && zones(other).contains(&zone);
-        interfaces.iter().find(is_shared).map(|other| (index, zone, other.role))
-    })
-}
-
-/// Whose a zone is, by a role.
-const fn whose(role: Role) -> &'static str {
-    match role {
-        Role::Overlay => "an overlay's",
-        Role::Exchange => "an exchange interface's",
-        Role::Underlay => "an underlay interface's",
-        Role::Local => "that of lo",
-    }
 }
 
 /// The name of a group, or its number.

@@ -10,6 +10,7 @@ mod history;
 mod hooks;
 #[cfg(feature = "agent")]
 mod receivers;
+mod roles;
 #[cfg(feature = "agent")]
 mod sinks;
 #[cfg(feature = "agent")]

@@ -42,6 +42,13 @@ pub(crate) enum Unfit {
 }
 
 impl PublicKey {
+    /// Whether who signs by one of two keys signs by the other: one point on the curve has one private key, in a file
+    /// or in a device, and whatever it is for.
+    #[must_use]
+    pub fn is_of_same_pair(&self, other: &Self) -> bool {
+        self.key.to_bytes() == other.key.to_bytes()
+    }
+
     /// A key in a file.
     pub(crate) fn plain(key: VerifyingKey) -> Self {
         Self { key, application: None }

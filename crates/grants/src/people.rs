@@ -36,7 +36,9 @@ impl People {
                         person.name
                     )));
                 }
-                if let Some(key) = person.keys.iter().find(|key| other.keys.contains(key)) {
+                if let Some(key) =
+                    person.keys.iter().find(|key| other.keys.iter().any(|known| known.is_of_same_pair(key)))
+                {
                     let (one, two, print) = (&other.name, &person.name, key.fingerprint());
                     return Err(Error::Key(format!(
                         "{one} and {two} have the same key, {print}: a key is one person's"
@@ -99,7 +101,7 @@ impl People {
         let (signers, mut why) = self.signers(note)?;
         let mut counted = Vec::new();
         for name in signers {
-            if requester == Some(name) {
+            if requester.is_some_and(|requester| requester.eq_ignore_ascii_case(name)) {
                 why.push(format!("{name} has asked for it, and cannot approve it"));
             } else if by.is_some_and(|by| !by.contains(&name)) {
                 why.push(format!("{name} may not approve this"));

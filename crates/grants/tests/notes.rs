@@ -5,7 +5,7 @@
 mod common;
 
 use bulkhead_grants::{Error, Grant, MAX_BYTES, Note, People, Person, SecretKey, Window};
-use common::{device, grant, key, person, signed};
+use common::{Device, device, grant, key, person, signed};
 
 const NOW: i64 = 1_790_000_000;
 
@@ -73,6 +73,13 @@ fn a_signature_under_another_name_is_none() {
     other.id = key(3).public().id("carol");
     note.add(other);
     assert_eq!(quorum(&note, &people()).unwrap_err(), Error::BadSignature { name: "carol".to_owned() });
+}
+
+#[test]
+fn who_asks_does_not_count_however_the_name_is_written() {
+    let note = signed(&[("bob", 2), ("carol", 3)]);
+    let error = people().quorum(&note, 2, None, Some("Bob")).unwrap_err().to_string();
+    assert!(error.contains("bob has asked for it"), "{error}");
 }
 
 #[test]
@@ -148,6 +155,14 @@ fn a_grant_is_good_in_its_time_only() {
 fn keys_and_names_are_one_person_s() {
     let twice = People::new(vec![person("alice", 1), person("bob", 1)]).unwrap_err().to_string();
     assert!(twice.starts_with("alice and bob have the same key, SHA256:"), "{twice}");
+    // One private key in a file and in a device, or in two, is one person's.
+    let forms = [key(1).public().clone(), device(1).public(), Device::new(1, "ssh:other").public()];
+    for (one, other) in [(0, 1), (1, 2), (0, 2)] {
+        let named =
+            |name: &str, form: usize| Person { name: name.to_owned(), keys: vec![forms[form].clone()] };
+        let error = People::new(vec![named("alice", one), named("bob", other)]).unwrap_err().to_string();
+        assert!(error.starts_with("alice and bob have the same key"), "{error}");
+    }
     assert!(People::new(vec![person("alice", 1), person("alice", 2)]).is_err());
     assert!(People::new(vec![Person { name: "alice".to_owned(), keys: Vec::new() }]).is_err());
     assert!(People::new(vec![person("al ice", 1)]).is_err());
@@ -172,7 +187,7 @@ fn a_device_s_signature_counts_with_a_touch_only() {
     }
     // Of another application it is another key.
     let mut note = signed(&[("bob", 2)]);
-    let mut signature = common::Device::new(4, "ssh:other").sign(&note, "dora", 1, 7);
+    let mut signature = Device::new(4, "ssh:other").sign(&note, "dora", 1, 7);
     signature.id = device.public().id("dora");
     note.add(signature);
     assert_eq!(quorum(&note, &people()).unwrap_err(), Error::BadSignature { name: "dora".to_owned() });

@@ -55,10 +55,10 @@ fn the_guard_is_there_before_the_first_program() {
     site.done(&["detach"]);
     site.namespace("server").ip("link set eth0 xdp off").unwrap();
     assert!(site.connects("client", 8080));
-    site.write(
-        "agent.toml",
-        &(site.configuration("server", "eth0") + "hook = \"xdp\"\n[[interface]]\nname = \"lo\"\n"),
-    );
+    // Its driver has no XDP.
+    site.namespace("server").ip("link add idle type dummy").unwrap();
+    let idle = "hook = \"xdp\"\n[[interface]]\nname = \"idle\"\nhook = \"xdp\"\n";
+    site.write("agent.toml", &(site.configuration("server", "eth0") + idle));
     let output = site.bulkhead(&["run", "--config", &site.path("agent.toml")]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert!(!site.has_guard());

@@ -33,9 +33,13 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Note, Usage> {
 
 /// Replaces a note's file whole, so that nobody finds half of it.
 fn write(path: &Path, note: &Note) -> Result<(), Usage> {
-    let new = path.with_extension("new");
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}", std::process::id()));
+    let new = path.with_file_name(name);
     let written = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&new)?;
+        // Nobody's file, and no link of somebody else's.
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&new)?;
         file.write_all(note.to_string().as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&new, path)

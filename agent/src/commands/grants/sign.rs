@@ -51,7 +51,7 @@ impl Approve {
         let grant = grant.map_err(|error| Usage(format!("{}: {error}", self.file.display())))?;
         let now = (input::now() / 1_000_000_000).cast_signed();
         grant.check_time(now).map_err(|error| Usage(format!("{}: {error}", self.file.display())))?;
-        if own_name(self.by.name.as_ref())? == grant.requester {
+        if own_name(self.by.name.as_ref())?.eq_ignore_ascii_case(&grant.requester) {
             let words =
                 format!("{} has asked for it, and cannot approve it: somebody else has to", grant.requester);
             return Err(Usage(words).into());

@@ -53,8 +53,9 @@ pub(super) fn approvers(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<Appro
             complain(reader, member.span, problem);
         }
         for key in &keys {
-            if let Some(other) =
-                all.iter().find(|other| other.keys.iter().any(|known| known.value == key.value))
+            if let Some(other) = all
+                .iter()
+                .find(|other| other.keys.iter().any(|known| known.value.is_of_same_pair(&key.value)))
             {
                 let problem = problem(format!("{name} and {} have the same key", other.name.value))
                     .help("a key is one person's: else one could sign for two");
