@@ -14,6 +14,8 @@ pub struct CgroupSettings {
     /// Not 0: the kernel tells programs of packets in which namespace they are, as Linux does from 6.15 on. Where it
     /// does not, packets of every namespace are judged.
     pub tells_netns: u64,
+    /// Not 0: options that lead around the programs on interfaces are refused to every process.
+    pub refuses_bypass: u64,
     /// The workload's IPv4 addresses; the first is what its sockets get. Behind the last one it is repeated; all
     /// zeros: it has none.
     pub own4: [u32; WORKLOAD_ADDRESSES],
@@ -25,13 +27,14 @@ pub struct CgroupSettings {
     /// The same of IPv6.
     pub near6: [Address; 2],
 }
-const _: () = assert!(size_of::<CgroupSettings>() == 216);
+const _: () = assert!(size_of::<CgroupSettings>() == 224);
 
 impl CgroupSettings {
     /// All zeros: no namespace has the cookie 0.
     pub const UNSET: Self = Self {
         netns: 0,
         tells_netns: 0,
+        refuses_bypass: 0,
         own4: [0; WORKLOAD_ADDRESSES],
         own6: [[0; 4]; WORKLOAD_ADDRESSES],
         near4: [0; 2],

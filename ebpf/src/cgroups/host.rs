@@ -35,7 +35,15 @@ fn host_ingress(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb(egress)]
 fn host_egress(ctx: SkBuffContext) -> i32 {
     // Resets of the kernel: whether they pass is judged where it is known what they answer.
-    verdict(may_use(&ctx, End::Source, true))
+    verdict(may_use(&ctx, End::Source, true) && may_reach(&ctx))
+}
+
+/// Whether a packet may go to its destination, if that is this host's on the overlay: over lo a source such as 127.0.0.1
+/// says nothing of who sends.
+#[inline(always)]
+fn may_reach(ctx: &SkBuffContext) -> bool {
+    let Some(address) = address(ctx, End::Destination) else { return true };
+    !is_near(&address) || is_elsewhere(ctx) || holder(&address).is_none() || is_seen(cgroup(ctx))
 }
 
 /// Whether a packet's socket may have the address of an end.
@@ -103,7 +111,11 @@ fn connect<const V6: bool>(question: &Question<V6>) -> bool {
 fn host_setsockopt(ctx: SockoptContext) -> i32 {
     // SAFETY: the context is the kernel's.
     let is_elsewhere = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) } != settings::netns();
-    verdict(is_elsewhere || !is_bypass(&ctx))
+    // SAFETY: the helper has no preconditions.
+    let process = unsafe { bpf_get_current_cgroup_id() };
+    // An option that is set stays, whoever the process turns out to be.
+    let may_bypass = settings::refuses_bypass() == 0 && is_seen(process);
+    verdict(is_elsewhere || may_bypass || !is_bypass(&ctx))
 }
 
 /// Whether an option lets packets leave or come around the programs on interfaces.

@@ -23,6 +23,7 @@ macro_rules! setting {
 setting! {
     netns: u64;
     tells_netns: u64;
+    refuses_bypass: u64;
     near4: [u32; 2];
     near6: [Address; 2];
 }

@@ -102,11 +102,13 @@ fn workload_ingress(ctx: SkBuffContext) -> i32 {
     verdict(is_its_own(&ctx, End::Destination))
 }
 
-/// Nothing leaves or arrives under another overlay address than the workload's own, the host's among them.
+/// Nothing leaves or arrives under another overlay address than the workload's own, the host's among them; and nothing
+/// goes between the overlay and another address, as from 127.0.0.1 to a service of the host's.
 #[inline(always)]
 fn is_its_own(ctx: &SkBuffContext, end: End) -> bool {
-    let Some(address) = address(ctx, end) else { return false };
-    is_own(&address) || !is_overlay(&address) || is_elsewhere(ctx)
+    let other = if end == End::Source { End::Destination } else { End::Source };
+    let (Some(address), Some(other)) = (address(ctx, end), address(ctx, other)) else { return false };
+    is_own(&address) || !is_overlay(&address) && !is_overlay(&other) || is_elsewhere(ctx)
 }
 
 #[cgroup_sockopt(setsockopt)]

@@ -74,8 +74,7 @@ impl CgroupSet {
             netns::cookie().map_err(KernelError::refused("asking for the network namespace's cookie"))?;
         let (held, prefixes) = (specification.held(), specification.prefixes());
         let sizes = [("HOLDERS", held.len()), ("OVERLAY", prefixes.len())];
-        let of_host = CgroupHook::ALL.into_iter().filter(|hook| is_hosts(specification, *hook));
-        let of_host = of_host.filter_map(CgroupHook::of_host).collect();
+        let of_host = CgroupHook::ALL.into_iter().filter_map(CgroupHook::of_host).collect();
         let mut host = load(specification.settings(netns, tells_netns, None)?, &of_host, directory, sizes)?;
         let of_workload = CgroupHook::ALL.into_iter().map(CgroupHook::of_workload).collect();
         let mut workloads = BTreeMap::new();
@@ -143,7 +142,7 @@ impl CgroupSet {
     /// The hooks of the root cgroup that it has a program for, or of a workload's.
     pub(super) fn hooks(&self, workload: Option<&str>) -> impl Iterator<Item = CgroupHook> {
         let all = CgroupHook::ALL.into_iter();
-        all.filter(move |hook| workload.is_some() || is_hosts(&self.specification, *hook))
+        all.filter(move |hook| workload.is_some() || hook.of_host().is_some())
     }
 
     /// The program for a hook of the root cgroup, or of a workload's; and its number, as the kernel has it.
@@ -162,11 +161,6 @@ impl CgroupSet {
         let id = program.info().map_err(what())?.id();
         Ok((program.fd().map_err(what())?.as_fd(), id))
     }
-}
-
-/// Whether the host's programs have a hook.
-fn is_hosts(specification: &CgroupSpecification, hook: CgroupHook) -> bool {
-    hook.of_host().is_some() && (hook != CgroupHook::SetSockOpt || specification.refuse_bypass_to_all)
 }
 
 fn typed<T>(name: &str, map: Map) -> Result<T, KernelError>

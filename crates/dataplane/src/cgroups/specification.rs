@@ -112,6 +112,7 @@ impl CgroupSpecification {
         Ok(CgroupSettings {
             netns,
             tells_netns: tells_netns.into(),
+            refuses_bypass: self.refuse_bypass_to_all.into(),
             own4: repeated(&v4, 0),
             own6: repeated(&v6, [0; 4]),
             near4: [near4[0][3], near4[1][3]],

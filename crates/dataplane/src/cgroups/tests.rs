@@ -75,7 +75,7 @@ fn a_set_is_taken_over_by_the_next_and_asked_of_the_kernel() {
         links.attach(&next, place, workload, open.as_fd(), &pins).unwrap();
         assert_eq!(links.fault(&next, place, workload, &pins).unwrap(), None);
     }
-    assert_eq!(pins.cgroup_links().unwrap().len(), 9 + 6, "options are refused to workloads alone");
+    assert_eq!(pins.cgroup_links().unwrap().len(), 9 + 7);
 
     // Pins that are removed, and a cgroup that is.
     fs::remove_file(pins.cgroup_link(place, CgroupHook::Egress)).unwrap();

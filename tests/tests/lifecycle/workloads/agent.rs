@@ -36,6 +36,10 @@ fn without_the_agent_all_goes_on_and_a_new_cgroup_is_nobody() {
         format!("raw {HOST} {PEER}"),
         format!("raw {ENGINE} {PEER}"),
         format!("tcp {TO_HOST}"),
+        // Over lo from no overlay address; and what would lead around all programs, whoever it turns out to be.
+        format!("udp {HOST}:9094 source=127.0.0.1"),
+        "option bypass".to_owned(),
+        "option xdp".to_owned(),
     ] {
         let answer = engine.ask(&command);
         assert!(answer == "error PermissionDenied", "{command}: {answer}");

@@ -45,6 +45,14 @@ fn workloads_of_one_host_are_apart_over_lo() {
     }
     let status = world.site.status();
     assert!(count(&status, "egress", "workload_spoofed") > 0, "{status}");
+    // From an address that is nobody's identity it reaches nobody of the overlay.
+    for command in [
+        format!("udp {HOST}:9094 connect source=127.0.0.1"),
+        format!("raw 127.0.0.1 {HOST}:9094"),
+        format!("udp {BACKUP}:9093 connect source=127.0.0.1"),
+    ] {
+        assert_eq!(engine.ask(&command), "error PermissionDenied", "{command}");
+    }
     // Without the agent the same.
     world.site.kill();
     apart(&mut engine, &mut backup, &mut other);
