@@ -106,9 +106,17 @@ fn workload_ingress(ctx: SkBuffContext) -> i32 {
 /// goes between the overlay and another address, as from 127.0.0.1 to a service of the host's.
 #[inline(always)]
 fn is_its_own(ctx: &SkBuffContext, end: End) -> bool {
-    let other = if end == End::Source { End::Destination } else { End::Source };
-    let (Some(address), Some(other)) = (address(ctx, end), address(ctx, other)) else { return false };
-    is_own(&address) || !is_overlay(&address) && !is_overlay(&other) || is_elsewhere(ctx)
+    let Some(near) = address(ctx, end) else { return false };
+    if is_own(&near) {
+        return true;
+    }
+    if is_overlay(&near) {
+        return is_elsewhere(ctx);
+    }
+    let Some(far) = address(ctx, if end == End::Source { End::Destination } else { End::Source }) else {
+        return false;
+    };
+    !is_overlay(&far) || is_elsewhere(ctx)
 }
 
 #[cgroup_sockopt(setsockopt)]

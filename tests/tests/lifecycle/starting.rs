@@ -55,10 +55,12 @@ fn the_guard_is_there_before_the_first_program() {
     site.done(&["detach"]);
     site.namespace("server").ip("link set eth0 xdp off").unwrap();
     assert!(site.connects("client", 8080));
-    // Its driver has no XDP.
-    site.namespace("server").ip("link add idle type dummy").unwrap();
-    let idle = "hook = \"xdp\"\n[[interface]]\nname = \"idle\"\nhook = \"xdp\"\n";
-    site.write("agent.toml", &(site.configuration("server", "eth0") + idle));
+    // Its frames are too long for XDP.
+    for host in ["server", "client"] {
+        site.namespace(host).ip("link set side mtu 9000").unwrap();
+    }
+    let side = "hook = \"xdp\"\n[[interface]]\nname = \"side\"\nhook = \"xdp\"\n";
+    site.write("agent.toml", &(site.configuration("server", "eth0") + side));
     let output = site.bulkhead(&["run", "--config", &site.path("agent.toml")]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert!(!site.has_guard());
