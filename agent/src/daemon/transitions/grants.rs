@@ -315,6 +315,28 @@ fn nothing_runs_while_it_is_not_known_what_was_revoked() {
 }
 
 #[test]
+fn a_grant_does_not_let_a_restart_take_up_again_what_was_rolled_back() {
+    let (world, agent) = world();
+    assert!(hand_in(&agent, note(&asked(), TWO)).done);
+    drop(agent);
+    // What `run` names is another policy by now, and is enforced by the start.
+    fs::write(&world.setup.config.policy, policy(&ACLS.replace("80", "81")).text()).unwrap();
+    let agent = world.started();
+    let (seen, _) = world.store().last_requested(&agent.live().ledger).unwrap();
+    // `watch` compares the same with the files.
+    assert_eq!(seen.policy.text(), fs::read_to_string(&world.setup.config.policy).unwrap());
+    assert!(enforcement::rollback(&agent, &Return::default()).unwrap().unwrap().applied);
+    let admits = |agent: &Agent| {
+        let (files, _) = world.store().inputs_of(agent.live().ledger.enforced).unwrap();
+        [":80", ":81"].map(|port| files.policy.text().contains(port))
+    };
+    assert_eq!(admits(&agent), [true, false]);
+    drop(agent);
+    let agent = world.started();
+    assert_eq!((admits(&agent), in_force(&agent)), ([true, false], vec![ID.to_owned()]));
+}
+
+#[test]
 fn nobody_applies_grants_that_no_host_has_verified() {
     let (world, agent) = world();
     assert!(hand_in(&agent, note(&asked(), TWO)).done);
