@@ -14,7 +14,7 @@ mod kept;
 mod settle;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use bulkhead_api::grant::Entry;
@@ -96,24 +96,34 @@ impl Grants {
             return with(&[]);
         }
         let (allowed, mut refused) = allowed(&notes, &with(&[]), scope.dialect, now);
-        let holds = |running: &[Running]| refusal(&with(running), scope, now).is_none();
-        let allowed = if holds(&allowed) || !holds(&[]) {
+        let errors = |running: &[Running]| errors(&with(running), scope, now);
+        let found = errors(&allowed);
+        // What is wrong without any is no grant's fault.
+        let known = if found.is_empty() { BTreeSet::new() } else { errors(&[]) };
+        let allowed = if found.is_subset(&known) {
             allowed
         } else {
-            // Something that is proven of the policy does not hold with some of them.
             let mut fit = Vec::new();
             for running in allowed {
                 fit.push(running);
-                if let Some(why) = refusal(&with(&fit), scope, now)
+                if let Some(error) = errors(&fit).difference(&known).next()
                     && let Some(unfit) = fit.pop()
                 {
-                    refused.insert(unfit.id, why);
+                    refused.insert(unfit.id, format!("with it the policy does not hold: {error}"));
                 }
             }
             fit
         };
         held(&self.0).refused = refused;
         with(&allowed)
+    }
+
+    /// Notes why what was compiled last is without any.
+    pub fn left_out(&self, why: &str) {
+        let mut state = held(&self.0);
+        for id in state.kept.missing(&BTreeSet::new()) {
+            state.refused.entry(id).or_insert_with(|| why.to_owned());
+        }
     }
 }
 
@@ -147,12 +157,19 @@ fn allowed(
     (running, refused)
 }
 
-/// Why files cannot be enforced, if so.
-fn refusal(files: &Files, scope: &Scope, now: u64) -> Option<String> {
+/// What is wrong with files, and does not hold of them.
+fn errors(files: &Files, scope: &Scope, now: u64) -> BTreeSet<String> {
     let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), scope);
     loaded.check(now);
-    let error = loaded.findings.0.iter().find(|finding| finding.severity == Severity::Error)?;
-    Some(format!("with it the policy does not hold: {}", error.message))
+    let errors = loaded.findings.0.into_iter().filter(|finding| finding.severity == Severity::Error);
+    errors.map(|error| error.message).collect()
+}
+
+/// Files without the grants that are in their policy; none: there are none.
+#[must_use]
+pub fn taken_from(files: &Files) -> Option<Files> {
+    let policy = without(&files.policy)?;
+    Some(Files { policy, ..files.clone() })
 }
 
 /// That nobody hands in a policy with grants that no host has verified.

@@ -8,11 +8,13 @@ use bulkhead_grants::{Grant, MAX_BYTES, Note, SecretKey, Window};
 use bulkhead_policy::source::Source;
 
 use super::world::{Agent, World, keep_up};
+use crate::daemon::CompileOptions;
 use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement;
 use crate::daemon::enforcement::rollback::Return;
 use crate::daemon::files::Asked;
 use crate::daemon::grants::{grant, revoke};
+use crate::daemon::state::inputs::Inputs;
 use crate::daemon::store::Ledger;
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
@@ -334,6 +336,71 @@ fn a_grant_does_not_let_a_restart_take_up_again_what_was_rolled_back() {
     drop(agent);
     let agent = world.started();
     assert_eq!((admits(&agent), in_force(&agent)), ([true, false], vec![ID.to_owned()]));
+}
+
+#[test]
+fn a_grant_does_not_keep_anybody_from_the_way_back() {
+    for by_itself in [false, true] {
+        let world = World::new();
+        let until = now() + 3;
+        let expires = time::OffsetDateTime::from_unix_timestamp(until).unwrap();
+        let expires = expires.format(&time::format_description::well_known::Rfc3339).unwrap();
+        // It does not hold by itself once its rule is over, and has a boundary that the grant would cross.
+        let before = policy(&format!(
+            r#""acls": [{{"action": "accept", "src": ["tag:a"], "dst": ["tag:b:80"], "proto": "tcp",
+            "expires": "{expires}"}}],
+            "tests": [{{"src": "tag:a", "accept": ["tag:b:80"]}}],
+            "boundaries": [{{"name": "ab", "between": [["tag:a"], ["tag:b"]],
+            "only": [{{"src": ["tag:a"], "dst": ["tag:b:80"], "proto": "tcp"}}]}}]"#
+        ));
+        fs::write(&world.setup.config.policy, before.text()).unwrap();
+        let agent = world.started();
+        let confirm = by_itself.then_some(600);
+        let other = Asked { policy: Some(policy(ACLS)), confirm, ..Asked::default() };
+        assert!(enforcement::apply(&agent, &other).unwrap().applied);
+        assert!(hand_in(&agent, note(&asked(), TWO)).done);
+        while now() < until {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        if by_itself {
+            agent.live().ledger.pending.as_mut().unwrap().until = 0;
+        } else {
+            assert!(enforcement::rollback(&agent, &Return::default()).unwrap().unwrap().applied);
+        }
+        keep_up(&agent);
+        let (files, _) = world.store().inputs_of(agent.live().ledger.enforced).unwrap();
+        assert_eq!(files.policy.text(), before.text());
+        let ended = standing(&agent);
+        let why = ended[0].1.clone().unwrap_or_default();
+        assert!(ended[0].0 == Standing::Ended && why.contains("crosses the boundary \"ab\""), "{ended:?}");
+    }
+}
+
+#[test]
+fn where_there_is_no_room_for_grants_the_way_back_is_without_them() {
+    let (world, mut agent) = world();
+    let two = ACLS.replace("\"tag:b:80\"", "\"tag:b:80\", \"tag:b:81\", \"tag:b:82\"");
+    let other = Asked { policy: Some(policy(&two)), ..Asked::default() };
+    assert!(enforcement::apply(&agent, &other).unwrap().applied);
+    assert!(hand_in(&agent, note(&asked(), TWO)).done);
+    // The smallest tables that the earlier policy fits into by itself.
+    let (files, made) = world.store().inputs_of(agent.live().ledger.previous.unwrap()).unwrap();
+    let fits = |bytes: &u64| {
+        let options = CompileOptions { table_memory: *bytes, ..world.setup.options.clone() };
+        Inputs::compile(files.clone(), made.mode, &options).is_ok()
+    };
+    let (mut small, mut large) = (0, 1 << 20);
+    while large - small > 1 {
+        let middle = (small + large) / 2;
+        if fits(&middle) { large = middle } else { small = middle }
+    }
+    agent.setup.options.table_memory = large;
+    assert!(enforcement::rollback(&agent, &Return::default()).unwrap().unwrap().applied);
+    assert_eq!(in_force(&agent), Vec::<String>::new());
+    keep_up(&agent);
+    let ended = standing(&agent);
+    let why = ended[0].1.clone().unwrap_or_default();
+    assert!(ended[0].0 == Standing::Ended && why.contains("cannot be built with"), "{ended:?}");
 }
 
 #[test]
