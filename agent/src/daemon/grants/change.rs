@@ -25,7 +25,13 @@ fn grants<D: Dataplane>(enforcer: &Enforcer<D>) -> &Grants {
 
 /// Keeps what is in memory. What the disk refuses is tried again by [`settle`](super::settle()).
 pub(super) fn save<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
-    let kept: Kept = held(&grants(enforcer).0).kept.clone();
+    let kept: Kept = {
+        let state = held(&grants(enforcer).0);
+        if let Some(why) = &state.damaged {
+            anyhow::bail!("{why}");
+        }
+        state.kept.clone()
+    };
     let saved = enforcer.store.save(FILE, &kept);
     held(&grants(enforcer).0).unsaved = saved.is_err();
     saved
@@ -114,6 +120,9 @@ fn judge<D: Dataplane>(
 /// If the system refuses; it is tried again then.
 pub fn revoke<D: Dataplane>(enforcer: &Enforcer<D>, request: &Revocation) -> anyhow::Result<Answer> {
     let _one = enforcer.one_change();
+    if let Some(why) = &held(&grants(enforcer).0).damaged {
+        return Ok(Answer::no(why.clone()));
+    }
     let id = &request.id;
     let matching = if id.len() < 6 { Vec::new() } else { held(&grants(enforcer).0).kept.matching(id) };
     let id = match &matching[..] {

@@ -46,7 +46,7 @@ struct State {
     kept: Kept,
     /// Why grants are in nothing that was compiled last, by their ids.
     refused: BTreeMap<String, String>,
-    /// Why none runs and none is taken.
+    /// Why none runs and none is taken or revoked: what is on disk is not written over.
     damaged: Option<String>,
     /// The disk has refused what is kept.
     unsaved: bool,
@@ -59,7 +59,7 @@ impl Grants {
         let (kept, damaged) = match store.load(FILE) {
             Ok(kept) => (kept.unwrap_or_default(), None),
             Err(error) => {
-                let why = format!("no grant runs, and none is taken: {error:#}");
+                let why = unreadable(&error);
                 tracing::error!("{why}");
                 (Kept::default(), Some(why))
             }
@@ -72,7 +72,8 @@ impl Grants {
     /// # Errors
     /// If they cannot be read.
     pub fn listed(store: &Store, now: i64) -> anyhow::Result<Vec<Entry>> {
-        Ok(store.load::<Kept>(FILE)?.unwrap_or_default().entries(now))
+        let kept = store.load::<Kept>(FILE).map_err(|error| anyhow::anyhow!(unreadable(&error)))?;
+        Ok(kept.unwrap_or_default().entries(now))
     }
 
     /// Those that run and those that are remembered, at a time in seconds since 1970.
@@ -125,6 +126,16 @@ impl Grants {
             state.refused.entry(id).or_insert_with(|| why.to_owned());
         }
     }
+}
+
+/// What it means that they cannot be read, and what to do.
+fn unreadable(error: &anyhow::Error) -> String {
+    format!(
+        "no grant runs, and none is taken or revoked: {FILE} in the state directory, which says what was revoked, cannot \
+         be read ({}); put it back as it was, and start again; moving it away forgets what was revoked and what is \
+         over, and every note whose time is not over is taken again",
+        error.root_cause()
+    )
 }
 
 /// Which grants a policy allows, and why it does not allow others.

@@ -317,6 +317,33 @@ fn nothing_runs_while_it_is_not_known_what_was_revoked() {
 }
 
 #[test]
+fn while_it_is_not_known_what_was_revoked_nothing_is_written_over_it() {
+    let (world, agent) = world();
+    let good = note(&asked(), TWO);
+    assert!(hand_in(&agent, good.clone()).done);
+    assert!(revoke(&agent, &Revocation { id: ID.to_owned(), reason: None }).unwrap().done);
+    drop(agent);
+    let file = world.setup.paths.state.join("grants.json");
+    let whole = fs::read_to_string(&file).unwrap();
+    let damaged = &whole[..whole.len() - 2];
+    fs::write(&file, damaged).unwrap();
+    let agent = world.started();
+    for id in [ID.to_owned(), "f".repeat(32)] {
+        let answer = revoke(&agent, &Revocation { id, reason: None }).unwrap();
+        let why = &answer.notes[0];
+        assert!(!answer.done && why.contains("none is taken or revoked"), "{answer:?}");
+        // Nobody is told to move it away who is not told what that does.
+        assert!(why.contains("moving it away forgets") && !why.contains("or move it away"), "{why}");
+    }
+    keep_up(&agent);
+    assert_eq!(fs::read_to_string(&file).unwrap(), damaged);
+    drop(agent);
+    // Whoever puts it back has lost nothing.
+    fs::write(&file, whole).unwrap();
+    is_refused(&world.started(), good, "was revoked here");
+}
+
+#[test]
 fn a_grant_does_not_let_a_restart_take_up_again_what_was_rolled_back() {
     let (world, agent) = world();
     assert!(hand_in(&agent, note(&asked(), TWO)).done);
