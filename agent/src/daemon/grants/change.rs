@@ -8,6 +8,7 @@ use bulkhead_policy::diagnostic::Findings;
 use bulkhead_policy::{inventory, policy};
 
 use super::kept::{Held, Kept, MOST};
+use super::settle::is_in_time;
 use super::verify::{Moment, Verified, seconds, verify};
 use super::{FILE, Grants};
 use crate::daemon::clock::wall_time;
@@ -146,13 +147,15 @@ pub fn revoke<D: Dataplane>(enforcer: &Enforcer<D>, request: &Revocation) -> any
 }
 
 fn refuse<D: Dataplane>(enforcer: &Enforcer<D>, id: &str) -> Answer {
-    let until = seconds(wall_time()).saturating_add(LONGEST.cast_signed());
+    let now = seconds(wall_time());
+    let until = now.saturating_add(LONGEST.cast_signed());
     {
         let mut state = held(&grants(enforcer).0);
         if let Some(why) = state.kept.known(id) {
             return Answer::no(why);
         }
         state.kept.refuse(id, until);
+        state.kept.forget(now, is_in_time());
     }
     let unsaved = save(enforcer).err().map(|error| format!("{error:#}: a restart would forget it"));
     let known = "no such grant has come here: it is refused if it comes".to_owned();
