@@ -97,19 +97,28 @@ pub fn promote<D: Dataplane>(
     Ok(Some(Applied { difference, ..applied }))
 }
 
-/// Who has signed what is staged.
+/// Who has signed what is staged; of those only whom agent.toml trusts now, if it asks for signatures.
 ///
 /// # Errors
-/// If agent.toml asks for signatures, and it was staged before it did.
+/// If they are too few by now.
 fn signed<D: Dataplane>(enforcer: &Enforcer<D>, number: u32) -> anyhow::Result<Vec<String>> {
     let known = enforcer.store.load::<(u32, Vec<String>)>(trust::STAGED)?;
     let signers = known.filter(|(of, _)| *of == number).map(|(_, signers)| signers).unwrap_or_default();
     match &enforcer.setup.config.trust {
-        Some(trust) if signers.len() < trust.threshold => Err(Usage(
-            "the staged policy was staged when [trust] in agent.toml asked for fewer signatures: stage it again".to_owned(),
-        )
-        .into()),
-        _ => Ok(signers),
+        Some(trust) => {
+            let is_trusted = |name: &String| trust.people.all().iter().any(|person| person.name == *name);
+            let signers: Vec<String> = signers.into_iter().filter(is_trusted).collect();
+            if signers.len() < trust.threshold {
+                let (have, need) = (signers.len(), trust.threshold);
+                return Err(Usage(format!(
+                    "the staged policy has {have} of {need} signatures of people whom [trust] in agent.toml has now: stage \
+                     it again"
+                ))
+                .into());
+            }
+            Ok(signers)
+        }
+        None => Ok(signers),
     }
 }
 

@@ -52,7 +52,9 @@ pub fn start<D: Dataplane>(
     let number = next_number(&plane, &pins, &store, &ledger)?;
     store.save_or_hold_inputs(Disk::Follows, number, &inputs.files, &inputs.made())?;
     if named {
-        log_unsaved(store.save_requested(&inputs.files, setup.config.mode, number, &ledger_before));
+        // What sources and grants have added comes and goes, and is nothing that was named.
+        let files = inputs.files.clone().into_named();
+        log_unsaved(store.save_requested(&files, setup.config.mode, number, &ledger_before));
     }
     let migration = plane.migration(&pins, &setup.config.capacity, number)?;
     let before = migration.links()?;

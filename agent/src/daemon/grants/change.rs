@@ -8,6 +8,7 @@ use bulkhead_policy::diagnostic::Findings;
 use bulkhead_policy::{inventory, policy};
 
 use super::kept::{Held, Kept, MOST};
+use super::settle::is_in_time;
 use super::verify::{Moment, Verified, seconds, verify};
 use super::{FILE, Grants};
 use crate::daemon::clock::wall_time;
@@ -25,7 +26,13 @@ fn grants<D: Dataplane>(enforcer: &Enforcer<D>) -> &Grants {
 
 /// Keeps what is in memory. What the disk refuses is tried again by [`settle`](super::settle()).
 pub(super) fn save<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
-    let kept: Kept = held(&grants(enforcer).0).kept.clone();
+    let kept: Kept = {
+        let state = held(&grants(enforcer).0);
+        if let Some(why) = &state.damaged {
+            anyhow::bail!("{why}");
+        }
+        state.kept.clone()
+    };
     let saved = enforcer.store.save(FILE, &kept);
     held(&grants(enforcer).0).unsaved = saved.is_err();
     saved
@@ -114,6 +121,9 @@ fn judge<D: Dataplane>(
 /// If the system refuses; it is tried again then.
 pub fn revoke<D: Dataplane>(enforcer: &Enforcer<D>, request: &Revocation) -> anyhow::Result<Answer> {
     let _one = enforcer.one_change();
+    if let Some(why) = &held(&grants(enforcer).0).damaged {
+        return Ok(Answer::no(why.clone()));
+    }
     let id = &request.id;
     let matching = if id.len() < 6 { Vec::new() } else { held(&grants(enforcer).0).kept.matching(id) };
     let id = match &matching[..] {
@@ -137,13 +147,15 @@ pub fn revoke<D: Dataplane>(enforcer: &Enforcer<D>, request: &Revocation) -> any
 }
 
 fn refuse<D: Dataplane>(enforcer: &Enforcer<D>, id: &str) -> Answer {
-    let until = seconds(wall_time()).saturating_add(LONGEST.cast_signed());
+    let now = seconds(wall_time());
+    let until = now.saturating_add(LONGEST.cast_signed());
     {
         let mut state = held(&grants(enforcer).0);
         if let Some(why) = state.kept.known(id) {
             return Answer::no(why);
         }
         state.kept.refuse(id, until);
+        state.kept.forget(now, is_in_time());
     }
     let unsaved = save(enforcer).err().map(|error| format!("{error:#}: a restart would forget it"));
     let known = "no such grant has come here: it is refused if it comes".to_owned();

@@ -12,6 +12,9 @@ pub(super) const MOST: usize = 64;
 /// in again.
 const REMEMBERED: i64 = 7 * 86_400;
 
+/// How many that are over are remembered at most.
+const MOST_OVER: usize = 4096;
+
 /// What the state directory has of grants.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Kept {
@@ -112,9 +115,20 @@ impl Kept {
         })
     }
 
-    /// Forgets what is long over.
-    pub(super) fn forget(&mut self, now: i64) {
-        self.over.retain(|over| over.until.saturating_add(REMEMBERED) > now);
+    /// Forgets what is long over, if the clock is kept in time, and the oldest of too many. What was revoked before it
+    /// came stays: nobody knows when it ends. Of those only the oldest of too many go, once nothing else is left.
+    pub(super) fn forget(&mut self, now: i64, is_in_time: bool) {
+        let is_long_over = |over: &Over| over.until.saturating_add(REMEMBERED) <= now;
+        self.over.retain(|over| over.entry.is_none() || !is_in_time || !is_long_over(over));
+        let mut too_many = self.over.len().saturating_sub(MOST_OVER);
+        for also_revoked in [false, true] {
+            // The oldest are first.
+            self.over.retain(|over| {
+                let goes = too_many > 0 && (also_revoked || over.entry.is_some());
+                too_many -= usize::from(goes);
+                !goes
+            });
+        }
     }
 
     /// All of them that are known, those that run first, with what has become of them by now.
@@ -130,5 +144,68 @@ impl Kept {
     pub(super) fn emergencies(&self) -> Vec<(Entry, i64)> {
         let running = self.running.iter().filter(|held| held.entry.break_glass);
         running.map(|held| (held.entry.clone(), held.until)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_api::grant::{Entry, Standing};
+
+    use super::{Held, Kept, MOST_OVER, REMEMBERED};
+
+    fn end(kept: &mut Kept, id: &str, until: i64) {
+        let entry = Entry {
+            id: id.to_owned(),
+            standing: Standing::Running,
+            source: String::new(),
+            destination: String::new(),
+            protocol: String::new(),
+            until: String::new(),
+            ticket: String::new(),
+            reason: String::new(),
+            requester: String::new(),
+            approvers: Vec::new(),
+            break_glass: false,
+            why: None,
+        };
+        kept.insert(Held { note: String::new(), until, entry });
+        assert!(kept.end(id, Standing::Revoked, None).is_some());
+    }
+
+    #[test]
+    fn time_forgets_what_is_over_and_not_what_was_revoked_before_it_came() {
+        let mut kept = Kept::default();
+        kept.refuse("early", 10);
+        end(&mut kept, "short", 10);
+        end(&mut kept, "long", 1000);
+        let now = 10 + REMEMBERED;
+        // A clock that nothing keeps in time may say anything.
+        kept.forget(i64::MAX, false);
+        kept.forget(now - 1, true);
+        assert!(["early", "short", "long"].iter().all(|id| kept.known(id).is_some()));
+        kept.forget(now, true);
+        assert_eq!(["early", "short", "long"].map(|id| kept.known(id).is_some()), [true, false, true]);
+        kept.forget(i64::MAX, true);
+        assert_eq!(["early", "long"].map(|id| kept.known(id).is_some()), [true, false]);
+    }
+
+    #[test]
+    fn the_newest_are_remembered_and_the_oldest_of_too_many_are_not() {
+        let mut kept = Kept::default();
+        kept.refuse("early", 10);
+        for number in 0..=MOST_OVER {
+            end(&mut kept, &format!("over-{number}"), 10);
+        }
+        kept.forget(0, false);
+        assert_eq!(kept.over.len(), MOST_OVER);
+        let known = |kept: &Kept, id: &str| kept.known(id).is_some();
+        assert!(known(&kept, "early") && known(&kept, &format!("over-{MOST_OVER}")));
+        assert!(!known(&kept, "over-0") && !known(&kept, "over-1") && known(&kept, "over-2"));
+        for number in 0..MOST_OVER {
+            kept.refuse(&format!("early-{number}"), 10);
+        }
+        kept.forget(0, false);
+        assert_eq!(kept.over.len(), MOST_OVER);
+        assert!(!known(&kept, "early") && known(&kept, "early-0"));
     }
 }

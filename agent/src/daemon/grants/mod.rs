@@ -14,7 +14,7 @@ mod kept;
 mod settle;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use bulkhead_api::grant::Entry;
@@ -46,7 +46,7 @@ struct State {
     kept: Kept,
     /// Why grants are in nothing that was compiled last, by their ids.
     refused: BTreeMap<String, String>,
-    /// Why none runs and none is taken.
+    /// Why none runs and none is taken or revoked: what is on disk is not written over.
     damaged: Option<String>,
     /// The disk has refused what is kept.
     unsaved: bool,
@@ -59,7 +59,7 @@ impl Grants {
         let (kept, damaged) = match store.load(FILE) {
             Ok(kept) => (kept.unwrap_or_default(), None),
             Err(error) => {
-                let why = format!("no grant runs, and none is taken: {error:#}");
+                let why = unreadable(&error);
                 tracing::error!("{why}");
                 (Kept::default(), Some(why))
             }
@@ -72,7 +72,8 @@ impl Grants {
     /// # Errors
     /// If they cannot be read.
     pub fn listed(store: &Store, now: i64) -> anyhow::Result<Vec<Entry>> {
-        Ok(store.load::<Kept>(FILE)?.unwrap_or_default().entries(now))
+        let kept = store.load::<Kept>(FILE).map_err(|error| anyhow::anyhow!(unreadable(&error)))?;
+        Ok(kept.unwrap_or_default().entries(now))
     }
 
     /// Those that run and those that are remembered, at a time in seconds since 1970.
@@ -96,18 +97,20 @@ impl Grants {
             return with(&[]);
         }
         let (allowed, mut refused) = allowed(&notes, &with(&[]), scope.dialect, now);
-        let holds = |running: &[Running]| refusal(&with(running), scope, now).is_none();
-        let allowed = if holds(&allowed) || !holds(&[]) {
+        let errors = |running: &[Running]| errors(&with(running), scope, now);
+        let found = errors(&allowed);
+        // What is wrong without any is no grant's fault.
+        let known = if found.is_empty() { BTreeSet::new() } else { errors(&[]) };
+        let allowed = if found.is_subset(&known) {
             allowed
         } else {
-            // Something that is proven of the policy does not hold with some of them.
             let mut fit = Vec::new();
             for running in allowed {
                 fit.push(running);
-                if let Some(why) = refusal(&with(&fit), scope, now)
+                if let Some(error) = errors(&fit).difference(&known).next()
                     && let Some(unfit) = fit.pop()
                 {
-                    refused.insert(unfit.id, why);
+                    refused.insert(unfit.id, format!("with it the policy does not hold: {error}"));
                 }
             }
             fit
@@ -115,6 +118,24 @@ impl Grants {
         held(&self.0).refused = refused;
         with(&allowed)
     }
+
+    /// Notes why what was compiled last is without any.
+    pub fn left_out(&self, why: &str) {
+        let mut state = held(&self.0);
+        for id in state.kept.missing(&BTreeSet::new()) {
+            state.refused.entry(id).or_insert_with(|| why.to_owned());
+        }
+    }
+}
+
+/// What it means that they cannot be read, and what to do.
+fn unreadable(error: &anyhow::Error) -> String {
+    format!(
+        "no grant runs, and none is taken or revoked: {FILE} in the state directory, which says what was revoked, cannot \
+         be read ({}); put it back as it was, and start again; moving it away forgets what was revoked and what is \
+         over, and every note whose time is not over is taken again",
+        error.root_cause()
+    )
 }
 
 /// Which grants a policy allows, and why it does not allow others.
@@ -147,12 +168,19 @@ fn allowed(
     (running, refused)
 }
 
-/// Why files cannot be enforced, if so.
-fn refusal(files: &Files, scope: &Scope, now: u64) -> Option<String> {
+/// What is wrong with files, and does not hold of them.
+fn errors(files: &Files, scope: &Scope, now: u64) -> BTreeSet<String> {
     let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), scope);
     loaded.check(now);
-    let error = loaded.findings.0.iter().find(|finding| finding.severity == Severity::Error)?;
-    Some(format!("with it the policy does not hold: {}", error.message))
+    let errors = loaded.findings.0.into_iter().filter(|finding| finding.severity == Severity::Error);
+    errors.map(|error| error.message).collect()
+}
+
+/// Files without the grants that are in their policy; none: there are none.
+#[must_use]
+pub fn taken_from(files: &Files) -> Option<Files> {
+    let policy = without(&files.policy)?;
+    Some(Files { policy, ..files.clone() })
 }
 
 /// That nobody hands in a policy with grants that no host has verified.

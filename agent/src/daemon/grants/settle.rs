@@ -3,6 +3,7 @@
 use bulkhead_api::event::{Action, Actor, Outcome, Timestamp};
 use bulkhead_api::grant::{Entry, Standing};
 use bulkhead_dataplane::Dataplane;
+use bulkhead_host::clock::ClockState;
 
 use super::change::{enforce_anew, save};
 use super::verify::seconds;
@@ -32,7 +33,7 @@ pub fn settle<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
             ended.extend(state.kept.end(&id, Standing::Ended, Some(why)));
         }
         if !ended.is_empty() {
-            state.kept.forget(now);
+            state.kept.forget(now, is_in_time());
         }
         (ended, state.kept.is_too_much(&in_force, now), state.kept.emergencies(), state.unsaved)
     };
@@ -46,6 +47,11 @@ pub fn settle<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     // Nobody keeps a grant in force by filling the disk.
     let saved = if unsaved || !ended.is_empty() { save(enforcer) } else { Ok(()) };
     enforced.and(saved)
+}
+
+/// Whether anything keeps the wall clock in time: one that jumps ahead must not have what is over forgotten.
+pub(super) fn is_in_time() -> bool {
+    ClockState::now().discipline.is_some_and(|clock| clock.synchronized)
 }
 
 fn tell<D: Dataplane>(enforcer: &Enforcer<D>, entry: &Entry) {

@@ -239,7 +239,7 @@ pub fn read(
     });
     let quarantined = quarantined.unwrap_or_default();
     let grants = granted(&store).unwrap_or_else(|error| {
-        wrong.push(format!("no grant runs, and none is taken: {error:#}"));
+        wrong.push(error.to_string());
         Vec::new()
     });
     let counting = CounterEpoch::read(&store);

@@ -17,7 +17,7 @@ use bulkhead_policy::source::Source;
 
 use crate::config::{Config, Mode, Role};
 use crate::daemon::files::Files;
-use crate::daemon::grants::Grants;
+use crate::daemon::grants::{self, Grants};
 use crate::daemon::state::addresses::Addresses;
 use crate::daemon::store::GenerationMeta;
 use crate::diagnostics;
@@ -147,12 +147,26 @@ impl Inputs {
     }
 
     /// Compiles files that were enforced before, with the grants that run: what runs is not given up because time has passed and
-    /// a test of theirs fails by now. It is said instead.
+    /// a test of theirs fails by now. It is said instead. Where they cannot be built with the grants they are without any:
+    /// nobody is kept from the way back by a grant.
     ///
     /// # Errors
     /// What is wrong in them, but not failed tests and proofs.
     pub fn check_kept(files: Files, mode: Mode, options: &CompileOptions, now: u64) -> Result<Self, Refused> {
         let files = options.grants.add_to(files, &options.scope(), now);
+        let base = grants::taken_from(&files);
+        let (refused, base) = match (Self::kept(files, mode, options, now), base) {
+            (Err(refused), Some(base)) => (refused, base),
+            (done, _) => return done,
+        };
+        let inputs = Self::kept(base, mode, options, now)?;
+        let mut errors = refused.findings.0.iter().filter(|finding| finding.severity == Severity::Error);
+        let why = errors.next().map(|error| format!(": {}", error.message)).unwrap_or_default();
+        options.grants.left_out(&format!("what is enforced cannot be built with the grants that run{why}"));
+        Ok(inputs)
+    }
+
+    fn kept(files: Files, mode: Mode, options: &CompileOptions, now: u64) -> Result<Self, Refused> {
         let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &options.scope());
         let mut problems = Vec::new();
         if !loaded.findings.has_errors() {

@@ -8,11 +8,13 @@ use bulkhead_grants::{Grant, MAX_BYTES, Note, SecretKey, Window};
 use bulkhead_policy::source::Source;
 
 use super::world::{Agent, World, keep_up};
+use crate::daemon::CompileOptions;
 use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement;
 use crate::daemon::enforcement::rollback::Return;
 use crate::daemon::files::Asked;
 use crate::daemon::grants::{grant, revoke};
+use crate::daemon::state::inputs::Inputs;
 use crate::daemon::store::Ledger;
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
@@ -312,6 +314,120 @@ fn nothing_runs_while_it_is_not_known_what_was_revoked() {
         note(&Grant { id: "a".repeat(32), ..asked() }, TWO),
         "no grant runs, and none is taken",
     );
+}
+
+#[test]
+fn while_it_is_not_known_what_was_revoked_nothing_is_written_over_it() {
+    let (world, agent) = world();
+    let good = note(&asked(), TWO);
+    assert!(hand_in(&agent, good.clone()).done);
+    assert!(revoke(&agent, &Revocation { id: ID.to_owned(), reason: None }).unwrap().done);
+    drop(agent);
+    let file = world.setup.paths.state.join("grants.json");
+    let whole = fs::read_to_string(&file).unwrap();
+    let damaged = &whole[..whole.len() - 2];
+    fs::write(&file, damaged).unwrap();
+    let agent = world.started();
+    for id in [ID.to_owned(), "f".repeat(32)] {
+        let answer = revoke(&agent, &Revocation { id, reason: None }).unwrap();
+        let why = &answer.notes[0];
+        assert!(!answer.done && why.contains("none is taken or revoked"), "{answer:?}");
+        // Nobody is told to move it away who is not told what that does.
+        assert!(why.contains("moving it away forgets") && !why.contains("or move it away"), "{why}");
+    }
+    keep_up(&agent);
+    assert_eq!(fs::read_to_string(&file).unwrap(), damaged);
+    drop(agent);
+    // Whoever puts it back has lost nothing.
+    fs::write(&file, whole).unwrap();
+    is_refused(&world.started(), good, "was revoked here");
+}
+
+#[test]
+fn a_grant_does_not_let_a_restart_take_up_again_what_was_rolled_back() {
+    let (world, agent) = world();
+    assert!(hand_in(&agent, note(&asked(), TWO)).done);
+    drop(agent);
+    // What `run` names is another policy by now, and is enforced by the start.
+    fs::write(&world.setup.config.policy, policy(&ACLS.replace("80", "81")).text()).unwrap();
+    let agent = world.started();
+    let (seen, _) = world.store().last_requested(&agent.live().ledger).unwrap();
+    // `watch` compares the same with the files.
+    assert_eq!(seen.policy.text(), fs::read_to_string(&world.setup.config.policy).unwrap());
+    assert!(enforcement::rollback(&agent, &Return::default()).unwrap().unwrap().applied);
+    let admits = |agent: &Agent| {
+        let (files, _) = world.store().inputs_of(agent.live().ledger.enforced).unwrap();
+        [":80", ":81"].map(|port| files.policy.text().contains(port))
+    };
+    assert_eq!(admits(&agent), [true, false]);
+    drop(agent);
+    let agent = world.started();
+    assert_eq!((admits(&agent), in_force(&agent)), ([true, false], vec![ID.to_owned()]));
+}
+
+#[test]
+fn a_grant_does_not_keep_anybody_from_the_way_back() {
+    for by_itself in [false, true] {
+        let world = World::new();
+        let until = now() + 3;
+        let expires = time::OffsetDateTime::from_unix_timestamp(until).unwrap();
+        let expires = expires.format(&time::format_description::well_known::Rfc3339).unwrap();
+        // It does not hold by itself once its rule is over, and has a boundary that the grant would cross.
+        let before = policy(&format!(
+            r#""acls": [{{"action": "accept", "src": ["tag:a"], "dst": ["tag:b:80"], "proto": "tcp",
+            "expires": "{expires}"}}],
+            "tests": [{{"src": "tag:a", "accept": ["tag:b:80"]}}],
+            "boundaries": [{{"name": "ab", "between": [["tag:a"], ["tag:b"]],
+            "only": [{{"src": ["tag:a"], "dst": ["tag:b:80"], "proto": "tcp"}}]}}]"#
+        ));
+        fs::write(&world.setup.config.policy, before.text()).unwrap();
+        let agent = world.started();
+        let confirm = by_itself.then_some(600);
+        let other = Asked { policy: Some(policy(ACLS)), confirm, ..Asked::default() };
+        assert!(enforcement::apply(&agent, &other).unwrap().applied);
+        assert!(hand_in(&agent, note(&asked(), TWO)).done);
+        while now() < until {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        if by_itself {
+            agent.live().ledger.pending.as_mut().unwrap().until = 0;
+        } else {
+            assert!(enforcement::rollback(&agent, &Return::default()).unwrap().unwrap().applied);
+        }
+        keep_up(&agent);
+        let (files, _) = world.store().inputs_of(agent.live().ledger.enforced).unwrap();
+        assert_eq!(files.policy.text(), before.text());
+        let ended = standing(&agent);
+        let why = ended[0].1.clone().unwrap_or_default();
+        assert!(ended[0].0 == Standing::Ended && why.contains("crosses the boundary \"ab\""), "{ended:?}");
+    }
+}
+
+#[test]
+fn where_there_is_no_room_for_grants_the_way_back_is_without_them() {
+    let (world, mut agent) = world();
+    let two = ACLS.replace("\"tag:b:80\"", "\"tag:b:80\", \"tag:b:81\", \"tag:b:82\"");
+    let other = Asked { policy: Some(policy(&two)), ..Asked::default() };
+    assert!(enforcement::apply(&agent, &other).unwrap().applied);
+    assert!(hand_in(&agent, note(&asked(), TWO)).done);
+    // The smallest tables that the earlier policy fits into by itself.
+    let (files, made) = world.store().inputs_of(agent.live().ledger.previous.unwrap()).unwrap();
+    let fits = |bytes: &u64| {
+        let options = CompileOptions { table_memory: *bytes, ..world.setup.options.clone() };
+        Inputs::compile(files.clone(), made.mode, &options).is_ok()
+    };
+    let (mut small, mut large) = (0, 1 << 20);
+    while large - small > 1 {
+        let middle = (small + large) / 2;
+        if fits(&middle) { large = middle } else { small = middle }
+    }
+    agent.setup.options.table_memory = large;
+    assert!(enforcement::rollback(&agent, &Return::default()).unwrap().unwrap().applied);
+    assert_eq!(in_force(&agent), Vec::<String>::new());
+    keep_up(&agent);
+    let ended = standing(&agent);
+    let why = ended[0].1.clone().unwrap_or_default();
+    assert!(ended[0].0 == Standing::Ended && why.contains("cannot be built with"), "{ended:?}");
 }
 
 #[test]

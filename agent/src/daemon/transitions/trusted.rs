@@ -14,12 +14,17 @@ use bulkhead_policy::source::Source;
 
 /// The same machine, whose agent.toml asks for two of three people.
 fn setup(world: &World) -> Setup {
+    setup_of(world, "bob", [2, 22])
+}
+
+/// The same with another person than Bob.
+fn setup_of(world: &World, name: &str, keys: [u8; 2]) -> Setup {
     let line = |seed| format!("[\"{}\"]", key(seed).public());
     let text = format!(
-        "[trust]\nthreshold = 2\n[trust.keys]\nalice = {}\nbob = [\"{}\", \"{}\"]\ncarol = {}\n",
+        "[trust]\nthreshold = 2\n[trust.keys]\nalice = {}\n{name} = [\"{}\", \"{}\"]\ncarol = {}\n",
         line(1),
-        key(2).public(),
-        key(22).public(),
+        key(keys[0]).public(),
+        key(keys[1]).public(),
         line(3)
     );
     let trust = Config::parse(std::path::Path::new("agent.toml"), &text).unwrap().trust;
@@ -141,4 +146,23 @@ fn a_staged_policy_is_promoted_with_its_signatures() {
     let error = enforcement::promote(&agent, (None, None), &Asker::default()).unwrap_err().to_string();
     assert!(error.contains("stage it again"), "{error}");
     assert_eq!(other.settled(&agent), 80);
+}
+
+#[test]
+fn who_is_trusted_no_more_does_not_count_for_what_was_staged() {
+    let world = World::new();
+    let agent = started(&world);
+    let note = Some(signed(&policy(81), INVENTORY, &[("bob", 2), ("carol", 3)]));
+    enforcement::stage(&agent, &asked(81, note)).unwrap();
+    drop(agent);
+    let with_dave = setup_of(&world, "dave", [4, 5]);
+    let agent = world.start_as(with_dave).unwrap().unwrap();
+    let error = enforcement::promote(&agent, (None, None), &Asker::default()).unwrap_err().to_string();
+    assert!(error.contains("1 of 2 signatures") && error.contains("stage it again"), "{error}");
+    assert_eq!(world.settled(&agent), 80);
+    drop(agent);
+    // Bob is back.
+    let agent = world.start_as(setup(&world)).unwrap().unwrap();
+    assert!(enforcement::promote(&agent, (None, None), &Asker::default()).unwrap().unwrap().applied);
+    assert_eq!(agent.live().built.signers, ["bob", "carol"]);
 }
