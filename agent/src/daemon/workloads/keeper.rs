@@ -278,11 +278,14 @@ impl Kept {
             }
         }
         self.is_new = false;
+        let there: BTreeSet<u64> = tree.cgroups.iter().map(|cgroup| cgroup.id).collect();
         for place in links.places() {
-            if let Place::Cgroup(id) = place
-                && !self.is_preparing
-                && !in_use.contains(&id)
-            {
+            let Place::Cgroup(id) = place else { continue };
+            if self.is_preparing || in_use.contains(&id) {
+                continue;
+            }
+            // The sockets of a cgroup that is gone may live on. They do not become the host's.
+            if there.contains(&id) || links.is_dead(place)? {
                 links.detach(place, pins)?;
             }
         }
