@@ -176,6 +176,9 @@ pub struct Agent {
     /// Workloads of this host.
     #[serde(default)]
     pub workloads: Vec<Workload>,
+    /// Why their cgroups are not known; new ones stay off the overlay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workloads_problem: Option<String>,
     /// The staged policy, and what it would have decided otherwise.
     pub staged: Option<Observed>,
 }

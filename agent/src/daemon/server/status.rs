@@ -148,6 +148,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         sources_problem: unfit,
         identities: bindings::status::identities(&live.bindings, &live.built.inventory),
         workloads: workloads.workloads,
+        workloads_problem: workloads.problem,
         staged,
     }
 }
@@ -227,6 +228,7 @@ pub fn read(
     wrong.extend(identities.flat_map(|identities| identities.problems.iter().cloned()));
     let workloads = agent.iter().flat_map(|agent| &agent.workloads);
     wrong.extend(workloads.filter_map(|workload| workload.problem.clone()));
+    wrong.extend(agent.iter().filter_map(|agent| agent.workloads_problem.clone()));
     wrong.extend(agent.iter().flat_map(|agent| &agent.sources).filter_map(silent));
     wrong.extend(agent.iter().filter_map(|agent| agent.sources_problem.clone()));
     let mode = match &agent {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bulkhead_policy::compile::Workloads;
+use bulkhead_policy::compile::{CompiledWorkload, Workloads};
 
 use super::tree::{Cgroup, Tree};
 
@@ -60,7 +60,7 @@ impl Found {
 pub fn find(workloads: &Workloads, tree: &Tree) -> BTreeMap<String, Found> {
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
     for workload in &workloads.each {
-        let mut matching = tree.cgroups.iter().filter(|cgroup| workload.matches.is(&cgroup.path));
+        let mut matching = matching(workload, tree).filter(|cgroup| cgroup.is_roots);
         // In the order of paths what lies above comes first.
         let outermost = matching.next().cloned();
         let of = match outermost {
@@ -68,7 +68,7 @@ pub fn find(workloads: &Workloads, tree: &Tree) -> BTreeMap<String, Found> {
             Some(outermost) => {
                 let mut all = vec![outermost];
                 for cgroup in matching {
-                    if all.iter().all(|above| !is_within(&cgroup.path, &above.path)) {
+                    if all.iter().all(|above| !is_within(cgroup, above)) {
                         all.push(cgroup.clone());
                     }
                 }
@@ -96,17 +96,38 @@ fn overlaps(found: &BTreeMap<String, Found>) -> Vec<(String, String, Cgroup)> {
     };
     let mut overlapping = Vec::new();
     for (name, cgroup) in running() {
-        let other = running().find(|(other, above)| {
-            *other != name && (is_within(&cgroup.path, &above.path) || is_within(&above.path, &cgroup.path))
-        });
+        let other = running()
+            .find(|(other, above)| *other != name && (is_within(cgroup, above) || is_within(above, cgroup)));
         overlapping.extend(other.map(|(other, _)| (name.clone(), other.clone(), cgroup.clone())));
     }
     overlapping
 }
 
-/// Whether a path is another, or lies below it.
-fn is_within(path: &str, above: &str) -> bool {
-    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+fn matching<'t>(workload: &CompiledWorkload, tree: &'t Tree) -> impl Iterator<Item = &'t Cgroup> {
+    tree.cgroups.iter().filter(|cgroup| workload.matches.is(&cgroup.path))
+}
+
+/// Of each workload that cgroups match which somebody else than root has made, or may make others beside: they are none.
+pub fn foreign(workloads: &Workloads, tree: &Tree) -> Vec<String> {
+    let of = |workload: &CompiledWorkload| {
+        let mut foreign = matching(workload, tree).filter(|cgroup| !cgroup.is_roots);
+        let first = foreign.next()?;
+        let more = match foreign.count() {
+            0 => String::new(),
+            count => format!(", and {count} more"),
+        };
+        Some(format!(
+            "workload {}: its `match` holds of the cgroup {}{more}, which is not the workload: it, or one above it, is not \
+             root's",
+            workload.name, first.path
+        ))
+    };
+    workloads.each.iter().filter_map(of).collect()
+}
+
+/// Whether a cgroup is another, or lies below it.
+fn is_within(cgroup: &Cgroup, above: &Cgroup) -> bool {
+    cgroup.directory.starts_with(&above.directory)
 }
 
 #[cfg(test)]
@@ -114,12 +135,14 @@ mod tests {
     use bulkhead_policy::compile::{CompiledWorkload, Workloads};
     use bulkhead_policy::inventory::Matches;
 
-    use super::{Cgroup, Found, Tree, find};
+    use super::{Cgroup, Found, Tree, find, foreign};
 
     fn tree(paths: &[&str]) -> Tree {
         let cgroups = paths.iter().zip(2..).map(|(path, id)| Cgroup {
             path: (*path).to_owned(),
+            directory: path.trim_start_matches('/').into(),
             id,
+            is_roots: !path.contains("user@"),
             level: path.matches('/').count() as u32,
         });
         let mut cgroups: Vec<_> = cgroups.collect();
@@ -147,16 +170,32 @@ mod tests {
         assert_eq!(of(vec![engine()], &["/a", "/engine.services"], "h/engine"), Found::NotRunning);
         let Found::Running(cgroup) = of(
             vec![engine()],
-            &["/a", "/a/engine.service", "/a/engine.service/b/engine.service"],
+            &["/a.slice", "/a.slice/engine.service", "/a.slice/engine.service/b/engine.service"],
             "h/engine",
         ) else {
             panic!("it runs")
         };
-        assert_eq!((cgroup.path.as_str(), cgroup.level), ("/a/engine.service", 2));
-        let several = of(vec![engine()], &["/a/engine.service", "/b/engine.service"], "h/engine");
+        assert_eq!((cgroup.path.as_str(), cgroup.level), ("/a.slice/engine.service", 2));
+        let several = of(vec![engine()], &["/a.slice/engine.service", "/b.slice/engine.service"], "h/engine");
         assert_eq!(several.holder(), None);
-        assert!(several.problem("h/engine").unwrap().contains("/a/engine.service, /b/engine.service"));
+        assert!(
+            several.problem("h/engine").unwrap().contains("/a.slice/engine.service, /b.slice/engine.service")
+        );
         assert!(matches!(of(vec![engine()], &["/ci.slice/1", "/ci.slice/2"], "h/engine"), Found::Several(_)));
+    }
+
+    #[test]
+    fn what_is_not_roots_is_no_workload() {
+        let engine = || workload("h/engine", &["engine.service"], &["/u.slice/*/app"]);
+        let paths = ["/s.slice/engine.service", "/u.slice/user@1/app", "/u.slice/user@2/app"];
+        let Found::Running(cgroup) = of(vec![engine()], &paths, "h/engine") else { panic!("it runs") };
+        assert_eq!(cgroup.path, "/s.slice/engine.service");
+        assert_eq!(of(vec![engine()], &paths[1..], "h/engine"), Found::NotRunning);
+        let told = |paths: &[&str]| {
+            foreign(&Workloads { each: vec![engine()], ..Workloads::default() }, &tree(paths)).concat()
+        };
+        assert!(told(&paths).contains("/u.slice/user@1/app, and 1 more"), "{}", told(&paths));
+        assert_eq!(told(&paths[..1]), "");
     }
 
     #[test]
@@ -164,16 +203,16 @@ mod tests {
         let each = || {
             vec![
                 workload("h/a", &["a.service"], &[]),
-                workload("h/b", &[], &["/x/a.service/*"]),
+                workload("h/b", &[], &["/x.slice/a.service/*"]),
                 workload("h/c", &["c.service"], &[]),
             ]
         };
-        let paths = ["/x/a.service", "/x/a.service/y", "/c.service"];
+        let paths = ["/x.slice/a.service", "/x.slice/a.service/y", "/c.service"];
         for name in ["h/a", "h/b"] {
             let found = of(each(), &paths, name);
             assert!(found.holder().is_none() && found.problem(name).is_some(), "{found:?}");
         }
         assert!(of(each(), &paths, "h/c").holder().is_some());
-        assert!(of(each(), &["/x/a.service", "/x/a.service2/y"], "h/a").holder().is_some());
+        assert!(of(each(), &["/x.slice/a.service", "/x.slice/a.service2/y"], "h/a").holder().is_some());
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::Context as _;
@@ -17,8 +17,8 @@ use bulkhead_dataplane::{
 };
 use bulkhead_policy::compile::Workloads;
 
-use super::found::{Found, find};
-use super::tree::{Tree, mount_point};
+use super::found::{Found, find, foreign};
+use super::tree::{Cgroup, Tree, is_gone, mount_point};
 use crate::daemon::state::held;
 
 /// Which cgroup each workload that runs is: its id, and how far below the root it lies.
@@ -37,6 +37,10 @@ pub(super) struct Kept {
     pub(super) found: BTreeMap<String, Found>,
     /// Why the last look failed.
     pub(super) problem: Option<String>,
+    /// Cgroups that match and are no workloads.
+    foreign: Vec<String>,
+    /// Up to which id the set takes cgroups for known.
+    seen: u64,
     set: Option<CgroupSet>,
     /// The set is not attached everywhere yet.
     is_new: bool,
@@ -64,15 +68,15 @@ impl fmt::Debug for Keeper {
 }
 
 impl Keeper {
-    /// Which cgroups workloads are now. Nothing is changed; without workloads nothing is asked.
+    /// Which cgroups workloads are now: none, if they cannot be read. Without workloads nothing is asked.
     ///
     /// # Errors
-    /// If the cgroups cannot be read.
+    /// If there are no cgroups.
     pub fn assigned(&self, workloads: &Workloads) -> anyhow::Result<Assigned> {
         if workloads.each.is_empty() {
             return Ok(Assigned::new());
         }
-        let tree = held(&self.0).tree()?;
+        let tree = held(&self.0).tree_or_nobody()?;
         Ok(assigned(&find(workloads, &tree)))
     }
 
@@ -93,7 +97,8 @@ impl Keeper {
         kept.put(pins, specification)?;
         kept.wanted = next.clone();
         kept.is_preparing = true;
-        kept.look(pins, |_| Ok(()))
+        let tree = kept.tree_or_nobody()?;
+        kept.look(&tree, pins, |_| Ok(()))
     }
 
     /// Once these workloads are enforced: holds these, and lets go of all else.
@@ -109,7 +114,8 @@ impl Keeper {
             return kept.release(pins);
         }
         kept.put(pins, specification)?;
-        kept.look(pins, |_| Ok(()))
+        let tree = kept.tree_or_nobody()?;
+        kept.look(&tree, pins, |_| Ok(()))
     }
 
     /// Looks at the cgroups, and at what is attached to them, and restores it. `publish` tells the programs on
@@ -124,9 +130,10 @@ impl Keeper {
     ) -> anyhow::Result<Looked> {
         let mut kept = held(&self.0);
         if kept.set.is_none() {
+            kept.problem = None;
             return Ok(Looked::default());
         }
-        let looked = kept.look(pins, publish);
+        let looked = kept.tree().and_then(|tree| kept.look(&tree, pins, publish));
         kept.problem = looked.as_ref().err().map(|error| format!("{error:#}"));
         looked.map(|()| std::mem::take(&mut kept.untold))
     }
@@ -150,15 +157,22 @@ impl Keeper {
         kept.set = None;
         kept.wanted = Workloads::default();
         kept.found.clear();
+        kept.foreign.clear();
     }
 
     /// What is known, for `status`.
     pub(super) fn known<T>(
         &self,
-        of: impl FnOnce(&Workloads, &BTreeMap<String, Found>, Option<&str>) -> T,
+        of: impl FnOnce(&Workloads, &BTreeMap<String, Found>, &[String]) -> T,
     ) -> T {
         let kept = held(&self.0);
-        of(&kept.wanted, &kept.found, kept.problem.as_deref())
+        of(&kept.wanted, &kept.found, &kept.foreign)
+    }
+
+    /// Why the cgroups are not known as they are now.
+    pub fn problem(&self) -> Option<String> {
+        let problem = held(&self.0).problem.clone()?;
+        Some(format!("workloads are not looked at, and new cgroups stay off the overlay: {problem}"))
     }
 }
 
@@ -194,6 +208,16 @@ impl Kept {
         Tree::read(&root).with_context(|| format!("{}: reading the cgroups", root.display()))
     }
 
+    /// The same, or none of them: nobody has a workload's addresses until they can be read.
+    fn tree_or_nobody(&mut self) -> anyhow::Result<Tree> {
+        self.root()?;
+        Ok(self.tree().unwrap_or_else(|error| {
+            tracing::error!("no workload runs until its cgroup can be read: {error:#}");
+            self.problem = Some(format!("{error:#}"));
+            Tree::default()
+        }))
+    }
+
     /// The links, those of an earlier agent included.
     fn links(&mut self, pins: &Pins) -> anyhow::Result<&mut CgroupLinks> {
         if self.links.is_none() {
@@ -207,18 +231,20 @@ impl Kept {
         if self.set.as_ref().is_none_or(|set| *set.specification() != specification) {
             self.set = Some(CgroupSet::load(specification, pins)?);
             self.is_new = true;
+            self.seen = 0;
         }
         Ok(())
     }
 
     fn look(
         &mut self,
+        tree: &Tree,
         pins: &Pins,
         publish: impl FnOnce(&Assigned) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let tree = self.tree()?;
         let root = self.root()?;
-        let now = find(&self.wanted, &tree);
+        let now = find(&self.wanted, tree);
+        self.foreign = foreign(&self.wanted, tree);
         let mut restored = Vec::new();
         let before = self.found.clone();
         self.links(pins)?;
@@ -231,6 +257,8 @@ impl Kept {
             }
         }
         let mut gone = BTreeSet::new();
+        // Whoever may be a workload and could not be held is not taken for known.
+        let (mut known, mut failed) = (tree.last, None);
         let mut in_use = BTreeSet::new();
         for (name, found) in &now {
             // Also where nobody may say whose they are: none of them speaks as the host.
@@ -240,20 +268,26 @@ impl Kept {
                 }
                 let place = Place::Cgroup(cgroup.id);
                 let Some(fault) = links.fault(set, place, Some(name), pins)? else { continue };
-                let path = root.join(cgroup.path.trim_start_matches('/'));
-                let attached = match File::open(&path) {
-                    Ok(directory) if is_same(&directory, cgroup.id) => {
-                        links.attach(set, place, Some(name), directory.as_fd(), pins)
+                let attached = open(&root, cgroup).and_then(|directory| {
+                    let Some(directory) = directory else { return Ok(false) };
+                    match links.attach(set, place, Some(name), directory.as_fd(), pins) {
+                        Err(_) if matches!(open(&root, cgroup), Ok(None)) => Ok(false),
+                        attached => Ok(attached.map(|()| true)?),
                     }
+                });
+                match attached {
+                    Ok(true) => {}
                     // It has ended meanwhile, and another may be there under its name: the next look tells.
-                    _ => {
+                    Ok(false) => {
                         gone.insert(name.clone());
                         continue;
                     }
-                };
-                match attached {
-                    Err(_) if !path.exists() => _ = gone.insert(name.clone()),
-                    attached => attached?,
+                    Err(error) => {
+                        known = known.min(cgroup.id.saturating_sub(1));
+                        failed.get_or_insert(error.context(format!("workload {name}")));
+                        gone.insert(name.clone());
+                        continue;
+                    }
                 }
                 if before.get(name) == Some(found) && !self.is_new {
                     restored.push((Some(name.clone()), fault));
@@ -268,7 +302,8 @@ impl Kept {
             set.hold(name, found.holder())?;
         }
         publish(&assigned(&now))?;
-        set.see(tree.last)?;
+        self.seen = self.seen.max(known);
+        set.see(self.seen)?;
         // Programs of another set know by now whom they let pass.
         if let Some(fault) = links.fault(set, Place::Host, None, pins)? {
             let directory = File::open(&root).with_context(|| format!("{}: opening it", root.display()))?;
@@ -278,11 +313,14 @@ impl Kept {
             }
         }
         self.is_new = false;
+        let there: BTreeSet<u64> = tree.cgroups.iter().map(|cgroup| cgroup.id).collect();
         for place in links.places() {
-            if let Place::Cgroup(id) = place
-                && !self.is_preparing
-                && !in_use.contains(&id)
-            {
+            let Place::Cgroup(id) = place else { continue };
+            if self.is_preparing || in_use.contains(&id) {
+                continue;
+            }
+            // The sockets of a cgroup that is gone may live on. They do not become the host's.
+            if there.contains(&id) || links.is_dead(place)? {
                 links.detach(place, pins)?;
             }
         }
@@ -291,7 +329,7 @@ impl Kept {
         self.untold.changed.extend(changed);
         self.untold.restored.extend(restored);
         self.found = now;
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Detaches everything: there are no workloads any more.
@@ -303,13 +341,74 @@ impl Kept {
         }
         self.set = None;
         self.found.clear();
+        self.foreign.clear();
         self.problem = None;
         Ok(())
     }
 }
 
-/// Whether an open directory is the cgroup of an id.
-fn is_same(directory: &File, id: u64) -> bool {
+/// Opens a cgroup; none if it is gone, and perhaps another there under its name.
+fn open(root: &Path, cgroup: &Cgroup) -> anyhow::Result<Option<File>> {
     use std::os::unix::fs::MetadataExt as _;
-    directory.metadata().is_ok_and(|metadata| metadata.ino() == id)
+    let path = root.join(&cgroup.directory);
+    let opened = File::open(&path).and_then(|directory| {
+        let id = directory.metadata()?.ino();
+        Ok((id == cgroup.id).then_some(directory))
+    });
+    match opened {
+        Err(error) if is_gone(&error) => Ok(None),
+        opened => opened.with_context(|| format!("{}: opening it", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::{Path, PathBuf};
+
+    use bulkhead_policy::compile::{CompiledWorkload, Workloads};
+    use bulkhead_policy::inventory::Matches;
+
+    use super::{Cgroup, Keeper, held, open};
+
+    #[test]
+    fn without_a_look_nobody_runs_and_it_is_told() {
+        let engine = CompiledWorkload {
+            name: "h/engine".to_owned(),
+            addresses: Vec::new(),
+            classes: Vec::new(),
+            matches: Matches { units: vec!["engine.service".to_owned()], cgroups: Vec::new() },
+        };
+        let keeper = Keeper::default();
+        held(&keeper.0).root = Some("/proc/no/such".into());
+        let assigned = keeper.assigned(&Workloads { each: vec![engine], ..Workloads::default() }).unwrap();
+        assert!(assigned.is_empty());
+        assert!(
+            keeper.problem().unwrap().contains("/proc/no/such: reading the cgroups"),
+            "{:?}",
+            keeper.problem()
+        );
+    }
+
+    #[test]
+    fn only_what_is_gone_is_gone() {
+        let base = std::env::temp_dir().join(format!("bulkhead-open-{}", std::process::id()));
+        std::fs::create_dir_all(base.join("a")).unwrap();
+        std::fs::write(base.join("file"), "").unwrap();
+        let id = std::fs::metadata(base.join("a")).unwrap().ino();
+        let at = |directory: &str, id| {
+            let cgroup = Cgroup {
+                path: String::new(),
+                directory: PathBuf::from(directory),
+                id,
+                level: 1,
+                is_roots: true,
+            };
+            open(Path::new(&base), &cgroup).map(|directory| directory.is_some())
+        };
+        assert!(at("a", id).unwrap());
+        assert!(!at("a", id + 1).unwrap() && !at("b", id).unwrap() && !at("file/b", id).unwrap());
+        assert!(at(&"x".repeat(300), id).is_err());
+        std::fs::remove_dir_all(&base).unwrap();
+    }
 }

@@ -14,11 +14,13 @@ pub struct Report {
     pub workloads: Vec<Workload>,
     /// What somebody should know.
     pub warnings: Vec<String>,
+    /// Why they are not known.
+    pub problem: Option<String>,
 }
 
 /// What is known of workloads. Not while what runs is held: a look holds them the other way round.
 pub fn report(setup: &Setup) -> Report {
-    let (workloads, mut warnings) = setup.workloads.known(|wanted, found, problem| {
+    let (workloads, mut warnings) = setup.workloads.known(|wanted, found, foreign| {
         let each = wanted.each.iter().map(|workload| {
             let of = found.get(&workload.name).unwrap_or(&Found::NotRunning);
             let cgroup = match of {
@@ -34,10 +36,7 @@ pub fn report(setup: &Setup) -> Report {
                 problem: of.problem(&workload.name),
             }
         });
-        let problem = problem.map(|problem| {
-            format!("workloads are not looked at, and new cgroups stay off the overlay: {problem}")
-        });
-        (each.collect::<Vec<_>>(), problem.into_iter().collect::<Vec<_>>())
+        (each.collect::<Vec<_>>(), foreign.to_vec())
     });
     for workload in &workloads {
         let missing = workload.addresses.iter().filter(|address| !is_here(**address));
@@ -56,7 +55,7 @@ pub fn report(setup: &Setup) -> Report {
                 .to_owned(),
         );
     }
-    Report { workloads, warnings }
+    Report { workloads, warnings, problem: setup.workloads.problem() }
 }
 
 /// As events and `status` have it.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// The root cgroup has this id on every host. The root of a container's view has another.
@@ -14,12 +14,16 @@ const ATTEMPTS: usize = 8;
 /// One cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
-    /// Its path below the root, which begins with `/`.
+    /// Its path below the root, which begins with `/`, as people and patterns have it.
     pub path: String,
+    /// Its directory below the mount point, to open it by.
+    pub directory: PathBuf,
     /// Its id: the inode of its directory. Later cgroups have higher ones.
     pub id: u64,
     /// How far below the root it lies.
     pub level: u32,
+    /// It and each above it belongs to root: nobody else has made it.
+    pub is_roots: bool,
 }
 
 /// All cgroups.
@@ -98,40 +102,73 @@ impl Tree {
     /// One look, with the highest id that it has seen.
     fn read_once(root: &Path) -> io::Result<Self> {
         let mut tree = Self { cgroups: Vec::new(), last: ROOT };
-        let mut left = vec![(root.to_owned(), String::new(), 0)];
-        while let Some((directory, path, level)) = left.pop() {
-            let entries = match fs::read_dir(&directory) {
-                // It is gone meanwhile.
-                Err(error) if level > 0 && is_gone(&error) => continue,
+        let top = Cgroup {
+            path: String::new(),
+            directory: PathBuf::new(),
+            id: ROOT,
+            level: 0,
+            is_roots: fs::metadata(root)?.uid() == 0,
+        };
+        let mut left = vec![top];
+        while let Some(above) = left.pop() {
+            let entries = match fs::read_dir(root.join(&above.directory)) {
+                Err(error) if above.may_fail(&error) => continue,
                 entries => entries?,
             };
             for entry in entries {
                 let entry = match entry {
-                    Err(error) if level > 0 && is_gone(&error) => break,
+                    Err(error) if above.may_fail(&error) => break,
                     entry => entry?,
                 };
                 if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     continue;
                 }
-                let name = entry.file_name().to_string_lossy().into_owned();
-                let cgroup = Cgroup { path: format!("{path}/{name}"), id: entry.ino(), level: level + 1 };
+                // By the directory's descriptor, however long the path.
+                let metadata = match entry.metadata() {
+                    Err(error) if above.may_fail(&error) || is_gone(&error) => continue,
+                    metadata => metadata?,
+                };
+                let name = entry.file_name();
+                let cgroup = Cgroup {
+                    path: format!("{}/{}", above.path, name.to_string_lossy()),
+                    directory: above.directory.join(&name),
+                    id: metadata.ino(),
+                    level: above.level + 1,
+                    is_roots: above.is_roots && metadata.uid() == 0,
+                };
                 tree.last = tree.last.max(cgroup.id);
-                left.push((entry.path(), cgroup.path.clone(), cgroup.level));
+                left.push(cgroup.clone());
                 tree.cgroups.push(cgroup);
             }
         }
-        tree.cgroups.sort_by(|a, b| a.path.cmp(&b.path));
+        tree.cgroups.sort_by(|a, b| a.directory.cmp(&b.directory));
         Ok(tree)
     }
 }
 
-fn is_gone(error: &io::Error) -> bool {
+impl Cgroup {
+    /// Whether a look goes on without what is below: it is gone meanwhile, it is no workload as nothing below is, or it
+    /// lies deeper than a path reaches, where none is either. What was not seen there stays off the overlay until others
+    /// come.
+    fn may_fail(&self, error: &io::Error) -> bool {
+        self.level > 0
+            && (!self.is_roots || is_gone(error) || error.raw_os_error() == Some(libc::ENAMETOOLONG))
+    }
+}
+
+/// Whether an error says that a cgroup is not there any more.
+pub fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::ENOTDIR))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::ffi::OsStrExt as _;
     use std::path::Path;
+
+    use rustix::fs::{AtFlags, Mode, OFlags};
 
     use super::{Tree, mount_point, point_of};
 
@@ -158,8 +195,58 @@ mod tests {
         let (outer, inner) = (found(&format!("/{name}")), found(&format!("/{name}/inner")));
         assert_eq!((outer.level, inner.level), (1, 2));
         assert!(
-            before.last < outer.id && outer.id < inner.id && inner.id <= after.last,
+            outer.is_roots && before.last < outer.id && outer.id < inner.id && inner.id <= after.last,
             "{outer:?} {inner:?}"
         );
+    }
+
+    /// Directories one in another, deeper than a path reaches.
+    struct Deep(Vec<OwnedFd>);
+
+    impl Deep {
+        const NAME: [u8; 200] = [b'd'; 200];
+
+        fn below(top: &Path) -> Self {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let mut all = vec![OwnedFd::from(std::fs::File::open(top).unwrap())];
+            for at in 0..25 {
+                rustix::fs::mkdirat(&all[at], &Self::NAME[..], Mode::RWXU).unwrap();
+                all.push(rustix::fs::openat(&all[at], &Self::NAME[..], flags, Mode::empty()).unwrap());
+            }
+            Self(all)
+        }
+    }
+
+    impl Drop for Deep {
+        fn drop(&mut self) {
+            self.0.pop();
+            while let Some(above) = self.0.pop() {
+                rustix::fs::unlinkat(&above, &Self::NAME[..], AtFlags::REMOVEDIR).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_lies_too_deep_or_has_an_odd_name_stops_no_look() {
+        let root = mount_point().unwrap();
+        let top = format!("bulkhead-deep-{}", std::process::id());
+        let odd = Path::new(&top).join(OsStr::from_bytes(b"odd-\xff"));
+        std::fs::create_dir_all(root.join(&odd)).unwrap();
+        std::os::unix::fs::chown(root.join(&odd), Some(65534), None).unwrap();
+        std::fs::create_dir(root.join(&odd).join("inner")).unwrap();
+        let deep = Deep::below(&root.join(&top));
+        let tree = Tree::read(&root);
+        drop(deep);
+        std::fs::remove_dir(root.join(&odd).join("inner")).unwrap();
+        std::fs::remove_dir(root.join(&odd)).unwrap();
+        std::fs::remove_dir(root.join(&top)).unwrap();
+        let tree = tree.unwrap();
+        let found = tree.cgroups.iter().find(|cgroup| cgroup.directory == odd).unwrap();
+        assert_eq!(found.path, format!("/{top}/odd-\u{fffd}"));
+        let inner = tree.cgroups.iter().find(|cgroup| cgroup.directory == odd.join("inner")).unwrap();
+        assert!(!found.is_roots && !inner.is_roots, "{found:?} {inner:?}");
+        let deepest = tree.cgroups.iter().filter(|cgroup| cgroup.directory.starts_with(&top));
+        let level = deepest.map(|cgroup| cgroup.level).max().unwrap();
+        assert!((19..26).contains(&level) && tree.last > inner.id, "{level}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_api::event::{Action, Kind, WorkloadChange};
 use bulkhead_dataplane::Dataplane;
@@ -19,6 +19,9 @@ use crate::daemon::state::Enforcer;
 
 /// Between two looks without news: what somebody detaches makes none.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between two looks in any case: whoever makes cgroups and removes them all the time does not keep the agent busy.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Watches on a thread of its own.
 ///
@@ -68,8 +71,10 @@ fn watch(enforcer: &Enforcer) {
 fn wait(news: Option<&News>) {
     let Some(news) = news else { return std::thread::sleep(INTERVAL) };
     let mut polls = [PollFd::from_borrowed_fd(news.descriptor(), PollFlags::IN)];
+    let begin = Instant::now();
     // Interrupted, it looks a moment too early.
     let _ = poll(&mut polls, Timespec::try_from(INTERVAL).ok().as_ref());
+    std::thread::sleep(PAUSE.saturating_sub(begin.elapsed()));
 }
 
 /// One look, and what follows from it.
@@ -116,5 +121,28 @@ fn event(workload: String, found: &Found, generation: u32) -> WorkloadChange {
         cgroup: cgroup.map(|cgroup| cgroup.path.clone()),
         cgroup_id: cgroup.map(|cgroup| cgroup.id),
         generation,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::{News, PAUSE, wait};
+
+    #[test]
+    fn news_that_wait_already_are_looked_at_after_a_pause() {
+        let base = std::env::temp_dir().join(format!("bulkhead-wait-{}", std::process::id()));
+        std::fs::create_dir_all(&base).unwrap();
+        let mut news = News::new().unwrap();
+        news.watch(&base);
+        std::fs::create_dir(base.join("new")).unwrap();
+        let begin = Instant::now();
+        for _ in 0..5 {
+            wait(Some(&news));
+        }
+        let elapsed = begin.elapsed();
+        std::fs::remove_dir_all(&base).unwrap();
+        assert!(elapsed >= PAUSE * 5 && elapsed < PAUSE * 80, "{elapsed:?}");
     }
 }

@@ -137,6 +137,20 @@ impl CgroupLinks {
         remove(&pins.cgroup_directory(place))
     }
 
+    /// Whether a cgroup is gone with the last of its sockets: until then the kernel runs the programs for these.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub fn is_dead(&self, place: Place) -> Result<bool, KernelError> {
+        for ((_, hook), link) in self.0.iter().filter(|((known, _), _)| *known == place) {
+            let info = link.info().map_err(KernelError::refused(format!("{}: asking", hook.name())))?;
+            if info.cgroup() != 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// What is wrong with a place: nothing if each hook runs the set's program and is pinned.
     ///
     /// # Errors

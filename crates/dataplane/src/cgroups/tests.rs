@@ -83,12 +83,17 @@ fn a_set_is_taken_over_by_the_next_and_asked_of_the_kernel() {
     links.attach(&next, place, Some("h/engine"), open.as_fd(), &pins).unwrap();
     assert_eq!(fault(&links, &next), None);
     links.detach(Place::Host, &pins).unwrap();
+    assert!(!links.is_dead(place).unwrap());
     drop(open);
     fs::remove_dir(&directory).unwrap();
     // The kernel lets go of its programs some time later.
     let deadline = Instant::now() + Duration::from_secs(10);
     while fault(&links, &next) != Some(CgroupFault::Detached(CgroupHook::Bind4)) {
         assert!(Instant::now() < deadline, "{:?}", fault(&links, &next));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    while !links.is_dead(place).unwrap() {
+        assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(20));
     }
     links.detach(place, &pins).unwrap();

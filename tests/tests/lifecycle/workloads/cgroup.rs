@@ -21,7 +21,7 @@ impl Cgroups {
         let mounts = fs::read_to_string("/proc/mounts").unwrap();
         let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
         let root = PathBuf::from(mount.expect("cgroup2 is mounted").split(' ').nth(1).unwrap());
-        let below = root.join(format!("bulkhead-test-{}-{label}", std::process::id()));
+        let below = root.join(format!("bulkhead-test-{}-{label}.slice", std::process::id()));
         fs::create_dir_all(&below).unwrap();
         Self { root, below }
     }

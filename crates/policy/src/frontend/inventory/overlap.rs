@@ -51,9 +51,17 @@ impl Form {
         match (self, other) {
             (Self::Unit(one), Self::Unit(other)) => one == other || holds(one, other) || holds(other, one),
             (Self::Unit(unit), Self::Cgroup(pattern)) | (Self::Cgroup(pattern), Self::Unit(unit)) => {
-                // A star alone stands for directories of any kind: whether a unit is one of them is known when it runs.
-                let mut parts = pattern.split('/').skip(1).filter(|part| *part != "*");
-                parts.any(|part| meet(part.as_bytes(), unit.as_bytes()))
+                // A unit lies below nothing but slices. A star alone stands for directories of any kind: whether a unit
+                // is one of them is known when it runs.
+                for part in pattern.split('/').skip(1) {
+                    if part != "*" && meet(part.as_bytes(), unit.as_bytes()) {
+                        return true;
+                    }
+                    if !meet(part.as_bytes(), b"*.slice") {
+                        return false;
+                    }
+                }
+                false
             }
             (Self::Cgroup(one), Self::Cgroup(other)) => one
                 .split('/')
@@ -153,8 +161,12 @@ mod tests {
             ("a.slice", "a-b.slice", true),
             ("a.slice", "ab.slice", false),
             ("a.slice", "a-b.service", false),
-            ("a.service", "/x/a.service/y", true),
-            ("a.service", "/x/a*", true),
+            ("a.service", "/x.slice/a.service/y", true),
+            ("a.service", "/x.slice/a*", true),
+            ("a.service", "/*/a*", true),
+            ("a.service", "/x*/a.service", true),
+            ("a.service", "/x/a.service/y", false),
+            ("a.service", "/x.slice/y.service/a*", false),
             ("a.service", "/x/*", false),
             ("a.service", "/x/b*", false),
             ("/x", "/x/y", true),

@@ -25,7 +25,8 @@ pub struct Workload {
 /// Which cgroups of a host are a workload. A cgroup that matches is the workload's with everything below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Matches {
-    /// Names of systemd units, each with its type: a cgroup directory of that name, wherever it is.
+    /// Names of systemd units, each with its type: a cgroup directory of that name, below nothing but slices. What users
+    /// and containers make lies below a service or a scope.
     pub units: Vec<String>,
     /// Patterns of whole paths below the mount point of cgroup2, each beginning with `/`; `*` stands for any characters
     /// of one component.
@@ -36,8 +37,9 @@ impl Matches {
     /// Whether it is about the cgroup of a path, which begins with `/` and is below the mount point of cgroup2.
     #[must_use]
     pub fn is(&self, path: &str) -> bool {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        self.units.iter().any(|unit| unit == name)
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let is_of_host = || above.split('/').skip(1).all(|component| component.ends_with(".slice"));
+        self.units.iter().any(|unit| unit == name) && is_of_host()
             || self.cgroups.iter().any(|pattern| pattern_matches(pattern, path))
     }
 }
@@ -139,12 +141,22 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_is_a_directory_of_its_name_wherever_it_is() {
+    fn a_unit_is_a_directory_of_its_name_below_slices() {
         let matches = Matches { units: vec!["engine.service".into()], cgroups: vec!["/x/*".into()] };
-        for path in ["/system.slice/engine.service", "/engine.service", "/x/y"] {
+        for path in
+            ["/system.slice/engine.service", "/engine.service", "/a.slice/a-b.slice/engine.service", "/x/y"]
+        {
             assert!(matches.is(path), "{path}");
         }
-        for path in ["/system.slice/engine.service/inner", "/system.slice/an-engine.service", "/x/y/z"] {
+        for path in [
+            "/system.slice/engine.service/inner",
+            "/system.slice/an-engine.service",
+            "/user.slice/user-9.slice/user@9.service/app.slice/engine.service",
+            "/system.slice/docker-1.scope/system.slice/engine.service",
+            "/system.slice/engine.service/engine.service",
+            "/docker/engine.service",
+            "/x/y/z",
+        ] {
             assert!(!matches.is(path), "{path}");
         }
     }
