@@ -303,6 +303,7 @@ impl Config {
     }
 
     /// Whether what workloads say to each other on `lo` is judged.
+    #[cfg(feature = "agent")]
     #[must_use]
     pub fn has_local(&self) -> bool {
         self.interfaces.iter().any(|managed| managed.role == Role::Local)
