@@ -334,7 +334,7 @@ fn what_others_take_away_is_put_back() {
     let cgroups = world.site.layout().join("cgroups");
     let id = world.cgroups.id(&format!("system.slice/{}", world.engine_unit)).to_string();
     let before = (pinned(&world, "host"), pinned(&world, &id));
-    assert_eq!(before, (6, 9));
+    assert_eq!(before, (7, 9));
     std::fs::remove_file(cgroups.join(&id).join("egress")).unwrap();
     std::fs::remove_dir_all(cgroups.join("host")).unwrap();
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
