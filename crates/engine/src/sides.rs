@@ -19,7 +19,7 @@ pub fn local_check(direction: Direction, source: Leaf, destination: Leaf) -> Res
 
 /// [`local_check`]; where it `may_be_own`, the other end is this node's as well.
 #[inline(always)]
-fn sides_of(
+pub(crate) fn sides_of(
     direction: Direction,
     source: Leaf,
     destination: Leaf,

@@ -4,7 +4,7 @@ use bulkhead_abi::{Direction, Leaf};
 
 use crate::metadata::Sides;
 use crate::parse::Role;
-use crate::sides::local_check;
+use crate::sides::{local_check, sides_of};
 use crate::{Environment, Reason};
 
 /// Whether a packet of this role answers somebody, so that the kernel may send it by itself: in TIME_WAIT, with SYN
@@ -85,14 +85,7 @@ fn within(
         }
         return Err(Reason::Loopback);
     }
-    let (near, far) = match direction {
-        Direction::Ingress => (destination, source),
-        Direction::Egress => (source, destination),
-    };
-    if near.local() == 0 {
-        return Err(Reason::NotLocal);
-    }
-    Ok(Sides { local: near.local(), remote: far.remote(), quarantined: 0, begun: 0 })
+    sides_of(direction, source, destination, true)
 }
 
 /// Whether neither end of a packet on `lo` is a workload's: it passes, whatever it is. False where that cannot be told.

@@ -7,32 +7,12 @@ mod common;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use bulkhead_grants::agent::Agent;
 use bulkhead_grants::{Error, People, Person, PublicKey, SecretKey};
+use bulkhead_testkit::SshAgent;
 use common::{device, person, signed, string};
-
-/// OpenSSH's agent, until it is let go.
-struct OpenSsh(Child);
-
-impl OpenSsh {
-    fn start(socket: &Path) -> Self {
-        let child = Command::new("ssh-agent").arg("-D").arg("-a").arg(socket).stdout(Stdio::null()).spawn();
-        let child = child.expect("ssh-agent (openssh-client)");
-        while UnixStream::connect(socket).is_err() {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        Self(child)
-    }
-}
-
-impl Drop for OpenSsh {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
 
 fn run(command: &mut Command) {
     let output = command.output().unwrap();
@@ -52,7 +32,7 @@ fn openssh_signs_by_file_and_by_agent_alike() {
     let (socket, file) = (path("agent"), path("bob"));
     keygen(&file, "ed25519", "");
     keygen(&path("other"), "ecdsa", "");
-    let _agent = OpenSsh::start(&socket);
+    let _agent = SshAgent::start(&socket);
     for name in ["bob", "other"] {
         run(Command::new("ssh-add").arg("-q").arg(path(name)).env("SSH_AUTH_SOCK", &socket));
     }

@@ -15,20 +15,8 @@ use bulkhead_policy::inventory::{Inventory, Network};
 use bulkhead_policy::policy::Rates;
 use bulkhead_policy::reference::{self, Probe, Verdict};
 use bulkhead_policy::resolve::Ruleset;
-use common::{TIMES, addresses, inventory_text, load, load_on, policy_text, time};
+use common::{TIMES, addresses, inventory_text, load, load_on, policy_text, reason, time};
 use proptest::prelude::*;
-
-/// The reason that the tables give for the reference's verdict.
-fn reason(ruleset: &Ruleset, verdict: Verdict) -> Reason {
-    match verdict {
-        Verdict::Deny(rule) if ruleset.rules[rule].is_default_deny() => Reason::VenueDefaultDeny,
-        Verdict::Allow(_) => Reason::Rule,
-        Verdict::Deny(_) => Reason::DenyRule,
-        Verdict::NoRule => Reason::NoRule,
-        Verdict::Unknown => Reason::UnknownAddress,
-        Verdict::NotLocal => Reason::NotLocal,
-    }
-}
 
 /// Whether the remote end is one that some rule's selector names, which makes it known to the tables.
 fn named(ruleset: &Ruleset, probe: &Probe) -> bool {

@@ -7,5 +7,7 @@ pub mod packets;
 pub mod workload;
 
 mod setting;
+mod ssh_agent;
 
 pub use setting::setting;
+pub use ssh_agent::SshAgent;

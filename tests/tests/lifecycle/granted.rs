@@ -1,35 +1,14 @@
 //! Access that ends: asked for, approved by people with OpenSSH's keys, and ended by the kernel.
 
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant, SystemTime};
 
+use bulkhead_testkit::SshAgent;
 use serde_json::Value;
 
 use crate::site::account::reports;
 use crate::site::{Over, Site, WEB};
-
-/// OpenSSH's agent, until it is let go.
-struct SshAgent(Child);
-
-impl SshAgent {
-    fn start(socket: &str) -> Self {
-        let child = Command::new("ssh-agent").args(["-D", "-a", socket]).stdout(Stdio::null()).spawn();
-        let child = child.expect("ssh-agent (openssh-client)");
-        while UnixStream::connect(Path::new(socket)).is_err() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Self(child)
-    }
-}
-
-impl Drop for SshAgent {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
 
 fn run(command: &mut Command) {
     let output = command.output().unwrap();
@@ -112,7 +91,7 @@ fn a_session_is_cut_at_the_end_of_its_grant_by_the_kernel_alone() {
 
     // Carol's key is in OpenSSH's agent.
     let socket = site.path("ssh-agent");
-    let agent = SshAgent::start(&socket);
+    let agent = SshAgent::start(Path::new(&socket));
     run(Command::new("ssh-add").arg("-q").arg(site.path("carol")).env("SSH_AUTH_SOCK", &socket));
     run(site.command().args(["approve", &file, "--as", "carol"]).env("SSH_AUTH_SOCK", &socket));
     drop(agent);

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use bulkhead_abi::{Direction, LpmKey, REASONS, Routed, from_ip};
+use bulkhead_abi::{Direction, LpmKey, Routed, from_ip};
 use bulkhead_dataplane::{Kind, Specification};
 use bulkhead_engine::{Action, Reason};
-use bulkhead_testkit::packets::build::{Ip, ethernet, icmp, icmp_protocol, udp};
+use bulkhead_testkit::packets::build::{Ip, icmp, icmp_protocol, udp};
 
-use crate::hooks;
 use crate::kernel::{Kernel, Program, ample, specification};
 use crate::world::{self, NAMES, Place};
+use crate::{decided, hooks};
 
 const SECOND: u64 = 1_000_000_000;
 const PORT: u16 = 50_000;
@@ -24,20 +24,7 @@ struct Scene {
 impl Scene {
     /// Hands a packet over; of those at ingress, why it was decided so.
     fn run(&mut self, program: Program, packet: &Ip) -> Reason {
-        let mut bytes = packet.bytes();
-        if self.kind == Kind::Ethernet {
-            bytes = ethernet(&[], if packet.source.is_ipv4() { 0x0800 } else { 0x86dd }, &bytes);
-        }
-        let before = self.kernel.reasons();
-        let action = self.kernel.run(program, &bytes);
-        let after = self.kernel.reasons();
-        let first = (program.direction().index() * REASONS) as usize;
-        let moved = Reason::ALL.iter().find(|reason| {
-            after[first + **reason as usize].packets != before[first + **reason as usize].packets
-        });
-        let reason = moved.copied().unwrap_or(Reason::Rule);
-        assert_eq!(action, reason.action(), "{reason:?}");
-        reason
+        decided(&mut self.kernel, self.kind, program, packet, 0)
     }
 
     /// An error from `source` about a datagram that this node sent from a port.

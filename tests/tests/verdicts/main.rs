@@ -25,11 +25,13 @@ mod world;
 
 use std::collections::BTreeSet;
 
+use bulkhead_abi::REASONS;
 use bulkhead_dataplane::Kind;
 use bulkhead_engine::Reason;
 use bulkhead_policy::compile::Program as Compiled;
+use bulkhead_testkit::packets::build::{Ip, ethernet, ethertype};
 
-use kernel::Program;
+use kernel::{Kernel, Program};
 use steps::Stage;
 
 /// Every (program, kind of interface).
@@ -80,4 +82,23 @@ fn stage(compiled: &Compiled, kind: Kind, audit: bool) -> Vec<Reason> {
         }
     }
     reached
+}
+
+/// Hands a program an IP packet, on an Ethernet interface in a frame; why it was decided so, by the counter that moved.
+/// `from` is the interface by which the packet came in, 0: none.
+fn decided(kernel: &mut Kernel, kind: Kind, program: Program, packet: &Ip, from: u32) -> Reason {
+    let mut bytes = packet.bytes();
+    if kind == Kind::Ethernet {
+        bytes = ethernet(&[], ethertype(&bytes), &bytes);
+    }
+    let before = kernel.reasons();
+    let action = kernel.run_forwarded(program, &bytes, from);
+    let after = kernel.reasons();
+    let first = (program.direction().index() * REASONS) as usize;
+    let moved = Reason::ALL
+        .iter()
+        .find(|reason| after[first + **reason as usize].packets != before[first + **reason as usize].packets);
+    let reason = moved.copied().unwrap_or(Reason::Rule);
+    assert_eq!(action, reason.action(), "{reason:?}");
+    reason
 }

@@ -5,15 +5,16 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use bulkhead_abi::{REASONS, Workload};
+use bulkhead_abi::Workload;
 use bulkhead_dataplane::{Kind, Specification};
 use bulkhead_engine::memory::Tables;
 use bulkhead_engine::parse::protocol::{TCP, UDP};
 use bulkhead_engine::{Action, Reason};
 use bulkhead_policy::compile::{Limits, compile_loopback};
 use bulkhead_testkit::packets::World;
-use bulkhead_testkit::packets::build::{Ip, ethernet, ethertype, tcp, udp};
+use bulkhead_testkit::packets::build::{Ip, tcp, udp};
 
+use crate::decided;
 use crate::kernel::{Kernel, Program, ample, specification};
 
 const SYN: u8 = 2;
@@ -121,20 +122,7 @@ impl Scene {
 
     /// Hands a packet over; why it was decided so. `from` is the interface by which it came in, 0: none.
     fn run(&mut self, program: Program, packet: &Ip, from: u32) -> Reason {
-        let mut bytes = packet.bytes();
-        if self.kind == Kind::Ethernet {
-            bytes = ethernet(&[], ethertype(&bytes), &bytes);
-        }
-        let before = self.kernel.reasons();
-        let action = self.kernel.run_forwarded(program, &bytes, from);
-        let after = self.kernel.reasons();
-        let first = (program.direction().index() * REASONS) as usize;
-        let moved = Reason::ALL.iter().find(|reason| {
-            after[first + **reason as usize].packets != before[first + **reason as usize].packets
-        });
-        let reason = moved.copied().unwrap_or(Reason::Rule);
-        assert_eq!(action, reason.action(), "{reason:?}");
-        reason
+        decided(&mut self.kernel, self.kind, program, packet, from)
     }
 
     fn sent(&mut self, packet: &Ip) -> Reason {

@@ -58,65 +58,85 @@ pub(super) fn altered(exported: &Exported, record: &Record, altered: &Altered) -
 
 /// Which cgroup a workload is.
 pub(super) fn workload(exported: &Exported, record: &Record, change: &WorkloadChange) -> Members {
-    let is_over = change.state != WorkloadState::Ambiguous;
-    let title = "which cgroup a workload is";
-    let mut object = finding(&DETECTION, exported, record, title, None);
-    let mut info = info(exported, record, title, None);
-    // The same finding from its begin to its end.
-    set(&mut info, "uid", format!("workload {} {}", record.host, change.workload));
-    set(&mut info, "desc", record.event.to_string());
-    set(&mut object, "finding_info", info);
-    if is_over {
-        object.extend(of(&DETECTION, CLOSE));
-        set(&mut object, "status_id", 4);
-        set(&mut object, "status", "Resolved");
-    }
-    set(&mut object, "policy", policy(change.generation, record.files.as_ref().map(|files| &*files.policy)));
-    set(&mut object, "status_detail", change.state.name());
-    set(&mut object, "is_alert", !is_over);
-    object
+    standing(
+        exported,
+        record,
+        Standing {
+            title: "which cgroup a workload is",
+            uid: format!("workload {} {}", record.host, change.workload),
+            description: record.event.to_string(),
+            since: None,
+            is_over: change.state != WorkloadState::Ambiguous,
+            generation: change.generation,
+            detail: change.state.name(),
+        },
+    )
 }
 
 /// Whether an identity's address is routed by one of its keys.
 pub(super) fn binding(exported: &Exported, record: &Record, binding: &Binding) -> Members {
-    let is_over = matches!(binding.state, BindingState::Bound | BindingState::Unproven);
-    let title = "an identity's address is not routed by its key";
-    let mut object = finding(&DETECTION, exported, record, title, None);
-    let mut info = info(exported, record, title, None);
-    // The same finding from its begin to its end.
-    set(&mut info, "uid", format!("binding {} {} {}", record.host, binding.identity, binding.address));
-    set(&mut info, "desc", record.event.to_string());
-    set(&mut object, "finding_info", info);
-    if is_over {
-        object.extend(of(&DETECTION, CLOSE));
-        set(&mut object, "status_id", 4);
-        set(&mut object, "status", "Resolved");
-    }
-    set(&mut object, "policy", policy(binding.generation, record.files.as_ref().map(|files| &*files.policy)));
+    let mut object = standing(
+        exported,
+        record,
+        Standing {
+            title: "an identity's address is not routed by its key",
+            uid: format!("binding {} {} {}", record.host, binding.identity, binding.address),
+            description: record.event.to_string(),
+            since: None,
+            is_over: matches!(binding.state, BindingState::Bound | BindingState::Unproven),
+            generation: binding.generation,
+            detail: binding.state.name(),
+        },
+    );
     set(&mut object, "count", binding.omitted.saturating_add(1));
-    set(&mut object, "status_detail", binding.state.name());
-    set(&mut object, "is_alert", !is_over);
     object
 }
 
 /// Something that somebody should look at.
 pub(super) fn alarm(exported: &Exported, record: &Record, alarm: &Alarm) -> Members {
-    let is_over = alarm.state == AlarmState::Ended;
-    let title = format!("alarm: {}", alarm.alarm.name().replace('_', " "));
-    let mut object = finding(&DETECTION, exported, record, &title, Some(alarm.since));
-    let mut info = info(exported, record, &title, Some(alarm.since));
-    // The same finding from its begin to its end.
-    set(&mut info, "uid", format!("{} {}", alarm.cause, alarm.since));
-    set(&mut info, "desc", &*alarm.detail);
+    let mut object = standing(
+        exported,
+        record,
+        Standing {
+            title: &format!("alarm: {}", alarm.alarm.name().replace('_', " ")),
+            uid: format!("{} {}", alarm.cause, alarm.since),
+            description: alarm.detail.clone(),
+            since: Some(alarm.since),
+            is_over: alarm.state == AlarmState::Ended,
+            generation: alarm.generation,
+            detail: &alarm.detail,
+        },
+    );
+    set(&mut object, "count", alarm.count.max(1));
+    object
+}
+
+/// A finding that stands until a record says that it is over.
+struct Standing<'a> {
+    title: &'a str,
+    /// The same from its begin to its end.
+    uid: String,
+    description: String,
+    since: Option<Timestamp>,
+    is_over: bool,
+    generation: u32,
+    detail: &'a str,
+}
+
+fn standing(exported: &Exported, record: &Record, standing: Standing<'_>) -> Members {
+    let Standing { title, uid, description, since, is_over, generation, detail } = standing;
+    let mut object = finding(&DETECTION, exported, record, title, since);
+    let mut info = info(exported, record, title, since);
+    set(&mut info, "uid", uid);
+    set(&mut info, "desc", description);
     set(&mut object, "finding_info", info);
     if is_over {
         object.extend(of(&DETECTION, CLOSE));
         set(&mut object, "status_id", 4);
         set(&mut object, "status", "Resolved");
     }
-    set(&mut object, "policy", policy(alarm.generation, record.files.as_ref().map(|files| &*files.policy)));
-    set(&mut object, "count", alarm.count.max(1));
-    set(&mut object, "status_detail", &*alarm.detail);
+    set(&mut object, "policy", policy(generation, record.files.as_ref().map(|files| &*files.policy)));
+    set(&mut object, "status_detail", detail);
     set(&mut object, "is_alert", !is_over);
     object
 }

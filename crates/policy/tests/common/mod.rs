@@ -5,8 +5,10 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use bulkhead_engine::Reason;
 use bulkhead_policy::diagnostic::Findings;
 use bulkhead_policy::inventory::{self, Inventory, Network};
+use bulkhead_policy::reference::Verdict;
 use bulkhead_policy::resolve::{Ruleset, resolve};
 use bulkhead_policy::source::Source;
 use bulkhead_policy::{Dialect, policy};
@@ -370,4 +372,16 @@ pub fn addresses() -> Vec<IpAddr> {
     ];
     let all = v4.into_iter().chain(workloads).chain(more).chain(v6).chain(rest).chain(venue).chain(venue6);
     all.map(|address| address.parse().unwrap()).collect()
+}
+
+/// The reason that the tables give for the reference's verdict.
+pub fn reason(ruleset: &Ruleset, verdict: Verdict) -> Reason {
+    match verdict {
+        Verdict::Deny(rule) if ruleset.rules[rule].is_default_deny() => Reason::VenueDefaultDeny,
+        Verdict::Allow(_) => Reason::Rule,
+        Verdict::Deny(_) => Reason::DenyRule,
+        Verdict::NoRule => Reason::NoRule,
+        Verdict::Unknown => Reason::UnknownAddress,
+        Verdict::NotLocal => Reason::NotLocal,
+    }
 }

@@ -12,7 +12,7 @@ use bulkhead_policy::reference::{self, Probe, Verdict};
 use bulkhead_policy::resolve::Ruleset;
 use proptest::prelude::*;
 
-use super::common::{TIMES, addresses, inventory_text, load, policy_text};
+use super::common::{TIMES, addresses, inventory_text, load, policy_text, reason};
 use super::packets::{frame, packet};
 
 const LEVEL: u32 = 2;
@@ -47,17 +47,6 @@ fn decided(memory: &Memory, direction: Direction, packet: &[u8]) -> (Reason, u32
     let mut meta = Metadata::UNKNOWN;
     decide(&memory, &Packet::new(packet), direction, &mut meta);
     (meta.outcome.reason, meta.outcome.rule)
-}
-
-fn reason(ruleset: &Ruleset, verdict: Verdict) -> Reason {
-    match verdict {
-        Verdict::Deny(rule) if ruleset.rules[rule].is_default_deny() => Reason::VenueDefaultDeny,
-        Verdict::Allow(_) => Reason::Rule,
-        Verdict::Deny(_) => Reason::DenyRule,
-        Verdict::NoRule => Reason::NoRule,
-        Verdict::Unknown => Reason::UnknownAddress,
-        Verdict::NotLocal => Reason::NotLocal,
-    }
 }
 
 /// Whether what was found is what the reference says. A first packet may look like a reply, somebody unknown may be
