@@ -5,19 +5,19 @@ use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_n
 use aya_ebpf::maps::lpm_trie::Key;
 use bulkhead_abi::{
     Address, Cell, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS,
-    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_LOOPBACK, FEATURE_ROUTES, FEATURE_STAGED, FEATURE_WORKLOADS,
-    FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, Pair, Rate, RateLimit, Routed,
-    Word, Workload,
+    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_LOOPBACK, FEATURE_REJECT, FEATURE_ROUTES, FEATURE_STAGED,
+    FEATURE_WORKLOADS, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, Pair, Rate,
+    RateLimit, Routed, Word, Workload,
 };
 use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::host_table::Buckets;
 use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{Calls, End, Environment, Judgement, Metadata, RateState, Reason, SocketState};
+use bulkhead_engine::{Answer, Calls, End, Environment, Judgement, Metadata, RateState, Reason, SocketState};
 
 use crate::maps::{
     CLOCK, FRAGMENTS, ICMP_MISSES, INITIATORS, LIMIT_STATES, LIMITS, PREFIX6, ROUTES, STAGED_PREFIX6,
 };
-use crate::{calls, flows, resets, settings, sockets, tables};
+use crate::{answers, calls, flows, settings, sockets, tables};
 
 /// A map's value as a word that CPUs share.
 #[inline(always)]
@@ -105,7 +105,7 @@ impl<const STAGED: bool, H: sockets::Hook> Environment for View<STAGED, H> {
     }
     #[inline(always)]
     fn answer_state(&self, index: u32) -> Option<impl RateState> {
-        word(resets::ANSWERED.get_ptr_mut(index))
+        word(answers::ANSWERED.get_ptr_mut(index))
     }
     #[inline(always)]
     fn routed(&self, address: &Address) -> Routed {
@@ -173,6 +173,10 @@ impl<const STAGED: bool, H: sockets::Hook> Environment for View<STAGED, H> {
         Self::features() & FEATURE_EXEMPT != 0
     }
     #[inline(always)]
+    fn has_rejects(&self) -> bool {
+        Self::features() & FEATURE_REJECT != 0
+    }
+    #[inline(always)]
     fn has_groups(&self) -> bool {
         !STAGED && Self::features() & FEATURE_GROUPS != 0
     }
@@ -231,8 +235,8 @@ impl<const STAGED: bool, H: sockets::Hook> Environment for View<STAGED, H> {
         sockets::state(self.0, version, local, remote)
     }
     #[inline(always)]
-    fn reset(&self, headers: &Headers) {
-        resets::ask(self.0, headers);
+    fn answer(&self, headers: &Headers, answer: Answer) {
+        answers::ask(self.0, headers, answer);
     }
     #[inline(always)]
     fn outward_ports(&self) -> [u16; 2] {
@@ -324,6 +328,12 @@ impl<const STAGED: bool, H: sockets::Hook> Calls for View<STAGED, H> {
     fn forgotten(&self, headers: &Headers) {
         if !STAGED {
             self.0.forgotten(headers);
+        }
+    }
+    #[inline(always)]
+    fn rejected(&self, headers: &Headers, direction: Direction) {
+        if !STAGED {
+            self.0.rejected(headers, direction);
         }
     }
 }

@@ -6,6 +6,7 @@
 #![no_main]
 #![feature(asm_experimental_arch, asm_goto_with_outputs)]
 
+mod answers;
 mod audit;
 mod calls;
 mod compare;
@@ -20,7 +21,6 @@ mod membership;
 mod nesting;
 mod packets;
 mod reports;
-mod resets;
 mod senders;
 mod settings;
 mod sockets;

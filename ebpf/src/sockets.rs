@@ -23,8 +23,10 @@ pub(crate) trait Hook: Senders {
     fn forgotten(self, headers: &Headers);
     /// The context of the packet; without one no socket is found.
     fn context(self) -> Option<*mut c_void>;
-    /// The acknowledgement number of the TCP segment whose header begins here, host byte order.
-    fn acknowledgement(self, transport: u32) -> Option<u32>;
+    /// [`bulkhead_engine::rejected`], for what is enforced.
+    fn rejected(self, headers: &Headers, direction: Direction);
+    /// Four bytes of the TCP segment whose header begins at `transport`, as a number: 0 to 16 bytes into it.
+    fn tcp_word(self, transport: u32, offset: usize) -> Option<u32>;
 }
 
 /// Away from any packet: what is tracked already is all that there is.
@@ -38,13 +40,15 @@ impl Hook for () {
         None
     }
     #[inline(always)]
-    fn acknowledgement(self, _transport: u32) -> Option<u32> {
+    fn rejected(self, _headers: &Headers, _direction: Direction) {}
+    #[inline(always)]
+    fn tcp_word(self, _transport: u32, _offset: usize) -> Option<u32> {
         None
     }
 }
 
 macro_rules! hook {
-    ($context:ty, $packet_of:path, $of:path, $untracked:ident, $staged_untracked:ident, $forgotten:ident) => {
+    ($context:ty, $packet_of:path, $of:path, $untracked:ident, $staged_untracked:ident, $forgotten:ident, $rejected:ident) => {
         impl Hook for *mut $context {
             #[inline(always)]
             fn untracked<const STAGED: bool>(self, meta: &mut Metadata, direction: Direction) {
@@ -60,10 +64,14 @@ macro_rules! hook {
                 Some(self.cast())
             }
             #[inline(always)]
-            fn acknowledgement(self, transport: u32) -> Option<u32> {
+            fn rejected(self, headers: &Headers, direction: Direction) {
+                $rejected(self, headers, direction.index());
+            }
+            #[inline(always)]
+            fn tcp_word(self, transport: u32, offset: usize) -> Option<u32> {
                 let context = $of(self);
                 let fixed = $packet_of(&context).header::<20>(transport as usize)?;
-                Some(u32::from_be(fixed.word(8)))
+                Some(u32::from_be(fixed.word(offset)))
             }
         }
 
@@ -92,11 +100,23 @@ macro_rules! hook {
             }
             0
         }
+
+        /// [`bulkhead_engine::rejected`], likewise; `direction` is its index.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $rejected(context: *mut $context, headers: *const Headers, direction: u32) -> u32 {
+            // SAFETY: the verifier makes sure that what is not null can be read.
+            if let Some(headers) = unsafe { headers.as_ref() } {
+                let direction = Direction::of_index(direction);
+                bulkhead_engine::rejected(&View::<false, _>(context), headers, direction);
+            }
+            0
+        }
     };
 }
 
-hook!(__sk_buff, tc_packet, TcContext::new, tc_untracked, staged_tc_untracked, tc_forgotten);
-hook!(xdp_md, xdp_packet, XdpContext::new, xdp_untracked, staged_xdp_untracked, xdp_forgotten);
+hook!(__sk_buff, tc_packet, TcContext::new, tc_untracked, staged_tc_untracked, tc_forgotten, tc_rejected);
+hook!(xdp_md, xdp_packet, XdpContext::new, xdp_untracked, staged_xdp_untracked, xdp_forgotten, xdp_rejected);
 
 #[inline(always)]
 fn go_on<const STAGED: bool>(hook: impl Hook, meta: *mut Metadata, direction: u32) -> u32 {

@@ -1,18 +1,18 @@
 //! The programs in the kernel against the same engine on the host: packets of a
 //! structure-aware generator over random policies, run through both in the same order, with
 //! the same clock. Everything is compared: verdict, reason, rule, headers, the flow found,
-//! counters, events, aggregates, and what is to be answered by a reset.
+//! counters, events, aggregates, and what is to be answered.
 //!
 //! `cargo xtask soak differential` runs 10 million, or `BULKHEAD_PACKETS`; `BULKHEAD_SEED`
 //! repeats a failure (the seed is in its message).
 
 mod kernel;
 
-use bulkhead_abi::{Address, Direction, FlowKey, Rate, ResetRequest, Workload};
+use bulkhead_abi::{ANSWER_REJECTED, Address, AnswerRequest, Direction, FlowKey, Rate, Workload};
 use bulkhead_dataplane::{Kind, Specification};
 use bulkhead_engine::memory::Memory;
 use bulkhead_engine::parse::{Headers, Role, protocol::TCP};
-use bulkhead_engine::{Environment as _, Metadata, Packet, Reason, decide};
+use bulkhead_engine::{Answer, Environment as _, Metadata, Packet, Reason, decide};
 use bulkhead_policy::reference::{self, Probe, Verdict};
 use bulkhead_testkit::packets::build::hex;
 use bulkhead_testkit::packets::{Frame, Generator, World};
@@ -41,8 +41,10 @@ struct Pair<'a> {
     settled_unknown: u64,
     /// Packets that met an expired flow which had made room for another one in the kernel.
     made_room: u64,
-    /// Segments that were to be answered by a reset.
-    resets: u64,
+    /// Segments of no connection that were to be answered.
+    forgotten: u64,
+    /// What the policy rejects, and was to be answered.
+    rejected: u64,
     name: String,
 }
 
@@ -77,7 +79,8 @@ impl<'a> Pair<'a> {
             settled: 0,
             settled_unknown: 0,
             made_room: 0,
-            resets: 0,
+            forgotten: 0,
+            rejected: 0,
             name,
         }
     }
@@ -109,7 +112,7 @@ impl<'a> Pair<'a> {
             self.ledger.enter(&decided, direction);
             return reason;
         }
-        self.compare_resets(program, bytes, &found);
+        self.compare_answers(program, bytes, &found);
         let meta = &self.metadata[direction.index() as usize];
         if differ_by_an_expired_flow(meta, &found) {
             self.made_room += 1;
@@ -130,17 +133,17 @@ impl<'a> Pair<'a> {
 }
 
 impl Pair<'_> {
-    /// What is to be answered by a reset is the same. Where the kernel has forgotten that the sender began a
-    /// flow, which has expired on the host and made room there, the host forgets it, too.
-    fn compare_resets(&mut self, program: Program, bytes: &[u8], found: &Metadata) {
+    /// What is to be answered is the same. Where the kernel has forgotten that the sender began a flow, which has
+    /// expired on the host and made room there, the host forgets it, too.
+    fn compare_answers(&mut self, program: Program, bytes: &[u8], found: &Metadata) {
         let Headers { source, destination, source_port, destination_port, protocol, role, .. } =
             found.headers;
         let direction = program.direction();
-        if direction != Direction::Ingress || protocol != TCP || !matches!(role, Role::Continue | Role::End) {
-            return;
-        }
-        let in_kernel: Vec<_> = self.kernel.resets().iter().map(ends).collect();
-        if self.memory.resets.borrow().is_empty() && !in_kernel.is_empty() {
+        let in_kernel: Vec<_> = self.kernel.answers().iter().map(asked).collect();
+        let is_forgotten = |asked: &(Answer, _)| asked.0 == Answer::Forgotten;
+        if self.memory.answers.borrow().is_empty() && in_kernel.iter().any(is_forgotten) {
+            assert!(direction == Direction::Ingress && protocol == TCP);
+            assert!(matches!(role, Role::Continue | Role::End));
             let began = FlowKey {
                 initiator: source,
                 responder: destination,
@@ -157,14 +160,20 @@ impl Pair<'_> {
             decide(&self.memory, &Packet::new(bytes), direction, meta);
             self.made_room += 1;
         }
-        self.resets += in_kernel.len() as u64;
-        assert_eq!(self.memory.resets.take(), in_kernel, "{}\npacket {}", self.name, hex(bytes));
+        let forgotten = in_kernel.iter().filter(|asked| is_forgotten(asked)).count();
+        self.forgotten += forgotten as u64;
+        self.rejected += (in_kernel.len() - forgotten) as u64;
+        assert_eq!(self.memory.answers.take(), in_kernel, "{}\npacket {}", self.name, hex(bytes));
     }
 }
 
-/// Source and destination of a segment that is to be answered.
-fn ends(request: &ResetRequest) -> [(Address, u16); 2] {
-    [(request.source, request.source_port), (request.destination, request.destination_port)]
+/// How a packet is to be answered, its source and destination.
+fn asked(request: &AnswerRequest) -> (Answer, [(Address, u16); 2]) {
+    let answer = match request.kind {
+        ANSWER_REJECTED => Answer::Rejected(Direction::of_index(request.direction.into())),
+        _ => Answer::Forgotten,
+    };
+    (answer, [(request.source, request.source_port), (request.destination, request.destination_port)])
 }
 
 /// The program that a packet is given to, one of two at ingress; none if the kernel would
@@ -179,7 +188,8 @@ fn program_of(rng: &mut Rng, direction: Direction, packet: &[u8]) -> Option<Prog
 struct Tally {
     reasons: [u64; bulkhead_abi::REASONS as usize],
     made_room: u64,
-    resets: u64,
+    forgotten: u64,
+    rejected: u64,
     /// Addresses that lay behind the first bucket of their chain.
     chained: usize,
     settled: u64,
@@ -213,12 +223,13 @@ impl Tally {
         ];
         let packets: u64 = self.reasons.iter().sum();
         println!(
-            "{packets} packets ({} settled by the fast path, {} to be reset), no difference but {} expired flows that had made room",
-            self.settled, self.resets, self.made_room
+            "{packets} packets ({} settled by the fast path, {} forgotten and {} rejected to be told), no difference but {} expired flows that had made room",
+            self.settled, self.forgotten, self.rejected, self.made_room
         );
         if packets >= 100_000 {
             assert_ne!(self.settled, 0, "nothing was settled by the fast path");
-            assert_ne!(self.resets, 0, "nothing was to be reset");
+            assert_ne!(self.forgotten, 0, "nothing was to be reset");
+            assert_ne!(self.rejected, 0, "nothing that was rejected was to be told");
             assert_ne!(self.settled_unknown, 0, "nothing of unknown ones was");
             rare.iter().for_each(|reason| assert_ne!(self.reasons[*reason as usize], 0, "never {reason:?}"));
             assert_ne!(self.chained, 0, "no address behind the first bucket of its chain");
@@ -230,8 +241,15 @@ impl Tally {
 fn the_kernel_decides_as_the_engine_does() {
     let packets = setting("BULKHEAD_PACKETS", 500_000);
     let first_seed = setting("BULKHEAD_SEED", 1);
-    let mut tally =
-        Tally { reasons: [0; _], made_room: 0, resets: 0, settled: 0, settled_unknown: 0, chained: 0 };
+    let mut tally = Tally {
+        reasons: [0; _],
+        made_room: 0,
+        forgotten: 0,
+        rejected: 0,
+        settled: 0,
+        settled_unknown: 0,
+        chained: 0,
+    };
     let mut done = 0;
     for seed in first_seed.. {
         for kind in [Kind::BareIp, Kind::Ethernet] {
@@ -302,7 +320,8 @@ fn run_world(seed: u64, kind: Kind, count: u64, tally: &mut Tally) {
     }
     pair.ledger.check(&mut pair.kernel);
     tally.made_room += pair.made_room;
-    tally.resets += pair.resets;
+    tally.forgotten += pair.forgotten;
+    tally.rejected += pair.rejected;
     tally.settled += pair.settled;
     tally.settled_unknown += pair.settled_unknown;
 }

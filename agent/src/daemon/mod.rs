@@ -1,6 +1,7 @@
 //! The agent: enforces, tells of drops, and changes what is enforced when asked to.
 
 mod alarms;
+mod answers;
 pub mod bindings;
 pub mod clock;
 mod descriptors;
@@ -20,7 +21,6 @@ pub mod read_back;
 mod reconcile;
 mod regular;
 mod reload;
-mod resets;
 pub mod residence;
 pub mod server;
 mod service;
@@ -166,7 +166,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     let guard = move || drops::totals(&of_guard, &store);
     let half = enforcer.setup.config.capacity.aggregates as usize / 2;
     let mut failures = events::start(&paths.pins, &shared, half, guard)?;
-    resets::start(&paths.pins)?;
+    answers::start(&paths.pins)?;
     bindings::start(enforcer.clone()).context("watching whose keys identities have")?;
     workloads::start(enforcer.clone()).context("watching which cgroups workloads are")?;
     sources::start(&enforcer)?;

@@ -13,6 +13,8 @@ pub const CELL_DEFAULT_DENY: u8 = 3;
 pub const CELL_ONE_WAY: u8 = 1;
 /// Flag of a cell: a management exemption, which quarantine does not touch.
 pub const CELL_EXEMPT: u8 = 1 << 1;
+/// Flag of a cell that admits nothing: whoever begins a conversation is told that it is not admitted.
+pub const CELL_REJECT: u8 = 1 << 5;
 
 /// The rule number of a cell that no rule decides.
 pub const NO_RULE: u32 = u32::MAX;

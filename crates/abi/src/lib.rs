@@ -7,6 +7,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod address;
+mod answer;
 mod cell;
 mod cgroup;
 mod defaults;
@@ -20,7 +21,6 @@ mod port;
 mod protocol;
 mod reason;
 mod recall;
-mod reset;
 mod routed;
 mod settings;
 mod slot;
@@ -28,9 +28,10 @@ mod word;
 mod workload;
 
 pub use address::{Address, BLOCK_SLOTS, Leaf, LpmKey, TRIE_ROOT_BLOCKS, from_ip, to_ip};
+pub use answer::{ANSWER_FORGOTTEN, ANSWER_REJECTED, AnswerRequest};
 pub use cell::{
-    CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_NONE, CELL_ONE_WAY, Cell, MAX_EXPIRY_CHAIN,
-    NO_RULE,
+    CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_NONE, CELL_ONE_WAY, CELL_REJECT, Cell,
+    MAX_EXPIRY_CHAIN, NO_RULE,
 };
 pub use cgroup::{CgroupSettings, Holder, PREFIX_OTHER, PREFIX_OVERLAY, WORKLOAD_ADDRESSES};
 pub use defaults::{Capacity, DEFAULT_NEW_FLOWS, default_timeouts, per_second};
@@ -51,14 +52,13 @@ pub use port::{PORT_BLOCKS, PortSlot, port_index};
 pub use protocol::{PROTOCOLS, protocol_name, protocol_number};
 pub use reason::{Action, REASONS, Reason};
 pub use recall::recall;
-pub use reset::ResetRequest;
 pub use routed::Routed;
 pub use settings::{
     AllowedReports, DIRECTIONS, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK,
-    FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_LOOPBACK, FEATURE_ROUTES, FEATURE_STAGED,
-    FEATURE_WORKLOADS, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LINK_BFD, LINK_BFD_LAG, LINK_BFD_MULTIHOP,
-    LINK_DATAGRAMS, LINK_DHCP, LINK_EAPOL, LINK_IGMP, LINK_LACP, LINK_LLDP, LINK_MACSEC, LINK_PTP,
-    LINK_PTP_UNICAST, LINK_RA, LINK_VRRP, MAX_TABLE_BYTES, NESTING_LEVELS, Settings,
+    FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_LOOPBACK, FEATURE_REJECT, FEATURE_ROUTES,
+    FEATURE_STAGED, FEATURE_WORKLOADS, INTERFACE_BARE_IP, INTERFACE_ETHERNET, LINK_BFD, LINK_BFD_LAG,
+    LINK_BFD_MULTIHOP, LINK_DATAGRAMS, LINK_DHCP, LINK_EAPOL, LINK_IGMP, LINK_LACP, LINK_LLDP, LINK_MACSEC,
+    LINK_PTP, LINK_PTP_UNICAST, LINK_RA, LINK_VRRP, MAX_TABLE_BYTES, NESTING_LEVELS, Settings,
 };
 pub use slot::{BUCKET_SLOTS, FlowBucket, FlowSlot, Head, KeyWords};
 pub use word::Word;

@@ -27,6 +27,8 @@ pub const FEATURE_ROUTES: u32 = 1 << 7;
 pub const FEATURE_WORKLOADS: u32 = 1 << 8;
 /// The interface is `lo`: both ends of a packet may be own, and what is between no workload's addresses passes.
 pub const FEATURE_LOOPBACK: u32 = 1 << 9;
+/// Some cell tells whom it does not admit of it.
+pub const FEATURE_REJECT: u32 = 1 << 11;
 
 /// How many programs can be at work on one CPU of a real-time kernel at a time. A power of two.
 pub const NESTING_LEVELS: u32 = 16;

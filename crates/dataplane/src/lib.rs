@@ -1,6 +1,7 @@
 //! The kernel side: builds generations, attaches and swaps them, pins everything.
 
 mod addresses;
+mod answers;
 mod attach;
 mod batch;
 mod bpffs;
@@ -34,7 +35,6 @@ mod programs;
 mod quarantine;
 mod read_back;
 mod refusal;
-mod resets;
 mod running;
 mod seed;
 mod shape;
@@ -45,6 +45,7 @@ mod syscall;
 mod tables;
 mod value;
 
+pub use answers::Answers;
 pub use attach::{attach, attached_hooks, detach};
 pub use bulkhead_abi::{Capacity, DEFAULT_NEW_FLOWS, default_timeouts, per_second};
 pub use bulkhead_api::hook::{Attached, Fault, Hook, Kind, RunningLink};
@@ -68,7 +69,6 @@ pub use plane::{Dataplane, DeviceTable, HookLinks, LoadedTables, Seeded, StateMi
 pub use probe::is_realtime;
 pub use quarantine::{AddressTables, QuarantineError, quarantine_tables, replace_leaves};
 pub use read_back::{HeldProgram, Inside, Stranger, held_programs, held_settings, held_tables};
-pub use resets::Resets;
 pub use running::running;
 pub use seed::{Connection, FORWARDED_GRACE, connections, flow_clock, seed};
 pub use shape::check_pinned_state;

@@ -35,7 +35,7 @@ pub const STATE_MAPS: &[&str] = &[
     "LOST_EVENTS_1",
     "LOST_FLOWS",
     "INITIATORS",
-    "RESETS",
+    "ANSWERS",
 ];
 
 /// Maps of one generation.

@@ -24,4 +24,6 @@ pub trait Calls: Environment {
     fn untracked(&self, meta: &mut Metadata, direction: Direction);
     /// [`crate::forgotten`].
     fn forgotten(&self, headers: &Headers);
+    /// [`crate::rejected`].
+    fn rejected(&self, headers: &Headers, direction: Direction);
 }

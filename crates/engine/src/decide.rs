@@ -8,6 +8,7 @@ use crate::limits::{Counted, take_limit};
 use crate::membership::{is_membership, membership};
 use crate::metadata::{Metadata, Outcome, Sides};
 use crate::parse::{self, Headers, Role, protocol};
+use crate::rejected::{is_reset, is_told};
 use crate::sides::{ends, leaves, passes_apart, passes_as_to_ends};
 use crate::workload::{is_answer, may_send};
 use crate::{Action, Calls, Judgement, Packet, Reason, link, report};
@@ -159,6 +160,16 @@ pub(crate) fn decide_judged(
     }
     if quarantined {
         return Outcome::of(Reason::Quarantined);
+    }
+    if env.has_rejects()
+        && role == Role::End
+        && direction == Direction::Egress
+        && is_reset(env, packet, &meta.headers, meta.sides)
+    {
+        return Outcome::of(Reason::Reset);
+    }
+    if env.has_rejects() && is_told(env, direction, judgement, role, meta) {
+        env.rejected(&meta.headers, direction);
     }
     refused(judgement, role, remote)
 }

@@ -1,14 +1,23 @@
 //! What a decision may look at besides the packet.
 
 use bulkhead_abi::{
-    Address, Cell, FlowKey, FlowValue, FragmentKey, FragmentValue, Leaf, Pair, Rate, RateLimit, Routed,
-    Workload,
+    Address, Cell, Direction, FlowKey, FlowValue, FragmentKey, FragmentValue, Leaf, Pair, Rate, RateLimit,
+    Routed, Workload,
 };
 
 use crate::host_table::Buckets;
 use crate::parse::Headers;
 use crate::socket::{End, SocketState};
 use crate::{RateState, Reason};
+
+/// What the sender of a packet is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A TCP segment that comes in: this host has no such connection.
+    Forgotten,
+    /// What begins a conversation, and goes this way: the policy does not admit it.
+    Rejected(Direction),
+}
 
 /// Everything a decision may look at besides the packet. Implemented by the BPF program over
 /// its maps and by [`crate::memory`] over vectors. `None` is a miss, and a miss never passes.
@@ -70,6 +79,8 @@ pub trait Environment {
     fn has_limits(&self) -> bool;
     /// Some cell is a management exemption.
     fn has_exemptions(&self) -> bool;
+    /// Some cell tells whom it does not admit of it.
+    fn has_rejects(&self) -> bool;
     /// Some addresses are multicast groups of feeds.
     fn has_groups(&self) -> bool;
     /// Some addresses lie behind routers.
@@ -104,9 +115,8 @@ pub trait Environment {
     /// The state of this host's TCP socket that has a connection between these ends, in the network
     /// namespace of the packet's interface; else of one that listens there. `version` is IP's.
     fn socket(&self, version: u8, local: End, remote: End) -> SocketState;
-    /// Asks for a reset in answer to a TCP segment that comes in, as of a host that has no such connection.
-    /// It may be lost: the segment is sent again.
-    fn reset(&self, headers: &Headers);
+    /// Asks for an answer to a packet that is dropped. It may be lost: the packet is sent again.
+    fn answer(&self, headers: &Headers, answer: Answer);
     /// First and last of the ports that the kernel gives to connections outwards, host byte order.
     fn outward_ports(&self) -> [u16; 2];
     /// Until when, in seconds of [`Self::flow_time`], TCP connections are taken up that this host

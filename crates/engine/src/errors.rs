@@ -6,6 +6,7 @@ use crate::flow::{find, own_key, reply_key};
 use crate::metadata::{Found, Metadata};
 use crate::parse::{self, Headers, protocol};
 use crate::rate::{hash, is_used_up, take};
+use crate::rejected::rejects;
 use crate::reply::still_allowed;
 use crate::sides::quoted_ends;
 use crate::{Calls, Environment, Packet, Reason};
@@ -123,7 +124,12 @@ fn quoted_flow(
         find(env, now, found);
     }
     if !found.is_some() {
-        return Err(found.reason);
+        // What this host does not let in, and tells of it.
+        let is_answer = env.has_rejects()
+            && direction == Direction::Egress
+            && quote.protocol == protocol::UDP
+            && rejects(env, sides, protocol::UDP, quote.destination_port);
+        return if is_answer { Ok(()) } else { Err(found.reason) };
     }
     still_allowed(env, &found.key, started, sides).map(|_| ())
 }

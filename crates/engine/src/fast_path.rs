@@ -2,7 +2,8 @@
 //! a rate has a say, metadata is made for it, and it goes on as any other.
 
 use bulkhead_abi::{
-    Address, CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_ONE_WAY, Cell, Direction, LINK_DATAGRAMS, Leaf,
+    Address, CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_ONE_WAY, CELL_REJECT, Cell, Direction,
+    LINK_DATAGRAMS, Leaf,
 };
 
 use crate::decide::decide_judged;
@@ -88,7 +89,13 @@ fn judge_between<'a>(
     if cell.deadline != 0 {
         return None;
     }
-    Some(match settled(&plain, cell, pair.opposite()) {
+    // What tells of a denial is no plain packet any more, nor is the answer.
+    let is_told = env.has_rejects()
+        && cell.action != CELL_ALLOW
+        && (cell.flags & CELL_REJECT != 0
+            || direction == Direction::Egress && plain.protocol == protocol::TCP && !plain.opens());
+    let settled = if is_told { None } else { settled(&plain, cell, pair.opposite()) };
+    Some(match settled {
         Some(outcome) => FastPath::Verdict(plain.length, outcome, sides.remote),
         None => FastPath::NeedsFlow(Judged { plain, sides, judgement: Judgement::of(cell, pair.opposite()) }),
     })

@@ -3,7 +3,7 @@
 use crate::flow::within_new_flows;
 use crate::parse::Headers;
 use crate::rate::hash;
-use crate::{Calls, Environment, RateState};
+use crate::{Answer, Calls, Environment, RateState};
 
 /// One answer to the same ends in this time, in units of 2^20 ns (a little more than a millisecond): what is
 /// sent at once is answered at once, and not each segment of it.
@@ -22,14 +22,14 @@ pub fn forgotten(env: &impl Calls, headers: &Headers) {
         && is_first(env, headers)
         && within_new_flows(env, &headers.source)
     {
-        env.reset(headers);
+        env.answer(headers, Answer::Forgotten);
     }
 }
 
 /// Whether nothing was asked for a segment with the same ends just before; from now on it was. Other ends
 /// that share the word may make it forget that: then they are answered twice.
 #[inline(always)]
-fn is_first(env: &impl Environment, headers: &Headers) -> bool {
+pub(crate) fn is_first(env: &impl Environment, headers: &Headers) -> bool {
     // This host has few addresses.
     let [a, b, c, d] = headers.source;
     let ports = u32::from(headers.source_port) << 16 | u32::from(headers.destination_port);

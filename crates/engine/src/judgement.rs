@@ -1,6 +1,6 @@
 //! What the policy says, apart from flows.
 
-use bulkhead_abi::{CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_ONE_WAY, Cell};
+use bulkhead_abi::{CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_ONE_WAY, CELL_REJECT, Cell};
 
 use crate::Reason;
 
@@ -86,6 +86,13 @@ impl Judgement {
     #[must_use]
     pub const fn exempt(self) -> bool {
         matches!(self.reason, Reason::Rule) && self.flags & CELL_EXEMPT != 0
+    }
+
+    /// It is not admitted, and whoever asks is told so.
+    #[inline(always)]
+    #[must_use]
+    pub const fn rejects(self) -> bool {
+        matches!(self.reason, Reason::NoRule | Reason::DenyRule) && self.flags & CELL_REJECT != 0
     }
 }
 

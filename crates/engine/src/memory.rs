@@ -6,17 +6,17 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use bulkhead_abi::{
-    Address, BLOCK_SLOTS, CELL_EXEMPT, Cell, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_GROUPS,
-    FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_LOOPBACK, FEATURE_ROUTES, FEATURE_WORKLOADS, FlowKey,
-    FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey, PORT_BLOCKS, Pair, Rate,
-    RateLimit, Routed, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS, Workload,
+    Address, BLOCK_SLOTS, CELL_EXEMPT, CELL_REJECT, Cell, Direction, FEATURE_AUDIT, FEATURE_EXEMPT,
+    FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_LOOPBACK, FEATURE_REJECT, FEATURE_ROUTES,
+    FEATURE_WORKLOADS, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey,
+    PORT_BLOCKS, Pair, Rate, RateLimit, Routed, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS, Workload,
 };
 
 use crate::change::{Addresses, Unchanged};
 use crate::host_table::{Buckets, HostTable};
 use crate::parse::Headers;
 pub use crate::sender::Sender;
-use crate::{Calls, End, Environment, Judgement, Metadata, RateState, Reason, SocketState};
+use crate::{Answer, Calls, End, Environment, Judgement, Metadata, RateState, Reason, SocketState};
 
 /// The compiled tables of one node: everything of one generation that the kernel looks up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,8 +103,8 @@ pub struct Memory<'a> {
     pub initiators: RefCell<HashMap<Address, Rc<Shared<u64>>>>,
     /// The host's TCP sockets.
     pub sockets: RefCell<Sockets>,
-    /// Segments that were to be answered by a reset: source and destination, ports in host byte order.
-    pub resets: RefCell<Vec<[(Address, u16); 2]>>,
+    /// Packets that were to be answered: how, source and destination, ports in host byte order.
+    pub answers: RefCell<Vec<(Answer, [(Address, u16); 2])>>,
     /// The words of the rates of ICMP errors that quote no flow.
     pub miss_states: RefCell<HashMap<u32, Rc<Shared<u64>>>>,
     /// The words of the ends that were answered by a reset last.
@@ -128,6 +128,7 @@ impl Tables {
         feature(FEATURE_IPV6_LPM, !self.prefixes6.is_empty())
             | feature(FEATURE_LIMITS, self.limits.len() > 1)
             | feature(FEATURE_EXEMPT, has(CELL_EXEMPT))
+            | feature(FEATURE_REJECT, has(CELL_REJECT))
             | feature(FEATURE_GROUPS, self.groups)
             | feature(FEATURE_ROUTES, !self.routes.is_empty())
             | feature(FEATURE_WORKLOADS, self.workloads.iter().any(|workload| workload.is_some()))
@@ -172,7 +173,7 @@ impl<'a> Memory<'a> {
             limit_states: (0..2 * tables.limits.len()).map(|_| Rc::default()).collect(),
             initiators: RefCell::default(),
             sockets: RefCell::default(),
-            resets: RefCell::default(),
+            answers: RefCell::default(),
             miss_states: RefCell::default(),
             answer_states: RefCell::default(),
             fragments: RefCell::default(),
@@ -286,6 +287,9 @@ impl Environment for Memory<'_> {
     fn has_exemptions(&self) -> bool {
         self.settings.features & FEATURE_EXEMPT != 0
     }
+    fn has_rejects(&self) -> bool {
+        self.settings.features & FEATURE_REJECT != 0
+    }
     fn has_groups(&self) -> bool {
         self.settings.features & FEATURE_GROUPS != 0
     }
@@ -324,10 +328,10 @@ impl Environment for Memory<'_> {
         let of = |remote: End| sockets.get(&[(*local.0, local.1), (*remote.0, remote.1)]).copied();
         of(remote).or_else(|| of(ANYBODY)).unwrap_or_default()
     }
-    fn reset(&self, headers: &Headers) {
+    fn answer(&self, headers: &Headers, answer: Answer) {
         let source = (headers.source, headers.source_port);
         let destination = (headers.destination, headers.destination_port);
-        self.resets.borrow_mut().push([source, destination]);
+        self.answers.borrow_mut().push((answer, [source, destination]));
     }
     fn outward_ports(&self) -> [u16; 2] {
         self.settings.outward_ports
@@ -393,5 +397,8 @@ impl Calls for Memory<'_> {
     }
     fn forgotten(&self, headers: &Headers) {
         crate::forgotten(self, headers);
+    }
+    fn rejected(&self, headers: &Headers, direction: Direction) {
+        crate::rejected(self, headers, direction);
     }
 }

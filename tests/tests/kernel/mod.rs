@@ -15,9 +15,9 @@ use aya::Pod;
 use aya::maps::{HashMap, MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
 use bulkhead_abi::{
-    AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT, FEATURE_FIXED_CLOCK,
-    FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, REASONS, Rate, ResetRequest, Settings, TIMEOUTS,
-    Timeouts,
+    AggregateKey, AggregateValue, AnswerRequest, Counter, DIRECTIONS, Direction, Event, FEATURE_AUDIT,
+    FEATURE_FIXED_CLOCK, FlowRecord, INTERFACE_BARE_IP, INTERFACE_ETHERNET, REASONS, Rate, Settings,
+    TIMEOUTS, Timeouts,
 };
 use bulkhead_dataplane::{
     Capacity, Generation, Hook, Kind, Pins, Specialisation, Specification, check_support,
@@ -333,8 +333,8 @@ impl Kernel {
     }
 
     /// Takes out what the agent was asked to answer by a reset.
-    pub fn resets(&mut self) -> Vec<ResetRequest> {
-        self.taken("RESETS")
+    pub fn answers(&mut self) -> Vec<AnswerRequest> {
+        self.taken("ANSWERS")
     }
 
     fn taken<T: sys::Layout>(&mut self, ring: &str) -> Vec<T> {

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use bulkhead_abi::{AggregateKey, AggregateValue, Counter, Event, ResetRequest};
+use bulkhead_abi::{AggregateKey, AggregateValue, AnswerRequest, Counter, Event};
 use bulkhead_engine::Metadata;
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
@@ -27,7 +27,7 @@ unsafe impl Layout for Counter {}
 // SAFETY: integers.
 unsafe impl Layout for Event {}
 // SAFETY: integers.
-unsafe impl Layout for ResetRequest {}
+unsafe impl Layout for AnswerRequest {}
 // SAFETY: integers.
 unsafe impl Layout for AggregateKey {}
 // SAFETY: integers.

@@ -46,7 +46,7 @@ fn downgrade(site: &Site, to: u32) {
     let directories = fs::read_dir(pins(site, to)).unwrap().map(|entry| entry.unwrap().path());
     let mut unknown = vec!["REASON_COUNTERS_1", "LOST_EVENTS_1", "LOST_FLOWS"];
     if to <= RECENT {
-        unknown.extend(["RESETS", "UNREPORTED"]);
+        unknown.extend(["ANSWERS", "UNREPORTED"]);
     }
     if to < RECENT {
         unknown.push("HOST_TABLE");
@@ -206,7 +206,7 @@ fn a_table_that_an_agent_of_this_layout_did_not_have_is_made() {
     connection.goes_on();
     let asked = Asked::new(&site);
     site.kill();
-    let added = site.layout().join("state/RESETS");
+    let added = site.layout().join("state/ANSWERS");
     fs::remove_file(&added).unwrap();
     assert_eq!(site.status()["state"], "enforced");
     site.start();

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use bulkhead_abi::{Direction, REASONS, Rate, ResetRequest, from_ip};
+use bulkhead_abi::{ANSWER_FORGOTTEN, AnswerRequest, Direction, REASONS, Rate, from_ip};
 use bulkhead_dataplane::{Kind, Specification, Staged};
 use bulkhead_engine::{Action, Reason};
 use bulkhead_testkit::packets::build::{Extension, Ip, ethernet, ethertype, tcp};
@@ -38,7 +38,7 @@ fn ends(v4: bool) -> (SocketAddr, SocketAddr) {
 }
 
 /// What is asked for in answer to a segment that is dropped for want of a flow, and moves that counter alone.
-fn asked(kernel: &mut Kernel, program: Program, packet: &[u8]) -> Vec<ResetRequest> {
+fn asked(kernel: &mut Kernel, program: Program, packet: &[u8]) -> Vec<AnswerRequest> {
     let moved = |kernel: &Kernel, before: &[u64]| -> Vec<usize> {
         let now = kernel.reasons().into_iter().map(|counter| counter.packets);
         now.zip(before).enumerate().filter(|(_, (now, then))| now != *then).map(|(index, _)| index).collect()
@@ -48,17 +48,21 @@ fn asked(kernel: &mut Kernel, program: Program, packet: &[u8]) -> Vec<ResetReque
     let index = program.direction().index() as usize * REASONS as usize + Reason::NoFlow as usize;
     assert_eq!(moved(kernel, &before), [index]);
     assert!(kernel.flows().is_empty());
-    kernel.resets()
+    kernel.answers()
 }
 
-fn expected(from: SocketAddr, to: SocketAddr, time: u64) -> ResetRequest {
-    ResetRequest {
+fn expected(from: SocketAddr, to: SocketAddr, time: u64) -> AnswerRequest {
+    AnswerRequest {
         time,
         source: from_ip(from.ip()),
         destination: from_ip(to.ip()),
-        acknowledgement: ACKNOWLEDGED,
+        number: ACKNOWLEDGED,
         source_port: from.port(),
         destination_port: to.port(),
+        kind: ANSWER_FORGOTTEN,
+        protocol: 6,
+        direction: Direction::Ingress.index() as u8,
+        reserved: [0; 5],
     }
 }
 
@@ -108,7 +112,7 @@ fn every_hook() {
             later(&mut kernel);
             for flags in [RST, RST | ACK, SYN_ACK] {
                 kernel.run(program, &framed(kind, &[], &segment(there, here, flags)));
-                assert_eq!(kernel.resets(), [], "{name} {flags:#x}");
+                assert_eq!(kernel.answers(), [], "{name} {flags:#x}");
             }
             // From a port that this host may not use; from who is cut off; of nobody.
             let others = [(2, FORBIDDEN), (3, WEB), (9, WEB)];
@@ -117,7 +121,7 @@ fn every_hook() {
                 let far = SocketAddr::new(far, port);
                 let packet = framed(kind, &[], &segment(far, here, ACK));
                 assert_eq!(kernel.run(program, &packet), Action::Drop, "{name} {far}");
-                assert_eq!(kernel.resets(), [], "{name} {far}");
+                assert_eq!(kernel.answers(), [], "{name} {far}");
             }
         }
     }
@@ -175,12 +179,12 @@ fn neither_audit_mode_nor_what_observes_asks_for_any() {
         let packet = framed(kind, &[], &packet);
         let mut kernel = Kernel::new(&compiled.tables, kind, true, ample());
         assert_eq!(kernel.run(program, &packet), Action::Pass);
-        assert_eq!(kernel.resets(), []);
+        assert_eq!(kernel.answers(), []);
         let staged = Some(Staged { number: 9, tables: &compiled.tables });
         let specification = Specification { staged, ..specification(&compiled.tables, ample()) };
         let mut kernel = Kernel::of(specification, kind, 0);
         assert_eq!(kernel.observe(program, &packet), Action::Drop);
-        assert_eq!(kernel.resets().len(), 1, "the enforced one's");
+        assert_eq!(kernel.answers().len(), 1, "the enforced one's");
     }
 }
 
@@ -193,7 +197,7 @@ fn a_ring_that_nobody_reads_changes_no_verdict() {
     for port in 40_000..48_000 {
         assert_eq!(kernel.run(Program::TcIngress, &to(port)), Action::Drop);
     }
-    let kept = kernel.resets().len();
+    let kept = kernel.answers().len();
     assert!((2000..3000).contains(&kept), "{kept}");
     kernel.set_clock(1_000_000_000);
     assert_eq!(asked(&mut kernel, Program::TcIngress, &to(50_000)).len(), 1, "there is room again");

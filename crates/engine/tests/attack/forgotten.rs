@@ -2,7 +2,7 @@
 //! answered by a reset.
 
 use bulkhead_abi::{CELL_EXEMPT, FEATURE_AUDIT, FEATURE_EXEMPT, Rate, from_ip};
-use bulkhead_engine::{ANSWER_WORDS, Reason};
+use bulkhead_engine::{ANSWER_WORDS, Answer, Reason};
 
 use super::packets::*;
 use super::untracked::{ANYBODY, ASKED, ASKING, CLIENT, CONNECTIONS, OTHERS, SERVER, give_socket};
@@ -10,7 +10,7 @@ use super::world::*;
 
 /// How many segments were to be answered by a reset, since this was asked last.
 fn asked(node: &Node) -> usize {
-    node.0.resets.take().len()
+    node.0.answers.take().len()
 }
 
 /// A connection that this host may have begun: nobody knows of it any more.
@@ -28,7 +28,8 @@ fn who_sends_to_a_forgotten_conversation_is_told_so_whatever_is_open_here() {
         for (there, here) in [(ASKED, ASKING), (asked6, asking6)] {
             for flags in [ACK, FIN_ACK, ACK | 0x08] {
                 assert_eq!(node.receive(tcp(there, here, flags)), Reason::NoFlow, "{listens} {flags:#x}");
-                assert_eq!(node.0.resets.take(), [[end(there), end(here)]], "{listens} {flags:#x}");
+                let expected = [(Answer::Forgotten, [end(there), end(here)])];
+                assert_eq!(node.0.answers.take(), expected, "{listens} {flags:#x}");
                 // What follows at once is answered by the same.
                 assert_eq!((node.receive(tcp(there, here, flags)), asked(&node)), (Reason::NoFlow, 0));
                 node.wait(1);

@@ -36,7 +36,7 @@ use crate::address::AddressSet;
 use crate::frontend::diagnostic::{Diagnostic, Findings, Location};
 use crate::frontend::inventory::{Inventory, Network, Node};
 use crate::frontend::policy::posture::Attributes;
-use crate::frontend::policy::{Action, Grant, Policy, Rates, Record, Section};
+use crate::frontend::policy::{Action, Grant, OnDeny, Policy, Rates, Record, Section};
 use crate::service::Service;
 use resolver::Resolver;
 
@@ -75,6 +75,8 @@ pub struct Ruleset {
     pub hosts: Vec<(String, IpNet)>,
     /// Which addresses stand for nodes.
     pub network: Network,
+    /// Whoever is known and begins what no rule admits is told so.
+    pub rejects: bool,
     /// The language that the policy is written in.
     pub dialect: Dialect,
 }
@@ -120,6 +122,8 @@ pub struct Rule {
     pub section: Section,
     /// What it does.
     pub action: Action,
+    /// A deny: whoever is known and begins what it denies is told so.
+    pub rejects: bool,
     /// Its name, if it has one.
     pub name: Option<String>,
     /// Where it stands; none for the rule that Tailscale's dialect adds when there is no other.
@@ -297,6 +301,7 @@ impl Ruleset {
             receivers: Vec::new(),
             hosts,
             network,
+            rejects: false,
             dialect,
         }
     }
@@ -309,6 +314,7 @@ impl Rule {
             number,
             section,
             action,
+            rejects: false,
             name: None,
             location: None,
             expires: None,
@@ -343,6 +349,7 @@ pub fn resolve_with(
     let mut boundaries = Vec::new();
     if network == Network::Overlay {
         ruleset.rules = resolver.rules(None);
+        ruleset.rejects = policy.on_deny == OnDeny::Reject;
         boundaries = resolver.boundaries();
         ruleset.ssh_failures = resolver.ssh();
         let mut assumed: Vec<(Attributes, Vec<Rule>)> = Vec::new();

@@ -7,7 +7,7 @@ use super::{Block, Rule};
 use crate::Dialect;
 use crate::frontend::diagnostic::{Diagnostic, Location};
 use crate::frontend::policy::posture::Attributes;
-use crate::frontend::policy::{self, Action, Autogroup, Section, Selector};
+use crate::frontend::policy::{self, Action, Autogroup, OnDeny, Section, Selector};
 use crate::frontend::source::{Span, Spanned};
 use crate::service::Service;
 
@@ -43,6 +43,8 @@ impl Resolver<'_> {
                 number,
                 section,
                 action: rule.action,
+                rejects: rule.action == Action::Deny
+                    && rule.on_deny.unwrap_or(policy.on_deny) == OnDeny::Reject,
                 name: rule.name.as_ref().map(|name| name.value.clone()),
                 location: Some(Location::new(&policy.source, rule.span)),
                 expires: rule.expires.as_ref().map(|time| time.value),

@@ -52,6 +52,7 @@ impl Resolver<'_> {
                     number,
                     section: Section::Venues,
                     action: Action::Accept,
+                    rejects: false,
                     name: Some(name),
                     location: Some(Location::new(&policy.source, lane.span)),
                     expires: lane.expires.as_ref().map(|time| time.value),

@@ -204,7 +204,8 @@ fn list(rng: &mut Rng, port: Option<&str>) -> String {
 
 fn policy_text(rng: &mut Rng) -> String {
     let venue = if rng.u8(..3) == 0 { VENUE } else { "" };
-    let mut text = format!("{{{venue}\"acls\": [\n");
+    let on_deny = one_of(rng, &["", "", "\"onDeny\": \"reject\",", "\"onDeny\": \"drop\","]);
+    let mut text = format!("{{{venue}{on_deny}\"acls\": [\n");
     for _ in 0..rng.usize(1..8) {
         let protocol = one_of(rng, &PROTOCOLS);
         let port = if matches!(protocol, "icmp" | "47") { "*" } else { one_of(rng, &PORTS) };
@@ -216,6 +217,9 @@ fn policy_text(rng: &mut Rng) -> String {
         }
         if rng.u8(..4) == 0 {
             let _ = write!(text, ", \"expires\": \"{}\"", ending(rng));
+        }
+        if action == "deny" && rng.u8(..3) == 0 {
+            let _ = write!(text, ", \"onDeny\": \"{}\"", one_of(rng, &["reject", "drop"]));
         }
         if action == "accept" && rng.u8(..4) == 0 {
             let _ = write!(text, ", \"maxPacketsPerSecond\": {}", [1, 20, 500][rng.usize(..3)]);

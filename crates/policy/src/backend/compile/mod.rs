@@ -24,8 +24,8 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use bulkhead_abi::{
-    BLOCK_SLOTS, CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_ONE_WAY, Cell, Direction, Leaf,
-    MAX_TABLE_BYTES, Pair, from_ip, pair_index,
+    BLOCK_SLOTS, CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_ONE_WAY, CELL_REJECT, Cell,
+    Direction, Leaf, MAX_TABLE_BYTES, Pair, from_ip, pair_index,
 };
 use bulkhead_engine::host_table::HostTable;
 use bulkhead_engine::memory::Tables;
@@ -120,13 +120,17 @@ fn compile_between(
     let mut classes = Classes::new(&sides, &sweep)?;
     let exempt = unbound::exempt(ruleset, &sides, &mut classes, node, inventory);
 
-    let mut rules = Rules::new();
+    // On `lo` nobody may speak for a workload, the agent included: there is no answer.
+    let rejects = between == Between::Hosts;
+    let mut rules = Rules::new(rejects);
     let lanes = Direction::ALL_LANES
         .map(|direction| lanes(ruleset, &sides, &classes, (direction, router), &mut rules));
 
     let used = lanes.iter().flatten().flatten().flat_map(|lane| lane.services.iter().copied());
     let ports = PortClasses::new(ruleset, used)?;
-    let mut rows = Rows::new(ports.count as usize, limits.bytes);
+    let none =
+        if rejects && ruleset.rejects { Cell { flags: CELL_REJECT, ..Cell::NONE } } else { Cell::NONE };
+    let mut rows = Rows::new(ports.count as usize, none, limits.bytes);
     rules.limits.check()?;
     let matrix = matrix(&lanes, &sides, &classes, &ports, &mut rows, node, limits)?;
     let wide = classes.wide(&pieces4, &pieces6);
@@ -205,11 +209,13 @@ struct Rules {
     used: Vec<usize>,
     cells: HashMap<usize, Cell>,
     limits: limits::Table,
+    /// What is denied may be told of.
+    rejects: bool,
 }
 
 impl Rules {
-    fn new() -> Self {
-        Self { used: Vec::new(), cells: HashMap::new(), limits: limits::Table::new() }
+    fn new(rejects: bool) -> Self {
+        Self { used: Vec::new(), cells: HashMap::new(), limits: limits::Table::new(), rejects }
     }
 
     /// The cell that a rule decides by, without its expiry.
@@ -222,7 +228,9 @@ impl Rules {
                 Action::Deny => CELL_DENY,
             };
             let flag = |on: bool, bit: u8| if on { bit } else { 0 };
-            let flags = flag(rule.one_way, CELL_ONE_WAY) | flag(rule.is_exempt(), CELL_EXEMPT);
+            let flags = flag(rule.one_way, CELL_ONE_WAY)
+                | flag(rule.is_exempt(), CELL_EXEMPT)
+                | flag(rule.rejects && self.rejects, CELL_REJECT);
             let limit = self.limits.add(rule.rates);
             Cell { flags, limit, ..Cell::new(self.used.len() as u32 - 1, action) }
         })
@@ -332,7 +340,7 @@ fn matrix(
                     ports: ports.of(&path.services),
                 })
                 .collect();
-            let mut known: HashMap<(Bits, Option<u64>), u32> = HashMap::new();
+            let mut known: HashMap<(Bits, Option<u64>, bool), u32> = HashMap::new();
             let mut row_of = Vec::with_capacity(classes.column_count());
             for (members, only_exempt) in classes.columns() {
                 let mut matching = Bits::new(paths.len());
@@ -349,11 +357,14 @@ fn matrix(
                         }
                     }
                 }
-                let row = match known.get(&(matching.clone(), deadline)) {
+                // Who is not who it says, or is not known at all, hears nothing.
+                let is_known = members.contains(0) && !only_exempt;
+                let key = (matching, deadline, is_known);
+                let row = match known.get(&key) {
                     Some(row) => *row,
                     None => {
-                        let row = rows.row(&lanes, &matching, deadline)?;
-                        known.insert((matching, deadline), row);
+                        let row = rows.row(&lanes, &key.0, deadline, is_known)?;
+                        known.insert(key, row);
                         row
                     }
                 };

@@ -21,6 +21,8 @@ pub(super) struct Lane {
 /// All rows of one node.
 pub(super) struct Rows {
     port_classes: usize,
+    /// The cell of what no rule decides, between this node and somebody who is known.
+    none: Cell,
     budget: u64,
     rows: Vec<Vec<Cell>>,
     known: HashMap<Vec<Cell>, u32>,
@@ -36,9 +38,10 @@ pub(super) struct Rows {
 
 impl Rows {
     /// No rows but row 0, which admits nothing.
-    pub(super) fn new(port_classes: usize, budget: u64) -> Self {
+    pub(super) fn new(port_classes: usize, none: Cell, budget: u64) -> Self {
         let mut rows = Self {
             port_classes,
+            none,
             budget,
             rows: Vec::new(),
             known: HashMap::new(),
@@ -56,14 +59,17 @@ impl Rows {
         rows
     }
 
-    /// The row of the lanes that match, in order, between classes that are gone after `deadline`.
+    /// The row of the lanes that match, in order, between classes that are gone after `deadline`; `is_known`: the
+    /// remote one is in the inventory.
     pub(super) fn row(
         &mut self,
         lanes: &[Lane],
         matching: &Bits,
         deadline: Option<u64>,
+        is_known: bool,
     ) -> Result<u32, CompileError> {
-        let mut cells = vec![Cell::NONE; self.port_classes];
+        let none = if is_known { self.none } else { Cell::NONE };
+        let mut cells = vec![none; self.port_classes];
         let mut open = Bits::new(self.port_classes);
         let mut left = self.port_classes;
         (0..left).for_each(|port| open.insert(port));
@@ -93,7 +99,7 @@ impl Rows {
             }
         }
         for (port, lanes) in waiting {
-            cells[port] = self.chain(&lanes, Cell::NONE)?;
+            cells[port] = self.chain(&lanes, none)?;
         }
         self.intern(cells)
     }

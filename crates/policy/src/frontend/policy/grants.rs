@@ -241,6 +241,7 @@ fn running(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Op
         section: Section::Granted,
         name: Some(name),
         action: Action::Accept,
+        on_deny: None,
         sources: selectors(reader, &sources, dialect),
         destinations: destinations
             .iter()

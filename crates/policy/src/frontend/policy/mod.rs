@@ -63,6 +63,8 @@ pub struct Policy {
     pub venues: Vec<Venue>,
     /// `boundaries`, ours.
     pub boundaries: Vec<Boundary>,
+    /// `onDeny`, ours: what becomes of what no rule admits, and of what rules deny that do not say.
+    pub on_deny: OnDeny,
     /// `approvers`, ours: who may approve grants.
     pub approvers: Vec<Approver>,
     /// `grantable`, ours: what may be granted.
@@ -121,6 +123,17 @@ pub enum Action {
     Deny,
 }
 
+/// What whoever begins a conversation hears of its not being admitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDeny {
+    /// Nothing.
+    #[default]
+    Drop,
+    /// A TCP reset, or an ICMP error.
+    Reject,
+}
+
 /// One line of acls or grants.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -132,6 +145,8 @@ pub struct Rule {
     pub name: Option<Spanned<String>>,
     /// `action`; grants accept unless they say otherwise.
     pub action: Action,
+    /// `onDeny` of a deny, ours.
+    pub on_deny: Option<OnDeny>,
     /// `src`.
     pub sources: Vec<Spanned<Selector>>,
     /// `dst`, each with the services that the rule is about there.

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::definitions::{hosts, ipsets, members, postures, tag_owners};
-use super::{Policy, boundaries, grants, rules, sections, ssh, test, venues};
+use super::{OnDeny, Policy, boundaries, grants, rules, sections, ssh, test, venues};
 use crate::Dialect;
 use crate::frontend::diagnostic::Findings;
 use crate::frontend::json::{self, Kind, Object, Reader, Value};
@@ -34,7 +34,7 @@ const SECTIONS: [&str; 9] =
     ["acls", "grants", "groups", "tagOwners", "hosts", "ipsets", "postures", "defaultSrcPosture", "tests"];
 
 /// Sections that are ours.
-const OURS: [&str; 5] = ["venues", "boundaries", "approvers", "grantable", "granted"];
+const OURS: [&str; 6] = ["venues", "boundaries", "onDeny", "approvers", "grantable", "granted"];
 
 /// Reads a policy file. What is wrong with it goes to `findings`; a policy comes back whenever
 /// the text is an object, so that resolving it can find more.
@@ -60,6 +60,7 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
         tests: Vec::new(),
         venues: Vec::new(),
         boundaries: Vec::new(),
+        on_deny: OnDeny::Drop,
         approvers: Vec::new(),
         grantable: Vec::new(),
         granted: Vec::new(),
@@ -91,6 +92,7 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
             "hosts" => policy.hosts = hosts(reader, value),
             "venues" => policy.venues = venues::venues(reader, value),
             "boundaries" => policy.boundaries = boundaries::boundaries(reader, value, dialect),
+            "onDeny" => policy.on_deny = rules::on_deny(reader, value).unwrap_or_default(),
             "approvers" => policy.approvers = grants::approvers(reader, value),
             "grantable" => policy.grantable = grants::grantable(reader, value, dialect),
             "granted" => policy.granted = grants::granted(reader, value, dialect),

@@ -6,7 +6,9 @@ use time::format_description::well_known::Rfc3339;
 use super::fields::{complain, required};
 use super::record;
 use super::selector::Malformed;
-use super::{Action, Autogroup, Destination, Rates, Record, Rule, Section, Selector, capability, ports};
+use super::{
+    Action, Autogroup, Destination, OnDeny, Rates, Record, Rule, Section, Selector, capability, ports,
+};
 use crate::Dialect;
 use crate::frontend::diagnostic::Diagnostic;
 use crate::frontend::json::{Kind, Object, Reader, Value};
@@ -46,6 +48,8 @@ struct Parts {
     posture: Vec<Spanned<String>>,
     via: Vec<Spanned<String>>,
     expires: Option<Spanned<u64>>,
+    /// `onDeny`, and where it is given.
+    on_deny: Option<Spanned<OnDeny>>,
     rates: Rates,
     /// Where a rate is given.
     limited: Option<Span>,
@@ -67,6 +71,7 @@ impl Parts {
             section,
             name: self.name,
             action: action.unwrap_or(Action::Deny),
+            on_deny: self.on_deny.map(|on_deny| on_deny.value),
             sources,
             destinations,
             posture: self.posture,
@@ -88,7 +93,7 @@ fn parts(
     known: &[&str],
     dialect: Dialect,
 ) -> Option<Parts> {
-    const OURS: [&str; 4] = ["name", "expires", "maxPacketsPerSecond", "maxNewPerSecond"];
+    const OURS: [&str; 5] = ["name", "expires", "maxPacketsPerSecond", "maxNewPerSecond", "onDeny"];
     let ours: &[&str] = if dialect == Dialect::Bulkhead { &OURS } else { &[] };
     let recorded: &[&str] = if dialect == Dialect::Bulkhead { &record::FIELDS } else { &[] };
     let known: Vec<&str> = known.iter().chain(ours).chain(recorded).copied().collect();
@@ -120,6 +125,9 @@ fn parts(
             "srcPosture" => whole &= narrowing(reader.strings(value, name), &mut parts.posture),
             "via" if matches!(value.kind, Kind::Null) => {}
             "via" => whole &= narrowing(reader.strings(value, name), &mut parts.via),
+            "onDeny" => {
+                parts.on_deny = on_deny(reader, value).map(|known| Spanned::new(known, property.span));
+            }
             "maxPacketsPerSecond" => {
                 parts.rates.packets = rate(reader, value, name);
                 parts.limited = Some(property.span);
@@ -133,6 +141,21 @@ fn parts(
         }
     }
     whole.then_some(parts)
+}
+
+/// What is told of a denial.
+pub(super) fn on_deny(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<OnDeny> {
+    let text = reader.string(value, "onDeny")?;
+    match text.value.as_str() {
+        "drop" => Some(OnDeny::Drop),
+        "reject" => Some(OnDeny::Reject),
+        other => {
+            let problem = Malformed::new(format!("unknown onDeny \"{other}\""))
+                .help("drop says nothing; reject answers by a TCP reset or an ICMP error");
+            complain(reader, text.span, problem);
+            None
+        }
+    }
 }
 
 /// A field that narrows a rule: one that cannot be read leaves no rule, not a wider one.
@@ -270,6 +293,11 @@ pub(super) fn acl(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect
 /// A deny binds every device, however it is reached: one that held only for devices of a
 /// posture would be escaped by not reporting it.
 fn unconditional(reader: &mut Reader<'_>, action: Option<Action>, parts: &Parts) {
+    if action == Some(Action::Accept)
+        && let Some(on_deny) = &parts.on_deny
+    {
+        reader.error(on_deny.span, "an accept has no onDeny: it denies nothing");
+    }
     if action != Some(Action::Deny) {
         return;
     }

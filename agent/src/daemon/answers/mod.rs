@@ -1,17 +1,18 @@
-//! Answers segments to no connection of this host by a reset, as its kernel would if it got them
-//! (docs/decisions/0028): whoever only sends to a host that has started again learns of it at once.
+//! Answers dropped packets whose senders are to be told: segments to no connection of this host by a reset, as its
+//! kernel would if it got them (docs/decisions/0028), and what the policy rejects (docs/decisions/0055). Who waits
+//! in vain learns of it at once.
 
-mod segment;
+mod packet;
 mod translated;
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bulkhead_abi::{ResetRequest, to_ip};
-use bulkhead_dataplane::{Pins, Resets};
+use bulkhead_abi::{AnswerRequest, to_ip};
+use bulkhead_dataplane::{Answers, Pins};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use self::segment::{Answer, Sender};
+use self::packet::{Answer, Sender, Word};
 use self::translated::Translated;
 use crate::daemon::clock::boot_time;
 
@@ -28,36 +29,36 @@ const STALE: u64 = 1_000_000_000;
 /// # Errors
 /// If the ring is not there, or there can be no further thread.
 pub fn start(pins: &Pins) -> anyhow::Result<()> {
-    let resets = Resets::open(pins)?;
+    let requests = Answers::open(pins)?;
     let sender = match Sender::open() {
         Ok(sender) => sender,
         Err(error) => {
             tracing::warn!(
-                "segments to connections that this host has forgotten are dropped and not answered: opening a raw \
+                "packets whose senders are to be told are dropped and not answered: opening a raw \
                  socket: {error}; run as root, or with CAP_NET_RAW"
             );
             return Ok(());
         }
     };
-    let run = move || run(resets, &sender);
+    let run = move || run(requests, &sender);
     std::thread::Builder::new()
-        .name("resets".to_owned())
+        .name("answers".to_owned())
         .spawn(run)
-        .context("starting a thread for resets")?;
+        .context("starting a thread for answers")?;
     Ok(())
 }
 
-fn run(mut resets: Resets, sender: &Sender) {
+fn run(mut requests: Answers, sender: &Sender) {
     let mut translated = Translated::default();
     let mut pace = Pace { since: Instant::now(), count: 0 };
     loop {
-        if let Err(error) = poll(&mut [PollFd::new(&resets, PollFlags::IN)], None)
+        if let Err(error) = poll(&mut [PollFd::new(&requests, PollFlags::IN)], None)
             && error != rustix::io::Errno::INTR
         {
-            tracing::error!("waiting for segments to answer: {error}; start the agent again");
+            tracing::error!("waiting for packets to answer: {error}; start the agent again");
             return;
         }
-        while let Some(request) = resets.take() {
+        while let Some(request) = requests.take() {
             if boot_time().saturating_sub(request.time) > STALE {
                 continue;
             }
@@ -66,17 +67,19 @@ fn run(mut resets: Resets, sender: &Sender) {
                 tracing::debug!(
                     from = %to_ip(&request.source),
                     to = %to_ip(&request.destination),
-                    "a segment to no connection is not answered: {error:#}"
+                    "a packet is not answered: {error:#}"
                 );
             }
         }
     }
 }
 
-/// Answers one, unless it may be of a connection that this host forwards, whose addresses it translates.
-fn answer(request: &ResetRequest, sender: &Sender, translated: &mut Translated) -> anyhow::Result<()> {
-    let answer = Answer::to(request);
-    if translated.has(answer.to, answer.from).context("asking for translated connections")? {
+/// Answers one, unless it may be of an open connection that this host forwards, whose addresses it translates.
+fn answer(request: &AnswerRequest, sender: &Sender, translated: &mut Translated) -> anyhow::Result<()> {
+    let Some(answer) = Answer::to(request) else { return Ok(()) };
+    if matches!(answer.word, Word::Forgotten(_))
+        && translated.has(answer.to, answer.from).context("asking for translated connections")?
+    {
         return Ok(());
     }
     sender.send(&answer)

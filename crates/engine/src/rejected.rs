@@ -1,0 +1,76 @@
+//! What the policy does not admit and says so (`onDeny`): whoever begins a conversation hears at once that it will
+//! not be one. See docs/decisions/0055.
+
+use bulkhead_abi::{Direction, Leaf, recall};
+
+use crate::flow::within_new_flows;
+use crate::forgotten::is_first;
+use crate::metadata::{Metadata, Sides};
+use crate::parse::{Headers, Role, protocol, tcp};
+use crate::{Answer, Calls, Judgement, Packet, Reason};
+
+/// Whether the policy wants a packet answered that neither a rule nor a flow admits.
+#[inline(always)]
+pub(crate) fn is_told(
+    env: &impl Calls,
+    direction: Direction,
+    judgement: Judgement,
+    role: Role,
+    meta: &Metadata,
+) -> bool {
+    let Metadata { headers, sides, .. } = meta;
+    if !judgement.rejects() || sides.remote == 0 {
+        return false;
+    }
+    match recall(&headers.protocol) {
+        protocol::TCP => role == Role::Open,
+        protocol::UDP if role == Role::Datagram => {
+            // A late reply of what is admitted begins nothing: nobody is told of it.
+            let classes = [sides.local, sides.remote];
+            let opposite = env.judge(direction.opposite(), classes, protocol::UDP, headers.source_port);
+            opposite.reason != Reason::Rule
+        }
+        _ => false,
+    }
+}
+
+/// Asks for the answer to a packet that is dropped, if the end on this side is this host itself. The kernel lets
+/// nobody but a workload speak for a workload, the agent included: those hear nothing.
+#[inline(always)]
+pub fn rejected(env: &impl Calls, headers: &Headers, direction: Direction) {
+    let here = match direction {
+        Direction::Ingress => &headers.destination,
+        Direction::Egress => &headers.source,
+    };
+    let is_host = |leaf: Leaf| {
+        leaf.own() && (!env.has_workloads() || env.workload(leaf.local()).is_some_and(|it| !it.is_some()))
+    };
+    if !env.audit()
+        && env.leaf(headers.version, here).is_ok_and(is_host)
+        && is_first(env, headers)
+        && (direction == Direction::Egress || within_new_flows(env, &headers.source))
+    {
+        env.answer(headers, Answer::Rejected(direction));
+    }
+}
+
+/// Whether a segment that leaves is such an answer: a reset without a byte of data to somebody who may not begin the
+/// conversation that it would end, and is to be told so.
+#[inline(always)]
+pub(crate) fn is_reset(env: &impl Calls, packet: &Packet, headers: &Headers, sides: Sides) -> bool {
+    if headers.protocol != protocol::TCP || headers.detail & tcp::RST == 0 {
+        return false;
+    }
+    let Some(start) = packet.header::<20>(headers.transport as usize) else {
+        return false;
+    };
+    u32::from(start.byte(12) >> 4) * 4 == headers.transport_length
+        && rejects(env, sides, protocol::TCP, headers.source_port)
+}
+
+/// Whether the policy does not admit what comes in from a known address to a port here, and says so.
+#[inline(always)]
+pub(crate) fn rejects(env: &impl Calls, sides: Sides, protocol: u8, port: u16) -> bool {
+    let classes = [sides.local, sides.remote];
+    sides.remote != 0 && env.judge(Direction::Ingress, classes, protocol, port).rejects()
+}
