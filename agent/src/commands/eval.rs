@@ -85,7 +85,7 @@ impl Line {
 
     fn decide(&self, environment: &Memory<'_>) -> Evaluation {
         if let Some(reason) = self.refused() {
-            return Evaluation { reason, rule: None };
+            return Evaluation { reason, rule: None, rejects: false };
         }
         let direction = match self.direction {
             Way::Ingress => Direction::Ingress,
@@ -108,6 +108,9 @@ fn answer(evaluation: Evaluation, program: &Program, ruleset: &Ruleset) -> serde
         "rule": rule.map(|rule| rule.number),
         "reason": evaluation.reason.name(),
     });
+    if evaluation.rejects {
+        answer["onDeny"] = "reject".into();
+    }
     if let Some(rule) = rule {
         if let Some(name) = &rule.name {
             answer["name"] = name.as_str().into();

@@ -155,7 +155,8 @@ fn show(explanation: &Explanation) {
     show_earlier(explanation);
     for host in &explanation.hosts {
         let verdict = if host.allowed { "allow" } else { "deny" };
-        println!("  on {} ({}): {verdict}, {}", host.node, host.direction, host.reason);
+        let told = if host.rejects { "; who asks is told (onDeny)" } else { "" };
+        println!("  on {} ({}): {verdict}, {}{told}", host.node, host.direction, host.reason);
     }
     if explanation.hosts.is_empty() {
         println!("  neither end is a node of the inventory: nobody enforces here");

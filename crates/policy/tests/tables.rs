@@ -193,6 +193,11 @@ proptest! {
                                     (found.reason, rule), (reason, wanted.rule()),
                                     "{} {:?} {:?} at {}", node.name, direction, probe, now
                                 );
+                                prop_assert_eq!(
+                                    found.rejects,
+                                    reference::rejects(&ruleset, &inventory, node, direction, &probe, now),
+                                    "{} {:?} {:?} at {}", node.name, direction, probe, now
+                                );
                             }
                         }
                     }

@@ -49,6 +49,7 @@ mod migrate;
 mod places;
 mod read_back;
 mod recreated;
+mod rejected;
 mod remains;
 mod review;
 mod rights;

@@ -175,9 +175,7 @@ impl Sockets {
 mod tests {
     use std::net::IpAddr;
 
-    use etherparse::{
-        Icmpv4Type, Icmpv6Type, IpNumber, NetSlice, SlicedPacket, TransportSlice, icmpv4, icmpv6,
-    };
+    use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice, icmpv4, icmpv6};
 
     use super::{Answer, Word};
 

@@ -81,6 +81,9 @@ pub struct Host {
     pub allowed: bool,
     /// Why.
     pub reason: &'static str,
+    /// Whether who asks is told that it does not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub rejects: bool,
     /// The number of the rule that decides there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<u32>,
@@ -169,6 +172,7 @@ pub fn explain(ruleset: &Ruleset, inventory: &Inventory, probe: &Probe, now: u64
                 direction: direction.name(),
                 allowed: verdict.is_none_or(Verdict::allows),
                 reason: verdict.map_or("loopback", |verdict| reason(ruleset, verdict)),
+                rejects: rejects(ruleset, inventory, (node, direction), probe, now),
                 rule: verdict.and_then(Verdict::rule).map(|index| ruleset.rules[index].number),
             }
         })
@@ -209,6 +213,21 @@ fn verdict(
         return reference::judge_loopback(ruleset, inventory, host, direction, probe, now);
     }
     Some(reference::judge(ruleset, inventory, node, direction, probe, now))
+}
+
+/// Whether the host of a node tells who asks of its denial: of TCP and UDP, and nobody speaks for a workload.
+fn rejects(
+    ruleset: &Ruleset,
+    inventory: &Inventory,
+    (node, direction): (&Node, Direction),
+    probe: &Probe,
+    now: u64,
+) -> bool {
+    const TOLD: [u8; 2] = [6, 17];
+    let here = if direction == Direction::Ingress { probe.destination } else { probe.source };
+    TOLD.contains(&probe.protocol)
+        && holder(ruleset, inventory, here).is_some_and(|node| node.workload.is_none())
+        && reference::rejects(ruleset, inventory, node, direction, probe, now)
 }
 
 /// Whether there is a way: at each end where somebody enforces, one who lets it pass.

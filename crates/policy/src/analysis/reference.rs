@@ -154,6 +154,30 @@ pub fn judge(
     decide(ruleset, inventory, (node, direction), (local, remote), probe, now)
 }
 
+/// Whether a node tells whoever sends a probe, at a time (ns since the Unix epoch), that it is not admitted.
+#[must_use]
+pub fn rejects(
+    ruleset: &Ruleset,
+    inventory: &Inventory,
+    node: &Node,
+    direction: Direction,
+    probe: &Probe,
+    now: u64,
+) -> bool {
+    let (local, remote) = match direction {
+        Direction::Ingress => (probe.destination, probe.source),
+        Direction::Egress => (probe.source, probe.destination),
+    };
+    let is_told = match judge(ruleset, inventory, node, direction, probe, now) {
+        Verdict::Deny(rule) => ruleset.rules[rule].rejects,
+        Verdict::NoRule => ruleset.rejects,
+        Verdict::Allow(_) | Verdict::Unknown | Verdict::NotLocal => false,
+    };
+    is_told
+        && is_known(ruleset, inventory, remote)
+        && !is_gone(ruleset, inventory, inventory.host_of(node), (local, remote), now)
+}
+
 /// The addresses that are a node's and its workloads', and the groups that it receives.
 pub(crate) fn own(ruleset: &Ruleset, inventory: &Inventory, node: &Node) -> AddressSet {
     let nodes = std::iter::once(node).chain(inventory.workloads_of(&node.name));
@@ -204,10 +228,7 @@ fn decide(
     probe: &Probe,
     now: u64,
 ) -> Verdict {
-    let here =
-        inventory.workloads_of(&node.name).find(|own| own.addresses_on(ruleset.network).contains(&local));
-    let ends = [here.unwrap_or(node).expires, expiry(ruleset, inventory, remote)];
-    let gone = ends.into_iter().flatten().any(|end| now >= end);
+    let gone = is_gone(ruleset, inventory, node, (local, remote), now);
     let router = inventory.index(&node.name).filter(|_| direction == Direction::Ingress);
     match first_of(ruleset, &ruleset.rules, probe, router, now).filter(|_| !gone) {
         Some(index) if ruleset.rules[index].action == Action::Accept => Verdict::Allow(index),
@@ -215,4 +236,18 @@ fn decide(
         None if is_known(ruleset, inventory, remote) => Verdict::NoRule,
         None => Verdict::Unknown,
     }
+}
+
+/// Whether an end of a host's conversation, a local and a remote address, is of nobody any more.
+fn is_gone(
+    ruleset: &Ruleset,
+    inventory: &Inventory,
+    host: &Node,
+    (local, remote): (IpAddr, IpAddr),
+    now: u64,
+) -> bool {
+    let here =
+        inventory.workloads_of(&host.name).find(|own| own.addresses_on(ruleset.network).contains(&local));
+    let ends = [here.unwrap_or(host).expires, expiry(ruleset, inventory, remote)];
+    ends.into_iter().flatten().any(|end| now >= end)
 }

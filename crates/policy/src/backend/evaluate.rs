@@ -17,6 +17,8 @@ pub struct Evaluation {
     pub reason: Reason,
     /// The rule that decided: its number among the node's rules.
     pub rule: Option<u32>,
+    /// It is not admitted, and whoever asks is told so.
+    pub rejects: bool,
 }
 
 /// The engine's environment over a node's tables, at a time in ns since the Unix epoch.
@@ -42,7 +44,7 @@ pub fn environment(tables: &Tables, now: u64) -> Memory<'_> {
 pub fn evaluate(environment: &Memory<'_>, direction: Direction, probe: &Probe) -> Evaluation {
     match look_up(environment, direction, probe) {
         Ok(evaluation) => evaluation,
-        Err(reason) => Evaluation { reason, rule: None },
+        Err(reason) => Evaluation { reason, rule: None, rejects: false },
     }
 }
 
@@ -59,5 +61,6 @@ fn look_up(environment: &Memory<'_>, direction: Direction, probe: &Probe) -> Res
         Reason::NoRule if sides.remote == 0 => Reason::UnknownAddress,
         reason => reason,
     };
-    Ok(Evaluation { reason, rule: (judgement.rule != NO_RULE).then_some(judgement.rule) })
+    let rule = (judgement.rule != NO_RULE).then_some(judgement.rule);
+    Ok(Evaluation { reason, rule, rejects: judgement.rejects() && sides.remote != 0 })
 }

@@ -83,35 +83,43 @@ pub fn acl() -> impl Strategy<Value = String> {
         prop::bool::weighted(0.1),
         posture(),
         rates(),
+        on_deny(),
     );
-    parts.prop_map(|(accept, sources, destinations, ports, protocol, expires, own, posture, rates)| {
-        // Protocols without ports take only *.
-        let ports = if matches!(protocol, "icmp" | "ipv6-icmp" | "47") { "*" } else { ports };
-        let (sources, destinations) = if own {
-            (vec!["autogroup:member", "group:g"], vec!["autogroup:self"])
-        } else {
-            (sources, destinations)
-        };
-        let sources: Vec<_> = sources.iter().map(|source| format!("{source:?}")).collect();
-        let destinations: Vec<_> = destinations.iter().map(|to| format!("\"{to}:{ports}\"")).collect();
-        let mut rule = format!(
-            "{{\"action\": \"{}\", \"src\": [{}], \"dst\": [{}]",
-            if accept { "accept" } else { "deny" },
-            sources.join(","),
-            destinations.join(",")
-        );
-        if !protocol.is_empty() {
-            write!(rule, ", \"proto\": \"{protocol}\"").unwrap();
-        }
-        if let Some(seconds) = expires {
-            write!(rule, ", \"expires\": \"{}\"", time(seconds)).unwrap();
-        }
-        if accept {
-            rule += &posture;
-            rule += &rates;
-        }
-        rule + "}"
-    })
+    parts.prop_map(
+        |(accept, sources, destinations, ports, protocol, expires, own, posture, rates, on_deny)| {
+            // Protocols without ports take only *.
+            let ports = if matches!(protocol, "icmp" | "ipv6-icmp" | "47") { "*" } else { ports };
+            let (sources, destinations) = if own {
+                (vec!["autogroup:member", "group:g"], vec!["autogroup:self"])
+            } else {
+                (sources, destinations)
+            };
+            let sources: Vec<_> = sources.iter().map(|source| format!("{source:?}")).collect();
+            let destinations: Vec<_> = destinations.iter().map(|to| format!("\"{to}:{ports}\"")).collect();
+            let mut rule = format!(
+                "{{\"action\": \"{}\", \"src\": [{}], \"dst\": [{}]",
+                if accept { "accept" } else { "deny" },
+                sources.join(","),
+                destinations.join(",")
+            );
+            if !protocol.is_empty() {
+                write!(rule, ", \"proto\": \"{protocol}\"").unwrap();
+            }
+            if let Some(seconds) = expires {
+                write!(rule, ", \"expires\": \"{}\"", time(seconds)).unwrap();
+            }
+            rule += if accept { &posture } else { &on_deny };
+            if accept {
+                rule += &rates;
+            }
+            rule + "}"
+        },
+    )
+}
+
+/// What a deny says to whom it denies.
+fn on_deny() -> impl Strategy<Value = String> {
+    select(vec!["", "", ", \"onDeny\": \"reject\"", ", \"onDeny\": \"drop\""]).prop_map(str::to_owned)
 }
 
 pub fn rates() -> impl Strategy<Value = String> {
@@ -197,8 +205,11 @@ pub fn policy_text() -> impl Strategy<Value = String> {
         prop::collection::vec(grant(), 0..3),
         prop::bool::weighted(0.2),
         venues(),
+        select(vec!["", "", r#""onDeny": "reject","#, r#""onDeny": "drop","#]),
     );
-    parts.prop_map(|(acls, grants, default, venues)| policy_of(&acls, &grants, default, &venues))
+    parts.prop_map(|(acls, grants, default, venues, on_deny)| {
+        policy_of(&acls, &grants, default, &format!("{on_deny}{venues}"))
+    })
 }
 
 /// A policy, and the same with a rule more, a rule less, or two rules in another order.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bulkhead_abi::{CELL_ALLOW, CELL_ONE_WAY, Cell, MAX_EXPIRY_CHAIN};
+use bulkhead_abi::{CELL_ALLOW, CELL_ONE_WAY, CELL_REJECT, Cell, MAX_EXPIRY_CHAIN};
 
 use super::error::CompileError;
 use crate::bits::Bits;
@@ -68,7 +68,7 @@ impl Rows {
         deadline: Option<u64>,
         is_known: bool,
     ) -> Result<u32, CompileError> {
-        let none = if is_known { self.none } else { Cell::NONE };
+        let none = self.none(deadline, is_known)?;
         let mut cells = vec![none; self.port_classes];
         let mut open = Bits::new(self.port_classes);
         let mut left = self.port_classes;
@@ -94,27 +94,48 @@ impl Rows {
                 }
                 open.remove(port);
                 left -= 1;
-                let last = self.cell(lane, deadline, Cell::NONE)?;
-                cells[port] = self.chain(&waiting.remove(&port).unwrap_or_default(), last)?;
+                let last = self.cell(lane, deadline, Cell::NONE, is_known)?;
+                cells[port] = self.chain(&waiting.remove(&port).unwrap_or_default(), last, is_known)?;
             }
         }
         for (port, lanes) in waiting {
-            cells[port] = self.chain(&lanes, none)?;
+            cells[port] = self.chain(&lanes, none, is_known)?;
         }
         self.intern(cells)
     }
 
-    fn chain(&mut self, lanes: &[&Lane], last: Cell) -> Result<Cell, CompileError> {
+    /// The cell of what no rule decides.
+    fn none(&mut self, deadline: Option<u64>, is_known: bool) -> Result<Cell, CompileError> {
+        match deadline {
+            _ if !is_known || self.none == Cell::NONE => Ok(Cell::NONE),
+            None => Ok(self.none),
+            // Who is gone is not known any more.
+            Some(deadline) => {
+                let deadline = self.deadline(deadline)?;
+                Ok(Cell { deadline, next: self.later(Cell::NONE), ..self.none })
+            }
+        }
+    }
+
+    fn chain(&mut self, lanes: &[&Lane], last: Cell, is_known: bool) -> Result<Cell, CompileError> {
         let expiring = lanes.len() as u32 + u32::from(last.deadline != 0);
         if expiring > MAX_EXPIRY_CHAIN {
             let rule = format!("rule {}", lanes[0].number);
             return Err(CompileError::ExpiryChain { rule, limit: MAX_EXPIRY_CHAIN });
         }
-        lanes.iter().rev().try_fold(last, |after, lane| self.cell(lane, lane.expires, after))
+        lanes.iter().rev().try_fold(last, |after, lane| self.cell(lane, lane.expires, after, is_known))
     }
 
-    fn cell(&mut self, lane: &Lane, deadline: Option<u64>, after: Cell) -> Result<Cell, CompileError> {
-        let cell = lane.cell;
+    fn cell(
+        &mut self,
+        lane: &Lane,
+        deadline: Option<u64>,
+        after: Cell,
+        is_known: bool,
+    ) -> Result<Cell, CompileError> {
+        let mut cell = lane.cell;
+        // Nobody tells strangers anything.
+        cell.flags &= if is_known { u8::MAX } else { !CELL_REJECT };
         let Some(deadline) = deadline else { return Ok(cell) };
         let deadline = self.deadline(deadline)?;
         Ok(Cell { deadline, next: self.later(after), ..cell })
