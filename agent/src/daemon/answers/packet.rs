@@ -13,6 +13,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 const RAW: i32 = 255;
 
 const HOP_LIMIT: u8 = 64;
+/// Of what is for a socket of this host: no router passes it on.
+const HERE: u8 = 1;
 
 /// What a packet's sender is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +67,8 @@ impl Answer {
 
     /// The packet.
     fn packet(&self) -> anyhow::Result<Vec<u8>> {
-        let ip = headers(self.source(), self.to.ip())?;
+        let limit = if self.is_here { HERE } else { HOP_LIMIT };
+        let ip = headers(self.source(), self.to.ip(), limit)?;
         let mut packet = Vec::new();
         match self.word {
             Word::Forgotten(sequence) => {
@@ -91,17 +94,22 @@ impl Answer {
     /// socket (RFC 792, RFC 4443 section 3.1). What was in it is not known here.
     fn quote(&self) -> anyhow::Result<Vec<u8>> {
         let mut quote = Vec::new();
-        let datagram = headers(self.to.ip(), self.from.ip())?.udp(self.to.port(), self.from.port());
+        let datagram =
+            headers(self.to.ip(), self.from.ip(), HOP_LIMIT)?.udp(self.to.port(), self.from.port());
         datagram.write(&mut quote, &[])?;
         Ok(quote)
     }
 }
 
 /// An IP header.
-fn headers(from: IpAddr, to: IpAddr) -> anyhow::Result<etherparse::PacketBuilderStep<etherparse::IpHeaders>> {
+fn headers(
+    from: IpAddr,
+    to: IpAddr,
+    hop_limit: u8,
+) -> anyhow::Result<etherparse::PacketBuilderStep<etherparse::IpHeaders>> {
     Ok(match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), HOP_LIMIT),
-        (IpAddr::V6(from), IpAddr::V6(to)) => PacketBuilder::ipv6(from.octets(), to.octets(), HOP_LIMIT),
+        (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), hop_limit),
+        (IpAddr::V6(from), IpAddr::V6(to)) => PacketBuilder::ipv6(from.octets(), to.octets(), hop_limit),
         _ => anyhow::bail!("{from} and {to} are of two families"),
     })
 }
@@ -111,7 +119,8 @@ fn headers(from: IpAddr, to: IpAddr) -> anyhow::Result<etherparse::PacketBuilder
 pub struct Sender {
     /// To others.
     away: Sockets,
-    /// To sockets of this host: bound to `lo`, so that what bears another's address cannot leave.
+    /// To sockets of this host. What bears another's address must not leave: it is bound to `lo`, but IPv6 looks up
+    /// own addresses by the interface that has them, so there the hop limit ends it.
     here: Sockets,
 }
 
@@ -129,9 +138,7 @@ impl Sender {
     /// If the system refuses.
     pub fn open() -> io::Result<Self> {
         let here = Sockets::open()?;
-        for socket in [Some(&here.v4), here.v6.as_ref()].into_iter().flatten() {
-            socket.bind_device(Some(b"lo"))?;
-        }
+        here.v4.bind_device(Some(b"lo"))?;
         Ok(Self { away: Sockets::open()?, here })
     }
 
