@@ -14,6 +14,13 @@ pub const CELL_ONE_WAY: u8 = 1;
 /// Flag of a cell: a management exemption, which quarantine does not touch.
 pub const CELL_EXEMPT: u8 = 1 << 1;
 
+/// Flag of a cell: how what it admits begins is compared with TLS.
+pub const CELL_TLS: u8 = 1 << 2;
+/// Flag of a cell: what does not begin as TLS is dropped. Together with [`CELL_TLS`].
+pub const CELL_TLS_REQUIRED: u8 = 1 << 3;
+/// Flag of a cell: PostgreSQL's SSLRequest may come first. Together with [`CELL_TLS`].
+pub const CELL_TLS_POSTGRES: u8 = 1 << 4;
+
 /// The rule number of a cell that no rule decides.
 pub const NO_RULE: u32 = u32::MAX;
 

@@ -28,6 +28,9 @@ pub const FEATURE_WORKLOADS: u32 = 1 << 8;
 /// The interface is `lo`: both ends of a packet may be own, and what is between no workload's addresses passes.
 pub const FEATURE_LOOPBACK: u32 = 1 << 9;
 
+/// Some cell asks how connections begin.
+pub const FEATURE_TLS: u32 = 1 << 10;
+
 /// How many programs can be at work on one CPU of a real-time kernel at a time. A power of two.
 pub const NESTING_LEVELS: u32 = 16;
 

@@ -8,7 +8,7 @@ use bulkhead_abi::{
 use crate::host_table::Buckets;
 use crate::parse::Headers;
 use crate::socket::{End, SocketState};
-use crate::{RateState, Reason};
+use crate::{Beginning, Packet, RateState, Reason};
 
 /// Everything a decision may look at besides the packet. Implemented by the BPF program over
 /// its maps and by [`crate::memory`] over vectors. `None` is a miss, and a miss never passes.
@@ -82,6 +82,17 @@ pub trait Environment {
     fn judges_errors(&self) -> bool {
         true
     }
+    /// Some cell asks how connections begin.
+    fn has_tls(&self) -> bool;
+    /// A segment that comes before the first bytes of its connection is held back, since those come again.
+    fn holds_back(&self) -> bool {
+        true
+    }
+    /// The `count` bytes of the packet at `offset`, 1 to 8 of them, the first one lowest, wherever they lie in memory;
+    /// `None`: they cannot be read.
+    fn read(&self, packet: &Packet, offset: u32, count: u32) -> Option<u64>;
+    /// Counts for a rule how a flow began.
+    fn count_beginning(&self, rule: u32, beginning: Beginning);
     /// Flows are told of as rules let them begin.
     fn tells_of_flows(&self) -> bool {
         false

@@ -46,7 +46,9 @@ pub(crate) struct Found {
     pub(crate) flow: FlowValue,
     /// [`Reason::Reply`] if found, [`Reason::NoFlow`] or [`Reason::FlowExpired`].
     pub(crate) reason: Reason,
-    pub(crate) reserved: [u8; 7],
+    /// The flags of the cell by which a reply's flow is still allowed.
+    pub(crate) flags: u8,
+    pub(crate) reserved: [u8; 6],
 }
 
 impl Found {
@@ -62,7 +64,8 @@ impl Found {
         },
         flow: FlowValue::NONE,
         reason: Reason::NoFlow,
-        reserved: [0; 7],
+        flags: 0,
+        reserved: [0; 6],
     };
 
     pub(crate) fn is_some(&self) -> bool {
