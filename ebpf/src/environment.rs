@@ -338,6 +338,10 @@ impl<const STAGED: bool, H: sockets::Hook> Calls for View<STAGED, H> {
     fn begins(&self, _packet: &Packet, meta: &mut Metadata, direction: Direction, flags: u8) {
         self.0.begins::<STAGED>(meta, direction, flags);
     }
+    #[inline(always)]
+    fn compare(&self, _packet: &Packet, meta: &mut Metadata) {
+        self.0.compare(meta);
+    }
 
     #[inline(always)]
     fn leaf(&self, version: u8, address: &Address) -> Result<Leaf, Reason> {

@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::{TcContext, XdpContext};
 use bulkhead_abi::{Address, Direction};
 use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{End, Metadata, SocketState, begins, opaque};
+use bulkhead_engine::{End, Metadata, SocketState, begins, compare, opaque};
 
 use crate::environment::View;
 use crate::packets::{tc_packet, xdp_packet};
@@ -23,6 +23,8 @@ pub(crate) trait Hook: Senders {
     fn untracked<const STAGED: bool>(self, meta: &mut Metadata, direction: Direction);
     /// [`bulkhead_engine::begins`]; `flags` are the cell's.
     fn begins<const STAGED: bool>(self, meta: &mut Metadata, direction: Direction, flags: u8);
+    /// [`bulkhead_engine::compare`].
+    fn compare(self, meta: &mut Metadata);
     /// Bytes of the packet, see [`bulkhead_engine::Environment::read`].
     fn read(self, offset: u32, count: u32) -> Option<u64>;
     /// [`bulkhead_engine::forgotten`], for what is enforced.
@@ -39,6 +41,8 @@ impl Hook for () {
     fn untracked<const STAGED: bool>(self, _meta: &mut Metadata, _direction: Direction) {}
     #[inline(always)]
     fn begins<const STAGED: bool>(self, _meta: &mut Metadata, _direction: Direction, _flags: u8) {}
+    #[inline(always)]
+    fn compare(self, _meta: &mut Metadata) {}
     #[inline(always)]
     fn read(self, _offset: u32, _count: u32) -> Option<u64> {
         None
@@ -58,7 +62,7 @@ impl Hook for () {
 macro_rules! hook {
     (
         $context:ty, $packet_of:path, $of:path, $load:path,
-        $untracked:ident, $staged_untracked:ident, $begins:ident, $staged_begins:ident, $forgotten:ident
+        $untracked:ident, $staged_untracked:ident, $begins:ident, $staged_begins:ident, $compare:ident, $forgotten:ident
     ) => {
         impl Hook for *mut $context {
             #[inline(always)]
@@ -70,6 +74,10 @@ macro_rules! hook {
             fn begins<const STAGED: bool>(self, meta: &mut Metadata, direction: Direction, flags: u8) {
                 let call = if STAGED { $staged_begins } else { $begins };
                 call(self, meta, direction.index(), flags.into());
+            }
+            #[inline(always)]
+            fn compare(self, meta: &mut Metadata) {
+                $compare(self, meta);
             }
             #[inline(always)]
             fn read(self, offset: u32, count: u32) -> Option<u64> {
@@ -145,6 +153,17 @@ macro_rules! hook {
             0
         }
 
+        /// [`bulkhead_engine::compare`]. Nothing of it is of a generation.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $compare(context: *mut $context, meta: *mut Metadata) -> u32 {
+            // SAFETY: as above.
+            if let Some(meta) = unsafe { meta.as_mut() } {
+                compare(&View::<false, _>(context), &$packet_of(&$of(context)), meta);
+            }
+            0
+        }
+
         /// [`bulkhead_engine::forgotten`]. Global as well, and so that its stack is none of the other's.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -167,6 +186,7 @@ hook!(
     staged_tc_untracked,
     tc_begins,
     staged_tc_begins,
+    tc_compare,
     tc_forgotten
 );
 hook!(
@@ -178,6 +198,7 @@ hook!(
     staged_xdp_untracked,
     xdp_begins,
     staged_xdp_begins,
+    xdp_compare,
     xdp_forgotten
 );
 

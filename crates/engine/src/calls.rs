@@ -24,6 +24,8 @@ pub trait Calls: Environment {
     fn untracked(&self, meta: &mut Metadata, direction: Direction);
     /// [`crate::begins`].
     fn begins(&self, packet: &Packet, meta: &mut Metadata, direction: Direction, flags: u8);
+    /// [`crate::compare`].
+    fn compare(&self, packet: &Packet, meta: &mut Metadata);
     /// [`crate::forgotten`].
     fn forgotten(&self, headers: &Headers);
 }

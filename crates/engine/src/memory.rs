@@ -410,6 +410,9 @@ impl Calls for Memory<'_> {
     fn begins(&self, packet: &Packet, meta: &mut Metadata, direction: Direction, flags: u8) {
         crate::begins(self, packet, meta, direction, flags);
     }
+    fn compare(&self, packet: &Packet, meta: &mut Metadata) {
+        crate::compare(self, packet, meta);
+    }
     fn forgotten(&self, headers: &Headers) {
         crate::forgotten(self, headers);
     }

@@ -4,6 +4,7 @@ use bulkhead_abi::{AggregateKey, Direction, FLOW_ESTABLISHED, FlowKey, FlowValue
 
 use crate::Reason;
 use crate::parse::Headers;
+use crate::tls::Comparison;
 
 /// The verdict on one packet.
 #[repr(C)]
@@ -89,6 +90,8 @@ pub struct Metadata {
     pub quote: Headers,
     /// The flow that was looked up last.
     pub(crate) found: Found,
+    /// How its flow begins, where its cell asks that.
+    pub(crate) tls: Comparison,
     /// Its ends' classes.
     pub sides: Sides,
     /// The verdict.
@@ -101,6 +104,7 @@ impl Metadata {
         headers: Headers::UNKNOWN,
         quote: Headers::UNKNOWN,
         found: Found::NOTHING,
+        tls: Comparison::NOTHING,
         sides: Sides { local: 0, remote: 0, quarantined: 0, begun: 0 },
         outcome: Outcome::of(Reason::LookupFailed),
     };

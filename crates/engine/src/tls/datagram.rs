@@ -1,8 +1,10 @@
 //! UDP: a client begins with DTLS's ClientHello or a long header of QUIC, and goes on so until its server answers
 //! likewise.
 
+use bulkhead_abi::recall;
+
 use super::progress::{Progress, State};
-use super::{Beginning, Flow, Terms, Verdict};
+use super::{COUNTED_TLS, Comparison, IS_CLIENT, PLAINTEXT, REQUIRED};
 use crate::parse::Headers;
 use crate::{Environment, Packet};
 
@@ -16,61 +18,63 @@ const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 const HELLO_VERIFY_REQUEST: u8 = 3;
 
-/// Compares a datagram.
+/// Takes what is known of a datagram's flow; whether it is to be compared.
 #[inline(always)]
-pub(super) fn compare(
-    env: &impl Environment,
-    packet: &Packet,
-    headers: &Headers,
-    terms: Terms,
-    is_new: bool,
-    flow: &mut Flow,
-) -> Verdict {
+pub(super) fn prepare(headers: &Headers, tls: &mut Comparison, is_new: bool) -> bool {
     if is_new {
-        flow.mine = Progress::of(State::Record(0));
-        flow.other = Progress::of(State::Record(0));
+        tls.mine = Progress::of(State::Record(0)).bits();
+        tls.other = tls.mine;
     }
     // Observed is the server's side alone.
-    if terms.is_client && !terms.required {
-        return Verdict::Pass;
+    if tls.is(IS_CLIENT) && !tls.is(REQUIRED) {
+        return false;
     }
-    match flow.mine.state() {
+    tls.data = headers.transport.wrapping_add(UDP);
+    tls.length = headers.transport_length.saturating_sub(UDP);
+    match tls.mine().state() {
         State::Unknown => {
-            flow.give_up();
-            flow.other = Progress::of(State::Unverified);
-            return Verdict::Pass;
+            tls.give_up();
+            tls.other = tls.mine;
+            false
         }
-        State::Plaintext => return Verdict::Plaintext,
-        State::Unverified | State::Settled => return Verdict::Pass,
-        _ => {}
-    }
-    // A server that ignores what it does not understand must not be told the rest in plaintext.
-    if terms.is_client && flow.other.state() == State::Settled {
-        flow.mine = Progress::of(State::Settled);
-        return Verdict::Pass;
-    }
-    let Some(begins) = begins(env, packet, headers, terms.is_client) else {
-        if !terms.required {
-            flow.give_up();
+        State::Plaintext => {
+            tls.verdict = PLAINTEXT;
+            false
         }
-        return Verdict::Unseen;
+        State::Unverified | State::Settled => false,
+        // A server that ignores what it does not understand must not be told the rest in plaintext.
+        _ if tls.is(IS_CLIENT) && tls.other().state() == State::Settled => {
+            tls.mine = Progress::of(State::Settled).bits();
+            false
+        }
+        _ => true,
+    }
+}
+
+/// Compares a datagram.
+#[inline(always)]
+pub(super) fn compare(env: &impl Environment, packet: &Packet, tls: &mut Comparison) {
+    let is_client = tls.is(IS_CLIENT);
+    let Some(begins) = begins(env, packet, (recall(&tls.data), recall(&tls.length)), is_client) else {
+        return tls.is_unreadable();
     };
     if !begins {
-        flow.is_plaintext();
-        return Verdict::Plaintext;
+        return tls.is_plaintext();
     }
-    flow.mine = Progress::of(if terms.is_client { State::Began } else { State::Settled });
-    if !terms.is_client {
-        flow.counted = Some(Beginning::Tls);
+    tls.mine = Progress::of(if is_client { State::Began } else { State::Settled }).bits();
+    if !is_client {
+        tls.counted = COUNTED_TLS;
     }
-    Verdict::Pass
 }
 
 /// Whether a datagram is one that a client or a server begins with; `None`: it cannot be read.
 #[inline(always)]
-fn begins(env: &impl Environment, packet: &Packet, headers: &Headers, is_client: bool) -> Option<bool> {
-    let length = headers.transport_length.saturating_sub(UDP);
-    let data = headers.transport.wrapping_add(UDP);
+fn begins(
+    env: &impl Environment,
+    packet: &Packet,
+    (data, length): (u32, u32),
+    is_client: bool,
+) -> Option<bool> {
     if length <= MESSAGE {
         return Some(false);
     }

@@ -24,6 +24,9 @@ const LONGEST: u32 = (1 << 14) + 2048;
 const SHORTEST: u32 = 2;
 
 impl Window {
+    /// None of them.
+    pub(super) const EMPTY: Self = Self { bytes: 0, mask: 0 };
+
     /// `count` bytes of a stream from place `at` on, of which 0 to 7 are those of the window.
     #[inline(always)]
     pub(super) const fn new(bytes: u64, at: u32, count: u32) -> Self {

@@ -11,6 +11,7 @@ mod fragments;
 mod generations;
 mod icmp;
 mod packets;
+mod tls;
 mod untracked;
 mod workloads;
 mod world;
