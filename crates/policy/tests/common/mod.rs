@@ -83,8 +83,9 @@ pub fn acl() -> impl Strategy<Value = String> {
         prop::bool::weighted(0.1),
         posture(),
         rates(),
+        tls(),
     );
-    parts.prop_map(|(accept, sources, destinations, ports, protocol, expires, own, posture, rates)| {
+    parts.prop_map(|(accept, sources, destinations, ports, protocol, expires, own, posture, rates, tls)| {
         // Protocols without ports take only *.
         let ports = if matches!(protocol, "icmp" | "ipv6-icmp" | "47") { "*" } else { ports };
         let (sources, destinations) = if own {
@@ -109,9 +110,17 @@ pub fn acl() -> impl Strategy<Value = String> {
         if accept {
             rule += &posture;
             rule += &rates;
+            if matches!(protocol, "tcp" | "udp") {
+                rule += tls;
+            }
         }
         rule + "}"
     })
+}
+
+/// What a rule of TCP or UDP asks of how connections begin.
+fn tls() -> impl Strategy<Value = &'static str> {
+    select(vec!["", r#", "tls": "observe""#, r#", "tls": "required""#])
 }
 
 pub fn rates() -> impl Strategy<Value = String> {

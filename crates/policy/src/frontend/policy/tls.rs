@@ -62,6 +62,21 @@ impl Starttls {
     }
 }
 
+impl Tls {
+    /// What it asks for, in words.
+    #[must_use]
+    pub fn words(self) -> String {
+        let asks = match self.mode {
+            TlsMode::Observe => "tls observed: what does not begin as TLS is counted",
+            TlsMode::Required => "tls required: what does not begin as TLS is dropped",
+        };
+        match self.starttls {
+            None => asks.to_owned(),
+            Some(starttls) => format!("{asks}, behind {}'s own request", starttls.name()),
+        }
+    }
+}
+
 /// Protocols whose beginning the kernel's program does not follow, and why.
 const NOT_FOLLOWED: [(&str, &str); 6] = [
     ("mysql", "its server greets in plaintext, at a length of its own, before anybody asks for TLS"),
