@@ -26,7 +26,8 @@ fn terms(terms: Terms) -> Vec<String> {
     let packets = terms.packets.map(|rate| format!("at most {rate} packets a second"));
     let flows = terms.new_flows.map(|rate| format!("at most {rate} new flows a second"));
     let one_way = terms.one_way.then(|| "one-way".to_string());
-    packets.into_iter().chain(flows).chain(one_way).collect()
+    let tls = terms.tls.map(|tls| tls.words());
+    packets.into_iter().chain(flows).chain(one_way).chain(tls).collect()
 }
 
 fn or_no_limit(terms: Vec<String>) -> String {

@@ -1,10 +1,10 @@
 //! Counters of outcomes, by rule and by reason.
 
 use aya_ebpf::maps::PerCpuArray;
-use bulkhead_abi::{Counter, Direction, REASONS};
-use bulkhead_engine::{Outcome, Reason};
+use bulkhead_abi::{Counter, Direction, REASONS, tls_index};
+use bulkhead_engine::{Beginning, Outcome, Reason};
 
-use crate::maps::{RULE_COUNTERS, UNREPORTED};
+use crate::maps::{RULE_COUNTERS, TLS_COUNTERS, UNREPORTED};
 use crate::nesting::add;
 
 /// Counts an outcome: for its rule, and for its reason, unless that is the rule alone.
@@ -29,6 +29,15 @@ pub(crate) fn count_outcome(
 pub(crate) fn count_crowded_out(length: u32, direction: Direction) {
     let index = direction.index() * REASONS + Reason::NestingDepth as u32;
     count(UNREPORTED.get_ptr_mut(index), length);
+}
+
+/// Counts for a rule how a flow began.
+#[inline(always)]
+pub(crate) fn count_beginning(rule: u32, beginning: Beginning) {
+    if let Some(counter) = TLS_COUNTERS.get_ptr_mut(tls_index(rule, beginning.counter())) {
+        // SAFETY: this CPU's own element.
+        unsafe { add(counter, 1) };
+    }
 }
 
 /// Adds a packet to a counter.

@@ -6,14 +6,17 @@ use aya_ebpf::maps::lpm_trie::Key;
 use bulkhead_abi::{
     Address, Cell, Direction, FEATURE_AUDIT, FEATURE_EXEMPT, FEATURE_FIXED_CLOCK, FEATURE_GROUPS,
     FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_LOOPBACK, FEATURE_REJECT, FEATURE_ROUTES, FEATURE_STAGED,
-    FEATURE_WORKLOADS, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, Pair, Rate,
-    RateLimit, Routed, Word, Workload,
+    FEATURE_TLS, FEATURE_WORKLOADS, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf,
+    Pair, Rate, RateLimit, Routed, Word, Workload,
 };
 use bulkhead_engine::flow_table::Stored;
 use bulkhead_engine::host_table::Buckets;
 use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{Answer, Calls, End, Environment, Judgement, Metadata, RateState, Reason, SocketState};
+use bulkhead_engine::{
+    Answer, Beginning, Calls, End, Environment, Judgement, Metadata, Packet, RateState, Reason, SocketState,
+};
 
+use crate::counters::count_beginning;
 use crate::maps::{
     CLOCK, FRAGMENTS, ICMP_MISSES, INITIATORS, LIMIT_STATES, LIMITS, PREFIX6, ROUTES, STAGED_PREFIX6,
 };
@@ -197,6 +200,25 @@ impl<const STAGED: bool, H: sockets::Hook> Environment for View<STAGED, H> {
         !STAGED
     }
     #[inline(always)]
+    fn has_tls(&self) -> bool {
+        Self::features() & FEATURE_TLS != 0
+    }
+    #[inline(always)]
+    fn holds_back(&self) -> bool {
+        // What is held back comes again: for what is enforced, and not for who looks on.
+        !STAGED
+    }
+    #[inline(always)]
+    fn read(&self, _packet: &Packet, offset: u32, count: u32) -> Option<u64> {
+        self.0.read(offset, count)
+    }
+    #[inline(always)]
+    fn count_beginning(&self, rule: u32, beginning: Beginning) {
+        if !STAGED {
+            count_beginning(rule, beginning);
+        }
+    }
+    #[inline(always)]
     fn tells_of_flows(&self) -> bool {
         !STAGED && settings::allowed_budget() != 0
     }
@@ -314,6 +336,15 @@ impl<const STAGED: bool, H: sockets::Hook> Calls for View<STAGED, H> {
     #[inline(always)]
     fn untracked(&self, meta: &mut Metadata, direction: Direction) {
         self.0.untracked::<STAGED>(meta, direction);
+    }
+
+    #[inline(always)]
+    fn begins(&self, _packet: &Packet, meta: &mut Metadata, direction: Direction, flags: u8) {
+        self.0.begins::<STAGED>(meta, direction, flags);
+    }
+    #[inline(always)]
+    fn compare(&self, _packet: &Packet, meta: &mut Metadata) {
+        self.0.compare(meta);
     }
 
     #[inline(always)]

@@ -4,8 +4,8 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use bulkhead_abi::{
-    Direction, FlowRecord, FlowValue, IMPORT_EVICTED, IMPORT_KEPT, IMPORT_MALFORMED, IMPORT_REFUSED,
-    IMPORT_STORED, RECORD_NEW,
+    Direction, FLOW_TLS, FlowRecord, FlowValue, IMPORT_EVICTED, IMPORT_KEPT, IMPORT_MALFORMED,
+    IMPORT_REFUSED, IMPORT_STORED, RECORD_NEW,
 };
 use bulkhead_engine::Environment as _;
 use bulkhead_engine::flow_table::Stored;
@@ -35,14 +35,15 @@ fn flow_import(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn import(record: FlowRecord) -> u32 {
     let FlowRecord { key, mut flow } = record;
-    let is_new = flow.reserved[0] == RECORD_NEW;
+    let is_new = flow.begun[0] == RECORD_NEW;
     let mut there = FlowValue::NONE;
     // What is open now was seen now, however long it is silent.
     let is_there = MAPS.flow(&key, &mut there, |there| (is_new && !is_over(there)).then_some(flow.last_seen));
     if is_there && !is_over(&there) && (is_new || there.last_seen >= flow.last_seen) {
         return IMPORT_KEPT;
     }
-    flow.reserved[0] = 0;
+    // How it began was not seen here.
+    (flow.begun, flow.flags) = ([0; 6], flow.flags & !FLOW_TLS);
     match put(&key, &flow) {
         Stored::Done => IMPORT_STORED,
         Stored::Evicted => IMPORT_EVICTED,

@@ -23,6 +23,9 @@ pub(crate) static LIMITS: Array<RateLimit> = Array::with_max_entries(1, BPF_F_MM
 pub(crate) static LIMIT_STATES: Array<u64> = Array::with_max_entries(2, 0);
 #[map]
 pub(crate) static RULE_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(1, 0);
+/// How flows began, by rule and counter: see `tls_index` of `abi`. One entry where no rule asks.
+#[map]
+pub(crate) static TLS_COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// One entry: what this CPU has reported in this period.
 #[map]
 pub(crate) static BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);

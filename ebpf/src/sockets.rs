@@ -1,15 +1,17 @@
-//! Segments that missed their flow: the host's sockets are asked, out of line and out of the verifier's
-//! way. Only the packet's context can ask them, so a view of the maps may have one.
+//! What only the packet's context can tell, out of line and out of the verifier's way, so that a view of the maps may
+//! have one: segments that missed their flow, for which the host's sockets are asked, and what connections begin with.
 
 use core::ffi::c_void;
 use core::ptr::addr_of;
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock_tuple, xdp_md};
-use aya_ebpf::helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp};
+use aya_ebpf::helpers::generated::{
+    bpf_sk_release, bpf_skb_load_bytes, bpf_skc_lookup_tcp, bpf_xdp_load_bytes,
+};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use bulkhead_abi::{Address, Direction};
 use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{End, Metadata, SocketState};
+use bulkhead_engine::{End, Metadata, SocketState, begins, compare, opaque};
 
 use crate::environment::View;
 use crate::packets::{tc_packet, xdp_packet};
@@ -19,6 +21,12 @@ use crate::senders::Senders;
 pub(crate) trait Hook: Senders {
     /// [`bulkhead_engine::untracked`].
     fn untracked<const STAGED: bool>(self, meta: &mut Metadata, direction: Direction);
+    /// [`bulkhead_engine::begins`]; `flags` are the cell's.
+    fn begins<const STAGED: bool>(self, meta: &mut Metadata, direction: Direction, flags: u8);
+    /// [`bulkhead_engine::compare`].
+    fn compare(self, meta: &mut Metadata);
+    /// Bytes of the packet, see [`bulkhead_engine::Environment::read`].
+    fn read(self, offset: u32, count: u32) -> Option<u64>;
     /// [`bulkhead_engine::forgotten`], for what is enforced.
     fn forgotten(self, headers: &Headers);
     /// The context of the packet; without one no socket is found.
@@ -34,6 +42,14 @@ impl Hook for () {
     #[inline(always)]
     fn untracked<const STAGED: bool>(self, _meta: &mut Metadata, _direction: Direction) {}
     #[inline(always)]
+    fn begins<const STAGED: bool>(self, _meta: &mut Metadata, _direction: Direction, _flags: u8) {}
+    #[inline(always)]
+    fn compare(self, _meta: &mut Metadata) {}
+    #[inline(always)]
+    fn read(self, _offset: u32, _count: u32) -> Option<u64> {
+        None
+    }
+    #[inline(always)]
     fn forgotten(self, _headers: &Headers) {}
     #[inline(always)]
     fn context(self) -> Option<*mut c_void> {
@@ -48,12 +64,33 @@ impl Hook for () {
 }
 
 macro_rules! hook {
-    ($context:ty, $packet_of:path, $of:path, $untracked:ident, $staged_untracked:ident, $forgotten:ident, $rejected:ident) => {
+    (
+        $context:ty, $packet_of:path, $of:path, $load:path,
+        $untracked:ident, $staged_untracked:ident, $begins:ident, $staged_begins:ident, $compare:ident, $forgotten:ident, $rejected:ident
+    ) => {
         impl Hook for *mut $context {
             #[inline(always)]
             fn untracked<const STAGED: bool>(self, meta: &mut Metadata, direction: Direction) {
                 let call = if STAGED { $staged_untracked } else { $untracked };
                 call(self, meta, direction.index());
+            }
+            #[inline(always)]
+            fn begins<const STAGED: bool>(self, meta: &mut Metadata, direction: Direction, flags: u8) {
+                let call = if STAGED { $staged_begins } else { $begins };
+                call(self, meta, direction.index(), flags.into());
+            }
+            #[inline(always)]
+            fn compare(self, meta: &mut Metadata) {
+                $compare(self, meta);
+            }
+            #[inline(always)]
+            fn read(self, offset: u32, count: u32) -> Option<u64> {
+                let mut word = 0u64;
+                // Which the verifier follows: 1 to 8.
+                let count = (opaque(count.wrapping_sub(1) as usize) as u32 & 7) + 1;
+                // SAFETY: the packet's context, and room for so many bytes.
+                let failed = unsafe { $load(self, offset, (&raw mut word).cast(), count) };
+                (failed == 0).then_some(word)
             }
             #[inline(always)]
             fn forgotten(self, headers: &Headers) {
@@ -90,6 +127,51 @@ macro_rules! hook {
             go_on::<true>(context, meta, direction)
         }
 
+        /// [`bulkhead_engine::begins`] for what is enforced. Global as well.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $begins(
+            context: *mut $context,
+            meta: *mut Metadata,
+            direction: u32,
+            flags: u32,
+        ) -> u32 {
+            // SAFETY: the verifier makes sure that what is not null can be written; the metadata is this CPU's own.
+            if let Some(meta) = unsafe { meta.as_mut() } {
+                let (of, direction) = ($of(context), Direction::of_index(direction));
+                begins(&View::<false, _>(context), &$packet_of(&of), meta, direction, flags as u8);
+            }
+            0
+        }
+
+        /// The same for what observes.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $staged_begins(
+            context: *mut $context,
+            meta: *mut Metadata,
+            direction: u32,
+            flags: u32,
+        ) -> u32 {
+            // SAFETY: as above.
+            if let Some(meta) = unsafe { meta.as_mut() } {
+                let (of, direction) = ($of(context), Direction::of_index(direction));
+                begins(&View::<true, _>(context), &$packet_of(&of), meta, direction, flags as u8);
+            }
+            0
+        }
+
+        /// [`bulkhead_engine::compare`]. Nothing of it is of a generation.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $compare(context: *mut $context, meta: *mut Metadata) -> u32 {
+            // SAFETY: as above.
+            if let Some(meta) = unsafe { meta.as_mut() } {
+                compare(&View::<false, _>(context), &$packet_of(&$of(context)), meta);
+            }
+            0
+        }
+
         /// [`bulkhead_engine::forgotten`]. Global as well, and so that its stack is none of the other's.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -115,8 +197,46 @@ macro_rules! hook {
     };
 }
 
-hook!(__sk_buff, tc_packet, TcContext::new, tc_untracked, staged_tc_untracked, tc_forgotten, tc_rejected);
-hook!(xdp_md, xdp_packet, XdpContext::new, xdp_untracked, staged_xdp_untracked, xdp_forgotten, xdp_rejected);
+hook!(
+    __sk_buff,
+    tc_packet,
+    TcContext::new,
+    load_skb,
+    tc_untracked,
+    staged_tc_untracked,
+    tc_begins,
+    staged_tc_begins,
+    tc_compare,
+    tc_forgotten,
+    tc_rejected
+);
+hook!(
+    xdp_md,
+    xdp_packet,
+    XdpContext::new,
+    load_xdp,
+    xdp_untracked,
+    staged_xdp_untracked,
+    xdp_begins,
+    staged_xdp_begins,
+    xdp_compare,
+    xdp_forgotten,
+    xdp_rejected
+);
+
+/// `bpf_skb_load_bytes`, which reads paged memory as well.
+#[inline(always)]
+unsafe fn load_skb(context: *mut __sk_buff, offset: u32, to: *mut c_void, count: u32) -> i64 {
+    // SAFETY: the caller's.
+    unsafe { bpf_skb_load_bytes(context.cast(), offset, to, count) }
+}
+
+/// `bpf_xdp_load_bytes`, which reads all fragments of a frame (Linux 5.18).
+#[inline(always)]
+unsafe fn load_xdp(context: *mut xdp_md, offset: u32, to: *mut c_void, count: u32) -> i64 {
+    // SAFETY: the caller's.
+    unsafe { bpf_xdp_load_bytes(context, offset, to, count) }
+}
 
 #[inline(always)]
 fn go_on<const STAGED: bool>(hook: impl Hook, meta: *mut Metadata, direction: u32) -> u32 {

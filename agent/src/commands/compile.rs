@@ -101,7 +101,8 @@ fn conditions(rule: &Rule) -> String {
     let packets = rule.rates.packets.map(|rate| format!(", {rate} packets a second"));
     let flows = rule.rates.new_flows.map(|rate| format!(", {rate} new flows a second"));
     let one_way = rule.one_way.then(|| ", one-way".to_string());
-    packets.into_iter().chain(flows).chain(one_way).collect()
+    let tls = rule.tls.map(|tls| format!(", {}", tls.words()));
+    packets.into_iter().chain(flows).chain(one_way).chain(tls).collect()
 }
 
 fn rule_json(rule: &Rule, ruleset: &Ruleset) -> serde_json::Value {
@@ -109,6 +110,6 @@ fn rule_json(rule: &Rule, ruleset: &Ruleset) -> serde_json::Value {
     serde_json::json!({
         "number": rule.number, "name": rule.name, "action": action(rule), "section": rule.section,
         "sources": sources, "destinations": destinations, "expires": rule.expires, "location": rule.location,
-        "rates": rule.rates, "one_way": rule.one_way, "record": rule.record,
+        "rates": rule.rates, "one_way": rule.one_way, "tls": rule.tls, "record": rule.record,
     })
 }

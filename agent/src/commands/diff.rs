@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn changed_terms_in_words() {
-        let limited = Terms { packets: Some(1000), new_flows: Some(10), one_way: false };
+        let limited = Terms { packets: Some(1000), new_flows: Some(10), one_way: false, tls: None };
         let raised =
             Flows { family: None, terms: Terms { packets: Some(2000), ..limited }, ..flows(1, None) };
         let ended = Flows { family: None, ..flows(1, None) };

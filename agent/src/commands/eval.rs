@@ -118,6 +118,12 @@ fn answer(evaluation: Evaluation, program: &Program, ruleset: &Ruleset) -> serde
         if let Some(location) = &rule.location {
             answer["position"] = location.to_string().into();
         }
+        if let Some(tls) = rule.tls {
+            answer["tls"] = tls.mode.name().into();
+        }
+        if let Some(starttls) = rule.tls.and_then(|tls| tls.starttls) {
+            answer["starttls"] = starttls.name().into();
+        }
     }
     answer
 }

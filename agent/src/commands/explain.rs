@@ -189,6 +189,9 @@ fn show_rule(rule: &Deciding) {
     if rule.one_way {
         println!("    one-way: no reply passes");
     }
+    if let Some(tls) = rule.tls {
+        println!("    {}", tls.words());
+    }
     if let Some((end, next)) = rule.until {
         let next = next.map_or("no rule is about it".into(), |number| format!("rule {number} decides"));
         println!("    until {}; then {next}", time(end));

@@ -8,7 +8,7 @@ use bulkhead_api::link::Link;
 use bulkhead_api::route;
 use bulkhead_api::status::{
     Anchor, ExchangeInterface, Identities, Identity, InventorySource, Quarantined, Sink, State,
-    Status as Answered, UnderlayInterface, Workload,
+    Status as Answered, TlsCount, UnderlayInterface, Workload,
 };
 use bulkhead_api::text::plain;
 use hyper::Method;
@@ -244,6 +244,12 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
             let title = count.rule.title();
             let place = count.rule.position.as_deref().unwrap_or("");
             writeln!(out, "  {title:<31} {:>12} packets {:>15} bytes  {place}", count.packets, count.bytes)?;
+            if let Some(TlsCount { mode, began, plaintext, unverified, .. }) = &count.tls {
+                writeln!(
+                    out,
+                    "    tls {mode:<8} {began:>12} flows began as TLS, {plaintext} in plaintext, {unverified} unverified"
+                )?;
+            }
         }
     }
     let counted = &status.counted;

@@ -13,6 +13,12 @@ pub const CELL_DEFAULT_DENY: u8 = 3;
 pub const CELL_ONE_WAY: u8 = 1;
 /// Flag of a cell: a management exemption, which quarantine does not touch.
 pub const CELL_EXEMPT: u8 = 1 << 1;
+/// Flag of a cell: how what it admits begins is compared with TLS.
+pub const CELL_TLS: u8 = 1 << 2;
+/// Flag of a cell: what does not begin as TLS is dropped. Together with [`CELL_TLS`].
+pub const CELL_TLS_REQUIRED: u8 = 1 << 3;
+/// Flag of a cell: PostgreSQL's SSLRequest may come first. Together with [`CELL_TLS`].
+pub const CELL_TLS_POSTGRES: u8 = 1 << 4;
 /// Flag of a cell that admits nothing: whoever begins a conversation is told that it is not admitted.
 pub const CELL_REJECT: u8 = 1 << 5;
 

@@ -43,15 +43,15 @@ pub struct FlowValue {
     pub state: u8,
     /// `FLOW_` bits.
     pub flags: u8,
-    /// Zero.
-    pub reserved: [u8; 6],
+    /// With [`FLOW_TLS`]: how both directions began, the initiator's first, three bytes each, the lowest first: 19
+    /// bits of the sequence number of its SYN, and above them how far it was compared. Else zero.
+    pub begun: [u8; 6],
 }
 const _: () = assert!(size_of::<FlowValue>() == 24);
 
 impl FlowValue {
     /// Nothing is known.
-    pub const NONE: Self =
-        Self { last_seen: 0, generation: 0, rule: 0, state: 0, flags: 0, reserved: [0; 6] };
+    pub const NONE: Self = Self { last_seen: 0, generation: 0, rule: 0, state: 0, flags: 0, begun: [0; 6] };
 }
 
 /// A flow that the agent hands over to be stored.
@@ -60,7 +60,7 @@ impl FlowValue {
 pub struct FlowRecord {
     /// Its key.
     pub key: FlowKey,
-    /// What is known of it; `reserved[0]` may be [`RECORD_NEW`].
+    /// What is known of it; `begun[0]` may be [`RECORD_NEW`].
     pub flow: FlowValue,
 }
 const _: () = assert!(size_of::<FlowRecord>() == 64);
@@ -96,6 +96,9 @@ pub const FLOW_FIN_INITIATOR: u8 = 1 << 1;
 pub const FLOW_FIN_RESPONDER: u8 = 1 << 2;
 /// Flag of a flow: it is a completed conversation, which no new flow of another's may push out.
 pub const FLOW_ESTABLISHED: u8 = 1 << 3;
+
+/// Flag of a flow: how it began is compared with TLS, and `begun` says how far that has come.
+pub const FLOW_TLS: u8 = 1 << 4;
 
 /// States of a flow; each has its timeout.
 #[repr(u8)]

@@ -143,6 +143,8 @@ reasons! {
     57 IcmpErrorRate "icmp_error_rate" Drop Host "An ICMP error about an address of which too many came that quote no tracked flow.";
     58 RouterDiscovery "router_discovery" Drop Packet "An IPv6 router advertisement or solicitation, where the configuration does not name them.";
     59 WorkloadSpoofed "workload_spoofed" Drop Host "Its sender may not send from its source: a workload's address that is another's, or a packet socket.";
+    60 NotTls "not_tls" Drop Policy "It is of a connection that did not begin as TLS, and its rule requires that.";
+    61 TlsUnseen "tls_unseen" Drop Policy "It comes before the first bytes of a connection that has to begin as TLS were seen, or they cannot be read.";
 
     64 LookupFailed "lookup_failed" Drop Packet "A table look-up that cannot miss did. Please report it.";
     65 FlowTableFull "flow_table_full" Drop Packet "The kernel could not store the flow.";

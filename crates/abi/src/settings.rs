@@ -27,6 +27,9 @@ pub const FEATURE_ROUTES: u32 = 1 << 7;
 pub const FEATURE_WORKLOADS: u32 = 1 << 8;
 /// The interface is `lo`: both ends of a packet may be own, and what is between no workload's addresses passes.
 pub const FEATURE_LOOPBACK: u32 = 1 << 9;
+
+/// Some cell asks how connections begin.
+pub const FEATURE_TLS: u32 = 1 << 10;
 /// Some cell tells whom it does not admit of it.
 pub const FEATURE_REJECT: u32 = 1 << 11;
 

@@ -1,6 +1,6 @@
-//! How flows lie in their table: one cache line each, eight in a bucket.
+//! How flows lie in their table: one cache line each, eight in a bucket, and behind them how each began.
 
-use crate::{FlowKey, FlowValue, Word};
+use crate::{FLOW_TLS, FlowKey, FlowValue, Word};
 
 /// Slots in a bucket.
 pub const BUCKET_SLOTS: u32 = 8;
@@ -27,14 +27,16 @@ pub struct FlowSlot {
 }
 const _: () = assert!(size_of::<FlowSlot>() == 64);
 
-/// Eight slots.
+/// Eight slots, and how the flow in each began.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct FlowBucket {
     /// Its slots.
     pub slots: [FlowSlot; BUCKET_SLOTS as usize],
+    /// [`FlowValue::begun`] of each, the first byte lowest. Meaningful with [`FLOW_TLS`].
+    pub begun: [Word; BUCKET_SLOTS as usize],
 }
-const _: () = assert!(size_of::<FlowBucket>() == 512);
+const _: () = assert!(size_of::<FlowBucket>() == 576);
 
 impl FlowBucket {
     /// Of the bucket behind the last, which holds no flows: the table's seed; 0: it has none yet.
@@ -107,6 +109,18 @@ fn key_of(words: KeyWords) -> FlowKey {
         protocol: (e >> 48) as u8,
         direction: (e >> 56) as u8,
     }
+}
+
+/// [`FlowValue::begun`] as it lies in a word.
+#[inline(always)]
+const fn packed([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+}
+
+#[inline(always)]
+const fn unpacked(word: u64) -> [u8; 6] {
+    let [a, b, c, d, e, f, _, _] = word.to_le_bytes();
+    [a, b, c, d, e, f]
 }
 
 /// What a slot's head says.
@@ -197,9 +211,9 @@ impl FlowSlot {
     }
 
     /// Copies the flow of this key as it was at one moment; false if it is another's, or if it
-    /// was being written each time.
+    /// was being written each time. `begun` is the slot's own word in its bucket.
     #[inline(always)]
-    pub fn read(&self, key: &FlowKey, flow: &mut FlowValue) -> bool {
+    pub fn read(&self, begun: &Word, key: &FlowKey, flow: &mut FlowValue) -> bool {
         for _ in 0..READS {
             let head = self.head();
             if !head.is_occupied() || !self.has(key) {
@@ -215,7 +229,7 @@ impl FlowSlot {
                 rule: (admitted >> 32) as u32,
                 state: head.state(),
                 flags: head.flags(),
-                reserved: [0; 6],
+                begun: if head.flags() & FLOW_TLS == 0 { [0; 6] } else { unpacked(begun.load()) },
             };
             if self.head().same_version(head) {
                 return true;
@@ -224,12 +238,15 @@ impl FlowSlot {
         false
     }
 
-    /// Its flow, for whoever reads the whole table; `None` if there is none, or it is being written.
+    /// Its flow, for whoever reads the whole table; `None` if there is none, or it is being written. How it began is
+    /// the programs' own affair, and left out: a flow that goes into another table is not looked at any more.
     #[must_use]
     pub fn flow(&self) -> Option<(FlowKey, FlowValue)> {
         let key = key_of(self.words());
         let mut flow = FlowValue::NONE;
-        self.read(&key, &mut flow).then_some((key, flow))
+        let is_there = self.read(&Word::new(0), &key, &mut flow);
+        flow.flags &= !FLOW_TLS;
+        is_there.then_some((key, flow))
     }
 
     /// Claims the slot for writing if its head is still as it was read, and unclaimed.
@@ -247,11 +264,14 @@ impl FlowSlot {
     }
 
     /// Of a claimed slot, `head` being what it was claimed at: writes the flow, or that there is
-    /// none, and gives the slot back.
+    /// none, and gives the slot back. `begun` is the slot's own word in its bucket.
     #[inline(always)]
-    pub fn release(&self, head: Head, flow: Option<&FlowValue>) {
+    pub fn release(&self, begun: &Word, head: Head, flow: Option<&FlowValue>) {
         let fields = match flow {
             Some(flow) => {
+                if flow.flags & FLOW_TLS != 0 {
+                    begun.store(packed(flow.begun));
+                }
                 self.last_seen.store(flow.last_seen);
                 self.admitted.store(u64::from(flow.generation) | u64::from(flow.rule) << 32);
                 OCCUPIED | u64::from(flow.flags & 0x7f) << 8 | u64::from(flow.state)

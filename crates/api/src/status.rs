@@ -392,6 +392,26 @@ pub struct RuleCount {
     pub packets: u64,
     /// Bytes of them.
     pub bytes: u64,
+    /// How its flows began, if it asks for TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsCount>,
+}
+
+/// How flows of a rule began that asks for TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TlsCount {
+    /// What the rule asks for: `observe` or `required`.
+    pub mode: String,
+    /// The protocol in which both ends agree on TLS first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starttls: Option<String>,
+    /// Flows whose server began as TLS.
+    pub began: u64,
+    /// Flows of which either end began otherwise.
+    pub plaintext: u64,
+    /// Flows whose beginning was not seen, or could not be read.
+    pub unverified: u64,
 }
 
 /// One reason's counters.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use bulkhead_abi::{
-    CELL_EXEMPT, LINK_IGMP, Leaf, LpmKey, Rate, RateLimit, Routed, TIMEOUTS, Timeouts, Workload,
+    CELL_EXEMPT, CELL_TLS, LINK_IGMP, Leaf, LpmKey, Rate, RateLimit, Routed, TIMEOUTS, Timeouts, Workload,
 };
 use bulkhead_dataplane::{
     CgroupSet, CgroupSpecification, Generation, Hook, KernelError, Kind, Pins, Specialisation, Specification,
@@ -43,7 +43,7 @@ fn tables(everything: bool) -> Tables {
         tables.prefixes6.push((LpmKey { prefix: 64, address: [1, 0, 0, 0] }, Leaf::default()));
         tables.routes.push((LpmKey { prefix: 120, address: [0; 4] }, Routed::default()));
         tables.limits.push(RateLimit::default());
-        tables.cells[0].flags = CELL_EXEMPT;
+        tables.cells[0].flags = CELL_EXEMPT | CELL_TLS;
         tables.groups = true;
         tables.workloads[1] = Workload::not_running(0);
     }

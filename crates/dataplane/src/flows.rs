@@ -7,17 +7,22 @@ use std::path::Path;
 use aya::maps::MapData;
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use bulkhead_abi::{
-    BUCKET_SLOTS, FLOW_ESTABLISHED, FlowBucket, FlowKey, FlowRecord, FlowValue, IMPORT_EVICTED,
+    BUCKET_SLOTS, FLOW_ESTABLISHED, FlowBucket, FlowKey, FlowRecord, FlowSlot, FlowValue, IMPORT_EVICTED,
     IMPORT_REFUSED,
 };
 use memmap2::{MmapMut, MmapOptions};
 
 use super::KernelError;
 
+/// Bytes of a bucket of map ABIs before 9, which did not say how flows began: its slots alone.
+pub(super) const SLOTS_ALONE: usize = BUCKET_SLOTS as usize * size_of::<FlowSlot>();
+
 /// A pinned table of flows.
 pub struct FlowTable {
     memory: MmapMut,
     buckets: usize,
+    /// Bytes of a bucket: slots come first.
+    bucket: usize,
 }
 
 impl FlowTable {
@@ -37,23 +42,31 @@ impl FlowTable {
     pub fn map(data: &MapData) -> Result<Self, KernelError> {
         let what = "mapping the table of flows";
         let info = data.info().map_err(KernelError::refused(what))?;
-        if info.value_size() as usize != size_of::<FlowBucket>() {
+        let bucket = info.value_size() as usize;
+        if bucket != size_of::<FlowBucket>() && bucket != SLOTS_ALONE {
             let error = std::io::Error::other("its buckets are of another size");
             return Err(KernelError::refused(what)(error));
         }
         let entries = info.max_entries() as usize;
         // SAFETY: the kernel keeps the map's pages; all access is by whole words.
-        let memory =
-            unsafe { MmapOptions::new().len(entries * size_of::<FlowBucket>()).map_mut(&data.fd().as_fd()) }
-                .map_err(KernelError::refused(what))?;
-        Ok(Self { memory, buckets: entries.saturating_sub(1) })
+        let memory = unsafe { MmapOptions::new().len(entries * bucket).map_mut(&data.fd().as_fd()) }
+            .map_err(KernelError::refused(what))?;
+        Ok(Self { memory, buckets: entries.saturating_sub(1), bucket })
     }
 
-    /// All buckets, and the one behind them, which holds the seed.
-    fn all(&self) -> &[FlowBucket] {
-        // SAFETY: the mapping starts at a page, holds so many, and any bytes are a bucket, whose
-        // words are accessed atomically.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), self.buckets + 1) }
+    /// The slots of a bucket. Panics beyond the last.
+    fn slots_of(&self, index: usize) -> &[FlowSlot; BUCKET_SLOTS as usize] {
+        let bucket = &self.memory[index * self.bucket..][..SLOTS_ALONE];
+        // SAFETY: so many bytes as were just cut out; the mapping starts at a page, of whose size and of a bucket's
+        // 64 bytes are a part; any bytes are slots, whose words are accessed atomically.
+        unsafe { &*bucket.as_ptr().cast() }
+    }
+
+    /// The bucket behind all others, of a table of this map ABI, which holds the seed.
+    fn behind(&self) -> &FlowBucket {
+        let bucket = &self.memory[self.buckets * self.bucket..][..size_of::<FlowBucket>()];
+        // SAFETY: as above.
+        unsafe { &*bucket.as_ptr().cast() }
     }
 
     /// Gives a new table a seed that nobody knows.
@@ -61,7 +74,7 @@ impl FlowTable {
     /// # Errors
     /// If the system has no random numbers.
     pub(super) fn give_seed(&self) -> Result<(), KernelError> {
-        let behind = &self.all()[self.buckets];
+        let behind = self.behind();
         if behind.seed() == 0 {
             let mut bytes = [0; 8];
             // SAFETY: eight bytes to fill in.
@@ -77,7 +90,7 @@ impl FlowTable {
 
     /// Every flow, expired ones included.
     pub fn flows(&self) -> impl Iterator<Item = (FlowKey, FlowValue)> {
-        self.all()[..self.buckets].iter().flat_map(|bucket| &bucket.slots).filter_map(|slot| slot.flow())
+        (0..self.buckets).flat_map(|index| self.slots_of(index)).filter_map(FlowSlot::flow)
     }
 
     /// How many buckets it has.
@@ -88,7 +101,7 @@ impl FlowTable {
 
     /// The flows of one of them, expired ones included.
     pub fn bucket(&self, index: usize) -> impl Iterator<Item = (FlowKey, FlowValue)> {
-        self.all()[index].slots.iter().filter_map(|slot| slot.flow())
+        self.slots_of(index).iter().filter_map(FlowSlot::flow)
     }
 
     /// How many have no completed conversation, and how many have.
@@ -109,7 +122,7 @@ impl FlowTable {
 
     /// Forgets all. No program may be using it.
     pub fn clear(&mut self) {
-        let end = self.buckets * size_of::<FlowBucket>();
+        let end = self.buckets * self.bucket;
         self.memory[..end].fill(0);
     }
 }

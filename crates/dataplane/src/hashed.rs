@@ -58,7 +58,7 @@ pub(super) fn read(path: &Path, mut take: impl FnMut(FlowRecord)) -> Result<(), 
         let flags = if is_established { flags | FLOW_ESTABLISHED } else { flags };
         take(FlowRecord {
             key,
-            flow: FlowValue { last_seen, generation, rule, state, flags, reserved: [0; 6] },
+            flow: FlowValue { last_seen, generation, rule, state, flags, begun: [0; 6] },
         });
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use bulkhead_abi::{Counter, Leaf, Workload};
+use bulkhead_abi::{Counter, Leaf, TlsCounts, Workload};
 use bulkhead_engine::change::leaf;
 
 use super::plane::{Dataplane, DeviceTable, HookLinks, LoadedTables, Seeded, StateMigration};
@@ -12,7 +12,7 @@ use super::{
     AddressTables, Attached, Capacity, Device, Devices, Fault, Generation, Hook, Interface, KernelError,
     Links, Migration, OrphanedEvents, Pins, QuarantineError, RunningLink, Specialisation, Specification,
     attach, attached_hooks, connections, conntrack, detach, flow_clock, rewrite_deadlines, rule_counters,
-    running, seed, staged_counters, wait_for_programs,
+    running, seed, staged_counters, tls_counters, wait_for_programs,
 };
 
 /// The kernel, in the calling thread's network namespace.
@@ -79,6 +79,14 @@ impl Dataplane for Kernel {
     }
     fn rule_counters(&self, pins: &Pins, generation: u32, rules: usize) -> Result<Vec<Counter>, KernelError> {
         rule_counters(pins, generation, rules)
+    }
+    fn tls_counters(
+        &self,
+        pins: &Pins,
+        generation: u32,
+        rules: usize,
+    ) -> Result<Vec<TlsCounts>, KernelError> {
+        tls_counters(pins, generation, rules)
     }
     fn staged_counters(&self, pins: &Pins, generation: u32) -> Result<[Counter; 2], KernelError> {
         staged_counters(pins, generation)

@@ -73,7 +73,7 @@ pub use running::running;
 pub use seed::{Connection, FORWARDED_GRACE, connections, flow_clock, seed};
 pub use shape::check_pinned_state;
 pub use specification::{Specification, Staged};
-pub use state::{ByReason, State, rewrite_deadlines, rule_counters, staged_counters};
+pub use state::{ByReason, State, rewrite_deadlines, rule_counters, staged_counters, tls_counters};
 pub use support::check_support;
 
 /// Why the kernel side refused. Nothing has been attached or changed by what failed.

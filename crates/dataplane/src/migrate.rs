@@ -44,6 +44,7 @@ const SAME: &[(u32, &[&str])] = &[
     (5, STATE_MAPS),
     (6, STATE_MAPS),
     (7, STATE_MAPS),
+    (8, STATE_MAPS),
 ];
 
 /// A table that cannot stay what it is.

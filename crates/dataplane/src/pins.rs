@@ -53,6 +53,7 @@ pub const TABLE_MAPS: &[&str] = &[
     "LIMITS",
     "LIMIT_STATES",
     "RULE_COUNTERS",
+    "TLS_COUNTERS",
     "BUDGET",
 ];
 
@@ -82,7 +83,7 @@ pub struct Pins {
 }
 
 /// Maps that all sets of tables of a generation share.
-const SHARED_MAPS: &[&str] = &["RULE_COUNTERS", "BUDGET", "STAGED_COUNTERS"];
+const SHARED_MAPS: &[&str] = &["RULE_COUNTERS", "TLS_COUNTERS", "BUDGET", "STAGED_COUNTERS"];
 
 impl Pins {
     /// The pins of `instance` below the bpffs directory `base`.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use bulkhead_abi::{Counter, Leaf, Workload};
+use bulkhead_abi::{Counter, Leaf, TlsCounts, Workload};
 
 use super::{
     Attached, Capacity, Device, Fault, Hook, Interface, KernelError, OrphanedEvents, Pins, QuarantineError,
@@ -133,6 +133,13 @@ pub trait Dataplane: Clone + Send + Sync + 'static {
     /// # Errors
     /// If its tables are not pinned.
     fn rule_counters(&self, pins: &Pins, generation: u32, rules: usize) -> Result<Vec<Counter>, KernelError>;
+
+    /// How flows of one generation began, by rule, all CPUs together.
+    ///
+    /// # Errors
+    /// If its tables are not pinned.
+    fn tls_counters(&self, pins: &Pins, generation: u32, rules: usize)
+    -> Result<Vec<TlsCounts>, KernelError>;
 
     /// Packets that the staged policy of a generation would drop, and those that it would let pass, where the
     /// enforced one did otherwise.

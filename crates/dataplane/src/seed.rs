@@ -87,7 +87,7 @@ const fn open_flow(now: u64) -> FlowValue {
         rule: NO_RULE,
         state: FlowState::TcpEstablished as u8,
         flags: FLOW_ESTABLISHED,
-        reserved: [RECORD_NEW, 0, 0, 0, 0, 0],
+        begun: [RECORD_NEW, 0, 0, 0, 0, 0],
     }
 }
 

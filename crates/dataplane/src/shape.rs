@@ -7,6 +7,7 @@ use aya::maps::{MapError, MapInfo};
 use aya::sys::SyscallError;
 use aya_obj::Object;
 
+use super::flows::SLOTS_ALONE;
 use super::{Capacity, KernelError, OBJECT, Pins, STATE_MAPS};
 
 /// The sizes that the configuration gives to maps which outlive generations.
@@ -59,9 +60,12 @@ impl Shapes {
         let entries = entries.map_or(map.max_entries(), |(_, entries)| entries);
         let kind = info.map_type().map(|kind| kind as u32).unwrap_or(u32::MAX);
         // Rings have neither keys nor values.
-        let is_kind =
-            (kind, info.key_size(), info.value_size()) == (map.map_type(), map.key_size(), map.value_size());
-        Ok(Some(Shape { id: info.id(), is_kind, is_size: info.max_entries() == entries }))
+        let is_kind = (kind, info.key_size()) == (map.map_type(), map.key_size());
+        let is_value = info.value_size() == map.value_size();
+        // Flows of map ABIs before 9 are read, and go into a table of this one's.
+        let is_older = name == "FLOWS" && info.value_size() as usize == SLOTS_ALONE;
+        let is_size = is_value && info.max_entries() == entries;
+        Ok(Some(Shape { id: info.id(), is_kind: is_kind && (is_value || is_older), is_size }))
     }
 }
 

@@ -6,7 +6,7 @@ use aya::Pod;
 use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, PerCpuArray, RingBuf};
 use bulkhead_abi::{
     AggregateKey, AggregateValue, Counter, DIRECTIONS, Direction, LOST_BUDGET, LOST_RING, LOST_STAGED,
-    REASONS, staged_index,
+    REASONS, TLS_BEGAN, TLS_COUNTS, TLS_PLAINTEXT, TLS_UNVERIFIED, TlsCounts, staged_index, tls_index,
 };
 use bulkhead_api::status::Losses;
 use bulkhead_engine::{Action, Reason};
@@ -288,6 +288,30 @@ pub fn rule_counters(pins: &Pins, generation: u32, rules: usize) -> Result<Vec<C
         counters.push(counted(&map, index)?);
     }
     Ok(counters)
+}
+
+/// How flows of one generation began, by rule, all CPUs together.
+///
+/// # Errors
+/// If its tables are not pinned.
+pub fn tls_counters(pins: &Pins, generation: u32, rules: usize) -> Result<Vec<TlsCounts>, KernelError> {
+    let path = pins.generation(generation).join("TLS_COUNTERS");
+    let map: PerCpuArray<MapData, u64> = Map::PerCpuArray(open(&path)?)
+        .try_into()
+        .map_err(KernelError::refused(format!("{}: its type", path.display())))?;
+    let count = |rule: u32, counter| -> Result<u64, KernelError> {
+        let counts = map.get(&tls_index(rule, counter), 0);
+        Ok(counts.map_err(KernelError::refused("reading counters"))?.iter().sum())
+    };
+    let rules = u32::try_from(rules).unwrap_or(u32::MAX).min(map.len() / TLS_COUNTS);
+    let of_rule = |rule| {
+        Ok(TlsCounts {
+            began: count(rule, TLS_BEGAN)?,
+            plaintext: count(rule, TLS_PLAINTEXT)?,
+            unverified: count(rule, TLS_UNVERIFIED)?,
+        })
+    };
+    (0..rules).map(of_rule).collect()
 }
 
 /// Packets that the staged of a generation decided otherwise: those that it would drop, and

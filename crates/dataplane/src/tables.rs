@@ -3,6 +3,7 @@
 use aya::Ebpf;
 use aya::maps::MapData;
 use aya::maps::lpm_trie::{Key, LpmTrie};
+use bulkhead_abi::TLS_COUNTS;
 use bulkhead_engine::host_table::HostTable;
 use bulkhead_engine::memory::Tables;
 
@@ -30,6 +31,7 @@ pub(super) struct Enforcing {
     pub(super) limits: &'static str,
     limit_states: &'static str,
     rule_counters: &'static str,
+    tls_counters: &'static str,
 }
 
 /// Of the enforced generation.
@@ -47,6 +49,7 @@ pub(super) const ENFORCED: TableNames = TableNames {
         limits: "LIMITS",
         limit_states: "LIMIT_STATES",
         rule_counters: "RULE_COUNTERS",
+        tls_counters: "TLS_COUNTERS",
     }),
 };
 
@@ -83,11 +86,12 @@ pub(super) fn make_direct(
 /// The entries that each of the other maps needs, which the object has.
 pub(super) fn sizes(tables: &Tables, names: &TableNames) -> Vec<(&'static str, usize)> {
     let mut sizes = vec![(names.prefix6, tables.prefixes6.len())];
-    if let Some(Enforcing { routes, limits, limit_states, rule_counters }) = names.enforcing {
+    if let Some(Enforcing { routes, limits, limit_states, rule_counters, tls_counters }) = names.enforcing {
         sizes.push((routes, tables.routes.len()));
         sizes.push((limits, tables.limits.len()));
         sizes.push((limit_states, 2 * tables.limits.len()));
         sizes.push((rule_counters, tables.rules as usize));
+        sizes.push((tls_counters, (tables.rules * TLS_COUNTS) as usize));
     }
     sizes
 }

@@ -4,7 +4,7 @@
 use bulkhead_abi::{Address, Direction, Leaf};
 
 use crate::parse::Headers;
-use crate::{Environment, Judgement, Metadata, Reason};
+use crate::{Environment, Judgement, Metadata, Packet, Reason};
 
 /// The engine's own functions, as its environment calls them. Each implementation is the function of that name
 /// in this crate, in line or not: there is one answer to what they do.
@@ -22,6 +22,10 @@ pub trait Calls: Environment {
     fn reply(&self, meta: &mut Metadata, direction: Direction);
     /// [`crate::untracked`].
     fn untracked(&self, meta: &mut Metadata, direction: Direction);
+    /// [`crate::begins`].
+    fn begins(&self, packet: &Packet, meta: &mut Metadata, direction: Direction, flags: u8);
+    /// [`crate::compare`].
+    fn compare(&self, packet: &Packet, meta: &mut Metadata);
     /// [`crate::forgotten`].
     fn forgotten(&self, headers: &Headers);
     /// [`crate::rejected`].

@@ -1,6 +1,6 @@
 //! The decision: malformed > quarantine > local check > management exemptions and venues > rules > flow.
 
-use bulkhead_abi::{Direction, NO_RULE, recall};
+use bulkhead_abi::{CELL_TLS, CELL_TLS_REQUIRED, Direction, NO_RULE, recall};
 
 use crate::errors::about_flow;
 use crate::fragment::{decide_later, remember_first};
@@ -133,21 +133,37 @@ pub(crate) fn decide_judged(
         {
             return Outcome { reason: Reason::PacketRate, rule: judgement.rule };
         }
+        let by_rule = Outcome { reason: Reason::Rule, rule: judgement.rule };
+        if role == Role::Continue && env.has_tls() && judgement.flags & CELL_TLS_REQUIRED != 0 {
+            meta.outcome = by_rule;
+            env.begins(packet, meta, direction, judgement.flags);
+            return recall(&meta.outcome);
+        }
         if role == Role::Continue || judgement.one_way() {
-            return Outcome { reason: Reason::Rule, rule: judgement.rule };
+            return by_rule;
         }
         env.admit(meta, direction, judgement.rule, judgement.limit);
-        return recall(&meta.outcome);
+        let outcome = recall(&meta.outcome);
+        if env.has_tls() && judgement.flags & CELL_TLS != 0 && outcome.reason == Reason::Rule {
+            env.begins(packet, meta, direction, judgement.flags);
+            return recall(&meta.outcome);
+        }
+        return outcome;
     }
     if (judgement.opposite || env.audit()) && role != Role::Open {
         env.reply(meta, direction);
         let mut outcome = recall(&meta.outcome);
-        if outcome.reason.action() == Action::Pass {
-            return outcome;
+        if outcome.reason.action() != Action::Pass {
+            env.untracked(meta, direction);
+            outcome = recall(&meta.outcome);
         }
-        env.untracked(meta, direction);
-        outcome = recall(&meta.outcome);
         if outcome.reason.action() == Action::Pass {
+            let flags = recall(&meta.found.flags);
+            let is_flow = matches!(outcome.reason, Reason::Reply | Reason::Resumed);
+            if env.has_tls() && is_flow && flags & CELL_TLS != 0 {
+                env.begins(packet, meta, direction, flags);
+                outcome = recall(&meta.outcome);
+            }
             return outcome;
         }
         if quarantined {

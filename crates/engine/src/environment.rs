@@ -8,7 +8,7 @@ use bulkhead_abi::{
 use crate::host_table::Buckets;
 use crate::parse::Headers;
 use crate::socket::{End, SocketState};
-use crate::{RateState, Reason};
+use crate::{Beginning, Packet, RateState, Reason};
 
 /// What the sender of a packet is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,17 @@ pub trait Environment {
     fn judges_errors(&self) -> bool {
         true
     }
+    /// Some cell asks how connections begin.
+    fn has_tls(&self) -> bool;
+    /// A segment that comes before the first bytes of its connection is held back, since those come again.
+    fn holds_back(&self) -> bool {
+        true
+    }
+    /// The `count` bytes of the packet at `offset`, 1 to 8 of them, the first one lowest, wherever they lie in memory;
+    /// `None`: they cannot be read.
+    fn read(&self, packet: &Packet, offset: u32, count: u32) -> Option<u64>;
+    /// Counts for a rule how a flow began.
+    fn count_beginning(&self, rule: u32, beginning: Beginning);
     /// Flows are told of as rules let them begin.
     fn tells_of_flows(&self) -> bool {
         false

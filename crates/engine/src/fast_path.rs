@@ -2,8 +2,8 @@
 //! a rate has a say, metadata is made for it, and it goes on as any other.
 
 use bulkhead_abi::{
-    Address, CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_ONE_WAY, CELL_REJECT, Cell, Direction,
-    LINK_DATAGRAMS, Leaf,
+    Address, CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_ONE_WAY, CELL_REJECT, CELL_TLS_REQUIRED, Cell,
+    Direction, LINK_DATAGRAMS, Leaf,
 };
 
 use crate::decide::decide_judged;
@@ -94,7 +94,7 @@ fn judge_between<'a>(
         && cell.action != CELL_ALLOW
         && (cell.flags & CELL_REJECT != 0
             || direction == Direction::Egress && plain.protocol == protocol::TCP && !plain.opens());
-    let settled = if is_told { None } else { settled(&plain, cell, pair.opposite()) };
+    let settled = if is_told { None } else { settled(&plain, cell, pair.opposite(), env.has_tls()) };
     Some(match settled {
         Some(outcome) => FastPath::Verdict(plain.length, outcome, sides.remote),
         None => FastPath::NeedsFlow(Judged { plain, sides, judgement: Judgement::of(cell, pair.opposite()) }),
@@ -104,11 +104,12 @@ fn judge_between<'a>(
 /// The outcome where neither a flow nor a rate has a say, by the cell alone: what [`decide_judged`]
 /// comes to.
 #[inline(always)]
-fn settled(plain: &Plain, cell: Cell, opposite: bool) -> Option<Outcome> {
+fn settled(plain: &Plain, cell: Cell, opposite: bool, tls: bool) -> Option<Outcome> {
     let by_rule = |reason| Outcome { reason, rule: cell.rule };
     if cell.action == CELL_ALLOW {
-        // The busy direction of an established conversation needs no flow.
-        let without_flow = plain.continues() || cell.flags & CELL_ONE_WAY != 0;
+        // The busy direction of an established conversation needs no flow, unless what it begins with has a say.
+        let is_compared = tls && cell.flags & CELL_TLS_REQUIRED != 0;
+        let without_flow = plain.continues() && !is_compared || cell.flags & CELL_ONE_WAY != 0;
         return (without_flow && cell.limit == 0).then_some(by_rule(Reason::Rule));
     }
     if opposite && !plain.opens() {

@@ -38,6 +38,7 @@ mod sender;
 mod sides;
 mod socket;
 mod tables;
+mod tls;
 mod untracked;
 mod workload;
 
@@ -61,4 +62,5 @@ pub use reply::reply;
 pub use sides::local_check;
 pub use socket::{End, SocketState, begun};
 pub use tables::{judge, leaf_of};
+pub use tls::{Beginning, begins, compare};
 pub use untracked::untracked;

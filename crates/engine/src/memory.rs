@@ -6,17 +6,19 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use bulkhead_abi::{
-    Address, BLOCK_SLOTS, CELL_EXEMPT, CELL_REJECT, Cell, Direction, FEATURE_AUDIT, FEATURE_EXEMPT,
+    Address, BLOCK_SLOTS, CELL_EXEMPT, CELL_REJECT, CELL_TLS, Cell, Direction, FEATURE_AUDIT, FEATURE_EXEMPT,
     FEATURE_GROUPS, FEATURE_IPV6_LPM, FEATURE_LIMITS, FEATURE_LOOPBACK, FEATURE_REJECT, FEATURE_ROUTES,
-    FEATURE_WORKLOADS, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf, LpmKey,
-    PORT_BLOCKS, Pair, Rate, RateLimit, Routed, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS, Workload,
+    FEATURE_TLS, FEATURE_WORKLOADS, FlowKey, FlowValue, FragmentKey, FragmentValue, INTERFACE_ETHERNET, Leaf,
+    LpmKey, PORT_BLOCKS, Pair, Rate, RateLimit, Routed, Settings, TIMEOUTS, TRIE_ROOT_BLOCKS, Workload,
 };
 
 use crate::change::{Addresses, Unchanged};
 use crate::host_table::{Buckets, HostTable};
 use crate::parse::Headers;
 pub use crate::sender::Sender;
-use crate::{Answer, Calls, End, Environment, Judgement, Metadata, RateState, Reason, SocketState};
+use crate::{
+    Answer, Beginning, Calls, End, Environment, Judgement, Metadata, Packet, RateState, Reason, SocketState,
+};
 
 /// The compiled tables of one node: everything of one generation that the kernel looks up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +113,8 @@ pub struct Memory<'a> {
     pub answer_states: RefCell<HashMap<u32, Rc<Shared<u64>>>>,
     /// Datagrams in fragments.
     pub fragments: RefCell<HashMap<FragmentKey, FragmentValue>>,
+    /// How flows began, by rule: in the order of their counters.
+    pub beginnings: RefCell<HashMap<u32, [u64; 3]>>,
     /// Who hands over the packet.
     pub sender: RefCell<Sender>,
     /// The constants that a program would be specialised by.
@@ -130,6 +134,7 @@ impl Tables {
             | feature(FEATURE_EXEMPT, has(CELL_EXEMPT))
             | feature(FEATURE_REJECT, has(CELL_REJECT))
             | feature(FEATURE_GROUPS, self.groups)
+            | feature(FEATURE_TLS, has(CELL_TLS))
             | feature(FEATURE_ROUTES, !self.routes.is_empty())
             | feature(FEATURE_WORKLOADS, self.workloads.iter().any(|workload| workload.is_some()))
     }
@@ -177,6 +182,7 @@ impl<'a> Memory<'a> {
             miss_states: RefCell::default(),
             answer_states: RefCell::default(),
             fragments: RefCell::default(),
+            beginnings: RefCell::default(),
             sender: RefCell::default(),
             settings,
             deadlines: tables.deadlines.clone(),
@@ -302,6 +308,16 @@ impl Environment for Memory<'_> {
     fn is_loopback(&self) -> bool {
         self.settings.features & FEATURE_LOOPBACK != 0
     }
+    fn has_tls(&self) -> bool {
+        self.settings.features & FEATURE_TLS != 0
+    }
+    fn read(&self, packet: &Packet, offset: u32, count: u32) -> Option<u64> {
+        let byte = |index| packet.byte((offset + index) as usize).map(u64::from);
+        (0..count).try_fold(0, |word, index| Some(word | byte(index)? << (index * 8)))
+    }
+    fn count_beginning(&self, rule: u32, beginning: Beginning) {
+        self.beginnings.borrow_mut().entry(rule).or_default()[beginning.counter() as usize] += 1;
+    }
     fn link(&self) -> u32 {
         self.settings.link
     }
@@ -394,6 +410,12 @@ impl Calls for Memory<'_> {
     }
     fn untracked(&self, meta: &mut Metadata, direction: Direction) {
         crate::untracked(self, meta, direction);
+    }
+    fn begins(&self, packet: &Packet, meta: &mut Metadata, direction: Direction, flags: u8) {
+        crate::begins(self, packet, meta, direction, flags);
+    }
+    fn compare(&self, packet: &Packet, meta: &mut Metadata) {
+        crate::compare(self, packet, meta);
     }
     fn forgotten(&self, headers: &Headers) {
         crate::forgotten(self, headers);

@@ -4,6 +4,7 @@ use bulkhead_abi::{AggregateKey, Direction, FLOW_ESTABLISHED, FlowKey, FlowValue
 
 use crate::Reason;
 use crate::parse::Headers;
+use crate::tls::Comparison;
 
 /// The verdict on one packet.
 #[repr(C)]
@@ -46,7 +47,9 @@ pub(crate) struct Found {
     pub(crate) flow: FlowValue,
     /// [`Reason::Reply`] if found, [`Reason::NoFlow`] or [`Reason::FlowExpired`].
     pub(crate) reason: Reason,
-    pub(crate) reserved: [u8; 7],
+    /// The flags of the cell by which a reply's flow is still allowed.
+    pub(crate) flags: u8,
+    pub(crate) reserved: [u8; 6],
 }
 
 impl Found {
@@ -62,7 +65,8 @@ impl Found {
         },
         flow: FlowValue::NONE,
         reason: Reason::NoFlow,
-        reserved: [0; 7],
+        flags: 0,
+        reserved: [0; 6],
     };
 
     pub(crate) fn is_some(&self) -> bool {
@@ -86,6 +90,8 @@ pub struct Metadata {
     pub quote: Headers,
     /// The flow that was looked up last.
     pub(crate) found: Found,
+    /// How its flow begins, where its cell asks that.
+    pub(crate) tls: Comparison,
     /// Its ends' classes.
     pub sides: Sides,
     /// The verdict.
@@ -98,6 +104,7 @@ impl Metadata {
         headers: Headers::UNKNOWN,
         quote: Headers::UNKNOWN,
         found: Found::NOTHING,
+        tls: Comparison::NOTHING,
         sides: Sides { local: 0, remote: 0, quarantined: 0, begun: 0 },
         outcome: Outcome::of(Reason::LookupFailed),
     };

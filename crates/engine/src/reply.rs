@@ -4,7 +4,7 @@ use bulkhead_abi::{Direction, FLOW_AUDIT, FlowKey};
 
 use crate::flow::{look_up, record_reply, reply_key};
 use crate::metadata::{Found, Metadata, Outcome, Sides};
-use crate::{Calls, Environment, Reason};
+use crate::{Calls, Environment, Judgement, Reason};
 
 /// Passes a packet as the reply side of a flow that today's policy still allows; the rule is
 /// the one that allows it. The outcome is left in the metadata.
@@ -35,30 +35,32 @@ pub fn reply(env: &impl Calls, meta: &mut Metadata, direction: Direction) {
     }
     // In audit mode what is revoked goes on, so that its flow is there when a policy that
     // admits it is enforced again.
-    let rule = allowed.unwrap_or(found.flow.rule);
+    let allowed = allowed.map(|judgement| (judgement.rule, judgement.flags));
+    let (rule, cell) = allowed.unwrap_or((found.flow.rule, 0));
+    found.flags = cell;
     if record_reply(env, found, headers, rule, now) == Reason::FlowTableFull {
         outcome.reason = Reason::FlowTableFull;
         return;
     }
     match allowed {
-        Ok(rule) => *outcome = Outcome { reason: Reason::Reply, rule },
+        Ok((rule, _)) => *outcome = Outcome { reason: Reason::Reply, rule },
         Err(_) if flags & FLOW_AUDIT != 0 => outcome.reason = Reason::AuditReply,
         Err(reason) => outcome.reason = reason,
     }
 }
 
-/// Judges a flow again by the tuple of its first packet; returns the rule that allows it.
+/// Judges a flow again by the tuple of its first packet; returns the judgement that allows it.
 #[inline(always)]
 pub(crate) fn still_allowed(
     env: &impl Calls,
     key: &FlowKey,
     started: Direction,
     sides: Sides,
-) -> Result<u32, Reason> {
+) -> Result<Judgement, Reason> {
     let classes = [sides.local, sides.remote];
     let judgement = env.judge(started, classes, key.protocol, key.responder_port);
     let exempt = !env.has_exemptions() || sides.quarantined == 0 || judgement.exempt();
-    if judgement.reason == Reason::Rule && exempt { Ok(judgement.rule) } else { Err(Reason::FlowRevoked) }
+    if judgement.reason == Reason::Rule && exempt { Ok(judgement) } else { Err(Reason::FlowRevoked) }
 }
 
 /// Removes a flow that is no longer allowed. An older program meeting a newer flow judges and

@@ -4,7 +4,7 @@
 //! may have begun, and does not know any more, is told so.
 
 use bulkhead_abi::{
-    Direction, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FlowState, FlowValue,
+    Direction, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FLOW_TLS, FlowState, FlowValue,
 };
 
 use crate::flow::{FINISHED, fin, is_finished, own_key, reply_key, within_new_flows};
@@ -29,9 +29,11 @@ pub fn untracked(env: &impl Calls, meta: &mut Metadata, direction: Direction) {
     if !is_missing || !is_segment {
         return;
     }
-    let Ok(rule) = still_allowed(env, &found.key, direction.opposite(), *sides) else {
+    let Ok(judgement) = still_allowed(env, &found.key, direction.opposite(), *sides) else {
         return;
     };
+    let rule = judgement.rule;
+    found.flags = judgement.flags;
     if headers.detail & tcp::RST != 0 {
         // This host's own are not bounded, as its new flows are not.
         let within = direction == Direction::Egress || within_new_flows(env, &headers.source);
@@ -50,7 +52,7 @@ pub fn untracked(env: &impl Calls, meta: &mut Metadata, direction: Direction) {
         state.is_in(CONNECTION) && (is_known || !began_by_port(env, headers, direction))
     };
     if is_open {
-        *outcome = Outcome { reason: track(env, found, headers, direction, rule, state), rule };
+        *outcome = Outcome { reason: track(env, found, headers, direction, (rule, is_known), state), rule };
     } else if direction == Direction::Ingress && sides.quarantined == 0 && !is_begun(state) {
         env.forgotten(headers);
     }
@@ -116,7 +118,7 @@ fn track(
     found: &mut Found,
     headers: &Headers,
     direction: Direction,
-    rule: u32,
+    (rule, is_known): (u32, bool),
     state: SocketState,
 ) -> Reason {
     // What comes in as a reply, this host began.
@@ -129,13 +131,16 @@ fn track(
     flags |= if state.is_in(GOT_FIN) { there } else { 0 };
     let ends = headers.role == Role::End || is_finished(flags & FINISHED);
     let state = if ends { FlowState::TcpClosing } else { FlowState::TcpEstablished };
+    // What is over was looked at while it was not.
+    let (begun, looked_at) =
+        if is_known { (found.flow.begun, found.flow.flags & FLOW_TLS) } else { ([0; 6], 0) };
     found.flow = FlowValue {
         last_seen: env.flow_time(),
         generation: env.generation(),
         rule,
         state: state as u8,
-        flags,
-        reserved: [0; 6],
+        flags: flags | looked_at,
+        begun,
     };
     found.reason = Reason::Reply;
     env.put_flow(&found.key, &found.flow).err().unwrap_or(Reason::Resumed)

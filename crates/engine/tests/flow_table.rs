@@ -120,7 +120,7 @@ proptest! {
             let key = key(end, number);
             match step {
                 Some((last_seen, rule, bits)) => {
-                    let flow = FlowValue { last_seen, rule, generation: rule ^ 7, state: bits & 7, flags: bits & 15, reserved: [0; 6] };
+                    let flow = FlowValue { last_seen, rule, generation: rule ^ 7, state: bits & 7, flags: bits & 15, begun: [0; 6] };
                     prop_assert_eq!(cpu.put(&key, flow), Stored::Done);
                     model.insert(key, flow);
                 }

@@ -6,13 +6,16 @@ mod common;
 
 use std::net::IpAddr;
 
-use bulkhead_abi::{CELL_ALLOW, CELL_ONE_WAY, Cell, Direction, Rate, pair_index};
+use bulkhead_abi::{
+    CELL_ALLOW, CELL_ONE_WAY, CELL_TLS, CELL_TLS_POSTGRES, CELL_TLS_REQUIRED, Cell, Direction, Rate,
+    pair_index,
+};
 use bulkhead_engine::Reason;
 use bulkhead_engine::memory::Tables;
 use bulkhead_policy::compile::{CompileError, Limits, compile, sizes};
 use bulkhead_policy::evaluate::{environment, evaluate};
 use bulkhead_policy::inventory::{Inventory, Network};
-use bulkhead_policy::policy::Rates;
+use bulkhead_policy::policy::{Rates, TlsMode};
 use bulkhead_policy::reference::{self, Probe, Verdict};
 use bulkhead_policy::resolve::Ruleset;
 use common::{TIMES, addresses, inventory_text, load, load_on, policy_text, reason, time};
@@ -215,6 +218,11 @@ proptest! {
             for cell in program.tables.cells.iter().filter(|cell| cell.action == CELL_ALLOW) {
                 let rule = &ruleset.rules[program.rules[cell.rule as usize]];
                 prop_assert_eq!(cell.flags & CELL_ONE_WAY != 0, rule.one_way);
+                let required = rule.tls.is_some_and(|tls| tls.mode == TlsMode::Required);
+                prop_assert_eq!(cell.flags & CELL_TLS != 0, rule.tls.is_some());
+                prop_assert_eq!(cell.flags & CELL_TLS_REQUIRED != 0, required);
+                let postgres = rule.tls.is_some_and(|tls| tls.starttls.is_some());
+                prop_assert_eq!(cell.flags & CELL_TLS_POSTGRES != 0, postgres);
                 prop_assert_eq!(cell.limit != 0, rule.rates != Rates::default());
                 let limit = program.tables.limits[usize::from(cell.limit)];
                 for (rate, Rate { interval, .. }) in

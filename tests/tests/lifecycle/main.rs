@@ -60,6 +60,7 @@ mod slow_log;
 mod staged;
 mod starting;
 mod streams;
+mod tls;
 mod told;
 mod underlay;
 mod unseen;

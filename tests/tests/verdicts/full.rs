@@ -72,8 +72,8 @@ pub fn importing() {
     kernel.set_clock(now);
     let FlowRecord { key, flow } = conversation(1);
     let open =
-        FlowRecord { key, flow: FlowValue { last_seen: now, reserved: [RECORD_NEW, 0, 0, 0, 0, 0], ..flow } };
-    let stored = FlowValue { reserved: [0; 6], ..open.flow };
+        FlowRecord { key, flow: FlowValue { last_seen: now, begun: [RECORD_NEW, 0, 0, 0, 0, 0], ..flow } };
+    let stored = FlowValue { begun: [0; 6], ..open.flow };
     let ended = FlowValue { rule: 5, ..flow };
     let tracked = FlowValue { rule: 5, last_seen: now - 1_000_000_000, ..flow };
     for (there, after) in [(ended, stored), (tracked, FlowValue { last_seen: now, ..tracked })] {

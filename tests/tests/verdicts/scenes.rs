@@ -9,7 +9,7 @@ use bulkhead_testkit::packets::build::{
 
 use crate::kernel::SHORT_TIMEOUTS;
 use crate::steps::{Scene, Step};
-use crate::world::{END, ENDING, FORBIDDEN, NAMES, OTHER, Place, SIGNALS, WEB};
+use crate::world::{END, ENDING, FORBIDDEN, NAMES, OTHER, Place, SECURE, SIGNALS, WEB};
 
 const SYN: u8 = 2;
 const SYN_ACK: u8 = 0x12;
@@ -24,6 +24,7 @@ pub fn all(place: &Place, audit: bool) -> Vec<Scene> {
     }
     let mut all = policy(place);
     all.extend(flows(place));
+    all.extend(beginnings(place));
     all.extend(fragments(place));
     all.extend(errors(place));
     all.extend(malformed(place));
@@ -80,6 +81,44 @@ fn policy(place: &Place) -> Vec<Scene> {
         scene("between others", [Step::forth(&between(place.elsewhere()), Reason::NotLocal)]),
         scene("to itself", [Step::forth(&between(place.with_far(1)), Reason::NotLocal)]),
         scene("other icmp", [Step::forth(&other_icmp(place), Reason::IcmpType)]),
+    ]
+}
+
+/// What begins as TLS, what does not, and what comes too early.
+fn beginnings(place: &Place) -> Vec<Scene> {
+    const HELLO: &[u8] = &[22, 3, 1, 1, 0, 1, 0, 0];
+    const PLAIN: &[u8] = b"GET / HTTP/1.1";
+    // A segment whose data begin `at` bytes behind its direction's first one.
+    let segment = |flags: u8, at: u32, data: &[u8]| {
+        let mut segment = tcp((HIGH, SECURE), flags, data);
+        segment[4..8].copy_from_slice(&(2 + at).to_be_bytes());
+        place.ip(TCP, segment)
+    };
+    let by = place.rule(SECURE, false);
+    let step = |packet: &Ip, reason| Step::forth(packet, reason).rule(by);
+    let begun = || step(&place.ip(TCP, tcp((HIGH, SECURE), SYN, &[])), Reason::Rule);
+    let begins = |data: &[u8], reason| step(&segment(ACK, 0, data), reason);
+    let syn_with = |data: &[u8], reason| step(&place.ip(TCP, tcp((HIGH, SECURE), SYN, data)), reason);
+    vec![
+        scene("begins as tls", [begun(), begins(HELLO, Reason::Rule)]),
+        scene("begins as tls on its syn", [syn_with(HELLO, Reason::Rule)]),
+        scene("begins in plaintext on its syn", [syn_with(PLAIN, Reason::NotTls)]),
+        scene("begins in plaintext", [begun(), begins(PLAIN, Reason::NotTls)]),
+        scene("stays in plaintext", [begun(), begins(PLAIN, Reason::NotTls), begins(HELLO, Reason::NotTls)]),
+        scene("begins in its middle", [begun(), step(&segment(ACK, 6, PLAIN), Reason::TlsUnseen)]),
+        scene(
+            "begins byte by byte",
+            [
+                begun(),
+                begins(&HELLO[..1], Reason::Rule),
+                step(&segment(ACK, 2, &HELLO[2..]), Reason::TlsUnseen),
+                step(&segment(ACK, 1, &HELLO[1..]), Reason::Rule),
+                step(&segment(ACK, 8, PLAIN), Reason::Rule),
+            ],
+        ),
+        scene("ends in plaintext", [begun(), step(&segment(0x11, 0, PLAIN), Reason::NotTls)]),
+        scene("has begun before anybody looked", [step(&segment(ACK, 0, HELLO), Reason::TlsUnseen)]),
+        scene("says nothing before anybody looked", [step(&segment(ACK, 0, &[]), Reason::Rule)]),
     ]
 }
 

@@ -20,16 +20,19 @@ pub const SIGNALS: u16 = 9000;
 pub const FORBIDDEN: u16 = 22;
 /// A TCP port that rules admit until [`END`].
 pub const ENDING: u16 = 8443;
+/// A TCP port on which rules admit TLS only.
+pub const SECURE: u16 = 443;
 /// A port of no rule.
 pub const OTHER: u16 = 9999;
 
 /// Services in the order of their pairs of rules: rule `2 × index` is inward, the next outward.
-const SERVICES: [(&str, &str, u16); 5] = [
+const SERVICES: [(&str, &str, u16); 6] = [
     ("accept", "tcp", WEB),
     ("accept", "udp", NAMES),
     ("accept", "sctp", SIGNALS),
     ("deny", "tcp", FORBIDDEN),
     ("accept", "tcp", ENDING),
+    ("accept", "tcp", SECURE),
 ];
 
 /// The node's tables, with the quarantined node cut off; and the rules that they number.
@@ -37,10 +40,11 @@ pub fn program() -> Program {
     let mut rules = String::new();
     for (action, protocol, port) in SERVICES {
         let expires = if port == ENDING { ", \"expires\": \"1970-01-01T00:01:40Z\"" } else { "" };
+        let tls = if port == SECURE { ", \"tls\": \"required\"" } else { "" };
         for (from, to) in [("tag:peer", "tag:node"), ("tag:node", "tag:peer")] {
             rules.push_str(&format!(
                 "{{\"action\": \"{action}\", \"src\": [\"{from}\"], \"dst\": [\"{to}:{port}\"], \
-                 \"proto\": \"{protocol}\"{expires}}},\n"
+                 \"proto\": \"{protocol}\"{expires}{tls}}},\n"
             ));
         }
     }

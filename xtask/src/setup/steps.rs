@@ -50,13 +50,14 @@ const RPM_VERSION: &str = "0.21.1";
 type Package = (&'static str, &'static str);
 
 /// What compiling for the host, and the tests, call.
-const EVERYWHERE: [Package; 12] = [
+const EVERYWHERE: [Package; 13] = [
     ("gcc", "/usr/bin/cc"),
     ("libc6-dev", "/usr/include/stdlib.h"),
     ("iproute2", "/usr/sbin/ip"),
     ("nftables", "/usr/sbin/nft"),
     ("e2fsprogs", "/usr/sbin/mke2fs"),
     ("prometheus", "/usr/bin/promtool"),
+    ("openssl", "/usr/bin/openssl"),
     ("rsyslog", "/usr/sbin/rsyslogd"),
     ("rsyslog-gnutls", "/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_gtls.so"),
     ("wireguard-tools", "/usr/bin/wg"),

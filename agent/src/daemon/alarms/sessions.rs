@@ -74,7 +74,7 @@ mod tests {
 
     fn count(number: u32, name: &str, packets: u64) -> RuleCount {
         let rule = Rule::plain(number, Some(name.to_owned()), None);
-        RuleCount { rule, packets, bytes: 0 }
+        RuleCount { rule, packets, bytes: 0, tls: None }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use bulkhead_abi::Action;
 use bulkhead_api::event::{AlarmKind, Rule};
-use bulkhead_api::status::{Anchor, InventorySource, ReasonCount, Sink, State, Status};
+use bulkhead_api::status::{Anchor, InventorySource, ReasonCount, RuleCount, Sink, State, Status};
 use bulkhead_engine::Reason;
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -140,6 +140,20 @@ fn by_rule(rule: &Rule) -> Labels {
     vec![("rule", rule.number.to_string()), ("name", rule.name.clone().unwrap_or_default())]
 }
 
+/// How flows of a rule began, if it asks.
+fn by_beginning(count: &RuleCount) -> impl Iterator<Item = (Labels, f64)> {
+    let rule = by_rule(&count.rule);
+    count.tls.iter().flat_map(move |tls| {
+        let counts = [("tls", tls.began), ("plaintext", tls.plaintext), ("unverified", tls.unverified)];
+        let rule = rule.clone();
+        counts.map(move |(began, flows)| {
+            let mut labels = rule.clone();
+            labels.push(("began", began.to_owned()));
+            (labels, flows as f64)
+        })
+    })
+}
+
 fn packets(metrics: &mut Metrics, status: &Status) {
     let reasons = &status.reasons;
     let counts = reasons.iter().map(|count| (by_reason(count), count.packets as f64));
@@ -151,8 +165,10 @@ fn packets(metrics: &mut Metrics, status: &Status) {
     let rules = status.agent.iter().flat_map(|agent| &agent.rule_counters);
     let counts = rules.clone().map(|count| (by_rule(&count.rule), count.packets as f64));
     metrics.counter("rule_packets", "Packets that a rule decided", counts);
-    let counts = rules.map(|count| (by_rule(&count.rule), count.bytes as f64));
+    let counts = rules.clone().map(|count| (by_rule(&count.rule), count.bytes as f64));
     metrics.counter("rule_bytes", "Bytes that a rule decided", counts);
+    let help = "Flows of a rule that asks for TLS, by how they began";
+    metrics.counter("rule_tls_flows", help, rules.flat_map(by_beginning));
 }
 
 fn sinks(metrics: &mut Metrics, status: &Status) {

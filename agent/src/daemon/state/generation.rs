@@ -61,7 +61,7 @@ pub struct LoadedGeneration<D: Dataplane = Kernel> {
     pub fingerprints: Vec<String>,
     /// What its numbers mean.
     pub names: Arc<Enricher>,
-    /// What alarms watch of its rules.
+    /// What is watched of its rules.
     pub watched: Watched,
     /// The addresses of underlay interfaces that it was made for.
     pub addresses: BTreeSet<IpAddr>,
@@ -342,7 +342,8 @@ impl<D: Dataplane> LoadedGeneration<D> {
     /// # Errors
     /// If the kernel refuses.
     pub fn counts(&self, pins: &Pins, folded: &Folded) -> anyhow::Result<Vec<RuleCount>> {
-        folded.read(&self.plane, pins, self.number, &self.fingerprints, self.names.rules())
+        let (fingerprints, rules) = (&self.fingerprints, self.names.rules());
+        folded.read(&self.plane, pins, self.number, fingerprints, rules, &self.watched.tls)
     }
 }
 

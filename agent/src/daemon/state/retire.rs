@@ -30,7 +30,12 @@ pub fn retire<D: Dataplane>(pins: &Pins, store: &Store, folded: &mut Folded, run
     for number in &old {
         let Some(made) = store.made_of(*number) else { continue };
         match plane.rule_counters(pins, *number, made.fingerprints.len()) {
-            Ok(counters) => folded.fold(*number, &made.fingerprints, &counters),
+            Ok(counters) => {
+                // Generations of older map ABIs have none.
+                let beginnings =
+                    plane.tls_counters(pins, *number, made.fingerprints.len()).unwrap_or_default();
+                folded.fold(*number, &made.fingerprints, (&counters, &beginnings));
+            }
             Err(error) => tracing::warn!(
                 "rule counters of generation {number} are lost: {:#}",
                 anyhow::Error::from(error)

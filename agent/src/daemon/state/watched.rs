@@ -1,8 +1,9 @@
-//! What alarms watch of a generation's rules.
+//! What is watched of a generation's rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_api::event::Rule;
+use bulkhead_policy::policy::Tls;
 
 use crate::daemon::state::enricher::named;
 use crate::daemon::state::inputs::Inputs;
@@ -14,6 +15,8 @@ pub struct Watched {
     pub expiring: Vec<(Rule, u64)>,
     /// Numbers of venues' sessions.
     pub sessions: BTreeSet<u32>,
+    /// What those ask for that ask for TLS, by their numbers.
+    pub tls: BTreeMap<u32, Tls>,
 }
 
 impl Watched {
@@ -33,6 +36,7 @@ impl Watched {
             .filter_map(|rule| Some((named(rule), rule.expires?)))
             .collect();
         let sessions = rules.values().filter(|rule| rule.is_session).map(|rule| rule.number).collect();
-        Self { expiring, sessions }
+        let tls = rules.values().filter_map(|rule| Some((rule.number, rule.tls?))).collect();
+        Self { expiring, sessions, tls }
     }
 }

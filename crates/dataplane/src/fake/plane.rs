@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use bulkhead_abi::Counter;
+use bulkhead_abi::{Counter, TlsCounts};
 use bulkhead_api::hook::{Hook, RunningLink};
 
 use super::handle::Fake;
@@ -131,6 +131,14 @@ impl Dataplane for Fake {
             .then(|| vec![Counter::default(); rules])
             .ok_or_else(missing)
             .map_err(KernelError::refused("reading counters"))
+    }
+    fn tls_counters(
+        &self,
+        pins: &Pins,
+        generation: u32,
+        rules: usize,
+    ) -> Result<Vec<TlsCounts>, KernelError> {
+        self.rule_counters(pins, generation, rules).map(|counts| vec![TlsCounts::default(); counts.len()])
     }
     fn staged_counters(&self, _pins: &Pins, _generation: u32) -> Result<[Counter; 2], KernelError> {
         self.step("read counters").map_err(KernelError::refused("reading counters"))?;

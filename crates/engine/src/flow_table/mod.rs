@@ -14,7 +14,7 @@ mod room;
 
 pub use room::{Search, places};
 
-use bulkhead_abi::{BUCKET_SLOTS, FlowBucket, FlowKey, FlowSlot, FlowValue, Head, KeyWords};
+use bulkhead_abi::{BUCKET_SLOTS, FlowBucket, FlowKey, FlowSlot, FlowValue, Head, KeyWords, Word};
 use room::choose;
 
 /// How often a writer begins anew because another one was faster.
@@ -113,14 +113,25 @@ impl<'a> Both<'a> {
     }
 
     #[inline(always)]
+    fn bucket(self, member: u32) -> &'a FlowBucket {
+        if member < BUCKET_SLOTS { self.first } else { self.second }
+    }
+
+    #[inline(always)]
     fn slot(self, member: u32) -> &'a FlowSlot {
-        slot(if member < BUCKET_SLOTS { self.first } else { self.second }, member)
+        slot(self.bucket(member), member)
     }
 }
 
 #[inline(always)]
 fn slot(bucket: &FlowBucket, way: u32) -> &FlowSlot {
     &bucket.slots[(way & (BUCKET_SLOTS - 1)) as usize]
+}
+
+/// How the flow in a slot began.
+#[inline(always)]
+fn begun(bucket: &FlowBucket, way: u32) -> &Word {
+    &bucket.begun[(way & (BUCKET_SLOTS - 1)) as usize]
 }
 
 /// Copies the flow of a key; false if there is none. If `seen` says so of the copy, it was last
@@ -137,7 +148,7 @@ pub fn get(
         return false;
     };
     let mut found = slot(first, hash.way());
-    if !found.read(key, flow) {
+    if !found.read(begun(first, hash.way()), key, flow) {
         if found.head().members() == 0 {
             return false;
         }
@@ -146,7 +157,7 @@ pub fn get(
             return false;
         };
         found = slot(bucket, at);
-        if !found.read(key, flow) {
+        if !found.read(begun(bucket, at), key, flow) {
             return false;
         }
     }
@@ -265,7 +276,7 @@ pub fn attempt(buckets: &impl Buckets, key: &FlowKey, flow: Option<&FlowValue>) 
     if !is_ours || flow.is_none() {
         tell_home(buckets, hash, member, flow.is_some());
     }
-    slot.release(head, flow);
+    slot.release(begun(both.bucket(member), member), head, flow);
     Some(stored)
 }
 

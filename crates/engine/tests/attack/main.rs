@@ -12,6 +12,7 @@ mod generations;
 mod icmp;
 mod packets;
 mod rejected;
+mod tls;
 mod untracked;
 mod workloads;
 mod world;

@@ -9,7 +9,7 @@ use crate::analysis::reference::{self, Probe, Verdict};
 use crate::frontend::diagnostic::Location;
 use crate::frontend::inventory::{Inventory, Node};
 use crate::frontend::policy::posture::Attributes;
-use crate::frontend::policy::{Action, Grant, Rates, Record};
+use crate::frontend::policy::{Action, Grant, Rates, Record, Tls};
 use crate::resolve::{Rule, Ruleset, SelectorId};
 
 /// One pair of addresses.
@@ -118,6 +118,9 @@ pub struct Deciding {
     pub rates: Rates,
     /// Whether it starts no flow, so that no reply passes.
     pub one_way: bool,
+    /// How what it admits has to begin.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// When it ends, ns since the Unix epoch, and the rule that decides then, by number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<(u64, Option<u32>)>,
@@ -305,6 +308,7 @@ fn deciding(ruleset: &Ruleset, rule: &Rule, probe: &Probe) -> Option<Deciding> {
             service: ruleset.service(*service).to_string(),
             rates: rule.rates,
             one_way: rule.one_way,
+            tls: rule.tls,
             until: rule.expires.map(|time| (time, next(time))),
         })
     })

@@ -83,10 +83,10 @@ pub fn acl() -> impl Strategy<Value = String> {
         prop::bool::weighted(0.1),
         posture(),
         rates(),
-        on_deny(),
+        (on_deny(), tls()),
     );
     parts.prop_map(
-        |(accept, sources, destinations, ports, protocol, expires, own, posture, rates, on_deny)| {
+        |(accept, sources, destinations, ports, protocol, expires, own, posture, rates, (on_deny, tls))| {
             // Protocols without ports take only *.
             let ports = if matches!(protocol, "icmp" | "ipv6-icmp" | "47") { "*" } else { ports };
             let (sources, destinations) = if own {
@@ -108,9 +108,15 @@ pub fn acl() -> impl Strategy<Value = String> {
             if let Some(seconds) = expires {
                 write!(rule, ", \"expires\": \"{}\"", time(seconds)).unwrap();
             }
-            rule += if accept { &posture } else { &on_deny };
+            if !accept {
+                rule += on_deny;
+            }
             if accept {
+                rule += &posture;
                 rule += &rates;
+                if matches!(protocol, "tcp" | "udp") {
+                    rule += tls;
+                }
             }
             rule + "}"
         },
@@ -118,8 +124,13 @@ pub fn acl() -> impl Strategy<Value = String> {
 }
 
 /// What a deny says to whom it denies.
-fn on_deny() -> impl Strategy<Value = String> {
-    select(vec!["", "", ", \"onDeny\": \"reject\"", ", \"onDeny\": \"drop\""]).prop_map(str::to_owned)
+fn on_deny() -> impl Strategy<Value = &'static str> {
+    select(vec!["", "", r#", "onDeny": "reject""#, r#", "onDeny": "drop""#])
+}
+
+/// What a rule of TCP or UDP asks of how connections begin.
+fn tls() -> impl Strategy<Value = &'static str> {
+    select(vec!["", r#", "tls": "observe""#, r#", "tls": "required""#])
 }
 
 pub fn rates() -> impl Strategy<Value = String> {

@@ -31,9 +31,13 @@ impl Conversation {
         let (source, destination) =
             if forward { (self.initiator, self.responder) } else { (self.responder, self.initiator) };
         let ports = if forward { self.ports } else { (self.ports.1, self.ports.0) };
-        let data = vec![0x61; rng.usize(..24)];
+        let data =
+            if rng.bool() { vec![0x61; rng.usize(..24)] } else { beginning(rng, self.protocol, forward) };
         let payload = match self.protocol {
-            protocol::TCP => tcp(ports, tcp_flags(rng, forward, step), &data),
+            protocol::TCP => {
+                let flags = tcp_flags(rng, forward, step);
+                segment(rng, tcp(ports, flags, &data))
+            }
             protocol::UDP => udp(ports, &data),
             protocol::SCTP => sctp_packet(rng, ports, forward, step),
             protocol::ICMP | protocol::ICMPV6 => {
@@ -126,4 +130,36 @@ fn sctp_packet(rng: &mut Rng, ports: Ports, forward: bool, step: u32) -> Vec<u8>
         _ => {}
     }
     packet
+}
+
+/// What a conversation over TLS may begin with, or a part of it, or nearly that.
+fn beginning(rng: &mut Rng, protocol: u8, forward: bool) -> Vec<u8> {
+    let hello = if forward { 1 } else { 2 };
+    let mut bytes = match (protocol, rng.u8(..4)) {
+        (protocol::UDP, 0 | 1) => {
+            [&[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 50, hello][..], &[7; 20]].concat()
+        }
+        (protocol::UDP, _) => [&[0xc3, 0, 0, 0, 1][..], &[7; 20]].concat(),
+        (_, 0) if forward => vec![0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f, 22, 3, 1, 1, 0, 1],
+        (_, 0) => vec![b'S', 22, 3, 3, 1, 0, 2],
+        (_, 1) if !forward => vec![21, 3, 3, 0, 2, 2, 40],
+        // Where a SYN was, and behind it.
+        (_, 2) => vec![0, 22, 3, 1, 1, 0, hello, 0, 0],
+        _ => vec![22, 3, 1, 1, 0, hello, 0, 0],
+    };
+    if rng.u8(..4) == 0 {
+        let at = rng.usize(..bytes.len());
+        bytes[at] = rng.u8(..);
+    }
+    let (from, to) = if rng.bool() { (0, bytes.len()) } else { (rng.usize(..4), rng.usize(4..=bytes.len())) };
+    bytes[from..to].to_vec()
+}
+
+/// A segment with a sequence number near its direction's first ones, and an acknowledgement likewise.
+fn segment(rng: &mut Rng, mut segment: Vec<u8>) -> Vec<u8> {
+    if rng.bool() {
+        segment[4..8].copy_from_slice(&rng.u32(1..6).to_be_bytes());
+        segment[8..12].copy_from_slice(&[2u32, 3, 8, 16][rng.usize(..4)].to_be_bytes());
+    }
+    segment
 }

@@ -31,7 +31,7 @@ const ENDS: [&str; 14] = [
     "spiffe://x.y/w",
 ];
 const PORTS: [&str; 6] = ["*", "22", "80-443", "443", "22,8080", "1-65535"];
-const PROTOCOLS: [&str; 7] = ["", "", "tcp", "udp", "sctp", "icmp", "47"];
+const PROTOCOLS: [&str; 9] = ["", "", "tcp", "udp", "tcp", "udp", "sctp", "icmp", "47"];
 const ROUTES: [&str; 5] = ["10.1.0.0/16", "10.1.2.0/24", "2001:db8:1::/48", "0.0.0.0/0", "::/0"];
 /// Seconds, on the clock of the tests.
 const ENDINGS: [u64; 4] = [50, 100, 150, 250];
@@ -223,6 +223,13 @@ fn policy_text(rng: &mut Rng) -> String {
         }
         if action == "accept" && rng.u8(..4) == 0 {
             let _ = write!(text, ", \"maxPacketsPerSecond\": {}", [1, 20, 500][rng.usize(..3)]);
+        }
+        if action == "accept" && matches!(protocol, "tcp" | "udp") && rng.bool() {
+            let mode = one_of(rng, &["observe", "required", "required"]);
+            let _ = write!(text, ", \"tls\": \"{mode}\"");
+            if protocol == "tcp" && rng.bool() {
+                text.push_str(", \"starttls\": \"postgres\"");
+            }
         }
         if action == "accept" && rng.u8(..4) == 0 {
             let _ = write!(text, ", \"maxNewPerSecond\": {}", rng.u8(1..4));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::frontend::policy::Rates;
+use crate::frontend::policy::{Rates, Tls, TlsMode};
 use crate::resolve::{Rule, Ruleset};
 
 /// The limits of whatever admits a flow, on all hosts together.
@@ -19,6 +19,24 @@ pub struct Terms {
     /// No reply passes.
     #[serde(rename = "oneWay", skip_serializing_if = "std::ops::Not::not")]
     pub one_way: bool,
+    /// How it has to begin.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+}
+
+/// Of two rules' demands, the stronger: what begins otherwise is dropped by one of them.
+fn stronger(a: Option<Tls>, b: Option<Tls>) -> Option<Tls> {
+    a.into_iter().chain(b).max_by_key(|tls| (tls.mode, tls.starttls.is_none()))
+}
+
+/// Whether a demand lets something begin that another did not.
+fn is_weaker(before: Option<Tls>, after: Option<Tls>) -> bool {
+    let required = |tls: Option<Tls>| tls.filter(|tls| tls.mode == TlsMode::Required);
+    match (required(before), required(after)) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(before), Some(after)) => after.starttls.is_some() && after.starttls != before.starttls,
+    }
 }
 
 /// Of two limits, none of which may be there, the narrower.
@@ -34,7 +52,7 @@ fn is_wider(before: Option<u32>, after: Option<u32>) -> bool {
 impl Terms {
     pub(super) fn of(rule: &Rule) -> Self {
         let Rates { packets, new_flows } = rule.rates;
-        Self { packets, new_flows, one_way: rule.one_way }
+        Self { packets, new_flows, one_way: rule.one_way, tls: rule.tls }
     }
 
     /// What passes on both of two hosts.
@@ -43,6 +61,7 @@ impl Terms {
             packets: narrower(self.packets, other.packets),
             new_flows: narrower(self.new_flows, other.new_flows),
             one_way: self.one_way || other.one_way,
+            tls: stronger(self.tls, other.tls),
         }
     }
 
@@ -56,6 +75,7 @@ impl Terms {
         is_wider(before.packets, self.packets)
             || is_wider(before.new_flows, self.new_flows)
             || (before.one_way && !self.one_way)
+            || is_weaker(before.tls, self.tls)
     }
 }
 
@@ -99,10 +119,11 @@ impl Heirs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frontend::policy::Starttls;
 
     #[test]
     fn terms_widen_by_any_of_their_parts() {
-        let terms = |packets, new_flows, one_way| Terms { packets, new_flows, one_way };
+        let terms = |packets, new_flows, one_way| Terms { packets, new_flows, one_way, tls: None };
         let limited = terms(Some(10), Some(5), true);
         for wider in [
             terms(Some(11), Some(5), true),
@@ -118,5 +139,20 @@ mod tests {
             terms(None, Some(3), false).and(terms(Some(4), Some(9), true)),
             terms(Some(4), Some(3), true)
         );
+    }
+
+    #[test]
+    fn less_tls_is_wider() {
+        let tls = |mode, starttls| Terms { tls: Some(Tls { mode, starttls }), ..Terms::default() };
+        let (required, observed) = (tls(TlsMode::Required, None), tls(TlsMode::Observe, None));
+        let postgres = tls(TlsMode::Required, Some(Starttls::Postgres));
+        for wider in [observed, Terms::default(), postgres] {
+            assert!(wider.widen(required), "{wider:?}");
+        }
+        for (before, after) in [(observed, Terms::default()), (observed, required), (postgres, required)] {
+            assert!(!after.widen(before), "{before:?} {after:?}");
+        }
+        assert_eq!(required.and(observed), required);
+        assert_eq!(Terms::default().and(observed), observed);
     }
 }

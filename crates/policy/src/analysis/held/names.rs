@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use bulkhead_abi::{BLOCK_SLOTS, Leaf, NO_RULE, Reason, from_ip, to_ip};
+use bulkhead_abi::{
+    BLOCK_SLOTS, CELL_EXEMPT, CELL_ONE_WAY, CELL_TLS, CELL_TLS_POSTGRES, CELL_TLS_REQUIRED, Leaf, NO_RULE,
+    Reason, from_ip, to_ip,
+};
 use bulkhead_engine::Judgement;
 use bulkhead_engine::leaf_of;
 use bulkhead_engine::memory::{Memory, Tables};
@@ -105,8 +108,16 @@ impl<'a> Names<'a> {
         if limit != 0 {
             words.push_str(&format!(", rate limit {limit}"));
         }
-        if flags != 0 {
-            words.push_str(if judgement.one_way() { ", one-way" } else { ", exempt from quarantine" });
+        for (flag, word) in [
+            (CELL_ONE_WAY, ", one-way"),
+            (CELL_EXEMPT, ", exempt from quarantine"),
+            (CELL_TLS, ", compared with TLS"),
+            (CELL_TLS_REQUIRED, ", which is required"),
+            (CELL_TLS_POSTGRES, ", behind PostgreSQL's request"),
+        ] {
+            if flags & flag != 0 {
+                words.push_str(word);
+            }
         }
         words
     }

@@ -24,8 +24,8 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use bulkhead_abi::{
-    BLOCK_SLOTS, CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_ONE_WAY, CELL_REJECT, Cell,
-    Direction, Leaf, MAX_TABLE_BYTES, Pair, from_ip, pair_index,
+    BLOCK_SLOTS, CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_ONE_WAY, CELL_REJECT, CELL_TLS,
+    CELL_TLS_POSTGRES, CELL_TLS_REQUIRED, Cell, Direction, Leaf, MAX_TABLE_BYTES, Pair, from_ip, pair_index,
 };
 use bulkhead_engine::host_table::HostTable;
 use bulkhead_engine::memory::Tables;
@@ -33,7 +33,7 @@ use bulkhead_engine::memory::Tables;
 use crate::analysis::equivalence::Sweep;
 use crate::bits::Bits;
 use crate::frontend::inventory::{Inventory, Node};
-use crate::frontend::policy::Action;
+use crate::frontend::policy::{Action, Starttls, Tls, TlsMode};
 use crate::resolve::{Rule, Ruleset, SelectorId};
 use crate::suggest;
 use classes::{Classes, Merged, merge};
@@ -228,13 +228,28 @@ impl Rules {
                 Action::Deny => CELL_DENY,
             };
             let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+            let tls = rule.tls.map_or(0, tls_flags);
             let flags = flag(rule.one_way, CELL_ONE_WAY)
                 | flag(rule.is_exempt(), CELL_EXEMPT)
-                | flag(rule.rejects && self.rejects, CELL_REJECT);
+                | flag(rule.rejects && self.rejects, CELL_REJECT)
+                | tls;
             let limit = self.limits.add(rule.rates);
             Cell { flags, limit, ..Cell::new(self.used.len() as u32 - 1, action) }
         })
     }
+}
+
+/// The flags of a cell whose rule asks how connections begin.
+const fn tls_flags(tls: Tls) -> u8 {
+    let required = match tls.mode {
+        TlsMode::Observe => 0,
+        TlsMode::Required => CELL_TLS_REQUIRED,
+    };
+    let before = match tls.starttls {
+        None => 0,
+        Some(Starttls::Postgres) => CELL_TLS_POSTGRES,
+    };
+    CELL_TLS | required | before
 }
 
 /// What a rule lets a local class do with the remote selectors that it names.
