@@ -7,6 +7,7 @@ mod descriptors;
 mod enforcement;
 pub mod events;
 mod evidence;
+mod expiry;
 pub mod fallback;
 pub mod files;
 mod flows;
