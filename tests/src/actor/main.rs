@@ -109,6 +109,10 @@ fn act(words: &Words<'_>, kept: &mut Kept) -> io::Result<String> {
             Ok("taken".to_owned())
         }
         "ring" => ring::connect(words),
+        "make" => {
+            std::fs::create_dir(words.at(1)?)?;
+            Ok("made".to_owned())
+        }
         "move" => {
             std::fs::write(format!("{}/cgroup.procs", words.at(1)?), std::process::id().to_string())?;
             Ok("moved".to_owned())

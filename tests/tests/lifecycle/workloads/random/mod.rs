@@ -4,7 +4,6 @@
 //! it answers. So each packet that the peer gets tells whose it is, whatever its source says.
 
 mod attempts;
-mod capture;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +12,7 @@ use std::time::Instant;
 use bulkhead_testkit::setting;
 
 use self::attempts::{at, draw};
-use self::capture::{Capture, Captured, Packet, What};
+use super::capture::{Capture, Captured, Packet, What};
 use super::cgroup::{Actor, Cgroups};
 use super::witness::Witness;
 use crate::site::{Over, Site};
@@ -216,8 +215,10 @@ impl Crowd {
             } else {
                 &self.host.own[who]
             };
-            // What it was seen as, by the peer or by another of the host: last in what was said.
+            // What it was seen as, by the peer or by another of the host: last in what was said, but for what it had sent
+            // with its SYN and gets back.
             let seen = answer.strip_prefix("seen ").and_then(|said| said.split(' ').next_back());
+            let seen = seen.map(|seen| seen.trim_end_matches('x'));
             let is_right = seen.is_none_or(|seen| own.iter().any(|own| own.to_string() == seen));
             tally.judge(is_right, || format!("{who}: {command}: {answer}"));
         }
