@@ -8,7 +8,7 @@ use crate::limits::{Counted, take_limit};
 use crate::membership::{is_membership, membership};
 use crate::metadata::{Metadata, Outcome, Sides};
 use crate::parse::{self, Headers, Role, protocol};
-use crate::sides::{ends, leaves, passes_apart, passes_as_to_ends};
+use crate::sides::{ends, passes_apart, passes_as_to_ends};
 use crate::workload::{is_answer, may_send};
 use crate::{Action, Calls, Judgement, Packet, Reason, link, report};
 

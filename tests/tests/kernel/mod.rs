@@ -232,7 +232,11 @@ impl Kernel {
 
     /// What a program must do for a reason: audit mode lets nearly all pass.
     pub fn action(&self, reason: Reason) -> Action {
-        if self.audit && !matches!(reason, Reason::Quarantined | Reason::WorkloadSpoofed) { Action::Pass } else { reason.action() }
+        if self.audit && !matches!(reason, Reason::Quarantined | Reason::WorkloadSpoofed) {
+            Action::Pass
+        } else {
+            reason.action()
+        }
     }
 
     /// Runs a program on a packet: what becomes of it.

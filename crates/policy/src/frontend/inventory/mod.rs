@@ -5,6 +5,7 @@ mod distinct;
 pub mod import;
 mod overlap;
 mod parse;
+mod rivals;
 mod spiffe;
 mod workload;
 mod workloads;

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ipnet::IpNet;
 
-use super::{Annotation, Inventory, Node, Owner, ROLES, User, distinct, workloads::workloads};
+use super::{Annotation, Inventory, Node, Owner, ROLES, User, distinct, rivals, workloads::workloads};
 use crate::frontend::diagnostic::{Diagnostic, Findings};
 use crate::frontend::json::{self, Object, Reader, Value};
 use crate::frontend::policy::posture::Attributes;
@@ -45,7 +45,9 @@ pub fn parse(source: &Source, findings: &mut Findings) -> Option<Inventory> {
         });
     let (users, annotations) = parsed?;
     let inventory = Inventory::new(source.clone(), nodes, users.map(|users| named(source, users, findings)));
-    Some(distinct::check(Inventory { annotations, ..inventory }, findings))
+    let inventory = distinct::check(Inventory { annotations, ..inventory }, findings);
+    rivals::check(&inventory, findings);
+    Some(inventory)
 }
 
 /// The users, if no name means two of them.
