@@ -93,6 +93,7 @@ pub(super) fn of_host(host: &Node, workload: Workload) -> Node {
         routes: Vec::new(),
         owner: Owner::Tags(Vec::new()),
         posture: host.posture.clone(),
+        posture_expires: host.posture_expires.clone(),
         expires: ends.into_iter().flatten().min(),
         jailed: host.jailed,
         source: host.source.clone(),
