@@ -29,11 +29,7 @@ pub(crate) fn conclude(meta: &Metadata, place: Place, direction: Direction, inte
         }
         Action::Drop => {
             conclude_drop(meta, direction, interface);
-            if MAPS.audit() && meta.outcome.reason != Reason::Quarantined {
-                Action::Pass
-            } else {
-                Action::Drop
-            }
+            if MAPS.audit() && !meta.outcome.reason.drops_in_audit() { Action::Pass } else { Action::Drop }
         }
     }
 }

@@ -18,7 +18,8 @@ const RUN_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 pub struct Arguments {
     /// What to run; all, one after the other, if none is named. Sizes are in the environment:
     /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_MEDDLINGS, BULKHEAD_CONVERSATIONS, BULKHEAD_FLOWS,
-    /// BULKHEAD_PACKETS, BULKHEAD_FEED, BULKHEAD_BITS, BULKHEAD_DENIED, BULKHEAD_ATTEST; BULKHEAD_SEED repeats a failure.
+    /// BULKHEAD_PACKETS, BULKHEAD_FEED, BULKHEAD_BITS, BULKHEAD_DENIED, BULKHEAD_ATTEST, BULKHEAD_BYPASSES;
+    /// BULKHEAD_SEED repeats a failure.
     proofs: Vec<Proof>,
 }
 
@@ -43,10 +44,12 @@ enum Proof {
     Bits,
     /// 10 million denied packets of 100,000 sources.
     Flood,
+    /// 10,000 attempts of 20 workloads to be somebody else, judged by what their peer gets.
+    Workloads,
 }
 
 impl Proof {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Swaps,
         Self::Kills,
         Self::Meddlings,
@@ -56,6 +59,7 @@ impl Proof {
         Self::Feed,
         Self::Bits,
         Self::Flood,
+        Self::Workloads,
     ];
 
     /// The test binary, and the filter of its tests.
@@ -69,6 +73,7 @@ impl Proof {
             Self::Feed => ("lifecycle", "feed::"),
             Self::Bits => ("lifecycle", "read_back::bits"),
             Self::Flood => ("lifecycle", "flood::sources"),
+            Self::Workloads => ("lifecycle", "workloads::random"),
             Self::Differential => ("differential", "the_kernel_decides_as_the_engine_does"),
         }
     }
@@ -87,6 +92,7 @@ impl Proof {
             Self::Flood => {
                 &[("BULKHEAD_DENIED", "10000000"), ("BULKHEAD_CORE", "100"), ("BULKHEAD_ATTEST", "30")]
             }
+            Self::Workloads => &[("BULKHEAD_BYPASSES", "10000")],
             Self::Differential => &[("BULKHEAD_PACKETS", "10000000")],
         }
     }

@@ -95,6 +95,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     for managed in setup.config.interfaces.iter().filter(|managed| !managed.is_optional) {
         Kernel.interface(&managed.name)?;
     }
+    attach::one_section_each(&Kernel, &setup.config)?;
     descriptors::raise_limit();
     check_support(Path::new(BPFFS), setup.bpffs_is_the_hosts)?;
     if setup.config.guard {

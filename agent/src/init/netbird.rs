@@ -61,6 +61,7 @@ fn listed(peer: Peer) -> Option<Listed> {
         routes: Some(routes.map(|network| network.trunc()).collect()),
         owner: Some(Owner::Tags(vec![MESH.to_owned()])),
         posture: Default::default(),
+        posture_expires: Default::default(),
         expires: None,
         jailed: None,
     })

@@ -92,6 +92,7 @@ fn listed(name: String, key: Option<[u8; 32]>) -> Listed {
         routes: Some(Vec::new()),
         owner: Some(Owner::Tags(vec![MESH.to_owned()])),
         posture: Default::default(),
+        posture_expires: Default::default(),
         expires: None,
         jailed: None,
     }

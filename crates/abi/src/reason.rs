@@ -161,6 +161,13 @@ impl Reason {
         matches!(self.action(), Action::Drop) && matches!(self.concern(), Concern::Policy | Concern::Rate)
     }
 
+    /// It is dropped in audit mode as well: somebody is cut off on purpose, or speaks to other hosts as somebody else.
+    #[inline(always)]
+    #[must_use]
+    pub const fn drops_in_audit(self) -> bool {
+        matches!(self, Self::Quarantined | Self::WorkloadSpoofed)
+    }
+
     /// Another policy could decide otherwise, on the same packet of the same host.
     #[inline(always)]
     #[must_use]

@@ -351,13 +351,28 @@ fn names(path: &Path) -> Result<Vec<String>, KernelError> {
     }
 }
 
+/// Removes a directory with all that is in it. What cannot be removed keeps nothing else there: a pin that stays is a
+/// program that runs.
 pub(super) fn remove(path: &Path) -> Result<(), KernelError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(KernelError::refused(format!("{}: removing it", path.display()))(error))
-        }
-        _ => Ok(()),
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => Ok(()),
+        _ => Err(KernelError::refused(format!("{}: removing it", path.display()))(error)),
+    };
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) => return failed(error),
+    };
+    let mut first = Ok(());
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let removed = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&path)
+        } else {
+            fs::remove_file(&path).map_err(KernelError::refused(format!("{}: removing it", path.display())))
+        };
+        first = first.and(removed);
     }
+    first.and_then(|()| fs::remove_dir(path).or_else(failed))
 }
 
 #[cfg(test)]

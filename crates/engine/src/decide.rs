@@ -9,7 +9,7 @@ use crate::membership::{is_membership, membership};
 use crate::metadata::{Metadata, Outcome, Sides};
 use crate::parse::{self, Headers, Role, protocol};
 use crate::rejected::{is_reset, is_told};
-use crate::sides::{ends, leaves, passes_apart, passes_as_to_ends};
+use crate::sides::{ends, passes_apart, passes_as_to_ends};
 use crate::workload::{is_answer, may_send};
 use crate::{Action, Calls, Judgement, Packet, Reason, link, report};
 
@@ -30,7 +30,7 @@ pub fn decide_parsed(env: &impl Calls, packet: &Packet, direction: Direction, me
     let role = recall(&meta.headers.role);
     meta.outcome = match role {
         _ if env.is_loopback() && passes_apart(env, &meta.headers) => Outcome::of(Reason::Loopback),
-        Role::Invalid => Outcome::of(fault_of(env, &meta.headers)),
+        Role::Invalid => Outcome::of(fault_of(env, direction, &meta.headers)),
         Role::Arp => Outcome::of(Reason::Arp),
         Role::Link => Outcome::of(link::frame(env, packet, &meta.headers)),
         Role::NeighbourDiscovery if env.ethernet() => Outcome::of(Reason::NeighbourDiscovery),
@@ -77,14 +77,17 @@ fn sent(env: &impl Calls, direction: Direction, headers: &Headers, sides: Sides)
 }
 
 /// Why a packet is invalid. In audit mode such a packet passes, but not from or to whoever is
-/// cut off: a quarantined host would otherwise talk by packets that are refused here and
-/// accepted by the stack.
+/// cut off, nor from who speaks as a workload: they would otherwise talk by packets that are
+/// refused here and accepted by the stack.
 #[inline(always)]
-fn fault_of(env: &impl Calls, headers: &Headers) -> Reason {
-    if env.audit() && headers.version != 0 && leaves(env, headers) == Err(Reason::Quarantined) {
-        return Reason::Quarantined;
+fn fault_of(env: &impl Calls, direction: Direction, headers: &Headers) -> Reason {
+    if !env.audit() || headers.version == 0 {
+        return headers.fault;
     }
-    headers.fault
+    match passes_as_to_ends(env, direction, headers) {
+        Err(reason) if reason.drops_in_audit() => reason,
+        _ => headers.fault,
+    }
 }
 
 #[inline(always)]

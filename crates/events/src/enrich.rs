@@ -171,7 +171,7 @@ impl Enricher {
             count: packets.count,
             bytes: packets.bytes,
             generation: key.generation,
-            audit: packets.is_audit.unwrap_or(self.is_audit),
+            audit: packets.is_audit.unwrap_or(self.is_audit) && !reason.drops_in_audit(),
             odd: packets.is_odd && key.kind != KIND_STAGED,
             many,
         }

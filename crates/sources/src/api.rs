@@ -156,9 +156,11 @@ fn add_attributes(client: &Client, device: &mut Value) -> Result<(), SourceError
     let is_fit = |id: &&str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let id = id.filter(is_fit).ok_or_else(|| nonsense(client, "a device has no id"))?;
     let client = client.at(&format!("/api/v2/device/{id}/attributes"));
-    match parsed(&client, &get(&client, OF_DEVICE)?)?.remove("attributes") {
+    let mut told = parsed(&client, &get(&client, OF_DEVICE)?)?;
+    match told.remove("attributes") {
         Some(attributes @ Value::Object(_)) => {
             device["attributes"] = attributes;
+            device["attributeExpiries"] = told.remove("expiries").unwrap_or_default();
             Ok(())
         }
         _ => Err(nonsense(&client, "it has no \"attributes\"")),

@@ -9,6 +9,7 @@ mod sockets;
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, Write as _};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 
 use socket2::Socket;
 
@@ -58,6 +59,22 @@ fn answer(line: &str, kept: &mut Kept) -> String {
     })
 }
 
+/// Acts from within a network namespace, or the last of several, separated by commas, that it enters one after the other.
+fn within(namespaces: &str, line: &str) -> io::Result<String> {
+    let act = || {
+        for namespace in namespaces.split(',') {
+            let namespace = std::fs::File::open(namespace)?;
+            // SAFETY: a descriptor that is open; only this thread's network changes.
+            if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(answer(line, &mut Kept::new()))
+    };
+    std::thread::scope(|scope| scope.spawn(act).join())
+        .unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+}
+
 fn act(words: &Words<'_>, kept: &mut Kept) -> io::Result<String> {
     match words.at(0)? {
         "tcp" => sockets::tcp(words),
@@ -80,6 +97,7 @@ fn act(words: &Words<'_>, kept: &mut Kept) -> io::Result<String> {
             let socket = kept.get(words.at(1)?).ok_or_else(|| io::Error::other("no such socket"))?;
             sockets::say(socket)
         }
+        "echo" => sockets::echo(words),
         "raw" => forged::raw(words),
         "packet" => forged::packet(words),
         "give" => {
@@ -91,10 +109,15 @@ fn act(words: &Words<'_>, kept: &mut Kept) -> io::Result<String> {
             Ok("taken".to_owned())
         }
         "ring" => ring::connect(words),
+        "make" => {
+            std::fs::create_dir(words.at(1)?)?;
+            Ok("made".to_owned())
+        }
         "move" => {
             std::fs::write(format!("{}/cgroup.procs", words.at(1)?), std::process::id().to_string())?;
             Ok("moved".to_owned())
         }
+        "within" => within(words.at(1)?, &words.0[2..].join(" ")),
         "child" => {
             let output = std::process::Command::new("/proc/self/exe").args(&words.0[1..]).output()?;
             Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())

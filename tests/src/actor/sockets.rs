@@ -133,10 +133,31 @@ fn send_from(socket: &Socket, to: SocketAddr, source: IpAddr, is_connected: bool
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Answers at an address by TCP or UDP with a name, for as long as the process lives.
+/// Asks for an echo by a socket of ICMP, whose identifier is the port (icmp(7)); bound to an address if one is given.
+pub fn echo(words: &Words<'_>) -> io::Result<String> {
+    let to = words.address(1)?;
+    let protocol = if to.is_ipv4() { Protocol::ICMPV4 } else { Protocol::ICMPV6 };
+    let socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(protocol))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    if let Some(from) = words.value("from") {
+        let from: SocketAddr = from.parse().map_err(io::Error::other)?;
+        socket.bind(&from.into())?;
+    }
+    let kind = if to.is_ipv4() { 8 } else { 128 };
+    socket.send_to(&[kind, 0, 0, 0, 0, 0, 0, 1], &to.into())?;
+    received(&socket).map(|_| "echoed".to_owned())
+}
+
+/// Answers at an address by TCP or UDP with a name, and behind it with `told` whom it sees, for as long as the process
+/// lives.
 pub fn listen(words: &Words<'_>) -> io::Result<String> {
     let at = words.address(2)?;
     let name = words.at(3)?.to_owned();
+    let is_told = words.has("told");
+    let answer = move |from: Option<SocketAddr>| match from {
+        Some(from) if is_told => format!("{name} {}", from.ip()),
+        _ => name.clone(),
+    };
     let kind = if words.at(1)? == "tcp" { Type::STREAM } else { Type::DGRAM };
     let socket = Socket::new(Domain::for_address(at), kind, None)?;
     socket.set_reuse_address(kind == Type::STREAM)?;
@@ -147,8 +168,8 @@ pub fn listen(words: &Words<'_>) -> io::Result<String> {
     if kind == Type::STREAM {
         socket.listen(64)?;
         std::thread::spawn(move || {
-            while let Ok((mut accepted, _)) = socket.accept() {
-                let _ = accepted.write_all(name.as_bytes());
+            while let Ok((mut accepted, from)) = socket.accept() {
+                let _ = accepted.write_all(answer(from.as_socket()).as_bytes());
                 std::thread::spawn(move || {
                     let mut bytes = [0; 100];
                     while let Ok(length @ 1..) = accepted.read(&mut bytes) {
@@ -162,7 +183,7 @@ pub fn listen(words: &Words<'_>) -> io::Result<String> {
             let socket: std::net::UdpSocket = socket.into();
             let mut bytes = [0; 100];
             while let Ok((_, from)) = socket.recv_from(&mut bytes) {
-                let _ = socket.send_to(name.as_bytes(), from);
+                let _ = socket.send_to(answer(Some(from)).as_bytes(), from);
             }
         });
     }

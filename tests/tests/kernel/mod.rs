@@ -230,9 +230,13 @@ impl Kernel {
         clock.set(0, now, 0).expect("setting the clock");
     }
 
-    /// What a program must do for a reason: audit mode lets all pass but the quarantined.
+    /// What a program must do for a reason: audit mode lets nearly all pass.
     pub fn action(&self, reason: Reason) -> Action {
-        if self.audit && reason != Reason::Quarantined { Action::Pass } else { reason.action() }
+        if self.audit && !matches!(reason, Reason::Quarantined | Reason::WorkloadSpoofed) {
+            Action::Pass
+        } else {
+            reason.action()
+        }
     }
 
     /// Runs a program on a packet: what becomes of it.

@@ -287,6 +287,18 @@ fn an_interface_without_a_program_is_closed_both_ways_and_told_of() {
 }
 
 #[test]
+fn one_device_by_two_names_is_refused() {
+    let mut site = Site::new("gdtwo", Over::Ethernet, &[WEB]);
+    site.namespace("server").ip("link property add dev eth0 altname uplink").unwrap();
+    let twice =
+        site.configuration("server", "eth0") + "[[interface]]\nname = \"uplink\"\nrole = \"underlay\"\n";
+    site.write("agent.toml", &twice);
+    site.launch();
+    assert_eq!(site.exit_code(), Some(2), "{}", site.log());
+    assert!(site.log().contains("interfaces eth0 and uplink of agent.toml are one device"), "{}", site.log());
+}
+
+#[test]
 fn an_interface_may_be_named_by_an_alternative_name() {
     let mut site = Site::new("gdalt", Over::Ethernet, &[WEB]);
     let name = "ethernet-of-the-second-slot";

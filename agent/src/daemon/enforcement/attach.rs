@@ -1,12 +1,14 @@
 //! Interfaces come, go and come back. The guard holds what no program sees meanwhile.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bulkhead_api::request::AttachAnswer;
-use bulkhead_dataplane::{Attached, Dataplane, KernelError};
+use bulkhead_dataplane::{Attached, Dataplane, DeviceTable as _, KernelError};
 use bulkhead_policy::inventory::Inventory;
 
-use crate::config::Role;
+use crate::config::{Config, Role};
 use crate::daemon::service;
 use crate::daemon::setup::Setup;
 use crate::daemon::state::Enforcer;
@@ -15,6 +17,29 @@ use crate::exit::Usage;
 
 /// How often an agent without any interface looks whether one has come.
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Whether each section of agent.toml is another device: one by its name and by an alternative one would be given the
+/// programs of both in turn.
+///
+/// # Errors
+/// Which two are one.
+pub fn one_section_each(plane: &impl Dataplane, config: &Config) -> anyhow::Result<()> {
+    let devices = plane.devices().context("asking for interfaces")?;
+    let mut known: BTreeMap<u32, &str> = BTreeMap::new();
+    for managed in &config.interfaces {
+        let asked = devices.by_name(&managed.name);
+        let asked = asked.with_context(|| format!("interface {}: asking for it", managed.name))?;
+        let Some(device) = asked else { continue };
+        if let Some(first) = known.insert(device.index, &managed.name) {
+            return Err(Usage(format!(
+                "interfaces {first} and {} of agent.toml are one device; remove one of the two sections",
+                managed.name
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
 
 /// Waits until one of the managed interfaces is there. The guard keeps the others' names closed.
 ///

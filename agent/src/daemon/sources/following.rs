@@ -51,12 +51,14 @@ pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
     let run = move || {
         let mut done = None;
         while !enforcer.live().detached {
-            let now = (enforcer.setup.sources.revision(), generation(&enforcer));
+            let sources = &enforcer.setup.sources;
+            // What ends does so by the clock, whether or not a source can be asked.
+            let now = (sources.revision(), sources.ended(), generation(&enforcer));
             if done != Some(now) {
                 match follow(&enforcer) {
                     // What was made by it has another number.
                     Ok(()) => {
-                        done = Some((now.0, generation(&enforcer)));
+                        done = Some((now.0, now.1, generation(&enforcer)));
                         tell(&enforcer, None);
                     }
                     Err(error) => {

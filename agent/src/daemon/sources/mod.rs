@@ -24,6 +24,7 @@ use bulkhead_policy::source::Source as Text;
 use bulkhead_sources::Settings;
 
 use self::state::Asked;
+use crate::daemon::clock::wall_time;
 use crate::daemon::files::Files;
 use crate::daemon::state::held;
 use crate::daemon::store::Store;
@@ -82,8 +83,11 @@ impl Sources {
         };
         let answers: Vec<(&str, Option<Arc<Inventory>>)> =
             self.each.iter().map(|one| (&*one.settings.name, held(&one.asked).answer())).collect();
+        let now = wall_time();
+        let current: Vec<(&str, Inventory)> =
+            answers.iter().filter_map(|(name, answer)| Some((*name, answer.as_deref()?.at(now)))).collect();
         let listed: Vec<(&str, &Inventory)> =
-            answers.iter().filter_map(|(name, answer)| Some((*name, answer.as_deref()?))).collect();
+            current.iter().map(|(name, inventory)| (*name, inventory)).collect();
         let Composed { text, left_out } = compose(&read, &listed);
         self.tell_of(left_out);
         let inventory = Text::new(base.name(), &text);
@@ -155,6 +159,13 @@ impl Sources {
         if let Some(follower) = self.follower.get() {
             follower.unpark();
         }
+    }
+
+    /// How many attributes that the last answers have are over by now.
+    fn ended(&self) -> usize {
+        let now = wall_time();
+        let answers = self.each.iter().filter_map(|one| held(&one.asked).answer());
+        answers.map(|answer| answer.ended(now)).sum()
     }
 
     fn revision(&self) -> u64 {

@@ -60,7 +60,7 @@ impl Found {
 pub fn find(workloads: &Workloads, tree: &Tree) -> BTreeMap<String, Found> {
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
     for workload in &workloads.each {
-        let mut matching = matching(workload, tree).filter(|cgroup| cgroup.is_roots);
+        let mut matching = matching(workload, tree).filter(|cgroup| may_be(cgroup));
         // In the order of paths what lies above comes first.
         let outermost = matching.next().cloned();
         let of = match outermost {
@@ -107,23 +107,48 @@ fn matching<'t>(workload: &CompiledWorkload, tree: &'t Tree) -> impl Iterator<It
     tree.cgroups.iter().filter(|cgroup| workload.matches.is(&cgroup.path))
 }
 
-/// Of each workload that cgroups match which somebody else than root has made, or may make others beside: they are none.
-pub fn foreign(workloads: &Workloads, tree: &Tree) -> Vec<String> {
+/// Whether a cgroup may be a workload: root's alone, and not one that would take the agent along.
+const fn may_be(cgroup: &Cgroup) -> bool {
+    cgroup.is_roots && !cgroup.is_agents
+}
+
+/// What an operator should know of `match`: cgroups that it holds of and that are no workload, since somebody else than
+/// root has made them, or may make others beside, or since the agent is in them; and a workload that sshd is in.
+pub fn warnings(workloads: &Workloads, tree: &Tree, found: &BTreeMap<String, Found>) -> Vec<String> {
     let of = |workload: &CompiledWorkload| {
-        let mut foreign = matching(workload, tree).filter(|cgroup| !cgroup.is_roots);
-        let first = foreign.next()?;
-        let more = match foreign.count() {
+        let mut others = matching(workload, tree).filter(|cgroup| !may_be(cgroup));
+        let first = others.next()?;
+        let more = match others.count() {
             0 => String::new(),
             count => format!(", and {count} more"),
         };
+        let why = if first.is_agents {
+            "the agent itself is in it"
+        } else {
+            "it, or one above it, is not root's, as of a service with Delegate= and User="
+        };
         Some(format!(
-            "workload {}: its `match` holds of the cgroup {}{more}, which is not the workload: it, or one above it, is not \
-             root's",
+            "workload {}: its `match` holds of the cgroup {}{more}, which is not the workload but the host's: {why}",
             workload.name, first.path
         ))
     };
-    workloads.each.iter().filter_map(of).collect()
+    let taken = |(name, found): (&String, &Found)| {
+        let within =
+            |sshd: &&Cgroup| found.cgroups().iter().any(|own| sshd.level > own.level && is_within(sshd, own));
+        let sshd =
+            tree.cgroups.iter().filter(|cgroup| SSHD.iter().any(|name| cgroup.directory.ends_with(name)));
+        let sshd = sshd.clone().find(within)?;
+        Some(format!(
+            "workload {name}: sshd is in it ({}), so that nobody logs in by the host's own overlay address; move it to \
+             another slice, or name it alone",
+            sshd.path
+        ))
+    };
+    workloads.each.iter().filter_map(of).chain(found.iter().filter_map(taken)).collect()
 }
+
+/// Units of sshd, as distributions name them.
+const SSHD: [&str; 4] = ["ssh.service", "sshd.service", "ssh.socket", "sshd.socket"];
 
 /// Whether a cgroup is another, or lies below it.
 fn is_within(cgroup: &Cgroup, above: &Cgroup) -> bool {
@@ -135,7 +160,7 @@ mod tests {
     use bulkhead_policy::compile::{CompiledWorkload, Workloads};
     use bulkhead_policy::inventory::Matches;
 
-    use super::{Cgroup, Found, Tree, find, foreign};
+    use super::{Cgroup, Found, Tree, find, warnings};
 
     fn tree(paths: &[&str]) -> Tree {
         let cgroups = paths.iter().zip(2..).map(|(path, id)| Cgroup {
@@ -143,6 +168,7 @@ mod tests {
             directory: path.trim_start_matches('/').into(),
             id,
             is_roots: !path.contains("user@"),
+            is_agents: "/agents.slice/bulkhead.service".starts_with(path),
             level: path.matches('/').count() as u32,
         });
         let mut cgroups: Vec<_> = cgroups.collect();
@@ -192,10 +218,35 @@ mod tests {
         assert_eq!(cgroup.path, "/s.slice/engine.service");
         assert_eq!(of(vec![engine()], &paths[1..], "h/engine"), Found::NotRunning);
         let told = |paths: &[&str]| {
-            foreign(&Workloads { each: vec![engine()], ..Workloads::default() }, &tree(paths)).concat()
+            let (workloads, tree) = (Workloads { each: vec![engine()], ..Workloads::default() }, tree(paths));
+            warnings(&workloads, &tree, &find(&workloads, &tree)).concat()
         };
         assert!(told(&paths).contains("/u.slice/user@1/app, and 1 more"), "{}", told(&paths));
         assert_eq!(told(&paths[..1]), "");
+    }
+
+    #[test]
+    fn nobody_is_locked_out_by_a_match_unawares() {
+        let each =
+            || vec![workload("h/all", &[], &["/agents.slice"]), workload("h/ops", &["ops.slice"], &[])];
+        let workloads = Workloads { each: each(), ..Workloads::default() };
+        let tree = tree(&[
+            "/agents.slice",
+            "/agents.slice/bulkhead.service",
+            "/ops.slice",
+            "/ops.slice/sshd.service",
+        ]);
+        let found = find(&workloads, &tree);
+        assert_eq!(found["h/all"], Found::NotRunning, "the agent is not to be a workload");
+        assert!(found["h/ops"].holder().is_some());
+        let told = warnings(&workloads, &tree, &found);
+        let [agent, sshd] = &told[..] else { panic!("{told:?}") };
+        assert!(agent.contains("/agents.slice, which") && agent.contains("the agent itself"), "{agent}");
+        assert!(sshd.contains("/ops.slice/sshd.service") && sshd.starts_with("workload h/ops"), "{sshd}");
+        // By its own name it is meant.
+        let workloads =
+            Workloads { each: vec![workload("h/ssh", &["sshd.service"], &[])], ..Workloads::default() };
+        assert!(warnings(&workloads, &tree, &find(&workloads, &tree)).is_empty());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use bulkhead_dataplane::{
 };
 use bulkhead_policy::compile::Workloads;
 
-use super::found::{Found, find, foreign};
+use super::found::{Found, find, warnings};
 use super::tree::{Cgroup, Tree, is_gone, mount_point};
 use crate::daemon::state::held;
 
@@ -37,8 +37,8 @@ pub(super) struct Kept {
     pub(super) found: BTreeMap<String, Found>,
     /// Why the last look failed.
     pub(super) problem: Option<String>,
-    /// Cgroups that match and are no workloads.
-    foreign: Vec<String>,
+    /// What an operator should know of cgroups that match.
+    warnings: Vec<String>,
     /// Up to which id the set takes cgroups for known.
     seen: u64,
     set: Option<CgroupSet>,
@@ -88,7 +88,8 @@ impl Keeper {
     pub fn prepare(&self, pins: &Pins, next: &Workloads, to_all: bool) -> anyhow::Result<()> {
         let mut kept = held(&self.0);
         let is_former = |address: &IpAddr| !next.each.iter().any(|one| one.addresses.contains(address));
-        let before = kept.wanted.each.iter().flat_map(|workload| workload.addresses.iter().copied());
+        // Whichever agent has attached what holds them.
+        let before = kept.links(pins)?.held()?.into_iter();
         let former = before.filter(is_former).filter(|address| !next.host.contains(address)).collect();
         let specification = specification(next, former, to_all);
         if specification.is_empty() {
@@ -148,16 +149,14 @@ impl Keeper {
         held(&self.0).root.clone()
     }
 
-    /// Lets go of everything; what is not pinned is detached.
+    /// Lets go of everything; what is not pinned is detached. Until others are to be held nothing is looked at.
     pub fn clear(&self) {
         let mut kept = held(&self.0);
-        if let Some(links) = &mut kept.links {
-            links.clear();
-        }
+        kept.links = None;
         kept.set = None;
         kept.wanted = Workloads::default();
         kept.found.clear();
-        kept.foreign.clear();
+        kept.warnings.clear();
     }
 
     /// What is known, for `status`.
@@ -166,7 +165,7 @@ impl Keeper {
         of: impl FnOnce(&Workloads, &BTreeMap<String, Found>, &[String]) -> T,
     ) -> T {
         let kept = held(&self.0);
-        of(&kept.wanted, &kept.found, &kept.foreign)
+        of(&kept.wanted, &kept.found, &kept.warnings)
     }
 
     /// Why the cgroups are not known as they are now.
@@ -244,7 +243,7 @@ impl Kept {
     ) -> anyhow::Result<()> {
         let root = self.root()?;
         let now = find(&self.wanted, tree);
-        self.foreign = foreign(&self.wanted, tree);
+        self.warnings = warnings(&self.wanted, tree, &now);
         let mut restored = Vec::new();
         let before = self.found.clone();
         self.links(pins)?;
@@ -341,7 +340,7 @@ impl Kept {
         }
         self.set = None;
         self.found.clear();
-        self.foreign.clear();
+        self.warnings.clear();
         self.problem = None;
         Ok(())
     }
@@ -403,6 +402,7 @@ mod tests {
                 id,
                 level: 1,
                 is_roots: true,
+                is_agents: false,
             };
             open(Path::new(&base), &cgroup).map(|directory| directory.is_some())
         };

@@ -20,7 +20,7 @@ pub struct Report {
 
 /// What is known of workloads. Not while what runs is held: a look holds them the other way round.
 pub fn report(setup: &Setup) -> Report {
-    let (workloads, mut warnings) = setup.workloads.known(|wanted, found, foreign| {
+    let (workloads, mut warnings) = setup.workloads.known(|wanted, found, warnings| {
         let each = wanted.each.iter().map(|workload| {
             let of = found.get(&workload.name).unwrap_or(&Found::NotRunning);
             let cgroup = match of {
@@ -36,7 +36,7 @@ pub fn report(setup: &Setup) -> Report {
                 problem: of.problem(&workload.name),
             }
         });
-        (each.collect::<Vec<_>>(), foreign.to_vec())
+        (each.collect::<Vec<_>>(), warnings.to_vec())
     });
     for workload in &workloads {
         let missing = workload.addresses.iter().filter(|address| !is_here(**address));

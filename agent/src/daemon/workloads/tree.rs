@@ -24,6 +24,15 @@ pub struct Cgroup {
     pub level: u32,
     /// It and each above it belongs to root: nobody else has made it.
     pub is_roots: bool,
+    /// The agent itself is in it, or in one below it.
+    pub is_agents: bool,
+}
+
+/// The agent's own cgroup, as a directory below the mount point: the root if there is no telling.
+fn own() -> PathBuf {
+    let written = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path = written.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    PathBuf::from(path)
 }
 
 /// All cgroups.
@@ -101,13 +110,14 @@ impl Tree {
 
     /// One look, with the highest id that it has seen.
     fn read_once(root: &Path) -> io::Result<Self> {
-        let mut tree = Self { cgroups: Vec::new(), last: ROOT };
+        let (mut tree, own) = (Self { cgroups: Vec::new(), last: ROOT }, own());
         let top = Cgroup {
             path: String::new(),
             directory: PathBuf::new(),
             id: ROOT,
             level: 0,
             is_roots: fs::metadata(root)?.uid() == 0,
+            is_agents: true,
         };
         let mut left = vec![top];
         while let Some(above) = left.pop() {
@@ -129,9 +139,11 @@ impl Tree {
                     metadata => metadata?,
                 };
                 let name = entry.file_name();
+                let directory = above.directory.join(&name);
                 let cgroup = Cgroup {
                     path: format!("{}/{}", above.path, name.to_string_lossy()),
-                    directory: above.directory.join(&name),
+                    is_agents: own.starts_with(&directory),
+                    directory,
                     id: metadata.ino(),
                     level: above.level + 1,
                     is_roots: above.is_roots && metadata.uid() == 0,

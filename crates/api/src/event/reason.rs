@@ -93,6 +93,12 @@ impl Reason {
     pub fn is(self, reason: OfPrograms) -> bool {
         self == Self::Program(reason)
     }
+
+    /// Whether packets are dropped for it in audit mode as well.
+    #[must_use]
+    pub fn drops_in_audit(self) -> bool {
+        matches!(self, Self::Program(reason) if reason.drops_in_audit())
+    }
 }
 
 impl fmt::Display for Reason {

@@ -60,6 +60,10 @@ impl CgroupLinks {
         Ok(Self(links))
     }
 
+    pub(super) fn link(&self, place: Place, hook: CgroupHook) -> Option<&Link> {
+        self.0.get(&(place, hook))
+    }
+
     /// Where something is attached, or was.
     #[must_use]
     pub fn places(&self) -> BTreeSet<Place> {

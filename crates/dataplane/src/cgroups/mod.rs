@@ -4,6 +4,7 @@
 //! workload, and the maps that they share. [`CgroupLinks`] are what is attached. The next set takes a link over by one
 //! atomic update, as the next generation does a link of an interface.
 
+mod held;
 mod hook;
 mod links;
 mod load;

@@ -21,7 +21,7 @@ use crate::{KernelError, Pins};
 /// [`Holder`] as aya takes values.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Value(Holder);
+pub(super) struct Value(pub(super) Holder);
 // SAFETY: repr(C), no padding (its size is asserted where it is defined), plain integers.
 unsafe impl aya::Pod for Value {}
 

@@ -65,9 +65,11 @@ fn a_set_is_taken_over_by_the_next_and_asked_of_the_kernel() {
     assert_eq!(links.fault(&set, Place::Host, None, &pins).unwrap(), None);
     assert_eq!(pins.cgroup_links().unwrap().len(), 9 + 7);
 
-    // Another agent finds them by their pins, and puts its own programs there.
+    // Another agent finds them by their pins, knows whose addresses they keep, and puts its own programs there.
     drop(links);
     let mut links = CgroupLinks::open(&pins).unwrap();
+    let held = ["198.18.9.1", "198.18.9.9", "2001:db8::91"].map(|text| text.parse::<IpAddr>().unwrap());
+    assert_eq!(links.held().unwrap(), held);
     assert_eq!(links.places().into_iter().collect::<Vec<_>>(), [Place::Host, place]);
     let next = CgroupSet::load(specification(&["198.18.9.2"], false), &pins).unwrap();
     assert_eq!(fault(&links, &next), Some(CgroupFault::OtherProgram(CgroupHook::Bind4)));

@@ -169,8 +169,19 @@ fn in_audit_mode_it_is_told_of() {
     let mut node = Node::new(&tables);
     node.0.settings.features |= FEATURE_AUDIT;
     let reason = sent(&node, &by(&[1, 5, BACKUP_CGROUP]), &tcp((ENGINE, 4000), (PEER, 443), SYN));
-    assert_eq!(reason, Reason::WorkloadSpoofed);
+    assert!(reason == Reason::WorkloadSpoofed && reason.drops_in_audit());
     assert_eq!(node.flows(), (0, 0));
+    // Nor by what this host takes for invalid, which passes then, and another one's stack may not.
+    let mut invalid = tcp((ENGINE, 4000), (PEER, 443), SYN);
+    invalid[33] = 0;
+    for (sender, audit, expected) in [
+        (&[1, 5, BACKUP_CGROUP][..], true, Reason::WorkloadSpoofed),
+        (&[1, 5, BACKUP_CGROUP], false, Reason::TcpFlags),
+        (&[1, 5, ENGINE_CGROUP], true, Reason::TcpFlags),
+    ] {
+        node.audit(audit);
+        assert_eq!(sent(&node, &by(sender), &invalid), expected, "{sender:?} {audit}");
+    }
 }
 
 /// A frame as `lo` has it.

@@ -343,6 +343,14 @@ pub fn resolve_with(
     findings: &mut Findings,
 ) -> Ruleset {
     name_check::check(policy, inventory, findings);
+    // The agent takes these out of what sources list: the tables know no end of an attribute.
+    for node in inventory.nodes.iter().filter(|node| !node.posture_expires.is_empty()) {
+        let message = format!("{}: postureExpires is for what a source lists", node.name);
+        let error = Diagnostic::error(&inventory.source, node.span, message);
+        findings.push(
+            error.help("nothing would end the attributes of a file: remove it, or list the node by a source"),
+        );
+    }
     let mut resolver = Resolver::new(policy, inventory, dialect, network, findings);
     resolver.default_posture();
     let venues = resolver.venues();

@@ -199,6 +199,7 @@ fn node(number: u32, name: String, owner: Owner, routes: Vec<IpNet>) -> Node {
         routes,
         owner,
         posture: serde_json::Map::new(),
+        posture_expires: BTreeMap::new(),
         expires: None,
         jailed: false,
         source: None,

@@ -64,6 +64,34 @@ fn what_is_wrong_is_told_with_its_place_and_what_to_do() {
         ),
         (with("a", "8.8.8.8", r#"{"unit": "a.service"}"#), "add \"8.8.8.8/32\" to its routes"),
         (with("a", "100.64.0.1", r#"{"unit": "a.service"}"#), "h does not route 100.64.0.1"),
+        (with("a", "127.0.0.2", r#"{"unit": "a.service"}"#), "127.0.0.2 is a loopback address"),
+        (with("a", "::1", r#"{"unit": "a.service"}"#), "::1 is a loopback address"),
+        (with("a", "224.0.0.5", r#"{"unit": "a.service"}"#), "224.0.0.5 is a multicast address"),
+        (with("a", "ff02::5", r#"{"unit": "a.service"}"#), "ff02::5 is a multicast address"),
+        (with("a", "169.254.1.1", r#"{"unit": "a.service"}"#), "169.254.1.1 is a link-local address"),
+        (with("a", "fe80::1", r#"{"unit": "a.service"}"#), "fe80::1 is a link-local address"),
+        (with("a", "255.255.255.255", r#"{"unit": "a.service"}"#), "255.255.255.255 is a reserved address"),
+        (with("a", "0.0.0.1", r#"{"unit": "a.service"}"#), "0.0.0.1 is a reserved address"),
+        (
+            with("a", "100.64.9.1", r#"{"unit": "system.slice"}"#),
+            "system.slice would take /system.slice along",
+        ),
+        (with("a", "100.64.9.1", r#"{"unit": "user.slice"}"#), "user.slice would take /user.slice along"),
+        (with("a", "100.64.9.1", r#"{"unit": "init.scope"}"#), "init.scope would take /init.scope along"),
+        (with("a", "100.64.9.1", r#"{"unit": "-.slice"}"#), "-.slice would take /-.slice along"),
+        (with("a", "100.64.9.1", r#"{"cgroup": "/*"}"#), "/* would take /-.slice along"),
+        (
+            with("a", "100.64.9.1", r#"{"cgroup": "/sys*.slice"}"#),
+            "/sys*.slice would take /system.slice along",
+        ),
+        (
+            with("a", "100.64.9.1", r#"{"cgroup": "/system.slice/*"}"#),
+            "/system.slice/* would take /system.slice/bulkhead.service along",
+        ),
+        (
+            with("a", "100.64.9.1", r#"{"cgroup": "/*/s*.service"}"#),
+            "/*/s*.service would take /system.slice/ssh.service along",
+        ),
         (with("a", "100.64.9.1", r#"{"unit": "a"}"#), "\"a\" is no name of a unit that has a cgroup"),
         (with("a", "100.64.9.1", r#"{"unit": "a*.service"}"#), "is no name of a unit that has a cgroup"),
         (with("a", "100.64.9.1", r#"{"unit": "a.timer"}"#), "is no name of a unit that has a cgroup"),
@@ -160,4 +188,39 @@ fn a_cgroup_is_matched_by_its_unit_or_its_path() {
         Matches { units: vec!["engine.service".into()], cgroups: vec!["/ci.slice/job-*.scope".into()] };
     assert!(matches.is("/system.slice/engine.service") && matches.is("/ci.slice/job-7.scope"));
     assert!(!matches.is("/system.slice/engine.service/sub") && !matches.is("/x/ci.slice/job-7.scope"));
+}
+
+#[test]
+fn only_its_host_routes_a_workload() {
+    let routed = |of_host: &str, of_other: &str| {
+        format!(
+            r#"{{"nodes": [
+  {{"name": "other", "addresses": ["100.64.0.2"], "routes": [{of_other}], "tags": []}},
+  {{"name": "h", "addresses": ["100.64.0.1"], "routes": [{of_host}], "tags": [], "workloads": [
+    {{"name": "w", "addresses": ["100.64.9.1"], "tags": [], "match": {{"unit": "w.service"}}}}]}}]}}"#
+        )
+    };
+    let narrow = r#""100.64.9.1/32""#;
+    for (of_host, of_other) in
+        [(narrow, r#""0.0.0.0/0""#), (narrow, r#""100.64.9.0/24""#), (narrow, r#""100.64.9.2/32""#)]
+    {
+        let (parsed, findings) = read(&routed(of_host, of_other));
+        assert!(parsed.is_some(), "{of_other}: {findings}");
+    }
+    for (of_host, of_other) in [
+        (narrow, narrow),
+        (r#""100.64.9.0/24""#, r#""10.0.0.0/8", "100.64.9.0/24""#),
+        (r#""100.64.9.0/24""#, narrow),
+        (r#""100.64.9.0/24""#, r#""100.64.9.1""#),
+    ] {
+        let text = routed(of_host, of_other);
+        let mut findings = Findings::default();
+        inventory::parse(&Source::new("i", &text), &mut findings);
+        let [error] = &findings.0[..] else { panic!("{findings}") };
+        assert!(error.message.starts_with("100.64.9.1 of h/w is in a route of other as well"), "{findings}");
+        assert_eq!(error.related[0].message, "other routes it here");
+        // Both places: by lines.
+        let lines = [error.location.as_ref().unwrap().position.line, error.related[0].location.position.line];
+        assert_eq!(lines, [4, 2], "{findings}");
+    }
 }

@@ -27,6 +27,7 @@ pub struct Told {
     pub devices: Vec<Value>,
     pub users: Vec<Value>,
     pub attributes: Value,
+    pub expiries: Value,
     pub way: Way,
     /// Rounds of questions that have begun, each with the list of devices.
     begun: u64,
@@ -52,6 +53,7 @@ impl Api {
             devices: Vec::new(),
             users: Vec::new(),
             attributes: json!({}),
+            expiries: json!({}),
             way: Way::Well,
             begun: 0,
             left: 0,
@@ -149,7 +151,8 @@ impl Told {
             _ => {
                 let id = path.strip_prefix("/api/v2/device/")?.strip_suffix("/attributes")?;
                 let known = self.attributes.get(id).cloned().unwrap_or_else(|| json!({}));
-                json!({"attributes": known, "expiries": {}}).to_string()
+                let expiries = self.expiries.get(id).cloned().unwrap_or_else(|| json!({}));
+                json!({"attributes": known, "expiries": expiries}).to_string()
             }
         })
     }

@@ -341,3 +341,53 @@ fn what_cannot_be_enforced_cuts_off_whoever_has_changed_and_outlives_a_restart()
     until(&site, "all is well", || site.status()["state"] == "enforced");
     assert!(site.status()["agent"]["alarms"]["active"].as_array().unwrap().is_empty());
 }
+
+/// So many seconds from now, as the API has times.
+fn in_seconds(seconds: i64) -> String {
+    let time = time::OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
+    time.format(&time::format_description::well_known::Rfc3339).unwrap()
+}
+
+#[test]
+fn what_was_to_end_ends_though_the_api_is_down() {
+    for (label, key) in [("lvattribute", false), ("lvkey", true)] {
+        let (mut site, api) = site(label);
+        site.start();
+        admitted(&site);
+        let mut connection = site.connect("client", 8080);
+        connection.goes_on();
+        // The attribute of the device, or its key, is to end; nobody tells of it when it does.
+        let end = in_seconds(6);
+        api.tell(|told| match key {
+            true => {
+                let until = json!({"keyExpiryDisabled": false, "expires": end});
+                told.devices[0] = device(&site, "c1", "client", until);
+            }
+            false => told.expiries = json!({"c1": {"custom:sound": end, "custom:other": in_seconds(-60)}}),
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        api.told().way = Way::Status("503 Service Unavailable");
+        connection.goes_on();
+        if !key {
+            // Another agent knows it as well.
+            site.kill();
+            site.start();
+            connection.goes_on();
+        }
+        std::thread::sleep(slower(Duration::from_secs(7)));
+        connection.is_cut();
+        assert!(site.is_denied("client", 8080), "{label}");
+        let listed = String::from_utf8(site.bulkhead(&["sources", "--inventory"]).stdout).unwrap();
+        assert!(key || !listed.contains("custom:sound") && !listed.contains("postureExpires"), "{listed}");
+        // It is admitted anew once somebody says so.
+        api.tell(|told| {
+            told.way = Way::Well;
+            told.expiries = json!({});
+            told.devices[0] = device(&site, "c1", "client", json!({}));
+        });
+        let deadline = Instant::now() + slower(Duration::from_secs(10));
+        while !site.connects("client", 8080) {
+            assert!(Instant::now() < deadline, "{label}: it is not admitted again");
+        }
+    }
+}

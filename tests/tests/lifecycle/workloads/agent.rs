@@ -351,3 +351,27 @@ fn what_others_take_away_is_put_back() {
     assert_eq!(engine.ask(&format!("tcp {PEER} from={HOST}:0")), format!("seen {HOST}"));
     assert_eq!(other.ask(&format!("tcp {PEER} from={ENGINE}:0")), format!("seen {ENGINE}"));
 }
+
+#[test]
+fn a_detach_that_fails_leaves_nobody_off_the_overlay() {
+    let mut world = World::new("stuck", "");
+    let (_engine, _, mut other) = world.start();
+    // What nobody can remove among the pins.
+    let stuck = world.site.layout().join("cgroups/a-mount");
+    std::fs::create_dir(&stuck).unwrap();
+    let with = |words: &[&str]| {
+        let status = std::process::Command::new(words[0]).args(&words[1..]).arg(&stuck).status().unwrap();
+        assert!(status.success(), "{words:?}");
+    };
+    with(&["mount", "-t", "tmpfs", "none"]);
+    let output = world.site.bulkhead(&["detach"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    // All else is gone, with the agent: a new cgroup, which nobody would look at any more, is as any.
+    let mut new = world.actor("user.slice/new.scope");
+    let answers = [&mut new, &mut other].map(|actor| actor.ask(&format!("tcp {PEER} from={ENGINE}:0")));
+    with(&["umount"]);
+    assert!(output.status.code() != Some(0) && said.contains("a-mount: removing it"), "{output:?}");
+    assert_eq!(answers, [format!("seen {ENGINE}"), format!("seen {ENGINE}")]);
+    world.site.done(&["detach"]);
+    assert!(!world.site.layout().join("cgroups").exists());
+}

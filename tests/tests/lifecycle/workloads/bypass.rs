@@ -127,6 +127,31 @@ fn nothing_leaves_as_another_or_as_the_host() {
 }
 
 #[test]
+fn audit_mode_passes_what_rules_deny_and_nobody_as_another() {
+    let mut world = World::new("audited", "");
+    let (mut engine, mut backup, mut other) = world.start();
+    world.site.done(&["apply", "--mode", "audit"]);
+    assert_eq!(backup.ask(&format!("tcp {PEER}")), format!("seen {BACKUP}"), "no rule admits it");
+    world.witness.seen();
+    for actor in [&mut engine, &mut backup, &mut other] {
+        for source in [HOST, ENGINE, BACKUP] {
+            actor.ask(&format!("packet {source} {PEER} wg0"));
+        }
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(world.witness.seen(), []);
+    assert!(count(&world.site.status(), "egress", "workload_spoofed") >= 9, "{}", world.site.status());
+    let records = world.site.bulkhead(&["audit", "show", "--kind", "drop", "--json"]);
+    let records = String::from_utf8(records.stdout).unwrap();
+    let told = |reason: &str, audit: bool| {
+        let words = [format!("\"{reason}\""), format!("\"audit\":{audit}")];
+        records.lines().filter(|line| words.iter().all(|word| line.contains(&**word))).count()
+    };
+    assert!(told("workload_spoofed", false) > 0 && told("no_rule", true) > 0, "{records}");
+    assert_eq!((told("workload_spoofed", true), told("no_rule", false)), (0, 0), "{records}");
+}
+
+#[test]
 fn the_ways_around_programs_on_interfaces_are_refused() {
     let mut world = World::new("around", "");
     let (mut engine, mut backup, mut other) = world.start();

@@ -1,7 +1,9 @@
 //! Workloads: cgroups of one host that are identities of their own. Real cgroups below one of the test's, real sockets.
 
 mod agent;
+mod beyond;
 mod bypass;
+mod capture;
 mod cgroup;
 mod loopback;
 mod random;

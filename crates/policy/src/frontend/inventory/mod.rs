@@ -3,8 +3,10 @@
 mod compose;
 mod distinct;
 pub mod import;
+mod lasting;
 mod overlap;
 mod parse;
+mod rivals;
 mod spiffe;
 mod workload;
 mod workloads;
@@ -14,7 +16,7 @@ pub use parse::parse;
 pub use spiffe::{SCHEME as SPIFFE_SCHEME, SpiffeId, SpiffePattern};
 pub use workload::{Matches, Workload, pattern_matches};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 
@@ -69,6 +71,8 @@ pub struct Node {
     pub owner: Owner,
     /// Posture attributes by name.
     pub posture: Attributes,
+    /// When attributes end, by name, ns since the Unix epoch: of what a source lists, which leaves them out from then on.
+    pub posture_expires: BTreeMap<String, u64>,
     /// When it ceases to be anybody, ns since the Unix epoch.
     pub expires: Option<u64>,
     /// Whether it may answer and never start: a machine that another tailnet shares with this one.

@@ -1,13 +1,13 @@
 //! The inventory file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ipnet::IpNet;
 
-use super::{Annotation, Inventory, Node, Owner, ROLES, User, distinct, workloads::workloads};
+use super::{Annotation, Inventory, Node, Owner, ROLES, User, distinct, rivals, workloads::workloads};
 use crate::frontend::diagnostic::{Diagnostic, Findings};
 use crate::frontend::json::{self, Object, Reader, Value};
 use crate::frontend::policy::posture::Attributes;
@@ -45,7 +45,9 @@ pub fn parse(source: &Source, findings: &mut Findings) -> Option<Inventory> {
         });
     let (users, annotations) = parsed?;
     let inventory = Inventory::new(source.clone(), nodes, users.map(|users| named(source, users, findings)));
-    Some(distinct::check(Inventory { annotations, ..inventory }, findings))
+    let inventory = distinct::check(Inventory { annotations, ..inventory }, findings);
+    rivals::check(&inventory, findings);
+    Some(inventory)
 }
 
 /// The users, if no name means two of them.
@@ -119,7 +121,7 @@ fn known_role(reader: &mut Reader<'_>, role: Spanned<String>) -> String {
 
 /// A node, and its workloads behind it.
 fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Vec<Node> {
-    const KNOWN: [&str; 13] = [
+    const KNOWN: [&str; 14] = [
         "name",
         "key",
         "keys",
@@ -129,6 +131,7 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Vec<Node> {
         "user",
         "tags",
         "posture",
+        "postureExpires",
         "expires",
         "jailed",
         "source",
@@ -137,7 +140,7 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Vec<Node> {
     let (mut name, mut key, mut user, mut tags) = (None, None, None, None);
     let (mut keys, mut addresses, mut underlay, mut routes) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut posture = Attributes::new();
+    let (mut posture, mut posture_expires) = (Attributes::new(), BTreeMap::new());
     let (mut until, mut jailed, mut listed_by, mut within) = (None, false, None, None);
     for (field, property) in reader.fields(object, "a node", &KNOWN) {
         let value = &property.value;
@@ -154,6 +157,13 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Vec<Node> {
             "user" => user = reader.string(value, field),
             "tags" => tags = reader.strings(value, field),
             "posture" => posture = attributes(reader, value, field).unwrap_or_default(),
+            "postureExpires" => {
+                let members = reader.object(value, field).map_or(&[][..], |object| &object.members);
+                let time = |reader: &mut Reader<'_>, value| expires(reader, value).map(|time| time.value);
+                let of =
+                    members.iter().filter_map(|one| Some((one.name.to_string(), time(reader, &one.value)?)));
+                posture_expires = of.collect();
+            }
             "source" => listed_by = reader.string(value, field).map(|text| text.value),
             "workloads" => within = Some(value),
             "expires" => until = expires(reader, value).map(|time| time.value),
@@ -181,6 +191,7 @@ fn node(reader: &mut Reader<'_>, object: &Object<'_>) -> Vec<Node> {
         routes,
         owner,
         posture,
+        posture_expires,
         expires: until,
         jailed,
         source: listed_by,

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::parse::{read_addresses, tag_names};
 use super::spiffe::SpiffeId;
+use super::workload::pattern_matches;
 use super::{Matches, Node, Owner, Workload, overlap};
 use crate::frontend::diagnostic::Diagnostic;
 use crate::frontend::json::{Kind, Object, Reader, Value};
@@ -42,6 +43,7 @@ fn workload(
             "spiffe" => spiffe = reader.string(value, field).and_then(|text| spiffe_id(reader, &text)),
             "addresses" => {
                 addresses = read_addresses(reader, value, field);
+                usable(reader, value, &addresses);
                 routed(reader, value, &addresses, host);
             }
             "tags" => tags = reader.strings(value, field),
@@ -91,6 +93,7 @@ pub(super) fn of_host(host: &Node, workload: Workload) -> Node {
         routes: Vec::new(),
         owner: Owner::Tags(Vec::new()),
         posture: host.posture.clone(),
+        posture_expires: host.posture_expires.clone(),
         expires: ends.into_iter().flatten().min(),
         jailed: host.jailed,
         source: host.source.clone(),
@@ -121,6 +124,24 @@ fn spiffe_id(reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<SpiffeId
             reader.findings.push(error.help("write spiffe://TRUST_DOMAIN/PATH"));
             None
         }
+    }
+}
+
+/// Addresses that mean the same on every host or link, or many hosts at once, are nobody's on an overlay: programs on
+/// cgroups never take them for the overlay's.
+fn usable(reader: &mut Reader<'_>, value: &Value<'_>, addresses: &[IpAddr]) {
+    for address in addresses {
+        let kind = match address {
+            _ if address.is_loopback() => "a loopback address",
+            _ if address.is_multicast() => "a multicast address",
+            IpAddr::V4(v4) if v4.is_link_local() => "a link-local address",
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address",
+            IpAddr::V4(v4) if v4.octets()[0] == 0 || v4.octets()[0] >= 240 => "a reserved address",
+            _ => continue,
+        };
+        let message = format!("{address} is {kind}, and no workload's");
+        let error = Diagnostic::error(reader.source, place(value, *address), message);
+        reader.findings.push(error.help("take an address of a prefix that the host routes over the overlay"));
     }
 }
 
@@ -189,6 +210,7 @@ fn unit(reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<overlap::Form
         )));
         return None;
     }
+    apart_from_host(reader, text, &format!("/{}", text.value))?;
     Some(overlap::Form::Unit(text.value.clone()))
 }
 
@@ -203,5 +225,24 @@ fn cgroup(reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<overlap::Fo
         ));
         return None;
     }
+    apart_from_host(reader, text, &text.value)?;
     Some(overlap::Form::Cgroup(text.value.clone()))
+}
+
+/// What holds all services of a host, or all of its users', would take the agent and sshd along: nobody could log in over
+/// the overlay to mend it. So would a pattern that means one of these; named without a `*` it is somebody's choice.
+fn apart_from_host(reader: &mut Reader<'_>, text: &Spanned<String>, pattern: &str) -> Option<()> {
+    const HOLDING: [&str; 4] = ["/-.slice", "/system.slice", "/user.slice", "/init.scope"];
+    const NEEDED: [&str; 3] =
+        ["/system.slice/bulkhead.service", "/system.slice/ssh.service", "/system.slice/sshd.service"];
+    let is = |path: &&&str| pattern_matches(pattern, path);
+    let holding = HOLDING.iter().find(is);
+    let needed = || NEEDED.iter().find(is).filter(|_| pattern.contains('*'));
+    let Some(held) = holding.or_else(needed) else { return Some(()) };
+    let message = format!("{} would take {held} along, with the agent, sshd or whoever logs in", text.value);
+    let error = Diagnostic::error(reader.source, text.span, message);
+    reader.findings.push(error.help(
+        "nobody could log in over the overlay any more: name the unit, or put units into a slice of their own by Slice=",
+    ));
+    None
 }

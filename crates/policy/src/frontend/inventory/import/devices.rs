@@ -2,7 +2,7 @@
 //! `/users`), in one object: `{"devices": […], "users": […]}`. A device may have its `attributes`, as
 //! `GET /api/v2/device/ID/attributes` tells them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use ipnet::IpNet;
 
@@ -97,6 +97,7 @@ fn device(lister: &mut Lister<'_>, listed: &Object<'_>, locked: &HashSet<String>
         routes: Some(enabled.into_iter().filter(is_led).collect()),
         owner: Some(owner),
         posture: posture(lister, listed),
+        posture_expires: expiries(lister, listed),
         expires: Some(expires),
         jailed: Some(outside),
         name,
@@ -121,6 +122,13 @@ fn posture(lister: &mut Lister<'_>, listed: &Object<'_>) -> Attributes {
         }
     }
     posture
+}
+
+/// When attributes end. One without a time stays.
+fn expiries(lister: &mut Lister<'_>, listed: &Object<'_>) -> BTreeMap<String, u64> {
+    let Some(expiries) = listed.get("attributeExpiries").and_then(object) else { return BTreeMap::new() };
+    let names = expiries.members.iter().map(|one| one.name.to_string());
+    names.filter_map(|name| Some((name.clone(), lister.moment(expiries, &name)?))).collect()
 }
 
 fn scalar(value: &Value<'_>) -> Option<serde_json::Value> {

@@ -1,6 +1,8 @@
 //! `headscale nodes list -o json` (`headscale.v1.Node`, 0.23 and later), or the API's list: every node.
 //! Fields are called as in protobuf (`given_name`) or as in its JSON (`givenName`).
 
+use std::collections::BTreeMap;
+
 use super::{Import, Listed, Lister, object};
 use crate::frontend::diagnostic::{Diagnostic, Findings, Severity};
 use crate::frontend::inventory::{Owner, User};
@@ -98,6 +100,7 @@ fn node(lister: &mut Lister<'_>, listed: &Object<'_>) -> Option<(Listed, Vec<Str
         routes: None,
         owner: Some(owner),
         posture: Attributes::new(),
+        posture_expires: BTreeMap::new(),
         expires: Some(expiry(lister, listed)),
         jailed: None,
         name,

@@ -184,6 +184,8 @@ fn joined(listed: Listed, known: Option<&Node>) -> Node {
     let is_own = known.is_some_and(|node| node.own_keys().any(|own| Some(own) == key));
     let keys = known.filter(|_| is_own).into_iter().flat_map(Node::own_keys);
     let keys = keys.filter(|own| Some(*own) != key).collect();
+    let posture_expires =
+        listed.posture_expires.into_iter().filter(|(name, _)| posture.contains_key(name)).collect();
     Node {
         name: listed.name,
         key,
@@ -193,6 +195,7 @@ fn joined(listed: Listed, known: Option<&Node>) -> Node {
         routes,
         owner: owner.unwrap_or(Owner::Tags(Vec::new())),
         posture,
+        posture_expires,
         expires: listed.expires.unwrap_or_else(|| known.and_then(|node| node.expires)),
         jailed: listed.jailed.unwrap_or_else(|| known.is_some_and(|node| node.jailed)),
         source: None,

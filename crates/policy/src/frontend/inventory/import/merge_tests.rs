@@ -157,6 +157,7 @@ fn workloads_go_with_their_hosts() {
         routes: None,
         owner: None,
         posture: serde_json::Map::new(),
+        posture_expires: BTreeMap::new(),
         expires: None,
         jailed: None,
     };

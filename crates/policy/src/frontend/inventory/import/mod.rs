@@ -24,6 +24,7 @@ pub use wireguard::{peers, wireguard};
 pub use write::write;
 pub(super) use write::{line_of, text};
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use base64::Engine as _;
@@ -62,6 +63,8 @@ pub struct Listed {
     pub owner: Option<Owner>,
     /// Posture attributes that the list knows.
     pub posture: Attributes,
+    /// When some of them end, ns since the Unix epoch.
+    pub posture_expires: BTreeMap<String, u64>,
     /// When its key expires, ns since the Unix epoch, if it ever does.
     pub expires: Option<Option<u64>>,
     /// Whether it may answer and never start.

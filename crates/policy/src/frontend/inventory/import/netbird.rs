@@ -1,6 +1,6 @@
 //! The peers that NetBird's HTTP API lists (`GET /api/peers`). It tells no keys; groups become tags.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Import, Listed, Lister, object};
 use crate::frontend::diagnostic::Findings;
@@ -81,6 +81,7 @@ fn peer(lister: &mut Lister<'_>, listed: &Object<'_>, known: &mut HashMap<String
         routes: None,
         owner,
         posture,
+        posture_expires: BTreeMap::new(),
         expires: None,
         jailed: None,
     };

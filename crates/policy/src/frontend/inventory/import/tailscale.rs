@@ -1,6 +1,6 @@
 //! `tailscale status --json` (`ipn/ipnstate.Status`): this node and the peers that it sees.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -230,6 +230,7 @@ fn peer(
         routes: Some(routes),
         owner: Some(owner),
         posture,
+        posture_expires: BTreeMap::new(),
         expires: Some(lister.moment(listed, "KeyExpiry")),
         jailed: Some(outside && !sharee),
         name,

@@ -1,7 +1,7 @@
 //! `wg show IFACE dump` (wg(8)): the interface in the first line, then a line for each peer,
 //! fields separated by tabs. Private and preshared keys are in it: no finding repeats a line.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use base64::Engine as _;
@@ -93,6 +93,7 @@ fn listed(name: &str, key: [u8; 32], allowed: Option<(Vec<IpAddr>, Vec<IpNet>)>)
         routes,
         owner: None,
         posture: Attributes::new(),
+        posture_expires: BTreeMap::new(),
         expires: None,
         jailed: None,
     }

@@ -1,6 +1,6 @@
 //! A merged inventory as a file: a line for each node and user, so that changes show in a diff.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -102,6 +102,10 @@ fn fields<'n>(node: &'n Node, parts: &[&Node]) -> Vec<(&'n str, Value)> {
     }
     if !node.posture.is_empty() {
         fields.push(("posture", json!(node.posture)));
+    }
+    if !node.posture_expires.is_empty() {
+        let times = node.posture_expires.iter().map(|(name, time)| (name, rfc3339(*time)));
+        fields.push(("postureExpires", json!(times.collect::<BTreeMap<_, _>>())));
     }
     if let Some(time) = node.expires.and_then(rfc3339) {
         fields.push(("expires", json!(time)));
