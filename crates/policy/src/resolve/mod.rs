@@ -36,7 +36,7 @@ use crate::address::AddressSet;
 use crate::frontend::diagnostic::{Diagnostic, Findings, Location};
 use crate::frontend::inventory::{Inventory, Network, Node};
 use crate::frontend::policy::posture::Attributes;
-use crate::frontend::policy::{Action, Grant, Policy, Rates, Record, Section};
+use crate::frontend::policy::{Action, Grant, Policy, Rates, Record, Section, Tls};
 use crate::service::Service;
 use resolver::Resolver;
 
@@ -130,6 +130,8 @@ pub struct Rule {
     pub rates: Rates,
     /// What it admits starts no flow, and no reply passes.
     pub one_way: bool,
+    /// How what it admits has to begin.
+    pub tls: Option<Tls>,
     /// The venue that it is a lane or the default deny of: an index into [`Ruleset::venues`].
     pub venue: Option<u32>,
     /// It is a venue's session: order entry.
@@ -314,6 +316,7 @@ impl Rule {
             expires: None,
             rates: Rates::default(),
             one_way: false,
+            tls: None,
             record: Record::default(),
             grant: None,
             venue: None,

@@ -48,6 +48,7 @@ impl Resolver<'_> {
                 expires: rule.expires.as_ref().map(|time| time.value),
                 rates: rule.rates,
                 one_way: false,
+                tls: rule.tls,
                 record: rule.record.clone(),
                 grant: None,
                 venue: None,

@@ -57,6 +57,7 @@ impl Resolver<'_> {
                     expires: lane.expires.as_ref().map(|time| time.value),
                     rates: lane.rates,
                     one_way: lane.one_way,
+                    tls: None,
                     record: Record::default(),
                     grant: None,
                     venue: Some(index),

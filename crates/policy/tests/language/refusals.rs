@@ -280,3 +280,64 @@ fn ssh_tests_ask_whom_the_rules_let_in() {
         assert!(found.contains(&wanted.to_string()), "{found:?}");
     }
 }
+
+#[test]
+fn tls_goes_on_an_accept_of_tcp_or_udp() {
+    let acl = |more: &str| {
+        let rule = r#""src": ["*"], "dst": ["tag:web:443"]"#;
+        errors(&format!(r#""acls": [{{{rule}, {more}}}]"#), OURS)
+    };
+    let accept = |more: &str| acl(&format!(r#""action": "accept", {more}"#));
+    for good in [
+        r#""proto": "tcp", "tls": "observe""#,
+        r#""proto": "udp", "tls": "required""#,
+        r#""proto": "tcp", "tls": "required", "starttls": "postgres""#,
+    ] {
+        assert_eq!(accept(good), [""; 0], "{good}");
+    }
+    for (bad, wanted) in [
+        (
+            r#""tls": "required""#,
+            "tls is about tcp and udp, and a rule that names no protocol admits ping as well",
+        ),
+        (r#""proto": "sctp", "tls": "observe""#, "tls is about tcp and udp, and the rule admits sctp"),
+        (r#""proto": "tcp", "tls": "require""#, "unknown tls \"require\""),
+        (r#""proto": "tcp", "tls": true"#, "tls must be a string, this is true or false"),
+        (
+            r#""proto": "tcp", "starttls": "postgres""#,
+            "starttls says how TLS begins, and the rule does not ask for TLS",
+        ),
+        (
+            r#""proto": "udp", "tls": "observe", "starttls": "postgres""#,
+            "starttls is about tcp alone, and the rule admits udp",
+        ),
+        (r#""proto": "tcp", "tls": "observe", "starttls": "xyz""#, "unknown starttls \"xyz\""),
+    ] {
+        assert_eq!(accept(bad), [wanted], "{bad}");
+    }
+    for unfollowed in ["mysql", "smtp", "imap", "pop3", "ldap", "xmpp"] {
+        let found = accept(&format!(r#""proto": "tcp", "tls": "required", "starttls": "{unfollowed}""#));
+        let wanted = format!("starttls \"{unfollowed}\" is not followed: ");
+        assert!(found.len() == 1 && found[0].starts_with(&wanted), "{found:?}");
+    }
+    assert_eq!(
+        acl(r#""action": "deny", "proto": "tcp", "tls": "required""#),
+        ["a deny has no tls: it admits nothing"]
+    );
+    let grant = |ip: &str, dialect| {
+        let rule = r#""src": ["*"], "dst": ["tag:web"], "tls": "required""#;
+        errors(&format!(r#""grants": [{{{rule}, "ip": ["{ip}"]}}]"#), dialect)
+    };
+    assert_eq!(grant("tcp:443", OURS), [""; 0]);
+    assert_eq!(grant("443", OURS).len(), 1);
+    assert_eq!(grant("icmp:*", OURS), ["tls is about tcp and udp, and the rule admits icmp"]);
+    assert!(grant("tcp:443", THEIRS)[0].contains("unknown field \"tls\""));
+}
+
+#[test]
+fn what_tls_is_refused_for_has_its_place_and_the_next_step() {
+    let rules = "\"acls\": [{\"action\": \"accept\", \"src\": [\"*\"], \"dst\": [\"tag:web:443\"],\n \"tls\": \"required\"}]";
+    let (_, _, findings) = load(&format!("{{{rules}}}"), OURS);
+    let text = findings.to_string();
+    assert!(text.contains(":2:9") && text.contains("write \"proto\": \"tcp\""), "{text}");
+}

@@ -250,6 +250,7 @@ fn running(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Op
         via: Vec::new(),
         expires: Some(until),
         rates: Rates::default(),
+        tls: None,
         record: Record { ticket: text(ticket), reason: text(reason), ..Record::default() },
         grant: Some(Grant { id: id.value, requester, approvers, break_glass }),
     })

@@ -16,6 +16,7 @@ mod sections;
 mod selector;
 pub mod ssh;
 mod test;
+mod tls;
 mod venues;
 
 pub(crate) use definitions::attributes;
@@ -25,6 +26,7 @@ pub use record::Record;
 pub(crate) use rules::expires;
 pub use selector::{Autogroup, Selector};
 pub(crate) use test::{FAILED, ONE_HOST};
+pub use tls::{Starttls, Tls, TlsMode};
 
 use std::net::IpAddr;
 
@@ -144,6 +146,8 @@ pub struct Rule {
     pub expires: Option<Spanned<u64>>,
     /// `maxPacketsPerSecond` and `maxNewPerSecond`, ours.
     pub rates: Rates,
+    /// `tls` and `starttls`, ours.
+    pub tls: Option<Tls>,
     /// `owner`, `ticket`, `reason` and `reviewBy`, ours.
     pub record: Record,
     /// What it is of, if it is one of `granted`.

@@ -6,7 +6,9 @@ use time::format_description::well_known::Rfc3339;
 use super::fields::{complain, required};
 use super::record;
 use super::selector::Malformed;
-use super::{Action, Autogroup, Destination, Rates, Record, Rule, Section, Selector, capability, ports};
+use super::{
+    Action, Autogroup, Destination, Rates, Record, Rule, Section, Selector, Tls, capability, ports, tls,
+};
 use crate::Dialect;
 use crate::frontend::diagnostic::Diagnostic;
 use crate::frontend::json::{Kind, Object, Reader, Value};
@@ -49,6 +51,7 @@ struct Parts {
     rates: Rates,
     /// Where a rate is given.
     limited: Option<Span>,
+    tls: tls::Fields,
     record: Record,
 }
 
@@ -59,8 +62,8 @@ impl Parts {
         span: Span,
         section: Section,
         action: Option<Action>,
-        sources: Vec<Spanned<Selector>>,
-        destinations: Vec<Destination>,
+        (sources, destinations): (Vec<Spanned<Selector>>, Vec<Destination>),
+        tls: Option<Tls>,
     ) -> Rule {
         Rule {
             span,
@@ -73,6 +76,7 @@ impl Parts {
             via: self.via,
             expires: self.expires,
             rates: self.rates,
+            tls,
             record: self.record,
             grant: None,
         }
@@ -91,7 +95,8 @@ fn parts(
     const OURS: [&str; 4] = ["name", "expires", "maxPacketsPerSecond", "maxNewPerSecond"];
     let ours: &[&str] = if dialect == Dialect::Bulkhead { &OURS } else { &[] };
     let recorded: &[&str] = if dialect == Dialect::Bulkhead { &record::FIELDS } else { &[] };
-    let known: Vec<&str> = known.iter().chain(ours).chain(recorded).copied().collect();
+    let begun: &[&str] = if dialect == Dialect::Bulkhead { &tls::FIELDS } else { &[] };
+    let known: Vec<&str> = known.iter().chain(ours).chain(begun).chain(recorded).copied().collect();
     let mut parts = Parts::default();
     let mut whole = true;
     for (name, property) in reader.fields(object, what, &known) {
@@ -128,6 +133,7 @@ fn parts(
                 parts.rates.new_flows = rate(reader, value, name);
                 parts.limited = Some(property.span);
             }
+            name if tls::FIELDS.contains(&name) => parts.tls.read(reader, name, value, property.span),
             name if record::FIELDS.contains(&name) => parts.record.read(reader, name, value),
             _ => parts.expires = expires(reader, value),
         }
@@ -258,13 +264,14 @@ pub(super) fn acl(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect
     let destinations = required(reader, object, parts.destinations.take(), dst, "the rule");
     let protocol = proto(reader, parts.protocol.as_ref(), dialect);
     let sources = selectors(reader, &sources.unwrap_or_default(), dialect);
-    let destinations = destinations
+    let destinations: Vec<Destination> = destinations
         .unwrap_or_default()
         .iter()
         .filter_map(|word| acl_destination(reader, word, protocol.flatten(), dialect))
         .collect();
     unconditional(reader, action, &parts);
-    Some(parts.rule(object.span, Section::Acls, action, sources, destinations))
+    let tls = std::mem::take(&mut parts.tls).of_rule(reader, action, &destinations);
+    Some(parts.rule(object.span, Section::Acls, action, (sources, destinations), tls))
 }
 
 /// A deny binds every device, however it is reached: one that held only for devices of a
@@ -357,10 +364,11 @@ pub(super) fn grant(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Diale
     }
     let ip = ip.unwrap_or_default();
     let services: Vec<Service> = ip.iter().filter_map(|word| service(reader, word, dialect)).collect();
-    let destinations =
+    let destinations: Vec<Destination> =
         targets.into_iter().map(|selector| Destination { selector, services: services.clone() }).collect();
     unconditional(reader, action, &parts);
-    Some(parts.rule(object.span, Section::Grants, action, sources, destinations))
+    let tls = std::mem::take(&mut parts.tls).of_rule(reader, action, &destinations);
+    Some(parts.rule(object.span, Section::Grants, action, (sources, destinations), tls))
 }
 
 /// What only grants refuse.
