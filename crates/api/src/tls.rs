@@ -57,9 +57,9 @@ pub enum Began {
 impl Began {
     /// In words.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn words(self) -> &'static str {
         match self {
-            Self::Tls => "tls",
+            Self::Tls => "began as TLS",
             Self::Plaintext => "plaintext",
             Self::Unknown => "unknown",
         }
@@ -332,6 +332,12 @@ pub struct Port {
     /// The systemd unit of that process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+    /// The inodes of its sockets, by which proc(5) tells whose they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inodes: Vec<u64>,
+    /// The workload of this host whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
     /// What the strictest rule that names it wants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<Wanted>,
@@ -356,6 +362,12 @@ pub struct Port {
     /// Why that is not valid now, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invalid: Option<String>,
+    /// Whether it has shown that it holds that certificate's key; none: that far nobody came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds_key: Option<bool>,
+    /// Why the chain leads to no authority that is trusted, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untrusted: Option<String>,
     /// When it was probed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probed: Option<Timestamp>,

@@ -20,7 +20,7 @@ use crate::roots::Roots;
 use crate::starttls::{self, Prelude};
 
 /// Certificates of a chain that are read.
-const CHAIN: usize = 10;
+const CHAIN: usize = 5;
 
 /// Bytes by which plaintext is guessed at, and how long more of them are waited for.
 const GUESSED: usize = 64;

@@ -28,6 +28,12 @@ impl Roots {
         Self { name: "system".to_owned(), store }
     }
 
+    /// None, where those that are called `name` cannot be had: no chain leads to one.
+    #[must_use]
+    pub fn none(name: &str) -> Self {
+        Self { name: name.to_owned(), store: RootCertStore::empty() }
+    }
+
     /// Those of a text in PEM, which is called `name`.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use bulkhead_api::event::Rule;
 
 use crate::daemon::state::enricher::named;
 use crate::daemon::state::inputs::Inputs;
+use crate::tls::Admitted;
 
 /// Rules that matter to the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,11 +15,13 @@ pub struct Watched {
     pub expiring: Vec<(Rule, u64)>,
     /// Numbers of venues' sessions.
     pub sessions: BTreeSet<u32>,
+    /// What they admit to the host's own overlay addresses, and how it is to begin.
+    pub admitted: Vec<Admitted>,
 }
 
 impl Watched {
     /// Those of compiled files.
-    pub fn of(inputs: &Inputs) -> Self {
+    pub fn of(inputs: &Inputs, node: &str) -> Self {
         let of_others = inputs.others.iter().map(|other| (&other.ruleset, &other.program));
         let sets = std::iter::once((&inputs.ruleset, &inputs.program)).chain(of_others);
         // A lane may be in both sets of tables.
@@ -33,6 +36,7 @@ impl Watched {
             .filter_map(|rule| Some((named(rule), rule.expires?)))
             .collect();
         let sessions = rules.values().filter(|rule| rule.is_session).map(|rule| rule.number).collect();
-        Self { expiring, sessions }
+        let admitted = Admitted::of(&inputs.ruleset, &inputs.program.rules, &inputs.inventory, node);
+        Self { expiring, sessions, admitted }
     }
 }
