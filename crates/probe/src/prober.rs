@@ -10,7 +10,7 @@ use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{AlertDescription, ClientConnection, Error, ProtocolVersion};
+use rustls::{AlertDescription, CertificateError, ClientConnection, Error, ProtocolVersion};
 
 use crate::begins::{Begins, HEAD, begins, looks_like};
 use crate::certificate::certificate;
@@ -158,6 +158,7 @@ impl Prober {
         if !shown.chain.is_empty() {
             let problem = self.trusts(shown).err().map(|error| match error {
                 _ if self.roots.store.is_empty() => "there is no authority to trust".to_owned(),
+                Error::InvalidCertificate(CertificateError::Other(why)) => why.0.to_string(),
                 Error::InvalidCertificate(why) => why.to_string(),
                 other => other.to_string(),
             });

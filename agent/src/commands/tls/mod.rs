@@ -1,6 +1,6 @@
 //! `bulkhead tls`: which service ports begin with TLS, and what they present.
 
-mod coverage;
+pub mod coverage;
 mod scan;
 mod table;
 
