@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use bulkhead_api::event::BindingState;
+use bulkhead_api::event::{BindingState, Expiring, ExpiryLevel};
 use bulkhead_api::link::Link;
 use bulkhead_api::route;
 use bulkhead_api::status::{
-    Anchor, ExchangeInterface, Identities, Identity, InventorySource, Quarantined, Sink, State,
-    Status as Answered, UnderlayInterface, Workload,
+    Anchor, ExchangeInterface, Expires, Expiry, Identities, Identity, InventorySource, Quarantined, Sink,
+    State, Status as Answered, UnderlayInterface, Workload,
 };
 use bulkhead_api::text::plain;
 use hyper::Method;
@@ -154,6 +154,7 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
             let since = alarm.since.milliseconds();
             writeln!(out, "alarm: {} since {since}: {}", alarm.alarm.name(), plain(&alarm.detail))?;
         }
+        expiry(out, &agent.expiry)?;
         for exemption in &agent.exemptions {
             writeln!(out, "exempt: {exemption}")?;
         }
@@ -260,6 +261,30 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
             "  {:<8} {:<25} {:>12} packets {:>15} bytes",
             count.direction, count.reason, count.packets, count.bytes
         )?;
+    }
+    Ok(())
+}
+
+/// What ends next, and how much has ended or is near its end, where there is any.
+fn expiry(out: &mut String, expiry: &Expiry) -> std::fmt::Result {
+    let is_ahead = |found: &&Expires| found.level != ExpiryLevel::Expired && found.kind != Expiring::Grant;
+    if let Some(next) = expiry.nearest.iter().find(is_ahead) {
+        let (kind, time) = (next.kind.name().replace('_', " "), next.ends.milliseconds());
+        writeln!(out, "expires next: {kind} {} {time}", plain(&next.name))?;
+    }
+    let is_alarming = |kind: &Expiring| *kind != Expiring::Grant;
+    for kind in Expiring::ALL.iter().filter(|kind| is_alarming(kind)) {
+        let Some(levels) = expiry.counts.get(kind.name()) else { continue };
+        let of = |level: ExpiryLevel| levels.get(level.name()).copied().unwrap_or(0);
+        let near = [ExpiryLevel::Expired, ExpiryLevel::Critical, ExpiryLevel::Warning];
+        let near: Vec<String> = near
+            .into_iter()
+            .filter(|level| of(*level) != 0)
+            .map(|level| format!("{} {}", of(level), level.name()))
+            .collect();
+        if !near.is_empty() {
+            writeln!(out, "expiry: {}: {}", kind.name().replace('_', " "), near.join(", "))?;
+        }
     }
     Ok(())
 }

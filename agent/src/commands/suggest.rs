@@ -48,6 +48,10 @@ impl Suggest {
                 "Not in here: {rows} of addresses beneath the overlay; lanes of venues admit those."
             ));
         }
+        if wanted.granted > 0 {
+            let rows = times(wanted.granted, "row");
+            head.push(format!("Not in here: {rows} that a grant admitted, which is for a time."));
+        }
         if wanted.ending > 0 {
             let what = times(wanted.ending, "conversation");
             head.push(format!("{what} in here only a rule admitted that ends by itself; here nothing ends."));
@@ -68,7 +72,7 @@ impl Suggest {
                 "{}",
                 serde_json::json!({
                     "policy": draft.text, "rules": draft.rules, "observed": draft.observed,
-                    "left_out": wanted.left_out, "unknown": wanted.unknown, "beneath": wanted.beneath, "ending": wanted.ending,
+                    "left_out": wanted.left_out, "unknown": wanted.unknown, "beneath": wanted.beneath, "ending": wanted.ending, "granted": wanted.granted,
                     "valid": !loaded.findings.has_errors(),
                 })
             );

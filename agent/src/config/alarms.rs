@@ -19,6 +19,8 @@ pub struct Alarms {
     pub spike: Spike,
     /// Packets of an order session far above their own past.
     pub session: Spike,
+    /// What expires.
+    pub expiry: ExpiryLimits,
     /// Days without use after which the use of a rule is told.
     pub idle_days: u64,
     /// Cutting nodes off; none: the agent does not.
@@ -45,6 +47,29 @@ pub struct Spike {
     pub seconds: u64,
 }
 
+/// How long before an end somebody hears of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpiryLimits {
+    /// That it is to be renewed: ns.
+    pub warning: u64,
+    /// That it is to be renewed at once: ns.
+    pub critical: u64,
+}
+
+impl ExpiryLimits {
+    fn new(days: u64, hours: u64) -> Self {
+        const HOUR: u64 = 60 * 60 * 1_000_000_000;
+        Self { warning: days * 24 * HOUR, critical: hours * HOUR }
+    }
+}
+
+impl Default for ExpiryLimits {
+    /// 7 days, and 24 hours.
+    fn default() -> Self {
+        Self::new(7, 24)
+    }
+}
+
 /// Cutting off whoever is denied again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
@@ -66,6 +91,7 @@ impl Default for Alarms {
             scan: Scan { targets: 25, seconds: 60 },
             spike: Spike { least: 100, times: 10, seconds: 60 },
             session: Spike { least: 1000, times: 5, seconds: 60 },
+            expiry: ExpiryLimits::default(),
             idle_days: 90,
             quarantine: None,
         }
@@ -83,6 +109,8 @@ pub(super) struct Section {
     spike_seconds: Option<Spanned<i64>>,
     session_least: Option<Spanned<i64>>,
     session_times: Option<Spanned<i64>>,
+    expiry_warning_days: Option<Spanned<i64>>,
+    expiry_critical_hours: Option<Spanned<i64>>,
     idle_days: Option<Spanned<i64>>,
     quarantine: Option<Spanned<Quarantine>>,
 }
@@ -104,6 +132,9 @@ const SECONDS: RangeInclusive<i64> = 1..=3600;
 const LEAST: RangeInclusive<i64> = 1..=1_000_000_000;
 const TIMES: RangeInclusive<i64> = 2..=1000;
 const DAYS: RangeInclusive<i64> = 1..=3660;
+/// Up to 90 days, and a month.
+const WARNING: RangeInclusive<i64> = 1..=90;
+const CRITICAL: RangeInclusive<i64> = 1..=30 * 24;
 /// Up to a week.
 const MINUTES: RangeInclusive<i64> = 1..=7 * 24 * 60;
 const AT_ONCE: RangeInclusive<i64> = 1..=64;
@@ -131,6 +162,7 @@ impl Section {
                 times: number("session_times", &self.session_times, TIMES, session.times)?,
                 seconds,
             },
+            expiry: self.expiry(source)?,
             idle_days: number("idle_days", &self.idle_days, DAYS, idle_days)?,
             quarantine: match &self.quarantine {
                 Some(section) => section.get_ref().read(source, section.span().start, interfaces)?,
@@ -143,6 +175,25 @@ impl Section {
             return Err(at(source, section.span().start, words));
         }
         Ok(is_enabled.then_some(alarms))
+    }
+
+    fn expiry(&self, source: &Source) -> Result<ExpiryLimits, Usage> {
+        let number = |name: &str, value: &Option<Spanned<i64>>, bounds, or: u64| {
+            value.as_ref().map_or(Ok(or), |value| bounded(source, name, value, bounds).map(u64::from))
+        };
+        let days = number("expiry_warning_days", &self.expiry_warning_days, WARNING, 7)?;
+        let hours = number("expiry_critical_hours", &self.expiry_critical_hours, CRITICAL, 24)?;
+        let written = self.expiry_critical_hours.as_ref().or(self.expiry_warning_days.as_ref());
+        match written {
+            Some(written) if hours > days * 24 => {
+                let words = format!(
+                    "expiry_critical_hours: {hours} hours are more than the {days} days of expiry_warning_days: what is \
+                     urgent comes last"
+                );
+                Err(at(source, written.span().start, &words))
+            }
+            _ => Ok(ExpiryLimits::new(days, hours)),
+        }
     }
 }
 

@@ -43,7 +43,7 @@ use crate::exit::Usage;
 pub use self::alarms::Alarms;
 pub use self::tls::Tls;
 #[cfg(feature = "agent")]
-pub use self::alarms::{Response, Scan, Spike};
+pub use self::alarms::{ExpiryLimits, Response, Scan, Spike};
 #[cfg(feature = "agent")]
 pub use self::trust::Trust;
 

@@ -7,6 +7,7 @@ mod descriptors;
 mod enforcement;
 pub mod events;
 mod evidence;
+mod expiry;
 pub mod fallback;
 pub mod files;
 mod flows;
@@ -47,7 +48,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use self::enforcement::start::{self, Named};
+use self::enforcement::start::{self, Named, Unfit};
 use self::enforcement::timers::Timers;
 use self::enforcement::{attach, takeover};
 use self::events::Shared;
@@ -88,13 +89,9 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     if let Err(error) = setup.options.addresses.look(&Kernel, &setup.config) {
         tracing::error!("addresses of underlay interfaces are not known, and nothing passes there: {error}");
     }
-    let named = match start::read(&setup) {
-        Ok(inputs) => Named::Holds(inputs),
-        // A host that was protected does not come up unprotected because of what has become of a file.
-        Err(unfit) => match start::instead(&setup, &store, &unfit) {
-            Some(kept) => kept,
-            None => return unfit.end(json),
-        },
+    let mut named = match read(&setup, &store) {
+        Ok(named) => named,
+        Err(unfit) => return unfit.end(json),
     };
     for managed in setup.config.interfaces.iter().filter(|managed| !managed.is_optional) {
         Kernel.interface(&managed.name)?;
@@ -107,6 +104,14 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     setup.paths.claim()?;
     let hold = |directory| lock::hold(directory, &setup.instance);
     let _locks = setup.paths.locked().into_iter().map(hold).collect::<anyhow::Result<Vec<_>>>()?;
+    // What another agent has taken or revoked while the lock was its own.
+    if let Some(grants) = setup.options.grants.reopened(&store) {
+        setup.options.grants = Arc::new(grants);
+        named = match read(&setup, &store) {
+            Ok(named) => named,
+            Err(unfit) => return unfit.end(json),
+        };
+    }
     residence::claim(&setup)?;
     let before = Before::read(&Kernel, &setup, &store);
     if start::goes_back_to_nothing(&Kernel, &setup, &store)? {
@@ -131,6 +136,12 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
     let ended = runtime.block_on(serve(enforcer, guard_log));
     shared.end();
     ended
+}
+
+/// What `run` names, or what was kept.
+fn read(setup: &Setup, store: &Store) -> Result<Named, Unfit> {
+    // A host that was protected does not come up unprotected because of what has become of a file.
+    start::read(setup).map(Named::Holds).or_else(|unfit| start::instead(setup, store, &unfit).ok_or(unfit))
 }
 
 /// Listens to what the guard drops before there is a guard, which is to log to the group that is found.

@@ -1,29 +1,97 @@
-//! Whether enough people have signed the files that are about to be enforced.
+//! Whether enough people have signed the files that are about to be enforced, and what for.
 
 use std::path::Path;
 
 use bulkhead_grants::{Note, PolicyDigests};
+use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Trust};
+use crate::config::{Config, Mode, Trust};
 use crate::daemon::files::{Files, sha256};
 use crate::daemon::regular;
 use crate::exit::Usage;
 
-/// The file in the state directory that says which staged generation was signed, and by whom.
+/// The file in the state directory that says which staged generation was signed, and has the note.
 pub const STAGED: &str = "staged-signers.json";
 
-/// Who has signed files, as they are before anything is added to them. `sent` is the note that came with them; none:
-/// the one that agent.toml names. Without `[trust]` nobody need have.
+/// Who has signed files, as agent.toml asked for then, and what for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// Who; nobody: agent.toml did not ask.
+    pub signers: Vec<String>,
+    /// They may be in force in audit mode, too.
+    pub audit: bool,
+}
+
+/// Who has signed files, as they are before anything is added to them, and the note. `sent` is the note that came with
+/// them; none: the one that agent.toml names. Without `[trust]` nobody need have.
 ///
 /// # Errors
 /// If they are not signed as agent.toml asks for.
-pub fn signers(config: &Config, files: &Files, sent: Option<&str>) -> Result<Vec<String>, Usage> {
-    let Some(trust) = &config.trust else { return Ok(Vec::new()) };
+pub fn signed(config: &Config, files: &Files, sent: Option<&str>) -> Result<(Signed, Option<String>), Usage> {
+    let Some(trust) = &config.trust else { return Ok((Signed::default(), None)) };
     let named = files.clone().into_named();
     let note = sent.map_or_else(|| read(&trust.note(&config.policy)), |note| Ok(note.to_owned()));
-    note.and_then(|note| judge(trust, &named, &note)).map_err(|why| {
+    note.and_then(|note| Ok((judge(trust, &named, &note)?, Some(note)))).map_err(|why| {
         Usage(format!("{}, and [trust] in agent.toml asks for signatures: {why}", named.policy.name()))
     })
+}
+
+/// The same of what was staged: the note as it was kept, by the keys that agent.toml has now. That it is over these
+/// files was found when they were staged.
+///
+/// # Errors
+/// If they are not signed as agent.toml asks for by now.
+pub fn signed_before(config: &Config, note: Option<&str>) -> Result<Signed, Usage> {
+    let Some(trust) = &config.trust else { return Ok(Signed::default()) };
+    let judged = note.ok_or_else(|| "nobody has signed it".to_owned()).and_then(|note| {
+        let note = Note::parse(note.as_bytes()).map_err(words)?;
+        let signed = PolicyDigests::parse(note.text()).map_err(words)?;
+        count(trust, &note, &signed)
+    });
+    judged.map_err(|why| {
+        Usage(format!(
+            "the staged policy, and what [trust] in agent.toml asks for now: {why}; stage it again"
+        ))
+    })
+}
+
+/// Whether a mode may follow another: in audit mode nothing is dropped, which is wider than any policy.
+///
+/// # Errors
+/// If agent.toml asks for signatures, and those who signed do not say so.
+pub fn check_mode(config: &Config, signed: &Signed, before: Mode, mode: Mode) -> Result<(), Usage> {
+    let is_wider = before == Mode::Enforce && mode == Mode::Audit;
+    if !is_wider || signed.audit || config.trust.is_none() {
+        return Ok(());
+    }
+    Err(Usage(
+        "in audit mode nothing is dropped, and [trust] in agent.toml asks for signatures over that too: `bulkhead sign \
+         --audit`, by as many people, and apply it with `--mode audit`"
+            .to_owned(),
+    ))
+}
+
+/// Whether anybody may go back to a generation: it was signed when it came to be in force, for its mode.
+///
+/// # Errors
+/// If agent.toml asks for signatures, and it was not.
+pub fn check_return(
+    config: &Config,
+    (to, signed): (u32, &Signed),
+    before: Mode,
+    mode: Mode,
+) -> Result<(), Usage> {
+    if config.trust.is_some() && signed.signers.is_empty() {
+        return Err(Usage(format!(
+            "generation {to} came to be in force without signatures, and [trust] in agent.toml asks for them: sign its \
+             policy and inventory by `bulkhead sign`, and apply them"
+        )));
+    }
+    check_mode(config, signed, before, mode)
+}
+
+fn words(error: bulkhead_grants::Error) -> String {
+    error.to_string()
 }
 
 fn read(path: &Path) -> Result<String, String> {
@@ -32,8 +100,7 @@ fn read(path: &Path) -> Result<String, String> {
     Ok(note.text().to_owned())
 }
 
-fn judge(trust: &Trust, files: &Files, note: &str) -> Result<Vec<String>, String> {
-    let words = |error: bulkhead_grants::Error| error.to_string();
+fn judge(trust: &Trust, files: &Files, note: &str) -> Result<Signed, String> {
     let note = Note::parse(note.as_bytes()).map_err(words)?;
     let signed = PolicyDigests::parse(note.text()).map_err(words)?;
     for (what, signed, source) in
@@ -49,5 +116,10 @@ fn judge(trust: &Trust, files: &Files, note: &str) -> Result<Vec<String>, String
             ));
         }
     }
-    trust.people.quorum(&note, trust.threshold, None, None).map_err(words)
+    count(trust, &note, &signed)
+}
+
+fn count(trust: &Trust, note: &Note, signed: &PolicyDigests) -> Result<Signed, String> {
+    let signers = trust.people.quorum(note, trust.threshold, None, None).map_err(words)?;
+    Ok(Signed { signers, audit: signed.audit })
 }

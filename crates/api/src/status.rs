@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{AlarmKind, BindingState, EventStats, Rule, Timestamp, WorkloadState};
+use crate::event::{
+    AlarmKind, BindingState, EventStats, Expiring, ExpiryLevel, Rule, Timestamp, WorkloadState,
+};
 use crate::hook::{Attached, RunningLink};
 use crate::link::Link;
 use crate::mode::Mode;
@@ -164,6 +166,9 @@ pub struct Agent {
     /// What somebody should look at; none: agent.toml has alarms off.
     #[serde(default)]
     pub alarms: Option<Alarms>,
+    /// What ends at a time that is known before.
+    #[serde(default)]
+    pub expiry: Expiry,
     /// Whose keys route the identities' addresses; none: agent.toml has it off.
     #[serde(default)]
     pub identities: Option<Identities>,
@@ -317,6 +322,33 @@ pub struct ActiveAlarm {
     pub since: Timestamp,
     /// In words.
     pub detail: String,
+}
+
+/// What ends at a time that is known before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Expiry {
+    /// How many there are, by what they are and by how near their ends are.
+    pub counts: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Those whose ends are nearest, by their ends: 16 that have ended and 48 that have not, at most.
+    pub nearest: Vec<Expires>,
+}
+
+/// Something that ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Expires {
+    /// What it is, such as `node_key`.
+    pub kind: Expiring,
+    /// Its name.
+    pub name: String,
+    /// Since when it holds; none: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins: Option<Timestamp>,
+    /// Until when.
+    pub ends: Timestamp,
+    /// How near that is.
+    pub level: ExpiryLevel,
 }
 
 /// How far a sink is.

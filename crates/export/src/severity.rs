@@ -1,7 +1,7 @@
 //! How bad an event is, on the scales of others.
 
 use bulkhead_api::event::{
-    Action, AlarmKind, AlarmState, BindingState, Effect, Kind, LostCause, Outcome, WorkloadState,
+    Action, AlarmKind, AlarmState, BindingState, Effect, ExpiryLevel, Kind, LostCause, Outcome, WorkloadState,
 };
 
 /// How bad an event is. The order is that of OCSF's `severity_id`.
@@ -15,6 +15,8 @@ pub enum Severity {
     Medium,
     /// Packets may have passed, or evidence is gone.
     High,
+    /// Somebody is to come at once: what is needed ends within a day, or has.
+    Critical,
 }
 
 impl Severity {
@@ -49,7 +51,11 @@ impl Severity {
             },
             Kind::Alarm(alarm) => match (alarm.state, alarm.alarm) {
                 (AlarmState::Ended, _) => Self::Informational,
-                (AlarmState::Raised, AlarmKind::Expiry | AlarmKind::IdleRule) => Self::Low,
+                (AlarmState::Raised, AlarmKind::Expiry) => match alarm.level {
+                    Some(ExpiryLevel::Critical | ExpiryLevel::Expired) => Self::Critical,
+                    _ => Self::Medium,
+                },
+                (AlarmState::Raised, AlarmKind::IdleRule) => Self::Low,
                 (AlarmState::Raised, _) => Self::Medium,
             },
             Kind::Coverage(coverage) if coverage.whole => Self::Informational,
@@ -71,6 +77,7 @@ impl Severity {
             Self::Low => 2,
             Self::Medium => 3,
             Self::High => 4,
+            Self::Critical => 5,
         }
     }
 
@@ -82,16 +89,17 @@ impl Severity {
             Self::Low => "Low",
             Self::Medium => "Medium",
             Self::High => "High",
+            Self::Critical => "Critical",
         }
     }
 
-    /// Syslog's (RFC 5424, table 2): 6 informational, 5 notice, 4 warning, 3 error.
+    /// Syslog's (RFC 5424, table 2): 6 informational, 5 notice, 4 warning, 3 error, 2 critical.
     #[must_use]
     pub const fn syslog(self) -> u8 {
         7 - self.ocsf()
     }
 
-    /// OpenTelemetry's `SeverityNumber`: INFO, INFO2, WARN, ERROR.
+    /// OpenTelemetry's `SeverityNumber`: INFO, INFO2, WARN, ERROR, ERROR2.
     #[must_use]
     pub const fn otlp(self) -> i32 {
         match self {
@@ -99,6 +107,7 @@ impl Severity {
             Self::Low => 10,
             Self::Medium => 13,
             Self::High => 17,
+            Self::Critical => 18,
         }
     }
 }

@@ -159,14 +159,35 @@ pub fn new_id() -> Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// Whether a character is not seen, or is a space that is not one: what people sign is what they see. Besides what
+/// Unicode does not call printable, these are letters and marks without a shape (its Default_Ignorable_Code_Point).
+fn is_hidden(c: char) -> bool {
+    let is_ignorable = matches!(
+        c,
+        '\u{34f}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{2800}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{ffa0}'
+            | '\u{e0100}'..='\u{e01ef}'
+    );
+    // A mark is printed with the letter before it, which is why one stands here.
+    let shown = ['a', c];
+    let is_printable = matches!(c, '\'' | '"' | '\\')
+        || shown.iter().collect::<String>().escape_debug().count() == shown.len();
+    is_ignorable || !is_printable
+}
+
 fn checked<'v>(line: usize, field: &str, value: &'v str) -> Result<&'v str> {
-    let hidden = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
     let problem = if value.trim() != value || value.is_empty() {
         "empty, or has spaces around it"
     } else if value.len() > VALUE {
         "too long"
-    } else if value.contains(|c: char| c.is_control() || hidden(c)) {
-        "no single line of plain text"
+    } else if value.contains(is_hidden) {
+        "no single line of text that is seen as it is: a character in it is not shown, or shown as another one"
     } else {
         return Ok(value);
     };
@@ -182,8 +203,9 @@ fn time_text(seconds: i64) -> String {
 fn seconds(line: usize, text: &str) -> Result<i64> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok().filter(|time| time.nanosecond() == 0);
     let seconds = time.map(OffsetDateTime::unix_timestamp).filter(|seconds| *seconds > 0);
-    seconds.ok_or_else(|| Error::Text {
+    // One moment is written in one way.
+    seconds.filter(|seconds| time_text(*seconds) == text).ok_or_else(|| Error::Text {
         line,
-        problem: format!("`{text}` is no time such as 2026-12-01T08:00:00Z"),
+        problem: format!("`{text}` is no time in UTC such as 2026-12-01T08:00:00Z"),
     })
 }

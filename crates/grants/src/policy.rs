@@ -6,6 +6,9 @@ use crate::error::{Error, Result};
 
 const KIND: &str = "bulkhead-policy/v1";
 
+/// The line of those who let it be in force in audit mode.
+const AUDIT: &str = "mode: audit\n";
+
 /// The SHA-256 of a policy's and an inventory's text, hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyDigests {
@@ -13,6 +16,8 @@ pub struct PolicyDigests {
     pub policy: String,
     /// Of the inventory.
     pub inventory: String,
+    /// They may be in force in audit mode too, in which nothing is dropped.
+    pub audit: bool,
 }
 
 impl PolicyDigests {
@@ -21,13 +26,14 @@ impl PolicyDigests {
     pub fn of(policy: &str, inventory: &str) -> Self {
         let [policy, inventory] = [policy, inventory]
             .map(|text| Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect());
-        Self { policy, inventory }
+        Self { policy, inventory, audit: false }
     }
 
     /// The text that is signed.
     #[must_use]
     pub fn text(&self) -> String {
-        format!("{KIND}\npolicy: {}\ninventory: {}\n", self.policy, self.inventory)
+        let mode = if self.audit { AUDIT } else { "" };
+        format!("{KIND}\npolicy: {}\ninventory: {}\n{mode}", self.policy, self.inventory)
     }
 
     /// Reads it.
@@ -50,11 +56,11 @@ impl PolicyDigests {
                 value.filter(|value| value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit()));
             value.map(str::to_owned).ok_or_else(|| problem(line, &format!("no `{field}: ` with a SHA-256")))
         };
-        let read = Self { policy: digest(2, "policy")?, inventory: digest(3, "inventory")? };
-        if lines.next().is_some() {
-            Err(problem(4, "the text goes on where it should end"))
-        } else {
-            Ok(read)
+        let (policy, inventory) = (digest(2, "policy")?, digest(3, "inventory")?);
+        let audit = lines.next();
+        if audit.is_some_and(|line| line != AUDIT.trim_end()) || lines.next().is_some() {
+            return Err(problem(4, "the text goes on where it should end"));
         }
+        Ok(Self { policy, inventory, audit: audit.is_some() })
     }
 }

@@ -1,7 +1,9 @@
 //! `bulkhead approve` and `sign`: signatures of people under grants, and under policies.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use bulkhead_api::text::plain;
 use bulkhead_grants::{Grant, Note, PolicyDigests};
 
 use super::key::Key;
@@ -19,6 +21,9 @@ struct By {
     /// this ssh-agent signs by its Ed25519 key, if it has one alone; keys of FIDO2 devices are among them.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Sign without asking, for scripts: whoever runs it has read what is signed.
+    #[arg(long, short)]
+    yes: bool,
     /// Your name where your key is listed [default: the user who runs this].
     #[arg(long = "as", value_name = "NAME")]
     name: Option<String>,
@@ -34,7 +39,7 @@ impl By {
 
 /// Approve a request for access: sign it.
 ///
-/// What is signed is printed. The signature is added to the file.
+/// What is signed is printed, and asked about in a terminal. The signature is added to the file.
 #[derive(Debug, clap::Args)]
 pub struct Approve {
     /// The request's file.
@@ -75,6 +80,9 @@ pub struct Sign {
     /// Where the note is [default: the policy's name and .note].
     #[arg(long, value_name = "FILE")]
     note: Option<PathBuf>,
+    /// Let them be in force in audit mode too, which drops nothing.
+    #[arg(long)]
+    audit: bool,
     #[command(flatten)]
     by: By,
 }
@@ -82,7 +90,8 @@ pub struct Sign {
 impl Sign {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let (policy, inventory) = (input::read(&self.policy)?, input::read(&self.inventory)?);
-        let digests = PolicyDigests::of(policy.text(), inventory.text());
+        let digests =
+            PolicyDigests { audit: self.audit, ..PolicyDigests::of(policy.text(), inventory.text()) };
         let path = self.note.clone().unwrap_or_else(|| input::note_beside(&self.policy));
         let new = Note::new(digests.text());
         let mut note = if path.exists() {
@@ -95,17 +104,64 @@ impl Sign {
     }
 }
 
+/// Shows what is signed, asks, and signs. What was not shown is not signed.
 fn signed(by: &By, path: &Path, note: &mut Note, global: &Global) -> anyhow::Result<Answer> {
+    let shown = shown(note);
     if !global.json {
-        print!("{}", note.text());
+        print!("{shown}");
+    }
+    if !by.yes && !agrees(&shown, global.json)? {
+        println!("nothing is signed");
+        return Ok(Answer::No);
     }
     let name = by.sign(note)?;
     write(path, note)?;
     let names: Vec<&str> = note.signatures().iter().map(|signature| &*signature.name).collect();
     if global.json {
-        println!("{}", serde_json::json!({ "file": path, "signed": name, "signatures": names }));
+        let text = note.text();
+        println!(
+            "{}",
+            serde_json::json!({ "file": path, "text": text, "signed": name, "signatures": names })
+        );
     } else {
         println!("signed by {name}; {} has signatures of {}", path.display(), names.join(", "));
     }
     Ok(Answer::Yes)
+}
+
+/// A note's text, as a terminal shows it.
+fn shown(note: &Note) -> String {
+    note.text().lines().map(|line| format!("{}\n", plain(line))).collect()
+}
+
+/// Whether whoever sits there says so. Nobody does: that is an error.
+fn agrees(shown: &str, json: bool) -> Result<bool, Usage> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Usage(
+            "nobody is asked whether to sign it, as this is no terminal: read it, and sign with --yes"
+                .to_owned(),
+        ));
+    }
+    if json {
+        eprint!("{shown}");
+    }
+    eprint!("Sign this? [y/N] ");
+    let failed = |error: std::io::Error| Usage(format!("reading the answer: {error}"));
+    std::io::stderr().flush().map_err(failed)?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(failed)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_grants::Note;
+
+    use super::shown;
+
+    #[test]
+    fn what_is_shown_has_nothing_that_a_terminal_acts_on() {
+        let note = Note::new("to: a\u{1b}[2K\u{202e}b\nreason: x\n".to_owned());
+        assert_eq!(shown(&note), "to: a\\u{1b}[2K\\u{202e}b\nreason: x\n");
+    }
 }

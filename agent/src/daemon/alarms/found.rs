@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use bulkhead_api::event::{Alarm, AlarmKind, AlarmState, Direction, End, Rule, Timestamp};
+use bulkhead_api::event::{
+    Alarm, AlarmKind, AlarmState, Direction, End, Expiring, ExpiryLevel, Rule, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 /// What an alarm is about: each is raised once.
@@ -16,35 +18,23 @@ pub enum Cause {
     SessionRate { rule: Rule },
     /// A rule, and who used it.
     IdleRule { rule: Rule, source: Option<End>, destination: Option<End> },
-    /// A rule.
-    RuleExpiry { rule: Rule, expires: Timestamp, within: Within },
-    /// A node's key.
-    KeyExpiry { node: String, expires: Timestamp, within: Within },
+    /// What ends about the same time.
+    Expiry {
+        expiring: Expiring,
+        /// That time, as [`Group`](crate::daemon::expiry::Group) has it.
+        at: String,
+        level: ExpiryLevel,
+        expires: Timestamp,
+        names: Vec<String>,
+        count: u64,
+        rule: Option<Rule>,
+    },
     /// A node.
     QuarantineWithheld { node: String },
     /// A grant.
     BreakGlass { id: String, expires: Timestamp },
     /// A source of the inventory.
     Source { name: String },
-}
-
-/// How soon something expires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Within {
-    /// 24 hours.
-    Day,
-    /// 7 days.
-    Week,
-}
-
-impl Within {
-    /// In words.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Day => "24 hours",
-            Self::Week => "7 days",
-        }
-    }
 }
 
 /// What was found.
@@ -108,7 +98,7 @@ impl Cause {
             Self::FailureSpike { .. } => AlarmKind::FailureSpike,
             Self::SessionRate { .. } => AlarmKind::SessionRate,
             Self::IdleRule { .. } => AlarmKind::IdleRule,
-            Self::RuleExpiry { .. } | Self::KeyExpiry { .. } => AlarmKind::Expiry,
+            Self::Expiry { .. } => AlarmKind::Expiry,
             Self::QuarantineWithheld { .. } => AlarmKind::QuarantineWithheld,
             Self::BreakGlass { .. } => AlarmKind::BreakGlass,
             Self::Source { .. } => AlarmKind::Source,
@@ -125,11 +115,8 @@ impl Cause {
                 format!("{kind} {} {destination}", label(source))
             }
             Self::SessionRate { rule } | Self::IdleRule { rule, .. } => format!("{kind} {}", rule.title()),
-            Self::RuleExpiry { rule, expires, within } => {
-                format!("{kind} rule {} {expires} within {}", rule.title(), within.name())
-            }
-            Self::KeyExpiry { node, expires, within } => {
-                format!("{kind} key {node} {expires} within {}", within.name())
+            Self::Expiry { expiring, at, level, .. } => {
+                format!("{kind} {} {at} {}", expiring.name(), level.name())
             }
             Self::QuarantineWithheld { node } => format!("{kind} {node}"),
             Self::BreakGlass { id, .. } => format!("{kind} {id}"),
@@ -148,20 +135,25 @@ impl Cause {
 
     fn rule(&self) -> Option<Rule> {
         match self {
-            Self::SessionRate { rule } | Self::IdleRule { rule, .. } | Self::RuleExpiry { rule, .. } => {
-                Some(rule.clone())
-            }
+            Self::SessionRate { rule } | Self::IdleRule { rule, .. } => Some(rule.clone()),
+            Self::Expiry { rule, .. } => rule.clone(),
             _ => None,
         }
     }
 
     fn expires(&self) -> Option<Timestamp> {
         match self {
-            Self::RuleExpiry { expires, .. }
-            | Self::KeyExpiry { expires, .. }
-            | Self::BreakGlass { expires, .. } => Some(*expires),
+            Self::Expiry { expires, .. } | Self::BreakGlass { expires, .. } => Some(*expires),
             _ => None,
         }
+    }
+
+    fn level(&self) -> Option<ExpiryLevel> {
+        if let Self::Expiry { level, .. } = self { Some(*level) } else { None }
+    }
+
+    fn names(&self) -> Vec<String> {
+        if let Self::Expiry { names, .. } = self { names.clone() } else { Vec::new() }
     }
 }
 
@@ -186,6 +178,8 @@ impl Found {
             usual: self.usual,
             seconds: self.seconds,
             expires: self.cause.expires(),
+            level: self.cause.level(),
+            names: self.cause.names(),
             detail: self.detail.clone(),
             generation: 0,
         }

@@ -9,7 +9,6 @@
 //! Nothing waits for it. An alarm that is on is kept over restarts, so that it is not raised again and its end is told.
 
 mod denials;
-mod expiry;
 mod found;
 mod respond;
 mod scan;
@@ -32,7 +31,6 @@ use bulkhead_api::status;
 use bulkhead_events::{Entry, Sink};
 
 use self::denials::{Denials, Denied};
-use self::found::Active;
 use self::scan::Scans;
 use self::spike::{Above, Spikes};
 use self::telling::Remembered;
@@ -41,7 +39,7 @@ use crate::daemon::clock::{boot_time, wall_time};
 use crate::daemon::log::log_and_default;
 use crate::daemon::store::Store;
 
-pub use self::found::{Cause, Found, Label, Within, label};
+pub use self::found::{Active, Cause, Found, Label, label};
 pub use self::worker::Alerting;
 
 /// Alarms that are on, in the state directory.
@@ -81,7 +79,7 @@ impl Alarms {
         alarms
     }
 
-    fn new(settings: &config::Alarms) -> Self {
+    pub(in crate::daemon) fn new(settings: &config::Alarms) -> Self {
         Self(Mutex::new(Kept {
             scans: Scans::new(settings.scan),
             pairs: Spikes::new(settings.spike, PAIRS, seconds()),
@@ -134,6 +132,12 @@ impl Alarms {
         }
     }
 
+    /// The same of what is on alone.
+    #[cfg(test)]
+    pub(in crate::daemon) fn take_up_on(&self, on: Vec<Active>) {
+        self.take_up(Remembered { on, untold: Vec::new() });
+    }
+
     /// Looks at what time has ended.
     fn tick(&self) {
         let (now, wall) = (seconds(), wall_time());
@@ -153,12 +157,12 @@ impl Alarms {
     }
 
     /// Which are on.
-    fn active(&self) -> Vec<Active> {
+    pub fn active(&self) -> Vec<Active> {
         self.held().active.values().cloned().collect()
     }
 
     /// What is to be told, in its order; and which are on then, of the same moment: nothing is on that is not told.
-    fn take(&self) -> (Vec<Alarm>, Vec<Active>) {
+    pub(in crate::daemon) fn take(&self) -> (Vec<Alarm>, Vec<Active>) {
         let mut kept = self.held();
         (std::mem::take(&mut kept.told), kept.active.values().cloned().collect())
     }

@@ -2,18 +2,12 @@ use std::net::IpAddr;
 
 use bulkhead_abi::Reason as OfPrograms;
 use bulkhead_api::event::{
-    Alarm, AlarmKind, AlarmState, Direction, Drop, End, Event, Kind, Protocol, Reason, Rule, Timestamp,
+    Alarm, AlarmKind, AlarmState, Direction, Drop, End, Event, Kind, Protocol, Reason, Timestamp,
 };
-use bulkhead_policy::diagnostic::Findings;
-use bulkhead_policy::inventory;
-use bulkhead_policy::source::Source;
 
 use super::telling::Remembered;
-use super::{Alarms, MOST, expiry};
+use super::{Alarms, MOST};
 use crate::config;
-
-/// 24 hours, ns.
-const DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
 
 fn end(address: &str) -> End {
     let address: IpAddr = address.parse().unwrap();
@@ -86,38 +80,4 @@ fn too_many_alarms_of_a_kind_are_counted() {
     }
     assert_eq!(told(&alarms).len(), MOST);
     assert_eq!((alarms.status().active.len(), alarms.status().suppressed), (MOST, 100 - MOST as u64));
-}
-
-#[test]
-fn what_expires_is_told_at_seven_days_and_at_one() {
-    let alarms = Alarms::new(&config::Alarms::default());
-    let text = r#"{"nodes": [{"name": "a", "addresses": ["10.0.0.1"], "tags": ["tag:a"], "expires": "1970-01-21T00:00:00Z"}]}"#;
-    let inventory = inventory::parse(&Source::new("i", text), &mut Findings::default()).unwrap();
-    let rule = Rule::plain(3, Some("web".to_owned()), None);
-    let rules = [(rule, 30 * DAY)];
-    let look = |now: u64| {
-        expiry::look(&alarms, &rules, &inventory, "a", now);
-        alarms.take().0.into_iter().map(|alarm| (alarm.state, alarm.detail)).collect::<Vec<_>>()
-    };
-    let states = |told: &[(AlarmState, String)]| told.iter().map(|(state, _)| *state).collect::<Vec<_>>();
-    assert_eq!(look(12 * DAY), []);
-    let told = look(13 * DAY);
-    assert_eq!(states(&told), [AlarmState::Raised]);
-    assert!(told[0].1.contains("key of node a") && told[0].1.contains("within 7 days"), "{told:?}");
-    assert_eq!(look(13 * DAY + 1), [], "once");
-    let told = look(19 * DAY);
-    assert_eq!(states(&told), [AlarmState::Ended, AlarmState::Raised]);
-    assert!(told[1].1.contains("within 24 hours"), "{told:?}");
-    assert_eq!(states(&look(20 * DAY)), [AlarmState::Ended], "it has expired");
-    let told = look(29 * DAY + 1);
-    assert!(
-        told.len() == 1 && told[0].1.contains("web expires") && told[0].1.contains("24 hours"),
-        "{told:?}"
-    );
-    // Another date.
-    expiry::look(&alarms, &[], &inventory, "a", 29 * DAY + 2);
-    assert_eq!(
-        states(&alarms.take().0.into_iter().map(|alarm| (alarm.state, alarm.detail)).collect::<Vec<_>>()),
-        [AlarmState::Ended]
-    );
 }

@@ -10,19 +10,17 @@ use bulkhead_api::event::{Alarm, Kind};
 
 use super::sessions::Sessions;
 use super::telling::{Outside, Remembered, Telling};
-use super::{Alarms, Cause, FILE, expiry, respond, seconds};
+use super::{Alarms, Cause, FILE, respond, seconds};
 use crate::config;
-use crate::daemon::clock::{boot_time, wall_time};
+use crate::daemon::clock::boot_time;
 use crate::daemon::events::control;
 use crate::daemon::events::timestamp;
+use crate::daemon::expiry::Watch;
 use crate::daemon::state::Enforcer;
 use crate::daemon::threads;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Seconds between two looks at what expires.
-const EXPIRY: u64 = 60;
 
 /// Seconds between two looks at sessions' counters; shorter where windows are.
 const COUNTERS: u64 = 10;
@@ -60,8 +58,8 @@ struct Worker {
     settings: config::Alarms,
     sessions: Sessions,
     telling: Telling,
-    /// When something was looked at, s.
-    expiry: Option<u64>,
+    expiry: Watch,
+    /// When sessions were looked at, s.
     counters: u64,
 }
 
@@ -85,7 +83,8 @@ impl Alerting {
         }
         let (enforcer, ended) = (enforcer.clone(), is_over.clone());
         let telling = Telling::default();
-        let mut worker = Worker { enforcer, alarms, settings, sessions, telling, expiry: None, counters: 0 };
+        let mut worker =
+            Worker { enforcer, alarms, settings, sessions, telling, expiry: Watch::default(), counters: 0 };
         let run = move || {
             while !ended.load(Ordering::Relaxed) {
                 worker.look();
@@ -108,10 +107,7 @@ impl Worker {
         }
         self.alarms.tick();
         let now = seconds();
-        if self.expiry.is_none_or(|looked| now >= looked + EXPIRY) {
-            self.expiry = Some(now);
-            self.look_at_deadlines();
-        }
+        self.expiry.run(&self.enforcer, self.settings.expiry);
         if now >= self.counters + COUNTERS.min(self.settings.session.seconds.div_ceil(6)) {
             self.counters = now;
             self.look_at_sessions(now);
@@ -123,15 +119,6 @@ impl Worker {
             }
         }
         self.tell();
-    }
-
-    fn look_at_deadlines(&self) {
-        let (rules, inventory) = {
-            let live = self.enforcer.live();
-            (live.built.watched.expiring.clone(), live.built.inventory.clone())
-        };
-        let node = &self.enforcer.setup.options.node;
-        expiry::look(&self.alarms, &rules, &inventory, node, wall_time());
     }
 
     fn look_at_sessions(&mut self, now: u64) {

@@ -13,7 +13,7 @@ use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::Inputs;
 use crate::daemon::store::Pending;
 use crate::daemon::store::unsaved::Disk;
-use crate::daemon::trust;
+use crate::daemon::trust::{self, Signed};
 use crate::exit::Usage;
 
 /// Enforces the files of a change, or reads anew those that `run` names. What is wrong with them is an
@@ -25,15 +25,17 @@ pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
     let _one = enforcer.one_change();
     kept::promise_return(enforcer, request.confirm)?;
     let named = request.policy.is_none() && request.inventory.is_none();
-    let (files, signers) = requested(enforcer, request)?;
-    let mode = request.mode.unwrap_or_else(|| enforcer.live().built.mode);
+    let (files, signed, _) = requested(enforcer, request)?;
+    let before = enforcer.live().built.mode;
+    let mode = request.mode.unwrap_or(before);
+    trust::check_mode(&enforcer.setup.config, &signed, before, mode)?;
     let mut inputs = match Inputs::check(files.clone(), mode, &enforcer.setup.options, wall_time()) {
         Ok(inputs) => inputs,
         Err(refused) => {
             return Ok(Applied { dry_run: request.dry_run, ..change::refusal(enforcer, &refused) });
         }
     };
-    inputs.signers = signers;
+    inputs.signed = signed;
     let difference = origin::note(enforcer, &mut inputs, Action::Apply, &request.asker);
     if let Some(text) = session::cut(enforcer, &inputs, request.asker.session)? {
         return Ok(Applied { dry_run: request.dry_run, difference, text, ..change::unchanged(enforcer) });
@@ -55,20 +57,20 @@ pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
     Ok(Applied { difference, ..applied })
 }
 
-/// The files that a request means: those that it has, else those that `run` names; with what sources list, and who has
-/// signed them.
+/// The files that a request means: those that it has, else those that `run` names; with what sources list, who has
+/// signed them, and the note.
 ///
 /// # Errors
 /// A file that cannot be read, or is not signed as agent.toml asks for.
 pub(in crate::daemon) fn requested<D: Dataplane>(
     enforcer: &Enforcer<D>,
     request: &Asked,
-) -> Result<(Files, Vec<String>), Usage> {
+) -> Result<(Files, Signed, Option<String>), Usage> {
     let (policy, inventory) = enforcer.setup.files();
     let files = Files::of(request, &policy, &inventory)?;
     grants::refuse_section(&files)?;
-    let signers = trust::signers(&enforcer.setup.config, &files, request.note.as_deref())?;
-    Ok((enforcer.setup.sources.add_to(files), signers))
+    let (signed, note) = trust::signed(&enforcer.setup.config, &files, request.note.as_deref())?;
+    Ok((enforcer.setup.sources.add_to(files), signed, note))
 }
 
 fn named_files<D: Dataplane>(enforcer: &Enforcer<D>) -> Option<Files> {

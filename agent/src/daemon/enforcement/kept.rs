@@ -29,7 +29,7 @@ pub fn compile<D: Dataplane>(
 ) -> anyhow::Result<Inputs> {
     let inputs = compile(files, made.mode, &enforcer.setup.options, wall_time())
         .map_err(|refused| anyhow::anyhow!("generation {number} no longer compiles:\n{}", refused.text()))?;
-    Ok(Inputs { origin: made.origin, ..inputs })
+    Ok(Inputs { origin: made.origin, signed: made.signed, ..inputs })
 }
 
 /// The files of a generation, as they were kept.

@@ -11,6 +11,7 @@ use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::Inputs;
 use crate::daemon::store::unsaved::Disk;
 use crate::daemon::store::{Ledger, Pending};
+use crate::daemon::trust;
 use crate::exit::Usage;
 
 /// A way back.
@@ -31,7 +32,7 @@ pub struct Return {
 /// A generation that is not kept ([`Usage`]), or if the system refuses; nothing has changed then.
 pub fn rollback<D: Dataplane>(enforcer: &Enforcer<D>, way: &Return) -> anyhow::Result<Option<Applied>> {
     let _one = enforcer.one_change();
-    roll_back(enforcer, way)
+    roll_back(enforcer, way, true)
 }
 
 /// Rolls back if a confirmation was due. A change that is being made is not waited for.
@@ -41,10 +42,16 @@ pub fn rollback<D: Dataplane>(enforcer: &Enforcer<D>, way: &Return) -> anyhow::R
 pub fn roll_back_unconfirmed<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Applied>> {
     let Ok(_one) = enforcer.changing.try_lock() else { return Ok(None) };
     let due = enforcer.live().ledger.is_unconfirmed();
-    if due { roll_back(enforcer, &Return::default()) } else { Ok(None) }
+    if due { roll_back(enforcer, &Return::default(), false) } else { Ok(None) }
 }
 
-fn roll_back<D: Dataplane>(enforcer: &Enforcer<D>, way: &Return) -> anyhow::Result<Option<Applied>> {
+/// Whoever asks for it goes back to what was signed, if agent.toml asks for that. The agent goes back to whatever was in
+/// force before what was not confirmed.
+fn roll_back<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    way: &Return,
+    is_asked: bool,
+) -> anyhow::Result<Option<Applied>> {
     let Ledger { enforced, previous, staged, .. } = enforcer.live().ledger.clone();
     let Some(to) = way.to.or(previous) else { return Ok(None) };
     if way.to == Some(enforced) {
@@ -70,6 +77,10 @@ fn roll_back<D: Dataplane>(enforcer: &Enforcer<D>, way: &Return) -> anyhow::Resu
         None => kept::files(enforcer, to)?,
     };
     let (files, made) = files;
+    if is_asked {
+        let before = enforcer.live().built.mode;
+        trust::check_return(&enforcer.setup.config, (to, &made.signed), before, made.mode)?;
+    }
     let files = (enforcer.setup.sources.add_to(files), made);
     let mut inputs = kept::compile(enforcer, to, files, Inputs::check_kept)?;
     let difference = origin::note(enforcer, &mut inputs, Action::Rollback, &way.asker);

@@ -14,7 +14,7 @@ use crate::daemon::state::generation::LoadedGeneration;
 use crate::daemon::state::inputs::Inputs;
 use crate::daemon::store::Pending;
 use crate::daemon::store::unsaved::Disk;
-use crate::daemon::trust;
+use crate::daemon::trust::{self, Signed};
 use crate::exit::Usage;
 
 /// Compiles a staged policy and lets it observe beside what is enforced. An invalid policy or inventory
@@ -25,7 +25,7 @@ use crate::exit::Usage;
 pub fn stage<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::Result<Applied> {
     stageable(request)?;
     let _one = enforcer.one_change();
-    let (files, signers) = apply::requested(enforcer, request)?;
+    let (files, _, note) = apply::requested(enforcer, request)?;
     let mode = enforcer.live().built.mode;
     let staged = match Inputs::check(files, mode, &enforcer.setup.options, wall_time()) {
         Ok(inputs) => inputs,
@@ -33,7 +33,7 @@ pub fn stage<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
     };
     let number = change::following_number(enforcer)?;
     enforcer.store.save_inputs(number, &staged.files, &staged.made())?;
-    enforcer.store.save(trust::STAGED, &(number, &signers))?;
+    enforcer.store.save(trust::STAGED, &(number, &note))?;
     rebuild::enforce_with(enforcer, Some(number))
 }
 
@@ -78,15 +78,17 @@ pub fn promote<D: Dataplane>(
     let _one = enforcer.one_change();
     let Some(number) = enforcer.live().ledger.staged else { return Ok(None) };
     kept::promise_return(enforcer, within)?;
-    let signers = signed(enforcer, number)?;
+    let signed = signed(enforcer, number)?;
     let files = enforcer.setup.sources.add_to(kept::files(enforcer, number)?.0);
     // Not the one it was staged in: that may have been before enforcement began.
-    let mode = mode.unwrap_or_else(|| enforcer.live().built.mode);
+    let before = enforcer.live().built.mode;
+    let mode = mode.unwrap_or(before);
+    trust::check_mode(&enforcer.setup.config, &signed, before, mode)?;
     let mut staged = match Inputs::check(files, mode, &enforcer.setup.options, wall_time()) {
         Ok(inputs) => inputs,
         Err(refused) => return Ok(Some(change::refusal(enforcer, &refused))),
     };
-    staged.signers = signers;
+    staged.signed = signed;
     let difference = origin::note(enforcer, &mut staged, Action::Promote, asker);
     if let Some(text) = session::cut(enforcer, &staged, asker.session)? {
         return Ok(Some(Applied { difference, text, ..change::unchanged(enforcer) }));
@@ -97,29 +99,17 @@ pub fn promote<D: Dataplane>(
     Ok(Some(Applied { difference, ..applied }))
 }
 
-/// Who has signed what is staged; of those only whom agent.toml trusts now, if it asks for signatures.
+/// Who has signed what is staged, by the keys that agent.toml trusts now, if it asks for signatures.
 ///
 /// # Errors
 /// If they are too few by now.
-fn signed<D: Dataplane>(enforcer: &Enforcer<D>, number: u32) -> anyhow::Result<Vec<String>> {
-    let known = enforcer.store.load::<(u32, Vec<String>)>(trust::STAGED)?;
-    let signers = known.filter(|(of, _)| *of == number).map(|(_, signers)| signers).unwrap_or_default();
-    match &enforcer.setup.config.trust {
-        Some(trust) => {
-            let is_trusted = |name: &String| trust.people.all().iter().any(|person| person.name == *name);
-            let signers: Vec<String> = signers.into_iter().filter(is_trusted).collect();
-            if signers.len() < trust.threshold {
-                let (have, need) = (signers.len(), trust.threshold);
-                return Err(Usage(format!(
-                    "the staged policy has {have} of {need} signatures of people whom [trust] in agent.toml has now: stage \
-                     it again"
-                ))
-                .into());
-            }
-            Ok(signers)
-        }
-        None => Ok(signers),
+fn signed<D: Dataplane>(enforcer: &Enforcer<D>, number: u32) -> anyhow::Result<Signed> {
+    if enforcer.setup.config.trust.is_none() {
+        return Ok(Signed::default());
     }
+    let known = enforcer.store.load::<(u32, Option<String>)>(trust::STAGED)?;
+    let note = known.filter(|(of, _)| *of == number).and_then(|(_, note)| note);
+    Ok(trust::signed_before(&enforcer.setup.config, note.as_deref())?)
 }
 
 /// What the staged policy has decided otherwise; `None` if there is none.

@@ -104,11 +104,11 @@ pub fn read(setup: &Setup) -> Result<Inputs, Unfit> {
     let (policy, inventory) = setup.files();
     let files = Files::read(&policy, &inventory).map_err(Unfit::Unreadable)?;
     grants::refuse_section(&files).map_err(Unfit::Unreadable)?;
-    let signers = trust::signers(&setup.config, &files, None).map_err(Unfit::Unreadable)?;
+    let (signed, _) = trust::signed(&setup.config, &files, None).map_err(Unfit::Unreadable)?;
     let files = setup.sources.add_to(files);
     let inputs =
         Inputs::check(files, setup.config.mode, &setup.options, wall_time()).map_err(Unfit::Refused)?;
-    Ok(Inputs { signers, ..inputs })
+    Ok(Inputs { signed, ..inputs })
 }
 
 /// What was enforced last, as it was kept, for a start whose policy or inventory is invalid. `None` if there is
@@ -122,6 +122,7 @@ pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
     let (files, made) = store.inputs_of(number)?;
     // What the sources list may be why it cannot be enforced. Who is gone stays cut off.
     let inputs = setup.sources.fit(files, made.mode, &setup.options).ok()?.inputs;
+    let inputs = Inputs { signed: made.signed, ..inputs };
     let policy = setup.config.policy.display();
     tracing::error!("{policy} cannot be enforced: going on with what was kept\n{}", unfit.text());
     let problem = format!(
@@ -265,11 +266,13 @@ fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> (Inpu
     let Some((files, made)) = store.inputs_of(number) else {
         return (named, Some("its files are damaged or gone".to_owned()));
     };
-    let origin = made.origin;
+    let (origin, signed) = (made.origin, made.signed);
     // What is granted is the same in both by now.
     let with_grants = |files| setup.options.grants.add_to(files, &setup.options.scope(), wall_time());
     if with_grants(setup.sources.add_to(files.clone())).same_text(&named.files) && made.mode == named.mode {
-        return (Inputs { origin, ..named }, None);
+        // Who has signed by now counts, if the same was in force before anybody asked.
+        let signed = if named.signed.signers.is_empty() { signed } else { named.signed.clone() };
+        return (Inputs { origin, signed, ..named }, None);
     }
     match setup.sources.fit(files, made.mode, &setup.options) {
         Ok(Fit { inputs, .. }) => {
@@ -279,7 +282,7 @@ fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> (Inpu
                 "going on with its files as they were kept, not with {}; `bulkhead apply` enforces that",
                 setup.config.policy.display()
             );
-            (Inputs { origin, ..inputs }, None)
+            (Inputs { origin, signed, ..inputs }, None)
         }
         Err(refused) => (named, Some(format!("its files no longer compile: {}", refused.text().trim_end()))),
     }

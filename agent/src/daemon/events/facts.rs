@@ -99,6 +99,7 @@ mod tests {
                 digests: None,
                 mode: Mode::Enforce,
                 fingerprints: Vec::new(),
+                signed: Default::default(),
                 origin: None,
             };
             store.save_inputs(7, &files, &made).unwrap();

@@ -28,6 +28,7 @@ use self::turns::Turns;
 use crate::config::Config;
 use crate::daemon::alarms::{AlarmSink, Alarms};
 use crate::daemon::clock::BootClock;
+use crate::daemon::expiry::Endings;
 use crate::daemon::history::{HistorySink, Recent};
 use crate::daemon::links::missed::{Missed, MissedSink};
 use crate::daemon::log::log_and_default;
@@ -76,6 +77,8 @@ pub struct Shared {
     pub recent: Option<Arc<Recent>>,
     /// What raises alarms; none: nothing does.
     pub alarms: Option<Arc<Alarms>>,
+    /// What ends at a known time, besides what the running generation and grants have.
+    pub endings: Endings,
     /// What records say of where they are from.
     pub facts: Arc<HostFacts>,
     /// Balances that are asked for.
@@ -110,7 +113,8 @@ impl Shared {
         let sinks = Sinks::start(setup.config.sinks.clone(), &source, &setup.paths.state).context(what)?;
         let anchors = Anchors::start(setup.config.anchors.clone(), &directory).context(what)?;
         let turns = Turns::default();
-        Ok(Self { hub, names, indices, missed, recent, alarms, facts, turns, sinks, anchors, store })
+        let endings = Endings::default();
+        Ok(Self { hub, names, indices, missed, recent, alarms, endings, facts, turns, sinks, anchors, store })
     }
 
     /// Adds a generation's names, before a packet can meet it.

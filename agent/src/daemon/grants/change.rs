@@ -8,7 +8,6 @@ use bulkhead_policy::diagnostic::Findings;
 use bulkhead_policy::{inventory, policy};
 
 use super::kept::{Held, Kept, MOST};
-use super::settle::is_in_time;
 use super::verify::{Moment, Verified, seconds, verify};
 use super::{FILE, Grants};
 use crate::daemon::clock::wall_time;
@@ -27,14 +26,17 @@ fn grants<D: Dataplane>(enforcer: &Enforcer<D>) -> &Grants {
 /// Keeps what is in memory. What the disk refuses is tried again by [`settle`](super::settle()).
 pub(super) fn save<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     let kept: Kept = {
-        let state = held(&grants(enforcer).0);
+        let mut state = held(&grants(enforcer).state);
         if let Some(why) = &state.damaged {
             anyhow::bail!("{why}");
+        }
+        if (grants(enforcer).is_in_time)() {
+            state.kept.note_time(seconds(wall_time()));
         }
         state.kept.clone()
     };
     let saved = enforcer.store.save(FILE, &kept);
-    held(&grants(enforcer).0).unsaved = saved.is_err();
+    held(&grants(enforcer).state).unsaved = saved.is_err();
     saved
 }
 
@@ -52,9 +54,9 @@ pub fn grant<D: Dataplane>(enforcer: &Enforcer<D>, request: &Request) -> anyhow:
     };
     let (id, entry) = (verified.grant.id.clone(), verified.entry());
     let taken = Held { note: request.note.clone(), until: verified.grant.window.until, entry: entry.clone() };
-    held(&grants(enforcer).0).kept.insert(taken);
+    held(&grants(enforcer).state).kept.insert(taken);
     let give_up = || {
-        held(&grants(enforcer).0).kept.remove(&id);
+        held(&grants(enforcer).state).kept.remove(&id);
         // It was on disk for a moment at most; the next one is tried.
         let _ = save(enforcer);
     };
@@ -64,7 +66,7 @@ pub fn grant<D: Dataplane>(enforcer: &Enforcer<D>, request: &Request) -> anyhow:
     let inputs = match compiled {
         Ok(inputs) if inputs.granted.contains(&id) => inputs,
         Ok(_) => {
-            let why = held(&grants(enforcer).0).refused.remove(&id);
+            let why = held(&grants(enforcer).state).refused.remove(&id);
             give_up();
             return Ok(Answer::no(why.unwrap_or_else(|| "the policy does not allow it".to_owned())));
         }
@@ -81,7 +83,8 @@ pub fn grant<D: Dataplane>(enforcer: &Enforcer<D>, request: &Request) -> anyhow:
         .is_some_and(|number| inputs.program.tables.cells.iter().any(|cell| cell.rule as usize == number));
     let none = "no packet of this host is decided by it: this host is neither end, or rules before it decide";
     let notes = if decides { Vec::new() } else { vec![none.to_owned()] };
-    enforce(enforcer, Disk::First, Inputs { origin: made.origin, ..inputs }).inspect_err(|_| give_up())?;
+    let inputs = Inputs { origin: made.origin, signed: made.signed, ..inputs };
+    enforce(enforcer, Disk::First, inputs).inspect_err(|_| give_up())?;
     super::settle::alarm(enforcer, &entry, verified.grant.window.until);
     tracing::info!(id, "granted: {}", entry.words());
     Ok(Answer { done: true, grant: Some(entry), notes })
@@ -100,9 +103,10 @@ fn judge<D: Dataplane>(
     let (Some(policy), Some(inventory)) = (policy, inventory) else {
         return Err("what is enforced cannot be read any more: apply it again".to_owned());
     };
-    let verified = verify(&note, (&policy, &inventory, dialect), Moment::New(wall_time()));
+    let verified =
+        verify(&note, (&policy, &inventory, dialect), Moment::New(grants(enforcer).known(wall_time())));
     let verified = verified.map_err(|refusal| refusal.why)?;
-    let state = held(&grants(enforcer).0);
+    let state = held(&grants(enforcer).state);
     if let Some(why) = &state.damaged {
         return Err(why.clone());
     }
@@ -121,11 +125,11 @@ fn judge<D: Dataplane>(
 /// If the system refuses; it is tried again then.
 pub fn revoke<D: Dataplane>(enforcer: &Enforcer<D>, request: &Revocation) -> anyhow::Result<Answer> {
     let _one = enforcer.one_change();
-    if let Some(why) = &held(&grants(enforcer).0).damaged {
+    if let Some(why) = &held(&grants(enforcer).state).damaged {
         return Ok(Answer::no(why.clone()));
     }
     let id = &request.id;
-    let matching = if id.len() < 6 { Vec::new() } else { held(&grants(enforcer).0).kept.matching(id) };
+    let matching = if id.len() < 6 { Vec::new() } else { held(&grants(enforcer).state).kept.matching(id) };
     let id = match &matching[..] {
         [id] => id.clone(),
         [_, _, ..] => return Ok(Answer::no(format!("more than one id begins with {id}: give all of it"))),
@@ -134,9 +138,9 @@ pub fn revoke<D: Dataplane>(enforcer: &Enforcer<D>, request: &Revocation) -> any
             return Ok(Answer::no(format!("no grant {id} runs here; `bulkhead grants` lists those that do")));
         }
     };
-    let entry = held(&grants(enforcer).0).kept.end(&id, Standing::Revoked, request.reason.clone());
+    let entry = held(&grants(enforcer).state).kept.end(&id, Standing::Revoked, request.reason.clone());
     let entry = entry.context("the grant has just ended")?;
-    let enforced = enforce_anew(enforcer);
+    let enforced = take_out(enforcer);
     let notes = save(enforcer)
         .err()
         .map(|error| format!("{error:#}: a restart would let it run again; make room, and revoke it again"));
@@ -150,20 +154,65 @@ fn refuse<D: Dataplane>(enforcer: &Enforcer<D>, id: &str) -> Answer {
     let now = seconds(wall_time());
     let until = now.saturating_add(LONGEST.cast_signed());
     {
-        let mut state = held(&grants(enforcer).0);
+        let mut state = held(&grants(enforcer).state);
         if let Some(why) = state.kept.known(id) {
             return Answer::no(why);
         }
         state.kept.refuse(id, until);
-        state.kept.forget(now, is_in_time());
+        state.kept.forget(now, (grants(enforcer).is_in_time)());
     }
     let unsaved = save(enforcer).err().map(|error| format!("{error:#}: a restart would forget it"));
     let known = "no such grant has come here: it is refused if it comes".to_owned();
     Answer { done: true, grant: None, notes: std::iter::once(known).chain(unsaved).collect() }
 }
 
+/// Takes out of force what does not run: what is enforced is built again, or where it cannot be, the rules of what is
+/// over end where they are. The caller holds the one change.
+///
+/// # Errors
+/// Why it could not be built; it is to be tried again. [`Grants::problem`] says so until then.
+pub(super) fn take_out<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
+    let built = enforce_anew(enforcer);
+    let problem = built.as_ref().err().map(|error| {
+        let state = match end_in_place(enforcer) {
+            Ok(true) => "no packet passes by it any more".to_owned(),
+            Ok(false) => "it is in force until its end, as another rule ends at the same moment".to_owned(),
+            Err(refused) => format!("it is in force until its end: {refused:#}"),
+        };
+        format!(
+            "a grant is over and still among the rules, as what is enforced cannot be built without it; {state}: \
+             `bulkhead apply` the policy ({error:#})"
+        )
+    });
+    held(&grants(enforcer).state).open = problem;
+    built
+}
+
+/// Ends the rules of grants that do not run, in the tables that are in force; false if one of them shares its deadline.
+fn end_in_place<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<bool> {
+    let mut live = enforcer.live();
+    let running: Vec<u64> = {
+        let state = held(&grants(enforcer).state);
+        let over = state.kept.missing_from(&live.built.granted);
+        let of_running = state.kept.ends().into_iter().map(|(_, until)| until);
+        let others: Vec<i64> = of_running.collect();
+        let shared = over.iter().any(|until| others.contains(until));
+        if shared {
+            return Ok(false);
+        }
+        over.into_iter()
+            .map(|until| u64::try_from(until).unwrap_or(0).saturating_mul(1_000_000_000))
+            .collect()
+    };
+    if live.built.watched.expiring.iter().any(|(_, expires)| running.contains(expires)) {
+        return Ok(false);
+    }
+    live.built.end_deadlines(&running)?;
+    Ok(true)
+}
+
 /// Builds what is enforced again with the grants that run. The caller holds the one change.
-pub(super) fn enforce_anew<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
+fn enforce_anew<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     let number = enforcer.live().ledger.enforced;
     let inputs = kept::inputs(enforcer, number, Inputs::check_kept)?;
     // Nobody keeps a grant in force by filling the disk.
@@ -176,7 +225,6 @@ fn enforce<D: Dataplane>(enforcer: &Enforcer<D>, disk: Disk, mut inputs: Inputs)
         let found = live.built.problems.iter().filter(|problem| !problem.starts_with(FOUND_ANEW));
         let found: Vec<_> = found.filter(|problem| !inputs.problems.contains(problem)).cloned().collect();
         inputs.problems.extend(found);
-        inputs.signers.clone_from(&live.built.signers);
         live.ledger.staged
     };
     // What waits for a confirmation goes on to wait.

@@ -16,14 +16,17 @@ const REMEMBERED: i64 = 7 * 86_400;
 const MOST_OVER: usize = 4096;
 
 /// What the state directory has of grants.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
     running: Vec<Held>,
     over: Vec<Over>,
+    /// The latest time that a clock had which was kept in time, in seconds since 1970: no time is before it.
+    #[serde(default)]
+    latest: i64,
 }
 
 /// One that runs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Held {
     /// The note, whole.
     pub(super) note: String,
@@ -34,7 +37,7 @@ pub(super) struct Held {
 }
 
 /// One that is over, or was revoked before it came.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Over {
     id: String,
     until: i64,
@@ -64,6 +67,21 @@ impl Kept {
                 standing => standing.name(),
             }
         ))
+    }
+
+    /// The latest known time.
+    pub(super) fn latest(&self) -> i64 {
+        self.latest
+    }
+
+    /// Notes what time it is, by a clock that is kept in time.
+    pub(super) fn note_time(&mut self, now: i64) {
+        self.latest = now;
+    }
+
+    /// Whether any runs.
+    pub(super) fn has_running(&self) -> bool {
+        !self.running.is_empty()
     }
 
     pub(super) fn insert(&mut self, held: Held) {
@@ -106,6 +124,11 @@ impl Kept {
         ids.filter(|id| !in_force.contains(*id)).cloned().collect()
     }
 
+    /// The ends of those of these that do not run, as far as they are known.
+    pub(super) fn missing_from(&self, in_force: &BTreeSet<String>) -> Vec<i64> {
+        self.over.iter().filter(|over| in_force.contains(&over.id)).map(|over| over.until).collect()
+    }
+
     /// Whether one of these does not run, and would be in force.
     pub(super) fn is_too_much(&self, in_force: &BTreeSet<String>, now: i64) -> bool {
         in_force.iter().any(|id| {
@@ -138,6 +161,11 @@ impl Kept {
             Entry { standing, ..held.entry.clone() }
         });
         running.chain(self.over.iter().rev().filter_map(|over| over.entry.clone())).collect()
+    }
+
+    /// The ids of those that run, and their ends.
+    pub(super) fn ends(&self) -> Vec<(String, i64)> {
+        self.running.iter().map(|held| (held.entry.id.clone(), held.until)).collect()
     }
 
     /// Those that run as emergencies, with their ends.

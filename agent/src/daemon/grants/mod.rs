@@ -17,18 +17,21 @@ mod verify;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
+use bulkhead_api::event::Expiring;
 use bulkhead_api::grant::Entry;
 use bulkhead_grants::Note;
 use bulkhead_policy::Dialect;
 use bulkhead_policy::check::{Loaded, Scope};
-use bulkhead_policy::diagnostic::{Findings, Severity};
+use bulkhead_policy::diagnostic::{Diagnostic, Findings, Severity};
 use bulkhead_policy::policy::compose::{Running, compose, without};
 use bulkhead_policy::{inventory, policy};
 
 pub use self::change::{grant, revoke};
 use self::kept::Kept;
 pub use self::settle::settle;
-use self::verify::{Moment, verify};
+use self::verify::{Moment, seconds, verify};
+use crate::daemon::clock::boot_time;
+use crate::daemon::expiry::Ending;
 use crate::daemon::files::Files;
 use crate::daemon::state::held;
 use crate::daemon::store::Store;
@@ -38,12 +41,28 @@ use crate::exit::Usage;
 const FILE: &str = "grants.json";
 
 /// Grants that run.
-#[derive(Debug, Default)]
-pub struct Grants(Mutex<State>);
+#[derive(Debug)]
+pub struct Grants {
+    state: Mutex<State>,
+    /// Whether anything keeps the wall clock in time.
+    is_in_time: fn() -> bool,
+    /// When they were read, ns since boot.
+    opened: u64,
+}
+
+impl Default for Grants {
+    fn default() -> Self {
+        Self { state: Mutex::default(), is_in_time: settle::is_in_time, opened: boot_time() }
+    }
+}
 
 #[derive(Debug, Default)]
 struct State {
     kept: Kept,
+    /// The latest time that was known when they were read, in seconds since 1970.
+    at_start: i64,
+    /// Why what does not run any more is still among the rules.
+    open: Option<String>,
     /// Why grants are in nothing that was compiled last, by their ids.
     refused: BTreeMap<String, String>,
     /// Why none runs and none is taken or revoked: what is on disk is not written over.
@@ -64,7 +83,43 @@ impl Grants {
                 (Kept::default(), Some(why))
             }
         };
-        Self(Mutex::new(State { kept, damaged, ..State::default() }))
+        let state = Mutex::new(State { at_start: kept.latest(), kept, damaged, ..State::default() });
+        Self { state, ..Self::default() }
+    }
+
+    /// The same on a machine whose clock is kept in time or not.
+    #[cfg(test)]
+    #[must_use]
+    pub fn with_clock(self, is_in_time: fn() -> bool) -> Self {
+        Self { is_in_time, ..self }
+    }
+
+    /// The same clock.
+    #[cfg(test)]
+    #[must_use]
+    pub fn with_clock_of(self, other: &Self) -> Self {
+        self.with_clock(other.is_in_time)
+    }
+
+    /// Those that are kept by now, if they are others than these: another agent had the state directory meanwhile.
+    #[must_use]
+    pub fn reopened(&self, store: &Store) -> Option<Self> {
+        let now = Self::open(store);
+        let is_same = {
+            let (one, other) = (held(&self.state), held(&now.state));
+            one.kept == other.kept && one.damaged == other.damaged
+        };
+        (!is_same).then_some(now)
+    }
+
+    /// A time of the wall clock (ns since the Unix epoch), or what it is at least where nothing keeps that in time: a
+    /// machine that starts with a clock that is behind lets nothing run that is over.
+    fn known(&self, now: u64) -> u64 {
+        let latest = u64::try_from(held(&self.state).at_start).unwrap_or(0).saturating_mul(1_000_000_000);
+        if latest <= now || (self.is_in_time)() {
+            return now;
+        }
+        now.max(latest.saturating_add(boot_time().saturating_sub(self.opened)))
     }
 
     /// Those that a state directory has, at a time in seconds since 1970.
@@ -79,7 +134,18 @@ impl Grants {
     /// Those that run and those that are remembered, at a time in seconds since 1970.
     #[must_use]
     pub fn entries(&self, now: i64) -> Vec<Entry> {
-        held(&self.0).kept.entries(now)
+        let now = now.max(seconds(self.known(u64::try_from(now).unwrap_or(0).saturating_mul(1_000_000_000))));
+        held(&self.state).kept.entries(now)
+    }
+
+    /// When those that run end.
+    #[must_use]
+    pub fn endings(&self) -> Vec<Ending> {
+        let ending = |(id, until): (String, i64)| {
+            let ends = u64::try_from(until).unwrap_or(0).saturating_mul(1_000_000_000);
+            Ending { kind: Expiring::Grant, name: id, begins: None, ends }
+        };
+        held(&self.state).kept.ends().into_iter().map(ending).collect()
     }
 
     /// Files with the grants that run in their policy, as far as it allows them, and without others. Files that
@@ -87,7 +153,7 @@ impl Grants {
     #[must_use]
     pub fn add_to(&self, files: Files, scope: &Scope, now: u64) -> Files {
         let base = without(&files.policy).unwrap_or_else(|| files.policy.clone());
-        let notes: Vec<String> = held(&self.0).kept.notes();
+        let notes: Vec<String> = held(&self.state).kept.notes();
         let with = |running: &[Running]| {
             let policy = compose(&base, running);
             let named_policy = Some(files.named_policy.clone().unwrap_or_else(|| base.clone()));
@@ -96,7 +162,7 @@ impl Grants {
         if notes.is_empty() {
             return with(&[]);
         }
-        let (allowed, mut refused) = allowed(&notes, &with(&[]), scope.dialect, now);
+        let (allowed, mut refused) = allowed(&notes, &with(&[]), scope.dialect, self.known(now));
         let errors = |running: &[Running]| errors(&with(running), scope, now);
         let found = errors(&allowed);
         // What is wrong without any is no grant's fault.
@@ -115,13 +181,36 @@ impl Grants {
             }
             fit
         };
-        held(&self.0).refused = refused;
+        held(&self.state).refused = refused;
         with(&allowed)
+    }
+
+    /// What does not run any more and is still among the rules, for status.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        held(&self.state).open.clone()
+    }
+
+    /// What to do where a policy holds without the grants that run, and cannot be built with them.
+    #[must_use]
+    pub fn no_room(&self) -> Diagnostic {
+        let running: Vec<String> = {
+            let mut ends = held(&self.state).kept.ends();
+            ends.sort_by_key(|(_, until)| *until);
+            ends.into_iter().map(|(id, _)| id).collect()
+        };
+        let count = running.len();
+        let first = running.first().map_or("", String::as_str);
+        let words = format!(
+            "without the {count} grants that run it can be built: `bulkhead revoke` as many as there is no room for, \
+             the one that ends first is {first}, and apply it again"
+        );
+        Diagnostic::global(Severity::Error, words)
     }
 
     /// Notes why what was compiled last is without any.
     pub fn left_out(&self, why: &str) {
-        let mut state = held(&self.0);
+        let mut state = held(&self.state);
         for id in state.kept.missing(&BTreeSet::new()) {
             state.refused.entry(id).or_insert_with(|| why.to_owned());
         }

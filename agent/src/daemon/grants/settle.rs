@@ -5,12 +5,15 @@ use bulkhead_api::grant::{Entry, Standing};
 use bulkhead_dataplane::Dataplane;
 use bulkhead_host::clock::ClockState;
 
-use super::change::{enforce_anew, save};
+use super::change::{save, take_out};
 use super::verify::seconds;
 use crate::daemon::alarms::{Cause, Found};
 use crate::daemon::clock::wall_time;
 use crate::daemon::events::control::{Change, generation};
 use crate::daemon::state::{Enforcer, held};
+
+/// How often the time is noted while grants run, in seconds.
+const NOTED: u64 = 600;
 
 /// Ends what is over, tells of it, and takes out of force what does not run. The kernel has ended what expired.
 ///
@@ -19,10 +22,12 @@ use crate::daemon::state::{Enforcer, held};
 pub fn settle<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     // A change that is being made is not waited for.
     let Ok(_one) = enforcer.changing.try_lock() else { return Ok(()) };
-    let now = seconds(wall_time());
+    let grants = &enforcer.setup.options.grants;
+    let (wall, is_in_time) = (seconds(wall_time()), (grants.is_in_time)());
+    let now = seconds(grants.known(wall_time()));
     let in_force = enforcer.live().built.granted.clone();
     let (ended, is_too_much, emergencies, unsaved) = {
-        let mut state = held(&enforcer.setup.options.grants.0);
+        let mut state = held(&grants.state);
         let mut ended = Vec::new();
         for id in state.kept.expired(now) {
             ended.extend(state.kept.end(&id, Standing::Expired, None));
@@ -33,9 +38,16 @@ pub fn settle<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
             ended.extend(state.kept.end(&id, Standing::Ended, Some(why)));
         }
         if !ended.is_empty() {
-            state.kept.forget(now, is_in_time());
+            state.kept.forget(now, is_in_time);
         }
-        (ended, state.kept.is_too_much(&in_force, now), state.kept.emergencies(), state.unsaved)
+        let is_too_much = state.kept.is_too_much(&in_force, wall);
+        if !is_too_much {
+            state.open = None;
+        }
+        // What a start with a clock that is behind is to know.
+        let is_noted = !is_in_time || !state.kept.has_running() || state.kept.latest().abs_diff(wall) < NOTED;
+        let unsaved = state.unsaved || (!is_noted && state.damaged.is_none());
+        (ended, is_too_much, state.kept.emergencies(), unsaved)
     };
     for (entry, until) in emergencies {
         alarm(enforcer, &entry, until);
@@ -43,7 +55,7 @@ pub fn settle<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     for entry in &ended {
         tell(enforcer, entry);
     }
-    let enforced = if is_too_much { enforce_anew(enforcer) } else { Ok(()) };
+    let enforced = if is_too_much { take_out(enforcer) } else { Ok(()) };
     // Nobody keeps a grant in force by filling the disk.
     let saved = if unsaved || !ended.is_empty() { save(enforcer) } else { Ok(()) };
     enforced.and(saved)

@@ -64,6 +64,7 @@ pub fn render(status: &Status, sampled: &Sampled) -> String {
     sinks(&mut metrics, status);
     anchors(&mut metrics, status);
     alarms(&mut metrics, status);
+    expiry(&mut metrics, status);
     identities(&mut metrics, status);
     sources(&mut metrics, status);
     tls(&mut metrics, status);
@@ -198,6 +199,23 @@ fn alarms(metrics: &mut Metrics, status: &Status) {
     metrics.counter("alarms", "Alarms that were raised since the agent started", counts);
     let help = "Alarms that were not raised, since too many of their kind are on";
     metrics.counter("alarms_suppressed", help, [(vec![], alarms.suppressed as f64)]);
+}
+
+fn expiry(metrics: &mut Metrics, status: &Status) {
+    let Some(expiry) = status.agent.as_ref().map(|agent| &agent.expiry) else { return };
+    let help = "When something ends, seconds since the Unix epoch: the nearest ends alone";
+    let times = expiry.nearest.iter().map(|found| {
+        let labels = vec![("kind", found.kind.name().to_owned()), ("name", found.name.clone())];
+        (labels, found.ends.unix() as f64 / 1e9)
+    });
+    metrics.gauge("expiry_timestamp_seconds", help, times);
+    let counts = expiry.counts.iter().flat_map(|(kind, levels)| {
+        let of = |(level, count): (&String, &u64)| {
+            (vec![("kind", kind.clone()), ("level", level.clone())], *count as f64)
+        };
+        levels.iter().map(of)
+    });
+    metrics.gauge("expiring", "What ends at a known time, by how near that is", counts);
 }
 
 fn identities(metrics: &mut Metrics, status: &Status) {

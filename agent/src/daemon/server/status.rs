@@ -20,6 +20,7 @@ use crate::config::{Config, Managed, Mode, Role};
 use crate::daemon::bindings;
 use crate::daemon::clock::{BootClock, wall_time};
 use crate::daemon::enforcement::stage;
+use crate::daemon::expiry;
 use crate::daemon::fallback::drops;
 use crate::daemon::grants::Grants;
 use crate::daemon::links;
@@ -95,6 +96,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     // Before `live`, as every lock of looks.
     let unenforced = reconcile::unenforced(enforcer);
     let workloads = workloads::status::report(&enforcer.setup);
+    let expiry = expiry::status(enforcer);
     let (live, clock) = (enforcer.live(), BootClock::now());
     let mut warnings: Vec<String> = enforcer.setup.config.lockout().into_iter().collect();
     let mut unread = |error: anyhow::Error| warnings.push(format!("counters are missing: {error:#}"));
@@ -108,6 +110,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     warnings.extend(underlay.warnings);
     warnings.extend(workloads.warnings);
     warnings.extend(enforcer.tls.warnings());
+    warnings.extend(enforcer.setup.options.grants.problem());
     let sinks = enforcer.shared.sinks.progress();
     warnings.extend(sinks.iter().filter_map(behind));
     let anchors = enforcer.shared.anchors.progress();
@@ -144,6 +147,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         sinks,
         anchors,
         alarms: enforcer.shared.alarms.as_ref().map(|alarms| alarms.status()),
+        expiry,
         read_back: enforcer.looks.last().map(|look| look.status()),
         sources: enforcer.setup.sources.status(),
         sources_problem: unfit,

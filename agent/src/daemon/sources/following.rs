@@ -90,7 +90,7 @@ fn follow<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     let fitted = enforcer.setup.sources.fit(files, made.mode, &enforcer.setup.options);
     let Fit { inputs, unfit } = fitted.map_err(|refused| anyhow::anyhow!(refused.text()))?;
     if inputs.files.inventory.text() != before.text() {
-        enforce(enforcer, number, Inputs { origin: made.origin, ..inputs })?;
+        enforce(enforcer, number, Inputs { origin: made.origin, signed: made.signed, ..inputs })?;
     }
     unfit.map_or(Ok(()), |refused| Err(anyhow::anyhow!(refused.text())))
 }

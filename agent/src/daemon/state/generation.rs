@@ -168,7 +168,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
             addresses: inputs.addresses,
             workloads,
             granted: inputs.granted,
-            signers: inputs.signers,
+            signers: inputs.signed.signers,
             staged: staged_generation,
         })
     }
@@ -335,6 +335,28 @@ impl<D: Dataplane> LoadedGeneration<D> {
         let by = self.clock.seconds_until(&now);
         self.clock = now;
         Ok(Some(by))
+    }
+
+    /// Ends rules at once whose deadlines are these, in ns since the Unix epoch. Of a staged policy as well.
+    ///
+    /// # Errors
+    /// If the kernel refuses; the next call tries again.
+    pub fn end_deadlines(&mut self, ended: &[u64]) -> anyhow::Result<()> {
+        let clock = self.clock;
+        for role in &mut self.roles {
+            for (deadlines, is_staged) in [(&mut role.deadlines, false), (&mut role.staged_deadlines, true)] {
+                let is_ended = |deadline: &u64| ended.contains(deadline);
+                let left: Vec<u64> =
+                    deadlines.iter().map(|deadline| if is_ended(deadline) { 1 } else { *deadline }).collect();
+                if left == *deadlines {
+                    continue;
+                }
+                let written: Vec<u64> = left.iter().map(|deadline| clock.deadline(*deadline)).collect();
+                self.plane.rewrite_deadlines(&role.pins, self.number, &written, is_staged)?;
+                *deadlines = left;
+            }
+        }
+        Ok(())
     }
 
     /// Counters by rule.

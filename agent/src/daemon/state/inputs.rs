@@ -20,6 +20,7 @@ use crate::daemon::files::Files;
 use crate::daemon::grants::{self, Grants};
 use crate::daemon::state::addresses::Addresses;
 use crate::daemon::store::GenerationMeta;
+use crate::daemon::trust::Signed;
 use crate::diagnostics;
 
 /// For whom, and in which language.
@@ -97,7 +98,7 @@ pub struct Inputs {
     /// The grants that are among the rules, by their ids.
     pub granted: BTreeSet<String>,
     /// Who has signed the files, as `[trust]` asks for.
-    pub signers: Vec<String>,
+    pub signed: Signed,
     /// How they came to be in force; none: not known, or they are not.
     pub origin: Option<Origin>,
 }
@@ -141,9 +142,22 @@ impl Inputs {
     /// What is wrong in them, failed tests and proofs included.
     pub fn check(files: Files, mode: Mode, options: &CompileOptions, now: u64) -> Result<Self, Refused> {
         let files = options.grants.add_to(files, &options.scope(), now);
-        let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &options.scope());
-        loaded.check(now);
-        Self::of(loaded, files, mode, options)
+        let base = grants::taken_from(&files);
+        let checked = |files: Files| {
+            let mut loaded =
+                Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &options.scope());
+            loaded.check(now);
+            Self::of(loaded, files, mode, options)
+        };
+        checked(files).map_err(|mut refused| {
+            // Nobody ends a grant by applying a policy who does not know that there is one.
+            if let Some(base) = base
+                && checked(base).is_ok()
+            {
+                refused.findings.push(options.grants.no_room());
+            }
+            refused
+        })
     }
 
     /// Compiles files that were enforced before, with the grants that run: what runs is not given up because time has passed and
@@ -210,7 +224,8 @@ impl Inputs {
         let (policy, inventory) = self.files.paths();
         let (mode, fingerprints) = (self.mode, self.fingerprints.clone());
         let digests = Some(self.files.digests());
-        GenerationMeta { policy, inventory, digests, mode, fingerprints, origin: self.origin.clone() }
+        let (origin, signed) = (self.origin.clone(), self.signed.clone());
+        GenerationMeta { policy, inventory, digests, mode, fingerprints, signed, origin }
     }
 
     fn of(loaded: Loaded, files: Files, mode: Mode, options: &CompileOptions) -> Result<Self, Refused> {
@@ -266,7 +281,7 @@ impl Inputs {
             problems: Vec::new(),
             refused,
             granted,
-            signers: Vec::new(),
+            signed: Signed::default(),
             origin,
         })
     }

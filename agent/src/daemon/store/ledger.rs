@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::clock::{boot_id, boot_time, wall_time};
 use crate::daemon::store::origins::CHANGES;
+use crate::daemon::trust::Signed;
 
 /// A deadline to confirm by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,6 +153,9 @@ pub struct GenerationMeta {
     pub mode: Mode,
     /// Fingerprints of the rules that cells name.
     pub fingerprints: Vec<String>,
+    /// Who had signed its files when they came to be in force.
+    #[serde(default)]
+    pub signed: Signed,
     /// How its files came to be in force, in a file of its own; none: not known, or they are staged.
     #[serde(skip)]
     pub origin: Option<Origin>,

@@ -122,6 +122,7 @@ mod tests {
             digests: None,
             mode: Mode::Enforce,
             fingerprints: Vec::new(),
+            signed: Default::default(),
             origin: Some(origin),
         };
         store.save_inputs(number, &files, &made).unwrap();

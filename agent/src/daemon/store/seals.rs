@@ -66,7 +66,15 @@ mod tests {
         let digests = Some(files.digests());
         let fingerprints = Vec::new();
         let (policy, inventory) = files.paths();
-        let made = GenerationMeta { policy, inventory, digests, mode, fingerprints, origin: None };
+        let made = GenerationMeta {
+            policy,
+            inventory,
+            digests,
+            mode,
+            fingerprints,
+            signed: Default::default(),
+            origin: None,
+        };
         store.save_inputs(7, &files, &made).unwrap();
     }
 

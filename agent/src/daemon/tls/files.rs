@@ -15,7 +15,7 @@ pub(super) const LONGEST: u64 = 1 << 20;
 pub(super) fn look(enforcer: &Enforcer) {
     // Nothing is held while a disk is waited for.
     let read: Vec<_> = enforcer.setup.config.tls.files.iter().map(|path| (path, read(path))).collect();
-    let mut found = held(&enforcer.tls.0);
+    let found = &mut held(&enforcer.tls.0).watched;
     let before = std::mem::take(&mut found.files);
     for (path, read) in read {
         let file = path.display().to_string();

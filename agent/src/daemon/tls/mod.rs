@@ -1,16 +1,19 @@
 //! What service ports present, and what files of certificates hold: looked at now and then, by a thread of its own, one
 //! port after the other. Enforcement neither waits for it nor follows from it.
 
+mod endings;
 mod files;
 mod host;
 mod round;
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bulkhead_api::event::Timestamp;
-use bulkhead_api::tls::{Coverage, Probing, Watched};
+use bulkhead_api::tls::{Certificate, Coverage, Probing, Watched};
 
 use crate::config;
 use crate::daemon::clock::wall_time;
@@ -21,6 +24,9 @@ use crate::{owners, tls};
 /// Between two looks whether something is due.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What the expiry watch calls this.
+const SOURCE: &str = "tls";
+
 /// Between two looks at files.
 const FILES: Duration = Duration::from_secs(60);
 
@@ -29,26 +35,34 @@ const SETTLE: Duration = Duration::from_secs(5);
 
 /// What was found, in memory alone.
 #[derive(Debug, Default)]
-pub struct Found(Mutex<Watched>);
+pub struct Found(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    watched: Watched,
+    /// What each port has presented last, also while it does not answer.
+    presented: BTreeMap<SocketAddr, Certificate>,
+}
 
 impl Found {
     /// Nothing yet.
     #[must_use]
     pub fn new(config: &config::Tls) -> Self {
         let every_seconds = config.probe_seconds.into();
-        Self(Mutex::new(Watched { probing: config.probing, every_seconds, ..Watched::default() }))
+        let watched = Watched { probing: config.probing, every_seconds, ..Watched::default() };
+        Self(Mutex::new(Kept { watched, ..Kept::default() }))
     }
 
     /// What was found last.
     #[must_use]
     pub fn report(&self) -> Watched {
-        held(&self.0).clone()
+        held(&self.0).watched.clone()
     }
 
     /// What somebody should know of it.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let found = held(&self.0);
+        let found = &held(&self.0).watched;
         let of_files = found.files.iter().filter_map(|file| {
             Some(format!("file of certificates {}: {}", file.file, file.problem.as_ref()?))
         });
@@ -61,12 +75,13 @@ impl Found {
 /// # Errors
 /// If the system has no more threads.
 pub fn start(enforcer: Arc<Enforcer>) -> std::io::Result<()> {
-    let config = &enforcer.setup.config.tls;
-    if config.probing == Probing::Off && config.files.is_empty() {
+    let settings = config(&enforcer);
+    if settings.probing == Probing::Off && settings.files.is_empty() {
         return Ok(());
     }
+    enforcer.shared.endings.expect(SOURCE);
     let run = move || {
-        let every = Duration::from_secs(enforcer.setup.config.tls.probe_seconds.into());
+        let every = Duration::from_secs(config(&enforcer).probe_seconds.into());
         let (mut files, mut probes) = (Instant::now(), Instant::now() + jitter(SETTLE));
         let mut generation = None;
         loop {
@@ -81,20 +96,29 @@ pub fn start(enforcer: Arc<Enforcer>) -> std::io::Result<()> {
             if now >= files {
                 files::look(&enforcer);
                 files = now + FILES;
+                // Until ports have been asked, nobody knows what has become of an earlier agent's alarms.
+                if held(&enforcer.tls.0).watched.last.is_some() || config(&enforcer).probing == Probing::Off {
+                    endings::put(&enforcer);
+                }
             }
             if generation.is_some_and(|before| before != number) {
                 // Rules may name other ports.
                 probes = probes.min(now + jitter(SETTLE));
             }
             generation = Some(number);
-            if now >= probes && enforcer.setup.config.tls.probing != Probing::Off {
+            if now >= probes && config(&enforcer).probing != Probing::Off {
                 round::probe(&enforcer);
+                endings::put(&enforcer);
                 probes = Instant::now() + jitter(every);
             }
             std::thread::sleep(LOOK);
         }
     };
     std::thread::Builder::new().name("tls".to_owned()).spawn(run).map(drop)
+}
+
+fn config(enforcer: &Enforcer) -> &config::Tls {
+    &enforcer.setup.config.tls
 }
 
 /// So long, or up to a tenth less or more: hosts that start together do not probe together.

@@ -1,7 +1,10 @@
 //! One round of probes.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
 use bulkhead_api::event::Timestamp;
-use bulkhead_api::tls::{Probe, Probing};
+use bulkhead_api::tls::{Began, Certificate, Probe, Probing};
 use bulkhead_policy::service::TCP;
 use bulkhead_probe::{Limits, Prober, Roots, Target};
 
@@ -46,7 +49,9 @@ pub(super) fn probe(enforcer: &Enforcer) {
         }
         probes.push(prober.probe(target));
     }
-    let mut found = held(&enforcer.tls.0);
+    let kept = &mut *held(&enforcer.tls.0);
+    keep(&mut kept.presented, &probes);
+    let found = &mut kept.watched;
     tell(&found.probes, &probes);
     for problem in problems.iter().filter(|problem| !found.problems.contains(problem)) {
         tracing::warn!("TLS probes: {problem}");
@@ -76,6 +81,17 @@ fn targets(listening: &[Listening], known: &Known, probing: Probing) -> Vec<Targ
     targets
 }
 
+/// Keeps what ports have presented, while they are asked and say nothing else.
+fn keep(presented: &mut BTreeMap<SocketAddr, Certificate>, probes: &[Probe]) {
+    let is_silent = |address: &SocketAddr| {
+        let probe = probes.iter().find(|probe| probe.address == *address);
+        probe.is_some_and(|probe| probe.began == Began::Unknown)
+    };
+    presented.retain(|address, _| is_silent(address));
+    let own = probes.iter().filter_map(|probe| Some((probe.address, probe.chain.first()?.clone())));
+    presented.extend(own);
+}
+
 /// Says what is new.
 fn tell(before: &[Probe], now: &[Probe]) {
     for probe in now {
@@ -97,5 +113,34 @@ fn tell(before: &[Probe], now: &[Probe]) {
             "TLS probe: {}",
             probe.began.words()
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_api::event::Timestamp;
+    use bulkhead_api::tls::{Began, Probe};
+
+    use super::keep;
+    use crate::daemon::tls::endings::tests::certificate;
+
+    #[test]
+    fn a_port_that_is_silent_keeps_what_it_presented_and_no_other_does() {
+        let probe = |port: u16, began, name: Option<&str>| {
+            let probe = Probe::new(([100, 64, 0, 1], port).into(), Timestamp::from_unix(0), None);
+            Probe { began, chain: name.map(|name| certificate(name, name)).into_iter().collect(), ..probe }
+        };
+        let mut kept = Default::default();
+        let first = [1, 2, 3, 4].map(|port| probe(port, Began::Tls, Some("a")));
+        keep(&mut kept, &first);
+        let then = [
+            probe(1, Began::Unknown, None),
+            probe(2, Began::Plaintext, None),
+            probe(3, Began::Tls, Some("b")),
+        ];
+        keep(&mut kept, &then);
+        let known: Vec<(u16, &str)> =
+            kept.iter().map(|(address, own)| (address.port(), &*own.sha256)).collect();
+        assert_eq!(known, [(1, "a"), (3, "b")]);
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::control::names;
-use super::{End, Rule, Timestamp};
+use super::{End, ExpiryLevel, Rule, Timestamp};
 
 /// Something that somebody should look at has begun, or has ended. Each is told once, and so is its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Alarm {
     /// By which rule, or which rule it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<Rule>,
-    /// How much of it: destinations and ports of a scan, packets of the others; 0: it is no number.
+    /// How much of it: destinations and ports of a scan, what expires, packets of the others; 0: it is no number.
     pub count: u64,
     /// What was usual in such a time, rounded up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,9 +34,15 @@ pub struct Alarm {
     /// In how many seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u64>,
-    /// When something expires.
+    /// When something expires; of several, the first of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
+    /// How near that is; of `expiry`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<ExpiryLevel>,
+    /// The first names of what expires.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// The same in words.
     pub detail: String,
     /// The generation that is enforced; 0: none.
@@ -54,7 +60,7 @@ names! {
         SessionRate "session_rate",
         /// A rule that nobody has used for long was used.
         IdleRule "idle_rule",
-        /// A rule, a grant or a node's key expires soon.
+        /// Rules, keys of nodes, workloads or certificates expire soon, or have expired.
         Expiry "expiry",
         /// A node that was to be quarantined was not.
         QuarantineWithheld "quarantine_withheld",

@@ -218,6 +218,8 @@ fn alarm() -> impl Strategy<Value = Kind> {
                 usual,
                 seconds: usual,
                 expires: usual.map(Timestamp::from_unix),
+                level: usual.map(|number| ExpiryLevel::ALL[number as usize % 4]),
+                names: usual.iter().map(u64::to_string).collect(),
                 detail: text,
                 generation,
             }))

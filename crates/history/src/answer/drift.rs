@@ -171,10 +171,11 @@ impl Report {
     }
 }
 
-/// Whether a rule is judged: the agent's own are not, nor a venue's default deny, which is there to be never met.
+/// Whether a rule is judged: the agent's own are not, nor grants, which end by themselves, nor a venue's default deny,
+/// which is there to be never met.
 #[must_use]
 pub fn is_judged(rule: &Rule) -> bool {
-    !rule.is_from_agent() && !rule.is_default_deny()
+    !rule.is_from_agent() && !rule.is_default_deny() && rule.grant.is_none()
 }
 
 struct Look<'a> {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use bulkhead_policy::fingerprint::fingerprints;
 use bulkhead_policy::inventory::{Inventory, Network, Node};
 use bulkhead_policy::least::{Observed, Party};
+use bulkhead_policy::resolve::granted::is_grant;
 use bulkhead_policy::resolve::{Rule, Ruleset};
 use bulkhead_policy::service::has_ports;
 
@@ -112,6 +113,8 @@ pub struct Wanted {
     pub beneath: u64,
     /// Rows that only a rule admitted that ends by itself.
     pub ending: u64,
+    /// Rows that a grant admitted, which is nothing that the policy is to admit.
+    pub granted: u64,
 }
 
 /// What was used, and what audit mode would have dropped.
@@ -123,11 +126,17 @@ pub fn wanted(question: &Question) -> Wanted {
     };
     let ends = ends(ruleset);
     let mut seen: BTreeMap<Observed, Counts> = BTreeMap::new();
+    let rules = question.hosts.iter().flat_map(|host| &host.rules).map(|rule| &rule.note);
+    let grants: BTreeSet<&str> =
+        rules.filter(|note| is_grant(note.number)).map(|note| note.fingerprint.as_str()).collect();
     let rows = question.hosts.iter().flat_map(|host| &host.used);
     for used in rows
         .filter(|used| matches!(used.what.verdict, Verdict::Allowed | Verdict::Audited | Verdict::WouldDrop))
     {
+        let is_granted = used.what.verdict == Verdict::Allowed
+            && used.what.rule.as_ref().is_some_and(|rule| grants.contains(rule.as_str()));
         match conversation(used, inventory) {
+            _ if is_granted => wanted.granted += 1,
             None => wanted.unknown += 1,
             Some(_) if !is_on_overlay(used, inventory) => wanted.beneath += 1,
             Some(observed) => seen.entry(observed).or_default().add(used, &ends),

@@ -7,6 +7,12 @@ use crate::frontend::diagnostic::Location;
 /// Where their numbers begin: they come and go, and renumber no other rule.
 pub(super) const FIRST: u32 = 1_000_001;
 
+/// Whether a rule of that number is a grant.
+#[must_use]
+pub const fn is_grant(number: u32) -> bool {
+    number >= FIRST
+}
+
 impl Resolver<'_> {
     /// The rules of `granted`.
     ///

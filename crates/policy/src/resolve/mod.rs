@@ -7,7 +7,7 @@ mod directory;
 mod exemptions;
 pub mod fingerprint;
 pub mod grantable;
-mod granted;
+pub mod granted;
 mod ipsets;
 mod name_check;
 mod overlap;
