@@ -242,6 +242,13 @@ fn preludes_are_spoken_and_a_no_is_plaintext() {
         let found = probe(authority.roots(), address, Some(by));
         assert_eq!((found.began, found.looks_like.as_deref()), (Began::Plaintext, Some(by.name())), "{found:?}");
     }
+    // Who repeats what it was told has not begun with TLS.
+    let address = serve(|stream| {
+        let mut from = stream.try_clone().unwrap();
+        let _ = std::io::copy(&mut from, &mut &stream);
+    });
+    let found = probe(authority.roots(), address, None);
+    assert_eq!((found.began, found.looks_like.as_deref()), (Began::Plaintext, Some("echo")), "{found:?}");
     // Who answers something else is neither.
     for by in [StartTls::Postgres, StartTls::Mysql, StartTls::Smtp, StartTls::Imap, StartTls::Ldap] {
         let address = serve(|mut stream| {
@@ -261,7 +268,7 @@ fn plaintext_is_said_to_be_that_and_not_repeated() {
         (b"HTTP/1.1 400 Bad Request\r\nx: token-4711\r\n\r\n", Some("http")),
         (b"220 token-4711 ESMTP\r\n", Some("smtp")),
         (b"token-4711", None),
-        (&[0x16, 3, 3, 0xff, 0xff, b't'], None),
+        (&[0x16, 3, 3, 0xff, 0xff, 2], None),
     ];
     for (banner, wanted) in banners {
         let address = serve(move |mut stream| {
@@ -336,7 +343,7 @@ fn whoever_is_hostile_ends_in_time_and_is_named() {
     assert_eq!(found.began, Began::Tls, "{found:?}");
     // Garbage in a record.
     let found = hostile(|mut stream| {
-        let _ = stream.write_all(&record(0x16, &[0xff; 600]));
+        let _ = stream.write_all(&record(0x16, &[2; 600]));
         let _ = std::io::copy(&mut stream, &mut std::io::sink());
     });
     assert_eq!(found.began, Began::Tls, "{found:?}");
