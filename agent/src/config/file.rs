@@ -14,8 +14,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Binding, Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, roles, timeouts,
-    tls, underlay,
+    Binding, Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, roles, timeouts, tls,
+    underlay,
 };
 #[cfg(feature = "agent")]
 use super::{anchors, sinks, sources, trust};

@@ -41,9 +41,9 @@ pub use bulkhead_api::mode::Mode;
 use crate::exit::Usage;
 
 pub use self::alarms::Alarms;
-pub use self::tls::Tls;
 #[cfg(feature = "agent")]
 pub use self::alarms::{ExpiryLimits, Response, Scan, Spike};
+pub use self::tls::Tls;
 #[cfg(feature = "agent")]
 pub use self::trust::Trust;
 

@@ -69,3 +69,37 @@ impl Section {
         Ok(tls)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bulkhead_api::tls::Probing;
+
+    use super::super::file;
+
+    #[test]
+    fn paths_start_at_the_files_directory_and_bounds_are_held() {
+        let read = |text: &str| file::parse(Path::new("/etc/b/agent.toml"), text);
+        let tls = read("").map_err(|error| error.0).unwrap().tls;
+        assert_eq!((tls.probing, tls.probe_seconds, tls.files.len()), (Probing::Rules, 900, 0));
+        let text = "[tls]\nprobe = \"all\"\nprobe_seconds = 60\nfiles = [\"a.pem\", \"/x/b.pem\"]\nca = \"ca.pem\"\n";
+        let tls = read(text).map_err(|error| error.0).unwrap().tls;
+        assert_eq!((tls.probing, tls.probe_seconds), (Probing::All, 60));
+        assert_eq!(tls.files, [Path::new("/etc/b/a.pem"), Path::new("/x/b.pem")]);
+        assert_eq!(tls.ca.as_deref(), Some(Path::new("/etc/b/ca.pem")));
+        for (wrong, words) in [
+            ("probe = \"some\"", "agent.toml:2:9: unknown variant `some`"),
+            ("probe_seconds = 9", "agent.toml:2:17: probe_seconds: 9 is not between 10 and 86400"),
+            ("files = [\"a\", \"a\"]", "agent.toml:2:15: files: /etc/b/a is there twice"),
+            ("files = [\"\"]", "agent.toml:2:10: files: an empty path"),
+            ("file = \"a\"", "unknown field `file`"),
+        ] {
+            let error = read(&format!("[tls]\n{wrong}\n")).map(|_| ()).unwrap_err().0;
+            assert!(error.contains(words), "{error}");
+        }
+        let many: Vec<String> = (0..257).map(|number| format!("\"{number}\"")).collect();
+        let error = read(&format!("[tls]\nfiles = [{}]\n", many.join(","))).map(|_| ()).unwrap_err().0;
+        assert!(error.contains("more than 256"), "{error}");
+    }
+}

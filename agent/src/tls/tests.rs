@@ -20,7 +20,15 @@ fn address(text: &str) -> IpAddr {
 
 fn socket(transport: Transport, at: &str, is_dual: bool, inode: u64, cgroup: u64) -> Socket {
     let at: SocketAddr = at.parse().unwrap();
-    Socket { transport, port: at.port(), address: at.ip(), device: None, is_dual, inode, cgroup: Some(cgroup) }
+    Socket {
+        transport,
+        port: at.port(),
+        address: at.ip(),
+        device: None,
+        is_dual,
+        inode,
+        cgroup: Some(cgroup),
+    }
 }
 
 fn host() -> Host {
@@ -31,7 +39,8 @@ fn host() -> Host {
 
 fn found(sockets: &[Socket]) -> Vec<Listening> {
     let owner = |name: &str| Owner { pid: 1, name: name.to_owned() };
-    let owners: BTreeMap<u64, Owner> = [(1, owner("a")), (2, owner("a")), (3, owner("b")), (4, owner("w"))].into();
+    let owners: BTreeMap<u64, Owner> =
+        [(1, owner("a")), (2, owner("a")), (3, owner("b")), (4, owner("w"))].into();
     listening(sockets, &owners, &host())
 }
 
@@ -56,7 +65,14 @@ fn a_socket_at_an_address_comes_before_one_at_all_and_workloads_have_their_own()
         .map(|port| {
             let addresses: Vec<String> = port.addresses.iter().map(ToString::to_string).collect();
             let owner = port.process.as_ref().map_or("-", |owner| &owner.name);
-            format!("{}/{} {} {} {}", port.protocol, port.port, addresses.join(","), owner, port.sockets.len())
+            format!(
+                "{}/{} {} {} {}",
+                port.protocol,
+                port.port,
+                addresses.join(","),
+                owner,
+                port.sockets.len()
+            )
         })
         .collect();
     assert_eq!(
@@ -109,13 +125,15 @@ fn a_port_is_required_only_if_nothing_else_admits_it() {
     let postgres = admitted(&rule("5432", r#", "tls": "required", "starttls": "postgres""#));
     assert_eq!(postgres[0].starttls, Some(StartTls::Postgres));
     // What goes elsewhere is not admitted here.
-    let away = r#"{"action": "accept", "src": ["tag:h"], "proto": "tcp", "dst": ["tag:c:1"], "tls": "required"}"#;
+    let away =
+        r#"{"action": "accept", "src": ["tag:h"], "proto": "tcp", "dst": ["tag:c:1"], "tls": "required"}"#;
     assert_eq!(admitted(away), []);
 }
 
 /// What is known of port 1.
 fn of(probes: &[Probe], admitted: &[Admitted], counts: &Counts) -> Port {
-    let one = found(&[socket(Transport::Tcp, "[::]:1", true, 1, 5), socket(Transport::Tcp, "[::]:2", true, 1, 5)]);
+    let one =
+        found(&[socket(Transport::Tcp, "[::]:1", true, 1, 5), socket(Transport::Tcp, "[::]:2", true, 1, 5)]);
     ports(&one, admitted, counts, probes, NOW).remove(0)
 }
 
@@ -160,7 +178,8 @@ fn counters_of_a_rule_with_other_ports_are_told_and_say_nothing_of_one() {
     assert_eq!(port.began, Began::Plaintext);
     // Two rules for one port: both count for it.
     let both = [rule("1", OBSERVE), rule("1", REQUIRED)].join(",");
-    let counts: Counts = [1, 2].map(|rule| (rule, Conversations { tls: 3, ..Conversations::default() })).into();
+    let counts: Counts =
+        [1, 2].map(|rule| (rule, Conversations { tls: 3, ..Conversations::default() })).into();
     assert_eq!(of(&[], &admitted(&both), &counts).counted.unwrap().tls, 6);
 }
 

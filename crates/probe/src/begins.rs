@@ -42,7 +42,8 @@ pub(crate) fn begins(bytes: &[u8]) -> Begins {
 
 /// Which protocol plaintext looks like, by how it begins.
 pub(crate) fn looks_like(bytes: &[u8]) -> Option<&'static str> {
-    let starts = |words: &[u8]| bytes.len() >= words.len() && bytes[..words.len()].eq_ignore_ascii_case(words);
+    let starts =
+        |words: &[u8]| bytes.len() >= words.len() && bytes[..words.len()].eq_ignore_ascii_case(words);
     let is_mysql = bytes.get(3..5).is_some_and(|found| matches!(found, [0, 9 | 10])) && bytes[2] == 0;
     // A frame of SETTINGS on stream 0 (RFC 9113, section 3.4).
     let is_http2 = bytes.len() >= 9 && bytes[3] == 4 && bytes[5..9] == [0; 4];

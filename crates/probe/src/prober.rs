@@ -114,7 +114,9 @@ impl Prober {
         let system = |error: Error| Broken::System(error.to_string());
         let (config, shown) = configuration(&self.provider).map_err(system)?;
         let name = match &target.name {
-            Some(name) => ServerName::try_from(name.clone()).map_err(|error| Broken::System(error.to_string()))?,
+            Some(name) => {
+                ServerName::try_from(name.clone()).map_err(|error| Broken::System(error.to_string()))?
+            }
             // An address is not sent.
             None => ServerName::from(target.address.ip()),
         };

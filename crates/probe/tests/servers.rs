@@ -46,10 +46,10 @@ impl Authority {
         let own = params.signed_by(&key, &self.0).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
-        let builder = ServerConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[version])
-            .unwrap();
-        let verifier = || WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider.clone());
+        let builder =
+            ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[version]).unwrap();
+        let verifier =
+            || WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider.clone());
         let builder = match asks {
             Asks::No => builder.with_no_client_auth(),
             Asks::Optionally => {
@@ -121,7 +121,10 @@ fn a_chain_is_read_and_a_demand_told_from_an_offer() {
             assert_eq!((&found.problem, found.chain.len()), (&None, 1), "{of}");
             let own = &found.chain[0];
             assert_eq!(own.spiffe, ["spiffe://zerocopy.systems/oms"]);
-            assert_eq!((&own.uris[..], &own.dns[..]), (&["https://x.example/".to_owned()][..], &["svc.example".to_owned()][..]));
+            assert_eq!(
+                (&own.uris[..], &own.dns[..]),
+                (&["https://x.example/".to_owned()][..], &["svc.example".to_owned()][..])
+            );
             assert_eq!((own.addresses.len(), own.more_names, own.sha256.len()), (1, 0, 64));
             assert!(own.subject.contains("CN=service") && own.issuer.contains("CN=authority"), "{own:?}");
             let trust = found.trust.unwrap();
@@ -196,30 +199,45 @@ fn preludes_are_spoken_and_a_no_is_plaintext() {
     };
     let greeting = mysql([0xff, 0xff]);
     let preludes: Vec<(StartTls, Say)> = vec![
-        (StartTls::Postgres, Box::new(move |stream| {
-            assert_eq!(said(stream, 8), [0, 0, 0, 8, 4, 210, 22, 47]);
-            stream.write_all(b"S").unwrap();
-        })),
-        (StartTls::Mysql, Box::new(move |stream| {
-            stream.write_all(&greeting).unwrap();
-            assert_eq!(said(stream, 36)[..4], [32, 0, 0, 1]);
-        })),
-        (StartTls::Smtp, Box::new(move |stream| {
-            stream.write_all(b"220-hello\r\n220 mail\r\n").unwrap();
-            assert_eq!(said(stream, 16), b"EHLO localhost\r\n");
-            stream.write_all(b"250-mail\r\n250 STARTTLS\r\n").unwrap();
-            assert_eq!(said(stream, 10), b"STARTTLS\r\n");
-            stream.write_all(b"220 go\r\n").unwrap();
-        })),
-        (StartTls::Imap, Box::new(move |stream| {
-            stream.write_all(b"* OK ready\r\n").unwrap();
-            assert_eq!(said(stream, 13), b"b1 STARTTLS\r\n");
-            stream.write_all(b"* CAPABILITY x\r\nb1 OK begin\r\n").unwrap();
-        })),
-        (StartTls::Ldap, Box::new(move |stream| {
-            assert_eq!(said(stream, 31)[..9], [0x30, 0x1d, 2, 1, 1, 0x77, 0x18, 0x80, 0x16]);
-            stream.write_all(b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00").unwrap();
-        })),
+        (
+            StartTls::Postgres,
+            Box::new(move |stream| {
+                assert_eq!(said(stream, 8), [0, 0, 0, 8, 4, 210, 22, 47]);
+                stream.write_all(b"S").unwrap();
+            }),
+        ),
+        (
+            StartTls::Mysql,
+            Box::new(move |stream| {
+                stream.write_all(&greeting).unwrap();
+                assert_eq!(said(stream, 36)[..4], [32, 0, 0, 1]);
+            }),
+        ),
+        (
+            StartTls::Smtp,
+            Box::new(move |stream| {
+                stream.write_all(b"220-hello\r\n220 mail\r\n").unwrap();
+                assert_eq!(said(stream, 16), b"EHLO localhost\r\n");
+                stream.write_all(b"250-mail\r\n250 STARTTLS\r\n").unwrap();
+                assert_eq!(said(stream, 10), b"STARTTLS\r\n");
+                stream.write_all(b"220 go\r\n").unwrap();
+            }),
+        ),
+        (
+            StartTls::Imap,
+            Box::new(move |stream| {
+                stream.write_all(b"* OK ready\r\n").unwrap();
+                assert_eq!(said(stream, 13), b"b1 STARTTLS\r\n");
+                stream.write_all(b"* CAPABILITY x\r\nb1 OK begin\r\n").unwrap();
+            }),
+        ),
+        (
+            StartTls::Ldap,
+            Box::new(move |stream| {
+                assert_eq!(said(stream, 31)[..9], [0x30, 0x1d, 2, 1, 1, 0x77, 0x18, 0x80, 0x16]);
+                stream.write_all(b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00").unwrap();
+            }),
+        ),
     ];
     for (by, say) in preludes {
         let address = serve_tls(authority.config(&params(), &TLS13, Asks::Optionally), say);
@@ -232,7 +250,10 @@ fn preludes_are_spoken_and_a_no_is_plaintext() {
         (StartTls::Mysql, mysql([0xff, 0xf7])),
         (StartTls::Smtp, b"220 mail\r\n250 mail\r\n454 no\r\n".to_vec()),
         (StartTls::Imap, b"* OK\r\nb1 NO\r\n".to_vec()),
-        (StartTls::Ldap, b"\x30\x84\0\0\0\x10\x02\x01\x01\x78\x84\0\0\0\x07\x0a\x01\x02\x04\x00\x04\x00".to_vec()),
+        (
+            StartTls::Ldap,
+            b"\x30\x84\0\0\0\x10\x02\x01\x01\x78\x84\0\0\0\x07\x0a\x01\x02\x04\x00\x04\x00".to_vec(),
+        ),
     ];
     for (by, answer) in declines {
         let address = serve(move |mut stream| {
@@ -240,7 +261,11 @@ fn preludes_are_spoken_and_a_no_is_plaintext() {
             let _ = std::io::copy(&mut stream, &mut std::io::sink());
         });
         let found = probe(authority.roots(), address, Some(by));
-        assert_eq!((found.began, found.looks_like.as_deref()), (Began::Plaintext, Some(by.name())), "{found:?}");
+        assert_eq!(
+            (found.began, found.looks_like.as_deref()),
+            (Began::Plaintext, Some(by.name())),
+            "{found:?}"
+        );
     }
     // Who repeats what it was told has not begun with TLS.
     let address = serve(|stream| {

@@ -33,7 +33,9 @@ impl Services {
         let config = lab.directory().join("request.cnf");
         fs::write(
             &config,
-            format!("[req]\ndistinguished_name = name\nx509_extensions = more\n[name]\n[more]\nsubjectAltName = URI:{SPIFFE}\n"),
+            format!(
+                "[req]\ndistinguished_name = name\nx509_extensions = more\n[name]\n[more]\nsubjectAltName = URI:{SPIFFE}\n"
+            ),
         )?;
         let [key, certificate] = ["oms.key", "oms.crt"].map(|name| lab.directory().join(name));
         let mut request = Command::new("openssl");
@@ -43,7 +45,9 @@ impl Services {
         let output = run_within(&mut request, slower(LIMIT))?;
         ensure!(output.status.success(), "openssl req: {}", String::from_utf8_lossy(&output.stderr));
         let mut serve = Command::new("openssl");
-        serve.args(["s_server", "-accept", &SECURE.to_string(), "-www", "-Verify", "1", "-cert"]).arg(&certificate);
+        serve
+            .args(["s_server", "-accept", &SECURE.to_string(), "-www", "-Verify", "1", "-cert"])
+            .arg(&certificate);
         serve.arg("-key").arg(&key).arg("-CAfile").arg(&certificate).stdin(Stdio::null());
         let mut server = Process::spawn(&host.namespace, &mut serve, &lab.directory().join("s_server.log"))?;
         let listener = host.namespace.run(|| TcpListener::bind(("0.0.0.0", EXPORTER)))??;

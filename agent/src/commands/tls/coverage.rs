@@ -55,14 +55,23 @@ pub fn ask(paths: &Paths) -> anyhow::Result<Option<Coverage>> {
     Ok(Some(coverage))
 }
 
-const HEAD: [&str; 8] =
-    ["port", "address", "process", "rules want", "begins", "client certificate", "certificate until", "presented"];
+const HEAD: [&str; 8] = [
+    "port",
+    "address",
+    "process",
+    "rules want",
+    "begins",
+    "client certificate",
+    "certificate until",
+    "presented",
+];
 
 fn text(coverage: &Coverage, now: Timestamp) -> String {
     let mut text = table(HEAD, coverage.ports.iter().map(|port| row(port, now)).collect());
     for port in coverage.ports.iter().filter(|port| port.why.is_some() || port.untrusted.is_some()) {
         let why = port.why.iter().cloned();
-        let trust = port.untrusted.iter().map(|why| format!("its chain leads to no trusted authority: {why}"));
+        let trust =
+            port.untrusted.iter().map(|why| format!("its chain leads to no trusted authority: {why}"));
         let words: Vec<String> = why.chain(trust).collect();
         text += &format!("{}/{}: {}\n", port.port, port.protocol, plain(&words.join("; ")));
     }
@@ -137,5 +146,8 @@ fn summary(coverage: &Coverage) -> String {
         0 => String::new(),
         some => format!("; {} not valid now", count(some, "certificate")),
     };
-    format!("{}: {tls} began as TLS, {unknown} unknown, {plaintext} plaintext{named}{invalid}\n", count(number, "service port"))
+    format!(
+        "{}: {tls} began as TLS, {unknown} unknown, {plaintext} plaintext{named}{invalid}\n",
+        count(number, "service port")
+    )
 }

@@ -17,10 +17,10 @@ use crate::daemon::store::Store;
 use crate::exit::{Answer, Usage};
 use crate::exposed::{enforced, sockets, unit};
 use crate::global::Global;
+use crate::input;
 use crate::owners::{self, Owner};
 use crate::paths::Paths;
 use crate::tls::{Admitted, Host, Listening, Workload, listening};
-use crate::input;
 
 /// Connect to ports, and say what they begin with and present.
 ///
@@ -115,7 +115,8 @@ impl Scan {
         );
         let status = status::ask(&global.instance, paths)?;
         let Some((enforced, _)) = enforced::read(&Store::new(&paths.state), &status)? else {
-            let words = "nothing is enforced here, so no address is known to be an overlay's; name ADDRESS:PORT";
+            let words =
+                "nothing is enforced here, so no address is known to be an overlay's; name ADDRESS:PORT";
             return Err(Usage(words.to_owned()).into());
         };
         let node = enforced.inventory.node(&enforced.node);

@@ -14,8 +14,9 @@ pub fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String 
         return String::new();
     }
     let head = head.map(str::to_owned);
-    let rows: Vec<[String; N]> =
-        std::iter::once(head).chain(rows.into_iter().map(|row| row.map(|cell| plain(&cell).into_owned()))).collect();
+    let rows: Vec<[String; N]> = std::iter::once(head)
+        .chain(rows.into_iter().map(|row| row.map(|cell| plain(&cell).into_owned())))
+        .collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..N).map(width).collect();
     let line = |row: &[String; N]| {

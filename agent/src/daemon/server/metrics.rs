@@ -244,15 +244,24 @@ fn tls(metrics: &mut Metrics, status: &Status) {
     let is = |what: bool| f64::from(u8::from(what));
     let began = |which: Began| probes.iter().map(move |probe| of(probe, is(probe.began == which)));
     metrics.gauge("tls_probe_began", "Whether a probed port began as TLS", began(Began::Tls));
-    metrics.gauge("tls_probe_plaintext", "Whether a probed port began with something else", began(Began::Plaintext));
+    metrics.gauge(
+        "tls_probe_plaintext",
+        "Whether a probed port began with something else",
+        began(Began::Plaintext),
+    );
     let help = "Whether a probed port did neither: it did not answer";
     metrics.gauge("tls_probe_failed", help, began(Began::Unknown));
     let demands = |probe: &Probe| is(probe.client_certificate == ClientCertificate::Demanded);
     let help = "Whether a probed port demands a certificate of its client";
-    metrics.gauge("tls_client_certificate_demanded", help, probes.iter().map(|probe| of(probe, demands(probe))));
+    metrics.gauge(
+        "tls_client_certificate_demanded",
+        help,
+        probes.iter().map(|probe| of(probe, demands(probe))),
+    );
     let seconds = |certificate: &Certificate| (certificate.not_after.unix() / 1_000_000_000) as f64;
     let ends = probes.iter().filter_map(|probe| Some(of(probe, seconds(probe.chain.first()?))));
-    let help = "Until when the certificate that a probed port presents is valid, seconds since the Unix epoch";
+    let help =
+        "Until when the certificate that a probed port presents is valid, seconds since the Unix epoch";
     metrics.gauge("tls_not_after_timestamp_seconds", help, ends);
     let of = |file: &CertificateFile, value: f64| (vec![("file", file.file.clone())], value);
     let first = |file: &CertificateFile| file.certificates.iter().map(seconds).reduce(f64::min);

@@ -81,7 +81,8 @@ pub(super) mod tests {
             at("[fd7a::1]:1", certificate("CN=a", "aa")),
             at("100.64.0.1:2", certificate("CN=b", "bb")),
         ];
-        let file = |name: &str, certificates| CertificateFile { file: name.to_owned(), certificates, problem: None };
+        let file =
+            |name: &str, certificates| CertificateFile { file: name.to_owned(), certificates, problem: None };
         let files = [
             file("/x", vec![certificate("CN=a", "aa"), certificate("CN=a", "cc")]),
             file("/y", vec![certificate("CN=a", "aa")]),

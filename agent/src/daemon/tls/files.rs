@@ -24,7 +24,8 @@ pub(super) fn look(enforcer: &Enforcer) {
             Ok(certificates) => (certificates, None),
             Err(why) => (known.map(|known| known.certificates.clone()).unwrap_or_default(), Some(why)),
         };
-        if let Some(why) = problem.as_ref().filter(|_| known.and_then(|known| known.problem.as_ref()) != problem.as_ref())
+        if let Some(why) =
+            problem.as_ref().filter(|_| known.and_then(|known| known.problem.as_ref()) != problem.as_ref())
         {
             tracing::warn!("file of certificates {file}: {why}");
         }

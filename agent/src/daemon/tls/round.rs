@@ -26,7 +26,8 @@ pub(super) fn probe(enforcer: &Enforcer) {
     let (sockets, mut problems) = sockets::all();
     let mut targets = targets(&listening(&sockets, &Default::default(), &known.host), &known, config.probing);
     if targets.len() > PORTS {
-        problems.push(format!("{} sockets are too many for a round: {PORTS} of them are probed", targets.len()));
+        problems
+            .push(format!("{} sockets are too many for a round: {PORTS} of them are probed", targets.len()));
         targets.truncate(PORTS);
     }
     let roots = match &config.ca {

@@ -84,7 +84,11 @@ fn points(pack: &Pack) -> Vec<(&'static str, String)> {
         let plaintext = tls.count(Began::Plaintext) as u64;
         point("#tls", plaintext != 0, format!("{} in plaintext", times(plaintext, "service port")));
         let invalid = tls.invalid() as u64;
-        point("#tls", invalid != 0, format!("{} whose certificate is not valid", times(invalid, "service port")));
+        point(
+            "#tls",
+            invalid != 0,
+            format!("{} whose certificate is not valid", times(invalid, "service port")),
+        );
         let files = tls.files.iter().filter(|file| file.problem.is_some()).count() as u64;
         point("#tls", files != 0, format!("{} that cannot be read", times(files, "certificate file")));
     }

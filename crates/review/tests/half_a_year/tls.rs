@@ -27,14 +27,20 @@ pub(crate) fn coverage() -> Coverage {
         "not_before": at(NOW - 9 * DAY), "not_after": at(NOW - DAY), "spiffe": ["spiffe://bank.example/<i>oms"],
     });
     let ports = vec![
-        port(9443, &json!({
-            "process": "oms", "wanted": "required", "is_required": true, "began": "tls", "by": "kernel",
-            "client_certificate": "demanded", "certificate": certificate, "invalid": "expired yesterday",
-            "counted": {"tls": 7, "plaintext": 0, "unverified": 1},
-        })),
-        port(9100, &json!({
-            "process": "<u>exporter</u>", "unit": "exporter.service", "began": "plaintext", "by": "probe", "looks_like": "http",
-        })),
+        port(
+            9443,
+            &json!({
+                "process": "oms", "wanted": "required", "is_required": true, "began": "tls", "by": "kernel",
+                "client_certificate": "demanded", "certificate": certificate, "invalid": "expired yesterday",
+                "counted": {"tls": 7, "plaintext": 0, "unverified": 1},
+            }),
+        ),
+        port(
+            9100,
+            &json!({
+                "process": "<u>exporter</u>", "unit": "exporter.service", "began": "plaintext", "by": "probe", "looks_like": "http",
+            }),
+        ),
         port(7777, &json!({"why": "no answer within 5000 ms", "wanted": "observe"})),
     ];
     let files = json!([{"file": "/etc/x.pem", "certificates": [], "problem": "it is gone"}]);

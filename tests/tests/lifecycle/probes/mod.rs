@@ -49,19 +49,22 @@ fn ports_are_told_by_what_they_begin_with_and_present() {
     let mut site = Site::dual("tlsscan", Over::Tunnel, &[WEB], &[]);
     let of = Certificates::make(&site);
     site.start();
-    let mut servers = Servers::start(&site, &[
-        "8000 tls TLSv1_2 CERT_NONE good",
-        "8001 tls TLSv1_2 CERT_OPTIONAL good",
-        "8002 tls TLSv1_2 CERT_REQUIRED good",
-        "8003 tls TLSv1_3 CERT_NONE good",
-        "8004 tls TLSv1_3 CERT_OPTIONAL good",
-        "8005 tls TLSv1_3 CERT_REQUIRED good",
-        "8006 tls TLSv1_3 CERT_NONE expired",
-        "8007 tls TLSv1_3 CERT_NONE early",
-        "9100 http",
-        "2222 ssh",
-        "7777 silent",
-    ]);
+    let mut servers = Servers::start(
+        &site,
+        &[
+            "8000 tls TLSv1_2 CERT_NONE good",
+            "8001 tls TLSv1_2 CERT_OPTIONAL good",
+            "8002 tls TLSv1_2 CERT_REQUIRED good",
+            "8003 tls TLSv1_3 CERT_NONE good",
+            "8004 tls TLSv1_3 CERT_OPTIONAL good",
+            "8005 tls TLSv1_3 CERT_REQUIRED good",
+            "8006 tls TLSv1_3 CERT_NONE expired",
+            "8007 tls TLSv1_3 CERT_NONE early",
+            "9100 http",
+            "2222 ssh",
+            "7777 silent",
+        ],
+    );
     let good = site.path("good.pem");
     let authority = site.path("authority.pem");
     let of_openssl = ["-cert", &good, "-key", &good, "-CAfile", &authority, "-quiet"];
@@ -93,7 +96,11 @@ fn ports_are_told_by_what_they_begin_with_and_present() {
         assert_eq!(found["client_certificate"], demands, "{port}: {found:#}");
         assert_eq!(found["chain"][0]["spiffe"], json!(["spiffe://bank.example/oms"]), "{found:#}");
         assert_eq!(found["chain"][0]["not_after"], of.good_until, "{found:#}");
-        assert_eq!((&found["holds_key"], &found["trust"]["problem"]), (&json!(true), &Value::Null), "{found:#}");
+        assert_eq!(
+            (&found["holds_key"], &found["trust"]["problem"]),
+            (&json!(true), &Value::Null),
+            "{found:#}"
+        );
     }
     for port in [8006, 8007] {
         let found = at(&answer, port);
@@ -113,7 +120,11 @@ fn ports_are_told_by_what_they_begin_with_and_present() {
     let [v4, v6] = [0, 1].map(|index| site.addresses("server")[index]);
     let at_v6 = SocketAddr::new(v6, 8005).to_string();
     let (code, answer) = asked(&site, &["tls", "scan", &at_v6, "--ca", &authority]);
-    assert_eq!((code, &answer["ports"][0]["client_certificate"]), (Some(0), &json!("demanded")), "{answer:#}");
+    assert_eq!(
+        (code, &answer["ports"][0]["client_certificate"]),
+        (Some(0), &json!("demanded")),
+        "{answer:#}"
+    );
     let postgres = SocketAddr::new(v4, 5432).to_string();
     let (code, answer) = asked(&site, &["tls", "scan", &postgres, "--starttls", "postgres"]);
     assert_eq!((code, &answer["ports"][0]["began"]), (Some(0), &json!("tls")), "{answer:#}");
@@ -136,12 +147,11 @@ fn the_agent_probes_what_rules_name_and_nobody_else_notices() {
     let files = format!("files = [{:?}, {:?}]", site.path("good.pem"), "expired.pem");
     let config = site.configuration("server", site.interface());
     let tls = format!("[tls]\nprobe_seconds = 10\n{files}\nca = \"authority.pem\"\n");
-    site.write("agent.toml", &format!("{config}[history]\nflows_seconds = 1\n[metrics]\nlisten = \"127.0.0.1:9465\"\n{tls}"));
-    let servers = Servers::start(&site, &[
-        "8443 tls TLSv1_3 CERT_REQUIRED good",
-        "8080 http",
-        "9100 http",
-    ]);
+    site.write(
+        "agent.toml",
+        &format!("{config}[history]\nflows_seconds = 1\n[metrics]\nlisten = \"127.0.0.1:9465\"\n{tls}"),
+    );
+    let servers = Servers::start(&site, &["8443 tls TLSv1_3 CERT_REQUIRED good", "8080 http", "9100 http"]);
     site.start();
     let status = after_a_round(&mut site);
     let found = &status["agent"]["tls"];
@@ -159,7 +169,11 @@ fn the_agent_probes_what_rules_name_and_nobody_else_notices() {
     assert_eq!(secure["addresses"].as_array().unwrap().len(), 2, "{secure:#}");
     assert_eq!(secure["certificate"]["spiffe"][0], "spiffe://bank.example/oms");
     let exporter = at(&answer, 9100);
-    assert_eq!((&exporter["began"], &exporter["process"]), (&json!("unknown"), &json!("python3")), "{exporter:#}");
+    assert_eq!(
+        (&exporter["began"], &exporter["process"]),
+        (&json!("unknown"), &json!("python3")),
+        "{exporter:#}"
+    );
     assert_eq!(code, Some(0), "{answer:#}");
 
     // In metrics, as Prometheus takes them.
@@ -190,9 +204,8 @@ fn the_agent_probes_what_rules_name_and_nobody_else_notices() {
 
     // A file that goes is told of, and what it held stays known.
     std::fs::remove_file(site.path("good.pem")).unwrap();
-    let status = site.wait_for("a file is missed", |status| {
-        status["agent"]["tls"]["files"][0]["problem"].is_string()
-    });
+    let status =
+        site.wait_for("a file is missed", |status| status["agent"]["tls"]["files"][0]["problem"].is_string());
     assert!(status["agent"]["warnings"].to_string().contains("good.pem"), "{status}");
     assert_eq!(status["agent"]["tls"]["files"][0]["certificates"][0]["not_after"], of.good_until);
 }
@@ -203,21 +216,31 @@ fn all_ports_are_probed_where_that_is_asked_for() {
     Certificates::make(&site);
     let config = site.configuration("server", site.interface());
     site.write("agent.toml", &format!("{config}[tls]\nprobe = \"all\"\nprobe_seconds = 10\n"));
-    let servers = Servers::start(&site, &[
-        "8443 tls TLSv1_2 CERT_OPTIONAL good",
-        "8444 tls TLSv1_3 CERT_NONE expired",
-        "9100 http",
-        "7777 silent",
-    ]);
+    let servers = Servers::start(
+        &site,
+        &[
+            "8443 tls TLSv1_2 CERT_OPTIONAL good",
+            "8444 tls TLSv1_3 CERT_NONE expired",
+            "9100 http",
+            "7777 silent",
+        ],
+    );
     site.start();
     after_a_round(&mut site);
     let output = site.bulkhead(&["tls", "coverage"]);
     let text = String::from_utf8(output.stdout).unwrap();
     println!("{text}");
     assert_eq!(output.status.code(), Some(1), "{text}");
-    let line = |port: &str| text.lines().find(|line| line.starts_with(port)).unwrap_or_else(|| panic!("{text}"));
-    assert!(line("9100/tcp").contains("python3") && line("9100/tcp").contains("plaintext (http), probed"), "{text}");
-    assert!(line("8443/tcp").contains("optional") && line("8443/tcp").contains("began as TLS, probed"), "{text}");
+    let line =
+        |port: &str| text.lines().find(|line| line.starts_with(port)).unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        line("9100/tcp").contains("python3") && line("9100/tcp").contains("plaintext (http), probed"),
+        "{text}"
+    );
+    assert!(
+        line("8443/tcp").contains("optional") && line("8443/tcp").contains("began as TLS, probed"),
+        "{text}"
+    );
     assert!(line("8443/tcp").ends_with("spiffe://bank.example/oms"), "{text}");
     assert!(line("8444/tcp").contains("expired 20"), "{text}");
     assert!(line("7777/tcp").contains("unknown"), "{text}");
@@ -239,7 +262,9 @@ fn all_ports_are_probed_where_that_is_asked_for() {
     let page = site.path("pack.html");
     site.done(&["review", "--since", "60s", "--output", &page]);
     let page = std::fs::read_to_string(page).unwrap();
-    for words in ["1 service port in plaintext", "9100/tcp", "python3", "spiffe://bank.example/oms", "presented"] {
+    for words in
+        ["1 service port in plaintext", "9100/tcp", "python3", "spiffe://bank.example/oms", "presented"]
+    {
         assert!(page.contains(words), "{words}");
     }
 }
