@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn columns_stand_below_their_heads() {
         let rows = vec![["a\u{1b}", "1"], ["longer", "22"]].into_iter().map(|row| row.map(str::to_owned));
-        assert_eq!(table(["x", "y"], rows.collect()), "x       y\na\\u{1b}  1\nlonger  22\n");
+        assert_eq!(table(["x", "y"], rows.collect()), "x        y\na\\u{1b}  1\nlonger   22\n");
         assert_eq!(table(["x"], vec![]), "");
     }
 

@@ -309,7 +309,7 @@ fn what_is_asked_wrongly_is_said() {
     let (exit, said) = code(&["tls", "scan", "127.0.0.1:1", "--ca", "/nowhere"]);
     assert!(exit == Some(2) && said.contains("/nowhere"), "{said}");
     for (tls, words) in [
-        ("probe = \"some\"", "probe"),
+        ("probe = \"some\"", "unknown variant `some`"),
         ("probe_seconds = 1", "probe_seconds: 1 is not between 10 and 86400"),
         ("files = [\"a\", \"a\"]", "twice"),
         ("file = \"a\"", "file"),

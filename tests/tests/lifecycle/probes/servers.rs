@@ -63,9 +63,10 @@ impl Servers {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lifecycle/probes/servers.py");
         let log = Path::new(&site.path("servers.log")).to_owned();
         let mut command = Command::new("python3");
-        command.arg(script).arg(site.lab.directory()).stdin(Stdio::piped());
+        command.arg(script).arg(site.lab.directory());
         command.stdout(std::fs::File::create(&log).unwrap());
         site.namespace("server").prepare(&mut command).unwrap();
+        command.stdin(Stdio::piped());
         let mut python = command.spawn().unwrap();
         let input = python.stdin.as_mut().unwrap();
         lines.iter().for_each(|line| writeln!(input, "{line}").unwrap());
