@@ -351,6 +351,10 @@ fn alarms_are_on_and_nobody_is_cut_off_unless_asked() {
     assert_eq!(alarms, Alarms::default());
     assert_eq!(alarms.quarantine, None);
     assert_eq!(read("[alarms]\nenabled = false\n").unwrap(), None);
+    let limits =
+        read("[alarms]\nexpiry_warning_days = 30\nexpiry_critical_hours = 48\n").unwrap().unwrap().expiry;
+    let hour = 3_600_000_000_000;
+    assert_eq!((limits.warning, limits.critical), (30 * 24 * hour, 48 * hour));
     assert_eq!(read("[alarms]\nscan_targets = 40\n").unwrap().unwrap().scan.targets, 40);
     let wg0 = "[[interface]]\nname = \"wg0\"\n";
     let quarantine = |words: &str| read(&format!("{wg0}[alarms.quarantine]\n{words}"));
@@ -364,6 +368,18 @@ fn alarms_are_on_and_nobody_is_cut_off_unless_asked() {
     for (text, words) in [
         ("[alarms]\nscan_targets = 1\n".to_owned(), ":2:16: scan_targets: 1 is not between"),
         ("[alarms]\nscan_ports = 1\n".to_owned(), ": unknown field"),
+        (
+            "[alarms]\nexpiry_warning_days = 91\n".to_owned(),
+            ":2:23: expiry_warning_days: 91 is not between 1 and 90",
+        ),
+        (
+            "[alarms]\nexpiry_critical_hours = 0\n".to_owned(),
+            ":2:25: expiry_critical_hours: 0 is not between 1 and 720",
+        ),
+        (
+            "[alarms]\nexpiry_warning_days = 1\nexpiry_critical_hours = 25\n".to_owned(),
+            ":3:25: expiry_critical_hours: 25 hours are more than the 1 days",
+        ),
         (format!("{wg0}[alarms.quarantine]\nenabled = true\n"), ": quarantine: name in `interfaces`"),
         (format!("{wg0}[alarms.quarantine]\ninterfaces = [\"wg1\"]\n"), ":4:15: interfaces: 'wg1' is no"),
         (

@@ -328,7 +328,8 @@ pub struct ActiveAlarm {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Expiry {
-    /// How many there are, by what they are and by how near their ends are.
+    /// How many there are, by what they are and by how near their ends are; without what has ended longer ago than a
+    /// warning comes before an end.
     pub counts: BTreeMap<String, BTreeMap<String, u64>>,
     /// Those whose ends are nearest, by their ends: 16 that have ended and 48 that have not, at most.
     pub nearest: Vec<Expires>,

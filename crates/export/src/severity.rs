@@ -111,3 +111,41 @@ impl Severity {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_api::event::{Alarm, AlarmKind, AlarmState, ExpiryLevel, Kind, Timestamp};
+
+    use super::Severity;
+
+    #[test]
+    fn what_expires_is_as_bad_as_its_end_is_near() {
+        let of = |state, level| {
+            Severity::of(&Kind::Alarm(Box::new(Alarm {
+                alarm: AlarmKind::Expiry,
+                state,
+                cause: String::new(),
+                since: Timestamp::from_unix(0),
+                source: None,
+                destination: None,
+                rule: None,
+                count: 1,
+                usual: None,
+                seconds: None,
+                expires: None,
+                level: Some(level),
+                names: Vec::new(),
+                detail: String::new(),
+                generation: 1,
+            })))
+        };
+        assert_eq!(of(AlarmState::Raised, ExpiryLevel::Warning), Severity::Medium);
+        assert_eq!(of(AlarmState::Raised, ExpiryLevel::Critical), Severity::Critical);
+        assert_eq!(of(AlarmState::Raised, ExpiryLevel::Expired), Severity::Critical);
+        assert_eq!(of(AlarmState::Ended, ExpiryLevel::Expired), Severity::Informational);
+        assert_eq!(
+            (Severity::Critical.ocsf(), Severity::Critical.syslog(), Severity::Critical.otlp()),
+            (5, 2, 18)
+        );
+    }
+}

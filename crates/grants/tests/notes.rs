@@ -131,6 +131,25 @@ fn a_grant_s_text_is_read_as_it_was_written() {
     assert!(says("requester: alice", "requester: al ice").contains("no name"));
     assert_eq!(says("to: tag:db:22", "to:  "), "line 5: `to` is empty, or has spaces around it");
     assert!(says("reason: a", "reason: \u{202e}a").contains("line 10: `reason` is no single line"));
+    // One moment is written in one way, and nobody signs what is not seen.
+    for time in [
+        "2026-12-01T10:00:00+02:00",
+        "2026-12-01T08:00:00+00:00",
+        "2026-12-01t08:00:00z",
+        "2026-12-01T08:00:00.000Z",
+    ] {
+        let from = text.lines().nth(6).unwrap();
+        let error = says(from, &format!("not-before: {time}"));
+        assert_eq!(error, format!("line 7: `{time}` is no time in UTC such as 2026-12-01T08:00:00Z"));
+    }
+    for hidden in "\u{ad}\u{34f}\u{61c}\u{115f}\u{17b4}\u{180e}\u{200b}\u{200d}\u{2028}\u{2060}\u{2064}\u{2800}\u{3000}\u{3164}\u{a0}\u{fe0f}\u{feff}\u{ffa0}\u{fffb}\u{e0041}\u{e0100}\u{f8ff}".chars() {
+        let error = says("reason: a", &format!("reason: a{hidden}b"));
+        assert!(error.contains("line 10: `reason` is no single line"), "{hidden:?}: {error}");
+    }
+    for seen in ["it's \"q\" \\ d", "Störung", "e\u{301}", "負荷", "проверка", "🔥"] {
+        let read = Grant::parse(&text.replacen("reason: a", &format!("reason: {seen}"), 1));
+        assert!(read.is_ok(), "{seen}: {read:?}");
+    }
     assert!(says("not-after: 2026", "not-after: 2025").contains("line 8: it ends before it begins"));
     assert!(says("not-after: 2", "not-after: x").contains("line 8: `x"));
     assert_eq!(

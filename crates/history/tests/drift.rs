@@ -265,3 +265,24 @@ fn what_a_host_may_have_missed_is_neither_unused_nor_wider() {
     let (_, report) = ask(load(&policy()), &path, 180);
     assert_eq!((report.unused.len(), report.wider.len(), report.not_known.len()), (0, 0, 50));
 }
+
+#[test]
+fn a_grant_that_runs_is_no_rule_of_the_policy() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("history.db");
+    let granted = r#", "granted": [{"id": "0123456789abcdef0123456789abcdef", "src": ["tag:c1"], "dst": ["tag:db:22"],
+        "proto": "tcp", "expires": "2027-06-02T00:00:00Z", "ticket": "T", "reason": "r", "requester": "alice",
+        "approvers": ["bob", "carol"]}]}"#;
+    let text = policy();
+    let with = load(&format!("{}{granted}", text.trim_end().strip_suffix('}').unwrap()));
+    assert!(with.ruleset.as_ref().unwrap().rules.iter().any(|rule| rule.grant.is_some()));
+    let without = load(&text);
+    let prints = numbers(&without);
+    record(&path, &prints, NOW - 200 * DAY);
+    let report = |loaded| {
+        let hosts = vec![OfHost::read(&path, NOW - 180 * DAY, NOW).unwrap()];
+        Report::new(&Question { loaded, hosts, since: NOW - 180 * DAY, now: NOW })
+    };
+    let (with, without) = (report(with), report(without));
+    assert_eq!((with.rules, with.not_known.len(), with.unused.len()), (50, 0, without.unused.len()));
+}

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use bulkhead_history::answer::observed::wanted;
 use bulkhead_history::answer::{OfHost, Question};
-use bulkhead_history::{Batch, DAY, End, History, Use, Verdict};
+use bulkhead_history::{Batch, DAY, End, History, RuleNote, Use, Verdict};
 use bulkhead_policy::check::{Loaded, Scope};
 use bulkhead_policy::fingerprint::fingerprints;
 use bulkhead_policy::least::draft;
@@ -140,4 +140,37 @@ fn what_was_seen_beneath_the_overlay_is_no_rule_and_what_ends_is_said() {
     assert_eq!((ports, wanted.beneath, wanted.ending), (vec![22], 1, 1));
     let words = wanted.observed.values().next().unwrap();
     assert!(words.contains("a rule that ends on 2027-08-01"), "{words}");
+}
+
+#[test]
+fn what_a_grant_admitted_is_nothing_that_a_policy_is_to_admit() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("history.db");
+    let (mut history, _) = History::open(&path, "web-1", NOW).unwrap();
+    let note = |number: u32, print: &str| RuleNote {
+        fingerprint: print.to_owned(),
+        number,
+        name: None,
+        position: None,
+    };
+    let rules = Some(vec![note(1, "a rule"), note(1_000_001, "a grant")]);
+    let mut batch = Batch { looks: 1, rules, ..Batch::default() };
+    let mut used = |port, rule: &str| {
+        let (source, destination) = (end(1), end(3));
+        let (rule, verdict) = (Some(rule.to_owned()), Verdict::Allowed);
+        batch.add(Use { rule, source, destination, port, protocol: 6, verdict }, 1, NOW);
+    };
+    used(443, "a rule");
+    used(22, "a grant");
+    // The grant and a rule of the policy.
+    used(80, "a grant");
+    used(80, "a rule");
+    history.write(&batch, NOW).unwrap();
+    // It is over by now, and in force no more.
+    history.write(&Batch { rules: Some(vec![note(1, "a rule")]), ..Batch::default() }, NOW).unwrap();
+    let hosts = vec![OfHost::read(&path, NOW - DAY, NOW).unwrap()];
+    let question = Question { loaded: load("{\"acls\": []}"), hosts, since: NOW - DAY, now: NOW };
+    let wanted = wanted(&question);
+    let ports: Vec<u16> = wanted.observed.keys().map(|observed| observed.port).collect();
+    assert_eq!((ports, wanted.granted), (vec![80, 443], 2));
 }

@@ -125,13 +125,65 @@ fn what_expires_is_told_once_over_restarts() {
     until(&site, "it is told", || alarms(&site, "expiry", "raised").len() == 1);
     let told = &alarms(&site, "expiry", "raised")[0];
     assert!(
-        told["rule"]["name"] == "web" && told["detail"].as_str().unwrap().contains("within 7 days"),
+        told["rule"]["name"] == "web" && told["detail"].as_str().unwrap().contains("within 30 hours"),
         "{told}"
     );
     site.kill();
     site.start();
     std::thread::sleep(slower(Duration::from_secs(2)));
     assert_eq!(alarms(&site, "expiry", "raised").len(), 1);
+}
+
+/// The levels of what was told of expiry.
+fn levels(site: &Site, state: &str) -> Vec<String> {
+    let told = alarms(site, "expiry", state).into_iter();
+    told.map(|alarm| alarm["level"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_has_expired_is_told_over_kills_until_it_is_renewed() {
+    let end = |seconds: i64| {
+        let time = time::OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
+        time.replace_nanosecond(0).unwrap().format(&time::format_description::well_known::Rfc3339).unwrap()
+    };
+    let rule =
+        |end: &str| WEB.replace(r#""name": "web","#, &format!(r#""name": "web", "expires": "{end}","#));
+    let mut site = Site::new("expired", Over::Ethernet, &[&rule(&end(25))]);
+    site.start();
+    until(&site, "it is told", || levels(&site, "raised") == ["critical"]);
+    let status = site.status();
+    let expiry = &status["agent"]["expiry"];
+    assert_eq!(expiry["counts"]["rule"]["critical"], 1, "{expiry}");
+    assert_eq!(
+        (&expiry["nearest"][0]["name"], &expiry["nearest"][0]["level"]),
+        (&"web".into(), &"critical".into())
+    );
+    until(&site, "the log has it", || untold(&site).is_empty());
+    // Its end comes while no agent runs.
+    site.kill();
+    std::thread::sleep(Duration::from_secs(26));
+    site.start();
+    until(&site, "it has ended", || levels(&site, "raised") == ["critical", "expired"]);
+    assert_eq!(levels(&site, "ended"), ["critical"]);
+    let told = &alarms(&site, "expiry", "raised")[1];
+    assert!(told["detail"].as_str().unwrap().starts_with("web has expired"), "{told}");
+    until(&site, "the log has it", || untold(&site).is_empty());
+    site.kill();
+    site.start();
+    std::thread::sleep(slower(Duration::from_secs(2)));
+    assert_eq!(
+        (levels(&site, "raised").len(), levels(&site, "ended").len()),
+        (2, 1),
+        "a restart tells nothing again"
+    );
+    // Renewed.
+    let policy = std::fs::read_to_string(site.path("policy.hujson")).unwrap();
+    let (before, rest) = policy.split_once("\"expires\": \"").unwrap();
+    let renewed = format!("{before}\"expires\": \"{}{}", end(90 * 86_400), &rest[20..]);
+    site.write("policy.hujson", &renewed);
+    site.done(&["apply"]);
+    until(&site, "it is renewed", || levels(&site, "ended") == ["critical", "expired"]);
+    assert_eq!(site.status()["agent"]["expiry"]["counts"]["rule"]["ok"], 1);
 }
 
 /// A site on the tunnel whose agent cuts off whoever is denied 20 times.

@@ -1,7 +1,8 @@
 //! Access that ends: asked for, approved by people with OpenSSH's keys, and ended by the kernel.
 
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use bulkhead_testkit::SshAgent;
@@ -59,7 +60,7 @@ fn request(site: &Site, to: &str, time: &str, more: &[&str]) -> String {
 }
 
 fn approve(site: &Site, file: &str, name: &str) {
-    site.done(&["approve", file, "--as", name, "--key", &site.path(name)]);
+    site.done(&["approve", file, "--yes", "--as", name, "--key", &site.path(name)]);
 }
 
 /// The end of the grant that runs, from now; it is past if it is negative.
@@ -93,7 +94,7 @@ fn a_session_is_cut_at_the_end_of_its_grant_by_the_kernel_alone() {
     let socket = site.path("ssh-agent");
     let agent = SshAgent::start(Path::new(&socket));
     run(Command::new("ssh-add").arg("-q").arg(site.path("carol")).env("SSH_AUTH_SOCK", &socket));
-    run(site.command().args(["approve", &file, "--as", "carol"]).env("SSH_AUTH_SOCK", &socket));
+    run(site.command().args(["approve", &file, "--yes", "--as", "carol"]).env("SSH_AUTH_SOCK", &socket));
     drop(agent);
     site.done(&["grant", &file]);
     let mut web = site.connect("client", 8080);
@@ -238,7 +239,47 @@ fn what_is_no_grant_is_refused_over_the_socket() {
     assert!(site.is_denied("client", 8081));
     // A key that others may read does not sign.
     run(Command::new("chmod").arg("644").arg(site.path("bob")));
-    let open = site.bulkhead(&["approve", &file, "--as", "bob", "--key", &site.path("bob")]);
+    let open = site.bulkhead(&["approve", &file, "--yes", "--as", "bob", "--key", &site.path("bob")]);
     assert!(open.status.code() == Some(2) && words(&open).contains("chmod 600"), "{}", words(&open));
     assert_ne!(site.status()["agent"]["generation"], generation);
+}
+
+#[test]
+fn nothing_is_signed_without_a_yes() {
+    let site = site("asked");
+    let file = request(&site, "tag:server:8081", "10m", &[]);
+    let unsigned = std::fs::read(&file).unwrap();
+    let key = site.path("bob");
+    let approve = ["approve", &file, "--as", "bob", "--key", &key];
+    // In no terminal nobody is asked.
+    let refused = site.bulkhead(&approve);
+    assert!(
+        refused.status.code() == Some(2) && words(&refused).contains("sign with --yes"),
+        "{}",
+        words(&refused)
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), unsigned);
+    // In one, what is signed is shown, and anything but a yes is a no.
+    let in_terminal = |answer: &str| {
+        let command = site.command().args(approve).get_args().map(|part| part.to_owned()).collect::<Vec<_>>();
+        let parts = std::iter::once(site.command().get_program().to_owned()).chain(command);
+        let line: Vec<String> = parts.map(|part| format!("'{}'", part.to_str().unwrap())).collect();
+        let mut child = Command::new("script")
+            .args(["-qec", &line.join(" "), "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        words(&child.wait_with_output().unwrap())
+    };
+    for answer in ["n\n", "\n", "of course\n"] {
+        let said = in_terminal(answer);
+        assert!(said.contains("to: tag:server:8081") && said.contains("Sign this? [y/N]"), "{said}");
+        assert!(said.contains("nothing is signed"), "{said}");
+        assert_eq!(std::fs::read(&file).unwrap(), unsigned);
+    }
+    let said = in_terminal("y\n");
+    assert!(said.contains("signed by bob"), "{said}");
+    assert!(std::fs::read(&file).unwrap().len() > unsigned.len());
 }

@@ -21,7 +21,9 @@ struct By {
     /// this ssh-agent signs by its Ed25519 key, if it has one alone; keys of FIDO2 devices are among them.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Sign without asking, for scripts: whoever runs it has read what is signed.
+    /// Sign without asking.
+    ///
+    /// For scripts: whoever writes one has read what it signs.
     #[arg(long, short)]
     yes: bool,
     /// Your name where your key is listed [default: the user who runs this].

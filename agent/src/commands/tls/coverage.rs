@@ -77,8 +77,10 @@ fn text(coverage: &Coverage, now: Timestamp) -> String {
     }
     for file in &coverage.files {
         for certificate in &file.certificates {
+            let is_valid = if certificate.invalid(now).is_none() { "until " } else { "" };
             let until = until(Some(certificate), now);
-            text += &plain(&format!("file {}: {} until {until}", file.file, presented(Some(certificate))));
+            text +=
+                &plain(&format!("file {}: {}, {is_valid}{until}", file.file, presented(Some(certificate))));
             text.push('\n');
         }
         if let Some(problem) = &file.problem {

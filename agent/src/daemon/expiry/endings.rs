@@ -46,12 +46,14 @@ impl Endings {
 
     /// Notes that a source will [`put`](Self::put) what it knows, nothing included. To be called before alarms start:
     /// until it has, no alarm of its kinds that an earlier agent has raised ends.
+    #[cfg_attr(not(test), allow(dead_code, reason = "sources of certificates call it"))]
     pub fn expect(&self, source: &'static str) {
         self.held().expected.insert(source);
     }
 
     /// Takes all that a source knows, in place of what it said before. An ending that is gone or has another time is so
     /// within a second, and so is its alarm.
+    #[cfg_attr(not(test), allow(dead_code, reason = "sources of certificates call it"))]
     pub fn put(&self, source: &'static str, all: Vec<Ending>) {
         let mut held = self.held();
         let was_expected = held.expected.remove(source);

@@ -15,13 +15,18 @@ const AHEAD: usize = 48;
 /// How many that have ended are, the last ones.
 const OVER: usize = 16;
 
-/// Counts all, and lists those whose end is nearest: first what has ended, then what is to.
+/// Counts all but what has ended long ago, and lists those whose end is nearest: first what has ended, then what is to.
 pub fn overview<'a>(items: impl Iterator<Item = Item<'a>>, limits: Limits, now: u64) -> Expiry {
     let mut counts = [[0_u64; ExpiryLevel::ALL.len()]; Expiring::ALL.len()];
     let mut ahead: BinaryHeap<(u64, u8, &str, Option<u64>)> = BinaryHeap::with_capacity(AHEAD + 1);
     let mut over: BinaryHeap<Reverse<(u64, u8, &str, Option<u64>)>> = BinaryHeap::with_capacity(OVER + 1);
     for item in items {
-        let level = limits.of(&item).level(item.ends, now);
+        let of = limits.of(&item);
+        let level = of.level(item.ends, now);
+        // As with alarms: nobody misses it any more.
+        if item.ends.saturating_add(of.warning) <= now {
+            continue;
+        }
         counts[item.kind as usize][level as usize] += 1;
         let entry = (item.ends, item.kind as u8, item.name, item.begins);
         if level == ExpiryLevel::Expired {

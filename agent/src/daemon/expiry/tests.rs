@@ -158,7 +158,7 @@ fn an_overview_counts_all_and_lists_the_nearest() {
     let now = START + 500 * HOUR;
     let seen = overview(all.iter().map(Ending::item), Limits::default(), now);
     let counts = &seen.counts["node_key"];
-    assert_eq!([counts["expired"], counts["critical"], counts["warning"], counts["ok"]], [501, 24, 144, 331]);
+    assert_eq!([counts["expired"], counts["critical"], counts["warning"], counts["ok"]], [168, 24, 144, 331]);
     let names: Vec<&str> = seen.nearest.iter().map(|found| found.name.as_str()).collect();
     assert_eq!(
         (names.len(), names[0], names[15], names[16], names[63]),
@@ -256,7 +256,7 @@ fn rules_of_one_name_are_two() {
 fn who_joins_what_was_told_is_told() {
     let mut site = Site::new();
     let put = |site: &Site, names: &[&str]| {
-        let of = |name: &&str| ending(Expiring::Certificate, name, None, START + 5);
+        let of = |name: &&str| ending(Expiring::Certificate, name, None, START);
         site.endings.put("files", names.iter().map(of).collect());
     };
     let cause = "expiry certificate 2024-10-04T00 critical".to_owned();

@@ -141,13 +141,13 @@ pub fn revoke<D: Dataplane>(enforcer: &Enforcer<D>, request: &Revocation) -> any
     let entry = held(&grants(enforcer).state).kept.end(&id, Standing::Revoked, request.reason.clone());
     let entry = entry.context("the grant has just ended")?;
     let enforced = take_out(enforcer);
-    let notes = save(enforcer)
+    let unsaved = save(enforcer)
         .err()
         .map(|error| format!("{error:#}: a restart would let it run again; make room, and revoke it again"));
     super::settle::silence(enforcer, &entry);
-    enforced.context("the grant is revoked, and its rule still in force: it is tried again")?;
+    let left = enforced.context("the grant is revoked, and its rule still in force: it is tried again")?;
     tracing::info!(id, "revoked: {}", entry.words());
-    Ok(Answer { done: true, grant: Some(entry), notes: notes.into_iter().collect() })
+    Ok(Answer { done: true, grant: Some(entry), notes: unsaved.into_iter().chain(left).collect() })
 }
 
 fn refuse<D: Dataplane>(enforcer: &Enforcer<D>, id: &str) -> Answer {
@@ -167,25 +167,27 @@ fn refuse<D: Dataplane>(enforcer: &Enforcer<D>, id: &str) -> Answer {
 }
 
 /// Takes out of force what does not run: what is enforced is built again, or where it cannot be, the rules of what is
-/// over end where they are. The caller holds the one change.
+/// over end where they are, and what is said is what is left to do. The caller holds the one change.
 ///
 /// # Errors
-/// Why it could not be built; it is to be tried again. [`Grants::problem`] says so until then.
-pub(super) fn take_out<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
-    let built = enforce_anew(enforcer);
-    let problem = built.as_ref().err().map(|error| {
-        let state = match end_in_place(enforcer) {
-            Ok(true) => "no packet passes by it any more".to_owned(),
-            Ok(false) => "it is in force until its end, as another rule ends at the same moment".to_owned(),
-            Err(refused) => format!("it is in force until its end: {refused:#}"),
-        };
-        format!(
-            "a grant is over and still among the rules, as what is enforced cannot be built without it; {state}: \
-             `bulkhead apply` the policy ({error:#})"
-        )
-    });
-    held(&grants(enforcer).state).open = problem;
-    built
+/// If neither can be done; it is to be tried again. [`Grants::problem`] says so until then.
+pub(super) fn take_out<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<String>> {
+    let Err(error) = enforce_anew(enforcer) else {
+        held(&grants(enforcer).state).open = None;
+        return Ok(None);
+    };
+    let ended = end_in_place(enforcer);
+    let state = match &ended {
+        Ok(true) => "no packet passes by it any more".to_owned(),
+        Ok(false) => "it is in force until its end, as another rule ends at the same moment".to_owned(),
+        Err(refused) => format!("it is in force until its end: {refused:#}"),
+    };
+    let words = format!(
+        "a grant is over and still among the rules, as what is enforced cannot be built without it; {state}: \
+         `bulkhead apply` the policy ({error:#})"
+    );
+    held(&grants(enforcer).state).open = Some(words.clone());
+    if ended.is_ok_and(|ended| ended) { Ok(Some(words)) } else { Err(anyhow::anyhow!(words)) }
 }
 
 /// Ends the rules of grants that do not run, in the tables that are in force; false if one of them shares its deadline.

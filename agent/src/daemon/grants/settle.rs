@@ -55,7 +55,9 @@ pub fn settle<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
     for entry in &ended {
         tell(enforcer, entry);
     }
-    let enforced = if is_too_much { take_out(enforcer) } else { Ok(()) };
+    let left = if is_too_much { take_out(enforcer) } else { Ok(None) };
+    // Which is tried again, until somebody has done it.
+    let enforced = left.and_then(|left| left.map_or(Ok(()), |words| Err(anyhow::anyhow!(words))));
     // Nobody keeps a grant in force by filling the disk.
     let saved = if unsaved || !ended.is_empty() { save(enforcer) } else { Ok(()) };
     enforced.and(saved)

@@ -1,6 +1,7 @@
 //! Grants that are handed in, refused, revoked, over, or not allowed any more, over restarts and changes.
 
 use std::fs;
+use std::sync::Arc;
 
 use bulkhead_api::grant::{Answer, Request, Revocation, Standing};
 use bulkhead_dataplane::fake::Fault;
@@ -13,7 +14,7 @@ use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement;
 use crate::daemon::enforcement::rollback::Return;
 use crate::daemon::files::Asked;
-use crate::daemon::grants::{grant, revoke};
+use crate::daemon::grants::{Grants, grant, revoke};
 use crate::daemon::state::inputs::Inputs;
 use crate::daemon::store::Ledger;
 
@@ -422,6 +423,16 @@ fn where_there_is_no_room_for_grants_the_way_back_is_without_them() {
         if fits(&middle) { large = middle } else { small = middle }
     }
     agent.setup.options.table_memory = large;
+    // Whoever applies it is told why it cannot be built, and ends no grant without knowing.
+    let asked = Asked { policy: Some(policy(ACLS)), ..Asked::default() };
+    let refused = enforcement::apply(&agent, &asked).unwrap();
+    let words = "without the 1 grants that run it can be built: `bulkhead revoke` as many";
+    assert!(
+        !refused.applied && refused.text.contains(words) && refused.text.contains(ID),
+        "{}",
+        refused.text
+    );
+    assert_eq!(in_force(&agent), [ID]);
     assert!(enforcement::rollback(&agent, &Return::default()).unwrap().unwrap().applied);
     assert_eq!(in_force(&agent), Vec::<String>::new());
     keep_up(&agent);
@@ -460,4 +471,66 @@ fn a_disk_that_refuses_keeps_no_grant_in_force_and_lets_none_begin() {
     // By then it is on disk.
     let agent = world.started();
     assert_eq!((in_force(&agent), standing(&agent)), (Vec::new(), vec![(Standing::Revoked, None)]));
+}
+
+#[test]
+fn a_start_with_a_clock_that_is_behind_runs_nothing_that_is_over() {
+    for is_in_time in [false, true] {
+        let mut world = World::new();
+        fs::write(&world.setup.config.policy, policy(ACLS).text()).unwrap();
+        let in_time: fn() -> bool = if is_in_time { || true } else { || false };
+        world.setup.options.grants = Arc::new(Grants::default().with_clock(in_time));
+        let agent = world.started();
+        assert!(hand_in(&agent, note(&asked(), TWO)).done);
+        drop(agent);
+        // As an agent has left it that ran until the grant was over, and whose clock was kept in time.
+        let file = world.setup.paths.state.join("grants.json");
+        let mut kept: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert_eq!(kept["latest"].as_i64().unwrap() != 0, is_in_time, "only such a clock is noted");
+        kept["latest"] = (now() + 601).into();
+        fs::write(&file, kept.to_string()).unwrap();
+        let agent = world.started();
+        let expected: &[&str] = if is_in_time { &[ID] } else { &[] };
+        assert_eq!(in_force(&agent), expected, "a clock that is in time is believed");
+        keep_up(&agent);
+        let standings = if is_in_time { Standing::Running } else { Standing::Expired };
+        assert_eq!(standing(&agent), [(standings, None)]);
+        if !is_in_time {
+            let late = Grant { id: "a".repeat(32), ..asked() };
+            is_refused(&agent, note(&late, TWO), "it was good until");
+        }
+    }
+}
+
+#[test]
+fn a_grant_is_revoked_where_the_kept_files_are_gone() {
+    let (world, agent) = world();
+    assert!(hand_in(&agent, note(&asked(), TWO)).done);
+    let number = agent.live().ledger.enforced;
+    fs::remove_file(world.setup.paths.state.join(format!("generation-{number}/policy"))).unwrap();
+    world.faults.arm(usize::MAX, Fault::Crash);
+    let answer = revoke(&agent, &Revocation { id: ID.to_owned(), reason: None }).unwrap();
+    let taken = world.faults.taken();
+    world.faults.clear();
+    assert!(taken.contains(&"write deadlines"), "the kernel ends it: {taken:?}");
+    let words = "no packet passes by it any more: `bulkhead apply` the policy";
+    assert!(answer.done && answer.notes[0].contains(words), "{answer:?}");
+    // Status says so until it is done, over whatever is tried again.
+    keep_up(&agent);
+    assert!(agent.setup.options.grants.problem().unwrap().contains(words));
+    assert_eq!(standing(&agent), [(Standing::Revoked, None)]);
+    assert!(enforcement::apply(&agent, &Asked::default()).unwrap().applied);
+    keep_up(&agent);
+    assert_eq!((in_force(&agent), agent.setup.options.grants.problem()), (Vec::new(), None));
+}
+
+#[test]
+fn what_another_agent_has_revoked_before_it_gave_the_lock_back_is_known() {
+    let (world, agent) = world();
+    assert!(hand_in(&agent, note(&asked(), TWO)).done);
+    let early = Grants::open(&world.store());
+    assert!(early.reopened(&world.store()).is_none());
+    assert!(revoke(&agent, &Revocation { id: ID.to_owned(), reason: None }).unwrap().done);
+    let late = early.reopened(&world.store()).unwrap();
+    assert_eq!(late.entries(now())[0].standing, Standing::Revoked);
 }

@@ -5,10 +5,12 @@ use std::fs;
 use bulkhead_grants::{Note, PolicyDigests};
 
 use super::grants::key;
-use super::world::{Agent, INVENTORY, World, policy};
-use crate::config::Config;
+use super::world::{Agent, INVENTORY, World, keep_up, policy};
+use crate::config::{Config, Mode};
 use crate::daemon::Setup;
 use crate::daemon::enforcement;
+use crate::daemon::enforcement::rebuild::rebuild;
+use crate::daemon::enforcement::rollback::Return;
 use crate::daemon::files::{Asked, Asker};
 use bulkhead_policy::source::Source;
 
@@ -165,4 +167,107 @@ fn who_is_trusted_no_more_does_not_count_for_what_was_staged() {
     let agent = world.start_as(setup(&world)).unwrap().unwrap();
     assert!(enforcement::promote(&agent, (None, None), &Asker::default()).unwrap().unwrap().applied);
     assert_eq!(agent.live().built.signers, ["bob", "carol"]);
+}
+
+fn signed_for_audit(policy: &str, signers: &[(&str, u8)]) -> String {
+    let digests = PolicyDigests { audit: true, ..PolicyDigests::of(policy, INVENTORY) };
+    let mut note = Note::new(digests.text());
+    signers.iter().for_each(|(name, seed)| key(*seed).sign(&mut note, name).unwrap());
+    note.to_string()
+}
+
+fn in_audit(port: u16, note: String) -> Asked {
+    Asked { mode: Some(Mode::Audit), ..asked(port, Some(note)) }
+}
+
+#[test]
+fn the_way_back_is_to_what_was_signed_and_else_not() {
+    let world = World::new();
+    // Before anybody asked for signatures.
+    let agent = world.started();
+    let unsigned = agent.live().ledger.enforced;
+    drop(agent);
+    write(&world, 81, TWO);
+    let agent = world.start_as(setup(&world)).unwrap().unwrap();
+    assert_eq!(world.settled(&agent), 81);
+    let signed = agent.live().ledger.enforced;
+    for to in [None, Some(unsigned)] {
+        let way = Return { to, ..Return::default() };
+        let error = enforcement::rollback(&agent, &way).unwrap_err().to_string();
+        assert!(error.contains("came to be in force without signatures"), "{error}");
+        assert_eq!(world.settled(&agent), 81);
+    }
+    let note = self::signed(&policy(82), INVENTORY, TWO);
+    assert!(enforcement::apply(&agent, &asked(82, Some(note))).unwrap().applied);
+    // What was built again since is as signed.
+    rebuild(&agent).unwrap();
+    assert!(enforcement::rollback(&agent, &Return::default()).unwrap().unwrap().applied);
+    assert_eq!(
+        (world.settled(&agent), &*agent.live().built.signers),
+        (81, &["alice", "carol"].map(str::to_owned)[..])
+    );
+    assert!(enforcement::rollback(&agent, &Return::default()).unwrap().unwrap().applied);
+    assert_eq!(world.settled(&agent), 82);
+    let way = Return { to: Some(signed), ..Return::default() };
+    assert!(enforcement::rollback(&agent, &way).unwrap().unwrap().applied);
+    assert_eq!(world.settled(&agent), 81);
+}
+
+#[test]
+fn what_is_not_confirmed_goes_back_to_what_was_in_force_signed_or_not() {
+    let world = World::new();
+    drop(world.started());
+    write(&world, 81, TWO);
+    let mut setup = setup(&world);
+    setup.confirm = Some(600);
+    let agent = world.start_as(setup).unwrap().unwrap();
+    assert_eq!(world.enforced(&agent), 81);
+    agent.live().ledger.pending.as_mut().unwrap().until = 0;
+    keep_up(&agent);
+    assert_eq!(world.settled(&agent), 80);
+}
+
+#[test]
+fn audit_mode_needs_signatures_over_it() {
+    let world = World::new();
+    let agent = started(&world);
+    let plain = signed(&policy(81), INVENTORY, TWO);
+    let one = signed_for_audit(&policy(81), &TWO[..1]);
+    for (asked, why) in [
+        (in_audit(81, plain.clone()), "in audit mode nothing is dropped"),
+        (Asked { mode: Some(Mode::Audit), ..Asked::default() }, "in audit mode nothing is dropped"),
+        (in_audit(81, one), "1 of 2 signatures"),
+        // Nobody's signature is over a line that was added.
+        (in_audit(81, plain.replacen("\n\n", "\nmode: audit\n\n", 1)), "does not fit"),
+    ] {
+        let error = enforcement::apply(&agent, &asked).unwrap_err().to_string();
+        assert!(error.contains(why), "{why}: {error}");
+        assert_eq!((world.settled(&agent), agent.live().built.mode), (80, Mode::Enforce));
+    }
+    enforcement::stage(&agent, &asked(81, Some(plain))).unwrap();
+    let promoted = enforcement::promote(&agent, (Some(Mode::Audit), None), &Asker::default());
+    assert!(promoted.unwrap_err().to_string().contains("in audit mode nothing is dropped"));
+    let both = signed_for_audit(&policy(81), TWO);
+    assert!(enforcement::apply(&agent, &in_audit(81, both)).unwrap().applied);
+    assert_eq!(agent.live().built.mode, Mode::Audit);
+    // Back to enforcing is no widening, and neither is the way back from there to what was signed so.
+    let narrow = Asked { mode: Some(Mode::Enforce), ..Asked::default() };
+    assert!(enforcement::apply(&agent, &narrow).unwrap().applied);
+    assert_eq!(agent.live().built.mode, Mode::Enforce);
+    assert!(enforcement::rollback(&agent, &Return::default()).unwrap().unwrap().applied);
+    assert_eq!(agent.live().built.mode, Mode::Audit);
+}
+
+#[test]
+fn a_name_with_other_keys_does_not_count_for_what_was_staged() {
+    let world = World::new();
+    let agent = started(&world);
+    let note = Some(signed(&policy(81), INVENTORY, &[("bob", 2), ("carol", 3)]));
+    enforcement::stage(&agent, &asked(81, note)).unwrap();
+    drop(agent);
+    // Bob has lost his keys, and has others by now.
+    let agent = world.start_as(setup_of(&world, "bob", [4, 5])).unwrap().unwrap();
+    let error = enforcement::promote(&agent, (None, None), &Asker::default()).unwrap_err().to_string();
+    assert!(error.contains("bob signed with a key that is not known here"), "{error}");
+    assert_eq!(world.settled(&agent), 80);
 }

@@ -145,7 +145,7 @@ impl World {
     /// The same with another configuration.
     pub fn start_as(&self, mut setup: Setup) -> anyhow::Result<Option<Agent>> {
         let store = self.store();
-        setup.options.grants = Arc::new(Grants::open(&store));
+        setup.options.grants = Arc::new(Grants::open(&store).with_clock_of(&setup.options.grants));
         let named = match start::read(&setup) {
             Ok(inputs) => Named::Holds(inputs),
             Err(unfit) => match start::instead(&setup, &store, &unfit) {

@@ -190,13 +190,15 @@ fn the_agent_probes_what_rules_name_and_nobody_else_notices() {
     }
     assert!(metrics.contains("bulkhead_tls_not_after_timestamp_seconds{"), "{metrics}");
 
-    // Nothing of it is in what is recorded of others.
+    // Nothing of it is in what is recorded of others; the expiry watch has heard of the file.
     let kinds = ["drop", "alarm", "allowed"];
     let told: Vec<Value> = reports(&site.journal_file())
         .into_iter()
         .filter(|report| kinds.iter().any(|kind| report["kind"] == *kind))
         .collect();
-    assert_eq!(told, Vec::<Value>::new());
+    let alarms: Vec<(&Value, &Value)> = told.iter().map(|of| (&of["alarm"], &of["names"][0])).collect();
+    let name = format!("spiffe://bank.example/oms in {}", site.path("expired.pem"));
+    assert_eq!(alarms, [(&json!("expiry"), &json!(name))], "{told:?}");
     assert_eq!(flows(&site), 0);
     let used = site.bulkhead(&["suggest"]);
     let used = String::from_utf8_lossy(&used.stdout).into_owned();
