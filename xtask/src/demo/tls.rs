@@ -51,7 +51,7 @@ impl Services {
         serve.arg("-key").arg(&key).arg("-CAfile").arg(&certificate).stdin(Stdio::null());
         let mut server = Process::spawn(&host.namespace, &mut serve, &lab.directory().join("s_server.log"))?;
         let listener = host.namespace.run(|| TcpListener::bind(("0.0.0.0", EXPORTER)))??;
-        std::thread::spawn(move || listener.incoming().flatten().for_each(|stream| export(stream)));
+        std::thread::spawn(move || listener.incoming().flatten().for_each(export));
         let deadline = Instant::now() + slower(LIMIT);
         let address = SocketAddr::new(overlay(host)?, SECURE);
         while host.namespace.run(|| TcpStream::connect(address))?.is_err() {
