@@ -55,11 +55,14 @@ pub const fn name(protocol: u8) -> &'static str {
     if protocol == UDP { "udp" } else { "tcp" }
 }
 
+/// Who takes packets: how closely bound ([`rank`]), the socket, and the workload whose it is.
+type Taker<'a> = (u8, &'a Socket, Option<&'a Workload>);
+
 /// The ports, in order. A socket at an address comes before one that takes every address, which comes before one of IPv6
 /// that takes IPv4 as well. Sockets of a workload take its own addresses, and no others do.
 #[must_use]
 pub fn listening(sockets: &[Socket], owners: &BTreeMap<u64, Owner>, host: &Host) -> Vec<Listening> {
-    let mut taken: BTreeMap<(u8, u16, IpAddr), (u8, &Socket, Option<&Workload>)> = BTreeMap::new();
+    let mut taken: BTreeMap<(u8, u16, IpAddr), Taker<'_>> = BTreeMap::new();
     for socket in sockets {
         let protocol = match socket.transport {
             Transport::Tcp => TCP,
