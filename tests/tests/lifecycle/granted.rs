@@ -283,3 +283,34 @@ fn nothing_is_signed_without_a_yes() {
     assert!(said.contains("signed by bob"), "{said}");
     assert!(std::fs::read(&file).unwrap().len() > unsigned.len());
 }
+
+#[test]
+fn a_grant_whose_generation_cannot_be_built_again_is_revoked_in_the_kernel() {
+    let mut site = site("inplace");
+    site.start();
+    let file = request(&site, "tag:server:8081", "10m", &[]);
+    approve(&site, &file, "bob");
+    approve(&site, &file, "carol");
+    site.done(&["grant", &file]);
+    let mut granted = site.connect("client", 8081);
+    granted.goes_on();
+    let status = site.status();
+    let (id, number) = (status["grants"][0]["id"].as_str().unwrap(), &status["agent"]["generation"]);
+    let state = site.journal_file().with_file_name(format!("generation-{number}"));
+    std::fs::remove_file(state.join("policy")).unwrap();
+    let revoked = site.bulkhead(&["revoke", &id[..8]]);
+    assert!(
+        revoked.status.success() && words(&revoked).contains("no packet passes by it any more"),
+        "{revoked:?}"
+    );
+    granted.is_cut();
+    assert!(site.is_denied("client", 8081) && site.connects("client", 8080));
+    let status = site.status();
+    assert_eq!(status["agent"]["generation"], *number, "the same tables");
+    let warnings = status["agent"]["warnings"].to_string();
+    assert!(warnings.contains("a grant is over and still among the rules"), "{warnings}");
+    site.done(&["apply"]);
+    site.wait_for("it is done", |status| {
+        !status["agent"]["warnings"].to_string().contains("a grant is over")
+    });
+}

@@ -21,7 +21,7 @@ pub enum Cause {
     /// What ends about the same time.
     Expiry {
         expiring: Expiring,
-        /// That time, as [`Group`](crate::daemon::expiry::Group) has it.
+        /// That time, as groups of the expiry watch have it.
         at: String,
         level: ExpiryLevel,
         expires: Timestamp,

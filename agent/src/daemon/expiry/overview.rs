@@ -15,11 +15,14 @@ const AHEAD: usize = 48;
 /// How many that have ended are, the last ones.
 const OVER: usize = 16;
 
+/// End, kind, name and begin.
+type Entry<'a> = (u64, u8, &'a str, Option<u64>);
+
 /// Counts all but what has ended long ago, and lists those whose end is nearest: first what has ended, then what is to.
 pub fn overview<'a>(items: impl Iterator<Item = Item<'a>>, limits: Limits, now: u64) -> Expiry {
     let mut counts = [[0_u64; ExpiryLevel::ALL.len()]; Expiring::ALL.len()];
-    let mut ahead: BinaryHeap<(u64, u8, &str, Option<u64>)> = BinaryHeap::with_capacity(AHEAD + 1);
-    let mut over: BinaryHeap<Reverse<(u64, u8, &str, Option<u64>)>> = BinaryHeap::with_capacity(OVER + 1);
+    let mut ahead: BinaryHeap<Entry<'_>> = BinaryHeap::with_capacity(AHEAD + 1);
+    let mut over: BinaryHeap<Reverse<Entry<'_>>> = BinaryHeap::with_capacity(OVER + 1);
     for item in items {
         let of = limits.of(&item);
         let level = of.level(item.ends, now);
@@ -41,7 +44,7 @@ pub fn overview<'a>(items: impl Iterator<Item = Item<'a>>, limits: Limits, now: 
             ahead.push(entry);
         }
     }
-    let mut nearest: Vec<_> = over.into_iter().map(|Reverse(entry)| entry).chain(ahead.into_iter()).collect();
+    let mut nearest: Vec<_> = over.into_iter().map(|Reverse(entry)| entry).chain(ahead).collect();
     nearest.sort_unstable();
     let listed = nearest.into_iter().map(|(ends, kind, name, begins)| {
         let kind = Expiring::ALL[usize::from(kind)];

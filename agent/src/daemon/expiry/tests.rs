@@ -147,7 +147,7 @@ fn a_clock_that_is_set_back_a_little_changes_nothing_and_much_ends_what_is_not_s
 #[test]
 fn a_grant_ends_by_design() {
     let grant = ending(Expiring::Grant, "g", Some(HOUR), START);
-    assert_eq!(look(&[grant.clone()], &[], START - 1).groups, []);
+    assert_eq!(look(std::slice::from_ref(&grant), &[], START - 1).groups, []);
     let seen = overview([grant.item()].into_iter(), Limits::default(), START - 1);
     assert_eq!((seen.nearest.len(), seen.counts["grant"]["critical"]), (1, 1));
 }
