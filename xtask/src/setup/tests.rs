@@ -30,6 +30,7 @@ const BRINGS: [(&str, &[&str]); 28] = [
     ("nftables", &["/usr/sbin/nft"]),
     ("e2fsprogs", &["/usr/sbin/mke2fs"]),
     ("prometheus", &["/usr/bin/promtool"]),
+    ("openssl", &["/usr/bin/openssl"]),
     ("rsyslog", &["/usr/sbin/rsyslogd"]),
     ("rsyslog-gnutls", &["/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_gtls.so"]),
     ("golang-go", &["/usr/bin/go"]),
@@ -163,7 +164,7 @@ fn a_bare_machine_is_set_up_in_order() {
         [
             "apt-get update",
             "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends --no-remove \
-             gcc libc6-dev iproute2 nftables e2fsprogs prometheus rsyslog rsyslog-gnutls wireguard-tools golang-go golang-golang-x-mod-dev \
+             gcc libc6-dev iproute2 nftables e2fsprogs prometheus openssl rsyslog rsyslog-gnutls wireguard-tools golang-go golang-golang-x-mod-dev \
              python3-pip \
              rustc-web libstd-rust-web-dev-bpf llvm-22-dev libpolly-22-dev zlib1g-dev libzstd-dev",
             "LLVM_PREFIX=/usr/lib/llvm-22 cargo install --locked --force --no-default-features \
