@@ -23,7 +23,7 @@ struct Fake {
     said: Vec<String>,
 }
 
-const BRINGS: [(&str, &[&str]); 28] = [
+const BRINGS: [(&str, &[&str]); 29] = [
     ("gcc", &["/usr/bin/cc"]),
     ("libc6-dev", &["/usr/include/stdlib.h"]),
     ("iproute2", &["/usr/sbin/ip"]),
