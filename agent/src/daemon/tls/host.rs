@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 
+use bulkhead_api::status::{RuleCount, TlsCount};
+use bulkhead_api::tls::Conversations;
+
 use crate::daemon::state::Enforcer;
 use crate::daemon::workloads;
 use crate::tls::{Admitted, Counts, Host, Workload};
@@ -14,8 +17,6 @@ pub(super) struct Known {
     pub host: Host,
     /// What rules admit to it.
     pub admitted: Vec<Admitted>,
-    /// What the kernel has counted.
-    pub counts: Counts,
 }
 
 /// Looks. What runs is held for a moment.
@@ -28,5 +29,19 @@ pub(super) fn look(enforcer: &Enforcer) -> Known {
     let own = live.built.inventory.node(&node);
     let addresses: Vec<IpAddr> = own.map(|node| node.addresses.clone()).unwrap_or_default();
     let admitted = live.built.watched.admitted.clone();
-    Known { node, host: Host { addresses, workloads }, admitted, counts: Counts::new() }
+    Known { node, host: Host { addresses, workloads }, admitted }
+}
+
+/// How flows began, by rule.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(super) fn counts(enforcer: &Enforcer) -> anyhow::Result<Counts> {
+    let live = enforcer.live();
+    let counts = live.built.counts(enforcer.pins(), &live.folded)?;
+    let of = |count: RuleCount| {
+        let TlsCount { began, plaintext, unverified, .. } = count.tls?;
+        Some((count.rule.number, Conversations { tls: began, plaintext, unverified }))
+    };
+    Ok(counts.into_iter().filter_map(of).collect())
 }

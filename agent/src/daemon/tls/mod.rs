@@ -135,9 +135,13 @@ pub fn coverage(enforcer: &Enforcer) -> anyhow::Result<Coverage> {
     let host = host::look(enforcer);
     let (sockets, mut notes) = sockets::all();
     let listening = tls::listening(&sockets, &owners::of_sockets(), &host.host);
+    let counts = host::counts(enforcer).unwrap_or_else(|error| {
+        notes.push(format!("reading what the kernel has counted: {error:#}"));
+        Counts::new()
+    });
     let found = enforcer.tls.report();
     let now = Timestamp::from_unix(wall_time());
-    let ports = tls::ports(&listening, &host.admitted, &host.counts, &found.probes, now);
+    let ports = tls::ports(&listening, &host.admitted, &counts, &found.probes, now);
     match (found.probing, found.last) {
         (Probing::Off, _) => notes.push("[tls] in agent.toml has probes off".to_owned()),
         (_, None) => notes.push("the agent has not probed yet".to_owned()),
