@@ -19,6 +19,7 @@ use crate::config;
 use crate::daemon::clock::wall_time;
 use crate::daemon::state::{Enforcer, held};
 use crate::exposed::sockets;
+use crate::tls::Counts;
 use crate::{owners, tls};
 
 /// Between two looks whether something is due.
