@@ -366,9 +366,9 @@ impl<const STAGED: bool, H: sockets::Hook> Calls for View<STAGED, H> {
         }
     }
     #[inline(always)]
-    fn rejected(&self, headers: &Headers, direction: Direction) {
+    fn rejected(&self, meta: &Metadata, direction: Direction) {
         if !STAGED {
-            self.0.rejected(headers, direction);
+            self.0.rejected(meta, direction);
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) trait Hook: Senders {
     /// The context of the packet; without one no socket is found.
     fn context(self) -> Option<*mut c_void>;
     /// [`bulkhead_engine::rejected`], for what is enforced.
-    fn rejected(self, headers: &Headers, direction: Direction);
+    fn rejected(self, meta: &Metadata, direction: Direction);
     /// Four bytes of the TCP segment whose header begins at `transport`, as a number: 0 to 16 bytes into it.
     fn tcp_word(self, transport: u32, offset: usize) -> Option<u32>;
 }
@@ -56,7 +56,7 @@ impl Hook for () {
         None
     }
     #[inline(always)]
-    fn rejected(self, _headers: &Headers, _direction: Direction) {}
+    fn rejected(self, _meta: &Metadata, _direction: Direction) {}
     #[inline(always)]
     fn tcp_word(self, _transport: u32, _offset: usize) -> Option<u32> {
         None
@@ -101,8 +101,8 @@ macro_rules! hook {
                 Some(self.cast())
             }
             #[inline(always)]
-            fn rejected(self, headers: &Headers, direction: Direction) {
-                $rejected(self, headers, direction.index());
+            fn rejected(self, meta: &Metadata, direction: Direction) {
+                $rejected(self, meta, direction.index());
             }
             #[inline(always)]
             fn tcp_word(self, transport: u32, offset: usize) -> Option<u32> {
@@ -186,11 +186,11 @@ macro_rules! hook {
         /// [`bulkhead_engine::rejected`], likewise; `direction` is its index.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $rejected(context: *mut $context, headers: *const Headers, direction: u32) -> u32 {
+        extern "C" fn $rejected(context: *mut $context, meta: *const Metadata, direction: u32) -> u32 {
             // SAFETY: the verifier makes sure that what is not null can be read.
-            if let Some(headers) = unsafe { headers.as_ref() } {
+            if let Some(meta) = unsafe { meta.as_ref() } {
                 let direction = Direction::of_index(direction);
-                bulkhead_engine::rejected(&View::<false, _>(context), headers, direction);
+                bulkhead_engine::rejected(&View::<false, _>(context), meta, direction);
             }
             0
         }

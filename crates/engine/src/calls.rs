@@ -31,5 +31,5 @@ pub trait Calls: Environment {
     /// [`crate::forgotten`].
     fn forgotten(&self, headers: &Headers);
     /// [`crate::rejected`].
-    fn rejected(&self, headers: &Headers, direction: Direction);
+    fn rejected(&self, meta: &Metadata, direction: Direction);
 }

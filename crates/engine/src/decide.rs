@@ -8,7 +8,7 @@ use crate::limits::{Counted, take_limit};
 use crate::membership::{is_membership, membership};
 use crate::metadata::{Metadata, Outcome, Sides};
 use crate::parse::{self, Headers, Role, protocol};
-use crate::rejected::{is_reset, is_told};
+use crate::rejected::is_reset;
 use crate::sides::{ends, passes_apart, passes_as_to_ends};
 use crate::workload::{is_answer, may_send};
 use crate::{Action, Calls, Judgement, Packet, Reason, link, report};
@@ -197,8 +197,8 @@ pub(crate) fn decide_judged(
     {
         return Outcome::of(Reason::Reset);
     }
-    if env.has_rejects() && is_told(env, direction, judgement, role, meta) {
-        env.rejected(&meta.headers, direction);
+    if env.has_rejects() && judgement.rejects() {
+        env.rejected(meta, direction);
     }
     refused(judgement, role, remote)
 }

@@ -423,7 +423,7 @@ impl Calls for Memory<'_> {
     fn forgotten(&self, headers: &Headers) {
         crate::forgotten(self, headers);
     }
-    fn rejected(&self, headers: &Headers, direction: Direction) {
-        crate::rejected(self, headers, direction);
+    fn rejected(&self, meta: &Metadata, direction: Direction) {
+        crate::rejected(self, meta, direction);
     }
 }

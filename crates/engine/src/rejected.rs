@@ -1,43 +1,20 @@
 //! What the policy does not admit and says so (`onDeny`): whoever begins a conversation hears at once that it will
 //! not be one. See docs/decisions/0055.
 
-use bulkhead_abi::{Direction, Leaf, recall};
+use bulkhead_abi::{Direction, Leaf};
 
 use crate::flow::within_new_flows;
 use crate::forgotten::is_first;
 use crate::metadata::{Metadata, Sides};
 use crate::parse::{Headers, Role, protocol, tcp};
-use crate::{Answer, Calls, Judgement, Packet, Reason};
+use crate::{Answer, Calls, Packet, Reason};
 
-/// Whether the policy wants a packet answered that neither a rule nor a flow admits.
+/// Asks for the answer to a packet that is dropped, whose cell says that who begins a conversation is told: if this one
+/// begins one, and the end on this side is this host itself. The kernel lets nobody but a workload speak for a workload,
+/// the agent included: those hear nothing.
 #[inline(always)]
-pub(crate) fn is_told(
-    env: &impl Calls,
-    direction: Direction,
-    judgement: Judgement,
-    role: Role,
-    meta: &Metadata,
-) -> bool {
+pub fn rejected(env: &impl Calls, meta: &Metadata, direction: Direction) {
     let Metadata { headers, sides, .. } = meta;
-    if !judgement.rejects() || sides.remote == 0 {
-        return false;
-    }
-    match recall(&headers.protocol) {
-        protocol::TCP => role == Role::Open,
-        protocol::UDP if role == Role::Datagram => {
-            // A late reply of what is admitted begins nothing: nobody is told of it.
-            let classes = [sides.local, sides.remote];
-            let opposite = env.judge(direction.opposite(), classes, protocol::UDP, headers.source_port);
-            opposite.reason != Reason::Rule
-        }
-        _ => false,
-    }
-}
-
-/// Asks for the answer to a packet that is dropped, if the end on this side is this host itself. The kernel lets
-/// nobody but a workload speak for a workload, the agent included: those hear nothing.
-#[inline(always)]
-pub fn rejected(env: &impl Calls, headers: &Headers, direction: Direction) {
     let here = match direction {
         Direction::Ingress => &headers.destination,
         Direction::Egress => &headers.source,
@@ -46,11 +23,30 @@ pub fn rejected(env: &impl Calls, headers: &Headers, direction: Direction) {
         leaf.own() && (!env.has_workloads() || env.workload(leaf.local()).is_some_and(|it| !it.is_some()))
     };
     if !env.audit()
+        && begins_here(env, headers, *sides, direction)
         && env.leaf(headers.version, here).is_ok_and(is_host)
         && is_first(env, headers)
         && (direction == Direction::Egress || within_new_flows(env, &headers.source))
     {
         env.answer(headers, Answer::Rejected(direction));
+    }
+}
+
+/// Whether somebody who is known begins a conversation.
+#[inline(always)]
+fn begins_here(env: &impl Calls, headers: &Headers, sides: Sides, direction: Direction) -> bool {
+    if sides.remote == 0 {
+        return false;
+    }
+    match headers.protocol {
+        protocol::TCP => headers.role == Role::Open,
+        protocol::UDP if headers.role == Role::Datagram => {
+            // A late reply of what is admitted begins nothing: nobody is told of it.
+            let classes = [sides.local, sides.remote];
+            let opposite = env.judge(direction.opposite(), classes, protocol::UDP, headers.source_port);
+            opposite.reason != Reason::Rule
+        }
+        _ => false,
     }
 }
 
