@@ -39,8 +39,33 @@ pub enum From {
 pub enum Carries {
     /// A TCP segment with these flags.
     Tcp(u8),
+    /// A TCP segment that is the first with data: a TLS record's header with this type of handshake.
+    Hello(u8),
+    /// A TCP segment without data behind such ones of both ends.
+    Settled,
     /// A datagram.
     Udp,
+}
+
+/// ClientHello and ServerHello (RFC 8446 section 4).
+const CLIENT_HELLO: u8 = 1;
+const SERVER_HELLO: u8 = 2;
+
+/// Bytes of [`hello`].
+const HELLO: u32 = 6;
+
+/// The header of a TLS record (RFC 8446 section 5.1), and of the handshake in it its type.
+const fn hello(kind: u8) -> [u8; 6] {
+    [0x16, 3, 1, 0, 42, kind]
+}
+
+/// A segment whose sequence and acknowledgement numbers are so much higher.
+fn advanced(mut segment: Vec<u8>, by: [u32; 2]) -> Vec<u8> {
+    for (at, by) in [4, 8].into_iter().zip(by) {
+        let number = u32::from_be_bytes([segment[at], segment[at + 1], segment[at + 2], segment[at + 3]]);
+        segment[at..at + 4].copy_from_slice(&number.wrapping_add(by).to_be_bytes());
+    }
+    segment
 }
 
 /// Bytes of a link header: Ethernet's where XDP runs, none where TC runs.
@@ -74,6 +99,14 @@ impl Traffic {
         };
         let ip = match carries {
             Carries::Tcp(flags) => Ip::new(source, destination, 6, tcp(ports, flags, &[])),
+            Carries::Hello(kind) => {
+                let segment = tcp(ports, ACK, &hello(kind));
+                let heard = if kind == SERVER_HELLO { HELLO } else { 0 };
+                Ip::new(source, destination, 6, advanced(segment, [1, heard]))
+            }
+            Carries::Settled => {
+                Ip::new(source, destination, 6, advanced(tcp(ports, ACK, &[]), [1 + HELLO, HELLO]))
+            }
             // As long as the TCP segment, so that one program reads both.
             Carries::Udp => Ip::new(source, destination, 17, udp(ports, &[0; 12])),
         };
@@ -215,6 +248,20 @@ impl Stage {
         self.by_all(traffic, other, Carries::Tcp(SYN | ACK), ports)?;
         // Completed by a segment of who was asked.
         self.by_all(traffic, other, Carries::Tcp(ACK), ports)
+    }
+
+    /// Opens a connection between the node and each of the others, which begins as TLS.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn establish_tls(&mut self, traffic: &Traffic, opener: From, ports: Ports) -> Result<()> {
+        let other = if opener == From::Peer { From::Node } else { From::Peer };
+        self.by_all(traffic, opener, Carries::Tcp(SYN), ports)?;
+        self.by_all(traffic, other, Carries::Tcp(SYN | ACK), ports)?;
+        self.by_all(traffic, opener, Carries::Hello(CLIENT_HELLO), ports)?;
+        self.by_all(traffic, other, Carries::Hello(SERVER_HELLO), ports)?;
+        self.by_all(traffic, opener, Carries::Settled, ports)?;
+        self.by_all(traffic, other, Carries::Settled, ports)
     }
 
     /// Exchanges a datagram with each of the others.

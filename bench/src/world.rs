@@ -75,6 +75,10 @@ pub enum Rules {
     Inward,
     /// And this node may ask everybody.
     BothWays,
+    /// [`Rules::BothWays`], and what this node asks is to begin as TLS, which is counted.
+    Observed,
+    /// [`Rules::Inward`], and what does not begin as TLS is dropped.
+    Required,
     /// Everybody may ask this node, by so many rules, each with a port of its own. The service is
     /// the last one's.
     Many(u32),
@@ -155,18 +159,23 @@ fn policy_text(rules: Rules) -> String {
     for tag in 0..TAGS {
         let _ = write!(owners, ", \"tag:t{tag}\": []");
     }
+    let tls = match rules {
+        Rules::Observed => ", \"proto\": \"tcp\", \"tls\": \"observe\"",
+        Rules::Required => ", \"proto\": \"tcp\", \"tls\": \"required\"",
+        _ => "",
+    };
     let mut accept = |source: &str, target: &str, port: u32| {
         let _ = writeln!(
             acls,
-            "{{\"action\": \"accept\", \"src\": [\"{source}\"], \"dst\": [\"{target}:{port}\"]}},"
+            "{{\"action\": \"accept\", \"src\": [\"{source}\"], \"dst\": [\"{target}:{port}\"]{tls}}},"
         );
     };
     match rules {
-        Rules::Inward | Rules::BothWays => {
+        Rules::Inward | Rules::BothWays | Rules::Observed | Rules::Required => {
             for tag in 0..TAGS {
                 accept(&format!("tag:t{tag}"), "tag:server", SERVICE.into());
                 accept(&format!("tag:t{tag}"), "tag:server", 9000 + tag);
-                if rules == Rules::BothWays {
+                if matches!(rules, Rules::BothWays | Rules::Observed) {
                     accept("tag:server", &format!("tag:t{tag}"), ASKED.into());
                 }
             }
@@ -220,6 +229,8 @@ mod tests {
             (Rules::BothWays, 48),
             (Rules::Many(10), 10),
             (Rules::Many(1000), 1000),
+            (Rules::Observed, 48),
+            (Rules::Required, 32),
             (Rules::Network, 1),
         ] {
             for family in [Family::V4, Family::V6] {

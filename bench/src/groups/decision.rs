@@ -276,6 +276,35 @@ fn assemble(
         &[Reason::NoFlow],
     )?);
 
+    for (name, title, rules, opener, ports, reason, base) in [
+        (
+            "tls-observed",
+            "the reply side of a flow that began as TLS, which its rule observes",
+            Rules::Observed,
+            From::Node,
+            (ASKED, EPHEMERAL),
+            &[Reason::Reply] as &'static [Reason],
+            "reply",
+        ),
+        (
+            "tls-required",
+            "TCP that began as TLS, which its rule requires",
+            Rules::Required,
+            From::Peer,
+            (EPHEMERAL, SERVICE),
+            &[Reason::Rule],
+            "udp",
+        ),
+    ] {
+        let tables = Texts::new(family, &addresses, rules).compile()?.tables;
+        let stage = paths.stage(&tables, count)?;
+        stage.borrow_mut().establish_tls(&traffic, opener, ports)?;
+        let segment = traffic.packet(From::Peer, Carries::Settled, ports);
+        let mut contender = paths.contender(name, title, &stage, segment, reason)?;
+        contender.compared.push(id(base));
+        contenders.push(contender);
+    }
+
     let quarantined = paths.stage(&cut_off(tables, &all)?, count)?;
     contenders.push(paths.contender(
         "quarantined",
