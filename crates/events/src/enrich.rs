@@ -228,7 +228,7 @@ fn nobody(address: IpAddr) -> End {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_abi::{Address, from_ip};
+    use bulkhead_abi::{Address, KIND_DROP, from_ip};
     use bulkhead_policy::diagnostic::Findings;
     use bulkhead_policy::inventory::parse;
     use bulkhead_policy::source::Source;
@@ -243,8 +243,21 @@ mod tests {
     fn names(enricher: &Enricher, ends: [&str; 2], interface: u32, egress: bool) -> [Option<String>; 2] {
         let [source, destination] = ends.map(|end| -> Address { from_ip(end.parse().unwrap()) });
         let reason = OfPrograms::DenyRule as u8 | if egress { 0x80 } else { 0 };
-        let key =
-            AggregateKey { source, destination, reason, interface, rule: NO_RULE, ..Default::default() };
+        let key = AggregateKey {
+            source,
+            destination,
+            interface,
+            rule: NO_RULE,
+            generation: 1,
+            port: 22,
+            protocol: 6,
+            reason,
+            other_rule: NO_RULE,
+            other_generation: 0,
+            other_reason: 0,
+            kind: KIND_DROP,
+            reserved: [0; 2],
+        };
         let packets = Packets { count: 1, bytes: 60, source_port: None, is_odd: false, is_audit: None };
         let drop = enricher.drop(&key, packets);
         [drop.source, drop.destination].map(|end| end?.name)
