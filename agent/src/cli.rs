@@ -82,6 +82,7 @@ pub enum AgentCommand {
     Guard(commands::guard::Guard),
     Doctor(commands::doctor::Doctor),
     Exposed(commands::exposed::Exposed),
+    Tls(commands::tls::Tls),
     Audit(commands::audit::Audit),
 }
 
@@ -165,6 +166,7 @@ impl AgentCommand {
             Self::Guard(command) => command.run(global),
             Self::Doctor(command) => command.run(global),
             Self::Exposed(command) => command.run(global),
+            Self::Tls(command) => command.run(global),
             Self::Audit(command) => command.run(global),
         }
     }

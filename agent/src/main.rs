@@ -33,6 +33,8 @@ mod owners;
 mod paths;
 #[cfg(feature = "agent")]
 mod session;
+#[cfg(feature = "agent")]
+mod tls;
 
 use std::process::ExitCode;
 

@@ -51,6 +51,8 @@ pub mod stage;
 pub mod status;
 #[cfg(feature = "agent")]
 pub mod suggest;
+#[cfg(feature = "agent")]
+pub mod tls;
 #[cfg(feature = "tunnel")]
 pub mod tunnel;
 pub mod version;

@@ -13,7 +13,7 @@ use bulkhead_review::{Gather, Pack, of_history, page};
 use bulkhead_tlog::{Checkpoint, Trust, verify};
 
 use super::audit::source::{Records, Source};
-use super::history;
+use super::{history, tls};
 use crate::daemon::files::sha256;
 use crate::exit::{Answer, Usage};
 use crate::global::Global;
@@ -53,7 +53,10 @@ impl Review {
         let made = Timestamp::from_unix(now);
         let (log, of_log) = read_log(&self.source, global, &kept, [since, made])?;
         let head = head(&question, self.asked.is_enforced(), [since, made], log, &of_log)?;
-        let pack = Pack::new(head, of_log, of_history(&question));
+        // Of another host's files an agent here knows nothing.
+        let asked = self.asked.is_enforced().then(|| tls::coverage::ask(&Paths::of(&global.instance)?));
+        let tls = asked.transpose().unwrap_or_default().flatten();
+        let pack = Pack::new(head, of_log, of_history(&question), tls);
         let text = if global.json { serde_json::to_string(&pack)? + "\n" } else { page::render(&pack) };
         match &self.output {
             None => print!("{text}"),

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Binding, Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, roles, timeouts,
+    Binding, Config, HookChoice, Link, Managed, Mode, Role, alarms, events, history, roles, timeouts, tls,
     underlay,
 };
 #[cfg(feature = "agent")]
@@ -38,6 +38,7 @@ struct File {
     limits: Limits,
     identity: Identity,
     workloads: Workloads,
+    tls: tls::Section,
     metrics: Metrics,
     control: Control,
     history: history::Section,
@@ -226,6 +227,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         config.trust = Some(trust.beside(path));
     }
     config.history = file.history.read(&source)?;
+    config.tls = file.tls.read(&source, path.parent().unwrap_or(Path::new("")))?;
     if let Some(listen) = &file.metrics.listen {
         let address = *listen.get_ref();
         if !address.ip().is_loopback() {

@@ -16,6 +16,7 @@ mod sinks;
 #[cfg(feature = "agent")]
 mod sources;
 mod timeouts;
+mod tls;
 #[cfg(feature = "agent")]
 mod trust;
 mod underlay;
@@ -42,6 +43,7 @@ use crate::exit::Usage;
 pub use self::alarms::Alarms;
 #[cfg(feature = "agent")]
 pub use self::alarms::{ExpiryLimits, Response, Scan, Spike};
+pub use self::tls::Tls;
 #[cfg(feature = "agent")]
 pub use self::trust::Trust;
 
@@ -201,6 +203,8 @@ pub struct Config {
     pub keep_mib: u32,
     /// Who may always reach this node, whatever the policy says.
     pub management: Vec<Management>,
+    /// What is looked at of TLS.
+    pub tls: Tls,
     /// Where metrics are served over HTTP, on loopback; none: over the socket alone.
     pub metrics: Option<SocketAddr>,
     /// WireGuard's own transport on exchange interfaces.
@@ -269,6 +273,7 @@ impl Default for Config {
             keep_days: 396,
             keep_mib: 4096,
             management: Vec::new(),
+            tls: Tls::default(),
             metrics: None,
             wireguard: Vec::new(),
             underlay: Underlay::default(),

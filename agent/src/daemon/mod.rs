@@ -30,6 +30,7 @@ mod sources;
 pub mod state;
 pub mod store;
 mod threads;
+pub mod tls;
 #[cfg(test)]
 mod transitions;
 mod trust;
@@ -182,6 +183,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     bindings::start(enforcer.clone()).context("watching whose keys identities have")?;
     workloads::start(enforcer.clone()).context("watching which cgroups workloads are")?;
     sources::start(&enforcer)?;
+    tls::start(enforcer.clone()).context("watching certificates")?;
     read_back::start(enforcer.clone()).context("reading back what the kernel holds")?;
     let recorder = Recorder::start(&enforcer)?;
     let alerting = Alerting::start(&enforcer)?;

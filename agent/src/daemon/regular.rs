@@ -1,12 +1,14 @@
 //! Reading the files that an agent is configured with: regular ones, in bounded time.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use bulkhead_policy::source::Source;
+use zeroize::Zeroizing;
 
 use crate::exit::Usage;
 use crate::input::{LONGEST, missing, read_file};
@@ -31,6 +33,33 @@ pub fn read(path: &Path) -> Result<Source, Usage> {
     answer.recv_timeout(PATIENCE).unwrap_or_else(|_| {
         Err(fail(&format!("it does not answer within {} s; name a file on a local disk", PATIENCE.as_secs())))
     })
+}
+
+/// The same for bytes, which are wiped once they are not needed: a key may be among them.
+///
+/// # Errors
+/// Why not.
+pub fn read_bytes(path: &Path, longest: u64) -> Result<Zeroizing<Vec<u8>>, String> {
+    let (sender, answer) = mpsc::channel();
+    let of = path.to_owned();
+    let read = move || {
+        let file = open_regular(&of).map_err(|error| error.0)?;
+        let length = file.metadata().map_err(|error| error.to_string())?.len();
+        if length > longest {
+            return Err(format!("it is longer than {longest} bytes"));
+        }
+        // As large as it gets, so that no copy is left behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length as usize + 1));
+        file.take(length).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        Ok(bytes)
+    };
+    std::thread::Builder::new()
+        .name("read".to_owned())
+        .spawn(move || sender.send(read()))
+        .map_err(|error| error.to_string())?;
+    answer
+        .recv_timeout(PATIENCE)
+        .unwrap_or_else(|_| Err(format!("it does not answer within {} s", PATIENCE.as_secs())))
 }
 
 /// Opens a regular file, without waiting for whoever writes to a pipe.
@@ -63,6 +92,9 @@ mod tests {
         }
         let file = directory.join("file");
         std::fs::write(&file, "{}").unwrap();
+        assert_eq!(read_bytes(&file, 2).map(|bytes| bytes.to_vec()), Ok(b"{}".to_vec()));
+        assert!(read_bytes(&file, 1).unwrap_err().contains("longer"));
+        assert!(read_bytes(&pipe, 9).unwrap_err().contains("no regular file"));
         assert_eq!(read(&file).map(|source| source.text().to_owned()).unwrap(), "{}");
         assert!(read(&directory.join("none")).map(|_| ()).unwrap_err().0.contains("existing file"));
         std::fs::remove_dir_all(directory).unwrap();

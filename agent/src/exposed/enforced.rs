@@ -18,7 +18,7 @@ use crate::input;
 ///
 /// # Errors
 /// If what was kept of it is gone or damaged.
-pub(super) fn read(store: &Store, status: &Status) -> anyhow::Result<Option<(Enforced, Built)>> {
+pub fn read(store: &Store, status: &Status) -> anyhow::Result<Option<(Enforced, Built)>> {
     let number = store.ledger()?.enforced;
     if number == 0 || status.links.is_empty() {
         return Ok(None);

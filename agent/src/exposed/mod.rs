@@ -1,11 +1,11 @@
 //! Which sockets take packets of others, and who reaches them. Nothing is changed by looking.
 
-mod enforced;
+pub mod enforced;
 mod links;
 mod netlink;
 mod reach;
-mod sockets;
-mod unit;
+pub mod sockets;
+pub mod unit;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

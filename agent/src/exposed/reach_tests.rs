@@ -78,7 +78,7 @@ fn world(is_guarded: bool) -> World {
 
 fn socket(transport: Transport, address: &str, port: u16) -> Socket {
     let address: IpAddr = address.parse().unwrap();
-    Socket { transport, port, address, device: None, is_dual: false, inode: 1 }
+    Socket { transport, port, address, device: None, is_dual: false, inode: 1, cgroup: None }
 }
 
 /// Each way: its interface, and `anyone`, `nobody` or the names.

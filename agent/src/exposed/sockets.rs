@@ -20,6 +20,8 @@ const REQUEST: usize = 56;
 const MESSAGE: usize = 72;
 /// Whether an IPv6 socket takes no IPv4 packets.
 const INET_DIAG_SKV6ONLY: u16 = 11;
+/// The cgroup that a socket is of (kernel commit 6e3a401fc8af).
+const INET_DIAG_CGROUP_ID: u16 = 21;
 
 /// What a socket speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,10 +61,12 @@ pub struct Socket {
     pub is_dual: bool,
     /// Its inode.
     pub inode: u64,
+    /// The id of the cgroup that it is of; none: the kernel does not say.
+    pub cgroup: Option<u64>,
 }
 
 /// The sockets of the calling thread's network namespace, in order, and what could not be asked.
-pub(super) fn all() -> (Vec<Socket>, Vec<String>) {
+pub(crate) fn all() -> (Vec<Socket>, Vec<String>) {
     let (mut sockets, mut unknown) = (Vec::new(), Vec::new());
     for (transport, protocol, state) in
         [(Transport::Tcp, libc::IPPROTO_TCP, LISTEN), (Transport::Udp, libc::IPPROTO_UDP, CLOSE)]
@@ -117,6 +121,9 @@ fn read(transport: Transport, message: &[u8]) -> Option<Socket> {
         // A kernel that does not say so may take them.
         is_dual: is_v6 && address.is_unspecified() && only_v6.is_none_or(|only| *only == 0),
         inode: word(68)?.into(),
+        cgroup: attribute(message.get(MESSAGE..)?, INET_DIAG_CGROUP_ID)
+            .and_then(|value| value.try_into().ok())
+            .map(u64::from_ne_bytes),
     })
     .filter(|socket| socket.port != 0)
 }
@@ -132,6 +139,7 @@ fn raw(path: &str) -> io::Result<Vec<Socket>> {
         device: None,
         is_dual: false,
         inode: entry.inode,
+        cgroup: None,
     };
     let all = entries.map_err(io::Error::other)?.0.into_iter().map(socket);
     Ok(all.filter(|socket| i32::from(socket.port) != libc::IPPROTO_RAW).collect())
@@ -177,6 +185,7 @@ mod tests {
         assert!(!of(Transport::Udp, only.local_addr().unwrap()).unwrap().is_dual);
         let listener = of(Transport::Tcp, v4.local_addr().unwrap()).unwrap();
         assert!(!listener.is_dual && listener.inode != 0 && listener.device.is_none());
+        assert!(listener.cgroup.is_some_and(|id| id != 0));
         assert_eq!(of(Transport::Tcp, address(&silent)), None);
         assert_eq!(of(Transport::Udp, connected.local_addr().unwrap()), None);
     }
@@ -194,6 +203,7 @@ mod tests {
             device: None,
             is_dual: false,
             inode: 0,
+            cgroup: None,
         };
         assert_eq!(read(Transport::Tcp, &message), Some(socket));
         assert_eq!(read(Transport::Tcp, &message[..71]), None);

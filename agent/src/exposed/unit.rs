@@ -1,7 +1,7 @@
 //! Which systemd unit a process is of, by its control group (cgroups(7)).
 
 /// The innermost unit of a process; none if it is of none, or gone.
-pub(super) fn of(pid: i32) -> Option<String> {
+pub fn of(pid: i32) -> Option<String> {
     unit(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
 }
 

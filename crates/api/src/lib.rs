@@ -18,3 +18,4 @@ pub mod schema;
 pub mod session;
 pub mod status;
 pub mod text;
+pub mod tls;

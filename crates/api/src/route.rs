@@ -20,6 +20,8 @@ pub const EVENTS: &str = "/v1/events";
 pub const FLOWS: &str = "/v1/flows";
 /// What was put in force, newest first; GET.
 pub const HISTORY: &str = "/v1/history";
+/// TLS at this host's service ports; GET.
+pub const TLS: &str = "/v1/tls";
 /// Enforce a policy; POST, a [`crate::change::Change`].
 pub const APPLY: &str = "/v1/apply";
 /// Keep what waits for a confirmation; POST.

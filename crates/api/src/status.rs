@@ -184,6 +184,9 @@ pub struct Agent {
     /// Why their cgroups are not known; new ones stay off the overlay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workloads_problem: Option<String>,
+    /// What service ports presented to the agent, and what files of certificates hold.
+    #[serde(default)]
+    pub tls: crate::tls::Watched,
     /// The staged policy, and what it would have decided otherwise.
     pub staged: Option<Observed>,
 }

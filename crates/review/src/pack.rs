@@ -6,6 +6,7 @@ mod of_log;
 
 use bulkhead_api::event::{Covered, Timestamp};
 use bulkhead_api::mode::Mode;
+use bulkhead_api::tls;
 use serde::Serialize;
 
 use crate::OfHistory;
@@ -41,12 +42,15 @@ pub struct Pack {
     pub alarms: Alarms,
     /// What the log has lost, and accounts that are open.
     pub losses: Losses,
+    /// TLS at service ports when this was made, as the agent said; absent: none answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<tls::Coverage>,
 }
 
 impl Pack {
-    /// Of what was read of the log and of the history.
+    /// Of what was read of the log and of the history, and what the agent said of TLS.
     #[must_use]
-    pub fn new(head: Head, log: OfLog, history: OfHistory) -> Self {
+    pub fn new(head: Head, log: OfLog, history: OfHistory, tls: Option<tls::Coverage>) -> Self {
         Self {
             head,
             coverage: log.coverage,
@@ -58,6 +62,7 @@ impl Pack {
             unenforced: log.unenforced,
             alarms: log.alarms,
             losses: log.losses,
+            tls,
         }
     }
 }

@@ -47,6 +47,7 @@ mod many;
 mod metrics;
 mod migrate;
 mod places;
+mod probes;
 mod read_back;
 mod recreated;
 mod rejected;

@@ -118,6 +118,19 @@ impl Agents {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// What a command says on one host, whatever it ends with.
+    pub fn ask(&self, host: &str, words: &[&str]) -> Result<String> {
+        let agent = self.all.iter().find(|agent| agent.host == host);
+        let output = agent.with_context(|| format!("no agent on {host}"))?.command(words)?;
+        ensure!(
+            !output.stdout.is_empty(),
+            "`bulkhead {}` on {host} failed: {}",
+            words.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
     /// Whether that event has come.
     pub fn seen(&self, event: &Seen) -> bool {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(event)

@@ -10,6 +10,7 @@ mod plan;
 mod report;
 mod stop;
 mod suggest;
+mod tls;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -101,12 +102,16 @@ fn show(bulkhead: &Path, is_suggested: bool, stop: &Stop) -> Result<Vec<Row>> {
     }
     say(&format!("{} hosts; without the agent each reaches every other", lab.hosts().len()));
 
+    let _services = tls::Services::start(&lab)?;
+
     let policy =
         if is_suggested { suggest::suggested(&lab, &firm, bulkhead, &inventory, stop)? } else { policy };
     let mut agents = Agents::start(&lab, bulkhead, &policy, &inventory, "enforce", stop)?;
     say("the agent enforces the policy on every host; these are the drops, as they come");
     let hosts: Vec<&str> = lab.hosts().iter().map(|host| host.name.as_str()).collect();
     let mut rows = attempt_all(&lab, &firm, &agents, &hosts, Phase::Everywhere, stop)?;
+
+    tls::show(&agents)?;
 
     agents.detach(DETACHED)?;
     say(&format!("{DETACHED} goes on without its agent; now its targets must drop"));

@@ -50,7 +50,7 @@ const RPM_VERSION: &str = "0.21.1";
 type Package = (&'static str, &'static str);
 
 /// What compiling for the host, and the tests, call.
-const EVERYWHERE: [Package; 13] = [
+const EVERYWHERE: [Package; 15] = [
     ("gcc", "/usr/bin/cc"),
     ("libc6-dev", "/usr/include/stdlib.h"),
     ("iproute2", "/usr/sbin/ip"),
@@ -64,6 +64,8 @@ const EVERYWHERE: [Package; 13] = [
     ("golang-go", "/usr/bin/go"),
     ("golang-golang-x-mod-dev", "/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog/tlog.go"),
     ("python3-pip", "/usr/bin/pip3"),
+    ("nginx-light", "/usr/sbin/nginx"),
+    ("postgresql-15", "/usr/lib/postgresql/15/bin/postgres"),
 ];
 
 /// The schemas that tests hold exported records against.

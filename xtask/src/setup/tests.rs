@@ -23,18 +23,21 @@ struct Fake {
     said: Vec<String>,
 }
 
-const BRINGS: [(&str, &[&str]); 28] = [
+const BRINGS: [(&str, &[&str]); 31] = [
     ("gcc", &["/usr/bin/cc"]),
     ("libc6-dev", &["/usr/include/stdlib.h"]),
     ("iproute2", &["/usr/sbin/ip"]),
     ("nftables", &["/usr/sbin/nft"]),
     ("e2fsprogs", &["/usr/sbin/mke2fs"]),
     ("prometheus", &["/usr/bin/promtool"]),
+    ("openssl", &["/usr/bin/openssl"]),
     ("rsyslog", &["/usr/sbin/rsyslogd"]),
     ("rsyslog-gnutls", &["/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_gtls.so"]),
     ("golang-go", &["/usr/bin/go"]),
     ("golang-golang-x-mod-dev", &["/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog/tlog.go"]),
     ("python3-pip", &["/usr/bin/pip3"]),
+    ("nginx-light", &["/usr/sbin/nginx"]),
+    ("postgresql-15", &["/usr/lib/postgresql/15/bin/postgres"]),
     ("xdp-tools", &["/usr/sbin/xdp-filter"]),
     ("iptables", &["/usr/sbin/iptables"]),
     ("ipset", &["/usr/sbin/ipset"]),
@@ -163,8 +166,8 @@ fn a_bare_machine_is_set_up_in_order() {
         [
             "apt-get update",
             "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends --no-remove \
-             gcc libc6-dev iproute2 nftables e2fsprogs prometheus rsyslog rsyslog-gnutls wireguard-tools golang-go golang-golang-x-mod-dev \
-             python3-pip \
+             gcc libc6-dev iproute2 nftables e2fsprogs prometheus openssl rsyslog rsyslog-gnutls wireguard-tools golang-go golang-golang-x-mod-dev \
+             python3-pip nginx-light postgresql-15 \
              rustc-web libstd-rust-web-dev-bpf llvm-22-dev libpolly-22-dev zlib1g-dev libzstd-dev",
             "LLVM_PREFIX=/usr/lib/llvm-22 cargo install --locked --force --no-default-features \
              --features llvm-22 bpf-linker@0.13.0",

@@ -96,7 +96,7 @@ impl Job {
                 install("bulkhead", &agent, &root)?;
                 install("lifecycle", &built("lifecycle", &tests)?, &root)?;
                 install("xtask", &std::env::current_exe()?, &root)?;
-                programs(&["ip", "nft", "wg", "setarch"], &root)?;
+                programs(&["ip", "nft", "wg", "setarch", "openssl"], &root)?;
                 // The demo reads the policy where it is on this machine.
                 for file in ["policy.hujson", "inventory.json"] {
                     let path = workspace().join("policies/trading-firm").join(file);

@@ -29,6 +29,7 @@ use crate::daemon::state::retire::retire;
 use crate::daemon::state::{Enforcer, Live};
 use crate::daemon::store::Store;
 use crate::daemon::store::unsaved::Disk;
+use crate::daemon::tls;
 
 /// Takes the enforcement up, or over from an agent that is gone.
 ///
@@ -166,6 +167,7 @@ pub fn start<D: Dataplane>(
     store.prune_except(&change::kept_generations(&store, &live.ledger));
     live.attached.extend(absent(&setup, &live.attached));
     let reconciler = Reconciler::new(&plane, gaps, &pins).context("asking for interfaces")?;
+    let found = tls::Found::new(&setup.config.tls);
     let enforcer = Enforcer {
         plane,
         noted: Mutex::new(Notes::new(&setup.paths.socket)),
@@ -179,6 +181,7 @@ pub fn start<D: Dataplane>(
         saving: Mutex::default(),
         peers: Mutex::new(peers),
         looks: Looks::default(),
+        tls: found,
         live: Mutex::new(live),
     };
     // A refusal is in the status, and tried again.

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use bulkhead_abi::Action;
 use bulkhead_api::event::{AlarmKind, Rule};
 use bulkhead_api::status::{Anchor, InventorySource, ReasonCount, RuleCount, Sink, State, Status};
+use bulkhead_api::tls::{Began, Certificate, CertificateFile, ClientCertificate, Probe, Watched};
 use bulkhead_engine::Reason;
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -66,6 +67,7 @@ pub fn render(status: &Status, sampled: &Sampled) -> String {
     expiry(&mut metrics, status);
     identities(&mut metrics, status);
     sources(&mut metrics, status);
+    tls(&mut metrics, status);
     let mut text = String::new();
     // Writing into a string does not fail.
     let _ = prometheus_text::encode(&mut text, &metrics.0);
@@ -250,6 +252,40 @@ fn sources(metrics: &mut Metrics, status: &Status) {
     metrics.gauge("source_nodes", "Nodes of a source's last answer that was believed", nodes);
     let age = sources.iter().filter_map(|source| Some(of(source, source.answered_seconds? as f64)));
     metrics.gauge("source_answer_age_seconds", "Time since that answer", age);
+}
+
+fn tls(metrics: &mut Metrics, status: &Status) {
+    let Some(Watched { probes, files, .. }) = status.agent.as_ref().map(|agent| &agent.tls) else { return };
+    let of = |probe: &Probe, value: f64| (vec![("address", probe.address.to_string())], value);
+    let is = |what: bool| f64::from(u8::from(what));
+    let began = |which: Began| probes.iter().map(move |probe| of(probe, is(probe.began == which)));
+    metrics.gauge("tls_probe_began", "Whether a probed port began as TLS", began(Began::Tls));
+    metrics.gauge(
+        "tls_probe_plaintext",
+        "Whether a probed port began with something else",
+        began(Began::Plaintext),
+    );
+    let help = "Whether a probed port did neither: it did not answer";
+    metrics.gauge("tls_probe_failed", help, began(Began::Unknown));
+    let demands = |probe: &Probe| is(probe.client_certificate == ClientCertificate::Demanded);
+    let help = "Whether a probed port demands a certificate of its client";
+    metrics.gauge(
+        "tls_client_certificate_demanded",
+        help,
+        probes.iter().map(|probe| of(probe, demands(probe))),
+    );
+    let seconds = |certificate: &Certificate| (certificate.not_after.unix() / 1_000_000_000) as f64;
+    let ends = probes.iter().filter_map(|probe| Some(of(probe, seconds(probe.chain.first()?))));
+    let help =
+        "Until when the certificate that a probed port presents is valid, seconds since the Unix epoch";
+    metrics.gauge("tls_not_after_timestamp_seconds", help, ends);
+    let of = |file: &CertificateFile, value: f64| (vec![("file", file.file.clone())], value);
+    let first = |file: &CertificateFile| file.certificates.iter().map(seconds).reduce(f64::min);
+    let ends = files.iter().filter_map(|file| Some(of(file, first(file)?)));
+    let help = "Until when all certificates of a file are valid, seconds since the Unix epoch";
+    metrics.gauge("tls_file_not_after_timestamp_seconds", help, ends);
+    let read = files.iter().map(|file| of(file, is(file.problem.is_none())));
+    metrics.gauge("tls_file_up", "Whether a file of certificates can be read", read);
 }
 
 fn losses(metrics: &mut Metrics, status: &Status) {

@@ -48,6 +48,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::daemon::clock::wall_time;
 use crate::daemon::server::listener::Heard;
 use crate::daemon::state::Enforcer;
+use crate::daemon::tls;
 use crate::exit::Usage;
 use crate::paths::Paths;
 use crate::version::{COMMIT, VERSION};
@@ -129,6 +130,7 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> Infallible {
         .route(route::STATUS, get(status))
         .route(route::HISTORY, get(past))
         .route(route::METRICS, get(metrics))
+        .route(route::TLS, get(covered))
         .route(route::EVENTS, get(events::events))
         .route(route::FLOWS, get(flows::flows))
         .route(route::DETACH, post(changes::detach))
@@ -202,6 +204,11 @@ async fn past(Extract(api): Extract<Arc<Api>>) -> Response {
 async fn granted(Extract(api): Extract<Arc<Api>>) -> Response {
     let now = (wall_time() / 1_000_000_000).cast_signed();
     respond(blocking(&api, move |enforcer| Ok(enforcer.setup.options.grants.entries(now))).await)
+}
+
+/// TLS at this host's service ports.
+async fn covered(Extract(api): Extract<Arc<Api>>) -> Response {
+    respond(blocking(&api, tls::coverage).await)
 }
 
 /// Metrics for Prometheus.

@@ -109,6 +109,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     let underlay = Underlay::look(enforcer, &live);
     warnings.extend(underlay.warnings);
     warnings.extend(workloads.warnings);
+    warnings.extend(enforcer.tls.warnings());
     warnings.extend(enforcer.setup.options.grants.problem());
     let sinks = enforcer.shared.sinks.progress();
     warnings.extend(sinks.iter().filter_map(behind));
@@ -153,6 +154,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         identities: bindings::status::identities(&live.bindings, &live.built.inventory),
         workloads: workloads.workloads,
         workloads_problem: workloads.problem,
+        tls: enforcer.tls.report(),
         staged,
     }
 }

@@ -141,7 +141,7 @@ impl<D: Dataplane> LoadedGeneration<D> {
         };
         let venues = venues::of(&inputs.ruleset);
         let workloads = inputs.program.workloads.clone();
-        let watched = Watched::of(&inputs);
+        let watched = Watched::of(&inputs, &setup.options.node);
         let mut roles = Vec::new();
         for (role, program) in programs(inputs.program, inputs.others) {
             let members: Vec<_> = there.extract_if(.., |member| member.managed.role == role).collect();

@@ -34,6 +34,7 @@ use crate::daemon::state::fallback::NftFallback;
 use crate::daemon::state::generation::LoadedGeneration;
 use crate::daemon::state::in_place::Notes;
 use crate::daemon::store::{Ledger, Store};
+use crate::daemon::tls;
 
 /// What runs now. Held only for moments: no compiling, no loading.
 pub struct Live<D: Dataplane = Kernel> {
@@ -96,6 +97,8 @@ pub struct Enforcer<D: Dataplane = Kernel> {
     pub(in crate::daemon) peers: Mutex<Seen>,
     /// What came of reading the kernel's tables back.
     pub looks: Looks,
+    /// What service ports present, and what files of certificates hold.
+    pub tls: tls::Found,
     pub(in crate::daemon) live: Mutex<Live<D>>,
 }
 

@@ -7,6 +7,7 @@ use bulkhead_policy::policy::Tls;
 
 use crate::daemon::state::enricher::named;
 use crate::daemon::state::inputs::Inputs;
+use crate::tls::Admitted;
 
 /// Rules that matter to the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,11 +18,13 @@ pub struct Watched {
     pub sessions: BTreeSet<u32>,
     /// What those ask for that ask for TLS, by their numbers.
     pub tls: BTreeMap<u32, Tls>,
+    /// What they admit to the host's own overlay addresses, and how it is to begin.
+    pub admitted: Vec<Admitted>,
 }
 
 impl Watched {
     /// Those of compiled files.
-    pub fn of(inputs: &Inputs) -> Self {
+    pub fn of(inputs: &Inputs, node: &str) -> Self {
         let of_others = inputs.others.iter().map(|other| (&other.ruleset, &other.program));
         let sets = std::iter::once((&inputs.ruleset, &inputs.program)).chain(of_others);
         // A lane may be in both sets of tables.
@@ -37,6 +40,7 @@ impl Watched {
             .collect();
         let sessions = rules.values().filter(|rule| rule.is_session).map(|rule| rule.number).collect();
         let tls = rules.values().filter_map(|rule| Some((rule.number, rule.tls?))).collect();
-        Self { expiring, sessions, tls }
+        let admitted = Admitted::of(&inputs.ruleset, &inputs.program.rules, &inputs.inventory, node);
+        Self { expiring, sessions, tls, admitted }
     }
 }

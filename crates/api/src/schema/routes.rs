@@ -12,6 +12,7 @@ use crate::quarantine;
 use crate::request::{Applied, AttachAnswer, Confirmation, Promotion, Rollback, Watch};
 use crate::route::{self, Right};
 use crate::status::Status;
+use crate::tls;
 
 /// Makes the schema of a type.
 type Make = fn(&mut SchemaGenerator) -> Schema;
@@ -127,6 +128,12 @@ pub const ROUTES: &[Route] = &[
         "What is granted for a time, and what was.",
         "Grants that run, then those that are over and remembered.",
         Content::Json(of::<Vec<grant::Entry>>),
+    ),
+    Route::get(
+        route::TLS,
+        "TLS at this host's service ports.",
+        "The ports, what each was seen to begin with, and what it presents.",
+        Content::Json(of::<tls::Coverage>),
     ),
     Route::get(route::METRICS, "Metrics.", "Metrics in Prometheus' text format.", Content::Text),
     Route {

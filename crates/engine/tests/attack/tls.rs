@@ -209,7 +209,7 @@ fn every_beginning_of_tls_passes_however_it_is_cut_and_in_whatever_order() {
     for cut in cuts(16) {
         let node = Node::new(&tables);
         // Sequence numbers wrap within what is compared.
-        let syn = [u32::MAX - cut % 9, 0xffff_fff0 | cut % 16];
+        let syn = [u32::MAX - cut % 9, 0xffff_fff0 | (cut % 16)];
         let mut connection = Connection::open(&node, cut % 2 == 0, syn);
         for (side, hello) in [(FROM_CLIENT, &CLIENT_HELLO), (FROM_SERVER, &SERVER_HELLO)] {
             let mut pieces = pieces(hello, cut);

@@ -9,6 +9,7 @@ mod drops;
 mod losses;
 mod rules;
 mod summary;
+mod tls;
 mod words;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -47,6 +48,11 @@ pub fn render(pack: &Pack) -> String {
                 (section("unenforced", "8", "Times without enforcement", &pack.unenforced.source, &changes::unenforced(&pack.unenforced)))
                 (section("alarms", "9", "Alarms, and what the agent did", &pack.alarms.source, &alarms::alarms(&pack.alarms)))
                 (section("losses", "10", "Losses and open balances", &pack.losses.source, &losses::losses(pack)))
+                section id="tls" {
+                    h2 { span.number { "11" } " TLS at service ports" }
+                    (tls::tls(pack.tls.as_ref()))
+                    p.source { "Source: the agent's answer when this was made; it is in no log" }
+                }
                 (summary::bottom(pack))
             }
         }

@@ -1,6 +1,7 @@
 //! The page's beginning and end: whose review it is, what needs attention, and where it is signed.
 
 use bulkhead_api::mode::Mode;
+use bulkhead_api::tls::Began;
 use maud::{Markup, html};
 
 use super::words::{grouped, moment, percent, short, span, text, times};
@@ -79,6 +80,18 @@ fn points(pack: &Pack) -> Vec<(&'static str, String)> {
             points.push((link, words));
         }
     };
+    if let Some(tls) = &pack.tls {
+        let plaintext = tls.count(Began::Plaintext) as u64;
+        point("#tls", plaintext != 0, format!("{} in plaintext", times(plaintext, "service port")));
+        let invalid = tls.invalid() as u64;
+        point(
+            "#tls",
+            invalid != 0,
+            format!("{} whose certificate is not valid", times(invalid, "service port")),
+        );
+        let files = tls.files.iter().filter(|file| file.problem.is_some()).count() as u64;
+        point("#tls", files != 0, format!("{} that cannot be read", times(files, "certificate file")));
+    }
     let faults = pack.head.log.faults.len() as u64;
     point("#log", faults != 0, format!("The event log is not as it was signed: {}", times(faults, "fault")));
     point(

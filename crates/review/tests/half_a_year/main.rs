@@ -4,6 +4,7 @@
 
 mod alarms;
 mod log;
+mod tls;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -150,7 +151,7 @@ fn pack() -> Pack {
             begins: log.begins,
         },
     };
-    Pack::new(head, log, history)
+    Pack::new(head, log, history, Some(tls::coverage()))
 }
 
 #[test]

@@ -54,8 +54,8 @@ def by_hand(cut, fast=False, protocols=None):
     hello = out.read()
     if fast:
         connection = socket.socket(FAMILY, socket.SOCK_STREAM)
-        connection.settimeout(20)
         sent = connection.sendto(hello, socket.MSG_FASTOPEN, (ADDRESS, PORT))
+        connection.settimeout(20)
         hello = hello[sent:]
     else:
         connection = connect()
@@ -105,11 +105,7 @@ def plain_bytewise():
 
 def plain_fast():
     connection = socket.socket(FAMILY, socket.SOCK_STREAM)
-    connection.settimeout(WAIT)
-    try:
-        connection.sendto(b"GET / HTTP/1.1\r\n\r\n", socket.MSG_FASTOPEN, (ADDRESS, PORT))
-    except OSError:
-        return "silence"
+    connection.sendto(b"GET / HTTP/1.1\r\n\r\n", socket.MSG_FASTOPEN, (ADDRESS, PORT))
     return answer(connection)
 
 

@@ -57,9 +57,9 @@ impl<'s> Talk<'s> {
         ]);
         assert!(lab::run_within(&mut certificate, Duration::from_secs(20)).unwrap().status.success());
         fs::write(format!("{directory}/asks.py"), ASKS).unwrap();
-        // Data on a SYN is of the kernel's own making.
+        // Data on a SYN, without cookies (ip-sysctl: 0x1, 0x2, 0x4, 0x200).
         for host in [from, to_host] {
-            let written = site.namespace(host).run(|| fs::write("/proc/sys/net/ipv4/tcp_fastopen", "1027"));
+            let written = site.namespace(host).run(|| fs::write("/proc/sys/net/ipv4/tcp_fastopen", "519"));
             written.unwrap().unwrap();
         }
         let mut speaks = Command::new("python3");
@@ -205,7 +205,7 @@ fn connections_that_were_open_before_go_on_and_are_counted() {
     while !asks.log().contains("open") {
         std::thread::sleep(Duration::from_millis(20));
     }
-    site.write_policy(&[&open.replace("observe", "required")]);
+    site.write_policy(&[&open.replace(r#""observe""#, r#""required""#)]);
     site.done(&["apply", &site.path("policy.hujson")]);
     assert!(asks.wait(slower(Duration::from_secs(20))).unwrap().success());
     assert!(asks.log().contains("plain: after"), "{}", asks.log());
