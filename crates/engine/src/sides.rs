@@ -102,8 +102,9 @@ pub(crate) fn passes_as_to_ends(
 
 /// Whether the rules keep an end of a packet off this link, so that what is a link protocol otherwise is judged as any
 /// other packet. They keep it from every address of this node alike, so that any of them is asked about: the other end
-/// may be a group's, or none yet.
-#[inline(always)]
+/// may be a group's, or none yet. Out of line: what it needs of the stack is not the decision's, which has the longest
+/// chain of calls.
+#[inline(never)]
 pub(crate) fn is_kept_off(env: &impl Calls, direction: Direction, headers: &Headers) -> bool {
     let Ok((source, destination)) = both_leaves(env, headers) else { return false };
     let is_closed = |end: Leaf| {
