@@ -104,7 +104,7 @@ impl On {
 
 /// The addresses that underlay interfaces have on this host; none on another one.
 #[cfg(feature = "agent")]
-fn addresses(config: &Config) -> Vec<IpAddr> {
+pub(super) fn addresses(config: &Config) -> Vec<IpAddr> {
     use bulkhead_dataplane::Kernel;
 
     let addresses = crate::daemon::state::addresses::Addresses::default();
@@ -115,6 +115,6 @@ fn addresses(config: &Config) -> Vec<IpAddr> {
 
 /// Without the agent, no interface is this host's.
 #[cfg(not(feature = "agent"))]
-fn addresses(_: &Config) -> Vec<IpAddr> {
+pub(super) fn addresses(_: &Config) -> Vec<IpAddr> {
     Vec::new()
 }

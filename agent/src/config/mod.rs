@@ -93,7 +93,6 @@ pub enum Role {
     Local,
 }
 
-#[cfg(feature = "agent")]
 impl Role {
     /// Its name in agent.toml.
     #[must_use]

@@ -21,6 +21,9 @@ pub const CELL_TLS_REQUIRED: u8 = 1 << 3;
 pub const CELL_TLS_POSTGRES: u8 = 1 << 4;
 /// Flag of a cell that admits nothing: whoever begins a conversation is told that it is not admitted.
 pub const CELL_REJECT: u8 = 1 << 5;
+/// Flag of a cell that denies: link protocols between the same addresses are denied as well. What admits nothing is
+/// not one-way, so that the bit is free there.
+pub const CELL_CLOSED: u8 = CELL_ONE_WAY;
 
 /// The rule number of a cell that no rule decides.
 pub const NO_RULE: u32 = u32::MAX;

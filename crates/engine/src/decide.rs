@@ -9,7 +9,7 @@ use crate::membership::{is_membership, membership};
 use crate::metadata::{Metadata, Outcome, Sides};
 use crate::parse::{self, Headers, Role, protocol};
 use crate::rejected::is_reset;
-use crate::sides::{ends, passes_apart, passes_as_to_ends};
+use crate::sides::{ends, is_kept_off, passes_apart, passes_as_to_ends};
 use crate::workload::{is_answer, may_send};
 use crate::{Action, Calls, Judgement, Packet, Reason, link, report};
 
@@ -38,7 +38,11 @@ pub fn decide_parsed(env: &impl Calls, packet: &Packet, direction: Direction, me
             Ok(()) => return membership(env, packet, meta, direction),
             Err(reason) => Outcome::of(reason),
         },
-        _ if env.link() != 0 && env.ethernet() && link::passes(env, &meta.headers) => {
+        _ if env.link() != 0
+            && env.ethernet()
+            && link::passes(env, &meta.headers)
+            && !is_kept_off(env, direction, &meta.headers) =>
+        {
             let ends = passes_as_to_ends(env, direction, &meta.headers);
             Outcome::of(ends.map_or_else(|reason| reason, |()| Reason::Link))
         }

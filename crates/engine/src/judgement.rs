@@ -1,6 +1,8 @@
 //! What the policy says, apart from flows.
 
-use bulkhead_abi::{CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_ONE_WAY, CELL_REJECT, Cell};
+use bulkhead_abi::{
+    CELL_ALLOW, CELL_CLOSED, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_ONE_WAY, CELL_REJECT, Cell,
+};
 
 use crate::Reason;
 
@@ -79,6 +81,13 @@ impl Judgement {
     #[must_use]
     pub const fn one_way(self) -> bool {
         self.flags & CELL_ONE_WAY != 0
+    }
+
+    /// It is denied, as link protocols are.
+    #[inline(always)]
+    #[must_use]
+    pub const fn closed(self) -> bool {
+        matches!(self.reason, Reason::DenyRule) && self.flags & CELL_CLOSED != 0
     }
 
     /// A management exemption admits.

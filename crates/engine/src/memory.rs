@@ -89,6 +89,9 @@ pub type Flows = HashMap<FlowKey, FlowValue>;
 /// remote end is zero.
 pub type Sockets = HashMap<[(Address, u16); 2], SocketState>;
 
+/// How a packet was to be answered, and its source and destination, ports in host byte order.
+pub type Answered = (Answer, [(Address, u16); 2]);
+
 /// The remote end of one that listens.
 const ANYBODY: End<'static> = End(&[0; 4], 0);
 
@@ -105,8 +108,8 @@ pub struct Memory<'a> {
     pub initiators: RefCell<HashMap<Address, Rc<Shared<u64>>>>,
     /// The host's TCP sockets.
     pub sockets: RefCell<Sockets>,
-    /// Packets that were to be answered: how, source and destination, ports in host byte order.
-    pub answers: RefCell<Vec<(Answer, [(Address, u16); 2])>>,
+    /// Packets that were to be answered.
+    pub answers: RefCell<Vec<Answered>>,
     /// The words of the rates of ICMP errors that quote no flow.
     pub miss_states: RefCell<HashMap<u32, Rc<Shared<u64>>>>,
     /// The words of the ends that were answered by a reset last.

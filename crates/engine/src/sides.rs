@@ -7,6 +7,9 @@ use crate::parse::{Headers, Role};
 use crate::workload::{is_answer, is_apart, may_send_apart, sides_between};
 use crate::{Calls, Reason};
 
+/// The first class of local addresses; 0 is no class.
+const FIRST_LOCAL: u32 = 1;
+
 /// Which end is this node's: the destination of what comes in, the source of what goes out.
 /// The other end must not be the node's own.
 ///
@@ -95,6 +98,21 @@ pub(crate) fn passes_as_to_ends(
         may_send_apart(env, source.local())?;
     }
     Ok(())
+}
+
+/// Whether the rules keep an end of a packet off this link, so that what is a link protocol otherwise is judged as any
+/// other packet. They keep it from every address of this node alike, so that any of them is asked about: the other end
+/// may be a group's, or none yet. Out of line: what it needs of the stack is not the decision's, which has the longest
+/// chain of calls.
+#[inline(never)]
+pub(crate) fn is_kept_off(env: &impl Calls, direction: Direction, headers: &Headers) -> bool {
+    let Ok((source, destination)) = both_leaves(env, headers) else { return false };
+    let is_closed = |end: Leaf| {
+        let classes = [FIRST_LOCAL, end.remote()];
+        let (protocol, port) = (recall(&headers.protocol), recall(&headers.destination_port));
+        end.remote() != 0 && env.judge(direction, classes, protocol, port).closed()
+    };
+    is_closed(source) || is_closed(destination)
 }
 
 /// The leaves of source and destination, neither of them quarantined.

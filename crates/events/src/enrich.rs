@@ -22,6 +22,10 @@ pub struct Enricher {
     /// Routes and who routes to them, the longest first.
     routes: Vec<(IpNet, u32)>,
     interfaces: Arc<Mutex<HashMap<u32, String>>>,
+    /// Interfaces to networks beneath the overlay.
+    beneath: HashSet<String>,
+    /// The nodes' addresses there.
+    underlay: HashSet<IpAddr>,
     rules: Vec<Rule>,
     is_audit: bool,
 }
@@ -78,9 +82,18 @@ impl Enricher {
             hosts: numbered().flat_map(addresses).collect(),
             routes,
             interfaces,
+            beneath: HashSet::new(),
+            underlay: inventory.nodes.iter().flat_map(|node| &node.underlay).copied().collect(),
             rules,
             is_audit,
         }
+    }
+
+    /// The same, where these interfaces are to networks beneath the overlay. What comes in there from an address of
+    /// the overlay, or from behind a router of it, is not who that address stands for: anybody there can write it.
+    #[must_use]
+    pub fn beneath(self, interfaces: HashSet<String>) -> Self {
+        Self { beneath: interfaces, ..self }
     }
 
     /// Names of a generation that nothing is known of.
@@ -91,6 +104,8 @@ impl Enricher {
             hosts: HashMap::new(),
             routes: Vec::new(),
             interfaces,
+            beneath: HashSet::new(),
+            underlay: HashSet::new(),
             rules: Vec::new(),
             is_audit: false,
         }
@@ -115,7 +130,7 @@ impl Enricher {
             let (route, node) = self.routes.iter().find(|(route, _)| route.contains(&address))?;
             Some((*node, Some(*route)))
         };
-        let unknown = End { address, name: None, key: None, user: None, tags: Vec::new(), route: None };
+        let unknown = nobody(address);
         let Some((node, route)) = self.hosts.get(&address).map(|node| (*node, None)).or_else(routed) else {
             return unknown;
         };
@@ -149,25 +164,34 @@ impl Enricher {
         Kind::Allowed(Box::new(Allowed { first, one_in }))
     }
 
+    /// Whose the source's address is, of what came in at an interface or left there.
+    fn source(&self, address: IpAddr, direction: Direction, interface: &str) -> End {
+        let is_forged = direction == Direction::Ingress
+            && self.beneath.contains(interface)
+            && !self.underlay.contains(&address);
+        if is_forged { nobody(address) } else { self.end(address) }
+    }
+
     fn drop(&self, key: &AggregateKey, packets: Packets) -> Drop {
-        let end =
-            |words| Some(to_ip(words)).filter(|ip: &IpAddr| !ip.is_unspecified()).map(|ip| self.end(ip));
+        let address = |words| Some(to_ip(words)).filter(|ip: &IpAddr| !ip.is_unspecified());
+        let direction = if key.reason & 0x80 == 0 { Direction::Ingress } else { Direction::Egress };
+        let interface = self.interface(key.interface);
         let reason = Reason::of(key.reason & 0x7f);
         let is_frame = reason.is(OfPrograms::LinkProtocol);
         let many = key.kind == KIND_SENDER;
         let protocol = Some(Protocol(key.protocol)).filter(|_| !is_frame && !many);
         let has_ports = protocol.is_some_and(Protocol::has_ports);
         Drop {
-            direction: if key.reason & 0x80 == 0 { Direction::Ingress } else { Direction::Egress },
-            source: end(&key.source),
+            direction,
+            source: address(&key.source).map(|ip| self.source(ip, direction, &interface)),
             source_port: packets.source_port.filter(|_| has_ports),
-            destination: end(&key.destination),
+            destination: address(&key.destination).map(|ip| self.end(ip)),
             destination_port: Some(key.port).filter(|_| has_ports),
             protocol,
             ethertype: is_frame.then_some(EtherType(key.port)),
             reason,
             rule: self.rule(key.rule),
-            interface: Some(self.interface(key.interface)),
+            interface: Some(interface),
             count: packets.count,
             bytes: packets.bytes,
             generation: key.generation,
@@ -194,5 +218,64 @@ impl Enricher {
     fn interface(&self, index: u32) -> String {
         let known = self.interfaces.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&index).cloned().unwrap_or_else(|| format!("if{index}"))
+    }
+}
+
+/// An address that nobody has.
+fn nobody(address: IpAddr) -> End {
+    End { address, name: None, key: None, user: None, tags: Vec::new(), route: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_abi::{Address, KIND_DROP, from_ip};
+    use bulkhead_policy::diagnostic::Findings;
+    use bulkhead_policy::inventory::parse;
+    use bulkhead_policy::source::Source;
+
+    use super::*;
+
+    const INVENTORY: &str = r#"{"nodes": [
+        {"name": "a", "addresses": ["100.64.0.1"], "underlay": ["203.0.113.7"], "tags": ["tag:a"]},
+        {"name": "b", "addresses": ["100.64.0.2"], "tags": ["tag:b"], "routes": ["10.0.0.0/8"]}]}"#;
+
+    /// Names of source and destination of a packet between two addresses.
+    fn names(enricher: &Enricher, ends: [&str; 2], interface: u32, egress: bool) -> [Option<String>; 2] {
+        let [source, destination] = ends.map(|end| -> Address { from_ip(end.parse().unwrap()) });
+        let reason = OfPrograms::DenyRule as u8 | if egress { 0x80 } else { 0 };
+        let key = AggregateKey {
+            source,
+            destination,
+            interface,
+            rule: NO_RULE,
+            generation: 1,
+            port: 22,
+            protocol: 6,
+            reason,
+            other_rule: NO_RULE,
+            other_generation: 0,
+            other_reason: 0,
+            kind: KIND_DROP,
+            reserved: [0; 2],
+        };
+        let packets = Packets { count: 1, bytes: 60, source_port: None, is_odd: false, is_audit: None };
+        let drop = enricher.drop(&key, packets);
+        [drop.source, drop.destination].map(|end| end?.name)
+    }
+
+    #[test]
+    fn who_writes_an_overlay_address_beneath_the_overlay_is_not_that_node() {
+        let inventory = parse(&Source::new("inventory", INVENTORY), &mut Findings::default()).unwrap();
+        let interfaces = HashMap::from([(1, "wg0".to_owned()), (2, "eth0".to_owned())]);
+        let enricher = Enricher::new(&inventory, Vec::new(), Arc::new(Mutex::new(interfaces)), false)
+            .beneath(HashSet::from(["eth0".to_owned()]));
+        let named = |ends, interface, egress| names(&enricher, ends, interface, egress);
+        let (a, b) = (Some("a".to_owned()), Some("b".to_owned()));
+        assert_eq!(named(["100.64.0.2", "100.64.0.1"], 1, false), [b.clone(), a.clone()]);
+        assert_eq!(named(["100.64.0.2", "203.0.113.7"], 2, false), [None, a.clone()]);
+        assert_eq!(named(["10.1.2.3", "100.64.0.1"], 1, false), [b.clone(), a.clone()]);
+        assert_eq!(named(["10.1.2.3", "203.0.113.7"], 2, false), [None, a.clone()]);
+        assert_eq!(named(["203.0.113.7", "192.0.2.1"], 2, false), [a.clone(), None], "its address there");
+        assert_eq!(named(["100.64.0.1", "100.64.0.2"], 2, true), [a, b], "what this host sends is its own");
     }
 }

@@ -16,9 +16,17 @@ const SOURCES: usize = 1024;
 /// Tells scans from single denials.
 pub struct Scans {
     settings: Scan,
-    sources: Table<(IpAddr, Direction), Source>,
+    sources: Table<Key, Source>,
     /// Of keys that nobody outside knows: what is denied at equal hashes is one.
     hashes: RandomState,
+}
+
+/// Whether it is known who the address stands for is part of it: beneath the overlay anybody writes a node's address,
+/// and that counts against nobody who is named.
+type Key = (IpAddr, Direction, bool);
+
+fn key(end: &End, direction: Direction) -> Key {
+    (end.address, direction, end.name.is_some())
 }
 
 struct Source {
@@ -66,7 +74,7 @@ impl Scans {
     pub fn note(&mut self, drop: &Drop, now: u64) -> Option<Found> {
         let end = drop.source.as_ref()?;
         let settings = self.settings;
-        let key = (end.address, drop.direction);
+        let key = key(end, drop.direction);
         let source = self.sources.entry(&key, Source::weight, || Source::new(end, now));
         if !source.is_raised && now.saturating_sub(source.began) >= settings.seconds {
             source.begin(now);
@@ -90,7 +98,7 @@ impl Scans {
     pub fn ended(&mut self, now: u64) -> Vec<Found> {
         let settings = self.settings;
         let mut ended = Vec::new();
-        for ((_, direction), source) in self.sources.iter_mut() {
+        for ((_, direction, _), source) in self.sources.iter_mut() {
             if !source.is_raised || now.saturating_sub(source.began) < settings.seconds {
                 continue;
             }
@@ -106,7 +114,7 @@ impl Scans {
     /// Takes up one that an earlier agent raised.
     pub fn take_up(&mut self, end: &End, direction: Direction, now: u64) {
         let source = || Source::new(end, now);
-        self.sources.entry(&(end.address, direction), Source::weight, source).is_raised = true;
+        self.sources.entry(&key(end, direction), Source::weight, source).is_raised = true;
     }
 }
 
@@ -150,6 +158,18 @@ mod tests {
         assert!(scans.ended(500).is_empty());
         // And again.
         assert_eq!((0..30).filter_map(|port| scans.note(&drop("10.0.0.1", port, 1), 600)).count(), 1);
+    }
+
+    #[test]
+    fn a_scan_with_a_nodes_address_beneath_the_overlay_is_not_that_nodes() {
+        let mut scans = Scans::new(SETTINGS);
+        let mut own = drop("100.64.0.2", 22, 1);
+        own.source.as_mut().unwrap().name = Some("blameless".to_owned());
+        assert!(scans.note(&own, 5).is_none(), "one denial of its own");
+        let forged: Vec<_> =
+            (0..500).filter_map(|port| scans.note(&drop("100.64.0.2", port, 1), 5)).collect();
+        assert_eq!(forged.len(), 1);
+        assert!(!forged[0].detail.contains("blameless"), "{}", forged[0].detail);
     }
 
     #[test]

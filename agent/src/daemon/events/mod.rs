@@ -167,13 +167,13 @@ fn resolver(
     setup: &Setup,
     indices: Indices,
 ) -> impl Fn(u32) -> Option<Enricher> + Send + 'static {
-    let target = setup.options.clone();
+    let (target, config) = (setup.options.clone(), setup.config.clone());
     move |generation| {
         let (files, made) = store.inputs_of(generation)?;
         let inputs = Inputs::compile(files, made.mode, &target).ok()?;
         // Another node's or compiler's tables would number rules otherwise.
         let is_same = inputs.fingerprints == made.fingerprints;
-        is_same.then(|| enricher(&inputs, indices.clone()))
+        is_same.then(|| enricher(&inputs, indices.clone(), &config))
     }
 }
 

@@ -8,7 +8,7 @@ use bulkhead_events::Enricher;
 use bulkhead_policy::policy;
 use bulkhead_policy::resolve::{self, Ruleset};
 
-use crate::config::Mode;
+use crate::config::{Config, Managed, Mode, Role};
 use crate::daemon::state::inputs::Inputs;
 
 /// Interfaces by all indices that they have had.
@@ -31,9 +31,9 @@ pub fn named(rule: &resolve::Rule) -> Rule {
     }
 }
 
-/// Names of what a generation was made from.
+/// Names of what a generation was made from, for interfaces of a configuration.
 #[must_use]
-pub fn enricher(inputs: &Inputs, indices: Indices) -> Enricher {
+pub fn enricher(inputs: &Inputs, indices: Indices, config: &Config) -> Enricher {
     let Inputs { ruleset, inventory, program, others, .. } = inputs;
     let all = |ruleset: &Ruleset, rules: &[usize]| -> Vec<Rule> {
         rules.iter().map(|index| named(&ruleset.rules[*index])).collect()
@@ -42,5 +42,7 @@ pub fn enricher(inputs: &Inputs, indices: Indices) -> Enricher {
     for other in others {
         rules.extend(all(&other.ruleset, &other.program.rules));
     }
-    Enricher::new(inventory, rules, indices, inputs.mode == Mode::Audit)
+    let is_beneath = |managed: &&Managed| managed.role == Role::Underlay;
+    let beneath = config.interfaces.iter().filter(is_beneath).map(|managed| managed.name.clone());
+    Enricher::new(inventory, rules, indices, inputs.mode == Mode::Audit).beneath(beneath.collect())
 }

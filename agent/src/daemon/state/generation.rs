@@ -117,10 +117,10 @@ impl<D: Dataplane> LoadedGeneration<D> {
         let mut there: Vec<Member> = there.collect();
         anyhow::ensure!(!there.is_empty(), "none of the managed interfaces is there");
         there.iter().try_for_each(Member::refuse_kind)?;
-        let names = Arc::new(enricher(&inputs, indices.clone()));
+        let names = Arc::new(enricher(&inputs, indices.clone(), &setup.config));
         let staged_generation = staged.as_ref().map(|(number, inputs)| StagedGeneration {
             number: *number,
-            names: Arc::new(enricher(inputs, indices.clone())),
+            names: Arc::new(enricher(inputs, indices.clone(), &setup.config)),
         });
         let mut staged: BTreeMap<Role, (u32, Program)> = staged
             .into_iter()

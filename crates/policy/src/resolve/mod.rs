@@ -266,6 +266,12 @@ impl Rule {
         )
     }
 
+    /// Whether it keeps addresses off underlay interfaces, link protocols included.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.section == Section::Underlay && self.action == Action::Deny
+    }
+
     /// Whether it is a management exemption, which quarantine does not touch.
     #[must_use]
     pub fn is_exempt(&self) -> bool {

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use bulkhead_abi::{
-    BLOCK_SLOTS, CELL_EXEMPT, CELL_ONE_WAY, CELL_TLS, CELL_TLS_POSTGRES, CELL_TLS_REQUIRED, Leaf, NO_RULE,
-    Reason, from_ip, to_ip,
+    BLOCK_SLOTS, CELL_CLOSED, CELL_EXEMPT, CELL_ONE_WAY, CELL_TLS, CELL_TLS_POSTGRES, CELL_TLS_REQUIRED,
+    Leaf, NO_RULE, Reason, from_ip, to_ip,
 };
 use bulkhead_engine::Judgement;
 use bulkhead_engine::leaf_of;
@@ -108,8 +108,13 @@ impl<'a> Names<'a> {
         if limit != 0 {
             words.push_str(&format!(", rate limit {limit}"));
         }
+        let first = if reason == Reason::DenyRule {
+            (CELL_CLOSED, ", link protocols included")
+        } else {
+            (CELL_ONE_WAY, ", one-way")
+        };
         for (flag, word) in [
-            (CELL_ONE_WAY, ", one-way"),
+            first,
             (CELL_EXEMPT, ", exempt from quarantine"),
             (CELL_TLS, ", compared with TLS"),
             (CELL_TLS_REQUIRED, ", which is required"),

@@ -24,8 +24,9 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use bulkhead_abi::{
-    BLOCK_SLOTS, CELL_ALLOW, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_ONE_WAY, CELL_REJECT, CELL_TLS,
-    CELL_TLS_POSTGRES, CELL_TLS_REQUIRED, Cell, Direction, Leaf, MAX_TABLE_BYTES, Pair, from_ip, pair_index,
+    BLOCK_SLOTS, CELL_ALLOW, CELL_CLOSED, CELL_DEFAULT_DENY, CELL_DENY, CELL_EXEMPT, CELL_ONE_WAY,
+    CELL_REJECT, CELL_TLS, CELL_TLS_POSTGRES, CELL_TLS_REQUIRED, Cell, Direction, Leaf, MAX_TABLE_BYTES,
+    Pair, from_ip, pair_index,
 };
 use bulkhead_engine::host_table::HostTable;
 use bulkhead_engine::memory::Tables;
@@ -230,6 +231,7 @@ impl Rules {
             let flag = |on: bool, bit: u8| if on { bit } else { 0 };
             let tls = rule.tls.map_or(0, tls_flags);
             let flags = flag(rule.one_way, CELL_ONE_WAY)
+                | flag(rule.is_closed(), CELL_CLOSED)
                 | flag(rule.is_exempt(), CELL_EXEMPT)
                 | flag(rule.rejects && self.rejects, CELL_REJECT)
                 | tls;
