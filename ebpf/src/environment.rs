@@ -339,6 +339,10 @@ impl<const STAGED: bool, H: sockets::Hook> Calls for View<STAGED, H> {
     }
 
     #[inline(always)]
+    fn look_up_either(&self, meta: &mut Metadata, direction: Direction) {
+        flows::look_up_either::<STAGED>(meta, direction);
+    }
+    #[inline(always)]
     fn begins(&self, _packet: &Packet, meta: &mut Metadata, direction: Direction, flags: u8) {
         self.0.begins::<STAGED>(meta, direction, flags);
     }

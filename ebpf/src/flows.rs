@@ -7,7 +7,7 @@ use bulkhead_abi::{Direction, FlowBucket, FlowKey, FlowValue};
 use bulkhead_engine::flow_table::{self, Buckets, Search, Stored};
 use bulkhead_engine::{Environment as _, Metadata};
 
-use crate::environment::MAPS;
+use crate::environment::{MAPS, STAGED};
 use crate::{nesting, settings};
 
 /// The table of flows, and a bucket that holds its seed. Mapped arrays begin at a page, so that
@@ -117,6 +117,24 @@ extern "C" fn flow_reply(meta: *mut Metadata, direction: u32) -> u32 {
     0
 }
 
+macro_rules! look_up_either {
+    ($view:ident, $name:ident) => {
+        /// [`bulkhead_engine::look_up_either`]. Global as above.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $name(meta: *mut Metadata, direction: u32) -> u32 {
+            // SAFETY: as above.
+            if let Some(meta) = unsafe { meta.as_mut() } {
+                bulkhead_engine::look_up_either(&$view, meta, Direction::of_index(direction));
+            }
+            0
+        }
+    };
+}
+
+look_up_either!(MAPS, flow_either);
+look_up_either!(STAGED, staged_flow_either);
+
 /// Copies a flow, see [`flow_table::get`]. Whether it is expired is the caller's question.
 #[inline(always)]
 pub(crate) fn get(key: &FlowKey, flow: &mut FlowValue, seen: impl FnOnce(&FlowValue) -> Option<u64>) -> bool {
@@ -164,6 +182,13 @@ pub(crate) fn admit(meta: &mut Metadata, direction: Direction, rule: u32, limit:
     // What a null pointer, which this is not, would leave: no pass.
     meta.outcome = Metadata::UNKNOWN.outcome;
     flow_admit(meta, direction.index(), rule, u32::from(limit));
+}
+
+/// [`bulkhead_engine::look_up_either`].
+#[inline(always)]
+pub(crate) fn look_up_either<const OBSERVING: bool>(meta: &mut Metadata, direction: Direction) {
+    let call = if OBSERVING { staged_flow_either } else { flow_either };
+    call(meta, direction.index());
 }
 
 /// [`bulkhead_engine::reply`] for what is enforced.

@@ -223,14 +223,14 @@ impl FlowSlot {
                 continue;
             }
             let admitted = self.admitted.load();
-            *flow = FlowValue {
-                last_seen: self.last_seen(),
-                generation: admitted as u32,
-                rule: (admitted >> 32) as u32,
-                state: head.state(),
-                flags: head.flags(),
-                begun: if head.flags() & FLOW_TLS == 0 { [0; 6] } else { unpacked(begun.load()) },
-            };
+            // Field by field, since a copy of it lies on no program's stack that has room for it.
+            flow.last_seen = self.last_seen();
+            (flow.generation, flow.rule) = (admitted as u32, (admitted >> 32) as u32);
+            (flow.state, flow.flags) = (head.state(), head.flags());
+            flow.begun = [0; 6];
+            if head.flags() & FLOW_TLS != 0 {
+                flow.begun = unpacked(begun.load());
+            }
             if self.head().same_version(head) {
                 return true;
             }

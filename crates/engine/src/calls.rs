@@ -22,6 +22,8 @@ pub trait Calls: Environment {
     fn reply(&self, meta: &mut Metadata, direction: Direction);
     /// [`crate::untracked`].
     fn untracked(&self, meta: &mut Metadata, direction: Direction);
+    /// [`crate::look_up_either`].
+    fn look_up_either(&self, meta: &mut Metadata, direction: Direction);
     /// [`crate::begins`].
     fn begins(&self, packet: &Packet, meta: &mut Metadata, direction: Direction, flags: u8);
     /// [`crate::compare`].

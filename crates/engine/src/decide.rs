@@ -2,7 +2,7 @@
 
 use bulkhead_abi::{CELL_TLS, CELL_TLS_REQUIRED, Direction, NO_RULE, recall};
 
-use crate::errors::about_flow;
+use crate::errors::{about_flow, quotes_rejected};
 use crate::fragment::{decide_later, remember_first};
 use crate::limits::{Counted, take_limit};
 use crate::membership::{is_membership, membership};
@@ -101,7 +101,13 @@ fn decide_between(
     let quarantined = env.has_exemptions() && meta.sides.quarantined != 0;
     match role {
         _ if quarantined && !may_be_exempt(role) => return Outcome::of(Reason::Quarantined),
-        Role::Error => return Outcome::of(about_flow(env, packet, meta, direction)),
+        Role::Error => {
+            let reason = about_flow(env, packet, meta, direction);
+            let is_unrelated = reason == Reason::IcmpErrorUnrelated && direction == Direction::Egress;
+            let is_answer =
+                env.has_rejects() && is_unrelated && quotes_rejected(env, &meta.headers, &meta.quote);
+            return Outcome::of(if is_answer { Reason::IcmpError } else { reason });
+        }
         Role::OtherIcmp
         | Role::NeighbourDiscovery
         | Role::LaterFragment
@@ -138,6 +144,7 @@ pub(crate) fn decide_judged(
         }
         let by_rule = Outcome { reason: Reason::Rule, rule: judgement.rule };
         if role == Role::Continue && env.has_tls() && judgement.flags & CELL_TLS_REQUIRED != 0 {
+            env.look_up_either(meta, direction);
             meta.outcome = by_rule;
             env.begins(packet, meta, direction, judgement.flags);
             return recall(&meta.outcome);
@@ -148,6 +155,9 @@ pub(crate) fn decide_judged(
         env.admit(meta, direction, judgement.rule, judgement.limit);
         let outcome = recall(&meta.outcome);
         if env.has_tls() && judgement.flags & CELL_TLS != 0 && outcome.reason == Reason::Rule {
+            if role == Role::End && !meta.found.is_some() {
+                env.look_up_either(meta, direction);
+            }
             env.begins(packet, meta, direction, judgement.flags);
             return recall(&meta.outcome);
         }

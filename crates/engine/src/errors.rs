@@ -124,12 +124,17 @@ fn quoted_flow(
         find(env, now, found);
     }
     if !found.is_some() {
-        // What this host does not let in, and tells of it.
-        let is_answer = env.has_rejects()
-            && direction == Direction::Egress
-            && quote.protocol == protocol::UDP
-            && rejects(env, sides, protocol::UDP, quote.destination_port);
-        return if is_answer { Ok(()) } else { Err(found.reason) };
+        return Err(found.reason);
     }
     still_allowed(env, &found.key, started, sides).map(|_| ())
+}
+
+/// Whether an ICMP error that leaves, and that [`about_flow`] has read, is about a datagram that the policy does not let
+/// in, and says so to its sender.
+#[inline(never)]
+pub(crate) fn quotes_rejected(env: &impl Calls, headers: &Headers, quote: &Headers) -> bool {
+    quote.protocol == protocol::UDP
+        && quote.source == headers.destination
+        && quoted_ends(env, Direction::Ingress, quote)
+            .is_ok_and(|sides| rejects(env, sides, protocol::UDP, quote.destination_port))
 }

@@ -62,5 +62,5 @@ pub use reply::reply;
 pub use sides::local_check;
 pub use socket::{End, SocketState, begun};
 pub use tables::{judge, leaf_of};
-pub use tls::{Beginning, begins, compare};
+pub use tls::{Beginning, begins, compare, look_up_either};
 pub use untracked::untracked;

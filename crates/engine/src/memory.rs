@@ -411,6 +411,9 @@ impl Calls for Memory<'_> {
     fn untracked(&self, meta: &mut Metadata, direction: Direction) {
         crate::untracked(self, meta, direction);
     }
+    fn look_up_either(&self, meta: &mut Metadata, direction: Direction) {
+        crate::look_up_either(self, meta, direction);
+    }
     fn begins(&self, packet: &Packet, meta: &mut Metadata, direction: Direction, flags: u8) {
         crate::begins(self, packet, meta, direction, flags);
     }

@@ -47,9 +47,10 @@ pub(crate) struct Found {
     pub(crate) flow: FlowValue,
     /// [`Reason::Reply`] if found, [`Reason::NoFlow`] or [`Reason::FlowExpired`].
     pub(crate) reason: Reason,
-    /// The flags of the cell by which a reply's flow is still allowed.
+    /// The flags of the cell by which a reply's flow is still allowed, and its rule, where [`crate::untracked`] asks.
     pub(crate) flags: u8,
-    pub(crate) reserved: [u8; 6],
+    pub(crate) reserved: [u8; 2],
+    pub(crate) rule: u32,
 }
 
 impl Found {
@@ -66,7 +67,8 @@ impl Found {
         flow: FlowValue::NONE,
         reason: Reason::NoFlow,
         flags: 0,
-        reserved: [0; 6],
+        reserved: [0; 2],
+        rule: NO_RULE,
     };
 
     pub(crate) fn is_some(&self) -> bool {

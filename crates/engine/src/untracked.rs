@@ -5,6 +5,7 @@
 
 use bulkhead_abi::{
     Direction, FLOW_ESTABLISHED, FLOW_FIN_INITIATOR, FLOW_FIN_RESPONDER, FLOW_TLS, FlowState, FlowValue,
+    recall,
 };
 
 use crate::flow::{FINISHED, fin, is_finished, own_key, reply_key, within_new_flows};
@@ -32,12 +33,12 @@ pub fn untracked(env: &impl Calls, meta: &mut Metadata, direction: Direction) {
     let Ok(judgement) = still_allowed(env, &found.key, direction.opposite(), *sides) else {
         return;
     };
-    let rule = judgement.rule;
-    found.flags = judgement.flags;
+    (found.rule, found.flags) = (judgement.rule, judgement.flags);
     if headers.detail & tcp::RST != 0 {
         // This host's own are not bounded, as its new flows are not.
         let within = direction == Direction::Egress || within_new_flows(env, &headers.source);
-        *outcome = Outcome { reason: if within { Reason::Reset } else { Reason::InitiatorRate }, rule };
+        let reason = if within { Reason::Reset } else { Reason::InitiatorRate };
+        *outcome = Outcome { reason, rule: recall(&found.rule) };
         return;
     }
     // Flows that were recorded both ways, since it was not known who began, are of no generation.
@@ -52,7 +53,8 @@ pub fn untracked(env: &impl Calls, meta: &mut Metadata, direction: Direction) {
         state.is_in(CONNECTION) && (is_known || !began_by_port(env, headers, direction))
     };
     if is_open {
-        *outcome = Outcome { reason: track(env, found, headers, direction, (rule, is_known), state), rule };
+        let reason = track(env, found, headers, direction, is_known, state);
+        *outcome = Outcome { reason, rule: recall(&found.rule) };
     } else if direction == Direction::Ingress && sides.quarantined == 0 && !is_begun(state) {
         env.forgotten(headers);
     }
@@ -118,7 +120,7 @@ fn track(
     found: &mut Found,
     headers: &Headers,
     direction: Direction,
-    (rule, is_known): (u32, bool),
+    is_known: bool,
     state: SocketState,
 ) -> Reason {
     // What comes in as a reply, this host began.
@@ -131,17 +133,13 @@ fn track(
     flags |= if state.is_in(GOT_FIN) { there } else { 0 };
     let ends = headers.role == Role::End || is_finished(flags & FINISHED);
     let state = if ends { FlowState::TcpClosing } else { FlowState::TcpEstablished };
-    // What is over was looked at while it was not.
-    let (begun, looked_at) =
-        if is_known { (found.flow.begun, found.flow.flags & FLOW_TLS) } else { ([0; 6], 0) };
-    found.flow = FlowValue {
-        last_seen: env.flow_time(),
-        generation: env.generation(),
-        rule,
-        state: state as u8,
-        flags: flags | looked_at,
-        begun,
-    };
+    // How a flow began that is over was looked at while it was not.
+    if !is_known {
+        found.flow = FlowValue::NONE;
+    }
+    let flow = &mut found.flow;
+    (flow.last_seen, flow.generation, flow.rule) = (env.flow_time(), env.generation(), recall(&found.rule));
+    (flow.state, flow.flags) = (state as u8, flags | flow.flags & FLOW_TLS);
     found.reason = Reason::Reply;
     env.put_flow(&found.key, &found.flow).err().unwrap_or(Reason::Resumed)
 }

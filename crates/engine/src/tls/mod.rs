@@ -13,8 +13,7 @@ mod stream;
 use bulkhead_abi::{CELL_TLS_POSTGRES, CELL_TLS_REQUIRED, Direction, FLOW_TLS, FlowState, FlowValue, recall};
 
 use crate::flow::{find, look_up, own_key, reply_key};
-use crate::metadata::Found;
-use crate::parse::{Headers, Role, protocol};
+use crate::parse::{Role, protocol};
 use crate::socket::{CONNECTION, End};
 use crate::{Calls, Environment, Metadata, Packet, Reason};
 use progress::{Progress, State};
@@ -89,19 +88,14 @@ pub(crate) struct Comparison {
 /// Looks at how a packet's flow begins, whose cell has [`bulkhead_abi::CELL_TLS`] among `flags`, and which a rule or a
 /// flow has just admitted: the outcome in the metadata is a passing one. It stays, or becomes a drop.
 ///
-/// What a rule admits comes here after [`crate::admit`], with the flow that it has left in the metadata, but for
-/// segments in the middle of a connection, whose flow nobody has looked up yet; what a flow admits after
-/// [`crate::reply`] or [`crate::untracked`].
+/// The flow is the one that was looked up last: by [`crate::admit`] or [`look_up_either`] where a rule admits the
+/// packet, by [`crate::reply`] or [`crate::untracked`] where a flow does.
 #[inline(always)]
 pub fn begins(env: &impl Calls, packet: &Packet, meta: &mut Metadata, direction: Direction, flags: u8) {
     let Metadata { headers, found, outcome, .. } = meta;
     let rule = outcome.rule;
     if headers.protocol != protocol::TCP && headers.protocol != protocol::UDP {
         return;
-    }
-    let is_looked_up = headers.role != Role::Continue && (headers.role != Role::End || found.is_some());
-    if outcome.reason == Reason::Rule && !is_looked_up {
-        look_up_either(env, headers, found, direction);
     }
     let is_new = !found.is_some() && matches!(headers.role, Role::Open | Role::Datagram);
     let is_required = flags & CELL_TLS_REQUIRED != 0;
@@ -153,9 +147,11 @@ pub fn compare(env: &impl Environment, packet: &Packet, meta: &mut Metadata) {
     }
 }
 
-/// The flow that a segment goes the way of, or else is a reply of: where rules admit both directions it may be either.
+/// Looks up the flow that a segment goes the way of, or else is a reply of: where rules admit both directions it may be
+/// either. Not a part of [`begins`], whose stack is none to build on.
 #[inline(always)]
-fn look_up_either(env: &impl Environment, headers: &Headers, found: &mut Found, direction: Direction) {
+pub fn look_up_either(env: &impl Environment, meta: &mut Metadata, direction: Direction) {
+    let Metadata { headers, found, .. } = meta;
     let now = env.flow_time();
     found.key.set(own_key(env, headers, direction));
     look_up(env, now, true, found);
