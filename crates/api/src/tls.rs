@@ -295,11 +295,11 @@ impl Wanted {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "TlsFlows"))]
 pub struct Flows {
-    /// As TLS.
+    /// Whose server began as TLS.
     pub began: u64,
-    /// An end that is looked at began otherwise.
+    /// Of which an end that is looked at began otherwise.
     pub plaintext: u64,
-    /// Their beginning was not seen.
+    /// Whose beginning was not seen.
     pub unverified: u64,
 }
 
