@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use bulkhead_api::event::Timestamp;
-use bulkhead_api::tls::{Began, ClientCertificate, Conversations, Port, Probe, SeenBy, Wanted};
+use bulkhead_api::tls::{Began, ClientCertificate, Flows, Port, Probe, SeenBy, Wanted};
 use bulkhead_policy::service::UDP;
 
 use super::{Admitted, Listening, name};
 
 /// What the kernel has counted, by rule.
-pub type Counts = BTreeMap<u32, Conversations>;
+pub type Counts = BTreeMap<u32, Flows>;
 
 /// All ports; UDP ones only if a rule with `tls` names them.
 #[must_use]
@@ -83,9 +83,9 @@ fn one(
     }
 }
 
-fn sum(one: Conversations, other: Conversations) -> Conversations {
-    Conversations {
-        tls: one.tls.saturating_add(other.tls),
+fn sum(one: Flows, other: Flows) -> Flows {
+    Flows {
+        began: one.began.saturating_add(other.began),
         plaintext: one.plaintext.saturating_add(other.plaintext),
         unverified: one.unverified.saturating_add(other.unverified),
     }
@@ -105,29 +105,29 @@ fn client_certificate(found: &[&Probe]) -> ClientCertificate {
 
 /// What a port begins with: whatever has seen plaintext is believed, unless the counters have seen both, and a probe says what
 /// holds now.
-fn judge(counted: Option<Conversations>, found: &[&Probe]) -> (Began, Option<SeenBy>, Option<String>) {
+fn judge(counted: Option<Flows>, found: &[&Probe]) -> (Began, Option<SeenBy>, Option<String>) {
     let probed = match () {
         () if found.iter().any(|probe| probe.began == Began::Plaintext) => Began::Plaintext,
         () if found.iter().any(|probe| probe.began == Began::Tls) => Began::Tls,
         () => Began::Unknown,
     };
-    let Conversations { tls, plaintext, .. } = counted.unwrap_or_default();
-    let by_kernel = |began| (began, Some(SeenBy::Kernel), None);
-    let by_probe = |began| (began, Some(SeenBy::Probe), None);
-    match (tls, plaintext, probed) {
+    let Flows { began, plaintext, .. } = counted.unwrap_or_default();
+    let by_kernel = |which| (which, Some(SeenBy::Kernel), None);
+    let by_probe = |which| (which, Some(SeenBy::Probe), None);
+    match (began, plaintext, probed) {
         (0, 0, Began::Unknown) => (Began::Unknown, None, None),
-        (0, 0, began) => by_probe(began),
+        (0, 0, which) => by_probe(which),
         (_, 0, Began::Plaintext) => {
-            let why = format!("a probe found plaintext, and {tls} conversations began with TLS");
+            let why = format!("a probe found plaintext, and {began} flows began as TLS");
             (Began::Plaintext, Some(SeenBy::Probe), Some(why))
         }
         (_, 0, _) => by_kernel(Began::Tls),
         (0, _, Began::Tls) => {
-            let why = format!("{plaintext} conversations began in plaintext; a probe found TLS");
+            let why = format!("{plaintext} flows began in plaintext; a probe found TLS");
             (Began::Plaintext, Some(SeenBy::Kernel), Some(why))
         }
         (_, _, Began::Tls) => {
-            let why = format!("{plaintext} conversations began in plaintext, {tls} with TLS");
+            let why = format!("{plaintext} flows began in plaintext, {began} as TLS");
             (Began::Tls, Some(SeenBy::Probe), Some(why))
         }
         _ => by_kernel(Began::Plaintext),

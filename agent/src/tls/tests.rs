@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use bulkhead_api::event::Timestamp;
-use bulkhead_api::tls::{Began, ClientCertificate, Conversations, Port, Probe, SeenBy, StartTls, Wanted};
+use bulkhead_api::tls::{Began, ClientCertificate, Flows, Port, Probe, SeenBy, StartTls, Wanted};
 use bulkhead_policy::check::{Loaded, Scope};
 use bulkhead_policy::source::Source;
 
@@ -160,17 +160,16 @@ fn plaintext_is_believed_and_contradictions_are_told() {
         ((5, 5), vec![], Began::Plaintext, Some(SeenBy::Kernel), false),
         ((5, 5), vec![tls(), plain()], Began::Plaintext, Some(SeenBy::Kernel), false),
     ] {
-        let counts: Counts =
-            [(1, Conversations { tls: counted.0, plaintext: counted.1, unverified: 0 })].into();
+        let counts: Counts = [(1, Flows { began: counted.0, plaintext: counted.1, unverified: 0 })].into();
         let port = of(&probes, &rules, &counts);
         assert_eq!((port.began, port.by), (began, by), "{counted:?} {probes:?}");
-        assert_eq!(port.why.is_some_and(|why| why.contains("conversations")), contradicts);
+        assert_eq!(port.why.is_some_and(|why| why.contains("flows began")), contradicts);
     }
 }
 
 #[test]
 fn counters_of_a_rule_with_other_ports_are_told_and_say_nothing_of_one() {
-    let counts: Counts = [(1, Conversations { tls: 0, plaintext: 5, unverified: 1 })].into();
+    let counts: Counts = [(1, Flows { began: 0, plaintext: 5, unverified: 1 })].into();
     let port = of(&[], &admitted(&rule("1-2", OBSERVE)), &counts);
     assert_eq!((port.began, port.counted.unwrap().plaintext), (Began::Unknown, 5));
     // Nobody listens at the others.
@@ -178,9 +177,8 @@ fn counters_of_a_rule_with_other_ports_are_told_and_say_nothing_of_one() {
     assert_eq!(port.began, Began::Plaintext);
     // Two rules for one port: both count for it.
     let both = [rule("1", OBSERVE), rule("1", REQUIRED)].join(",");
-    let counts: Counts =
-        [1, 2].map(|rule| (rule, Conversations { tls: 3, ..Conversations::default() })).into();
-    assert_eq!(of(&[], &admitted(&both), &counts).counted.unwrap().tls, 6);
+    let counts: Counts = [1, 2].map(|rule| (rule, Flows { began: 3, ..Flows::default() })).into();
+    assert_eq!(of(&[], &admitted(&both), &counts).counted.unwrap().began, 6);
 }
 
 #[test]

@@ -444,7 +444,7 @@ pub struct TlsCount {
     pub starttls: Option<String>,
     /// Flows whose server began as TLS.
     pub began: u64,
-    /// Flows of which either end began otherwise.
+    /// Flows of which an end that is looked at began otherwise.
     pub plaintext: u64,
     /// Flows whose beginning was not seen, or could not be read.
     pub unverified: u64,

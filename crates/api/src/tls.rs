@@ -274,9 +274,9 @@ pub struct Watched {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "TlsWanted"))]
 #[serde(rename_all = "lowercase")]
 pub enum Wanted {
-    /// That it is counted what conversations begin with.
+    /// That flows are counted by how they begin.
     Observe,
-    /// That they begin with TLS.
+    /// That they begin as TLS.
     Required,
 }
 
@@ -291,15 +291,15 @@ impl Wanted {
     }
 }
 
-/// How many conversations the kernel has seen begin, by what with.
+/// How many flows the kernel has counted, by how they began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "TlsConversations"))]
-pub struct Conversations {
-    /// With TLS.
-    pub tls: u64,
-    /// With something else.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "TlsFlows"))]
+pub struct Flows {
+    /// Whose server began as TLS.
+    pub began: u64,
+    /// Of which an end that is looked at began otherwise.
     pub plaintext: u64,
-    /// They were there before anybody looked.
+    /// Whose beginning was not seen.
     pub unverified: u64,
 }
 
@@ -350,7 +350,7 @@ pub struct Port {
     pub by: Option<SeenBy>,
     /// What the kernel has counted for the rules with `tls` that name it; they may name other ports, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub counted: Option<Conversations>,
+    pub counted: Option<Flows>,
     /// What plaintext looks like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub looks_like: Option<String>,

@@ -1,4 +1,4 @@
-//! Connects to a port and says whether it begins with TLS, which certificates it presents, and whether it wants one of
+//! Connects to a port and says whether it begins as TLS, which certificates it presents, and whether it wants one of
 //! its client. Nothing is asked of the service, and nothing is kept of what plaintext says.
 //!
 //! Whoever answers may be hostile: a probe takes no longer and reads no more than its [`Limits`].

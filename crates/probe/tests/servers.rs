@@ -267,7 +267,7 @@ fn preludes_are_spoken_and_a_no_is_plaintext() {
             "{found:?}"
         );
     }
-    // Who repeats what it was told has not begun with TLS.
+    // Who repeats what it was told has not begun as TLS.
     let address = serve(|stream| {
         let mut from = stream.try_clone().unwrap();
         let _ = std::io::copy(&mut from, &mut &stream);

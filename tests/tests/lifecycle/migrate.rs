@@ -1,7 +1,7 @@
 //! An agent of another map ABI, or with tables of other sizes, is taken over from without a gap.
 //! Pins of another map ABI are made by giving a dead agent's directory another version; of older ones by
-//! taking away the tables that they did not have; and of layout 2 by putting its flows into hash tables
-//! as well.
+//! taking away the tables that they did not have, and from flows what they did not say of them; and of layout 2 by
+//! putting its flows into hash tables as well.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aya::maps::MapData;
-use bulkhead_abi::{DIRECTIONS, FLOW_ESTABLISHED, FlowRecord, REASONS, VERSION};
+use bulkhead_abi::{
+    BUCKET_SLOTS, DIRECTIONS, FLOW_ESTABLISHED, FlowBucket, FlowRecord, FlowSlot, REASONS, VERSION,
+};
 use bulkhead_dataplane::{FlowTable, wait_for_programs};
 use bulkhead_testkit::lab::slower;
 use bulkhead_testkit::measure::bpf;
@@ -20,14 +22,18 @@ use crate::site::account::{drops, lost, number};
 use crate::site::load;
 use crate::site::{Over, Site, WEB};
 
-/// Layouts whose flows this agent knows: with one account of drops, without what is not reported, with single
+/// Layouts whose flows this agent knows: without what says how they began, with one account of drops, without what is not reported, with single
 /// addresses in a hash, and with flows in hash tables.
+const UNBEGUN: u32 = 8;
 const LAST: u32 = 5;
 const RECENT: u32 = 4;
 const SINGLE: u32 = 3;
 const HASHED: u32 = 2;
 /// One that no agent has yet.
 const UNKNOWN: u32 = VERSION + 7;
+
+/// What [`WEB`] admits of UDP.
+const WEB_UDP: &str = r#"{"name": "udp", "action": "accept", "src": ["tag:client"], "proto": "udp", "dst": ["tag:server:8080"]}"#;
 
 /// The pins of a layout.
 fn pins(site: &Site, version: u32) -> PathBuf {
@@ -42,6 +48,10 @@ fn rename(site: &Site, from: u32, to: u32) {
 /// tables.
 fn downgrade(site: &Site, to: u32) {
     rename(site, VERSION, to);
+    without_beginnings(&pins(site, to).join("state/FLOWS"));
+    if to > LAST {
+        return;
+    }
     one_account(&pins(site, to).join("state"));
     let directories = fs::read_dir(pins(site, to)).unwrap().map(|entry| entry.unwrap().path());
     let mut unknown = vec!["REASON_COUNTERS_1", "LOST_EVENTS_1", "LOST_FLOWS"];
@@ -76,6 +86,22 @@ fn downgrade(site: &Site, to: u32) {
     for name in ["FLOWS", "EVICTED"] {
         fs::remove_file(state.join(name)).unwrap();
     }
+}
+
+/// Until layout 8 a bucket was its slots alone.
+fn without_beginnings(path: &Path) {
+    let from = MapData::from_pin(path).unwrap();
+    let (old, new) = (size_of::<FlowBucket>(), BUCKET_SLOTS as usize * size_of::<FlowSlot>());
+    let entries = from.info().unwrap().max_entries();
+    let from = from.fd().as_fd().try_clone_to_owned().unwrap();
+    let to = bpf::create_mapped(new as u32, entries).unwrap();
+    for index in (0..entries).map(u32::to_ne_bytes) {
+        let mut bucket = vec![0; old];
+        assert!(bpf::has(&from, &index, &mut bucket));
+        bpf::update(&to, &index, &bucket[..new]).unwrap();
+    }
+    fs::remove_file(path).unwrap();
+    MapData::from_fd(to).unwrap().pin(path).unwrap();
 }
 
 /// Until layout 5 there was one account of drops: what both have is in the first.
@@ -168,8 +194,13 @@ impl Asked {
 
 #[test]
 fn another_layout_is_taken_over_without_a_gap() {
-    let layouts =
-        [(Over::Ethernet, HASHED), (Over::Tunnel, HASHED), (Over::Ethernet, SINGLE), (Over::Tunnel, RECENT)];
+    let layouts = [
+        (Over::Ethernet, HASHED),
+        (Over::Tunnel, HASHED),
+        (Over::Ethernet, SINGLE),
+        (Over::Tunnel, RECENT),
+        (Over::Tunnel, UNBEGUN),
+    ];
     for (over, layout) in layouts {
         let mut site = Site::new("layout", over, &[WEB]);
         site.start();
@@ -195,6 +226,35 @@ fn another_layout_is_taken_over_without_a_gap() {
         connection.goes_on();
         assert!(site.connects("client", 8080));
         assert!(site.is_denied("client", 8081) && site.is_denied("stranger", 8080));
+    }
+}
+
+#[test]
+fn flows_that_do_not_say_how_they_began_go_on_unverified() {
+    for tls in ["observe", "required"] {
+        let asks = WEB.replace(r#""dst""#, &format!(r#""proto": "tcp", "tls": "{tls}", "dst""#));
+        let mut site = Site::new("unbegun", Over::Ethernet, &[WEB]);
+        site.start();
+        let mut connection = site.connect("client", 8080);
+        connection.goes_on();
+        let asked = Asked::new(&site);
+        site.kill();
+        downgrade(&site, UNBEGUN);
+        connection.goes_on();
+        assert!(site.is_denied("client", 8081), "without an agent");
+
+        site.write_policy(&[&asks, WEB_UDP]);
+        site.start();
+        is_whole(&site);
+        assert!(asked.is_answered(), "its flow is known");
+        connection.goes_on();
+        assert!(!site.log().contains("tables of an unknown map ABI"), "{}", site.log());
+        let counts = site.status()["agent"]["rule_counters"][0]["tls"].clone();
+        let counted = ["began", "plaintext", "unverified"].map(|word| number(&counts[word]));
+        assert_eq!(counted, [0, 0, 1], "{tls}: {counts}");
+        // Another one that speaks plaintext is known from its beginning.
+        let mut other = site.connect("client", 8080);
+        if tls == "required" { other.is_cut() } else { other.goes_on() }
     }
 }
 
@@ -291,7 +351,7 @@ fn no_packet_is_lost_or_let_through_while_another_layout_is_taken_over() {
     site.start();
     let load = load::start(&site, 8080, 8081);
     std::thread::sleep(Duration::from_millis(300));
-    for layout in [LAST, RECENT, HASHED, SINGLE] {
+    for layout in [UNBEGUN, LAST, RECENT, HASHED, SINGLE] {
         site.kill();
         downgrade(&site, layout);
         std::thread::sleep(Duration::from_millis(100));

@@ -8,7 +8,7 @@ use bulkhead_testkit::packets::build::{
 };
 
 use crate::kernel::SHORT_TIMEOUTS;
-use crate::steps::{Scene, Step};
+use crate::steps::{Bytes, Scene, Step};
 use crate::world::{END, ENDING, FORBIDDEN, NAMES, OTHER, Place, SECURE, SIGNALS, WEB};
 
 const SYN: u8 = 2;
@@ -25,6 +25,9 @@ pub fn all(place: &Place, audit: bool) -> Vec<Scene> {
     let mut all = policy(place);
     all.extend(flows(place));
     all.extend(beginnings(place));
+    for tags in [&[0x8100][..], &[0x88a8, 0x8100]] {
+        all.extend(beginnings(place).into_iter().map(|scene| scene.in_vlan(tags)));
+    }
     all.extend(fragments(place));
     all.extend(errors(place));
     all.extend(malformed(place));
@@ -35,6 +38,18 @@ pub fn all(place: &Place, audit: bool) -> Vec<Scene> {
 
 fn scene(name: &'static str, steps: impl Into<Vec<Step>>) -> Scene {
     Scene { name, start: None, steps: steps.into() }
+}
+
+impl Scene {
+    /// The same in frames with VLAN tags of these EtherTypes.
+    fn in_vlan(mut self, tags: &[u16]) -> Self {
+        for step in &mut self.steps {
+            if let Bytes::Packet(packet) = &step.bytes {
+                step.bytes = Bytes::Frame(ethernet(tags, ethertype(packet), packet));
+            }
+        }
+        self
+    }
 }
 
 impl Place {
@@ -87,6 +102,7 @@ fn policy(place: &Place) -> Vec<Scene> {
 /// What begins as TLS, what does not, and what comes too early.
 fn beginnings(place: &Place) -> Vec<Scene> {
     const HELLO: &[u8] = &[22, 3, 1, 1, 0, 1, 0, 0];
+    const ANSWER: &[u8] = &[22, 3, 3, 0, 90, 2, 0, 0];
     const PLAIN: &[u8] = b"GET / HTTP/1.1";
     // A segment whose data begin `at` bytes behind its direction's first one.
     let segment = |flags: u8, at: u32, data: &[u8]| {
@@ -99,7 +115,18 @@ fn beginnings(place: &Place) -> Vec<Scene> {
     let begun = || step(&place.ip(TCP, tcp((HIGH, SECURE), SYN, &[])), Reason::Rule);
     let begins = |data: &[u8], reason| step(&segment(ACK, 0, data), reason);
     let syn_with = |data: &[u8], reason| step(&place.ip(TCP, tcp((HIGH, SECURE), SYN, data)), reason);
+    // What a server says first, to somebody behind.
+    let answers = |data: &[u8], reason| {
+        let mut segment = tcp((SECURE, HIGH), ACK, data);
+        segment[4..8].copy_from_slice(&2u32.to_be_bytes());
+        let rule = place.rule(SECURE, true);
+        let syn_ack = Step::forth(&place.ip(TCP, tcp((SECURE, HIGH), SYN_ACK, &[])), Reason::Reply);
+        let answer = Step::forth(&place.ip(TCP, segment), reason).rule(rule);
+        [place.asked_back(SECURE), syn_ack.rule(rule), answer]
+    };
     vec![
+        scene("answers as tls", answers(ANSWER, Reason::Reply)),
+        scene("answers in plaintext", answers(PLAIN, Reason::NotTls)),
         scene("begins as tls", [begun(), begins(HELLO, Reason::Rule)]),
         scene("begins as tls on its syn", [syn_with(HELLO, Reason::Rule)]),
         scene("begins in plaintext on its syn", [syn_with(PLAIN, Reason::NotTls)]),

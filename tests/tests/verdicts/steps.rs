@@ -217,7 +217,13 @@ impl Stage {
 
 /// The addresses of a packet, read where they lie; zeros if it was not parsed that far.
 fn addresses(bytes: &[u8], kind: Kind, meta: &Metadata) -> (Address, Address) {
-    let packet = &bytes[if kind == Kind::Ethernet { 14 } else { 0 }..];
+    let mut packet = bytes;
+    if kind == Kind::Ethernet {
+        let tags = bytes[12..]
+            .chunks(4)
+            .take_while(|tag| [[0x81, 0], [0x88, 0xa8]].iter().any(|of| tag.starts_with(of)));
+        packet = bytes.get(14 + 4 * tags.count()..).unwrap_or_default();
+    }
     let v4 = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&packet[at..at + 4]).expect("4 bytes"));
     let v6 = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).expect("16 bytes"));
     match meta.headers.version {

@@ -85,7 +85,7 @@ pub fn show(agents: &Agents) -> Result<()> {
     let (secure, exporter) = (line(SECURE), line(EXPORTER));
     ensure!(
         ["began as TLS", "demanded", SPIFFE].iter().all(|words| secure.contains(words)),
-        "port {SECURE} begins with TLS, and that was not found"
+        "port {SECURE} begins as TLS, and that was not found"
     );
     ensure!(exporter.contains("plaintext (http)"), "port {EXPORTER} is in plaintext, and that was not found");
     Ok(())

@@ -1,4 +1,4 @@
-//! `bulkhead tls`: which service ports begin with TLS, and what they present.
+//! `bulkhead tls`: which service ports begin as TLS, and what they present.
 
 pub mod coverage;
 mod scan;
@@ -7,7 +7,7 @@ mod table;
 use crate::exit::Answer;
 use crate::global::Global;
 
-/// Show which service ports begin with TLS, and what they present.
+/// Show which service ports begin as TLS, and what they present.
 ///
 /// What a port begins with says nothing of what follows, and what a certificate says is presented: nobody vouches for
 /// it.

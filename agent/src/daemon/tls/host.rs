@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use bulkhead_api::status::{RuleCount, TlsCount};
-use bulkhead_api::tls::Conversations;
+use bulkhead_api::tls::Flows;
 
 use crate::daemon::state::Enforcer;
 use crate::daemon::workloads;
@@ -41,7 +41,7 @@ pub(super) fn counts(enforcer: &Enforcer) -> anyhow::Result<Counts> {
     let counts = live.built.counts(enforcer.pins(), &live.folded)?;
     let of = |count: RuleCount| {
         let TlsCount { began, plaintext, unverified, .. } = count.tls?;
-        Some((count.rule.number, Conversations { tls: began, plaintext, unverified }))
+        Some((count.rule.number, Flows { began, plaintext, unverified }))
     };
     Ok(counts.into_iter().filter_map(of).collect())
 }

@@ -49,7 +49,7 @@ fn line(port: &Port) -> Markup {
             }
             td {
                 (began(port))
-                @if let Some(counted) = port.counted { br; small { (counted.tls) " as TLS, " (counted.plaintext) " in plaintext, " (counted.unverified) " unverified" } }
+                @if let Some(counted) = port.counted { br; small { (counted.began) " began as TLS, " (counted.plaintext) " in plaintext, " (counted.unverified) " unverified" } }
                 @if let Some(why) = &port.why { br; small { (text(why)) } }
             }
             td { @if port.certificate.is_some() { (port.client_certificate.words()) } @else { "–" } }

@@ -32,7 +32,7 @@ pub(crate) fn coverage() -> Coverage {
             &json!({
                 "process": "oms", "wanted": "required", "is_required": true, "began": "tls", "by": "kernel",
                 "client_certificate": "demanded", "certificate": certificate, "invalid": "expired yesterday",
-                "counted": {"tls": 7, "plaintext": 0, "unverified": 1},
+                "counted": {"began": 7, "plaintext": 0, "unverified": 1},
             }),
         ),
         port(
@@ -64,7 +64,7 @@ fn the_page_says_what_ports_begin_with_and_escapes_what_they_present() {
         "exporter.service",
         "spiffe://bank.example/&lt;i&gt;oms",
         "expired yesterday",
-        "7 as TLS, 0 in plaintext, 1 unverified",
+        "7 began as TLS, 0 in plaintext, 1 unverified",
         "no answer within 5000 ms",
         "demanded",
         "nobody vouches for it",

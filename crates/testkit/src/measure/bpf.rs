@@ -41,6 +41,8 @@ const DRIVER_MODE: u32 = 1 << 2;
 /// Before all others, where no other program is named.
 const BEFORE: u32 = 1 << 3;
 const NO_PREALLOC: u32 = 1;
+/// `BPF_F_MMAPABLE`.
+const MAPPED: u32 = 1 << 10;
 const LIVE_FRAMES: u32 = 1 << 1;
 
 /// Calls bpf(2) with a part of `union bpf_attr`.
@@ -62,6 +64,18 @@ fn owned(fd: libc::c_long) -> OwnedFd {
 /// If the kernel refuses.
 pub fn create(kind: u32, key: u32, value: u32, entries: u32) -> Result<OwnedFd> {
     let flags = if kind == LPM_TRIE { NO_PREALLOC } else { 0 };
+    create_with(kind, key, value, entries, flags)
+}
+
+/// Makes an array that processes can map into their memory, with values of this size, in bytes.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn create_mapped(value: u32, entries: u32) -> Result<OwnedFd> {
+    create_with(ARRAY, 4, value, entries, MAPPED)
+}
+
+fn create_with(kind: u32, key: u32, value: u32, entries: u32, flags: u32) -> Result<OwnedFd> {
     let mut attribute = [kind, key, value, entries, flags, 0];
     let fd = call(MAP_CREATE, &mut attribute)
         .with_context(|| format!("make a map of type {kind} with {entries} entries"))?;

@@ -1,6 +1,6 @@
 //! TLS probes against real servers: what ports begin with, what they present, and that nobody else notices.
 
-mod servers;
+pub mod servers;
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;

@@ -18,7 +18,7 @@ use crate::site::Site;
 const STARTS: Duration = Duration::from_secs(20);
 
 /// PostgreSQL's programs.
-const POSTGRES: &str = "/usr/lib/postgresql/15/bin";
+pub const POSTGRES: &str = "/usr/lib/postgresql/15/bin";
 
 /// `good.pem`, `expired.pem` and `early.pem`, each with its key, and `authority.pem`.
 pub struct Certificates {
@@ -130,7 +130,7 @@ impl Servers {
         self.add(site, command, "nginx", port);
     }
 
-    /// PostgreSQL, with TLS, on its usual port.
+    /// PostgreSQL, with TLS, on its usual port, for whoever comes.
     pub fn postgres(&mut self, site: &Site) {
         // It does not run as root, and reads a key that is its own alone.
         let directory = tempfile_for("postgres");
@@ -154,11 +154,14 @@ impl Servers {
         std::fs::copy(site.path("good.pem"), &key).unwrap();
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
         owned(&key);
-        let mut command = as_postgres("postgres");
-        command.arg("-D").arg(&data).args(["-k", "", "-h", "*", "-p", "5432", "-c", "ssl=on"]);
-        for name in ["ssl_cert_file", "ssl_key_file"] {
-            command.arg("-c").arg(format!("{name}={}", key.display()));
+        let key = key.display();
+        let settings = format!("ssl = on\nssl_cert_file = '{key}'\nssl_key_file = '{key}'\n");
+        for (name, lines) in [("postgresql.conf", &*settings), ("pg_hba.conf", "host all all all trust\n")] {
+            let mut file = std::fs::File::options().append(true).open(data.join(name)).unwrap();
+            file.write_all(lines.as_bytes()).unwrap();
         }
+        let mut command = as_postgres("postgres");
+        command.arg("-D").arg(&data).args(["-k", "", "-h", "*", "-p", "5432"]);
         self.add(site, command, "postgres", 5432);
     }
 }

@@ -1,20 +1,20 @@
-"""A client: KIND ADDRESS PORT [COUNT]. It prints what came of it, in a word."""
+"""A client: ADDRESS KIND:PORT:COUNT… All begin at once; it prints what came of each, a line each."""
 import random
 import socket
 import ssl
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
-KIND, ADDRESS, PORT = sys.argv[1], sys.argv[2], int(sys.argv[3])
-COUNT = int(sys.argv[4]) if len(sys.argv) > 4 else 1
+ADDRESS = sys.argv[1]
 FAMILY = socket.AF_INET6 if ":" in ADDRESS else socket.AF_INET
 WAIT = 1.5
 
 
-def connect():
+def connect(port):
     connection = socket.socket(FAMILY, socket.SOCK_STREAM)
     connection.settimeout(20)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.connect((ADDRESS, PORT))
+    connection.connect((ADDRESS, port))
     return connection
 
 
@@ -40,7 +40,7 @@ def over(connection, version=None):
         return echo(tls)
 
 
-def by_hand(cut, fast=False, protocols=None):
+def by_hand(port, cut, fast=False, protocols=None):
     """A handshake whose first flight is cut by hand."""
     into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
     settings = context()
@@ -54,11 +54,11 @@ def by_hand(cut, fast=False, protocols=None):
     hello = out.read()
     if fast:
         connection = socket.socket(FAMILY, socket.SOCK_STREAM)
-        sent = connection.sendto(hello, socket.MSG_FASTOPEN, (ADDRESS, PORT))
+        sent = connection.sendto(hello, socket.MSG_FASTOPEN, (ADDRESS, port))
         connection.settimeout(20)
         hello = hello[sent:]
     else:
-        connection = connect()
+        connection = connect(port)
     for piece in cut(hello):
         connection.sendall(piece)
     while True:
@@ -90,29 +90,29 @@ def answer(connection):
         return "silence"
 
 
-def plain():
-    connection = connect()
+def plain(port):
+    connection = connect(port)
     connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     return answer(connection)
 
 
-def plain_bytewise():
-    connection = connect()
+def plain_bytewise(port):
+    connection = connect(port)
     for byte in b"GET / HTTP/1.1\r\nHost: x\r\n\r\n":
         connection.sendall(bytes([byte]))
     return answer(connection)
 
 
-def plain_fast():
+def plain_fast(port):
     connection = socket.socket(FAMILY, socket.SOCK_STREAM)
-    connection.sendto(b"GET / HTTP/1.1\r\n\r\n", socket.MSG_FASTOPEN, (ADDRESS, PORT))
+    connection.sendto(b"GET / HTTP/1.1\r\n\r\n", socket.MSG_FASTOPEN, (ADDRESS, port))
     return answer(connection)
 
 
-def postgres():
-    connection = connect()
+def postgres(port):
+    connection = connect(port)
     connection.sendall(bytes.fromhex("0000000804d2162f"))
-    said = answer(connection) if PORT != 5432 else connection.recv(1)
+    said = answer(connection) if port != 5432 else connection.recv(1)
     if said != b"S":
         connection.sendall(b"user bob")
         return said
@@ -120,30 +120,38 @@ def postgres():
     return over(connection)
 
 
-def datagram():
-    socket.socket(FAMILY, socket.SOCK_DGRAM).sendto(b"orders.accepted:1|c", (ADDRESS, PORT))
+def datagram(port):
+    socket.socket(FAMILY, socket.SOCK_DGRAM).sendto(b"orders.accepted:1|c", (ADDRESS, port))
     return "sent"
 
 
 KINDS = {
-    "tls12": lambda: over(connect(), ssl.TLSVersion.TLSv1_2),
-    "tls13": lambda: over(connect(), ssl.TLSVersion.TLSv1_3),
-    "bytewise": lambda: by_hand(bytewise),
-    "large": lambda: by_hand(lambda hello: [hello], protocols=[f"protocol-{n:04}-{'x' * 200}" for n in range(40)]),
-    "fast": lambda: by_hand(lambda hello: [hello] if hello else [], fast=True),
+    "tls12": lambda port: over(connect(port), ssl.TLSVersion.TLSv1_2),
+    "tls13": lambda port: over(connect(port), ssl.TLSVersion.TLSv1_3),
+    "bytewise": lambda port: by_hand(port, bytewise),
+    "large": lambda port: by_hand(port, lambda hello: [hello], protocols=[f"protocol-{n:04}-{'x' * 200}" for n in range(40)]),
+    "fast": lambda port: by_hand(port, lambda hello: [hello] if hello else [], fast=True),
     "plain": plain,
     "plain-bytewise": plain_bytewise,
     "plain-fast": plain_fast,
-    "listen": lambda: answer(connect()),
+    "listen": lambda port: answer(connect(port)),
     "postgres": postgres,
     "datagram": datagram,
 }
 
-found = {}
-for _ in range(COUNT):
-    try:
-        came = KINDS[KIND]()
-    except OSError as error:
-        came = f"failed: {error}"
-    found[came] = found.get(came, 0) + 1
-print("; ".join(f"{word} {count}" if COUNT > 1 else word for word, count in sorted(found.items())))
+
+def ask(words):
+    kind, port, count = words.split(":")
+    found = {}
+    for _ in range(int(count)):
+        try:
+            came = KINDS[kind](int(port))
+        except OSError as error:
+            came = f"failed: {error}"
+        found[came] = found.get(came, 0) + 1
+    return "; ".join(f"{word} {times}" for word, times in sorted(found.items()))
+
+
+asks = sys.argv[2:]
+with ThreadPoolExecutor(len(asks)) as threads:
+    print(*threads.map(ask, asks), sep="\n")
