@@ -109,7 +109,7 @@ fn decide_between(
             let reason = about_flow(env, packet, meta, direction);
             let is_unrelated = reason == Reason::IcmpErrorUnrelated && direction == Direction::Egress;
             let is_answer =
-                env.has_rejects() && is_unrelated && quotes_rejected(env, &meta.headers, &meta.quote);
+                env.has_rejects() && is_unrelated && quotes_rejected(env, packet, &meta.headers, &meta.quote);
             return Outcome::of(if is_answer { Reason::IcmpError } else { reason });
         }
         Role::OtherIcmp
@@ -197,7 +197,7 @@ pub(crate) fn decide_judged(
     if env.has_rejects()
         && role == Role::End
         && direction == Direction::Egress
-        && is_reset(env, packet, &meta.headers, meta.sides)
+        && is_reset(env, &meta.headers, meta.sides)
     {
         return Outcome::of(Reason::Reset);
     }

@@ -1,6 +1,6 @@
 //! ICMP errors: what they quote, and whom they are believed. See docs/decisions/0032.
 
-use bulkhead_abi::{Address, Direction, Rate};
+use bulkhead_abi::{Address, Direction, Leaf, Rate};
 
 use crate::flow::{find, own_key, reply_key};
 use crate::metadata::{Found, Metadata};
@@ -129,12 +129,25 @@ fn quoted_flow(
     still_allowed(env, &found.key, started, sides).map(|_| ())
 }
 
-/// Whether an ICMP error that leaves, and that [`about_flow`] has read, is about a datagram that the policy does not let
-/// in, and says so to its sender.
+/// Bytes of an ICMP error that is such an answer: its header, and of the datagram the IP header and UDP's.
+const ANSWER4: u32 = 8 + 20 + 8;
+const ANSWER6: u32 = 8 + 40 + 8;
+
+/// Whether an ICMP error that leaves, and that [`about_flow`] has read, says no more than that this host does not let in
+/// a datagram, which the policy wants said: of this host itself, "administratively prohibited" (RFC 1812 section
+/// 5.2.7.1, RFC 4443 section 3.1), and quoting nothing but headers.
 #[inline(never)]
-pub(crate) fn quotes_rejected(env: &impl Calls, headers: &Headers, quote: &Headers) -> bool {
-    quote.protocol == protocol::UDP
+pub(crate) fn quotes_rejected(env: &impl Calls, packet: &Packet, headers: &Headers, quote: &Headers) -> bool {
+    let (kind, code, length) = if headers.version == 4 { (3, 13, ANSWER4) } else { (1, 1, ANSWER6) };
+    let is_prohibition = packet
+        .header::<2>(headers.transport as usize)
+        .is_some_and(|start| start.byte(0) == kind && start.byte(1) == code);
+    is_prohibition
+        && headers.transport_length == length
+        && quote.protocol == protocol::UDP
         && quote.source == headers.destination
+        && quote.destination == headers.source
+        && env.leaf(headers.version, &headers.source).is_ok_and(Leaf::own)
         && quoted_ends(env, Direction::Ingress, quote)
             .is_ok_and(|sides| rejects(env, sides, protocol::UDP, quote.destination_port))
 }

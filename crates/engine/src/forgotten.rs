@@ -9,8 +9,15 @@ use crate::{Answer, Calls, Environment, RateState};
 /// sent at once is answered at once, and not each segment of it.
 const PAUSE: u32 = 100;
 
-/// How many words keep which ends were answered last, and when.
-pub const ANSWER_WORDS: u32 = 8192;
+/// How many words keep which ends were answered last, and when, and one more the rate of answers to this host's own
+/// sockets.
+pub const ANSWER_WORDS: u32 = ENDS + 1;
+
+/// The word of that rate.
+pub(crate) const OWN_WORD: u32 = ENDS;
+
+/// Words of ends. A power of two.
+const ENDS: u32 = 8192;
 
 /// Asks for an answer to a segment that comes in to no connection, if it is to this host itself: a reset (RFC
 /// 9293 section 3.10.7.1. Any segment that gets here has an ACK.) In audit mode the segment passes, and the
@@ -34,7 +41,7 @@ pub(crate) fn is_first(env: &impl Environment, headers: &Headers) -> bool {
     let [a, b, c, d] = headers.source;
     let ports = u32::from(headers.source_port) << 16 | u32::from(headers.destination_port);
     let hash = hash(&[a, b ^ ports, c, d]);
-    let Some(state) = env.answer_state((hash >> (64 - ANSWER_WORDS.trailing_zeros())) as u32) else {
+    let Some(state) = env.answer_state((hash >> (64 - ENDS.trailing_zeros())) as u32) else {
         return false;
     };
     // Which ends above, when below. A word that nothing has used is of no ends.

@@ -1,13 +1,14 @@
 //! What the policy does not admit and says so (`onDeny`): whoever begins a conversation hears at once that it will
 //! not be one. See docs/decisions/0055.
 
-use bulkhead_abi::{Direction, Leaf};
+use bulkhead_abi::{Direction, Leaf, Rate};
 
 use crate::flow::within_new_flows;
-use crate::forgotten::is_first;
+use crate::forgotten::{OWN_WORD, is_first};
 use crate::metadata::{Metadata, Sides};
 use crate::parse::{Headers, Role, protocol, tcp};
-use crate::{Answer, Calls, Packet, Reason};
+use crate::rate::take;
+use crate::{Answer, Calls, Reason};
 
 /// Asks for the answer to a packet that is dropped, whose cell says that who begins a conversation is told: if this one
 /// begins one, and the end on this side is this host itself. The kernel lets nobody but a workload speak for a workload,
@@ -26,10 +27,22 @@ pub fn rejected(env: &impl Calls, meta: &Metadata, direction: Direction) {
         && begins_here(env, headers, *sides, direction)
         && env.leaf(headers.version, here).is_ok_and(is_host)
         && is_first(env, headers)
-        && (direction == Direction::Egress || within_new_flows(env, &headers.source))
+        && match direction {
+            Direction::Ingress => within_new_flows(env, &headers.source),
+            Direction::Egress => within_own(env),
+        }
     {
         env.answer(headers, Answer::Rejected(direction));
     }
+}
+
+/// How many answers the sockets of this host get: 1,000 a second after a burst of 100. Who floods here must not use up
+/// what others are answered by.
+const OWN: Rate = Rate { interval: 1_000_000, tolerance: 99 * 1_000_000 };
+
+#[inline(always)]
+fn within_own(env: &impl Calls) -> bool {
+    env.answer_state(OWN_WORD).is_some_and(|state| take(&state, OWN, env.flow_time(), 1))
 }
 
 /// Whether somebody who is known begins a conversation.
@@ -50,17 +63,17 @@ fn begins_here(env: &impl Calls, headers: &Headers, sides: Sides, direction: Dir
     }
 }
 
-/// Whether a segment that leaves is such an answer: a reset without a byte of data to somebody who may not begin the
-/// conversation that it would end, and is to be told so.
+/// A TCP header without options.
+const BARE_RESET: u32 = 20;
+
+/// Whether a segment that leaves is such an answer: a reset without options or a byte of data, of this host itself, to
+/// somebody who may not begin the conversation that it would end, and is to be told so.
 #[inline(always)]
-pub(crate) fn is_reset(env: &impl Calls, packet: &Packet, headers: &Headers, sides: Sides) -> bool {
-    if headers.protocol != protocol::TCP || headers.detail & tcp::RST == 0 {
-        return false;
-    }
-    let Some(start) = packet.header::<20>(headers.transport as usize) else {
-        return false;
-    };
-    u32::from(start.byte(12) >> 4) * 4 == headers.transport_length
+pub(crate) fn is_reset(env: &impl Calls, headers: &Headers, sides: Sides) -> bool {
+    headers.protocol == protocol::TCP
+        && headers.detail & tcp::RST != 0
+        && headers.transport_length == BARE_RESET
+        && env.leaf(headers.version, &headers.source).is_ok_and(Leaf::own)
         && rejects(env, sides, protocol::TCP, headers.source_port)
 }
 

@@ -148,7 +148,9 @@ impl Sender {
     /// If its source is no address of this host any more, or there is no way to its destination now.
     pub fn send(&self, answer: &Answer) -> anyhow::Result<()> {
         let Answer { from, to, is_here, .. } = answer;
-        anyhow::ensure!(!from.ip().is_multicast(), "{} is a group", from.ip());
+        for end in [from.ip(), to.ip()] {
+            anyhow::ensure!(!end.is_multicast(), "{end} is a group");
+        }
         let sockets = if *is_here { &self.here } else { &self.away };
         let socket = if from.is_ipv4() { Some(&sockets.v4) } else { sockets.v6.as_ref() };
         let socket = socket.context("the kernel has no IPv6")?;

@@ -140,6 +140,18 @@ fn one_sender_is_told_as_often_as_it_may_begin_flows() {
 }
 
 #[test]
+fn who_floods_here_leaves_answers_for_others() {
+    let tables = rejecting(&rules());
+    let node = Node::new(&tables);
+    for port in 1..2000 {
+        node.send(tcp((OWN, port), (PEER, DENIED), SYN));
+    }
+    assert_eq!(told(&node).len(), 100);
+    node.receive(tcp((PEER, 1), (OWN, DENIED), SYN));
+    assert_eq!(told(&node).len(), 1);
+}
+
+#[test]
 fn of_what_leaves_only_a_bare_reset_of_what_is_rejected_passes() {
     let tables = rejecting(&rules());
     let node = Node::new(&tables);
@@ -150,14 +162,19 @@ fn of_what_leaves_only_a_bare_reset_of_what_is_rejected_passes() {
             assert_eq!(outcome.rule, NO_RULE);
             assert_eq!(node.send(tcp((own, OTHER_PORT), (peer, 40_000), flags)), Reason::Reset);
         }
-        // No byte of data, and no other segment.
+        // No byte of data, nor of options, and no other segment.
         let mut segment = tcp_header(DENIED, 40_000, RST_ACK);
         segment.push(b'x');
+        assert_eq!(node.send(ip(own, peer, TCP, &segment)), Reason::NoFlow);
+        let mut segment = tcp_header(DENIED, 40_000, RST_ACK);
+        segment[12] = 0xf0;
+        segment.extend([1; 40]);
         assert_eq!(node.send(ip(own, peer, TCP, &segment)), Reason::NoFlow);
         for flags in [SYN, SYN_ACK, ACK, FIN_ACK, 0x18] {
             assert_ne!(node.send(tcp((own, OTHER_PORT), (peer, 40_000), flags)), Reason::Reset, "{flags:#x}");
         }
-        // Nor to strangers, nor inwards.
+        // Nor of whom is behind this host, to strangers, or inwards.
+        assert_ne!(node.send(tcp((ROUTED, DENIED), (PEER, 40_000), RST_ACK)), Reason::Reset);
         assert_eq!(node.send(tcp((OWN, DENIED), (NOBODY, 40_000), RST_ACK)), Reason::UnknownAddress);
         assert_ne!(node.receive(tcp((peer, DENIED), (own, 40_000), RST_ACK)), Reason::Reset);
     }
@@ -168,10 +185,13 @@ fn of_what_leaves_only_a_bare_reset_of_what_is_rejected_passes() {
 fn of_icmp_errors_only_those_about_datagrams_that_are_rejected_pass_besides() {
     let tables = rejecting(&[inward(UDP, OPEN), denied(inward(UDP, DENIED))]);
     let silent = super::world::tables(&[inward(UDP, OPEN), denied(inward(UDP, DENIED))]);
-    let prohibited = |from: &str, to: &str, quote: &[u8]| {
-        let kind = if from.contains(':') { 1 } else { 3 };
-        icmp(from, to, kind, [0; 4], quote)
+    let error = |from: &str, to: &str, kind: [u8; 2], quote: &[u8]| {
+        let mut packet = icmp(from, to, kind[0], [0; 4], quote);
+        packet[if from.contains(':') { 41 } else { 21 }] = kind[1];
+        packet
     };
+    let code = |from: &str| if from.contains(':') { [1, 1] } else { [3, 13] };
+    let prohibited = |from: &str, to: &str, quote: &[u8]| error(from, to, code(from), quote);
     for (peer, own) in [(PEER, OWN), (PEER6, OWN6)] {
         let node = Node::new(&tables);
         for port in [DENIED, OTHER_PORT] {
@@ -179,6 +199,17 @@ fn of_icmp_errors_only_those_about_datagrams_that_are_rejected_pass_besides() {
             assert_eq!(node.send(prohibited(own, peer, &quote)), Reason::IcmpError, "{port}");
             assert_eq!(Node::new(&silent).send(prohibited(own, peer, &quote)), Reason::IcmpErrorUnrelated);
         }
+        // Nothing else is said, and by nobody else.
+        let quote = udp((peer, 40_000), (own, DENIED));
+        let [kind, other] = code(own);
+        for kind in [[kind, other + 1], [kind, 0], [kind + 8, other], [11, 0], [3, 4]] {
+            assert_ne!(node.send(error(own, peer, kind, &quote)), Reason::IcmpError, "{kind:?}");
+        }
+        let data = ip(peer, own, UDP, &[udp_header(40_000, DENIED, 9), vec![b'x']].concat());
+        assert_eq!(node.send(prohibited(own, peer, &data)), Reason::IcmpErrorUnrelated);
+        let behind = udp((PEER, 40_000), (ROUTED, DENIED));
+        assert_ne!(node.send(prohibited(ROUTED, PEER, &behind)), Reason::IcmpError);
+        assert_ne!(node.send(prohibited(OWN, PEER, &behind)), Reason::IcmpError);
         // What is admitted has a flow to be about; TCP is answered by resets; nothing comes in for it.
         let admitted = udp((peer, 40_000), (own, OPEN));
         assert_eq!(node.send(prohibited(own, peer, &admitted)), Reason::IcmpErrorUnrelated);
