@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bulkhead_api::event::Timestamp;
+use bulkhead_api::text::plain;
 use bulkhead_api::tls::Certificate;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -92,9 +93,11 @@ fn take<T>(list: &mut Vec<T>, name: T) -> bool {
     has_room
 }
 
+/// The text for people and labels: whoever presents a certificate has written it.
 fn cut(text: &str) -> String {
+    let text = plain(text);
     if text.len() <= LONGEST {
-        return text.to_owned();
+        return text.into_owned();
     }
     format!("{}…", &text[..text.floor_char_boundary(LONGEST)])
 }

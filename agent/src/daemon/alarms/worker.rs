@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bulkhead_api::event::{Alarm, Kind};
+use bulkhead_api::text::plain;
 
 use super::sessions::Sessions;
 use super::telling::{Outside, Remembered, Telling};
@@ -152,7 +153,8 @@ struct OfAgent<'a> {
 impl Outside for OfAgent<'_> {
     fn publish(&mut self, mut alarm: Alarm) {
         alarm.generation = self.generation;
-        tracing::warn!(alarm = alarm.alarm.name(), state = alarm.state.name(), "{}", alarm.detail);
+        let detail = plain(&alarm.detail);
+        tracing::warn!(alarm = alarm.alarm.name(), state = alarm.state.name(), "{detail}");
         self.enforcer.shared.tell(timestamp(boot_time()), Kind::Alarm(Box::new(alarm)));
     }
 

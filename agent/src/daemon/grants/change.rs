@@ -7,7 +7,7 @@ use bulkhead_grants::{LONGEST, Note, is_id};
 use bulkhead_policy::diagnostic::Findings;
 use bulkhead_policy::{inventory, policy};
 
-use super::kept::{Held, Kept, MOST};
+use super::kept::{Held, Kept, MOST, MOST_EARLY};
 use super::verify::{Moment, Verified, seconds, verify};
 use super::{FILE, Grants};
 use crate::daemon::clock::wall_time;
@@ -158,7 +158,11 @@ fn refuse<D: Dataplane>(enforcer: &Enforcer<D>, id: &str) -> Answer {
         if let Some(why) = state.kept.known(id) {
             return Answer::no(why);
         }
-        state.kept.refuse(id, until);
+        if !state.kept.refuse(id, until) {
+            return Answer::no(format!(
+                "{MOST_EARLY} ids that have not come are refused already: no grant {id} runs here; revoke it when it does"
+            ));
+        }
         state.kept.forget(now, (grants(enforcer).is_in_time)());
     }
     let unsaved = save(enforcer).err().map(|error| format!("{error:#}: a restart would forget it"));

@@ -15,6 +15,9 @@ const REMEMBERED: i64 = 7 * 86_400;
 /// How many that are over are remembered at most.
 const MOST_OVER: usize = 4096;
 
+/// How many ids are refused at a time whose grants have not come.
+pub(super) const MOST_EARLY: usize = 1024;
+
 /// What the state directory has of grants.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
@@ -108,9 +111,13 @@ impl Kept {
         Some(entry)
     }
 
-    /// Refuses one that has not come.
-    pub(super) fn refuse(&mut self, id: &str, until: i64) {
-        self.over.push(Over { id: id.to_owned(), until, entry: None });
+    /// Refuses one that has not come; false if too many are refused so already. They push out nothing.
+    pub(super) fn refuse(&mut self, id: &str, until: i64) -> bool {
+        let is_room = self.over.iter().filter(|over| over.entry.is_none()).count() < MOST_EARLY;
+        if is_room {
+            self.over.push(Over { id: id.to_owned(), until, entry: None });
+        }
+        is_room
     }
 
     /// Those that run and whose time is over.
@@ -138,20 +145,21 @@ impl Kept {
         })
     }
 
-    /// Forgets what is long over, if the clock is kept in time, and the oldest of too many. What was revoked before it
-    /// came stays: nobody knows when it ends. Of those only the oldest of too many go, once nothing else is left.
+    /// Forgets what is long over, and of what is over the oldest of too many, if the clock is kept in time. Whatever may
+    /// be good still, and what was revoked before it came, of which nobody knows when it ends, is remembered.
     pub(super) fn forget(&mut self, now: i64, is_in_time: bool) {
-        let is_long_over = |over: &Over| over.until.saturating_add(REMEMBERED) <= now;
-        self.over.retain(|over| over.entry.is_none() || !is_in_time || !is_long_over(over));
-        let mut too_many = self.over.len().saturating_sub(MOST_OVER);
-        for also_revoked in [false, true] {
-            // The oldest are first.
-            self.over.retain(|over| {
-                let goes = too_many > 0 && (also_revoked || over.entry.is_some());
-                too_many -= usize::from(goes);
-                !goes
-            });
+        if !is_in_time {
+            return;
         }
+        let is_over = |over: &Over| over.entry.is_some() && over.until <= now;
+        self.over.retain(|over| !is_over(over) || over.until.saturating_add(REMEMBERED) > now);
+        let mut too_many = self.over.len().saturating_sub(MOST_OVER);
+        // The oldest are first.
+        self.over.retain(|over| {
+            let goes = too_many > 0 && is_over(over);
+            too_many -= usize::from(goes);
+            !goes
+        });
     }
 
     /// All of them that are known, those that run first, with what has become of them by now.
@@ -179,7 +187,7 @@ impl Kept {
 mod tests {
     use bulkhead_api::grant::{Entry, Standing};
 
-    use super::{Held, Kept, MOST_OVER, REMEMBERED};
+    use super::{Held, Kept, MOST_EARLY, MOST_OVER, REMEMBERED};
 
     fn end(kept: &mut Kept, id: &str, until: i64) {
         let entry = Entry {
@@ -218,22 +226,36 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_are_remembered_and_the_oldest_of_too_many_are_not() {
+    fn of_what_is_over_the_newest_are_remembered() {
         let mut kept = Kept::default();
-        kept.refuse("early", 10);
+        assert!(kept.refuse("early", 10));
         for number in 0..=MOST_OVER {
             end(&mut kept, &format!("over-{number}"), 10);
         }
-        kept.forget(0, false);
+        kept.forget(11, false);
+        assert_eq!(kept.over.len(), MOST_OVER + 2, "a clock that nothing keeps in time may say anything");
+        kept.forget(11, true);
         assert_eq!(kept.over.len(), MOST_OVER);
         let known = |kept: &Kept, id: &str| kept.known(id).is_some();
         assert!(known(&kept, "early") && known(&kept, &format!("over-{MOST_OVER}")));
         assert!(!known(&kept, "over-0") && !known(&kept, "over-1") && known(&kept, "over-2"));
-        for number in 0..MOST_OVER {
-            kept.refuse(&format!("early-{number}"), 10);
+    }
+
+    #[test]
+    fn nothing_that_may_be_good_still_is_forgotten_for_others() {
+        let mut kept = Kept::default();
+        for number in 0..MOST_OVER + 10 {
+            end(&mut kept, &format!("revoked-{number}"), 1000);
         }
-        kept.forget(0, false);
-        assert_eq!(kept.over.len(), MOST_OVER);
-        assert!(!known(&kept, "early") && known(&kept, "early-0"));
+        for number in 0..MOST_EARLY {
+            assert!(kept.refuse(&format!("early-{number}"), 10));
+        }
+        assert!(!kept.refuse("more", 10));
+        kept.forget(500, true);
+        assert!((0..MOST_OVER + 10).all(|number| kept.known(&format!("revoked-{number}")).is_some()));
+        assert!((0..MOST_EARLY).all(|number| kept.known(&format!("early-{number}")).is_some()));
+        kept.forget(1000, true);
+        assert!((0..MOST_EARLY).all(|number| kept.known(&format!("early-{number}")).is_some()));
+        assert!(kept.over.len() <= MOST_OVER);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bulkhead_api::event::{Action, Actor, Outcome};
+use bulkhead_api::text::plain;
 use bulkhead_dataplane::Dataplane;
 use bulkhead_policy::inventory::Inventory;
 
@@ -128,7 +129,7 @@ fn tell(enforcer: &Enforcer, error: Option<&anyhow::Error>) {
     let cause = Cause::Source { name: sources.names() + " (all)" };
     match sources.problem() {
         Some(problem) => {
-            tracing::error!("{problem}");
+            tracing::error!("{}", plain(&problem));
             alarms.map(|alarms| alarms.raise(&Found::plain(cause, problem)));
         }
         None => alarms.map_or((), |alarms| alarms.end(&Found::plain(cause, String::new()))),

@@ -25,10 +25,14 @@ pub(super) fn probe(enforcer: &Enforcer) {
     let known = host::look(enforcer);
     let (sockets, mut problems) = sockets::all();
     let mut targets = targets(&listening(&sockets, &Default::default(), &known.host), &known, config.probing);
+    let mut unasked = Vec::new();
     if targets.len() > PORTS {
         problems
             .push(format!("{} sockets are too many for a round: {PORTS} of them are probed", targets.len()));
-        targets.truncate(PORTS);
+        // Whoever opens many ports must not have others forgotten.
+        let presented = &held(&enforcer.tls.0).presented;
+        targets.sort_by_key(|target| !presented.contains_key(&target.address));
+        unasked = targets.split_off(PORTS).into_iter().map(|target| target.address).collect();
     }
     let roots = match &config.ca {
         None => Roots::system(),
@@ -51,7 +55,7 @@ pub(super) fn probe(enforcer: &Enforcer) {
         probes.push(prober.probe(target));
     }
     let kept = &mut *held(&enforcer.tls.0);
-    keep(&mut kept.presented, &probes);
+    keep(&mut kept.presented, &probes, &unasked);
     let found = &mut kept.watched;
     tell(&found.probes, &probes);
     for problem in problems.iter().filter(|problem| !found.problems.contains(problem)) {
@@ -82,11 +86,11 @@ fn targets(listening: &[Listening], known: &Known, probing: Probing) -> Vec<Targ
     targets
 }
 
-/// Keeps what ports have presented, while they are asked and say nothing else.
-fn keep(presented: &mut BTreeMap<SocketAddr, Certificate>, probes: &[Probe]) {
+/// Keeps what ports have presented, while they listen and say nothing else; `unasked` were not probed this time.
+fn keep(presented: &mut BTreeMap<SocketAddr, Certificate>, probes: &[Probe], unasked: &[SocketAddr]) {
     let is_silent = |address: &SocketAddr| {
         let probe = probes.iter().find(|probe| probe.address == *address);
-        probe.is_some_and(|probe| probe.began == Began::Unknown)
+        probe.map_or_else(|| unasked.contains(address), |probe| probe.began == Began::Unknown)
     };
     presented.retain(|address, _| is_silent(address));
     let own = probes.iter().filter_map(|probe| Some((probe.address, probe.chain.first()?.clone())));
@@ -133,15 +137,17 @@ mod tests {
         };
         let mut kept = Default::default();
         let first = [1, 2, 3, 4].map(|port| probe(port, Began::Tls, Some("a")));
-        keep(&mut kept, &first);
+        keep(&mut kept, &first, &[]);
         let then = [
             probe(1, Began::Unknown, None),
             probe(2, Began::Plaintext, None),
             probe(3, Began::Tls, Some("b")),
         ];
-        keep(&mut kept, &then);
+        keep(&mut kept, &then, &[([100, 64, 0, 1], 4).into()]);
         let known: Vec<(u16, &str)> =
             kept.iter().map(|(address, own)| (address.port(), &*own.sha256)).collect();
-        assert_eq!(known, [(1, "a"), (3, "b")]);
+        assert_eq!(known, [(1, "a"), (3, "b"), (4, "a")]);
+        keep(&mut kept, &then, &[]);
+        assert!(!kept.contains_key(&([100, 64, 0, 1], 4).into()), "it listens no more");
     }
 }
