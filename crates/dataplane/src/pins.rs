@@ -387,11 +387,11 @@ mod tests {
         let pins = Pins::new(&base, "x");
         assert!(pins.others().unwrap().is_empty(), "nothing is there yet");
         pins.create().unwrap();
-        for other in ["v90", "v9", "w8", "v", "v7x"] {
+        for other in ["v90", "v70", "w8", "v", "v7x"] {
             std::fs::create_dir_all(base.join("x").join(other)).unwrap();
         }
         let versions: Vec<_> = pins.others().unwrap().iter().map(Pins::version).collect();
-        assert_eq!(versions, [9, 90]);
+        assert_eq!(versions, [70, 90]);
         let prepared = pins.with_prepared(vec![("EVENTS", pins.next_state(5).join("EVENTS"))]);
         assert_ne!(prepared.state("EVENTS"), pins.state("EVENTS"));
         assert_eq!(prepared.state("FRAGMENTS"), pins.state("FRAGMENTS"));
