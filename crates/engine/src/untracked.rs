@@ -77,7 +77,7 @@ fn began_here(env: &impl Environment, found: &mut Found, headers: &Headers, dire
 
 /// This host's end of a segment, and the other one.
 #[inline(always)]
-fn ends(headers: &Headers, direction: Direction) -> (End<'_>, End<'_>) {
+pub(crate) fn ends(headers: &Headers, direction: Direction) -> (End<'_>, End<'_>) {
     let source = End(&headers.source, headers.source_port);
     let destination = End(&headers.destination, headers.destination_port);
     match direction {
@@ -104,7 +104,7 @@ fn began_by_port(env: &impl Environment, headers: &Headers, direction: Direction
 /// Whether what is forwarded, for which there is no socket here, is taken for an open connection: for
 /// a while after the first attach, and only behind this node, never at its own addresses.
 #[inline(always)]
-fn is_taken_up(env: &impl Calls, headers: &Headers, direction: Direction) -> bool {
+pub(crate) fn is_taken_up(env: &impl Calls, headers: &Headers, direction: Direction) -> bool {
     let until = u64::from(env.forwarded_until()) * 1_000_000_000;
     if until == 0 || env.flow_time() >= until {
         return false;

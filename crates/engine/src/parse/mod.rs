@@ -43,6 +43,8 @@ pub mod tcp {
     pub const RST: u8 = 0x04;
     /// The acknowledgement field is significant.
     pub const ACK: u8 = 0x10;
+    /// The urgent pointer is significant.
+    pub const URG: u8 = 0x20;
 }
 
 /// What a packet's headers make of it.

@@ -4,7 +4,7 @@
 use bulkhead_abi::recall;
 
 use super::progress::{Progress, State};
-use super::{COUNTED_TLS, Comparison, IS_CLIENT, PLAINTEXT, REQUIRED};
+use super::{COUNTED_TLS, Comparison, IS_CLIENT, IS_NEW, PLAINTEXT, REQUIRED};
 use crate::parse::Headers;
 use crate::{Environment, Packet};
 
@@ -20,8 +20,8 @@ const HELLO_VERIFY_REQUEST: u8 = 3;
 
 /// Takes what is known of a datagram's flow; whether it is to be compared.
 #[inline(always)]
-pub(super) fn prepare(headers: &Headers, tls: &mut Comparison, is_new: bool) -> bool {
-    if is_new {
+pub(super) fn prepare(headers: &Headers, tls: &mut Comparison) -> bool {
+    if tls.is(IS_NEW) {
         tls.mine = Progress::of(State::Record(0)).bits();
         tls.other = tls.mine;
     }
@@ -55,14 +55,16 @@ pub(super) fn prepare(headers: &Headers, tls: &mut Comparison, is_new: bool) -> 
 #[inline(always)]
 pub(super) fn compare(env: &impl Environment, packet: &Packet, tls: &mut Comparison) {
     let is_client = tls.is(IS_CLIENT);
-    let Some(begins) = begins(env, packet, (recall(&tls.data), recall(&tls.length)), is_client) else {
+    let Some((begins, goes_on)) = begins(env, packet, (recall(&tls.data), recall(&tls.length)), is_client)
+    else {
         return tls.is_unreadable();
     };
     if !begins {
         return tls.is_plaintext();
     }
-    tls.mine = Progress::of(if is_client { State::Began } else { State::Settled }).bits();
-    if !is_client {
+    // After a HelloVerifyRequest, or the versions that a server knows, the client begins once more.
+    tls.mine = Progress::of(if is_client || !goes_on { State::Began } else { State::Settled }).bits();
+    if !is_client && goes_on {
         tls.counted = COUNTED_TLS;
     }
 }
@@ -74,9 +76,9 @@ fn begins(
     packet: &Packet,
     (data, length): (u32, u32),
     is_client: bool,
-) -> Option<bool> {
+) -> Option<(bool, bool)> {
     if length <= MESSAGE {
-        return Some(false);
+        return Some((false, false));
     }
     let [kind, a, b, c, d, ..] = env.read(packet, data, 8)?.to_le_bytes();
     let message = env.read(packet, data.wrapping_add(MESSAGE), 1)? as u8;
@@ -97,5 +99,6 @@ fn begins(
     let begins_quic = kind & 0xc0 == 0xc0 && is_known;
     // A server that knows none of them says which it knows (RFC 9000 section 17.2.1).
     let negotiates = !is_client && kind & 0x80 != 0 && version == 0;
-    Some(begins_dtls || begins_quic || negotiates)
+    let goes_on = begins_quic || begins_dtls && message != HELLO_VERIFY_REQUEST;
+    Some((begins_dtls || begins_quic || negotiates, goes_on))
 }

@@ -10,11 +10,15 @@ mod progress;
 mod record;
 mod stream;
 
-use bulkhead_abi::{CELL_TLS_POSTGRES, CELL_TLS_REQUIRED, Direction, FLOW_TLS, FlowState, FlowValue, recall};
+use bulkhead_abi::{
+    CELL_TLS_POSTGRES, CELL_TLS_REQUIRED, Direction, FLOW_ESTABLISHED, FLOW_FIN_RESPONDER, FLOW_TLS,
+    FlowState, FlowValue, recall,
+};
 
 use crate::flow::{find, look_up, own_key, reply_key};
 use crate::parse::{Role, protocol};
-use crate::socket::{CONNECTION, End};
+use crate::socket::CONNECTION;
+use crate::untracked::{ends, is_taken_up};
 use crate::{Calls, Environment, Metadata, Packet, Reason};
 use progress::{Progress, State};
 
@@ -64,6 +68,13 @@ const IS_CLIENT: u32 = 1 << 2;
 /// What comes too early is held back.
 const HOLDS_BACK: u32 = 1 << 3;
 
+/// A reply of the flow, or the client's answer to its SYN-ACK, was seen.
+const IS_ESTABLISHED: u32 = 1 << 4;
+/// The server has sent a FIN.
+const IS_ENDED: u32 = 1 << 5;
+/// The packet is the flow's first one.
+const IS_NEW: u32 = 1 << 6;
+
 /// One packet's comparison, as it is worked on. In memory of a map, like all metadata, and read back from there after
 /// each step: the verifier would else look at every step once for each state that it can begin in.
 #[repr(C)]
@@ -99,27 +110,28 @@ pub fn begins(env: &impl Calls, packet: &Packet, meta: &mut Metadata, direction:
     }
     let is_new = !found.is_some() && matches!(headers.role, Role::Open | Role::Datagram);
     let is_required = flags & CELL_TLS_REQUIRED != 0;
-    if !found.is_some() && !is_new {
-        if is_required && stream::payload(packet, headers) != 0 {
-            missing(env, meta, direction);
-        }
+    let is_missing = !found.is_some() && !is_new;
+    if is_missing
+        && !(is_required && stream::has_data(packet, headers) && is_found_again(env, meta, direction))
+    {
         return;
     }
+    let found = &mut meta.found;
     let term = |is: bool, bit: u32| if is { bit } else { 0 };
     let is_client = found.key.direction == direction.index() as u8;
     let terms = term(is_required, REQUIRED)
         | term(flags & CELL_TLS_POSTGRES != 0, POSTGRES)
         | term(is_client, IS_CLIENT)
-        | term(env.holds_back(), HOLDS_BACK);
+        | term(env.holds_back(), HOLDS_BACK)
+        | term(found.is_established(), IS_ESTABLISHED)
+        | term(found.flow.flags & FLOW_FIN_RESPONDER != 0, IS_ENDED)
+        | term(is_new, IS_NEW);
     meta.tls = Comparison::of(&found.flow, terms);
-    let is_compared = if headers.protocol == protocol::TCP {
-        stream::prepare(packet, headers, &mut meta.tls, (is_new, found.flow.state))
-    } else {
-        datagram::prepare(headers, &mut meta.tls, is_new)
-    };
-    if is_compared {
-        env.compare(packet, meta);
+    if is_missing {
+        // It is stored, whatever is known already.
+        found.flow.flags &= !FLOW_TLS;
     }
+    env.compare(packet, meta);
     if !store(env, meta) && is_required {
         meta.outcome.reason = Reason::FlowTableFull;
         return;
@@ -137,13 +149,17 @@ pub fn begins(env: &impl Calls, packet: &Packet, meta: &mut Metadata, direction:
     }
 }
 
-/// Compares the bytes of a packet that [`begins`] has prepared in its metadata.
+/// Compares a packet with what is known of its flow, which [`begins`] has put in its metadata. Not a part of it, whose
+/// stack is none to build on.
 #[inline(always)]
 pub fn compare(env: &impl Environment, packet: &Packet, meta: &mut Metadata) {
-    if meta.headers.protocol == protocol::TCP {
-        stream::compare(env, packet, &mut meta.tls);
-    } else {
-        datagram::compare(env, packet, &mut meta.tls);
+    let Metadata { headers, tls, .. } = meta;
+    if headers.protocol == protocol::TCP {
+        if stream::prepare(packet, headers, tls) {
+            stream::compare(env, packet, tls);
+        }
+    } else if datagram::prepare(headers, tls) {
+        datagram::compare(env, packet, tls);
     }
 }
 
@@ -161,38 +177,27 @@ pub fn look_up_either(env: &impl Environment, meta: &mut Metadata, direction: Di
     }
 }
 
-/// Bytes of a connection whose flow is not there. They go on if a socket of this host has the connection, which is
-/// then one whose beginning was not seen; nothing else tells that it is none that began just now.
+/// Bytes of a connection whose flow is not there: whether they go on. They do if a socket of this host has the
+/// connection, or it is forwarded and may have been open before the first attach; nothing else tells that it is none
+/// that began just now. Of a flow that is only over, what is known of its beginning counts still.
 #[inline(always)]
-fn missing(env: &impl Environment, meta: &mut Metadata, direction: Direction) {
+fn is_found_again(env: &impl Calls, meta: &mut Metadata, direction: Direction) -> bool {
     let Metadata { headers, found, outcome, .. } = &mut *meta;
-    let source = End(&headers.source, headers.source_port);
-    let destination = End(&headers.destination, headers.destination_port);
-    let (local, remote) = match direction {
-        Direction::Ingress => (destination, source),
-        Direction::Egress => (source, destination),
-    };
-    let is_forwarded = env.flow_time() < u64::from(env.forwarded_until()) * 1_000_000_000;
-    if !env.socket(headers.version, local, remote).is_in(CONNECTION) && !is_forwarded {
+    let (local, remote) = ends(headers, direction);
+    let is_open = env.socket(headers.version, local, remote).is_in(CONNECTION);
+    if !is_open && !is_taken_up(env, headers, direction) {
         outcome.reason = Reason::TlsUnseen;
-        return;
+        return false;
     }
     found.key.set(own_key(env, headers, direction));
-    found.flow = FlowValue {
-        last_seen: env.flow_time(),
-        generation: env.generation(),
-        rule: outcome.rule,
-        state: FlowState::TcpEstablished as u8,
-        ..FlowValue::NONE
-    };
-    meta.tls = Comparison::of(&found.flow, IS_CLIENT);
-    meta.tls.mine = Progress::of(State::Unverified).bits();
-    meta.tls.other = meta.tls.mine;
-    if store(env, meta) {
-        env.count_beginning(meta.outcome.rule, Beginning::Unverified);
-    } else {
-        meta.outcome.reason = Reason::FlowTableFull;
+    find(env, env.flow_time(), found);
+    if found.reason != Reason::FlowExpired || found.flow.flags & FLOW_TLS == 0 {
+        found.flow = FlowValue::NONE;
     }
+    let flow = &mut found.flow;
+    (flow.generation, flow.rule, flow.state) =
+        (env.generation(), outcome.rule, FlowState::TcpEstablished as u8);
+    true
 }
 
 impl Comparison {
@@ -271,6 +276,10 @@ fn store(env: &impl Environment, meta: &mut Metadata) -> bool {
     }
     value.begun = begun;
     value.flags |= FLOW_TLS;
+    if tls.is(IS_ESTABLISHED) {
+        // No new flow pushes out what is known of a connection that both ends have.
+        value.flags |= FLOW_ESTABLISHED;
+    }
     value.last_seen = env.flow_time();
     env.put_flow(&found.key, value).is_ok()
 }

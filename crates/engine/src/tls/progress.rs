@@ -23,19 +23,23 @@ pub(super) enum State {
     Prelude(u32),
     /// It began as TLS, and the other end has not yet said that it has received that.
     Began,
+    /// The same, behind what comes before TLS.
+    BeganBehind,
     /// It began as TLS.
     Settled,
     /// It began otherwise.
     Plaintext,
     /// Its beginning was not seen.
     Unverified,
+    /// Its SYN-ACK was seen, and not yet that the client has received that one.
+    Offered,
 }
 
 /// In 5 bits: 0 is unknown, then come 0 to 5 bytes of a record, and 1 to 13 of a prelude and a record.
 const RECORDS: u32 = 1;
 const PRELUDES: u32 = RECORDS + RECORD - 1;
 const BEGAN: u32 = PRELUDES + SSL_REQUEST + RECORD;
-const _: () = assert!(BEGAN + 3 < 32);
+const _: () = assert!(BEGAN + 5 < 32);
 
 impl State {
     #[inline(always)]
@@ -48,6 +52,8 @@ impl State {
             Self::Settled => BEGAN + 1,
             Self::Plaintext => BEGAN + 2,
             Self::Unverified => BEGAN + 3,
+            Self::Offered => BEGAN + 4,
+            Self::BeganBehind => BEGAN + 5,
         }
     }
 }
@@ -89,6 +95,8 @@ impl Progress {
             number if number == BEGAN => State::Began,
             number if number == BEGAN + 1 => State::Settled,
             number if number == BEGAN + 2 => State::Plaintext,
+            number if number == BEGAN + 4 => State::Offered,
+            number if number == BEGAN + 5 => State::BeganBehind,
             _ => State::Unverified,
         }
     }
@@ -102,7 +110,22 @@ impl Progress {
     /// Whether bytes of it are compared still.
     #[inline(always)]
     pub(super) const fn is_open(self) -> bool {
-        matches!(self.state(), State::Record(_) | State::Prelude(_) | State::Began)
+        matches!(
+            self.state(),
+            State::Offered | State::Record(_) | State::Prelude(_) | State::Began | State::BeganBehind
+        )
+    }
+
+    /// Whether its SYN was seen.
+    #[inline(always)]
+    pub(super) const fn is_known(self) -> bool {
+        !matches!(self.state(), State::Unknown | State::Unverified)
+    }
+
+    /// Whether it began as TLS, and that may not have been received.
+    #[inline(always)]
+    pub(super) const fn has_begun(self) -> bool {
+        matches!(self.state(), State::Began | State::BeganBehind)
     }
 }
 
@@ -114,8 +137,9 @@ mod tests {
     fn states_come_out_as_they_went_in() {
         let records = (0..RECORD).map(State::Record);
         let preludes = (1..SSL_REQUEST + RECORD).map(State::Prelude);
-        let rest = [State::Unknown, State::Began, State::Settled, State::Plaintext, State::Unverified];
-        for state in records.chain(preludes).chain(rest) {
+        let begun = [State::Began, State::BeganBehind, State::Settled];
+        let rest = [State::Unknown, State::Offered, State::Plaintext, State::Unverified];
+        for state in records.chain(preludes).chain(begun).chain(rest) {
             let progress = Progress::after(0xffff_fff0).with(state);
             assert_eq!(Progress::from_bits(progress.bits()).state(), state);
             assert_eq!(progress.distance(0xffff_fff1), 1);

@@ -1,10 +1,13 @@
 //! TCP: the bytes of a direction are those behind its SYN (RFC 9293 section 3.4).
 
-use bulkhead_abi::{FlowState, recall};
+use bulkhead_abi::recall;
 
 use super::progress::{Progress, RECORD, SEQUENCE, State};
 use super::record::{Window, both, prelude};
-use super::{COUNTED_TLS, Comparison, HOLDS_BACK, IS_CLIENT, PLAINTEXT, POSTGRES, REQUIRED, UNSEEN};
+use super::{
+    COUNTED_TLS, Comparison, HOLDS_BACK, IS_CLIENT, IS_ENDED, IS_ESTABLISHED, IS_NEW, PLAINTEXT, POSTGRES,
+    REQUIRED, UNSEEN,
+};
 use crate::parse::{Headers, Role, tcp};
 use crate::{Environment, Packet};
 
@@ -16,12 +19,15 @@ struct Segment {
     /// Where its data begin in the packet, and how many bytes of them are there.
     data: u32,
     length: u32,
+    /// Its other fragments have more data, or some of them are urgent, which the application is not given in their place.
+    is_hidden: bool,
 }
 
-/// Bytes of data in a segment; none where that cannot be read, which no parsed packet has.
+/// Whether a segment has data, or other fragments of it may have; not where that cannot be read, which no parsed packet
+/// is.
 #[inline(always)]
-pub(super) fn payload(packet: &Packet, headers: &Headers) -> u32 {
-    segment(packet, headers).map_or(0, |segment| segment.length)
+pub(super) fn has_data(packet: &Packet, headers: &Headers) -> bool {
+    headers.first_fragment != 0 || segment(packet, headers).is_some_and(|segment| segment.length != 0)
 }
 
 #[inline(always)]
@@ -33,17 +39,13 @@ fn segment(packet: &Packet, headers: &Headers) -> Option<Segment> {
         acknowledgement: u32::from_be(fixed.word(8)),
         data: headers.transport.wrapping_add(header),
         length: headers.transport_length.saturating_sub(header),
+        is_hidden: headers.first_fragment != 0 || headers.detail & tcp::URG != 0,
     })
 }
 
 /// Takes from a segment's header what it says of both directions; whether its bytes are to be compared.
 #[inline(always)]
-pub(super) fn prepare(
-    packet: &Packet,
-    headers: &Headers,
-    tls: &mut Comparison,
-    (is_new, state): (bool, u8),
-) -> bool {
+pub(super) fn prepare(packet: &Packet, headers: &Headers, tls: &mut Comparison) -> bool {
     let Some(segment) = segment(packet, headers) else {
         tls.verdict = UNSEEN;
         return false;
@@ -52,27 +54,41 @@ pub(super) fn prepare(
     if headers.detail & tcp::RST != 0 {
         return false;
     }
+    let is_client = tls.is(IS_CLIENT);
+    if !is_client && !tls.is(REQUIRED) && tls.other().is_open() {
+        // Observed is the server alone: of what the client sends now nothing will be known.
+        tls.other = Progress::of(State::Unknown).bits();
+    }
     if headers.role == Role::Open {
-        if is_new {
-            tls.mine = Progress::after(segment.sequence).bits();
+        if tls.is(IS_NEW) {
+            let mine = Progress::after(segment.sequence);
+            tls.mine = if tls.is(REQUIRED) { mine } else { Progress::of(State::Unknown) }.bits();
             tls.other = Progress::of(State::Unknown).bits();
-        } else if !opens_again(&segment, tls, state) {
+        } else if !opens_again(&segment, tls) {
             return false;
         }
-    }
-    if headers.role == Role::Accept {
+    } else if is_client {
+        if !goes_on(&segment, tls) {
+            tls.verdict = UNSEEN;
+            return false;
+        }
+    } else if headers.role == Role::Accept {
         accepted(&segment, tls);
     }
     if headers.detail & tcp::ACK != 0 {
         received(segment.acknowledgement, tls);
     }
-    if segment.length == 0 {
+    let mine = tls.mine();
+    let is_compared = mine.is_open() || mine.state() == State::Plaintext;
+    if segment.is_hidden && is_compared && tls.is(REQUIRED) && tls.is(HOLDS_BACK) {
+        tls.verdict = UNSEEN;
         return false;
     }
-    let mine = tls.mine();
-    if headers.first_fragment != 0 && mine.is_open() && tls.is(REQUIRED) && tls.is(HOLDS_BACK) {
-        // Its other fragments have bytes that are not compared.
-        tls.verdict = UNSEEN;
+    if segment.length == 0 {
+        if !is_client && mine.state() == State::Unknown && tls.other().is_open() {
+            // It answers something else than the client's SYN.
+            tls.mine = Progress::of(State::Unverified).bits();
+        }
         return false;
     }
     let syn = u32::from(headers.detail & tcp::SYN != 0);
@@ -93,7 +109,15 @@ pub(super) fn prepare(
             tls.verdict = PLAINTEXT;
             false
         }
-        State::Record(_) | State::Prelude(_) | State::Began => true,
+        State::Offered if tls.is(HOLDS_BACK) => {
+            tls.verdict = UNSEEN;
+            false
+        }
+        State::Offered => {
+            tls.mine = mine.with(State::Record(0)).bits();
+            true
+        }
+        State::Record(_) | State::Prelude(_) | State::Began | State::BeganBehind => true,
     }
 }
 
@@ -101,38 +125,74 @@ pub(super) fn prepare(
 /// Which one it is only the answer tells: a SYN that is not answered must change nothing, and its data cannot be
 /// compared yet.
 #[inline(always)]
-fn opens_again(segment: &Segment, tls: &mut Comparison, state: u8) -> bool {
+fn opens_again(segment: &Segment, tls: &mut Comparison) -> bool {
     let mine = tls.mine();
     if mine.is_open() && mine.distance(segment.sequence) == 0 {
         return true;
     }
-    let is_half_open = state == FlowState::TcpSyn as u8;
-    let has_data = mine.is_open() && mine.state() != State::Record(0);
-    if (segment.length != 0 || is_half_open && has_data) && tls.is(HOLDS_BACK) {
+    // Of data with a SYN the answer says how many were received, and not with which SYN.
+    let is_ambiguous = !tls.other().is_known() && mine.is_open() && mine.state() != State::Record(0);
+    if (segment.length != 0 || segment.is_hidden || is_ambiguous) && tls.is(HOLDS_BACK) {
         tls.verdict = UNSEEN;
     }
     false
 }
 
-/// A SYN-ACK: it says where both directions begin. Who sends it has received the SYN that it acknowledges, and data
-/// of that one perhaps.
+/// A client's segment behind its SYN: whether it belongs to the connection whose SYN-ACK was seen. Until one was, and
+/// while the server has said nothing, the client can have received nothing but that one: what acknowledges something
+/// else is of another handshake, in which its bytes lie elsewhere.
+#[inline(always)]
+fn goes_on(segment: &Segment, tls: &mut Comparison) -> bool {
+    let (mine, other) = (tls.mine(), tls.other());
+    let bytes = other.distance(segment.acknowledgement.wrapping_sub(1));
+    if other.state() == State::Offered && bytes == 0 {
+        tls.other = other.with(State::Record(0)).bits();
+        tls.terms |= IS_ESTABLISHED;
+        return true;
+    }
+    if !mine.is_open() || !tls.is(REQUIRED) || !tls.is(HOLDS_BACK) {
+        return true;
+    }
+    match other.state() {
+        // What the server sends passes by another rule, SYN-ACK and all: nothing tells what it has received.
+        State::Unknown if tls.is(IS_ESTABLISHED) => {
+            if mine.has_begun() {
+                tls.mine = mine.with(State::Settled).bits();
+            }
+            true
+        }
+        State::Unknown | State::Unverified => false,
+        State::Offered | State::Record(0) | State::Plaintext => bytes == 0 || bytes == 1 && tls.is(IS_ENDED),
+        State::Record(_) | State::Prelude(_) | State::Began | State::BeganBehind | State::Settled => true,
+    }
+}
+
+/// A server's SYN-ACK: it says where both directions begin. Who sends it has received the SYN that it acknowledges, and
+/// data of that one perhaps. Which one of several the client has received only its acknowledgement tells.
 #[inline(always)]
 fn accepted(segment: &Segment, tls: &mut Comparison) {
     let (mine, other) = (tls.mine(), tls.other());
     let syn = segment.acknowledgement.wrapping_sub(1);
     let ahead = other.distance(syn);
     // Data that came with the SYN are acknowledged with it; nothing else is, before the first SYN-ACK.
-    let is_first = mine.state() == State::Unknown;
+    let is_first = !mine.is_known();
+    let is_same = !is_first && mine.distance(segment.sequence) == 0;
     let is_known = match other.state() {
-        State::Unknown | State::Unverified => false,
-        State::Record(0) | State::Settled | State::Plaintext => ahead == 0,
-        State::Record(_) | State::Prelude(_) | State::Began => ahead == 0 || is_first && ahead <= 0xffff,
+        _ if !tls.is(REQUIRED) => is_same,
+        State::Unknown | State::Unverified | State::Offered => false,
+        State::Record(0) => ahead == 0,
+        State::Settled | State::Plaintext => ahead == 0 && is_same,
+        State::Record(_) | State::Prelude(_) | State::Began | State::BeganBehind => {
+            ahead == 0 || is_first && ahead <= 0xffff
+        }
     };
     if !is_known {
-        tls.other = Progress::after(syn).bits();
+        let begins = Progress::after(syn);
+        tls.other = if tls.is(REQUIRED) { begins } else { Progress::of(State::Unknown) }.bits();
     }
-    if !is_known || is_first || mine.distance(segment.sequence) != 0 {
-        tls.mine = Progress::after(segment.sequence).bits();
+    if !is_known || is_first || mine.state() == State::Offered && !is_same {
+        let begins = Progress::after(segment.sequence);
+        tls.mine = if tls.is(REQUIRED) { begins.with(State::Offered) } else { begins }.bits();
     }
 }
 
@@ -140,14 +200,18 @@ fn accepted(segment: &Segment, tls: &mut Comparison) {
 /// got no others. What another CPU has compared and could not store is made good so, but for the first byte.
 #[inline(always)]
 fn received(acknowledgement: u32, tls: &mut Comparison) {
+    // Of a server whose SYN-ACK was not seen it is not known that it means this connection.
+    if !tls.is(IS_CLIENT) && !tls.mine().is_known() {
+        return;
+    }
     let other = tls.other();
     let bytes = other.distance(acknowledgement.wrapping_sub(1));
-    let whole = whole(tls, !tls.is(IS_CLIENT));
+    let whole = whole(other.state(), !tls.is(IS_CLIENT));
     if bytes > SEQUENCE / 2 {
         return;
     }
     let state = match other.state() {
-        State::Began if bytes >= whole => State::Settled,
+        State::Began | State::BeganBehind if bytes >= whole => State::Settled,
         State::Record(compared) if compared != 0 && compared < bytes => {
             if bytes < RECORD {
                 State::Record(bytes)
@@ -159,7 +223,7 @@ fn received(acknowledgement: u32, tls: &mut Comparison) {
             if bytes < whole {
                 State::Prelude(bytes)
             } else {
-                State::Began
+                State::BeganBehind
             }
         }
         _ => return,
@@ -167,17 +231,21 @@ fn received(acknowledgement: u32, tls: &mut Comparison) {
     tls.other = other.with(state).bits();
 }
 
-/// How many bytes of a direction are compared at most.
+/// How many bytes of a direction are compared at most, in a state in which the first one was.
 #[inline(always)]
-fn whole(tls: &Comparison, is_client: bool) -> u32 {
-    if tls.is(POSTGRES) { both(is_client) } else { RECORD }
+fn whole(state: State, is_client: bool) -> u32 {
+    if matches!(state, State::Prelude(_) | State::BeganBehind) { both(is_client) } else { RECORD }
 }
 
 /// Compares those bytes of a segment that are among the first ones.
 #[inline(always)]
 pub(super) fn compare(env: &impl Environment, packet: &Packet, tls: &mut Comparison) {
     let (mine, is_client) = (tls.mine(), tls.is(IS_CLIENT));
-    let whole = whole(tls, is_client);
+    // Whether something comes before TLS the first byte tells.
+    let whole = match mine.state() {
+        State::Record(0) if tls.is(POSTGRES) => both(is_client),
+        state => whole(state, is_client),
+    };
     let compared = match mine.state() {
         State::Record(bytes) | State::Prelude(bytes) => bytes,
         _ => whole,
@@ -193,7 +261,14 @@ pub(super) fn compare(env: &impl Environment, packet: &Packet, tls: &mut Compari
     }
     let end = at.wrapping_add(recall(&tls.length)).wrapping_sub(1);
     let to = if end < whole { end } else { whole };
-    if at > SEQUENCE / 2 || from >= to {
+    if at > SEQUENCE / 2 {
+        // Who receives what begins before the SYN takes from it what lies behind. No stack sends such a segment.
+        if at.wrapping_add(recall(&tls.length)) > SEQUENCE + 1 && tls.is(HOLDS_BACK) {
+            tls.verdict = UNSEEN;
+        }
+        return;
+    }
+    if from >= to {
         return;
     }
     // Where the bytes from `from` on lie in the packet.
@@ -221,8 +296,8 @@ pub(super) fn compare(env: &impl Environment, packet: &Packet, tls: &mut Compari
     let may_be_prelude = match mine.state() {
         State::Record(0) => record.begins_otherwise(),
         State::Record(_) => false,
-        State::Prelude(_) => true,
-        _ => !is_record,
+        State::Prelude(_) | State::BeganBehind => true,
+        _ => false,
     };
     if tls.is(POSTGRES) && may_be_prelude {
         let before = prelude(is_client);
@@ -236,7 +311,7 @@ pub(super) fn compare(env: &impl Environment, packet: &Packet, tls: &mut Compari
     if !is_as_it_has_to {
         return tls.is_plaintext();
     }
-    if mine.state() == State::Began {
+    if mine.has_begun() {
         return;
     }
     if !is_whole {
@@ -244,7 +319,8 @@ pub(super) fn compare(env: &impl Environment, packet: &Packet, tls: &mut Compari
         return;
     }
     // Only where something may be dropped does it matter what the other end has received.
-    tls.mine = mine.with(if tls.is(REQUIRED) { State::Began } else { State::Settled }).bits();
+    let began = if matches!(state, State::Prelude(_)) { State::BeganBehind } else { State::Began };
+    tls.mine = mine.with(if tls.is(REQUIRED) { began } else { State::Settled }).bits();
     if !is_client {
         tls.counted = COUNTED_TLS;
     }
