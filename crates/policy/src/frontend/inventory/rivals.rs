@@ -50,9 +50,9 @@ impl<'i> Routed<'i> {
             let (route, by) = nets.rev().find_map(|net| self.routes.get_key_value(&net.trunc()))?;
             Some((format!("the route {route}, with the address {address} of {} in it", workload.name), *by))
         };
-        let addresses = workloads.iter().flat_map(|workload| {
-            workload.addresses.iter().map(move |address| (*workload, *address))
-        });
+        let addresses = workloads
+            .iter()
+            .flat_map(|workload| workload.addresses.iter().map(move |address| (*workload, *address)));
         host.routes.iter().find_map(leads_to).or_else(|| { addresses }.find_map(is_led))
     }
 
@@ -95,6 +95,7 @@ fn error(
         "a workload's packets go to its host alone: remove the route, or have {host} route \"{}\" and nobody else",
         IpNet::from(address)
     ))
+    .recent()
 }
 
 /// Where a node has a text in a list.
