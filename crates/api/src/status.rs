@@ -175,7 +175,7 @@ pub struct Agent {
     /// Who is asked who exists, besides the inventory's file, in the order of precedence.
     #[serde(default)]
     pub sources: Vec<InventorySource>,
-    /// Why what they list cannot be enforced; whoever changed there is cut off.
+    /// Why what they list cannot be enforced, and whether whoever changed there is cut off.
     #[serde(default)]
     pub sources_problem: Option<String>,
     /// Workloads of this host.

@@ -7,6 +7,7 @@ use bulkhead_api::event::{Action, Actor};
 use bulkhead_api::history::Origin;
 use bulkhead_dataplane::Dataplane;
 
+use crate::config::Mode;
 use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement::origin;
 use crate::daemon::files::Files;
@@ -121,7 +122,8 @@ pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
     let number = ledger.target.unwrap_or(ledger.enforced);
     let (files, made) = store.inputs_of(number)?;
     // What the sources list may be why it cannot be enforced. Who is gone stays cut off.
-    let inputs = setup.sources.fit(files, made.mode, &setup.options).ok()?.inputs;
+    let fitted = setup.sources.fit(files.clone(), made.mode, &setup.options).map(|fit| fit.inputs);
+    let inputs = fitted.or_else(|refused| as_kept(setup, files, made.mode, &refused)).ok()?;
     let inputs = Inputs { signed: made.signed, ..inputs };
     let policy = setup.config.policy.display();
     tracing::error!("{policy} cannot be enforced: going on with what was kept\n{}", unfit.text());
@@ -130,6 +132,17 @@ pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
          `bulkhead check` says why, and `bulkhead apply` enforces it once it holds"
     );
     Some(Named::Refused(inputs, problem))
+}
+
+/// Files as they were kept, with the nodes that the sources listed then: for a start that would enforce nothing otherwise.
+fn as_kept(setup: &Setup, files: Files, mode: Mode, refused: &Refused) -> Result<Inputs, Refused> {
+    let mut inputs = Inputs::check_kept(files, mode, &setup.options, wall_time())?;
+    tracing::error!("what the sources list cannot be enforced\n{}", refused.text());
+    inputs.problems.push(
+        "nothing of what the sources list now could be enforced at the start, which goes on with whom they listed before"
+            .to_owned(),
+    );
+    Ok(inputs)
 }
 
 /// Ends what an agent that is gone enforces, if that was the first policy and was not confirmed in

@@ -237,7 +237,7 @@ fn allowed(
     let mut findings = Findings::default();
     let policy = policy::parse(&files.policy, dialect, &mut findings);
     let inventory = inventory::parse(&files.inventory, &mut findings);
-    let (Some(policy), Some(inventory), false) = (policy, inventory, findings.has_errors()) else {
+    let (Some(policy), Some(inventory), false) = (policy, inventory, findings.refuse_enforced()) else {
         return (Vec::new(), BTreeMap::new());
     };
     let mut running = Vec::new();

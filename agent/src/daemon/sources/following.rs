@@ -14,7 +14,7 @@ use super::{Fit, asking};
 use crate::daemon::alarms::{Cause, Found};
 use crate::daemon::enforcement::{change, kept};
 use crate::daemon::events::control::{Change, generation};
-use crate::daemon::state::inputs::Inputs;
+use crate::daemon::state::inputs::{Inputs, Refused};
 use crate::daemon::state::{Enforcer, held};
 use crate::daemon::store::unsaved::Disk;
 
@@ -81,21 +81,30 @@ pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
 /// confirmation goes on to wait, and `rollback` returns to where it did.
 ///
 /// # Errors
-/// If what they list cannot be enforced. Whoever they do not list any more, or otherwise, is cut off all the same.
+/// If what they list cannot be enforced, in words that say who is cut off all the same: whoever they do not list any more,
+/// or otherwise, unless nothing could be changed.
 fn follow<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
+    match follow_all(enforcer).context("what was enforced before goes on")? {
+        Some(refused) => Err(anyhow::anyhow!("whoever changed there is cut off: {}", refused.text())),
+        None => Ok(()),
+    }
+}
+
+/// Why only a part of what they list is enforced, if so.
+fn follow_all<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<Option<Refused>> {
     let _one = enforcer.one_change();
     let number = enforcer.live().ledger.enforced;
     let (files, made) = kept::files(enforcer, number)?;
     let before = files.inventory.clone();
     if enforcer.setup.sources.add_to(files.clone()).inventory.text() == before.text() {
-        return Ok(());
+        return Ok(None);
     }
     let fitted = enforcer.setup.sources.fit(files, made.mode, &enforcer.setup.options);
     let Fit { inputs, unfit } = fitted.map_err(|refused| anyhow::anyhow!(refused.text()))?;
     if inputs.files.inventory.text() != before.text() {
         enforce(enforcer, number, Inputs { origin: made.origin, signed: made.signed, ..inputs })?;
     }
-    unfit.map_or(Ok(()), |refused| Err(anyhow::anyhow!(refused.text())))
+    Ok(unfit)
 }
 
 fn enforce<D: Dataplane>(enforcer: &Enforcer<D>, before: u32, mut inputs: Inputs) -> anyhow::Result<()> {

@@ -70,7 +70,8 @@ impl Sources {
     }
 
     /// Files with what the sources list now in their inventory, and without what they listed before. Files whose
-    /// inventory cannot be understood are as they were: whoever enforces them says what is wrong.
+    /// inventory cannot be understood are as they were: whoever enforces them says what is wrong. What keeps new files out
+    /// only stays in them, and is found again.
     #[must_use]
     pub fn add_to(&self, files: Files) -> Files {
         let base = &files.inventory;
@@ -78,7 +79,7 @@ impl Sources {
             return files;
         }
         let mut findings = Findings::default();
-        let Some(read) = inventory::parse(base, &mut findings).filter(|_| !findings.has_errors()) else {
+        let Some(read) = inventory::parse(base, &mut findings).filter(|_| !findings.refuse_enforced()) else {
             return files;
         };
         let answers: Vec<(&str, Option<Arc<Inventory>>)> =
@@ -141,11 +142,11 @@ impl Sources {
         self.each.iter().map(of).collect()
     }
 
-    /// Why what they list is not enforced; whoever is gone is cut off all the same.
+    /// Why what they list is not enforced, and whether whoever is gone is cut off all the same.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let why = held(&self.unfit).clone()?;
-        Some(format!("what the sources list cannot be enforced, and whoever changed there is cut off: {why}"))
+        Some(format!("what the sources list cannot be enforced, and {why}"))
     }
 
     /// Their names.

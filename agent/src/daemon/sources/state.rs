@@ -72,7 +72,7 @@ impl Asked {
         };
         let mut findings = Findings::default();
         let source = Text::new(&format!("(the inventory of {name})"), &saved.inventory);
-        let answer = inventory::parse(&source, &mut findings).filter(|_| !findings.has_errors());
+        let answer = inventory::parse(&source, &mut findings).filter(|_| !findings.refuse_enforced());
         let window = saved.window.map(|(names, began)| (names, Duration::from_secs(began)));
         Self { kept: Kept::new(answer, window), ..Self::default() }
     }

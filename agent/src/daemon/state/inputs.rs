@@ -134,6 +134,16 @@ impl Refused {
     }
 }
 
+/// Takes out what keeps new files out, if nothing keeps out those that were enforced before.
+fn without_recent(findings: &mut Findings) -> Vec<Diagnostic> {
+    if findings.refuse_enforced() { Vec::new() } else { errors_of(findings) }
+}
+
+/// Takes the errors out.
+fn errors_of(findings: &mut Findings) -> Vec<Diagnostic> {
+    findings.0.extract_if(.., |finding| finding.severity == Severity::Error).collect()
+}
+
 impl Inputs {
     /// Compiles files that are to be enforced for the first time, with the grants that run: they must hold whatever `check`
     /// asks, at a time (ns since the Unix epoch).
@@ -165,7 +175,7 @@ impl Inputs {
     /// nobody is kept from the way back by a grant.
     ///
     /// # Errors
-    /// What is wrong in them, but not failed tests and proofs.
+    /// What is wrong in them, but not failed tests and proofs, nor what keeps new files out only.
     pub fn check_kept(files: Files, mode: Mode, options: &CompileOptions, now: u64) -> Result<Self, Refused> {
         let files = options.grants.add_to(files, &options.scope(), now);
         let base = grants::taken_from(&files);
@@ -182,26 +192,27 @@ impl Inputs {
 
     fn kept(files: Files, mode: Mode, options: &CompileOptions, now: u64) -> Result<Self, Refused> {
         let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &options.scope());
-        let mut problems = Vec::new();
+        let mut failed = without_recent(&mut loaded.findings);
         if !loaded.findings.has_errors() {
             loaded.check(now);
-            let findings = &mut loaded.findings.0;
-            let failed = findings.extract_if(.., |finding| finding.severity == Severity::Error);
-            problems.extend(failed.map(|failed| {
-                tracing::error!("{}", diagnostics::excerpt(&failed, &loaded.sources));
-                format!("what is enforced was accepted earlier, and does not hold today: {failed}")
-            }));
+            failed.extend(errors_of(&mut loaded.findings));
         }
+        let told = |failed: Diagnostic| {
+            tracing::error!("{}", diagnostics::excerpt(&failed, &loaded.sources));
+            format!("what is enforced was accepted earlier, and does not hold today: {failed}")
+        };
+        let problems = failed.into_iter().map(told).collect();
         Ok(Self { problems, ..Self::of(loaded, files, mode, options)? })
     }
 
-    /// Compiles files without asking whether their tests and proofs hold: for names, and to build again
-    /// what is enforced.
+    /// Compiles files without asking whether their tests and proofs hold, nor what keeps new files out only: for names, and
+    /// to build again what is enforced.
     ///
     /// # Errors
     /// What is wrong in them.
     pub fn compile(files: Files, mode: Mode, options: &CompileOptions) -> Result<Self, Refused> {
-        let loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &options.scope());
+        let mut loaded = Loaded::new(files.policy.clone(), Some(files.inventory.clone()), &options.scope());
+        without_recent(&mut loaded.findings);
         Self::of(loaded, files, mode, options)
     }
 

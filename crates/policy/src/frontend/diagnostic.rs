@@ -74,6 +74,9 @@ pub struct Diagnostic {
     /// Other places that belong to it, each with what it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub related: Vec<Related>,
+    /// Earlier agents did not find this error, and what they enforced can still be: it keeps new files out only.
+    #[serde(skip)]
+    pub is_recent: bool,
 }
 
 /// Another place that belongs to a finding.
@@ -89,7 +92,8 @@ pub struct Related {
 impl Diagnostic {
     /// A finding without a place.
     pub fn global(severity: Severity, message: impl Into<String>) -> Self {
-        Self { severity, message: shown(message.into()), location: None, help: None, related: Vec::new() }
+        let message = shown(message.into());
+        Self { severity, message, location: None, help: None, related: Vec::new(), is_recent: false }
     }
 
     /// A finding at a place.
@@ -118,6 +122,13 @@ impl Diagnostic {
     #[must_use]
     pub fn maybe_help(mut self, help: Option<String>) -> Self {
         self.help = help.map(shown).or(self.help);
+        self
+    }
+
+    /// As one that keeps new files out, and not those that an earlier agent enforced.
+    #[must_use]
+    pub const fn recent(mut self) -> Self {
+        self.is_recent = true;
         self
     }
 
@@ -185,6 +196,12 @@ impl Findings {
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.0.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+
+    /// Whether any is an error that keeps out even what was enforced before.
+    #[must_use]
+    pub fn refuse_enforced(&self) -> bool {
+        self.0.iter().any(|diagnostic| diagnostic.severity == Severity::Error && !diagnostic.is_recent)
     }
 
     /// How many of a severity there are.

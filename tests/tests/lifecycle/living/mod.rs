@@ -307,6 +307,56 @@ fn a_command_and_a_directory_list_who_exists_and_the_first_of_two_stands() {
 }
 
 #[test]
+fn a_node_whose_route_rivals_a_workload_is_left_out_and_whoever_is_gone_is_cut_off() {
+    let mut site = Site::new("rivals", Over::Tunnel, &[WEB]);
+    let [server, client, stranger] = ["server", "client", "stranger"].map(|name| site.address(name));
+    let app = json!({"name": "app", "addresses": ["10.1.0.5"], "tags": [], "match": {"unit": "app.service"}});
+    let nodes = json!([
+        {"name": "server", "addresses": [server], "tags": ["tag:server"]},
+        {"name": "web-1", "addresses": ["100.99.0.1"], "tags": [], "routes": ["10.1.0.0/24"], "workloads": [app]},
+    ]);
+    site.write("inventory.json", &json!({ "nodes": nodes }).to_string());
+    let list = |site: &Site, nodes: Value| site.write("cmdb.json", &json!({ "nodes": nodes }).to_string());
+    let n7 = json!({"name": "n7", "addresses": [client], "tags": ["tag:client"]});
+    let n9 = json!({"name": "n9", "addresses": [stranger], "tags": ["tag:client"]});
+    let n8 =
+        json!({"name": "n8", "addresses": ["100.99.0.8"], "tags": ["tag:client"], "routes": ["10.1.0.0/24"]});
+    list(&site, json!([n7, n9]));
+    let text = site.configuration("server", site.interface())
+        + &format!(
+            "[[source]]\nname = \"cmdb\"\nkind = \"command\"\ncommand = [\"/bin/cat\", \"{}\"]\nevery_seconds = 1\n",
+            site.path("cmdb.json")
+        );
+    site.write("agent.toml", &text);
+    site.start();
+    admitted(&site);
+    let mut connection = site.connect("client", 8080);
+    let mut other = site.connect("stranger", 8080);
+
+    list(&site, json!([n8, n9]));
+    until(&site, "it is cut off", || site.is_denied("client", 8080));
+    connection.is_cut();
+    let told = |site: &Site| {
+        let status = site.status();
+        let left_out = status["agent"]["sources"][0]["left_out"].clone();
+        let expected =
+            "n8: a node of the inventory's file has the address 10.1.0.5, in the route 10.1.0.0/24 of n8";
+        assert_eq!(left_out, json!([expected]), "{status}");
+        assert!(status["agent"]["sources_problem"].is_null(), "{status}");
+    };
+    told(&site);
+    for _ in 0..2 {
+        site.kill();
+        site.start();
+        assert!(site.is_denied("client", 8080));
+        other.goes_on();
+        told(&site);
+    }
+    list(&site, json!([n7, n9]));
+    admitted(&site);
+}
+
+#[test]
 fn what_cannot_be_enforced_cuts_off_whoever_has_changed_and_outlives_a_restart() {
     let (mut site, api) = site("unfit");
     let text = std::fs::read_to_string(site.path("agent.toml")).unwrap();

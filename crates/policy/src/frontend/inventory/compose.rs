@@ -1,12 +1,14 @@
 //! What is written by hand and what sources list, as one inventory.
 //!
 //! What comes first stands: the file's own nodes, then each source's, in the order of the sources. A node that has the
-//! name, a key or an address of an earlier one is left out, and told: whoever may name a machine does not become
-//! another by it. Composing again takes the earlier sources' nodes out first, so that nobody stays whom no source lists.
+//! name, a key or an address of an earlier one is left out with its workloads, and told: whoever may name a machine does
+//! not become another by it. So is one whose routes would draw an earlier workload's packets, or whose workloads an
+//! earlier node routes. Composing again takes the earlier sources' nodes out first, so that nobody stays whom no source lists.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use super::rivals::Routed;
 use super::{Annotation, Inventory, Node, User, import};
 
 /// An inventory with what sources list.
@@ -25,13 +27,13 @@ pub struct LeftOut {
     pub source: String,
     /// The node's name.
     pub node: String,
-    /// What an earlier node has: its name, a key or an address.
+    /// What an earlier node has: its name, a key, an address or a route.
     pub taken: String,
     /// Who lists the earlier one; none: it is written by hand.
     pub by: Option<String>,
 }
 
-/// Whose names, keys, addresses and logins are: a source's, or nobody's, whose nodes are written by hand.
+/// Whose names, keys, addresses, routes and logins are: a source's, or nobody's, whose nodes are written by hand.
 #[derive(Default)]
 struct Taken<'i> {
     names: HashMap<&'i str, Option<&'i str>>,
@@ -39,12 +41,19 @@ struct Taken<'i> {
     addresses: HashMap<IpAddr, Option<&'i str>>,
     /// Addresses that annotations give to keys, the first of two.
     annotated: HashMap<IpAddr, [u8; 32]>,
+    routed: Routed<'i>,
     logins: HashSet<&'i str>,
 }
 
 impl<'i> Taken<'i> {
+    /// What an earlier node has of a host or of a workload of it, and who lists that.
+    fn conflict(&self, host: &Node, workloads: &[&Node]) -> Option<(String, Option<&'i str>)> {
+        let mut nodes = std::iter::once(host).chain(workloads.iter().copied());
+        nodes.find_map(|node| self.claimed(node)).or_else(|| self.routed.rival(host, workloads))
+    }
+
     /// What of a node an earlier one has, and who lists that.
-    fn conflict(&self, node: &Node) -> Option<(String, Option<&'i str>)> {
+    fn claimed(&self, node: &Node) -> Option<(String, Option<&'i str>)> {
         let name = self.names.get(&*node.name).map(|by| (format!("the name {}", node.name), *by));
         let key = || node.own_keys().find_map(|key| Some(("its key".to_owned(), *self.keys.get(&key)?)));
         let mut addresses = node.addresses.iter().chain(&node.underlay);
@@ -98,6 +107,9 @@ pub fn compose(base: &Inventory, sources: &[(&str, &Inventory)]) -> Composed {
     let annotations: HashMap<_, _> = base.annotations.iter().map(|known| (known.key, known)).collect();
     for node in base.nodes.iter().filter(|node| node.source.is_none()) {
         taken.add(node, None);
+        if node.workload.is_none() {
+            taken.routed.add(node, &base.workloads_of(&node.name).collect::<Vec<_>>(), None);
+        }
         nodes.push(node.clone());
     }
     for known in &base.annotations {
@@ -113,8 +125,9 @@ pub fn compose(base: &Inventory, sources: &[(&str, &Inventory)]) -> Composed {
     }
     let mut left_out = Vec::new();
     for (name, listed) in sources {
-        for node in &listed.nodes {
-            if let Some((what, by)) = taken.conflict(node) {
+        for node in listed.nodes.iter().filter(|node| node.workload.is_none()) {
+            let workloads: Vec<&Node> = listed.workloads_of(&node.name).collect();
+            if let Some((what, by)) = taken.conflict(node, &workloads) {
                 let (source, by) = ((*name).to_owned(), by.map(str::to_owned));
                 left_out.push(LeftOut { source, node: node.name.clone(), taken: what, by });
                 continue;
@@ -123,7 +136,13 @@ pub fn compose(base: &Inventory, sources: &[(&str, &Inventory)]) -> Composed {
             let known = known.map(|known| (known, taken.free(node, known)));
             taken.add(node, Some(name));
             taken.addresses.extend(known.iter().flat_map(|(_, free)| free).map(|free| (*free, Some(*name))));
-            nodes.push(Node { source: Some((*name).to_owned()), ..annotated(node, known) });
+            taken.routed.add(node, &workloads, Some(name));
+            let source = Some((*name).to_owned());
+            nodes.push(Node { source: source.clone(), ..annotated(node, known) });
+            for workload in workloads {
+                taken.add(workload, Some(name));
+                nodes.push(Node { source: source.clone(), ..workload.clone() });
+            }
         }
         for user in listed.users.iter().flatten() {
             if let Some(aliases) = taken.add_user(user) {
@@ -276,7 +295,6 @@ mod tests {
     #[test]
     fn what_two_have_in_common_has_nobody_who_is_gone_or_another() {
         let base = inventory(&format!(r#"{{"nodes": [{}]}}"#, node("a", 1, "")));
-        let list = |nodes: &[String]| inventory(&format!(r#"{{"nodes": [{}]}}"#, nodes.join(", ")));
         let before = list(&[node("own", 2, ""), node("b", 3, ""), node("c", 4, ""), node("d", 5, "")]);
         let enforced = inventory(&compose(&base, &[("t", &before)]).text);
         let after = list(&[
@@ -287,5 +305,75 @@ mod tests {
         let other = inventory(&compose(&base, &[("t", &after)]).text);
         let left = inventory(&common(&enforced, &other, "own"));
         assert_eq!(names(&left), [("a", None), ("own", Some("t")), ("b", Some("t"))]);
+    }
+
+    fn host(name: &str, number: u8, routes: &str, workload: &str) -> String {
+        let part =
+            format!(r#"{{"name": "app", "addresses": ["{workload}"], "match": {{"unit": "app.service"}}}}"#);
+        node(name, number, &format!(r#", "routes": ["{routes}"], "workloads": [{part}]"#))
+    }
+
+    fn router(name: &str, number: u8, routes: &str) -> String {
+        node(name, number, &format!(r#", "routes": ["{routes}"]"#))
+    }
+
+    fn list(nodes: &[String]) -> Inventory {
+        inventory(&format!(r#"{{"nodes": [{}]}}"#, nodes.join(", ")))
+    }
+
+    #[test]
+    fn whose_routes_rival_an_earlier_workload_is_left_out_whichever_comes_first() {
+        let host = || host("web-1", 1, "10.1.0.0/24", "10.1.0.5");
+        for (route, rivals) in [
+            ("10.1.0.0/24", true),
+            ("10.1.0.5/32", true),
+            ("10.1.0.4/31", true),
+            ("10.0.0.0/8", false),
+            ("0.0.0.0/0", false),
+            ("10.1.0.6/32", false),
+            ("10.2.0.0/24", false),
+            ("::/0", false),
+        ] {
+            let (base, other) = (list(&[host()]), list(&[router("n8", 8, route), node("n9", 9, "")]));
+            let composed = compose(&base, &[("cmdb", &other)]);
+            // Whatever it lists, all of what is composed can be enforced.
+            let read = inventory(&composed.text);
+            assert_eq!((read.node("n8").is_none(), read.node("n9").is_some()), (rivals, true), "{route}");
+            assert_eq!(composed.left_out.len(), usize::from(rivals), "{route}");
+            if let [left] = &composed.left_out[..] {
+                let expected = format!("the address 10.1.0.5, in the route {route} of n8");
+                assert_eq!((&*left.node, &*left.taken, &left.by), ("n8", &*expected, &None));
+            }
+
+            let (base, other) = (list(&[router("n8", 8, route)]), list(&[host(), node("n9", 9, "")]));
+            let composed = compose(&base, &[("cmdb", &other)]);
+            let read = inventory(&composed.text);
+            assert_eq!((read.node("web-1").is_none(), read.node("n9").is_some()), (rivals, true), "{route}");
+            assert_eq!(read.node("web-1/app").is_none(), rivals, "{route}");
+            if let [left] = &composed.left_out[..] {
+                let expected = format!("the route {route}, with the address 10.1.0.5 of web-1/app in it");
+                assert_eq!((&*left.node, &*left.taken), ("web-1", &*expected));
+            }
+        }
+        // Of two sources the first stands.
+        let (one, other) = (list(&[host()]), list(&[router("n8", 8, "10.1.0.0/25")]));
+        let composed = compose(&list(&[]), &[("one", &one), ("other", &other)]);
+        assert_eq!(composed.left_out[0].by.as_deref(), Some("one"));
+        inventory(&composed.text);
+    }
+
+    #[test]
+    fn a_host_that_is_left_out_has_no_workloads_by_its_name_and_none_stays_without_its_host() {
+        // The file's web-1 does not get a workload by what a source names web-1.
+        let base = list(&[router("web-1", 1, "10.1.0.0/24")]);
+        let other = list(&[host("web-1", 2, "10.1.0.0/24", "10.1.0.5"), node("n9", 9, "")]);
+        let composed = compose(&base, &[("cmdb", &other)]);
+        assert_eq!(names(&inventory(&composed.text)), [("web-1", None), ("n9", Some("cmdb"))]);
+        assert_eq!((composed.left_out.len(), &*composed.left_out[0].taken), (1, "the name web-1"));
+        // A workload with another's address: its host could not be told from it.
+        let base = list(&[r#"{"name": "a", "addresses": ["10.1.0.5"], "tags": []}"#.to_owned()]);
+        let composed = compose(&base, &[("cmdb", &other)]);
+        assert_eq!(names(&inventory(&composed.text)), [("a", None), ("n9", Some("cmdb"))]);
+        assert_eq!(composed.left_out[0].taken, "the address 10.1.0.5");
     }
 }

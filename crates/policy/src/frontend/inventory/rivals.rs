@@ -1,5 +1,6 @@
 //! A workload's address that another host's routes lead to: its packets would go there, or nobody knows where.
 
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -15,7 +16,7 @@ pub(super) fn check(inventory: &Inventory, findings: &mut Findings) {
     for workload in inventory.nodes.iter().filter(|node| node.workload.is_some()) {
         let host = inventory.host_of(workload);
         for address in &workload.addresses {
-            let own = way(host, address).map_or(0, |route| route.prefix_len());
+            let own = own(host, address);
             let others = inventory.routers().filter(|router| router.name != host.name);
             for (router, route) in others.filter_map(|router| Some((router, way(router, address)?))) {
                 if route.prefix_len() >= own {
@@ -24,6 +25,49 @@ pub(super) fn check(inventory: &Inventory, findings: &mut Findings) {
             }
         }
     }
+}
+
+/// Workloads' addresses and routes, each with who lists it, for nodes that come later. The same is asked of them as of a
+/// whole inventory.
+#[derive(Default)]
+pub(super) struct Routed<'i> {
+    /// Each with the length of its host's narrowest route to it.
+    workloads: BTreeMap<IpAddr, (u8, Option<&'i str>)>,
+    routes: HashMap<IpNet, Option<&'i str>>,
+}
+
+impl<'i> Routed<'i> {
+    /// What an earlier node has that a host with its workloads rivals, in words, and who lists that.
+    pub(super) fn rival(&self, host: &Node, workloads: &[&Node]) -> Option<(String, Option<&'i str>)> {
+        let leads_to = |route: &IpNet| {
+            let mut held = self.workloads.range(route.network()..=route.broadcast());
+            let (address, (_, by)) = held.find(|(_, (own, _))| route.prefix_len() >= *own)?;
+            Some((format!("the address {address}, in the route {route} of {}", host.name), *by))
+        };
+        let is_led = |(workload, address): (&Node, IpAddr)| {
+            let nets = (own(host, &address)..=IpNet::from(address).prefix_len())
+                .filter_map(|length| IpNet::new(address, length).ok());
+            let (route, by) = nets.rev().find_map(|net| self.routes.get_key_value(&net.trunc()))?;
+            Some((format!("the route {route}, with the address {address} of {} in it", workload.name), *by))
+        };
+        let addresses = workloads
+            .iter()
+            .flat_map(|workload| workload.addresses.iter().map(move |address| (*workload, *address)));
+        host.routes.iter().find_map(leads_to).or_else(|| { addresses }.find_map(is_led))
+    }
+
+    pub(super) fn add(&mut self, host: &'i Node, workloads: &[&'i Node], by: Option<&'i str>) {
+        for route in &host.routes {
+            self.routes.entry(route.trunc()).or_insert(by);
+        }
+        let addresses = workloads.iter().flat_map(|workload| &workload.addresses);
+        self.workloads.extend(addresses.map(|address| (*address, (own(host, address), by))));
+    }
+}
+
+/// How narrow a host's own route to an address of a workload of it is.
+fn own(host: &Node, address: &IpAddr) -> u8 {
+    way(host, address).map_or(0, |route| route.prefix_len())
 }
 
 /// The narrowest route of a node that leads to an address.
@@ -51,6 +95,7 @@ fn error(
         "a workload's packets go to its host alone: remove the route, or have {host} route \"{}\" and nobody else",
         IpNet::from(address)
     ))
+    .recent()
 }
 
 /// Where a node has a text in a list.

@@ -140,7 +140,7 @@ fn usable(reader: &mut Reader<'_>, value: &Value<'_>, addresses: &[IpAddr]) {
             _ => continue,
         };
         let message = format!("{address} is {kind}, and no workload's");
-        let error = Diagnostic::error(reader.source, place(value, *address), message);
+        let error = Diagnostic::error(reader.source, place(value, *address), message).recent();
         reader.findings.push(error.help("take an address of a prefix that the host routes over the overlay"));
     }
 }
@@ -210,7 +210,7 @@ fn unit(reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<overlap::Form
         )));
         return None;
     }
-    apart_from_host(reader, text, &format!("/{}", text.value))?;
+    apart_from_host(reader, text, &format!("/{}", text.value));
     Some(overlap::Form::Unit(text.value.clone()))
 }
 
@@ -225,24 +225,23 @@ fn cgroup(reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<overlap::Fo
         ));
         return None;
     }
-    apart_from_host(reader, text, &text.value)?;
+    apart_from_host(reader, text, &text.value);
     Some(overlap::Form::Cgroup(text.value.clone()))
 }
 
 /// What holds all services of a host, or all of its users', would take the agent and sshd along: nobody could log in over
 /// the overlay to mend it. So would a pattern that means one of these; named without a `*` it is somebody's choice.
-fn apart_from_host(reader: &mut Reader<'_>, text: &Spanned<String>, pattern: &str) -> Option<()> {
+fn apart_from_host(reader: &mut Reader<'_>, text: &Spanned<String>, pattern: &str) {
     const HOLDING: [&str; 4] = ["/-.slice", "/system.slice", "/user.slice", "/init.scope"];
     const NEEDED: [&str; 3] =
         ["/system.slice/bulkhead.service", "/system.slice/ssh.service", "/system.slice/sshd.service"];
     let is = |path: &&&str| pattern_matches(pattern, path);
     let holding = HOLDING.iter().find(is);
     let needed = || NEEDED.iter().find(is).filter(|_| pattern.contains('*'));
-    let Some(held) = holding.or_else(needed) else { return Some(()) };
+    let Some(held) = holding.or_else(needed) else { return };
     let message = format!("{} would take {held} along, with the agent, sshd or whoever logs in", text.value);
-    let error = Diagnostic::error(reader.source, text.span, message);
+    let error = Diagnostic::error(reader.source, text.span, message).recent();
     reader.findings.push(error.help(
         "nobody could log in over the overlay any more: name the unit, or put units into a slice of their own by Slice=",
     ));
-    None
 }
