@@ -50,11 +50,13 @@ fn decided(memory: &Memory, direction: Direction, packet: &[u8]) -> (Reason, u32
 }
 
 /// Whether what was found is what the reference says. A first packet may look like a reply, somebody unknown may be
-/// known by a rule about something else, and what a rule admits may be used up by those before.
+/// known by a rule about something else, and what a rule admits may be used up by those before, or is no beginning of
+/// TLS where it is to be one.
 fn agrees(found: Reason, wanted: Reason, probe: &Probe) -> bool {
     found == wanted
         || matches!((found, wanted), (Reason::NoRule, Reason::UnknownAddress))
         || matches!((found, wanted), (Reason::PacketRate | Reason::NewFlowRate, Reason::Rule))
+        || (probe.protocol == 17 && (found, wanted) == (Reason::NotTls, Reason::Rule))
         || (probe.protocol == 17
             && found == Reason::NoFlow
             && matches!(wanted, Reason::NoRule | Reason::UnknownAddress | Reason::DenyRule))
