@@ -160,6 +160,7 @@ fn every_route_answers_as_the_document_says() {
     let unknown = format!("{{\"id\":\"{}\",\"reason\":\"stolen\"}}", "0".repeat(32));
     assert_eq!(post(&site, &mut document, "/v1/revoke", &unknown)[0]["done"], true);
     get(&site, &mut document, "/v1/grants");
+    get(&site, &mut document, "/v1/tls");
     get(&site, &mut document, "/v1/history");
 
     // What is wrong is answered as the document says, and changes nothing.

@@ -122,28 +122,41 @@ fn beginnings(place: &Place) -> Vec<Scene> {
         let rule = place.rule(SECURE, true);
         let syn_ack = Step::forth(&place.ip(TCP, tcp((SECURE, HIGH), SYN_ACK, &[])), Reason::Reply);
         let answer = Step::forth(&place.ip(TCP, segment), reason).rule(rule);
-        [place.asked_back(SECURE), syn_ack.rule(rule), answer]
+        let mut heard = tcp((HIGH, SECURE), ACK, &[]);
+        heard[4..8].copy_from_slice(&2u32.to_be_bytes());
+        let heard = Step::back(&place.ip_back(TCP, heard), Reason::Rule).rule(rule);
+        [place.asked_back(SECURE), syn_ack.rule(rule), heard, answer]
     };
+    // What a client says once its server has accepted.
+    let accepted = || {
+        let syn_ack = place.ip_back(TCP, tcp((SECURE, HIGH), SYN_ACK, &[]));
+        Step::back(&syn_ack, Reason::Reply).rule(by)
+    };
+    let goes_on =
+        |steps: Vec<Step>| [vec![begun(), accepted()], steps].into_iter().flatten().collect::<Vec<_>>();
     vec![
         scene("answers as tls", answers(ANSWER, Reason::Reply)),
         scene("answers in plaintext", answers(PLAIN, Reason::NotTls)),
-        scene("begins as tls", [begun(), begins(HELLO, Reason::Rule)]),
+        scene("begins as tls", goes_on(vec![begins(HELLO, Reason::Rule)])),
         scene("begins as tls on its syn", [syn_with(HELLO, Reason::Rule)]),
         scene("begins in plaintext on its syn", [syn_with(PLAIN, Reason::NotTls)]),
-        scene("begins in plaintext", [begun(), begins(PLAIN, Reason::NotTls)]),
-        scene("stays in plaintext", [begun(), begins(PLAIN, Reason::NotTls), begins(HELLO, Reason::NotTls)]),
-        scene("begins in its middle", [begun(), step(&segment(ACK, 6, PLAIN), Reason::TlsUnseen)]),
+        scene("begins in plaintext", goes_on(vec![begins(PLAIN, Reason::NotTls)])),
+        scene(
+            "stays in plaintext",
+            goes_on(vec![begins(PLAIN, Reason::NotTls), begins(HELLO, Reason::NotTls)]),
+        ),
+        scene("begins in its middle", goes_on(vec![step(&segment(ACK, 6, PLAIN), Reason::TlsUnseen)])),
+        scene("begins before it is accepted", [begun(), begins(HELLO, Reason::TlsUnseen)]),
         scene(
             "begins byte by byte",
-            [
-                begun(),
+            goes_on(vec![
                 begins(&HELLO[..1], Reason::Rule),
                 step(&segment(ACK, 2, &HELLO[2..]), Reason::TlsUnseen),
                 step(&segment(ACK, 1, &HELLO[1..]), Reason::Rule),
                 step(&segment(ACK, 8, PLAIN), Reason::Rule),
-            ],
+            ]),
         ),
-        scene("ends in plaintext", [begun(), step(&segment(0x11, 0, PLAIN), Reason::NotTls)]),
+        scene("ends in plaintext", goes_on(vec![step(&segment(0x11, 0, PLAIN), Reason::NotTls)])),
         scene("has begun before anybody looked", [step(&segment(ACK, 0, HELLO), Reason::TlsUnseen)]),
         scene("says nothing before anybody looked", [step(&segment(ACK, 0, &[]), Reason::Rule)]),
     ]
