@@ -11,7 +11,7 @@ use crate::{cargo, setup};
 const BUILD_LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// Bound on running the tests.
-const TEST_LIMIT: Duration = Duration::from_secs(25 * 60);
+const TEST_LIMIT: Duration = Duration::from_secs(32 * 60);
 
 /// Arguments of `test`.
 #[derive(Debug, clap::Args)]
