@@ -13,6 +13,8 @@ mod icmp;
 mod packets;
 mod rejected;
 mod tls;
+mod tls_datagrams;
+mod tls_ways_around;
 mod untracked;
 mod workloads;
 mod world;
