@@ -63,6 +63,14 @@ fn approve(site: &Site, file: &str, name: &str) {
     site.done(&["approve", file, "--yes", "--as", name, "--key", &site.path(name)]);
 }
 
+/// Asks for ten minutes, which both approve; the file.
+fn approved(site: &Site) -> String {
+    let file = request(site, "tag:server:8081", "10m", &[]);
+    approve(site, &file, "bob");
+    approve(site, &file, "carol");
+    file
+}
+
 /// The end of the grant that runs, from now; it is past if it is negative.
 fn left(site: &Site) -> f64 {
     let status = site.status();
@@ -145,9 +153,7 @@ fn a_session_is_cut_at_the_end_of_its_grant_by_the_kernel_alone() {
 fn a_revoked_grant_s_session_is_cut_at_once_and_it_does_not_come_back() {
     let mut site = site("revoked");
     site.start();
-    let file = request(&site, "tag:server:8081", "10m", &[]);
-    approve(&site, &file, "bob");
-    approve(&site, &file, "carol");
+    let file = approved(&site);
     site.done(&["grant", &file]);
     let mut granted = site.connect("client", 8081);
     granted.goes_on();
@@ -231,9 +237,7 @@ fn what_is_no_grant_is_refused_over_the_socket() {
         &policy(&site, ",{\"action\": \"deny\", \"src\": [\"*\"], \"dst\": [\"tag:server:8081\"]}"),
     );
     site.done(&["apply"]);
-    let file = request(&site, "tag:server:8081", "10m", &[]);
-    approve(&site, &file, "bob");
-    approve(&site, &file, "carol");
+    let file = approved(&site);
     let answer = site.bulkhead(&["grant", &file]);
     assert!(words(&answer).contains("no packet of this host is decided by it"), "{}", words(&answer));
     assert!(site.is_denied("client", 8081));
@@ -288,9 +292,7 @@ fn nothing_is_signed_without_a_yes() {
 fn a_grant_whose_generation_cannot_be_built_again_is_revoked_in_the_kernel() {
     let mut site = site("inplace");
     site.start();
-    let file = request(&site, "tag:server:8081", "10m", &[]);
-    approve(&site, &file, "bob");
-    approve(&site, &file, "carol");
+    let file = approved(&site);
     site.done(&["grant", &file]);
     let mut granted = site.connect("client", 8081);
     granted.goes_on();

@@ -218,7 +218,7 @@ fn verdict(
     Some(reference::judge(ruleset, inventory, node, direction, probe, now))
 }
 
-/// Whether the host of a node tells who asks of its denial: of TCP and UDP, and nobody speaks for a workload.
+/// Whether the host of a node tells who asks of its denial. Nobody speaks for a workload.
 fn rejects(
     ruleset: &Ruleset,
     inventory: &Inventory,
@@ -226,10 +226,8 @@ fn rejects(
     probe: &Probe,
     now: u64,
 ) -> bool {
-    const TOLD: [u8; 2] = [6, 17];
-    let here = if direction == Direction::Ingress { probe.destination } else { probe.source };
-    TOLD.contains(&probe.protocol)
-        && holder(ruleset, inventory, here).is_some_and(|node| node.workload.is_none())
+    let (here, _) = probe.ends(direction);
+    holder(ruleset, inventory, here).is_some_and(|node| node.workload.is_none())
         && reference::rejects(ruleset, inventory, node, direction, probe, now)
 }
 

@@ -23,6 +23,16 @@ pub struct Probe {
     pub port: u16,
 }
 
+impl Probe {
+    /// The end on the side of the node that judges it, and the other one.
+    pub(crate) fn ends(&self, direction: Direction) -> (IpAddr, IpAddr) {
+        match direction {
+            Direction::Ingress => (self.destination, self.source),
+            Direction::Egress => (self.source, self.destination),
+        }
+    }
+}
+
 /// What one node does with a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
@@ -142,10 +152,7 @@ pub fn judge(
     probe: &Probe,
     now: u64,
 ) -> Verdict {
-    let (local, remote) = match direction {
-        Direction::Ingress => (probe.destination, probe.source),
-        Direction::Egress => (probe.source, probe.destination),
-    };
+    let (local, remote) = probe.ends(direction);
     let node = inventory.host_of(node);
     let own = own(ruleset, inventory, node);
     if own.contains(remote) || !own.union(&node.routed(ruleset.network)).contains(local) {
@@ -153,6 +160,9 @@ pub fn judge(
     }
     decide(ruleset, inventory, (node, direction), (local, remote), probe, now)
 }
+
+/// Protocols of which denials are told: TCP and UDP.
+pub(crate) const TOLD: [u8; 2] = [6, 17];
 
 /// Whether a node tells whoever sends a probe, at a time (ns since the Unix epoch), that it is not admitted.
 #[must_use]
@@ -164,16 +174,14 @@ pub fn rejects(
     probe: &Probe,
     now: u64,
 ) -> bool {
-    let (local, remote) = match direction {
-        Direction::Ingress => (probe.destination, probe.source),
-        Direction::Egress => (probe.source, probe.destination),
-    };
+    let (local, remote) = probe.ends(direction);
     let is_told = match judge(ruleset, inventory, node, direction, probe, now) {
         Verdict::Deny(rule) => ruleset.rules[rule].rejects,
         Verdict::NoRule => ruleset.rejects,
         Verdict::Allow(_) | Verdict::Unknown | Verdict::NotLocal => false,
     };
-    is_told
+    TOLD.contains(&probe.protocol)
+        && is_told
         && is_known(ruleset, inventory, remote)
         && !is_gone(ruleset, inventory, inventory.host_of(node), (local, remote), now)
 }
@@ -205,10 +213,7 @@ pub fn judge_loopback(
         (Some(one), Some(other)) if one.name == other.name => return None,
         _ => {}
     }
-    let (local, remote) = match direction {
-        Direction::Ingress => (probe.destination, probe.source),
-        Direction::Egress => (probe.source, probe.destination),
-    };
+    let (local, remote) = probe.ends(direction);
     let own = own(ruleset, inventory, host);
     if !own.contains(local) {
         return Some(Verdict::NotLocal);

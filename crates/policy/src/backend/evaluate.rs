@@ -8,7 +8,7 @@ use bulkhead_abi::{
 use bulkhead_engine::memory::{Memory, Tables};
 use bulkhead_engine::{Reason, judge, leaf_of, local_check};
 
-use crate::analysis::reference::Probe;
+use crate::analysis::reference::{Probe, TOLD};
 
 /// What the tables say of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,5 +62,6 @@ fn look_up(environment: &Memory<'_>, direction: Direction, probe: &Probe) -> Res
         reason => reason,
     };
     let rule = (judgement.rule != NO_RULE).then_some(judgement.rule);
-    Ok(Evaluation { reason, rule, rejects: judgement.rejects() && sides.remote != 0 })
+    let rejects = judgement.rejects() && sides.remote != 0 && TOLD.contains(&probe.protocol);
+    Ok(Evaluation { reason, rule, rejects })
 }
