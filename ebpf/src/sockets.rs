@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::{TcContext, XdpContext};
 use bulkhead_abi::{Address, Direction};
 use bulkhead_engine::parse::Headers;
-use bulkhead_engine::{End, Metadata, SocketState, begins, compare, opaque};
+use bulkhead_engine::{End, Metadata, Packet, SocketState, begins, compare, opaque};
 
 use crate::environment::View;
 use crate::packets::{tc_packet, xdp_packet};
@@ -136,12 +136,7 @@ macro_rules! hook {
             direction: u32,
             flags: u32,
         ) -> u32 {
-            // SAFETY: the verifier makes sure that what is not null can be written; the metadata is this CPU's own.
-            if let Some(meta) = unsafe { meta.as_mut() } {
-                let (of, direction) = ($of(context), Direction::of_index(direction));
-                begins(&View::<false, _>(context), &$packet_of(&of), meta, direction, flags as u8);
-            }
-            0
+            look_at::<false>(context, &$packet_of(&$of(context)), meta, direction, flags)
         }
 
         /// The same for what observes.
@@ -153,12 +148,7 @@ macro_rules! hook {
             direction: u32,
             flags: u32,
         ) -> u32 {
-            // SAFETY: as above.
-            if let Some(meta) = unsafe { meta.as_mut() } {
-                let (of, direction) = ($of(context), Direction::of_index(direction));
-                begins(&View::<true, _>(context), &$packet_of(&of), meta, direction, flags as u8);
-            }
-            0
+            look_at::<true>(context, &$packet_of(&$of(context)), meta, direction, flags)
         }
 
         /// [`bulkhead_engine::compare`]. Nothing of it is of a generation.
@@ -236,6 +226,21 @@ unsafe fn load_skb(context: *mut __sk_buff, offset: u32, to: *mut c_void, count:
 unsafe fn load_xdp(context: *mut xdp_md, offset: u32, to: *mut c_void, count: u32) -> i64 {
     // SAFETY: the caller's.
     unsafe { bpf_xdp_load_bytes(context, offset, to, count) }
+}
+
+#[inline(always)]
+fn look_at<const STAGED: bool>(
+    hook: impl Hook,
+    packet: &Packet,
+    meta: *mut Metadata,
+    direction: u32,
+    flags: u32,
+) -> u32 {
+    // SAFETY: the verifier makes sure that what is not null can be written; the metadata is this CPU's own.
+    if let Some(meta) = unsafe { meta.as_mut() } {
+        begins(&View::<STAGED, _>(hook), packet, meta, Direction::of_index(direction), flags as u8);
+    }
+    0
 }
 
 #[inline(always)]
