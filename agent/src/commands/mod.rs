@@ -23,6 +23,8 @@ pub mod exposed;
 #[cfg(feature = "agent")]
 pub mod filter;
 #[cfg(feature = "agent")]
+pub mod fleet;
+#[cfg(feature = "agent")]
 pub mod flows;
 pub mod generate;
 #[cfg(unix)]

@@ -18,7 +18,7 @@ use super::{
     underlay,
 };
 #[cfg(feature = "agent")]
-use super::{anchors, sinks, sources, trust};
+use super::{anchors, fleet, sinks, sources, trust};
 use crate::exit::Usage;
 
 #[derive(Debug, Default, Deserialize)]
@@ -47,6 +47,10 @@ struct File {
     trust: Option<trust::Section>,
     #[cfg(not(feature = "agent"))]
     trust: serde::de::IgnoredAny,
+    #[cfg(feature = "agent")]
+    fleet: Option<Spanned<fleet::Section>>,
+    #[cfg(not(feature = "agent"))]
+    fleet: serde::de::IgnoredAny,
     #[cfg(feature = "agent")]
     sink: Vec<sinks::Section>,
     #[cfg(feature = "agent")]
@@ -328,6 +332,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         config.sinks = sinks::read(&source, directory, file.sink)?;
         config.anchors = anchors::read(&source, directory, file.anchor)?;
         config.sources = sources::read(&source, directory, file.source)?;
+        config.fleet = file.fleet.map(|section| fleet::read(&source, directory, section)).transpose()?;
     }
     if let Some((index, zone, other)) = roles::shared_zone(&config.interfaces) {
         let Managed { name, role, .. } = &config.interfaces[index];

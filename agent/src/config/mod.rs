@@ -5,6 +5,8 @@ mod alarms;
 mod anchors;
 mod events;
 mod file;
+#[cfg(feature = "agent")]
+mod fleet;
 mod history;
 #[cfg(feature = "agent")]
 mod hooks;
@@ -43,6 +45,8 @@ use crate::exit::Usage;
 pub use self::alarms::Alarms;
 #[cfg(feature = "agent")]
 pub use self::alarms::{ExpiryLimits, Response, Scan, Spike};
+#[cfg(feature = "agent")]
+pub use self::fleet::{Fleet, From as FleetFrom};
 pub use self::tls::Tls;
 #[cfg(feature = "agent")]
 pub use self::trust::Trust;
@@ -219,6 +223,9 @@ pub struct Config {
     /// Who must sign a policy and an inventory; none: nobody need.
     #[cfg(feature = "agent")]
     pub trust: Option<Trust>,
+    /// Whose policy and inventory are followed; none: nobody's.
+    #[cfg(feature = "agent")]
+    pub fleet: Option<Fleet>,
     /// What is kept of who used which rule; none: nothing is.
     pub history: Option<History>,
     /// What raises alarms; none: nothing does.
@@ -281,6 +288,8 @@ impl Default for Config {
             control: Control::default(),
             #[cfg(feature = "agent")]
             trust: None,
+            #[cfg(feature = "agent")]
+            fleet: None,
             history: Some(History::default()),
             alarms: Some(Alarms::default()),
             #[cfg(feature = "agent")]
