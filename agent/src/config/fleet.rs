@@ -141,8 +141,10 @@ fn from(source: &Source, directory: &Path, start: usize, section: &Section) -> R
         (None, None, None) => {
             Err(at(source, start, "fleet: say where files come from, by `directory`, `url` or `servers`"))
         }
-        _ => {
-            Err(at(source, start, "fleet: files come from one place: `directory`, `url` or `servers`, not more"))
-        }
+        _ => Err(at(
+            source,
+            start,
+            "fleet: files come from one place: `directory`, `url` or `servers`, not more",
+        )),
     }
 }

@@ -1,6 +1,29 @@
-//! Policies and inventories of many hosts: two TUF repositories in one tree of files, which whoever carries them can
-//! delay, and can neither forge, mix nor roll back.
+//! Policies and inventories of many hosts: two TUF repositories (specification 1.0, top-level roles only) in one tree of
+//! files, which whoever carries them can delay, and can neither forge, mix nor roll back.
+//!
+//! ```text
+//! people ─ sign ─▸ Draft ─┐                                      ┌─ Client ─▸ Checked ─▸ bundle
+//! who freshens ───────────┴─ Tree::publish ─▸ files ─▸ Origin ───┘
+//! ```
 
+mod client;
+mod draft;
+mod error;
+mod keys;
 mod origin;
+mod repository;
+mod roles;
+mod rollout;
+mod transport;
+mod tree;
+mod trusted;
 
+pub use client::{Checked, Client, LONGEST, digest};
+pub use draft::Draft;
+pub use error::{Cause, Error, Result};
+pub use keys::Holder;
 pub use origin::{Directory, Https, Origin, OriginError};
+pub use repository::Repository;
+pub use roles::Keyholders;
+pub use rollout::{Rollout, slot};
+pub use tree::{Publication, Sign, Standing, Tree};

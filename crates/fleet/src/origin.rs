@@ -113,7 +113,8 @@ impl Origin for Https {
         let name = client.name().to_owned();
         let down = |error: String| OriginError::Down(error);
         let answer = tokio::task::spawn_blocking(move || client.get(longest)).await;
-        let answer = answer.map_err(|error| down(error.to_string()))?.map_err(|error| down(error.to_string()))?;
+        let answer =
+            answer.map_err(|error| down(error.to_string()))?.map_err(|error| down(error.to_string()))?;
         match answer.status {
             StatusCode::OK => Ok(Some(answer.body)),
             StatusCode::NOT_FOUND => Ok(None),

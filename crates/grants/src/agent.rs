@@ -55,9 +55,44 @@ impl<S: Read + Write> Agent<S> {
     /// If the name is none, the agent refuses, or what it answers is no signature of this key over this note.
     pub fn sign(&mut self, note: &mut Note, name: &str, key: &PublicKey) -> Result<()> {
         check_name(name)?;
+        let bytes = self.signature(note.text().as_bytes(), key)?;
+        if key.check(note.text(), &bytes).is_err() {
+            return Err(Error::Agent(format!(
+                "what it answers is no signature by {} with a touch",
+                key.fingerprint()
+            )));
+        }
+        note.add(Signature { name: name.to_owned(), id: key.id(name), bytes });
+        Ok(())
+    }
+
+    /// Has bytes signed: 64 bytes (RFC 8032).
+    ///
+    /// # Errors
+    ///
+    /// If the key is in a device, which signs something else than it is given, the agent refuses, or what it answers is no
+    /// signature of this key over these bytes.
+    pub fn sign_bytes(&mut self, message: &[u8], key: &PublicKey) -> Result<Vec<u8>> {
+        if key.bytes().is_none() {
+            return Err(Error::Key(format!(
+                "{} is in a device, whose signatures are over what it adds, and TUF knows none such: use a key of \
+                 `ssh-keygen -t ed25519`",
+                key.fingerprint()
+            )));
+        }
+        let bytes = self.signature(message, key)?;
+        if key.has_signed(message, &bytes) {
+            Ok(bytes)
+        } else {
+            Err(Error::Agent(format!("what it answers is no signature by {}", key.fingerprint())))
+        }
+    }
+
+    /// What it answers to being asked for a signature, as notes have it.
+    fn signature(&mut self, message: &[u8], key: &PublicKey) -> Result<Vec<u8>> {
         let mut request = vec![SIGN_REQUEST];
         put(&mut request, &key.blob());
-        put(&mut request, note.text().as_bytes());
+        put(&mut request, message);
         request.extend_from_slice(&0_u32.to_be_bytes());
         let answer = self.ask(&request)?;
         let mut reader = Reader::new(&answer, "ssh-agent's answer");
@@ -67,15 +102,7 @@ impl<S: Read + Write> Agent<S> {
                 key.fingerprint()
             )));
         }
-        let bytes = signature(reader.string()?)?;
-        if key.check(note.text(), &bytes).is_err() {
-            return Err(Error::Agent(format!(
-                "what it answers is no signature by {} with a touch",
-                key.fingerprint()
-            )));
-        }
-        note.add(Signature { name: name.to_owned(), id: key.id(name), bytes });
-        Ok(())
+        signature(reader.string()?)
     }
 
     fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>> {

@@ -49,6 +49,30 @@ impl PublicKey {
         self.key.to_bytes() == other.key.to_bytes()
     }
 
+    /// The key's 32 bytes (RFC 8032), of a key in a file; none: it is in a device, which signs nothing as it is given.
+    #[must_use]
+    pub fn bytes(&self) -> Option<[u8; 32]> {
+        self.application.is_none().then(|| self.key.to_bytes())
+    }
+
+    /// A key in a file, by its 32 bytes.
+    ///
+    /// # Errors
+    ///
+    /// If they are none, or a weak one.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self> {
+        let mut blob = Vec::new();
+        put(&mut blob, PLAIN.as_bytes());
+        put(&mut blob, bytes);
+        Self::from_blob(&blob)
+    }
+
+    /// Whether a signature over bytes is this key's. None of a key in a device is.
+    #[must_use]
+    pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.application.is_none() && self.fits(message, signature).is_ok()
+    }
+
     /// A key in a file.
     pub(crate) fn plain(key: VerifyingKey) -> Self {
         Self { key, application: None }

@@ -88,6 +88,12 @@ impl SecretKey {
         PublicKey::plain(self.0.verifying_key())
     }
 
+    /// Signs bytes: 64 bytes (RFC 8032).
+    #[must_use]
+    pub fn sign_bytes(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(message).to_bytes().to_vec()
+    }
+
     /// Signs a note under a name.
     ///
     /// # Errors

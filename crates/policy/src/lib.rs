@@ -15,7 +15,7 @@ pub mod service;
 mod suggest;
 
 pub use analysis::{
-    boundaries, check, diff, explain, held, least, proof, reference, sources, unreachable, verify,
+    boundaries, check, diff, enroller, explain, held, least, proof, reference, sources, unreachable, verify,
 };
 pub use backend::{compile, evaluate};
 pub use dialect::Dialect;

@@ -16,7 +16,7 @@ use crate::exit::Usage;
 const LONGEST: u64 = 16 << 10;
 
 /// A key that can sign.
-pub(super) enum Key {
+pub(in crate::commands) enum Key {
     File(SecretKey),
     Agent(Agent<UnixStream>, PublicKey),
 }
@@ -27,7 +27,7 @@ fn wrong(error: bulkhead_grants::Error) -> Usage {
 
 impl Key {
     /// The one that is named, else the one that ssh-agent has.
-    pub(super) fn find(path: Option<&Path>) -> Result<Self, Usage> {
+    pub(in crate::commands) fn find(path: Option<&Path>) -> Result<Self, Usage> {
         let Some(path) = path else { return Self::only() };
         let at = |error: String| Usage(format!("{}: {error}", path.display()));
         let mut file = File::open(path).map_err(|error| at(error.to_string()))?;
@@ -67,6 +67,22 @@ impl Key {
                     names.join(", ")
                 )))
             }
+        }
+    }
+
+    /// Its public part.
+    pub(in crate::commands) fn public(&self) -> PublicKey {
+        match self {
+            Self::File(key) => key.public(),
+            Self::Agent(_, key) => key.clone(),
+        }
+    }
+
+    /// Signs bytes.
+    pub(in crate::commands) fn sign_bytes(&mut self, message: &[u8]) -> Result<Vec<u8>, Usage> {
+        match self {
+            Self::File(key) => Ok(key.sign_bytes(message)),
+            Self::Agent(agent, key) => agent.sign_bytes(message, key).map_err(wrong),
         }
     }
 

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "agent")]
 mod hand_in;
-mod key;
+pub(super) mod key;
 mod request;
 mod sign;
 
@@ -48,7 +48,7 @@ fn write(path: &Path, note: &Note) -> Result<(), Usage> {
 }
 
 /// Who runs this, unless they say another name.
-fn own_name(given: Option<&String>) -> Result<String, Usage> {
+pub(super) fn own_name(given: Option<&String>) -> Result<String, Usage> {
     let name = given
         .cloned()
         .or_else(|| ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()));

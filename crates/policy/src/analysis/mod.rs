@@ -7,6 +7,7 @@ pub mod boundaries;
 pub mod check;
 mod decide;
 pub mod diff;
+pub mod enroller;
 pub(crate) mod equivalence;
 pub mod explain;
 pub mod held;

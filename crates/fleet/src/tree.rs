@@ -1,0 +1,551 @@
+//! A fleet directory, for those who publish: what is there, what waits for signatures, and what comes next.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+use tough::TargetName;
+use tough::schema::{
+    Hashes, Metafile, RoleType, Root, Signature, Signed, Snapshot, Target, Targets, Timestamp,
+};
+
+use crate::client::{LONGEST, digest};
+use crate::draft::{Body, Draft, no_extra, signed};
+use crate::error::{Error, Result};
+use crate::keys::{self, Holder, canonical};
+use crate::repository::Repository;
+use crate::roles::{Keyholders, MONTH, SPEC, YEAR, after, at_least_one, holders, ids};
+use crate::rollout::{MEMBER, Rollout};
+use crate::trusted::replace;
+
+/// A fleet directory.
+#[derive(Clone, Debug)]
+pub struct Tree(PathBuf);
+
+/// What a repository has published.
+#[derive(Clone, Debug)]
+pub struct Published {
+    timestamp: Signed<Timestamp>,
+    snapshot: Signed<Snapshot>,
+    targets: Signed<Targets>,
+}
+
+/// What a repository is at, for people.
+#[derive(Clone, Debug, Serialize)]
+pub struct Standing {
+    /// Which.
+    pub repository: &'static str,
+    /// The version of its root; none: there is none.
+    pub root: Option<u64>,
+    /// When the root expires.
+    pub root_expires: Option<String>,
+    /// The version of what is published; none: nothing is.
+    pub version: Option<u64>,
+    /// Its bundle's SHA-256, hexadecimal.
+    pub digest: Option<String>,
+    /// Its bundle's length, bytes.
+    pub length: Option<u64>,
+    /// Who has signed it.
+    pub signers: Vec<String>,
+    /// When it expires.
+    pub expires: Option<String>,
+    /// When the timestamp expires, without which nobody takes anything new.
+    pub fresh_until: Option<String>,
+    /// Hosts of a hundred that may take it; none: all.
+    pub share: Option<u8>,
+    /// What waits for signatures, and for whose.
+    pub waiting: Vec<String>,
+}
+
+/// What signs as who freshens.
+pub type Sign<'s> = &'s mut dyn FnMut(&[u8]) -> std::result::Result<Vec<u8>, String>;
+
+/// How to publish.
+#[derive(Clone, Copy, Debug)]
+pub struct Publication {
+    /// Hosts of a hundred that may take a new policy; none: as before for the same version, else all.
+    pub share: Option<u8>,
+    /// How long it is fresh, seconds.
+    pub fresh: i64,
+    /// Now, seconds since 1970.
+    pub now: i64,
+}
+
+impl Tree {
+    /// At a path.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    fn metadata(&self, repository: Repository) -> PathBuf {
+        self.0.join(repository.name()).join("metadata")
+    }
+
+    fn drafts(&self, repository: Repository) -> PathBuf {
+        self.0.join(repository.name()).join("drafts")
+    }
+
+    fn targets(&self, repository: Repository) -> PathBuf {
+        self.0.join(repository.name()).join("targets")
+    }
+
+    /// Begins a fleet: drafts of the first roots.
+    ///
+    /// # Errors
+    /// If there is one already, keys do not fit, or the disk refuses.
+    pub fn begin(&self, keyholders: &Keyholders, now: i64) -> Result<Vec<Draft>> {
+        keyholders.check()?;
+        for repository in Repository::ALL {
+            if self.root(repository)?.is_some() || self.draft_root(repository)?.is_some() {
+                return Err(Error::Asked(format!(
+                    "{} has a fleet already; `bulkhead fleet rotate` changes its keys",
+                    self.0.display()
+                )));
+            }
+        }
+        Repository::ALL.into_iter().map(|repository| self.propose_root(repository, keyholders, now)).collect()
+    }
+
+    /// Drafts of the next roots, with other keys, and of what is published where other keys are to sign it.
+    ///
+    /// # Errors
+    /// If there is no fleet, keys do not fit, or the disk refuses.
+    pub fn rotate(&self, keyholders: &Keyholders, now: i64) -> Result<Vec<Draft>> {
+        keyholders.check()?;
+        let mut drafts = Vec::new();
+        for repository in Repository::ALL {
+            let before = self.root(repository)?.ok_or_else(|| self.no_fleet())?;
+            if let Some(draft) = self.draft_root(repository)? {
+                draft.remove()?;
+            }
+            let draft = self.propose_root(repository, keyholders, now)?;
+            let Body::Root(root) = &draft.body else { continue };
+            let role = |root: &Root| {
+                let threshold = root.roles.get(&RoleType::Targets).map(|role| role.threshold);
+                (ids(root, RoleType::Targets), threshold)
+            };
+            let has_others = role(root) != role(&before.signed);
+            drafts.push(draft);
+            if let (true, Some(published)) = (has_others, self.published(repository)?) {
+                drafts.push(self.propose_targets(repository, published.targets.signed.targets, now)?);
+            }
+        }
+        Ok(drafts)
+    }
+
+    fn no_fleet(&self) -> Error {
+        Error::Asked(format!(
+            "{} has no fleet yet: `bulkhead fleet init`, then `sign` and `publish`",
+            self.0.display()
+        ))
+    }
+
+    fn propose_root(&self, repository: Repository, keyholders: &Keyholders, now: i64) -> Result<Draft> {
+        for directory in [self.metadata(repository), self.drafts(repository), self.targets(repository)] {
+            fs::create_dir_all(&directory).map_err(Error::file(&directory))?;
+        }
+        let before = self.root(repository)?;
+        let version = before.as_ref().map_or(1, |root| root.signed.version.get() + 1);
+        let root = keyholders.root(repository, version, now)?;
+        let body = Body::Root(Box::new(root.clone()));
+        let before = before.map(|before| before.signed);
+        let draft = Draft::new(repository, body, &self.drafts(repository), before.as_ref(), &root);
+        draft.write()?;
+        Ok(draft)
+    }
+
+    /// Whose keys the fleet has: those of the roots in force.
+    ///
+    /// # Errors
+    /// If there is no fleet.
+    pub fn keyholders(&self) -> Result<Keyholders> {
+        let [policy, inventory] = Repository::ALL.map(|repository| self.root(repository));
+        let (policy, inventory) =
+            (policy?.ok_or_else(|| self.no_fleet())?, inventory?.ok_or_else(|| self.no_fleet())?);
+        Keyholders::of(&policy.signed, &inventory.signed)
+    }
+
+    /// Drafts the next version of a bundle; the draft of the same bundle that is there already, if so.
+    ///
+    /// # Errors
+    /// If another one is drafted, there is no root, or the disk refuses.
+    pub fn propose(&self, repository: Repository, bundle: &str, now: i64, replace: bool) -> Result<Draft> {
+        let sum = digest(bundle.as_bytes());
+        if bundle.len() as u64 > LONGEST {
+            return Err(Error::Asked(format!(
+                "it has {} bytes, and hosts take {LONGEST} at most",
+                bundle.len()
+            )));
+        }
+        if let Some(draft) = self.draft_targets(repository)? {
+            if draft.digest().as_deref() == Some(&*sum) {
+                return Ok(draft);
+            }
+            if !replace {
+                let by = draft.signed()?;
+                let by = if by.is_empty() { "nobody".to_owned() } else { by.join(", ") };
+                return Err(Error::Asked(format!(
+                    "{} is drafted already, over another file, and signed by {by}: sign that one, or begin anew with \
+                     --replace",
+                    draft.name()
+                )));
+            }
+            draft.remove()?;
+        }
+        let directory = self.targets(repository);
+        fs::create_dir_all(&directory).map_err(Error::file(&directory))?;
+        // Where nobody looks for it before it is signed.
+        let path = self.0.join(repository.bundle(&sum));
+        self::replace(&path, bundle.as_bytes()).map_err(Error::file(&path))?;
+        let target = Target {
+            length: bundle.len() as u64,
+            hashes: Hashes { sha256: Sha256::digest(bundle).to_vec().into(), _extra: no_extra() },
+            custom: no_extra(),
+            _extra: no_extra(),
+        };
+        let name = TargetName::new(repository.target());
+        let name = name.map_err(|error| Error::Asked(error.to_string()))?;
+        self.propose_targets(repository, [(name, target)].into(), now)
+    }
+
+    fn propose_targets(
+        &self,
+        repository: Repository,
+        targets: std::collections::HashMap<TargetName, Target>,
+        now: i64,
+    ) -> Result<Draft> {
+        let version = self.next_targets(repository)?;
+        let mut new = Targets::new(SPEC.to_owned(), at_least_one(version), after(now, YEAR)?);
+        new.targets = targets;
+        if let Some(old) = self.draft_targets(repository)? {
+            old.remove()?;
+        }
+        let root = self.next_root(repository)?;
+        let draft = Draft::new(repository, Body::Targets(new), &self.drafts(repository), None, &root);
+        draft.write()?;
+        Ok(draft)
+    }
+
+    fn next_targets(&self, repository: Repository) -> Result<u64> {
+        Ok(self.published(repository)?.map_or(1, |published| published.targets.signed.version.get() + 1))
+    }
+
+    /// The root that will be in force: a draft, or the one that is.
+    fn next_root(&self, repository: Repository) -> Result<Root> {
+        if let Some(Draft { body: Body::Root(root), .. }) = self.draft_root(repository)? {
+            return Ok(*root);
+        }
+        Ok(self.root(repository)?.ok_or_else(|| self.no_fleet())?.signed)
+    }
+
+    /// What waits for signatures.
+    ///
+    /// # Errors
+    /// If files cannot be read.
+    pub fn waiting(&self) -> Result<Vec<Draft>> {
+        let mut drafts = Vec::new();
+        for repository in Repository::ALL {
+            drafts.extend(self.draft_root(repository)?);
+            drafts.extend(self.draft_targets(repository)?);
+        }
+        Ok(drafts)
+    }
+
+    fn draft_root(&self, repository: Repository) -> Result<Option<Draft>> {
+        let before = self.root(repository)?.map(|root| root.signed);
+        let version = before.as_ref().map_or(1, |root| root.version.get() + 1);
+        let directory = self.drafts(repository);
+        let root: Option<Root> = Draft::read(&directory, version, "root")?;
+        Ok(root.map(|root| {
+            let body = Body::Root(Box::new(root.clone()));
+            Draft::new(repository, body, &directory, before.as_ref(), &root)
+        }))
+    }
+
+    fn draft_targets(&self, repository: Repository) -> Result<Option<Draft>> {
+        let directory = self.drafts(repository);
+        let targets: Option<Targets> = Draft::read(&directory, self.next_targets(repository)?, "targets")?;
+        let Some(targets) = targets else { return Ok(None) };
+        let root = self.next_root(repository)?;
+        Ok(Some(Draft::new(repository, Body::Targets(targets), &directory, None, &root)))
+    }
+
+    /// The newest root.
+    ///
+    /// # Errors
+    /// If files cannot be read.
+    fn root(&self, repository: Repository) -> Result<Option<Signed<Root>>> {
+        let directory = self.metadata(repository);
+        let mut newest = None;
+        for version in 1.. {
+            match read(&directory.join(format!("{version}.root.json")))? {
+                Some(root) => newest = Some(root),
+                None => break,
+            }
+        }
+        Ok(newest)
+    }
+
+    fn published(&self, repository: Repository) -> Result<Option<Published>> {
+        let directory = self.metadata(repository);
+        let Some(timestamp) = read::<Signed<Timestamp>>(&directory.join("timestamp.json"))? else {
+            return Ok(None);
+        };
+        let missing = |name: &str| {
+            Error::Asked(format!("{}: {name} is missing; restore the fleet directory", directory.display()))
+        };
+        let version = |meta: Option<&Metafile>| meta.map_or(0, |meta| meta.version.get());
+        let name = format!("{}.snapshot.json", version(timestamp.signed.meta.get("snapshot.json")));
+        let snapshot: Signed<Snapshot> = read(&directory.join(&name))?.ok_or_else(|| missing(&name))?;
+        let name = format!("{}.targets.json", version(snapshot.signed.meta.get("targets.json")));
+        let targets = read(&directory.join(&name))?.ok_or_else(|| missing(&name))?;
+        Ok(Some(Published { timestamp, snapshot, targets }))
+    }
+
+    /// The bundle that is published, with its version.
+    ///
+    /// # Errors
+    /// If files cannot be read, or are not what was signed.
+    pub fn bundle(&self, repository: Repository) -> Result<Option<(u64, String)>> {
+        let Some(published) = self.published(repository)? else { return Ok(None) };
+        let Some(sum) = target(repository, &published.targets.signed).map(|(sum, _)| sum) else {
+            return Ok(None);
+        };
+        let path = self.0.join(repository.bundle(&sum));
+        let bytes = fs::read(&path).map_err(Error::file(&path))?;
+        if digest(&bytes) != sum {
+            return Err(Error::Asked(format!("{}: it is not what was signed", path.display())));
+        }
+        let text = String::from_utf8(bytes).map_err(io::Error::other).map_err(Error::file(&path))?;
+        Ok(Some((published.targets.signed.version.get(), text)))
+    }
+
+    /// What a repository is at.
+    ///
+    /// # Errors
+    /// If files cannot be read.
+    pub fn standing(&self, repository: Repository) -> Result<Standing> {
+        let root = self.root(repository)?;
+        let published = self.published(repository)?;
+        let drafts = [self.draft_root(repository)?, self.draft_targets(repository)?];
+        let mut waiting = Vec::new();
+        for draft in drafts.into_iter().flatten() {
+            let what = draft.missing()?;
+            waiting.push(what.unwrap_or_else(|| format!("{} is signed: publish it", draft.name())));
+        }
+        let of = published.as_ref();
+        let targets = of.map(|published| &published.targets);
+        let bundle = targets.and_then(|targets| target(repository, &targets.signed));
+        let version = targets.map(|targets| targets.signed.version.get());
+        let member = of.and_then(|published| published.timestamp.signed._extra.get(MEMBER));
+        let rollout = member.and_then(|member| Rollout::read(Some(member), version.unwrap_or_default()));
+        let signers = match (&root, targets) {
+            (Some(root), Some(targets)) => {
+                let by = targets.signatures.iter();
+                by.filter_map(|by| root.signed.keys.get(&by.keyid)).map(keys::name_of).collect()
+            }
+            _ => Vec::new(),
+        };
+        Ok(Standing {
+            repository: repository.name(),
+            root: root.as_ref().map(|root| root.signed.version.get()),
+            root_expires: root.as_ref().map(|root| root.signed.expires.to_string()),
+            version,
+            digest: bundle.as_ref().map(|(digest, _)| digest.clone()),
+            length: bundle.map(|(_, length)| length),
+            signers,
+            expires: targets.map(|targets| targets.signed.expires.to_string()),
+            fresh_until: of.map(|published| published.timestamp.signed.expires.to_string()),
+            share: rollout.map(|rollout| rollout.share),
+            waiting,
+        })
+    }
+
+    /// Publishes what is signed, and freshens it. Files that a timestamp names are there before it is.
+    ///
+    /// # Errors
+    /// If what is signed is not enough, the key is not that of who freshens, or the disk refuses.
+    pub fn publish(
+        &self,
+        repository: Repository,
+        by: &bulkhead_grants::PublicKey,
+        sign: Sign<'_>,
+        how: Publication,
+    ) -> Result<Vec<String>> {
+        let mut done = Vec::new();
+        let (before, published) = (self.root(repository)?, self.published(repository)?);
+        let ready = |draft: Option<Draft>| -> Result<Option<Draft>> {
+            let Some(draft) = draft else { return Ok(None) };
+            Ok(if draft.missing()?.is_none() { Some(draft) } else { None })
+        };
+        let new_root = ready(self.draft_root(repository)?)?;
+        let root = match &new_root {
+            Some(Draft { body: Body::Root(root), .. }) => (**root).clone(),
+            _ => match before {
+                Some(root) => root.signed,
+                None => return Err(self.not_signed(repository)?),
+            },
+        };
+        let new_targets = self.signed_by(&root, self.draft_targets(repository)?)?;
+        let targets = match (&new_targets, &published) {
+            (Some((_, targets)), _) => targets.clone(),
+            (None, Some(published)) => published.targets.clone(),
+            (None, None) => return Err(self.not_signed(repository)?),
+        };
+        root.verify_role(&targets).map_err(|error| {
+            let waits =
+                self.draft_targets(repository).ok().flatten().and_then(|draft| draft.missing().ok()?);
+            let waits = waits.unwrap_or_else(|| "sign it anew".to_owned());
+            Error::Asked(format!(
+                "{repository} version {} is not signed as the root asks for ({error}): {waits}",
+                targets.signed.version
+            ))
+        })?;
+        let holder = self.online(&root, by)?;
+        let (id, _) = holder.tuf()?;
+        let mut by_online = |bytes: Vec<u8>| -> Result<Vec<Signature>> {
+            let bytes = sign(&bytes).map_err(Error::Asked)?;
+            Ok(vec![Signature { keyid: id.clone(), sig: bytes.into() }])
+        };
+        let directory = self.metadata(repository);
+        let put = |name: &str, bytes: &[u8]| {
+            let path = directory.join(name);
+            replace(&path, bytes).map_err(Error::file(&path))
+        };
+        let version = targets.signed.version.get();
+        let kept = |name: &str| {
+            let path = directory.join(name);
+            fs::read(&path).map_err(Error::file(&path))
+        };
+        let name = format!("{version}.targets.json");
+        let targets_bytes = if new_targets.is_some() { json(&targets)? } else { kept(&name)? };
+        if new_targets.is_some() {
+            put(&name, &targets_bytes)?;
+            done.push(format!("{repository} version {version}"));
+        }
+        let old_snapshot = published.as_ref().map(|published| &published.snapshot);
+        let is_kept = |snapshot: &&Signed<Snapshot>| {
+            let half = how.now.saturating_add(MONTH / 2);
+            new_targets.is_none() && new_root.is_none() && snapshot.signed.expires.as_second() > half
+        };
+        let (snapshot_version, snapshot_bytes) = match old_snapshot.filter(is_kept) {
+            Some(snapshot) => {
+                let number = snapshot.signed.version.get();
+                (number, kept(&format!("{number}.snapshot.json"))?)
+            }
+            None => {
+                let number = old_snapshot.map_or(1, |old| old.signed.version.get() + 1);
+                let mut new = Snapshot::new(SPEC.to_owned(), at_least_one(number), after(how.now, MONTH)?);
+                new.meta.insert("targets.json".to_owned(), meta(&targets_bytes, version));
+                let signatures = by_online(canonical(&new)?)?;
+                let bytes = json(&signed(new, signatures))?;
+                put(&format!("{number}.snapshot.json"), &bytes)?;
+                (number, bytes)
+            }
+        };
+        let old = published.as_ref().map(|published| &published.timestamp.signed);
+        let number = old.map_or(1, |old| old.version.get() + 1);
+        let mut timestamp = Timestamp::new(SPEC.to_owned(), at_least_one(number), after(how.now, how.fresh)?);
+        timestamp.meta.insert("snapshot.json".to_owned(), meta(&snapshot_bytes, snapshot_version));
+        let same = old.and_then(|old| old._extra.get(MEMBER)).filter(|_| new_targets.is_none());
+        let share = match (repository, how.share) {
+            (Repository::Policy, Some(share)) => Some(share),
+            (Repository::Policy, None) => {
+                same.and_then(|member| Rollout::read(Some(member), version)).map(|of| of.share)
+            }
+            (Repository::Inventory, _) => None,
+        };
+        if let Some(share) = share.filter(|share| *share < 100) {
+            let member = serde_json::to_value(Rollout { version, share });
+            let member = member.map_err(|error| Error::Asked(error.to_string()))?;
+            timestamp._extra.insert(MEMBER.to_owned(), member);
+            done.push(format!("{repository} version {version} for {share} % of the hosts"));
+        }
+        let signatures = by_online(canonical(&timestamp)?)?;
+        let timestamp = signed(timestamp, signatures);
+        let timestamp_bytes = json(&timestamp)?;
+        if let Some(draft) = &new_root
+            && let Body::Root(body) = &draft.body
+        {
+            let number = body.version;
+            put(&format!("{number}.root.json"), &json(&signed((**body).clone(), draft.signatures()?))?)?;
+            done.push(format!("root {number} of {repository}"));
+        }
+        put("timestamp.json", &timestamp_bytes)?;
+        done.push(format!("{repository} is fresh until {}", timestamp.signed.expires));
+        for draft in new_root.iter().chain(new_targets.as_ref().map(|(draft, _)| draft)) {
+            draft.remove()?;
+        }
+        Ok(done)
+    }
+
+    /// A draft of targets that a root's keys have signed enough.
+    fn signed_by(&self, root: &Root, draft: Option<Draft>) -> Result<Option<(Draft, Signed<Targets>)>> {
+        let Some(draft) = draft else { return Ok(None) };
+        let Body::Targets(targets) = &draft.body else { return Ok(None) };
+        let signed = signed(targets.clone(), draft.signatures()?);
+        let is_enough = root.verify_role(&signed).is_ok();
+        Ok(is_enough.then(|| (draft, signed)))
+    }
+
+    /// What is missing before anything can be published.
+    fn not_signed(&self, repository: Repository) -> Result<Error> {
+        for draft in [self.draft_root(repository)?, self.draft_targets(repository)?].into_iter().flatten() {
+            if let Some(missing) = draft.missing()? {
+                return Ok(Error::Asked(format!("{missing}: `bulkhead fleet sign`")));
+            }
+        }
+        if self.draft_root(repository)?.is_none() && self.root(repository)?.is_none() {
+            return Ok(self.no_fleet());
+        }
+        Ok(Error::Asked(format!(
+            "{repository} has nothing to publish: `bulkhead fleet sign` with --{repository} drafts and signs it"
+        )))
+    }
+
+    fn online(&self, root: &Root, by: &bulkhead_grants::PublicKey) -> Result<Holder> {
+        let known = holders(root, RoleType::Timestamp);
+        let names: Vec<String> =
+            known.iter().map(|holder| format!("{} {}", holder.name, holder.key.fingerprint())).collect();
+        known.into_iter().find(|holder| holder.key.is_of_same_pair(by)).ok_or_else(|| {
+            Error::Asked(format!(
+                "{} is not the key that freshens: that is {}",
+                by.fingerprint(),
+                names.join(", ")
+            ))
+        })
+    }
+}
+
+fn target(repository: Repository, targets: &Targets) -> Option<(String, u64)> {
+    let (_, target) = targets.targets.iter().find(|(name, _)| name.raw() == repository.target())?;
+    Some((keys::hex(&target.hashes.sha256), target.length))
+}
+
+fn meta(bytes: &[u8], version: u64) -> Metafile {
+    Metafile {
+        length: Some(bytes.len() as u64),
+        hashes: Some(Hashes { sha256: Sha256::digest(bytes).to_vec().into(), _extra: no_extra() }),
+        version: at_least_one(version),
+        _extra: no_extra(),
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Error::Asked(error.to_string()))
+}
+
+/// A JSON file; none if it is not there.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            Error::Asked(format!("{}: it is damaged ({error}); restore the fleet directory", path.display()))
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file(path)(error)),
+    }
+}
