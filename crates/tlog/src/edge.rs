@@ -52,6 +52,14 @@ impl Edge {
         self.push_at(0, leaf, full);
     }
 
+    /// Forgets the leaves behind the last full tile of level 0.
+    pub(crate) fn to_multiple(&mut self) {
+        self.size -= self.size % WIDTH;
+        if let Some(row) = self.levels.first_mut() {
+            row.clear();
+        }
+    }
+
     /// Adds a full tile of level 0, of which only the root is known, at a multiple of its width.
     pub(crate) fn push_tile(&mut self, root: Hash, full: impl FnMut(Tile, &[Hash])) {
         debug_assert!(self.size.is_multiple_of(WIDTH));

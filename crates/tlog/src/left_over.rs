@@ -6,9 +6,10 @@ use crate::disk;
 use crate::error::{Error, Result};
 use crate::tile::{self, Row, Tile, WIDTH};
 
-/// Lists them, for a checkpoint of `size`, with names below the log's directory.
-pub(crate) fn list(root: &Path, size: u64) -> Result<Vec<PathBuf>> {
-    let partials: Vec<_> = tile::partials(size).into_iter().map(Tile::path).collect();
+/// Lists them, for checkpoints of `sizes`, with names below the log's directory.
+pub(crate) fn list(root: &Path, sizes: &[u64]) -> Result<Vec<PathBuf>> {
+    let partials: Vec<_> = sizes.iter().flat_map(|size| tile::partials(*size)).map(Tile::path).collect();
+    let size = sizes.iter().copied().max().unwrap_or(0);
     let mut directories = vec![root.join("tile")];
     let mut all = Vec::new();
     while let Some(directory) = directories.pop() {
@@ -35,9 +36,9 @@ pub(crate) fn list(root: &Path, size: u64) -> Result<Vec<PathBuf>> {
 }
 
 /// Removes the partial ones, which nothing would ever replace. Full ones are written anew.
-pub(crate) fn remove_partials(root: &Path, size: u64) -> Result<()> {
+pub(crate) fn remove_partials(root: &Path, sizes: &[u64]) -> Result<()> {
     let is_partial = |name: &PathBuf| name.parent().is_some_and(|parent| parent.extension().is_some());
-    list(root, size)?
+    list(root, sizes)?
         .iter()
         .filter(|&name| is_partial(name))
         .try_for_each(|name| disk::remove(&root.join(name)))

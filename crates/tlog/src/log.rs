@@ -163,7 +163,7 @@ impl Log {
     /// attempts and checkpoints have left.
     fn clear_away(&mut self) -> Result<()> {
         self.pending.begin(self.signed.size)?;
-        left_over::remove_partials(&self.directory, self.signed.size)?;
+        left_over::remove_partials(&self.directory, &[self.signed.size])?;
         self.unsigned.has_failed = false;
         Ok(())
     }
@@ -251,7 +251,7 @@ pub(crate) fn publish(directory: &Path, note: &Note) -> Result<()> {
 }
 
 /// Removes a partial tile that another has replaced, and its directory with the last.
-fn remove_partial(directory: &Path, tile: Tile) -> Result<()> {
+pub(crate) fn remove_partial(directory: &Path, tile: Tile) -> Result<()> {
     let path = directory.join(tile.path());
     disk::remove(&path)?;
     if let Some(parent) = path.parent() {

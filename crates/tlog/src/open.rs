@@ -81,7 +81,7 @@ impl Log {
         };
         if !opening.closed {
             // Of a writer that was killed. One that closed the log has left nothing, and all tiles need not be walked.
-            left_over::remove_partials(directory, signed.size)?;
+            left_over::remove_partials(directory, &[signed.size])?;
         }
         let pending = Pending::open(directory, found.as_ref(), signed.size)?;
         let mut log = Self {
@@ -104,7 +104,7 @@ impl Log {
     }
 }
 
-fn lock(directory: &Path) -> Result<File> {
+pub(crate) fn lock(directory: &Path) -> Result<File> {
     let path = directory.join(LOCK);
     let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE).open(&path);
     let file = opened.map_err(Error::io("open", &path))?;
@@ -180,7 +180,7 @@ fn read_checkpoint(directory: &Path, key: &SignerKey) -> Result<Checkpoint> {
 }
 
 /// The unfinished tiles and the unfinished bundle of a checkpoint, which must make up its root.
-fn read_edge(directory: &Path, signed: &Checkpoint) -> Result<(Edge, Vec<u8>)> {
+pub(crate) fn read_edge(directory: &Path, signed: &Checkpoint) -> Result<(Edge, Vec<u8>)> {
     let edge = Edge::read(signed, directory, |tile| read_hashes(directory, tile))?;
     let unfinished = Tile { row: Row::Entries, index: signed.size / WIDTH, width: signed.size % WIDTH };
     if unfinished.width == 0 {

@@ -38,6 +38,11 @@ impl Reader {
         Ok(Self { directory: directory.to_owned(), note, checkpoint })
     }
 
+    /// Reads up to a checkpoint that nobody may have signed.
+    pub(crate) fn of(directory: &Path, note: Note, checkpoint: Checkpoint) -> Self {
+        Self { directory: directory.to_owned(), note, checkpoint }
+    }
+
     /// Goes on to the newest checkpoint.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
-//! What a log's key signs besides checkpoints. Neither text can be read as a checkpoint: both have two lines.
+//! What a log's key signs besides checkpoints. No such text can be read as a checkpoint: all have two lines.
 
 use std::path::Path;
 
 use crate::checkpoint::decimal;
 use crate::disk;
 use crate::error::{Error, Result};
+use crate::hash::Hash;
 use crate::key::{SignerKey, VerifierKey};
 use crate::note::Note;
 
@@ -23,6 +24,16 @@ pub(crate) fn rotation(key: &SignerKey, new: &VerifierKey) -> Note {
     signed(key, format!("rotation {}\n{new}\n", key.public().name()))
 }
 
+/// Signs that something with this hash is by the log's writer.
+pub(crate) fn attestation(key: &SignerKey, hash: Hash) -> Note {
+    signed(key, format!("attestation {}\n{hash}\n", key.public().name()))
+}
+
+/// What an attestation is of.
+pub(crate) fn read_attestation(note: &Note, origin: &str) -> Option<Hash> {
+    Hash::parse(second_line(note, "attestation", origin)?)
+}
+
 fn signed(key: &SignerKey, text: String) -> Note {
     let mut note = Note::new(text);
     note.sign(key, 0);
@@ -34,9 +45,13 @@ pub(crate) fn read_pruned(directory: &Path, origin: &str) -> Result<Option<(Note
     let path = directory.join(PRUNED);
     let Some(text) = disk::if_there(disk::read_text(&path))? else { return Ok(None) };
     let note = Note::parse(&text).map_err(|error| Error::damaged(&path, error.to_string()))?;
-    let first = second_line(&note, "pruned", origin).and_then(decimal);
-    let first = first.ok_or_else(|| Error::damaged(&path, "does not say from where on entries are there"))?;
+    let first = pruned_first(&note, origin).ok_or_else(|| Error::damaged(&path, "does not say from where on entries are there"))?;
     Ok(Some((note, first)))
+}
+
+/// The first entry that a log has, as it says.
+pub(crate) fn pruned_first(note: &Note, origin: &str) -> Option<u64> {
+    second_line(note, "pruned", origin).and_then(decimal)
 }
 
 /// The key that a rotation names.
@@ -76,22 +91,31 @@ impl Keys {
             let path = directory.join(&name);
             let damaged = |error: Error| Error::damaged(&path, error.to_string());
             let note = Note::parse(&disk::read_text_below(directory, &name)?).map_err(damaged)?;
-            let new = read_rotation(&note, origin)
-                .ok_or_else(|| Error::damaged(&path, "names no key of this log"))?;
-            let last = index + 1;
-            let able = all.at(last);
-            // One that no key of these signed is of a time before them: they need not follow from it.
-            let signers = note.signers(&able).map_err(damaged)?;
-            if signers.is_empty() {
-                continue;
-            }
-            let retired = all.0.iter_mut().filter(|(key, _)| signers.contains(&key));
-            retired.for_each(|(_, until)| *until = last.min(*until));
-            if all.0.iter().all(|(key, _)| *key != new) {
-                all.0.push((new, u64::MAX));
-            }
+            all.follow(origin, index, &note).map_err(|error| match error {
+                Error::Key(what) => Error::damaged(&path, what),
+                error => damaged(error),
+            })?;
         }
         Ok(all)
+    }
+
+    /// Follows the rotation of an entry.
+    pub(crate) fn follow(&mut self, origin: &str, index: u64, note: &Note) -> Result<()> {
+        let new = read_rotation(note, origin)
+            .ok_or_else(|| Error::Key("names no key of this log".to_owned()))?;
+        let last = index.saturating_add(1);
+        let able = self.at(last);
+        // One that no key of these signed is of a time before them: they need not follow from it.
+        let signers = note.signers(&able)?;
+        if signers.is_empty() {
+            return Ok(());
+        }
+        let retired = self.0.iter_mut().filter(|(key, _)| signers.contains(&key));
+        retired.for_each(|(_, until)| *until = last.min(*until));
+        if self.0.iter().all(|(key, _)| *key != new) {
+            self.0.push((new, u64::MAX));
+        }
+        Ok(())
     }
 
     /// Those of `keys` that are the log's.

@@ -142,7 +142,7 @@ pub fn verify(directory: &Path, trust: &Trust<'_>) -> Result<Report> {
         elsewhere::check_anchors(&reader, trust.anchors, &keys, &mut report)?;
         elsewhere::check_kept(&reader, trust.kept, &keys, &mut report)?;
         check_pending(&reader, &mut report)?;
-        match found(left_over::list(directory, reader.checkpoint().size))? {
+        match found(left_over::list(directory, &[reader.checkpoint().size]))? {
             Ok(unfinished) => report.unfinished = unfinished,
             Err(error) => report.fault("tile", None, error.to_string()),
         }
