@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::report::Report;
+use crate::store::file_name;
 
 /// Bytes of the longest batch: one message of a broker.
 pub const MOST_BATCH: usize = 900_000;
@@ -39,8 +40,8 @@ const MOST_RECORDS: usize = 65_536;
 /// Bytes of records before they are compressed: first, and at least one is taken in any case.
 const FIRST_BYTES: usize = 4 << 20;
 
-/// Bytes of the longest name of a node.
-const MOST_NAME: usize = 128;
+/// Bytes of the longest name of a node, and of the file that is named after it.
+const MOST_NAME: usize = 200;
 
 /// Between the fastest and the smallest: records of drops shrink to a tenth.
 const LEVEL: i32 = 3;
@@ -317,7 +318,7 @@ fn check_signature(signature: &[u8], content: &[u8], key: &VerifierKey) -> Resul
 pub(crate) fn check_node(name: &str) -> Result<(), &'static str> {
     match name {
         "" => Err("its node has no name"),
-        name if name.len() > MOST_NAME => Err("its node's name is longer than 128 bytes"),
+        name if file_name(name).len() > MOST_NAME => Err("its node's name is too long"),
         name if name.chars().any(char::is_control) => Err("its node's name has control characters"),
         _ => Ok(()),
     }

@@ -155,6 +155,12 @@ impl Mirror {
         Ok(())
     }
 
+    /// Its directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The log's name.
     #[must_use]
     pub fn origin(&self) -> &str {

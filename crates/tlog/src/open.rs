@@ -12,7 +12,7 @@ use crate::disk::{self, PRIVATE, PUBLIC};
 use crate::edge::Edge;
 use crate::error::{Error, Result};
 use crate::hash::Hash;
-use crate::key::{Algorithm, SignerKey};
+use crate::key::{Algorithm, SignerKey, VerifierKey};
 use crate::left_over;
 use crate::log::{CHECKPOINT, Log, NEXT, Options, Unsigned, publish};
 use crate::note::Note;
@@ -125,8 +125,8 @@ pub(crate) fn write_key(directory: &Path, name: &str, key: &SignerKey) -> Result
     disk::write_durably(&directory.join(name), format!("{}\n", key.secret()).as_bytes(), PRIVATE)
 }
 
-pub(crate) fn write_verifier_key(directory: &Path, key: &SignerKey) -> Result<()> {
-    disk::write_durably(&directory.join(VERIFIER_KEY), format!("{}\n", key.public()).as_bytes(), PUBLIC)
+pub(crate) fn write_verifier_key(directory: &Path, key: &VerifierKey) -> Result<()> {
+    disk::write_durably(&directory.join(VERIFIER_KEY), format!("{key}\n").as_bytes(), PUBLIC)
 }
 
 /// The key of a new log. Where there is a checkpoint already, a new key would disown it.
@@ -137,7 +137,7 @@ fn make_key(directory: &Path, origin: &str) -> Result<SignerKey> {
         }
     }
     let key = SignerKey::generate(origin, Algorithm::Ed25519)?;
-    write_verifier_key(directory, &key)?;
+    write_verifier_key(directory, key.public())?;
     write_key(directory, KEY, &key)?;
     disk::sync_directory(directory.parent().filter(|parent| *parent != "").unwrap_or(Path::new(".")))?;
     Ok(key)

@@ -58,7 +58,7 @@ impl Log {
             let note = statement::pruned(&new, first).to_string();
             disk::write_durably(&self.directory.join(PRUNED), note.as_bytes(), PUBLIC)?;
         }
-        write_verifier_key(&self.directory, &new)?;
+        write_verifier_key(&self.directory, new.public())?;
         disk::rename(&self.directory.join(NEXT_KEY), &self.directory.join(KEY))?;
         self.key = new;
         disk::sync_directory(&self.directory)

@@ -2,6 +2,7 @@
 
 mod checked;
 mod hostile;
+mod mirroring;
 mod mutation;
 mod proving;
 mod pruning;
