@@ -128,31 +128,37 @@ impl Store {
                 None => open.insert(Node::open(&directory, &batch.node, &key)?),
             };
             match node.take(&batch, self.settings.witness.as_ref()) {
-                Ok(new) => Ok((node.size(), new, node.heard.clone())),
-                Err(failure) => Err((failure, node.size())),
+                Err(Failure::Own(error)) => {
+                    // What it holds in memory may be ahead of the disk.
+                    *open = None;
+                    return Err(error);
+                }
+                Err(Failure::Found(kind, detail)) => {
+                    self.note_heard(node);
+                    Err((kind, detail, node.size()))
+                }
+                Ok(new) => {
+                    self.note_heard(node);
+                    Ok((node.size(), new))
+                }
             }
         };
         match taken {
-            Ok((records, new, heard)) => {
-                let mut standings = held(&self.standings);
-                let standing = standings.entry(batch.node.clone()).or_default();
-                (standing.node, standing.records) = (batch.node.clone(), records);
-                standing.heard = Some(heard);
-                Ok(Outcome::Taken { node: batch.node, records, new })
+            Ok((records, new)) => Ok(Outcome::Taken { node: batch.node, records, new }),
+            Err((kind, detail, records)) => {
+                self.refuse(Some(&batch.node), kind, detail.clone())?;
+                Ok(Outcome::Refused { node: Some(batch.node), kind, detail, records: Some(records) })
             }
-            Err((Failure::Found(kind, detail), records)) => {
-                match self.refuse(Some(&batch.node), kind, detail)? {
-                    Outcome::Refused { node, kind, detail, .. } => {
-                        Ok(Outcome::Refused { node, kind, detail, records: Some(records) })
-                    }
-                    taken @ Outcome::Taken { .. } => Ok(taken),
-                }
-            }
-            Err((Failure::Own(error), _)) => {
-                // What it holds in memory may be ahead of the disk.
-                *open = None;
-                Err(error)
-            }
+        }
+    }
+
+    /// Notes what a node has said last. One that has said nothing is none.
+    fn note_heard(&self, node: &Node) {
+        if !node.heard.node.is_empty() {
+            let mut standings = held(&self.standings);
+            let standing = standings.entry(node.heard.node.clone()).or_default();
+            (standing.node, standing.records) = (node.heard.node.clone(), node.size());
+            standing.heard = Some(node.heard.clone());
         }
     }
 
