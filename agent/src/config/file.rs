@@ -18,7 +18,7 @@ use super::{
     underlay,
 };
 #[cfg(feature = "agent")]
-use super::{anchors, fleet, sinks, sources, trust};
+use super::{anchors, collector, fleet, sinks, sources, trust};
 use crate::exit::Usage;
 
 #[derive(Debug, Default, Deserialize)]
@@ -51,6 +51,10 @@ struct File {
     fleet: Option<Spanned<fleet::Section>>,
     #[cfg(not(feature = "agent"))]
     fleet: serde::de::IgnoredAny,
+    #[cfg(feature = "agent")]
+    collector: Option<Spanned<collector::Section>>,
+    #[cfg(not(feature = "agent"))]
+    collector: serde::de::IgnoredAny,
     #[cfg(feature = "agent")]
     sink: Vec<sinks::Section>,
     #[cfg(feature = "agent")]
@@ -333,6 +337,11 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         config.anchors = anchors::read(&source, directory, file.anchor)?;
         config.sources = sources::read(&source, directory, file.source)?;
         config.fleet = file.fleet.map(|section| fleet::read(&source, directory, section)).transpose()?;
+        let has_servers =
+            config.fleet.as_ref().is_some_and(|fleet| matches!(fleet.from, fleet::From::Servers { .. }));
+        let collector =
+            file.collector.map(|section| collector::read(&source, directory, section, has_servers));
+        config.collector = collector.transpose()?;
     }
     if let Some((index, zone, other)) = roles::shared_zone(&config.interfaces) {
         let Managed { name, role, .. } = &config.interfaces[index];

@@ -3,6 +3,8 @@
 mod alarms;
 #[cfg(feature = "agent")]
 mod anchors;
+#[cfg(feature = "agent")]
+mod collector;
 mod events;
 mod file;
 #[cfg(feature = "agent")]
@@ -45,6 +47,8 @@ use crate::exit::Usage;
 pub use self::alarms::Alarms;
 #[cfg(feature = "agent")]
 pub use self::alarms::{ExpiryLimits, Response, Scan, Spike};
+#[cfg(feature = "agent")]
+pub use self::collector::Collector;
 #[cfg(feature = "agent")]
 pub use self::fleet::{Fleet, From as FleetFrom};
 pub use self::tls::Tls;
@@ -226,6 +230,9 @@ pub struct Config {
     /// Whose policy and inventory are followed; none: nobody's.
     #[cfg(feature = "agent")]
     pub fleet: Option<Fleet>,
+    /// Who collects the event log; none: nobody does.
+    #[cfg(feature = "agent")]
+    pub collector: Option<Collector>,
     /// What is kept of who used which rule; none: nothing is.
     pub history: Option<History>,
     /// What raises alarms; none: nothing does.
@@ -290,6 +297,8 @@ impl Default for Config {
             trust: None,
             #[cfg(feature = "agent")]
             fleet: None,
+            #[cfg(feature = "agent")]
+            collector: None,
             history: Some(History::default()),
             alarms: Some(Alarms::default()),
             #[cfg(feature = "agent")]

@@ -34,6 +34,7 @@ pub mod tls;
 #[cfg(test)]
 mod transitions;
 mod trust;
+mod upstream;
 pub mod workloads;
 
 use std::convert::Infallible;
@@ -188,6 +189,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     let recorder = Recorder::start(&enforcer)?;
     let alerting = Alerting::start(&enforcer)?;
     let attesting = evidence::start(&enforcer)?;
+    let upstream = upstream::start(&enforcer).context("starting what tells the collector")?;
     let scrapes = Arc::default();
     let metrics = match enforcer.setup.config.metrics {
         Some(address) => Some(scrape::listen(address).await?),
@@ -237,6 +239,10 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     if let Some(alerting) = alerting {
         // The recorder may just have raised some.
         alerting.end();
+    }
+    if let Some(upstream) = upstream {
+        shared.hub.sign(events::LAST_EVENTS);
+        upstream.end(events::LAST_EVENTS);
     }
     let _ = std::fs::remove_file(&paths.socket);
     Ok(answer)

@@ -5,7 +5,7 @@ pub mod alone;
 pub mod budget;
 mod changes;
 mod connections;
-mod current;
+pub mod current;
 mod events;
 mod flows;
 pub mod history;
