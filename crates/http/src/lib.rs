@@ -5,5 +5,5 @@ mod client;
 mod tls;
 
 pub use client::{Answer, Client, TEXT};
-pub use tls::{Tls, handshake};
+pub use tls::{Tls, configuration, handshake};
 pub use ureq::http::StatusCode;

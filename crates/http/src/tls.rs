@@ -42,7 +42,11 @@ pub fn handshake(
     Ok(StreamOwned::new(connection, tcp))
 }
 
-fn configuration(tls: &Tls) -> io::Result<ClientConfig> {
+/// What rustls needs to come as a client.
+///
+/// # Errors
+/// If a file cannot be read or holds nothing that fits.
+pub fn configuration(tls: &Tls) -> io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(authorities(tls)?);
     if added == 0 {

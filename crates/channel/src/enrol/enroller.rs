@@ -1,0 +1,132 @@
+//! The service that enrols: it checks invitations, lets the broker decide who was first, and mints.
+
+use std::sync::Arc;
+
+use nkeys::KeyPair;
+
+use super::invitation::offered;
+use super::record::{Used, put, read, text};
+use super::{Answer, Enrolled, Offer, Request};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::identity::{agent_jwt, read_key};
+use crate::jetstream::{Acknowledged, store};
+use crate::layout;
+use crate::push::patiently;
+use crate::wire::Message;
+
+/// No request is longer, in bytes.
+const LONGEST: usize = 16 << 10;
+
+/// Where nodes are added: the inventory, signed by the enroller's key. Both may be called twice for the same host.
+pub trait Roll: Send + Sync {
+    /// Whether the node could be added; why not.
+    ///
+    /// # Errors
+    /// It could not: a sentence for whoever enrols.
+    fn check(&self, offer: &Offer) -> std::result::Result<(), String>;
+
+    /// Adds the node, signs the inventory and publishes it.
+    ///
+    /// # Errors
+    /// It was not added: a sentence for whoever enrols.
+    fn add(&self, offer: &Offer, wireguard: Option<&str>) -> std::result::Result<(), String>;
+}
+
+/// An enroller: two keys and an inventory.
+pub struct Enroller {
+    agents: KeyPair,
+    account: String,
+    invitations: String,
+    roll: Arc<dyn Roll>,
+}
+
+impl std::fmt::Debug for Enroller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Enroller({})", self.account)
+    }
+}
+
+impl Enroller {
+    /// One that signs by the key in a file, for an account, on invitations by a key.
+    ///
+    /// # Errors
+    /// The key cannot be read.
+    pub fn new(agents: &std::path::Path, account: &str, invitations: &str, roll: Arc<dyn Roll>) -> Result<Self> {
+        let agents = read_key(agents)?;
+        Ok(Self { agents, account: account.to_owned(), invitations: invitations.to_owned(), roll })
+    }
+
+    /// Enrols whoever asks, one after the other, for as long as the client lives. `told` hears of each.
+    ///
+    /// # Errors
+    /// The client has ended.
+    pub async fn run(&self, client: &Client, mut told: impl FnMut(&std::result::Result<Enrolled, String>)) -> Result<()> {
+        let mut requests = client.subscribe("enrol.*").await?;
+        while let Some(message) = requests.recv().await {
+            let (answer, result) = match self.answer(client, &message).await {
+                Ok((jwt, enrolled)) => (Answer { jwt: Some(jwt), error: None }, Ok(enrolled)),
+                Err(error) => (Answer { jwt: None, error: Some(error.to_string()) }, Err(error.to_string())),
+            };
+            told(&result);
+            let Some(reply) = message.reply else { continue };
+            // Who does not get the answer asks again.
+            if let Err(error) = client.publish(&reply, &text(&answer)?).await {
+                tracing::warn!("an answer is lost: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, client: &Client, message: &Message) -> Result<(String, Enrolled)> {
+        if message.payload.len() > LONGEST {
+            return Err(Error::Content("the request is too long".to_owned()));
+        }
+        let request: Request = serde_json::from_slice(&message.payload)
+            .map_err(|_| Error::Content("the request cannot be read".to_owned()))?;
+        let (id, offer) = offered(&request.invitation, &self.invitations)?;
+        // The broker lets an invitation publish to its own subject alone; whoever else may publish must not use it.
+        if message.subject != layout::enrol(&id) {
+            return Err(Error::Content("this is another invitation's subject".to_owned()));
+        }
+        self.on_roll(&offer, |roll, offer| roll.check(offer)).await?;
+        let jwt = agent_jwt(&self.agents, &self.account, &offer.node, &request.key, None)?;
+        let jwt = self.first(client, &id, Used { key: request.key.clone(), jwt }).await?;
+        let enrolled =
+            Enrolled { node: offer.node.clone(), key: request.key, invitation: id.clone(), is_removed: false };
+        let known: Option<(u64, Enrolled)> = read(client, &layout::enrolled(&layout::token(&offer.node))).await?;
+        // Else it is there already, or was removed since.
+        if known.is_none_or(|(_, known)| known.invitation != id) {
+            let wireguard = request.wireguard;
+            self.on_roll(&offer, move |roll, offer| roll.add(offer, wireguard.as_deref())).await?;
+            put(client, &enrolled).await?;
+        }
+        Ok((jwt, enrolled))
+    }
+
+    /// Records who uses an invitation; returns what was minted for it.
+    async fn first(&self, client: &Client, id: &str, used: Used) -> Result<String> {
+        let subject = layout::used(id);
+        let record = text(&used)?;
+        if let Acknowledged::Stored(_) = patiently(|| store(client, &subject, Some(0), record.clone())).await? {
+            return Ok(used.jwt);
+        }
+        let before: Option<(u64, Used)> = read(client, &subject).await?;
+        match before {
+            // The host, whose answer was lost.
+            Some((_, before)) if before.key == used.key => Ok(before.jwt),
+            _ => Err(Error::Content("this invitation was used: ask for another".to_owned())),
+        }
+    }
+
+    /// Asks the inventory, off the thread that speaks to the broker.
+    async fn on_roll(
+        &self,
+        offer: &Offer,
+        ask: impl FnOnce(&dyn Roll, &Offer) -> std::result::Result<(), String> + Send + 'static,
+    ) -> Result<()> {
+        let (roll, offer) = (Arc::clone(&self.roll), offer.clone());
+        let asked = tokio::task::spawn_blocking(move || ask(&*roll, &offer)).await;
+        asked.map_err(|error| Error::Content(error.to_string()))?.map_err(Error::Content)
+    }
+}

@@ -1,0 +1,101 @@
+//! The task that knows the head: by news, and by asking.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::Shared;
+use crate::client::{Client, State};
+use crate::error::Result;
+use crate::head::Head;
+use crate::jetstream::last;
+use crate::layout::{FILES, HEAD, NEWS};
+
+/// Between two questions, in milliseconds, unless a connection is new.
+const BETWEEN: std::ops::Range<u64> = 30_000..60_000;
+
+/// The pause after a question that was not answered, in milliseconds.
+const AGAIN: std::ops::Range<u64> = 500..2_000;
+
+/// How many times in a row an older head is passed over. A server whose copy lags says it once or twice; one that says
+/// it for minutes has lost the newer one.
+const OLDER: u32 = 3;
+
+/// Follows for ever.
+pub(super) async fn follow(client: Client, shared: Arc<Shared>) {
+    let mut state = client.state();
+    let Ok(mut news) = client.subscribe(NEWS).await else { return };
+    let mut connection = 0;
+    let mut next = Instant::now();
+    loop {
+        let is_due = matches!(*state.borrow(), State::Connected(_));
+        tokio::select! {
+            message = news.recv() => match message {
+                None => return,
+                Some(message) => take(&shared, &message.payload),
+            },
+            changed = state.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                match *state.borrow_and_update() {
+                    State::Connected(number) if number != connection => {
+                        connection = number;
+                        next = Instant::now();
+                    }
+                    _ => {}
+                }
+            },
+            () = sleep_until(next), if is_due => {
+                let pause = match ask(&client, &shared).await {
+                    Ok(()) => fastrand::u64(BETWEEN),
+                    Err(error) => {
+                        tracing::debug!("{error}");
+                        fastrand::u64(AGAIN)
+                    }
+                };
+                next = Instant::now() + Duration::from_millis(pause);
+            }
+        }
+    }
+}
+
+/// Asks for the head.
+pub(super) async fn ask(client: &Client, shared: &Shared) -> Result<()> {
+    shared.counts.lock().unwrap_or_else(PoisonError::into_inner).heads += 1;
+    if let Some(stored) = last(client, FILES, HEAD).await? {
+        take(shared, &stored.payload);
+    }
+    Ok(())
+}
+
+/// A head that came.
+fn take(shared: &Shared, message: &[u8]) {
+    let read = Head::read(message);
+    let mut known = shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+    let head = match read {
+        Ok(head) => head,
+        Err(error) => {
+            known.problem = Some(error.to_string());
+            return;
+        }
+    };
+    let before = known.head.as_ref().map(|head| head.made);
+    known.problem = None;
+    known.said = Some(Instant::now());
+    if before == Some(head.made) && known.head.as_deref() == Some(&head) {
+        known.older = 0;
+        return;
+    }
+    if before.is_some_and(|before| head.made < before) {
+        known.older += 1;
+        if known.older < OLDER {
+            return;
+        }
+    }
+    known.older = 0;
+    known.head = Some(Arc::new(head));
+    drop(known);
+    shared.news.notify_one();
+}

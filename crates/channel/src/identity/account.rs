@@ -1,0 +1,350 @@
+//! A fleet's account at the broker, and the keys that sign for it, in a directory of the operator's own.
+//!
+//! ```text
+//! operator.nk  account.nk  agents.nk  invitations.nk  system.nk    seeds: whoever has them decides who may do what
+//! account.jwt                                                      what the servers know, revocations included
+//! nats-server.conf                                                 what each server's configuration includes
+//! publisher.creds  enroller.creds  collector.creds  system.creds   for the services
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use nkeys::KeyPair;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::claims::now;
+use super::credentials::write_secret;
+use super::{Claims, Credentials};
+use crate::error::{Error, Result};
+use crate::layout::{ENROLMENTS, EVENTS, FILES};
+
+/// How long a pushed account is waited for, in whole seconds, until it may be pushed again: servers take only JWTs that
+/// are newer, by their second.
+const NO_LIMIT: i64 = -1;
+
+/// Who speaks to the broker for the fleet itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Puts a fleet directory on the broker.
+    Publisher,
+    /// Mints agents' credentials for those who have an invitation.
+    Enroller,
+    /// Reads what hosts have sent.
+    Collector,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Publisher, Self::Enroller, Self::Collector];
+
+    /// Its name, which its file of credentials has, too.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Publisher => "publisher",
+            Self::Enroller => "enroller",
+            Self::Collector => "collector",
+        }
+    }
+
+    /// Subjects that it may publish to and subscribe to.
+    fn subjects(self) -> (Vec<String>, Vec<String>) {
+        let own = format!("_INBOX_{}.>", self.name());
+        let api = |verb: &str, stream: &str| format!("$JS.API.STREAM.{verb}.{stream}");
+        let direct = |stream: &str| format!("$JS.API.DIRECT.GET.{stream}.>");
+        let files = vec!["fleet.files.>".to_owned(), direct(FILES)];
+        match self {
+            Self::Publisher => {
+                let streams = [FILES, EVENTS, ENROLMENTS];
+                let made = streams.iter().flat_map(|stream| ["INFO", "CREATE", "UPDATE"].map(|verb| api(verb, stream)));
+                let more = [api("PURGE", FILES)];
+                (files.into_iter().chain(made).chain(more).collect(), vec![own, "fleet.head".to_owned()])
+            }
+            Self::Enroller => {
+                let more = ["enrolled.>".to_owned(), direct(ENROLMENTS), api("INFO", FILES), api("PURGE", FILES)];
+                (files.into_iter().chain(more).collect(), vec![own, "enrol.*".to_owned(), "fleet.head".to_owned()])
+            }
+            Self::Collector => {
+                let consumer = format!("$JS.API.CONSUMER.*.{EVENTS}.>");
+                let create = format!("$JS.API.CONSUMER.*.{EVENTS}");
+                let ack = format!("$JS.ACK.{EVENTS}.>");
+                let next = format!("$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.>");
+                let read = [direct(EVENTS), direct(FILES), api("INFO", EVENTS), api("MSG.GET", EVENTS)];
+                (read.into_iter().chain([consumer, create, ack, next]).collect(), vec![own, "fleet.head".to_owned()])
+            }
+        }
+    }
+}
+
+/// A fleet's account: its directory, and the keys in it.
+pub struct Account {
+    directory: PathBuf,
+    operator: KeyPair,
+    account: KeyPair,
+    agents: KeyPair,
+    invitations: KeyPair,
+    system: KeyPair,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Account({})", self.directory.display())
+    }
+}
+
+/// A key's file.
+fn seed(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.nk"))
+}
+
+fn load(directory: &Path, name: &str) -> Result<KeyPair> {
+    read_key(&seed(directory, name))
+}
+
+/// A key of a file that holds its seed alone.
+pub(crate) fn read_key(path: &Path) -> Result<KeyPair> {
+    let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| Error::file(path, error))?;
+    KeyPair::from_seed(text.trim()).map_err(|error| Error::Settings(format!("{}: {error}", path.display())))
+}
+
+fn text_of(key: &KeyPair) -> Result<Zeroizing<String>> {
+    key.seed().map(Zeroizing::new).map_err(|error| Error::Settings(format!("a key has no seed: {error}")))
+}
+
+impl Account {
+    /// Makes operator, account and keys, and writes all files of the directory.
+    ///
+    /// # Errors
+    /// There is one already, or the directory cannot be written.
+    pub fn create(directory: &Path) -> Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|error| Error::file(directory, error))?;
+        if seed(directory, "operator").exists() {
+            return Err(Error::Settings(format!(
+                "{} has an account already: its hosts would know no other; name an empty directory",
+                directory.display()
+            )));
+        }
+        let account = Self {
+            directory: directory.to_owned(),
+            operator: KeyPair::new_operator(),
+            account: KeyPair::new_account(),
+            agents: KeyPair::new_account(),
+            invitations: KeyPair::new_account(),
+            system: KeyPair::new_account(),
+        };
+        let keys = [
+            ("account", &account.account),
+            ("agents", &account.agents),
+            ("invitations", &account.invitations),
+            ("system", &account.system),
+            // Last: it says that the others are there.
+            ("operator", &account.operator),
+        ];
+        for (name, key) in keys {
+            write_secret(&seed(directory, name), text_of(key)?.as_bytes())?;
+        }
+        account.write_jwt(&account.jwt(&BTreeMap::new())?)?;
+        for role in Role::ALL {
+            account.service(role)?.write(&directory.join(format!("{}.creds", role.name())))?;
+        }
+        account.system_user()?.write(&directory.join("system.creds"))?;
+        let configuration = account.server_configuration()?;
+        let path = directory.join("nats-server.conf");
+        std::fs::write(&path, configuration).map_err(|error| Error::file(&path, error))?;
+        Ok(account)
+    }
+
+    /// The account of a directory.
+    ///
+    /// # Errors
+    /// A key is missing.
+    pub fn open(directory: &Path) -> Result<Self> {
+        Ok(Self {
+            directory: directory.to_owned(),
+            operator: load(directory, "operator")?,
+            account: load(directory, "account")?,
+            agents: load(directory, "agents")?,
+            invitations: load(directory, "invitations")?,
+            system: load(directory, "system")?,
+        })
+    }
+
+    /// The account's own public key.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.account.public_key()
+    }
+
+    /// The public key that signs invitations.
+    #[must_use]
+    pub fn invitations_key(&self) -> String {
+        self.invitations.public_key()
+    }
+
+    /// The file of the account's JWT.
+    fn jwt_file(&self) -> PathBuf {
+        self.directory.join("account.jwt")
+    }
+
+    fn write_jwt(&self, jwt: &str) -> Result<()> {
+        write_secret(&self.jwt_file(), jwt.as_bytes())
+    }
+
+    /// The account's JWT, with keys whose users are not accepted any more, and since when.
+    fn jwt(&self, revoked: &BTreeMap<String, u64>) -> Result<String> {
+        let scope = |key: &KeyPair, role: &str, publish: &[String], subscribe: &[&str]| {
+            json!({
+                "kind": "user_scope", "key": key.public_key(), "role": role,
+                "template": {
+                    "pub": { "allow": publish }, "sub": { "allow": subscribe },
+                    "subs": 16, "data": NO_LIMIT, "payload": 1 << 20,
+                },
+            })
+        };
+        let agent = [format!("$JS.API.DIRECT.GET.{FILES}.fleet.files.>"), "ev.{{name()}}".to_owned()];
+        let inbox = "_INBOX_{{name()}}.>";
+        let nats = json!({
+            "type": "account", "version": 2,
+            "limits": {
+                "subs": NO_LIMIT, "data": NO_LIMIT, "payload": NO_LIMIT, "imports": NO_LIMIT, "exports": NO_LIMIT,
+                "wildcards": true, "conn": NO_LIMIT, "leaf": NO_LIMIT, "mem_storage": NO_LIMIT,
+                "disk_storage": NO_LIMIT, "streams": NO_LIMIT, "consumer": NO_LIMIT,
+            },
+            "signing_keys": [
+                scope(&self.agents, "agent", &agent, &["fleet.head", inbox]),
+                scope(&self.invitations, "invitation", &["enrol.{{name()}}".to_owned()], &[inbox]),
+            ],
+            "revocations": revoked,
+        });
+        Claims::new(&self.account.public_key(), "bulkhead", nats).sign(&self.operator)
+    }
+
+    /// Credentials of a service.
+    fn service(&self, role: Role) -> Result<Credentials> {
+        let (publish, subscribe) = role.subjects();
+        let key = KeyPair::new_user();
+        let mut nats = json!({
+            "type": "user", "version": 2, "subs": NO_LIMIT, "data": NO_LIMIT, "payload": NO_LIMIT,
+            "pub": { "allow": publish }, "sub": { "allow": subscribe },
+        });
+        if role == Role::Enroller {
+            // It answers whoever asks, where they wait.
+            nats["resp"] = json!({ "max": 1, "ttl": 10_000_000_000_u64 });
+        }
+        let jwt = Claims::new(&key.public_key(), role.name(), nats).sign(&self.account)?;
+        Credentials::new(jwt, key)
+    }
+
+    /// Credentials that servers take changes of accounts from.
+    fn system_user(&self) -> Result<Credentials> {
+        let key = KeyPair::new_user();
+        let nats = json!({
+            "type": "user", "version": 2, "subs": NO_LIMIT, "data": NO_LIMIT, "payload": NO_LIMIT,
+            "pub": { "allow": ["$SYS.REQ.CLAIMS.UPDATE"] }, "sub": { "allow": ["_INBOX_system.>"] },
+        });
+        Credentials::new(Claims::new(&key.public_key(), "system", nats).sign(&self.system)?, key)
+    }
+
+    /// An agent's JWT for a key, and until when it is valid; none: until it is revoked.
+    ///
+    /// # Errors
+    /// The key cannot sign.
+    pub fn agent(&self, node: &str, key: &str, until: Option<u64>) -> Result<String> {
+        agent_jwt(&self.agents, &self.account.public_key(), node, key, until)
+    }
+
+    /// Credentials of an agent whose key is made here.
+    ///
+    /// # Errors
+    /// As for [`Account::agent`].
+    pub fn agent_credentials(&self, node: &str) -> Result<Credentials> {
+        let key = KeyPair::new_user();
+        Credentials::new(self.agent(node, &key.public_key(), None)?, key)
+    }
+
+    /// A JWT of an invitation for a key that is made along, with what is offered.
+    pub(crate) fn invitation(&self, id: &str, until: u64, offer: Value) -> Result<Credentials> {
+        let key = KeyPair::new_user();
+        let nats = json!({ "type": "user", "version": 2, "issuer_account": self.account.public_key() });
+        let claims = Claims { exp: Some(until), bulkhead: Some(offer), ..Claims::new(&key.public_key(), id, nats) };
+        Credentials::new(claims.sign(&self.invitations)?, key)
+    }
+
+    /// What is included into each server's configuration.
+    ///
+    /// # Errors
+    /// The account's file cannot be read.
+    pub fn server_configuration(&self) -> Result<String> {
+        let operator = json!({ "type": "operator", "version": 2, "system_account": self.system.public_key() });
+        let operator = Claims::new(&self.operator.public_key(), "bulkhead", operator).sign(&self.operator)?;
+        let limits = json!({
+            "subs": NO_LIMIT, "data": NO_LIMIT, "payload": NO_LIMIT, "imports": NO_LIMIT, "exports": NO_LIMIT,
+            "wildcards": true, "conn": NO_LIMIT, "leaf": NO_LIMIT,
+        });
+        let system = json!({ "type": "account", "version": 2, "limits": limits });
+        let system_key = self.system.public_key();
+        let system = Claims::new(&system_key, "SYS", system).sign(&self.operator)?;
+        let account = self.current_jwt()?;
+        Ok(format!(
+            "# A fleet's account: `include` this from each server's configuration. It holds no secret.\n\
+             operator: {operator}\n\
+             system_account: {system_key}\n\
+             # Revocations arrive here while servers run, and outlive restarts.\n\
+             resolver {{ type: full, dir: \"./jwt\", allow_delete: false, interval: \"2m\" }}\n\
+             resolver_preload {{\n  {system_key}: {system}\n  {}: {account}\n}}\n",
+            self.account.public_key()
+        ))
+    }
+
+    fn current_jwt(&self) -> Result<String> {
+        let path = self.jwt_file();
+        std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))
+    }
+
+    /// Takes back what was minted for a key until now: writes the account's new JWT and returns it, to be handed to the
+    /// servers ([`crate::tell_servers`]).
+    ///
+    /// # Errors
+    /// The account's file cannot be read or written.
+    pub fn revoke(&self, key: &str) -> Result<String> {
+        let current = Claims::read(&self.current_jwt()?)?;
+        let revoked = current.nats.get("revocations").cloned().unwrap_or_else(|| json!({}));
+        let mut revoked: BTreeMap<String, u64> = serde_json::from_value(revoked)
+            .map_err(|error| Error::Settings(format!("{}: {error}", self.jwt_file().display())))?;
+        KeyPair::from_public_key(key).map_err(|_| Error::Settings(format!("`{key}` is no key of a user")))?;
+        revoked.insert(key.to_owned(), now());
+        // A server keeps what it has if that is as new.
+        while now() <= current.iat {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let jwt = self.jwt(&revoked)?;
+        self.write_jwt(&jwt)?;
+        let path = self.directory.join("nats-server.conf");
+        std::fs::write(&path, self.server_configuration()?).map_err(|error| Error::file(&path, error))?;
+        Ok(jwt)
+    }
+}
+
+/// An agent's JWT, by the key that signs agents'.
+pub(crate) fn agent_jwt(
+    agents: &KeyPair,
+    account: &str,
+    node: &str,
+    key: &str,
+    until: Option<u64>,
+) -> Result<String> {
+    KeyPair::from_public_key(key)
+        .ok()
+        .filter(|_| key.starts_with('U'))
+        .ok_or_else(|| Error::Settings("the host's key is no key of a user".to_owned()))?;
+    let nats = json!({ "type": "user", "version": 2, "issuer_account": account });
+    Claims { exp: until, ..Claims::new(key, &crate::layout::token(node), nats) }.sign(agents)
+}
