@@ -3,6 +3,7 @@
 
 pub mod lab;
 pub mod measure;
+pub mod nats;
 pub mod packets;
 pub mod workload;
 
