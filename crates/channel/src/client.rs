@@ -84,6 +84,7 @@ enum Command {
 pub struct Client {
     commands: mpsc::Sender<Command>,
     state: watch::Receiver<State>,
+    denied: watch::Receiver<String>,
 }
 
 impl Client {
@@ -102,15 +103,30 @@ impl Client {
         let (commands, receiver) = mpsc::channel(64);
         let nowhere = Arc::new(Error::Disconnected("no server was asked yet".to_owned()));
         let (told, state) = watch::channel(State::Disconnected(nowhere));
-        let worker = Worker { settings, servers, commands: receiver, told, subscriptions: Vec::new(), connections: 0 };
+        let (tell_denied, denied) = watch::channel(String::new());
+        let worker = Worker {
+            settings,
+            servers,
+            commands: receiver,
+            told,
+            tell_denied,
+            subscriptions: Vec::new(),
+            connections: 0,
+        };
         tokio::spawn(worker.run());
-        Ok(Self { commands, state })
+        Ok(Self { commands, state, denied })
     }
 
     /// The state, and each change of it.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<State> {
         self.state.clone()
+    }
+
+    /// What the credentials did not allow last, in the server's words; empty: nothing yet.
+    #[must_use]
+    pub fn denied(&self) -> watch::Receiver<String> {
+        self.denied.clone()
     }
 
     /// Waits until there is a connection.
@@ -229,6 +245,7 @@ struct Worker {
     servers: Vec<Address>,
     commands: mpsc::Receiver<Command>,
     told: watch::Sender<State>,
+    tell_denied: watch::Sender<String>,
     subscriptions: Vec<Subscription>,
     connections: u64,
 }
@@ -404,6 +421,7 @@ impl Worker {
             // Permissions Violation for Publish to "subject"
             let subject = words.split('"').nth(1).unwrap_or(words).to_owned();
             tracing::debug!("{server}: {words}");
+            self.tell_denied.send_replace(words.to_owned());
             let of_it: Vec<u64> = waiting
                 .iter()
                 .filter(|(_, asked)| asked.subject.eq_ignore_ascii_case(&subject))

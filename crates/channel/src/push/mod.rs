@@ -118,7 +118,7 @@ async fn clear(client: &Client, needed: &BTreeMap<String, u32>) -> Result<()> {
 }
 
 /// Does again what fails while the broker elects or is away.
-pub(crate) async fn patiently<T>(mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+pub(crate) async fn patiently<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
     let until = Instant::now() + PATIENCE;
     let mut pause = 50;
     loop {

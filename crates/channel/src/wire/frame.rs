@@ -200,7 +200,7 @@ mod tests {
         assert!(matches!(&found[4], Frame::Error(words) if words == "Stale Connection"));
         let (sid, plain) = message(b"MSG a.b 7 11\r\nhello\r\nyou!\r\n");
         assert_eq!((sid, &*plain.subject, plain.reply, &*plain.payload), (7, "a.b", None, &b"hello\r\nyou!"[..]));
-        let (_, full) = message(b"HMSG a 7 r 38 40\r\nNATS/1.0 404 Not Found\r\nNats-Seq: 9 \r\n\r\nok\r\n");
+        let (_, full) = message(b"HMSG a 7 r 40 42\r\nNATS/1.0 404 Not Found\r\nNats-Seq: 9 \r\n\r\nok\r\n");
         assert_eq!((full.status, &*full.description, full.reply.as_deref()), (Some(404), "Not Found", Some("r")));
         assert_eq!((full.header("nats-seq"), &*full.payload), (Some("9"), &b"ok"[..]));
     }

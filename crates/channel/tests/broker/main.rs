@@ -1,0 +1,13 @@
+//! A fleet's broker: real servers, real credentials.
+//!
+//! How many hosts there are is in the environment (`cargo xtask soak`); by default few, so that all of this takes less
+//! than a minute.
+
+mod deltas;
+mod enrolments;
+mod evidence;
+mod fleet;
+mod outages;
+mod rights;
+mod site;
+mod swarm;
