@@ -132,14 +132,17 @@ impl Client {
     /// Waits until there is a connection.
     ///
     /// # Errors
-    /// There is none within the time: why the last attempt failed.
+    /// There is none within the time, or the servers do not accept the credentials or are too old, which waiting does not
+    /// change: why the last attempt failed.
     pub async fn connected(&self, within: Duration) -> Result<()> {
         let mut state = self.state.clone();
-        let is_there = state.wait_for(|state| matches!(state, State::Connected(_)));
-        if matches!(timeout(within, is_there).await, Ok(Ok(_))) {
-            return Ok(());
-        }
-        Err(self.why())
+        let is_settled = state.wait_for(|state| match state {
+            State::Connected(_) => true,
+            State::Disconnected(error) => matches!(**error, Error::Unauthorized { .. } | Error::OldServer { .. }),
+        });
+        // The reference must be gone before the state is asked again.
+        let is_there = matches!(timeout(within, is_settled).await, Ok(Ok(state)) if matches!(*state, State::Connected(_)));
+        if is_there { Ok(()) } else { Err(self.why()) }
     }
 
     /// Why there is no connection.

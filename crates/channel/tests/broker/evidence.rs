@@ -13,20 +13,27 @@ use crate::site::{SOON, Site};
 /// Batches of each host.
 const BATCHES: u64 = 8;
 
-/// Sends a batch until it is known to be stored; returns its number.
-async fn send(client: &Client, name: &str, last: u64, batch: &Bytes, already: &AtomicU64) -> u64 {
+/// What became of a batch, once somebody says it.
+async fn settled(client: &Client, name: &str, last: u64, batch: &Bytes) -> Appended {
     let until = Instant::now() + Duration::from_secs(120);
     loop {
         match append(client, name, last, batch.clone()).await {
-            Ok(Appended::Stored(number)) => return number,
-            Ok(Appended::Already(number)) => {
-                already.fetch_add(1, Ordering::Relaxed);
-                return number;
-            }
-            Ok(Appended::Behind(number)) => panic!("{name}: {number} after {last}"),
+            Ok(appended) => return appended,
             Err(error) => assert!(error.is_passing() && Instant::now() < until, "{name}: {error}"),
         }
         tokio::time::sleep(Duration::from_millis(100 + fastrand::u64(0..300))).await;
+    }
+}
+
+/// Sends a batch; returns its number.
+async fn send(client: &Client, name: &str, last: u64, batch: &Bytes, already: &AtomicU64) -> u64 {
+    match settled(client, name, last, batch).await {
+        Appended::Stored(number) => number,
+        Appended::Already(number) => {
+            already.fetch_add(1, Ordering::Relaxed);
+            number
+        }
+        Appended::Behind(number) => panic!("{name}: {number} after {last}"),
     }
 }
 
@@ -51,10 +58,9 @@ async fn every_batch_is_stored_once_though_the_leader_is_killed() {
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(0..100))).await;
             }
             // A resend long after: refused by arithmetic, not by a window of time.
-            let again = append(&client, &name, before.0, before.1).await.unwrap();
-            assert_eq!(again, Appended::Already(last));
+            assert_eq!(settled(&client, &name, before.0, &before.1).await, Appended::Already(last));
             // And one of a host that was told of more than there is.
-            let ahead = append(&client, &name, last + 1_000, Bytes::from_static(b"y")).await.unwrap();
+            let ahead = settled(&client, &name, last + 1_000, &Bytes::from_static(b"y")).await;
             assert_eq!(ahead, Appended::Behind(last));
         });
     }
