@@ -45,9 +45,6 @@ const REFUSED_PAUSE: u64 = 30_000;
 /// Requests at the same time.
 const MOST_REQUESTS: usize = 256;
 
-/// Messages of a subscription that wait to be read. What is beyond is lost, so nothing may depend on it.
-const WAITING: usize = 64;
-
 /// The number of the subscription to answers.
 const INBOX: u64 = 1;
 
@@ -192,12 +189,13 @@ impl Client {
         if answer.status == Some(503) { Err(Error::NoResponders(subject.to_owned())) } else { Ok(answer) }
     }
 
-    /// Subscribes, for as long as the receiver lives and over connections. While there is none, messages are lost.
+    /// Subscribes, for as long as the receiver lives and over connections. While there is none, messages are lost, and
+    /// so is what comes while `waiting` of them wait to be read: nothing may depend on one.
     ///
     /// # Errors
     /// The client has ended.
-    pub async fn subscribe(&self, subject: &str) -> Result<mpsc::Receiver<Message>> {
-        let (queue, receiver) = mpsc::channel(WAITING);
+    pub async fn subscribe(&self, subject: &str, waiting: usize) -> Result<mpsc::Receiver<Message>> {
+        let (queue, receiver) = mpsc::channel(waiting);
         let command = Command::Subscribe { subject: subject.to_owned(), queue };
         self.commands.send(command).await.map_err(|_| self.why())?;
         Ok(receiver)

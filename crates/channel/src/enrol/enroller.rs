@@ -18,6 +18,9 @@ use crate::wire::Message;
 /// No request is longer, in bytes.
 const LONGEST: usize = 16 << 10;
 
+/// Requests that wait to be answered. Who is not among them asks again.
+const WAITING: usize = 64;
+
 /// Where nodes are added: the inventory, signed by the enroller's key. Both may be called twice for the same host.
 pub trait Roll: Send + Sync {
     /// Whether the node could be added; why not.
@@ -62,7 +65,7 @@ impl Enroller {
     /// # Errors
     /// The client has ended.
     pub async fn run(&self, client: &Client, mut told: impl FnMut(&std::result::Result<Enrolled, String>)) -> Result<()> {
-        let mut requests = client.subscribe("enrol.*").await?;
+        let mut requests = client.subscribe("enrol.*", WAITING).await?;
         while let Some(message) = requests.recv().await {
             let (answer, result) = match self.answer(client, &message).await {
                 Ok((jwt, enrolled)) => (Answer { jwt: Some(jwt), error: None }, Ok(enrolled)),

@@ -22,10 +22,13 @@ const AGAIN: std::ops::Range<u64> = 500..2_000;
 /// it for minutes has lost the newer one.
 const OLDER: u32 = 3;
 
+/// Heads that wait to be read.
+const WAITING: usize = 2;
+
 /// Follows for ever.
 pub(super) async fn follow(client: Client, shared: Arc<Shared>) {
     let mut state = client.state();
-    let Ok(mut news) = client.subscribe(NEWS).await else { return };
+    let Ok(mut news) = client.subscribe(NEWS, WAITING).await else { return };
     let mut connection = 0;
     let mut next = Instant::now();
     loop {

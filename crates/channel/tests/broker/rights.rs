@@ -33,7 +33,7 @@ async fn an_agent_reads_the_fleets_files_and_appends_to_its_own_evidence_and_not
     for subject in ["_INBOX_oms-1.>", "ev.>", "$JS.EVENT.>"] {
         let mut told = agent.denied();
         told.mark_unchanged();
-        let _queue = agent.subscribe(subject).await.unwrap();
+        let _queue = agent.subscribe(subject, 1).await.unwrap();
         tokio::time::timeout(SOON, told.changed()).await.unwrap().unwrap();
         let words = told.borrow().to_ascii_lowercase();
         assert!(words.contains("subscription") && words.contains(&subject.to_ascii_lowercase()), "{words}");
