@@ -1,15 +1,17 @@
 //! The service that enrols: it checks invitations, lets the broker decide who was first, and mints.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use nkeys::KeyPair;
+use serde_json::Value;
 
 use super::invitation::offered;
 use super::record::{Used, put, read, text};
 use super::{Answer, Enrolled, Offer, Request};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::identity::{agent_jwt, read_key};
+use crate::identity::{Claims, agent_jwt, read_key};
 use crate::jetstream::{Acknowledged, store};
 use crate::layout;
 use crate::push::patiently;
@@ -51,13 +53,24 @@ impl std::fmt::Debug for Enroller {
 }
 
 impl Enroller {
-    /// One that signs by the key in a file, for an account, on invitations by a key.
+    /// One that signs by `agents.nk` of an account's directory, and knows the account by its `account.jwt`.
     ///
     /// # Errors
-    /// The key cannot be read.
-    pub fn new(agents: &std::path::Path, account: &str, invitations: &str, roll: Arc<dyn Roll>) -> Result<Self> {
-        let agents = read_key(agents)?;
-        Ok(Self { agents, account: account.to_owned(), invitations: invitations.to_owned(), roll })
+    /// A file cannot be read, or the account knows another key.
+    pub fn open(directory: &Path, roll: Arc<dyn Roll>) -> Result<Self> {
+        let agents = read_key(&directory.join("agents.nk"))?;
+        let path = directory.join("account.jwt");
+        let jwt = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
+        let claims = Claims::read(&jwt)?;
+        let keys = claims.nats.get("signing_keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let of = |role: &str| keys.iter().find(|key| key["role"] == role).and_then(|key| key["key"].as_str());
+        let (Some(of_agents), Some(invitations)) = (of("agent"), of("invitation")) else {
+            return Err(Error::Settings(format!("{}: this is no fleet's account", path.display())));
+        };
+        if of_agents != agents.public_key() {
+            return Err(Error::Settings(format!("{}: the account has another agents.nk", directory.display())));
+        }
+        Ok(Self { agents, account: claims.sub.clone(), invitations: invitations.to_owned(), roll })
     }
 
     /// Enrols whoever asks, one after the other, for as long as the client lives. `told` hears of each.

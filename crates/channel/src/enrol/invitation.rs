@@ -1,9 +1,15 @@
 //! An invitation: a file that enrols one host, once.
 
+use std::io::Read as _;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::identity::{Account, Claims, Credentials};
+use crate::identity::{Account, Claims, Credentials, write_secret};
+
+/// No invitation is longer, in bytes.
+const LONGEST: u64 = 1 << 20;
 
 /// What a host will be, as the operator has said it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +86,27 @@ pub(super) fn offered(jwt: &str, invitations: &str) -> Result<(String, Offer)> {
 }
 
 impl Invitation {
+    /// Reads its file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub fn read(path: &Path) -> Result<Self> {
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(|error| Error::file(path, error))?;
+        file.take(LONGEST).read_to_string(&mut text).map_err(|error| Error::file(path, error))?;
+        serde_json::from_str(&text)
+            .map_err(|error| Error::Settings(format!("{}: this is no invitation: {error}", path.display())))
+    }
+
+    /// Writes its file, for its owner alone.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).map_err(|error| Error::Settings(error.to_string()))?;
+        write_secret(path, text.as_bytes())
+    }
+
     /// Its credentials.
     ///
     /// # Errors

@@ -1,13 +1,12 @@
 //! A file's bytes: in the head, by a difference, or whole.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::time::sleep;
 
-use super::{Channel, Counts};
+use super::Channel;
 use crate::delta::{apply, digest};
 use crate::error::{Error, Result};
 use crate::head::{Body, File, Head, PART};
@@ -36,19 +35,19 @@ impl Channel {
             };
             match made {
                 Ok(made) => {
-                    self.count(|counts| counts.differences += 1);
+                    self.shared.count(|counts| counts.differences += 1);
                     return Ok(made);
                 }
                 Err(error) => {
                     tracing::warn!("a difference is not taken, the whole file is: {error}");
-                    self.count(|counts| counts.fallbacks += 1);
+                    self.shared.count(|counts| counts.fallbacks += 1);
                     break;
                 }
             }
         }
         let whole = self.bytes(&file.body, &file.sha256).await?;
         let whole = unpack(Vec::new(), whole, file).await?;
-        self.count(|counts| counts.wholes += 1);
+        self.shared.count(|counts| counts.wholes += 1);
         Ok(whole)
     }
 
@@ -78,7 +77,7 @@ impl Channel {
     async fn part(&self, subject: &str) -> Result<bytes::Bytes> {
         let mut attempt = 0;
         loop {
-            self.count(|counts| counts.parts += 1);
+            self.shared.count(|counts| counts.parts += 1);
             match last(self.client(), FILES, subject).await {
                 Ok(Some(stored)) => return Ok(stored.payload),
                 Ok(None) if attempt + 1 == ATTEMPTS => {
@@ -92,10 +91,6 @@ impl Channel {
             let pause = 100 << attempt;
             sleep(Duration::from_millis(pause / 2 + fastrand::u64(0..pause))).await;
         }
-    }
-
-    fn count(&self, add: impl FnOnce(&mut Counts)) {
-        add(&mut self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

@@ -12,20 +12,23 @@ mod bodies;
 mod watch;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bulkhead_fleet::{Origin, OriginError};
 use bytes::Bytes;
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::sync::{Notify, watch as watch_channel};
+use tokio::time::{Instant, timeout};
 
 use crate::append::{Appended, append};
 use crate::client::{Client, Settings, State};
 use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::identity::Credentials;
+
+/// How long a connection, and then an answer, is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// For how long an answer of the broker says that it is there.
 const FRESH: Duration = Duration::from_secs(90);
@@ -60,6 +63,8 @@ impl Drop for Channel {
 struct Shared {
     known: Mutex<Known>,
     news: Notify,
+    /// How many questions are settled, whatever came of them.
+    asked: watch_channel::Sender<u64>,
     counts: Mutex<Counts>,
 }
 
@@ -70,7 +75,7 @@ struct Known {
     said: Option<Instant>,
     /// How many times in a row it was an older one.
     older: u32,
-    /// Why the last head was not taken.
+    /// Why the last head was not had.
     problem: Option<String>,
 }
 
@@ -135,27 +140,46 @@ impl Channel {
         *self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The head that is believed to be the newest, if the broker has said so lately or does so now.
+    /// The head that is believed to be the newest, if the broker has said so lately, or does once it is asked: the task
+    /// asks it after each connection.
     async fn head(&self) -> Result<Arc<Head>> {
-        let known = |shared: &Shared| {
-            let known = shared.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_fresh = known.said.is_some_and(|said| said.elapsed() < FRESH);
-            known.head.clone().filter(|_| is_fresh)
-        };
-        if matches!(*self.client.state().borrow(), State::Connected(_))
-            && let Some(head) = known(&self.shared)
-        {
+        let mut asked = self.shared.asked.subscribe();
+        let is_connected = || matches!(*self.client.state().borrow(), State::Connected(_));
+        if let Some(head) = self.shared.fresh().filter(|_| is_connected()) {
             return Ok(head);
         }
-        self.client.connected(Duration::from_secs(5)).await?;
-        watch::ask(&self.client, &self.shared).await?;
-        let known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.head.clone().ok_or_else(|| {
-            let why = known.problem.clone();
-            Error::Content(why.unwrap_or_else(|| {
-                "the broker has no files of a fleet yet: `bulkhead fleet push` puts them there".to_owned()
-            }))
-        })
+        self.client.connected(PATIENCE).await?;
+        let answer = async {
+            loop {
+                if let Some(head) = self.shared.fresh() {
+                    return Ok(head);
+                }
+                if asked.changed().await.is_err() {
+                    return Err(Error::Disconnected("the channel has ended".to_owned()));
+                }
+                if let Some(problem) = self.shared.known().problem.clone() {
+                    return Err(Error::Content(problem));
+                }
+            }
+        };
+        timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(Error::Silent("the fleet's head".to_owned())))
+    }
+}
+
+impl Shared {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, add: impl FnOnce(&mut Counts)) {
+        add(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The head, if the broker has said lately that it is the newest.
+    fn fresh(&self) -> Option<Arc<Head>> {
+        let known = self.known();
+        let is_fresh = known.said.is_some_and(|said| said.elapsed() < FRESH);
+        known.head.clone().filter(|_| is_fresh)
     }
 }
 

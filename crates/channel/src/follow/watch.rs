@@ -1,6 +1,6 @@
 //! The task that knows the head: by news, and by asking.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -65,18 +65,25 @@ pub(super) async fn follow(client: Client, shared: Arc<Shared>) {
 }
 
 /// Asks for the head.
-pub(super) async fn ask(client: &Client, shared: &Shared) -> Result<()> {
-    shared.counts.lock().unwrap_or_else(PoisonError::into_inner).heads += 1;
-    if let Some(stored) = last(client, FILES, HEAD).await? {
-        take(shared, &stored.payload);
+async fn ask(client: &Client, shared: &Shared) -> Result<()> {
+    shared.count(|counts| counts.heads += 1);
+    let answer = last(client, FILES, HEAD).await;
+    match &answer {
+        Ok(Some(stored)) => take(shared, &stored.payload),
+        Ok(None) => {
+            let nothing = "the broker has no files of a fleet yet: `bulkhead fleet push` puts them there";
+            shared.known().problem = Some(nothing.to_owned());
+        }
+        Err(error) => shared.known().problem = Some(error.to_string()),
     }
-    Ok(())
+    shared.asked.send_modify(|count| *count += 1);
+    answer.map(drop)
 }
 
 /// A head that came.
 fn take(shared: &Shared, message: &[u8]) {
     let read = Head::read(message);
-    let mut known = shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = shared.known();
     let head = match read {
         Ok(head) => head,
         Err(error) => {

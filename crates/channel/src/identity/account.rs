@@ -3,6 +3,7 @@
 //! ```text
 //! operator.nk  account.nk  agents.nk  invitations.nk  system.nk    seeds: whoever has them decides who may do what
 //! account.jwt                                                      what the servers know, revocations included
+//! issued/                                                          whose credentials were made here
 //! nats-server.conf                                                 what each server's configuration includes
 //! publisher.creds  enroller.creds  collector.creds  system.creds   for the services
 //! ```
@@ -22,8 +23,7 @@ use super::{Claims, Credentials};
 use crate::error::{Error, Result};
 use crate::layout::{ENROLMENTS, EVENTS, FILES};
 
-/// How long a pushed account is waited for, in whole seconds, until it may be pushed again: servers take only JWTs that
-/// are newer, by their second.
+/// How NATS writes that there is no limit.
 const NO_LIMIT: i64 = -1;
 
 /// Who speaks to the broker for the fleet itself.
@@ -270,6 +270,37 @@ impl Account {
         Credentials::new(self.agent(node, &key.public_key(), None)?, key)
     }
 
+    /// The same, with the key on record in the directory, so that it can be taken back by the node's name.
+    ///
+    /// # Errors
+    /// As for [`Account::agent`], or the directory cannot be written.
+    pub fn issue(&self, node: &str) -> Result<Credentials> {
+        let credentials = self.agent_credentials(node)?;
+        let mut keys = self.issued(node)?;
+        keys.push(credentials.key());
+        let directory = self.directory.join("issued");
+        std::fs::create_dir_all(&directory).map_err(|error| Error::file(&directory, error))?;
+        write_secret(&self.issued_file(node), keys.join("\n").as_bytes())?;
+        Ok(credentials)
+    }
+
+    /// Keys of a node for which credentials were made here.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub fn issued(&self, node: &str) -> Result<Vec<String>> {
+        let path = self.issued_file(node);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(Error::file(&path, error)),
+        }
+    }
+
+    fn issued_file(&self, node: &str) -> PathBuf {
+        self.directory.join("issued").join(crate::layout::token(node))
+    }
+
     /// A JWT of an invitation for a key that is made along, with what is offered.
     pub(crate) fn invitation(&self, id: &str, until: u64, offer: Value) -> Result<Credentials> {
         let key = KeyPair::new_user();
@@ -309,18 +340,20 @@ impl Account {
         std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))
     }
 
-    /// Takes back what was minted for a key until now: writes the account's new JWT and returns it, to be handed to the
+    /// Takes back what was minted for keys until now: writes the account's new JWT and returns it, to be handed to the
     /// servers ([`crate::tell_servers`]).
     ///
     /// # Errors
     /// The account's file cannot be read or written.
-    pub fn revoke(&self, key: &str) -> Result<String> {
+    pub fn revoke(&self, keys: &[String]) -> Result<String> {
         let current = Claims::read(&self.current_jwt()?)?;
         let revoked = current.nats.get("revocations").cloned().unwrap_or_else(|| json!({}));
         let mut revoked: BTreeMap<String, u64> = serde_json::from_value(revoked)
             .map_err(|error| Error::Settings(format!("{}: {error}", self.jwt_file().display())))?;
-        KeyPair::from_public_key(key).map_err(|_| Error::Settings(format!("`{key}` is no key of a user")))?;
-        revoked.insert(key.to_owned(), now());
+        for key in keys {
+            KeyPair::from_public_key(key).map_err(|_| Error::Settings(format!("`{key}` is no key of a user")))?;
+            revoked.insert(key.clone(), now());
+        }
         // A server keeps what it has if that is as new.
         while now() <= current.iat {
             std::thread::sleep(std::time::Duration::from_millis(50));

@@ -40,12 +40,9 @@ fn invitation(site: &Site, node: &str, seconds: u64) -> Invitation {
 /// Runs an enroller.
 async fn enroller(site: &Site) -> (Arc<List>, tokio::task::JoinHandle<()>) {
     let list = Arc::new(List::default());
-    let keys = site.directory.path().join("account/agents.nk");
-    let account = site.account();
-    let service = Enroller::new(&keys, &account.key(), &account.invitations_key(), list.clone()).unwrap();
+    let service = Enroller::open(&site.directory.path().join("account"), list.clone()).unwrap();
     let client = site.service("enroller").await;
     let task = tokio::spawn(async move { service.run(&client, |_| ()).await.unwrap() });
-    // Once it listens, a stranger's request is answered.
     (list, task)
 }
 
@@ -106,7 +103,7 @@ async fn who_is_removed_is_cut_off_at_once_and_stays_out() {
     let service = site.service("enroller").await;
     let known = enrolled(&service, "oms-9").await.unwrap().unwrap();
     assert_eq!((&*known.node, &known.key), ("oms-9", &credentials.key()));
-    let jwt = site.account().revoke(&known.key).unwrap();
+    let jwt = site.account().revoke(&[known.key.clone()]).unwrap();
     let system = site.service("system").await;
     let (mut state, begun) = (agent.state(), Instant::now());
     tell_servers(&system, &jwt).await.unwrap();
