@@ -105,6 +105,7 @@ pub fn who(by: &Actor) -> String {
         Actor::Signal { signal } => signal.clone(),
         Actor::File => "changed files".to_owned(),
         Actor::Source { name } => format!("source {name}"),
+        Actor::Fleet { name } => format!("the fleet ({name})"),
         Actor::Agent => "the agent".to_owned(),
     }
 }

@@ -138,6 +138,7 @@ impl Run {
             forwarded_until: 0,
             workloads: Arc::default(),
             sources: Arc::default(),
+            fleet: Arc::default(),
         })
     }
 }

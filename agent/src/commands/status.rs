@@ -7,8 +7,8 @@ use bulkhead_api::event::{BindingState, Expiring, ExpiryLevel};
 use bulkhead_api::link::Link;
 use bulkhead_api::route;
 use bulkhead_api::status::{
-    Anchor, ExchangeInterface, Expires, Expiry, Identities, Identity, InventorySource, Quarantined, Sink,
-    State, Status as Answered, TlsCount, UnderlayInterface, Workload,
+    Anchor, ExchangeInterface, Expires, Expiry, Fleet, FleetBundles, Identities, Identity, InventorySource,
+    Quarantined, Sink, State, Status as Answered, TlsCount, UnderlayInterface, Workload,
 };
 use bulkhead_api::text::plain;
 use hyper::Method;
@@ -159,6 +159,7 @@ fn write(out: &mut String, status: &Answered) -> std::fmt::Result {
             writeln!(out, "exempt: {exemption}")?;
         }
         agent.sources.iter().try_for_each(|found| source(out, found))?;
+        agent.fleet.iter().try_for_each(|found| fleet(out, found))?;
         if let Some(found) = &agent.identities {
             identities(out, found)?;
         }
@@ -296,6 +297,30 @@ fn expiry(out: &mut String, expiry: &Expiry) -> std::fmt::Result {
 }
 
 /// A source of the inventory.
+fn fleet(out: &mut String, fleet: &Fleet) -> std::fmt::Result {
+    let name = |bundles: &FleetBundles| {
+        format!("policy {}, inventory {}", bundles.policy.version, bundles.inventory.version)
+    };
+    let enforced = fleet.enforced.as_ref().map_or_else(|| "nothing of it".to_owned(), name);
+    let seconds = fleet.checked_seconds;
+    let checked =
+        seconds.map_or_else(|| "not verified yet".to_owned(), |age| format!("verified {age} s ago"));
+    writeln!(out, "fleet: {enforced} is enforced; {checked} from {}", plain(&fleet.origin))?;
+    if let Some(verified) =
+        fleet.verified.as_ref().filter(|verified| fleet.enforced.as_ref() != Some(verified))
+    {
+        writeln!(out, "fleet: {} is verified and not enforced", name(verified))?;
+    }
+    if let Some(waiting) = &fleet.waiting {
+        writeln!(out, "fleet: {waiting}")?;
+    }
+    for refused in fleet.refused.iter().take(3) {
+        let what = if refused.gone_back { "gone back from" } else { "refused" };
+        writeln!(out, "fleet: {what} {}: {}", refused.what, plain(refused.why.trim_end()))?;
+    }
+    Ok(())
+}
+
 pub fn source(out: &mut String, source: &InventorySource) -> std::fmt::Result {
     let InventorySource { name, kind, nodes, answered_seconds, problem, left_out_count, left_out } = source;
     let nodes = nodes.map_or_else(|| "no answer yet".to_owned(), |nodes| format!("{nodes} nodes"));

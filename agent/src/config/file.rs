@@ -336,12 +336,18 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Usage> {
         config.sinks = sinks::read(&source, directory, file.sink)?;
         config.anchors = anchors::read(&source, directory, file.anchor)?;
         config.sources = sources::read(&source, directory, file.source)?;
+        let of_fleet = file.fleet.as_ref().map(|section| section.span().start);
         config.fleet = file.fleet.map(|section| fleet::read(&source, directory, section)).transpose()?;
         let has_servers =
             config.fleet.as_ref().is_some_and(|fleet| matches!(fleet.from, fleet::From::Servers { .. }));
         let collector =
             file.collector.map(|section| collector::read(&source, directory, section, has_servers));
         config.collector = collector.transpose()?;
+        if let (Some(start), true) = (of_fleet, config.watch) {
+            let words =
+                "fleet: what is followed is the fleet's, and not the files that `run` names; remove `watch`";
+            return Err(at(&source, start, words));
+        }
     }
     if let Some((index, zone, other)) = roles::shared_zone(&config.interfaces) {
         let Managed { name, role, .. } = &config.interfaces[index];

@@ -11,6 +11,7 @@ mod evidence;
 mod expiry;
 pub mod fallback;
 pub mod files;
+pub mod fleet;
 mod flows;
 pub mod grants;
 pub mod history;
@@ -142,6 +143,10 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
 
 /// What `run` names, or what was kept.
 fn read(setup: &Setup, store: &Store) -> Result<Named, Unfit> {
+    // Once a host follows a fleet, what `run` names is what it began with.
+    if let Some(named) = start::of_fleet(setup, store) {
+        return Ok(named);
+    }
     // A host that was protected does not come up unprotected because of what has become of a file.
     start::read(setup).map(Named::Holds).or_else(|unfit| start::instead(setup, store, &unfit).ok_or(unfit))
 }
@@ -184,6 +189,7 @@ async fn serve(enforcer: Arc<Enforcer>, guard_log: Option<guard::Log>) -> anyhow
     bindings::start(enforcer.clone()).context("watching whose keys identities have")?;
     workloads::start(enforcer.clone()).context("watching which cgroups workloads are")?;
     sources::start(&enforcer)?;
+    fleet::start(&enforcer)?;
     tls::start(enforcer.clone()).context("watching certificates")?;
     read_back::start(enforcer.clone()).context("reading back what the kernel holds")?;
     let recorder = Recorder::start(&enforcer)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bulkhead_dataplane::Pins;
 
 use crate::config::Config;
+use crate::daemon::fleet::Fleet;
 use crate::daemon::sources::Sources;
 use crate::daemon::state::inputs::CompileOptions;
 use crate::daemon::workloads::Keeper;
@@ -35,6 +36,8 @@ pub struct Setup {
     pub forwarded_until: u32,
     /// What holds workloads to their addresses.
     pub workloads: Arc<Keeper>,
+    /// What is known of the fleet.
+    pub fleet: Arc<Fleet>,
     /// Who exists besides the inventory's nodes.
     pub sources: Arc<Sources>,
 }

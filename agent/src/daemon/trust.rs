@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Mode, Trust};
 use crate::daemon::files::{Files, sha256};
+use crate::daemon::fleet::Bundles;
 use crate::daemon::regular;
 use crate::exit::Usage;
 
@@ -20,6 +21,9 @@ pub struct Signed {
     pub signers: Vec<String>,
     /// They may be in force in audit mode, too.
     pub audit: bool,
+    /// Which bundles of the fleet they are; none: they are not the fleet's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Bundles>,
 }
 
 /// Who has signed files, as they are before anything is added to them, and the note. `sent` is the note that came with
@@ -121,5 +125,5 @@ fn judge(trust: &Trust, files: &Files, note: &str) -> Result<Signed, String> {
 
 fn count(trust: &Trust, note: &Note, signed: &PolicyDigests) -> Result<Signed, String> {
     let signers = trust.people.quorum(note, trust.threshold, None, None).map_err(words)?;
-    Ok(Signed { signers, audit: signed.audit })
+    Ok(Signed { signers, audit: signed.audit, fleet: None })
 }

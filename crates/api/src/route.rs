@@ -40,6 +40,8 @@ pub const QUARANTINE: &str = "/v1/quarantine";
 pub const RELEASE: &str = "/v1/release";
 /// Believe the next answer of a source of the inventory, whatever it lacks; POST, its name.
 pub const ACCEPT: &str = "/v1/accept";
+/// POST: what the fleet has signed is enforced again, in place of what was applied on this host.
+pub const RESUME: &str = "/v1/resume";
 /// What is granted for a time, and what was; GET.
 pub const GRANTS: &str = "/v1/grants";
 /// Hand a grant in; POST, a [`crate::grant::Request`].

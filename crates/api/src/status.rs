@@ -178,6 +178,9 @@ pub struct Agent {
     /// Why what they list cannot be enforced, and whether whoever changed there is cut off.
     #[serde(default)]
     pub sources_problem: Option<String>,
+    /// The fleet that it follows; none: agent.toml has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Fleet>,
     /// Workloads of this host.
     #[serde(default)]
     pub workloads: Vec<Workload>,
@@ -189,6 +192,68 @@ pub struct Agent {
     pub tls: crate::tls::Watched,
     /// The staged policy, and what it would have decided otherwise.
     pub staged: Option<Observed>,
+}
+
+/// The fleet that a host follows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Fleet {
+    /// Where its files come from.
+    pub origin: String,
+    /// What is enforced of it: none where what runs is not the fleet's.
+    pub enforced: Option<FleetBundles>,
+    /// What was verified last, whether or not it is enforced.
+    pub verified: Option<FleetBundles>,
+    /// Seconds since all of it was verified last; none: this agent has not yet.
+    pub checked_seconds: Option<u64>,
+    /// Seconds until what says that it is fresh expires: nothing new is taken after that.
+    pub fresh_seconds: Option<i64>,
+    /// Why nothing new is taken.
+    pub problem: Option<String>,
+    /// What is verified and not taken yet, and why.
+    pub waiting: Option<String>,
+    /// What runs in its place, and who has applied it on this host.
+    pub local: Option<String>,
+    /// What this host has refused or gone back from, and why, the last first.
+    #[serde(default)]
+    pub refused: Vec<FleetRefusal>,
+    /// How often something was refused since the agent began, by cause.
+    #[serde(default)]
+    pub refusals: BTreeMap<String, u64>,
+}
+
+/// A policy and an inventory of a fleet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FleetBundles {
+    /// The policy.
+    pub policy: FleetBundle,
+    /// The inventory.
+    pub inventory: FleetBundle,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FleetBundle {
+    /// The version that was signed.
+    pub version: u64,
+    /// SHA-256 of the file, hexadecimal.
+    pub digest: String,
+}
+
+/// What a host has not taken, or has gone back from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FleetRefusal {
+    /// What, such as `policy 3`.
+    pub what: String,
+    /// The files' SHA-256, hexadecimal: the policy's and the inventory's.
+    pub digests: Vec<String>,
+    /// Why.
+    pub why: String,
+    /// It was enforced, and was given up by the host's own check.
+    pub gone_back: bool,
 }
 
 /// A source of the inventory.

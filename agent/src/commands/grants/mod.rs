@@ -9,6 +9,8 @@ mod sign;
 #[cfg(feature = "agent")]
 pub use hand_in::{GrantCommand, Grants, Revoke, ask, line};
 pub use request::Request;
+#[cfg(feature = "agent")]
+pub(super) use sign::agrees;
 pub use sign::{Approve, Sign};
 
 use std::fs::{File, OpenOptions};

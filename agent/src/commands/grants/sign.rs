@@ -137,7 +137,7 @@ fn shown(note: &Note) -> String {
 }
 
 /// Whether whoever sits there says so. Nobody does: that is an error.
-fn agrees(shown: &str, json: bool) -> Result<bool, Usage> {
+pub(in crate::commands) fn agrees(shown: &str, json: bool) -> Result<bool, Usage> {
     if !std::io::stdin().is_terminal() {
         return Err(Usage(
             "nobody is asked whether to sign it, as this is no terminal: read it, and sign with --yes"

@@ -35,6 +35,8 @@ pub enum Cause {
     BreakGlass { id: String, expires: Timestamp },
     /// A source of the inventory.
     Source { name: String },
+    /// Something of the fleet.
+    Fleet { what: String },
 }
 
 /// What was found.
@@ -102,6 +104,7 @@ impl Cause {
             Self::QuarantineWithheld { .. } => AlarmKind::QuarantineWithheld,
             Self::BreakGlass { .. } => AlarmKind::BreakGlass,
             Self::Source { .. } => AlarmKind::Source,
+            Self::Fleet { .. } => AlarmKind::Fleet,
         }
     }
 
@@ -121,6 +124,7 @@ impl Cause {
             Self::QuarantineWithheld { node } => format!("{kind} {node}"),
             Self::BreakGlass { id, .. } => format!("{kind} {id}"),
             Self::Source { name } => format!("{kind} {name}"),
+            Self::Fleet { what } => format!("{kind} {what}"),
         }
     }
 

@@ -106,6 +106,14 @@ impl Alarms {
         self.held().end(found);
     }
 
+    /// Ends those of a fleet that is not followed any more, or is looked at anew.
+    pub fn end_of_fleet(&self) {
+        let mut kept = self.held();
+        let is_fleet = |active: &&Active| matches!(active.cause, Cause::Fleet { .. });
+        let all: Vec<_> = kept.active.values().filter(is_fleet).cloned().collect();
+        all.into_iter().for_each(|active| kept.end(&Found::plain(active.cause, active.detail)));
+    }
+
     /// Ends those of sources, which are asked anew: some may not be in agent.toml any more.
     pub fn end_of_sources(&self) {
         let mut kept = self.held();

@@ -8,6 +8,7 @@ use bulkhead_dataplane::Dataplane;
 use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement::{change, kept, origin, session};
 use crate::daemon::files::{Asked, Files};
+use crate::daemon::fleet;
 use crate::daemon::grants;
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::Inputs;
@@ -67,6 +68,14 @@ pub(in crate::daemon) fn requested<D: Dataplane>(
     request: &Asked,
 ) -> Result<(Files, Signed, Option<String>), Usage> {
     let (policy, inventory) = enforcer.setup.files();
+    if request.policy.is_none() && fleet::has_taken(&enforcer.store) && enforcer.setup.config.fleet.is_some()
+    {
+        return Err(Usage(
+            "this host follows a fleet, and what `run` names is what it began with: name the policy and the inventory to \
+             enforce in its place, or `bulkhead fleet resume`"
+                .to_owned(),
+        ));
+    }
     let files = Files::of(request, &policy, &inventory)?;
     grants::refuse_section(&files)?;
     let (signed, note) = trust::signed(&enforcer.setup.config, &files, request.note.as_deref())?;

@@ -45,6 +45,23 @@ pub fn roll_back_unconfirmed<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Re
     if due { roll_back(enforcer, &Return::default(), false) } else { Ok(None) }
 }
 
+/// Gives up what waits for its confirmation, if it is what is meant: what was enforced before returns now. None: it does
+/// not wait any more, or is another.
+///
+/// # Errors
+/// As [`rollback`].
+pub fn give_up<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    asker: &Asker,
+    is_meant: impl FnOnce() -> bool,
+) -> anyhow::Result<Option<Applied>> {
+    let _one = enforcer.one_change();
+    if enforcer.live().ledger.pending.is_none() || !is_meant() {
+        return Ok(None);
+    }
+    roll_back(enforcer, &Return { asker: asker.clone(), ..Return::default() }, false)
+}
+
 /// Whoever asks for it goes back to what was signed, if agent.toml asks for that. The agent goes back to whatever was in
 /// force before what was not confirmed.
 fn roll_back<D: Dataplane>(

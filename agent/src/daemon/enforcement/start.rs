@@ -11,6 +11,7 @@ use crate::config::Mode;
 use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement::origin;
 use crate::daemon::files::Files;
+use crate::daemon::fleet;
 use crate::daemon::grants;
 use crate::daemon::log::log_unsaved;
 use crate::daemon::quarantine::list::{self, List};
@@ -39,8 +40,8 @@ pub struct Plan {
 pub enum Named {
     /// It holds.
     Holds(Inputs),
-    /// It does not: the enforced generation as it was kept, and what to tell of that.
-    Refused(Inputs, String),
+    /// It does not, or is not asked for: the enforced generation as it was kept, and what to tell of that.
+    Refused(Inputs, Option<String>),
 }
 
 impl Named {
@@ -115,6 +116,28 @@ pub fn read(setup: &Setup) -> Result<Inputs, Unfit> {
 /// What was enforced last, as it was kept, for a start whose policy or inventory is invalid. `None` if there is
 /// nothing, or it was not confirmed in time.
 pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
+    let inputs = kept(setup, store)?;
+    let policy = setup.config.policy.display();
+    tracing::error!("{policy} cannot be enforced: going on with what was kept\n{}", unfit.text());
+    let problem = format!(
+        "what `run` names ({policy}) cannot be enforced, and what was enforced last goes on as it was kept; \
+         `bulkhead check` says why, and `bulkhead apply` enforces it once it holds"
+    );
+    Some(Named::Refused(inputs, Some(problem)))
+}
+
+/// What was enforced last, for a start on a host that has taken something from its fleet: what `run` names is not looked at
+/// any more, changed or not.
+pub fn of_fleet(setup: &Setup, store: &Store) -> Option<Named> {
+    setup.config.fleet.as_ref()?;
+    if !fleet::has_taken(store) {
+        return None;
+    }
+    Some(Named::Refused(kept(setup, store)?, None))
+}
+
+/// What was enforced last, as it was kept.
+fn kept(setup: &Setup, store: &Store) -> Option<Inputs> {
     let ledger = store.ledger().ok()?;
     if ledger.goes_back_to_nothing() {
         return None;
@@ -124,14 +147,7 @@ pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
     // What the sources list may be why it cannot be enforced. Who is gone stays cut off.
     let fitted = setup.sources.fit(files.clone(), made.mode, &setup.options).map(|fit| fit.inputs);
     let inputs = fitted.or_else(|refused| as_kept(setup, files, made.mode, &refused)).ok()?;
-    let inputs = Inputs { signed: made.signed, ..inputs };
-    let policy = setup.config.policy.display();
-    tracing::error!("{policy} cannot be enforced: going on with what was kept\n{}", unfit.text());
-    let problem = format!(
-        "what `run` names ({policy}) cannot be enforced, and what was enforced last goes on as it was kept; \
-         `bulkhead check` says why, and `bulkhead apply` enforces it once it holds"
-    );
-    Some(Named::Refused(inputs, problem))
+    Some(Inputs { signed: made.signed, ..inputs })
 }
 
 /// Files as they were kept, with the nodes that the sources listed then: for a start that would enforce nothing otherwise.
@@ -206,9 +222,9 @@ enum Choice {
 /// # Errors
 /// If the state directory cannot be understood.
 pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> {
-    let (named, problem) = match named {
-        Named::Holds(inputs) => (inputs, None),
-        Named::Refused(inputs, problem) => (inputs, Some(problem)),
+    let (named, is_kept, problem) = match named {
+        Named::Holds(inputs) => (inputs, false, None),
+        Named::Refused(inputs, problem) => (inputs, true, problem),
     };
     let mut ledger = store.ledger()?;
     if let Some(target) = ledger.target.take() {
@@ -216,7 +232,7 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
         ledger.enforced = target;
     }
     let seen = store.last_requested(&ledger);
-    let unchanged = problem.is_some()
+    let unchanged = is_kept
         || seen.is_some_and(|(files, mode)| {
             files.same_text(&named.files.clone().into_named()) && mode == setup.config.mode
         });
@@ -236,7 +252,7 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
             inputs
         }
     };
-    let is_named = choice == Choice::Named && problem.is_none();
+    let is_named = choice == Choice::Named && !is_kept;
     if choice != Choice::Kept(before) {
         inputs.origin = Some(origin(setup, store, (before, action), &inputs));
         let pending = Pending::within(setup.confirm).filter(|_| is_named);

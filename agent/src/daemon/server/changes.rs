@@ -29,6 +29,7 @@ use crate::daemon::enforcement;
 use crate::daemon::enforcement::rollback::Return;
 use crate::daemon::events::control::{Change, generation};
 use crate::daemon::files::{Asked, Asker};
+use crate::daemon::fleet;
 use crate::daemon::grants;
 use crate::daemon::quarantine as quarantining;
 use crate::daemon::state::Enforcer;
@@ -220,6 +221,10 @@ pub async fn accept(Extract(api): Extract<Arc<Api>>, from: From, body: Bytes) ->
     let about = About { subject: source.as_ref().ok().cloned(), reason: None };
     let work = move |enforcer: &Enforcer| Ok(enforcer.setup.sources.accept(&source?)?);
     command(api, from, Action::Accept, about, work).await
+}
+
+pub async fn resume(Extract(api): Extract<Arc<Api>>, from: From) -> Response {
+    command(api, from, Action::Resume, About::default(), fleet::resume).await
 }
 
 /// Takes a grant. A note that is too long is refused as one, and on record like others.

@@ -67,6 +67,7 @@ pub fn render(status: &Status, sampled: &Sampled) -> String {
     expiry(&mut metrics, status);
     identities(&mut metrics, status);
     sources(&mut metrics, status);
+    fleet(&mut metrics, status);
     tls(&mut metrics, status);
     let mut text = String::new();
     // Writing into a string does not fail.
@@ -252,6 +253,40 @@ fn sources(metrics: &mut Metrics, status: &Status) {
     metrics.gauge("source_nodes", "Nodes of a source's last answer that was believed", nodes);
     let age = sources.iter().filter_map(|source| Some(of(source, source.answered_seconds? as f64)));
     metrics.gauge("source_answer_age_seconds", "Time since that answer", age);
+}
+
+fn fleet(metrics: &mut Metrics, status: &Status) {
+    let Some(fleet) = status.agent.as_ref().and_then(|agent| agent.fleet.as_ref()) else { return };
+    let one = |value: f64| [(Vec::new(), value)];
+    metrics.gauge(
+        "fleet_up",
+        "Whether the fleet's files come and are verified",
+        one(is(fleet.problem.is_none())),
+    );
+    metrics.gauge("fleet_local", "Whether what runs is not the fleet's", one(is(fleet.local.is_some())));
+    for (name, help, bundles) in [
+        ("fleet_version", "Version of the fleet's bundle that is enforced", &fleet.enforced),
+        ("fleet_verified_version", "Version of the fleet's bundle that was verified last", &fleet.verified),
+    ] {
+        let both = bundles
+            .iter()
+            .flat_map(|of| [("policy", of.policy.version), ("inventory", of.inventory.version)]);
+        metrics.gauge(
+            name,
+            help,
+            both.map(|(what, version)| (vec![("bundle", what.to_owned())], version as f64)),
+        );
+    }
+    let age = fleet.checked_seconds.into_iter().map(|seconds| (Vec::new(), seconds as f64));
+    metrics.gauge("fleet_check_age_seconds", "Time since all of the fleet was verified", age);
+    let fresh = fleet.fresh_seconds.into_iter().map(|seconds| (Vec::new(), seconds as f64));
+    metrics.gauge("fleet_fresh_seconds", "Time until the fleet's freshness expires", fresh);
+    let refused = fleet.refusals.iter().map(|(cause, count)| (vec![("cause", cause.clone())], *count as f64));
+    metrics.gauge("fleet_refusals", "What was refused of the fleet since the agent began, by cause", refused);
+}
+
+fn is(what: bool) -> f64 {
+    f64::from(u8::from(what))
 }
 
 fn tls(metrics: &mut Metrics, status: &Status) {

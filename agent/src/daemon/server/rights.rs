@@ -144,6 +144,7 @@ fn action(path: &str) -> Option<Action> {
         route::GRANT => Action::Grant,
         route::REVOKE => Action::Revoke,
         route::ACCEPT => Action::Accept,
+        route::RESUME => Action::Resume,
         route::ATTACH => Action::Attach,
         route::DETACH => Action::Detach,
         _ => return None,

@@ -22,6 +22,7 @@ use crate::daemon::clock::{BootClock, wall_time};
 use crate::daemon::enforcement::stage;
 use crate::daemon::expiry;
 use crate::daemon::fallback::drops;
+use crate::daemon::fleet;
 use crate::daemon::grants::Grants;
 use crate::daemon::links;
 use crate::daemon::quarantine::list::{self, List};
@@ -116,6 +117,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     let anchors = enforcer.shared.anchors.progress();
     warnings.extend(anchors.iter().filter_map(without_last));
     let unfit = enforcer.setup.sources.problem();
+    let fleet = fleet::status(enforcer, &live);
     let kept = enforcer.store.made_of(live.ledger.enforced).map(|made| (made.policy, made.inventory));
     let (policy, inventory) = kept.unwrap_or_else(|| enforcer.setup.files());
     Agent {
@@ -151,6 +153,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
         read_back: enforcer.looks.last().map(|look| look.status()),
         sources: enforcer.setup.sources.status(),
         sources_problem: unfit,
+        fleet,
         identities: bindings::status::identities(&live.bindings, &live.built.inventory),
         workloads: workloads.workloads,
         workloads_problem: workloads.problem,
@@ -237,6 +240,7 @@ pub fn read(
     wrong.extend(agent.iter().filter_map(|agent| agent.workloads_problem.clone()));
     wrong.extend(agent.iter().flat_map(|agent| &agent.sources).filter_map(silent));
     wrong.extend(agent.iter().filter_map(|agent| agent.sources_problem.clone()));
+    wrong.extend(agent.iter().filter_map(|agent| agent.fleet.as_ref()).flat_map(fleet::wrong));
     let mode = match &agent {
         Some(agent) => Some(agent.mode),
         None => running_mode(&held_settings(pins)?).or(made.map(|made| made.mode)),

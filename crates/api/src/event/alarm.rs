@@ -68,6 +68,8 @@ names! {
         BreakGlass "break_glass",
         /// A source of the inventory does not answer, or what it answers is not believed.
         Source "source",
+        /// Nothing new is taken from the fleet, or what runs is not the fleet's.
+        Fleet "fleet",
     }
 }
 

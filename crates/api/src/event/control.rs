@@ -96,6 +96,8 @@ names! {
         GrantExpired "grant_expired",
         /// The next answer of a source of the inventory is believed, whatever it lacks.
         Accept "accept",
+        /// What the fleet has signed is to be enforced again, in place of what was applied on this host.
+        Resume "resume",
         /// What others took away or changed is enforced again.
         Restore "restore",
         /// Underlay interfaces have other addresses, and what is enforced is built again for them.
@@ -154,6 +156,11 @@ pub enum Actor {
     /// `source`: sources of the inventory, which list others than before.
     Source {
         /// Their names.
+        name: String,
+    },
+    /// `fleet`: the fleet that the host follows.
+    Fleet {
+        /// What of it, such as `policy 3, inventory 7`.
         name: String,
     },
     /// `agent`: the agent itself: a time was over, something was restored.

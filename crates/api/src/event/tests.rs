@@ -78,6 +78,7 @@ fn actor() -> impl Strategy<Value = Actor> {
         Just(Actor::Agent),
         Just(Actor::File),
         text().prop_map(|name| Actor::Source { name }),
+        text().prop_map(|name| Actor::Fleet { name }),
     ]
 }
 

@@ -176,6 +176,7 @@ fn control(f: &mut fmt::Formatter<'_>, control: &Control) -> fmt::Result {
         Actor::Agent => f.write_str(" by the agent")?,
         Actor::File => f.write_str(" by a change of its files")?,
         Actor::Source { name } => write!(f, " by what {name} lists")?,
+        Actor::Fleet { name } => write!(f, " by the fleet's {name}")?,
         Actor::Command { uid, pid } => write!(f, " by uid {uid}, process {pid}, without an agent")?,
         Actor::Signal { signal } => write!(f, " by {signal}")?,
         Actor::Socket { uid, pid, comm, .. } => {

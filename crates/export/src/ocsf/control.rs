@@ -24,9 +24,12 @@ fn meaning(action: Action) -> (Entity, Activity) {
     match action {
         Action::Start => (Entity::Application, (3, "Start")),
         Action::Stop => (Entity::Application, (4, "Stop")),
-        Action::Apply | Action::Confirm | Action::Rollback | Action::Accept | Action::Readdress => {
-            (Entity::Policy, (3, "Update"))
-        }
+        Action::Apply
+        | Action::Confirm
+        | Action::Rollback
+        | Action::Accept
+        | Action::Resume
+        | Action::Readdress => (Entity::Policy, (3, "Update")),
         Action::Stage => (Entity::Policy, (1, "Create")),
         Action::Unstage => (Entity::Policy, (4, "Delete")),
         Action::Promote | Action::Grant | Action::BreakGlass => (Entity::Policy, (10, "Activate")),
@@ -100,6 +103,7 @@ fn actor(record: &Record, by: &Actor) -> Value {
         Actor::Signal { signal } => json!({"app_name": format!("signal {signal}")}),
         Actor::File => json!({"app_name": "changed files"}),
         Actor::Source { name } => json!({"app_name": format!("inventory source {name}")}),
+        Actor::Fleet { name } => json!({"app_name": format!("fleet, {name}")}),
         Actor::Agent => json!({"app_name": PRODUCT, "app_uid": record.event.node}),
     }
 }

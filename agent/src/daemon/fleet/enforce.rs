@@ -1,0 +1,110 @@
+//! One policy and one inventory of the fleet, put in force until the host's own check has found them good.
+
+use bulkhead_api::event::{Action, Actor, Outcome};
+use bulkhead_dataplane::Dataplane;
+use bulkhead_policy::diagnostic::Findings;
+use bulkhead_policy::source::Source;
+use bulkhead_policy::{enroller, inventory, policy};
+
+use super::Bundles;
+use crate::daemon::clock::wall_time;
+use crate::daemon::enforcement::{change, kept, origin};
+use crate::daemon::events::control::{Change, generation};
+use crate::daemon::files::{Asker, Files};
+use crate::daemon::grants;
+use crate::daemon::state::Enforcer;
+use crate::daemon::state::inputs::{CompileOptions, Inputs};
+use crate::daemon::store::Pending;
+use crate::daemon::store::unsaved::Disk;
+use crate::daemon::trust::{self, Signed};
+
+/// What there is to enforce.
+pub(super) struct Offer {
+    /// Which bundles.
+    pub bundles: Bundles,
+    /// Their texts.
+    pub policy: String,
+    /// The inventory's.
+    pub inventory: String,
+    /// Who has signed the policy.
+    pub signers: Vec<String>,
+}
+
+/// What came of it.
+pub(super) enum Came {
+    /// It is enforced, until it is confirmed or given up.
+    Enforced(u32),
+    /// It does not hold on this host.
+    Unfit(String),
+}
+
+/// Who asks on behalf of the fleet.
+pub(super) fn asker(bundles: &Bundles) -> Asker {
+    Asker { by: Actor::Fleet { name: bundles.name() }, session: None }
+}
+
+/// Enforces it for so many seconds; without a confirmation what was enforced before returns by itself.
+///
+/// # Errors
+/// If the system refuses; nothing has changed then.
+pub(super) fn enforce<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    offer: &Offer,
+    seconds: u64,
+) -> anyhow::Result<Came> {
+    let _one = enforcer.one_change();
+    let bundles = &offer.bundles;
+    kept::promise_return(enforcer, Some(seconds))?;
+    let named =
+        |what: &str, version: u64, text: &str| Source::new(&format!("fleet/{what} version {version}"), text);
+    let files = Files::new(
+        named("policy", bundles.policy.version, &offer.policy),
+        named("inventory", bundles.inventory.version, &offer.inventory),
+    );
+    if let Err(error) = grants::refuse_section(&files) {
+        return Ok(Came::Unfit(error.0));
+    }
+    if let Some(why) = beyond(&files, &enforcer.setup.options) {
+        return Ok(Came::Unfit(why));
+    }
+    let (before, mode) = (enforcer.live().built.mode, enforcer.setup.config.mode);
+    let signed = Signed { signers: offer.signers.clone(), audit: false, fleet: Some(bundles.clone()) };
+    if let Err(error) = trust::check_mode(&enforcer.setup.config, &signed, before, mode) {
+        return Ok(Came::Unfit(error.0));
+    }
+    let files = enforcer.setup.sources.add_to(files);
+    let mut inputs = match Inputs::check(files, mode, &enforcer.setup.options, wall_time()) {
+        Ok(inputs) => inputs,
+        Err(refused) => return Ok(Came::Unfit(refused.text())),
+    };
+    inputs.signed = signed;
+    let asker = asker(bundles);
+    origin::note(enforcer, &mut inputs, Action::Apply, &asker);
+    let (staged, number) = (enforcer.live().ledger.staged, generation(enforcer));
+    let applied = change::change(enforcer, Disk::First, inputs, staged, |ledger, _, is_same| {
+        Ok(ledger.succeeded(Pending::within(Some(seconds)), is_same))
+    })?;
+    tell(enforcer, bundles, (Action::Apply, Outcome::Done), number, None);
+    Ok(Came::Enforced(applied.generation))
+}
+
+/// The first tag that the inventory may not give by this policy. Files that cannot be read are told of by the compiler.
+fn beyond(files: &Files, options: &CompileOptions) -> Option<String> {
+    let mut findings = Findings::default();
+    let policy = policy::parse(&files.policy, options.dialect, &mut findings)?;
+    let inventory = inventory::parse(&files.inventory, &mut findings)?;
+    enroller::beyond(&policy, &inventory).map(|found| found.to_string())
+}
+
+/// Puts what came of bundles on record.
+pub(super) fn tell<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    bundles: &Bundles,
+    (action, outcome): (Action, Outcome),
+    before: u32,
+    detail: Option<String>,
+) {
+    let by = asker(bundles).by;
+    let subject = Some(bundles.name());
+    Change { action, by, before, outcome, subject, detail, signers: Vec::new() }.tell(enforcer);
+}

@@ -1,0 +1,499 @@
+//! The thread that follows: looks, verifies, enforces what is new, and has the host's own check say whether it stays.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bulkhead_api::event::{Action, Actor, Outcome};
+use bulkhead_api::text::plain;
+use bulkhead_fleet::{Cause, Checked, Client, Error, Origin, Repository, slot};
+use tokio::sync::Notify;
+
+use super::enforce::{self, Came, Offer, enforce};
+use super::record::{Record, Refused};
+use super::{Bundle, Bundles, health, held, local, origin, texts};
+use crate::config;
+use crate::daemon::alarms::{Cause as Alarm, Found};
+use crate::daemon::clock::{boot_time, wall_time};
+use crate::daemon::enforcement::confirm;
+use crate::daemon::enforcement::rollback::give_up;
+use crate::daemon::events::control::{Change, generation};
+use crate::daemon::state::Enforcer;
+use crate::daemon::trust::Signed;
+
+/// What is refused is looked at again so soon before it is told: a publisher may just be writing.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// How much longer what is enforced waits for its confirmation than the host's own check takes, seconds.
+const GRACE: u64 = 3;
+
+/// No more files are read at a time: one on a file system that hangs keeps a thread.
+const READERS: usize = 4;
+
+/// Follows the fleet on a thread of its own.
+///
+/// # Errors
+/// If the system has no more threads, or the record of an earlier agent is damaged.
+pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
+    if let Some(alarms) = &enforcer.shared.alarms {
+        alarms.end_of_fleet();
+    }
+    let Some(settings) = enforcer.setup.config.fleet.clone() else { return Ok(()) };
+    held(&enforcer.setup.fleet.known).record = Record::load(&enforcer.store)?;
+    let news = Arc::new(Notify::new());
+    let _ = enforcer.setup.fleet.news.set(news.clone());
+    let enforcer = enforcer.clone();
+    let run = move || {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(READERS).build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(Follower::new(&enforcer, settings).follow(&news)),
+            Err(error) => tracing::error!("the fleet is not followed: {error}"),
+        }
+    };
+    let what = "starting the thread that follows the fleet";
+    std::thread::Builder::new().name("fleet".to_owned()).spawn(run).map(drop).context(what)
+}
+
+struct Follower<'e> {
+    enforcer: &'e Enforcer,
+    settings: config::Fleet,
+    origin: Option<Arc<dyn Origin>>,
+    clients: [Option<Client>; 2],
+    looks: u64,
+}
+
+impl<'e> Follower<'e> {
+    fn new(enforcer: &'e Enforcer, settings: config::Fleet) -> Self {
+        Self { enforcer, settings, origin: None, clients: [None, None], looks: 0 }
+    }
+
+    async fn follow(&mut self, news: &Notify) {
+        self.take_up().await;
+        let mut was_well = true;
+        while !self.enforcer.live().detached {
+            let is_well = self.look(!was_well).await;
+            // A refusal is told once it is no accident of the moment.
+            let wait = if is_well || !was_well { self.pause() } else { AGAIN };
+            was_well = is_well;
+            let changed = async {
+                match &self.origin {
+                    Some(origin) => origin.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = changed => {}
+                () = news.notified() => {}
+            }
+        }
+    }
+
+    /// Until the next look: hosts that began together do not ask together.
+    fn pause(&mut self) -> Duration {
+        self.looks += 1;
+        let slot = u32::from(slot(&self.enforcer.setup.options.node, self.looks));
+        self.settings.every * (80 + slot * 2 / 5) / 100
+    }
+
+    /// Looks at both repositories, and enforces what is new. Whether all was well. What is not is told if `tells`.
+    async fn look(&mut self, tells: bool) -> bool {
+        let fleet = &self.enforcer.setup.fleet;
+        let origin = match self.opened() {
+            Ok(origin) => origin,
+            Err(why) => {
+                self.refused("origin", Cause::Down, &why, tells);
+                return false;
+            }
+        };
+        self.well("origin");
+        let mut is_well = true;
+        for (index, repository) in Repository::ALL.into_iter().enumerate() {
+            match self.check(index, repository, &origin).await {
+                Ok(checked) => {
+                    self.well(repository.name());
+                    held(&fleet.known).verified.insert(repository.name(), checked);
+                }
+                Err(error) => {
+                    is_well = false;
+                    self.refused(repository.name(), error.cause(), &error.to_string(), tells);
+                }
+            }
+        }
+        if is_well {
+            held(&fleet.known).checked = Some(boot_time());
+        }
+        match self.enforce_wanted(&origin).await {
+            Ok(()) => self.well("enforcement"),
+            Err(error) => {
+                is_well = false;
+                let cause = error.downcast_ref::<Error>().map_or(Cause::Down, Error::cause);
+                self.refused("enforcement", cause, &format!("{error:#}"), tells);
+            }
+        }
+        self.tell_local();
+        is_well
+    }
+
+    fn opened(&mut self) -> Result<Arc<dyn Origin>, String> {
+        if self.origin.is_none() {
+            self.origin = Some(origin::open(&self.settings.from)?);
+        }
+        self.origin.clone().ok_or_else(|| "there is no origin".to_owned())
+    }
+
+    async fn check(
+        &mut self,
+        index: usize,
+        repository: Repository,
+        origin: &Arc<dyn Origin>,
+    ) -> Result<Checked, Error> {
+        if self.clients[index].is_none() {
+            let path = match repository {
+                Repository::Policy => &self.settings.policy_root,
+                Repository::Inventory => &self.settings.inventory_root,
+            };
+            let first = fs::read(path).map_err(|error| Error::File { path: path.clone(), error })?;
+            let state = self.enforcer.setup.paths.state.join(texts::DIRECTORY);
+            self.clients[index] = Some(Client::open(repository, &first, &state)?);
+        }
+        match &mut self.clients[index] {
+            Some(client) => client.check(origin).await,
+            None => Err(Error::Asked(format!("{repository}: there is no client"))),
+        }
+    }
+
+    /// Enforces the newest that is verified, may be taken, and was not refused; else as much of it as can be.
+    async fn enforce_wanted(&mut self, origin: &Arc<dyn Origin>) -> anyhow::Result<()> {
+        let (enforcer, fleet) = (self.enforcer, &self.enforcer.setup.fleet);
+        let current = enforced(enforcer);
+        let (policy, inventory, good) = {
+            let known = held(&fleet.known);
+            let of = |repository: Repository| known.verified.get(repository.name()).cloned();
+            (of(Repository::Policy), of(Repository::Inventory), known.record.good.clone())
+        };
+        // After a start what was good stands for what is not verified anew yet, and for what may not be taken yet.
+        let good_policy = good.as_ref().map(|good| good.policy.clone());
+        let good_inventory = good.as_ref().map(|good| good.inventory.clone());
+        let mut waiting = None;
+        let new_policy = policy.as_ref().map(Bundle::of).filter(|new| {
+            let is_new = good_policy.as_ref().is_none_or(|good| good.digest != new.digest);
+            let admits = policy.as_ref().is_some_and(|checked| checked.admits(&enforcer.setup.options.node));
+            if is_new && !admits {
+                waiting = Some(format!("policy {} is not for this host yet", new.version));
+            }
+            !is_new || admits
+        });
+        held(&fleet.known).waiting = waiting;
+        let new_inventory = inventory.as_ref().map(Bundle::of);
+        let policies = either(new_policy, good_policy);
+        let inventories = either(new_inventory, good_inventory);
+        if local::change(enforcer).is_some() {
+            return Ok(());
+        }
+        for (policy, inventory) in in_order(&policies, &inventories) {
+            let wanted = Bundles { policy, inventory };
+            if current.as_ref() == Some(&wanted) {
+                return Ok(());
+            }
+            if held(&fleet.known).record.refusal(&wanted).is_some() {
+                continue;
+            }
+            let signers = match &current {
+                Some(now) if now.policy == wanted.policy => signers(enforcer),
+                _ => self.signers(&wanted),
+            };
+            let offer = Offer {
+                policy: self.text(origin, Repository::Policy, &wanted.policy).await?,
+                inventory: self.text(origin, Repository::Inventory, &wanted.inventory).await?,
+                bundles: wanted,
+                signers,
+            };
+            if self.attempt(origin, &offer).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn signers(&self, wanted: &Bundles) -> Vec<String> {
+        let known = held(&self.enforcer.setup.fleet.known);
+        let checked = known.verified.get(Repository::Policy.name());
+        let checked = checked.filter(|checked| checked.digest == wanted.policy.digest);
+        checked.map(|checked| checked.signers.clone()).unwrap_or_default()
+    }
+
+    /// A bundle's text: as it was kept, or as the origin has it.
+    async fn text(
+        &self,
+        origin: &Arc<dyn Origin>,
+        repository: Repository,
+        of: &Bundle,
+    ) -> anyhow::Result<String> {
+        let state = &self.enforcer.setup.paths.state;
+        if let Some(text) = texts::get(state, repository, &of.digest) {
+            return Ok(text);
+        }
+        let checked = held(&self.enforcer.setup.fleet.known).verified.get(repository.name()).cloned();
+        let checked = checked.filter(|checked| checked.digest == of.digest);
+        let checked = checked.with_context(|| format!("{repository} {} is not kept any more", of.version))?;
+        let text = checked.bundle(&**origin).await?;
+        let good = held(&self.enforcer.setup.fleet.known).record.good.clone();
+        let others: Vec<&str> = good.iter().map(|good| &*good.get(repository).digest).collect();
+        texts::keep(state, repository, &of.digest, &text, &others)?;
+        Ok(text)
+    }
+
+    /// Enforces an offer, and has the host's own check say whether it stays. Whether it does.
+    async fn attempt(&mut self, origin: &Arc<dyn Origin>, offer: &Offer) -> anyhow::Result<bool> {
+        let (enforcer, bundles) = (self.enforcer, &offer.bundles);
+        let fleet = &enforcer.setup.fleet;
+        let seconds = self.settings.confirm_seconds;
+        fleet.record(&enforcer.store, |record| record.trying = Some((bundles.clone(), wall_time())));
+        match enforce(enforcer, offer, seconds + GRACE)? {
+            Came::Enforced(number) => {
+                tracing::info!("enforcing the fleet's {}; it is checked whether it stays", bundles.name());
+                let deadline = Instant::now() + Duration::from_secs(seconds);
+                Ok(self.settle(origin, (bundles, number), deadline).await)
+            }
+            Came::Unfit(why) => {
+                let before = generation(enforcer);
+                tracing::error!(
+                    "the fleet's {} does not hold here, and what is enforced stays\n{why}",
+                    bundles.name()
+                );
+                fleet.count(Cause::Malformed);
+                fleet.record(&enforcer.store, |record| {
+                    record.trying = None;
+                    record.refuse(Refused { bundles: bundles.clone(), why: why.clone(), blamed: None });
+                });
+                self.raise(
+                    &bundles.name(),
+                    &format!("the fleet's {} does not hold here: {why}", bundles.name()),
+                );
+                enforce::tell(enforcer, bundles, (Action::Apply, Outcome::Refused), before, Some(why));
+                Ok(false)
+            }
+        }
+    }
+
+    /// What waits for its confirmation has it, or is gone back from. Whether it stays.
+    async fn settle(
+        &self,
+        origin: &Arc<dyn Origin>,
+        (bundles, number): (&Bundles, u32),
+        deadline: Instant,
+    ) -> bool {
+        let problem = health::check(&self.settings.health, &**origin, deadline).await;
+        let (enforcer, before) = (self.enforcer, generation(self.enforcer));
+        if local::change(enforcer).is_some() {
+            // Somebody has put something else in force meanwhile, which says nothing of this.
+            enforcer.setup.fleet.record(&enforcer.store, |record| record.trying = None);
+            return false;
+        }
+        match problem {
+            None => match confirm(enforcer, Some(number)) {
+                Ok(true) => {
+                    self.good(bundles);
+                    enforce::tell(enforcer, bundles, (Action::Confirm, Outcome::Done), before, None);
+                    true
+                }
+                Ok(false) => {
+                    self.over(bundles, "it was not confirmed in time");
+                    false
+                }
+                Err(error) => {
+                    // It goes back by itself.
+                    tracing::error!("the fleet's {} is not confirmed: {error:#}", bundles.name());
+                    false
+                }
+            },
+            Some(why) => {
+                let is_meant = || enforced(enforcer).as_ref() == Some(bundles);
+                let gone = give_up(enforcer, &enforce::asker(bundles), is_meant);
+                self.over(bundles, &why);
+                let outcome = match &gone {
+                    Ok(_) => Outcome::Done,
+                    Err(error) => {
+                        tracing::error!(
+                            "going back from the fleet's {}: {error:#}; it is tried again",
+                            bundles.name()
+                        );
+                        Outcome::Failed
+                    }
+                };
+                enforce::tell(enforcer, bundles, (Action::Rollback, outcome), before, Some(why));
+                false
+            }
+        }
+    }
+
+    fn good(&self, bundles: &Bundles) {
+        let (enforcer, name) = (self.enforcer, bundles.name());
+        tracing::info!("the fleet's {name} is enforced");
+        let refused = {
+            let known = held(&enforcer.setup.fleet.known);
+            known.record.refused.iter().map(Refused::what).collect::<Vec<_>>()
+        };
+        enforcer.setup.fleet.record(&enforcer.store, |record| {
+            record.good = Some(bundles.clone());
+            record.trying = None;
+        });
+        // What was refused is over once something newer is good.
+        if let Some(alarms) = &enforcer.shared.alarms {
+            for what in refused {
+                alarms.end(&Found::plain(Alarm::Fleet { what }, String::new()));
+            }
+        }
+    }
+
+    /// What was tried is not tried again.
+    fn over(&self, bundles: &Bundles, why: &str) {
+        let enforcer = self.enforcer;
+        let mut what = String::new();
+        enforcer.setup.fleet.record(&enforcer.store, |record| {
+            record.trying = None;
+            let blamed = Some(record.blame(bundles));
+            let refused = Refused { bundles: bundles.clone(), why: why.to_owned(), blamed };
+            what = refused.what();
+            record.refuse(refused);
+        });
+        tracing::error!("the fleet's {what} is given up, and not tried again: {why}");
+        self.raise(&what, &format!("the fleet's {what} was given up, and is not tried again: {why}"));
+    }
+
+    /// What an agent that is gone was trying: it is checked now if it still waits, and is over if nobody confirmed it.
+    async fn take_up(&mut self) {
+        let enforcer = self.enforcer;
+        let trying = held(&enforcer.setup.fleet.known).record.trying.clone();
+        let Some((bundles, since)) = trying else { return };
+        let pending = enforcer.live().ledger.pending.as_ref().map(|pending| pending.seconds_left());
+        let is_enforced = enforced(enforcer).as_ref() == Some(&bundles);
+        match (is_enforced, pending) {
+            (true, Some(left)) => {
+                let Ok(origin) = self.opened() else { return };
+                let deadline = Instant::now() + Duration::from_secs(left.saturating_sub(GRACE));
+                let number = enforcer.live().ledger.enforced;
+                self.settle(&origin, (&bundles, number), deadline).await;
+            }
+            (true, None) => self.good(&bundles),
+            (false, _) => {
+                let number = enforcer.live().ledger.enforced;
+                let origin = enforcer.store.origin(number);
+                let was_undone = origin.is_some_and(|origin| {
+                    origin.action == Action::Rollback && origin.by == Actor::Agent && origin.time >= since
+                });
+                if was_undone {
+                    self.over(&bundles, "nobody has confirmed it: the agent or the host had ended");
+                } else {
+                    // It never came to be enforced.
+                    enforcer.setup.fleet.record(&enforcer.store, |record| record.trying = None);
+                }
+            }
+        }
+    }
+
+    /// Something is not taken: why is in the status at once, and told once it is no accident.
+    fn refused(&self, what: &'static str, cause: Cause, why: &str, tells: bool) {
+        let (enforcer, fleet) = (self.enforcer, &self.enforcer.setup.fleet);
+        if !tells {
+            return;
+        }
+        let before = held(&fleet.known).problems.insert(what, why.to_owned());
+        if before.as_deref() == Some(why) {
+            return;
+        }
+        fleet.count(cause);
+        tracing::error!("nothing new is taken from the fleet: {}", plain(why));
+        self.raise(what, &format!("nothing new is taken from the fleet: {why}"));
+        let (by, detail) = (Actor::Fleet { name: what.to_owned() }, Some(why.to_owned()));
+        let (action, outcome, subject) = (Action::Apply, Outcome::Refused, Some(cause.name().to_owned()));
+        let before = generation(enforcer);
+        Change { action, by, before, outcome, subject, detail, signers: Vec::new() }.tell(enforcer);
+    }
+
+    fn well(&self, what: &'static str) {
+        if held(&self.enforcer.setup.fleet.known).problems.remove(what).is_some() {
+            tracing::info!("the fleet's {what} is well again");
+            if let Some(alarms) = &self.enforcer.shared.alarms {
+                alarms.end(&Found::plain(Alarm::Fleet { what: what.to_owned() }, String::new()));
+            }
+        }
+    }
+
+    fn raise(&self, what: &str, words: &str) {
+        if let Some(alarms) = &self.enforcer.shared.alarms {
+            alarms.raise(&Found::plain(Alarm::Fleet { what: what.to_owned() }, words.to_owned()));
+        }
+    }
+
+    fn tell_local(&self) {
+        let Some(alarms) = &self.enforcer.shared.alarms else { return };
+        let cause = Alarm::Fleet { what: "local".to_owned() };
+        if local::change(self.enforcer).is_some() {
+            let words =
+                "what runs is not what the fleet has signed; `bulkhead fleet resume` goes back to that";
+            alarms.raise(&Found::plain(cause, words.to_owned()));
+        } else {
+            alarms.end(&Found::plain(cause, String::new()));
+        }
+    }
+}
+
+/// What of the fleet is enforced, as its generation says.
+fn enforced(enforcer: &Enforcer) -> Option<Bundles> {
+    let number = enforcer.live().ledger.enforced;
+    enforcer.store.made_of(number)?.signed.fleet
+}
+
+fn signers(enforcer: &Enforcer) -> Vec<String> {
+    let number = enforcer.live().ledger.enforced;
+    enforcer
+        .store
+        .made_of(number)
+        .map(|made| made.signed)
+        .map_or_else(Vec::new, |Signed { signers, .. }| signers)
+}
+
+/// The new one and the good one, each once.
+fn either(new: Option<Bundle>, good: Option<Bundle>) -> Vec<Bundle> {
+    let mut both: Vec<Bundle> = new.into_iter().chain(good).collect();
+    both.dedup_by(|one, other| one.digest == other.digest);
+    both
+}
+
+/// What to try: the newest of both, else the newest inventory, which may cut somebody off, else the newest policy.
+fn in_order(policies: &[Bundle], inventories: &[Bundle]) -> Vec<(Bundle, Bundle)> {
+    let mut pairs: Vec<(usize, usize)> = (0..policies.len())
+        .flat_map(|policy| (0..inventories.len()).map(move |inventory| (policy, inventory)))
+        .collect();
+    pairs.sort_by_key(|(policy, inventory)| (policy + inventory, *inventory));
+    pairs
+        .into_iter()
+        .map(|(policy, inventory)| (policies[policy].clone(), inventories[inventory].clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bundle, either, in_order};
+
+    fn bundle(version: u64) -> Bundle {
+        Bundle { version, digest: version.to_string() }
+    }
+
+    #[test]
+    fn the_newest_comes_first_and_a_new_inventory_before_a_new_policy() {
+        let both = |new, good| either(Some(bundle(new)), Some(bundle(good)));
+        assert_eq!(either(Some(bundle(1)), Some(bundle(1))), [bundle(1)]);
+        let order: Vec<_> = in_order(&both(2, 1), &both(9, 8))
+            .iter()
+            .map(|(policy, inventory)| (policy.version, inventory.version))
+            .collect();
+        assert_eq!(order, [(2, 9), (1, 9), (2, 8), (1, 8)]);
+        // Before both were verified once there is nothing to try.
+        assert!(in_order(&both(2, 1), &[]).is_empty());
+    }
+}

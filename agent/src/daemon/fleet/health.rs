@@ -1,0 +1,92 @@
+//! The host's own check of a bundle that was just enforced: files of the fleet still come, and a program says so, if
+//! agent.toml names one.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bulkhead_fleet::{LONGEST, Origin};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// Between two tries.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// How often it is looked at whether the program has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A file that each origin has.
+const FILE: &str = "policy/metadata/timestamp.json";
+
+/// Tries until a deadline. None: all is well; else what is not.
+pub(super) async fn check(command: &[String], origin: &dyn Origin, deadline: Instant) -> Option<String> {
+    loop {
+        let problem = once(command, origin, deadline).await;
+        if problem.is_none() || Instant::now() + AGAIN >= deadline {
+            return problem;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn once(command: &[String], origin: &dyn Origin, deadline: Instant) -> Option<String> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    match tokio::time::timeout(left, origin.file(FILE, LONGEST)).await {
+        Ok(Ok(Some(_))) => {}
+        Ok(Ok(None)) => return Some(format!("the fleet's {FILE} is not there any more")),
+        Ok(Err(error)) => return Some(format!("the fleet's files do not come any more: {error}")),
+        Err(_) => return Some("the fleet's files do not come any more".to_owned()),
+    }
+    let (program, arguments) = command.split_first()?;
+    run(program, arguments, deadline)
+}
+
+/// Runs a program. One that takes too long is killed, with whatever it has started in its process group.
+fn run(program: &str, arguments: &[String], deadline: Instant) -> Option<String> {
+    let child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => return Some(format!("{program}: {error}")),
+    };
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return None,
+            Ok(Some(status)) => return Some(format!("{program}: {status}")),
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(LOOK),
+            Ok(None) => {
+                if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+                    // It may just have ended.
+                    let _ = kill_process_group(pid, Signal::KILL);
+                }
+                let _ = child.wait();
+                return Some(format!("{program} has not ended in time, and was killed"));
+            }
+            Err(error) => return Some(format!("{program}: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::run;
+
+    #[test]
+    fn a_program_says_whether_all_is_well() {
+        let soon = || Instant::now() + Duration::from_secs(5);
+        assert_eq!(run("/bin/true", &[], soon()), None);
+        assert!(run("/bin/false", &[], soon()).unwrap().contains("exit status: 1"));
+        assert!(run("/none", &[], soon()).unwrap().contains("/none"));
+        let began = Instant::now();
+        let slow = run("/bin/sleep", &["60".to_owned()], began + Duration::from_millis(100)).unwrap();
+        assert!(slow.contains("was killed") && began.elapsed() < Duration::from_secs(5), "{slow}");
+    }
+}

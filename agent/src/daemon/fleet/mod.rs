@@ -1,0 +1,149 @@
+//! Follows a fleet: what people have signed for many hosts is verified, and enforced here.
+//!
+//! ```text
+//! origin ─ Client (TUF), one a repository ─ Wanted ─ one change ─ pending ─ health ─ confirmed
+//!                  │ refused: an event, an alarm                       └─ gone back, and not tried again
+//! ```
+//!
+//! Nobody who carries the files is believed, and an origin that is dead changes nothing. What is enforced is the
+//! fleet's if its generation says so, which [`Signed`](crate::daemon::trust::Signed) does.
+
+mod enforce;
+mod following;
+mod health;
+mod local;
+mod origin;
+mod record;
+mod report;
+mod texts;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use bulkhead_api::status::{FleetBundle, FleetBundles};
+use bulkhead_fleet::{Cause, Checked, Repository};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use self::record::Record;
+use crate::daemon::clock::wall_time;
+use crate::daemon::log::log_unsaved;
+use crate::daemon::state::{Enforcer, held};
+use crate::daemon::store::Store;
+use crate::exit::Usage;
+
+pub use self::following::start;
+pub use self::report::{status, wrong};
+
+/// A bundle of the fleet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bundle {
+    /// The version that was signed.
+    pub version: u64,
+    /// SHA-256 of its text, hexadecimal.
+    pub digest: String,
+}
+
+/// A policy and an inventory of the fleet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bundles {
+    /// The policy.
+    pub policy: Bundle,
+    /// The inventory.
+    pub inventory: Bundle,
+}
+
+impl Bundle {
+    fn of(checked: &Checked) -> Self {
+        Self { version: checked.version, digest: checked.digest.clone() }
+    }
+
+    fn told(&self) -> FleetBundle {
+        FleetBundle { version: self.version, digest: self.digest.clone() }
+    }
+}
+
+impl Bundles {
+    fn get(&self, repository: Repository) -> &Bundle {
+        match repository {
+            Repository::Policy => &self.policy,
+            Repository::Inventory => &self.inventory,
+        }
+    }
+
+    /// In words: `policy 3, inventory 7`.
+    fn name(&self) -> String {
+        format!("policy {}, inventory {}", self.policy.version, self.inventory.version)
+    }
+
+    fn told(&self) -> FleetBundles {
+        FleetBundles { policy: self.policy.told(), inventory: self.inventory.told() }
+    }
+}
+
+/// What is known of the fleet, for whoever asks.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    known: Mutex<Known>,
+    /// Wakes the thread that follows.
+    news: OnceLock<Arc<Notify>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    record: Record,
+    /// What was verified last, since the agent began.
+    verified: BTreeMap<&'static str, Checked>,
+    /// When both were, ns since boot.
+    checked: Option<u64>,
+    /// Why nothing new is taken, by repository or other matter.
+    problems: BTreeMap<&'static str, String>,
+    waiting: Option<String>,
+    refusals: BTreeMap<&'static str, u64>,
+}
+
+impl Fleet {
+    fn count(&self, cause: Cause) {
+        *held(&self.known).refusals.entry(cause.name()).or_default() += 1;
+    }
+}
+
+/// Whether anything of a fleet was ever enforced on this host.
+#[must_use]
+pub fn has_taken(store: &Store) -> bool {
+    Record::load(store).is_ok_and(|record| record.good.is_some())
+}
+
+/// Enforces what the fleet has signed again, in place of what was applied on this host. Whether there was such.
+///
+/// # Errors
+/// If agent.toml has no fleet, or the disk refuses.
+pub fn resume(enforcer: &Enforcer) -> anyhow::Result<bool> {
+    if enforcer.setup.config.fleet.is_none() {
+        return Err(Usage("agent.toml has no [fleet]: there is nothing to go back to".to_owned()).into());
+    }
+    let fleet = &enforcer.setup.fleet;
+    let was_local = local::change(enforcer).is_some();
+    {
+        let mut known = held(&fleet.known);
+        known.record.resumed = wall_time();
+        known.record.save(&enforcer.store)?;
+    }
+    fleet.wake();
+    Ok(was_local)
+}
+
+impl Fleet {
+    fn wake(&self) {
+        if let Some(news) = self.news.get() {
+            news.notify_one();
+        }
+    }
+
+    /// Changes the record, and keeps it.
+    fn record(&self, store: &Store, change: impl FnOnce(&mut Record)) {
+        let mut known = held(&self.known);
+        change(&mut known.record);
+        log_unsaved(known.record.save(store));
+    }
+}

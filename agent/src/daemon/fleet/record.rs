@@ -1,0 +1,136 @@
+//! What outlives the agent: what was good, what is being tried, what is not tried again.
+
+use bulkhead_fleet::Repository;
+use serde::{Deserialize, Serialize};
+
+use super::Bundles;
+use crate::daemon::store::Store;
+
+const FILE: &str = "fleet.json";
+
+/// So many refusals are remembered.
+const MOST: usize = 64;
+
+/// The record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// What was enforced last and found good.
+    pub good: Option<Bundles>,
+    /// What is being tried, since when (ns since the Unix epoch).
+    pub trying: Option<(Bundles, u64)>,
+    /// What is not tried again, the last first.
+    pub refused: Vec<Refused>,
+    /// Changes that were made on this host before this time (ns since the Unix epoch) are over.
+    pub resumed: u64,
+}
+
+/// What is not tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Refused {
+    pub bundles: Bundles,
+    /// Why.
+    pub why: String,
+    /// It was enforced, and gone back from: whose fault it was. None: both together did not hold.
+    pub blamed: Option<Blamed>,
+}
+
+/// Which of two bundles was new when the host's own check failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Blamed {
+    Policy,
+    Inventory,
+}
+
+impl Blamed {
+    const fn repository(self) -> Repository {
+        match self {
+            Self::Policy => Repository::Policy,
+            Self::Inventory => Repository::Inventory,
+        }
+    }
+}
+
+impl Refused {
+    /// Whether it says that these are not tried.
+    fn is_about(&self, bundles: &Bundles) -> bool {
+        match self.blamed {
+            Some(blamed) => {
+                let repository = blamed.repository();
+                self.bundles.get(repository).digest == bundles.get(repository).digest
+            }
+            None => {
+                let same = |of: Repository| self.bundles.get(of).digest == bundles.get(of).digest;
+                Repository::ALL.into_iter().all(same)
+            }
+        }
+    }
+
+    /// What it is about, in words.
+    pub(super) fn what(&self) -> String {
+        match self.blamed {
+            Some(blamed) => {
+                let repository = blamed.repository();
+                format!("{repository} {}", self.bundles.get(repository).version)
+            }
+            None => self.bundles.name(),
+        }
+    }
+}
+
+impl Record {
+    pub(super) fn load(store: &Store) -> anyhow::Result<Self> {
+        Ok(store.load(FILE)?.unwrap_or_default())
+    }
+
+    pub(super) fn save(&self, store: &Store) -> anyhow::Result<()> {
+        store.save(FILE, self)
+    }
+
+    /// Why these are not tried; none: they may be.
+    pub(super) fn refusal(&self, bundles: &Bundles) -> Option<&Refused> {
+        self.refused.iter().find(|refused| refused.is_about(bundles))
+    }
+
+    /// These are not tried again.
+    pub(super) fn refuse(&mut self, refused: Refused) {
+        self.refused.insert(0, refused);
+        self.refused.truncate(MOST);
+    }
+
+    /// Which bundle is to blame where the host's own check fails: the policy, if it is new.
+    pub(super) fn blame(&self, tried: &Bundles) -> Blamed {
+        let is_new = |good: &Bundles| good.policy.digest != tried.policy.digest;
+        if self.good.as_ref().is_none_or(is_new) { Blamed::Policy } else { Blamed::Inventory }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Bundle;
+    use super::{Blamed, Bundles, Record, Refused};
+
+    fn bundles(policy: u64, inventory: u64) -> Bundles {
+        let bundle = |version: u64| Bundle { version, digest: format!("{version:064}") };
+        Bundles { policy: bundle(policy), inventory: bundle(inventory) }
+    }
+
+    #[test]
+    fn what_was_gone_back_from_is_not_tried_with_another_inventory() {
+        let mut record = Record { good: Some(bundles(1, 1)), ..Record::default() };
+        assert_eq!(record.blame(&bundles(2, 1)), Blamed::Policy);
+        assert_eq!(record.blame(&bundles(1, 2)), Blamed::Inventory);
+        let refused = |tried: Bundles, blamed| Refused { bundles: tried, why: "x".to_owned(), blamed };
+        record.refuse(refused(bundles(2, 2), Some(Blamed::Policy)));
+        let is_refused =
+            |record: &Record, policy, inventory| record.refusal(&bundles(policy, inventory)).is_some();
+        assert!(is_refused(&record, 2, 3) && !is_refused(&record, 1, 2) && !is_refused(&record, 3, 2));
+        // What did not hold together may hold with another.
+        record.refuse(refused(bundles(3, 4), None));
+        assert!(is_refused(&record, 3, 4) && !is_refused(&record, 3, 5) && !is_refused(&record, 4, 4));
+        assert_eq!(record.refused[1].what(), "policy 2");
+        assert_eq!(record.refused[0].what(), "policy 3, inventory 4");
+        (0..200).for_each(|number| record.refuse(refused(bundles(number, 1), None)));
+        assert_eq!(record.refused.len(), 64);
+    }
+}
