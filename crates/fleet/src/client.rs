@@ -160,7 +160,7 @@ impl Client {
         let targets = loaded.targets();
         let refused =
             |words: String| Error::Refused { repository: self.repository, cause: Cause::Malformed, words };
-        if targets.signed.delegations.is_some() {
+        if targets.signed.delegations.as_ref().is_some_and(|delegations| !delegations.roles.is_empty()) {
             return Err(refused("its targets are delegated, and nobody is asked to whom".to_owned()));
         }
         let name = self.repository.target();

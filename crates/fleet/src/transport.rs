@@ -14,8 +14,11 @@ use crate::origin::{Origin, OriginError};
 /// No metadata is longer, in bytes.
 pub(crate) const METADATA: u64 = 1 << 20;
 
-/// No answer takes longer.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// No answer takes longer, and a second more for as many bytes as these.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes that come in a second at least.
+const RATE: u64 = 256 << 10;
 
 /// Files with a version in their names, as they came last: they never change.
 pub(crate) type Known = Arc<Mutex<HashMap<String, Bytes>>>;
@@ -44,8 +47,9 @@ pub(crate) async fn within(
     path: &str,
     longest: u64,
 ) -> Result<Option<Vec<u8>>, OriginError> {
-    let answer = tokio::time::timeout(PATIENCE, origin.file(path, longest)).await;
-    let seconds = PATIENCE.as_secs();
+    let patience = PATIENCE + Duration::from_secs(longest / RATE);
+    let answer = tokio::time::timeout(patience, origin.file(path, longest)).await;
+    let seconds = patience.as_secs();
     answer.unwrap_or_else(|_| Err(OriginError::Down(format!("{path}: no answer within {seconds} s"))))
 }
 

@@ -221,6 +221,7 @@ impl Tree {
         let version = self.next_targets(repository)?;
         let mut new = Targets::new(SPEC.to_owned(), at_least_one(version), after(now, YEAR)?);
         new.targets = targets;
+        new.delegations = None;
         if let Some(old) = self.draft_targets(repository)? {
             old.remove()?;
         }

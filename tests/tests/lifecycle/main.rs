@@ -31,6 +31,7 @@ mod exchange;
 mod exposed;
 mod feed;
 mod first;
+mod fleet;
 mod flood;
 mod frames;
 mod granted;

@@ -1,5 +1,9 @@
 //! A fleet of the tests' own: three people, an enroller, and who freshens.
 
+mod forged;
+
+pub use forged::forced;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -83,6 +87,19 @@ impl Fleet {
         self.publish().unwrap();
     }
 
+    /// An inventory, signed by the enroller and published.
+    pub fn put_inventory(&self, inventory: &str) {
+        sign(&self.tree.propose(Repository::Inventory, inventory, now(), true).unwrap(), &[ENROLLER]);
+        self.publish_inventory();
+    }
+
+    pub fn publish_inventory(&self) {
+        let online = key(ONLINE);
+        let mut sign = |bytes: &[u8]| Ok(online.sign_bytes(bytes));
+        let how = Publication { share: None, fresh: DAY, now: now() };
+        self.tree.publish(Repository::Inventory, &online.public(), &mut sign, how).unwrap();
+    }
+
     pub fn first_root(&self) -> Vec<u8> {
         std::fs::read(self.path().join("policy/metadata/1.root.json")).unwrap()
     }
@@ -90,7 +107,7 @@ impl Fleet {
     /// All files, by their paths.
     pub fn files(&self) -> Files {
         let mut files = HashMap::new();
-        for below in ["policy/metadata", "policy/targets"] {
+        for below in ["policy/metadata", "policy/targets", "inventory/metadata", "inventory/targets"] {
             for entry in std::fs::read_dir(self.path().join(below)).unwrap().flatten() {
                 let name = format!("{below}/{}", entry.file_name().to_str().unwrap());
                 files.insert(name, std::fs::read(entry.path()).unwrap());

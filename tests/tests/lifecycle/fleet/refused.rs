@@ -1,0 +1,161 @@
+//! What a host refuses of what is carried to it, each before and after its agent was started again.
+
+use serde_json::Value;
+
+use super::kit::{ALICE, BOB, CAROL, DAVE, DAY, forced, now, people, sign};
+use super::{Followed, enforced, policy};
+use crate::site::{OTHER, WEB};
+
+const ONE: &str = "policy 1, inventory 1";
+
+/// That the first policy still is enforced, whatever was carried.
+fn is_untouched(followed: &Followed) {
+    assert_eq!(enforced(&followed.site.status()).as_deref(), Some(ONE));
+    assert!(followed.site.connects("client", 8080) && followed.site.is_denied("client", 8081));
+}
+
+#[test]
+fn what_too_few_have_signed_or_somebody_has_changed_is_refused() {
+    let mut followed = Followed::new("fleet-few", "");
+    let good = followed.fleet.files();
+    let other = policy(&[OTHER]);
+    let twice = |targets: &mut Value| {
+        let again = targets["signatures"][0].clone();
+        targets["signatures"].as_array_mut().unwrap().push(again);
+    };
+    let few = forced(&followed.fleet, &other, &[ALICE], |_| {});
+    let same = forced(&followed.fleet, &other, &[ALICE], twice);
+    let mut altered = forced(&followed.fleet, &other, &[ALICE, BOB], |_| {});
+    let name =
+        altered.keys().find(|name| name.contains(&bulkhead_fleet::digest(other.as_bytes()))).unwrap().clone();
+    altered.get_mut(&name).unwrap()[20] ^= 1;
+    let mut mixed = forced(&followed.fleet, &other, &[ALICE, BOB], |_| {});
+    mixed.insert("policy/metadata/2.targets.json".to_owned(), good["policy/metadata/1.targets.json"].clone());
+    for (files, why) in [
+        (few, "threshold of 2 not met"),
+        (same, "Duplicate key"),
+        (mixed, "ash mismatch"),
+        (altered, "it is not what was signed"),
+    ] {
+        followed.serve_files(&files);
+        followed.refuses(why);
+        is_untouched(&followed);
+        followed.restart();
+        followed.refuses(why);
+        is_untouched(&followed);
+        let told = followed.told("apply", "refused");
+        assert!(told.iter().any(|event| event["detail"].as_str().unwrap().contains(why)), "{why}: {told:?}");
+        // The next is not refused for what this one was.
+        for of in ["timestamp.json", "2.snapshot.json", "2.targets.json"] {
+            let _ = std::fs::remove_file(followed.site.path(&format!("served/policy/metadata/{of}")));
+        }
+    }
+}
+
+#[test]
+fn what_is_older_or_past_its_time_is_refused_and_a_clock_that_was_set_back_is_found() {
+    let mut followed = Followed::new("fleet-old", "");
+    let old = followed.fleet.files();
+    followed.fleet.put(&policy(&[OTHER]), &[BOB, CAROL]);
+    followed.serve();
+    let status = followed.takes("policy 2, inventory 1");
+    assert_eq!(status["agent"]["policy"], "fleet/policy version 2");
+    assert!(followed.site.is_denied("client", 8080) && followed.site.connects("client", 8081));
+    let new = followed.fleet.files();
+    let is_second = |followed: &Followed| {
+        assert_eq!(enforced(&followed.site.status()).as_deref(), Some("policy 2, inventory 1"));
+        assert!(followed.site.is_denied("client", 8080) && followed.site.connects("client", 8081));
+    };
+    followed.serve_files(&old);
+    followed.refuses("Found version 1 of timestamp metadata");
+    is_second(&followed);
+    followed.restart();
+    followed.refuses("Found version 1 of timestamp metadata");
+    is_second(&followed);
+
+    // One that nobody has freshened.
+    sign(&followed.fleet.propose(&policy(&[WEB])), &[ALICE, BOB]);
+    followed.fleet.publish_as(None, -1).unwrap();
+    followed.serve();
+    followed.refuses("expired");
+    is_second(&followed);
+    followed.restart();
+    followed.refuses("expired");
+    is_second(&followed);
+    let alarms = followed.site.status()["agent"]["alarms"]["active"].to_string();
+    assert!(alarms.contains("fleet policy"), "{alarms}");
+
+    // The clock was a year ahead when it was looked at last.
+    followed.serve_files(&new);
+    followed.site.kill();
+    let time = followed.state().join("policy/time.json");
+    let seen = std::fs::read_to_string(&time).unwrap();
+    let year: u32 = seen[1..5].parse().unwrap();
+    std::fs::write(&time, seen.replacen(&year.to_string(), &(year + 1).to_string(), 1)).unwrap();
+    followed.site.start();
+    followed.refuses("stepped backward");
+    is_second(&followed);
+    std::fs::remove_file(&time).unwrap();
+    followed.fleet.publish_as(None, DAY).unwrap();
+    followed.serve();
+    followed.takes("policy 3, inventory 1");
+    followed.is_well();
+    assert!(followed.site.connects("client", 8080) && followed.site.is_denied("client", 8081));
+}
+
+#[test]
+fn keys_change_and_whoever_was_removed_signs_nothing_any_more() {
+    let mut followed = Followed::new("fleet-keys", "");
+    followed.fleet.put(&policy(&[WEB]), &[ALICE, CAROL]);
+    let before = forced(&followed.fleet, &policy(&[OTHER]), &[ALICE, CAROL], |_| {});
+    followed.serve();
+    followed
+        .site
+        .wait_for("it is verified", |status| status["agent"]["fleet"]["verified"]["policy"]["version"] == 2);
+    let drafts = followed
+        .fleet
+        .tree
+        .rotate(&people(&[("alice", ALICE), ("bob", BOB), ("dave", DAVE)]), now())
+        .unwrap();
+    let [root, targets, inventory] = &drafts[..] else { panic!("{drafts:?}") };
+    sign(root, &[ALICE, BOB]);
+    sign(inventory, &[ALICE, BOB]);
+    sign(targets, &[BOB, DAVE]);
+    followed.fleet.publish().unwrap();
+    followed.fleet.publish_inventory();
+    // The root first: with it what carol has signed counts no more.
+    let mut with_root = before;
+    let name = "policy/metadata/2.root.json";
+    with_root.insert(name.to_owned(), followed.fleet.files()[name].clone());
+    followed.serve_files(&with_root);
+    followed.refuses("1 valid signatures");
+    followed.restart();
+    followed.refuses("1 valid signatures");
+    assert!(followed.site.connects("client", 8080) && followed.site.is_denied("client", 8081));
+    followed.serve();
+    followed.is_well();
+    let status = followed.takes("policy 3, inventory 1");
+    assert_eq!(status["agent"]["fleet"]["refused"], serde_json::json!([]), "{status}");
+}
+
+#[test]
+fn a_tag_that_the_policy_does_not_let_the_enroller_give_is_given_to_nobody() {
+    let mut followed = Followed::new("fleet-tags", "");
+    let inventory = std::fs::read_to_string(followed.site.path("inventory.json")).unwrap();
+    followed.fleet.put_inventory(&inventory.replace("[\"tag:stranger\"]", "[\"tag:boss\"]"));
+    followed.serve();
+    let status =
+        followed.site.wait_for("it is refused", |status| status["agent"]["fleet"]["refused"][0].is_object());
+    let why = status["agent"]["fleet"]["refused"][0]["why"].as_str().unwrap().to_owned();
+    assert!(why.contains("stranger has tag:boss, which the policy does not let the enroller give"), "{why}");
+    is_untouched(&followed);
+    let told = followed.told("apply", "refused");
+    assert_eq!((told.len(), &told[0]["subject"]), (1, &"policy 1, inventory 2".into()), "{told:?}");
+    // It is not told again after a start, and what follows is taken.
+    followed.restart();
+    followed.fleet.put_inventory(&inventory.replace("[\"tag:client\"]", "[\"tag:stranger\"]"));
+    followed.serve();
+    followed.takes("policy 1, inventory 3");
+    assert!(followed.site.is_denied("client", 8080));
+    assert_eq!(followed.told("apply", "refused").len(), 1);
+}
