@@ -402,7 +402,9 @@ impl<'e> Follower<'e> {
             return;
         }
         let before = held(&fleet.known).problems.insert(what, why.to_owned());
-        if before.as_deref() == Some(why) {
+        // Times and numbers in it differ at each look.
+        let words = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+        if before.is_some_and(|before| words(&before) == words(why)) {
             return;
         }
         fleet.count(cause);

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use bulkhead_fleet::{Repository, digest};
 
 /// The directory of a state directory that has all of the fleet.
-pub(super) const DIRECTORY: &str = "fleet";
+pub(super) const DIRECTORY: &str = "fleet-trust";
 
 fn path(state: &Path, repository: Repository, sum: &str) -> PathBuf {
     state.join(DIRECTORY).join(repository.name()).join(format!("{sum}.{}", repository.target()))

@@ -27,7 +27,7 @@ use crate::daemon::read_back::record::{self, Built};
 
 /// How names of files and directories in the state directory start that an instance could have as well:
 /// those of other instances lie within that of `default`.
-pub const RESERVED: [&str; 2] = ["generation-", "seen-"];
+pub const RESERVED: [&str; 3] = ["generation-", "seen-", "fleet-"];
 
 /// The ledger. Its name is that of the first agents', which may take over from this one.
 const LEDGER: &str = "generations.json";

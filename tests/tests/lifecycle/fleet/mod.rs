@@ -105,7 +105,7 @@ impl Followed {
     }
 
     fn state(&self) -> PathBuf {
-        Path::new("/var/lib/bulkhead").join(self.site.instance()).join("fleet")
+        Path::new("/var/lib/bulkhead").join(self.site.instance()).join("fleet-trust")
     }
 
     /// The same agent anew.
