@@ -148,3 +148,65 @@ fn from(source: &Source, directory: &Path, start: usize, section: &Section) -> R
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+
+    const ROOTS: &str = "[fleet]\npolicy_root = \"p.json\"\ninventory_root = \"/i.json\"\n";
+
+    fn parse(rest: &str) -> Result<Fleet, String> {
+        let config = Config::parse(Path::new("/etc/bulkhead/agent.toml"), &format!("{ROOTS}{rest}"));
+        config.map(|config| config.fleet.unwrap()).map_err(|error| error.0)
+    }
+
+    #[test]
+    fn a_fleet_has_one_place_and_what_is_usual() {
+        let fleet = parse("directory = \"served\"\n").unwrap();
+        assert_eq!(fleet.from, From::Directory("/etc/bulkhead/served".into()));
+        assert_eq!(
+            (fleet.policy_root.to_str(), fleet.inventory_root.to_str()),
+            (Some("/etc/bulkhead/p.json"), Some("/i.json"))
+        );
+        assert_eq!((fleet.every.as_secs(), fleet.confirm_seconds, fleet.health.len()), (30, 30, 0));
+        let From::Https { url, tls } = parse("url = \"https://x/files/\"\nca = \"ca.pem\"\n").unwrap().from
+        else {
+            panic!("a URL")
+        };
+        assert_eq!((&*url, tls.ca.unwrap().to_str()), ("https://x/files", Some("/etc/bulkhead/ca.pem")));
+        let servers = parse("servers = [\"tls://n:4222\"]\ncredentials = \"f.creds\"\n").unwrap().from;
+        let credentials = "/etc/bulkhead/f.creds".into();
+        assert_eq!(
+            servers,
+            From::Servers { servers: vec!["tls://n:4222".to_owned()], credentials, ca: None }
+        );
+        assert_eq!(Config::parse(Path::new("/a.toml"), "").unwrap().fleet, None);
+    }
+
+    #[test]
+    fn what_a_fleet_cannot_have_is_told_with_its_place() {
+        for (rest, place, words) in [
+            ("", "1:1", "say where files come from"),
+            ("directory = \"d\"\nurl = \"https://x\"", "1:1", "from one place"),
+            ("directory = \"d\"\nca = \"c\"", "5:6", "not of a fleet by `directory`"),
+            ("url = \"x\"", "4:7", "not the whole URL"),
+            ("url = \"https://x?k\"", "4:7", "neither `?` nor `#`"),
+            ("url = \"https://x\"\ncredentials = \"c\"", "5:15", "not of a fleet by `url`"),
+            ("servers = []", "4:11", "name one at least"),
+            ("servers = [\"nats://x\"]\ncredentials = \"c\"", "4:12", "such as tls://"),
+            ("servers = [\"tls://x\"]", "4:11", "`credentials` is missing"),
+            ("directory = \"d\"\nhealth = [\"check\"]", "5:10", "by its whole path"),
+            ("directory = \"d\"\nconfirm_seconds = 0", "5:19", "not between 1 and 3600"),
+        ] {
+            let error = parse(rest).unwrap_err();
+            assert!(
+                error.contains(&format!("agent.toml:{place}: ")) && error.contains(words),
+                "{rest}: {error}"
+            );
+        }
+        let watched = format!("watch = true\n{ROOTS}directory = \"d\"\n");
+        let error = Config::parse(Path::new("/a.toml"), &watched).unwrap_err().0;
+        assert!(error.contains("2:1") && error.contains("remove `watch`"), "{error}");
+    }
+}

@@ -135,7 +135,9 @@ impl Client {
         let mut state = self.state.clone();
         let is_settled = state.wait_for(|state| match state {
             State::Connected(_) => true,
-            State::Disconnected(error) => matches!(**error, Error::Unauthorized { .. } | Error::OldServer { .. }),
+            State::Disconnected(error) => {
+                matches!(**error, Error::Unauthorized { .. } | Error::OldServer { .. })
+            }
         });
         // The reference must be gone before the state is asked again.
         let is_there = matches!(timeout(within, is_settled).await, Ok(Ok(state)) if matches!(*state, State::Connected(_)));
@@ -163,7 +165,12 @@ impl Client {
     ///
     /// # Errors
     /// There is no connection or nobody who answers, the credentials do not allow it, or no answer came within 2 s.
-    pub async fn request(&self, subject: &str, headers: &[(&str, String)], payload: Bytes) -> Result<Message> {
+    pub async fn request(
+        &self,
+        subject: &str,
+        headers: &[(&str, String)],
+        payload: Bytes,
+    ) -> Result<Message> {
         self.request_within(ANSWER, subject, headers, payload).await
     }
 
@@ -215,7 +222,10 @@ fn publication(subject: &str, reply: Option<&str>, headers: &str, payload: &[u8]
         return Err(Error::Settings(format!("`{}` is no subject", subject.escape_debug())));
     }
     if payload.len() + headers.len() > LONGEST_MESSAGE {
-        return Err(Error::Settings(format!("{subject}: {} bytes are more than a message has", payload.len())));
+        return Err(Error::Settings(format!(
+            "{subject}: {} bytes are more than a message has",
+            payload.len()
+        )));
     }
     let to = reply.map_or_else(|| subject.to_owned(), |reply| format!("{subject} {reply}"));
     let mut frame = if headers.is_empty() {

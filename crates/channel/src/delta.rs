@@ -95,7 +95,11 @@ mod tests {
     fn inventory(nodes: u32, tag: &str) -> Vec<u8> {
         let node = |n: u32| {
             let tag = if n == nodes / 2 { tag } else { "tag:web" };
-            format!("{{\"name\":\"host-{n}\",\"addresses\":[\"100.64.{}.{}\"],\"tags\":[\"{tag}\"]}}\n", n / 256, n % 256)
+            format!(
+                "{{\"name\":\"host-{n}\",\"addresses\":[\"100.64.{}.{}\"],\"tags\":[\"{tag}\"]}}\n",
+                n / 256,
+                n % 256
+            )
         };
         (0..nodes).map(node).collect::<String>().into_bytes()
     }
@@ -118,7 +122,8 @@ mod tests {
 
     #[test]
     fn what_makes_another_file_is_refused() {
-        let (old, new, third) = (inventory(2_000, "tag:web"), inventory(2_000, "tag:oms"), inventory(1_999, "tag:db"));
+        let (old, new, third) =
+            (inventory(2_000, "tag:web"), inventory(2_000, "tag:oms"), inventory(1_999, "tag:db"));
         let small = difference(&old, &new).unwrap();
         let (length, wanted) = (new.len() as u64, digest(&new));
         assert!(apply(&third, &small, length, &wanted).is_err(), "the wrong base");
@@ -152,7 +157,12 @@ mod tests {
         let begun = std::time::Instant::now();
         assert!(apply(&[], &bomb, 4_096, &digest(b"x")).is_err());
         // With room for its window, too, it stops at the first byte too many.
-        assert!(apply(&vec![0; 8 << 20], &bomb, 4_096, &digest(b"x")).unwrap_err().to_string().contains("4096 bytes"));
+        assert!(
+            apply(&vec![0; 8 << 20], &bomb, 4_096, &digest(b"x"))
+                .unwrap_err()
+                .to_string()
+                .contains("4096 bytes")
+        );
         assert!(begun.elapsed().as_secs() < 1, "{:?}", begun.elapsed());
         assert!(apply(&[], &bomb, LONGEST + 1, &digest(b"x")).is_err());
     }

@@ -28,7 +28,9 @@ pub enum Error {
         version: String,
     },
     /// The broker does not accept the credentials.
-    #[error("{server} does not accept these credentials ({what}); were they revoked? `bulkhead fleet enrol` gets new ones")]
+    #[error(
+        "{server} does not accept these credentials ({what}); were they revoked? `bulkhead fleet enrol` gets new ones"
+    )]
     Unauthorized {
         /// Which server.
         server: String,
@@ -88,7 +90,11 @@ impl Error {
     pub fn is_passing(&self) -> bool {
         matches!(
             self,
-            Self::Connection { .. } | Self::Disconnected(_) | Self::Silent(_) | Self::NoResponders(_) | Self::Busy
+            Self::Connection { .. }
+                | Self::Disconnected(_)
+                | Self::Silent(_)
+                | Self::NoResponders(_)
+                | Self::Busy
         )
     }
 

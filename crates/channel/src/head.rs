@@ -107,7 +107,10 @@ impl Head {
         let text = serde_json::to_vec(self).map_err(|error| Error::Content(error.to_string()))?;
         let stored = delta::compress(&text)?;
         if stored.len() > LONGEST_STORED || text.len() > LONGEST {
-            return Err(Error::Content(format!("a head of {} files does not fit a message", self.files.len())));
+            return Err(Error::Content(format!(
+                "a head of {} files does not fit a message",
+                self.files.len()
+            )));
         }
         Ok(stored)
     }
@@ -118,7 +121,8 @@ impl Head {
     /// It is no head.
     pub fn read(stored: &[u8]) -> Result<Self> {
         use std::io::Read as _;
-        let wrong = |error: &dyn std::fmt::Display| Error::Content(format!("the head cannot be read: {error}"));
+        let wrong =
+            |error: &dyn std::fmt::Display| Error::Content(format!("the head cannot be read: {error}"));
         let mut decoder = zstd::stream::read::Decoder::new(stored).map_err(|error| wrong(&error))?;
         decoder.window_log_max(24).map_err(|error| wrong(&error))?;
         let mut text = Vec::new();
@@ -154,7 +158,8 @@ impl Head {
         };
         let files = self.files.values().filter_map(|file| Some((file.sha256.clone(), count(&file.body)?)));
         let differences = self.differences.iter();
-        let differences = differences.filter_map(|difference| Some((difference.name(), count(&difference.body)?)));
+        let differences =
+            differences.filter_map(|difference| Some((difference.name(), count(&difference.body)?)));
         files.chain(differences).collect()
     }
 }
@@ -167,7 +172,11 @@ mod tests {
     use crate::delta::digest;
 
     fn head(file: File) -> Head {
-        Head { made: 7, files: [("policy/metadata/timestamp.json".to_owned(), file)].into(), differences: Vec::new() }
+        Head {
+            made: 7,
+            files: [("policy/metadata/timestamp.json".to_owned(), file)].into(),
+            differences: Vec::new(),
+        }
     }
 
     #[test]
@@ -186,7 +195,12 @@ mod tests {
         };
         let good = digest(b"");
         assert!(Head::read(&head(parts(&good, 1, 1)).write().unwrap()).is_ok());
-        for bad in [parts("*", 1, 1), parts(&good.to_uppercase(), 1, 1), parts(&good, 2, PART as u64), parts(&good, u32::MAX, u64::MAX)] {
+        for bad in [
+            parts("*", 1, 1),
+            parts(&good.to_uppercase(), 1, 1),
+            parts(&good, 2, PART as u64),
+            parts(&good, u32::MAX, u64::MAX),
+        ] {
             assert!(Head::read(&head(bad).write().unwrap()).is_err());
         }
         assert!(Head::read(b"").is_err() && Head::read(b"{}").is_err());

@@ -57,9 +57,16 @@ pub(crate) async fn last(client: &Client, stream: &str, subject: &str) -> Result
 }
 
 /// Stores a message, if the last of its subject has that number (0: there is none).
-pub(crate) async fn store(client: &Client, subject: &str, expected: Option<u64>, payload: Bytes) -> Result<Acknowledged> {
-    let expected: Vec<_> =
-        expected.map(|number| ("Nats-Expected-Last-Subject-Sequence", number.to_string())).into_iter().collect();
+pub(crate) async fn store(
+    client: &Client,
+    subject: &str,
+    expected: Option<u64>,
+    payload: Bytes,
+) -> Result<Acknowledged> {
+    let expected: Vec<_> = expected
+        .map(|number| ("Nats-Expected-Last-Subject-Sequence", number.to_string()))
+        .into_iter()
+        .collect();
     let answer = client.request(subject, &expected, payload).await?;
     match body(subject, &answer) {
         Ok(answer) => {
@@ -114,8 +121,15 @@ pub(crate) async fn ensure_stream(client: &Client, name: &str, wanted: &Value) -
         Err(error) => return Err(error),
     };
     // Limits are the operator's.
-    const MUST: [&str; 7] =
-        ["subjects", "num_replicas", "republish", "deny_delete", "deny_purge", "allow_direct", "max_msgs_per_subject"];
+    const MUST: [&str; 7] = [
+        "subjects",
+        "num_replicas",
+        "republish",
+        "deny_delete",
+        "deny_purge",
+        "allow_direct",
+        "max_msgs_per_subject",
+    ];
     let mut merged = current.clone();
     for key in MUST {
         if let Some(value) = wanted.get(key) {

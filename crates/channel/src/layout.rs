@@ -91,9 +91,23 @@ pub(crate) fn streams(copies: u8) -> [(&'static str, Value); 3] {
         stream
     };
     [
-        (FILES, stream(FILES, FILES_SUBJECTS, json!({ "max_msgs_per_subject": 1, "republish": { "src": HEAD, "dest": NEWS } }))),
+        (
+            FILES,
+            stream(
+                FILES,
+                FILES_SUBJECTS,
+                json!({ "max_msgs_per_subject": 1, "republish": { "src": HEAD, "dest": NEWS } }),
+            ),
+        ),
         (EVENTS, stream(EVENTS, "ev.*", json!({ "deny_delete": true, "deny_purge": true }))),
-        (ENROLMENTS, stream(ENROLMENTS, "enrolled.*.*", json!({ "deny_delete": true, "deny_purge": true, "max_msgs_per_subject": 1 }))),
+        (
+            ENROLMENTS,
+            stream(
+                ENROLMENTS,
+                "enrolled.*.*",
+                json!({ "deny_delete": true, "deny_purge": true, "max_msgs_per_subject": 1 }),
+            ),
+        ),
     ]
 }
 

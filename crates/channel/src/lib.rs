@@ -19,7 +19,9 @@ mod wire;
 pub use append::{Appended, append};
 pub use client::{Client, Settings, State};
 pub use delta::{LONGEST as LONGEST_FILE, apply, compress, difference, digest};
-pub use enrol::{Enrolled, Enroller, Invitation, Offer, Roll, enrol, enrolled, invite, mark_removed, tell_servers};
+pub use enrol::{
+    Enrolled, Enroller, Invitation, Offer, Roll, enrol, enrolled, invite, mark_removed, tell_servers,
+};
 pub use error::{Error, OLDEST, Result};
 pub use follow::{Channel, Counts};
 pub use head::{Body, Difference, File, Head};

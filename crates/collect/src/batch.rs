@@ -157,7 +157,8 @@ fn encode(
     part: Part,
     report: &Report,
 ) -> Result<Vec<u8>, bulkhead_tlog::Error> {
-    let written = |error: std::io::Error| bulkhead_tlog::Error::Key(format!("batch cannot be written: {error}"));
+    let written =
+        |error: std::io::Error| bulkhead_tlog::Error::Key(format!("batch cannot be written: {error}"));
     // The key beside the log has signed the checkpoint, unless it is replaced right now.
     let (_, key) = attest(directory, Hash::of_nothing())?;
     part.note.require(std::slice::from_ref(&key))?;
@@ -240,7 +241,8 @@ impl Batch {
         }
         let mut skipped = Vec::with_capacity(head.skipped);
         for _ in 0..head.skipped {
-            let (hash, behind) = rest.split_first_chunk::<32>().ok_or(Malformed::Length("skipped bundles"))?;
+            let (hash, behind) =
+                rest.split_first_chunk::<32>().ok_or(Malformed::Length("skipped bundles"))?;
             skipped.push(Hash(*hash));
             rest = behind;
         }

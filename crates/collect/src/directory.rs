@@ -141,11 +141,7 @@ impl Inbox {
 }
 
 /// Takes the batches of one node, the oldest first.
-fn take_all(
-    directory: &Path,
-    store: &Store,
-    tell: &(dyn Fn(&Path, &Outcome) + Sync),
-) -> io::Result<usize> {
+fn take_all(directory: &Path, store: &Store, tell: &(dyn Fn(&Path, &Outcome) + Sync)) -> io::Result<usize> {
     let mut count = 0;
     let from = directory.file_name().and_then(|name| name.to_str()).and_then(crate::store::node_name);
     for path in batches(directory)? {

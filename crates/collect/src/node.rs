@@ -84,7 +84,8 @@ impl Node {
         let keys = self.mirror.keys_for(&batch.part);
         let is_known = keys.is_ok_and(|keys| keys.contains(&batch.key));
         if !is_known {
-            let what = format!("it is signed by {}, and the node's key is {}", batch.key, self.mirror.pinned());
+            let what =
+                format!("it is signed by {}, and the node's key is {}", batch.key, self.mirror.pinned());
             return Err(Failure::Found(FindingKind::OtherKey, what));
         }
         let before = self.mirror.size();
@@ -109,7 +110,8 @@ impl Node {
         }
         match taken? {
             Taken::Known(has) if has < had && is_news => {
-                let what = format!("its log has {has} records, and had {had}: it was cut or restored from a copy");
+                let what =
+                    format!("its log has {has} records, and had {had}: it was cut or restored from a copy");
                 Err(Failure::Found(FindingKind::Rollback, what))
             }
             _ => Ok(self.mirror.size() - before),

@@ -127,7 +127,8 @@ impl Fleet {
                 *sum = (sum.0.saturating_add(of.packets), sum.1 + 1);
             }
         }
-        let policies = digests(standings.iter().filter_map(|at| at.heard.as_ref()).map(|at| &at.report.policy));
+        let policies =
+            digests(standings.iter().filter_map(|at| at.heard.as_ref()).map(|at| &at.report.policy));
         let inventories =
             digests(standings.iter().filter_map(|at| at.heard.as_ref()).map(|at| &at.report.inventory));
         let mut denied: Vec<(Denied, u64)> = denied
@@ -178,7 +179,8 @@ fn judged(standing: Standing, now: u64, limits: Limits, newest: (Option<u64>, Op
     if let Some(heard) = &standing.heard {
         let report = &heard.report;
         if report.state != State::Enforced {
-            let gaps = if report.gaps.is_empty() { String::new() } else { format!(": {}", report.gaps.join("; ")) };
+            let gaps =
+                if report.gaps.is_empty() { String::new() } else { format!(": {}", report.gaps.join("; ")) };
             troubles.push((Trouble::Unenforced, format!("{}{gaps}", report.state.name())));
         }
         if let Some(version) = report.rolled_back {
@@ -192,12 +194,12 @@ fn judged(standing: Standing, now: u64, limits: Limits, newest: (Option<u64>, Op
         if seconds > limits.silent_seconds {
             troubles.push((Trouble::Silent, format!("for {seconds} s")));
         }
-        for (what, has, newest) in [
-            ("policy", report.policy.version, newest.0),
-            ("inventory", report.inventory.version, newest.1),
-        ] {
+        for (what, has, newest) in
+            [("policy", report.policy.version, newest.0), ("inventory", report.inventory.version, newest.1)]
+        {
             if let Some(newest) = newest.filter(|newest| has.is_none_or(|has| has < *newest)) {
-                let has = has.map_or_else(|| "none of the fleet's".to_owned(), |has| format!("version {has}"));
+                let has =
+                    has.map_or_else(|| "none of the fleet's".to_owned(), |has| format!("version {has}"));
                 troubles.push((Trouble::Behind, format!("{what}: {has}, the newest is {newest}")));
             }
         }

@@ -339,9 +339,6 @@ pub fn acknowledge(directory: &Path, node: &str, anew: bool) -> io::Result<Optio
     Ok(Some(aside))
 }
 
-
-
-
 #[cfg(test)]
 mod tests {
     use super::{file_name, node_name};

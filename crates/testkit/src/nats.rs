@@ -81,8 +81,9 @@ impl Cluster {
         if plan.is_tls {
             certificates(&directory, plan.address)?;
         }
-        let routes: Vec<String> =
-            (0..count).map(|number| format!("nats://{}:{}", plan.address, ports[count * 2 + number])).collect();
+        let routes: Vec<String> = (0..count)
+            .map(|number| format!("nats://{}:{}", plan.address, ports[count * 2 + number]))
+            .collect();
         for number in 0..count {
             let own = directory.join(number.to_string());
             fs::create_dir_all(&own)?;
@@ -96,7 +97,11 @@ impl Cluster {
             );
             if count > 1 {
                 let listen = format!("{}:{}", plan.address, ports[count * 2 + number]);
-                writeln!(text, "cluster {{ name: fleet, listen: {listen}, routes: [{}] }}", routes.join(", "))?;
+                writeln!(
+                    text,
+                    "cluster {{ name: fleet, listen: {listen}, routes: [{}] }}",
+                    routes.join(", ")
+                )?;
             }
             if plan.is_tls {
                 let (certificate, key) = (directory.join("server.pem"), directory.join("server.key"));
@@ -195,7 +200,8 @@ impl Cluster {
                 let file = fs::File::open(Path::new("/run/netns").join(name))?;
                 let there = std::thread::spawn(move || {
                     // SAFETY: the descriptor is open, and the thread ends with this closure.
-                    let entered = unsafe { libc::setns(std::os::fd::AsRawFd::as_raw_fd(&file), libc::CLONE_NEWNET) };
+                    let entered =
+                        unsafe { libc::setns(std::os::fd::AsRawFd::as_raw_fd(&file), libc::CLONE_NEWNET) };
                     ensure!(entered == 0, "enter the namespace: {}", std::io::Error::last_os_error());
                     ask()
                 });
@@ -208,7 +214,10 @@ impl Cluster {
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         let scheme = if self.plan.is_tls { "tls" } else { "nats" };
-        self.servers.iter().map(|server| format!("{scheme}://{}:{}", self.plan.address, server.port)).collect()
+        self.servers
+            .iter()
+            .map(|server| format!("{scheme}://{}:{}", self.plan.address, server.port))
+            .collect()
     }
 
     /// The certificate to trust its servers by, if they use TLS.

@@ -261,7 +261,8 @@ impl Mirror {
             Err(error) => return Err(Refused::Own(error)),
         };
         if let Some(before) = before {
-            check_consistency(part.from, before, size, checkpoint.root, &part.continues).map_err(|_| fork())?;
+            check_consistency(part.from, before, size, checkpoint.root, &part.continues)
+                .map_err(|_| fork())?;
         }
         if end <= stands {
             return Ok(Taken::Known(size));
@@ -380,13 +381,7 @@ impl Mirror {
     }
 
     /// Puts a checkpoint in place that covers all that is here; before, this stood at `stood` entries.
-    fn sign(
-        &mut self,
-        part: &Part,
-        checkpoint: &Checkpoint,
-        keys: &[VerifierKey],
-        stood: u64,
-    ) -> Result<()> {
+    fn sign(&mut self, part: &Part, checkpoint: &Checkpoint, keys: &[VerifierKey], stood: u64) -> Result<()> {
         let signers = part.note.require(keys)?;
         let mut note = Note::new(part.note.text().to_owned());
         note.take_signatures(&part.note, &signers);

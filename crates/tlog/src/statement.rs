@@ -45,7 +45,8 @@ pub(crate) fn read_pruned(directory: &Path, origin: &str) -> Result<Option<(Note
     let path = directory.join(PRUNED);
     let Some(text) = disk::if_there(disk::read_text(&path))? else { return Ok(None) };
     let note = Note::parse(&text).map_err(|error| Error::damaged(&path, error.to_string()))?;
-    let first = pruned_first(&note, origin).ok_or_else(|| Error::damaged(&path, "does not say from where on entries are there"))?;
+    let first = pruned_first(&note, origin)
+        .ok_or_else(|| Error::damaged(&path, "does not say from where on entries are there"))?;
     Ok(Some((note, first)))
 }
 
@@ -101,8 +102,8 @@ impl Keys {
 
     /// Follows the rotation of an entry.
     pub(crate) fn follow(&mut self, origin: &str, index: u64, note: &Note) -> Result<()> {
-        let new = read_rotation(note, origin)
-            .ok_or_else(|| Error::Key("names no key of this log".to_owned()))?;
+        let new =
+            read_rotation(note, origin).ok_or_else(|| Error::Key("names no key of this log".to_owned()))?;
         let last = index.saturating_add(1);
         let able = self.at(last);
         // One that no key of these signed is of a time before them: they need not follow from it.

@@ -150,8 +150,10 @@ impl Sending {
         let is_more = self.progress.next < size;
         let gathered = since.is_none_or(|since| since >= GATHER);
         // While one waits only what is due takes its place.
-        let must = if waits { is_due || is_last } else { is_due || is_last || gathered && (is_more || is_news) };
-        let more_is_left = matches!(&self.given, None if !waits && is_more && size - self.progress.next > 4096);
+        let must =
+            if waits { is_due || is_last } else { is_due || is_last || gathered && (is_more || is_news) };
+        let more_is_left =
+            matches!(&self.given, None if !waits && is_more && size - self.progress.next > 4096);
         if !must && !more_is_left {
             return Ok(LOOK);
         }
@@ -177,8 +179,12 @@ impl Sending {
 
 /// Whether a report says what nobody should wait a minute for. Counters alone are not.
 fn says_more(last: &Report, new: &Report) -> bool {
-    let without_counts =
-        |report: &Report| Report { denied: Vec::new(), unenforced_seconds: 0, verified: None, ..report.clone() };
+    let without_counts = |report: &Report| Report {
+        denied: Vec::new(),
+        unenforced_seconds: 0,
+        verified: None,
+        ..report.clone()
+    };
     without_counts(last) != without_counts(new)
 }
 

@@ -75,7 +75,9 @@ impl Reporter {
             verified: None,
             denied: denied(status.reasons.iter().chain(&status.guard)),
             review: self.review(generation),
-            alarms: agent.and_then(|agent| agent.alarms.as_ref()).map_or(0, |alarms| alarms.active.len() as u64),
+            alarms: agent
+                .and_then(|agent| agent.alarms.as_ref())
+                .map_or(0, |alarms| alarms.active.len() as u64),
         }
     }
 
@@ -124,7 +126,8 @@ fn state(state: bulkhead_api::status::State) -> State {
 
 /// Drops by reason, the most first.
 fn denied<'c>(counts: impl Iterator<Item = &'c ReasonCount>) -> Vec<Denied> {
-    let drops = (0..=u8::MAX).filter_map(Reason::from_number).filter(|reason| reason.action() == Action::Drop);
+    let drops =
+        (0..=u8::MAX).filter_map(Reason::from_number).filter(|reason| reason.action() == Action::Drop);
     let names: Vec<&str> = drops.map(Reason::name).collect();
     let mut denied: Vec<Denied> = Vec::new();
     for count in counts.filter(|count| count.packets != 0 && names.contains(&count.reason.as_str())) {

@@ -62,13 +62,17 @@ impl Enroller {
         let path = directory.join("account.jwt");
         let jwt = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
         let claims = Claims::read(&jwt)?;
-        let keys = claims.nats.get("signing_keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let keys =
+            claims.nats.get("signing_keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let of = |role: &str| keys.iter().find(|key| key["role"] == role).and_then(|key| key["key"].as_str());
         let (Some(of_agents), Some(invitations)) = (of("agent"), of("invitation")) else {
             return Err(Error::Settings(format!("{}: this is no fleet's account", path.display())));
         };
         if of_agents != agents.public_key() {
-            return Err(Error::Settings(format!("{}: the account has another agents.nk", directory.display())));
+            return Err(Error::Settings(format!(
+                "{}: the account has another agents.nk",
+                directory.display()
+            )));
         }
         Ok(Self { agents, account: claims.sub.clone(), invitations: invitations.to_owned(), roll })
     }
@@ -77,7 +81,11 @@ impl Enroller {
     ///
     /// # Errors
     /// The client has ended.
-    pub async fn run(&self, client: &Client, mut told: impl FnMut(&std::result::Result<Enrolled, String>)) -> Result<()> {
+    pub async fn run(
+        &self,
+        client: &Client,
+        mut told: impl FnMut(&std::result::Result<Enrolled, String>),
+    ) -> Result<()> {
         let mut requests = client.subscribe("enrol.*", WAITING).await?;
         while let Some(message) = requests.recv().await {
             let (answer, result) = match self.answer(client, &message).await {
@@ -108,9 +116,14 @@ impl Enroller {
         self.on_roll(&offer, |roll, offer| roll.check(offer)).await?;
         let jwt = agent_jwt(&self.agents, &self.account, &offer.node, &request.key, None)?;
         let jwt = self.first(client, &id, Used { key: request.key.clone(), jwt }).await?;
-        let enrolled =
-            Enrolled { node: offer.node.clone(), key: request.key, invitation: id.clone(), is_removed: false };
-        let known: Option<(u64, Enrolled)> = read(client, &layout::enrolled(&layout::token(&offer.node))).await?;
+        let enrolled = Enrolled {
+            node: offer.node.clone(),
+            key: request.key,
+            invitation: id.clone(),
+            is_removed: false,
+        };
+        let known: Option<(u64, Enrolled)> =
+            read(client, &layout::enrolled(&layout::token(&offer.node))).await?;
         // Else it is there already, or was removed since.
         if known.is_none_or(|(_, known)| known.invitation != id) {
             let wireguard = request.wireguard;
@@ -124,7 +137,9 @@ impl Enroller {
     async fn first(&self, client: &Client, id: &str, used: Used) -> Result<String> {
         let subject = layout::used(id);
         let record = text(&used)?;
-        if let Acknowledged::Stored(_) = patiently(|| store(client, &subject, Some(0), record.clone())).await? {
+        if let Acknowledged::Stored(_) =
+            patiently(|| store(client, &subject, Some(0), record.clone())).await?
+        {
             return Ok(used.jwt);
         }
         let before: Option<(u64, Used)> = read(client, &subject).await?;

@@ -23,13 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// # Errors
 /// The invitation was used by another host or is over, the enroller or the broker is not there, or a file cannot be
 /// written.
-pub async fn enrol(invitation: &Invitation, directory: &Path, wireguard: Option<String>) -> Result<Credentials> {
+pub async fn enrol(
+    invitation: &Invitation,
+    directory: &Path,
+    wireguard: Option<String>,
+) -> Result<Credentials> {
     let credentials = invitation.credentials()?;
     let ca = directory.join("fleet.ca.pem");
     if let Some(text) = &invitation.ca {
         write_secret(&ca, text.as_bytes())?;
     }
-    let roots = [("policy.root.json", &invitation.policy_root), ("inventory.root.json", &invitation.inventory_root)];
+    let roots =
+        [("policy.root.json", &invitation.policy_root), ("inventory.root.json", &invitation.inventory_root)];
     for (name, root) in roots {
         let Some(root) = root else { continue };
         let below = directory.join("fleet");
@@ -40,7 +45,12 @@ pub async fn enrol(invitation: &Invitation, directory: &Path, wireguard: Option<
     let once = directory.join("enrolling.creds");
     credentials.write(&once)?;
     let tls = Tls { ca: invitation.ca.as_ref().map(|_| ca), identity: None };
-    let settings = Settings { servers: invitation.servers.clone(), credentials: Some(once.clone()), tls, name: String::new() };
+    let settings = Settings {
+        servers: invitation.servers.clone(),
+        credentials: Some(once.clone()),
+        tls,
+        name: String::new(),
+    };
     let request = Request { invitation: credentials.jwt().to_owned(), key: key.public_key(), wireguard };
     let answered = ask(settings, credentials.name(), &request).await;
     // It has been used, or is of no use.
@@ -65,10 +75,13 @@ fn own_key(path: &Path) -> Result<KeyPair> {
 async fn ask(settings: Settings, id: &str, request: &Request) -> Result<String> {
     let client = Client::new(settings)?;
     client.connected(PATIENCE).await?;
-    let request = serde_json::to_vec(request).map(Bytes::from).map_err(|error| Error::Settings(error.to_string()))?;
+    let request =
+        serde_json::to_vec(request).map(Bytes::from).map_err(|error| Error::Settings(error.to_string()))?;
     let answer = match client.request_within(PATIENCE, &layout::enrol(id), &[], request).await {
         Err(Error::NoResponders(_)) => {
-            return Err(Error::Content("no enroller is there: `bulkhead fleet enroller` runs one".to_owned()));
+            return Err(Error::Content(
+                "no enroller is there: `bulkhead fleet enroller` runs one".to_owned(),
+            ));
         }
         other => other?,
     };
@@ -77,7 +90,8 @@ async fn ask(settings: Settings, id: &str, request: &Request) -> Result<String> 
     match (answer.jwt, answer.error) {
         (Some(jwt), None) => Ok(jwt),
         (_, error) => {
-            let why: String = error.unwrap_or_default().chars().filter(|c| !c.is_control()).take(300).collect();
+            let why: String =
+                error.unwrap_or_default().chars().filter(|c| !c.is_control()).take(300).collect();
             Err(Error::Content(format!("the enroller refuses: {why}")))
         }
     }

@@ -51,7 +51,13 @@ impl std::fmt::Debug for Invitation {
 ///
 /// # Errors
 /// The offer is none, or the account's key cannot sign.
-pub fn invite(account: &Account, offer: &Offer, seconds: u64, servers: &[String], ca: Option<String>) -> Result<Invitation> {
+pub fn invite(
+    account: &Account,
+    offer: &Offer,
+    seconds: u64,
+    servers: &[String],
+    ca: Option<String>,
+) -> Result<Invitation> {
     check(offer)?;
     let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let until = crate::identity::now() + seconds;
@@ -62,11 +68,15 @@ pub fn invite(account: &Account, offer: &Offer, seconds: u64, servers: &[String]
 
 /// Whether an offer can be one.
 fn check(offer: &Offer) -> Result<()> {
-    let wrong = |what: &str| Err(Error::Settings(format!("`{}` cannot be offered: {what}", offer.node.escape_debug())));
+    let wrong = |what: &str| {
+        Err(Error::Settings(format!("`{}` cannot be offered: {what}", offer.node.escape_debug())))
+    };
     if offer.node.is_empty() || offer.node.len() > 253 || offer.node.chars().any(char::is_control) {
         return wrong("a node's name has 1 to 253 characters");
     }
-    if offer.addresses.is_empty() || !offer.addresses.iter().all(|address| address.parse::<std::net::IpAddr>().is_ok()) {
+    if offer.addresses.is_empty()
+        || !offer.addresses.iter().all(|address| address.parse::<std::net::IpAddr>().is_ok())
+    {
         return wrong("a node has addresses on the overlay");
     }
     if !offer.tags.iter().all(|tag| tag.strip_prefix("tag:").is_some_and(|name| !name.is_empty())) {

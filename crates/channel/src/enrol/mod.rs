@@ -62,6 +62,11 @@ pub async fn tell_servers(client: &Client, account: &str) -> Result<()> {
     if answer.pointer("/data/code").and_then(Value::as_u64) == Some(200) {
         return Ok(());
     }
-    let why = answer.pointer("/error/description").and_then(Value::as_str).unwrap_or("the server does not say why");
-    Err(Error::JetStream { subject: subject.to_owned(), code: 0, description: why.chars().take(200).collect() })
+    let why =
+        answer.pointer("/error/description").and_then(Value::as_str).unwrap_or("the server does not say why");
+    Err(Error::JetStream {
+        subject: subject.to_owned(),
+        code: 0,
+        description: why.chars().take(200).collect(),
+    })
 }

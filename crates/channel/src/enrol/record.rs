@@ -36,7 +36,10 @@ pub(super) fn text<T: Serialize>(value: &T) -> Result<Bytes> {
 }
 
 /// The last record of a subject, with its number.
-pub(super) async fn read<T: for<'d> Deserialize<'d>>(client: &Client, subject: &str) -> Result<Option<(u64, T)>> {
+pub(super) async fn read<T: for<'d> Deserialize<'d>>(
+    client: &Client,
+    subject: &str,
+) -> Result<Option<(u64, T)>> {
     let Some(stored) = patiently(|| last(client, ENROLMENTS, subject)).await? else { return Ok(None) };
     let read = serde_json::from_slice(&stored.payload)
         .map_err(|error| Error::Content(format!("{subject}: the record cannot be read: {error}")))?;

@@ -66,7 +66,9 @@ impl Channel {
             let is_last = number + 1 == count;
             let wanted = if is_last { length - u64::from(number) * PART as u64 } else { PART as u64 };
             if bytes.len() as u64 != wanted {
-                return Err(Error::Content(format!("part {number} of {name} is not as long as it should be")));
+                return Err(Error::Content(format!(
+                    "part {number} of {name} is not as long as it should be"
+                )));
             }
             all.extend_from_slice(&bytes);
         }
@@ -81,7 +83,9 @@ impl Channel {
             match last(self.client(), FILES, subject).await {
                 Ok(Some(stored)) => return Ok(stored.payload),
                 Ok(None) if attempt + 1 == ATTEMPTS => {
-                    return Err(Error::Content(format!("{subject} is not there any more: a newer head is to come")));
+                    return Err(Error::Content(format!(
+                        "{subject} is not there any more: a newer head is to come"
+                    )));
                 }
                 Err(error) if !error.is_passing() || attempt + 1 == ATTEMPTS => return Err(error),
                 // A copy may lag.

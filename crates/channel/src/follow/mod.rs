@@ -102,7 +102,8 @@ impl Channel {
     pub fn new(settings: Settings) -> Result<Self> {
         // Read here for its errors; each connection reads it again.
         let known_as = settings.credentials.as_deref().map(Credentials::read).transpose()?;
-        let name = known_as.map_or_else(|| settings.name.clone(), |credentials| credentials.name().to_owned());
+        let name =
+            known_as.map_or_else(|| settings.name.clone(), |credentials| credentials.name().to_owned());
         let credentials = settings.credentials.clone();
         let client = Client::new(settings)?;
         let shared = Arc::new(Shared::default());

@@ -60,13 +60,19 @@ impl Role {
         match self {
             Self::Publisher => {
                 let streams = [FILES, EVENTS, ENROLMENTS];
-                let made = streams.iter().flat_map(|stream| ["INFO", "CREATE", "UPDATE"].map(|verb| api(verb, stream)));
+                let made = streams
+                    .iter()
+                    .flat_map(|stream| ["INFO", "CREATE", "UPDATE"].map(|verb| api(verb, stream)));
                 let more = [api("PURGE", FILES)];
                 (files.into_iter().chain(made).chain(more).collect(), vec![own, "fleet.head".to_owned()])
             }
             Self::Enroller => {
-                let more = ["enrolled.>".to_owned(), direct(ENROLMENTS), api("INFO", FILES), api("PURGE", FILES)];
-                (files.into_iter().chain(more).collect(), vec![own, "enrol.*".to_owned(), "fleet.head".to_owned()])
+                let more =
+                    ["enrolled.>".to_owned(), direct(ENROLMENTS), api("INFO", FILES), api("PURGE", FILES)];
+                (
+                    files.into_iter().chain(more).collect(),
+                    vec![own, "enrol.*".to_owned(), "fleet.head".to_owned()],
+                )
             }
             Self::Collector => {
                 let consumer = format!("$JS.API.CONSUMER.*.{EVENTS}.>");
@@ -74,7 +80,10 @@ impl Role {
                 let ack = format!("$JS.ACK.{EVENTS}.>");
                 let next = format!("$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.>");
                 let read = [direct(EVENTS), direct(FILES), api("INFO", EVENTS), api("MSG.GET", EVENTS)];
-                (read.into_iter().chain([consumer, create, ack, next]).collect(), vec![own, "fleet.head".to_owned()])
+                (
+                    read.into_iter().chain([consumer, create, ack, next]).collect(),
+                    vec![own, "fleet.head".to_owned()],
+                )
             }
         }
     }
@@ -305,7 +314,8 @@ impl Account {
     pub(crate) fn invitation(&self, id: &str, until: u64, offer: Value) -> Result<Credentials> {
         let key = KeyPair::new_user();
         let nats = json!({ "type": "user", "version": 2, "issuer_account": self.account.public_key() });
-        let claims = Claims { exp: Some(until), bulkhead: Some(offer), ..Claims::new(&key.public_key(), id, nats) };
+        let claims =
+            Claims { exp: Some(until), bulkhead: Some(offer), ..Claims::new(&key.public_key(), id, nats) };
         Credentials::new(claims.sign(&self.invitations)?, key)
     }
 
@@ -314,7 +324,8 @@ impl Account {
     /// # Errors
     /// The account's file cannot be read.
     pub fn server_configuration(&self) -> Result<String> {
-        let operator = json!({ "type": "operator", "version": 2, "system_account": self.system.public_key() });
+        let operator =
+            json!({ "type": "operator", "version": 2, "system_account": self.system.public_key() });
         let operator = Claims::new(&self.operator.public_key(), "bulkhead", operator).sign(&self.operator)?;
         let limits = json!({
             "subs": NO_LIMIT, "data": NO_LIMIT, "payload": NO_LIMIT, "imports": NO_LIMIT, "exports": NO_LIMIT,
@@ -351,7 +362,8 @@ impl Account {
         let mut revoked: BTreeMap<String, u64> = serde_json::from_value(revoked)
             .map_err(|error| Error::Settings(format!("{}: {error}", self.jwt_file().display())))?;
         for key in keys {
-            KeyPair::from_public_key(key).map_err(|_| Error::Settings(format!("`{key}` is no key of a user")))?;
+            KeyPair::from_public_key(key)
+                .map_err(|_| Error::Settings(format!("`{key}` is no key of a user")))?;
             revoked.insert(key.clone(), now());
         }
         // A server keeps what it has if that is as new.

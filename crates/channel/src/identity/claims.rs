@@ -82,7 +82,8 @@ impl Claims {
             return Err(wrong());
         }
         let mut parts = jwt.trim().split('.');
-        let (Some(_), Some(body), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(_), Some(body), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(wrong());
         };
         let body = URL_SAFE_NO_PAD.decode(body).map_err(|_| wrong())?;
@@ -99,7 +100,8 @@ pub fn verify(jwt: &str, issuer: &str) -> Result<Claims> {
     let wrong = |what: &str| Error::Settings(format!("the JWT of `{}` {what}", claims.name.escape_debug()));
     let (signed, signature) = jwt.trim().rsplit_once('.').ok_or_else(|| wrong("is damaged"))?;
     let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| wrong("is damaged"))?;
-    let key = KeyPair::from_public_key(issuer).map_err(|_| wrong("cannot be checked: the issuer's key is none"))?;
+    let key =
+        KeyPair::from_public_key(issuer).map_err(|_| wrong("cannot be checked: the issuer's key is none"))?;
     if claims.iss != issuer || key.verify(signed.as_bytes(), &signature).is_err() {
         return Err(wrong("is not signed by this fleet's key"));
     }

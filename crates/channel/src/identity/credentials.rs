@@ -37,10 +37,16 @@ impl Credentials {
     pub fn new(jwt: String, key: KeyPair) -> Result<Self> {
         let claims = Claims::read(&jwt)?;
         if claims.sub != key.public_key() {
-            return Err(Error::Settings(format!("the JWT of `{}` is about another key", claims.name.escape_debug())));
+            return Err(Error::Settings(format!(
+                "the JWT of `{}` is about another key",
+                claims.name.escape_debug()
+            )));
         }
         if !crate::layout::is_token(&claims.name) {
-            return Err(Error::Settings(format!("`{}` names nobody at a broker", claims.name.escape_debug())));
+            return Err(Error::Settings(format!(
+                "`{}` names nobody at a broker",
+                claims.name.escape_debug()
+            )));
         }
         Ok(Self { jwt, name: claims.name, key })
     }
@@ -64,7 +70,8 @@ impl Credentials {
         let missing = || Error::Settings("these are no credentials: a JWT and a seed are needed".to_owned());
         let jwt = between(text, "NATS USER JWT").ok_or_else(missing)?;
         let seed = between(text, "USER NKEY SEED").ok_or_else(missing)?;
-        let key = KeyPair::from_seed(seed).map_err(|error| Error::Settings(format!("the seed is none: {error}")))?;
+        let key = KeyPair::from_seed(seed)
+            .map_err(|error| Error::Settings(format!("the seed is none: {error}")))?;
         Self::new(jwt.to_owned(), key)
     }
 
@@ -73,7 +80,8 @@ impl Credentials {
     /// # Errors
     /// There is no seed.
     pub fn text(&self) -> Result<Zeroizing<String>> {
-        let seed = self.key.seed().map_err(|error| Error::Settings(format!("a key without its seed: {error}")))?;
+        let seed =
+            self.key.seed().map_err(|error| Error::Settings(format!("a key without its seed: {error}")))?;
         let seed = Zeroizing::new(seed);
         Ok(Zeroizing::new(format!(
             "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n\
@@ -111,7 +119,8 @@ impl Credentials {
     /// Signs what a server asks for, in unpadded URL-safe base64.
     pub(crate) fn sign(&self, nonce: &[u8]) -> Result<String> {
         let signature = self.key.sign(nonce);
-        let signature = signature.map_err(|error| Error::Settings(format!("the seed does not sign: {error}")))?;
+        let signature =
+            signature.map_err(|error| Error::Settings(format!("the seed does not sign: {error}")))?;
         Ok(URL_SAFE_NO_PAD.encode(signature))
     }
 }
@@ -158,7 +167,8 @@ mod tests {
         let jwt = claims("oms-9").sign(&KeyPair::new_account()).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("fleet.creds");
-        let written = Credentials::new(jwt.clone(), KeyPair::from_seed(&key.seed().unwrap()).unwrap()).unwrap();
+        let written =
+            Credentials::new(jwt.clone(), KeyPair::from_seed(&key.seed().unwrap()).unwrap()).unwrap();
         written.write(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let read = Credentials::read(&path).unwrap();

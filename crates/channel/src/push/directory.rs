@@ -101,7 +101,9 @@ fn list_repository(directory: &Path, repository: &'static str, listed: &mut List
     for name in names(&metadata)? {
         match versioned(&name) {
             Some((number, role)) => _ = roles.entry(role.to_owned()).or_default().insert(number),
-            None if name.ends_with(".json") => _ = listed.files.insert(format!("{repository}/metadata/{name}"), true),
+            None if name.ends_with(".json") => {
+                _ = listed.files.insert(format!("{repository}/metadata/{name}"), true)
+            }
             None => {}
         }
     }
@@ -151,7 +153,9 @@ mod tests {
     use super::list;
 
     fn targets(directory: &Path, number: u32, digest: &str) {
-        let text = format!(r#"{{"signed":{{"targets":{{"p.hujson":{{"hashes":{{"sha256":"{digest}"}},"length":1}}}}}}}}"#);
+        let text = format!(
+            r#"{{"signed":{{"targets":{{"p.hujson":{{"hashes":{{"sha256":"{digest}"}},"length":1}}}}}}}}"#
+        );
         fs::write(directory.join(format!("policy/metadata/{number}.targets.json")), text).unwrap();
         fs::write(directory.join(format!("policy/targets/{digest}.p.hujson")), digest).unwrap();
     }

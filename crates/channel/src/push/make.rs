@@ -46,11 +46,8 @@ pub(super) fn make(directory: &Path, old: &Head) -> Result<Made> {
     let listed = list(directory)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
     let made = u64::try_from(now).unwrap_or(u64::MAX).max(old.made + 1);
-    let mut making = Made {
-        head: Head { made, ..Head::default() },
-        bodies: BTreeMap::new(),
-        sizes: Vec::new(),
-    };
+    let mut making =
+        Made { head: Head { made, ..Head::default() }, bodies: BTreeMap::new(), sizes: Vec::new() };
     let mut room = Room(ALL_HERE);
     // What all hosts read after each change has the first claim on the room; then ways from the version before.
     let (urgent, others): (Vec<_>, Vec<_>) = listed.files.iter().partition(|(_, is_urgent)| **is_urgent);
@@ -97,13 +94,20 @@ impl Made {
         Ok(())
     }
 
-    fn differences(&mut self, directory: &Path, lineage: &Lineage, room: &mut Room, old: &Head) -> Result<()> {
+    fn differences(
+        &mut self,
+        directory: &Path,
+        lineage: &Lineage,
+        room: &mut Room,
+        old: &Head,
+    ) -> Result<()> {
         let targets = directory.join(lineage.repository).join("targets");
         let (newest, mut bytes) = (targets.join(&lineage.newest), None);
         let to = digest_in(&lineage.newest);
         for earlier in &lineage.earlier {
             let from = digest_in(earlier);
-            if let Some(known) = old.differences.iter().find(|known| (&*known.from, &*known.to) == (from, to)) {
+            if let Some(known) = old.differences.iter().find(|known| (&*known.from, &*known.to) == (from, to))
+            {
                 if let Body::Here(text) = &known.body {
                     room.takes(text.len());
                 }

@@ -63,7 +63,8 @@ pub async fn push(client: &Client, directory: &Path) -> Result<Pushed> {
     let path = directory.to_owned();
     let made = tokio::task::spawn_blocking(move || make::make(&path, &old).map(|made| (made, old))).await;
     let (made, old) = made.map_err(|error| Error::Content(error.to_string()))??;
-    let mut pushed = Pushed { files: made.head.files.len(), differences: made.sizes.clone(), ..Pushed::default() };
+    let mut pushed =
+        Pushed { files: made.head.files.len(), differences: made.sizes.clone(), ..Pushed::default() };
     if made.head.files == old.files && made.head.differences == old.differences {
         return Ok(pushed);
     }
@@ -90,7 +91,9 @@ pub async fn push(client: &Client, directory: &Path) -> Result<Pushed> {
             // The answer to an earlier attempt may have been lost.
             let now = patiently(|| last(client, FILES, HEAD)).await?;
             if now.is_none_or(|now| now.payload != head) {
-                return Err(Error::Content("somebody else has pushed at the same time: push again".to_owned()));
+                return Err(Error::Content(
+                    "somebody else has pushed at the same time: push again".to_owned(),
+                ));
             }
         }
     }
@@ -107,7 +110,10 @@ async fn clear(client: &Client, needed: &BTreeMap<String, u32>) -> Result<()> {
     let filter = json!({ "subjects_filter": parts("*") });
     let info = api(client, &format!("STREAM.INFO.{FILES}"), &filter).await?;
     let subjects = info.pointer("/state/subjects").and_then(Value::as_object);
-    let names = subjects.into_iter().flat_map(|subjects| subjects.keys()).filter_map(|subject| subject.split('.').nth(3));
+    let names = subjects
+        .into_iter()
+        .flat_map(|subjects| subjects.keys())
+        .filter_map(|subject| subject.split('.').nth(3));
     let mut over: Vec<&str> = names.filter(|name| !needed.contains_key(*name)).collect();
     over.dedup();
     for name in over {

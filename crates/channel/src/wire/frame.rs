@@ -113,11 +113,14 @@ impl Frames {
             .split_at_checked(words.len().wrapping_sub(lengths))
             .filter(|(names, _)| matches!(names.len(), 2 | 3))
             .ok_or_else(|| broken("a message's line has too few or too many words"))?;
-        let number = |word: &str| word.parse::<usize>().map_err(|_| broken("a message's length is no number"));
+        let number =
+            |word: &str| word.parse::<usize>().map_err(|_| broken("a message's length is no number"));
         let total = number(numbers[lengths - 1])?;
         let head = if has_headers { number(numbers[0])? } else { 0 };
         if total > LONGEST_MESSAGE || head > total {
-            return Err(broken(format!("a message of {total} bytes, and {LONGEST_MESSAGE} are taken at most")));
+            return Err(broken(format!(
+                "a message of {total} bytes, and {LONGEST_MESSAGE} are taken at most"
+            )));
         }
         let needed = end + 2 + total + 2;
         if self.buffer.len() < needed {
@@ -199,9 +202,15 @@ mod tests {
         assert!(matches!(&found[0], Frame::Info(info) if info.version == "2.15.1" && info.nonce == "n"));
         assert!(matches!(&found[4], Frame::Error(words) if words == "Stale Connection"));
         let (sid, plain) = message(b"MSG a.b 7 11\r\nhello\r\nyou!\r\n");
-        assert_eq!((sid, &*plain.subject, plain.reply, &*plain.payload), (7, "a.b", None, &b"hello\r\nyou!"[..]));
+        assert_eq!(
+            (sid, &*plain.subject, plain.reply, &*plain.payload),
+            (7, "a.b", None, &b"hello\r\nyou!"[..])
+        );
         let (_, full) = message(b"HMSG a 7 r 40 42\r\nNATS/1.0 404 Not Found\r\nNats-Seq: 9 \r\n\r\nok\r\n");
-        assert_eq!((full.status, &*full.description, full.reply.as_deref()), (Some(404), "Not Found", Some("r")));
+        assert_eq!(
+            (full.status, &*full.description, full.reply.as_deref()),
+            (Some(404), "Not Found", Some("r"))
+        );
         assert_eq!((full.header("nats-seq"), &*full.payload), (Some("9"), &b"ok"[..]));
     }
 

@@ -74,7 +74,8 @@ pub(crate) async fn greet(
         return Err(address.failed("demands TLS: name it as tls://"));
     }
     if credentials.is_some() && info.nonce.is_empty() {
-        return Err(address.failed("asks for no credentials, and a fleet's broker does: see `bulkhead fleet account`"));
+        return Err(address
+            .failed("asks for no credentials, and a fleet's broker does: see `bulkhead fleet account`"));
     }
     let connect = Connect {
         verbose: false,
@@ -112,9 +113,14 @@ mod tests {
 
     #[test]
     fn versions_are_compared_as_numbers() {
-        for (version, is_taken) in
-            [("2.14.0", true), ("2.15.1-beta.2", true), ("3.0.0", true), ("2.9.10", false), ("2.13.9", false), ("", false)]
-        {
+        for (version, is_taken) in [
+            ("2.14.0", true),
+            ("2.15.1-beta.2", true),
+            ("3.0.0", true),
+            ("2.9.10", false),
+            ("2.13.9", false),
+            ("", false),
+        ] {
             let info = Info { version: version.to_owned(), ..Info::default() };
             assert_eq!(info.release().is_some_and(|release| release >= OLDEST), is_taken, "{version}");
         }

@@ -4,7 +4,7 @@ mod frame;
 mod greeting;
 mod stream;
 
-pub(crate) use frame::{Frame, Frames, LONGEST_MESSAGE};
 pub use frame::Message;
+pub(crate) use frame::{Frame, Frames, LONGEST_MESSAGE};
 pub(crate) use greeting::{Info, greet};
 pub(crate) use stream::{Address, Stream};

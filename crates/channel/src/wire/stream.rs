@@ -32,7 +32,9 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
-            Error::Settings(format!("`{text}` is no server: write tls://HOST:PORT, or nats://HOST:PORT without TLS"))
+            Error::Settings(format!(
+                "`{text}` is no server: write tls://HOST:PORT, or nats://HOST:PORT without TLS"
+            ))
         };
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
         let is_tls = match scheme {
@@ -156,7 +158,9 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), shown);
         }
-        for wrong in ["nats-1", "http://nats-1", "tls://", "tls://host:port", "tls://a@b", "tls://[::1", "tls://:4222"] {
+        for wrong in
+            ["nats-1", "http://nats-1", "tls://", "tls://host:port", "tls://a@b", "tls://[::1", "tls://:4222"]
+        {
             assert!(wrong.parse::<Address>().is_err(), "{wrong}");
         }
     }

@@ -35,7 +35,12 @@ async fn three_changes_among_many_nodes_are_a_few_kilobytes() {
     let first = push(&publisher, fleet.path()).await.unwrap();
     let kept = Kept::default();
     let one = channel(&site, &kept);
-    let mut client = Client::open(Repository::Inventory, &fleet.root(Repository::Inventory), &below(site.directory.path(), "one")).unwrap();
+    let mut client = Client::open(
+        Repository::Inventory,
+        &fleet.root(Repository::Inventory),
+        &below(site.directory.path(), "one"),
+    )
+    .unwrap();
     let begun = Instant::now();
     let old = fetch(&mut client, &one).await;
     println!("{nodes} nodes: {} B, {} B stored, whole in {:?}", old.len(), first.stored, begun.elapsed());
@@ -52,7 +57,10 @@ async fn three_changes_among_many_nodes_are_a_few_kilobytes() {
     let new = fetch(&mut client, &one).await;
     let applied = begun.elapsed();
     let size = pushed.differences[0].2;
-    println!("three changes: difference of {size} B, pushed in {made:?}, verified and applied in {applied:?}, head {} B", pushed.head);
+    println!(
+        "three changes: difference of {size} B, pushed in {made:?}, verified and applied in {applied:?}, head {} B",
+        pushed.head
+    );
     assert_eq!(new, fleet.bundle(Repository::Inventory).into_bytes());
     assert!(size <= 8 << 10, "{size}");
     assert!(applied < bulkhead_testkit::lab::slower(std::time::Duration::from_secs(1)), "{applied:?}");
@@ -67,7 +75,12 @@ async fn three_changes_among_many_nodes_are_a_few_kilobytes() {
         Some(base)
     };
     let two = Arc::new(Channel::new(site.settings(None, "two")).unwrap().with_kept(lying));
-    let mut client = Client::open(Repository::Inventory, &fleet.root(Repository::Inventory), &below(site.directory.path(), "two")).unwrap();
+    let mut client = Client::open(
+        Repository::Inventory,
+        &fleet.root(Repository::Inventory),
+        &below(site.directory.path(), "two"),
+    )
+    .unwrap();
     assert_eq!(fetch(&mut client, &two).await, new);
     assert_eq!((two.counts().fallbacks, two.counts().wholes), (1, 1));
     // What nobody speaks of any more is removed: the third change on, the first inventory is gone.
@@ -75,12 +88,24 @@ async fn three_changes_among_many_nodes_are_a_few_kilobytes() {
         fleet.publish(None, Some(&inventory(nodes + 2 + change, "tag:db")));
         push(&publisher, fleet.path()).await.unwrap();
     }
-    let info = publisher.request("$JS.API.STREAM.INFO.BULKHEAD_FLEET", &[], bytes::Bytes::from_static(b"{\"subjects_filter\":\"fleet.files.>\"}")).await.unwrap();
+    let info = publisher
+        .request(
+            "$JS.API.STREAM.INFO.BULKHEAD_FLEET",
+            &[],
+            bytes::Bytes::from_static(b"{\"subjects_filter\":\"fleet.files.>\"}"),
+        )
+        .await
+        .unwrap();
     let info = String::from_utf8_lossy(&info.payload).into_owned();
     assert!(!info.contains(&format!("parts.{}.", digest(&old))), "{info}");
     // A host that was away for all of it, and has the first one, gets there by one difference.
     let late = channel(&site, &kept);
-    let mut client = Client::open(Repository::Inventory, &fleet.root(Repository::Inventory), &below(site.directory.path(), "late")).unwrap();
+    let mut client = Client::open(
+        Repository::Inventory,
+        &fleet.root(Repository::Inventory),
+        &below(site.directory.path(), "late"),
+    )
+    .unwrap();
     assert_eq!(fetch(&mut client, &late).await, fleet.bundle(Repository::Inventory).into_bytes());
     assert_eq!((late.counts().differences, late.counts().wholes), (1, 0));
 }

@@ -47,12 +47,17 @@ async fn enroller(site: &Site) -> (Arc<List>, tokio::task::JoinHandle<()>) {
 }
 
 /// Enrols, again while the enroller does not listen yet.
-async fn enrol_patiently(invitation: &Invitation, directory: &std::path::Path) -> bulkhead_channel::Credentials {
+async fn enrol_patiently(
+    invitation: &Invitation,
+    directory: &std::path::Path,
+) -> bulkhead_channel::Credentials {
     let until = Instant::now() + SOON;
     loop {
         match enrol(invitation, directory, Some("AAAA".to_owned())).await {
             Ok(credentials) => return credentials,
-            Err(error) => assert!(Instant::now() < until && error.to_string().contains("no enroller"), "{error}"),
+            Err(error) => {
+                assert!(Instant::now() < until && error.to_string().contains("no enroller"), "{error}")
+            }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -78,7 +83,12 @@ async fn of_twenty_who_use_one_invitation_one_is_enrolled() {
             Err(error) => lost.push(error.to_string()),
         }
     }
-    println!("20 races for one invitation: {} enrolled, {} refused, {:?}", won.len(), lost.len(), begun.elapsed());
+    println!(
+        "20 races for one invitation: {} enrolled, {} refused, {:?}",
+        won.len(),
+        lost.len(),
+        begun.elapsed()
+    );
     assert_eq!(won.len(), 1, "{lost:?}");
     assert!(lost.iter().all(|error| error.contains("was used")), "{lost:?}");
     let names: Vec<String> = list.0.lock().unwrap().iter().map(|(node, ..)| node.clone()).collect();
@@ -115,7 +125,9 @@ async fn who_is_removed_is_cut_off_at_once_and_stays_out() {
     assert!(cut < Duration::from_secs(1), "{cut:?}");
 
     // It does not come back: not by itself, not anew, not by its invitation, and not at servers that start again.
-    assert!(agent.connected(Duration::from_secs(1)).await.unwrap_err().to_string().contains("does not accept"));
+    assert!(
+        agent.connected(Duration::from_secs(1)).await.unwrap_err().to_string().contains("does not accept")
+    );
     let again = || Client::new(site.settings(Some(directory.join("fleet.creds")), "")).unwrap();
     assert!(again().connected(Duration::from_secs(2)).await.is_err());
     let other = enrol(&one, &below(site.directory.path(), "thief"), None).await.unwrap_err();

@@ -79,7 +79,8 @@ impl Fleet {
         let online = SecretKey::from_seed(&seed(ONLINE)).public();
         let how = Publication { share: None, fresh: 3_600, now: now() };
         for repository in Repository::ALL {
-            let mut sign = |bytes: &[u8]| Ok(SigningKey::from_bytes(&seed(ONLINE)).sign(bytes).to_bytes().to_vec());
+            let mut sign =
+                |bytes: &[u8]| Ok(SigningKey::from_bytes(&seed(ONLINE)).sign(bytes).to_bytes().to_vec());
             self.tree.publish(repository, &online, &mut sign, how).unwrap();
         }
     }
@@ -91,7 +92,11 @@ pub fn inventory(nodes: usize, tag: &str) -> String {
     for number in 0..nodes {
         let tag = if number < 2 { tag } else { "tag:web" };
         // Unlike each other as keys are.
-        let key: String = (0..43).map(|at| char::from(b'A' + u8::try_from((number * 31 + at * at * 7 + number / (at + 1)) % 26).unwrap())).collect();
+        let key: String = (0..43)
+            .map(|at| {
+                char::from(b'A' + u8::try_from((number * 31 + at * at * 7 + number / (at + 1)) % 26).unwrap())
+            })
+            .collect();
         let comma = if number + 1 == nodes { "" } else { "," };
         text.push_str(&format!(
             "{{\"name\": \"host-{number:06}\", \"key\": \"{key}=\", \"addresses\": [\"100.{}.{}.{}\"], \

@@ -13,7 +13,9 @@ use crate::swarm::{ALONE, Swarm, share};
 
 /// A large policy, so that there is something to fetch in parts after the head.
 fn large(version: usize) -> String {
-    (0..2_000).map(|line| format!("// {version} {line} {:x}\n", (line + 1) * (version + 7) * 2_654_435_761)).collect::<String>()
+    (0..2_000)
+        .map(|line| format!("// {version} {line} {:x}\n", (line + 1) * (version + 7) * 2_654_435_761))
+        .collect::<String>()
         + &policy(version)
 }
 

@@ -20,7 +20,10 @@ async fn an_agent_reads_the_fleets_files_and_appends_to_its_own_evidence_and_not
     let agent = site.agent("oms-9").await;
 
     // What it may.
-    let head = agent.request(&format!("$JS.API.DIRECT.GET.{FILES}.fleet.files.head"), &[], Bytes::new()).await.unwrap();
+    let head = agent
+        .request(&format!("$JS.API.DIRECT.GET.{FILES}.fleet.files.head"), &[], Bytes::new())
+        .await
+        .unwrap();
     assert_eq!(head.header("Nats-Subject"), Some("fleet.files.head"));
     assert_eq!(append(&agent, "oms-9", 0, Bytes::from_static(b"e")).await.unwrap(), Appended::Stored(1));
 

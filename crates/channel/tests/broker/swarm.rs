@@ -29,14 +29,19 @@ async fn read(channel: &Channel) -> Result<String, String> {
         let bytes = channel.file(&path, 16 << 20).await.map_err(|error| error.to_string())?;
         bytes.ok_or_else(|| format!("{path} is not there"))
     };
-    let json = |bytes: Vec<u8>| serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|error| error.to_string());
+    let json = |bytes: Vec<u8>| {
+        serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|error| error.to_string())
+    };
     let version = |of: &serde_json::Value, role: &str| of["signed"]["meta"][role]["version"].to_string();
     let timestamp = json(file("policy/metadata/timestamp.json".to_owned()).await?)?;
     let snapshot = format!("policy/metadata/{}.snapshot.json", version(&timestamp, "snapshot.json"));
     let snapshot = json(file(snapshot).await?)?;
     let targets = format!("policy/metadata/{}.targets.json", version(&snapshot, "targets.json"));
     let targets = json(file(targets).await?)?;
-    let wanted = targets["signed"]["targets"]["policy.hujson"]["hashes"]["sha256"].as_str().unwrap_or_default().to_owned();
+    let wanted = targets["signed"]["targets"]["policy.hujson"]["hashes"]["sha256"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let bundle = file(Repository::Policy.bundle(&wanted)).await?;
     if digest(&bundle) == wanted { Ok(wanted) } else { Err("another bundle than was signed".to_owned()) }
 }
@@ -125,7 +130,12 @@ async fn host(
 }
 
 pub fn share(times: &[Duration], of: f64) -> Duration {
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an index"
+    )]
     let at = ((times.len() - 1) as f64 * of) as usize;
     times[at]
 }

@@ -5,8 +5,8 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use bulkhead_channel::{Body, Channel, File, Head, Settings, compress, difference, digest};
@@ -86,7 +86,8 @@ fn of_parts(file: &[u8]) -> Head {
         to: digest(file),
         body: Body::Parts { count: 1, bytes: difference(BASE, file).unwrap().len() as u64 },
     };
-    let file = File { sha256: digest(file), length: file.len() as u64, body: Body::Parts { count: 1, bytes } };
+    let file =
+        File { sha256: digest(file), length: file.len() as u64, body: Body::Parts { count: 1, bytes } };
     Head { made: 1, files: [(PATH.to_owned(), file)].into(), differences: vec![way] }
 }
 
@@ -141,7 +142,9 @@ async fn serve(stream: TcpStream, malice: Malice, sent: &AtomicU64) -> std::io::
                         return flood(stream, &[b'x'; 65_536], sent).await;
                     }
                     Malice::Overflow => {
-                        stream.write_all(format!("MSG {reply} 1 18446744073709551615\r\n").as_bytes()).await?;
+                        stream
+                            .write_all(format!("MSG {reply} 1 18446744073709551615\r\n").as_bytes())
+                            .await?;
                     }
                     Malice::Drip => loop {
                         stream.write_all(b"M").await?;
@@ -155,7 +158,8 @@ async fn serve(stream: TcpStream, malice: Malice, sent: &AtomicU64) -> std::io::
                         }
                     }
                     Malice::Swapped => {
-                        let other = message(reply, "1", "fleet.files.other", &honest(&truth).write().unwrap());
+                        let other =
+                            message(reply, "1", "fleet.files.other", &honest(&truth).write().unwrap());
                         stream.write_all(&other).await?;
                     }
                     Malice::Bomb => {
@@ -167,7 +171,8 @@ async fn serve(stream: TcpStream, malice: Malice, sent: &AtomicU64) -> std::io::
                     // A part that is as long as it should be, and is nothing.
                     Malice::Lies => {
                         let head = of_parts(&truth);
-                        let body = if of.contains('-') { &head.differences[0].body } else { &head.files[PATH].body };
+                        let body =
+                            if of.contains('-') { &head.differences[0].body } else { &head.files[PATH].body };
                         let Body::Parts { bytes, .. } = body else { unreachable!() };
                         stream.write_all(&answer(&vec![0x28; usize::try_from(*bytes).unwrap()])).await?;
                     }

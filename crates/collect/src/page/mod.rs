@@ -17,8 +17,7 @@ const MOST_NODES: usize = 2000;
 const MOST_TROUBLES: usize = 8;
 
 /// What a browser may do with the page: show it.
-pub(crate) const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+pub(crate) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page's HTML. It loads itself anew each half minute.
 #[must_use]

@@ -139,9 +139,8 @@ fn every_reason_is_told() {
     let checkpoint = host.log.note().unwrap();
     assert!(matches!(Batch::read(&wrap(&checkpoint, &content).unwrap()), Err(Malformed::Unsigned(_))));
     // What the host itself signs is bounded, too.
-    let read = |change: &dyn Fn(&mut serde_json::Value)| {
-        Batch::read(&signed(&host, &with_head(&content, change)))
-    };
+    let read =
+        |change: &dyn Fn(&mut serde_json::Value)| Batch::read(&signed(&host, &with_head(&content, change)));
     assert!(matches!(read(&|head| head["records"] = 11.into()), Err(Malformed::Length("records"))));
     assert!(matches!(read(&|head| head["records"] = 9.into()), Err(Malformed::Length(_))));
     assert!(matches!(read(&|head| head["records"] = u64::MAX.into()), Err(Malformed::TooMany(_))));
@@ -152,7 +151,10 @@ fn every_reason_is_told() {
     assert!(matches!(read(&|head| head["node"] = "".into()), Err(Malformed::Head(_))));
     assert!(matches!(read(&|head| head["node"] = "a\nb".into()), Err(Malformed::Head(_))));
     assert!(matches!(read(&|head| head["node"] = "/".repeat(100).into()), Err(Malformed::Head(_))));
-    assert!(matches!(read(&|head| head["checkpoint"] = "x".repeat(20_000).into()), Err(Malformed::TooMany(_))));
+    assert!(matches!(
+        read(&|head| head["checkpoint"] = "x".repeat(20_000).into()),
+        Err(Malformed::TooMany(_))
+    ));
     let long = |head: &mut serde_json::Value| head["report"]["version"] = "x".repeat(513).into();
     assert!(matches!(read(&long), Err(Malformed::TooMany(_))));
     let many = |head: &mut serde_json::Value| head["report"]["gaps"] = vec!["x"; 33].into();

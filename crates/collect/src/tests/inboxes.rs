@@ -7,7 +7,8 @@ use super::{Host, assert_whole, kind, store};
 use crate::{Given, Inbox, Outbox, Outcome};
 
 fn files(directory: &Path) -> Vec<String> {
-    let names = fs::read_dir(directory).unwrap().map(|found| found.unwrap().file_name().into_string().unwrap());
+    let names =
+        fs::read_dir(directory).unwrap().map(|found| found.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names.filter(|name| !name.contains("stands")).collect();
     names.sort();
     names

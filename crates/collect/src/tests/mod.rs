@@ -30,7 +30,11 @@ impl Host {
             state: State::Enforced,
             generation: 7,
             policy: Bundle { version: Some(3), sha256: Some("ab".repeat(32)) },
-            denied: vec![Denied { direction: "ingress".to_owned(), reason: "no_rule".to_owned(), packets: 12 }],
+            denied: vec![Denied {
+                direction: "ingress".to_owned(),
+                reason: "no_rule".to_owned(),
+                packets: 12,
+            }],
             ..Report::default()
         };
         Self { node: node.to_owned(), directory, log, made: 1_800_000_000_000_000_000, report }
