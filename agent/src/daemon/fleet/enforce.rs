@@ -80,7 +80,8 @@ pub(super) fn enforce<D: Dataplane>(
     inputs.signed = signed;
     let asker = asker(bundles);
     origin::note(enforcer, &mut inputs, Action::Apply, &asker);
-    let (staged, number) = (enforcer.live().ledger.staged, generation(enforcer));
+    let staged = enforcer.live().ledger.staged;
+    let number = generation(enforcer);
     let applied = change::change(enforcer, Disk::First, inputs, staged, |ledger, _, is_same| {
         Ok(ledger.succeeded(Pending::within(Some(seconds)), is_same))
     })?;
