@@ -120,6 +120,8 @@ impl Cli {
         match self.command {
             #[cfg(feature = "agent")]
             Command::Agent(AgentCommand::Run(_)) => true,
+            #[cfg(feature = "agent")]
+            Command::Agent(AgentCommand::Fleet(fleet)) => fleet.serves(),
             #[cfg(feature = "tunnel")]
             Command::Tunnel(_) => true,
             _ => false,

@@ -24,6 +24,7 @@ mod standing;
 mod store;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 pub use batch::{Batch, MOST_BATCH, Malformed, Sealed, seal};
 pub use directory::{Given, Inbox, Outbox};
@@ -33,3 +34,4 @@ pub use report::{Bundle, Denied, Report, Review, State};
 pub use serve::router;
 pub use standing::{Fleet, Limits, Standing, Trouble};
 pub use store::{Outcome, Settings, Store, acknowledge, read};
+pub use witness::witness;

@@ -11,6 +11,7 @@ mod allowed;
 mod anchored;
 mod bound;
 mod checked;
+mod collected;
 mod coming;
 mod confirm;
 mod containers;

@@ -50,7 +50,7 @@ const RPM_VERSION: &str = "0.21.1";
 type Package = (&'static str, &'static str);
 
 /// What compiling for the host, and the tests, call.
-const EVERYWHERE: [Package; 15] = [
+const EVERYWHERE: [Package; 16] = [
     ("gcc", "/usr/bin/cc"),
     ("libc6-dev", "/usr/include/stdlib.h"),
     ("iproute2", "/usr/sbin/ip"),
@@ -66,6 +66,7 @@ const EVERYWHERE: [Package; 15] = [
     ("python3-pip", "/usr/bin/pip3"),
     ("nginx-light", "/usr/sbin/nginx"),
     ("postgresql-15", "/usr/lib/postgresql/15/bin/postgres"),
+    ("chromium", "/usr/bin/chromium"),
 ];
 
 /// The schemas that tests hold exported records against.

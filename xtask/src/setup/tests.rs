@@ -24,7 +24,7 @@ struct Fake {
     said: Vec<String>,
 }
 
-const BRINGS: [(&str, &[&str]); 31] = [
+const BRINGS: [(&str, &[&str]); 32] = [
     ("gcc", &["/usr/bin/cc"]),
     ("libc6-dev", &["/usr/include/stdlib.h"]),
     ("iproute2", &["/usr/sbin/ip"]),
@@ -39,6 +39,7 @@ const BRINGS: [(&str, &[&str]); 31] = [
     ("python3-pip", &["/usr/bin/pip3"]),
     ("nginx-light", &["/usr/sbin/nginx"]),
     ("postgresql-15", &["/usr/lib/postgresql/15/bin/postgres"]),
+    ("chromium", &["/usr/bin/chromium"]),
     ("xdp-tools", &["/usr/sbin/xdp-filter"]),
     ("iptables", &["/usr/sbin/iptables"]),
     ("ipset", &["/usr/sbin/ipset"]),
@@ -169,7 +170,7 @@ fn a_bare_machine_is_set_up_in_order() {
             "apt-get update",
             "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends --no-remove \
              gcc libc6-dev iproute2 nftables e2fsprogs prometheus openssl rsyslog rsyslog-gnutls wireguard-tools golang-go golang-golang-x-mod-dev \
-             python3-pip nginx-light postgresql-15 \
+             python3-pip nginx-light postgresql-15 chromium \
              rustc-web libstd-rust-web-dev-bpf llvm-22-dev libpolly-22-dev zlib1g-dev libzstd-dev",
             "LLVM_PREFIX=/usr/lib/llvm-22 cargo install --locked --force --no-default-features \
              --features llvm-22 bpf-linker@0.13.0",

@@ -1,7 +1,10 @@
 //! `bulkhead fleet`: one policy and one inventory for many hosts. One module a subcommand.
 
+mod acknowledge;
 mod bundle;
+mod collect;
 mod diff;
+mod hosts;
 mod init;
 mod publish;
 mod resume;
@@ -40,9 +43,16 @@ enum FleetCommand {
     Status(status::Status),
     Diff(diff::Diff),
     Resume(resume::Resume),
+    Collect(collect::Collect),
+    Acknowledge(acknowledge::Acknowledge),
 }
 
 impl Fleet {
+    /// Whether the process serves until it is ended.
+    pub fn serves(&self) -> bool {
+        matches!(self.command, FleetCommand::Collect(_))
+    }
+
     pub fn run(self, global: &Global) -> anyhow::Result<Answer> {
         match self.command {
             FleetCommand::Init(command) => command.run(global),
@@ -52,6 +62,8 @@ impl Fleet {
             FleetCommand::Status(command) => command.run(global),
             FleetCommand::Diff(command) => command.run(global),
             FleetCommand::Resume(command) => command.run(global),
+            FleetCommand::Collect(command) => command.run(),
+            FleetCommand::Acknowledge(command) => command.run(),
         }
     }
 }

@@ -1,24 +1,38 @@
-//! `bulkhead fleet status`: what a fleet directory is at.
+//! `bulkhead fleet status`: what a fleet directory is at, or how its hosts stand.
 
 use std::path::PathBuf;
 
+use bulkhead_collect::Limits;
 use bulkhead_fleet::{Repository, Standing, Tree};
 
-use super::wrong;
+use super::collect::STORE;
+use super::{hosts, wrong};
 use crate::exit::Answer;
 use crate::global::Global;
 
-/// Show what is published, who signed it, and what waits for whom.
+/// Show what is published and who signed it, or how all hosts stand.
+///
+/// Of hosts it says who runs what, and who is unenforced, behind, silent or has rolled back, by what a collector has on
+/// this machine, whether it runs or not. Exit 1 then if anything is wrong with a host.
 #[derive(Debug, clap::Args)]
 pub struct Status {
-    /// The fleet directory.
-    #[arg(value_name = "DIRECTORY")]
-    directory: PathBuf,
+    /// The fleet directory; without it hosts are shown.
+    #[arg(value_name = "DIRECTORY", conflicts_with_all = ["collected", "silent_after"])]
+    directory: Option<PathBuf>,
+    /// Where the collector keeps what came.
+    #[arg(long, value_name = "DIR", default_value = STORE)]
+    collected: PathBuf,
+    /// Seconds without a report after which a node is silent.
+    #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().silent_seconds)]
+    silent_after: u64,
 }
 
 impl Status {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let tree = Tree::new(&self.directory);
+        let Some(directory) = &self.directory else {
+            return hosts::run(&self.collected, self.silent_after, global.json);
+        };
+        let tree = Tree::new(directory);
         let [policy, inventory] = Repository::ALL.map(|repository| tree.standing(repository));
         let standings = [policy.map_err(wrong)?, inventory.map_err(wrong)?];
         if global.json {
