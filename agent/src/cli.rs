@@ -117,7 +117,7 @@ impl Cli {
 
     /// Whether the process serves until it is ended: a closed standard output does not end it.
     pub fn serves(&self) -> bool {
-        match self.command {
+        match &self.command {
             #[cfg(feature = "agent")]
             Command::Agent(AgentCommand::Run(_)) => true,
             #[cfg(feature = "agent")]
