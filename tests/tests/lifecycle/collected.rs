@@ -111,15 +111,6 @@ fn run(bulkhead: &Path, words: &[&str]) -> Output {
     Command::new(bulkhead).args(words).output().unwrap()
 }
 
-/// Drops of the stranger's attempts on a port that records tell of, as (events, packets).
-fn drops(records: &[Value], port: u16) -> usize {
-    let is = |record: &&Value| {
-        let event = &record["event"];
-        event["kind"] == "drop" && event.to_string().contains(&format!(":{port}"))
-    };
-    records.iter().filter(is).count()
-}
-
 fn configure(site: &Site, collector: &Collector, more: &str) {
     let section = format!(
         "[events]\nattest_seconds = 1\n[collector]\ndirectory = \"{}\"\nevery_seconds = 2\n{more}",
@@ -188,7 +179,6 @@ fn denied_packets_arrive_at_the_collector_whenever_it_is_killed() {
     assert!(site.is_denied("client", 8081));
     std::thread::sleep(Duration::from_secs(2));
     let records = assert_whole(&site, &collector);
-    assert!(drops(&records, 8080) + drops(&records, 8081) > 0 || records.len() > denied, "{records:?}");
     let told = records.iter().filter(|record| record["event"].to_string().contains("no_rule")).count();
     assert!(told >= denied, "{told} of {denied}: {records:?}");
     // An agent that was killed goes on where the collector is.

@@ -16,6 +16,7 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::broker_inbox::{BrokerInbox, is_passing};
 use crate::exit::{Answer, Usage};
 
 /// Where a collector keeps what it has, unless it is told otherwise.
@@ -34,8 +35,19 @@ const PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug, clap::Args)]
 pub struct Collect {
     /// The directory where hosts leave batches.
-    #[arg(long, value_name = "DIR")]
-    from: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "servers", conflicts_with = "servers")]
+    from: Option<PathBuf>,
+    /// A server that hosts send batches to, such as tls://nats-1:4222.
+    ///
+    /// Again for others of the same cluster.
+    #[arg(long = "server", value_name = "URL", requires = "credentials")]
+    servers: Vec<String>,
+    /// The collector's credentials at the servers.
+    #[arg(long, value_name = "FILE", requires = "servers")]
+    credentials: Option<PathBuf>,
+    /// Certificates to trust servers by [default: the system's].
+    #[arg(long, value_name = "FILE", requires = "servers")]
+    ca: Option<PathBuf>,
     /// Where to keep what comes.
     #[arg(long, value_name = "DIR", default_value = STORE)]
     store: PathBuf,
@@ -74,8 +86,8 @@ impl Collect {
                 tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
             )
             .init();
-        if !self.from.is_dir() {
-            let words = format!("{}: no directory; make it, and let hosts write there", self.from.display());
+        if let Some(from) = self.from.as_ref().filter(|from| !from.is_dir()) {
+            let words = format!("{}: no directory; make it, and let hosts write there", from.display());
             return Err(Usage(words).into());
         }
         let keys = self.keys.as_deref().map(read_keys).transpose()?.unwrap_or_default();
@@ -108,8 +120,16 @@ impl Collect {
         let ended = Arc::new(AtomicBool::new(false));
         let limits = Limits { silent_seconds: self.silent_after };
         let routes = router(store.clone(), limits, self.names);
-        let (inbox, threads, told) = (Inbox::new(&self.from), self.threads, ended.clone());
-        let take = tokio::task::spawn_blocking(move || take_until(&inbox, &store, threads, &told));
+        let inbox = match (self.from, self.credentials) {
+            (Some(from), _) => From::Directory(Inbox::new(&from), self.threads),
+            (None, Some(credentials)) => {
+                let opened = BrokerInbox::open(&self.servers, &credentials, self.ca.as_deref(), &store);
+                From::Servers(opened.context("connecting to the servers")?)
+            }
+            (None, None) => return Err(Usage("--from or --server: say where batches come from".to_owned()).into()),
+        };
+        let told = ended.clone();
+        let take = tokio::task::spawn_blocking(move || take_until(inbox, &store, &told));
         let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
         // Without a service manager nobody hears it.
@@ -126,11 +146,28 @@ impl Collect {
     }
 }
 
+/// Where batches come from.
+enum From {
+    /// A directory, by so many threads.
+    Directory(Inbox, usize),
+    /// Servers.
+    Servers(BrokerInbox),
+}
+
+impl From {
+    fn turn(&mut self, store: &Store) -> io::Result<usize> {
+        match self {
+            Self::Directory(inbox, threads) => inbox.turn(store, *threads, &tell),
+            Self::Servers(inbox) => inbox.turn(store, &tell),
+        }
+    }
+}
+
 /// Takes batches until it is told to end.
-fn take_until(inbox: &Inbox, store: &Store, threads: usize, ended: &AtomicBool) {
+fn take_until(mut inbox: From, store: &Store, ended: &AtomicBool) {
     let mut problem = None;
     while !ended.load(Ordering::Relaxed) {
-        match inbox.turn(store, threads, &tell) {
+        match inbox.turn(store) {
             Ok(taken) => {
                 if problem.take().is_some() {
                     tracing::info!("takes batches again");
@@ -145,7 +182,7 @@ fn take_until(inbox: &Inbox, store: &Store, threads: usize, ended: &AtomicBool) 
                     tracing::error!("batches stay where they are: {words}");
                 }
                 problem = Some(words);
-                std::thread::sleep(PAUSE);
+                std::thread::sleep(if is_passing(&error) { LOOK } else { PAUSE });
             }
         }
     }

@@ -1,10 +1,12 @@
 //! What takes a batch to a collector.
 
 use std::io;
+use std::path::Path;
 
 use bulkhead_collect::{Given, Outbox, Sealed};
 
-use crate::config::Collector;
+use super::broker::Broker;
+use crate::config::{Collector, Fleet};
 
 /// A way to a collector. One batch is on it at a time.
 pub trait Carrier: Send {
@@ -29,9 +31,15 @@ impl Carrier for Outbox {
 ///
 /// # Errors
 /// If it is not there.
-pub fn open(settings: &Collector, node: &str) -> io::Result<Box<dyn Carrier>> {
-    match &settings.directory {
-        Some(directory) => Ok(Box::new(Outbox::open(directory, node)?)),
-        None => Err(io::Error::other("no directory of a collector")),
+pub fn open(
+    settings: &Collector,
+    fleet: Option<&Fleet>,
+    state: &Path,
+    node: &str,
+) -> io::Result<Box<dyn Carrier>> {
+    match (&settings.directory, fleet) {
+        (Some(directory), _) => Ok(Box::new(Outbox::open(directory, node)?)),
+        (None, Some(fleet)) => Ok(Box::new(Broker::open(fleet, state, node)?)),
+        (None, None) => Err(io::Error::other("agent.toml names no directory and no servers")),
     }
 }

@@ -3,6 +3,7 @@
 //! A thread of its own reads the log on disk and has one batch on its way at a time: however long nobody collects,
 //! nothing waits for it, and what was written meanwhile is read from the disk once somebody does.
 
+mod broker;
 mod carrier;
 mod progress;
 mod report;
@@ -21,7 +22,7 @@ use bulkhead_tlog::Reader;
 use self::carrier::Carrier;
 use self::progress::{Place, Progress};
 use self::report::Reporter;
-use crate::config::Collector;
+use crate::config::{Collector, Fleet};
 use crate::daemon::clock::wall_time;
 use crate::daemon::state::Enforcer;
 use crate::daemon::threads;
@@ -56,6 +57,8 @@ pub fn start(enforcer: &Arc<Enforcer>) -> io::Result<Option<Upstream>> {
         place: Place::new(state),
         progress: Progress::default(),
         settings,
+        fleet: enforcer.setup.config.fleet.clone(),
+        state: state.clone(),
         reporter: Reporter::new(enforcer.clone()),
         carrier: None,
         given: None,
@@ -82,6 +85,8 @@ struct Sending {
     place: Place,
     progress: Progress,
     settings: Collector,
+    fleet: Option<Fleet>,
+    state: PathBuf,
     reporter: Reporter,
     carrier: Option<Box<dyn Carrier>>,
     /// The batch on its way: when it was given, where it ends, and how many records there were.
@@ -124,7 +129,7 @@ impl Sending {
     fn turn(&mut self, is_last: bool) -> io::Result<Duration> {
         let carrier = match &mut self.carrier {
             Some(carrier) => carrier,
-            None => self.carrier.insert(carrier::open(&self.settings, &self.node)?),
+            None => self.carrier.insert(carrier::open(&self.settings, self.fleet.as_ref(), &self.state, &self.node)?),
         };
         let waits = match carrier.look()? {
             Given::Waits => true,
