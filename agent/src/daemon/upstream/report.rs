@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_abi::{Action, Reason};
-use bulkhead_api::status::{ReasonCount, Status};
+use bulkhead_api::status::{FleetBundle, ReasonCount, Status};
 use bulkhead_collect::{Bundle, Denied, Report, Review, State};
 use bulkhead_events::Facts as _;
 use bulkhead_policy::diagnostic::Findings;
@@ -59,20 +59,36 @@ impl Reporter {
         let generation = if self.enforcer.live().detached { 0 } else { generation };
         let files = self.enforcer.shared.facts.files(generation);
         let (policy, inventory) = files.map(|files| (files.policy, files.inventory)).unzip();
-        let bundle = |sha256| Bundle { version: None, sha256 };
         let agent = status.agent.as_ref();
+        let fleet = agent.and_then(|agent| agent.fleet.as_ref());
+        let of_fleet = fleet.and_then(|fleet| fleet.enforced.as_ref());
+        let bundle = |sha256: Option<String>, signed: Option<&FleetBundle>| {
+            // The fleet's is what was signed; a grant or a source makes another file of it.
+            let signed = signed.map(|signed| (Some(signed.version), Some(signed.digest.clone())));
+            let (version, sha256) = signed.unwrap_or((None, sha256));
+            Bundle { version, sha256 }
+        };
+        let enforced = of_fleet.map_or(0, |bundles| bundles.policy.version);
+        let last = fleet.and_then(|fleet| fleet.refused.first());
+        let given_up = last.filter(|last| last.gone_back && last.what.starts_with("policy"));
+        let given_up = given_up.and_then(|last| version(&last.what)).filter(|version| *version > enforced);
+        let refused = last.filter(|last| given_up.is_none() && version(&last.what).is_none_or(|of| of > enforced));
         let unenforced = agent.iter().flat_map(|agent| agent.unenforced.values());
         Report {
             version: VERSION.to_owned(),
             state: state(status.state),
             generation,
-            policy: bundle(policy),
-            inventory: bundle(inventory),
+            policy: bundle(policy, of_fleet.map(|bundles| &bundles.policy)),
+            inventory: bundle(inventory, of_fleet.map(|bundles| &bundles.inventory)),
             gaps: status.problems.clone(),
             unenforced_seconds: unenforced.copied().fold(0.0, f64::max) as u64,
-            refusal: None,
-            rolled_back: None,
-            verified: None,
+            refusal: fleet
+                .and_then(|fleet| fleet.problem.clone().or(fleet.local.clone()))
+                .or(refused.map(|refused| format!("{}: {}", refused.what, refused.why))),
+            rolled_back: given_up,
+            verified: fleet
+                .and_then(|fleet| fleet.checked_seconds)
+                .map(|seconds| wall_time().saturating_sub(seconds.saturating_mul(1_000_000_000))),
             denied: denied(status.reasons.iter().chain(&status.guard)),
             review: self.review(generation),
             alarms: agent
@@ -111,6 +127,11 @@ impl Reporter {
         }
         Some(review)
     }
+}
+
+/// The version in the name of what was refused, such as `policy 3`.
+fn version(what: &str) -> Option<u64> {
+    what.split(|byte: char| !byte.is_ascii_digit()).find_map(|digits| digits.parse().ok())
 }
 
 fn state(state: bulkhead_api::status::State) -> State {
