@@ -144,12 +144,28 @@ impl Store {
             }
         };
         match taken {
-            Ok((records, new)) => Ok(Outcome::Taken { node: batch.node, records, new }),
+            Ok((records, new)) => {
+                if new != 0 {
+                    self.close_gap(&batch.node, &directory)?;
+                }
+                Ok(Outcome::Taken { node: batch.node, records, new })
+            }
             Err((kind, detail, records)) => {
                 self.refuse(Some(&batch.node), kind, detail.clone())?;
                 Ok(Outcome::Refused { node: Some(batch.node), kind, detail, records: Some(records) })
             }
         }
+    }
+
+    /// Forgets that records were missing: those that came now follow those that are here, so none is any more.
+    fn close_gap(&self, node: &str, directory: &Path) -> io::Result<()> {
+        let mut standings = held(&self.standings);
+        if let Some(standing) = standings.get_mut(node)
+            && standing.findings.remove(&FindingKind::Gap).is_some()
+        {
+            node::keep_findings(directory, &standing.findings)?;
+        }
+        Ok(())
     }
 
     /// Notes what a node has said last. One that has said nothing is none.
