@@ -35,7 +35,7 @@ pub mod tls;
 #[cfg(test)]
 mod transitions;
 mod trust;
-mod upstream;
+pub mod upstream;
 pub mod workloads;
 
 use std::convert::Infallible;

@@ -25,8 +25,17 @@ fn tell(store: &Store, root: &Path, node: &str, made: u64, report: &Report) {
 fn chromium(profile: &Path, words: &[&str]) -> String {
     let mut command = Command::new("timeout");
     // Root has no sandbox, and a container little shared memory.
-    command.args(["120", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]);
-    command.arg(format!("--user-data-dir={}", profile.display())).args(["--no-first-run", "--window-size=1280,1600"]);
+    command.args([
+        "120",
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+    ]);
+    command
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .args(["--no-first-run", "--window-size=1280,1600"]);
     let output = command.args(words).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -91,7 +100,9 @@ async fn another_name_reads_nothing() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let names = vec!["fleet.example".to_owned()];
-    tokio::spawn(async move { axum::serve(listener, router(store, Limits::default(), names)).await.unwrap() });
+    tokio::spawn(
+        async move { axum::serve(listener, router(store, Limits::default(), names)).await.unwrap() },
+    );
     for (method, path, host, expected) in [
         ("GET", "/", "localhost:8480", "200"),
         ("GET", "/status.json", "127.0.0.1", "200"),

@@ -26,7 +26,8 @@ fn main() {
 
 fn collect(from: &Path, to: &Path) {
     let key = witness(to, "collector.test").unwrap();
-    let store = Store::open(to, Settings { witness: Some(key), most_nodes: 100, ..Settings::default() }).unwrap();
+    let store =
+        Store::open(to, Settings { witness: Some(key), most_nodes: 100, ..Settings::default() }).unwrap();
     let inbox = Inbox::new(from);
     loop {
         if inbox.turn(&store, 3, &|_, _| ()).unwrap() == 0 {

@@ -351,7 +351,10 @@ impl Mirror {
         for (tile, bytes) in &new.files {
             batch.write(&tile.path(), bytes)?;
         }
-        for tile in tile::partials(new.edge.size()) {
+        let stood = self.edge.size();
+        // A file is written once: what is there is a part of what stands, and a kill would leave half of it.
+        let there = [tile::partials(stood), tile::partials(self.signed.size)].concat();
+        for tile in tile::partials(new.edge.size()).into_iter().filter(|tile| !there.contains(tile)) {
             match tile.row {
                 Row::Entries => batch.write(&tile.path(), &new.unfinished)?,
                 Row::Level(level) => batch.write(&tile.path(), &tile::encode(new.edge.level(level)))?,
@@ -360,7 +363,7 @@ impl Mirror {
         for (index, entry) in &new.rotations {
             batch.write(&Path::new(ROTATIONS).join(index.to_string()), entry)?;
         }
-        let skipped = part.from..new.first.unwrap_or(0);
+        let skipped = stood..new.first.unwrap_or(0);
         for (index, note) in part.rotations.iter().filter(|(index, _)| skipped.contains(index)) {
             batch.write(&Path::new(ROTATIONS).join(index.to_string()), note.to_string().as_bytes())?;
         }
@@ -368,7 +371,6 @@ impl Mirror {
         if let (Some(_), Some(note)) = (new.first, &part.pruned) {
             disk::write_durably(&self.directory.join(PRUNED_NEXT), note.to_string().as_bytes(), PUBLIC)?;
         }
-        let stood = self.edge.size();
         (self.edge, self.unfinished) = (new.edge, new.unfinished);
         if self.edge.size() == checkpoint.size {
             return self.sign(part, checkpoint, keys, stood);

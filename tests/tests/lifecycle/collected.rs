@@ -141,7 +141,8 @@ fn assert_whole(site: &Site, collector: &Collector) -> Vec<Value> {
     assert_eq!(records[..own.len()], own[..], "record for record");
     let (log, key) = (collector.node().join("log"), collector.store.join("vkey"));
     let log = log.to_str().unwrap();
-    let verified = run(&collector.bulkhead, &["audit", "verify", "--log", log, "--witness", key.to_str().unwrap()]);
+    let verified =
+        run(&collector.bulkhead, &["audit", "verify", "--log", log, "--witness", key.to_str().unwrap()]);
     let text = String::from_utf8_lossy(&verified.stdout);
     assert_eq!(verified.status.code(), Some(0), "{verified:?}");
     assert!(text.contains("cosigned by collector.test") && text.contains("as it was signed"), "{text}");
@@ -161,7 +162,10 @@ fn denied_packets_arrive_at_the_collector_whenever_it_is_killed() {
     });
     assert_eq!(code, Some(0), "{status}");
     let report = &status["nodes"][0]["heard"]["report"];
-    assert_eq!((report["state"].as_str(), report["policy"]["sha256"].as_str().map(str::len)), (Some("enforced"), Some(64)));
+    assert_eq!(
+        (report["state"].as_str(), report["policy"]["sha256"].as_str().map(str::len)),
+        (Some("enforced"), Some(64))
+    );
     assert_eq!(report["review"]["rules"], 1);
     // Under load, at random moments.
     let mut denied = 1;
@@ -197,7 +201,8 @@ fn the_fleets_status_names_a_host_that_is_not_enforced() {
     configure(&site, &collector, "");
     site.start();
     collector.start();
-    collector.wait_for("it is enforced", |status| status["nodes"][0]["heard"]["report"]["state"] == "enforced");
+    collector
+        .wait_for("it is enforced", |status| status["nodes"][0]["heard"]["report"]["state"] == "enforced");
     site.done(&["apply", "--mode", "audit"]);
     let is_named = |status: &Value| status["nodes"][0]["troubles"][0][0] == "unenforced";
     let (code, status) = collector.wait_for("audit is told of", is_named);

@@ -56,11 +56,7 @@ impl BrokerInbox {
     ///
     /// # Errors
     /// If no server answers, or the store cannot keep it: then it is read again.
-    pub(super) fn turn(
-        &mut self,
-        store: &Store,
-        tell: &dyn Fn(&Path, &Outcome),
-    ) -> io::Result<usize> {
+    pub(super) fn turn(&mut self, store: &Store, tell: &dyn Fn(&Path, &Outcome)) -> io::Result<usize> {
         let mut count = 0;
         while count < 256 {
             let ask = json!({ "seq": self.next, "next_by_subj": "ev.*" }).to_string();
@@ -113,7 +109,10 @@ impl BrokerInbox {
         if let Some(last) = info["state"]["last_seq"].as_u64()
             && last.saturating_add(1) < self.next
         {
-            tracing::warn!("the servers have {last} batches, and {} were read: all are read again", self.next - 1);
+            tracing::warn!(
+                "the servers have {last} batches, and {} were read: all are read again",
+                self.next - 1
+            );
             self.next = 1;
             self.note(store)?;
         }
@@ -141,9 +140,20 @@ fn node(word: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_channel::token;
+    use std::fs;
+    use std::path::Path;
+    use std::time::Duration;
 
-    use super::node;
+    use bulkhead_channel::{Account, Client, Settings, prepare, token};
+    use bulkhead_collect::{Given, Outcome, Report, Store, seal};
+    use bulkhead_http::Tls;
+    use bulkhead_testkit::nats::{Cluster, Plan};
+    use bulkhead_tlog::{Log, Options};
+
+    use super::{BrokerInbox, node};
+    use crate::config::{Fleet, FleetFrom};
+    use crate::daemon::upstream::broker::Broker;
+    use crate::daemon::upstream::carrier::Carrier as _;
 
     #[test]
     fn a_subject_names_one_node() {
@@ -153,5 +163,121 @@ mod tests {
         for word in ["a.b", "=4", "=zz", "=41"] {
             assert_eq!(node(word), None, "{word}");
         }
+    }
+
+    /// A host with a log, and its way to the servers.
+    struct Host {
+        name: &'static str,
+        log: Log,
+        broker: Broker,
+        next: u64,
+        made: u64,
+    }
+
+    impl Host {
+        fn open(name: &'static str, root: &Path, fleet: &Fleet) -> Self {
+            let state = root.join(name);
+            fs::create_dir_all(&state).unwrap();
+            let log = Log::open(&state.join("log"), &Options::new(format!("bulkhead/{name}"))).unwrap().0;
+            Self { name, log, broker: Broker::open(fleet, &state, name).unwrap(), next: 0, made: 1 }
+        }
+
+        /// Writes records and sends them, from `next` on.
+        fn send(&mut self, records: u64) {
+            for _ in 0..records {
+                self.log.append(format!("{{\"sequence\":{}}}", self.log.size()).as_bytes()).unwrap();
+            }
+            self.log.checkpoint().unwrap();
+            self.made += 1;
+            let sealed =
+                seal(self.log.directory(), self.name, self.made, self.next, &Report::default()).unwrap();
+            self.broker.give(self.made, &sealed).unwrap();
+            for _ in 0..100 {
+                if self.broker.look().unwrap() != Given::Waits {
+                    self.next = sealed.end;
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            panic!("{}: the servers take nothing", self.name);
+        }
+    }
+
+    /// Two hosts with credentials of their own, one server with TLS: what they send arrives once, over new processes at
+    /// both ends, and one cannot speak as the other.
+    #[test]
+    fn batches_go_over_the_fleets_servers() {
+        let root = tempfile::tempdir().unwrap();
+        let account = Account::create(&root.path().join("account")).unwrap();
+        let include = Some(account.server_configuration().unwrap());
+        let cluster = Cluster::start(Plan { is_tls: true, include, ..Plan::open(1) }, None).unwrap();
+        let service = |name: &str| root.path().join(format!("account/{name}.creds"));
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let tls = Tls { ca: cluster.ca(), identity: None };
+            let settings = Settings {
+                servers: cluster.urls(),
+                credentials: Some(service("publisher")),
+                tls,
+                name: String::new(),
+            };
+            let publisher = Client::new(settings).unwrap();
+            publisher.connected(Duration::from_secs(20)).await.unwrap();
+            prepare(&publisher, 1).await.unwrap();
+        });
+        let fleet = |name: &str| {
+            let credentials = root.path().join(format!("{name}.creds"));
+            account.agent_credentials(name).unwrap().write(&credentials).unwrap();
+            let from = FleetFrom::Servers { servers: cluster.urls(), credentials, ca: cluster.ca() };
+            Fleet {
+                policy_root: "".into(),
+                inventory_root: "".into(),
+                from,
+                every: Duration::from_secs(30),
+                confirm_seconds: 30,
+                health: Vec::new(),
+            }
+        };
+        let (first, second) = (fleet("db.1"), fleet("web-1"));
+        let mut hosts = [Host::open("db.1", root.path(), &first), Host::open("web-1", root.path(), &second)];
+        let settings = || bulkhead_collect::Settings { most_nodes: 10, ..Default::default() };
+        let stored = root.path().join("store");
+        let told = std::cell::RefCell::new(Vec::new());
+        let collect = || {
+            let store = Store::open(&stored, settings()).unwrap();
+            let ca = cluster.ca();
+            let _on = runtime.enter();
+            let mut inbox =
+                BrokerInbox::open(&cluster.urls(), &service("collector"), ca.as_deref(), &store).unwrap();
+            runtime.block_on(inbox.client.connected(Duration::from_secs(20))).unwrap();
+            let tell = |_: &Path, outcome: &Outcome| told.borrow_mut().push(outcome.clone());
+            while inbox.turn(&store, &tell).unwrap() != 0 {}
+        };
+        for round in 0..3 {
+            for host in &mut hosts {
+                host.send(40);
+                host.send(300);
+            }
+            collect();
+            // An agent that starts again, and does not know what came of the last batch.
+            let [one, _] = &mut hosts;
+            one.next = one.next.saturating_sub(50);
+            fs::remove_file(root.path().join("db.1/upstream-last")).unwrap();
+            one.broker = Broker::open(&first, &root.path().join("db.1"), "db.1").unwrap();
+            assert_eq!(told.borrow().len(), 4 * (round + 1));
+        }
+        assert!(told.borrow().iter().all(|outcome| matches!(outcome, Outcome::Taken { .. })), "{told:?}");
+        for host in &hosts {
+            let records = stored.join("nodes").join(host.name).join("records");
+            let lines = fs::read_dir(records).unwrap().map(|found| found.unwrap().path());
+            let lines = lines.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+            let count: usize = lines.map(|path| fs::read_to_string(path).unwrap().lines().count()).sum();
+            assert_eq!(count as u64, 3 * 340, "{}", host.name);
+        }
+        // As another node nothing goes through: the broker refuses it, and the collector would.
+        let mut thief = Broker::open(&second, &root.path().join("web-1"), "db.1").unwrap();
+        let sealed = seal(hosts[1].log.directory(), "db.1", 99, 0, &Report::default()).unwrap();
+        thief.give(99, &sealed).unwrap();
+        assert!(!matches!(thief.look(), Ok(Given::Taken(_))));
     }
 }

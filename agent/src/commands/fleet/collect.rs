@@ -94,12 +94,8 @@ impl Collect {
         let name = self.witness.clone().unwrap_or_else(|| format!("collector.{}", bulkhead_host::name()));
         let key = witness(&self.store, &name).with_context(|| format!("{}", self.store.display()))?;
         tracing::info!("cosigns by the key {}", key.public());
-        let settings = Settings {
-            witness: Some(key),
-            keys,
-            known_alone: self.known_alone,
-            most_nodes: self.most_nodes,
-        };
+        let settings =
+            Settings { witness: Some(key), keys, known_alone: self.known_alone, most_nodes: self.most_nodes };
         let store = Store::open(&self.store, settings).context("opening the store")?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -126,7 +122,9 @@ impl Collect {
                 let opened = BrokerInbox::open(&self.servers, &credentials, self.ca.as_deref(), &store);
                 From::Servers(opened.context("connecting to the servers")?)
             }
-            (None, None) => return Err(Usage("--from or --server: say where batches come from".to_owned()).into()),
+            (None, None) => {
+                return Err(Usage("--from or --server: say where batches come from".to_owned()).into());
+            }
         };
         let told = ended.clone();
         let take = tokio::task::spawn_blocking(move || take_until(inbox, &store, &told));
@@ -203,7 +201,8 @@ fn tell(path: &Path, outcome: &Outcome) {
 
 /// Reads keys of nodes, a `NODE KEY` a line.
 fn read_keys(path: &Path) -> anyhow::Result<BTreeMap<String, VerifierKey>> {
-    let text = std::fs::read_to_string(path).map_err(|error| Usage(format!("{}: {error}", path.display())))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Usage(format!("{}: {error}", path.display())))?;
     let mut keys = BTreeMap::new();
     for (number, line) in (1..).zip(text.lines()) {
         let at = |what: &str| Usage(format!("{}:{number}: {what}", path.display()));

@@ -30,7 +30,8 @@ pub(super) fn run(collected: &Path, silent_seconds: u64, json: bool) -> anyhow::
 /// Nothing that hosts say is believed to be fit for a terminal.
 fn show(out: &mut String, fleet: &Fleet) -> fmt::Result {
     let nodes = fleet.nodes.iter().filter(|node| !node.standing.node.is_empty());
-    let width = nodes.clone().map(|node| plain(&node.standing.node).chars().count()).max().unwrap_or(4).max(4);
+    let width =
+        nodes.clone().map(|node| plain(&node.standing.node).chars().count()).max().unwrap_or(4).max(4);
     writeln!(
         out,
         "{:width$}  {:9}  {:>10}  {:12}  {:12}  {:>9}  {:>8}",
@@ -40,8 +41,9 @@ fn show(out: &mut String, fleet: &Fleet) -> fmt::Result {
         let report = node.standing.heard.as_ref().map(|heard| &heard.report);
         let state = report.map_or("unknown", |report| report.state.name());
         let generation = report.map_or(0, |report| report.generation);
-        let [policy, inventory] = [report.map(|report| &report.policy), report.map(|report| &report.inventory)]
-            .map(|bundle| bundle.map_or_else(|| "?".to_owned(), file));
+        let [policy, inventory] =
+            [report.map(|report| &report.policy), report.map(|report| &report.inventory)]
+                .map(|bundle| bundle.map_or_else(|| "?".to_owned(), file));
         let heard = node.heard_seconds.map_or_else(|| "never".to_owned(), |seconds| format!("{seconds} s"));
         let (name, records) = (plain(&node.standing.node), node.standing.records);
         writeln!(
@@ -55,7 +57,8 @@ fn show(out: &mut String, fleet: &Fleet) -> fmt::Result {
     }
     writeln!(out)?;
     for node in wrong {
-        let name = if node.standing.node.is_empty() { "(not known)".into() } else { plain(&node.standing.node) };
+        let name =
+            if node.standing.node.is_empty() { "(not known)".into() } else { plain(&node.standing.node) };
         for (trouble, words) in &node.troubles {
             writeln!(out, "{name}: {}: {}", trouble.name(), plain(words))?;
         }

@@ -1,7 +1,7 @@
 //! `bulkhead fleet`: one policy and one inventory for many hosts. One module a subcommand.
 
 mod acknowledge;
-mod broker_inbox;
+pub(crate) mod broker_inbox;
 mod bundle;
 mod collect;
 mod diff;

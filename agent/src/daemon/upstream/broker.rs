@@ -41,8 +41,7 @@ impl Broker {
             return Err(io::Error::other("the fleet has no servers"));
         };
         // A current-thread runtime would leave the server's pings unanswered between two batches.
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let settings = Settings {
             servers: servers.clone(),
             credentials: Some(credentials.clone()),
@@ -82,7 +81,9 @@ impl Carrier for Broker {
                 return Ok(Given::Waits);
             }
             Err(error) => return Err(io::Error::other(error)),
-            Ok(_) if self.problem.take().is_some() => tracing::info!("the fleet's servers take batches again"),
+            Ok(_) if self.problem.take().is_some() => {
+                tracing::info!("the fleet's servers take batches again")
+            }
             Ok(_) => {}
         }
         match appended {
@@ -97,7 +98,9 @@ impl Carrier for Broker {
                 Ok(Given::Taken(None))
             }
             Ok(Appended::Behind(number)) => {
-                tracing::warn!("the fleet's servers have lost batches of this host: all of its event log is sent");
+                tracing::warn!(
+                    "the fleet's servers have lost batches of this host: all of its event log is sent"
+                );
                 self.keep(number)?;
                 self.outstanding = None;
                 Ok(Given::Taken(Some(0)))

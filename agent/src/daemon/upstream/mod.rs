@@ -3,8 +3,8 @@
 //! A thread of its own reads the log on disk and has one batch on its way at a time: however long nobody collects,
 //! nothing waits for it, and what was written meanwhile is read from the disk once somebody does.
 
-mod broker;
-mod carrier;
+pub mod broker;
+pub mod carrier;
 mod progress;
 mod report;
 
@@ -129,7 +129,12 @@ impl Sending {
     fn turn(&mut self, is_last: bool) -> io::Result<Duration> {
         let carrier = match &mut self.carrier {
             Some(carrier) => carrier,
-            None => self.carrier.insert(carrier::open(&self.settings, self.fleet.as_ref(), &self.state, &self.node)?),
+            None => self.carrier.insert(carrier::open(
+                &self.settings,
+                self.fleet.as_ref(),
+                &self.state,
+                &self.node,
+            )?),
         };
         let waits = match carrier.look()? {
             Given::Waits => true,

@@ -72,7 +72,8 @@ impl Reporter {
         let last = fleet.and_then(|fleet| fleet.refused.first());
         let given_up = last.filter(|last| last.gone_back && last.what.starts_with("policy"));
         let given_up = given_up.and_then(|last| version(&last.what)).filter(|version| *version > enforced);
-        let refused = last.filter(|last| given_up.is_none() && version(&last.what).is_none_or(|of| of > enforced));
+        let refused =
+            last.filter(|last| given_up.is_none() && version(&last.what).is_none_or(|of| of > enforced));
         let unenforced = agent.iter().flat_map(|agent| agent.unenforced.values());
         Report {
             version: VERSION.to_owned(),

@@ -86,7 +86,7 @@ fn attention(fleet: &Fleet) -> Markup {
                     tbody {
                         @for node in wrong.iter().take(MOST_NODES) {
                             @for (trouble, words) in node.troubles.iter().take(MOST_TROUBLES) {
-                                tr { td { (name(node)) } td { (badge(*trouble)) } td { (text(words)) } }
+                                tr { td { (name(node)) } td.word { (badge(*trouble)) } td { (text(words)) } }
                             }
                         }
                     }
@@ -114,7 +114,7 @@ fn digests(fleet: &Fleet) -> Markup {
                 @for (what, of) in [("policy", &fleet.policies), ("inventory", &fleet.inventories)] {
                     @for Digest { version, sha256, nodes } in of {
                         tr {
-                            td { (what) }
+                            td.word { (what) }
                             td { @match version { Some(version) => (version), None => span.unknown { "not the fleet's" } } }
                             td { @match sha256 { Some(sha256) => code.digest { (text(sha256)) }, None => span.unknown { "not known" } } }
                             td.right { (grouped(*nodes)) }
@@ -188,13 +188,13 @@ fn nodes(fleet: &Fleet) -> Markup {
                     @let report = node.standing.heard.as_ref().map(|heard| &heard.report);
                     tr {
                         td { (name(node)) }
-                        td { @match report { Some(report) => span.good[report.state.name() == "enforced"].bad[report.state.name() != "enforced"] { (report.state.name()) }, None => span.unknown { "not known" } } }
+                        td.word { @match report { Some(report) => span.good[report.state.name() == "enforced"].bad[report.state.name() != "enforced"] { (report.state.name()) }, None => span.unknown { "not known" } } }
                         td.right { @if let Some(report) = report { (report.generation) } }
                         td { @if let Some(sha256) = report.and_then(|report| report.policy.sha256.as_deref()) { code { (text(sha256.get(..12).unwrap_or(sha256))) } } }
                         td { @if let Some(report) = report { (text(&report.version)) } }
                         td.right { (grouped(node.standing.records)) }
                         td.right { @if let Some(report) = report { (grouped(report.dropped())) } }
-                        td { (heard(node)) }
+                        td.word { (heard(node)) }
                     }
                 }
             }

@@ -1,5 +1,6 @@
 //! Mirrors: whatever the parts, they are the log; and what is not of that log they do not take.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -201,6 +202,36 @@ fn what_is_not_of_the_log_is_refused_with_its_reason() {
     grow(&mut thief, 520);
     thief.checkpoint().unwrap();
     assert!(matches!(mirror.take(&part(&thief, 501, ALL)), Err(Refused::OtherKey(_))));
+}
+
+/// What a kill leaves half of is what is being written: none of it may be in use.
+#[test]
+fn no_file_is_written_again() {
+    use std::os::unix::fs::MetadataExt as _;
+    let (source, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut log, _) = open(source.path());
+    let mut mirror = Mirror::open(copy.path(), Some(&log.verifier_key().clone())).unwrap();
+    let mut before: BTreeMap<PathBuf, (u64, i64, i64)> = BTreeMap::new();
+    for most in [200, 700, 30, 30, 300, usize::MAX, 5, 5, usize::MAX] {
+        let size = log.size() + 150;
+        grow(&mut log, size);
+        log.checkpoint().unwrap();
+        mirror.take(&part(&log, mirror.size(), at_most(most))).unwrap();
+        let written = |name: &PathBuf| {
+            let data = fs::metadata(copy.path().join(name)).unwrap();
+            (data.ino(), data.mtime(), data.mtime_nsec())
+        };
+        let mut now = BTreeMap::new();
+        for (name, _) in tiles(copy.path()) {
+            let at = written(&name);
+            now.insert(name, at);
+        }
+        for (name, at) in &before {
+            assert!(now.get(name).is_none_or(|now| now == at), "{}", name.display());
+        }
+        before = now;
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 #[test]
