@@ -95,8 +95,22 @@ impl Error {
 
     /// What `tough` says, in words of an operator.
     pub(crate) fn tough(repository: Repository, error: &tough::error::Error) -> Self {
+        let (cause, next) = Self::cause_of(error);
+        Self::Refused { repository, cause, words: format!("{}{next}", chain(error)) }
+    }
+
+    /// What kind it is, and what to do.
+    fn cause_of(error: &tough::error::Error) -> (Cause, &'static str) {
         use tough::error::Error as Tough;
-        let (cause, next) = match error {
+        // What is found while a file comes is wrapped as if it had not come.
+        let mut within = std::error::Error::source(error);
+        while let (Tough::Transport { .. }, Some(inner)) = (error, within) {
+            if let Some(found) = inner.downcast_ref::<Tough>() {
+                return Self::cause_of(found);
+            }
+            within = inner.source();
+        }
+        match error {
             Tough::ExpiredMetadata { .. } => {
                 (Cause::Expired, "; `bulkhead fleet publish` freshens it, or somebody holds it back")
             }
@@ -113,8 +127,7 @@ impl Error {
             ),
             Tough::Transport { .. } => (Cause::Down, ""),
             _ => (Cause::Malformed, ""),
-        };
-        Self::Refused { repository, cause, words: format!("{}{next}", chain(error)) }
+        }
     }
 }
 

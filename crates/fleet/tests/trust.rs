@@ -4,6 +4,7 @@
 mod common;
 
 use bulkhead_fleet::{Cause, Repository};
+use common::forged::forced;
 use common::*;
 use serde_json::Value;
 
@@ -100,6 +101,7 @@ fn what_is_past_its_time_is_refused_and_what_freshens_it_is_taken() {
 fn who_was_taken_out_of_the_root_signs_nothing_any_more() {
     let fleet = Fleet::new();
     fleet.put("one", &[ALICE, CAROL]);
+    fleet.put_inventory("{}");
     let (host, before) = (Host::new(&fleet), fleet.files());
     host.look(directory(&fleet)).unwrap();
     let drafts =

@@ -1,8 +1,6 @@
 //! A fleet of the tests' own: three people, an enroller, and who freshens.
 
-mod forged;
-
-pub use forged::forced;
+pub mod forged;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

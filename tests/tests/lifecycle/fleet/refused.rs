@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::kit::{ALICE, BOB, CAROL, DAVE, DAY, forced, now, people, sign};
+use super::kit::forged::forced;
+use super::kit::{ALICE, BOB, CAROL, DAVE, DAY, now, people, sign};
 use super::{Followed, enforced, policy};
 use crate::site::{OTHER, WEB};
 
