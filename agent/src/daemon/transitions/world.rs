@@ -113,6 +113,7 @@ impl World {
             forwarded_until: 0,
             workloads: Arc::default(),
             sources: Arc::default(),
+            fleet: Arc::default(),
         };
         let world = Self { fake, nft, faults, setup, _directory: directory };
         world.write_policy(80);
