@@ -185,7 +185,7 @@ fn encode(
         content.extend_from_slice(&(entry.len() as u16).to_be_bytes());
         content.extend_from_slice(entry);
     }
-    Ok(wrap(&attest(directory, digest(&content))?.0, &content).map_err(written)?)
+    wrap(&attest(directory, digest(&content))?.0, &content).map_err(written)
 }
 
 /// What is sent of a signed content.

@@ -71,10 +71,13 @@ pub struct Store {
     standings: Mutex<BTreeMap<String, Standing>>,
 }
 
+/// A node, unless it is closed, for one at a time.
+type Slot = Arc<Mutex<Option<Node>>>;
+
 /// Nodes that are open, and when each was used.
 #[derive(Debug, Default)]
 struct Open {
-    nodes: HashMap<String, (u64, Arc<Mutex<Option<Node>>>)>,
+    nodes: HashMap<String, (u64, Slot)>,
     turn: u64,
 }
 
@@ -214,7 +217,7 @@ impl Store {
         Ok(Ok(batch.key.clone()))
     }
 
-    fn slot(&self, node: &str) -> Arc<Mutex<Option<Node>>> {
+    fn slot(&self, node: &str) -> Slot {
         let mut open = held(&self.open);
         open.turn += 1;
         let turn = open.turn;

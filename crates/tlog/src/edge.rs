@@ -52,8 +52,8 @@ impl Edge {
         self.push_at(0, leaf, full);
     }
 
-    /// Forgets the leaves behind the last full tile of level 0.
-    pub(crate) fn to_multiple(&mut self) {
+    /// Forgets the leaves behind the last full tile of level 0, and so ends at a multiple of its width.
+    pub(crate) fn truncate(&mut self) {
         self.size -= self.size % WIDTH;
         if let Some(row) = self.levels.first_mut() {
             row.clear();

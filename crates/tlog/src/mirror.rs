@@ -307,7 +307,7 @@ impl Mirror {
         let mut index = part.from;
         for root in &part.skipped {
             if index + WIDTH > self.size() {
-                new.edge.to_multiple();
+                new.edge.truncate();
                 new.unfinished.clear();
                 new.first = Some(index + WIDTH);
                 new.edge.push_tile(*root, |tile, hashes| new.files.push((tile, tile::encode(hashes))));

@@ -79,7 +79,10 @@ impl Role {
                 let create = format!("$JS.API.CONSUMER.*.{EVENTS}");
                 let ack = format!("$JS.ACK.{EVENTS}.>");
                 let next = format!("$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.>");
-                let read = [direct(EVENTS), direct(FILES), api("INFO", EVENTS), api("MSG.GET", EVENTS)];
+                // Whatever follows a number, of any host, is asked for without a subject.
+                let next_event = format!("$JS.API.DIRECT.GET.{EVENTS}");
+                let read =
+                    [direct(EVENTS), next_event, direct(FILES), api("INFO", EVENTS), api("MSG.GET", EVENTS)];
                 (
                     read.into_iter().chain([consumer, create, ack, next]).collect(),
                     vec![own, "fleet.head".to_owned()],
