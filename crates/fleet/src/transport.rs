@@ -15,7 +15,7 @@ use crate::origin::{Origin, OriginError};
 pub(crate) const METADATA: u64 = 1 << 20;
 
 /// No answer takes longer, and a second more for as many bytes as these.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bytes that come in a second at least.
 const RATE: u64 = 256 << 10;
@@ -62,6 +62,10 @@ impl Transport for FromOrigin {
     async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
         let path = url.path().trim_start_matches('/').to_owned();
         let is_fixed = path.ends_with(".snapshot.json") || path.ends_with(".targets.json");
+        // Whoever does not answer is not asked on.
+        if let Some(down @ OriginError::Down(_)) = held(&self.failed).clone() {
+            return Err(TransportError::new_with_cause(TransportErrorKind::Other, url, down));
+        }
         let known = if is_fixed { held(&self.before).get(&path).cloned() } else { None };
         let bytes = match known {
             Some(bytes) => bytes,
