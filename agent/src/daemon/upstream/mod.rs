@@ -33,6 +33,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Between two batches of new records, unless more than one batch of them is left.
 const GATHER: Duration = Duration::from_secs(1);
 
+/// Records that are left when a batch does not wait for more.
+const FULL: u64 = 4096;
+
 /// Between two tries after a failure: first, and at most.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -162,8 +165,7 @@ impl Sending {
         // While one waits only what is due takes its place.
         let must =
             if waits { is_due || is_last } else { is_due || is_last || gathered && (is_more || is_news) };
-        let more_is_left =
-            matches!(&self.given, None if !waits && is_more && size - self.progress.next > 4096);
+        let more_is_left = self.given.is_none() && !waits && is_more && size - self.progress.next > FULL;
         if !must && !more_is_left {
             return Ok(LOOK);
         }
