@@ -82,7 +82,7 @@ impl Carrier for Broker {
             }
             Err(error) => return Err(io::Error::other(error)),
             Ok(_) if self.problem.take().is_some() => {
-                tracing::info!("the fleet's servers take batches again")
+                tracing::info!("the fleet's servers take batches again");
             }
             Ok(_) => {}
         }
