@@ -18,7 +18,8 @@ const RUN_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 pub struct Arguments {
     /// What to run; all, one after the other, if none is named. Sizes are in the environment:
     /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_MEDDLINGS, BULKHEAD_CONVERSATIONS, BULKHEAD_FLOWS,
-    /// BULKHEAD_PACKETS, BULKHEAD_FEED, BULKHEAD_BITS, BULKHEAD_DENIED, BULKHEAD_ATTEST, BULKHEAD_BYPASSES;
+    /// BULKHEAD_PACKETS, BULKHEAD_FEED, BULKHEAD_BITS, BULKHEAD_DENIED, BULKHEAD_ATTEST, BULKHEAD_BYPASSES,
+    /// BULKHEAD_AGENTS, BULKHEAD_PLAIN_AGENTS, BULKHEAD_NODES, BULKHEAD_SENDERS;
     /// BULKHEAD_SEED repeats a failure.
     proofs: Vec<Proof>,
 }
@@ -46,10 +47,12 @@ enum Proof {
     Flood,
     /// 10,000 attempts of 20 workloads to be somebody else, judged by what their peer gets.
     Workloads,
+    /// 1,000 hosts with TLS and 5,000 without on three NATS servers; 100,000 nodes; evidence of 500.
+    Broker,
 }
 
 impl Proof {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Swaps,
         Self::Kills,
         Self::Meddlings,
@@ -60,6 +63,7 @@ impl Proof {
         Self::Bits,
         Self::Flood,
         Self::Workloads,
+        Self::Broker,
     ];
 
     /// The test binary, and the filter of its tests.
@@ -74,7 +78,16 @@ impl Proof {
             Self::Bits => ("lifecycle", "read_back::bits"),
             Self::Flood => ("lifecycle", "flood::sources"),
             Self::Workloads => ("lifecycle", "workloads::random"),
+            Self::Broker => ("broker", ""),
             Self::Differential => ("differential", "the_kernel_decides_as_the_engine_does"),
+        }
+    }
+
+    /// The package of the test binary.
+    fn package(self) -> &'static str {
+        match self {
+            Self::Broker => "bulkhead-channel",
+            _ => "bulkhead-tests",
         }
     }
 
@@ -93,6 +106,12 @@ impl Proof {
                 &[("BULKHEAD_DENIED", "10000000"), ("BULKHEAD_CORE", "100"), ("BULKHEAD_ATTEST", "30")]
             }
             Self::Workloads => &[("BULKHEAD_BYPASSES", "10000")],
+            Self::Broker => &[
+                ("BULKHEAD_AGENTS", "1000"),
+                ("BULKHEAD_PLAIN_AGENTS", "5000"),
+                ("BULKHEAD_NODES", "100000"),
+                ("BULKHEAD_SENDERS", "500"),
+            ],
             Self::Differential => &[("BULKHEAD_PACKETS", "10000000")],
         }
     }
@@ -109,7 +128,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let (test, filter) = proof.test();
         let command = || {
             let mut command = cargo::command();
-            command.args(["test", "--release", "--package", "bulkhead-tests", "--test", test]);
+            command.args(["test", "--release", "--package", proof.package(), "--test", test]);
             command
         };
         run_within(BUILD_LIMIT, command().arg("--no-run"))?;

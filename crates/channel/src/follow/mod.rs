@@ -82,7 +82,7 @@ struct Known {
 /// How files came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests for the head.
+    /// Answers to requests for the head.
     pub heads: u64,
     /// Requests for parts.
     pub parts: u64,

@@ -66,8 +66,10 @@ pub(super) async fn follow(client: Client, shared: Arc<Shared>) {
 
 /// Asks for the head.
 async fn ask(client: &Client, shared: &Shared) -> Result<()> {
-    shared.count(|counts| counts.heads += 1);
     let answer = last(client, FILES, HEAD).await;
+    if answer.is_ok() {
+        shared.count(|counts| counts.heads += 1);
+    }
     match &answer {
         Ok(Some(stored)) => take(shared, &stored.payload),
         Ok(None) => {
