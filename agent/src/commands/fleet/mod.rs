@@ -2,13 +2,21 @@
 
 mod acknowledge;
 pub(crate) mod broker_inbox;
+mod account;
+mod broker;
 mod bundle;
 mod collect;
 mod diff;
 mod hosts;
+mod enrol;
+mod enroller;
 mod init;
+mod invite;
 mod publish;
+mod push;
+mod remove;
 mod resume;
+mod roll;
 mod rotate;
 mod sign;
 mod status;
@@ -46,6 +54,13 @@ enum FleetCommand {
     Resume(resume::Resume),
     Collect(collect::Collect),
     Acknowledge(acknowledge::Acknowledge),
+    Push(push::Push),
+    Account(account::Account),
+    Invite(invite::Invite),
+    Enrol(enrol::Enrol),
+    Enroller(enroller::Enroller),
+    Credentials(account::Credentials),
+    Remove(remove::Remove),
 }
 
 impl Fleet {
@@ -65,6 +80,13 @@ impl Fleet {
             FleetCommand::Resume(command) => command.run(global),
             FleetCommand::Collect(command) => command.run(),
             FleetCommand::Acknowledge(command) => command.run(),
+            FleetCommand::Push(command) => command.run(global),
+            FleetCommand::Account(command) => command.run(global),
+            FleetCommand::Invite(command) => command.run(global),
+            FleetCommand::Enrol(command) => command.run(global),
+            FleetCommand::Enroller(command) => command.run(global),
+            FleetCommand::Credentials(command) => command.run(global),
+            FleetCommand::Remove(command) => command.run(global),
         }
     }
 }

@@ -139,7 +139,7 @@ impl<'e> Follower<'e> {
 
     fn opened(&mut self) -> Result<Arc<dyn Origin>, String> {
         if self.origin.is_none() {
-            self.origin = Some(origin::open(&self.settings.from)?);
+            self.origin = Some(origin::open(&self.settings.from, &self.enforcer.setup.paths.state)?);
         }
         self.origin.clone().ok_or_else(|| "there is no origin".to_owned())
     }

@@ -195,12 +195,6 @@ impl Account {
         self.account.public_key()
     }
 
-    /// The public key that signs invitations.
-    #[must_use]
-    pub fn invitations_key(&self) -> String {
-        self.invitations.public_key()
-    }
-
     /// The file of the account's JWT.
     fn jwt_file(&self) -> PathBuf {
         self.directory.join("account.jwt")
