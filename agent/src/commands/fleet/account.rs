@@ -8,9 +8,9 @@ use super::broker::wrong;
 use crate::exit::Answer;
 use crate::global::Global;
 
-/// Make a fleet's account at the broker: its keys and what servers include.
+/// Make a fleet's account at the broker.
 ///
-/// The directory then has the operator's keys, credentials of the services, and nats-server.conf, which each server's
+/// The directory then has its keys, credentials of the services, and nats-server.conf, which each server's
 /// configuration includes. Whoever has operator.nk decides who is accepted: keep the directory offline, and copy out of it
 /// what each machine needs.
 #[derive(Debug, clap::Args)]
@@ -20,7 +20,7 @@ pub struct Account {
     directory: PathBuf,
 }
 
-/// Make a host's credentials for the broker here, without an enroller.
+/// Make a host's credentials without an enroller.
 ///
 /// The key is made here and travels with the file. `bulkhead fleet invite` is better: there the host's key never leaves
 /// the host.
@@ -47,7 +47,11 @@ impl Account {
         println!("account {}", account.key());
         println!("servers include {}", self.directory.join("nats-server.conf").display());
         for role in Role::ALL {
-            println!("the {} uses {}", role.name(), self.directory.join(format!("{}.creds", role.name())).display());
+            println!(
+                "the {} uses {}",
+                role.name(),
+                self.directory.join(format!("{}.creds", role.name())).display()
+            );
         }
         Ok(Answer::Yes)
     }
@@ -57,7 +61,10 @@ impl Credentials {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let account = Keys::open(&self.account).map_err(wrong)?;
         let made = account.issue(&self.node).map_err(wrong)?;
-        let path = self.output.clone().unwrap_or_else(|| format!("{}.creds", bulkhead_channel::token(&self.node)).into());
+        let path = self
+            .output
+            .clone()
+            .unwrap_or_else(|| format!("{}.creds", bulkhead_channel::token(&self.node)).into());
         made.write(&path).map_err(wrong)?;
         if global.json {
             println!("{}", serde_json::json!({ "node": self.node, "key": made.key(), "file": path }));

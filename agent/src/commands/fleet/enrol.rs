@@ -29,10 +29,14 @@ pub struct Enrol {
 impl Enrol {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let invitation = Invitation::read(&self.file).map_err(wrong)?;
-        let made = block_on(async { Ok(enrol(&invitation, &self.directory, self.wireguard_key.clone()).await?) })?;
+        let made =
+            block_on(async { Ok(enrol(&invitation, &self.directory, self.wireguard_key.clone()).await?) })?;
         let servers = serde_json::to_string(&invitation.servers)?;
         if global.json {
-            println!("{}", serde_json::json!({ "node": made.name(), "key": made.key(), "directory": self.directory }));
+            println!(
+                "{}",
+                serde_json::json!({ "node": made.name(), "key": made.key(), "directory": self.directory })
+            );
             return Ok(Answer::Yes);
         }
         println!("enrolled as {}, key {}", made.name(), made.key());

@@ -22,7 +22,7 @@ pub struct Enroller {
     directory: PathBuf,
     #[command(flatten)]
     broker: Broker,
-    /// The directory of `bulkhead fleet account`, or one with the three files.
+    /// The directory of `bulkhead fleet account`, or the three files.
     #[arg(long, value_name = "DIRECTORY")]
     account: PathBuf,
     #[command(flatten)]

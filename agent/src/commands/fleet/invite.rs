@@ -45,12 +45,14 @@ pub struct Invite {
 impl Invite {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let account = Account::open(&self.account).map_err(wrong)?;
-        let offer = Offer { node: self.node.clone(), addresses: self.addresses.clone(), tags: self.tags.clone() };
+        let offer =
+            Offer { node: self.node.clone(), addresses: self.addresses.clone(), tags: self.tags.clone() };
         let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| path.display().to_string());
         let ca = self.broker.ca.as_ref().map(read).transpose()?;
         let mut made = invite(&account, &offer, self.seconds, &self.broker.servers, ca).map_err(wrong)?;
         if let Some(fleet) = &self.fleet {
-            let root = |repository: Repository| read(&fleet.join(repository.name()).join("metadata/1.root.json"));
+            let root =
+                |repository: Repository| read(&fleet.join(repository.name()).join("metadata/1.root.json"));
             made.policy_root = Some(root(Repository::Policy)?);
             made.inventory_root = Some(root(Repository::Inventory)?);
         }

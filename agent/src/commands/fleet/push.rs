@@ -20,7 +20,7 @@ pub struct Push {
     directory: PathBuf,
     #[command(flatten)]
     broker: Broker,
-    /// The directory of `bulkhead fleet account`, of which publisher.creds suffices.
+    /// The directory of `bulkhead fleet account`; publisher.creds suffices.
     #[arg(long, value_name = "DIRECTORY")]
     account: PathBuf,
     /// How many servers keep a copy of each stream: 1, 3 or 5.
@@ -37,8 +37,9 @@ impl Push {
         })?;
         if global.json {
             let ways = pushed.differences.iter();
-            let ways: Vec<_> =
-                ways.map(|(from, to, bytes)| serde_json::json!({ "from": from, "to": to, "bytes": bytes })).collect();
+            let ways: Vec<_> = ways
+                .map(|(from, to, bytes)| serde_json::json!({ "from": from, "to": to, "bytes": bytes }))
+                .collect();
             println!(
                 "{}",
                 serde_json::json!({
@@ -52,9 +53,16 @@ impl Push {
             println!("nothing is new: the broker has all {} files", pushed.files);
             return Ok(Answer::Yes);
         }
-        println!("{} files; {} bytes to every host, {} bytes to those who ask", pushed.files, pushed.head, pushed.stored);
+        println!(
+            "{} files; {} bytes to every host, {} bytes to those who ask",
+            pushed.files, pushed.head, pushed.stored
+        );
         for (from, to, bytes) in &pushed.differences {
-            println!("difference {}… to {}…: {bytes} bytes", &from[..12.min(from.len())], &to[..12.min(to.len())]);
+            println!(
+                "difference {}… to {}…: {bytes} bytes",
+                &from[..12.min(from.len())],
+                &to[..12.min(to.len())]
+            );
         }
         Ok(Answer::Yes)
     }

@@ -105,7 +105,10 @@ fn in_the_way(inventory: &Value, offer: &Offer) -> Told {
             if node["addresses"] == json!(offer.addresses) && node["tags"] == json!(offer.tags) {
                 return Ok(());
             }
-            return Err(format!("the inventory has another node {}: `bulkhead fleet remove` it first", offer.node));
+            return Err(format!(
+                "the inventory has another node {}: `bulkhead fleet remove` it first",
+                offer.node
+            ));
         }
         let addresses = node["addresses"].as_array().map(Vec::as_slice).unwrap_or_default();
         if let Some(taken) = offer.addresses.iter().find(|address| addresses.contains(&json!(address))) {

@@ -22,7 +22,15 @@ impl OverNats {
         let site = &followed.site;
         let account = site.path("account");
         site.done(&["fleet", "account", &account]);
-        site.done(&["fleet", "credentials", "server", "--account", &account, "-o", &site.path("fleet.creds")]);
+        site.done(&[
+            "fleet",
+            "credentials",
+            "server",
+            "--account",
+            &account,
+            "-o",
+            &site.path("fleet.creds"),
+        ]);
         let include = std::fs::read_to_string(format!("{account}/nats-server.conf")).unwrap();
         let plan = Plan { is_tls: true, include: Some(include), ..Plan::open(1) };
         let cluster = Cluster::start(plan, Some(site.namespace("server"))).unwrap();
@@ -34,7 +42,9 @@ impl OverNats {
         );
         let text = std::fs::read_to_string(&file).unwrap();
         // It is told of news: how often it looks besides says nothing about how soon it has them.
-        let text = text.replace("directory = \"served\"\n", &servers).replace("every_seconds = 1\n", "every_seconds = 600\n");
+        let text = text
+            .replace("directory = \"served\"\n", &servers)
+            .replace("every_seconds = 1\n", "every_seconds = 600\n");
         site.write("agent.toml", &text);
         Self { followed, cluster, account }
     }
