@@ -1,15 +1,15 @@
 //! `bulkhead fleet`: one policy and one inventory for many hosts. One module a subcommand.
 
-mod acknowledge;
-pub(crate) mod broker_inbox;
 mod account;
+mod acknowledge;
 mod broker;
+pub(crate) mod broker_inbox;
 mod bundle;
 mod collect;
 mod diff;
-mod hosts;
 mod enrol;
 mod enroller;
+mod hosts;
 mod init;
 mod invite;
 mod publish;
