@@ -57,13 +57,34 @@ impl Agents {
         mode: &str,
         stop: &Stop,
     ) -> Result<Agents> {
+        let (policy, inventory) = (policy.display().to_string(), inventory.display().to_string());
+        let mut agents = Agents::each(lab, bulkhead, |host| {
+            let words = [
+                "run",
+                "--interface",
+                INTERFACE,
+                "--node",
+                &host.name,
+                &policy,
+                "--inventory",
+                &inventory,
+                "--mode",
+                mode,
+            ];
+            Ok(words.map(str::to_owned).into())
+        })?;
+        agents.wait(lab, slower(START_LIMIT), true, stop)?;
+        Ok(agents)
+    }
+
+    /// Starts all, each with words of its own.
+    pub fn each(lab: &Lab, bulkhead: &Path, words: impl Fn(&Host) -> Result<Vec<String>>) -> Result<Agents> {
         let mut agents = Agents { all: Vec::new(), seen: Arc::default() };
         let made: Vec<&str> = KEPT.into_iter().filter(|path| !Path::new(path).exists()).collect();
         for host in lab.hosts() {
             let instance = format!("{PREFIX}{}-{}", std::process::id(), host.name);
             let mut command = Command::new(bulkhead);
-            command.args(["--instance", &instance, "run", "--interface", INTERFACE, "--node", &host.name]);
-            command.arg(policy).arg("--inventory").arg(inventory).args(["--mode", mode]);
+            command.args(["--instance", &instance]).args(words(host)?);
             let log = lab.directory().join(format!("{}.run.log", host.name));
             let run = Process::spawn(&host.namespace, &mut command, &log)?;
             agents.all.push(Agent {
@@ -75,13 +96,20 @@ impl Agents {
                 made: made.clone(),
             });
         }
-        let deadline = Instant::now() + slower(START_LIMIT);
-        for (agent, host) in agents.all.iter_mut().zip(lab.hosts()) {
-            agent.wait(deadline, stop)?;
-            let log = lab.directory().join(format!("{}.watch.log", host.name));
-            agent.watch = Some(Watch::start(agent, host, &log, Arc::clone(&agents.seen))?);
-        }
         Ok(agents)
+    }
+
+    /// Returns when all enforce, and are watched if that is asked for.
+    pub fn wait(&mut self, lab: &Lab, limit: Duration, is_watched: bool, stop: &Stop) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        for (agent, host) in self.all.iter_mut().zip(lab.hosts()) {
+            agent.wait(deadline, stop)?;
+            if is_watched {
+                let log = lab.directory().join(format!("{}.watch.log", host.name));
+                agent.watch = Some(Watch::start(agent, host, &log, Arc::clone(&self.seen))?);
+            }
+        }
+        Ok(())
     }
 
     /// Takes one host's agent off its interface; it is gone afterwards.

@@ -6,6 +6,7 @@
 
 mod agents;
 mod events;
+mod fleet;
 mod plan;
 mod report;
 mod stop;
@@ -53,6 +54,9 @@ pub struct Arguments {
     /// the policy all the same.
     #[arg(long)]
     suggest: bool,
+    /// Show a fleet instead: twenty hosts, three servers, a signed change, a version that is stopped, a removal.
+    #[arg(long, conflicts_with_all = ["json", "suggest"])]
+    fleet: bool,
 }
 
 /// Builds, shows, compares. Leaves nothing behind, also when interrupted.
@@ -65,6 +69,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         setup::ensure()?;
         build_agent("dev")?.binary
     };
+    if arguments.fleet {
+        let (stop, started) = (Stop::new(slower(fleet::LIMIT))?, Instant::now());
+        fleet::show(&binary, &stop)?;
+        say(&format!("all removed after {:.1} s", started.elapsed().as_secs_f32()));
+        return Ok(());
+    }
     let limit = if arguments.suggest { LIMIT + SUGGEST_LIMIT } else { LIMIT };
     let stop = Stop::new(slower(limit))?;
     let started = Instant::now();

@@ -17,6 +17,7 @@ mod push;
 mod remove;
 mod resume;
 mod roll;
+mod rollout;
 mod rotate;
 mod sign;
 mod status;
@@ -48,6 +49,7 @@ enum FleetCommand {
     Init(init::Init),
     Sign(sign::Sign),
     Publish(publish::Publish),
+    Rollout(rollout::Rollout),
     Rotate(rotate::Rotate),
     Status(status::Status),
     Diff(diff::Diff),
@@ -74,6 +76,7 @@ impl Fleet {
             FleetCommand::Init(command) => command.run(global),
             FleetCommand::Sign(command) => command.run(global),
             FleetCommand::Publish(command) => command.run(global),
+            FleetCommand::Rollout(command) => command.run(global),
             FleetCommand::Rotate(command) => command.run(global),
             FleetCommand::Status(command) => command.run(global),
             FleetCommand::Diff(command) => command.run(global),

@@ -125,6 +125,17 @@ impl Lab {
         self.host(name)
     }
 
+    /// Gives the switch itself an address, for servers that all hosts reach beneath the overlay; its network.
+    ///
+    /// # Errors
+    /// What the system refused.
+    pub fn switch(&mut self, address: Ipv4Addr) -> anyhow::Result<&Namespace> {
+        self.core.ip(&format!("addr add {address}/24 dev br0"))?;
+        // What its servers say to each other.
+        self.core.ip("link set lo up")?;
+        Ok(&self.core)
+    }
+
     /// All hosts, in the order they were added.
     pub fn hosts(&self) -> &[Host] {
         &self.hosts
