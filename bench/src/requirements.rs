@@ -136,6 +136,30 @@ pub const REQUIREMENTS: &[Requirement] = &[
         1.5,
     ),
     row(
+        "a reply of a flow that began as TLS, observed, over a reply",
+        Over("decision/tc/ipv4/1000/tls-observed", "decision/tc/ipv4/1000/reply"),
+        AtMost,
+        1.1,
+    ),
+    row(
+        "the same at 131,072 identities",
+        Over("decision/tc/ipv4/131072/tls-observed", "decision/tc/ipv4/131072/reply"),
+        AtMost,
+        1.1,
+    ),
+    row(
+        "TCP that began as TLS, required, over UDP forward, which looks up its flow as well",
+        Over("decision/tc/ipv4/1000/tls-required", "decision/tc/ipv4/1000/udp"),
+        AtMost,
+        1.1,
+    ),
+    row(
+        "the same at 131,072 identities",
+        Over("decision/tc/ipv4/131072/tls-required", "decision/tc/ipv4/131072/udp"),
+        AtMost,
+        1.1,
+    ),
+    row(
         "native XDP drop rate over bare XDP_DROP, UDP, events suppressed: unknown sources",
         Over("drop/unknown", "drop/xdp_drop"),
         AtLeast,

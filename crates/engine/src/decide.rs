@@ -10,6 +10,7 @@ use crate::metadata::{Metadata, Outcome, Sides};
 use crate::parse::{self, Headers, Role, protocol};
 use crate::rejected::is_reset;
 use crate::sides::{ends, is_kept_off, passes_apart, passes_as_to_ends};
+use crate::tls::is_settled;
 use crate::workload::{is_answer, may_send};
 use crate::{Action, Calls, Judgement, Packet, Reason, link, report};
 
@@ -150,8 +151,7 @@ pub(crate) fn decide_judged(
         if role == Role::Continue && env.has_tls() && judgement.flags & CELL_TLS_REQUIRED != 0 {
             env.look_up_either(meta, direction);
             meta.outcome = by_rule;
-            env.begins(packet, meta, direction, judgement.flags);
-            return recall(&meta.outcome);
+            return begins(env, packet, meta, direction, judgement.flags);
         }
         if role == Role::Continue || judgement.one_way() {
             return by_rule;
@@ -162,8 +162,7 @@ pub(crate) fn decide_judged(
             if role == Role::End && !meta.found.is_some() {
                 env.look_up_either(meta, direction);
             }
-            env.begins(packet, meta, direction, judgement.flags);
-            return recall(&meta.outcome);
+            return begins(env, packet, meta, direction, judgement.flags);
         }
         return outcome;
     }
@@ -178,8 +177,7 @@ pub(crate) fn decide_judged(
             let flags = recall(&meta.found.flags);
             let is_flow = matches!(outcome.reason, Reason::Reply | Reason::Resumed);
             if env.has_tls() && is_flow && flags & CELL_TLS != 0 {
-                env.begins(packet, meta, direction, flags);
-                outcome = recall(&meta.outcome);
+                outcome = begins(env, packet, meta, direction, flags);
             }
             return outcome;
         }
@@ -205,6 +203,21 @@ pub(crate) fn decide_judged(
         env.rejected(meta, direction);
     }
     refused(judgement, role, remote)
+}
+
+/// The outcome once it was looked at how the packet's flow begins, if anything of that is left to look at.
+#[inline(always)]
+fn begins(
+    env: &impl Calls,
+    packet: &Packet,
+    meta: &mut Metadata,
+    direction: Direction,
+    flags: u8,
+) -> Outcome {
+    if !is_settled(meta, direction, flags) {
+        env.begins(packet, meta, direction, flags);
+    }
+    recall(&meta.outcome)
 }
 
 /// The outcome for a packet that neither a rule nor a flow admits.

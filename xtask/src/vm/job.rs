@@ -35,12 +35,13 @@ const ALONE: &str = "alone";
 const ENVIRONMENT: &str = "BULKHEAD=/usr/bin/bulkhead BULKHEAD_WIREGUARD=kernel BULKHEAD_LINKS=all BULKHEAD_SWAPS=6 BULKHEAD_PAUSE=400";
 
 /// The tests of the agent's life that stand for what it must do on every kernel.
-const LIFE: [(&str, &str); 15] = [
+const LIFE: [(&str, &str); 16] = [
     ("seeding", "a_first_attach_cuts_only_what_the_policy_does_not_admit"),
     ("kill-and-takeover", "enforcement_goes_on_without_the_agent_and_is_taken_over_without_a_gap"),
     ("apply", "a_revoked_rule_cuts_its_connection_and_no_other"),
     ("quarantine", "quarantine_cuts_at_the_next_packet_and_release_restores"),
     ("binding", "bound::an_address_that_moves_to_another_key_is_nobodys_within_a_second"),
+    ("key-change", "bound::a_change_of_keys_loses_no_packet"),
     ("guard-and-detach", "the_guard_holds_where_no_program_is"),
     ("guard-first", "starting::the_guard_is_there_before_the_first_program"),
     ("interface-re-created", "an_interface_that_comes_back_is_enforced_again"),

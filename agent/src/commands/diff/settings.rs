@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::config::{Binding, Config, Managed, Mode};
+use crate::config::{Binding, Config, Control, Managed, Mode};
 
 /// A setting that two configurations have differently.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,7 +25,7 @@ pub struct Changed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Order {
     /// Smaller ones.
-    Strictness(u8),
+    Strictness(u64),
     /// Those with an item that is not among these.
     List(BTreeSet<String>),
     /// Any other, and its absence, but not its presence.
@@ -88,7 +88,7 @@ fn settings(config: &Config) -> BTreeMap<String, Setting> {
     let mut all = BTreeMap::new();
     let mut add = |name: String, setting| all.insert(name, setting);
     add("node".to_owned(), Setting::new(config.node.as_deref().unwrap_or("none"), Order::Unknown));
-    let strictness = |strict: bool| Order::Strictness(u8::from(strict));
+    let strictness = |strict: bool| Order::Strictness(u64::from(strict));
     add("mode".to_owned(), Setting::new(config.mode.name(), strictness(config.mode == Mode::Enforce)));
     let guard = if config.guard { "true" } else { "false" };
     add("guard".to_owned(), Setting::new(guard, strictness(config.guard)));
@@ -101,6 +101,29 @@ fn settings(config: &Config) -> BTreeMap<String, Setting> {
     let refused = if config.refuse_bypass_to_all { "all" } else { "workloads" };
     let refuses = strictness(config.refuse_bypass_to_all);
     add("workloads.refuse_bypass".to_owned(), Setting::new(refused, refuses));
+    add("watch".to_owned(), Setting::new(config.watch.to_string(), Order::Strictness(0)));
+    let flows = match config.new_flows.interval {
+        0 => "any number a second".to_owned(),
+        interval => format!("{} a second", 1_000_000_000 / interval),
+    };
+    // The longer from one flow to the next, the stricter; 0 is no limit.
+    add("limits.new_flows".to_owned(), Setting::new(flows, Order::Strictness(config.new_flows.interval)));
+    let Control { read, change } = &config.control;
+    let read = read.as_deref().unwrap_or("none");
+    add("control.read".to_owned(), Setting::new(read, Order::Strictness(0)));
+    // Whoever may change what is enforced may open it.
+    add("control.change".to_owned(), Setting::list(change.iter().cloned().collect()));
+    if let Some(response) = config.alarms.as_ref().and_then(|alarms| alarms.quarantine.as_ref()) {
+        let words = format!(
+            "after {} denials in {} s on {}, for {} s, {} nodes at once",
+            response.denials,
+            response.seconds,
+            response.interfaces.join(", "),
+            response.hold,
+            response.at_once
+        );
+        add("alarms.quarantine".to_owned(), Setting::new(words, Order::Closed));
+    }
     // Quarantine does not touch them, so that they are more than the flows that they admit.
     let management = config.management.iter().flat_map(|management| {
         let sources = management.sources.iter();
@@ -225,6 +248,30 @@ mod tests {
         let back = changed(&config(new), &config(old));
         let wider: Vec<_> = back.iter().filter(|change| change.widened).map(|c| &*c.setting).collect();
         assert_eq!(wider, ["interface eth0", "interface eth1"], "what closes is no widening");
+    }
+
+    #[test]
+    fn who_may_change_and_who_is_cut_off_is_compared_too() {
+        let old = "[control]\nread = \"ops\"\n[limits]\nnew_flows_per_second = 100\n\
+            [[interface]]\nname = \"wg0\"\n\
+            [alarms.quarantine]\nenabled = true\ninterfaces = [\"wg0\"]\n";
+        let new = "watch = true\n[control]\nread = \"sec\"\nchange = \"sec\"\n\
+            [limits]\nnew_flows_per_second = 0\n[[interface]]\nname = \"wg0\"\n";
+        let found = lines(old, new);
+        assert!(
+            found[0].starts_with("- alarms.quarantine: after ") && found[0].ends_with("  (wider)"),
+            "{found:?}"
+        );
+        assert_eq!(
+            found[1..],
+            [
+                "~ control.change: sec, before none  (wider)",
+                "~ control.read: sec, before ops",
+                "~ limits.new_flows: any number a second, before 100 a second  (wider)",
+                "~ watch: true, before false",
+            ]
+        );
+        assert!(changed(&config(new), &config(old)).iter().all(|change| !change.widened));
     }
 
     #[test]

@@ -117,7 +117,7 @@ fn signed(by: &By, path: &Path, note: &mut Note, global: &Global) -> anyhow::Res
         return Ok(Answer::No);
     }
     let name = by.sign(note)?;
-    write(path, note)?;
+    add_to_file(path, note)?;
     let names: Vec<&str> = note.signatures().iter().map(|signature| &*signature.name).collect();
     if global.json {
         let text = note.text();
@@ -129,6 +129,16 @@ fn signed(by: &By, path: &Path, note: &mut Note, global: &Global) -> anyhow::Res
         println!("signed by {name}; {} has signatures of {}", path.display(), names.join(", "));
     }
     Ok(Answer::Yes)
+}
+
+/// Puts a note into its file, with what others have added since it was read.
+fn add_to_file(path: &Path, note: &mut Note) -> Result<(), Usage> {
+    let now = read(path).and_then(|bytes| parse(path, &bytes)).ok();
+    if let Some(mut now) = now.filter(|now| now.text() == note.text()) {
+        note.signatures().iter().for_each(|signature| now.add(signature.clone()));
+        *note = now;
+    }
+    write(path, note)
 }
 
 /// A note's text, as a terminal shows it.
@@ -157,9 +167,29 @@ pub(in crate::commands) fn agrees(shown: &str, json: bool) -> Result<bool, Usage
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_grants::Note;
+    use bulkhead_grants::{Note, Signature};
 
-    use super::shown;
+    use super::{add_to_file, shown};
+
+    #[test]
+    fn what_somebody_else_has_signed_meanwhile_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("request");
+        let by = |name: &str, byte| Signature { name: name.to_owned(), id: [byte; 4], bytes: vec![byte] };
+        let names = |note: &Note| note.signatures().iter().map(|by| by.name.clone()).collect::<Vec<_>>();
+        let note = Note::new("a\n".to_owned());
+        let [mut ada, mut bob, mut other] = [note.clone(), note, Note::new("b\n".to_owned())];
+        ada.add(by("ada", 1));
+        bob.add(by("bob", 2));
+        other.add(by("eve", 3));
+        for note in [&mut ada, &mut bob] {
+            add_to_file(&file, note).unwrap();
+        }
+        assert_eq!(names(&bob), ["ada", "bob"]);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), bob.to_string());
+        add_to_file(&file, &mut other).unwrap();
+        assert_eq!(names(&other), ["eve"], "of another text nothing is taken over");
+    }
 
     #[test]
     fn what_is_shown_has_nothing_that_a_terminal_acts_on() {

@@ -1,5 +1,6 @@
 //! Staged policies: they observe beside what is enforced, until they are promoted or taken away.
 
+use anyhow::Context as _;
 use bulkhead_api::event::Action;
 use bulkhead_api::request::Applied;
 use bulkhead_api::status::Observed;
@@ -33,8 +34,13 @@ pub fn stage<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
     };
     let number = change::following_number(enforcer)?;
     enforcer.store.save_inputs(number, &staged.files, &staged.made())?;
-    enforcer.store.save(trust::STAGED, &(number, &note))?;
-    rebuild::enforce_with(enforcer, Some(number))
+    let applied = rebuild::enforce_with(enforcer, Some(number))?;
+    // What was staged before keeps its note if this could not take its place.
+    if note.is_some() {
+        let what = "it is staged, and cannot be promoted without its note: make room, and stage it again";
+        enforcer.store.save(trust::STAGED, &(number, &note)).context(what)?;
+    }
+    Ok(applied)
 }
 
 /// Whether nothing is asked for that only what is enforced can have.

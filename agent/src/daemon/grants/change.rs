@@ -140,10 +140,11 @@ pub fn revoke<D: Dataplane>(enforcer: &Enforcer<D>, request: &Revocation) -> any
     };
     let entry = held(&grants(enforcer).state).kept.end(&id, Standing::Revoked, request.reason.clone());
     let entry = entry.context("the grant has just ended")?;
-    let enforced = take_out(enforcer);
+    // On disk first: a start after the one and before the other must not let it run again.
     let unsaved = save(enforcer)
         .err()
         .map(|error| format!("{error:#}: a restart would let it run again; make room, and revoke it again"));
+    let enforced = take_out(enforcer);
     super::settle::silence(enforcer, &entry);
     let left = enforced.context("the grant is revoked, and its rule still in force: it is tried again")?;
     tracing::info!(id, "revoked: {}", entry.words());

@@ -4,11 +4,11 @@ use std::fs;
 use std::sync::Arc;
 
 use bulkhead_api::grant::{Answer, Request, Revocation, Standing};
-use bulkhead_dataplane::fake::Fault;
+use bulkhead_dataplane::fake::{Fault, generations};
 use bulkhead_grants::{Grant, MAX_BYTES, Note, SecretKey, Window};
 use bulkhead_policy::source::Source;
 
-use super::world::{Agent, World, keep_up};
+use super::world::{Agent, World, crash_everywhere, keep_up};
 use crate::daemon::CompileOptions;
 use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement;
@@ -533,4 +533,30 @@ fn what_another_agent_has_revoked_before_it_gave_the_lock_back_is_known() {
     assert!(revoke(&agent, &Revocation { id: ID.to_owned(), reason: None }).unwrap().done);
     let late = early.reopened(&world.store()).unwrap();
     assert_eq!(late.entries(now())[0].standing, Standing::Revoked);
+}
+
+#[test]
+fn what_is_out_of_force_does_not_run_again_after_a_crash() {
+    let before = std::cell::Cell::new(0);
+    let running = |world: &World| {
+        fs::write(&world.setup.config.policy, policy(ACLS).text()).unwrap();
+        let agent = world.started();
+        assert!(hand_in(&agent, note(&asked(), TWO)).done);
+        before.set(agent.live().ledger.enforced);
+        agent
+    };
+    let revocation = Revocation { id: ID.to_owned(), reason: None };
+    let steps = crash_everywhere(
+        running,
+        |_, agent| assert!(revoke(&agent, &revocation).unwrap().done),
+        |world, _| {
+            let was_out = generations(&world.fake.now()).into_iter().any(|number| number > before.get());
+            let agent = world.started();
+            keep_up(&agent);
+            let runs = in_force(&agent) == [ID];
+            assert_eq!(runs, standing(&agent)[0].0 == Standing::Running);
+            assert!(!(was_out && runs), "a packet passes again");
+        },
+    );
+    assert!(steps > 40, "{steps}");
 }

@@ -2,10 +2,11 @@
 
 use std::fs;
 
+use bulkhead_dataplane::fake::Fault;
 use bulkhead_grants::{Note, PolicyDigests};
 
 use super::grants::key;
-use super::world::{Agent, INVENTORY, World, keep_up, policy};
+use super::world::{Agent, INVENTORY, World, keep_up, policy, refuse_everywhere};
 use crate::config::{Config, Mode};
 use crate::daemon::Setup;
 use crate::daemon::enforcement;
@@ -270,4 +271,31 @@ fn a_name_with_other_keys_does_not_count_for_what_was_staged() {
     let error = enforcement::promote(&agent, (None, None), &Asker::default()).unwrap_err().to_string();
     assert!(error.contains("bob signed with a key that is not known here"), "{error}");
     assert_eq!(world.settled(&agent), 80);
+}
+
+#[test]
+fn a_policy_that_cannot_be_staged_leaves_the_one_before_with_its_note() {
+    let staged = |world: &World| {
+        let agent = started(world);
+        enforcement::stage(&agent, &asked(81, Some(signed(&policy(81), INVENTORY, TWO)))).unwrap();
+        let number = agent.live().ledger.staged;
+        (agent, number)
+    };
+    let stage_another = |_: &World, (agent, _): &mut (Agent, Option<u32>)| {
+        enforcement::stage(agent, &asked(82, Some(signed(&policy(82), INVENTORY, TWO)))).map(drop)
+    };
+    refuse_everywhere(
+        &[Fault::Refuse(libc::ENOSPC)],
+        staged,
+        stage_another,
+        |world, (agent, before), answer| {
+            if agent.live().ledger.staged != before {
+                return;
+            }
+            assert!(answer.is_err());
+            let promoted = enforcement::promote(&agent, (None, None), &Asker::default());
+            assert!(promoted.unwrap().unwrap().applied);
+            assert_eq!(world.port(&agent.live().ledger.clone()), 81);
+        },
+    );
 }

@@ -8,6 +8,7 @@
 mod datagram;
 mod progress;
 mod record;
+mod settled;
 mod stream;
 
 use bulkhead_abi::{
@@ -21,6 +22,7 @@ use crate::socket::CONNECTION;
 use crate::untracked::{ends, is_taken_up};
 use crate::{Calls, Environment, Metadata, Packet, Reason};
 use progress::{Progress, State};
+pub(crate) use settled::is_settled;
 
 /// How a flow began, as its rule counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

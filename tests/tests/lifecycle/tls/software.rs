@@ -1,4 +1,4 @@
-//! The same with software that banks run: nginx, PostgreSQL, OpenSSL and rustls.
+//! The same with software that banks run: nginx, PostgreSQL, OpenSSL, Go and rustls.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bulkhead_testkit::lab::{self, slower};
+use bulkhead_testkit::lab::{self, Process, slower};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, Stream};
@@ -22,13 +22,19 @@ const LIMIT: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_millis(1200);
 
 /// Rules and their ports. Of two ports of nginx the first has TLS.
-const ACLS: [(&str, &str, &str); 5] = [
+const ACLS: [(&str, &str, &str); 6] = [
     ("observed", "9443-9444", r#""tls": "observe""#),
     ("required", "9445-9446", r#""tls": "required""#),
     ("openssl", "9447", r#""tls": "required""#),
     ("rustls", "9448", r#""tls": "required""#),
+    ("go", "9449", r#""tls": "required""#),
     ("postgres", "5432", r#""tls": "required", "starttls": "postgres""#),
 ];
+
+/// A server and a client in Go.
+const TALK: &str = include_str!("talk.go");
+/// How long compiling them may take, Go's own library included.
+const COMPILES: Duration = Duration::from_secs(180);
 
 /// What an HTTP client says first.
 const GET: &[u8] = b"GET /plain HTTP/1.1\r\nHost: oms.example\r\n\r\n";
@@ -55,11 +61,13 @@ fn real_servers_are_counted_by_how_they_begin_and_hear_no_plaintext_where_tls_is
     without_probes(&site);
     site.start();
 
+    let talk = compiled(&site);
     let addresses = site.addresses("server");
     for address in &addresses {
         nginx(&site, *address);
         openssl(&site, *address);
         rustls(&site, *address);
+        go(&site, &talk, *address);
         postgres(&site, *address);
     }
     // It serves one after the other, and would wait for this one.
@@ -72,6 +80,7 @@ fn real_servers_are_counted_by_how_they_begin_and_hear_no_plaintext_where_tls_is
     is_counted(&site, "required", [each, each]);
     is_counted(&site, "openssl", [2 * each, 1]);
     is_counted(&site, "rustls", [2 * each, 0]);
+    is_counted(&site, "go", [2 * each, 0]);
     is_counted(&site, "postgres", [2 * each, 2 * each]);
 
     postgres_without_tls(&site, addresses[0]);
@@ -179,6 +188,39 @@ fn rustls(site: &Site, address: IpAddr) {
         stream.read_exact(&mut answer).unwrap();
         assert_eq!(&answer, b"order", "{at} {version:?}");
         answers.join().unwrap();
+    }
+}
+
+/// The program of [`TALK`].
+fn compiled(site: &Site) -> String {
+    let (source, program) = (site.path("talk.go"), site.path("talk"));
+    site.write("talk.go", TALK);
+    let mut compiler = Command::new("go");
+    compiler.args(["build", "-o", &program, &source]);
+    // Nothing is asked of the network, and nothing is left behind.
+    compiler.env("GO111MODULE", "off").env("GOCACHE", site.path("go-cache"));
+    let output = lab::run_within(&mut compiler, slower(COMPILES)).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    program
+}
+
+/// Go at both ends.
+fn go(site: &Site, program: &str, address: IpAddr) {
+    let at = SocketAddr::new(address, 9449).to_string();
+    let mut server = Command::new(program);
+    server.args(["serve", &at, &site.path("good.pem")]);
+    let log = site.path("talk.log");
+    let server = Process::spawn(site.namespace("server"), &mut server, log.as_ref()).unwrap();
+    let deadline = Instant::now() + slower(LIMIT);
+    while !server.log().contains("ready") {
+        assert!(Instant::now() < deadline, "{}", server.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for version in ["1.2", "1.3"] {
+        let mut client = Command::new(program);
+        client.args(["ask", &at, &site.path("authority.pem"), version]);
+        let output = run(site, "client", client);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "order\n", "{at} {version}: {output:?}");
     }
 }
 
