@@ -20,7 +20,7 @@ use crate::trusted::replace;
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
     Root(Box<Root>),
-    Targets(Targets),
+    Targets(Box<Targets>),
 }
 
 impl Body {

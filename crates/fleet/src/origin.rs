@@ -39,7 +39,7 @@ pub trait Origin: fmt::Debug + Send + Sync {
     /// Waits until there may be news: a head came, or it is connected anew. An origin that is only ever asked waits for
     /// ever.
     async fn changed(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -226,7 +226,8 @@ impl Tree {
             old.remove()?;
         }
         let root = self.next_root(repository)?;
-        let draft = Draft::new(repository, Body::Targets(new), &self.drafts(repository), None, &root);
+        let draft =
+            Draft::new(repository, Body::Targets(Box::new(new)), &self.drafts(repository), None, &root);
         draft.write()?;
         Ok(draft)
     }
@@ -272,7 +273,7 @@ impl Tree {
         let targets: Option<Targets> = Draft::read(&directory, self.next_targets(repository)?, "targets")?;
         let Some(targets) = targets else { return Ok(None) };
         let root = self.next_root(repository)?;
-        Ok(Some(Draft::new(repository, Body::Targets(targets), &directory, None, &root)))
+        Ok(Some(Draft::new(repository, Body::Targets(Box::new(targets)), &directory, None, &root)))
     }
 
     /// The newest root.
@@ -488,9 +489,9 @@ impl Tree {
     fn signed_by(&self, root: &Root, draft: Option<Draft>) -> Result<Option<(Draft, Signed<Targets>)>> {
         let Some(draft) = draft else { return Ok(None) };
         let Body::Targets(targets) = &draft.body else { return Ok(None) };
-        let signed = signed(targets.clone(), draft.signatures()?);
+        let signed = signed((**targets).clone(), draft.signatures()?);
         let is_enough = root.verify_role(&signed).is_ok();
-        Ok(is_enough.then(|| (draft, signed)))
+        Ok(is_enough.then_some((draft, signed)))
     }
 
     /// What is missing before anything can be published.

@@ -1,5 +1,7 @@
 //! Whose keys a fleet takes, and signatures that are made apart.
 
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
 #[expect(dead_code, reason = "each file of tests uses some of it")]
 mod common;
 

@@ -1,5 +1,7 @@
 //! Every refusal of the specification that a host must make, each by a client that has just been started.
 
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
 #[expect(dead_code, reason = "each file of tests uses some of it")]
 mod common;
 

@@ -96,7 +96,10 @@ fn every_route_answers_as_the_document_says() {
     let mut site = Site::new("described", Over::Ethernet, &[WEB]);
     std::fs::create_dir(site.path("listed")).unwrap();
     let source = "[[source]]\nname = \"listed\"\nkind = \"directory\"\npath = \"listed\"\n";
-    site.write("agent.toml", &(site.configuration("server", "eth0") + source));
+    // A fleet that has published nothing.
+    std::fs::create_dir(site.path("fleet")).unwrap();
+    let fleet = "[fleet]\npolicy_root = \"p\"\ninventory_root = \"i\"\ndirectory = \"fleet\"\n";
+    site.write("agent.toml", &(site.configuration("server", "eth0") + source + fleet));
     site.start();
     let mut document = Document::new();
     let mut connection = site.connect("client", 8080);
@@ -159,6 +162,7 @@ fn every_route_answers_as_the_document_says() {
     assert_eq!(post(&site, &mut document, "/v1/grant", "{\"note\":\"garbage\"}")[0]["done"], false);
     let unknown = format!("{{\"id\":\"{}\",\"reason\":\"stolen\"}}", "0".repeat(32));
     assert_eq!(post(&site, &mut document, "/v1/revoke", &unknown)[0]["done"], true);
+    assert_eq!(post(&site, &mut document, "/v1/resume", ""), [true], "what curl has applied was local");
     get(&site, &mut document, "/v1/grants");
     get(&site, &mut document, "/v1/tls");
     get(&site, &mut document, "/v1/history");

@@ -21,7 +21,7 @@ use crate::global::Global;
 /// Between two looks at what hosts say.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Let some hosts take the policy's version first, and all once these are well.
+/// Let some hosts take a policy first, and all once these are well.
 ///
 /// A host goes back by itself from what its own check does not find good. One that has ends the rollout: no other host takes
 /// that version any more, and the exit is 1. What hosts say comes from a collector, which runs on this machine. It needs

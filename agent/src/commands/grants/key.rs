@@ -71,6 +71,7 @@ impl Key {
     }
 
     /// Its public part.
+    #[cfg(feature = "agent")]
     pub(in crate::commands) fn public(&self) -> PublicKey {
         match self {
             Self::File(key) => key.public(),
@@ -79,6 +80,7 @@ impl Key {
     }
 
     /// Signs bytes.
+    #[cfg(feature = "agent")]
     pub(in crate::commands) fn sign_bytes(&mut self, message: &[u8]) -> Result<Vec<u8>, Usage> {
         match self {
             Self::File(key) => Ok(key.sign_bytes(message)),

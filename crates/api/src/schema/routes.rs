@@ -197,6 +197,13 @@ pub const ROUTES: &[Route] = &[
         Content::Json(of::<Option<Applied>>),
     ),
     Route::post(
+        route::RESUME,
+        "Follow the fleet again, in place of what was applied on this host.",
+        "Whether there was such.",
+        Content::Nothing,
+        Content::Json(of::<bool>),
+    ),
+    Route::post(
         route::PROMOTE,
         "Enforce the staged policy.",
         "What is enforced now; null if nothing is staged.",

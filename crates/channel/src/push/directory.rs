@@ -102,7 +102,7 @@ fn list_repository(directory: &Path, repository: &'static str, listed: &mut List
         match versioned(&name) {
             Some((number, role)) => _ = roles.entry(role.to_owned()).or_default().insert(number),
             None if name.ends_with(".json") => {
-                _ = listed.files.insert(format!("{repository}/metadata/{name}"), true)
+                _ = listed.files.insert(format!("{repository}/metadata/{name}"), true);
             }
             None => {}
         }

@@ -10,9 +10,12 @@ use bulkhead_channel::{
 use crate::fleet::below;
 use crate::site::{SOON, Site};
 
+/// A node, its tags, and its WireGuard key.
+type Entry = (String, Vec<String>, Option<String>);
+
 /// An inventory that takes whoever is not called `taken`.
 #[derive(Default)]
-struct List(Mutex<Vec<(String, Vec<String>, Option<String>)>>);
+struct List(Mutex<Vec<Entry>>);
 
 impl Roll for List {
     fn check(&self, offer: &Offer) -> Result<(), String> {
@@ -56,7 +59,7 @@ async fn enrol_patiently(
         match enrol(invitation, directory, Some("AAAA".to_owned())).await {
             Ok(credentials) => return credentials,
             Err(error) => {
-                assert!(Instant::now() < until && error.to_string().contains("no enroller"), "{error}")
+                assert!(Instant::now() < until && error.to_string().contains("no enroller"), "{error}");
             }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -113,7 +116,7 @@ async fn who_is_removed_is_cut_off_at_once_and_stays_out() {
     let service = site.service("enroller").await;
     let known = enrolled(&service, "oms-9").await.unwrap().unwrap();
     assert_eq!((&*known.node, &known.key), ("oms-9", &credentials.key()));
-    let jwt = site.account().revoke(&[known.key.clone()]).unwrap();
+    let jwt = site.account().revoke(std::slice::from_ref(&known.key)).unwrap();
     let system = site.service("system").await;
     let (mut state, begun) = (agent.state(), Instant::now());
     tell_servers(&system, &jwt).await.unwrap();

@@ -3,6 +3,8 @@
 //! How many hosts there are is in the environment (`cargo xtask soak`); by default few, so that all of this takes less
 //! than a minute.
 
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
 mod deltas;
 mod enrolments;
 mod evidence;

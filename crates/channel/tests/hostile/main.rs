@@ -3,6 +3,8 @@
 //!
 //! One test, so that the process's memory is its own.
 
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

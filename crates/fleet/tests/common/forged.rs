@@ -1,5 +1,7 @@
 //! Whoever has the key that freshens, and nothing else, and publishes what others have not signed enough.
 
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
 use bulkhead_fleet::digest;
 use serde_json::{Value, json};
 

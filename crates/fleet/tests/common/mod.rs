@@ -1,5 +1,7 @@
 //! A fleet of the tests' own: three people, an enroller, and who freshens.
 
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
 pub mod forged;
 
 use std::collections::HashMap;
