@@ -19,7 +19,9 @@ pub struct Publish {
     /// The fleet directory.
     #[arg(value_name = "DIRECTORY")]
     directory: PathBuf,
-    /// The key that freshens: a private key, or the .pub of one that ssh-agent has.
+    /// The key that freshens.
+    ///
+    /// A private key, or the .pub of one that ssh-agent has.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// Let this many hosts of a hundred take the policy's version.

@@ -31,7 +31,9 @@ pub struct Rollout {
     /// The fleet directory.
     #[arg(value_name = "DIRECTORY")]
     directory: PathBuf,
-    /// The key that freshens: a private key, or the .pub of one that ssh-agent has.
+    /// The key that freshens.
+    ///
+    /// A private key, or the .pub of one that ssh-agent has.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// How many hosts of a hundred are first.
@@ -49,7 +51,7 @@ pub struct Rollout {
     /// Where the collector keeps what came.
     #[arg(long, value_name = "DIR", default_value = STORE)]
     collected: PathBuf,
-    /// A server to push to, such as tls://nats-1.example.com:4222; again for others.
+    /// A server to push to, such as tls://nats-1:4222; again for others.
     #[arg(long = "server", value_name = "URL", requires = "account")]
     servers: Vec<String>,
     /// Certificates to trust servers by [default: the system's].
