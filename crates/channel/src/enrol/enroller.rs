@@ -23,6 +23,9 @@ const LONGEST: usize = 16 << 10;
 /// Requests that wait to be answered. Who is not among them asks again.
 const WAITING: usize = 64;
 
+/// What servers' own subjects for answers across accounts begin with; nobody else may name one.
+const ACROSS: &str = "_R_.";
+
 /// Where nodes are added: the inventory, signed by the enroller's key. Both may be called twice for the same host.
 pub trait Roll: Send + Sync {
     /// Whether the node could be added; why not.
@@ -88,12 +91,17 @@ impl Enroller {
     ) -> Result<()> {
         let mut requests = client.subscribe("enrol.*", WAITING).await?;
         while let Some(message) = requests.recv().await {
+            // Requests come from the hosts' account, so the server has put a subject of its own in place of the one that
+            // the host waits at. An answer to anything else would be published by the enroller's rights.
+            let Some(reply) = message.reply.clone().filter(|reply| reply.starts_with(ACROSS)) else {
+                told(&Err("a request is not answered where it asks for it".to_owned()));
+                continue;
+            };
             let (answer, result) = match self.answer(client, &message).await {
                 Ok((jwt, enrolled)) => (Answer { jwt: Some(jwt), error: None }, Ok(enrolled)),
                 Err(error) => (Answer { jwt: None, error: Some(error.to_string()) }, Err(error.to_string())),
             };
             told(&result);
-            let Some(reply) = message.reply else { continue };
             // Who does not get the answer asks again.
             if let Err(error) = client.publish(&reply, &text(&answer)?).await {
                 tracing::warn!("an answer is lost: {error}");

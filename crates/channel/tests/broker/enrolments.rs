@@ -15,7 +15,7 @@ type Entry = (String, Vec<String>, Option<String>);
 
 /// An inventory that takes whoever is not called `taken`.
 #[derive(Default)]
-struct List(Mutex<Vec<Entry>>);
+pub struct List(Mutex<Vec<Entry>>);
 
 impl Roll for List {
     fn check(&self, offer: &Offer) -> Result<(), String> {
@@ -41,7 +41,7 @@ fn invitation(site: &Site, node: &str, seconds: u64) -> Invitation {
 }
 
 /// Runs an enroller.
-async fn enroller(site: &Site) -> (Arc<List>, tokio::task::JoinHandle<()>) {
+pub async fn enroller(site: &Site) -> (Arc<List>, tokio::task::JoinHandle<()>) {
     let list = Arc::new(List::default());
     let service = Enroller::open(&site.directory.path().join("account"), list.clone()).unwrap();
     let client = site.service("enroller").await;
