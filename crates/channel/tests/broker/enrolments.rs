@@ -18,7 +18,7 @@ type Entry = (String, Vec<String>, Option<String>);
 pub struct List(Mutex<Vec<Entry>>);
 
 impl Roll for List {
-    fn check(&self, offer: &Offer) -> Result<(), String> {
+    fn check(&self, offer: &Offer, _: Option<&str>) -> Result<(), String> {
         if offer.node == "taken" { Err("the inventory has another node taken".to_owned()) } else { Ok(()) }
     }
 
@@ -120,7 +120,7 @@ async fn who_is_removed_is_cut_off_at_once_and_stays_out() {
     let system = site.service("system").await;
     let (mut state, begun) = (agent.state(), Instant::now());
     tell_servers(&system, &jwt).await.unwrap();
-    mark_removed(&service, &known).await.unwrap();
+    assert_eq!(mark_removed(&service, "oms-9").await.unwrap(), [known.key]);
     let is_out = state.wait_for(|state| matches!(state, State::Disconnected(_)));
     tokio::time::timeout(SOON, is_out).await.unwrap().unwrap();
     let cut = begun.elapsed();
@@ -134,7 +134,13 @@ async fn who_is_removed_is_cut_off_at_once_and_stays_out() {
     let again = || Client::new(site.settings(Some(directory.join("fleet.creds")), "")).unwrap();
     assert!(again().connected(Duration::from_secs(2)).await.is_err());
     let other = enrol(&one, &below(site.directory.path(), "thief"), None).await.unwrap_err();
-    assert!(other.to_string().contains("was used"), "{other}");
+    assert!(other.to_string().contains("was removed after"), "{other}");
+    // With the key that used it neither, which who has broken in has, too.
+    let seed = std::fs::read_to_string(directory.join("fleet.creds")).unwrap();
+    let seed = seed.lines().find(|line| line.starts_with("SU")).unwrap();
+    std::fs::write(directory.join("enrolling.nk"), seed).unwrap();
+    let again = enrol(&one, &directory, None).await.unwrap_err();
+    assert!(again.to_string().contains("was removed after"), "{again}");
     assert_eq!(list.0.lock().unwrap().len(), 1);
     assert!(matches!(*bystander.state().borrow(), State::Connected(1)), "others stay");
     site.cluster.restart_all().unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bulkhead_channel::{
-    Appended, Client, ENROLMENTS, EVENTS, Enrolled, Error, FILES, Offer, append, enrolled, invite, push,
+    Appended, Client, ENROLMENTS, EVENTS, Error, FILES, Offer, append, enrolled, invite, push,
 };
 use bytes::Bytes;
 
@@ -86,13 +86,7 @@ async fn an_answer_is_no_request() {
     let publisher = site.service("publisher").await;
     push(&publisher, fleet.path()).await.unwrap();
     let service = site.service("enroller").await;
-    let known = Enrolled {
-        node: "oms-1".to_owned(),
-        key: site.account().agent_credentials("oms-1").unwrap().key(),
-        invitation: String::new(),
-        is_removed: false,
-    };
-    bulkhead_channel::mark_removed(&service, &known).await.unwrap();
+    bulkhead_channel::mark_removed(&service, "oms-1").await.unwrap();
     let agent = site.agent("oms-1").await;
     assert_eq!(append(&agent, "oms-1", 0, Bytes::from_static(b"e")).await.unwrap(), Appended::Stored(1));
     site.agent_settings("oms-9");
@@ -144,7 +138,7 @@ async fn an_answer_is_no_request() {
         state(&publisher, ENROLMENTS).await,
     ];
     assert_eq!(before, after, "nothing is stored and nothing deleted");
-    assert!(enrolled(&service, "oms-1").await.unwrap().unwrap().is_removed);
+    assert!(enrolled(&service, "oms-1").await.unwrap().unwrap().removed.is_some());
     push(&publisher, fleet.path()).await.unwrap();
     // What was stored by right is answered where it is asked.
     assert_eq!(append(&agent, "oms-1", 1, Bytes::from_static(b"f")).await.unwrap(), Appended::Stored(2));
