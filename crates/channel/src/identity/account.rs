@@ -431,3 +431,25 @@ pub(crate) fn agent_jwt(
     let nats = json!({ "type": "user", "version": 2, "issuer_account": account });
     Claims { exp: until, ..Claims::new(key, &crate::layout::token(node), nats) }.sign(agents)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Instant;
+
+    use super::{Account, now};
+    use crate::identity::Claims;
+
+    #[test]
+    fn a_clock_that_was_ahead_keeps_no_key_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let account = Account::create(&directory.path().join("account")).unwrap();
+        let tomorrow = now() + 24 * 60 * 60;
+        account.write_jwt(&account.jwt(&BTreeMap::new(), tomorrow).unwrap()).unwrap();
+        let (key, begun) = (account.agent_credentials("a").unwrap().key(), Instant::now());
+        let revoked = Claims::read(&account.revoke(std::slice::from_ref(&key)).unwrap()).unwrap();
+        assert!(begun.elapsed().as_secs() < 5);
+        assert_eq!(revoked.iat, tomorrow + 1);
+        assert!(revoked.nats["revocations"][key].as_u64().unwrap() > tomorrow * 2);
+    }
+}
