@@ -16,6 +16,11 @@ pub(crate) const LONGEST_STORED: usize = 900_000;
 /// The same, unpacked.
 const LONGEST: usize = 8 << 20;
 
+/// How many times as long as stored one is at most, unpacked, beyond the first bytes: digests and metadata shrink to a
+/// third or so, and what shrinks to nothing is made to keep hosts busy.
+const MOST_TIMES: usize = 64;
+const FIRST_BYTES: usize = 64 << 10;
+
 /// The parts in which what is not in the head is stored, in bytes. At 1 Mbit/s one arrives before it is asked for again.
 pub(crate) const PART: usize = 256 << 10;
 
@@ -126,8 +131,9 @@ impl Head {
         let mut decoder = zstd::stream::read::Decoder::new(stored).map_err(|error| wrong(&error))?;
         decoder.window_log_max(24).map_err(|error| wrong(&error))?;
         let mut text = Vec::new();
-        (&mut decoder).take(LONGEST as u64 + 1).read_to_end(&mut text).map_err(|error| wrong(&error))?;
-        if text.len() > LONGEST {
+        let longest = stored.len().saturating_mul(MOST_TIMES).saturating_add(FIRST_BYTES).min(LONGEST);
+        (&mut decoder).take(longest as u64 + 1).read_to_end(&mut text).map_err(|error| wrong(&error))?;
+        if text.len() > longest {
             return Err(wrong(&"it is too long"));
         }
         let head: Self = serde_json::from_slice(&text).map_err(|error| wrong(&error))?;
@@ -209,5 +215,10 @@ mod tests {
             bomb.write_all(&vec![b' '; LONGEST]).unwrap();
         }
         assert!(Head::read(&bomb.finish().unwrap()).unwrap_err().to_string().contains("too long"));
+        // One that is a head, behind megabytes of spaces.
+        let text = serde_json::to_string(&Head::default()).unwrap();
+        let padded = crate::delta::compress(format!("{}{text}", " ".repeat(LONGEST / 2)).as_bytes()).unwrap();
+        assert!(padded.len() < 1_000);
+        assert!(Head::read(&padded).unwrap_err().to_string().contains("too long"));
     }
 }

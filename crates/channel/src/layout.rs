@@ -77,6 +77,16 @@ pub(crate) fn is_token(name: &str) -> bool {
     !name.is_empty() && name.len() <= 512 && name.bytes().all(fits)
 }
 
+/// Batches of one host that are kept, the newest; a host that means harm pushes out its own alone. A busy host makes one
+/// a second, so this is for how long the collector may be away: over an hour.
+const MOST_BATCHES: i64 = 4_096;
+
+/// For how long they are kept, in nanoseconds: 30 days.
+const OLDEST_BATCH: i64 = 30 * 24 * 60 * 60 * 1_000_000_000;
+
+/// No batch is longer, in bytes.
+const LONGEST_BATCH: i64 = 1_000_000;
+
 /// The streams as they are to be, with so many copies.
 pub(crate) fn streams(copies: u8) -> [(&'static str, Value); 3] {
     let stream = |name: &str, subjects: &str, more: Value| {
@@ -99,7 +109,17 @@ pub(crate) fn streams(copies: u8) -> [(&'static str, Value); 3] {
                 json!({ "max_msgs_per_subject": 1, "republish": { "src": HEAD, "dest": NEWS } }),
             ),
         ),
-        (EVENTS, stream(EVENTS, "ev.*", json!({ "deny_delete": true, "deny_purge": true }))),
+        (
+            EVENTS,
+            stream(
+                EVENTS,
+                "ev.*",
+                json!({
+                    "deny_delete": true, "deny_purge": true, "max_msgs_per_subject": MOST_BATCHES,
+                    "max_age": OLDEST_BATCH, "max_msg_size": LONGEST_BATCH,
+                }),
+            ),
+        ),
         (
             ENROLMENTS,
             stream(

@@ -6,7 +6,7 @@ use bulkhead_channel::{Invitation, enrol};
 
 use super::broker::wrong;
 use crate::client::block_on;
-use crate::exit::Answer;
+use crate::exit::{Answer, Usage};
 use crate::global::Global;
 
 /// Enrol this host by an invitation.
@@ -24,10 +24,21 @@ pub struct Enrol {
     /// This host's WireGuard public key, for the inventory.
     #[arg(long, value_name = "KEY")]
     wireguard_key: Option<String>,
+    /// Enrol again, in place of the credentials and roots that are there.
+    #[arg(long)]
+    replace: bool,
 }
 
 impl Enrol {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
+        let there = self.directory.join("fleet.creds");
+        if there.exists() && !self.replace {
+            return Err(Usage(format!(
+                "{} is there: this host is enrolled; --replace has it enrol again, and trust the roots of this invitation",
+                there.display()
+            ))
+            .into());
+        }
         let invitation = Invitation::read(&self.file).map_err(wrong)?;
         let made =
             block_on(async { Ok(enrol(&invitation, &self.directory, self.wireguard_key.clone()).await?) })?;

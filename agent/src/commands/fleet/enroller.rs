@@ -31,7 +31,7 @@ pub struct Enroller {
 
 impl Enroller {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let roster = Arc::new(Roster::new(&self.directory, self.signing.clone()));
+        let roster = Arc::new(Roster::new(&self.directory, self.signing.clone(), global.dialect));
         let service = Service::open(&self.account, roster).map_err(wrong)?;
         block_on(async {
             let client = self.broker.service(&self.account, Role::Enroller).await?;

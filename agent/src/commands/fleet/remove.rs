@@ -1,8 +1,9 @@
 //! `bulkhead fleet remove`: a host put out, at its peers and at the broker.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use bulkhead_channel::{Account, Enrolled, Role, enrolled, mark_removed, push, tell_servers};
+use bulkhead_channel::{Account, Role, mark_removed, push, tell_servers};
 
 use super::broker::{Broker, wrong};
 use super::roll::{Roster, Signing};
@@ -35,23 +36,28 @@ impl Remove {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let account = Account::open(&self.account).map_err(wrong)?;
         // First what its peers' kernels enforce.
-        let roster = Roster::new(&self.fleet, self.signing.clone());
-        let was_listed = roster.remove(&self.node).map_err(Usage)?;
+        let roster = Roster::new(&self.fleet, self.signing.clone(), global.dialect);
+        let listed = roster.remove(&self.node);
         let keys = block_on(async {
             let service = self.broker.service(&self.account, Role::Enroller).await?;
-            push(&service, &self.fleet).await?;
-            let record = enrolled(&service, &self.node).await?;
-            let mut keys = account.issued(&self.node).map_err(wrong)?;
-            keys.extend(record.iter().map(|record| record.key.clone()));
-            keys.dedup();
+            let pushed = push(&service, &self.fleet).await;
+            // What its record does not say is no reason to leave it in.
+            let (recorded, unrecorded) = match mark_removed(&service, &self.node).await {
+                Ok(keys) => (keys, None),
+                Err(error) => (Vec::new(), Some(error)),
+            };
+            let keys: BTreeSet<String> =
+                account.issued(&self.node).map_err(wrong)?.into_iter().chain(recorded).collect();
+            let keys = Vec::from_iter(keys);
             let system = self.broker.connect(&self.account.join("system.creds")).await?;
             if !keys.is_empty() {
                 tell_servers(&system, &account.revoke(&keys)?).await?;
             }
-            if let Some(record) = &record {
-                mark_removed(&service, &Enrolled { is_removed: true, ..record.clone() }).await?;
-            }
-            Ok(keys)
+            pushed?;
+            unrecorded.map_or(Ok(keys), |error| Err(error.into()))
+        })?;
+        let was_listed = listed.map_err(|why| {
+            Usage(format!("{}: its keys are revoked, but it is still in the inventory: {why}", self.node))
         })?;
         if !was_listed && keys.is_empty() {
             return Err(Usage(format!("{}: neither the inventory nor the broker knows it", self.node)).into());

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
 use serde_json::Value;
 
 use super::invitation::offered;
 use super::record::{Used, put, read, text};
-use super::{Answer, Enrolled, Offer, Request};
+use super::{Answer, Enrolled, Offer, Request, proof_of};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::identity::{Claims, agent_jwt, read_key};
@@ -23,13 +25,16 @@ const LONGEST: usize = 16 << 10;
 /// Requests that wait to be answered. Who is not among them asks again.
 const WAITING: usize = 64;
 
+/// What servers' own subjects for answers across accounts begin with; nobody else may name one.
+const ACROSS: &str = "_R_.";
+
 /// Where nodes are added: the inventory, signed by the enroller's key. Both may be called twice for the same host.
 pub trait Roll: Send + Sync {
-    /// Whether the node could be added; why not.
+    /// Whether the node could be added, and every host would take the inventory then; why not.
     ///
     /// # Errors
     /// It could not: a sentence for whoever enrols.
-    fn check(&self, offer: &Offer) -> std::result::Result<(), String>;
+    fn check(&self, offer: &Offer, wireguard: Option<&str>) -> std::result::Result<(), String>;
 
     /// Adds the node, signs the inventory and publishes it.
     ///
@@ -49,6 +54,19 @@ pub struct Enroller {
 impl std::fmt::Debug for Enroller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Enroller({})", self.account)
+    }
+}
+
+/// Whether who asks has the private key, too.
+fn shows(request: &Request) -> Result<()> {
+    let key = KeyPair::from_public_key(&request.key).ok();
+    let proof = URL_SAFE_NO_PAD.decode(&request.proof).ok();
+    let is_shown =
+        key.zip(proof).is_some_and(|(key, proof)| key.verify(&proof_of(&request.invitation), &proof).is_ok());
+    if is_shown {
+        Ok(())
+    } else {
+        Err(Error::Content("the request is not signed by the key that it names".to_owned()))
     }
 }
 
@@ -88,12 +106,17 @@ impl Enroller {
     ) -> Result<()> {
         let mut requests = client.subscribe("enrol.*", WAITING).await?;
         while let Some(message) = requests.recv().await {
+            // Requests come from the hosts' account, so the server has put a subject of its own in place of the one that
+            // the host waits at. An answer to anything else would be published by the enroller's rights.
+            let Some(reply) = message.reply.clone().filter(|reply| reply.starts_with(ACROSS)) else {
+                told(&Err("a request is not answered where it asks for it".to_owned()));
+                continue;
+            };
             let (answer, result) = match self.answer(client, &message).await {
                 Ok((jwt, enrolled)) => (Answer { jwt: Some(jwt), error: None }, Ok(enrolled)),
                 Err(error) => (Answer { jwt: None, error: Some(error.to_string()) }, Err(error.to_string())),
             };
             told(&result);
-            let Some(reply) = message.reply else { continue };
             // Who does not get the answer asks again.
             if let Err(error) = client.publish(&reply, &text(&answer)?).await {
                 tracing::warn!("an answer is lost: {error}");
@@ -108,28 +131,47 @@ impl Enroller {
         }
         let request: Request = serde_json::from_slice(&message.payload)
             .map_err(|_| Error::Content("the request cannot be read".to_owned()))?;
-        let (id, offer) = offered(&request.invitation, &self.invitations)?;
+        let (id, made, offer) = offered(&request.invitation, &self.invitations)?;
         // The broker lets an invitation publish to its own subject alone; whoever else may publish must not use it.
         if message.subject != layout::enrol(&id) {
             return Err(Error::Content("this is another invitation's subject".to_owned()));
         }
-        self.on_roll(&offer, |roll, offer| roll.check(offer)).await?;
+        shows(&request)?;
+        let node = layout::enrolled(&layout::token(&offer.node));
+        let (number, known) = match read::<Enrolled>(client, &node).await? {
+            Some((number, known)) => (number, Some(known)),
+            None => (0, None),
+        };
+        let removed = known.as_ref().and_then(|known| known.removed);
+        if removed.is_some_and(|removed| made <= removed) {
+            return Err(Error::Content(format!(
+                "{} was removed after this invitation was made: ask for another",
+                offer.node
+            )));
+        }
+        let wireguard = request.wireguard.clone();
+        self.on_roll(&offer, move |roll, offer| roll.check(offer, wireguard.as_deref())).await?;
         let jwt = agent_jwt(&self.agents, &self.account, &offer.node, &request.key, None)?;
         let jwt = self.first(client, &id, Used { key: request.key.clone(), jwt }).await?;
-        let enrolled = Enrolled {
+        if let Some(known) = known.as_ref().filter(|known| known.is_listed && known.invitation == id) {
+            return Ok((jwt, known.clone()));
+        }
+        let mut earlier = known.map(|known| known.keys()).unwrap_or_default();
+        earlier.retain(|key| *key != request.key);
+        let mut enrolled = Enrolled {
             node: offer.node.clone(),
             key: request.key,
-            invitation: id.clone(),
-            is_removed: false,
+            earlier,
+            invitation: id,
+            is_listed: false,
+            removed,
         };
-        let known: Option<(u64, Enrolled)> =
-            read(client, &layout::enrolled(&layout::token(&offer.node))).await?;
-        // Else it is there already, or was removed since.
-        if known.is_none_or(|(_, known)| known.invitation != id) {
-            let wireguard = request.wireguard;
-            self.on_roll(&offer, move |roll, offer| roll.add(offer, wireguard.as_deref())).await?;
-            put(client, &enrolled).await?;
-        }
+        // On record first: `remove` must know each key that anybody was told of.
+        let number = put(client, number, &enrolled).await?;
+        let wireguard = request.wireguard;
+        self.on_roll(&offer, move |roll, offer| roll.add(offer, wireguard.as_deref())).await?;
+        enrolled.is_listed = true;
+        put(client, number, &enrolled).await?;
         Ok((jwt, enrolled))
     }
 

@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bulkhead_http::Tls;
 use bytes::Bytes;
 use nkeys::KeyPair;
 
-use super::{Answer, Invitation, Request};
+use super::{Answer, Invitation, Request, proof_of};
 use crate::client::{Client, Settings};
 use crate::error::{Error, Result};
 use crate::identity::{Credentials, read_key, write_secret};
@@ -29,18 +31,21 @@ pub async fn enrol(
     wireguard: Option<String>,
 ) -> Result<Credentials> {
     let credentials = invitation.credentials()?;
-    let ca = directory.join("fleet.ca.pem");
-    if let Some(text) = &invitation.ca {
-        write_secret(&ca, text.as_bytes())?;
+    // What is there stays in force until the enroller has accepted the invitation: it may be anybody's.
+    let below = directory.join("fleet");
+    std::fs::create_dir_all(&below).map_err(|error| Error::file(&below, error))?;
+    let brought = [
+        (directory.join("fleet.ca.pem"), &invitation.ca),
+        (below.join("policy.root.json"), &invitation.policy_root),
+        (below.join("inventory.root.json"), &invitation.inventory_root),
+    ];
+    let aside = |path: &Path| path.with_extension("enrolling");
+    for (path, text) in &brought {
+        if let Some(text) = text {
+            write_secret(&aside(path), text.as_bytes())?;
+        }
     }
-    let roots =
-        [("policy.root.json", &invitation.policy_root), ("inventory.root.json", &invitation.inventory_root)];
-    for (name, root) in roots {
-        let Some(root) = root else { continue };
-        let below = directory.join("fleet");
-        std::fs::create_dir_all(&below).map_err(|error| Error::file(&below, error))?;
-        write_secret(&below.join(name), root.as_bytes())?;
-    }
+    let ca = aside(&brought[0].0);
     let key = own_key(&directory.join("enrolling.nk"))?;
     let once = directory.join("enrolling.creds");
     credentials.write(&once)?;
@@ -51,11 +56,29 @@ pub async fn enrol(
         tls,
         name: String::new(),
     };
-    let request = Request { invitation: credentials.jwt().to_owned(), key: key.public_key(), wireguard };
+    let proof = key.sign(&proof_of(credentials.jwt())).map_err(|error| Error::Settings(error.to_string()))?;
+    let request = Request {
+        invitation: credentials.jwt().to_owned(),
+        key: key.public_key(),
+        proof: URL_SAFE_NO_PAD.encode(proof),
+        wireguard,
+    };
     let answered = ask(settings, credentials.name(), &request).await;
     // It has been used, or is of no use.
     let _ = std::fs::remove_file(&once);
-    let minted = Credentials::new(answered?, key)?;
+    let minted = answered.and_then(|jwt| Credentials::new(jwt, key));
+    for (path, text) in &brought {
+        if text.is_none() {
+            continue;
+        }
+        let done = match &minted {
+            Ok(_) => std::fs::rename(aside(path), path),
+            Err(_) => std::fs::remove_file(aside(path)),
+        };
+        done.map_err(|error| Error::file(path, error))?;
+    }
+    let minted = minted?;
+    // Last: it says that the others are there.
     minted.write(&directory.join("fleet.creds"))?;
     let _ = std::fs::remove_file(directory.join("enrolling.nk"));
     Ok(minted)

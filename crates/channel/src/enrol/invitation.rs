@@ -85,14 +85,14 @@ fn check(offer: &Offer) -> Result<()> {
     Ok(())
 }
 
-/// What an invitation offers, if the key has signed it and it is not over; and its id.
-pub(super) fn offered(jwt: &str, invitations: &str) -> Result<(String, Offer)> {
+/// What an invitation offers, if the key has signed it and it is not over; its id before that, and when it was made.
+pub(super) fn offered(jwt: &str, invitations: &str) -> Result<(String, u64, Offer)> {
     let claims: Claims = crate::identity::verify(jwt, invitations)?;
     let offer = claims.bulkhead.ok_or_else(|| Error::Settings("the invitation offers nothing".to_owned()))?;
     let offer: Offer = serde_json::from_value(offer)
         .map_err(|error| Error::Settings(format!("the invitation's offer cannot be read: {error}")))?;
     check(&offer)?;
-    Ok((claims.name, offer))
+    Ok((claims.name, claims.iat, offer))
 }
 
 impl Invitation {

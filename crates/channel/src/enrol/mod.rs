@@ -34,9 +34,16 @@ struct Request {
     invitation: String,
     /// The public key that the host has made.
     key: String,
+    /// Its signature of the invitation, which shows that the host has it.
+    proof: String,
     /// The host's WireGuard key, in base64, if it says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     wireguard: Option<String>,
+}
+
+/// What the host's new key signs.
+fn proof_of(invitation: &str) -> Vec<u8> {
+    format!("bulkhead enrol {invitation}").into_bytes()
 }
 
 /// What it is answered.

@@ -29,7 +29,7 @@ impl Channel {
         for way in ways {
             let Some(base) = (self.kept)(&way.from) else { continue };
             // A file of megabytes is unpacked beside whatever else waits.
-            let made = match self.bytes(&way.body, &way.name()).await {
+            let made = match self.bytes(&way.body, &way.name(), file.length).await {
                 Ok(difference) => unpack(base, difference, file).await,
                 Err(error) => Err(error),
             };
@@ -45,14 +45,14 @@ impl Channel {
                 }
             }
         }
-        let whole = self.bytes(&file.body, &file.sha256).await?;
+        let whole = self.bytes(&file.body, &file.sha256, file.length).await?;
         let whole = unpack(Vec::new(), whole, file).await?;
         self.shared.count(|counts| counts.wholes += 1);
         Ok(whole)
     }
 
-    /// Bytes as they are stored.
-    async fn bytes(&self, body: &Body, name: &str) -> Result<Vec<u8>> {
+    /// Bytes as they are stored, of a file of that length or of a difference that makes one.
+    async fn bytes(&self, body: &Body, name: &str, file: u64) -> Result<Vec<u8>> {
         let (count, length) = match body {
             Body::Text(text) => return Ok(text.as_bytes().to_vec()),
             Body::Here(text) => {
@@ -60,6 +60,10 @@ impl Channel {
             }
             Body::Parts { count, bytes } => (*count, *bytes),
         };
+        // What does not shrink grows by little (zstd's bound: a 256th and some bytes).
+        if length > file + file / 128 + 4_096 {
+            return Err(Error::Content(format!("{name}: {length} bytes are too many for one of {file}")));
+        }
         let mut all = Vec::new();
         for number in 0..count {
             let bytes = self.part(&part(name, number)).await?;

@@ -22,8 +22,11 @@ const AGAIN: std::ops::Range<u64> = 500..2_000;
 /// it for minutes has lost the newer one.
 const OLDER: u32 = 3;
 
-/// Heads that wait to be read.
-const WAITING: usize = 2;
+/// Heads that wait to be read, of which the last is.
+const WAITING: usize = 4;
+
+/// Between two heads that are read of the news. Whoever floods keeps no host busy.
+const REST: Duration = Duration::from_secs(1);
 
 /// Follows for ever.
 pub(super) async fn follow(client: Client, shared: Arc<Shared>) {
@@ -31,12 +34,25 @@ pub(super) async fn follow(client: Client, shared: Arc<Shared>) {
     let Ok(mut news) = client.subscribe(NEWS, WAITING).await else { return };
     let mut connection = 0;
     let mut next = Instant::now();
+    let mut rested = Instant::now();
     loop {
         let is_due = matches!(*state.borrow(), State::Connected(_));
         tokio::select! {
-            message = news.recv() => match message {
-                None => return,
-                Some(message) => take(&shared, &message.payload),
+            message = rest_and(rested, news.recv()) => {
+                let Some(mut message) = message else { return };
+                let mut count = 1;
+                while let Ok(later) = news.try_recv() {
+                    (message, count) = (later, count + 1);
+                }
+                // More may have come than there was room for.
+                if count >= WAITING {
+                    next = Instant::now();
+                }
+                // Anything else is an answer that somebody has had sent here.
+                if message.status.is_none() && message.header("Nats-Subject") == Some(HEAD) {
+                    take(&shared, &message.payload);
+                }
+                rested = Instant::now() + REST;
             },
             changed = state.changed() => {
                 if changed.is_err() {
@@ -62,6 +78,12 @@ pub(super) async fn follow(client: Client, shared: Arc<Shared>) {
             }
         }
     }
+}
+
+/// Waits until then, and for a message.
+async fn rest_and<T>(until: Instant, message: impl Future<Output = T>) -> T {
+    sleep_until(until).await;
+    message.await
 }
 
 /// Asks for the head.

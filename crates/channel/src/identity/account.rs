@@ -1,12 +1,19 @@
 //! A fleet's account at the broker, and the keys that sign for it, in a directory of the operator's own.
 //!
 //! ```text
-//! operator.nk  account.nk  agents.nk  invitations.nk  system.nk    seeds: whoever has them decides who may do what
+//! operator.nk  account.nk  agents.nk  invitations.nk  services.nk  system.nk
+//!                                                                  seeds: whoever has them decides who may do what
 //! account.jwt                                                      what the servers know, revocations included
 //! issued/                                                          whose credentials were made here
 //! nats-server.conf                                                 what each server's configuration includes
 //! publisher.creds  enroller.creds  collector.creds  system.creds   for the services
 //! ```
+//!
+//! Hosts and invitations are in one account, streams and services in another. A server checks no permission on the
+//! subject that an answer goes to, and whoever asks chooses it: `$JS.API.STREAM.DELETE.…`, say, to which the empty answer
+//! of a stream is a valid request. Across accounts an answer goes back to the account of whoever asked, and there is no
+//! stream there. What that account imports has one export, so servers take an answer to one service that would become a
+//! request to another one for a cycle, and drop it.
 
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
@@ -21,10 +28,14 @@ use super::claims::now;
 use super::credentials::write_secret;
 use super::{Claims, Credentials};
 use crate::error::{Error, Result};
-use crate::layout::{ENROLMENTS, EVENTS, FILES};
+use crate::layout::{ENROLMENTS, EVENTS, FILES, NEWS};
 
 /// How NATS writes that there is no limit.
 const NO_LIMIT: i64 = -1;
+
+/// Until when JWTs of a revoked key must have been made to be refused, in seconds since 1970: the year 9999. A key that
+/// is revoked is never used again, and what a host was minted while a clock was ahead is refused, too.
+const FOR_EVER: u64 = 253_402_300_799;
 
 /// Who speaks to the broker for the fleet itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,10 +71,9 @@ impl Role {
         match self {
             Self::Publisher => {
                 let streams = [FILES, EVENTS, ENROLMENTS];
-                let made = streams
-                    .iter()
-                    .flat_map(|stream| ["INFO", "CREATE", "UPDATE"].map(|verb| api(verb, stream)));
-                let more = [api("PURGE", FILES)];
+                let made = streams.iter().flat_map(|stream| ["INFO", "CREATE"].map(|verb| api(verb, stream)));
+                // Not of the others: whoever may change a stream's limits may have it forget what it holds.
+                let more = [api("UPDATE", FILES), api("PURGE", FILES)];
                 (files.into_iter().chain(made).chain(more).collect(), vec![own, "fleet.head".to_owned()])
             }
             Self::Enroller => {
@@ -99,6 +109,7 @@ pub struct Account {
     account: KeyPair,
     agents: KeyPair,
     invitations: KeyPair,
+    services: KeyPair,
     system: KeyPair,
 }
 
@@ -106,6 +117,14 @@ impl std::fmt::Debug for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Account({})", self.directory.display())
     }
+}
+
+/// The limits of an account without streams: there are none.
+fn limits() -> Value {
+    json!({
+        "subs": NO_LIMIT, "data": NO_LIMIT, "payload": NO_LIMIT, "imports": NO_LIMIT, "exports": NO_LIMIT,
+        "wildcards": true, "conn": NO_LIMIT, "leaf": NO_LIMIT,
+    })
 }
 
 /// A key's file.
@@ -150,12 +169,14 @@ impl Account {
             account: KeyPair::new_account(),
             agents: KeyPair::new_account(),
             invitations: KeyPair::new_account(),
+            services: KeyPair::new_account(),
             system: KeyPair::new_account(),
         };
         let keys = [
             ("account", &account.account),
             ("agents", &account.agents),
             ("invitations", &account.invitations),
+            ("services", &account.services),
             ("system", &account.system),
             // Last: it says that the others are there.
             ("operator", &account.operator),
@@ -163,7 +184,7 @@ impl Account {
         for (name, key) in keys {
             write_secret(&seed(directory, name), text_of(key)?.as_bytes())?;
         }
-        account.write_jwt(&account.jwt(&BTreeMap::new())?)?;
+        account.write_jwt(&account.jwt(&BTreeMap::new(), now())?)?;
         for role in Role::ALL {
             account.service(role)?.write(&directory.join(format!("{}.creds", role.name())))?;
         }
@@ -185,11 +206,12 @@ impl Account {
             account: load(directory, "account")?,
             agents: load(directory, "agents")?,
             invitations: load(directory, "invitations")?,
+            services: load(directory, "services")?,
             system: load(directory, "system")?,
         })
     }
 
-    /// The account's own public key.
+    /// The public key of the hosts' account.
     #[must_use]
     pub fn key(&self) -> String {
         self.account.public_key()
@@ -204,8 +226,8 @@ impl Account {
         write_secret(&self.jwt_file(), jwt.as_bytes())
     }
 
-    /// The account's JWT, with keys whose users are not accepted any more, and since when.
-    fn jwt(&self, revoked: &BTreeMap<String, u64>) -> Result<String> {
+    /// The JWT of the hosts' account, made then, with keys whose users are not accepted if they were made before.
+    fn jwt(&self, revoked: &BTreeMap<String, u64>, made: u64) -> Result<String> {
         let scope = |key: &KeyPair, role: &str, publish: &[String], subscribe: &[&str]| {
             json!({
                 "kind": "user_scope", "key": key.public_key(), "role": role,
@@ -215,22 +237,47 @@ impl Account {
                 },
             })
         };
-        let agent = [format!("$JS.API.DIRECT.GET.{FILES}.fleet.files.>"), "ev.{{name()}}".to_owned()];
+        let files = format!("$JS.API.DIRECT.GET.{FILES}.fleet.files.>");
+        let agent = [files.clone(), "ev.{{name()}}".to_owned()];
         let inbox = "_INBOX_{{name()}}.>";
         let nats = json!({
             "type": "account", "version": 2,
-            "limits": {
-                "subs": NO_LIMIT, "data": NO_LIMIT, "payload": NO_LIMIT, "imports": NO_LIMIT, "exports": NO_LIMIT,
-                "wildcards": true, "conn": NO_LIMIT, "leaf": NO_LIMIT, "mem_storage": NO_LIMIT,
-                "disk_storage": NO_LIMIT, "streams": NO_LIMIT, "consumer": NO_LIMIT,
-            },
+            "limits": limits(),
+            "imports": [
+                self.import("files", "service", &files),
+                self.import("evidence", "service", "ev.*"),
+                self.import("enrolment", "service", "enrol.*"),
+                self.import("news", "stream", NEWS),
+            ],
             "signing_keys": [
-                scope(&self.agents, "agent", &agent, &["fleet.head", inbox]),
+                scope(&self.agents, "agent", &agent, &[NEWS, inbox]),
                 scope(&self.invitations, "invitation", &["enrol.{{name()}}".to_owned()], &[inbox]),
             ],
             "revocations": revoked,
         });
-        Claims::new(&self.account.public_key(), "bulkhead", nats).sign(&self.operator)
+        Claims { iat: made, ..Claims::new(&self.account.public_key(), "bulkhead", nats) }.sign(&self.operator)
+    }
+
+    /// What the hosts' account has from that of the services.
+    fn import(&self, name: &str, kind: &str, subject: &str) -> Value {
+        json!({ "name": name, "type": kind, "subject": subject, "account": self.services.public_key() })
+    }
+
+    /// The JWT of the services' account, which has the streams.
+    fn services_jwt(&self) -> Result<String> {
+        let mut limits = limits();
+        for of_streams in ["mem_storage", "disk_storage", "streams", "consumer"] {
+            limits[of_streams] = NO_LIMIT.into();
+        }
+        let nats = json!({
+            "type": "account", "version": 2, "limits": limits,
+            // What hosts may reach of it their account's imports say. One export, or answers become requests.
+            "exports": [
+                { "name": "services", "type": "service", "subject": ">" },
+                { "name": "news", "type": "stream", "subject": NEWS },
+            ],
+        });
+        Claims::new(&self.services.public_key(), "services", nats).sign(&self.operator)
     }
 
     /// Credentials of a service.
@@ -245,7 +292,7 @@ impl Account {
             // It answers whoever asks, where they wait.
             nats["resp"] = json!({ "max": 1, "ttl": 10_000_000_000_u64 });
         }
-        let jwt = Claims::new(&key.public_key(), role.name(), nats).sign(&self.account)?;
+        let jwt = Claims::new(&key.public_key(), role.name(), nats).sign(&self.services)?;
         Credentials::new(jwt, key)
     }
 
@@ -324,13 +371,10 @@ impl Account {
         let operator =
             json!({ "type": "operator", "version": 2, "system_account": self.system.public_key() });
         let operator = Claims::new(&self.operator.public_key(), "bulkhead", operator).sign(&self.operator)?;
-        let limits = json!({
-            "subs": NO_LIMIT, "data": NO_LIMIT, "payload": NO_LIMIT, "imports": NO_LIMIT, "exports": NO_LIMIT,
-            "wildcards": true, "conn": NO_LIMIT, "leaf": NO_LIMIT,
-        });
-        let system = json!({ "type": "account", "version": 2, "limits": limits });
+        let system = json!({ "type": "account", "version": 2, "limits": limits() });
         let system_key = self.system.public_key();
         let system = Claims::new(&system_key, "SYS", system).sign(&self.operator)?;
+        let (services_key, services) = (self.services.public_key(), self.services_jwt()?);
         let account = self.current_jwt()?;
         Ok(format!(
             "# A fleet's account: `include` this from each server's configuration. It holds no secret.\n\
@@ -338,7 +382,7 @@ impl Account {
              system_account: {system_key}\n\
              # Revocations arrive here while servers run, and outlive restarts.\n\
              resolver {{ type: full, dir: \"./jwt\", allow_delete: false, interval: \"2m\" }}\n\
-             resolver_preload {{\n  {system_key}: {system}\n  {}: {account}\n}}\n",
+             resolver_preload {{\n  {system_key}: {system}\n  {services_key}: {services}\n  {}: {account}\n}}\n",
             self.account.public_key()
         ))
     }
@@ -348,7 +392,7 @@ impl Account {
         std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))
     }
 
-    /// Takes back what was minted for keys until now: writes the account's new JWT and returns it, to be handed to the
+    /// Takes back what was minted for keys, and what ever will be: writes the account's new JWT and returns it, to be handed to the
     /// servers ([`crate::tell_servers`]).
     ///
     /// # Errors
@@ -361,13 +405,10 @@ impl Account {
         for key in keys {
             KeyPair::from_public_key(key)
                 .map_err(|_| Error::Settings(format!("`{key}` is no key of a user")))?;
-            revoked.insert(key.clone(), now());
+            revoked.insert(key.clone(), FOR_EVER);
         }
-        // A server keeps what it has if that is as new.
-        while now() <= current.iat {
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        let jwt = self.jwt(&revoked)?;
+        // A server keeps what it has if that is as new, whatever the clock said when it was made.
+        let jwt = self.jwt(&revoked, now().max(current.iat.saturating_add(1)))?;
         self.write_jwt(&jwt)?;
         let path = self.directory.join("nats-server.conf");
         std::fs::write(&path, self.server_configuration()?).map_err(|error| Error::file(&path, error))?;
@@ -389,4 +430,26 @@ pub(crate) fn agent_jwt(
         .ok_or_else(|| Error::Settings("the host's key is no key of a user".to_owned()))?;
     let nats = json!({ "type": "user", "version": 2, "issuer_account": account });
     Claims { exp: until, ..Claims::new(key, &crate::layout::token(node), nats) }.sign(agents)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Instant;
+
+    use super::{Account, now};
+    use crate::identity::Claims;
+
+    #[test]
+    fn a_clock_that_was_ahead_keeps_no_key_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let account = Account::create(&directory.path().join("account")).unwrap();
+        let tomorrow = now() + 24 * 60 * 60;
+        account.write_jwt(&account.jwt(&BTreeMap::new(), tomorrow).unwrap()).unwrap();
+        let (key, begun) = (account.agent_credentials("a").unwrap().key(), Instant::now());
+        let revoked = Claims::read(&account.revoke(std::slice::from_ref(&key)).unwrap()).unwrap();
+        assert!(begun.elapsed().as_secs() < 5);
+        assert_eq!(revoked.iat, tomorrow + 1);
+        assert!(revoked.nats["revocations"][key].as_u64().unwrap() > tomorrow * 2);
+    }
 }

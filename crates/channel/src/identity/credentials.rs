@@ -117,7 +117,7 @@ impl Credentials {
     }
 
     /// Signs what a server asks for, in unpadded URL-safe base64.
-    pub(crate) fn sign(&self, nonce: &[u8]) -> Result<String> {
+    pub fn sign(&self, nonce: &[u8]) -> Result<String> {
         let signature = self.key.sign(nonce);
         let signature =
             signature.map_err(|error| Error::Settings(format!("the seed does not sign: {error}")))?;

@@ -41,11 +41,22 @@ impl Room {
     }
 }
 
+/// How far ahead of the clock the head before may be, in nanoseconds: a day. Beyond that it is made up.
+const AHEAD: u64 = 24 * 60 * 60 * 1_000_000_000;
+
+/// When a head is made that follows one of then.
+fn follows(before: u64, now: u64) -> u64 {
+    match before.checked_add(1) {
+        Some(next) if next <= now.saturating_add(AHEAD) => next.max(now),
+        _ => now,
+    }
+}
+
 /// Makes a head that follows an old one.
 pub(super) fn make(directory: &Path, old: &Head) -> Result<Made> {
     let listed = list(directory)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    let made = u64::try_from(now).unwrap_or(u64::MAX).max(old.made + 1);
+    let made = follows(old.made, u64::try_from(now).unwrap_or(u64::MAX));
     let mut making =
         Made { head: Head { made, ..Head::default() }, bodies: BTreeMap::new(), sizes: Vec::new() };
     let mut room = Room(ALL_HERE);
@@ -144,4 +155,15 @@ impl Made {
 /// The digest in a target's file name, `<sha256>.<name>`.
 fn digest_in(name: &str) -> &str {
     name.split_once('.').map_or(name, |(digest, _)| digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AHEAD, follows};
+
+    #[test]
+    fn a_head_is_later_than_the_one_before_and_survives_one_that_is_made_up() {
+        assert_eq!((follows(0, 7), follows(7, 7), follows(9, 7)), (7, 8, 10));
+        assert_eq!((follows(u64::MAX, 7), follows(u64::MAX - 1, 7), follows(8 + AHEAD, 7)), (7, 7, 7));
+    }
 }

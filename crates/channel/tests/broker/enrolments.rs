@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bulkhead_channel::{
-    Client, Enroller, Invitation, Offer, Roll, State, enrol, enrolled, invite, mark_removed, tell_servers,
+    Claims, Client, Credentials, Enroller, Invitation, Offer, Roll, State, enrol, enrolled, invite,
+    mark_removed, tell_servers,
 };
 
 use crate::fleet::below;
@@ -15,10 +16,10 @@ type Entry = (String, Vec<String>, Option<String>);
 
 /// An inventory that takes whoever is not called `taken`.
 #[derive(Default)]
-struct List(Mutex<Vec<Entry>>);
+pub struct List(Mutex<Vec<Entry>>);
 
 impl Roll for List {
-    fn check(&self, offer: &Offer) -> Result<(), String> {
+    fn check(&self, offer: &Offer, _: Option<&str>) -> Result<(), String> {
         if offer.node == "taken" { Err("the inventory has another node taken".to_owned()) } else { Ok(()) }
     }
 
@@ -41,7 +42,7 @@ fn invitation(site: &Site, node: &str, seconds: u64) -> Invitation {
 }
 
 /// Runs an enroller.
-async fn enroller(site: &Site) -> (Arc<List>, tokio::task::JoinHandle<()>) {
+pub async fn enroller(site: &Site) -> (Arc<List>, tokio::task::JoinHandle<()>) {
     let list = Arc::new(List::default());
     let service = Enroller::open(&site.directory.path().join("account"), list.clone()).unwrap();
     let client = site.service("enroller").await;
@@ -50,10 +51,7 @@ async fn enroller(site: &Site) -> (Arc<List>, tokio::task::JoinHandle<()>) {
 }
 
 /// Enrols, again while the enroller does not listen yet.
-async fn enrol_patiently(
-    invitation: &Invitation,
-    directory: &std::path::Path,
-) -> bulkhead_channel::Credentials {
+async fn enrol_patiently(invitation: &Invitation, directory: &std::path::Path) -> Credentials {
     let until = Instant::now() + SOON;
     loop {
         match enrol(invitation, directory, Some("AAAA".to_owned())).await {
@@ -103,6 +101,21 @@ async fn of_twenty_who_use_one_invitation_one_is_enrolled() {
     task.abort();
 }
 
+/// Credentials of an enrolled host, made tomorrow.
+fn ahead(site: &Site, directory: &std::path::Path) -> std::path::PathBuf {
+    let text = std::fs::read_to_string(directory.join("fleet.creds")).unwrap();
+    let seed = text.lines().find(|line| line.starts_with("SU")).unwrap();
+    let old = Credentials::read(&directory.join("fleet.creds")).unwrap();
+    let agents = std::fs::read_to_string(site.directory.path().join("account/agents.nk")).unwrap();
+    let agents = nkeys::KeyPair::from_seed(agents.trim()).unwrap();
+    let mut claims = Claims::read(old.jwt()).unwrap();
+    claims.iat += 24 * 60 * 60;
+    let key = nkeys::KeyPair::from_seed(seed).unwrap();
+    let file = site.directory.path().join("ahead.creds");
+    Credentials::new(claims.sign(&agents).unwrap(), key).unwrap().write(&file).unwrap();
+    file
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_removed_is_cut_off_at_once_and_stays_out() {
     let mut site = Site::closed(3).await;
@@ -118,9 +131,13 @@ async fn who_is_removed_is_cut_off_at_once_and_stays_out() {
     assert_eq!((&*known.node, &known.key), ("oms-9", &credentials.key()));
     let jwt = site.account().revoke(std::slice::from_ref(&known.key)).unwrap();
     let system = site.service("system").await;
+    // One that was minted while a clock was ahead, or that somebody has made so.
+    let ahead = ahead(&site, &directory);
+    let early = || Client::new(site.settings(Some(ahead.clone()), "")).unwrap();
+    early().connected(SOON).await.unwrap();
     let (mut state, begun) = (agent.state(), Instant::now());
     tell_servers(&system, &jwt).await.unwrap();
-    mark_removed(&service, &known).await.unwrap();
+    assert_eq!(mark_removed(&service, "oms-9").await.unwrap(), [known.key]);
     let is_out = state.wait_for(|state| matches!(state, State::Disconnected(_)));
     tokio::time::timeout(SOON, is_out).await.unwrap().unwrap();
     let cut = begun.elapsed();
@@ -133,8 +150,15 @@ async fn who_is_removed_is_cut_off_at_once_and_stays_out() {
     );
     let again = || Client::new(site.settings(Some(directory.join("fleet.creds")), "")).unwrap();
     assert!(again().connected(Duration::from_secs(2)).await.is_err());
+    assert!(early().connected(Duration::from_secs(2)).await.is_err());
     let other = enrol(&one, &below(site.directory.path(), "thief"), None).await.unwrap_err();
-    assert!(other.to_string().contains("was used"), "{other}");
+    assert!(other.to_string().contains("was removed after"), "{other}");
+    // With the key that used it neither, which who has broken in has, too.
+    let seed = std::fs::read_to_string(directory.join("fleet.creds")).unwrap();
+    let seed = seed.lines().find(|line| line.starts_with("SU")).unwrap();
+    std::fs::write(directory.join("enrolling.nk"), seed).unwrap();
+    let again = enrol(&one, &directory, None).await.unwrap_err();
+    assert!(again.to_string().contains("was removed after"), "{again}");
     assert_eq!(list.0.lock().unwrap().len(), 1);
     assert!(matches!(*bystander.state().borrow(), State::Connected(1)), "others stay");
     site.cluster.restart_all().unwrap();
@@ -159,8 +183,38 @@ async fn an_invitation_enrols_as_it_says_and_nobody_else() {
     assert_eq!((first.key(), first.jwt()), (second.key(), second.jwt()));
     assert_eq!(list.0.lock().unwrap().len(), 1, "added once");
 
-    let taken = enrol(&invitation(&site, "taken", 600), &below(site.directory.path(), "b"), None).await;
+    // Until it is accepted it may be anybody's, and replaces nothing.
+    let there = below(site.directory.path(), "b");
+    let kept = [there.join("fleet.ca.pem"), below(&there, "fleet").join("policy.root.json")];
+    kept.iter().for_each(|file| std::fs::write(file, "kept").unwrap());
+    let taken = Invitation { policy_root: Some("{}".to_owned()), ..invitation(&site, "taken", 600) };
+    let taken = enrol(&taken, &there, None).await;
     assert!(taken.unwrap_err().to_string().contains("another node taken"));
+    assert!(kept.iter().all(|file| std::fs::read_to_string(file).unwrap() == "kept"));
+    // Nobody has another's key enrolled.
+    let theft = invitation(&site, "thief", 600);
+    let file = site.directory.path().join("thief.creds");
+    std::fs::write(&file, &theft.credentials).unwrap();
+    let credentials = Credentials::read(&file).unwrap();
+    let thief = Client::new(site.settings(Some(file), "")).unwrap();
+    thief.connected(SOON).await.unwrap();
+    let request = serde_json::json!({ "invitation": credentials.jwt(), "key": first.key(), "proof": "AAAA" })
+        .to_string();
+    let answer = thief.request(&format!("enrol.{}", credentials.name()), &[], request.into()).await.unwrap();
+    assert!(String::from_utf8_lossy(&answer.payload).contains("not signed by the key"));
+    // Enrolled anew, all its keys are on record; removed, it comes back by a newer invitation alone.
+    let anew = invitation(&site, "a", 600);
+    let third = enrol(&anew, &below(site.directory.path(), "a2"), None).await.unwrap();
+    let unused = invitation(&site, "a", 600);
+    let service = site.service("enroller").await;
+    assert_eq!(mark_removed(&service, "a").await.unwrap(), [first.key(), third.key()]);
+    let refused = enrol(&unused, &below(site.directory.path(), "a3"), None).await.unwrap_err();
+    assert!(refused.to_string().contains("was removed after"), "{refused}");
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    enrol(&invitation(&site, "a", 600), &below(site.directory.path(), "a4"), None).await.unwrap();
+    // Nobody has heard of this one.
+    assert!(mark_removed(&service, "unheard-of").await.unwrap().is_empty());
+
     let over = invitation(&site, "late", 0);
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert!(enrol(&over, &below(site.directory.path(), "c"), None).await.is_err(), "its time is over");

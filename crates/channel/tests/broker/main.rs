@@ -10,6 +10,7 @@ mod enrolments;
 mod evidence;
 mod fleet;
 mod outages;
+mod raw;
 mod rights;
 mod site;
 mod swarm;

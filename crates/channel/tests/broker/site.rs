@@ -19,10 +19,19 @@ pub struct Site {
 impl Site {
     /// Servers with TLS and a fleet's account.
     pub async fn closed(servers: usize) -> Self {
+        Self::of_account(servers, true).await
+    }
+
+    /// One server with a fleet's account, without TLS, for a client that does as it likes.
+    pub async fn plain() -> Self {
+        Self::of_account(1, false).await
+    }
+
+    async fn of_account(servers: usize, is_tls: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let account = Account::create(&directory.path().join("account")).unwrap();
         let include = account.server_configuration().unwrap();
-        let plan = Plan { is_tls: true, include: Some(include), ..Plan::open(servers) };
+        let plan = Plan { is_tls, include: Some(include), ..Plan::open(servers) };
         let cluster = Cluster::start(plan, None).unwrap();
         let site = Self { cluster, account: Some(account), directory };
         site.prepare(servers).await;
