@@ -88,7 +88,7 @@ fn what_others_leave_there_is_refused_or_left() {
 }
 
 #[test]
-fn a_batch_that_the_store_cannot_keep_stays() {
+fn what_the_store_cannot_keep_of_a_node_comes_again() {
     let (spool, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut host = Host::new("db-1");
     host.grow(10);
@@ -98,9 +98,10 @@ fn a_batch_that_the_store_cannot_keep_stays() {
     // A file where the node's directory is to be.
     fs::write(kept.path().join("nodes/db-1"), b"").unwrap();
     let inbox = Inbox::new(spool.path());
-    inbox.turn(&at, 1, &|_, _| ()).unwrap_err();
-    assert_eq!(outbox.look().unwrap(), Given::Waits);
+    assert_eq!(inbox.turn(&at, 1, &|_, outcome| assert_eq!(kind(outcome), "failed")).unwrap(), 1);
+    assert_eq!(outbox.look().unwrap(), Given::Taken(None));
     fs::remove_file(kept.path().join("nodes/db-1")).unwrap();
+    outbox.give(2, &host.seal(0).bytes).unwrap();
     inbox.turn(&at, 1, &|_, _| ()).unwrap();
     assert_eq!(outbox.look().unwrap(), Given::Taken(Some(10)));
     assert_whole(kept.path(), &host);
