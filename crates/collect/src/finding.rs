@@ -28,6 +28,10 @@ pub enum FindingKind {
     UnknownNode,
     /// It is no batch, or not as it was signed.
     Malformed,
+    /// The collector cannot read or keep what it has of the node, or cannot use the node's directory of batches.
+    Failed,
+    /// It has sent more than a node may send in a day.
+    TooMuch,
 }
 
 impl FindingKind {
@@ -44,6 +48,8 @@ impl FindingKind {
             Self::OtherNode => "other_node",
             Self::UnknownNode => "unknown_node",
             Self::Malformed => "malformed",
+            Self::Failed => "failed",
+            Self::TooMuch => "too_much",
         }
     }
 }

@@ -15,6 +15,7 @@
 mod batch;
 mod directory;
 mod finding;
+mod inbox;
 mod node;
 mod page;
 mod records;
@@ -27,8 +28,9 @@ mod tests;
 mod witness;
 
 pub use batch::{Batch, MOST_BATCH, Malformed, Sealed, seal};
-pub use directory::{Given, Inbox, Outbox};
+pub use directory::{Given, Outbox};
 pub use finding::{Finding, FindingKind};
+pub use inbox::Inbox;
 pub use page::render;
 pub use report::{Bundle, Denied, Report, Review, State};
 pub use serve::router;

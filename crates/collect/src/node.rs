@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
-use crate::finding::{FindingKind, Findings};
+use crate::finding::{self, FindingKind, Findings};
 use crate::records::Records;
 use crate::report::Report;
 
@@ -69,7 +69,11 @@ impl Node {
         fs::create_dir_all(directory)?;
         let mirror = Mirror::open(&directory.join(LOG), Some(key)).map_err(io::Error::other)?;
         let records = Records::open(&directory.join(RECORDS), name)?;
-        let heard = read(&directory.join(REPORT))?.unwrap_or_default();
+        // The next report replaces one that cannot be read.
+        let heard = match read(&directory.join(REPORT)) {
+            Err(error) if is_malformed(&error) => Heard::default(),
+            read => read?.unwrap_or_default(),
+        };
         Ok(Self { directory: directory.to_owned(), mirror, records, heard })
     }
 
@@ -130,7 +134,8 @@ impl Node {
             cosign(self.mirror.directory(), &note, std::slice::from_ref(witness.public()))
                 .map_err(io::Error::other)?;
         }
-        self.records.follow(&self.mirror.reader(), &day(now()))?;
+        let first = self.mirror.first().map_err(io::Error::other)?;
+        self.records.follow(&self.mirror.reader(), first, &day(now()))?;
         Ok(())
     }
 }
@@ -158,9 +163,16 @@ fn failure(refused: Refused) -> Failure {
     Failure::Found(kind, words)
 }
 
-/// What is wrong with a node.
+/// What is wrong with a node. That this cannot be read is a finding, too.
 pub(crate) fn findings(directory: &Path) -> io::Result<Findings> {
-    Ok(read(&directory.join(FINDINGS))?.unwrap_or_default())
+    match read(&directory.join(FINDINGS)) {
+        Err(error) if is_malformed(&error) => {
+            let mut findings = Findings::new();
+            finding::note(&mut findings, FindingKind::Failed, now(), error.to_string());
+            Ok(findings)
+        }
+        read => Ok(read?.unwrap_or_default()),
+    }
 }
 
 /// Keeps what is wrong with a node.
@@ -192,6 +204,11 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     };
     let reader = io::BufReader::new(io::Read::take(file, MOST_BYTES));
     serde_json::from_reader(reader).map(Some).map_err(|error| named(error.into()))
+}
+
+/// Whether a file was read, and is not what it should be.
+pub(crate) fn is_malformed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 /// Replaces a file of JSON.

@@ -57,7 +57,8 @@ impl Records {
     pub(crate) fn open(directory: &Path, node: &str) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let position = match fs::read_to_string(directory.join(POSITION)) {
-            Ok(text) => text.trim().parse().map_err(|_| io::Error::other("position: no number"))?,
+            // What a loss of power left of it says nothing: the newest line does.
+            Ok(text) => text.trim().parse().unwrap_or(0),
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(error),
         };
@@ -83,11 +84,11 @@ impl Records {
     }
 
     /// Writes the lines of all records that a mirror has and that have none, and returns when they are durable.
-    /// `today` is the collector's, `YYYY-MM-DD`: no record is of a later day.
-    pub(crate) fn follow(&mut self, reader: &Reader, today: &str) -> io::Result<u64> {
+    /// Those before `first` the log had pruned when the collector first saw it. `today` is the collector's,
+    /// `YYYY-MM-DD`: no record is of a later day.
+    pub(crate) fn follow(&mut self, reader: &Reader, first: u64, today: &str) -> io::Result<u64> {
         let size = reader.checkpoint().size;
-        // What was pruned before the collector first saw the log.
-        let from = self.next.max(reader.first().map_err(io::Error::other)?);
+        let from = self.next.max(first);
         let (mut file, mut buffer, mut written) = (None::<File>, Vec::new(), 0);
         let mut next = self.next;
         for read in reader.entries(from..size) {
@@ -107,7 +108,9 @@ impl Records {
             self.next = next;
             // It matters only where files were removed, and may lag behind the newest of them.
             let new = self.directory.join(POSITION).with_extension("new");
-            fs::write(&new, format!("{next}\n"))?;
+            let mut file = File::create(&new)?;
+            file.write_all(format!("{next}\n").as_bytes())?;
+            file.sync_data()?;
             fs::rename(new, self.directory.join(POSITION))?;
         }
         Ok(written)

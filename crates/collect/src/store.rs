@@ -10,7 +10,7 @@ use bulkhead_tlog::{SignerKey, VerifierKey, pinned};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::batch::{Batch, check_node};
-use crate::finding::{self, FindingKind};
+use crate::finding::{self, FindingKind, Findings};
 use crate::node::{self, Failure, LOG, Node, now};
 use crate::standing::Standing;
 
@@ -107,8 +107,10 @@ impl Store {
 
     /// Takes a batch that came as `from`'s, if whoever carried it says so. When this returns it is durable.
     ///
+    /// What fails with this one node's files alone is a finding of that node, and stops nobody else.
+    ///
     /// # Errors
-    /// If this host cannot: then it is to be given again.
+    /// If this host cannot keep what any node sends: then it is to be given again.
     pub fn take(&self, from: Option<&str>, bytes: &[u8]) -> io::Result<Outcome> {
         let batch = match Batch::read(bytes) {
             Ok(batch) => batch,
@@ -118,6 +120,22 @@ impl Store {
             let what = format!("it says that it is of `{}`", batch.node);
             return self.refuse(Some(from), FindingKind::OtherNode, what);
         }
+        let node = batch.node.clone();
+        match self.take_batch(batch) {
+            Err(error) if !is_of_all(&error) => {
+                let what = format!("the collector failed at what it has of the node: {error}");
+                self.refuse(Some(&node), FindingKind::Failed, what)
+            }
+            taken => taken,
+        }
+    }
+
+    /// Notes that something of this host's fails with one node alone.
+    pub(crate) fn note_failed(&self, node: &str, what: String) -> io::Result<()> {
+        self.refuse(Some(node), FindingKind::Failed, what).map(drop)
+    }
+
+    fn take_batch(&self, batch: Batch) -> io::Result<Outcome> {
         let directory = self.directory_of(&batch.node);
         let key = match self.key_of(&directory, &batch)? {
             Ok(key) => key,
@@ -181,9 +199,24 @@ impl Store {
         }
     }
 
-    /// Notes a finding.
+    /// Notes a finding; beside those of strangers if it cannot be in the node's directory.
     fn refuse(&self, from: Option<&str>, kind: FindingKind, detail: String) -> io::Result<Outcome> {
         let known = from.filter(|from| self.directory_of(from).join(LOG).exists());
+        match self.note_finding(known, from, kind, detail.clone()) {
+            Err(error) if known.is_some() && !is_of_all(&error) => {
+                self.note_finding(None, from, kind, detail)
+            }
+            noted => noted,
+        }
+    }
+
+    fn note_finding(
+        &self,
+        known: Option<&str>,
+        from: Option<&str>,
+        kind: FindingKind,
+        detail: String,
+    ) -> io::Result<Outcome> {
         let directory = known.map_or_else(|| self.directory.join(STRANGERS), |node| self.directory_of(node));
         let mut standings = held(&self.standings);
         let mut findings = node::findings(&directory)?;
@@ -242,7 +275,11 @@ impl Store {
     /// # Errors
     /// If it cannot be read.
     pub fn noted(&self, name: &str) -> io::Result<Option<u64>> {
-        node::read(&self.directory.join(name).with_extension("json"))
+        match node::read(&self.directory.join(name).with_extension("json")) {
+            // What is read again is passed over.
+            Err(error) if node::is_malformed(&error) => Ok(None),
+            read => read,
+        }
     }
 
     /// Puts a number there.
@@ -251,6 +288,24 @@ impl Store {
     /// If it cannot be written.
     pub fn note(&self, name: &str, number: u64) -> io::Result<()> {
         node::write(&self.directory.join(name).with_extension("json"), &number)
+    }
+}
+
+/// Whether what fails, fails with all nodes: the disk is full or broken, or this process has no more of something.
+fn is_of_all(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    use rustix::io::Errno;
+    let kinds = [Interrupted, OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
+    let numbers = [Errno::IO, Errno::MFILE, Errno::NFILE, Errno::NOBUFS];
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<bulkhead_tlog::Error>()) {
+        Some(bulkhead_tlog::Error::Io { source, .. }) => is_of_all(source),
+        Some(_) => false,
+        None => {
+            kinds.contains(&error.kind())
+                || error
+                    .raw_os_error()
+                    .is_some_and(|raw| numbers.iter().any(|number| number.raw_os_error() == raw))
+        }
     }
 }
 
@@ -310,12 +365,16 @@ pub fn read(directory: &Path) -> io::Result<Vec<Standing>> {
     let mut all = Vec::new();
     for found in fs::read_dir(directory.join(NODES))? {
         let path = found?.path();
-        let heard = node::heard(&path)?;
-        let findings = node::findings(&path)?;
+        let mut findings = node::findings(&path).unwrap_or_else(|error| unreadable(&error));
+        let heard = node::heard(&path).unwrap_or_else(|error| {
+            findings.extend(unreadable(&error));
+            None
+        });
         if heard.is_none() && findings.is_empty() {
             continue;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = node_name(&name).unwrap_or(name);
         all.push(Standing {
             node: heard.as_ref().map_or(name, |heard| heard.node.clone()),
             records: heard.as_ref().map_or(0, |heard| heard.records),
@@ -329,6 +388,13 @@ pub fn read(directory: &Path) -> io::Result<Vec<Standing>> {
     }
     all.sort_by(|one, other| one.node.cmp(&other.node));
     Ok(all)
+}
+
+/// The finding that what is kept of a node cannot be read.
+fn unreadable(error: &io::Error) -> Findings {
+    let mut findings = Findings::new();
+    finding::note(&mut findings, FindingKind::Failed, now(), error.to_string());
+    findings
 }
 
 /// Forgets what was found of a node, or with an empty name of strangers; with `anew` its log is set aside, and another

@@ -27,6 +27,11 @@ const PINNED: &str = "pinned";
 /// What the log says of pruning, until a checkpoint covers it.
 const PRUNED_NEXT: &str = "pruned.next";
 
+/// Rotations of a log's key in one part. Nobody replaces a key that often.
+const MOST_ROTATIONS_AT_ONCE: usize = 64;
+/// Rotations of a log's key in all: each is read whenever a part is taken.
+const MOST_ROTATIONS: usize = 512;
+
 /// Why a part of a log was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
@@ -197,6 +202,23 @@ impl Mirror {
         Reader::of(&self.directory, self.note.clone(), self.stands())
     }
 
+    /// The first entry that is here, or will be: those before it the log had pruned. 0 if it is whole.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn first(&self) -> Result<u64> {
+        let covered = statement::read_pruned(&self.directory, self.origin())?.map_or(0, |(_, first)| first);
+        Ok(self.pruned_next()?.unwrap_or(0).max(covered))
+    }
+
+    /// The first entry that the log has, by what no checkpoint here covers yet.
+    fn pruned_next(&self) -> Result<Option<u64>> {
+        let text = disk::if_there(disk::read_text(&self.directory.join(PRUNED_NEXT)))?;
+        let note = text.map(|text| Note::parse(&text)).transpose()?;
+        Ok(note.and_then(|note| statement::pruned_first(&note, self.origin())))
+    }
+
     fn stands(&self) -> Checkpoint {
         Checkpoint { origin: self.origin().to_owned(), size: self.edge.size(), root: self.edge.root() }
     }
@@ -231,7 +253,9 @@ impl Mirror {
         if checkpoint.origin != self.origin() {
             return Err(Refused::OtherLog(checkpoint.origin));
         }
-        let keys = self.keys(&part.rotations).map_err(|error| match error {
+        // Those of what is here are here.
+        let said = if checkpoint.size > self.size() { part.rotations.as_slice() } else { &[] };
+        let keys = self.keys(said).map_err(|error| match error {
             error @ Error::Io { .. } => Refused::Own(error),
             error => Refused::OtherKey(error),
         })?;
@@ -267,7 +291,10 @@ impl Mirror {
         if end <= stands {
             return Ok(Taken::Known(size));
         }
-        let new = self.grown(part)?;
+        let new = self.grown(part, size)?;
+        // What a part says of rotations it may leave out, or invent: here count those that its entries are.
+        let keys = self.keys(&new.rotations_with(part, stands, end)).map_err(Refused::OtherKey)?.at(size);
+        part.note.require(&keys).map_err(Refused::OtherKey)?;
         let root = new.edge.root();
         let is_signed = check_consistency(end, root, size, checkpoint.root, &part.goes_on).is_ok();
         if !is_signed {
@@ -292,7 +319,7 @@ impl Mirror {
     }
 
     /// What this would be with a part.
-    fn grown<'p>(&self, part: &'p Part) -> Result<Grown<'p>, Refused> {
+    fn grown<'p>(&self, part: &'p Part, size: u64) -> Result<Grown<'p>, Refused> {
         let malformed = |what| Refused::Malformed(Error::Proof(what));
         if !part.skipped.is_empty() && !part.from.is_multiple_of(WIDTH) {
             return Err(malformed("what it skips begins at no multiple of 256"));
@@ -314,11 +341,18 @@ impl Mirror {
             }
             index += WIDTH;
         }
-        if new.first.is_some() {
+        let begins = if new.first.is_some() {
             let said = part.pruned.as_ref().and_then(|note| statement::pruned_first(note, self.origin()));
-            if said.is_none_or(|said| said < index) {
-                return Err(malformed("nothing says that what it skips was pruned"));
+            match said {
+                Some(said) if (index..=size).contains(&said) && said.is_multiple_of(WIDTH) => said,
+                _ => return Err(malformed("nothing says that what it skips was pruned")),
             }
+        } else {
+            self.pruned_next().map_err(Refused::Own)?.unwrap_or(0)
+        };
+        let grows = index + part.entries.len() as u64 > new.edge.size();
+        if grows && begins > new.edge.size() {
+            return Err(malformed("it has entries before the first that it says is there"));
         }
         for entry in &part.entries {
             if index >= new.edge.size() {
@@ -334,6 +368,11 @@ impl Mirror {
                 }
             }
             index += 1;
+        }
+        let known = statement::rotations(&self.directory).map_err(Refused::Own)?.len();
+        let more = new.rotations.len();
+        if more > MOST_ROTATIONS_AT_ONCE || more > 0 && known + more > MOST_ROTATIONS {
+            return Err(malformed("it hands the log on to more keys than anybody has"));
         }
         Ok(new)
     }
@@ -412,6 +451,21 @@ struct Grown<'p> {
     /// The first entry behind what was skipped, if anything was.
     first: Option<u64>,
     rotations: Vec<(u64, &'p [u8])>,
+}
+
+impl Grown<'_> {
+    /// Rotations from where a mirror stood on: those that its part says of what it skips, those that its entries are,
+    /// and those that it says of what follows its end.
+    fn rotations_with(&self, part: &Part, stood: u64, end: u64) -> Vec<(u64, Note)> {
+        let said = |range: std::ops::Range<u64>| {
+            part.rotations.iter().filter(move |(index, _)| range.contains(index)).cloned()
+        };
+        let entries = self
+            .rotations
+            .iter()
+            .filter_map(|(index, entry)| Some((*index, Note::parse(str::from_utf8(entry).ok()?).ok()?)));
+        said(stood..self.first.unwrap_or(0)).chain(entries).chain(said(end..u64::MAX)).collect()
+    }
 }
 
 /// The key that a mirror knew first; none: there is no mirror.

@@ -71,15 +71,13 @@ impl BrokerInbox {
                     return Err(io::Error::other(words));
                 }
             }
-            let number: Option<u64> = message.header("Nats-Sequence").and_then(|number| number.parse().ok());
-            let number = number.filter(|number| *number >= self.next);
-            let number = number.ok_or_else(|| io::Error::other("the server answers with another message"))?;
+            let next = next(message.header("Nats-Sequence"), self.next)?;
             let subject = message.header("Nats-Subject").unwrap_or_default().to_owned();
             let from = subject.strip_prefix("ev.").and_then(node);
             let outcome = store.take(Some(from.as_deref().unwrap_or(&subject)), &message.payload)?;
             tell(Path::new(&subject), &outcome);
-            self.next = number + 1;
-            if self.next >= self.noted + NOTE {
+            self.next = next;
+            if self.next.abs_diff(self.noted) >= NOTE {
                 self.note(store)?;
             }
             count += 1;
@@ -126,6 +124,13 @@ pub(super) fn is_passing(error: &io::Error) -> bool {
     inner.is_some_and(Error::is_passing)
 }
 
+/// The number behind the one that a server says the message has which was asked for, from `asked` on.
+fn next(said: Option<&str>, asked: u64) -> io::Result<u64> {
+    let number = said.and_then(|number| number.parse().ok()).filter(|number: &u64| *number >= asked);
+    let next = number.and_then(|number| number.checked_add(1));
+    next.ok_or_else(|| io::Error::other("the server answers with another message"))
+}
+
 /// The node that a word of a subject stands for.
 fn node(word: &str) -> Option<String> {
     let (mut bytes, mut rest) = (Vec::new(), word.bytes());
@@ -150,7 +155,7 @@ mod tests {
     use bulkhead_testkit::nats::{Cluster, Plan};
     use bulkhead_tlog::{Log, Options};
 
-    use super::{BrokerInbox, node};
+    use super::{BrokerInbox, next, node};
     use crate::config::{Fleet, FleetFrom};
     use crate::daemon::upstream::broker::Broker;
     use crate::daemon::upstream::carrier::Carrier as _;
@@ -162,6 +167,14 @@ mod tests {
         }
         for word in ["a.b", "=4", "=zz", "=41"] {
             assert_eq!(node(word), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_server_cannot_say_any_number() {
+        assert_eq!(next(Some("7"), 7).unwrap(), 8);
+        for said in [None, Some("6"), Some("x"), Some("18446744073709551615"), Some("18446744073709551616")] {
+            next(said, 7).unwrap_err();
         }
     }
 

@@ -127,7 +127,7 @@ impl Collect {
             }
         };
         let told = ended.clone();
-        let take = tokio::task::spawn_blocking(move || take_until(inbox, &store, &told));
+        let mut take = tokio::task::spawn_blocking(move || take_until(inbox, &store, &told));
         let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
         // Without a service manager nobody hears it.
@@ -136,6 +136,11 @@ impl Collect {
             served = async { axum::serve(listener, routes).await } => served.context("serving the page")?,
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            // A page that goes on would hide that nothing is collected any more.
+            died = &mut take => {
+                died.context("taking batches")?;
+                anyhow::bail!("taking batches: it has ended");
+            }
         }
         ended.store(true, Ordering::Relaxed);
         // What it is at is finished first.

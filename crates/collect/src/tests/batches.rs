@@ -10,7 +10,7 @@ use crate::batch::wrap;
 use crate::{Batch, MOST_BATCH, Malformed};
 
 /// A batch's content, unpacked: what stands before it is its signature.
-fn unpacked(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn unpacked(bytes: &[u8]) -> Vec<u8> {
     let body = zstd::decode_all(&bytes[12..]).unwrap();
     let signature = u32::from_be_bytes(body[..4].try_into().unwrap()) as usize;
     body[4 + signature..].to_vec()
@@ -21,12 +21,12 @@ fn signature(host: &Host, content: &[u8]) -> Note {
 }
 
 /// What a host itself would send that says something else.
-fn signed(host: &Host, content: &[u8]) -> Vec<u8> {
+pub(super) fn signed(host: &Host, content: &[u8]) -> Vec<u8> {
     wrap(&signature(host, content), content).unwrap()
 }
 
 /// The content with another head.
-fn with_head(content: &[u8], change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+pub(super) fn with_head(content: &[u8], change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
     let length = u32::from_be_bytes(content[..4].try_into().unwrap()) as usize;
     let mut head: serde_json::Value = serde_json::from_slice(&content[4..4 + length]).unwrap();
     change(&mut head);

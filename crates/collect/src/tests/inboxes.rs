@@ -77,18 +77,17 @@ fn what_others_leave_there_is_refused_or_left() {
         ("db-1", "malformed"),
         ("db-1", "malformed"),
         ("db-1", "malformed"),
-        ("db-1", "malformed"),
         ("db-1", "taken"),
         ("web-1", "other_node"),
     ];
     assert_eq!(heard, expected.map(|(from, kind)| (from.to_owned(), kind)));
-    assert_eq!(files(&place), ["6.new"]);
+    assert_eq!(files(&place), ["3.batch", "6.new"]);
     assert!(fs::metadata("/etc/passwd").is_ok());
     assert_whole(kept.path(), &host);
 }
 
 #[test]
-fn a_batch_that_the_store_cannot_keep_stays() {
+fn what_the_store_cannot_keep_of_a_node_comes_again() {
     let (spool, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut host = Host::new("db-1");
     host.grow(10);
@@ -98,10 +97,53 @@ fn a_batch_that_the_store_cannot_keep_stays() {
     // A file where the node's directory is to be.
     fs::write(kept.path().join("nodes/db-1"), b"").unwrap();
     let inbox = Inbox::new(spool.path());
-    inbox.turn(&at, 1, &|_, _| ()).unwrap_err();
-    assert_eq!(outbox.look().unwrap(), Given::Waits);
+    assert_eq!(inbox.turn(&at, 1, &|_, outcome| assert_eq!(kind(outcome), "failed")).unwrap(), 1);
+    assert_eq!(outbox.look().unwrap(), Given::Taken(None));
     fs::remove_file(kept.path().join("nodes/db-1")).unwrap();
+    outbox.give(2, &host.seal(0).bytes).unwrap();
     inbox.turn(&at, 1, &|_, _| ()).unwrap();
     assert_eq!(outbox.look().unwrap(), Given::Taken(Some(10)));
     assert_whole(kept.path(), &host);
+}
+
+/// Who writes in its own directory what the collector would write through or wait for.
+#[test]
+fn no_host_leads_the_collector_elsewhere_or_keeps_it() {
+    let (spool, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at = store(kept.path());
+    let inbox = Inbox::new(spool.path());
+    let turn = || inbox.turn(&at, 1, &|_, outcome| assert_eq!(kind(outcome), "taken")).unwrap();
+    let victim = kept.path().join("key");
+    fs::write(&victim, "secret").unwrap();
+    let leave = |name: &str| {
+        let mut host = Host::new(name);
+        host.grow(10);
+        Outbox::open(spool.path(), name).unwrap().give(1, &host.seal(0).bytes).unwrap();
+        spool.path().join(name)
+    };
+    let link = leave("link");
+    std::os::unix::fs::symlink(&victim, link.join("stands.new")).unwrap();
+    std::os::unix::fs::symlink(&victim, link.join("stands")).unwrap();
+    let fifo = leave("fifo").join("stands.new");
+    rustix::fs::mknodat(rustix::fs::CWD, fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    fs::create_dir(leave("blocked").join("stands")).unwrap();
+    leave("good");
+    // The last one's is taken, and waits where nothing can be said.
+    assert_eq!(turn(), 3);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "secret");
+    for name in ["link", "fifo", "good"] {
+        assert_eq!(fs::read_to_string(spool.path().join(name).join("stands")).unwrap(), "10\n", "{name}");
+    }
+    let told: Vec<_> = at.standings().into_iter().filter(|of| !of.findings.is_empty()).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let finding = &told[0].findings[&crate::FindingKind::Failed];
+    assert!(told[0].node == "blocked" && finding.detail.contains("directory"), "{told:?}");
+    // It is left alone for a while: nobody waits for it.
+    leave("other");
+    assert_eq!(turn(), 1);
+    assert_eq!(at.standings()[0].findings[&crate::FindingKind::Failed].count, 1);
+    // A directory that became a link after it was looked at.
+    let root = rustix::fs::open(spool.path(), rustix::fs::OFlags::DIRECTORY, 0.into()).unwrap();
+    std::os::unix::fs::symlink(leave("swapped"), spool.path().join("exchanged")).unwrap();
+    assert!(inbox.take_all(&root, &"exchanged".into(), &at, &|_, _| panic!(), &mut 0).is_err());
 }

@@ -6,6 +6,7 @@ use bulkhead_tlog::{Algorithm, Log, Options, SignerKey, Trust, verify};
 use proptest::prelude::{ProptestConfig, any, prop};
 use proptest::{prop_assert_eq, proptest};
 
+use super::batches::{signed, unpacked, with_head};
 use super::{Host, assert_whole, kind, lines, store};
 use crate::{Outcome, Settings, Store, acknowledge, read};
 
@@ -197,6 +198,55 @@ fn lines_that_were_torn_or_removed_are_not_doubled() {
     host.grow(10);
     store(directory.path()).take(None, &host.seal(350).bytes).unwrap();
     assert_eq!(lines(directory.path(), "db-1"), (350..360).collect::<Vec<_>>());
+}
+
+/// What one host signs, or what of one host the disk has lost, is that host's finding, and others are taken.
+#[test]
+fn nothing_of_one_host_stops_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = store(directory.path());
+    let (mut bad, mut good) = (Host::new("bad"), Host::new("good"));
+    bad.grow(257);
+    bad.log.prune(256).unwrap();
+    let honest = bad.seal(0).bytes;
+    let lies = |first: &str| {
+        let content = with_head(&unpacked(&honest), |head| {
+            let pruned = head["pruned"].as_str().unwrap().replace("\n256\n", &format!("\n{first}\n"));
+            head["pruned"] = pruned.into();
+        });
+        signed(&bad, &content)
+    };
+    for first in ["1000000", "512", "257", "0"] {
+        assert_eq!(kind(&at.take(Some("bad"), &lies(first)).unwrap()), "malformed", "{first}");
+    }
+    assert_eq!(kind(&at.take(Some("bad"), &honest).unwrap()), "taken");
+    assert_eq!(lines(directory.path(), "bad"), [256]);
+    drop(at);
+    // A loss of power has left files without what was in them.
+    let place = directory.path().join("nodes/bad");
+    for lost in ["report.json", "findings.json", "records/position"] {
+        fs::write(place.join(lost), "").unwrap();
+    }
+    let all = read(directory.path()).unwrap();
+    assert!(all.iter().any(|of| of.node == "bad" && of.findings.contains_key(&crate::FindingKind::Failed)));
+    let at = store(directory.path());
+    bad.grow(1);
+    assert_eq!(kind(&at.take(Some("bad"), &bad.seal(257).bytes).unwrap()), "taken");
+    assert_eq!(lines(directory.path(), "bad"), [256, 257]);
+    drop(at);
+    for lost in ["log/pinned", "log/checkpoint"] {
+        let kept = fs::read(place.join(lost)).unwrap();
+        fs::write(place.join(lost), "").unwrap();
+        let at = store(directory.path());
+        bad.grow(1);
+        assert_eq!(kind(&at.take(Some("bad"), &bad.seal(257).bytes).unwrap()), "failed", "{lost}");
+        good.grow(1);
+        assert_eq!(kind(&at.take(Some("good"), &good.seal(0).bytes).unwrap()), "taken");
+        drop(at);
+        fs::write(place.join(lost), kept).unwrap();
+    }
+    assert_eq!(kind(&store(directory.path()).take(Some("bad"), &bad.seal(257).bytes).unwrap()), "taken");
+    assert_eq!(lines(directory.path(), "bad"), [256, 257, 258, 259]);
 }
 
 fn drop_and_write(path: &std::path::Path, bytes: &[u8]) {

@@ -292,3 +292,53 @@ fn copy_log(from: &Path, to: &Path) {
         }
     }
 }
+
+/// A checkpoint that a retired key signed over the rotation that retires it, and rotations without end.
+#[test]
+fn rotations_are_those_that_entries_are() {
+    use crate::open::{KEY, read_key};
+    let (source, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut log, _) = open(source.path());
+    let key = log.verifier_key().clone();
+    let old = read_key(source.path(), KEY).unwrap();
+    log.rotate_key().unwrap();
+    grow(&mut log, 20);
+    log.checkpoint().unwrap();
+    let mut mirror = Mirror::open(copy.path(), Some(&key)).unwrap();
+    let honest = part(&log, 0, ALL);
+    let mut note = crate::Note::new(honest.note.text().to_owned());
+    note.sign(&old, 0);
+    let forged = Part { note, rotations: Vec::new(), ..honest.clone() };
+    assert!(matches!(mirror.take(&forged), Err(Refused::OtherKey(_))));
+    // The rotation is said to be where no entry is one.
+    let elsewhere = vec![(10, honest.rotations[0].1.clone())];
+    assert!(matches!(mirror.take(&Part { rotations: elsewhere, ..forged }), Err(Refused::OtherKey(_))));
+    assert_eq!(mirror.size(), 0);
+    mirror.take(&honest).unwrap();
+    assert_eq!(faults(&mirror, &key), Vec::<String>::new());
+    assert!(copy.path().join("vkey").exists());
+    for _ in 0..65 {
+        log.rotate_key().unwrap();
+    }
+    let stands = mirror.size();
+    assert!(matches!(mirror.take(&part(&log, stands, ALL)), Err(Refused::Malformed(_))));
+    assert!(matches!(mirror.take(&part(&log, stands, at_most(64))), Ok(Taken::Extended(_))));
+}
+
+/// What is skipped ends where the log says that its entries begin, in however many parts.
+#[test]
+fn nothing_comes_before_what_is_said_to_be_the_first_entry() {
+    let (source, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut log, _) = open(source.path());
+    let key = log.verifier_key().clone();
+    grow(&mut log, 600);
+    log.checkpoint().unwrap();
+    let whole = part(&log, 256, ALL);
+    log.prune(512).unwrap();
+    let mut mirror = Mirror::open(copy.path(), Some(&key)).unwrap();
+    mirror.take(&part(&log, 0, Most { skipped: 1, ..ALL })).unwrap();
+    assert_eq!((mirror.size(), mirror.first().unwrap()), (256, 512));
+    assert!(matches!(mirror.take(&whole), Err(Refused::Malformed(_))));
+    mirror.take(&part(&log, 256, ALL)).unwrap();
+    assert_eq!((mirror.size(), mirror.first().unwrap()), (600, 512));
+}
