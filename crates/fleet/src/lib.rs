@@ -14,6 +14,7 @@ mod origin;
 mod repository;
 mod roles;
 mod rollout;
+mod stamp;
 mod transport;
 mod tree;
 mod trusted;

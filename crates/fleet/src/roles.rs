@@ -9,6 +9,7 @@ use tough::schema::{RoleKeys, RoleType, Root};
 use crate::error::{Error, Result};
 use crate::keys::{Holder, KeyId};
 use crate::repository::Repository;
+use crate::stamp::Stamp;
 
 /// The version of the specification that files say.
 pub(crate) const SPEC: &str = "1.0.0";
@@ -68,7 +69,7 @@ impl Keyholders {
     }
 
     /// A repository's root.
-    pub(crate) fn root(&self, repository: Repository, version: u64, now: i64) -> Result<Root> {
+    pub(crate) fn root(&self, stamp: &Stamp, version: u64, now: i64) -> Result<Root> {
         let mut keys = HashMap::new();
         let mut add = |holders: &[Holder], threshold: u64| -> Result<RoleKeys> {
             let mut keyids = Vec::new();
@@ -81,7 +82,7 @@ impl Keyholders {
         };
         let people = add(&self.people, self.threshold)?;
         let online = add(std::slice::from_ref(&self.online), 1)?;
-        let targets = match repository {
+        let targets = match stamp.repository {
             Repository::Policy => people.clone(),
             Repository::Inventory => add(std::slice::from_ref(&self.enroller), 1)?,
         };
@@ -97,7 +98,7 @@ impl Keyholders {
                 (RoleType::Snapshot, online.clone()),
                 (RoleType::Timestamp, online),
             ]),
-            _extra: HashMap::new(),
+            _extra: stamp.members(),
         })
     }
 

@@ -19,6 +19,7 @@ use crate::keys::{self, Holder, canonical};
 use crate::repository::Repository;
 use crate::roles::{Keyholders, MONTH, SPEC, YEAR, after, at_least_one, holders, ids};
 use crate::rollout::{MEMBER, Rollout};
+use crate::stamp::Stamp;
 use crate::trusted::replace;
 
 /// A fleet directory.
@@ -107,7 +108,11 @@ impl Tree {
                 )));
             }
         }
-        Repository::ALL.into_iter().map(|repository| self.propose_root(repository, keyholders, now)).collect()
+        let fleet = Stamp::fleet()?;
+        let begin = |repository| {
+            self.propose_root(&Stamp { repository, fleet: fleet.clone() }, None, keyholders, now)
+        };
+        Repository::ALL.into_iter().map(begin).collect()
     }
 
     /// Drafts of the next roots, with other keys, and of what is published where other keys are to sign it.
@@ -122,7 +127,8 @@ impl Tree {
             if let Some(draft) = self.draft_root(repository)? {
                 draft.remove()?;
             }
-            let draft = self.propose_root(repository, keyholders, now)?;
+            let stamp = self.stamp(repository, &before.signed)?;
+            let draft = self.propose_root(&stamp, Some(&before.signed), keyholders, now)?;
             let Body::Root(root) = &draft.body else { continue };
             let role = |root: &Root| {
                 let threshold = root.roles.get(&RoleType::Targets).map(|role| role.threshold);
@@ -144,16 +150,31 @@ impl Tree {
         ))
     }
 
-    fn propose_root(&self, repository: Repository, keyholders: &Keyholders, now: i64) -> Result<Draft> {
+    /// Of which fleet a root is.
+    fn stamp(&self, repository: Repository, root: &Root) -> Result<Stamp> {
+        Stamp::of(&root._extra).filter(|stamp| stamp.repository == repository).ok_or_else(|| {
+            Error::Asked(format!(
+                "{}: the root of {repository} does not say that it is one of this fleet; restore the fleet directory",
+                self.0.display()
+            ))
+        })
+    }
+
+    fn propose_root(
+        &self,
+        stamp: &Stamp,
+        before: Option<&Root>,
+        keyholders: &Keyholders,
+        now: i64,
+    ) -> Result<Draft> {
+        let repository = stamp.repository;
         for directory in [self.metadata(repository), self.drafts(repository), self.targets(repository)] {
             fs::create_dir_all(&directory).map_err(Error::file(&directory))?;
         }
-        let before = self.root(repository)?;
-        let version = before.as_ref().map_or(1, |root| root.signed.version.get() + 1);
-        let root = keyholders.root(repository, version, now)?;
+        let version = before.map_or(1, |root| root.version.get() + 1);
+        let root = keyholders.root(stamp, version, now)?;
         let body = Body::Root(Box::new(root.clone()));
-        let before = before.map(|before| before.signed);
-        let draft = Draft::new(repository, body, &self.drafts(repository), before.as_ref(), &root);
+        let draft = Draft::new(repository, body, &self.drafts(repository), before, &root);
         draft.write()?;
         Ok(draft)
     }
@@ -226,6 +247,7 @@ impl Tree {
             old.remove()?;
         }
         let root = self.next_root(repository)?;
+        new._extra = self.stamp(repository, &root)?.members();
         let draft =
             Draft::new(repository, Body::Targets(Box::new(new)), &self.drafts(repository), None, &root);
         draft.write()?;
@@ -407,6 +429,7 @@ impl Tree {
                 targets.signed.version
             ))
         })?;
+        let stamp = self.stamp(repository, &root)?;
         let holder = self.online(&root, by)?;
         let (id, _) = holder.tuf()?;
         let mut by_online = |bytes: Vec<u8>| -> Result<Vec<Signature>> {
@@ -442,6 +465,7 @@ impl Tree {
             None => {
                 let number = old_snapshot.map_or(1, |old| old.signed.version.get() + 1);
                 let mut new = Snapshot::new(SPEC.to_owned(), at_least_one(number), after(how.now, MONTH)?);
+                new._extra = stamp.members();
                 new.meta.insert("targets.json".to_owned(), meta(&targets_bytes, version));
                 let signatures = by_online(canonical(&new)?)?;
                 let bytes = json(&signed(new, signatures))?;
@@ -452,6 +476,7 @@ impl Tree {
         let old = published.as_ref().map(|published| &published.timestamp.signed);
         let number = old.map_or(1, |old| old.version.get() + 1);
         let mut timestamp = Timestamp::new(SPEC.to_owned(), at_least_one(number), after(how.now, how.fresh)?);
+        timestamp._extra = stamp.members();
         timestamp.meta.insert("snapshot.json".to_owned(), meta(&snapshot_bytes, snapshot_version));
         let same = old.and_then(|old| old._extra.get(MEMBER)).filter(|_| new_targets.is_none());
         let share = match (repository, how.share) {
