@@ -7,17 +7,16 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
-use tough::TargetName;
-use tough::schema::{
-    Hashes, Metafile, RoleType, Root, Signature, Signed, Snapshot, Target, Targets, Timestamp,
-};
+use tough::schema::{Hashes, Metafile, RoleType, Root, Signature, Signed, Snapshot, Targets, Timestamp};
 
 use crate::client::{LONGEST, digest};
 use crate::draft::{Body, Draft, no_extra, signed};
 use crate::error::{Error, Result};
 use crate::keys::{self, Holder, canonical};
 use crate::repository::Repository;
-use crate::roles::{Keyholders, MONTH, SPEC, YEAR, after, at_least_one, holders, ids};
+use crate::roles::{
+    Keyholders, MONTH, SPEC, YEAR, after, at_least_one, bundle, holders, ids, is_plain, is_plain_bundle,
+};
 use crate::rollout::{MEMBER, Rollout};
 use crate::stamp::Stamp;
 use crate::trusted::replace;
@@ -137,7 +136,16 @@ impl Tree {
             let has_others = role(root) != role(&before.signed);
             drafts.push(draft);
             if let (true, Some(published)) = (has_others, self.published(repository)?) {
-                drafts.push(self.propose_targets(repository, published.targets.signed.targets, now)?);
+                let targets = &published.targets.signed.targets;
+                let target = targets.iter().find(|(name, _)| name.raw() == repository.target());
+                if let Some((_, target)) = target {
+                    drafts.push(self.propose_targets(
+                        repository,
+                        target.length,
+                        &target.hashes.sha256,
+                        now,
+                    )?);
+                }
             }
         }
         Ok(drafts)
@@ -222,32 +230,16 @@ impl Tree {
         // Where nobody looks for it before it is signed.
         let path = self.0.join(repository.bundle(&sum));
         self::replace(&path, bundle.as_bytes()).map_err(Error::file(&path))?;
-        let target = Target {
-            length: bundle.len() as u64,
-            hashes: Hashes { sha256: Sha256::digest(bundle).to_vec().into(), _extra: no_extra() },
-            custom: no_extra(),
-            _extra: no_extra(),
-        };
-        let name = TargetName::new(repository.target());
-        let name = name.map_err(|error| Error::Asked(error.to_string()))?;
-        self.propose_targets(repository, [(name, target)].into(), now)
+        self.propose_targets(repository, bundle.len() as u64, &Sha256::digest(bundle), now)
     }
 
-    fn propose_targets(
-        &self,
-        repository: Repository,
-        targets: std::collections::HashMap<TargetName, Target>,
-        now: i64,
-    ) -> Result<Draft> {
+    fn propose_targets(&self, repository: Repository, length: u64, sha256: &[u8], now: i64) -> Result<Draft> {
         let version = self.next_targets(repository)?;
-        let mut new = Targets::new(SPEC.to_owned(), at_least_one(version), after(now, YEAR)?);
-        new.targets = targets;
-        new.delegations = None;
         if let Some(old) = self.draft_targets(repository)? {
             old.remove()?;
         }
         let root = self.next_root(repository)?;
-        new._extra = self.stamp(repository, &root)?.members();
+        let new = bundle(&self.stamp(repository, &root)?, version, after(now, YEAR)?, length, sha256)?;
         let draft =
             Draft::new(repository, Body::Targets(Box::new(new)), &self.drafts(repository), None, &root);
         draft.write()?;
@@ -284,18 +276,35 @@ impl Tree {
         let version = before.as_ref().map_or(1, |root| root.version.get() + 1);
         let directory = self.drafts(repository);
         let root: Option<Root> = Draft::read(&directory, version, "root")?;
-        Ok(root.map(|root| {
-            let body = Body::Root(Box::new(root.clone()));
-            Draft::new(repository, body, &directory, before.as_ref(), &root)
-        }))
+        let Some(root) = root else { return Ok(None) };
+        let stamp = match &before {
+            Some(before) => self.stamp(repository, before)?,
+            None => self.stamp(repository, &root)?,
+        };
+        is_plain(&root, &stamp, version)
+            .map_err(|words| self.no_draft(repository, version, "root", &words))?;
+        let body = Body::Root(Box::new(root.clone()));
+        Ok(Some(Draft::new(repository, body, &directory, before.as_ref(), &root)))
     }
 
     fn draft_targets(&self, repository: Repository) -> Result<Option<Draft>> {
         let directory = self.drafts(repository);
-        let targets: Option<Targets> = Draft::read(&directory, self.next_targets(repository)?, "targets")?;
+        let version = self.next_targets(repository)?;
+        let targets: Option<Targets> = Draft::read(&directory, version, "targets")?;
         let Some(targets) = targets else { return Ok(None) };
         let root = self.next_root(repository)?;
+        is_plain_bundle(&targets, &self.stamp(repository, &root)?, version)
+            .map_err(|words| self.no_draft(repository, version, "targets", &words))?;
         Ok(Some(Draft::new(repository, Body::Targets(Box::new(targets)), &directory, None, &root)))
+    }
+
+    /// A draft that nobody is asked to sign.
+    fn no_draft(&self, repository: Repository, version: u64, kind: &str, words: &str) -> Error {
+        let path = self.drafts(repository).join(format!("{version}.{kind}.json"));
+        Error::Asked(format!(
+            "{}: this is no draft of Bulkhead's: {words}. Sign nothing of it; find out who wrote it, and remove it",
+            path.display()
+        ))
     }
 
     /// The newest root.
