@@ -6,13 +6,13 @@ use std::sync::{Arc, PoisonError};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tough::RepositoryLoader;
-use tough::schema::{RoleType, Root, Signed, Targets};
+use tough::schema::{Signed, Targets};
 use url::Url;
 
 use crate::error::{Cause, Error, Result};
-use crate::keys;
 use crate::origin::Origin;
 use crate::repository::Repository;
+use crate::roles::signers;
 use crate::rollout::{self, Rollout};
 use crate::stamp::Stamp;
 use crate::transport::{FromOrigin, Known, METADATA, within};
@@ -216,11 +216,4 @@ impl Client {
             rollout: Rollout::read(member, version),
         })
     }
-}
-
-/// Who has signed targets, by the names that the root gives their keys.
-fn signers(root: &Root, targets: &Signed<Targets>) -> Vec<String> {
-    let Some(role) = root.roles.get(&RoleType::Targets) else { return Vec::new() };
-    let by = targets.signatures.iter().filter(|signature| role.keyids.contains(&signature.keyid));
-    by.filter_map(|signature| root.keys.get(&signature.keyid)).map(keys::name_of).collect()
 }

@@ -9,6 +9,7 @@
 mod client;
 mod draft;
 mod error;
+mod files;
 mod keys;
 mod origin;
 mod repository;

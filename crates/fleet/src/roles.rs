@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use jiff::Timestamp;
 use serde::Serialize;
 use tough::TargetName;
-use tough::schema::{Hashes, RoleKeys, RoleType, Root, Target, Targets};
+use tough::schema::{Hashes, RoleKeys, RoleType, Root, Signature, Signed, Target, Targets};
 
 use crate::error::{Error, Result};
 use crate::keys::{Holder, KeyId, canonical};
@@ -213,6 +213,20 @@ fn same<T: Serialize>(found: &T, plain: &T) -> std::result::Result<(), String> {
                 .to_owned(),
         ),
     }
+}
+
+/// Who has signed targets, by the names that the root gives their keys: each whose signature is good. Whoever freshens can
+/// put any other beside them.
+pub(crate) fn signers(root: &Root, targets: &Signed<Targets>) -> Vec<String> {
+    let (known, Ok(message)) = (ids(root, RoleType::Targets), canonical(&targets.signed)) else {
+        return Vec::new();
+    };
+    let by = targets.signatures.iter().filter(|signature| known.contains(&signature.keyid));
+    let holder = |signature: &Signature| {
+        let holder = Holder::of(root.keys.get(&signature.keyid)?)?;
+        holder.key.has_signed(&message, &signature.sig).then_some(holder.name)
+    };
+    by.filter_map(holder).collect()
 }
 
 /// Who may sign for a role.

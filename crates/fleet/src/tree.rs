@@ -1,24 +1,31 @@
 //! A fleet directory, for those who publish: what is there, what waits for signatures, and what comes next.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tough::schema::{Hashes, Metafile, RoleType, Root, Signature, Signed, Snapshot, Targets, Timestamp};
+use tough::schema::{
+    Hashes, Metafile, Role, RoleType, Root, Signature, Signed, Snapshot, Targets, Timestamp,
+};
 
 use crate::client::{LONGEST, digest};
 use crate::draft::{Body, Draft, no_extra, signed};
 use crate::error::{Error, Result};
+use crate::files::whole;
 use crate::keys::{self, Holder, canonical};
 use crate::repository::Repository;
 use crate::roles::{
     Keyholders, MONTH, SPEC, YEAR, after, at_least_one, bundle, holders, ids, is_plain, is_plain_bundle,
+    signers,
 };
 use crate::rollout::{MEMBER, Rollout};
 use crate::stamp::Stamp;
+use crate::transport::METADATA;
 use crate::trusted::replace;
 
 /// A fleet directory.
@@ -30,7 +37,9 @@ pub struct Tree(PathBuf);
 pub struct Published {
     timestamp: Signed<Timestamp>,
     snapshot: Signed<Snapshot>,
+    snapshot_bytes: Vec<u8>,
     targets: Signed<Targets>,
+    targets_bytes: Vec<u8>,
 }
 
 /// What a repository is at, for people.
@@ -58,6 +67,26 @@ pub struct Standing {
     pub share: Option<u8>,
     /// What waits for signatures, and for whose.
     pub waiting: Vec<String>,
+}
+
+/// A version that nobody reaches who counts: one an hour takes as many years as there have been.
+const JUMP: u64 = 1 << 32;
+
+/// The version after one that is published, of a snapshot or a timestamp. Hosts forget the one that a former key has signed,
+/// so with another key it may begin anew.
+fn after_version<T: Role + Serialize>(root: &Root, old: Option<(&Signed<T>, u64)>) -> Result<u64> {
+    let Some((old, version)) = old else { return Ok(1) };
+    if version < JUMP {
+        return Ok(version + 1);
+    }
+    if root.verify_role(old).is_err() {
+        return Ok(1);
+    }
+    Err(Error::Asked(format!(
+        "{:?} has version {version}, which nobody reaches by counting: somebody else has the key that freshens. Change it \
+         by `bulkhead fleet rotate --online`: with another key counting begins anew",
+        T::TYPE
+    )))
 }
 
 /// What signs as who freshens.
@@ -247,7 +276,13 @@ impl Tree {
     }
 
     fn next_targets(&self, repository: Repository) -> Result<u64> {
-        Ok(self.published(repository)?.map_or(1, |published| published.targets.signed.version.get() + 1))
+        let Some(published) = self.published(repository)? else { return Ok(1) };
+        let version = published.targets.signed.version.get();
+        version.checked_add(1).ok_or_else(|| {
+            Error::Asked(format!(
+                "{repository} has version {version}, and no version is greater: begin a new fleet"
+            ))
+        })
     }
 
     /// The root that will be in force: a draft, or the one that is.
@@ -307,36 +342,58 @@ impl Tree {
         ))
     }
 
-    /// The newest root.
+    /// The newest root, to which the first one leads by signatures.
     ///
     /// # Errors
-    /// If files cannot be read.
+    /// If files cannot be read, or a root is not signed by those whom it and the one before name.
     fn root(&self, repository: Repository) -> Result<Option<Signed<Root>>> {
         let directory = self.metadata(repository);
-        let mut newest = None;
+        let mut newest: Option<Signed<Root>> = None;
         for version in 1.. {
-            match read(&directory.join(format!("{version}.root.json")))? {
-                Some(root) => newest = Some(root),
-                None => break,
+            let path = directory.join(format!("{version}.root.json"));
+            let Some(root) = read::<Signed<Root>>(&path)? else { break };
+            let stamp = self.stamp(repository, newest.as_ref().map_or(&root.signed, |root| &root.signed))?;
+            is_plain(&root.signed, &stamp, version).map_err(|words| damaged(&path, &words))?;
+            for by in newest.iter().chain([&root]) {
+                by.signed.verify_role(&root).map_err(|error| damaged(&path, &error))?;
             }
+            newest = Some(root);
         }
         Ok(newest)
     }
 
+    /// What is published, verified as hosts do, whether or not it has expired. While a new root is being published that
+    /// one's keys count, too: the root is put there last.
     fn published(&self, repository: Repository) -> Result<Option<Published>> {
+        let Some(root) = self.root(repository)? else { return Ok(None) };
+        // A draft that is none is told of where drafts are asked for.
+        let next = self.draft_root(repository).ok().flatten();
+        let next = next.filter(|draft| draft.missing().is_ok_and(|missing| missing.is_none()));
+        if let Some(Draft { body: Body::Root(next), .. }) = &next
+            && let Ok(published) = self.published_by(repository, next)
+        {
+            return Ok(published);
+        }
+        self.published_by(repository, &root.signed)
+    }
+
+    fn published_by(&self, repository: Repository, root: &Root) -> Result<Option<Published>> {
         let directory = self.metadata(repository);
-        let Some(timestamp) = read::<Signed<Timestamp>>(&directory.join("timestamp.json"))? else {
-            return Ok(None);
-        };
-        let missing = |name: &str| {
-            Error::Asked(format!("{}: {name} is missing; restore the fleet directory", directory.display()))
-        };
-        let version = |meta: Option<&Metafile>| meta.map_or(0, |meta| meta.version.get());
-        let name = format!("{}.snapshot.json", version(timestamp.signed.meta.get("snapshot.json")));
-        let snapshot: Signed<Snapshot> = read(&directory.join(&name))?.ok_or_else(|| missing(&name))?;
-        let name = format!("{}.targets.json", version(snapshot.signed.meta.get("targets.json")));
-        let targets = read(&directory.join(&name))?.ok_or_else(|| missing(&name))?;
-        Ok(Some(Published { timestamp, snapshot, targets }))
+        let stamp = self.stamp(repository, root)?;
+        let path = directory.join("timestamp.json");
+        let Some((_, timestamp)) = read_with::<Signed<Timestamp>>(&path)? else { return Ok(None) };
+        verify(root, &stamp, &timestamp, &timestamp.signed._extra, &path)?;
+        let of = timestamp.signed.meta.get("snapshot.json");
+        let (snapshot_bytes, snapshot) = named::<Signed<Snapshot>>(&directory, "snapshot", of)?;
+        let path = directory.join(format!("{}.snapshot.json", snapshot.signed.version));
+        verify(root, &stamp, &snapshot, &snapshot.signed._extra, &path)?;
+        let of = snapshot.signed.meta.get("targets.json");
+        let (targets_bytes, targets) = named::<Signed<Targets>>(&directory, "targets", of)?;
+        let path = directory.join(format!("{}.targets.json", targets.signed.version));
+        verify(root, &stamp, &targets, &targets.signed._extra, &path)?;
+        is_plain_bundle(&targets.signed, &stamp, targets.signed.version.get())
+            .map_err(|words| damaged(&path, &words))?;
+        Ok(Some(Published { timestamp, snapshot, snapshot_bytes, targets, targets_bytes }))
     }
 
     /// The bundle that is published, with its version.
@@ -349,7 +406,7 @@ impl Tree {
             return Ok(None);
         };
         let path = self.0.join(repository.bundle(&sum));
-        let bytes = fs::read(&path).map_err(Error::file(&path))?;
+        let bytes = whole(&path, LONGEST).map_err(Error::file(&path))?;
         if digest(&bytes) != sum {
             return Err(Error::Asked(format!("{}: it is not what was signed", path.display())));
         }
@@ -364,11 +421,19 @@ impl Tree {
     pub fn standing(&self, repository: Repository) -> Result<Standing> {
         let root = self.root(repository)?;
         let published = self.published(repository)?;
-        let drafts = [self.draft_root(repository)?, self.draft_targets(repository)?];
         let mut waiting = Vec::new();
-        for draft in drafts.into_iter().flatten() {
-            let what = draft.missing()?;
-            waiting.push(what.unwrap_or_else(|| format!("{} is signed: publish it", draft.name())));
+        for draft in [self.draft_root(repository), self.draft_targets(repository)] {
+            let words = match draft {
+                Ok(None) => continue,
+                Ok(Some(draft)) => match draft.missing()? {
+                    Some(missing) => missing,
+                    None => format!("{} is signed: publish it", draft.name()),
+                },
+                Err(error) => error.to_string(),
+            };
+            if !waiting.contains(&words) {
+                waiting.push(words);
+            }
         }
         let of = published.as_ref();
         let targets = of.map(|published| &published.targets);
@@ -377,10 +442,7 @@ impl Tree {
         let member = of.and_then(|published| published.timestamp.signed._extra.get(MEMBER));
         let rollout = member.and_then(|member| Rollout::read(Some(member), version.unwrap_or_default()));
         let signers = match (&root, targets) {
-            (Some(root), Some(targets)) => {
-                let by = targets.signatures.iter();
-                by.filter_map(|by| root.signed.keys.get(&by.keyid)).map(keys::name_of).collect()
-            }
+            (Some(root), Some(targets)) => signers(&root.signed, targets),
             _ => Vec::new(),
         };
         Ok(Standing {
@@ -411,11 +473,21 @@ impl Tree {
     ) -> Result<Vec<String>> {
         let mut done = Vec::new();
         let (before, published) = (self.root(repository)?, self.published(repository)?);
-        let ready = |draft: Option<Draft>| -> Result<Option<Draft>> {
-            let Some(draft) = draft else { return Ok(None) };
-            Ok(if draft.missing()?.is_none() { Some(draft) } else { None })
+        // A draft that is none keeps nothing that is published from being freshened.
+        let mut ready = |draft: Result<Option<Draft>>| match draft {
+            Err(error) if published.is_some() => {
+                let words = format!("not looked at: {error}");
+                if !done.contains(&words) {
+                    done.push(words);
+                }
+                Ok(None)
+            }
+            draft => draft,
         };
-        let new_root = ready(self.draft_root(repository)?)?;
+        let new_root = match ready(self.draft_root(repository))? {
+            Some(draft) if draft.missing()?.is_none() => Some(draft),
+            _ => None,
+        };
         let root = match &new_root {
             Some(Draft { body: Body::Root(root), .. }) => (**root).clone(),
             _ => match before {
@@ -423,7 +495,7 @@ impl Tree {
                 None => return Err(self.not_signed(repository)?),
             },
         };
-        let new_targets = self.signed_by(&root, self.draft_targets(repository)?)?;
+        let new_targets = self.signed_by(&root, ready(self.draft_targets(repository))?)?;
         let targets = match (&new_targets, &published) {
             (Some((_, targets)), _) => targets.clone(),
             (None, Some(published)) => published.targets.clone(),
@@ -451,28 +523,29 @@ impl Tree {
             replace(&path, bytes).map_err(Error::file(&path))
         };
         let version = targets.signed.version.get();
-        let kept = |name: &str| {
-            let path = directory.join(name);
-            fs::read(&path).map_err(Error::file(&path))
-        };
         let name = format!("{version}.targets.json");
-        let targets_bytes = if new_targets.is_some() { json(&targets)? } else { kept(&name)? };
+        let targets_bytes = match (&new_targets, &published) {
+            (None, Some(published)) => published.targets_bytes.clone(),
+            _ => json(&targets)?,
+        };
         if new_targets.is_some() {
             put(&name, &targets_bytes)?;
             done.push(format!("{repository} version {version}"));
         }
-        let old_snapshot = published.as_ref().map(|published| &published.snapshot);
-        let is_kept = |snapshot: &&Signed<Snapshot>| {
+        let is_kept = |published: &&Published| {
             let half = how.now.saturating_add(MONTH / 2);
-            new_targets.is_none() && new_root.is_none() && snapshot.signed.expires.as_second() > half
+            new_targets.is_none()
+                && new_root.is_none()
+                && published.snapshot.signed.expires.as_second() > half
         };
-        let (snapshot_version, snapshot_bytes) = match old_snapshot.filter(is_kept) {
-            Some(snapshot) => {
-                let number = snapshot.signed.version.get();
-                (number, kept(&format!("{number}.snapshot.json"))?)
-            }
+        let (snapshot_version, snapshot_bytes) = match published.as_ref().filter(is_kept) {
+            Some(kept) => (kept.snapshot.signed.version.get(), kept.snapshot_bytes.clone()),
             None => {
-                let number = old_snapshot.map_or(1, |old| old.signed.version.get() + 1);
+                let old = published.as_ref().map(|published| &published.snapshot);
+                let mut number = after_version(&root, old.map(|old| (old, old.signed.version.get())))?;
+                while directory.join(format!("{number}.snapshot.json")).exists() && number < JUMP {
+                    number += 1;
+                }
                 let mut new = Snapshot::new(SPEC.to_owned(), at_least_one(number), after(how.now, MONTH)?);
                 new._extra = stamp.members();
                 new.meta.insert("targets.json".to_owned(), meta(&targets_bytes, version));
@@ -483,7 +556,8 @@ impl Tree {
             }
         };
         let old = published.as_ref().map(|published| &published.timestamp.signed);
-        let number = old.map_or(1, |old| old.version.get() + 1);
+        let number = published.as_ref().map(|published| &published.timestamp);
+        let number = after_version(&root, number.map(|old| (old, old.signed.version.get())))?;
         let mut timestamp = Timestamp::new(SPEC.to_owned(), at_least_one(number), after(how.now, how.fresh)?);
         timestamp._extra = stamp.members();
         timestamp.meta.insert("snapshot.json".to_owned(), meta(&snapshot_bytes, snapshot_version));
@@ -504,6 +578,8 @@ impl Tree {
         let signatures = by_online(canonical(&timestamp)?)?;
         let timestamp = signed(timestamp, signatures);
         let timestamp_bytes = json(&timestamp)?;
+        // Its draft vouches for the timestamp until the root is there.
+        put("timestamp.json", &timestamp_bytes)?;
         if let Some(draft) = &new_root
             && let Body::Root(body) = &draft.body
         {
@@ -511,7 +587,6 @@ impl Tree {
             put(&format!("{number}.root.json"), &json(&signed((**body).clone(), draft.signatures()?))?)?;
             done.push(format!("root {number} of {repository}"));
         }
-        put("timestamp.json", &timestamp_bytes)?;
         done.push(format!("{repository} is fresh until {}", timestamp.signed.expires));
         for draft in new_root.iter().chain(new_targets.as_ref().map(|(draft, _)| draft)) {
             draft.remove()?;
@@ -577,11 +652,47 @@ fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 
 /// A JSON file; none if it is not there.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            Error::Asked(format!("{}: it is damaged ({error}); restore the fleet directory", path.display()))
-        }),
+    Ok(read_with(path)?.map(|(_, value)| value))
+}
+
+/// The same, with its bytes.
+fn read_with<T: DeserializeOwned>(path: &Path) -> Result<Option<(Vec<u8>, T)>> {
+    match whole(path, METADATA) {
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(value) => Ok(Some((bytes, value))),
+            Err(error) => Err(damaged(path, &error)),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::file(path)(error)),
     }
+}
+
+/// A file with a version in its name, which another one names.
+fn named<T: DeserializeOwned>(directory: &Path, kind: &str, of: Option<&Metafile>) -> Result<(Vec<u8>, T)> {
+    let of = of.ok_or_else(|| damaged(&directory.join("timestamp.json"), &format!("no {kind} is named")))?;
+    let path = directory.join(format!("{}.{kind}.json", of.version));
+    let (bytes, value) = read_with::<T>(&path)?.ok_or_else(|| damaged(&path, &"it is not there"))?;
+    if meta(&bytes, of.version.get()) != *of {
+        return Err(damaged(&path, &"it is not the one that is named"));
+    }
+    Ok((bytes, value))
+}
+
+/// Checks that a file is signed by those who may, in this repository of this fleet.
+fn verify<T: Role + Serialize>(
+    root: &Root,
+    stamp: &Stamp,
+    file: &Signed<T>,
+    extra: &HashMap<String, Value>,
+    path: &Path,
+) -> Result<()> {
+    root.verify_role(file).map_err(|error| damaged(path, &error))?;
+    match Stamp::of(extra).as_ref() == Some(stamp) {
+        true => Ok(()),
+        false => Err(damaged(path, &"it is of another repository or fleet")),
+    }
+}
+
+fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Error {
+    Error::Asked(format!("{}: it is damaged ({why}); restore the fleet directory", path.display()))
 }
