@@ -6,14 +6,15 @@ use std::sync::{Arc, PoisonError};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tough::RepositoryLoader;
-use tough::schema::{RoleType, Root, Signed, Targets};
+use tough::schema::{Signed, Targets};
 use url::Url;
 
 use crate::error::{Cause, Error, Result};
-use crate::keys;
 use crate::origin::Origin;
 use crate::repository::Repository;
+use crate::roles::signers;
 use crate::rollout::{self, Rollout};
+use crate::stamp::Stamp;
 use crate::transport::{FromOrigin, Known, METADATA, within};
 use crate::trusted::Trusted;
 
@@ -83,6 +84,7 @@ pub fn digest(bytes: &[u8]) -> String {
 pub struct Client {
     repository: Repository,
     first: Vec<u8>,
+    stamp: Stamp,
     trusted: Trusted,
     known: Known,
 }
@@ -91,10 +93,29 @@ impl Client {
     /// With the first root, as whoever installed the host brought it, and the directory of what was verified before.
     ///
     /// # Errors
-    /// If that directory cannot be used, or what is in it is damaged.
+    /// If the root is none of this repository, that directory cannot be used, or what is in it is damaged or of another
+    /// fleet.
     pub fn open(repository: Repository, first: &[u8], state: &Path) -> Result<Self> {
-        let trusted = Trusted::open(&state.join(repository.name()))?;
-        Ok(Self { repository, first: first.to_owned(), trusted, known: Known::default() })
+        let stamp = Stamp::read(first)
+            .map_err(|words| Error::Asked(format!("the first root of {repository}: {words}")))?;
+        if stamp.repository != repository {
+            return Err(Error::Asked(format!(
+                "the first root of {repository}: it is of {}; give each root its own place",
+                stamp.repository
+            )));
+        }
+        let directory = state.join(repository.name());
+        let trusted = Trusted::open(&directory)?;
+        if let Some(root) = trusted.root() {
+            stamp.fits(root.as_bytes()).map_err(|words| {
+                Error::Asked(format!(
+                    "{}: what was verified before does not go with the first root: {words}; put the fleet's first root \
+                     back, or move this directory away if the host has moved to another fleet",
+                    directory.display()
+                ))
+            })?;
+        }
+        Ok(Self { repository, first: first.to_owned(), stamp, trusted, known: Known::default() })
     }
 
     /// The version of what was verified last; none: nothing was.
@@ -111,8 +132,9 @@ impl Client {
     /// Why it is refused, or cannot be had.
     pub async fn check(&mut self, origin: &Arc<dyn Origin>) -> Result<Checked> {
         let copy = self.trusted.copy()?;
-        let transport = FromOrigin::new(origin.clone(), self.known.clone());
-        let (failed, now) = (transport.failed.clone(), transport.now.clone());
+        let transport = FromOrigin::new(origin.clone(), self.stamp.clone(), self.known.clone());
+        let (failed, foreign, now) =
+            (transport.failed.clone(), transport.foreign.clone(), transport.now.clone());
         let urls = [self.url("metadata")?, self.url("targets")?];
         let loaded = self.load(transport, urls, copy.path()).await;
         self.trusted.keep(copy.path())?;
@@ -125,6 +147,10 @@ impl Client {
         });
         // What was refused is asked for again.
         self.known = if loaded.is_ok() { now } else { Arc::default() };
+        if let Some(words) = foreign.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.known = Arc::default();
+            return Err(Error::Refused { repository: self.repository, cause: Cause::Altered, words });
+        }
         self.checked(&loaded?)
     }
 
@@ -190,11 +216,4 @@ impl Client {
             rollout: Rollout::read(member, version),
         })
     }
-}
-
-/// Who has signed targets, by the names that the root gives their keys.
-fn signers(root: &Root, targets: &Signed<Targets>) -> Vec<String> {
-    let Some(role) = root.roles.get(&RoleType::Targets) else { return Vec::new() };
-    let by = targets.signatures.iter().filter(|signature| role.keyids.contains(&signature.keyid));
-    by.filter_map(|signature| root.keys.get(&signature.keyid)).map(keys::name_of).collect()
 }

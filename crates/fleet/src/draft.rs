@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tough::schema::{RoleType, Root, Signature, Signed, Targets};
 
 use crate::error::{Error, Result};
+use crate::files::whole;
 use crate::keys::{Holder, KeyId, canonical, hex, unhex};
 use crate::repository::Repository;
 use crate::roles::{holders, ids};
@@ -73,6 +74,9 @@ impl Need {
     }
 }
 
+/// No signature's file is longer, in bytes.
+const SIGNATURE: u64 = 64 << 10;
+
 /// A signature's file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -122,6 +126,7 @@ impl Draft {
                 for (role, what) in [
                     (RoleType::Root, "roots"),
                     (RoleType::Targets, self.repository.target()),
+                    (RoleType::Snapshot, "snapshots"),
                     (RoleType::Timestamp, "freshness"),
                 ] {
                     let threshold = root.roles.get(&role).map_or(0, |role| role.threshold.get());
@@ -249,8 +254,8 @@ impl Draft {
         }
         names.sort();
         for path in names {
-            let bytes = fs::read(&path).map_err(Error::file(&path))?;
-            // A file that is none, and a signature of an earlier draft, count as nobody's.
+            // A file that is none, or cannot be read, and a signature of an earlier draft, count as nobody's.
+            let Ok(bytes) = whole(&path, SIGNATURE) else { continue };
             let Ok(Kept { key, signature }) = serde_json::from_slice(&bytes) else { continue };
             let (Ok(key), Some(signature)) = (PublicKey::parse(&key), unhex(&signature)) else { continue };
             let Some(holder) = self.holder(&key) else { continue };
@@ -295,10 +300,15 @@ impl Draft {
         let prefix = format!("{}.", self.stem());
         for entry in fs::read_dir(&self.directory).map_err(Error::file(&self.directory))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(&prefix) {
-                fs::remove_file(entry.path()).map_err(Error::file(&self.directory))?;
+                // What is no file, and stays, is nobody's signature.
+                let _ = fs::remove_file(entry.path());
             }
         }
-        Ok(())
+        let path = self.directory.join(format!("{}.json", self.stem()));
+        match path.try_exists() {
+            Ok(false) => Ok(()),
+            _ => fs::remove_file(&path).map_err(Error::file(&path)),
+        }
     }
 
     /// Reads what is to be signed, of a version.

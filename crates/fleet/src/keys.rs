@@ -67,12 +67,6 @@ fn named(key: &Value) -> Option<String> {
     key[NAME].as_str().filter(|name| check_name(name).is_ok()).map(str::to_owned)
 }
 
-/// What a key's signatures are told by.
-pub(crate) fn name_of(key: &Key) -> String {
-    let name = serde_json::to_value(key).ok().and_then(|key| named(&key));
-    name.unwrap_or_else(|| "a key without a name".to_owned())
-}
-
 /// Bytes as TUF signs them: canonical JSON (OLPC).
 pub(crate) fn canonical<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();

@@ -9,11 +9,13 @@
 mod client;
 mod draft;
 mod error;
+mod files;
 mod keys;
 mod origin;
 mod repository;
 mod roles;
 mod rollout;
+mod stamp;
 mod transport;
 mod tree;
 mod trusted;

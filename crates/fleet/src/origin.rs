@@ -1,14 +1,14 @@
 //! Where files of the repositories come from. Nobody there is believed: whatever comes is verified.
 
 use std::fmt;
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bulkhead_http::{Client, StatusCode, Tls};
-use rustix::fs::OFlags;
+
+use crate::files::regular;
 
 /// Why a file was not had.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ impl Origin for Directory {
         let file = self.0.join(path);
         let shown = file.display().to_string();
         // A file system that hangs keeps nothing else from going on.
-        let read = tokio::task::spawn_blocking(move || read_regular(&file, longest)).await;
+        let read = tokio::task::spawn_blocking(move || regular(&file, longest)).await;
         match read.map_err(io::Error::other).flatten() {
             Ok(bytes) if bytes.len() as u64 > longest => {
                 Err(OriginError::TooLong { path: path.to_owned(), longest })
@@ -72,18 +72,6 @@ impl Origin for Directory {
             Err(error) => Err(OriginError::Down(format!("{shown}: {error}"))),
         }
     }
-}
-
-/// A regular file, and one byte more than `longest` of it at most. A pipe or a device would be waited for without end.
-fn read_regular(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
-    let nonblock = OFlags::NONBLOCK.bits().cast_signed();
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(longest.saturating_add(1)).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// A fleet directory that a web server serves.

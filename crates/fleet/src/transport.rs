@@ -10,6 +10,7 @@ use tough::{Transport, TransportError, TransportErrorKind, TransportStream};
 use url::Url;
 
 use crate::origin::{Origin, OriginError};
+use crate::stamp::Stamp;
 
 /// No metadata is longer, in bytes.
 pub(crate) const METADATA: u64 = 1 << 20;
@@ -27,17 +28,21 @@ pub(crate) type Known = Arc<Mutex<HashMap<String, Bytes>>>;
 #[derive(Clone, Debug)]
 pub(crate) struct FromOrigin {
     pub origin: Arc<dyn Origin>,
+    /// Of what all of it must be.
+    pub stamp: Stamp,
     /// What came the last time.
     pub before: Known,
     /// What comes this time.
     pub now: Known,
     /// Why the origin has not given what it was asked for, the first time.
     pub failed: Arc<Mutex<Option<OriginError>>>,
+    /// Which file is of another repository or fleet.
+    pub foreign: Arc<Mutex<Option<String>>>,
 }
 
 impl FromOrigin {
-    pub(crate) fn new(origin: Arc<dyn Origin>, before: Known) -> Self {
-        Self { origin, before, now: Known::default(), failed: Arc::default() }
+    pub(crate) fn new(origin: Arc<dyn Origin>, stamp: Stamp, before: Known) -> Self {
+        Self { origin, stamp, before, now: Known::default(), failed: Arc::default(), foreign: Arc::default() }
     }
 }
 
@@ -66,6 +71,12 @@ impl Transport for FromOrigin {
         if let Some(down @ OriginError::Down(_)) = held(&self.failed).clone() {
             return Err(TransportError::new_with_cause(TransportErrorKind::Other, url, down));
         }
+        // After a file of another fleet nothing is taken, or a root that is none would count as held back.
+        let foreign =
+            |url, words: String| Err(TransportError::new_with_cause(TransportErrorKind::Other, url, words));
+        if let Some(words) = held(&self.foreign).clone() {
+            return foreign(url, words);
+        }
         let known = if is_fixed { held(&self.before).get(&path).cloned() } else { None };
         let bytes = match known {
             Some(bytes) => bytes,
@@ -81,6 +92,12 @@ impl Transport for FromOrigin {
                 }
             },
         };
+        // Before `tough` keeps any of it.
+        if let Err(words) = self.stamp.fits(&bytes) {
+            let words = format!("{path}: {words}");
+            held(&self.foreign).get_or_insert(words.clone());
+            return foreign(url, words);
+        }
         if is_fixed {
             held(&self.now).insert(path, bytes.clone());
         }

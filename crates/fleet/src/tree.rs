@@ -1,24 +1,31 @@
 //! A fleet directory, for those who publish: what is there, what waits for signatures, and what comes next.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tough::TargetName;
 use tough::schema::{
-    Hashes, Metafile, RoleType, Root, Signature, Signed, Snapshot, Target, Targets, Timestamp,
+    Hashes, Metafile, Role, RoleType, Root, Signature, Signed, Snapshot, Targets, Timestamp,
 };
 
 use crate::client::{LONGEST, digest};
 use crate::draft::{Body, Draft, no_extra, signed};
 use crate::error::{Error, Result};
+use crate::files::whole;
 use crate::keys::{self, Holder, canonical};
 use crate::repository::Repository;
-use crate::roles::{Keyholders, MONTH, SPEC, YEAR, after, at_least_one, holders, ids};
+use crate::roles::{
+    Keyholders, MONTH, SPEC, YEAR, after, at_least_one, bundle, holders, ids, is_plain, is_plain_bundle,
+    signers,
+};
 use crate::rollout::{MEMBER, Rollout};
+use crate::stamp::Stamp;
+use crate::transport::METADATA;
 use crate::trusted::replace;
 
 /// A fleet directory.
@@ -30,7 +37,9 @@ pub struct Tree(PathBuf);
 pub struct Published {
     timestamp: Signed<Timestamp>,
     snapshot: Signed<Snapshot>,
+    snapshot_bytes: Vec<u8>,
     targets: Signed<Targets>,
+    targets_bytes: Vec<u8>,
 }
 
 /// What a repository is at, for people.
@@ -58,6 +67,26 @@ pub struct Standing {
     pub share: Option<u8>,
     /// What waits for signatures, and for whose.
     pub waiting: Vec<String>,
+}
+
+/// A version that nobody reaches who counts: one an hour takes as many years as there have been.
+const JUMP: u64 = 1 << 32;
+
+/// The version after one that is published, of a snapshot or a timestamp. Hosts forget the one that a former key has signed,
+/// so with another key it may begin anew.
+fn after_version<T: Role + Serialize>(root: &Root, old: Option<(&Signed<T>, u64)>) -> Result<u64> {
+    let Some((old, version)) = old else { return Ok(1) };
+    if version < JUMP {
+        return Ok(version + 1);
+    }
+    if root.verify_role(old).is_err() {
+        return Ok(1);
+    }
+    Err(Error::Asked(format!(
+        "{:?} has version {version}, which nobody reaches by counting: somebody else has the key that freshens. Change it \
+         by `bulkhead fleet rotate --online`: with another key counting begins anew",
+        T::TYPE
+    )))
 }
 
 /// What signs as who freshens.
@@ -107,7 +136,11 @@ impl Tree {
                 )));
             }
         }
-        Repository::ALL.into_iter().map(|repository| self.propose_root(repository, keyholders, now)).collect()
+        let fleet = Stamp::fleet()?;
+        let begin = |repository| {
+            self.propose_root(&Stamp { repository, fleet: fleet.clone() }, None, keyholders, now)
+        };
+        Repository::ALL.into_iter().map(begin).collect()
     }
 
     /// Drafts of the next roots, with other keys, and of what is published where other keys are to sign it.
@@ -122,7 +155,8 @@ impl Tree {
             if let Some(draft) = self.draft_root(repository)? {
                 draft.remove()?;
             }
-            let draft = self.propose_root(repository, keyholders, now)?;
+            let stamp = self.stamp(repository, &before.signed)?;
+            let draft = self.propose_root(&stamp, Some(&before.signed), keyholders, now)?;
             let Body::Root(root) = &draft.body else { continue };
             let role = |root: &Root| {
                 let threshold = root.roles.get(&RoleType::Targets).map(|role| role.threshold);
@@ -131,7 +165,16 @@ impl Tree {
             let has_others = role(root) != role(&before.signed);
             drafts.push(draft);
             if let (true, Some(published)) = (has_others, self.published(repository)?) {
-                drafts.push(self.propose_targets(repository, published.targets.signed.targets, now)?);
+                let targets = &published.targets.signed.targets;
+                let target = targets.iter().find(|(name, _)| name.raw() == repository.target());
+                if let Some((_, target)) = target {
+                    drafts.push(self.propose_targets(
+                        repository,
+                        target.length,
+                        &target.hashes.sha256,
+                        now,
+                    )?);
+                }
             }
         }
         Ok(drafts)
@@ -144,16 +187,31 @@ impl Tree {
         ))
     }
 
-    fn propose_root(&self, repository: Repository, keyholders: &Keyholders, now: i64) -> Result<Draft> {
+    /// Of which fleet a root is.
+    fn stamp(&self, repository: Repository, root: &Root) -> Result<Stamp> {
+        Stamp::of(&root._extra).filter(|stamp| stamp.repository == repository).ok_or_else(|| {
+            Error::Asked(format!(
+                "{}: the root of {repository} does not say that it is one of this fleet; restore the fleet directory",
+                self.0.display()
+            ))
+        })
+    }
+
+    fn propose_root(
+        &self,
+        stamp: &Stamp,
+        before: Option<&Root>,
+        keyholders: &Keyholders,
+        now: i64,
+    ) -> Result<Draft> {
+        let repository = stamp.repository;
         for directory in [self.metadata(repository), self.drafts(repository), self.targets(repository)] {
             fs::create_dir_all(&directory).map_err(Error::file(&directory))?;
         }
-        let before = self.root(repository)?;
-        let version = before.as_ref().map_or(1, |root| root.signed.version.get() + 1);
-        let root = keyholders.root(repository, version, now)?;
+        let version = before.map_or(1, |root| root.version.get() + 1);
+        let root = keyholders.root(stamp, version, now)?;
         let body = Body::Root(Box::new(root.clone()));
-        let before = before.map(|before| before.signed);
-        let draft = Draft::new(repository, body, &self.drafts(repository), before.as_ref(), &root);
+        let draft = Draft::new(repository, body, &self.drafts(repository), before, &root);
         draft.write()?;
         Ok(draft)
     }
@@ -201,31 +259,16 @@ impl Tree {
         // Where nobody looks for it before it is signed.
         let path = self.0.join(repository.bundle(&sum));
         self::replace(&path, bundle.as_bytes()).map_err(Error::file(&path))?;
-        let target = Target {
-            length: bundle.len() as u64,
-            hashes: Hashes { sha256: Sha256::digest(bundle).to_vec().into(), _extra: no_extra() },
-            custom: no_extra(),
-            _extra: no_extra(),
-        };
-        let name = TargetName::new(repository.target());
-        let name = name.map_err(|error| Error::Asked(error.to_string()))?;
-        self.propose_targets(repository, [(name, target)].into(), now)
+        self.propose_targets(repository, bundle.len() as u64, &Sha256::digest(bundle), now)
     }
 
-    fn propose_targets(
-        &self,
-        repository: Repository,
-        targets: std::collections::HashMap<TargetName, Target>,
-        now: i64,
-    ) -> Result<Draft> {
+    fn propose_targets(&self, repository: Repository, length: u64, sha256: &[u8], now: i64) -> Result<Draft> {
         let version = self.next_targets(repository)?;
-        let mut new = Targets::new(SPEC.to_owned(), at_least_one(version), after(now, YEAR)?);
-        new.targets = targets;
-        new.delegations = None;
         if let Some(old) = self.draft_targets(repository)? {
             old.remove()?;
         }
         let root = self.next_root(repository)?;
+        let new = bundle(&self.stamp(repository, &root)?, version, after(now, YEAR)?, length, sha256)?;
         let draft =
             Draft::new(repository, Body::Targets(Box::new(new)), &self.drafts(repository), None, &root);
         draft.write()?;
@@ -233,7 +276,13 @@ impl Tree {
     }
 
     fn next_targets(&self, repository: Repository) -> Result<u64> {
-        Ok(self.published(repository)?.map_or(1, |published| published.targets.signed.version.get() + 1))
+        let Some(published) = self.published(repository)? else { return Ok(1) };
+        let version = published.targets.signed.version.get();
+        version.checked_add(1).ok_or_else(|| {
+            Error::Asked(format!(
+                "{repository} has version {version}, and no version is greater: begin a new fleet"
+            ))
+        })
     }
 
     /// The root that will be in force: a draft, or the one that is.
@@ -262,50 +311,89 @@ impl Tree {
         let version = before.as_ref().map_or(1, |root| root.version.get() + 1);
         let directory = self.drafts(repository);
         let root: Option<Root> = Draft::read(&directory, version, "root")?;
-        Ok(root.map(|root| {
-            let body = Body::Root(Box::new(root.clone()));
-            Draft::new(repository, body, &directory, before.as_ref(), &root)
-        }))
+        let Some(root) = root else { return Ok(None) };
+        let stamp = match &before {
+            Some(before) => self.stamp(repository, before)?,
+            None => self.stamp(repository, &root)?,
+        };
+        is_plain(&root, &stamp, version)
+            .map_err(|words| self.no_draft(repository, version, "root", &words))?;
+        let body = Body::Root(Box::new(root.clone()));
+        Ok(Some(Draft::new(repository, body, &directory, before.as_ref(), &root)))
     }
 
     fn draft_targets(&self, repository: Repository) -> Result<Option<Draft>> {
         let directory = self.drafts(repository);
-        let targets: Option<Targets> = Draft::read(&directory, self.next_targets(repository)?, "targets")?;
+        let version = self.next_targets(repository)?;
+        let targets: Option<Targets> = Draft::read(&directory, version, "targets")?;
         let Some(targets) = targets else { return Ok(None) };
         let root = self.next_root(repository)?;
+        is_plain_bundle(&targets, &self.stamp(repository, &root)?, version)
+            .map_err(|words| self.no_draft(repository, version, "targets", &words))?;
         Ok(Some(Draft::new(repository, Body::Targets(Box::new(targets)), &directory, None, &root)))
     }
 
-    /// The newest root.
+    /// A draft that nobody is asked to sign.
+    fn no_draft(&self, repository: Repository, version: u64, kind: &str, words: &str) -> Error {
+        let path = self.drafts(repository).join(format!("{version}.{kind}.json"));
+        Error::Asked(format!(
+            "{}: this is no draft of Bulkhead's: {words}. Sign nothing of it; find out who wrote it, and remove it",
+            path.display()
+        ))
+    }
+
+    /// The newest root, to which the first one leads by signatures.
     ///
     /// # Errors
-    /// If files cannot be read.
+    /// If files cannot be read, or a root is not signed by those whom it and the one before name.
     fn root(&self, repository: Repository) -> Result<Option<Signed<Root>>> {
         let directory = self.metadata(repository);
-        let mut newest = None;
+        let mut newest: Option<Signed<Root>> = None;
         for version in 1.. {
-            match read(&directory.join(format!("{version}.root.json")))? {
-                Some(root) => newest = Some(root),
-                None => break,
+            let path = directory.join(format!("{version}.root.json"));
+            let Some(root) = read::<Signed<Root>>(&path)? else { break };
+            let stamp = self.stamp(repository, newest.as_ref().map_or(&root.signed, |root| &root.signed))?;
+            is_plain(&root.signed, &stamp, version).map_err(|words| damaged(&path, &words))?;
+            for by in newest.iter().chain([&root]) {
+                by.signed.verify_role(&root).map_err(|error| damaged(&path, &error))?;
             }
+            newest = Some(root);
         }
         Ok(newest)
     }
 
+    /// What is published, verified as hosts do, whether or not it has expired. While a new root is being published that
+    /// one's keys count, too: the root is put there last.
     fn published(&self, repository: Repository) -> Result<Option<Published>> {
+        let Some(root) = self.root(repository)? else { return Ok(None) };
+        // A draft that is none is told of where drafts are asked for.
+        let next = self.draft_root(repository).ok().flatten();
+        let next = next.filter(|draft| draft.missing().is_ok_and(|missing| missing.is_none()));
+        if let Some(Draft { body: Body::Root(next), .. }) = &next
+            && let Ok(published) = self.published_by(repository, next)
+        {
+            return Ok(published);
+        }
+        self.published_by(repository, &root.signed)
+    }
+
+    fn published_by(&self, repository: Repository, root: &Root) -> Result<Option<Published>> {
         let directory = self.metadata(repository);
-        let Some(timestamp) = read::<Signed<Timestamp>>(&directory.join("timestamp.json"))? else {
-            return Ok(None);
-        };
-        let missing = |name: &str| {
-            Error::Asked(format!("{}: {name} is missing; restore the fleet directory", directory.display()))
-        };
-        let version = |meta: Option<&Metafile>| meta.map_or(0, |meta| meta.version.get());
-        let name = format!("{}.snapshot.json", version(timestamp.signed.meta.get("snapshot.json")));
-        let snapshot: Signed<Snapshot> = read(&directory.join(&name))?.ok_or_else(|| missing(&name))?;
-        let name = format!("{}.targets.json", version(snapshot.signed.meta.get("targets.json")));
-        let targets = read(&directory.join(&name))?.ok_or_else(|| missing(&name))?;
-        Ok(Some(Published { timestamp, snapshot, targets }))
+        let stamp = self.stamp(repository, root)?;
+        let path = directory.join("timestamp.json");
+        let Some((_, timestamp)) = read_with::<Signed<Timestamp>>(&path)? else { return Ok(None) };
+        verify(root, &stamp, &timestamp, &timestamp.signed._extra, &path)?;
+        let of = timestamp.signed.meta.get("snapshot.json");
+        let (snapshot_bytes, snapshot) = named::<Signed<Snapshot>>(&directory, "snapshot", of)?;
+        let path = directory.join(format!("{}.snapshot.json", snapshot.signed.version));
+        verify(root, &stamp, &snapshot, &snapshot.signed._extra, &path)?;
+        let of = snapshot.signed.meta.get("targets.json");
+        let (targets_bytes, targets) = named::<Signed<Targets>>(&directory, "targets", of)?;
+        let path = directory.join(format!("{}.targets.json", targets.signed.version));
+        verify(root, &stamp, &targets, &targets.signed._extra, &path)?;
+        is_plain_bundle(&targets.signed, &stamp, targets.signed.version.get())
+            .map_err(|words| damaged(&path, &words))?;
+        Ok(Some(Published { timestamp, snapshot, snapshot_bytes, targets, targets_bytes }))
     }
 
     /// The bundle that is published, with its version.
@@ -318,7 +406,7 @@ impl Tree {
             return Ok(None);
         };
         let path = self.0.join(repository.bundle(&sum));
-        let bytes = fs::read(&path).map_err(Error::file(&path))?;
+        let bytes = whole(&path, LONGEST).map_err(Error::file(&path))?;
         if digest(&bytes) != sum {
             return Err(Error::Asked(format!("{}: it is not what was signed", path.display())));
         }
@@ -333,11 +421,19 @@ impl Tree {
     pub fn standing(&self, repository: Repository) -> Result<Standing> {
         let root = self.root(repository)?;
         let published = self.published(repository)?;
-        let drafts = [self.draft_root(repository)?, self.draft_targets(repository)?];
         let mut waiting = Vec::new();
-        for draft in drafts.into_iter().flatten() {
-            let what = draft.missing()?;
-            waiting.push(what.unwrap_or_else(|| format!("{} is signed: publish it", draft.name())));
+        for draft in [self.draft_root(repository), self.draft_targets(repository)] {
+            let words = match draft {
+                Ok(None) => continue,
+                Ok(Some(draft)) => match draft.missing()? {
+                    Some(missing) => missing,
+                    None => format!("{} is signed: publish it", draft.name()),
+                },
+                Err(error) => error.to_string(),
+            };
+            if !waiting.contains(&words) {
+                waiting.push(words);
+            }
         }
         let of = published.as_ref();
         let targets = of.map(|published| &published.targets);
@@ -346,10 +442,7 @@ impl Tree {
         let member = of.and_then(|published| published.timestamp.signed._extra.get(MEMBER));
         let rollout = member.and_then(|member| Rollout::read(Some(member), version.unwrap_or_default()));
         let signers = match (&root, targets) {
-            (Some(root), Some(targets)) => {
-                let by = targets.signatures.iter();
-                by.filter_map(|by| root.signed.keys.get(&by.keyid)).map(keys::name_of).collect()
-            }
+            (Some(root), Some(targets)) => signers(&root.signed, targets),
             _ => Vec::new(),
         };
         Ok(Standing {
@@ -380,11 +473,21 @@ impl Tree {
     ) -> Result<Vec<String>> {
         let mut done = Vec::new();
         let (before, published) = (self.root(repository)?, self.published(repository)?);
-        let ready = |draft: Option<Draft>| -> Result<Option<Draft>> {
-            let Some(draft) = draft else { return Ok(None) };
-            Ok(if draft.missing()?.is_none() { Some(draft) } else { None })
+        // A draft that is none keeps nothing that is published from being freshened.
+        let mut ready = |draft: Result<Option<Draft>>| match draft {
+            Err(error) if published.is_some() => {
+                let words = format!("not looked at: {error}");
+                if !done.contains(&words) {
+                    done.push(words);
+                }
+                Ok(None)
+            }
+            draft => draft,
         };
-        let new_root = ready(self.draft_root(repository)?)?;
+        let new_root = match ready(self.draft_root(repository))? {
+            Some(draft) if draft.missing()?.is_none() => Some(draft),
+            _ => None,
+        };
         let root = match &new_root {
             Some(Draft { body: Body::Root(root), .. }) => (**root).clone(),
             _ => match before {
@@ -392,7 +495,7 @@ impl Tree {
                 None => return Err(self.not_signed(repository)?),
             },
         };
-        let new_targets = self.signed_by(&root, self.draft_targets(repository)?)?;
+        let new_targets = self.signed_by(&root, ready(self.draft_targets(repository))?)?;
         let targets = match (&new_targets, &published) {
             (Some((_, targets)), _) => targets.clone(),
             (None, Some(published)) => published.targets.clone(),
@@ -407,6 +510,7 @@ impl Tree {
                 targets.signed.version
             ))
         })?;
+        let stamp = self.stamp(repository, &root)?;
         let holder = self.online(&root, by)?;
         let (id, _) = holder.tuf()?;
         let mut by_online = |bytes: Vec<u8>| -> Result<Vec<Signature>> {
@@ -419,29 +523,31 @@ impl Tree {
             replace(&path, bytes).map_err(Error::file(&path))
         };
         let version = targets.signed.version.get();
-        let kept = |name: &str| {
-            let path = directory.join(name);
-            fs::read(&path).map_err(Error::file(&path))
-        };
         let name = format!("{version}.targets.json");
-        let targets_bytes = if new_targets.is_some() { json(&targets)? } else { kept(&name)? };
+        let targets_bytes = match (&new_targets, &published) {
+            (None, Some(published)) => published.targets_bytes.clone(),
+            _ => json(&targets)?,
+        };
         if new_targets.is_some() {
             put(&name, &targets_bytes)?;
             done.push(format!("{repository} version {version}"));
         }
-        let old_snapshot = published.as_ref().map(|published| &published.snapshot);
-        let is_kept = |snapshot: &&Signed<Snapshot>| {
+        let is_kept = |published: &&Published| {
             let half = how.now.saturating_add(MONTH / 2);
-            new_targets.is_none() && new_root.is_none() && snapshot.signed.expires.as_second() > half
+            new_targets.is_none()
+                && new_root.is_none()
+                && published.snapshot.signed.expires.as_second() > half
         };
-        let (snapshot_version, snapshot_bytes) = match old_snapshot.filter(is_kept) {
-            Some(snapshot) => {
-                let number = snapshot.signed.version.get();
-                (number, kept(&format!("{number}.snapshot.json"))?)
-            }
+        let (snapshot_version, snapshot_bytes) = match published.as_ref().filter(is_kept) {
+            Some(kept) => (kept.snapshot.signed.version.get(), kept.snapshot_bytes.clone()),
             None => {
-                let number = old_snapshot.map_or(1, |old| old.signed.version.get() + 1);
+                let old = published.as_ref().map(|published| &published.snapshot);
+                let mut number = after_version(&root, old.map(|old| (old, old.signed.version.get())))?;
+                while directory.join(format!("{number}.snapshot.json")).exists() && number < JUMP {
+                    number += 1;
+                }
                 let mut new = Snapshot::new(SPEC.to_owned(), at_least_one(number), after(how.now, MONTH)?);
+                new._extra = stamp.members();
                 new.meta.insert("targets.json".to_owned(), meta(&targets_bytes, version));
                 let signatures = by_online(canonical(&new)?)?;
                 let bytes = json(&signed(new, signatures))?;
@@ -450,8 +556,10 @@ impl Tree {
             }
         };
         let old = published.as_ref().map(|published| &published.timestamp.signed);
-        let number = old.map_or(1, |old| old.version.get() + 1);
+        let number = published.as_ref().map(|published| &published.timestamp);
+        let number = after_version(&root, number.map(|old| (old, old.signed.version.get())))?;
         let mut timestamp = Timestamp::new(SPEC.to_owned(), at_least_one(number), after(how.now, how.fresh)?);
+        timestamp._extra = stamp.members();
         timestamp.meta.insert("snapshot.json".to_owned(), meta(&snapshot_bytes, snapshot_version));
         let same = old.and_then(|old| old._extra.get(MEMBER)).filter(|_| new_targets.is_none());
         let share = match (repository, how.share) {
@@ -470,6 +578,8 @@ impl Tree {
         let signatures = by_online(canonical(&timestamp)?)?;
         let timestamp = signed(timestamp, signatures);
         let timestamp_bytes = json(&timestamp)?;
+        // Its draft vouches for the timestamp until the root is there.
+        put("timestamp.json", &timestamp_bytes)?;
         if let Some(draft) = &new_root
             && let Body::Root(body) = &draft.body
         {
@@ -477,7 +587,6 @@ impl Tree {
             put(&format!("{number}.root.json"), &json(&signed((**body).clone(), draft.signatures()?))?)?;
             done.push(format!("root {number} of {repository}"));
         }
-        put("timestamp.json", &timestamp_bytes)?;
         done.push(format!("{repository} is fresh until {}", timestamp.signed.expires));
         for draft in new_root.iter().chain(new_targets.as_ref().map(|(draft, _)| draft)) {
             draft.remove()?;
@@ -543,11 +652,47 @@ fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 
 /// A JSON file; none if it is not there.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            Error::Asked(format!("{}: it is damaged ({error}); restore the fleet directory", path.display()))
-        }),
+    Ok(read_with(path)?.map(|(_, value)| value))
+}
+
+/// The same, with its bytes.
+fn read_with<T: DeserializeOwned>(path: &Path) -> Result<Option<(Vec<u8>, T)>> {
+    match whole(path, METADATA) {
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(value) => Ok(Some((bytes, value))),
+            Err(error) => Err(damaged(path, &error)),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::file(path)(error)),
     }
+}
+
+/// A file with a version in its name, which another one names.
+fn named<T: DeserializeOwned>(directory: &Path, kind: &str, of: Option<&Metafile>) -> Result<(Vec<u8>, T)> {
+    let of = of.ok_or_else(|| damaged(&directory.join("timestamp.json"), &format!("no {kind} is named")))?;
+    let path = directory.join(format!("{}.{kind}.json", of.version));
+    let (bytes, value) = read_with::<T>(&path)?.ok_or_else(|| damaged(&path, &"it is not there"))?;
+    if meta(&bytes, of.version.get()) != *of {
+        return Err(damaged(&path, &"it is not the one that is named"));
+    }
+    Ok((bytes, value))
+}
+
+/// Checks that a file is signed by those who may, in this repository of this fleet.
+fn verify<T: Role + Serialize>(
+    root: &Root,
+    stamp: &Stamp,
+    file: &Signed<T>,
+    extra: &HashMap<String, Value>,
+    path: &Path,
+) -> Result<()> {
+    root.verify_role(file).map_err(|error| damaged(path, &error))?;
+    match Stamp::of(extra).as_ref() == Some(stamp) {
+        true => Ok(()),
+        false => Err(damaged(path, &"it is of another repository or fleet")),
+    }
+}
+
+fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Error {
+    Error::Asked(format!("{}: it is damaged ({why}); restore the fleet directory", path.display()))
 }

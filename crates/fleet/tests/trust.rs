@@ -250,3 +250,55 @@ fn files_that_never_change_are_asked_for_once() {
     block_on(client.check(&origin)).unwrap();
     assert_eq!(*carrier.1.lock().unwrap(), ["policy/metadata/2.root.json", "policy/metadata/timestamp.json"]);
 }
+
+/// Roots of the same people, and what one key has signed, count in their own repository of their own fleet alone.
+#[test]
+fn a_root_of_another_repository_or_fleet_is_no_successor() {
+    let fleet = Fleet::new();
+    fleet.put("one", &[ALICE, BOB]);
+    fleet.put_inventory("{}");
+    let renew = |fleet: &Fleet| {
+        let drafts =
+            fleet.tree.rotate(&people(&[("alice", ALICE), ("bob", BOB), ("carol", CAROL)]), now()).unwrap();
+        drafts.iter().for_each(|draft| sign(draft, &[ALICE, BOB]));
+        fleet.publish().unwrap();
+    };
+    let host = Host::new(&fleet);
+    host.look(directory(&fleet)).unwrap();
+    let before = fleet.files();
+    renew(&fleet);
+    fleet.publish_inventory();
+    let mut files = before.clone();
+    let root = fleet.files()["inventory/metadata/2.root.json"].clone();
+    files.insert("policy/metadata/2.root.json".to_owned(), root);
+    is_refused(&host, files, Cause::Altered, "2.root.json: it is of inventory");
+    // Another fleet of the same people and the same key that freshens, newer in all.
+    let other = Fleet::new();
+    for policy in ["staging", "staging 2", "staging 3"] {
+        other.put(policy, &[ALICE, BOB]);
+    }
+    is_refused(&host, other.files(), Cause::Altered, "timestamp.json: it is of another fleet");
+    other.put_inventory("{}");
+    renew(&other);
+    is_refused(&host, other.files(), Cause::Altered, "2.root.json: it is of another fleet");
+    // The timestamp of the inventory, which the same key has signed, and which is newer.
+    for _ in 0..5 {
+        fleet.publish_inventory();
+    }
+    let mut files = before.clone();
+    let timestamp = fleet.files()["inventory/metadata/timestamp.json"].clone();
+    files.insert("policy/metadata/timestamp.json".to_owned(), timestamp);
+    is_refused(&host, files, Cause::Altered, "it is of inventory");
+    // None of it was kept.
+    let (checked, bundle) = host.look(Carrier::of(before)).unwrap();
+    assert_eq!((checked.root, checked.version, &*bundle), (1, 1, "one"));
+    let (checked, _) = host.look(directory(&fleet)).unwrap();
+    assert_eq!((checked.root, checked.version), (2, 1));
+    // Nor does a host begin with a root of another, or go on with it.
+    let open = |root: &[u8]| {
+        let opened = bulkhead_fleet::Client::open(Repository::Policy, root, host.state.path());
+        opened.unwrap_err().to_string()
+    };
+    assert!(open(&fleet.files()["inventory/metadata/1.root.json"]).contains("it is of inventory"));
+    assert!(open(&other.first_root()).contains("another fleet"));
+}
