@@ -68,7 +68,8 @@ pub(super) fn enforce<D: Dataplane>(
         return Ok(Came::Unfit(why));
     }
     let (before, mode) = (enforcer.live().built.mode, enforcer.setup.config.mode);
-    let signed = Signed { signers: offer.signers.clone(), audit: false, fleet: Some(bundles.clone()) };
+    let signed =
+        Signed { signers: offer.signers.clone(), audit: false, fleet: Some(bundles.clone()), aside: None };
     if let Err(error) = trust::check_mode(&enforcer.setup.config, &signed, before, mode) {
         return Ok(Came::Unfit(error.0));
     }

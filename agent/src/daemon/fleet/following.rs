@@ -34,13 +34,14 @@ const READERS: usize = 4;
 /// Follows the fleet on a thread of its own.
 ///
 /// # Errors
-/// If the system has no more threads, or the record of an earlier agent is damaged.
+/// If the system has no more threads.
 pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
     if let Some(alarms) = &enforcer.shared.alarms {
         alarms.end_of_fleet();
     }
     let Some(settings) = enforcer.setup.config.fleet.clone() else { return Ok(()) };
-    held(&enforcer.setup.fleet.known).record = Record::load(&enforcer.store)?;
+    let (record, damage) = recall(enforcer);
+    held(&enforcer.setup.fleet.known).record = record;
     let news = Arc::new(Notify::new());
     let _ = enforcer.setup.fleet.news.set(news.clone());
     let enforcer = enforcer.clone();
@@ -48,12 +49,37 @@ pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(READERS).build();
         match runtime {
-            Ok(runtime) => runtime.block_on(Follower::new(&enforcer, settings).follow(&news)),
+            Ok(runtime) => {
+                let mut follower = Follower::new(&enforcer, settings);
+                if let Some(why) = damage {
+                    follower.raise("record", &why);
+                }
+                runtime.block_on(follower.follow(&news));
+            }
             Err(error) => tracing::error!("the fleet is not followed: {error}"),
         }
     };
     let what = "starting the thread that follows the fleet";
     std::thread::Builder::new().name("fleet".to_owned()).spawn(run).map(drop).context(what)
+}
+
+/// What an earlier agent has left, and what of it is damaged: a host goes on with what it enforces then, and what was
+/// refused may be tried once more.
+fn recall(enforcer: &Enforcer) -> (Record, Option<String>) {
+    let damage = match Record::load(&enforcer.store) {
+        Ok(Some(record)) => return (record, None),
+        Ok(None) => None,
+        Err(error) => Some(format!(
+            "what this host knows of the fleet is damaged; it goes on with what it enforces, and tries again what it had \
+             refused: {error:#}"
+        )),
+    };
+    if let Some(why) = &damage {
+        tracing::error!("{why}");
+    }
+    let is_settled = enforcer.live().ledger.pending.is_none();
+    let good = enforced(enforcer).filter(|_| is_settled);
+    (Record { good, ..Record::default() }, damage)
 }
 
 struct Follower<'e> {
@@ -190,7 +216,7 @@ impl<'e> Follower<'e> {
         let new_inventory = inventory.as_ref().map(Bundle::of);
         let policies = either(new_policy, good_policy);
         let inventories = either(new_inventory, good_inventory);
-        if local::change(enforcer).is_some() {
+        if local::is_aside(enforcer) {
             return Ok(());
         }
         for (policy, inventory) in in_order(&policies, &inventories) {
@@ -288,7 +314,7 @@ impl<'e> Follower<'e> {
     ) -> bool {
         let problem = health::check(&self.settings.health, &**origin, deadline).await;
         let (enforcer, before) = (self.enforcer, generation(self.enforcer));
-        if local::change(enforcer).is_some() {
+        if local::is_aside(enforcer) {
             // Somebody has put something else in force meanwhile, which says nothing of this.
             enforcer.setup.fleet.record(&enforcer.store, |record| record.trying = None);
             return false;
@@ -434,7 +460,7 @@ impl<'e> Follower<'e> {
     fn tell_local(&self) {
         let Some(alarms) = &self.enforcer.shared.alarms else { return };
         let cause = Alarm::Fleet { what: "local".to_owned() };
-        if local::change(self.enforcer).is_some() {
+        if local::is_aside(self.enforcer) {
             let words =
                 "what runs is not what the fleet has signed; `bulkhead fleet resume` goes back to that";
             alarms.raise(&Found::plain(cause, words.to_owned()));

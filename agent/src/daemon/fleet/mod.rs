@@ -26,13 +26,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use self::record::Record;
-use crate::daemon::clock::wall_time;
 use crate::daemon::log::log_unsaved;
+use crate::daemon::setup::Setup;
 use crate::daemon::state::{Enforcer, held};
-use crate::daemon::store::Store;
+use crate::daemon::store::{Ledger, Store};
 use crate::exit::Usage;
 
 pub use self::following::start;
+pub use self::local::aside;
 pub use self::report::{status, wrong};
 
 /// A bundle of the fleet.
@@ -108,10 +109,31 @@ impl Fleet {
     }
 }
 
-/// Whether anything of a fleet was ever enforced on this host.
+/// Whether this host follows a fleet and has taken anything of it. A record that is damaged or gone does not say that it has
+/// not: what `run` names may open what the fleet has closed.
 #[must_use]
-pub fn has_taken(store: &Store) -> bool {
-    Record::load(store).is_ok_and(|record| record.good.is_some())
+pub fn has_taken(setup: &Setup, store: &Store) -> bool {
+    if setup.config.fleet.is_none() {
+        return false;
+    }
+    match Record::load(store) {
+        Ok(Some(Record { good: Some(_), .. })) | Err(_) => true,
+        Ok(Some(_)) => kept_generation(store),
+        Ok(None) => kept_generation(store) || texts::any(&setup.paths.state),
+    }
+}
+
+/// Whether what is enforced, or may return, is the fleet's.
+fn kept_generation(store: &Store) -> bool {
+    let Ok(ledger) = store.ledger() else { return true };
+    let is_fleets = |number| store.made_of(number).is_some_and(|made| made.signed.fleet.is_some());
+    generations(&ledger).any(is_fleets)
+}
+
+/// The generations that the agent may go on with or go back to by itself.
+fn generations(ledger: &Ledger) -> impl Iterator<Item = u32> + '_ {
+    let before = ledger.pending.as_ref().and_then(|pending| pending.before);
+    [Some(ledger.enforced), ledger.target, ledger.previous, before].into_iter().flatten()
 }
 
 /// Enforces what the fleet has signed again, in place of what was applied on this host. Whether there was such.
@@ -123,10 +145,12 @@ pub fn resume(enforcer: &Enforcer) -> anyhow::Result<bool> {
         return Err(Usage("agent.toml has no [fleet]: there is nothing to go back to".to_owned()).into());
     }
     let fleet = &enforcer.setup.fleet;
-    let was_local = local::change(enforcer).is_some();
+    let was_local = local::is_aside(enforcer);
+    let ledger = enforcer.live().ledger.clone();
+    let changes = generations(&ledger).filter_map(|number| enforcer.store.made_of(number)?.signed.aside);
     {
         let mut known = held(&fleet.known);
-        known.record.resumed = wall_time();
+        known.record.resume(changes);
         known.record.save(&enforcer.store)?;
     }
     fleet.wake();

@@ -20,8 +20,9 @@ pub(super) struct Record {
     pub trying: Option<(Bundles, u64)>,
     /// What is not tried again, the last first.
     pub refused: Vec<Refused>,
-    /// Changes that were made on this host before this time (ns since the Unix epoch) are over.
-    pub resumed: u64,
+    /// Changes on this host that are over, by [`Signed::aside`](crate::daemon::trust::Signed), the last first.
+    #[serde(default)]
+    pub over: Vec<u64>,
 }
 
 /// What is not tried again.
@@ -79,8 +80,19 @@ impl Refused {
 }
 
 impl Record {
-    pub(super) fn load(store: &Store) -> anyhow::Result<Self> {
-        Ok(store.load(FILE)?.unwrap_or_default())
+    /// The record; none: there is none.
+    pub(super) fn load(store: &Store) -> anyhow::Result<Option<Self>> {
+        store.load(FILE)
+    }
+
+    /// Changes that were made on this host are over.
+    pub(super) fn resume(&mut self, changes: impl IntoIterator<Item = u64>) {
+        for change in changes {
+            if !self.over.contains(&change) {
+                self.over.insert(0, change);
+            }
+        }
+        self.over.truncate(MOST);
     }
 
     pub(super) fn save(&self, store: &Store) -> anyhow::Result<()> {
