@@ -11,6 +11,7 @@
 mod enforce;
 mod following;
 mod health;
+mod later;
 mod local;
 mod origin;
 mod record;
@@ -25,6 +26,7 @@ use bulkhead_fleet::{Cause, Checked, Repository};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use self::later::Later;
 use self::record::Record;
 use crate::daemon::log::log_unsaved;
 use crate::daemon::setup::Setup;
@@ -72,6 +74,11 @@ impl Bundles {
         }
     }
 
+    /// Whether the texts are the same; versions may differ.
+    fn is_same(&self, other: &Self) -> bool {
+        Repository::ALL.into_iter().all(|of| self.get(of).digest == other.get(of).digest)
+    }
+
     /// In words: `policy 3, inventory 7`.
     fn name(&self) -> String {
         format!("policy {}, inventory {}", self.policy.version, self.inventory.version)
@@ -100,6 +107,7 @@ struct Known {
     /// Why nothing new is taken, by repository or other matter.
     problems: BTreeMap<&'static str, String>,
     waiting: Option<String>,
+    later: Later,
     refusals: BTreeMap<&'static str, u64>,
 }
 
@@ -136,7 +144,8 @@ fn generations(ledger: &Ledger) -> impl Iterator<Item = u32> + '_ {
     [Some(ledger.enforced), ledger.target, ledger.previous, before].into_iter().flatten()
 }
 
-/// Enforces what the fleet has signed again, in place of what was applied on this host. Whether there was such.
+/// Enforces what the fleet has signed again, in place of what was applied on this host, and tries once more what was given
+/// up. Whether there was such a change.
 ///
 /// # Errors
 /// If agent.toml has no fleet, or the disk refuses.
@@ -151,6 +160,8 @@ pub fn resume(enforcer: &Enforcer) -> anyhow::Result<bool> {
     {
         let mut known = held(&fleet.known);
         known.record.resume(changes);
+        known.record.refused.clear();
+        known.later = Later::default();
         known.record.save(&enforcer.store)?;
     }
     fleet.wake();
