@@ -24,6 +24,10 @@ pub struct Signed {
     /// Which bundles of the fleet they are; none: they are not the fleet's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fleet: Option<Bundles>,
+    /// Somebody has put them in force on this host in place of the fleet's: when (ns since the Unix epoch), which is how that
+    /// change is known, and is never compared with a clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aside: Option<u64>,
 }
 
 /// Who has signed files, as they are before anything is added to them, and the note. `sent` is the note that came with
@@ -125,5 +129,5 @@ fn judge(trust: &Trust, files: &Files, note: &str) -> Result<Signed, String> {
 
 fn count(trust: &Trust, note: &Note, signed: &PolicyDigests) -> Result<Signed, String> {
     let signers = trust.people.quorum(note, trust.threshold, None, None).map_err(words)?;
-    Ok(Signed { signers, audit: signed.audit, fleet: None })
+    Ok(Signed { signers, audit: signed.audit, fleet: None, aside: None })
 }

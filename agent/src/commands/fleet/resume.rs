@@ -10,7 +10,7 @@ use crate::paths::Paths;
 /// Enforce what the fleet has signed again, on this host.
 ///
 /// Whoever has applied other files here, or rolled back, has put this host aside: what is signed meanwhile is verified,
-/// and not enforced before this.
+/// and not enforced before this. What this host has given up or refused is tried once more.
 #[derive(Debug, clap::Args)]
 pub struct Resume {}
 
@@ -22,7 +22,9 @@ impl Resume {
         } else if was_local {
             println!("what the fleet has signed is enforced again");
         } else {
-            println!("nothing was applied here in place of what the fleet has signed");
+            println!(
+                "nothing was applied here in place of what the fleet has signed; what was refused is tried again"
+            );
         }
         Ok(Answer::Yes)
     }

@@ -36,7 +36,7 @@ pub fn apply<D: Dataplane>(enforcer: &Enforcer<D>, request: &Asked) -> anyhow::R
             return Ok(Applied { dry_run: request.dry_run, ..change::refusal(enforcer, &refused) });
         }
     };
-    inputs.signed = signed;
+    inputs.signed = Signed { aside: fleet::aside(&request.asker.by), ..signed };
     let difference = origin::note(enforcer, &mut inputs, Action::Apply, &request.asker);
     if let Some(text) = session::cut(enforcer, &inputs, request.asker.session)? {
         return Ok(Applied { dry_run: request.dry_run, difference, text, ..change::unchanged(enforcer) });
@@ -68,8 +68,7 @@ pub(in crate::daemon) fn requested<D: Dataplane>(
     request: &Asked,
 ) -> Result<(Files, Signed, Option<String>), Usage> {
     let (policy, inventory) = enforcer.setup.files();
-    if request.policy.is_none() && fleet::has_taken(&enforcer.store) && enforcer.setup.config.fleet.is_some()
-    {
+    if request.policy.is_none() && fleet::has_taken(&enforcer.setup, &enforcer.store) {
         return Err(Usage(
             "this host follows a fleet, and what `run` names is what it began with: name the policy and the inventory to \
              enforce in its place, or `bulkhead fleet resume`"

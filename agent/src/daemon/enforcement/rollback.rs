@@ -6,6 +6,7 @@ use bulkhead_dataplane::Dataplane;
 
 use crate::daemon::enforcement::{change, detach, kept, origin, session};
 use crate::daemon::files::Asker;
+use crate::daemon::fleet;
 use crate::daemon::log::log_unsaved;
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::inputs::Inputs;
@@ -100,6 +101,10 @@ fn roll_back<D: Dataplane>(
     }
     let files = (enforcer.setup.sources.add_to(files), made);
     let mut inputs = kept::compile(enforcer, to, files, Inputs::check_kept)?;
+    // What the agent goes back to is as aside of the fleet as it was.
+    if is_asked {
+        inputs.signed.aside = fleet::aside(&way.asker.by);
+    }
     let difference = origin::note(enforcer, &mut inputs, Action::Rollback, &way.asker);
     if let Some(text) = session::cut(enforcer, &inputs, way.asker.session)? {
         return Ok(Some(Applied { difference, text, ..change::unchanged(enforcer) }));

@@ -10,6 +10,7 @@ use crate::config::Mode;
 use crate::daemon::clock::wall_time;
 use crate::daemon::enforcement::{apply, change, kept, origin, rebuild, session};
 use crate::daemon::files::{Asked, Asker};
+use crate::daemon::fleet;
 use crate::daemon::state::Enforcer;
 use crate::daemon::state::generation::LoadedGeneration;
 use crate::daemon::state::inputs::Inputs;
@@ -94,7 +95,7 @@ pub fn promote<D: Dataplane>(
         Ok(inputs) => inputs,
         Err(refused) => return Ok(Some(change::refusal(enforcer, &refused))),
     };
-    staged.signed = signed;
+    staged.signed = Signed { aside: fleet::aside(&asker.by), ..signed };
     let difference = origin::note(enforcer, &mut staged, Action::Promote, asker);
     if let Some(text) = session::cut(enforcer, &staged, asker.session)? {
         return Ok(Some(Applied { difference, text, ..change::unchanged(enforcer) }));

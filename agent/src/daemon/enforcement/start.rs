@@ -20,7 +20,7 @@ use crate::daemon::sources::Fit;
 use crate::daemon::state::in_place;
 use crate::daemon::state::inputs::{Inputs, Refused};
 use crate::daemon::store::{Ledger, Pending, Store};
-use crate::daemon::trust;
+use crate::daemon::trust::{self, Signed};
 use crate::diagnostics;
 use crate::exit::{Answer, Usage};
 
@@ -129,8 +129,7 @@ pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
 /// What was enforced last, for a start on a host that has taken something from its fleet: what `run` names is not looked at
 /// any more, changed or not.
 pub fn of_fleet(setup: &Setup, store: &Store) -> Option<Named> {
-    setup.config.fleet.as_ref()?;
-    if !fleet::has_taken(store) {
+    if !fleet::has_taken(setup, store) {
         return None;
     }
     Some(Named::Refused(kept(setup, store)?, None))
@@ -300,7 +299,11 @@ fn go_on_with(setup: &Setup, store: &Store, number: u32, named: Inputs) -> (Inpu
     let with_grants = |files| setup.options.grants.add_to(files, &setup.options.scope(), wall_time());
     if with_grants(setup.sources.add_to(files.clone())).same_text(&named.files) && made.mode == named.mode {
         // Who has signed by now counts, if the same was in force before anybody asked.
-        let signed = if named.signed.signers.is_empty() { signed } else { named.signed.clone() };
+        let signed = if named.signed.signers.is_empty() {
+            signed
+        } else {
+            Signed { aside: signed.aside, ..named.signed.clone() }
+        };
         return (Inputs { origin, signed, ..named }, None);
     }
     match setup.sources.fit(files, made.mode, &setup.options) {

@@ -43,18 +43,19 @@ pub(super) fn asker(bundles: &Bundles) -> Asker {
     Asker { by: Actor::Fleet { name: bundles.name() }, session: None }
 }
 
-/// Enforces it for so many seconds; without a confirmation what was enforced before returns by itself.
+/// Enforces it for so many seconds; without a confirmation what was enforced before returns by itself. None: for good, which
+/// is for what is enforced already under another version.
 ///
 /// # Errors
 /// If the system refuses; nothing has changed then.
 pub(super) fn enforce<D: Dataplane>(
     enforcer: &Enforcer<D>,
     offer: &Offer,
-    seconds: u64,
+    seconds: Option<u64>,
 ) -> anyhow::Result<Came> {
     let _one = enforcer.one_change();
     let bundles = &offer.bundles;
-    kept::promise_return(enforcer, Some(seconds))?;
+    kept::promise_return(enforcer, seconds)?;
     let named =
         |what: &str, version: u64, text: &str| Source::new(&format!("fleet/{what} version {version}"), text);
     let files = Files::new(
@@ -68,7 +69,8 @@ pub(super) fn enforce<D: Dataplane>(
         return Ok(Came::Unfit(why));
     }
     let (before, mode) = (enforcer.live().built.mode, enforcer.setup.config.mode);
-    let signed = Signed { signers: offer.signers.clone(), audit: false, fleet: Some(bundles.clone()) };
+    let signed =
+        Signed { signers: offer.signers.clone(), audit: false, fleet: Some(bundles.clone()), aside: None };
     if let Err(error) = trust::check_mode(&enforcer.setup.config, &signed, before, mode) {
         return Ok(Came::Unfit(error.0));
     }
@@ -83,7 +85,7 @@ pub(super) fn enforce<D: Dataplane>(
     let staged = enforcer.live().ledger.staged;
     let number = generation(enforcer);
     let applied = change::change(enforcer, Disk::First, inputs, staged, |ledger, _, is_same| {
-        Ok(ledger.succeeded(Pending::within(Some(seconds)), is_same))
+        Ok(ledger.succeeded(Pending::within(seconds), is_same))
     })?;
     tell(enforcer, bundles, (Action::Apply, Outcome::Done), number, None);
     Ok(Came::Enforced(applied.generation))

@@ -1,5 +1,6 @@
 //! The thread that follows: looks, verifies, enforces what is new, and has the host's own check say whether it stays.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,10 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bulkhead_api::event::{Action, Actor, Outcome};
 use bulkhead_api::text::plain;
-use bulkhead_fleet::{Cause, Checked, Client, Error, Origin, Repository, slot};
+use bulkhead_fleet::{Cause, Checked, Client, Error, Origin, Repository, digest, slot};
 use tokio::sync::Notify;
 
 use super::enforce::{self, Came, Offer, enforce};
+use super::health::Problem;
 use super::record::{Record, Refused};
 use super::{Bundle, Bundles, health, held, local, origin, texts};
 use crate::config;
@@ -21,6 +23,7 @@ use crate::daemon::enforcement::rollback::give_up;
 use crate::daemon::events::control::{Change, generation};
 use crate::daemon::state::Enforcer;
 use crate::daemon::trust::Signed;
+use crate::version;
 
 /// What is refused is looked at again so soon before it is told: a publisher may just be writing.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -34,13 +37,15 @@ const READERS: usize = 4;
 /// Follows the fleet on a thread of its own.
 ///
 /// # Errors
-/// If the system has no more threads, or the record of an earlier agent is damaged.
+/// If the system has no more threads.
 pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
     if let Some(alarms) = &enforcer.shared.alarms {
         alarms.end_of_fleet();
     }
     let Some(settings) = enforcer.setup.config.fleet.clone() else { return Ok(()) };
-    held(&enforcer.setup.fleet.known).record = Record::load(&enforcer.store)?;
+    let (mut record, damage) = recall(enforcer);
+    record.under(digest(format!("{} {:?}", version::LONG, enforcer.setup.config).as_bytes()));
+    held(&enforcer.setup.fleet.known).record = record;
     let news = Arc::new(Notify::new());
     let _ = enforcer.setup.fleet.news.set(news.clone());
     let enforcer = enforcer.clone();
@@ -48,12 +53,37 @@ pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(READERS).build();
         match runtime {
-            Ok(runtime) => runtime.block_on(Follower::new(&enforcer, settings).follow(&news)),
+            Ok(runtime) => {
+                let mut follower = Follower::new(&enforcer, settings);
+                if let Some(why) = damage {
+                    follower.raise("record", &why);
+                }
+                runtime.block_on(follower.follow(&news));
+            }
             Err(error) => tracing::error!("the fleet is not followed: {error}"),
         }
     };
     let what = "starting the thread that follows the fleet";
     std::thread::Builder::new().name("fleet".to_owned()).spawn(run).map(drop).context(what)
+}
+
+/// What an earlier agent has left, and what of it is damaged: a host goes on with what it enforces then, and what was
+/// refused may be tried once more.
+fn recall(enforcer: &Enforcer) -> (Record, Option<String>) {
+    let damage = match Record::load(&enforcer.store) {
+        Ok(Some(record)) => return (record, None),
+        Ok(None) => None,
+        Err(error) => Some(format!(
+            "what this host knows of the fleet is damaged; it goes on with what it enforces, and tries again what it had \
+             refused: {error:#}"
+        )),
+    };
+    if let Some(why) = &damage {
+        tracing::error!("{why}");
+    }
+    let is_settled = enforcer.live().ledger.pending.is_none();
+    let good = enforced(enforcer).filter(|_| is_settled);
+    (Record { good, ..Record::default() }, damage)
 }
 
 struct Follower<'e> {
@@ -62,11 +92,13 @@ struct Follower<'e> {
     origin: Option<Arc<dyn Origin>>,
     clients: [Option<Client>; 2],
     looks: u64,
+    /// Refusals that have an alarm.
+    raised: BTreeSet<String>,
 }
 
 impl<'e> Follower<'e> {
     fn new(enforcer: &'e Enforcer, settings: config::Fleet) -> Self {
-        Self { enforcer, settings, origin: None, clients: [None, None], looks: 0 }
+        Self { enforcer, settings, origin: None, clients: [None, None], looks: 0, raised: BTreeSet::new() }
     }
 
     async fn follow(&mut self, news: &Notify) {
@@ -109,23 +141,29 @@ impl<'e> Follower<'e> {
             }
         };
         self.well("origin");
-        let mut is_well = true;
+        let mut verified = [false; 2];
         for (index, repository) in Repository::ALL.into_iter().enumerate() {
             match self.check(index, repository, &origin).await {
                 Ok(checked) => {
+                    verified[index] = true;
                     self.well(repository.name());
                     held(&fleet.known).verified.insert(repository.name(), checked);
                 }
                 Err(error) => {
-                    is_well = false;
                     self.refused(repository.name(), error.cause(), &error.to_string(), tells);
                 }
             }
         }
+        let mut is_well = verified == [true; 2];
         if is_well {
             held(&fleet.known).checked = Some(boot_time());
         }
-        match self.enforce_wanted(&origin).await {
+        let raised = std::mem::take(&mut self.raised);
+        let mut skipped = Vec::new();
+        let enforced = self.enforce_wanted(&origin, verified, &mut skipped).await;
+        skipped.iter().for_each(|refused| self.tell_refused(refused));
+        self.end_refusals(raised, is_well);
+        match enforced {
             Ok(()) => self.well("enforcement"),
             Err(error) => {
                 is_well = false;
@@ -166,13 +204,24 @@ impl<'e> Follower<'e> {
     }
 
     /// Enforces the newest that is verified, may be taken, and was not refused; else as much of it as can be.
-    async fn enforce_wanted(&mut self, origin: &Arc<dyn Origin>) -> anyhow::Result<()> {
+    /// What this look has not verified, or has expired, is as if it were not there, whatever was verified before.
+    async fn enforce_wanted(
+        &mut self,
+        origin: &Arc<dyn Origin>,
+        verified: [bool; 2],
+        skipped: &mut Vec<Refused>,
+    ) -> anyhow::Result<()> {
         let (enforcer, fleet) = (self.enforcer, &self.enforcer.setup.fleet);
         let current = enforced(enforcer);
         let (policy, inventory, good) = {
             let known = held(&fleet.known);
-            let of = |repository: Repository| known.verified.get(repository.name()).cloned();
-            (of(Repository::Policy), of(Repository::Inventory), known.record.good.clone())
+            let now = (wall_time() / 1_000_000_000).cast_signed();
+            let of = |repository: Repository, is_verified: bool| {
+                let checked = known.verified.get(repository.name()).cloned();
+                checked.filter(|checked| is_verified && checked.expires > now)
+            };
+            let [policy, inventory] = verified;
+            (of(Repository::Policy, policy), of(Repository::Inventory, inventory), known.record.good.clone())
         };
         // After a start what was good stands for what is not verified anew yet, and for what may not be taken yet.
         let good_policy = good.as_ref().map(|good| good.policy.clone());
@@ -190,16 +239,29 @@ impl<'e> Follower<'e> {
         let new_inventory = inventory.as_ref().map(Bundle::of);
         let policies = either(new_policy, good_policy);
         let inventories = either(new_inventory, good_inventory);
-        if local::change(enforcer).is_some() {
+        if local::is_aside(enforcer) {
             return Ok(());
         }
+        let mut put_off = None;
         for (policy, inventory) in in_order(&policies, &inventories) {
             let wanted = Bundles { policy, inventory };
             if current.as_ref() == Some(&wanted) {
-                return Ok(());
+                break;
             }
-            if held(&fleet.known).record.refusal(&wanted).is_some() {
-                continue;
+            let is_enforced = current.as_ref().is_some_and(|now| now.is_same(&wanted));
+            if is_enforced && enforcer.live().ledger.pending.is_some() {
+                break;
+            }
+            {
+                let known = held(&fleet.known);
+                if let Some(refused) = known.record.refusal(&wanted) {
+                    skipped.push(refused.clone());
+                    continue;
+                }
+                if let Some((why, false)) = known.later.of(&wanted, boot_time()) {
+                    put_off = put_off.or_else(|| Some(why.to_owned()));
+                    continue;
+                }
             }
             let signers = match &current {
                 Some(now) if now.policy == wanted.policy => signers(enforcer),
@@ -211,11 +273,17 @@ impl<'e> Follower<'e> {
                 bundles: wanted,
                 signers,
             };
-            if self.attempt(origin, &offer).await? {
-                return Ok(());
+            let trial = (!is_enforced).then_some(self.settings.confirm_seconds);
+            if self.attempt(origin, &offer, trial).await? {
+                break;
+            }
+            // Nothing else would fare better now.
+            if let Some((why, _)) = held(&fleet.known).later.of(&offer.bundles, boot_time()) {
+                put_off = Some(why.to_owned());
+                break;
             }
         }
-        Ok(())
+        put_off.map_or(Ok(()), |why| Err(anyhow::anyhow!("{why}; it is tried again")))
     }
 
     fn signers(&self, wanted: &Bundles) -> Vec<String> {
@@ -246,14 +314,23 @@ impl<'e> Follower<'e> {
         Ok(text)
     }
 
-    /// Enforces an offer, and has the host's own check say whether it stays. Whether it does.
-    async fn attempt(&mut self, origin: &Arc<dyn Origin>, offer: &Offer) -> anyhow::Result<bool> {
+    /// Enforces an offer, and has the host's own check say within so many seconds whether it stays. None: its texts are
+    /// enforced already, and there is nothing to check. Whether it stays.
+    async fn attempt(
+        &mut self,
+        origin: &Arc<dyn Origin>,
+        offer: &Offer,
+        trial: Option<u64>,
+    ) -> anyhow::Result<bool> {
         let (enforcer, bundles) = (self.enforcer, &offer.bundles);
         let fleet = &enforcer.setup.fleet;
-        let seconds = self.settings.confirm_seconds;
         fleet.record(&enforcer.store, |record| record.trying = Some((bundles.clone(), wall_time())));
-        match enforce(enforcer, offer, seconds + GRACE)? {
+        match enforce(enforcer, offer, trial.map(|seconds| seconds + GRACE))? {
             Came::Enforced(number) => {
+                let Some(seconds) = trial else {
+                    self.good(bundles);
+                    return Ok(true);
+                };
                 tracing::info!("enforcing the fleet's {}; it is checked whether it stays", bundles.name());
                 let deadline = Instant::now() + Duration::from_secs(seconds);
                 Ok(self.settle(origin, (bundles, number), deadline).await)
@@ -265,14 +342,20 @@ impl<'e> Follower<'e> {
                     bundles.name()
                 );
                 fleet.count(Cause::Malformed);
+                let refused = Refused { bundles: bundles.clone(), why: why.clone(), blamed: None };
+                let is_good =
+                    held(&fleet.known).record.good.as_ref().is_some_and(|good| good.is_same(bundles));
                 fleet.record(&enforcer.store, |record| {
                     record.trying = None;
-                    record.refuse(Refused { bundles: bundles.clone(), why: why.clone(), blamed: None });
+                    if !is_good {
+                        record.refuse(refused.clone());
+                    }
                 });
-                self.raise(
-                    &bundles.name(),
-                    &format!("the fleet's {} does not hold here: {why}", bundles.name()),
-                );
+                if is_good {
+                    self.put_off(bundles, &format!("{} does not hold here any more: {why}", bundles.name()));
+                } else {
+                    self.tell_refused(&refused);
+                }
                 enforce::tell(enforcer, bundles, (Action::Apply, Outcome::Refused), before, Some(why));
                 Ok(false)
             }
@@ -281,14 +364,14 @@ impl<'e> Follower<'e> {
 
     /// What waits for its confirmation has it, or is gone back from. Whether it stays.
     async fn settle(
-        &self,
+        &mut self,
         origin: &Arc<dyn Origin>,
         (bundles, number): (&Bundles, u32),
         deadline: Instant,
     ) -> bool {
         let problem = health::check(&self.settings.health, &**origin, deadline).await;
         let (enforcer, before) = (self.enforcer, generation(self.enforcer));
-        if local::change(enforcer).is_some() {
+        if local::is_aside(enforcer) {
             // Somebody has put something else in force meanwhile, which says nothing of this.
             enforcer.setup.fleet.record(&enforcer.store, |record| record.trying = None);
             return false;
@@ -301,7 +384,7 @@ impl<'e> Follower<'e> {
                     true
                 }
                 Ok(false) => {
-                    self.over(bundles, "it was not confirmed in time");
+                    self.over(bundles, &Problem::Host("it was not confirmed in time".to_owned()));
                     false
                 }
                 Err(error) => {
@@ -310,10 +393,10 @@ impl<'e> Follower<'e> {
                     false
                 }
             },
-            Some(why) => {
+            Some(problem) => {
                 let is_meant = || enforced(enforcer).as_ref() == Some(bundles);
                 let gone = give_up(enforcer, &enforce::asker(bundles), is_meant);
-                self.over(bundles, &why);
+                self.over(bundles, &problem);
                 let outcome = match &gone {
                     Ok(_) => Outcome::Done,
                     Err(error) => {
@@ -324,7 +407,13 @@ impl<'e> Follower<'e> {
                         Outcome::Failed
                     }
                 };
-                enforce::tell(enforcer, bundles, (Action::Rollback, outcome), before, Some(why));
+                enforce::tell(
+                    enforcer,
+                    bundles,
+                    (Action::Rollback, outcome),
+                    before,
+                    Some(problem.why().to_owned()),
+                );
                 false
             }
         }
@@ -333,35 +422,63 @@ impl<'e> Follower<'e> {
     fn good(&self, bundles: &Bundles) {
         let (enforcer, name) = (self.enforcer, bundles.name());
         tracing::info!("the fleet's {name} is enforced");
-        let refused = {
-            let known = held(&enforcer.setup.fleet.known);
-            known.record.refused.iter().map(Refused::what).collect::<Vec<_>>()
-        };
+        held(&enforcer.setup.fleet.known).later.forget(bundles);
         enforcer.setup.fleet.record(&enforcer.store, |record| {
             record.good = Some(bundles.clone());
             record.trying = None;
         });
-        // What was refused is over once something newer is good.
-        if let Some(alarms) = &enforcer.shared.alarms {
-            for what in refused {
-                alarms.end(&Found::plain(Alarm::Fleet { what }, String::new()));
+    }
+
+    /// What was tried is not tried again if it is to blame, else later.
+    fn over(&mut self, bundles: &Bundles, problem: &Problem) {
+        let enforcer = self.enforcer;
+        let why = problem.why();
+        let mut refused = None;
+        enforcer.setup.fleet.record(&enforcer.store, |record| {
+            record.trying = None;
+            let blamed = record.blame(bundles).filter(|_| matches!(problem, Problem::Host(_)));
+            refused = blamed.map(|blamed| {
+                let blamed = Some(blamed);
+                Refused { bundles: bundles.clone(), why: why.to_owned(), blamed }
+            });
+            refused.iter().for_each(|refused| record.refuse(refused.clone()));
+        });
+        match refused {
+            Some(refused) => {
+                tracing::error!("the fleet's {} is given up, and not tried again: {why}", refused.what());
+                self.tell_refused(&refused);
             }
+            None => self.put_off(bundles, &format!("{} was gone back from: {why}", bundles.name())),
         }
     }
 
-    /// What was tried is not tried again.
-    fn over(&self, bundles: &Bundles, why: &str) {
-        let enforcer = self.enforcer;
-        let mut what = String::new();
-        enforcer.setup.fleet.record(&enforcer.store, |record| {
-            record.trying = None;
-            let blamed = Some(record.blame(bundles));
-            let refused = Refused { bundles: bundles.clone(), why: why.to_owned(), blamed };
-            what = refused.what();
-            record.refuse(refused);
-        });
-        tracing::error!("the fleet's {what} is given up, and not tried again: {why}");
-        self.raise(&what, &format!("the fleet's {what} was given up, and is not tried again: {why}"));
+    /// These are tried again, which is told as what is not well.
+    fn put_off(&self, bundles: &Bundles, why: &str) {
+        tracing::error!("the fleet's {why}; it is tried again");
+        let fleet = &self.enforcer.setup.fleet;
+        held(&fleet.known).later.put_off(bundles, why, self.settings.every, boot_time());
+    }
+
+    fn tell_refused(&mut self, refused: &Refused) {
+        let (what, why) = (refused.what(), &refused.why);
+        let words = match refused.blamed {
+            Some(_) => format!("the fleet's {what} was given up, and is not tried again: {why}"),
+            None => format!("the fleet's {what} does not hold here: {why}"),
+        };
+        self.raise(&what, &words);
+        self.raised.insert(what);
+    }
+
+    /// Refusals that keep nothing from being enforced any more have no alarm any more. What was not verified now may be refused
+    /// still.
+    fn end_refusals(&mut self, before: BTreeSet<String>, is_well: bool) {
+        if !is_well {
+            self.raised.extend(before);
+        } else if let Some(alarms) = &self.enforcer.shared.alarms {
+            for what in before.difference(&self.raised) {
+                alarms.end(&Found::plain(Alarm::Fleet { what: what.clone() }, String::new()));
+            }
+        }
     }
 
     /// What an agent that is gone was trying: it is checked now if it still waits, and is over if nobody confirmed it.
@@ -386,7 +503,8 @@ impl<'e> Follower<'e> {
                     origin.action == Action::Rollback && origin.by == Actor::Agent && origin.time >= since
                 });
                 if was_undone {
-                    self.over(&bundles, "nobody has confirmed it: the agent or the host had ended");
+                    let why = "nobody has confirmed it: the agent or the host had ended";
+                    self.over(&bundles, &Problem::Host(why.to_owned()));
                 } else {
                     // It never came to be enforced.
                     enforcer.setup.fleet.record(&enforcer.store, |record| record.trying = None);
@@ -434,7 +552,7 @@ impl<'e> Follower<'e> {
     fn tell_local(&self) {
         let Some(alarms) = &self.enforcer.shared.alarms else { return };
         let cause = Alarm::Fleet { what: "local".to_owned() };
-        if local::change(self.enforcer).is_some() {
+        if local::is_aside(self.enforcer) {
             let words =
                 "what runs is not what the fleet has signed; `bulkhead fleet resume` goes back to that";
             alarms.raise(&Found::plain(cause, words.to_owned()));

@@ -17,8 +17,25 @@ const LOOK: Duration = Duration::from_millis(20);
 /// A file that each origin has.
 const FILE: &str = "policy/metadata/timestamp.json";
 
+/// What the host's own check does not find good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// The files do not come. Whoever carries them can cause that, so it says nothing against what was tried.
+    Carrier(String),
+    /// The host's program says so, or nobody has confirmed it.
+    Host(String),
+}
+
+impl Problem {
+    pub(super) fn why(&self) -> &str {
+        match self {
+            Self::Carrier(why) | Self::Host(why) => why,
+        }
+    }
+}
+
 /// Tries until a deadline. None: all is well; else what is not.
-pub(super) async fn check(command: &[String], origin: &dyn Origin, deadline: Instant) -> Option<String> {
+pub(super) async fn check(command: &[String], origin: &dyn Origin, deadline: Instant) -> Option<Problem> {
     loop {
         let problem = once(command, origin, deadline).await;
         if problem.is_none() || Instant::now() + AGAIN >= deadline {
@@ -28,16 +45,25 @@ pub(super) async fn check(command: &[String], origin: &dyn Origin, deadline: Ins
     }
 }
 
-async fn once(command: &[String], origin: &dyn Origin, deadline: Instant) -> Option<String> {
+/// The program first: what it finds counts, whether files come or not.
+async fn once(command: &[String], origin: &dyn Origin, deadline: Instant) -> Option<Problem> {
+    if let Some((program, arguments)) = command.split_first()
+        && let Some(why) = run(program, arguments, deadline)
+    {
+        return Some(Problem::Host(why));
+    }
+    comes(origin, deadline).await.map(Problem::Carrier)
+}
+
+/// Why files of the fleet do not come.
+async fn comes(origin: &dyn Origin, deadline: Instant) -> Option<String> {
     let left = deadline.saturating_duration_since(Instant::now());
     match tokio::time::timeout(left, origin.file(FILE, LONGEST)).await {
-        Ok(Ok(Some(_))) => {}
-        Ok(Ok(None)) => return Some(format!("the fleet's {FILE} is not there any more")),
-        Ok(Err(error)) => return Some(format!("the fleet's files do not come any more: {error}")),
-        Err(_) => return Some("the fleet's files do not come any more".to_owned()),
+        Ok(Ok(Some(_))) => None,
+        Ok(Ok(None)) => Some(format!("the fleet's {FILE} is not there any more")),
+        Ok(Err(error)) => Some(format!("the fleet's files do not come any more: {error}")),
+        Err(_) => Some("the fleet's files do not come any more".to_owned()),
     }
-    let (program, arguments) = command.split_first()?;
-    run(program, arguments, deadline)
 }
 
 /// Runs a program. One that takes too long is killed, with whatever it has started in its process group.

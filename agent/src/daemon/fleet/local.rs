@@ -1,47 +1,56 @@
 //! Whether what runs was put in force on this host, and not by the fleet. Whoever has to get in while the fleet is broken
-//! applies files as everywhere; that holds until it is said that it is over.
+//! applies files as everywhere; that holds until it is said that it is over, whatever a clock says, and whatever else is
+//! tried and given up meanwhile.
 
-use bulkhead_api::event::{Action, Actor};
-use bulkhead_api::history::Origin;
+use bulkhead_api::event::Actor;
 use bulkhead_dataplane::Dataplane;
 
 use super::held;
+use super::record::Record;
+use crate::daemon::clock::wall_time;
 use crate::daemon::state::Enforcer;
+use crate::daemon::trust::Signed;
 
-/// The change on this host that holds; none: the fleet's bundles are enforced.
-pub(super) fn change<D: Dataplane>(enforcer: &Enforcer<D>) -> Option<Origin> {
-    let number = enforcer.live().ledger.enforced;
-    let origin = enforcer.store.origin(number)?;
-    let resumed = held(&enforcer.setup.fleet.known).record.resumed;
-    is_local(&origin, resumed).then_some(origin)
+/// What a change by somebody puts aside the fleet by; none: it is the agent's or the fleet's own.
+#[must_use]
+pub fn aside(by: &Actor) -> Option<u64> {
+    let is_somebody =
+        matches!(by, Actor::Socket { .. } | Actor::Command { .. } | Actor::Signal { .. } | Actor::File);
+    is_somebody.then(wall_time)
 }
 
-pub(super) fn is_local(origin: &Origin, resumed: u64) -> bool {
-    let by_somebody = matches!(
-        origin.by,
-        Actor::Socket { .. } | Actor::Command { .. } | Actor::Signal { .. } | Actor::File
-    );
-    let is_change = matches!(origin.action, Action::Apply | Action::Rollback | Action::Promote);
-    by_somebody && is_change && origin.time > resumed
+/// Whether a change on this host holds, and the fleet's bundles wait.
+pub(super) fn is_aside<D: Dataplane>(enforcer: &Enforcer<D>) -> bool {
+    let number = enforcer.live().ledger.enforced;
+    let made = enforcer.store.made_of(number);
+    made.is_some_and(|made| is_local(&made.signed, &held(&enforcer.setup.fleet.known).record))
+}
+
+pub(super) fn is_local(signed: &Signed, record: &Record) -> bool {
+    signed.aside.is_some_and(|change| !record.over.contains(&change))
 }
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_api::event::{Action, Actor};
-    use bulkhead_api::history::{Origin, Summary};
+    use bulkhead_api::event::Actor;
 
-    use super::is_local;
+    use super::{Record, Signed, aside, is_local};
 
     #[test]
     fn what_somebody_applied_holds_until_it_is_over() {
-        let root = || Actor::Socket { uid: 0, gid: 0, pid: None, comm: None, exe: None };
-        let origin = |action, by| Origin { action, by, time: 5, difference: Summary::default() };
-        assert!(is_local(&origin(Action::Apply, root()), 0));
-        assert!(is_local(&origin(Action::Rollback, root()), 4));
-        assert!(!is_local(&origin(Action::Apply, root()), 5));
-        // What a host begins with, what the fleet does, and what it goes back to by itself.
-        assert!(!is_local(&origin(Action::Start, Actor::Agent), 0));
-        assert!(!is_local(&origin(Action::Apply, Actor::Fleet { name: "policy 1".to_owned() }), 0));
-        assert!(!is_local(&origin(Action::Rollback, Actor::Agent), 0));
+        let root = Actor::Socket { uid: 0, gid: 0, pid: None, comm: None, exe: None };
+        assert!(aside(&root).is_some());
+        assert!(
+            aside(&Actor::Agent).is_none() && aside(&Actor::Fleet { name: "policy 1".to_owned() }).is_none()
+        );
+        let signed = |aside| Signed { aside, ..Signed::default() };
+        let mut record = Record::default();
+        assert!(is_local(&signed(Some(7)), &record) && !is_local(&signed(None), &record));
+        record.resume([7, 5]);
+        assert!(!is_local(&signed(Some(7)), &record) && !is_local(&signed(Some(5)), &record));
+        // Whatever clock it was made by.
+        assert!(is_local(&signed(Some(6)), &record) && is_local(&signed(Some(8)), &record));
+        (0..200).for_each(|change| record.resume([change]));
+        assert_eq!((record.over.len(), record.over[0]), (64, 199));
     }
 }

@@ -11,6 +11,7 @@
 mod enforce;
 mod following;
 mod health;
+mod later;
 mod local;
 mod origin;
 mod record;
@@ -25,14 +26,16 @@ use bulkhead_fleet::{Cause, Checked, Repository};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use self::later::Later;
 use self::record::Record;
-use crate::daemon::clock::wall_time;
 use crate::daemon::log::log_unsaved;
+use crate::daemon::setup::Setup;
 use crate::daemon::state::{Enforcer, held};
-use crate::daemon::store::Store;
+use crate::daemon::store::{Ledger, Store};
 use crate::exit::Usage;
 
 pub use self::following::start;
+pub use self::local::aside;
 pub use self::report::{status, wrong};
 
 /// A bundle of the fleet.
@@ -71,6 +74,11 @@ impl Bundles {
         }
     }
 
+    /// Whether the texts are the same; versions may differ.
+    fn is_same(&self, other: &Self) -> bool {
+        Repository::ALL.into_iter().all(|of| self.get(of).digest == other.get(of).digest)
+    }
+
     /// In words: `policy 3, inventory 7`.
     fn name(&self) -> String {
         format!("policy {}, inventory {}", self.policy.version, self.inventory.version)
@@ -99,6 +107,7 @@ struct Known {
     /// Why nothing new is taken, by repository or other matter.
     problems: BTreeMap<&'static str, String>,
     waiting: Option<String>,
+    later: Later,
     refusals: BTreeMap<&'static str, u64>,
 }
 
@@ -108,13 +117,35 @@ impl Fleet {
     }
 }
 
-/// Whether anything of a fleet was ever enforced on this host.
+/// Whether this host follows a fleet and has taken anything of it. A record that is damaged or gone does not say that it has
+/// not: what `run` names may open what the fleet has closed.
 #[must_use]
-pub fn has_taken(store: &Store) -> bool {
-    Record::load(store).is_ok_and(|record| record.good.is_some())
+pub fn has_taken(setup: &Setup, store: &Store) -> bool {
+    if setup.config.fleet.is_none() {
+        return false;
+    }
+    match Record::load(store) {
+        Ok(Some(Record { good: Some(_), .. })) | Err(_) => true,
+        Ok(Some(_)) => kept_generation(store),
+        Ok(None) => kept_generation(store) || texts::any(&setup.paths.state),
+    }
 }
 
-/// Enforces what the fleet has signed again, in place of what was applied on this host. Whether there was such.
+/// Whether what is enforced, or may return, is the fleet's.
+fn kept_generation(store: &Store) -> bool {
+    let Ok(ledger) = store.ledger() else { return true };
+    let is_fleets = |number| store.made_of(number).is_some_and(|made| made.signed.fleet.is_some());
+    generations(&ledger).any(is_fleets)
+}
+
+/// The generations that the agent may go on with or go back to by itself.
+fn generations(ledger: &Ledger) -> impl Iterator<Item = u32> + '_ {
+    let before = ledger.pending.as_ref().and_then(|pending| pending.before);
+    [Some(ledger.enforced), ledger.target, ledger.previous, before].into_iter().flatten()
+}
+
+/// Enforces what the fleet has signed again, in place of what was applied on this host, and tries once more what was given
+/// up. Whether there was such a change.
 ///
 /// # Errors
 /// If agent.toml has no fleet, or the disk refuses.
@@ -123,10 +154,14 @@ pub fn resume(enforcer: &Enforcer) -> anyhow::Result<bool> {
         return Err(Usage("agent.toml has no [fleet]: there is nothing to go back to".to_owned()).into());
     }
     let fleet = &enforcer.setup.fleet;
-    let was_local = local::change(enforcer).is_some();
+    let was_local = local::is_aside(enforcer);
+    let ledger = enforcer.live().ledger.clone();
+    let changes = generations(&ledger).filter_map(|number| enforcer.store.made_of(number)?.signed.aside);
     {
         let mut known = held(&fleet.known);
-        known.record.resumed = wall_time();
+        known.record.resume(changes);
+        known.record.refused.clear();
+        known.later = Later::default();
         known.record.save(&enforcer.store)?;
     }
     fleet.wake();

@@ -20,8 +20,12 @@ pub(super) struct Record {
     pub trying: Option<(Bundles, u64)>,
     /// What is not tried again, the last first.
     pub refused: Vec<Refused>,
-    /// Changes that were made on this host before this time (ns since the Unix epoch) are over.
-    pub resumed: u64,
+    /// Changes on this host that are over, by [`Signed::aside`](crate::daemon::trust::Signed), the last first.
+    #[serde(default)]
+    pub over: Vec<u64>,
+    /// By which agent.toml and agent things were refused, as a digest.
+    #[serde(default)]
+    pub settings: String,
 }
 
 /// What is not tried again.
@@ -79,17 +83,29 @@ impl Refused {
 }
 
 impl Record {
-    pub(super) fn load(store: &Store) -> anyhow::Result<Self> {
-        Ok(store.load(FILE)?.unwrap_or_default())
+    /// The record; none: there is none.
+    pub(super) fn load(store: &Store) -> anyhow::Result<Option<Self>> {
+        store.load(FILE)
+    }
+
+    /// Changes that were made on this host are over.
+    pub(super) fn resume(&mut self, changes: impl IntoIterator<Item = u64>) {
+        for change in changes {
+            if !self.over.contains(&change) {
+                self.over.insert(0, change);
+            }
+        }
+        self.over.truncate(MOST);
     }
 
     pub(super) fn save(&self, store: &Store) -> anyhow::Result<()> {
         store.save(FILE, self)
     }
 
-    /// Why these are not tried; none: they may be.
+    /// Why these are not tried; none: they may be, as what was good always may.
     pub(super) fn refusal(&self, bundles: &Bundles) -> Option<&Refused> {
-        self.refused.iter().find(|refused| refused.is_about(bundles))
+        let is_of_good = |refused: &&Refused| self.good.as_ref().is_some_and(|good| refused.is_about(good));
+        self.refused.iter().find(|refused| refused.is_about(bundles) && !is_of_good(refused))
     }
 
     /// These are not tried again.
@@ -98,10 +114,24 @@ impl Record {
         self.refused.truncate(MOST);
     }
 
-    /// Which bundle is to blame where the host's own check fails: the policy, if it is new.
-    pub(super) fn blame(&self, tried: &Bundles) -> Blamed {
-        let is_new = |good: &Bundles| good.policy.digest != tried.policy.digest;
-        if self.good.as_ref().is_none_or(is_new) { Blamed::Policy } else { Blamed::Inventory }
+    /// What was refused under another agent.toml, or by another agent, may hold now.
+    pub(super) fn under(&mut self, settings: String) {
+        if self.settings != settings {
+            self.refused.clear();
+            self.settings = settings;
+        }
+    }
+
+    /// Which bundle is to blame where the host's own check fails: the policy, if it is new, else the inventory, if that is.
+    /// None: both were good before.
+    pub(super) fn blame(&self, tried: &Bundles) -> Option<Blamed> {
+        let is_new = |of: Repository| {
+            self.good.as_ref().is_none_or(|good| good.get(of).digest != tried.get(of).digest)
+        };
+        if is_new(Repository::Policy) {
+            return Some(Blamed::Policy);
+        }
+        is_new(Repository::Inventory).then_some(Blamed::Inventory)
     }
 }
 
@@ -118,8 +148,12 @@ mod tests {
     #[test]
     fn what_was_gone_back_from_is_not_tried_with_another_inventory() {
         let mut record = Record { good: Some(bundles(1, 1)), ..Record::default() };
-        assert_eq!(record.blame(&bundles(2, 1)), Blamed::Policy);
-        assert_eq!(record.blame(&bundles(1, 2)), Blamed::Inventory);
+        assert_eq!(record.blame(&bundles(2, 1)), Some(Blamed::Policy));
+        assert_eq!(record.blame(&bundles(1, 2)), Some(Blamed::Inventory));
+        // Neither is to blame for what was good before, whatever version it has by now.
+        let mut again = bundles(1, 1);
+        (again.policy.version, again.inventory.version) = (7, 7);
+        assert_eq!(record.blame(&again), None);
         let refused = |tried: Bundles, blamed| Refused { bundles: tried, why: "x".to_owned(), blamed };
         record.refuse(refused(bundles(2, 2), Some(Blamed::Policy)));
         let is_refused =
@@ -132,5 +166,23 @@ mod tests {
         assert_eq!(record.refused[0].what(), "policy 3, inventory 4");
         (0..200).for_each(|number| record.refuse(refused(bundles(number, 1), None)));
         assert_eq!(record.refused.len(), 64);
+    }
+
+    #[test]
+    fn what_is_good_is_never_refused_and_another_configuration_forgets() {
+        let mut record = Record::default();
+        for blamed in [Some(Blamed::Policy), Some(Blamed::Inventory), None] {
+            record.refuse(Refused { bundles: bundles(1, 1), why: "x".to_owned(), blamed });
+        }
+        assert!(record.refusal(&bundles(1, 1)).is_some() && record.refusal(&bundles(2, 1)).is_some());
+        record.good = Some(bundles(1, 1));
+        assert!(record.refusal(&bundles(1, 1)).is_none() && record.refusal(&bundles(2, 1)).is_none());
+        record.under("a".to_owned());
+        assert!(record.refused.is_empty());
+        record.refuse(Refused { bundles: bundles(2, 1), why: "x".to_owned(), blamed: None });
+        record.under("a".to_owned());
+        assert!(record.refusal(&bundles(2, 1)).is_some());
+        record.under("b".to_owned());
+        assert!(record.refusal(&bundles(2, 1)).is_none());
     }
 }

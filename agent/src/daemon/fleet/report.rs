@@ -15,11 +15,13 @@ pub fn status(enforcer: &Enforcer, live: &Live) -> Option<status::Fleet> {
     let settings = enforcer.setup.config.fleet.as_ref()?;
     let known = held(&enforcer.setup.fleet.known);
     let made = enforcer.store.made_of(live.ledger.enforced);
+    let is_local = made.as_ref().is_some_and(|made| local::is_local(&made.signed, &known.record));
     let enforced = made.and_then(|made| made.signed.fleet);
     let origin = enforcer.store.origin(live.ledger.enforced);
-    let local = origin.filter(|origin| local::is_local(origin, known.record.resumed)).map(|origin| {
-        let (what, who) = (origin.action.name(), who(&origin.by));
-        format!("what runs is not what the fleet has signed: {what} by {who}; `bulkhead fleet resume` goes back to that")
+    let local = is_local.then(|| {
+        let by = origin.map(|origin| format!(": {} by {}", origin.action.name(), who(&origin.by)));
+        let by = by.unwrap_or_default();
+        format!("what runs is not what the fleet has signed{by}; `bulkhead fleet resume` goes back to that")
     });
     let verified = known.verified.get("policy").zip(known.verified.get("inventory"));
     let of = |checked| Bundle::of(checked).told();

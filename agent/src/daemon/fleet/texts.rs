@@ -19,6 +19,14 @@ pub(super) fn get(state: &Path, repository: Repository, sum: &str) -> Option<Str
     (digest(text.as_bytes()) == sum).then_some(text)
 }
 
+/// Whether any text was ever kept: the fleet had something for this host.
+pub(super) fn any(state: &Path) -> bool {
+    Repository::ALL.into_iter().any(|of| {
+        let entries = fs::read_dir(state.join(DIRECTORY).join(of.name())).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().ends_with(of.target()))
+    })
+}
+
 /// Keeps one, and forgets others than those that are named.
 pub(super) fn keep(
     state: &Path,

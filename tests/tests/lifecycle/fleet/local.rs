@@ -32,6 +32,63 @@ fn what_is_applied_on_the_host_holds_until_the_fleet_is_resumed() {
     assert!(followed.site.is_denied("client", 8081) && followed.site.is_denied("client", 8080));
 }
 
+/// Everybody to everybody, which is what a host must never begin with by accident.
+const OPEN: &str = r#"{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}"#;
+
+#[test]
+fn a_record_that_is_damaged_or_gone_opens_nothing() {
+    let mut followed = Followed::new("fleet-damaged", "");
+    let begin = followed.site.path("policy.hujson");
+    let record = followed.state().with_file_name("fleet.json");
+    std::fs::write(&begin, OPEN).unwrap();
+    let truncate = |path: &std::path::Path| std::fs::write(path, "{").unwrap();
+    let remove = |path: &std::path::Path| std::fs::remove_file(path).unwrap();
+    for (damage, is_told) in [(&truncate as &dyn Fn(&std::path::Path), true), (&remove, false)] {
+        followed.site.kill();
+        damage(&record);
+        followed.site.start();
+        assert!(followed.site.connects("client", 8080) && followed.site.is_denied("client", 8081));
+        followed.takes("policy 1, inventory 1");
+        let alarms = followed.site.status()["agent"]["alarms"]["active"].to_string();
+        assert_eq!(alarms.contains("what this host knows of the fleet is damaged"), is_told, "{alarms}");
+    }
+    // It still follows.
+    followed.fleet.put(&policy(&[OTHER]), &[ALICE, BOB]);
+    followed.serve();
+    followed.takes("policy 2, inventory 1");
+    assert!(followed.site.is_denied("client", 8080) && followed.site.connects("client", 8081));
+}
+
+#[test]
+fn what_was_applied_on_the_host_outlives_another_that_nobody_confirmed() {
+    let mut followed = Followed::new("fleet-aside", "");
+    followed.site.write("one.hujson", &policy(&[OTHER]));
+    followed.site.write("two.hujson", &policy(&[]));
+    let [one, two, inventory] =
+        ["one.hujson", "two.hujson", "inventory.json"].map(|of| followed.site.path(of));
+    // One that nobody confirmed is over, and the fleet goes on.
+    followed.site.done(&["apply", &one, "--inventory", &inventory, "--force", "--confirm", "2s"]);
+    followed.site.wait_for("it is told", |status| status["agent"]["fleet"]["local"].is_string());
+    followed.site.wait_for("it is over", |status| status["agent"]["fleet"]["local"].is_null());
+    followed.takes("policy 1, inventory 1");
+    followed.site.done(&["apply", &one, "--inventory", &inventory, "--force"]);
+    followed.site.done(&["apply", &two, "--inventory", &inventory, "--force", "--confirm", "2s"]);
+    assert!(followed.site.is_denied("client", 8081));
+    followed.site.wait_for("it is back", |status| status["agent"]["confirm_within"].is_null());
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let holds = |followed: &mut Followed| {
+        assert!(followed.site.status()["agent"]["fleet"]["local"].is_string());
+        assert!(followed.site.connects("client", 8081) && followed.site.is_denied("client", 8080));
+    };
+    holds(&mut followed);
+    followed.restart();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    holds(&mut followed);
+    followed.site.done(&["fleet", "resume"]);
+    followed.takes("policy 1, inventory 1");
+    assert!(followed.site.connects("client", 8080) && followed.site.is_denied("client", 8081));
+}
+
 #[test]
 fn a_dead_origin_changes_nothing_and_a_start_goes_on_without_it() {
     let mut followed = Followed::new("fleet-dead", "");

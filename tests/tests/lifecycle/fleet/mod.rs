@@ -1,5 +1,6 @@
 //! A host that follows a fleet: what people have signed is enforced, and nothing that whoever carries it makes of it.
 
+mod again;
 mod broker;
 mod carried;
 #[path = "../../../../crates/fleet/tests/common/mod.rs"]

@@ -105,6 +105,25 @@ fn what_is_older_or_past_its_time_is_refused_and_a_clock_that_was_set_back_is_fo
 }
 
 #[test]
+fn what_was_verified_is_not_taken_once_it_has_expired() {
+    let mut followed = Followed::new("fleet-late", "");
+    followed.site.write("mine.hujson", &policy(&[WEB]));
+    let (mine, inventory) = (followed.site.path("mine.hujson"), followed.site.path("inventory.json"));
+    followed.site.done(&["apply", &mine, "--inventory", &inventory, "--force"]);
+    sign(&followed.fleet.propose(&policy(&[OTHER])), &[ALICE, BOB]);
+    followed.fleet.publish_as(None, 6).unwrap();
+    followed.serve();
+    followed
+        .site
+        .wait_for("it is verified", |status| status["agent"]["fleet"]["verified"]["policy"]["version"] == 2);
+    followed.refuses("expired");
+    followed.site.done(&["fleet", "resume"]);
+    followed.takes(ONE);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    is_untouched(&followed);
+}
+
+#[test]
 fn keys_change_and_whoever_was_removed_signs_nothing_any_more() {
     let mut followed = Followed::new("fleet-keys", "");
     followed.fleet.put(&policy(&[WEB]), &[ALICE, CAROL]);
