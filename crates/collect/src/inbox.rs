@@ -4,7 +4,7 @@
 //! done by that descriptor: no name that the node gives leads anywhere else, and none is waited for.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -122,7 +122,7 @@ impl Inbox {
     pub(crate) fn take_all(
         &self,
         root: &OwnedFd,
-        name: &OsString,
+        name: &OsStr,
         store: &Store,
         tell: &(dyn Fn(&Path, &Outcome) + Sync),
         count: &mut usize,
@@ -168,7 +168,7 @@ fn say(place: &OwnedFd, records: u64) -> io::Result<()> {
 }
 
 /// Reads a batch; none if the host has just replaced it. Of one that is too long no more is read than shows that.
-fn read(place: &OwnedFd, name: &OsString) -> io::Result<Option<Vec<u8>>> {
+fn read(place: &OwnedFd, name: &OsStr) -> io::Result<Option<Vec<u8>>> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match openat(place, name, flags, Mode::empty()) {
         Ok(opened) => File::from(opened),
@@ -184,7 +184,7 @@ fn read(place: &OwnedFd, name: &OsString) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-fn remove(place: &OwnedFd, name: &std::ffi::OsStr) -> io::Result<()> {
+fn remove(place: &OwnedFd, name: &OsStr) -> io::Result<()> {
     match unlinkat(place, name, AtFlags::empty()) {
         Err(Errno::NOENT) | Ok(()) => Ok(()),
         Err(error) => Err(error.into()),

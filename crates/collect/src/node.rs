@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bulkhead_tlog::{Checkpoint, Mirror, Refused, SignerKey, Taken, VerifierKey, cosign};
+use bulkhead_tlog::{Checkpoint, Mirror, Refused, SKIPPED_ENTRIES, SignerKey, Taken, VerifierKey, cosign};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -82,9 +82,24 @@ impl Node {
         self.mirror.size()
     }
 
+    /// Bytes, about, that a batch's new entries take here once: in the mirror, or as lines.
+    pub(crate) fn cost(&self, batch: &Batch) -> u64 {
+        let skipped = batch.part.skipped.len() as u64;
+        let first = batch.part.from.saturating_add(skipped.saturating_mul(SKIPPED_ENTRIES));
+        let known = usize::try_from(self.size().saturating_sub(first)).unwrap_or(usize::MAX);
+        let entries = batch.part.entries.iter().skip(known).map(|entry| entry.len() as u64 + 128);
+        entries.sum::<u64>() + skipped * 64
+    }
+
     /// Takes a batch: first the mirror, then the cosignature, lines, and the report. Each is made up for by the next
     /// batch, or the next opening, if this process is killed before it. Returns how many records are new.
-    pub(crate) fn take(&mut self, batch: &Batch, witness: Option<&SignerKey>) -> Result<u64, Failure> {
+    /// Unless it `may_grow`, nothing new is taken but the report.
+    pub(crate) fn take(
+        &mut self,
+        batch: &Batch,
+        witness: Option<&SignerKey>,
+        may_grow: bool,
+    ) -> Result<u64, Failure> {
         let keys = self.mirror.keys_for(&batch.part);
         let is_known = keys.is_ok_and(|keys| keys.contains(&batch.key));
         if !is_known {
@@ -93,10 +108,16 @@ impl Node {
             return Err(Failure::Found(FindingKind::OtherKey, what));
         }
         let before = self.mirror.size();
-        let taken = match self.mirror.take(&batch.part).map_err(failure) {
-            Err(Failure::Own(error)) => return Err(error.into()),
-            taken => taken,
+        let is_new = batch.part.end().is_none_or(|end| end > before);
+        let taken = if is_new && !may_grow {
+            let what = "it has sent more today than a node may: no more is taken until tomorrow, UTC";
+            Err(Failure::Found(FindingKind::TooMuch, what.to_owned()))
+        } else {
+            self.mirror.take(&batch.part).map_err(failure)
         };
+        if let Err(Failure::Own(error)) = taken {
+            return Err(error.into());
+        }
         self.finish(witness)?;
         let had = self.mirror.signed().size;
         let is_news = batch.made > self.heard.made;

@@ -7,10 +7,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bulkhead_tlog::Reader;
 use serde::{Deserialize, Serialize};
 
-/// Bytes of the longest line: a record may grow sixfold where it is no JSON, and its node's name stands before it.
+/// Bytes of the longest line: a record may grow twofold where it is no JSON, and its node's name stands before it.
 const MOST_LINE: u64 = 512 << 10;
 
 /// Bytes that are written at once.
@@ -200,13 +202,17 @@ fn day_of(entry: &[u8], today: &str) -> String {
 
 /// A line of what is no JSON.
 #[derive(Serialize)]
-struct Text<'a> {
+struct Other<'a> {
     node: &'a str,
     index: u64,
-    text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
 }
 
-/// Adds the line of a record: `{"node":…,"index":…,"record":…}`. What is no JSON on one line becomes a `text`.
+/// Adds the line of a record: `{"node":…,"index":…,"record":…}`. What is no JSON on one line becomes a `text`, and what
+/// is no text `base64`: a control character would become six.
 fn line(buffer: &mut Vec<u8>, node: &str, index: u64, entry: &[u8]) -> io::Result<()> {
     let json = str::from_utf8(entry).ok().filter(|text| !text.contains(['\n', '\r']));
     match json.filter(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()) {
@@ -216,8 +222,10 @@ fn line(buffer: &mut Vec<u8>, node: &str, index: u64, entry: &[u8]) -> io::Resul
             buffer.push(b'}');
         }
         None => {
-            let text = String::from_utf8_lossy(entry);
-            serde_json::to_writer(&mut *buffer, &Text { node, index, text: &text })?;
+            let is_plain = |text: &&str| !text.contains(|is: char| is.is_control() && is != '\n');
+            let text = str::from_utf8(entry).ok().filter(is_plain);
+            let base64 = text.is_none().then(|| STANDARD.encode(entry));
+            serde_json::to_writer(&mut *buffer, &Other { node, index, text, base64 })?;
         }
     }
     buffer.push(b'\n');
@@ -226,7 +234,9 @@ fn line(buffer: &mut Vec<u8>, node: &str, index: u64, entry: &[u8]) -> io::Resul
 
 #[cfg(test)]
 mod tests {
-    use super::{day_of, line};
+    use base64::Engine as _;
+
+    use super::{STANDARD, day_of, line};
 
     #[test]
     fn a_record_is_of_its_day_and_none_of_tomorrow() {
@@ -248,13 +258,18 @@ mod tests {
             b"",
             b"1}{\"index\":7",
             b"\"\x00\"",
+            &[0; 65_000],
+            "\u{85}".repeat(30_000).as_bytes(),
         ] {
             let mut buffer = Vec::new();
             line(&mut buffer, "a\"b", 3, entry).unwrap();
             assert_eq!(buffer.iter().filter(|&&byte| byte == b'\n').count(), 1);
             let value: serde_json::Value = serde_json::from_slice(&buffer).unwrap();
             assert_eq!((value["node"].as_str(), value["index"].as_u64()), (Some("a\"b"), Some(3)));
-            assert!(value["record"]["a"] == 1 || value["text"].is_string(), "{value}");
+            let text = value["text"].as_str().map(|text| text.as_bytes().to_vec());
+            let other = || STANDARD.decode(value["base64"].as_str().unwrap()).unwrap();
+            assert!(value["record"]["a"] == 1 || text.unwrap_or_else(other) == entry, "{value}");
+            assert!(buffer.len() < 2 * entry.len() + 100, "{}", buffer.len());
         }
     }
 }

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::batch::{Batch, check_node};
 use crate::finding::{self, FindingKind, Findings};
-use crate::node::{self, Failure, LOG, Node, now};
+use crate::node::{self, Failure, LOG, Node, day, now};
 use crate::standing::Standing;
 
 const NODES: &str = "nodes";
@@ -34,6 +34,9 @@ pub struct Settings {
     pub known_alone: bool,
     /// The most nodes.
     pub most_nodes: usize,
+    /// Bytes of records of one node after which no more are taken that day, UTC; none: whatever comes. A collector that
+    /// starts again counts anew.
+    pub most_daily: Option<u64>,
 }
 
 /// What came of a batch.
@@ -69,6 +72,8 @@ pub struct Store {
     settings: Settings,
     open: Mutex<Open>,
     standings: Mutex<BTreeMap<String, Standing>>,
+    /// The last day that a node has sent records on, and how many bytes then.
+    sent: Mutex<HashMap<String, (String, u64)>>,
 }
 
 /// A node, unless it is closed, for one at a time.
@@ -96,6 +101,7 @@ impl Store {
             settings,
             open: Mutex::default(),
             standings: Mutex::new(standings.collect()),
+            sent: Mutex::default(),
         })
     }
 
@@ -148,7 +154,8 @@ impl Store {
                 Some(node) => node,
                 None => open.insert(Node::open(&directory, &batch.node, &key)?),
             };
-            match node.take(&batch, self.settings.witness.as_ref()) {
+            let cost = node.cost(&batch);
+            match node.take(&batch, self.settings.witness.as_ref(), self.may_send(&batch.node)) {
                 Err(Failure::Own(error)) => {
                     // What it holds in memory may be ahead of the disk.
                     *open = None;
@@ -160,6 +167,9 @@ impl Store {
                 }
                 Ok(new) => {
                     self.note_heard(node);
+                    if new != 0 {
+                        held(&self.sent).entry(batch.node.clone()).or_default().1 += cost;
+                    }
                     Ok((node.size(), new))
                 }
             }
@@ -176,6 +186,17 @@ impl Store {
                 Ok(Outcome::Refused { node: Some(batch.node), kind, detail, records: Some(records) })
             }
         }
+    }
+
+    /// Whether a node may send more today.
+    fn may_send(&self, node: &str) -> bool {
+        let today = day(now());
+        let mut sent = held(&self.sent);
+        let (of, bytes) = sent.entry(node.to_owned()).or_default();
+        if *of != today {
+            (*of, *bytes) = (today, 0);
+        }
+        self.settings.most_daily.is_none_or(|most| *bytes < most)
     }
 
     /// Forgets that records were missing: those that came now follow those that are here, so none is any more.

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bulkhead_channel::{Client, EVENTS, Error, Settings, token};
-use bulkhead_collect::{Outcome, Store};
+use bulkhead_collect::{FindingKind, Outcome, Store};
 use bulkhead_http::Tls;
 use bytes::Bytes;
 use serde_json::json;
 use tokio::runtime::Handle;
+
+use crate::daemon::clock::wall_time;
 
 /// Where the store notes the next message's number.
 const POSITION: &str = "servers";
@@ -28,6 +30,9 @@ pub(super) struct BrokerInbox {
     next: u64,
     noted: u64,
     looked: Option<Instant>,
+    /// The first message that was passed over as its node had sent too much that day, and the day, since 1970. What is
+    /// noted is that: all from there on is read again.
+    passed: Option<(u64, u64)>,
 }
 
 impl BrokerInbox {
@@ -49,7 +54,7 @@ impl BrokerInbox {
         };
         let client = Client::new(settings).map_err(io::Error::other)?;
         let next = store.noted(POSITION)?.unwrap_or(1);
-        Ok(Self { runtime: Handle::current(), client, next, noted: next, looked: None })
+        Ok(Self { runtime: Handle::current(), client, next, noted: next, looked: None, passed: None })
     }
 
     /// Takes what is there, some hundreds at most. How many those were.
@@ -58,6 +63,9 @@ impl BrokerInbox {
     /// If no server answers, or the store cannot keep it: then it is read again.
     pub(super) fn turn(&mut self, store: &Store, tell: &dyn Fn(&Path, &Outcome)) -> io::Result<usize> {
         let mut count = 0;
+        if let Some((number, _)) = self.passed.take_if(|(_, day)| *day != today()) {
+            self.next = number;
+        }
         while count < 256 {
             let ask = json!({ "seq": self.next, "next_by_subj": "ev.*" }).to_string();
             let subject = format!("$JS.API.DIRECT.GET.{EVENTS}");
@@ -76,6 +84,9 @@ impl BrokerInbox {
             let from = subject.strip_prefix("ev.").and_then(node);
             let outcome = store.take(Some(from.as_deref().unwrap_or(&subject)), &message.payload)?;
             tell(Path::new(&subject), &outcome);
+            if matches!(outcome, Outcome::Refused { kind: FindingKind::TooMuch, .. }) {
+                self.passed.get_or_insert((next - 1, today()));
+            }
             self.next = next;
             if self.next.abs_diff(self.noted) >= NOTE {
                 self.note(store)?;
@@ -93,7 +104,7 @@ impl BrokerInbox {
     }
 
     fn note(&mut self, store: &Store) -> io::Result<()> {
-        store.note(POSITION, self.next)?;
+        store.note(POSITION, self.passed.map_or(self.next, |(number, _)| number))?;
         self.noted = self.next;
         Ok(())
     }
@@ -111,7 +122,7 @@ impl BrokerInbox {
                 "the servers have {last} batches, and {} were read: all are read again",
                 self.next - 1
             );
-            self.next = 1;
+            (self.next, self.passed) = (1, None);
             self.note(store)?;
         }
         Ok(())
@@ -122,6 +133,11 @@ impl BrokerInbox {
 pub(super) fn is_passing(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     inner.is_some_and(Error::is_passing)
+}
+
+/// Days since 1970, UTC.
+fn today() -> u64 {
+    wall_time() / (24 * 60 * 60 * 1_000_000_000)
 }
 
 /// The number behind the one that a server says the message has which was asked for, from `asked` on.

@@ -69,6 +69,9 @@ pub struct Collect {
     /// The most nodes to take.
     #[arg(long, value_name = "COUNT", default_value_t = 200_000)]
     most_nodes: usize,
+    /// The most MiB of records to take of a node in a day.
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    daily_mib: u64,
     /// Seconds without a report after which a node is silent.
     #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().silent_seconds)]
     silent_after: u64,
@@ -94,8 +97,13 @@ impl Collect {
         let name = self.witness.clone().unwrap_or_else(|| format!("collector.{}", bulkhead_host::name()));
         let key = witness(&self.store, &name).with_context(|| format!("{}", self.store.display()))?;
         tracing::info!("cosigns by the key {}", key.public());
-        let settings =
-            Settings { witness: Some(key), keys, known_alone: self.known_alone, most_nodes: self.most_nodes };
+        let settings = Settings {
+            witness: Some(key),
+            keys,
+            known_alone: self.known_alone,
+            most_nodes: self.most_nodes,
+            most_daily: Some(self.daily_mib.saturating_mul(1 << 20)),
+        };
         let store = Store::open(&self.store, settings).context("opening the store")?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

@@ -102,7 +102,7 @@ pub async fn mark_removed(client: &Client, node: &str) -> Result<Vec<String>> {
         let before: Option<Enrolled> = stored.and_then(|stored| {
             let read = serde_json::from_slice(&stored.payload);
             read.inspect_err(|error| {
-                tracing::warn!("{subject}: the record cannot be read, and is replaced: {error}")
+                tracing::warn!("{subject}: the record cannot be read, and is replaced: {error}");
             })
             .ok()
         });

@@ -145,5 +145,5 @@ fn no_host_leads_the_collector_elsewhere_or_keeps_it() {
     // A directory that became a link after it was looked at.
     let root = rustix::fs::open(spool.path(), rustix::fs::OFlags::DIRECTORY, 0.into()).unwrap();
     std::os::unix::fs::symlink(leave("swapped"), spool.path().join("exchanged")).unwrap();
-    assert!(inbox.take_all(&root, &"exchanged".into(), &at, &|_, _| panic!(), &mut 0).is_err());
+    assert!(inbox.take_all(&root, "exchanged".as_ref(), &at, &|_, _| panic!(), &mut 0).is_err());
 }

@@ -249,6 +249,45 @@ fn nothing_of_one_host_stops_another() {
     assert_eq!(lines(directory.path(), "bad"), [256, 257, 258, 259]);
 }
 
+/// A small batch that becomes much here: its node has said enough for the day, and others go on.
+#[test]
+fn no_host_fills_the_collectors_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || {
+        let settings = Settings { most_nodes: 9, most_daily: Some(10_000_000), ..Settings::default() };
+        Store::open(directory.path(), settings).unwrap()
+    };
+    let at = open();
+    let (mut bad, mut good) = (Host::new("bad"), Host::new("good"));
+    let mut taken = 0;
+    for round in 0..4 {
+        for _ in 0..100 {
+            bad.log.append(&[0; 65_000]).unwrap();
+        }
+        bad.log.checkpoint().unwrap();
+        // A batch has 4 MiB.
+        let outcome = at.take(Some("bad"), &bad.seal(taken).bytes).unwrap();
+        match outcome {
+            Outcome::Taken { records, .. } if round < 3 => taken = records,
+            Outcome::Refused { kind: crate::FindingKind::TooMuch, .. } if round == 3 => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let heard = at.standings()[0].heard.clone().unwrap();
+    assert_eq!((heard.made, heard.records), (bad.made, taken), "it is not silent");
+    let of = |what: &str| {
+        let all = fs::read_dir(directory.path().join("nodes/bad").join(what)).unwrap();
+        all.map(|found| found.unwrap().metadata().unwrap().len()).sum::<u64>()
+    };
+    assert!(of("records") < 2 * 13_000_000, "{}", of("records"));
+    good.grow(10);
+    assert_eq!(kind(&at.take(Some("good"), &good.seal(0).bytes).unwrap()), "taken");
+    drop(at);
+    // As on another day.
+    let again = open().take(Some("bad"), &bad.seal(taken).bytes).unwrap();
+    assert_eq!(kind(&again), "taken");
+}
+
 fn drop_and_write(path: &std::path::Path, bytes: &[u8]) {
     fs::remove_file(path).unwrap();
     fs::write(path, bytes).unwrap();
