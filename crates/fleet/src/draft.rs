@@ -126,7 +126,7 @@ impl Draft {
                 for (role, what) in [
                     (RoleType::Root, "roots"),
                     (RoleType::Targets, self.repository.target()),
-                    (RoleType::Snapshot, "snapshots"),
+                    // And snapshots: no draft is read where another signs them.
                     (RoleType::Timestamp, "freshness"),
                 ] {
                     let threshold = root.roles.get(&role).map_or(0, |role| role.threshold.get());

@@ -471,10 +471,51 @@ impl Tree {
         sign: Sign<'_>,
         how: Publication,
     ) -> Result<Vec<String>> {
+        self.put(repository, by, sign, how, true)
+    }
+
+    /// Freshens what is published, for a share of the hosts if one is named, and publishes nothing that is new, whoever has
+    /// signed it meanwhile.
+    ///
+    /// # Errors
+    /// If another version than `only` is published, or as [`Self::publish`].
+    pub fn freshen(
+        &self,
+        repository: Repository,
+        by: &bulkhead_grants::PublicKey,
+        sign: Sign<'_>,
+        how: Publication,
+        only: Option<u64>,
+    ) -> Result<Vec<String>> {
+        let published = self.published(repository)?.map(|published| published.targets.signed.version.get());
+        if let (Some(only), Some(published)) = (only, published)
+            && only != published
+        {
+            return Err(Error::Asked(format!(
+                "{repository} version {published} was published meanwhile, and version {only} is meant: begin anew"
+            )));
+        }
+        if published.is_none() {
+            return Err(Error::Asked(format!(
+                "{repository} has nothing that is published and could be freshened"
+            )));
+        }
+        self.put(repository, by, sign, how, false)
+    }
+
+    fn put(
+        &self,
+        repository: Repository,
+        by: &bulkhead_grants::PublicKey,
+        sign: Sign<'_>,
+        how: Publication,
+        takes_new: bool,
+    ) -> Result<Vec<String>> {
         let mut done = Vec::new();
         let (before, published) = (self.root(repository)?, self.published(repository)?);
         // A draft that is none keeps nothing that is published from being freshened.
         let mut ready = |draft: Result<Option<Draft>>| match draft {
+            _ if !takes_new => Ok(None),
             Err(error) if published.is_some() => {
                 let words = format!("not looked at: {error}");
                 if !done.contains(&words) {

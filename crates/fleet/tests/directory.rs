@@ -212,3 +212,34 @@ fn another_key_that_freshens_is_the_way_back_from_a_version_without_successor() 
     publish(&fleet, &key(66)).unwrap();
     assert_eq!(host.look(directory(&fleet)).unwrap().1, "two");
 }
+
+#[test]
+fn freshening_publishes_nothing_that_was_signed_meanwhile() {
+    let fleet = Fleet::new();
+    let online = key(ONLINE);
+    let freshen = |share, only| {
+        let mut sign = |bytes: &[u8]| Ok(online.sign_bytes(bytes));
+        let how = Publication { share, fresh: DAY, now: now() };
+        fleet.tree.freshen(Repository::Policy, &online.public(), &mut sign, how, only)
+    };
+    assert!(freshen(None, None).unwrap_err().to_string().contains("nothing that is published"));
+    fleet.put("one", &[ALICE, BOB]);
+    sign(&fleet.propose("two"), &[ALICE, BOB]);
+    let version = || {
+        let standing = fleet.tree.standing(Repository::Policy).unwrap();
+        (standing.version, standing.share)
+    };
+    freshen(None, None).unwrap();
+    assert_eq!(version(), (Some(1), None));
+    fleet.publish_as(Some(10), DAY).unwrap();
+    sign(&fleet.propose("three"), &[ALICE, BOB]);
+    freshen(None, None).unwrap();
+    assert_eq!(version(), (Some(2), Some(10)));
+    // A rollout of version 2 lets no version 3 go to all.
+    freshen(Some(100), Some(2)).unwrap();
+    assert_eq!(version(), (Some(2), None));
+    fleet.publish().unwrap();
+    let error = freshen(Some(100), Some(2)).unwrap_err().to_string();
+    assert!(error.contains("version 3 was published meanwhile"), "{error}");
+    assert_eq!(Host::new(&fleet).look(directory(&fleet)).unwrap().1, "three");
+}

@@ -12,8 +12,8 @@ use crate::global::Global;
 
 /// Publish what is signed, and say anew that it is fresh.
 ///
-/// Hosts take nothing new once what says so has expired: run this by a timer well before that. It needs the key that
-/// freshens alone, which can hold a version back and cannot make one.
+/// Hosts take nothing new once what says so has expired: run this with --freshen by a timer well before that. It needs the
+/// key that freshens alone, which can hold a version back and cannot make one.
 #[derive(Debug, clap::Args)]
 pub struct Publish {
     /// The fleet directory.
@@ -29,6 +29,9 @@ pub struct Publish {
     /// Without it a new version is for all, and one that is out already stays as it is. 100 lets it go to all.
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     share: Option<u8>,
+    /// Publish nothing new: only say anew that what is out is fresh.
+    #[arg(long)]
+    freshen: bool,
     /// How long it is fresh.
     #[arg(long, value_name = "TIME", default_value = "3d", value_parser = |text: &str| duration::within(text, 30))]
     fresh: u64,
@@ -45,7 +48,11 @@ impl Publish {
         let mut failed = Vec::new();
         for repository in Repository::ALL {
             let mut sign = |bytes: &[u8]| key.sign_bytes(bytes).map_err(|error| error.0);
-            match tree.publish(repository, &public, &mut sign, how) {
+            let came = match self.freshen {
+                true => tree.freshen(repository, &public, &mut sign, how, None),
+                false => tree.publish(repository, &public, &mut sign, how),
+            };
+            match came {
                 Ok(lines) => done.extend(lines),
                 Err(error) => failed.push(error.to_string()),
             }
@@ -54,10 +61,9 @@ impl Publish {
             println!("{}", serde_json::json!({"published": done, "failed": failed}));
         } else {
             done.iter().for_each(|line| println!("{line}"));
-            for draft in tree.waiting().map_err(wrong)? {
-                if let Some(missing) = draft.missing().map_err(wrong)? {
-                    println!("waiting: {missing}");
-                }
+            for repository in Repository::ALL {
+                let standing = tree.standing(repository).map_err(wrong)?;
+                standing.waiting.iter().for_each(|line| println!("waiting: {line}"));
             }
         }
         match failed.is_empty() {

@@ -1,5 +1,6 @@
 //! `bulkhead fleet rollout`: a version of the policy for some hosts first, and for all once these are well.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -62,34 +63,37 @@ pub struct Rollout {
     account: Option<PathBuf>,
 }
 
-/// How a version stands with the hosts that may take it.
+/// How a version stands with the hosts that it waits for.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Taken {
-    /// Hosts that may, and are heard of.
-    may: usize,
-    /// Those that do not enforce it yet.
+    /// Those that do not enforce it yet, or say nothing any more.
     behind: Vec<String>,
-    /// Hosts that went back from it.
+    /// Hosts that went back from it, of all.
     gone_back: Vec<String>,
 }
 
+/// Hosts that may take a version and are heard of.
+fn heard(fleet: &Fleet, version: u64, share: u8, silent_seconds: u64) -> BTreeSet<String> {
+    let heard =
+        fleet.nodes.iter().filter(|node| node.heard_seconds.is_some_and(|seconds| seconds < silent_seconds));
+    let names = heard.map(|node| &node.standing.node);
+    names.filter(|name| slot(name, version) < share).cloned().collect()
+}
+
 impl Taken {
-    fn of(fleet: &Fleet, version: u64, share: u8, silent_seconds: u64) -> Self {
-        let mut taken = Self::default();
+    /// By the last report of each, which is to be younger than `seconds`: a host that a policy has cut off says nothing.
+    fn of(fleet: &Fleet, version: u64, hosts: &BTreeSet<String>, seconds: u64) -> Self {
+        let mut taken = Self { behind: hosts.iter().cloned().collect(), gone_back: Vec::new() };
         for node in &fleet.nodes {
             let Some(heard) = &node.standing.heard else { continue };
             let (name, report) = (&node.standing.node, &heard.report);
             if report.rolled_back == Some(version) {
                 taken.gone_back.push(name.clone());
             }
-            let is_silent = node.heard_seconds.is_none_or(|seconds| seconds >= silent_seconds);
-            if is_silent || slot(name, version) >= share {
-                continue;
-            }
-            taken.may += 1;
+            let is_heard = node.heard_seconds.is_some_and(|heard| heard < seconds);
             let is_well = matches!(report.state, State::Enforced | State::Audit);
-            if report.policy.version != Some(version) || !is_well {
-                taken.behind.push(name.clone());
+            if is_heard && is_well && report.policy.version == Some(version) {
+                taken.behind.retain(|behind| behind != name);
             }
         }
         taken
@@ -105,7 +109,7 @@ enum Ended {
 
 impl Rollout {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let version = self.publish(self.share)?;
+        let version = self.publish(self.share, None)?;
         let say = |words: &str| {
             if global.json {
                 eprintln!("{words}");
@@ -128,7 +132,7 @@ impl Rollout {
                     "{count} hosts enforce it and have been well for {} s; it is for all now",
                     self.hold
                 ));
-                self.publish(100)?;
+                self.publish(100, Some(version))?;
                 self.wait(version, 100, Duration::ZERO)?
             }
             other => other,
@@ -139,7 +143,7 @@ impl Rollout {
                 (true, &[][..])
             }
             Ended::GoneBack(names) => {
-                self.publish(0)?;
+                self.publish(0, Some(version))?;
                 say(&format!(
                     "stopped, and for no other host: {} went back from version {version}",
                     list(names)
@@ -148,7 +152,7 @@ impl Rollout {
             }
             Ended::Late(names) => {
                 say(&format!(
-                    "not done within {} s: {} did not take version {version}",
+                    "not done within {} s: {} did not take version {version}, or say nothing any more",
                     self.within,
                     list(names)
                 ));
@@ -162,14 +166,18 @@ impl Rollout {
         Ok(if is_done { Answer::Yes } else { Answer::No })
     }
 
-    /// Publishes for a share of the hosts, and pushes; the policy's version.
-    fn publish(&self, share: u8) -> anyhow::Result<u64> {
+    /// Publishes for a share of the hosts, and pushes; the policy's version. With `only` no other version than that.
+    fn publish(&self, share: u8, only: Option<u64>) -> anyhow::Result<u64> {
         let tree = Tree::new(&self.directory);
         let mut key = Key::find(self.key.as_deref())?;
         let public = key.public();
         let how = Publication { share: Some(share), fresh: self.fresh.cast_signed(), now: now() };
         let mut sign = |bytes: &[u8]| key.sign_bytes(bytes).map_err(|error| error.0);
-        tree.publish(Repository::Policy, &public, &mut sign, how).map_err(wrong)?;
+        let done = match only {
+            None => tree.publish(Repository::Policy, &public, &mut sign, how),
+            Some(_) => tree.freshen(Repository::Policy, &public, &mut sign, how, only),
+        };
+        done.map_err(wrong)?;
         if let (Some(account), false) = (&self.account, self.servers.is_empty()) {
             let broker = Broker { servers: self.servers.clone(), ca: self.ca.clone() };
             block_on(async {
@@ -182,12 +190,13 @@ impl Rollout {
             .ok_or_else(|| Usage("nothing is published: no policy is signed by enough people".to_owned()))?)
     }
 
-    /// Waits until all that may take a version have been well with it for a time.
+    /// Waits until all that may take a version, and are heard of when it begins, have been well with it for a time.
     fn wait(&self, version: u64, share: u8, hold: Duration) -> Result<Ended, Usage> {
         let begun = Instant::now();
         let limit = Duration::from_secs(self.within) + hold;
         let silent_seconds = Limits::default().silent_seconds;
-        let mut since = None;
+        let mut hosts = None;
+        let mut since: Option<Instant> = None;
         loop {
             let standings = read(&self.collected).map_err(|error| {
                 Usage(format!(
@@ -196,19 +205,30 @@ impl Rollout {
                 ))
             })?;
             let fleet = Fleet::judge(standings, wall_time(), Limits { silent_seconds });
-            let taken = Taken::of(&fleet, version, share, silent_seconds);
+            let hosts = hosts.get_or_insert_with(|| heard(&fleet, version, share, silent_seconds));
+            if hosts.is_empty() {
+                return Ok(Ended::Well(0));
+            }
+            let mut taken = Taken::of(&fleet, version, hosts, silent_seconds);
             if !taken.gone_back.is_empty() {
                 return Ok(Ended::GoneBack(taken.gone_back));
             }
             if taken.behind.is_empty() {
-                if taken.may == 0 || since.get_or_insert_with(Instant::now).elapsed() >= hold {
-                    return Ok(Ended::Well(taken.may));
+                let held = since.get_or_insert_with(Instant::now).elapsed();
+                if held >= hold {
+                    // Each has to say so once more after it has taken it.
+                    if !hold.is_zero() {
+                        taken = Taken::of(&fleet, version, hosts, held.as_secs().max(1));
+                    }
+                    if taken.behind.is_empty() {
+                        return Ok(Ended::Well(hosts.len()));
+                    }
                 }
             } else {
                 since = None;
-                if begun.elapsed() > limit {
-                    return Ok(Ended::Late(taken.behind));
-                }
+            }
+            if !taken.behind.is_empty() && begun.elapsed() > limit {
+                return Ok(Ended::Late(taken.behind));
             }
             std::thread::sleep(LOOK);
         }
@@ -222,4 +242,52 @@ fn list(names: &[String]) -> String {
     let more = names.len().saturating_sub(MOST);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     format!("{}{more}", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use bulkhead_collect::{Fleet, Limits, Standing, State};
+
+    use super::{Taken, heard};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A host's last report.
+    fn host(node: &str, version: u64, heard: u64, rolled_back: Option<u64>) -> Standing {
+        let mut of =
+            Standing { node: node.to_owned(), heard: Some(Default::default()), ..Standing::default() };
+        if let Some(last) = &mut of.heard {
+            last.heard = heard * SECOND;
+            last.report.state = State::Enforced;
+            last.report.policy.version = Some(version);
+            last.report.rolled_back = rolled_back;
+        }
+        of
+    }
+
+    fn fleet(hosts: Vec<Standing>, now: u64) -> Fleet {
+        Fleet::judge(hosts, now * SECOND, Limits { silent_seconds: 300 })
+    }
+
+    #[test]
+    fn a_host_that_falls_silent_is_waited_for() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let begin =
+            fleet(vec![host("a", 1, 990, None), host("b", 1, 990, None), host("c", 1, 10, None)], 1000);
+        let hosts = heard(&begin, 2, 100, 300);
+        assert_eq!(hosts, names(&["a", "b"]), "c is silent when it begins");
+        let behind = |fleet: &Fleet, seconds| Taken::of(fleet, 2, &hosts, seconds).behind;
+        assert_eq!(behind(&begin, 300), ["a", "b"]);
+        // b takes it and is cut off by it: for a while its last report is a good one.
+        let later = |now, a| fleet(vec![host("a", 2, a, None), host("b", 2, 1010, None)], now);
+        assert!(behind(&later(1020, 1015), 300).is_empty());
+        assert_eq!(behind(&later(1130, 1120), 120), ["b"]);
+        assert_eq!(behind(&later(1400, 1390), 300), ["b"]);
+        // One that is not there at all any more, too.
+        assert_eq!(behind(&fleet(vec![host("a", 2, 1390, None)], 1400), 300), ["b"]);
+        let back = fleet(vec![host("c", 1, 1390, Some(2))], 1400);
+        assert_eq!(Taken::of(&back, 2, &hosts, 300).gone_back, ["c"]);
+    }
 }
