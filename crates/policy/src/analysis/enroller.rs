@@ -4,11 +4,12 @@
 //! machine that gives tags does so as a tag that owns them. The enroller is `tag:enroller`. Roles of users and posture give
 //! access as well, and nothing in that language says who gives them: the enroller does not.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::frontend::diagnostic::Diagnostic;
 use crate::frontend::inventory::{Annotation, Inventory, Node, Owner, SHARED, User, written};
 use crate::frontend::policy::Policy;
+use crate::frontend::policy::posture::Attributes;
 use crate::frontend::source::Span;
 
 /// The owner whose tags the enroller gives.
@@ -65,15 +66,12 @@ pub fn within(policy: &Policy, inventory: &Inventory, own: &str) -> (String, Vec
     let hosts: HashSet<String> = inventory.nodes.iter().filter(is_beyond).map(host).collect();
     let nodes = inventory.nodes.iter().filter_map(|node| {
         let host = host(node);
-        match hosts.contains(&host) {
-            false => Some(node.clone()),
-            true if host == own => {
-                let owner = Owner::Tags(Vec::new());
-                let (posture, posture_expires) = <_>::default();
-                Some(Node { owner, posture, posture_expires, ..node.clone() })
-            }
-            true => None,
+        if !hosts.contains(&host) {
+            return Some(node.clone());
         }
+        let (owner, posture) = (Owner::Tags(Vec::new()), Attributes::new());
+        let nobodys = Node { owner, posture, posture_expires: BTreeMap::new(), ..node.clone() };
+        (host == own).then_some(nobodys)
     });
     let nodes: Vec<Node> = nodes.collect();
     let without = |user: &User| User {
@@ -81,7 +79,7 @@ pub fn within(policy: &Policy, inventory: &Inventory, own: &str) -> (String, Vec
         ..user.clone()
     };
     let users: Option<Vec<User>> = inventory.users.as_ref().map(|users| users.iter().map(without).collect());
-    let bare = |known: &Annotation| Annotation { posture: <_>::default(), ..known.clone() };
+    let bare = |known: &Annotation| Annotation { posture: Attributes::new(), ..known.clone() };
     let annotations: Vec<Annotation> = inventory.annotations.iter().map(bare).collect();
     let mut names: Vec<String> = hosts.into_iter().collect();
     names.sort();
