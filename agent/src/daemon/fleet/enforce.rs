@@ -26,6 +26,8 @@ pub(super) struct Offer {
     pub policy: String,
     /// The inventory's.
     pub inventory: String,
+    /// The inventory was good on this host before.
+    pub is_known: bool,
     /// Who has signed the policy.
     pub signers: Vec<String>,
 }
@@ -65,9 +67,10 @@ pub(super) fn enforce<D: Dataplane>(
     if let Err(error) = grants::refuse_section(&files) {
         return Ok(Came::Unfit(error.0));
     }
-    if let Some(why) = beyond(&files, &enforcer.setup.options) {
-        return Ok(Came::Unfit(why));
-    }
+    let (files, left_out) = match bounded(files, &enforcer.setup.options, offer.is_known) {
+        Ok(bounded) => bounded,
+        Err(why) => return Ok(Came::Unfit(why)),
+    };
     let (before, mode) = (enforcer.live().built.mode, enforcer.setup.config.mode);
     let signed =
         Signed { signers: offer.signers.clone(), audit: false, fleet: Some(bundles.clone()), aside: None };
@@ -80,6 +83,10 @@ pub(super) fn enforce<D: Dataplane>(
         Err(refused) => return Ok(Came::Unfit(refused.text())),
     };
     inputs.signed = signed;
+    if !left_out.is_empty() {
+        tracing::error!("{LEFT_OUT}: {}", left_out.join(", "));
+        inputs.problems.push(format!("{LEFT_OUT}: {}", some(&left_out)));
+    }
     let asker = asker(bundles);
     origin::note(enforcer, &mut inputs, Action::Apply, &asker);
     let staged = enforcer.live().ledger.staged;
@@ -91,12 +98,35 @@ pub(super) fn enforce<D: Dataplane>(
     Ok(Came::Enforced(applied.generation))
 }
 
-/// The first tag that the inventory may not give by this policy. Files that cannot be read are told of by the compiler.
-fn beyond(files: &Files, options: &CompileOptions) -> Option<String> {
+/// What is told of nodes that a new policy does not let the enroller say any more what it says.
+const LEFT_OUT: &str =
+    "the policy does not let the enroller give what the inventory says of nodes, which are nobody's here";
+
+/// The first names of many.
+fn some(names: &[String]) -> String {
+    let more = names.len().saturating_sub(10);
+    let first = names.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
+    if more == 0 { first } else { format!("{first} and {more} more") }
+}
+
+/// Files without what the policy does not let the enroller say, and of which nodes that is. An inventory that says such and
+/// is new is refused instead: what was good before must not keep a policy from being enforced that takes it away. Files that
+/// cannot be read are told of by the compiler.
+///
+/// # Errors
+/// What a new inventory may not say.
+fn bounded(files: Files, options: &CompileOptions, is_known: bool) -> Result<(Files, Vec<String>), String> {
     let mut findings = Findings::default();
-    let policy = policy::parse(&files.policy, options.dialect, &mut findings)?;
-    let inventory = inventory::parse(&files.inventory, &mut findings)?;
-    enroller::beyond(&policy, &inventory).map(|found| found.to_string())
+    let policy = policy::parse(&files.policy, options.dialect, &mut findings);
+    let inventory = inventory::parse(&files.inventory, &mut findings);
+    let Some((policy, inventory)) = policy.zip(inventory) else { return Ok((files, Vec::new())) };
+    let Some(found) = enroller::beyond(&policy, &inventory) else { return Ok((files, Vec::new())) };
+    if !is_known {
+        return Err(found.to_string());
+    }
+    let (text, left_out) = enroller::within(&policy, &inventory, &options.node);
+    let inventory = Source::new(files.inventory.name(), &text);
+    Ok((Files { inventory, ..files }, left_out))
 }
 
 /// Puts what came of bundles on record.

@@ -267,7 +267,9 @@ impl<'e> Follower<'e> {
                 Some(now) if now.policy == wanted.policy => signers(enforcer),
                 _ => self.signers(&wanted),
             };
+            let is_known = good.as_ref().is_some_and(|good| good.inventory.digest == wanted.inventory.digest);
             let offer = Offer {
+                is_known,
                 policy: self.text(origin, Repository::Policy, &wanted.policy).await?,
                 inventory: self.text(origin, Repository::Inventory, &wanted.inventory).await?,
                 bundles: wanted,

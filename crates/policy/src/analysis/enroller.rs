@@ -1,36 +1,114 @@
-//! What an enroller may say of nodes: the tags that the policy lets it give.
+//! What an enroller may say of nodes: the tags that the policy lets it give, and neither roles nor posture.
 //!
 //! Who lists nodes gives tags, and tags give access. In Tailscale's language a tag is given by those who own it, and a
-//! machine that gives tags does so as a tag that owns them. The enroller is `tag:enroller`.
+//! machine that gives tags does so as a tag that owns them. The enroller is `tag:enroller`. Roles of users and posture give
+//! access as well, and nothing in that language says who gives them: the enroller does not.
+
+use std::collections::{BTreeMap, HashSet};
 
 use crate::frontend::diagnostic::Diagnostic;
-use crate::frontend::inventory::Inventory;
+use crate::frontend::inventory::{Annotation, Inventory, Node, Owner, SHARED, User, written};
 use crate::frontend::policy::Policy;
+use crate::frontend::policy::posture::Attributes;
+use crate::frontend::source::Span;
 
 /// The owner whose tags the enroller gives.
 pub const ENROLLER: &str = "tag:enroller";
 
-/// The first tag in an inventory that the policy does not let the enroller give.
+/// The role that each user has anyway.
+const MEMBER: &str = "member";
+
+/// The first thing in an inventory that the policy does not let the enroller say.
 #[must_use]
 pub fn beyond(policy: &Policy, inventory: &Inventory) -> Option<Diagnostic> {
-    let may_give = |tag: &str| {
-        let owners = policy.tag_owners.iter().find(|(name, _)| name.value == tag).map(|(_, owners)| owners);
-        owners.is_some_and(|owners| owners.iter().any(|owner| owner.value == ENROLLER))
+    let given = Given::by(policy);
+    let error =
+        |span, message: String, help: String| Diagnostic::error(&inventory.source, span, message).help(help);
+    let of_node = |node: &Node| {
+        if let Some(tag) = given.tag_beyond(node) {
+            let message = format!("{} has {tag}, which the policy does not let the enroller give", node.name);
+            let help = format!(
+                "name \"{ENROLLER}\" among its owners in tagOwners and have that signed, or take the tag off the node"
+            );
+            return Some(error(node.span, message, help));
+        }
+        let attribute = node.posture.keys().next()?;
+        let message = format!("{} has the posture {attribute}, which the enroller does not give", node.name);
+        Some(error(node.span, message, "take it off the node; sources of hosts say it".to_owned()))
     };
-    inventory.nodes.iter().find_map(|node| {
-        let tag = node.tags().iter().find(|tag| !may_give(tag))?;
-        let message =
-            format!("{} has {tag}, which the policy does not let the enroller give", node.name);
-        let help = format!(
-            "name \"{ENROLLER}\" among its owners in tagOwners and have that signed, or take the tag off the node"
+    if let Some(found) = inventory.nodes.iter().find_map(of_node) {
+        return Some(found);
+    }
+    let start = Span::default();
+    if let Some(user) = inventory.users.iter().flatten().find(|user| gives_role(user)) {
+        let message = format!(
+            "{} has the roles {}, which the enroller does not give",
+            user.login,
+            user.roles.join(", ")
         );
-        Some(Diagnostic::error(&inventory.source, node.span, message).help(help))
-    })
+        return Some(error(start, message, "take them off the user; sources of hosts say them".to_owned()));
+    }
+    let known = inventory.annotations.iter().find(|known| !known.posture.is_empty())?;
+    let attribute = known.posture.keys().next()?;
+    let message = format!("an annotation has the posture {attribute}, which the enroller does not give");
+    Some(error(start, message, "take it off; sources of hosts say it".to_owned()))
+}
+
+/// An inventory without what the policy does not let the enroller say: nodes that have such tags or posture are left out
+/// with their workloads, and so are roles of users. The node `own`, without which nothing could be enforced, stays as
+/// nobody's. And the names of those nodes.
+#[must_use]
+pub fn within(policy: &Policy, inventory: &Inventory, own: &str) -> (String, Vec<String>) {
+    let given = Given::by(policy);
+    let is_beyond = |node: &&Node| given.tag_beyond(node).is_some() || !node.posture.is_empty();
+    let host =
+        |node: &Node| node.workload.as_ref().map_or_else(|| node.name.clone(), |part| part.host.clone());
+    let hosts: HashSet<String> = inventory.nodes.iter().filter(is_beyond).map(host).collect();
+    let nodes = inventory.nodes.iter().filter_map(|node| {
+        let host = host(node);
+        if !hosts.contains(&host) {
+            return Some(node.clone());
+        }
+        let (owner, posture) = (Owner::Tags(Vec::new()), Attributes::new());
+        let nobodys = Node { owner, posture, posture_expires: BTreeMap::new(), ..node.clone() };
+        (host == own).then_some(nobodys)
+    });
+    let nodes: Vec<Node> = nodes.collect();
+    let without = |user: &User| User {
+        roles: if gives_role(user) { Vec::new() } else { user.roles.clone() },
+        ..user.clone()
+    };
+    let users: Option<Vec<User>> = inventory.users.as_ref().map(|users| users.iter().map(without).collect());
+    let bare = |known: &Annotation| Annotation { posture: Attributes::new(), ..known.clone() };
+    let annotations: Vec<Annotation> = inventory.annotations.iter().map(bare).collect();
+    let mut names: Vec<String> = hosts.into_iter().collect();
+    names.sort();
+    (written(&nodes, users.as_deref(), &annotations), names)
+}
+
+fn gives_role(user: &User) -> bool {
+    user.roles.iter().any(|role| role != MEMBER && role != SHARED)
+}
+
+/// Tags that the enroller gives.
+struct Given<'p>(HashSet<&'p str>);
+
+impl<'p> Given<'p> {
+    fn by(policy: &'p Policy) -> Self {
+        let owned = policy.tag_owners.iter();
+        let own = owned.filter(|(_, owners)| owners.iter().any(|owner| owner.value == ENROLLER));
+        Self(own.map(|(name, _)| &*name.value).collect())
+    }
+
+    /// The first tag of a node that is none of these.
+    fn tag_beyond<'n>(&self, node: &'n Node) -> Option<&'n String> {
+        node.tags().iter().find(|tag| !self.0.contains(&***tag))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::beyond;
+    use super::{beyond, within};
     use crate::Dialect;
     use crate::frontend::diagnostic::Findings;
     use crate::frontend::source::Source;
@@ -64,5 +142,60 @@ mod tests {
         let workload = r#"{"name": "h", "addresses": ["100.64.0.1"], "tags": [], "routes": ["10.1.0.0/24"],
             "workloads": [{"name": "app", "addresses": ["10.1.0.5"], "tags": ["tag:db"], "match": {"unit": "app.service"}}]}"#;
         assert!(found(owners, workload).unwrap().contains("h/app has tag:db"));
+    }
+
+    #[test]
+    fn roles_and_posture_are_nobodys_to_give() {
+        let both = |inventory: &str| {
+            let mut findings = Findings::default();
+            let text = r#"{"tagOwners": {"tag:enroller": [], "tag:web": ["tag:enroller"]}, "acls": []}"#;
+            let policy = policy::parse(&Source::new("p", text), Dialect::Bulkhead, &mut findings).unwrap();
+            let inventory = inventory::parse(&Source::new("i", inventory), &mut findings).unwrap();
+            assert!(!findings.has_errors(), "{findings:?}");
+            (policy, inventory)
+        };
+        let found = |inventory: &str| {
+            let (policy, inventory) = both(inventory);
+            beyond(&policy, &inventory).map(|found| found.to_string()).unwrap_or_default()
+        };
+        let node = |name: &str, end: u8, more: &str| {
+            format!(r#"{{"name": "{name}", "addresses": ["100.64.0.{end}"], {more}}}"#)
+        };
+        let user =
+            |roles: &str| format!(r#"{{"nodes": [], "users": [{{"login": "m@x", "roles": [{roles}]}}]}}"#);
+        assert_eq!(found(&user("")), "");
+        assert_eq!(found(&user(r#""member""#)), "");
+        let words = found(&user(r#""member", "admin""#));
+        assert!(
+            words.contains("m@x has the roles member, admin, which the enroller does not give"),
+            "{words}"
+        );
+        let posture = node("n", 1, r#""tags": [], "posture": {"custom:ok": true}"#);
+        let words = found(&format!(r#"{{"nodes": [{posture}]}}"#));
+        assert!(words.contains("n has the posture custom:ok, which the enroller does not give"), "{words}");
+        let key = "jTxfSyoZCAcW9eTTwrGg/w4dLDtKWWh3hpWEc2JRQK8=";
+        let words = found(&format!(
+            r#"{{"nodes": [], "annotations": [{{"key": "{key}", "posture": {{"custom:ok": true}}}}]}}"#
+        ));
+        assert!(words.contains("an annotation has the posture custom:ok"), "{words}");
+
+        let nodes = [
+            node("own", 1, r#""tags": ["tag:web", "tag:db"]"#),
+            node("good", 2, r#""tags": ["tag:web"]"#),
+            node("bad", 3, r#""tags": ["tag:db"]"#),
+            posture.replace("100.64.0.1", "100.64.0.4"),
+        ];
+        let text = format!(
+            r#"{{"nodes": [{}], "users": [{{"login": "m@x", "roles": ["admin"]}}],
+                "annotations": [{{"key": "{key}", "posture": {{"custom:ok": true}}}}]}}"#,
+            nodes.join(", ")
+        );
+        let (policy, inventory) = both(&text);
+        let (text, names) = within(&policy, &inventory, "own");
+        assert_eq!(names, ["bad", "n", "own"]);
+        let (policy, inventory) = both(&text);
+        assert!(beyond(&policy, &inventory).is_none());
+        let left: Vec<_> = inventory.nodes.iter().map(|node| (&*node.name, node.tags().len())).collect();
+        assert_eq!(left, [("own", 0), ("good", 1)]);
     }
 }

@@ -182,3 +182,30 @@ fn a_tag_that_the_policy_does_not_let_the_enroller_give_is_given_to_nobody() {
     assert!(followed.site.is_denied("client", 8080));
     assert_eq!(told(&followed), 1);
 }
+
+#[test]
+fn roles_are_not_the_enrollers_to_give_and_it_keeps_no_policy_from_taking_its_tags() {
+    let mut followed = Followed::new("fleet-veto", "");
+    let inventory = std::fs::read_to_string(followed.site.path("inventory.json")).unwrap();
+    let roles = r#"{"users": [{"login": "mallory@example.com", "roles": ["admin"]}], "#;
+    followed.fleet.put_inventory(&inventory.replacen('{', roles, 1));
+    followed.serve();
+    let status =
+        followed.site.wait_for("it is refused", |status| status["agent"]["fleet"]["refused"][0].is_object());
+    let why = status["agent"]["fleet"]["refused"][0]["why"].as_str().unwrap().to_owned();
+    assert!(
+        why.contains("mallory@example.com has the roles admin, which the enroller does not give"),
+        "{why}"
+    );
+    is_untouched(&followed);
+    // What it says of a client is nothing any more, and neither that nor what it says of this host keeps the policy away.
+    let owners = |tag: &str, owner: &str| format!("\"tag:{tag}\": [\"tag:{owner}\"]");
+    let taken = ["server", "client"].iter().fold(policy(&[WEB, OTHER]), |text, tag| {
+        text.replace(&owners(tag, "enroller"), &owners(tag, "boss"))
+    });
+    followed.fleet.put(&taken, &[ALICE, BOB]);
+    followed.serve();
+    let status = followed.takes("policy 2, inventory 1");
+    assert!(status.to_string().contains("which are nobody's here: client, server"), "{status}");
+    assert!(!followed.site.connects("client", 8080) && !followed.site.connects("client", 8081));
+}

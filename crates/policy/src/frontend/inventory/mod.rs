@@ -119,6 +119,11 @@ impl Owner {
     }
 }
 
+/// An inventory's text.
+pub(crate) fn written(nodes: &[Node], users: Option<&[User]>, annotations: &[Annotation]) -> String {
+    import::text(nodes, users, annotations)
+}
+
 /// The role of a user of another tailnet, some device of whom is shared with this one.
 pub const SHARED: &str = "shared";
 
