@@ -110,6 +110,17 @@ impl Tree {
         Self(path.to_owned())
     }
 
+    /// Waits until nobody else changes what is published, and keeps others from it for as long as what it returns lives.
+    /// What a process that dies had so is free.
+    ///
+    /// # Errors
+    /// If there is no such directory.
+    pub fn alone(&self) -> Result<fs::File> {
+        let directory = fs::File::open(&self.0).map_err(Error::file(&self.0))?;
+        directory.lock().map_err(Error::file(&self.0))?;
+        Ok(directory)
+    }
+
     fn metadata(&self, repository: Repository) -> PathBuf {
         self.0.join(repository.name()).join("metadata")
     }

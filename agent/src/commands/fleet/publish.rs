@@ -40,6 +40,7 @@ pub struct Publish {
 impl Publish {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let tree = Tree::new(&self.directory);
+        let _alone = tree.alone().map_err(wrong)?;
         let mut key = Key::find(self.key.as_deref())?;
         let public = key.public();
         let how = Publication { share: self.share, fresh: self.fresh.cast_signed(), now: now() };

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Mutex;
 
 use bulkhead_channel::Offer;
 use bulkhead_fleet::{Publication, Repository, Tree};
@@ -29,14 +28,12 @@ pub(super) struct Signing {
     pub(super) online_key: PathBuf,
 }
 
-/// An inventory that is changed here alone.
+/// An inventory that the enroller and `remove` change, one at a time.
 pub(super) struct Roster {
     tree: Tree,
     signing: Signing,
     /// The policy's language.
     dialect: Dialect,
-    /// One change at a time.
-    busy: Mutex<()>,
 }
 
 type Told = Result<(), String>;
@@ -47,7 +44,7 @@ fn text(error: impl std::fmt::Display) -> String {
 
 impl Roster {
     pub(super) fn new(directory: &std::path::Path, signing: Signing, dialect: Dialect) -> Self {
-        Self { tree: Tree::new(directory), signing, dialect, busy: Mutex::new(()) }
+        Self { tree: Tree::new(directory), signing, dialect }
     }
 
     /// The inventory that is published; one without nodes if there is none.
@@ -109,7 +106,7 @@ impl Roster {
 
     /// Takes a node out. Whether it was there.
     pub(super) fn remove(&self, node: &str) -> Result<bool, String> {
-        let _turn = self.busy.lock().map_err(text)?;
+        let _alone = self.tree.alone().map_err(text)?;
         let mut inventory = self.read()?;
         let Some(nodes) = inventory["nodes"].as_array_mut() else { return Ok(false) };
         let before = nodes.len();
@@ -162,12 +159,12 @@ fn in_the_way(inventory: &Value, offer: &Offer) -> Told {
 
 impl bulkhead_channel::Roll for Roster {
     fn check(&self, offer: &Offer, wireguard: Option<&str>) -> Told {
-        let _turn = self.busy.lock().map_err(text)?;
+        let _alone = self.tree.alone().map_err(text)?;
         self.with(offer, wireguard)?.map_or(Ok(()), |inventory| self.taken(&inventory).map(drop))
     }
 
     fn add(&self, offer: &Offer, wireguard: Option<&str>) -> Told {
-        let _turn = self.busy.lock().map_err(text)?;
+        let _alone = self.tree.alone().map_err(text)?;
         self.with(offer, wireguard)?.map_or(Ok(()), |inventory| self.publish(&inventory))
     }
 }
@@ -204,9 +201,12 @@ mod tests {
         assert!(in_the_way(&inventory, &offer("a", "fd00:0::1", "tag:x")).is_ok());
     }
 
+    fn seeded(seed: u8) -> SecretKey {
+        SecretKey::from_seed(&[seed; 32])
+    }
+
     /// A fleet directory with a policy and an inventory in force, signed by keys of the test's own.
-    fn publish(tree: &Tree, bundles: [(Repository, &str); 2]) {
-        let key = |seed: u8| SecretKey::from_seed(&[seed; 32]);
+    fn publish(tree: &Tree, bundles: [(Repository, &str); 2], key: &dyn Fn(u8) -> SecretKey) {
         let holder = |name: &str, seed| Holder::new(name, key(seed).public()).unwrap();
         let keyholders = Keyholders {
             people: vec![holder("alice", 1), holder("bob", 2), holder("carol", 3)],
@@ -247,7 +247,7 @@ mod tests {
             { "name": "a", "key": used, "addresses": ["100.64.0.1"], "tags": ["tag:web"] },
         ] });
         let bundles = [(Repository::Policy, policy), (Repository::Inventory, &*inventory.to_string())];
-        publish(&Tree::new(directory.path()), bundles);
+        publish(&Tree::new(directory.path()), bundles, &seeded);
         let signing = Signing { key: "no-key".into(), online_key: "no-key".into() };
         let roster = Roster::new(directory.path(), signing, Dialect::Bulkhead);
         let offer = |node: &str, address: &str, tag: &str| Offer {
@@ -269,5 +269,54 @@ mod tests {
             assert!(!refused.contains("no-key"), "{refused}");
             assert_eq!(roster.add(&offer, key), Err(refused));
         }
+    }
+    #[test]
+    fn enrolments_and_removals_at_the_same_time_lose_nothing() {
+        let (directory, keys) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = |name: &str| keys.path().join(name);
+        for name in ["enroller", "online"] {
+            let mut keygen = std::process::Command::new("ssh-keygen");
+            keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(file(name));
+            assert!(keygen.status().unwrap().success());
+        }
+        let key = |seed: u8| match seed {
+            4 => SecretKey::parse(&std::fs::read_to_string(file("enroller")).unwrap()).unwrap(),
+            5 => SecretKey::parse(&std::fs::read_to_string(file("online")).unwrap()).unwrap(),
+            seed => seeded(seed),
+        };
+        let policy = r#"{"tagOwners": {"tag:enroller": [], "tag:web": ["tag:enroller"]},
+            "acls": [{"action": "accept", "src": ["tag:web"], "dst": ["tag:web:443"]}]}"#;
+        let old: Vec<_> = (1..7)
+            .map(|number| json!({ "name": format!("old-{number}"), "addresses": [format!("100.64.1.{number}")], "tags": [] }))
+            .collect();
+        let inventory = json!({ "nodes": old }).to_string();
+        let tree = Tree::new(directory.path());
+        publish(&tree, [(Repository::Policy, policy), (Repository::Inventory, &inventory)], &key);
+        let roster = || {
+            let signing = Signing { key: file("enroller"), online_key: file("online") };
+            Roster::new(directory.path(), signing, Dialect::Bulkhead)
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                (1..7).for_each(|number| assert!(roster().remove(&format!("old-{number}")).unwrap()));
+            });
+            scope.spawn(|| {
+                for number in 1..7 {
+                    let offer = Offer {
+                        node: format!("new-{number}"),
+                        addresses: vec![format!("100.64.2.{number}")],
+                        tags: vec!["tag:web".to_owned()],
+                    };
+                    assert_eq!(roster().add(&offer, None), Ok(()));
+                }
+            });
+        });
+        let (version, text) = tree.bundle(Repository::Inventory).unwrap().unwrap();
+        let listed: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let mut names: Vec<&str> =
+            listed["nodes"].as_array().unwrap().iter().map(|node| node["name"].as_str().unwrap()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["new-1", "new-2", "new-3", "new-4", "new-5", "new-6"]);
+        assert_eq!(version, 13);
     }
 }

@@ -169,6 +169,7 @@ impl Rollout {
     /// Publishes for a share of the hosts, and pushes; the policy's version. With `only` no other version than that.
     fn publish(&self, share: u8, only: Option<u64>) -> anyhow::Result<u64> {
         let tree = Tree::new(&self.directory);
+        let _alone = tree.alone().map_err(wrong)?;
         let mut key = Key::find(self.key.as_deref())?;
         let public = key.public();
         let how = Publication { share: Some(share), fresh: self.fresh.cast_signed(), now: now() };
