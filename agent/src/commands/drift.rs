@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use bulkhead_api::text::plain;
+use bulkhead_api::text::{first_of, plain};
 use bulkhead_history::answer::drift::{Named, Report};
 use bulkhead_history::answer::{narrower, times};
 use bulkhead_policy::check::{Loaded, Scope};
@@ -146,9 +146,5 @@ fn tell_record(rule: &Named) {
 
 /// The first of a list.
 fn some(words: &[String]) -> String {
-    const SHOWN: usize = 8;
-    let shown: Vec<String> = words.iter().take(SHOWN).map(|word| plain(word).to_string()).collect();
-    let more = words.len().saturating_sub(SHOWN);
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    if shown.is_empty() { "none".to_owned() } else { format!("{}{more}", shown.join(", ")) }
+    if words.is_empty() { "none".to_owned() } else { first_of(words) }
 }

@@ -27,9 +27,43 @@ pub fn is_plain(text: &str) -> bool {
     !text.chars().any(|letter| letter.is_control() || turns(letter))
 }
 
+/// 1,234,567.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut words = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at != 0 && (digits.len() - at).is_multiple_of(3) {
+            words.push(',');
+        }
+        words.push(digit);
+    }
+    words
+}
+
+/// The first of a list, as a terminal shows them, and how many more there are.
+#[must_use]
+pub fn first_of(words: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<_> = words.iter().take(SHOWN).map(|word| plain(word)).collect();
+    let more = words.len().saturating_sub(SHOWN);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", shown.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{is_plain, plain};
+    use super::{first_of, grouped, is_plain, plain};
+
+    #[test]
+    fn numbers_and_lists_are_short_enough_to_read() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        let words = |count: u8| (0..count).map(|word| word.to_string()).collect::<Vec<_>>();
+        assert_eq!(first_of(&words(0)), "");
+        assert_eq!(first_of(&words(8)), "0, 1, 2, 3, 4, 5, 6, 7");
+        assert_eq!(first_of(&words(10)), "0, 1, 2, 3, 4, 5, 6, 7 and 2 more");
+        assert_eq!(first_of(&["a\nb".to_owned()]), "a\\nb");
+    }
 
     #[test]
     fn a_terminal_shows_it_as_it_is() {

@@ -6,7 +6,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use sha2::{Digest as _, Sha256};
+pub use bulkhead_fleet::digest;
 use zstd::zstd_safe::{CParameter, DParameter};
 
 use crate::error::{Error, Result};
@@ -22,12 +22,6 @@ const LEAST_WINDOW: u32 = 20;
 
 /// No file is longer, in bytes.
 pub const LONGEST: u64 = 60 << 20;
-
-/// Hexadecimal SHA-256 of a file.
-#[must_use]
-pub fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// A window that both files fit into.
 fn window(length: usize) -> u32 {

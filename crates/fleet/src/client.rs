@@ -10,6 +10,7 @@ use tough::schema::{Signed, Targets};
 use url::Url;
 
 use crate::error::{Cause, Error, Result};
+use crate::keys::hex;
 use crate::origin::Origin;
 use crate::repository::Repository;
 use crate::roles::signers;
@@ -76,7 +77,7 @@ impl Checked {
 /// SHA-256, hexadecimal.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }
 
 /// The client of one repository.
@@ -209,7 +210,7 @@ impl Client {
             repository: self.repository,
             root: loaded.root().signed.version.get(),
             version,
-            digest: target.hashes.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+            digest: hex(&target.hashes.sha256),
             length: target.length,
             signers: signers(&loaded.root().signed, targets),
             expires: expires.iter().map(|time| time.as_second()).min().unwrap_or_default(),

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use bulkhead_fleet::{Publication, Repository, digest};
 use bulkhead_grants::SecretKey;
-use common::forged::forced;
+use common::forged::{canonical, forced, hex};
 use common::*;
 use serde_json::{Value, json};
 
@@ -73,17 +73,9 @@ fn an_inventory_that_nobody_signed_is_not_read() {
     };
     refused();
     // Nor one that only who freshens has signed, and that all but the targets' own signature is good for.
-    let canonical = |value: &Value| {
-        let mut bytes = Vec::new();
-        let mut to =
-            serde_json::Serializer::with_formatter(&mut bytes, olpc_cjson::CanonicalFormatter::new());
-        serde::Serialize::serialize(value, &mut to).unwrap();
-        bytes
-    };
     let resign = |value: &mut Value| {
         let signature = online.sign_bytes(&canonical(&value["signed"]));
-        let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
-        value["signatures"][0]["sig"] = json!(hex);
+        value["signatures"][0]["sig"] = json!(hex(&signature));
     };
     let snapshot = edit(&at("1.snapshot.json"), resign);
     edit(&at("timestamp.json"), |timestamp| {

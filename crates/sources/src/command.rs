@@ -1,12 +1,11 @@
 //! A command that prints an inventory.
 
 use std::io::Read as _;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use bulkhead_host::program::{kill, program};
 
 use crate::{LONGEST, SourceError, down};
 
@@ -18,16 +17,11 @@ const COMPLAINT: u64 = 512;
 
 /// What a command prints. One that takes too long is killed, with whatever it has started in its process group.
 pub(crate) fn run(command: &[String], patience: Duration) -> Result<String, SourceError> {
-    let Some((program, arguments)) = command.split_first() else { return Err(down(&"no command")) };
-    let named = |error: &dyn std::fmt::Display| down(&format!("{program}: {error}"));
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .stdin(Stdio::null())
+    let Some((name, arguments)) = command.split_first() else { return Err(down(&"no command")) };
+    let named = |error: &dyn std::fmt::Display| down(&format!("{name}: {error}"));
+    let mut child = program(name, arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
         .spawn()
         .map_err(|error| named(&error))?;
     let printed = reading(child.stdout.take(), LONGEST + 1);
@@ -42,9 +36,9 @@ pub(crate) fn run(command: &[String], patience: Duration) -> Result<String, Sour
         return Err(named(&format!("{status}: {complaint}")));
     }
     if printed.len() as u64 > LONGEST {
-        return Err(SourceError::Nonsense(format!("{program} prints more than {LONGEST} bytes")));
+        return Err(SourceError::Nonsense(format!("{name} prints more than {LONGEST} bytes")));
     }
-    String::from_utf8(printed).map_err(|_| SourceError::Nonsense(format!("{program} prints what is no text")))
+    String::from_utf8(printed).map_err(|_| SourceError::Nonsense(format!("{name} prints what is no text")))
 }
 
 /// What comes out of a pipe, read by a thread of its own.
@@ -80,14 +74,8 @@ fn wait(
             std::thread::sleep(LOOK);
         }
     }
-    kill(child);
-    child.wait()?;
+    kill(child)?;
     Ok(None)
-}
-
-fn kill(child: &mut Child) {
-    // It may just have ended.
-    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bulkhead_api::text::plain;
+use bulkhead_api::text::first_of;
 use bulkhead_channel::{Role, push};
 use bulkhead_collect::{Fleet, Limits, State, read};
 use bulkhead_fleet::{Publication, Repository, Tree, slot};
@@ -146,7 +146,7 @@ impl Rollout {
                 self.publish(0, Some(version))?;
                 say(&format!(
                     "stopped, and for no other host: {} went back from version {version}",
-                    list(names)
+                    first_of(names)
                 ));
                 (false, &names[..])
             }
@@ -154,7 +154,7 @@ impl Rollout {
                 say(&format!(
                     "not done within {} s: {} did not take version {version}, or say nothing any more",
                     self.within,
-                    list(names)
+                    first_of(names)
                 ));
                 (false, &names[..])
             }
@@ -234,15 +234,6 @@ impl Rollout {
             std::thread::sleep(LOOK);
         }
     }
-}
-
-/// The first names.
-fn list(names: &[String]) -> String {
-    const MOST: usize = 8;
-    let shown: Vec<_> = names.iter().take(MOST).map(|name| plain(name).into_owned()).collect();
-    let more = names.len().saturating_sub(MOST);
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    format!("{}{more}", shown.join(", "))
 }
 
 #[cfg(test)]

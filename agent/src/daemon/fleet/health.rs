@@ -1,12 +1,11 @@
 //! The host's own check of a bundle that was just enforced: files of the fleet still come, and a program says so, if
 //! agent.toml names one.
 
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use bulkhead_fleet::{LONGEST, Origin};
-use rustix::process::{Pid, Signal, kill_process_group};
+use bulkhead_host::program::{kill, program};
 
 /// Between two tries.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -47,10 +46,13 @@ pub(super) async fn check(command: &[String], origin: &dyn Origin, deadline: Ins
 
 /// The program first: what it finds counts, whether files come or not.
 async fn once(command: &[String], origin: &dyn Origin, deadline: Instant) -> Option<Problem> {
-    if let Some((program, arguments)) = command.split_first()
-        && let Some(why) = run(program, arguments, deadline)
-    {
-        return Some(Problem::Host(why));
+    if let Some((name, arguments)) = command.split_first() {
+        let (name, arguments) = (name.clone(), arguments.to_vec());
+        // The connection to the origin lives on this thread, and goes on meanwhile.
+        let ran = tokio::task::spawn_blocking(move || run(&name, &arguments, deadline)).await;
+        if let Some(why) = ran.unwrap_or_else(|error| Some(error.to_string())) {
+            return Some(Problem::Host(why));
+        }
     }
     comes(origin, deadline).await.map(Problem::Carrier)
 }
@@ -67,34 +69,22 @@ async fn comes(origin: &dyn Origin, deadline: Instant) -> Option<String> {
 }
 
 /// Runs a program. One that takes too long is killed, with whatever it has started in its process group.
-fn run(program: &str, arguments: &[String], deadline: Instant) -> Option<String> {
-    let child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn();
+fn run(name: &str, arguments: &[String], deadline: Instant) -> Option<String> {
+    let child = program(name, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut child = match child {
         Ok(child) => child,
-        Err(error) => return Some(format!("{program}: {error}")),
+        Err(error) => return Some(format!("{name}: {error}")),
     };
     loop {
         match child.try_wait() {
             Ok(Some(status)) if status.success() => return None,
-            Ok(Some(status)) => return Some(format!("{program}: {status}")),
+            Ok(Some(status)) => return Some(format!("{name}: {status}")),
             Ok(None) if Instant::now() < deadline => std::thread::sleep(LOOK),
             Ok(None) => {
-                if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-                    // It may just have ended.
-                    let _ = kill_process_group(pid, Signal::KILL);
-                }
-                let _ = child.wait();
-                return Some(format!("{program} has not ended in time, and was killed"));
+                let _ = kill(&mut child);
+                return Some(format!("{name} has not ended in time, and was killed"));
             }
-            Err(error) => return Some(format!("{program}: {error}")),
+            Err(error) => return Some(format!("{name}: {error}")),
         }
     }
 }

@@ -1,8 +1,6 @@
 //! The fleet as one page: no script, nothing from elsewhere, and every text of hosts escaped.
 
-use std::borrow::Cow;
-
-use bulkhead_api::text::plain;
+use bulkhead_api::text::{grouped, plain as text};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::report::Review;
@@ -201,24 +199,6 @@ fn nodes(fleet: &Fleet) -> Markup {
         }
         @if fleet.nodes.len() > MOST_NODES { p { "and more; " code { "bulkhead fleet status" } " lists all" } }
     }
-}
-
-/// A text of a host, with what would not be shown as it is written out. HTML's own signs the templates escape.
-fn text(text: &str) -> Cow<'_, str> {
-    plain(text)
-}
-
-/// 1,234,567.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut words = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at != 0 && (digits.len() - at).is_multiple_of(3) {
-            words.push(',');
-        }
-        words.push(digit);
-    }
-    words
 }
 
 /// A time to the second, UTC.

@@ -7,6 +7,19 @@ use serde_json::{Value, json};
 
 use super::{ALICE, BOB, CAROL, Files, Fleet, ONLINE, key, sign};
 
+/// What is signed of a value.
+pub fn canonical(value: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut to = serde_json::Serializer::with_formatter(&mut bytes, olpc_cjson::CanonicalFormatter::new());
+    serde::Serialize::serialize(value, &mut to).unwrap();
+    bytes
+}
+
+/// A signature as metadata has it.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Files as a publisher with others' words would have them: what is signed with too few keys is published all the same,
 /// by whoever freshens.
 pub fn forced(fleet: &Fleet, policy: &str, by: &[u8], change: impl Fn(&mut Value)) -> Files {
@@ -15,19 +28,11 @@ pub fn forced(fleet: &Fleet, policy: &str, by: &[u8], change: impl Fn(&mut Value
     let files = fleet.files();
     let get = |name: &str| -> Value { serde_json::from_slice(&files[name]).unwrap() };
     let online = key(ONLINE);
-    let canonical = |value: &Value| {
-        let mut bytes = Vec::new();
-        let mut to =
-            serde_json::Serializer::with_formatter(&mut bytes, olpc_cjson::CanonicalFormatter::new());
-        serde::Serialize::serialize(value, &mut to).unwrap();
-        bytes
-    };
     let root: Value = serde_json::from_slice(&fleet.first_root()).unwrap();
     let id = |name: &str| {
         let keys = root["signed"]["keys"].as_object().unwrap();
         keys.iter().find(|(_, key)| key["x-bulkhead-name"] == name).unwrap().0.clone()
     };
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let names = [("alice", ALICE), ("bob", BOB), ("carol", CAROL)];
     let message = draft.message().unwrap();
     let signatures: Vec<Value> = by

@@ -1,29 +1,10 @@
 //! Numbers, times and texts as people read them.
 
-use std::borrow::Cow;
-
 use bulkhead_api::event::Timestamp;
-use bulkhead_api::text::plain;
+pub(super) use bulkhead_api::text::grouped;
+// What would not be shown as it is is written out; HTML's own signs the templates escape.
+pub(super) use bulkhead_api::text::plain as text;
 use maud::{Markup, html};
-
-/// A text from a file, a node or the network, with what would not be shown as it is written out. HTML's own signs the
-/// templates escape.
-pub(super) fn text(text: &str) -> Cow<'_, str> {
-    plain(text)
-}
-
-/// 1,234,567.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut words = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at != 0 && (digits.len() - at).is_multiple_of(3) {
-            words.push(',');
-        }
-        words.push(digit);
-    }
-    words
-}
 
 /// `1 rule`, `2,000 rules`.
 pub(super) fn times(count: u64, what: &str) -> String {
