@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::process::run_within;
-use crate::{cargo, setup};
+use crate::{cargo, demo, setup};
 
 /// Bound on compiling, on the slowest machine the project knows (two cores).
 const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -13,13 +13,16 @@ const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Bound on one proof.
 const RUN_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 
+/// Hosts of a fleet that are measured, unless the environment has another number.
+const HOSTS: u8 = 50;
+
 /// Arguments of `soak`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// What to run; all, one after the other, if none is named. Sizes are in the environment:
     /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_MEDDLINGS, BULKHEAD_CONVERSATIONS, BULKHEAD_FLOWS,
     /// BULKHEAD_PACKETS, BULKHEAD_FEED, BULKHEAD_BITS, BULKHEAD_DENIED, BULKHEAD_ATTEST, BULKHEAD_BYPASSES,
-    /// BULKHEAD_AGENTS, BULKHEAD_PLAIN_AGENTS, BULKHEAD_NODES, BULKHEAD_SENDERS;
+    /// BULKHEAD_AGENTS, BULKHEAD_PLAIN_AGENTS, BULKHEAD_NODES, BULKHEAD_SENDERS, BULKHEAD_HOSTS;
     /// BULKHEAD_SEED repeats a failure.
     proofs: Vec<Proof>,
 }
@@ -49,10 +52,12 @@ enum Proof {
     Workloads,
     /// 1,000 hosts with TLS and 5,000 without on three NATS servers; 100,000 nodes; evidence of 500.
     Broker,
+    /// 50 hosts of a fleet with an agent each: from `publish` to the first packet that each drops.
+    Latency,
 }
 
 impl Proof {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Swaps,
         Self::Kills,
         Self::Meddlings,
@@ -64,11 +69,13 @@ impl Proof {
         Self::Flood,
         Self::Workloads,
         Self::Broker,
+        Self::Latency,
     ];
 
-    /// The test binary, and the filter of its tests.
-    fn test(self) -> (&'static str, &'static str) {
-        match self {
+    /// The test binary, and the filter of its tests; none for what is no test.
+    fn test(self) -> Option<(&'static str, &'static str)> {
+        Some(match self {
+            Self::Latency => return None,
             Self::Swaps => ("lifecycle", "endurance::swaps"),
             Self::Kills => ("lifecycle", "endurance::kills"),
             Self::Meddlings => ("lifecycle", "endurance::meddling"),
@@ -80,7 +87,7 @@ impl Proof {
             Self::Workloads => ("lifecycle", "workloads::random"),
             Self::Broker => ("broker", ""),
             Self::Differential => ("differential", "the_kernel_decides_as_the_engine_does"),
-        }
+        })
     }
 
     /// The package of the test binary.
@@ -113,6 +120,7 @@ impl Proof {
                 ("BULKHEAD_SENDERS", "500"),
             ],
             Self::Differential => &[("BULKHEAD_PACKETS", "10000000")],
+            Self::Latency => &[],
         }
     }
 }
@@ -125,7 +133,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     run_within(BUILD_LIMIT, cargo::command().args(["build", "--release", "--package", "bulkhead"]))?;
     let proofs = if arguments.proofs.is_empty() { &Proof::ALL[..] } else { &arguments.proofs };
     for proof in proofs {
-        let (test, filter) = proof.test();
+        let Some((test, filter)) = proof.test() else {
+            let hosts = std::env::var("BULKHEAD_HOSTS").map_or(Ok(HOSTS), |hosts| hosts.parse())?;
+            demo::latency(&cargo::workspace().join("target/release/bulkhead"), hosts)
+                .with_context(|| format!("{proof:?} is not proven"))?;
+            continue;
+        };
         let command = || {
             let mut command = cargo::command();
             command.args(["test", "--release", "--package", proof.package(), "--test", test]);

@@ -179,6 +179,18 @@ impl LoadedTables for KernelTables {
     fn set_leaf(&mut self, address: IpAddr, leaf: Leaf) -> Result<(), QuarantineError> {
         self.addresses.set_leaf(address, leaf)
     }
+    fn cell(&self, index: u32) -> Result<u32, QuarantineError> {
+        self.addresses.cell(index)
+    }
+    fn set_cell(&mut self, index: u32, word: u32) -> Result<(), QuarantineError> {
+        self.addresses.set_cell(index, word)
+    }
+    fn port_class(&self, point: u32) -> Result<u16, QuarantineError> {
+        self.addresses.port_class(point)
+    }
+    fn set_port_class(&mut self, point: u32, class: u16) -> Result<(), QuarantineError> {
+        self.addresses.set_port_class(point, class)
+    }
     fn set_workload(&mut self, class: u32, workload: Workload) -> Result<(), QuarantineError> {
         self.addresses.set_workload(class, workload)
     }

@@ -67,7 +67,7 @@ pub use orphaned_events::{OrphanedEvents, Unreadable};
 pub use pins::{CHAIN_MAPS, Pins, STAGED_MAPS, STATE_MAPS, TABLE_MAPS};
 pub use plane::{Dataplane, DeviceTable, HookLinks, LoadedTables, Seeded, StateMigration};
 pub use probe::is_realtime;
-pub use quarantine::{AddressTables, QuarantineError, quarantine_tables, replace_leaves};
+pub use quarantine::{ADMITS_NOTHING, AddressTables, QuarantineError, quarantine_tables, replace_leaves};
 pub use read_back::{HeldProgram, Inside, Stranger, held_programs, held_settings, held_tables};
 pub use running::running;
 pub use seed::{Connection, FORWARDED_GRACE, connections, flow_clock, seed};

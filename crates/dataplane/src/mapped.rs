@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use aya::maps::MapData;
 use memmap2::{MmapMut, MmapOptions};
@@ -64,6 +64,14 @@ impl Mapped {
         assert!((index + 1) * 4 <= self.0.len(), "word {index} of a map of {} bytes", self.0.len());
         // SAFETY: within the mapping, which starts at a page.
         unsafe { AtomicU32::from_ptr(self.0.as_mut_ptr().cast::<u32>().add(index)) }
+            .store(value, Ordering::Release);
+    }
+
+    /// Writes half-word `index`.
+    pub(super) fn store_u16(&mut self, index: usize, value: u16) {
+        assert!((index + 1) * 2 <= self.0.len(), "half-word {index} of a map of {} bytes", self.0.len());
+        // SAFETY: as above.
+        unsafe { AtomicU16::from_ptr(self.0.as_mut_ptr().cast::<u16>().add(index)) }
             .store(value, Ordering::Release);
     }
 

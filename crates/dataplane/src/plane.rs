@@ -286,6 +286,30 @@ pub trait LoadedTables: Send {
     /// [`QuarantineError::Full`] if only the next generation can have it.
     fn set_leaf(&mut self, address: IpAddr, leaf: Leaf) -> Result<(), QuarantineError>;
 
+    /// What a cell does: its action and flags, as one word.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Broken`] if there is no such cell.
+    fn cell(&self, index: u32) -> Result<u32, QuarantineError>;
+
+    /// Has a cell do something else from the next packet on.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Broken`] if there is no such cell.
+    fn set_cell(&mut self, index: u32, word: u32) -> Result<(), QuarantineError>;
+
+    /// The class of a point of the axis of ports.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Broken`] if there is no such point.
+    fn port_class(&self, point: u32) -> Result<u16, QuarantineError>;
+
+    /// Puts a point into another class from the next packet on.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Broken`] if there is no such point.
+    fn set_port_class(&mut self, point: u32, class: u16) -> Result<(), QuarantineError>;
+
     /// Says which cgroup a workload is, by a local class that its addresses have, from the next packet on.
     ///
     /// # Errors

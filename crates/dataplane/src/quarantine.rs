@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData, MapError};
-use bulkhead_abi::{Address, BLOCK_SLOTS, HostBucket, HostKey, Leaf, Workload};
+use bulkhead_abi::{Address, BLOCK_SLOTS, CELL_NONE, Cell, HostBucket, HostKey, Leaf, Workload};
 use bulkhead_engine::change::{Addresses, Unchanged, change};
 use bulkhead_engine::host_table::{self, Buckets, BucketsMut};
 use bulkhead_engine::memory::Tables;
@@ -103,7 +103,18 @@ pub struct AddressTables {
     hosts: RunningHosts,
     prefix6: LpmTrie<MapData, [u32; 4], u32>,
     workloads: Mapped,
+    cells: Mapped,
+    ports: Mapped,
 }
+
+/// What a cell does, as one word: its action and its flags.
+pub(super) const fn does(cell: &Cell) -> u32 {
+    u32::from_ne_bytes([cell.action, cell.flags, cell.reserved[0], cell.reserved[1]])
+}
+
+/// That of a cell that admits nothing.
+pub const ADMITS_NOTHING: u32 = does(&Cell::NONE);
+const _: () = assert!(ADMITS_NOTHING == CELL_NONE as u32 && offset_of!(Cell, action) % 4 == 0);
 
 impl AddressTables {
     /// Opens those of a generation.
@@ -127,7 +138,8 @@ impl AddressTables {
         let prefix6 = Map::LpmTrie(open("PREFIX6")?)
             .try_into()
             .map_err(KernelError::refused(format!("generation {generation}: map PREFIX6")))?;
-        Ok(Self { trie, hosts, prefix6, workloads: mapped("WORKLOADS")? })
+        let (workloads, cells, ports) = (mapped("WORKLOADS")?, mapped("CELLS")?, mapped("PORTS")?);
+        Ok(Self { trie, hosts, prefix6, workloads, cells, ports })
     }
 
     /// Cuts an address off from the next packet on, or takes that back.
@@ -153,6 +165,42 @@ impl AddressTables {
         self.workloads.store_u64(cgroup, Workload::NOBODY);
         self.workloads.store_u32(class * WORDS + offset_of!(Workload, level) / 4, workload.level);
         self.workloads.store_u64(cgroup, workload.cgroup);
+        Ok(())
+    }
+
+    /// What a cell does: its action and flags.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Broken`] if there is no such cell.
+    pub fn cell(&self, index: u32) -> Result<u32, QuarantineError> {
+        self.cells.value(index as usize).map(does).ok_or(QuarantineError::Broken)
+    }
+
+    /// Has a cell do something else from the next packet on. Its rule stays: whoever reads both reads them one by one.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Broken`] if there is no such cell.
+    pub fn set_cell(&mut self, index: u32, word: u32) -> Result<(), QuarantineError> {
+        self.cell(index)?;
+        self.cells.store_u32((index as usize * size_of::<Cell>() + offset_of!(Cell, action)) / 4, word);
+        Ok(())
+    }
+
+    /// The class of a point of the axis of ports.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Broken`] if there is no such point.
+    pub fn port_class(&self, point: u32) -> Result<u16, QuarantineError> {
+        self.ports.value(point as usize).copied().ok_or(QuarantineError::Broken)
+    }
+
+    /// Puts a point into another class from the next packet on.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Broken`] if there is no such point.
+    pub fn set_port_class(&mut self, point: u32, class: u16) -> Result<(), QuarantineError> {
+        self.port_class(point)?;
+        self.ports.store_u16(point as usize, class);
         Ok(())
     }
 

@@ -79,9 +79,21 @@ impl Agents {
 
     /// Starts all, each with words of its own.
     pub fn each(lab: &Lab, bulkhead: &Path, words: impl Fn(&Host) -> Result<Vec<String>>) -> Result<Agents> {
+        let all: Vec<String> = lab.hosts().iter().map(|host| host.name.clone()).collect();
+        Self::on(lab, bulkhead, &all, words)
+    }
+
+    /// Starts those of some hosts.
+    pub fn on(
+        lab: &Lab,
+        bulkhead: &Path,
+        names: &[String],
+        words: impl Fn(&Host) -> Result<Vec<String>>,
+    ) -> Result<Agents> {
         let mut agents = Agents { all: Vec::new(), seen: Arc::default() };
         let made: Vec<&str> = KEPT.into_iter().filter(|path| !Path::new(path).exists()).collect();
-        for host in lab.hosts() {
+        for name in names {
+            let host = lab.host(name)?;
             let instance = format!("{PREFIX}{}-{}", std::process::id(), host.name);
             let mut command = Command::new(bulkhead);
             command.args(["--instance", &instance]).args(words(host)?);
@@ -102,7 +114,8 @@ impl Agents {
     /// Returns when all enforce, and are watched if that is asked for.
     pub fn wait(&mut self, lab: &Lab, limit: Duration, is_watched: bool, stop: &Stop) -> Result<()> {
         let deadline = Instant::now() + limit;
-        for (agent, host) in self.all.iter_mut().zip(lab.hosts()) {
+        for agent in &mut self.all {
+            let host = lab.host(&agent.host)?;
             agent.wait(deadline, stop)?;
             if is_watched {
                 let log = lab.directory().join(format!("{}.watch.log", host.name));

@@ -175,6 +175,19 @@ fn write_inventory(lab: &Lab, shipped: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// `cargo xtask soak latency`: how soon hosts drop what a change of the fleet takes away.
+pub fn latency(bulkhead: &Path, hosts: u8) -> Result<()> {
+    let stop = Stop::new(slower(fleet::LATENCY_LIMIT))?;
+    let figures = fleet::measure(bulkhead, hosts, &stop)?;
+    for (what, fleet::Figures { half, p99, longest }) in &figures {
+        let [half, p99, longest] = [half, p99, longest].map(Duration::as_secs_f32);
+        println!("{what}: p50 {half:.2} s, p99 {p99:.2} s, max {longest:.2} s");
+    }
+    let late = figures.iter().filter(|(_, figures)| figures.p99 > slower(fleet::SOON));
+    ensure!(late.count() == 0, "hosts drop later than {} s after what admits it is gone", fleet::SOON.as_secs());
+    Ok(())
+}
+
 fn say(text: &str) {
     eprintln!("\n== {text}");
 }

@@ -11,7 +11,7 @@ use bulkhead_dataplane::{Attached, Dataplane, HookLinks as _, Pins};
 use crate::daemon::bindings::seen::Evidence;
 use crate::daemon::bindings::verdicts::Verdicts;
 use crate::daemon::bindings::{self, Bindings};
-use crate::daemon::enforcement::kept;
+use crate::daemon::enforcement::{kept, withdraw};
 use crate::daemon::events::Shared;
 use crate::daemon::fallback;
 use crate::daemon::log::{log_and_default, log_unsaved};
@@ -56,6 +56,17 @@ pub(in crate::daemon) fn refusal<D: Dataplane>(enforcer: &Enforcer<D>, refused: 
 /// caller holds `changing`. `after` makes the ledger of it from the one before, its number, and whether a generation is
 /// of the same files and mode.
 pub(in crate::daemon) fn change<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    disk: Disk,
+    inputs: Inputs,
+    staged: Option<u32>,
+    after: impl FnOnce(&Ledger, u32, &dyn Fn(u32) -> bool) -> anyhow::Result<Ledger>,
+) -> anyhow::Result<Applied> {
+    withdraw::ahead(enforcer, &inputs);
+    made(enforcer, disk, inputs, staged, after).inspect_err(|_| withdraw::back(enforcer))
+}
+
+fn made<D: Dataplane>(
     enforcer: &Enforcer<D>,
     disk: Disk,
     inputs: Inputs,

@@ -14,6 +14,7 @@ pub mod stage;
 pub mod start;
 pub mod takeover;
 pub mod timers;
+mod withdraw;
 
 pub use apply::{apply, confirm};
 pub use attach::attach;

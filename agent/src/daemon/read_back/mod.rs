@@ -210,7 +210,7 @@ fn compare(enforcer: &Enforcer) -> anyhow::Result<(u32, Comparison)> {
         let sets = Sets::compile(recorded(enforcer)?)?;
         // Nobody is cut off or released, and no clock followed, while the tables are read.
         let live = enforcer.live();
-        if live.built.number != sets.number || live.mixed {
+        if live.built.number != sets.number || live.mixed || live.built.is_withdrawn() {
             drop(live);
             std::thread::sleep(SETTLE);
             continue;

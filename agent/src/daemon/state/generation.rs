@@ -12,7 +12,7 @@ use bulkhead_dataplane::{
 };
 use bulkhead_events::Enricher;
 use bulkhead_host::spare;
-use bulkhead_policy::compile::{Program, Workloads};
+use bulkhead_policy::compile::{Basis, Program, Withdrawn, Workloads};
 use bulkhead_policy::inventory::Inventory;
 
 use crate::config::{Managed, Mode, Role};
@@ -125,7 +125,9 @@ impl<D: Dataplane> LoadedGeneration<D> {
         let mut staged: BTreeMap<Role, (u32, Program)> = staged
             .into_iter()
             .flat_map(|(number, inputs)| {
-                programs(inputs.program, inputs.others).map(move |(role, program)| (role, (number, program)))
+                let others = inputs.others.into_iter().map(|other| (other.role, other.program));
+                let all = std::iter::once((Role::Overlay, inputs.program)).chain(others);
+                all.map(move |(role, program)| (role, (number, program)))
             })
             .collect();
         let clock = BootClock::now();
@@ -142,11 +144,16 @@ impl<D: Dataplane> LoadedGeneration<D> {
         let venues = venues::of(&inputs.ruleset);
         let workloads = inputs.program.workloads.clone();
         let watched = Watched::of(&inputs, &setup.options.node);
+        let overlay = OfRole { role: Role::Overlay, ruleset: inputs.ruleset, program: inputs.program, inventory: None };
         let mut roles = Vec::new();
-        for (role, program) in programs(inputs.program, inputs.others) {
+        // Cells number the rules of all sets of tables through.
+        let mut first = 0;
+        for OfRole { role, ruleset, program, .. } in std::iter::once(overlay).chain(inputs.others) {
+            let basis = Basis::new(ruleset, &program, first);
+            first += program.rules.len() as u32;
             let members: Vec<_> = there.extract_if(.., |member| member.managed.role == role).collect();
             if !members.is_empty() {
-                roles.push(RoleTables::new(&context, role, program, staged.remove(&role), members)?);
+                roles.push(RoleTables::new(&context, role, (program, basis), staged.remove(&role), members)?);
             }
         }
         if let Some(left) = there.first() {
@@ -310,6 +317,35 @@ impl<D: Dataplane> LoadedGeneration<D> {
         overlay.map(|role| role.set_unbound(wanted)).unwrap_or_default()
     }
 
+    /// What the tables of each role were compiled from.
+    pub fn bases(&self) -> Vec<(Role, Arc<Basis>)> {
+        self.roles.iter().map(|role| (role.role, role.basis.clone())).collect()
+    }
+
+    /// Ends at once what a change takes away, before the tables are there that do not have it.
+    ///
+    /// # Errors
+    /// If the kernel refuses; what was taken away until then stays so.
+    pub fn withdraw(&mut self, withdrawn: &[(Role, Withdrawn)]) -> Result<(), QuarantineError> {
+        withdrawn.iter().try_for_each(|(role, withdrawn)| {
+            let tables = self.roles.iter_mut().find(|tables| tables.role == *role);
+            tables.map_or(Ok(()), |tables| tables.withdraw(withdrawn))
+        })
+    }
+
+    /// Gives that back: the change is not made.
+    ///
+    /// # Errors
+    /// If the kernel refuses; the next call tries again.
+    pub fn give_back(&mut self) -> Result<(), QuarantineError> {
+        self.roles.iter_mut().try_for_each(RoleTables::give_back)
+    }
+
+    /// Whether something is taken away.
+    pub fn is_withdrawn(&self) -> bool {
+        self.roles.iter().any(RoleTables::is_withdrawn)
+    }
+
     /// Says which cgroups workloads are, from the next packet on.
     ///
     /// # Errors
@@ -367,12 +403,6 @@ impl<D: Dataplane> LoadedGeneration<D> {
         let (fingerprints, rules) = (&self.fingerprints, self.names.rules());
         folded.read(&self.plane, pins, self.number, fingerprints, rules, &self.watched.tls)
     }
-}
-
-/// The tables of each role.
-fn programs(overlay: Program, others: Vec<OfRole>) -> impl Iterator<Item = (Role, Program)> {
-    std::iter::once((Role::Overlay, overlay))
-        .chain(others.into_iter().map(|other| (other.role, other.program)))
 }
 
 /// Sums up what came of giving addresses to tables that run: true if some need another generation.

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bulkhead_abi::{Leaf, Workload};
 use bulkhead_dataplane::{
-    Dataplane, LoadedTables as _, Pins, QuarantineError, Specification, Staged, quarantine_tables,
+    ADMITS_NOTHING, Dataplane, LoadedTables as _, Pins, QuarantineError, Specification, Staged, quarantine_tables,
     replace_leaves,
 };
 use bulkhead_engine::memory::Tables;
-use bulkhead_policy::compile::{Program, Unbound, Workloads};
+use bulkhead_policy::compile::{Basis, Program, Unbound, Withdrawn, Workloads};
 
 use crate::config::{Mode, Role};
 use crate::daemon::clock::BootClock;
@@ -35,6 +36,18 @@ pub struct RoleTables<D: Dataplane> {
     unbound: Unbound,
     /// What the addresses that are not bound have while they are.
     bound_leaves: BTreeMap<IpAddr, Leaf>,
+    /// What they were compiled from.
+    pub basis: Arc<Basis>,
+    /// What was taken away of them ahead of a change, as it was before.
+    withdrawn: Before,
+}
+
+/// Addresses, points of the axis of ports and cells, as tables had them.
+#[derive(Default)]
+struct Before {
+    leaves: Vec<(IpAddr, Leaf)>,
+    ports: Vec<(u32, u16)>,
+    cells: Vec<(u32, u32)>,
 }
 
 /// What the tables of all roles of a generation are built with.
@@ -54,7 +67,7 @@ impl<D: Dataplane> RoleTables<D> {
     pub fn new(
         context: &BuildContext<D>,
         role: Role,
-        program: Program,
+        (program, basis): (Program, Basis),
         staged: Option<(u32, Program)>,
         members: Vec<Member>,
     ) -> anyhow::Result<Self> {
@@ -106,7 +119,69 @@ impl<D: Dataplane> RoleTables<D> {
             assigned: context.assigned.clone(),
             unbound,
             bound_leaves,
+            basis: Arc::new(basis),
+            withdrawn: Before::default(),
         })
+    }
+
+    /// Ends at once what the tables to come do not admit.
+    ///
+    /// # Errors
+    /// If the kernel refuses; what was taken away until then stays so.
+    pub fn withdraw(&mut self, withdrawn: &Withdrawn) -> Result<(), QuarantineError> {
+        for address in &withdrawn.addresses {
+            let (leaf, nobody) = (self.tables.leaf(*address)?, self.unbound.leaf(*address));
+            if leaf.own() || self.bound_leaves.contains_key(address) {
+                continue;
+            }
+            match self.tables.set_leaf(*address, nobody) {
+                Ok(()) => self.withdrawn.leaves.push((*address, leaf)),
+                // The tables to come have room.
+                Err(QuarantineError::Full) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for point in withdrawn.ports.iter().flat_map(|(first, last)| *first..=*last) {
+            let before = self.tables.port_class(point)?;
+            self.tables.set_port_class(point, 0)?;
+            self.withdrawn.ports.push((point, before));
+        }
+        for cell in &withdrawn.cells {
+            let before = self.tables.cell(*cell)?;
+            self.tables.set_cell(*cell, ADMITS_NOTHING)?;
+            self.withdrawn.cells.push((*cell, before));
+        }
+        Ok(())
+    }
+
+    /// Gives back what was taken away: the tables go on.
+    ///
+    /// # Errors
+    /// If the kernel refuses; the next call tries again.
+    pub fn give_back(&mut self) -> Result<(), QuarantineError> {
+        while let Some((address, leaf)) = self.withdrawn.leaves.last().copied() {
+            match self.bound_leaves.get_mut(&address) {
+                // It has lost its key meanwhile.
+                Some(bound) => *bound = leaf,
+                None => self.tables.set_leaf(address, leaf)?,
+            }
+            self.withdrawn.leaves.pop();
+        }
+        while let Some((point, before)) = self.withdrawn.ports.last().copied() {
+            self.tables.set_port_class(point, before)?;
+            self.withdrawn.ports.pop();
+        }
+        while let Some((cell, before)) = self.withdrawn.cells.last().copied() {
+            self.tables.set_cell(cell, before)?;
+            self.withdrawn.cells.pop();
+        }
+        Ok(())
+    }
+
+    /// Whether something is taken away.
+    pub fn is_withdrawn(&self) -> bool {
+        let Before { leaves, ports, cells } = &self.withdrawn;
+        !(leaves.is_empty() && ports.is_empty() && cells.is_empty())
     }
 
     /// The addresses that are not bound in these tables.

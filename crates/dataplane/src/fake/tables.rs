@@ -10,6 +10,7 @@ use bulkhead_api::hook::{Attached, Hook};
 use bulkhead_engine::change::{change, leaf};
 
 use super::super::plane::{LoadedTables, Seeded};
+use super::super::quarantine::does;
 use super::super::{Interface, KernelError, Pins, QuarantineError, Specialisation};
 use super::handle::Fake;
 use super::links::FakeLinks;
@@ -130,6 +131,35 @@ impl LoadedTables for FakeTables {
         let mut machine = self.fake.machine();
         let tables = machine.tables.get_mut(&self.key).ok_or(QuarantineError::Broken)?;
         Ok(change(tables, address, |leaf| wanted.with_quarantine(leaf.quarantined()))?)
+    }
+
+    fn cell(&self, index: u32) -> Result<u32, QuarantineError> {
+        let machine = self.fake.machine();
+        machine.tables[&self.key].cells.get(index as usize).map(does).ok_or(QuarantineError::Broken)
+    }
+
+    fn set_cell(&mut self, index: u32, word: u32) -> Result<(), QuarantineError> {
+        self.fake.step("write a cell").map_err(KernelError::refused("writing a cell"))?;
+        let mut machine = self.fake.machine();
+        let tables = machine.tables.get_mut(&self.key).ok_or(QuarantineError::Broken)?;
+        let cell = tables.cells.get_mut(index as usize).ok_or(QuarantineError::Broken)?;
+        [cell.action, cell.flags, ..] = word.to_ne_bytes();
+        Ok(())
+    }
+
+    fn port_class(&self, point: u32) -> Result<u16, QuarantineError> {
+        let machine = self.fake.machine();
+        let ports = machine.tables[&self.key].ports.as_flattened();
+        ports.get(point as usize).copied().ok_or(QuarantineError::Broken)
+    }
+
+    fn set_port_class(&mut self, point: u32, class: u16) -> Result<(), QuarantineError> {
+        self.fake.step("write a port's class").map_err(KernelError::refused("writing a port's class"))?;
+        let mut machine = self.fake.machine();
+        let tables = machine.tables.get_mut(&self.key).ok_or(QuarantineError::Broken)?;
+        let ports = tables.ports.as_flattened_mut();
+        *ports.get_mut(point as usize).ok_or(QuarantineError::Broken)? = class;
+        Ok(())
     }
 
     fn set_workload(&mut self, class: u32, workload: Workload) -> Result<(), QuarantineError> {

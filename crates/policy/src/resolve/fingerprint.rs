@@ -26,7 +26,8 @@ pub fn fingerprints(ruleset: &Ruleset, rules: &[usize], of: &str) -> Vec<String>
     rules.iter().map(|rule| by_rule[rule].clone()).collect()
 }
 
-fn text(ruleset: &Ruleset, rule: usize) -> String {
+/// Action, sources, destinations and services of a rule, as written after expansion.
+pub(crate) fn text(ruleset: &Ruleset, rule: usize) -> String {
     let Rule { action, blocks, expires, .. } = &ruleset.rules[rule];
     let mut text = format!("{} {expires:?}", if *action == Action::Accept { "accept" } else { "deny" });
     for block in blocks {

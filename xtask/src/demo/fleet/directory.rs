@@ -105,6 +105,13 @@ impl Directory {
         Ok(())
     }
 
+    /// Has the enroller sign an inventory.
+    pub(super) fn sign_inventory(&self, inventory: &str) -> Result<()> {
+        self.write("inventory.json", inventory)?;
+        self.run(&["sign", self.path(), "--inventory", "inventory.json", "--key", "enroller", "--yes"])?;
+        Ok(())
+    }
+
     /// Has two people sign the first policy and roots, and the enroller the first inventory.
     pub(super) fn sign_first(&self, policy: &str, inventory: &str) -> Result<()> {
         self.write("policy.hujson", policy)?;

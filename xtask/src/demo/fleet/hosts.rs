@@ -99,10 +99,10 @@ pub(super) fn number(agents: &Agents, host: &str) -> Result<Option<u64>> {
 }
 
 /// How many hosts enforce a version of it.
-pub(super) fn count(agents: &Agents, version: u64) -> Result<usize> {
+pub(super) fn count(agents: &Agents, hosts: &[String], version: u64) -> Result<usize> {
     let mut count = 0;
-    for name in names() {
-        count += usize::from(number(agents, &name)? == Some(version));
+    for name in hosts {
+        count += usize::from(number(agents, name)? == Some(version));
     }
     Ok(count)
 }

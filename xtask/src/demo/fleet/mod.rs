@@ -6,6 +6,7 @@
 
 mod directory;
 mod hosts;
+mod latency;
 mod servers;
 
 use std::net::SocketAddr;
@@ -38,6 +39,8 @@ const EXPORTER: u16 = 9100;
 /// The host that is removed.
 const REMOVED: &str = "app-10";
 
+pub(super) use latency::{Figures, LIMIT as LATENCY_LIMIT, SOON, measure};
+
 /// Everything that makes hosts and removes them again.
 pub(super) fn show(bulkhead: &Path, stop: &Stop) -> Result<()> {
     agents::sweep();
@@ -68,7 +71,7 @@ pub(super) fn show(bulkhead: &Path, stop: &Stop) -> Result<()> {
         Ok(vec!["run".to_owned(), "--config".to_owned(), file])
     })?;
     agents.wait(&lab, slower(Duration::from_secs(60)), false, stop)?;
-    everywhere(&agents, 1, stop)?;
+    everywhere(&agents, &all(), 1, stop)?;
     ensure!(asks(&lab, "app-01", "db-01", EXPORTER)?, "what version 1 admits passes");
     say("all hosts enforce version 1 of the fleet's policy");
 
@@ -98,7 +101,7 @@ fn change(lab: &Lab, directory: &Directory, servers: &Servers, agents: &Agents, 
         ensure!(Instant::now() < until, "what version 2 does not admit passes still");
     }
     let first = begun.elapsed();
-    everywhere(agents, 2, stop)?;
+    everywhere(agents, &all(), 2, stop)?;
     ensure!(asks(lab, "app-01", "db-01", DATABASE)?, "what version 2 admits passes");
     say(&format!(
         "app-01 is dropped {:.2} s after `fleet push` began; all 20 hosts enforce version 2",
@@ -120,14 +123,14 @@ fn canary(lab: &Lab, directory: &Directory, servers: &Servers, agents: &Agents, 
         stop.check()?;
         ensure!(Instant::now() < until, "app-07 has not gone back");
     }
-    let bad = count(agents, 3)?;
+    let bad = count(agents, &all(), 3)?;
     say(&format!(
         "the applications' hosts went back by themselves and work; version 3 stays on {bad} databases"
     ));
     directory.sign_policy(&hosts::policy(&[DATABASE]))?;
     directory.run(&["publish", directory.path(), "--key", "online"])?;
     servers.push(directory)?;
-    everywhere(agents, 4, stop)?;
+    everywhere(agents, &all(), 4, stop)?;
     say("version 4 is what version 2 was, and on all hosts");
     Ok(())
 }
@@ -147,10 +150,15 @@ fn remove(lab: &Lab, directory: &Directory, servers: &Servers, stop: &Stop) -> R
     Ok(())
 }
 
-/// Waits until all hosts but the removed one enforce a version of the fleet's policy.
-fn everywhere(agents: &Agents, version: u64, stop: &Stop) -> Result<()> {
+/// The hosts of the demo.
+fn all() -> Vec<String> {
+    names().collect()
+}
+
+/// Waits until hosts enforce a version of the fleet's policy.
+fn everywhere(agents: &Agents, hosts: &[String], version: u64, stop: &Stop) -> Result<()> {
     let until = Instant::now() + slower(CHANGE);
-    while count(agents, version)? < names().count() {
+    while count(agents, hosts, version)? < hosts.len() {
         stop.check()?;
         ensure!(Instant::now() < until, "not all hosts enforce version {version}");
         std::thread::sleep(Duration::from_millis(100));

@@ -12,12 +12,14 @@ mod sizes;
 mod tables4;
 mod tables6;
 mod unbound;
+mod withdrawn;
 mod workloads;
 
 pub use added::{added, store};
 pub use error::CompileError;
 pub use sizes::sizes;
 pub use unbound::Unbound;
+pub use withdrawn::{Basis, Withdrawn};
 pub use workloads::{CompiledWorkload, Workloads};
 
 use std::collections::HashMap;
