@@ -8,7 +8,7 @@ use bulkhead_api::event::Action;
 use bulkhead_dataplane::Dataplane;
 
 use crate::daemon::clock::BootClock;
-use crate::daemon::enforcement::{rebuild, rollback};
+use crate::daemon::enforcement::{rebuild, rollback, withdraw};
 use crate::daemon::events::control::{self, Change};
 use crate::daemon::grants;
 use crate::daemon::quarantine::apply;
@@ -61,6 +61,7 @@ impl Timers {
         }
         check("returning to what was confirmed", unconfirmed(enforcer));
         check("completing an interrupted update", complete(enforcer));
+        check("giving back what a change that was not made has ended", withdraw::settle(enforcer));
         check("ending grants", grants::settle(enforcer));
         check("following the wall clock", follow_clock(enforcer));
         failed.difference(&self.told).for_each(|failure| tracing::error!("{failure}; trying again"));

@@ -1,7 +1,7 @@
 //! What a change takes away ends before the next generation is there: to load its programs takes the verifier longer
 //! than all else. Nobody who may speak afterwards is kept from it meanwhile.
 
-use bulkhead_dataplane::Dataplane;
+use bulkhead_dataplane::{Dataplane, QuarantineError};
 
 use crate::config::{Mode, Role};
 use crate::daemon::state::Enforcer;
@@ -29,16 +29,27 @@ pub fn ahead<D: Dataplane>(enforcer: &Enforcer<D>, next: &Inputs) {
     }
 }
 
-/// The change is not made: what it would have taken away is given back, unless some hooks run the next generation.
+/// The change is not made: what it would have taken away is given back, unless some hooks run the next generation. What
+/// cannot be given back is tried again by [`settle`].
 pub fn back<D: Dataplane>(enforcer: &Enforcer<D>) {
+    if let Err(error) = give_back(enforcer) {
+        tracing::error!("what a change that is not made has ended cannot be given back: {error}; trying again");
+    }
+}
+
+/// Gives back what could not be given back, unless a change is under way.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn settle<D: Dataplane>(enforcer: &Enforcer<D>) -> anyhow::Result<()> {
+    if !enforcer.live().built.is_withdrawn() {
+        return Ok(());
+    }
+    let Ok(_one) = enforcer.changing.try_lock() else { return Ok(()) };
+    Ok(give_back(enforcer)?)
+}
+
+fn give_back<D: Dataplane>(enforcer: &Enforcer<D>) -> Result<(), QuarantineError> {
     let mut live = enforcer.live();
-    if live.mixed {
-        return;
-    }
-    if let Err(error) = live.built.give_back() {
-        tracing::error!(
-            "a change that was not made has ended what is admitted, and it cannot be given back: {error}; apply what is \
-             enforced again"
-        );
-    }
+    if live.mixed { Ok(()) } else { live.built.give_back() }
 }

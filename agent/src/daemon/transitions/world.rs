@@ -7,8 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use bulkhead_abi::port_index;
 use bulkhead_dataplane::fake::{Crash, Fake, Fault, Faults, generations};
-use bulkhead_dataplane::{DEVICE_GROUP, Dataplane as _, DeviceTable as _, Kind};
+use bulkhead_dataplane::{DEVICE_GROUP, Dataplane as _, DeviceTable as _, Kind, LoadedTables as _};
 use bulkhead_policy::Dialect;
 use bulkhead_policy::source::Source;
 use tempfile::TempDir;
@@ -219,7 +220,12 @@ impl World {
         let table = self.nft.table().clone().expect("the fallback table is in place");
         assert_eq!(table.attached.len(), INTERFACES.len());
         assert!(table.attached.iter().all(|(_, group)| *group == DEVICE_GROUP), "{table:?}");
-        self.port(&ledger)
+        let port = self.port(&ledger);
+        let mut live = agent.live();
+        // What a change takes away ahead is given back if it is not made.
+        let class = live.built.any_tables().unwrap().port_class(port_index(6, port)).unwrap();
+        assert_ne!(class, 0, "port {port} is in no service");
+        port
     }
 
     /// No moment since the last call had less than all hooks enforced.

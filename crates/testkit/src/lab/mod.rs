@@ -51,6 +51,8 @@ const PROOF_PORT: u16 = 7;
 /// Hosts on one switch. The fields' order is the order of removal.
 pub struct Lab {
     hosts: Vec<Host>,
+    /// The one host that has tunnels to all others; none: all have.
+    hub: Option<String>,
     core: Namespace,
     directory: PathBuf,
 }
@@ -89,7 +91,7 @@ impl Lab {
             .mode(0o700)
             .create(&directory)
             .with_context(|| format!("create {directory:?}"))?;
-        let lab = Lab { hosts: Vec::new(), core, directory };
+        let lab = Lab { hosts: Vec::new(), hub: None, core, directory };
         // It forwards LLDP, which a cable carries and a bridge keeps for itself.
         lab.core.ip("link add br0 type bridge group_fwd_mask 0x4000")?;
         lab.core.ip("link set br0 up")?;
@@ -190,6 +192,23 @@ impl Lab {
         self.prove(deadline)
     }
 
+    /// [`Lab::mesh`], but with tunnels between one host and each of the others only: of many hosts, a mesh takes longer
+    /// than what is shown on it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn star(&mut self, bulkhead: &Path, hub: &str) -> anyhow::Result<()> {
+        self.hub = Some(self.host(hub)?.name.clone());
+        self.mesh(bulkhead)
+    }
+
+    /// Whom a host has a tunnel to.
+    fn peers(&self, host: &Host) -> impl Iterator<Item = &Host> {
+        let (name, is_hub) = (host.name.clone(), |name: &str| self.hub.as_deref().is_none_or(|hub| hub == name));
+        let all = is_hub(&name);
+        self.hosts.iter().filter(move |peer| peer.name != name && (all || is_hub(&peer.name)))
+    }
+
     /// Removes a host's tunnel, makes it again, and has it greet its peers, who hold its old session.
     ///
     /// # Errors
@@ -232,8 +251,7 @@ impl Lab {
             host.namespace.ip(&format!("addr add {address} dev {INTERFACE} nodad"))?;
         }
         host.namespace.ip(&format!("link set {INTERFACE} up"))?;
-        for address in self.hosts.iter().filter(|peer| peer.name != host.name).flat_map(|peer| &peer.overlay)
-        {
+        for address in self.peers(host).flat_map(|peer| &peer.overlay) {
             host.namespace.ip(&format!("route add {address} dev {INTERFACE}"))?;
         }
         Ok(())
@@ -246,8 +264,8 @@ impl Lab {
             servers.push(EchoServers::start(&host.namespace, &[], &[PROOF_PORT])?);
         }
         for host in &self.hosts {
-            let others = self.hosts.iter().filter(|other| other.name != host.name);
-            let mut left: Vec<Probe> = others
+            let mut left: Vec<Probe> = self
+                .peers(host)
                 .flat_map(Host::first_overlay)
                 .map(|address| Probe { to: SocketAddr::new(address, PROOF_PORT), protocol: Protocol::Udp })
                 .collect();
@@ -275,7 +293,7 @@ impl Lab {
         for address in &host.overlay {
             writeln!(text, "Address = {address}")?;
         }
-        for peer in self.hosts.iter().filter(|peer| peer.name != host.name) {
+        for peer in self.peers(host) {
             let allowed: Vec<_> = peer.overlay.iter().map(ToString::to_string).collect();
             writeln!(text, "\n[Peer] # {}\nPublicKey = {}", peer.name, peer.keys.public)?;
             writeln!(text, "AllowedIPs = {}", allowed.join(", "))?;

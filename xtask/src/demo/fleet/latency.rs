@@ -55,7 +55,7 @@ pub(in super::super) fn measure(bulkhead: &Path, count: u8, stop: &Stop) -> Resu
         lab.add_host(name, &[hosts::address(name)?])?;
         stop.check()?;
     }
-    lab.mesh(bulkhead)?;
+    lab.star(bulkhead, SENDER)?;
     stop.check()?;
 
     let directory = Directory::begin(&lab, bulkhead)?;
