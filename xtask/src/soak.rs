@@ -22,7 +22,7 @@ pub struct Arguments {
     /// What to run; all, one after the other, if none is named. Sizes are in the environment:
     /// BULKHEAD_SWAPS, BULKHEAD_KILLS, BULKHEAD_MEDDLINGS, BULKHEAD_CONVERSATIONS, BULKHEAD_FLOWS,
     /// BULKHEAD_PACKETS, BULKHEAD_FEED, BULKHEAD_BITS, BULKHEAD_DENIED, BULKHEAD_ATTEST, BULKHEAD_BYPASSES,
-    /// BULKHEAD_AGENTS, BULKHEAD_PLAIN_AGENTS, BULKHEAD_NODES, BULKHEAD_SENDERS, BULKHEAD_HOSTS;
+    /// BULKHEAD_AGENTS, BULKHEAD_PLAIN_AGENTS, BULKHEAD_NODES, BULKHEAD_SENDERS, BULKHEAD_OUTAGE, BULKHEAD_HOSTS;
     /// BULKHEAD_SEED repeats a failure.
     proofs: Vec<Proof>,
 }
@@ -50,7 +50,8 @@ enum Proof {
     Flood,
     /// 10,000 attempts of 20 workloads to be somebody else, judged by what their peer gets.
     Workloads,
-    /// 1,000 hosts with TLS and 5,000 without on three NATS servers; 100,000 nodes; evidence of 500.
+    /// 1,000 hosts with TLS and 5,000 without on three NATS servers, which are gone for ten minutes; 100,000 nodes;
+    /// evidence of 500.
     Broker,
     /// 50 hosts of a fleet with an agent each: from `publish` to the first packet that each drops.
     Latency,
@@ -118,6 +119,7 @@ impl Proof {
                 ("BULKHEAD_PLAIN_AGENTS", "5000"),
                 ("BULKHEAD_NODES", "100000"),
                 ("BULKHEAD_SENDERS", "500"),
+                ("BULKHEAD_OUTAGE", "600"),
             ],
             Self::Differential => &[("BULKHEAD_PACKETS", "10000000")],
             Self::Latency => &[],

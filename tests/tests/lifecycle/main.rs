@@ -5,6 +5,7 @@
 #[path = "../site/mod.rs"]
 mod site;
 
+mod ahead;
 mod alarms;
 mod alarms_of_rules;
 mod allowed;

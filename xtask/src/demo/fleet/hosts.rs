@@ -91,18 +91,19 @@ pub(super) fn configure(lab: &Lab, host: &Host, directory: &Directory, servers: 
     directory.write(&format!("{name}.toml"), &text)
 }
 
-/// Which version of the fleet's policy a host enforces.
-pub(super) fn number(agents: &Agents, host: &str) -> Result<Option<u64>> {
-    let said = agents.ask(host, &["--json", "status"])?;
-    let status: Value = serde_json::from_str(&said).with_context(|| format!("status of {host}: {said}"))?;
-    Ok(status["agent"]["fleet"]["enforced"]["policy"]["version"].as_u64())
+/// What of the fleet hosts enforce: policy and inventory of each, with versions and digests.
+pub(super) fn enforced(agents: &Agents, hosts: &[String]) -> Result<Vec<Value>> {
+    let of = |host: &String| {
+        let said = agents.ask(host, &["--json", "status"])?;
+        let status: Value =
+            serde_json::from_str(&said).with_context(|| format!("status of {host}: {said}"))?;
+        Ok(status["agent"]["fleet"]["enforced"].clone())
+    };
+    hosts.iter().map(of).collect()
 }
 
-/// How many hosts enforce a version of it.
-pub(super) fn count(agents: &Agents, hosts: &[String], version: u64) -> Result<usize> {
-    let mut count = 0;
-    for name in hosts {
-        count += usize::from(number(agents, name)? == Some(version));
-    }
-    Ok(count)
+/// How many hosts enforce a version of the policy or the inventory.
+pub(super) fn count(agents: &Agents, hosts: &[String], (of, version): (&str, u64)) -> Result<usize> {
+    let all = enforced(agents, hosts)?;
+    Ok(all.iter().filter(|enforced| enforced[of]["version"].as_u64() == Some(version)).count())
 }

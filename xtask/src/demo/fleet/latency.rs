@@ -29,11 +29,17 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// Nothing for so long is a drop.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// Seconds that all servers are gone, unless the environment has another number.
+const OUTAGE: u64 = 6;
+
 /// Times that the port is closed and opened again.
 const ROUNDS: usize = 5;
 
 /// What 99 of 100 hosts have to drop by.
-pub(in super::super) const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(1);
+
+/// The same after all servers were gone.
+const AFTER_OUTAGE: Duration = Duration::from_secs(30);
 
 /// Who sends, and is removed in the end. It has no agent, which would drop what it sends.
 const SENDER: &str = "app-01";
@@ -43,6 +49,8 @@ pub(in super::super) struct Figures {
     pub(in super::super) half: Duration,
     pub(in super::super) p99: Duration,
     pub(in super::super) longest: Duration,
+    /// By when 99 of 100 have to.
+    pub(in super::super) bound: Duration,
 }
 
 /// Measures it for so many hosts: what came of every round, and of the removal.
@@ -61,7 +69,7 @@ pub(in super::super) fn measure(bulkhead: &Path, count: u8, stop: &Stop) -> Resu
     let directory = Directory::begin(&lab, bulkhead)?;
     directory.sign_first(&policy(&[DATABASE, EXPORTER]), &hosts::inventory(&lab)?)?;
     directory.run(&["publish", directory.path(), "--key", "online"])?;
-    let servers = Servers::start(&mut lab, &directory, bulkhead)?;
+    let mut servers = Servers::start(&mut lab, &directory, bulkhead)?;
     servers.push(&directory)?;
     let mut agents = Agents::on(&lab, bulkhead, &names, |host| {
         let file = hosts::configure(&lab, host, &directory, &servers)?;
@@ -76,7 +84,7 @@ pub(in super::super) fn measure(bulkhead: &Path, count: u8, stop: &Stop) -> Resu
     for round in 1..=ROUNDS {
         heard.by_all(EXPORTER, stop)?;
         directory.sign_policy(&policy(&[DATABASE]))?;
-        figures.push((format!("a port is closed, round {round}"), heard.until_dropped(stop, || publish(&directory, &servers))?));
+        figures.push((format!("a port is closed, round {round}"), heard.until_dropped(SOON, stop, || publish(&directory, &servers))?));
         version += 1;
         super::everywhere(&agents, &names, version, stop)?;
         directory.sign_policy(&policy(&[DATABASE, EXPORTER]))?;
@@ -84,15 +92,49 @@ pub(in super::super) fn measure(bulkhead: &Path, count: u8, stop: &Stop) -> Resu
         version += 1;
         super::everywhere(&agents, &names, version, stop)?;
     }
+    figures.push(outage(&directory, &mut servers, &agents, (&heard, &names), version, stop)?);
     heard.by_all(DATABASE, stop)?;
     let all: serde_json::Value = serde_json::from_str(&hosts::inventory(&lab)?)?;
     let nodes = all["nodes"].as_array().context("nodes")?.iter().filter(|node| node["name"] != SENDER);
     let left = serde_json::json!({ "nodes": nodes.collect::<Vec<_>>() });
     directory.sign_inventory(&serde_json::to_string_pretty(&left)?)?;
-    figures.push((format!("{SENDER} is removed"), heard.until_dropped(stop, || publish(&directory, &servers))?));
+    figures.push((format!("{SENDER} is removed"), heard.until_dropped(SOON, stop, || publish(&directory, &servers))?));
     drop(heard);
+    // Commands that end the agents are asked of hosts that do nothing else.
+    super::everywhere_of(&agents, &names, ("inventory", 2), stop)?;
     drop(agents);
     Ok(figures)
+}
+
+/// All servers are gone while people sign that a port is closed: nothing changes on the hosts, which close it once
+/// servers are back.
+fn outage(
+    directory: &Directory,
+    servers: &mut Servers,
+    agents: &Agents,
+    (heard, names): (&Heard, &[String]),
+    version: u64,
+    stop: &Stop,
+) -> Result<(String, Figures)> {
+    let seconds = std::env::var("BULKHEAD_OUTAGE").map_or(Ok(OUTAGE), |seconds| seconds.parse())?;
+    heard.by_all(EXPORTER, stop)?;
+    let before = hosts::enforced(agents, names)?;
+    servers.kill();
+    directory.sign_policy(&policy(&[DATABASE]))?;
+    directory.run(&["publish", directory.path(), "--key", "online"])?;
+    let until = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < until {
+        stop.check()?;
+        heard.by_all(EXPORTER, stop)?;
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    ensure!(hosts::enforced(agents, names)? == before, "what hosts enforce has changed without servers");
+    let took = heard.until_dropped(AFTER_OUTAGE, stop, || {
+        servers.restart()?;
+        servers.push(directory)
+    })?;
+    super::everywhere(agents, names, version + 1, stop)?;
+    Ok((format!("a port is closed while all servers are gone for {seconds} s, from their return"), took))
 }
 
 fn publish(directory: &Directory, servers: &Servers) -> Result<()> {
@@ -174,7 +216,7 @@ impl Heard {
     }
 
     /// From the beginning of what is done to the last packet that each host hears.
-    fn until_dropped(&self, stop: &Stop, change: impl FnOnce() -> Result<()>) -> Result<Figures> {
+    fn until_dropped(&self, bound: Duration, stop: &Stop, change: impl FnOnce() -> Result<()>) -> Result<Figures> {
         let (begun, until) = (self.begun.elapsed(), Instant::now() + slower(CHANGE));
         change()?;
         while self.last().any(|last| last + SILENCE > self.begun.elapsed()) {
@@ -185,7 +227,7 @@ impl Heard {
         let mut took: Vec<Duration> = self.last().map(|last| last.saturating_sub(begun)).collect();
         took.sort_unstable();
         let at = |share: usize| took[(took.len() * share).div_ceil(100).clamp(1, took.len()) - 1];
-        Ok(Figures { half: at(50), p99: at(99), longest: at(100) })
+        Ok(Figures { half: at(50), p99: at(99), longest: at(100), bound })
     }
 }
 

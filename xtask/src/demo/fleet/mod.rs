@@ -39,7 +39,7 @@ const EXPORTER: u16 = 9100;
 /// The host that is removed.
 const REMOVED: &str = "app-10";
 
-pub(super) use latency::{Figures, LIMIT as LATENCY_LIMIT, SOON, measure};
+pub(super) use latency::{Figures, LIMIT as LATENCY_LIMIT, measure};
 
 /// Everything that makes hosts and removes them again.
 pub(super) fn show(bulkhead: &Path, stop: &Stop) -> Result<()> {
@@ -123,7 +123,7 @@ fn canary(lab: &Lab, directory: &Directory, servers: &Servers, agents: &Agents, 
         stop.check()?;
         ensure!(Instant::now() < until, "app-07 has not gone back");
     }
-    let bad = count(agents, &all(), 3)?;
+    let bad = count(agents, &all(), ("policy", 3))?;
     say(&format!(
         "the applications' hosts went back by themselves and work; version 3 stays on {bad} databases"
     ));
@@ -157,10 +157,15 @@ fn all() -> Vec<String> {
 
 /// Waits until hosts enforce a version of the fleet's policy.
 fn everywhere(agents: &Agents, hosts: &[String], version: u64, stop: &Stop) -> Result<()> {
+    everywhere_of(agents, hosts, ("policy", version), stop)
+}
+
+/// The same of the policy or the inventory.
+fn everywhere_of(agents: &Agents, hosts: &[String], (of, version): (&str, u64), stop: &Stop) -> Result<()> {
     let until = Instant::now() + slower(CHANGE);
-    while count(agents, hosts, version)? < hosts.len() {
+    while count(agents, hosts, (of, version))? < hosts.len() {
         stop.check()?;
-        ensure!(Instant::now() < until, "not all hosts enforce version {version}");
+        ensure!(Instant::now() < until, "not all hosts enforce {of} version {version}");
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())

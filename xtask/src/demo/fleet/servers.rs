@@ -74,6 +74,16 @@ impl Servers {
         Ok(said)
     }
 
+    /// Ends all servers at once.
+    pub(super) fn kill(&mut self) {
+        (0..self.urls.len()).for_each(|number| self.cluster.kill(number));
+    }
+
+    /// Starts them again; returns when they serve.
+    pub(super) fn restart(&mut self) -> Result<()> {
+        self.cluster.restart_all()
+    }
+
     /// Puts what is published on the servers.
     pub(super) fn push(&self, directory: &Directory) -> Result<()> {
         self.run(directory, &["push", directory.path()]).map(drop)
