@@ -31,7 +31,7 @@ fn a_port_that_is_closed_drops_by_the_tables_that_run_still() {
         is_over.store(true, Ordering::Relaxed);
     });
     load::check(admitted);
-    let is_meant = |report: &Value| report["kind"] == "drop" && report["dst_port"] == 8081;
+    let is_meant = |report: &Value| report["kind"] == "drop" && report["destination_port"] == 8081;
     let until = Instant::now() + Duration::from_secs(10);
     let first = loop {
         if let Some(first) = reports(&site.journal_file()).into_iter().find(is_meant) {
