@@ -7,6 +7,8 @@
 //! ```
 
 mod client;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod draft;
 mod error;
 mod files;
@@ -19,6 +21,7 @@ mod stamp;
 mod transport;
 mod tree;
 mod trusted;
+mod updater;
 
 pub use client::{Checked, Client, LONGEST, digest};
 pub use draft::Draft;

@@ -22,7 +22,7 @@ const TIME: &str = "time.json";
 /// The same as `tough` names it.
 const TIME_OF_TOUGH: &str = "latest_known_time.json";
 
-const ROLES: [&str; 4] = ["root.json", "timestamp.json", "snapshot.json", "targets.json"];
+pub(crate) const ROLES: [&str; 4] = ["root.json", "timestamp.json", "snapshot.json", "targets.json"];
 
 /// How names of copies begin.
 const COPY: &str = "check-";
