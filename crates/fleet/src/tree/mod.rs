@@ -1,5 +1,6 @@
 //! A fleet directory, for those who publish: what is there, what waits for signatures, and what comes next.
 
+mod identity;
 mod propose;
 mod publish;
 mod read;
@@ -14,6 +15,8 @@ use crate::error::{Error, Result};
 use crate::repository::Repository;
 use crate::stamp::Stamp;
 
+pub use identity::Identity;
+pub(crate) use identity::{Position, Versions};
 pub use publish::{Publication, Sign};
 pub(crate) use read::read;
 pub use standing::Standing;
@@ -38,6 +41,12 @@ impl Tree {
         let directory = fs::File::open(&self.0).map_err(Error::file(&self.0))?;
         directory.lock().map_err(Error::file(&self.0))?;
         Ok(directory)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     fn metadata(&self, repository: Repository) -> PathBuf {

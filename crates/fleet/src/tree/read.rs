@@ -8,22 +8,24 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tough::schema::{Hashes, Metafile, Role, Root, Signed, Snapshot, Targets, Timestamp};
+use tough::schema::{Hashes, Metafile, Role, RoleType, Root, Signed, Snapshot, Targets, Timestamp};
 
 use super::Tree;
 use crate::client::{LONGEST, digest};
 use crate::draft::{Body, Draft, no_extra};
 use crate::error::{Error, Result};
 use crate::files::whole;
-use crate::keys;
+use crate::keys::{self, KeyId};
 use crate::repository::Repository;
-use crate::roles::{Keyholders, at_least_one, is_plain, is_plain_bundle};
+use crate::roles::{Keyholders, at_least_one, ids, is_plain, is_plain_bundle};
 use crate::stamp::Stamp;
 use crate::transport::METADATA;
 
 /// What a repository has published.
 #[derive(Clone, Debug)]
 pub(super) struct Published {
+    /// Whose keys freshen, by the root that it was verified by.
+    pub(super) online: Vec<KeyId>,
     pub(super) timestamp: Signed<Timestamp>,
     pub(super) snapshot: Signed<Snapshot>,
     pub(super) snapshot_bytes: Vec<u8>,
@@ -48,19 +50,28 @@ impl Tree {
     /// # Errors
     /// If files cannot be read, or a root is not signed by those whom it and the one before name.
     pub(super) fn root(&self, repository: Repository) -> Result<Option<Signed<Root>>> {
+        Ok(self.roots(repository)?.pop())
+    }
+
+    /// All roots from the first one on, each verified by the one before.
+    ///
+    /// # Errors
+    /// As [`Self::root`].
+    pub(super) fn roots(&self, repository: Repository) -> Result<Vec<Signed<Root>>> {
         let directory = self.metadata(repository);
-        let mut newest: Option<Signed<Root>> = None;
+        let mut roots: Vec<Signed<Root>> = Vec::new();
         for version in 1.. {
             let path = directory.join(format!("{version}.root.json"));
             let Some(root) = read::<Signed<Root>>(&path)? else { break };
-            let stamp = self.stamp(repository, newest.as_ref().map_or(&root.signed, |root| &root.signed))?;
+            let newest = roots.last();
+            let stamp = self.stamp(repository, newest.map_or(&root.signed, |root| &root.signed))?;
             is_plain(&root.signed, &stamp, version).map_err(|words| damaged(&path, &words))?;
-            for by in newest.iter().chain([&root]) {
+            for by in newest.into_iter().chain([&root]) {
                 by.signed.verify_role(&root).map_err(|error| damaged(&path, &error))?;
             }
-            newest = Some(root);
+            roots.push(root);
         }
-        Ok(newest)
+        Ok(roots)
     }
 
     /// What is published, verified as hosts do, whether or not it has expired. While a new root is being published that
@@ -94,7 +105,8 @@ impl Tree {
         verify(root, &stamp, &targets, &targets.signed._extra, &path)?;
         is_plain_bundle(&targets.signed, &stamp, targets.signed.version.get())
             .map_err(|words| damaged(&path, &words))?;
-        Ok(Some(Published { timestamp, snapshot, snapshot_bytes, targets, targets_bytes }))
+        let online = ids(root, RoleType::Timestamp);
+        Ok(Some(Published { online, timestamp, snapshot, snapshot_bytes, targets, targets_bytes }))
     }
 
     /// The bundle that is published, with its version.

@@ -12,6 +12,8 @@ use crate::rollout::{MEMBER, Rollout};
 /// What a repository is at, for people.
 #[derive(Clone, Debug, Serialize)]
 pub struct Standing {
+    /// The fleet's fingerprint; none before there are both first roots.
+    pub fleet: Option<String>,
     /// Which.
     pub repository: &'static str,
     /// The version of its root; none: there is none.
@@ -69,6 +71,7 @@ impl Tree {
             _ => Vec::new(),
         };
         Ok(Standing {
+            fleet: self.identity()?.and_then(|identity| identity.fingerprint()),
             repository: repository.name(),
             root: root.as_ref().map(|root| root.signed.version.get()),
             root_expires: root.as_ref().map(|root| root.signed.expires.to_string()),
