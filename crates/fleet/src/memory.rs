@@ -146,10 +146,12 @@ impl Record {
         }
     }
 
-    /// Why a directory is not one that goes on from what was seen.
-    fn refuses(&self, identity: &Identity, positions: &[Position; 2]) -> Option<String> {
-        for ((repository, seen), now) in Repository::ALL.into_iter().zip(self.first()).zip(&identity.first) {
-            if seen.is_some() && seen != now {
+    /// Why a directory is not one that goes on from what was seen. Of what cannot be read nothing is said: nobody goes on
+    /// with that repository.
+    fn refuses(&self, identity: &Identity, positions: &[Option<Position>; 2]) -> Option<String> {
+        for (index, repository) in Repository::ALL.into_iter().enumerate() {
+            let (seen, now) = (self.first()[index], &identity.first[index]);
+            if seen.is_some() && seen != now && !identity.is_unread[index] {
                 return Some(match now {
                     Some(_) => format!(
                         "{repository} begins with another root than the one that was seen on this machine before: it is \
@@ -158,11 +160,23 @@ impl Record {
                     None => format!("{repository} has no root any more"),
                 });
             }
+            let position = positions[index].as_ref();
+            if let Some(words) = position.and_then(|now| self.seen(repository).refuses(repository, now)) {
+                return Some(words);
+            }
         }
-        Repository::ALL
-            .into_iter()
-            .zip(positions)
-            .find_map(|(repository, now)| self.seen(repository).refuses(repository, now))
+        None
+    }
+
+    /// Keeps what there is now.
+    fn keep(&mut self, identity: &Identity, [policy, inventory]: [Option<Position>; 2]) {
+        self.fleet.clone_from(&identity.id);
+        let [policy_root, inventory_root] = identity.first.clone();
+        self.policy_root = policy_root.or(self.policy_root.take());
+        self.inventory_root = inventory_root.or(self.inventory_root.take());
+        self.fingerprint = identity.fingerprint().or(self.fingerprint.take());
+        self.policy = policy.as_ref().map_or_else(|| self.policy.clone(), Seen::of);
+        self.inventory = inventory.as_ref().map_or_else(|| self.inventory.clone(), Seen::of);
     }
 }
 
@@ -209,7 +223,7 @@ impl Memory {
     /// If its files, or what is remembered, cannot be read.
     pub fn look(&self, tree: &Tree) -> Result<Option<Known>> {
         let Some(identity) = tree.identity()? else { return Ok(None) };
-        let positions = [tree.position(Repository::Policy)?, tree.position(Repository::Inventory)?];
+        let positions = Repository::ALL.map(|repository| tree.position(repository).ok());
         let place = fs::canonicalize(tree.path()).map_err(Error::file(tree.path()))?;
         let known = self.read(&self.file(&identity))?;
         let next = |file: &Path| {
@@ -241,11 +255,7 @@ impl Memory {
         let (is_new, was) = (known.is_none(), other.as_ref().map(|(_, other)| named(other)));
         let mut record = known.unwrap_or_default();
         if refused.is_none() {
-            let [policy_root, inventory_root] = identity.first.clone();
-            record.fleet.clone_from(&identity.id);
-            record.fingerprint = identity.fingerprint();
-            (record.policy_root, record.inventory_root) = (policy_root, inventory_root);
-            [record.policy, record.inventory] = positions.each_ref().map(Seen::of);
+            record.keep(&identity, positions);
             record.directories.retain(|known| *known != place && known.is_dir());
             record.directories.push(place);
             let many = record.directories.len().saturating_sub(PLACES);

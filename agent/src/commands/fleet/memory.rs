@@ -76,28 +76,8 @@ impl Remembered {
     /// # Errors
     /// If it is not what was seen before or newer, or that cannot be told.
     pub(super) fn goes_on(&self, tree: &Tree) -> Result<Option<Known>, Usage> {
-        self.remember(tree, Memory::remember)
-    }
-
-    /// The same for one who has just begun a fleet there.
-    ///
-    /// # Errors
-    /// As [`Self::goes_on`].
-    pub(super) fn begun(&self, tree: &Tree) -> Result<(), Usage> {
-        let begin = |memory: &Memory, tree: &Tree| {
-            // Nobody is told to compare what they have just made with what others see.
-            Ok(memory.begin(tree)?.map(|known| Known { is_new: false, ..known }))
-        };
-        self.remember(tree, begin).map(drop)
-    }
-
-    fn remember(
-        &self,
-        tree: &Tree,
-        how: impl Fn(&Memory, &Tree) -> bulkhead_fleet::Result<Option<Known>>,
-    ) -> Result<Option<Known>, Usage> {
         let Some(memory) = self.memory()? else { return Ok(None) };
-        let Some(known) = how(&memory, tree).map_err(wrong)? else { return Ok(None) };
+        let Some(known) = memory.remember(tree).map_err(wrong)? else { return Ok(None) };
         if let Some(refused) = known.refused {
             return Err(Usage(refused));
         }
@@ -112,6 +92,16 @@ impl Remembered {
             eprintln!("bulkhead: {} has fleet {fingerprint} now, and had {was} before", plain(&place));
         }
         Ok(Some(known))
+    }
+
+    /// The same for one who has just begun a fleet there.
+    ///
+    /// # Errors
+    /// As [`Self::goes_on`].
+    pub(super) fn begun(&self, tree: &Tree) -> Result<(), Usage> {
+        // Nobody is told to compare what they have just made with what others see.
+        let Some(memory) = self.memory()? else { return Ok(()) };
+        memory.begin(tree).map(drop).map_err(wrong)
     }
 
     /// Warns of a fleet directory that is not what was seen before or newer, for those who only look.

@@ -1,6 +1,6 @@
 //! Which fleet a directory has, and how far it has come: what a machine remembers of it.
 
-use tough::schema::Root;
+use tough::schema::RoleType;
 
 use super::Tree;
 use crate::client::digest;
@@ -9,7 +9,6 @@ use crate::error::{Error, Result};
 use crate::keys::{KeyId, canonical, hex};
 use crate::repository::Repository;
 use crate::roles::ids;
-use tough::schema::RoleType;
 
 /// Which fleet a directory has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +18,8 @@ pub struct Identity {
     /// SHA-256 of what is signed of both first roots, hexadecimal, as [`Repository::ALL`] has them: they lead to all that
     /// is believed. None: there is no such root, not even a draft.
     pub(crate) first: [Option<String>; 2],
+    /// Whose roots cannot be read, of the same: neither keeps the other from being gone on with.
+    pub(crate) is_unread: [bool; 2],
 }
 
 impl Identity {
@@ -62,34 +63,46 @@ impl Tree {
     /// Which fleet it is, also before its first roots are published. None: there is none.
     ///
     /// # Errors
-    /// If files cannot be read, are not what was signed, or are of two fleets.
+    /// If neither repository's files can be read, or both are of two fleets.
     pub fn identity(&self) -> Result<Option<Identity>> {
         let mut id: Option<String> = None;
-        let mut first = [None, None];
-        for (repository, first) in Repository::ALL.into_iter().zip(&mut first) {
-            let Some(root) = self.first_root(repository)? else { continue };
-            let stamp = self.stamp(repository, &root)?;
-            if id.as_ref().is_some_and(|id| *id != stamp.fleet) {
+        let (mut first, mut is_unread) = ([None, None], [false, false]);
+        let mut unread = None;
+        for (index, repository) in Repository::ALL.into_iter().enumerate() {
+            let (fleet, digest) = match self.first_root(repository) {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(error) => {
+                    (is_unread[index], unread) = (true, Some(error));
+                    continue;
+                }
+            };
+            if id.as_ref().is_some_and(|id| *id != fleet) {
                 return Err(Error::Asked(format!(
                     "{}: policy and inventory are of two fleets; restore the fleet directory",
                     self.0.display()
                 )));
             }
-            id = Some(stamp.fleet);
-            *first = Some(digest(&canonical(&root)?));
+            (id, first[index]) = (Some(fleet), Some(digest));
         }
-        Ok(id.map(|id| Identity { id, first }))
+        match (id, unread) {
+            (Some(id), _) => Ok(Some(Identity { id, first, is_unread })),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(None),
+        }
     }
 
-    fn first_root(&self, repository: Repository) -> Result<Option<Root>> {
-        if let Some(root) = self.roots(repository)?.into_iter().next() {
-            return Ok(Some(root.signed));
-        }
-        // A draft that is none is told of where drafts are asked for.
-        Ok(match self.draft_root(repository).ok().flatten() {
-            Some(Draft { body: Body::Root(root), .. }) => Some(*root),
-            _ => None,
-        })
+    /// A repository's fleet, and the digest of its first root.
+    fn first_root(&self, repository: Repository) -> Result<Option<(String, String)>> {
+        let root = match self.roots(repository)?.into_iter().next() {
+            Some(root) => root.signed,
+            // A draft that is none is told of where drafts are asked for.
+            None => match self.draft_root(repository).ok().flatten() {
+                Some(Draft { body: Body::Root(root), .. }) => *root,
+                _ => return Ok(None),
+            },
+        };
+        Ok(Some((self.stamp(repository, &root)?.fleet, digest(&canonical(&root)?))))
     }
 
     /// How far a repository has come.
