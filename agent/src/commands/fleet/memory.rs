@@ -22,21 +22,21 @@ pub(super) struct Remembered {
     /// A file for each, by which an older state of a fleet directory that somebody has put back, or another fleet in its
     /// place, is refused. Without this BULKHEAD_FLEET_STATE of the environment, or bulkhead/fleets below XDG_STATE_HOME or
     /// ~/.local/state.
-    #[arg(long = "state", value_name = "DIR")]
-    directory: Option<PathBuf>,
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
 }
 
 impl Remembered {
     /// In a directory of a test's own.
     #[cfg(test)]
     pub(super) fn at(directory: &std::path::Path) -> Self {
-        Self { directory: Some(directory.to_owned()) }
+        Self { state: Some(directory.to_owned()) }
     }
 
     /// The directory, if there is any, and whether somebody has named it.
     fn directory(&self) -> Option<(PathBuf, bool)> {
         let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        if let Some(named) = self.directory.clone().or_else(|| variable(VARIABLE)) {
+        if let Some(named) = self.state.clone().or_else(|| variable(VARIABLE)) {
             return Some((named, true));
         }
         // A relative path is none, by the XDG Base Directory Specification.
