@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod cargo;
+mod conformance;
 mod demo;
 mod deny;
 mod fuzz;
@@ -35,6 +36,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Build the agent, optimised, with the BPF program embedded.
     Build(build::Arguments),
+    /// Run the test suite of The Update Framework for clients on the client of fleets.
+    Conformance(conformance::Arguments),
     /// Show the trading firm's policy enforced on real traffic between network namespaces. Needs root.
     Demo(demo::Arguments),
     /// Check the dependencies' licences, versions and sources by deny.toml.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::ensure(),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
+        Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Deny(arguments) => deny::run(&arguments),
         Command::Openapi => openapi::run(),

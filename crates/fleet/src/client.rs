@@ -1,13 +1,11 @@
 //! Verifies what an origin has: the client of one repository.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tough::RepositoryLoader;
 use tough::schema::{Signed, Targets};
-use url::Url;
 
 use crate::error::{Cause, Error, Result};
 use crate::keys::hex;
@@ -15,9 +13,10 @@ use crate::origin::Origin;
 use crate::repository::Repository;
 use crate::roles::signers;
 use crate::rollout::{self, Rollout};
-use crate::stamp::Stamp;
-use crate::transport::{FromOrigin, Known, METADATA, within};
+use crate::stamp::{Expected, Stamp};
+use crate::transport::within;
 use crate::trusted::Trusted;
+use crate::updater::Updater;
 
 /// No bundle is longer, in bytes.
 pub const LONGEST: u64 = 64 << 20;
@@ -56,22 +55,34 @@ impl Checked {
     /// If it cannot be had, or is another.
     pub async fn bundle(&self, origin: &dyn Origin) -> Result<String> {
         let path = self.repository.bundle(&self.digest);
-        let refused = |cause, words| Error::Refused { repository: self.repository, cause, words };
-        let bytes = within(origin, &path, self.length).await;
-        let bytes = bytes.map_err(|error| Error::origin(self.repository, &error))?;
-        let bytes = bytes.ok_or_else(|| refused(Cause::Down, format!("{path}: it is not there")))?;
-        let found = digest(&bytes);
-        if found != self.digest || bytes.len() as u64 != self.length {
-            let words = format!(
-                "{path}: it is not what was signed: it has {} bytes of {} and SHA-256 {}…",
-                bytes.len(),
-                self.length,
-                &found[..12]
-            );
-            return Err(refused(Cause::Altered, words));
-        }
-        String::from_utf8(bytes).map_err(|_| refused(Cause::Malformed, format!("{path}: it is no text")))
+        let bytes = target(origin, self.repository, &path, &self.digest, self.length).await?;
+        let refused = |words| Error::Refused { repository: self.repository, cause: Cause::Malformed, words };
+        String::from_utf8(bytes).map_err(|_| refused(format!("{path}: it is no text")))
     }
+}
+
+/// One target's file, which is the one that was signed or an error.
+pub(crate) async fn target(
+    origin: &dyn Origin,
+    repository: Repository,
+    path: &str,
+    sha256: &str,
+    length: u64,
+) -> Result<Vec<u8>> {
+    let refused = |cause, words| Error::Refused { repository, cause, words };
+    let bytes = within(origin, path, length).await;
+    let bytes = bytes.map_err(|error| Error::origin(repository, &error))?;
+    let bytes = bytes.ok_or_else(|| refused(Cause::Down, format!("{path}: it is not there")))?;
+    let found = digest(&bytes);
+    if found != sha256 || bytes.len() as u64 != length {
+        let words = format!(
+            "{path}: it is not what was signed: it has {} bytes of {length} and SHA-256 {}…",
+            bytes.len(),
+            &found[..12]
+        );
+        return Err(refused(Cause::Altered, words));
+    }
+    Ok(bytes)
 }
 
 /// SHA-256, hexadecimal.
@@ -84,10 +95,7 @@ pub fn digest(bytes: &[u8]) -> String {
 #[derive(Debug)]
 pub struct Client {
     repository: Repository,
-    first: Vec<u8>,
-    stamp: Stamp,
-    trusted: Trusted,
-    known: Known,
+    updater: Updater,
 }
 
 impl Client {
@@ -116,13 +124,15 @@ impl Client {
                 ))
             })?;
         }
-        Ok(Self { repository, first: first.to_owned(), stamp, trusted, known: Known::default() })
+        let updater = Updater::new(repository, first, Expected::Of(stamp), trusted);
+        Ok(Self { repository, updater })
     }
 
     /// The version of what was verified last; none: nothing was.
     #[must_use]
     pub fn version(&self) -> Option<u64> {
-        let targets: Signed<Targets> = serde_json::from_str(self.trusted.role("targets.json")?).ok()?;
+        let targets: Signed<Targets> =
+            serde_json::from_str(self.updater.trusted().role("targets.json")?).ok()?;
         Some(targets.signed.version.get())
     }
 
@@ -132,64 +142,14 @@ impl Client {
     /// # Errors
     /// Why it is refused, or cannot be had.
     pub async fn check(&mut self, origin: &Arc<dyn Origin>) -> Result<Checked> {
-        let copy = self.trusted.copy()?;
-        let transport = FromOrigin::new(origin.clone(), self.stamp.clone(), self.known.clone());
-        let (failed, foreign, now) =
-            (transport.failed.clone(), transport.foreign.clone(), transport.now.clone());
-        let urls = [self.url("metadata")?, self.url("targets")?];
-        let loaded = self.load(transport, urls, copy.path()).await;
-        self.trusted.keep(copy.path())?;
-        let loaded = loaded.map_err(|error| {
-            let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-            match failed.filter(|_| matches!(error, tough::error::Error::Transport { .. })) {
-                Some(failed) => Error::origin(self.repository, &failed),
-                None => Error::tough(self.repository, &error),
-            }
-        });
-        // What was refused is asked for again.
-        self.known = if loaded.is_ok() { now } else { Arc::default() };
-        if let Some(words) = foreign.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            self.known = Arc::default();
-            return Err(Error::Refused { repository: self.repository, cause: Cause::Altered, words });
-        }
-        self.checked(&loaded?)
-    }
-
-    /// Of no server: what is asked for is its path.
-    fn url(&self, below: &str) -> Result<Url> {
-        let url = format!("fleet:///{}/{below}/", self.repository);
-        Url::parse(&url).map_err(|error| Error::Asked(format!("{url}: {error}")))
-    }
-
-    async fn load(
-        &self,
-        transport: FromOrigin,
-        [metadata, targets]: [Url; 2],
-        copy: &Path,
-    ) -> std::result::Result<tough::Repository, tough::error::Error> {
-        let root = self.trusted.root().map_or(&*self.first, str::as_bytes);
-        let limits = tough::Limits {
-            max_root_size: METADATA,
-            max_targets_size: METADATA,
-            max_timestamp_size: METADATA,
-            max_snapshot_size: METADATA,
-            max_root_updates: 1024,
-        };
-        RepositoryLoader::new(&root, metadata, targets)
-            .transport(transport)
-            .limits(limits)
-            .datastore(copy)
-            .load()
-            .await
+        let loaded = self.updater.refresh(origin).await?;
+        self.checked(&loaded)
     }
 
     fn checked(&self, loaded: &tough::Repository) -> Result<Checked> {
         let targets = loaded.targets();
         let refused =
             |words: String| Error::Refused { repository: self.repository, cause: Cause::Malformed, words };
-        if targets.signed.delegations.as_ref().is_some_and(|delegations| !delegations.roles.is_empty()) {
-            return Err(refused("its targets are delegated, and nobody is asked to whom".to_owned()));
-        }
         let name = self.repository.target();
         let target = targets.signed.targets.iter().find(|(known, _)| known.raw() == name);
         let (_, target) = target.ok_or_else(|| refused(format!("it has no {name}")))?;

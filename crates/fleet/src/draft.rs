@@ -114,6 +114,10 @@ impl Draft {
         }
     }
 
+    pub(crate) fn version(&self) -> u64 {
+        self.body.version()
+    }
+
     /// What is signed, for people: lines.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {

@@ -7,10 +7,13 @@
 //! ```
 
 mod client;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod draft;
 mod error;
 mod files;
 mod keys;
+mod memory;
 mod origin;
 mod repository;
 mod roles;
@@ -19,13 +22,15 @@ mod stamp;
 mod transport;
 mod tree;
 mod trusted;
+mod updater;
 
 pub use client::{Checked, Client, LONGEST, digest};
 pub use draft::Draft;
 pub use error::{Cause, Error, Result};
 pub use keys::Holder;
+pub use memory::{Known, Memory};
 pub use origin::{Directory, Https, Origin, OriginError};
 pub use repository::Repository;
 pub use roles::Keyholders;
 pub use rollout::{Rollout, slot};
-pub use tree::{Publication, Sign, Standing, Tree};
+pub use tree::{Identity, Publication, Sign, Standing, Tree};

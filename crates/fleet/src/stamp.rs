@@ -24,6 +24,28 @@ pub(crate) struct Stamp {
     pub fleet: String,
 }
 
+/// What all metadata of an origin must be of.
+#[derive(Clone, Debug)]
+pub(crate) enum Expected {
+    /// One repository of one fleet.
+    Of(Stamp),
+    /// Anything that is signed: repositories of a test suite, which know nothing of fleets. No client of a fleet is made
+    /// with it.
+    #[cfg(feature = "conformance")]
+    Anything,
+}
+
+impl Expected {
+    /// Checks that a file of metadata is; if not, why.
+    pub(crate) fn fits(&self, file: &[u8]) -> std::result::Result<(), String> {
+        match self {
+            Self::Of(stamp) => stamp.fits(file),
+            #[cfg(feature = "conformance")]
+            Self::Anything => Ok(()),
+        }
+    }
+}
+
 /// A file of metadata as far as it is needed here. A member that is there twice is an error: another reader might take the
 /// other one.
 #[derive(Deserialize)]

@@ -22,7 +22,7 @@ const TIME: &str = "time.json";
 /// The same as `tough` names it.
 const TIME_OF_TOUGH: &str = "latest_known_time.json";
 
-const ROLES: [&str; 4] = ["root.json", "timestamp.json", "snapshot.json", "targets.json"];
+pub(crate) const ROLES: [&str; 4] = ["root.json", "timestamp.json", "snapshot.json", "targets.json"];
 
 /// How names of copies begin.
 const COPY: &str = "check-";
@@ -111,12 +111,20 @@ impl Trusted {
     }
 }
 
-/// Writes beside a file, then renames, and waits for the disk.
+/// How names of files begin that are not yet whole.
+pub(crate) const NEW: &str = ".new-";
+
+/// Writes beside a file, then renames, and waits for the disk. Everybody may read it.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_as(path, bytes, 0o644)
+}
+
+/// The same with other permissions.
+pub(crate) fn replace_as(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    let mut new = tempfile::Builder::new().prefix(".new-").tempfile_in(directory)?;
+    let mut new = tempfile::Builder::new().prefix(NEW).tempfile_in(directory)?;
     new.write_all(bytes)?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
     new.as_file().set_permissions(mode)?;
     new.as_file().sync_all()?;
     new.persist(path)?;

@@ -9,6 +9,7 @@ use bulkhead_policy::diff::{Side, diff};
 use bulkhead_policy::inventory::Inventory;
 use bulkhead_policy::source::Source;
 
+use super::memory::Remembered;
 use super::wrong;
 use crate::exit::{Answer, Usage};
 use crate::global::Global;
@@ -29,11 +30,14 @@ pub struct Diff {
     /// The inventory as it would be.
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
+    #[command(flatten)]
+    remembered: Remembered,
 }
 
 impl Diff {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let tree = Tree::new(&self.directory);
+        self.remembered.warns(&tree);
         let published = |repository: Repository| -> Result<Source, Usage> {
             let bundle = tree.bundle(repository).map_err(wrong)?;
             let (version, text) = bundle.ok_or_else(|| {

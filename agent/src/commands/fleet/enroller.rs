@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bulkhead_channel::{Enroller as Service, Role, push};
 
 use super::broker::{Broker, wrong};
+use super::memory::Remembered;
 use super::roll::{Roster, Signing};
 use crate::client::block_on;
 use crate::exit::Answer;
@@ -27,11 +28,15 @@ pub struct Enroller {
     account: PathBuf,
     #[command(flatten)]
     signing: Signing,
+    #[command(flatten)]
+    remembered: Remembered,
 }
 
 impl Enroller {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
-        let roster = Arc::new(Roster::new(&self.directory, self.signing.clone(), global.dialect));
+        let remembered = self.remembered.clone();
+        let roster = Roster::new(&self.directory, self.signing.clone(), remembered, global.dialect);
+        let roster = Arc::new(roster);
         let service = Service::open(&self.account, roster).map_err(wrong)?;
         block_on(async {
             let client = self.broker.service(&self.account, Role::Enroller).await?;

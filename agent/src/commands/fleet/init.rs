@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bulkhead_fleet::{Holder, Keyholders, Tree};
 
+use super::memory::Remembered;
 use super::{holder, key, now, wrong};
 use crate::exit::{Answer, Usage};
 use crate::global::Global;
@@ -29,6 +30,8 @@ pub struct Init {
     /// The .pub of who freshens what is signed.
     #[arg(long, value_name = "FILE")]
     online: PathBuf,
+    #[command(flatten)]
+    remembered: Remembered,
 }
 
 impl Init {
@@ -39,13 +42,18 @@ impl Init {
             enroller: key("enroller", &self.enroller).map_err(Usage)?,
             online: key("online", &self.online).map_err(Usage)?,
         };
-        let drafts = Tree::new(&self.directory).begin(&keyholders, now()).map_err(wrong)?;
+        let tree = Tree::new(&self.directory);
+        let drafts = tree.begin(&keyholders, now()).map_err(wrong)?;
+        self.remembered.begun(&tree)?;
+        let fingerprint = tree.identity().map_err(wrong)?.and_then(|identity| identity.fingerprint());
+        let fingerprint = fingerprint.unwrap_or_default();
         let names: Vec<String> = drafts.iter().map(bulkhead_fleet::Draft::name).collect();
         if global.json {
-            println!("{}", serde_json::json!({"drafted": names}));
+            println!("{}", serde_json::json!({"drafted": names, "fleet": fingerprint}));
         } else {
             let directory = self.directory.display();
             println!("drafted {}", names.join(", "));
+            println!("fleet {fingerprint}");
             println!("{} people run `bulkhead fleet sign {directory}`", keyholders.threshold);
         }
         Ok(Answer::Yes)

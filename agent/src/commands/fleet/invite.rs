@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use bulkhead_channel::{Account, Offer, invite};
-use bulkhead_fleet::Repository;
+use bulkhead_fleet::{Repository, Tree};
 
 use super::broker::{Broker, wrong};
+use super::memory::Remembered;
 use crate::duration;
 use crate::exit::Answer;
 use crate::global::Global;
@@ -40,6 +41,8 @@ pub struct Invite {
     /// Where to write it [default: NODE.invitation here].
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    remembered: Remembered,
 }
 
 impl Invite {
@@ -51,6 +54,8 @@ impl Invite {
         let ca = self.broker.ca.as_ref().map(read).transpose()?;
         let mut made = invite(&account, &offer, self.seconds, &self.broker.servers, ca).map_err(wrong)?;
         if let Some(fleet) = &self.fleet {
+            // The host will believe whatever these roots lead to.
+            self.remembered.goes_on(&Tree::new(fleet))?;
             let root =
                 |repository: Repository| read(&fleet.join(repository.name()).join("metadata/1.root.json"));
             made.policy_root = Some(root(Repository::Policy)?);

@@ -12,6 +12,7 @@ mod enroller;
 mod hosts;
 mod init;
 mod invite;
+mod memory;
 mod publish;
 mod push;
 mod remove;

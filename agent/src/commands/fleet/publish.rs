@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bulkhead_fleet::{Publication, Repository, Tree};
 
+use super::memory::Remembered;
 use super::{now, wrong};
 use crate::commands::grants::key::Key;
 use crate::duration;
@@ -35,12 +36,15 @@ pub struct Publish {
     /// How long it is fresh.
     #[arg(long, value_name = "TIME", default_value = "3d", value_parser = |text: &str| duration::within(text, 30))]
     fresh: u64,
+    #[command(flatten)]
+    remembered: Remembered,
 }
 
 impl Publish {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let tree = Tree::new(&self.directory);
         let _alone = tree.alone().map_err(wrong)?;
+        self.remembered.goes_on(&tree)?;
         let mut key = Key::find(self.key.as_deref())?;
         let public = key.public();
         let how = Publication { share: self.share, fresh: self.fresh.cast_signed(), now: now() };
@@ -58,6 +62,7 @@ impl Publish {
                 Err(error) => failed.push(error.to_string()),
             }
         }
+        self.remembered.goes_on(&tree)?;
         if global.json {
             println!("{}", serde_json::json!({"published": done, "failed": failed}));
         } else {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bulkhead_channel::{Account, Role, mark_removed, push, tell_servers};
 
 use super::broker::{Broker, wrong};
+use super::memory::Remembered;
 use super::roll::{Roster, Signing};
 use crate::client::block_on;
 use crate::exit::{Answer, Usage};
@@ -30,13 +31,16 @@ pub struct Remove {
     account: PathBuf,
     #[command(flatten)]
     signing: Signing,
+    #[command(flatten)]
+    remembered: Remembered,
 }
 
 impl Remove {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let account = Account::open(&self.account).map_err(wrong)?;
         // First what its peers' kernels enforce.
-        let roster = Roster::new(&self.fleet, self.signing.clone(), global.dialect);
+        let remembered = self.remembered.clone();
+        let roster = Roster::new(&self.fleet, self.signing.clone(), remembered, global.dialect);
         let listed = roster.remove(&self.node);
         let keys = block_on(async {
             let service = self.broker.service(&self.account, Role::Enroller).await?;

@@ -11,6 +11,7 @@ use bulkhead_policy::source::Source;
 use serde_json::{Value, json};
 
 use super::bundle::checked;
+use super::memory::Remembered;
 use super::now;
 use crate::commands::grants::key::Key;
 
@@ -32,6 +33,7 @@ pub(super) struct Signing {
 pub(super) struct Roster {
     tree: Tree,
     signing: Signing,
+    remembered: Remembered,
     /// The policy's language.
     dialect: Dialect,
 }
@@ -43,12 +45,18 @@ fn text(error: impl std::fmt::Display) -> String {
 }
 
 impl Roster {
-    pub(super) fn new(directory: &std::path::Path, signing: Signing, dialect: Dialect) -> Self {
-        Self { tree: Tree::new(directory), signing, dialect }
+    pub(super) fn new(
+        directory: &std::path::Path,
+        signing: Signing,
+        remembered: Remembered,
+        dialect: Dialect,
+    ) -> Self {
+        Self { tree: Tree::new(directory), signing, remembered, dialect }
     }
 
     /// The inventory that is published; one without nodes if there is none.
     fn read(&self) -> Result<Value, String> {
+        self.remembered.goes_on(&self.tree).map_err(text)?;
         let Some((_, published)) = self.tree.bundle(Repository::Inventory).map_err(text)? else {
             return Ok(json!({ "nodes": [] }));
         };
@@ -89,7 +97,8 @@ impl Roster {
         let public = online.public();
         let how = Publication { share: None, fresh: FRESH, now: now() };
         let mut sign = |bytes: &[u8]| online.sign_bytes(bytes).map_err(text);
-        self.tree.publish(Repository::Inventory, &public, &mut sign, how).map_err(text).map(drop)
+        self.tree.publish(Repository::Inventory, &public, &mut sign, how).map_err(text)?;
+        self.remembered.goes_on(&self.tree).map_err(text).map(drop)
     }
 
     /// The inventory with a node more; none if it is there.
@@ -178,6 +187,7 @@ mod tests {
     use serde_json::json;
 
     use super::{Roster, Signing, in_the_way};
+    use crate::commands::fleet::memory::Remembered;
     use crate::commands::fleet::now;
     use crate::commands::grants::key::Key;
 
@@ -249,7 +259,9 @@ mod tests {
         let bundles = [(Repository::Policy, policy), (Repository::Inventory, &*inventory.to_string())];
         publish(&Tree::new(directory.path()), bundles, &seeded);
         let signing = Signing { key: "no-key".into(), online_key: "no-key".into() };
-        let roster = Roster::new(directory.path(), signing, Dialect::Bulkhead);
+        let state = tempfile::tempdir().unwrap();
+        let remembered = Remembered::at(state.path());
+        let roster = Roster::new(directory.path(), signing, remembered, Dialect::Bulkhead);
         let offer = |node: &str, address: &str, tag: &str| Offer {
             node: node.to_owned(),
             addresses: vec![address.to_owned()],
@@ -294,7 +306,7 @@ mod tests {
         publish(&tree, [(Repository::Policy, policy), (Repository::Inventory, &inventory)], &key);
         let roster = || {
             let signing = Signing { key: file("enroller"), online_key: file("online") };
-            Roster::new(directory.path(), signing, Dialect::Bulkhead)
+            Roster::new(directory.path(), signing, Remembered::at(keys.path()), Dialect::Bulkhead)
         };
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -11,6 +11,7 @@ use bulkhead_fleet::{Publication, Repository, Tree, slot};
 
 use super::broker::Broker;
 use super::collect::STORE;
+use super::memory::Remembered;
 use super::{now, wrong};
 use crate::client::block_on;
 use crate::commands::grants::key::Key;
@@ -61,6 +62,8 @@ pub struct Rollout {
     /// The directory of `bulkhead fleet account`; publisher.creds suffices.
     #[arg(long, value_name = "DIRECTORY", requires = "servers")]
     account: Option<PathBuf>,
+    #[command(flatten)]
+    remembered: Remembered,
 }
 
 /// How a version stands with the hosts that it waits for.
@@ -170,6 +173,7 @@ impl Rollout {
     fn publish(&self, share: u8, only: Option<u64>) -> anyhow::Result<u64> {
         let tree = Tree::new(&self.directory);
         let _alone = tree.alone().map_err(wrong)?;
+        self.remembered.goes_on(&tree)?;
         let mut key = Key::find(self.key.as_deref())?;
         let public = key.public();
         let how = Publication { share: Some(share), fresh: self.fresh.cast_signed(), now: now() };
@@ -179,6 +183,7 @@ impl Rollout {
             Some(_) => tree.freshen(Repository::Policy, &public, &mut sign, how, only),
         };
         done.map_err(wrong)?;
+        self.remembered.goes_on(&tree)?;
         if let (Some(account), false) = (&self.account, self.servers.is_empty()) {
             let broker = Broker { servers: self.servers.clone(), ca: self.ca.clone() };
             block_on(async {

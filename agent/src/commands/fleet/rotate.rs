@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bulkhead_fleet::{Holder, Tree};
 
+use super::memory::Remembered;
 use super::{holder, key, now, wrong};
 use crate::exit::{Answer, Usage};
 use crate::global::Global;
@@ -32,11 +33,14 @@ pub struct Rotate {
     /// The .pub of who freshens.
     #[arg(long, value_name = "FILE")]
     online: Option<PathBuf>,
+    #[command(flatten)]
+    remembered: Remembered,
 }
 
 impl Rotate {
     pub fn run(self, global: &Global) -> anyhow::Result<Answer> {
         let tree = Tree::new(&self.directory);
+        self.remembered.goes_on(&tree)?;
         let mut keyholders = tree.keyholders().map_err(wrong)?;
         for name in &self.remove {
             let before = keyholders.people.len();

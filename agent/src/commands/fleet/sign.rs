@@ -6,6 +6,7 @@ use bulkhead_api::text::plain;
 use bulkhead_fleet::{Draft, Repository, Tree};
 use bulkhead_policy::source::Source;
 
+use super::memory::Remembered;
 use super::{bundle, now, wrong};
 use crate::commands::grants::agrees;
 use crate::commands::grants::key::Key;
@@ -41,6 +42,8 @@ pub struct Sign {
     /// Sign without asking.
     #[arg(long, short)]
     yes: bool,
+    #[command(flatten)]
+    remembered: Remembered,
 }
 
 impl Sign {
@@ -48,6 +51,8 @@ impl Sign {
         let tree = Tree::new(&self.directory);
         let mut key = Key::find(self.key.as_deref())?;
         let public = key.public();
+        // Before anything of the directory is signed, or drafted on top of it.
+        let known = self.remembered.goes_on(&tree)?;
         if !self.draft(&tree, global)? {
             return Ok(Answer::No);
         }
@@ -64,6 +69,14 @@ impl Sign {
                 ),
             };
             return Err(Usage(words).into());
+        }
+        for draft in &mine {
+            if let Some(refused) = known.as_ref().and_then(|known| known.refuses(draft)) {
+                return Err(Usage(format!(
+                    "{refused}: somebody has put an older state back; sign nothing of it"
+                ))
+                .into());
+            }
         }
         let shown: String =
             mine.iter().flat_map(|draft| draft.lines()).map(|line| format!("{}\n", plain(&line))).collect();

@@ -6,6 +6,7 @@ use bulkhead_collect::Limits;
 use bulkhead_fleet::{Repository, Standing, Tree};
 
 use super::collect::STORE;
+use super::memory::Remembered;
 use super::{hosts, wrong};
 use crate::exit::Answer;
 use crate::global::Global;
@@ -25,6 +26,8 @@ pub struct Status {
     /// Seconds without a report after which a node is silent.
     #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().silent_seconds)]
     silent_after: u64,
+    #[command(flatten)]
+    remembered: Remembered,
 }
 
 impl Status {
@@ -33,11 +36,15 @@ impl Status {
             return hosts::run(&self.collected, self.silent_after, global.json);
         };
         let tree = Tree::new(directory);
+        self.remembered.warns(&tree);
         let [policy, inventory] = Repository::ALL.map(|repository| tree.standing(repository));
         let standings = [policy.map_err(wrong)?, inventory.map_err(wrong)?];
         if global.json {
             println!("{}", serde_json::to_string(&standings)?);
         } else {
+            if let Some(fleet) = &standings[0].fleet {
+                println!("fleet {fleet}");
+            }
             standings.iter().for_each(show);
         }
         Ok(Answer::Yes)

@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used)] // helpers of a test are a test
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bulkhead_fleet::digest;
 use serde_json::{Value, json};
 
 use super::{ALICE, BOB, CAROL, Files, Fleet, ONLINE, key, sign};
+
+static FORCED: AtomicU64 = AtomicU64::new(0);
 
 /// What is signed of a value.
 pub fn canonical(value: &Value) -> Vec<u8> {
@@ -59,7 +63,9 @@ pub fn forced(fleet: &Fleet, policy: &str, by: &[u8], change: impl Fn(&mut Value
     snapshot["signed"]["version"] = json!(number + 1);
     snapshot["signed"]["meta"]["targets.json"] = meta(&targets, version);
     let snapshot = sign(&mut snapshot);
-    timestamp["signed"]["version"] = json!(timestamp["signed"]["version"].as_u64().unwrap() + 1);
+    // Each is newer than the one before.
+    let newer = 1 + FORCED.fetch_add(1, Ordering::Relaxed);
+    timestamp["signed"]["version"] = json!(timestamp["signed"]["version"].as_u64().unwrap() + newer);
     timestamp["signed"]["meta"]["snapshot.json"] = meta(&snapshot, number + 1);
     let timestamp = sign(&mut timestamp);
     let mut files = files.clone();
