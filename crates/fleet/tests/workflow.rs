@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 const PAST: &str = "2020-01-01T00:00:00Z";
 
+/// What a role says instead, and what it is refused for.
+type Change = (&'static str, fn(&mut Value), Cause);
+
 /// The policy's metadata, which is changed and signed again by whoever may.
 struct Forge {
     files: Files,
@@ -177,7 +180,7 @@ fn each_role_is_refused_once_it_has_expired_and_those_before_it_are_kept() {
 fn a_role_in_anothers_place_or_of_another_version_than_it_is_named_by_is_refused() {
     let (fleet, host) = fleet();
     // A type is part of what is signed, as its reader writes it.
-    let changes: [(&str, fn(&mut Value), Cause); 5] = [
+    let changes: &[Change] = &[
         ("targets", |file| file["_type"] = json!("snapshot"), Cause::Signatures),
         ("snapshot", |file| file["_type"] = json!("timestamp"), Cause::Signatures),
         ("timestamp", |file| file["_type"] = json!("snapshot"), Cause::Signatures),
@@ -191,7 +194,7 @@ fn a_role_in_anothers_place_or_of_another_version_than_it_is_named_by_is_refused
     for (role, change, cause) in changes {
         let mut forge = Forge::new(&fleet);
         forge.change(role, change);
-        forge.is_refused(&Host::new(&fleet), role, cause, "");
+        forge.is_refused(&Host::new(&fleet), role, *cause, "");
     }
     let mut forge = Forge::new(&fleet);
     forge.change("snapshot", |snapshot| snapshot["meta"]["targets.json"]["version"] = json!(2));
