@@ -23,6 +23,7 @@ mod trusted;
 pub use client::{Checked, Client, LONGEST, digest};
 pub use draft::Draft;
 pub use error::{Cause, Error, Result};
+pub use files::below;
 pub use keys::Holder;
 pub use origin::{Directory, Https, Origin, OriginError};
 pub use repository::Repository;

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use bulkhead_channel::{Account, Offer, invite};
-use bulkhead_fleet::Repository;
+use bulkhead_fleet::{Repository, Tree, below};
 
 use super::broker::{Broker, wrong};
 use crate::duration;
 use crate::exit::Answer;
 use crate::global::Global;
+
+/// No root is longer, in bytes.
+const LONGEST_ROOT: u64 = 1 << 20;
 
 /// Make an invitation, by which one host enrols itself, once.
 ///
@@ -51,8 +54,14 @@ impl Invite {
         let ca = self.broker.ca.as_ref().map(read).transpose()?;
         let mut made = invite(&account, &offer, self.seconds, &self.broker.servers, ca).map_err(wrong)?;
         if let Some(fleet) = &self.fleet {
-            let root =
-                |repository: Repository| read(&fleet.join(repository.name()).join("metadata/1.root.json"));
+            // What is no fleet's root is nothing to trust, or to hand on.
+            Tree::new(fleet).keyholders().map_err(super::wrong)?;
+            let root = |repository: Repository| {
+                let path = format!("{repository}/metadata/1.root.json");
+                let bytes = below(fleet, &path, LONGEST_ROOT)
+                    .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+                bytes.with_context(|| fleet.join(&path).display().to_string())
+            };
             made.policy_root = Some(root(Repository::Policy)?);
             made.inventory_root = Some(root(Repository::Inventory)?);
         }
