@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +28,10 @@ use crate::rollout::{MEMBER, Rollout};
 use crate::stamp::Stamp;
 use crate::transport::METADATA;
 use crate::trusted::replace;
+
+/// How long a fleet directory is waited for that somebody else changes, and how often it is looked at.
+const ALONE: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// A fleet directory.
 #[derive(Clone, Debug)]
@@ -114,11 +119,28 @@ impl Tree {
     /// What a process that dies had so is free.
     ///
     /// # Errors
-    /// If there is no such directory.
+    /// If there is no such directory, or somebody else has it for longer than a change takes: whoever can read there can.
     pub fn alone(&self) -> Result<fs::File> {
+        self.alone_within(ALONE)
+    }
+
+    fn alone_within(&self, limit: Duration) -> Result<fs::File> {
         let directory = fs::File::open(&self.0).map_err(Error::file(&self.0))?;
-        directory.lock().map_err(Error::file(&self.0))?;
-        Ok(directory)
+        let begun = Instant::now();
+        loop {
+            match directory.try_lock() {
+                Ok(()) => return Ok(directory),
+                Err(fs::TryLockError::Error(error)) => return Err(Error::file(&self.0)(error)),
+                Err(fs::TryLockError::WouldBlock) if begun.elapsed() < limit => std::thread::sleep(AGAIN),
+                Err(fs::TryLockError::WouldBlock) => {
+                    return Err(Error::Asked(format!(
+                        "{}: another process has held its lock for {} s; find it by `fuser`, and end it",
+                        self.0.display(),
+                        limit.as_secs()
+                    )));
+                }
+            }
+        }
     }
 
     fn metadata(&self, repository: Repository) -> PathBuf {
@@ -747,4 +769,23 @@ fn verify<T: Role + Serialize>(
 
 fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Error {
     Error::Asked(format!("{}: it is damaged ({why}); restore the fleet directory", path.display()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Tree;
+
+    #[test]
+    fn whoever_holds_a_directory_is_not_waited_for_without_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = Tree::new(directory.path());
+        let held = tree.alone().unwrap();
+        let error = tree.alone_within(Duration::from_millis(200)).unwrap_err().to_string();
+        assert!(error.contains("another process has held its lock"), "{error}");
+        drop(held);
+        tree.alone_within(Duration::ZERO).unwrap();
+    }
 }
