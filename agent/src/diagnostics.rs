@@ -21,23 +21,24 @@ pub fn print(findings: &Findings, sources: &[Source], json: bool) {
         // A finding is strings and numbers only: it always serialises.
         findings.0.iter().for_each(|diagnostic| eprintln!("{}", serde_json::json!(diagnostic)));
     } else {
-        eprint!("{}", text(findings, sources));
+        eprint!("{}", text(findings, sources, MOST, "--json"));
     }
 }
 
-fn text(findings: &Findings, sources: &[Source]) -> String {
+/// So many findings of each severity with excerpts; `all` prints all of them. Each excerpt costs a look at all of its file.
+pub fn text(findings: &Findings, sources: &[Source], most: usize, all: &str) -> String {
     let mut text = String::new();
     let mut counts = [0; 3];
     for diagnostic in &findings.0 {
         let count = &mut counts[diagnostic.severity as usize];
         *count += 1;
-        if *count <= MOST {
+        if *count <= most {
             text.push_str(&excerpt(diagnostic, sources));
         }
     }
     for (count, what) in counts.into_iter().zip(["errors", "warnings", "notes"]) {
-        if count > MOST {
-            let _ = writeln!(text, "and {} more {what}: --json prints all of them", count - MOST);
+        if count > most {
+            let _ = writeln!(text, "and {} more {what}: {all} prints all of them", count - most);
         }
     }
     text
@@ -143,7 +144,7 @@ mod tests {
             findings.push(Diagnostic::error(&source, span, "wrong"));
             findings.push(Diagnostic::warning(&source, span, "odd"));
         }
-        let printed = text(&findings, &[source]);
+        let printed = text(&findings, &[source], MOST, "--json");
         assert!(printed.len() < 20_000, "{}", printed.len());
         assert!(printed.contains("f:1:1: wrong") && !printed.contains("tag:x"), "{printed}");
         assert_eq!(printed.matches("wrong").count(), MOST);

@@ -145,7 +145,7 @@ pub fn run(mut setup: Setup, json: bool) -> anyhow::Result<Answer> {
 fn read(setup: &Setup, store: &Store) -> Result<Named, Unfit> {
     // Once a host follows a fleet, what `run` names is what it began with.
     if let Some(named) = start::of_fleet(setup, store) {
-        return Ok(named);
+        return named;
     }
     // A host that was protected does not come up unprotected because of what has become of a file.
     start::read(setup).map(Named::Holds).or_else(|unfit| start::instead(setup, store, &unfit).ok_or(unfit))

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bulkhead_http::Tls;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, interval_at, sleep, timeout};
+use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
 
 use crate::error::{Error, Result};
 use crate::identity::Credentials;
@@ -44,6 +44,10 @@ const REFUSED_PAUSE: u64 = 30_000;
 
 /// Requests at the same time.
 const MOST_REQUESTS: usize = 256;
+
+/// Frames that are read in a second. Whoever sends more keeps no host busy: it waits.
+const MOST_FRAMES: u32 = 10_000;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The number of the subscription to answers.
 const INBOX: u64 = 1;
@@ -347,10 +351,18 @@ impl Worker {
         let first = Instant::now() + PING.mul_f64(0.5 + fastrand::f64() / 2.0);
         let mut ping = interval_at(first, PING);
         let mut look = interval_at(Instant::now() + STALL / 8, STALL / 8);
+        let (mut second, mut frames) = (Instant::now(), 0_u32);
         loop {
             let sent = tokio::select! {
                 frame = stream.next() => {
                     (heard, begun) = (Instant::now(), None);
+                    if heard.duration_since(second) >= SECOND {
+                        (second, frames) = (heard, 0);
+                    }
+                    frames += 1;
+                    if frames > MOST_FRAMES {
+                        sleep_until(second + SECOND).await;
+                    }
                     match frame {
                         Err(error) => return Over::Failed(named(server, error)),
                         Ok(Frame::Ping) => Some(b"PONG\r\n".to_vec()),

@@ -22,6 +22,9 @@ pub(crate) const LOG: &str = "log";
 /// Its lines.
 pub(crate) const RECORDS: &str = "records";
 
+/// How far ahead of the collector's a node's clock may be, ns.
+const AHEAD: u64 = 300 * 1_000_000_000;
+
 /// Longest of these files.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -121,8 +124,9 @@ impl Node {
         self.finish(witness)?;
         let had = self.mirror.signed().size;
         let is_news = batch.made > self.heard.made;
-        // One that is not was sent again, or held back on the way.
-        if is_news {
+        // One that is not was sent again, or held back on the way; or the node's clock was ahead before.
+        let ahead = now().saturating_add(AHEAD);
+        if is_news || self.heard.made > ahead && batch.made <= ahead {
             self.heard = Heard {
                 node: batch.node.clone(),
                 made: batch.made,

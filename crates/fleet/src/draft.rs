@@ -15,6 +15,7 @@ use crate::files::whole;
 use crate::keys::{Holder, KeyId, canonical, hex, unhex};
 use crate::repository::Repository;
 use crate::roles::{holders, ids};
+use crate::stamp::Stamp;
 use crate::trusted::replace;
 
 /// What is to be signed.
@@ -57,6 +58,8 @@ pub struct Draft {
     directory: PathBuf,
     /// Whose signatures count: how many of whom. A root needs enough of those of the root before, too.
     needs: Vec<Need>,
+    /// Of a root: the one before.
+    before: Option<Box<Root>>,
 }
 
 #[derive(Clone, Debug)]
@@ -72,6 +75,14 @@ impl Need {
         debug_assert!(ids(root, role).len() as u64 >= threshold);
         Self { what, holders: holders(root, role), threshold }
     }
+}
+
+/// How many of whom sign for a role, for people.
+fn who(root: &Root, role: RoleType) -> String {
+    let threshold = root.roles.get(&role).map_or(0, |role| role.threshold.get());
+    let holders = holders(root, role);
+    let names: Vec<_> = holders.iter().map(|of| format!("{} {}", of.name, of.key.fingerprint())).collect();
+    format!("{threshold} of {}", names.join(", "))
 }
 
 /// No signature's file is longer, in bytes.
@@ -101,7 +112,8 @@ impl Draft {
             }
             Body::Targets(_) => needs.push(Need::of("", root, RoleType::Targets)),
         }
-        Self { repository, body, directory: directory.to_owned(), needs }
+        let before = before.cloned().map(Box::new);
+        Self { repository, body, directory: directory.to_owned(), needs, before }
     }
 
     /// What it is called: `policy version 3`, `root 2 of inventory`.
@@ -118,13 +130,16 @@ impl Draft {
         self.body.version()
     }
 
-    /// What is signed, for people: lines.
+    /// What is signed, for people: lines. Of a root, what was otherwise before is beside it.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        let names = |holders: &[Holder]| {
-            holders.iter().map(|of| format!("{} {}", of.name, of.key.fingerprint())).collect::<Vec<_>>()
-        };
         let mut lines = vec![self.name()];
+        let extra = match &self.body {
+            Body::Root(root) => &root._extra,
+            Body::Targets(targets) => &targets._extra,
+        };
+        // The same people may sign for another fleet, and a name says nothing of which one a directory is.
+        lines.extend(Stamp::of(extra).map(|stamp| format!("  x-bulkhead-fleet {}", stamp.fleet)));
         match &self.body {
             Body::Root(root) => {
                 for (role, what) in [
@@ -133,9 +148,9 @@ impl Draft {
                     // And snapshots: no draft is read where another signs them.
                     (RoleType::Timestamp, "freshness"),
                 ] {
-                    let threshold = root.roles.get(&role).map_or(0, |role| role.threshold.get());
-                    let holders = names(&holders(root, role));
-                    lines.push(format!("  {what}: {threshold} of {}", holders.join(", ")));
+                    let (now, before) = (who(root, role), self.before.as_ref().map(|root| who(root, role)));
+                    lines.push(format!("  {what}: {now}"));
+                    lines.extend(before.filter(|before| *before != now).map(|was| format!("    was {was}")));
                 }
                 lines.push(format!("  good until {}", root.expires));
             }

@@ -27,6 +27,7 @@ mod updater;
 pub use client::{Checked, Client, LONGEST, digest};
 pub use draft::Draft;
 pub use error::{Cause, Error, Result};
+pub use files::below;
 pub use keys::Holder;
 pub use memory::{Known, Memory};
 pub use origin::{Directory, Https, Origin, OriginError};

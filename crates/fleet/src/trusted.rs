@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use serde::de::IgnoredAny;
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
@@ -84,12 +85,16 @@ impl Trusted {
         Ok(copy)
     }
 
-    /// Keeps what was verified in a copy, whether or not the rest of it was: a root that drops somebody holds from then on.
+    /// Keeps what was verified in a copy, whether or not the rest of it was: a root that drops somebody holds from then on. Of
+    /// a copy that the disk had no room for nothing is kept: half a file is not what was verified.
     pub(crate) fn keep(&mut self, copy: &Path) -> Result<()> {
         let mut roles = BTreeMap::new();
         for name in ROLES {
             match fs::read_to_string(copy.join(name)) {
-                Ok(text) => drop(roles.insert(name.to_owned(), text)),
+                Ok(text) if serde_json::from_str::<IgnoredAny>(&text).is_ok() => {
+                    roles.insert(name.to_owned(), text);
+                }
+                Ok(_) => return Err(Error::file(copy)(io::Error::other(format!("{name} is not whole")))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Error::file(copy)(error)),
             }
@@ -101,8 +106,10 @@ impl Trusted {
             self.roles = roles;
         }
         match fs::read(copy.join(TIME_OF_TOUGH)) {
-            Ok(time) => self.replace(TIME, &time).map_err(Error::file(&self.directory)),
-            Err(_) => Ok(()),
+            Ok(time) if serde_json::from_slice::<IgnoredAny>(&time).is_ok() => {
+                self.replace(TIME, &time).map_err(Error::file(&self.directory))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -129,4 +136,34 @@ pub(crate) fn replace_as(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()>
     new.as_file().sync_all()?;
     new.persist(path)?;
     File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::Trusted;
+
+    #[test]
+    fn half_a_file_is_not_kept() {
+        let state = tempfile::tempdir().unwrap();
+        let mut trusted = Trusted::open(state.path()).unwrap();
+        let copy = trusted.copy().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(copy.path().join(name), text).unwrap();
+        write("root.json", r#"{"signed": 1}"#);
+        write("timestamp.json", r#"{"signed": 2}"#);
+        trusted.keep(copy.path()).unwrap();
+        // The disk was full: `tough` writes in place.
+        for half in ["", r#"{"sig"#] {
+            write("root.json", half);
+            assert!(trusted.keep(copy.path()).unwrap_err().to_string().contains("root.json is not whole"));
+        }
+        write("root.json", r#"{"signed": 3}"#);
+        write("timestamp.json", "");
+        trusted.keep(copy.path()).unwrap_err();
+        let read = Trusted::open(state.path()).unwrap();
+        assert_eq!(
+            (read.root(), read.role("timestamp.json")),
+            (Some(r#"{"signed": 1}"#), Some(r#"{"signed": 2}"#))
+        );
+    }
 }

@@ -5,7 +5,7 @@
 #[expect(dead_code, reason = "each file of tests uses some of it")]
 mod common;
 
-use bulkhead_fleet::{Repository, digest};
+use bulkhead_fleet::{Draft, Repository, digest};
 use common::*;
 use serde_json::{Value, json};
 
@@ -30,6 +30,28 @@ fn add(root: &mut Value, role: &str, seed: u8, name: Option<&str>) {
     let id = digest(&canonical(&new));
     root["keys"][&id] = new;
     root["roles"][role]["keyids"].as_array_mut().unwrap().push(json!(id));
+}
+
+#[test]
+fn what_is_signed_is_shown_with_its_fleet_and_what_was_before() {
+    let (one, other) = (Fleet::new(), Fleet::new());
+    let shown = |fleet: &Fleet| {
+        fleet.put("one", &[ALICE, BOB]);
+        fleet.put_inventory("{}");
+        let keyholders = people(&[("alice", ALICE), ("bob", BOB), ("carol", 40)]);
+        let mut drafts = fleet.tree.rotate(&keyholders, now()).unwrap();
+        drafts.truncate(2);
+        drafts.iter().map(Draft::lines).collect::<Vec<_>>()
+    };
+    let (lines, others) = (shown(&one), shown(&other));
+    // The same people, and the same name, which another directory has too.
+    assert_eq!((&lines[0][0], &lines[1][0]), (&others[0][0], &others[1][0]));
+    assert_ne!(lines[0][1], others[0][1]);
+    assert!(lines[0][1].starts_with("  x-bulkhead-fleet ") && lines[0][1] == lines[1][1], "{lines:?}");
+    // A key in place of another, under the same name.
+    let was: Vec<_> = lines[0].iter().filter(|line| line.contains("    was 2 of alice ")).collect();
+    assert_eq!(was.len(), 2, "{lines:?}");
+    assert!(was.iter().all(|line| !lines[0].contains(&line.replace("    was", "  roots:"))), "{lines:?}");
 }
 
 #[test]

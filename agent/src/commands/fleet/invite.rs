@@ -4,13 +4,16 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use bulkhead_channel::{Account, Offer, invite};
-use bulkhead_fleet::{Repository, Tree};
+use bulkhead_fleet::{Repository, Tree, below};
 
 use super::broker::{Broker, wrong};
 use super::memory::Remembered;
 use crate::duration;
 use crate::exit::Answer;
 use crate::global::Global;
+
+/// No root is longer, in bytes.
+const LONGEST_ROOT: u64 = 1 << 20;
 
 /// Make an invitation, by which one host enrols itself, once.
 ///
@@ -54,10 +57,16 @@ impl Invite {
         let ca = self.broker.ca.as_ref().map(read).transpose()?;
         let mut made = invite(&account, &offer, self.seconds, &self.broker.servers, ca).map_err(wrong)?;
         if let Some(fleet) = &self.fleet {
-            // The host will believe whatever these roots lead to.
-            self.remembered.goes_on(&Tree::new(fleet))?;
-            let root =
-                |repository: Repository| read(&fleet.join(repository.name()).join("metadata/1.root.json"));
+            // The host will believe whatever these roots lead to; what is no fleet's root is nothing to hand on.
+            let tree = Tree::new(fleet);
+            self.remembered.goes_on(&tree)?;
+            tree.keyholders().map_err(super::wrong)?;
+            let root = |repository: Repository| {
+                let path = format!("{repository}/metadata/1.root.json");
+                let bytes = below(fleet, &path, LONGEST_ROOT)
+                    .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+                bytes.with_context(|| fleet.join(&path).display().to_string())
+            };
             made.policy_root = Some(root(Repository::Policy)?);
             made.inventory_root = Some(root(Repository::Inventory)?);
         }

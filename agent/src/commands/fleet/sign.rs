@@ -53,10 +53,20 @@ impl Sign {
         let public = key.public();
         // Before anything of the directory is signed, or drafted on top of it.
         let known = self.remembered.goes_on(&tree)?;
-        if !self.draft(&tree, global)? {
-            return Ok(Answer::No);
-        }
+        let Some(drafted) = self.draft(&tree, global)? else { return Ok(Answer::No) };
         let drafts = tree.waiting().map_err(wrong)?;
+        // Whoever else can write in the directory does not put another file in its place.
+        for named in &drafted {
+            let is_there =
+                drafts.iter().any(|draft| draft.name() == named.name() && draft.digest() == named.digest());
+            if !is_there {
+                let words = format!(
+                    "{}: somebody else has drafted another file meanwhile; nothing is signed",
+                    named.name()
+                );
+                return Err(Usage(words).into());
+            }
+        }
         let mine: Vec<&Draft> = drafts.iter().filter(|draft| draft.holder(&public).is_some()).collect();
         if mine.is_empty() {
             let words = match drafts.first() {
@@ -105,12 +115,12 @@ impl Sign {
         Ok(Answer::Yes)
     }
 
-    /// Drafts the files that are named, if they hold.
-    fn draft(&self, tree: &Tree, global: &Global) -> anyhow::Result<bool> {
+    /// Drafts the files that are named; none: they do not hold.
+    fn draft(&self, tree: &Tree, global: &Global) -> anyhow::Result<Option<Vec<Draft>>> {
         let read = |path: &Option<PathBuf>| path.as_deref().map(input::read).transpose();
         let (policy, inventory) = (read(&self.policy)?, read(&self.inventory)?);
         if policy.is_none() && inventory.is_none() {
-            return Ok(true);
+            return Ok(Some(Vec::new()));
         }
         let published = |repository: Repository, name: &str| -> Result<Option<Source>, Usage> {
             let bundle = tree.bundle(repository).map_err(wrong)?;
@@ -134,13 +144,14 @@ impl Sign {
             .into());
         };
         if !bundle::holds(over, beside, global) {
-            return Ok(false);
+            return Ok(None);
         }
+        let mut drafted = Vec::new();
         for (repository, file) in [(Repository::Policy, policy), (Repository::Inventory, inventory)] {
             if let Some(file) = file {
-                tree.propose(repository, file.text(), now(), self.replace).map_err(wrong)?;
+                drafted.push(tree.propose(repository, file.text(), now(), self.replace).map_err(wrong)?);
             }
         }
-        Ok(true)
+        Ok(Some(drafted))
     }
 }

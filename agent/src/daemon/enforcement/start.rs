@@ -6,6 +6,7 @@
 use bulkhead_api::event::{Action, Actor};
 use bulkhead_api::history::Origin;
 use bulkhead_dataplane::Dataplane;
+use bulkhead_policy::source::Source;
 
 use crate::config::Mode;
 use crate::daemon::clock::wall_time;
@@ -15,6 +16,7 @@ use crate::daemon::fleet;
 use crate::daemon::grants;
 use crate::daemon::log::log_unsaved;
 use crate::daemon::quarantine::list::{self, List};
+use crate::daemon::regular;
 use crate::daemon::setup::Setup;
 use crate::daemon::sources::Fit;
 use crate::daemon::state::in_place;
@@ -42,13 +44,15 @@ pub enum Named {
     Holds(Inputs),
     /// It does not, or is not asked for: the enforced generation as it was kept, and what to tell of that.
     Refused(Inputs, Option<String>),
+    /// What was enforced is damaged or gone: what the fleet had signed, or what admits nobody.
+    Restored(Inputs),
 }
 
 impl Named {
     /// What there is to enforce.
     pub fn inputs(&self) -> &Inputs {
         match self {
-            Self::Holds(inputs) | Self::Refused(inputs, _) => inputs,
+            Self::Holds(inputs) | Self::Refused(inputs, _) | Self::Restored(inputs) => inputs,
         }
     }
 }
@@ -127,12 +131,61 @@ pub fn instead(setup: &Setup, store: &Store, unfit: &Unfit) -> Option<Named> {
 }
 
 /// What was enforced last, for a start on a host that has taken something from its fleet: what `run` names is not looked at
-/// any more, changed or not.
-pub fn of_fleet(setup: &Setup, store: &Store) -> Option<Named> {
+/// any more, changed or not. Where that is damaged or gone, what the fleet had signed, which is kept apart; where that is,
+/// too, what admits nobody. None: the host has taken nothing.
+pub fn of_fleet(setup: &Setup, store: &Store) -> Option<Result<Named, Unfit>> {
     if !fleet::has_taken(setup, store) {
         return None;
     }
-    Some(Named::Refused(kept(setup, store)?, None))
+    let is_way_back_lost = store.ledger().is_ok_and(|ledger| {
+        ledger.is_unconfirmed() && ledger.previous.is_some_and(|number| store.inputs_of(number).is_none())
+    });
+    let kept = kept(setup, store).filter(|_| !is_way_back_lost);
+    Some(kept.map_or_else(|| restored(setup, store), |inputs| Ok(Named::Refused(inputs, None))))
+}
+
+/// What is wrong where [`restored`] is enforced.
+const DAMAGED: &str =
+    "the files of what was enforced last are damaged or gone, or do not compile here any more";
+
+/// A policy that admits nobody.
+const NOBODY: &str = r#"{"acls": []}"#;
+
+/// What stands in for what was enforced: never what `run` names, which may open what the fleet has closed.
+fn restored(setup: &Setup, store: &Store) -> Result<Named, Unfit> {
+    let ledger = store.ledger().unwrap_or_default();
+    let number = ledger.target.unwrap_or(ledger.enforced);
+    let mode = store.made_of(number).map_or(setup.config.mode, |made| made.mode);
+    let (mut lists, mut why) = (Vec::new(), None);
+    if let Some((files, signed)) = fleet::good(setup, store, number) {
+        lists.push(files.inventory.clone());
+        match fitted(setup, files, mode) {
+            Ok(inputs) => {
+                let name = signed.fleet.as_ref().map(fleet::Bundles::name).unwrap_or_default();
+                return Ok(told(Inputs { signed, ..inputs }, &format!("the fleet's {name} is enforced")));
+            }
+            Err(refused) => why = Some(Unfit::Refused(refused)),
+        }
+    }
+    // Who there is opens nothing where nobody is admitted.
+    match regular::read(&setup.files().1) {
+        Ok(named) => lists.push(named),
+        Err(error) => why = why.or(Some(Unfit::Unreadable(error))),
+    }
+    for inventory in lists {
+        match fitted(setup, Files::new(Source::new("nobody is admitted", NOBODY), inventory), mode) {
+            Ok(inputs) => return Ok(told(inputs, "nobody is admitted")),
+            Err(refused) => why = Some(Unfit::Refused(refused)),
+        }
+    }
+    let words = why.map(|why| why.text()).unwrap_or_default();
+    Err(Unfit::Unreadable(Usage(format!("{DAMAGED}, and nothing can stand in for it: {words}"))))
+}
+
+fn told(mut inputs: Inputs, what: &str) -> Named {
+    tracing::error!("{DAMAGED}: {what}");
+    inputs.problems.push(format!("{DAMAGED}: {what}"));
+    Named::Restored(inputs)
 }
 
 /// What was enforced last, as it was kept.
@@ -143,10 +196,14 @@ fn kept(setup: &Setup, store: &Store) -> Option<Inputs> {
     }
     let number = ledger.target.unwrap_or(ledger.enforced);
     let (files, made) = store.inputs_of(number)?;
-    // What the sources list may be why it cannot be enforced. Who is gone stays cut off.
-    let fitted = setup.sources.fit(files.clone(), made.mode, &setup.options).map(|fit| fit.inputs);
-    let inputs = fitted.or_else(|refused| as_kept(setup, files, made.mode, &refused)).ok()?;
+    let inputs = fitted(setup, files, made.mode).ok()?;
     Some(Inputs { signed: made.signed, ..inputs })
+}
+
+/// Files that were enforced before. What the sources list may be why they cannot be; who is gone stays cut off.
+fn fitted(setup: &Setup, files: Files, mode: Mode) -> Result<Inputs, Refused> {
+    let fitted = setup.sources.fit(files.clone(), mode, &setup.options).map(|fit| fit.inputs);
+    fitted.or_else(|refused| as_kept(setup, files, mode, &refused))
 }
 
 /// Files as they were kept, with the nodes that the sources listed then: for a start that would enforce nothing otherwise.
@@ -221,9 +278,11 @@ enum Choice {
 /// # Errors
 /// If the state directory cannot be understood.
 pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> {
+    let is_restored = matches!(named, Named::Restored(_));
     let (named, is_kept, problem) = match named {
         Named::Holds(inputs) => (inputs, false, None),
         Named::Refused(inputs, problem) => (inputs, true, problem),
+        Named::Restored(inputs) => (inputs, true, None),
     };
     let mut ledger = store.ledger()?;
     if let Some(target) = ledger.target.take() {
@@ -231,10 +290,13 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
         ledger.enforced = target;
     }
     let seen = store.last_requested(&ledger);
-    let unchanged = is_kept
-        || seen.is_some_and(|(files, mode)| {
+    let is_as_seen = || {
+        seen.is_some_and(|(files, mode)| {
             files.same_text(&named.files.clone().into_named()) && mode == setup.config.mode
-        });
+        })
+    };
+    // What stands in for a generation becomes one, to which another can return.
+    let unchanged = !is_restored && (is_kept || is_as_seen());
     let before = ledger.enforced;
     let choice = choose(&ledger, unchanged);
     let mut action = if choice == Choice::Named { Action::Start } else { Action::Rollback };
@@ -243,10 +305,13 @@ pub fn plan(setup: &Setup, store: &Store, named: Named) -> anyhow::Result<Plan> 
         Choice::Kept(number) => {
             let (mut inputs, lost) = go_on_with(setup, store, number, named);
             if let Some(why) = lost {
-                tracing::warn!(generation = number, "{why}; enforcing what `run` names");
+                let instead = inputs.files.policy.name().clone();
+                tracing::warn!(generation = number, "{why}; enforcing {instead}");
                 action = Action::Start;
                 // Which may be the very policy that nobody has confirmed.
-                inputs.problems.extend((number != before).then(|| no_way_back(before, number, &why)));
+                inputs
+                    .problems
+                    .extend((number != before).then(|| no_way_back(before, number, &why, &instead)));
             }
             inputs
         }
@@ -282,10 +347,10 @@ fn choose(ledger: &Ledger, unchanged: bool) -> Choice {
 }
 
 /// What to say where an unconfirmed generation has nothing to go back to.
-fn no_way_back(refused: u32, number: u32, why: &str) -> String {
+fn no_way_back(refused: u32, number: u32, why: &str, instead: &str) -> String {
     format!(
-        "generation {refused} was not confirmed in time, and generation {number} cannot be returned to ({why}): what \
-         `run` names is enforced, confirmed or not; apply what is to be enforced"
+        "generation {refused} was not confirmed in time, and generation {number} cannot be returned to ({why}): {instead} \
+         is enforced, confirmed or not; apply what is to be enforced"
     )
 }
 

@@ -45,6 +45,16 @@ pub(super) fn asker(bundles: &Bundles) -> Asker {
     Asker { by: Actor::Fleet { name: bundles.name() }, session: None }
 }
 
+/// The files of bundles.
+pub(super) fn files(bundles: &Bundles, policy: &str, inventory: &str) -> Files {
+    let named =
+        |what: &str, version: u64, text: &str| Source::new(&format!("fleet/{what} version {version}"), text);
+    Files::new(
+        named("policy", bundles.policy.version, policy),
+        named("inventory", bundles.inventory.version, inventory),
+    )
+}
+
 /// Enforces it for so many seconds; without a confirmation what was enforced before returns by itself. None: for good, which
 /// is for what is enforced already under another version.
 ///
@@ -58,12 +68,7 @@ pub(super) fn enforce<D: Dataplane>(
     let _one = enforcer.one_change();
     let bundles = &offer.bundles;
     kept::promise_return(enforcer, seconds)?;
-    let named =
-        |what: &str, version: u64, text: &str| Source::new(&format!("fleet/{what} version {version}"), text);
-    let files = Files::new(
-        named("policy", bundles.policy.version, &offer.policy),
-        named("inventory", bundles.inventory.version, &offer.inventory),
-    );
+    let files = files(bundles, &offer.policy, &offer.inventory);
     if let Err(error) = grants::refuse_section(&files) {
         return Ok(Came::Unfit(error.0));
     }
@@ -98,7 +103,7 @@ pub(super) fn enforce<D: Dataplane>(
     Ok(Came::Enforced(applied.generation))
 }
 
-/// What is told of nodes that a new policy does not let the enroller say any more what it says.
+/// What is told of nodes of which the inventory says what the policy does not let the enroller say.
 const LEFT_OUT: &str =
     "the policy does not let the enroller give what the inventory says of nodes, which are nobody's here";
 
@@ -109,22 +114,27 @@ fn some(names: &[String]) -> String {
     if more == 0 { first } else { format!("{first} and {more} more") }
 }
 
-/// Files without what the policy does not let the enroller say, and of which nodes that is. An inventory that says such and
-/// is new is refused instead: what was good before must not keep a policy from being enforced that takes it away. Files that
-/// cannot be read are told of by the compiler.
+/// Files without what the policy does not let the enroller say, and of which nodes that is. Neither keeps the other away: a
+/// tag may be one that a newer policy lets the enroller give, which this host may not take yet or has given up, and a policy
+/// may take one away. Files that cannot be read are told of by the compiler.
 ///
 /// # Errors
-/// What a new inventory may not say.
-fn bounded(files: Files, options: &CompileOptions, is_known: bool) -> Result<(Files, Vec<String>), String> {
+/// What a new inventory may not say by any policy, or not of this host, which would be nobody then.
+pub(super) fn bounded(
+    files: Files,
+    options: &CompileOptions,
+    is_known: bool,
+) -> Result<(Files, Vec<String>), String> {
     let mut findings = Findings::default();
     let policy = policy::parse(&files.policy, options.dialect, &mut findings);
     let inventory = inventory::parse(&files.inventory, &mut findings);
     let Some((policy, inventory)) = policy.zip(inventory) else { return Ok((files, Vec::new())) };
     let Some(found) = enroller::beyond(&policy, &inventory) else { return Ok((files, Vec::new())) };
-    if !is_known {
-        return Err(found.to_string());
-    }
+    let never = enroller::beyond_any(&inventory);
     let (text, left_out) = enroller::within(&policy, &inventory, &options.node);
+    if !is_known && (never.is_some() || left_out.contains(&options.node)) {
+        return Err(never.unwrap_or(found).to_string());
+    }
     let inventory = Source::new(files.inventory.name(), &text);
     Ok((Files { inventory, ..files }, left_out))
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_fleet::{LONGEST, Origin};
 use bulkhead_host::program::{kill, program};
+use tokio::sync::oneshot;
 
 /// Between two tries.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -48,9 +49,16 @@ pub(super) async fn check(command: &[String], origin: &dyn Origin, deadline: Ins
 async fn once(command: &[String], origin: &dyn Origin, deadline: Instant) -> Option<Problem> {
     if let Some((name, arguments)) = command.split_first() {
         let (name, arguments) = (name.clone(), arguments.to_vec());
-        // The connection to the origin lives on this thread, and goes on meanwhile.
-        let ran = tokio::task::spawn_blocking(move || run(&name, &arguments, deadline)).await;
-        if let Some(why) = ran.unwrap_or_else(|error| Some(error.to_string())) {
+        let (tell, ran) = oneshot::channel();
+        // The connection to the origin lives on this thread, and goes on meanwhile. The thread is the program's own: those
+        // that read files may all wait for a file system that hangs.
+        let run = move || _ = tell.send(run(&name, &arguments, deadline));
+        let begun = std::thread::Builder::new().name("health".to_owned()).spawn(run);
+        let ran = match begun {
+            Ok(_) => ran.await.unwrap_or_else(|_| Some("the host's check has ended early".to_owned())),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = ran {
             return Some(Problem::Host(why));
         }
     }
@@ -91,9 +99,47 @@ fn run(name: &str, arguments: &[String], deadline: Instant) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
     use std::time::{Duration, Instant};
 
-    use super::run;
+    use bulkhead_fleet::{Origin, OriginError};
+
+    use super::{check, run};
+
+    /// An origin of a file system that hangs.
+    #[derive(Debug)]
+    struct Hangs;
+
+    type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, OriginError>> + Send + 'a>>;
+
+    impl Origin for Hangs {
+        fn file<'s, 'p, 'a>(&'s self, _: &'p str, _: u64) -> Answer<'a>
+        where
+            's: 'a,
+            'p: 'a,
+        {
+            Box::pin(async {
+                let read = tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_secs(3))).await;
+                Err(OriginError::Down(format!("{read:?}")))
+            })
+        }
+    }
+
+    #[test]
+    fn files_that_hang_do_not_keep_the_check_from_its_end() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+        let runtime = runtime.unwrap();
+        runtime.block_on(async {
+            // Of an earlier look.
+            tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_secs(3)));
+            let begun = Instant::now();
+            let problem = check(&["/bin/true".to_owned()], &Hangs, begun + Duration::from_secs(1)).await;
+            assert_eq!(problem.unwrap().why(), "the fleet's files do not come any more");
+            assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        });
+        runtime.shutdown_background();
+    }
 
     #[test]
     fn a_program_says_whether_all_is_well() {

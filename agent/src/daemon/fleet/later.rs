@@ -39,6 +39,11 @@ impl Later {
         self.get(bundles).map(|one| (&*one.why, now >= one.at))
     }
 
+    /// What was put off more than once, and why, the last first.
+    pub(super) fn repeated(&self) -> impl Iterator<Item = (&Bundles, &str)> {
+        self.0.iter().filter(|one| one.tries > 0).map(|one| (&one.bundles, &*one.why))
+    }
+
     /// These are good.
     pub(super) fn forget(&mut self, bundles: &Bundles) {
         self.0.retain(|one| !one.bundles.is_same(bundles));

@@ -10,6 +10,7 @@
 
 mod enforce;
 mod following;
+mod good;
 mod health;
 mod later;
 mod local;
@@ -35,6 +36,7 @@ use crate::daemon::store::{Ledger, Store};
 use crate::exit::Usage;
 
 pub use self::following::start;
+pub use self::good::good;
 pub use self::local::aside;
 pub use self::report::{status, wrong};
 
@@ -80,7 +82,8 @@ impl Bundles {
     }
 
     /// In words: `policy 3, inventory 7`.
-    fn name(&self) -> String {
+    #[must_use]
+    pub fn name(&self) -> String {
         format!("policy {}, inventory {}", self.policy.version, self.inventory.version)
     }
 

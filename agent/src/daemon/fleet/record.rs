@@ -4,6 +4,7 @@ use bulkhead_fleet::Repository;
 use serde::{Deserialize, Serialize};
 
 use super::Bundles;
+use super::later::Later;
 use crate::daemon::store::Store;
 
 const FILE: &str = "fleet.json";
@@ -133,12 +134,28 @@ impl Record {
         }
         is_new(Repository::Inventory).then_some(Blamed::Inventory)
     }
+
+    /// What is newer than what was good and was gone back from more than once as files did not come any more. It may be what
+    /// keeps them away, as a policy does that cuts a host off; so whoever lets it go to others hears of it, and it is tried
+    /// again.
+    pub(super) fn given_up_again(&self, later: &Later) -> Vec<Refused> {
+        let given_up = later.repeated().filter_map(|(bundles, why)| {
+            let blamed = self.blame(bundles)?;
+            let version = |of: &Bundles| of.get(blamed.repository()).version;
+            let is_newer = self.good.as_ref().is_none_or(|good| version(bundles) > version(good));
+            let why = format!("{why}; it is tried again");
+            is_newer.then(|| Refused { bundles: bundles.clone(), why, blamed: Some(blamed) })
+        });
+        given_up.collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::Bundle;
-    use super::{Blamed, Bundles, Record, Refused};
+    use super::{Blamed, Bundles, Later, Record, Refused};
 
     fn bundles(policy: u64, inventory: u64) -> Bundles {
         let bundle = |version: u64| Bundle { version, digest: format!("{version:064}") };
@@ -166,6 +183,25 @@ mod tests {
         assert_eq!(record.refused[0].what(), "policy 3, inventory 4");
         (0..200).for_each(|number| record.refuse(refused(bundles(number, 1), None)));
         assert_eq!(record.refused.len(), 64);
+    }
+
+    #[test]
+    fn what_may_cut_a_host_off_is_told_of_once_it_is_no_accident() {
+        let record = Record { good: Some(bundles(2, 2)), ..Record::default() };
+        let mut later = Later::default();
+        let mut told = |tried: &Bundles| {
+            later.put_off(tried, "no files", Duration::from_secs(1), 0);
+            record.given_up_again(&later).iter().map(Refused::what).collect::<Vec<_>>()
+        };
+        assert!(told(&bundles(3, 2)).is_empty(), "once, it may be whoever carries the files");
+        assert_eq!(told(&bundles(3, 2)), ["policy 3"]);
+        // What was good before is no news, and what is older than that is over.
+        for _ in 0..2 {
+            assert_eq!(told(&bundles(2, 2)), ["policy 3"]);
+            assert_eq!(told(&bundles(1, 2)), ["policy 3"]);
+        }
+        told(&bundles(2, 4));
+        assert_eq!(told(&bundles(2, 4)), ["inventory 4", "policy 3"]);
     }
 
     #[test]

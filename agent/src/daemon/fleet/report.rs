@@ -46,7 +46,13 @@ pub fn status(enforcer: &Enforcer, live: &Live) -> Option<status::Fleet> {
         problem: (!problems.is_empty()).then(|| problems.join("; ")),
         waiting: known.waiting.clone(),
         local,
-        refused: known.record.refused.iter().map(refusal).collect(),
+        refused: known
+            .record
+            .given_up_again(&known.later)
+            .iter()
+            .chain(&known.record.refused)
+            .map(refusal)
+            .collect(),
         refusals: known.refusals.iter().map(|(cause, count)| ((*cause).to_owned(), *count)).collect(),
     })
 }

@@ -115,6 +115,9 @@ pub struct OfRole {
     pub inventory: Option<Inventory>,
 }
 
+/// How many findings of each severity are told of.
+const MOST: usize = 10;
+
 /// An invalid policy or inventory.
 #[derive(Debug)]
 pub struct Refused {
@@ -127,10 +130,10 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// The findings as text with excerpts.
+    /// The first findings as text with excerpts: no file, however long and wrong, keeps who asks waiting, or fills a log.
     #[must_use]
     pub fn text(&self) -> String {
-        self.findings.0.iter().map(|finding| diagnostics::excerpt(finding, &self.sources)).collect()
+        diagnostics::text(&self.findings, &self.sources, MOST, "`bulkhead check --json`")
     }
 }
 

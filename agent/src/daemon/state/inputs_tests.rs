@@ -62,6 +62,11 @@ fn what_does_not_hold_is_told() {
         compile(r#"{"action": "accept", "src": ["tag:c"], "dst": ["tag:b:80"]}"#, "b").err().unwrap();
     assert!(refused.findings.has_errors() && refused.text().contains("tag:c"), "{}", refused.text());
     assert!(!refused.unknown_node);
+    // As many of them as anybody reads: each is looked up in all of its file.
+    let all: Vec<String> = (0..30).map(|number| ONE.replace("tag:a", &format!("tag:c{number}"))).collect();
+    let text = compile(&all.join(", "), "b").err().unwrap().text();
+    assert!(text.contains("tag:c9") && !text.contains("tag:c10"), "{text}");
+    assert!(text.contains("more errors: `bulkhead check --json` prints all of them"), "{text}");
     let refused = compile(ONE, "nobody").err().unwrap();
     assert!(refused.unknown_node && refused.text().contains("nobody"), "{}", refused.text());
 }

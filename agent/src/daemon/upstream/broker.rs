@@ -88,9 +88,10 @@ impl Carrier for Broker {
         }
         match appended {
             Ok(Appended::Already(number)) if !was_tried => {
-                // One that another process of this host has sent: what is in both the collector passes over.
+                // One that another process of this host has sent: what is in both the collector passes over. It is given
+                // again at the next look: servers could say so without end.
                 self.keep(number)?;
-                self.look()
+                Ok(Given::Waits)
             }
             Ok(Appended::Stored(number) | Appended::Already(number)) => {
                 self.keep(number)?;
@@ -113,5 +114,82 @@ impl Carrier for Broker {
         // One of which nobody knows whether it was stored may be: then this one goes behind it.
         self.outstanding = Some((Bytes::from(batch.bytes.clone()), false));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    use bulkhead_channel::Account;
+    use bulkhead_collect::Given;
+    use bytes::Bytes;
+
+    use super::Broker;
+    use crate::config::{Fleet, FleetFrom};
+    use crate::daemon::upstream::carrier::Carrier as _;
+
+    /// A server that says of each batch that another one came first, with a higher number each time, some hundred times.
+    fn serve(mut stream: TcpStream, asked: &AtomicU64) -> std::io::Result<()> {
+        let mut lines = BufReader::new(stream.try_clone()?);
+        stream.write_all(b"INFO {\"version\":\"2.15.1\",\"headers\":true,\"nonce\":\"n\"}\r\n")?;
+        let mut line = String::new();
+        while lines.read_line(&mut line)? != 0 {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                ["PING"] => stream.write_all(b"PONG\r\n")?,
+                ["HPUB", _, reply, _, length] => {
+                    let mut payload = vec![0; length.parse::<usize>().unwrap() + 2];
+                    lines.read_exact(&mut payload)?;
+                    let number = asked.fetch_add(1, Ordering::Relaxed) + 1;
+                    if number > 200 {
+                        return Ok(());
+                    }
+                    let refusal = format!(
+                        r#"{{"error":{{"code":400,"err_code":10071,"description":"wrong last sequence: {number}"}}}}"#
+                    );
+                    write!(stream, "MSG {reply} 1 {}\r\n{refusal}\r\n", refusal.len())?;
+                }
+                _ => {}
+            }
+            line.clear();
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_server_that_always_has_another_batch_is_asked_once_a_look() {
+        let root = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let servers = vec![format!("nats://{}", listener.local_addr().unwrap())];
+        let asked = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            // It ends with the test's connection.
+            while let Ok((stream, _)) = listener.accept() {
+                let _ = serve(stream, &counted);
+            }
+        });
+        let account = Account::create(&root.path().join("account")).unwrap();
+        let credentials = root.path().join("a.creds");
+        account.agent_credentials("a").unwrap().write(&credentials).unwrap();
+        let fleet = Fleet {
+            policy_root: "".into(),
+            inventory_root: "".into(),
+            from: FleetFrom::Servers { servers, credentials, ca: None },
+            every: Duration::from_secs(30),
+            confirm_seconds: 30,
+            health: Vec::new(),
+        };
+        let mut broker = Broker::open(&fleet, root.path(), "a").unwrap();
+        broker.outstanding = Some((Bytes::from_static(b"batch"), false));
+        for looks in 1..=3 {
+            assert_eq!(broker.look().unwrap(), Given::Waits);
+            assert_eq!((asked.load(Ordering::Relaxed), broker.last), (looks, looks));
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bulkhead_abi::{Action, Reason};
-use bulkhead_api::status::{FleetBundle, ReasonCount, Status};
+use bulkhead_api::status::{FleetBundle, FleetRefusal, ReasonCount, Status};
 use bulkhead_collect::{Bundle, Denied, Report, Review, State};
 use bulkhead_events::Facts as _;
 use bulkhead_policy::diagnostic::Findings;
@@ -69,9 +69,8 @@ impl Reporter {
             Bundle { version, sha256 }
         };
         let enforced = of_fleet.map_or(0, |bundles| bundles.policy.version);
-        let last = fleet.and_then(|fleet| fleet.refused.first());
-        let given_up = last.filter(|last| last.gone_back && last.what.starts_with("policy"));
-        let given_up = given_up.and_then(|last| version(&last.what)).filter(|version| *version > enforced);
+        let refusals = fleet.map(|fleet| &*fleet.refused).unwrap_or_default();
+        let (last, given_up) = (refusals.first(), given_up(refusals).filter(|version| *version > enforced));
         let refused =
             last.filter(|last| given_up.is_none() && version(&last.what).is_none_or(|of| of > enforced));
         let unenforced = agent.iter().flat_map(|agent| agent.unenforced.values());
@@ -130,6 +129,12 @@ impl Reporter {
     }
 }
 
+/// The newest policy that was gone back from.
+fn given_up(refusals: &[FleetRefusal]) -> Option<u64> {
+    let policies = refusals.iter().filter(|of| of.gone_back && of.what.starts_with("policy"));
+    policies.filter_map(|of| version(&of.what)).max()
+}
+
 /// The version in the name of what was refused, such as `policy 3`.
 fn version(what: &str) -> Option<u64> {
     what.split(|byte: char| !byte.is_ascii_digit()).find_map(|digits| digits.parse().ok())
@@ -166,4 +171,24 @@ fn denied<'c>(counts: impl Iterator<Item = &'c ReasonCount>) -> Vec<Denied> {
     }
     denied.sort_by_key(|denied| std::cmp::Reverse(denied.packets));
     denied
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_api::status::FleetRefusal;
+
+    use super::given_up;
+
+    #[test]
+    fn the_newest_policy_counts_whatever_else_was_given_up_after_it() {
+        let refusal =
+            |what: &str, gone_back| FleetRefusal { what: what.to_owned(), gone_back, ..Default::default() };
+        let all = [
+            refusal("inventory 9", true),
+            refusal("policy 8, inventory 9", false),
+            refusal("policy 3", true),
+            refusal("policy 4", true),
+        ];
+        assert_eq!((given_up(&all), given_up(&all[..2])), (Some(4), None));
+    }
 }

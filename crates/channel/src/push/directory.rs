@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::make::read;
 use crate::error::{Error, Result};
 use crate::head::is_digest;
 
@@ -117,10 +118,9 @@ fn list_repository(directory: &Path, repository: &'static str, listed: &mut List
     let mut lineages: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let versions = roles.get("targets.json").into_iter().flatten().rev();
     for (back, number) in versions.enumerate().take(DIFFERENCES + 1) {
-        let path = metadata.join(format!("{number}.targets.json"));
-        let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
-        let read: Metadata = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::Content(format!("{}: {error}", path.display())))?;
+        let path = format!("{repository}/metadata/{number}.targets.json");
+        let read: Metadata = serde_json::from_slice(&read(directory, &path)?)
+            .map_err(|error| Error::Content(format!("{}: {error}", directory.join(&path).display())))?;
         for (name, target) in read.signed.targets {
             let digest = target.hashes.sha256;
             let file = format!("{digest}.{name}");
@@ -163,6 +163,33 @@ mod tests {
     /// What stands for a digest.
     fn of(number: u32) -> String {
         format!("{number:064}")
+    }
+
+    /// Whoever can write in the directory, and has no key, has nobody publish one.
+    #[test]
+    fn what_is_linked_to_is_not_handed_on() {
+        let (directory, secret) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = directory.path();
+        for below in ["policy/metadata", "policy/targets"] {
+            fs::create_dir_all(path.join(below)).unwrap();
+        }
+        targets(path, 1, &of(1));
+        fs::write(secret.path().join("operator.nk"), "SO").unwrap();
+        let made = || crate::push::make::make(path, &crate::head::Head::default());
+        assert_eq!(made().unwrap().head.files.len(), 2);
+        let refused = || {
+            let error = made().unwrap_err().to_string();
+            assert!(error.contains("it is a link, or behind one"), "{error}");
+        };
+        for link in
+            ["policy/metadata/x.json", "policy/metadata/2.snapshot.json", "policy/metadata/2.targets.json"]
+        {
+            std::os::unix::fs::symlink(secret.path().join("operator.nk"), path.join(link)).unwrap();
+            refused();
+            fs::remove_file(path.join(link)).unwrap();
+        }
+        std::os::unix::fs::symlink(secret.path(), path.join("grants")).unwrap();
+        refused();
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bulkhead_fleet::below;
 
 use super::directory::{Lineage, list};
 use crate::delta::{LONGEST, compress, difference, digest};
@@ -74,21 +75,14 @@ pub(super) fn make(directory: &Path, old: &Head) -> Result<Made> {
     Ok(making)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(Error::Content(format!(
-            "{} has {} bytes, and a file of a fleet has {LONGEST} at most",
-            path.display(),
-            bytes.len()
-        )));
-    }
-    Ok(bytes)
+/// Reads a file of a fleet directory, in which others can write.
+pub(super) fn read(directory: &Path, path: &str) -> Result<Vec<u8>> {
+    below(directory, path, LONGEST).map_err(|error| Error::file(&directory.join(path), error))
 }
 
 impl Made {
     fn file(&mut self, directory: &Path, path: &str, room: &mut Room, old: &Head) -> Result<()> {
-        let bytes = read(&directory.join(path))?;
+        let bytes = read(directory, path)?;
         let (sha256, length) = (digest(&bytes), bytes.len() as u64);
         let body = match String::from_utf8(bytes) {
             Ok(text) if room.takes(text.len()) => Body::Text(text),
@@ -112,8 +106,8 @@ impl Made {
         room: &mut Room,
         old: &Head,
     ) -> Result<()> {
-        let targets = directory.join(lineage.repository).join("targets");
-        let (newest, mut bytes) = (targets.join(&lineage.newest), None);
+        let target = |name: &str| read(directory, &format!("{}/targets/{name}", lineage.repository));
+        let mut bytes = None;
         let to = digest_in(&lineage.newest);
         for earlier in &lineage.earlier {
             let from = digest_in(earlier);
@@ -125,13 +119,13 @@ impl Made {
                 self.head.differences.push(known.clone());
                 continue;
             }
-            let target = match &bytes {
+            let newest = match &bytes {
                 Some(bytes) => bytes,
-                None => bytes.insert(read(&newest)?),
+                None => bytes.insert(target(&lineage.newest)?),
             };
-            let way = difference(&read(&targets.join(earlier))?, target)?;
+            let way = difference(&target(earlier)?, newest)?;
             // What is no smaller than the file saves nothing.
-            if way.len() * 2 > target.len() {
+            if way.len() * 2 > newest.len() {
                 continue;
             }
             self.sizes.push((from.to_owned(), to.to_owned(), way.len()));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_channel::{Body, Channel, File, Head, Settings, compress, difference, digest};
 use bulkhead_fleet::Origin;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What a broker does.
@@ -41,13 +41,15 @@ enum Malice {
     Lies,
     /// News without end, which nobody has asked for.
     Flood,
+    /// Questions without end whether the host is there.
+    Pings,
     /// No answer at all.
     Silence,
     /// An old version.
     Old,
 }
 
-const ALL: [Malice; 13] = [
+const ALL: [Malice; 14] = [
     Malice::Greeting,
     Malice::Line,
     Malice::Huge,
@@ -59,6 +61,7 @@ const ALL: [Malice; 13] = [
     Malice::Bomb,
     Malice::Lies,
     Malice::Flood,
+    Malice::Pings,
     Malice::Silence,
     Malice::Old,
 ];
@@ -103,10 +106,33 @@ fn message(subject: &str, sid: &str, of: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Sends without end, as fast as it is taken.
-async fn flood(stream: &mut TcpStream, bytes: &[u8], sent: &AtomicU64) -> std::io::Result<()> {
+async fn flood(
+    stream: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+    sent: &AtomicU64,
+) -> std::io::Result<()> {
     loop {
         stream.write_all(bytes).await?;
         sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// The same with pings; counts the bytes of the answers.
+async fn ping(stream: &mut TcpStream, answered: &AtomicU64) -> std::io::Result<()> {
+    let (mut reader, mut writer) = stream.split();
+    let (pings, unread) = (b"PING\r\n".repeat(1_000), AtomicU64::new(0));
+    let read = async {
+        let mut bytes = vec![0; 65_536];
+        loop {
+            match reader.read(&mut bytes).await? {
+                0 => return Ok(()),
+                read => _ = answered.fetch_add(read as u64, Ordering::Relaxed),
+            }
+        }
+    };
+    tokio::select! {
+        over = read => over,
+        over = flood(&mut writer, &pings, &unread) => over,
     }
 }
 
@@ -133,6 +159,7 @@ async fn serve(stream: TcpStream, malice: Malice, sent: &AtomicU64) -> std::io::
                 let news = message("fleet.head", sid, "fleet.files.head", &vec![b'z'; 900_000]);
                 return flood(stream, &news, sent).await;
             }
+            ["SUB", "fleet.head", _] if malice == Malice::Pings => return ping(stream, sent).await,
             ["PUB", asked, reply, "0"] => {
                 let of = asked.splitn(6, '.').nth(5).unwrap_or_default().to_owned();
                 let answer = |payload: &[u8]| message(reply, "1", &of, payload);
@@ -178,7 +205,7 @@ async fn serve(stream: TcpStream, malice: Malice, sent: &AtomicU64) -> std::io::
                         let Body::Parts { bytes, .. } = body else { unreachable!() };
                         stream.write_all(&answer(&vec![0x28; usize::try_from(*bytes).unwrap()])).await?;
                     }
-                    Malice::Greeting | Malice::Flood | Malice::Silence | Malice::Old => {}
+                    Malice::Greeting | Malice::Flood | Malice::Pings | Malice::Silence | Malice::Old => {}
                 }
             }
             _ => {}
@@ -249,6 +276,12 @@ fn whatever_a_broker_sends_little_is_held_and_nothing_is_taken() {
             );
             assert!(held < 16 << 20, "{malice:?}: {held} bytes held");
             assert!(took < Duration::from_secs(12), "{malice:?}: {took:?}");
+            if malice == Malice::Pings {
+                // Each answer has 6 bytes; some more are on their way.
+                let answers = sent.load(Ordering::Relaxed) / 6;
+                let seconds = begun.elapsed().as_secs() + 1;
+                assert!(answers <= 10_000 * (seconds + 1), "{answers} in {seconds} s");
+            }
             if malice == Malice::Old {
                 assert!(why.contains("2.9.10") && why.contains("2.14"), "{why}");
             }

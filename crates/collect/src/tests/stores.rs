@@ -47,6 +47,25 @@ proptest! {
 }
 
 #[test]
+fn a_clock_that_was_ahead_keeps_no_report_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = store(directory.path());
+    let mut host = Host::new("db-1");
+    host.grow(10);
+    host.made = u64::MAX - 10;
+    at.take(Some("db-1"), &host.seal(0).bytes).unwrap();
+    (host.made, host.report.generation) = (crate::node::now(), 8);
+    let outcome = at.take(Some("db-1"), &host.seal(10).bytes).unwrap();
+    assert_eq!(kind(&outcome), "taken");
+    let heard = at.standings()[0].heard.clone().unwrap();
+    assert_eq!((heard.report.generation, heard.made), (8, host.made));
+    // From there on it is as ever: one that was held back says nothing new.
+    (host.made, host.report.generation) = (host.made - 60_000_000_000, 7);
+    at.take(Some("db-1"), &host.seal(10).bytes).unwrap();
+    assert_eq!(at.standings()[0].heard.clone().unwrap().report.generation, 8);
+}
+
+#[test]
 fn each_lie_is_a_finding_and_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let at = store(directory.path());

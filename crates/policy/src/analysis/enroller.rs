@@ -22,22 +22,29 @@ const MEMBER: &str = "member";
 #[must_use]
 pub fn beyond(policy: &Policy, inventory: &Inventory) -> Option<Diagnostic> {
     let given = Given::by(policy);
-    let error =
-        |span, message: String, help: String| Diagnostic::error(&inventory.source, span, message).help(help);
     let of_node = |node: &Node| {
-        if let Some(tag) = given.tag_beyond(node) {
-            let message = format!("{} has {tag}, which the policy does not let the enroller give", node.name);
-            let help = format!(
-                "name \"{ENROLLER}\" among its owners in tagOwners and have that signed, or take the tag off the node"
-            );
-            return Some(error(node.span, message, help));
-        }
-        let attribute = node.posture.keys().next()?;
-        let message = format!("{} has the posture {attribute}, which the enroller does not give", node.name);
-        Some(error(node.span, message, "take it off the node; sources of hosts say it".to_owned()))
+        let tag = given.tag_beyond(node)?;
+        let message = format!("{} has {tag}, which the policy does not let the enroller give", node.name);
+        let help = format!(
+            "name \"{ENROLLER}\" among its owners in tagOwners and have that signed, or take the tag off the node"
+        );
+        Some(Diagnostic::error(&inventory.source, node.span, message).help(help))
     };
-    if let Some(found) = inventory.nodes.iter().find_map(of_node) {
-        return Some(found);
+    inventory.nodes.iter().find_map(of_node).or_else(|| beyond_any(inventory))
+}
+
+/// The first thing in an inventory that no policy lets the enroller say: posture, or roles of users.
+#[must_use]
+pub fn beyond_any(inventory: &Inventory) -> Option<Diagnostic> {
+    let error = |span, message: String, help: &str| {
+        Some(Diagnostic::error(&inventory.source, span, message).help(help.to_owned()))
+    };
+    let attribute = |node: &Node| node.posture.keys().next().cloned();
+    if let Some((node, attribute)) =
+        inventory.nodes.iter().find_map(|node| attribute(node).map(|attribute| (node, attribute)))
+    {
+        let message = format!("{} has the posture {attribute}, which the enroller does not give", node.name);
+        return error(node.span, message, "take it off the node; sources of hosts say it");
     }
     let start = Span::default();
     if let Some(user) = inventory.users.iter().flatten().find(|user| gives_role(user)) {
@@ -46,12 +53,12 @@ pub fn beyond(policy: &Policy, inventory: &Inventory) -> Option<Diagnostic> {
             user.login,
             user.roles.join(", ")
         );
-        return Some(error(start, message, "take them off the user; sources of hosts say them".to_owned()));
+        return error(start, message, "take them off the user; sources of hosts say them");
     }
     let known = inventory.annotations.iter().find(|known| !known.posture.is_empty())?;
     let attribute = known.posture.keys().next()?;
     let message = format!("an annotation has the posture {attribute}, which the enroller does not give");
-    Some(error(start, message, "take it off; sources of hosts say it".to_owned()))
+    error(start, message, "take it off; sources of hosts say it")
 }
 
 /// An inventory without what the policy does not let the enroller say: nodes that have such tags or posture are left out
@@ -108,7 +115,7 @@ impl<'p> Given<'p> {
 
 #[cfg(test)]
 mod tests {
-    use super::{beyond, within};
+    use super::{beyond, beyond_any, within};
     use crate::Dialect;
     use crate::frontend::diagnostic::Findings;
     use crate::frontend::source::Source;
@@ -156,7 +163,9 @@ mod tests {
         };
         let found = |inventory: &str| {
             let (policy, inventory) = both(inventory);
-            beyond(&policy, &inventory).map(|found| found.to_string()).unwrap_or_default()
+            let found = beyond(&policy, &inventory).map(|found| found.to_string());
+            assert_eq!(found, beyond_any(&inventory).map(|found| found.to_string()));
+            found.unwrap_or_default()
         };
         let node = |name: &str, end: u8, more: &str| {
             format!(r#"{{"name": "{name}", "addresses": ["100.64.0.{end}"], {more}}}"#)
@@ -191,6 +200,9 @@ mod tests {
             nodes.join(", ")
         );
         let (policy, inventory) = both(&text);
+        // A tag depends on the policy.
+        assert!(beyond(&policy, &inventory).unwrap().to_string().contains("own has tag:db"));
+        assert!(beyond_any(&inventory).unwrap().to_string().contains("n has the posture"));
         let (text, names) = within(&policy, &inventory, "own");
         assert_eq!(names, ["bad", "n", "own"]);
         let (policy, inventory) = both(&text);

@@ -84,6 +84,32 @@ fn what_fails_through_nobodys_fault_is_tried_again() {
     assert!(followed.site.connects("client", 8081) && followed.site.is_denied("client", 8080));
 }
 
+/// A policy that cuts its host off from the fleet's files: they come again once the host has gone back, each time.
+#[test]
+fn what_cuts_a_host_off_is_told_as_gone_back_from() {
+    let health = Health::new("fleet-cut");
+    let mut followed = Followed::new("fleet-cut", &health.setting());
+    let (served, gone) = (followed.site.path("served"), followed.site.path("gone"));
+    let cut = format!(
+        "#!/bin/sh\ntest -e \"$0.bad\" || exit 0\nmv {served} {gone} 2>/dev/null && (sleep 6; mv {gone} {served}) &\nexit 0\n"
+    );
+    std::fs::write(&health.0, cut).unwrap();
+    health.is_bad(true);
+    followed.fleet.put(&policy(&[OTHER]), &[ALICE, BOB]);
+    followed.serve();
+    let is_told = |status: &Value| refused(status)[0]["what"] == "policy 2";
+    followed.site.wait_for("it is tried", |status| {
+        assert!(!is_told(status), "once, it may be whoever carries the files: {status}");
+        enforced(status).as_deref() == Some("policy 2, inventory 1")
+    });
+    let status = followed.site.wait_for("it is told", is_told);
+    assert_eq!(refused(&status)[0]["gone_back"], true);
+    assert!(refused(&status)[0]["why"].as_str().unwrap().contains("it is tried again"), "{status}");
+    health.is_bad(false);
+    let status = followed.takes("policy 2, inventory 1");
+    assert_eq!(refused(&status), &json!([]));
+}
+
 #[test]
 fn what_was_refused_is_tried_again_under_another_configuration_or_if_somebody_says_so() {
     let health = Health::new("fleet-refused");

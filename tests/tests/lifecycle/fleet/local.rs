@@ -60,6 +60,56 @@ fn a_record_that_is_damaged_or_gone_opens_nothing() {
 }
 
 #[test]
+fn generations_that_are_damaged_or_gone_open_nothing() {
+    let mut followed = Followed::new("fleet-lost", "");
+    let begin = followed.site.path("policy.hujson");
+    std::fs::write(&begin, OPEN).unwrap();
+    let state = followed.state().parent().unwrap().to_owned();
+    let damage = |is_meant: &dyn Fn(&str) -> bool| {
+        for found in std::fs::read_dir(&state).unwrap() {
+            let path = found.unwrap().path();
+            let is_generation = path.file_name().unwrap().to_string_lossy().starts_with("generation-");
+            if is_generation && is_meant("policy") && path.join("policy").exists() {
+                std::fs::write(path.join("policy"), "").unwrap();
+            } else if is_generation && is_meant("all") {
+                std::fs::remove_dir_all(path).unwrap();
+            }
+        }
+    };
+    // What the fleet had signed is kept apart.
+    for what in ["policy", "all"] {
+        followed.site.kill();
+        damage(&|of| of == what);
+        followed.site.start();
+        assert!(followed.site.connects("client", 8080) && followed.site.is_denied("client", 8081), "{what}");
+        let status = followed.takes("policy 1, inventory 1");
+        let told = "are damaged or gone, or do not compile here any more: the fleet's policy 1, inventory 1";
+        assert!(status["problems"].to_string().contains(told), "{status}");
+    }
+    followed.fleet.put(&policy(&[OTHER]), &[ALICE, BOB]);
+    followed.serve();
+    followed.takes("policy 2, inventory 1");
+    // Without that, too, nobody is admitted until the fleet is there.
+    followed.site.kill();
+    damage(&|of| of == "policy");
+    for of in ["policy", "inventory"] {
+        let trusted = followed.state().join(of);
+        let texts = std::fs::read_dir(trusted).unwrap().map(|found| found.unwrap().path());
+        // They are named after their digests.
+        let is_text = |path: &std::path::PathBuf| path.file_name().unwrap().len() > 64;
+        texts.filter(is_text).for_each(|path| std::fs::remove_file(path).unwrap());
+    }
+    std::fs::rename(followed.site.path("served"), followed.site.path("gone")).unwrap();
+    followed.site.start();
+    let status = followed.refuses("No such file");
+    assert!(status["problems"].to_string().contains("any more: nobody is admitted"), "{status}");
+    assert!(followed.site.is_denied("client", 8080) && followed.site.is_denied("client", 8081));
+    std::fs::rename(followed.site.path("gone"), followed.site.path("served")).unwrap();
+    followed.takes("policy 2, inventory 1");
+    assert!(followed.site.is_denied("client", 8080) && followed.site.connects("client", 8081));
+}
+
+#[test]
 fn what_was_applied_on_the_host_outlives_another_that_nobody_confirmed() {
     let mut followed = Followed::new("fleet-aside", "");
     followed.site.write("one.hujson", &policy(&[OTHER]));

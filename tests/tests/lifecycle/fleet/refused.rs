@@ -162,23 +162,35 @@ fn keys_change_and_whoever_was_removed_signs_nothing_any_more() {
 fn a_tag_that_the_policy_does_not_let_the_enroller_give_is_given_to_nobody() {
     let mut followed = Followed::new("fleet-tags", "");
     let inventory = std::fs::read_to_string(followed.site.path("inventory.json")).unwrap();
-    followed.fleet.put_inventory(&inventory.replace("[\"tag:stranger\"]", "[\"tag:boss\"]"));
+    // As a newer policy may let it, which this host has not: the rest of the inventory is taken.
+    let boss = inventory.replace("[\"tag:client\"]", "[\"tag:boss\"]");
+    followed.fleet.put_inventory(&boss);
+    followed.serve();
+    let status = followed.takes("policy 1, inventory 2");
+    assert!(status["problems"].to_string().contains("which are nobody's here: client"), "{status}");
+    assert!(followed.site.is_denied("client", 8080) && followed.site.is_denied("client", 8081));
+    let lets = policy(&[WEB]).replace("\"tag:boss\": []", "\"tag:boss\": [\"tag:enroller\"]");
+    followed.fleet.put(&lets.replace("\"tag:client\"]", "\"tag:boss\"]"), &[ALICE, BOB]);
+    followed.serve();
+    let status = followed.takes("policy 2, inventory 2");
+    assert!(!status["problems"].to_string().contains("nobody's here"), "{status}");
+    // What it says of this very host is not taken: it would be nobody.
+    followed.fleet.put_inventory(&inventory.replace("[\"tag:server\"]", "[\"tag:none\"]"));
     followed.serve();
     let status =
         followed.site.wait_for("it is refused", |status| status["agent"]["fleet"]["refused"][0].is_object());
     let why = status["agent"]["fleet"]["refused"][0]["why"].as_str().unwrap().to_owned();
-    assert!(why.contains("stranger has tag:boss, which the policy does not let the enroller give"), "{why}");
-    is_untouched(&followed);
+    assert!(why.contains("server has tag:none, which the policy does not let the enroller give"), "{why}");
     let told = |followed: &Followed| {
         let all = followed.told("apply", "refused").into_iter();
-        all.filter(|event| event["subject"] == "policy 1, inventory 2").count()
+        all.filter(|event| event["subject"] == "policy 2, inventory 3").count()
     };
     assert_eq!(told(&followed), 1);
     // It is not told again after a start, and what follows is taken.
     followed.restart();
     followed.fleet.put_inventory(&inventory.replace("[\"tag:client\"]", "[\"tag:stranger\"]"));
     followed.serve();
-    followed.takes("policy 1, inventory 3");
+    followed.takes("policy 2, inventory 4");
     assert!(followed.site.is_denied("client", 8080));
     assert_eq!(told(&followed), 1);
 }
