@@ -40,7 +40,7 @@ impl Broker {
 
     /// A connection as one of the fleet's services.
     pub(super) async fn service(&self, account: &Path, role: Role) -> anyhow::Result<Client> {
-        self.connect(&account.join(format!("{}.creds", role.name()))).await
+        self.connect(&role.file(account)).await
     }
 }
 
