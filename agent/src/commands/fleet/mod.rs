@@ -12,6 +12,7 @@ mod enroller;
 mod hosts;
 mod init;
 mod invite;
+mod leaf;
 mod publish;
 mod push;
 mod remove;
@@ -63,6 +64,8 @@ enum FleetCommand {
     Enroller(enroller::Enroller),
     Credentials(account::Credentials),
     Remove(remove::Remove),
+    Leaf(leaf::Leaf),
+    RemoveLeaf(leaf::RemoveLeaf),
 }
 
 impl Fleet {
@@ -90,6 +93,8 @@ impl Fleet {
             FleetCommand::Enroller(command) => command.run(global),
             FleetCommand::Credentials(command) => command.run(global),
             FleetCommand::Remove(command) => command.run(global),
+            FleetCommand::Leaf(command) => command.run(global),
+            FleetCommand::RemoveLeaf(command) => command.run(global),
         }
     }
 }

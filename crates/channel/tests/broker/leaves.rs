@@ -69,6 +69,23 @@ async fn revoke(site: &Site, key: &str) {
     tell_servers(&site.service("system").await, &jwt).await.unwrap();
 }
 
+/// Messages that went to servers of sites for their hosts.
+fn sent_to_sites(site: &Site) -> u64 {
+    let seed = std::fs::read_to_string(site.directory.path().join("account/leaf.nk")).unwrap();
+    let account = nkeys::KeyPair::from_seed(seed.trim()).unwrap().public_key();
+    let of = |server| {
+        let all: serde_json::Value =
+            serde_json::from_str(&site.cluster.get(server, "/leafz").unwrap()).unwrap();
+        let leaves = all["leafs"].as_array().cloned().unwrap_or_default();
+        leaves
+            .iter()
+            .filter(|leaf| leaf["account"] == *account)
+            .map(|leaf| leaf["out_msgs"].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    (0..3).map(of).sum()
+}
+
 fn key(file: &Path) -> String {
     bulkhead_channel::Credentials::read(file).unwrap().key()
 }
@@ -109,6 +126,24 @@ async fn hosts_behind_a_leaf_node_have_all_that_others_have() {
         channels.iter().all(|channel| channel.counts().heads == 1),
         "one request each; the rest was news"
     );
+
+    // However many there are, the way between the servers carries a change once.
+    let many: Vec<Channel> = (0..20)
+        .map(|number| Channel::new(behind(&site, &tokyo, &format!("many-{number}"))).unwrap())
+        .collect();
+    for channel in &many {
+        patiently(channel, timestamp).await;
+        channel.changed().await;
+    }
+    let before = sent_to_sites(&site);
+    fleet.publish(None, Some(&inventory(4, "tag:oms")));
+    push(&publisher, fleet.path()).await.unwrap();
+    for channel in &many {
+        tokio::time::timeout(SOON, channel.changed()).await.unwrap();
+    }
+    let sent = sent_to_sites(&site) - before;
+    println!("a change to {} hosts behind two leaf nodes: {sent} messages to these", many.len() + 2);
+    assert_eq!(sent, 2);
 
     // Evidence is stored once.
     let agent = connected(behind(&site, &london, "oms-1")).await;
