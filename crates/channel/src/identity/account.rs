@@ -104,7 +104,7 @@ impl Account {
         });
         if role.answers().is_some() {
             // It answers whoever asks, where they wait.
-            nats["resp"] = json!({ "max": 1, "ttl": 10_000_000_000_u64 });
+            nats["resp"] = json!({ "max": 1, "ttl": 30_000_000_000_u64 });
         }
         let jwt = Claims::new(&key.public_key(), role.name(), nats).sign(self.keys.of(role))?;
         Credentials::new(jwt, key)

@@ -34,6 +34,12 @@ impl Account {
         if upstream.servers.is_empty() || !are_urls || !upstream.ca.is_none_or(is_plain) {
             return Err(Error::Settings("a server is named as in tls://nats-1.example.com:7422".to_owned()));
         }
+        if directory.exists() {
+            return Err(Error::Settings(format!(
+                "{} is there already: name a directory that is not, or remove it",
+                directory.display()
+            )));
+        }
         let record = self.leaf_file(name);
         let name = format!("leaf-{}", crate::layout::token(name));
         let hosts = self.leaf_user(&name, &self.keys().leaf, &asked_by_hosts(), &[NEWS, "_R_.>"])?;
