@@ -59,7 +59,13 @@ impl Leaf {
             println!("{}", serde_json::json!({ "site": self.site, "directory": output }));
         } else {
             let [own, fleet] = ["leaf.conf", "nats-server.conf"].map(|file| output.join(file));
-            println!("{}: the server of {} includes {} and {}", output.display(), self.site, own.display(), fleet.display());
+            println!(
+                "{}: the server of {} includes {} and {}",
+                output.display(),
+                self.site,
+                own.display(),
+                fleet.display()
+            );
         }
         Ok(Answer::Yes)
     }
