@@ -46,6 +46,12 @@ pub enum Error {
     /// Nobody listens there, or the stream has no leader now.
     #[error("{0}: nobody answers there now")]
     NoResponders(String),
+    /// Nobody has answered there for long.
+    #[error(
+        "{0}: no server has the stream, or it has no leader; `bulkhead fleet push` makes it where the whole directory of \
+         `bulkhead fleet account` is"
+    )]
+    NoStream(String),
     /// The credentials do not allow it.
     #[error("{0}: the credentials do not allow this")]
     Denied(String),

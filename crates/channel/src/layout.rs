@@ -36,6 +36,9 @@ pub fn events_of(token: &str) -> String {
     format!("ev.{token}")
 }
 
+/// Where all invitations are used.
+pub(crate) const INVITED: &str = "enrol.*";
+
 /// Where an invitation is used.
 pub(crate) fn enrol(id: &str) -> String {
     format!("enrol.{id}")

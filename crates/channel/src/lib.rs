@@ -25,7 +25,7 @@ pub use enrol::{
 pub use error::{Error, OLDEST, Result};
 pub use follow::{Channel, Counts};
 pub use head::{Body, Difference, File, Head};
-pub use identity::{Account, Claims, Credentials, Role, verify};
+pub use identity::{Account, Claims, Credentials, Role, Upstream, verify};
 pub use jetstream::consumers;
 pub use layout::{ENROLMENTS, EVENTS, FILES, NEWS, events_of, token};
 pub use push::{Pushed, prepare, push};

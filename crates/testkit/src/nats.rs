@@ -22,6 +22,17 @@ const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/nats-ser
 /// How long a server may take until it serves.
 const START: Duration = Duration::from_secs(20);
 
+/// Where a server stands among others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It has streams, and takes clients alone.
+    Core,
+    /// It has streams, and takes servers of sites, too.
+    Hub,
+    /// It has none: it is a site's, by what its configuration includes.
+    Site,
+}
+
 /// Servers of a cluster.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -33,13 +44,15 @@ pub struct Plan {
     pub include: Option<String>,
     /// The address that servers listen at.
     pub address: Ipv4Addr,
+    /// Where they stand among others.
+    pub place: Place,
 }
 
 impl Plan {
     /// So many servers on loopback, open to everybody, without TLS.
     #[must_use]
     pub fn open(servers: usize) -> Self {
-        Self { servers, is_tls: false, include: None, address: Ipv4Addr::LOCALHOST }
+        Self { servers, is_tls: false, include: None, address: Ipv4Addr::LOCALHOST, place: Place::Core }
     }
 }
 
@@ -56,6 +69,7 @@ pub struct Cluster {
 struct Server {
     port: u16,
     monitor: u16,
+    leaves: u16,
     child: Option<Child>,
 }
 
@@ -75,7 +89,7 @@ impl Cluster {
     pub fn start(plan: Plan, namespace: Option<&Namespace>) -> anyhow::Result<Self> {
         ensure!(Path::new(SERVER).exists(), "{SERVER} is missing: `cargo xtask setup` installs it");
         let count = plan.servers;
-        let ports = ports(count * 3)?;
+        let ports = ports(count * 4)?;
         let directory = std::env::temp_dir().join(format!("bh-{}-nats-{}", std::process::id(), ports[0]));
         fs::create_dir_all(&directory)?;
         if plan.is_tls {
@@ -88,13 +102,32 @@ impl Cluster {
             let own = directory.join(number.to_string());
             fs::create_dir_all(&own)?;
             let mut text = format!(
-                "server_name: s{number}\nlisten: {at}:{}\nhttp: {at}:{}\nmax_connections: 70000\n\
-                 jetstream {{ store_dir: {}, max_mem: 1G, max_file: 8G }}\n",
+                "server_name: {name}\nlisten: {at}:{}\nhttp: {at}:{}\nmax_connections: 70000\n",
                 ports[number],
                 ports[count + number],
-                own.join("store").display(),
                 at = plan.address,
+                // Of two servers of sites of one name one is refused.
+                name = if plan.place == Place::Site {
+                    format!("site-{}", ports[0])
+                } else {
+                    format!("s{number}")
+                },
             );
+            if plan.place != Place::Site {
+                let store = own.join("store");
+                writeln!(text, "jetstream {{ store_dir: {}, max_mem: 1G, max_file: 8G }}", store.display())?;
+            }
+            let (certificate, key) = (directory.join("server.pem"), directory.join("server.key"));
+            let tls = format!("tls {{ cert_file: {}, key_file: {} }}", certificate.display(), key.display());
+            let tls = if plan.is_tls { &*tls } else { "" };
+            if plan.place == Place::Hub {
+                writeln!(
+                    text,
+                    "leafnodes {{ listen: {}:{}, {tls} }}",
+                    plan.address,
+                    ports[count * 3 + number]
+                )?;
+            }
             if count > 1 {
                 let listen = format!("{}:{}", plan.address, ports[count * 2 + number]);
                 writeln!(
@@ -103,15 +136,7 @@ impl Cluster {
                     routes.join(", ")
                 )?;
             }
-            if plan.is_tls {
-                let (certificate, key) = (directory.join("server.pem"), directory.join("server.key"));
-                writeln!(
-                    text,
-                    "tls {{ cert_file: {}, key_file: {} }}",
-                    certificate.display(),
-                    key.display()
-                )?;
-            }
+            writeln!(text, "{tls}")?;
             if let Some(include) = &plan.include {
                 text.push_str(include);
             }
@@ -120,6 +145,7 @@ impl Cluster {
         let servers = (0..count).map(|number| Server {
             port: ports[number],
             monitor: ports[count + number],
+            leaves: ports[count * 3 + number],
             child: None,
         });
         let servers = servers.collect();
@@ -218,6 +244,14 @@ impl Cluster {
             .iter()
             .map(|server| format!("{scheme}://{}:{}", self.plan.address, server.port))
             .collect()
+    }
+
+    /// The same, as servers of sites are told.
+    #[must_use]
+    pub fn leaf_urls(&self) -> Vec<String> {
+        let scheme = if self.plan.is_tls { "tls" } else { "nats-leaf" };
+        let servers = self.servers.iter();
+        servers.map(|server| format!("{scheme}://{}:{}", self.plan.address, server.leaves)).collect()
     }
 
     /// The certificate to trust its servers by, if they use TLS.

@@ -46,13 +46,10 @@ impl Account {
         }
         println!("account {}", account.key());
         println!("servers include {}", self.directory.join("nats-server.conf").display());
-        for role in Role::ALL {
-            println!(
-                "the {} uses {}",
-                role.name(),
-                self.directory.join(format!("{}.creds", role.name())).display()
-            );
+        for role in Role::SERVICES {
+            println!("the {} uses {}", role.name(), role.file(&self.directory).display());
         }
+        println!("the streams are made by {}; it stays here", Role::Streams.file(&self.directory).display());
         Ok(Answer::Yes)
     }
 }

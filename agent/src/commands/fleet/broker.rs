@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bulkhead_channel::{Client, Role, Settings};
+use bulkhead_channel::{Account, Client, Role, Settings};
 use bulkhead_http::Tls;
 
 use crate::exit::Usage;
@@ -38,9 +38,13 @@ impl Broker {
         Ok(client)
     }
 
-    /// A connection as one of the fleet's services.
+    /// A connection as one of the fleet's services, by an account's directory or a file of it.
     pub(super) async fn service(&self, account: &Path, role: Role) -> anyhow::Result<Client> {
-        self.connect(&account.join(format!("{}.creds", role.name()))).await
+        if account.join("operator.nk").exists() {
+            // One of an earlier build says so.
+            Account::open(account).map_err(wrong)?;
+        }
+        self.connect(&role.file(account)).await
     }
 }
 

@@ -246,13 +246,13 @@ mod tests {
             let tls = Tls { ca: cluster.ca(), identity: None };
             let settings = Settings {
                 servers: cluster.urls(),
-                credentials: Some(service("publisher")),
+                credentials: Some(service("streams")),
                 tls,
                 name: String::new(),
             };
-            let publisher = Client::new(settings).unwrap();
-            publisher.connected(Duration::from_secs(20)).await.unwrap();
-            prepare(&publisher, 1).await.unwrap();
+            let maker = Client::new(settings).unwrap();
+            maker.connected(Duration::from_secs(20)).await.unwrap();
+            prepare(&maker, 1).await.unwrap();
         });
         let fleet = |name: &str| {
             let credentials = root.path().join(format!("{name}.creds"));

@@ -12,6 +12,7 @@ mod enroller;
 mod hosts;
 mod init;
 mod invite;
+mod leaf;
 mod memory;
 mod publish;
 mod push;
@@ -64,6 +65,8 @@ enum FleetCommand {
     Enroller(enroller::Enroller),
     Credentials(account::Credentials),
     Remove(remove::Remove),
+    Leaf(leaf::Leaf),
+    RemoveLeaf(leaf::RemoveLeaf),
 }
 
 impl Fleet {
@@ -91,6 +94,8 @@ impl Fleet {
             FleetCommand::Enroller(command) => command.run(global),
             FleetCommand::Credentials(command) => command.run(global),
             FleetCommand::Remove(command) => command.run(global),
+            FleetCommand::Leaf(command) => command.run(global),
+            FleetCommand::RemoveLeaf(command) => command.run(global),
         }
     }
 }

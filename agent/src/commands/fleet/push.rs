@@ -12,7 +12,7 @@ use crate::global::Global;
 /// Put what is published in a fleet directory on NATS.
 ///
 /// Hosts that are connected have a change within a second. What is new is sent, with differences from the eight versions
-/// before. The first time it makes the streams.
+/// before. Where streams.creds is, it first makes the streams, or has them be as they must.
 #[derive(Debug, clap::Args)]
 pub struct Push {
     /// The fleet directory.
@@ -21,6 +21,8 @@ pub struct Push {
     #[command(flatten)]
     broker: Broker,
     /// The directory of `bulkhead fleet account`; publisher.creds suffices.
+    ///
+    /// Once the streams are there, that is.
     #[arg(long, value_name = "DIRECTORY")]
     account: PathBuf,
     /// How many servers keep a copy of each stream: 1, 3 or 5.
@@ -31,8 +33,11 @@ pub struct Push {
 impl Push {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let pushed = block_on(async {
+            // Where only publisher.creds is, the streams are as they are.
+            if Role::Streams.file(&self.account).exists() {
+                prepare(&self.broker.service(&self.account, Role::Streams).await?, self.copies).await?;
+            }
             let client = self.broker.service(&self.account, Role::Publisher).await?;
-            prepare(&client, self.copies).await?;
             Ok(push(&client, &self.directory).await?)
         })?;
         if global.json {

@@ -104,9 +104,9 @@ impl Enroller {
         client: &Client,
         mut told: impl FnMut(&std::result::Result<Enrolled, String>),
     ) -> Result<()> {
-        let mut requests = client.subscribe("enrol.*", WAITING).await?;
+        let mut requests = client.subscribe(layout::INVITED, WAITING).await?;
         while let Some(message) = requests.recv().await {
-            // Requests come from the hosts' account, so the server has put a subject of its own in place of the one that
+            // Requests come from another account, so the server has put a subject of its own in place of the one that
             // the host waits at. An answer to anything else would be published by the enroller's rights.
             let Some(reply) = message.reply.clone().filter(|reply| reply.starts_with(ACROSS)) else {
                 told(&Err("a request is not answered where it asks for it".to_owned()));

@@ -1,149 +1,46 @@
-//! A fleet's account at the broker, and the keys that sign for it, in a directory of the operator's own.
+//! A fleet's account at the broker, in a directory of the operator's own.
 //!
 //! ```text
-//! operator.nk  account.nk  agents.nk  invitations.nk  services.nk  system.nk
-//!                                                                  seeds: whoever has them decides who may do what
-//! account.jwt                                                      what the servers know, revocations included
-//! issued/                                                          whose credentials were made here
-//! nats-server.conf                                                 what each server's configuration includes
-//! publisher.creds  enroller.creds  collector.creds  system.creds   for the services
+//! operator.nk  account.nk  agents.nk  invitations.nk  streams.nk  publisher.nk  enroller.nk  collector.nk  leaf.nk
+//! leaf-system.nk  system.nk
+//!                                                seeds: whoever has them decides who may do what
+//! account.jwt  leaf.jwt  leaf-system.jwt         what the servers know of hosts and of sites' servers, revocations
+//!                                                included
+//! issued/  leaves/                               whose credentials were made here
+//! nats-server.conf                               what each server's configuration includes
+//! publisher.creds  enroller.creds  collector.creds    for the services
+//! streams.creds  system.creds                    for commands that have this directory
 //! ```
-//!
-//! Hosts and invitations are in one account, streams and services in another. A server checks no permission on the
-//! subject that an answer goes to, and whoever asks chooses it: `$JS.API.STREAM.DELETE.…`, say, to which the empty answer
-//! of a stream is a valid request. Across accounts an answer goes back to the account of whoever asked, and there is no
-//! stream there. What that account imports has one export, so servers take an answer to one service that would become a
-//! request to another one for a cycle, and drop it.
 
-use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use nkeys::KeyPair;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
+use super::accounts::{NEW_JWT, NO_LIMIT, Revoked, configuration, hosts, leaf, leaf_system};
 use super::claims::now;
 use super::credentials::write_secret;
+use super::keys::Keys;
+use super::role::Role;
 use super::{Claims, Credentials};
 use crate::error::{Error, Result};
-use crate::layout::{ENROLMENTS, EVENTS, FILES, NEWS};
-
-/// How NATS writes that there is no limit.
-const NO_LIMIT: i64 = -1;
 
 /// Until when JWTs of a revoked key must have been made to be refused, in seconds since 1970: the year 9999. A key that
 /// is revoked is never used again, and what a host was minted while a clock was ahead is refused, too.
 const FOR_EVER: u64 = 253_402_300_799;
 
-/// Who speaks to the broker for the fleet itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Puts a fleet directory on the broker.
-    Publisher,
-    /// Mints agents' credentials for those who have an invitation.
-    Enroller,
-    /// Reads what hosts have sent.
-    Collector,
-}
-
-impl Role {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Publisher, Self::Enroller, Self::Collector];
-
-    /// Its name, which its file of credentials has, too.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Publisher => "publisher",
-            Self::Enroller => "enroller",
-            Self::Collector => "collector",
-        }
-    }
-
-    /// Subjects that it may publish to and subscribe to.
-    fn subjects(self) -> (Vec<String>, Vec<String>) {
-        let own = format!("_INBOX_{}.>", self.name());
-        let api = |verb: &str, stream: &str| format!("$JS.API.STREAM.{verb}.{stream}");
-        let direct = |stream: &str| format!("$JS.API.DIRECT.GET.{stream}.>");
-        let files = vec!["fleet.files.>".to_owned(), direct(FILES)];
-        match self {
-            Self::Publisher => {
-                let streams = [FILES, EVENTS, ENROLMENTS];
-                let made = streams.iter().flat_map(|stream| ["INFO", "CREATE"].map(|verb| api(verb, stream)));
-                // Not of the others: whoever may change a stream's limits may have it forget what it holds.
-                let more = [api("UPDATE", FILES), api("PURGE", FILES)];
-                (files.into_iter().chain(made).chain(more).collect(), vec![own, "fleet.head".to_owned()])
-            }
-            Self::Enroller => {
-                let more =
-                    ["enrolled.>".to_owned(), direct(ENROLMENTS), api("INFO", FILES), api("PURGE", FILES)];
-                (
-                    files.into_iter().chain(more).collect(),
-                    vec![own, "enrol.*".to_owned(), "fleet.head".to_owned()],
-                )
-            }
-            Self::Collector => {
-                let consumer = format!("$JS.API.CONSUMER.*.{EVENTS}.>");
-                let create = format!("$JS.API.CONSUMER.*.{EVENTS}");
-                let ack = format!("$JS.ACK.{EVENTS}.>");
-                let next = format!("$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.>");
-                // Whatever follows a number, of any host, is asked for without a subject.
-                let next_event = format!("$JS.API.DIRECT.GET.{EVENTS}");
-                let read =
-                    [direct(EVENTS), next_event, direct(FILES), api("INFO", EVENTS), api("MSG.GET", EVENTS)];
-                (
-                    read.into_iter().chain([consumer, create, ack, next]).collect(),
-                    vec![own, "fleet.head".to_owned()],
-                )
-            }
-        }
-    }
-}
-
 /// A fleet's account: its directory, and the keys in it.
 pub struct Account {
     directory: PathBuf,
-    operator: KeyPair,
-    account: KeyPair,
-    agents: KeyPair,
-    invitations: KeyPair,
-    services: KeyPair,
-    system: KeyPair,
+    keys: Keys,
 }
 
 impl std::fmt::Debug for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Account({})", self.directory.display())
     }
-}
-
-/// The limits of an account without streams: there are none.
-fn limits() -> Value {
-    json!({
-        "subs": NO_LIMIT, "data": NO_LIMIT, "payload": NO_LIMIT, "imports": NO_LIMIT, "exports": NO_LIMIT,
-        "wildcards": true, "conn": NO_LIMIT, "leaf": NO_LIMIT,
-    })
-}
-
-/// A key's file.
-fn seed(directory: &Path, name: &str) -> PathBuf {
-    directory.join(format!("{name}.nk"))
-}
-
-fn load(directory: &Path, name: &str) -> Result<KeyPair> {
-    read_key(&seed(directory, name))
-}
-
-/// A key of a file that holds its seed alone.
-pub(crate) fn read_key(path: &Path) -> Result<KeyPair> {
-    let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| Error::file(path, error))?;
-    KeyPair::from_seed(text.trim()).map_err(|error| Error::Settings(format!("{}: {error}", path.display())))
-}
-
-fn text_of(key: &KeyPair) -> Result<Zeroizing<String>> {
-    key.seed().map(Zeroizing::new).map_err(|error| Error::Settings(format!("a key has no seed: {error}")))
 }
 
 impl Account {
@@ -157,41 +54,15 @@ impl Account {
             .mode(0o700)
             .create(directory)
             .map_err(|error| Error::file(directory, error))?;
-        if seed(directory, "operator").exists() {
-            return Err(Error::Settings(format!(
-                "{} has an account already: its hosts would know no other; name an empty directory",
-                directory.display()
-            )));
+        let account = Self { directory: directory.to_owned(), keys: Keys::create(directory)? };
+        for known in [Known::Hosts, Known::Leaf, Known::LeafSystem] {
+            account.write_jwt(known, &known.jwt(&account.keys, &Revoked::new(), now())?)?;
         }
-        let account = Self {
-            directory: directory.to_owned(),
-            operator: KeyPair::new_operator(),
-            account: KeyPair::new_account(),
-            agents: KeyPair::new_account(),
-            invitations: KeyPair::new_account(),
-            services: KeyPair::new_account(),
-            system: KeyPair::new_account(),
-        };
-        let keys = [
-            ("account", &account.account),
-            ("agents", &account.agents),
-            ("invitations", &account.invitations),
-            ("services", &account.services),
-            ("system", &account.system),
-            // Last: it says that the others are there.
-            ("operator", &account.operator),
-        ];
-        for (name, key) in keys {
-            write_secret(&seed(directory, name), text_of(key)?.as_bytes())?;
-        }
-        account.write_jwt(&account.jwt(&BTreeMap::new(), now())?)?;
-        for role in Role::ALL {
-            account.service(role)?.write(&directory.join(format!("{}.creds", role.name())))?;
+        for role in Role::SERVICES.into_iter().chain([Role::Streams]) {
+            account.service(role)?.write(&role.file(directory))?;
         }
         account.system_user()?.write(&directory.join("system.creds"))?;
-        let configuration = account.server_configuration()?;
-        let path = directory.join("nats-server.conf");
-        std::fs::write(&path, configuration).map_err(|error| Error::file(&path, error))?;
+        account.write_configuration()?;
         Ok(account)
     }
 
@@ -200,99 +71,42 @@ impl Account {
     /// # Errors
     /// A key is missing.
     pub fn open(directory: &Path) -> Result<Self> {
-        Ok(Self {
-            directory: directory.to_owned(),
-            operator: load(directory, "operator")?,
-            account: load(directory, "account")?,
-            agents: load(directory, "agents")?,
-            invitations: load(directory, "invitations")?,
-            services: load(directory, "services")?,
-            system: load(directory, "system")?,
-        })
+        Ok(Self { directory: directory.to_owned(), keys: Keys::load(directory)? })
     }
 
     /// The public key of the hosts' account.
     #[must_use]
     pub fn key(&self) -> String {
-        self.account.public_key()
+        self.keys.account.public_key()
     }
 
-    /// The file of the account's JWT.
-    fn jwt_file(&self) -> PathBuf {
-        self.directory.join("account.jwt")
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
-    fn write_jwt(&self, jwt: &str) -> Result<()> {
-        write_secret(&self.jwt_file(), jwt.as_bytes())
+    /// The file of an account's JWT.
+    fn jwt_file(&self, known: Known) -> PathBuf {
+        self.directory.join(known.file())
     }
 
-    /// The JWT of the hosts' account, made then, with keys whose users are not accepted if they were made before.
-    fn jwt(&self, revoked: &BTreeMap<String, u64>, made: u64) -> Result<String> {
-        let scope = |key: &KeyPair, role: &str, publish: &[String], subscribe: &[&str]| {
-            json!({
-                "kind": "user_scope", "key": key.public_key(), "role": role,
-                "template": {
-                    "pub": { "allow": publish }, "sub": { "allow": subscribe },
-                    "subs": 16, "data": NO_LIMIT, "payload": 1 << 20,
-                },
-            })
-        };
-        let files = format!("$JS.API.DIRECT.GET.{FILES}.fleet.files.>");
-        let agent = [files.clone(), "ev.{{name()}}".to_owned()];
-        let inbox = "_INBOX_{{name()}}.>";
-        let nats = json!({
-            "type": "account", "version": 2,
-            "limits": limits(),
-            "imports": [
-                self.import("files", "service", &files),
-                self.import("evidence", "service", "ev.*"),
-                self.import("enrolment", "service", "enrol.*"),
-                self.import("news", "stream", NEWS),
-            ],
-            "signing_keys": [
-                scope(&self.agents, "agent", &agent, &[NEWS, inbox]),
-                scope(&self.invitations, "invitation", &["enrol.{{name()}}".to_owned()], &[inbox]),
-            ],
-            "revocations": revoked,
-        });
-        Claims { iat: made, ..Claims::new(&self.account.public_key(), "bulkhead", nats) }.sign(&self.operator)
+    fn write_jwt(&self, known: Known, jwt: &str) -> Result<()> {
+        write_secret(&self.jwt_file(known), jwt.as_bytes())
     }
 
-    /// What the hosts' account has from that of the services.
-    fn import(&self, name: &str, kind: &str, subject: &str) -> Value {
-        json!({ "name": name, "type": kind, "subject": subject, "account": self.services.public_key() })
-    }
-
-    /// The JWT of the services' account, which has the streams.
-    fn services_jwt(&self) -> Result<String> {
-        let mut limits = limits();
-        for of_streams in ["mem_storage", "disk_storage", "streams", "consumer"] {
-            limits[of_streams] = NO_LIMIT.into();
-        }
-        let nats = json!({
-            "type": "account", "version": 2, "limits": limits,
-            // What hosts may reach of it their account's imports say. One export, or answers become requests.
-            "exports": [
-                { "name": "services", "type": "service", "subject": ">" },
-                { "name": "news", "type": "stream", "subject": NEWS },
-            ],
-        });
-        Claims::new(&self.services.public_key(), "services", nats).sign(&self.operator)
-    }
-
-    /// Credentials of a service.
+    /// Credentials of a service, in its own account.
     fn service(&self, role: Role) -> Result<Credentials> {
-        let (publish, subscribe) = role.subjects();
+        let inbox = format!("{}.>", crate::layout::inbox(role.name()));
+        let subscribe: Vec<&str> = role.answers().into_iter().chain([&*inbox]).collect();
         let key = KeyPair::new_user();
         let mut nats = json!({
             "type": "user", "version": 2, "subs": NO_LIMIT, "data": NO_LIMIT, "payload": NO_LIMIT,
-            "pub": { "allow": publish }, "sub": { "allow": subscribe },
+            "pub": { "allow": role.publishes() }, "sub": { "allow": subscribe },
         });
-        if role == Role::Enroller {
+        if role.answers().is_some() {
             // It answers whoever asks, where they wait.
-            nats["resp"] = json!({ "max": 1, "ttl": 10_000_000_000_u64 });
+            nats["resp"] = json!({ "max": 1, "ttl": 30_000_000_000_u64 });
         }
-        let jwt = Claims::new(&key.public_key(), role.name(), nats).sign(&self.services)?;
+        let jwt = Claims::new(&key.public_key(), role.name(), nats).sign(self.keys.of(role))?;
         Credentials::new(jwt, key)
     }
 
@@ -301,9 +115,9 @@ impl Account {
         let key = KeyPair::new_user();
         let nats = json!({
             "type": "user", "version": 2, "subs": NO_LIMIT, "data": NO_LIMIT, "payload": NO_LIMIT,
-            "pub": { "allow": ["$SYS.REQ.CLAIMS.UPDATE"] }, "sub": { "allow": ["_INBOX_system.>"] },
+            "pub": { "allow": [NEW_JWT] }, "sub": { "allow": ["_INBOX_system.>"] },
         });
-        Credentials::new(Claims::new(&key.public_key(), "system", nats).sign(&self.system)?, key)
+        Credentials::new(Claims::new(&key.public_key(), "system", nats).sign(&self.keys.system)?, key)
     }
 
     /// An agent's JWT for a key, and until when it is valid; none: until it is revoked.
@@ -311,7 +125,7 @@ impl Account {
     /// # Errors
     /// The key cannot sign.
     pub fn agent(&self, node: &str, key: &str, until: Option<u64>) -> Result<String> {
-        agent_jwt(&self.agents, &self.account.public_key(), node, key, until)
+        agent_jwt(&self.keys.agents, &self.keys.account.public_key(), node, key, until)
     }
 
     /// Credentials of an agent whose key is made here.
@@ -329,11 +143,7 @@ impl Account {
     /// As for [`Account::agent`], or the directory cannot be written.
     pub fn issue(&self, node: &str) -> Result<Credentials> {
         let credentials = self.agent_credentials(node)?;
-        let mut keys = self.issued(node)?;
-        keys.push(credentials.key());
-        let directory = self.directory.join("issued");
-        std::fs::create_dir_all(&directory).map_err(|error| Error::file(&directory, error))?;
-        write_secret(&self.issued_file(node), keys.join("\n").as_bytes())?;
+        add_lines(&self.issued_file(node), &[credentials.key()])?;
         Ok(credentials)
     }
 
@@ -342,12 +152,7 @@ impl Account {
     /// # Errors
     /// The record cannot be read.
     pub fn issued(&self, node: &str) -> Result<Vec<String>> {
-        let path = self.issued_file(node);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(Error::file(&path, error)),
-        }
+        read_lines(&self.issued_file(node))
     }
 
     fn issued_file(&self, node: &str) -> PathBuf {
@@ -357,10 +162,10 @@ impl Account {
     /// A JWT of an invitation for a key that is made along, with what is offered.
     pub(crate) fn invitation(&self, id: &str, until: u64, offer: Value) -> Result<Credentials> {
         let key = KeyPair::new_user();
-        let nats = json!({ "type": "user", "version": 2, "issuer_account": self.account.public_key() });
+        let nats = json!({ "type": "user", "version": 2, "issuer_account": self.keys.account.public_key() });
         let claims =
             Claims { exp: Some(until), bulkhead: Some(offer), ..Claims::new(&key.public_key(), id, nats) };
-        Credentials::new(claims.sign(&self.invitations)?, key)
+        Credentials::new(claims.sign(&self.keys.invitations)?, key)
     }
 
     /// What is included into each server's configuration.
@@ -368,52 +173,112 @@ impl Account {
     /// # Errors
     /// The account's file cannot be read.
     pub fn server_configuration(&self) -> Result<String> {
-        let operator =
-            json!({ "type": "operator", "version": 2, "system_account": self.system.public_key() });
-        let operator = Claims::new(&self.operator.public_key(), "bulkhead", operator).sign(&self.operator)?;
-        let system = json!({ "type": "account", "version": 2, "limits": limits() });
-        let system_key = self.system.public_key();
-        let system = Claims::new(&system_key, "SYS", system).sign(&self.operator)?;
-        let (services_key, services) = (self.services.public_key(), self.services_jwt()?);
-        let account = self.current_jwt()?;
-        Ok(format!(
-            "# A fleet's account: `include` this from each server's configuration. It holds no secret.\n\
-             operator: {operator}\n\
-             system_account: {system_key}\n\
-             # Revocations arrive here while servers run, and outlive restarts.\n\
-             resolver {{ type: full, dir: \"./jwt\", allow_delete: false, interval: \"2m\" }}\n\
-             resolver_preload {{\n  {system_key}: {system}\n  {services_key}: {services}\n  {}: {account}\n}}\n",
-            self.account.public_key()
-        ))
+        let known = [Known::Hosts, Known::Leaf, Known::LeafSystem];
+        let [hosts, leaf, leaf_system] = known.map(|known| self.current_jwt(known));
+        let keys = &self.keys;
+        let known = [(&keys.account, hosts?), (&keys.leaf, leaf?), (&keys.leaf_system, leaf_system?)];
+        configuration(keys, known)
     }
 
-    fn current_jwt(&self) -> Result<String> {
-        let path = self.jwt_file();
+    fn write_configuration(&self) -> Result<()> {
+        let path = self.directory.join("nats-server.conf");
+        std::fs::write(&path, self.server_configuration()?).map_err(|error| Error::file(&path, error))
+    }
+
+    fn current_jwt(&self, known: Known) -> Result<String> {
+        let path = self.jwt_file(known);
         std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))
     }
 
-    /// Takes back what was minted for keys, and what ever will be: writes the account's new JWT and returns it, to be handed to the
-    /// servers ([`crate::tell_servers`]).
+    /// Takes back what was minted for keys of hosts, and what ever will be: writes the account's new JWT and returns it,
+    /// to be handed to the servers ([`crate::tell_servers`]).
     ///
     /// # Errors
     /// The account's file cannot be read or written.
     pub fn revoke(&self, keys: &[String]) -> Result<String> {
-        let current = Claims::read(&self.current_jwt()?)?;
+        let jwt = self.revoke_in(Known::Hosts, keys)?;
+        self.write_configuration()?;
+        Ok(jwt)
+    }
+
+    /// The same for servers of a site: two JWTs. None: none of that name was made here.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn revoke_leaf(&self, name: &str) -> Result<Option<[String; 2]>> {
+        let keys = read_lines(&self.leaf_file(name))?;
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let jwts = [self.revoke_in(Known::Leaf, &keys)?, self.revoke_in(Known::LeafSystem, &keys)?];
+        self.write_configuration()?;
+        Ok(Some(jwts))
+    }
+
+    /// The record of keys of a site's servers.
+    pub(super) fn leaf_file(&self, name: &str) -> PathBuf {
+        self.directory.join("leaves").join(crate::layout::token(name))
+    }
+
+    fn revoke_in(&self, known: Known, keys: &[String]) -> Result<String> {
+        let current = Claims::read(&self.current_jwt(known)?)?;
         let revoked = current.nats.get("revocations").cloned().unwrap_or_else(|| json!({}));
-        let mut revoked: BTreeMap<String, u64> = serde_json::from_value(revoked)
-            .map_err(|error| Error::Settings(format!("{}: {error}", self.jwt_file().display())))?;
+        let mut revoked: Revoked = serde_json::from_value(revoked)
+            .map_err(|error| Error::Settings(format!("{}: {error}", self.jwt_file(known).display())))?;
         for key in keys {
             KeyPair::from_public_key(key)
                 .map_err(|_| Error::Settings(format!("`{key}` is no key of a user")))?;
             revoked.insert(key.clone(), FOR_EVER);
         }
         // A server keeps what it has if that is as new, whatever the clock said when it was made.
-        let jwt = self.jwt(&revoked, now().max(current.iat.saturating_add(1)))?;
-        self.write_jwt(&jwt)?;
-        let path = self.directory.join("nats-server.conf");
-        std::fs::write(&path, self.server_configuration()?).map_err(|error| Error::file(&path, error))?;
+        let jwt = known.jwt(&self.keys, &revoked, now().max(current.iat.saturating_add(1)))?;
+        self.write_jwt(known, &jwt)?;
         Ok(jwt)
     }
+}
+
+/// Accounts whose users are taken back one by one.
+#[derive(Clone, Copy)]
+enum Known {
+    Hosts,
+    Leaf,
+    LeafSystem,
+}
+
+impl Known {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Hosts => "account.jwt",
+            Self::Leaf => "leaf.jwt",
+            Self::LeafSystem => "leaf-system.jwt",
+        }
+    }
+
+    fn jwt(self, keys: &Keys, revoked: &Revoked, made: u64) -> Result<String> {
+        match self {
+            Self::Hosts => hosts(keys, revoked, made),
+            Self::Leaf => leaf(keys, revoked, made),
+            Self::LeafSystem => leaf_system(keys, revoked, made),
+        }
+    }
+}
+
+/// Lines of a file; none if it is not there.
+fn read_lines(path: &Path) -> Result<Vec<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Error::file(path, error)),
+    }
+}
+
+/// Writes a file with more lines.
+pub(super) fn add_lines(path: &Path, lines: &[String]) -> Result<()> {
+    let all = [read_lines(path)?, lines.to_vec()].concat();
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(|error| Error::file(directory, error))?;
+    }
+    write_secret(path, all.join("\n").as_bytes())
 }
 
 /// An agent's JWT, by the key that signs agents'.
@@ -434,10 +299,9 @@ pub(crate) fn agent_jwt(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::Instant;
 
-    use super::{Account, now};
+    use super::{Account, Known, Revoked, now};
     use crate::identity::Claims;
 
     #[test]
@@ -445,7 +309,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let account = Account::create(&directory.path().join("account")).unwrap();
         let tomorrow = now() + 24 * 60 * 60;
-        account.write_jwt(&account.jwt(&BTreeMap::new(), tomorrow).unwrap()).unwrap();
+        let ahead = Known::Hosts.jwt(&account.keys, &Revoked::new(), tomorrow).unwrap();
+        account.write_jwt(Known::Hosts, &ahead).unwrap();
         let (key, begun) = (account.agent_credentials("a").unwrap().key(), Instant::now());
         let revoked = Claims::read(&account.revoke(std::slice::from_ref(&key)).unwrap()).unwrap();
         assert!(begun.elapsed().as_secs() < 5);

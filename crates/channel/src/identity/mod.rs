@@ -10,13 +10,20 @@
 //! Servers verify them by the operator's key alone, so enrolling a host needs no change of a server's configuration.
 
 mod account;
+mod accounts;
 mod claims;
 mod credentials;
+mod keys;
+mod leaf;
+mod role;
 
-pub use account::{Account, Role};
+pub use account::Account;
 pub use claims::{Claims, verify};
 pub use credentials::Credentials;
+pub use leaf::Upstream;
+pub use role::Role;
 
-pub(crate) use account::{agent_jwt, read_key};
+pub(crate) use account::agent_jwt;
 pub(crate) use claims::now;
 pub(crate) use credentials::write_secret;
+pub(crate) use keys::read_key;

@@ -39,18 +39,14 @@ pub struct Pushed {
     pub differences: Vec<(String, String, usize)>,
 }
 
-/// Makes the streams, or has existing ones be as they must, with so many copies of each.
+/// Makes the streams, or has existing ones be as they must, with so many copies of each. The client's credentials are
+/// those of [`Role::Streams`](crate::Role::Streams).
 ///
 /// # Errors
 /// The credentials do not allow it, or the servers are too few.
 pub async fn prepare(client: &Client, copies: u8) -> Result<()> {
     for (name, wanted) in streams(copies) {
-        match patiently(|| ensure_stream(client, name, &wanted)).await {
-            Err(Error::Denied(what)) if name != FILES => {
-                tracing::warn!("{name} is not as it would be made now, and stays as it is: {what}");
-            }
-            other => other?,
-        }
+        patiently(|| ensure_stream(client, name, &wanted)).await?;
     }
     Ok(())
 }
@@ -60,7 +56,10 @@ pub async fn prepare(client: &Client, copies: u8) -> Result<()> {
 /// # Errors
 /// The directory is none of a fleet, somebody else pushed at the same time, or the broker does not answer for a minute.
 pub async fn push(client: &Client, directory: &Path) -> Result<Pushed> {
-    let before = patiently(|| last(client, FILES, HEAD)).await?;
+    let before = patiently(|| last(client, FILES, HEAD)).await.map_err(|error| match error {
+        Error::NoResponders(what) => Error::NoStream(what),
+        other => other,
+    })?;
     let old = match &before {
         // One that nobody can read is replaced like any other.
         Some(stored) => Head::read(&stored.payload).unwrap_or_else(|error| {

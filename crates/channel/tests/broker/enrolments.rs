@@ -18,6 +18,12 @@ type Entry = (String, Vec<String>, Option<String>);
 #[derive(Default)]
 pub struct List(Mutex<Vec<Entry>>);
 
+impl List {
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().unwrap().is_empty()
+    }
+}
+
 impl Roll for List {
     fn check(&self, offer: &Offer, _: Option<&str>) -> Result<(), String> {
         if offer.node == "taken" { Err("the inventory has another node taken".to_owned()) } else { Ok(()) }
@@ -31,7 +37,7 @@ impl Roll for List {
 }
 
 /// An invitation for a node.
-fn invitation(site: &Site, node: &str, seconds: u64) -> Invitation {
+pub fn invitation(site: &Site, node: &str, seconds: u64) -> Invitation {
     let offer = Offer {
         node: node.to_owned(),
         addresses: vec!["100.64.0.9".to_owned()],
@@ -51,7 +57,7 @@ pub async fn enroller(site: &Site) -> (Arc<List>, tokio::task::JoinHandle<()>) {
 }
 
 /// Enrols, again while the enroller does not listen yet.
-async fn enrol_patiently(invitation: &Invitation, directory: &std::path::Path) -> Credentials {
+pub async fn enrol_patiently(invitation: &Invitation, directory: &std::path::Path) -> Credentials {
     let until = Instant::now() + SOON;
     loop {
         match enrol(invitation, directory, Some("AAAA".to_owned())).await {

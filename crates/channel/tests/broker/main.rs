@@ -5,10 +5,12 @@
 
 #![allow(clippy::unwrap_used)] // helpers of a test are a test
 
+mod answers;
 mod deltas;
 mod enrolments;
 mod evidence;
 mod fleet;
+mod leaves;
 mod outages;
 mod raw;
 mod rights;

@@ -12,7 +12,7 @@ use crate::site::Site;
 use crate::swarm::{ALONE, Swarm, share};
 
 /// A large policy, so that there is something to fetch in parts after the head.
-fn large(version: usize) -> String {
+pub fn large(version: usize) -> String {
     (0..2_000)
         .map(|line| format!("// {version} {line} {:x}\n", (line + 1) * (version + 7) * 2_654_435_761))
         .collect::<String>()

@@ -26,6 +26,16 @@ impl Raw {
         raw
     }
 
+    /// Comes to a server that asks nobody who they are.
+    pub fn open(url: &str) -> Self {
+        let address = url.strip_prefix("nats://").unwrap();
+        let mut raw = Self(BufReader::new(TcpStream::connect(address).unwrap()));
+        raw.line();
+        raw.send(b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\n");
+        raw.settle();
+        raw
+    }
+
     fn line(&mut self) -> String {
         let mut line = String::new();
         assert_ne!(self.0.read_line(&mut line).unwrap(), 0, "the server hangs up");
@@ -42,9 +52,9 @@ impl Raw {
         self.send(b"\r\n");
     }
 
-    /// Publishes to a stream that is to refuse it unless its last message has that number.
-    pub fn publish_expecting(&mut self, last: u64, subject: &str, reply: &str, payload: &[u8]) {
-        let head = format!("NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: {last}\r\n\r\n");
+    /// Publishes with headers.
+    pub fn publish_with(&mut self, headers: &str, subject: &str, reply: &str, payload: &[u8]) {
+        let head = format!("NATS/1.0\r\n{headers}\r\n\r\n");
         let (head_length, length) = (head.len(), head.len() + payload.len());
         self.send(format!("HPUB {subject} {reply} {head_length} {length}\r\n{head}").as_bytes());
         self.send(payload);
@@ -61,5 +71,11 @@ impl Raw {
                 return;
             }
         }
+    }
+
+    /// Waits until the server has seen all of it, whatever it refused.
+    pub fn settle_refused(&mut self) {
+        self.send(b"PING\r\n");
+        while !self.line().starts_with("PONG") {}
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bulkhead_channel::{Account, Client, Settings, prepare};
 use bulkhead_http::Tls;
-use bulkhead_testkit::nats::{Cluster, Plan};
+use bulkhead_testkit::nats::{Cluster, Place, Plan};
 
 /// How long anything that should happen at once may take on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -19,20 +19,25 @@ pub struct Site {
 impl Site {
     /// Servers with TLS and a fleet's account.
     pub async fn closed(servers: usize) -> Self {
-        Self::of_account(servers, true).await
+        Self::of_account(Plan { is_tls: true, ..Plan::open(servers) }).await
     }
 
-    /// One server with a fleet's account, without TLS, for a client that does as it likes.
-    pub async fn plain() -> Self {
-        Self::of_account(1, false).await
+    /// The same, which take servers of sites.
+    pub async fn hub(servers: usize, is_tls: bool) -> Self {
+        Self::of_account(Plan { is_tls, place: Place::Hub, ..Plan::open(servers) }).await
     }
 
-    async fn of_account(servers: usize, is_tls: bool) -> Self {
+    /// Servers with a fleet's account, without TLS, for a client that does as it likes.
+    pub async fn plain(servers: usize) -> Self {
+        Self::of_account(Plan::open(servers)).await
+    }
+
+    async fn of_account(plan: Plan) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let account = Account::create(&directory.path().join("account")).unwrap();
         let include = account.server_configuration().unwrap();
-        let plan = Plan { is_tls, include: Some(include), ..Plan::open(servers) };
-        let cluster = Cluster::start(plan, None).unwrap();
+        let servers = plan.servers;
+        let cluster = Cluster::start(Plan { include: Some(include), ..plan }, None).unwrap();
         let site = Self { cluster, account: Some(account), directory };
         site.prepare(servers).await;
         site
@@ -48,8 +53,8 @@ impl Site {
     }
 
     async fn prepare(&self, copies: usize) {
-        let publisher = self.service("publisher").await;
-        prepare(&publisher, u8::try_from(copies).unwrap()).await.unwrap();
+        let maker = self.service("streams").await;
+        prepare(&maker, u8::try_from(copies).unwrap()).await.unwrap();
     }
 
     pub fn account(&self) -> &Account {

@@ -32,7 +32,7 @@ impl Servers {
     pub(super) fn start(lab: &mut Lab, directory: &Directory, bulkhead: &Path) -> Result<Self> {
         directory.run(&["account", "account"])?;
         let include = std::fs::read_to_string(directory.beside("account/nats-server.conf"))?;
-        let plan = Plan { servers: 3, is_tls: true, include: Some(include), address: ADDRESS };
+        let plan = Plan { is_tls: true, include: Some(include), address: ADDRESS, ..Plan::open(3) };
         let network = lab.switch(ADDRESS)?;
         let cluster = Cluster::start(plan, Some(network))?;
         let urls = cluster.urls();
