@@ -1,26 +1,24 @@
 //! The thread that follows: looks, verifies, enforces what is new, and has the host's own check say whether it stays.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bulkhead_api::event::{Action, Actor, Outcome};
-use bulkhead_api::text::plain;
 use bulkhead_fleet::{Cause, Checked, Client, Error, Origin, Repository, digest, slot};
 use tokio::sync::Notify;
 
 use super::enforce::{self, Came, Offer, enforce};
 use super::health::Problem;
 use super::record::{Record, Refused};
+use super::telling::Teller;
 use super::{Bundle, Bundles, health, held, local, origin, texts};
 use crate::config;
-use crate::daemon::alarms::{Cause as Alarm, Found};
 use crate::daemon::clock::{boot_time, wall_time};
 use crate::daemon::enforcement::confirm;
 use crate::daemon::enforcement::rollback::give_up;
-use crate::daemon::events::control::{Change, generation};
+use crate::daemon::events::control::generation;
 use crate::daemon::state::Enforcer;
 use crate::daemon::trust::Signed;
 use crate::version;
@@ -56,7 +54,7 @@ pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
             Ok(runtime) => {
                 let mut follower = Follower::new(&enforcer, settings);
                 if let Some(why) = damage {
-                    follower.raise("record", &why);
+                    follower.teller.raise("record", &why);
                 }
                 runtime.block_on(follower.follow(&news));
             }
@@ -92,13 +90,13 @@ struct Follower<'e> {
     origin: Option<Arc<dyn Origin>>,
     clients: [Option<Client>; 2],
     looks: u64,
-    /// Refusals that have an alarm.
-    raised: BTreeSet<String>,
+    teller: Teller<'e>,
 }
 
 impl<'e> Follower<'e> {
     fn new(enforcer: &'e Enforcer, settings: config::Fleet) -> Self {
-        Self { enforcer, settings, origin: None, clients: [None, None], looks: 0, raised: BTreeSet::new() }
+        let teller = Teller::new(enforcer);
+        Self { enforcer, settings, origin: None, clients: [None, None], looks: 0, teller }
     }
 
     async fn follow(&mut self, news: &Notify) {
@@ -136,21 +134,21 @@ impl<'e> Follower<'e> {
         let origin = match self.opened() {
             Ok(origin) => origin,
             Err(why) => {
-                self.refused("origin", Cause::Down, &why, tells);
+                self.teller.refused("origin", Cause::Down, &why, tells);
                 return false;
             }
         };
-        self.well("origin");
+        self.teller.well("origin");
         let mut verified = [false; 2];
         for (index, repository) in Repository::ALL.into_iter().enumerate() {
             match self.check(index, repository, &origin).await {
                 Ok(checked) => {
                     verified[index] = true;
-                    self.well(repository.name());
+                    self.teller.well(repository.name());
                     held(&fleet.known).verified.insert(repository.name(), checked);
                 }
                 Err(error) => {
-                    self.refused(repository.name(), error.cause(), &error.to_string(), tells);
+                    self.teller.refused(repository.name(), error.cause(), &error.to_string(), tells);
                 }
             }
         }
@@ -158,20 +156,20 @@ impl<'e> Follower<'e> {
         if is_well {
             held(&fleet.known).checked = Some(boot_time());
         }
-        let raised = std::mem::take(&mut self.raised);
+        let raised = self.teller.begin();
         let mut skipped = Vec::new();
         let enforced = self.enforce_wanted(&origin, verified, &mut skipped).await;
-        skipped.iter().for_each(|refused| self.tell_refused(refused));
-        self.end_refusals(raised, is_well);
+        skipped.iter().for_each(|refused| self.teller.tell_refused(refused));
+        self.teller.end_refusals(raised, is_well);
         match enforced {
-            Ok(()) => self.well("enforcement"),
+            Ok(()) => self.teller.well("enforcement"),
             Err(error) => {
                 is_well = false;
                 let cause = error.downcast_ref::<Error>().map_or(Cause::Down, Error::cause);
-                self.refused("enforcement", cause, &format!("{error:#}"), tells);
+                self.teller.refused("enforcement", cause, &format!("{error:#}"), tells);
             }
         }
-        self.tell_local();
+        self.teller.tell_local();
         is_well
     }
 
@@ -356,7 +354,7 @@ impl<'e> Follower<'e> {
                 if is_good {
                     self.put_off(bundles, &format!("{} does not hold here any more: {why}", bundles.name()));
                 } else {
-                    self.tell_refused(&refused);
+                    self.teller.tell_refused(&refused);
                 }
                 enforce::tell(enforcer, bundles, (Action::Apply, Outcome::Refused), before, Some(why));
                 Ok(false)
@@ -448,7 +446,7 @@ impl<'e> Follower<'e> {
         match refused {
             Some(refused) => {
                 tracing::error!("the fleet's {} is given up, and not tried again: {why}", refused.what());
-                self.tell_refused(&refused);
+                self.teller.tell_refused(&refused);
             }
             None => self.put_off(bundles, &format!("{} was gone back from: {why}", bundles.name())),
         }
@@ -459,28 +457,6 @@ impl<'e> Follower<'e> {
         tracing::error!("the fleet's {why}; it is tried again");
         let fleet = &self.enforcer.setup.fleet;
         held(&fleet.known).later.put_off(bundles, why, self.settings.every, boot_time());
-    }
-
-    fn tell_refused(&mut self, refused: &Refused) {
-        let (what, why) = (refused.what(), &refused.why);
-        let words = match refused.blamed {
-            Some(_) => format!("the fleet's {what} was given up, and is not tried again: {why}"),
-            None => format!("the fleet's {what} does not hold here: {why}"),
-        };
-        self.raise(&what, &words);
-        self.raised.insert(what);
-    }
-
-    /// Refusals that keep nothing from being enforced any more have no alarm any more. What was not verified now may be refused
-    /// still.
-    fn end_refusals(&mut self, before: BTreeSet<String>, is_well: bool) {
-        if !is_well {
-            self.raised.extend(before);
-        } else if let Some(alarms) = &self.enforcer.shared.alarms {
-            for what in before.difference(&self.raised) {
-                alarms.end(&Found::plain(Alarm::Fleet { what: what.clone() }, String::new()));
-            }
-        }
     }
 
     /// What an agent that is gone was trying: it is checked now if it still waits, and is over if nobody confirmed it.
@@ -512,54 +488,6 @@ impl<'e> Follower<'e> {
                     enforcer.setup.fleet.record(&enforcer.store, |record| record.trying = None);
                 }
             }
-        }
-    }
-
-    /// Something is not taken: why is in the status at once, and told once it is no accident.
-    fn refused(&self, what: &'static str, cause: Cause, why: &str, tells: bool) {
-        let (enforcer, fleet) = (self.enforcer, &self.enforcer.setup.fleet);
-        if !tells {
-            return;
-        }
-        let before = held(&fleet.known).problems.insert(what, why.to_owned());
-        // Times and numbers in it differ at each look.
-        let words = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
-        if before.is_some_and(|before| words(&before) == words(why)) {
-            return;
-        }
-        fleet.count(cause);
-        tracing::error!("nothing new is taken from the fleet: {}", plain(why));
-        self.raise(what, &format!("nothing new is taken from the fleet: {why}"));
-        let (by, detail) = (Actor::Fleet { name: what.to_owned() }, Some(why.to_owned()));
-        let (action, outcome, subject) = (Action::Apply, Outcome::Refused, Some(cause.name().to_owned()));
-        let before = generation(enforcer);
-        Change { action, by, before, outcome, subject, detail, signers: Vec::new() }.tell(enforcer);
-    }
-
-    fn well(&self, what: &'static str) {
-        if held(&self.enforcer.setup.fleet.known).problems.remove(what).is_some() {
-            tracing::info!("the fleet's {what} is well again");
-            if let Some(alarms) = &self.enforcer.shared.alarms {
-                alarms.end(&Found::plain(Alarm::Fleet { what: what.to_owned() }, String::new()));
-            }
-        }
-    }
-
-    fn raise(&self, what: &str, words: &str) {
-        if let Some(alarms) = &self.enforcer.shared.alarms {
-            alarms.raise(&Found::plain(Alarm::Fleet { what: what.to_owned() }, words.to_owned()));
-        }
-    }
-
-    fn tell_local(&self) {
-        let Some(alarms) = &self.enforcer.shared.alarms else { return };
-        let cause = Alarm::Fleet { what: "local".to_owned() };
-        if local::is_aside(self.enforcer) {
-            let words =
-                "what runs is not what the fleet has signed; `bulkhead fleet resume` goes back to that";
-            alarms.raise(&Found::plain(cause, words.to_owned()));
-        } else {
-            alarms.end(&Found::plain(cause, String::new()));
         }
     }
 }

@@ -16,6 +16,7 @@ mod local;
 mod origin;
 mod record;
 mod report;
+mod telling;
 mod texts;
 
 use std::collections::BTreeMap;
