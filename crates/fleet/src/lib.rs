@@ -11,6 +11,7 @@ mod draft;
 mod error;
 mod files;
 mod keys;
+pub mod notes;
 mod origin;
 mod repository;
 mod roles;

@@ -112,7 +112,7 @@ impl Made {
         room: &mut Room,
         old: &Head,
     ) -> Result<()> {
-        let targets = directory.join(lineage.repository).join("targets");
+        let targets = directory.join(&lineage.files);
         let (newest, mut bytes) = (targets.join(&lineage.newest), None);
         let to = digest_in(&lineage.newest);
         for earlier in &lineage.earlier {
