@@ -12,6 +12,7 @@ mod enroller;
 mod hosts;
 mod init;
 mod invite;
+mod notes;
 mod publish;
 mod push;
 mod remove;
@@ -63,6 +64,11 @@ enum FleetCommand {
     Enroller(enroller::Enroller),
     Credentials(account::Credentials),
     Remove(remove::Remove),
+    Quarantine(notes::Quarantine),
+    Release(notes::Release),
+    Revoke(notes::Revoke),
+    Post(notes::Post),
+    Notes(notes::List),
 }
 
 impl Fleet {
@@ -90,6 +96,11 @@ impl Fleet {
             FleetCommand::Enroller(command) => command.run(global),
             FleetCommand::Credentials(command) => command.run(global),
             FleetCommand::Remove(command) => command.run(global),
+            FleetCommand::Quarantine(command) => command.run(global),
+            FleetCommand::Release(command) => command.run(global),
+            FleetCommand::Revoke(command) => command.run(global),
+            FleetCommand::Post(command) => command.run(global),
+            FleetCommand::Notes(command) => command.run(global),
         }
     }
 }

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bulkhead_api::event::{Action, Actor, Outcome};
 use bulkhead_fleet::{Cause, Checked, Client, Error, Origin, Repository, digest, slot};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::enforce::{self, Came, Offer, enforce};
 use super::health::Problem;
+use super::notes::{self, Lifted};
 use super::record::{Record, Refused};
 use super::telling::Teller;
 use super::{Bundle, Bundles, health, held, local, origin, texts};
@@ -29,6 +30,10 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// How much longer what is enforced waits for its confirmation than the host's own check takes, seconds.
 const GRACE: u64 = 3;
 
+/// What it means that nobody knows what was lifted.
+const FORGOTTEN: &str = "which quarantines of the fleet were lifted cannot be read, so one of them may come back until it \
+                         is lifted anew";
+
 /// No more files are read at a time: one on a file system that hangs keeps a thread.
 const READERS: usize = 4;
 
@@ -40,6 +45,12 @@ pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
     if let Some(alarms) = &enforcer.shared.alarms {
         alarms.end_of_fleet();
     }
+    let (lifted, lost) = match Lifted::load(&enforcer.store) {
+        Ok(lifted) => (lifted, None),
+        Err(error) => (Lifted::default(), Some(format!("{FORGOTTEN}: {error:#}"))),
+    };
+    lost.iter().for_each(|why| tracing::error!("{why}"));
+    *held(&enforcer.setup.fleet.lifted) = lifted;
     let Some(settings) = enforcer.setup.config.fleet.clone() else { return Ok(()) };
     let (mut record, damage) = recall(enforcer);
     record.under(digest(format!("{} {:?}", version::LONG, enforcer.setup.config).as_bytes()));
@@ -52,17 +63,46 @@ pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(READERS).build();
         match runtime {
             Ok(runtime) => {
+                let mut notes = notes::Follower::new(&enforcer, settings.every);
                 let mut follower = Follower::new(&enforcer, settings);
-                if let Some(why) = damage {
-                    follower.teller.raise("record", &why);
+                for (what, why) in [("record", damage), ("lifted", lost)] {
+                    if let Some(why) = why {
+                        follower.teller.raise(what, &why);
+                    }
                 }
-                runtime.block_on(follower.follow(&news));
+                let (opened, noted) = (follower.origin.subscribe(), follower.noted.clone());
+                let relay = relay(opened.clone(), [&news, &noted]);
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = follower.follow(&news) => {}
+                        () = notes.follow(opened, &noted) => {}
+                        () = relay => {}
+                    }
+                });
             }
             Err(error) => tracing::error!("the fleet is not followed: {error}"),
         }
     };
     let what = "starting the thread that follows the fleet";
     std::thread::Builder::new().name("fleet".to_owned()).spawn(run).map(drop).context(what)
+}
+
+/// Wakes everybody who follows, once an origin has news.
+async fn relay(mut origin: watch::Receiver<Option<Arc<dyn Origin>>>, all: [&Notify; 2]) {
+    loop {
+        let opened = origin.borrow_and_update().clone();
+        match opened {
+            Some(opened) => loop {
+                opened.changed().await;
+                all.iter().for_each(|one| one.notify_one());
+            },
+            None => {
+                if origin.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
 }
 
 /// What an earlier agent has left, and what of it is damaged: a host goes on with what it enforces then, and what was
@@ -87,7 +127,9 @@ fn recall(enforcer: &Enforcer) -> (Record, Option<String>) {
 struct Follower<'e> {
     enforcer: &'e Enforcer,
     settings: config::Fleet,
-    origin: Option<Arc<dyn Origin>>,
+    origin: watch::Sender<Option<Arc<dyn Origin>>>,
+    /// Wakes who follows the notes.
+    noted: Arc<Notify>,
     clients: [Option<Client>; 2],
     looks: u64,
     teller: Teller<'e>,
@@ -96,7 +138,15 @@ struct Follower<'e> {
 impl<'e> Follower<'e> {
     fn new(enforcer: &'e Enforcer, settings: config::Fleet) -> Self {
         let teller = Teller::new(enforcer);
-        Self { enforcer, settings, origin: None, clients: [None, None], looks: 0, teller }
+        Self {
+            enforcer,
+            settings,
+            origin: watch::Sender::new(None),
+            noted: Arc::default(),
+            clients: [None, None],
+            looks: 0,
+            teller,
+        }
     }
 
     async fn follow(&mut self, news: &Notify) {
@@ -107,15 +157,8 @@ impl<'e> Follower<'e> {
             // A refusal is told once it is no accident of the moment.
             let wait = if is_well || !was_well { self.pause() } else { AGAIN };
             was_well = is_well;
-            let changed = async {
-                match &self.origin {
-                    Some(origin) => origin.changed().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = changed => {}
                 () = news.notified() => {}
             }
         }
@@ -174,10 +217,12 @@ impl<'e> Follower<'e> {
     }
 
     fn opened(&mut self) -> Result<Arc<dyn Origin>, String> {
-        if self.origin.is_none() {
-            self.origin = Some(origin::open(&self.settings.from, &self.enforcer.setup.paths.state)?);
+        if let Some(origin) = self.origin.borrow().clone() {
+            return Ok(origin);
         }
-        self.origin.clone().ok_or_else(|| "there is no origin".to_owned())
+        let origin = origin::open(&self.settings.from, &self.enforcer.setup.paths.state)?;
+        self.origin.send_replace(Some(origin.clone()));
+        Ok(origin)
     }
 
     async fn check(
@@ -327,6 +372,8 @@ impl<'e> Follower<'e> {
         fleet.record(&enforcer.store, |record| record.trying = Some((bundles.clone(), wall_time())));
         match enforce(enforcer, offer, trial.map(|seconds| seconds + GRACE))? {
             Came::Enforced(number) => {
+                // What it allows and whom it knows may be others.
+                self.noted.notify_one();
                 let Some(seconds) = trial else {
                     self.good(bundles);
                     return Ok(true);

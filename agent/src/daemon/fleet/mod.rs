@@ -13,6 +13,7 @@ mod following;
 mod health;
 mod later;
 mod local;
+mod notes;
 mod origin;
 mod record;
 mod report;
@@ -22,12 +23,13 @@ mod texts;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use bulkhead_api::status::{FleetBundle, FleetBundles};
+use bulkhead_api::status::{FleetBundle, FleetBundles, FleetNotes};
 use bulkhead_fleet::{Cause, Checked, Repository};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use self::later::Later;
+use self::notes::Lifted;
 use self::record::Record;
 use crate::daemon::log::log_unsaved;
 use crate::daemon::setup::Setup;
@@ -37,7 +39,8 @@ use crate::exit::Usage;
 
 pub use self::following::start;
 pub use self::local::aside;
-pub use self::report::{status, wrong};
+pub use self::notes::signers;
+pub use self::report::{left, status, wrong};
 
 /// A bundle of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +97,8 @@ impl Bundles {
 #[derive(Debug, Default)]
 pub struct Fleet {
     known: Mutex<Known>,
+    /// Quarantines of the fleet that were lifted.
+    lifted: Mutex<Lifted>,
     /// Wakes the thread that follows.
     news: OnceLock<Arc<Notify>>,
 }
@@ -108,6 +113,7 @@ struct Known {
     /// Why nothing new is taken, by repository or other matter.
     problems: BTreeMap<&'static str, String>,
     waiting: Option<String>,
+    notes: Option<FleetNotes>,
     later: Later,
     refusals: BTreeMap<&'static str, u64>,
 }

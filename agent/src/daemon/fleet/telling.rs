@@ -35,8 +35,13 @@ impl<'e> Teller<'e> {
             Some(_) => format!("the fleet's {what} was given up, and is not tried again: {why}"),
             None => format!("the fleet's {what} does not hold here: {why}"),
         };
-        self.raise(&what, &words);
-        self.raised.insert(what);
+        self.tell(&what, &words);
+    }
+
+    /// Raises the alarm of something that is refused, which ends once a look does not tell it any more.
+    pub(super) fn tell(&mut self, what: &str, words: &str) {
+        self.raise(what, words);
+        self.raised.insert(what.to_owned());
     }
 
     /// Refusals that keep nothing from being enforced any more have no alarm any more. What was not verified now may be refused
