@@ -69,6 +69,7 @@ enum FleetCommand {
     Revoke(notes::Revoke),
     Post(notes::Post),
     Notes(notes::List),
+    Take(notes::Take),
 }
 
 impl Fleet {
@@ -101,6 +102,7 @@ impl Fleet {
             FleetCommand::Revoke(command) => command.run(global),
             FleetCommand::Post(command) => command.run(global),
             FleetCommand::Notes(command) => command.run(global),
+            FleetCommand::Take(command) => command.run(global),
         }
     }
 }

@@ -39,7 +39,7 @@ use crate::exit::Usage;
 
 pub use self::following::start;
 pub use self::local::aside;
-pub use self::notes::signers;
+pub use self::notes::{about, hand_in, signers};
 pub use self::report::{left, status, wrong};
 
 /// A bundle of the fleet.

@@ -1,8 +1,9 @@
-//! `bulkhead fleet quarantine`, `release`, `revoke`, `post` and `notes`: what people sign for every host of a fleet.
+//! `bulkhead fleet quarantine`, `release`, `revoke`, `post`, `notes` and `take`: what people sign for every host of a fleet.
 
 mod list;
 mod make;
 mod post;
+mod take;
 
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use bulkhead_grants::{Note, Statement};
 pub use list::List;
 pub use make::{Quarantine, Release, Revoke};
 pub use post::Post;
+pub use take::Take;
 
 use super::wrong;
 use crate::exit::Usage;

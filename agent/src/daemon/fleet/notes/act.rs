@@ -96,8 +96,8 @@ pub(super) fn name(text: &str) -> String {
     }
 }
 
-/// Verifies a note, and does what it says.
-pub(super) fn act(enforcer: &Enforcer, text: &str, under: &Under) -> Came {
+/// Verifies a note, and does what it says. What was done is told of if it is not by whoever has asked.
+pub(super) fn act(enforcer: &Enforcer, text: &str, under: &Under, tells: bool) -> Came {
     let read = Note::parse(text.as_bytes()).and_then(|note| Ok((Statement::parse(note.text())?, note)));
     let (statement, note) = match read {
         Ok(read) => read,
@@ -111,15 +111,18 @@ pub(super) fn act(enforcer: &Enforcer, text: &str, under: &Under) -> Came {
         Err(_) => return Came::Settled,
     }
     match statement {
-        Statement::Grant(grant) => self::grant(enforcer, text, &grant, under),
+        Statement::Grant(grant) => self::grant(enforcer, text, &grant, (under, tells)),
         Statement::Order(order) => match signers(&note, &order, &under.policy) {
-            Ok(signers) => self::order(enforcer, &order, signers, under),
+            Ok(signers) => {
+                let teller = Teller { enforcer, signers, tells };
+                self::order(&teller, &order, under)
+            }
             Err(why) => Came::Refused(why),
         },
     }
 }
 
-fn grant(enforcer: &Enforcer, text: &str, grant: &Grant, under: &Under) -> Came {
+fn grant(enforcer: &Enforcer, text: &str, grant: &Grant, (under, tells): (&Under, bool)) -> Came {
     if grants::is_known(enforcer, &grant.id) {
         return Came::Settled;
     }
@@ -145,20 +148,22 @@ fn grant(enforcer: &Enforcer, text: &str, grant: &Grant, under: &Under) -> Came 
         return Came::Refused(answer.notes.join("; "));
     };
     let action = if grant.break_glass { Action::BreakGlass } else { Action::Grant };
-    tell(enforcer, (action, before), grant.id.clone(), entry.words(), entry.approvers);
+    let teller = Teller { enforcer, signers: entry.approvers.clone(), tells };
+    teller.tell((action, before), grant.id.clone(), entry.words());
     Came::Settled
 }
 
-fn order(enforcer: &Enforcer, order: &Order, signers: Vec<String>, under: &Under) -> Came {
+fn order(teller: &Teller<'_>, order: &Order, under: &Under) -> Came {
     let done = match order.kind {
-        OrderKind::Revocation => revoke(enforcer, order, signers),
-        OrderKind::Quarantine => quarantine(enforcer, order, signers, under),
-        OrderKind::Release => release(enforcer, order, signers),
+        OrderKind::Revocation => revoke(teller, order),
+        OrderKind::Quarantine => quarantine(teller, order, under),
+        OrderKind::Release => release(teller, order),
     };
     done.unwrap_or_else(|error| Came::Failed(format!("{error:#}")))
 }
 
-fn revoke(enforcer: &Enforcer, order: &Order, signers: Vec<String>) -> anyhow::Result<Came> {
+fn revoke(teller: &Teller<'_>, order: &Order) -> anyhow::Result<Came> {
+    let enforcer = teller.enforcer;
     if grants::is_over(enforcer, &order.id) {
         return Ok(Came::Settled);
     }
@@ -170,17 +175,13 @@ fn revoke(enforcer: &Enforcer, order: &Order, signers: Vec<String>) -> anyhow::R
     }
     // Of one that has not come here there is nothing to tell.
     if answer.grant.is_some() {
-        tell(enforcer, (Action::Revoke, before), order.id.clone(), order.words(), signers);
+        teller.tell((Action::Revoke, before), order.id.clone(), order.words());
     }
     Ok(Came::Settled)
 }
 
-fn quarantine(
-    enforcer: &Enforcer,
-    order: &Order,
-    signers: Vec<String>,
-    under: &Under,
-) -> anyhow::Result<Came> {
+fn quarantine(teller: &Teller<'_>, order: &Order, under: &Under) -> anyhow::Result<Came> {
+    let enforcer = teller.enforcer;
     if held(&enforcer.setup.fleet.lifted).has(order) {
         return Ok(Came::Settled);
     }
@@ -196,7 +197,8 @@ fn quarantine(
     if known.is_err() {
         return Ok(Came::Elsewhere);
     }
-    let by = FleetOrder { id: order.id.clone(), ticket: order.ticket.clone(), signers: signers.clone() };
+    let by =
+        FleetOrder { id: order.id.clone(), ticket: order.ticket.clone(), signers: teller.signers.clone() };
     let nanoseconds = |until: i64| u64::try_from(until).unwrap_or(0).saturating_mul(1_000_000_000);
     let request =
         Request { subject: order.subject.clone(), seconds: None, reason: Some(order.reason.clone()) };
@@ -206,11 +208,12 @@ fn quarantine(
         return Ok(Came::Refused(answer.notes.join("; ")));
     }
     answer.notes.iter().for_each(|note| tracing::warn!(id = order.id, "{note}"));
-    tell(enforcer, (Action::Quarantine, before), order.subject.clone(), detail(order), signers);
+    teller.tell((Action::Quarantine, before), order.subject.clone(), detail(order));
     Ok(Came::Settled)
 }
 
-fn release(enforcer: &Enforcer, order: &Order, signers: Vec<String>) -> anyhow::Result<Came> {
+fn release(teller: &Teller<'_>, order: &Order) -> anyhow::Result<Came> {
+    let enforcer = teller.enforcer;
     let before = generation(enforcer);
     // On disk first: a start after the one and before the other must not let it come back.
     let kept = {
@@ -224,7 +227,7 @@ fn release(enforcer: &Enforcer, order: &Order, signers: Vec<String>) -> anyhow::
     let answer = release_order(enforcer, &order.id)?;
     if answer.done {
         answer.notes.iter().for_each(|note| tracing::warn!(id = order.id, "{note}"));
-        tell(enforcer, (Action::Release, before), order.subject.clone(), detail(order), signers);
+        teller.tell((Action::Release, before), order.subject.clone(), detail(order));
     }
     // What is not remembered on disk is tried again.
     saved.inspect_err(|_| held(&enforcer.setup.fleet.lifted).drop_one(&order.id))?;
@@ -240,15 +243,22 @@ pub(super) fn actor() -> Actor {
     Actor::Fleet { name: "notes".to_owned() }
 }
 
-fn tell(
-    enforcer: &Enforcer,
-    (action, before): (Action, u32),
-    subject: String,
-    detail: String,
+/// Puts what was done on record.
+struct Teller<'e> {
+    enforcer: &'e Enforcer,
     signers: Vec<String>,
-) {
-    let (subject, detail) = (Some(subject), Some(detail));
-    Change { action, by: actor(), before, outcome: Outcome::Done, subject, detail, signers }.tell(enforcer);
+    tells: bool,
+}
+
+impl Teller<'_> {
+    fn tell(&self, (action, before): (Action, u32), subject: String, detail: String) {
+        if !self.tells {
+            return;
+        }
+        let (subject, detail, signers) = (Some(subject), Some(detail), self.signers.clone());
+        Change { action, by: actor(), before, outcome: Outcome::Done, subject, detail, signers }
+            .tell(self.enforcer);
+    }
 }
 
 /// What a refused note was to do.

@@ -8,6 +8,7 @@
 //! A list that is held back can only delay. What was done is kept where what is done on this host is.
 
 mod act;
+mod hand_in;
 mod lifted;
 mod verify;
 
@@ -22,6 +23,7 @@ use bulkhead_fleet::{Cause, Origin, digest, notes, slot};
 use tokio::sync::{Notify, watch};
 
 use self::act::{Came, Under, act, action, actor, enforced, key, name, rank};
+pub use self::hand_in::{about, hand_in};
 pub(super) use self::lifted::Lifted;
 pub use self::verify::signers;
 use super::held;
@@ -172,7 +174,7 @@ impl<'e> Follower<'e> {
             };
             for (_, sum) in due {
                 if let Some(one) = self.notes.get_mut(&sum) {
-                    let came = act(self.enforcer, &one.text, &under);
+                    let came = act(self.enforcer, &one.text, &under, true);
                     one.came = Some(came.clone());
                     let text = one.text.clone();
                     self.record(&sum, &text, &came);
