@@ -120,7 +120,9 @@ impl Hosts {
             let journal = site.journal_file();
             site.wait_for(action, |_| {
                 reports(&journal).iter().any(|event| {
-                    event["by"]["via"] == "fleet" && event["action"] == *action && event["subject"] == *subject
+                    event["by"]["via"] == "fleet"
+                        && event["action"] == *action
+                        && event["subject"] == *subject
                 })
             });
         }
