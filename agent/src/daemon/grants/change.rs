@@ -124,6 +124,11 @@ pub fn is_known<D: Dataplane>(enforcer: &Enforcer<D>, id: &str) -> bool {
     held(&grants(enforcer).state).kept.known(id).is_some()
 }
 
+/// Whether as many run as may.
+pub fn is_full<D: Dataplane>(enforcer: &Enforcer<D>) -> bool {
+    held(&grants(enforcer).state).kept.is_full()
+}
+
 /// Whether a grant is over here, or was revoked before it came.
 pub fn is_over<D: Dataplane>(enforcer: &Enforcer<D>, id: &str) -> bool {
     held(&grants(enforcer).state).kept.is_over(id)

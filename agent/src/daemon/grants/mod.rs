@@ -26,7 +26,7 @@ use bulkhead_policy::diagnostic::{Diagnostic, Findings, Severity};
 use bulkhead_policy::policy::compose::{Running, compose, without};
 use bulkhead_policy::{inventory, policy};
 
-pub use self::change::{grant, is_known, is_over, revoke, revoke_by_order};
+pub use self::change::{grant, is_full, is_known, is_over, revoke, revoke_by_order};
 use self::kept::Kept;
 pub use self::settle::settle;
 pub use self::verify::approvers;

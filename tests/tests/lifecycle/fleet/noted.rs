@@ -272,7 +272,29 @@ fn what_people_have_signed_is_done_on_every_host() {
     let again = hosts.made(&["quarantine", "client"]);
     hosts.approve(&again, &["bob", "carol"]);
     hosts.post(&again);
+    hosts.told("quarantine", "client");
     hosts.all("a new one is another", is_cut_off);
+    // A host that is not reached is told by hand, and nobody else is.
+    let back = hosts.made(&["release", "client"]);
+    let early = hosts.first.site.bulkhead(&["fleet", "take", &back]);
+    assert!(early.status.code() == Some(1) && words(&early).contains("0 of 2"), "{}", words(&early));
+    hosts.approve(&back, &["bob", "carol"]);
+    let second = hosts.second.as_mut().unwrap();
+    second.done(&["fleet", "take", &back]);
+    assert!(!is_cut_off(&second.status()) && second.connects("client", 8080));
+    // Whoever follows no fleet any more has it still, is told, and can end it.
+    let file = hosts.first.site.path("agent.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    hosts.first.site.write("agent.toml", text.split("[fleet]").next().unwrap());
+    hosts.first.restart();
+    let status = hosts.first.site.status();
+    assert!(is_cut_off(&status), "{status}");
+    assert!(
+        status["agent"]["warnings"].to_string().contains("agent.toml has no [fleet] any more"),
+        "{status}"
+    );
+    hosts.first.site.done(&["release", "client"]);
+    assert!(!is_cut_off(&hosts.first.site.status()));
 }
 
 #[test]

@@ -40,6 +40,15 @@ pub(super) enum Came {
     Failed(String),
 }
 
+/// How a note is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    /// What was done is told of here, as nobody has asked who is told.
+    pub(super) tells: bool,
+    /// It is done once more.
+    pub(super) again: bool,
+}
+
 /// By what notes are judged.
 pub(super) struct Under {
     policy: Policy,
@@ -96,8 +105,8 @@ pub(super) fn name(text: &str) -> String {
     }
 }
 
-/// Verifies a note, and does what it says. What was done is told of if it is not by whoever has asked.
-pub(super) fn act(enforcer: &Enforcer, text: &str, under: &Under, tells: bool) -> Came {
+/// Verifies a note, and does what it says.
+pub(super) fn act(enforcer: &Enforcer, text: &str, under: &Under, how: How) -> Came {
     let read = Note::parse(text.as_bytes()).and_then(|note| Ok((Statement::parse(note.text())?, note)));
     let (statement, note) = match read {
         Ok(read) => read,
@@ -111,10 +120,10 @@ pub(super) fn act(enforcer: &Enforcer, text: &str, under: &Under, tells: bool) -
         Err(_) => return Came::Settled,
     }
     match statement {
-        Statement::Grant(grant) => self::grant(enforcer, text, &grant, (under, tells)),
+        Statement::Grant(grant) => self::grant(enforcer, text, &grant, (under, how)),
         Statement::Order(order) => match signers(&note, &order, &under.policy) {
             Ok(signers) => {
-                let teller = Teller { enforcer, signers, tells };
+                let teller = Teller { enforcer, signers, how };
                 self::order(&teller, &order, under)
             }
             Err(why) => Came::Refused(why),
@@ -122,7 +131,7 @@ pub(super) fn act(enforcer: &Enforcer, text: &str, under: &Under, tells: bool) -
     }
 }
 
-fn grant(enforcer: &Enforcer, text: &str, grant: &Grant, (under, tells): (&Under, bool)) -> Came {
+fn grant(enforcer: &Enforcer, text: &str, grant: &Grant, (under, how): (&Under, How)) -> Came {
     if grants::is_known(enforcer, &grant.id) {
         return Came::Settled;
     }
@@ -145,10 +154,12 @@ fn grant(enforcer: &Enforcer, text: &str, grant: &Grant, (under, tells): (&Under
         Err(error) => return Came::Failed(format!("{error:#}")),
     };
     let Some(entry) = answer.grant.filter(|_| answer.done) else {
-        return Came::Refused(answer.notes.join("; "));
+        let why = answer.notes.join("; ");
+        // There is room once another ends.
+        return if grants::is_full(enforcer) { Came::Failed(why) } else { Came::Refused(why) };
     };
     let action = if grant.break_glass { Action::BreakGlass } else { Action::Grant };
-    let teller = Teller { enforcer, signers: entry.approvers.clone(), tells };
+    let teller = Teller { enforcer, signers: entry.approvers.clone(), how };
     teller.tell((action, before), grant.id.clone(), entry.words());
     Came::Settled
 }
@@ -186,7 +197,10 @@ fn quarantine(teller: &Teller<'_>, order: &Order, under: &Under) -> anyhow::Resu
         return Ok(Came::Settled);
     }
     let is_here = |of: &FleetOrder| of.id == order.id;
-    if enforcer.live().quarantined.0.iter().filter_map(|entry| entry.fleet.as_ref()).any(is_here) {
+    // One that the system has refused is in the list, and may not be in the tables.
+    if !teller.how.again
+        && enforcer.live().quarantined.0.iter().filter_map(|entry| entry.fleet.as_ref()).any(is_here)
+    {
         return Ok(Came::Settled);
     }
     let known = crate::daemon::quarantine::list::find(
@@ -247,12 +261,12 @@ pub(super) fn actor() -> Actor {
 struct Teller<'e> {
     enforcer: &'e Enforcer,
     signers: Vec<String>,
-    tells: bool,
+    how: How,
 }
 
 impl Teller<'_> {
     fn tell(&self, (action, before): (Action, u32), subject: String, detail: String) {
-        if !self.tells {
+        if !self.how.tells {
             return;
         }
         let (subject, detail, signers) = (Some(subject), Some(detail), self.signers.clone());

@@ -5,7 +5,7 @@ use bulkhead_api::grant::Answer;
 use bulkhead_api::text::plain;
 use bulkhead_grants::{Note, Statement};
 
-use super::act::{Came, Under, act, action, enforced, name};
+use super::act::{Came, How, Under, act, action, enforced, name};
 use crate::daemon::state::Enforcer;
 
 /// What a note is about, for the record: what it does, to whom, and who has signed it by its own word.
@@ -29,7 +29,7 @@ pub fn about(text: &str) -> Option<(Action, Option<String>, Option<String>)> {
 pub fn hand_in(enforcer: &Enforcer, text: &str) -> anyhow::Result<Answer> {
     let under = Under::of(enforcer, &enforced(enforcer)?)?;
     let name = name(text);
-    Ok(match act(enforcer, text, &under, false) {
+    Ok(match act(enforcer, text, &under, How { tells: false, again: true }) {
         Came::Settled => {
             let words = format!("{name}: it holds on this host, or is over");
             Answer { done: true, grant: None, notes: vec![words] }

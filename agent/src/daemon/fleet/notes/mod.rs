@@ -22,7 +22,7 @@ use bulkhead_api::text::plain;
 use bulkhead_fleet::{Cause, Origin, digest, notes, slot};
 use tokio::sync::{Notify, watch};
 
-use self::act::{Came, Under, act, action, actor, enforced, key, name, rank};
+use self::act::{Came, How, Under, act, action, actor, enforced, key, name, rank};
 pub use self::hand_in::{about, hand_in};
 pub(super) use self::lifted::Lifted;
 pub use self::verify::signers;
@@ -41,8 +41,11 @@ const MOST_EVENTS: usize = 256;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What failed is tried again after this.
-const AGAIN: Duration = Duration::from_secs(5);
+/// What does not come is asked for again so soon before it is told: whoever posts may just be writing.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What cannot be judged, as what is enforced cannot be read.
+const JUDGING: &str = "judging of notes";
 
 /// Follows the notes.
 pub(super) struct Follower<'e> {
@@ -57,6 +60,8 @@ pub(super) struct Follower<'e> {
     /// Whose refusals are on record, and since when that is counted.
     told: (BTreeSet<String>, Instant),
     looks: u64,
+    /// How many times in a row nothing came.
+    failures: u32,
 }
 
 /// A note, and what came of it so far.
@@ -76,6 +81,7 @@ impl<'e> Follower<'e> {
             seen: (0, String::new()),
             told: (BTreeSet::new(), Instant::now()),
             looks: 0,
+            failures: 0,
         }
     }
 
@@ -107,10 +113,9 @@ impl<'e> Follower<'e> {
         let now = (wall_time() / 1_000_000_000).cast_signed();
         let due = self.notes.values().filter_map(|one| match &one.came {
             Some(Came::Waits(at)) => Some(Duration::from_secs(u64::try_from(at - now).unwrap_or(0) + 1)),
-            Some(Came::Failed(_)) => Some(AGAIN),
             _ => None,
         });
-        due.chain([pause]).min().unwrap_or(pause)
+        due.chain((self.failures == 1).then_some(AGAIN)).chain([pause]).min().unwrap_or(pause)
     }
 
     /// Has the newest list. What is listed no more is forgotten, and nothing that was done is undone.
@@ -124,8 +129,12 @@ impl<'e> Follower<'e> {
             Ok::<_, notes::Unlisted>(Some((index.list, all, bytes)))
         };
         match came.await {
-            Err(error) => self.teller.refused("notes", error.cause(), &error.to_string(), true),
+            Err(error) => {
+                self.failures += 1;
+                self.teller.refused("notes", error.cause(), &error.to_string(), self.failures > 1);
+            }
             Ok(came) => {
+                self.failures = 0;
                 self.teller.well("notes");
                 let Some((list, all, bytes)) = came else { return };
                 texts::keep_list(&self.enforcer.setup.paths.state, &list, &bytes);
@@ -156,7 +165,7 @@ impl<'e> Follower<'e> {
                     files = Some(found);
                 }
                 Err(error) => {
-                    return self.teller.refused("notes", Cause::Malformed, &format!("{error:#}"), true);
+                    return self.teller.refused(JUDGING, Cause::Malformed, &format!("{error:#}"), true);
                 }
             }
         }
@@ -169,12 +178,14 @@ impl<'e> Follower<'e> {
             let under = match files.and_then(|files| Under::of(self.enforcer, &files)) {
                 Ok(under) => under,
                 Err(error) => {
-                    return self.teller.refused("notes", Cause::Malformed, &format!("{error:#}"), true);
+                    return self.teller.refused(JUDGING, Cause::Malformed, &format!("{error:#}"), true);
                 }
             };
+            self.teller.well(JUDGING);
             for (_, sum) in due {
                 if let Some(one) = self.notes.get_mut(&sum) {
-                    let came = act(self.enforcer, &one.text, &under, true);
+                    let how = How { tells: true, again: matches!(one.came, Some(Came::Failed(_))) };
+                    let came = act(self.enforcer, &one.text, &under, how);
                     one.came = Some(came.clone());
                     let text = one.text.clone();
                     self.record(&sum, &text, &came);
