@@ -85,7 +85,14 @@ fn text(status: &Answered) -> String {
 pub fn quarantined(quarantined: &Quarantined) -> String {
     let Quarantined { entry, since_time, until_time } = quarantined;
     let until = until_time.as_ref().map(|time| format!(" until {time}")).unwrap_or_default();
-    let by = if entry.automatic { ", by the agent itself" } else { "" };
+    let by = match &entry.fleet {
+        Some(order) => {
+            let signers = order.signers.join(", ");
+            format!(", by the fleet's note {} ({}, signed by {signers})", order.id, order.ticket)
+        }
+        None if entry.automatic => ", by the agent itself".to_owned(),
+        None => String::new(),
+    };
     let reason = entry.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     plain(&format!("{} since {since_time}{until}{by}{reason}", entry.title())).into_owned()
 }

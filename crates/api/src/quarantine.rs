@@ -58,12 +58,32 @@ pub struct Entry {
     /// The agent did it by itself, since `[alarms.quarantine]` asks for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub automatic: bool,
+    /// The fleet has ordered it, by this note: it ends with its time, or with another note that lifts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetOrder>,
+}
+
+/// The note by which people have an identity cut off on every host of a fleet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "QuarantineOrder"))]
+pub struct FleetOrder {
+    /// Its id: 32 hexadecimal digits.
+    pub id: String,
+    /// Where it was asked for.
+    pub ticket: String,
+    /// Who has signed it.
+    pub signers: Vec<String>,
 }
 
 impl Entry {
-    /// Whether both are about the same identity: by key, else by node, else by addresses.
+    /// Whether both are one quarantine of the same identity: by key, else by node, else by addresses. One of the fleet
+    /// and one of this host are two.
     #[must_use]
     pub fn is_about_same(&self, other: &Self) -> bool {
+        let id = |entry: &Self| entry.fleet.as_ref().map(|order| order.id.clone());
+        if id(self).is_some() || id(other).is_some() {
+            return id(self) == id(other);
+        }
         match (&self.key, &other.key) {
             (Some(one), Some(other)) => one == other,
             _ => match (&self.node, &other.node) {

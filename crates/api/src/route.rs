@@ -42,6 +42,9 @@ pub const RELEASE: &str = "/v1/release";
 pub const ACCEPT: &str = "/v1/accept";
 /// POST: what the fleet has signed is enforced again, in place of what was applied on this host.
 pub const RESUME: &str = "/v1/resume";
+/// Hand in what people have signed for every host of a fleet: a grant, a revocation, a quarantine or a release; POST, a
+/// [`crate::grant::Request`].
+pub const NOTE: &str = "/v1/note";
 /// What is granted for a time, and what was; GET.
 pub const GRANTS: &str = "/v1/grants";
 /// Hand a grant in; POST, a [`crate::grant::Request`].

@@ -212,6 +212,9 @@ pub struct Fleet {
     pub problem: Option<String>,
     /// What is verified and not taken yet, and why.
     pub waiting: Option<String>,
+    /// Notes that people have signed for every host; none: there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<FleetNotes>,
     /// What runs in its place, and who has applied it on this host.
     pub local: Option<String>,
     /// What this host has refused or gone back from, and why, the last first.
@@ -220,6 +223,20 @@ pub struct Fleet {
     /// How often something was refused since the agent began, by cause.
     #[serde(default)]
     pub refusals: BTreeMap<String, u64>,
+}
+
+/// Notes that people have signed for every host: grants, revocations, quarantines and their lifting.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FleetNotes {
+    /// How many are listed.
+    pub listed: u32,
+    /// How many of them have not begun.
+    pub waiting: u32,
+    /// How many this host does not take.
+    pub refused: u32,
+    /// Which, and why: the first of them.
+    pub why: Vec<String>,
 }
 
 /// A policy and an inventory of a fleet.

@@ -14,6 +14,7 @@ mod error;
 mod files;
 mod keys;
 mod memory;
+pub mod notes;
 mod origin;
 mod repository;
 mod roles;

@@ -6,7 +6,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::error::{Error, Result};
 use crate::people::check_name;
 
-const KIND: &str = "bulkhead-grant/v1";
+pub(crate) const KIND: &str = "bulkhead-grant/v1";
 
 /// No grant is good for longer, in seconds: 30 days.
 pub const LONGEST: u64 = 30 * 86_400;
@@ -181,7 +181,7 @@ fn is_hidden(c: char) -> bool {
     is_ignorable || !is_printable
 }
 
-fn checked<'v>(line: usize, field: &str, value: &'v str) -> Result<&'v str> {
+pub(crate) fn checked<'v>(line: usize, field: &str, value: &'v str) -> Result<&'v str> {
     let problem = if value.trim() != value || value.is_empty() {
         "empty, or has spaces around it"
     } else if value.len() > VALUE {
@@ -195,12 +195,12 @@ fn checked<'v>(line: usize, field: &str, value: &'v str) -> Result<&'v str> {
 }
 
 /// A second since 1970 as RFC 3339, UTC.
-fn time_text(seconds: i64) -> String {
+pub(crate) fn time_text(seconds: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
     time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| format!("second {seconds} since 1970"))
 }
 
-fn seconds(line: usize, text: &str) -> Result<i64> {
+pub(crate) fn seconds(line: usize, text: &str) -> Result<i64> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok().filter(|time| time.nanosecond() == 0);
     let seconds = time.map(OffsetDateTime::unix_timestamp).filter(|seconds| *seconds > 0);
     // One moment is written in one way.

@@ -7,7 +7,7 @@ use bulkhead_policy::check::{Loaded, Scope};
 use bulkhead_policy::policy::Action;
 use bulkhead_policy::policy::compose::{Running, compose};
 use bulkhead_policy::reference::{Probe, first};
-use bulkhead_policy::resolve::grantable::{NotGrantable, Wanted, entries};
+use bulkhead_policy::resolve::grantable::{NotGrantable, Wanted, entries, is_end};
 use bulkhead_policy::source::Source;
 
 const KEYS: [&str; 2] = [
@@ -96,6 +96,49 @@ fn what_is_wider_may_not() {
     let glass = Wanted { break_glass: true, seconds: 60, ..wanted("tag:sre", "tag:db:22") };
     assert!(says(glass).contains("grantable \"glass\" has not the destination db-1"));
     assert!(says(wanted("tag:sre", "tag:web:443")).contains("has not the destination web"));
+}
+
+#[test]
+fn whose_addresses_it_is_about_is_an_end_of_it() {
+    let loaded = load(&text("\"acls\": []"));
+    let (policy, inventory) = (loaded.policy.unwrap(), loaded.inventory.unwrap());
+    let ends = |source, destination| {
+        let wanted = wanted(source, destination);
+        let nodes = ["desk", "db-1", "db-2", "web", "none"];
+        let is_end = |node: &&str| is_end(&policy, &inventory, Dialect::Bulkhead, wanted, node).unwrap();
+        nodes.into_iter().filter(is_end).collect::<Vec<_>>()
+    };
+    assert_eq!(ends("tag:sre", "tag:db:22"), ["desk", "db-1", "db-2"]);
+    assert_eq!(ends("100.64.0.1", "tag:gold:22"), ["desk", "db-2"]);
+    assert_eq!(ends("100.64.0.9", "100.64.0.4/31:22"), ["web"]);
+    assert_eq!(ends("*", "100.64.0.9:22"), ["desk", "db-1", "db-2", "web"]);
+    let nobody = is_end(&policy, &inventory, Dialect::Bulkhead, wanted("tag:none", "tag:db:22"), "db-1");
+    assert!(matches!(nobody, Err(NotGrantable::Nobody(_))));
+}
+
+#[test]
+fn who_may_quarantine_is_known_and_enough() {
+    let of = |section: &str| {
+        let loaded = load(&text(&format!("{section} \"acls\": []")));
+        let found: Vec<String> = loaded.findings.0.iter().map(ToString::to_string).collect();
+        let quarantine = loaded.policy.unwrap().quarantine;
+        let by = quarantine.people().map(|people| people.iter().map(ToString::to_string).collect::<Vec<_>>());
+        (quarantine.approvals, by, found)
+    };
+    assert_eq!(of(""), (2, None, Vec::new()));
+    let one = r#""quarantine": {"approvals": 1, "by": ["alice"]},"#;
+    assert_eq!(of(one), (1, Some(vec!["alice".to_owned()]), Vec::new()));
+    for (section, why) in [
+        (r#""quarantine": {"by": ["alice"]},"#, "2 people are to approve, and 1 may"),
+        (r#""quarantine": {"approvals": 3},"#, "3 people are to approve, and 2 may"),
+        (r#""quarantine": {"approvals": 0},"#, "a whole number from 1 to 16"),
+        (r#""quarantine": {"approvals": 1, "by": ["eve"]},"#, "eve is not among the approvers"),
+        (r#""quarantine": {"approval": 1},"#, "approval"),
+        (r#""quarantine": [],"#, "quarantine"),
+    ] {
+        let (_, _, found) = of(section);
+        assert!(found.iter().any(|found| found.contains(why)), "{section}: {found:?}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod init;
 mod invite;
 mod leaf;
 mod memory;
+mod notes;
 mod publish;
 mod push;
 mod remove;
@@ -67,6 +68,12 @@ enum FleetCommand {
     Remove(remove::Remove),
     Leaf(leaf::Leaf),
     RemoveLeaf(leaf::RemoveLeaf),
+    Quarantine(notes::Quarantine),
+    Release(notes::Release),
+    Revoke(notes::Revoke),
+    Post(notes::Post),
+    Notes(notes::List),
+    Take(notes::Take),
 }
 
 impl Fleet {
@@ -96,6 +103,12 @@ impl Fleet {
             FleetCommand::Remove(command) => command.run(global),
             FleetCommand::Leaf(command) => command.run(global),
             FleetCommand::RemoveLeaf(command) => command.run(global),
+            FleetCommand::Quarantine(command) => command.run(global),
+            FleetCommand::Release(command) => command.run(global),
+            FleetCommand::Revoke(command) => command.run(global),
+            FleetCommand::Post(command) => command.run(global),
+            FleetCommand::Notes(command) => command.run(global),
+            FleetCommand::Take(command) => command.run(global),
         }
     }
 }

@@ -22,19 +22,19 @@ use bulkhead_grants::{MAX_BYTES, Note};
 use crate::exit::Usage;
 
 /// Reads a note's file. More than a note has is not read.
-fn read(path: &Path) -> Result<Vec<u8>, Usage> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Usage> {
     let failed = |error: std::io::Error| Usage(format!("{}: {error}", path.display()));
     let mut bytes = Vec::new();
     File::open(path).map_err(failed)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<Note, Usage> {
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Note, Usage> {
     Note::parse(bytes).map_err(|error| Usage(format!("{}: {error}", path.display())))
 }
 
 /// Replaces a note's file whole, so that nobody finds half of it.
-fn write(path: &Path, note: &Note) -> Result<(), Usage> {
+pub(super) fn write(path: &Path, note: &Note) -> Result<(), Usage> {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}", std::process::id()));

@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use bulkhead_api::text::plain;
-use bulkhead_grants::{Grant, Note, PolicyDigests};
+use bulkhead_grants::{Note, PolicyDigests, Statement};
 
 use super::key::Key;
 use super::{own_name, parse, read, write};
@@ -41,7 +41,7 @@ impl By {
 
 /// Approve a request for access: sign it.
 ///
-/// What is signed is printed, and asked about in a terminal. The signature is added to the file.
+/// Notes of `bulkhead fleet quarantine`, `release` and `revoke` are signed by it as well. What is signed is printed, and asked about in a terminal. The signature is added to the file.
 #[derive(Debug, clap::Args)]
 pub struct Approve {
     /// The request's file.
@@ -54,13 +54,17 @@ pub struct Approve {
 impl Approve {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let mut note = parse(&self.file, &read(&self.file)?)?;
-        let grant = Grant::parse(note.text());
-        let grant = grant.map_err(|error| Usage(format!("{}: {error}", self.file.display())))?;
+        let at = |error: bulkhead_grants::Error| Usage(format!("{}: {error}", self.file.display()));
+        let says = Statement::parse(note.text()).map_err(at)?;
         let now = (input::now() / 1_000_000_000).cast_signed();
-        grant.check_time(now).map_err(|error| Usage(format!("{}: {error}", self.file.display())))?;
-        if own_name(self.by.name.as_ref())?.eq_ignore_ascii_case(&grant.requester) {
-            let words =
-                format!("{} has asked for it, and cannot approve it: somebody else has to", grant.requester);
+        says.check_time(now).map_err(at)?;
+        let requester = match &says {
+            Statement::Grant(grant) => Some(&grant.requester),
+            Statement::Order(_) => None,
+        };
+        let name = own_name(self.by.name.as_ref())?;
+        if let Some(requester) = requester.filter(|requester| name.eq_ignore_ascii_case(requester)) {
+            let words = format!("{requester} has asked for it, and cannot approve it: somebody else has to");
             return Err(Usage(words).into());
         }
         signed(&self.by, &self.file, &mut note, global)

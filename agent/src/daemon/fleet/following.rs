@@ -1,26 +1,25 @@
 //! The thread that follows: looks, verifies, enforces what is new, and has the host's own check say whether it stays.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bulkhead_api::event::{Action, Actor, Outcome};
-use bulkhead_api::text::plain;
 use bulkhead_fleet::{Cause, Checked, Client, Error, Origin, Repository, digest, slot};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::enforce::{self, Came, Offer, enforce};
 use super::health::Problem;
+use super::notes::{self, Lifted};
 use super::record::{Record, Refused};
+use super::telling::Teller;
 use super::{Bundle, Bundles, health, held, local, origin, texts};
 use crate::config;
-use crate::daemon::alarms::{Cause as Alarm, Found};
 use crate::daemon::clock::{boot_time, wall_time};
 use crate::daemon::enforcement::confirm;
 use crate::daemon::enforcement::rollback::give_up;
-use crate::daemon::events::control::{Change, generation};
+use crate::daemon::events::control::generation;
 use crate::daemon::state::Enforcer;
 use crate::daemon::trust::Signed;
 use crate::version;
@@ -30,6 +29,10 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// How much longer what is enforced waits for its confirmation than the host's own check takes, seconds.
 const GRACE: u64 = 3;
+
+/// What it means that nobody knows what was lifted.
+const FORGOTTEN: &str = "which quarantines of the fleet were lifted cannot be read, so one of them may come back until it \
+                         is lifted anew";
 
 /// No more files are read at a time: one on a file system that hangs keeps a thread.
 const READERS: usize = 4;
@@ -42,6 +45,12 @@ pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
     if let Some(alarms) = &enforcer.shared.alarms {
         alarms.end_of_fleet();
     }
+    let (lifted, lost) = match Lifted::load(&enforcer.store) {
+        Ok(lifted) => (lifted, None),
+        Err(error) => (Lifted::default(), Some(format!("{FORGOTTEN}: {error:#}"))),
+    };
+    lost.iter().for_each(|why| tracing::error!("{why}"));
+    *held(&enforcer.setup.fleet.lifted) = lifted;
     let Some(settings) = enforcer.setup.config.fleet.clone() else { return Ok(()) };
     let (mut record, damage) = recall(enforcer);
     record.under(digest(format!("{} {:?}", version::LONG, enforcer.setup.config).as_bytes()));
@@ -54,17 +63,46 @@ pub fn start(enforcer: &Arc<Enforcer>) -> anyhow::Result<()> {
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(READERS).build();
         match runtime {
             Ok(runtime) => {
+                let mut notes = notes::Follower::new(&enforcer, settings.every);
                 let mut follower = Follower::new(&enforcer, settings);
-                if let Some(why) = damage {
-                    follower.raise("record", &why);
+                for (what, why) in [("record", damage), ("lifted", lost)] {
+                    if let Some(why) = why {
+                        follower.teller.raise(what, &why);
+                    }
                 }
-                runtime.block_on(follower.follow(&news));
+                let (opened, noted) = (follower.origin.subscribe(), follower.noted.clone());
+                let relay = relay(opened.clone(), [&news, &noted]);
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = follower.follow(&news) => {}
+                        () = notes.follow(opened, &noted) => {}
+                        () = relay => {}
+                    }
+                });
             }
             Err(error) => tracing::error!("the fleet is not followed: {error}"),
         }
     };
     let what = "starting the thread that follows the fleet";
     std::thread::Builder::new().name("fleet".to_owned()).spawn(run).map(drop).context(what)
+}
+
+/// Wakes everybody who follows, once an origin has news.
+async fn relay(mut origin: watch::Receiver<Option<Arc<dyn Origin>>>, all: [&Notify; 2]) {
+    loop {
+        let opened = origin.borrow_and_update().clone();
+        match opened {
+            Some(opened) => loop {
+                opened.changed().await;
+                all.iter().for_each(|one| one.notify_one());
+            },
+            None => {
+                if origin.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
 }
 
 /// What an earlier agent has left, and what of it is damaged: a host goes on with what it enforces then, and what was
@@ -89,16 +127,26 @@ fn recall(enforcer: &Enforcer) -> (Record, Option<String>) {
 struct Follower<'e> {
     enforcer: &'e Enforcer,
     settings: config::Fleet,
-    origin: Option<Arc<dyn Origin>>,
+    origin: watch::Sender<Option<Arc<dyn Origin>>>,
+    /// Wakes who follows the notes.
+    noted: Arc<Notify>,
     clients: [Option<Client>; 2],
     looks: u64,
-    /// Refusals that have an alarm.
-    raised: BTreeSet<String>,
+    teller: Teller<'e>,
 }
 
 impl<'e> Follower<'e> {
     fn new(enforcer: &'e Enforcer, settings: config::Fleet) -> Self {
-        Self { enforcer, settings, origin: None, clients: [None, None], looks: 0, raised: BTreeSet::new() }
+        let teller = Teller::new(enforcer);
+        Self {
+            enforcer,
+            settings,
+            origin: watch::Sender::new(None),
+            noted: Arc::default(),
+            clients: [None, None],
+            looks: 0,
+            teller,
+        }
     }
 
     async fn follow(&mut self, news: &Notify) {
@@ -109,15 +157,8 @@ impl<'e> Follower<'e> {
             // A refusal is told once it is no accident of the moment.
             let wait = if is_well || !was_well { self.pause() } else { AGAIN };
             was_well = is_well;
-            let changed = async {
-                match &self.origin {
-                    Some(origin) => origin.changed().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = changed => {}
                 () = news.notified() => {}
             }
         }
@@ -136,21 +177,21 @@ impl<'e> Follower<'e> {
         let origin = match self.opened() {
             Ok(origin) => origin,
             Err(why) => {
-                self.refused("origin", Cause::Down, &why, tells);
+                self.teller.refused("origin", Cause::Down, &why, tells);
                 return false;
             }
         };
-        self.well("origin");
+        self.teller.well("origin");
         let mut verified = [false; 2];
         for (index, repository) in Repository::ALL.into_iter().enumerate() {
             match self.check(index, repository, &origin).await {
                 Ok(checked) => {
                     verified[index] = true;
-                    self.well(repository.name());
+                    self.teller.well(repository.name());
                     held(&fleet.known).verified.insert(repository.name(), checked);
                 }
                 Err(error) => {
-                    self.refused(repository.name(), error.cause(), &error.to_string(), tells);
+                    self.teller.refused(repository.name(), error.cause(), &error.to_string(), tells);
                 }
             }
         }
@@ -158,28 +199,30 @@ impl<'e> Follower<'e> {
         if is_well {
             held(&fleet.known).checked = Some(boot_time());
         }
-        let raised = std::mem::take(&mut self.raised);
+        let raised = self.teller.begin();
         let mut skipped = Vec::new();
         let enforced = self.enforce_wanted(&origin, verified, &mut skipped).await;
-        skipped.iter().for_each(|refused| self.tell_refused(refused));
-        self.end_refusals(raised, is_well);
+        skipped.iter().for_each(|refused| self.teller.tell_refused(refused));
+        self.teller.end_refusals(raised, is_well);
         match enforced {
-            Ok(()) => self.well("enforcement"),
+            Ok(()) => self.teller.well("enforcement"),
             Err(error) => {
                 is_well = false;
                 let cause = error.downcast_ref::<Error>().map_or(Cause::Down, Error::cause);
-                self.refused("enforcement", cause, &format!("{error:#}"), tells);
+                self.teller.refused("enforcement", cause, &format!("{error:#}"), tells);
             }
         }
-        self.tell_local();
+        self.teller.tell_local();
         is_well
     }
 
     fn opened(&mut self) -> Result<Arc<dyn Origin>, String> {
-        if self.origin.is_none() {
-            self.origin = Some(origin::open(&self.settings.from, &self.enforcer.setup.paths.state)?);
+        if let Some(origin) = self.origin.borrow().clone() {
+            return Ok(origin);
         }
-        self.origin.clone().ok_or_else(|| "there is no origin".to_owned())
+        let origin = origin::open(&self.settings.from, &self.enforcer.setup.paths.state)?;
+        self.origin.send_replace(Some(origin.clone()));
+        Ok(origin)
     }
 
     async fn check(
@@ -329,6 +372,8 @@ impl<'e> Follower<'e> {
         fleet.record(&enforcer.store, |record| record.trying = Some((bundles.clone(), wall_time())));
         match enforce(enforcer, offer, trial.map(|seconds| seconds + GRACE))? {
             Came::Enforced(number) => {
+                // What it allows and whom it knows may be others.
+                self.noted.notify_one();
                 let Some(seconds) = trial else {
                     self.good(bundles);
                     return Ok(true);
@@ -356,7 +401,7 @@ impl<'e> Follower<'e> {
                 if is_good {
                     self.put_off(bundles, &format!("{} does not hold here any more: {why}", bundles.name()));
                 } else {
-                    self.tell_refused(&refused);
+                    self.teller.tell_refused(&refused);
                 }
                 enforce::tell(enforcer, bundles, (Action::Apply, Outcome::Refused), before, Some(why));
                 Ok(false)
@@ -448,7 +493,7 @@ impl<'e> Follower<'e> {
         match refused {
             Some(refused) => {
                 tracing::error!("the fleet's {} is given up, and not tried again: {why}", refused.what());
-                self.tell_refused(&refused);
+                self.teller.tell_refused(&refused);
             }
             None => self.put_off(bundles, &format!("{} was gone back from: {why}", bundles.name())),
         }
@@ -459,28 +504,6 @@ impl<'e> Follower<'e> {
         tracing::error!("the fleet's {why}; it is tried again");
         let fleet = &self.enforcer.setup.fleet;
         held(&fleet.known).later.put_off(bundles, why, self.settings.every, boot_time());
-    }
-
-    fn tell_refused(&mut self, refused: &Refused) {
-        let (what, why) = (refused.what(), &refused.why);
-        let words = match refused.blamed {
-            Some(_) => format!("the fleet's {what} was given up, and is not tried again: {why}"),
-            None => format!("the fleet's {what} does not hold here: {why}"),
-        };
-        self.raise(&what, &words);
-        self.raised.insert(what);
-    }
-
-    /// Refusals that keep nothing from being enforced any more have no alarm any more. What was not verified now may be refused
-    /// still.
-    fn end_refusals(&mut self, before: BTreeSet<String>, is_well: bool) {
-        if !is_well {
-            self.raised.extend(before);
-        } else if let Some(alarms) = &self.enforcer.shared.alarms {
-            for what in before.difference(&self.raised) {
-                alarms.end(&Found::plain(Alarm::Fleet { what: what.clone() }, String::new()));
-            }
-        }
     }
 
     /// What an agent that is gone was trying: it is checked now if it still waits, and is over if nobody confirmed it.
@@ -512,54 +535,6 @@ impl<'e> Follower<'e> {
                     enforcer.setup.fleet.record(&enforcer.store, |record| record.trying = None);
                 }
             }
-        }
-    }
-
-    /// Something is not taken: why is in the status at once, and told once it is no accident.
-    fn refused(&self, what: &'static str, cause: Cause, why: &str, tells: bool) {
-        let (enforcer, fleet) = (self.enforcer, &self.enforcer.setup.fleet);
-        if !tells {
-            return;
-        }
-        let before = held(&fleet.known).problems.insert(what, why.to_owned());
-        // Times and numbers in it differ at each look.
-        let words = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
-        if before.is_some_and(|before| words(&before) == words(why)) {
-            return;
-        }
-        fleet.count(cause);
-        tracing::error!("nothing new is taken from the fleet: {}", plain(why));
-        self.raise(what, &format!("nothing new is taken from the fleet: {why}"));
-        let (by, detail) = (Actor::Fleet { name: what.to_owned() }, Some(why.to_owned()));
-        let (action, outcome, subject) = (Action::Apply, Outcome::Refused, Some(cause.name().to_owned()));
-        let before = generation(enforcer);
-        Change { action, by, before, outcome, subject, detail, signers: Vec::new() }.tell(enforcer);
-    }
-
-    fn well(&self, what: &'static str) {
-        if held(&self.enforcer.setup.fleet.known).problems.remove(what).is_some() {
-            tracing::info!("the fleet's {what} is well again");
-            if let Some(alarms) = &self.enforcer.shared.alarms {
-                alarms.end(&Found::plain(Alarm::Fleet { what: what.to_owned() }, String::new()));
-            }
-        }
-    }
-
-    fn raise(&self, what: &str, words: &str) {
-        if let Some(alarms) = &self.enforcer.shared.alarms {
-            alarms.raise(&Found::plain(Alarm::Fleet { what: what.to_owned() }, words.to_owned()));
-        }
-    }
-
-    fn tell_local(&self) {
-        let Some(alarms) = &self.enforcer.shared.alarms else { return };
-        let cause = Alarm::Fleet { what: "local".to_owned() };
-        if local::is_aside(self.enforcer) {
-            let words =
-                "what runs is not what the fleet has signed; `bulkhead fleet resume` goes back to that";
-            alarms.raise(&Found::plain(cause, words.to_owned()));
-        } else {
-            alarms.end(&Found::plain(cause, String::new()));
         }
     }
 }

@@ -14,20 +14,23 @@ mod good;
 mod health;
 mod later;
 mod local;
+mod notes;
 mod origin;
 mod record;
 mod report;
+mod telling;
 mod texts;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use bulkhead_api::status::{FleetBundle, FleetBundles};
+use bulkhead_api::status::{FleetBundle, FleetBundles, FleetNotes};
 use bulkhead_fleet::{Cause, Checked, Repository};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use self::later::Later;
+use self::notes::Lifted;
 use self::record::Record;
 use crate::daemon::log::log_unsaved;
 use crate::daemon::setup::Setup;
@@ -38,7 +41,8 @@ use crate::exit::Usage;
 pub use self::following::start;
 pub use self::good::good;
 pub use self::local::aside;
-pub use self::report::{status, wrong};
+pub use self::notes::{about, hand_in, signers};
+pub use self::report::{left, status, wrong};
 
 /// A bundle of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +100,8 @@ impl Bundles {
 #[derive(Debug, Default)]
 pub struct Fleet {
     known: Mutex<Known>,
+    /// Quarantines of the fleet that were lifted.
+    lifted: Mutex<Lifted>,
     /// Wakes the thread that follows.
     news: OnceLock<Arc<Notify>>,
 }
@@ -110,6 +116,7 @@ struct Known {
     /// Why nothing new is taken, by repository or other matter.
     problems: BTreeMap<&'static str, String>,
     waiting: Option<String>,
+    notes: Option<FleetNotes>,
     later: Later,
     refusals: BTreeMap<&'static str, u64>,
 }

@@ -32,7 +32,7 @@ pub(super) fn open(from: &FleetFrom, state: &Path) -> Result<Arc<dyn Origin>, St
             // What differs is fetched, from what was verified before.
             let kept = move |sum: &str| {
                 let mut texts = Repository::ALL.into_iter().filter_map(|of| texts::get(&state, of, sum));
-                texts.next().map(String::into_bytes)
+                texts.next().map(String::into_bytes).or_else(|| texts::get_list(&state, sum))
             };
             let channel = Channel::new(settings).map_err(|error| error.to_string())?;
             Ok(Arc::new(channel.with_kept(kept)))

@@ -45,6 +45,7 @@ pub fn status(enforcer: &Enforcer, live: &Live) -> Option<status::Fleet> {
         fresh_seconds: expires.map(|expires| expires.saturating_sub(now)),
         problem: (!problems.is_empty()).then(|| problems.join("; ")),
         waiting: known.waiting.clone(),
+        notes: known.notes.clone(),
         local,
         refused: known
             .record
@@ -61,5 +62,26 @@ pub fn status(enforcer: &Enforcer, live: &Live) -> Option<status::Fleet> {
 pub fn wrong(fleet: &status::Fleet) -> Vec<String> {
     let problem =
         fleet.problem.as_ref().map(|problem| format!("nothing new is taken from the fleet: {problem}"));
-    problem.into_iter().chain(fleet.local.clone()).collect()
+    let notes = fleet.notes.iter().filter(|notes| notes.refused > 0).map(|notes| {
+        let more = (notes.refused as usize).saturating_sub(notes.why.len());
+        let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+        format!("{} notes of the fleet are not taken: {}{more}", notes.refused, notes.why.join("; "))
+    });
+    problem.into_iter().chain(fleet.local.clone()).chain(notes).collect()
+}
+
+/// Whom a fleet has cut off that agent.toml does not name any more: nobody else ends that.
+pub fn left(enforcer: &Enforcer, live: &Live) -> Option<String> {
+    if enforcer.setup.config.fleet.is_some() {
+        return None;
+    }
+    let left: Vec<String> = (live.quarantined.0.iter().filter(|entry| entry.fleet.is_some()))
+        .map(|entry| entry.subject.clone())
+        .collect();
+    (!left.is_empty()).then(|| {
+        format!(
+            "a fleet has cut off {}, and agent.toml has no [fleet] any more: `bulkhead release NODE` ends that",
+            left.join(", ")
+        )
+    })
 }

@@ -19,6 +19,33 @@ pub(super) fn get(state: &Path, repository: Repository, sum: &str) -> Option<Str
     (digest(text.as_bytes()) == sum).then_some(text)
 }
 
+/// The directory of the last list of notes.
+fn lists(state: &Path) -> PathBuf {
+    state.join(DIRECTORY).join("notes")
+}
+
+/// The list of notes that came last, if it is that one.
+pub(super) fn get_list(state: &Path, sum: &str) -> Option<Vec<u8>> {
+    let bytes = fs::read(lists(state).join(format!("{sum}.list"))).ok()?;
+    (digest(&bytes) == sum).then_some(bytes)
+}
+
+/// Keeps a list of notes, and forgets others: the next is fetched as a difference. It is nothing that a host needs.
+pub(super) fn keep_list(state: &Path, sum: &str, bytes: &[u8]) {
+    let directory = lists(state);
+    let name = format!("{sum}.list");
+    let kept = fs::create_dir_all(&directory).and_then(|()| fs::write(directory.join(&name), bytes));
+    if let Err(error) = kept {
+        tracing::debug!("{}: {error}", directory.display());
+    }
+    for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+        if *entry.file_name() != *name {
+            // What stays is forgotten next time.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Whether any text was ever kept: the fleet had something for this host.
 pub(super) fn any(state: &Path) -> bool {
     Repository::ALL.into_iter().any(|of| {

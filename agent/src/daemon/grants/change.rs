@@ -119,6 +119,21 @@ fn judge<D: Dataplane>(
     Ok(verified)
 }
 
+/// Whether a grant runs here, or is over.
+pub fn is_known<D: Dataplane>(enforcer: &Enforcer<D>, id: &str) -> bool {
+    held(&grants(enforcer).state).kept.known(id).is_some()
+}
+
+/// Whether as many run as may.
+pub fn is_full<D: Dataplane>(enforcer: &Enforcer<D>) -> bool {
+    held(&grants(enforcer).state).kept.is_full()
+}
+
+/// Whether a grant is over here, or was revoked before it came.
+pub fn is_over<D: Dataplane>(enforcer: &Enforcer<D>, id: &str) -> bool {
+    held(&grants(enforcer).state).kept.is_over(id)
+}
+
 /// Ends a grant at once, with its sessions, for good. One that has not come yet is refused when it comes.
 ///
 /// # Errors
@@ -130,15 +145,35 @@ pub fn revoke<D: Dataplane>(enforcer: &Enforcer<D>, request: &Revocation) -> any
     }
     let id = &request.id;
     let matching = if id.len() < 6 { Vec::new() } else { held(&grants(enforcer).state).kept.matching(id) };
-    let id = match &matching[..] {
-        [id] => id.clone(),
-        [_, _, ..] => return Ok(Answer::no(format!("more than one id begins with {id}: give all of it"))),
-        [] if is_id(id) => return Ok(refuse(enforcer, id)),
-        [] => {
-            return Ok(Answer::no(format!("no grant {id} runs here; `bulkhead grants` lists those that do")));
-        }
-    };
-    let entry = held(&grants(enforcer).state).kept.end(&id, Standing::Revoked, request.reason.clone());
+    match &matching[..] {
+        [id] => end(enforcer, id, request.reason.clone()),
+        [_, _, ..] => Ok(Answer::no(format!("more than one id begins with {id}: give all of it"))),
+        [] if is_id(id) => Ok(refuse(enforcer, id, None)),
+        [] => Ok(Answer::no(format!("no grant {id} runs here; `bulkhead grants` lists those that do"))),
+    }
+}
+
+/// The same by an order of people, which says when the grant ends (seconds since 1970).
+///
+/// # Errors
+/// As there.
+pub fn revoke_by_order<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    id: &str,
+    until: i64,
+    reason: &str,
+) -> anyhow::Result<Answer> {
+    let _one = enforcer.one_change();
+    if let Some(why) = &held(&grants(enforcer).state).damaged {
+        return Ok(Answer::no(why.clone()));
+    }
+    let runs = held(&grants(enforcer).state).kept.matching(id).iter().any(|known| known == id);
+    if runs { end(enforcer, id, Some(reason.to_owned())) } else { Ok(refuse(enforcer, id, Some(until))) }
+}
+
+/// Ends one that runs. The caller holds the one change.
+fn end<D: Dataplane>(enforcer: &Enforcer<D>, id: &str, reason: Option<String>) -> anyhow::Result<Answer> {
+    let entry = held(&grants(enforcer).state).kept.end(id, Standing::Revoked, reason);
     let entry = entry.context("the grant has just ended")?;
     // On disk first: a start after the one and before the other must not let it run again.
     let unsaved = save(enforcer)
@@ -151,15 +186,16 @@ pub fn revoke<D: Dataplane>(enforcer: &Enforcer<D>, request: &Revocation) -> any
     Ok(Answer { done: true, grant: Some(entry), notes: unsaved.into_iter().chain(left).collect() })
 }
 
-fn refuse<D: Dataplane>(enforcer: &Enforcer<D>, id: &str) -> Answer {
+/// Refuses one that has not come, and ends then if that is known.
+fn refuse<D: Dataplane>(enforcer: &Enforcer<D>, id: &str, ends: Option<i64>) -> Answer {
     let now = seconds(wall_time());
-    let until = now.saturating_add(LONGEST.cast_signed());
+    let until = ends.unwrap_or_else(|| now.saturating_add(LONGEST.cast_signed()));
     {
         let mut state = held(&grants(enforcer).state);
         if let Some(why) = state.kept.known(id) {
             return Answer::no(why);
         }
-        if !state.kept.refuse(id, until) {
+        if !state.kept.refuse(id, until, ends.is_some()) {
             return Answer::no(format!(
                 "{MOST_EARLY} ids that have not come are refused already: no grant {id} runs here; revoke it when it does"
             ));

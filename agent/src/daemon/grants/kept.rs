@@ -45,6 +45,9 @@ struct Over {
     id: String,
     until: i64,
     entry: Option<Entry>,
+    /// `until` is its end, as whoever revoked it before it came has signed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_ordered: bool,
 }
 
 impl Kept {
@@ -70,6 +73,11 @@ impl Kept {
                 standing => standing.name(),
             }
         ))
+    }
+
+    /// Whether it is over, or was revoked before it came.
+    pub(super) fn is_over(&self, id: &str) -> bool {
+        self.over.iter().any(|over| over.id == id)
     }
 
     /// The latest known time.
@@ -107,15 +115,16 @@ impl Kept {
         let index = self.running.iter().position(|held| held.entry.id == id)?;
         let Held { until, entry, .. } = self.running.remove(index);
         let entry = Entry { standing, why, ..entry };
-        self.over.push(Over { id: entry.id.clone(), until, entry: Some(entry.clone()) });
+        self.over.push(Over { id: entry.id.clone(), until, entry: Some(entry.clone()), is_ordered: false });
         Some(entry)
     }
 
-    /// Refuses one that has not come; false if too many are refused so already. They push out nothing.
-    pub(super) fn refuse(&mut self, id: &str, until: i64) -> bool {
+    /// Refuses one that has not come; false if too many are refused so already. They push out nothing. Its end is known if it
+    /// is by an order.
+    pub(super) fn refuse(&mut self, id: &str, until: i64, is_ordered: bool) -> bool {
         let is_room = self.over.iter().filter(|over| over.entry.is_none()).count() < MOST_EARLY;
         if is_room {
-            self.over.push(Over { id: id.to_owned(), until, entry: None });
+            self.over.push(Over { id: id.to_owned(), until, entry: None, is_ordered });
         }
         is_room
     }
@@ -151,7 +160,7 @@ impl Kept {
         if !is_in_time {
             return;
         }
-        let is_over = |over: &Over| over.entry.is_some() && over.until <= now;
+        let is_over = |over: &Over| (over.entry.is_some() || over.is_ordered) && over.until <= now;
         self.over.retain(|over| !is_over(over) || over.until.saturating_add(REMEMBERED) > now);
         let mut too_many = self.over.len().saturating_sub(MOST_OVER);
         // The oldest are first.
@@ -211,16 +220,18 @@ mod tests {
     #[test]
     fn time_forgets_what_is_over_and_not_what_was_revoked_before_it_came() {
         let mut kept = Kept::default();
-        kept.refuse("early", 10);
+        kept.refuse("early", 10, false);
+        kept.refuse("ordered", 10, true);
         end(&mut kept, "short", 10);
         end(&mut kept, "long", 1000);
         let now = 10 + REMEMBERED;
         // A clock that nothing keeps in time may say anything.
         kept.forget(i64::MAX, false);
         kept.forget(now - 1, true);
-        assert!(["early", "short", "long"].iter().all(|id| kept.known(id).is_some()));
+        assert!(["early", "ordered", "short", "long"].iter().all(|id| kept.known(id).is_some()));
         kept.forget(now, true);
-        assert_eq!(["early", "short", "long"].map(|id| kept.known(id).is_some()), [true, false, true]);
+        let known = ["early", "ordered", "short", "long"].map(|id| kept.known(id).is_some());
+        assert_eq!(known, [true, false, false, true]);
         kept.forget(i64::MAX, true);
         assert_eq!(["early", "long"].map(|id| kept.known(id).is_some()), [true, false]);
     }
@@ -228,7 +239,7 @@ mod tests {
     #[test]
     fn of_what_is_over_the_newest_are_remembered() {
         let mut kept = Kept::default();
-        assert!(kept.refuse("early", 10));
+        assert!(kept.refuse("early", 10, false));
         for number in 0..=MOST_OVER {
             end(&mut kept, &format!("over-{number}"), 10);
         }
@@ -248,9 +259,9 @@ mod tests {
             end(&mut kept, &format!("revoked-{number}"), 1000);
         }
         for number in 0..MOST_EARLY {
-            assert!(kept.refuse(&format!("early-{number}"), 10));
+            assert!(kept.refuse(&format!("early-{number}"), 10, false));
         }
-        assert!(!kept.refuse("more", 10));
+        assert!(!kept.refuse("more", 10, false));
         kept.forget(500, true);
         assert!((0..MOST_OVER + 10).all(|number| kept.known(&format!("revoked-{number}")).is_some()));
         assert!((0..MOST_EARLY).all(|number| kept.known(&format!("early-{number}")).is_some()));

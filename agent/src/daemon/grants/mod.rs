@@ -26,9 +26,10 @@ use bulkhead_policy::diagnostic::{Diagnostic, Findings, Severity};
 use bulkhead_policy::policy::compose::{Running, compose, without};
 use bulkhead_policy::{inventory, policy};
 
-pub use self::change::{grant, revoke};
+pub use self::change::{grant, is_full, is_known, is_over, revoke, revoke_by_order};
 use self::kept::Kept;
 pub use self::settle::settle;
+pub use self::verify::approvers;
 use self::verify::{Moment, seconds, verify};
 use crate::daemon::clock::boot_time;
 use crate::daemon::expiry::Ending;
@@ -87,6 +88,12 @@ impl Grants {
         Self { state, ..Self::default() }
     }
 
+    /// Whether anything keeps the wall clock in time.
+    #[must_use]
+    pub fn is_in_time(&self) -> bool {
+        (self.is_in_time)()
+    }
+
     /// The same on a machine whose clock is kept in time or not.
     #[cfg(test)]
     #[must_use]
@@ -114,7 +121,8 @@ impl Grants {
 
     /// A time of the wall clock (ns since the Unix epoch), or what it is at least where nothing keeps that in time: a
     /// machine that starts with a clock that is behind lets nothing run that is over.
-    fn known(&self, now: u64) -> u64 {
+    #[must_use]
+    pub fn known(&self, now: u64) -> u64 {
         let latest = u64::try_from(held(&self.state).at_start).unwrap_or(0).saturating_mul(1_000_000_000);
         if latest <= now || (self.is_in_time)() {
             return now;

@@ -79,6 +79,19 @@ pub(super) fn verify(
     Err(refuse(why.unwrap_or_default()))
 }
 
+/// Who has approved a note that is handed in at a time, ns since the Unix epoch.
+///
+/// # Errors
+/// Why it grants nothing.
+pub fn approvers(
+    note: &Note,
+    under: (&Policy, &Inventory, Dialect),
+    now: u64,
+) -> Result<Vec<String>, String> {
+    let verified = verify(note, under, Moment::New(now));
+    verified.map(|verified| verified.approvers).map_err(|refusal| refusal.why)
+}
+
 impl Verified {
     fn until(&self) -> String {
         let time = OffsetDateTime::from_unix_timestamp(self.grant.window.until).ok();

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use bulkhead_api::event::Action;
-use bulkhead_api::quarantine::{Answer, Entry, Request};
+use bulkhead_api::quarantine::{Answer, Entry, FleetOrder, Request};
 use bulkhead_dataplane::{Dataplane, QuarantineError};
 use ipnet::IpNet;
 
@@ -20,7 +20,7 @@ use crate::daemon::state::{Enforcer, Live, held};
 /// # Errors
 /// If the kernel refuses.
 pub fn quarantine<D: Dataplane>(enforcer: &Enforcer<D>, request: &Request) -> anyhow::Result<Answer> {
-    cut_off(enforcer, request, false)
+    cut_off(enforcer, request, |entry| entry)
 }
 
 /// The same by the agent itself.
@@ -31,13 +31,25 @@ pub fn quarantine_automatically<D: Dataplane>(
     enforcer: &Enforcer<D>,
     request: &Request,
 ) -> anyhow::Result<Answer> {
-    cut_off(enforcer, request, true)
+    cut_off(enforcer, request, |entry| Entry { automatic: true, ..entry })
+}
+
+/// The same by an order of the fleet, until then (ns since the Unix epoch).
+///
+/// # Errors
+/// As there.
+pub fn quarantine_by_order<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    request: &Request,
+    (order, until): (&FleetOrder, Option<u64>),
+) -> anyhow::Result<Answer> {
+    cut_off(enforcer, request, |entry| Entry { fleet: Some(order.clone()), until, ..entry })
 }
 
 fn cut_off<D: Dataplane>(
     enforcer: &Enforcer<D>,
     request: &Request,
-    automatic: bool,
+    of: impl FnOnce(Entry) -> Entry,
 ) -> anyhow::Result<Answer> {
     let mut live = enforcer.live();
     let own = (enforcer.setup.options.node.as_str(), &live.built.addresses);
@@ -47,7 +59,7 @@ fn cut_off<D: Dataplane>(
     };
     let since = wall_time();
     let until = request.seconds.map(|seconds| since.saturating_add(seconds.saturating_mul(1_000_000_000)));
-    let entry = Entry { since, until, reason: request.reason.clone(), automatic, ..entry };
+    let entry = of(Entry { since, until, reason: request.reason.clone(), ..entry });
     let mut notes = notes_on(enforcer, &live, &entry);
     live.quarantined.add(entry.clone());
     // An intruder is cut off even if the disk refuses or hangs; only a restart would not know.
@@ -121,11 +133,45 @@ fn notes_on<D: Dataplane>(enforcer: &Enforcer<D>, live: &Live<D>, entry: &Entry)
 /// # Errors
 /// If the kernel refuses.
 pub fn release<D: Dataplane>(enforcer: &Enforcer<D>, subject: &str) -> anyhow::Result<Answer> {
+    let is_followed = enforcer.setup.config.fleet.is_some();
+    let mut stays: Vec<String> = Vec::new();
+    if is_followed {
+        let live = enforcer.live();
+        let ids =
+            live.quarantined.ordered(subject).filter_map(|entry| Some(entry.fleet.as_ref()?.id.clone()));
+        stays.extend(ids);
+    }
+    let stays = stays.into_iter().map(|id| {
+        format!(
+            "the fleet's quarantine {id} of '{subject}' holds: people lift it by `bulkhead fleet release {id}`"
+        )
+    });
+    let stays: Vec<String> = stays.collect();
+    let mut answer = release_those(enforcer, |list| list.remove(subject, is_followed))?;
+    if !answer.done && stays.is_empty() {
+        return Ok(Answer::no(format!("'{subject}' is not quarantined; `bulkhead status` lists who is")));
+    }
+    answer.notes.extend(stays);
+    Ok(answer)
+}
+
+/// Ends the quarantine of an order of the fleet; if it is not there, nothing is done.
+///
+/// # Errors
+/// As [`release`].
+pub fn release_order<D: Dataplane>(enforcer: &Enforcer<D>, id: &str) -> anyhow::Result<Answer> {
+    release_those(enforcer, |list| list.remove_order(id))
+}
+
+fn release_those<D: Dataplane>(
+    enforcer: &Enforcer<D>,
+    those: impl FnOnce(&mut list::List) -> Vec<Entry>,
+) -> anyhow::Result<Answer> {
     let mut live = enforcer.live();
     let mut list = live.quarantined.clone();
-    let entries = list.remove(subject);
+    let entries = those(&mut list);
     if entries.is_empty() {
-        return Ok(Answer::no(format!("'{subject}' is not quarantined; `bulkhead status` lists who is")));
+        return Ok(Answer { done: false, entries, notes: Vec::new() });
     }
     live.quarantined = list;
     live.must_save = true;

@@ -48,6 +48,7 @@ pub fn find(subject: &str, inventory: &Inventory, own: (&str, &BTreeSet<IpAddr>)
         since: 0,
         until: None,
         automatic: false,
+        fleet: None,
     };
     let by_key = || inventory.nodes.iter().find(|node| has_key(node, subject));
     let address = subject.parse::<IpAddr>().ok().map(|address| address.to_canonical());
@@ -75,6 +76,15 @@ pub fn find(subject: &str, inventory: &Inventory, own: (&str, &BTreeSet<IpAddr>)
     }
 }
 
+/// Whether a name, key or address means an entry.
+fn is_meant(entry: &Entry, subject: &str) -> bool {
+    let address = subject.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+    entry.subject == subject
+        || entry.node.as_deref() == Some(subject)
+        || entry.key.as_deref() == Some(subject)
+        || address.is_some_and(|address| entry.addresses.contains(&address))
+}
+
 impl List {
     /// Adds an entry, in place of an earlier one about the same identity.
     pub fn add(&mut self, entry: Entry) {
@@ -82,16 +92,19 @@ impl List {
         self.0.push(entry);
     }
 
-    /// Takes out every entry that a name, key or address means.
-    pub fn remove(&mut self, subject: &str) -> Vec<Entry> {
-        let address = subject.parse::<IpAddr>().ok().map(|address| address.to_canonical());
-        let meant = |entry: &Entry| {
-            entry.subject == subject
-                || entry.node.as_deref() == Some(subject)
-                || entry.key.as_deref() == Some(subject)
-                || address.is_some_and(|address| entry.addresses.contains(&address))
-        };
-        self.take(meant)
+    /// Takes out every entry that a name, key or address means; those of the fleet only if it is not followed any more.
+    pub fn remove(&mut self, subject: &str, is_followed: bool) -> Vec<Entry> {
+        self.take(|entry| is_meant(entry, subject) && (entry.fleet.is_none() || !is_followed))
+    }
+
+    /// Takes out the entry of an order of the fleet.
+    pub fn remove_order(&mut self, id: &str) -> Vec<Entry> {
+        self.take(|entry| entry.fleet.as_ref().is_some_and(|order| order.id == id))
+    }
+
+    /// What the fleet has ordered of whom a name, key or address means.
+    pub fn ordered<'e>(&'e self, subject: &'e str) -> impl Iterator<Item = &'e Entry> {
+        self.0.iter().filter(move |entry| entry.fleet.is_some() && is_meant(entry, subject))
     }
 
     /// Takes out every entry that is over.
@@ -134,6 +147,8 @@ mod tests {
     use bulkhead_policy::diagnostic::Findings;
     use bulkhead_policy::inventory::{self, Inventory};
     use bulkhead_policy::source::Source;
+
+    use bulkhead_api::quarantine::FleetOrder;
 
     use super::{Entry, List, find};
 
@@ -227,7 +242,28 @@ mod tests {
         assert!(list.remove_ended(4).is_empty());
         assert_eq!(list.remove_ended(5).len(), 1);
         list.add(entry(None));
-        assert!(list.remove("other").is_empty());
-        assert_eq!(list.remove("203.0.113.7").len(), 1);
+        assert!(list.remove("other", false).is_empty());
+        assert_eq!(list.remove("203.0.113.7", true).len(), 1);
+    }
+
+    #[test]
+    fn the_fleets_and_this_hosts_do_not_lift_each_other() {
+        let inventory = inventory(&engine(r#""100.64.0.1""#));
+        let own = find("engine", &inventory, NOBODY).unwrap();
+        let order = |id: &str| FleetOrder { id: id.into(), ticket: "T".into(), signers: vec!["bob".into()] };
+        let of = |id: &str| Entry { fleet: Some(order(id)), ..own.clone() };
+        let mut list = List::default();
+        for entry in [own.clone(), of("a"), of("b"), of("a"), own.clone()] {
+            list.add(entry);
+        }
+        assert_eq!(list.0.len(), 3, "each note is one");
+        assert_eq!(list.ordered("203.0.113.7").count(), 2);
+        assert_eq!(list.remove("engine", true), [own.clone()]);
+        assert!(list.remove("engine", true).is_empty() && list.remove_order("c").is_empty());
+        assert_eq!(list.remove_order("a"), [of("a")]);
+        assert_eq!(list.addresses().len(), 2, "another order holds");
+        // Whoever follows no fleet has nobody else to lift it.
+        assert_eq!(list.remove("engine", false), [of("b")]);
+        assert!(list.0.is_empty());
     }
 }

@@ -227,6 +227,21 @@ pub async fn resume(Extract(api): Extract<Arc<Api>>, from: From) -> Response {
     command(api, from, Action::Resume, About::default(), fleet::resume).await
 }
 
+/// Takes whatever people sign for every host of a fleet.
+pub async fn note(
+    Extract(api): Extract<Arc<Api>>,
+    from: From,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let request = body
+        .map_err(|_| Usage(format!("the note is longer than {MAX_BYTES} bytes: no note of a fleet")))
+        .and_then(|body| read::<grant::Request>(&body));
+    let about = request.as_ref().ok().and_then(|request| fleet::about(&request.note));
+    let (action, subject, reason) = about.unwrap_or((Action::Grant, None, None));
+    let work = move |enforcer: &Enforcer| fleet::hand_in(enforcer, &request?.note);
+    command(api, from, action, About { subject, reason }, work).await
+}
+
 /// Takes a grant. A note that is too long is refused as one, and on record like others.
 pub async fn grant(
     Extract(api): Extract<Arc<Api>>,

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use bulkhead_abi::Action;
 use bulkhead_api::event::{AlarmKind, Rule};
+use bulkhead_api::quarantine::Entry;
 use bulkhead_api::status::{Anchor, InventorySource, ReasonCount, RuleCount, Sink, State, Status};
 use bulkhead_api::tls::{Began, Certificate, CertificateFile, ClientCertificate, Probe, Watched};
 use bulkhead_engine::Reason;
@@ -86,11 +87,16 @@ fn state(metrics: &mut Metrics, status: &Status, sampled: &Sampled) {
         "Problems that `bulkhead status` names",
         [(vec![], status.problems.len() as f64)],
     );
-    let by = |who: &str, is_agent: bool| {
-        let entries = status.quarantined.iter().filter(|of| of.entry.automatic == is_agent);
+    let by = |who: &str| {
+        let is_by = |entry: &Entry| match &entry.fleet {
+            Some(_) => who == "fleet",
+            None if entry.automatic => who == "agent",
+            None => who == "operator",
+        };
+        let entries = status.quarantined.iter().filter(|of| is_by(&of.entry));
         (vec![("by", who.to_owned())], entries.count() as f64)
     };
-    let quarantined = [by("operator", false), by("agent", true)];
+    let quarantined = ["operator", "agent", "fleet"].map(by);
     metrics.gauge("quarantined", "Identities that are cut off, by whom", quarantined);
     metrics.gauge(
         "flow_table_capacity",

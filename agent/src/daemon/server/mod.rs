@@ -147,6 +147,7 @@ pub async fn serve(listener: UnixListener, api: Arc<Api>) -> Infallible {
         .route(route::REVOKE, post(changes::revoke))
         .route(route::ACCEPT, post(changes::accept))
         .route(route::RESUME, post(changes::resume))
+        .route(route::NOTE, post(changes::note))
         .route(route::ATTACH, post(changes::attach))
         .fallback(unknown)
         .layer(from_fn_with_state(api.clone(), rights::check))

@@ -145,6 +145,7 @@ fn action(path: &str) -> Option<Action> {
         route::REVOKE => Action::Revoke,
         route::ACCEPT => Action::Accept,
         route::RESUME => Action::Resume,
+        route::NOTE => Action::Grant,
         route::ATTACH => Action::Attach,
         route::DETACH => Action::Detach,
         _ => return None,

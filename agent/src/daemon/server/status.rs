@@ -112,6 +112,7 @@ pub fn agent(enforcer: &Enforcer, events: EventStats) -> Agent {
     warnings.extend(workloads.warnings);
     warnings.extend(enforcer.tls.warnings());
     warnings.extend(enforcer.setup.options.grants.problem());
+    warnings.extend(fleet::left(enforcer, &live));
     let sinks = enforcer.shared.sinks.progress();
     warnings.extend(sinks.iter().filter_map(behind));
     let anchors = enforcer.shared.anchors.progress();

@@ -160,7 +160,7 @@ pub enum Actor {
     },
     /// `fleet`: the fleet that the host follows.
     Fleet {
-        /// What of it, such as `policy 3, inventory 7`.
+        /// What of it, such as `policy 3, inventory 7`, or `notes`.
         name: String,
     },
     /// `agent`: the agent itself: a time was over, something was restored.

@@ -225,6 +225,13 @@ pub const ROUTES: &[Route] = &[
         Content::Json(of::<grant::Answer>),
     ),
     Route::post(
+        route::NOTE,
+        "Hand in what people have signed for every host of a fleet.",
+        "What came of it.",
+        Content::Json(of::<grant::Request>),
+        Content::Json(of::<grant::Answer>),
+    ),
+    Route::post(
         route::REVOKE,
         "End a grant at once, for good.",
         "What came of it.",

@@ -1,5 +1,5 @@
 //! What of a fleet directory hosts may ask for: of TUF's metadata each root and the last two of the others, of targets
-//! those that these name, and notes of grants.
+//! those that these name, and the lists of notes that people have signed for hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,7 +22,8 @@ const REPOSITORIES: [&str; 2] = ["policy", "inventory"];
 /// A target, with the digests of its newest version and of earlier ones, the latest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lineage {
-    pub(super) repository: &'static str,
+    /// Where they are, below the fleet directory.
+    pub(super) files: String,
     pub(super) newest: String,
     pub(super) earlier: Vec<String>,
 }
@@ -90,10 +91,47 @@ pub(super) fn list(directory: &Path) -> Result<Listed> {
             directory.display()
         )));
     }
-    for name in names(&directory.join("grants"))? {
-        listed.files.insert(format!("grants/{name}"), false);
-    }
+    list_notes(directory, &mut listed)?;
     Ok(listed)
+}
+
+/// What says which list of notes is the newest.
+#[derive(Deserialize)]
+struct Index {
+    list: String,
+    #[serde(default)]
+    earlier: Vec<String>,
+}
+
+/// Lists the newest list of notes and the one before, with ways to it from earlier ones: however many notes there are, a
+/// head has these alone.
+fn list_notes(directory: &Path, listed: &mut Listed) -> Result<()> {
+    let path = directory.join("notes/index.json");
+    let bytes = match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        bytes => bytes.map_err(|error| Error::file(&path, error))?,
+    };
+    let index: Index = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::Content(format!("{}: {error}", path.display())))?;
+    listed.files.insert("notes/index.json".to_owned(), true);
+    let file = |sum: &String| format!("{sum}.list");
+    let is_there = |sum: &&String| is_digest(sum) && directory.join("notes").join(file(sum)).is_file();
+    let lists: Vec<String> = std::iter::once(&index.list)
+        .chain(&index.earlier)
+        .filter(is_there)
+        .take(DIFFERENCES + 1)
+        .map(file)
+        .collect();
+    for name in lists.iter().take(VERSIONS) {
+        listed.files.insert(format!("notes/{name}"), false);
+    }
+    let Some((newest, earlier)) = lists.split_first().filter(|(newest, _)| **newest == file(&index.list))
+    else {
+        return Err(Error::Content(format!("{}: the list that it names is not there", path.display())));
+    };
+    let (newest, earlier) = (newest.clone(), earlier.to_vec());
+    listed.lineages.push(Lineage { files: "notes".to_owned(), newest, earlier });
+    Ok(())
 }
 
 fn list_repository(directory: &Path, repository: &'static str, listed: &mut Listed) -> Result<()> {
@@ -139,7 +177,8 @@ fn list_repository(directory: &Path, repository: &'static str, listed: &mut List
     }
     let lineages = lineages.into_values().filter_map(|files| {
         let (newest, earlier) = files.split_first()?;
-        Some(Lineage { repository, newest: newest.clone(), earlier: earlier.to_vec() })
+        let below = format!("{repository}/targets");
+        Some(Lineage { files: below, newest: newest.clone(), earlier: earlier.to_vec() })
     });
     listed.lineages.extend(lineages);
     Ok(())
@@ -197,7 +236,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         assert!(list(path).unwrap_err().to_string().contains("fleet init"));
-        for below in ["policy/metadata", "policy/targets", "grants"] {
+        for below in ["policy/metadata", "policy/targets", "notes"] {
             fs::create_dir_all(path.join(below)).unwrap();
         }
         for number in 1..=12 {
@@ -207,13 +246,20 @@ mod tests {
         for name in ["1.root.json", "2.root.json", "timestamp.json", ".unfinished"] {
             fs::write(path.join("policy/metadata").join(name), "{}").unwrap();
         }
-        fs::write(path.join("grants/one.note"), "n").unwrap();
+        fs::write(path.join("notes/one.note"), "n").unwrap();
+        for number in 20..=24 {
+            fs::write(path.join(format!("notes/{}.list", of(number))), "[]").unwrap();
+        }
+        let index = format!(r#"{{"list":"{}","length":2,"earlier":["{}","{}"]}}"#, of(24), of(23), of(22));
+        fs::write(path.join("notes/index.json"), index).unwrap();
         let listed = list(path).unwrap();
         let files: Vec<&str> = listed.files.keys().map(String::as_str).collect();
         assert_eq!(
             files,
             [
-                "grants/one.note",
+                &format!("notes/{}.list", of(23)),
+                &format!("notes/{}.list", of(24)),
+                "notes/index.json",
                 "policy/metadata/1.root.json",
                 "policy/metadata/11.snapshot.json",
                 "policy/metadata/11.targets.json",
@@ -225,7 +271,8 @@ mod tests {
                 &format!("policy/targets/{}.p.hujson", of(12)),
             ]
         );
-        assert_eq!(listed.lineages.len(), 1);
+        assert_eq!(listed.lineages.len(), 2);
+        assert_eq!(listed.lineages[1].earlier, [format!("{}.list", of(23)), format!("{}.list", of(22))]);
         assert!(listed.lineages[0].newest.starts_with(&of(12)));
         assert_eq!(listed.lineages[0].earlier.len(), 8);
         assert!(listed.lineages[0].earlier[0].starts_with(&of(11)));

@@ -106,7 +106,7 @@ impl Made {
         room: &mut Room,
         old: &Head,
     ) -> Result<()> {
-        let target = |name: &str| read(directory, &format!("{}/targets/{name}", lineage.repository));
+        let target = |name: &str| read(directory, &format!("{}/{name}", lineage.files));
         let mut bytes = None;
         let to = digest_in(&lineage.newest);
         for earlier in &lineage.earlier {

@@ -64,16 +64,7 @@ pub fn entries<'p>(
 ) -> Result<Vec<&'p Grantable>, NotGrantable> {
     let mut findings = Findings::default();
     let resolver = Resolver::new(policy, inventory, dialect, Network::Overlay, &mut findings);
-    let malformed = |message: String| NotGrantable::Malformed(message);
-    let protocol = protocol_of(wanted.protocol).map_err(malformed)?;
-    let Destination { selector: to, services } =
-        destination(wanted.destination, protocol).map_err(malformed)?;
-    let from = Selector::parse(wanted.source).map_err(|problem| malformed(problem.message))?;
-    let asked = Asked {
-        source: resolver.meant(&from, Place::source(Action::Accept))?,
-        destination: resolver.meant(&to.value, Place::destination(Action::Accept))?,
-        points: points(protocol, &services),
-    };
+    let asked = resolver.asked(wanted)?;
     let of_kind = || policy.grantable.iter().filter(|entry| entry.break_glass == wanted.break_glass);
     if of_kind().next().is_none() {
         return Err(NotGrantable::None(if wanted.break_glass { "breakGlass " } else { "" }));
@@ -97,6 +88,27 @@ pub fn entries<'p>(
     Ok(fitting)
 }
 
+/// Whether a node is an end of it: it begins or is reached at one of the node's addresses, or behind its routes.
+///
+/// # Errors
+/// If it cannot be understood, or a selector means nobody.
+pub fn is_end(
+    policy: &Policy,
+    inventory: &Inventory,
+    dialect: Dialect,
+    wanted: Wanted<'_>,
+    node: &str,
+) -> Result<bool, NotGrantable> {
+    let mut findings = Findings::default();
+    let resolver = Resolver::new(policy, inventory, dialect, Network::Overlay, &mut findings);
+    let Asked { source, destination, .. } = resolver.asked(wanted)?;
+    let Some(node) = inventory.node(node) else { return Ok(false) };
+    let underlay = node.underlay.iter().copied();
+    let own = AddressSet::from_addresses(inventory.overlay_addresses(node).chain(underlay));
+    let own = own.union(&AddressSet::from_prefixes(&node.routes));
+    Ok(source.intersects(&own) || destination.intersects(&own))
+}
+
 struct Asked {
     source: AddressSet,
     destination: AddressSet,
@@ -110,6 +122,19 @@ fn points(protocol: u8, services: &[(Option<u8>, Intervals<u16>)]) -> Intervals<
 }
 
 impl Resolver<'_> {
+    fn asked(&self, wanted: Wanted<'_>) -> Result<Asked, NotGrantable> {
+        let malformed = |message: String| NotGrantable::Malformed(message);
+        let protocol = protocol_of(wanted.protocol).map_err(malformed)?;
+        let Destination { selector: to, services } =
+            destination(wanted.destination, protocol).map_err(malformed)?;
+        let from = Selector::parse(wanted.source).map_err(|problem| malformed(problem.message))?;
+        Ok(Asked {
+            source: self.meant(&from, Place::source(Action::Accept))?,
+            destination: self.meant(&to.value, Place::destination(Action::Accept))?,
+            points: points(protocol, &services),
+        })
+    }
+
     /// Whom a selector means; nobody is an error here.
     fn meant(&self, selector: &Selector, place: Place) -> Result<AddressSet, NotGrantable> {
         if self.sets.is_foreign(selector) {

@@ -6,7 +6,7 @@ use bulkhead_testkit::lab::slower;
 use bulkhead_testkit::nats::{Cluster, Plan};
 
 use super::kit::{ALICE, BOB};
-use super::{Followed, enforced, policy};
+use super::{Followed, enforced, noted, policy};
 use crate::site::{OTHER, WEB};
 
 /// A site whose agent follows by a server of NATS in its own network.
@@ -91,6 +91,42 @@ fn a_signed_change_over_nats_stops_packets_within_seconds() {
     }
     println!("`fleet push` begun to last packet that passes: {times:?}");
     assert!(times.iter().all(|time| *time < slower(Duration::from_secs(5))), "{times:?}");
+}
+
+#[test]
+fn a_signed_quarantine_over_nats_stops_packets_within_seconds_and_its_release_lets_them_pass() {
+    let mut over = OverNats::new("fleet-nats-cut");
+    noted::keys(&over.followed.site);
+    over.followed.fleet.put(&noted::policy(&over.followed.site, WEB), &[ALICE, BOB]);
+    over.push();
+    over.followed.site.start();
+    over.followed.takes("policy 2, inventory 1");
+    let place = over.followed.fleet.path().to_str().unwrap().to_owned();
+    let post = |over: &OverNats, command: &str| {
+        let file = over.followed.site.path(&format!("{command}.note"));
+        let why = ["--fleet", &place, "--ticket", "SEC-1", "--reason", "seen scanning", "-o", &file];
+        over.followed.site.done(&[&["fleet", command, "client"], &why[..]].concat());
+        for name in ["bob", "carol"] {
+            let key = over.followed.site.path(name);
+            over.followed.site.done(&["approve", &file, "--yes", "--as", name, "--key", &key]);
+        }
+        over.followed.site.done(&["fleet", "post", &file, "--fleet", &place]);
+    };
+    let mut connection = over.followed.site.connect("client", 8080);
+    post(&over, "quarantine");
+    let (begun, last) = std::thread::scope(|scope| {
+        let last = scope.spawn(move || connection.last_arrival());
+        let begun = Instant::now();
+        over.push();
+        (begun, last.join().unwrap())
+    });
+    let time = last.saturating_duration_since(begun);
+    println!("`fleet push` begun to last packet that passes: {time:?}");
+    assert!(time < slower(Duration::from_secs(5)), "{time:?}");
+    post(&over, "release");
+    over.push();
+    over.followed.site.wait_for("it is lifted", |status| status["quarantined"] == serde_json::json!([]));
+    assert!(over.followed.site.connects("client", 8080));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod carried;
 #[expect(dead_code, reason = "tests of the crate use the rest of it")]
 mod kit;
 mod local;
+mod noted;
 mod refused;
 mod taken;
 

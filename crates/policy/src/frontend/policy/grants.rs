@@ -9,7 +9,7 @@ use super::record::Record;
 use super::rules::{acl_destination, expires, list, proto, selectors};
 use super::selector::Malformed;
 use super::venues::MOST;
-use super::{Action, Approver, Destination, Grant, Grantable, Rates, Rule, Section, Selector};
+use super::{Action, Approver, Destination, Grant, Grantable, Quarantining, Rates, Rule, Section, Selector};
 use crate::Dialect;
 use crate::frontend::json::{Kind, Object, Reader, Value};
 use crate::frontend::source::{Span, Spanned};
@@ -172,26 +172,55 @@ fn count(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<u32> {
     number
 }
 
+/// What holds where a policy has no `quarantine`: two of the approvers.
+pub(super) const fn quarantining() -> Quarantining {
+    Quarantining { approvals: APPROVALS, by: Vec::new() }
+}
+
+/// `quarantine`: who may have a node cut off on every host of a fleet; and where it says how many.
+pub(super) fn quarantine(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<(Quarantining, Span)> {
+    let object = reader.object(value, "quarantine")?;
+    let (mut found, mut at) = (quarantining(), object.span);
+    for (field, property) in reader.fields(object, "quarantine", &["approvals", "by"]) {
+        let value = &property.value;
+        if field == "approvals" {
+            (found.approvals, at) = (count(reader, value)?, value.span);
+        } else {
+            found.by = reader.strings(value, field)?;
+        }
+    }
+    Some((found, at))
+}
+
 /// That whoever is to approve is known, and that there are enough of them. Asked once both sections are read.
 pub(super) fn check(reader: &mut Reader<'_>, approvers: &[Approver], grantable: &[Grantable]) {
     for entry in grantable {
-        for name in &entry.by {
-            if approvers.iter().all(|approver| approver.name.value != name.value) {
-                let names: Vec<&str> = approvers.iter().map(|approver| &*approver.name.value).collect();
-                let message = format!("{} is not among the approvers", name.value);
-                let problem = problem(message).help(format!("approvers are {}", names.join(", ")));
-                complain(reader, name.span, problem);
-            }
+        check_people(reader, approvers, (&entry.by, entry.approvals, entry.approvals_at));
+    }
+}
+
+/// The same of people, how many of them, and where that is written.
+pub(super) fn check_people(
+    reader: &mut Reader<'_>,
+    approvers: &[Approver],
+    (by, approvals, at): (&[Spanned<String>], u32, Span),
+) {
+    for name in by {
+        if approvers.iter().all(|approver| approver.name.value != name.value) {
+            let names: Vec<&str> = approvers.iter().map(|approver| &*approver.name.value).collect();
+            let message = format!("{} is not among the approvers", name.value);
+            let problem = problem(message).help(format!("approvers are {}", names.join(", ")));
+            complain(reader, name.span, problem);
         }
-        let mut people: Vec<&str> = entry.by.iter().map(|name| &*name.value).collect();
-        people.sort_unstable();
-        people.dedup();
-        let people = if entry.by.is_empty() { approvers.len() } else { people.len() };
-        if people < entry.approvals as usize {
-            let message = format!("{} people are to approve, and {people} may", entry.approvals);
-            let problem = problem(message).help("name more of them, or ask for fewer");
-            complain(reader, entry.approvals_at, problem);
-        }
+    }
+    let mut people: Vec<&str> = by.iter().map(|name| &*name.value).collect();
+    people.sort_unstable();
+    people.dedup();
+    let people = if by.is_empty() { approvers.len() } else { people.len() };
+    if people < approvals as usize {
+        let message = format!("{approvals} people are to approve, and {people} may");
+        let problem = problem(message).help("name more of them, or ask for fewer");
+        complain(reader, at, problem);
     }
 }
 
@@ -268,6 +297,15 @@ impl super::Policy {
             keys: approver.keys.iter().map(|key| key.value.clone()).collect(),
         };
         People::new(self.approvers.iter().map(person).collect())
+    }
+}
+
+impl Quarantining {
+    /// Who may sign; none: each of the approvers.
+    #[must_use]
+    pub fn people(&self) -> Option<Vec<&str>> {
+        let by: Vec<&str> = self.by.iter().map(|name| &*name.value).collect();
+        (!by.is_empty()).then_some(by)
     }
 }
 

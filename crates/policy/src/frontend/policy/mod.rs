@@ -71,6 +71,8 @@ pub struct Policy {
     pub approvers: Vec<Approver>,
     /// `grantable`, ours: what may be granted.
     pub grantable: Vec<Grantable>,
+    /// `quarantine`, ours: who may have a node cut off on every host of a fleet.
+    pub quarantine: Quarantining,
     /// `granted`, ours: grants that run, as rules. The agent writes them.
     pub granted: Vec<Rule>,
     /// `ssh`, in Tailscale's dialect only.
@@ -214,6 +216,16 @@ pub struct Grantable {
     pub by: Vec<Spanned<String>>,
     /// `breakGlass`: one signature suffices.
     pub break_glass: bool,
+}
+
+/// `quarantine`: how many of the approvers, and which of them, may have a node cut off on every host of a fleet, or lift
+/// that.
+#[derive(Clone, Debug)]
+pub struct Quarantining {
+    /// `approvals`: how many people are to sign.
+    pub approvals: u32,
+    /// `by`: who of the approvers may; empty: any of them.
+    pub by: Vec<Spanned<String>>,
 }
 
 /// What a rule or a lane admits a second at most.

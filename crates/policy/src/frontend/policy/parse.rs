@@ -34,7 +34,7 @@ const SECTIONS: [&str; 9] =
     ["acls", "grants", "groups", "tagOwners", "hosts", "ipsets", "postures", "defaultSrcPosture", "tests"];
 
 /// Sections that are ours.
-const OURS: [&str; 6] = ["venues", "boundaries", "onDeny", "approvers", "grantable", "granted"];
+const OURS: [&str; 7] = ["venues", "boundaries", "onDeny", "approvers", "grantable", "quarantine", "granted"];
 
 /// Reads a policy file. What is wrong with it goes to `findings`; a policy comes back whenever
 /// the text is an object, so that resolving it can find more.
@@ -63,6 +63,7 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
         on_deny: OnDeny::Drop,
         approvers: Vec::new(),
         grantable: Vec::new(),
+        quarantine: grants::quarantining(),
         granted: Vec::new(),
         ssh: Vec::new(),
         ssh_tests: Vec::new(),
@@ -76,6 +77,7 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
     policy.not_understood = sections::unknown(reader, object, &known, &OURS);
     let passed_over: std::collections::HashSet<&str> =
         policy.not_understood.iter().map(|name| name.value.as_str()).collect();
+    let mut quarantine = None;
     for (name, property) in reader.fields_but(object, "a policy", &known, &passed_over) {
         let value = &property.value;
         match name {
@@ -95,6 +97,7 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
             "onDeny" => policy.on_deny = rules::on_deny(reader, value).unwrap_or_default(),
             "approvers" => policy.approvers = grants::approvers(reader, value),
             "grantable" => policy.grantable = grants::grantable(reader, value, dialect),
+            "quarantine" => quarantine = grants::quarantine(reader, value),
             "granted" => policy.granted = grants::granted(reader, value, dialect),
             "ipsets" => policy.ipsets = ipsets(reader, value),
             "postures" => policy.postures = postures(reader, value),
@@ -115,6 +118,10 @@ fn policy(reader: &mut Reader<'_>, object: &Object<'_>, dialect: Dialect) -> Pol
     }
     policy.not_enforced.extend(policy.not_understood.iter().cloned());
     grants::check(reader, &policy.approvers, &policy.grantable);
+    if let Some((quarantine, at)) = quarantine {
+        grants::check_people(reader, &policy.approvers, (&quarantine.by, quarantine.approvals, at));
+        policy.quarantine = quarantine;
+    }
     policy
 }
 
