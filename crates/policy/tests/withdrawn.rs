@@ -90,7 +90,12 @@ fn heard(old: &str, new: (&str, &str)) -> Vec<(&'static str, u16)> {
     let (_, tables, _) = ended((&old, &before), (&new, &after), "n1");
     let asked = [("100.64.0.2", 22), ("100.64.0.2", 80), ("100.64.0.3", 22), ("100.64.0.3", 80)];
     let address = |text: &str| text.parse::<IpAddr>().unwrap();
-    let probe = |(from, port): (&str, u16)| Probe { source: address(from), destination: address("100.64.0.1"), protocol: 6, port };
+    let probe = |(from, port): (&str, u16)| Probe {
+        source: address(from),
+        destination: address("100.64.0.1"),
+        protocol: 6,
+        port,
+    };
     asked.into_iter().filter(|ends| admits(&tables, 0, Direction::Ingress, &probe(*ends))).collect()
 }
 

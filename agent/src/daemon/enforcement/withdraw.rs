@@ -33,7 +33,9 @@ pub fn ahead<D: Dataplane>(enforcer: &Enforcer<D>, next: &Inputs) {
 /// cannot be given back is tried again by [`settle`].
 pub fn back<D: Dataplane>(enforcer: &Enforcer<D>) {
     if let Err(error) = give_back(enforcer) {
-        tracing::error!("what a change that is not made has ended cannot be given back: {error}; trying again");
+        tracing::error!(
+            "what a change that is not made has ended cannot be given back: {error}; trying again"
+        );
     }
 }
 

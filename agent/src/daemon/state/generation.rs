@@ -144,7 +144,8 @@ impl<D: Dataplane> LoadedGeneration<D> {
         let venues = venues::of(&inputs.ruleset);
         let workloads = inputs.program.workloads.clone();
         let watched = Watched::of(&inputs, &setup.options.node);
-        let overlay = OfRole { role: Role::Overlay, ruleset: inputs.ruleset, program: inputs.program, inventory: None };
+        let overlay =
+            OfRole { role: Role::Overlay, ruleset: inputs.ruleset, program: inputs.program, inventory: None };
         let mut roles = Vec::new();
         // Cells number the rules of all sets of tables through.
         let mut first = 0;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bulkhead_abi::{Leaf, Workload};
 use bulkhead_dataplane::{
-    ADMITS_NOTHING, Dataplane, LoadedTables as _, Pins, QuarantineError, Specification, Staged, quarantine_tables,
-    replace_leaves,
+    ADMITS_NOTHING, Dataplane, LoadedTables as _, Pins, QuarantineError, Specification, Staged,
+    quarantine_tables, replace_leaves,
 };
 use bulkhead_engine::memory::Tables;
 use bulkhead_policy::compile::{Basis, Program, Unbound, Withdrawn, Workloads};

@@ -204,7 +204,8 @@ impl Lab {
 
     /// Whom a host has a tunnel to.
     fn peers(&self, host: &Host) -> impl Iterator<Item = &Host> {
-        let (name, is_hub) = (host.name.clone(), |name: &str| self.hub.as_deref().is_none_or(|hub| hub == name));
+        let (name, is_hub) =
+            (host.name.clone(), |name: &str| self.hub.as_deref().is_none_or(|hub| hub == name));
         let all = is_hub(&name);
         self.hosts.iter().filter(move |peer| peer.name != name && (all || is_hub(&peer.name)))
     }

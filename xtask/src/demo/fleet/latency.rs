@@ -84,7 +84,10 @@ pub(in super::super) fn measure(bulkhead: &Path, count: u8, stop: &Stop) -> Resu
     for round in 1..=ROUNDS {
         heard.by_all(EXPORTER, stop)?;
         directory.sign_policy(&policy(&[DATABASE]))?;
-        figures.push((format!("a port is closed, round {round}"), heard.until_dropped(SOON, stop, || publish(&directory, &servers))?));
+        figures.push((
+            format!("a port is closed, round {round}"),
+            heard.until_dropped(SOON, stop, || publish(&directory, &servers))?,
+        ));
         version += 1;
         super::everywhere(&agents, &names, version, stop)?;
         directory.sign_policy(&policy(&[DATABASE, EXPORTER]))?;
@@ -98,7 +101,10 @@ pub(in super::super) fn measure(bulkhead: &Path, count: u8, stop: &Stop) -> Resu
     let nodes = all["nodes"].as_array().context("nodes")?.iter().filter(|node| node["name"] != SENDER);
     let left = serde_json::json!({ "nodes": nodes.collect::<Vec<_>>() });
     directory.sign_inventory(&serde_json::to_string_pretty(&left)?)?;
-    figures.push((format!("{SENDER} is removed"), heard.until_dropped(SOON, stop, || publish(&directory, &servers))?));
+    figures.push((
+        format!("{SENDER} is removed"),
+        heard.until_dropped(SOON, stop, || publish(&directory, &servers))?,
+    ));
     drop(heard);
     // Commands that end the agents are asked of hosts that do nothing else.
     super::everywhere_of(&agents, &names, ("inventory", 2), stop)?;
@@ -216,7 +222,12 @@ impl Heard {
     }
 
     /// From the beginning of what is done to the last packet that each host hears.
-    fn until_dropped(&self, bound: Duration, stop: &Stop, change: impl FnOnce() -> Result<()>) -> Result<Figures> {
+    fn until_dropped(
+        &self,
+        bound: Duration,
+        stop: &Stop,
+        change: impl FnOnce() -> Result<()>,
+    ) -> Result<Figures> {
         let (begun, until) = (self.begun.elapsed(), Instant::now() + slower(CHANGE));
         change()?;
         while self.last().any(|last| last + SILENCE > self.begun.elapsed()) {
