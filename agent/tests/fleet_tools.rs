@@ -1,5 +1,7 @@
 //! The tools of those who sign and publish, on a machine that remembers what it has seen of a fleet, and on one that cannot.
 
+#![allow(clippy::unwrap_used)] // helpers of a test are a test
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
