@@ -91,7 +91,7 @@ fn what_cuts_a_host_off_is_told_as_gone_back_from() {
     let mut followed = Followed::new("fleet-cut", &health.setting());
     let (served, gone) = (followed.site.path("served"), followed.site.path("gone"));
     let cut = format!(
-        "#!/bin/sh\ntest -e \"$0.bad\" || exit 0\nmv {served} {gone} 2>/dev/null && (sleep 6; mv {gone} {served}) &\nexit 0\n"
+        "#!/bin/sh\ntest -e \"$0.bad\" || exit 0\nmv {served} {gone} || exit 0\n(sleep 6; mv {gone} {served}) >/dev/null 2>&1 &\n"
     );
     std::fs::write(&health.0, cut).unwrap();
     health.is_bad(true);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::kit::forged::forced;
-use super::kit::{ALICE, BOB, CAROL, DAVE, DAY, now, people, sign};
+use super::kit::{ALICE, BOB, CAROL, DAVE, DAY, Files, now, people, sign};
 use super::{Followed, enforced, policy};
 use crate::site::{OTHER, WEB};
 
@@ -13,6 +13,12 @@ const ONE: &str = "policy 1, inventory 1";
 fn is_untouched(followed: &Followed) {
     assert_eq!(enforced(&followed.site.status()).as_deref(), Some(ONE));
     assert!(followed.site.connects("client", 8080) && followed.site.is_denied("client", 8081));
+}
+
+/// The version of the policy's timestamp.
+fn version(files: &Files) -> u64 {
+    let timestamp: Value = serde_json::from_slice(&files["policy/metadata/timestamp.json"]).unwrap();
+    timestamp["signed"]["version"].as_u64().unwrap()
 }
 
 #[test]
@@ -26,12 +32,12 @@ fn what_too_few_have_signed_or_somebody_has_changed_is_refused() {
     };
     let few = forced(&followed.fleet, &other, &[ALICE], |_| {});
     let same = forced(&followed.fleet, &other, &[ALICE], twice);
+    let mut mixed = forced(&followed.fleet, &other, &[ALICE, BOB], |_| {});
+    mixed.insert("policy/metadata/2.targets.json".to_owned(), good["policy/metadata/1.targets.json"].clone());
     let mut altered = forced(&followed.fleet, &other, &[ALICE, BOB], |_| {});
     let name =
         altered.keys().find(|name| name.contains(&bulkhead_fleet::digest(other.as_bytes()))).unwrap().clone();
     altered.get_mut(&name).unwrap()[20] ^= 1;
-    let mut mixed = forced(&followed.fleet, &other, &[ALICE, BOB], |_| {});
-    mixed.insert("policy/metadata/2.targets.json".to_owned(), good["policy/metadata/1.targets.json"].clone());
     for (files, why) in [
         (few, "threshold of 2 not met"),
         (same, "Duplicate key"),
@@ -152,6 +158,10 @@ fn keys_change_and_whoever_was_removed_signs_nothing_any_more() {
     followed.restart();
     followed.refuses("1 valid signatures");
     assert!(followed.site.connects("client", 8080) && followed.site.is_denied("client", 8081));
+    // Whoever has the key that freshens has counted on; so do those who publish.
+    while version(&followed.fleet.files()) <= version(&with_root) {
+        followed.fleet.publish_as(None, DAY).unwrap();
+    }
     followed.serve();
     followed.is_well();
     let status = followed.takes("policy 3, inventory 1");
