@@ -258,7 +258,7 @@ mod tests {
         }
         assert_eq!(list.0.len(), 3, "each note is one");
         assert_eq!(list.ordered("203.0.113.7").count(), 2);
-        assert_eq!(list.remove("engine", true), [own.clone()]);
+        assert_eq!(list.remove("engine", true), std::slice::from_ref(&own));
         assert!(list.remove("engine", true).is_empty() && list.remove_order("c").is_empty());
         assert_eq!(list.remove_order("a"), [of("a")]);
         assert_eq!(list.addresses().len(), 2, "another order holds");
