@@ -224,7 +224,7 @@ impl Memory {
     pub fn look(&self, tree: &Tree) -> Result<Option<Known>> {
         let Some(identity) = tree.identity()? else { return Ok(None) };
         let positions = Repository::ALL.map(|repository| tree.position(repository).ok());
-        let place = fs::canonicalize(tree.path()).map_err(Error::file(tree.path()))?;
+        let places = places(tree)?;
         let known = self.read(&self.file(&identity))?;
         let next = |file: &Path| {
             format!(
@@ -233,7 +233,7 @@ impl Memory {
                 file.display()
             )
         };
-        let other = self.elsewhere(&place, &identity.id);
+        let other = self.elsewhere(&places, &identity.id);
         let named = |other: &Record| other.fingerprint.clone().unwrap_or_else(|| other.fleet.clone());
         let found = match (&known, &other) {
             (Some(record), _) => {
@@ -256,8 +256,8 @@ impl Memory {
         let mut record = known.unwrap_or_default();
         if refused.is_none() {
             record.keep(&identity, positions);
-            record.directories.retain(|known| *known != place && known.is_dir());
-            record.directories.push(place);
+            record.directories.retain(|known| !places.contains(known));
+            record.directories.extend(places);
             let many = record.directories.len().saturating_sub(PLACES);
             record.directories.drain(..many);
         }
@@ -296,9 +296,9 @@ impl Memory {
 
     /// Has no other fleet than this one at a place any more.
     fn forget_place(&self, tree: &Tree, id: &str) -> Result<()> {
-        let place = fs::canonicalize(tree.path()).map_err(Error::file(tree.path()))?;
-        while let Some((_, mut other)) = self.elsewhere(&place, id) {
-            other.directories.retain(|known| *known != place);
+        let places = places(tree)?;
+        while let Some((_, mut other)) = self.elsewhere(&places, id) {
+            other.directories.retain(|known| !places.contains(known));
             self.write(&other)?;
         }
         Ok(())
@@ -343,11 +343,19 @@ impl Memory {
     }
 
     /// Another fleet than this one that was seen at a place the last time. What cannot be read is another fleet's, and is told of there.
-    fn elsewhere(&self, place: &Path, id: &str) -> Option<(PathBuf, Record)> {
+    fn elsewhere(&self, places: &[PathBuf], id: &str) -> Option<(PathBuf, Record)> {
         let files = fs::read_dir(&self.0).ok()?.flatten().map(|entry| entry.path());
         let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
-        files
-            .filter_map(|path| Some((path.clone(), self.read(&path).ok()??)))
-            .find(|(_, record)| record.fleet != id && record.directories.iter().any(|known| known == place))
+        files.filter_map(|path| Some((path.clone(), self.read(&path).ok()??))).find(|(_, record)| {
+            record.fleet != id && record.directories.iter().any(|known| places.contains(known))
+        })
     }
+}
+
+/// Where a fleet directory is: as it was named, from the root on, and without links. A link in its place is that place too.
+fn places(tree: &Tree) -> Result<Vec<PathBuf>> {
+    let failed = || Error::file(tree.path());
+    let named = std::path::absolute(tree.path()).map_err(failed())?;
+    let real = fs::canonicalize(tree.path()).map_err(failed())?;
+    Ok(if named == real { vec![real] } else { vec![named, real] })
 }

@@ -235,13 +235,27 @@ fn fleets_that_are_known_may_change_places_which_is_told_of_once() {
     let known = machine.known(&one.tree);
     assert_eq!((known.refused, known.is_new, known.was), (None, false, before));
     assert_eq!(machine.known(&one.tree).was, None);
-    // Places that are gone are not kept.
+    // A place that is gone may come back, with something else in it.
     for _ in 0..5 {
         machine.is_good(&Tree::new(kept(&two).path()));
     }
     let record = std::fs::read_to_string(machine.memory.file(&known.identity)).unwrap();
     let record: serde_json::Value = serde_json::from_str(&record).unwrap();
-    assert_eq!(record["directories"].as_array().unwrap().len(), 3, "{record}");
+    assert_eq!(record["directories"].as_array().unwrap().len(), 7, "{record}");
+}
+
+#[test]
+fn a_link_in_its_place_is_another_fleet_as_well() {
+    let machine = Machine::new();
+    let shared = tempfile::tempdir().unwrap();
+    let (place, beside) = (shared.path().join("fleet"), shared.path().join("beside"));
+    copy(Fleet::new().tree.path(), &place);
+    machine.is_good(&Tree::new(&place));
+    std::fs::rename(&place, shared.path().join("before")).unwrap();
+    copy(Fleet::new().tree.path(), &beside);
+    std::os::unix::fs::symlink(&beside, &place).unwrap();
+    machine.is_refused(&Tree::new(&place), "it has a fleet that was never seen on this machine");
+    machine.is_refused(&Tree::new(&place), "it has a fleet that was never seen on this machine");
 }
 
 #[test]
