@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use bulkhead_testkit::lab::{Lab, run_within, slower};
 
 /// What one command may take.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Who signs policies, and the two machines' keys.
 const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];

@@ -114,7 +114,7 @@ fn change(lab: &Lab, directory: &Directory, servers: &Servers, agents: &Agents, 
 fn canary(lab: &Lab, directory: &Directory, servers: &Servers, agents: &Agents, stop: &Stop) -> Result<()> {
     say("a mistake, signed: port 5433 in place of 5432, for 20 % of the hosts first");
     directory.sign_policy(&hosts::policy(&[DATABASE + 1]))?;
-    let (is_done, said) = servers.roll_out(directory)?;
+    let (is_done, said) = servers.roll_out(directory, "8s")?;
     print!("{said}");
     ensure!(!is_done && said.contains("went back from version 3"), "the rollout was not stopped: {said}");
     stop.check()?;
@@ -129,7 +129,7 @@ fn canary(lab: &Lab, directory: &Directory, servers: &Servers, agents: &Agents, 
     ));
     say("version 4 is what version 2 was: a fifth of the hosts first, and all once these are well");
     directory.sign_policy(&hosts::policy(&[DATABASE]))?;
-    let (is_done, said) = servers.roll_out(directory)?;
+    let (is_done, said) = servers.roll_out(directory, "2s")?;
     print!("{said}");
     ensure!(is_done, "the rollout has not come to its end: {said}");
     everywhere(agents, &all(), 4, stop)

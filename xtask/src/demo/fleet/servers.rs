@@ -89,15 +89,15 @@ impl Servers {
         self.run(directory, &["push", directory.path()]).map(drop)
     }
 
-    /// Lets a fifth of the hosts take the policy first: whether all did in the end, and what was said.
-    pub(super) fn roll_out(&self, directory: &Directory) -> Result<(bool, String)> {
+    /// Lets a fifth of the hosts take the policy first, for so long: whether all did in the end, and what was said.
+    pub(super) fn roll_out(&self, directory: &Directory, hold: &str) -> Result<(bool, String)> {
         let words = [
             "rollout",
             directory.path(),
             "--share",
             "20",
             "--hold",
-            "8s",
+            hold,
             "--within",
             "30s",
             "--key",
