@@ -179,7 +179,7 @@ fn unknown_sections_are_passed_over_unless_they_may_deny() {
         r#""rules": {"mode": "deny-all"}"#,
         r#""rules": {"mode": "blocklist"}"#,
         r#""rules": [{"accept": false, "dst": ["*"]}]"#,
-        r#""quarantine": ["tag:srv"]"#,
+        r#""quarantined": ["tag:srv"]"#,
         r#""exclude": ["tag:srv"]"#,
         r#""rules": [{"src": ["*"], "except": ["tag:srv"]}]"#,
         r#""restrictions": []"#,

@@ -34,9 +34,9 @@ pub struct Leaf {
     output: Option<PathBuf>,
 }
 
-/// Remove the server of a site: its connections end, and it comes back no more.
+/// Remove the server of a site.
 ///
-/// Its hosts stay enrolled, and come in by any other server.
+/// Its connections end, and it comes back no more. Its hosts stay enrolled, and come in by any other server.
 #[derive(Debug, clap::Args)]
 pub struct RemoveLeaf {
     /// The site's name.

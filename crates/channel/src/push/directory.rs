@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use bulkhead_fleet::below;
 use serde::Deserialize;
 
 use super::make::read;
+use crate::delta::LONGEST;
 use crate::error::{Error, Result};
 use crate::head::is_digest;
 
@@ -107,7 +109,7 @@ struct Index {
 /// head has these alone.
 fn list_notes(directory: &Path, listed: &mut Listed) -> Result<()> {
     let path = directory.join("notes/index.json");
-    let bytes = match std::fs::read(&path) {
+    let bytes = match below(directory, "notes/index.json", LONGEST) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         bytes => bytes.map_err(|error| Error::file(&path, error))?,
     };
@@ -227,7 +229,7 @@ mod tests {
             refused();
             fs::remove_file(path.join(link)).unwrap();
         }
-        std::os::unix::fs::symlink(secret.path(), path.join("grants")).unwrap();
+        std::os::unix::fs::symlink(secret.path(), path.join("notes")).unwrap();
         refused();
     }
 
