@@ -35,4 +35,5 @@ pub use origin::{Directory, Https, Origin, OriginError};
 pub use repository::Repository;
 pub use roles::Keyholders;
 pub use rollout::{Rollout, slot};
+pub use stamp::fleet_of;
 pub use tree::{Identity, Publication, Sign, Standing, Tree};

@@ -24,6 +24,14 @@ pub(crate) struct Stamp {
     pub fleet: String,
 }
 
+/// The identifier of the fleet that metadata is of, such as a root: 32 hexadecimal digits.
+///
+/// # Errors
+/// If it is of none, why.
+pub fn fleet_of(metadata: &[u8]) -> std::result::Result<String, String> {
+    Stamp::read(metadata).map(|stamp| stamp.fleet)
+}
+
 /// What all metadata of an origin must be of.
 #[derive(Clone, Debug)]
 pub(crate) enum Expected {

@@ -159,6 +159,28 @@ pub fn new_id() -> Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// Digits of an id that are its fleet's: 48 bits, beside which there are 80 random ones.
+const OF_FLEET: usize = 12;
+
+/// A new id of what is for every host of a fleet: it begins as the fleet's identifier does, so that what the same people
+/// sign for one fleet is nothing in another.
+///
+/// # Errors
+///
+/// If that is no identifier, or the system has no random numbers.
+pub fn new_id_of(fleet: &str) -> Result<String> {
+    if !is_id(fleet) {
+        return Err(Error::Key(format!("{fleet} is no fleet's identifier")));
+    }
+    Ok(format!("{}{}", &fleet[..OF_FLEET], &new_id()?[OF_FLEET..]))
+}
+
+/// Whether an id is of a fleet.
+#[must_use]
+pub fn is_of(id: &str, fleet: &str) -> bool {
+    is_id(id) && is_id(fleet) && id[..OF_FLEET] == fleet[..OF_FLEET]
+}
+
 /// Whether a character is not seen, or is a space that is not one: what people sign is what they see. Besides what
 /// Unicode does not call printable, these are letters and marks without a shape (its Default_Ignorable_Code_Point).
 fn is_hidden(c: char) -> bool {

@@ -22,7 +22,7 @@ mod secret;
 mod wire;
 
 pub use error::{Error, Result};
-pub use grant::{Grant, LONGEST, Window, is_id, new_id};
+pub use grant::{Grant, LONGEST, Window, is_id, is_of, new_id, new_id_of};
 pub use key::PublicKey;
 pub use note::{MAX_BYTES, Note, Signature};
 pub use order::{Order, OrderKind, Statement};

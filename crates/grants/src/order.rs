@@ -161,6 +161,12 @@ impl Order {
         Ok(())
     }
 
+    /// Whether it lasts as long as something that ends then; none: that has no end.
+    #[must_use]
+    pub fn outlasts(&self, end: Option<i64>) -> bool {
+        self.until.is_none_or(|until| end.is_some_and(|end| end <= until))
+    }
+
     /// What it says, for people.
     #[must_use]
     pub fn words(&self) -> String {

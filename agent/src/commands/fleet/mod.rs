@@ -25,6 +25,8 @@ mod rotate;
 mod sign;
 mod status;
 
+pub use notes::fleet;
+
 use std::path::Path;
 
 use bulkhead_fleet::Holder;

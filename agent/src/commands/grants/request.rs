@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use bulkhead_grants::{Grant, Note, Window, new_id};
+use bulkhead_grants::{Grant, Note, Window, new_id, new_id_of};
 
 use super::{own_name, write};
+use crate::commands::fleet::fleet;
 use crate::duration;
 use crate::exit::{Answer, Usage};
 use crate::global::Global;
@@ -38,6 +39,12 @@ pub struct Request {
     /// Who asks [default: the user who runs this].
     #[arg(long = "as", value_name = "NAME")]
     name: Option<String>,
+    /// The fleet directory that it will be posted in.
+    ///
+    /// Its id begins as the fleet's identifier then: it is nothing in another fleet. Without this it is for hosts that it is
+    /// handed in on.
+    #[arg(long, value_name = "DIRECTORY")]
+    fleet: Option<PathBuf>,
     /// Where to write it [default: grant-ID.note here].
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -47,7 +54,10 @@ impl Request {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let wrong = |error: bulkhead_grants::Error| Usage(error.to_string());
         let now = (input::now() / 1_000_000_000).cast_signed();
-        let id = new_id().map_err(wrong)?;
+        let id = match &self.fleet {
+            Some(directory) => new_id_of(&fleet(directory)?).map_err(wrong)?,
+            None => new_id().map_err(wrong)?,
+        };
         let (destination, protocol) = split(&self.to);
         let grant = Grant {
             requester: own_name(self.name.as_ref())?,

@@ -102,6 +102,11 @@ impl List {
         self.take(|entry| entry.fleet.as_ref().is_some_and(|order| order.id == id))
     }
 
+    /// The quarantine that a note of the fleet has begun.
+    pub fn of_order(&self, id: &str) -> Option<&Entry> {
+        self.0.iter().find(|entry| entry.fleet.as_ref().is_some_and(|order| order.id == id))
+    }
+
     /// What the fleet has ordered of whom a name, key or address means.
     pub fn ordered<'e>(&'e self, subject: &'e str) -> impl Iterator<Item = &'e Entry> {
         self.0.iter().filter(move |entry| entry.fleet.is_some() && is_meant(entry, subject))

@@ -23,6 +23,12 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The identifier that all metadata has, 32 hexadecimal digits.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// What people compare by eye or voice: it is another one if anything of the first roots is. 128 bits, in eight groups
     /// of four hexadecimal digits. None before there are both roots.
     #[must_use]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use bulkhead_fleet::notes::{MOST_NOTES, Notes};
-use bulkhead_grants::{Grant, Note, Order, OrderKind, SecretKey, Window, new_id};
+use bulkhead_grants::{Grant, Note, Order, OrderKind, SecretKey, Window, new_id, new_id_of};
 use serde_json::Value;
 
 use super::Followed;
@@ -55,9 +55,14 @@ fn signed(site: &Site, text: &str, by: &[&str]) -> Note {
     note
 }
 
-fn grant(requester: &str) -> Grant {
+/// A new id of the fleet.
+fn fresh(fleet: &Fleet) -> String {
+    new_id_of(fleet.tree.identity().unwrap().unwrap().id()).unwrap()
+}
+
+fn grant(fleet: &Fleet, requester: &str) -> Grant {
     Grant {
-        id: new_id().unwrap(),
+        id: fresh(fleet),
         requester: requester.to_owned(),
         source: "tag:client".to_owned(),
         destination: "tag:server:8081".to_owned(),
@@ -179,7 +184,13 @@ fn what_people_have_signed_is_done_on_every_host() {
     let mut hosts = Hosts::new("fleet-notes", true);
     let file = hosts.first.site.path("ops.note");
     let asked = ["request", "tag:client", "tag:server:8081", "--for", "10m", "--ticket", "OPS-7"];
-    hosts.first.site.done(&[&asked[..], &["--reason", "x", "--as", "alice", "-o", &file]].concat());
+    let more = ["--reason", "x", "--as", "alice", "-o", &file];
+    hosts.first.site.done(&[&asked[..], &more].concat());
+    hosts.approve(&file, &["bob", "carol"]);
+    let strange = hosts.first.site.bulkhead(&["fleet", "post", &file, "--fleet", &hosts.place()]);
+    assert!(words(&strange).contains("it is not of this fleet"), "{}", words(&strange));
+    std::fs::remove_file(&file).unwrap();
+    hosts.first.site.done(&[&asked[..], &more, &["--fleet", &hosts.place()]].concat());
     hosts.approve(&file, &["bob"]);
     let early = hosts.first.site.bulkhead(&["fleet", "post", &file, "--fleet", &hosts.place()]);
     assert!(words(&early).contains("1 of 2 signatures"), "{}", words(&early));
@@ -302,7 +313,7 @@ fn what_people_have_signed_is_done_on_every_host() {
 fn what_does_not_count_is_refused_and_told_once() {
     let mut hosts = Hosts::new("fleet-refuse", false);
     let site = &hosts.first.site;
-    let text = || grant("alice").text().unwrap();
+    let text = || grant(&hosts.first.fleet, "alice").text().unwrap();
     let full = signed(site, &text(), &["bob", "carol"]).to_string();
     let copied = |note: &Note| {
         let text = note.to_string();
@@ -313,19 +324,25 @@ fn what_does_not_count_is_refused_and_told_once() {
     key(9).sign(&mut stranger, "carol").unwrap();
     let mut other = signed(site, &text(), &["bob"]);
     key(9).sign(&mut other, "mallory").unwrap();
-    let cut = order(OrderKind::Quarantine, &new_id().unwrap(), "client").text().unwrap();
-    let lift = order(OrderKind::Release, &new_id().unwrap(), "client").text().unwrap();
+    let cut = order(OrderKind::Quarantine, &fresh(&hosts.first.fleet), "client").text().unwrap();
+    // As the same people sign it for another fleet.
+    let strange = order(OrderKind::Quarantine, &new_id().unwrap(), "client").text().unwrap();
+    let lift = order(OrderKind::Release, &fresh(&hosts.first.fleet), "client").text().unwrap();
     let cases: Vec<(String, &str)> = vec![
         (signed(site, &text(), &["bob"]).to_string(), "1 of 2 signatures: others have to sign as well"),
         (copied(&signed(site, &text(), &["bob"])), "the signature of bob is there twice"),
         (stranger.to_string(), "carol signed with a key that is not known here"),
         (other.to_string(), "nobody here knows mallory"),
-        (signed(site, &grant("bob").text().unwrap(), &["bob", "carol"]).to_string(), "bob has asked for it"),
+        (
+            signed(site, &grant(&hosts.first.fleet, "bob").text().unwrap(), &["bob", "carol"]).to_string(),
+            "bob has asked for it",
+        ),
         (full.replace("a look", "a loop"), "the signature of bob does not fit"),
         (signed(site, &cut, &["bob"]).to_string(), "1 of 2 signatures"),
         (signed(site, &cut, &["bob", "dave"]).to_string(), "dave may not approve this"),
         (signed(site, &lift, &["carol"]).to_string(), "1 of 2 signatures"),
         (cut.clone() + "\n", "0 of 2 signatures"),
+        (signed(site, &strange, &["bob", "carol"]).to_string(), "it is of another fleet"),
         ("no note".to_owned(), "no empty line"),
         (Note::new("hello\n".to_owned()).to_string(), "over no grant, revocation"),
     ];

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use bulkhead_fleet::{Repository, Tree};
-use bulkhead_grants::{Grant, Note, Order, OrderKind, Statement, new_id};
+use bulkhead_grants::{Grant, Note, Order, OrderKind, Statement, new_id_of};
 use bulkhead_policy::diagnostic::Findings;
 use bulkhead_policy::inventory;
 use bulkhead_policy::source::Source;
 
-use super::posted;
+use super::post::verify;
+use super::{fleet, posted};
 use crate::commands::fleet::{now, wrong};
 use crate::commands::grants;
 use crate::daemon::quarantine::list::find;
@@ -99,13 +100,18 @@ impl Why {
         Ok(Answer::Yes)
     }
 
-    /// The one posted note that is meant.
-    fn one(&self, meant: impl Fn(&Statement) -> bool, what: &str, given: &str) -> Result<Statement, Usage> {
-        let mut found: Vec<Statement> = posted(&self.fleet)?.into_iter().map(|posted| posted.says).collect();
-        found.retain(meant);
+    /// The one posted note that is meant. It must count: whoever can write in the directory has no say in what is ended.
+    fn one(
+        &self,
+        meant: impl Fn(&Statement) -> bool,
+        (what, given): (&str, &str),
+        global: &Global,
+    ) -> Result<Statement, Usage> {
+        let mut found = posted(&self.fleet)?;
+        found.retain(|posted| meant(&posted.says));
         let place = self.fleet.display();
         match (found.pop(), found.len()) {
-            (Some(one), 0) => Ok(one),
+            (Some(one), 0) => verify(&one, &self.fleet, global).map(|()| one.says),
             (Some(_), more) => Err(Usage(format!(
                 "{} of the {what}s in {place} are '{given}': give the id of one, of `bulkhead fleet notes {place}`",
                 more + 1
@@ -127,7 +133,7 @@ impl Quarantine {
         let found = find(&self.subject, &inventory, ("", &BTreeSet::new())).map_err(Usage)?;
         eprintln!("cuts off {}", found.title());
         let until = self.seconds.map(|seconds| now().saturating_add_unsigned(seconds));
-        let id = new_id().map_err(|error| Usage(error.to_string()))?;
+        let id = new_id_of(&fleet(&self.why.fleet)?).map_err(|error| Usage(error.to_string()))?;
         self.why.write((OrderKind::Quarantine, id, self.subject.clone()), until, global)
     }
 }
@@ -140,7 +146,7 @@ impl Release {
             }
             _ => false,
         };
-        let Statement::Order(order) = self.why.one(meant, "quarantine", &self.subject)? else {
+        let Statement::Order(order) = self.why.one(meant, ("quarantine", &self.subject), global)? else {
             return Ok(Answer::No);
         };
         self.why.write((OrderKind::Release, order.id, order.subject), order.until, global)
@@ -155,7 +161,7 @@ impl Revoke {
             Grant::parse(note.text()).map_err(|error| Usage(format!("{}: {error}", path.display())))?
         } else {
             let meant = |says: &Statement| matches!(says, Statement::Grant(grant) if is_begun(&grant.id, &self.grant));
-            match self.why.one(meant, "grant", &self.grant)? {
+            match self.why.one(meant, ("grant", &self.grant), global)? {
                 Statement::Grant(grant) => grant,
                 Statement::Order(_) => return Ok(Answer::No),
             }

@@ -7,6 +7,8 @@ mod take;
 
 use std::path::Path;
 
+use bulkhead_api::text::plain;
+use bulkhead_fleet::Tree;
 use bulkhead_fleet::notes::Notes;
 use bulkhead_grants::{Note, Statement};
 
@@ -26,6 +28,18 @@ struct Posted {
     says: Statement,
 }
 
+/// The identifier of the fleet of a directory.
+///
+/// # Errors
+/// If there is none.
+pub fn fleet(directory: &Path) -> Result<String, Usage> {
+    let identity = Tree::new(directory).identity().map_err(wrong)?;
+    let identity = identity.ok_or_else(|| {
+        Usage(format!("{} is no fleet directory: `bulkhead fleet init` makes one", directory.display()))
+    })?;
+    Ok(identity.id().to_owned())
+}
+
 /// Those that are posted. One that is none is an error: somebody has put it there.
 fn posted(fleet: &Path) -> Result<Vec<Posted>, Usage> {
     let read = |(file, text): (String, String)| {
@@ -41,7 +55,7 @@ fn posted(fleet: &Path) -> Result<Vec<Posted>, Usage> {
 
 /// What a note says, in a line.
 fn line(says: &Statement, note: &Note) -> String {
-    let names: Vec<&str> = note.signatures().iter().map(|signature| &*signature.name).collect();
+    let names: Vec<_> = note.signatures().iter().map(|signature| plain(&signature.name)).collect();
     let words = match says {
         Statement::Grant(grant) => {
             let bulkhead_grants::Grant { source, destination, protocol, ticket, reason, .. } = grant;

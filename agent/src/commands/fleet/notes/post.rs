@@ -1,16 +1,16 @@
 //! `bulkhead fleet post`: notes, put where hosts find them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bulkhead_fleet::notes::{LONGEST_NOTE, Notes};
 use bulkhead_fleet::{Repository, Tree};
-use bulkhead_grants::{Note, Order, OrderKind, Statement};
+use bulkhead_grants::{Note, Order, OrderKind, Statement, is_of};
 use bulkhead_policy::diagnostic::Findings;
 use bulkhead_policy::inventory::{self, Inventory};
 use bulkhead_policy::policy::{self, Policy};
 use bulkhead_policy::source::Source;
 
-use super::{Posted, line, posted};
+use super::{Posted, fleet, line, posted};
 use crate::commands::fleet::{now, wrong};
 use crate::commands::grants;
 use crate::daemon::fleet::signers;
@@ -41,12 +41,17 @@ impl Post {
         let tree = Tree::new(&self.fleet);
         let _alone = tree.alone().map_err(wrong)?;
         let (policy, inventory) = published(&tree, global)?;
-        let known = posted(&self.fleet)?;
+        let (known, of) = (posted(&self.fleet)?, fleet(&self.fleet)?);
         let mut new: Vec<Posted> = Vec::new();
         for path in &self.files {
             let at = |error: String| Usage(format!("{}: {error}", path.display()));
             let note = grants::parse(path, &grants::read(path)?)?;
             let says = Statement::parse(note.text()).map_err(|error| at(error.to_string()))?;
+            if !is_of(says.id(), &of) {
+                let words = "it is not of this fleet: make it by `bulkhead request --fleet DIRECTORY`, or by \
+                             `bulkhead fleet quarantine`, `release` or `revoke`";
+                return Err(at(words.to_owned()).into());
+            }
             check(&note, &says, (&policy, &inventory), global).map_err(at)?;
             let file = format!("{}-{}", says.kind(), says.id());
             if note.to_string().len() > LONGEST_NOTE {
@@ -76,6 +81,14 @@ impl Post {
         }
         Ok(Answer::Yes)
     }
+}
+
+/// Whether a posted note counts.
+pub(super) fn verify(posted: &Posted, fleet: &Path, global: &Global) -> Result<(), Usage> {
+    let (policy, inventory) = published(&Tree::new(fleet), global)?;
+    check(&posted.note, &posted.says, (&policy, &inventory), global).map_err(|why| {
+        Usage(format!("{}.note does not count, and nothing is taken from it: {why}", posted.file))
+    })
 }
 
 /// What hosts verify notes by, once they follow what is published.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::Context as _;
 use bulkhead_api::event::{Action, Actor, Outcome};
 use bulkhead_api::grant::Request as Handed;
 use bulkhead_api::quarantine::{FleetOrder, Request};
-use bulkhead_fleet::digest;
-use bulkhead_grants::{Error, Grant, Note, Order, OrderKind, Statement};
+use bulkhead_fleet::{digest, fleet_of};
+use bulkhead_grants::{Error, Grant, Note, Order, OrderKind, Statement, is_of};
 use bulkhead_policy::Dialect;
 use bulkhead_policy::diagnostic::Findings;
 use bulkhead_policy::inventory::{self, Inventory};
@@ -28,10 +29,12 @@ const CLOCKS: i64 = 60;
 /// What came of a note.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Came {
-    /// It was done, or is over: there is nothing left to do.
+    /// It was done, or ended by another: there is nothing left to do.
     Settled,
     /// It is about nobody here, by the policy and inventory in force.
     Elsewhere,
+    /// It is over since then, in seconds since 1970.
+    Over(Option<i64>),
     /// Its time has not come: this is when, in seconds since 1970.
     Waits(i64),
     /// It does not hold by the policy and inventory in force, and why.
@@ -54,6 +57,8 @@ pub(super) struct Under {
     policy: Policy,
     inventory: Inventory,
     dialect: Dialect,
+    /// The fleet's identifier.
+    fleet: String,
 }
 
 /// What is enforced, but for grants: while it is the same, what was refused is refused.
@@ -73,14 +78,28 @@ impl Under {
     /// Reads what is enforced.
     pub(super) fn of(enforcer: &Enforcer, files: &files::Files) -> anyhow::Result<Self> {
         let dialect = enforcer.setup.options.dialect;
+        let settings = enforcer.setup.config.fleet.as_ref().context("agent.toml has no [fleet]")?;
+        let root = std::fs::read(&settings.policy_root)
+            .with_context(|| settings.policy_root.display().to_string())?;
+        let fleet = fleet_of(&root).map_err(anyhow::Error::msg)?;
         let mut findings = Findings::default();
         let policy = policy::parse(&files.policy, dialect, &mut findings);
         let inventory = inventory::parse(&files.inventory, &mut findings);
         match (policy, inventory) {
-            (Some(policy), Some(inventory)) => Ok(Self { policy, inventory, dialect }),
+            (Some(policy), Some(inventory)) => Ok(Self { policy, inventory, dialect, fleet }),
             _ => anyhow::bail!("what is enforced cannot be read any more: apply it again"),
         }
     }
+}
+
+/// The rank of notes that cut somebody off.
+pub(super) const CUTS_OFF: u8 = 1;
+
+/// The grant that a note revokes, as it is told of.
+pub(super) fn revoked(text: &str) -> Option<String> {
+    let statement = Note::parse(text.as_bytes()).and_then(|note| Statement::parse(note.text()));
+    let Ok(Statement::Order(order)) = statement else { return None };
+    (order.kind == OrderKind::Revocation).then(|| format!("grant {}", order.id))
 }
 
 /// What comes first: what ends something, so that what is over does not begin; then who is cut off; then grants.
@@ -89,7 +108,7 @@ pub(super) fn rank(text: &str) -> u8 {
     match statement {
         Ok(Statement::Order(order)) => match order.kind {
             OrderKind::Release | OrderKind::Revocation => 0,
-            OrderKind::Quarantine => 1,
+            OrderKind::Quarantine => CUTS_OFF,
         },
         Ok(Statement::Grant(_)) => 2,
         Err(_) => 3,
@@ -116,8 +135,12 @@ pub(super) fn act(enforcer: &Enforcer, text: &str, under: &Under, how: How) -> C
     match statement.check_time(now) {
         Ok(()) => {}
         Err(Error::Early { .. }) => return Came::Waits(statement.from() - CLOCKS),
-        // It is passed over, whoever has signed it.
-        Err(_) => return Came::Settled,
+        // It is passed over, whoever has signed it; a clock may be ahead.
+        Err(_) => return Came::Over(statement.until()),
+    }
+    if !is_of(statement.id(), &under.fleet) {
+        let why = "it is of another fleet: its id does not begin as this fleet's do";
+        return Came::Refused(why.to_owned());
     }
     match statement {
         Statement::Grant(grant) => self::grant(enforcer, text, &grant, (under, how)),
@@ -181,8 +204,9 @@ fn revoke(teller: &Teller<'_>, order: &Order) -> anyhow::Result<Came> {
     let before = generation(enforcer);
     let until = order.until.unwrap_or(i64::MAX);
     let answer = grants::revoke_by_order(enforcer, &order.id, until, &order.reason)?;
+    // There is room once another is over.
     if !answer.done {
-        return Ok(Came::Refused(answer.notes.join("; ")));
+        return Ok(Came::Failed(answer.notes.join("; ")));
     }
     // Of one that has not come here there is nothing to tell.
     if answer.grant.is_some() {
@@ -229,6 +253,15 @@ fn quarantine(teller: &Teller<'_>, order: &Order, under: &Under) -> anyhow::Resu
 fn release(teller: &Teller<'_>, order: &Order) -> anyhow::Result<Came> {
     let enforcer = teller.enforcer;
     let before = generation(enforcer);
+    // What people have read is whom it names: another's quarantine under that id is none of it.
+    let running = enforcer.live().quarantined.of_order(&order.id).cloned();
+    if let Some(running) = running {
+        let until = running.until.map(|until| (until / 1_000_000_000).cast_signed());
+        if running.subject != order.subject || !order.outlasts(until) {
+            let (id, subject) = (&order.id, &order.subject);
+            return Ok(Came::Refused(format!("{id} is no quarantine of {subject} that ends by then")));
+        }
+    }
     // On disk first: a start after the one and before the other must not let it come back.
     let kept = {
         let mut lifted = held(&enforcer.setup.fleet.lifted);

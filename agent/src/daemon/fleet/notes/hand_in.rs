@@ -30,7 +30,7 @@ pub fn hand_in(enforcer: &Enforcer, text: &str) -> anyhow::Result<Answer> {
     let under = Under::of(enforcer, &enforced(enforcer)?)?;
     let name = name(text);
     Ok(match act(enforcer, text, &under, How { tells: false, again: true }) {
-        Came::Settled => {
+        Came::Settled | Came::Over(_) => {
             let words = format!("{name}: it holds on this host, or is over");
             Answer { done: true, grant: None, notes: vec![words] }
         }

@@ -25,6 +25,8 @@ pub(in super::super) struct Lifted {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Over {
     id: String,
+    /// Whose quarantine it was.
+    subject: String,
     /// When its note says that it was lifted.
     lifted: i64,
     until: Option<i64>,
@@ -40,18 +42,23 @@ impl Lifted {
         store.save(FILE, self)
     }
 
-    /// Whether a quarantine was lifted.
+    /// Whether a quarantine was lifted: by a release of the same node, that knows of its end.
     pub(super) fn has(&self, quarantine: &Order) -> bool {
-        self.over.iter().any(|over| over.id == quarantine.id)
-            || (quarantine.until.is_none() && quarantine.from <= self.before)
+        let ends =
+            |over: &Over| over.until.is_none_or(|until| quarantine.until.is_some_and(|end| end <= until));
+        let is_it =
+            |over: &Over| over.id == quarantine.id && over.subject == quarantine.subject && ends(over);
+        self.over.iter().any(is_it) || (quarantine.until.is_none() && quarantine.from <= self.before)
     }
 
     /// Notes a release; whether it is new.
     pub(super) fn add(&mut self, release: &Order) -> bool {
-        if self.over.iter().any(|over| over.id == release.id) {
+        let (id, subject) = (release.id.clone(), release.subject.clone());
+        let over = Over { id, subject, lifted: release.from, until: release.until };
+        if self.over.contains(&over) {
             return false;
         }
-        self.over.push(Over { id: release.id.clone(), lifted: release.from, until: release.until });
+        self.over.push(over);
         true
     }
 

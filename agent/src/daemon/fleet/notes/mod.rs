@@ -22,7 +22,7 @@ use bulkhead_api::text::plain;
 use bulkhead_fleet::{Cause, Origin, digest, notes, slot};
 use tokio::sync::{Notify, watch};
 
-use self::act::{Came, How, Under, act, action, actor, enforced, key, name, rank};
+use self::act::{CUTS_OFF, Came, How, Under, act, action, actor, enforced, key, name, rank, revoked};
 pub use self::hand_in::{about, hand_in};
 pub(super) use self::lifted::Lifted;
 pub use self::verify::signers;
@@ -182,11 +182,18 @@ impl<'e> Follower<'e> {
                 }
             };
             self.teller.well(JUDGING);
+            // What is revoked does not begin because the revocation could not be kept.
+            let mut held_back = BTreeSet::new();
             for (_, sum) in due {
                 if let Some(one) = self.notes.get_mut(&sum) {
+                    if held_back.contains(&name(&one.text)) {
+                        one.came = Some(Came::Failed("its revocation could not be kept".to_owned()));
+                        continue;
+                    }
                     let how = How { tells: true, again: matches!(one.came, Some(Came::Failed(_))) };
                     let came = act(self.enforcer, &one.text, &under, how);
                     one.came = Some(came.clone());
+                    held_back.extend(revoked(&one.text).filter(|_| matches!(came, Came::Failed(_))));
                     let text = one.text.clone();
                     self.record(&sum, &text, &came);
                 }
@@ -202,7 +209,7 @@ impl<'e> Follower<'e> {
         let (why, outcome) = match came {
             Came::Refused(why) => (why, Outcome::Refused),
             Came::Failed(why) => (why, Outcome::Failed),
-            Came::Settled | Came::Elsewhere | Came::Waits(_) => return,
+            Came::Settled | Came::Over(_) | Came::Elsewhere | Came::Waits(_) => return,
         };
         if self.told.1.elapsed() > HOUR {
             self.told = (BTreeSet::new(), Instant::now());
@@ -259,7 +266,10 @@ impl One {
         match &self.came {
             None | Some(Came::Failed(_)) => true,
             Some(Came::Waits(at)) => now >= *at,
-            Some(Came::Settled | Came::Elsewhere | Came::Refused(_)) => false,
+            // By a clock that was ahead it was over, or was ended.
+            Some(Came::Over(until)) => until.is_some_and(|until| now < until),
+            Some(Came::Settled) => rank(&self.text) == CUTS_OFF,
+            Some(Came::Elsewhere | Came::Refused(_)) => false,
         }
     }
 
