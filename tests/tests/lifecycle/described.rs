@@ -98,6 +98,11 @@ fn every_route_answers_as_the_document_says() {
     let source = "[[source]]\nname = \"listed\"\nkind = \"directory\"\npath = \"listed\"\n";
     // A fleet that has published nothing.
     std::fs::create_dir(site.path("fleet")).unwrap();
+    let id = "0".repeat(32);
+    site.write(
+        "p",
+        &format!(r#"{{"signed": {{"x-bulkhead-repository": "policy", "x-bulkhead-fleet": "{id}"}}}}"#),
+    );
     let fleet = "[fleet]\npolicy_root = \"p\"\ninventory_root = \"i\"\ndirectory = \"fleet\"\n";
     site.write("agent.toml", &(site.configuration("server", "eth0") + source + fleet));
     site.start();
@@ -160,6 +165,7 @@ fn every_route_answers_as_the_document_says() {
     assert!(post(&site, &mut document, "/v1/attach", "\"eth0\"")[0]["attached"].is_object());
     assert_eq!(post(&site, &mut document, "/v1/accept", "\"listed\""), [true]);
     assert_eq!(post(&site, &mut document, "/v1/grant", "{\"note\":\"garbage\"}")[0]["done"], false);
+    assert_eq!(post(&site, &mut document, "/v1/note", "{\"note\":\"garbage\"}")[0]["done"], false);
     let unknown = format!("{{\"id\":\"{}\",\"reason\":\"stolen\"}}", "0".repeat(32));
     assert_eq!(post(&site, &mut document, "/v1/revoke", &unknown)[0]["done"], true);
     assert_eq!(post(&site, &mut document, "/v1/resume", ""), [true], "what curl has applied was local");
@@ -179,6 +185,7 @@ fn every_route_answers_as_the_document_says() {
         ("/v1/attach", "\"eth7\""),
         ("/v1/accept", "\"nobody\""),
         ("/v1/grant", "{}"),
+        ("/v1/note", "{}"),
         ("/v1/revoke", "[]"),
     ] {
         assert!(post(&site, &mut document, path, body).is_empty(), "{path}");
