@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use bulkhead_grants::{Grant, Note, Window, new_id, new_id_of};
+#[cfg(feature = "agent")]
+use bulkhead_grants::new_id_of;
+use bulkhead_grants::{Grant, Note, Window, new_id};
 
 use super::{own_name, write};
+#[cfg(feature = "agent")]
 use crate::commands::fleet::fleet;
 use crate::duration;
 use crate::exit::{Answer, Usage};
@@ -43,6 +46,7 @@ pub struct Request {
     ///
     /// Its id begins as the fleet's identifier then: it is nothing in another fleet. Without this it is for hosts that it is
     /// handed in on.
+    #[cfg(feature = "agent")]
     #[arg(long, value_name = "DIRECTORY")]
     fleet: Option<PathBuf>,
     /// Where to write it [default: grant-ID.note here].
@@ -54,10 +58,7 @@ impl Request {
     pub fn run(&self, global: &Global) -> anyhow::Result<Answer> {
         let wrong = |error: bulkhead_grants::Error| Usage(error.to_string());
         let now = (input::now() / 1_000_000_000).cast_signed();
-        let id = match &self.fleet {
-            Some(directory) => new_id_of(&fleet(directory)?).map_err(wrong)?,
-            None => new_id().map_err(wrong)?,
-        };
+        let id = self.id()?;
         let (destination, protocol) = split(&self.to);
         let grant = Grant {
             requester: own_name(self.name.as_ref())?,
@@ -80,6 +81,24 @@ impl Request {
             println!("written to {}: whoever may grant it runs `bulkhead approve` on it", path.display());
         }
         Ok(Answer::Yes)
+    }
+}
+
+impl Request {
+    #[cfg(feature = "agent")]
+    fn id(&self) -> Result<String, Usage> {
+        let id = match &self.fleet {
+            Some(directory) => new_id_of(&fleet(directory)?),
+            None => new_id(),
+        };
+        id.map_err(|error| Usage(error.to_string()))
+    }
+
+    /// The policy tools alone know no fleets.
+    #[cfg(not(feature = "agent"))]
+    #[expect(clippy::unused_self, reason = "as where there are fleets")]
+    fn id(&self) -> Result<String, Usage> {
+        new_id().map_err(|error| Usage(error.to_string()))
     }
 }
 

@@ -21,9 +21,10 @@ use crate::global::Global;
 /// For how long a release without an end is posted, seconds: a host that was away for longer is told by another one.
 const YEAR: i64 = 365 * 86_400;
 
-/// Post signed notes for every host: grants, revocations, quarantines and releases.
+/// Post signed notes for every host.
 ///
-/// Each is verified as hosts do, by the policy and the inventory that are published. What is over is taken away. Hosts
+/// Grants, revocations, quarantines and releases. Each is verified as hosts do, by the policy and the inventory that are
+/// published. What is over is taken away. Hosts
 /// that follow the directory, or a web server that serves it, find the notes there; `bulkhead fleet push` puts them on
 /// NATS. Without a file: only take away what is over, and list what is there.
 #[derive(Debug, clap::Args)]
